@@ -1,0 +1,43 @@
+package adapters
+
+import (
+	"testing"
+	"unicode/utf8"
+)
+
+func TestParseCommand(t *testing.T) {
+	for text, want := range map[string]Command{
+		"/claim ABC":         {"claim", "ABC"},
+		"/claim@MyBot ABC":   {"claim", "ABC"},
+		"/CLAIM@mybot\nABC":  {"claim", "ABC"},
+		"/claim":             {"claim", ""},
+		"/claim\u00a0 A B ":  {"claim", "A B"},
+		"/claim@OtherBot AB": {},
+		"//claim x":          {},
+		"/":                  {},
+		"claim ABC":          {},
+		"😀 /claim ABC":       {},
+		"/x@":                {},
+	} {
+		got, ok := ParseCommand(text, "MyBot")
+		if got != want || ok != (want != Command{}) {
+			t.Errorf("%q: %+v, %v; want %+v", text, got, ok, want)
+		}
+	}
+}
+
+func TestClean(t *testing.T) {
+	for in, want := range map[string]string{
+		"a\x00b":       "a\uFFFDb",
+		"\xff\xfe":     "\uFFFD",
+		"ok 😀":         "ok 😀",
+		"\xed\xa0\x80": "\uFFFD", // a lone surrogate
+	} {
+		if got := Clean(in, 100); got != want || !utf8.ValidString(got) {
+			t.Errorf("%q: %q; want %q", in, got, want)
+		}
+	}
+	if got := Clean("ab😀", 4); got != "ab" {
+		t.Errorf("cut within a character: %q", got)
+	}
+}
