@@ -1,0 +1,137 @@
+package slack
+
+import (
+	"encoding/json"
+	"net/url"
+	"strings"
+
+	"hydragate/adapters"
+)
+
+// An interaction is what Slack posts when somebody uses a button, a menu or a
+// shortcut.
+type interaction struct {
+	Type       string `json:"type"`
+	APIAppID   string `json:"api_app_id"`
+	TriggerID  string `json:"trigger_id"`
+	Team       named  `json:"team"`
+	Enterprise named  `json:"enterprise"`
+	Channel    named  `json:"channel"`
+	User       struct {
+		ID       string `json:"id"`
+		TeamID   string `json:"team_id"`
+		Username string `json:"username"`
+	} `json:"user"`
+	IsEnterpriseInstall bool `json:"is_enterprise_install"`
+	Container           struct {
+		ChannelID   string `json:"channel_id"`
+		MessageTS   string `json:"message_ts"`
+		ThreadTS    string `json:"thread_ts"`
+		IsEphemeral bool   `json:"is_ephemeral"`
+	} `json:"container"`
+	Actions []action `json:"actions"`
+}
+
+type named struct {
+	ID string `json:"id"`
+}
+
+type action struct {
+	ID             string `json:"action_id"`
+	TS             string `json:"action_ts"`
+	Value          string `json:"value"`
+	SelectedOption struct {
+		Value string `json:"value"`
+	} `json:"selected_option"`
+}
+
+const maxAction = 2000
+
+func readInteraction(body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
+	form, err := url.ParseQuery(string(body))
+	if err != nil || len(form["payload"]) != 1 {
+		return carrying(undecodable(body)), nil
+	}
+	var in interaction
+	err = json.Unmarshal([]byte(form.Get("payload")), &in)
+	if otherApp(ep, in.APIAppID) {
+		return adapters.Inbound{}, adapters.ErrForged
+	}
+	if err != nil || in.Type == "" {
+		return carrying(undecodable(body)), nil
+	}
+	if m, ok := in.message(ep); ok {
+		return carrying(m), nil
+	}
+	return carrying(unsupported(in.key(digest(body)))), nil
+}
+
+// message reads a pressed button or a chosen option. It is false for every other
+// interaction, and for one without a person or a place.
+func (in interaction) message(ep adapters.Endpoint) (adapters.Message, bool) {
+	channel := in.Channel.ID
+	if channel == "" {
+		channel = in.Container.ChannelID
+	}
+	team := in.User.TeamID
+	if team == "" {
+		team = in.Team.ID
+	}
+	sender := externalID(team, in.User.ID)
+	if in.Type != "block_actions" || len(in.Actions) == 0 || !isID(channel) || sender == "" {
+		return adapters.Message{}, false
+	}
+	direct := isDirect(channel, "")
+	m := adapters.Message{
+		Key:    in.key(""),
+		Kind:   adapters.Callback,
+		Sender: adapters.Sender{ID: sender, Username: adapters.Clean(in.User.Username, maxName)},
+		Place:  adapters.Place{ID: channel, Group: !direct, Thread: in.thread(direct)},
+		Action: adapters.Clean(in.Actions[0].value(), maxAction),
+		SentAt: stampTime(in.Actions[0].TS),
+	}
+	if isStamp(in.Container.MessageTS) {
+		m.ReplyTo = in.Container.MessageTS
+	}
+	if !in.ofInstallation(ep, team) {
+		m.Unproven = unprovenExternal
+	}
+	return m, m.Key != ""
+}
+
+// key names the interaction; otherwise when Slack gave it no name.
+func (in interaction) key(otherwise string) string {
+	if isName(in.TriggerID) {
+		return "i:" + in.TriggerID
+	}
+	if len(in.Actions) > 0 && isStamp(in.Actions[0].TS) && isID(in.User.ID) {
+		return "i:" + in.User.ID + ":" + in.Actions[0].TS
+	}
+	return otherwise
+}
+
+// thread is where an answer belongs. A message that only one person sees starts no
+// thread.
+func (in interaction) thread(direct bool) string {
+	c := in.Container
+	switch {
+	case isStamp(c.ThreadTS):
+		return c.ThreadTS
+	case direct, c.IsEphemeral, !isStamp(c.MessageTS):
+		return ""
+	}
+	return c.MessageTS
+}
+
+func (in interaction) ofInstallation(ep adapters.Endpoint, team string) bool {
+	return is(ep.Address, team) || in.IsEnterpriseInstall && is(ep.Address, in.Enterprise.ID)
+}
+
+func (a action) value() string {
+	for _, v := range []string{a.Value, a.SelectedOption.Value, a.ID} {
+		if strings.TrimSpace(v) != "" {
+			return v
+		}
+	}
+	return ""
+}

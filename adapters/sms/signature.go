@@ -1,0 +1,88 @@
+package sms
+
+import (
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base64"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// signed reports whether one of tokens signed form for the configured URL u. The
+// Host of the request and what proxies say of it play no part.
+func signed(signature string, tokens []string, u string, form url.Values) bool {
+	fields := signedText(form)
+	good := 0
+	for _, token := range tokens {
+		for _, spelling := range spellings(u) {
+			if hmac.Equal([]byte(signature), []byte(sign(token, spelling+fields))) {
+				good++
+			}
+		}
+	}
+	return good > 0
+}
+
+// sign is Twilio's X-Twilio-Signature.
+func sign(token, text string) string {
+	m := hmac.New(sha1.New, []byte(token))
+	m.Write([]byte(text))
+	return base64.StdEncoding.EncodeToString(m.Sum(nil))
+}
+
+// signedText is what Twilio signs of a form: each key with each of its distinct
+// values, sorted by bytes, with nothing between them.
+func signedText(form url.Values) string {
+	var b strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(form)) {
+		for _, value := range slices.Compact(slices.Sorted(slices.Values(form[key]))) {
+			b.WriteString(key)
+			b.WriteString(value)
+		}
+	}
+	return b.String()
+}
+
+// spellings gives u with and without its port, because Twilio is inconsistent
+// about which of the two it signs (its own libraries try both).
+func spellings(u string) []string {
+	p, err := url.Parse(u)
+	if err != nil || p.Host == "" {
+		return []string{u}
+	}
+	other := p.Host
+	switch port := p.Port(); {
+	case port != "":
+		other = strings.TrimSuffix(p.Host, ":"+port)
+	case p.Scheme == "https":
+		other += ":443"
+	default:
+		other += ":80"
+	}
+	return []string{u, strings.Replace(u, p.Host, other, 1)}
+}
+
+// readsTwoWays reports whether a signed text holds a second sender. Nothing stands
+// between keys and values in it, so a person who writes "…From+15550001111…" makes
+// a text that can be cut into other fields under the same signature. How it was cut
+// this time cannot be known, and so nobody can be named.
+func readsTwoWays(text string) bool {
+	senders := 0
+	for {
+		_, rest, found := strings.Cut(text, "From")
+		if !found {
+			return senders > 1
+		}
+		text = rest
+		rest = strings.TrimPrefix(rest, whatsApp)
+		digits := 0
+		for digits+1 < len(rest) && isDigit(rest[digits+1]) {
+			digits++
+		}
+		if strings.HasPrefix(rest, "+") && digits >= 7 {
+			senders++
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package telegram
+
+import (
+	"strconv"
+
+	"hydragate/adapters"
+)
+
+type media struct {
+	Photo     []photo   `json:"photo"`
+	Document  *file     `json:"document"`
+	Audio     *file     `json:"audio"`
+	Video     *file     `json:"video"`
+	VideoNote *file     `json:"video_note"`
+	Animation *file     `json:"animation"`
+	Voice     *file     `json:"voice"`
+	Sticker   *file     `json:"sticker"`
+	Location  *location `json:"location"`
+	Contact   *contact  `json:"contact"`
+}
+
+type photo struct {
+	FileID string `json:"file_id"`
+	Width  int64  `json:"width"`
+	Height int64  `json:"height"`
+	Size   int64  `json:"file_size"`
+}
+
+type file struct {
+	FileID   string `json:"file_id"`
+	Name     string `json:"file_name"`
+	MIME     string `json:"mime_type"`
+	Size     int64  `json:"file_size"`
+	Duration int    `json:"duration"`
+}
+
+type location struct {
+	Latitude  float64 `json:"latitude"`
+	Longitude float64 `json:"longitude"`
+}
+
+type contact struct {
+	Phone     string `json:"phone_number"`
+	FirstName string `json:"first_name"`
+	LastName  string `json:"last_name"`
+}
+
+const (
+	maxRef  = 512
+	maxMIME = 128
+)
+
+// attachments gives what a message carries besides text. A file's Ref is the id
+// that getFile takes; a location's is a geo URI (RFC 5870), a contact's a tel URI
+// (RFC 3966).
+func (m media) attachments() []adapters.Attachment {
+	var as []adapters.Attachment
+	if p, ok := largest(m.Photo); ok {
+		as = append(as, adapters.Attachment{Kind: "image", Ref: adapters.Clean(p.FileID, maxRef), MIME: "image/jpeg", Size: p.Size})
+	}
+	document := m.Document
+	if m.Animation != nil {
+		document = nil // Telegram repeats an animation as a document, for old clients
+	}
+	for _, f := range []struct {
+		kind string
+		file *file
+	}{
+		{"file", document}, {"audio", m.Audio}, {"video", m.Video}, {"video", m.VideoNote}, {"video", m.Animation}, {"voice", m.Voice}, {"sticker", m.Sticker},
+	} {
+		if f.file != nil {
+			as = append(as, f.file.attachment(f.kind))
+		}
+	}
+	if l := m.Location; l != nil {
+		as = append(as, adapters.Attachment{Kind: "location", Ref: "geo:" + degrees(l.Latitude) + "," + degrees(l.Longitude)})
+	}
+	if c := m.Contact; c != nil {
+		as = append(as, adapters.Attachment{Kind: "contact", Ref: adapters.Clean("tel:"+c.Phone, maxRef), Name: fullName(c.FirstName, c.LastName)})
+	}
+	return as
+}
+
+func (f *file) attachment(kind string) adapters.Attachment {
+	return adapters.Attachment{
+		Kind: kind, Ref: adapters.Clean(f.FileID, maxRef), MIME: adapters.Clean(f.MIME, maxMIME),
+		Name: adapters.Clean(f.Name, maxName), Size: f.Size, Duration: f.Duration,
+	}
+}
+
+// largest picks the best of the sizes in which Telegram offers a photo.
+func largest(ps []photo) (best photo, ok bool) {
+	for _, p := range ps {
+		if !ok || p.Width*p.Height > best.Width*best.Height {
+			best, ok = p, true
+		}
+	}
+	return best, ok
+}
+
+func degrees(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }

@@ -1,0 +1,101 @@
+// Package claim proves that the person on a channel is the customer staff is
+// talking to: staff reads out a code, the person types "/claim CODE", and the
+// identity is verified. It does not know how a channel works, nor how a database
+// keeps its word.
+package claim
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const (
+	// Life is how long a code can be redeemed, by the database's clock.
+	Life = 900 * time.Second
+	// Grace is how much longer its proof is kept: the database decides expiry, and a
+	// message received in time may be worked late.
+	Grace = 120 * time.Second
+	// MaxTries is how many wrong codes kill a live code.
+	MaxTries = 5
+)
+
+// A Subject is whose code it is, and which of their codes.
+type Subject struct {
+	TenantID   string
+	InstanceID string // empty: the identity holds for every instance of the tenant
+	Channel    string
+	ExternalID string
+	IdentityID string
+	Gen        int64 // counts the codes of one identity; the database hands it out
+}
+
+// Proofs hold what proves a code, for its life and no longer, and never the code
+// itself. They may lose everything at any time: the database decides who is
+// granted, and what is lost is reported as lost, not as wrong.
+type Proofs interface {
+	// Put keeps the proof of code for Life plus Grace. It replaces the proof of an
+	// older generation of the same identity, and never that of a newer one.
+	Put(ctx context.Context, s Subject, code string) error
+
+	// Check compares code with the proof of s and counts a wrong try in the same
+	// step: of fifty callers at once at most MaxTries are compared. The same message
+	// asked again counts once. It also looks for whom else code was made, in s's
+	// instance or for the whole tenant. It consumes nothing, and makes the same calls
+	// whatever it finds, for an identity without a code too. typedIn is the instance
+	// that heard the code; message is the id of the message that held it.
+	Check(ctx context.Context, s Subject, typedIn, code, message string) (Finding, error)
+
+	// Drop forgets the proof of s's generation.
+	Drop(ctx context.Context, s Subject) error
+}
+
+// A Finding is what Check found.
+type Finding struct {
+	Verdict Verdict
+	Tries   int // wrong tries so far, this one included
+
+	// Whose names the other identity that the code was made for, and its generation;
+	// empty when there is none. It is a hint: the database may know better.
+	Whose    string
+	WhoseGen int64
+}
+
+// A Verdict is the outcome of a comparison.
+type Verdict string
+
+// The verdicts. Missing: no proof is kept. Stale: the proof kept is of another
+// generation than asked for. Locked: there were MaxTries wrong tries; nothing was
+// compared.
+const (
+	Match   Verdict = "match"
+	Wrong   Verdict = "wrong"
+	Locked  Verdict = "locked"
+	Missing Verdict = "missing"
+	Stale   Verdict = "stale"
+)
+
+// Errors of a Desk.
+var (
+	// ErrTooMany says that too many codes were issued; a *TooMany says when to go on.
+	ErrTooMany = errors.New("claim: too many codes issued")
+	// ErrNoProofs says that the store of proofs does not answer.
+	ErrNoProofs = errors.New("claim: proofs cannot be kept now")
+)
+
+// An Issued is a code that was just made. The code is in here and nowhere else.
+type Issued struct {
+	Code       string // six letters
+	TenantID   string
+	InstanceID string // empty: may be typed to any instance of the tenant
+	Channel    string
+	IdentityID string
+	ExpiresAt  time.Time
+}
+
+// A TooMany says that an identity or a member of staff got too many codes.
+type TooMany struct{ RetryAfter time.Duration }
+
+func (e *TooMany) Error() string { return ErrTooMany.Error() }
+
+func (e *TooMany) Is(target error) bool { return target == ErrTooMany }

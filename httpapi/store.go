@@ -1,0 +1,90 @@
+package httpapi
+
+import (
+	"context"
+	"time"
+
+	"hydragate/gateway"
+	"hydragate/identity"
+)
+
+// Store is what the API keeps its resources in. Everything is keyed by tenant first:
+// a row of another tenant is not found. Lists are in order of id, which is order of
+// creation, start after the id given ("" from the first), and hold at most limit rows.
+// A change writes its audit event in its own transaction, in the name of the actor.
+type Store interface {
+	Ping(ctx context.Context) error
+	Migrated(ctx context.Context) error
+
+	// APIKey gives the key whose token hashes to hash, live or not; identity.ErrNotFound.
+	APIKey(ctx context.Context, hash string) (identity.APIKey, error)
+	// TouchAPIKey notes that a key was used.
+	TouchAPIKey(ctx context.Context, tenant, id string, at time.Time) error
+	// CreateAPIKey keeps a key with a new id; its token hashes to hash.
+	CreateAPIKey(ctx context.Context, k identity.APIKey, hash string, by identity.Actor) (identity.APIKey, error)
+	ListAPIKeys(ctx context.Context, tenant, after string, limit int) ([]identity.APIKey, error)
+	// RotateAPIKey makes a copy of a key under a new id and hash, and lets the old one
+	// expire at oldUntil.
+	RotateAPIKey(ctx context.Context, tenant, id, hash, hint string, oldUntil time.Time, by identity.Actor) (identity.APIKey, error)
+	RevokeAPIKey(ctx context.Context, tenant, id string, by identity.Actor) error
+
+	// CreateCustomer keeps a customer with a new id; identity.ErrEmailTaken.
+	CreateCustomer(ctx context.Context, c identity.Customer, by identity.Actor) (identity.Customer, error)
+	Customer(ctx context.Context, tenant, id string) (identity.Customer, error)
+	EditCustomer(ctx context.Context, tenant, id string, e identity.CustomerEdit, by identity.Actor) (identity.Customer, error)
+	ListCustomers(ctx context.Context, tenant string, q identity.CustomerQuery, after string, limit int) ([]identity.Customer, error)
+
+	// Lookup finds whose address it is, an identity of the instance itself before one
+	// of all instances; identity.ErrNotFound also for an unknown sender's.
+	Lookup(ctx context.Context, a identity.Address) (i identity.Identity, customerEmail string, err error)
+	// CustomerIdentities gives all identities of a customer, oldest first, of one
+	// channel when it is not ""; identity.ErrNotFound for an unknown customer.
+	CustomerIdentities(ctx context.Context, tenant, customer, channel string) ([]identity.Identity, error)
+	// Link keeps a new identity, unverified. An unknown sender's row of the same
+	// address within its scope is adopted instead, with its conversations; others of
+	// that address within the scope are merged into it. identity.ErrTaken,
+	// identity.ErrNotFound (customer), identity.ErrNoInstance.
+	Link(ctx context.Context, i identity.Identity, by identity.Actor) (identity.Identity, error)
+	// Adopt links an unknown sender to a customer: one of two at once wins, the other
+	// gets identity.ErrTaken.
+	Adopt(ctx context.Context, tenant, customer, id string, by identity.Actor) (identity.Identity, error)
+	Identity(ctx context.Context, tenant, customer, id string) (identity.Identity, error)
+	// EditIdentity changes an identity of a customer. Setting verified to false ends a
+	// live claim code.
+	EditIdentity(ctx context.Context, tenant, customer, id string, e identity.Edit, by identity.Actor) (identity.Identity, error)
+	// Unlink removes an identity of a customer; the audit log keeps whose it was.
+	Unlink(ctx context.Context, tenant, customer, id string, by identity.Actor) error
+	// UnknownSenders lists identities that belong to nobody, of one instance when it is
+	// not "".
+	UnknownSenders(ctx context.Context, tenant, instance, after string, limit int) ([]identity.Identity, error)
+
+	CreateInstance(ctx context.Context, i gateway.Instance, s gateway.InstanceSecrets, by identity.Actor) (gateway.Instance, error)
+	Instance(ctx context.Context, tenant, id string) (gateway.Instance, error)
+	EditInstance(ctx context.Context, tenant, id string, e gateway.InstanceEdit, by identity.Actor) (gateway.Instance, error)
+	ListInstances(ctx context.Context, tenant, after string, limit int) ([]gateway.Instance, error)
+	// DeleteInstance removes an instance with its endpoints, conversations and scoped
+	// identities.
+	DeleteInstance(ctx context.Context, tenant, id string, by identity.Actor) error
+
+	// Remember claims an idempotency key for a call. The first caller gets found false
+	// and must end it with Answered or Forget; later callers get what it answered.
+	Remember(ctx context.Context, k IdempotencyKey) (a StoredAnswer, found bool, err error)
+	Answered(ctx context.Context, k IdempotencyKey, a StoredAnswer) error
+	Forget(ctx context.Context, k IdempotencyKey) error
+}
+
+// An IdempotencyKey names one mutating call of one caller.
+type IdempotencyKey struct {
+	TenantID    string
+	Principal   string // the API key's id
+	Key         string
+	Fingerprint string // hash of method, path and body: the same key with another is refused
+}
+
+// A StoredAnswer is the answer to a call, kept sealed for 24 hours. A zero Status
+// says that the call is still being worked.
+type StoredAnswer struct {
+	Fingerprint string
+	Status      int
+	Body        []byte
+}

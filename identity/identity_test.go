@@ -1,0 +1,58 @@
+package identity
+
+import (
+	"testing"
+	"time"
+)
+
+func TestNormalise(t *testing.T) {
+	for _, c := range []struct{ channel, in, want string }{
+		{"sms", "+61 400 111 222", "+61400111222"},
+		{"sms", " 61400111222", "+61400111222"},
+		{"sms", "+1 (415) 555-2671", "+14155552671"},
+		{"whatsapp", "whatsapp:+14155552671", "+14155552671"},
+		{"sms", "0400", ""},
+		{"sms", "STEVE", ""},
+		{"telegram", "12345", "12345"},
+		{"telegram", " 4503599627370495 ", "4503599627370495"},
+		{"telegram", "-100123", ""},
+		{"telegram", "@steve", ""},
+		{"telegram", "012", ""},
+		{"slack", "T024BE7LD:U023BECGF", "T024BE7LD:U023BECGF"},
+		{"slack", "t024be7ld:w023becgf", "T024BE7LD:W023BECGF"},
+		{"slack", "U023BECGF", ""},
+		{"email", " steve@example.com ", "steve@example.com"},
+		{"wechat", "a\nb", ""},
+	} {
+		got, err := Normalise(c.channel, c.in)
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%s %q: %q, %v; want %q", c.channel, c.in, got, err, c.want)
+		}
+	}
+}
+
+func TestRole(t *testing.T) {
+	now := time.Now()
+	for want, i := range map[Role]Identity{
+		Unknown:    {RoleOverride: RoleOwner, VerifiedAt: now},
+		Unverified: {CustomerID: "c", RoleOverride: RoleOwner},
+		Verified:   {CustomerID: "c", VerifiedAt: now},
+		Owner:      {CustomerID: "c", VerifiedAt: now, RoleOverride: RoleOwner},
+	} {
+		if got := i.Role(); got != want {
+			t.Errorf("%+v: %s; want %s", i, got, want)
+		}
+	}
+}
+
+func TestApplyKeepsTheFirstProof(t *testing.T) {
+	yes, no := true, false
+	t0 := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	i := Identity{}.Apply(Edit{Verified: &yes}, t0).Apply(Edit{Verified: &yes}, t0.Add(time.Hour))
+	if !i.VerifiedAt.Equal(t0) || !i.UpdatedAt.Equal(t0.Add(time.Hour)) {
+		t.Errorf("verified at %v, updated at %v", i.VerifiedAt, i.UpdatedAt)
+	}
+	if i = i.Apply(Edit{Verified: &no}, t0); i.IsVerified() {
+		t.Error("still verified")
+	}
+}

@@ -1,0 +1,67 @@
+package identity
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/nyaruka/phonenumbers"
+)
+
+// MaxExternalID is the longest external id, in characters.
+const MaxExternalID = 255
+
+var (
+	channelName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
+	slackID     = regexp.MustCompile(`^[TE][A-Z0-9]{2,20}:[UW][A-Z0-9]{2,20}$`)
+)
+
+// ValidChannel reports whether name may name a channel.
+func ValidChannel(name string) bool { return channelName.MatchString(name) }
+
+// Normalise gives the one spelling of an external id under which it is kept and
+// looked up: SMS and WhatsApp E.164, Telegram the numeric user id, Slack
+// "T…:U…". Other channels are taken as they are, trimmed. The error says, in words
+// for the caller, what would be right.
+func Normalise(channel, externalID string) (string, error) {
+	id := strings.TrimSpace(externalID)
+	switch channel {
+	case "sms", "whatsapp":
+		return phone(strings.TrimPrefix(id, "whatsapp:"))
+	case "telegram":
+		n, err := strconv.ParseInt(id, 10, 64)
+		if err != nil || n <= 0 || strconv.FormatInt(n, 10) != id {
+			return "", fmt.Errorf("a Telegram external_id is the numeric user id, such as 12345")
+		}
+		return id, nil
+	case "slack":
+		id = strings.ToUpper(id)
+		if !slackID.MatchString(id) {
+			return "", fmt.Errorf("a Slack external_id is team and user id, such as T024BE7LD:U023BECGF")
+		}
+		return id, nil
+	}
+	if id == "" || strings.ContainsFunc(id, unicode.IsControl) || !utf8.ValidString(id) {
+		return "", fmt.Errorf("an external_id is printable text")
+	}
+	return id, nil
+}
+
+// Phone gives a phone number in E.164, or an error that says what would be right.
+// Numbers without a country code cannot be told apart and are refused.
+func Phone(number string) (string, error) { return phone(strings.TrimSpace(number)) }
+
+func phone(s string) (string, error) {
+	// A "+" in a query string arrives as a blank when it was not escaped.
+	if s != "" && s[0] >= '0' && s[0] <= '9' {
+		s = "+" + s
+	}
+	n, err := phonenumbers.Parse(s, "ZZ")
+	if err != nil || !phonenumbers.IsPossibleNumber(n) {
+		return "", fmt.Errorf("a phone number is written with its country code, such as +61400111222")
+	}
+	return phonenumbers.Format(n, phonenumbers.E164), nil
+}

@@ -1,0 +1,25 @@
+// Package migrations holds the shape of the data, once for each engine under the
+// same numbers. It knows nothing of what the tables mean.
+package migrations
+
+import (
+	"embed"
+	"io/fs"
+)
+
+//go:embed postgres/*.sql sqlite/*.sql
+var files embed.FS
+
+// Postgres gives the migrations for PostgreSQL 15 and later.
+func Postgres() fs.FS { return sub("postgres") }
+
+// SQLite gives the migrations for the embedded engine.
+func SQLite() fs.FS { return sub("sqlite") }
+
+func sub(dir string) fs.FS {
+	f, err := fs.Sub(files, dir)
+	if err != nil {
+		panic(err) // the folder is compiled in
+	}
+	return f
+}

@@ -1,0 +1,125 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// pgConn is the part that pgxpool.Pool and pgx.Tx share.
+type pgConn interface {
+	Exec(ctx context.Context, query string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, query string, args ...any) (pgx.Rows, error)
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+	BeginTx(ctx context.Context) (pgx.Tx, error)
+}
+
+type postgres struct {
+	conn pgConn
+	pool *pgxpool.Pool
+}
+
+// poolConns is how many connections a process keeps when the URL does not say
+// (pool_max_conns): enough for every kind of work to have one while hooks commit.
+const poolConns = 16
+
+func openPostgres(ctx context.Context, url string) (*postgres, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("read the database URL: %w", err)
+	}
+	if !strings.Contains(url, "pool_max_conns") {
+		cfg.MaxConns = poolConns
+	}
+	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
+		cfg.ConnConfig.RuntimeParams["application_name"] = "hydragate"
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return &postgres{poolConn{pool}, pool}, nil
+}
+
+type poolConn struct{ *pgxpool.Pool }
+
+func (p poolConn) BeginTx(ctx context.Context) (pgx.Tx, error) { return p.Begin(ctx) }
+
+type txConn struct{ pgx.Tx }
+
+func (t txConn) BeginTx(ctx context.Context) (pgx.Tx, error) { return t.Begin(ctx) }
+
+func (p *postgres) Close() { p.pool.Close() }
+
+func (p *postgres) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	tag, err := p.conn.Exec(ctx, query, args...)
+	return tag.RowsAffected(), err
+}
+
+func (p *postgres) Query(ctx context.Context, query string, args ...any) (rows, error) {
+	return p.conn.Query(ctx, query, args...)
+}
+
+// Batch sends all statements before it reads an answer. Outside a transaction
+// Postgres makes them one by itself, up to the single sync at their end.
+func (p *postgres) Batch(ctx context.Context, stmts []stmt) error {
+	b := &pgx.Batch{}
+	for _, s := range stmts {
+		q := b.Queue(s.query, s.args...)
+		switch {
+		case s.read != nil:
+			q.Query(func(rs pgx.Rows) error { return s.read(rs) })
+		case s.affected != nil:
+			q.Exec(func(tag pgconn.CommandTag) error { *s.affected = tag.RowsAffected(); return nil })
+		}
+	}
+	return p.conn.SendBatch(ctx, b).Close()
+}
+
+func (p *postgres) InTx(ctx context.Context, f func(db) error) error {
+	tx, err := p.conn.BeginTx(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	if err := f(&postgres{txConn{tx}, p.pool}); err != nil {
+		return err
+	}
+	return tx.Commit(ctx)
+}
+
+func (p *postgres) dialect() dialect {
+	return dialect{
+		name:       "postgres",
+		now:        "now()",
+		in:         func(s int) string { return fmt.Sprintf("now() + interval '%d seconds'", s) },
+		skipLocked: " for update skip locked",
+		violates: func(err error, constraint string) bool {
+			pe := pgError(err)
+			return pe != nil && pe.Code == "23514" && pe.ConstraintName == constraint
+		},
+		duplicate: func(err error) bool { pe := pgError(err); return pe != nil && pe.Code == "23505" },
+		orphan:    func(err error) bool { pe := pgError(err); return pe != nil && pe.Code == "23503" },
+		unstorable: func(err error) bool {
+			pe := pgError(err)
+			return pe != nil && (strings.HasPrefix(pe.Code, "22") || strings.HasPrefix(pe.Code, "54"))
+		},
+	}
+}
+
+func pgError(err error) *pgconn.PgError {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) {
+		return pe
+	}
+	return nil
+}
