@@ -19,6 +19,8 @@ type Store struct {
 	d    dialect
 	keys *KeyRing
 	now  func() time.Time
+
+	conversations known
 }
 
 // IsPostgres reports whether url names a Postgres database.

@@ -104,7 +104,7 @@ func (e envelope) post(ev, around event, ep adapters.Endpoint) adapters.Message 
 	if len(m.Media) > 0 {
 		m.Kind = adapters.Media
 	}
-	if m.Sender.ID == "" || team != e.installTeam() {
+	if m.Sender.ID == "" || e.IsExtSharedChannel && team != ep.Address {
 		m.Unproven = unprovenExternal
 	}
 	if isStamp(ev.ThreadTS) && ev.ThreadTS != ev.TS {

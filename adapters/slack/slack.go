@@ -28,8 +28,8 @@ type Adapter struct {
 	// that origin alone.
 	APIURL string
 
-	// HTTP makes the calls; nil means a client that gives up after ten seconds.
-	// Redirects are never followed, whatever it says.
+	// HTTP makes the calls; nil means a plain client. Whatever it says, a call ends
+	// after ten seconds where it sets no time, and no redirect is followed.
 	HTTP *http.Client
 
 	// Now is the clock that signatures are checked against; nil means time.Now.

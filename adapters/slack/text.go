@@ -51,6 +51,9 @@ func plain(raw string) string {
 }
 
 func unescape(s string) string {
+	if !strings.Contains(s, "&") {
+		return s
+	}
 	return strings.NewReplacer("&lt;", "<", "&gt;", ">", "&amp;", "&").Replace(s)
 }
 

@@ -97,6 +97,14 @@ func isSID(s, prefix string) bool {
 	return found && isHex32(hex)
 }
 
+// isID reports whether s is an id that Twilio itself gave us in an answer: safe in a
+// path, and taken as it is.
+func isID(s, prefix string) bool {
+	return strings.HasPrefix(s, prefix) && len(s) > len(prefix) && len(s) <= 64 && only(s, isAlnum)
+}
+
+func isSentID(s string) bool { return isID(s, "SM") || isID(s, "MM") }
+
 func isMessageSID(s string) bool { return isSID(s, "SM") || isSID(s, "MM") }
 
 func isHex32(s string) bool {

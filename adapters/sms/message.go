@@ -26,7 +26,7 @@ type text struct {
 }
 
 // read makes a message of a verified webhook for ep.
-func (a Adapter) read(form url.Values, raw []byte, ep adapters.Endpoint) (adapters.Message, error) {
+func (a Adapter) read(form url.Values, ep adapters.Endpoint) (adapters.Message, error) {
 	if !a.isFor(ep, form.Get("To"), form.Get("MessagingServiceSid")) || !form.Has("From") {
 		return adapters.Message{}, adapters.ErrForged
 	}
@@ -43,11 +43,8 @@ func (a Adapter) read(form url.Values, raw []byte, ep adapters.Endpoint) (adapte
 		t.payload, t.label = form.Get("ListId"), form.Get("ListTitle")
 	}
 	m, ok := a.message(t)
-	if !ok {
+	if !ok || readsTwoWays(signedText(form), t.from, t.sid) {
 		return adapters.Message{}, adapters.ErrForged
-	}
-	if readsTwoWays(signedText(form)) {
-		return adapters.Message{Key: m.Key, Kind: adapters.Undecodable, ProviderID: t.sid, Raw: raw}, nil
 	}
 	m.Place.Thread = a.pooled(ep, form.Get("To"))
 	return m, nil

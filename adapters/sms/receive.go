@@ -52,7 +52,7 @@ func (a Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (ad
 	if hook == statusHook {
 		return adapters.Inbound{Receipts: receipts(form), Ack: ack}, nil
 	}
-	m, err := a.read(form, raw, ep)
+	m, err := a.read(form, ep)
 	if err != nil {
 		return adapters.Inbound{}, err
 	}

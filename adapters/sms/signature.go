@@ -63,26 +63,3 @@ func spellings(u string) []string {
 	}
 	return []string{u, strings.Replace(u, p.Host, other, 1)}
 }
-
-// readsTwoWays reports whether a signed text holds a second sender. Nothing stands
-// between keys and values in it, so a person who writes "…From+15550001111…" makes
-// a text that can be cut into other fields under the same signature. How it was cut
-// this time cannot be known, and so nobody can be named.
-func readsTwoWays(text string) bool {
-	senders := 0
-	for {
-		_, rest, found := strings.Cut(text, "From")
-		if !found {
-			return senders > 1
-		}
-		text = rest
-		rest = strings.TrimPrefix(rest, whatsApp)
-		digits := 0
-		for digits+1 < len(rest) && isDigit(rest[digits+1]) {
-			digits++
-		}
-		if strings.HasPrefix(rest, "+") && digits >= 7 {
-			senders++
-		}
-	}
-}

@@ -69,18 +69,6 @@ func undecodable(raw []byte, ep adapters.Endpoint) adapters.Message {
 	return adapters.Message{Key: key(ep, "x", updateID(raw), digest(raw)), Kind: adapters.Undecodable, Raw: raw}
 }
 
-// updateID gives the id of an update of which perhaps nothing else can be read; 0
-// when it has none.
-func updateID(raw []byte) int64 {
-	var head struct {
-		ID int64 `json:"update_id"`
-	}
-	if json.Unmarshal(raw, &head) != nil {
-		return 0
-	}
-	return head.ID
-}
-
 // normalise reads a message; kind is Text or Edit.
 func (m *message) normalise(kind adapters.Kind, raw []byte, ep adapters.Endpoint) adapters.Message {
 	if m.ID == 0 || m.Chat.ID == 0 {
@@ -97,12 +85,14 @@ func (m *message) normalise(kind adapters.Kind, raw []byte, ep adapters.Endpoint
 	switch {
 	case kind == adapters.Edit:
 		out.Key = key(ep, "m", m.Chat.ID, m.ID, m.EditDate)
+		out.SentAt = sentAt(cmp.Or(m.EditDate, m.Date))
 		out.Unproven = cmp.Or(out.Unproven, "edited")
 	case len(out.Media) > 0:
 		out.Kind = adapters.Media
 	}
 	if out.Text == "" && len(out.Media) == 0 || out.Unproven == "bot" || m.Automatic {
 		out.Kind = adapters.Unsupported
+		return out
 	}
 	if c, ok := adapters.ParseCommand(out.Text, ep.Settings[adapters.BotUsername]); ok {
 		out.Command = &c

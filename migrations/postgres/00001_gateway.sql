@@ -215,6 +215,7 @@ create table outbox (
 	message_id      uuid,
 	status          text not null default 'queued' check (status in ('queued', 'sending', 'sent', 'delivered', 'failed', 'unknown')),
 	attempts        integer not null default 0,
+	maybe           boolean not null default false,
 	due_at          timestamptz not null,
 	provider_id     text,
 	reason          text,

@@ -1,0 +1,237 @@
+package simulator
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	slackLargestCall = 1 << 20
+	slackLongestText = 40_000 // characters; more is cut
+)
+
+// A slackCall is one call of the Web API by an app whose token is good.
+type slackCall struct {
+	app  App
+	form url.Values
+}
+
+type slackFields map[string]any
+
+func slackRefusal(code string) slackFields { return slackFields{"ok": false, "error": code} }
+
+func (s *Slack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if id, ok := strings.CutPrefix(r.URL.Path, "/response/"); ok {
+		s.serveAnswer(w, r, id)
+		return
+	}
+	method, ok := strings.CutPrefix(r.URL.Path, "/api/")
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, slackLargestCall)
+	if err := r.ParseForm(); err != nil {
+		writeSlack(w, slackRefusal("invalid_form_data"))
+		return
+	}
+	fault, faulty := s.take(method)
+	if faulty && !fault.lossy() {
+		fault.play(w, r)
+		return
+	}
+	answer := s.run(method, r)
+	if faulty {
+		fault.play(w, r)
+		return
+	}
+	writeSlack(w, answer)
+}
+
+func writeSlack(w http.ResponseWriter, answer slackFields) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// run carries out one call: the token first, then the method.
+func (s *Slack) run(method string, r *http.Request) slackFields {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	token := r.PostForm.Get("token")
+	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+		token = bearer
+	}
+	if token == "" {
+		return slackRefusal("not_authed")
+	}
+	for _, app := range s.apps {
+		if app.Token == token {
+			return s.do(method, slackCall{app: app, form: r.Form})
+		}
+	}
+	return slackRefusal("invalid_auth")
+}
+
+func (s *Slack) do(method string, c slackCall) slackFields {
+	switch method {
+	case "auth.test":
+		return slackFields{"ok": true, "url": "https://example.slack.com/", "team": c.app.TeamName, "user": "bot",
+			"team_id": c.app.TeamID, "user_id": c.app.BotUserID, "bot_id": c.app.BotID, "is_enterprise_install": false}
+	case "bots.info":
+		return s.botsInfo(c)
+	case "users.info":
+		return s.usersInfo(c)
+	case "conversations.open":
+		return s.conversationsOpen(c)
+	case "conversations.history":
+		return s.history(c, "")
+	case "conversations.replies":
+		return s.history(c, c.form.Get("ts"))
+	case "chat.postMessage":
+		return s.postMessage(c)
+	case "chat.postEphemeral":
+		return s.postEphemeral(c)
+	}
+	return slackRefusal("unknown_method")
+}
+
+func (s *Slack) botsInfo(c slackCall) slackFields {
+	if c.form.Get("bot") != c.app.BotID {
+		return slackRefusal("bot_not_found")
+	}
+	return slackFields{"ok": true, "bot": slackFields{"id": c.app.BotID, "app_id": c.app.AppID, "user_id": c.app.BotUserID, "name": "bot", "deleted": false}}
+}
+
+func (s *Slack) usersInfo(c slackCall) slackFields {
+	u, ok := s.member(c.app, c.form.Get("user"))
+	if !ok {
+		return slackRefusal("user_not_found")
+	}
+	return slackFields{"ok": true, "user": slackFields{
+		"id": u.ID, "team_id": u.Team, "name": strings.ToLower(u.Name), "real_name": u.Name, "deleted": false, "is_bot": false,
+		"is_stranger": u.Team != c.app.TeamID, "profile": slackFields{"real_name": u.Name, "display_name": u.Name, "team": u.Team},
+	}}
+}
+
+// member finds a person by user id as an app sees them: the own workspace first.
+func (s *Slack) member(app App, id string) (SlackUser, bool) {
+	if u, ok := s.users[app.TeamID+":"+id]; ok {
+		return u, true
+	}
+	for _, u := range s.users {
+		if u.ID == id {
+			return u, true
+		}
+	}
+	return SlackUser{}, false
+}
+
+func (s *Slack) conversationsOpen(c slackCall) slackFields {
+	u, ok := s.member(c.app, c.form.Get("users"))
+	if !ok {
+		return slackRefusal("user_not_found")
+	}
+	return slackFields{"ok": true, "channel": slackFields{"id": s.open(c.app.AppID, u)}}
+}
+
+// conversation resolves what an app names as the channel of a post. A user id opens
+// the direct conversation. The code says what is wrong.
+func (s *Slack) conversation(c slackCall) (channel, code string) {
+	channel = c.form.Get("channel")
+	if strings.HasPrefix(channel, "U") || strings.HasPrefix(channel, "W") {
+		if u, ok := s.member(c.app, channel); ok {
+			return s.open(c.app.AppID, u), ""
+		}
+		return "", "channel_not_found"
+	}
+	if d, ok := s.directs[channel]; ok && d.app == c.app.AppID {
+		return channel, ""
+	}
+	room, ok := s.rooms[channel]
+	switch {
+	case !ok:
+		return "", "channel_not_found"
+	case room.archived:
+		return "", "is_archived"
+	}
+	return channel, ""
+}
+
+func (s *Slack) postMessage(c slackCall) slackFields {
+	channel, code := s.conversation(c)
+	text := slackCut(c.form.Get("text"))
+	switch {
+	case code != "":
+		return slackRefusal(code)
+	case strings.TrimSpace(text) == "":
+		return slackRefusal("no_text")
+	}
+	p := slackPost{channel: channel, ts: s.stamp(), thread: c.form.Get("thread_ts"), user: c.app.BotUserID, botID: c.app.BotID, text: text, metadata: c.form.Get("metadata")}
+	s.posts = append(s.posts, p)
+	s.Add(Line{ID: p.ts, Chat: s.chat(channel), Text: slackShown(text)})
+	return slackFields{"ok": true, "channel": channel, "ts": p.ts, "message": p.fields(false)}
+}
+
+func (s *Slack) postEphemeral(c slackCall) slackFields {
+	_, code := s.conversation(c)
+	u, ok := s.member(c.app, c.form.Get("user"))
+	text := slackCut(c.form.Get("text"))
+	switch {
+	case code != "":
+		return slackRefusal(code)
+	case !ok:
+		return slackRefusal("user_not_in_channel")
+	case strings.TrimSpace(text) == "":
+		return slackRefusal("no_text")
+	}
+	ts := s.stamp()
+	s.Add(Line{ID: ts, Chat: u.Chat(), Text: slackShown(text), Private: true})
+	return slackFields{"ok": true, "message_ts": ts}
+}
+
+// history gives the messages of a conversation, newest first, or those of one
+// thread, oldest first. Metadata comes only when asked for.
+func (s *Slack) history(c slackCall, thread string) slackFields {
+	channel, code := s.conversation(c)
+	if code != "" {
+		return slackRefusal(code)
+	}
+	metadata := c.form.Get("include_all_metadata")
+	messages := []slackFields{}
+	for _, p := range s.posts {
+		inThread := thread != "" && (p.thread == thread || p.ts == thread)
+		if p.channel != channel || thread == "" && p.thread != "" || thread != "" && !inThread || p.ts <= c.form.Get("oldest") {
+			continue
+		}
+		messages = append(messages, p.fields(metadata == "1" || metadata == "true"))
+	}
+	if thread == "" {
+		slices.Reverse(messages)
+	}
+	return slackFields{"ok": true, "messages": messages, "has_more": false}
+}
+
+func (p slackPost) fields(metadata bool) slackFields {
+	m := slackFields{"type": "message", "user": p.user, "text": p.text, "ts": p.ts}
+	if p.botID != "" {
+		m["bot_id"] = p.botID
+	}
+	if p.thread != "" {
+		m["thread_ts"] = p.thread
+	}
+	if metadata && p.metadata != "" {
+		m["metadata"] = json.RawMessage(p.metadata)
+	}
+	return m
+}
+
+func slackCut(text string) string {
+	if utf8.RuneCountInString(text) <= slackLongestText {
+		return text
+	}
+	return string([]rune(text)[:slackLongestText])
+}

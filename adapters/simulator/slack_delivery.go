@@ -1,0 +1,171 @@
+package simulator
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+const (
+	slackJSON = "application/json"
+	slackForm = "application/x-www-form-urlencoded"
+)
+
+// A SlackDelivery is what became of one event.
+type SlackDelivery struct {
+	EventID  string
+	Attempts []SlackAttempt
+}
+
+// A SlackAttempt is one post of an event: the status of the answer or, when there
+// was none in time, the error.
+type SlackAttempt struct {
+	Status int
+	Err    error
+}
+
+// Taken reports whether the app took the event in the end.
+func (d SlackDelivery) Taken() bool {
+	return len(d.Attempts) > 0 && d.Attempts[len(d.Attempts)-1].taken()
+}
+
+func (a SlackAttempt) taken() bool { return a.Err == nil && a.Status/100 == 2 }
+
+// reason is why Slack posts again, in its own words.
+func (a SlackAttempt) reason() string {
+	switch {
+	case errors.Is(a.Err, context.DeadlineExceeded):
+		return "http_timeout"
+	case a.Err != nil:
+		return "connection_failed"
+	}
+	return "http_error"
+}
+
+// Verify asks the app's events URL for a challenge, as Slack does when the URL is
+// entered, and gives an error when the answer is not that challenge.
+func (s *Slack) Verify(ctx context.Context, appID string) error {
+	app, err := s.app(appID)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	challenge := s.id("challenge-")
+	s.mu.Unlock()
+	body, err := json.Marshal(slackFields{"type": "url_verification", "token": "deprecated", "challenge": challenge})
+	if err != nil {
+		return fmt.Errorf("encode challenge: %w", err)
+	}
+	status, answer, err := s.post(ctx, app, app.EventsURL, slackJSON, body, nil)
+	switch {
+	case err != nil:
+		return fmt.Errorf("verify the events URL: %w", err)
+	case status != http.StatusOK || string(bytes.TrimSpace(answer)) != challenge:
+		return fmt.Errorf("verify the events URL: status %d, and not the challenge", status)
+	}
+	return nil
+}
+
+// deliver posts an event that u caused until the app takes it, Slack gives up or
+// ctx ends.
+func (s *Slack) deliver(ctx context.Context, app App, u SlackUser, inner any) SlackDelivery {
+	s.mu.Lock()
+	d := SlackDelivery{EventID: s.id("Ev")}
+	s.mu.Unlock()
+	body, err := json.Marshal(slackFields{
+		"token": "deprecated", "team_id": u.Team, "context_team_id": app.TeamID, "context_enterprise_id": nil, "api_app_id": app.AppID,
+		"type": "event_callback", "event_id": d.EventID, "event_time": s.Now().Unix(), "event_context": "4-" + d.EventID,
+		"is_ext_shared_channel": u.Team != app.TeamID, "event": inner,
+		"authorizations": []slackFields{{"enterprise_id": nil, "team_id": app.TeamID, "user_id": app.BotUserID, "is_bot": true, "is_enterprise_install": false}},
+	})
+	if err != nil {
+		d.Attempts = append(d.Attempts, SlackAttempt{Err: fmt.Errorf("encode event: %w", err)})
+	}
+	if err != nil || app.EventsURL == "" {
+		return d
+	}
+	waits := []time.Duration{0, 0, time.Minute, 5 * time.Minute}
+	header := http.Header{}
+	for n, wait := range waits {
+		if !slackWait(ctx, time.Duration(float64(wait)*s.Scale)) {
+			return d
+		}
+		status, _, err := s.post(ctx, app, app.EventsURL, slackJSON, body, header)
+		attempt := SlackAttempt{Status: status, Err: err}
+		d.Attempts = append(d.Attempts, attempt)
+		if attempt.taken() || errors.Is(err, errSlackNoRetry) {
+			return d
+		}
+		header = http.Header{"X-Slack-Retry-Num": {strconv.Itoa(n + 1)}, "X-Slack-Retry-Reason": {attempt.reason()}}
+	}
+	return d
+}
+
+// slackWait waits; it is false when ctx ended first.
+func slackWait(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+var (
+	errSlackNoRetry = errors.New("the app asked not to be tried again")
+	errSlackNoURL   = errors.New("the app has no URL for this")
+)
+
+// post signs a body anew and posts it once.
+func (s *Slack) post(ctx context.Context, app App, to, contentType string, body []byte, header http.Header) (status int, answer []byte, err error) {
+	if to == "" {
+		return 0, nil, errSlackNoURL
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, fmt.Errorf("post to the app: %w", err)
+	}
+	for k, v := range header {
+		r.Header[k] = v
+	}
+	timestamp := strconv.FormatInt(s.Now().Unix(), 10)
+	r.Header.Set("Content-Type", contentType)
+	r.Header.Set("User-Agent", "Slackbot 1.0 (+https://api.slack.com/robots)")
+	r.Header.Set("X-Slack-Request-Timestamp", timestamp)
+	r.Header.Set("X-Slack-Signature", slackSignature(app.SigningSecret, timestamp, body))
+	resp, err := s.Client.Do(r)
+	if err != nil {
+		return 0, nil, fmt.Errorf("post to the app: %w", err)
+	}
+	defer resp.Body.Close()
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, slackLargestCall))
+	if err != nil {
+		return 0, nil, fmt.Errorf("read the app's answer: %w", err)
+	}
+	if resp.StatusCode/100 != 2 && resp.Header.Get("X-Slack-No-Retry") == "1" {
+		return resp.StatusCode, answer, errSlackNoRetry
+	}
+	return resp.StatusCode, answer, nil
+}
+
+func slackSignature(secret, timestamp string, body []byte) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	_, _ = fmt.Fprintf(mac, "v0:%s:%s", timestamp, body)
+	return "v0=" + hex.EncodeToString(mac.Sum(nil))
+}

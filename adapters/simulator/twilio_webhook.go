@@ -1,0 +1,270 @@
+package simulator
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base64"
+	"encoding/xml"
+	"errors"
+	"io"
+	"maps"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A TwilioAttempt is one request to a webhook.
+type TwilioAttempt struct {
+	URL    string // without its fragment
+	Status int    // zero without an answer
+	Err    error  // why there was none, or what was wrong with it
+}
+
+// A twilioDelivery is a text on its way to a webhook.
+type twilioDelivery struct {
+	message       *twilioMessage
+	url, fallback string
+	form          url.Values
+	token         string // the same for all attempts
+	attempts      []TwilioAttempt
+}
+
+// Attempts gives the requests made for a text so far, oldest first.
+func (t *Twilio) Attempts(sid string) []TwilioAttempt {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if d := t.deliveries[sid]; d != nil {
+		return slices.Clone(d.attempts)
+	}
+	return nil
+}
+
+// Delivered reports whether a webhook took a text: the last answer was 2xx and in a
+// form that Twilio reads.
+func (t *Twilio) Delivered(sid string) bool {
+	as := t.Attempts(sid)
+	return len(as) > 0 && as[len(as)-1].good()
+}
+
+func (a TwilioAttempt) good() bool { return a.Err == nil && a.Status/100 == 2 }
+
+// Redeliver posts the webhook of a text once more, as the original may do at any
+// time: first the number's URL, then the fallback. It reports whether one took it.
+func (t *Twilio) Redeliver(sid string) bool {
+	t.mu.Lock()
+	d := t.deliveries[sid]
+	if d == nil || d.url == "" || t.ctx.Err() != nil {
+		t.mu.Unlock()
+		return false
+	}
+	t.posting.Add(1)
+	t.mu.Unlock()
+	defer t.posting.Done()
+	last := t.deliver(d, d.url, d.form)
+	if !last.good() && d.fallback != "" {
+		form := maps.Clone(d.form)
+		form.Set("ErrorCode", last.errorCode())
+		form.Set("ErrorUrl", last.URL)
+		last = t.deliver(d, d.fallback, form)
+	}
+	return last.good()
+}
+
+func (a TwilioAttempt) errorCode() string {
+	if a.Status/100 == 2 {
+		return "12300" // of a type or shape that Twilio cannot read
+	}
+	return "11200" // retrieval failure
+}
+
+// A retryPolicy is what the fragment of a webhook URL asks for, with Twilio's
+// defaults.
+type retryPolicy struct {
+	count       int
+	kinds       string
+	read, total time.Duration
+}
+
+func policyOf(fragment string) retryPolicy {
+	p := retryPolicy{count: 1, kinds: "ct", read: 15 * time.Second, total: 15 * time.Second}
+	q, err := url.ParseQuery(fragment)
+	if err != nil {
+		return p
+	}
+	for name, d := range map[string]*time.Duration{"rt": &p.read, "tt": &p.total} {
+		if ms, err := strconv.Atoi(q.Get(name)); err == nil && ms > 0 {
+			*d = min(*d, time.Duration(ms)*time.Millisecond)
+		}
+	}
+	if n, err := strconv.Atoi(q.Get("rc")); err == nil {
+		p.count = min(max(n, 0), 5)
+	}
+	if q.Has("rp") {
+		p.kinds = q.Get("rp")
+	}
+	return p
+}
+
+// again reports whether p asks for another attempt after this one.
+func (p retryPolicy) again(a TwilioAttempt) bool {
+	kind := "ct"
+	var ne net.Error
+	switch {
+	case a.Status/100 == 4:
+		kind = "4xx"
+	case a.Status/100 == 5:
+		kind = "5xx"
+	case a.Status != 0:
+		return false
+	case errors.As(a.Err, &ne) && ne.Timeout():
+		kind = "rt"
+	}
+	for _, k := range strings.Split(p.kinds, ",") {
+		if k == kind || k == "all" {
+			return true
+		}
+	}
+	return false
+}
+
+// deliver posts form to u until it is taken or u's policy is used up, and gives the
+// last attempt.
+func (t *Twilio) deliver(d *twilioDelivery, u string, form url.Values) (last TwilioAttempt) {
+	u, fragment, _ := strings.Cut(u, "#")
+	p := policyOf(fragment)
+	ctx, cancel := context.WithTimeout(t.ctx, p.total)
+	defer cancel()
+	for range 1 + p.count {
+		var say []string
+		last, say = t.postText(ctx, p, u, d, form)
+		t.mu.Lock()
+		d.attempts = append(d.attempts, last)
+		for _, text := range say {
+			t.answerText(d.message, text)
+		}
+		t.mu.Unlock()
+		if last.good() || ctx.Err() != nil || !p.again(last) {
+			break
+		}
+	}
+	return last
+}
+
+// answerText sends what a webhook answered to the person; t.mu is held.
+func (t *Twilio) answerText(to *twilioMessage, text string) {
+	m := &twilioMessage{
+		account: to.account, sid: newTwilioSID("SM"), service: to.service, direction: "outbound-reply",
+		from: to.to, to: to.from, body: text, status: "delivered", created: time.Now(),
+	}
+	t.messages = append(t.messages, m)
+	if !t.optedOut[conversation(m.to, m.from)] {
+		t.Add(Line{ID: m.sid, Chat: m.to, Text: text})
+	}
+}
+
+// postText makes one attempt and reads from the answer what the person is to be told.
+func (t *Twilio) postText(ctx context.Context, p retryPolicy, u string, d *twilioDelivery, form url.Values) (a TwilioAttempt, say []string) {
+	ctx, cancel := context.WithTimeout(ctx, p.read)
+	defer cancel()
+	a.URL = u
+	r, err := t.signedPost(ctx, d.message.account, u, form)
+	if err != nil {
+		a.Err = err
+		return a, nil
+	}
+	r.Header.Set("I-Twilio-Idempotency-Token", d.token)
+	resp, err := t.WebhookClient.Do(r)
+	if err != nil {
+		a.Err = err
+		return a, nil
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		a.Err = err
+		return a, nil
+	}
+	a.Status = resp.StatusCode
+	if a.Status/100 == 2 {
+		say, a.Err = instructions(resp.Header.Get("Content-Type"), body)
+	}
+	return a, say
+}
+
+// instructions reads the answer of a webhook: TwiML, or a text to send as it is.
+func instructions(contentType string, body []byte) (say []string, err error) {
+	if len(strings.TrimSpace(string(body))) == 0 {
+		return nil, nil
+	}
+	kind, _, _ := mime.ParseMediaType(contentType)
+	switch kind {
+	case "text/plain":
+		return []string{string(body)}, nil
+	case "text/xml", "application/xml", "text/html":
+	default:
+		return nil, errors.New("12300: invalid content type")
+	}
+	var twiml struct {
+		XMLName  xml.Name `xml:"Response"`
+		Messages []struct {
+			Text string `xml:",chardata"`
+			Body string `xml:"Body"`
+		} `xml:"Message"`
+	}
+	if err := xml.Unmarshal(body, &twiml); err != nil {
+		return nil, errors.New("12100: document parse failure")
+	}
+	for _, m := range twiml.Messages {
+		say = append(say, strings.TrimSpace(m.Text+m.Body))
+	}
+	return say, nil
+}
+
+// callBack tells the states of a message, each once.
+func (t *Twilio) callBack(m *twilioMessage, u string, states []string) {
+	u, _, _ = strings.Cut(u, "#")
+	for _, state := range states {
+		form := url.Values{
+			"MessageSid": {m.sid}, "SmsSid": {m.sid}, "AccountSid": {m.account}, "From": {m.from}, "To": {m.to},
+			"MessageStatus": {state}, "SmsStatus": {state}, "ApiVersion": {"2010-04-01"},
+		}
+		if state == "undelivered" {
+			form.Set("ErrorCode", strconv.Itoa(m.code))
+		}
+		ctx, cancel := context.WithTimeout(t.ctx, 15*time.Second)
+		if r, err := t.signedPost(ctx, m.account, u, form); err == nil {
+			if resp, err := t.WebhookClient.Do(r); err == nil {
+				_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
+				_ = resp.Body.Close()
+			}
+		}
+		cancel()
+	}
+}
+
+// signedPost makes a request as Twilio signs it: over the URL as configured and the
+// parameters, sorted, with nothing between.
+func (t *Twilio) signedPost(ctx context.Context, account, u string, form url.Values) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, u, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	token := t.tokens[account]
+	t.mu.Unlock()
+	mac := hmac.New(sha1.New, []byte(token))
+	_, _ = io.WriteString(mac, u)
+	for _, name := range slices.Sorted(maps.Keys(form)) {
+		_, _ = io.WriteString(mac, name+form.Get(name))
+	}
+	r.Header.Set("X-Twilio-Signature", base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=UTF-8")
+	r.Header.Set("User-Agent", "TwilioProxy/1.1")
+	return r, nil
+}

@@ -1,0 +1,284 @@
+package slack_test
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"hydragate/adapters"
+	"hydragate/adapters/adaptertest"
+	"hydragate/adapters/slack"
+)
+
+func recording(t *testing.T, name string) []byte {
+	t.Helper()
+	body, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []byte(strings.TrimRight(string(body), "\n"))
+}
+
+func only(t *testing.T, in adapters.Inbound, err error) adapters.Message {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(in.Messages) != 1 {
+		t.Fatalf("%d messages; want 1", len(in.Messages))
+	}
+	return in.Messages[0]
+}
+
+func receive(t *testing.T, ep adapters.Endpoint, hook string, body []byte) (adapters.Inbound, error) {
+	t.Helper()
+	a := &slack.Adapter{Now: clock}
+	return a.Receive(genuine(ep, hook, body), ep, hook)
+}
+
+func TestSignatureHoldsForFiveMinutes(t *testing.T) {
+	a, body := &slack.Adapter{Now: clock}, recording(t, "events/im_text.json")
+	for _, skew := range []time.Duration{-300 * time.Second, -299 * time.Second, 0, 299 * time.Second, 300 * time.Second} {
+		if _, err := a.Receive(signed(secret, clock().Add(skew), "events", body), endpoint(), "events"); err != nil {
+			t.Errorf("%v off: %v", skew, err)
+		}
+	}
+}
+
+func TestGenuineOddRequestsPass(t *testing.T) {
+	a, ep, body := &slack.Adapter{Now: clock}, endpoint(), recording(t, "events/im_text.json")
+	for name, change := range map[string]func(r *http.Request){
+		"Retry": func(r *http.Request) {
+			r.Header.Set("X-Slack-Retry-Num", "3")
+			r.Header.Set("X-Slack-Retry-Reason", "http_timeout")
+		},
+		"Chunked":       func(r *http.Request) { r.ContentLength, r.TransferEncoding = -1, []string{"chunked"} },
+		"OtherHost":     func(r *http.Request) { r.Host = "evil.example"; r.Header.Set("X-Forwarded-Host", "evil.example") },
+		"NoContentType": func(r *http.Request) { r.Header.Del("Content-Type") },
+	} {
+		r := genuine(ep, "events", body)
+		change(r)
+		if _, err := a.Receive(r, ep, "events"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestSecretRotation(t *testing.T) {
+	a, body := &slack.Adapter{Now: clock}, recording(t, "events/im_text.json")
+	ep := endpoint()
+	ep.Credentials = adapters.Credentials{adapters.SigningSecret: "the-newer-secret", adapters.SigningSecret + "_old": secret}
+	for _, s := range []string{"the-newer-secret", secret} {
+		if _, err := a.Receive(signed(s, clock(), "events", body), ep, "events"); err != nil {
+			t.Errorf("during rotation: %v", err)
+		}
+	}
+	delete(ep.Credentials, adapters.SigningSecret+"_old")
+	if _, err := a.Receive(signed(secret, clock(), "events", body), ep, "events"); !errors.Is(err, adapters.ErrForged) {
+		t.Errorf("after rotation: %v; want ErrForged", err)
+	}
+}
+
+func TestURLVerification(t *testing.T) {
+	a, ep, body := &slack.Adapter{Now: clock}, endpoint(), recording(t, "events/url_verification.json")
+	unsigned := genuine(ep, "events", body)
+	unsigned.Header.Del("X-Slack-Signature")
+	if _, err := a.Receive(unsigned, ep, "events"); !errors.Is(err, adapters.ErrForged) {
+		t.Errorf("unsigned: %v; want ErrForged", err)
+	}
+	ep.Address = "" // Slack asks before anybody knows the workspace
+	in, err := receive(t, ep, "events", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	in.Ack(w, nil)
+	if len(in.Messages) != 0 || w.Code != 200 || w.Body.String() != "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P" || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") {
+		t.Errorf("%d messages, status %d, type %q, body %q", len(in.Messages), w.Code, w.Header().Get("Content-Type"), w.Body)
+	}
+	for name, challenge := range map[string]string{"Empty": "", "HTML": "<script>", "Long": strings.Repeat("a", 257), "Line": "a\nb"} {
+		body, err := json.Marshal(map[string]string{"type": "url_verification", "challenge": challenge})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := receive(t, ep, "events", body); !errors.Is(err, adapters.ErrMalformed) {
+			t.Errorf("%s: %v; want ErrMalformed", name, err)
+		}
+	}
+}
+
+func TestOtherInstallationsAreRefused(t *testing.T) {
+	const said = `"type":"event_callback","event_id":"Ev1","event":{"type":"message","channel":"D1","channel_type":"im","user":"U1","text":"hi","ts":"1.1"}}`
+	for name, c := range map[string]struct {
+		body    string
+		address string
+		want    error
+	}{
+		"Ours":                   {`{"team_id":"T1","authorizations":[{"team_id":"T1"}],"api_app_id":"A1",` + said, "T1", nil},
+		"OursByAuthorization":    {`{"team_id":"T9","authorizations":[{"team_id":"T1"}],` + said, "T1", nil},
+		"OursByTeam":             {`{"team_id":"T1","authorizations":[],` + said, "T1", nil},
+		"OursByEnterprise":       {`{"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E1","is_enterprise_install":true}],` + said, "E1", nil},
+		"OtherTeam":              {`{"team_id":"T9","authorizations":[{"team_id":"T9"}],` + said, "T1", adapters.ErrForged},
+		"OtherByAuthorization":   {`{"team_id":"T1","authorizations":[{"team_id":"T9"}],` + said, "T1", adapters.ErrForged},
+		"OtherEnterprise":        {`{"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E9"}],` + said, "E1", adapters.ErrForged},
+		"OtherApp":               {`{"team_id":"T1","authorizations":[{"team_id":"T1"}],"api_app_id":"A9",` + said, "T1", adapters.ErrForged},
+		"UnknownWorkspaceOfOurs": {`{"team_id":"T1","authorizations":[{"team_id":"T1"}],` + said, "", adapters.ErrForged},
+		"OtherTeamUnreadable":    {`{"team_id":"T9","type":"event_callback","event_id":7}`, "T1", adapters.ErrForged},
+	} {
+		ep := endpoint()
+		ep.Address, ep.Settings = c.address, map[string]string{adapters.AppID: "A1"}
+		if _, err := receive(t, ep, "events", []byte(c.body)); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v; want %v", name, err, c.want)
+		}
+	}
+}
+
+func TestActorsTeamDecidesWhoSpeaks(t *testing.T) {
+	said := func(envelope, event string) string {
+		return `{"type":"event_callback","event_id":"Ev1",` + envelope + `,"event":{"channel":"C1","user":"U1","text":"hi","ts":"1.1",` + event + `}}`
+	}
+	const here = `"team_id":"T1","authorizations":[{"team_id":"T1"}]`
+	const shared = here + `,"is_ext_shared_channel":true`
+	for name, c := range map[string]struct{ body, id, unproven string }{
+		"Plain":                {said(here, `"type":"message","team":"T1"`), "T1:U1", ""},
+		"PlainOtherTeamNamed":  {said(here, `"type":"message","team":"T9"`), "T1:U1", ""},
+		"Own":                  {said(shared, `"type":"message","team":"T1"`), "T1:U1", ""},
+		"Foreign":              {said(shared, `"type":"message","team":"T9","user_team":"T9"`), "T9:U1", "external"},
+		"ForeignDelivered":     {said(`"team_id":"T9","context_team_id":"T1","authorizations":[{"team_id":"T1"}],"is_ext_shared_channel":true`, `"type":"message","user_team":"T9"`), "T9:U1", "external"},
+		"ForeignMention":       {said(shared, `"type":"app_mention","user_team":"T9"`), "T9:U1", "external"},
+		"ForeignGridMention":   {said(shared, `"type":"app_mention","user_team":"E9"`), "", "external"},
+		"ForeignGridInOurTeam": {said(shared, `"type":"message","user_team":"E9","team":"T1"`), "", "external"},
+		"OwnGrid":              {said(shared+`,"enterprise_id":"E1"`, `"type":"message","user_team":"E1"`), "T1:U1", ""},
+		"ContextGrid":          {said(shared+`,"context_enterprise_id":"E2","context_team_id":"T2"`, `"type":"message","user_team":"E2"`), "T2:U1", "external"},
+		"NoTeam":               {said(shared, `"type":"message"`), "", "external"},
+		"NoTeamOfOrganisation": {said(`"team_id":"T9","authorizations":[{"team_id":null,"enterprise_id":"E1"}],"is_ext_shared_channel":true`, `"type":"message","team":"T9"`), "T9:U1", "external"},
+	} {
+		ep := endpoint()
+		ep.Address = "T1"
+		if strings.Contains(name, "Organisation") {
+			ep.Address = "E1"
+		}
+		in, err := receive(t, ep, "events", []byte(c.body))
+		if m := only(t, in, err); m.Sender.ID != c.id || m.Unproven != c.unproven {
+			t.Errorf("%s: %q, %q; want %q, %q", name, m.Sender.ID, m.Unproven, c.id, c.unproven)
+		}
+	}
+}
+
+func TestMentionAndItsMessageAreOne(t *testing.T) {
+	in, err := receive(t, endpoint(), "events", recording(t, "events/mention_message.json"))
+	message := only(t, in, err)
+	in, err = receive(t, endpoint(), "events", recording(t, "events/mention_app_mention.json"))
+	mention := only(t, in, err)
+	if d := cmp.Diff(message, mention); d != "" {
+		t.Errorf("message and app_mention of one post differ (-message +mention):\n%s", d)
+	}
+}
+
+func TestLargeBodies(t *testing.T) {
+	a := &slack.Adapter{Now: clock}
+	for name, c := range map[string]struct {
+		headers bool
+		length  int64
+		want    error
+		most    int64
+	}{
+		"Unsigned":        {false, -1, adapters.ErrForged, 0},
+		"Signed":          {true, -1, adapters.ErrTooLarge, 1 << 20},
+		"SignedAndLength": {true, 64 << 20, adapters.ErrTooLarge, 0},
+	} {
+		body, read := adaptertest.Body(64 << 20)
+		r := genuine(endpoint(), "events", nil)
+		r.Body, r.ContentLength = body, c.length
+		if !c.headers {
+			clear(r.Header)
+		}
+		if _, err := a.Receive(r, endpoint(), "events"); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v; want %v", name, err, c.want)
+		}
+		if read() > c.most {
+			t.Errorf("%s: %d bytes read", name, read())
+		}
+	}
+	exact := []byte(`"` + strings.Repeat("a", 512<<10-2) + `"`)
+	if _, err := receive(t, endpoint(), "events", exact); err != nil {
+		t.Errorf("the largest body: %v", err)
+	}
+}
+
+func TestAcknowledgements(t *testing.T) {
+	away := errors.New("database away")
+	for name, c := range map[string]struct {
+		hook, file string
+		taken      error
+		status     int
+		says       string
+	}{
+		"EventStored":         {"events", "events/im_text.json", nil, 200, ""},
+		"EventNotStored":      {"events", "events/im_text.json", away, 503, ""},
+		"CommandStored":       {"commands", "commands/claim_in_im.form", nil, 200, `{"response_type":"ephemeral","text":"One moment …"}`},
+		"CommandNotStored":    {"commands", "commands/claim_in_im.form", away, 200, `{"response_type":"ephemeral","text":"Sorry, that did not work just now. Please try again."}`},
+		"SSLCheck":            {"commands", "commands/ssl_check.form", nil, 200, ""},
+		"InteractionStored":   {"interactivity", "interactivity/button_in_im.form", nil, 200, ""},
+		"InteractionUnstored": {"interactivity", "interactivity/button_in_im.form", away, 503, ""},
+	} {
+		in, err := receive(t, endpoint(), c.hook, recording(t, c.file))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		w := httptest.NewRecorder()
+		in.Ack(w, c.taken)
+		if w.Code != c.status || w.Body.String() != c.says || w.Header().Get("X-Slack-No-Retry") != "" {
+			t.Errorf("%s: %d %q; want %d %q", name, w.Code, w.Body, c.status, c.says)
+		}
+	}
+}
+
+func TestAnswersGoToSlackAlone(t *testing.T) {
+	for address, want := range map[string]bool{
+		"https://hooks.slack.com/commands/T1/2/x":              true,
+		"http://hooks.slack.com/commands/T1/2/x":               false,
+		"https://hooks.slack.com.evil.example/commands/T1/2/x": false,
+		"https://hooks.slack.com@evil.example/x":               false,
+		"https://steve@hooks.slack.com/x":                      false,
+		"https://hooks.slack.com:8443/x":                       false,
+		"https://evil.example/hooks.slack.com":                 false,
+		"http://169.254.169.254/latest/meta-data":              false,
+		"//hooks.slack.com/x":                                  false,
+		"https:\\\\hooks.slack.com\\x":                         false,
+		"":                                                     false,
+	} {
+		form := url.Values{"team_id": {team}, "user_id": {steve.ID}, "command": {"/claim"}, "text": {"WDJBMJ"}, "trigger_id": {"1.2.a"}, "response_url": {address}}
+		in, err := receive(t, endpoint(), "commands", []byte(form.Encode()))
+		if m := only(t, in, err); (m.Place.Answer != "") != want {
+			t.Errorf("%q: answers go to %q", address, m.Place.Answer)
+		}
+	}
+}
+
+func FuzzReceive(f *testing.F) {
+	f.Add("events", []byte(`{"type":"event_callback","team_id":"T024BE7LH","event":{"type":"message","channel":"D1","user":"U1","ts":"1.1","text":"<@U1> &amp; <x|y>"}}`))
+	f.Add("commands", []byte("team_id=T024BE7LH&user_id=U1&command=%2Fclaim&text=WDJBMJ"))
+	f.Add("interactivity", []byte("payload=%7B%22type%22%3A%22block_actions%22%7D"))
+	a := &slack.Adapter{Now: clock}
+	f.Fuzz(func(t *testing.T, hook string, body []byte) {
+		ep := endpoint()
+		in, err := a.Receive(signed(secret, clock(), "x", body), ep, hook)
+		if err != nil {
+			return
+		}
+		for _, m := range in.Messages {
+			if m.Key == "" || m.Kind == "" || strings.ContainsRune(m.Key+m.Text+m.Sender.ID, 0) {
+				t.Errorf("key %q, kind %q", m.Key, m.Kind)
+			}
+		}
+	})
+}

@@ -1,0 +1,145 @@
+package slack
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	api "github.com/slack-go/slack"
+
+	"hydragate/adapters"
+)
+
+// Replies carry their id in the metadata of the message, so that one whose fate is
+// unknown can be looked up.
+const (
+	metadataType = "hydragate_reply"
+	metadataID   = "id"
+
+	lookback    = 24 * time.Hour
+	lookupLimit = 200
+)
+
+// Send posts a reply as plain text: nothing in it mentions, formats or unfolds. The
+// answer to a slash command goes to its own address while Slack takes it there, and
+// is seen by that person alone; after that it goes to the direct conversation. A
+// reply that may already be there is looked up first, where the token allows.
+func (a *Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters.Reply) (string, error) {
+	tokens := ep.Current(adapters.BotToken)
+	if len(tokens) == 0 {
+		return "", &adapters.SendError{Reason: adapters.BadSecret, Code: "no_token", Err: errors.New("the endpoint has no bot token")}
+	}
+	if a.mayAnswer(reply.Place.Answer) {
+		taken, err := a.answer(ctx, reply)
+		if err != nil {
+			return "", err
+		}
+		if taken {
+			return "ephemeral:" + reply.ID, nil
+		}
+	}
+	if elsewhere(ep, reply) {
+		return "", &adapters.SendError{Reason: adapters.Refused, Code: "other_team", Err: errors.New("the person is of another workspace")}
+	}
+	if reply.Again {
+		ts, err := a.find(ctx, tokens[0], reply)
+		if err != nil {
+			return "", err
+		}
+		if ts != "" {
+			return ts, nil
+		}
+	}
+	return a.post(ctx, tokens[0], reply)
+}
+
+func (a *Adapter) post(ctx context.Context, token string, reply adapters.Reply) (string, error) {
+	c := a.call()
+	options := []api.MsgOption{
+		api.MsgOptionText(reply.Text, true),
+		api.MsgOptionDisableMarkdown(),
+		api.MsgOptionDisableLinkUnfurl(),
+		api.MsgOptionDisableMediaUnfurl(),
+		api.MsgOptionMetadata(api.SlackMetadata{EventType: metadataType, EventPayload: map[string]any{metadataID: reply.ID}}),
+	}
+	if reply.Place.Thread != "" {
+		options = append(options, api.MsgOptionTS(reply.Place.Thread))
+	}
+	_, ts, err := c.slack(a, token).PostMessageContext(ctx, conversation(reply), options...)
+	if err != nil {
+		return "", c.sort(err)
+	}
+	if ts == "" {
+		return "", &adapters.SendError{Reason: adapters.Unreachable, Code: "no_ts", Err: errors.New("slack named no message")}
+	}
+	return ts, nil
+}
+
+// conversation is where a reply goes. A person who never wrote has no place, and is
+// reached by the user id.
+func conversation(reply adapters.Reply) string {
+	if reply.Place.ID != "" {
+		return reply.Place.ID
+	}
+	_, user, _ := strings.Cut(reply.To, ":")
+	return user
+}
+
+// elsewhere reports whether a reply would open a direct conversation with somebody
+// of another workspace. Their user id may be somebody else's in this one.
+func elsewhere(ep adapters.Endpoint, reply adapters.Reply) bool {
+	team, _, named := strings.Cut(reply.To, ":")
+	return named && isUser(conversation(reply)) && strings.HasPrefix(ep.Address, "T") && team != ep.Address
+}
+
+// find gives the name of the message that carries reply's id already; it is empty
+// when there is none, and when the token may not look. While Slack does not answer,
+// the reply's fate stays unknown.
+func (a *Adapter) find(ctx context.Context, token string, reply adapters.Reply) (string, error) {
+	c := a.call()
+	messages, err := a.recent(ctx, c.slack(a, token), reply)
+	if err != nil {
+		sorted := c.sort(err)
+		if !sorted.Again() || sorted.Code == "not_json" {
+			return "", nil
+		}
+		sorted.Reason = adapters.Ambiguous
+		return "", sorted
+	}
+	for _, m := range messages {
+		if m.Metadata.EventType == metadataType && m.Metadata.EventPayload[metadataID] == reply.ID {
+			return m.Timestamp, nil
+		}
+	}
+	return "", nil
+}
+
+func (a *Adapter) recent(ctx context.Context, client *api.Client, reply adapters.Reply) ([]api.Message, error) {
+	channel := conversation(reply)
+	if isUser(channel) {
+		direct, _, _, err := client.OpenConversationContext(ctx, &api.OpenConversationParameters{Users: []string{channel}})
+		if err != nil {
+			return nil, err
+		}
+		if direct == nil {
+			return nil, nil
+		}
+		channel = direct.ID
+	}
+	oldest := strconv.FormatInt(a.now().Add(-lookback).Unix(), 10)
+	if reply.Place.Thread != "" {
+		messages, _, _, err := client.GetConversationRepliesContext(ctx, &api.GetConversationRepliesParameters{
+			ChannelID: channel, Timestamp: reply.Place.Thread, Oldest: oldest, Limit: lookupLimit, IncludeAllMetadata: true,
+		})
+		return messages, err
+	}
+	history, err := client.GetConversationHistoryContext(ctx, &api.GetConversationHistoryParameters{
+		ChannelID: channel, Oldest: oldest, Limit: lookupLimit, IncludeAllMetadata: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return history.Messages, nil
+}

@@ -1,0 +1,113 @@
+package slack_test
+
+import (
+	"errors"
+	"maps"
+	"strings"
+	"testing"
+
+	"hydragate/adapters"
+	"hydragate/adapters/simulator"
+)
+
+func TestCheckLearnsTheWorkspace(t *testing.T) {
+	_, a := pretend(t)
+	ep := endpoint()
+	ep.Address, ep.Settings = "", map[string]string{"kept": "yes"}
+	got, err := a.Check(t.Context(), ep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"kept": "yes", adapters.TeamName: "Example", adapters.BotUserID: botUser, adapters.BotID: "B0LAN0Z90", adapters.AppID: appID}
+	if got.Address != team || !maps.Equal(got.Settings, want) {
+		t.Errorf("%s %v; want %s %v", got.Address, got.Settings, team, want)
+	}
+	if len(ep.Settings) != 1 {
+		t.Errorf("the settings it was given changed: %v", ep.Settings)
+	}
+}
+
+func TestCheckWithoutTheScopeForTheApp(t *testing.T) {
+	s, a := pretend(t)
+	s.Arm("bots.info", simulator.Fault{Status: 200, Body: `{"ok":false,"error":"missing_scope","needed":"users:read"}`})
+	got, err := a.Check(t.Context(), endpoint())
+	if err != nil || got.Settings[adapters.AppID] != "" || got.Address != team {
+		t.Errorf("%v, %v; want the workspace without the app", got.Settings, err)
+	}
+}
+
+func TestSetupErrors(t *testing.T) {
+	says := func(method, code string) func(*simulator.Slack, *adapters.Endpoint) {
+		return func(s *simulator.Slack, _ *adapters.Endpoint) {
+			s.Arm(method, simulator.Fault{Status: 200, Body: `{"ok":false,"error":"` + code + `"}`})
+		}
+	}
+	status := func(method string, code int) func(*simulator.Slack, *adapters.Endpoint) {
+		return func(s *simulator.Slack, _ *adapters.Endpoint) { s.Arm(method, simulator.Fault{Status: code}) }
+	}
+	credential := func(key, value string) func(*simulator.Slack, *adapters.Endpoint) {
+		return func(_ *simulator.Slack, ep *adapters.Endpoint) { ep.Credentials[key] = value }
+	}
+	for name, c := range map[string]struct {
+		change func(*simulator.Slack, *adapters.Endpoint)
+		reason adapters.Reason
+		field  string
+		again  bool
+	}{
+		"NoToken":       {credential(adapters.BotToken, ""), adapters.Refused, adapters.BotToken, false},
+		"UserToken":     {credential(adapters.BotToken, "xoxp-2157151564-8047104812"), adapters.Refused, adapters.BotToken, false},
+		"TokenWithLine": {credential(adapters.BotToken, botToken+"\n"), adapters.Refused, adapters.BotToken, false},
+		"NoSecret":      {credential(adapters.SigningSecret, ""), adapters.Refused, adapters.SigningSecret, false},
+		"SecretWithGap": {credential(adapters.SigningSecret, "8f742231b10e8888 abcd99d0e1f285a5"), adapters.Refused, adapters.SigningSecret, false},
+		"UnknownToken":  {credential(adapters.BotToken, "xoxb-0000000000-0000000000-unknown"), adapters.BadSecret, adapters.BotToken, false},
+		"Revoked":       {says("auth.test", "token_revoked"), adapters.BadSecret, adapters.BotToken, false},
+		"Refused":       {says("auth.test", "access_denied"), adapters.Refused, adapters.BotToken, false},
+		"NotABot":       {botless, adapters.Refused, adapters.BotToken, false},
+		"Away":          {status("auth.test", 503), adapters.Unreachable, "", true},
+		"Cut":           {func(s *simulator.Slack, _ *adapters.Endpoint) { s.Arm("auth.test", simulator.Fault{Cut: true}) }, adapters.Unreachable, "", true},
+		"Throttled":     {status("auth.test", 429), adapters.Throttled, "", true},
+		"AppAway":       {status("bots.info", 503), adapters.Unreachable, "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, a := pretend(t)
+			ep := endpoint()
+			c.change(s, &ep)
+			_, err := a.Check(t.Context(), ep)
+			var se *adapters.SetupError
+			if !errors.As(err, &se) || se.Reason != c.reason || se.Field != c.field || se.Again() != c.again || se.Message == "" {
+				t.Fatalf("%#v; want %s of %q", err, c.reason, c.field)
+			}
+			for k, v := range ep.Credentials {
+				if v != "" && (strings.Contains(err.Error(), v) || strings.Contains(errors.Unwrap(err).Error(), v)) {
+					t.Errorf("the error tells %s", k)
+				}
+			}
+		})
+	}
+}
+
+func botless(s *simulator.Slack, _ *adapters.Endpoint) {
+	s.Arm("auth.test", simulator.Fault{Status: 200, Body: `{"ok":true,"team_id":"T024BE7LH","user_id":"U061F7AUR","team":"Example"}`})
+}
+
+func TestConnect(t *testing.T) {
+	s, a := pretend(t)
+	ep := endpoint()
+	for range 2 {
+		if err := a.Connect(t.Context(), ep); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ep.Address = "T0EXTERN1"
+	var se *adapters.SetupError
+	if err := a.Connect(t.Context(), ep); !errors.As(err, &se) || se.Field != adapters.BotToken {
+		t.Errorf("a token of another workspace: %v", err)
+	}
+	s.Arm("auth.test", simulator.Fault{Status: 200, Body: `{"ok":false,"error":"account_inactive"}`})
+	if err := a.Connect(t.Context(), endpoint()); !errors.As(err, &se) || se.Reason != adapters.BadSecret {
+		t.Errorf("a dead token: %v", err)
+	}
+	if err := a.Disconnect(t.Context(), endpoint()); err != nil {
+		t.Errorf("disconnect: %v", err)
+	}
+}

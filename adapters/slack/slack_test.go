@@ -1,0 +1,220 @@
+package slack_test
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"hydragate/adapters"
+	"hydragate/adapters/adaptertest"
+	"hydragate/adapters/simulator"
+	"hydragate/adapters/slack"
+)
+
+const (
+	team     = "T024BE7LH"
+	appID    = "A0KRD7HC3"
+	botUser  = "U0LAN0Z89"
+	secret   = "8f742231b10e8888abcd99d0e1f285a5"
+	botToken = "xoxb-2157151564-8047104812-b0tT0kenOfTheTests"
+)
+
+var steve = simulator.SlackUser{Team: team, ID: "U061F7AUR", Name: "Steve"}
+
+// clock is when the recorded requests come in.
+func clock() time.Time { return time.Unix(1732190400, 0) }
+
+func endpoint() adapters.Endpoint {
+	return adapters.Endpoint{
+		ID: "e1", Channel: adapters.Slack, Mode: adapters.Webhook, Address: team,
+		Settings:    map[string]string{adapters.BotUserID: botUser, adapters.BotID: "B0LAN0Z90", adapters.AppID: appID},
+		Credentials: adapters.Credentials{adapters.BotToken: botToken, adapters.SigningSecret: secret},
+	}
+}
+
+func contentType(hook string) string {
+	if hook == "events" {
+		return "application/json"
+	}
+	return "application/x-www-form-urlencoded"
+}
+
+func signature(secret, timestamp string, body []byte) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	_, _ = fmt.Fprintf(mac, "v0:%s:%s", timestamp, body)
+	return "v0=" + hex.EncodeToString(mac.Sum(nil))
+}
+
+// signed makes the request that Slack would make at a time with a secret.
+func signed(secret string, at time.Time, hook string, body []byte) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, "/hooks/slack/i1/"+hook, strings.NewReader(string(body)))
+	timestamp := strconv.FormatInt(at.Unix(), 10)
+	r.Header.Set("Content-Type", contentType(hook))
+	r.Header.Set("X-Slack-Request-Timestamp", timestamp)
+	r.Header.Set("X-Slack-Signature", signature(secret, timestamp, body))
+	return r
+}
+
+func genuine(ep adapters.Endpoint, hook string, body []byte) *http.Request {
+	return signed(ep.Credentials[adapters.SigningSecret], clock(), hook, body)
+}
+
+type forge = func(ep adapters.Endpoint, hook string, body []byte) *http.Request
+
+// forgeries are requests that Slack did not make, or not for this endpoint.
+func forgeries() map[string]forge {
+	header := func(change func(h http.Header)) forge {
+		return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
+			r := genuine(ep, hook, body)
+			change(r.Header)
+			return r
+		}
+	}
+	at := func(skew time.Duration) forge {
+		return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
+			return signed(secret, clock().Add(skew), hook, body)
+		}
+	}
+	with := func(secret string) forge {
+		return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
+			return signed(secret, clock(), hook, body)
+		}
+	}
+	target := func(method, query string) forge {
+		return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
+			r := genuine(ep, hook, body)
+			r.Method, r.URL.RawQuery = method, query
+			return r
+		}
+	}
+	timestamp := func(written string) forge {
+		return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
+			r := genuine(ep, hook, body)
+			r.Header.Set("X-Slack-Request-Timestamp", written)
+			r.Header.Set("X-Slack-Signature", signature(secret, written, body))
+			return r
+		}
+	}
+	now := strconv.FormatInt(clock().Unix(), 10)
+	return map[string]forge{
+		"NoHeaders":     header(func(h http.Header) { clear(h) }),
+		"NoSignature":   header(func(h http.Header) { h.Del("X-Slack-Signature") }),
+		"NoTimestamp":   header(func(h http.Header) { h.Del("X-Slack-Request-Timestamp") }),
+		"TwoSignatures": header(func(h http.Header) { h.Add("X-Slack-Signature", h.Get("X-Slack-Signature")) }),
+		"WithoutV0":     header(func(h http.Header) { h.Set("X-Slack-Signature", h.Get("X-Slack-Signature")[3:]) }),
+		"V1":            header(func(h http.Header) { h.Set("X-Slack-Signature", "v1"+h.Get("X-Slack-Signature")[2:]) }),
+		"UpperCaseHex": header(func(h http.Header) {
+			h.Set("X-Slack-Signature", "v0="+strings.ToUpper(h.Get("X-Slack-Signature")[3:]))
+		}),
+		"OtherTimestamp":     header(func(h http.Header) { h.Set("X-Slack-Request-Timestamp", strconv.FormatInt(clock().Unix()+1, 10)) }),
+		"Stale":              at(-301 * time.Second),
+		"FromTheFuture":      at(301 * time.Second),
+		"TimestampWithPlus":  timestamp("+" + now),
+		"TimestampWithBlank": timestamp(now + " "),
+		"TimestampInHex":     timestamp("0x6740"),
+		"OtherSecret":        with("0f742231b10e8888abcd99d0e1f285a5"),
+		"EmptySecret":        with(""),
+		"OtherBody": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
+			r := genuine(ep, hook, body)
+			r.Body = http.NoBody
+			return r
+		},
+		"Get":            target(http.MethodGet, ""),
+		"Query":          target(http.MethodPost, "ssl_check=1"),
+		"PayloadInQuery": target(http.MethodPost, url.Values{"payload": {"{}"}}.Encode()),
+		"OtherApp": func(ep adapters.Endpoint, hook string, _ []byte) *http.Request {
+			return genuine(ep, hook, []byte("api_app_id=A0OTHER001&team_id="+team+"&user_id=U061F7AUR&command=%2Fclaim&text=WDJBMJ"))
+		},
+	}
+}
+
+// pretend starts a pretend Slack that knows the app of the tests, and gives an
+// adapter that speaks with it.
+func pretend(t *testing.T) (*simulator.Slack, *slack.Adapter) {
+	t.Helper()
+	s := simulator.NewSlack()
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	s.SetURL(server.URL)
+	s.AddApp(simulator.App{AppID: appID, TeamID: team, TeamName: "Example", BotUserID: botUser, BotID: "B0LAN0Z90", Token: botToken, SigningSecret: secret})
+	s.AddUser(steve)
+	return s, &slack.Adapter{APIURL: s.APIURL(), HTTP: server.Client(), Now: clock}
+}
+
+func TestAdapter(t *testing.T) {
+	s, adapter := pretend(t)
+	recorded := *adapter
+	recorded.APIURL = "" // recorded requests come from Slack itself
+	says := func(code string) func() {
+		return func() {
+			s.Arm("chat.postMessage", simulator.Fault{Status: 200, Body: `{"ok":false,"error":"` + code + `"}`})
+		}
+	}
+	fault := func(f simulator.Fault) func() { return func() { s.Arm("chat.postMessage", f) } }
+	wait := http.Header{"Retry-After": {"30"}}
+	adaptertest.Run(t, adaptertest.Subject{
+		Adapter:   split{Adapter: adapter, receive: &recorded},
+		Endpoint:  endpoint(),
+		Request:   genuine,
+		Forgeries: forgeries(),
+		Keys:      []string{adapters.SigningSecret},
+		To:        steve.Chat(),
+		Place:     adapters.Place{ID: s.DM(appID, steve)},
+		Sent: func() []string {
+			var texts []string
+			for _, l := range s.Answers("") {
+				texts = append(texts, l.Text)
+			}
+			return texts
+		},
+		Faults: map[string]adaptertest.Fault{
+			"RateLimited":         {Arm: fault(simulator.Fault{Status: 429, Header: wait, Body: `{"ok":false,"error":"ratelimited"}`}), Reason: adapters.Throttled, RetryAfter: 30 * time.Second},
+			"RateLimitedNoHeader": {Arm: fault(simulator.Fault{Status: 429}), Reason: adapters.Throttled},
+			"RateLimitedOddWait":  {Arm: fault(simulator.Fault{Status: 429, Header: http.Header{"Retry-After": {"soon"}}}), Reason: adapters.Throttled},
+			"RateLimitedIn200":    {Arm: says("ratelimited"), Reason: adapters.Throttled},
+			"InternalError":       {Arm: fault(simulator.Fault{Status: 500}), Reason: adapters.Unreachable},
+			"Unavailable":         {Arm: fault(simulator.Fault{Status: 503, Body: "<html>"}), Reason: adapters.Unreachable},
+			"HTML":                {Arm: fault(simulator.Fault{Status: 200, Body: "<html>maintenance</html>"}), Reason: adapters.Unreachable},
+			"OkFalseAlone":        {Arm: fault(simulator.Fault{Status: 200, Body: `{"ok":false}`}), Reason: adapters.Unreachable},
+			"Half":                {Arm: fault(simulator.Fault{Status: 200, Body: `{"ok":true,"ts":"17`}), Reason: adapters.Ambiguous},
+			"Redirected":          {Arm: fault(simulator.Fault{Status: 302, Header: http.Header{"Location": {"http://127.0.0.1:1/"}}}), Reason: adapters.Refused},
+			"Hang":                {Arm: fault(simulator.Fault{Hang: true}), Reason: adapters.Ambiguous, Timeout: 300 * time.Millisecond},
+			"Cut":                 {Arm: fault(simulator.Fault{Cut: true}), Reason: adapters.Ambiguous},
+			"FatalError":          {Arm: says("fatal_error"), Reason: adapters.Ambiguous},
+			"InvalidAuth":         {Arm: says("invalid_auth"), Reason: adapters.BadSecret},
+			"TokenRevoked":        {Arm: says("token_revoked"), Reason: adapters.BadSecret},
+			"AccountInactive":     {Arm: says("account_inactive"), Reason: adapters.BadSecret},
+			"NotAuthed":           {Arm: says("not_authed"), Reason: adapters.BadSecret},
+			"MissingScope":        {Arm: says("missing_scope"), Reason: adapters.BadSecret},
+			"ChannelNotFound":     {Arm: says("channel_not_found"), Reason: adapters.Refused},
+			"Archived":            {Arm: says("is_archived"), Reason: adapters.Refused},
+			"NotInChannel":        {Arm: says("not_in_channel"), Reason: adapters.Refused},
+			"TooLong":             {Arm: says("msg_too_long"), Reason: adapters.Refused},
+			"Restricted":          {Arm: says("restricted_action"), Reason: adapters.Refused},
+			"NewCode":             {Arm: says("brand_new_code"), Reason: adapters.Refused},
+			"CodeWithURL":         {Arm: says("https://evil.example/hello"), Reason: adapters.Refused},
+			"UserGone":            {Arm: says("user_not_found"), Reason: adapters.Blocked},
+			"UserDisabled":        {Arm: says("user_disabled"), Reason: adapters.Blocked},
+			"MessagesTabDisabled": {Arm: says("messages_tab_disabled"), Reason: adapters.Blocked},
+			"CannotDMBot":         {Arm: says("cannot_dm_bot"), Reason: adapters.Blocked},
+		},
+	})
+}
+
+// split receives as from Slack itself and sends to the pretend one.
+type split struct {
+	adapters.Adapter
+	receive adapters.Adapter
+}
+
+func (s split) Receive(r *http.Request, ep adapters.Endpoint, hook string) (adapters.Inbound, error) {
+	return s.receive.Receive(r, ep, hook)
+}

@@ -1,0 +1,50 @@
+package slack
+
+import "testing"
+
+func TestReadText(t *testing.T) {
+	for raw, want := range map[string]string{
+		"hello":                              "hello",
+		"a &amp; b &lt;c&gt;":                "a & b <c>",
+		"&amp;lt;":                           "&lt;",
+		"&lt;@U1&gt;":                        "<@U1>",
+		"<@UBOT> hi":                         "hi",
+		"  <@UBOT|bot>  hi":                  "hi",
+		"<@UBOT>":                            "@UBOT",
+		"<@UBOTX> hi":                        "@UBOTX hi",
+		"<@U1> <@UBOT> hi":                   "@U1 @UBOT hi",
+		"<@UBOT> /claim WDJBMJ":              "/claim WDJBMJ",
+		"<@U1|matt>":                         "@matt",
+		"<#C1|general> <#C1>":                "#general #C1",
+		"<!channel> <!here|here>":            "@channel @here",
+		"<!subteam^S1> <!subteam^S1|@crew>":  "@subteam @crew",
+		"<https://example.com>":              "https://example.com",
+		"<https://example.com/|example.com>": "example.com",
+		"<https://evil.example|bank>":        "bank (https://evil.example)",
+		"<mailto:s@example.com|s@example.com> <mailto:s@example.com>": "s@example.com s@example.com",
+		"1 < 2":     "1 < 2",
+		"<":         "<",
+		"<>":        "",
+		"<|>":       "",
+		"<|a>":      "a",
+		"\u00a0x\n": "x",
+		"":          "",
+	} {
+		if got := readText(raw, "UBOT"); got != want {
+			t.Errorf("%q: %q; want %q", raw, got, want)
+		}
+	}
+}
+
+func TestStampTime(t *testing.T) {
+	for ts, want := range map[string]string{
+		"1732190400.000100":      "2024-11-21T12:00:00.0001Z",
+		"1732190400.5":           "2024-11-21T12:00:00.5Z",
+		"x":                      "0001-01-01T00:00:00Z",
+		"99999999999999999999.1": "0001-01-01T00:00:00Z",
+	} {
+		if got := stampTime(ts).Format("2006-01-02T15:04:05.999999999Z07:00"); got != want {
+			t.Errorf("%q: %s; want %s", ts, got, want)
+		}
+	}
+}

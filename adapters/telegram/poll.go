@@ -1,0 +1,131 @@
+package telegram
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"hydragate/adapters"
+)
+
+const (
+	pollSeconds = 50 // the longest that Telegram lets a call wait
+	pollTimeout = pollSeconds*time.Second + 15*time.Second
+	firstPause  = 500 * time.Millisecond
+	lastPause   = 30 * time.Second
+	pollLimit   = 100
+)
+
+// Poll fetches updates until ctx ends. Nothing is confirmed to Telegram before take
+// has returned nil for it; a take that fails is tried again with the same batch. It
+// gives up only on a token that Telegram does not know.
+func (a *Adapter) Poll(ctx context.Context, ep adapters.Endpoint, cursor string, take func(ctx context.Context, batch []adapters.Message, cursor string) error) error {
+	at := parsePosition(cursor, ep)
+	pause := newPause()
+	for ctx.Err() == nil {
+		raws, err := a.updates(ctx, ep, at.offset(a.now()))
+		if err != nil {
+			if stop := a.waitOut(ctx, ep, err, pause); stop != nil {
+				return stop
+			}
+			continue
+		}
+		if len(raws) == 0 {
+			pause.Reset()
+			continue
+		}
+		next := at.after(raws, a.now())
+		if err := a.hand(ctx, ep, readAll(raws, ep), next.String(), take); err != nil {
+			return err
+		}
+		if next.next == at.next { // nothing that Telegram could be told to forget
+			rest(ctx, pause.NextBackOff())
+		} else {
+			pause.Reset()
+		}
+		at = next
+	}
+	return ctx.Err()
+}
+
+// updates asks once. The kinds of update are named each time, since Telegram keeps
+// what another program asked for last.
+func (a *Adapter) updates(ctx context.Context, ep adapters.Endpoint, offset int64) ([]json.RawMessage, error) {
+	status, raw, err := a.post(ctx, ep, pollTimeout, "getUpdates", struct {
+		Offset  int64    `json:"offset,omitempty"`
+		Limit   int      `json:"limit"`
+		Timeout int      `json:"timeout"`
+		Allowed []string `json:"allowed_updates"`
+	}{offset, pollLimit, pollSeconds, wantedUpdates()})
+	if err != nil {
+		return nil, err
+	}
+	var raws []json.RawMessage
+	if err = understand(status, raw, &raws); err == nil {
+		return raws, nil
+	}
+	if raws, whole := splitBatch(raw); whole && status.ok() {
+		return raws, nil
+	}
+	return nil, err
+}
+
+// waitOut waits as long as a failed call calls for, or says why waiting is
+// senseless.
+func (a *Adapter) waitOut(ctx context.Context, ep adapters.Endpoint, err error, pause *backoff.ExponentialBackOff) error {
+	var e *adapters.SendError
+	if !errors.As(err, &e) || e.Reason == adapters.BadSecret {
+		return err
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	wait := max(pause.NextBackOff(), e.RetryAfter)
+	a.log().WarnContext(ctx, "poll waits", slog.String("endpoint", ep.ID), slog.String("reason", string(e.Reason)), slog.String("code", e.Code), slog.Duration("wait", wait))
+	rest(ctx, wait)
+	return nil
+}
+
+// hand gives a batch to take until it is taken or ctx ends.
+func (a *Adapter) hand(ctx context.Context, ep adapters.Endpoint, batch []adapters.Message, cursor string, take func(context.Context, []adapters.Message, string) error) error {
+	pause := newPause()
+	for {
+		if err := take(ctx, batch, cursor); err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		wait := pause.NextBackOff()
+		a.log().WarnContext(ctx, "poll waits", slog.String("endpoint", ep.ID), slog.String("reason", "not stored"), slog.Duration("wait", wait))
+		rest(ctx, wait)
+	}
+}
+
+func readAll(raws []json.RawMessage, ep adapters.Endpoint) []adapters.Message {
+	batch := make([]adapters.Message, 0, len(raws))
+	for _, raw := range raws {
+		batch = append(batch, read(raw, ep))
+	}
+	return batch
+}
+
+// newPause gives waits that grow and are never the same for two pollers.
+func newPause() *backoff.ExponentialBackOff {
+	p := backoff.NewExponentialBackOff()
+	p.InitialInterval, p.MaxInterval = firstPause, lastPause
+	return p
+}
+
+func rest(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,116 @@
+package telegram_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"unicode/utf8"
+
+	"hydragate/adapters"
+	"hydragate/adapters/telegram"
+)
+
+// nobody answers every webhook with a failure.
+type nobody struct{}
+
+func (nobody) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.WriteHeader(http.StatusServiceUnavailable)
+}
+
+// proven reports whether a message could carry a claim.
+func proven(m adapters.Message) bool {
+	return m.Kind == adapters.Text && m.Command != nil && m.Unproven == "" && !m.Place.Group && m.Sender.ID != ""
+}
+
+// Of all recorded ways to say a claim, only those of a person who types it in a
+// private chat may count.
+func TestOnlyTypedPrivateClaimsAreProven(t *testing.T) {
+	good := map[string]bool{"claim": true, "claim_at_bot": true, "claim_upper_newline": true, "claim_alone": true, "start_deep_link": true}
+	files, err := filepath.Glob("testdata/main/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		name := filepath.Base(f[:len(f)-len(".json")])
+		body, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := new(telegram.Adapter).Receive(request(secret)(endpoint(), "", body), endpoint(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := proven(in.Messages[0]); got != good[name] {
+			t.Errorf("%s: proven %v; want %v", name, got, good[name])
+		}
+	}
+}
+
+// A number drawn again must not swallow a new message, and a message that comes
+// with another number is still the same.
+func TestKeys(t *testing.T) {
+	key := func(body string) string {
+		t.Helper()
+		in, err := new(telegram.Adapter).Receive(request(secret)(endpoint(), "", []byte(body)), endpoint(), "")
+		if err != nil || len(in.Messages) != 1 {
+			t.Fatal(in, err)
+		}
+		return in.Messages[0].Key
+	}
+	message := func(update, id, rest string) string {
+		return `{"update_id":` + update + `,"message":{"message_id":` + id + `,"chat":{"id":7,"type":"private"},"from":{"id":7,"first_name":"Steve"},"date":1,"text":"x"` + rest + `}}`
+	}
+	for name, c := range map[string]struct {
+		a, b string
+		same bool
+	}{
+		"SameMessageOtherNumber": {message("1", "5", ""), message("2", "5", ""), true},
+		"OtherMessageSameNumber": {message("1", "5", ""), message("1", "6", ""), false},
+		"BusinessChatOfThatID":   {message("1", "5", ""), message("1", "5", `,"business_connection_id":"b"`), false},
+		"BlockSameNumber":        {`{"update_id":1,"my_chat_member":{"chat":{"id":7,"type":"private"},"date":1}}`, `{"update_id":1,"my_chat_member":{"chat":{"id":7,"type":"private"},"date":2}}`, false},
+		"UnknownSameNumber":      {`{"update_id":1,"new":{"a":1}}`, `{"update_id":1,"new":{"a":2}}`, false},
+		"OddSameNumber":          {`{"update_id":1,"message":{}}`, `{"update_id":1,"message":{"text":"y"}}`, false},
+		"TwoPresses":             {`{"update_id":1,"callback_query":{"id":"1","from":{"id":7}}}`, `{"update_id":1,"callback_query":{"id":"2","from":{"id":7}}}`, false},
+		"MessageThenItsEdit":     {message("1", "5", ""), `{"update_id":2,"edited_message":{"message_id":5,"chat":{"id":7},"edit_date":9,"text":"y"}}`, false},
+		"TwoEdits":               {`{"update_id":2,"edited_message":{"message_id":5,"chat":{"id":7},"edit_date":8}}`, `{"update_id":3,"edited_message":{"message_id":5,"chat":{"id":7},"edit_date":9}}`, false},
+	} {
+		if same := key(c.a) == key(c.b); same != c.same {
+			t.Errorf("%s: %q and %q", name, key(c.a), key(c.b))
+		}
+	}
+}
+
+// Whatever comes with the right secret, it is one message that can be stored.
+func FuzzReceive(f *testing.F) {
+	files, _ := filepath.Glob("testdata/main/*.json")
+	for _, file := range files {
+		body, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(body)
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if len(body) == 0 {
+			return
+		}
+		in, err := new(telegram.Adapter).Receive(request(secret)(endpoint(), "", body), endpoint(), "")
+		if err != nil || len(in.Messages) != 1 || in.Messages[0].Key == "" {
+			t.Fatalf("%d messages, %v", len(in.Messages), err)
+		}
+		m := in.Messages[0]
+		if _, err := json.Marshal(m); err != nil {
+			t.Errorf("cannot be written down: %v", err)
+		}
+		for _, s := range []string{m.Key, m.Text, m.Sender.Name, m.Sender.Username, m.Action, m.Place.ID, m.Place.Answer} {
+			if !utf8.ValidString(s) || len(s) > adapters.MaxInboundText {
+				t.Errorf("not fit to store: %q", s)
+			}
+		}
+		if m.Kind == adapters.Undecodable && len(m.Raw) == 0 {
+			t.Error("nothing is kept of it")
+		}
+	})
+}

@@ -1,0 +1,180 @@
+package telegram_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"hydragate/adapters"
+	"hydragate/adapters/simulator"
+)
+
+const hookURL = "https://gateway.example/hooks/telegram/i1"
+
+func setupError(t *testing.T, err error) *adapters.SetupError {
+	t.Helper()
+	var se *adapters.SetupError
+	if !errors.As(err, &se) {
+		t.Fatalf("%v (%T); want a *SetupError", err, err)
+	}
+	return se
+}
+
+func webhookEndpoint() adapters.Endpoint {
+	ep := endpoint()
+	ep.WebhookURL = hookURL
+	return ep
+}
+
+func TestCheckFillsInTheBot(t *testing.T) {
+	_, a := pretend(t)
+	ep := endpoint()
+	ep.Address, ep.Settings = "", map[string]string{adapters.Warning: "kept"}
+	got, err := a.Check(t.Context(), ep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Address != "424242" || got.Settings[adapters.BotUsername] != me || got.Settings[adapters.Warning] != "kept" {
+		t.Errorf("address %q, settings %v", got.Address, got.Settings)
+	}
+	if ep.Settings[adapters.BotUsername] != "" {
+		t.Error("the caller's settings were changed")
+	}
+}
+
+func TestCheckRefusesWhatIsNoToken(t *testing.T) {
+	server, a := pretend(t)
+	for name, bad := range map[string]string{
+		"Empty": "", "NoColon": strings.Repeat("a", 46), "NoID": ":" + strings.Repeat("a", 35), "Letters": "bot:" + strings.Repeat("a", 35),
+		"Short": "424242:abc", "Long": "424242:" + strings.Repeat("a", 100), "Blank": token[:20] + " " + token[20:], "Path": "424242:" + strings.Repeat("a", 35) + "/../x",
+		"Newline": token + "\n", "Umlaut": "424242:" + strings.Repeat("ä", 35), "Username": "@hydragate_bot",
+	} {
+		t.Run(name, func(t *testing.T) {
+			ep := endpoint()
+			ep.Credentials = adapters.Credentials{adapters.BotToken: bad}
+			_, err := a.Check(t.Context(), ep)
+			se := setupError(t, err)
+			if se.Reason != adapters.Refused || se.Field != adapters.BotToken || se.Again() || bad != "" && strings.Contains(err.Error(), bad) {
+				t.Errorf("%v in field %q", err, se.Field)
+			}
+		})
+	}
+	if calls := server.Calls(me, "getMe"); len(calls) != 0 {
+		t.Errorf("Telegram was asked %d times", len(calls))
+	}
+}
+
+func TestCheckFaults(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault  simulator.Fault
+		reason adapters.Reason
+		field  string
+	}{
+		"UnknownToken": {simulator.Fault{Status: 401, Body: `{"ok":false,"error_code":401,"description":"Unauthorized"}`}, adapters.BadSecret, adapters.BotToken},
+		"NotABot":      {simulator.Fault{Status: 200, Body: `{"ok":true,"result":{"id":7,"is_bot":false,"first_name":"Steve"}}`}, adapters.Refused, adapters.BotToken},
+		"Throttled":    {simulator.Fault{Status: 429, Body: `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 1","parameters":{"retry_after":1}}`}, adapters.Throttled, ""},
+		"Down":         {simulator.Fault{Status: 502, Body: "<html>"}, adapters.Unreachable, ""},
+		"CutOff":       {simulator.Fault{Cut: true}, adapters.Unreachable, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, a := pretend(t)
+			server.Arm("getMe", c.fault)
+			_, err := a.Check(t.Context(), endpoint())
+			if se := setupError(t, err); se.Reason != c.reason || se.Field != c.field || se.Message == "" {
+				t.Errorf("%v in field %q; want %s in %q", err, se.Field, c.reason, c.field)
+			}
+		})
+	}
+}
+
+func TestConnectAndDisconnect(t *testing.T) {
+	server, a := pretend(t)
+	ep := webhookEndpoint()
+	for range 2 {
+		if err := a.Connect(t.Context(), ep); err != nil {
+			t.Fatal(err)
+		}
+		if url, got := server.Webhook(me); url != hookURL || got != secret {
+			t.Fatalf("webhook %q with the right secret: %v", url, got == secret)
+		}
+	}
+	for _, call := range server.Calls(me, "setWebhook") {
+		if call["drop_pending_updates"] != "" || call["max_connections"] != "40" || call["allowed_updates"] != `["message","edited_message","callback_query","my_chat_member"]` {
+			t.Errorf("setWebhook with %v", call)
+		}
+	}
+	var commands []struct{ Command string }
+	if err := json.Unmarshal(server.Commands(me), &commands); err != nil || len(commands) != 5 || commands[0].Command != "claim" {
+		t.Errorf("commands %s", server.Commands(me))
+	}
+	if scope := server.Calls(me, "setMyCommands")[0]["scope"]; scope != `{"type":"all_private_chats"}` {
+		t.Errorf("commands for %s", scope)
+	}
+
+	elsewhere := ep
+	elsewhere.WebhookURL = "https://other.example/hooks/telegram/i1"
+	if err := a.Disconnect(t.Context(), elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	if url, _ := server.Webhook(me); url != hookURL {
+		t.Fatalf("somebody else's webhook was removed: %q", url)
+	}
+	for range 2 {
+		if err := a.Disconnect(t.Context(), ep); err != nil {
+			t.Fatal(err)
+		}
+		if url, _ := server.Webhook(me); url != "" {
+			t.Errorf("the webhook is still %q", url)
+		}
+	}
+}
+
+// Going over to polling leaves what waits at Telegram where it is.
+func TestConnectForPolling(t *testing.T) {
+	server, a := pretend(t)
+	server.WebhookClient.Transport = inProcess{nobody{}}
+	ep := webhookEndpoint()
+	if err := a.Connect(t.Context(), ep); err != nil {
+		t.Fatal(err)
+	}
+	say(server, "are you there?")
+	ep.Mode = adapters.Polling
+	for range 2 {
+		if err := a.Connect(t.Context(), ep); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if url, _ := server.Webhook(me); url != "" || len(server.Pending(me)) != 1 {
+		t.Errorf("webhook %q, Telegram holds %v; want none and one update", url, server.Pending(me))
+	}
+}
+
+func TestConnectFaults(t *testing.T) {
+	t.Run("NoSecret", func(t *testing.T) {
+		server, a := pretend(t)
+		ep := webhookEndpoint()
+		ep.Credentials = adapters.Credentials{adapters.BotToken: token}
+		if se := setupError(t, a.Connect(t.Context(), ep)); se.Reason != adapters.Refused || len(server.Calls(me, "setWebhook")) != 0 {
+			t.Errorf("%v", se)
+		}
+	})
+	t.Run("TelegramsOwnReason", func(t *testing.T) {
+		server, a := pretend(t)
+		server.Arm("setWebhook", simulator.Fault{Status: 400, Body: `{"ok":false,"error_code":400,"description":"Bad Request: bad webhook: Failed to resolve host; token ` + token + `, secret ` + secret + `"}`})
+		se := setupError(t, a.Connect(t.Context(), webhookEndpoint()))
+		if se.Reason != adapters.Refused || !strings.HasPrefix(se.Message, "Bad Request: bad webhook: Failed to resolve host") {
+			t.Errorf("%v; want Telegram's reason", se)
+		}
+		if strings.Contains(se.Error()+se.Err.Error(), token) || strings.Contains(se.Error()+se.Err.Error(), secret) {
+			t.Errorf("the error tells a secret: %v", se)
+		}
+	})
+	t.Run("TooOften", func(t *testing.T) {
+		server, a := pretend(t)
+		server.Arm("setWebhook", simulator.Fault{Status: 429, Body: `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 1","parameters":{"retry_after":1}}`})
+		if se := setupError(t, a.Connect(t.Context(), webhookEndpoint())); !se.Again() {
+			t.Errorf("%v; want one that passes", se)
+		}
+	})
+}

@@ -1,0 +1,215 @@
+package telegram_test
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"hydragate/adapters"
+	"hydragate/adapters/adaptertest"
+	"hydragate/adapters/simulator"
+	"hydragate/adapters/telegram"
+)
+
+const (
+	token  = "424242:AAEtest-test_testtesttesttesttest123"
+	secret = "hook-secret_1"
+	me     = "hydragate_bot"
+)
+
+var steve = simulator.Person{ID: 712345678, First: "Steve", Username: "steve"}
+
+func endpoint() adapters.Endpoint {
+	return adapters.Endpoint{
+		ID: "ep1", Channel: adapters.Telegram, Mode: adapters.Webhook, Address: "424242",
+		Settings:    map[string]string{adapters.BotUsername: me},
+		Credentials: adapters.Credentials{adapters.BotToken: token, adapters.WebhookSecret: secret, adapters.WebhookSecret + "_old": "hook-secret_0"},
+	}
+}
+
+// inProcess carries calls to a handler without a network, so that a test can own
+// the clock.
+type inProcess struct{ http.Handler }
+
+func (p inProcess) RoundTrip(r *http.Request) (resp *http.Response, err error) {
+	defer func() {
+		if recover() != nil {
+			err = io.ErrUnexpectedEOF
+		}
+	}()
+	if r.Context().Err() != nil {
+		return nil, r.Context().Err()
+	}
+	w := httptest.NewRecorder()
+	p.ServeHTTP(w, r)
+	if r.Context().Err() != nil {
+		return nil, r.Context().Err()
+	}
+	return w.Result(), nil
+}
+
+// pretend gives an adapter that speaks to a pretend Telegram in this process.
+func pretend(t *testing.T) (*simulator.Telegram, *telegram.Adapter) {
+	t.Helper()
+	server := simulator.NewTelegram()
+	t.Cleanup(server.Close)
+	server.AddBot(token, me)
+	return server, &telegram.Adapter{HTTP: &http.Client{Transport: inProcess{server}}, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+}
+
+func request(secrets ...string) func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
+	return func(_ adapters.Endpoint, _ string, body []byte) *http.Request {
+		r := httptest.NewRequest(http.MethodPost, "https://gateway.example/hooks/telegram/i1", strings.NewReader(string(body)))
+		for _, s := range secrets {
+			r.Header.Add("X-Telegram-Bot-Api-Secret-Token", s)
+		}
+		return r
+	}
+}
+
+func changed(change func(r *http.Request)) func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
+	return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
+		r := request(secret)(ep, hook, body)
+		change(r)
+		return r
+	}
+}
+
+func TestAdapter(t *testing.T) {
+	server := simulator.NewTelegram()
+	t.Cleanup(server.Close)
+	server.AddBot(token, me)
+	api := httptest.NewServer(server)
+	t.Cleanup(api.Close)
+
+	arm := func(f simulator.Fault) func() { return func() { server.Arm("sendMessage", f) } }
+	says := func(status int, body string) func() { return arm(simulator.Fault{Status: status, Body: body}) }
+	adaptertest.Run(t, adaptertest.Subject{
+		Adapter:  &telegram.Adapter{APIURL: api.URL},
+		Endpoint: endpoint(),
+		Request:  request(secret),
+		Forgeries: map[string]func(adapters.Endpoint, string, []byte) *http.Request{
+			"NoSecret":      request(),
+			"EmptySecret":   request(""),
+			"WrongSecret":   request("hook-secret_2"),
+			"PrefixOfIt":    request("hook-secret_"),
+			"SecretTwice":   request(secret, secret),
+			"RightAndWrong": request("wrong", secret),
+			"Get":           changed(func(r *http.Request) { r.Method = http.MethodGet }),
+			"Put":           changed(func(r *http.Request) { r.Method = http.MethodPut }),
+			"Query":         changed(func(r *http.Request) { r.URL.RawQuery = "update_id=1" }),
+			"EmptyQuery":    changed(func(r *http.Request) { r.URL.ForceQuery = true }),
+		},
+		Keys:  []string{adapters.WebhookSecret, adapters.WebhookSecret + "_old"},
+		To:    "712345678",
+		Place: adapters.Place{ID: "712345678"},
+		Sent: func() (texts []string) {
+			for _, l := range server.Answers("712345678") {
+				texts = append(texts, l.Text)
+			}
+			return texts
+		},
+		Faults: map[string]adaptertest.Fault{
+			"Throttled": {
+				Arm:    says(429, `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 30","parameters":{"retry_after":30}}`),
+				Reason: adapters.Throttled, RetryAfter: 30 * time.Second,
+			},
+			"ThrottledByProxy": {
+				Arm:    arm(simulator.Fault{Status: 429, Body: "slow down", Header: http.Header{"Retry-After": {"7"}}}),
+				Reason: adapters.Throttled, RetryAfter: 7 * time.Second,
+			},
+			"Blocked":      {Arm: says(403, `{"ok":false,"error_code":403,"description":"Forbidden: bot was blocked by the user"}`), Reason: adapters.Blocked},
+			"NoSuchChat":   {Arm: says(400, `{"ok":false,"error_code":400,"description":"Bad Request: chat not found"}`), Reason: adapters.Refused},
+			"QuotesUs":     {Arm: says(400, `{"ok":false,"error_code":400,"description":"Bad Request: hello `+token+`"}`), Reason: adapters.Refused},
+			"Moved":        {Arm: says(400, `{"ok":false,"error_code":400,"description":"Bad Request: group chat was upgraded to a supergroup chat","parameters":{"migrate_to_chat_id":-1002012345678}}`), Reason: adapters.Moved},
+			"BadToken":     {Arm: says(401, `{"ok":false,"error_code":401,"description":"Unauthorized"}`), Reason: adapters.BadSecret},
+			"NoSuchToken":  {Arm: says(404, `{"ok":false,"error_code":404,"description":"Not Found"}`), Reason: adapters.BadSecret},
+			"ServerError":  {Arm: says(500, `{"ok":false,"error_code":500,"description":"Internal Server Error"}`), Reason: adapters.Unreachable},
+			"BadGateway":   {Arm: says(502, "<html><h1>502 Bad Gateway</h1>hello</html>"), Reason: adapters.Unreachable},
+			"Redirect":     {Arm: arm(simulator.Fault{Status: 307, Header: http.Header{"Location": {"/elsewhere"}}}), Reason: adapters.Unreachable},
+			"HalfAnAnswer": {Arm: says(200, `{"ok":true,"result":{"mess`), Reason: adapters.Ambiguous},
+			"NotTheAPI":    {Arm: says(200, "<html>Welcome</html>"), Reason: adapters.Ambiguous},
+			"NoAnswer":     {Arm: arm(simulator.Fault{Hang: true}), Reason: adapters.Ambiguous, Timeout: 100 * time.Millisecond},
+			"CutOff":       {Arm: arm(simulator.Fault{Cut: true}), Reason: adapters.Ambiguous},
+		},
+	})
+}
+
+func TestSecretBeforeBody(t *testing.T) {
+	for name, secrets := range map[string][]string{"Missing": nil, "Wrong": {"guess"}} {
+		t.Run(name, func(t *testing.T) {
+			r := request(secrets...)(endpoint(), "", nil)
+			body, read := adaptertest.Body(64 << 20)
+			r.Body, r.ContentLength = body, 64<<20
+			if _, err := new(telegram.Adapter).Receive(r, endpoint(), ""); !errors.Is(err, adapters.ErrForged) {
+				t.Errorf("%v; want ErrForged", err)
+			}
+			if n := read(); n != 0 {
+				t.Errorf("read %d bytes of a stranger's body", n)
+			}
+		})
+	}
+}
+
+func TestBodyLimit(t *testing.T) {
+	for name, length := range map[string]int64{"Told": 64 << 20, "Chunked": -1} {
+		t.Run(name, func(t *testing.T) {
+			r := request(secret)(endpoint(), "", nil)
+			body, read := adaptertest.Body(64 << 20)
+			r.Body, r.ContentLength = body, length
+			if _, err := new(telegram.Adapter).Receive(r, endpoint(), ""); !errors.Is(err, adapters.ErrTooLarge) {
+				t.Errorf("%v; want ErrTooLarge", err)
+			}
+			if n := read(); n > 1<<20 {
+				t.Errorf("read %d bytes", n)
+			}
+		})
+	}
+}
+
+func TestOldSecretStillPasses(t *testing.T) {
+	if _, err := new(telegram.Adapter).Receive(request("hook-secret_0")(endpoint(), "", []byte(`{"update_id":1}`)), endpoint(), ""); err != nil {
+		t.Error(err)
+	}
+}
+
+// A body cut off on the way must come again: it is not kept as an odd update.
+func TestCutBodyIsNotKept(t *testing.T) {
+	for name, body := range map[string]io.Reader{
+		"Empty": strings.NewReader(""),
+		"Cut":   io.MultiReader(strings.NewReader(`{"update_id":1,`), failing{}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := request(secret)(endpoint(), "", nil)
+			r.Body, r.ContentLength = io.NopCloser(body), -1
+			if _, err := new(telegram.Adapter).Receive(r, endpoint(), ""); !errors.Is(err, adapters.ErrMalformed) {
+				t.Errorf("%v; want ErrMalformed", err)
+			}
+		})
+	}
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+func TestAckHasNoBody(t *testing.T) {
+	in, err := new(telegram.Adapter).Receive(request(secret)(endpoint(), "", []byte(`{"update_id":1}`)), endpoint(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, refused := httptest.NewRecorder(), httptest.NewRecorder()
+	in.Ack(taken, nil)
+	in.Ack(refused, errors.New("disk full"))
+	if taken.Code != http.StatusOK || taken.Body.Len() != 0 {
+		t.Errorf("stored: %d %q; want 200 and nothing", taken.Code, taken.Body)
+	}
+	if refused.Code != http.StatusServiceUnavailable || refused.Header().Get("Retry-After") == "" || refused.Body.Len() != 0 {
+		t.Errorf("not stored: %d %v %q; want 503 with Retry-After", refused.Code, refused.Header(), refused.Body)
+	}
+}

@@ -1,0 +1,107 @@
+package claim
+
+import (
+	"crypto/rand"
+	"strings"
+)
+
+// alphabet are the letters of a code: RFC 8628's twenty consonants. They spell no
+// words, need no keyboard switch on a phone, and have no look-alikes among
+// themselves.
+const alphabet = "BCDFGHJKLMNPQRSTVWXZ"
+
+// codeLen is how many letters a code has.
+const codeLen = 6
+
+// maxRun is how often a letter comes in a row at most. Drawn-out sounds ("hmmmmm",
+// "grrrrr") are thereby no codes, and a code is easier to read aloud.
+const maxRun = 3
+
+// abusive are the consonants that people read as abuse, wherever they stand.
+const abusive = "BTCH CNT CVNT DCK FCK FGT FKN FVCK FVK HTLR KKK MFKR NGGR NGR NZS PHCK PRCK RPST SHT SLT STFV TWT WHR WTF"
+
+// icao spells the letters of the alphabet, in its order.
+const icao = "Bravo Charlie Delta Foxtrot Golf Hotel Juliett Kilo Lima Mike November Papa Quebec Romeo Sierra Tango Victor Whiskey X-ray Zulu"
+
+// NewCode draws a code: six letters, all equally likely, from the system's source
+// of secrets. Codes that read as abuse are drawn again.
+func NewCode() string {
+	for {
+		if code := draw(codeLen); !refused(code) {
+			return code
+		}
+	}
+}
+
+// draw gives n letters that are independent and equally likely: a byte that would
+// favour some letters is thrown away.
+func draw(n int) string {
+	const fair = 256 - 256%len(alphabet)
+	letters := make([]byte, 0, n)
+	for len(letters) < n {
+		var random [16]byte
+		rand.Read(random[:])
+		for _, b := range random {
+			if int(b) < fair && len(letters) < n {
+				letters = append(letters, alphabet[int(b)%len(alphabet)])
+			}
+		}
+	}
+	return string(letters)
+}
+
+// refused reports whether nobody should have to read code to a customer.
+func refused(code string) bool {
+	for word := range strings.FieldsSeq(abusive) {
+		if strings.Contains(code, word) {
+			return true
+		}
+	}
+	return drawnOut(code)
+}
+
+// drawnOut reports whether a letter comes more than maxRun times in a row.
+func drawnOut(code string) bool {
+	run := 0
+	for i := range len(code) {
+		if i > 0 && code[i] != code[i-1] {
+			run = 0
+		}
+		run++
+		if run > maxRun {
+			return true
+		}
+	}
+	return false
+}
+
+// Group writes a code as people read it: "WDJ-BMJ".
+func Group(code string) string {
+	return strings.Join(threes(code), "-")
+}
+
+// Spell writes a code as it is read aloud, in the words of the ICAO alphabet:
+// "Whiskey Delta Juliett, Bravo Mike Juliett".
+func Spell(code string) string {
+	words := strings.Fields(icao)
+	groups := threes(code)
+	for i, group := range groups {
+		spelt := make([]string, len(group))
+		for j := range len(group) {
+			spelt[j] = group[j : j+1]
+			if at := strings.IndexByte(alphabet, group[j]); at >= 0 {
+				spelt[j] = words[at]
+			}
+		}
+		groups[i] = strings.Join(spelt, " ")
+	}
+	return strings.Join(groups, ", ")
+}
+
+func threes(code string) []string {
+	var groups []string
+	for ; len(code) > 3; code = code[3:] {
+		groups = append(groups, code[:3])
+	}
+	return append(groups, code)
+}

@@ -1,0 +1,222 @@
+package claim
+
+import (
+	"go/parser"
+	"go/token"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/cryptotest"
+)
+
+// TestCodesAreEquallyLikely draws a million codes and compares how often each letter
+// stood at each position with how often it must, given the codes that are refused.
+func TestCodesAreEquallyLikely(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	const draws = 1_000_000
+	var seen [codeLen][len(alphabet)]float64
+	for range draws {
+		code := NewCode()
+		if len(code) != codeLen || refused(code) {
+			t.Fatalf("drew %q", code)
+		}
+		for i := range codeLen {
+			seen[i][strings.IndexByte(alphabet, code[i])]++
+		}
+	}
+	expected := shares()
+	for i := range codeLen {
+		chi := 0.0
+		for x := range len(alphabet) {
+			want := expected[i][x] * draws
+			chi += (seen[i][x] - want) * (seen[i][x] - want) / want
+		}
+		if p := tail(chi, len(alphabet)-1); p < 0.001 {
+			t.Errorf("position %d: chi-square %.1f, p = %.5f", i, chi, p)
+		}
+	}
+}
+
+// TestLettersAreIndependent draws a million pairs: each of the 400 must be equally
+// likely.
+func TestLettersAreIndependent(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 2)
+	const draws = 1_000_000
+	var seen [len(alphabet)][len(alphabet)]float64
+	for range draws {
+		pair := draw(2)
+		seen[strings.IndexByte(alphabet, pair[0])][strings.IndexByte(alphabet, pair[1])]++
+	}
+	want, chi := float64(draws)/400, 0.0
+	for _, row := range seen {
+		for _, n := range row {
+			chi += (n - want) * (n - want) / want
+		}
+	}
+	if p := tail(chi, 399); p < 0.001 {
+		t.Errorf("chi-square %.1f, p = %.5f", chi, p)
+	}
+}
+
+// TestChiSquareWouldTell is the control: the mistake of taking a byte modulo 20
+// must be found.
+func TestChiSquareWouldTell(t *testing.T) {
+	const draws = 1_000_000
+	chi := 0.0
+	for x := range len(alphabet) {
+		n := 256 / len(alphabet)
+		if x < 256%len(alphabet) {
+			n++
+		}
+		got, want := draws*float64(n)/256, float64(draws)/float64(len(alphabet))
+		chi += (got - want) * (got - want) / want
+	}
+	if p := tail(chi, len(alphabet)-1); p > 1e-9 {
+		t.Errorf("the bias of a plain modulo has p = %g", p)
+	}
+}
+
+// TestFewCodesAreRefused holds the odds of a guess: what is refused makes guessing
+// easier, and must not be much.
+func TestFewCodesAreRefused(t *testing.T) {
+	good := 0.0
+	for _, n := range reach()[codeLen] {
+		good += n
+	}
+	share := 1 - good/math.Pow(float64(len(alphabet)), codeLen)
+	t.Logf("%.2f %% of codes are refused", 100*share)
+	if share > 0.015 {
+		t.Errorf("%.2f %% of codes are refused", 100*share)
+	}
+}
+
+func TestAbusiveCodesAreRefused(t *testing.T) {
+	words := strings.Fields(abusive)
+	if len(words) != 24 {
+		t.Errorf("%d strings are refused", len(words))
+	}
+	for _, word := range words {
+		if len(word) < 3 || len(word) > 4 || strings.Trim(word, alphabet) != "" {
+			t.Errorf("%q cannot be in a code", word)
+		}
+		if !refused("X"+word) || !refused(word) || !refused("BX"+word) {
+			t.Errorf("%q is not refused", word)
+		}
+	}
+	for _, code := range []string{"HMMMMJ", "BBBBCD", "WDZZZZ"} {
+		if !refused(code) {
+			t.Errorf("%s is not refused", code)
+		}
+	}
+	if refused("WDJBMJ") || refused("WDJJJB") {
+		t.Error("a good code is refused")
+	}
+}
+
+// reach counts, by length, the codes without refused strings that end in each three
+// letters.
+func reach() [codeLen + 1]map[string]float64 {
+	var ways [codeLen + 1]map[string]float64
+	ways[0] = map[string]float64{"": 1}
+	for i := range codeLen {
+		ways[i+1] = map[string]float64{}
+		for end, n := range ways[i] {
+			for x := range len(alphabet) {
+				longer := end + alphabet[x:x+1]
+				if !refused(longer) {
+					ways[i+1][last3(longer)] += n
+				}
+			}
+		}
+	}
+	return ways
+}
+
+// shares computes how likely each letter is at each position of a good code.
+func shares() [codeLen][len(alphabet)]float64 {
+	before := reach()
+	after := map[string]float64{}
+	for end := range before[codeLen] {
+		after[end] = 1
+	}
+	var share [codeLen][len(alphabet)]float64
+	for i := codeLen; i > 0; i-- {
+		total := 0.0
+		for end, n := range before[i] {
+			share[i-1][strings.IndexByte(alphabet, end[len(end)-1])] += n * after[end]
+			total += n * after[end]
+		}
+		for x := range len(alphabet) {
+			share[i-1][x] /= total
+		}
+		earlier := map[string]float64{}
+		for end := range before[i-1] {
+			for x := range len(alphabet) {
+				if longer := end + alphabet[x:x+1]; !refused(longer) {
+					earlier[end] += after[last3(longer)]
+				}
+			}
+		}
+		after = earlier
+	}
+	return share
+}
+
+func last3(s string) string { return s[max(0, len(s)-3):] }
+
+// tail gives the probability of a chi-square value this large or larger, by Wilson
+// and Hilferty's approximation.
+func tail(chi float64, freedom int) float64 {
+	k := 2 / (9 * float64(freedom))
+	z := (math.Cbrt(chi/float64(freedom)) - (1 - k)) / math.Sqrt(k)
+	return math.Erfc(z/math.Sqrt2) / 2
+}
+
+func TestGroupAndSpell(t *testing.T) {
+	for _, tt := range []struct{ code, grouped, spelt string }{
+		{"WDJBMJ", "WDJ-BMJ", "Whiskey Delta Juliett, Bravo Mike Juliett"},
+		{"BCDFGH", "BCD-FGH", "Bravo Charlie Delta, Foxtrot Golf Hotel"},
+		{"JKLMNP", "JKL-MNP", "Juliett Kilo Lima, Mike November Papa"},
+		{"QRSTVW", "QRS-TVW", "Quebec Romeo Sierra, Tango Victor Whiskey"},
+		{"XZXZXZ", "XZX-ZXZ", "X-ray Zulu X-ray, Zulu X-ray Zulu"},
+	} {
+		if got := Group(tt.code); got != tt.grouped {
+			t.Errorf("Group(%s) = %q", tt.code, got)
+		}
+		if got := Spell(tt.code); got != tt.spelt {
+			t.Errorf("Spell(%s) = %q", tt.code, got)
+		}
+	}
+}
+
+// TestNoGuessableRandomness holds that codes and proofs come from crypto/rand alone.
+func TestNoGuessableRandomness(t *testing.T) {
+	err := filepath.WalkDir(".", func(path string, _ os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, imported := range file.Imports {
+			name, err := strconv.Unquote(imported.Path.Value)
+			if err != nil || strings.HasPrefix(name, "math/rand") {
+				t.Errorf("%s imports %s", path, name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func BenchmarkNewCode(b *testing.B) {
+	for b.Loop() {
+		NewCode()
+	}
+}

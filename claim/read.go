@@ -1,0 +1,227 @@
+package claim
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxTyped is the longest text, in bytes, that a code is looked for in.
+const MaxTyped = 512
+
+// A Typed is what somebody typed that concerns claims.
+type Typed struct {
+	// Code is the code in its six capital letters; empty when a command came
+	// without a well-formed one. One text gives one candidate at most: nothing is
+	// guessed.
+	Code string
+
+	// Command says that the text asks for a claim. A code without it stands alone:
+	// whether it is a claim depends on whether its sender has a live code.
+	Command bool
+}
+
+// Redacted is what may be stored of the text.
+func (t Typed) Redacted() string {
+	if t.Command {
+		return "/claim ******"
+	}
+	return "******"
+}
+
+// Read reads a text for a claim; false says that it is about something else. me is
+// the bot's own username, if it has one: a command for another bot is none of ours.
+//
+// Commands are "/claim CODE", "/claim@me CODE", "claim CODE" and the deep link
+// "/start claim_CODE", in any case and with whatever keyboards, autocorrection and
+// quoting leave around. "/claim" is a command whatever follows. Without the slash
+// "claim" is a plain word too, and only a command when it stands alone or what
+// follows looks like a try at a code.
+//
+// A code alone must be the whole text, in one piece, as 3-3 or as 2-2-2, with at
+// most one sign misread.
+func Read(text, me string) (Typed, bool) {
+	text, whole := start(text)
+	signs := canonical(text)
+	body := strings.TrimLeftFunc(signs, not(isSign))
+	lead := signs[:len(signs)-len(body)]
+
+	t, ok := read(body, strings.ContainsAny(lead, slashes), canonical(strings.TrimPrefix(me, "@")))
+	if !ok {
+		t.Code, ok = alone(signs)
+	}
+	if whole {
+		return t, ok
+	}
+	return Typed{Command: t.Command}, t.Command
+}
+
+// start gives the part of a text that is looked at, and whether that is all of it.
+func start(text string) (part string, whole bool) {
+	text = strings.TrimFunc(text, isBlank)
+	if len(text) <= MaxTyped {
+		return text, true
+	}
+	cut := MaxTyped
+	for cut > 0 && !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut], false
+}
+
+// read reads a command: the canonical signs from the first letter on, and whether a
+// slash stood before it.
+func read(body string, slash bool, me string) (Typed, bool) {
+	if rest, ok := strings.CutPrefix(body, "CLAIM"); ok {
+		return readClaim(rest, slash, me)
+	}
+	if rest, ok := strings.CutPrefix(body, "START"); ok && slash && !glued(rest) {
+		return readStart(rest, me)
+	}
+	return Typed{}, false
+}
+
+func readClaim(rest string, slash bool, me string) (Typed, bool) {
+	if glued(rest) {
+		return readGlued(rest)
+	}
+	rest, ours := addressed(rest, me)
+	if !ours {
+		return Typed{}, false
+	}
+	if code, ok := code(rest); ok {
+		return Typed{Code: code, Command: true}, true
+	}
+	if slash || attempted(rest) {
+		return Typed{Command: true}, true
+	}
+	return Typed{}, false
+}
+
+// readGlued reads what follows "claim" without a gap: a code, or the rest of
+// another word ("claimed", "claims").
+func readGlued(rest string) (Typed, bool) {
+	if code, ok := alone(rest); ok {
+		return Typed{Code: code, Command: true}, true
+	}
+	return Typed{Command: true}, attemptedWord(rest)
+}
+
+// readStart reads the payload of a deep link. Links have other uses, and "/start"
+// alone opens every conversation: neither is a claim.
+func readStart(rest, me string) (Typed, bool) {
+	rest, ours := addressed(rest, me)
+	if !ours {
+		return Typed{}, false
+	}
+	payload := strings.TrimLeftFunc(rest, not(isSign))
+	if of, ok := strings.CutPrefix(payload, "CLAIM"); ok && !glued(of) {
+		return readClaim(of, true, me)
+	}
+	code, ok := alone(payload)
+	return Typed{Code: code, Command: ok}, ok
+}
+
+// addressed takes "@name" off what follows a command, and reports whether the
+// command is for us.
+func addressed(rest, me string) (after string, ours bool) {
+	name, at := strings.CutPrefix(strings.TrimLeftFunc(rest, unicode.IsSpace), "@")
+	if !at {
+		return rest, true
+	}
+	end := strings.IndexFunc(name, func(r rune) bool { return !isSign(r) && r != '_' })
+	if end < 0 {
+		end = len(name)
+	}
+	return name[end:], me != "" && name[:end] == me
+}
+
+// code reads all letters and digits of canonical signs as a code.
+func code(signs string) (string, bool) {
+	var letters [codeLen]byte
+	n := 0
+	for _, r := range signs {
+		if !isSign(r) && r != '|' {
+			continue
+		}
+		letter := meant(r)
+		if !isLetter(letter) || n == codeLen {
+			return "", false
+		}
+		letters[n] = byte(letter)
+		n++
+	}
+	return string(letters[:n]), n == codeLen
+}
+
+// alone reads signs as a code without a command. It is choosy: ordinary words,
+// numbers, names of people, topics and other commands are none.
+func alone(signs string) (string, bool) {
+	if strings.ContainsAny(signs, slashes+"@#") {
+		return "", false
+	}
+	groups := strings.FieldsFunc(signs, not(isSign))
+	if n := len(groups); n == 0 || n > 3 || codeLen%n != 0 {
+		return "", false
+	}
+	misread := 0
+	for _, group := range groups {
+		if len(group) != codeLen/len(groups) {
+			return "", false
+		}
+		for _, r := range group {
+			if !isLetter(r) {
+				misread++
+			}
+		}
+	}
+	letters, ok := code(signs)
+	if !ok || misread > 1 || drawnOut(letters) {
+		return "", false
+	}
+	return letters, true
+}
+
+// attempted reports whether somebody who wrote this after the plain word "claim"
+// meant to type a code: nothing at all, one thing that is nearly a code, or a
+// sentence with something like a code in it.
+func attempted(rest string) bool {
+	return strings.IndexFunc(rest, isSign) < 0 || near(rest, 1) || attemptedWord(rest)
+}
+
+func attemptedWord(rest string) bool {
+	for word := range strings.FieldsSeq(rest) {
+		if near(word, 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// near reports whether signs could be a mistyped code: at most one too few, not a
+// number, and at most foreign letters that codes don't have.
+func near(signs string, foreign int) bool {
+	n, digits, others := 0, 0, 0
+	for _, r := range signs {
+		switch {
+		case !isSign(r):
+			continue
+		case unicode.IsNumber(r):
+			digits++
+		case !isLetter(r):
+			others++
+		}
+		n++
+	}
+	return n >= codeLen-1 && digits < n && others <= foreign
+}
+
+// glued reports whether a word goes on.
+func glued(rest string) bool {
+	r, _ := utf8.DecodeRuneInString(rest)
+	return rest != "" && isSign(r)
+}
+
+func not(is func(rune) bool) func(rune) bool {
+	return func(r rune) bool { return !is(r) }
+}

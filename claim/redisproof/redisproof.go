@@ -1,0 +1,150 @@
+// Package redisproof keeps the proofs of claim codes in Redis: keyed hashes that
+// expire by themselves, with the count of wrong tries beside them. It never keeps a
+// code, and does not know who is granted.
+package redisproof
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"hydragate/claim"
+)
+
+// Timeout bounds every call, whatever Redis does.
+const Timeout = 600 * time.Millisecond
+
+// kept is how long a proof stays: Redis frees memory, the database decides expiry.
+const kept = claim.Life + claim.Grace
+
+// Proofs are claim.Proofs in one Redis, or Redis Cluster. Every call touches one
+// identity's proof by one script; what it asks of other keys is a hint. The errors
+// hold no codes.
+type Proofs struct {
+	// Redis should come from NewClient or Embedded: a client that repeats commands
+	// or outlives its context breaks what is promised here.
+	Redis redis.UniversalClient
+
+	// Keys are secrets of 32 bytes or more. The first makes proofs, all of them
+	// verify: a key leaves the list once what it made has expired. Without a key
+	// nothing is kept and nothing verified.
+	Keys [][]byte
+}
+
+var _ claim.Proofs = (*Proofs)(nil)
+
+// Put keeps the proof of code, and where to look it up for whose it is.
+func (p *Proofs) Put(ctx context.Context, s claim.Subject, code string) error {
+	keys, err := p.keys()
+	if err != nil {
+		return fmt.Errorf("keep a proof: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+
+	put := script{putScript, proofKey(s.IdentityID), []any{s.Gen, keys[0].proof(s, code), kept.Milliseconds()}}
+	pipe := p.Redis.Pipeline()
+	done := put.queue(ctx, pipe)
+	index := pipe.Set(ctx, keys[0].index(scopeOf(s), s.Channel, code), owner(s), kept)
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	if _, err := put.result(ctx, p.Redis, done); err != nil {
+		return fmt.Errorf("keep a proof: %w", err)
+	}
+	if err := index.Err(); err != nil {
+		return fmt.Errorf("keep whose code it is: %w", err)
+	}
+	return nil
+}
+
+// Check compares code with the proof of s and looks for whom else it was made.
+func (p *Proofs) Check(ctx context.Context, s claim.Subject, typedIn, code, message string) (claim.Finding, error) {
+	keys, err := p.keys()
+	if err != nil {
+		return claim.Finding{}, fmt.Errorf("check a code: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+
+	check := script{checkScript, proofKey(s.IdentityID), []any{s.Gen, message, claim.MaxTries}}
+	for _, k := range keys {
+		check.args = append(check.args, k.proof(s, code))
+	}
+	pipe := p.Redis.Pipeline()
+	done := check.queue(ctx, pipe)
+	var hints []*redis.StringCmd
+	for _, k := range keys {
+		hints = append(hints,
+			pipe.Get(ctx, k.index(ofInstance(typedIn), s.Channel, code)),
+			pipe.Get(ctx, k.index(ofTenant(s.TenantID), s.Channel, code)))
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	answer, err := check.result(ctx, p.Redis, done)
+	if err != nil {
+		return claim.Finding{}, fmt.Errorf("check a code: %w", err)
+	}
+	found, err := finding(answer)
+	if err != nil {
+		return claim.Finding{}, fmt.Errorf("check a code: %w", err)
+	}
+	found.Whose, found.WhoseGen = whose(hints, s.IdentityID)
+	return found, nil
+}
+
+// Drop forgets the proof of s, unless it is of another generation.
+func (p *Proofs) Drop(ctx context.Context, s claim.Subject) error {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+
+	drop := script{dropScript, proofKey(s.IdentityID), []any{s.Gen}}
+	if _, err := drop.result(ctx, p.Redis, drop.queue(ctx, p.Redis)); err != nil {
+		return fmt.Errorf("drop a proof: %w", err)
+	}
+	return nil
+}
+
+var errAnswer = errors.New("not an answer of the script")
+
+// finding reads the answer of checkScript.
+func finding(answer any) (claim.Finding, error) {
+	parts, ok := answer.([]any)
+	if !ok || len(parts) != 2 {
+		return claim.Finding{}, errAnswer
+	}
+	verdict, ok := parts[0].(string)
+	tries, counted := parts[1].(int64)
+	if !ok || !counted {
+		return claim.Finding{}, errAnswer
+	}
+	return claim.Finding{Verdict: claim.Verdict(verdict), Tries: int(tries)}, nil
+}
+
+// whose gives the first identity found that is not me. A hint that cannot be had is
+// none.
+func whose(hints []*redis.StringCmd, me string) (identity string, gen int64) {
+	for _, hint := range hints {
+		identity, number, ok := strings.Cut(hint.Val(), ":")
+		if !ok || identity == me {
+			continue
+		}
+		if gen, err := strconv.ParseInt(number, 10, 64); err == nil {
+			return identity, gen
+		}
+	}
+	return "", 0
+}
+
+// owner is what the index says of a code, for whose to read.
+func owner(s claim.Subject) string {
+	return s.IdentityID + ":" + strconv.FormatInt(s.Gen, 10)
+}
+
+// proofKey names the proof of an identity. The braces keep all that is known of one
+// identity in one slot of a cluster.
+func proofKey(identityID string) string {
+	return "hg:{c:" + identityID + "}:claim"
+}

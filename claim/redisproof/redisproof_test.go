@@ -1,0 +1,148 @@
+package redisproof
+
+import (
+	"bytes"
+	"context"
+	"net/url"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"hydragate/claim"
+	"hydragate/claim/claimtest"
+)
+
+// TestOnServer runs the suite on a real Redis.
+func TestOnServer(t *testing.T) {
+	client := serverClient(t)
+	claimtest.Run(t, claimtest.Store{
+		Under:    under(client),
+		Contents: contents(client),
+		Pass:     func(t *testing.T, d time.Duration) { shorten(t, client, d) },
+	})
+}
+
+// TestInProcess runs the suite on the Redis that is built in.
+func TestInProcess(t *testing.T) {
+	server := miniredis.NewMiniRedis()
+	t.Cleanup(server.Close)
+	client := inMemory(server)
+	t.Cleanup(func() { client.Close() })
+	claimtest.Run(t, claimtest.Store{
+		Under:    under(client),
+		Contents: contents(client),
+		Pass:     func(_ *testing.T, d time.Duration) { server.FastForward(d) },
+	})
+}
+
+func under(client redis.UniversalClient) func(keys ...[]byte) claim.Proofs {
+	return func(keys ...[]byte) claim.Proofs { return &Proofs{Redis: client, Keys: keys} }
+}
+
+// serverURL names the Redis to test on. Without a database in it, one is taken that
+// nobody uses by chance.
+func serverURL(t *testing.T) string {
+	t.Helper()
+	u, err := url.Parse(os.Getenv("HYDRAGATE_TEST_REDIS"))
+	if err != nil || u.Host == "" {
+		t.Fatal("HYDRAGATE_TEST_REDIS must name a Redis server, such as redis://127.0.0.1:6379")
+	}
+	if u.Path == "" || u.Path == "/" {
+		u.Path = "/13"
+	}
+	return u.String()
+}
+
+func serverClient(t *testing.T) redis.UniversalClient {
+	t.Helper()
+	client, err := NewClient(serverURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// contents reads every key and value of a Redis.
+func contents(client redis.UniversalClient) func(*testing.T) []byte {
+	return func(t *testing.T) []byte {
+		t.Helper()
+		var all bytes.Buffer
+		for _, key := range keysOf(t, client) {
+			all.WriteString(key + "\n")
+			switch kind := client.Type(t.Context(), key).Val(); kind {
+			case "string":
+				all.WriteString(client.Get(t.Context(), key).Val() + "\n")
+			case "hash":
+				for field, value := range client.HGetAll(t.Context(), key).Val() {
+					all.WriteString(field + "\n" + value + "\n")
+				}
+			case "none": // it has just expired
+			default:
+				t.Fatalf("cannot read a %s", kind)
+			}
+		}
+		return all.Bytes()
+	}
+}
+
+func keysOf(t *testing.T, client redis.UniversalClient) []string {
+	t.Helper()
+	var keys []string
+	found := client.Scan(t.Context(), 0, "hg:*", 1000).Iterator()
+	for found.Next(t.Context()) {
+		keys = append(keys, found.Val())
+	}
+	if err := found.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// shorten takes d off the time that every key has left.
+func shorten(t *testing.T, client redis.UniversalClient, d time.Duration) {
+	t.Helper()
+	for _, key := range keysOf(t, client) {
+		left := client.PTTL(t.Context(), key).Val() - d
+		if err := client.PExpire(t.Context(), key, left).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestWhatIsKept holds the layout: names, fields and time to live, on which a rolling
+// update rests.
+func TestWhatIsKept(t *testing.T) {
+	server := miniredis.NewMiniRedis()
+	t.Cleanup(server.Close)
+	client := inMemory(server)
+	t.Cleanup(func() { client.Close() })
+	p := &Proofs{Redis: client, Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}}
+	s := claim.Subject{TenantID: "t", InstanceID: "i", Channel: "telegram", ExternalID: "12345", IdentityID: "0195a0b4", Gen: 3}
+	if err := p.Put(t.Context(), s, "WDJBMJ"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Check(t.Context(), s, "i", "BBCCDD", "m1"); err != nil {
+		t.Fatal(err)
+	}
+	const proof = "hg:{c:0195a0b4}:claim"
+	const mark = "hg:cx:DOU6TIhkyTjF8hNDPkF1qA"
+	fields, err := client.HGetAll(context.Background(), proof).Result()
+	if err != nil || len(fields) != 4 || fields["g"] != "3" || fields["f"] != "1" || fields["s"] != "\nm1\n" || len(fields["m"]) != 32 {
+		t.Errorf("%q, %v", fields, err)
+	}
+	for _, key := range server.Keys() {
+		if key != proof && key != mark {
+			t.Errorf("kept as %s", key)
+		}
+		if ttl := server.TTL(key); ttl != 1020*time.Second {
+			t.Errorf("%s is kept for %v", key, ttl)
+		}
+	}
+	if got, _ := server.Get(mark); got != "0195a0b4:3" {
+		t.Errorf("the index says %q", got)
+	}
+}

@@ -1,0 +1,177 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"hydragate/adapters"
+	"hydragate/claim"
+	"hydragate/identity"
+)
+
+// unlinkTime is how long the question of /unlink stands.
+const unlinkTime = 5 * time.Minute
+
+// command answers what is meant for the gateway itself; mine says that it was.
+func (w *Worker) command(ctx context.Context, in Inbound, v verdict) (out verdict, mine bool, err error) {
+	me, err := w.me(ctx, in)
+	if err != nil {
+		return v, false, err
+	}
+	if t, ok := claim.Read(in.Message.Text, me); ok && (t.Command || in.CodeWaits) {
+		v, err := w.claim(ctx, in, v, t)
+		return v, true, err
+	}
+	c := in.Message.Command
+	if c == nil || in.Message.Kind != adapters.Text {
+		return v, false, nil
+	}
+	switch c.Name {
+	case "start":
+		return w.say(in, v, "welcomed", welcome(in)), true, nil
+	case "help":
+		return w.say(in, v, "helped", textHelp), true, nil
+	case "whoami":
+		return w.privately(in, v, func() verdict { return w.say(in, v, "told", textWhoami(in.Sender)) }), true, nil
+	case "unlink":
+		return w.privately(in, v, func() verdict { return w.unlink(in, v) }), true, nil
+	}
+	return v, false, nil
+}
+
+func welcome(in Inbound) string {
+	if in.Instance.WelcomeText != "" {
+		return in.Instance.WelcomeText
+	}
+	return textWelcome
+}
+
+// say answers and ends the message.
+func (w *Worker) say(in Inbound, v verdict, outcome, text string) verdict {
+	v.outcome, v.alone = outcome, true
+	v.replies = append(v.replies, w.answer(in, text)...)
+	return v
+}
+
+// privately does f in a private conversation, and asks for one elsewhere.
+func (w *Worker) privately(in Inbound, v verdict, f func() verdict) verdict {
+	if in.Message.Place.Group {
+		return w.say(in, v, "not_private", textPrivately)
+	}
+	return f()
+}
+
+// claim rules on a claim. Nothing is redeemed but what the sender wrote here, now,
+// in private, with the own account.
+func (w *Worker) claim(ctx context.Context, in Inbound, v verdict, t claim.Typed) (verdict, error) {
+	m := in.Message
+	switch {
+	case m.Unproven != "" || m.Kind != adapters.Text:
+		return w.say(in, v, "not_proven", textPrivately), nil
+	case m.Place.Group:
+		return w.say(in, v, "not_private", textPrivately), nil
+	case t.Code == "":
+		return w.say(in, v, "hint", textHint), nil
+	}
+	a := claim.Attempt{
+		TenantID: in.TenantID, InstanceID: in.InstanceID, Channel: string(in.Channel), SenderID: m.Sender.ID,
+		IdentityID: in.Sender.ID, MessageID: in.ID, Code: t.Code, ReceivedAt: in.ReceivedAt,
+	}
+	r, err := w.Desk.Rule(ctx, a)
+	if errors.Is(err, claim.ErrNoProofs) {
+		return w.unproven(ctx, in, v, a, err)
+	}
+	if err != nil {
+		return v, err
+	}
+	return w.ruled(in, v, r), nil
+}
+
+// unproven waits for the proofs, tells the sender once when that takes longer, and
+// gives up when the code would have expired meanwhile.
+func (w *Worker) unproven(ctx context.Context, in Inbound, v verdict, a claim.Attempt, cause error) (verdict, error) {
+	waited := w.Now().Sub(in.ReceivedAt)
+	w.Log.WarnContext(ctx, "claim waits for proofs", "message", in.ID, "waited", waited.Round(time.Second), "error", cause)
+	if waited > claim.Life+claim.Grace {
+		r, err := w.Desk.GiveUp(ctx, a)
+		if err != nil {
+			return v, err
+		}
+		return w.ruled(in, v, r), nil
+	}
+	wait := retryIn(in.Attempts)
+	if before := waited - retryIn(in.Attempts-1); waited >= proofPatience && before < proofPatience {
+		v.replies = w.answer(in, textChecking)
+	}
+	v.outcome, v.alone, v.waits, v.next = "waits", true, true, w.Now().Add(wait)
+	return v, nil
+}
+
+// ruled answers a ruling, and on success tells everybody whom it concerns.
+func (w *Worker) ruled(in Inbound, v verdict, r claim.Ruling) verdict {
+	r.Attempt.Code = ""
+	v.claim = &r
+	text := map[claim.Outcome]string{
+		claim.Granted: textVerified, claim.Already: textAlready, claim.Declined: textDeclined, claim.Lost: textLost, claim.Throttled: textWait(r.Wait),
+	}[r.Outcome]
+	if r.Silent {
+		v.outcome, v.alone = string(r.Outcome), true
+		return v
+	}
+	v = w.say(in, v, string(r.Outcome), text)
+	if r.Outcome == claim.Granted && r.Grant != nil {
+		v.deliver = append(v.deliver, Delivery{
+			ID: newID(), TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID, IdentityID: in.Sender.ID, Type: "identity.verified",
+		})
+		v.replies = append(v.replies, w.notices(in, r)...)
+	}
+	return v
+}
+
+// notices tell the customer's other verified identities of the new one, now and
+// again a day later: who was tricked into handing over a code may only then look.
+func (w *Worker) notices(in Inbound, r claim.Ruling) []OutboxRow {
+	var rows []OutboxRow
+	for _, o := range r.Others {
+		row := OutboxRow{
+			TenantID: in.TenantID, ConversationID: ConversationID(o.InstanceID, adapters.Channel(o.Channel), o.PlaceID), InstanceID: o.InstanceID,
+			Channel: adapters.Channel(o.Channel), Recipient: o.Recipient, Place: adapters.Place{ID: o.PlaceID}, Cause: "notice", MessageID: in.ID,
+		}
+		a := w.Adapters[row.Channel]
+		rows = append(rows, Replies(a, row, fmt.Sprintf(textNewAccount, channelName(string(in.Channel))))...)
+		row.Cause, row.DueAt = "reminder", w.Now().Add(24*time.Hour)
+		rows = append(rows, Replies(a, row, fmt.Sprintf(textStillAccount, channelName(string(in.Channel))))...)
+	}
+	return rows
+}
+
+// unlink asks back once, then removes the link.
+func (w *Worker) unlink(in Inbound, v verdict) verdict {
+	if in.Message.Unproven != "" {
+		return w.say(in, v, "not_proven", textPrivately)
+	}
+	if in.Sender.CustomerID == "" {
+		return w.say(in, v, "not_linked", textNotLinked)
+	}
+	u := &Unlinking{TenantID: in.TenantID, IdentityID: in.Sender.ID}
+	v.unlink = u
+	if in.UnlinkAskedAt.IsZero() || w.Now().Sub(in.UnlinkAskedAt) > unlinkTime {
+		u.Asked = true
+		return w.say(in, v, "unlink_asked", textUnlinkAsk)
+	}
+	u.Confirmed = true
+	v.events = append(v.events, unlinked(in))
+	v.isPerson, v.seen = false, nil
+	return w.say(in, v, "unlinked", textUnlinked)
+}
+
+// unlinked is the audit log's word on who owned the identity.
+func unlinked(in Inbound) identity.Event {
+	return identity.Event{
+		TenantID: in.TenantID, Kind: "identity.unlinked", Actor: identity.Actor("sender:" + in.Sender.ID), CustomerID: in.Sender.CustomerID,
+		IdentityID: in.Sender.ID, InstanceID: in.InstanceID, MessageID: in.ID,
+		Detail: map[string]string{"channel": string(in.Channel), "external_id": in.Message.Sender.ID},
+	}
+}

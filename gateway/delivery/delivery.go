@@ -1,0 +1,231 @@
+// Package delivery hands messages to the agent runtime: one signed POST for each
+// event, in order within a conversation, tried again with backoff. It does not know
+// where a message came from, nor how an answer reaches its channel.
+package delivery
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"hydragate/adapters"
+	"hydragate/gateway"
+)
+
+// A Poster posts the events of a conversation, oldest first.
+type Poster struct {
+	Store    Store
+	Client   *http.Client // see NewClient
+	Adapters map[adapters.Channel]adapters.Adapter
+	Log      *slog.Logger
+	Now      func() time.Time
+
+	// Woken is called when replies were stored.
+	Woken func(kinds ...gateway.LaneKind)
+}
+
+// A Store gives events to post and stores what became of them.
+type Store interface {
+	Events(ctx context.Context, l gateway.Lease) ([]gateway.Event, error)
+	Settle(ctx context.Context, s gateway.Settlement) error
+}
+
+const (
+	// AnswerTimeout is how long a runtime may take to answer.
+	AnswerTimeout = 30 * time.Second
+	// Life is how long an event is tried before it is dead.
+	Life = 24 * time.Hour
+
+	maxAnswer  = 256 << 10
+	maxReplies = 20
+)
+
+// Work posts until nothing waits, or until an event must wait.
+func (p *Poster) Work(ctx context.Context, l gateway.Lease) error {
+	for {
+		es, err := p.Store.Events(ctx, l)
+		if err != nil {
+			return err
+		}
+		if len(es) == 0 {
+			return p.Store.Settle(ctx, gateway.Settlement{Lease: l, Release: true})
+		}
+		for i, e := range es {
+			s, waits := p.one(ctx, l, e)
+			// The last one gives the lane back in the same step; what came meanwhile makes
+			// it due at once.
+			s.Release = waits || i == len(es)-1
+			if err := p.Store.Settle(context.WithoutCancel(ctx), s); err != nil {
+				return err
+			}
+			if len(s.Replies) > 0 {
+				p.Woken(gateway.OutboxLane)
+			}
+			if s.Release {
+				return nil
+			}
+		}
+	}
+}
+
+// one posts one event and gives what that changes; waits says that nothing after it
+// may be posted before.
+func (p *Poster) one(ctx context.Context, l gateway.Lease, e gateway.Event) (s gateway.Settlement, waits bool) {
+	s.Lease = l
+	now := p.Now()
+	switch {
+	case now.Sub(e.CreatedAt) > Life:
+		s.DeliveryDone = []gateway.DeliveryResult{{ID: e.ID, Status: gateway.Dead, Error: "not taken within 24 hours"}}
+		return s, false
+	case e.AgentURL == "" || !e.DisabledAt.IsZero():
+		s.Next = e.CreatedAt.Add(Life + time.Second) // woken when the instance gets a URL
+		return s, true
+	case e.DueAt.After(now) && e.Attempts > 0:
+		s.Next = e.DueAt
+		return s, true
+	}
+	started := now
+	a, err := p.post(ctx, e)
+	r := gateway.DeliveryResult{ID: e.ID, Answer: a.status}
+	switch {
+	case err == nil:
+		r.Status = gateway.Delivered
+		s.Replies = p.replies(e, a.body)
+	case a.status == http.StatusGone:
+		s.DisableAgent = e.InstanceID
+		fallthrough
+	default:
+		r.Status, r.Error, r.DueAt = gateway.Pending, err.Error(), p.Now().Add(delay(e.Attempts+1, a.retryAfter))
+		s.Next, waits = r.DueAt, true
+	}
+	s.DeliveryDone = []gateway.DeliveryResult{r}
+	posts.WithLabelValues(label(a.status, err)).Inc()
+	p.Log.InfoContext(ctx, "delivery", "id", e.ID, "instance", e.InstanceID, "message", e.MessageID, "type", e.Type, "outcome", r.Status,
+		"status", a.status, "attempt", e.Attempts+1, "replies", len(s.Replies), "error", r.Error,
+		"waited", started.Sub(e.CreatedAt).Round(time.Millisecond), "took", p.Now().Sub(started).Round(time.Millisecond))
+	return s, waits
+}
+
+type answer struct {
+	status     int
+	body       []byte
+	retryAfter time.Duration
+}
+
+func (p *Poster) post(ctx context.Context, e gateway.Event) (answer, error) {
+	payload, err := json.Marshal(document(e, p.Adapters[e.Channel]))
+	if err != nil {
+		return answer{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, AnswerTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.AgentURL, bytes.NewReader(payload))
+	if err != nil {
+		return answer{}, errors.New("the agent URL cannot be read")
+	}
+	if err := sign(req.Header, e, payload, p.Now()); err != nil {
+		return answer{}, err
+	}
+	res, err := p.Client.Do(req)
+	if err != nil {
+		return answer{}, plain(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	a := answer{status: res.StatusCode, retryAfter: retryAfter(res.Header, p.Now())}
+	a.body, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	switch {
+	case res.StatusCode/100 != 2:
+		return a, fmt.Errorf("the runtime answered %d", res.StatusCode)
+	case err != nil:
+		return a, plain(err)
+	case len(a.body) > maxAnswer:
+		a.body = nil
+		p.Log.WarnContext(ctx, "answer too long, its replies are not sent", "delivery", e.ID, "limit", maxAnswer)
+	}
+	return a, nil
+}
+
+// sign puts the headers of the Standard Webhooks specification on a request, signed
+// with every live secret.
+func sign(h http.Header, e gateway.Event, payload []byte, now time.Time) error {
+	id := "msg_" + e.ID
+	h.Set("Content-Type", "application/json")
+	h.Set("User-Agent", "hydragate")
+	h.Set(standardwebhooks.HeaderWebhookID, id)
+	h.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
+	var all []byte
+	for _, secret := range e.Secrets {
+		wh, err := standardwebhooks.NewWebhook(secret)
+		if err != nil {
+			return errors.New("the instance's signing secret cannot be used")
+		}
+		sig, err := wh.Sign(id, now, payload)
+		if err != nil {
+			return errors.New("the event cannot be signed")
+		}
+		all = append(append(all, ' '), sig...)
+	}
+	if len(all) == 0 {
+		return errors.New("the instance has no signing secret")
+	}
+	h.Set(standardwebhooks.HeaderWebhookSignature, string(bytes.TrimSpace(all)))
+	return nil
+}
+
+// replies reads what the runtime answers in the same breath. What cannot be read is
+// no reason to post the event again.
+func (p *Poster) replies(e gateway.Event, body []byte) []gateway.OutboxRow {
+	var doc struct {
+		Replies []struct {
+			Text string `json:"text"`
+		} `json:"replies"`
+	}
+	if len(bytes.TrimSpace(body)) == 0 || e.MessageID == "" {
+		return nil
+	}
+	if err := json.Unmarshal(body, &doc); err != nil {
+		p.Log.Warn("answer is not the JSON it should be, its replies are not sent", "delivery", e.ID)
+		return nil
+	}
+	var rows []gateway.OutboxRow
+	for i, r := range doc.Replies {
+		if i == maxReplies {
+			p.Log.Warn("too many replies, the rest is not sent", "delivery", e.ID, "limit", maxReplies)
+			break
+		}
+		rows = append(rows, gateway.Replies(p.Adapters[e.Channel], gateway.OutboxRow{
+			TenantID: e.TenantID, ConversationID: e.ConversationID, InstanceID: e.InstanceID, Channel: e.Channel,
+			Recipient: e.Message.Sender.ID, Place: e.Message.Place, Cause: "agent", MessageID: e.MessageID,
+		}, adapters.Clean(r.Text, maxAnswer))...)
+	}
+	return rows
+}
+
+// delay is 1, 2, 4 … 600 s with full jitter in its upper half, and never less than
+// asked for.
+func delay(attempt int, asked time.Duration) time.Duration {
+	d := min(600*time.Second, time.Second<<min(attempt-1, 10))
+	return max(d/2+time.Duration(rand.Int64N(int64(d/2)+1)), asked)
+}
+
+// retryAfter reads the header of RFC 9110, section 10.2.3, up to an hour.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	v := h.Get("Retry-After")
+	if s, err := strconv.Atoi(v); err == nil && s > 0 {
+		return min(time.Duration(s)*time.Second, time.Hour)
+	}
+	if t, err := http.ParseTime(v); err == nil {
+		return min(max(t.Sub(now), 0), time.Hour)
+	}
+	return 0
+}

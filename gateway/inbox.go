@@ -1,0 +1,211 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"hydragate/adapters"
+	"hydragate/claim"
+)
+
+// An Inbox takes messages from hooks and pollers and says when they are stored.
+// Callers that come at the same time share a commit; one that comes alone does not
+// wait for company.
+type Inbox struct {
+	Store Taker
+	Wake  func() // called after each commit: there is work
+	Log   *slog.Logger
+
+	queue chan *waiting
+}
+
+// A Taker stores arrivals; see store.Store.Take and Receive.
+type Taker interface {
+	Take(ctx context.Context, as []Arrival, c *Cursor) (stored int, err error)
+	Receive(ctx context.Context, ep adapters.Endpoint, rs []adapters.Receipt) error
+}
+
+type waiting struct {
+	arrivals []Arrival
+	done     chan error // of one, never blocks the committer
+}
+
+const (
+	maxBatch    = 64   // arrivals in one commit
+	maxWaiting  = 2048 // callers; more are sent away at once
+	committers  = 2    // one commits while the other's batch fills
+	takeTimeout = 4 * time.Second
+)
+
+// NewInbox makes an Inbox; Run must run for Accept to return.
+func NewInbox(store Taker, wake func(), log *slog.Logger) *Inbox {
+	return &Inbox{Store: store, Wake: wake, Log: log, queue: make(chan *waiting, maxWaiting)}
+}
+
+// Accept stores what a channel handed over, and returns nil only when it is stored
+// durably.
+func (b *Inbox) Accept(ctx context.Context, ep adapters.Endpoint, in adapters.Inbound) error {
+	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
+	defer cancel()
+	if len(in.Receipts) > 0 {
+		if err := b.Store.Receive(ctx, ep, in.Receipts); err != nil {
+			return err
+		}
+	}
+	if len(in.Messages) == 0 {
+		return nil
+	}
+	w := &waiting{done: make(chan error, 1)}
+	for _, m := range in.Messages {
+		w.arrivals = append(w.arrivals, arrive(ep, m))
+	}
+	select {
+	case b.queue <- w:
+	default:
+		return ErrBusy
+	}
+	select {
+	case err := <-w.done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// AcceptAt stores what a poller fetched, and moves its cursor in the same
+// transaction.
+func (b *Inbox) AcceptAt(ctx context.Context, ep adapters.Endpoint, ms []adapters.Message, c Cursor) error {
+	as := make([]Arrival, 0, len(ms))
+	for _, m := range ms {
+		as = append(as, arrive(ep, m))
+	}
+	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
+	defer cancel()
+	_, err := b.Store.Take(ctx, as, &c)
+	if errors.Is(err, ErrUnstorable) {
+		for i := range as {
+			as[i] = unstorable(as[i])
+		}
+		_, err = b.Store.Take(ctx, as, &c)
+	}
+	if err == nil && len(as) > 0 {
+		b.Wake()
+	}
+	return err
+}
+
+// Run commits until ctx ends, then commits what is still waiting.
+func (b *Inbox) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for range committers {
+		wg.Go(func() {
+			for {
+				select {
+				case w := <-b.queue:
+					b.commit(ctx, w)
+				case <-ctx.Done():
+					b.drain(ctx)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (b *Inbox) drain(ctx context.Context) {
+	for {
+		select {
+		case w := <-b.queue:
+			b.commit(ctx, w)
+		default:
+			return
+		}
+	}
+}
+
+func (b *Inbox) commit(ctx context.Context, first *waiting) {
+	batch, as := []*waiting{first}, first.arrivals
+	for more := true; more && len(as) < maxBatch; {
+		select {
+		case w := <-b.queue:
+			batch, as = append(batch, w), append(as, w.arrivals...)
+		default:
+			more = false
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeTimeout)
+	defer cancel()
+	stored, err := b.Store.Take(ctx, as, nil)
+	if errors.Is(err, ErrUnstorable) {
+		b.oneByOne(ctx, batch)
+		return
+	}
+	inboxStored.Add(float64(stored))
+	inboxRepeated.Add(float64(len(as) - stored))
+	for _, w := range batch {
+		w.done <- err
+	}
+	if err == nil {
+		b.Wake()
+	}
+}
+
+// oneByOne finds which of a batch the database refuses and stores that one as bytes
+// alone, so that it stops nobody.
+func (b *Inbox) oneByOne(ctx context.Context, batch []*waiting) {
+	for _, w := range batch {
+		_, err := b.Store.Take(ctx, w.arrivals, nil)
+		if errors.Is(err, ErrUnstorable) {
+			for i := range w.arrivals {
+				w.arrivals[i] = unstorable(w.arrivals[i])
+			}
+			b.Log.WarnContext(ctx, "message quarantined", "channel", w.arrivals[0].Channel, "instance", w.arrivals[0].InstanceID)
+			_, err = b.Store.Take(ctx, w.arrivals, nil)
+		}
+		w.done <- err
+	}
+	b.Wake()
+}
+
+// arrive makes a message ready to be stored: what may hold a claim code is sealed
+// here, so that no table ever holds one.
+func arrive(ep adapters.Endpoint, m adapters.Message) Arrival {
+	a := Arrival{
+		ID: uuid.Must(uuid.NewV7()).String(), TenantID: ep.TenantID, InstanceID: ep.InstanceID, Channel: ep.Channel,
+		ConversationID: ConversationID(ep.InstanceID, ep.Channel, m.Place.ID), Message: m,
+	}
+	secret := Secret{Raw: m.Raw, Answer: m.Place.Answer}
+	if t, ok := claim.Read(m.Text, ep.Settings[adapters.BotUsername]); ok {
+		secret.Text = m.Text
+		a.Message.Text = t.Redacted()
+		if m.Command != nil {
+			secret.Args = m.Command.Args
+			a.Message.Command = &adapters.Command{Name: m.Command.Name}
+		}
+	}
+	a.Message.Raw, a.Message.Place.Answer = nil, ""
+	if secret.Text != "" || secret.Answer != "" || len(secret.Raw) > 0 {
+		a.Secret = &secret
+	}
+	return a
+}
+
+// unstorable keeps of a message only its key and, sealed, its bytes.
+func unstorable(a Arrival) Arrival {
+	raw := a.Message.Raw
+	if a.Secret != nil {
+		raw = append(raw, a.Secret.Raw...)
+		raw = append(raw, a.Secret.Text...)
+	}
+	raw = append(raw, a.Message.Text...)
+	a.Secret = &Secret{Raw: raw}
+	a.Message = adapters.Message{Key: adapters.Clean(a.Message.Key, 200), Kind: adapters.Undecodable, Place: adapters.Place{ID: adapters.Clean(a.Message.Place.ID, 200)}}
+	a.ConversationID = ConversationID(a.InstanceID, a.Channel, a.Message.Place.ID)
+	return a
+}

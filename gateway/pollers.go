@@ -1,0 +1,163 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"hydragate/adapters"
+)
+
+// Pollers fetch the messages of endpoints that no webhook reaches. Of all replicas
+// one polls an endpoint: who holds its lease, renewed while it polls. A holder that
+// wakes up too late can store nothing: the epoch of its lease is over.
+type Pollers struct {
+	Store    PollStore
+	Inbox    *Inbox
+	Adapters map[adapters.Channel]adapters.Adapter
+	Holder   string // of this process, unique
+	Log      *slog.Logger
+}
+
+// A PollStore keeps the leases and cursors of pollers.
+type PollStore interface {
+	// PollingSeats gives every active endpoint that is to be polled.
+	PollingSeats(ctx context.Context) ([]Seat, error)
+	// TakePoll takes or renews the lease of an endpoint for PollLease, with a new epoch
+	// when the holder changes; ok is false while somebody else holds it.
+	TakePoll(ctx context.Context, tenant, endpoint, holder string) (epoch int64, cursor string, ok bool, err error)
+	// FreePoll gives a lease back.
+	FreePoll(ctx context.Context, tenant, endpoint, holder string) error
+	// MarkSeat notes that an endpoint does not work.
+	MarkSeat(ctx context.Context, tenant, id string, status SeatStatus, message string, retryAt time.Time) error
+}
+
+const (
+	// PollLease is how long a poller's lease holds without being renewed.
+	PollLease = 10 * time.Second
+
+	pollRenew = 3 * time.Second
+	pollLook  = 2 * time.Second // how often new endpoints and free leases are looked for
+)
+
+// Run polls until ctx ends, then waits until nothing polls any more.
+func (p *Pollers) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	running := map[string]context.CancelFunc{}
+	ended := make(chan string)
+	look := time.NewTicker(pollLook)
+	defer look.Stop()
+	for {
+		p.look(ctx, running, ended, &wg)
+		select {
+		case id := <-ended:
+			running[id]()
+			delete(running, id)
+		case <-look.C:
+		case <-ctx.Done():
+			for len(running) > 0 {
+				id := <-ended
+				running[id]()
+				delete(running, id)
+			}
+			return
+		}
+	}
+}
+
+// look starts a poller for each endpoint whose lease can be had, and stops those
+// whose endpoint is gone or was set up anew.
+func (p *Pollers) look(ctx context.Context, running map[string]context.CancelFunc, ended chan<- string, wg *sync.WaitGroup) {
+	seats, err := p.Store.PollingSeats(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			p.Log.WarnContext(ctx, "endpoints to poll not read", "error", err)
+		}
+		return
+	}
+	wanted := map[string]bool{}
+	for _, s := range seats {
+		id := s.ID + "@" + s.UpdatedAt.String()
+		wanted[id] = true
+		a, polls := p.Adapters[s.Channel].(adapters.Poller)
+		if !polls || running[id] != nil {
+			continue
+		}
+		epoch, cursor, ok, err := p.Store.TakePoll(ctx, s.TenantID, s.ID, p.Holder)
+		if err != nil || !ok {
+			continue
+		}
+		polling, stop := context.WithCancel(ctx)
+		running[id] = stop
+		wg.Go(func() {
+			defer func() { ended <- id }()
+			p.poll(polling, a, s, epoch, cursor)
+		})
+	}
+	for id, stop := range running {
+		if !wanted[id] {
+			stop()
+		}
+	}
+}
+
+// poll polls one endpoint while the lease can be renewed.
+func (p *Pollers) poll(ctx context.Context, a adapters.Poller, s Seat, epoch int64, cursor string) {
+	log := p.Log.With("channel", s.Channel, "instance", s.InstanceID)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var wg sync.WaitGroup
+	wg.Go(func() { p.renew(ctx, s, epoch, stop) })
+	log.InfoContext(ctx, "polling", "epoch", epoch)
+	err := a.Poll(ctx, s.Endpoint, cursor, func(ctx context.Context, ms []adapters.Message, cursor string) error {
+		c := Cursor{EndpointID: s.ID, TenantID: s.TenantID, Holder: p.Holder, Epoch: epoch, Value: cursor}
+		err := p.Inbox.AcceptAt(ctx, s.Endpoint, ms, c)
+		if errors.Is(err, ErrLeaseLost) {
+			stop()
+		}
+		return err
+	})
+	ended := ctx.Err() != nil
+	stop()
+	wg.Wait()
+	var se *adapters.SendError
+	after := context.WithoutCancel(ctx)
+	if errors.As(err, &se) && !ended {
+		log.ErrorContext(ctx, "polling ended", "reason", se.Reason, "code", se.Code)
+		if err := p.Store.MarkSeat(after, s.TenantID, s.ID, Faulty, "polling ended: "+string(se.Reason), time.Now().Add(time.Minute)); err != nil {
+			log.WarnContext(ctx, "endpoint not marked", "error", err)
+		}
+	}
+	free, cancel := context.WithTimeout(after, 2*time.Second)
+	defer cancel()
+	if err := p.Store.FreePoll(free, s.TenantID, s.ID, p.Holder); err != nil {
+		log.InfoContext(ctx, "poll lease not given back", "error", err)
+	}
+}
+
+// renew keeps the lease, and stops the poller when it cannot.
+func (p *Pollers) renew(ctx context.Context, s Seat, epoch int64, stop func()) {
+	tick := time.NewTicker(pollRenew)
+	defer tick.Stop()
+	kept := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		asked, cancel := context.WithTimeout(ctx, pollRenew)
+		now, _, ok, err := p.Store.TakePoll(asked, s.TenantID, s.ID, p.Holder)
+		cancel()
+		switch {
+		case err == nil && ok && now == epoch:
+			kept = time.Now()
+		case err == nil || time.Since(kept) > PollLease:
+			stop()
+			return
+		}
+	}
+}

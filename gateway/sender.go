@@ -1,0 +1,174 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"hydragate/adapters"
+	"hydragate/identity"
+)
+
+// A Sender sends the replies of a conversation in order, one at a time. What the
+// channel did not take is tried again, by reason; what it may have taken is tried
+// again with a warning to the adapter, and ends as unknown.
+type Sender struct {
+	Store    SendStore
+	Channels Endpoints
+	Adapters map[adapters.Channel]adapters.Adapter
+	Log      *slog.Logger
+	Now      func() time.Time
+}
+
+// A SendStore gives replies to send and stores what became of them.
+type SendStore interface {
+	Outgoing(ctx context.Context, l Lease) (rows []OutboxRow, next time.Time, err error)
+	Settle(ctx context.Context, s Settlement) error
+}
+
+const (
+	sendTimeout = 15 * time.Second
+	maxSends    = 8              // attempts that the channel may have taken
+	sendLife    = 24 * time.Hour // then a reply that nobody takes is given up
+)
+
+// Work sends until nothing waits, or until a reply must wait.
+func (s *Sender) Work(ctx context.Context, l Lease) error {
+	for {
+		rows, next, err := s.Store.Outgoing(ctx, l)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			return s.Store.Settle(ctx, Settlement{Lease: l, Release: true, Next: next})
+		}
+		waits, err := s.some(ctx, l, rows)
+		if err != nil || !waits.IsZero() {
+			return errors.Join(err, s.release(ctx, l, waits))
+		}
+	}
+}
+
+func (s *Sender) release(ctx context.Context, l Lease, next time.Time) error {
+	if next.IsZero() {
+		return nil // the lease runs out by itself
+	}
+	return s.Store.Settle(ctx, Settlement{Lease: l, Release: true, Next: next})
+}
+
+// some sends rows in order. It stops at the first that must wait, and says until
+// when; the state of one row is stored together with the beginning of the next.
+func (s *Sender) some(ctx context.Context, l Lease, rows []OutboxRow) (waits time.Time, err error) {
+	var done []SendResult
+	var events []Sighting
+	for i := range rows {
+		row := &rows[i]
+		if row.DueAt.After(s.Now()) && row.Status == adapters.Queued && row.Attempts > 0 {
+			return row.DueAt, s.settle(ctx, l, done, events)
+		}
+		if row.OptedOut {
+			done = append(done, SendResult{Row: *row, Status: adapters.Failed, Reason: adapters.OptedOut})
+			continue
+		}
+		again := row.Status == Sending || row.Maybe
+		if err := s.settle(ctx, l, append(done, SendResult{Row: *row, Status: Sending}), events); err != nil {
+			return time.Time{}, err
+		}
+		row.Attempts++
+		r := s.send(ctx, *row, again)
+		done, events = []SendResult{r}, nil
+		sends.WithLabelValues(string(row.Channel), result(r)).Inc()
+		s.Log.InfoContext(ctx, "reply", "channel", row.Channel, "instance", row.InstanceID, "id", row.ID, "cause", row.Cause,
+			"outcome", r.Status, "reason", r.Reason, "code", r.Code, "attempt", row.Attempts, "waited", s.Now().Sub(row.CreatedAt).Round(time.Millisecond))
+		switch {
+		case r.Status == adapters.Queued:
+			return r.DueAt, s.settle(ctx, l, done, nil)
+		case r.Reason == adapters.Blocked || r.Reason == adapters.OptedOut:
+			// Nothing more reaches this person: the rest would only be refused too.
+			for _, rest := range rows[i+1:] {
+				done = append(done, SendResult{Row: rest, Status: adapters.Failed, Reason: r.Reason})
+			}
+			return time.Time{}, s.settleUnreachable(ctx, l, done, r)
+		}
+	}
+	return time.Time{}, s.settle(ctx, l, done, events)
+}
+
+func result(r SendResult) string {
+	if r.Reason != "" {
+		return string(r.Reason)
+	}
+	return string(r.Status)
+}
+
+func (s *Sender) settle(ctx context.Context, l Lease, done []SendResult, seen []Sighting) error {
+	if len(done) == 0 && len(seen) == 0 {
+		return nil
+	}
+	return s.Store.Settle(context.WithoutCancel(ctx), Settlement{Lease: l, SendDone: done, Seen: seen})
+}
+
+// settleUnreachable stores that the person cannot be written to.
+func (s *Sender) settleUnreachable(ctx context.Context, l Lease, done []SendResult, r SendResult) error {
+	st := Settlement{Lease: l, SendDone: done, Events: []identity.Event{{
+		TenantID: l.TenantID, Kind: "identity.unreachable", Actor: identity.System, InstanceID: r.Row.InstanceID,
+		Detail: map[string]string{"channel": string(r.Row.Channel), "reason": string(r.Reason)},
+	}}}
+	if !r.Row.Place.Group {
+		st.Unreachable = &Unreachable{ConversationID: l.ConversationID, OptedOut: r.Reason == adapters.OptedOut}
+	}
+	return s.Store.Settle(context.WithoutCancel(ctx), st)
+}
+
+// send makes one attempt.
+func (s *Sender) send(ctx context.Context, row OutboxRow, again bool) SendResult {
+	ep, err := s.Channels.Endpoint(ctx, row.InstanceID, row.Channel)
+	a := s.Adapters[row.Channel]
+	if errors.Is(err, ErrNoEndpoint) || a == nil {
+		return SendResult{Row: row, Status: adapters.Failed, Reason: adapters.Refused, Code: "no_endpoint"}
+	}
+	if err != nil {
+		return s.retry(row, &adapters.SendError{Reason: adapters.Unreachable, Err: err})
+	}
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	id, err := a.Send(ctx, ep, adapters.Reply{
+		ID: row.ID, Place: row.Place, To: row.Recipient, Text: row.Text, ReplyTo: row.ReplyTo, Again: again, StatusURL: ep.WebhookURL + "/status",
+	})
+	if err == nil {
+		return SendResult{Row: row, Status: adapters.Sent, ProviderID: id}
+	}
+	var se *adapters.SendError
+	if !errors.As(err, &se) {
+		se = &adapters.SendError{Reason: adapters.Unreachable, Err: err}
+	}
+	return s.retry(row, se)
+}
+
+// retry decides what a failed attempt means.
+func (s *Sender) retry(row OutboxRow, se *adapters.SendError) SendResult {
+	r := SendResult{Row: row, Status: adapters.Failed, Reason: se.Reason, Code: se.Code}
+	old := s.Now().Sub(row.CreatedAt) > sendLife
+	switch {
+	case se.Reason == adapters.Moved && !old:
+		r.Row.Place.ID = se.Place
+		r.Status, r.DueAt = adapters.Queued, s.Now()
+	case se.Reason == adapters.Ambiguous && row.Attempts >= maxSends, se.Reason == adapters.Ambiguous && old:
+		r.Status = adapters.Unknown
+	case se.Reason == adapters.Ambiguous:
+		r.Status, r.DueAt = adapters.Queued, s.Now().Add(backoff(row.Attempts, 0))
+		r.Maybe = true
+	case se.Again() && !old:
+		r.Status, r.DueAt = adapters.Queued, s.Now().Add(backoff(row.Attempts, se.RetryAfter))
+	}
+	return r
+}
+
+// backoff is 1, 2, 4 … 300 s, more or less a quarter, and never less than asked for.
+func backoff(attempts int, asked time.Duration) time.Duration {
+	d := min(300*time.Second, time.Second<<min(max(attempts-1, 0), 9))
+	d += time.Duration((rand.Float64() - 0.5) / 2 * float64(d))
+	return max(d, asked)
+}

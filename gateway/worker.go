@@ -1,0 +1,334 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"hydragate/adapters"
+	"hydragate/claim"
+	"hydragate/identity"
+)
+
+// A Worker works the messages of a conversation: who is it, a command, hand on.
+type Worker struct {
+	Store    WorkStore
+	Desk     *claim.Desk
+	Channels Endpoints
+	Adapters map[adapters.Channel]adapters.Adapter
+	Log      *slog.Logger
+	Now      func() time.Time
+
+	// Woken is called when there is new work of another kind in the store.
+	Woken func(kinds ...LaneKind)
+}
+
+// A WorkStore gives messages to work and stores what became of them.
+type WorkStore interface {
+	Inbound(ctx context.Context, l Lease) ([]Inbound, error)
+	Settle(ctx context.Context, s Settlement) error
+}
+
+// Endpoints finds the endpoint of an instance on a channel; ErrNoEndpoint.
+type Endpoints interface {
+	Endpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error)
+}
+
+const (
+	maxAttempts   = 8               // then a message is dead and its conversation goes on
+	proofPatience = 5 * time.Second // then the sender is told that checking takes longer
+)
+
+// Work works one lane until nothing waits, or until a message must wait.
+func (w *Worker) Work(ctx context.Context, l Lease) error {
+	for {
+		ins, err := w.Store.Inbound(ctx, l)
+		if err != nil {
+			return err
+		}
+		more, err := w.some(ctx, l, ins)
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+// some works ins in order. Ordinary messages are settled together; after a command
+// the rest is read again, for it may have changed who is speaking.
+func (w *Worker) some(ctx context.Context, l Lease, ins []Inbound) (more bool, err error) {
+	s := Settlement{Lease: l}
+	if len(ins) == 0 {
+		s.Release = true
+		return false, w.Store.Settle(ctx, s)
+	}
+	for i, in := range ins {
+		started := w.Now()
+		one, err := w.one(ctx, in)
+		if err != nil {
+			return false, w.stumble(ctx, s, in, err)
+		}
+		one.into(&s, in)
+		w.note(ctx, in, one, w.Now().Sub(started))
+		if one.alone {
+			more = !one.waits && (i < len(ins)-1 || len(ins) == fetchFull)
+			s.Release, s.Next = !more, one.next
+			return more, w.settle(ctx, s, in.Channel)
+		}
+	}
+	more = len(ins) == fetchFull
+	s.Release = !more
+	return more, w.settle(ctx, s, ins[0].Channel)
+}
+
+// fetchFull is how many messages the store gives when there are more.
+const fetchFull = 16
+
+// A verdict is what becomes of one message.
+type verdict struct {
+	outcome string
+	text    *string // replaces the stored text
+	alone   bool    // to be settled before the next message is looked at
+	waits   bool    // not settled: looked at again at next
+	next    time.Time
+
+	met      *identity.Identity
+	seen     *Sighting
+	events   []identity.Event
+	deliver  []Delivery
+	replies  []OutboxRow
+	claim    *claim.Ruling
+	unlink   *Unlinking
+	isPerson bool
+}
+
+func (v verdict) into(s *Settlement, in Inbound) {
+	if v.waits {
+		s.Messages = append(s.Messages, Settled{ID: in.ID, Retry: true})
+	} else {
+		s.Messages = append(s.Messages, Settled{ID: in.ID, Outcome: v.outcome, Text: v.text})
+	}
+	if v.met != nil {
+		s.Met = append(s.Met, *v.met)
+	}
+	if v.seen != nil {
+		s.Seen = append(s.Seen, *v.seen)
+	}
+	if v.isPerson {
+		s.Person = &ConversationPerson{ConversationID: in.ConversationID, TenantID: in.TenantID, Address: in.address()}
+	}
+	s.Events = append(s.Events, v.events...)
+	s.Deliveries = append(s.Deliveries, v.deliver...)
+	s.Replies = append(s.Replies, v.replies...)
+	s.Claim, s.UnlinkOf = v.claim, v.unlink
+}
+
+func (in Inbound) address() identity.Address {
+	return identity.Address{TenantID: in.TenantID, InstanceID: in.InstanceID, Channel: string(in.Channel), ExternalID: in.Message.Sender.ID}
+}
+
+// settle stores s. A claim whose fence fell between is ruled on again: the message is
+// simply worked once more.
+func (w *Worker) settle(ctx context.Context, s Settlement, channel adapters.Channel) error {
+	err := w.Store.Settle(ctx, s)
+	if errors.Is(err, ErrFenced) {
+		return w.Work(ctx, s.Lease)
+	}
+	if err != nil {
+		return err
+	}
+	for _, m := range s.Messages {
+		if !m.Retry {
+			worked.WithLabelValues(string(channel), m.Outcome).Inc()
+		}
+	}
+	if len(s.Deliveries) > 0 {
+		w.Woken(DeliveryLane)
+	}
+	if len(s.Replies) > 0 {
+		w.Woken(OutboxLane)
+	}
+	if s.Claim != nil {
+		if err := w.Desk.Forget(ctx, *s.Claim); err != nil {
+			w.Log.InfoContext(ctx, "proof not dropped", "error", err)
+		}
+	}
+	return nil
+}
+
+// stumble ends a look that failed: what was settled before stays, the message is
+// tried again later, and after maxAttempts it is put aside so that the conversation
+// goes on.
+func (w *Worker) stumble(ctx context.Context, s Settlement, in Inbound, cause error) error {
+	s.Release = true
+	m := Settled{ID: in.ID, Retry: true}
+	s.Next = w.Now().Add(retryIn(in.Attempts))
+	if in.Attempts+1 >= maxAttempts && !errors.Is(cause, claim.ErrNoProofs) {
+		m = Settled{ID: in.ID, Dead: true, Outcome: "dead"}
+		s.Next = w.Now()
+		s.Events = append(s.Events, identity.Event{TenantID: in.TenantID, Kind: "message.dead", Actor: identity.System, InstanceID: in.InstanceID, MessageID: in.ID})
+	}
+	s.Messages = append(s.Messages, m)
+	if err := w.Store.Settle(ctx, s); err != nil {
+		return errors.Join(cause, err)
+	}
+	return cause
+}
+
+// retryIn is 1, 2, 4 … 30 s after that many attempts.
+func retryIn(attempts int) time.Duration {
+	return min(30*time.Second, time.Second<<min(attempts, 5))
+}
+
+// one decides about one message. It changes nothing by itself.
+func (w *Worker) one(ctx context.Context, in Inbound) (verdict, error) {
+	switch in.Message.Kind {
+	case adapters.Undecodable:
+		return verdict{outcome: "undecodable"}, nil
+	case adapters.Unsupported:
+		return verdict{outcome: "unsupported"}, nil
+	}
+	if in.Message.Sender.ID == "" {
+		return w.handOn(in, verdict{}), nil
+	}
+	v := w.meet(&in)
+	switch in.Message.Kind {
+	case adapters.Block, adapters.Unblock, adapters.OptOut, adapters.OptIn, adapters.Help:
+		return wish(in, v), nil
+	}
+	if v, mine, err := w.command(ctx, in, v); mine || err != nil {
+		return v, err
+	}
+	if in.Sealed { // it looked like a code, and is none: what was hidden is shown
+		v.text = &in.Message.Text
+	}
+	if in.Sender.CustomerID == "" && in.Instance.UnknownSenders != Forward {
+		return w.policy(in, v), nil
+	}
+	return w.handOn(in, v), nil
+}
+
+// meet makes sure that the sender has an identity, and notes what is new about them.
+func (w *Worker) meet(in *Inbound) verdict {
+	var v verdict
+	m := in.Message
+	v.isPerson = !m.Place.Group && (in.Sender.ID == "" || in.ConversationIdentity != in.Sender.ID)
+	if in.Sender.ID == "" {
+		a := in.address()
+		in.Sender = identity.Identity{
+			ID: newID(), TenantID: a.TenantID, InstanceID: a.InstanceID, Channel: a.Channel, ExternalID: a.ExternalID,
+			DisplayName: m.Sender.Name, Username: m.Sender.Username,
+		}
+		met := in.Sender
+		v.met = &met
+		v.alone = true // the next message is read with this identity
+		return v
+	}
+	var s Sighting
+	if in.Sender.CustomerID == "" && m.Sender.Name != "" && m.Sender.Name != in.Sender.DisplayName {
+		s.DisplayName = m.Sender.Name
+	}
+	if m.Sender.Username != "" && m.Sender.Username != in.Sender.Username {
+		s.Username = m.Sender.Username
+	}
+	if !in.Sender.BlockedAt.IsZero() && m.Kind != adapters.Block {
+		s.Blocked = new(bool)
+	}
+	if s != (Sighting{}) {
+		s.IdentityID = in.Sender.ID
+		v.seen = &s
+	}
+	return v
+}
+
+// wish stores what a carrier or a channel says of the person's wishes. None of it is
+// for the runtime, and nothing is answered: the carrier does that.
+func wish(in Inbound, v verdict) verdict {
+	v.outcome = string(in.Message.Kind)
+	s := Sighting{IdentityID: in.Sender.ID}
+	if v.seen != nil {
+		s = *v.seen
+	}
+	yes, no := true, false
+	switch in.Message.Kind {
+	case adapters.OptOut:
+		s.OptedOut = &yes
+	case adapters.OptIn:
+		s.OptedOut = &no
+	case adapters.Block:
+		s.Blocked = &yes
+	case adapters.Unblock:
+		s.Blocked = &no
+	default:
+		return v
+	}
+	v.seen = &s
+	return v
+}
+
+// policy keeps strangers from the runtime, as the instance wishes.
+func (w *Worker) policy(in Inbound, v verdict) verdict {
+	v.outcome = "dropped"
+	if in.Instance.UnknownSenders == Answer && v.met != nil && !in.Message.Place.Group {
+		v.outcome = "answered"
+		v.replies = w.answer(in, textStranger)
+	}
+	return v
+}
+
+// handOn leaves the message to the agent runtime.
+func (w *Worker) handOn(in Inbound, v verdict) verdict {
+	v.outcome = "forwarded"
+	v.deliver = append(v.deliver, Delivery{
+		ID: newID(), TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID, MessageID: in.ID, Type: "message.received",
+	})
+	return v
+}
+
+// answer is the house's own answer to a message, where it was said.
+func (w *Worker) answer(in Inbound, text string) []OutboxRow {
+	return Replies(w.Adapters[in.Channel], OutboxRow{
+		TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID, Channel: in.Channel,
+		Recipient: in.Message.Sender.ID, Place: in.Message.Place, Cause: "command", MessageID: in.ID,
+	}, text)
+}
+
+// Replies makes the rows that carry text within the limits of a's channel, all like
+// row. Only the first carries a short-lived address.
+func Replies(a adapters.Adapter, row OutboxRow, text string) []OutboxRow {
+	parts := []string{text}
+	if a != nil {
+		parts = a.Limits().Split(text)
+	}
+	var rows []OutboxRow
+	for _, p := range parts {
+		row.ID, row.Text = newID(), p
+		rows = append(rows, row)
+		row.Place.Answer, row.ReplyTo = "", ""
+	}
+	return rows
+}
+
+// newID gives a random, time-ordered id.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// note writes the one line that tells what became of a message.
+func (w *Worker) note(ctx context.Context, in Inbound, v verdict, took time.Duration) {
+	role := in.Sender.Role()
+	w.Log.InfoContext(ctx, "message", "channel", in.Channel, "instance", in.InstanceID, "id", in.ID, "outcome", v.outcome,
+		"role", role, "identity", in.Sender.ID, "waited", w.Now().Sub(in.ReceivedAt).Round(time.Millisecond), "took", took.Round(time.Microsecond))
+}
+
+func (w *Worker) me(ctx context.Context, in Inbound) (string, error) {
+	ep, err := w.Channels.Endpoint(ctx, in.InstanceID, in.Channel)
+	if errors.Is(err, ErrNoEndpoint) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look up endpoint: %w", err)
+	}
+	return ep.Settings[adapters.BotUsername], nil
+}

@@ -1,0 +1,139 @@
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hydragate/adapters"
+	"hydragate/claim"
+	"hydragate/gateway"
+	"hydragate/identity"
+)
+
+// A Desk issues claim codes. It answers identity.ErrNotFound, identity.ErrVerified,
+// a *claim.TooMany or claim.ErrNoProofs when it does not.
+type Desk interface {
+	Issue(ctx context.Context, tenant, customer, identityID string, by identity.Actor) (claim.Issued, error)
+}
+
+// Channels sets up the endpoints of instances with their providers. What a provider
+// refuses is a *adapters.SetupError; what it does not answer is a Seat in error.
+type Channels interface {
+	Configure(ctx context.Context, tenant, instance string, channel adapters.Channel, mode adapters.Mode, creds adapters.Credentials, address string, by identity.Actor) (gateway.Seat, error)
+	Seat(ctx context.Context, tenant, instance string, channel adapters.Channel) (gateway.Seat, error)
+	Seats(ctx context.Context, tenant, instance string) ([]gateway.Seat, error)
+	Remove(ctx context.Context, tenant, instance string, channel adapters.Channel, by identity.Actor) error
+}
+
+// An API answers HTTP. Store, Channels and Desk must be set; everything else has a
+// zero value that works. It must not be copied, and its fields must not change once
+// Handler was called.
+type API struct {
+	Store    Store
+	Channels Channels
+	Desk     Desk
+
+	// Instructions says in one sentence what staff tells the customer. ok is false
+	// when the code has no working endpoint of its own; nil: a plain sentence.
+	Instructions func(issued claim.Issued, seat gateway.Seat, ok bool) string
+
+	Log     *slog.Logger         // nil: silent
+	Now     func() time.Time     // nil: time.Now
+	Metrics *prometheus.Registry // nil: one of its own
+
+	Version   string
+	PublicURL string // origin shown in the OpenAPI document; may be empty
+
+	// AllowPrivateAgents allows agent URLs over http and on private addresses.
+	AllowPrivateAgents bool
+
+	// Ready checks what else must work before calls are taken, such as Redis.
+	Ready func(ctx context.Context) error
+
+	// Mounts are handlers of other surfaces, by pattern of http.ServeMux. They answer
+	// in their own shapes; request id, log line, metrics and panics are covered here.
+	Mounts map[string]http.Handler
+
+	// Rate and Burst limit the calls of one API key, in calls a second; zero: 100
+	// and 200.
+	Rate  float64
+	Burst int
+
+	draining atomic.Bool
+	keys     keyCache
+	budgets  budgets
+	requests *requestMetrics
+	check    *checker
+	byID     map[string]*route
+}
+
+// Drain makes /readyz answer 503 from now on, so that no new work is sent here.
+func (a *API) Drain() { a.draining.Store(true) }
+
+// Handler puts the surface together. Call it once.
+func (a *API) Handler() http.Handler {
+	a.fillIn()
+	mux := http.NewServeMux()
+	doc := a.register(humago.NewAdapter(mux, ""))
+	a.mountDocs(mux, doc)
+	a.mountHealth(mux)
+	for pattern, h := range a.Mounts {
+		mux.Handle(pattern, h)
+	}
+	if _, taken := a.Mounts["/"]; !taken {
+		mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { nothingHere(mux, w, r) })
+	}
+	return a.outer(mux)
+}
+
+func (a *API) fillIn() {
+	if a.Log == nil {
+		a.Log = slog.New(slog.DiscardHandler)
+	}
+	if a.Now == nil {
+		a.Now = time.Now
+	}
+	if a.Metrics == nil {
+		a.Metrics = prometheus.NewRegistry()
+	}
+	if a.Instructions == nil {
+		a.Instructions = plainInstructions
+	}
+	if a.Rate == 0 {
+		a.Rate = 100
+	}
+	if a.Burst == 0 {
+		a.Burst = 200
+	}
+	a.requests = newRequestMetrics(a.Metrics)
+}
+
+// nothingHere answers what no route takes: 405 when another method would be taken,
+// else 404.
+func nothingHere(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
+	var allow []string
+	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := mux.Handler(other); strings.HasPrefix(pattern, method+" ") {
+			allow = append(allow, method)
+		}
+	}
+	if len(allow) == 0 {
+		plain(http.StatusNotFound).write(w)
+		return
+	}
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	plain(http.StatusMethodNotAllowed).write(w)
+}
+
+func plainInstructions(issued claim.Issued, _ gateway.Seat, _ bool) string {
+	return "Ask the customer to send the bot this message: /claim " + issued.Code[:3] + "-" + issued.Code[3:]
+}

@@ -1,0 +1,55 @@
+package httpapi
+
+import (
+	"context"
+
+	"hydragate/adapters"
+	"hydragate/gateway"
+)
+
+type slackAnswer struct {
+	BotUserID   *string `json:"bot_user_id"`
+	CommandsURL *string `json:"commands_url" doc:"For the slash command /claim."`
+	Enabled     bool    `json:"enabled"`
+	Mode        *string `json:"mode" enum:"webhook,socket"`
+	Status      string  `json:"status" enum:"not_configured,active,error,disabled"`
+	TeamID      *string `json:"team_id"`
+	TeamName    *string `json:"team_name"`
+	WebhookURL  *string `json:"webhook_url" doc:"For event subscriptions."`
+}
+
+type slackOut struct{ Body slackAnswer }
+
+func toSlack(s gateway.Seat) *slackOut {
+	return &slackOut{slackAnswer{
+		BotUserID: orNull(s.Settings[adapters.BotUserID]), CommandsURL: hookOf(s, "/commands"), Enabled: enabled(s), Mode: orNull(string(s.Mode)),
+		Status: string(s.Status), TeamID: orNull(s.Address), TeamName: orNull(s.Settings[adapters.TeamName]), WebhookURL: hookOf(s, "/events"),
+	}}
+}
+
+type slackSetUp struct {
+	BotToken      string      `json:"bot_token" minLength:"1" maxLength:"255" writeOnly:"true" doc:"xoxb-…. Kept sealed and never shown."`
+	SigningSecret string      `json:"signing_secret" minLength:"1" maxLength:"255" writeOnly:"true" doc:"Kept sealed and never shown."`
+	AppToken      Opt[string] `json:"app_token,omitempty" maxLength:"255" writeOnly:"true" doc:"For Socket Mode, which this version does not have."`
+}
+
+func (a *API) getSlack(ctx context.Context, in *instancePath) (*slackOut, error) {
+	s, err := a.seat(ctx, in.InstanceID, adapters.Slack)
+	return toSlack(s), err
+}
+
+func (a *API) setUpSlack(ctx context.Context, in *struct {
+	instancePath
+	Body slackSetUp
+}) (*slackOut, error) {
+	if in.Body.AppToken.Value != "" {
+		return nil, invalid(valueError("Socket Mode is not available in this version: leave app_token out and use the webhook URLs", "body", "app_token"))
+	}
+	creds := adapters.Credentials{adapters.BotToken: in.Body.BotToken, adapters.SigningSecret: in.Body.SigningSecret}
+	s, err := a.setUp(ctx, in.InstanceID, adapters.Slack, adapters.Webhook, creds, "")
+	return toSlack(s), err
+}
+
+func (a *API) removeSlack(ctx context.Context, in *instancePath) (*none, error) {
+	return a.removeChannel(ctx, in.InstanceID, adapters.Slack)
+}

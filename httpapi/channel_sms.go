@@ -1,0 +1,70 @@
+package httpapi
+
+import (
+	"context"
+	"strings"
+
+	"hydragate/adapters"
+	"hydragate/gateway"
+)
+
+type phoneAnswer struct {
+	Enabled     bool    `json:"enabled"`
+	PhoneNumber *string `json:"phone_number"`
+	Status      string  `json:"status" enum:"not_configured,active,error,disabled"`
+	WebhookURL  *string `json:"webhook_url"`
+}
+
+type phoneOut struct{ Body phoneAnswer }
+
+func toPhone(s gateway.Seat) *phoneOut {
+	return &phoneOut{phoneAnswer{
+		Enabled: enabled(s), PhoneNumber: orNull(strings.TrimPrefix(s.Address, "whatsapp:")), Status: string(s.Status), WebhookURL: hookOf(s, ""),
+	}}
+}
+
+type phoneSetUp struct {
+	AccountSID  string `json:"account_sid" minLength:"1" maxLength:"64" doc:"Of the Twilio account."`
+	AuthToken   string `json:"auth_token" minLength:"1" maxLength:"128" writeOnly:"true" doc:"Of the Twilio account. Kept sealed and never shown."`
+	PhoneNumber string `json:"phone_number" minLength:"1" maxLength:"30" format:"phone" doc:"E.164."`
+}
+
+type phoneIn struct {
+	instancePath
+	Body phoneSetUp
+}
+
+func (a *API) getSMS(ctx context.Context, in *instancePath) (*phoneOut, error) {
+	return a.getPhone(ctx, in, adapters.SMS)
+}
+
+func (a *API) setUpSMS(ctx context.Context, in *phoneIn) (*phoneOut, error) {
+	return a.setUpPhone(ctx, in, adapters.SMS)
+}
+
+func (a *API) removeSMS(ctx context.Context, in *instancePath) (*none, error) {
+	return a.removeChannel(ctx, in.InstanceID, adapters.SMS)
+}
+
+func (a *API) getWhatsApp(ctx context.Context, in *instancePath) (*phoneOut, error) {
+	return a.getPhone(ctx, in, adapters.WhatsApp)
+}
+
+func (a *API) setUpWhatsApp(ctx context.Context, in *phoneIn) (*phoneOut, error) {
+	return a.setUpPhone(ctx, in, adapters.WhatsApp)
+}
+
+func (a *API) removeWhatsApp(ctx context.Context, in *instancePath) (*none, error) {
+	return a.removeChannel(ctx, in.InstanceID, adapters.WhatsApp)
+}
+
+func (a *API) getPhone(ctx context.Context, in *instancePath, channel adapters.Channel) (*phoneOut, error) {
+	s, err := a.seat(ctx, in.InstanceID, channel)
+	return toPhone(s), err
+}
+
+func (a *API) setUpPhone(ctx context.Context, in *phoneIn, channel adapters.Channel) (*phoneOut, error) {
+	creds := adapters.Credentials{adapters.AccountSID: in.Body.AccountSID, adapters.AuthToken: in.Body.AuthToken}
+	s, err := a.setUp(ctx, in.InstanceID, channel, adapters.Webhook, creds, in.Body.PhoneNumber)
+	return toPhone(s), err
+}

@@ -1,0 +1,208 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// A checker holds values against the schemas of the OpenAPI document and says
+// everything that is wrong with them, in the words of Pydantic. What it gives back is
+// clean: in the one spelling under which values are kept.
+type checker struct {
+	formats  map[string]func(s string) (clean string, wrong *violation)
+	patterns sync.Map // pattern: *regexp.Regexp
+}
+
+// value checks v, which is at loc, and gives it back clean.
+func (c *checker) value(s *huma.Schema, v any, loc []any, wrong *[]violation) any {
+	if v == nil && s.Nullable {
+		return nil
+	}
+	clean, bad := c.typed(s, v, loc, wrong)
+	if bad != nil {
+		bad.Loc = loc
+		*wrong = append(*wrong, *bad)
+	}
+	return clean
+}
+
+func (c *checker) typed(s *huma.Schema, v any, loc []any, wrong *[]violation) (any, *violation) {
+	switch s.Type {
+	case huma.TypeString:
+		return c.text(s, v)
+	case huma.TypeBoolean:
+		return boolean(v)
+	case huma.TypeInteger:
+		return integer(s, v)
+	case huma.TypeArray:
+		return c.list(s, v, loc, wrong)
+	}
+	return object(v)
+}
+
+func (c *checker) text(s *huma.Schema, v any) (any, *violation) {
+	text, ok := v.(string)
+	switch n := utf8.RuneCountInString(text); {
+	case s.Enum != nil:
+		if !ok || !slices.Contains(s.Enum, any(text)) {
+			return nil, notIn(s.Enum)
+		}
+	case !ok && s.Format == formatUUID:
+		return nil, &violation{Type: "uuid_type", Msg: "UUID input should be a string, bytes or UUID object"}
+	case !ok:
+		return nil, &violation{Type: "string_type", Msg: "Input should be a valid string"}
+	case strings.ContainsRune(text, 0) || !utf8.ValidString(text):
+		return nil, &violation{Type: "value_error", Msg: "Value error, a text cannot hold NUL or broken characters"}
+	case s.MinLength != nil && n < *s.MinLength:
+		return nil, &violation{Type: "string_too_short", Msg: "String should have at least " + count(*s.MinLength, "character"), Ctx: map[string]any{"min_length": *s.MinLength}}
+	case s.MaxLength != nil && n > *s.MaxLength:
+		return nil, &violation{Type: "string_too_long", Msg: "String should have at most " + count(*s.MaxLength, "character"), Ctx: map[string]any{"max_length": *s.MaxLength}}
+	case s.Pattern != "" && !c.pattern(s.Pattern).MatchString(text):
+		return nil, &violation{Type: "string_pattern_mismatch", Msg: "String should match pattern '" + s.Pattern + "'", Ctx: map[string]any{"pattern": s.Pattern}}
+	}
+	if format := c.formats[s.Format]; format != nil {
+		return format(text)
+	}
+	return text, nil
+}
+
+func (c *checker) pattern(p string) *regexp.Regexp {
+	if re, ok := c.patterns.Load(p); ok {
+		return re.(*regexp.Regexp)
+	}
+	re := regexp.MustCompile(p) // ours: every test of the route runs it
+	c.patterns.Store(p, re)
+	return re
+}
+
+func notIn(enum []any) *violation {
+	quoted := make([]string, len(enum))
+	for i, e := range enum {
+		quoted[i] = fmt.Sprintf("'%v'", e)
+	}
+	expected, kind := quoted[0], "literal_error"
+	if n := len(quoted); n > 1 {
+		expected, kind = strings.Join(quoted[:n-1], ", ")+" or "+quoted[n-1], "enum"
+	}
+	return &violation{Type: kind, Msg: "Input should be " + expected, Ctx: map[string]any{"expected": expected}}
+}
+
+// boolean takes what Pydantic takes for a boolean: true, 1, "yes" and the like.
+func boolean(v any) (any, *violation) {
+	switch v := v.(type) {
+	case bool:
+		return v, nil
+	case string, json.Number:
+		switch strings.ToLower(fmt.Sprint(v)) {
+		case "true", "1", "yes", "on", "t", "y":
+			return true, nil
+		case "false", "0", "no", "off", "f", "n":
+			return false, nil
+		}
+		return nil, &violation{Type: "bool_parsing", Msg: "Input should be a valid boolean, unable to interpret input"}
+	}
+	return nil, &violation{Type: "bool_type", Msg: "Input should be a valid boolean"}
+}
+
+func integer(s *huma.Schema, v any) (any, *violation) {
+	var n float64
+	switch v := v.(type) {
+	case json.Number:
+		n, _ = v.Float64()
+		if n != math.Trunc(n) {
+			return nil, &violation{Type: "int_from_float", Msg: "Input should be a valid integer, got a number with a fractional part"}
+		}
+	case string:
+		i, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
+		if err != nil {
+			return nil, &violation{Type: "int_parsing", Msg: "Input should be a valid integer, unable to parse string as an integer"}
+		}
+		n = float64(i)
+	default:
+		return nil, &violation{Type: "int_type", Msg: "Input should be a valid integer"}
+	}
+	switch {
+	case s.Minimum != nil && n < *s.Minimum:
+		return nil, &violation{Type: "greater_than_equal", Msg: fmt.Sprintf("Input should be greater than or equal to %v", *s.Minimum), Ctx: map[string]any{"ge": *s.Minimum}}
+	case s.Maximum != nil && n > *s.Maximum:
+		return nil, &violation{Type: "less_than_equal", Msg: fmt.Sprintf("Input should be less than or equal to %v", *s.Maximum), Ctx: map[string]any{"le": *s.Maximum}}
+	}
+	return int64(n), nil
+}
+
+func (c *checker) list(s *huma.Schema, v any, loc []any, wrong *[]violation) (any, *violation) {
+	list, ok := v.([]any)
+	if !ok {
+		return nil, &violation{Type: "list_type", Msg: "Input should be a valid list"}
+	}
+	if s.MinItems != nil && len(list) < *s.MinItems {
+		return nil, listLength("too_short", "least", "min_length", *s.MinItems, len(list))
+	}
+	if s.MaxItems != nil && len(list) > *s.MaxItems {
+		return nil, listLength("too_long", "most", "max_length", *s.MaxItems, len(list))
+	}
+	clean := make([]any, len(list))
+	for i, item := range list {
+		clean[i] = c.value(s.Items, item, at(loc, i), wrong)
+	}
+	return clean, nil
+}
+
+func listLength(kind, bound, name string, want, got int) *violation {
+	return &violation{
+		Type: kind, Msg: fmt.Sprintf("List should have at %s %s after validation, not %d", bound, count(want, "item"), got),
+		Ctx: map[string]any{"field_type": "List", name: want, "actual_length": got},
+	}
+}
+
+const maxMetadata, maxMetadataDepth = 16 << 10, 8
+
+// object checks data of the caller's own, such as metadata.
+func object(v any) (any, *violation) {
+	data, ok := v.(map[string]any)
+	if !ok {
+		return nil, &violation{Type: "dict_type", Msg: "Input should be a valid dictionary"}
+	}
+	text, err := encode(data)
+	switch {
+	case err != nil || len(text) > maxMetadata:
+		return nil, &violation{Type: "value_error", Msg: fmt.Sprintf("Value error, an object of at most %d bytes is kept", maxMetadata)}
+	case depth(text) > maxMetadataDepth:
+		return nil, &violation{Type: "value_error", Msg: fmt.Sprintf("Value error, an object of at most %d levels is kept", maxMetadataDepth)}
+	case hasNUL(data):
+		return nil, &violation{Type: "value_error", Msg: "Value error, a text cannot hold NUL or broken characters"}
+	}
+	return data, nil
+}
+
+func hasNUL(v any) bool {
+	switch v := v.(type) {
+	case string:
+		return strings.ContainsRune(v, 0)
+	case []any:
+		return slices.ContainsFunc(v, hasNUL)
+	case map[string]any:
+		for key, value := range v {
+			if hasNUL(key) || hasNUL(value) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
+}

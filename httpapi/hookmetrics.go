@@ -1,0 +1,10 @@
+package httpapi
+
+import "github.com/prometheus/client_golang/prometheus"
+
+var hooks = prometheus.NewCounterVec(prometheus.CounterOpts{
+	Name: "hydragate_hooks_total", Help: "Calls of providers, by what became of them.",
+}, []string{"channel", "result"})
+
+// Collectors are the metrics of the hooks, to be registered once.
+func Collectors() []prometheus.Collector { return []prometheus.Collector{hooks} }

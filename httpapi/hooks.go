@@ -1,0 +1,173 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/time/rate"
+
+	"hydragate/adapters"
+	"hydragate/gateway"
+)
+
+// Hooks is where providers deliver: it finds the endpoint, lets the adapter check and
+// read the request, has it stored, and answers in the provider's words. Nothing else
+// happens inside the request.
+type Hooks struct {
+	Adapters  map[adapters.Channel]adapters.Adapter
+	Endpoints HookEndpoints
+	Inbox     Acceptor
+	Log       *slog.Logger
+
+	limits failures
+}
+
+// HookEndpoints finds the endpoint a hook belongs to. Fresh looks past any cache, and
+// gives the cached endpoint again when it was asked too often.
+type HookEndpoints interface {
+	Endpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error)
+	Fresh(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error)
+}
+
+// An Acceptor stores what was delivered, durably before it returns nil.
+type Acceptor interface {
+	Accept(ctx context.Context, ep adapters.Endpoint, in adapters.Inbound) error
+}
+
+// hookTime is how long a hook may take in all: below the shortest patience of a
+// provider, and above what the inbox allows itself.
+const hookTime = 4500 * time.Millisecond
+
+// Mount adds the hooks to mux.
+func (h *Hooks) Mount(mux *http.ServeMux) {
+	mux.Handle("/hooks/{channel}/{instance_id}", h)
+	mux.Handle("/hooks/{channel}/{instance_id}/{hook}", h)
+}
+
+func (h *Hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), hookTime)
+	defer cancel()
+	channel, instance, hook := adapters.Channel(r.PathValue("channel")), r.PathValue("instance_id"), r.PathValue("hook")
+	a := h.Adapters[channel]
+	switch {
+	case a == nil || uuid.Validate(instance) != nil:
+		h.refuse(w, r, channel, http.StatusNotFound)
+		return
+	case r.Method != http.MethodPost:
+		w.Header().Set("Allow", http.MethodPost)
+		h.refuse(w, r, channel, http.StatusMethodNotAllowed)
+		return
+	}
+	ep, err := h.Endpoints.Endpoint(ctx, instance, channel)
+	if err != nil {
+		h.refuse(w, r, channel, h.status(r, err))
+		return
+	}
+	in, err := a.Receive(r.WithContext(ctx), ep, hook)
+	if err != nil {
+		h.refuse(w, r, channel, h.status(r, err))
+		return
+	}
+	err = h.Inbox.Accept(ctx, ep, in)
+	if err != nil {
+		hooks.WithLabelValues(string(channel), "unstored").Inc()
+		h.Log.ErrorContext(ctx, "hook not stored", "channel", channel, "instance", instance, "error", err)
+	} else {
+		hooks.WithLabelValues(string(channel), "stored").Inc()
+	}
+	in.Ack(w, err)
+}
+
+// status decides what a caller whose request is not taken is told: next to nothing.
+func (h *Hooks) status(r *http.Request, err error) int {
+	switch {
+	case errors.Is(err, adapters.ErrForged), errors.Is(err, adapters.ErrMalformed):
+		if !h.limits.allow(r.RemoteAddr) {
+			return http.StatusTooManyRequests
+		}
+		return http.StatusForbidden
+	case errors.Is(err, gateway.ErrNoEndpoint), errors.Is(err, adapters.ErrNoHook):
+		return http.StatusNotFound
+	case errors.Is(err, adapters.ErrTooLarge):
+		return http.StatusRequestEntityTooLarge
+	}
+	return http.StatusServiceUnavailable
+}
+
+// refuse answers without a body. Twilio would send a text/plain body to the person as
+// an SMS, so the type is XML wherever Twilio may be the caller.
+func (h *Hooks) refuse(w http.ResponseWriter, r *http.Request, channel adapters.Channel, status int) {
+	hooks.WithLabelValues(h.label(channel), strconv.Itoa(status)).Inc()
+	h.Log.InfoContext(r.Context(), "hook refused", "channel", h.label(channel), "status", status)
+	if channel == adapters.SMS || channel == adapters.WhatsApp {
+		w.Header().Set("Content-Type", "text/xml; charset=utf-8")
+	}
+	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", "5")
+	}
+	w.Header().Set("Connection", "close") // what is left of the body is not read
+	w.WriteHeader(status)
+}
+
+func (h *Hooks) label(channel adapters.Channel) string {
+	if h.Adapters[channel] == nil {
+		return "none"
+	}
+	return string(channel)
+}
+
+// failures limits how often one address may fail to prove itself. It only ever
+// changes the answer of a request that failed: whoever signs rightly is never kept
+// out by somebody else behind the same address.
+type failures struct {
+	mu sync.Mutex
+	by map[netip.Prefix]*rate.Limiter
+}
+
+const (
+	failuresPerMinute = 20
+	maxFailing        = 10_000 // addresses remembered
+)
+
+func (f *failures) allow(remote string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.by == nil || len(f.by) > maxFailing {
+		f.by = map[netip.Prefix]*rate.Limiter{}
+	}
+	key := network(remote)
+	l := f.by[key]
+	if l == nil {
+		l = rate.NewLimiter(rate.Every(time.Minute/failuresPerMinute), failuresPerMinute)
+		f.by[key] = l
+	}
+	return l.Allow()
+}
+
+// network is what counts as one caller: an IPv4 address however written, or a /64 of
+// IPv6, which one subscriber holds whole.
+func network(remote string) netip.Prefix {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		host = remote
+	}
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	a = a.Unmap().WithZone("")
+	bits := 64
+	if a.Is4() {
+		bits = 32
+	}
+	p, _ := a.Prefix(bits)
+	return p
+}

@@ -1,0 +1,235 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"hydragate/identity"
+)
+
+const tokenPrefix = "hg_live_"
+
+// A scope is one right of an API key.
+type scope string
+
+// Schema lists every scope there is.
+func (scope) Schema(huma.Registry) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeString}
+	for _, name := range identity.Scopes {
+		s.Enum = append(s.Enum, name)
+	}
+	return s
+}
+
+type keyAnswer struct {
+	CreatedAt  time.Time  `json:"created_at"`
+	ExpiresAt  *time.Time `json:"expires_at"`
+	Hint       string     `json:"hint" doc:"The last four characters of the key."`
+	ID         string     `json:"id" format:"uuid"`
+	InstanceID *string    `json:"instance_id" format:"uuid"`
+	LastUsedAt *time.Time `json:"last_used_at"`
+	Name       string     `json:"name"`
+	RevokedAt  *time.Time `json:"revoked_at"`
+	Scopes     []string   `json:"scopes" nullable:"false"`
+}
+
+// A new key is shown with its token, once.
+type newKeyAnswer struct {
+	CreatedAt  time.Time  `json:"created_at"`
+	ExpiresAt  *time.Time `json:"expires_at"`
+	Hint       string     `json:"hint"`
+	ID         string     `json:"id" format:"uuid"`
+	InstanceID *string    `json:"instance_id" format:"uuid"`
+	Key        string     `json:"key" doc:"The key itself. Shown once; only its hash is kept."`
+	LastUsedAt *time.Time `json:"last_used_at"`
+	Name       string     `json:"name"`
+	RevokedAt  *time.Time `json:"revoked_at"`
+	Scopes     []string   `json:"scopes" nullable:"false"`
+}
+
+type newKeyOut struct{ Body newKeyAnswer }
+
+func toKey(k identity.APIKey) keyAnswer {
+	return keyAnswer{
+		CreatedAt: k.CreatedAt.UTC(), ExpiresAt: timeOrNull(k.ExpiresAt), Hint: k.Hint, ID: k.ID, InstanceID: orNull(k.InstanceID),
+		LastUsedAt: timeOrNull(k.LastUsedAt), Name: k.Name, RevokedAt: timeOrNull(k.RevokedAt), Scopes: append([]string{}, k.Scopes...),
+	}
+}
+
+func toNewKey(k identity.APIKey, token string) *newKeyOut {
+	v := toKey(k)
+	return &newKeyOut{newKeyAnswer{
+		CreatedAt: v.CreatedAt, ExpiresAt: v.ExpiresAt, Hint: v.Hint, ID: v.ID, InstanceID: v.InstanceID, Key: token,
+		LastUsedAt: v.LastUsedAt, Name: v.Name, RevokedAt: v.RevokedAt, Scopes: v.Scopes,
+	}}
+}
+
+type newKey struct {
+	Name       string         `json:"name" minLength:"1" maxLength:"255"`
+	Scopes     []scope        `json:"scopes" nullable:"false" minItems:"1" maxItems:"64" doc:"A subset of the caller's own."`
+	InstanceID Opt[string]    `json:"instance_id,omitempty" format:"uuid" doc:"Limits the key to one instance. Absent or null: every instance."`
+	ExpiresAt  Opt[time.Time] `json:"expires_at,omitempty" format:"date-time" doc:"Absent or null: never."`
+}
+
+func (a *API) createKey(ctx context.Context, in *struct{ Body newKey }) (*newKeyOut, error) {
+	caller, b := callerOf(ctx), in.Body
+	instance, err := a.keyInstance(ctx, caller, b.InstanceID.Value)
+	if err != nil {
+		return nil, err
+	}
+	scopes := distinct(b.Scopes)
+	if err := a.mayHand(caller, scopes, instance, b.ExpiresAt.Value); err != nil {
+		return nil, err
+	}
+	token := identity.NewToken(tokenPrefix)
+	k, err := a.Store.CreateAPIKey(ctx, identity.APIKey{
+		TenantID: caller.TenantID, Name: b.Name, Hint: hintOf(token), Scopes: scopes, InstanceID: instance, ExpiresAt: b.ExpiresAt.Value.UTC(),
+	}, identity.HashToken(token), caller.Actor())
+	return toNewKey(k, token), err
+}
+
+// keyInstance gives the instance a new key is limited to, if any. It must exist.
+func (a *API) keyInstance(ctx context.Context, caller identity.APIKey, named string) (string, error) {
+	instance, err := chosen(caller, named)
+	if err != nil || instance == "" {
+		return "", err
+	}
+	_, err = a.Store.Instance(ctx, caller.TenantID, instance)
+	return instance, about("Instance", err)
+}
+
+// mayHand refuses a key that would let its holder do more, or longer, than the caller
+// may.
+func (a *API) mayHand(caller identity.APIKey, scopes []string, instance string, expires time.Time) error {
+	if instance != "" {
+		if i := slices.Index(scopes, "channels:write"); i >= 0 {
+			return invalid(valueError("a key limited to one instance cannot hold channels:write", "body", "scopes", i))
+		}
+	}
+	if !expires.IsZero() && !expires.After(a.Now()) {
+		return invalid(valueError("the time has passed", "body", "expires_at"))
+	}
+	if !caller.ExpiresAt.IsZero() && (expires.IsZero() || expires.After(caller.ExpiresAt)) {
+		return refuse(http.StatusForbidden, "A key cannot create keys that outlive it")
+	}
+	return holdsAll(caller, scopes)
+}
+
+func holdsAll(caller identity.APIKey, scopes []string) error {
+	for _, s := range scopes {
+		if !caller.May(s) {
+			return missingScope(s)
+		}
+	}
+	return nil
+}
+
+func distinct(scopes []scope) []string {
+	var names []string
+	for _, s := range scopes {
+		if !slices.Contains(names, string(s)) {
+			names = append(names, string(s))
+		}
+	}
+	return names
+}
+
+func hintOf(token string) string { return token[len(token)-4:] }
+
+func (a *API) listKeys(ctx context.Context, in *pageOf) (*paged[keyAnswer], error) {
+	caller := callerOf(ctx)
+	return pageFrom(*in, func(after string, limit int) ([]identity.APIKey, error) {
+		return a.keysFor(ctx, caller, after, limit)
+	}, func(k identity.APIKey) string { return k.ID }, toKey)
+}
+
+// keysFor lists the keys that the caller sees: all, or those of its own instance.
+func (a *API) keysFor(ctx context.Context, caller identity.APIKey, after string, limit int) ([]identity.APIKey, error) {
+	var seen []identity.APIKey
+	for {
+		keys, err := a.Store.ListAPIKeys(ctx, caller.TenantID, after, limit)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range keys {
+			if caller.InstanceID == "" || k.InstanceID == caller.InstanceID {
+				seen = append(seen, k)
+			}
+		}
+		if len(seen) >= limit || len(keys) < limit {
+			return seen[:min(len(seen), limit)], nil
+		}
+		after = keys[len(keys)-1].ID
+	}
+}
+
+type keyPath struct {
+	KeyID string `path:"key_id" format:"uuid"`
+}
+
+// keyByID finds a key of the caller's to change.
+func (a *API) keyByID(ctx context.Context, caller identity.APIKey, id string) (identity.APIKey, error) {
+	keys, err := a.Store.ListAPIKeys(ctx, caller.TenantID, justBefore(id), 1)
+	if err != nil {
+		return identity.APIKey{}, err
+	}
+	if len(keys) == 0 || keys[0].ID != id || caller.InstanceID != "" && keys[0].InstanceID != caller.InstanceID {
+		return identity.APIKey{}, notFound("API key")
+	}
+	return keys[0], nil
+}
+
+type rotation struct {
+	OverlapSeconds Opt[int] `json:"overlap_seconds,omitempty" minimum:"0" maximum:"604800" doc:"How long the old key stays good. Default: a day."`
+}
+
+const usualOverlap = 24 * time.Hour
+
+func (a *API) rotateKey(ctx context.Context, in *struct {
+	keyPath
+	Body *rotation
+}) (*newKeyOut, error) {
+	caller := callerOf(ctx)
+	old, err := a.keyByID(ctx, caller, in.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	if !old.Live(a.Now()) {
+		return nil, refuse(http.StatusConflict, "API key is revoked or expired")
+	}
+	if err := holdsAll(caller, old.Scopes); err != nil {
+		return nil, err
+	}
+	token := identity.NewToken(tokenPrefix)
+	k, err := a.Store.RotateAPIKey(ctx, caller.TenantID, in.KeyID, identity.HashToken(token), hintOf(token), a.lastUse(old, in.Body), caller.Actor())
+	a.keys.forget()
+	return toNewKey(k, token), about("API key", err)
+}
+
+// lastUse gives when a rotated key ends. Rotation never makes it live longer.
+func (a *API) lastUse(old identity.APIKey, r *rotation) time.Time {
+	overlap := usualOverlap
+	if r != nil && r.OverlapSeconds.Given {
+		overlap = time.Duration(r.OverlapSeconds.Value) * time.Second
+	}
+	until := a.Now().Add(overlap).UTC()
+	if !old.ExpiresAt.IsZero() && old.ExpiresAt.Before(until) {
+		return old.ExpiresAt
+	}
+	return until
+}
+
+func (a *API) revokeKey(ctx context.Context, in *keyPath) (*none, error) {
+	caller := callerOf(ctx)
+	if _, err := a.keyByID(ctx, caller, in.KeyID); err != nil {
+		return nil, err
+	}
+	err := a.Store.RevokeAPIKey(ctx, caller.TenantID, in.KeyID, caller.Actor())
+	a.keys.forget()
+	return nil, about("API key", err)
+}
+

@@ -1,0 +1,183 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	maxDepth = 32
+	maxKeys  = 1000
+)
+
+// readJSON reads one JSON value and nothing around it. It is stricter than
+// encoding/json: keys are compared byte for byte, a key given twice is a violation,
+// and depth and number of keys are bounded before anything is built.
+func readJSON(body []byte) (any, []violation, *problem) {
+	body = bytes.TrimPrefix(body, []byte("\ufeff"))
+	if !utf8.Valid(body) {
+		return nil, nil, refuse(http.StatusBadRequest, "There was an error parsing the body")
+	}
+	if depth(body) > maxDepth {
+		return nil, nil, invalid(valueError(fmt.Sprintf("nested deeper than %d levels", maxDepth), "body"))
+	}
+	var whole json.RawMessage
+	if err := json.Unmarshal(body, &whole); err != nil {
+		return nil, nil, invalid(jsonInvalid(body, err))
+	}
+	r := strictReader{dec: json.NewDecoder(bytes.NewReader(body))}
+	r.dec.UseNumber()
+	v := r.value([]any{"body"})
+	if r.keys > maxKeys {
+		return nil, nil, invalid(valueError(fmt.Sprintf("more than %d fields", maxKeys), "body"))
+	}
+	return v, r.violations, nil
+}
+
+type strictReader struct {
+	dec        *json.Decoder
+	keys       int
+	violations []violation
+}
+
+// value reads the next value. The syntax is known to be right: Token cannot fail.
+func (r *strictReader) value(loc []any) any {
+	switch token := r.token().(type) {
+	case json.Delim:
+		if token == '{' {
+			return r.object(loc)
+		}
+		return r.list(loc)
+	case json.Number:
+		if !keepable(token) {
+			r.violations = append(r.violations, valueError("the number is out of range", loc...))
+		}
+		return token
+	default:
+		return token
+	}
+}
+
+func (r *strictReader) object(loc []any) map[string]any {
+	object := map[string]any{}
+	for r.dec.More() {
+		key, _ := r.token().(string)
+		if r.keys++; r.keys > maxKeys {
+			break
+		}
+		here := at(loc, key)
+		if _, twice := object[key]; twice {
+			r.violations = append(r.violations, valueError("the field is given twice", here...))
+		}
+		object[key] = r.value(here)
+	}
+	_ = r.token()
+	return object
+}
+
+func (r *strictReader) list(loc []any) []any {
+	list := []any{}
+	for r.dec.More() {
+		list = append(list, r.value(at(loc, len(list))))
+	}
+	_ = r.token()
+	return list
+}
+
+func (r *strictReader) token() json.Token {
+	token, _ := r.dec.Token()
+	return token
+}
+
+// at gives the place below loc, without sharing its memory.
+func at(loc []any, next any) []any {
+	return append(append(make([]any, 0, len(loc)+1), loc...), next)
+}
+
+// keepable reports whether every database keeps a number: some overflow on exponents
+// that are valid JSON.
+func keepable(n json.Number) bool {
+	f, err := strconv.ParseFloat(n.String(), 64)
+	if err != nil || math.IsInf(f, 0) || len(n) > 400 {
+		return false
+	}
+	_, exponent, _ := strings.Cut(strings.ToLower(n.String()), "e")
+	e, err := strconv.Atoi(strings.TrimPrefix(exponent, "+"))
+	return exponent == "" || err == nil && e > -400 && e < 400
+}
+
+// depth gives how deep lists and objects are nested, without building any.
+func depth(body []byte) int {
+	deepest, now, quoted := 0, 0, false
+	for i := 0; i < len(body); i++ {
+		switch c := body[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			now++
+			deepest = max(deepest, now)
+		case c == '}' || c == ']':
+			now--
+		}
+	}
+	return deepest
+}
+
+// jsonInvalid says where and why a body is not JSON, without showing any of it.
+func jsonInvalid(body []byte, err error) violation {
+	offset := int64(len(body))
+	var syntax *json.SyntaxError
+	reason := "Expecting value"
+	if errors.As(err, &syntax) {
+		offset = syntax.Offset
+		reason = syntaxReason(syntax.Error())
+		if offset > 0 && !strings.HasPrefix(syntax.Error(), "unexpected end") {
+			offset--
+		}
+	}
+	position := utf8.RuneCount(body[:min(offset, int64(len(body)))])
+	return violation{Type: "json_invalid", Loc: []any{"body", position}, Msg: "JSON decode error", Ctx: map[string]any{"error": reason}}
+}
+
+func syntaxReason(text string) string {
+	for _, known := range []struct{ in, out string }{
+		{"object key string", "Expecting property name enclosed in double quotes"},
+		{"after object key:value pair", "Expecting ',' delimiter"},
+		{"after array element", "Expecting ',' delimiter"},
+		{"after object key", "Expecting ':' delimiter"},
+		{"after top-level value", "Extra data"},
+		{"in string escape code", "Invalid \\escape"},
+		{"hexadecimal character escape", "Invalid \\uXXXX escape"},
+		{"in string literal", "Invalid control character at"},
+	} {
+		if strings.Contains(text, known.in) {
+			return known.out
+		}
+	}
+	return "Expecting value"
+}
+
+// readAll reads a body of at most limit bytes.
+func readAll(r io.Reader, limit int64) ([]byte, *problem) {
+	body, err := io.ReadAll(io.LimitReader(r, limit+1))
+	switch {
+	case int64(len(body)) > limit:
+		return nil, tooLarge()
+	case err != nil:
+		return nil, refuse(http.StatusBadRequest, "There was an error parsing the body")
+	}
+	return body, nil
+}
+
+func tooLarge() *problem { return plain(http.StatusRequestEntityTooLarge) }

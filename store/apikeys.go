@@ -1,0 +1,196 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"hydragate/identity"
+)
+
+// ErrKeyRevoked says that a bootstrap key was revoked, or belongs to another tenant.
+var ErrKeyRevoked = errors.New("store: this API key was revoked and is not taken again; set another one")
+
+const apiKeyColumns = `id, tenant_id, name, hint, scopes, instance_id, expires_at, revoked_at, last_used_at, created_at`
+
+func scanAPIKey(sc scan) (k identity.APIKey, err error) {
+	var scopes string
+	err = sc(text(&k.ID), text(&k.TenantID), &k.Name, &k.Hint, &scopes, text(&k.InstanceID), utc(&k.ExpiresAt), utc(&k.RevokedAt), utc(&k.LastUsedAt), utc(&k.CreatedAt))
+	k.Scopes = strings.Fields(scopes)
+	return k, err
+}
+
+// APIKey gives the key whose token hashes to hash, live or not; identity.ErrNotFound.
+func (s *Store) APIKey(ctx context.Context, hash string) (identity.APIKey, error) {
+	rs, err := s.db.Query(ctx, `select `+apiKeyColumns+` from api_keys where hash = $1`, hash)
+	k, err := one(rs, err, scanAPIKey)
+	return k, s.keyError("read API key", err)
+}
+
+// TouchAPIKey notes that a key was used, to the minute: most calls change nothing.
+func (s *Store) TouchAPIKey(ctx context.Context, tenant, id string, at time.Time) error {
+	_, err := s.db.Exec(ctx, `
+		update api_keys set last_used_at = $3
+		where tenant_id = $1 and id = $2 and (last_used_at is null or last_used_at < $3)`, tenant, id, at.UTC().Truncate(time.Minute))
+	return s.keyError("note use of API key", err)
+}
+
+// CreateAPIKey keeps a key with a new id; its token hashes to hash.
+// identity.ErrNoInstance when its instance is not the tenant's.
+func (s *Store) CreateAPIKey(ctx context.Context, k identity.APIKey, hash string, by identity.Actor) (kept identity.APIKey, err error) {
+	err = s.db.InTx(ctx, func(tx db) error {
+		kept, err = s.insertAPIKey(ctx, tx, k, hash, "key.created", by)
+		return err
+	})
+	if err != nil && s.d.orphan(err) && k.InstanceID != "" {
+		return identity.APIKey{}, identity.ErrNoInstance
+	}
+	return kept, s.keyError("create API key", err)
+}
+
+func (s *Store) insertAPIKey(ctx context.Context, tx db, k identity.APIKey, hash, kind string, by identity.Actor) (identity.APIKey, error) {
+	rs, err := tx.Query(ctx, `
+		insert into api_keys (id, tenant_id, name, hint, hash, scopes, instance_id, expires_at, created_at)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		returning `+apiKeyColumns,
+		newID(), k.TenantID, k.Name, k.Hint, hash, strings.Join(k.Scopes, " "), orNull(k.InstanceID), timeOrNull(k.ExpiresAt), s.now())
+	kept, err := one(rs, err, scanAPIKey)
+	if err != nil {
+		return kept, err
+	}
+	detail := map[string]string{"key": kept.ID}
+	if k.ID != "" {
+		detail["replaces"] = k.ID
+	}
+	return kept, record(ctx, tx, identity.Event{TenantID: k.TenantID, Kind: kind, Actor: by, InstanceID: k.InstanceID, Detail: detail})
+}
+
+// ListAPIKeys gives keys in order of creation, after the id given; revoked and
+// expired ones too.
+func (s *Store) ListAPIKeys(ctx context.Context, tenant, after string, limit int) ([]identity.APIKey, error) {
+	rs, err := s.db.Query(ctx, `
+		select `+apiKeyColumns+` from api_keys
+		where tenant_id = $1 and id > $2 order by id limit $3`, tenant, start(after), limit)
+	ks, err := all(rs, err, scanAPIKey)
+	return ks, s.keyError("list API keys", err)
+}
+
+// RotateAPIKey makes a copy of a key under a new id and hash, and lets the old one
+// expire at oldUntil, or earlier when it would have anyway. A key that is not live
+// gives identity.ErrNotFound: a copy would bring it back.
+func (s *Store) RotateAPIKey(ctx context.Context, tenant, id, hash, hint string, oldUntil time.Time, by identity.Actor) (kept identity.APIKey, err error) {
+	err = s.db.InTx(ctx, func(tx db) error {
+		// The row is locked before it is read, so that a key revoked at the same moment
+		// leaves no copy.
+		rs, err := tx.Query(ctx, `update api_keys set hint = hint where tenant_id = $1 and id = $2 returning `+apiKeyColumns, tenant, id)
+		was, err := one(rs, err, scanAPIKey)
+		if err != nil {
+			return err
+		}
+		if !was.Live(s.now()) {
+			return identity.ErrNotFound
+		}
+		if was.ExpiresAt.IsZero() || oldUntil.Before(was.ExpiresAt) {
+			if _, err := tx.Exec(ctx, `update api_keys set expires_at = $3 where tenant_id = $1 and id = $2`, tenant, id, timeOrNull(oldUntil)); err != nil {
+				return err
+			}
+		}
+		was.Hint = hint
+		kept, err = s.insertAPIKey(ctx, tx, was, hash, "key.rotated", by)
+		return err
+	})
+	return kept, s.keyError("rotate API key", err)
+}
+
+// RevokeAPIKey ends a key now and for ever; a key that is revoked already stays so.
+func (s *Store) RevokeAPIKey(ctx context.Context, tenant, id string, by identity.Actor) error {
+	err := s.db.InTx(ctx, func(tx db) error {
+		n, err := s.revoke(ctx, tx, tenant, id, by)
+		if err != nil || n > 0 {
+			return err
+		}
+		rs, err := tx.Query(ctx, `select `+apiKeyColumns+` from api_keys where tenant_id = $1 and id = $2`, tenant, id)
+		_, err = one(rs, err, scanAPIKey)
+		return err
+	})
+	return s.keyError("revoke API key", err)
+}
+
+func (s *Store) revoke(ctx context.Context, tx db, tenant, id string, by identity.Actor) (int64, error) {
+	n, err := tx.Exec(ctx, `update api_keys set revoked_at = $3 where tenant_id = $1 and id = $2 and revoked_at is null`, tenant, id, s.now())
+	if err != nil || n == 0 {
+		return n, err
+	}
+	return n, record(ctx, tx, identity.Event{TenantID: tenant, Kind: "key.revoked", Actor: by, Detail: map[string]string{"key": id}})
+}
+
+// EnsureAPIKey makes sure that token is a live key of this name and that no other
+// one of the name is; created says whether it was not there before. A token that was
+// revoked by hand stays revoked: ErrKeyRevoked.
+func (s *Store) EnsureAPIKey(ctx context.Context, tenant, name, token string, scopes []string) (created bool, err error) {
+	hash := identity.HashToken(token)
+	ensure := func(tx db) error {
+		created = false
+		rs, err := tx.Query(ctx, `select `+apiKeyColumns+` from api_keys where hash = $1`, hash)
+		k, err := one(rs, err, scanAPIKey)
+		switch {
+		case noRows(err):
+			created = true
+			if k, err = s.insertAPIKey(ctx, tx, identity.APIKey{TenantID: tenant, Name: name, Hint: hint(token), Scopes: scopes}, hash, "key.created", identity.System); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		case k.TenantID != tenant || !k.Live(s.now()):
+			return ErrKeyRevoked
+		}
+		return s.revokeOthers(ctx, tx, k, name)
+	}
+	err = s.db.InTx(ctx, ensure)
+	if err != nil && s.d.duplicate(err) {
+		err = s.db.InTx(ctx, ensure) // another replica started in the same moment
+	}
+	if err != nil {
+		return false, fmt.Errorf("ensure API key %q: %w", name, err)
+	}
+	return created, nil
+}
+
+func (s *Store) revokeOthers(ctx context.Context, tx db, keep identity.APIKey, name string) error {
+	rs, err := tx.Query(ctx, `
+		select id from api_keys
+		where tenant_id = $1 and name = $2 and id <> $3 and revoked_at is null order by id`, keep.TenantID, name, keep.ID)
+	ids, err := all(rs, err, func(sc scan) (id string, err error) { return id, sc(text(&id)) })
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if _, err := s.revoke(ctx, tx, keep.TenantID, id, identity.System); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CountAPIKeys counts all keys of all tenants; an empty database has none.
+func (s *Store) CountAPIKeys(ctx context.Context) (int, error) {
+	rs, err := s.db.Query(ctx, `select count(*) from api_keys`)
+	n, err := one(rs, err, func(sc scan) (n int, err error) { return n, sc(&n) })
+	return n, s.keyError("count API keys", err)
+}
+
+// hint gives the end of a token, to tell keys apart.
+func hint(token string) string { return token[max(0, len(token)-4):] }
+
+// keyError puts the domain's errors in place of the database's.
+func (s *Store) keyError(doing string, err error) error {
+	switch {
+	case err == nil || errors.Is(err, identity.ErrNotFound):
+		return err
+	case noRows(err) || s.d.unstorable(err):
+		return identity.ErrNotFound
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}

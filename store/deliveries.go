@@ -1,0 +1,110 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"hydragate/adapters"
+	"hydragate/gateway"
+	"hydragate/identity"
+)
+
+// Events gives the oldest events of a conversation that wait to be posted, with who
+// is speaking as of now: a right taken away since is not handed on.
+func (s *Store) Events(ctx context.Context, l gateway.Lease) ([]gateway.Event, error) {
+	rs, err := s.db.Query(ctx, `
+		select d.id, d.event_type, d.attempts, d.due_at, d.created_at, d.instance_id,
+			m.id, m.channel, m.body, m.text, m.received_at,
+			i.id, i.customer_id, i.channel, i.external_id, i.display_name, i.username, i.role_override, i.verified_at, u.email,
+			n.agent_url, n.agent_disabled_at, n.webhook_secret, n.webhook_secret_old
+		from deliveries d
+		join instances n on n.tenant_id = d.tenant_id and n.id = d.instance_id
+		left join messages m on m.tenant_id = d.tenant_id and m.id = d.message_id
+		left join identities i on i.tenant_id = d.tenant_id and i.id = coalesce(d.identity_id, (
+			select x.id from identities x
+			where x.tenant_id = m.tenant_id and x.channel = m.channel and x.external_id = m.sender_id
+				and (x.instance_id = m.instance_id or x.instance_id is null)
+			order by (case when x.customer_id is null then 1 else 0 end), (case when x.instance_id is null then 1 else 0 end) limit 1))
+		left join customers u on u.tenant_id = i.tenant_id and u.id = i.customer_id
+		where d.tenant_id = $1 and d.conversation_id = $2 and d.status = 'pending'
+		order by d.seq limit $3`, l.TenantID, l.ConversationID, fetchMost)
+	es, err := all(rs, err, func(sc scan) (gateway.Event, error) { return s.scanEvent(sc, l) })
+	if err != nil {
+		return nil, fmt.Errorf("read events to post: %w", err)
+	}
+	return es, nil
+}
+
+func (s *Store) scanEvent(sc scan, l gateway.Lease) (gateway.Event, error) {
+	e := gateway.Event{Delivery: gateway.Delivery{TenantID: l.TenantID, ConversationID: l.ConversationID}}
+	var channel, body, secret, old, identityChannel string
+	i, m := &e.Sender, &e.Message
+	err := sc(&e.ID, &e.Type, &e.Attempts, utc(&e.DueAt), utc(&e.CreatedAt), &e.InstanceID,
+		text(&e.MessageID), text(&channel), text(&body), text(&m.Text), utc(&e.ReceivedAt),
+		text(&i.ID), text(&i.CustomerID), text(&identityChannel), text(&i.ExternalID), text(&i.DisplayName), text(&i.Username), text(&i.RoleOverride), utc(&i.VerifiedAt), text(&e.CustomerEmail),
+		text(&e.AgentURL), utc(&e.DisabledAt), &secret, text(&old))
+	if err != nil {
+		return e, err
+	}
+	stored := m.Text
+	if body != "" {
+		if err := json.Unmarshal([]byte(body), m); err != nil {
+			return e, err
+		}
+	}
+	m.Text, e.Channel, i.Channel, i.TenantID, e.IdentityID = stored, adapters.Channel(channel), identityChannel, l.TenantID, i.ID
+	for _, sealed := range []string{secret, old} {
+		if sealed == "" {
+			continue
+		}
+		plain, _, err := s.keys.Open(sealed, bind(l.TenantID, "instances.webhook_secret", e.InstanceID))
+		if err != nil {
+			return e, err
+		}
+		e.Secrets = append(e.Secrets, string(plain))
+	}
+	return e, nil
+}
+
+func (s *Store) deliveryStmts(st gateway.Settlement) []stmt {
+	var stmts []stmt
+	tenant, now := st.Lease.TenantID, s.now()
+	for _, d := range st.Deliveries {
+		stmts = append(stmts, stmt{query: `
+			insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, identity_id, event_type, due_at, created_at)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $8)`,
+			args: []any{d.ID, d.TenantID, d.ConversationID, d.InstanceID, orNull(d.MessageID), orNull(d.IdentityID), d.Type, now}})
+	}
+	if len(st.Deliveries) > 0 {
+		stmts = append(stmts, wakeLanes(gateway.DeliveryLane, now, tenant, st.Lease.ConversationID))
+	}
+	for _, r := range st.DeliveryDone {
+		if r.Status == gateway.Pending {
+			stmts = append(stmts, stmt{query: `
+				update deliveries set attempts = attempts + 1, due_at = $3, answer_status = $4, error = $5
+				where tenant_id = $1 and id = $2`, args: []any{tenant, r.ID, timeOrNull(r.DueAt), r.Answer, r.Error}})
+			continue
+		}
+		stmts = append(stmts, stmt{query: `
+			update deliveries set status = $3, attempts = attempts + 1, answer_status = $4, error = $5, settled_at = $6
+			where tenant_id = $1 and id = $2`, args: []any{tenant, r.ID, string(r.Status), r.Answer, orNull(r.Error), now}})
+	}
+	if st.DisableAgent != "" {
+		stmts = append(stmts,
+			stmt{query: `update instances set agent_disabled_at = $3, updated_at = $3 where tenant_id = $1 and id = $2 and agent_disabled_at is null`, args: []any{tenant, st.DisableAgent, now}},
+			auditStmt(identity.Event{TenantID: tenant, Kind: "instance.agent_gone", Actor: identity.System, InstanceID: st.DisableAgent}))
+	}
+	return stmts
+}
+
+// WakeDeliveries makes the events of an instance that wait due, after its runtime
+// moved or came back.
+func (s *Store) WakeDeliveries(ctx context.Context, tenant, instance string) error {
+	_, err := s.db.Exec(ctx, `
+		update lanes set due_at = $3, wakes = wakes + 1
+		where tenant_id = $1 and kind = 'delivery' and conversation_id in (
+			select conversation_id from deliveries where tenant_id = $1 and instance_id = $2 and status = 'pending')`,
+		tenant, instance, s.now())
+	return err
+}

@@ -1,0 +1,380 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"hydragate/identity"
+)
+
+const identityColumns = `id, tenant_id, customer_id, instance_id, channel, external_id, display_name, username, role_override, metadata,
+	verified_at, opted_out_at, blocked_at, created_at, updated_at`
+
+func scanIdentity(sc scan) (i identity.Identity, err error) {
+	var metadata string
+	err = sc(text(&i.ID), text(&i.TenantID), text(&i.CustomerID), text(&i.InstanceID), &i.Channel, &i.ExternalID, text(&i.DisplayName), text(&i.Username),
+		text(&i.RoleOverride), &metadata, utc(&i.VerifiedAt), utc(&i.OptedOutAt), utc(&i.BlockedAt), utc(&i.CreatedAt), utc(&i.UpdatedAt))
+	i.Metadata = json.RawMessage(metadata)
+	return i, err
+}
+
+// Lookup finds whose address it is, an identity of the instance itself before one of
+// all instances; identity.ErrNotFound also for an unknown sender's.
+func (s *Store) Lookup(ctx context.Context, a identity.Address) (i identity.Identity, email string, err error) {
+	rs, err := s.db.Query(ctx, `
+		select `+identityColumns+`,
+			(select email from customers c where c.tenant_id = identities.tenant_id and c.id = identities.customer_id)
+		from identities
+		where tenant_id = $1 and channel = $2 and external_id = $3 and customer_id is not null and (instance_id = $4 or instance_id is null)
+		order by (case when instance_id is null then 1 else 0 end) limit 1`,
+		a.TenantID, a.Channel, a.ExternalID, orNull(a.InstanceID))
+	i, err = one(rs, err, func(sc scan) (identity.Identity, error) {
+		return scanIdentity(func(dest ...any) error { return sc(append(dest, text(&email))...) })
+	})
+	return i, email, s.identityError("look up sender", err)
+}
+
+// Identity gives an identity of a customer; identity.ErrNotFound.
+func (s *Store) Identity(ctx context.Context, tenant, customer, id string) (identity.Identity, error) {
+	rs, err := s.db.Query(ctx, `
+		select `+identityColumns+` from identities
+		where tenant_id = $1 and customer_id = $2 and id = $3`, tenant, customer, id)
+	i, err := one(rs, err, scanIdentity)
+	return i, s.identityError("read identity", err)
+}
+
+// CustomerIdentities gives all identities of a customer, oldest first, of one channel
+// when it is not ""; identity.ErrNotFound for an unknown customer.
+func (s *Store) CustomerIdentities(ctx context.Context, tenant, customer, channel string) ([]identity.Identity, error) {
+	where, args := ``, []any{tenant, customer}
+	if channel != "" {
+		where, args = ` and channel = $3`, append(args, channel)
+	}
+	rs, err := s.db.Query(ctx, `
+		select `+identityColumns+` from identities
+		where tenant_id = $1 and customer_id = $2`+where+`
+		order by created_at, id`, args...)
+	is, err := all(rs, err, scanIdentity)
+	if err == nil && len(is) == 0 {
+		return nil, s.hasCustomer(ctx, tenant, customer)
+	}
+	return is, s.identityError("list identities", err)
+}
+
+// UnknownSenders lists identities that belong to nobody, of one instance when it is
+// not "". Who was linked for every instance in the meantime is unknown no more.
+func (s *Store) UnknownSenders(ctx context.Context, tenant, instance, after string, limit int) ([]identity.Identity, error) {
+	where, args := ``, []any{tenant, start(after), limit}
+	if instance != "" {
+		where, args = ` and instance_id = $4`, append(args, instance)
+	}
+	rs, err := s.db.Query(ctx, `
+		select `+identityColumns+` from identities
+		where tenant_id = $1 and customer_id is null and id > $2`+where+` and not exists (
+			select 1 from identities o
+			where o.tenant_id = identities.tenant_id and o.channel = identities.channel and o.external_id = identities.external_id
+				and o.instance_id is null and o.customer_id is not null)
+		order by id limit $3`, args...)
+	is, err := all(rs, err, scanIdentity)
+	return is, s.identityError("list unknown senders", err)
+}
+
+// Link keeps a new identity, unverified. An unknown sender's row of the same address
+// within its scope is adopted instead, with its conversations; others of that address
+// within the scope are merged into it, so that nobody is two people.
+// identity.ErrTaken, identity.ErrNotFound (customer), identity.ErrNoInstance.
+func (s *Store) Link(ctx context.Context, i identity.Identity, by identity.Actor) (linked identity.Identity, err error) {
+	err = s.settled(ctx, "link identity", func(tx db) (err error) {
+		linked, err = s.link(ctx, tx, i, by)
+		return err
+	})
+	switch {
+	case err == nil:
+		return linked, nil
+	case errors.Is(err, identity.ErrTaken) || s.d.orphan(err):
+		err = s.whyNotLinked(ctx, i, err)
+	}
+	return identity.Identity{}, err
+}
+
+// link tries the two ways by turns, because an unknown sender may appear or go
+// between them. When neither works, somebody has the address.
+func (s *Store) link(ctx context.Context, tx db, i identity.Identity, by identity.Actor) (identity.Identity, error) {
+	for range 3 {
+		kind := "identity.adopted"
+		linked, err := s.takeOver(ctx, tx, i)
+		if noRows(err) {
+			kind = "identity.linked"
+			linked, err = s.insertIdentity(ctx, tx, i)
+		}
+		if noRows(err) {
+			continue
+		}
+		if err != nil {
+			return linked, err
+		}
+		events := []identity.Event{about(linked, kind, by, nil)}
+		if linked.RoleOverride != "" {
+			events = append(events, about(linked, "identity.granted", by, fields([]string{"role_override"})))
+		}
+		return linked, record(ctx, tx, events...)
+	}
+	return identity.Identity{}, identity.ErrTaken
+}
+
+// insertIdentity keeps a new identity, or gives no row when the address has one in
+// its scope.
+func (s *Store) insertIdentity(ctx context.Context, tx db, i identity.Identity) (identity.Identity, error) {
+	rs, err := tx.Query(ctx, `
+		insert into identities (id, tenant_id, customer_id, instance_id, channel, external_id, display_name, username, role_override, metadata, created_at, updated_at)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
+		on conflict do nothing
+		returning `+identityColumns,
+		newID(), i.TenantID, i.CustomerID, orNull(i.InstanceID), i.Channel, i.ExternalID, orNull(i.DisplayName), orNull(i.Username),
+		orNull(i.RoleOverride), document(i.Metadata), s.now())
+	return one(rs, err, scanIdentity)
+}
+
+// takeOver gives the oldest unknown row of i's address within i's scope to i's
+// customer and merges the others into it, or gives no row when there is none.
+func (s *Store) takeOver(ctx context.Context, tx db, i identity.Identity) (identity.Identity, error) {
+	within, metadata := ``, any(nil)
+	if i.InstanceID != "" {
+		within = ` and instance_id = $9`
+	}
+	if m := document(i.Metadata); m != "{}" {
+		metadata = m
+	}
+	rs, err := tx.Query(ctx, `
+		update identities set customer_id = $4, instance_id = $9, display_name = coalesce($5, display_name), role_override = $6,
+			metadata = coalesce($7, metadata), updated_at = $8
+		where tenant_id = $1 and customer_id is null and id = (
+			select id from identities
+			where tenant_id = $1 and channel = $2 and external_id = $3 and customer_id is null`+within+`
+			order by id limit 1)
+		returning `+identityColumns,
+		i.TenantID, i.Channel, i.ExternalID, i.CustomerID, orNull(i.DisplayName), orNull(i.RoleOverride), metadata, s.now(), orNull(i.InstanceID))
+	kept, err := one(rs, err, scanIdentity)
+	if s.d.duplicate(err) {
+		return kept, identity.ErrTaken // an owned one of the whole tenant
+	}
+	if err != nil || i.InstanceID != "" {
+		return kept, err
+	}
+	return s.merge(ctx, tx, kept)
+}
+
+// merge ends all unknown rows of an address whose identity holds for every instance
+// now: their conversations come to it, and so does an objection to being written to.
+func (s *Store) merge(ctx context.Context, tx db, kept identity.Identity) (identity.Identity, error) {
+	const unknown = `tenant_id = $1 and channel = $2 and external_id = $3 and customer_id is null`
+	args := []any{kept.TenantID, kept.Channel, kept.ExternalID}
+	_, err := tx.Exec(ctx, `
+		update conversations set identity_id = $4
+		where tenant_id = $1 and identity_id in (select id from identities where `+unknown+`)`, append(args, kept.ID)...)
+	if err != nil {
+		return kept, err
+	}
+	rs, err := tx.Query(ctx, `delete from identities where `+unknown+` returning `+identityColumns, args...)
+	gone, err := all(rs, err, scanIdentity)
+	if s.d.orphan(err) {
+		return kept, errMoved
+	}
+	if err != nil || len(gone) == 0 {
+		return kept, err
+	}
+	for _, g := range gone {
+		if kept.OptedOutAt.IsZero() || !g.OptedOutAt.IsZero() && g.OptedOutAt.Before(kept.OptedOutAt) {
+			kept.OptedOutAt = g.OptedOutAt
+		}
+		if g.BlockedAt.IsZero() {
+			kept.BlockedAt = g.BlockedAt // reachable by one way is reachable
+		}
+	}
+	_, err = tx.Exec(ctx, `update identities set opted_out_at = $3, blocked_at = $4 where tenant_id = $1 and id = $2`,
+		kept.TenantID, kept.ID, timeOrNull(kept.OptedOutAt), timeOrNull(kept.BlockedAt))
+	return kept, err
+}
+
+// whyNotLinked finds what a link was refused for: what it refers to, before what it
+// collides with.
+func (s *Store) whyNotLinked(ctx context.Context, i identity.Identity, refused error) error {
+	if err := s.hasCustomer(ctx, i.TenantID, i.CustomerID); err != nil {
+		return err
+	}
+	if i.InstanceID == "" {
+		return refused
+	}
+	if _, err := s.Instance(ctx, i.TenantID, i.InstanceID); err != nil {
+		return noInstance(err)
+	}
+	return refused
+}
+
+// Adopt links an unknown sender to a customer: one of two at once wins, the other
+// gets identity.ErrTaken.
+func (s *Store) Adopt(ctx context.Context, tenant, customer, id string, by identity.Actor) (i identity.Identity, err error) {
+	err = s.db.InTx(ctx, func(tx db) error {
+		rs, err := tx.Query(ctx, `
+			update identities set customer_id = $3, updated_at = $4
+			where tenant_id = $1 and id = $2 and customer_id is null
+			returning `+identityColumns, tenant, id, customer, s.now())
+		if i, err = one(rs, err, scanIdentity); err != nil {
+			return err
+		}
+		return record(ctx, tx, about(i, "identity.adopted", by, nil))
+	})
+	if err == nil {
+		return i, nil
+	}
+	if noRows(err) || s.d.orphan(err) {
+		err = s.whyNotAdopted(ctx, tenant, customer, id)
+	}
+	return identity.Identity{}, s.identityError("adopt identity", err)
+}
+
+func (s *Store) whyNotAdopted(ctx context.Context, tenant, customer, id string) error {
+	if err := s.hasCustomer(ctx, tenant, customer); err != nil {
+		return err
+	}
+	rs, err := s.db.Query(ctx, `select id from identities where tenant_id = $1 and id = $2`, tenant, id)
+	if _, err = one(rs, err, scanString); err != nil {
+		return err
+	}
+	return identity.ErrTaken
+}
+
+// EditIdentity changes an identity of a customer. The row is locked before it is
+// read, so that a claim redeemed at the same moment is not undone. Setting verified,
+// either way, ends a live claim code.
+func (s *Store) EditIdentity(ctx context.Context, tenant, customer, id string, e identity.Edit, by identity.Actor) (i identity.Identity, err error) {
+	now := s.now()
+	endCode := ``
+	if e.Verified != nil {
+		endCode = `, claim_gen = claim_gen + 1, claim_expires_at = null, claim_used_msg = null`
+	}
+	err = s.db.InTx(ctx, func(tx db) error {
+		rs, err := tx.Query(ctx, `
+			update identities set updated_at = $4`+endCode+`
+			where tenant_id = $1 and customer_id = $2 and id = $3
+			returning `+identityColumns, tenant, customer, id, now)
+		was, err := one(rs, err, scanIdentity)
+		if err != nil {
+			return err
+		}
+		i = was.Apply(e, now)
+		i.Metadata = json.RawMessage(document(i.Metadata))
+		_, err = tx.Exec(ctx, `
+			update identities set display_name = $3, role_override = $4, metadata = $5, verified_at = $6
+			where tenant_id = $1 and id = $2`, tenant, id, orNull(i.DisplayName), orNull(i.RoleOverride), string(i.Metadata), timeOrNull(i.VerifiedAt))
+		if err != nil {
+			return err
+		}
+		return record(ctx, tx, edited(was, i, e, by)...)
+	})
+	if err != nil {
+		return identity.Identity{}, s.identityError("change identity", err)
+	}
+	return i, nil
+}
+
+// edited tells an edit in events: rights given, rights taken, and all else.
+func edited(was, is identity.Identity, e identity.Edit, by identity.Actor) []identity.Event {
+	var granted, taken, updated []string
+	if e.DisplayName != nil {
+		updated = append(updated, "display_name")
+	}
+	if e.Metadata != nil {
+		updated = append(updated, "metadata")
+	}
+	switch {
+	case e.RoleOverride == nil:
+	case is.RoleOverride != "" && is.RoleOverride != was.RoleOverride:
+		granted = append(granted, "role_override")
+	default:
+		updated = append(updated, "role_override")
+	}
+	switch {
+	case e.Verified == nil:
+	case is.IsVerified() && !was.IsVerified():
+		granted = append(granted, "verified")
+	case was.IsVerified() && !is.IsVerified():
+		taken = append(taken, "verified")
+	default:
+		updated = append(updated, "verified")
+	}
+	var events []identity.Event
+	for _, k := range []struct {
+		kind   string
+		fields []string
+	}{{"identity.granted", granted}, {"identity.unverified", taken}, {"identity.updated", updated}} {
+		if len(k.fields) > 0 {
+			events = append(events, about(is, k.kind, by, fields(k.fields)))
+		}
+	}
+	return events
+}
+
+// Unlink removes an identity of a customer, and with it a live claim code. The audit
+// log keeps whose it was.
+func (s *Store) Unlink(ctx context.Context, tenant, customer, id string, by identity.Actor) error {
+	return s.settled(ctx, "unlink identity", func(tx db) error {
+		_, err := tx.Exec(ctx, `
+			update conversations set identity_id = null
+			where tenant_id = $1 and identity_id = (select id from identities where tenant_id = $1 and customer_id = $2 and id = $3)`, tenant, customer, id)
+		if err != nil {
+			return err
+		}
+		rs, err := tx.Query(ctx, `
+			delete from identities where tenant_id = $1 and customer_id = $2 and id = $3
+			returning `+identityColumns, tenant, customer, id)
+		i, err := one(rs, err, scanIdentity)
+		if s.d.orphan(err) {
+			return errMoved
+		}
+		if err != nil {
+			return err
+		}
+		return record(ctx, tx, unlinked(i, by))
+	})
+}
+
+// unlinked tells that an identity is gone, and whose account it was.
+func unlinked(i identity.Identity, by identity.Actor) identity.Event {
+	return about(i, "identity.unlinked", by, map[string]string{"external_id": i.ExternalID})
+}
+
+// about is an event of an identity that belongs to somebody.
+func about(i identity.Identity, kind string, by identity.Actor, detail map[string]string) identity.Event {
+	d := map[string]string{"channel": i.Channel}
+	for k, v := range detail {
+		d[k] = v
+	}
+	return identity.Event{TenantID: i.TenantID, Kind: kind, Actor: by, CustomerID: i.CustomerID, IdentityID: i.ID, InstanceID: i.InstanceID, Detail: d}
+}
+
+// errMoved says that a conversation came to an identity while it was being removed:
+// the same again will see it.
+var errMoved = errors.New("store: a conversation moved")
+
+// settled runs f in a transaction, again when a conversation moved meanwhile.
+func (s *Store) settled(ctx context.Context, doing string, f func(db) error) error {
+	err := errMoved
+	for try := 0; try < 5 && errors.Is(err, errMoved); try++ {
+		err = s.db.InTx(ctx, f)
+	}
+	return s.identityError(doing, err)
+}
+
+// identityError puts the domain's errors in place of the database's.
+func (s *Store) identityError(doing string, err error) error {
+	switch {
+	case err == nil || errors.Is(err, identity.ErrTaken) || errors.Is(err, identity.ErrNotFound):
+		return err
+	case noRows(err) || s.d.unstorable(err):
+		return identity.ErrNotFound
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}

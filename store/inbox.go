@@ -1,0 +1,204 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"hydragate/adapters"
+	"hydragate/gateway"
+)
+
+// Take stores arrivals in one transaction, each with its conversation and a word to
+// the worker; what is stored already is left as it is. It gives how many were new.
+// With a cursor, the poller's place moves in the same transaction, under its epoch:
+// gateway.ErrLeaseLost. Data that the database refuses gives gateway.ErrUnstorable.
+func (s *Store) Take(ctx context.Context, as []gateway.Arrival, c *gateway.Cursor) (stored int, err error) {
+	stmts, err := s.takeStmts(as, c, &stored)
+	if err != nil {
+		return 0, err
+	}
+	err = s.db.Batch(ctx, stmts)
+	if err != nil && s.d.orphan(err) && s.conversations.clear() {
+		return s.Take(ctx, as, c)
+	}
+	switch {
+	case err == nil:
+		s.conversations.add(as)
+		return stored, nil
+	case s.d.violates(err, "endpoints_poll"):
+		return 0, gateway.ErrLeaseLost
+	case s.d.unstorable(err):
+		return 0, fmt.Errorf("%w: %w", gateway.ErrUnstorable, err)
+	}
+	return 0, fmt.Errorf("store messages: %w", err)
+}
+
+func (s *Store) takeStmts(as []gateway.Arrival, c *gateway.Cursor, stored *int) ([]stmt, error) {
+	var stmts []stmt
+	if c != nil {
+		stmts = append(stmts, cursorStmt(c))
+	}
+	if len(as) == 0 {
+		return stmts, nil
+	}
+	// Conversations are locked in one order everywhere, and before their messages:
+	// so no two batches wait for each other, and the order of rows in a conversation is
+	// the order of commits.
+	lanes := slices.CompactFunc(slices.SortedFunc(slices.Values(as), byConversation),
+		func(a, b gateway.Arrival) bool { return a.ConversationID == b.ConversationID })
+	if q, ok := s.newConversations(lanes); ok {
+		stmts = append(stmts, q)
+	}
+	stmts = append(stmts, s.wakeInbox(lanes))
+	messages, err := s.insertMessages(as)
+	if err != nil {
+		return nil, err
+	}
+	messages.read = func(rs rows) error {
+		ids, err := all(rs, nil, scanString)
+		*stored = len(ids)
+		return err
+	}
+	return append(stmts, messages), nil
+}
+
+func byConversation(a, b gateway.Arrival) int {
+	return cmp.Compare(a.ConversationID, b.ConversationID)
+}
+
+func cursorStmt(c *gateway.Cursor) stmt {
+	return stmt{query: `
+		update endpoints set poll_cursor = $3,
+			poll_epoch = case when poll_epoch = $4 and poll_holder = $5 then poll_epoch else -1 end
+		where tenant_id = $1 and id = $2`,
+		args: []any{c.TenantID, c.EndpointID, c.Value, c.Epoch, c.Holder}}
+}
+
+// newConversations inserts the conversations that this process has not seen yet.
+func (s *Store) newConversations(as []gateway.Arrival) (stmt, bool) {
+	var v values
+	now := s.now()
+	for _, a := range as {
+		if !s.conversations.has(a.ConversationID) {
+			v.row(a.ConversationID, a.TenantID, a.InstanceID, string(a.Channel), a.Message.Place.ID, a.Message.Place.Group, now)
+		}
+	}
+	if len(v.args) == 0 {
+		return stmt{}, false
+	}
+	return stmt{query: `
+		insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group, created_at)
+		values ` + v.String() + ` on conflict do nothing`, args: v.args}, true
+}
+
+func (s *Store) wakeInbox(as []gateway.Arrival) stmt {
+	var v values
+	for _, a := range as {
+		v.row(a.ConversationID, string(gateway.InboxLane), a.TenantID, s.now())
+	}
+	return wake(v)
+}
+
+// wake makes lanes due and counts that it did, so that a holder who is about to give
+// a lane back sees that something came.
+func wake(v values) stmt {
+	return stmt{query: `
+		insert into lanes (conversation_id, kind, tenant_id, due_at)
+		values ` + v.String() + `
+		on conflict (conversation_id, kind) do update set due_at = excluded.due_at, wakes = lanes.wakes + 1`, args: v.args}
+}
+
+func (s *Store) insertMessages(as []gateway.Arrival) (stmt, error) {
+	var v values
+	for _, a := range as {
+		var sealed any
+		if a.Secret != nil {
+			plain, err := json.Marshal(a.Secret)
+			if err != nil {
+				return stmt{}, err
+			}
+			sealed = s.keys.Seal(plain, bind(a.TenantID, "messages.sealed", a.ID))
+		}
+		m := a.Message
+		body, err := messageBody(m)
+		if err != nil {
+			return stmt{}, err
+		}
+		v.row(a.ID, a.TenantID, a.ConversationID, a.InstanceID, string(a.Channel), m.Key, orNull(m.AltKey), string(m.Kind), m.Sender.ID, body, m.Text, sealed)
+	}
+	return stmt{query: `
+		insert into messages (id, tenant_id, conversation_id, instance_id, channel, key, alt_key, kind, sender_id, body, text, sealed)
+		values ` + v.String() + ` on conflict do nothing returning id`, args: v.args}, nil
+}
+
+// messageBody is a message as it is kept in one column: all but what has a column of
+// its own.
+func messageBody(m adapters.Message) (string, error) {
+	m.Text, m.Raw, m.Key, m.AltKey = "", nil, "", ""
+	b, err := json.Marshal(m)
+	return string(b), err
+}
+
+// values builds "($1, $2), ($3, $4)" for an insert of many rows.
+type values struct {
+	b    strings.Builder
+	args []any
+}
+
+func (v *values) row(args ...any) {
+	if len(v.args) > 0 {
+		v.b.WriteString(", ")
+	}
+	for i := range args {
+		sep := ", "
+		if i == 0 {
+			sep = "("
+		}
+		fmt.Fprintf(&v.b, "%s$%d", sep, len(v.args)+i+1)
+	}
+	v.b.WriteByte(')')
+	v.args = append(v.args, args...)
+}
+
+func (v *values) String() string { return v.b.String() }
+
+// known remembers which conversations exist, to spare their insert. It forgets all
+// when it is full, or when the database says it was wrong.
+type known struct {
+	mu  sync.Mutex
+	ids map[string]struct{}
+}
+
+const maxKnown = 100_000
+
+func (k *known) has(id string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, ok := k.ids[id]
+	return ok
+}
+
+func (k *known) add(as []gateway.Arrival) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ids == nil || len(k.ids) > maxKnown {
+		k.ids = map[string]struct{}{}
+	}
+	for _, a := range as {
+		k.ids[a.ConversationID] = struct{}{}
+	}
+}
+
+// clear forgets everything and reports whether there was anything to forget.
+func (k *known) clear() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	some := len(k.ids) > 0
+	k.ids = nil
+	return some
+}

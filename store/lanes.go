@@ -1,0 +1,91 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"hydragate/gateway"
+)
+
+// Lease takes at most n lanes of a kind that are due and that nobody works.
+func (s *Store) Lease(ctx context.Context, kind gateway.LaneKind, holder string, n int) ([]gateway.Lease, error) {
+	until := s.d.in(int(gateway.LeaseTime / time.Second))
+	rs, err := s.db.Query(ctx, `
+		update lanes set holder = $1, epoch = epoch + 1, lease_until = `+until+`, due_at = `+until+`
+		where kind = $2 and conversation_id in (
+			select conversation_id from lanes
+			where kind = $2 and due_at <= `+s.d.now+` and lease_until <= `+s.d.now+`
+			order by due_at limit $3`+s.d.skipLocked+`)
+		returning conversation_id, tenant_id, epoch, wakes`, holder, string(kind), n)
+	return all(rs, err, func(sc scan) (l gateway.Lease, err error) {
+		l.Kind, l.Holder = kind, holder
+		return l, sc(&l.ConversationID, &l.TenantID, &l.Epoch, &l.Wakes)
+	})
+}
+
+// holdStmt renews or gives back a lease, and trips the check that undoes the whole
+// batch when the lane has another holder by now.
+func (s *Store) holdStmt(st gateway.Settlement) stmt {
+	l := st.Lease
+	hold := `lease_until = ` + s.d.in(int(gateway.LeaseTime/time.Second)) + `, due_at = ` + s.d.in(int(gateway.LeaseTime/time.Second))
+	args := []any{l.ConversationID, string(l.Kind), l.TenantID, l.Epoch, l.Holder}
+	if st.Release {
+		hold = `lease_until = ` + s.d.now + `, holder = '', due_at = case when wakes = $6 then $7 else ` + s.d.now + ` end`
+		args = append(args, l.Wakes, timeOrNull(st.Next))
+	}
+	return stmt{query: `
+		update lanes set epoch = case when epoch = $4 and holder = $5 then epoch else -1 end, ` + hold + `
+		where conversation_id = $1 and kind = $2 and tenant_id = $3`, args: args}
+}
+
+// Settle stores what working a lane changed, whole or not at all, in one round trip.
+// gateway.ErrLeaseLost, gateway.ErrFenced.
+func (s *Store) Settle(ctx context.Context, st gateway.Settlement) error {
+	stmts := []stmt{s.holdStmt(st)}
+	stmts = append(stmts, s.claimStmts(st)...)
+	stmts = append(stmts, s.personStmts(st)...)
+	stmts = append(stmts, s.messageStmts(st)...)
+	for _, e := range st.Events {
+		stmts = append(stmts, auditStmt(e))
+	}
+	stmts = append(stmts, s.deliveryStmts(st)...)
+	outbox, err := s.outboxStmts(st)
+	if err != nil {
+		return err
+	}
+	stmts = append(stmts, outbox...)
+	err = s.db.Batch(ctx, stmts)
+	switch {
+	case err == nil:
+		return nil
+	case s.d.violates(err, "lanes_lease"):
+		return gateway.ErrLeaseLost
+	case s.d.violates(err, "identities_claim"):
+		return gateway.ErrFenced
+	}
+	return fmt.Errorf("settle %s of a conversation: %w", st.Lease.Kind, err)
+}
+
+// wakeLanes announces work in lanes of a kind.
+func wakeLanes(kind gateway.LaneKind, due time.Time, tenant string, conversations ...string) stmt {
+	var v values
+	for _, c := range conversations {
+		v.row(c, string(kind), tenant, due)
+	}
+	return wake(v)
+}
+
+// Backlog counts the lanes that are due, by kind, for metrics.
+func (s *Store) Backlog(ctx context.Context) (map[gateway.LaneKind]int, error) {
+	rs, err := s.db.Query(ctx, `select kind, count(*) from lanes where due_at <= `+s.d.now+` group by kind`)
+	counts := map[gateway.LaneKind]int{}
+	_, err = all(rs, err, func(sc scan) (struct{}, error) {
+		var kind string
+		var n int
+		err := sc(&kind, &n)
+		counts[gateway.LaneKind(kind)] = n
+		return struct{}{}, err
+	})
+	return counts, err
+}

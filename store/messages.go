@@ -1,0 +1,182 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"hydragate/adapters"
+	"hydragate/gateway"
+	"hydragate/identity"
+)
+
+// whoIs joins the identity behind a message: the owned one of the instance before
+// the owned one of all instances before an unknown sender's. It is read together
+// with the message, so that a claim, link or unlink holds from its commit on.
+const whoIs = `
+	left join identities i on i.tenant_id = m.tenant_id and i.id = (
+		select x.id from identities x
+		where x.tenant_id = m.tenant_id and x.channel = m.channel and x.external_id = m.sender_id
+			and (x.instance_id = m.instance_id or x.instance_id is null)
+		order by (case when x.customer_id is null then 1 else 0 end), (case when x.instance_id is null then 1 else 0 end) limit 1)`
+
+// fetchMost is how many messages of a conversation are read at a time.
+const fetchMost = 16
+
+// Inbound gives the oldest messages of a conversation that are to be worked, with
+// whom they are from as of now.
+func (s *Store) Inbound(ctx context.Context, l gateway.Lease) ([]gateway.Inbound, error) {
+	rs, err := s.db.Query(ctx, `
+		select m.id, m.instance_id, m.channel, m.body, m.text, m.sealed, m.attempts, m.received_at,
+			i.id, i.customer_id, i.instance_id, i.display_name, i.username, i.role_override, i.verified_at, i.opted_out_at, i.blocked_at, i.unlink_asked_at,
+			case when i.claim_expires_at >= m.received_at and i.claim_used_msg is null and i.claim_revoked_at is null and i.verified_at is null then 1 else 0 end,
+			c.identity_id, n.name, n.agent_url, n.unknown_senders, n.welcome_text
+		from messages m
+		join conversations c on c.tenant_id = m.tenant_id and c.id = m.conversation_id
+		join instances n on n.tenant_id = m.tenant_id and n.id = m.instance_id`+whoIs+`
+		where m.tenant_id = $1 and m.conversation_id = $2 and m.state = 'new'
+		order by m.seq limit $3`, l.TenantID, l.ConversationID, fetchMost)
+	ins, err := all(rs, err, func(sc scan) (gateway.Inbound, error) { return s.scanInbound(sc, l) })
+	if err != nil {
+		return nil, fmt.Errorf("read messages to work: %w", err)
+	}
+	return ins, nil
+}
+
+func (s *Store) scanInbound(sc scan, l gateway.Lease) (gateway.Inbound, error) {
+	in := gateway.Inbound{TenantID: l.TenantID, ConversationID: l.ConversationID}
+	var body, sealed, unknown string
+	var channel string
+	var waits int
+	i, n := &in.Sender, &in.Instance
+	err := sc(&in.ID, &in.InstanceID, &channel, &body, &in.Message.Text, text(&sealed), &in.Attempts, utc(&in.ReceivedAt),
+		text(&i.ID), text(&i.CustomerID), text(&i.InstanceID), text(&i.DisplayName), text(&i.Username), text(&i.RoleOverride), utc(&i.VerifiedAt), utc(&i.OptedOutAt), utc(&i.BlockedAt), utc(&in.UnlinkAskedAt),
+		&waits, text(&in.ConversationIdentity), &n.Name, text(&n.AgentURL), &unknown, text(&n.WelcomeText))
+	if err != nil {
+		return in, err
+	}
+	stored := in.Message.Text
+	if err := json.Unmarshal([]byte(body), &in.Message); err != nil {
+		return in, err
+	}
+	in.Channel, in.CodeWaits = adapters.Channel(channel), waits == 1
+	in.Message.Text = stored
+	n.ID, n.TenantID, n.UnknownSenders = in.InstanceID, in.TenantID, gateway.UnknownSenders(unknown)
+	if i.ID != "" {
+		i.TenantID, i.Channel, i.ExternalID = in.TenantID, channel, in.Message.Sender.ID
+	}
+	if sealed == "" {
+		return in, nil
+	}
+	return in, s.unseal(&in, sealed)
+}
+
+func (s *Store) unseal(in *gateway.Inbound, sealed string) error {
+	plain, _, err := s.keys.Open(sealed, bind(in.TenantID, "messages.sealed", in.ID))
+	if err != nil {
+		return err
+	}
+	var secret gateway.Secret
+	if err := json.Unmarshal(plain, &secret); err != nil {
+		return err
+	}
+	in.Message.Place.Answer, in.Message.Raw = secret.Answer, secret.Raw
+	if secret.Text != "" {
+		in.Sealed, in.Message.Text = true, secret.Text
+		if in.Message.Command != nil {
+			in.Message.Command.Args = secret.Args
+		}
+	}
+	return nil
+}
+
+// messageStmts end messages: what was sealed is wiped with the last word on them. An
+// undecodable message keeps its sealed bytes, for whoever mends the reader.
+func (s *Store) messageStmts(st gateway.Settlement) []stmt {
+	var stmts []stmt
+	for _, m := range st.Messages {
+		if m.Retry {
+			stmts = append(stmts, stmt{query: `update messages set attempts = attempts + 1 where tenant_id = $1 and id = $2`, args: []any{st.Lease.TenantID, m.ID}})
+			continue
+		}
+		state := "done"
+		if m.Dead {
+			state = "dead"
+		}
+		set, args := ``, []any{st.Lease.TenantID, m.ID, state, m.Outcome, s.now()}
+		if m.Text != nil {
+			set, args = `, text = $6`, append(args, *m.Text)
+		}
+		stmts = append(stmts, stmt{query: `
+			update messages set state = $3, outcome = $4, worked_at = $5, sealed = case when kind = 'undecodable' then sealed end` + set + `
+			where tenant_id = $1 and id = $2 and state = 'new'`, args: args})
+	}
+	return stmts
+}
+
+// personStmts store who wrote and what they wish.
+func (s *Store) personStmts(st gateway.Settlement) []stmt {
+	var stmts []stmt
+	now := s.now()
+	for _, i := range st.Met {
+		stmts = append(stmts, stmt{query: `
+			insert into identities (id, tenant_id, instance_id, channel, external_id, display_name, username, created_at, updated_at)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $8) on conflict do nothing`,
+			args: []any{i.ID, i.TenantID, i.InstanceID, i.Channel, i.ExternalID, orNull(i.DisplayName), orNull(i.Username), now}})
+	}
+	for _, v := range st.Seen {
+		stmts = append(stmts, s.sightingStmt(st.Lease.TenantID, v, now))
+	}
+	if p := st.Person; p != nil {
+		a := p.Address
+		stmts = append(stmts, stmt{query: `
+			update conversations set identity_id = (
+				select x.id from identities x
+				where x.tenant_id = $1 and x.channel = $3 and x.external_id = $4 and (x.instance_id = $5 or x.instance_id is null)
+				order by (case when x.customer_id is null then 1 else 0 end), (case when x.instance_id is null then 1 else 0 end) limit 1)
+			where tenant_id = $1 and id = $2`, args: []any{p.TenantID, p.ConversationID, a.Channel, a.ExternalID, a.InstanceID}})
+	}
+	return append(stmts, s.unlinkStmts(st.UnlinkOf, now)...)
+}
+
+func (s *Store) sightingStmt(tenant string, v gateway.Sighting, now time.Time) stmt {
+	set, args := "", []any{tenant, v.IdentityID, now}
+	add := func(column string, value any) {
+		args = append(args, value)
+		set += fmt.Sprintf(", %s = $%d", column, len(args))
+	}
+	if v.DisplayName != "" {
+		add("display_name", v.DisplayName)
+	}
+	if v.Username != "" {
+		add("username", v.Username)
+	}
+	flag := func(column string, on *bool) {
+		if on != nil && *on {
+			add(column, now)
+		} else if on != nil {
+			set += ", " + column + " = null"
+		}
+	}
+	flag("opted_out_at", v.OptedOut)
+	flag("blocked_at", v.Blocked)
+	return stmt{query: `update identities set updated_at = $3` + set + ` where tenant_id = $1 and id = $2`, args: args}
+}
+
+// unlinkStmts remove an identity by its own person's wish, or note that they were
+// asked.
+func (s *Store) unlinkStmts(u *gateway.Unlinking, now time.Time) []stmt {
+	switch {
+	case u == nil:
+		return nil
+	case !u.Confirmed && !u.Asked:
+		return []stmt{{query: `update identities set unlink_asked_at = null where tenant_id = $1 and id = $2`, args: []any{u.TenantID, u.IdentityID}}}
+	case !u.Confirmed:
+		return []stmt{{query: `update identities set unlink_asked_at = $3 where tenant_id = $1 and id = $2`, args: []any{u.TenantID, u.IdentityID, now}}}
+	}
+	return []stmt{
+		{query: `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`, args: []any{u.TenantID, u.IdentityID}},
+		{query: `delete from identities where tenant_id = $1 and id = $2`, args: []any{u.TenantID, u.IdentityID}},
+	}
+}
