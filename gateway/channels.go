@@ -230,16 +230,15 @@ func (c *Channels) outcome(seat Seat, err error) (Seat, time.Time) {
 		seat.Status, seat.ErrorMessage, seat.Retries = Active, "", 0
 		return seat, time.Time{}
 	}
-	seat.Status, seat.ErrorMessage = Faulty, "The set-up failed."
+	seat.Status, seat.ErrorMessage = Faulty, "The provider does not answer."
 	var se *adapters.SetupError
-	if !errors.As(err, &se) {
-		return seat, time.Time{}
-	}
-	if m := strings.TrimSpace(adapters.Clean(se.Message, maxMessage)); m != "" {
-		seat.ErrorMessage = m
-	}
-	if !se.Again() {
-		return seat, time.Time{}
+	if errors.As(err, &se) {
+		if m := strings.TrimSpace(adapters.Clean(se.Message, maxMessage)); m != "" {
+			seat.ErrorMessage = m
+		}
+		if !se.Again() {
+			return seat, time.Time{}
+		}
 	}
 	retryAt := c.now().Add(backoff(seat.Retries))
 	seat.Retries++

@@ -63,7 +63,7 @@ func (c *Channels) retry(ctx context.Context, seat Seat) {
 		_, err = c.mark(ctx, seat, err)
 	}
 	var refused *adapters.SetupError
-	if err != nil && ctx.Err() == nil && !errors.As(err, &refused) {
+	if err != nil && ctx.Err() == nil && !errors.As(err, &refused) && !errors.Is(err, ErrNoEndpoint) {
 		c.log().ErrorContext(ctx, "channel set up again, and the outcome not kept", "tenant", seat.TenantID, "instance", seat.InstanceID, "channel", string(seat.Channel), "error", err)
 	}
 }

@@ -30,8 +30,8 @@ type PollStore interface {
 	TakePoll(ctx context.Context, tenant, endpoint, holder string) (epoch int64, cursor string, ok bool, err error)
 	// FreePoll gives a lease back.
 	FreePoll(ctx context.Context, tenant, endpoint, holder string) error
-	// MarkSeat notes that an endpoint does not work.
-	MarkSeat(ctx context.Context, tenant, id string, status SeatStatus, message string, retryAt time.Time) error
+	// MarkSeat notes that an endpoint does not work, to be set up again at retryAt.
+	MarkSeat(ctx context.Context, s Seat, retryAt time.Time) (kept bool, err error)
 }
 
 const (
@@ -127,7 +127,8 @@ func (p *Pollers) poll(ctx context.Context, a adapters.Poller, s Seat, epoch int
 	after := context.WithoutCancel(ctx)
 	if errors.As(err, &se) && !ended {
 		log.ErrorContext(ctx, "polling ended", "reason", se.Reason, "code", se.Code)
-		if err := p.Store.MarkSeat(after, s.TenantID, s.ID, Faulty, "polling ended: "+string(se.Reason), time.Now().Add(time.Minute)); err != nil {
+		s.Status, s.ErrorMessage = Faulty, "polling ended: "+string(se.Reason)
+		if _, err := p.Store.MarkSeat(after, s, time.Now().Add(time.Minute)); err != nil {
 			log.WarnContext(ctx, "endpoint not marked", "error", err)
 		}
 	}

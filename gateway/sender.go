@@ -158,16 +158,16 @@ func (s *Sender) retry(row OutboxRow, se *adapters.SendError) SendResult {
 	case se.Reason == adapters.Ambiguous && row.Attempts >= maxSends, se.Reason == adapters.Ambiguous && old:
 		r.Status = adapters.Unknown
 	case se.Reason == adapters.Ambiguous:
-		r.Status, r.DueAt = adapters.Queued, s.Now().Add(backoff(row.Attempts, 0))
+		r.Status, r.DueAt = adapters.Queued, s.Now().Add(resendIn(row.Attempts, 0))
 		r.Maybe = true
 	case se.Again() && !old:
-		r.Status, r.DueAt = adapters.Queued, s.Now().Add(backoff(row.Attempts, se.RetryAfter))
+		r.Status, r.DueAt = adapters.Queued, s.Now().Add(resendIn(row.Attempts, se.RetryAfter))
 	}
 	return r
 }
 
-// backoff is 1, 2, 4 … 300 s, more or less a quarter, and never less than asked for.
-func backoff(attempts int, asked time.Duration) time.Duration {
+// resendIn is 1, 2, 4 … 300 s, more or less a quarter, and never less than asked for.
+func resendIn(attempts int, asked time.Duration) time.Duration {
 	d := min(300*time.Second, time.Second<<min(max(attempts-1, 0), 9))
 	d += time.Duration((rand.Float64() - 0.5) / 2 * float64(d))
 	return max(d, asked)

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -209,4 +210,12 @@ func (a *API) fields(to *route, op *huma.Operation, value any, wrong *[]violatio
 	}
 	cleanAddress(clean, "body", wrong)
 	return clean
+}
+
+// textOf writes a clean parameter as a handler's field reads it.
+func textOf(v any) string {
+	if v == nil {
+		return ""
+	}
+	return fmt.Sprint(v)
 }

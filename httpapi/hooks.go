@@ -102,18 +102,24 @@ func (h *Hooks) status(r *http.Request, err error) int {
 	return http.StatusServiceUnavailable
 }
 
-// refuse answers without a body. Twilio would send a text/plain body to the person as
-// an SMS, so the type is XML wherever Twilio may be the caller.
+// A refuser is an adapter whose provider must be refused in words of its own.
+type refuser interface {
+	Refuse(w http.ResponseWriter, status int)
+}
+
+// refuse answers without a body, or as the adapter wishes: Twilio would send a
+// text/plain body to the person as an SMS.
 func (h *Hooks) refuse(w http.ResponseWriter, r *http.Request, channel adapters.Channel, status int) {
 	hooks.WithLabelValues(h.label(channel), strconv.Itoa(status)).Inc()
 	h.Log.InfoContext(r.Context(), "hook refused", "channel", h.label(channel), "status", status)
-	if channel == adapters.SMS || channel == adapters.WhatsApp {
-		w.Header().Set("Content-Type", "text/xml; charset=utf-8")
-	}
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", "5")
 	}
 	w.Header().Set("Connection", "close") // what is left of the body is not read
+	if a, ok := h.Adapters[channel].(refuser); ok {
+		a.Refuse(w, status)
+		return
+	}
 	w.WriteHeader(status)
 }
 

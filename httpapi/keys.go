@@ -113,10 +113,23 @@ func (a *API) mayHand(caller identity.APIKey, scopes []string, instance string, 
 	if !expires.IsZero() && !expires.After(a.Now()) {
 		return invalid(valueError("the time has passed", "body", "expires_at"))
 	}
-	if !caller.ExpiresAt.IsZero() && (expires.IsZero() || expires.After(caller.ExpiresAt)) {
+	if outlives(expires, caller) {
 		return refuse(http.StatusForbidden, "A key cannot create keys that outlive it")
 	}
 	return holdsAll(caller, scopes)
+}
+
+// mayRotate refuses a rotation whose answer would hand the caller more than it has.
+func mayRotate(caller, old identity.APIKey) error {
+	if old.ID != caller.ID && outlives(old.ExpiresAt, caller) {
+		return refuse(http.StatusForbidden, "A key cannot rotate keys that outlive it")
+	}
+	return holdsAll(caller, old.Scopes)
+}
+
+// outlives reports whether a key that ends at expires is good for longer than k.
+func outlives(expires time.Time, k identity.APIKey) bool {
+	return !k.ExpiresAt.IsZero() && (expires.IsZero() || expires.After(k.ExpiresAt))
 }
 
 func holdsAll(caller identity.APIKey, scopes []string) error {
@@ -201,7 +214,7 @@ func (a *API) rotateKey(ctx context.Context, in *struct {
 	if !old.Live(a.Now()) {
 		return nil, refuse(http.StatusConflict, "API key is revoked or expired")
 	}
-	if err := holdsAll(caller, old.Scopes); err != nil {
+	if err := mayRotate(caller, old); err != nil {
 		return nil, err
 	}
 	token := identity.NewToken(tokenPrefix)
@@ -232,4 +245,3 @@ func (a *API) revokeKey(ctx context.Context, in *keyPath) (*none, error) {
 	a.keys.forget()
 	return nil, about("API key", err)
 }
-

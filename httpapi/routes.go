@@ -40,11 +40,11 @@ const (
 // routes is every operation of the native API.
 func (a *API) routes() []*route {
 	const (
-		customer  = "/v1/customers/{customer_id}"
-		linked    = customer + "/identities"
-		itself = linked + "/{itselfid}"
-		instance  = "/v1/instances/{instance_id}"
-		channel   = instance + "/channels"
+		customer = "/v1/customers/{customer_id}"
+		linked   = customer + "/identities"
+		itself   = linked + "/{itselfid}"
+		instance = "/v1/instances/{instance_id}"
+		channel  = instance + "/channels"
 	)
 	return []*route{
 		{id: "create_customer", method: "POST", path: "/v1/customers", scope: "customers:write", tag: "Customers", summary: "Create a customer", status: 201, answer: do(a.createCustomer), traits: conflicts},
@@ -145,7 +145,7 @@ func (a *API) register(mux huma.Adapter) *huma.OpenAPI {
 		to.answer.register(a, surface, to.operation())
 		to.learn(surface.OpenAPI())
 	}
-	finish(surface.OpenAPI())
+	a.finish(surface.OpenAPI())
 	return surface.OpenAPI()
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"hydragate/adapters"
 	"hydragate/gateway"
-	"hydragate/identity"
 )
 
 // whoIs joins the identity behind a message: the owned one of the instance before

@@ -142,17 +142,13 @@ func (s *Store) EndpointForHook(ctx context.Context, instance string, channel ad
 	return seat.Endpoint, s.seatError("read endpoint", err)
 }
 
-// PollingSeats gives all endpoints of all tenants that fetch their messages and work.
-func (s *Store) PollingSeats(ctx context.Context) ([]adapters.Endpoint, error) {
+// PollingSeats gives all seats of all tenants that fetch their messages and work.
+func (s *Store) PollingSeats(ctx context.Context) ([]gateway.Seat, error) {
 	rs, err := s.db.Query(ctx, `select `+seatColumns+` from endpoints where mode = 'polling' and status = 'active' order by id`)
 	seats, err := all(rs, err, s.scanSeat)
-	var eps []adapters.Endpoint
-	for _, seat := range seats {
-		if seat.Status == gateway.Active {
-			eps = append(eps, seat.Endpoint)
-		}
-	}
-	return eps, s.seatError("list polling endpoints", err)
+	// A row whose credentials do not open comes as faulty.
+	seats = slices.DeleteFunc(seats, func(seat gateway.Seat) bool { return seat.Status != gateway.Active })
+	return seats, s.seatError("list polling endpoints", err)
 }
 
 // SaveSeat keeps a seat, one for each instance and channel: the same again gives the

@@ -25,7 +25,7 @@ func changed(name, value string) forge {
 	}
 }
 
-// after is a genuine request that is changed once it is signed.
+// afterSigning is a genuine request that is changed once it is signed.
 func afterSigning(change func(r *http.Request, body string)) forge {
 	return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
 		r := genuine(ep, hook, body)
@@ -197,15 +197,15 @@ func TestReceiveGenuineOddities(t *testing.T) {
 		token string
 		u     string
 	}{
-		"NewToken":          {rotating, now, theURL},
-		"OldToken":          {rotating, old, theURL},
-		"FragmentInURL":     {at(theURL + "#rc=5&rp=all"), theToken, theURL},
-		"Port":              {at("https://gateway.example:8443/h"), theToken, "https://gateway.example:8443/h"},
-		"PortLeftOut":       {at("https://gateway.example:8443/h"), theToken, "https://gateway.example/h"},
-		"DefaultPortAdded":  {at("https://gateway.example/h"), theToken, "https://gateway.example:443/h"},
-		"IPv6Port":          {at("http://[::1]:8080/h"), theToken, "http://[::1]:8080/h"},
-		"IPv6PortLeftOut":   {at("http://[::1]:8080/h"), theToken, "http://[::1]/h"},
-		"PathIsNotRewitten": {at("https://gateway.example/a%2fb"), theToken, "https://gateway.example/a%2fb"},
+		"NewToken":           {rotating, now, theURL},
+		"OldToken":           {rotating, old, theURL},
+		"FragmentInURL":      {at(theURL + "#rc=5&rp=all"), theToken, theURL},
+		"Port":               {at("https://gateway.example:8443/h"), theToken, "https://gateway.example:8443/h"},
+		"PortLeftOut":        {at("https://gateway.example:8443/h"), theToken, "https://gateway.example/h"},
+		"DefaultPortAdded":   {at("https://gateway.example/h"), theToken, "https://gateway.example:443/h"},
+		"IPv6Port":           {at("http://[::1]:8080/h"), theToken, "http://[::1]:8080/h"},
+		"IPv6PortLeftOut":    {at("http://[::1]:8080/h"), theToken, "http://[::1]/h"},
+		"PathIsNotRewritten": {at("https://gateway.example/a%2fb"), theToken, "https://gateway.example/a%2fb"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in, err := Adapter{Name: adapters.SMS}.Receive(request(c.token, c.u, form()), c.ep, "")
@@ -308,6 +308,7 @@ func TestReceiveResplit(t *testing.T) {
 			"OwnKey":       with(append(known, "FromA", "xFrom"+from)...),
 			"KeyEndsFrom":  with(append(known, "FromAFrom", from)...),
 			"KeyInFrom":    with(append(known, "FromAFr", "om"+from)...),
+			"NewKeyNext":   with("MessageSid", fakeSID, "Z", "From"+from+"GadgetxMessageSid"+genuineSID),
 		} {
 			t.Run(sender+name, func(t *testing.T) {
 				if _, err := a.Receive(request(theToken, theURL, fake.Encode()), ep, ""); !errors.Is(err, adapters.ErrForged) {

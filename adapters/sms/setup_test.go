@@ -78,7 +78,7 @@ func TestDisconnectLeavesOthersAlone(t *testing.T) {
 }
 
 func TestCheckRefuses(t *testing.T) {
-	tw, a := pretend(t, adapters.SMS)
+	_, a := pretend(t, adapters.SMS)
 	for name, c := range map[string]struct {
 		change func(ep *adapters.Endpoint)
 		reason adapters.Reason
@@ -118,8 +118,8 @@ func TestCheckRefuses(t *testing.T) {
 		"ConnectionCut": {"IncomingPhoneNumbers.list", simulator.Fault{Cut: true}, adapters.Unreachable, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tw.Faults = simulator.Faults{}
-			tw.Arm(c.call, c.fault, c.fault)
+			tw, a := pretend(t, adapters.SMS)
+			tw.Arm(c.call, c.fault, c.fault) // net/http may ask again by itself
 			_, err := a.Check(t.Context(), endpoint(adapters.SMS))
 			if se := setupErrorOf(t, err); se.Reason != c.reason || se.Field != c.field {
 				t.Errorf("%q on %q (%s); want %q on %q", se.Reason, se.Field, se.Message, c.reason, c.field)

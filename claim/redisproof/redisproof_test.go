@@ -71,7 +71,7 @@ func contents(client redis.UniversalClient) func(*testing.T) []byte {
 	return func(t *testing.T) []byte {
 		t.Helper()
 		var all bytes.Buffer
-		for _, key := range keysOf(t, client) {
+		for _, key := range keysOf(t, client, "*") {
 			all.WriteString(key + "\n")
 			switch kind := client.Type(t.Context(), key).Val(); kind {
 			case "string":
@@ -89,10 +89,10 @@ func contents(client redis.UniversalClient) func(*testing.T) []byte {
 	}
 }
 
-func keysOf(t *testing.T, client redis.UniversalClient) []string {
+func keysOf(t *testing.T, client redis.UniversalClient, pattern string) []string {
 	t.Helper()
 	var keys []string
-	found := client.Scan(t.Context(), 0, "hg:*", 1000).Iterator()
+	found := client.Scan(t.Context(), 0, pattern, 1000).Iterator()
 	for found.Next(t.Context()) {
 		keys = append(keys, found.Val())
 	}
@@ -105,7 +105,7 @@ func keysOf(t *testing.T, client redis.UniversalClient) []string {
 // shorten takes d off the time that every key has left.
 func shorten(t *testing.T, client redis.UniversalClient, d time.Duration) {
 	t.Helper()
-	for _, key := range keysOf(t, client) {
+	for _, key := range keysOf(t, client, "hg:*") {
 		left := client.PTTL(t.Context(), key).Val() - d
 		if err := client.PExpire(t.Context(), key, left).Err(); err != nil {
 			t.Fatal(err)
@@ -129,7 +129,7 @@ func TestWhatIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	const proof = "hg:{c:0195a0b4}:claim"
-	const mark = "hg:cx:DOU6TIhkyTjF8hNDPkF1qA"
+	const mark = "hg:cx:fYXBnNVPsRMLOFUpCCrF_w"
 	fields, err := client.HGetAll(context.Background(), proof).Result()
 	if err != nil || len(fields) != 4 || fields["g"] != "3" || fields["f"] != "1" || fields["s"] != "\nm1\n" || len(fields["m"]) != 32 {
 		t.Errorf("%q, %v", fields, err)

@@ -1,0 +1,238 @@
+package redisproof
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"hydragate/claim"
+)
+
+var steve = claim.Subject{
+	TenantID:   "0195a0b4-0000-7000-8000-000000000001",
+	InstanceID: "0195a0b4-0000-7000-8000-000000000002",
+	Channel:    "telegram",
+	ExternalID: "12345",
+	IdentityID: "0195a0b4-0000-7000-8000-000000000003",
+	Gen:        1,
+}
+
+// calls are all that can be asked of Proofs.
+var calls = map[string]func(context.Context, *Proofs) error{
+	"put":  func(ctx context.Context, p *Proofs) error { return p.Put(ctx, steve, "WDJBMJ") },
+	"drop": func(ctx context.Context, p *Proofs) error { return p.Drop(ctx, steve) },
+	"check": func(ctx context.Context, p *Proofs) error {
+		_, err := p.Check(ctx, steve, steve.InstanceID, "WDJBMJ", "m1")
+		return err
+	},
+}
+
+// TestServerStalls holds that a server which takes commands and never answers is
+// given up in time, before and after a connection was made.
+func TestServerStalls(t *testing.T) {
+	for name, call := range calls {
+		for _, warm := range []bool{false, true} {
+			proxy := newProxy(t)
+			p := proofsAt(t, proxy.url)
+			if warm {
+				if err := call(t.Context(), p); err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+			}
+			proxy.stall()
+			begun := time.Now()
+			err := call(t.Context(), p)
+			if took := time.Since(begun); err == nil || took > 700*time.Millisecond {
+				t.Errorf("%s (connected: %v) took %v: %v", name, warm, took, err)
+			}
+			quiet(t, err)
+		}
+	}
+}
+
+// TestServerIsGone holds that an error comes at once when nobody listens.
+func TestServerIsGone(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	for name, call := range calls {
+		begun := time.Now()
+		err := call(t.Context(), proofsAt(t, "redis://"+l.Addr().String()))
+		if took := time.Since(begun); err == nil || took > 700*time.Millisecond {
+			t.Errorf("%s took %v: %v", name, took, err)
+		}
+		quiet(t, err)
+	}
+}
+
+// TestAnswerIsLost holds that a command whose answer was lost is not repeated behind
+// the caller's back, and that asking again counts nothing twice.
+func TestAnswerIsLost(t *testing.T) {
+	proxy := newProxy(t)
+	p := proofsAt(t, proxy.url)
+	s := steve
+	s.IdentityID = "0195a0b4-0000-7000-8000-00000000000a"
+	direct := &Proofs{Redis: serverClient(t), Keys: p.Keys}
+	t.Cleanup(func() { _ = direct.Drop(context.Background(), s) })
+	if err := direct.Drop(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Put(t.Context(), s, "WDJBMJ"); err != nil {
+		t.Fatal(err)
+	}
+	proxy.swallow()
+	if _, err := p.Check(t.Context(), s, "i", "BCDFGH", "m1"); err == nil {
+		t.Fatal("an answer came through")
+	}
+	got, err := direct.Check(t.Context(), s, "i", "BCDFGH", "m1")
+	if err != nil || got.Verdict != claim.Wrong || got.Tries != 1 {
+		t.Errorf("asked again: %+v, %v", got, err)
+	}
+	got, err = direct.Check(t.Context(), s, "i", "BCDFGH", "m2")
+	if err != nil || got.Tries != 2 {
+		t.Errorf("the next message: %+v, %v", got, err)
+	}
+}
+
+// TestContextIsObeyed holds that a caller who gives up is let go.
+func TestContextIsObeyed(t *testing.T) {
+	proxy := newProxy(t)
+	proxy.stall()
+	for name, call := range calls {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		begun := time.Now()
+		err := call(ctx, proofsAt(t, proxy.url))
+		if took := time.Since(begun); err == nil || took > 300*time.Millisecond {
+			t.Errorf("%s took %v: %v", name, took, err)
+		}
+		cancel()
+	}
+}
+
+// TestServerForgetsScripts holds that a restarted server is sent the scripts again.
+func TestServerForgetsScripts(t *testing.T) {
+	client := serverClient(t)
+	p := &Proofs{Redis: client, Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}}
+	for _, name := range []string{"drop", "put", "check", "drop"} {
+		for range 2 {
+			if err := client.ScriptFlush(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if err := calls[name](t.Context(), p); err != nil {
+				t.Errorf("%s without scripts: %v", name, err)
+			}
+		}
+	}
+}
+
+// quiet checks that an error says nothing of the code.
+func quiet(t *testing.T, err error) {
+	t.Helper()
+	if err != nil && strings.Contains(strings.ToUpper(err.Error()), "WDJ") {
+		t.Errorf("the error holds the code: %v", err)
+	}
+}
+
+func proofsAt(t *testing.T, url string) *Proofs {
+	t.Helper()
+	client, err := NewClient(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return &Proofs{Redis: client, Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}}
+}
+
+// A proxy stands between client and server and can stop handing on.
+type proxy struct {
+	url string
+
+	mu       sync.Mutex
+	up, down bool // whether it hands on what the client and the server say
+	conns    []net.Conn
+	upstream string
+}
+
+func newProxy(t *testing.T) *proxy {
+	t.Helper()
+	u, err := url.Parse(serverURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{up: true, down: true, upstream: u.Host}
+	u.Host = l.Addr().String()
+	p.url = u.String()
+	var running sync.WaitGroup
+	running.Go(func() { p.serve(l, &running) })
+	t.Cleanup(func() {
+		l.Close()
+		p.mu.Lock()
+		for _, c := range p.conns {
+			c.Close()
+		}
+		p.mu.Unlock()
+		running.Wait()
+	})
+	return p
+}
+
+// stall makes the proxy take everything and hand on nothing.
+func (p *proxy) stall() { p.set(false, false) }
+
+// swallow makes the proxy hand on commands and lose the answers.
+func (p *proxy) swallow() { p.set(true, false) }
+
+func (p *proxy) set(up, down bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.up, p.down = up, down
+}
+
+func (p *proxy) serve(l net.Listener, running *sync.WaitGroup) {
+	for {
+		client, err := l.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", p.upstream)
+		if err != nil {
+			client.Close()
+			continue
+		}
+		p.mu.Lock()
+		p.conns = append(p.conns, client, server)
+		p.mu.Unlock()
+		running.Go(func() { p.hand(server, client, &p.up) })
+		running.Go(func() { p.hand(client, server, &p.down) })
+	}
+}
+
+func (p *proxy) hand(to io.Writer, from io.Reader, open *bool) {
+	buf := make([]byte, 4096)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		on := *open
+		p.mu.Unlock()
+		if on {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,5 @@
+package main
+
+type demoCmd struct{}
+
+type chatCmd struct{}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/redis/go-redis/v9"
+
+	"hydragate/adapters"
+	"hydragate/adapters/slack"
+	"hydragate/adapters/sms"
+	"hydragate/adapters/telegram"
+	"hydragate/claim"
+	"hydragate/claim/redisproof"
+	"hydragate/gateway"
+	"hydragate/gateway/delivery"
+	"hydragate/httpapi"
+	"hydragate/store"
+)
+
+// A parts is the whole gateway, put together and not yet running.
+type parts struct {
+	store     *store.Store
+	redis     redis.UniversalClient
+	channels  *gateway.Channels
+	inbox     *gateway.Inbox
+	lanes     []*gateway.Lanes
+	pollers   *gateway.Pollers
+	retention *gateway.Retention
+	api       *httpapi.API
+	log       *slog.Logger
+	close     []func()
+}
+
+// How much is worked at once. Delivery waits for runtimes and outbox for channels, so
+// both have more in hand than the processors could work.
+const (
+	inboxSize    = 32
+	deliverySize = 256
+	outboxSize   = 64
+)
+
+// build puts the parts together. publicURL is where providers reach them.
+func build(ctx context.Context, s *settings, publicURL string, log *slog.Logger) (p *parts, err error) {
+	p = &parts{log: log}
+	defer func() {
+		if err != nil {
+			p.closeAll()
+		}
+	}()
+	dsn, err := s.database()
+	if err != nil {
+		return p, err
+	}
+	keys, err := s.keyRing()
+	if err != nil {
+		return p, err
+	}
+	if p.store, err = store.Open(ctx, dsn, keys); err != nil {
+		return p, wrong("HYDRAGATE_DATABASE_URL", "names a database that cannot be used: "+err.Error())
+	}
+	p.close = append(p.close, p.store.Close)
+	if err := p.openRedis(ctx, s); err != nil {
+		return p, err
+	}
+	private, err := s.allowPrivate()
+	if err != nil {
+		return p, err
+	}
+	speak := speakers(s, log)
+	p.wire(speak, keys, publicURL, private)
+	return p, nil
+}
+
+// speakers gives the adapters, by channel.
+func speakers(s *settings, log *slog.Logger) map[adapters.Channel]adapters.Adapter {
+	return map[adapters.Channel]adapters.Adapter{
+		adapters.Telegram: &telegram.Adapter{APIURL: s.TelegramAPIURL, Log: log},
+		adapters.SMS:      &sms.Adapter{Name: adapters.SMS, APIURL: s.TwilioAPIURL},
+		adapters.WhatsApp: &sms.Adapter{Name: adapters.WhatsApp, APIURL: s.TwilioAPIURL},
+		adapters.Slack:    &slack.Adapter{APIURL: s.SlackAPIURL},
+	}
+}
+
+func (p *parts) openRedis(ctx context.Context, s *settings) error {
+	if s.RedisURL == "" {
+		client, stop := redisproof.Embedded()
+		p.redis = client
+		p.close = append(p.close, stop)
+		return nil
+	}
+	client, err := redisproof.NewClient(s.RedisURL)
+	if err != nil {
+		return wrong("HYDRAGATE_REDIS_URL", "cannot be used: "+err.Error())
+	}
+	p.redis = client
+	p.close = append(p.close, func() { _ = client.Close() })
+	// The gateway works without Redis, but for claims: better to hear of a wrong address now.
+	if err := client.Ping(ctx).Err(); err != nil {
+		return wrong("HYDRAGATE_REDIS_URL", "names a Redis that does not answer: "+err.Error())
+	}
+	return nil
+}
+
+func (p *parts) wire(speak map[adapters.Channel]adapters.Adapter, keys *store.KeyRing, publicURL string, private bool) {
+	holder := holderName()
+	wake := func(kinds ...gateway.LaneKind) {
+		for _, l := range p.lanes {
+			for _, k := range kinds {
+				if l.Kind == k {
+					l.Wake()
+				}
+			}
+		}
+	}
+	desk := &claim.Desk{Ledger: p.store, Proofs: &redisproof.Proofs{Redis: p.redis, Keys: keys.Derive("claim/v1")}}
+	p.channels = &gateway.Channels{Adapters: speak, Store: p.store, PublicURL: publicURL, Log: p.log}
+	worker := &gateway.Worker{Store: p.store, Desk: desk, Channels: p.channels, Adapters: speak, Log: p.log, Now: time.Now, Woken: wake}
+	poster := &delivery.Poster{Store: p.store, Client: delivery.NewClient(private), Adapters: speak, Log: p.log, Now: time.Now, Woken: wake}
+	sender := &gateway.Sender{Store: p.store, Channels: p.channels, Adapters: speak, Log: p.log, Now: time.Now}
+	lanes := func(kind gateway.LaneKind, size int, work func(context.Context, gateway.Lease) error) {
+		p.lanes = append(p.lanes, gateway.NewLanes(gateway.Lanes{Kind: kind, Store: p.store, Holder: holder, Size: size, Log: p.log, Work: work}))
+	}
+	lanes(gateway.InboxLane, inboxSize, worker.Work)
+	lanes(gateway.DeliveryLane, deliverySize, poster.Work)
+	lanes(gateway.OutboxLane, outboxSize, sender.Work)
+	p.inbox = gateway.NewInbox(p.store, func() { wake(gateway.InboxLane) }, p.log)
+	p.pollers = &gateway.Pollers{Store: p.store, Inbox: p.inbox, Adapters: speak, Holder: holder, Log: p.log}
+	p.retention = &gateway.Retention{Store: p.store, Log: p.log}
+	p.api = p.newAPI(desk, speak, publicURL, private)
+}
+
+func (p *parts) newAPI(desk *claim.Desk, speak map[adapters.Channel]adapters.Adapter, publicURL string, private bool) *httpapi.API {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(gateway.Collectors()...)
+	reg.MustRegister(delivery.Collectors()...)
+	reg.MustRegister(httpapi.Collectors()...)
+	hooks := &httpapi.Hooks{Adapters: speak, Endpoints: p.channels, Inbox: p.inbox, Log: p.log}
+	return &httpapi.API{
+		Store: p.store, Channels: p.channels, Desk: desk, Log: p.log, Metrics: reg, Version: versionString(), PublicURL: publicURL,
+		AllowPrivateAgents: private,
+		Instructions: func(c claim.Issued, seat gateway.Seat, ok bool) string {
+			return gateway.Instructions(c, seat.Endpoint, ok)
+		},
+		Ready: func(ctx context.Context) error { return p.redis.Ping(ctx).Err() },
+		Mounts: map[string]http.Handler{
+			"/hooks/{channel}/{instance_id}":        hooks,
+			"/hooks/{channel}/{instance_id}/{hook}": hooks,
+		},
+	}
+}
+
+// holderName names this process in leases: unique, and telling to who reads the
+// database.
+func holderName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "host"
+	}
+	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), uuid.NewString()[:8])
+}
+
+// work runs everything behind the hooks. It stops taking when ctx ends, and what is
+// in work may go on until hard ends. It returns when all of it has ended.
+func (p *parts) work(ctx, hard context.Context) {
+	var wg sync.WaitGroup
+	for _, l := range p.lanes {
+		wg.Go(func() { l.Run(ctx, hard) })
+	}
+	wg.Go(func() { p.pollers.Run(ctx) })
+	wg.Go(func() { p.channels.Run(ctx) })
+	wg.Go(func() { p.retention.Run(ctx) })
+	wg.Wait()
+}
+
+func (p *parts) closeAll() {
+	for i := len(p.close) - 1; i >= 0; i-- {
+		p.close[i]()
+	}
+	p.close = nil
+}

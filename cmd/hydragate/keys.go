@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"hydragate/identity"
+	"hydragate/store"
+)
+
+type keysCmd struct {
+	Create keysCreateCmd `cmd:"" help:"Create an API key and print it once."`
+	List   keysListCmd   `cmd:"" help:"List the API keys."`
+	Revoke keysRevokeCmd `cmd:"" help:"Revoke an API key; it stops working within seconds."`
+}
+
+// openStore opens the store of a command that runs beside a gateway.
+func openStore(ctx context.Context, s *settings) (*store.Store, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	dsn, err := s.database()
+	if err != nil {
+		return nil, err
+	}
+	keys, err := s.keyRing()
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(ctx, dsn, keys)
+}
+
+// byCommand is the actor of what is done at the command line.
+const byCommand identity.Actor = "command"
+
+type keysCreateCmd struct {
+	settings
+	Name    string        `arg:"" help:"What the key is for."`
+	Scope   []string      `help:"Rights, comma-separated, such as customers:read,claims:issue. Default: all." placeholder:"SCOPE"`
+	Expires time.Duration `help:"When it ends, such as 720h. Default: never." placeholder:"DURATION"`
+	For     string        `name:"instance" help:"Limit it to one instance." placeholder:"ID"`
+}
+
+func (c *keysCreateCmd) Run(ctx context.Context, con console) error {
+	if len(c.Scope) == 0 {
+		c.Scope = identity.Scopes
+		if c.For != "" {
+			c.Scope = slices.DeleteFunc(slices.Clone(identity.Scopes), func(sc string) bool { return sc == "channels:write" })
+		}
+	}
+	for _, sc := range c.Scope {
+		if !slices.Contains(identity.Scopes, sc) {
+			return fmt.Errorf("--scope %s does not exist; there are %s", sc, strings.Join(identity.Scopes, ", "))
+		}
+		if c.For != "" && sc == "channels:write" {
+			return fmt.Errorf("a key for one instance cannot hold channels:write: who holds a provider's secret can forge its senders")
+		}
+	}
+	s, err := openStore(ctx, &c.settings)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	k := identity.APIKey{TenantID: identity.DefaultTenant, Name: c.Name, Scopes: c.Scope, InstanceID: c.For}
+	if c.Expires > 0 {
+		k.ExpiresAt = time.Now().UTC().Add(c.Expires)
+	}
+	token := identity.NewToken("hg_live_")
+	k.Hint = token[len(token)-4:]
+	if k, err = s.CreateAPIKey(ctx, k, identity.HashToken(token), byCommand); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(con.out, "%s\n\nThis is shown once. Its id is %s.\n", token, k.ID)
+	return err
+}
+
+type keysListCmd struct {
+	settings
+}
+
+func (c *keysListCmd) Run(ctx context.Context, con console) error {
+	s, err := openStore(ctx, &c.settings)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	w := tabwriter.NewWriter(con.out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tNAME\tENDS IN\tSTATE\tLAST USED\tINSTANCE\tSCOPES")
+	for after := ""; ; {
+		ks, err := s.ListAPIKeys(ctx, identity.DefaultTenant, after, 100)
+		if err != nil {
+			return err
+		}
+		for _, k := range ks {
+			after = k.ID
+			printKey(w, k)
+		}
+		if len(ks) < 100 {
+			return w.Flush()
+		}
+	}
+}
+
+func printKey(w io.Writer, k identity.APIKey) {
+	state, used, instance := "live", "never", "all"
+	switch {
+	case !k.RevokedAt.IsZero():
+		state = "revoked"
+	case !k.Live(time.Now()):
+		state = "expired"
+	}
+	if !k.LastUsedAt.IsZero() {
+		used = k.LastUsedAt.Format(time.DateTime)
+	}
+	if k.InstanceID != "" {
+		instance = k.InstanceID
+	}
+	scopes := strings.Join(k.Scopes, " ")
+	if len(k.Scopes) == len(identity.Scopes) {
+		scopes = "all"
+	}
+	fmt.Fprintf(w, "%s\t%s\t…%s\t%s\t%s\t%s\t%s\n", k.ID, k.Name, k.Hint, state, used, instance, scopes)
+}
+
+type keysRevokeCmd struct {
+	settings
+	ID string `arg:"" help:"Id of the key, as keys list shows it."`
+}
+
+func (c *keysRevokeCmd) Run(ctx context.Context, con console) error {
+	s, err := openStore(ctx, &c.settings)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := s.RevokeAPIKey(ctx, identity.DefaultTenant, c.ID, byCommand); err != nil {
+		return fmt.Errorf("revoke %s: %w", c.ID, err)
+	}
+	_, err = fmt.Fprintln(con.out, "revoked", c.ID)
+	return err
+}
+
+type masterkeyCmd struct {
+	New masterkeyNewCmd `cmd:"" help:"Print a new master key, to be put first in HYDRAGATE_MASTER_KEYS."`
+}
+
+type masterkeyNewCmd struct {
+	ID string `help:"Name of the key. Default: the date." placeholder:"ID"`
+}
+
+func (c *masterkeyNewCmd) Run(con console) error {
+	if c.ID == "" {
+		c.ID = "k" + time.Now().UTC().Format("20060102")
+	}
+	key := store.NewMasterKey(c.ID)
+	if _, err := store.ParseKeyRing(key); err != nil {
+		return fmt.Errorf("--id must be 1 to 32 letters, digits, - or _")
+	}
+	_, err := fmt.Fprintln(con.out, key)
+	return err
+}

@@ -1,0 +1,9 @@
+//go:build !unix
+
+package main
+
+import "os"
+
+// lockFile does nothing where there is no flock: the embedded database is for one
+// process, which the README says.
+func lockFile(*os.File) error { return nil }

@@ -1,0 +1,103 @@
+// Hydragate carries messages between people on their channels and an agent, and
+// knows who is speaking.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	_ "time/tzdata" // customers' time zones, on machines without the database
+
+	"github.com/alecthomas/kong"
+)
+
+// commands is the command line.
+type commands struct {
+	Serve       serveCmd       `cmd:"" help:"Run the gateway."`
+	Demo        demoCmd        `cmd:"" help:"Run everything in one process with pretend Telegram, Twilio and Slack, to look around without an account anywhere."`
+	Chat        chatCmd        `cmd:"" help:"Type as a person on a pretend channel of a running demo."`
+	Migrate     migrateCmd     `cmd:"" help:"Bring the database's schema up to date, or show its state."`
+	Keys        keysCmd        `cmd:"" help:"Create, list and revoke API keys."`
+	Masterkey   masterkeyCmd   `cmd:"" help:"Make master keys."`
+	Doctor      doctorCmd      `cmd:"" help:"Check configuration, database, Redis and the credentials of every endpoint."`
+	Version     versionCmd     `cmd:"" help:"Print the version."`
+	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running gateway whether it is ready; for container health checks."`
+}
+
+// console is where a command reads and writes.
+type console struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// errSaid ends a command that has already said what is wrong.
+var errSaid = errors.New("said")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// After the first signal the default is back: a second one ends the process at once.
+	context.AfterFunc(ctx, stop)
+	err := run(ctx, os.Args[1:], console{os.Stdin, os.Stdout, os.Stderr})
+	stop()
+	if err != nil {
+		if !errors.Is(err, errSaid) {
+			fmt.Fprintln(os.Stderr, "hydragate:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+// run is main without the process.
+func run(ctx context.Context, args []string, c console) error {
+	var cli commands
+	exited := false
+	parser, err := kong.New(&cli,
+		kong.Name("hydragate"),
+		kong.Description("A gateway between bots and the people who write to them on Telegram, by SMS, WhatsApp and in Slack.\n\nWith nothing configured, everything is kept in ./hydragate-data. Every flag can be set by the environment variable beside it."),
+		kong.Writers(c.out, c.err),
+		kong.Exit(func(int) { exited = true }),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(c),
+	)
+	if err != nil {
+		return err
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	k, err := parser.Parse(args)
+	if exited {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w (hydragate --help shows what there is)", err)
+	}
+	return k.Run()
+}
+
+// version is set by the linker; go install and go run leave the module's own.
+var version = ""
+
+func versionString() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+type versionCmd struct{}
+
+func (versionCmd) Run(c console) error {
+	_, err := fmt.Fprintln(c.out, "hydragate", versionString())
+	return err
+}

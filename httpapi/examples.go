@@ -1,0 +1,88 @@
+package httpapi
+
+// An example is a request and its answer as the document shows them.
+type example struct{ request, answer string }
+
+const (
+	exampleID       = `"01930f6e-5c1a-7b3e-9a54-0c1f6a1b2c3d"`
+	exampleInstance = `"01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f"`
+	exampleTimes    = `"created_at":"2026-11-22T02:00:00Z","updated_at":"2026-11-22T02:00:00Z"`
+
+	exampleCustomer = `{"company_name":null,"email":"steve@example.com","first_name":"Steve","id":` + exampleID + `,"last_name":null,
+		"locale":"en-AU","metadata":{},"phone_number":"+61400111222","timezone":"Australia/Sydney",` + exampleTimes + `}`
+	exampleIdentity = `{"channel":"telegram","customer_id":` + exampleID + `,"display_name":"Steve","external_id":"12345","id":` + exampleID + `,
+		"instance_id":null,"metadata":{},"role_override":null,"verified":false,"verified_at":null,` + exampleTimes + `}`
+	exampleSender = `{"channel":"telegram","customer_id":null,"display_name":"Steve","external_id":"12345","id":` + exampleID + `,
+		"instance_id":` + exampleInstance + `,"metadata":{},"role_override":null,"verified":false,"verified_at":null,` + exampleTimes + `}`
+	exampleBot = `"agent_disabled_at":null,"agent_url":"https://agent.example.com/events","id":` + exampleInstance + `,"name":"Support",
+		"unknown_senders":"forward","welcome_text":null,` + exampleTimes
+	exampleKey = `"created_at":"2026-11-22T02:00:00Z","expires_at":null,"hint":"x7qa","id":` + exampleID + `,"instance_id":null,
+		"last_used_at":null,"name":"dashboard","revoked_at":null,"scopes":["customers:read","identities:read"]`
+	exampleToken = `"key":"hg_live_…"`
+
+	examplePhoneSetUp = `{"account_sid":"ACXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX","auth_token":"…","phone_number":"+61400111222"}`
+)
+
+// examples are the examples of every operation, by its id.
+func examples() map[string]example {
+	return map[string]example{
+		"create_customer": {`{"email":"steve@example.com","first_name":"Steve","locale":"en-AU","phone_number":"+61400111222","timezone":"Australia/Sydney"}`, exampleCustomer},
+		"list_customers":  {"", pageExample(exampleCustomer)},
+		"get_customer":    {"", exampleCustomer},
+		"update_customer": {`{"company_name":null,"metadata":{"tier":"gold"}}`, exampleCustomer},
+
+		"lookup_identity": {"", `{"channel":"telegram","customer_email":"steve@example.com","customer_id":` + exampleID + `,"display_name":"Steve",
+			"external_id":"12345","identity_id":` + exampleID + `,"role_override":null,"verified":false}`},
+		"list_identities":      {"", `[` + exampleIdentity + `]`},
+		"link_identity":        {`{"channel":"telegram","display_name":"Steve","external_id":"12345"}`, exampleIdentity},
+		"get_identity":         {"", exampleIdentity},
+		"update_identity":      {`{"display_name":"Steve","metadata":null}`, exampleIdentity},
+		"unlink_identity":      {},
+		"adopt_identity":       {"", exampleIdentity},
+		"list_unknown_senders": {"", pageExample(exampleSender)},
+		"issue_claim_code": {"", `{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":` + exampleID + `,
+			"instructions":"Ask the customer to send the bot this message: /claim WDJ-BMJ"}`},
+
+		"create_instance": {`{"agent_url":"https://agent.example.com/events","name":"Support"}`, `{"agent_secret_key":"ask_…","webhook_secret":"whsec_…",` + exampleBot + `}`},
+		"list_instances":  {"", pageExample(`{` + exampleBot + `}`)},
+		"get_instance":    {"", `{` + exampleBot + `}`},
+		"update_instance": {`{"unknown_senders":"forward","welcome_text":null}`, `{` + exampleBot + `}`},
+		"delete_instance": {},
+
+		"list_channels": {"", `{"channels":[{"address":"+61400111222","channel":"sms","enabled":true,"error_message":null,"last_event_at":null,"status":"active",
+			"webhook_url":"https://gate.example.com/hooks/sms/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f"}],"count":1}`},
+		"get_sms":         {"", phoneExample("sms")},
+		"set_up_sms":      {examplePhoneSetUp, phoneExample("sms")},
+		"remove_sms":      {},
+		"get_whatsapp":    {"", phoneExample("whatsapp")},
+		"set_up_whatsapp": {examplePhoneSetUp, phoneExample("whatsapp")},
+		"remove_whatsapp": {},
+		"get_telegram":    {"", exampleTelegram},
+		"set_up_telegram": {`{"bot_token":"123456789:XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX","mode":"webhook"}`, exampleTelegram},
+		"remove_telegram": {},
+		"get_slack":       {"", exampleSlack},
+		"set_up_slack":    {`{"bot_token":"xoxb-…","signing_secret":"…"}`, exampleSlack},
+		"remove_slack":    {},
+
+		"create_key": {`{"name":"dashboard","scopes":["customers:read","identities:read"]}`, `{` + exampleKey + `,` + exampleToken + `}`},
+		"list_keys":  {"", pageExample(`{` + exampleKey + `}`)},
+		"rotate_key": {`{"overlap_seconds":3600}`, `{` + exampleKey + `,` + exampleToken + `}`},
+		"revoke_key": {},
+	}
+}
+
+const (
+	exampleTelegram = `{"bot_username":"acme_bot","has_bot_token":true,"instance_id":` + exampleInstance + `,"message":"The bot @acme_bot is connected.",
+		"mode":"webhook","status":"active","telegram_enabled":true,"webhook_registered":true,
+		"webhook_url":"https://gate.example.com/hooks/telegram/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f"}`
+	exampleSlack = `{"bot_user_id":"U023BECGF","commands_url":"https://gate.example.com/hooks/slack/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f/commands",
+		"enabled":true,"mode":"webhook","status":"active","team_id":"T024BE7LD","team_name":"Acme",
+		"webhook_url":"https://gate.example.com/hooks/slack/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f/events"}`
+)
+
+func phoneExample(channel string) string {
+	return `{"enabled":true,"phone_number":"+61400111222","status":"active",
+		"webhook_url":"https://gate.example.com/hooks/` + channel + `/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f"}`
+}
+
+func pageExample(item string) string { return `{"items":[` + item + `],"next_cursor":null}` }

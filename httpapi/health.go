@@ -1,0 +1,60 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+const readyWithin = 2 * time.Second
+
+// mountHealth serves what watches over the program: it is alive, it can take work,
+// and its figures. None of it needs a key, and none of it says more than yes or no.
+func (a *API) mountHealth(mux *http.ServeMux) {
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		say(w, http.StatusOK, map[string]any{"status": "ok"})
+	})
+	mux.HandleFunc("GET /readyz", a.readyz)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Metrics, promhttp.HandlerOpts{Registry: a.Metrics}))
+}
+
+func (a *API) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyWithin)
+	defer cancel()
+	if a.draining.Load() {
+		say(w, http.StatusServiceUnavailable, map[string]any{"status": "draining"})
+		return
+	}
+	status, word, checks := http.StatusOK, "ok", map[string]string{}
+	for _, part := range a.parts() {
+		checks[part.name] = "ok"
+		if err := part.check(ctx); err != nil {
+			checks[part.name], status, word = "unavailable", http.StatusServiceUnavailable, "unavailable"
+			a.Log.WarnContext(ctx, "not ready", "part", part.name, "err", err)
+		}
+	}
+	say(w, status, map[string]any{"status": word, "checks": checks})
+}
+
+type part struct {
+	name  string
+	check func(context.Context) error
+}
+
+func (a *API) parts() []part {
+	parts := []part{{"database", a.Store.Ping}, {"migrations", a.Store.Migrated}}
+	if a.Ready != nil {
+		parts = append(parts, part{"redis", a.Ready})
+	}
+	return parts
+}
+
+func say(w http.ResponseWriter, status int, v any) {
+	body, _ := encode(v) // texts only: cannot fail
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}

@@ -1,0 +1,204 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+const schemas = "#/components/schemas/"
+
+// surface is the document before any operation is in it.
+func (a *API) surface() huma.Config {
+	doc := &huma.OpenAPI{
+		OpenAPI: "3.1.0",
+		Info: &huma.Info{
+			Title: "Hydragate", Version: a.version(),
+			Description: "A messaging gateway: customers, their identities on every channel, and proof of who is speaking.",
+		},
+		Tags: []*huma.Tag{
+			{Name: "Customers", Description: "People and companies you know."},
+			{Name: "Identities", Description: "External accounts on channels, and whose they are."},
+			{Name: "Claims", Description: "Proof, by a code read aloud, that the person on a channel is the customer."},
+			{Name: "Instances", Description: "Bots: their channels, and the program that answers."},
+			{Name: "Channels", Description: "Endpoints of instances, set up with their providers."},
+			{Name: "API keys", Description: "Who may call this API, and what they may do. A key limited to one instance sees that instance alone."},
+		},
+		Components: &huma.Components{
+			Schemas: huma.NewMapRegistry(schemas, nameOf),
+			SecuritySchemes: map[string]*huma.SecurityScheme{
+				"bearer": {Type: "http", Scheme: "bearer", Description: "An API key."},
+				"apiKey": {Type: "apiKey", In: "header", Name: "X-Api-Key", Description: "An API key."},
+			},
+		},
+	}
+	if a.PublicURL != "" {
+		doc.Servers = []*huma.Server{{URL: a.PublicURL}}
+	}
+	return huma.Config{OpenAPI: doc, Formats: map[string]huma.Format{"application/json": jsonFormat()}, DefaultFormat: "application/json"}
+}
+
+func (a *API) version() string {
+	if a.Version == "" {
+		return "dev"
+	}
+	return a.Version
+}
+
+// operation is what the document says of a route beyond its request and answer.
+func (to *route) operation() huma.Operation {
+	op := huma.Operation{
+		OperationID: to.id, Method: to.method, Path: to.path, Summary: to.summary, Tags: []string{to.tag},
+		Description:   "Needs the scope `" + to.scope + "`.",
+		Extensions:    map[string]any{"x-scope": to.scope},
+		Security:      []map[string][]string{{"bearer": {}}, {"apiKey": {}}},
+		DefaultStatus: to.status, SkipValidateParams: true, SkipValidateBody: true, MaxBodyBytes: -1, BodyReadTimeout: 0,
+		Responses: map[string]*huma.Response{},
+	}
+	if to.traits&secret != 0 {
+		op.Description += " Not idempotent: each call makes a new code and ends the one before. Idempotency-Key is ignored, since a kept answer would be a kept code."
+	}
+	if to.repeatable() {
+		op.Parameters = []*huma.Param{idempotencyParam()}
+	}
+	for _, status := range to.errors() {
+		op.Responses[strconv.Itoa(status)] = errorResponse(status)
+	}
+	return op
+}
+
+func idempotencyParam() *huma.Param {
+	shortest, longest := 1, 255
+	return &huma.Param{
+		Name: idempotencyKey, In: "header", Description: "For 24 hours the same call with the same key gets the same answer, with the header Idempotency-Replayed, and is worked once.",
+		Schema: &huma.Schema{Type: huma.TypeString, MinLength: &shortest, MaxLength: &longest, Pattern: "^[\\x20-\\x7e]*$"},
+	}
+}
+
+// errors are the statuses a route says no with.
+func (to *route) errors() []int {
+	statuses := []int{401, 403, 422, 429, 500, 503}
+	if strings.Contains(to.path, "{") || strings.Contains(to.path, "lookup") || to.id == "create_key" || to.id == "list_unknown_senders" {
+		statuses = append(statuses, 404)
+	}
+	if to.traits&conflicts != 0 || to.repeatable() {
+		statuses = append(statuses, 409)
+	}
+	if to.answer.bodyFields() != nil {
+		statuses = append(statuses, 400, 413, 415)
+	}
+	slices.Sort(statuses)
+	return statuses
+}
+
+func errorResponse(status int) *huma.Response {
+	r := &huma.Response{Description: http.StatusText(status)}
+	schema, example := "Error", any(map[string]any{"detail": errorExample(status)})
+	if status == http.StatusUnprocessableEntity {
+		schema = "HTTPValidationError"
+		example = map[string]any{"detail": []any{map[string]any{
+			"type": "string_too_short", "loc": []any{"body", "external_id"}, "msg": "String should have at least 1 character", "ctx": map[string]any{"min_length": 1},
+		}}}
+	}
+	r.Content = map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Ref: schemas + schema}, Example: example}}
+	if status == http.StatusTooManyRequests {
+		r.Headers = map[string]*huma.Param{"Retry-After": {Description: "Seconds to wait.", Schema: &huma.Schema{Type: huma.TypeInteger}}}
+	}
+	return r
+}
+
+func errorExample(status int) string {
+	switch status {
+	case http.StatusBadRequest:
+		return "There was an error parsing the body"
+	case http.StatusUnauthorized:
+		return "Not authenticated"
+	case http.StatusForbidden:
+		return "Missing scope: identities:write"
+	case http.StatusNotFound:
+		return "Identity not found"
+	}
+	return http.StatusText(status)
+}
+
+// finish adds what is the same for the whole document, and takes out what the library
+// added for errors of its own.
+func (a *API) finish(doc *huma.OpenAPI) {
+	known := doc.Components.Schemas.Map()
+	delete(known, "ErrorModel")
+	delete(known, "ErrorDetail")
+	addErrorSchemas(known)
+	for _, s := range known {
+		allowNull(s)
+	}
+	for _, to := range a.byID {
+		op := operationAt(doc, to)
+		for _, p := range op.Parameters {
+			if p.In == "header" && p.Name == idempotencyKey {
+				p.Example = "order-4711"
+			}
+		}
+		to.exemplify(op)
+	}
+}
+
+func addErrorSchemas(known map[string]*huma.Schema) {
+	text := func() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
+	known["Error"] = &huma.Schema{Type: huma.TypeObject, Required: []string{"detail"}, Properties: map[string]*huma.Schema{"detail": text()}}
+	known["HTTPValidationError"] = &huma.Schema{Type: huma.TypeObject, Required: []string{"detail"}, Properties: map[string]*huma.Schema{
+		"detail": {Type: huma.TypeArray, Items: &huma.Schema{Ref: schemas + "ValidationError"}},
+	}}
+	known["ValidationError"] = &huma.Schema{Type: huma.TypeObject, Required: []string{"loc", "msg", "type"}, Properties: map[string]*huma.Schema{
+		"loc":  {Type: huma.TypeArray, Items: &huma.Schema{AnyOf: []*huma.Schema{text(), {Type: huma.TypeInteger}}}},
+		"msg":  text(),
+		"type": text(),
+		"ctx":  {Type: huma.TypeObject, AdditionalProperties: true, Description: "What the schema allows."},
+	}}
+}
+
+// allowNull adds null to the values of nullable enums, which by JSON Schema must list
+// it.
+func allowNull(s *huma.Schema) {
+	for _, p := range s.Properties {
+		if p.Nullable && p.Enum != nil && !slices.Contains(p.Enum, nil) {
+			p.Enum = append(slices.Clone(p.Enum), nil)
+		}
+	}
+}
+
+// exemplify shows a request and its answer.
+func (to *route) exemplify(op *huma.Operation) {
+	e := examples()[to.id]
+	if op.RequestBody != nil {
+		op.RequestBody.Content["application/json"].Example = rawExample(e.request)
+	}
+	if answer := op.Responses[strconv.Itoa(to.status)]; answer != nil && answer.Content != nil {
+		answer.Content["application/json"].Example = rawExample(e.answer)
+	}
+}
+
+func rawExample(text string) any {
+	if text == "" {
+		return nil
+	}
+	return json.RawMessage(text)
+}
+
+// operationAt finds a route in the document.
+func operationAt(doc *huma.OpenAPI, to *route) *huma.Operation {
+	item := doc.Paths[to.path]
+	switch to.method {
+	case http.MethodGet:
+		return item.Get
+	case http.MethodPost:
+		return item.Post
+	case http.MethodPatch:
+		return item.Patch
+	default:
+		return item.Delete
+	}
+}

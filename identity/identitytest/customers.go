@@ -1,0 +1,211 @@
+package identitytest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"hydragate/identity"
+)
+
+func customers() map[string]func(*testing.T, *house) {
+	return map[string]func(*testing.T, *house){
+		"Customer":              customer,
+		"EmailIsUnique":         emailIsUnique,
+		"CustomerEditsAtOnce":   customerEditsAtOnce,
+		"FindCustomers":         findCustomers,
+		"CustomersPageByPage":   customersPaged,
+		"ManyOfOneEmailAtOnce":  manyOfOneEmail,
+		"WildcardsAreNoPattern": wildcards,
+	}
+}
+
+func customer(t *testing.T, h *house) {
+	in := identity.Customer{
+		TenantID: h.tenant, Email: "Steve.Two@example.com", PhoneNumber: "+61400111222", FirstName: "Steve", LastName: "Two", CompanyName: "Acme",
+		Locale: "en-AU", Timezone: "Australia/Sydney", Metadata: json.RawMessage(`{"plan": "gold"}`),
+	}
+	got, err := h.Store.CreateCustomer(t.Context(), in, staff)
+	if err != nil || got.ID == "" || got.CreatedAt.IsZero() || !got.CreatedAt.Equal(got.UpdatedAt) {
+		t.Fatalf("created: %+v, %v", got, err)
+	}
+	in.ID, in.CreatedAt, in.UpdatedAt = got.ID, got.CreatedAt, got.UpdatedAt
+	if back, err := h.Store.Customer(t.Context(), h.tenant, got.ID); err != nil || fmt.Sprint(back) != fmt.Sprint(in) {
+		t.Errorf("read: %v, %v; want %v", back, err, in)
+	}
+	edited, err := h.Store.EditCustomer(t.Context(), h.tenant, got.ID, identity.CustomerEdit{LastName: pointer(""), CompanyName: pointer("Acme 2")}, staff)
+	in.LastName, in.CompanyName, in.UpdatedAt = "", "Acme 2", edited.UpdatedAt
+	if err != nil || fmt.Sprint(edited) != fmt.Sprint(in) || !edited.UpdatedAt.After(edited.CreatedAt) {
+		t.Errorf("edited: %v, %v; want %v", edited, err, in)
+	}
+	if _, err := h.Store.Customer(t.Context(), h.tenant, nobody); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("nobody: %v", err)
+	}
+	if _, err := h.Store.EditCustomer(t.Context(), h.tenant, nobody, identity.CustomerEdit{}, staff); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("edit nobody: %v", err)
+	}
+	if _, err := h.Store.Customer(t.Context(), h.tenant, "no id at all"); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("no id: %v", err)
+	}
+	var kinds []string
+	for _, e := range h.Events(t, h.tenant) {
+		if e.CustomerID == got.ID {
+			kinds = append(kinds, e.Kind+" "+e.Detail["fields"])
+		}
+	}
+	if want := []string{"customer.created ", "customer.updated last_name company_name"}; !slices.Equal(kinds, want) {
+		t.Errorf("events %v; want %v", kinds, want)
+	}
+}
+
+func emailIsUnique(t *testing.T, h *house) {
+	if _, err := h.Store.CreateCustomer(t.Context(), identity.Customer{TenantID: h.tenant, Email: "STEVE@Example.com"}, staff); !errors.Is(err, identity.ErrEmailTaken) {
+		t.Errorf("in other case: %v; want ErrEmailTaken", err)
+	}
+	other := h.customer(t, "other@example.com")
+	if _, err := h.Store.EditCustomer(t.Context(), h.tenant, other, identity.CustomerEdit{Email: pointer("Steve@example.com")}, staff); !errors.Is(err, identity.ErrEmailTaken) {
+		t.Errorf("by an edit: %v; want ErrEmailTaken", err)
+	}
+	if _, err := h.Store.EditCustomer(t.Context(), h.tenant, other, identity.CustomerEdit{Email: pointer("OTHER@example.com")}, staff); err != nil {
+		t.Errorf("own address in other case: %v", err)
+	}
+	for range 2 {
+		if _, err := h.Store.CreateCustomer(t.Context(), identity.Customer{TenantID: h.tenant, FirstName: "no address"}, staff); err != nil {
+			t.Errorf("without an address: %v", err)
+		}
+	}
+}
+
+func manyOfOneEmail(t *testing.T, h *house) {
+	errs := make([]error, 16)
+	var wg sync.WaitGroup
+	for n := range errs {
+		wg.Go(func() {
+			_, errs[n] = h.Store.CreateCustomer(t.Context(), identity.Customer{TenantID: h.tenant, Email: "new@example.com"}, staff)
+		})
+	}
+	wg.Wait()
+	won := 0
+	for _, err := range errs {
+		if err == nil {
+			won++
+		} else if !errors.Is(err, identity.ErrEmailTaken) {
+			t.Errorf("%v; want ErrEmailTaken", err)
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d won; want 1", won)
+	}
+}
+
+func customerEditsAtOnce(t *testing.T, h *house) {
+	var wg sync.WaitGroup
+	for _, e := range []identity.CustomerEdit{{FirstName: pointer("Steve")}, {LastName: pointer("One")}, {Locale: pointer("en")}, {Timezone: pointer("UTC")}} {
+		wg.Go(func() {
+			if _, err := h.Store.EditCustomer(t.Context(), h.tenant, h.steve, e, staff); err != nil {
+				t.Errorf("edit: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if c, err := h.Store.Customer(t.Context(), h.tenant, h.steve); err != nil || c.FirstName+c.LastName+c.Locale+c.Timezone != "SteveOneenUTC" {
+		t.Errorf("an edit was lost: %+v, %v", c, err)
+	}
+}
+
+func findCustomers(t *testing.T, h *house) {
+	for _, c := range []identity.Customer{
+		{Email: "a@example.com", FirstName: "Stevie", LastName: "Smith", PhoneNumber: "+61400111222"},
+		{Email: "b@example.com", FirstName: "Anna", LastName: "Stevens"},
+		{Email: "c@example.com", CompanyName: "STEVE & Co"},
+		{Email: "d@example.com", FirstName: "Not Steve", PhoneNumber: "+614001112223"},
+	} {
+		c.TenantID = h.tenant
+		if _, err := h.Store.CreateCustomer(t.Context(), c, staff); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := h.on("", "T024BE7LD:U023BECGF")
+	in.Channel = "slack"
+	h.link(t, in)
+	for _, c := range []struct {
+		q    identity.CustomerQuery
+		want string
+	}{
+		{identity.CustomerQuery{}, "[steve@ a@ b@ c@ d@]"},
+		{identity.CustomerQuery{Email: "A@EXAMPLE.com"}, "[a@]"},
+		{identity.CustomerQuery{Email: "@example.com"}, "[]"},
+		{identity.CustomerQuery{Phone: "+61400111222"}, "[a@]"},
+		{identity.CustomerQuery{Phone: "+6140011122"}, "[]"},
+		{identity.CustomerQuery{Name: "sTeV"}, "[a@ b@ c@]"},
+		{identity.CustomerQuery{Name: "steve &"}, "[c@]"},
+		{identity.CustomerQuery{Name: "Smith", Phone: "+61400111222"}, "[a@]"},
+		{identity.CustomerQuery{Name: "Smith", Email: "b@example.com"}, "[]"},
+		{identity.CustomerQuery{ExternalID: "t024be7ld:u023becgf"}, "[steve@]"},
+		{identity.CustomerQuery{ExternalID: "T024BE7LD"}, "[]"},
+	} {
+		if got := h.found(t, c.q); got != c.want {
+			t.Errorf("%+v: %s; want %s", c.q, got, c.want)
+		}
+	}
+}
+
+func (h *house) found(t *testing.T, q identity.CustomerQuery) string {
+	t.Helper()
+	cs, err := h.Store.ListCustomers(t.Context(), h.tenant, q, "", 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{}
+	for _, c := range cs {
+		names = append(names, c.Email[:slices.Index([]byte(c.Email), '@')+1])
+	}
+	return fmt.Sprint(names)
+}
+
+func wildcards(t *testing.T, h *house) {
+	for n, name := range []string{`100%`, `1000`, `a_b`, `axb`, `back\slash`, `'; drop table customers; --`} {
+		c := identity.Customer{TenantID: h.tenant, Email: fmt.Sprintf("%d@example.com", n), FirstName: name}
+		if _, err := h.Store.CreateCustomer(t.Context(), c, staff); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for q, want := range map[string]string{
+		"%": "[]", "_": "[]", `\`: "[]", "100%": "[0@]", "100": "[0@ 1@]", "a_": "[2@]", `back\s`: "[4@]", "'": "[5@]",
+	} {
+		if got := h.found(t, identity.CustomerQuery{Name: q}); got != want {
+			t.Errorf("name %q: %s; want %s", q, got, want)
+		}
+	}
+	for _, q := range []identity.CustomerQuery{{Email: "%"}, {Phone: "%"}, {ExternalID: "%"}} {
+		if got := h.found(t, q); got != "[]" {
+			t.Errorf("%+v: %s; want nothing", q, got)
+		}
+	}
+}
+
+func customersPaged(t *testing.T, h *house) {
+	want := []string{h.steve}
+	for n := range 6 {
+		want = append(want, h.customer(t, fmt.Sprintf("%d@example.com", n)))
+	}
+	var got []string
+	for after := ""; ; {
+		cs, err := h.Store.ListCustomers(t.Context(), h.tenant, identity.CustomerQuery{}, after, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range cs {
+			got, after = append(got, c.ID), c.ID
+		}
+		if len(cs) < 3 {
+			break
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("pages hold %v; want %v", got, want)
+	}
+}

@@ -1,0 +1,151 @@
+package identitytest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"hydragate/identity"
+)
+
+func keys() map[string]func(*testing.T, *house) {
+	return map[string]func(*testing.T, *house){
+		"APIKey":            apiKey,
+		"RotateAPIKey":      rotateKey,
+		"RevokeAPIKey":      revokeKey,
+		"RevokeWhileRotate": revokeWhileRotate,
+	}
+}
+
+func (h *house) key(t *testing.T, k identity.APIKey) (kept identity.APIKey, hash string) {
+	t.Helper()
+	k.TenantID, hash = h.tenant, identity.HashToken(identity.NewToken("hg_live_"))
+	kept, err := h.Store.CreateAPIKey(t.Context(), k, hash, staff)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kept, hash
+}
+
+func apiKey(t *testing.T, h *house) {
+	until := time.Date(2040, 1, 2, 3, 4, 5, 0, time.UTC)
+	k, hash := h.key(t, identity.APIKey{Name: "desk", Hint: "abcd", Scopes: []string{"customers:read", "claims:issue"}, InstanceID: h.instance, ExpiresAt: until})
+	bare, _ := h.key(t, identity.APIKey{Name: "bare"})
+	if k.ID == "" || k.Name != "desk" || k.Hint != "abcd" || k.InstanceID != h.instance || !k.ExpiresAt.Equal(until) || !k.May("claims:issue") || k.May("keys:write") {
+		t.Errorf("created: %+v", k)
+	}
+	if back, err := h.Store.APIKey(t.Context(), hash); err != nil || fmt.Sprint(back) != fmt.Sprint(k) {
+		t.Errorf("by hash: %+v, %v; want %+v", back, err, k)
+	}
+	if _, err := h.Store.APIKey(t.Context(), "unknown"); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("unknown hash: %v", err)
+	}
+	if _, err := h.Store.CreateAPIKey(t.Context(), identity.APIKey{TenantID: h.tenant, InstanceID: nobody}, "x"+hash, staff); !errors.Is(err, identity.ErrNoInstance) {
+		t.Errorf("unknown instance: %v; want ErrNoInstance", err)
+	}
+	at := time.Date(2030, 1, 1, 10, 0, 30, 0, time.UTC)
+	for _, use := range []struct{ at, want time.Time }{
+		{at, at.Truncate(time.Minute)}, {at.Add(20 * time.Second), at.Truncate(time.Minute)}, {at.Add(time.Minute), at.Add(time.Minute).Truncate(time.Minute)},
+		{at, at.Add(time.Minute).Truncate(time.Minute)},
+	} {
+		if err := h.Store.TouchAPIKey(t.Context(), h.tenant, k.ID, use.at); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := h.Store.APIKey(t.Context(), hash); err != nil || !got.LastUsedAt.Equal(use.want) {
+			t.Errorf("used at %v: %v, %v; want %v", use.at, got.LastUsedAt, err, use.want)
+		}
+	}
+	if ks, err := h.Store.ListAPIKeys(t.Context(), h.tenant, "", 1); err != nil || len(ks) != 1 || ks[0].ID != k.ID {
+		t.Errorf("first page: %+v, %v", ks, err)
+	}
+	if ks, err := h.Store.ListAPIKeys(t.Context(), h.tenant, k.ID, 10); err != nil || len(ks) != 1 || ks[0].ID != bare.ID || len(ks[0].Scopes) != 0 {
+		t.Errorf("second page: %+v, %v", ks, err)
+	}
+	h.wantKeyEvents(t, k.ID, "key.created")
+}
+
+// wantKeyEvents checks which kinds of event the log holds about a key, in order.
+func (h *house) wantKeyEvents(t *testing.T, id string, want ...string) {
+	t.Helper()
+	var got []string
+	for _, e := range h.Events(t, h.tenant) {
+		if e.Detail["key"] == id && e.Actor == staff {
+			got = append(got, e.Kind)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("events %v; want %v", got, want)
+	}
+}
+
+func rotateKey(t *testing.T, h *house) {
+	old, oldHash := h.key(t, identity.APIKey{Name: "desk", Hint: "aaaa", Scopes: []string{"keys:read"}, InstanceID: h.instance})
+	until := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
+	k, err := h.Store.RotateAPIKey(t.Context(), h.tenant, old.ID, "new"+oldHash, "bbbb", until, staff)
+	if err != nil || k.ID == old.ID || k.Name != old.Name || k.Hint != "bbbb" || !k.May("keys:read") || k.InstanceID != h.instance || !k.ExpiresAt.IsZero() {
+		t.Fatalf("rotated: %+v, %v", k, err)
+	}
+	if got, err := h.Store.APIKey(t.Context(), oldHash); err != nil || !got.ExpiresAt.Equal(until) {
+		t.Errorf("the old one expires at %v, %v; want %v", got.ExpiresAt, err, until)
+	}
+	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, old.ID, "third"+oldHash, "cccc", until.Add(time.Hour), staff); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := h.Store.APIKey(t.Context(), oldHash); !got.ExpiresAt.Equal(until) {
+		t.Errorf("rotating again made the old one live until %v", got.ExpiresAt)
+	}
+	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, nobody, "fourth"+oldHash, "dddd", until, staff); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("unknown key: %v", err)
+	}
+	expired, hash := h.key(t, identity.APIKey{ExpiresAt: time.Now().Add(-time.Hour)})
+	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, expired.ID, "new"+hash, "eeee", until, staff); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("expired key: %v; want ErrNotFound", err)
+	}
+	h.wantKeyEvents(t, k.ID, "key.rotated")
+}
+
+func revokeKey(t *testing.T, h *house) {
+	k, hash := h.key(t, identity.APIKey{Name: "desk"})
+	for range 2 {
+		if err := h.Store.RevokeAPIKey(t.Context(), h.tenant, k.ID, staff); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := h.Store.APIKey(t.Context(), hash)
+	if err != nil || got.Live(time.Now()) {
+		t.Errorf("revoked: %+v, %v", got, err)
+	}
+	if err := h.Store.RevokeAPIKey(t.Context(), h.tenant, nobody, staff); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("unknown key: %v", err)
+	}
+	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, k.ID, "new"+hash, "", time.Now(), staff); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("rotation of a revoked key: %v; want ErrNotFound", err)
+	}
+	h.wantKeyEvents(t, k.ID, "key.created", "key.revoked")
+}
+
+// revokeWhileRotate: a copy made by a rotation that began before the revocation is
+// seen by whoever revoked; none comes after.
+func revokeWhileRotate(t *testing.T, h *house) {
+	k, hash := h.key(t, identity.APIKey{Name: "desk"})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := h.Store.RevokeAPIKey(t.Context(), h.tenant, k.ID, staff); err != nil {
+			t.Errorf("revoke: %v", err)
+		}
+	})
+	for n := range 8 {
+		wg.Go(func() {
+			if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, k.ID, fmt.Sprint(n, hash), "", time.Now().Add(time.Hour), staff); err != nil && !errors.Is(err, identity.ErrNotFound) {
+				t.Errorf("rotate: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if got, err := h.Store.APIKey(t.Context(), hash); err != nil || got.RevokedAt.IsZero() {
+		t.Errorf("after all: %+v, %v; want revoked", got, err)
+	}
+}

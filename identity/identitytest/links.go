@@ -1,0 +1,352 @@
+package identitytest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+
+	"hydragate/identity"
+)
+
+func links() map[string]func(*testing.T, *house) {
+	return map[string]func(*testing.T, *house){
+		"LinkAndLookUp":                 linkAndLookUp,
+		"LinkTwiceIsTaken":              linkTwice,
+		"LinkToNobody":                  linkToNobody,
+		"InstanceBeforeAll":             instanceBeforeAll,
+		"UnknownSenderIsNobodys":        unknownIsNobodys,
+		"LinkAdoptsTheUnknown":          linkAdopts,
+		"LinkLeavesOtherInstances":      linkLeavesOthers,
+		"LinkForAllMergesTheUnknown":    linkMerges,
+		"LinkForAllBesideScoped":        linkBesideScoped,
+		"ManyLinkAtOnce":                manyLink(false, ""),
+		"ManyLinkTheUnknownAtOnce":      manyLink(true, ""),
+		"ManyLinkInOneInstanceAtOnce":   manyLink(false, "one"),
+		"ManyLinkTheUnknownOfOneAtOnce": manyLink(true, "one"),
+		"Adopt":                         adopt,
+		"ManyAdoptAtOnce":               manyAdopt,
+		"UnknownSendersInOrder":         unknownInOrder,
+		"Unlink":                        unlink,
+		"UnlinkWhileConversationsCome":  unlinkUnderTraffic,
+	}
+}
+
+func linkAndLookUp(t *testing.T, h *house) {
+	in := h.on("", "12345")
+	in.DisplayName, in.Metadata = "Steve", json.RawMessage(`{"plan": "gold"}`)
+	in.VerifiedAt = h.link(t, h.on("", "1")).CreatedAt // must not be believed
+	got := h.link(t, in)
+	if got.ID == "" || got.TenantID != h.tenant || got.CustomerID != h.steve || got.InstanceID != "" || got.IsVerified() || got.DisplayName != "Steve" {
+		t.Fatalf("linked: %+v", got)
+	}
+	if got.CreatedAt.IsZero() || !got.CreatedAt.Equal(got.UpdatedAt) || got.CreatedAt.Location().String() != "UTC" {
+		t.Errorf("times: %v, %v", got.CreatedAt, got.UpdatedAt)
+	}
+	back, email, err := h.Store.Lookup(t.Context(), h.address(h.instance, "12345"))
+	if err != nil || back.ID != got.ID || email != "steve@example.com" || !back.CreatedAt.Equal(got.CreatedAt) {
+		t.Fatalf("looked up: %+v, %q, %v", back, email, err)
+	}
+	var meta map[string]string
+	if err := json.Unmarshal(back.Metadata, &meta); err != nil || meta["plan"] != "gold" {
+		t.Errorf("metadata: %s, %v", back.Metadata, err)
+	}
+	if bare := h.link(t, h.on("", "2")); string(bare.Metadata) != "{}" || bare.DisplayName != "" || bare.RoleOverride != "" {
+		t.Errorf("without anything: %+v", bare)
+	}
+	h.wantEvents(t, got.ID, "identity.linked")
+	owner := h.on("", "3")
+	owner.RoleOverride = identity.RoleOwner
+	got = h.link(t, owner)
+	if got.RoleOverride != identity.RoleOwner || got.Role() != identity.Unverified {
+		t.Errorf("owner by hand: %+v", got)
+	}
+	h.wantEvents(t, got.ID, "identity.linked", "identity.granted")
+}
+
+func linkTwice(t *testing.T, h *house) {
+	h.link(t, h.on("", "9"))
+	h.link(t, h.on(h.instance, "9"))
+	matt := h.customer(t, "other@example.com")
+	for _, i := range []identity.Identity{h.on("", "9"), h.on(h.instance, "9")} {
+		for _, i.CustomerID = range []string{h.steve, matt} {
+			if _, err := h.Store.Link(t.Context(), i, staff); !errors.Is(err, identity.ErrTaken) {
+				t.Errorf("again in %q: %v; want ErrTaken", i.InstanceID, err)
+			}
+		}
+		i.CustomerID = nobody
+		if _, err := h.Store.Link(t.Context(), i, staff); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("again for nobody: %v; want ErrNotFound", err)
+		}
+	}
+}
+
+func linkToNobody(t *testing.T, h *house) {
+	i := h.on("", "9")
+	i.CustomerID = nobody
+	if _, err := h.Store.Link(t.Context(), i, staff); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("unknown customer: %v; want ErrNotFound", err)
+	}
+	if _, err := h.Store.Link(t.Context(), h.on(nobody, "9"), staff); !errors.Is(err, identity.ErrNoInstance) {
+		t.Errorf("unknown instance: %v; want ErrNoInstance", err)
+	}
+	if _, err := h.Store.CustomerIdentities(t.Context(), h.tenant, nobody, ""); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("list of nobody: %v; want ErrNotFound", err)
+	}
+}
+
+func instanceBeforeAll(t *testing.T, h *house) {
+	all := h.link(t, h.on("", "9"))
+	own := h.link(t, h.on(h.instance, "9"))
+	other := h.Instance(t, h.tenant)
+	h.stranger(t, other, "8")
+	for instance, want := range map[string]string{h.instance: own.ID, other: all.ID, "": all.ID} {
+		if got, _, err := h.Store.Lookup(t.Context(), h.address(instance, "9")); err != nil || got.ID != want {
+			t.Errorf("in %q: %s, %v; want %s", instance, got.ID, err, want)
+		}
+	}
+	is, err := h.Store.CustomerIdentities(t.Context(), h.tenant, h.steve, "")
+	if err != nil || len(is) != 2 || is[0].ID != all.ID || is[1].ID != own.ID {
+		t.Errorf("list: %+v, %v; want both, oldest first", is, err)
+	}
+	if is, err := h.Store.CustomerIdentities(t.Context(), h.tenant, h.steve, "sms"); err != nil || len(is) != 0 {
+		t.Errorf("list of another channel: %+v, %v", is, err)
+	}
+}
+
+func unknownIsNobodys(t *testing.T, h *house) {
+	u := h.stranger(t, h.instance, "9")
+	if _, _, err := h.Store.Lookup(t.Context(), h.address(h.instance, "9")); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("look up: %v; want ErrNotFound", err)
+	}
+	if _, err := h.Store.Identity(t.Context(), h.tenant, h.steve, u.ID); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("read as Steve's: %v; want ErrNotFound", err)
+	}
+}
+
+func linkAdopts(t *testing.T, h *house) {
+	u := h.stranger(t, h.instance, "9")
+	talk := h.Talk(t, h.tenant, h.instance, u.ID)
+	got := h.link(t, h.on(h.instance, "9"))
+	if got.ID != u.ID || got.CustomerID != h.steve || got.InstanceID != h.instance || got.DisplayName != "S." || got.Username != "steve" || got.IsVerified() {
+		t.Errorf("adopted: %+v; want the row of %s", got, u.ID)
+	}
+	if p := h.Person(t, h.tenant, talk); p != u.ID {
+		t.Errorf("the conversation is with %q", p)
+	}
+	if us, err := h.Store.UnknownSenders(t.Context(), h.tenant, "", "", 10); err != nil || len(us) != 0 {
+		t.Errorf("still unknown: %+v, %v", us, err)
+	}
+	h.wantEvents(t, u.ID, "identity.adopted")
+}
+
+func linkLeavesOthers(t *testing.T, h *house) {
+	other := h.stranger(t, h.Instance(t, h.tenant), "9")
+	if got := h.link(t, h.on(h.instance, "9")); got.ID == other.ID {
+		t.Error("took over a sender of another instance")
+	}
+	if us, err := h.Store.UnknownSenders(t.Context(), h.tenant, "", "", 10); err != nil || len(us) != 1 || us[0].ID != other.ID {
+		t.Errorf("unknown: %+v, %v", us, err)
+	}
+}
+
+func linkMerges(t *testing.T, h *house) {
+	second := h.Instance(t, h.tenant)
+	first, again := h.stranger(t, h.instance, "9"), h.stranger(t, second, "9")
+	talks := []string{h.Talk(t, h.tenant, h.instance, first.ID), h.Talk(t, h.tenant, second, again.ID)}
+	bystander := h.stranger(t, second, "8")
+	got := h.link(t, h.on("", "9"))
+	if got.ID != first.ID || got.InstanceID != "" || got.CustomerID != h.steve {
+		t.Errorf("linked: %+v; want the row of %s for all instances", got, first.ID)
+	}
+	for _, talk := range talks {
+		if p := h.Person(t, h.tenant, talk); p != got.ID {
+			t.Errorf("a conversation is with %q; want %s", p, got.ID)
+		}
+	}
+	us, err := h.Store.UnknownSenders(t.Context(), h.tenant, "", "", 10)
+	if err != nil || len(us) != 1 || us[0].ID != bystander.ID {
+		t.Errorf("unknown: %+v, %v; want %s alone", us, err, bystander.ID)
+	}
+}
+
+func linkBesideScoped(t *testing.T, h *house) {
+	own := h.link(t, h.on(h.instance, "9"))
+	late := h.stranger(t, h.Instance(t, h.tenant), "9")
+	all := h.link(t, h.on("", "9"))
+	if all.ID != late.ID {
+		t.Errorf("linked %s; want %s", all.ID, late.ID)
+	}
+	if got, _, err := h.Store.Lookup(t.Context(), h.address(h.instance, "9")); err != nil || got.ID != own.ID {
+		t.Errorf("the instance's own: %s, %v; want %s", got.ID, err, own.ID)
+	}
+	// A first message may be stored in the moment of the link; its sender is known.
+	h.stranger(t, h.Instance(t, h.tenant), "9")
+	if us, err := h.Store.UnknownSenders(t.Context(), h.tenant, "", "", 10); err != nil || len(us) != 0 {
+		t.Errorf("unknown: %+v, %v", us, err)
+	}
+}
+
+func manyLink(unknown bool, scope string) func(*testing.T, *house) {
+	return func(t *testing.T, h *house) {
+		if unknown {
+			for _, i := range []string{h.instance, h.Instance(t, h.tenant), h.Instance(t, h.tenant)} {
+				h.Talk(t, h.tenant, i, h.stranger(t, i, "9").ID)
+			}
+		}
+		if scope != "" {
+			scope = h.instance
+		}
+		customers := []string{h.steve, h.customer(t, "a@example.com"), h.customer(t, "b@example.com")}
+		oneWins(t, 32, func(ctx context.Context, n int) error {
+			i := h.on(scope, "9")
+			i.CustomerID = customers[n%len(customers)]
+			_, err := h.Store.Link(ctx, i, staff)
+			return err
+		})
+		owned := 0
+		for _, c := range customers {
+			is, err := h.Store.CustomerIdentities(t.Context(), h.tenant, c, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			owned += len(is)
+		}
+		if owned != 1 {
+			t.Errorf("%d identities; want 1", owned)
+		}
+	}
+}
+
+// oneWins runs do n times at once: one must succeed, all others get ErrTaken.
+func oneWins(t *testing.T, n int, do func(ctx context.Context, n int) error) {
+	t.Helper()
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { errs[i] = do(t.Context(), i) })
+	}
+	wg.Wait()
+	won := 0
+	for _, err := range errs {
+		switch {
+		case err == nil:
+			won++
+		case !errors.Is(err, identity.ErrTaken):
+			t.Errorf("%v; want ErrTaken", err)
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d of %d at once won; want 1", won, n)
+	}
+}
+
+func adopt(t *testing.T, h *house) {
+	u := h.stranger(t, h.instance, "9")
+	if _, err := h.Store.Adopt(t.Context(), h.tenant, nobody, u.ID, staff); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("for nobody: %v; want ErrNotFound", err)
+	}
+	if _, err := h.Store.Adopt(t.Context(), h.tenant, h.steve, nobody, staff); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("of nobody: %v; want ErrNotFound", err)
+	}
+	got, err := h.Store.Adopt(t.Context(), h.tenant, h.steve, u.ID, staff)
+	if err != nil || got.ID != u.ID || got.CustomerID != h.steve || got.InstanceID != h.instance || got.IsVerified() {
+		t.Fatalf("adopted: %+v, %v", got, err)
+	}
+	if _, err := h.Store.Adopt(t.Context(), h.tenant, h.steve, u.ID, staff); !errors.Is(err, identity.ErrTaken) {
+		t.Errorf("again: %v; want ErrTaken", err)
+	}
+	h.wantEvents(t, u.ID, "identity.adopted")
+}
+
+func manyAdopt(t *testing.T, h *house) {
+	u := h.stranger(t, h.instance, "9")
+	customers := []string{h.steve, h.customer(t, "a@example.com")}
+	oneWins(t, 16, func(ctx context.Context, n int) error {
+		_, err := h.Store.Adopt(ctx, h.tenant, customers[n%2], u.ID, staff)
+		return err
+	})
+}
+
+func unknownInOrder(t *testing.T, h *house) {
+	second := h.Instance(t, h.tenant)
+	var want []string
+	for _, x := range []struct{ instance, id string }{{h.instance, "1"}, {second, "1"}, {h.instance, "2"}, {h.instance, "3"}} {
+		want = append(want, h.stranger(t, x.instance, x.id).ID)
+	}
+	var got []string
+	for after := ""; ; {
+		us, err := h.Store.UnknownSenders(t.Context(), h.tenant, "", after, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range us {
+			got, after = append(got, u.ID), u.ID
+		}
+		if len(us) < 3 {
+			break
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("pages hold %v; want %v", got, want)
+	}
+	if us, err := h.Store.UnknownSenders(t.Context(), h.tenant, second, "", 10); err != nil || len(us) != 1 || us[0].ID != want[1] {
+		t.Errorf("of one instance: %+v, %v", us, err)
+	}
+}
+
+func unlink(t *testing.T, h *house) {
+	i := h.link(t, h.on("", "9"))
+	h.Issue(t, h.tenant, i.ID)
+	talk := h.Talk(t, h.tenant, h.instance, i.ID)
+	matt := h.customer(t, "other@example.com")
+	if err := h.Store.Unlink(t.Context(), h.tenant, matt, i.ID, staff); !errors.Is(err, identity.ErrNotFound) {
+		t.Fatalf("somebody else's: %v; want ErrNotFound", err)
+	}
+	if p := h.Person(t, h.tenant, talk); p != i.ID {
+		t.Fatalf("refused, and the conversation is with %q", p)
+	}
+	if err := h.Store.Unlink(t.Context(), h.tenant, h.steve, i.ID, staff); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Store.Unlink(t.Context(), h.tenant, h.steve, i.ID, staff); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("again: %v; want ErrNotFound", err)
+	}
+	if p := h.Person(t, h.tenant, talk); p != "" {
+		t.Errorf("the conversation is with %q; want nobody", p)
+	}
+	if h.Live(t, h.tenant, i.ID) {
+		t.Error("the code lives on")
+	}
+	e := h.wantEvents(t, i.ID, "identity.linked", "identity.unlinked")[1]
+	if e.CustomerID != h.steve || e.Detail["external_id"] != "9" {
+		t.Errorf("history forgets who owned it: %+v", e)
+	}
+	if again := h.link(t, h.on("", "9")); again.ID == i.ID {
+		t.Error("linked again under the old id")
+	}
+}
+
+func unlinkUnderTraffic(t *testing.T, h *house) {
+	i := h.link(t, h.on("", "9"))
+	talks := make([]string, 8)
+	var wg sync.WaitGroup
+	for n := range talks {
+		wg.Go(func() { talks[n] = h.Talk(t, h.tenant, h.instance, i.ID) })
+	}
+	for range 4 {
+		wg.Go(func() {
+			if err := h.Store.Unlink(t.Context(), h.tenant, h.steve, i.ID, staff); err != nil && !errors.Is(err, identity.ErrNotFound) {
+				t.Errorf("unlink: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, talk := range talks {
+		if p := h.Person(t, h.tenant, talk); p != "" {
+			t.Errorf("a conversation is with %q; want nobody", p)
+		}
+	}
+}

@@ -1,0 +1,201 @@
+package store
+
+import (
+	"encoding/json"
+	"testing"
+
+	"hydragate/gateway"
+	"hydragate/httpapi"
+	"hydragate/identity"
+	"hydragate/identity/identitytest"
+)
+
+var _ httpapi.Store = (*Store)(nil)
+
+func TestIdentities(t *testing.T) {
+	engines(t, func(t *testing.T, open func(*testing.T) *Store) {
+		identitytest.Run(t, subject(open(t)))
+	})
+}
+
+// subject gives the suite its means, in the words of this database.
+func subject(s *Store) identitytest.Subject {
+	return identitytest.Subject{
+		Store:    s,
+		Tenant:   func(t *testing.T) string { return newTenant(t, s) },
+		Instance: func(t *testing.T, tenant string) string { return newInstance(t, s, tenant).ID },
+		Unknown:  func(t *testing.T, i identity.Identity) identity.Identity { return newUnknown(t, s, i) },
+		Talk:     func(t *testing.T, tenant, instance, with string) string { return newConversation(t, s, tenant, instance, with) },
+		Person: func(t *testing.T, tenant, conversation string) string {
+			t.Helper()
+			return queryText(t, s, `select identity_id from conversations where tenant_id = $1 and id = $2`, tenant, conversation)
+		},
+		Issue: func(t *testing.T, tenant, id string) {
+			t.Helper()
+			mustExec(t, s, `
+				update identities set claim_gen = claim_gen + 1, claim_expires_at = `+s.d.in(900)+`, claim_used_msg = null, claim_revoked_at = null
+				where tenant_id = $1 and id = $2`, tenant, id)
+		},
+		Live: func(t *testing.T, tenant, id string) bool {
+			t.Helper()
+			return queryText(t, s, `
+				select cast(count(*) as text) from identities
+				where tenant_id = $1 and id = $2 and claim_expires_at > `+s.d.now+` and claim_used_msg is null and claim_revoked_at is null`, tenant, id) == "1"
+		},
+		Events: func(t *testing.T, tenant string) []identity.Event { return auditLog(t, s, tenant) },
+	}
+}
+
+func newTenant(t *testing.T, s *Store) string {
+	t.Helper()
+	id := newID()
+	mustExec(t, s, `insert into tenants (id, name) values ($1, $2)`, id, "tenant "+id)
+	return id
+}
+
+func newInstance(t *testing.T, s *Store, tenant string) gateway.Instance {
+	t.Helper()
+	i, err := s.CreateInstance(t.Context(), gateway.Instance{TenantID: tenant, Name: "bot"},
+		gateway.InstanceSecrets{AgentSecretKey: identity.NewToken("hg_agent_"), WebhookSecret: identity.NewToken("whsec_")}, identity.System)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+func newUnknown(t *testing.T, s *Store, i identity.Identity) identity.Identity {
+	t.Helper()
+	rs, err := s.db.Query(t.Context(), `
+		insert into identities (id, tenant_id, instance_id, channel, external_id, display_name, username, created_at, updated_at)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $8) returning `+identityColumns,
+		newID(), i.TenantID, i.InstanceID, i.Channel, i.ExternalID, i.DisplayName, i.Username, s.now())
+	kept, err := one(rs, err, scanIdentity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kept
+}
+
+// newConversation makes a conversation and then says with whom it is, as a worker
+// does; it tries again, as a worker does, when the identity went meanwhile.
+func newConversation(t *testing.T, s *Store, tenant, instance, with string) string {
+	t.Helper()
+	id := newID()
+	mustExec(t, s, `
+		insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group, created_at)
+		values ($1, $2, $3, 'telegram', $1, false, $4)`, id, tenant, instance, s.now())
+	for {
+		_, err := s.db.Exec(t.Context(), `
+			update conversations set identity_id = (select id from identities where tenant_id = $1 and id = $3)
+			where tenant_id = $1 and id = $2`, tenant, id, with)
+		if err == nil {
+			return id
+		}
+		if !s.d.orphan(err) {
+			t.Errorf("conversation: %v", err)
+			return id
+		}
+	}
+}
+
+func auditLog(t *testing.T, s *Store, tenant string) []identity.Event {
+	t.Helper()
+	rs, err := s.db.Query(t.Context(), `
+		select id, tenant_id, kind, actor, customer_id, identity_id, instance_id, message_id, detail, at
+		from audit_events where tenant_id = $1 order by seq`, tenant)
+	es, err := all(rs, err, func(sc scan) (e identity.Event, err error) {
+		var detail string
+		if err := sc(text(&e.ID), text(&e.TenantID), &e.Kind, &e.Actor, text(&e.CustomerID), text(&e.IdentityID), text(&e.InstanceID), text(&e.MessageID), &detail, utc(&e.At)); err != nil {
+			return e, err
+		}
+		return e, json.Unmarshal([]byte(detail), &e.Detail)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return es
+}
+
+func mustExec(t *testing.T, s *Store, query string, args ...any) {
+	t.Helper()
+	if _, err := s.db.Exec(t.Context(), query, args...); err != nil {
+		t.Errorf("%s: %v", query, err)
+	}
+}
+
+func queryText(t *testing.T, s *Store, query string, args ...any) string {
+	t.Helper()
+	rs, err := s.db.Query(t.Context(), query, args...)
+	v, err := one(rs, err, func(sc scan) (v string, err error) { return v, sc(text(&v)) })
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return v
+}
+
+// TestForeignKeysHoldTenantsApart writes rows that point from one tenant into
+// another, past all methods: the database itself must refuse them.
+func TestForeignKeysHoldTenantsApart(t *testing.T) {
+	engines(t, func(t *testing.T, open func(*testing.T) *Store) {
+		s := open(t)
+		mine, theirs := newTenant(t, s), newTenant(t, s)
+		instance, own := newInstance(t, s, theirs).ID, newInstance(t, s, mine).ID
+		customer, err := s.CreateCustomer(t.Context(), identity.Customer{TenantID: theirs}, identity.System)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i, err := s.Link(t.Context(), identity.Identity{TenantID: theirs, CustomerID: customer.ID, Channel: "sms", ExternalID: "+61400111222"}, identity.System)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, c := range map[string]struct {
+			query string
+			args  []any
+		}{
+			"IdentityOfTheirCustomer": {`insert into identities (id, tenant_id, customer_id, channel, external_id, created_at, updated_at) values ($1, $2, $3, 'sms', '+1', $4, $4)`,
+				[]any{newID(), mine, customer.ID, s.now()}},
+			"IdentityInTheirInstance": {`insert into identities (id, tenant_id, instance_id, channel, external_id, created_at, updated_at) values ($1, $2, $3, 'sms', '+1', $4, $4)`,
+				[]any{newID(), mine, instance, s.now()}},
+			"EndpointOfTheirInstance": {`insert into endpoints (id, tenant_id, instance_id, channel, mode, status, credentials, created_at, updated_at) values ($1, $2, $3, 'sms', 'webhook', 'active', '', $4, $4)`,
+				[]any{newID(), mine, instance, s.now()}},
+			"ConversationOfTheirInstance": {`insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group, created_at) values ($1, $2, $3, 'sms', '+1', false, $4)`,
+				[]any{newID(), mine, instance, s.now()}},
+			"ConversationWithTheirIdentity": {`insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group, identity_id, created_at) values ($1, $2, $3, 'sms', '+1', false, $4, $5)`,
+				[]any{newID(), mine, own, i.ID, s.now()}},
+			"KeyForTheirInstance": {`insert into api_keys (id, tenant_id, name, hint, hash, scopes, instance_id, created_at) values ($1, $2, 'k', '', $3, '', $4, $5)`,
+				[]any{newID(), mine, newID(), instance, s.now()}},
+			"TheirIdentityMoved": {`update identities set tenant_id = $1 where id = $2`, []any{mine, i.ID}},
+		} {
+			if _, err := s.db.Exec(t.Context(), c.query, c.args...); !s.d.orphan(err) {
+				t.Errorf("%s: %v; want a foreign key that refuses it", name, err)
+			}
+		}
+	})
+}
+
+// TestMergeKeepsAnObjection: somebody who said STOP to one instance is not written to
+// by all instances, and who can be reached by one is reachable.
+func TestMergeKeepsAnObjection(t *testing.T) {
+	engines(t, func(t *testing.T, open func(*testing.T) *Store) {
+		s := open(t)
+		tenant := newTenant(t, s)
+		customer, err := s.CreateCustomer(t.Context(), identity.Customer{TenantID: tenant}, identity.System)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var us []identity.Identity
+		for range 3 {
+			us = append(us, newUnknown(t, s, identity.Identity{TenantID: tenant, InstanceID: newInstance(t, s, tenant).ID, Channel: "sms", ExternalID: "+61400111222"}))
+		}
+		mustExec(t, s, `update identities set blocked_at = $2 where id = $1`, us[0].ID, s.now())
+		mustExec(t, s, `update identities set opted_out_at = $2 where id = $1`, us[1].ID, s.now())
+		got, err := s.Link(t.Context(), identity.Identity{TenantID: tenant, CustomerID: customer.ID, Channel: "sms", ExternalID: "+61400111222"}, identity.System)
+		if err != nil || got.OptedOutAt.IsZero() || !got.BlockedAt.IsZero() {
+			t.Errorf("%+v, %v; want opted out and reachable", got, err)
+		}
+		back, err := s.Identity(t.Context(), tenant, customer.ID, got.ID)
+		if err != nil || !back.OptedOutAt.Equal(got.OptedOutAt) || !back.BlockedAt.IsZero() {
+			t.Errorf("kept %+v, %v", back, err)
+		}
+	})
+}
