@@ -33,13 +33,13 @@ type slackSetUp struct {
 	AppToken      Opt[string] `json:"app_token,omitempty" maxLength:"255" writeOnly:"true" doc:"For Socket Mode, which this version does not have."`
 }
 
-func (a *API) getSlack(ctx context.Context, in *instancePath) (*slackOut, error) {
+func (a *API) getSlack(ctx context.Context, in *InstancePath) (*slackOut, error) {
 	s, err := a.seat(ctx, in.InstanceID, adapters.Slack)
 	return toSlack(s), err
 }
 
 func (a *API) setUpSlack(ctx context.Context, in *struct {
-	instancePath
+	InstancePath
 	Body slackSetUp
 }) (*slackOut, error) {
 	if in.Body.AppToken.Value != "" {
@@ -50,6 +50,6 @@ func (a *API) setUpSlack(ctx context.Context, in *struct {
 	return toSlack(s), err
 }
 
-func (a *API) removeSlack(ctx context.Context, in *instancePath) (*none, error) {
+func (a *API) removeSlack(ctx context.Context, in *InstancePath) (*none, error) {
 	return a.removeChannel(ctx, in.InstanceID, adapters.Slack)
 }

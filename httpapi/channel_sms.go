@@ -30,11 +30,11 @@ type phoneSetUp struct {
 }
 
 type phoneIn struct {
-	instancePath
+	InstancePath
 	Body phoneSetUp
 }
 
-func (a *API) getSMS(ctx context.Context, in *instancePath) (*phoneOut, error) {
+func (a *API) getSMS(ctx context.Context, in *InstancePath) (*phoneOut, error) {
 	return a.getPhone(ctx, in, adapters.SMS)
 }
 
@@ -42,11 +42,11 @@ func (a *API) setUpSMS(ctx context.Context, in *phoneIn) (*phoneOut, error) {
 	return a.setUpPhone(ctx, in, adapters.SMS)
 }
 
-func (a *API) removeSMS(ctx context.Context, in *instancePath) (*none, error) {
+func (a *API) removeSMS(ctx context.Context, in *InstancePath) (*none, error) {
 	return a.removeChannel(ctx, in.InstanceID, adapters.SMS)
 }
 
-func (a *API) getWhatsApp(ctx context.Context, in *instancePath) (*phoneOut, error) {
+func (a *API) getWhatsApp(ctx context.Context, in *InstancePath) (*phoneOut, error) {
 	return a.getPhone(ctx, in, adapters.WhatsApp)
 }
 
@@ -54,11 +54,11 @@ func (a *API) setUpWhatsApp(ctx context.Context, in *phoneIn) (*phoneOut, error)
 	return a.setUpPhone(ctx, in, adapters.WhatsApp)
 }
 
-func (a *API) removeWhatsApp(ctx context.Context, in *instancePath) (*none, error) {
+func (a *API) removeWhatsApp(ctx context.Context, in *InstancePath) (*none, error) {
 	return a.removeChannel(ctx, in.InstanceID, adapters.WhatsApp)
 }
 
-func (a *API) getPhone(ctx context.Context, in *instancePath, channel adapters.Channel) (*phoneOut, error) {
+func (a *API) getPhone(ctx context.Context, in *InstancePath, channel adapters.Channel) (*phoneOut, error) {
 	s, err := a.seat(ctx, in.InstanceID, channel)
 	return toPhone(s), err
 }

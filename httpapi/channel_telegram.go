@@ -46,13 +46,13 @@ type telegramSetUp struct {
 	Mode     Opt[string] `json:"mode,omitempty" enum:"webhook,polling" doc:"Default: webhook. Polling needs no public address."`
 }
 
-func (a *API) getTelegram(ctx context.Context, in *instancePath) (*telegramOut, error) {
+func (a *API) getTelegram(ctx context.Context, in *InstancePath) (*telegramOut, error) {
 	s, err := a.seat(ctx, in.InstanceID, adapters.Telegram)
 	return toTelegram(in.InstanceID, s), err
 }
 
 func (a *API) setUpTelegram(ctx context.Context, in *struct {
-	instancePath
+	InstancePath
 	Body telegramSetUp
 }) (*telegramOut, error) {
 	mode := adapters.Mode(in.Body.Mode.Value)
@@ -63,6 +63,6 @@ func (a *API) setUpTelegram(ctx context.Context, in *struct {
 	return toTelegram(in.InstanceID, s), err
 }
 
-func (a *API) removeTelegram(ctx context.Context, in *instancePath) (*none, error) {
+func (a *API) removeTelegram(ctx context.Context, in *InstancePath) (*none, error) {
 	return a.removeChannel(ctx, in.InstanceID, adapters.Telegram)
 }

@@ -24,7 +24,7 @@ type channelsAnswer struct {
 	Count    int             `json:"count"`
 }
 
-func (a *API) listChannels(ctx context.Context, in *instancePath) (*struct{ Body channelsAnswer }, error) {
+func (a *API) listChannels(ctx context.Context, in *InstancePath) (*struct{ Body channelsAnswer }, error) {
 	seats, err := a.Channels.Seats(ctx, callerOf(ctx).TenantID, in.InstanceID)
 	if err != nil {
 		return nil, about("Instance", err)

@@ -85,9 +85,11 @@ func (c *checker) pattern(p string) *regexp.Regexp {
 }
 
 func notIn(enum []any) *violation {
-	quoted := make([]string, len(enum))
-	for i, e := range enum {
-		quoted[i] = fmt.Sprintf("'%v'", e)
+	var quoted []string
+	for _, e := range enum {
+		if e != nil {
+			quoted = append(quoted, fmt.Sprintf("'%v'", e))
+		}
 	}
 	expected, kind := quoted[0], "literal_error"
 	if n := len(quoted); n > 1 {

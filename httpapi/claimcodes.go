@@ -19,7 +19,7 @@ type claimCodeOut struct{ Body claimCodeAnswer }
 
 // issueClaimCode makes a new code each time it is called, and ends the one before:
 // an answer kept for a repeated call would be a code kept.
-func (a *API) issueClaimCode(ctx context.Context, in *identityPath) (*claimCodeOut, error) {
+func (a *API) issueClaimCode(ctx context.Context, in *IdentityPath) (*claimCodeOut, error) {
 	key := callerOf(ctx)
 	if err := a.mayChange(ctx, key, *in); err != nil {
 		return nil, err

@@ -42,7 +42,8 @@ type customerFields struct {
 	Metadata    Opt[Object] `json:"metadata,omitempty"`
 }
 
-type customerPath struct {
+// CustomerPath names the customer a call is about.
+type CustomerPath struct {
 	CustomerID string `path:"customer_id" format:"uuid"`
 }
 
@@ -57,13 +58,13 @@ func (a *API) createCustomer(ctx context.Context, in *struct{ Body customerField
 	return &customerOut{toCustomer(c)}, err
 }
 
-func (a *API) getCustomer(ctx context.Context, in *customerPath) (*customerOut, error) {
+func (a *API) getCustomer(ctx context.Context, in *CustomerPath) (*customerOut, error) {
 	c, err := a.Store.Customer(ctx, callerOf(ctx).TenantID, in.CustomerID)
 	return &customerOut{toCustomer(c)}, about("Customer", err)
 }
 
 func (a *API) editCustomer(ctx context.Context, in *struct {
-	customerPath
+	CustomerPath
 	Body customerFields
 }) (*customerOut, error) {
 	key, b := callerOf(ctx), in.Body
@@ -75,7 +76,7 @@ func (a *API) editCustomer(ctx context.Context, in *struct {
 }
 
 func (a *API) listCustomers(ctx context.Context, in *struct {
-	pageOf
+	PageOf
 	Email       string `query:"email" minLength:"1" maxLength:"254" doc:"The whole address, without regard to case."`
 	PhoneNumber string `query:"phone_number" minLength:"1" maxLength:"30" format:"phone" doc:"The whole number."`
 	Name        string `query:"name" minLength:"1" maxLength:"255" doc:"The beginning of the first, last or company name."`
@@ -84,7 +85,7 @@ func (a *API) listCustomers(ctx context.Context, in *struct {
 }) (*paged[customerAnswer], error) {
 	tenant := callerOf(ctx).TenantID
 	q := identity.CustomerQuery{Email: in.Email, Phone: in.PhoneNumber, Name: strings.TrimSpace(in.Name), ExternalID: strings.TrimSpace(in.ExternalID)}
-	return pageFrom(in.pageOf, func(after string, limit int) ([]identity.Customer, error) {
+	return pageFrom(in.PageOf, func(after string, limit int) ([]identity.Customer, error) {
 		return a.Store.ListCustomers(ctx, tenant, q, after, limit)
 	}, func(c identity.Customer) string { return c.ID }, toCustomer)
 }

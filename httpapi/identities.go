@@ -30,7 +30,8 @@ func toIdentity(i identity.Identity) identityAnswer {
 	}
 }
 
-type identityPath struct {
+// IdentityPath names an identity, and the customer it belongs to.
+type IdentityPath struct {
 	CustomerID string `path:"customer_id" format:"uuid"`
 	IdentityID string `path:"identity_id" format:"uuid"`
 }
@@ -42,7 +43,7 @@ type identitiesOut struct {
 }
 
 func (a *API) listIdentities(ctx context.Context, in *struct {
-	customerPath
+	CustomerPath
 	Channel string `query:"channel" pattern:"^[a-z][a-z0-9_]{0,31}$"`
 }) (*identitiesOut, error) {
 	key := callerOf(ctx)
@@ -69,7 +70,7 @@ type newIdentity struct {
 }
 
 func (a *API) linkIdentity(ctx context.Context, in *struct {
-	customerPath
+	CustomerPath
 	Body newIdentity
 }) (*identityOut, error) {
 	key, b := callerOf(ctx), in.Body
@@ -87,7 +88,7 @@ func (a *API) linkIdentity(ctx context.Context, in *struct {
 	return &identityOut{toIdentity(i)}, about("Customer", err)
 }
 
-func (a *API) getIdentity(ctx context.Context, in *identityPath) (*identityOut, error) {
+func (a *API) getIdentity(ctx context.Context, in *IdentityPath) (*identityOut, error) {
 	key := callerOf(ctx)
 	i, err := a.Store.Identity(ctx, key.TenantID, in.CustomerID, in.IdentityID)
 	if err == nil && !reads(key, i) {
@@ -104,14 +105,14 @@ type identityEdit struct {
 }
 
 func (a *API) editIdentity(ctx context.Context, in *struct {
-	identityPath
+	IdentityPath
 	Body identityEdit
 }) (*identityOut, error) {
 	key, b := callerOf(ctx), in.Body
 	if (b.Verified.Given || b.RoleOverride.Given) && !key.May("identities:grant") {
 		return nil, missingScope("identities:grant")
 	}
-	if err := a.mayChange(ctx, key, in.identityPath); err != nil {
+	if err := a.mayChange(ctx, key, in.IdentityPath); err != nil {
 		return nil, err
 	}
 	i, err := a.Store.EditIdentity(ctx, key.TenantID, in.CustomerID, in.IdentityID, identity.Edit{
@@ -120,7 +121,7 @@ func (a *API) editIdentity(ctx context.Context, in *struct {
 	return &identityOut{toIdentity(i)}, about("Identity", err)
 }
 
-func (a *API) unlinkIdentity(ctx context.Context, in *identityPath) (*none, error) {
+func (a *API) unlinkIdentity(ctx context.Context, in *IdentityPath) (*none, error) {
 	key := callerOf(ctx)
 	if err := a.mayChange(ctx, key, *in); err != nil {
 		return nil, err
@@ -130,7 +131,7 @@ func (a *API) unlinkIdentity(ctx context.Context, in *identityPath) (*none, erro
 
 // mayChange looks an identity up for keys that may not touch all of them. Where an
 // identity lives never changes, so that it still holds when the change is made.
-func (a *API) mayChange(ctx context.Context, key identity.APIKey, at identityPath) error {
+func (a *API) mayChange(ctx context.Context, key identity.APIKey, at IdentityPath) error {
 	if key.InstanceID == "" {
 		return nil
 	}

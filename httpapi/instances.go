@@ -22,7 +22,7 @@ type instanceAnswer struct {
 }
 
 // A new instance is shown with its secrets, once.
-type newInstanceAnswer struct {
+type createdInstance struct {
 	AgentDisabledAt *time.Time `json:"agent_disabled_at"`
 	AgentSecretKey  string     `json:"agent_secret_key" doc:"Names the instance to the conversation-user API. Shown once."`
 	AgentURL        *string    `json:"agent_url"`
@@ -42,15 +42,16 @@ func toInstance(i gateway.Instance) instanceAnswer {
 	}
 }
 
-func toNewInstance(i gateway.Instance, s gateway.InstanceSecrets) newInstanceAnswer {
+func toNewInstance(i gateway.Instance, s gateway.InstanceSecrets) createdInstance {
 	v := toInstance(i)
-	return newInstanceAnswer{
+	return createdInstance{
 		AgentDisabledAt: v.AgentDisabledAt, AgentSecretKey: s.AgentSecretKey, AgentURL: v.AgentURL, CreatedAt: v.CreatedAt, ID: v.ID, Name: v.Name,
 		UnknownSenders: v.UnknownSenders, UpdatedAt: v.UpdatedAt, WebhookSecret: s.WebhookSecret, WelcomeText: v.WelcomeText,
 	}
 }
 
-type instancePath struct {
+// InstancePath names the instance a call is about.
+type InstancePath struct {
 	InstanceID string `path:"instance_id" format:"uuid"`
 }
 
@@ -63,7 +64,7 @@ type newInstance struct {
 	WelcomeText    Opt[string] `json:"welcome_text,omitempty" maxLength:"4096" doc:"The answer to /start. Null: a text of the gateway's own."`
 }
 
-func (a *API) createInstance(ctx context.Context, in *struct{ Body newInstance }) (*struct{ Body newInstanceAnswer }, error) {
+func (a *API) createInstance(ctx context.Context, in *struct{ Body newInstance }) (*struct{ Body createdInstance }, error) {
 	key, b := callerOf(ctx), in.Body
 	if key.InstanceID != "" {
 		return nil, onlyItsInstance()
@@ -72,7 +73,7 @@ func (a *API) createInstance(ctx context.Context, in *struct{ Body newInstance }
 	i, err := a.Store.CreateInstance(ctx, gateway.Instance{
 		TenantID: key.TenantID, Name: b.Name, AgentURL: b.AgentURL.Value, UnknownSenders: policy(b.UnknownSenders.Value), WelcomeText: b.WelcomeText.Value,
 	}, secrets, key.Actor())
-	return &struct{ Body newInstanceAnswer }{toNewInstance(i, secrets)}, err
+	return &struct{ Body createdInstance }{toNewInstance(i, secrets)}, err
 }
 
 func newInstanceSecrets() gateway.InstanceSecrets {
@@ -92,7 +93,7 @@ func policy(name string) gateway.UnknownSenders {
 	return gateway.UnknownSenders(name)
 }
 
-func (a *API) listInstances(ctx context.Context, in *pageOf) (*paged[instanceAnswer], error) {
+func (a *API) listInstances(ctx context.Context, in *PageOf) (*paged[instanceAnswer], error) {
 	key := callerOf(ctx)
 	return pageFrom(*in, func(after string, limit int) ([]gateway.Instance, error) {
 		if key.InstanceID == "" {
@@ -111,7 +112,7 @@ func (a *API) onlyInstance(ctx context.Context, key identity.APIKey, after strin
 	return []gateway.Instance{i}, about("Instance", err)
 }
 
-func (a *API) getInstance(ctx context.Context, in *instancePath) (*instanceOut, error) {
+func (a *API) getInstance(ctx context.Context, in *InstancePath) (*instanceOut, error) {
 	i, err := a.Store.Instance(ctx, callerOf(ctx).TenantID, in.InstanceID)
 	return &instanceOut{toInstance(i)}, about("Instance", err)
 }
@@ -124,7 +125,7 @@ type instanceEdit struct {
 }
 
 func (a *API) editInstance(ctx context.Context, in *struct {
-	instancePath
+	InstancePath
 	Body instanceEdit
 }) (*instanceOut, error) {
 	key, b := callerOf(ctx), in.Body
@@ -137,7 +138,7 @@ func (a *API) editInstance(ctx context.Context, in *struct {
 	return &instanceOut{toInstance(i)}, about("Instance", err)
 }
 
-func (a *API) deleteInstance(ctx context.Context, in *instancePath) (*none, error) {
+func (a *API) deleteInstance(ctx context.Context, in *InstancePath) (*none, error) {
 	key := callerOf(ctx)
 	err := a.Store.DeleteInstance(ctx, key.TenantID, in.InstanceID, key.Actor())
 	a.keys.forget() // those of the instance went with it

@@ -38,7 +38,7 @@ type keyAnswer struct {
 }
 
 // A new key is shown with its token, once.
-type newKeyAnswer struct {
+type createdKey struct {
 	CreatedAt  time.Time  `json:"created_at"`
 	ExpiresAt  *time.Time `json:"expires_at"`
 	Hint       string     `json:"hint"`
@@ -51,7 +51,7 @@ type newKeyAnswer struct {
 	Scopes     []string   `json:"scopes" nullable:"false"`
 }
 
-type newKeyOut struct{ Body newKeyAnswer }
+type newKeyOut struct{ Body createdKey }
 
 func toKey(k identity.APIKey) keyAnswer {
 	return keyAnswer{
@@ -62,7 +62,7 @@ func toKey(k identity.APIKey) keyAnswer {
 
 func toNewKey(k identity.APIKey, token string) *newKeyOut {
 	v := toKey(k)
-	return &newKeyOut{newKeyAnswer{
+	return &newKeyOut{createdKey{
 		CreatedAt: v.CreatedAt, ExpiresAt: v.ExpiresAt, Hint: v.Hint, ID: v.ID, InstanceID: v.InstanceID, Key: token,
 		LastUsedAt: v.LastUsedAt, Name: v.Name, RevokedAt: v.RevokedAt, Scopes: v.Scopes,
 	}}
@@ -153,7 +153,7 @@ func distinct(scopes []scope) []string {
 
 func hintOf(token string) string { return token[len(token)-4:] }
 
-func (a *API) listKeys(ctx context.Context, in *pageOf) (*paged[keyAnswer], error) {
+func (a *API) listKeys(ctx context.Context, in *PageOf) (*paged[keyAnswer], error) {
 	caller := callerOf(ctx)
 	return pageFrom(*in, func(after string, limit int) ([]identity.APIKey, error) {
 		return a.keysFor(ctx, caller, after, limit)
@@ -180,7 +180,8 @@ func (a *API) keysFor(ctx context.Context, caller identity.APIKey, after string,
 	}
 }
 
-type keyPath struct {
+// KeyPath names the API key a call is about.
+type KeyPath struct {
 	KeyID string `path:"key_id" format:"uuid"`
 }
 
@@ -203,7 +204,7 @@ type rotation struct {
 const usualOverlap = 24 * time.Hour
 
 func (a *API) rotateKey(ctx context.Context, in *struct {
-	keyPath
+	KeyPath
 	Body *rotation
 }) (*newKeyOut, error) {
 	caller := callerOf(ctx)
@@ -236,7 +237,7 @@ func (a *API) lastUse(old identity.APIKey, r *rotation) time.Time {
 	return until
 }
 
-func (a *API) revokeKey(ctx context.Context, in *keyPath) (*none, error) {
+func (a *API) revokeKey(ctx context.Context, in *KeyPath) (*none, error) {
 	caller := callerOf(ctx)
 	if _, err := a.keyByID(ctx, caller, in.KeyID); err != nil {
 		return nil, err

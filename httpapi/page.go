@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// pageOf is how lists are asked for.
-type pageOf struct {
+// PageOf is how lists are asked for: a cursor, and how many rows.
+type PageOf struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"50"`
 	Cursor string `query:"cursor" format:"uuid" doc:"next_cursor of the page before."`
 }
@@ -23,7 +23,7 @@ type paged[T any] struct{ Body page[T] }
 
 // pageFrom asks list for one row more than wanted, to know whether there is a next
 // page.
-func pageFrom[R, T any](p pageOf, list func(after string, limit int) ([]R, error), id func(R) string, show func(R) T) (*paged[T], error) {
+func pageFrom[R, T any](p PageOf, list func(after string, limit int) ([]R, error), id func(R) string, show func(R) T) (*paged[T], error) {
 	rows, err := list(p.Cursor, p.Limit+1)
 	if err != nil {
 		return nil, err

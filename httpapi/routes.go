@@ -42,7 +42,7 @@ func (a *API) routes() []*route {
 	const (
 		customer = "/v1/customers/{customer_id}"
 		linked   = customer + "/identities"
-		itself   = linked + "/{itselfid}"
+		itself   = linked + "/{identity_id}"
 		instance = "/v1/instances/{instance_id}"
 		channel  = instance + "/channels"
 	)

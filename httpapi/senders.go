@@ -40,7 +40,7 @@ func (a *API) lookupIdentity(ctx context.Context, in *struct {
 }
 
 func (a *API) listUnknownSenders(ctx context.Context, in *struct {
-	pageOf
+	PageOf
 	Customer   string `query:"customer" required:"true" enum:"none" doc:"Only identities that belong to nobody are listed here."`
 	InstanceID string `query:"instance_id" format:"uuid"`
 }) (*paged[identityAnswer], error) {
@@ -54,12 +54,12 @@ func (a *API) listUnknownSenders(ctx context.Context, in *struct {
 			return nil, about("Instance", err)
 		}
 	}
-	return pageFrom(in.pageOf, func(after string, limit int) ([]identity.Identity, error) {
+	return pageFrom(in.PageOf, func(after string, limit int) ([]identity.Identity, error) {
 		return a.Store.UnknownSenders(ctx, key.TenantID, instance, after, limit)
 	}, func(i identity.Identity) string { return i.ID }, toIdentity)
 }
 
-func (a *API) adoptIdentity(ctx context.Context, in *identityPath) (*identityOut, error) {
+func (a *API) adoptIdentity(ctx context.Context, in *IdentityPath) (*identityOut, error) {
 	key := callerOf(ctx)
 	if err := a.mayAdopt(ctx, key, in.IdentityID); err != nil {
 		return nil, err

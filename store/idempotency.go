@@ -82,15 +82,6 @@ func (s *Store) Forget(ctx context.Context, k httpapi.IdempotencyKey) error {
 	return nil
 }
 
-// SweepAnswers removes what is too old to be given again, and tells how much it was.
-func (s *Store) SweepAnswers(ctx context.Context) (int64, error) {
-	n, err := s.db.Exec(ctx, `delete from idempotency_keys where created_at <= `+s.d.in(-answerLife))
-	if err != nil {
-		return 0, fmt.Errorf("sweep stored answers: %w", err)
-	}
-	return n, nil
-}
-
 func bindAnswer(k httpapi.IdempotencyKey) string {
 	return bind(k.TenantID, "idempotency_keys.answer", k.Principal+"\x1f"+k.Key)
 }

@@ -25,7 +25,9 @@ func subject(s *Store) identitytest.Subject {
 		Tenant:   func(t *testing.T) string { return newTenant(t, s) },
 		Instance: func(t *testing.T, tenant string) string { return newInstance(t, s, tenant).ID },
 		Unknown:  func(t *testing.T, i identity.Identity) identity.Identity { return newUnknown(t, s, i) },
-		Talk:     func(t *testing.T, tenant, instance, with string) string { return newConversation(t, s, tenant, instance, with) },
+		Talk: func(t *testing.T, tenant, instance, with string) string {
+			return newConversation(t, s, tenant, instance, with)
+		},
 		Person: func(t *testing.T, tenant, conversation string) string {
 			t.Helper()
 			return queryText(t, s, `select identity_id from conversations where tenant_id = $1 and id = $2`, tenant, conversation)
@@ -83,7 +85,7 @@ func newConversation(t *testing.T, s *Store, tenant, instance, with string) stri
 	id := newID()
 	mustExec(t, s, `
 		insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group, created_at)
-		values ($1, $2, $3, 'telegram', $1, false, $4)`, id, tenant, instance, s.now())
+		values ($1, $2, $3, 'telegram', $4, false, $5)`, id, tenant, instance, id, s.now())
 	for {
 		_, err := s.db.Exec(t.Context(), `
 			update conversations set identity_id = (select id from identities where tenant_id = $1 and id = $3)

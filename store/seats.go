@@ -146,9 +146,8 @@ func (s *Store) EndpointForHook(ctx context.Context, instance string, channel ad
 func (s *Store) PollingSeats(ctx context.Context) ([]gateway.Seat, error) {
 	rs, err := s.db.Query(ctx, `select `+seatColumns+` from endpoints where mode = 'polling' and status = 'active' order by id`)
 	seats, err := all(rs, err, s.scanSeat)
-	// A row whose credentials do not open comes as faulty.
-	seats = slices.DeleteFunc(seats, func(seat gateway.Seat) bool { return seat.Status != gateway.Active })
-	return seats, s.seatError("list polling endpoints", err)
+	working := slices.DeleteFunc(seats, func(seat gateway.Seat) bool { return seat.Status != gateway.Active })
+	return working, s.seatError("list polling endpoints", err)
 }
 
 // SaveSeat keeps a seat, one for each instance and channel: the same again gives the

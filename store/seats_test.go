@@ -1,0 +1,351 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"hydragate/adapters"
+	"hydragate/gateway"
+	"hydragate/identity"
+)
+
+var (
+	_ gateway.SeatStore = (*Store)(nil)
+	_ gateway.PollStore = (*Store)(nil)
+)
+
+var timeZero time.Time
+
+func endpoint(tenant, instance string) adapters.Endpoint {
+	return adapters.Endpoint{
+		TenantID: tenant, InstanceID: instance, Channel: adapters.SMS, Mode: adapters.Webhook, Address: "+61400111222",
+		Settings:    map[string]string{adapters.NumberSID: "PN1"},
+		Credentials: adapters.Credentials{adapters.AccountSID: "AC1", adapters.AuthToken: "token one"},
+	}
+}
+
+func saveSeat(t *testing.T, s *Store, seat gateway.Seat, retryAt time.Time) gateway.Seat {
+	t.Helper()
+	if seat.Status == "" {
+		seat.Status = gateway.Active
+	}
+	got, err := s.SaveSeat(t.Context(), seat, retryAt, "key:k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestSeats(t *testing.T) {
+	engines(t, func(t *testing.T, open func(*testing.T) *Store) {
+		s := open(t)
+		for name, test := range map[string]func(*testing.T, *Store, adapters.Endpoint){
+			"SaveAndFind": saveAndFind, "SaveTwiceIsOnce": saveTwice, "ManySaveAtOnce": saveMany, "CredentialsAreSealed": credentialsSealed,
+			"OldKeysStayGoodForAWhile": oldKeys, "OldKeysOfAnotherAccountDoNot": foreignKeys, "NewBotPollsAnew": pollCursor, "Remove": removeSeat,
+			"MarkOnlyWhatWasSeen": markSeat, "Touch": touchSeat, "HookOfNobody": hookOfNobody,
+		} {
+			t.Run(name, func(t *testing.T) {
+				tenant := newTenant(t, s)
+				test(t, s, endpoint(tenant, newInstance(t, s, tenant).ID))
+			})
+		}
+	})
+}
+
+func saveAndFind(t *testing.T, s *Store, ep adapters.Endpoint) {
+	if _, err := s.Seat(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); !errors.Is(err, gateway.ErrNoEndpoint) {
+		t.Errorf("before: %v; want ErrNoEndpoint", err)
+	}
+	if seats, err := s.Seats(t.Context(), ep.TenantID, ep.InstanceID); err != nil || len(seats) != 0 {
+		t.Errorf("before: %d seats, %v", len(seats), err)
+	}
+	kept := saveSeat(t, s, gateway.Seat{Endpoint: ep, Status: gateway.Faulty, ErrorMessage: "no answer"}, timeZero)
+	ep.ID = kept.ID
+	got, err := s.Seat(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
+	if err != nil || got.Status != gateway.Faulty || got.ErrorMessage != "no answer" || got.CreatedAt.IsZero() || !got.UpdatedAt.Equal(kept.UpdatedAt) {
+		t.Errorf("found: %v %q %v", got.Status, got.ErrorMessage, err)
+	}
+	hooked, err := s.EndpointForHook(t.Context(), ep.InstanceID, ep.Channel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, found := range map[string]adapters.Endpoint{"saved": kept.Endpoint, "found": got.Endpoint, "for a hook": hooked} {
+		wantEndpoint(t, what, found, ep)
+	}
+	telegram := ep
+	telegram.Channel, telegram.Credentials, telegram.Settings = adapters.Telegram, nil, nil
+	saveSeat(t, s, gateway.Seat{Endpoint: telegram}, timeZero)
+	if seats, err := s.Seats(t.Context(), ep.TenantID, ep.InstanceID); err != nil || len(seats) != 2 || seats[0].Channel != adapters.SMS || seats[1].Channel != adapters.Telegram {
+		t.Errorf("%d seats, %v; want both", len(seats), err)
+	}
+	es := auditLog(t, s, ep.TenantID)
+	if e := es[1]; e.Kind != "channel.configured" || e.Actor != "key:k" || e.InstanceID != ep.InstanceID || e.Detail["channel"] != "sms" || e.Detail["fields"] != "account_sid auth_token address mode" {
+		t.Errorf("event: %+v", e)
+	}
+}
+
+func wantEndpoint(t *testing.T, what string, got, want adapters.Endpoint) {
+	t.Helper()
+	plain := func(ep adapters.Endpoint) string {
+		creds := map[string]string(ep.Credentials)
+		return fmt.Sprint(ep.ID, ep.TenantID, ep.InstanceID, ep.Channel, ep.Mode, ep.Address, ep.Settings, creds)
+	}
+	if plain(got) != plain(want) {
+		t.Errorf("%s: %s; want %s", what, plain(got), plain(want))
+	}
+}
+
+func saveTwice(t *testing.T, s *Store, ep adapters.Endpoint) {
+	first := saveSeat(t, s, gateway.Seat{Endpoint: ep}, timeZero)
+	again := saveSeat(t, s, gateway.Seat{Endpoint: ep}, timeZero)
+	if again.ID != first.ID || !again.CreatedAt.Equal(first.CreatedAt) || !again.UpdatedAt.After(first.UpdatedAt) {
+		t.Errorf("saved %s at %v, then %s at %v", first.ID, first.UpdatedAt, again.ID, again.UpdatedAt)
+	}
+	ep.ID = first.ID
+	wantEndpoint(t, "again", again.Endpoint, ep)
+	if es := auditLog(t, s, ep.TenantID); es[2].Detail["fields"] != "" {
+		t.Errorf("the same again changed %q", es[2].Detail["fields"])
+	}
+}
+
+func saveMany(t *testing.T, s *Store, ep adapters.Endpoint) {
+	ids := make([]string, 16)
+	var wg sync.WaitGroup
+	for n := range ids {
+		wg.Go(func() {
+			seat, err := s.SaveSeat(t.Context(), gateway.Seat{Endpoint: ep, Status: gateway.Active}, timeZero, identity.System)
+			if err != nil {
+				t.Error(err)
+			}
+			ids[n] = seat.ID
+		})
+	}
+	wg.Wait()
+	for _, id := range ids {
+		if id != ids[0] {
+			t.Errorf("rows %s and %s; want one", ids[0], id)
+		}
+	}
+}
+
+func credentialsSealed(t *testing.T, s *Store, ep adapters.Endpoint) {
+	seat := saveSeat(t, s, gateway.Seat{Endpoint: ep}, timeZero)
+	kept := queryText(t, s, `select credentials from endpoints where id = $1`, seat.ID)
+	if strings.Contains(kept, "token") || strings.Contains(kept, "AC1") || strings.Contains(kept, "redacted") {
+		t.Error("the credentials are kept in the clear")
+	}
+	other := newInstance(t, s, ep.TenantID)
+	ep.InstanceID = other.ID
+	moved := saveSeat(t, s, gateway.Seat{Endpoint: ep}, timeZero)
+	mustExec(t, s, `update endpoints set credentials = $2 where id = $1`, moved.ID, kept)
+	got, err := s.Seat(t.Context(), ep.TenantID, other.ID, ep.Channel)
+	if err != nil || got.Status != gateway.Faulty || len(got.Credentials) != 0 || got.ErrorMessage == "" {
+		t.Errorf("credentials of another row: %v, %d of them, %v; want a faulty seat without any", got.Status, len(got.Credentials), err)
+	}
+}
+
+func oldKeys(t *testing.T, s *Store, ep adapters.Endpoint) {
+	saveSeat(t, s, gateway.Seat{Endpoint: ep}, timeZero)
+	rotated := ep
+	rotated.Credentials = adapters.Credentials{adapters.AccountSID: "AC1", adapters.AuthToken: "token two"}
+	for range 2 {
+		if got := saveSeat(t, s, gateway.Seat{Endpoint: rotated}, timeZero).Current(adapters.AuthToken); fmt.Sprint(got) != "[token two token one]" {
+			t.Errorf("good now: %v", got)
+		}
+	}
+	hooked, err := s.EndpointForHook(t.Context(), ep.InstanceID, ep.Channel)
+	if err != nil || len(hooked.Current(adapters.AuthToken)) != 2 {
+		t.Errorf("for a hook: %d keys, %v; want both", len(hooked.Current(adapters.AuthToken)), err)
+	}
+	now := s.now
+	defer func() { s.now = now }()
+	s.now = func() time.Time { return now().Add(overlap + time.Minute) }
+	hooked, err = s.EndpointForHook(t.Context(), ep.InstanceID, ep.Channel)
+	if got := hooked.Current(adapters.AuthToken); err != nil || fmt.Sprint(got) != "[token two]" {
+		t.Errorf("after the overlap: %v, %v", got, err)
+	}
+}
+
+func foreignKeys(t *testing.T, s *Store, ep adapters.Endpoint) {
+	for name, change := range map[string]func(*adapters.Endpoint){
+		"account": func(ep *adapters.Endpoint) { ep.Credentials[adapters.AccountSID] = "AC2" },
+		"number":  func(ep *adapters.Endpoint) { ep.Address = "+61400111333" },
+	} {
+		saveSeat(t, s, gateway.Seat{Endpoint: ep}, timeZero)
+		other := ep
+		other.Credentials = maps.Clone(ep.Credentials)
+		other.Credentials[adapters.AuthToken] = "token two"
+		change(&other)
+		if got := saveSeat(t, s, gateway.Seat{Endpoint: other}, timeZero).Current(adapters.AuthToken); fmt.Sprint(got) != "[token two]" {
+			t.Errorf("another %s: %v is good", name, got)
+		}
+	}
+}
+
+func pollCursor(t *testing.T, s *Store, ep adapters.Endpoint) {
+	ep.Mode = adapters.Polling
+	seat := saveSeat(t, s, gateway.Seat{Endpoint: ep}, timeZero)
+	mustExec(t, s, `update endpoints set poll_cursor = '77' where id = $1`, seat.ID)
+	cursor := func() string { return queryText(t, s, `select poll_cursor from endpoints where id = $1`, seat.ID) }
+	if saveSeat(t, s, gateway.Seat{Endpoint: ep}, timeZero); cursor() != "77" {
+		t.Errorf("the same again polls from %q", cursor())
+	}
+	ep.Address = "+61400111333"
+	if saveSeat(t, s, gateway.Seat{Endpoint: ep}, timeZero); cursor() != "" {
+		t.Errorf("another bot polls from %q", cursor())
+	}
+}
+
+func removeSeat(t *testing.T, s *Store, ep adapters.Endpoint) {
+	saveSeat(t, s, gateway.Seat{Endpoint: ep}, timeZero)
+	if err := s.RemoveSeat(t.Context(), newTenant(t, s), ep.InstanceID, ep.Channel, "key:k"); !errors.Is(err, gateway.ErrNoEndpoint) {
+		t.Errorf("by another tenant: %v", err)
+	}
+	if err := s.RemoveSeat(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel, "key:k"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RemoveSeat(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel, "key:k"); !errors.Is(err, gateway.ErrNoEndpoint) {
+		t.Errorf("again: %v", err)
+	}
+	if _, err := s.EndpointForHook(t.Context(), ep.InstanceID, ep.Channel); !errors.Is(err, gateway.ErrNoEndpoint) {
+		t.Errorf("hook: %v", err)
+	}
+	es := auditLog(t, s, ep.TenantID)
+	if e := es[len(es)-1]; e.Kind != "channel.removed" || e.Detail["channel"] != "sms" {
+		t.Errorf("event: %+v", e)
+	}
+}
+
+func markSeat(t *testing.T, s *Store, ep adapters.Endpoint) {
+	seen := saveSeat(t, s, gateway.Seat{Endpoint: ep, Status: gateway.Faulty}, timeZero)
+	mark := func(seat gateway.Seat, want bool) {
+		t.Helper()
+		if kept, err := s.MarkSeat(t.Context(), seat, timeZero); err != nil || kept != want {
+			t.Errorf("kept %v, %v; want %v", kept, err, want)
+		}
+	}
+	seen.Status, seen.ErrorMessage, seen.Address, seen.Settings = gateway.Active, "", "+61400111444", map[string]string{"a": "b"}
+	mark(seen, true)
+	got, err := s.Seat(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
+	if err != nil || got.Status != gateway.Active || got.Address != seen.Address || got.Settings["a"] != "b" || !got.UpdatedAt.Equal(seen.UpdatedAt) {
+		t.Errorf("marked: %v %v %v %v", got.Status, got.Address, got.Settings, err)
+	}
+	saveSeat(t, s, gateway.Seat{Endpoint: ep}, timeZero)
+	seen.Status = gateway.Faulty
+	mark(seen, false)
+	if got, err = s.Seat(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); err != nil || got.Status != gateway.Active {
+		t.Errorf("the later word lost: %v, %v", got.Status, err)
+	}
+	due, err := s.SeatsToRetry(t.Context(), 100)
+	if err != nil || len(due) != 1 || due[0].ID != seen.ID {
+		t.Errorf("%d seats due, %v; want this one", len(due), err)
+	}
+	if err := s.RemoveSeat(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel, identity.System); err != nil {
+		t.Fatal(err)
+	}
+	mark(seen, false)
+}
+
+func touchSeat(t *testing.T, s *Store, ep adapters.Endpoint) {
+	seat := saveSeat(t, s, gateway.Seat{Endpoint: ep}, timeZero)
+	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, use := range []struct{ at, want time.Time }{{at, at}, {at.Add(5 * time.Second), at}, {at.Add(11 * time.Second), at.Add(11 * time.Second)}, {at, at.Add(11 * time.Second)}} {
+		if err := s.TouchSeat(t.Context(), seat.ID, use.at); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Seat(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); err != nil || !got.LastEventAt.Equal(use.want) {
+			t.Errorf("heard at %v: %v, %v; want %v", use.at, got.LastEventAt, err, use.want)
+		}
+	}
+}
+
+func hookOfNobody(t *testing.T, s *Store, ep adapters.Endpoint) {
+	seat := saveSeat(t, s, gateway.Seat{Endpoint: ep}, timeZero)
+	for _, instance := range []string{"", "x", nobody, strings.ToUpper(ep.InstanceID), "{" + ep.InstanceID + "}", "urn:uuid:" + ep.InstanceID, ep.InstanceID + "' or '1'='1"} {
+		if _, err := s.EndpointForHook(t.Context(), instance, ep.Channel); !errors.Is(err, gateway.ErrNoEndpoint) {
+			t.Errorf("instance %q: %v; want ErrNoEndpoint", instance, err)
+		}
+	}
+	if _, err := s.EndpointForHook(t.Context(), ep.InstanceID, adapters.Slack); !errors.Is(err, gateway.ErrNoEndpoint) {
+		t.Errorf("another channel: %v", err)
+	}
+	mustExec(t, s, `update endpoints set status = 'disabled' where id = $1`, seat.ID)
+	if _, err := s.EndpointForHook(t.Context(), ep.InstanceID, ep.Channel); !errors.Is(err, gateway.ErrNoEndpoint) {
+		t.Errorf("disabled: %v; want ErrNoEndpoint", err)
+	}
+}
+
+func TestSeatsToRetryAreTakenByOne(t *testing.T) {
+	engines(t, func(t *testing.T, open func(*testing.T) *Store) {
+		s := open(t)
+		tenant := newTenant(t, s)
+		for n := range 20 {
+			retryAt := s.now().Add(-time.Second)
+			if n%4 == 0 {
+				retryAt = s.now().Add(time.Hour)
+			}
+			saveSeat(t, s, gateway.Seat{Endpoint: endpoint(tenant, newInstance(t, s, tenant).ID), Status: gateway.Faulty}, retryAt)
+		}
+		var mu sync.Mutex
+		taken := map[string]int{}
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for {
+					seats, err := s.SeatsToRetry(t.Context(), 3)
+					if err != nil {
+						t.Error(err)
+					}
+					if len(seats) == 0 {
+						return
+					}
+					mu.Lock()
+					for _, seat := range seats {
+						taken[seat.ID]++
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+		if len(taken) != 15 {
+			t.Errorf("%d taken; want the 15 that were due", len(taken))
+		}
+		for id, n := range taken {
+			if n != 1 {
+				t.Errorf("%s was taken %d times", id, n)
+			}
+		}
+	})
+}
+
+func TestPollingSeats(t *testing.T) {
+	engines(t, func(t *testing.T, open func(*testing.T) *Store) {
+		s := open(t)
+		var want []string
+		for n, c := range []struct {
+			mode   adapters.Mode
+			status gateway.SeatStatus
+		}{{adapters.Polling, gateway.Active}, {adapters.Webhook, gateway.Active}, {adapters.Polling, gateway.Faulty}, {adapters.Polling, gateway.Active}, {adapters.Polling, gateway.Active}} {
+			tenant := newTenant(t, s)
+			ep := endpoint(tenant, newInstance(t, s, tenant).ID)
+			ep.Mode = c.mode
+			seat := saveSeat(t, s, gateway.Seat{Endpoint: ep, Status: c.status}, timeZero)
+			switch n {
+			case 0, 3:
+				want = append(want, seat.ID)
+			case 4:
+				mustExec(t, s, `update endpoints set credentials = 'v1.gone.x' where id = $1`, seat.ID)
+			}
+		}
+		seats, err := s.PollingSeats(t.Context())
+		if err != nil || len(seats) != 2 || seats[0].ID != want[0] || seats[1].ID != want[1] {
+			t.Errorf("%d seats, %v; want %v", len(seats), err, want)
+		}
+	})
+}
