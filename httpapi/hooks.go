@@ -1,12 +1,17 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
+	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -52,7 +57,23 @@ func (h *Hooks) Mount(mux *http.ServeMux) {
 	mux.Handle("/hooks/{channel}/{instance_id}/{hook}", h)
 }
 
+// ServeHTTP takes one delivery.
 func (h *Hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Request-Id", rand.Text())
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	defer h.recovered(w, r)
+	h.deliver(w, r)
+}
+
+// recovered answers for an adapter that panicked, so that the provider tries again.
+func (h *Hooks) recovered(w http.ResponseWriter, r *http.Request) {
+	if reason := recover(); reason != nil {
+		h.Log.ErrorContext(r.Context(), "panic in a hook", "channel", r.PathValue("channel"), "instance", r.PathValue("instance_id"), "stack", string(debug.Stack()))
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+}
+
+func (h *Hooks) deliver(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), hookTime)
 	defer cancel()
 	channel, instance, hook := adapters.Channel(r.PathValue("channel")), r.PathValue("instance_id"), r.PathValue("hook")
@@ -71,7 +92,7 @@ func (h *Hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, channel, h.status(r, err))
 		return
 	}
-	in, err := a.Receive(r.WithContext(ctx), ep, hook)
+	in, err := h.receive(r.WithContext(ctx), a, ep, hook)
 	if err != nil {
 		h.refuse(w, r, channel, h.status(r, err))
 		return
@@ -84,6 +105,49 @@ func (h *Hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		hooks.WithLabelValues(string(channel), "stored").Inc()
 	}
 	in.Ack(w, err)
+}
+
+// receive reads a request, and reads it again against the endpoint as stored when it
+// does not fit the one in memory: another replica may just have changed the keys. The
+// body is kept for that; an adapter that refuses before reading it costs nothing.
+func (h *Hooks) receive(r *http.Request, a adapters.Adapter, ep adapters.Endpoint, hook string) (adapters.Inbound, error) {
+	body := &rereadable{from: r.Body}
+	r.Body = body
+	in, err := a.Receive(r, ep, hook)
+	if !errors.Is(err, adapters.ErrForged) && !errors.Is(err, adapters.ErrNoKey) {
+		return in, err
+	}
+	fresh, ferr := h.Endpoints.Fresh(r.Context(), ep.InstanceID, ep.Channel)
+	if ferr != nil || sameKeys(ep, fresh) {
+		return in, err
+	}
+	r.Body = body.again()
+	return a.Receive(r, fresh, hook)
+}
+
+func sameKeys(a, b adapters.Endpoint) bool {
+	return a.Address == b.Address && maps.Equal(a.Credentials, b.Credentials) && maps.Equal(a.Settings, b.Settings)
+}
+
+// A rereadable body keeps what is read of a body, so that it can be read again from the start.
+type rereadable struct {
+	from io.ReadCloser
+	kept bytes.Buffer
+}
+
+func (b *rereadable) Read(p []byte) (int, error) {
+	n, err := b.from.Read(p)
+	b.kept.Write(p[:n])
+	return n, err
+}
+
+func (b *rereadable) Close() error { return b.from.Close() }
+
+func (b *rereadable) again() io.ReadCloser {
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(b.kept.Bytes()), b.from), b.from}
 }
 
 // status decides what a caller whose request is not taken is told: next to nothing.

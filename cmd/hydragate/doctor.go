@@ -116,4 +116,3 @@ func (d *diagnosis) instance(ctx context.Context, p *parts, i gateway.Instance) 
 	}
 	return nil
 }
-

@@ -135,16 +135,25 @@ func (p *parts) wire(speak map[adapters.Channel]adapters.Adapter, keys *store.Ke
 	p.inbox = gateway.NewInbox(p.store, func() { wake(gateway.InboxLane) }, p.log)
 	p.pollers = &gateway.Pollers{Store: p.store, Inbox: p.inbox, Adapters: speak, Holder: holder, Log: p.log}
 	p.retention = &gateway.Retention{Store: p.store, Log: p.log}
-	p.api = p.newAPI(desk, speak, publicURL, private)
+	p.hooks = &httpapi.Hooks{Adapters: speak, Endpoints: p.channels, Inbox: p.inbox, Log: p.log}
+	p.api = p.newAPI(desk, publicURL, private)
 }
 
-func (p *parts) newAPI(desk *claim.Desk, speak map[adapters.Channel]adapters.Adapter, publicURL string, private bool) *httpapi.API {
+// handler answers everything. The hooks stand beside the API: they have shapes, limits
+// and log lines of their own.
+func (p *parts) handler() http.Handler {
+	mux := http.NewServeMux()
+	p.hooks.Mount(mux)
+	mux.Handle("/", p.api.Handler())
+	return mux
+}
+
+func (p *parts) newAPI(desk *claim.Desk, publicURL string, private bool) *httpapi.API {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	reg.MustRegister(gateway.Collectors()...)
 	reg.MustRegister(delivery.Collectors()...)
 	reg.MustRegister(httpapi.Collectors()...)
-	hooks := &httpapi.Hooks{Adapters: speak, Endpoints: p.channels, Inbox: p.inbox, Log: p.log}
 	return &httpapi.API{
 		Store: p.store, Channels: p.channels, Desk: desk, Log: p.log, Metrics: reg, Version: versionString(), PublicURL: publicURL,
 		AllowPrivateAgents: private,
@@ -152,10 +161,6 @@ func (p *parts) newAPI(desk *claim.Desk, speak map[adapters.Channel]adapters.Ada
 			return gateway.Instructions(c, seat.Endpoint, ok)
 		},
 		Ready: func(ctx context.Context) error { return p.redis.Ping(ctx).Err() },
-		Mounts: map[string]http.Handler{
-			"/hooks/{channel}/{instance_id}":        hooks,
-			"/hooks/{channel}/{instance_id}/{hook}": hooks,
-		},
 	}
 }
 

@@ -115,7 +115,7 @@ func (p *parts) run(ctx context.Context, l net.Listener, up func()) error {
 	defer stopStoring()
 
 	srv := &http.Server{
-		Handler: p.api.Handler(), ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		Handler: p.handler(), ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)

@@ -1,0 +1,108 @@
+package httpapi
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func TestIdempotencyFiftyAtOnceMakeOne(t *testing.T) {
+	w := newWorld(t)
+	before := w.store.created
+	replies := make([]reply, 50)
+	var all sync.WaitGroup
+	for i := range replies {
+		all.Go(func() {
+			replies[i] = w.ask("POST", "/v1/customers", `{"email":"matt@example.com"}`, "Idempotency-Key: one")
+		})
+	}
+	all.Wait()
+	replayed := 0
+	for _, r := range replies {
+		if r.status != 201 || r.body != replies[0].body || r.header.Get("Content-Type") != "application/json" {
+			t.Errorf("%d %s", r.status, r.body)
+		}
+		if r.header.Get("Idempotency-Replayed") == "true" {
+			replayed++
+		}
+	}
+	if w.store.created != before+1 || replayed != 49 {
+		t.Errorf("%d created, %d replayed", w.store.created-before, replayed)
+	}
+}
+
+func TestIdempotency(t *testing.T) {
+	w := newWorld(t)
+	const key = "Idempotency-Key: k1"
+	first := w.ask("POST", "/v1/customers", `{"first_name":"Steve"}`, key)
+	w.want(first, 201, "")
+	w.want(w.ask("POST", "/v1/customers", `{"first_name":"Matt"}`, key), 422,
+		`{"detail":[{"type":"value_error","loc":["header","idempotency-key"],"msg":"Value error, the same key was used for another call"}]}`)
+	w.want(w.ask("POST", "/v1/customers", ` {"first_name" : "Steve"} `, key), 201, first.body)
+	if again := w.ask("POST", "/v1/customers", `{"first_name":"Steve"}`, key, as(w.foreign)); again.body == first.body {
+		t.Error("another caller got the answer")
+	}
+
+	gone := "/v1/customers/" + w.steve + "/identities/" + w.linked
+	w.want(w.ask("DELETE", gone, "", "Idempotency-Key: k2"), 204, "")
+	again := w.ask("DELETE", gone, "", "Idempotency-Key: k2")
+	w.want(again, 204, "")
+	if again.header.Get("Idempotency-Replayed") != "true" {
+		t.Error("not a replay")
+	}
+
+	taken := `{"email":"steve@example.com"}`
+	w.want(w.ask("POST", "/v1/customers", taken, "Idempotency-Key: k3"), 409, "")
+	if r := w.ask("POST", "/v1/customers", taken, "Idempotency-Key: k3"); r.status != 409 || r.header.Get("Idempotency-Replayed") != "true" {
+		t.Errorf("%d %v", r.status, r.header)
+	}
+
+	w.store.explode = true
+	w.want(w.ask("POST", "/v1/customers", `{}`, "Idempotency-Key: k4"), 500, "")
+	w.store.explode = false
+	w.want(w.ask("POST", "/v1/customers", `{}`, "Idempotency-Key: k4"), 201, "")
+}
+
+func TestIdempotencySecretsAreReplayed(t *testing.T) {
+	w := newWorld(t)
+	first := w.ask("POST", "/v1/instances", `{"name":"Support"}`, "Idempotency-Key: i")
+	w.want(w.ask("POST", "/v1/instances", `{"name":"Support"}`, "Idempotency-Key: i"), 201, first.body)
+}
+
+func TestIdempotencyStillWorked(t *testing.T) {
+	w := newWorld(t)
+	slots := IdempotencyKey{TenantID: "00000000-0000-7000-8000-000000000001", Principal: w.spareKey(), Key: "stuck"}
+	// the fingerprint is learnt from a call that ends, and then made to look unfinished
+	w.ask("POST", "/v1/customers", `{}`, "Idempotency-Key: stuck")
+	w.store.mu.Lock()
+	kept := w.store.answers[slots]
+	w.store.answers[slots] = StoredAnswer{Fingerprint: kept.Fingerprint}
+	w.store.mu.Unlock()
+	got := w.ask("POST", "/v1/customers", `{}`, "Idempotency-Key: stuck")
+	if got.status != http.StatusConflict || got.header.Get("Retry-After") == "" {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+}
+
+func TestClaimCodeIsNeverKept(t *testing.T) {
+	w := newWorld(t)
+	path := "/v1/customers/" + w.steve + "/identities/" + w.linked + "/claim-code"
+	for range 2 {
+		got := w.ask("POST", path, "", "Idempotency-Key: c")
+		w.want(got, 201, "")
+		if got.header.Get("Idempotency-Replayed") != "" || got.header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%v", got.header)
+		}
+	}
+	if len(w.store.answers) != 0 {
+		t.Error("an answer was kept")
+	}
+	if op := w.ask("GET", "/openapi.json", "").body; !strings.Contains(op, "Idempotency-Key is ignored") {
+		t.Error("not documented")
+	}
+	if slices.Contains(strings.Fields(w.log.String()), "WDJBMJ") || strings.Contains(w.log.String(), "WDJBMJ") {
+		t.Error("the code is in the log")
+	}
+}

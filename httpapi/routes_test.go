@@ -1,0 +1,268 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"hydragate/adapters"
+	"hydragate/identity"
+)
+
+const nobody = "01930f6e-ffff-7000-8000-ffffffffffff"
+
+// pathTo fills in a route's path. ids override what the world has.
+func (w *world) pathTo(to *route, ids map[string]string) string {
+	mine := map[string]string{"customer_id": w.steve, "identity_id": w.linked, "instance_id": w.bot, "key_id": w.spareKey()}
+	if to.id == "adopt_identity" {
+		mine["identity_id"] = w.sender
+	}
+	maps.Copy(mine, ids)
+	path := to.path
+	for name, id := range mine {
+		path = strings.ReplaceAll(path, "{"+name+"}", id)
+	}
+	switch to.id {
+	case "lookup_identity":
+		path += "?channel=telegram&external_id=12345"
+	case "list_unknown_senders":
+		path += "?customer=none"
+	}
+	return path
+}
+
+func (w *world) spareKey() string {
+	defer w.store.lock()()
+	return w.store.keys[0].ID
+}
+
+// example gives the example request of a route, with ids of the world.
+func (w *world) example(to *route) string {
+	return strings.ReplaceAll(examples()[to.id].request, "steve@example.com", "steve@example.org")
+}
+
+func (w *world) setUpAll() {
+	for _, c := range []adapters.Channel{adapters.SMS, adapters.WhatsApp, adapters.Telegram, adapters.Slack} {
+		_, _ = w.channels.Configure(context.Background(), identity.DefaultTenant, w.bot, c, adapters.Webhook, nil, "+61400111222", "")
+	}
+}
+
+// TestEveryRouteAnswersAsItsExampleShows sends the example of every route and holds
+// the answer against the example in the document.
+func TestEveryRouteAnswersAsItsExampleShows(t *testing.T) {
+	for _, to := range new(API).routes() {
+		t.Run(to.id, func(t *testing.T) {
+			w := newWorld(t)
+			w.setUpAll()
+			w.unknown(w.bot, "9")
+			body := w.example(to)
+			got := w.ask(to.method, w.pathTo(to, nil), strings.ReplaceAll(body, "12345", "99999"))
+			w.want(got, to.status, "")
+			if to.status == http.StatusNoContent {
+				if got.body != "" {
+					t.Errorf("a body: %s", got.body)
+				}
+				return
+			}
+			var want, have any
+			if err := json.Unmarshal([]byte(examples()[to.id].answer), &want); err != nil {
+				t.Fatalf("example: %v", err)
+			}
+			if err := json.Unmarshal([]byte(got.body), &have); err != nil {
+				t.Fatal(err)
+			}
+			if !alike(want, have) {
+				t.Errorf("got  %s\nlike %s", got.body, examples()[to.id].answer)
+			}
+			if got.header.Get("Cache-Control") != "no-store" {
+				t.Errorf("Cache-Control %q", got.header.Get("Cache-Control"))
+			}
+		})
+	}
+}
+
+// alike reports whether two values have the same fields, all the way down.
+func alike(a, b any) bool {
+	switch a := a.(type) {
+	case map[string]any:
+		b, ok := b.(map[string]any)
+		if !ok || !slices.Equal(sortedKeys(a), sortedKeys(b)) {
+			return false
+		}
+		for k := range a {
+			if k != "metadata" && !alike(a[k], b[k]) {
+				return false
+			}
+		}
+	case []any:
+		b, ok := b.([]any)
+		return ok && (len(a) == 0 || len(b) == 0 || alike(a[0], b[0]))
+	case nil:
+		return true
+	default:
+		return b == nil || fmt.Sprintf("%T", a) == fmt.Sprintf("%T", b)
+	}
+	return true
+}
+
+// TestDocument holds the document to the routes: every route is in it, with its
+// scope, examples and errors, and nothing else is.
+func TestDocument(t *testing.T) {
+	w := newWorld(t)
+	got := w.ask("GET", "/openapi.json", "", "Authorization")
+	w.want(got, 200, "")
+	var doc struct {
+		OpenAPI    string                               `json:"openapi"`
+		Paths      map[string]map[string]map[string]any `json:"paths"`
+		Components struct{ Schemas map[string]any }     `json:"components"`
+	}
+	if err := json.Unmarshal([]byte(got.body), &doc); err != nil {
+		t.Fatal(err)
+	}
+	if doc.OpenAPI != "3.1.0" || strings.Contains(got.body, "ErrorModel") || strings.Contains(got.body, "problem+json") {
+		t.Error("not the document of this API")
+	}
+	operations := 0
+	for _, methods := range doc.Paths {
+		operations += len(methods)
+	}
+	routes := w.api.routes()
+	if operations != len(routes) {
+		t.Errorf("%d operations, %d routes", operations, len(routes))
+	}
+	for _, to := range routes {
+		op := doc.Paths[to.path][strings.ToLower(to.method)]
+		if op == nil || op["x-scope"] != to.scope || op["operationId"] != to.id || op["summary"] != to.summary || op["security"] == nil {
+			t.Errorf("%s: %v", to.id, op["x-scope"])
+			continue
+		}
+		if !slices.Contains(identity.Scopes, to.scope) {
+			t.Errorf("%s: no such scope %s", to.id, to.scope)
+		}
+		responses := op["responses"].(map[string]any)
+		for _, status := range append(to.errors(), to.status) {
+			media := mediaOf(responses[strconv.Itoa(status)])
+			if status != http.StatusNoContent && (media["schema"] == nil || media["example"] == nil) {
+				t.Errorf("%s %d: no schema or no example", to.id, status)
+			}
+		}
+		if request := op["requestBody"]; (request != nil) != (examples()[to.id].request != "") || request != nil && mediaOf(request)["example"] == nil {
+			t.Errorf("%s: no example of a request", to.id)
+		}
+	}
+	for _, ref := range strings.Split(got.body, `"$ref":"#/components/schemas/`)[1:] {
+		name, _, _ := strings.Cut(ref, `"`)
+		if doc.Components.Schemas[name] == nil {
+			t.Errorf("no schema %s", name)
+		}
+	}
+}
+
+func mediaOf(holder any) map[string]any {
+	h, _ := holder.(map[string]any)
+	content, _ := h["content"].(map[string]any)
+	media, _ := content["application/json"].(map[string]any)
+	return media
+}
+
+// TestScopes calls every route with every scope but its own, and with its own alone.
+func TestScopes(t *testing.T) {
+	w := newWorld(t)
+	w.setUpAll()
+	for _, to := range w.api.routes() {
+		others := slices.DeleteFunc(slices.Clone(identity.Scopes), func(s string) bool { return s == to.scope })
+		got := w.ask(to.method, w.pathTo(to, nil), w.example(to), as(w.key(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: others})))
+		w.want(got, 403, `{"detail":"Missing scope: `+to.scope+`"}`)
+		got = w.ask(to.method, w.pathTo(to, map[string]string{"customer_id": nobody, "instance_id": nobody, "key_id": nobody}), w.example(to),
+			as(w.key(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{to.scope}})))
+		if got.status == 403 && to.id != "create_key" || got.status == 401 || got.status >= 500 {
+			t.Errorf("%s with its scope: %d %s", to.id, got.status, got.body)
+		}
+	}
+}
+
+// TestStrangersAreUnknown compares, byte for byte, what is said of ids of another
+// tenant with what is said of ids that do not exist.
+func TestStrangersAreUnknown(t *testing.T) {
+	w := newWorld(t)
+	keys, _ := w.store.ListAPIKeys(context.Background(), otherTenant, "", 1)
+	for _, to := range w.api.routes() {
+		for name, strange := range map[string]string{"customer_id": w.strangeCustomer, "identity_id": w.strangeIdentity, "instance_id": w.strange, "key_id": keys[0].ID} {
+			if !strings.Contains(to.path, "{"+name+"}") {
+				continue
+			}
+			theirs := w.ask(to.method, w.pathTo(to, map[string]string{name: strange}), w.example(to))
+			unknown := w.ask(to.method, w.pathTo(to, map[string]string{name: nobody}), w.example(to))
+			if theirs.status != 404 || theirs.body != unknown.body || unknown.status != 404 {
+				t.Errorf("%s %s: %d %s, unknown %d %s", to.id, name, theirs.status, theirs.body, unknown.status, unknown.body)
+			}
+		}
+	}
+	// and an identity of ours under another customer of ours
+	other := w.ask("POST", "/v1/customers", `{}`).fields(t)["id"].(string)
+	for _, to := range w.api.routes() {
+		if strings.Contains(to.path, "{identity_id}") && to.id != "adopt_identity" {
+			got := w.ask(to.method, w.pathTo(to, map[string]string{"customer_id": other}), w.example(to))
+			w.want(got, 404, `{"detail":"Identity not found"}`)
+		}
+	}
+}
+
+// TestMassAssignment tries to set what is not the caller's to set, on every route
+// that takes a body.
+func TestMassAssignment(t *testing.T) {
+	w := newWorld(t)
+	for _, to := range w.api.routes() {
+		if examples()[to.id].request == "" {
+			continue
+		}
+		known := w.api.byID[to.id].schema.Properties
+		for _, field := range []string{"id", "ID", "Id", "customer_id", "identity_id", "tenant_id", "tenantId", "verified", "Verified", "VERIFIED", "verified_at",
+			"role_override", "ROLE_OVERRIDE", "created_at", "updated_at", "claim_gen", "agent_secret_key", "webhook_secret", "hash", "hint", "scopes", "ſcopes", "Scopes",
+			"channel", "Channel", "ſtatus", "status", "__proto__", ""} {
+			if known[field] != nil {
+				continue
+			}
+			body := strings.TrimSuffix(strings.TrimSpace(w.example(to)), "}") + fmt.Sprintf(",%q:true}", field)
+			got := w.ask(to.method, w.pathTo(to, nil), body)
+			want := fmt.Sprintf(`{"detail":[{"type":"extra_forbidden","loc":["body",%q],"msg":"Extra inputs are not permitted"}]}`, field)
+			w.want(got, 422, want)
+		}
+	}
+	body := `{"channel":"telegram","external_id":"555","metadata":{"role_override":"owner","verified":true}}`
+	got := w.ask("POST", "/v1/customers/"+w.steve+"/identities", body).fields(t)
+	if got["role_override"] != nil || got["verified"] != false {
+		t.Errorf("metadata is more than data: %v", got)
+	}
+}
+
+// TestNoSecretComesBack sends secrets in every field of every body, in ways that are
+// refused.
+func TestNoSecretComesBack(t *testing.T) {
+	w := newWorld(t)
+	const canary = "hg-canary-4711"
+	for _, to := range w.api.routes() {
+		shape := w.api.byID[to.id]
+		for _, name := range shape.fields {
+			for _, body := range []string{
+				fmt.Sprintf(`{%q:{"a":%q}}`, name, canary), fmt.Sprintf(`{%q:[%q]}`, name, canary), fmt.Sprintf(`{%q:%q,"zzz":%q}`, name, canary, canary),
+				fmt.Sprintf(`{%q:%q,}`, name, canary), fmt.Sprintf(`{%q:"%s`, name, canary), fmt.Sprintf(`{%q:"%s\u0000"}`, name, canary), fmt.Sprintf(`{%q:"%s","a":1e999999}`, name, canary),
+				fmt.Sprintf(`%q`, canary), canary,
+			} {
+				got := w.ask(to.method, w.pathTo(to, nil), body)
+				if got.status < 400 && got.status >= 500 || strings.Contains(got.body, "canary") && got.status >= 400 {
+					t.Errorf("%s %s: %d %s", to.id, body, got.status, got.body)
+				}
+			}
+		}
+	}
+	if strings.Contains(w.log.String(), canary) {
+		t.Error("a secret in the log")
+	}
+}
