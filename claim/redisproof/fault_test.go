@@ -151,13 +151,13 @@ func proofsAt(t *testing.T, url string) *Proofs {
 	return &Proofs{Redis: client, Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}}
 }
 
-// A proxy stands between client and server and can stop handing on.
+// A proxy stands between client and server and can stop handing on. It ends when
+// its clients do.
 type proxy struct {
 	url string
 
 	mu       sync.Mutex
 	up, down bool // whether it hands on what the client and the server say
-	conns    []net.Conn
 	upstream string
 }
 
@@ -178,11 +178,6 @@ func newProxy(t *testing.T) *proxy {
 	running.Go(func() { p.serve(l, &running) })
 	t.Cleanup(func() {
 		l.Close()
-		p.mu.Lock()
-		for _, c := range p.conns {
-			c.Close()
-		}
-		p.mu.Unlock()
 		running.Wait()
 	})
 	return p
@@ -211,15 +206,15 @@ func (p *proxy) serve(l net.Listener, running *sync.WaitGroup) {
 			client.Close()
 			continue
 		}
-		p.mu.Lock()
-		p.conns = append(p.conns, client, server)
-		p.mu.Unlock()
 		running.Go(func() { p.hand(server, client, &p.up) })
 		running.Go(func() { p.hand(client, server, &p.down) })
 	}
 }
 
-func (p *proxy) hand(to io.Writer, from io.Reader, open *bool) {
+// hand hands on while open, until either end closes.
+func (p *proxy) hand(to io.WriteCloser, from io.ReadCloser, open *bool) {
+	defer to.Close()
+	defer from.Close()
 	buf := make([]byte, 4096)
 	for {
 		n, err := from.Read(buf)

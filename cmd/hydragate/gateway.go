@@ -36,6 +36,7 @@ type parts struct {
 	pollers   *gateway.Pollers
 	retention *gateway.Retention
 	api       *httpapi.API
+	hooks     *httpapi.Hooks
 	log       *slog.Logger
 	close     []func()
 }
