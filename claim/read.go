@@ -104,7 +104,10 @@ func readGlued(rest string) (Typed, bool) {
 	if code, ok := alone(rest); ok {
 		return Typed{Code: code, Command: true}, true
 	}
-	return Typed{Command: true}, attemptedWord(rest)
+	if attemptedWord(rest) {
+		return Typed{Command: true}, true
+	}
+	return Typed{}, false
 }
 
 // readStart reads the payload of a deep link. Links have other uses, and "/start"
@@ -115,7 +118,7 @@ func readStart(rest, me string) (Typed, bool) {
 		return Typed{}, false
 	}
 	payload := strings.TrimLeftFunc(rest, not(isSign))
-	if of, ok := strings.CutPrefix(payload, "CLAIM"); ok && !glued(of) {
+	if of, ok := strings.CutPrefix(payload, "CLAIM"); ok {
 		return readClaim(of, true, me)
 	}
 	code, ok := alone(payload)

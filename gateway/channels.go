@@ -30,8 +30,8 @@ type SeatStore interface {
 	// (zero: never). It gives it with its id and the credentials that are good now.
 	SaveSeat(ctx context.Context, s Seat, retryAt time.Time, by identity.Actor) (Seat, error)
 	// MarkSeat keeps what became of a seat that was saved at s.UpdatedAt. One that was
-	// saved again since is left alone and made due at once, and one that was removed
-	// stays so: kept is false.
+	// saved again since keeps what it has, is due at once and counts as saved again; one
+	// that was removed stays so: kept is false.
 	MarkSeat(ctx context.Context, s Seat, retryAt time.Time) (kept bool, err error)
 	// SeatsToRetry gives seats that are due, each to one caller for two minutes.
 	SeatsToRetry(ctx context.Context, limit int) ([]Seat, error)

@@ -57,15 +57,17 @@ type API struct {
 	// Ready checks what else must work before calls are taken, such as Redis.
 	Ready func(ctx context.Context) error
 
-	// Mounts are handlers of other surfaces, by pattern of http.ServeMux. They answer
-	// in their own shapes; request id, log line, metrics and panics are covered here.
-	Mounts map[string]http.Handler
+	// Mounts add other surfaces to the mux, such as Hooks.Mount. They answer in their
+	// own shapes; request id, log line, metrics and panics are covered here. The
+	// pattern "/" is taken, for what nobody takes.
+	Mounts []func(mux *http.ServeMux)
 
 	// Rate and Burst limit the calls of one API key, in calls a second; zero: 100
 	// and 200.
 	Rate  float64
 	Burst int
 
+	patience time.Duration // how long a repeated call waits for the first
 	draining atomic.Bool
 	keys     keyCache
 	budgets  budgets
@@ -84,12 +86,10 @@ func (a *API) Handler() http.Handler {
 	doc := a.register(humago.NewAdapter(mux, ""))
 	a.mountDocs(mux, doc)
 	a.mountHealth(mux)
-	for pattern, h := range a.Mounts {
-		mux.Handle(pattern, h)
+	for _, mount := range a.Mounts {
+		mount(mux)
 	}
-	if _, taken := a.Mounts["/"]; !taken {
-		mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { nothingHere(mux, w, r) })
-	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { nothingHere(mux, w, r) })
 	return a.outer(mux)
 }
 
@@ -111,6 +111,9 @@ func (a *API) fillIn() {
 	}
 	if a.Burst == 0 {
 		a.Burst = 200
+	}
+	if a.patience == 0 {
+		a.patience = lookAtMost
 	}
 	a.requests = newRequestMetrics(a.Metrics)
 }

@@ -140,8 +140,7 @@ func TestKeyLimitedToOneInstance(t *testing.T) {
 		}
 	}
 	k := as(w.limited(most...))
-	other := w.key(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"keys:read"}, InstanceID: w.otherBot})
-	_ = other
+	w.key(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"keys:read"}, InstanceID: w.otherBot})
 	mine, of := "/v1/customers/"+w.steve+"/identities", "/v1/customers/"+w.steve+"/identities/"
 	const (
 		noInstance = `{"detail":"Instance not found"}`

@@ -54,7 +54,7 @@ func keyOf(r *http.Request, in *admitted) IdempotencyKey {
 
 // remembered claims the key, or waits a little for the answer of who did.
 func (a *API) remembered(ctx context.Context, k IdempotencyKey) (kept StoredAnswer, first bool, err error) {
-	patience := time.NewTimer(lookAtMost)
+	patience := time.NewTimer(a.patience)
 	defer patience.Stop()
 	again := time.NewTicker(lookAgain)
 	defer again.Stop()

@@ -72,7 +72,7 @@ func TestIdempotencySecretsAreReplayed(t *testing.T) {
 }
 
 func TestIdempotencyStillWorked(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, func(a *API) { a.patience = lookAgain })
 	slots := IdempotencyKey{TenantID: "00000000-0000-7000-8000-000000000001", Principal: w.spareKey(), Key: "stuck"}
 	// the fingerprint is learnt from a call that ends, and then made to look unfinished
 	w.ask("POST", "/v1/customers", `{}`, "Idempotency-Key: stuck")

@@ -56,8 +56,10 @@ func (to *route) operation() huma.Operation {
 		Description:   "Needs the scope `" + to.scope + "`.",
 		Extensions:    map[string]any{"x-scope": to.scope},
 		Security:      []map[string][]string{{"bearer": {}}, {"apiKey": {}}},
-		DefaultStatus: to.status, SkipValidateParams: true, SkipValidateBody: true, MaxBodyBytes: -1, BodyReadTimeout: 0,
-		Responses: map[string]*huma.Response{},
+		DefaultStatus: to.status, SkipValidateParams: true, SkipValidateBody: true, MaxBodyBytes: -1,
+		// The body is read by then. A deadline would end calls that wait for a provider.
+		BodyReadTimeout: -1,
+		Responses:       map[string]*huma.Response{},
 	}
 	if to.traits&secret != 0 {
 		op.Description += " Not idempotent: each call makes a new code and ends the one before. Idempotency-Key is ignored, since a kept answer would be a kept code."

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"encoding/json"
 	"reflect"
 
@@ -75,8 +74,3 @@ func editOf(o Opt[Object]) *json.RawMessage {
 	raw := o.Value.raw()
 	return &raw
 }
-
-// lineless is a buffer that ends without the newline of json.Encoder.
-type lineless struct{ bytes.Buffer }
-
-func (b *lineless) bytes() []byte { return bytes.TrimSuffix(b.Bytes(), []byte("\n")) }

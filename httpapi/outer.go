@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"net/http"
 	"path"
 	"regexp"
@@ -88,10 +89,19 @@ func safeHeaders(h http.Header, path, id string) {
 func (a *API) panicked(ctx context.Context, w *counted, reason any) {
 	stack := make([]byte, 8<<10)
 	stack = stack[:runtime.Stack(stack, false)]
-	a.Log.ErrorContext(ctx, "panic in a handler", "request_id", recordOf(ctx).id, "reason", reason, "stack", string(stack))
+	a.Log.ErrorContext(ctx, "panic in a handler", "request_id", recordOf(ctx).id, "reason", safeReason(reason), "stack", string(stack))
 	if w.status == 0 {
 		plain(http.StatusInternalServerError).write(w)
 	}
+}
+
+// safeReason names what a panic was about. Its value may hold anything, so only what
+// the runtime itself says is shown.
+func safeReason(reason any) string {
+	if e, ok := reason.(runtime.Error); ok {
+		return e.Error()
+	}
+	return fmt.Sprintf("%T", reason)
 }
 
 // note writes the log line and counts the request. The line holds the pattern of the

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -153,3 +154,8 @@ func encode(v any) ([]byte, error) {
 	err := enc.Encode(v)
 	return b.bytes(), err
 }
+
+// lineless is a buffer that ends without the newline of json.Encoder.
+type lineless struct{ bytes.Buffer }
+
+func (b *lineless) bytes() []byte { return bytes.TrimSuffix(b.Bytes(), []byte("\n")) }

@@ -280,43 +280,6 @@ func (s *Store) EditIdentity(ctx context.Context, tenant, customer, id string, e
 	return i, nil
 }
 
-// edited tells an edit in events: rights given, rights taken, and all else.
-func edited(was, is identity.Identity, e identity.Edit, by identity.Actor) []identity.Event {
-	var granted, taken, updated []string
-	if e.DisplayName != nil {
-		updated = append(updated, "display_name")
-	}
-	if e.Metadata != nil {
-		updated = append(updated, "metadata")
-	}
-	switch {
-	case e.RoleOverride == nil:
-	case is.RoleOverride != "" && is.RoleOverride != was.RoleOverride:
-		granted = append(granted, "role_override")
-	default:
-		updated = append(updated, "role_override")
-	}
-	switch {
-	case e.Verified == nil:
-	case is.IsVerified() && !was.IsVerified():
-		granted = append(granted, "verified")
-	case was.IsVerified() && !is.IsVerified():
-		taken = append(taken, "verified")
-	default:
-		updated = append(updated, "verified")
-	}
-	var events []identity.Event
-	for _, k := range []struct {
-		kind   string
-		fields []string
-	}{{"identity.granted", granted}, {"identity.unverified", taken}, {"identity.updated", updated}} {
-		if len(k.fields) > 0 {
-			events = append(events, about(is, k.kind, by, fields(k.fields)))
-		}
-	}
-	return events
-}
-
 // Unlink removes an identity of a customer, and with it a live claim code. The audit
 // log keeps whose it was.
 func (s *Store) Unlink(ctx context.Context, tenant, customer, id string, by identity.Actor) error {
@@ -339,20 +302,6 @@ func (s *Store) Unlink(ctx context.Context, tenant, customer, id string, by iden
 		}
 		return record(ctx, tx, unlinked(i, by))
 	})
-}
-
-// unlinked tells that an identity is gone, and whose account it was.
-func unlinked(i identity.Identity, by identity.Actor) identity.Event {
-	return about(i, "identity.unlinked", by, map[string]string{"external_id": i.ExternalID})
-}
-
-// about is an event of an identity that belongs to somebody.
-func about(i identity.Identity, kind string, by identity.Actor, detail map[string]string) identity.Event {
-	d := map[string]string{"channel": i.Channel}
-	for k, v := range detail {
-		d[k] = v
-	}
-	return identity.Event{TenantID: i.TenantID, Kind: kind, Actor: by, CustomerID: i.CustomerID, IdentityID: i.ID, InstanceID: i.InstanceID, Detail: d}
 }
 
 // errMoved says that a conversation came to an identity while it was being removed:

@@ -159,7 +159,7 @@ func (s *Store) SaveSeat(ctx context.Context, seat gateway.Seat, retryAt time.Ti
 		for range 3 {
 			// The row is locked before it is read.
 			rs, err := tx.Query(ctx, `
-				update endpoints set retries = 0
+				update endpoints set retries = retries
 				where tenant_id = $1 and instance_id = $2 and channel = $3
 				returning `+seatColumns, seat.TenantID, seat.InstanceID, string(seat.Channel))
 			was, err := one(rs, err, s.scanSeat)
@@ -195,12 +195,12 @@ func (s *Store) insertSeat(ctx context.Context, tx db, seat gateway.Seat, retryA
 		return seat, err
 	}
 	rs, err := tx.Query(ctx, `
-		insert into endpoints (id, tenant_id, instance_id, channel, mode, address, status, error_message, settings, credentials, retry_at, created_at, updated_at)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
+		insert into endpoints (id, tenant_id, instance_id, channel, mode, address, status, error_message, settings, credentials, retry_at, retries, created_at, updated_at)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)
 		on conflict do nothing
 		returning `+seatColumns,
 		seat.ID, seat.TenantID, seat.InstanceID, string(seat.Channel), string(seat.Mode), seat.Address, string(seat.Status), orNull(seat.ErrorMessage),
-		settings, sealed, timeOrNull(retryAt), s.now())
+		settings, sealed, timeOrNull(retryAt), seat.Retries, s.now())
 	return one(rs, err, s.scanSeat)
 }
 
@@ -214,9 +214,10 @@ func (s *Store) replaceSeat(ctx context.Context, tx db, was, seat gateway.Seat, 
 	}
 	rs, err := tx.Query(ctx, `
 		update endpoints set mode = $3, poll_cursor = case when address = $4 then poll_cursor else '' end, address = $4, status = $5, error_message = $6,
-			settings = $7, credentials = $8, retry_at = $9, updated_at = $10
+			settings = $7, credentials = $8, retry_at = $9, retries = $10, updated_at = $11
 		where tenant_id = $1 and id = $2 returning `+seatColumns,
-		seat.TenantID, seat.ID, string(seat.Mode), seat.Address, string(seat.Status), orNull(seat.ErrorMessage), settings, sealed, timeOrNull(retryAt), s.now())
+		seat.TenantID, seat.ID, string(seat.Mode), seat.Address, string(seat.Status), orNull(seat.ErrorMessage), settings, sealed, timeOrNull(retryAt),
+		seat.Retries, s.now())
 	return one(rs, err, s.scanSeat)
 }
 
@@ -253,8 +254,9 @@ func configured(was, asked, kept gateway.Seat, by identity.Actor) identity.Event
 
 // MarkSeat keeps what became of setting a seat up: status, message, retries and what
 // the provider told. A seat that was saved again in the meantime keeps what it has
-// and is due at once, because the provider may have heard the older word last; kept
-// is false then, and for one that was removed.
+// and is due at once, because the provider may have heard the older word last; who
+// else is about to mark it is overtaken too. kept is false then, and for a seat that
+// was removed.
 func (s *Store) MarkSeat(ctx context.Context, seat gateway.Seat, retryAt time.Time) (kept bool, err error) {
 	settings, _, err := s.seatTexts(seat)
 	if err != nil {
@@ -265,7 +267,7 @@ func (s *Store) MarkSeat(ctx context.Context, seat gateway.Seat, retryAt time.Ti
 		where tenant_id = $1 and id = $2 and updated_at = $3`,
 		seat.TenantID, seat.ID, timeOrNull(seat.UpdatedAt), string(seat.Status), orNull(seat.ErrorMessage), seat.Retries, seat.Address, settings, timeOrNull(retryAt))
 	if err == nil && n == 0 {
-		_, err = s.db.Exec(ctx, `update endpoints set retry_at = $3 where tenant_id = $1 and id = $2`, seat.TenantID, seat.ID, s.now())
+		_, err = s.db.Exec(ctx, `update endpoints set retry_at = $3, updated_at = $3 where tenant_id = $1 and id = $2`, seat.TenantID, seat.ID, s.now())
 	}
 	return n > 0, s.seatError("mark endpoint", err)
 }

@@ -1,0 +1,554 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hydragate/adapters"
+	"hydragate/identity"
+)
+
+// seatTable is a SeatStore in memory.
+type seatTable struct {
+	mu      sync.Mutex
+	rows    map[seatKey]Seat
+	due     map[seatKey]time.Time
+	saved   int
+	reads   int
+	broken  error
+	reading chan struct{} // when not nil, a read waits for it
+}
+
+func newSeatTable() *seatTable {
+	return &seatTable{rows: map[seatKey]Seat{}, due: map[seatKey]time.Time{}}
+}
+
+func (s *seatTable) Seat(_ context.Context, _, instance string, channel adapters.Channel) (Seat, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if instance == "gone" {
+		return Seat{}, ErrNoInstance
+	}
+	seat, ok := s.rows[seatKey{instance, channel}]
+	if !ok {
+		return Seat{}, ErrNoEndpoint
+	}
+	return seat, nil
+}
+
+func (s *seatTable) Seats(_ context.Context, _, instance string) ([]Seat, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var seats []Seat
+	for k, seat := range s.rows {
+		if k.instance == instance {
+			seats = append(seats, seat)
+		}
+	}
+	return seats, nil
+}
+
+func (s *seatTable) EndpointForHook(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
+	s.mu.Lock()
+	s.reads++
+	broken, reading := s.broken, s.reading
+	seat, err := s.rows[seatKey{instance, channel}], broken
+	s.mu.Unlock()
+	if reading != nil {
+		<-reading
+	}
+	if err == nil && seat.ID == "" {
+		err = ErrNoEndpoint
+	}
+	return seat.Endpoint, err
+}
+
+func (s *seatTable) SaveSeat(_ context.Context, seat Seat, retryAt time.Time, _ identity.Actor) (Seat, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil {
+		return Seat{}, s.broken
+	}
+	k := seatKey{seat.InstanceID, seat.Channel}
+	s.saved++
+	seat.ID, seat.WebhookURL, seat.UpdatedAt = "seat of "+seat.InstanceID, "", time.Unix(int64(s.saved), 0)
+	s.rows[k] = seat
+	s.plan(k, retryAt)
+	return seat, nil
+}
+
+func (s *seatTable) MarkSeat(_ context.Context, seat Seat, retryAt time.Time) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := seatKey{seat.InstanceID, seat.Channel}
+	row, ok := s.rows[k]
+	if !ok || !row.UpdatedAt.Equal(seat.UpdatedAt) {
+		if ok {
+			s.saved++
+			row.UpdatedAt = time.Unix(int64(s.saved), 0)
+			s.rows[k], s.due[k] = row, time.Now()
+		}
+		return false, nil
+	}
+	row.Status, row.ErrorMessage, row.Retries, row.Address, row.Settings = seat.Status, seat.ErrorMessage, seat.Retries, seat.Address, seat.Settings
+	s.rows[k] = row
+	s.plan(k, retryAt)
+	return true, nil
+}
+
+func (s *seatTable) plan(k seatKey, at time.Time) {
+	delete(s.due, k)
+	if !at.IsZero() {
+		s.due[k] = at
+	}
+}
+
+func (s *seatTable) SeatsToRetry(_ context.Context, limit int) ([]Seat, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var seats []Seat
+	for k, at := range s.due {
+		if len(seats) < limit && !at.After(time.Now()) {
+			seats = append(seats, s.rows[k])
+			s.due[k] = time.Now().Add(2 * time.Minute)
+		}
+	}
+	return seats, nil
+}
+
+func (s *seatTable) RemoveSeat(_ context.Context, _, instance string, channel adapters.Channel, _ identity.Actor) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.rows, seatKey{instance, channel})
+	delete(s.due, seatKey{instance, channel})
+	return nil
+}
+
+func (s *seatTable) row(instance string) Seat {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, seat := range s.rows {
+		if k.instance == instance {
+			return seat
+		}
+	}
+	return Seat{}
+}
+
+func (s *seatTable) dueAt(instance string) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, at := range s.due {
+		if k.instance == instance {
+			return at
+		}
+	}
+	return time.Time{}
+}
+
+// provider is a Configurer that does what a test says, and remembers what it was
+// asked.
+type provider struct {
+	channel                    adapters.Channel
+	check, connect, disconnect func(context.Context, adapters.Endpoint) error
+
+	mu    sync.Mutex
+	calls []string
+	last  adapters.Endpoint
+	times []time.Time // of Check
+}
+
+func (p *provider) Channel() adapters.Channel { return p.channel }
+func (p *provider) Limits() adapters.Limits   { return adapters.Limits{} }
+
+func (p *provider) Receive(*http.Request, adapters.Endpoint, string) (adapters.Inbound, error) {
+	return adapters.Inbound{}, adapters.ErrNoHook
+}
+
+func (p *provider) Send(context.Context, adapters.Endpoint, adapters.Reply) (string, error) {
+	return "", &adapters.SendError{Reason: adapters.Refused}
+}
+
+func (p *provider) Check(ctx context.Context, ep adapters.Endpoint) (adapters.Endpoint, error) {
+	err := p.asked(ctx, "check", ep, p.check)
+	ep.Address, ep.Settings = "bot 7", map[string]string{adapters.BotUsername: "acme_bot"}
+	return ep, err
+}
+
+func (p *provider) Connect(ctx context.Context, ep adapters.Endpoint) error {
+	return p.asked(ctx, "connect", ep, p.connect)
+}
+
+func (p *provider) Disconnect(ctx context.Context, ep adapters.Endpoint) error {
+	return p.asked(ctx, "disconnect", ep, p.disconnect)
+}
+
+func (p *provider) asked(ctx context.Context, call string, ep adapters.Endpoint, f func(context.Context, adapters.Endpoint) error) error {
+	p.mu.Lock()
+	p.calls, p.last = append(p.calls, call), ep
+	if call == "check" {
+		p.times = append(p.times, time.Now())
+	}
+	p.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	return f(ctx, ep)
+}
+
+func (p *provider) asks() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.calls, " ")
+}
+
+func (p *provider) lastAsk() adapters.Endpoint {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
+}
+
+func fails(reason adapters.Reason) func(context.Context, adapters.Endpoint) error {
+	return func(context.Context, adapters.Endpoint) error {
+		return &adapters.SetupError{Reason: reason, Field: adapters.BotToken, Message: "The provider says " + string(reason) + "."}
+	}
+}
+
+func hangs(ctx context.Context, _ adapters.Endpoint) error {
+	<-ctx.Done()
+	return &adapters.SetupError{Reason: adapters.Unreachable, Message: "no answer"}
+}
+
+func newChannels(p *provider) (*Channels, *seatTable) {
+	s := newSeatTable()
+	return &Channels{Adapters: map[adapters.Channel]adapters.Adapter{p.channel: p}, Store: s, PublicURL: "https://gate.example.com/"}, s
+}
+
+const token = "7:token"
+
+func configure(t *testing.T, c *Channels, creds adapters.Credentials) (Seat, error) {
+	t.Helper()
+	for ch := range c.Adapters {
+		return c.Configure(t.Context(), "t", "i", ch, "", creds, "", "key:k")
+	}
+	return Seat{}, nil
+}
+
+func TestConfigure(t *testing.T) {
+	p := &provider{channel: adapters.Telegram}
+	c, s := newChannels(p)
+	p.connect = func(_ context.Context, ep adapters.Endpoint) error {
+		if row := s.row("i"); row.ID == "" || row.Credentials[adapters.WebhookSecret] != ep.Credentials[adapters.WebhookSecret] || s.dueAt("i").IsZero() {
+			t.Errorf("connected before it was kept, or not due if this process ends: %v", row)
+		}
+		return nil
+	}
+	creds := adapters.Credentials{adapters.BotToken: token}
+	seat, err := configure(t, c, creds)
+	if err != nil || seat.Status != Active || seat.Address != "bot 7" || seat.Settings[adapters.BotUsername] != "acme_bot" || seat.Mode != adapters.Webhook {
+		t.Fatalf("%v, %v", seat.Status, err)
+	}
+	if seat.WebhookURL != "https://gate.example.com/hooks/telegram/i" || p.lastAsk().WebhookURL != seat.WebhookURL {
+		t.Errorf("webhook %q", seat.WebhookURL)
+	}
+	secret := seat.Credentials[adapters.WebhookSecret]
+	if !regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`).MatchString(secret) {
+		t.Errorf("a webhook secret of %d signs", len(secret))
+	}
+	if len(creds) != 1 {
+		t.Error("the caller's credentials were written to")
+	}
+	if !s.dueAt("i").IsZero() || s.row("i").Status != Active {
+		t.Errorf("kept as %v, due at %v", s.row("i").Status, s.dueAt("i"))
+	}
+	if again, err := configure(t, c, creds); err != nil || again.ID != seat.ID || again.Credentials[adapters.WebhookSecret] != secret {
+		t.Errorf("again: %v; want the same row and secret", err)
+	}
+	if other, err := configure(t, c, adapters.Credentials{adapters.BotToken: "8:token"}); err != nil || other.Credentials[adapters.WebhookSecret] == secret {
+		t.Errorf("another bot has the secret of this one, or %v", err)
+	}
+	if p.asks() != "check connect check connect check connect" {
+		t.Errorf("asked %s", p.asks())
+	}
+}
+
+func TestConfigureRefused(t *testing.T) {
+	for _, reason := range []adapters.Reason{adapters.BadSecret, adapters.Refused} {
+		p := &provider{channel: adapters.Slack, check: fails(reason)}
+		c, s := newChannels(p)
+		var se *adapters.SetupError
+		if _, err := configure(t, c, adapters.Credentials{adapters.BotToken: token}); !errors.As(err, &se) || se.Reason != reason || se.Field != adapters.BotToken {
+			t.Errorf("%s: %v; want it returned", reason, err)
+		}
+		if s.saved != 0 || p.asks() != "check" {
+			t.Errorf("%s: %d rows saved, asked %s", reason, s.saved, p.asks())
+		}
+	}
+}
+
+func TestConfigureRefusedAtConnect(t *testing.T) {
+	p := &provider{channel: adapters.Telegram, connect: fails(adapters.Refused)}
+	c, s := newChannels(p)
+	var se *adapters.SetupError
+	seat, err := configure(t, c, adapters.Credentials{adapters.BotToken: token})
+	if !errors.As(err, &se) || seat.Status != Faulty {
+		t.Errorf("%v, %v; want the refusal", seat.Status, err)
+	}
+	if row := s.row("i"); row.Status != Faulty || row.ErrorMessage != "The provider says refused." || !s.dueAt("i").IsZero() {
+		t.Errorf("kept: %v %q, due %v; want an error nobody retries", row.Status, row.ErrorMessage, s.dueAt("i"))
+	}
+}
+
+func TestConfigureOfNothing(t *testing.T) {
+	p := &provider{channel: adapters.Telegram}
+	c, s := newChannels(p)
+	creds := adapters.Credentials{adapters.BotToken: token}
+	if _, err := c.Configure(t.Context(), "t", "gone", adapters.Telegram, "", creds, "", "key:k"); !errors.Is(err, ErrNoInstance) {
+		t.Errorf("unknown instance: %v", err)
+	}
+	if _, err := c.Configure(t.Context(), "t", "i", adapters.SMS, "", creds, "", "key:k"); !errors.Is(err, ErrNoEndpoint) {
+		t.Errorf("a channel nobody speaks: %v", err)
+	}
+	if p.asks() != "" {
+		t.Errorf("asked %s for nothing", p.asks())
+	}
+	s.broken = errors.New("database away")
+	if _, err := configure(t, c, creds); !errors.Is(err, s.broken) || p.asks() != "check" {
+		t.Errorf("not kept: %v, asked %s; want no webhook without a row", err, p.asks())
+	}
+}
+
+func TestUnreachableIsTriedAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		at    func(*provider, func(context.Context, adapters.Endpoint) error)
+		calls string // of one success in the end
+	}{
+		"Check":   {func(p *provider, f func(context.Context, adapters.Endpoint) error) { p.check = f }, "check connect"},
+		"Connect": {func(p *provider, f func(context.Context, adapters.Endpoint) error) { p.connect = f }, "check connect"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &provider{channel: adapters.Telegram}
+				ch, s := newChannels(p)
+				c.at(p, fails(adapters.Unreachable))
+				seat, err := configure(t, ch, adapters.Credentials{adapters.BotToken: token})
+				if err != nil || seat.Status != Faulty || seat.ErrorMessage != "The provider says unreachable." {
+					t.Fatalf("%v %q, %v", seat.Status, seat.ErrorMessage, err)
+				}
+				if d := time.Until(s.dueAt("i")); d < 10*time.Second || d > 13*time.Second {
+					t.Errorf("first retry in %v", d)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				var wg sync.WaitGroup
+				wg.Go(func() { ch.Run(ctx) })
+				time.Sleep(time.Hour)
+				if row := s.row("i"); row.Status != Faulty || row.Retries < 6 {
+					t.Errorf("after an hour: %v, %d retries", row.Status, row.Retries)
+				}
+				if d := time.Until(s.dueAt("i")); d > 10*time.Minute {
+					t.Errorf("waits %v", d)
+				}
+				c.at(p, nil)
+				time.Sleep(11 * time.Minute)
+				if row := s.row("i"); row.Status != Active || row.ErrorMessage != "" || row.Retries != 0 || row.Address != "bot 7" || !s.dueAt("i").IsZero() {
+					t.Errorf("when it answers: %v %q, address %q", row.Status, row.ErrorMessage, row.Address)
+				}
+				if !strings.HasSuffix(p.asks(), c.calls) || p.lastAsk().WebhookURL == "" {
+					t.Errorf("asked %s at %q", p.asks(), p.lastAsk().WebhookURL)
+				}
+				n := p.asks()
+				time.Sleep(time.Hour)
+				if p.asks() != n {
+					t.Error("asks on")
+				}
+				cancel()
+				wg.Wait()
+			})
+		})
+	}
+}
+
+func TestRetryThatIsRefusedEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{channel: adapters.Telegram, check: fails(adapters.Throttled)}
+		c, s := newChannels(p)
+		if _, err := configure(t, c, adapters.Credentials{adapters.BotToken: token}); err != nil {
+			t.Fatal(err)
+		}
+		p.check = fails(adapters.BadSecret)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { c.Run(ctx) })
+		time.Sleep(time.Hour)
+		if row := s.row("i"); row.Status != Faulty || row.ErrorMessage != "The provider says bad_secret." || p.asks() != "check check" {
+			t.Errorf("%v %q, asked %s", row.Status, row.ErrorMessage, p.asks())
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
+func TestRunStopsWhileAProviderHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{channel: adapters.Telegram, check: fails(adapters.Unreachable)}
+		c, s := newChannels(p)
+		if _, err := configure(t, c, adapters.Credentials{adapters.BotToken: token}); err != nil {
+			t.Fatal(err)
+		}
+		p.check = hangs
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); c.Run(ctx) }()
+		time.Sleep(20 * time.Second)
+		began := time.Now()
+		cancel()
+		<-done
+		if d := time.Since(began); d != 0 {
+			t.Errorf("stopped after %v", d)
+		}
+		if s.dueAt("i").IsZero() {
+			t.Error("the seat is not due any more, and was not set up")
+		}
+	})
+}
+
+func TestCallerGoesAway(t *testing.T) {
+	p := &provider{channel: adapters.Telegram}
+	c, s := newChannels(p)
+	ctx, cancel := context.WithCancel(t.Context())
+	p.connect = func(ctx context.Context, _ adapters.Endpoint) error { cancel(); return ctx.Err() }
+	if _, err := c.Configure(ctx, "t", "i", adapters.Telegram, "", adapters.Credentials{adapters.BotToken: token}, "", "key:k"); err != nil || s.row("i").Status != Active {
+		t.Errorf("after it was kept: %v, %v; want it set up", s.row("i").Status, err)
+	}
+	p.check = func(ctx context.Context, ep adapters.Endpoint) error { return hangs(ctx, ep) }
+	if _, err := c.Configure(ctx, "t", "j", adapters.Telegram, "", adapters.Credentials{adapters.BotToken: token}, "", "key:k"); !errors.Is(err, context.Canceled) || s.row("j").ID != "" {
+		t.Errorf("before it was kept: %v; want nothing kept", err)
+	}
+}
+
+// TestOvertaken: what was saved last is what the provider hears last.
+func TestOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{channel: adapters.Telegram}
+		c, s := newChannels(p)
+		first := true
+		p.connect = func(_ context.Context, ep adapters.Endpoint) error {
+			if first {
+				first = false
+				if _, err := configure(t, c, adapters.Credentials{adapters.BotToken: "8:token"}); err != nil {
+					t.Error(err)
+				}
+			}
+			return nil
+		}
+		seat, err := configure(t, c, adapters.Credentials{adapters.BotToken: token})
+		if err != nil || seat.Credentials[adapters.BotToken] != "8:token" || seat.WebhookURL == "" {
+			t.Errorf("the one overtaken sees another seat than is kept, or %v", err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { c.Run(ctx) })
+		time.Sleep(time.Minute)
+		if got := p.lastAsk(); got.Credentials[adapters.BotToken] != "8:token" || s.row("i").Status != Active {
+			t.Error("the provider heard the older word last")
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
+func TestRemovedWhileSetUp(t *testing.T) {
+	p := &provider{channel: adapters.Telegram}
+	c, s := newChannels(p)
+	p.connect = func(ctx context.Context, _ adapters.Endpoint) error {
+		return s.RemoveSeat(ctx, "t", "i", adapters.Telegram, identity.System)
+	}
+	if _, err := configure(t, c, adapters.Credentials{adapters.BotToken: token}); !errors.Is(err, ErrNoEndpoint) || p.asks() != "check connect disconnect" {
+		t.Errorf("%v, asked %s; want the provider to forget it", err, p.asks())
+	}
+}
+
+func TestRemove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, disconnect := range map[string]func(context.Context, adapters.Endpoint) error{"Answers": nil, "Refuses": fails(adapters.BadSecret), "Hangs": hangs} {
+			p := &provider{channel: adapters.Telegram, disconnect: disconnect}
+			c, s := newChannels(p)
+			if _, err := configure(t, c, adapters.Credentials{adapters.BotToken: token}); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			if err := c.Remove(t.Context(), "t", "i", adapters.Telegram, "key:k"); err != nil || s.row("i").ID != "" {
+				t.Errorf("%s: %v", name, err)
+			}
+			if d := time.Since(began); d > goodbyeTime {
+				t.Errorf("%s: took %v", name, d)
+			}
+			if p.lastAsk().WebhookURL != "https://gate.example.com/hooks/telegram/i" {
+				t.Errorf("%s: disconnected %q", name, p.lastAsk().WebhookURL)
+			}
+			if err := c.Remove(t.Context(), "t", "i", adapters.Telegram, "key:k"); !errors.Is(err, ErrNoEndpoint) {
+				t.Errorf("%s, again: %v", name, err)
+			}
+			if _, err := c.Endpoint(t.Context(), "i", adapters.Telegram); !errors.Is(err, ErrNoEndpoint) {
+				t.Errorf("%s: still there for hooks: %v", name, err)
+			}
+		}
+	})
+}
+
+func TestNoSecretIsTold(t *testing.T) {
+	var log bytes.Buffer
+	for _, fault := range []func(context.Context, adapters.Endpoint) error{nil, fails(adapters.Unreachable), fails(adapters.Refused)} {
+		p := &provider{channel: adapters.Telegram, connect: fault, disconnect: fault}
+		c, _ := newChannels(p)
+		c.Log = slog.New(slog.NewTextHandler(&log, nil))
+		seat, err := configure(t, c, adapters.Credentials{adapters.BotToken: token})
+		if err := c.Remove(t.Context(), "t", "i", adapters.Telegram, "key:k"); err != nil {
+			t.Fatal(err)
+		}
+		all := fmt.Sprintf("%v %+v %#v %v %s", seat, seat, seat, err, log.String())
+		if strings.Contains(all, token) || strings.Contains(all, p.lastAsk().Credentials[adapters.WebhookSecret]) {
+			t.Error("a secret is told")
+		}
+	}
+	if n := strings.Count(log.String(), "channel set up"); n != 3 {
+		t.Errorf("%d lines of three set-ups:\n%s", n, log.String())
+	}
+}
+
+func TestSeatsHaveURLs(t *testing.T) {
+	p := &provider{channel: adapters.Slack}
+	c, _ := newChannels(p)
+	if _, err := configure(t, c, adapters.Credentials{adapters.BotToken: token}); err != nil {
+		t.Fatal(err)
+	}
+	seats, err := c.Seats(t.Context(), "t", "i")
+	if err != nil || len(seats) != 1 || seats[0].WebhookURL != "https://gate.example.com/hooks/slack/i" {
+		t.Errorf("%d seats, %v", len(seats), err)
+	}
+	one, err := c.Seat(t.Context(), "t", "i", adapters.Slack)
+	if err != nil || one.WebhookURL != seats[0].WebhookURL {
+		t.Errorf("%q, %v", one.WebhookURL, err)
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	var waits []time.Duration
+	for n := range 100 {
+		waits = append(waits, backoff(n))
+	}
+	if slices.Min(waits) < 10*time.Second || slices.Max(waits) > 10*time.Minute || waits[99] < 8*time.Minute {
+		t.Errorf("waits from %v to %v, in the end %v", slices.Min(waits), slices.Max(waits), waits[99])
+	}
+}

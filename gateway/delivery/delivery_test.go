@@ -1,0 +1,222 @@
+package delivery
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"hydragate/adapters"
+	"hydragate/gateway"
+	"hydragate/identity"
+)
+
+const (
+	newSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	oldSecret = "whsec_plJ3nmyCDGBKInavdOK15jsl"
+)
+
+// shelf is a store with a few events on it.
+type shelf struct {
+	events  []gateway.Event
+	settled []gateway.Settlement
+}
+
+func (s *shelf) Events(context.Context, gateway.Lease) ([]gateway.Event, error) {
+	es := s.events
+	s.events = nil
+	return es, nil
+}
+
+func (s *shelf) Settle(_ context.Context, st gateway.Settlement) error {
+	s.settled = append(s.settled, st)
+	return nil
+}
+
+func (s *shelf) results() (rs []gateway.DeliveryResult) {
+	for _, st := range s.settled {
+		rs = append(rs, st.DeliveryDone...)
+	}
+	return rs
+}
+
+func eventFor(url, id, text string) gateway.Event {
+	return gateway.Event{
+		Delivery:  gateway.Delivery{ID: id, TenantID: "t", ConversationID: "c", InstanceID: "i", MessageID: "m" + id, Type: "message.received"},
+		CreatedAt: time.Now(), Channel: adapters.Telegram, AgentURL: url, Secrets: []string{newSecret, oldSecret},
+		Message: adapters.Message{Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: "1"}, Place: adapters.Place{ID: "1"}},
+		Sender:  identity.Identity{ID: "id", CustomerID: "cu", RoleOverride: identity.RoleOwner, VerifiedAt: time.Now(), DisplayName: "Steve\r\nX-Evil: 1"},
+	}
+}
+
+func poster(s *shelf) *Poster {
+	return &Poster{Store: s, Client: NewClient(true), Log: slog.New(slog.DiscardHandler), Now: time.Now, Woken: func(...gateway.LaneKind) {}}
+}
+
+// verify checks a request by the text of the Standard Webhooks specification, without
+// the library that signed it.
+func verify(r *http.Request, body []byte, secret string) bool {
+	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
+	if err != nil {
+		return false
+	}
+	m := hmac.New(sha256.New, key)
+	fmt.Fprintf(m, "%s.%s.%s", r.Header.Get("webhook-id"), r.Header.Get("webhook-timestamp"), body)
+	want := "v1," + base64.StdEncoding.EncodeToString(m.Sum(nil))
+	for _, sig := range strings.Fields(r.Header.Get("webhook-signature")) {
+		if hmac.Equal([]byte(sig), []byte(want)) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestPostIsSignedAndItsRepliesAreKept(t *testing.T) {
+	var got map[string]any
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if !verify(r, body, newSecret) || !verify(r, body, oldSecret) {
+			t.Error("not signed with both live secrets")
+		}
+		if verify(r, append(body, ' '), newSecret) || verify(r, body, "whsec_AAAA") {
+			t.Error("the check passes anything")
+		}
+		if err := json.Unmarshal(body, &got); err != nil {
+			t.Error(err)
+		}
+		_, _ = io.WriteString(w, `{"replies":[{"text":"one"},{"text":"two"}]}`)
+	}))
+	defer srv.Close()
+	s := &shelf{events: []gateway.Event{eventFor(srv.URL, "1", "hello")}}
+	if err := poster(s).Work(t.Context(), gateway.Lease{}); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.results(); len(r) != 1 || r[0].Status != gateway.Delivered || r[0].Answer != 200 {
+		t.Fatalf("%+v", r)
+	}
+	var texts []string
+	for _, o := range s.settled[0].Replies {
+		texts = append(texts, o.Text)
+	}
+	if strings.Join(texts, " ") != "one two" {
+		t.Errorf("replies %q", texts)
+	}
+	sender := got["data"].(map[string]any)["sender"].(map[string]any)
+	if got["type"] != "message.received" || got["id"] != "msg_1" || sender["role"] != "owner" || sender["verified"] != true {
+		t.Errorf("event %v", got)
+	}
+}
+
+func TestPostKeepsOrderAndRetries(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer  http.HandlerFunc
+		posts   int32
+		disable bool
+		atLeast time.Duration
+	}{
+		"Down":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, 1, false, 0},
+		"RetryAfter": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Retry-After", "77"); w.WriteHeader(429) }, 1, false, 77 * time.Second},
+		"Gone":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(410) }, 1, true, 0},
+		"Redirect":   {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }, 1, false, 0},
+		"Cut":        {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 1, false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var posts atomic.Int32
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				posts.Add(1)
+				c.answer(w, r)
+			}))
+			defer srv.Close()
+			s := &shelf{events: []gateway.Event{eventFor(srv.URL, "1", "a"), eventFor(srv.URL, "2", "b")}}
+			before := time.Now()
+			if err := poster(s).Work(t.Context(), gateway.Lease{}); err != nil {
+				t.Fatal(err)
+			}
+			if n := posts.Load(); n != c.posts {
+				t.Errorf("%d posts; want %d: nothing overtakes a failure", n, c.posts)
+			}
+			last := s.settled[len(s.settled)-1]
+			if !last.Release || last.Next.Before(before.Add(c.atLeast)) || (last.DisableAgent != "") != c.disable {
+				t.Errorf("settled %+v", last)
+			}
+			if r := s.results(); len(r) != 1 || r[0].Status != gateway.Pending || strings.Contains(r[0].Error, srv.URL) {
+				t.Errorf("results %+v", r)
+			}
+		})
+	}
+}
+
+func TestPostSurvivesAnyAnswer(t *testing.T) {
+	for name, body := range map[string]string{
+		"Empty": "", "NotJSON": "<html>", "Null": "null", "Wrong": `{"replies":"x"}`, "Huge": strings.Repeat("x", maxAnswer+10), "Array": "[]",
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
+			defer srv.Close()
+			s := &shelf{events: []gateway.Event{eventFor(srv.URL, "1", "a")}}
+			if err := poster(s).Work(t.Context(), gateway.Lease{}); err != nil {
+				t.Fatal(err)
+			}
+			if r := s.results(); len(r) != 1 || r[0].Status != gateway.Delivered || len(s.settled[0].Replies) != 0 {
+				t.Errorf("%+v", s.settled)
+			}
+		})
+	}
+}
+
+func TestAnEventIsGivenUpAfterADay(t *testing.T) {
+	e := eventFor("http://127.0.0.1:1", "1", "a")
+	e.CreatedAt = time.Now().Add(-Life - time.Minute)
+	s := &shelf{events: []gateway.Event{e}}
+	if err := poster(s).Work(t.Context(), gateway.Lease{}); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.results(); len(r) != 1 || r[0].Status != gateway.Dead {
+		t.Fatalf("%+v", r)
+	}
+}
+
+func TestPublicOnly(t *testing.T) {
+	var called atomic.Int32
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called.Add(1) }))
+	defer srv.Close()
+	port := srv.URL[strings.LastIndex(srv.URL, ":"):]
+	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "2130706433", "127.1", "[::]"} {
+		s := &shelf{events: []gateway.Event{eventFor("http://"+host+port, "1", "a")}}
+		p := poster(s)
+		p.Client = NewClient(false)
+		if err := p.Work(t.Context(), gateway.Lease{}); err != nil {
+			t.Fatal(err)
+		}
+		if r := s.results(); len(r) != 1 || r[0].Status != gateway.Pending {
+			t.Errorf("%s: %+v", host, r)
+		}
+	}
+	if n := called.Load(); n != 0 {
+		t.Errorf("%d connections to a private address", n)
+	}
+	for _, a := range []string{
+		"10.1.2.3", "100.64.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1", "192.0.0.8", "192.168.1.1", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "0.1.2.3",
+		"::", "::1", "::7f00:1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "64:ff9b:1::1", "2001::1", "2002:a00:1::", "fc00::1", "fd12::1", "fe80::1", "fec0::1", "ff02::1",
+	} {
+		if Public(netip.MustParseAddr(a)) {
+			t.Errorf("%s passes as public", a)
+		}
+	}
+	for _, a := range []string{"1.1.1.1", "8.8.8.8", "2606:4700:4700::1111", "172.32.0.1", "100.128.0.1"} {
+		if !Public(netip.MustParseAddr(a)) {
+			t.Errorf("%s is refused", a)
+		}
+	}
+}

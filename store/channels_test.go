@@ -1,0 +1,179 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"hydragate/adapters"
+	"hydragate/gateway"
+)
+
+// provider plays Telegram: it answers or it does not, and knows the secret it was
+// told last.
+type provider struct {
+	mu     sync.Mutex
+	away   bool
+	secret string
+	told   chan struct{} // gets one for each Connect, when there is room
+}
+
+func (*provider) Channel() adapters.Channel { return adapters.Telegram }
+func (*provider) Limits() adapters.Limits   { return adapters.Limits{} }
+
+func (*provider) Receive(*http.Request, adapters.Endpoint, string) (adapters.Inbound, error) {
+	return adapters.Inbound{}, adapters.ErrNoHook
+}
+
+func (*provider) Send(context.Context, adapters.Endpoint, adapters.Reply) (string, error) {
+	return "", &adapters.SendError{Reason: adapters.Refused}
+}
+
+func (p *provider) Check(_ context.Context, ep adapters.Endpoint) (adapters.Endpoint, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.away {
+		return ep, &adapters.SetupError{Reason: adapters.Unreachable, Message: "Telegram does not answer."}
+	}
+	ep.Address, ep.Settings = "7", map[string]string{adapters.BotUsername: "acme_bot"}
+	return ep, nil
+}
+
+func (p *provider) Connect(_ context.Context, ep adapters.Endpoint) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.secret = ep.Credentials[adapters.WebhookSecret]
+	select {
+	case p.told <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (p *provider) Disconnect(context.Context, adapters.Endpoint) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.secret = ""
+	return nil
+}
+
+func (p *provider) heard() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.secret
+}
+
+func (p *provider) answers(yes bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.away = !yes
+}
+
+func newChannels(s *Store) (*gateway.Channels, *provider) {
+	p := &provider{told: make(chan struct{}, 100)}
+	return &gateway.Channels{Adapters: map[adapters.Channel]adapters.Adapter{adapters.Telegram: p}, Store: s, PublicURL: "https://gate.example.com"}, p
+}
+
+func TestChannelsOnAStore(t *testing.T) {
+	engines(t, func(t *testing.T, open func(*testing.T) *Store) {
+		s := open(t)
+		for name, test := range map[string]func(*testing.T, *Store, string){"SetUpAndRemove": setUpAndRemove, "SetUpLater": setUpLater, "ManyAtOnceAgree": manySetUps} {
+			t.Run(name, func(t *testing.T) { test(t, s, newTenant(t, s)) })
+		}
+	})
+}
+
+var botToken = adapters.Credentials{adapters.BotToken: "7:token"}
+
+func setUpAndRemove(t *testing.T, s *Store, tenant string) {
+	c, p := newChannels(s)
+	i := newInstance(t, s, tenant).ID
+	first, err := c.Configure(t.Context(), tenant, i, adapters.Telegram, adapters.Webhook, botToken, "", "key:k")
+	if err != nil || first.Status != gateway.Active || first.Address != "7" {
+		t.Fatalf("%v, %v", first.Status, err)
+	}
+	again, err := c.Configure(t.Context(), tenant, i, adapters.Telegram, adapters.Webhook, botToken, "", "key:k")
+	if err != nil || again.ID != first.ID || len(again.Current(adapters.WebhookSecret)) != 1 || p.heard() != again.Credentials[adapters.WebhookSecret] {
+		t.Errorf("again: %v; want the same row with the one secret the provider knows", err)
+	}
+	ep, err := c.Endpoint(t.Context(), i, adapters.Telegram)
+	if err != nil || ep.Credentials[adapters.WebhookSecret] != p.heard() || ep.WebhookURL != "https://gate.example.com/hooks/telegram/"+i {
+		t.Errorf("for hooks: %q, %v", ep.WebhookURL, err)
+	}
+	other := newTenant(t, s)
+	if _, err := c.Configure(t.Context(), other, i, adapters.Telegram, adapters.Webhook, botToken, "", "key:k"); !errors.Is(err, gateway.ErrNoInstance) {
+		t.Errorf("by another tenant: %v", err)
+	}
+	if err := c.Remove(t.Context(), other, i, adapters.Telegram, "key:k"); !errors.Is(err, gateway.ErrNoInstance) {
+		t.Errorf("removed by another tenant: %v", err)
+	}
+	if err := c.Remove(t.Context(), tenant, i, adapters.Telegram, "key:k"); err != nil || p.heard() != "" {
+		t.Errorf("removed: %v", err)
+	}
+	if n := queryText(t, s, `select cast(count(*) as text) from endpoints where tenant_id = $1`, tenant); n != "0" {
+		t.Errorf("%s rows with credentials are left", n)
+	}
+}
+
+func setUpLater(t *testing.T, s *Store, tenant string) {
+	c, p := newChannels(s)
+	i := newInstance(t, s, tenant).ID
+	p.answers(false)
+	seat, err := c.Configure(t.Context(), tenant, i, adapters.Telegram, adapters.Webhook, botToken, "", "key:k")
+	if err != nil || seat.Status != gateway.Faulty || seat.ErrorMessage != "Telegram does not answer." || seat.Retries != 1 {
+		t.Fatalf("%v %q %d, %v", seat.Status, seat.ErrorMessage, seat.Retries, err)
+	}
+	p.answers(true)
+	mustExec(t, s, `update endpoints set retry_at = $2 where tenant_id = $1`, tenant, s.now())
+	runUntilTold(t, c, p)
+	if seat, err = c.Seat(t.Context(), tenant, i, adapters.Telegram); err != nil || seat.Status != gateway.Active || seat.Address != "7" || seat.Retries != 0 || seat.ErrorMessage != "" {
+		t.Errorf("when it answers: %v %q, %v", seat.Status, seat.ErrorMessage, err)
+	}
+}
+
+// runUntilTold runs c until the provider was told of an endpoint and that was kept.
+func runUntilTold(t *testing.T, c *gateway.Channels, p *provider) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() { c.Run(ctx) })
+	select {
+	case <-p.told:
+	case <-ctx.Done():
+		t.Error("the provider was told nothing")
+	}
+	cancel()
+	wg.Wait()
+}
+
+func manySetUps(t *testing.T, s *Store, tenant string) {
+	c, p := newChannels(s)
+	i := newInstance(t, s, tenant).ID
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if _, err := c.Configure(t.Context(), tenant, i, adapters.Telegram, adapters.Webhook, botToken, "", "key:k"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for len(p.told) > 0 {
+		<-p.told
+	}
+	// Who was overtaken left the endpoint due, so that the last word is told last.
+	if n := queryText(t, s, `select cast(count(*) as text) from endpoints where tenant_id = $1 and retry_at is not null`, tenant); n == "1" {
+		runUntilTold(t, c, p)
+	}
+	seat, err := c.Seat(t.Context(), tenant, i, adapters.Telegram)
+	if err != nil || seat.Status != gateway.Active || seat.Credentials[adapters.WebhookSecret] != p.heard() {
+		t.Errorf("%v, %v; want the provider to know the secret that is kept", seat.Status, err)
+	}
+	if n := queryText(t, s, `select cast(count(*) as text) from endpoints where tenant_id = $1`, tenant); n != "1" {
+		t.Errorf("%s rows; want one", n)
+	}
+}
