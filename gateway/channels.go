@@ -178,8 +178,8 @@ func (c *Channels) check(ctx context.Context, seat Seat) (Seat, error) {
 	return seat, nil
 }
 
-// connect points the provider at a seat that is kept, and keeps what came of it. When
-// ctx ends meanwhile nothing is known, and the seat stays due.
+// connect points the provider at a seat that is kept, and keeps what came of it. A
+// failure that is only the end of ctx says nothing: the seat stays due.
 func (c *Channels) connect(ctx context.Context, seat Seat) (Seat, error) {
 	var refused error
 	if p, ok := c.Adapters[seat.Channel].(adapters.Configurer); ok {
@@ -187,7 +187,7 @@ func (c *Channels) connect(ctx context.Context, seat Seat) (Seat, error) {
 		refused = p.Connect(within, seat.Endpoint)
 		cancel()
 	}
-	if ctx.Err() != nil {
+	if refused != nil && ctx.Err() != nil {
 		return Seat{}, ctx.Err()
 	}
 	return c.mark(ctx, seat, refused)

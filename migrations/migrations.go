@@ -7,6 +7,9 @@ import (
 	"io/fs"
 )
 
+// Latest is the number of the newest migration: what this program needs.
+const Latest = 1
+
 //go:embed postgres/*.sql sqlite/*.sql
 var files embed.FS
 

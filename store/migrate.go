@@ -57,14 +57,11 @@ func Migrations(ctx context.Context, url string) (ms []Migration, err error) {
 func (s *Store) Migrated(ctx context.Context) error {
 	rs, err := s.db.Query(ctx, `select max(version_id) from goose_db_version`)
 	at, err := one(rs, err, func(sc scan) (v int64, err error) { return v, sc(&v) })
-	if err == nil && at != latest {
-		err = fmt.Errorf("schema is at version %d, this program needs %d", at, latest)
+	if err == nil && at != migrations.Latest {
+		err = fmt.Errorf("schema is at version %d, this program needs %d", at, migrations.Latest)
 	}
 	return err
 }
-
-// latest is the version of the schema this binary is written for.
-const latest = 1
 
 func refuseNewer(ctx context.Context, p *goose.Provider) error {
 	sources := p.ListSources()

@@ -215,11 +215,8 @@ func finish(b, body []byte) []byte {
 
 // padded appends n in decimal, with zeros in front up to width.
 func padded(b []byte, n int64, width int) []byte {
-	for p := int64(10); width > 1; width, p = width-1, p*10 {
-		if n < p {
-			b = append(b, "000000000000"[:width-digits(n)]...)
-			break
-		}
+	if d := digits(n); d < width {
+		b = append(b, "000000000000"[:width-d]...)
 	}
 	return strconv.AppendInt(b, n, 10)
 }

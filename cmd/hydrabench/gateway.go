@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// build compiles the gateway as it is shipped and gives the path of the binary.
+func build(ctx context.Context, dir string, progress io.Writer) (string, error) {
+	file := filepath.Join(dir, "hydragate")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "hydragate/cmd/hydragate")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Stdout, cmd.Stderr = progress, progress
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("build the gateway: %w", err)
+	}
+	return file, nil
+}
+
+// A process is a program that said on its first line of output where it listens.
+type process struct {
+	cmd *exec.Cmd
+	url string
+	log *os.File
+}
+
+const (
+	startTime = 60 * time.Second
+	stopTime  = 20 * time.Second
+)
+
+// start runs a program and waits until it listens. What it writes to standard error
+// goes to logFile. Of this process's environment it gets no setting of a gateway.
+func start(ctx context.Context, logFile string, env []string, name string, args ...string) (*process, error) {
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, name, args...)
+	for _, e := range os.Environ() {
+		if !strings.HasPrefix(e, "HYDRAGATE_") && !strings.HasPrefix(e, "OTEL_") {
+			cmd.Env = append(cmd.Env, e)
+		}
+	}
+	cmd.Env = append(cmd.Env, env...)
+	cmd.Stderr = log
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = stopTime
+	out, w := io.Pipe()
+	cmd.Stdout = w
+	if err := cmd.Start(); err != nil {
+		_ = log.Close()
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	p := &process{cmd: cmd, log: log}
+	if p.url, err = listening(out); err != nil {
+		_ = cmd.Process.Kill()
+		_ = p.wait()
+		return nil, fmt.Errorf("start %s: %w; see %s", name, err, logFile)
+	}
+	return p, nil
+}
+
+// listening reads where a program listens from its first line, and goes on reading so
+// that the program never waits for its output to be read.
+func listening(out *io.PipeReader) (string, error) {
+	lines := make(chan string, 1)
+	go func() {
+		r := bufio.NewReader(out)
+		line, _ := r.ReadString('\n')
+		lines <- line
+		_, _ = io.Copy(io.Discard, r)
+	}()
+	timer := time.AfterFunc(startTime, func() { _ = out.CloseWithError(errors.New("too slow")) })
+	defer timer.Stop()
+	var said struct {
+		Listening string `json:"listening"`
+	}
+	if err := json.Unmarshal([]byte(<-lines), &said); err != nil || said.Listening == "" {
+		return "", errors.New("it does not say where it listens")
+	}
+	return said.Listening, nil
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+// stop ends the program as an operator would, and says when it did not end well.
+func (p *process) stop() error {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	kill := time.AfterFunc(stopTime, func() { _ = p.cmd.Process.Kill() })
+	defer kill.Stop()
+	return p.wait()
+}
+
+func (p *process) wait() error {
+	err := p.cmd.Wait()
+	_ = p.log.Close()
+	return err
+}
+
+// A gateway is a running gateway with a database of its own.
+type gateway struct {
+	*process
+	adminKey string
+}
+
+// startGateway runs the gateway on a database: a Postgres URL, or "" for an embedded
+// one in dir.
+func startGateway(ctx context.Context, binary, dir, postgres, redis string, p *providers) (*gateway, error) {
+	var master [32]byte
+	_, _ = rand.Read(master[:])
+	g := &gateway{adminKey: "hg_live_" + rand.Text() + rand.Text()}
+	env := []string{
+		"HYDRAGATE_LISTEN=127.0.0.1:0", "HYDRAGATE_DATA_DIR=" + filepath.Join(dir, "data"), "HYDRAGATE_DATABASE_URL=" + postgres, "HYDRAGATE_REDIS_URL=" + redis,
+		"HYDRAGATE_MASTER_KEYS=bench:" + base64.StdEncoding.EncodeToString(master[:]), "HYDRAGATE_ADMIN_KEY=" + g.adminKey,
+		"HYDRAGATE_TELEGRAM_API_URL=" + p.telegramURL, "HYDRAGATE_TWILIO_API_URL=" + p.twilioURL, "HYDRAGATE_SLACK_API_URL=" + p.slackURL + "/api/",
+		"HYDRAGATE_LOG_LEVEL=warn", "HYDRAGATE_LOG_FORMAT=json",
+	}
+	var err error
+	g.process, err = start(ctx, filepath.Join(dir, "gateway.log"), env, binary, "serve")
+	return g, err
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"hydragate/adapters/simulator"
+)
+
+// providers are pretend Telegram, Twilio and Slack servers in this process. They
+// answer the set-up of the channels, and would take replies. The messages that are
+// measured do not come from them but straight from the load, which is lighter.
+type providers struct {
+	telegram *simulator.Telegram
+	twilio   *simulator.Twilio
+	slack    *simulator.Slack
+
+	telegramURL, twilioURL, slackURL string
+	servers                          []*http.Server
+
+	botToken       string
+	account, token string
+	app            simulator.App
+}
+
+const (
+	botName     = "hydrabench_bot"
+	phoneNumber = "+15005550006"
+)
+
+// openProviders serves the three on loopback, with one bot, one number and one app.
+func openProviders() (*providers, error) {
+	p := &providers{
+		telegram: simulator.NewTelegram(), twilio: simulator.NewTwilio(), slack: simulator.NewSlack(),
+		botToken: "700000001:" + randomHex(35), account: "AC" + randomHex(32), token: randomHex(32),
+		app: simulator.App{
+			AppID: "A0HYDRABENCH", TeamID: "T0HYDRABENCH", TeamName: "Bench", BotUserID: "U0HYDRABOT",
+			Token: "xoxb-" + randomHex(24), SigningSecret: randomHex(32),
+		},
+	}
+	p.telegram.AddBot(p.botToken, botName)
+	p.twilio.AddAccount(p.account, p.token)
+	p.twilio.AddNumber(p.account, phoneNumber)
+	p.slack.AddApp(p.app)
+	for _, s := range []struct {
+		handler http.Handler
+		url     *string
+	}{{p.telegram, &p.telegramURL}, {p.twilio, &p.twilioURL}, {p.slack, &p.slackURL}} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			p.close()
+			return nil, err
+		}
+		*s.url = "http://" + l.Addr().String()
+		srv := &http.Server{Handler: s.handler, ReadHeaderTimeout: 5 * time.Second}
+		p.servers = append(p.servers, srv)
+		go func() { _ = srv.Serve(l) }()
+	}
+	p.slack.SetURL(p.slackURL)
+	return p, nil
+}
+
+func (p *providers) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for _, s := range p.servers {
+		if s.Shutdown(ctx) != nil {
+			_ = s.Close()
+		}
+	}
+	p.telegram.Close()
+	p.twilio.Close()
+}
+
+// hook gives what a channel's requests to u are made of.
+func (p *providers) hook(channel, u string) hook {
+	h := hook{channel: channel, url: u}
+	switch channel {
+	case telegramChannel:
+		_, h.secret = p.telegram.Webhook(botName)
+	case smsChannel:
+		h.url, _, _ = strings.Cut(u, "#")
+		h.secret, h.account, h.number = p.token, p.account, phoneNumber
+	case slackChannel:
+		h.secret, h.slack = p.app.SigningSecret, slackApp{team: p.app.TeamID, app: p.app.AppID, bot: p.app.BotUserID}
+	}
+	return h
+}
+
+// randomHex gives n random hexadecimal digits.
+func randomHex(n int) string {
+	b := make([]byte, (n+1)/2)
+	_, _ = rand.Read(b) // never fails: crypto/rand crashes the program instead
+	return hex.EncodeToString(b)[:n]
+}
