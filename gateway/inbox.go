@@ -22,12 +22,14 @@ type Inbox struct {
 	Log   *slog.Logger
 
 	queue chan *waiting
+	heard hearing
 }
 
 // A Taker stores arrivals; see store.Store.Take and Receive.
 type Taker interface {
 	Take(ctx context.Context, as []Arrival, c *Cursor) (stored int, err error)
 	Receive(ctx context.Context, ep adapters.Endpoint, rs []adapters.Receipt) error
+	TouchSeat(ctx context.Context, endpoint string, at time.Time) error
 }
 
 type waiting struct {
@@ -71,6 +73,9 @@ func (b *Inbox) Accept(ctx context.Context, ep adapters.Endpoint, in adapters.In
 	}
 	select {
 	case err := <-w.done:
+		if err == nil {
+			b.note(ctx, ep)
+		}
 		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -95,6 +100,7 @@ func (b *Inbox) AcceptAt(ctx context.Context, ep adapters.Endpoint, ms []adapter
 	}
 	if err == nil && len(as) > 0 {
 		b.Wake()
+		b.note(ctx, ep)
 	}
 	return err
 }
@@ -171,6 +177,35 @@ func (b *Inbox) oneByOne(ctx context.Context, batch []*waiting) {
 		w.done <- err
 	}
 	b.Wake()
+}
+
+// hearing remembers when each endpoint was last noted to have heard something.
+type hearing struct {
+	mu sync.Mutex
+	at map[string]time.Time
+}
+
+// noteEvery is how exact the time of an endpoint's last event is.
+const noteEvery = 30 * time.Second
+
+// note keeps, for staff to see, that an endpoint heard something.
+func (b *Inbox) note(ctx context.Context, ep adapters.Endpoint) {
+	now := time.Now()
+	b.heard.mu.Lock()
+	old := now.Sub(b.heard.at[ep.ID]) > noteEvery
+	if old {
+		if b.heard.at == nil || len(b.heard.at) > maxWaiting {
+			b.heard.at = map[string]time.Time{}
+		}
+		b.heard.at[ep.ID] = now
+	}
+	b.heard.mu.Unlock()
+	if !old {
+		return
+	}
+	if err := b.Store.TouchSeat(ctx, ep.ID, now); err != nil {
+		b.Log.InfoContext(ctx, "endpoint not noted", "error", err)
+	}
 }
 
 // arrive makes a message ready to be stored: what may hold a claim code is sealed

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"hydragate/adapters"
 )
@@ -43,6 +44,8 @@ func (t *table) Take(ctx context.Context, as []Arrival, _ *Cursor) (int, error) 
 }
 
 func (t *table) Receive(context.Context, adapters.Endpoint, []adapters.Receipt) error { return nil }
+
+func (t *table) TouchSeat(context.Context, string, time.Time) error { return nil }
 
 func (t *table) stored() (as []Arrival) {
 	t.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"hydragate/adapters"
 	"hydragate/gateway"
@@ -98,13 +99,17 @@ func (s *Store) deliveryStmts(st gateway.Settlement) []stmt {
 	return stmts
 }
 
-// WakeDeliveries makes the events of an instance that wait due, after its runtime
+// wakeDeliveries makes the events of an instance that wait due, after its runtime
 // moved or came back.
-func (s *Store) WakeDeliveries(ctx context.Context, tenant, instance string) error {
-	_, err := s.db.Exec(ctx, `
+func wakeDeliveries(ctx context.Context, tx db, tenant, instance string, now time.Time) error {
+	if _, err := tx.Exec(ctx, `
+		update deliveries set due_at = $3 where tenant_id = $1 and instance_id = $2 and status = 'pending' and due_at > $3`, tenant, instance, now); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `
 		update lanes set due_at = $3, wakes = wakes + 1
 		where tenant_id = $1 and kind = 'delivery' and conversation_id in (
 			select conversation_id from deliveries where tenant_id = $1 and instance_id = $2 and status = 'pending')`,
-		tenant, instance, s.now())
+		tenant, instance, now)
 	return err
 }

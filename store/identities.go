@@ -171,18 +171,23 @@ func (s *Store) takeOver(ctx context.Context, tx db, i identity.Identity) (ident
 func (s *Store) merge(ctx context.Context, tx db, kept identity.Identity) (identity.Identity, error) {
 	const unknown = `tenant_id = $1 and channel = $2 and external_id = $3 and customer_id is null`
 	args := []any{kept.TenantID, kept.Channel, kept.ExternalID}
-	_, err := tx.Exec(ctx, `
+	// The identities are locked before their conversations, as workers do.
+	rs, err := tx.Query(ctx, `update identities set updated_at = updated_at where `+unknown+` returning `+identityColumns, args...)
+	gone, err := all(rs, err, scanIdentity)
+	if err != nil || len(gone) == 0 {
+		return kept, err
+	}
+	_, err = tx.Exec(ctx, `
 		update conversations set identity_id = $4
 		where tenant_id = $1 and identity_id in (select id from identities where `+unknown+`)`, append(args, kept.ID)...)
 	if err != nil {
 		return kept, err
 	}
-	rs, err := tx.Query(ctx, `delete from identities where `+unknown+` returning `+identityColumns, args...)
-	gone, err := all(rs, err, scanIdentity)
+	_, err = tx.Exec(ctx, `delete from identities where `+unknown, args...)
 	if s.d.orphan(err) {
 		return kept, errMoved
 	}
-	if err != nil || len(gone) == 0 {
+	if err != nil {
 		return kept, err
 	}
 	for _, g := range gone {
@@ -284,16 +289,18 @@ func (s *Store) EditIdentity(ctx context.Context, tenant, customer, id string, e
 // log keeps whose it was.
 func (s *Store) Unlink(ctx context.Context, tenant, customer, id string, by identity.Actor) error {
 	return s.settled(ctx, "unlink identity", func(tx db) error {
-		_, err := tx.Exec(ctx, `
-			update conversations set identity_id = null
-			where tenant_id = $1 and identity_id = (select id from identities where tenant_id = $1 and customer_id = $2 and id = $3)`, tenant, customer, id)
+		// The identity is locked before its conversations, as workers do.
+		rs, err := tx.Query(ctx, `
+			update identities set updated_at = $4 where tenant_id = $1 and customer_id = $2 and id = $3
+			returning `+identityColumns, tenant, customer, id, s.now())
+		i, err := one(rs, err, scanIdentity)
 		if err != nil {
 			return err
 		}
-		rs, err := tx.Query(ctx, `
-			delete from identities where tenant_id = $1 and customer_id = $2 and id = $3
-			returning `+identityColumns, tenant, customer, id)
-		i, err := one(rs, err, scanIdentity)
+		if _, err := tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`, tenant, id); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `delete from identities where tenant_id = $1 and id = $2`, tenant, id)
 		if s.d.orphan(err) {
 			return errMoved
 		}

@@ -67,6 +67,11 @@ func (s *Store) EditInstance(ctx context.Context, tenant, id string, e gateway.I
 		if i, err = one(rs, err, scanInstance); err != nil {
 			return err
 		}
+		if e.AgentURL != nil {
+			if err := wakeDeliveries(ctx, tx, tenant, id, s.now()); err != nil {
+				return err
+			}
+		}
 		return record(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance.updated", Actor: by, InstanceID: id, Detail: fields(ch.fields)})
 	})
 	return i, s.instanceError("change instance", err)

@@ -62,13 +62,21 @@ type Talk struct {
 	Next  int        `json:"next"`
 }
 
-// A TalkLine is something said in a conversation.
+// A TalkLine is something said in a conversation: by the person, by the bot or, as
+// Twilio answers to STOP, by the provider.
 type TalkLine struct {
-	FromBot bool      `json:"from_bot"`
+	From    string    `json:"from"` // FromPerson, FromBot or FromProvider
 	Private bool      `json:"private"`
 	Text    string    `json:"text"`
 	At      time.Time `json:"at"`
 }
+
+// Who says a TalkLine.
+const (
+	FromPerson   = "person"
+	FromBot      = "bot"
+	FromProvider = "provider"
+)
 
 // Errors of Say.
 var (
@@ -255,7 +263,7 @@ func (t *Transcript) talk(ctx context.Context, chat string, after int) Talk {
 		if len(lines) > after || ctx.Err() != nil {
 			talk := Talk{Lines: []TalkLine{}, Next: len(lines)}
 			for _, l := range lines[min(after, len(lines)):] {
-				talk.Lines = append(talk.Lines, TalkLine{FromBot: l.FromBot(), Private: l.Private, Text: l.Text, At: l.At})
+				talk.Lines = append(talk.Lines, TalkLine{From: l.from(), Private: l.Private, Text: l.Text, At: l.At})
 			}
 			return talk
 		}
@@ -264,6 +272,16 @@ func (t *Transcript) talk(ctx context.Context, chat string, after int) Talk {
 		case <-ctx.Done():
 		}
 	}
+}
+
+func (l Line) from() string {
+	switch l.Sender {
+	case "":
+		return FromBot
+	case l.Chat:
+		return FromPerson
+	}
+	return FromProvider
 }
 
 func refuseControl(w http.ResponseWriter, status int, err error) {

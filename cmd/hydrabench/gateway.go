@@ -58,8 +58,11 @@ func start(ctx context.Context, logFile string, env []string, name string, args 
 	cmd.Stderr = log
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopTime
-	out, w := io.Pipe()
-	cmd.Stdout = w
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		_ = log.Close()
+		return nil, err
+	}
 	if err := cmd.Start(); err != nil {
 		_ = log.Close()
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -75,7 +78,7 @@ func start(ctx context.Context, logFile string, env []string, name string, args 
 
 // listening reads where a program listens from its first line, and goes on reading so
 // that the program never waits for its output to be read.
-func listening(out *io.PipeReader) (string, error) {
+func listening(out io.ReadCloser) (string, error) {
 	lines := make(chan string, 1)
 	go func() {
 		r := bufio.NewReader(out)
@@ -83,7 +86,7 @@ func listening(out *io.PipeReader) (string, error) {
 		lines <- line
 		_, _ = io.Copy(io.Discard, r)
 	}()
-	timer := time.AfterFunc(startTime, func() { _ = out.CloseWithError(errors.New("too slow")) })
+	timer := time.AfterFunc(startTime, func() { _ = out.Close() })
 	defer timer.Stop()
 	var said struct {
 		Listening string `json:"listening"`

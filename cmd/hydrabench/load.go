@@ -42,40 +42,67 @@ type sample struct {
 }
 
 // run sends until the time is up, or ctx ends, and returns when every answer is there.
+// A connection that got no answer is not used again: the run has failed by then.
 func (l *load) run(ctx context.Context, until time.Time, t *tally) error {
-	begun := time.Now()
-	var turn atomic.Int64
-	var wg sync.WaitGroup
-	defer wg.Wait()
+	var all [][]*caller
 	for range l.connections {
 		cs, err := l.connect()
 		if err != nil {
 			return err
 		}
+		all = append(all, cs)
+	}
+	begun := time.Now()
+	var turn atomic.Int64
+	due := func() (at time.Time, more bool) {
+		if l.perSecond == 0 {
+			return time.Time{}, time.Now().Before(until)
+		}
+		at = begun.Add(time.Duration(turn.Add(1)) * time.Second / time.Duration(l.perSecond))
+		return at, at.Before(until)
+	}
+	var wg sync.WaitGroup
+	for _, cs := range all {
 		wg.Go(func() {
 			var samples []sample
 			for ctx.Err() == nil {
-				due := time.Time{}
-				if l.perSecond > 0 {
-					due = begun.Add(time.Duration(turn.Add(1)) * time.Second / time.Duration(l.perSecond))
-					if due.After(until) {
-						break
-					}
-					sleepUntil(due)
-				} else if !time.Now().Before(until) {
+				at, more := due()
+				if !more {
 					break
 				}
-				samples = l.one(cs, due, t, samples)
+				sleepUntil(at)
+				s, err := l.one(cs, at, t)
+				if err != nil {
+					t.fail(err)
+					break
+				}
+				if s.took > 0 {
+					samples = append(samples, s)
+				}
 			}
 			for _, c := range cs {
 				c.close()
 			}
-			t.mu.Lock()
-			defer t.mu.Unlock()
-			t.samples = append(t.samples, samples...)
+			t.keep(samples)
 		})
 	}
+	wg.Wait()
 	return nil
+}
+
+func (t *tally) fail(err error) {
+	t.failed.Add(1)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.oops == nil {
+		t.oops = err
+	}
+}
+
+func (t *tally) keep(ss []sample) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.samples = append(t.samples, ss...)
 }
 
 // A caller is a connection to one hook.
@@ -101,30 +128,25 @@ func (l *load) connect() ([]*caller, error) {
 	return cs, nil
 }
 
-// one sends one message and counts what came of it.
-func (l *load) one(cs []*caller, due time.Time, t *tally, samples []sample) []sample {
+// one sends one message and counts the answer. The sample is zero when the answer is a
+// refusal.
+func (l *load) one(cs []*caller, due time.Time, t *tally) (sample, error) {
 	n := l.seq.Add(1)
 	c := cs[n%int64(len(cs))]
-	c.buf = c.write(c.buf[:0], n, int(n)%l.senders)
+	c.buf = c.write(c.buf[:0], n, int(n%int64(l.senders)))
 	sent := time.Now()
 	status, err := c.do(c.buf)
-	now := time.Now()
-	switch {
-	case err != nil:
-		t.failed.Add(1)
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if t.oops == nil {
-			t.oops = err
-		}
-	case status/100 != 2:
-		t.refused.Add(1)
-	case due.IsZero():
-		t.acked.Add(1)
-		return append(samples, sample{at: now, took: now.Sub(sent)})
-	default:
-		t.acked.Add(1)
-		return append(samples, sample{at: due, took: now.Sub(due), late: sent.Sub(due)})
+	if err != nil {
+		return sample{}, err
 	}
-	return samples
+	now := time.Now()
+	if status/100 != 2 {
+		t.refused.Add(1)
+		return sample{}, nil
+	}
+	t.acked.Add(1)
+	if due.IsZero() {
+		return sample{at: now, took: now.Sub(sent)}, nil
+	}
+	return sample{at: due, took: now.Sub(due), late: sent.Sub(due)}, nil
 }

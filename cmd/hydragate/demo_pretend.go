@@ -1,0 +1,128 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"hydragate/adapters"
+	"hydragate/adapters/simulator"
+)
+
+// The accounts of the demo. The numbers are of the range that is kept for fiction.
+const (
+	demoBot            = "hydragate_demo_bot"
+	demoSMSNumber      = "+12025550100"
+	demoWhatsAppNumber = "+12025550101"
+	demoTeam           = "T0DEMO"
+	demoTeamName       = "Hydragate Demo"
+	demoApp            = "A0DEMO"
+	demoBotUser        = "U0BOT"
+)
+
+// steves are the accounts of Steve, the demo's customer, and strangers are another
+// person's.
+func steves(c adapters.Channel) string {
+	return map[adapters.Channel]string{
+		adapters.Telegram: "12345", adapters.SMS: "+12025550123", adapters.WhatsApp: "+12025550123", adapters.Slack: demoTeam + ":U0STEVE",
+	}[c]
+}
+
+func strangers(c adapters.Channel) string {
+	return map[adapters.Channel]string{
+		adapters.Telegram: "67890", adapters.SMS: "+12025550167", adapters.WhatsApp: "+12025550167", adapters.Slack: demoTeam + ":U0OTHER",
+	}[c]
+}
+
+// A pretence is all providers of the demo, with an account at each. The secrets are
+// made anew each time.
+type pretence struct {
+	telegram *simulator.Telegram
+	twilio   *simulator.Twilio
+	slack    *simulator.Slack
+	servers  map[string]*loopback // by the provider's name
+
+	telegramToken, slackToken, slackSecret string
+	twilioSID, twilioToken                 string
+}
+
+// pretend opens the providers; port is where the first listens, with the others at
+// the ports after it, and 0 means free ones.
+func pretend(port int) (p *pretence, err error) {
+	p = &pretence{
+		telegram: simulator.NewTelegram(), twilio: simulator.NewTwilio(), slack: simulator.NewSlack(), servers: map[string]*loopback{},
+		telegramToken: "700000001:" + (rand.Text() + rand.Text())[:35], slackToken: "xoxb-" + rand.Text(), slackSecret: rand.Text(),
+		twilioSID: "AC" + newHex(), twilioToken: newHex(),
+	}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	at := func(n int) string {
+		if port > 0 {
+			n += port
+		} else {
+			n = 0
+		}
+		return net.JoinHostPort("127.0.0.1", strconv.Itoa(n))
+	}
+	if p.servers["Telegram"], err = openLoopback(at(0), p.telegram); err != nil {
+		return p, fmt.Errorf("open the pretend Telegram: %w", err)
+	}
+	if p.servers["Twilio"], err = openLoopback(at(1), p.twilio); err != nil {
+		return p, fmt.Errorf("open the pretend Twilio: %w", err)
+	}
+	if p.servers["Slack"], err = openLoopback(at(2), p.slack); err != nil {
+		return p, fmt.Errorf("open the pretend Slack: %w", err)
+	}
+	p.telegram.AddBot(p.telegramToken, demoBot)
+	p.twilio.AddAccount(p.twilioSID, p.twilioToken)
+	p.twilio.AddNumber(p.twilioSID, demoSMSNumber)
+	p.slack.SetURL(p.servers["Slack"].url)
+	p.slack.AddApp(p.app(""))
+	return p, nil
+}
+
+func newHex() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// app is the Slack app, with the hooks below the URL hook.
+func (p *pretence) app(hook string) simulator.App {
+	app := simulator.App{AppID: demoApp, TeamID: demoTeam, TeamName: demoTeamName, BotUserID: demoBotUser, Token: p.slackToken, SigningSecret: p.slackSecret}
+	if hook != "" {
+		app.EventsURL, app.CommandsURL, app.InteractivityURL = hook+"/events", hook+"/commands", hook+"/interactivity"
+	}
+	return app
+}
+
+// connect does what people do at the consoles of Slack and Twilio: they enter the
+// URLs of the hooks, which their APIs have no call for.
+func (p *pretence) connect(hooks map[adapters.Channel]string) {
+	p.slack.AddApp(p.app(strings.TrimSuffix(hooks[adapters.Slack], "/events")))
+	p.twilio.SetWhatsAppURL(p.twilioSID, demoWhatsAppNumber, hooks[adapters.WhatsApp], hooks[adapters.WhatsApp])
+}
+
+// control is how people type there.
+func (p *pretence) control() *simulator.Control {
+	return &simulator.Control{
+		Telegram: p.telegram, Bot: demoBot, Twilio: p.twilio, SMSNumber: demoSMSNumber, WhatsAppNumber: demoWhatsAppNumber,
+		Slack: p.slack, AppID: demoApp, Team: demoTeam,
+	}
+}
+
+func (p *pretence) close() {
+	p.telegram.Close()
+	p.twilio.Close()
+	for _, s := range p.servers {
+		if s != nil {
+			s.close()
+		}
+	}
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"hydragate/adapters"
+)
+
+// A staff works with the gateway as any program does: by its API, with a key.
+type staff struct {
+	url, key string
+}
+
+// An apiIdentity is what the API answers of an identity.
+type apiIdentity struct {
+	ID           string     `json:"id"`
+	CustomerID   string     `json:"customer_id"`
+	ExternalID   string     `json:"external_id"`
+	Channel      string     `json:"channel"`
+	DisplayName  string     `json:"display_name"`
+	RoleOverride string     `json:"role_override"`
+	Verified     bool       `json:"verified"`
+	VerifiedAt   *time.Time `json:"verified_at"`
+}
+
+// An apiCode is what the API answers when a code is issued.
+type apiCode struct {
+	Code         string `json:"code"`
+	ExpiresIn    int    `json:"expires_in_seconds"`
+	Instructions string `json:"instructions"`
+}
+
+type object map[string]any
+
+// call makes one call and reads the answer into answer, unless that is nil.
+func (s *staff) call(ctx context.Context, method, path string, body, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTime)
+	defer cancel()
+	var content io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		content = bytes.NewReader(b)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, s.url+path, content)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Authorization", "Bearer "+s.key)
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	said, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	case resp.StatusCode/100 != 2:
+		return fmt.Errorf("%s %s answers %d: %s", method, path, resp.StatusCode, strings.TrimSpace(string(said)))
+	case answer == nil:
+		return nil
+	}
+	if err := json.Unmarshal(said, answer); err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+// newInstance makes the demo's instance and gives its id and webhook secret.
+func (s *staff) newInstance(ctx context.Context, agentURL string) (id, secret string, err error) {
+	var made struct {
+		ID            string `json:"id"`
+		WebhookSecret string `json:"webhook_secret"`
+	}
+	err = s.call(ctx, "POST", "/v1/instances", object{"name": "Demo", "agent_url": agentURL}, &made)
+	return made.ID, made.WebhookSecret, err
+}
+
+// newSteve makes the demo's customer.
+func (s *staff) newSteve(ctx context.Context) (id string, err error) {
+	var made struct {
+		ID string `json:"id"`
+	}
+	err = s.call(ctx, "POST", "/v1/customers", object{"first_name": "Steve", "email": "steve@example.com"}, &made)
+	return made.ID, err
+}
+
+// setUp sets one channel up and gives the URL of its hook.
+func (s *staff) setUp(ctx context.Context, instance string, channel adapters.Channel, account object) (hook string, err error) {
+	var made struct {
+		Status     string `json:"status"`
+		WebhookURL string `json:"webhook_url"`
+		Message    string `json:"message"`
+	}
+	if err := s.call(ctx, "POST", "/v1/instances/"+instance+"/channels/"+string(channel), account, &made); err != nil {
+		return "", err
+	}
+	if made.Status != "active" || made.WebhookURL == "" {
+		return "", fmt.Errorf("the channel %s is set up and not active: %s %s", channel, made.Status, made.Message)
+	}
+	return made.WebhookURL, nil
+}
+
+// unknown finds somebody who wrote and whom nobody knows.
+func (s *staff) unknown(ctx context.Context, instance string, channel adapters.Channel, externalID string) (apiIdentity, error) {
+	for cursor := ""; ; {
+		var page struct {
+			Items      []apiIdentity `json:"items"`
+			NextCursor string        `json:"next_cursor"`
+		}
+		q := url.Values{"customer": {"none"}, "instance_id": {instance}}
+		if cursor != "" {
+			q.Set("cursor", cursor)
+		}
+		if err := s.call(ctx, "GET", "/v1/identities?"+q.Encode(), nil, &page); err != nil {
+			return apiIdentity{}, err
+		}
+		for _, i := range page.Items {
+			if i.Channel == string(channel) && i.ExternalID == externalID {
+				return i, nil
+			}
+		}
+		if cursor = page.NextCursor; cursor == "" {
+			return apiIdentity{}, fmt.Errorf("%s is not among the unknown senders", externalID)
+		}
+	}
+}
+
+// adopt links an unknown sender to a customer, under a name.
+func (s *staff) adopt(ctx context.Context, customer, identityID, name string) error {
+	at := "/v1/customers/" + customer + "/identities/" + identityID
+	if err := s.call(ctx, "POST", at+"/adopt", nil, nil); err != nil {
+		return err
+	}
+	return s.call(ctx, "PATCH", at, object{"display_name": name}, nil)
+}
+
+// link links an account that staff knows to a customer.
+func (s *staff) link(ctx context.Context, customer string, channel adapters.Channel, externalID, name string) (i apiIdentity, err error) {
+	err = s.call(ctx, "POST", "/v1/customers/"+customer+"/identities", object{"channel": channel, "external_id": externalID, "display_name": name}, &i)
+	return i, err
+}
+
+func (s *staff) identity(ctx context.Context, customer, identityID string) (i apiIdentity, err error) {
+	err = s.call(ctx, "GET", "/v1/customers/"+customer+"/identities/"+identityID, nil, &i)
+	return i, err
+}
+
+func (s *staff) issue(ctx context.Context, customer, identityID string) (c apiCode, err error) {
+	err = s.call(ctx, "POST", "/v1/customers/"+customer+"/identities/"+identityID+"/claim-code", nil, &c)
+	return c, err
+}
