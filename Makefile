@@ -32,8 +32,8 @@ test: ## Run everything, with the race detector, on SQLite, PostgreSQL and Redis
 bench: ## Measure, with a PostgreSQL that keeps what it says it keeps
 	.ci/servers --durable go run ./cmd/hydrabench $(BENCHFLAGS)
 
-fuzz: ## Fuzz what strangers type at claims, for FUZZTIME
-	go test -run '^$$' -fuzz . -fuzztime $(FUZZTIME) ./claim
+fuzz: ## Fuzz what each channel takes from strangers, for FUZZTIME each
+	@set -e; for channel in telegram sms slack; do go test -run '^$$' -fuzz FuzzReceive -fuzztime $(FUZZTIME) ./adapters/$$channel; done
 
 clean: ## Remove what was built
 	rm -rf bin

@@ -19,6 +19,8 @@ import (
 	"hydragate/identity"
 )
 
+var _ Endpoints = (*Channels)(nil)
+
 // seatTable is a SeatStore in memory.
 type seatTable struct {
 	mu      sync.Mutex

@@ -107,7 +107,9 @@ func (s *Sender) settle(ctx context.Context, l Lease, done []SendResult, seen []
 	if len(done) == 0 && len(seen) == 0 {
 		return nil
 	}
-	return s.Store.Settle(context.WithoutCancel(ctx), Settlement{Lease: l, SendDone: done, Seen: seen})
+	ctx, cancel := outlive(ctx)
+	defer cancel()
+	return s.Store.Settle(ctx, Settlement{Lease: l, SendDone: done, Seen: seen})
 }
 
 // settleUnreachable stores that the person cannot be written to.
@@ -119,7 +121,18 @@ func (s *Sender) settleUnreachable(ctx context.Context, l Lease, done []SendResu
 	if !r.Row.Place.Group {
 		st.Unreachable = &Unreachable{ConversationID: l.ConversationID, OptedOut: r.Reason == adapters.OptedOut}
 	}
-	return s.Store.Settle(context.WithoutCancel(ctx), st)
+	ctx, cancel := outlive(ctx)
+	defer cancel()
+	return s.Store.Settle(ctx, st)
+}
+
+// settleTime bounds the note of what has already happened outside.
+const settleTime = 5 * time.Second
+
+// outlive gives a context for that note: it must not be lost because the time for the
+// work before it is over.
+func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 }
 
 // send makes one attempt.

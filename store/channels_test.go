@@ -10,7 +10,10 @@ import (
 
 	"hydragate/adapters"
 	"hydragate/gateway"
+	"hydragate/httpapi"
 )
+
+var _ httpapi.Channels = (*gateway.Channels)(nil)
 
 // provider plays Telegram: it answers or it does not, and knows the secret it was
 // told last.

@@ -17,7 +17,6 @@ local g = redis.call('HGET', KEYS[1], 'g')
 if g and tonumber(g) >= tonumber(ARGV[1]) then
   return 0
 end
-redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'g', ARGV[1], 'm', ARGV[2], 'f', '0', 's', '\n')
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1

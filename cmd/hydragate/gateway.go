@@ -91,7 +91,16 @@ func speakers(s *settings, log *slog.Logger) map[adapters.Channel]adapters.Adapt
 	}
 }
 
+// redisLog keeps the client's own words in the program's log.
+type redisLog struct{ log *slog.Logger }
+
+// Printf implements the client's logging interface.
+func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
+	l.log.DebugContext(ctx, "redis client", "said", fmt.Sprintf(format, v...))
+}
+
 func (p *parts) openRedis(ctx context.Context, s *settings) error {
+	redis.SetLogger(redisLog{p.log})
 	if s.RedisURL == "" {
 		client, stop := redisproof.Embedded()
 		p.redis = client

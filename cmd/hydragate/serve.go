@@ -35,11 +35,12 @@ const (
 	maxHeader      = 16 << 10
 
 	finishHTTP = 5 * time.Second // for requests in work when the process is to end
-	finishWork = 9 * time.Second // for everything
+	finishWork = 8 * time.Second // for messages, events and replies in work
+	finishAll  = 9500 * time.Millisecond
 )
 
 // serve runs the gateway until ctx ends, and then until its work is finished or
-// finishWork is over. up, when not nil, is called once connections are accepted.
+// finishAll is over. up, when not nil, is called once connections are accepted.
 func serve(ctx context.Context, s *settings, con console, log *slog.Logger, up func(url, key string)) error {
 	unlock, err := lockData(s)
 	if err != nil {
@@ -60,17 +61,22 @@ func serve(ctx context.Context, s *settings, con console, log *slog.Logger, up f
 	if err != nil {
 		return err
 	}
-	defer p.closeAll()
 	key, err := p.ensureAdmin(ctx, s)
 	if err != nil {
+		p.closeAll()
 		return err
 	}
-	return p.run(ctx, l, func() {
+	finished, err := p.run(ctx, l, func() {
 		announce(con.out, listening, publicURL, p.store.Engine(), key)
 		if up != nil {
 			up(listening, key)
 		}
 	})
+	// Closing waits for everybody who holds a connection, which would be for ever.
+	if finished {
+		p.closeAll()
+	}
+	return err
 }
 
 // announce writes the first line on standard output: the gateway accepts connections.
@@ -105,8 +111,9 @@ func (p *parts) ensureAdmin(ctx context.Context, s *settings) (key string, err e
 }
 
 // run serves and works until ctx ends: then readiness goes, polling and leasing stop,
-// requests in work end, what is leased is finished, and leases go back.
-func (p *parts) run(ctx context.Context, l net.Listener, up func()) error {
+// requests in work end, what is leased is finished, and leases go back. finished is
+// false when something hung and was left behind; its lease runs out by itself.
+func (p *parts) run(ctx context.Context, l net.Listener, up func()) (finished bool, err error) {
 	taking, stopTaking := context.WithCancel(context.WithoutCancel(ctx))
 	hard, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	storing, stopStoring := context.WithCancel(context.WithoutCancel(ctx))
@@ -125,7 +132,6 @@ func (p *parts) run(ctx context.Context, l net.Listener, up func()) error {
 	wg.Go(func() { failed <- srv.Serve(l) })
 	up()
 
-	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
@@ -142,12 +148,24 @@ func (p *parts) run(ctx context.Context, l net.Listener, up func()) error {
 		_ = srv.Close()
 	}
 	stopStoring()
-	wg.Wait()
-	p.log.Info("stopped", "took", time.Since(started).Round(time.Millisecond))
+	finished = waitFor(&wg, finishAll-time.Since(started))
+	p.log.Info("stopped", "took", time.Since(started).Round(time.Millisecond), "finished", finished)
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil
 	}
-	return err
+	return finished, err
+}
+
+// waitFor reports whether everything in wg ended in time.
+func waitFor(wg *sync.WaitGroup, d time.Duration) bool {
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		return true
+	case <-time.After(d):
+		return false
+	}
 }
 
 // lockData makes sure that one process alone uses a data folder: the embedded Redis

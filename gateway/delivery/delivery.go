@@ -46,6 +46,7 @@ const (
 	// Life is how long an event is tried before it is dead.
 	Life = 24 * time.Hour
 
+	settleTime = 5 * time.Second
 	maxAnswer  = 256 << 10
 	maxReplies = 20
 )
@@ -65,7 +66,7 @@ func (p *Poster) Work(ctx context.Context, l gateway.Lease) error {
 			// The last one gives the lane back in the same step; what came meanwhile makes
 			// it due at once.
 			s.Release = waits || i == len(es)-1
-			if err := p.Store.Settle(context.WithoutCancel(ctx), s); err != nil {
+			if err := p.settle(ctx, s); err != nil {
 				return err
 			}
 			if len(s.Replies) > 0 {
@@ -76,6 +77,14 @@ func (p *Poster) Work(ctx context.Context, l gateway.Lease) error {
 			}
 		}
 	}
+}
+
+// settle stores what has already happened outside, though the time for the work before
+// it may be over.
+func (p *Poster) settle(ctx context.Context, s gateway.Settlement) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	return p.Store.Settle(ctx, s)
 }
 
 // one posts one event and gives what that changes; waits says that nothing after it

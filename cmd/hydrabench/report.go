@@ -1,0 +1,165 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// A report is everything that a run found.
+type report struct {
+	Machine  string   `json:"machine"`
+	Settings string   `json:"settings"`
+	Stores   []string `json:"stores"`
+	Warnings []string `json:"warnings"`
+	Notes    []string `json:"notes"`
+	Cells    []cell   `json:"cells"`
+	Targets  []target `json:"targets"`
+	Failures []string `json:"failures"` // lost or refused messages
+}
+
+func (r *report) warn(format string, args ...any) {
+	r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...))
+}
+
+func (r *report) note(format string, args ...any) {
+	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
+}
+
+func (r *report) fail(format string, args ...any) {
+	r.Failures = append(r.Failures, fmt.Sprintf(format, args...))
+}
+
+// check notes what must never be: a message lost, stored twice, or refused.
+func (r *report) check(c cell, err error) {
+	name := fmt.Sprintf("%s, %s, %d senders", c.Engine, c.What, c.Senders)
+	if err != nil {
+		r.fail("%s: %v", name, err)
+	}
+	if c.Refused > 0 {
+		r.fail("%s: %d messages were refused", name, c.Refused)
+	}
+	// What was not answered, or refused after all, may be stored or not.
+	if c.Stored < c.Acked || c.Stored > c.Acked+c.Failed+c.Refused {
+		r.fail("%s: %d messages were acknowledged and %d stored", name, c.Acked, c.Stored)
+	}
+}
+
+func (r *report) writeJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
+
+func (r *report) writeText(w io.Writer) error {
+	var b strings.Builder
+	for _, line := range append([]string{r.Machine, r.Settings}, r.Stores...) {
+		fmt.Fprintf(&b, "- %s\n", line)
+	}
+	for _, line := range r.Warnings {
+		fmt.Fprintf(&b, "- **WARNING**: %s\n", line)
+	}
+	b.WriteString(`
+Closed loop: each connection sends its next message when the last is acknowledged. Open loop (with a pace): messages
+are due at fixed times, and how long one took counts from then. Costs are microseconds of processor time, bytes and
+allocations for each acknowledged message, and hold the work behind the inbox that was done meanwhile (worked/s). The
+instance has no agent. Load is what the load generator itself took, on the same processors.
+
+`)
+	r.cells(&b)
+	b.WriteString("\n")
+	r.targets(&b)
+	for _, line := range r.Notes {
+		fmt.Fprintf(&b, "\n- %s", line)
+	}
+	for _, line := range r.Failures {
+		fmt.Fprintf(&b, "\n- **FAILED**: %s", line)
+	}
+	b.WriteString("\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (r *report) cells(b *strings.Builder) {
+	rows := [][]string{{"engine", "what", "senders", "pace", "per second", "p50 ms", "p99 ms", "program µs", "database µs", "load µs", "KB", "allocs",
+		"÷ insert", "÷ handler", "worked/s", "drain s", "acked", "stored", "refused", "lost?"}}
+	for _, c := range r.Cells {
+		rows = append(rows, []string{
+			c.Engine, c.What, whole(float64(c.Senders)), whole(float64(c.Pace)), whole(c.PerSecond), fmt.Sprintf("%.1f", c.P50), fmt.Sprintf("%.1f", c.P99),
+			whole(c.ProgramCPU), whole(c.DatabaseCPU), whole(c.LoadCPU), some("%.1f", c.Bytes/1000), whole(c.Allocs),
+			some("%.2f", c.PerInsert), some("%.2f", c.PerBare), whole(c.Worked), some("%.1f", c.Drained),
+			fmt.Sprint(c.Acked), whole(float64(c.Stored)), fmt.Sprint(c.Refused), fmt.Sprint(c.Failed),
+		})
+	}
+	table(b, rows, 2)
+}
+
+func (r *report) targets(b *strings.Builder) {
+	rows := [][]string{{"row", "what", "target", "measured", ""}}
+	for _, t := range r.Targets {
+		verdict := "missed"
+		if t.Met {
+			verdict = "ok"
+		}
+		rows = append(rows, []string{fmt.Sprint(t.Row), t.What, t.Limit, t.Measured, verdict})
+	}
+	table(b, rows, 2)
+}
+
+// String is a cell as one line, for whoever waits for the end.
+func (c cell) String() string {
+	s := strings.TrimSpace(c.Engine + " " + c.What)
+	if c.Senders > 0 {
+		s += fmt.Sprintf(", %d senders", c.Senders)
+	}
+	if c.Pace > 0 {
+		s += fmt.Sprintf(", open loop %d/s", c.Pace)
+	}
+	return fmt.Sprintf("%s: %.0f/s, p50 %.1f ms, p99 %.1f ms, %.0f µs + database %.0f µs, %.1f KB", s, c.PerSecond, c.P50, c.P99, c.ProgramCPU, c.DatabaseCPU, c.Bytes/1000)
+}
+
+// whole prints a number without fraction, nothing for zero.
+func whole(v float64) string { return some("%.0f", v) }
+
+func some(format string, v float64) string {
+	if v == 0 {
+		return ""
+	}
+	return fmt.Sprintf(format, v)
+}
+
+// table writes rows, the first of which names the columns, so that they read well as
+// text and as Markdown. After the first columns, which are words, all are numbers.
+func table(b *strings.Builder, rows [][]string, words int) {
+	width := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, v := range row {
+			width[i] = max(width[i], utf8.RuneCountInString(v), 3)
+		}
+	}
+	for n, row := range rows {
+		for i, v := range row {
+			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(v))
+			if i < words {
+				v += pad
+			} else {
+				v = pad + v
+			}
+			b.WriteString("| " + v + " ")
+		}
+		b.WriteString("|\n")
+		if n > 0 {
+			continue
+		}
+		for i := range row {
+			rule := strings.Repeat("-", width[i]+1) + ":"
+			if i < words {
+				rule = strings.Repeat("-", width[i]+2)
+			}
+			b.WriteString("|" + rule)
+		}
+		b.WriteString("|\n")
+	}
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"hydragate/adapters"
+)
+
+// stay links Steve's Telegram account, says where everything is and what to try, and
+// waits for the end.
+func (d *demo) stay(ctx context.Context) error {
+	known, err := d.staff.link(ctx, d.steve, adapters.Telegram, steves(adapters.Telegram), "Steve")
+	if err != nil {
+		return fmt.Errorf("link the sample customer: %w", err)
+	}
+	if _, err := fmt.Fprint(d.out, d.guide(known)); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// guide is what to know about a running demo.
+func (d *demo) guide(known apiIdentity) string {
+	var b strings.Builder
+	t := newTeller(&b)
+	t.colour = colourful(d.out)
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	curl := func(method, path string) string {
+		c := "curl -s"
+		if method != "GET" {
+			c += " -X " + method
+		}
+		return c + " -H 'Authorization: Bearer " + d.staff.key + "' '" + d.staff.url + path + "'"
+	}
+	chat := "hydragate chat"
+	if d.controlURL != "http://"+usualDemoControl {
+		chat += " --demo " + d.controlURL
+	}
+	customer := "/v1/customers/" + d.steve
+
+	line("The demo is running. Ctrl-C ends it and removes its data. Only this machine is involved.")
+	t.title("Where to look")
+	line("  API reference  %s/docs", d.staff.url)
+	line("  Admin key      %s", d.staff.key)
+	line("  Instance       %s", d.instance)
+	line("  Customer       %s (Steve)", d.steve)
+	line("  Identity       %s (Steve's Telegram account %s, linked and not verified)", known.ID, known.ExternalID)
+	for _, name := range []string{"Telegram", "Twilio", "Slack"} {
+		line("  Pretend %-8s %s", name, d.pretence.servers[name].url)
+	}
+	t.title("Webhook URLs")
+	line("  Telegram       %s", d.hooks[adapters.Telegram])
+	line("  SMS            %s", d.hooks[adapters.SMS])
+	line("  WhatsApp       %s", d.hooks[adapters.WhatsApp])
+	line("  Slack          %s", d.hooks[adapters.Slack])
+	t.title("Try: the right person with the right code")
+	line("  1. In another terminal, be Steve, and ask for your balance:")
+	line("       %s --as %s --name Steve", chat, known.ExternalID)
+	line("  2. As staff, issue him a code:")
+	line("       %s", curl("POST", customer+"/identities/"+known.ID+"/claim-code"))
+	line("  3. As Steve, type /claim and the code, then ask again.")
+	t.title("Try: somebody whom nobody knows")
+	line("  1. Be a stranger by SMS, or on whatsapp or slack:")
+	line("       %s --channel sms --as %s", chat, strangers(adapters.SMS))
+	line("  2. As staff, see who wrote:")
+	line("       %s", curl("GET", "/v1/identities?customer=none"))
+	line("  3. Link the sender to Steve, with the id from there in place of IDENTITY, and issue a code:")
+	line("       %s", curl("POST", customer+"/identities/IDENTITY/adopt"))
+	line("       %s", curl("POST", customer+"/identities/IDENTITY/claim-code"))
+	t.title("Try: the wrong person with the right code")
+	line("  Issue Steve a code, and type it as another: the answer is the same as to a wrong code, and Steve needs a new one.")
+	line("       %s --as %s", chat, strangers(adapters.Telegram))
+	line("")
+	return b.String()
+}
