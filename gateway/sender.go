@@ -62,29 +62,28 @@ func (s *Sender) release(ctx context.Context, l Lease, next time.Time) error {
 // when; the state of one row is stored together with the beginning of the next.
 func (s *Sender) some(ctx context.Context, l Lease, rows []OutboxRow) (waits time.Time, err error) {
 	var done []SendResult
-	var events []Sighting
 	for i := range rows {
 		row := &rows[i]
 		if row.DueAt.After(s.Now()) && row.Status == adapters.Queued && row.Attempts > 0 {
-			return row.DueAt, s.settle(ctx, l, done, events)
+			return row.DueAt, s.settle(ctx, l, done)
 		}
 		if row.OptedOut {
 			done = append(done, SendResult{Row: *row, Status: adapters.Failed, Reason: adapters.OptedOut})
 			continue
 		}
 		again := row.Status == Sending || row.Maybe
-		if err := s.settle(ctx, l, append(done, SendResult{Row: *row, Status: Sending}), events); err != nil {
+		if err := s.settle(ctx, l, append(done, SendResult{Row: *row, Status: Sending})); err != nil {
 			return time.Time{}, err
 		}
 		row.Attempts++
 		r := s.send(ctx, *row, again)
-		done, events = []SendResult{r}, nil
+		done = []SendResult{r}
 		sends.WithLabelValues(string(row.Channel), result(r)).Inc()
 		s.Log.InfoContext(ctx, "reply", "channel", row.Channel, "instance", row.InstanceID, "id", row.ID, "cause", row.Cause,
 			"outcome", r.Status, "reason", r.Reason, "code", r.Code, "attempt", row.Attempts, "waited", s.Now().Sub(row.CreatedAt).Round(time.Millisecond))
 		switch {
 		case r.Status == adapters.Queued:
-			return r.DueAt, s.settle(ctx, l, done, nil)
+			return r.DueAt, s.settle(ctx, l, done)
 		case r.Reason == adapters.Blocked || r.Reason == adapters.OptedOut:
 			// Nothing more reaches this person: the rest would only be refused too.
 			for _, rest := range rows[i+1:] {
@@ -93,7 +92,7 @@ func (s *Sender) some(ctx context.Context, l Lease, rows []OutboxRow) (waits tim
 			return time.Time{}, s.settleUnreachable(ctx, l, done, r)
 		}
 	}
-	return time.Time{}, s.settle(ctx, l, done, events)
+	return time.Time{}, s.settle(ctx, l, done)
 }
 
 func result(r SendResult) string {
@@ -103,13 +102,13 @@ func result(r SendResult) string {
 	return string(r.Status)
 }
 
-func (s *Sender) settle(ctx context.Context, l Lease, done []SendResult, seen []Sighting) error {
-	if len(done) == 0 && len(seen) == 0 {
+func (s *Sender) settle(ctx context.Context, l Lease, done []SendResult) error {
+	if len(done) == 0 {
 		return nil
 	}
 	ctx, cancel := outlive(ctx)
 	defer cancel()
-	return s.Store.Settle(ctx, Settlement{Lease: l, SendDone: done, Seen: seen})
+	return s.Store.Settle(ctx, Settlement{Lease: l, SendDone: done})
 }
 
 // settleUnreachable stores that the person cannot be written to.
