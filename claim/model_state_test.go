@@ -60,7 +60,7 @@ type letter struct {
 	received int8 // codes of this generation and older had expired when it was stored
 	at       int8 // index of the next step
 	seen     row  // what the worker read
-	found    Verdict8
+	found    letterVerdict
 	answer   reply
 }
 
@@ -72,11 +72,11 @@ type row struct {
 	mine     bool // this very message redeemed the code
 }
 
-// A Verdict8 is a Verdict, small enough for many worlds.
-type Verdict8 int8
+// A letterVerdict is a Verdict, small enough for many worlds.
+type letterVerdict int8
 
 const (
-	vNone Verdict8 = iota
+	vNone letterVerdict = iota
 	vMatch
 	vWrong
 	vMissing
@@ -113,7 +113,7 @@ func (w *world) read(i int) row {
 // check is the script of redisproof.Check: missing, stale, then the comparison. The
 // proof is made of the generation and the code, so that a code matches its own
 // generation alone.
-func (w *world) check(i int) Verdict8 {
+func (w *world) check(i int) letterVerdict {
 	m := &w.messages[i]
 	switch {
 	case w.redis == 0 || m.seen.gen == 0:

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"hydragate/identity"
 )
@@ -86,17 +87,17 @@ func (s *Store) UnknownSenders(ctx context.Context, tenant, instance, after stri
 // within the scope are merged into it, so that nobody is two people.
 // identity.ErrTaken, identity.ErrNotFound (customer), identity.ErrNoInstance.
 func (s *Store) Link(ctx context.Context, i identity.Identity, by identity.Actor) (linked identity.Identity, err error) {
-	err = s.settled(ctx, "link identity", func(tx db) (err error) {
+	err = s.db.InTx(ctx, func(tx db) (err error) {
 		linked, err = s.link(ctx, tx, i, by)
 		return err
 	})
-	switch {
-	case err == nil:
+	if err == nil {
 		return linked, nil
-	case errors.Is(err, identity.ErrTaken) || s.d.orphan(err):
+	}
+	if errors.Is(err, identity.ErrTaken) || s.d.orphan(err) {
 		err = s.whyNotLinked(ctx, i, err)
 	}
-	return identity.Identity{}, err
+	return identity.Identity{}, s.identityError("link identity", err)
 }
 
 // link tries the two ways by turns, because an unknown sender may appear or go
@@ -169,28 +170,21 @@ func (s *Store) takeOver(ctx context.Context, tx db, i identity.Identity) (ident
 // merge ends all unknown rows of an address whose identity holds for every instance
 // now: their conversations come to it, and so does an objection to being written to.
 func (s *Store) merge(ctx context.Context, tx db, kept identity.Identity) (identity.Identity, error) {
-	const unknown = `tenant_id = $1 and channel = $2 and external_id = $3 and customer_id is null`
-	args := []any{kept.TenantID, kept.Channel, kept.ExternalID}
-	// The identities are locked before their conversations, as workers do.
-	rs, err := tx.Query(ctx, `update identities set updated_at = updated_at where `+unknown+` returning `+identityColumns, args...)
+	rs, err := tx.Query(ctx, `
+		select `+identityColumns+` from identities
+		where tenant_id = $1 and channel = $2 and external_id = $3 and customer_id is null order by id`+s.d.locked(), kept.TenantID, kept.Channel, kept.ExternalID)
 	gone, err := all(rs, err, scanIdentity)
 	if err != nil || len(gone) == 0 {
 		return kept, err
 	}
-	_, err = tx.Exec(ctx, `
-		update conversations set identity_id = $4
-		where tenant_id = $1 and identity_id in (select id from identities where `+unknown+`)`, append(args, kept.ID)...)
-	if err != nil {
-		return kept, err
-	}
-	_, err = tx.Exec(ctx, `delete from identities where `+unknown, args...)
-	if s.d.orphan(err) {
-		return kept, errMoved
-	}
-	if err != nil {
-		return kept, err
-	}
 	for _, g := range gone {
+		err := tx.Batch(ctx, []stmt{
+			{query: `update conversations set identity_id = $3 where tenant_id = $1 and identity_id = $2`, args: []any{g.TenantID, g.ID, kept.ID}},
+			{query: `delete from identities where tenant_id = $1 and id = $2`, args: []any{g.TenantID, g.ID}},
+		})
+		if err != nil {
+			return kept, err
+		}
 		if kept.OptedOutAt.IsZero() || !g.OptedOutAt.IsZero() && g.OptedOutAt.Before(kept.OptedOutAt) {
 			kept.OptedOutAt = g.OptedOutAt
 		}
@@ -288,11 +282,10 @@ func (s *Store) EditIdentity(ctx context.Context, tenant, customer, id string, e
 // Unlink removes an identity of a customer, and with it a live claim code. The audit
 // log keeps whose it was.
 func (s *Store) Unlink(ctx context.Context, tenant, customer, id string, by identity.Actor) error {
-	return s.settled(ctx, "unlink identity", func(tx db) error {
-		// The identity is locked before its conversations, as workers do.
+	err := s.db.InTx(ctx, func(tx db) error {
 		rs, err := tx.Query(ctx, `
-			update identities set updated_at = $4 where tenant_id = $1 and customer_id = $2 and id = $3
-			returning `+identityColumns, tenant, customer, id, s.now())
+			select `+identityColumns+` from identities
+			where tenant_id = $1 and customer_id = $2 and id = $3`+s.d.locked(), tenant, customer, id)
 		i, err := one(rs, err, scanIdentity)
 		if err != nil {
 			return err
@@ -300,34 +293,22 @@ func (s *Store) Unlink(ctx context.Context, tenant, customer, id string, by iden
 		if _, err := tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`, tenant, id); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `delete from identities where tenant_id = $1 and id = $2`, tenant, id)
-		if s.d.orphan(err) {
-			return errMoved
-		}
-		if err != nil {
+		if _, err := tx.Exec(ctx, `delete from identities where tenant_id = $1 and id = $2`, tenant, id); err != nil {
 			return err
 		}
 		return record(ctx, tx, unlinked(i, by))
 	})
+	return s.identityError("unlink identity", err)
 }
 
-// errMoved says that a conversation came to an identity while it was being removed:
-// the same again will see it.
-var errMoved = errors.New("store: a conversation moved")
-
-// settled runs f in a transaction, again when a conversation moved meanwhile.
-func (s *Store) settled(ctx context.Context, doing string, f func(db) error) error {
-	err := errMoved
-	for try := 0; try < 5 && errors.Is(err, errMoved); try++ {
-		err = s.db.InTx(ctx, f)
-	}
-	return s.identityError(doing, err)
-}
+// locked ends a select whose rows are about to be removed: nothing new refers to them
+// until the transaction ends. SQLite, with one writer, needs no word for it.
+func (d dialect) locked() string { return strings.TrimSuffix(d.skipLocked, " skip locked") }
 
 // identityError puts the domain's errors in place of the database's.
 func (s *Store) identityError(doing string, err error) error {
 	switch {
-	case err == nil || errors.Is(err, identity.ErrTaken) || errors.Is(err, identity.ErrNotFound):
+	case err == nil || errors.Is(err, identity.ErrTaken) || errors.Is(err, identity.ErrNotFound) || errors.Is(err, identity.ErrNoInstance):
 		return err
 	case noRows(err) || s.d.unstorable(err):
 		return identity.ErrNotFound

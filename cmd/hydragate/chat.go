@@ -56,7 +56,7 @@ func (c *chatCmd) Run(ctx context.Context, con console) error {
 	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	talk := &chat{console: con, client: client, who: person(channel, c.As, c.Name, ""), atTerminal: isTerminal(con.in)}
+	talk := &chat{console: con, client: client, who: simulator.Saying{Channel: channel, As: c.As, Name: c.Name}, atTerminal: isTerminal(con.in)}
 	if talk.atTerminal {
 		fmt.Fprintf(con.err, "You are %s on %s and write to the bot at %s. Ctrl-D ends.\n", cmp.Or(c.Name, c.As), c.Channel, lobby.Addresses[channel])
 	}

@@ -1,22 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"time"
 
 	"hydragate/adapters"
-	"hydragate/adapters/simulator"
 	"hydragate/identity"
 )
 
 type demoCmd struct {
 	Script       bool   `help:"Play the story of a claim on Telegram, by SMS and in Slack, print it, and end."`
-	Listen       string `env:"HYDRAGATE_LISTEN" placeholder:"ADDR" help:"Address of the gateway. Default: 127.0.0.1:8080, or a free port where that is taken."`
+	Listen       string `env:"HYDRAGATE_LISTEN" placeholder:"ADDR" help:"Address of the gateway. Default: 127.0.0.1:8080, or a free port where that is taken; with --script a free port."`
 	Control      string `placeholder:"ADDR" help:"Address that hydragate chat talks to, on this machine. Default: 127.0.0.1:8089, or a free port where that is taken."`
 	ProviderPort int    `name:"provider-port" placeholder:"PORT" help:"Port of the pretend Telegram; Twilio and Slack take the two after it. Default: free ones."`
 	AdminKey     string `name:"admin-key" env:"HYDRAGATE_ADMIN_KEY" placeholder:"KEY" help:"The API key, with every right; at least 32 characters. Default: a new one, which is shown."`
@@ -35,6 +35,9 @@ With --script every step is played through the real webhooks and checked: the de
 const (
 	usualDemoListen  = "127.0.0.1:8080"
 	usualDemoControl = "127.0.0.1:8089"
+	freeDemoPort     = "127.0.0.1:0"
+
+	stepTime = 10 * time.Second // how long the demo waits for anything
 )
 
 func (c *demoCmd) Run(ctx context.Context, con console) error {
@@ -48,7 +51,7 @@ func (c *demoCmd) Run(ctx context.Context, con console) error {
 		return err
 	}
 	defer d.pretence.close()
-	agent, err := openLoopback("127.0.0.1:0", d.agent)
+	agent, err := openLoopback(freeDemoPort, d.agent)
 	if err != nil {
 		return fmt.Errorf("open the sample agent: %w", err)
 	}
@@ -61,19 +64,45 @@ func (c *demoCmd) Run(ctx context.Context, con console) error {
 	if c.Script {
 		return d.beside(ctx, s, d.script)
 	}
-	control, err := openLoopback(firstFree(c.Control, usualDemoControl), d.pretence.control())
+	control, err := c.openControl(d.pretence.control())
 	if err != nil {
-		return fmt.Errorf("open the address for hydragate chat, which --control changes: %w", err)
+		return err
 	}
 	defer control.close()
 	d.controlURL = control.url
-	return d.beside(ctx, s, d.stay)
+	if err := d.beside(ctx, s, d.stay); ctx.Err() == nil {
+		return err
+	}
+	return nil // Ctrl-C is how it ends
+}
+
+// openControl opens what hydragate chat talks to.
+func (c *demoCmd) openControl(h http.Handler) (*loopback, error) {
+	control, err := openLoopback(cmp.Or(c.Control, usualDemoControl), h)
+	if err != nil && c.Control == "" {
+		control, err = openLoopback(freeDemoPort, h)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--control: %w", err)
+	}
+	return control, nil
+}
+
+// listen is where the gateway listens.
+func (c *demoCmd) listen() string {
+	switch {
+	case c.Listen != "":
+		return c.Listen
+	case c.Script: // nobody looks for it, and several may run at once
+		return freeDemoPort
+	}
+	return freeOr(usualDemoListen)
 }
 
 // settings are those of a gateway that knows only the pretend providers.
 func (c *demoCmd) settings(dir string, p *pretence) *settings {
 	s := &settings{
-		Listen: firstFree(c.Listen, usualDemoListen), DataDir: dir, AdminKey: c.AdminKey, LogLevel: c.LogLevel, AgentAllowPrivate: "true",
+		Listen: c.listen(), DataDir: dir, AdminKey: c.AdminKey, LogLevel: c.LogLevel, AgentAllowPrivate: "true",
 		TelegramAPIURL: p.servers["Telegram"].url, TwilioAPIURL: p.servers["Twilio"].url, SlackAPIURL: p.slack.APIURL(),
 	}
 	if s.AdminKey == "" {
@@ -125,11 +154,11 @@ func (d *demo) beside(ctx context.Context, s *settings, f func(context.Context) 
 	if err == nil {
 		err = f(ctx)
 	}
-	if cause := context.Cause(ctx); errors.Is(cause, context.Canceled) {
-		err = nil // Ctrl-C
-	}
 	end(nil)
-	return errors.Join(err, <-served)
+	if broke := <-served; broke != nil {
+		return broke
+	}
+	return err
 }
 
 // furnish sets up the instance, its channels and the customer, by the API as anybody
@@ -164,14 +193,4 @@ func (d *demo) furnish(ctx context.Context) (err error) {
 		return fmt.Errorf("make the sample customer: %w", err)
 	}
 	return nil
-}
-
-// person gives somebody's account on a channel, ready to type.
-func person(channel adapters.Channel, as, name, text string) simulator.Saying {
-	return simulator.Saying{Channel: channel, As: as, Name: name, Text: text}
-}
-
-// inTime bounds one step.
-func inTime(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, stepTime, fmt.Errorf("nothing came within %s", stepTime.Round(time.Second)))
 }

@@ -26,14 +26,16 @@ type sampleAgent struct {
 
 // An agentEvent is what of an event the sample agent looks at.
 type agentEvent struct {
-	ID   string `json:"id"`
-	Type string `json:"type"`
-	Data struct {
-		Channel  string      `json:"channel"`
-		Text     string      `json:"text"`
-		Sender   agentSender `json:"sender"`
-		Identity agentSender `json:"identity"`
-	} `json:"data"`
+	ID   string         `json:"id"`
+	Type string         `json:"type"`
+	Data agentEventData `json:"data"`
+}
+
+type agentEventData struct {
+	Channel  string      `json:"channel"`
+	Text     string      `json:"text"`
+	Sender   agentSender `json:"sender"`
+	Identity agentSender `json:"identity"`
 }
 
 type agentSender struct {
@@ -147,6 +149,13 @@ func (a *sampleAgent) said(words ...string) bool {
 		}
 	}
 	return false
+}
+
+// forgeries counts what came without a good signature.
+func (a *sampleAgent) forgeries() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.forged
 }
 
 // verified waits until the agent is told that an identity is verified, and gives

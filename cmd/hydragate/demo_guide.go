@@ -11,7 +11,7 @@ import (
 // stay links Steve's Telegram account, says where everything is and what to try, and
 // waits for the end.
 func (d *demo) stay(ctx context.Context) error {
-	known, err := d.staff.link(ctx, d.steve, adapters.Telegram, steves(adapters.Telegram), "Steve")
+	known, err := d.staff.link(ctx, d.steve, d.instance, adapters.Telegram, steves(adapters.Telegram), "Steve")
 	if err != nil {
 		return fmt.Errorf("link the sample customer: %w", err)
 	}
@@ -33,7 +33,7 @@ func (d *demo) guide(known apiIdentity) string {
 		if method != "GET" {
 			c += " -X " + method
 		}
-		return c + " -H 'Authorization: Bearer " + d.staff.key + "' '" + d.staff.url + path + "'"
+		return c + " -H 'Authorization: Bearer " + d.staff.key + "' '" + d.staff.url + path + "'; echo"
 	}
 	chat := "hydragate chat"
 	if d.controlURL != "http://"+usualDemoControl {
@@ -49,7 +49,7 @@ func (d *demo) guide(known apiIdentity) string {
 	line("  Customer       %s (Steve)", d.steve)
 	line("  Identity       %s (Steve's Telegram account %s, linked and not verified)", known.ID, known.ExternalID)
 	for _, name := range []string{"Telegram", "Twilio", "Slack"} {
-		line("  Pretend %-8s %s", name, d.pretence.servers[name].url)
+		line("  %-14s %s (pretend)", name, d.pretence.servers[name].url)
 	}
 	t.title("Webhook URLs")
 	line("  Telegram       %s", d.hooks[adapters.Telegram])

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"time"
 )
 
 // A loopback is a server that only programs at this machine reach.
@@ -49,19 +48,15 @@ func (s *loopback) close() {
 	<-s.ended
 }
 
-// firstFree gives chosen; when nothing was chosen, usual or, where that is taken, a
-// free port beside it.
-func firstFree(chosen, usual string) string {
-	if chosen != "" {
-		return chosen
-	}
-	l, err := net.Listen("tcp", usual)
+// freeOr gives addr or, where that is taken, a free port beside it.
+func freeOr(addr string) string {
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		host, _, _ := net.SplitHostPort(usual)
+		host, _, _ := net.SplitHostPort(addr)
 		return net.JoinHostPort(host, "0")
 	}
 	_ = l.Close()
-	return usual
+	return addr
 }
 
 // reachable gives addr as a client at this machine dials it: an address that stands
@@ -73,6 +68,3 @@ func reachable(addr string) string {
 	}
 	return addr
 }
-
-// stepTime is how long the demo waits for anything.
-const stepTime = 5 * time.Second

@@ -23,14 +23,14 @@ const (
 	demoBotUser        = "U0BOT"
 )
 
-// steves are the accounts of Steve, the demo's customer, and strangers are another
-// person's.
+// steves gives the account of Steve, the demo's customer, on a channel.
 func steves(c adapters.Channel) string {
 	return map[adapters.Channel]string{
 		adapters.Telegram: "12345", adapters.SMS: "+12025550123", adapters.WhatsApp: "+12025550123", adapters.Slack: demoTeam + ":U0STEVE",
 	}[c]
 }
 
+// strangers gives the account of another person on a channel.
 func strangers(c adapters.Channel) string {
 	return map[adapters.Channel]string{
 		adapters.Telegram: "67890", adapters.SMS: "+12025550167", adapters.WhatsApp: "+12025550167", adapters.Slack: demoTeam + ":U0OTHER",

@@ -149,9 +149,10 @@ func (s *staff) adopt(ctx context.Context, customer, identityID, name string) er
 	return s.call(ctx, "PATCH", at, object{"display_name": name}, nil)
 }
 
-// link links an account that staff knows to a customer.
-func (s *staff) link(ctx context.Context, customer string, channel adapters.Channel, externalID, name string) (i apiIdentity, err error) {
-	err = s.call(ctx, "POST", "/v1/customers/"+customer+"/identities", object{"channel": channel, "external_id": externalID, "display_name": name}, &i)
+// link links an account that staff knows to a customer, for one instance.
+func (s *staff) link(ctx context.Context, customer, instance string, channel adapters.Channel, externalID, name string) (i apiIdentity, err error) {
+	body := object{"channel": channel, "external_id": externalID, "instance_id": instance, "display_name": name}
+	err = s.call(ctx, "POST", "/v1/customers/"+customer+"/identities", body, &i)
 	return i, err
 }
 

@@ -1,0 +1,311 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"hydragate/adapters"
+	"hydragate/adapters/simulator"
+)
+
+// demoTime is longer than any demo of these tests takes, on any machine.
+const demoTime = 90 * time.Second
+
+// demoFolder makes the demo put its data into a folder of the test, and checks at the
+// end that nothing is left there.
+func demoFolder(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	t.Cleanup(func() {
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("the demo left %d entries behind: %v", len(left), err)
+		}
+	})
+}
+
+func TestDemoScriptTellsTheStory(t *testing.T) {
+	demoFolder(t)
+	ctx, cancel := context.WithTimeout(t.Context(), demoTime)
+	defer cancel()
+	var out, logs bytes.Buffer
+	c := &demoCmd{Script: true, LogLevel: "warn"}
+	if err := c.Run(ctx, console{in: strings.NewReader(""), out: &out, err: &logs}); err != nil {
+		t.Fatalf("%v\n%s%s", err, &out, &logs)
+	}
+	told := out.String()
+	for _, title := range []string{"\nTelegram\n", "\nSMS\n", "\nSlack\n"} {
+		_, after, ok := strings.Cut(told, title)
+		if !ok {
+			t.Fatalf("no chapter %q", title)
+		}
+		at := 0
+		for _, line := range []string{
+			"What is my balance?", "I do not know you yet", " as unknown", "among the unknown senders", "issues a code", "stranger → bot", "That code did not work.",
+			"That code did not work.", "issues a new code", "you are verified", "role_override owner", "identity.verified", "1,250.00 EUR", " as owner",
+		} {
+			i := strings.Index(after[at:], line)
+			if i < 0 {
+				t.Fatalf("%q does not come, or not in its place, in\n%s", line, after)
+			}
+			at += i + len(line)
+		}
+	}
+	if strings.Contains(told, "\x1b") {
+		t.Error("colours where there is no terminal")
+	}
+	if logs.Len() > 0 {
+		t.Errorf("something to warn of: %s", &logs)
+	}
+}
+
+// TestDemoStoryNoticesWhatIsDifferent plays acts in which somebody does what the
+// story does not tell.
+func TestDemoStoryNoticesWhatIsDifferent(t *testing.T) {
+	demoFolder(t)
+	whoami := func(string) string { return "/whoami" }
+	telegram := func(change func(*act)) act {
+		a := acts()[0]
+		change(&a)
+		return a
+	}
+	playing := func(a act) func(context.Context, *demo) error {
+		return func(ctx context.Context, d *demo) error {
+			tell := &telling{demo: d, teller: newTeller(io.Discard), control: d.pretence.control()}
+			return tell.play(ctx, a)
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		play func(context.Context, *demo) error
+		want string
+	}{
+		{"StrangerDoesNotTry", playing(telegram(func(a *act) { a.stranger = whoami })), `stranger should be answered "That code did not work."`},
+		{"CodeIsNotBurnt", playing(telegram(func(a *act) { a.stranger = func(string) string { return "/claim BBBCCC" } })), `Steve should be answered "That code did not work."`},
+		{"SteveDoesNotClaim", playing(telegram(func(a *act) { a.inTime = whoami })), `Steve should be answered "you are verified"`},
+		{"CodeReachesTheAgent", func(_ context.Context, d *demo) error {
+			d.agent.keep(agentEvent{ID: "1", Data: agentEventData{Text: "my code is wdj bmj"}})
+			tell := &telling{demo: d, teller: newTeller(io.Discard), codes: []string{"WDJBMJ"}}
+			return tell.agentKnowsNoCode()
+		}, "a code was handed to the agent"},
+		{"StrangerReachesTheAgent", func(_ context.Context, d *demo) error {
+			d.agent.keep(agentEvent{ID: "1", Type: "message.received", Data: agentEventData{Channel: "sms", Sender: agentSender{ExternalID: strangers(adapters.SMS)}}})
+			return (&telling{demo: d}).agentKnowsNoCode()
+		}, "should not have seen what the stranger wrote"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), demoTime)
+			defer cancel()
+			err := beside(ctx, t, nil, tt.play)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// beside runs a demo with f beside it; breaks breaks a provider before.
+func beside(ctx context.Context, t *testing.T, breaks func(*pretence), f func(context.Context, *demo) error) error {
+	t.Helper()
+	p, err := pretend(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	if breaks != nil {
+		breaks(p)
+	}
+	d := &demo{console: console{out: io.Discard, err: io.Discard}, pretence: p, agent: newSampleAgent()}
+	agent, err := openLoopback(freeDemoPort, d.agent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer agent.close()
+	d.agentURL = agent.url
+	s := (&demoCmd{Script: true, LogLevel: "error"}).settings(t.TempDir(), p)
+	return d.beside(ctx, s, func(ctx context.Context) error { return f(ctx, d) })
+}
+
+func TestDemoSaysWhatCannotBeSetUp(t *testing.T) {
+	demoFolder(t)
+	ctx, cancel := context.WithTimeout(t.Context(), demoTime)
+	defer cancel()
+	refuses := func(p *pretence) {
+		p.slack.Arm("auth.test", simulator.Fault{Status: 200, Body: `{"ok":false,"error":"account_inactive"}`})
+	}
+	err := beside(ctx, t, refuses, func(context.Context, *demo) error { return errors.New("should not come so far") })
+	if err == nil || !strings.Contains(err.Error(), "set up the sample channels") || !strings.Contains(err.Error(), "account_inactive") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestDemoScriptInterrupted(t *testing.T) {
+	demoFolder(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out := &demoOutput{on: "stranger", do: cancel}
+	err := (&demoCmd{Script: true, LogLevel: "error"}).Run(ctx, console{out: out, err: io.Discard})
+	if err == nil || !strings.Contains(err.Error(), "interrupted") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A demoOutput keeps what is printed, and does something when it comes to a word.
+type demoOutput struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+	on  string
+	do  func()
+}
+
+func (o *demoOutput) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.buf.Write(p)
+	if o.do != nil && strings.Contains(o.buf.String(), o.on) {
+		o.do()
+		o.do = nil
+	}
+	return len(p), nil
+}
+
+func (o *demoOutput) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// TestDemoAndChat starts a demo as somebody at a terminal would, types from others,
+// follows its own advice, and ends it.
+func TestDemoAndChat(t *testing.T) {
+	demoFolder(t)
+	ctx, cancel := context.WithTimeout(t.Context(), demoTime)
+	defer cancel()
+	up := make(chan struct{})
+	guide := &demoOutput{on: "the wrong person", do: func() { close(up) }}
+	inner, interrupt := context.WithCancel(ctx)
+	defer interrupt()
+	ended := make(chan error, 1)
+	go func() {
+		c := &demoCmd{Listen: freeDemoPort, Control: freeDemoPort, LogLevel: "error"}
+		ended <- c.Run(inner, console{out: guide, err: io.Discard})
+	}()
+	select {
+	case <-up:
+	case err := <-ended:
+		t.Fatalf("%v\n%s", err, guide)
+	case <-ctx.Done():
+		t.Fatal(guide)
+	}
+	find := func(pattern string) string {
+		m := regexp.MustCompile(pattern).FindStringSubmatch(guide.String())
+		if m == nil {
+			t.Fatalf("the guide does not tell %s:\n%s", pattern, guide)
+		}
+		return m[1]
+	}
+	control := find(`--demo (\S+)`)
+	chat := func(c chatCmd, typed string) (out, errs string) {
+		var o, e bytes.Buffer
+		c.Demo = control
+		if err := c.Run(ctx, console{in: strings.NewReader(typed), out: &o, err: &e}); err != nil {
+			t.Errorf("chat %+v: %v", c, err)
+		}
+		return o.String(), e.String()
+	}
+
+	if out, _ := chat(chatCmd{Channel: "telegram"}, "hello\n"); !strings.Contains(out, "Hello Steve! This chat is not verified yet.") || strings.Count(out, "\n") != 1 {
+		t.Errorf("Steve reads %q", out)
+	}
+	issued := staff{url: find(`API reference +(http://[^/]+)`), key: find(`Admin key +(\S+)`)}
+	code, err := issued.issue(ctx, find(`Customer +(\S+)`), find(`Identity +(\S+)`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(code.Instructions, "@"+demoBot) {
+		t.Errorf("the instructions do not name the bot: %s", code.Instructions)
+	}
+	out, _ := chat(chatCmd{Channel: "telegram", As: "12345", Name: "Steve"}, "/claim "+code.Code+"\n\nWhat is my balance?\n")
+	if lines := strings.Split(out, "\n"); len(lines) != 3 || !strings.Contains(lines[0], "you are verified") || !strings.Contains(lines[1], "1,250.00 EUR") {
+		t.Errorf("Steve reads %q", out)
+	}
+	if out, _ := chat(chatCmd{Channel: "slack", As: "U0OTHER"}, "/claim ZZXXCC\nclaim ZZXXCC"); out != "One moment …\n"+saysDeclined+" Codes last 15 minutes and work once; please ask for a new one.\n"+saysDeclined+" Codes last 15 minutes and work once; please ask for a new one.\n" {
+		t.Errorf("a stranger on Slack reads %q", out)
+	}
+	if out, _ := chat(chatCmd{Channel: "whatsapp", As: "+12025550199", Name: "Matt"}, "hello"); !strings.HasPrefix(out, "Hello Matt! I do not know you yet") {
+		t.Errorf("a stranger on WhatsApp reads %q", out)
+	}
+	if out, _ := chat(chatCmd{Channel: "sms", As: "+12025550199"}, "STOP"); !strings.Contains(out, "unsubscribed") {
+		t.Errorf("who stops reads %q", out)
+	}
+	for _, tt := range []struct {
+		chat chatCmd
+		want string
+	}{
+		{chatCmd{Channel: "telegram", As: "@steve", Demo: control}, "have a number"},
+		{chatCmd{Channel: "sms", As: "0170", Demo: control}, "country code"},
+		{chatCmd{Channel: "slack", As: "steve", Demo: control}, "user id"},
+		{chatCmd{Channel: "sms", Demo: issued.url}, "is not a demo"},
+		{chatCmd{Channel: "sms", Demo: "http://127.0.0.1:1"}, "start one with hydragate demo"},
+	} {
+		err := tt.chat.Run(ctx, console{in: strings.NewReader("hello\n"), out: io.Discard, err: io.Discard})
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: %v", tt.chat, err)
+		}
+	}
+
+	// Somebody still listens when the demo ends.
+	typing, hold := io.Pipe()
+	defer hold.Close()
+	listening := make(chan error, 1)
+	go func() {
+		c := chatCmd{Channel: "telegram", As: "67890", Demo: control}
+		listening <- c.Run(ctx, console{in: typing, out: io.Discard, err: io.Discard})
+	}()
+	if _, err := io.WriteString(hold, "hello\n"); err != nil {
+		t.Fatal(err)
+	}
+	interrupt()
+	if err := <-ended; err != nil {
+		t.Errorf("the demo ends with %v", err)
+	}
+	if err := <-listening; err == nil {
+		t.Error("chat does not say that the demo is gone")
+	}
+}
+
+func TestDemoPlainTextIsWrapped(t *testing.T) {
+	var out bytes.Buffer
+	tell := newTeller(&out)
+	tell.said("Steve", "bot", strings.Repeat("word ", 20))
+	tell.behind("%s", strings.Repeat("word ", 20))
+	for _, line := range strings.Split(out.String(), "\n") {
+		if len([]rune(line)) > 2+tellerColumn+2+tellerWidth || strings.TrimRight(line, " ") != line {
+			t.Errorf("%q", line)
+		}
+	}
+	if !strings.HasPrefix(out.String(), "  Steve → bot       word word") {
+		t.Errorf("%q", out.String())
+	}
+}
+
+// TestDemoAgentTrustsSignaturesAlone holds what a sample must show first.
+func TestDemoAgentTrustsSignaturesAlone(t *testing.T) {
+	for role, want := range map[string]string{"owner": "1,250.00", "customer": "owner alone", "unverified": "not verified", "unknown": "do not know you", "": "do not know you"} {
+		if got := answerTo(agentSender{Role: role, DisplayName: "Steve"}); !strings.HasPrefix(got, "Hello Steve!") || !strings.Contains(got, want) || role != "owner" && strings.Contains(got, "EUR") {
+			t.Errorf("%s: %s", role, got)
+		}
+	}
+	a := newSampleAgent()
+	if a.signed([]byte("{}"), nil) || a.forgeries() != 1 {
+		t.Error("trusts before there is a secret")
+	}
+}

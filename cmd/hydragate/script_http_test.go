@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// request calls a gateway, over a connection of its own.
+func (w *world) request(addr, method, path string, header http.Header, body []byte) (answer, error) {
+	r, err := http.NewRequestWithContext(w.ctx, method, "http://"+addr+path, bytes.NewReader(body))
+	if err != nil {
+		return answer{}, err
+	}
+	r.Header = header
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	res, err := client.Do(r)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	b, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	return answer{res.StatusCode, res.Header, b}, err
+}
+
+// api METHOD PATH [BODY] -> STATUS [REGEXP…] calls the API as JSON, with the key $KEY.
+func (w *world) api(ts *testscript.TestScript, args []string) error {
+	return w.exchange(ts, w.front.addr(), http.Header{"Authorization": {"Bearer " + ts.Getenv("KEY")}, "Content-Type": {"application/json"}}, args)
+}
+
+// http METHOD PATH [NAME:VALUE…] [BODY] -> STATUS [REGEXP…] calls with these headers
+// and no others. A PATH that begins with an address is of that gateway. A BODY that
+// begins with @ is a file. Expressions are looked for in the headers of the answer and
+// its body, and "^$" in the body alone.
+func (w *world) http(ts *testscript.TestScript, args []string) error {
+	addr := w.front.addr()
+	if len(args) > 1 && !strings.HasPrefix(args[1], "/") {
+		to, path, _ := strings.Cut(args[1], "/")
+		addr, args = to, slices.Concat(args[:1], []string{"/" + path}, args[2:])
+	}
+	return w.exchange(ts, addr, http.Header{}, args)
+}
+
+var headerLine = regexp.MustCompile(`^([A-Za-z-]+): ?(.*)$`)
+
+func (w *world) exchange(ts *testscript.TestScript, addr string, header http.Header, args []string) error {
+	split := slices.Index(args, "->")
+	if split < 2 || len(args) < split+2 {
+		return errors.New("usage: METHOD PATH [NAME:VALUE…] [BODY] -> STATUS [REGEXP…]")
+	}
+	var body []byte
+	for _, arg := range args[2:split] {
+		if m := headerLine.FindStringSubmatch(arg); m != nil {
+			header.Add(m[1], m[2])
+		} else if file, ok := strings.CutPrefix(arg, "@"); ok {
+			body = []byte(ts.ReadFile(file))
+		} else {
+			body = []byte(arg)
+		}
+	}
+	begun := time.Now()
+	a, err := w.request(addr, args[0], args[1], header, body)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(w.dir, "answer"), a.body, 0o600); err != nil {
+		return err
+	}
+	if got := fmt.Sprint(a.status); got != args[split+1] {
+		return fmt.Errorf("the answer is %s after %s: %v %s", got, time.Since(begun), a.header, a.body)
+	}
+	return a.like(args[split+2:])
+}
+
+func (a answer) like(wants []string) error {
+	var head bytes.Buffer
+	_ = a.header.Write(&head)
+	for _, want := range wants {
+		re, err := regexp.Compile(`(?s)` + want)
+		if err != nil {
+			return err
+		}
+		if !re.Match(a.body) && (want == "^$" || !re.Match(head.Bytes())) {
+			return fmt.Errorf("%s is not in the answer %s%s", want, head.Bytes(), a.body)
+		}
+	}
+	return nil
+}

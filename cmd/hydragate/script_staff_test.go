@@ -1,0 +1,188 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"hydragate/adapters/simulator"
+)
+
+const staffUsage = `usage: staff opens instance NAME | adds customer NAME | connects CHANNEL [MODE] | adopts CHANNEL PERSON |
+	issues code CHANNEL PERSON | sees CHANNEL PERSON FIELD=VALUE…`
+
+// staff does what staff do, by the API.
+func (w *world) staff(ts *testscript.TestScript, args []string) error {
+	if len(args) < 2 {
+		return errors.New(staffUsage)
+	}
+	at := map[string]string{"INSTANCE": ts.Getenv("INSTANCE"), "CUSTOMER": ts.Getenv("CUSTOMER")}
+	switch does := strings.Join(args[:2], " "); {
+	case does == "opens instance" && len(args) == 3:
+		return w.opensInstance(ts, args[2])
+	case does == "adds customer" && len(args) == 3:
+		return w.addsCustomer(ts, args[2])
+	case args[0] == "connects":
+		return w.connects(at, args[1], append(args[2:], "webhook")[0])
+	case args[0] == "adopts" && len(args) == 3:
+		return w.adopts(ts, at, args[1], args[2])
+	case does == "issues code" && len(args) == 4:
+		return w.issuesCode(ts, at, args[2], args[3])
+	case args[0] == "sees" && len(args) > 3:
+		return w.sees(at, args[1]+" "+args[2], args[3:])
+	}
+	return errors.New(staffUsage)
+}
+
+// calls calls the API with the key of the stories.
+func (w *world) calls(method, path string, body any, wantStatus int) (map[string]any, error) {
+	raw := []byte{}
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		raw = b
+	}
+	a, err := w.request(w.front.addr(), method, path, http.Header{"Authorization": {"Bearer " + adminKey}, "Content-Type": {"application/json"}}, raw)
+	if err != nil {
+		return nil, err
+	}
+	if a.status != wantStatus {
+		return nil, fmt.Errorf("%s %s is answered %d %s", method, path, a.status, a.body)
+	}
+	var doc map[string]any
+	if len(a.body) == 0 {
+		return nil, nil
+	}
+	return doc, json.Unmarshal(a.body, &doc)
+}
+
+func (w *world) opensInstance(ts *testscript.TestScript, name string) error {
+	i, err := w.calls("POST", "/v1/instances", map[string]any{"name": name, "agent_url": w.mind.url + "/events"}, 201)
+	if err != nil {
+		return err
+	}
+	secret, key := fmt.Sprint(i["webhook_secret"]), fmt.Sprint(i["agent_secret_key"])
+	w.mind.set(func() { w.mind.secret = secret })
+	w.secrets = append(w.secrets, secret, key)
+	ts.Setenv("INSTANCE", fmt.Sprint(i["id"]))
+	return nil
+}
+
+func (w *world) addsCustomer(ts *testscript.TestScript, name string) error {
+	c, err := w.calls("POST", "/v1/customers", map[string]any{"email": name + "@example.com", "first_name": name}, 201)
+	if err != nil {
+		return err
+	}
+	ts.Setenv("CUSTOMER", fmt.Sprint(c["id"]))
+	return nil
+}
+
+// connects sets a channel up, and does in the provider's console what only can be
+// done there.
+func (w *world) connects(at map[string]string, channel, mode string) error {
+	body := map[string]any{}
+	switch channel {
+	case "telegram":
+		w.telegram.AddBot(telegramToken, telegramBot)
+		body["bot_token"], body["mode"] = telegramToken, mode
+	case "sms", "whatsapp":
+		w.twilio.AddAccount(twilioAccount, twilioToken)
+		w.twilio.AddNumber(twilioAccount, phoneBot)
+		body["account_sid"], body["auth_token"], body["phone_number"] = twilioAccount, twilioToken, phoneBot
+	case "slack":
+		w.slack.AddApp(w.slackApp("", ""))
+		w.slack.AddRoom(slackRoom, false)
+		body["bot_token"], body["signing_secret"] = slackToken, slackSecret
+	}
+	c, err := w.calls("POST", "/v1/instances/"+at["INSTANCE"]+"/channels/"+channel, body, 200)
+	if err != nil {
+		return err
+	}
+	if c["status"] != "active" {
+		return fmt.Errorf("the channel is not active: %v", c)
+	}
+	url := fmt.Sprint(c["webhook_url"])
+	switch channel {
+	case "whatsapp":
+		w.twilio.SetWhatsAppURL(twilioAccount, phoneBot, url, url)
+	case "slack":
+		w.slack.AddApp(w.slackApp(url, fmt.Sprint(c["commands_url"])))
+		return w.slack.Verify(w.ctx, slackApp)
+	}
+	return nil
+}
+
+func (w *world) slackApp(events, commands string) simulator.App {
+	return simulator.App{
+		AppID: slackApp, TeamID: slackTeam, TeamName: "Acme", BotUserID: "U0BOT", Token: slackToken, SigningSecret: slackSecret,
+		EventsURL: events, CommandsURL: commands,
+	}
+}
+
+// adopts finds somebody who wrote among the unknown senders and links them to the
+// customer.
+func (w *world) adopts(ts *testscript.TestScript, at map[string]string, channel, name string) error {
+	page, err := w.calls("GET", "/v1/identities?customer=none&limit=100&instance_id="+at["INSTANCE"], nil, 200)
+	if err != nil {
+		return err
+	}
+	want := w.lines[channel].externalID(guests[name])
+	items, _ := page["items"].([]any)
+	for _, item := range items {
+		i, _ := item.(map[string]any)
+		if i["channel"] != channel || i["external_id"] != want {
+			continue
+		}
+		id := fmt.Sprint(i["id"])
+		adopted, err := w.calls("POST", "/v1/customers/"+at["CUSTOMER"]+"/identities/"+id+"/adopt", nil, 200)
+		if err != nil {
+			return err
+		}
+		if adopted["customer_id"] != at["CUSTOMER"] || adopted["verified"] != false {
+			return fmt.Errorf("it is adopted as %v", adopted)
+		}
+		w.ids[channel+" "+name] = "/v1/customers/" + at["CUSTOMER"] + "/identities/" + id
+		ts.Setenv("IDENTITY", id)
+		return nil
+	}
+	return fmt.Errorf("%s is not among the unknown senders %v", want, items)
+}
+
+// issuesCode presses "Generate code". CODE is the code then, ODD the same as somebody
+// might type it.
+func (w *world) issuesCode(ts *testscript.TestScript, at map[string]string, channel, name string) error {
+	c, err := w.calls("POST", w.ids[channel+" "+name]+"/claim-code", nil, 201)
+	if err != nil {
+		return err
+	}
+	code, said := fmt.Sprint(c["code"]), fmt.Sprint(c["instructions"])
+	grouped := code[:3] + "-" + code[3:]
+	if c["expires_in_seconds"] != 900.0 || !strings.Contains(said, "/claim "+grouped) {
+		return errors.New("the code is not shown as it must be")
+	}
+	w.codes = append(w.codes, code)
+	ts.Setenv("CODE", code)
+	ts.Setenv("ODD", "“"+strings.ToLower(code[:3])+" – "+strings.ToLower(code[3:])+"”.")
+	return nil
+}
+
+// sees gives an error unless the identity is like this now.
+func (w *world) sees(at map[string]string, who string, wants []string) error {
+	i, err := w.calls("GET", w.ids[who], nil, 200)
+	if err != nil {
+		return err
+	}
+	for _, want := range wants {
+		field, value, _ := strings.Cut(want, "=")
+		if got := fmt.Sprint(i[field]); got != value {
+			return fmt.Errorf("staff see %s=%s", field, got)
+		}
+	}
+	return nil
+}

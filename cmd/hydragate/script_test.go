@@ -1,0 +1,66 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain makes the test binary the program too: scripts that run hydragate run this
+// binary, race detector included, as a process of its own.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"hydragate": main})
+}
+
+// TestScripts plays the stories of testdata/script with the whole program: embedded,
+// and with Postgres and Redis. Those in servers are about the servers themselves.
+func TestScripts(t *testing.T) {
+	for _, e := range []struct{ engine, dir string }{
+		{"sqlite", "testdata/script"},
+		{"postgres", "testdata/script"},
+		{"postgres", "testdata/script/servers"},
+	} {
+		t.Run(e.engine, func(t *testing.T) {
+			testscript.Run(t, testscript.Params{
+				Dir:                 e.dir,
+				Setup:               func(env *testscript.Env) error { return newWorld(t, env, e.engine) },
+				RequireExplicitExec: true,
+				RequireUniqueNames:  true,
+				Cmds: map[string]func(*testscript.TestScript, bool, []string){
+					"gateway":  story((*world).gateway),
+					"replica":  story((*world).replica),
+					"staff":    story((*world).staff),
+					"steve":    story((*world).steve),
+					"stranger": story((*world).stranger),
+					"bot":      story((*world).bot),
+					"agent":    story((*world).agent),
+					"crowd":    story((*world).crowdDoes),
+					"api":      story((*world).api),
+					"http":     story((*world).http),
+					"sql":      story((*world).sql),
+					"nothing":  story((*world).nothingLeaked),
+					"remember": story((*world).remember),
+					"telegram": story((*world).telegramDoes),
+					"postgres": story((*world).postgresDoes),
+					"redis":    story((*world).redisDoes),
+				},
+			})
+		})
+	}
+}
+
+// story makes a command of what f does in the world of its script. The error of f, or
+// its absence after a "!", ends the script with the end of the gateway's log.
+func story(f func(w *world, ts *testscript.TestScript, args []string) error) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		w := ts.Value(worldKey{}).(*world)
+		err := f(w, ts, args)
+		switch {
+		case err != nil && !neg:
+			ts.Logf("the gateway's log ends:\n%s", w.logTail())
+			ts.Fatalf("%v", err)
+		case err == nil && neg:
+			ts.Fatalf("that was not to happen")
+		}
+	}
+}

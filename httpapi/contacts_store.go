@@ -1,0 +1,48 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+
+	"hydragate/identity"
+)
+
+// ErrNoContact says that there is no such customer to give an identity to.
+var ErrNoContact = errors.New("httpapi: no such contact")
+
+// A ContactIdentity is an identity as the contact surface shows it: its customer is
+// the contact, its display name the name, its username the screen name. The URLs are
+// kept and shown, never fetched.
+type ContactIdentity struct {
+	identity.Identity
+	AvatarURL string
+	InfoURL   string
+	PageURL   string
+}
+
+// Contacts is what the contact surface keeps its resources in: the identities of
+// everybody else, unknown senders included.
+//
+// An identity may have no contact. One that is created so is of the instance given or,
+// when none is, of the whole tenant: an address that is noted before anybody owns it
+// or wrote from it. Lookup never answers it; who links the address takes it over, and
+// when somebody writes from it, it is theirs.
+type Contacts interface {
+	// ContactIdentities gives identities in order of id, which is order of creation,
+	// after the first skip, and how many there are. With an instance, those of other
+	// instances are left out.
+	ContactIdentities(ctx context.Context, tenant, instance string, skip, limit int) (is []ContactIdentity, total int, err error)
+	// ContactIdentity gives any identity of the tenant; identity.ErrNotFound.
+	ContactIdentity(ctx context.Context, tenant, id string) (ContactIdentity, error)
+	// CreateContactIdentity keeps an identity with a new id, unverified. An unknown
+	// sender's row of the address is adopted when there is a contact, as Store.Link
+	// does. identity.ErrTaken, ErrNoContact.
+	CreateContactIdentity(ctx context.Context, i ContactIdentity, by identity.Actor) (ContactIdentity, error)
+	// ReplaceContactIdentity changes the identity of i's id; where it lives stays. A new
+	// owner or a new address takes verification, role override and a live claim code
+	// with it. name nil leaves the display name. identity.ErrNotFound,
+	// identity.ErrTaken, ErrNoContact.
+	ReplaceContactIdentity(ctx context.Context, i ContactIdentity, name *string, by identity.Actor) (ContactIdentity, error)
+	// DeleteContactIdentity removes any identity of the tenant; identity.ErrNotFound.
+	DeleteContactIdentity(ctx context.Context, tenant, id string, by identity.Actor) error
+}

@@ -1,0 +1,239 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"hydragate/httpapi"
+	"hydragate/identity"
+)
+
+const contactColumns = identityColumns + `, avatar_url, info_url, page_url`
+
+func scanContact(sc scan) (c httpapi.ContactIdentity, err error) {
+	c.Identity, err = scanIdentity(func(dest ...any) error {
+		return sc(append(dest, text(&c.AvatarURL), text(&c.InfoURL), text(&c.PageURL))...)
+	})
+	return c, err
+}
+
+// ContactIdentities gives identities in order of id after the first skip, and how
+// many there are. With an instance, those of other instances are left out.
+func (s *Store) ContactIdentities(ctx context.Context, tenant, instance string, skip, limit int) (cs []httpapi.ContactIdentity, total int, err error) {
+	where, args := ` where tenant_id = $1`, []any{tenant}
+	if instance != "" {
+		where, args = where+` and (instance_id = $2 or instance_id is null)`, append(args, instance)
+	}
+	rs, err := s.db.Query(ctx, `select count(*) from identities`+where, args...)
+	if total, err = one(rs, err, func(sc scan) (n int, err error) { return n, sc(&n) }); err != nil {
+		return nil, 0, s.contactError("count contact identities", err)
+	}
+	page := fmt.Sprintf(` order by id limit $%d offset $%d`, len(args)+1, len(args)+2)
+	rs, err = s.db.Query(ctx, `select `+contactColumns+` from identities`+where+page, append(args, limit, skip)...)
+	cs, err = all(rs, err, scanContact)
+	return cs, total, s.contactError("list contact identities", err)
+}
+
+// ContactIdentity gives any identity of the tenant; identity.ErrNotFound.
+func (s *Store) ContactIdentity(ctx context.Context, tenant, id string) (httpapi.ContactIdentity, error) {
+	rs, err := s.db.Query(ctx, `select `+contactColumns+` from identities where tenant_id = $1 and id = $2`, tenant, id)
+	c, err := one(rs, err, scanContact)
+	return c, s.contactError("read contact identity", err)
+}
+
+// CreateContactIdentity keeps an identity with a new id, unverified. With a contact it
+// is linked as Link does. identity.ErrTaken, httpapi.ErrNoContact.
+func (s *Store) CreateContactIdentity(ctx context.Context, c httpapi.ContactIdentity, by identity.Actor) (kept httpapi.ContactIdentity, err error) {
+	err = s.db.InTx(ctx, func(tx db) error {
+		i, err := s.enter(ctx, tx, c.Identity, by)
+		if err != nil {
+			return err
+		}
+		rs, err := tx.Query(ctx, `
+			update identities set avatar_url = $3, info_url = $4, page_url = $5, username = $6
+			where tenant_id = $1 and id = $2 returning `+contactColumns,
+			i.TenantID, i.ID, orNull(c.AvatarURL), orNull(c.InfoURL), orNull(c.PageURL), orNull(c.Username))
+		kept, err = one(rs, err, scanContact)
+		return err
+	})
+	if err != nil {
+		return httpapi.ContactIdentity{}, s.contactError("create contact identity", err)
+	}
+	return kept, nil
+}
+
+func (s *Store) enter(ctx context.Context, tx db, i identity.Identity, by identity.Actor) (identity.Identity, error) {
+	if i.CustomerID != "" {
+		return s.link(ctx, tx, i, by)
+	}
+	if err := s.unknownAddress(ctx, tx, i); err != nil {
+		return i, err
+	}
+	rs, err := tx.Query(ctx, `
+		insert into identities (id, tenant_id, instance_id, channel, external_id, display_name, metadata, created_at, updated_at)
+		values ($1, $2, $3, $4, $5, $6, '{}', $7, $7)
+		returning `+identityColumns, newID(), i.TenantID, orNull(i.InstanceID), i.Channel, i.ExternalID, orNull(i.DisplayName), s.now())
+	noted, err := one(rs, err, scanIdentity)
+	if err != nil {
+		return i, err
+	}
+	return noted, record(ctx, tx, about(noted, "identity.noted", by, nil))
+}
+
+// unknownAddress gives identity.ErrTaken when another row within i's scope has i's
+// address. An address without an owner is noted once: as the oldest of its address it
+// is the row that a later link takes over.
+func (s *Store) unknownAddress(ctx context.Context, tx db, i identity.Identity) error {
+	within, args := ``, []any{i.TenantID, i.Channel, i.ExternalID, start(i.ID)}
+	if i.InstanceID != "" {
+		within, args = ` and (instance_id = $5 or instance_id is null)`, append(args, i.InstanceID)
+	}
+	rs, err := tx.Query(ctx, `
+		select id from identities
+		where tenant_id = $1 and channel = $2 and external_id = $3 and id <> $4`+within+` limit 1`, args...)
+	others, err := all(rs, err, scanID)
+	if err == nil && len(others) > 0 {
+		err = identity.ErrTaken
+	}
+	return err
+}
+
+// ReplaceContactIdentity changes the identity of c's id; where it lives stays. A new
+// owner or a new address takes verification, role override and a live claim code with
+// it, and a new address also what was known of the old one.
+func (s *Store) ReplaceContactIdentity(ctx context.Context, c httpapi.ContactIdentity, name *string, by identity.Actor) (kept httpapi.ContactIdentity, err error) {
+	err = s.db.InTx(ctx, func(tx db) error {
+		// The row is locked before it is read, so that no claim is redeemed meanwhile.
+		rs, err := tx.Query(ctx, `select `+identityColumns+` from identities where tenant_id = $1 and id = $2`+s.d.locked(), c.TenantID, c.ID)
+		was, err := one(rs, err, scanIdentity)
+		if err != nil {
+			return err
+		}
+		is := replaced(was, c.Identity, name)
+		if passed(was, is) {
+			if err := s.pass(ctx, tx, was, is); err != nil {
+				return err
+			}
+		}
+		rs, err = tx.Query(ctx, `
+			update identities set channel = $3, external_id = $4, display_name = $5, username = $6, avatar_url = $7, info_url = $8, page_url = $9, updated_at = $10
+			where tenant_id = $1 and id = $2 returning `+contactColumns,
+			is.TenantID, is.ID, is.Channel, is.ExternalID, orNull(is.DisplayName), orNull(is.Username), orNull(c.AvatarURL), orNull(c.InfoURL), orNull(c.PageURL), s.now())
+		if kept, err = one(rs, err, scanContact); err != nil {
+			return err
+		}
+		return record(ctx, tx, replacedEvents(was, kept.Identity, by)...)
+	})
+	if err != nil {
+		return httpapi.ContactIdentity{}, s.contactError("change contact identity", err)
+	}
+	return kept, nil
+}
+
+// replaced gives was with what c says. A name that nobody gives stays with its
+// address.
+func replaced(was, c identity.Identity, name *string) identity.Identity {
+	is := was
+	is.CustomerID, is.Channel, is.ExternalID, is.Username = c.CustomerID, c.Channel, c.ExternalID, c.Username
+	switch {
+	case name != nil:
+		is.DisplayName = *name
+	case moved(was, is):
+		is.DisplayName = ""
+	}
+	return is
+}
+
+func moved(was, is identity.Identity) bool {
+	return was.Channel != is.Channel || was.ExternalID != is.ExternalID
+}
+
+// passed reports whether what was proven of the one need not hold for the other.
+func passed(was, is identity.Identity) bool { return was.CustomerID != is.CustomerID || moved(was, is) }
+
+// pass gives an identity to its new owner, or readies it for its new address, and ends
+// what was proven. Unknown rows of the address come to an identity that has an owner
+// and is of every instance.
+func (s *Store) pass(ctx context.Context, tx db, was, is identity.Identity) error {
+	if is.CustomerID == "" {
+		if err := s.unknownAddress(ctx, tx, is); err != nil {
+			return err
+		}
+	}
+	forget := ``
+	if moved(was, is) {
+		forget = `, opted_out_at = null, blocked_at = null`
+		is.OptedOutAt, is.BlockedAt = time.Time{}, time.Time{}
+		if _, err := tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`, was.TenantID, was.ID); err != nil {
+			return err
+		}
+	}
+	_, err := tx.Exec(ctx, `
+		update identities set customer_id = $3, verified_at = null, role_override = null, claim_gen = claim_gen + 1, claim_expires_at = null,
+			claim_used_msg = null, claim_revoked_at = null, unlink_asked_at = null`+forget+`
+		where tenant_id = $1 and id = $2`, is.TenantID, is.ID, orNull(is.CustomerID))
+	if err != nil || is.CustomerID == "" || is.InstanceID != "" {
+		return err
+	}
+	_, err = s.merge(ctx, tx, is)
+	return err
+}
+
+// replacedEvents tell a replacement: whose the account was, whose it is, or just that
+// it was described anew.
+func replacedEvents(was, is identity.Identity, by identity.Actor) []identity.Event {
+	if !passed(was, is) {
+		return []identity.Event{about(is, "identity.updated", by, map[string]string{"fields": "contact"})}
+	}
+	var events []identity.Event
+	if was.CustomerID != "" {
+		events = append(events, unlinked(was, by))
+	}
+	switch {
+	case is.CustomerID == "":
+		events = append(events, about(is, "identity.noted", by, nil))
+	case was.CustomerID == "" && !moved(was, is):
+		events = append(events, about(is, "identity.adopted", by, nil))
+	default:
+		events = append(events, about(is, "identity.linked", by, nil))
+	}
+	return events
+}
+
+// DeleteContactIdentity removes any identity of the tenant; identity.ErrNotFound. Its
+// conversations stay and belong to nobody. The audit log keeps whose it was.
+func (s *Store) DeleteContactIdentity(ctx context.Context, tenant, id string, by identity.Actor) error {
+	err := s.db.InTx(ctx, func(tx db) error {
+		rs, err := tx.Query(ctx, `select `+identityColumns+` from identities where tenant_id = $1 and id = $2`+s.d.locked(), tenant, id)
+		i, err := one(rs, err, scanIdentity)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`, tenant, id); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `delete from identities where tenant_id = $1 and id = $2`, tenant, id); err != nil {
+			return err
+		}
+		return record(ctx, tx, unlinked(i, by))
+	})
+	return s.contactError("delete contact identity", err)
+}
+
+// contactError puts the domain's errors in place of the database's. The only row that
+// an identity refers to, and that a caller names, is its contact.
+func (s *Store) contactError(doing string, err error) error {
+	switch {
+	case err == nil || errors.Is(err, identity.ErrTaken) || errors.Is(err, identity.ErrNotFound):
+		return err
+	case s.d.duplicate(err):
+		return identity.ErrTaken
+	case s.d.orphan(err):
+		return httpapi.ErrNoContact
+	case noRows(err) || s.d.unstorable(err):
+		return identity.ErrNotFound
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}

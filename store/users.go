@@ -1,0 +1,179 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"hydragate/gateway"
+	"hydragate/httpapi"
+	"hydragate/identity"
+)
+
+const userColumns = customerColumns + `, fk_id, fk_user_id, source, context`
+
+func scanUser(sc scan) (u httpapi.User, err error) {
+	u.Customer, err = scanCustomer(func(dest ...any) error {
+		return sc(append(dest, text(&u.FKID), text(&u.FKUserID), text(&u.Source), text(&u.Context))...)
+	})
+	return u, err
+}
+
+// Agent gives the instance whose secret key hashes to hash; gateway.ErrNoInstance.
+func (s *Store) Agent(ctx context.Context, hash string) (gateway.Instance, error) {
+	rs, err := s.db.Query(ctx, `select `+instanceColumns+` from instances where agent_secret_hash = $1`, hash)
+	i, err := one(rs, err, scanInstance)
+	return i, s.instanceError("look up agent", err)
+}
+
+// CreateUser keeps a customer with a new id and, for a phone number, an unverified
+// sms identity of the instance. Phone numbers are not unique among customers, so the
+// creations of a tenant take turns: of two at once with the same e-mail address, phone
+// number or fkId one gets httpapi.ErrUserExists.
+func (s *Store) CreateUser(ctx context.Context, instance string, u httpapi.User, by identity.Actor) (kept httpapi.User, err error) {
+	err = s.db.InTx(ctx, func(tx db) error {
+		if _, err := tx.Exec(ctx, `update tenants set created_at = created_at where id = $1`, u.TenantID); err != nil {
+			return err
+		}
+		if err := userTaken(ctx, tx, instance, u); err != nil {
+			return err
+		}
+		rs, err := tx.Query(ctx, `
+			insert into customers (id, tenant_id, email, phone_number, first_name, last_name, metadata, fk_id, fk_user_id, source, context, created_at, updated_at)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
+			returning `+userColumns,
+			newID(), u.TenantID, orNull(u.Email), orNull(u.PhoneNumber), orNull(u.FirstName), orNull(u.LastName), document(u.Metadata),
+			orNull(u.FKID), orNull(u.FKUserID), orNull(u.Source), orNull(u.Context), s.now())
+		if kept, err = one(rs, err, scanUser); err != nil {
+			return err
+		}
+		err = record(ctx, tx, identity.Event{TenantID: u.TenantID, Kind: "user.created", Actor: by, CustomerID: kept.ID, InstanceID: instance})
+		if err != nil {
+			return err
+		}
+		return s.linkPhone(ctx, tx, instance, kept, by)
+	})
+	if err != nil {
+		return httpapi.User{}, s.userError("create user", err)
+	}
+	return kept, nil
+}
+
+// userTaken looks for a customer who has what u wants to have. A phone number is also
+// that of an sms identity in which the instance would recognise somebody.
+func userTaken(ctx context.Context, tx db, instance string, u httpapi.User) error {
+	rs, err := tx.Query(ctx, `
+		select id from customers
+		where tenant_id = $1 and (lower(email) = lower($2) or phone_number = $3 or fk_id = $4)
+		union all
+		select id from identities
+		where tenant_id = $1 and channel = 'sms' and external_id = $3 and customer_id is not null and (instance_id = $5 or instance_id is null)
+		limit 1`, u.TenantID, orNull(u.Email), orNull(u.PhoneNumber), orNull(u.FKID), instance)
+	ids, err := all(rs, err, scanID)
+	if err == nil && len(ids) > 0 {
+		err = httpapi.ErrUserExists
+	}
+	return err
+}
+
+// linkPhone makes the sms identity of a user. A number that nobody could write from
+// has none.
+func (s *Store) linkPhone(ctx context.Context, tx db, instance string, u httpapi.User, by identity.Actor) error {
+	if u.PhoneNumber == "" {
+		return nil
+	}
+	number, err := identity.Normalise("sms", u.PhoneNumber)
+	if err != nil {
+		return nil
+	}
+	_, err = s.link(ctx, tx, identity.Identity{TenantID: u.TenantID, CustomerID: u.ID, InstanceID: instance, Channel: "sms", ExternalID: number}, by)
+	return err
+}
+
+// User gives a user of the tenant; identity.ErrNotFound.
+func (s *Store) User(ctx context.Context, tenant, id string) (httpapi.User, error) {
+	rs, err := s.db.Query(ctx, `select `+userColumns+` from customers where tenant_id = $1 and id = $2`, tenant, id)
+	u, err := one(rs, err, scanUser)
+	return u, s.userError("read user", err)
+}
+
+// FindUser gives the oldest user that fits, and the conversations of the instance
+// with them, oldest first; identity.ErrNotFound.
+func (s *Store) FindUser(ctx context.Context, tenant, instance string, q httpapi.UserQuery) (u httpapi.User, conversations []string, err error) {
+	where, args := userFilter(tenant, instance, q)
+	rs, err := s.db.Query(ctx, `select `+userColumns+` from customers where tenant_id = $1 and `+where+` order by id limit 1`, args...)
+	if u, err = one(rs, err, scanUser); err != nil {
+		return u, nil, s.userError("find user", err)
+	}
+	rs, err = s.db.Query(ctx, `
+		select c.id from conversations c
+		join identities i on i.tenant_id = c.tenant_id and i.id = c.identity_id
+		where c.tenant_id = $1 and c.instance_id = $2 and i.customer_id = $3
+		order by c.created_at, c.id`, tenant, instance, u.ID)
+	conversations, err = all(rs, err, scanID)
+	return u, conversations, s.userError("find conversations of user", err)
+}
+
+func userFilter(tenant, instance string, q httpapi.UserQuery) (string, []any) {
+	switch {
+	case q.Email != "":
+		return `lower(email) = lower($2)`, []any{tenant, q.Email}
+	case q.FKID != "":
+		return `fk_id = $2`, []any{tenant, q.FKID}
+	}
+	return `(phone_number = $2 or exists (
+		select 1 from identities i
+		where i.tenant_id = $1 and i.customer_id = customers.id and i.channel = 'sms' and i.external_id = $2 and (i.instance_id = $3 or i.instance_id is null)))`,
+		[]any{tenant, q.Phone, instance}
+}
+
+// DeleteUser removes the customer with all identities; identity.ErrNotFound. Their
+// conversations stay and belong to nobody. The audit log keeps whose the identities
+// were.
+func (s *Store) DeleteUser(ctx context.Context, tenant, id string, by identity.Actor) error {
+	err := s.db.InTx(ctx, func(tx db) error {
+		rs, err := tx.Query(ctx, `select id from customers where tenant_id = $1 and id = $2`+s.d.locked(), tenant, id)
+		if _, err = one(rs, err, scanID); err != nil {
+			return err
+		}
+		rs, err = tx.Query(ctx, `
+			select `+identityColumns+` from identities
+			where tenant_id = $1 and customer_id = $2 order by id`+s.d.locked(), tenant, id)
+		gone, err := all(rs, err, scanIdentity)
+		if err != nil {
+			return err
+		}
+		err = tx.Batch(ctx, []stmt{
+			{query: `
+				update conversations set identity_id = null
+				where tenant_id = $1 and identity_id in (select id from identities where tenant_id = $1 and customer_id = $2)`, args: []any{tenant, id}},
+			{query: `delete from identities where tenant_id = $1 and customer_id = $2`, args: []any{tenant, id}},
+			{query: `delete from customers where tenant_id = $1 and id = $2`, args: []any{tenant, id}},
+		})
+		if err != nil {
+			return err
+		}
+		events := []identity.Event{{TenantID: tenant, Kind: "user.deleted", Actor: by, CustomerID: id}}
+		for _, i := range gone {
+			events = append(events, unlinked(i, by))
+		}
+		return record(ctx, tx, events...)
+	})
+	return s.userError("delete user", err)
+}
+
+// scanID reads an id, which is a uuid where the engine has such a type.
+func scanID(sc scan) (id string, err error) { return id, sc(text(&id)) }
+
+// userError puts the domain's errors in place of the database's.
+func (s *Store) userError(doing string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, httpapi.ErrUserExists), errors.Is(err, identity.ErrTaken), s.d.duplicate(err):
+		return httpapi.ErrUserExists
+	case noRows(err) || s.d.unstorable(err):
+		return identity.ErrNotFound
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
