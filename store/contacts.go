@@ -93,7 +93,7 @@ func (s *Store) unknownAddress(ctx context.Context, tx db, i identity.Identity) 
 	rs, err := tx.Query(ctx, `
 		select id from identities
 		where tenant_id = $1 and channel = $2 and external_id = $3 and id <> $4`+within+` limit 1`, args...)
-	others, err := all(rs, err, scanID)
+	others, err := all(rs, err, scanString)
 	if err == nil && len(others) > 0 {
 		err = identity.ErrTaken
 	}

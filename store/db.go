@@ -38,6 +38,9 @@ type dialect struct {
 	name string
 	// now is the database's own clock, the one clock that decides what is in time.
 	now string
+	// tick is how exact that clock is. Times made here are no finer, or what is due now
+	// would not be due yet.
+	tick time.Duration
 	// in gives the time so many seconds after now.
 	in func(seconds int) string
 	// skipLocked ends a select that takes work from a queue.

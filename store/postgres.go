@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -101,6 +102,7 @@ func (p *postgres) dialect() dialect {
 	return dialect{
 		name:       "postgres",
 		now:        "now()",
+		tick:       time.Microsecond,
 		in:         func(s int) string { return fmt.Sprintf("now() + interval '%d seconds'", s) },
 		skipLocked: " for update skip locked",
 		violates: func(err error, constraint string) bool {

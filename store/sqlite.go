@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	sqlitedriver "modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -122,6 +123,7 @@ func (s *sqlite) dialect() dialect {
 	return dialect{
 		name: "sqlite",
 		now:  now,
+		tick: time.Millisecond,
 		in: func(s int) string {
 			return fmt.Sprintf("strftime('%%Y-%%m-%%d %%H:%%M:%%f+00:00', 'now', '%d seconds')", s)
 		},

@@ -47,7 +47,8 @@ func Open(ctx context.Context, url string, keys *KeyRing) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{db: d, d: d.dialect(), keys: keys, now: func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }}, nil
+	dl := d.dialect()
+	return &Store{db: d, d: dl, keys: keys, now: func() time.Time { return time.Now().UTC().Truncate(dl.tick) }}, nil
 }
 
 // Close waits for running statements and closes the database.

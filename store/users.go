@@ -69,7 +69,7 @@ func userTaken(ctx context.Context, tx db, instance string, u httpapi.User) erro
 		select id from identities
 		where tenant_id = $1 and channel = 'sms' and external_id = $3 and customer_id is not null and (instance_id = $5 or instance_id is null)
 		limit 1`, u.TenantID, orNull(u.Email), orNull(u.PhoneNumber), orNull(u.FKID), instance)
-	ids, err := all(rs, err, scanID)
+	ids, err := all(rs, err, scanString)
 	if err == nil && len(ids) > 0 {
 		err = httpapi.ErrUserExists
 	}
@@ -110,7 +110,7 @@ func (s *Store) FindUser(ctx context.Context, tenant, instance string, q httpapi
 		join identities i on i.tenant_id = c.tenant_id and i.id = c.identity_id
 		where c.tenant_id = $1 and c.instance_id = $2 and i.customer_id = $3
 		order by c.created_at, c.id`, tenant, instance, u.ID)
-	conversations, err = all(rs, err, scanID)
+	conversations, err = all(rs, err, scanString)
 	return u, conversations, s.userError("find conversations of user", err)
 }
 
@@ -133,7 +133,7 @@ func userFilter(tenant, instance string, q httpapi.UserQuery) (string, []any) {
 func (s *Store) DeleteUser(ctx context.Context, tenant, id string, by identity.Actor) error {
 	err := s.db.InTx(ctx, func(tx db) error {
 		rs, err := tx.Query(ctx, `select id from customers where tenant_id = $1 and id = $2`+s.d.locked(), tenant, id)
-		if _, err = one(rs, err, scanID); err != nil {
+		if _, err = one(rs, err, scanString); err != nil {
 			return err
 		}
 		rs, err = tx.Query(ctx, `
@@ -161,9 +161,6 @@ func (s *Store) DeleteUser(ctx context.Context, tenant, id string, by identity.A
 	})
 	return s.userError("delete user", err)
 }
-
-// scanID reads an id, which is a uuid where the engine has such a type.
-func scanID(sc scan) (id string, err error) { return id, sc(text(&id)) }
 
 // userError puts the domain's errors in place of the database's.
 func (s *Store) userError(doing string, err error) error {
