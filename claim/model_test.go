@@ -17,7 +17,7 @@ func TestEveryOrderOfEvents(t *testing.T) {
 		least  int // states
 	}{
 		{bounds{messages: 2, crashes: 3, failovers: 2, expiries: 1, takings: 1}, 400_000},
-		{bounds{messages: 2, crashes: 1, failovers: 1, expiries: 2, burns: 1}, 100_000},
+		{bounds{messages: 2, crashes: 1, expiries: 2, takings: 1, burns: 1}, 50_000},
 		{bounds{messages: 3, crashes: 1, failovers: 1}, 200_000},
 	}
 	if os.Getenv("HYDRAGATE_TEST_LONG") == "1" {

@@ -40,6 +40,9 @@ type API struct {
 	Channels Channels
 	Desk     Desk
 
+	Users    Users    // nil: conversation users are not offered
+	Contacts Contacts // nil: contact identities are not offered
+
 	// Instructions says in one sentence what staff tells the customer. ok is false
 	// when the code has no working endpoint of its own; nil: a plain sentence.
 	Instructions func(issued claim.Issued, seat gateway.Seat, ok bool) string
@@ -86,6 +89,7 @@ func (a *API) Handler() http.Handler {
 	doc := a.register(humago.NewAdapter(mux, ""))
 	a.mountDocs(mux, doc)
 	a.mountHealth(mux)
+	a.mountSurfaces(mux)
 	for _, mount := range a.Mounts {
 		mount(mux)
 	}
@@ -121,6 +125,10 @@ func (a *API) fillIn() {
 // nothingHere answers what no route takes: 405 when another method would be taken,
 // else 404.
 func nothingHere(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
+	nowhere(mux, r).write(w)
+}
+
+func nowhere(mux *http.ServeMux, r *http.Request) *problem {
 	var allow []string
 	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
 		other := r.Clone(r.Context())
@@ -130,11 +138,11 @@ func nothingHere(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(allow) == 0 {
-		plain(http.StatusNotFound).write(w)
-		return
+		return plain(http.StatusNotFound)
 	}
-	w.Header().Set("Allow", strings.Join(allow, ", "))
-	plain(http.StatusMethodNotAllowed).write(w)
+	p := plain(http.StatusMethodNotAllowed)
+	p.header = http.Header{"Allow": {strings.Join(allow, ", ")}}
+	return p
 }
 
 func plainInstructions(issued claim.Issued, _ gateway.Seat, _ bool) string {

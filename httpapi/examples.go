@@ -25,7 +25,7 @@ const (
 
 // examples are the examples of every operation, by its id.
 func examples() map[string]example {
-	return map[string]example{
+	return surfaceExamples(map[string]example{
 		"create_customer": {`{"email":"steve@example.com","first_name":"Steve","locale":"en-AU","phone_number":"+61400111222","timezone":"Australia/Sydney"}`, exampleCustomer},
 		"list_customers":  {"", pageExample(exampleCustomer)},
 		"get_customer":    {"", exampleCustomer},
@@ -68,7 +68,7 @@ func examples() map[string]example {
 		"list_keys":  {"", pageExample(`{` + exampleKey + `}`)},
 		"rotate_key": {`{"overlap_seconds":3600}`, `{` + exampleKey + `,` + exampleToken + `}`},
 		"revoke_key": {},
-	}
+	})
 }
 
 const (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"time"
 
 	"hydragate/gateway"
@@ -140,7 +141,24 @@ func (a *API) editInstance(ctx context.Context, in *struct {
 
 func (a *API) deleteInstance(ctx context.Context, in *InstancePath) (*none, error) {
 	key := callerOf(ctx)
+	if err := a.removeChannels(ctx, key, in.InstanceID); err != nil {
+		return nil, about("Instance", err)
+	}
 	err := a.Store.DeleteInstance(ctx, key.TenantID, in.InstanceID, key.Actor())
 	a.keys.forget() // those of the instance went with it
 	return nil, about("Instance", err)
+}
+
+// removeChannels tells the providers of an instance that nobody listens any more.
+func (a *API) removeChannels(ctx context.Context, key identity.APIKey, instance string) error {
+	seats, err := a.Channels.Seats(ctx, key.TenantID, instance)
+	if err != nil {
+		return err
+	}
+	for _, s := range seats {
+		if err := a.Channels.Remove(ctx, key.TenantID, instance, s.Channel, key.Actor()); err != nil && !errors.Is(err, gateway.ErrNoEndpoint) {
+			return err
+		}
+	}
+	return nil
 }

@@ -51,6 +51,9 @@ func (a *API) version() string {
 
 // operation is what the document says of a route beyond its request and answer.
 func (to *route) operation() huma.Operation {
+	if to.surface != nil {
+		return to.surface.operation(to)
+	}
 	op := huma.Operation{
 		OperationID: to.id, Method: to.method, Path: to.path, Summary: to.summary, Tags: []string{to.tag},
 		Description:   "Needs the scope `" + to.scope + "`.",
@@ -134,6 +137,7 @@ func (a *API) finish(doc *huma.OpenAPI) {
 	delete(known, "ErrorModel")
 	delete(known, "ErrorDetail")
 	addErrorSchemas(known)
+	a.describeSurfaces(doc)
 	for _, s := range known {
 		allowNull(s)
 	}
@@ -200,6 +204,8 @@ func operationAt(doc *huma.OpenAPI, to *route) *huma.Operation {
 		return item.Post
 	case http.MethodPatch:
 		return item.Patch
+	case http.MethodPut:
+		return item.Put
 	default:
 		return item.Delete
 	}

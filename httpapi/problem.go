@@ -23,6 +23,7 @@ type problem struct {
 	detail     string
 	violations []violation
 	header     http.Header
+	shape      func(*problem) any // of the body; nil: the native one
 }
 
 // A violation is one thing wrong with a request. It never holds what was sent.
@@ -36,6 +37,9 @@ type violation struct {
 func (p *problem) Error() string  { return p.detail }
 func (p *problem) GetStatus() int { return p.status }
 func (p *problem) MarshalJSON() ([]byte, error) {
+	if p.shape != nil {
+		return encode(p.shape(p))
+	}
 	if p.violations != nil {
 		return encode(map[string]any{"detail": p.violations})
 	}
@@ -113,6 +117,8 @@ func asProblem(err error) *problem {
 		return refuse(http.StatusConflict, "Identity is already linked to a customer")
 	case errors.Is(err, identity.ErrEmailTaken):
 		return refuse(http.StatusConflict, "Another customer has this email")
+	case errors.Is(err, ErrUserExists):
+		return refuse(http.StatusBadRequest, "User already exists.")
 	case errors.Is(err, identity.ErrVerified):
 		return refuse(http.StatusConflict, "Identity is already verified")
 	case errors.As(err, &wait):
@@ -135,14 +141,15 @@ func refusedBySetup(e *adapters.SetupError) *problem {
 	return invalid(violation{Type: "value_error", Loc: loc, Msg: e.Message})
 }
 
-// fail turns any error into an answer. What nobody expected is logged here, with the
-// id of the request, and not shown.
+// fail turns any error into an answer, in the shape of the surface that is called.
+// What nobody expected is logged here, with the id of the request, and not shown.
 func (a *API) fail(ctx context.Context, err error) *problem {
-	if p := asProblem(err); p != nil {
-		return p
+	p := asProblem(err)
+	if p == nil {
+		a.Log.ErrorContext(ctx, "request failed", "request_id", recordOf(ctx).id, "err", err)
+		p = plain(http.StatusInternalServerError)
 	}
-	a.Log.ErrorContext(ctx, "request failed", "request_id", recordOf(ctx).id, "err", err)
-	return plain(http.StatusInternalServerError)
+	return surfaceOf(ctx).shaped(p)
 }
 
 // encode writes JSON as the API does: without escaping for HTML and without a

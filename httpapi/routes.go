@@ -24,6 +24,7 @@ type route struct {
 	status  int
 	answer  handler
 	traits  traits
+	surface *surface // nil: the native one
 
 	schema *huma.Schema // of the body; nil when there is none
 	fields []string     // of the body, in the order of their declaration
@@ -35,6 +36,7 @@ type traits uint8
 const (
 	conflicts traits = 1 << iota // may answer 409
 	secret                       // its answer must be kept nowhere, so Idempotency-Key is ignored
+	mayMiss                      // may answer 404 for what its path does not name
 )
 
 // routes is every operation of the native API.
@@ -91,7 +93,9 @@ func (a *API) routes() []*route {
 }
 
 // repeatable reports whether a call takes an Idempotency-Key.
-func (to *route) repeatable() bool { return to.method != http.MethodGet && to.traits&secret == 0 }
+func (to *route) repeatable() bool {
+	return to.method != http.MethodGet && to.traits&secret == 0 && to.surface == nil
+}
 
 func (to *route) required(field string) bool { return slices.Contains(to.schema.Required, field) }
 
@@ -139,8 +143,9 @@ func (a *API) register(mux huma.Adapter) *huma.OpenAPI {
 	a.check = newChecker(a.AllowPrivateAgents)
 	a.byID = map[string]*route{}
 	surface := huma.NewAPI(a.surface(), mux)
-	surface.UseMiddleware(a.admit)
-	for _, to := range a.routes() {
+	surface.UseMiddleware(a.admitAny)
+	maps.Copy(a.check.formats, surfaceFormats())
+	for _, to := range append(a.routes(), a.surfaceRoutes()...) {
 		a.byID[to.id] = to
 		to.answer.register(a, surface, to.operation())
 		to.learn(surface.OpenAPI())

@@ -161,7 +161,9 @@ type Event struct {
 
 // A CustomerQuery selects customers. Filters that are "" select everything; all
 // others must hold. Email, Phone and ExternalID match the whole value, without
-// regard to case; Name matches the beginning of the first, last or company name.
+// regard to case, and those of the same name with Prefix its beginning; Name matches
+// the beginning of the first, last or company name.
 type CustomerQuery struct {
-	Email, Phone, Name, ExternalID string
+	Email, Phone, Name, ExternalID           string
+	EmailPrefix, PhonePrefix, ExternalPrefix string
 }

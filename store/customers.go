@@ -71,13 +71,19 @@ func (s *Store) EditCustomer(ctx context.Context, tenant, id string, e identity.
 
 // ListCustomers gives customers in order of creation, after the id given.
 func (s *Store) ListCustomers(ctx context.Context, tenant string, q identity.CustomerQuery, after string, limit int) ([]identity.Customer, error) {
-	where, args := customerFilter(q, tenant, start(after), limit)
-	rs, err := s.db.Query(ctx, `
-		select `+customerColumns+` from customers
-		where tenant_id = $1 and id > $2`+where+`
-		order by id limit $3`, args...)
+	query, args := customerSearch(q, tenant, after, limit)
+	rs, err := s.db.Query(ctx, query, s.planned(args)...)
 	cs, err := all(rs, err, scanCustomer)
 	return cs, s.customerError("list customers", err)
+}
+
+// customerSearch gives the select that ListCustomers runs.
+func customerSearch(q identity.CustomerQuery, tenant, after string, limit int) (string, []any) {
+	where, args := customerFilter(q, tenant, start(after), limit)
+	return `
+		select ` + customerColumns + ` from customers
+		where tenant_id = $1 and id > $2` + where + `
+		order by id limit $3`, args
 }
 
 func customerFilter(q identity.CustomerQuery, args ...any) (string, []any) {
@@ -89,6 +95,11 @@ func customerFilter(q identity.CustomerQuery, args ...any) (string, []any) {
 		{q.ExternalID, `exists (
 			select 1 from identities i
 			where i.tenant_id = customers.tenant_id and i.customer_id = customers.id and lower(i.external_id) = lower($%[1]d))`},
+		{prefix(q.EmailPrefix), `lower(email) like lower($%[1]d) escape '\'`},
+		{prefix(q.PhonePrefix), `phone_number like $%[1]d escape '\'`},
+		{prefix(q.ExternalPrefix), `exists (
+			select 1 from identities i
+			where i.tenant_id = customers.tenant_id and i.customer_id = customers.id and lower(i.external_id) like lower($%[1]d) escape '\')`},
 	} {
 		if f.value != "" {
 			args = append(args, f.value)

@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// Sweep removes idempotency keys after a day, counted failures after two days, and
-// receipts and settled deliveries after 90 days. Messages stay: their keys are what
-// tells a repeated delivery.
+// Sweep removes idempotency keys after a day, counted failures after two days, what
+// would undo a merge after 30 days, and receipts and settled deliveries after 90.
+// Messages stay: their keys are what tells a repeated delivery.
 func (s *Store) Sweep(ctx context.Context) (int64, error) {
 	const day = 24 * 60 * 60
 	var total int64
@@ -16,6 +16,8 @@ func (s *Store) Sweep(ctx context.Context) (int64, error) {
 		`delete from claim_failures where at < ` + s.d.in(-2*day),
 		`delete from receipts where at < ` + s.d.in(-90*day),
 		`delete from deliveries where status = 'delivered' and settled_at < ` + s.d.in(-90*day),
+		`delete from merged_customers where id in (select customer_id from customer_merges where merged_at < ` + s.d.in(-30*day) + `)`,
+		`delete from merged_identities where customer_id in (select customer_id from customer_merges where merged_at < ` + s.d.in(-30*day) + `)`,
 	} {
 		n, err := s.db.Exec(ctx, q)
 		if err != nil {

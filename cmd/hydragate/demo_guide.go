@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"hydragate/adapters"
@@ -22,6 +24,14 @@ func (d *demo) stay(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// program is how the person started this program, and can start it again.
+func program(arg string) string {
+	if strings.Contains(filepath.ToSlash(arg), "/go-build") { // gone when go run ends
+		return "go run ./cmd/hydragate"
+	}
+	return arg
+}
+
 // guide is what to know about a running demo.
 func (d *demo) guide(known apiIdentity) string {
 	var b strings.Builder
@@ -35,7 +45,7 @@ func (d *demo) guide(known apiIdentity) string {
 		}
 		return c + " -H 'Authorization: Bearer " + d.staff.key + "' '" + d.staff.url + path + "'; echo"
 	}
-	chat := "hydragate chat"
+	chat := program(os.Args[0]) + " chat"
 	if d.controlURL != "http://"+usualDemoControl {
 		chat += " --demo " + d.controlURL
 	}

@@ -163,19 +163,17 @@ func (m *mind) hears(wants []string) error {
 	return m.events[m.read-1].like(wants)
 }
 
-// hearsAgain waits until the event gone through last was heard once more.
+// hearsAgain waits until the event gone through last was heard more than once.
 func (m *mind) hearsAgain(wants []string) error {
 	within, wants, err := within(wants)
 	if err != nil {
 		return err
 	}
-	var before int
-	m.set(func() { before = m.events[m.read-1].times })
 	err = m.until(within, func() error {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		if m.events[m.read-1].times == before {
-			return fmt.Errorf("the agent heard it %d times and not again", before)
+		if m.events[m.read-1].times == 1 {
+			return errors.New("the agent heard it once and not again")
 		}
 		return errors.Join(m.wrong...)
 	})
@@ -185,11 +183,11 @@ func (m *mind) hearsAgain(wants []string) error {
 }
 
 func within(args []string) (time.Duration, []string, error) {
-	if s, ok := strings.CutPrefix(args[0], "within="); len(args) > 0 && ok {
-		d, err := time.ParseDuration(s)
-		return d, args[1:], err
+	if len(args) == 0 || !strings.HasPrefix(args[0], "within=") {
+		return patience, args, nil
 	}
-	return patience, args, nil
+	d, err := time.ParseDuration(strings.TrimPrefix(args[0], "within="))
+	return d, args[1:], err
 }
 
 func (e heard) like(wants []string) error {

@@ -11,7 +11,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// A crowd is many guests who write on Telegram at the same time, each one message
+// A crowd is many people who write on Telegram at the same time, each one message
 // after the other. What the gateway does not acknowledge is not sent again: only what
 // it acknowledged is its to keep.
 type crowd struct {
@@ -97,7 +97,7 @@ func (c *crowd) ack(text string) {
 }
 
 // crowdHeard gives an error unless the agent heard all that was acknowledged, of each
-// guest in order.
+// person in order.
 func (w *world) crowdHeard(once bool) error {
 	w.mind.mu.Lock()
 	defer w.mind.mu.Unlock()

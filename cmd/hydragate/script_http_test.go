@@ -39,7 +39,12 @@ func (w *world) request(addr, method, path string, header http.Header, body []by
 	return answer{res.StatusCode, res.Header, b}, err
 }
 
+// hookTimeLimit is how long a provider may wait for an answer, whatever the gateway is
+// waiting for.
+const hookTimeLimit = 5 * time.Second
+
 // api METHOD PATH [BODY] -> STATUS [REGEXP…] calls the API as JSON, with the key $KEY.
+// After "=>" in place of "->" it calls until the answer is this.
 func (w *world) api(ts *testscript.TestScript, args []string) error {
 	return w.exchange(ts, w.front.addr(), http.Header{"Authorization": {"Bearer " + ts.Getenv("KEY")}, "Content-Type": {"application/json"}}, args)
 }
@@ -60,7 +65,7 @@ func (w *world) http(ts *testscript.TestScript, args []string) error {
 var headerLine = regexp.MustCompile(`^([A-Za-z-]+): ?(.*)$`)
 
 func (w *world) exchange(ts *testscript.TestScript, addr string, header http.Header, args []string) error {
-	split := slices.Index(args, "->")
+	split := slices.IndexFunc(args, func(arg string) bool { return arg == "->" || arg == "=>" })
 	if split < 2 || len(args) < split+2 {
 		return errors.New("usage: METHOD PATH [NAME:VALUE…] [BODY] -> STATUS [REGEXP…]")
 	}
@@ -74,18 +79,43 @@ func (w *world) exchange(ts *testscript.TestScript, addr string, header http.Hea
 			body = []byte(arg)
 		}
 	}
+	call := func() error { return w.call(addr, args[0], args[1], header, body, args[split+1], args[split+2:]) }
+	if args[split] == "->" {
+		return call()
+	}
+	again, over := time.NewTicker(100*time.Millisecond), time.After(patience)
+	defer again.Stop()
+	for {
+		err := call()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-again.C:
+		case <-over:
+			return err
+		}
+	}
+}
+
+// call makes one call, whose answer must be this. It leaves the body in a file.
+func (w *world) call(addr, method, path string, header http.Header, body []byte, status string, wants []string) error {
 	begun := time.Now()
-	a, err := w.request(addr, args[0], args[1], header, body)
+	a, err := w.request(addr, method, path, header, body)
 	if err != nil {
 		return err
 	}
+	took := time.Since(begun)
 	if err := os.WriteFile(filepath.Join(w.dir, "answer"), a.body, 0o600); err != nil {
 		return err
 	}
-	if got := fmt.Sprint(a.status); got != args[split+1] {
-		return fmt.Errorf("the answer is %s after %s: %v %s", got, time.Since(begun), a.header, a.body)
+	if got := fmt.Sprint(a.status); got != status {
+		return fmt.Errorf("the answer is %s after %s: %v %s", got, took, a.header, a.body)
 	}
-	return a.like(args[split+2:])
+	if strings.HasPrefix(path, "/hooks/") && took > hookTimeLimit {
+		return fmt.Errorf("the hook was answered after %s", took)
+	}
+	return a.like(wants)
 }
 
 func (a answer) like(wants []string) error {

@@ -27,7 +27,7 @@ func (w *world) staff(ts *testscript.TestScript, args []string) error {
 	case does == "adds customer" && len(args) == 3:
 		return w.addsCustomer(ts, args[2])
 	case args[0] == "connects":
-		return w.connects(at, args[1], append(args[2:], "webhook")[0])
+		return w.connects(ts, at, args[1], append(args[2:], "webhook")[0])
 	case args[0] == "adopts" && len(args) == 3:
 		return w.adopts(ts, at, args[1], args[2])
 	case does == "issues code" && len(args) == 4:
@@ -84,8 +84,8 @@ func (w *world) addsCustomer(ts *testscript.TestScript, name string) error {
 }
 
 // connects sets a channel up, and does in the provider's console what only can be
-// done there.
-func (w *world) connects(at map[string]string, channel, mode string) error {
+// done there. TELEGRAM_SECRET is what Telegram proves itself with then.
+func (w *world) connects(ts *testscript.TestScript, at map[string]string, channel, mode string) error {
 	body := map[string]any{}
 	switch channel {
 	case "telegram":
@@ -109,6 +109,9 @@ func (w *world) connects(at map[string]string, channel, mode string) error {
 	}
 	url := fmt.Sprint(c["webhook_url"])
 	switch channel {
+	case "telegram":
+		_, secret := w.telegram.Webhook(telegramBot)
+		ts.Setenv("TELEGRAM_SECRET", secret)
 	case "whatsapp":
 		w.twilio.SetWhatsAppURL(twilioAccount, phoneBot, url, url)
 	case "slack":
@@ -132,7 +135,7 @@ func (w *world) adopts(ts *testscript.TestScript, at map[string]string, channel,
 	if err != nil {
 		return err
 	}
-	want := w.lines[channel].externalID(guests[name])
+	want := w.lines[channel].externalID(cast[name])
 	items, _ := page["items"].([]any)
 	for _, item := range items {
 		i, _ := item.(map[string]any)

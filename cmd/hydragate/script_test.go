@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -13,17 +14,20 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts plays the stories of testdata/script with the whole program: embedded,
-// and with Postgres and Redis. Those in servers are about the servers themselves.
+// and with Postgres and Redis. Some are about one of the two alone, and lie in a folder
+// of that name.
 func TestScripts(t *testing.T) {
 	for _, e := range []struct{ engine, dir string }{
 		{"sqlite", "testdata/script"},
 		{"postgres", "testdata/script"},
-		{"postgres", "testdata/script/servers"},
+		{"sqlite", "testdata/script/sqlite"},
+		{"postgres", "testdata/script/postgres"},
 	} {
 		t.Run(e.engine, func(t *testing.T) {
 			testscript.Run(t, testscript.Params{
 				Dir:                 e.dir,
 				Setup:               func(env *testscript.Env) error { return newWorld(t, env, e.engine) },
+				Condition:           func(cond string) (bool, error) { return condition(cond, e.engine) },
 				RequireExplicitExec: true,
 				RequireUniqueNames:  true,
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -47,6 +51,15 @@ func TestScripts(t *testing.T) {
 			})
 		})
 	}
+}
+
+// condition makes a line that begins with [sqlite] or [postgres] one of that engine
+// alone.
+func condition(cond, engine string) (bool, error) {
+	if cond != "sqlite" && cond != "postgres" {
+		return false, fmt.Errorf("there is no engine %s", cond)
+	}
+	return cond == engine, nil
 }
 
 // story makes a command of what f does in the world of its script. The error of f, or

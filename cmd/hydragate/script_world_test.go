@@ -36,7 +36,7 @@ const (
 	slackSecret   = "8f742231b10e8888abcd99yyyzzz85a5"
 )
 
-// A world is everything around the gateway in one script: the guests, the providers,
+// A world is everything around the gateway in one script: the people, the providers,
 // the agent, the staff and the servers.
 type world struct {
 	engine string
@@ -53,8 +53,8 @@ type world struct {
 	front, toPostgres, toRedis *wire
 	processes                  map[string]*process
 
-	read    map[string]int    // lines of the bot read, by channel and guest
-	ids     map[string]string // identities, by channel and guest
+	read    map[string]int    // lines of the bot read, by channel and person
+	ids     map[string]string // identities, by channel and person
 	codes   []string          // every code that staff was given
 	secrets []string          // every other secret
 	ctx     context.Context   // ends with the script

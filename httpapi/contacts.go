@@ -1,0 +1,205 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"hydragate/identity"
+)
+
+const (
+	tagContacts     = "Contact identities"
+	underV4         = "_v4"
+	contactPageSize = 50
+)
+
+func (a *API) contactRoutes() []*route {
+	s := contactSurface()
+	var all []*route
+	for _, at := range []struct{ prefix, suffix string }{{"", ""}, {"/v4", underV4}} {
+		list, one := at.prefix+"/global/contactIdentities", at.prefix+"/global/contactIdentities/{id}"
+		all = append(all,
+			&route{surface: s, id: "list_contact_identities" + at.suffix, method: "GET", path: list, scope: "identities:read", tag: tagContacts, summary: "List contact identities", status: 200, answer: do(a.contactsUnder(at.prefix))},
+			&route{surface: s, id: "get_contact_identity" + at.suffix, method: "GET", path: one, scope: "identities:read", tag: tagContacts, summary: "Get a contact identity", status: 200, answer: do(a.getContact)},
+			&route{surface: s, id: "create_contact_identity" + at.suffix, method: "POST", path: list, scope: "identities:write", tag: tagContacts, summary: "Create a contact identity", status: 201, answer: do(a.createContact), traits: conflicts | mayMiss},
+			&route{surface: s, id: "update_contact_identity" + at.suffix, method: "PUT", path: one, scope: "identities:write", tag: tagContacts, summary: "Replace a contact identity", status: 200, answer: do(a.replaceContact), traits: conflicts},
+			&route{surface: s, id: "delete_contact_identity" + at.suffix, method: "DELETE", path: one, scope: "identities:write", tag: tagContacts, summary: "Delete a contact identity", status: 204, answer: do(a.deleteContact)},
+		)
+	}
+	return all
+}
+
+type contactAnswer struct {
+	ID                     string  `json:"id" format:"uuid"`
+	ContactID              *string `json:"contactId" format:"uuid" doc:"The customer; null for an unknown sender."`
+	ContactIdentityType    string  `json:"contactIdentityType"`
+	Name                   *string `json:"name"`
+	Value                  string  `json:"value"`
+	AvatarURL              *string `json:"avatarUrl"`
+	InfoURL                *string `json:"infoUrl"`
+	ScreenName             *string `json:"screenName"`
+	OriginalContactPageURL *string `json:"originalContactPageUrl"`
+}
+
+func toContact(i ContactIdentity) contactAnswer {
+	return contactAnswer{
+		ID: i.ID, ContactID: orNull(i.CustomerID), ContactIdentityType: contactType(i.Channel), Name: orNull(i.DisplayName), Value: i.ExternalID,
+		AvatarURL: orNull(i.AvatarURL), InfoURL: orNull(i.InfoURL), ScreenName: orNull(i.Username), OriginalContactPageURL: orNull(i.PageURL),
+	}
+}
+
+type contactPage struct {
+	ContactIdentities []contactAnswer `json:"contactIdentities" nullable:"false"`
+	NextPage          *string         `json:"nextPage" format:"uri"`
+	PreviousPage      *string         `json:"previousPage" format:"uri"`
+	Total             int             `json:"total"`
+}
+
+type contactPageOf struct {
+	PageIndex int `query:"pageIndex" minimum:"1" maximum:"1000000" default:"1" doc:"Pages hold 50, oldest first."`
+}
+
+// contactsUnder is the list under a prefix: the pages before and after are there too.
+func (a *API) contactsUnder(prefix string) func(context.Context, *contactPageOf) (*struct{ Body contactPage }, error) {
+	page := func(n int) *string {
+		uri := strings.TrimSuffix(a.PublicURL, "/") + prefix + "/global/contactIdentities?pageIndex=" + strconv.Itoa(n)
+		return &uri
+	}
+	return func(ctx context.Context, in *contactPageOf) (*struct{ Body contactPage }, error) {
+		key := callerOf(ctx)
+		before := (in.PageIndex - 1) * contactPageSize
+		is, total, err := a.Contacts.ContactIdentities(ctx, key.TenantID, key.InstanceID, before, contactPageSize)
+		if err != nil {
+			return nil, err
+		}
+		out := contactPage{ContactIdentities: []contactAnswer{}, Total: total}
+		for _, i := range is {
+			out.ContactIdentities = append(out.ContactIdentities, toContact(i))
+		}
+		if before > 0 {
+			out.PreviousPage = page(in.PageIndex - 1)
+		}
+		if before+contactPageSize < total {
+			out.NextPage = page(in.PageIndex + 1)
+		}
+		return &struct{ Body contactPage }{out}, nil
+	}
+}
+
+// ContactPath names the contact identity a call is about. An id that cannot be one is
+// of nothing.
+type ContactPath struct {
+	ID string `path:"id" maxLength:"255"`
+}
+
+type contactOut struct{ Body contactAnswer }
+
+func (a *API) getContact(ctx context.Context, in *ContactPath) (*contactOut, error) {
+	i, err := a.contactOf(ctx, in.ID)
+	return &contactOut{toContact(i)}, err
+}
+
+// contactOf gives a contact identity that the caller may read.
+func (a *API) contactOf(ctx context.Context, spelled string) (ContactIdentity, error) {
+	id, reason := parseUUID(spelled)
+	if reason != "" {
+		return ContactIdentity{}, contactNotFound()
+	}
+	key := callerOf(ctx)
+	i, err := a.Contacts.ContactIdentity(ctx, key.TenantID, id)
+	if err == nil && !reads(key, i.Identity) {
+		err = identity.ErrNotFound
+	}
+	return i, contactFault(err)
+}
+
+func contactNotFound() *problem { return notFound("Contact identity") }
+
+// contactFault says what is wrong in the words of this surface.
+func contactFault(err error) error {
+	switch {
+	case errors.Is(err, identity.ErrNotFound):
+		return contactNotFound()
+	case errors.Is(err, ErrNoContact):
+		return notFound("Contact")
+	case errors.Is(err, identity.ErrTaken):
+		return refuse(http.StatusConflict, "A contact identity with this type and value exists already")
+	}
+	return err
+}
+
+// contactFields is the body of a new contact identity, and of all of one.
+type contactFields struct {
+	ContactIdentityType    string      `json:"contactIdentityType" format:"contact-identity-type" doc:"visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram or Slack, in any case."`
+	Value                  string      `json:"value" minLength:"1" maxLength:"255" doc:"SMS and Whatsapp: the number. Telegram: the numeric user id. Slack: team and user id, T…:U…."`
+	ContactID              Opt[string] `json:"contactId,omitempty" format:"uuid" doc:"The customer. Null: an address that belongs to nobody yet."`
+	Name                   Opt[string] `json:"name,omitempty" maxLength:"255" doc:"For staff to read; never matched. Absent: the name that the channel tells."`
+	AvatarURL              Opt[string] `json:"avatarUrl,omitempty" maxLength:"2048" format:"web-url" doc:"An https URL; never fetched by the gateway."`
+	InfoURL                Opt[string] `json:"infoUrl,omitempty" maxLength:"2048" format:"web-url" doc:"An https URL; never fetched by the gateway."`
+	ScreenName             Opt[string] `json:"screenName,omitempty" maxLength:"255"`
+	OriginalContactPageURL Opt[string] `json:"originalContactPageUrl,omitempty" maxLength:"2048" format:"web-url" doc:"An https URL; never fetched by the gateway."`
+}
+
+func (b contactFields) contact(tenant string) (ContactIdentity, error) {
+	channel := strings.ToLower(b.ContactIdentityType)
+	value, err := identity.Normalise(channel, b.Value)
+	if err != nil {
+		return ContactIdentity{}, invalid(valueError(strings.ReplaceAll(err.Error(), "external_id", "value"), "body", "value"))
+	}
+	return ContactIdentity{
+		Identity: identity.Identity{
+			TenantID: tenant, CustomerID: b.ContactID.Value, Channel: channel, ExternalID: value, DisplayName: b.Name.Value, Username: b.ScreenName.Value,
+		},
+		AvatarURL: b.AvatarURL.Value, InfoURL: b.InfoURL.Value, PageURL: b.OriginalContactPageURL.Value,
+	}, nil
+}
+
+func (a *API) createContact(ctx context.Context, in *struct{ Body contactFields }) (*contactOut, error) {
+	key := callerOf(ctx)
+	i, err := in.Body.contact(key.TenantID)
+	if err != nil {
+		return nil, err
+	}
+	i.InstanceID = key.InstanceID
+	i, err = a.Contacts.CreateContactIdentity(ctx, i, key.Actor())
+	return &contactOut{toContact(i)}, contactFault(err)
+}
+
+func (a *API) replaceContact(ctx context.Context, in *struct {
+	ContactPath
+	Body contactFields
+}) (*contactOut, error) {
+	key := callerOf(ctx)
+	was, err := a.changeable(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	i, err := in.Body.contact(key.TenantID)
+	if err != nil {
+		return nil, err
+	}
+	i.ID = was.ID
+	i, err = a.Contacts.ReplaceContactIdentity(ctx, i, in.Body.Name.Edit(), key.Actor())
+	return &contactOut{toContact(i)}, contactFault(err)
+}
+
+func (a *API) deleteContact(ctx context.Context, in *ContactPath) (*none, error) {
+	key := callerOf(ctx)
+	was, err := a.changeable(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return nil, contactFault(a.Contacts.DeleteContactIdentity(ctx, key.TenantID, was.ID, key.Actor()))
+}
+
+// changeable gives a contact identity that the caller may change.
+func (a *API) changeable(ctx context.Context, id string) (ContactIdentity, error) {
+	i, err := a.contactOf(ctx, id)
+	if err == nil {
+		err = mayChange(callerOf(ctx), i.Identity)
+	}
+	return i, err
+}

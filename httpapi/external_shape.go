@@ -1,0 +1,94 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// userSurface is that of conversation users: an agent's secret key opens it, and
+// names the instance.
+func userSurface() *surface {
+	return &surface{
+		folders: []string{"/external/"}, letIn: letInAgent, say: sayUserError,
+		schema: "UserError", statuses: []int{400, 403, 429, 500, 503},
+		security: []map[string][]string{{"agentSecretKey": {}}},
+		needs:    func(*route) string { return "Needs the secret key of an instance, in the header `Agent-Secret-Key`." },
+	}
+}
+
+// A userError is how this surface says no. Of what went wrong on our side it says no
+// more than that.
+type userError struct {
+	Status  int            `json:"status"`
+	Name    string         `json:"name,omitempty"`
+	Message string         `json:"message"`
+	Details map[string]any `json:"details,omitempty"`
+}
+
+func sayUserError(p *problem) any {
+	e := userError{Status: p.status, Message: p.sentence()}
+	name, code := userErrorName(p.status)
+	if name == "" {
+		return e
+	}
+	e.Name, e.Details = name, map[string]any{"code": code}
+	if p.violations != nil {
+		errors := make([]map[string]string, len(p.violations))
+		for i, v := range p.violations {
+			errors[i] = map[string]string{"field": v.field(), "message": v.withoutPrefix()}
+		}
+		e.Details["errors"] = errors
+	}
+	return e
+}
+
+func userErrorName(status int) (name, code string) {
+	switch status {
+	case http.StatusBadRequest, http.StatusUnprocessableEntity:
+		return "BAD_REQUEST", "INVALID_REQUEST"
+	case http.StatusForbidden:
+		return "FORBIDDEN_ERROR", "INVALID_CREDENTIALS"
+	case http.StatusNotFound:
+		return "ENTITY_NOT_FOUND_ERROR", "ENTITY_NOT_FOUND"
+	case http.StatusMethodNotAllowed:
+		return "METHOD_NOT_ALLOWED_ERROR", "METHOD_NOT_ALLOWED"
+	case http.StatusRequestEntityTooLarge:
+		return "PAYLOAD_TOO_LARGE_ERROR", "PAYLOAD_TOO_LARGE"
+	case http.StatusUnsupportedMediaType:
+		return "UNSUPPORTED_MEDIA_TYPE_ERROR", "UNSUPPORTED_MEDIA_TYPE"
+	case http.StatusTooManyRequests:
+		return "TOO_MANY_REQUESTS_ERROR", "RATE_LIMIT_EXCEEDED"
+	}
+	return "", ""
+}
+
+func userErrorSchema() *huma.Schema {
+	text := func() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
+	return &huma.Schema{
+		Type: huma.TypeObject, Required: []string{"status", "message"},
+		Description: "What went wrong on our side has status and message alone.",
+		Properties: map[string]*huma.Schema{
+			"status": {Type: huma.TypeInteger}, "name": text(), "message": text(),
+			"details": {Type: huma.TypeObject, Required: []string{"code"}, Properties: map[string]*huma.Schema{
+				"code": text(),
+				"errors": {Type: huma.TypeArray, Description: "Everything that is wrong with the request.", Items: &huma.Schema{
+					Type: huma.TypeObject, Required: []string{"field", "message"}, Properties: map[string]*huma.Schema{"field": text(), "message": text()},
+				}},
+			}},
+		},
+	}
+}
+
+const exampleUser = `{"id":` + exampleID + `,"firstName":"Steve","lastName":"Example","context":"Support","source":"webchat","fkId":"123456",
+	"fkUserId":"123456","email":"steve@example.com","phoneNumber":"+61400111222","metadata":{"customData":{"tier":"gold"}},"isAnonymized":false}`
+
+func userExamples() map[string]example {
+	return map[string]example{
+		"create_user": {`{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61400111222","fkId":"123456","fkUserId":"123456",
+			"context":"Support","source":"webchat","customData":{"tier":"gold"},"skipPhoneNumberValidation":false,"skipEmailValidation":false}`, exampleUser},
+		"search_user": {"", `{"user":` + exampleUser + `,"conversationIds":["01930f6e-7a3c-7d42-8b11-2f0e9d8c7b6a"]}`},
+		"get_user":    {"", exampleUser},
+		"delete_user": {},
+	}
+}

@@ -1,0 +1,183 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"hydragate/identity"
+)
+
+// MergeCustomer makes two customers one: the identities of id, and with them their
+// conversations, come to into. into keeps its own fields; id is kept as it was, out of
+// sight of everything, so that UndoMerge can bring it back. identity.ErrNotFound when
+// either is not a customer of the tenant.
+func (s *Store) MergeCustomer(ctx context.Context, tenant, id, into string, by identity.Actor) (m identity.Merge, err error) {
+	err = s.again(ctx, func(tx db) error {
+		if err := s.lockCustomers(ctx, tx, tenant, id, into); err != nil {
+			return err
+		}
+		m = identity.Merge{CustomerID: id, Into: into, At: s.now()}
+		moved, err := s.fold(ctx, tx, tenant, m)
+		if err != nil {
+			return err
+		}
+		m.Identities = len(moved)
+		return record(ctx, tx, append([]identity.Event{
+			{TenantID: tenant, Kind: "customer.merged", Actor: by, CustomerID: id, Detail: map[string]string{"into": into, "identities": fmt.Sprint(len(moved))}},
+			{TenantID: tenant, Kind: "customer.absorbed", Actor: by, CustomerID: into, Detail: map[string]string{"from": id, "identities": fmt.Sprint(len(moved))}},
+		}, movedEvents(moved, id, by)...)...)
+	})
+	return m, s.customerError("merge customers", err)
+}
+
+// lockCustomers keeps customers from changing and from getting identities until the
+// transaction ends, in one order everywhere so that no two merges wait for each other.
+func (s *Store) lockCustomers(ctx context.Context, tx db, tenant, a, b string) error {
+	rs, err := tx.Query(ctx, `select id from customers where tenant_id = $1 and id in ($2, $3) order by id`+s.d.locked(), tenant, a, b)
+	ids, err := all(rs, err, scanString)
+	if err == nil && len(ids) < 2 {
+		err = identity.ErrNotFound
+	}
+	return err
+}
+
+// fold puts a customer aside and gives its identities to another.
+func (s *Store) fold(ctx context.Context, tx db, tenant string, m identity.Merge) (moved []identity.Identity, err error) {
+	err = tx.Batch(ctx, []stmt{
+		{query: `insert into customer_merges (customer_id, tenant_id, into_id, merged_at) values ($1, $2, $3, $4)`, args: []any{m.CustomerID, tenant, m.Into, m.At}},
+		{query: `insert into merged_customers select * from customers where tenant_id = $1 and id = $2`, args: []any{tenant, m.CustomerID}},
+		{query: `
+			insert into merged_identities (tenant_id, customer_id, identity_id)
+			select tenant_id, customer_id, id from identities where tenant_id = $1 and customer_id = $2`, args: []any{tenant, m.CustomerID}},
+		{query: `
+			update identities set customer_id = $3, updated_at = $4
+			where tenant_id = $1 and customer_id = $2
+			returning ` + identityColumns, args: []any{tenant, m.CustomerID, m.Into, m.At}, read: into(&moved, scanIdentity)},
+		{query: `delete from customers where tenant_id = $1 and id = $2`, args: []any{tenant, m.CustomerID}},
+	})
+	return moved, err
+}
+
+// movedEvents tell of identities that came to their customer from another.
+func movedEvents(is []identity.Identity, from string, by identity.Actor) []identity.Event {
+	var events []identity.Event
+	for _, i := range is {
+		events = append(events, about(i, "identity.moved", by, map[string]string{"from": from}))
+	}
+	return events
+}
+
+// UndoMerge brings a merged customer back, with the identities that moved and still
+// belong to whom it was merged into: that customer, or who that one was merged into
+// since. identity.ErrNotFound when nothing can be undone (any more),
+// identity.ErrReclaimed when another customer has its e-mail address by now.
+func (s *Store) UndoMerge(ctx context.Context, tenant, id string, by identity.Actor) (c identity.Customer, err error) {
+	err = s.again(ctx, func(tx db) error {
+		rs, err := tx.Query(ctx, `
+			select into_id from customer_merges
+			where tenant_id = $1 and customer_id = $2 and merged_at > `+s.d.in(-int(identity.MergeUndo/time.Second))+s.d.locked(), tenant, id)
+		into, err := one(rs, err, scanString)
+		if err != nil {
+			return err
+		}
+		chain, survivor, err := s.survivor(ctx, tx, tenant, into)
+		if err != nil {
+			return err
+		}
+		if c, err = s.unfold(ctx, tx, tenant, id); err != nil {
+			return err
+		}
+		moved, err := s.moveBack(ctx, tx, tenant, id, survivor, append(chain, id))
+		if err != nil {
+			return err
+		}
+		return record(ctx, tx, append([]identity.Event{
+			{TenantID: tenant, Kind: "customer.unmerged", Actor: by, CustomerID: id, Detail: map[string]string{"from": survivor, "identities": fmt.Sprint(len(moved))}},
+			{TenantID: tenant, Kind: "customer.released", Actor: by, CustomerID: survivor, Detail: map[string]string{"to": id, "identities": fmt.Sprint(len(moved))}},
+		}, movedEvents(moved, survivor, by)...)...)
+	})
+	if errors.Is(err, identity.ErrReclaimed) {
+		return identity.Customer{}, err
+	}
+	return c, s.customerError("undo merge", err)
+}
+
+// unfold puts a merged customer back among the customers.
+func (s *Store) unfold(ctx context.Context, tx db, tenant, id string) (identity.Customer, error) {
+	rs, err := tx.Query(ctx, `
+		insert into customers select * from merged_customers where tenant_id = $1 and id = $2
+		returning `+customerColumns, tenant, id)
+	c, err := one(rs, err, scanCustomer)
+	if s.d.duplicate(err) {
+		err = identity.ErrReclaimed
+	}
+	return c, err
+}
+
+// moveBack gives id what moved from it and belongs to survivor. What went back has
+// moved with none of the merges in tombstones, so that undoing those leaves it alone.
+func (s *Store) moveBack(ctx context.Context, tx db, tenant, id, survivor string, tombstones []string) (moved []identity.Identity, err error) {
+	stmts := []stmt{{query: `
+		update identities set customer_id = $2, updated_at = $4
+		where tenant_id = $1 and customer_id = $3 and id in (select identity_id from merged_identities where tenant_id = $1 and customer_id = $2)
+		returning ` + identityColumns, args: []any{tenant, id, survivor, s.now()}, read: into(&moved, scanIdentity)}}
+	for _, t := range tombstones {
+		stmts = append(stmts, stmt{query: `
+			delete from merged_identities
+			where tenant_id = $1 and customer_id = $2 and identity_id in (select id from identities where tenant_id = $1 and customer_id = $3)`, args: []any{tenant, t, id}})
+	}
+	stmts = append(stmts,
+		stmt{query: `delete from merged_customers where tenant_id = $1 and id = $2`, args: []any{tenant, id}},
+		stmt{query: `delete from customer_merges where tenant_id = $1 and customer_id = $2`, args: []any{tenant, id}})
+	return moved, tx.Batch(ctx, stmts)
+}
+
+// Survivor gives the customer that a merged one is now; identity.ErrNotFound for one
+// that was never merged, and when the survivor is gone.
+func (s *Store) Survivor(ctx context.Context, tenant, id string) (string, error) {
+	rs, err := s.db.Query(ctx, `select into_id from customer_merges where tenant_id = $1 and customer_id = $2`, tenant, id)
+	into, err := one(rs, err, scanString)
+	if err != nil {
+		return "", s.customerError("look for merge", err)
+	}
+	for {
+		if err := s.hasCustomer(ctx, tenant, into); !errors.Is(err, identity.ErrNotFound) {
+			return into, err
+		}
+		rs, err := s.db.Query(ctx, `select into_id from customer_merges where tenant_id = $1 and customer_id = $2`, tenant, into)
+		if into, err = one(rs, err, scanString); err != nil {
+			return "", s.customerError("look for merge", err)
+		}
+	}
+}
+
+// survivor follows merges from id to a customer and locks it. chain are the merged
+// customers on the way. A merge never leads back: who is merged was a customer until
+// then.
+func (s *Store) survivor(ctx context.Context, tx db, tenant, id string) (chain []string, survivor string, err error) {
+	for {
+		rs, err := tx.Query(ctx, `select id from customers where tenant_id = $1 and id = $2`+s.d.locked(), tenant, id)
+		if _, err = one(rs, err, scanString); !noRows(err) {
+			return chain, id, err
+		}
+		chain = append(chain, id)
+		rs, err = tx.Query(ctx, `select into_id from customer_merges where tenant_id = $1 and customer_id = $2`, tenant, id)
+		if id, err = one(rs, err, scanString); err != nil {
+			return nil, "", err
+		}
+	}
+}
+
+// again runs f in a transaction, and once more when the database ended it because it
+// and another waited for each other.
+func (s *Store) again(ctx context.Context, f func(db) error) (err error) {
+	for range 4 {
+		err = s.db.InTx(ctx, f)
+		if e := pgError(err); e == nil || e.Code != "40P01" {
+			return err
+		}
+	}
+	return err
+}
