@@ -171,6 +171,17 @@ func (d *Desk) Rule(ctx context.Context, a Attempt) (Ruling, error) {
 	return r, nil
 }
 
+// Stray reports whether a code that came without a command, from a sender who was not
+// given one, is somebody's all the same: letters that must go no further.
+func (d *Desk) Stray(ctx context.Context, a Attempt) (bool, error) {
+	nobody := Subject{TenantID: a.TenantID, Channel: a.Channel, IdentityID: "nobody"} // so that the sender's own is found too
+	f, err := d.Proofs.Check(ctx, nobody, a.InstanceID, a.Code, a.MessageID)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", ErrNoProofs, err)
+	}
+	return f.Whose != "", nil
+}
+
 // GiveUp rules on an attempt whose proof could not be looked at in time.
 func (d *Desk) GiveUp(ctx context.Context, a Attempt) (Ruling, error) {
 	s, err := d.Ledger.State(ctx, a)

@@ -11,8 +11,9 @@ import (
 	"hydragate/identity"
 )
 
-// unlinkTime is how long the question of /unlink stands.
-const unlinkTime = 5 * time.Minute
+// strayPatience is how long six letters alone wait for the word whether they are
+// somebody's code. Then they go no further, and the sender is told.
+const strayPatience = time.Minute
 
 // command answers what is meant for the gateway itself; mine says that it was.
 func (w *Worker) command(ctx context.Context, in Inbound, v verdict) (out verdict, mine bool, err error) {
@@ -20,9 +21,25 @@ func (w *Worker) command(ctx context.Context, in Inbound, v verdict) (out verdic
 	if err != nil {
 		return v, false, err
 	}
-	if t, ok := claim.Read(in.Message.Text, me); ok && (t.Command || in.CodeWaits) {
+	t, ok := claim.Read(in.Message.Text, me)
+	if ok && !t.Command && !in.CodeWaits {
+		// Six letters alone are an ordinary word, unless they are somebody's code.
+		ok, err = w.Desk.Stray(ctx, w.attempt(in, t))
+		if err != nil && in.Age < strayPatience {
+			v, err = w.unproven(ctx, in, v, w.attempt(in, t), err)
+			return v, true, err
+		}
+		if err != nil {
+			return w.say(in, v, "withheld", textLost), true, nil
+		}
+	}
+	if ok {
 		v, err := w.claim(ctx, in, v, t)
 		return v, true, err
+	}
+	if in.Sealed && forAnotherBot(in.Message.Text) {
+		v.outcome = "for_another_bot"
+		return v, true, nil
 	}
 	c := in.Message.Command
 	if c == nil || in.Message.Kind != adapters.Text {
@@ -75,10 +92,7 @@ func (w *Worker) claim(ctx context.Context, in Inbound, v verdict, t claim.Typed
 	case t.Code == "":
 		return w.say(in, v, "hint", textHint), nil
 	}
-	a := claim.Attempt{
-		TenantID: in.TenantID, InstanceID: in.InstanceID, Channel: string(in.Channel), SenderID: m.Sender.ID,
-		IdentityID: in.Sender.ID, MessageID: in.ID, Code: t.Code, ReceivedAt: in.ReceivedAt,
-	}
+	a := w.attempt(in, t)
 	r, err := w.Desk.Rule(ctx, a)
 	if errors.Is(err, claim.ErrNoProofs) {
 		return w.unproven(ctx, in, v, a, err)
@@ -89,12 +103,21 @@ func (w *Worker) claim(ctx context.Context, in Inbound, v verdict, t claim.Typed
 	return w.ruled(in, v, r), nil
 }
 
+func (w *Worker) attempt(in Inbound, t claim.Typed) claim.Attempt {
+	return claim.Attempt{
+		TenantID: in.TenantID, InstanceID: in.InstanceID, Channel: string(in.Channel), SenderID: in.Message.Sender.ID,
+		IdentityID: in.Sender.ID, MessageID: in.ID, Code: t.Code, ReceivedAt: in.ReceivedAt,
+	}
+}
+
 // unproven waits for the proofs, tells the sender once when that takes longer, and
 // gives up when the code would have expired meanwhile.
 func (w *Worker) unproven(ctx context.Context, in Inbound, v verdict, a claim.Attempt, cause error) (verdict, error) {
-	waited := w.Now().Sub(in.ReceivedAt)
-	w.Log.WarnContext(ctx, "claim waits for proofs", "message", in.ID, "waited", waited.Round(time.Second), "error", cause)
-	if waited > claim.Life+claim.Grace {
+	if !errors.Is(cause, claim.ErrNoProofs) {
+		return v, cause
+	}
+	w.Log.WarnContext(ctx, "claim waits for proofs", "message", in.ID, "waited", in.Age.Round(time.Second), "error", cause)
+	if in.Age > claim.Life+claim.Grace {
 		r, err := w.Desk.GiveUp(ctx, a)
 		if err != nil {
 			return v, err
@@ -102,7 +125,7 @@ func (w *Worker) unproven(ctx context.Context, in Inbound, v verdict, a claim.At
 		return w.ruled(in, v, r), nil
 	}
 	wait := retryIn(in.Attempts)
-	if before := waited - retryIn(in.Attempts-1); waited >= proofPatience && before < proofPatience {
+	if before := in.Age - retryIn(in.Attempts-1); in.Attempts > 0 && in.Age >= proofPatience && before < proofPatience {
 		v.replies = w.answer(in, textChecking)
 	}
 	v.outcome, v.alone, v.waits, v.next = "waits", true, true, w.Now().Add(wait)
@@ -141,7 +164,7 @@ func (w *Worker) notices(in Inbound, r claim.Ruling) []OutboxRow {
 		}
 		a := w.Adapters[row.Channel]
 		rows = append(rows, Replies(a, row, fmt.Sprintf(textNewAccount, channelName(string(in.Channel))))...)
-		row.Cause, row.DueAt = "reminder", w.Now().Add(24*time.Hour)
+		row.Cause, row.Wait = "reminder", 24*time.Hour
 		rows = append(rows, Replies(a, row, fmt.Sprintf(textStillAccount, channelName(string(in.Channel))))...)
 	}
 	return rows
@@ -157,7 +180,7 @@ func (w *Worker) unlink(in Inbound, v verdict) verdict {
 	}
 	u := &Unlinking{TenantID: in.TenantID, IdentityID: in.Sender.ID}
 	v.unlink = u
-	if in.UnlinkAskedAt.IsZero() || w.Now().Sub(in.UnlinkAskedAt) > unlinkTime {
+	if !in.UnlinkAsked {
 		u.Asked = true
 		return w.say(in, v, "unlink_asked", textUnlinkAsk)
 	}

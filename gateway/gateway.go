@@ -23,6 +23,9 @@ var (
 	ErrFenced = errors.New("gateway: claim refused by its fence")
 	// ErrUnstorable says that the database refuses the data itself.
 	ErrUnstorable = errors.New("gateway: data cannot be stored")
+	// ErrRejected says that the database answered, and not with yes: a part of what was
+	// to be stored is at fault, not the way there.
+	ErrRejected = errors.New("gateway: refused by the database")
 	// ErrBusy says that more waits to be stored than can be stored soon.
 	ErrBusy = errors.New("gateway: too much is waiting")
 )
@@ -42,10 +45,10 @@ type Arrival struct {
 // wiped then: texts that may hold a claim code, bytes that could not be read, and
 // addresses that work without a password.
 type Secret struct {
-	Text   string `json:"text,omitempty"`
-	Args   string `json:"args,omitempty"`
-	Raw    []byte `json:"raw,omitempty"`
-	Answer string `json:"answer,omitempty"`
+	Text    string            `json:"text,omitempty"`
+	Command *adapters.Command `json:"command,omitempty"`
+	Raw     []byte            `json:"raw,omitempty"`
+	Answer  string            `json:"answer,omitempty"`
 }
 
 // ConversationID names the conversation of a place: the same place on the same
@@ -91,8 +94,16 @@ type Lease struct {
 }
 
 // LeaseTime is how long a lease holds without being renewed: longer than the longest
-// single piece of work, the wait for an agent runtime.
+// single piece of work, the wait for an agent runtime with a look before and a note
+// after it. Each piece renews it.
 const LeaseTime = 45 * time.Second
+
+// FetchMost is how many pieces of work of one lane are read at a time: when there are
+// so many there may be more.
+const FetchMost = 16
+
+// UnlinkTime is how long the question of /unlink stands.
+const UnlinkTime = 5 * time.Minute
 
 // An Inbound is a stored message with everything needed to work it.
 type Inbound struct {
@@ -104,11 +115,13 @@ type Inbound struct {
 	Message              adapters.Message // whole again
 	Sealed               bool             // the text was kept sealed: the stored one is redacted
 	Attempts             int
-	ReceivedAt           time.Time // by the database's clock
+	ReceivedAt           time.Time     // by the database's clock
+	Age                  time.Duration // since then, by the same clock
+	Fault                error         // the stored message cannot be read
 	Sender               identity.Identity
 	ConversationIdentity string // who the conversation is with, as last known
 	CodeWaits            bool   // a live claim code waits for the sender
-	UnlinkAskedAt        time.Time
+	UnlinkAsked          bool   // the question of /unlink stands
 	Instance             Instance
 }
 
@@ -135,9 +148,7 @@ type Settlement struct {
 
 	DeliveryDone []DeliveryResult
 	SendDone     []SendResult
-	DisableAgent string // instance id, when the runtime answered 410
-
-	Unreachable *Unreachable
+	Unreachable  *Unreachable
 }
 
 // Unreachable says that the person of a conversation cannot be written to.
@@ -194,9 +205,9 @@ type Delivery struct {
 type DeliveryResult struct {
 	ID     string
 	Status DeliveryStatus
-	DueAt  time.Time // of the next attempt, when Pending
-	Answer int       // the runtime's HTTP status, 0 when there was none
-	Error  string    // for staff; never the runtime's body
+	Wait   time.Duration // until the next attempt, when Pending
+	Answer int           // the runtime's HTTP status, 0 when there was none
+	Error  string        // for staff; never the runtime's body
 }
 
 // A DeliveryStatus says how far handing on has come.
@@ -220,15 +231,17 @@ type OutboxRow struct {
 	Place          adapters.Place
 	Text           string
 	ReplyTo        string
-	Cause          string // "agent", "command", "notice"
-	MessageID      string // the inbound message answered
-	DueAt          time.Time
+	Cause          string        // "agent", "command", "notice"
+	MessageID      string        // the inbound message answered
+	Wait           time.Duration // until it may be sent; nothing or less: now
 
 	Status    adapters.Status
 	Attempts  int
 	Maybe     bool // an earlier attempt may have reached the channel
 	CreatedAt time.Time
-	OptedOut  bool // the person does not want messages any more
+	Age       time.Duration // since then, by the database's clock
+	Fault     error         // the stored place cannot be read
+	OptedOut  bool          // the person does not want messages any more
 }
 
 // A SendResult is the end of one attempt to send a reply.
@@ -238,8 +251,8 @@ type SendResult struct {
 	ProviderID string
 	Reason     adapters.Reason
 	Code       string
-	DueAt      time.Time // of the next attempt, when still Queued
-	Maybe      bool      // when still Queued: the channel may have taken it
+	Wait       time.Duration // until the next attempt, when still Queued
+	Maybe      bool          // when still Queued: the channel may have taken it
 }
 
 // Sending is the state of a reply while the channel is asked to take it: found after
@@ -250,8 +263,10 @@ const Sending adapters.Status = "sending"
 type Event struct {
 	Delivery
 	Attempts      int
-	DueAt         time.Time
+	Wait          time.Duration // until the next attempt; nothing or less: now
 	CreatedAt     time.Time
+	Age           time.Duration // since then, by the database's clock
+	Fault         error         // the message or the signing secret cannot be read
 	ReceivedAt    time.Time
 	Channel       adapters.Channel
 	Message       adapters.Message

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,7 +23,7 @@ type Inbox struct {
 	Log   *slog.Logger
 
 	queue chan *waiting
-	heard hearing
+	heard chan string // endpoints that heard something
 }
 
 // A Taker stores arrivals; see store.Store.Take and Receive.
@@ -46,7 +47,7 @@ const (
 
 // NewInbox makes an Inbox; Run must run for Accept to return.
 func NewInbox(store Taker, wake func(), log *slog.Logger) *Inbox {
-	return &Inbox{Store: store, Wake: wake, Log: log, queue: make(chan *waiting, maxWaiting)}
+	return &Inbox{Store: store, Wake: wake, Log: log, queue: make(chan *waiting, maxWaiting), heard: make(chan string, maxWaiting)}
 }
 
 // Accept stores what a channel handed over, and returns nil only when it is stored
@@ -74,7 +75,7 @@ func (b *Inbox) Accept(ctx context.Context, ep adapters.Endpoint, in adapters.In
 	select {
 	case err := <-w.done:
 		if err == nil {
-			b.note(ctx, ep)
+			b.note(ep)
 		}
 		return err
 	case <-ctx.Done():
@@ -93,14 +94,18 @@ func (b *Inbox) AcceptAt(ctx context.Context, ep adapters.Endpoint, ms []adapter
 	defer cancel()
 	_, err := b.Store.Take(ctx, as, &c)
 	if errors.Is(err, ErrUnstorable) {
+		// Each alone first, so that only the one at fault is put aside; then the cursor,
+		// which finds them all stored.
 		for i := range as {
-			as[i] = unstorable(as[i])
+			if as[i], err = b.alone(ctx, as[i]); err != nil {
+				return err
+			}
 		}
 		_, err = b.Store.Take(ctx, as, &c)
 	}
 	if err == nil && len(as) > 0 {
 		b.Wake()
-		b.note(ctx, ep)
+		b.note(ep)
 	}
 	return err
 }
@@ -108,6 +113,7 @@ func (b *Inbox) AcceptAt(ctx context.Context, ep adapters.Endpoint, ms []adapter
 // Run commits until ctx ends, then commits what is still waiting.
 func (b *Inbox) Run(ctx context.Context) {
 	var wg sync.WaitGroup
+	wg.Go(func() { b.touch(ctx) })
 	for range committers {
 		wg.Go(func() {
 			for {
@@ -148,7 +154,7 @@ func (b *Inbox) commit(ctx context.Context, first *waiting) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeTimeout)
 	defer cancel()
 	stored, err := b.Store.Take(ctx, as, nil)
-	if errors.Is(err, ErrUnstorable) {
+	if errors.Is(err, ErrUnstorable) || errors.Is(err, ErrRejected) && len(batch) > 1 {
 		b.oneByOne(ctx, batch)
 		return
 	}
@@ -162,49 +168,66 @@ func (b *Inbox) commit(ctx context.Context, first *waiting) {
 	}
 }
 
-// oneByOne finds which of a batch the database refuses and stores that one as bytes
-// alone, so that it stops nobody.
+// oneByOne finds which of a batch the database refuses, so that it stops nobody else.
 func (b *Inbox) oneByOne(ctx context.Context, batch []*waiting) {
 	for _, w := range batch {
-		_, err := b.Store.Take(ctx, w.arrivals, nil)
-		if errors.Is(err, ErrUnstorable) {
-			for i := range w.arrivals {
-				w.arrivals[i] = unstorable(w.arrivals[i])
+		var err error
+		for i := range w.arrivals {
+			if w.arrivals[i], err = b.alone(ctx, w.arrivals[i]); err != nil {
+				break
 			}
-			b.Log.WarnContext(ctx, "message quarantined", "channel", w.arrivals[0].Channel, "instance", w.arrivals[0].InstanceID)
-			_, err = b.Store.Take(ctx, w.arrivals, nil)
 		}
 		w.done <- err
 	}
 	b.Wake()
 }
 
-// hearing remembers when each endpoint was last noted to have heard something.
-type hearing struct {
-	mu sync.Mutex
-	at map[string]time.Time
+// alone stores one arrival, as sealed bytes when the database refuses it as it is.
+func (b *Inbox) alone(ctx context.Context, a Arrival) (Arrival, error) {
+	_, err := b.Store.Take(ctx, []Arrival{a}, nil)
+	if errors.Is(err, ErrUnstorable) {
+		b.Log.WarnContext(ctx, "message quarantined", "channel", a.Channel, "instance", a.InstanceID, "id", a.ID)
+		a = unstorable(a)
+		_, err = b.Store.Take(ctx, []Arrival{a}, nil)
+	}
+	return a, err
 }
 
 // noteEvery is how exact the time of an endpoint's last event is.
 const noteEvery = 30 * time.Second
 
-// note keeps, for staff to see, that an endpoint heard something.
-func (b *Inbox) note(ctx context.Context, ep adapters.Endpoint) {
-	now := time.Now()
-	b.heard.mu.Lock()
-	old := now.Sub(b.heard.at[ep.ID]) > noteEvery
-	if old {
-		if b.heard.at == nil || len(b.heard.at) > maxWaiting {
-			b.heard.at = map[string]time.Time{}
+// note keeps, for staff to see, that an endpoint heard something; a word too many is
+// dropped.
+func (b *Inbox) note(ep adapters.Endpoint) {
+	select {
+	case b.heard <- ep.ID:
+	default:
+	}
+}
+
+// touch writes those notes, beside the hooks and not in them.
+func (b *Inbox) touch(ctx context.Context) {
+	at := map[string]time.Time{}
+	for {
+		var id string
+		select {
+		case id = <-b.heard:
+		case <-ctx.Done():
+			return
 		}
-		b.heard.at[ep.ID] = now
-	}
-	b.heard.mu.Unlock()
-	if !old {
-		return
-	}
-	if err := b.Store.TouchSeat(ctx, ep.ID, now); err != nil {
-		b.Log.InfoContext(ctx, "endpoint not noted", "error", err)
+		now := time.Now()
+		if now.Sub(at[id]) < noteEvery {
+			continue
+		}
+		if len(at) > maxWaiting {
+			clear(at)
+		}
+		at[id] = now
+		bounded, cancel := context.WithTimeout(ctx, takeTimeout)
+		if err := b.Store.TouchSeat(bounded, id, now); err != nil && ctx.Err() == nil {
+			b.Log.InfoContext(ctx, "endpoint not noted", "error", err)
+		}
+		cancel()
 	}
 }
 
@@ -216,19 +239,33 @@ func arrive(ep adapters.Endpoint, m adapters.Message) Arrival {
 		ConversationID: ConversationID(ep.InstanceID, ep.Channel, m.Place.ID), Message: m,
 	}
 	secret := Secret{Raw: m.Raw, Answer: m.Place.Answer}
-	if t, ok := claim.Read(m.Text, ep.Settings[adapters.BotUsername]); ok {
-		secret.Text = m.Text
-		a.Message.Text = t.Redacted()
-		if m.Command != nil {
-			secret.Args = m.Command.Args
-			a.Message.Command = &adapters.Command{Name: m.Command.Name}
-		}
+	if redacted, ok := redact(m.Text, ep.Settings[adapters.BotUsername]); ok {
+		secret.Text, secret.Command = m.Text, m.Command
+		a.Message.Text, a.Message.Command = redacted, nil
 	}
 	a.Message.Raw, a.Message.Place.Answer = nil, ""
 	if secret.Text != "" || secret.Answer != "" || len(secret.Raw) > 0 {
 		a.Secret = &secret
 	}
 	return a
+}
+
+// redact gives what may be stored of a text that may hold a code, whoever it is for:
+// another bot's code is nobody's business here either.
+func redact(text, me string) (string, bool) {
+	if t, ok := claim.Read(text, me); ok {
+		return t.Redacted(), true
+	}
+	if forAnotherBot(text) {
+		return "/claim ******", true
+	}
+	return "", false
+}
+
+// forAnotherBot reports whether a text is a claim addressed to somebody else.
+func forAnotherBot(text string) bool {
+	text = strings.TrimSpace(text)
+	return len(text) > len("/claim@") && strings.EqualFold(text[:len("/claim@")], "/claim@")
 }
 
 // unstorable keeps of a message only its key and, sealed, its bytes.

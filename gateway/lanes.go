@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -20,22 +21,41 @@ type Lanes struct {
 	Size   int    // lanes worked at once
 	Log    *slog.Logger
 
-	// Work works one lane; what it does not settle is leased again when the lease runs
-	// out.
-	Work func(ctx context.Context, l Lease) error
+	// Work works one lane and gives it back with its last settlement. Between two pieces
+	// of work it asks turn whether to go on, and gives the lane back when not. When it
+	// fails, the lane is given back for it and looked at again soon.
+	Work func(ctx context.Context, l Lease, turn Turn) error
 
 	wake chan struct{}
 }
 
-// A Leaser hands out lanes; see store.Store.Lease.
+// A Leaser hands out lanes and takes them back; see store.Store.
 type Leaser interface {
 	Lease(ctx context.Context, kind LaneKind, holder string, n int) ([]Lease, error)
+	Settle(ctx context.Context, s Settlement) error
 }
+
+// A Turn says whether a holder may begin another piece of work: not for ever, so that
+// other lanes get theirs, and not when the process is to end.
+type Turn struct {
+	stopping context.Context
+	until    time.Time
+}
+
+// NewTurn gives a turn that is over after so long, or when stopping ends.
+func NewTurn(stopping context.Context, d time.Duration) Turn {
+	return Turn{stopping, time.Now().Add(d)}
+}
+
+// Over reports whether the lane is to be given back.
+func (t Turn) Over() bool { return t.stopping.Err() != nil || time.Now().After(t.until) }
 
 const (
 	idlePoll  = 500 * time.Millisecond
 	faultWait = time.Second
+	leaseWait = 5 * time.Second
 	leaseMost = 32 // lanes in one look
+	turnTime  = 30 * time.Second
 )
 
 // NewLanes makes Lanes; Run must run for anything to happen.
@@ -52,8 +72,7 @@ func (p *Lanes) Wake() {
 	}
 }
 
-// Run works until ctx ends, then waits for the lanes in work. Work begun is given
-// until ctx's own deadline to end well: it runs under hard.
+// Run works until ctx ends, then waits for the pieces in work, which run under hard.
 func (p *Lanes) Run(ctx, hard context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -79,7 +98,9 @@ func (p *Lanes) Run(ctx, hard context.Context) {
 
 // lease starts the work of at most n lanes and gives how many it started.
 func (p *Lanes) lease(ctx, hard context.Context, n int, free chan struct{}, wg *sync.WaitGroup) int {
-	asked, cancel := context.WithTimeout(ctx, 5*time.Second)
+	// Not cut off by the end of ctx: what is leased unseen would lie still until the lease
+	// runs out.
+	asked, cancel := context.WithTimeout(hard, leaseWait)
 	leases, err := p.Store.Lease(asked, p.Kind, p.Holder, n)
 	cancel()
 	if err != nil {
@@ -99,27 +120,39 @@ func (p *Lanes) lease(ctx, hard context.Context, n int, free chan struct{}, wg *
 					p.Wake()
 				}
 			}()
-			p.work(hard, l)
+			p.work(ctx, hard, l)
 		})
 	}
 	return len(leases)
 }
 
-func (p *Lanes) work(ctx context.Context, l Lease) {
+func (p *Lanes) work(ctx, hard context.Context, l Lease) {
+	err := p.try(hard, l, NewTurn(ctx, turnTime))
+	switch {
+	case err == nil:
+		return
+	case errors.Is(err, ErrLeaseLost):
+		p.Log.InfoContext(hard, "lease lost", "kind", p.Kind, "conversation", l.ConversationID)
+		return
+	case hard.Err() == nil:
+		p.Log.ErrorContext(hard, "lane not worked", "kind", p.Kind, "conversation", l.ConversationID, "error", err)
+	}
+	back, cancel := outlive(hard)
+	defer cancel()
+	wait := faultWait + rand.N(faultWait)
+	if err := p.Store.Settle(back, Settlement{Lease: l, Release: true, Next: time.Now().Add(wait)}); err != nil {
+		p.Log.WarnContext(hard, "lane not given back", "kind", p.Kind, "conversation", l.ConversationID, "error", err)
+	}
+}
+
+// try works a lane; a panic is an error like any other.
+func (p *Lanes) try(ctx context.Context, l Lease, turn Turn) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			p.Log.ErrorContext(ctx, "panic", "kind", p.Kind, "conversation", l.ConversationID, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, LeaseTime-5*time.Second)
-	defer cancel()
-	switch err := p.Work(ctx, l); {
-	case err == nil || ctx.Err() != nil:
-	case errors.Is(err, ErrLeaseLost):
-		p.Log.InfoContext(ctx, "lease lost", "kind", p.Kind, "conversation", l.ConversationID)
-	default:
-		p.Log.ErrorContext(ctx, "lane not worked", "kind", p.Kind, "conversation", l.ConversationID, "error", err)
-	}
+	return p.Work(ctx, l, turn)
 }
 
 // pause waits, or until ctx ends.

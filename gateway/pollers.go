@@ -29,7 +29,7 @@ type PollStore interface {
 	// when the holder changes; ok is false while somebody else holds it.
 	TakePoll(ctx context.Context, tenant, endpoint, holder string) (epoch int64, cursor string, ok bool, err error)
 	// FreePoll gives a lease back.
-	FreePoll(ctx context.Context, tenant, endpoint, holder string) error
+	FreePoll(ctx context.Context, tenant, endpoint, holder string, epoch int64) error
 	// MarkSeat notes that an endpoint does not work, to be set up again at retryAt.
 	MarkSeat(ctx context.Context, s Seat, retryAt time.Time) (kept bool, err error)
 }
@@ -46,7 +46,7 @@ const (
 func (p *Pollers) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	running := map[string]context.CancelFunc{}
+	running := map[string]poller{}
 	ended := make(chan string)
 	look := time.NewTicker(pollLook)
 	defer look.Stop()
@@ -54,13 +54,13 @@ func (p *Pollers) Run(ctx context.Context) {
 		p.look(ctx, running, ended, &wg)
 		select {
 		case id := <-ended:
-			running[id]()
+			running[id].stop()
 			delete(running, id)
 		case <-look.C:
 		case <-ctx.Done():
 			for len(running) > 0 {
 				id := <-ended
-				running[id]()
+				running[id].stop()
 				delete(running, id)
 			}
 			return
@@ -70,8 +70,10 @@ func (p *Pollers) Run(ctx context.Context) {
 
 // look starts a poller for each endpoint whose lease can be had, and stops those
 // whose endpoint is gone or was set up anew.
-func (p *Pollers) look(ctx context.Context, running map[string]context.CancelFunc, ended chan<- string, wg *sync.WaitGroup) {
-	seats, err := p.Store.PollingSeats(ctx)
+func (p *Pollers) look(ctx context.Context, running map[string]poller, ended chan<- string, wg *sync.WaitGroup) {
+	asked, cancel := context.WithTimeout(ctx, pollRenew)
+	defer cancel()
+	seats, err := p.Store.PollingSeats(asked)
 	if err != nil {
 		if ctx.Err() == nil {
 			p.Log.WarnContext(ctx, "endpoints to poll not read", "error", err)
@@ -80,28 +82,38 @@ func (p *Pollers) look(ctx context.Context, running map[string]context.CancelFun
 	}
 	wanted := map[string]bool{}
 	for _, s := range seats {
-		id := s.ID + "@" + s.UpdatedAt.String()
+		// One that was set up anew is polled again once its poller from before has ended.
+		id := s.ID
 		wanted[id] = true
 		a, polls := p.Adapters[s.Channel].(adapters.Poller)
-		if !polls || running[id] != nil {
+		if r, ok := running[id]; ok && !r.as.Equal(s.UpdatedAt) {
+			r.stop()
+		}
+		if _, ok := running[id]; ok || !polls {
 			continue
 		}
-		epoch, cursor, ok, err := p.Store.TakePoll(ctx, s.TenantID, s.ID, p.Holder)
+		epoch, cursor, ok, err := p.Store.TakePoll(asked, s.TenantID, s.ID, p.Holder)
 		if err != nil || !ok {
 			continue
 		}
 		polling, stop := context.WithCancel(ctx)
-		running[id] = stop
+		running[id] = poller{stop, s.UpdatedAt}
 		wg.Go(func() {
 			defer func() { ended <- id }()
 			p.poll(polling, a, s, epoch, cursor)
 		})
 	}
-	for id, stop := range running {
+	for id, r := range running {
 		if !wanted[id] {
-			stop()
+			r.stop()
 		}
 	}
+}
+
+// A poller is at work for an endpoint as it was set up at a time.
+type poller struct {
+	stop context.CancelFunc
+	as   time.Time
 }
 
 // poll polls one endpoint while the lease can be renewed.
@@ -124,7 +136,8 @@ func (p *Pollers) poll(ctx context.Context, a adapters.Poller, s Seat, epoch int
 	stop()
 	wg.Wait()
 	var se *adapters.SendError
-	after := context.WithoutCancel(ctx)
+	after, cancel := outlive(ctx)
+	defer cancel()
 	if errors.As(err, &se) && !ended {
 		log.ErrorContext(ctx, "polling ended", "reason", se.Reason, "code", se.Code)
 		s.Status, s.ErrorMessage = Faulty, "polling ended: "+string(se.Reason)
@@ -132,9 +145,7 @@ func (p *Pollers) poll(ctx context.Context, a adapters.Poller, s Seat, epoch int
 			log.WarnContext(ctx, "endpoint not marked", "error", err)
 		}
 	}
-	free, cancel := context.WithTimeout(after, 2*time.Second)
-	defer cancel()
-	if err := p.Store.FreePoll(free, s.TenantID, s.ID, p.Holder); err != nil {
+	if err := p.Store.FreePoll(after, s.TenantID, s.ID, p.Holder, epoch); err != nil {
 		log.InfoContext(ctx, "poll lease not given back", "error", err)
 	}
 }

@@ -35,64 +35,84 @@ const (
 )
 
 // Work sends until nothing waits, or until a reply must wait.
-func (s *Sender) Work(ctx context.Context, l Lease) error {
+func (s *Sender) Work(ctx context.Context, l Lease, turn Turn) error {
 	for {
 		rows, next, err := s.Store.Outgoing(ctx, l)
 		if err != nil {
 			return err
 		}
 		if len(rows) == 0 {
-			return s.Store.Settle(ctx, Settlement{Lease: l, Release: true, Next: next})
+			return s.release(ctx, l, next)
 		}
-		waits, err := s.some(ctx, l, rows)
-		if err != nil || !waits.IsZero() {
-			return errors.Join(err, s.release(ctx, l, waits))
+		waits, err := s.some(ctx, l, rows, turn)
+		if err != nil {
+			return err
+		}
+		if waits != nil {
+			return s.release(ctx, l, s.Now().Add(*waits))
 		}
 	}
 }
 
 func (s *Sender) release(ctx context.Context, l Lease, next time.Time) error {
-	if next.IsZero() {
-		return nil // the lease runs out by itself
-	}
+	ctx, cancel := outlive(ctx)
+	defer cancel()
 	return s.Store.Settle(ctx, Settlement{Lease: l, Release: true, Next: next})
 }
 
-// some sends rows in order. It stops at the first that must wait, and says until
-// when; the state of one row is stored together with the beginning of the next.
-func (s *Sender) some(ctx context.Context, l Lease, rows []OutboxRow) (waits time.Time, err error) {
+// some sends rows in order. It stops at the first that must wait, and says how long;
+// the state of one row is stored together with the beginning of the next.
+func (s *Sender) some(ctx context.Context, l Lease, rows []OutboxRow, turn Turn) (waits *time.Duration, err error) {
 	var done []SendResult
 	for i := range rows {
 		row := &rows[i]
-		if row.DueAt.After(s.Now()) && row.Status == adapters.Queued && row.Attempts > 0 {
-			return row.DueAt, s.settle(ctx, l, done)
+		if turn.Over() {
+			return new(time.Duration), s.settle(ctx, l, done)
 		}
-		if row.OptedOut {
-			done = append(done, SendResult{Row: *row, Status: adapters.Failed, Reason: adapters.OptedOut})
+		if row.Wait > 0 && row.Status == adapters.Queued && row.Attempts > 0 {
+			return &row.Wait, s.settle(ctx, l, done)
+		}
+		if r, ended := hopeless(*row); ended {
+			done = append(done, r)
 			continue
 		}
 		again := row.Status == Sending || row.Maybe
 		if err := s.settle(ctx, l, append(done, SendResult{Row: *row, Status: Sending})); err != nil {
-			return time.Time{}, err
+			return nil, err
 		}
 		row.Attempts++
+		ctx, span := startSend(ctx, *row)
 		r := s.send(ctx, *row, again)
+		endSend(span, r)
 		done = []SendResult{r}
 		sends.WithLabelValues(string(row.Channel), result(r)).Inc()
 		s.Log.InfoContext(ctx, "reply", "channel", row.Channel, "instance", row.InstanceID, "id", row.ID, "cause", row.Cause,
-			"outcome", r.Status, "reason", r.Reason, "code", r.Code, "attempt", row.Attempts, "waited", s.Now().Sub(row.CreatedAt).Round(time.Millisecond))
+			"outcome", r.Status, "reason", r.Reason, "code", r.Code, "attempt", row.Attempts, "waited", row.Age.Round(time.Millisecond))
 		switch {
 		case r.Status == adapters.Queued:
-			return r.DueAt, s.settle(ctx, l, done)
+			return &r.Wait, s.settle(ctx, l, done)
 		case r.Reason == adapters.Blocked || r.Reason == adapters.OptedOut:
 			// Nothing more reaches this person: the rest would only be refused too.
 			for _, rest := range rows[i+1:] {
 				done = append(done, SendResult{Row: rest, Status: adapters.Failed, Reason: r.Reason})
 			}
-			return time.Time{}, s.settleUnreachable(ctx, l, done, r)
+			return nil, s.settleUnreachable(ctx, l, done, r)
 		}
 	}
-	return time.Time{}, s.settle(ctx, l, done)
+	return nil, s.settle(ctx, l, done)
+}
+
+// hopeless ends rows that are not to be tried (again).
+func hopeless(row OutboxRow) (r SendResult, ended bool) {
+	switch {
+	case row.OptedOut:
+		return SendResult{Row: row, Status: adapters.Failed, Reason: adapters.OptedOut}, true
+	case row.Fault != nil:
+		return SendResult{Row: row, Status: adapters.Failed, Reason: adapters.Refused, Code: "unreadable"}, true
+	case row.Status == Sending && row.Attempts >= maxSends:
+		return SendResult{Row: row, Status: adapters.Unknown, Reason: adapters.Ambiguous}, true
+	}
+	return r, false
 }
 
 func result(r SendResult) string {
@@ -162,18 +182,20 @@ func (s *Sender) send(ctx context.Context, row OutboxRow, again bool) SendResult
 // retry decides what a failed attempt means.
 func (s *Sender) retry(row OutboxRow, se *adapters.SendError) SendResult {
 	r := SendResult{Row: row, Status: adapters.Failed, Reason: se.Reason, Code: se.Code}
-	old := s.Now().Sub(row.CreatedAt) > sendLife
+	old := row.Age > sendLife
 	switch {
 	case se.Reason == adapters.Moved && !old:
 		r.Row.Place.ID = se.Place
-		r.Status, r.DueAt = adapters.Queued, s.Now()
+		r.Status = adapters.Queued
 	case se.Reason == adapters.Ambiguous && row.Attempts >= maxSends, se.Reason == adapters.Ambiguous && old:
 		r.Status = adapters.Unknown
 	case se.Reason == adapters.Ambiguous:
-		r.Status, r.DueAt = adapters.Queued, s.Now().Add(resendIn(row.Attempts, 0))
-		r.Maybe = true
+		r.Status, r.Wait, r.Maybe = adapters.Queued, resendIn(row.Attempts, 0), true
+	case se.Reason == adapters.BadSecret && !old:
+		// Somebody must look, and whoever does wants the replies to leave then.
+		r.Status, r.Wait = adapters.Queued, resendIn(row.Attempts, time.Minute)
 	case se.Again() && !old:
-		r.Status, r.DueAt = adapters.Queued, s.Now().Add(resendIn(row.Attempts, se.RetryAfter))
+		r.Status, r.Wait = adapters.Queued, resendIn(row.Attempts, se.RetryAfter)
 	}
 	return r
 }

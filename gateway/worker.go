@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/google/uuid"
@@ -39,12 +40,13 @@ type Endpoints interface {
 }
 
 const (
-	maxAttempts   = 8               // then a message is dead and its conversation goes on
-	proofPatience = 5 * time.Second // then the sender is told that checking takes longer
+	maxAttempts   = 8                // then a message is dead and its conversation goes on
+	oneTimeout    = 20 * time.Second // for deciding about one message
+	proofPatience = 5 * time.Second  // then the sender is told that checking takes longer
 )
 
 // Work works one lane until nothing waits, or until a message must wait.
-func (w *Worker) Work(ctx context.Context, l Lease) error {
+func (w *Worker) Work(ctx context.Context, l Lease, turn Turn) error {
 	for {
 		ins, err := w.Store.Inbound(ctx, l)
 		if err != nil {
@@ -53,6 +55,9 @@ func (w *Worker) Work(ctx context.Context, l Lease) error {
 		more, err := w.some(ctx, l, ins)
 		if err != nil || !more {
 			return err
+		}
+		if turn.Over() {
+			return w.Store.Settle(ctx, Settlement{Lease: l, Release: true, Next: w.Now()})
 		}
 	}
 }
@@ -67,25 +72,37 @@ func (w *Worker) some(ctx context.Context, l Lease, ins []Inbound) (more bool, e
 	}
 	for i, in := range ins {
 		started := w.Now()
-		one, err := w.one(ctx, in)
+		one, err := w.try(ctx, in)
 		if err != nil {
 			return false, w.stumble(ctx, s, in, err)
 		}
 		one.into(&s, in)
 		w.note(ctx, in, one, w.Now().Sub(started))
 		if one.alone {
-			more = !one.waits && (i < len(ins)-1 || len(ins) == fetchFull)
+			more = !one.waits && (i < len(ins)-1 || len(ins) == FetchMost)
 			s.Release, s.Next = !more, one.next
-			return more, w.settle(ctx, s, in.Channel)
+			return w.settle(ctx, s, ins[:i+1], more)
 		}
 	}
-	more = len(ins) == fetchFull
+	more = len(ins) == FetchMost
 	s.Release = !more
-	return more, w.settle(ctx, s, ins[0].Channel)
+	return w.settle(ctx, s, ins, more)
 }
 
-// fetchFull is how many messages the store gives when there are more.
-const fetchFull = 16
+// try decides about one message; a panic is an error like any other.
+func (w *Worker) try(ctx context.Context, in Inbound) (v verdict, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	if in.Fault != nil {
+		return v, fmt.Errorf("read stored message: %w", in.Fault)
+	}
+	ctx, cancel := context.WithTimeout(ctx, oneTimeout)
+	defer cancel()
+	return w.one(ctx, in)
+}
 
 // A verdict is what becomes of one message.
 type verdict struct {
@@ -130,19 +147,24 @@ func (in Inbound) address() identity.Address {
 	return identity.Address{TenantID: in.TenantID, InstanceID: in.InstanceID, Channel: string(in.Channel), ExternalID: in.Message.Sender.ID}
 }
 
-// settle stores s. A claim whose fence fell between is ruled on again: the message is
-// simply worked once more.
-func (w *Worker) settle(ctx context.Context, s Settlement, channel adapters.Channel) error {
+// settle stores what became of ins, and says whether there is more to do. A claim
+// whose fence fell meanwhile is looked at again with everything beside it; of several
+// messages that cannot be stored together each is tried alone.
+func (w *Worker) settle(ctx context.Context, s Settlement, ins []Inbound, more bool) (bool, error) {
 	err := w.Store.Settle(ctx, s)
-	if errors.Is(err, ErrFenced) {
-		return w.Work(ctx, s.Lease)
-	}
-	if err != nil {
-		return err
+	switch {
+	case errors.Is(err, ErrFenced):
+		return true, nil
+	case errors.Is(err, ErrUnstorable) && len(ins) > 1:
+		return w.some(ctx, s.Lease, ins[:1])
+	case errors.Is(err, ErrUnstorable):
+		return false, w.stumble(ctx, Settlement{Lease: s.Lease}, ins[0], err)
+	case err != nil:
+		return false, err
 	}
 	for _, m := range s.Messages {
 		if !m.Retry {
-			worked.WithLabelValues(string(channel), m.Outcome).Inc()
+			worked.WithLabelValues(string(ins[0].Channel), m.Outcome).Inc()
 		}
 	}
 	if len(s.Deliveries) > 0 {
@@ -156,31 +178,28 @@ func (w *Worker) settle(ctx context.Context, s Settlement, channel adapters.Chan
 			w.Log.InfoContext(ctx, "proof not dropped", "error", err)
 		}
 	}
-	return nil
+	return more, nil
 }
 
-// stumble ends a look that failed: what was settled before stays, the message is
-// tried again later, and after maxAttempts it is put aside so that the conversation
-// goes on.
+// stumble ends a look that failed: what was decided before stays, the message is tried
+// again later, and after maxAttempts it is put aside so that the conversation goes on.
 func (w *Worker) stumble(ctx context.Context, s Settlement, in Inbound, cause error) error {
+	w.Log.ErrorContext(ctx, "message not worked", "channel", in.Channel, "instance", in.InstanceID, "id", in.ID, "attempt", in.Attempts+1, "error", cause)
 	s.Release = true
 	m := Settled{ID: in.ID, Retry: true}
 	s.Next = w.Now().Add(retryIn(in.Attempts))
-	if in.Attempts+1 >= maxAttempts && !errors.Is(cause, claim.ErrNoProofs) {
+	if in.Attempts+1 >= maxAttempts {
 		m = Settled{ID: in.ID, Dead: true, Outcome: "dead"}
 		s.Next = w.Now()
 		s.Events = append(s.Events, identity.Event{TenantID: in.TenantID, Kind: "message.dead", Actor: identity.System, InstanceID: in.InstanceID, MessageID: in.ID})
 	}
 	s.Messages = append(s.Messages, m)
-	if err := w.Store.Settle(ctx, s); err != nil {
-		return errors.Join(cause, err)
-	}
-	return cause
+	return w.Store.Settle(ctx, s)
 }
 
 // retryIn is 1, 2, 4 … 30 s after that many attempts.
 func retryIn(attempts int) time.Duration {
-	return min(30*time.Second, time.Second<<min(attempts, 5))
+	return min(30*time.Second, time.Second<<min(max(attempts, 0), 5))
 }
 
 // one decides about one message. It changes nothing by itself.
@@ -192,6 +211,9 @@ func (w *Worker) one(ctx context.Context, in Inbound) (verdict, error) {
 		return verdict{outcome: "unsupported"}, nil
 	}
 	if in.Message.Sender.ID == "" {
+		if in.Sealed || in.Instance.UnknownSenders != Forward {
+			return verdict{outcome: "dropped"}, nil
+		}
 		return w.handOn(in, verdict{}), nil
 	}
 	v := w.meet(&in)
@@ -319,7 +341,7 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 func (w *Worker) note(ctx context.Context, in Inbound, v verdict, took time.Duration) {
 	role := in.Sender.Role()
 	w.Log.InfoContext(ctx, "message", "channel", in.Channel, "instance", in.InstanceID, "id", in.ID, "outcome", v.outcome,
-		"role", role, "identity", in.Sender.ID, "waited", w.Now().Sub(in.ReceivedAt).Round(time.Millisecond), "took", took.Round(time.Microsecond))
+		"role", role, "identity", in.Sender.ID, "waited", in.Age.Round(time.Millisecond), "took", took.Round(time.Microsecond))
 }
 
 func (w *Worker) me(ctx context.Context, in Inbound) (string, error) {

@@ -40,8 +40,14 @@ type API struct {
 	Channels Channels
 	Desk     Desk
 
+	// Staff recognises people by tokens of the issuer named; nil: API keys alone.
+	Staff       Staff
+	StaffIssuer string
+
 	Users    Users    // nil: conversation users are not offered
 	Contacts Contacts // nil: contact identities are not offered
+
+	Forgetter Forgetter // nil: proofs of deleted identities are left to expire
 
 	// Instructions says in one sentence what staff tells the customer. ok is false
 	// when the code has no working endpoint of its own; nil: a plain sentence.

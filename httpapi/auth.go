@@ -19,16 +19,27 @@ const (
 	maxToken   = 512
 )
 
-// authenticate finds the API key of a request. Whatever is wrong with the token, the
-// answer is the same.
+// authenticate finds the API key of a request, or the member of staff. Whatever is
+// wrong with the token, the answer is the same.
 func (a *API) authenticate(r *http.Request) (identity.APIKey, error) {
 	token, ok := tokenOf(r.Header)
 	if !ok {
 		return identity.APIKey{}, notAuthenticated()
 	}
+	refused := error(notAuthenticated())
+	if a.mayBeStaff(r.Header, token) {
+		key, err := a.member(r.Context(), token)
+		if err == nil {
+			return key, nil
+		}
+		refused = err // unless it is a key after all
+	}
+	if len(token) > maxToken {
+		return identity.APIKey{}, refused
+	}
 	key, err := a.keyFor(r.Context(), identity.HashToken(token))
 	if errors.Is(err, identity.ErrNotFound) || err == nil && !key.Live(a.Now()) {
-		return identity.APIKey{}, notAuthenticated()
+		return identity.APIKey{}, refused
 	}
 	return key, err
 }
@@ -47,7 +58,7 @@ func tokenOf(h http.Header) (string, bool) {
 	for _, v := range h.Values("X-Api-Key") {
 		tokens = append(tokens, strings.TrimSpace(v))
 	}
-	if len(tokens) == 0 || tokens[0] == "" || len(tokens[0]) > maxToken {
+	if len(tokens) == 0 || tokens[0] == "" {
 		return "", false
 	}
 	for _, t := range tokens[1:] {

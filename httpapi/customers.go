@@ -77,14 +77,23 @@ func (a *API) editCustomer(ctx context.Context, in *struct {
 
 func (a *API) listCustomers(ctx context.Context, in *struct {
 	PageOf
-	Email       string `query:"email" minLength:"1" maxLength:"254" doc:"The whole address, without regard to case."`
-	PhoneNumber string `query:"phone_number" minLength:"1" maxLength:"30" format:"phone" doc:"The whole number."`
-	Name        string `query:"name" minLength:"1" maxLength:"255" doc:"The beginning of the first, last or company name."`
-	ExternalID  string `query:"external_id" minLength:"1" maxLength:"255" doc:"The whole external id of one of the customer's identities."`
-	Channel     string `query:"channel" pattern:"^[a-z][a-z0-9_]{0,31}$" doc:"The channel of external_id, so that other spellings of it are found."`
+	Email          string `query:"email" minLength:"1" maxLength:"254" doc:"The whole address, without regard to case."`
+	EmailPrefix    string `query:"email_prefix" minLength:"1" maxLength:"254" doc:"The beginning of the address, without regard to case."`
+	PhoneNumber    string `query:"phone_number" minLength:"1" maxLength:"30" format:"phone" doc:"The whole number."`
+	PhonePrefix    string `query:"phone_number_prefix" pattern:"^[+ ]?[0-9]{1,15}$" doc:"The beginning of the number, with the country code."`
+	Name           string `query:"name" minLength:"1" maxLength:"255" doc:"The beginning of the first, last or company name."`
+	ExternalID     string `query:"external_id" minLength:"1" maxLength:"255" doc:"The whole external id of one of the customer's identities."`
+	ExternalPrefix string `query:"external_id_prefix" minLength:"1" maxLength:"255" doc:"The beginning of the external id of one of the customer's identities, without regard to case."`
+	Channel        string `query:"channel" pattern:"^[a-z][a-z0-9_]{0,31}$" doc:"The channel of external_id, so that other spellings of it are found."`
 }) (*paged[customerAnswer], error) {
 	tenant := callerOf(ctx).TenantID
-	q := identity.CustomerQuery{Email: in.Email, Phone: in.PhoneNumber, Name: strings.TrimSpace(in.Name), ExternalID: strings.TrimSpace(in.ExternalID)}
+	q := identity.CustomerQuery{
+		Email: in.Email, Phone: in.PhoneNumber, Name: strings.TrimSpace(in.Name), ExternalID: strings.TrimSpace(in.ExternalID),
+		EmailPrefix: in.EmailPrefix, ExternalPrefix: strings.TrimSpace(in.ExternalPrefix),
+	}
+	if in.PhonePrefix != "" { // a "+" in a query arrives as a blank when it was not escaped
+		q.PhonePrefix = "+" + strings.TrimLeft(in.PhonePrefix, "+ ")
+	}
 	return pageFrom(in.PageOf, func(after string, limit int) ([]identity.Customer, error) {
 		return a.Store.ListCustomers(ctx, tenant, q, after, limit)
 	}, func(c identity.Customer) string { return c.ID }, toCustomer)

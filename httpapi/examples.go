@@ -20,6 +20,19 @@ const (
 		"last_used_at":null,"name":"dashboard","revoked_at":null,"scopes":["customers:read","identities:read"]`
 	exampleToken = `"key":"hg_live_…"`
 
+	exampleOther = `"01930f6e-7a2b-7d4e-8c55-1d2e3f4a5b6c"`
+	exampleMerge = `{"customer_id":` + exampleID + `,"identities":2,"into":` + exampleOther + `,"merged_at":"2026-11-22T02:00:00Z","undo_until":"2026-12-22T02:00:00Z"}`
+	exampleEvent = `{"actor":"key:01930f6e-1111-7000-8000-000000000001","at":"2026-11-22T02:00:00Z","customer_id":` + exampleID + `,"detail":{"channel":"telegram"},
+		"id":` + exampleID + `,"identity_id":` + exampleID + `,"instance_id":null,"kind":"identity.linked","message_id":null}`
+	exampleHistory = `{"channel":"telegram","external_id":"12345","identity_id":` + exampleID + `,"owners":[{"customer_id":` + exampleID + `,"erased":false,
+		"identity_id":` + exampleID + `,"instance_id":null,"since":"2026-11-22T02:00:00Z","until":null}]}`
+	exampleExport = `{"exported_at":"2026-11-22T02:00:00Z","customer":` + exampleCustomer + `,"identities":[` + exampleIdentity + `],
+		"history":[{"channel":"telegram","external_id":"12345","identity_id":` + exampleID + `,"instance_id":null,"since":"2026-11-22T02:00:00Z","until":null}],
+		"conversations":[{"id":` + exampleID + `,"instance_id":` + exampleInstance + `,"channel":"telegram","external_id":"12345","group":false,
+		"received":[{"attachments":[],"id":` + exampleID + `,"kind":"text","received_at":"2026-11-22T02:00:00Z","sent_at":"2026-11-22T02:00:00Z","text":"Hello"}],
+		"sent":[{"cause":"agent","created_at":"2026-11-22T02:00:01Z","id":` + exampleID + `,"status":"delivered","text":"Hello Steve"}]}],
+		"audit":[` + exampleEvent + `]}`
+
 	examplePhoneSetUp = `{"account_sid":"ACXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX","auth_token":"…","phone_number":"+61400111222"}`
 )
 
@@ -31,6 +44,11 @@ func examples() map[string]example {
 		"get_customer":    {"", exampleCustomer},
 		"update_customer": {`{"company_name":null,"metadata":{"tier":"gold"}}`, exampleCustomer},
 
+		"delete_customer": {},
+		"merge_customer":  {`{"into":` + exampleOther + `}`, exampleMerge},
+		"undo_merge":      {"", exampleCustomer},
+		"export_customer": {"", exampleExport},
+
 		"lookup_identity": {"", `{"channel":"telegram","customer_email":"steve@example.com","customer_id":` + exampleID + `,"display_name":"Steve",
 			"external_id":"12345","identity_id":` + exampleID + `,"role_override":null,"verified":false}`},
 		"list_identities":      {"", `[` + exampleIdentity + `]`},
@@ -40,6 +58,9 @@ func examples() map[string]example {
 		"unlink_identity":      {},
 		"adopt_identity":       {"", exampleIdentity},
 		"list_unknown_senders": {"", pageExample(exampleSender)},
+		"block_sender":         {"", `{"blocked":true,"blocked_at":"2026-11-22T02:00:00Z","identity_id":` + exampleID + `}`},
+		"unblock_sender":       {"", `{"blocked":false,"blocked_at":null,"identity_id":` + exampleID + `}`},
+		"identity_history":     {"", exampleHistory},
 		"issue_claim_code": {"", `{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":` + exampleID + `,
 			"instructions":"Ask the customer to send the bot this message: /claim WDJ-BMJ"}`},
 
@@ -68,6 +89,8 @@ func examples() map[string]example {
 		"list_keys":  {"", pageExample(`{` + exampleKey + `}`)},
 		"rotate_key": {`{"overlap_seconds":3600}`, `{` + exampleKey + `,` + exampleToken + `}`},
 		"revoke_key": {},
+
+		"read_audit": {"", pageExample(exampleEvent)},
 	})
 }
 

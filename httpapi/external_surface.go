@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -63,7 +62,7 @@ func (a *API) admitTo(to *route, ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	w.Header().Set("Cache-Control", "no-store")
 	ctx = huma.WithValue(ctx, surfaceKey{}, to.surface)
-	defer a.unexpected(ctx.Context(), w)
+	defer unexpected(ctx.Context(), w)
 	if err := to.surface.letIn(a, to, r); err != nil {
 		a.fail(ctx.Context(), err).write(w)
 		return
@@ -77,16 +76,16 @@ func (a *API) admitTo(to *route, ctx huma.Context, next func(huma.Context)) {
 }
 
 // unexpected answers for a handler that panicked, in the shape of its surface, when
-// nothing was answered yet.
-func (a *API) unexpected(ctx context.Context, w http.ResponseWriter) {
+// nothing was answered yet. The panic goes on to who logs it.
+func unexpected(ctx context.Context, w http.ResponseWriter) {
 	reason := recover()
 	if reason == nil {
 		return
 	}
-	if out, ok := w.(*counted); !ok || out.status != 0 || reason == http.ErrAbortHandler {
-		panic(reason)
+	if out, ok := w.(*counted); ok && out.status == 0 && reason != http.ErrAbortHandler {
+		surfaceOf(ctx).shaped(plain(http.StatusInternalServerError)).write(w)
 	}
-	a.fail(ctx, errors.New("panic in a handler: "+safeReason(reason))).write(w)
+	panic(reason)
 }
 
 // surfaceRoutes is every operation of the surfaces that are offered.

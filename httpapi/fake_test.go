@@ -26,6 +26,7 @@ type fakeStore struct {
 	down       error // what every call answers, when set
 	explode    bool  // CreateCustomer panics
 	created    int   // customers ever created
+	life       fakeLife
 }
 
 func newFakeStore(now time.Time) *fakeStore {
@@ -151,7 +152,7 @@ func (s *fakeStore) EditCustomer(_ context.Context, tenant, id string, e identit
 func (s *fakeStore) ListCustomers(_ context.Context, tenant string, q identity.CustomerQuery, after string, limit int) ([]identity.Customer, error) {
 	defer s.lock()()
 	return some(s.customers, limit, func(c identity.Customer) bool {
-		return c.TenantID == tenant && c.ID > after && (q.Email == "" || strings.EqualFold(q.Email, c.Email)) &&
+		return c.TenantID == tenant && c.ID > after && (q.Email == "" || strings.EqualFold(q.Email, c.Email)) && s.begins(c, q) &&
 			(q.Phone == "" || q.Phone == c.PhoneNumber) && (q.Name == "" || strings.HasPrefix(c.FirstName, q.Name)) &&
 			(q.ExternalID == "" || slices.ContainsFunc(s.identities, func(i identity.Identity) bool { return i.CustomerID == c.ID && i.ExternalID == q.ExternalID }))
 	}), nil

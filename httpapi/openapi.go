@@ -26,6 +26,7 @@ func (a *API) surface() huma.Config {
 			{Name: "Claims", Description: "Proof, by a code read aloud, that the person on a channel is the customer."},
 			{Name: "Instances", Description: "Bots: their channels, and the program that answers."},
 			{Name: "Channels", Description: "Endpoints of instances, set up with their providers."},
+			{Name: "Audit log", Description: "Who did what when. It only grows."},
 			{Name: "API keys", Description: "Who may call this API, and what they may do. A key limited to one instance sees that instance alone."},
 		},
 		Components: &huma.Components{
@@ -36,10 +37,22 @@ func (a *API) surface() huma.Config {
 			},
 		},
 	}
+	if a.StaffIssuer != "" {
+		doc.Components.SecuritySchemes["bearer"].Description = "An API key, or a token of staff."
+		doc.Components.SecuritySchemes["staff"] = staffScheme(a.StaffIssuer)
+	}
 	if a.PublicURL != "" {
 		doc.Servers = []*huma.Server{{URL: a.PublicURL}}
 	}
 	return huma.Config{OpenAPI: doc, Formats: map[string]huma.Format{"application/json": jsonFormat()}, DefaultFormat: "application/json"}
+}
+
+// staffScheme says where tokens of staff come from.
+func staffScheme(issuer string) *huma.SecurityScheme {
+	return &huma.SecurityScheme{
+		Type: "openIdConnect", OpenIDConnectURL: strings.TrimSuffix(issuer, "/") + "/.well-known/openid-configuration",
+		Description: "A token that the issuer signed for this gateway. The claim hydragate_scopes lists scopes; without it, the claim roles or role: admin, staff, viewer.",
+	}
 }
 
 func (a *API) version() string {
@@ -143,6 +156,9 @@ func (a *API) finish(doc *huma.OpenAPI) {
 	}
 	for _, to := range a.byID {
 		op := operationAt(doc, to)
+		if a.StaffIssuer != "" && to.surface == nil {
+			op.Security = append(op.Security, map[string][]string{"staff": {}})
+		}
 		for _, p := range op.Parameters {
 			if p.In == "header" && p.Name == idempotencyKey {
 				p.Example = "order-4711"

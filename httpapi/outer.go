@@ -37,8 +37,8 @@ func callerOf(ctx context.Context) identity.APIKey { return recordOf(ctx).key }
 // outer stands around everything: request id, safe headers, one log line, metrics,
 // and an answer when a handler panics.
 func (a *API) outer(mux http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		begun := time.Now()
+	return http.HandlerFunc(func(w http.ResponseWriter, given *http.Request) {
+		begun, r := time.Now(), given
 		rec := &record{id: r.Header.Get("X-Request-Id")}
 		if !requestID.MatchString(rec.id) {
 			rec.id = rand.Text()
@@ -51,6 +51,7 @@ func (a *API) outer(mux http.Handler) http.Handler {
 			if reason != nil && reason != http.ErrAbortHandler {
 				a.panicked(r.Context(), out, reason)
 			}
+			given.Pattern = r.Pattern // for what stands around this, such as traces
 			a.note(r, rec, out, time.Since(begun))
 			if reason == http.ErrAbortHandler {
 				panic(reason)

@@ -51,8 +51,12 @@ func (a *API) routes() []*route {
 	return []*route{
 		{id: "create_customer", method: "POST", path: "/v1/customers", scope: "customers:write", tag: "Customers", summary: "Create a customer", status: 201, answer: do(a.createCustomer), traits: conflicts},
 		{id: "list_customers", method: "GET", path: "/v1/customers", scope: "customers:read", tag: "Customers", summary: "List and search customers", status: 200, answer: do(a.listCustomers)},
-		{id: "get_customer", method: "GET", path: customer, scope: "customers:read", tag: "Customers", summary: "Get a customer", status: 200, answer: do(a.getCustomer)},
-		{id: "update_customer", method: "PATCH", path: customer, scope: "customers:write", tag: "Customers", summary: "Change a customer", status: 200, answer: do(a.editCustomer), traits: conflicts},
+		{id: "get_customer", method: "GET", path: customer, scope: "customers:read", tag: "Customers", summary: "Get a customer", status: 200, answer: orSurvivor(a, a.getCustomer)},
+		{id: "update_customer", method: "PATCH", path: customer, scope: "customers:write", tag: "Customers", summary: "Change a customer", status: 200, answer: orSurvivor(a, a.editCustomer), traits: conflicts},
+		{id: "delete_customer", method: "DELETE", path: customer, scope: "customers:write", tag: "Customers", summary: "Delete or erase a customer", status: 204, answer: orSurvivor(a, a.deleteCustomer)},
+		{id: "merge_customer", method: "POST", path: customer + "/merge", scope: "customers:write", tag: "Customers", summary: "Merge a customer into another", status: 200, answer: orSurvivor(a, a.mergeCustomer)},
+		{id: "undo_merge", method: "POST", path: customer + "/merge/undo", scope: "customers:write", tag: "Customers", summary: "Undo a merge, for 30 days", status: 200, answer: do(a.undoMerge), traits: conflicts},
+		{id: "export_customer", method: "GET", path: customer + "/export", scope: "customers:read", tag: "Customers", summary: "Export everything about a customer", status: 200, answer: flow[CustomerPath, exportAnswer](a.exportCustomer)},
 
 		{id: "lookup_identity", method: "GET", path: "/v1/customers/lookup/identity", scope: "identities:read", tag: "Identities", summary: "Find whose address it is", status: 200, answer: do(a.lookupIdentity)},
 		{id: "list_identities", method: "GET", path: linked, scope: "identities:read", tag: "Identities", summary: "List the identities of a customer", status: 200, answer: do(a.listIdentities)},
@@ -62,6 +66,9 @@ func (a *API) routes() []*route {
 		{id: "unlink_identity", method: "DELETE", path: itself, scope: "identities:write", tag: "Identities", summary: "Unlink an identity", status: 204, answer: do(a.unlinkIdentity)},
 		{id: "adopt_identity", method: "POST", path: itself + "/adopt", scope: "identities:write", tag: "Identities", summary: "Link an unknown sender to a customer", status: 200, answer: do(a.adoptIdentity), traits: conflicts},
 		{id: "list_unknown_senders", method: "GET", path: "/v1/identities", scope: "identities:read", tag: "Identities", summary: "List unknown senders", status: 200, answer: do(a.listUnknownSenders)},
+		{id: "block_sender", method: "POST", path: "/v1/identities/{identity_id}/block", scope: "identities:write", tag: "Identities", summary: "Drop the messages of an unknown sender", status: 200, answer: do(a.blockSender), traits: conflicts},
+		{id: "unblock_sender", method: "POST", path: "/v1/identities/{identity_id}/unblock", scope: "identities:write", tag: "Identities", summary: "Hear an unknown sender again", status: 200, answer: do(a.unblockSender), traits: conflicts},
+		{id: "identity_history", method: "GET", path: "/v1/identities/{identity_id}/history", scope: "identities:read", tag: "Identities", summary: "Tell who owned an address when", status: 200, answer: do(a.identityHistory)},
 
 		{id: "issue_claim_code", method: "POST", path: itself + "/claim-code", scope: "claims:issue", tag: "Claims", summary: "Issue a claim code", status: 201, answer: do(a.issueClaimCode), traits: conflicts | secret},
 
@@ -89,6 +96,8 @@ func (a *API) routes() []*route {
 		{id: "list_keys", method: "GET", path: "/v1/keys", scope: "keys:read", tag: "API keys", summary: "List API keys", status: 200, answer: do(a.listKeys)},
 		{id: "rotate_key", method: "POST", path: "/v1/keys/{key_id}/rotate", scope: "keys:write", tag: "API keys", summary: "Replace an API key by a new one", status: 201, answer: do(a.rotateKey), traits: conflicts},
 		{id: "revoke_key", method: "DELETE", path: "/v1/keys/{key_id}", scope: "keys:write", tag: "API keys", summary: "Revoke an API key", status: 204, answer: do(a.revokeKey)},
+
+		{id: "read_audit", method: "GET", path: "/v1/audit", scope: "audit:read", tag: "Audit log", summary: "Read the audit log, newest first", status: 200, answer: flow[auditQuery, page[eventAnswer]](a.readAudit, "text/csv")},
 	}
 }
 

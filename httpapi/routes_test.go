@@ -20,8 +20,11 @@ const nobody = "01930f6e-ffff-7000-8000-ffffffffffff"
 // pathTo fills in a route's path. ids override what the world has.
 func (w *world) pathTo(to *route, ids map[string]string) string {
 	mine := map[string]string{"customer_id": w.steve, "identity_id": w.linked, "instance_id": w.bot, "key_id": w.spareKey()}
-	if to.id == "adopt_identity" {
+	switch to.id {
+	case "adopt_identity", "block_sender", "unblock_sender":
 		mine["identity_id"] = w.sender
+	case "undo_merge":
+		mine["customer_id"] = w.merged()
 	}
 	maps.Copy(mine, ids)
 	path := to.path
@@ -44,7 +47,7 @@ func (w *world) spareKey() string {
 
 // example gives the example request of a route, with ids of the world.
 func (w *world) example(to *route) string {
-	return strings.ReplaceAll(examples()[to.id].request, "steve@example.com", "steve@example.org")
+	return strings.NewReplacer("steve@example.com", "steve@example.org", strings.Trim(exampleOther, `"`), w.matt()).Replace(examples()[to.id].request)
 }
 
 func (w *world) setUpAll() {
@@ -207,7 +210,7 @@ func TestStrangersAreUnknown(t *testing.T) {
 	// and an identity of ours under another customer of ours
 	other := w.ask("POST", "/v1/customers", `{}`).fields(t)["id"].(string)
 	for _, to := range w.api.routes() {
-		if strings.Contains(to.path, "{identity_id}") && to.id != "adopt_identity" {
+		if strings.Contains(to.path, "{customer_id}") && strings.Contains(to.path, "{identity_id}") && to.id != "adopt_identity" {
 			got := w.ask(to.method, w.pathTo(to, map[string]string{"customer_id": other}), w.example(to))
 			w.want(got, 404, `{"detail":"Identity not found"}`)
 		}

@@ -140,7 +140,7 @@ func TestMethodsAndPaths(t *testing.T) {
 	for _, c := range []struct{ method, path, allow string }{
 		{"PUT", "/v1/customers", "GET, POST"},
 		{"HEAD", "/v1/customers", "GET, POST"},
-		{"OPTIONS", "/v1/customers/" + w.steve, "GET, PATCH"},
+		{"OPTIONS", "/v1/customers/" + w.steve, "GET, PATCH, DELETE"},
 		{"POST", "/openapi.json", "GET"},
 	} {
 		got := w.ask(c.method, c.path, "")

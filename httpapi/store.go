@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"hydragate/claim"
 	"hydragate/gateway"
 	"hydragate/identity"
 )
@@ -33,6 +34,45 @@ type Store interface {
 	Customer(ctx context.Context, tenant, id string) (identity.Customer, error)
 	EditCustomer(ctx context.Context, tenant, id string, e identity.CustomerEdit, by identity.Actor) (identity.Customer, error)
 	ListCustomers(ctx context.Context, tenant string, q identity.CustomerQuery, after string, limit int) ([]identity.Customer, error)
+
+	// DeleteCustomer removes a customer with its identities and what would undo merges
+	// into it; conversations stay, with nobody. EraseCustomer also removes all personal
+	// data, of a customer deleted before too. Both give whose proofs are void now, and
+	// identity.ErrNotFound when there is nothing to remove.
+	DeleteCustomer(ctx context.Context, tenant, id string, by identity.Actor) (void []claim.Subject, err error)
+	EraseCustomer(ctx context.Context, tenant, id string, by identity.Actor) (void []claim.Subject, err error)
+	// MergeCustomer gives the identities of one customer to another and puts the first
+	// one aside; identity.ErrNotFound when either is not there.
+	MergeCustomer(ctx context.Context, tenant, id, into string, by identity.Actor) (identity.Merge, error)
+	// UndoMerge brings a merged customer back, with what moved and still belongs to whom
+	// it was merged into. identity.ErrNotFound, identity.ErrReclaimed.
+	UndoMerge(ctx context.Context, tenant, id string, by identity.Actor) (identity.Customer, error)
+	// Survivor gives the customer that a merged one is now; identity.ErrNotFound.
+	Survivor(ctx context.Context, tenant, id string) (string, error)
+
+	// CustomerHistory tells which addresses a customer owned when, oldest first.
+	CustomerHistory(ctx context.Context, tenant, customer string) ([]identity.Ownership, error)
+	// CustomerTalks gives the conversations in which a customer speaks, of one instance
+	// when it is not "".
+	CustomerTalks(ctx context.Context, tenant, customer, instance string) ([]Talk, error)
+	// Received and Replies give the messages of a talk from and to the customer, in
+	// order, after the Seq given.
+	Received(ctx context.Context, t Talk, after int64, limit int) ([]ReceivedMessage, error)
+	Replies(ctx context.Context, t Talk, after int64, limit int) ([]SentMessage, error)
+
+	// AddressOf gives the address of an identity, also of one that is gone;
+	// identity.ErrNotFound. History tells who owned an address when, oldest first.
+	AddressOf(ctx context.Context, tenant, id string) (identity.Address, error)
+	History(ctx context.Context, a identity.Address) ([]identity.Ownership, error)
+	// Refuse has the messages of an unknown sender dropped, of one instance when it is
+	// not "", and gives since when; Admit takes that back. identity.ErrNotFound,
+	// identity.ErrTaken for an identity of a customer.
+	Refuse(ctx context.Context, tenant, instance, id string, by identity.Actor) (since time.Time, err error)
+	Admit(ctx context.Context, tenant, instance, id string, by identity.Actor) error
+
+	// AuditEvents gives events of the audit log, newest first, after the one whose id is
+	// before ("" from the newest).
+	AuditEvents(ctx context.Context, tenant string, q identity.EventQuery, before string, limit int) ([]identity.Event, error)
 
 	// Lookup finds whose address it is, an identity of the instance itself before one
 	// of all instances; identity.ErrNotFound also for an unknown sender's.

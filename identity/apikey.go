@@ -36,6 +36,9 @@ type APIKey struct {
 	RevokedAt  time.Time // zero: live
 	LastUsedAt time.Time // to the minute
 	CreatedAt  time.Time
+
+	// User is set when no key was shown but a token of staff: who that is.
+	User string
 }
 
 // Live reports whether the key may be used at now.
@@ -46,8 +49,13 @@ func (k APIKey) Live(now time.Time) bool {
 // May reports whether the key holds scope.
 func (k APIKey) May(scope string) bool { return slices.Contains(k.Scopes, scope) }
 
-// Actor names the key in the audit log.
-func (k APIKey) Actor() Actor { return Actor("key:" + k.ID) }
+// Actor names the key in the audit log, or the member of staff.
+func (k APIKey) Actor() Actor {
+	if k.User != "" {
+		return Actor("user:" + k.User)
+	}
+	return Actor("key:" + k.ID)
+}
 
 // NewToken makes a secret of 256 random bits after prefix, such as "hg_live_".
 func NewToken(prefix string) string {

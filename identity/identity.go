@@ -137,8 +137,8 @@ type CustomerEdit struct {
 	Metadata                                                               *json.RawMessage
 }
 
-// An Actor is who does something, for the audit log: "key:<id>", "sender:<identity
-// id>" or "system".
+// An Actor is who does something, for the audit log: "key:<id>", "user:<subject>",
+// "sender:<identity id>", "command" or "system".
 type Actor string
 
 // System is the actor of what the gateway does by itself.

@@ -188,7 +188,13 @@ func (s *Store) claimStmts(st gateway.Settlement) []stmt {
 				claim_gen = case when claim_gen = $3 and customer_id is not null and verified_at is null and claim_used_msg is null
 					and claim_revoked_at is null and claim_expires_at >= $4 then claim_gen else -1 end,
 				claim_used_msg = $5, verified_at = $6, role_override = $7, unlink_asked_at = null, updated_at = $6
-			where tenant_id = $1 and id = $2`, args: []any{a.TenantID, g.IdentityID, g.Gen, a.ReceivedAt, a.MessageID, now, identity.RoleOwner}})
+			where tenant_id = $1 and id = $2`, args: []any{a.TenantID, g.IdentityID, g.Gen, a.ReceivedAt, a.MessageID, now, identity.RoleOwner}},
+			// An identity that was removed meanwhile has no row to trip over.
+			stmt{query: `
+				update lanes set wakes = -1
+				where tenant_id = $1 and conversation_id = $2 and kind = $3
+					and not exists (select 1 from identities where tenant_id = $1 and id = $4)`,
+				args: []any{a.TenantID, st.Lease.ConversationID, string(st.Lease.Kind), g.IdentityID}})
 	}
 	for _, b := range r.Burn {
 		stmts = append(stmts, stmt{query: `

@@ -164,7 +164,7 @@ func (s *Store) pass(ctx context.Context, tx db, was, is identity.Identity) erro
 	}
 	forget := ``
 	if moved(was, is) {
-		forget = `, opted_out_at = null, blocked_at = null`
+		forget = `, opted_out_at = null, blocked_at = null, refused_at = null`
 		is.OptedOutAt, is.BlockedAt = time.Time{}, time.Time{}
 		if _, err := tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`, was.TenantID, was.ID); err != nil {
 			return err

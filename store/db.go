@@ -43,6 +43,12 @@ type dialect struct {
 	tick time.Duration
 	// in gives the time so many seconds after now.
 	in func(seconds int) string
+	// after gives the time so many seconds, a parameter or an expression, after now.
+	after func(seconds string) string
+	// until gives how many seconds a time lies in the future; negative is past.
+	until func(at string) string
+	// least gives the earlier of two times.
+	least func(a, b string) string
 	// skipLocked ends a select that takes work from a queue.
 	skipLocked string
 	// violates reports whether err says that a named check failed.
@@ -51,6 +57,8 @@ type dialect struct {
 	duplicate func(err error) bool
 	// orphan reports whether err says that a row referred to does not exist.
 	orphan func(err error) bool
+	// answered reports whether err is the database's own answer, not the lack of one.
+	answered func(err error) bool
 	// unstorable reports whether err says that the data itself is refused, so that
 	// trying again is senseless.
 	unstorable func(err error) bool
@@ -104,6 +112,10 @@ func into[T any](out *[]T, read func(scan) (T, error)) func(rows) error {
 }
 
 func scanString(s scan) (v string, err error) { return v, s(&v) }
+
+// patience bounds one step of work: what takes longer is tried again, and a database
+// that does not answer at all holds nobody for long.
+const patience = 5 * time.Second
 
 func noRows(err error) bool { return errors.Is(err, sql.ErrNoRows) }
 
@@ -160,6 +172,26 @@ func orNull(s string) any {
 		return nil
 	}
 	return s
+}
+
+// age reads a number of seconds.
+func age(d *time.Duration) *seconds { return (*seconds)(d) }
+
+type seconds time.Duration
+
+// Scan implements sql.Scanner.
+func (s *seconds) Scan(v any) error {
+	switch v := v.(type) {
+	case nil:
+		*s = 0
+	case float64:
+		*s = seconds(v * float64(time.Second))
+	case int64:
+		*s = seconds(time.Duration(v) * time.Second)
+	default:
+		return fmt.Errorf("a %T is no number of seconds", v)
+	}
+	return nil
 }
 
 // timeOrNull stores the zero time as null.

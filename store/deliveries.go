@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"hydragate/adapters"
 	"hydragate/gateway"
@@ -14,8 +13,10 @@ import (
 // Events gives the oldest events of a conversation that wait to be posted, with who
 // is speaking as of now: a right taken away since is not handed on.
 func (s *Store) Events(ctx context.Context, l gateway.Lease) ([]gateway.Event, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	rs, err := s.db.Query(ctx, `
-		select d.id, d.event_type, d.attempts, d.due_at, d.created_at, d.instance_id,
+		select d.id, d.event_type, d.attempts, `+s.d.until("d.due_at")+`, -(`+s.d.until("d.created_at")+`), d.created_at, d.instance_id,
 			m.id, m.channel, m.body, m.text, m.received_at,
 			i.id, i.customer_id, i.channel, i.external_id, i.display_name, i.username, i.role_override, i.verified_at, u.email,
 			n.agent_url, n.agent_disabled_at, n.webhook_secret, n.webhook_secret_old
@@ -29,7 +30,7 @@ func (s *Store) Events(ctx context.Context, l gateway.Lease) ([]gateway.Event, e
 			order by (case when x.customer_id is null then 1 else 0 end), (case when x.instance_id is null then 1 else 0 end) limit 1))
 		left join customers u on u.tenant_id = i.tenant_id and u.id = i.customer_id
 		where d.tenant_id = $1 and d.conversation_id = $2 and d.status = 'pending'
-		order by d.seq limit $3`, l.TenantID, l.ConversationID, fetchMost)
+		order by d.seq limit $3`, l.TenantID, l.ConversationID, gateway.FetchMost)
 	es, err := all(rs, err, func(sc scan) (gateway.Event, error) { return s.scanEvent(sc, l) })
 	if err != nil {
 		return nil, fmt.Errorf("read events to post: %w", err)
@@ -41,7 +42,7 @@ func (s *Store) scanEvent(sc scan, l gateway.Lease) (gateway.Event, error) {
 	e := gateway.Event{Delivery: gateway.Delivery{TenantID: l.TenantID, ConversationID: l.ConversationID}}
 	var channel, body, secret, old, identityChannel string
 	i, m := &e.Sender, &e.Message
-	err := sc(&e.ID, &e.Type, &e.Attempts, utc(&e.DueAt), utc(&e.CreatedAt), &e.InstanceID,
+	err := sc(&e.ID, &e.Type, &e.Attempts, age(&e.Wait), age(&e.Age), utc(&e.CreatedAt), &e.InstanceID,
 		text(&e.MessageID), text(&channel), text(&body), text(&m.Text), utc(&e.ReceivedAt),
 		text(&i.ID), text(&i.CustomerID), text(&identityChannel), text(&i.ExternalID), text(&i.DisplayName), text(&i.Username), text(&i.RoleOverride), utc(&i.VerifiedAt), text(&e.CustomerEmail),
 		text(&e.AgentURL), utc(&e.DisabledAt), &secret, text(&old))
@@ -50,9 +51,7 @@ func (s *Store) scanEvent(sc scan, l gateway.Lease) (gateway.Event, error) {
 	}
 	stored := m.Text
 	if body != "" {
-		if err := json.Unmarshal([]byte(body), m); err != nil {
-			return e, err
-		}
+		e.Fault = json.Unmarshal([]byte(body), m)
 	}
 	m.Text, e.Channel, i.Channel, i.TenantID, e.IdentityID = stored, adapters.Channel(channel), identityChannel, l.TenantID, i.ID
 	for _, sealed := range []string{secret, old} {
@@ -61,7 +60,8 @@ func (s *Store) scanEvent(sc scan, l gateway.Lease) (gateway.Event, error) {
 		}
 		plain, _, err := s.keys.Open(sealed, bind(l.TenantID, "instances.webhook_secret", e.InstanceID))
 		if err != nil {
-			return e, err
+			e.Fault = err
+			continue
 		}
 		e.Secrets = append(e.Secrets, string(plain))
 	}
@@ -74,42 +74,53 @@ func (s *Store) deliveryStmts(st gateway.Settlement) []stmt {
 	for _, d := range st.Deliveries {
 		stmts = append(stmts, stmt{query: `
 			insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, identity_id, event_type, due_at, created_at)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $8)`,
-			args: []any{d.ID, d.TenantID, d.ConversationID, d.InstanceID, orNull(d.MessageID), orNull(d.IdentityID), d.Type, now}})
+			values ($1, $2, $3, $4, $5, $6, $7, ` + s.d.now + `, ` + s.d.now + `)`,
+			args: []any{d.ID, d.TenantID, d.ConversationID, d.InstanceID, orNull(d.MessageID), orNull(d.IdentityID), d.Type}})
 	}
 	if len(st.Deliveries) > 0 {
-		stmts = append(stmts, wakeLanes(gateway.DeliveryLane, now, tenant, st.Lease.ConversationID))
+		stmts = append(stmts, s.wakeLane(gateway.DeliveryLane, tenant, st.Lease.ConversationID, 0))
 	}
 	for _, r := range st.DeliveryDone {
 		if r.Status == gateway.Pending {
 			stmts = append(stmts, stmt{query: `
-				update deliveries set attempts = attempts + 1, due_at = $3, answer_status = $4, error = $5
-				where tenant_id = $1 and id = $2`, args: []any{tenant, r.ID, timeOrNull(r.DueAt), r.Answer, r.Error}})
+				update deliveries set attempts = attempts + 1, due_at = ` + s.d.after("$3") + `, answer_status = $4, error = $5
+				where tenant_id = $1 and id = $2`, args: []any{tenant, r.ID, r.Wait.Seconds(), r.Answer, r.Error}})
 			continue
 		}
 		stmts = append(stmts, stmt{query: `
 			update deliveries set status = $3, attempts = attempts + 1, answer_status = $4, error = $5, settled_at = $6
 			where tenant_id = $1 and id = $2`, args: []any{tenant, r.ID, string(r.Status), r.Answer, orNull(r.Error), now}})
 	}
-	if st.DisableAgent != "" {
-		stmts = append(stmts,
-			stmt{query: `update instances set agent_disabled_at = $3, updated_at = $3 where tenant_id = $1 and id = $2 and agent_disabled_at is null`, args: []any{tenant, st.DisableAgent, now}},
-			auditStmt(identity.Event{TenantID: tenant, Kind: "instance.agent_gone", Actor: identity.System, InstanceID: st.DisableAgent}))
-	}
 	return stmts
+}
+
+// DisableAgent stops calls to a runtime that answered 410 at url, unless the instance
+// has another URL by now.
+func (s *Store) DisableAgent(ctx context.Context, tenant, instance, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return s.db.InTx(ctx, func(tx db) error {
+		n, err := tx.Exec(ctx, `
+			update instances set agent_disabled_at = `+s.d.now+`, updated_at = `+s.d.now+`
+			where tenant_id = $1 and id = $2 and agent_url = $3 and agent_disabled_at is null`, tenant, instance, url)
+		if err != nil || n == 0 {
+			return err
+		}
+		return record(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance.agent_gone", Actor: identity.System, InstanceID: instance})
+	})
 }
 
 // wakeDeliveries makes the events of an instance that wait due, after its runtime
 // moved or came back.
-func wakeDeliveries(ctx context.Context, tx db, tenant, instance string, now time.Time) error {
+func (s *Store) wakeDeliveries(ctx context.Context, tx db, tenant, instance string) error {
 	if _, err := tx.Exec(ctx, `
-		update deliveries set due_at = $3 where tenant_id = $1 and instance_id = $2 and status = 'pending' and due_at > $3`, tenant, instance, now); err != nil {
+		update deliveries set due_at = `+s.d.now+` where tenant_id = $1 and instance_id = $2 and status = 'pending' and due_at > `+s.d.now, tenant, instance); err != nil {
 		return err
 	}
 	_, err := tx.Exec(ctx, `
-		update lanes set due_at = $3, wakes = wakes + 1
+		update lanes set due_at = `+s.d.now+`, wakes = wakes + 1
 		where tenant_id = $1 and kind = 'delivery' and conversation_id in (
 			select conversation_id from deliveries where tenant_id = $1 and instance_id = $2 and status = 'pending')`,
-		tenant, instance, now)
+		tenant, instance)
 	return err
 }

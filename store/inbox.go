@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -16,7 +17,8 @@ import (
 // Take stores arrivals in one transaction, each with its conversation and a word to
 // the worker; what is stored already is left as it is. It gives how many were new.
 // With a cursor, the poller's place moves in the same transaction, under its epoch:
-// gateway.ErrLeaseLost. Data that the database refuses gives gateway.ErrUnstorable.
+// gateway.ErrLeaseLost. Data that the database refuses gives gateway.ErrUnstorable,
+// any other answer of it gateway.ErrRejected.
 func (s *Store) Take(ctx context.Context, as []gateway.Arrival, c *gateway.Cursor) (stored int, err error) {
 	stmts, err := s.takeStmts(as, c, &stored)
 	if err != nil {
@@ -34,6 +36,8 @@ func (s *Store) Take(ctx context.Context, as []gateway.Arrival, c *gateway.Curso
 		return 0, gateway.ErrLeaseLost
 	case s.d.unstorable(err):
 		return 0, fmt.Errorf("%w: %w", gateway.ErrUnstorable, err)
+	case s.d.answered(err):
+		return 0, fmt.Errorf("%w: %w", gateway.ErrRejected, err)
 	}
 	return 0, fmt.Errorf("store messages: %w", err)
 }
@@ -99,18 +103,18 @@ func (s *Store) newConversations(as []gateway.Arrival) (stmt, bool) {
 func (s *Store) wakeInbox(as []gateway.Arrival) stmt {
 	var v values
 	for _, a := range as {
-		v.row(a.ConversationID, string(gateway.InboxLane), a.TenantID, s.now())
+		v.row(a.ConversationID, string(gateway.InboxLane), a.TenantID, sqlText(s.d.now))
 	}
-	return wake(v)
+	return s.wake(v)
 }
 
-// wake makes lanes due and counts that it did, so that a holder who is about to give
-// a lane back sees that something came.
-func wake(v values) stmt {
+// wake makes lanes due, by the database's clock, and counts that it did, so that a
+// holder who is about to give a lane back sees that something came.
+func (s *Store) wake(v values) stmt {
 	return stmt{query: `
 		insert into lanes (conversation_id, kind, tenant_id, due_at)
 		values ` + v.String() + `
-		on conflict (conversation_id, kind) do update set due_at = excluded.due_at, wakes = lanes.wakes + 1`, args: v.args}
+		on conflict (conversation_id, kind) do update set due_at = ` + s.d.least("lanes.due_at", "excluded.due_at") + `, wakes = lanes.wakes + 1`, args: v.args}
 }
 
 func (s *Store) insertMessages(as []gateway.Arrival) (stmt, error) {
@@ -151,19 +155,27 @@ type values struct {
 }
 
 func (v *values) row(args ...any) {
-	if len(v.args) > 0 {
+	if v.b.Len() > 0 {
 		v.b.WriteString(", ")
 	}
-	for i := range args {
+	for i, a := range args {
 		sep := ", "
 		if i == 0 {
 			sep = "("
 		}
-		fmt.Fprintf(&v.b, "%s$%d", sep, len(v.args)+i+1)
+		v.b.WriteString(sep)
+		if t, ok := a.(sqlText); ok {
+			v.b.WriteString(string(t))
+			continue
+		}
+		v.args = append(v.args, a)
+		v.b.WriteString("$" + strconv.Itoa(len(v.args)))
 	}
 	v.b.WriteByte(')')
-	v.args = append(v.args, args...)
 }
+
+// sqlText stands in a row as it is, such as the database's clock.
+type sqlText string
 
 func (v *values) String() string { return v.b.String() }
 

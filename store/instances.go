@@ -68,7 +68,7 @@ func (s *Store) EditInstance(ctx context.Context, tenant, id string, e gateway.I
 			return err
 		}
 		if e.AgentURL != nil {
-			if err := wakeDeliveries(ctx, tx, tenant, id, s.now()); err != nil {
+			if err := s.wakeDeliveries(ctx, tx, tenant, id); err != nil {
 				return err
 			}
 		}

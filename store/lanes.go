@@ -31,8 +31,13 @@ func (s *Store) holdStmt(st gateway.Settlement) stmt {
 	hold := `lease_until = ` + s.d.in(int(gateway.LeaseTime/time.Second)) + `, due_at = ` + s.d.in(int(gateway.LeaseTime/time.Second))
 	args := []any{l.ConversationID, string(l.Kind), l.TenantID, l.Epoch, l.Holder}
 	if st.Release {
-		hold = `lease_until = ` + s.d.now + `, holder = '', due_at = case when wakes = $6 then $7 else ` + s.d.now + ` end`
-		args = append(args, l.Wakes, timeOrNull(st.Next))
+		next := `null`
+		args = append(args, l.Wakes)
+		if !st.Next.IsZero() {
+			next = s.d.after("$7")
+			args = append(args, st.Next.Sub(time.Now()).Seconds())
+		}
+		hold = `lease_until = ` + s.d.now + `, holder = '', due_at = case when wakes = $6 then ` + next + ` else ` + s.d.now + ` end`
 	}
 	return stmt{query: `
 		update lanes set epoch = case when epoch = $4 and holder = $5 then epoch else -1 end, ` + hold + `
@@ -40,7 +45,7 @@ func (s *Store) holdStmt(st gateway.Settlement) stmt {
 }
 
 // Settle stores what working a lane changed, whole or not at all, in one round trip.
-// gateway.ErrLeaseLost, gateway.ErrFenced.
+// gateway.ErrLeaseLost, gateway.ErrFenced, gateway.ErrUnstorable.
 func (s *Store) Settle(ctx context.Context, st gateway.Settlement) error {
 	stmts := []stmt{s.holdStmt(st)}
 	stmts = append(stmts, s.claimStmts(st)...)
@@ -55,25 +60,27 @@ func (s *Store) Settle(ctx context.Context, st gateway.Settlement) error {
 		return err
 	}
 	stmts = append(stmts, outbox...)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	err = s.db.Batch(ctx, stmts)
 	switch {
 	case err == nil:
 		return nil
 	case s.d.violates(err, "lanes_lease"):
 		return gateway.ErrLeaseLost
-	case s.d.violates(err, "identities_claim"):
+	case s.d.violates(err, "identities_claim"), s.d.violates(err, "lanes_claim"):
 		return gateway.ErrFenced
+	case s.d.unstorable(err):
+		return fmt.Errorf("%w: %w", gateway.ErrUnstorable, err)
 	}
 	return fmt.Errorf("settle %s of a conversation: %w", st.Lease.Kind, err)
 }
 
-// wakeLanes announces work in lanes of a kind.
-func wakeLanes(kind gateway.LaneKind, due time.Time, tenant string, conversations ...string) stmt {
+// wakeLane announces work of a kind, to be done after so long.
+func (s *Store) wakeLane(kind gateway.LaneKind, tenant, conversation string, after time.Duration) stmt {
 	var v values
-	for _, c := range conversations {
-		v.row(c, string(kind), tenant, due)
-	}
-	return wake(v)
+	v.row(conversation, string(kind), tenant, sqlText(s.d.in(int(after.Seconds()))))
+	return s.wake(v)
 }
 
 // Backlog counts the lanes that are due, by kind, for metrics.

@@ -20,22 +20,22 @@ const whoIs = `
 			and (x.instance_id = m.instance_id or x.instance_id is null)
 		order by (case when x.customer_id is null then 1 else 0 end), (case when x.instance_id is null then 1 else 0 end) limit 1)`
 
-// fetchMost is how many messages of a conversation are read at a time.
-const fetchMost = 16
-
 // Inbound gives the oldest messages of a conversation that are to be worked, with
 // whom they are from as of now.
 func (s *Store) Inbound(ctx context.Context, l gateway.Lease) ([]gateway.Inbound, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	rs, err := s.db.Query(ctx, `
-		select m.id, m.instance_id, m.channel, m.body, m.text, m.sealed, m.attempts, m.received_at,
-			i.id, i.customer_id, i.instance_id, i.display_name, i.username, i.role_override, i.verified_at, i.opted_out_at, i.blocked_at, i.unlink_asked_at,
+		select m.id, m.instance_id, m.channel, m.body, m.text, m.sealed, m.attempts, m.received_at, -(`+s.d.until("m.received_at")+`),
+			i.id, i.customer_id, i.instance_id, i.display_name, i.username, i.role_override, i.verified_at, i.opted_out_at, i.blocked_at,
+			case when i.unlink_asked_at > `+s.d.in(-int(gateway.UnlinkTime/time.Second))+` then 1 else 0 end,
 			case when i.claim_expires_at >= m.received_at and i.claim_used_msg is null and i.claim_revoked_at is null and i.verified_at is null then 1 else 0 end,
 			c.identity_id, n.name, n.agent_url, n.unknown_senders, n.welcome_text
 		from messages m
 		join conversations c on c.tenant_id = m.tenant_id and c.id = m.conversation_id
 		join instances n on n.tenant_id = m.tenant_id and n.id = m.instance_id`+whoIs+`
 		where m.tenant_id = $1 and m.conversation_id = $2 and m.state = 'new'
-		order by m.seq limit $3`, l.TenantID, l.ConversationID, fetchMost)
+		order by m.seq limit $3`, l.TenantID, l.ConversationID, gateway.FetchMost)
 	ins, err := all(rs, err, func(sc scan) (gateway.Inbound, error) { return s.scanInbound(sc, l) })
 	if err != nil {
 		return nil, fmt.Errorf("read messages to work: %w", err)
@@ -47,28 +47,26 @@ func (s *Store) scanInbound(sc scan, l gateway.Lease) (gateway.Inbound, error) {
 	in := gateway.Inbound{TenantID: l.TenantID, ConversationID: l.ConversationID}
 	var body, sealed, unknown string
 	var channel string
-	var waits int
+	var waits, asked int
 	i, n := &in.Sender, &in.Instance
-	err := sc(&in.ID, &in.InstanceID, &channel, &body, &in.Message.Text, text(&sealed), &in.Attempts, utc(&in.ReceivedAt),
-		text(&i.ID), text(&i.CustomerID), text(&i.InstanceID), text(&i.DisplayName), text(&i.Username), text(&i.RoleOverride), utc(&i.VerifiedAt), utc(&i.OptedOutAt), utc(&i.BlockedAt), utc(&in.UnlinkAskedAt),
+	err := sc(&in.ID, &in.InstanceID, &channel, &body, &in.Message.Text, text(&sealed), &in.Attempts, utc(&in.ReceivedAt), age(&in.Age),
+		text(&i.ID), text(&i.CustomerID), text(&i.InstanceID), text(&i.DisplayName), text(&i.Username), text(&i.RoleOverride), utc(&i.VerifiedAt), utc(&i.OptedOutAt), utc(&i.BlockedAt), &asked,
 		&waits, text(&in.ConversationIdentity), &n.Name, text(&n.AgentURL), &unknown, text(&n.WelcomeText))
 	if err != nil {
 		return in, err
 	}
 	stored := in.Message.Text
-	if err := json.Unmarshal([]byte(body), &in.Message); err != nil {
-		return in, err
-	}
-	in.Channel, in.CodeWaits = adapters.Channel(channel), waits == 1
+	in.Fault = json.Unmarshal([]byte(body), &in.Message)
+	in.Channel, in.CodeWaits, in.UnlinkAsked = adapters.Channel(channel), waits == 1, asked == 1
 	in.Message.Text = stored
 	n.ID, n.TenantID, n.UnknownSenders = in.InstanceID, in.TenantID, gateway.UnknownSenders(unknown)
 	if i.ID != "" {
 		i.TenantID, i.Channel, i.ExternalID = in.TenantID, channel, in.Message.Sender.ID
 	}
-	if sealed == "" {
-		return in, nil
+	if sealed != "" && in.Fault == nil {
+		in.Fault = s.unseal(&in, sealed)
 	}
-	return in, s.unseal(&in, sealed)
+	return in, nil
 }
 
 func (s *Store) unseal(in *gateway.Inbound, sealed string) error {
@@ -82,10 +80,7 @@ func (s *Store) unseal(in *gateway.Inbound, sealed string) error {
 	}
 	in.Message.Place.Answer, in.Message.Raw = secret.Answer, secret.Raw
 	if secret.Text != "" {
-		in.Sealed, in.Message.Text = true, secret.Text
-		if in.Message.Command != nil {
-			in.Message.Command.Args = secret.Args
-		}
+		in.Sealed, in.Message.Text, in.Message.Command = true, secret.Text, secret.Command
 	}
 	return nil
 }
@@ -175,6 +170,8 @@ func (s *Store) unlinkStmts(u *gateway.Unlinking, now time.Time) []stmt {
 		return []stmt{{query: `update identities set unlink_asked_at = $3 where tenant_id = $1 and id = $2`, args: []any{u.TenantID, u.IdentityID, now}}}
 	}
 	return []stmt{
+		// Locked first, as everywhere: nobody joins an identity that is being removed.
+		{query: `update identities set updated_at = $3 where tenant_id = $1 and id = $2`, args: []any{u.TenantID, u.IdentityID, now}},
 		{query: `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`, args: []any{u.TenantID, u.IdentityID}},
 		{query: `delete from identities where tenant_id = $1 and id = $2`, args: []any{u.TenantID, u.IdentityID}},
 	}

@@ -1,10 +1,10 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -16,24 +16,30 @@ import (
 // reminder waits for its hour without holding up what comes after it; next is when
 // the first such one is due.
 func (s *Store) Outgoing(ctx context.Context, l gateway.Lease) (out []gateway.OutboxRow, next time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var reminder time.Duration
 	err = s.db.Batch(ctx, []stmt{
 		{query: `
-			select o.id, o.instance_id, o.channel, o.recipient, o.place, o.text, o.reply_to, o.cause, o.message_id, o.status, o.attempts, o.maybe, o.due_at, o.created_at, i.opted_out_at
+			select o.id, o.instance_id, o.channel, o.recipient, o.place, o.text, o.reply_to, o.cause, o.message_id, o.status, o.attempts, o.maybe, ` + s.d.until("o.due_at") + `, -(` + s.d.until("o.created_at") + `), o.created_at, i.opted_out_at
 			from outbox o
 			join conversations c on c.tenant_id = o.tenant_id and c.id = o.conversation_id
 			left join identities i on i.tenant_id = c.tenant_id and i.id = c.identity_id
 			where o.tenant_id = $1 and o.conversation_id = $2 and o.status in ('queued', 'sending')
 				and (o.cause <> 'reminder' or o.due_at <= ` + s.d.now + `)
-			order by o.seq limit $3`, args: []any{l.TenantID, l.ConversationID, fetchMost},
+			order by o.seq limit $3`, args: []any{l.TenantID, l.ConversationID, gateway.FetchMost},
 			read: into(&out, func(sc scan) (gateway.OutboxRow, error) { return s.scanOutbox(sc, l) })},
-		{query: `select min(due_at) from outbox where tenant_id = $1 and conversation_id = $2 and status = 'queued' and cause = 'reminder'`, args: []any{l.TenantID, l.ConversationID},
+		{query: `select ` + s.d.until("min(due_at)") + ` from outbox where tenant_id = $1 and conversation_id = $2 and status = 'queued' and cause = 'reminder'`, args: []any{l.TenantID, l.ConversationID},
 			read: func(rs rows) error {
-				_, err := one(rs, nil, func(sc scan) (struct{}, error) { return struct{}{}, sc(utc(&next)) })
+				_, err := one(rs, nil, func(sc scan) (struct{}, error) { return struct{}{}, sc(age(&reminder)) })
 				return err
 			}},
 	})
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("read replies to send: %w", err)
+	}
+	if reminder > 0 {
+		next = time.Now().Add(reminder)
 	}
 	return out, next, nil
 }
@@ -42,16 +48,17 @@ func (s *Store) scanOutbox(sc scan, l gateway.Lease) (gateway.OutboxRow, error) 
 	o := gateway.OutboxRow{TenantID: l.TenantID, ConversationID: l.ConversationID}
 	var channel, place, status string
 	var optedOut time.Time
-	err := sc(&o.ID, &o.InstanceID, &channel, &o.Recipient, &place, &o.Text, text(&o.ReplyTo), &o.Cause, text(&o.MessageID), &status, &o.Attempts, &o.Maybe, utc(&o.DueAt), utc(&o.CreatedAt), utc(&optedOut))
+	err := sc(&o.ID, &o.InstanceID, &channel, &o.Recipient, &place, &o.Text, text(&o.ReplyTo), &o.Cause, text(&o.MessageID), &status, &o.Attempts, &o.Maybe, age(&o.Wait), age(&o.Age), utc(&o.CreatedAt), utc(&optedOut))
 	if err != nil {
 		return o, err
 	}
 	o.Channel, o.Status, o.OptedOut = adapters.Channel(channel), adapters.Status(status), !optedOut.IsZero()
 	plain, _, err := s.keys.Open(place, bind(l.TenantID, "outbox.place", o.ID))
-	if err != nil {
-		return o, err
+	if err == nil {
+		err = json.Unmarshal(plain, &o.Place)
 	}
-	return o, json.Unmarshal(plain, &o.Place)
+	o.Fault = err
+	return o, nil
 }
 
 // sealPlace seals a place: it may hold an address that works without a password.
@@ -63,25 +70,21 @@ func (s *Store) sealPlace(tenant, id string, p adapters.Place) (string, error) {
 func (s *Store) outboxStmts(st gateway.Settlement) ([]stmt, error) {
 	var stmts []stmt
 	now := s.now()
-	wakes := map[string]time.Time{}
+	wakes := map[string]time.Duration{}
 	for _, o := range st.Replies {
 		place, err := s.sealPlace(o.TenantID, o.ID, o.Place)
 		if err != nil {
 			return nil, err
 		}
-		due := o.DueAt
-		if due.IsZero() {
-			due = now
-		}
 		stmts = append(stmts, stmt{query: `
 			insert into outbox (id, tenant_id, conversation_id, instance_id, channel, recipient, place, text, reply_to, cause, message_id, due_at, created_at, updated_at)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)`,
-			args: []any{o.ID, o.TenantID, o.ConversationID, o.InstanceID, string(o.Channel), o.Recipient, place, o.Text, orNull(o.ReplyTo), o.Cause, orNull(o.MessageID), due, now}})
-		if w, ok := wakes[o.ConversationID]; !ok || due.Before(w) {
-			wakes[o.ConversationID] = due
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, ` + s.d.after("$12") + `, ` + s.d.now + `, ` + s.d.now + `)`,
+			args: []any{o.ID, o.TenantID, o.ConversationID, o.InstanceID, string(o.Channel), o.Recipient, place, o.Text, orNull(o.ReplyTo), o.Cause, orNull(o.MessageID), o.Wait.Seconds()}})
+		if w, ok := wakes[o.ConversationID]; !ok || o.Wait < w {
+			wakes[o.ConversationID] = o.Wait
 		}
 	}
-	stmts = append(stmts, wakeOutbox(st.Lease.TenantID, wakes)...)
+	stmts = append(stmts, s.wakeOutbox(st.Lease.TenantID, wakes)...)
 	if u := st.Unreachable; u != nil {
 		column := "blocked_at"
 		if u.OptedOut {
@@ -102,19 +105,12 @@ func (s *Store) outboxStmts(st gateway.Settlement) ([]stmt, error) {
 	return stmts, nil
 }
 
-func wakeOutbox(tenant string, wakes map[string]time.Time) []stmt {
-	type lane struct {
-		conversation string
-		due          time.Time
-	}
-	var ls []lane
-	for c, due := range wakes {
-		ls = append(ls, lane{c, due})
-	}
-	slices.SortFunc(ls, func(a, b lane) int { return cmp.Compare(a.conversation, b.conversation) })
+// wakeOutbox announces replies, in one order everywhere, so that no two wait for each
+// other.
+func (s *Store) wakeOutbox(tenant string, wakes map[string]time.Duration) []stmt {
 	var stmts []stmt
-	for _, l := range ls {
-		stmts = append(stmts, wakeLanes(gateway.OutboxLane, l.due, tenant, l.conversation))
+	for _, c := range slices.Sorted(maps.Keys(wakes)) {
+		stmts = append(stmts, s.wakeLane(gateway.OutboxLane, tenant, c, wakes[c]))
 	}
 	return stmts
 }
@@ -130,8 +126,8 @@ func (s *Store) sendStmts(tenant string, r gateway.SendResult, now time.Time) ([
 			return nil, err
 		}
 		return []stmt{{query: `
-			update outbox set status = 'queued', due_at = $3, reason = $4, code = $5, place = $6, maybe = $7, updated_at = $8
-			where tenant_id = $1 and id = $2`, args: []any{tenant, id, timeOrNull(r.DueAt), orNull(string(r.Reason)), orNull(r.Code), place, r.Maybe, now}}}, nil
+			update outbox set status = 'queued', due_at = ` + s.d.after("$3") + `, reason = $4, code = $5, place = $6, maybe = $7, updated_at = $8
+			where tenant_id = $1 and id = $2`, args: []any{tenant, id, r.Wait.Seconds(), orNull(string(r.Reason)), orNull(r.Code), place, r.Maybe, now}}}, nil
 	case adapters.Sent:
 		return []stmt{
 			{query: `update outbox set status = 'sent', provider_id = $3, reason = null, code = null, updated_at = $4 where tenant_id = $1 and id = $2`, args: []any{tenant, id, orNull(r.ProviderID), now}},

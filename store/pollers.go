@@ -22,9 +22,9 @@ func (s *Store) TakePoll(ctx context.Context, tenant, endpoint, holder string) (
 }
 
 // FreePoll implements gateway.PollStore.
-func (s *Store) FreePoll(ctx context.Context, tenant, endpoint, holder string) error {
+func (s *Store) FreePoll(ctx context.Context, tenant, endpoint, holder string, epoch int64) error {
 	_, err := s.db.Exec(ctx, `
 		update endpoints set poll_until = `+s.d.now+`, poll_holder = ''
-		where tenant_id = $1 and id = $2 and poll_holder = $3`, tenant, endpoint, holder)
+		where tenant_id = $1 and id = $2 and poll_holder = $3 and poll_epoch = $4`, tenant, endpoint, holder, epoch)
 	return err
 }

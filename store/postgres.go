@@ -104,6 +104,9 @@ func (p *postgres) dialect() dialect {
 		now:        "now()",
 		tick:       time.Microsecond,
 		in:         func(s int) string { return fmt.Sprintf("now() + interval '%d seconds'", s) },
+		after:      func(s string) string { return "now() + cast(" + s + " as double precision) * interval '1 second'" },
+		until:      func(at string) string { return "cast(extract(epoch from " + at + " - now()) as double precision)" },
+		least:      func(a, b string) string { return "least(" + a + ", " + b + ")" },
 		skipLocked: " for update skip locked",
 		violates: func(err error, constraint string) bool {
 			pe := pgError(err)
@@ -111,6 +114,7 @@ func (p *postgres) dialect() dialect {
 		},
 		duplicate: func(err error) bool { pe := pgError(err); return pe != nil && pe.Code == "23505" },
 		orphan:    func(err error) bool { pe := pgError(err); return pe != nil && pe.Code == "23503" },
+		answered:  func(err error) bool { return pgError(err) != nil },
 		unstorable: func(err error) bool {
 			pe := pgError(err)
 			return pe != nil && (strings.HasPrefix(pe.Code, "22") || strings.HasPrefix(pe.Code, "54"))

@@ -47,7 +47,7 @@ func (s *Store) Admit(ctx context.Context, tenant, instance, id string, by ident
 func (s *Store) sender(ctx context.Context, tx db, tenant, instance, id string) (i identity.Identity, refused time.Time, err error) {
 	where, args := ``, []any{tenant, id}
 	if instance != "" {
-		where, args = ` and (instance_id = $3 or instance_id is null)`, append(args, instance)
+		where, args = ` and instance_id = $3`, append(args, instance)
 	}
 	rs, err := tx.Query(ctx, `
 		select `+identityColumns+`, refused_at from identities

@@ -214,7 +214,7 @@ func (s *Store) replaceSeat(ctx context.Context, tx db, was, seat gateway.Seat, 
 	}
 	rs, err := tx.Query(ctx, `
 		update endpoints set mode = $3, poll_cursor = case when address = $4 then poll_cursor else '' end, address = $4, status = $5, error_message = $6,
-			settings = $7, credentials = $8, retry_at = $9, retries = $10, updated_at = $11
+			settings = $7, credentials = $8, retry_at = $9, retries = $10, updated_at = $11, poll_epoch = poll_epoch + 1
 		where tenant_id = $1 and id = $2 returning `+seatColumns,
 		seat.TenantID, seat.ID, string(seat.Mode), seat.Address, string(seat.Status), orNull(seat.ErrorMessage), settings, sealed, timeOrNull(retryAt),
 		seat.Retries, s.now())

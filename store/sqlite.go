@@ -127,13 +127,19 @@ func (s *sqlite) dialect() dialect {
 		in: func(s int) string {
 			return fmt.Sprintf("strftime('%%Y-%%m-%%d %%H:%%M:%%f+00:00', 'now', '%d seconds')", s)
 		},
+		after: func(s string) string {
+			return "strftime('%Y-%m-%d %H:%M:%f+00:00', 'now', (" + s + ") || ' seconds')"
+		},
+		until: func(at string) string { return "(julianday(" + at + ") - julianday('now')) * 86400.0" },
+		least: func(a, b string) string { return "coalesce(min(" + a + ", " + b + "), " + a + ", " + b + ")" },
 		violates: func(err error, constraint string) bool {
 			return code(err) == sqlite3.SQLITE_CONSTRAINT_CHECK && strings.Contains(err.Error(), constraint)
 		},
 		duplicate: func(err error) bool {
 			return code(err) == sqlite3.SQLITE_CONSTRAINT_UNIQUE || code(err) == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
 		},
-		orphan: func(err error) bool { return code(err) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY },
+		orphan:   func(err error) bool { return code(err) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY },
+		answered: func(err error) bool { return code(err) != 0 },
 		unstorable: func(err error) bool {
 			return code(err) == sqlite3.SQLITE_TOOBIG || code(err) == sqlite3.SQLITE_MISMATCH
 		},

@@ -127,38 +127,20 @@ func userFilter(tenant, instance string, q httpapi.UserQuery) (string, []any) {
 		[]any{tenant, q.Phone, instance}
 }
 
-// DeleteUser removes the customer with all identities; identity.ErrNotFound. Their
-// conversations stay and belong to nobody. The audit log keeps whose the identities
-// were.
+// DeleteUser removes the customer as DeleteCustomer does, for the whole tenant;
+// identity.ErrNotFound. Their conversations stay and belong to nobody.
 func (s *Store) DeleteUser(ctx context.Context, tenant, id string, by identity.Actor) error {
 	err := s.db.InTx(ctx, func(tx db) error {
-		rs, err := tx.Query(ctx, `select id from customers where tenant_id = $1 and id = $2`+s.d.locked(), tenant, id)
-		if _, err = one(rs, err, scanString); err != nil {
+		inside := &Store{db: tx, d: s.d, keys: s.keys, now: s.now}
+		// Codes of the customer are void in the database already; their proofs expire.
+		if _, err := inside.DeleteCustomer(ctx, tenant, id, by); err != nil {
 			return err
 		}
-		rs, err = tx.Query(ctx, `
-			select `+identityColumns+` from identities
-			where tenant_id = $1 and customer_id = $2 order by id`+s.d.locked(), tenant, id)
-		gone, err := all(rs, err, scanIdentity)
-		if err != nil {
-			return err
-		}
-		err = tx.Batch(ctx, []stmt{
-			{query: `
-				update conversations set identity_id = null
-				where tenant_id = $1 and identity_id in (select id from identities where tenant_id = $1 and customer_id = $2)`, args: []any{tenant, id}},
-			{query: `delete from identities where tenant_id = $1 and customer_id = $2`, args: []any{tenant, id}},
-			{query: `delete from customers where tenant_id = $1 and id = $2`, args: []any{tenant, id}},
-		})
-		if err != nil {
-			return err
-		}
-		events := []identity.Event{{TenantID: tenant, Kind: "user.deleted", Actor: by, CustomerID: id}}
-		for _, i := range gone {
-			events = append(events, unlinked(i, by))
-		}
-		return record(ctx, tx, events...)
+		return record(ctx, tx, identity.Event{TenantID: tenant, Kind: "user.deleted", Actor: by, CustomerID: id})
 	})
+	if errors.Is(err, identity.ErrNotFound) {
+		return err
+	}
 	return s.userError("delete user", err)
 }
 

@@ -344,7 +344,7 @@ func TestOutboxInOrderAndReceiptsEarly(t *testing.T) {
 				Recipient: "1", Place: adapters.Place{ID: "1", Answer: "secret"}, Text: fmt.Sprint(i), Cause: "agent",
 			})
 		}
-		rows[1].Cause, rows[1].DueAt = "reminder", time.Now().Add(24*time.Hour)
+		rows[1].Cause, rows[1].Wait = "reminder", 24*time.Hour
 		h.settle(gateway.Settlement{Lease: l, Release: true, Replies: rows})
 		out := h.lease(gateway.OutboxLane, "one")[0]
 		got, next, err := h.Outgoing(t.Context(), out)
@@ -389,7 +389,7 @@ func TestPollLeaseFencesTheCursor(t *testing.T) {
 		if n, err := h.Take(t.Context(), []gateway.Arrival{h.arrival("1", "k1", "a")}, &c); err != nil || n != 1 {
 			t.Fatalf("stored %d, %v", n, err)
 		}
-		if err := h.FreePoll(t.Context(), tenant, seat.ID, "one"); err != nil {
+		if err := h.FreePoll(t.Context(), tenant, seat.ID, "one", epoch); err != nil {
 			t.Fatal(err)
 		}
 		now, cursor, ok, err := h.TakePoll(t.Context(), tenant, seat.ID, "two")

@@ -116,6 +116,18 @@ func (d *database) waiting(ctx context.Context) (n int64, err error) {
 	return d.count(ctx, "select count(*) from messages where state = 'new'")
 }
 
+// analyze makes the planner of Postgres look at the tables. The embedded database
+// does without: there, nothing is written from here.
+func (d *database) analyze(ctx context.Context) error {
+	if d.engine != onPostgres {
+		return nil
+	}
+	if _, err := d.sql.ExecContext(ctx, "vacuum analyze"); err != nil {
+		return fmt.Errorf("analyze the tables: %w", err)
+	}
+	return nil
+}
+
 func (d *database) count(ctx context.Context, query string) (n int64, err error) {
 	if err := d.sql.QueryRowContext(ctx, query).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count messages: %w", err)

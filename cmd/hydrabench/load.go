@@ -17,6 +17,8 @@ type load struct {
 	senders     int
 	connections int
 
+	most int // messages in all; 0 means no limit
+
 	// perSecond is zero in a closed loop: each connection sends when it has the answer
 	// before. In an open loop, messages are due at a fixed pace whatever the answers do,
 	// and how long one took counts from when it was due.
@@ -55,10 +57,14 @@ func (l *load) run(ctx context.Context, until time.Time, t *tally) error {
 	begun := time.Now()
 	var turn atomic.Int64
 	due := func() (at time.Time, more bool) {
+		n := turn.Add(1)
+		if l.most > 0 && n > int64(l.most) {
+			return time.Time{}, false
+		}
 		if l.perSecond == 0 {
 			return time.Time{}, time.Now().Before(until)
 		}
-		at = begun.Add(time.Duration(turn.Add(1)) * time.Second / time.Duration(l.perSecond))
+		at = begun.Add(time.Duration(n) * time.Second / time.Duration(l.perSecond))
 		return at, at.Before(until)
 	}
 	var wg sync.WaitGroup

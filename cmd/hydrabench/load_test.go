@@ -93,6 +93,18 @@ func TestLoadNobodyAnswers(t *testing.T) {
 	}
 }
 
+func TestLoadSendsSoMany(t *testing.T) {
+	f, h := serveFake(t, func(http.ResponseWriter, *http.Request) {})
+	var ta tally
+	l := load{hooks: []hook{h}, seq: new(atomic.Int64), senders: 5, connections: 3, most: 20}
+	if err := l.run(t.Context(), time.Now().Add(time.Minute), &ta); err != nil {
+		t.Fatal(err)
+	}
+	if len(f.bodies) != 20 || ta.acked.Load() != 20 {
+		t.Errorf("%d bodies, %d acknowledged", len(f.bodies), ta.acked.Load())
+	}
+}
+
 func TestLoadEndsWithContext(t *testing.T) {
 	_, h := serveFake(t, func(http.ResponseWriter, *http.Request) {})
 	ctx, cancel := context.WithCancel(t.Context())

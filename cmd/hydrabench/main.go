@@ -32,6 +32,7 @@ type options struct {
 	postgres    string
 	redis       string
 	binary      string
+	settled     bool
 	asJSON      bool
 }
 
@@ -57,7 +58,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{options: o, progress: progress}
+	b := &bench{options: o, progress: progress, report: report{Warnings: []string{}, Notes: []string{}, Failures: []string{}}}
 	if err := b.run(ctx); err != nil {
 		return err
 	}
@@ -88,6 +89,7 @@ func parse(args []string, w io.Writer) (options, error) {
 	f.StringVar(&o.postgres, "postgres", os.Getenv("HYDRAGATE_TEST_POSTGRES"), "`URL` of a Postgres server where a database may be made and dropped; default: $HYDRAGATE_TEST_POSTGRES")
 	f.StringVar(&o.redis, "redis", os.Getenv("HYDRAGATE_TEST_REDIS"), "`URL` of a Redis for the gateway on Postgres; default: $HYDRAGATE_TEST_REDIS, else the gateway's embedded one")
 	f.StringVar(&o.binary, "binary", "", "a gateway that is built already; default: build it from this module")
+	f.BoolVar(&o.settled, "settled", false, "before the cells, let everybody write once and the database learn the size of its tables, as on a gateway that has run for a while")
 	f.BoolVar(&o.asJSON, "json", false, "print JSON")
 	if err := f.Parse(args); err != nil {
 		return o, err

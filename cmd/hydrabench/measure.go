@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,7 @@ type cell struct {
 	Stored  int64   `json:"stored"`
 	Refused int64   `json:"refused"`
 	Failed  int64   `json:"unanswered"`
+	Others  float64 `json:"others_share"`                // of the machine, used by nobody measured here
 	Worked  float64 `json:"worked_per_second,omitempty"` // behind the inbox, meanwhile
 	Drained float64 `json:"drained_after_s,omitempty"`   // until nothing waited any more
 
@@ -51,6 +53,7 @@ type subject struct {
 type reading struct {
 	at                      time.Time
 	program, database, load time.Duration
+	machine                 time.Duration
 	acked                   int64
 	counters                counters
 	ackedThen               int64 // when the counters were read
@@ -65,6 +68,9 @@ func (s subject) read(ctx context.Context, acked *atomic.Int64) (r reading, err 
 	}
 	r.at, r.acked = time.Now(), acked.Load()
 	if r.load, err = processorTime(os.Getpid()); err != nil {
+		return r, err
+	}
+	if r.machine, err = machineTime(); err != nil {
 		return r, err
 	}
 	if s.pid != 0 {
@@ -156,5 +162,7 @@ func (c *cell) spent(a, b reading) {
 	if n := float64(b.ackedThen - a.ackedThen); n > 0 {
 		c.Bytes, c.Allocs = (b.counters.bytes-a.counters.bytes)/n, (b.counters.allocs-a.counters.allocs)/n
 	}
+	others := b.machine - a.machine - (b.program - a.program) - (b.database - a.database) - (b.load - a.load)
+	c.Others = max(0, others.Seconds()/b.at.Sub(a.at).Seconds()/float64(runtime.NumCPU()))
 	c.Worked = (b.counters.worked - a.counters.worked) / b.at.Sub(a.at).Seconds()
 }

@@ -81,6 +81,29 @@ func familyTime(parent int) (time.Duration, error) {
 	return sum, nil
 }
 
+// machineTime gives the time that all processors together have been busy so far, with
+// what a hypervisor gave to others.
+func machineTime() (time.Duration, error) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, fmt.Errorf("read the processor time of the machine: %w", err)
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return 0, errStat
+	}
+	var sum int64
+	for _, i := range []int{1, 2, 3, 6, 7, 8} { // all but idle and waiting for a disk
+		n, err := strconv.ParseInt(fields[i], 10, 64)
+		if err != nil {
+			return 0, errStat
+		}
+		sum += n
+	}
+	return time.Duration(sum) * tick, nil
+}
+
 // peakMemory gives the most memory a process has held, in bytes.
 func peakMemory(pid int) (int64, error) {
 	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))

@@ -34,7 +34,7 @@ func (r *report) fail(format string, args ...any) {
 
 // check notes what must never be: a message lost, stored twice, or refused.
 func (r *report) check(c cell, err error) {
-	name := fmt.Sprintf("%s, %s, %d senders", c.Engine, c.What, c.Senders)
+	name := c.Engine + ", " + c.of()
 	if err != nil {
 		r.fail("%s: %v", name, err)
 	}
@@ -65,7 +65,8 @@ func (r *report) writeText(w io.Writer) error {
 Closed loop: each connection sends its next message when the last is acknowledged. Open loop (with a pace): messages
 are due at fixed times, and how long one took counts from then. Costs are microseconds of processor time, bytes and
 allocations for each acknowledged message, and hold the work behind the inbox that was done meanwhile (worked/s). The
-instance has no agent. Load is what the load generator itself took, on the same processors.
+instance has no agent. Load is what the load generator itself took on the same processors; others is the share of the
+machine that went elsewhere: to other programs, but also to Redis and to the kernel's own threads.
 
 `)
 	r.cells(&b)
@@ -83,12 +84,12 @@ instance has no agent. Load is what the load generator itself took, on the same 
 }
 
 func (r *report) cells(b *strings.Builder) {
-	rows := [][]string{{"engine", "what", "senders", "pace", "per second", "p50 ms", "p99 ms", "program µs", "database µs", "load µs", "KB", "allocs",
+	rows := [][]string{{"engine", "what", "senders", "pace", "per second", "p50 ms", "p99 ms", "program µs", "database µs", "load µs", "others %", "KB", "allocs",
 		"÷ insert", "÷ handler", "worked/s", "drain s", "acked", "stored", "refused", "lost?"}}
 	for _, c := range r.Cells {
 		rows = append(rows, []string{
 			c.Engine, c.What, whole(float64(c.Senders)), whole(float64(c.Pace)), whole(c.PerSecond), fmt.Sprintf("%.1f", c.P50), fmt.Sprintf("%.1f", c.P99),
-			whole(c.ProgramCPU), whole(c.DatabaseCPU), whole(c.LoadCPU), some("%.1f", c.Bytes/1000), whole(c.Allocs),
+			whole(c.ProgramCPU), whole(c.DatabaseCPU), whole(c.LoadCPU), whole(100 * c.Others), some("%.1f", c.Bytes/1000), whole(c.Allocs),
 			some("%.2f", c.PerInsert), some("%.2f", c.PerBare), whole(c.Worked), some("%.1f", c.Drained),
 			fmt.Sprint(c.Acked), whole(float64(c.Stored)), fmt.Sprint(c.Refused), fmt.Sprint(c.Failed),
 		})
@@ -112,7 +113,7 @@ func (r *report) targets(b *strings.Builder) {
 func (c cell) String() string {
 	s := strings.TrimSpace(c.Engine + " " + c.What)
 	if c.Senders > 0 {
-		s += fmt.Sprintf(", %d senders", c.Senders)
+		s = strings.TrimSpace(c.Engine + " " + c.of())
 	}
 	if c.Pace > 0 {
 		s += fmt.Sprintf(", open loop %d/s", c.Pace)

@@ -155,6 +155,9 @@ func TestProcessTime(t *testing.T) {
 	if err != nil || family < own {
 		t.Errorf("%v of %v, %v", own, family, err)
 	}
+	if all, err := machineTime(); err != nil || all < own {
+		t.Errorf("%v of the machine, %v", all, err)
+	}
 	if peak, err := peakMemory(os.Getpid()); err != nil || peak < 1<<20 {
 		t.Errorf("%d, %v", peak, err)
 	}

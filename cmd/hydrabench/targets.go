@@ -19,6 +19,8 @@ const (
 	mostDatabaseCPU  = 120
 	mostBytes        = 12_000
 	leastPerSecondDB = 1500 // on the embedded database
+
+	quiet = .15 // the share of the machine that may go to others; Redis and the kernel take some
 )
 
 // mostLate gives the limit in ms of the slowest percent at a pace, 0 for none.
@@ -42,6 +44,7 @@ func (r *report) judge() {
 			sqlite = append(sqlite, c)
 		}
 	}
+	r.judgeMachine()
 	r.judgePostgres(postgres)
 	r.judgePaces()
 	for _, c := range sqlite {
@@ -64,6 +67,17 @@ func (c *cell) compare(all []cell, insert float64) {
 	}
 	if c.Engine == onPostgres && insert > 0 {
 		c.PerInsert = c.PerSecond / insert
+	}
+}
+
+// judgeMachine warns when the machine had something else to do.
+func (r *report) judgeMachine() {
+	most := 0.0
+	for _, c := range r.Cells {
+		most = max(most, c.Others)
+	}
+	if most > quiet {
+		r.warn("other programs used up to %.0f %% of the machine during a cell: absolute numbers are too low, costs too high", 100*most)
 	}
 }
 
@@ -95,7 +109,13 @@ func (r *report) judgePaces() {
 	}
 }
 
-func (c cell) of() string { return fmt.Sprintf("%s, %d senders", c.What, c.Senders) }
+// of names a load on the hooks.
+func (c cell) of() string {
+	if c.Senders == 1 {
+		return c.What + ", 1 sender"
+	}
+	return fmt.Sprintf("%s, %d senders", c.What, c.Senders)
+}
 
 func (r *report) least(row int, what string, v, limit float64, format string) {
 	r.Targets = append(r.Targets, target{Row: row, What: what, Limit: "≥ " + fmt.Sprintf(format, limit), Measured: fmt.Sprintf(format, v), Met: v >= limit})

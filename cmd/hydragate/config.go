@@ -25,15 +25,15 @@ type settings struct {
 	DataDir           string `name:"data-dir" env:"HYDRAGATE_DATA_DIR" default:"./hydragate-data" placeholder:"DIR" help:"Folder of the embedded database and generated keys."`
 	MasterKeys        string `name:"master-keys" env:"HYDRAGATE_MASTER_KEYS" placeholder:"ID:BASE64" help:"Keys that seal secrets: the first seals, all open. Required with Postgres. Default: generated into the data folder."`
 	AdminKey          string `name:"admin-key" env:"HYDRAGATE_ADMIN_KEY" placeholder:"KEY" help:"First API key, with every right; at least 32 characters. Required with an empty Postgres. Default: generated and printed once."`
-	OIDCIssuer        string `name:"oidc-issuer" env:"HYDRAGATE_OIDC_ISSUER" hidden:"" help:"Issuer of staff tokens."`
-	OIDCAudience      string `name:"oidc-audience" env:"HYDRAGATE_OIDC_AUDIENCE" hidden:"" help:"Audience of staff tokens."`
+	OIDCIssuer        string `name:"oidc-issuer" env:"HYDRAGATE_OIDC_ISSUER" placeholder:"URL" help:"Accept staff bearer tokens (JWT) of this OpenID Connect issuer. Their claim hydragate_scopes lists scopes; without it roles or role names admin, staff or viewer. Default: off."`
+	OIDCAudience      string `name:"oidc-audience" env:"HYDRAGATE_OIDC_AUDIENCE" placeholder:"NAME" help:"The audience that staff tokens must be for. Required with an issuer."`
 	TelegramAPIURL    string `name:"telegram-api-url" env:"HYDRAGATE_TELEGRAM_API_URL" placeholder:"URL" help:"Another Bot API server."`
 	TwilioAPIURL      string `name:"twilio-api-url" env:"HYDRAGATE_TWILIO_API_URL" placeholder:"URL" help:"Another Twilio API server, such as a regional one."`
 	SlackAPIURL       string `name:"slack-api-url" env:"HYDRAGATE_SLACK_API_URL" placeholder:"URL" help:"Another Slack API, a URL that ends in /api/."`
 	AgentAllowPrivate string `name:"agent-allow-private" env:"HYDRAGATE_AGENT_ALLOW_PRIVATE" placeholder:"BOOL" help:"Allow agent URLs on loopback and private addresses. Default: only with the embedded database."`
 	LogLevel          string `name:"log-level" env:"HYDRAGATE_LOG_LEVEL" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error."`
 	LogFormat         string `name:"log-format" env:"HYDRAGATE_LOG_FORMAT" placeholder:"FORMAT" help:"json or text. Default: text on a terminal, else json."`
-	OTLPEndpoint      string `name:"otlp-endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" hidden:"" help:"Collector of traces."`
+	OTLPEndpoint      string `name:"otlp-endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" placeholder:"URL" help:"Send traces to this collector, by OTLP over HTTP. Default: off."`
 }
 
 // wrong says which setting is wrong and what would be right, in one line. It never
@@ -66,10 +66,12 @@ func (s *settings) check() error {
 		return wrong("HYDRAGATE_MASTER_KEYS", "is required with Postgres: hydragate masterkey new prints one")
 	case s.AdminKey != "" && len(s.AdminKey) < 32:
 		return wrong("HYDRAGATE_ADMIN_KEY", "must have at least 32 characters")
-	case s.OIDCIssuer != "" || s.OIDCAudience != "":
-		return wrong("HYDRAGATE_OIDC_ISSUER", "is not supported by this version: unset it, and HYDRAGATE_OIDC_AUDIENCE, and use API keys")
-	case s.OTLPEndpoint != "":
-		return wrong("OTEL_EXPORTER_OTLP_ENDPOINT", "is not supported by this version: unset it, and use /metrics")
+	case s.OIDCIssuer == "" && s.OIDCAudience != "":
+		return wrong("HYDRAGATE_OIDC_ISSUER", "is required with HYDRAGATE_OIDC_AUDIENCE: tokens of an issuer are accepted, or none")
+	case s.OIDCIssuer != "" && s.OIDCAudience == "":
+		return wrong("HYDRAGATE_OIDC_AUDIENCE", "is required with HYDRAGATE_OIDC_ISSUER: tokens for other programs must not be accepted")
+	case s.OIDCIssuer != "" && !safeIssuerURL(s.OIDCIssuer):
+		return wrong("HYDRAGATE_OIDC_ISSUER", "must be a URL that begins with https://, as the issuer's own documents write it")
 	}
 	if _, err := s.allowPrivate(); err != nil {
 		return err
@@ -85,6 +87,7 @@ func (s *settings) checkURLs() error {
 		{"HYDRAGATE_PUBLIC_URL", s.PublicURL, "must be an origin without a path, such as https://hooks.example.com", isOrigin},
 		{"HYDRAGATE_TELEGRAM_API_URL", s.TelegramAPIURL, "must be an origin without a path, such as https://api.telegram.org", isOrigin},
 		{"HYDRAGATE_TWILIO_API_URL", s.TwilioAPIURL, "must be an origin without a path, such as https://api.twilio.com", isOrigin},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT", s.OTLPEndpoint, "must be the URL of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318", func(*url.URL) bool { return true }},
 		{"HYDRAGATE_SLACK_API_URL", s.SlackAPIURL, "must be a URL that ends in /api/, such as https://slack.com/api/", func(u *url.URL) bool { return strings.HasSuffix(u.Path, "/api/") }},
 	} {
 		if c.value == "" {

@@ -38,6 +38,7 @@ type parts struct {
 	api       *httpapi.API
 	hooks     *httpapi.Hooks
 	log       *slog.Logger
+	traced    bool
 	close     []func()
 }
 
@@ -78,6 +79,10 @@ func build(ctx context.Context, s *settings, publicURL string, log *slog.Logger)
 	}
 	speak := speakers(s, log)
 	p.wire(speak, keys, publicURL, private)
+	p.traced = s.OTLPEndpoint != ""
+	if s.OIDCIssuer != "" {
+		p.api.Staff, p.api.StaffIssuer = newStaff(s.OIDCIssuer, s.OIDCAudience, log), s.OIDCIssuer
+	}
 	return p, nil
 }
 
@@ -113,9 +118,9 @@ func (p *parts) openRedis(ctx context.Context, s *settings) error {
 	}
 	p.redis = client
 	p.close = append(p.close, func() { _ = client.Close() })
-	// The gateway works without Redis, but for claims: better to hear of a wrong address now.
+	// The gateway works without Redis, but for claims: a restart must not wait for it.
 	if err := client.Ping(ctx).Err(); err != nil {
-		return wrong("HYDRAGATE_REDIS_URL", "names a Redis that does not answer: "+err.Error())
+		p.log.WarnContext(ctx, "Redis does not answer: no claim can be issued or redeemed until it does", "setting", "HYDRAGATE_REDIS_URL", "error", err)
 	}
 	return nil
 }
@@ -136,7 +141,7 @@ func (p *parts) wire(speak map[adapters.Channel]adapters.Adapter, keys *store.Ke
 	worker := &gateway.Worker{Store: p.store, Desk: desk, Channels: p.channels, Adapters: speak, Log: p.log, Now: time.Now, Woken: wake}
 	poster := &delivery.Poster{Store: p.store, Client: delivery.NewClient(private), Adapters: speak, Log: p.log, Now: time.Now, Woken: wake}
 	sender := &gateway.Sender{Store: p.store, Channels: p.channels, Adapters: speak, Log: p.log, Now: time.Now}
-	lanes := func(kind gateway.LaneKind, size int, work func(context.Context, gateway.Lease) error) {
+	lanes := func(kind gateway.LaneKind, size int, work func(context.Context, gateway.Lease, gateway.Turn) error) {
 		p.lanes = append(p.lanes, gateway.NewLanes(gateway.Lanes{Kind: kind, Store: p.store, Holder: holder, Size: size, Log: p.log, Work: work}))
 	}
 	lanes(gateway.InboxLane, inboxSize, worker.Work)
@@ -155,6 +160,9 @@ func (p *parts) handler() http.Handler {
 	mux := http.NewServeMux()
 	p.hooks.Mount(mux)
 	mux.Handle("/", p.api.Handler())
+	if p.traced {
+		return traced(mux)
+	}
 	return mux
 }
 

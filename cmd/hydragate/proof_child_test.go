@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -23,6 +25,8 @@ func TestProofChild(t *testing.T) {
 	switch c := (&proofChild{in: bufio.NewReader(os.Stdin)}); os.Getenv(childRole) {
 	case "guess":
 		guessBeside(t, c)
+	case "naive gateway":
+		serveNaively(t)
 	}
 }
 

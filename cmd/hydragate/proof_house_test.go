@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -202,7 +204,7 @@ func (h *proofHouse) work(w *gateway.Worker) {
 			<-look.C
 			continue
 		}
-		for _, err := range atOnce(len(leases), func(i int) error { return w.Work(h.t.Context(), leases[i]) }) {
+		for _, err := range atOnce(len(leases), func(i int) error { return w.Work(h.t.Context(), leases[i], gateway.NewTurn(h.t.Context(), time.Minute)) }) {
 			if err != nil {
 				h.t.Error(err)
 			}

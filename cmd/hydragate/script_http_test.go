@@ -46,7 +46,7 @@ const hookTimeLimit = 5 * time.Second
 // api METHOD PATH [BODY] -> STATUS [REGEXP…] calls the API as JSON, with the key $KEY.
 // After "=>" in place of "->" it calls until the answer is this.
 func (w *world) api(ts *testscript.TestScript, args []string) error {
-	return w.exchange(ts, w.front.addr(), http.Header{"Authorization": {"Bearer " + ts.Getenv("KEY")}, "Content-Type": {"application/json"}}, args)
+	return w.exchange(ts, http.Header{"Authorization": {"Bearer " + ts.Getenv("KEY")}, "Content-Type": {"application/json"}}, args)
 }
 
 // http METHOD PATH [NAME:VALUE…] [BODY] -> STATUS [REGEXP…] calls with these headers
@@ -54,17 +54,12 @@ func (w *world) api(ts *testscript.TestScript, args []string) error {
 // begins with @ is a file. Expressions are looked for in the headers of the answer and
 // its body, and "^$" in the body alone.
 func (w *world) http(ts *testscript.TestScript, args []string) error {
-	addr := w.front.addr()
-	if len(args) > 1 && !strings.HasPrefix(args[1], "/") {
-		to, path, _ := strings.Cut(args[1], "/")
-		addr, args = to, slices.Concat(args[:1], []string{"/" + path}, args[2:])
-	}
-	return w.exchange(ts, addr, http.Header{}, args)
+	return w.exchange(ts, http.Header{}, args)
 }
 
 var headerLine = regexp.MustCompile(`^([A-Za-z-]+): ?(.*)$`)
 
-func (w *world) exchange(ts *testscript.TestScript, addr string, header http.Header, args []string) error {
+func (w *world) exchange(ts *testscript.TestScript, header http.Header, args []string) error {
 	split := slices.IndexFunc(args, func(arg string) bool { return arg == "->" || arg == "=>" })
 	if split < 2 || len(args) < split+2 {
 		return errors.New("usage: METHOD PATH [NAME:VALUE…] [BODY] -> STATUS [REGEXP…]")
@@ -79,23 +74,15 @@ func (w *world) exchange(ts *testscript.TestScript, addr string, header http.Hea
 			body = []byte(arg)
 		}
 	}
-	call := func() error { return w.call(addr, args[0], args[1], header, body, args[split+1], args[split+2:]) }
+	addr, path, _ := strings.Cut(args[1], "/")
+	if addr == "" {
+		addr = w.front.addr()
+	}
+	call := func() error { return w.call(addr, args[0], "/"+path, header, body, args[split+1], args[split+2:]) }
 	if args[split] == "->" {
 		return call()
 	}
-	again, over := time.NewTicker(100*time.Millisecond), time.After(patience)
-	defer again.Stop()
-	for {
-		err := call()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-again.C:
-		case <-over:
-			return err
-		}
-	}
+	return new(bell).until(patience, call)
 }
 
 // call makes one call, whose answer must be this. It leaves the body in a file.

@@ -186,11 +186,11 @@ func (b *bell) ring() {
 	}
 }
 
-// until waits for done, looking again whenever the bell rings. After within it gives
-// the error that done gave last.
+// until waits for done, looking again whenever the bell rings, and now and then for
+// what rings no bell. After within it gives the error that done gave last.
 func (b *bell) until(within time.Duration, done func() error) error {
-	over := time.NewTimer(within)
-	defer over.Stop()
+	over, again := time.After(within), time.NewTicker(100*time.Millisecond)
+	defer again.Stop()
 	for {
 		rung := b.next()
 		err := done()
@@ -199,7 +199,8 @@ func (b *bell) until(within time.Duration, done func() error) error {
 		}
 		select {
 		case <-rung:
-		case <-over.C:
+		case <-again.C:
+		case <-over:
 			return fmt.Errorf("after %s: %w", within, err)
 		}
 	}

@@ -57,6 +57,11 @@ func serve(ctx context.Context, s *settings, con console, log *slog.Logger, up f
 	if publicURL == "" {
 		publicURL = listening
 	}
+	stopTraces, err := startTraces(ctx, s.OTLPEndpoint, log)
+	if err != nil {
+		return err
+	}
+	defer stopTraces()
 	p, err := build(ctx, s, publicURL, log)
 	if err != nil {
 		return err

@@ -38,6 +38,8 @@ type Poster struct {
 type Store interface {
 	Events(ctx context.Context, l gateway.Lease) ([]gateway.Event, error)
 	Settle(ctx context.Context, s gateway.Settlement) error
+	// DisableAgent stops calls to the runtime at url.
+	DisableAgent(ctx context.Context, tenant, instance, url string) error
 }
 
 const (
@@ -49,23 +51,27 @@ const (
 	settleTime = 5 * time.Second
 	maxAnswer  = 256 << 10
 	maxReplies = 20
+	maxError   = 300
 )
 
 // Work posts until nothing waits, or until an event must wait.
-func (p *Poster) Work(ctx context.Context, l gateway.Lease) error {
+func (p *Poster) Work(ctx context.Context, l gateway.Lease, turn gateway.Turn) error {
 	for {
 		es, err := p.Store.Events(ctx, l)
 		if err != nil {
 			return err
 		}
 		if len(es) == 0 {
-			return p.Store.Settle(ctx, gateway.Settlement{Lease: l, Release: true})
+			return p.settle(ctx, gateway.Settlement{Lease: l, Release: true})
 		}
 		for i, e := range es {
+			if turn.Over() {
+				return p.settle(ctx, gateway.Settlement{Lease: l, Release: true, Next: p.Now()})
+			}
 			s, waits := p.one(ctx, l, e)
 			// The last one gives the lane back in the same step; what came meanwhile makes
 			// it due at once.
-			s.Release = waits || i == len(es)-1
+			s.Release = waits || i == len(es)-1 && len(es) < gateway.FetchMost
 			if err := p.settle(ctx, s); err != nil {
 				return err
 			}
@@ -91,31 +97,35 @@ func (p *Poster) settle(ctx context.Context, s gateway.Settlement) error {
 // may be posted before.
 func (p *Poster) one(ctx context.Context, l gateway.Lease, e gateway.Event) (s gateway.Settlement, waits bool) {
 	s.Lease = l
-	now := p.Now()
+	started := p.Now()
+	nobody := e.AgentURL == "" || !e.DisabledAt.IsZero()
 	switch {
-	case now.Sub(e.CreatedAt) > Life:
+	case e.Age > Life && (nobody || e.Attempts > 0):
 		s.DeliveryDone = []gateway.DeliveryResult{{ID: e.ID, Status: gateway.Dead, Error: "not taken within 24 hours"}}
 		return s, false
-	case e.AgentURL == "" || !e.DisabledAt.IsZero():
-		s.Next = e.CreatedAt.Add(Life + time.Second) // woken when the instance gets a URL
+	case nobody:
+		s.Next = started.Add(Life - e.Age + time.Second) // woken when the instance gets a URL
 		return s, true
-	case e.DueAt.After(now) && e.Attempts > 0:
-		s.Next = e.DueAt
+	case e.Wait > 0 && e.Attempts > 0:
+		s.Next = started.Add(e.Wait)
 		return s, true
 	}
-	started := now
+	ctx, span := startPost(ctx, e)
 	a, err := p.post(ctx, e)
+	endPost(span, a.status, err)
 	r := gateway.DeliveryResult{ID: e.ID, Answer: a.status}
 	switch {
 	case err == nil:
 		r.Status = gateway.Delivered
 		s.Replies = p.replies(e, a.body)
-	case a.status == http.StatusGone:
-		s.DisableAgent = e.InstanceID
-		fallthrough
 	default:
-		r.Status, r.Error, r.DueAt = gateway.Pending, err.Error(), p.Now().Add(delay(e.Attempts+1, a.retryAfter))
-		s.Next, waits = r.DueAt, true
+		r.Status, r.Error, r.Wait = gateway.Pending, adapters.Clean(err.Error(), maxError), delay(e.Attempts+1, a.retryAfter)
+		s.Next, waits = p.Now().Add(r.Wait), true
+	}
+	if a.status == http.StatusGone {
+		if err := p.Store.DisableAgent(ctx, e.TenantID, e.InstanceID, e.AgentURL); err != nil {
+			p.Log.WarnContext(ctx, "agent not disabled", "instance", e.InstanceID, "error", err)
+		}
 	}
 	s.DeliveryDone = []gateway.DeliveryResult{r}
 	posts.WithLabelValues(label(a.status, err)).Inc()
@@ -132,6 +142,9 @@ type answer struct {
 }
 
 func (p *Poster) post(ctx context.Context, e gateway.Event) (answer, error) {
+	if e.Fault != nil {
+		return answer{}, fmt.Errorf("the event cannot be read: %w", e.Fault)
+	}
 	payload, err := json.Marshal(document(e, p.Adapters[e.Channel]))
 	if err != nil {
 		return answer{}, err
@@ -145,6 +158,7 @@ func (p *Poster) post(ctx context.Context, e gateway.Event) (answer, error) {
 	if err := sign(req.Header, e, payload, p.Now()); err != nil {
 		return answer{}, err
 	}
+	propagate(ctx, req)
 	res, err := p.Client.Do(req)
 	if err != nil {
 		return answer{}, plain(err)

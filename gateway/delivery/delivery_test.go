@@ -29,9 +29,13 @@ const (
 
 // shelf is a store with a few events on it.
 type shelf struct {
-	events  []gateway.Event
-	settled []gateway.Settlement
+	events   []gateway.Event
+	settled  []gateway.Settlement
+	disabled []string
 }
+
+// turn is long enough for everything.
+var turn = gateway.NewTurn(context.Background(), time.Hour)
 
 func (s *shelf) Events(context.Context, gateway.Lease) ([]gateway.Event, error) {
 	es := s.events
@@ -41,6 +45,11 @@ func (s *shelf) Events(context.Context, gateway.Lease) ([]gateway.Event, error) 
 
 func (s *shelf) Settle(_ context.Context, st gateway.Settlement) error {
 	s.settled = append(s.settled, st)
+	return nil
+}
+
+func (s *shelf) DisableAgent(_ context.Context, _, _, url string) error {
+	s.disabled = append(s.disabled, url)
 	return nil
 }
 
@@ -99,7 +108,7 @@ func TestPostIsSignedAndItsRepliesAreKept(t *testing.T) {
 	}))
 	defer srv.Close()
 	s := &shelf{events: []gateway.Event{eventFor(srv.URL, "1", "hello")}}
-	if err := poster(s).Work(t.Context(), gateway.Lease{}); err != nil {
+	if err := poster(s).Work(t.Context(), gateway.Lease{}, turn); err != nil {
 		t.Fatal(err)
 	}
 	if r := s.results(); len(r) != 1 || r[0].Status != gateway.Delivered || r[0].Answer != 200 {
@@ -140,14 +149,14 @@ func TestPostKeepsOrderAndRetries(t *testing.T) {
 			defer srv.Close()
 			s := &shelf{events: []gateway.Event{eventFor(srv.URL, "1", "a"), eventFor(srv.URL, "2", "b")}}
 			before := time.Now()
-			if err := poster(s).Work(t.Context(), gateway.Lease{}); err != nil {
+			if err := poster(s).Work(t.Context(), gateway.Lease{}, turn); err != nil {
 				t.Fatal(err)
 			}
 			if n := posts.Load(); n != c.posts {
 				t.Errorf("%d posts; want %d: nothing overtakes a failure", n, c.posts)
 			}
 			last := s.settled[len(s.settled)-1]
-			if !last.Release || last.Next.Before(before.Add(c.atLeast)) || (last.DisableAgent != "") != c.disable {
+			if !last.Release || last.Next.Before(before.Add(c.atLeast)) || (len(s.disabled) > 0) != c.disable {
 				t.Errorf("settled %+v", last)
 			}
 			if r := s.results(); len(r) != 1 || r[0].Status != gateway.Pending || strings.Contains(r[0].Error, srv.URL) {
@@ -165,7 +174,7 @@ func TestPostSurvivesAnyAnswer(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
 			defer srv.Close()
 			s := &shelf{events: []gateway.Event{eventFor(srv.URL, "1", "a")}}
-			if err := poster(s).Work(t.Context(), gateway.Lease{}); err != nil {
+			if err := poster(s).Work(t.Context(), gateway.Lease{}, turn); err != nil {
 				t.Fatal(err)
 			}
 			if r := s.results(); len(r) != 1 || r[0].Status != gateway.Delivered || len(s.settled[0].Replies) != 0 {
@@ -177,9 +186,9 @@ func TestPostSurvivesAnyAnswer(t *testing.T) {
 
 func TestAnEventIsGivenUpAfterADay(t *testing.T) {
 	e := eventFor("http://127.0.0.1:1", "1", "a")
-	e.CreatedAt = time.Now().Add(-Life - time.Minute)
+	e.Age, e.Attempts = Life+time.Minute, 1
 	s := &shelf{events: []gateway.Event{e}}
-	if err := poster(s).Work(t.Context(), gateway.Lease{}); err != nil {
+	if err := poster(s).Work(t.Context(), gateway.Lease{}, turn); err != nil {
 		t.Fatal(err)
 	}
 	if r := s.results(); len(r) != 1 || r[0].Status != gateway.Dead {
@@ -196,7 +205,7 @@ func TestPublicOnly(t *testing.T) {
 		s := &shelf{events: []gateway.Event{eventFor("http://"+host+port, "1", "a")}}
 		p := poster(s)
 		p.Client = NewClient(false)
-		if err := p.Work(t.Context(), gateway.Lease{}); err != nil {
+		if err := p.Work(t.Context(), gateway.Lease{}, turn); err != nil {
 			t.Fatal(err)
 		}
 		if r := s.results(); len(r) != 1 || r[0].Status != gateway.Pending {

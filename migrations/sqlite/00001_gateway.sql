@@ -134,13 +134,14 @@ create table conversations (
 create index conversations_identity on conversations (tenant_id, identity_id) where identity_id is not null;
 
 -- A lane is the unit of work: one kind of work of one conversation, done by one
--- holder at a time and in order. A write under a lost lease trips the check.
+-- holder at a time and in order. A write under a lost lease, or for a claim that does
+-- not hold any more, trips a check, and with it everything written beside it.
 create table lanes (
 	conversation_id text not null,
 	kind            text not null check (kind in ('inbox', 'delivery', 'outbox')),
 	tenant_id       text not null,
 	due_at          timestamp,
-	wakes           integer not null default 0,
+	wakes           integer not null default 0 constraint lanes_claim check (wakes >= 0),
 	holder          text not null default '',
 	epoch           integer not null default 0 constraint lanes_lease check (epoch >= 0),
 	lease_until     timestamp not null default '1970-01-01 00:00:00+00:00',

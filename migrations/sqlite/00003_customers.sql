@@ -1,10 +1,10 @@
 -- +goose Up
 
 -- Customers are found by the beginning of what they are known by.
-create index customers_email_prefix on customers (tenant_id, lower(email)) where email is not null;
+create index customers_email_prefix on customers (tenant_id, lower(email));
 drop index customers_phone;
 create index customers_phone on customers (tenant_id, phone_number) where phone_number is not null;
-create index identities_external on identities (tenant_id, lower(external_id)) where customer_id is not null;
+create index identities_external on identities (tenant_id, lower(external_id));
 
 -- The messages of an unknown sender who is refused are dropped.
 alter table identities add column refused_at timestamp;

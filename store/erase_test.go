@@ -1,0 +1,399 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"hydragate/adapters"
+	"hydragate/gateway"
+	"hydragate/httpapi"
+	"hydragate/identity"
+)
+
+// A person is one customer whose traces are everywhere, all marked.
+type person struct {
+	*family
+	customer, former string // former was merged into customer
+	sms, telegram    string
+	gone             string // an identity that was unlinked
+	group, direct    string // conversations
+	words            []string
+}
+
+const (
+	markedNumber   = "+61400999888"
+	markedTelegram = "4711000815"
+	markedSlack    = "T0CANARY1:U0CANARY1"
+)
+
+func (f *family) arrival(instance string, channel adapters.Channel, sender, place string, group bool, text string) gateway.Arrival {
+	return gateway.Arrival{
+		ID: newID(), TenantID: f.tenant, InstanceID: instance, Channel: channel, ConversationID: gateway.ConversationID(instance, channel, place),
+		Message: adapters.Message{
+			Key: newID(), Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: sender, Name: "Canaryname", Username: "canaryuser"},
+			Place: adapters.Place{ID: place, Group: group}, Media: []adapters.Attachment{{Kind: "image", Ref: "canaryref", Name: "canary.jpg"}},
+		},
+	}
+}
+
+func (f *family) take(as ...gateway.Arrival) {
+	f.t.Helper()
+	if _, err := f.Take(f.t.Context(), as, nil); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// newPerson leaves traces of one person in every table that holds any.
+func newPerson(f *family) *person {
+	t, ctx := f.t, f.t.Context()
+	t.Helper()
+	p := &person{family: f, words: []string{"canary", markedNumber, markedTelegram, strings.ToLower(markedSlack)}}
+	create := func(email, phone string) string {
+		c, err := f.CreateCustomer(ctx, identity.Customer{
+			TenantID: f.tenant, Email: email, PhoneNumber: phone, FirstName: "Canarysteve", LastName: "Canarylast", CompanyName: "Canaryworks", Metadata: []byte(`{"note":"canarymeta"}`),
+		}, identity.System)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.ID
+	}
+	link := func(customer, instance, channel, id string) string {
+		i, err := f.Link(ctx, identity.Identity{
+			TenantID: f.tenant, CustomerID: customer, InstanceID: instance, Channel: channel, ExternalID: id, DisplayName: "Canaryname", Username: "canaryuser", Metadata: []byte(`{"x":"canarymeta"}`),
+		}, identity.System)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i.ID
+	}
+	p.customer, p.former = create("canary@example.com", markedNumber), create("canary2@example.com", "")
+	p.telegram = link(p.former, "", "telegram", markedTelegram)
+	f.merge(p.former, p.customer)
+	p.sms = link(p.customer, f.instance, "sms", markedNumber)
+	p.gone = link(p.customer, "", "slack", markedSlack)
+	if err := f.Unlink(ctx, f.tenant, p.customer, p.gone, identity.System); err != nil {
+		t.Fatal(err)
+	}
+	mustExec(t, f.Store, `update customers set fk_id = $2, source = 'canarysource', context = 'canarycontext' where id = $1`, p.customer, "canaryfk"+f.tenant)
+	mustExec(t, f.Store, `update identities set avatar_url = 'https://canary.example.com' where id = $1`, p.sms)
+	p.write(t)
+	p.answer(t)
+	return p
+}
+
+// write leaves messages in conversations of the person, and in groups.
+func (p *person) write(t *testing.T) {
+	second := newInstance(t, p.Store, p.tenant).ID
+	newUnknown(t, p.Store, identity.Identity{TenantID: p.tenant, InstanceID: second, Channel: "sms", ExternalID: markedNumber, DisplayName: "Canaryname"})
+	newUnknown(t, p.Store, identity.Identity{TenantID: p.tenant, InstanceID: second, Channel: "slack", ExternalID: markedSlack, Username: "canaryuser"})
+	direct := p.arrival(p.instance, "telegram", markedTelegram, markedTelegram, false, "canarytext")
+	sealed := p.arrival(p.instance, "telegram", markedTelegram, markedTelegram, false, "/claim ******")
+	sealed.Secret = &gateway.Secret{Text: "/claim canarycode", Raw: []byte("canary")}
+	group := p.arrival(p.instance, "telegram", markedTelegram, "-100", true, "canarytext in a group")
+	other := p.arrival(p.instance, "telegram", "31337", "-100", true, "somebody else in the group")
+	other.Message.Sender.Name, other.Message.Sender.Username, other.Message.Media = "Matt", "matt", nil
+	p.take(direct, sealed, group, other,
+		p.arrival(p.instance, "sms", markedNumber, markedNumber, false, "canarytext"),
+		p.arrival(second, "sms", markedNumber, markedNumber, false, "canarytext elsewhere"),
+		p.arrival(second, "slack", markedSlack, "D0PLACE", false, "canarytext after the unlinking"))
+	p.direct, p.group = direct.ConversationID, group.ConversationID
+	mustExec(t, p.Store, `update conversations set identity_id = $2 where id = $1`, p.direct, p.telegram)
+	mustExec(t, p.Store, `update messages set state = 'dead', outcome = 'dead' where id = $1`, direct.ID)
+	for n, m := range []gateway.Arrival{direct, group} {
+		mustExec(t, p.Store, `
+			insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, event_type, status, due_at, created_at, error)
+			values ($1, $2, $3, $4, $5, 'message.received', 'dead', $6, $6, 'canaryerror')`, newID(), p.tenant, m.ConversationID, p.instance, m.ID, p.now())
+		mustExec(t, p.Store, `
+			insert into outbox (id, tenant_id, conversation_id, instance_id, channel, recipient, place, text, cause, message_id, status, due_at, provider_id, created_at, updated_at)
+			values ($1, $2, $3, $4, 'telegram', $5, 'canaryplace', 'canaryreply', 'agent', $6, 'sent', $7, $8, $7, $7)`,
+			newID(), p.tenant, m.ConversationID, p.instance, markedTelegram, m.ID, p.now(), fmt.Sprintf("canaryprovider%d", n))
+		mustExec(t, p.Store, `
+			insert into receipts (tenant_id, instance_id, channel, provider_id, status, rank, at) values ($1, $2, 'telegram', $3, 'delivered', 3, $4)`,
+			p.tenant, p.instance, fmt.Sprintf("canaryprovider%d", n), p.now())
+	}
+	for _, instance := range []string{p.instance, second} {
+		mustExec(t, p.Store, `insert into claim_failures (tenant_id, instance_id, channel, sender_id, message_id) values ($1, $2, 'sms', $3, $4)`, p.tenant, instance, markedNumber, newID())
+	}
+}
+
+// answer leaves what the API keeps: answers for repeated calls, and events.
+func (p *person) answer(t *testing.T) {
+	for key, body := range map[string]string{
+		"k1": `{"id":"` + p.customer + `","email":"canary@example.com"}`, "k2": `{"external_id":"` + markedTelegram + `"}`, "k3": `{"id":"somebody else"}`,
+	} {
+		p.called(t, key, body)
+	}
+	err := p.Audit(t.Context(), identity.Event{TenantID: p.tenant, Kind: "b", Actor: "sender:x", IdentityID: p.gone, Detail: map[string]string{"channel": "slack", "external_id": markedSlack}})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *person) called(t *testing.T, key, body string) {
+	t.Helper()
+	k := httpapi.IdempotencyKey{TenantID: p.tenant, Principal: "key", Key: key, Fingerprint: "f"}
+	remember(t, p.Store, k, false)
+	answered(t, p.Store, k, body)
+}
+
+// name leaves what only the customer's own row can tell to be theirs.
+func (p *person) name(t *testing.T) {
+	t.Helper()
+	p.called(t, "canary@example.com", `{}`)
+	err := p.Audit(t.Context(), identity.Event{TenantID: p.tenant, Kind: "a", Actor: "key:1", CustomerID: p.customer, Detail: map[string]string{"note": "sent to Canary@Example.com by hand", "fields": "email"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *person) erase() {
+	p.t.Helper()
+	if _, err := p.EraseCustomer(p.t.Context(), p.tenant, p.customer, "key:1"); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// traces gives where in the database any of words stands, in any letters.
+func traces(t *testing.T, s *Store, words ...string) []string {
+	t.Helper()
+	tables := `select name from sqlite_master where type = 'table' and name not like 'sqlite_%'`
+	if s.Engine() == "postgres" {
+		tables = `select table_name from information_schema.tables where table_schema = 'public'`
+	}
+	rs, err := s.db.Query(t.Context(), tables)
+	names, err := all(rs, err, scanString)
+	if err != nil || len(names) < 15 {
+		t.Fatalf("tables %v, %v", names, err)
+	}
+	found := map[string]bool{}
+	for _, table := range names {
+		for _, column := range columnsOf(t, s, table) {
+			rs, err := s.db.Query(t.Context(), `select cast(`+column+` as text) from `+table)
+			values, err := all(rs, err, func(sc scan) (v string, err error) { return v, sc(text(&v)) })
+			if err != nil {
+				t.Fatalf("%s.%s: %v", table, column, err)
+			}
+			for _, v := range values {
+				if slices.ContainsFunc(words, func(w string) bool { return strings.Contains(strings.ToLower(v), w) }) {
+					found[table+"."+column] = true
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// TestEraseLeavesNothing: after an erasure no column of any table holds a word of the
+// person. The control: before it, all these did.
+func TestEraseLeavesNothing(t *testing.T) {
+	engines(t, func(t *testing.T, open func(*testing.T) *Store) {
+		f := newFamily(t, open(t))
+		p := newPerson(f)
+		p.name(t)
+		before := traces(t, f.Store, p.words...)
+		for _, want := range []string{
+			"customers.email", "customers.metadata", "customers.fk_id", "customers.context", "merged_customers.email", "identities.external_id", "identities.display_name", "identities.avatar_url",
+			"identity_owners.external_id", "conversations.place_id", "messages.sender_id", "messages.text", "messages.body", "deliveries.error", "outbox.text", "outbox.recipient",
+			"receipts.provider_id", "claim_failures.sender_id", "audit_events.detail", "idempotency_keys.key",
+		} {
+			if !slices.Contains(before, want) {
+				t.Errorf("the control is not found in %s", want)
+			}
+		}
+		p.erase()
+		if left := traces(t, f.Store, p.words...); len(left) > 0 {
+			t.Errorf("left in %v", left)
+		}
+		if n := queryText(t, f.Store, `select cast(count(*) as text) from messages where tenant_id = $1`, f.tenant); n != "1" {
+			t.Errorf("%s messages left; want the one that somebody else wrote in the group", n)
+		}
+		p.answersAreEmptied(t)
+		p.receiptHasCountsOnly(t)
+		if _, err := f.EraseCustomer(t.Context(), f.tenant, p.customer, "key:1"); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("erased twice: %v; want ErrNotFound", err)
+		}
+		if _, err := f.EraseCustomer(t.Context(), f.tenant, p.former, "key:1"); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("erased who was merged: %v; want ErrNotFound", err)
+		}
+	})
+}
+
+func (p *person) answersAreEmptied(t *testing.T) {
+	t.Helper()
+	kept := queryText(t, p.Store, `select cast(count(*) as text) from idempotency_keys where tenant_id = $1 and answer is not null`, p.tenant)
+	if kept != "1" {
+		t.Errorf("%s answers kept; want that about somebody else", kept)
+	}
+	// The same call again is not worked again.
+	a, found, err := p.Remember(t.Context(), httpapi.IdempotencyKey{TenantID: p.tenant, Principal: "key", Key: "k1", Fingerprint: "f"})
+	if err != nil || !found || a.Fingerprint == "f" || len(a.Body) != 0 {
+		t.Errorf("a repeated call: %+v, %v, %v", a, found, err)
+	}
+}
+
+func (p *person) receiptHasCountsOnly(t *testing.T) {
+	t.Helper()
+	es, err := p.AuditEvents(t.Context(), p.tenant, identity.EventQuery{Kind: "customer.erased"}, "", 10)
+	if err != nil || len(es) != 1 || es[0].CustomerID != p.customer || es[0].Actor != "key:1" {
+		t.Fatalf("receipt: %+v, %v", es, err)
+	}
+	for name, n := range es[0].Detail {
+		if strings.Trim(n, "0123456789") != "" {
+			t.Errorf("%s: %q; want a count", name, n)
+		}
+	}
+	if d := es[0].Detail; d["messages"] != "6" || d["identities"] != "4" || d["replies"] != "2" || d["receipts"] != "2" || d["failures"] != "2" || d["merged"] != "1" {
+		t.Errorf("counts %v", d)
+	}
+}
+
+// TestEraseAfterDelete: what a deletion leaves can be erased still.
+func TestEraseAfterDelete(t *testing.T) {
+	families(t, map[string]func(*testing.T, *family){"": func(t *testing.T, f *family) {
+		p := newPerson(f)
+		if _, err := f.DeleteCustomer(t.Context(), f.tenant, p.customer, "key:1"); err != nil {
+			t.Fatal(err)
+		}
+		if len(traces(t, f.Store, p.words...)) == 0 {
+			t.Error("a deletion erases")
+		}
+		p.erase()
+		if left := traces(t, f.Store, p.words...); len(left) > 0 {
+			t.Errorf("left in %v", left)
+		}
+	}})
+}
+
+// TestEraseSparesOthers: who shares an account in another instance keeps what is
+// theirs, and so do other tenants.
+func TestEraseSparesOthers(t *testing.T) {
+	families(t, map[string]func(*testing.T, *family){"": func(t *testing.T, f *family) {
+		stranger := newFamily(t, f.Store)
+		theirs := stranger.arrival(stranger.instance, "sms", markedNumber, markedNumber, false, "theirs")
+		stranger.take(theirs)
+		steve, _ := f.customer("steve@example.com", 0)
+		matt, _ := f.customer("matt@example.com", 0)
+		shared := newInstance(t, f.Store, f.tenant).ID
+		for customer, instance := range map[string]string{steve: "", matt: shared} {
+			_, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: customer, InstanceID: instance, Channel: "sms", ExternalID: markedNumber}, identity.System)
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.take(f.arrival(f.instance, "sms", markedNumber, markedNumber, false, "of Steve"), f.arrival(shared, "sms", markedNumber, markedNumber, false, "of Matt"))
+		if _, err := f.EraseCustomer(t.Context(), f.tenant, steve, identity.System); err != nil {
+			t.Fatal(err)
+		}
+		if left := traces(t, f.Store, "of steve"); len(left) > 0 {
+			t.Errorf("left in %v", left)
+		}
+		for _, text := range []string{"of matt", "theirs"} {
+			if len(traces(t, f.Store, text)) == 0 {
+				t.Errorf("%q is gone", text)
+			}
+		}
+		if is, err := f.CustomerIdentities(t.Context(), f.tenant, matt, ""); err != nil || len(is) != 1 || is[0].ExternalID != markedNumber {
+			t.Errorf("Matt has %+v, %v", is, err)
+		}
+	}})
+}
+
+func TestEraseOfNobody(t *testing.T) {
+	families(t, map[string]func(*testing.T, *family){"": func(t *testing.T, f *family) {
+		steve, ids := f.customer("steve@example.com", 1)
+		stranger := newFamily(t, f.Store)
+		for _, c := range [][2]string{{stranger.tenant, steve}, {f.tenant, newID()}, {f.tenant, "x"}} {
+			if _, err := f.EraseCustomer(t.Context(), c[0], c[1], identity.System); !errors.Is(err, identity.ErrNotFound) {
+				t.Errorf("erase %v: %v; want ErrNotFound", c, err)
+			}
+			if _, err := f.DeleteCustomer(t.Context(), c[0], c[1], identity.System); !errors.Is(err, identity.ErrNotFound) {
+				t.Errorf("delete %v: %v; want ErrNotFound", c, err)
+			}
+		}
+		f.owns(steve, ids...)
+	}})
+}
+
+func TestDeleteCustomer(t *testing.T) {
+	families(t, map[string]func(*testing.T, *family){"": func(t *testing.T, f *family) {
+		steve, ids := f.customer("steve@example.com", 2)
+		talk := newConversation(t, f.Store, f.tenant, f.instance, ids[0])
+		if _, _, err := f.Issue(t.Context(), f.tenant, steve, ids[0], "key:1"); err != nil {
+			t.Fatal(err)
+		}
+		void, err := f.DeleteCustomer(t.Context(), f.tenant, steve, "key:1")
+		if err != nil || len(void) != 1 || void[0].IdentityID != ids[0] || void[0].Gen != 1 || void[0].TenantID != f.tenant {
+			t.Errorf("void %+v, %v; want the one with a code", void, err)
+		}
+		if _, err := f.Customer(t.Context(), f.tenant, steve); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("the customer: %v", err)
+		}
+		if n := queryText(t, f.Store, `select cast(count(*) as text) from conversations where id = $1 and identity_id is null`, talk); n != "1" {
+			t.Error("the conversation is gone, or still with somebody")
+		}
+		kinds := map[string]int{}
+		for _, e := range auditLog(t, f.Store, f.tenant) {
+			kinds[e.Kind]++
+			if e.Kind == "customer.deleted" && (e.CustomerID != steve || e.Actor != "key:1" || e.Detail["identities"] != "2") {
+				t.Errorf("%+v", e)
+			}
+		}
+		if kinds["customer.deleted"] != 1 || kinds["identity.unlinked"] != 2 {
+			t.Errorf("events %v", kinds)
+		}
+	}})
+}
+
+// TestEraseBesideWork erases while messages of the person come in and are worked: both
+// end, and nothing waits for ever.
+func TestEraseBesideWork(t *testing.T) {
+	engines(t, func(t *testing.T, open func(*testing.T) *Store) {
+		f := newFamily(t, open(t))
+		p := newPerson(f)
+		done := make(chan error, 1)
+		begun := make(chan struct{})
+		go func() {
+			var err error
+			for n := range 30 {
+				if n == 3 {
+					close(begun)
+				}
+				_, err = f.Take(t.Context(), []gateway.Arrival{f.arrival(f.instance, "telegram", markedTelegram, markedTelegram, false, "more")}, nil)
+				if err != nil {
+					break
+				}
+				ls, lerr := f.Lease(t.Context(), gateway.InboxLane, "w", 10)
+				if lerr != nil {
+					err = lerr
+					break
+				}
+				for _, l := range ls {
+					ins, _ := f.Inbound(t.Context(), l)
+					st := gateway.Settlement{Lease: l, Release: true}
+					for _, in := range ins {
+						st.Messages = append(st.Messages, gateway.Settled{ID: in.ID, Outcome: "forwarded"})
+						st.Person = &gateway.ConversationPerson{ConversationID: in.ConversationID, TenantID: f.tenant,
+							Address: identity.Address{TenantID: f.tenant, InstanceID: in.InstanceID, Channel: string(in.Channel), ExternalID: in.Message.Sender.ID}}
+					}
+					_ = f.Settle(t.Context(), st) // may find everything gone
+				}
+			}
+			done <- err
+		}()
+		<-begun
+		p.erase()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("worker: %v", err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("the worker waits for ever")
+		}
+	})
+}
