@@ -147,6 +147,7 @@ func (w *Worker) ruled(in Inbound, v verdict, r claim.Ruling) verdict {
 	if r.Outcome == claim.Granted && r.Grant != nil {
 		v.deliver = append(v.deliver, Delivery{
 			ID: newID(), TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID, IdentityID: in.Sender.ID, Type: "identity.verified",
+			Parked: in.Instance.AgentURL == "",
 		})
 		v.replies = append(v.replies, w.notices(in, r)...)
 	}

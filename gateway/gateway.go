@@ -199,6 +199,7 @@ type Delivery struct {
 	MessageID      string // empty for events that are not a message
 	IdentityID     string
 	Type           string // "message.received", "identity.verified"
+	Parked         bool   // there is nobody to post it to: it waits for an agent URL
 }
 
 // A DeliveryResult is the end of one attempt to post an event.

@@ -22,8 +22,8 @@ type Inbox struct {
 	Wake  func() // called after each commit: there is work
 	Log   *slog.Logger
 
-	queue chan *waiting
-	heard chan string // endpoints that heard something
+	queues [committers]chan *waiting // by conversation: two commits never wait for one lane
+	heard  chan string               // endpoints that heard something
 }
 
 // A Taker stores arrivals; see store.Store.Take and Receive.
@@ -47,14 +47,21 @@ const (
 
 // NewInbox makes an Inbox; Run must run for Accept to return.
 func NewInbox(store Taker, wake func(), log *slog.Logger) *Inbox {
-	return &Inbox{Store: store, Wake: wake, Log: log, queue: make(chan *waiting, maxWaiting), heard: make(chan string, maxWaiting)}
+	b := &Inbox{Store: store, Wake: wake, Log: log, heard: make(chan string, maxWaiting)}
+	for i := range b.queues {
+		b.queues[i] = make(chan *waiting, maxWaiting)
+	}
+	return b
 }
 
 // Accept stores what a channel handed over, and returns nil only when it is stored
 // durably.
 func (b *Inbox) Accept(ctx context.Context, ep adapters.Endpoint, in adapters.Inbound) error {
-	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
-	defer cancel()
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, takeTimeout)
+		defer cancel()
+	}
 	if len(in.Receipts) > 0 {
 		if err := b.Store.Receive(ctx, ep, in.Receipts); err != nil {
 			return err
@@ -63,12 +70,12 @@ func (b *Inbox) Accept(ctx context.Context, ep adapters.Endpoint, in adapters.In
 	if len(in.Messages) == 0 {
 		return nil
 	}
-	w := &waiting{done: make(chan error, 1)}
+	w := &waiting{done: make(chan error, 1), arrivals: make([]Arrival, 0, len(in.Messages))}
 	for _, m := range in.Messages {
 		w.arrivals = append(w.arrivals, arrive(ep, m))
 	}
 	select {
-	case b.queue <- w:
+	case b.queues[w.lane()] <- w:
 	default:
 		return ErrBusy
 	}
@@ -114,14 +121,14 @@ func (b *Inbox) AcceptAt(ctx context.Context, ep adapters.Endpoint, ms []adapter
 func (b *Inbox) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { b.touch(ctx) })
-	for range committers {
+	for _, queue := range b.queues {
 		wg.Go(func() {
 			for {
 				select {
-				case w := <-b.queue:
-					b.commit(ctx, w)
+				case w := <-queue:
+					b.commit(ctx, w, queue)
 				case <-ctx.Done():
-					b.drain(ctx)
+					b.drain(ctx, queue)
 					return
 				}
 			}
@@ -130,22 +137,26 @@ func (b *Inbox) Run(ctx context.Context) {
 	wg.Wait()
 }
 
-func (b *Inbox) drain(ctx context.Context) {
+func (b *Inbox) drain(ctx context.Context, queue chan *waiting) {
 	for {
 		select {
-		case w := <-b.queue:
-			b.commit(ctx, w)
+		case w := <-queue:
+			b.commit(ctx, w, queue)
 		default:
 			return
 		}
 	}
 }
 
-func (b *Inbox) commit(ctx context.Context, first *waiting) {
-	batch, as := []*waiting{first}, first.arrivals
+// lane is the queue in which a caller waits.
+func (w *waiting) lane() int { return int(w.arrivals[0].ConversationID[0]) % committers }
+
+func (b *Inbox) commit(ctx context.Context, first *waiting, queue chan *waiting) {
+	batch, as := make([]*waiting, 0, maxBatch), make([]Arrival, 0, maxBatch)
+	batch, as = append(batch, first), append(as, first.arrivals...)
 	for more := true; more && len(as) < maxBatch; {
 		select {
-		case w := <-b.queue:
+		case w := <-queue:
 			batch, as = append(batch, w), append(as, w.arrivals...)
 		default:
 			more = false

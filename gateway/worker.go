@@ -306,6 +306,7 @@ func (w *Worker) handOn(in Inbound, v verdict) verdict {
 	v.outcome = "forwarded"
 	v.deliver = append(v.deliver, Delivery{
 		ID: newID(), TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID, MessageID: in.ID, Type: "message.received",
+		Parked: in.Instance.AgentURL == "",
 	})
 	return v
 }

@@ -92,7 +92,7 @@ func (h *Hooks) deliver(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, channel, h.status(r, err))
 		return
 	}
-	in, err := h.receive(r.WithContext(ctx), a, ep, hook)
+	in, err := h.receive(r, a, ep, hook)
 	if err != nil {
 		h.refuse(w, r, channel, h.status(r, err))
 		return
@@ -112,6 +112,9 @@ func (h *Hooks) deliver(w http.ResponseWriter, r *http.Request) {
 // body is kept for that; an adapter that refuses before reading it costs nothing.
 func (h *Hooks) receive(r *http.Request, a adapters.Adapter, ep adapters.Endpoint, hook string) (adapters.Inbound, error) {
 	body := &rereadable{from: r.Body}
+	if r.ContentLength > 0 && r.ContentLength <= ordinaryBody {
+		body.kept.Grow(int(r.ContentLength))
+	}
 	r.Body = body
 	in, err := a.Receive(r, ep, hook)
 	if !errors.Is(err, adapters.ErrForged) && !errors.Is(err, adapters.ErrNoKey) {
@@ -124,6 +127,9 @@ func (h *Hooks) receive(r *http.Request, a adapters.Adapter, ep adapters.Endpoin
 	r.Body = body.again()
 	return a.Receive(r, fresh, hook)
 }
+
+// ordinaryBody is the size up to which room is made for a body ahead.
+const ordinaryBody = 16 << 10
 
 func sameKeys(a, b adapters.Endpoint) bool {
 	return a.Address == b.Address && maps.Equal(a.Credentials, b.Credentials) && maps.Equal(a.Settings, b.Settings)

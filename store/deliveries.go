@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"hydragate/adapters"
 	"hydragate/gateway"
@@ -20,7 +21,10 @@ func (s *Store) Events(ctx context.Context, l gateway.Lease) ([]gateway.Event, e
 			m.id, m.channel, m.body, m.text, m.received_at,
 			i.id, i.customer_id, i.channel, i.external_id, i.display_name, i.username, i.role_override, i.verified_at, u.email,
 			n.agent_url, n.agent_disabled_at, n.webhook_secret, n.webhook_secret_old
-		from deliveries d
+		from (
+			select * from deliveries
+			where tenant_id = $1 and conversation_id = $2 and status = 'pending'
+			order by seq limit $3) d
 		join instances n on n.tenant_id = d.tenant_id and n.id = d.instance_id
 		left join messages m on m.tenant_id = d.tenant_id and m.id = d.message_id
 		left join identities i on i.tenant_id = d.tenant_id and i.id = coalesce(d.identity_id, (
@@ -29,8 +33,7 @@ func (s *Store) Events(ctx context.Context, l gateway.Lease) ([]gateway.Event, e
 				and (x.instance_id = m.instance_id or x.instance_id is null)
 			order by (case when x.customer_id is null then 1 else 0 end), (case when x.instance_id is null then 1 else 0 end) limit 1))
 		left join customers u on u.tenant_id = i.tenant_id and u.id = i.customer_id
-		where d.tenant_id = $1 and d.conversation_id = $2 and d.status = 'pending'
-		order by d.seq limit $3`, l.TenantID, l.ConversationID, gateway.FetchMost)
+		order by d.seq`, l.TenantID, l.ConversationID, gateway.FetchMost)
 	es, err := all(rs, err, func(sc scan) (gateway.Event, error) { return s.scanEvent(sc, l) })
 	if err != nil {
 		return nil, fmt.Errorf("read events to post: %w", err)
@@ -77,7 +80,7 @@ func (s *Store) deliveryStmts(st gateway.Settlement) []stmt {
 			values ($1, $2, $3, $4, $5, $6, $7, ` + s.d.now + `, ` + s.d.now + `)`,
 			args: []any{d.ID, d.TenantID, d.ConversationID, d.InstanceID, orNull(d.MessageID), orNull(d.IdentityID), d.Type}})
 	}
-	if len(st.Deliveries) > 0 {
+	if slices.ContainsFunc(st.Deliveries, func(d gateway.Delivery) bool { return !d.Parked }) {
 		stmts = append(stmts, s.wakeLane(gateway.DeliveryLane, tenant, st.Lease.ConversationID, 0))
 	}
 	for _, r := range st.DeliveryDone {
@@ -118,9 +121,11 @@ func (s *Store) wakeDeliveries(ctx context.Context, tx db, tenant, instance stri
 		return err
 	}
 	_, err := tx.Exec(ctx, `
-		update lanes set due_at = `+s.d.now+`, wakes = wakes + 1
-		where tenant_id = $1 and kind = 'delivery' and conversation_id in (
-			select conversation_id from deliveries where tenant_id = $1 and instance_id = $2 and status = 'pending')`,
+		insert into lanes (conversation_id, kind, tenant_id, due_at)
+		select distinct conversation_id, 'delivery', tenant_id, `+s.d.now+` from deliveries
+		where tenant_id = $1 and instance_id = $2 and status = 'pending'
+		order by conversation_id
+		on conflict (conversation_id, kind) do update set due_at = excluded.due_at, wakes = lanes.wakes + 1`,
 		tenant, instance)
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,7 +25,10 @@ func (s *Store) Take(ctx context.Context, as []gateway.Arrival, c *gateway.Curso
 	if err != nil {
 		return 0, err
 	}
-	err = s.db.Batch(ctx, stmts)
+	if len(stmts) == 0 {
+		return 0, nil
+	}
+	err = s.front.Batch(ctx, stmts)
 	if err != nil && s.d.orphan(err) && s.conversations.clear() {
 		return s.Take(ctx, as, c)
 	}
@@ -43,36 +47,58 @@ func (s *Store) Take(ctx context.Context, as []gateway.Arrival, c *gateway.Curso
 }
 
 func (s *Store) takeStmts(as []gateway.Arrival, c *gateway.Cursor, stored *int) ([]stmt, error) {
-	var stmts []stmt
+	stmts := make([]stmt, 0, 8)
 	if c != nil {
 		stmts = append(stmts, cursorStmt(c))
-	}
-	if len(as) == 0 {
-		return stmts, nil
 	}
 	// Conversations are locked in one order everywhere, and before their messages:
 	// so no two batches wait for each other, and the order of rows in a conversation is
 	// the order of commits.
-	lanes := slices.CompactFunc(slices.SortedFunc(slices.Values(as), byConversation),
-		func(a, b gateway.Arrival) bool { return a.ConversationID == b.ConversationID })
-	if q, ok := s.newConversations(lanes); ok {
-		stmts = append(stmts, q)
+	lanes := conversationsOf(as)
+	for chunk := range chunks(s.unknown(lanes)) {
+		stmts = append(stmts, s.newConversations(chunk))
 	}
-	stmts = append(stmts, s.wakeInbox(lanes))
-	messages, err := s.insertMessages(as)
-	if err != nil {
-		return nil, err
+	for chunk := range chunks(lanes) {
+		stmts = append(stmts, s.wakeInbox(chunk))
 	}
-	messages.read = func(rs rows) error {
-		ids, err := all(rs, nil, scanString)
-		*stored = len(ids)
-		return err
+	for chunk := range chunks(as) {
+		messages, err := s.insertMessages(chunk)
+		if err != nil {
+			return nil, err
+		}
+		messages.read = func(rs rows) error {
+			ids, err := all(rs, nil, scanString)
+			*stored += len(ids)
+			return err
+		}
+		stmts = append(stmts, messages)
 	}
-	return append(stmts, messages), nil
+	return stmts, nil
 }
 
-func byConversation(a, b gateway.Arrival) int {
-	return cmp.Compare(a.ConversationID, b.ConversationID)
+// chunks cuts a slice into pieces of 64, 32, … 1, so that there are few statements to
+// be prepared whatever the length of a batch is.
+func chunks[T any](all []T) iter.Seq[[]T] {
+	return func(yield func([]T) bool) {
+		for size := 64; len(all) > 0; size /= 2 {
+			for len(all) >= size {
+				if !yield(all[:size]) {
+					return
+				}
+				all = all[size:]
+			}
+		}
+	}
+}
+
+// conversationsOf gives one arrival of each conversation, in order of conversation.
+func conversationsOf(as []gateway.Arrival) []*gateway.Arrival {
+	each := make([]*gateway.Arrival, len(as))
+	for i := range as {
+		each[i] = &as[i]
+	}
+	slices.SortFunc(each, func(a, b *gateway.Arrival) int { return cmp.Compare(a.ConversationID, b.ConversationID) })
+	return slices.CompactFunc(each, func(a, b *gateway.Arrival) bool { return a.ConversationID == b.ConversationID })
 }
 
 func cursorStmt(c *gateway.Cursor) stmt {
@@ -83,24 +109,29 @@ func cursorStmt(c *gateway.Cursor) stmt {
 		args: []any{c.TenantID, c.EndpointID, c.Value, c.Epoch, c.Holder}}
 }
 
-// newConversations inserts the conversations that this process has not seen yet.
-func (s *Store) newConversations(as []gateway.Arrival) (stmt, bool) {
+// unknown gives those whose conversation this process has not seen yet.
+func (s *Store) unknown(as []*gateway.Arrival) []*gateway.Arrival {
+	var out []*gateway.Arrival
+	for _, a := range as {
+		if !s.conversations.has(a.ConversationID) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func (s *Store) newConversations(as []*gateway.Arrival) stmt {
 	var v values
 	now := s.now()
 	for _, a := range as {
-		if !s.conversations.has(a.ConversationID) {
-			v.row(a.ConversationID, a.TenantID, a.InstanceID, string(a.Channel), a.Message.Place.ID, a.Message.Place.Group, now)
-		}
-	}
-	if len(v.args) == 0 {
-		return stmt{}, false
+		v.row(a.ConversationID, a.TenantID, a.InstanceID, string(a.Channel), a.Message.Place.ID, a.Message.Place.Group, now)
 	}
 	return stmt{query: `
 		insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group, created_at)
-		values ` + v.String() + ` on conflict do nothing`, args: v.args}, true
+		values ` + v.String() + ` on conflict do nothing`, args: v.args}
 }
 
-func (s *Store) wakeInbox(as []gateway.Arrival) stmt {
+func (s *Store) wakeInbox(as []*gateway.Arrival) stmt {
 	var v values
 	for _, a := range as {
 		v.row(a.ConversationID, string(gateway.InboxLane), a.TenantID, sqlText(s.d.now))
@@ -155,6 +186,10 @@ type values struct {
 }
 
 func (v *values) row(args ...any) {
+	if v.args == nil {
+		v.args = make([]any, 0, 64*len(args))
+		v.b.Grow(64 * 4 * len(args))
+	}
 	if v.b.Len() > 0 {
 		v.b.WriteString(", ")
 	}

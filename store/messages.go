@@ -31,11 +31,13 @@ func (s *Store) Inbound(ctx context.Context, l gateway.Lease) ([]gateway.Inbound
 			case when i.unlink_asked_at > `+s.d.in(-int(gateway.UnlinkTime/time.Second))+` then 1 else 0 end,
 			case when i.claim_expires_at >= m.received_at and i.claim_used_msg is null and i.claim_revoked_at is null and i.verified_at is null then 1 else 0 end,
 			c.identity_id, n.name, n.agent_url, n.unknown_senders, n.welcome_text
-		from messages m
+		from (
+			select * from messages
+			where tenant_id = $1 and conversation_id = $2 and state = 'new'
+			order by seq limit $3) m
 		join conversations c on c.tenant_id = m.tenant_id and c.id = m.conversation_id
 		join instances n on n.tenant_id = m.tenant_id and n.id = m.instance_id`+whoIs+`
-		where m.tenant_id = $1 and m.conversation_id = $2 and m.state = 'new'
-		order by m.seq limit $3`, l.TenantID, l.ConversationID, gateway.FetchMost)
+		order by m.seq`, l.TenantID, l.ConversationID, gateway.FetchMost)
 	ins, err := all(rs, err, func(sc scan) (gateway.Inbound, error) { return s.scanInbound(sc, l) })
 	if err != nil {
 		return nil, fmt.Errorf("read messages to work: %w", err)
@@ -104,7 +106,7 @@ func (s *Store) messageStmts(st gateway.Settlement) []stmt {
 		}
 		stmts = append(stmts, stmt{query: `
 			update messages set state = $3, outcome = $4, worked_at = $5, sealed = case when kind = 'undecodable' then sealed end` + set + `
-			where tenant_id = $1 and id = $2 and state = 'new'`, args: args})
+			where tenant_id = $1 and id = $2`, args: args})
 	}
 	return stmts
 }

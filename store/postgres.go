@@ -29,16 +29,28 @@ type postgres struct {
 // (pool_max_conns): enough for every kind of work to have one while hooks commit.
 const poolConns = 16
 
-func openPostgres(ctx context.Context, url string) (*postgres, error) {
+// frontConns are kept beside them for storing what hooks deliver, so that no other
+// work, however much there is, stands between a provider and its answer.
+const frontConns = 3
+
+func openPostgres(ctx context.Context, url string, conns int32) (*postgres, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("read the database URL: %w", err)
 	}
-	if !strings.Contains(url, "pool_max_conns") {
-		cfg.MaxConns = poolConns
+	if conns == frontConns || !strings.Contains(url, "pool_max_conns") {
+		cfg.MaxConns = conns
 	}
-	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
-		cfg.ConnConfig.RuntimeParams["application_name"] = "hydragate"
+	for name, value := range map[string]string{
+		"application_name": "hydragate",
+		// Everything is looked up by key, a few rows at a time. A plan made while a table was
+		// empty would otherwise go on reading all of it after it has grown.
+		"enable_hashjoin":  "off",
+		"enable_mergejoin": "off",
+	} {
+		if _, set := cfg.ConnConfig.RuntimeParams[name]; !set {
+			cfg.ConnConfig.RuntimeParams[name] = value
+		}
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {

@@ -15,10 +15,11 @@ import (
 
 // A Store is an open database. It is safe for concurrent use.
 type Store struct {
-	db   db
-	d    dialect
-	keys *KeyRing
-	now  func() time.Time
+	db    db
+	front db // for what hooks deliver
+	d     dialect
+	keys  *KeyRing
+	now   func() time.Time
 
 	conversations known
 }
@@ -35,24 +36,36 @@ func Open(ctx context.Context, url string, keys *KeyRing) (*Store, error) {
 	if _, err := Migrate(ctx, url); err != nil {
 		return nil, err
 	}
-	var (
-		d   db
-		err error
-	)
-	if IsPostgres(url) {
-		d, err = openPostgres(ctx, url)
-	} else {
-		d, err = openSQLite(ctx, url)
-	}
+	d, front, err := open(ctx, url)
 	if err != nil {
 		return nil, err
 	}
 	dl := d.dialect()
-	return &Store{db: d, d: dl, keys: keys, now: func() time.Time { return time.Now().UTC().Truncate(dl.tick) }}, nil
+	return &Store{db: d, front: front, d: dl, keys: keys, now: func() time.Time { return time.Now().UTC().Truncate(dl.tick) }}, nil
+}
+
+func open(ctx context.Context, url string) (d, front db, err error) {
+	if !IsPostgres(url) {
+		d, err = openSQLite(ctx, url)
+		return d, d, err
+	}
+	if d, err = openPostgres(ctx, url, poolConns); err != nil {
+		return nil, nil, err
+	}
+	if front, err = openPostgres(ctx, url, frontConns); err != nil {
+		d.Close()
+		return nil, nil, err
+	}
+	return d, front, nil
 }
 
 // Close waits for running statements and closes the database.
-func (s *Store) Close() { s.db.Close() }
+func (s *Store) Close() {
+	s.db.Close()
+	if s.front != s.db {
+		s.front.Close()
+	}
+}
 
 // Engine names the engine: "postgres" or "sqlite".
 func (s *Store) Engine() string { return s.d.name }

@@ -264,7 +264,7 @@ func oldRows(t *testing.T, url string) map[string]string {
 	var d db
 	var err error
 	if IsPostgres(url) {
-		d, err = openPostgres(t.Context(), url)
+		d, err = openPostgres(t.Context(), url, 2)
 	} else {
 		d, err = openSQLite(t.Context(), url)
 	}

@@ -45,7 +45,7 @@ type parts struct {
 // How much is worked at once. Delivery waits for runtimes and outbox for channels, so
 // both have more in hand than the processors could work.
 const (
-	inboxSize    = 32
+	inboxSize    = 8
 	deliverySize = 256
 	outboxSize   = 64
 )

@@ -86,7 +86,7 @@ func (r *ruin) patience() time.Duration {
 	if long() {
 		return 2 * time.Hour
 	}
-	return 70 * time.Second
+	return 4 * time.Minute
 }
 
 func (r *ruin) paid() bool {

@@ -75,6 +75,12 @@ func TestStoresHoldNoCode(t *testing.T) {
 		q := h.person("700058") // a code that stays live while we look
 		live := h.issue(q)
 		codes = append(codes, live)
+		r := h.person("700057") // a code that is typed alone by the wrong account
+		strayed := h.issue(r)
+		codes = append(codes, strayed)
+		h.say("700056", "700056", claim.Group(strayed))
+		h.say(r.external, "-100"+r.external, strayed)
+		h.works()
 		if hits := found(codes, h.everything(log.String())); len(hits) > 0 {
 			t.Error(hits)
 		}

@@ -113,7 +113,10 @@ func (c *claimant) mustNot(got, outcome string) {
 func (c *claimant) press(ctx context.Context) (code string, epoch int64) {
 	for ctx.Err() == nil {
 		// The limits on codes are not what is tested here: time passes.
-		_, _ = c.sql.ExecContext(ctx, `update audit_events set at = at - interval '2 days' where kind in ('claim.issued', 'claim.reissued') and at > now() - interval '1 day'`)
+		if _, err := c.sql.ExecContext(ctx, `update audit_events set at = at - interval '2 days' where kind in ('claim.issued', 'claim.reissued') and at > now() - interval '1 day'`); err != nil {
+			pause(ctx) // Postgres is down
+			continue
+		}
 		epoch = c.epoch.Load()
 		status, body := c.call(ctx, http.MethodPost, "/v1/customers/"+c.customer+"/identities/"+c.identity+"/claim-code", struct{}{})
 		var answer struct {

@@ -152,7 +152,7 @@ func (w *wire) dial() (net.Conn, error) {
 	return nil, errors.New("nobody there")
 }
 
-// pump carries bytes one way until either end is closed.
+// pump carries bytes one way until either end is closed: well, or not.
 func (w *wire) pump(to, from net.Conn) {
 	b := make([]byte, 32<<10)
 	for {
@@ -165,6 +165,8 @@ func (w *wire) pump(to, from net.Conn) {
 		if err != nil {
 			if half, ok := to.(*net.TCPConn); ok && errors.Is(err, io.EOF) {
 				_ = half.CloseWrite()
+			} else {
+				_ = to.Close()
 			}
 			return
 		}
