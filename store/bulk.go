@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -20,16 +21,14 @@ func scanRecord(sc scan) (r identity.Record, err error) {
 const recordIdentityColumns = identityColumns + `, avatar_url, info_url, page_url`
 
 func scanRecordIdentity(sc scan) (i identity.RecordIdentity, err error) {
-	var instance string
 	i.Identity, err = scanIdentity(func(dest ...any) error {
-		return sc(append(dest, text(&i.AvatarURL), text(&i.InfoURL), text(&i.PageURL), text(&instance))...)
+		return sc(append(dest, text(&i.AvatarURL), text(&i.InfoURL), text(&i.PageURL))...)
 	})
-	i.Instance = instance
 	return i, err
 }
 
 // Records gives customers with their identities, in order of id, after the id given.
-// Instances are named when no other of the tenant has the name.
+// Instances are named by their names, where these are theirs alone.
 func (s *Store) Records(ctx context.Context, tenant, after string, limit int) ([]identity.Record, error) {
 	rs, err := s.db.Query(ctx, `
 		select `+recordColumns+` from customers
@@ -39,13 +38,12 @@ func (s *Store) Records(ctx context.Context, tenant, after string, limit int) ([
 	if err != nil || len(records) == 0 {
 		return nil, s.customerError("read customers", err)
 	}
+	names, err := instanceNames(ctx, s.db, tenant)
+	if err != nil {
+		return nil, err
+	}
 	rs, err = s.db.Query(ctx, `
-		select `+recordIdentityColumns+`, (
-			select case when count(*) = 1 then min(n.name) else max(cast(i.instance_id as text)) end
-			from instances n
-			where i.instance_id is not null and n.tenant_id = i.tenant_id
-				and n.name = (select x.name from instances x where x.tenant_id = i.tenant_id and x.id = i.instance_id))
-		from identities i
+		select `+recordIdentityColumns+` from identities
 		where tenant_id = $1 and customer_id > $2 and customer_id <= $3
 		order by customer_id, created_at, id`, tenant, start(after), records[len(records)-1].ID)
 	identities, err := all(rs, err, scanRecordIdentity)
@@ -56,12 +54,60 @@ func (s *Store) Records(ctx context.Context, tenant, after string, limit int) ([
 		// Both are in the same order, but a customer may have gone in between.
 		for len(identities) > 0 && identities[0].CustomerID <= records[n].ID {
 			if identities[0].CustomerID == records[n].ID {
-				records[n].Identities = append(records[n].Identities, identities[0])
+				records[n].Identities = append(records[n].Identities, names.named(identities[0]))
 			}
 			identities = identities[1:]
 		}
 	}
 	return records, nil
+}
+
+// instanceChoices are the instances that a text may mean: an id, or a name.
+type instanceChoices map[string]instanceChoice
+
+type instanceChoice struct {
+	id, name string
+	several  bool // have the name
+}
+
+func instanceNames(ctx context.Context, d db, tenant string) (instanceChoices, error) {
+	rs, err := d.Query(ctx, `select `+instanceColumns+` from instances where tenant_id = $1`, tenant)
+	known, err := all(rs, err, scanInstance)
+	if err != nil {
+		return nil, fmt.Errorf("read instances: %w", err)
+	}
+	choices := instanceChoices{}
+	for _, i := range known {
+		_, several := choices[i.Name]
+		choices[i.Name] = instanceChoice{i.ID, i.Name, several}
+	}
+	for _, i := range known { // an id, before a name that looks like one
+		choices[i.ID] = instanceChoice{id: i.ID, name: i.Name}
+	}
+	return choices, nil
+}
+
+// named gives i with its instance as a text that choose understands.
+func (c instanceChoices) named(i identity.RecordIdentity) identity.RecordIdentity {
+	i.Instance = i.InstanceID
+	if n := c[i.InstanceID].name; n != "" && c[n].id == i.InstanceID && !c[n].several {
+		i.Instance = n
+	}
+	return i
+}
+
+// choose gives the id of the instance that a text means; "" is every instance.
+func (c instanceChoices) choose(text string) (string, error) {
+	i, ok := c[text]
+	switch {
+	case text == "":
+		return "", nil
+	case !ok:
+		return "", errors.New("instance: there is none of this id or name")
+	case i.several:
+		return "", errors.New("instance: several have this name; give the id")
+	}
+	return i.id, nil
 }
 
 // listed gives a list of placeholders for values and the arguments with them. Lists

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"hydragate/identity"
@@ -124,13 +125,17 @@ func (p *importPlan) customerStmts(c importChange, now time.Time) []stmt {
 			auditStmt(p.event("customer.created", r.ID, "", nil)),
 		}
 	case len(c.fields) > 0:
+		ch := change{args: []any{p.how.TenantID, r.ID, now}}
+		for _, f := range texts(&r) {
+			if slices.Contains(c.fields, f.name) {
+				ch.text(f.name, f.value)
+			}
+		}
+		if slices.Contains(c.fields, "metadata") {
+			ch.set("metadata", document(r.Metadata))
+		}
 		return []stmt{
-			{query: `
-				update customers set email = $3, phone_number = $4, first_name = $5, last_name = $6, company_name = $7, locale = $8, timezone = $9, metadata = $10,
-					fk_id = $11, fk_user_id = $12, source = $13, context = $14, updated_at = $15
-				where tenant_id = $2 and id = $1`,
-				args: []any{r.ID, p.how.TenantID, orNull(r.Email), orNull(r.PhoneNumber), orNull(r.FirstName), orNull(r.LastName), orNull(r.CompanyName), orNull(r.Locale),
-					orNull(r.Timezone), document(r.Metadata), orNull(r.FKID), orNull(r.FKUserID), orNull(r.Source), orNull(r.Context), now}},
+			{query: `update customers set updated_at = $3` + ch.assignments + ` where tenant_id = $1 and id = $2`, args: ch.args},
 			auditStmt(p.event("customer.updated", r.ID, "", fields(c.fields))),
 		}
 	}

@@ -21,10 +21,10 @@ type importPlan struct {
 	customers map[string]*identity.Record // by id
 	byEmail   map[string]string           // ids, by address in lower case
 	byFK      map[string]string
-	merged    map[string]bool           // ids of customers that are somebody else now
-	owners    map[addressed]string      // ids of customers
-	unknown   map[addressed]bool        // somebody wrote from there; of any instance
-	instances map[string]instanceChoice // by id and by name
+	merged    map[string]bool      // ids of customers that are somebody else now
+	owners    map[addressed]string // ids of customers
+	unknown   map[addressed]bool   // somebody wrote from there; of any instance
+	instances instanceChoices
 	changes   []importChange
 }
 
@@ -37,12 +37,6 @@ type importChange struct {
 	create bool
 	fields []string // that change
 	link   []identity.RecordIdentity
-}
-
-// An instanceChoice is what a name may mean.
-type instanceChoice struct {
-	id      string
-	several bool
 }
 
 func newImportPlan(s *Store, how identity.Importing) *importPlan {
@@ -62,8 +56,11 @@ func (p *importPlan) read(ctx context.Context, d db, records []identity.Record) 
 			external[i.Channel] = append(external[i.Channel], i.ExternalID)
 		}
 	}
-	if err := p.readInstances(ctx, d); err != nil {
-		return err
+	if p.instances == nil {
+		var err error
+		if p.instances, err = instanceNames(ctx, d, p.how.TenantID); err != nil {
+			return err
+		}
 	}
 	for channel, all := range external {
 		if err := p.readOwners(ctx, d, channel, all); err != nil {
@@ -90,26 +87,6 @@ func addNew(values []string, v string) []string {
 		return values
 	}
 	return append(values, v)
-}
-
-func (p *importPlan) readInstances(ctx context.Context, d db) error {
-	if p.instances != nil {
-		return nil
-	}
-	p.instances = map[string]instanceChoice{}
-	rs, err := d.Query(ctx, `select `+instanceColumns+` from instances where tenant_id = $1`, p.how.TenantID)
-	known, err := all(rs, err, scanInstance)
-	if err != nil {
-		return fmt.Errorf("read instances: %w", err)
-	}
-	for _, i := range known {
-		_, several := p.instances[i.Name]
-		p.instances[i.Name] = instanceChoice{i.ID, several}
-	}
-	for _, i := range known {
-		p.instances[i.ID] = instanceChoice{id: i.ID}
-	}
-	return nil
 }
 
 func (p *importPlan) readOwners(ctx context.Context, d db, channel string, external []string) error {
@@ -222,7 +199,7 @@ func (p *importPlan) one(r identity.Record) (c importChange, err error) {
 	r.TenantID = p.how.TenantID
 	r.Identities = slices.Clone(r.Identities)
 	for n := range r.Identities {
-		if r.Identities[n].InstanceID, err = p.instance(r.Identities[n].Instance); err != nil {
+		if r.Identities[n].InstanceID, err = p.instances.choose(r.Identities[n].Instance); err != nil {
 			return c, err
 		}
 	}
@@ -248,20 +225,6 @@ func (p *importPlan) one(r identity.Record) (c importChange, err error) {
 	}
 	c.link, err = p.links(r.Identities, c.record.ID)
 	return c, err
-}
-
-func (p *importPlan) instance(name string) (string, error) {
-	if name == "" {
-		return "", nil
-	}
-	i, ok := p.instances[name]
-	switch {
-	case !ok:
-		return "", errors.New("instance: there is none of this id or name")
-	case i.several:
-		return "", errors.New("instance: several have this name; give the id")
-	}
-	return i.id, nil
 }
 
 // whose gives the id of the customer that a record is about; "" is a new one.
@@ -319,17 +282,10 @@ func (p *importPlan) isUnknown(i identity.RecordIdentity) bool {
 // together gives a customer with what a record says of it, and the fields that differ.
 func together(was, says identity.Record) (is identity.Record, changed []string) {
 	is = was
-	for _, f := range []struct {
-		name     string
-		to, from *string
-	}{
-		{"email", &is.Email, &says.Email}, {"phone_number", &is.PhoneNumber, &says.PhoneNumber}, {"first_name", &is.FirstName, &says.FirstName},
-		{"last_name", &is.LastName, &says.LastName}, {"company_name", &is.CompanyName, &says.CompanyName}, {"locale", &is.Locale, &says.Locale},
-		{"timezone", &is.Timezone, &says.Timezone}, {"fk_id", &is.FKID, &says.FKID}, {"fk_user_id", &is.FKUserID, &says.FKUserID},
-		{"source", &is.Source, &says.Source}, {"context", &is.Context, &says.Context},
-	} {
-		if *f.from != "" && *f.from != *f.to {
-			*f.to = *f.from
+	from := texts(&says)
+	for n, f := range texts(&is) {
+		if said := *from[n].value; said != "" && said != *f.value {
+			*f.value = said
 			changed = append(changed, f.name)
 		}
 	}
@@ -338,6 +294,19 @@ func together(was, says identity.Record) (is identity.Record, changed []string) 
 		changed = append(changed, "metadata")
 	}
 	return is, changed
+}
+
+type textColumn struct {
+	name  string
+	value *string
+}
+
+// texts are the columns of a customer that hold text.
+func texts(r *identity.Record) []textColumn {
+	return []textColumn{
+		{"email", &r.Email}, {"phone_number", &r.PhoneNumber}, {"first_name", &r.FirstName}, {"last_name", &r.LastName}, {"company_name", &r.CompanyName},
+		{"locale", &r.Locale}, {"timezone", &r.Timezone}, {"fk_id", &r.FKID}, {"fk_user_id", &r.FKUserID}, {"source", &r.Source}, {"context", &r.Context},
+	}
 }
 
 func sameJSON(a, b json.RawMessage) bool {

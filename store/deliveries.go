@@ -22,16 +22,15 @@ func (s *Store) Events(ctx context.Context, l gateway.Lease) ([]gateway.Event, e
 			i.id, i.customer_id, i.channel, i.external_id, i.display_name, i.username, i.role_override, i.verified_at, u.email,
 			n.agent_url, n.agent_disabled_at, n.webhook_secret, n.webhook_secret_old
 		from (
-			select * from deliveries
+			select deliveries.*, coalesce(identity_id, (
+				select `+whose("w")+` from messages w
+				where w.tenant_id = deliveries.tenant_id and w.id = deliveries.message_id)) as whose
+			from deliveries
 			where tenant_id = $1 and conversation_id = $2 and status = 'pending'
 			order by seq limit $3) d
 		join instances n on n.tenant_id = d.tenant_id and n.id = d.instance_id
 		left join messages m on m.tenant_id = d.tenant_id and m.id = d.message_id
-		left join identities i on i.tenant_id = d.tenant_id and i.id = coalesce(d.identity_id, (
-			select x.id from identities x
-			where x.tenant_id = m.tenant_id and x.channel = m.channel and x.external_id = m.sender_id
-				and (x.instance_id = m.instance_id or x.instance_id is null)
-			order by (case when x.customer_id is null then 1 else 0 end), (case when x.instance_id is null then 1 else 0 end) limit 1))
+		left join identities i on i.tenant_id = d.tenant_id and i.id = d.whose
 		left join customers u on u.tenant_id = i.tenant_id and u.id = i.customer_id
 		order by d.seq`, l.TenantID, l.ConversationID, gateway.FetchMost)
 	es, err := all(rs, err, func(sc scan) (gateway.Event, error) { return s.scanEvent(sc, l) })

@@ -10,15 +10,18 @@ import (
 	"hydragate/gateway"
 )
 
-// whoIs joins the identity behind a message: the owned one of the instance before
-// the owned one of all instances before an unknown sender's. It is read together
-// with the message, so that a claim, link or unlink holds from its commit on.
-const whoIs = `
-	left join identities i on i.tenant_id = m.tenant_id and i.id = (
+// whose finds the identity behind a message: the owned one of the instance before the
+// owned one of all instances before an unknown sender's. It is read together with the
+// message, so that a claim, link or unlink holds from its commit on. It stands in the
+// select list of a limited query: as a condition of a join it would be tried on every
+// identity of the tenant.
+func whose(message string) string {
+	return `(
 		select x.id from identities x
-		where x.tenant_id = m.tenant_id and x.channel = m.channel and x.external_id = m.sender_id
-			and (x.instance_id = m.instance_id or x.instance_id is null)
+		where x.tenant_id = ` + message + `.tenant_id and x.channel = ` + message + `.channel and x.external_id = ` + message + `.sender_id
+			and (x.instance_id = ` + message + `.instance_id or x.instance_id is null)
 		order by (case when x.customer_id is null then 1 else 0 end), (case when x.instance_id is null then 1 else 0 end) limit 1)`
+}
 
 // Inbound gives the oldest messages of a conversation that are to be worked, with
 // whom they are from as of now.
@@ -32,11 +35,12 @@ func (s *Store) Inbound(ctx context.Context, l gateway.Lease) ([]gateway.Inbound
 			case when i.claim_expires_at >= m.received_at and i.claim_used_msg is null and i.claim_revoked_at is null and i.verified_at is null then 1 else 0 end,
 			c.identity_id, n.name, n.agent_url, n.unknown_senders, n.welcome_text
 		from (
-			select * from messages
+			select messages.*, `+whose("messages")+` as whose from messages
 			where tenant_id = $1 and conversation_id = $2 and state = 'new'
 			order by seq limit $3) m
 		join conversations c on c.tenant_id = m.tenant_id and c.id = m.conversation_id
-		join instances n on n.tenant_id = m.tenant_id and n.id = m.instance_id`+whoIs+`
+		join instances n on n.tenant_id = m.tenant_id and n.id = m.instance_id
+		left join identities i on i.tenant_id = m.tenant_id and i.id = m.whose
 		order by m.seq`, l.TenantID, l.ConversationID, gateway.FetchMost)
 	ins, err := all(rs, err, func(sc scan) (gateway.Inbound, error) { return s.scanInbound(sc, l) })
 	if err != nil {

@@ -47,6 +47,7 @@ func openPostgres(ctx context.Context, url string, conns int32) (*postgres, erro
 		// empty would otherwise go on reading all of it after it has grown.
 		"enable_hashjoin":  "off",
 		"enable_mergejoin": "off",
+		"jit":              "off",
 	} {
 		if _, set := cfg.ConnConfig.RuntimeParams[name]; !set {
 			cfg.ConnConfig.RuntimeParams[name] = value

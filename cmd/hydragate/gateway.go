@@ -173,7 +173,7 @@ func (p *parts) newAPI(desk *claim.Desk, publicURL string, private bool) *httpap
 	reg.MustRegister(delivery.Collectors()...)
 	reg.MustRegister(httpapi.Collectors()...)
 	return &httpapi.API{
-		Store: p.store, Users: p.store, Contacts: p.store, Channels: p.channels, Desk: desk, Log: p.log, Metrics: reg, Version: versionString(), PublicURL: publicURL,
+		Store: p.store, Users: p.store, Contacts: p.store, Channels: p.channels, Desk: desk, Forgetter: desk.Proofs, Log: p.log, Metrics: reg, Version: versionString(), PublicURL: publicURL,
 		AllowPrivateAgents: private,
 		Instructions: func(c claim.Issued, seat gateway.Seat, ok bool) string {
 			return gateway.Instructions(c, seat.Endpoint, ok)

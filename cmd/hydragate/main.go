@@ -24,6 +24,8 @@ type commands struct {
 	Migrate     migrateCmd     `cmd:"" help:"Bring the database's schema up to date, or show its state."`
 	Keys        keysCmd        `cmd:"" help:"Create, list and revoke API keys."`
 	Masterkey   masterkeyCmd   `cmd:"" help:"Make master keys."`
+	Import      importCmd      `cmd:"" help:"Bring in customers and their identities from a CSV or JSON Lines file."`
+	Export      exportCmd      `cmd:"" help:"Write all customers and their identities to a CSV or JSON Lines file."`
 	Doctor      doctorCmd      `cmd:"" help:"Check configuration, database, Redis and the credentials of every endpoint."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask a running gateway whether it is ready; for container health checks."`

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -112,7 +111,7 @@ func (e heard) at(path string) string {
 	return fmt.Sprint(v)
 }
 
-// agent hears [within=DURATION] PATH=REGEXP… | hears again | answers TEXT | fails |
+// agent hears [again] PATH=REGEXP… | answers TEXT | fails |
 // hangs | recovers
 func (w *world) agent(ts *testscript.TestScript, args []string) error {
 	m := w.mind
@@ -131,7 +130,7 @@ func (w *world) agent(ts *testscript.TestScript, args []string) error {
 		m.set(func() { m.mood = "" })
 		return nil
 	}
-	return errors.New("usage: agent hears [again] [within=DURATION] PATH=REGEXP… | answers TEXT | fails | hangs | recovers")
+	return errors.New("usage: agent hears [again] PATH=REGEXP… | answers TEXT | fails | hangs | recovers")
 }
 
 func (m *mind) set(change func()) {
@@ -142,11 +141,7 @@ func (m *mind) set(change func()) {
 
 // hears waits for the next event, which must be like this.
 func (m *mind) hears(wants []string) error {
-	within, wants, err := within(wants)
-	if err != nil {
-		return err
-	}
-	err = m.until(within, func() error {
+	err := m.until(patience, func() error {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if len(m.events) <= m.read {
@@ -165,11 +160,7 @@ func (m *mind) hears(wants []string) error {
 
 // hearsAgain waits until the event gone through last was heard more than once.
 func (m *mind) hearsAgain(wants []string) error {
-	within, wants, err := within(wants)
-	if err != nil {
-		return err
-	}
-	err = m.until(within, func() error {
+	err := m.until(patience, func() error {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if m.events[m.read-1].times == 1 {
@@ -180,14 +171,6 @@ func (m *mind) hearsAgain(wants []string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return errors.Join(err, m.events[m.read-1].like(wants))
-}
-
-func within(args []string) (time.Duration, []string, error) {
-	if len(args) == 0 || !strings.HasPrefix(args[0], "within=") {
-		return patience, args, nil
-	}
-	d, err := time.ParseDuration(strings.TrimPrefix(args[0], "within="))
-	return d, args[1:], err
 }
 
 func (e heard) like(wants []string) error {

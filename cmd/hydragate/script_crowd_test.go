@@ -40,9 +40,9 @@ func (w *world) crowdDoes(ts *testscript.TestScript, args []string) error {
 		w.crowd.all.Wait()
 		return nil
 	case "was heard", "was heard once":
-		return w.mind.until(patience*2, func() error { return w.crowdHeard(does == "was heard once") })
+		return w.mind.until(patience, func() error { return w.crowdHeard(does == "was heard once") })
 	case "was answered", "was answered once":
-		return w.mind.until(patience*2, func() error { return w.crowdAnswered(does == "was answered once") })
+		return w.mind.until(patience, func() error { return w.crowdAnswered(does == "was answered once") })
 	}
 	return errors.New("usage: crowd writes | stops writing | was heard [once] | was answered [once]")
 }

@@ -122,13 +122,23 @@ func query(dsn, statement string) ([]string, error) {
 	return found, rows.Err()
 }
 
-// sql STATEMENT [VALUE] runs a statement, which gives this.
+// sql STATEMENT [[=>] VALUE] runs a statement, which gives this: now, or in the end.
 func (w *world) sql(ts *testscript.TestScript, args []string) error {
-	if len(args) != 1 && len(args) != 2 {
-		return errors.New("usage: sql STATEMENT [VALUE]")
+	switch {
+	case len(args) == 1:
+		return execute(w.dsn, args[0])
+	case len(args) == 2:
+		return w.says(args[0], args[1])
+	case len(args) == 3 && args[1] == "=>":
+		return new(bell).until(patience, func() error { return w.says(args[0], args[2]) })
 	}
-	found, err := query(w.dsn, args[0])
-	if got := strings.Join(found, " "); err == nil && len(args) == 2 && got != args[1] {
+	return errors.New("usage: sql STATEMENT [[=>] VALUE]")
+}
+
+// says gives an error unless the database says this.
+func (w *world) says(statement, want string) error {
+	found, err := query(w.dsn, statement)
+	if got := strings.Join(found, " "); err == nil && got != want {
 		err = fmt.Errorf("the database says %q", got)
 	}
 	return err

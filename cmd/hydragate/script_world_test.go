@@ -22,9 +22,9 @@ import (
 
 type worldKey struct{}
 
-// patience is how long a script waits for anything that has no limit of its own. It
-// is reached only when something is wrong.
-const patience = 40 * time.Second
+// patience is how long a script waits for anything that has no limit of its own: for
+// longer than a conversation is held by a gateway that died.
+const patience = 70 * time.Second
 
 // Every secret of the stories, so that a leak is found.
 const (
