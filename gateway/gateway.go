@@ -122,6 +122,7 @@ type Inbound struct {
 	ConversationIdentity string // who the conversation is with, as last known
 	CodeWaits            bool   // a live claim code waits for the sender
 	UnlinkAsked          bool   // the question of /unlink stands
+	Refused              bool   // staff wants to hear nothing from the sender, whom nobody knows
 	Instance             Instance
 }
 

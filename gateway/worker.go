@@ -216,6 +216,9 @@ func (w *Worker) one(ctx context.Context, in Inbound) (verdict, error) {
 		}
 		return w.handOn(in, verdict{}), nil
 	}
+	if in.Refused {
+		return verdict{outcome: "refused"}, nil
+	}
 	v := w.meet(&in)
 	switch in.Message.Kind {
 	case adapters.Block, adapters.Unblock, adapters.OptOut, adapters.OptIn, adapters.Help:

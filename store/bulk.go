@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -127,4 +128,52 @@ func listed(args []any, values []string, sign string) (string, []any) {
 		fmt.Fprintf(&b, sign, len(args))
 	}
 	return b.String(), args
+}
+
+// An insert collects rows, to be kept by few statements. Their lengths are few too, so
+// that the engine knows the statements again.
+type insert struct {
+	into string // table and columns
+	rows [][]any
+}
+
+func (i *insert) add(row []any) { i.rows = append(i.rows, row) }
+
+func (i *insert) stmts() []stmt {
+	var stmts []stmt
+	rows := i.rows
+	for _, n := range []int{100, 10, 1} {
+		for len(rows) >= n {
+			stmts = append(stmts, i.stmt(rows[:n]))
+			rows = rows[n:]
+		}
+	}
+	return stmts
+}
+
+func (i *insert) stmt(rows [][]any) stmt {
+	var b strings.Builder
+	var args []any
+	b.WriteString(`insert into ` + i.into + ` values `)
+	for n, row := range rows {
+		if n > 0 {
+			b.WriteString(`, `)
+		}
+		for at, v := range row {
+			args = append(args, v)
+			fmt.Fprintf(&b, "%c$%d", "(,"[min(at, 1)], len(args))
+		}
+		b.WriteByte(')')
+	}
+	return stmt{query: b.String(), args: args}
+}
+
+// auditStmts keep many events at once; their time is the database's.
+func auditStmts(events []identity.Event) []stmt {
+	rows := &insert{into: `audit_events (id, tenant_id, kind, actor, customer_id, identity_id, detail)`}
+	for _, e := range events {
+		detail, _ := json.Marshal(e.Detail) // texts by name cannot fail
+		rows.add([]any{newID(), e.TenantID, e.Kind, string(e.Actor), orNull(e.CustomerID), orNull(e.IdentityID), string(detail)})
+	}
+	return rows.stmts()
 }

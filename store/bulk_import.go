@@ -84,87 +84,89 @@ func (s *Store) importError(err error) error {
 	return errors.New("the database does not take a value of it")
 }
 
-// write does what was decided.
+// write does what was decided, many rows with a statement.
 func (p *importPlan) write(ctx context.Context, tx db) error {
 	now := p.store.now()
-	var stmts []stmt
+	customers, identities := newCustomers(), newIdentities()
+	var updates []stmt
+	var events []identity.Event
+	var adopted []identity.RecordIdentity
 	for _, c := range p.changes {
-		stmts = append(stmts, p.customerStmts(c, now)...)
+		switch {
+		case c.create:
+			customers.add(p.customerRow(c.record, now))
+			events = append(events, p.event("customer.created", c.record.ID, "", nil))
+		case len(c.fields) > 0:
+			updates = append(updates, p.updateStmt(c, now))
+			events = append(events, p.event("customer.updated", c.record.ID, "", fields(c.fields)))
+		}
 		for _, i := range c.link {
 			if p.isUnknown(i) {
+				adopted = append(adopted, i)
 				continue
 			}
-			stmts = append(stmts, p.linkStmts(i, now)...)
+			i.ID = newID()
+			identities.add(p.identityRow(i, now))
+			events = append(append(events, p.event("identity.linked", i.CustomerID, i.ID, map[string]string{"channel": i.Channel})), p.grants(i)...)
 		}
 	}
-	if err := tx.Batch(ctx, stmts); err != nil {
+	if err := tx.Batch(ctx, slices.Concat(customers.stmts(), updates, identities.stmts(), auditStmts(events))); err != nil {
 		return fmt.Errorf("keep records: %w", err)
 	}
-	for _, c := range p.changes {
-		for _, i := range c.link {
-			if p.isUnknown(i) {
-				if err := p.adopt(ctx, tx, i, now); err != nil {
-					return err
-				}
-			}
+	for _, i := range adopted {
+		if err := p.adopt(ctx, tx, i, now); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (p *importPlan) customerStmts(c importChange, now time.Time) []stmt {
+func newCustomers() *insert {
+	return &insert{into: `customers (id, tenant_id, email, phone_number, first_name, last_name, company_name, locale, timezone, metadata, fk_id, fk_user_id, source, context, created_at, updated_at)`}
+}
+
+func (p *importPlan) customerRow(r identity.Record, now time.Time) []any {
+	return []any{
+		r.ID, p.how.TenantID, orNull(r.Email), orNull(r.PhoneNumber), orNull(r.FirstName), orNull(r.LastName), orNull(r.CompanyName), orNull(r.Locale), orNull(r.Timezone),
+		document(r.Metadata), orNull(r.FKID), orNull(r.FKUserID), orNull(r.Source), orNull(r.Context), now, now,
+	}
+}
+
+func (p *importPlan) updateStmt(c importChange, now time.Time) stmt {
 	r := c.record
-	switch {
-	case c.create:
-		return []stmt{
-			{query: `
-				insert into customers (id, tenant_id, email, phone_number, first_name, last_name, company_name, locale, timezone, metadata, fk_id, fk_user_id, source, context, created_at, updated_at)
-				values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15)`,
-				args: []any{r.ID, p.how.TenantID, orNull(r.Email), orNull(r.PhoneNumber), orNull(r.FirstName), orNull(r.LastName), orNull(r.CompanyName), orNull(r.Locale),
-					orNull(r.Timezone), document(r.Metadata), orNull(r.FKID), orNull(r.FKUserID), orNull(r.Source), orNull(r.Context), now}},
-			auditStmt(p.event("customer.created", r.ID, "", nil)),
-		}
-	case len(c.fields) > 0:
-		ch := change{args: []any{p.how.TenantID, r.ID, now}}
-		for _, f := range texts(&r) {
-			if slices.Contains(c.fields, f.name) {
-				ch.text(f.name, f.value)
-			}
-		}
-		if slices.Contains(c.fields, "metadata") {
-			ch.set("metadata", document(r.Metadata))
-		}
-		return []stmt{
-			{query: `update customers set updated_at = $3` + ch.assignments + ` where tenant_id = $1 and id = $2`, args: ch.args},
-			auditStmt(p.event("customer.updated", r.ID, "", fields(c.fields))),
+	ch := change{args: []any{p.how.TenantID, r.ID, now}}
+	for _, f := range texts(&r) {
+		if slices.Contains(c.fields, f.name) {
+			ch.text(f.name, f.value)
 		}
 	}
-	return nil
-}
-
-func (p *importPlan) linkStmts(i identity.RecordIdentity, now time.Time) []stmt {
-	i.ID = newID()
-	stmts := []stmt{
-		{query: `
-			insert into identities (id, tenant_id, customer_id, instance_id, channel, external_id, display_name, username, role_override, metadata, verified_at, avatar_url, info_url, page_url, created_at, updated_at)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15)`,
-			args: []any{i.ID, p.how.TenantID, i.CustomerID, orNull(i.InstanceID), i.Channel, i.ExternalID, orNull(i.DisplayName), orNull(i.Username), orNull(i.RoleOverride),
-				document(i.Metadata), timeOrNull(p.verifiedAt(i)), orNull(i.AvatarURL), orNull(i.InfoURL), orNull(i.PageURL), now}},
-		auditStmt(p.event("identity.linked", i.CustomerID, i.ID, map[string]string{"channel": i.Channel})),
+	if slices.Contains(c.fields, "metadata") {
+		ch.set("metadata", document(r.Metadata))
 	}
-	return append(stmts, p.grantStmts(i)...)
+	return stmt{query: `update customers set updated_at = $3` + ch.assignments + ` where tenant_id = $1 and id = $2`, args: ch.args}
 }
 
-// grantStmts tell of rights that came with an identity, and why.
-func (p *importPlan) grantStmts(i identity.RecordIdentity) []stmt {
-	var stmts []stmt
+func newIdentities() *insert {
+	return &insert{into: `identities (id, tenant_id, customer_id, instance_id, channel, external_id, display_name, username, role_override, metadata, verified_at, avatar_url, info_url, page_url, created_at, updated_at)`}
+}
+
+func (p *importPlan) identityRow(i identity.RecordIdentity, now time.Time) []any {
+	return []any{
+		i.ID, p.how.TenantID, i.CustomerID, orNull(i.InstanceID), i.Channel, i.ExternalID, orNull(i.DisplayName), orNull(i.Username), orNull(i.RoleOverride),
+		document(i.Metadata), timeOrNull(p.verifiedAt(i)), orNull(i.AvatarURL), orNull(i.InfoURL), orNull(i.PageURL), now, now,
+	}
+}
+
+// grants tell of rights that came with an identity, and why.
+func (p *importPlan) grants(i identity.RecordIdentity) []identity.Event {
+	var events []identity.Event
 	if i.RoleOverride != "" {
-		stmts = append(stmts, auditStmt(p.event("identity.granted", i.CustomerID, i.ID, fields([]string{"role_override"}))))
+		events = append(events, p.event("identity.granted", i.CustomerID, i.ID, fields([]string{"role_override"})))
 	}
 	if !p.verifiedAt(i).IsZero() {
-		stmts = append(stmts, auditStmt(p.event("identity.granted", i.CustomerID, i.ID, map[string]string{"fields": "verified", "reason": p.how.Trust})))
+		events = append(events, p.event("identity.granted", i.CustomerID, i.ID, map[string]string{"fields": "verified", "reason": p.how.Trust}))
 	}
-	return stmts
+	return events
 }
 
 // adopt links an address from which somebody wrote already.
@@ -174,11 +176,10 @@ func (p *importPlan) adopt(ctx context.Context, tx db, i identity.RecordIdentity
 		return err
 	}
 	i.ID, i.RoleOverride = linked.ID, "" // told by link
-	stmts := append([]stmt{{query: `
+	return tx.Batch(ctx, append([]stmt{{query: `
 		update identities set username = coalesce($3, username), avatar_url = $4, info_url = $5, page_url = $6, verified_at = $7, updated_at = $8
 		where tenant_id = $1 and id = $2`,
-		args: []any{p.how.TenantID, i.ID, orNull(i.Username), orNull(i.AvatarURL), orNull(i.InfoURL), orNull(i.PageURL), timeOrNull(p.verifiedAt(i)), now}}}, p.grantStmts(i)...)
-	return tx.Batch(ctx, stmts)
+		args: []any{p.how.TenantID, i.ID, orNull(i.Username), orNull(i.AvatarURL), orNull(i.InfoURL), orNull(i.PageURL), timeOrNull(p.verifiedAt(i)), now}}}, auditStmts(p.grants(i))...))
 }
 
 // verifiedAt is when an identity was verified, as far as that is trusted.

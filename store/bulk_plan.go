@@ -67,8 +67,11 @@ func (p *importPlan) read(ctx context.Context, d db, records []identity.Record) 
 			return err
 		}
 	}
-	for _, owner := range p.owners {
-		ids = addNew(ids, owner)
+	for _, r := range records {
+		for _, i := range r.Identities {
+			instance, _ := p.instances.choose(i.Instance)
+			ids = addNew(ids, p.owners[addressed{i.Channel, i.ExternalID, instance}])
+		}
 	}
 	for _, q := range []struct {
 		values    []string

@@ -31,6 +31,7 @@ func (s *Store) Inbound(ctx context.Context, l gateway.Lease) ([]gateway.Inbound
 	rs, err := s.db.Query(ctx, `
 		select m.id, m.instance_id, m.channel, m.body, m.text, m.sealed, m.attempts, m.received_at, -(`+s.d.until("m.received_at")+`),
 			i.id, i.customer_id, i.instance_id, i.display_name, i.username, i.role_override, i.verified_at, i.opted_out_at, i.blocked_at,
+			case when i.refused_at is not null and i.customer_id is null then 1 else 0 end,
 			case when i.unlink_asked_at > `+s.d.in(-int(gateway.UnlinkTime/time.Second))+` then 1 else 0 end,
 			case when i.claim_expires_at >= m.received_at and i.claim_used_msg is null and i.claim_revoked_at is null and i.verified_at is null then 1 else 0 end,
 			c.identity_id, n.name, n.agent_url, n.unknown_senders, n.welcome_text
@@ -53,10 +54,10 @@ func (s *Store) scanInbound(sc scan, l gateway.Lease) (gateway.Inbound, error) {
 	in := gateway.Inbound{TenantID: l.TenantID, ConversationID: l.ConversationID}
 	var body, sealed, unknown string
 	var channel string
-	var waits, asked int
+	var waits, asked, refused int
 	i, n := &in.Sender, &in.Instance
 	err := sc(&in.ID, &in.InstanceID, &channel, &body, &in.Message.Text, text(&sealed), &in.Attempts, utc(&in.ReceivedAt), age(&in.Age),
-		text(&i.ID), text(&i.CustomerID), text(&i.InstanceID), text(&i.DisplayName), text(&i.Username), text(&i.RoleOverride), utc(&i.VerifiedAt), utc(&i.OptedOutAt), utc(&i.BlockedAt), &asked,
+		text(&i.ID), text(&i.CustomerID), text(&i.InstanceID), text(&i.DisplayName), text(&i.Username), text(&i.RoleOverride), utc(&i.VerifiedAt), utc(&i.OptedOutAt), utc(&i.BlockedAt), &refused, &asked,
 		&waits, text(&in.ConversationIdentity), &n.Name, text(&n.AgentURL), &unknown, text(&n.WelcomeText))
 	if err != nil {
 		return in, err
@@ -64,6 +65,7 @@ func (s *Store) scanInbound(sc scan, l gateway.Lease) (gateway.Inbound, error) {
 	stored := in.Message.Text
 	in.Fault = json.Unmarshal([]byte(body), &in.Message)
 	in.Channel, in.CodeWaits, in.UnlinkAsked = adapters.Channel(channel), waits == 1, asked == 1
+	in.Refused = refused == 1
 	in.Message.Text = stored
 	n.ID, n.TenantID, n.UnknownSenders = in.InstanceID, in.TenantID, gateway.UnknownSenders(unknown)
 	if i.ID != "" {
@@ -119,6 +121,15 @@ func (s *Store) messageStmts(st gateway.Settlement) []stmt {
 func (s *Store) personStmts(st gateway.Settlement) []stmt {
 	var stmts []stmt
 	now := s.now()
+	if len(st.Met) > 0 {
+		// Who was erased meanwhile is not to be met again: with the conversation the lane
+		// went too, so that there is nothing left to trip over but this.
+		stmts = append(stmts, stmt{query: `
+			insert into lanes (conversation_id, kind, tenant_id, epoch)
+			select t.id, 'inbox', t.id, -1 from tenants t
+			where t.id = $1 and not exists (select 1 from conversations where tenant_id = $1 and id = $2)`,
+			args: []any{st.Lease.TenantID, st.Lease.ConversationID}})
+	}
 	for _, i := range st.Met {
 		stmts = append(stmts, stmt{query: `
 			insert into identities (id, tenant_id, instance_id, channel, external_id, display_name, username, created_at, updated_at)

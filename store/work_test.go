@@ -401,3 +401,30 @@ func TestPollLeaseFencesTheCursor(t *testing.T) {
 		}
 	})
 }
+
+func TestErasedSenderIsNotMetAgain(t *testing.T) {
+	onBoth(t, func(t *testing.T, h house) {
+		h.take(h.arrival("1", "k1", "a"))
+		l := h.lease(gateway.InboxLane, "one")[0]
+		if _, err := h.db.Exec(t.Context(), `delete from conversations where tenant_id = $1`, tenant); err != nil {
+			t.Fatal(err)
+		}
+		met := identity.Identity{ID: newID(), TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: "1"}
+		if err := h.Settle(t.Context(), gateway.Settlement{Lease: l, Release: true, Met: []identity.Identity{met}}); !errors.Is(err, gateway.ErrLeaseLost) {
+			t.Fatalf("%v; want ErrLeaseLost", err)
+		}
+	})
+}
+
+func TestGrantOfARemovedIdentityFalls(t *testing.T) {
+	onBoth(t, func(t *testing.T, h house) {
+		sub, a, l := h.claiming("1")
+		if _, err := h.db.Exec(t.Context(), `delete from identities where tenant_id = $1 and id = $2`, tenant, a.IdentityID); err != nil {
+			t.Fatal(err)
+		}
+		err := h.Settle(t.Context(), gateway.Settlement{Lease: l, Claim: &claim.Ruling{Outcome: claim.Granted, Grant: &sub, Attempt: a}})
+		if !errors.Is(err, gateway.ErrFenced) {
+			t.Fatalf("%v; want ErrFenced", err)
+		}
+	})
+}

@@ -88,7 +88,7 @@ func (r seenRedis) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 // byte, and so are the calls to both stores up to the one that stores the answer. What
 // comes after it (a proof that is dropped) nobody waits for.
 func TestFailuresLookAlike(t *testing.T) {
-	for _, tt := range []struct {
+	tests := []struct {
 		name string
 		// prepare gives who types what.
 		prepare func(h *proofHouse) (external, code string)
@@ -155,13 +155,15 @@ func TestFailuresLookAlike(t *testing.T) {
 			h.works()
 			return p.external, claim.NewCode()
 		}, "already_verified"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			onPairs(t, func(t *testing.T, h *proofHouse) {
-				seen := &witness{}
+	}
+	onPairs(t, func(t *testing.T, h *proofHouse) {
+		seen := &witness{}
+		h.redis.AddHook(seenRedis{seen})
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				defer h.within(t)()
 				w := h.worker(&claim.Desk{Ledger: seenLedger{h.store, seen}, Proofs: h.desk.Proofs}, seenStore{h.store, seen})
 				external, code := tt.prepare(h)
-				h.redis.AddHook(seenRedis{seen})
 				h.say(external, "warm", "hello") // an unknown sender is met
 				h.work(w)
 				if _, err := h.desk.Rule(t.Context(), h.attempt(person{identity: uuid.NewString()}, code)); err != nil { // scripts are loaded
@@ -179,8 +181,8 @@ func TestFailuresLookAlike(t *testing.T) {
 					t.Errorf("%s: outcome %q, calls %q, answer %q", tt.name, got, calls, h.answers(key))
 				}
 			})
-		})
-	}
+		}
+	})
 }
 
 // forgetProof drops the proof of a person's last code.

@@ -116,6 +116,13 @@ func newProofHouse(t *testing.T, database, redisURL string, client redis.Univers
 	return h
 }
 
+// within makes t the test that h works for, until the function given is called.
+func (h *proofHouse) within(t *testing.T) (done func()) {
+	outer := h.t
+	h.t = t
+	return func() { h.t = outer }
+}
+
 // worker gives a worker at desk that settles in settling.
 func (h *proofHouse) worker(desk *claim.Desk, settling gateway.WorkStore) *gateway.Worker {
 	return &gateway.Worker{

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -31,7 +32,7 @@ func found(codes []string, texts map[string]string) (where []string) {
 		for i, code := range codes {
 			for _, s := range spellings(code) {
 				if strings.Contains(text, s) {
-					where = append(where, name+" holds code "+string(rune('A'+i%26))+" as "+s)
+					where = append(where, fmt.Sprintf("%s holds code %d as %q", name, i, s))
 				}
 			}
 		}

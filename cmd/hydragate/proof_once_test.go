@@ -208,7 +208,7 @@ func TestVerifiedTypesCodes(t *testing.T) {
 // TestDatabaseDecidesExpiry moves the times in the database about: they decide, and
 // neither how late the message is worked nor the clock of this machine does.
 func TestDatabaseDecidesExpiry(t *testing.T) {
-	for _, tt := range []struct {
+	tests := []struct {
 		name    string
 		move    string // by how many seconds the code expires after the message came
 		hostOff time.Duration
@@ -220,10 +220,12 @@ func TestDatabaseDecidesExpiry(t *testing.T) {
 		{"a second late", "-1", 0, "declined"},
 		{"a second late, by a machine that is an hour behind", "-1", -time.Hour, "declined"},
 		{"an hour late, by a machine that is two hours behind", "-3600", -2 * time.Hour, "declined"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			onPairs(t, func(t *testing.T, h *proofHouse) {
-				p := h.person("700004")
+	}
+	onPairs(t, func(t *testing.T, h *proofHouse) {
+		for i, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				defer h.within(t)()
+				p := h.person(fmt.Sprint(700_200 + i))
 				key := h.say(p.external, p.external, "/claim "+h.issue(p))
 				h.exec(h.moved(`update identities set claim_expires_at = (select %s from messages where key = $1) where id = $2`, tt.move), key, p.identity)
 				w := h.worker(h.desk, h.store)
@@ -233,8 +235,8 @@ func TestDatabaseDecidesExpiry(t *testing.T) {
 					t.Errorf("outcome %q; want %q", got, tt.want)
 				}
 			})
-		})
-	}
+		}
+	})
 }
 
 // moved puts into query the time received_at plus so many seconds.

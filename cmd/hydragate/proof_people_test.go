@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -94,7 +93,7 @@ func (c *claimant) claimed(ctx context.Context, types func(code string) []string
 			default:
 				// Already verified needs somebody who was: a grant whose answer was another.
 				c.wrong.Add(1)
-				fmt.Printf("a right code in time is %q (message %d of %s)\n", outcome, i, c.external)
+				c.t.Logf("a right code in time is %q (message %d of %s)", outcome, i, c.external)
 			}
 		}
 	}
@@ -104,7 +103,7 @@ func (c *claimant) claimed(ctx context.Context, types func(code string) []string
 func (c *claimant) mustNot(got, outcome string) {
 	if got == outcome {
 		c.wrong.Add(1)
-		fmt.Printf("a dead code is %q (%s)\n", outcome, c.external)
+		c.t.Logf("a dead code is %q (%s)", outcome, c.external)
 	}
 }
 

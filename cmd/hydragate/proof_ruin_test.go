@@ -39,6 +39,7 @@ const (
 // Telegram and an agent in this process, and a gateway in another that is killed.
 type ruin struct {
 	count
+	t      *testing.T
 	limit  toll
 	enough func() bool
 
@@ -63,7 +64,7 @@ const networkDelay = 3 * time.Millisecond
 
 func newRuin(t *testing.T, role string) *ruin {
 	t.Helper()
-	r := &ruin{role: role, postgres: startPostgres(t), http: &http.Client{Timeout: 2 * time.Second}}
+	r := &ruin{t: t, role: role, postgres: startPostgres(t), http: &http.Client{Timeout: 2 * time.Second}}
 	var redisURL string
 	redisURL, r.redis = startRedis(t)
 	direct := r.postgres.url(r.postgres.port)

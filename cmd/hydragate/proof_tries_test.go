@@ -169,6 +169,10 @@ func TestStrangersGetNowhere(t *testing.T) {
 		tries = 1_000_000
 	}
 	onPairs(t, func(t *testing.T, h *proofHouse) {
+		tries, owners := tries, owners
+		if h.redisURL == "" && !long() { // the race detector makes the database in this process thirty times slower
+			tries, owners = tries/20, owners/4
+		}
 		live, people := map[string]string{}, make([]person, owners) // identity by code
 		codes := make([]string, owners)
 		for i := range people {
@@ -210,7 +214,7 @@ func TestStrangersGetNowhere(t *testing.T) {
 				t.Errorf("owner %d afterwards: %q; want %s", i, got, want)
 			}
 		}
-		t.Logf("%d tries; %d codes hit: %v", tries, len(burnt)-1, burnt)
+		t.Logf("%d tries by chance hit %d of %d codes", tries, len(burnt)-1, owners)
 	})
 }
 
@@ -257,7 +261,7 @@ func (h *proofHouse) strangersTry(strangers []person, live map[string]string, tr
 // TestOthersLockNobodyOut lets other people fail in earnest, settled and counted: the
 // right one is not kept waiting.
 func TestOthersLockNobodyOut(t *testing.T) {
-	tries, each := 600, 6
+	tries, each := 200, 8
 	if long() {
 		tries = 10_000
 	}
