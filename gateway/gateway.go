@@ -93,10 +93,10 @@ type Lease struct {
 	Wakes          int64 // how often work was announced before the lease
 }
 
-// LeaseTime is how long a lease holds without being renewed: longer than the longest
-// single piece of work, the wait for an agent runtime with a look before and a note
-// after it. Each piece renews it.
-const LeaseTime = 45 * time.Second
+// LeaseTime is how long a lease holds without being renewed: how long the work of a
+// process that died lies still. Who works renews it, with each piece and while one
+// takes long.
+const LeaseTime = 15 * time.Second
 
 // FetchMost is how many pieces of work of one lane are read at a time: when there are
 // so many there may be more.

@@ -145,14 +145,38 @@ func (p *Lanes) work(ctx, hard context.Context, l Lease) {
 	}
 }
 
-// try works a lane; a panic is an error like any other.
+// try works a lane and renews its lease meanwhile; a panic is an error like any other.
 func (p *Lanes) try(ctx context.Context, l Lease, turn Turn) (err error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	beat := p.renew(ctx, l, stop)
+	defer beat.Stop()
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 		}
 	}()
 	return p.Work(ctx, l, turn)
+}
+
+// renew keeps the lease of a lane while one piece of work takes long, and ends the work
+// when the lane has another holder.
+func (p *Lanes) renew(ctx context.Context, l Lease, stop context.CancelCauseFunc) *time.Timer {
+	var beat *time.Timer
+	ready := make(chan struct{})
+	beat = time.AfterFunc(LeaseTime/3, func() {
+		<-ready
+		if ctx.Err() != nil {
+			return
+		}
+		if err := p.Store.Settle(ctx, Settlement{Lease: l}); errors.Is(err, ErrLeaseLost) {
+			stop(ErrLeaseLost)
+			return
+		}
+		beat.Reset(LeaseTime / 3)
+	})
+	close(ready)
+	return beat
 }
 
 // pause waits, or until ctx ends.

@@ -70,9 +70,12 @@ func (w *Worker) some(ctx context.Context, l Lease, ins []Inbound) (more bool, e
 		s.Release = true
 		return false, w.Store.Settle(ctx, s)
 	}
+	var spans workSpans
+	defer func() { spans.end() }()
 	for i, in := range ins {
 		started := w.Now()
-		one, err := w.try(ctx, in)
+		one, err := w.try(spans.begin(ctx, in), in)
+		spans.decided(one, err)
 		if err != nil {
 			return false, w.stumble(ctx, s, in, err)
 		}

@@ -245,7 +245,7 @@ func (p *importPlan) whose(r identity.Record) (string, error) {
 		return id, nil
 	}
 	for _, i := range r.Identities {
-		if id, ok := p.owners[addressed{i.Channel, i.ExternalID, i.InstanceID}]; ok {
+		if id, ok := p.owners[addressed{i.Channel, i.ExternalID, i.InstanceID}]; ok && p.mayBe(id, r) {
 			return id, nil
 		}
 	}
@@ -253,6 +253,12 @@ func (p *importPlan) whose(r identity.Record) (string, error) {
 		return "", errors.New("email, fk_id, an identity or an id is needed, to know the customer again")
 	}
 	return "", nil
+}
+
+// mayBe reports whether a customer is not known by something else than a record says.
+func (p *importPlan) mayBe(id string, r identity.Record) bool {
+	c := p.customers[id]
+	return c != nil && (r.Email == "" || c.Email == "") && (r.FKID == "" || c.FKID == "")
 }
 
 // links gives the identities that are new. A record that names somebody else's is

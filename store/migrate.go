@@ -75,6 +75,21 @@ func refuseNewer(ctx context.Context, p *goose.Provider) error {
 	return nil
 }
 
+// lockBeside keeps other processes from migrating the same file: a write lock on a
+// second, empty database beside it, which ends with the process however it ends.
+func lockBeside(ctx context.Context, file string) (unlock func(), err error) {
+	pool, err := sql.Open("sqlite", "file:"+file+".migrating?_pragma=busy_timeout(60000)&_txlock=immediate")
+	if err != nil {
+		return nil, err
+	}
+	tx, err := pool.BeginTx(ctx, nil)
+	if err != nil {
+		_ = pool.Close()
+		return nil, fmt.Errorf("wait for another migration of %s: %w", file, err)
+	}
+	return func() { _ = tx.Rollback(); _ = pool.Close() }, nil
+}
+
 func withProvider(ctx context.Context, url string, f func(*goose.Provider) error) error {
 	driver, dialect, files, opts := "sqlite", goose.DialectSQLite3, migrations.SQLite(), []goose.ProviderOption{}
 	dsn := "file:" + url + "?_pragma=busy_timeout(10000)&_txlock=immediate"
@@ -85,6 +100,12 @@ func withProvider(ctx context.Context, url string, f func(*goose.Provider) error
 		}
 		driver, dialect, files, dsn = "pgx", goose.DialectPostgres, migrations.Postgres(), url
 		opts = append(opts, goose.WithSessionLocker(locker))
+	} else {
+		unlock, err := lockBeside(ctx, url)
+		if err != nil {
+			return err
+		}
+		defer unlock()
 	}
 	pool, err := sql.Open(driver, dsn)
 	if err != nil {

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"hydragate/identity"
+	"hydragate/store"
+)
+
+// bulk runs a command on the database of a new data folder, or of Postgres.
+type bulk struct {
+	t   *testing.T
+	dsn []string // flags
+}
+
+func onEngines(t *testing.T, test func(t *testing.T, open func() bulk)) {
+	t.Run("sqlite", func(t *testing.T) {
+		test(t, func() bulk { return bulk{t, []string{"--data-dir", t.TempDir()}} })
+	})
+	t.Run("postgres", func(t *testing.T) {
+		test(t, func() bulk {
+			return bulk{t, []string{"--database-url", freshDatabase(t, testPostgres(t)), "--master-keys", store.NewMasterKey("test"), "--data-dir", t.TempDir()}}
+		})
+	})
+}
+
+func (b bulk) run(in string, args ...string) (out, said string, err error) {
+	var o, e bytes.Buffer
+	err = run(context.Background(), append(args, b.dsn...), console{in: strings.NewReader(in), out: &o, err: &e})
+	return o.String(), e.String(), err
+}
+
+func (b bulk) must(in string, args ...string) string {
+	b.t.Helper()
+	out, said, err := b.run(in, args...)
+	if err != nil {
+		b.t.Fatalf("%v: %v\n%s%s", args, err, out, said)
+	}
+	return out
+}
+
+func TestImportExamples(t *testing.T) {
+	onEngines(t, func(t *testing.T, open func() bulk) {
+		var exported []string
+		for _, file := range []string{"testdata/import/customers.csv", "testdata/import/customers.jsonl"} {
+			b := open()
+			if out := b.must("", "import", file, "--dry-run"); !strings.Contains(out, "nothing was changed: 2 lines: 2 customers created") {
+				t.Fatal(out)
+			}
+			if out := b.must("", "import", file); !strings.HasPrefix(out, "2 lines: 2 customers created, 0 updated, 4 identities linked") {
+				t.Fatal(out)
+			}
+			if out := b.must("", "import", file); !strings.HasPrefix(out, "2 lines: 0 customers created, 0 updated, 0 identities linked, 2 lines as they were") {
+				t.Fatal(out)
+			}
+			exported = append(exported, withoutIDs(b.must("", "export")))
+		}
+		if exported[0] != exported[1] {
+			t.Errorf("CSV and JSON Lines say different things:\n%s\n%s", exported[0], exported[1])
+		}
+	})
+}
+
+// withoutIDs takes the ids out, which are new in every database.
+func withoutIDs(jsonl string) string {
+	var b strings.Builder
+	for line := range strings.Lines(jsonl) {
+		_, rest, _ := strings.Cut(line, `","`)
+		b.WriteString(rest)
+	}
+	return b.String()
+}
+
+func TestExportRoundTrip(t *testing.T) {
+	const odd = `{"email":"steve@example.com","first_name":"=HYPERLINK(\"http://x\")","last_name":"'Example","company_name":"@SUM, \"A\"; B","metadata":{"a":[1,"ü"]},"context":"two\nlines","identities":[{"channel":"telegram","external_id":"1","display_name":"-Steve"},{"channel":"sms","external_id":"+61400111222","metadata":{"k":"v"}}]}
+{"id":"0198a2f0-0000-7000-8000-000000000001","first_name":"Nobody"}
+`
+	onEngines(t, func(t *testing.T, open func() bulk) {
+		first := open()
+		first.must(odd, "import", "-", "--format", "jsonl")
+		lines := first.must("", "export", "--format", "jsonl")
+		file := filepath.Join(t.TempDir(), "out.csv")
+		first.must("", "export", "-o", file)
+		if _, _, err := first.run("", "export", "-o", file); err == nil {
+			t.Error("a file was overwritten")
+		}
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%v, %v; want mode 0600", info, err)
+		}
+		sheet, _ := os.ReadFile(file)
+		for _, cell := range strings.FieldsFunc(string(sheet), func(r rune) bool { return r == ',' || r == '\n' }) {
+			if cell = strings.TrimPrefix(cell, `"`); cell != "" && strings.ContainsAny(cell[:1], "=+-@") {
+				t.Errorf("a spreadsheet would run %q", cell)
+			}
+		}
+		for _, how := range [][]string{{lines, "import", "-", "--format", "jsonl"}, {"", "import", file}} {
+			again := open()
+			again.must(how[0], how[1:]...)
+			if got := again.must("", "export", "--format", "jsonl"); got != lines {
+				t.Errorf("after %v:\n%s\nwant\n%s", how[1:], got, lines)
+			}
+		}
+	})
+}
+
+func TestImportNamesWhatIsWrong(t *testing.T) {
+	b := bulk{t, []string{"--data-dir", t.TempDir()}}
+	future := time.Now().Add(time.Hour).Format(time.RFC3339)
+	for name, c := range map[string]struct{ format, in, want string }{
+		"Email":        {"csv", "email\nnobody", "line 2: email: is not"},
+		"Several":      {"csv", "email,phone_number,locale,timezone,id\nx,5,??,Nowhere,7", "email: is not a valid e-mail address; phone_number"},
+		"Number":       {"csv", "email,sms\na@example.com,+61400111222\nb@example.com,0400", "line 3: external_id"},
+		"AfterQuoted":  {"csv", "email,first_name\na@example.com,\"two\nlines\"\nb,x", "line 4: email"},
+		"Columns":      {"csv", "email,first_name\na@example.com", "line 2: the line has 1 columns, the first line 2"},
+		"BareQuote":    {"csv", "email\na\"b\nc@example.com", "line 2: "},
+		"Metadata":     {"csv", "email,metadata\na@example.com,[1]", "metadata: must be a JSON object"},
+		"Channel":      {"csv", "email,external_id\na@example.com,5", "channel: must be a name"},
+		"Role":         {"csv", "channel,external_id,role_override\ntelegram,5,admin", "role_override: must be owner"},
+		"Instance":     {"csv", "channel,external_id,instance\ntelegram,5,Nope", "instance: there is none"},
+		"Future":       {"csv", "channel,external_id,verified_at\ntelegram,5," + future, "verified_at: must be a time that has passed"},
+		"Latin1":       {"csv", "email,first_name\na@example.com,Ren\xe9", "first_name: holds NUL or broken characters"},
+		"Nobody":       {"csv", "email,first_name\n,Steve", "is needed, to know the customer again"},
+		"Unknown":      {"jsonl", `{"emial":"a@example.com"}`, `line 1: there is no field "emial"`},
+		"NotJSON":      {"jsonl", "\n{secret", "line 2: the line is not a JSON object"},
+		"Trailing":     {"jsonl", `{"email":"a@example.com"} {}`, "something stands after"},
+		"Type":         {"jsonl", `{"email":7}`, "email: a JSON number does not fit here"},
+		"TooLong":      {"jsonl", `{"first_name":"` + strings.Repeat("x", maxJSONLine) + "\"}\n{}", "line 1: the line has more than 1 MiB"},
+		"TooLongField": {"jsonl", `{"email":"a@example.com","first_name":"` + strings.Repeat("x", 256) + `"}`, "first_name: has more than 255"},
+	} {
+		_, said, err := b.run(c.in, "import", "-", "--format", c.format)
+		if !errors.Is(err, errSaid) || !strings.Contains(said, c.want) {
+			t.Errorf("%s: %v, %q; want %q", name, err, said, c.want)
+		}
+		if strings.Contains(said, "secret") {
+			t.Errorf("%s: %q tells what stands there", name, said)
+		}
+	}
+	for name, c := range map[string]struct{ format, in, want string }{
+		"NoColumn": {"csv", "email,nickname\na@example.com,x", `there is no column "nickname"`},
+		"Twice":    {"csv", "email,Email\na@example.com,x", "is there twice"},
+		"Empty":    {"csv", "", "the file is empty"},
+		"NoFormat": {"", "", "--format"},
+	} {
+		args := []string{"import", "-"}
+		if c.format != "" {
+			args = append(args, "--format", c.format)
+		}
+		if _, _, err := b.run(c.in, args...); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v; want %q", name, err, c.want)
+		}
+	}
+}
+
+func TestImportKeepsTheGoodLines(t *testing.T) {
+	onEngines(t, func(t *testing.T, open func() bulk) {
+		b := open()
+		var in strings.Builder
+		in.WriteString("\xef\xbb\xbfEmail;First_Name;Telegram\r\n") // as a spreadsheet in Europe writes it
+		for n := range 1203 {
+			email := fmt.Sprintf("p%d@example.com", n)
+			if n%400 == 7 {
+				email = "wrong"
+			}
+			fmt.Fprintf(&in, "%s;P%d;%d\r\n", email, n, n+1)
+		}
+		file := filepath.Join(t.TempDir(), "errors.csv")
+		out, said, err := b.run(in.String(), "import", "-", "--format", "csv", "--errors", file)
+		if !errors.Is(err, errSaid) || !strings.HasPrefix(out, "1203 lines: 1200 customers created, 0 updated, 1200 identities linked, 0 lines as they were, 3 failed") {
+			t.Fatalf("%v %s", err, out)
+		}
+		want := ""
+		for _, n := range []int{9, 409, 809} {
+			want += fmt.Sprintf("line %d: email: is not a valid e-mail address\n", n)
+		}
+		if said != want {
+			t.Errorf("%q", said)
+		}
+		if kept, _ := os.ReadFile(file); strings.Count(string(kept), "\n") != 4 || !strings.HasPrefix(string(kept), "line,error\n9,email: ") {
+			t.Errorf("%q", kept)
+		}
+	})
+}
+
+// TestImportInterrupted ends an import in the middle; the same command goes on.
+func TestImportInterrupted(t *testing.T) {
+	b := bulk{t, []string{"--data-dir", t.TempDir()}}
+	var in strings.Builder
+	for n := range 3 * importAtOnce {
+		fmt.Fprintf(&in, `{"email":"p%d@example.com"}`+"\n", n)
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	s := settings{Listen: "127.0.0.1:0", DataDir: b.dsn[1], LogLevel: "info"}
+	c := &importCmd{settings: s, File: "-", Format: "jsonl"}
+	var out, said bytes.Buffer
+	err := c.Run(ctx, console{in: &interruptingReader{in: strings.NewReader(in.String()), after: in.Len() / 2, interrupt: interrupt}, out: &out, err: &said})
+	if err == nil || !strings.Contains(err.Error(), "interrupted after line") {
+		t.Fatalf("%v %s", err, &out)
+	}
+	if got := b.must(in.String(), "import", "-", "--format", "jsonl"); !strings.HasPrefix(got, "1500 lines: ") || strings.HasPrefix(got, "1500 lines: 0 customers") {
+		t.Errorf("%s", got)
+	}
+	if got := b.must("", "export"); strings.Count(got, "\n") != 3*importAtOnce {
+		t.Errorf("%d customers", strings.Count(got, "\n"))
+	}
+}
+
+// An interruptingReader interrupts once so many bytes were read.
+type interruptingReader struct {
+	in        *strings.Reader
+	after     int
+	interrupt func()
+}
+
+func (r *interruptingReader) Read(p []byte) (int, error) {
+	if r.in.Size()-int64(r.in.Len()) >= int64(r.after) {
+		r.interrupt()
+	}
+	return r.in.Read(p[:min(len(p), 4096)])
+}
+
+func TestFormulasAreDisarmed(t *testing.T) {
+	for _, s := range []string{"", "'", "''", "=1", "'=1", "''=1", "+61", "-", "@x", "\tx", "Steve", "'twas", "O'Hara", "'-"} {
+		d := disarmed(s)
+		if got := armed(d); got != s {
+			t.Errorf("%q is %q in the file and %q after", s, d, got)
+		}
+		if d != "" && strings.ContainsAny(d[:1], "=+-@\t") {
+			t.Errorf("%q is armed", d)
+		}
+	}
+}
+
+func TestExportIsTold(t *testing.T) {
+	b := bulk{t, []string{"--data-dir", t.TempDir()}}
+	b.must(`{"email":"steve@example.com"}`, "import", "-", "--format", "jsonl")
+	b.must("", "export")
+	s, err := openStore(t.Context(), &settings{Listen: "127.0.0.1:0", DataDir: b.dsn[1], LogLevel: "info"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, kind := range []string{"customers.imported", "customers.exported"} {
+		es, err := s.AuditEvents(t.Context(), identity.DefaultTenant, identity.EventQuery{Kind: kind}, "", 10)
+		if err != nil || len(es) != 1 || es[0].Actor != byCommand {
+			t.Errorf("%s: %v, %v", kind, es, err)
+		}
+	}
+}
