@@ -45,6 +45,7 @@ type SendError struct {
 	Code       string        // the channel's own code, for the person reading the log
 	RetryAfter time.Duration // what the channel asked for; zero when it did not say
 	Place      string        // the new place, when Moved
+	Gone       bool          // the account or number does not exist any more: another person may get it
 	Err        error         // never holds a URL, a token or a text
 }
 

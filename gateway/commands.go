@@ -51,7 +51,7 @@ func (w *Worker) command(ctx context.Context, in Inbound, v verdict) (out verdic
 	case "help":
 		return w.say(in, v, "helped", textHelp), true, nil
 	case "whoami":
-		return w.privately(in, v, func() verdict { return w.say(in, v, "told", textWhoami(in.Sender)) }), true, nil
+		return w.privately(in, v, func() verdict { return w.say(in, v, "told", textWhoami(in.standing(w.Now()))) }), true, nil
 	case "unlink":
 		return w.privately(in, v, func() verdict { return w.unlink(in, v) }), true, nil
 	}

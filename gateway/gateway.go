@@ -122,6 +122,7 @@ type Inbound struct {
 	ConversationIdentity string // who the conversation is with, as last known
 	CodeWaits            bool   // a live claim code waits for the sender
 	UnlinkAsked          bool   // the question of /unlink stands
+	ReclaimTold          bool   // the sender was told how to claim again
 	Refused              bool   // staff wants to hear nothing from the sender, whom nobody knows
 	Instance             Instance
 }
@@ -155,7 +156,8 @@ type Settlement struct {
 // Unreachable says that the person of a conversation cannot be written to.
 type Unreachable struct {
 	ConversationID string
-	OptedOut       bool // by the person's own wish; otherwise blocked or gone
+	OptedOut       bool           // by the person's own wish; otherwise blocked or gone
+	Doubt          identity.Doubt // not empty: perhaps it is another person now
 }
 
 // Settled is the end of one inbound message.
@@ -174,6 +176,9 @@ type Sighting struct {
 	Username    string
 	OptedOut    *bool
 	Blocked     *bool
+	Heard       bool           // the time of the last message is to be kept
+	Doubt       identity.Doubt // not empty: perhaps it is another person now
+	ReclaimTold bool           // was told how to claim again
 }
 
 // A ConversationPerson says whom a direct conversation is with.
@@ -255,6 +260,7 @@ type SendResult struct {
 	Code       string
 	Wait       time.Duration // until the next attempt, when still Queued
 	Maybe      bool          // when still Queued: the channel may have taken it
+	Gone       bool          // the account or number does not exist any more
 }
 
 // Sending is the state of a reply while the channel is asked to take it: found after
@@ -274,6 +280,7 @@ type Event struct {
 	Message       adapters.Message
 	Sender        identity.Identity // zero: nobody
 	CustomerEmail string
+	Freshness     identity.Freshness // of the instance
 	AgentURL      string
 	DisabledAt    time.Time
 	Secrets       []string // live signing secrets, the newest first

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"hydragate/adapters"
+	"hydragate/identity"
 )
 
 // Errors of everything that keeps instances and endpoints.
@@ -24,6 +25,7 @@ type Instance struct {
 	AgentDisabledAt time.Time // not zero: the runtime answered 410 and is not called any more
 	UnknownSenders  UnknownSenders
 	WelcomeText     string // the answer to /start; empty: the house's own
+	Freshness       identity.Freshness
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
 }
@@ -39,10 +41,12 @@ const (
 )
 
 // An InstanceEdit changes some fields of an instance; nil leaves a field as it is,
-// and a pointer to "" clears it. A new AgentURL ends a disabling.
+// and a pointer to "" or 0 clears it. A new AgentURL ends a disabling.
 type InstanceEdit struct {
 	Name, AgentURL, WelcomeText *string
 	UnknownSenders              *UnknownSenders
+
+	OwnerDays, CustomerDays, SilenceDays *int // see identity.Freshness
 }
 
 // InstanceSecrets are shown once, when an instance is made.

@@ -138,11 +138,23 @@ func (s *Sender) settleUnreachable(ctx context.Context, l Lease, done []SendResu
 		Detail: map[string]string{"channel": string(r.Row.Channel), "reason": string(r.Reason)},
 	}}}
 	if !r.Row.Place.Group {
-		st.Unreachable = &Unreachable{ConversationID: l.ConversationID, OptedOut: r.Reason == adapters.OptedOut}
+		st.Unreachable = &Unreachable{ConversationID: l.ConversationID, OptedOut: r.Reason == adapters.OptedOut, Doubt: doubtOf(r)}
 	}
 	ctx, cancel := outlive(ctx)
 	defer cancel()
 	return s.Store.Settle(ctx, st)
+}
+
+// doubtOf says whether a refusal is a sign that somebody else may have the number or
+// the account, or will.
+func doubtOf(r SendResult) identity.Doubt {
+	switch {
+	case r.Gone:
+		return identity.Terminated
+	case r.Reason == adapters.OptedOut:
+		return identity.Unwanted
+	}
+	return ""
 }
 
 // settleTime bounds the note of what has already happened outside.
@@ -181,7 +193,7 @@ func (s *Sender) send(ctx context.Context, row OutboxRow, again bool) SendResult
 
 // retry decides what a failed attempt means.
 func (s *Sender) retry(row OutboxRow, se *adapters.SendError) SendResult {
-	r := SendResult{Row: row, Status: adapters.Failed, Reason: se.Reason, Code: se.Code}
+	r := SendResult{Row: row, Status: adapters.Failed, Reason: se.Reason, Code: se.Code, Gone: se.Gone}
 	old := row.Age > sendLife
 	switch {
 	case se.Reason == adapters.Moved && !old:

@@ -19,6 +19,7 @@ const (
 	textLost         = "I could not check the code this time. Please ask for a new one."
 	textChecking     = "I am checking your code. This takes a moment longer than usual."
 	textStranger     = "Hello! I do not know this account yet. If you have a code, please send it like this: /claim WDJ-BMJ"
+	textReclaim      = "It is time to make sure that this account is still yours. Please ask us for a new code and send it like this: /claim WDJ-BMJ"
 	textNotLinked    = "This account is not linked to anybody here."
 	textUnlinkAsk    = "If I unlink this account, I will not know you any more. Send /unlink again within five minutes if you want that."
 	textUnlinked     = "Done. This account is not linked any more."
@@ -41,8 +42,11 @@ func textWait(d time.Duration) string {
 
 // textWhoami tells a person what the gateway knows of this account, and nothing of
 // the customer behind it.
-func textWhoami(i identity.Identity) string {
-	switch i.Role() {
+func textWhoami(s identity.Standing) string {
+	if s.Reason != "" {
+		return textReclaim
+	}
+	switch s.Role {
 	case identity.Owner:
 		return "I know you: this account is verified as its owner's."
 	case identity.Verified:

@@ -236,7 +236,27 @@ func (w *Worker) one(ctx context.Context, in Inbound) (verdict, error) {
 	if in.Sender.CustomerID == "" && in.Instance.UnknownSenders != Forward {
 		return w.policy(in, v), nil
 	}
-	return w.handOn(in, v), nil
+	return w.handOn(in, w.reclaim(in, v)), nil
+}
+
+// reclaim tells a person once that the account must be claimed again.
+func (w *Worker) reclaim(in Inbound, v verdict) verdict {
+	if in.ReclaimTold || in.Message.Place.Group || in.standing(w.Now()).Reason == "" {
+		return v
+	}
+	s := Sighting{IdentityID: in.Sender.ID}
+	if v.seen != nil {
+		s = *v.seen
+	}
+	s.ReclaimTold = true
+	v.seen, v.alone = &s, true
+	v.replies = append(v.replies, w.answer(in, textReclaim)...)
+	return v
+}
+
+// standing is the right with which the sender speaks to the instance.
+func (in Inbound) standing(now time.Time) identity.Standing {
+	return in.Instance.Freshness.Standing(in.Sender, now)
 }
 
 // meet makes sure that the sender has an identity, and notes what is new about them.
@@ -264,6 +284,11 @@ func (w *Worker) meet(in *Inbound) verdict {
 	}
 	if !in.Sender.BlockedAt.IsZero() && m.Kind != adapters.Block {
 		s.Blocked = new(bool)
+	}
+	s.Heard = in.Sender.IsVerified() && in.ReceivedAt.Sub(in.Sender.LastHeardAt) > identity.Heard
+	if in.Sender.Doubt == "" && in.Instance.Freshness.Broken(in.Sender, in.ReceivedAt) {
+		s.Doubt, in.Sender.Doubt = identity.Silent, identity.Silent
+		v.alone = true // the next message is read with this doubt
 	}
 	if s != (Sighting{}) {
 		s.IdentityID = in.Sender.ID
@@ -346,7 +371,7 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // note writes the one line that tells what became of a message.
 func (w *Worker) note(ctx context.Context, in Inbound, v verdict, took time.Duration) {
-	role := in.Sender.Role()
+	role := in.standing(w.Now()).Role
 	w.Log.InfoContext(ctx, "message", "channel", in.Channel, "instance", in.InstanceID, "id", in.ID, "outcome", v.outcome,
 		"role", role, "identity", in.Sender.ID, "waited", in.Age.Round(time.Millisecond), "took", took.Round(time.Microsecond))
 }

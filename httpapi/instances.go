@@ -15,8 +15,11 @@ type instanceAnswer struct {
 	AgentDisabledAt *time.Time `json:"agent_disabled_at" doc:"When the agent answered 410. A new agent_url ends it."`
 	AgentURL        *string    `json:"agent_url"`
 	CreatedAt       time.Time  `json:"created_at"`
+	CustomerMaxAge  *int       `json:"customer_max_age_days"`
 	ID              string     `json:"id" format:"uuid"`
 	Name            string     `json:"name"`
+	OwnerMaxAge     *int       `json:"owner_max_age_days"`
+	SilenceMax      *int       `json:"silence_max_days"`
 	UnknownSenders  string     `json:"unknown_senders" enum:"forward,reply,drop"`
 	UpdatedAt       time.Time  `json:"updated_at"`
 	WelcomeText     *string    `json:"welcome_text"`
@@ -28,8 +31,11 @@ type createdInstance struct {
 	AgentSecretKey  string     `json:"agent_secret_key" doc:"Names the instance to the conversation-user API. Shown once."`
 	AgentURL        *string    `json:"agent_url"`
 	CreatedAt       time.Time  `json:"created_at"`
+	CustomerMaxAge  *int       `json:"customer_max_age_days"`
 	ID              string     `json:"id" format:"uuid"`
 	Name            string     `json:"name"`
+	OwnerMaxAge     *int       `json:"owner_max_age_days"`
+	SilenceMax      *int       `json:"silence_max_days"`
 	UnknownSenders  string     `json:"unknown_senders" enum:"forward,reply,drop"`
 	UpdatedAt       time.Time  `json:"updated_at"`
 	WebhookSecret   string     `json:"webhook_secret" doc:"Signs events, by the Standard Webhooks specification. Shown once."`
@@ -39,14 +45,23 @@ type createdInstance struct {
 func toInstance(i gateway.Instance) instanceAnswer {
 	return instanceAnswer{
 		AgentDisabledAt: timeOrNull(i.AgentDisabledAt), AgentURL: orNull(i.AgentURL), CreatedAt: i.CreatedAt.UTC(), ID: i.ID, Name: i.Name,
+		CustomerMaxAge: daysOrNull(i.Freshness.CustomerDays), OwnerMaxAge: daysOrNull(i.Freshness.OwnerDays), SilenceMax: daysOrNull(i.Freshness.SilenceDays),
 		UnknownSenders: string(i.UnknownSenders), UpdatedAt: i.UpdatedAt.UTC(), WelcomeText: orNull(i.WelcomeText),
 	}
+}
+
+func daysOrNull(n int) *int {
+	if n == 0 {
+		return nil
+	}
+	return &n
 }
 
 func toNewInstance(i gateway.Instance, s gateway.InstanceSecrets) createdInstance {
 	v := toInstance(i)
 	return createdInstance{
 		AgentDisabledAt: v.AgentDisabledAt, AgentSecretKey: s.AgentSecretKey, AgentURL: v.AgentURL, CreatedAt: v.CreatedAt, ID: v.ID, Name: v.Name,
+		CustomerMaxAge: v.CustomerMaxAge, OwnerMaxAge: v.OwnerMaxAge, SilenceMax: v.SilenceMax,
 		UnknownSenders: v.UnknownSenders, UpdatedAt: v.UpdatedAt, WebhookSecret: s.WebhookSecret, WelcomeText: v.WelcomeText,
 	}
 }
@@ -63,6 +78,14 @@ type newInstance struct {
 	AgentURL       Opt[string] `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri" doc:"Where messages are posted to. Null: nobody is called."`
 	UnknownSenders Opt[string] `json:"unknown_senders,omitempty" enum:"forward,reply,drop" doc:"What becomes of messages of people whom nobody knows. Default: forward."`
 	WelcomeText    Opt[string] `json:"welcome_text,omitempty" maxLength:"4096" doc:"The answer to /start. Null: a text of the gateway's own."`
+	freshness
+}
+
+// freshness is how long an instance believes that somebody is who they were.
+type freshness struct {
+	OwnerMaxAge    Opt[int] `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days the verification of an owner counts as a customer's. Null: never."`
+	CustomerMaxAge Opt[int] `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days a verification does not count until the account is claimed again. Null: never."`
+	SilenceMax     Opt[int] `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650" doc:"A message after so many days without one must be followed by a new claim, since the number may have changed hands. Null: never."`
 }
 
 func (a *API) createInstance(ctx context.Context, in *struct{ Body newInstance }) (*struct{ Body createdInstance }, error) {
@@ -73,6 +96,7 @@ func (a *API) createInstance(ctx context.Context, in *struct{ Body newInstance }
 	secrets := newInstanceSecrets()
 	i, err := a.Store.CreateInstance(ctx, gateway.Instance{
 		TenantID: key.TenantID, Name: b.Name, AgentURL: b.AgentURL.Value, UnknownSenders: policy(b.UnknownSenders.Value), WelcomeText: b.WelcomeText.Value,
+		Freshness: identity.Freshness{OwnerDays: b.OwnerMaxAge.Value, CustomerDays: b.CustomerMaxAge.Value, SilenceDays: b.SilenceMax.Value},
 	}, secrets, key.Actor())
 	return &struct{ Body createdInstance }{toNewInstance(i, secrets)}, err
 }
@@ -123,6 +147,7 @@ type instanceEdit struct {
 	AgentURL       Opt[string] `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri"`
 	UnknownSenders Opt[string] `json:"unknown_senders,omitempty" enum:"forward,reply,drop"`
 	WelcomeText    Opt[string] `json:"welcome_text,omitempty" maxLength:"4096"`
+	freshness
 }
 
 func (a *API) editInstance(ctx context.Context, in *struct {
@@ -130,7 +155,8 @@ func (a *API) editInstance(ctx context.Context, in *struct {
 	Body instanceEdit
 }) (*instanceOut, error) {
 	key, b := callerOf(ctx), in.Body
-	e := gateway.InstanceEdit{Name: b.Name.Edit(), AgentURL: b.AgentURL.Edit(), WelcomeText: b.WelcomeText.Edit()}
+	e := gateway.InstanceEdit{Name: b.Name.Edit(), AgentURL: b.AgentURL.Edit(), WelcomeText: b.WelcomeText.Edit(),
+		OwnerDays: b.OwnerMaxAge.Edit(), CustomerDays: b.CustomerMaxAge.Edit(), SilenceDays: b.SilenceMax.Edit()}
 	if b.UnknownSenders.Given {
 		p := policy(b.UnknownSenders.Value)
 		e.UnknownSenders = &p

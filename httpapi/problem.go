@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"math"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -148,8 +150,23 @@ func (a *API) fail(ctx context.Context, err error) *problem {
 	if p == nil {
 		a.Log.ErrorContext(ctx, "request failed", "request_id", recordOf(ctx).id, "err", err)
 		p = plain(http.StatusInternalServerError)
+		if away(err) {
+			p = plain(http.StatusServiceUnavailable)
+		}
 	}
 	return surfaceOf(ctx).shaped(p)
+}
+
+// away reports whether something behind the API cannot be reached, so that the same
+// call is worth repeating.
+func away(err error) bool {
+	var ne net.Error
+	var answer interface{ SQLState() string } // of a database that is starting, stopping or full
+	if errors.As(err, &answer) {
+		class := answer.SQLState()[:2]
+		return class == "08" || class == "53" || class == "57"
+	}
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &ne) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // encode writes JSON as the API does: without escaping for HTML and without a

@@ -56,6 +56,8 @@ type Identity struct {
 	RoleOverride string // RoleOwner or empty
 	Metadata     json.RawMessage
 	VerifiedAt   time.Time // zero: not verified
+	Doubt        Doubt     // why the verification is not believed; empty: it is
+	LastHeardAt  time.Time // more or less; zero: not known
 	OptedOutAt   time.Time // zero: may be written to
 	BlockedAt    time.Time // zero: reachable
 	CreatedAt    time.Time
@@ -93,7 +95,8 @@ type Edit struct {
 }
 
 // Apply gives i as it is after the edit. It is the one place that knows what
-// verifying and unverifying by hand mean: the time of the first proof stays.
+// verifying and unverifying by hand mean: the time of the first proof stays, unless
+// that proof is in doubt.
 func (i Identity) Apply(e Edit, now time.Time) Identity {
 	if e.DisplayName != nil {
 		i.DisplayName = *e.DisplayName
@@ -107,9 +110,9 @@ func (i Identity) Apply(e Edit, now time.Time) Identity {
 	switch {
 	case e.Verified == nil:
 	case !*e.Verified:
-		i.VerifiedAt = time.Time{}
-	case !i.IsVerified():
-		i.VerifiedAt = now
+		i.VerifiedAt, i.Doubt = time.Time{}, ""
+	case !i.IsVerified() || i.Doubt != "":
+		i.VerifiedAt, i.Doubt = now, ""
 	}
 	i.UpdatedAt = now
 	return i

@@ -30,22 +30,26 @@ func (s *Store) Issue(ctx context.Context, tenant, customer, id string, by ident
 
 func (s *Store) issue(ctx context.Context, tx db, tenant, customer, id string, by identity.Actor) (claim.Subject, time.Time, error) {
 	sub := claim.Subject{TenantID: tenant, IdentityID: id}
-	var expires, verified time.Time
+	var expires time.Time
+	who := identity.Identity{ID: id, TenantID: tenant, CustomerID: customer}
 	rs, err := tx.Query(ctx, `
 		update identities set claim_gen = claim_gen + 1, claim_expires_at = `+s.d.in(int(claim.Life/time.Second))+`,
 			claim_used_msg = null, claim_revoked_at = null
 		where tenant_id = $1 and customer_id = $2 and id = $3
-		returning instance_id, channel, external_id, claim_gen, claim_expires_at, verified_at`, tenant, customer, id)
+		returning instance_id, channel, external_id, claim_gen, claim_expires_at, verified_at, role_override, doubt`, tenant, customer, id)
 	_, err = one(rs, err, func(sc scan) (struct{}, error) {
-		return struct{}{}, sc(text(&sub.InstanceID), &sub.Channel, &sub.ExternalID, &sub.Gen, utc(&expires), utc(&verified))
+		return struct{}{}, sc(text(&sub.InstanceID), &sub.Channel, &sub.ExternalID, &sub.Gen, utc(&expires), utc(&who.VerifiedAt), text(&who.RoleOverride), text((*string)(&who.Doubt)))
 	})
+	who.InstanceID, who.Channel = sub.InstanceID, sub.Channel
 	switch {
 	case noRows(err):
 		return sub, expires, identity.ErrNotFound
 	case err != nil:
 		return sub, expires, fmt.Errorf("issue code: %w", err)
-	case !verified.IsZero():
-		return sub, expires, identity.ErrVerified
+	case who.IsVerified():
+		if err := s.unbelieve(ctx, tx, who, by); err != nil {
+			return sub, expires, err
+		}
 	}
 	if err := s.issuedTooMany(ctx, tx, tenant, id, by); err != nil {
 		return sub, expires, err
@@ -92,16 +96,21 @@ func (s *Store) State(ctx context.Context, a claim.Attempt) (claim.State, error)
 	st := claim.State{Subject: claim.Subject{TenantID: a.TenantID, IdentityID: a.IdentityID, Channel: a.Channel, ExternalID: a.SenderID}, Fence: claim.NoCode}
 	err := s.db.Batch(ctx, []stmt{
 		{query: `
-			select instance_id, customer_id, claim_gen, claim_expires_at, claim_used_msg, verified_at,
+			select instance_id, customer_id, claim_gen, claim_expires_at, claim_used_msg, verified_at, role_override, doubt,
+				coalesce((select owner_max_age_days from instances n where n.tenant_id = $1 and n.id = $4), 0),
+				coalesce((select customer_max_age_days from instances n where n.tenant_id = $1 and n.id = $4), 0),
 				case when claim_expires_at is null then 'no_code' when claim_used_msg is not null then 'used' when claim_revoked_at is not null then 'revoked'
 					when claim_expires_at < $3 then 'expired' else 'live' end
-			from identities where tenant_id = $1 and id = $2`, args: []any{a.TenantID, a.IdentityID, a.ReceivedAt},
+			from identities where tenant_id = $1 and id = $2`, args: []any{a.TenantID, a.IdentityID, a.ReceivedAt, a.InstanceID},
 			read: func(rs rows) error {
 				_, err := all(rs, nil, func(sc scan) (struct{}, error) {
-					var verified time.Time
+					var who identity.Identity
+					var f identity.Freshness
 					var fence string
-					err := sc(text(&st.Subject.InstanceID), text(&st.Customer), &st.Subject.Gen, utc(&st.ExpiresAt), text(&st.UsedBy), utc(&verified), &fence)
-					st.Verified, st.Fence = !verified.IsZero(), claim.Fence(fence)
+					err := sc(text(&st.Subject.InstanceID), text(&st.Customer), &st.Subject.Gen, utc(&st.ExpiresAt), text(&st.UsedBy), utc(&who.VerifiedAt), text(&who.RoleOverride),
+						text((*string)(&who.Doubt)), &f.OwnerDays, &f.CustomerDays, &fence)
+					who.CustomerID = st.Customer
+					st.Verified, st.Fence = s.proven(who, f), claim.Fence(fence)
 					return struct{}{}, err
 				})
 				return err
@@ -162,7 +171,7 @@ func (s *Store) othersStmt(a claim.Attempt, st *claim.State) stmt {
 	return stmt{query: `
 		select min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text)
 		from identities me
-		join identities i on i.tenant_id = me.tenant_id and i.customer_id = me.customer_id and i.id <> me.id and i.verified_at is not null
+		join identities i on i.tenant_id = me.tenant_id and i.customer_id = me.customer_id and i.id <> me.id and i.verified_at is not null and i.doubt is null
 		join conversations c on c.tenant_id = i.tenant_id and c.identity_id = i.id and not c.is_group
 		where me.tenant_id = $1 and me.id = $2
 		group by c.instance_id, i.id order by 5, 4 limit 20`, args: []any{a.TenantID, a.IdentityID},
@@ -187,7 +196,7 @@ func (s *Store) claimStmts(st gateway.Settlement) []stmt {
 			update identities set
 				claim_gen = case when claim_gen = $3 and customer_id is not null and verified_at is null and claim_used_msg is null
 					and claim_revoked_at is null and claim_expires_at >= $4 then claim_gen else -1 end,
-				claim_used_msg = $5, verified_at = $6, role_override = $7, unlink_asked_at = null, updated_at = $6
+				claim_used_msg = $5, verified_at = $6, role_override = $7, unlink_asked_at = null, updated_at = $6, last_heard_at = $6, ` + believed + `
 			where tenant_id = $1 and id = $2`, args: []any{a.TenantID, g.IdentityID, g.Gen, a.ReceivedAt, a.MessageID, now, identity.RoleOwner}},
 			// An identity that was removed meanwhile has no row to trip over.
 			stmt{query: `

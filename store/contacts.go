@@ -171,7 +171,7 @@ func (s *Store) pass(ctx context.Context, tx db, was, is identity.Identity) erro
 		}
 	}
 	_, err := tx.Exec(ctx, `
-		update identities set customer_id = $3, verified_at = null, role_override = null, claim_gen = claim_gen + 1, claim_expires_at = null,
+		update identities set customer_id = $3, verified_at = null, `+believed+`, role_override = null, claim_gen = claim_gen + 1, claim_expires_at = null,
 			claim_used_msg = null, claim_revoked_at = null, unlink_asked_at = null`+forget+`
 		where tenant_id = $1 and id = $2`, is.TenantID, is.ID, orNull(is.CustomerID))
 	if err != nil || is.CustomerID == "" || is.InstanceID != "" {

@@ -19,8 +19,8 @@ func (s *Store) Events(ctx context.Context, l gateway.Lease) ([]gateway.Event, e
 	rs, err := s.db.Query(ctx, `
 		select d.id, d.event_type, d.attempts, `+s.d.until("d.due_at")+`, -(`+s.d.until("d.created_at")+`), d.created_at, d.instance_id,
 			m.id, m.channel, m.body, m.text, m.received_at,
-			i.id, i.customer_id, i.channel, i.external_id, i.display_name, i.username, i.role_override, i.verified_at, u.email,
-			n.agent_url, n.agent_disabled_at, n.webhook_secret, n.webhook_secret_old
+			i.id, i.customer_id, i.channel, i.external_id, i.display_name, i.username, i.role_override, i.verified_at, i.doubt, u.email,
+			coalesce(n.owner_max_age_days, 0), coalesce(n.customer_max_age_days, 0), n.agent_url, n.agent_disabled_at, n.webhook_secret, n.webhook_secret_old
 		from (
 			select deliveries.*, coalesce(identity_id, (
 				select `+whose("w")+` from messages w
@@ -46,7 +46,8 @@ func (s *Store) scanEvent(sc scan, l gateway.Lease) (gateway.Event, error) {
 	i, m := &e.Sender, &e.Message
 	err := sc(&e.ID, &e.Type, &e.Attempts, age(&e.Wait), age(&e.Age), utc(&e.CreatedAt), &e.InstanceID,
 		text(&e.MessageID), text(&channel), text(&body), text(&m.Text), utc(&e.ReceivedAt),
-		text(&i.ID), text(&i.CustomerID), text(&identityChannel), text(&i.ExternalID), text(&i.DisplayName), text(&i.Username), text(&i.RoleOverride), utc(&i.VerifiedAt), text(&e.CustomerEmail),
+		text(&i.ID), text(&i.CustomerID), text(&identityChannel), text(&i.ExternalID), text(&i.DisplayName), text(&i.Username), text(&i.RoleOverride), utc(&i.VerifiedAt), text((*string)(&i.Doubt)), text(&e.CustomerEmail),
+		&e.Freshness.OwnerDays, &e.Freshness.CustomerDays,
 		text(&e.AgentURL), utc(&e.DisabledAt), &secret, text(&old))
 	if err != nil {
 		return e, err

@@ -11,12 +11,12 @@ import (
 )
 
 const identityColumns = `id, tenant_id, customer_id, instance_id, channel, external_id, display_name, username, role_override, metadata,
-	verified_at, opted_out_at, blocked_at, created_at, updated_at`
+	verified_at, opted_out_at, blocked_at, created_at, updated_at, doubt`
 
 func scanIdentity(sc scan) (i identity.Identity, err error) {
 	var metadata string
 	err = sc(text(&i.ID), text(&i.TenantID), text(&i.CustomerID), text(&i.InstanceID), &i.Channel, &i.ExternalID, text(&i.DisplayName), text(&i.Username),
-		text(&i.RoleOverride), &metadata, utc(&i.VerifiedAt), utc(&i.OptedOutAt), utc(&i.BlockedAt), utc(&i.CreatedAt), utc(&i.UpdatedAt))
+		text(&i.RoleOverride), &metadata, utc(&i.VerifiedAt), utc(&i.OptedOutAt), utc(&i.BlockedAt), utc(&i.CreatedAt), utc(&i.UpdatedAt), text((*string)(&i.Doubt)))
 	i.Metadata = json.RawMessage(metadata)
 	return i, err
 }
@@ -268,6 +268,9 @@ func (s *Store) EditIdentity(ctx context.Context, tenant, customer, id string, e
 		_, err = tx.Exec(ctx, `
 			update identities set display_name = $3, role_override = $4, metadata = $5, verified_at = $6
 			where tenant_id = $1 and id = $2`, tenant, id, orNull(i.DisplayName), orNull(i.RoleOverride), string(i.Metadata), timeOrNull(i.VerifiedAt))
+		if err == nil && i.Doubt != was.Doubt {
+			err = believe(ctx, tx, tenant, id)
+		}
 		if err != nil {
 			return err
 		}

@@ -9,11 +9,12 @@ import (
 	"hydragate/identity"
 )
 
-const instanceColumns = `id, tenant_id, name, agent_url, agent_disabled_at, unknown_senders, welcome_text, created_at, updated_at`
+const instanceColumns = `id, tenant_id, name, agent_url, agent_disabled_at, unknown_senders, welcome_text, created_at, updated_at,
+	coalesce(owner_max_age_days, 0), coalesce(customer_max_age_days, 0), coalesce(silence_max_days, 0)`
 
 func scanInstance(sc scan) (i gateway.Instance, err error) {
 	err = sc(text(&i.ID), text(&i.TenantID), &i.Name, text(&i.AgentURL), utc(&i.AgentDisabledAt), &i.UnknownSenders, text(&i.WelcomeText),
-		utc(&i.CreatedAt), utc(&i.UpdatedAt))
+		utc(&i.CreatedAt), utc(&i.UpdatedAt), &i.Freshness.OwnerDays, &i.Freshness.CustomerDays, &i.Freshness.SilenceDays)
 	return i, err
 }
 
@@ -27,10 +28,12 @@ func (s *Store) CreateInstance(ctx context.Context, i gateway.Instance, secrets 
 	sealed := s.keys.Seal([]byte(secrets.WebhookSecret), bind(i.TenantID, "instances.webhook_secret", id))
 	err = s.db.InTx(ctx, func(tx db) error {
 		rs, err := tx.Query(ctx, `
-			insert into instances (id, tenant_id, name, agent_url, unknown_senders, welcome_text, agent_secret_hash, webhook_secret, created_at, updated_at)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
+			insert into instances (id, tenant_id, name, agent_url, unknown_senders, welcome_text, agent_secret_hash, webhook_secret, created_at, updated_at,
+				owner_max_age_days, customer_max_age_days, silence_max_days)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12)
 			returning `+instanceColumns,
-			id, i.TenantID, i.Name, orNull(i.AgentURL), string(i.UnknownSenders), orNull(i.WelcomeText), identity.HashToken(secrets.AgentSecretKey), sealed, s.now())
+			id, i.TenantID, i.Name, orNull(i.AgentURL), string(i.UnknownSenders), orNull(i.WelcomeText), identity.HashToken(secrets.AgentSecretKey), sealed, s.now(),
+			daysOrNull(i.Freshness.OwnerDays), daysOrNull(i.Freshness.CustomerDays), daysOrNull(i.Freshness.SilenceDays))
 		if kept, err = one(rs, err, scanInstance); err != nil {
 			return err
 		}
@@ -56,6 +59,9 @@ func (s *Store) EditInstance(ctx context.Context, tenant, id string, e gateway.I
 	if e.UnknownSenders != nil {
 		ch.set("unknown_senders", string(*e.UnknownSenders))
 	}
+	ch.days("owner_max_age_days", e.OwnerDays)
+	ch.days("customer_max_age_days", e.CustomerDays)
+	ch.days("silence_max_days", e.SilenceDays)
 	assignments := ch.assignments
 	if e.AgentURL != nil {
 		assignments += `, agent_disabled_at = null`

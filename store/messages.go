@@ -30,11 +30,13 @@ func (s *Store) Inbound(ctx context.Context, l gateway.Lease) ([]gateway.Inbound
 	defer cancel()
 	rs, err := s.db.Query(ctx, `
 		select m.id, m.instance_id, m.channel, m.body, m.text, m.sealed, m.attempts, m.received_at, -(`+s.d.until("m.received_at")+`),
-			i.id, i.customer_id, i.instance_id, i.display_name, i.username, i.role_override, i.verified_at, i.opted_out_at, i.blocked_at,
+			i.id, i.customer_id, i.instance_id, i.display_name, i.username, i.role_override, i.verified_at, i.doubt, i.last_heard_at, i.opted_out_at, i.blocked_at,
+			case when i.reclaim_told_at is not null then 1 else 0 end,
 			case when i.refused_at is not null and i.customer_id is null then 1 else 0 end,
 			case when i.unlink_asked_at > `+s.d.in(-int(gateway.UnlinkTime/time.Second))+` then 1 else 0 end,
 			case when i.claim_expires_at >= m.received_at and i.claim_used_msg is null and i.claim_revoked_at is null and i.verified_at is null then 1 else 0 end,
-			c.identity_id, n.name, n.agent_url, n.unknown_senders, n.welcome_text
+			c.identity_id, n.name, n.agent_url, n.unknown_senders, n.welcome_text,
+			coalesce(n.owner_max_age_days, 0), coalesce(n.customer_max_age_days, 0), coalesce(n.silence_max_days, 0)
 		from (
 			select messages.*, `+whose("messages")+` as whose from messages
 			where tenant_id = $1 and conversation_id = $2 and state = 'new'
@@ -54,18 +56,19 @@ func (s *Store) scanInbound(sc scan, l gateway.Lease) (gateway.Inbound, error) {
 	in := gateway.Inbound{TenantID: l.TenantID, ConversationID: l.ConversationID}
 	var body, sealed, unknown string
 	var channel string
-	var waits, asked, refused int
+	var waits, asked, refused, told int
 	i, n := &in.Sender, &in.Instance
 	err := sc(&in.ID, &in.InstanceID, &channel, &body, &in.Message.Text, text(&sealed), &in.Attempts, utc(&in.ReceivedAt), age(&in.Age),
-		text(&i.ID), text(&i.CustomerID), text(&i.InstanceID), text(&i.DisplayName), text(&i.Username), text(&i.RoleOverride), utc(&i.VerifiedAt), utc(&i.OptedOutAt), utc(&i.BlockedAt), &refused, &asked,
-		&waits, text(&in.ConversationIdentity), &n.Name, text(&n.AgentURL), &unknown, text(&n.WelcomeText))
+		text(&i.ID), text(&i.CustomerID), text(&i.InstanceID), text(&i.DisplayName), text(&i.Username), text(&i.RoleOverride), utc(&i.VerifiedAt), text((*string)(&i.Doubt)), utc(&i.LastHeardAt), utc(&i.OptedOutAt), utc(&i.BlockedAt), &told, &refused, &asked,
+		&waits, text(&in.ConversationIdentity), &n.Name, text(&n.AgentURL), &unknown, text(&n.WelcomeText),
+		&n.Freshness.OwnerDays, &n.Freshness.CustomerDays, &n.Freshness.SilenceDays)
 	if err != nil {
 		return in, err
 	}
 	stored := in.Message.Text
 	in.Fault = json.Unmarshal([]byte(body), &in.Message)
 	in.Channel, in.CodeWaits, in.UnlinkAsked = adapters.Channel(channel), waits == 1, asked == 1
-	in.Refused = refused == 1
+	in.Refused, in.ReclaimTold = refused == 1, told == 1
 	in.Message.Text = stored
 	n.ID, n.TenantID, n.UnknownSenders = in.InstanceID, in.TenantID, gateway.UnknownSenders(unknown)
 	if i.ID != "" {
@@ -137,7 +140,7 @@ func (s *Store) personStmts(st gateway.Settlement) []stmt {
 			args: []any{i.ID, i.TenantID, i.InstanceID, i.Channel, i.ExternalID, orNull(i.DisplayName), orNull(i.Username), now}})
 	}
 	for _, v := range st.Seen {
-		stmts = append(stmts, s.sightingStmt(st.Lease.TenantID, v, now))
+		stmts = append(stmts, s.sightingStmts(st.Lease.TenantID, v, now)...)
 	}
 	if p := st.Person; p != nil {
 		a := p.Address
@@ -151,7 +154,17 @@ func (s *Store) personStmts(st gateway.Settlement) []stmt {
 	return append(stmts, s.unlinkStmts(st.UnlinkOf, now)...)
 }
 
-func (s *Store) sightingStmt(tenant string, v gateway.Sighting, now time.Time) stmt {
+func (s *Store) sightingStmts(tenant string, v gateway.Sighting, now time.Time) []stmt {
+	var stmts []stmt
+	if v.Doubt != "" {
+		stmts = doubtStmts(v.Doubt, now, tenant, `$2`, v.IdentityID)
+	}
+	if v.Heard {
+		stmts = append(stmts, stmt{query: `update identities set last_heard_at = $3 where tenant_id = $1 and id = $2`, args: []any{tenant, v.IdentityID, now}})
+	}
+	if v.ReclaimTold {
+		stmts = append(stmts, stmt{query: `update identities set reclaim_told_at = $3 where tenant_id = $1 and id = $2`, args: []any{tenant, v.IdentityID, now}})
+	}
 	set, args := "", []any{tenant, v.IdentityID, now}
 	add := func(column string, value any) {
 		args = append(args, value)
@@ -172,7 +185,10 @@ func (s *Store) sightingStmt(tenant string, v gateway.Sighting, now time.Time) s
 	}
 	flag("opted_out_at", v.OptedOut)
 	flag("blocked_at", v.Blocked)
-	return stmt{query: `update identities set updated_at = $3` + set + ` where tenant_id = $1 and id = $2`, args: args}
+	if set == "" {
+		return stmts
+	}
+	return append(stmts, stmt{query: `update identities set updated_at = $3` + set + ` where tenant_id = $1 and id = $2`, args: args})
 }
 
 // unlinkStmts remove an identity by its own person's wish, or note that they were

@@ -10,6 +10,7 @@ import (
 
 	"hydragate/adapters"
 	"hydragate/gateway"
+	"hydragate/identity"
 )
 
 // Outgoing gives the oldest replies of a conversation that wait to be sent. A
@@ -94,6 +95,9 @@ func (s *Store) outboxStmts(st gateway.Settlement) ([]stmt, error) {
 			update identities set ` + column + ` = $3, updated_at = $3
 			where tenant_id = $1 and id = (select identity_id from conversations where tenant_id = $1 and id = $2)`,
 			args: []any{st.Lease.TenantID, u.ConversationID, now}})
+		if u.Doubt != "" {
+			stmts = append(stmts, doubtStmts(u.Doubt, now, st.Lease.TenantID, `select identity_id from conversations where tenant_id = $1 and id = $2`, u.ConversationID)...)
+		}
 	}
 	for _, r := range st.SendDone {
 		ss, err := s.sendStmts(st.Lease.TenantID, r, now)
@@ -164,6 +168,14 @@ func (s *Store) Receive(ctx context.Context, ep adapters.Endpoint, rs []adapters
 				where receipts.rank < excluded.rank`,
 				args: []any{ep.TenantID, ep.InstanceID, string(ep.Channel), r.ProviderID, string(r.Status), r.Status.Rank(), r.Code, now}},
 			receiptStmt(ep.TenantID, ep.InstanceID, ep.Channel, r.ProviderID, now))
+		if r.Gone {
+			// A receipt that came before the reply's own id tells nothing; the next one will.
+			stmts = append(stmts, doubtStmts(identity.Terminated, now, ep.TenantID, `
+				select c.identity_id from outbox o
+				join conversations c on c.tenant_id = o.tenant_id and c.id = o.conversation_id
+				where o.tenant_id = $1 and o.instance_id = $2 and o.channel = $3 and o.provider_id = $4 and not c.is_group
+				limit 1`, ep.InstanceID, string(ep.Channel), r.ProviderID)...)
+		}
 	}
 	if err := s.db.Batch(ctx, stmts); err != nil {
 		return fmt.Errorf("store receipts: %w", err)

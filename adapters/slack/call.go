@@ -76,7 +76,7 @@ func (c *call) sort(err error) *adapters.SendError {
 	var shape *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &said):
-		return &adapters.SendError{Reason: reason(said.Err), Code: code(said.Err), RetryAfter: c.retryAfter, Err: errors.New("slack said no")}
+		return &adapters.SendError{Reason: reason(said.Err), Code: code(said.Err), Gone: said.Err == "user_disabled", RetryAfter: c.retryAfter, Err: errors.New("slack said no")}
 	case c.status != 0 && c.status/100 != 2:
 		e := adapters.FromStatus(c.status, strconv.Itoa(c.status))
 		e.RetryAfter = c.retryAfter

@@ -129,7 +129,7 @@ func (s response) fault() *adapters.SendError {
 	case s.Code == http.StatusTooManyRequests:
 		e.RetryAfter = inSeconds(s.Parameters.RetryAfter)
 	case s.Code == http.StatusForbidden:
-		e.Reason = adapters.Blocked
+		e.Reason, e.Gone = adapters.Blocked, strings.Contains(s.Description, "user is deactivated")
 	case s.Code == http.StatusNotFound: // how the server answers a token that cannot be one
 		e.Reason = adapters.BadSecret
 	case s.Parameters.MigrateTo != 0:

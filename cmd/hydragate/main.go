@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	_ "time/tzdata" // customers' time zones, on machines without the database
 
@@ -48,7 +49,8 @@ func main() {
 	stop()
 	if err != nil {
 		if !errors.Is(err, errSaid) {
-			fmt.Fprintln(os.Stderr, "hydragate:", err)
+			// One line, whatever libraries say in several.
+			fmt.Fprintln(os.Stderr, "hydragate:", strings.Join(strings.Fields(err.Error()), " "))
 		}
 		os.Exit(1)
 	}

@@ -1,15 +1,21 @@
 package main
 
 import (
+	"flag"
 	"fmt"
+	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // TestMain makes the test binary the program too: scripts that run hydragate run this
-// binary, race detector included, as a process of its own.
+// binary, race detector included, as a process of its own. Scripts mostly wait, so
+// that more of them than there are processors run at once.
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"hydragate": main})
 }
 
@@ -17,17 +23,13 @@ func TestMain(m *testing.M) {
 // and with Postgres and Redis. Some are about one of the two alone, and lie in a folder
 // of that name.
 func TestScripts(t *testing.T) {
-	for _, e := range []struct{ engine, dir string }{
-		{"sqlite", "testdata/script"},
-		{"postgres", "testdata/script"},
-		{"sqlite", "testdata/script/sqlite"},
-		{"postgres", "testdata/script/postgres"},
-	} {
-		t.Run(e.engine, func(t *testing.T) {
+	for _, engine := range []string{"sqlite", "postgres"} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
 			testscript.Run(t, testscript.Params{
-				Dir:                 e.dir,
-				Setup:               func(env *testscript.Env) error { return newWorld(t, env, e.engine) },
-				Condition:           func(cond string) (bool, error) { return condition(cond, e.engine) },
+				Files:               scripts(t, "testdata/script/*.txt", "testdata/script/"+engine+"/*.txt"),
+				Setup:               func(env *testscript.Env) error { return newWorld(t, env, engine) },
+				Condition:           func(cond string) (bool, error) { return condition(cond, engine) },
 				RequireExplicitExec: true,
 				RequireUniqueNames:  true,
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -51,6 +53,18 @@ func TestScripts(t *testing.T) {
 			})
 		})
 	}
+}
+
+func scripts(t *testing.T, patterns ...string) []string {
+	var files []string
+	for _, p := range patterns {
+		found, err := filepath.Glob(p)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no scripts are at %s: %v", p, err)
+		}
+		files = append(files, found...)
+	}
+	return files
 }
 
 // condition makes a line that begins with [sqlite] or [postgres] one of that engine

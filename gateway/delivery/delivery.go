@@ -145,7 +145,7 @@ func (p *Poster) post(ctx context.Context, e gateway.Event) (answer, error) {
 	if e.Fault != nil {
 		return answer{}, fmt.Errorf("the event cannot be read: %w", e.Fault)
 	}
-	payload, err := json.Marshal(document(e, p.Adapters[e.Channel]))
+	payload, err := json.Marshal(document(e, p.Adapters[e.Channel], p.Now()))
 	if err != nil {
 		return answer{}, err
 	}

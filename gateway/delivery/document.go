@@ -51,6 +51,7 @@ type sender struct {
 	Verified      bool          `json:"verified"`
 	VerifiedAt    *time.Time    `json:"verified_at"`
 	Role          identity.Role `json:"role"`
+	RoleReason    *string       `json:"role_reason"`
 	CustomerID    *string       `json:"customer_id"`
 	CustomerEmail *string       `json:"customer_email"`
 }
@@ -64,7 +65,7 @@ type capabilities struct {
 }
 
 // document gives the event that is posted for e.
-func document(e gateway.Event, a adapters.Adapter) event {
+func document(e gateway.Event, a adapters.Adapter, now time.Time) event {
 	doc := event{Type: e.Type, ID: "msg_" + e.ID, Timestamp: e.CreatedAt.UTC()}
 	if e.MessageID == "" {
 		doc.Data = struct {
@@ -72,7 +73,7 @@ func document(e gateway.Event, a adapters.Adapter) event {
 			ConversationID string `json:"conversation_id"`
 			Channel        string `json:"channel"`
 			Identity       sender `json:"identity"`
-		}{e.InstanceID, e.ConversationID, e.Sender.Channel, senderOf(e, e.Sender.ExternalID)}
+		}{e.InstanceID, e.ConversationID, e.Sender.Channel, senderOf(e, e.Sender.ExternalID, now)}
 		return doc
 	}
 	m := e.Message
@@ -80,7 +81,7 @@ func document(e gateway.Event, a adapters.Adapter) event {
 		MessageID: e.MessageID, ConversationID: e.ConversationID, InstanceID: e.InstanceID, Channel: string(e.Channel),
 		Text: m.Text, Attachments: []attachment{}, ReplyTo: orNull(m.ReplyTo), Edited: m.Kind == adapters.Edit,
 		Action: orNull(m.Action), Group: m.Place.Group, SentAt: timeOrNull(m.SentAt), ReceivedAt: e.ReceivedAt,
-		ProviderMessageID: orNull(m.ProviderID), Sender: senderOf(e, m.Sender.ID),
+		ProviderMessageID: orNull(m.ProviderID), Sender: senderOf(e, m.Sender.ID, now),
 	}
 	if m.Command != nil {
 		data.Command = &m.Command.Name
@@ -100,11 +101,14 @@ func document(e gateway.Event, a adapters.Adapter) event {
 	return doc
 }
 
-func senderOf(e gateway.Event, externalID string) sender {
-	i := e.Sender
+// senderOf says who speaks, and with what right now. A right that was lowered comes
+// with the reason.
+func senderOf(e gateway.Event, externalID string, now time.Time) sender {
+	i, st := e.Sender, e.Freshness.Standing(e.Sender, now)
 	s := sender{
 		IdentityID: orNull(i.ID), ExternalID: externalID, DisplayName: orNull(i.DisplayName), Username: orNull(i.Username),
-		Verified: i.CustomerID != "" && i.IsVerified(), Role: i.Role(), CustomerID: orNull(i.CustomerID), CustomerEmail: orNull(e.CustomerEmail),
+		Verified: st.Role == identity.Owner || st.Role == identity.Verified, Role: st.Role, RoleReason: orNull(string(st.Reason)),
+		CustomerID: orNull(i.CustomerID), CustomerEmail: orNull(e.CustomerEmail),
 	}
 	if s.Verified {
 		s.VerifiedAt = timeOrNull(i.VerifiedAt)
