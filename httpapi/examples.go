@@ -14,8 +14,8 @@ const (
 		"instance_id":null,"metadata":{},"role_override":null,"verified":false,"verified_at":null,` + exampleTimes + `}`
 	exampleSender = `{"channel":"telegram","customer_id":null,"display_name":"Steve","external_id":"12345","id":` + exampleID + `,
 		"instance_id":` + exampleInstance + `,"metadata":{},"role_override":null,"verified":false,"verified_at":null,` + exampleTimes + `}`
-	exampleBot = `"agent_disabled_at":null,"agent_url":"https://agent.example.com/events","id":` + exampleInstance + `,"name":"Support",
-		"unknown_senders":"forward","welcome_text":null,` + exampleTimes
+	exampleBot = `"agent_disabled_at":null,"agent_url":"https://agent.example.com/events","customer_max_age_days":null,"id":` + exampleInstance + `,"name":"Support",
+		"owner_max_age_days":365,"silence_max_days":null,"unknown_senders":"forward","welcome_text":null,` + exampleTimes
 	exampleKey = `"created_at":"2026-11-22T02:00:00Z","expires_at":null,"hint":"x7qa","id":` + exampleID + `,"instance_id":null,
 		"last_used_at":null,"name":"dashboard","revoked_at":null,"scopes":["customers:read","identities:read"]`
 	exampleToken = `"key":"hg_live_…"`

@@ -78,14 +78,9 @@ type newInstance struct {
 	AgentURL       Opt[string] `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri" doc:"Where messages are posted to. Null: nobody is called."`
 	UnknownSenders Opt[string] `json:"unknown_senders,omitempty" enum:"forward,reply,drop" doc:"What becomes of messages of people whom nobody knows. Default: forward."`
 	WelcomeText    Opt[string] `json:"welcome_text,omitempty" maxLength:"4096" doc:"The answer to /start. Null: a text of the gateway's own."`
-	freshness
-}
-
-// freshness is how long an instance believes that somebody is who they were.
-type freshness struct {
-	OwnerMaxAge    Opt[int] `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days the verification of an owner counts as a customer's. Null: never."`
-	CustomerMaxAge Opt[int] `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days a verification does not count until the account is claimed again. Null: never."`
-	SilenceMax     Opt[int] `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650" doc:"A message after so many days without one must be followed by a new claim, since the number may have changed hands. Null: never."`
+	OwnerMaxAge    Opt[int]    `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days the verification of an owner counts as a customer's. Null: never."`
+	CustomerMaxAge Opt[int]    `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days a verification does not count until the account is claimed again. Null: never."`
+	SilenceMax     Opt[int]    `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days without a message the next one is no customer's until the account is claimed again: the number may have changed hands. Null: never."`
 }
 
 func (a *API) createInstance(ctx context.Context, in *struct{ Body newInstance }) (*struct{ Body createdInstance }, error) {
@@ -147,7 +142,9 @@ type instanceEdit struct {
 	AgentURL       Opt[string] `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri"`
 	UnknownSenders Opt[string] `json:"unknown_senders,omitempty" enum:"forward,reply,drop"`
 	WelcomeText    Opt[string] `json:"welcome_text,omitempty" maxLength:"4096"`
-	freshness
+	OwnerMaxAge    Opt[int]    `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days the verification of an owner counts as a customer's. Null: never."`
+	CustomerMaxAge Opt[int]    `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days a verification does not count until the account is claimed again. Null: never."`
+	SilenceMax     Opt[int]    `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days without a message the next one is no customer's until the account is claimed again: the number may have changed hands. Null: never."`
 }
 
 func (a *API) editInstance(ctx context.Context, in *struct {
