@@ -159,7 +159,7 @@ type Receipt struct {
 	ProviderID string
 	Status     Status
 	Code       string // the channel's own code, when it failed
-	Gone       bool   // the account or number does not exist any more: another person may get it
+	Gone       bool   `json:",omitempty"` // the account or number does not exist any more: another person may get it
 }
 
 // A Status says how far a reply has come.
