@@ -156,8 +156,9 @@ func (d *Desk) Rule(ctx context.Context, a Attempt) (Ruling, error) {
 	if err != nil {
 		return Ruling{}, fmt.Errorf("%w: %w", ErrNoProofs, err)
 	}
-	if f.Verdict == Missing || f.Verdict == Stale {
-		// Somebody may have issued or redeemed between the two looks.
+	if f.Verdict != Match || s.Fence != Live {
+		// Somebody may have issued or redeemed between the two looks. Every refusal looks
+		// again, so that all cost the same.
 		again, err := d.Ledger.State(ctx, a)
 		if err != nil {
 			return Ruling{}, fmt.Errorf("read claim state again: %w", err)

@@ -124,8 +124,10 @@ func (w *Worker) unproven(ctx context.Context, in Inbound, v verdict, a claim.At
 		}
 		return w.ruled(in, v, r), nil
 	}
-	wait := retryIn(in.Attempts)
-	if before := in.Age - retryIn(in.Attempts-1); in.Attempts > 0 && in.Age >= proofPatience && before < proofPatience {
+	// As long again as it has waited: 1, 2, 4 … 30 s, and one look in the span in which
+	// the sender is told.
+	wait := min(30*time.Second, max(time.Second, in.Age))
+	if in.Age >= proofPatience && in.Age < 2*proofPatience {
 		v.replies = w.answer(in, textChecking)
 	}
 	v.outcome, v.alone, v.waits, v.next = "waits", true, true, w.Now().Add(wait)

@@ -126,9 +126,7 @@ type verdict struct {
 }
 
 func (v verdict) into(s *Settlement, in Inbound) {
-	if v.waits {
-		s.Messages = append(s.Messages, Settled{ID: in.ID, Retry: true})
-	} else {
+	if !v.waits { // waiting is no failed attempt
 		s.Messages = append(s.Messages, Settled{ID: in.ID, Outcome: v.outcome, Text: v.text})
 	}
 	if v.met != nil {

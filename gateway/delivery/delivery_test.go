@@ -229,3 +229,31 @@ func TestPublicOnly(t *testing.T) {
 		}
 	}
 }
+
+func TestLoweredRoleSaysWhy(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		days     int
+		doubt    identity.Doubt
+		role     identity.Role
+		reason   string
+		verified bool
+	}{
+		"Fresh":   {1, "", identity.Owner, "", true},
+		"Old":     {31, "", identity.Verified, "verification_expired", true},
+		"VeryOld": {91, "", identity.Unverified, "verification_expired", false},
+		"Doubted": {1, identity.Silent, identity.Unverified, "number_may_have_changed_hands", false},
+	} {
+		e := eventFor("", "1", "hello")
+		e.Freshness = identity.Freshness{OwnerDays: 30, CustomerDays: 90}
+		e.Sender.VerifiedAt, e.Sender.Doubt = now.AddDate(0, 0, -c.days), c.doubt
+		s := document(e, nil, now).Data.(message).Sender
+		reason := ""
+		if s.RoleReason != nil {
+			reason = *s.RoleReason
+		}
+		if s.Role != c.role || reason != c.reason || s.Verified != c.verified || (s.VerifiedAt != nil) != c.verified {
+			t.Errorf("%s: %+v %s", name, s, reason)
+		}
+	}
+}
