@@ -111,8 +111,7 @@ func (e heard) at(path string) string {
 	return fmt.Sprint(v)
 }
 
-// agent hears [again] PATH=REGEXP… | answers TEXT | fails |
-// hangs | recovers
+// agent hears [again] PATH=REGEXP… | answers TEXT | fails | hangs | recovers
 func (w *world) agent(ts *testscript.TestScript, args []string) error {
 	m := w.mind
 	switch {

@@ -33,7 +33,7 @@ func (w *world) staff(ts *testscript.TestScript, args []string) error {
 	case does == "issues code" && len(args) == 4:
 		return w.issuesCode(ts, at, args[2], args[3])
 	case args[0] == "sees" && len(args) > 3:
-		return w.sees(at, args[1]+" "+args[2], args[3:])
+		return w.sees(args[1]+" "+args[2], args[3:])
 	}
 	return errors.New(staffUsage)
 }
@@ -176,7 +176,7 @@ func (w *world) issuesCode(ts *testscript.TestScript, at map[string]string, chan
 }
 
 // sees gives an error unless the identity is like this now.
-func (w *world) sees(at map[string]string, who string, wants []string) error {
+func (w *world) sees(who string, wants []string) error {
 	i, err := w.calls("GET", w.ids[who], nil, 200)
 	if err != nil {
 		return err

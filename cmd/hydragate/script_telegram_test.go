@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// telegram has nothing left | delivers UPDATE_ID TEXT to ADDRESS
+// telegram has nothing left: it could hand over all that people wrote.
 func (w *world) telegramDoes(ts *testscript.TestScript, args []string) error {
 	if strings.Join(args, " ") == "has nothing left" {
 		return w.telegramEmpty()
@@ -24,7 +23,7 @@ func (w *world) telegramEmpty() error {
 	defer cancel()
 	for _, id := range w.telegram.Pending(telegramBot) {
 		if attempts, err := w.telegram.WaitDelivered(ctx, id); err != nil {
-			return fmt.Errorf("update %s was handed over %d times and is not confirmed: %w", strconv.FormatInt(id, 10), attempts, err)
+			return fmt.Errorf("update %d was handed over %d times and is not confirmed: %w", id, attempts, err)
 		}
 	}
 	return nil
