@@ -165,7 +165,7 @@ type Receipt struct {
 // A Status says how far a reply has come.
 type Status string
 
-// The states of a reply, in contract order. Unknown: the channel may have taken it.
+// The states of a reply, from first to last. Unknown: the channel may have taken it.
 const (
 	Queued    Status = "queued"
 	Sent      Status = "sent"
