@@ -242,13 +242,12 @@ type OutboxRow struct {
 	MessageID      string        // the inbound message answered
 	Wait           time.Duration // until it may be sent; nothing or less: now
 
-	Status    adapters.Status
-	Attempts  int
-	Maybe     bool // an earlier attempt may have reached the channel
-	CreatedAt time.Time
-	Age       time.Duration // since then, by the database's clock
-	Fault     error         // the stored place cannot be read
-	OptedOut  bool          // the person does not want messages any more
+	Status   adapters.Status
+	Attempts int
+	Maybe    bool          // an earlier attempt may have reached the channel
+	Age      time.Duration // since it was stored, by the database's clock
+	Fault    error         // the stored place cannot be read
+	OptedOut bool          // the person does not want messages any more
 }
 
 // A SendResult is the end of one attempt to send a reply.

@@ -82,17 +82,3 @@ func (s *Store) wakeLane(kind gateway.LaneKind, tenant, conversation string, aft
 	v.row(conversation, string(kind), tenant, sqlText(s.d.in(int(after.Seconds()))))
 	return s.wake(v)
 }
-
-// Backlog counts the lanes that are due, by kind, for metrics.
-func (s *Store) Backlog(ctx context.Context) (map[gateway.LaneKind]int, error) {
-	rs, err := s.db.Query(ctx, `select kind, count(*) from lanes where due_at <= `+s.d.now+` group by kind`)
-	counts := map[gateway.LaneKind]int{}
-	_, err = all(rs, err, func(sc scan) (struct{}, error) {
-		var kind string
-		var n int
-		err := sc(&kind, &n)
-		counts[gateway.LaneKind(kind)] = n
-		return struct{}{}, err
-	})
-	return counts, err
-}

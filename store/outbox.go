@@ -22,7 +22,7 @@ func (s *Store) Outgoing(ctx context.Context, l gateway.Lease) (out []gateway.Ou
 	var reminder time.Duration
 	err = s.db.Batch(ctx, []stmt{
 		{query: `
-			select o.id, o.instance_id, o.channel, o.recipient, o.place, o.text, o.reply_to, o.cause, o.message_id, o.status, o.attempts, o.maybe, ` + s.d.until("o.due_at") + `, -(` + s.d.until("o.created_at") + `), o.created_at, i.opted_out_at
+			select o.id, o.instance_id, o.channel, o.recipient, o.place, o.text, o.reply_to, o.cause, o.message_id, o.status, o.attempts, o.maybe, ` + s.d.until("o.due_at") + `, -(` + s.d.until("o.created_at") + `), i.opted_out_at
 			from outbox o
 			join conversations c on c.tenant_id = o.tenant_id and c.id = o.conversation_id
 			left join identities i on i.tenant_id = c.tenant_id and i.id = c.identity_id
@@ -49,7 +49,7 @@ func (s *Store) scanOutbox(sc scan, l gateway.Lease) (gateway.OutboxRow, error) 
 	o := gateway.OutboxRow{TenantID: l.TenantID, ConversationID: l.ConversationID}
 	var channel, place, status string
 	var optedOut time.Time
-	err := sc(&o.ID, &o.InstanceID, &channel, &o.Recipient, &place, &o.Text, text(&o.ReplyTo), &o.Cause, text(&o.MessageID), &status, &o.Attempts, &o.Maybe, age(&o.Wait), age(&o.Age), utc(&o.CreatedAt), utc(&optedOut))
+	err := sc(&o.ID, &o.InstanceID, &channel, &o.Recipient, &place, &o.Text, text(&o.ReplyTo), &o.Cause, text(&o.MessageID), &status, &o.Attempts, &o.Maybe, age(&o.Wait), age(&o.Age), utc(&optedOut))
 	if err != nil {
 		return o, err
 	}

@@ -131,7 +131,7 @@ func (p *Poster) one(ctx context.Context, l gateway.Lease, e gateway.Event) (s g
 	posts.WithLabelValues(label(a.status, err)).Inc()
 	p.Log.InfoContext(ctx, "delivery", "id", e.ID, "instance", e.InstanceID, "message", e.MessageID, "type", e.Type, "outcome", r.Status,
 		"status", a.status, "attempt", e.Attempts+1, "replies", len(s.Replies), "error", r.Error,
-		"waited", started.Sub(e.CreatedAt).Round(time.Millisecond), "took", p.Now().Sub(started).Round(time.Millisecond))
+		"waited", e.Age.Round(time.Millisecond), "took", p.Now().Sub(started).Round(time.Millisecond))
 	return s, waits
 }
 
