@@ -332,7 +332,7 @@ func TestPollHearsReDrawnIDs(t *testing.T) {
 	low := func(id int, text string) []byte {
 		return fmt.Appendf(nil, `{"update_id":%d,"message":{"message_id":%d,"from":{"id":712345678,"is_bot":false,"first_name":"Steve"},"chat":{"id":712345678,"type":"private"},"date":1763776800,"text":%q}}`, id, id, text)
 	}
-	t.Run("Running", func(t *testing.T) {
+	t.Run("OpenClaw #80653: while it polls", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			server, a := pretend(t)
 			server.Push(me, low(900_000, "high"))
@@ -348,7 +348,7 @@ func TestPollHearsReDrawnIDs(t *testing.T) {
 			}
 		})
 	})
-	t.Run("Stopped", func(t *testing.T) {
+	t.Run("go-telegram-bot-api #156: after it stood still", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			server, a := pretend(t)
 			server.Push(me, low(100, "low"))
