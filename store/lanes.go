@@ -24,6 +24,16 @@ func (s *Store) Lease(ctx context.Context, kind gateway.LaneKind, holder string,
 	})
 }
 
+// Inherit gives back every lease of lanes and pollers, so that nobody waits for a
+// process that died. Only who knows that no other process is at this database may call
+// it: with one that lives, both would work the same lanes until it finds its lease gone.
+func (s *Store) Inherit(ctx context.Context) error {
+	return s.db.Batch(ctx, []stmt{
+		{query: `update lanes set lease_until = ` + s.d.now + `, due_at = ` + s.d.now + `, holder = '' where holder <> ''`},
+		{query: `update endpoints set poll_until = ` + s.d.now + `, poll_holder = '' where poll_holder <> ''`},
+	})
+}
+
 // holdStmt renews or gives back a lease, and trips the check that undoes the whole
 // batch when the lane has another holder by now.
 func (s *Store) holdStmt(st gateway.Settlement) stmt {

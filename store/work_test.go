@@ -174,6 +174,30 @@ func TestLostLeaseWritesNothing(t *testing.T) {
 	})
 }
 
+func TestInheritedLeasesAreFree(t *testing.T) {
+	onBoth(t, func(t *testing.T, h house) {
+		h.take(h.arrival("1", "k1", "a"))
+		dead := h.lease(gateway.InboxLane, "one")[0]
+		if waits := h.lease(gateway.InboxLane, "two"); len(waits) != 0 {
+			t.Fatalf("leased twice: %+v", waits)
+		}
+		if err := h.Inherit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		heir := h.lease(gateway.InboxLane, "two")
+		if len(heir) != 1 {
+			t.Fatalf("the heir has %+v", heir)
+		}
+		in := h.inbound(heir[0])
+		for _, l := range []gateway.Lease{dead, heir[0]} {
+			err := h.Settle(t.Context(), gateway.Settlement{Lease: l, Release: true, Messages: []gateway.Settled{{ID: in[0].ID, Outcome: "forwarded"}}})
+			if lost := errors.Is(err, gateway.ErrLeaseLost); lost != (l.Holder == "one") {
+				t.Errorf("%s settles: %v", l.Holder, err)
+			}
+		}
+	})
+}
+
 func TestInboundKnowsTheSender(t *testing.T) {
 	onBoth(t, func(t *testing.T, h house) {
 		customer, id := h.steve("1")

@@ -66,7 +66,7 @@ func serve(ctx context.Context, s *settings, con console, log *slog.Logger, up f
 	if err != nil {
 		return err
 	}
-	key, err := p.ensureAdmin(ctx, s)
+	key, err := p.begin(ctx, s)
 	if err != nil {
 		p.closeAll()
 		return err
@@ -94,6 +94,16 @@ func announce(w io.Writer, listening, publicURL, engine, key string) {
 		Version   string `json:"version"`
 		AdminKey  string `json:"admin_key,omitempty"`
 	}{listening, publicURL, engine, versionString(), key})
+}
+
+// begin does what a start has to do before anything is taken or worked.
+func (p *parts) begin(ctx context.Context, s *settings) (key string, err error) {
+	if !s.postgres() { // the folder is locked: whoever held a lease is dead
+		if err := p.store.Inherit(ctx); err != nil {
+			return "", err
+		}
+	}
+	return p.ensureAdmin(ctx, s)
 }
 
 // ensureAdmin makes sure that somebody can call the API. It gives the key when it was
