@@ -3,18 +3,18 @@
 SHELL       := /bin/bash
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
-TESTFLAGS   ?= -count=1 -timeout 9m
+TESTFLAGS   ?= -count=1 -timeout 14m
 BENCHFLAGS  ?=
-FUZZTIME    ?= 30s
+PROOF       ?=
 
 # The Go that is installed builds this; none is fetched.
 export GOTOOLCHAIN := local
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test bench fuzz clean
+.PHONY: help build check test test-long proof bench fuzz clean
 
 help: ## List what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build bin/hydragate, one static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/hydragate ./cmd/hydragate
@@ -29,11 +29,22 @@ test: ## Run everything, with the race detector, on SQLite, PostgreSQL and Redis
 	go mod tidy -diff
 	@echo 'go test -race $(TESTFLAGS) ./...'; CGO_ENABLED=1 .ci/servers go test -race $(TESTFLAGS) ./...
 
+test-long: ## Run everything whole: what test plays in short, and minutes of fuzzing; takes hours
+	@.ci/servers --check
+	@$(MAKE) --no-print-directory check
+	HYDRAGATE_TEST_LONG=1 .ci/servers go test -count=1 -timeout 4h -p 1 ./...
+	.ci/fuzz 5m
+
+proof: ## Run one proof of SECURITY.md whole and print its figures: make proof PROOF=TestName
+	@set -o pipefail; dir=$$(grep -rlE '^func $(or $(PROOF),-)\(' --include='*_test.go' . | xargs -rn1 dirname | sort -u); \
+	if [ -z "$$dir" ]; then echo "usage: make proof PROOF=TestName; SECURITY.md has the names" >&2; exit 2; fi; \
+	HYDRAGATE_TEST_LONG=1 .ci/servers go test -count=1 -timeout 4h -v -run '^$(PROOF)$$' $$dir | grep -vE '^ *(=== |--- PASS)'
+
 bench: ## Measure, with a PostgreSQL that keeps what it says it keeps
 	.ci/servers --durable go run ./cmd/hydrabench $(BENCHFLAGS)
 
-fuzz: ## Fuzz what each channel takes from strangers, for FUZZTIME each
-	@set -e; for channel in telegram sms slack; do go test -run '^$$' -fuzz FuzzReceive -fuzztime $(FUZZTIME) ./adapters/$$channel; done
+fuzz: ## Fuzz everything that reads what a stranger sends, a minute each
+	.ci/fuzz 1m
 
 clean: ## Remove what was built
 	rm -rf bin
