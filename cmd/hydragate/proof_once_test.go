@@ -88,6 +88,7 @@ func TestFiftyRightCodesGrantOnce(t *testing.T) {
 		if got["claimed"] != 1 || got["already_verified"] != n-1 || h.grants(p.identity) != 1 {
 			t.Errorf("outcomes %v, %d grants; want 1 claimed, %d already verified", got, h.grants(p.identity), n-1)
 		}
+		t.Logf("%d right codes at once: %v, %d granted", n, got, h.grants(p.identity))
 	})
 	t.Run("control: no fence", func(t *testing.T) {
 		onPairs(t, func(t *testing.T, h *proofHouse) {

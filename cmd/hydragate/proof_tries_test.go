@@ -88,6 +88,7 @@ func TestFiveTriesAreCompared(t *testing.T) {
 		if all[claim.Wrong] != claim.MaxTries || all[claim.Locked] != 100-claim.MaxTries || len(all) != 2 {
 			t.Errorf("verdicts %v; want %d wrong and the rest locked", all, claim.MaxTries)
 		}
+		t.Logf("100 wrong codes at once: %v", all)
 	})
 	t.Run("control: read, compare, count", func(t *testing.T) {
 		onPairs(t, func(t *testing.T, h *proofHouse) {
@@ -214,7 +215,7 @@ func TestStrangersGetNowhere(t *testing.T) {
 				t.Errorf("owner %d afterwards: %q; want %s", i, got, want)
 			}
 		}
-		t.Logf("%d tries by chance hit %d of %d codes", tries, len(burnt)-1, owners)
+		t.Logf("%d tries by %d strangers at %d live codes: 0 granted; by chance %d letters were a live code's and burnt it", tries, senders, owners, len(burnt)-1)
 	})
 }
 
@@ -288,6 +289,7 @@ func TestOthersLockNobodyOut(t *testing.T) {
 		if got := h.outcome(key); got != "claimed" {
 			t.Errorf("the right one is %q", got)
 		}
+		t.Logf("%d wrong tries of others (%v), then the right one: %s", tries, outcomes, h.outcome(key))
 	})
 }
 
