@@ -1,0 +1,208 @@
+// Package spool keeps, in a folder of this machine, what the database cannot take,
+// until it can. What it was told to keep outlives the process and the machine's power.
+// It does not know what it keeps.
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// ErrFull says that the spool takes nothing more until some of it is done.
+var ErrFull = errors.New("spool: full")
+
+const (
+	// Limit is how many bytes one process keeps at most.
+	Limit = 256 << 20
+
+	maxBody    = 1 << 20
+	maxWaiting = 4096 // records that wait for the disk at once
+	ending     = ".spool"
+	aside      = ".bad"
+)
+
+// A Spool is the file of this process in a folder, and the files of processes that
+// ended before theirs were done. Each file has one owner, by a lock that ends with the
+// process. Keep, Holding and Stat may be called at any time by anybody; one goroutine
+// adopts, reads and settles.
+type Spool struct {
+	dir    string
+	limit  int64
+	log    *slog.Logger
+	opened time.Time
+
+	waiting atomic.Int64 // records on their way to the disk
+	kept    atomic.Int64 // records of this process's file that are not done
+	left    atomic.Int64 // records of adopted files that are not done
+
+	mu       sync.Mutex
+	group    *group // those who wait for the next write
+	flushing bool
+	writing  sync.WaitGroup
+
+	ownMu   sync.Mutex // held while own is written or emptied
+	own     *file
+	adopted []*file // oldest first
+}
+
+// A group is what one write makes durable.
+type group struct {
+	frames  []byte
+	records int64
+	done    chan struct{}
+	err     error
+}
+
+func newGroup() *group { return &group{done: make(chan struct{})} }
+
+// Open makes a file in dir for this process, and dir when it is missing, for their
+// owner alone. It fails when nothing can be kept there. At most limit bytes are kept at
+// a time.
+func Open(dir string, limit int64, log *slog.Logger) (*Spool, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return nil, err
+	}
+	s := &Spool{dir: dir, limit: limit, log: log, opened: time.Now(), group: newGroup()}
+	// Until it is locked, another process may take the new file for one left behind.
+	for range 10 {
+		f, err := create(filepath.Join(dir, uuid.Must(uuid.NewV7()).String()+ending))
+		if err != nil {
+			return nil, err
+		}
+		if f == nil {
+			continue
+		}
+		s.own = f
+		if err := s.prove(); err != nil {
+			_ = f.remove()
+			return nil, err
+		}
+		return s, nil
+	}
+	return nil, errors.New("another process takes every new file")
+}
+
+// prove finds out now what would otherwise be found out in an outage.
+func (s *Spool) prove() error {
+	if _, err := s.own.WriteAt(frame([]byte("proof"), s.opened, 0), 0); err != nil {
+		return err
+	}
+	if err := s.own.Sync(); err != nil {
+		return err
+	}
+	if err := s.own.Truncate(0); err != nil {
+		return err
+	}
+	return syncDir(s.dir)
+}
+
+// Keep returns nil only when body is on the disk. Callers that come together share a
+// write. After an error it may be there all the same.
+func (s *Spool) Keep(ctx context.Context, body []byte) error {
+	if len(body) > maxBody {
+		return fmt.Errorf("a record of %d bytes: %w", len(body), ErrFull)
+	}
+	g, err := s.join(frame(body, time.Now(), time.Since(s.opened)))
+	if err != nil {
+		return err
+	}
+	select {
+	case <-g.done:
+		return g.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *Spool) join(f []byte) (*group, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.group.records >= maxWaiting {
+		return nil, ErrFull
+	}
+	s.waiting.Add(1)
+	s.group.records++
+	s.group.frames = append(s.group.frames, f...)
+	if !s.flushing {
+		s.flushing = true
+		s.writing.Go(s.flush)
+	}
+	return s.group, nil
+}
+
+// flush writes one group after the other until nobody waits.
+func (s *Spool) flush() {
+	for {
+		s.mu.Lock()
+		g := s.group
+		if g.records == 0 {
+			s.flushing = false
+			s.mu.Unlock()
+			return
+		}
+		s.group = newGroup()
+		s.mu.Unlock()
+		g.err = s.write(g)
+		s.waiting.Add(-g.records)
+		close(g.done)
+	}
+}
+
+// write adds a group to this process's file. What was written in part, or not surely,
+// is no part of the file: the next write takes its place.
+func (s *Spool) write(g *group) error {
+	s.ownMu.Lock()
+	defer s.ownMu.Unlock()
+	end := s.own.end.Load()
+	if end+int64(len(g.frames)) > s.limit {
+		return ErrFull
+	}
+	_, err := s.own.WriteAt(g.frames, end)
+	if err == nil {
+		err = s.own.Sync()
+	}
+	if err != nil {
+		_ = s.own.Truncate(end)
+		return fmt.Errorf("write to the spool: %w", err)
+	}
+	s.kept.Add(g.records)
+	s.own.end.Store(end + int64(len(g.frames)))
+	return nil
+}
+
+// Holding reports whether anything is kept, or about to be, that is not done.
+func (s *Spool) Holding() bool {
+	return s.waiting.Load() > 0 || s.kept.Load() > 0 || s.left.Load() > 0
+}
+
+// Stat tells how many records are kept and not done, and how large the file of this
+// process is.
+func (s *Spool) Stat() (records, bytes int64) {
+	return s.kept.Load() + s.left.Load(), s.own.end.Load()
+}
+
+// Close ends the spool. Files with records that are not done stay, for whoever adopts
+// them.
+func (s *Spool) Close() {
+	s.writing.Wait()
+	for _, f := range s.adopted {
+		_ = f.Close()
+	}
+	if s.kept.Load() == 0 {
+		_ = s.own.remove()
+		return
+	}
+	_ = s.own.Close()
+}
