@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 const (
 	cacheTime = 2 * time.Second // how old an endpoint may be for hooks and sends
 	freshTime = time.Second     // how often Fresh may ask the store for one endpoint
-	maxCached = 4096
+	maxCached = 16384
 )
 
 type seatKey struct {
@@ -34,6 +35,13 @@ func (c *Channels) Endpoint(ctx context.Context, instance string, channel adapte
 		return s.endpoint, nil
 	}
 	return c.read(ctx, k)
+}
+
+// Last gives the endpoint as it was read last, at most a day ago, without asking the
+// store: for when the store does not answer. One that the store said is gone is gone.
+func (c *Channels) Last(instance string, channel adapters.Channel) (ep adapters.Endpoint, ok bool) {
+	s, ok := c.cached(seatKey{instance, channel})
+	return s.endpoint, ok && c.now().Sub(s.readAt) < MaxAge
 }
 
 // Fresh gives the endpoint as the store has it now, to be used once when a signature
@@ -88,6 +96,9 @@ func (c *Channels) read(ctx context.Context, k seatKey) (adapters.Endpoint, erro
 		defer cancel()
 		turned := c.turn()
 		ep, err := c.Store.EndpointForHook(ctx, k.instance, k.channel)
+		if errors.Is(err, ErrNoEndpoint) {
+			c.drop(k)
+		}
 		if err != nil {
 			return adapters.Endpoint{}, err
 		}
@@ -110,6 +121,13 @@ func (c *Channels) turn() int64 {
 	return c.turned
 }
 
+// drop forgets an endpoint that is not there any more.
+func (c *Channels) drop(k seatKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.cache, k)
+}
+
 // keep remembers an endpoint, unless something was forgotten since it was asked for.
 // Only endpoints that exist are remembered: names made up by strangers push out
 // nothing.
@@ -128,9 +146,15 @@ func (c *Channels) keep(k seatKey, ep adapters.Endpoint, turned int64) {
 	c.cache[k] = cachedSeat{endpoint: ep, readAt: c.now(), freshAt: c.cache[k].freshAt}
 }
 
-// makeRoom drops what is too old to be used, and anything at all when nothing is.
+// makeRoom drops what is too old to be used, what may not be needed, and anything at
+// all when nothing is.
 func (c *Channels) makeRoom() {
-	maps.DeleteFunc(c.cache, func(_ seatKey, s cachedSeat) bool { return c.now().Sub(s.readAt) >= cacheTime })
+	for _, most := range []time.Duration{MaxAge, time.Hour, cacheTime} {
+		maps.DeleteFunc(c.cache, func(_ seatKey, s cachedSeat) bool { return c.now().Sub(s.readAt) >= most })
+		if len(c.cache) < maxCached {
+			return
+		}
+	}
 	for k := range c.cache {
 		if len(c.cache) < maxCached {
 			return

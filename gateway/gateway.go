@@ -26,6 +26,8 @@ var (
 	// ErrRejected says that the database answered, and not with yes: a part of what was
 	// to be stored is at fault, not the way there.
 	ErrRejected = errors.New("gateway: refused by the database")
+	// ErrAway says that the database does not answer, or that it cannot work now.
+	ErrAway = errors.New("gateway: the database is away")
 	// ErrBusy says that more waits to be stored than can be stored soon.
 	ErrBusy = errors.New("gateway: too much is waiting")
 )
@@ -39,6 +41,7 @@ type Arrival struct {
 	ConversationID string
 	Message        adapters.Message // without what is in Secret
 	Secret         *Secret          // nil when nothing needs sealing
+	Age            time.Duration    // how long ago it was received, when that is not now
 }
 
 // A Secret is the part of a message that is kept sealed until it is worked, and

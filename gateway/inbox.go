@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,6 +23,9 @@ type Inbox struct {
 	Wake  func() // called after each commit: there is work
 	Log   *slog.Logger
 
+	Pressure *Pressure // nil: never high
+	Spooler  *Spooler  // nil: what cannot be stored is not taken
+
 	queues [committers]chan *waiting // by conversation: two commits never wait for one lane
 	heard  chan string               // endpoints that heard something
 }
@@ -35,7 +39,8 @@ type Taker interface {
 
 type waiting struct {
 	arrivals []Arrival
-	done     chan error // of one, never blocks the committer
+	done     chan error  // of one, never blocks the committer
+	begun    atomic.Bool // taken by the committer, or taken back by the caller
 }
 
 const (
@@ -54,8 +59,12 @@ func NewInbox(store Taker, wake func(), log *slog.Logger) *Inbox {
 	return b
 }
 
+// Keep makes a Spooler keep what cannot be stored, of the channels that it is for.
+// It is called before the first Accept.
+func (b *Inbox) Keep(s *Spooler) { b.Spooler, s.inbox = s, b }
+
 // Accept stores what a channel handed over, and returns nil only when it is stored
-// durably.
+// durably, or kept durably until it can be.
 func (b *Inbox) Accept(ctx context.Context, ep adapters.Endpoint, in adapters.Inbound) error {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
@@ -67,11 +76,22 @@ func (b *Inbox) Accept(ctx context.Context, ep adapters.Endpoint, in adapters.In
 			return err
 		}
 	}
-	if len(in.Messages) == 0 {
+	switch {
+	case len(in.Messages) == 0:
 		return nil
+	case b.Spooler.keeps(ep.Channel):
+		return b.Spooler.accept(ctx, ep, in.Messages)
+	case b.Pressure.High():
+		return ErrBusy
 	}
-	w := &waiting{done: make(chan error, 1), arrivals: make([]Arrival, 0, len(in.Messages))}
-	for _, m := range in.Messages {
+	return b.store(ctx, ep, in.Messages)
+}
+
+// store has messages committed together with those of others. When ctx ends before
+// that began they are taken back.
+func (b *Inbox) store(ctx context.Context, ep adapters.Endpoint, ms []adapters.Message) error {
+	w := &waiting{done: make(chan error, 1), arrivals: make([]Arrival, 0, len(ms))}
+	for _, m := range ms {
 		w.arrivals = append(w.arrivals, arrive(ep, m))
 	}
 	select {
@@ -86,6 +106,7 @@ func (b *Inbox) Accept(ctx context.Context, ep adapters.Endpoint, in adapters.In
 		}
 		return err
 	case <-ctx.Done():
+		w.begun.Store(true)
 		return context.Cause(ctx)
 	}
 }
@@ -93,6 +114,9 @@ func (b *Inbox) Accept(ctx context.Context, ep adapters.Endpoint, in adapters.In
 // AcceptAt stores what a poller fetched, and moves its cursor in the same
 // transaction.
 func (b *Inbox) AcceptAt(ctx context.Context, ep adapters.Endpoint, ms []adapters.Message, c Cursor) error {
+	if b.Pressure.High() {
+		return ErrBusy
+	}
 	as := make([]Arrival, 0, len(ms))
 	for _, m := range ms {
 		as = append(as, arrive(ep, m))
@@ -115,6 +139,39 @@ func (b *Inbox) AcceptAt(ctx context.Context, ep adapters.Endpoint, ms []adapter
 		b.note(ep)
 	}
 	return err
+}
+
+// AcceptLate stores messages that their provider told of long after they were sent. It
+// gives how many are new.
+func (b *Inbox) AcceptLate(ctx context.Context, ep adapters.Endpoint, ms []adapters.Message) (stored int, err error) {
+	if len(ms) == 0 {
+		return 0, nil
+	}
+	if b.Pressure.High() || b.Spooler.keeps(ep.Channel) && b.Spooler.Spool.Holding() {
+		return 0, ErrBusy // what is in the spool came before
+	}
+	as := make([]Arrival, 0, len(ms))
+	for _, m := range ms {
+		as = append(as, arrive(ep, m))
+	}
+	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
+	defer cancel()
+	stored, err = b.Store.Take(ctx, as, nil)
+	if errors.Is(err, ErrUnstorable) || errors.Is(err, ErrRejected) && len(as) > 1 {
+		for _, a := range as {
+			if _, err := b.alone(ctx, a); err != nil {
+				return stored, err
+			}
+			stored++
+		}
+		err = nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	inboxStored.Add(float64(stored))
+	b.Wake()
+	return stored, nil
 }
 
 // Run commits until ctx ends, then commits what is still waiting.
@@ -153,14 +210,22 @@ func (w *waiting) lane() int { return int(w.arrivals[0].ConversationID[0]) % com
 
 func (b *Inbox) commit(ctx context.Context, first *waiting, queue chan *waiting) {
 	batch, as := make([]*waiting, 0, maxBatch), make([]Arrival, 0, maxBatch)
-	batch, as = append(batch, first), append(as, first.arrivals...)
+	take := func(w *waiting) {
+		if !w.begun.Swap(true) {
+			batch, as = append(batch, w), append(as, w.arrivals...)
+		}
+	}
+	take(first)
 	for more := true; more && len(as) < maxBatch; {
 		select {
 		case w := <-queue:
-			batch, as = append(batch, w), append(as, w.arrivals...)
+			take(w)
 		default:
 			more = false
 		}
+	}
+	if len(batch) == 0 {
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeTimeout)
 	defer cancel()

@@ -65,6 +65,8 @@ type API struct {
 
 	// Ready checks what else must work before calls are taken, such as Redis.
 	Ready func(ctx context.Context) error
+	// Busy reports whether providers are asked to wait; nil: never.
+	Busy func() bool
 
 	// Mounts add other surfaces to the mux, such as Hooks.Mount. They answer in their
 	// own shapes; request id, log line, metrics and panics are covered here. The

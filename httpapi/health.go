@@ -35,6 +35,14 @@ func (a *API) readyz(w http.ResponseWriter, r *http.Request) {
 			a.Log.WarnContext(ctx, "not ready", "part", part.name, "err", err)
 		}
 	}
+	if a.Busy != nil {
+		// Told, and no reason to be passed by: all replicas share what waits, and one that
+		// answers tells providers when to come again.
+		checks["load"] = "ok"
+		if a.Busy() {
+			checks["load"] = "high"
+		}
+	}
 	say(w, status, map[string]any{"status": word, "checks": checks})
 }
 

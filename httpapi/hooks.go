@@ -76,6 +76,7 @@ func (h *Hooks) recovered(w http.ResponseWriter, r *http.Request) {
 func (h *Hooks) deliver(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), hookTime)
 	defer cancel()
+	r = r.WithContext(ctx)
 	channel, instance, hook := adapters.Channel(r.PathValue("channel")), r.PathValue("instance_id"), r.PathValue("hook")
 	a := h.Adapters[channel]
 	switch {

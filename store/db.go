@@ -21,6 +21,9 @@ type db interface {
 	// InTx runs f in a transaction, undone when f returns an error.
 	InTx(ctx context.Context, f func(db) error) error
 
+	// Reach waits for a connection that can write, and gives it back.
+	Reach(ctx context.Context) error
+
 	dialect() dialect
 	Close()
 }
@@ -59,6 +62,9 @@ type dialect struct {
 	orphan func(err error) bool
 	// answered reports whether err is the database's own answer, not the lack of one.
 	answered func(err error) bool
+	// away reports whether err says that the database cannot be spoken to now: no answer,
+	// or that it is going or coming.
+	away func(err error) bool
 	// unstorable reports whether err says that the data itself is refused, so that
 	// trying again is senseless.
 	unstorable func(err error) bool

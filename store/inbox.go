@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"hydragate/adapters"
 	"hydragate/gateway"
@@ -19,7 +20,7 @@ import (
 // the worker; what is stored already is left as it is. It gives how many were new.
 // With a cursor, the poller's place moves in the same transaction, under its epoch:
 // gateway.ErrLeaseLost. Data that the database refuses gives gateway.ErrUnstorable,
-// any other answer of it gateway.ErrRejected.
+// any other answer of it gateway.ErrRejected; no answer, gateway.ErrAway.
 func (s *Store) Take(ctx context.Context, as []gateway.Arrival, c *gateway.Cursor) (stored int, err error) {
 	stmts, err := s.takeStmts(as, c, &stored)
 	if err != nil {
@@ -40,6 +41,8 @@ func (s *Store) Take(ctx context.Context, as []gateway.Arrival, c *gateway.Curso
 		return 0, gateway.ErrLeaseLost
 	case s.d.unstorable(err):
 		return 0, fmt.Errorf("%w: %w", gateway.ErrUnstorable, err)
+	case s.d.away(err):
+		return 0, fmt.Errorf("store messages: %w: %w", gateway.ErrAway, err)
 	case s.d.answered(err):
 		return 0, fmt.Errorf("%w: %w", gateway.ErrRejected, err)
 	}
@@ -150,6 +153,9 @@ func (s *Store) wake(v values) stmt {
 
 func (s *Store) insertMessages(as []gateway.Arrival) (stmt, error) {
 	var v values
+	// Messages that come late were received before now: by how much, the clock of the
+	// process that took them knows, and what time it is, the database.
+	late := slices.ContainsFunc(as, func(a gateway.Arrival) bool { return a.Age > 0 })
 	for _, a := range as {
 		var sealed any
 		if a.Secret != nil {
@@ -164,10 +170,18 @@ func (s *Store) insertMessages(as []gateway.Arrival) (stmt, error) {
 		if err != nil {
 			return stmt{}, err
 		}
-		v.row(a.ID, a.TenantID, a.ConversationID, a.InstanceID, string(a.Channel), m.Key, orNull(m.AltKey), string(m.Kind), m.Sender.ID, body, m.Text, sealed)
+		row := []any{a.ID, a.TenantID, a.ConversationID, a.InstanceID, string(a.Channel), m.Key, orNull(m.AltKey), string(m.Kind), m.Sender.ID, body, m.Text, sealed}
+		if late {
+			row = append(row, ago{s.d, max(0, a.Age)})
+		}
+		v.row(row...)
+	}
+	columns := `id, tenant_id, conversation_id, instance_id, channel, key, alt_key, kind, sender_id, body, text, sealed`
+	if late {
+		columns += `, received_at`
 	}
 	return stmt{query: `
-		insert into messages (id, tenant_id, conversation_id, instance_id, channel, key, alt_key, kind, sender_id, body, text, sealed)
+		insert into messages (` + columns + `)
 		values ` + v.String() + ` on conflict do nothing returning id`, args: v.args}, nil
 }
 
@@ -199,18 +213,28 @@ func (v *values) row(args ...any) {
 			sep = "("
 		}
 		v.b.WriteString(sep)
-		if t, ok := a.(sqlText); ok {
-			v.b.WriteString(string(t))
-			continue
+		switch a := a.(type) {
+		case sqlText:
+			v.b.WriteString(string(a))
+		case ago:
+			v.args = append(v.args, -a.age.Truncate(time.Millisecond).Seconds())
+			v.b.WriteString(a.d.after("$" + strconv.Itoa(len(v.args))))
+		default:
+			v.args = append(v.args, a)
+			v.b.WriteString("$" + strconv.Itoa(len(v.args)))
 		}
-		v.args = append(v.args, a)
-		v.b.WriteString("$" + strconv.Itoa(len(v.args)))
 	}
 	v.b.WriteByte(')')
 }
 
 // sqlText stands in a row as it is, such as the database's clock.
 type sqlText string
+
+// ago stands in a row for the time so long before now, by the database's clock.
+type ago struct {
+	d   dialect
+	age time.Duration
+}
 
 func (v *values) String() string { return v.b.String() }
 

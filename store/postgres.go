@@ -74,6 +74,15 @@ func (t txConn) BeginTx(ctx context.Context) (pgx.Tx, error) { return t.Begin(ct
 
 func (p *postgres) Close() { p.pool.Close() }
 
+func (p *postgres) Reach(ctx context.Context) error {
+	c, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	c.Release()
+	return nil
+}
+
 func (p *postgres) Exec(ctx context.Context, query string, args ...any) (int64, error) {
 	tag, err := p.conn.Exec(ctx, query, args...)
 	return tag.RowsAffected(), err
@@ -128,6 +137,10 @@ func (p *postgres) dialect() dialect {
 		duplicate: func(err error) bool { pe := pgError(err); return pe != nil && pe.Code == "23505" },
 		orphan:    func(err error) bool { pe := pgError(err); return pe != nil && pe.Code == "23503" },
 		answered:  func(err error) bool { return pgError(err) != nil },
+		away: func(err error) bool {
+			pe := pgError(err)
+			return pe == nil || strings.HasPrefix(pe.Code, "08") || strings.HasPrefix(pe.Code, "57P") || pe.Code == "53300"
+		},
 		unstorable: func(err error) bool {
 			pe := pgError(err)
 			return pe != nil && (strings.HasPrefix(pe.Code, "22") || strings.HasPrefix(pe.Code, "54"))

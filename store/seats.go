@@ -130,7 +130,7 @@ func (s *Store) Seats(ctx context.Context, tenant, instance string) ([]gateway.S
 
 // EndpointForHook gives the endpoint that a request in public is for, by the instance
 // alone: nobody has said yet whose it is. gateway.ErrNoEndpoint, also for one that is
-// disabled.
+// disabled; gateway.ErrAway.
 func (s *Store) EndpointForHook(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
 	if id, err := uuid.Parse(instance); err != nil || id.String() != instance {
 		return adapters.Endpoint{}, gateway.ErrNoEndpoint
@@ -213,7 +213,8 @@ func (s *Store) replaceSeat(ctx context.Context, tx db, was, seat gateway.Seat, 
 		return seat, err
 	}
 	rs, err := tx.Query(ctx, `
-		update endpoints set mode = $3, poll_cursor = case when address = $4 then poll_cursor else '' end, address = $4, status = $5, error_message = $6,
+		update endpoints set mode = $3, poll_cursor = case when address = $4 then poll_cursor else '' end,
+			backfilled_at = case when address = $4 then backfilled_at else `+s.d.now+` end, backfill_at = null, address = $4, status = $5, error_message = $6,
 			settings = $7, credentials = $8, retry_at = $9, retries = $10, updated_at = $11, poll_epoch = poll_epoch + 1
 		where tenant_id = $1 and id = $2 returning `+seatColumns,
 		seat.TenantID, seat.ID, string(seat.Mode), seat.Address, string(seat.Status), orNull(seat.ErrorMessage), settings, sealed, timeOrNull(retryAt),
@@ -318,6 +319,8 @@ func (s *Store) seatError(doing string, err error) error {
 		return err
 	case noRows(err) || s.d.unstorable(err):
 		return gateway.ErrNoEndpoint
+	case s.d.away(err):
+		return fmt.Errorf("%s: %w: %w", doing, gateway.ErrAway, err)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

@@ -57,6 +57,14 @@ func (s *sqlite) Close() {
 	}
 }
 
+func (s *sqlite) Reach(ctx context.Context) error {
+	c, err := s.pools[0].Conn(ctx)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
 func (s *sqlite) Exec(ctx context.Context, query string, args ...any) (int64, error) {
 	res, err := s.write.ExecContext(ctx, query, args...)
 	if err != nil {
@@ -140,6 +148,13 @@ func (s *sqlite) dialect() dialect {
 		},
 		orphan:   func(err error) bool { return code(err) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY },
 		answered: func(err error) bool { return code(err) != 0 },
+		away: func(err error) bool {
+			switch code(err) & 0xff {
+			case 0, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_INTERRUPT:
+				return true
+			}
+			return false
+		},
 		unstorable: func(err error) bool {
 			return code(err) == sqlite3.SQLITE_TOOBIG || code(err) == sqlite3.SQLITE_MISMATCH
 		},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mattn/go-isatty"
 
+	"hydragate/gateway/spool"
 	"hydragate/store"
 )
 
@@ -22,7 +23,7 @@ type settings struct {
 	PublicURL         string `name:"public-url" env:"HYDRAGATE_PUBLIC_URL" placeholder:"URL" help:"The https origin that providers call. Default: the listen address."`
 	DatabaseURL       string `name:"database-url" env:"HYDRAGATE_DATABASE_URL" placeholder:"URL" help:"postgres://… for production. Default: an SQLite file in the data folder."`
 	RedisURL          string `name:"redis-url" env:"HYDRAGATE_REDIS_URL" placeholder:"URL" help:"redis://… or rediss://…; several, comma-separated, are a cluster. Default: inside this process."`
-	DataDir           string `name:"data-dir" env:"HYDRAGATE_DATA_DIR" default:"./hydragate-data" placeholder:"DIR" help:"Folder of the embedded database and generated keys."`
+	DataDir           string `name:"data-dir" env:"HYDRAGATE_DATA_DIR" default:"./hydragate-data" placeholder:"DIR" help:"Folder of this machine for messages that wait while the database is away, and for the embedded database and generated keys."`
 	MasterKeys        string `name:"master-keys" env:"HYDRAGATE_MASTER_KEYS" placeholder:"ID:BASE64" help:"Keys that seal secrets: the first seals, all open. Required with Postgres. Default: generated into the data folder."`
 	AdminKey          string `name:"admin-key" env:"HYDRAGATE_ADMIN_KEY" placeholder:"KEY" help:"First API key, with every right; at least 32 characters. Required with an empty Postgres. Default: generated and printed once."`
 	OIDCIssuer        string `name:"oidc-issuer" env:"HYDRAGATE_OIDC_ISSUER" placeholder:"URL" help:"Accept staff bearer tokens (JWT) of this OpenID Connect issuer. Their claim hydragate_scopes lists scopes; without it roles or role names admin, staff or viewer. Default: off."`
@@ -140,6 +141,15 @@ func (s *settings) database() (string, error) {
 		return "", wrong("HYDRAGATE_DATA_DIR", "must be a folder that can be written: "+err.Error())
 	}
 	return filepath.Join(s.DataDir, "hydragate.db"), nil
+}
+
+// openSpool makes the folder where messages wait while the database is away.
+func (s *settings) openSpool(log *slog.Logger) (*spool.Spool, error) {
+	sp, err := spool.Open(filepath.Join(s.DataDir, "spool"), spool.Limit, log)
+	if err != nil {
+		return nil, wrong("HYDRAGATE_DATA_DIR", "must be a folder that can be written, for messages that wait in its folder spool while the database is away: "+err.Error())
+	}
+	return sp, nil
 }
 
 // keyRing gives the master keys: those of the settings, or the ones in the data

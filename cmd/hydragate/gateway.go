@@ -22,6 +22,7 @@ import (
 	"hydragate/claim/redisproof"
 	"hydragate/gateway"
 	"hydragate/gateway/delivery"
+	"hydragate/gateway/spool"
 	"hydragate/httpapi"
 	"hydragate/store"
 )
@@ -35,6 +36,10 @@ type parts struct {
 	lanes     []*gateway.Lanes
 	pollers   *gateway.Pollers
 	retention *gateway.Retention
+	pressure  *gateway.Pressure
+	spool     *spool.Spool
+	spooler   *gateway.Spooler
+	backfill  *gateway.Backfill
 	api       *httpapi.API
 	hooks     *httpapi.Hooks
 	log       *slog.Logger
@@ -66,6 +71,10 @@ func build(ctx context.Context, s *settings, publicURL string, log *slog.Logger)
 	if err != nil {
 		return p, err
 	}
+	if p.spool, err = s.openSpool(log); err != nil {
+		return p, err
+	}
+	p.close = append(p.close, p.spool.Close)
 	if p.store, err = store.Open(ctx, dsn, keys); err != nil {
 		return p, wrong("HYDRAGATE_DATABASE_URL", "names a database that cannot be used: "+err.Error())
 	}
@@ -147,10 +156,17 @@ func (p *parts) wire(speak map[adapters.Channel]adapters.Adapter, keys *store.Ke
 	lanes(gateway.InboxLane, inboxSize, worker.Work)
 	lanes(gateway.DeliveryLane, deliverySize, poster.Work)
 	lanes(gateway.OutboxLane, outboxSize, sender.Work)
+	p.pressure = &gateway.Pressure{Store: p.store, Log: p.log}
 	p.inbox = gateway.NewInbox(p.store, func() { wake(gateway.InboxLane) }, p.log)
+	p.inbox.Pressure = p.pressure
+	p.backfill = &gateway.Backfill{Store: p.store, Inbox: p.inbox, Adapters: speak, Log: p.log}
+	p.spooler = gateway.NewSpooler(&gateway.Spooler{
+		Spool: p.spool, Keys: keys, Seats: p.channels, Store: p.store, Pressure: p.pressure, Log: p.log, Recovered: p.backfill.Hurry,
+	})
+	p.inbox.Keep(p.spooler)
 	p.pollers = &gateway.Pollers{Store: p.store, Inbox: p.inbox, Adapters: speak, Holder: holder, Log: p.log}
 	p.retention = &gateway.Retention{Store: p.store, Log: p.log}
-	p.hooks = &httpapi.Hooks{Adapters: speak, Endpoints: p.channels, Inbox: p.inbox, Log: p.log}
+	p.hooks = &httpapi.Hooks{Adapters: speak, Endpoints: p.spooler, Inbox: p.inbox, Log: p.log}
 	p.api = p.newAPI(desk, publicURL, private)
 }
 
@@ -179,6 +195,7 @@ func (p *parts) newAPI(desk *claim.Desk, publicURL string, private bool) *httpap
 			return gateway.Instructions(c, seat.Endpoint, ok)
 		},
 		Ready: func(ctx context.Context) error { return p.redis.Ping(ctx).Err() },
+		Busy:  p.pressure.High,
 	}
 }
 
@@ -202,6 +219,8 @@ func (p *parts) work(ctx, hard context.Context) {
 	wg.Go(func() { p.pollers.Run(ctx) })
 	wg.Go(func() { p.channels.Run(ctx) })
 	wg.Go(func() { p.retention.Run(ctx) })
+	wg.Go(func() { p.pressure.Run(ctx) })
+	wg.Go(func() { p.backfill.Run(ctx) })
 	wg.Wait()
 }
 

@@ -100,7 +100,7 @@ func newRuin(t *testing.T, role string) *ruin {
 	listen := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	r.url = "http://" + listen
 	r.settings = []string{
-		"HYDRAGATE_LISTEN=" + listen, "HYDRAGATE_DATABASE_URL=" + r.postgres.url(slowly(t, r.postgres.port, networkDelay)), "HYDRAGATE_REDIS_URL=" + redisURL,
+		"HYDRAGATE_DATA_DIR=" + t.TempDir(), "HYDRAGATE_LISTEN=" + listen, "HYDRAGATE_DATABASE_URL=" + r.postgres.url(slowly(t, r.postgres.port, networkDelay)), "HYDRAGATE_REDIS_URL=" + redisURL,
 		"HYDRAGATE_MASTER_KEYS=" + master, "HYDRAGATE_ADMIN_KEY=" + ruinKey, "HYDRAGATE_TELEGRAM_API_URL=" + api.URL,
 		"HYDRAGATE_AGENT_ALLOW_PRIVATE=true", "HYDRAGATE_LOG_LEVEL=debug", "HYDRAGATE_PUBLIC_URL=" + r.url,
 	}
@@ -205,7 +205,7 @@ func (r *ruin) call(ctx context.Context, method, path string, body any) (status 
 func serveNaively(t *testing.T) {
 	ctx := t.Context()
 	s := &settings{
-		Listen: os.Getenv("HYDRAGATE_LISTEN"), DatabaseURL: os.Getenv("HYDRAGATE_DATABASE_URL"), RedisURL: os.Getenv("HYDRAGATE_REDIS_URL"),
+		DataDir: os.Getenv("HYDRAGATE_DATA_DIR"), Listen: os.Getenv("HYDRAGATE_LISTEN"), DatabaseURL: os.Getenv("HYDRAGATE_DATABASE_URL"), RedisURL: os.Getenv("HYDRAGATE_REDIS_URL"),
 		MasterKeys: os.Getenv("HYDRAGATE_MASTER_KEYS"), AdminKey: os.Getenv("HYDRAGATE_ADMIN_KEY"), TelegramAPIURL: os.Getenv("HYDRAGATE_TELEGRAM_API_URL"),
 		AgentAllowPrivate: "true", LogLevel: "info", PublicURL: os.Getenv("HYDRAGATE_PUBLIC_URL"),
 	}

@@ -143,6 +143,7 @@ func (p *parts) run(ctx context.Context, l net.Listener, up func()) (finished bo
 	failed := make(chan error, 1)
 	var wg sync.WaitGroup
 	wg.Go(func() { p.inbox.Run(storing) })
+	wg.Go(func() { p.spooler.Run(storing) })
 	wg.Go(func() { p.work(taking, hard) })
 	wg.Go(func() { failed <- srv.Serve(l) })
 	up()
