@@ -11,12 +11,13 @@ import (
 
 // TestMain makes the test binary the program too: scripts that run hydragate run this
 // binary, race detector included, as a process of its own. Scripts mostly wait, so
-// that more of them than there are processors run at once.
+// that more of them than there are processors run at once. Beside it there is a gateway
+// that forgets, so that scripts about not forgetting are seen to notice.
 func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)
 	}
-	testscript.Main(m, map[string]func(){"hydragate": main})
+	testscript.Main(m, map[string]func(){"hydragate": main, "forgetful": forgetful})
 }
 
 // TestScripts plays the stories of testdata/script with the whole program: embedded,
@@ -41,6 +42,7 @@ func TestScripts(t *testing.T) {
 					"bot":      story((*world).bot),
 					"agent":    story((*world).agent),
 					"crowd":    story((*world).crowdDoes),
+					"texters":  story((*world).textersDo),
 					"api":      story((*world).api),
 					"http":     story((*world).http),
 					"sql":      story((*world).sql),

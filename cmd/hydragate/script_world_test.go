@@ -49,6 +49,7 @@ type world struct {
 	lines    map[string]line // by channel
 	mind     *mind
 	crowd    *crowd
+	texters  *texters
 
 	front, toPostgres, toRedis *wire
 	processes                  map[string]*process
