@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"os/signal"
 	"syscall"
 )
 
@@ -11,3 +12,6 @@ import (
 func lockFile(f *os.File) error {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }
+
+// ignoreFileLimit makes a limit on the size of files an error of writing, not the end.
+func ignoreFileLimit() { signal.Ignore(syscall.SIGXFSZ) }

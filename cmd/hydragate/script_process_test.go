@@ -33,7 +33,7 @@ const (
 var settingsPassed = []string{
 	"HYDRAGATE_LISTEN", "HYDRAGATE_PUBLIC_URL", "HYDRAGATE_DATABASE_URL", "HYDRAGATE_REDIS_URL", "HYDRAGATE_DATA_DIR", "HYDRAGATE_MASTER_KEYS",
 	"HYDRAGATE_ADMIN_KEY", "HYDRAGATE_TELEGRAM_API_URL", "HYDRAGATE_TWILIO_API_URL", "HYDRAGATE_SLACK_API_URL", "HYDRAGATE_AGENT_ALLOW_PRIVATE",
-	"HYDRAGATE_LOG_LEVEL", "FILE_BLOCKS",
+	"HYDRAGATE_LOG_LEVEL",
 }
 
 // gateway starts | stops | is killed
@@ -85,18 +85,19 @@ func (w *world) end(name string, how func(*process) error) error {
 	return errors.Join(err, w.healthyLog())
 }
 
-// start runs the program, or what $PROGRAM says, until it says that it listens.
+// start runs the program, or what $PROGRAM says, after what the shell is told $BEFORE,
+// until it says that it listens.
 func (w *world) start(ts *testscript.TestScript) (*process, error) {
 	log, err := os.OpenFile(filepath.Join(w.dir, logFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = log.Close() }()
-	program := []string{"hydragate", "serve"}
+	program := "hydragate serve"
 	if other := ts.Getenv("PROGRAM"); other != "" {
-		program = strings.Fields(other)
+		program = other
 	}
-	p := &process{cmd: exec.Command(program[0], program[1:]...), ended: make(chan struct{})}
+	p := &process{cmd: exec.Command("sh", "-c", ts.Getenv("BEFORE")+" exec "+program), ended: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Stderr = w.dir, log
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	for _, name := range settingsPassed {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"hydragate/adapters/simulator"
 )
 
 // Texters are many people who text at the same time, each one message after the other.
@@ -29,7 +31,8 @@ const (
 	textersFirst = 14155550200 // number of the first
 )
 
-const textersUsage = `usage: texters write N[/LONG] [in vain] | were heard | were lost | are in the log of Twilio | leave nothing readable`
+const textersUsage = `usage: texters write N[/LONG] [in vain] | were heard | were lost | are [not] in the log of Twilio |
+	fill the spool | leave nothing readable`
 
 // texters write N [in vain] makes them write N texts in all, or LONG when the run is a
 // long one. Each is to be taken at once and in time; in vain, Twilio is to give each up.
@@ -52,6 +55,11 @@ func (w *world) textersDo(ts *testscript.TestScript, args []string) error {
 		return w.mind.until(patience+time.Duration(len(w.texters.sent))*50*time.Millisecond, w.textersHeard)
 	case does == "were lost":
 		return w.textersLost()
+	case does == "fill the spool":
+		return w.textersFill()
+	case does == "are not in the log of Twilio": // for the rest of the story
+		w.twilio.Arm("Messages.list", slices.Repeat([]simulator.Fault{{Status: 500, Body: `{"code":20500}`}}, 10_000)...)
+		return nil
 	case does == "leave nothing readable":
 		return w.textersHidden()
 	case does == "are in the log of Twilio": // and so the gateway's to fetch
@@ -73,7 +81,7 @@ func longer(arg string) (int, error) {
 
 func (w *world) textersWrite(n int, vain bool) error {
 	var all sync.WaitGroup
-	before := len(w.texters.sent) + len(w.texters.vain)
+	before, lost := len(w.texters.sent)+len(w.texters.vain), len(w.texters.vain)
 	for who := range textersCrowd {
 		all.Go(func() {
 			for range (n + textersCrowd - 1 - who) / textersCrowd {
@@ -90,12 +98,23 @@ func (w *world) textersWrite(n int, vain bool) error {
 		return fmt.Errorf("they texted %d, not %d", len(t.sent)+len(t.vain)-before, n)
 	case len(t.slow) > 0:
 		return fmt.Errorf("%d answers came too late, such as %s", len(t.slow), t.slow[0])
-	case vain && len(t.vain) < n:
-		return fmt.Errorf("%d of %d were taken all the same", n-len(t.vain), n)
-	case !vain && len(t.vain) > 0:
-		return fmt.Errorf("%d of %d were not taken, such as %s", len(t.vain), n, t.vain[0])
+	case vain && len(t.vain)-lost < n:
+		return fmt.Errorf("%d of %d were taken all the same", n-len(t.vain)+lost, n)
+	case !vain && len(t.vain) > lost:
+		return fmt.Errorf("%d of %d were not taken, such as %s", len(t.vain)-lost, n, t.vain[lost])
 	}
 	return nil
+}
+
+// textersFill lets them write until a text is in vain.
+func (w *world) textersFill() error {
+	const most = 2000
+	for n := range most {
+		if w.textOnce(n % textersCrowd); len(w.texters.vain) > 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("%d texts do not fill the spool", most)
 }
 
 // textOnce makes a person write, and looks how Twilio was answered. A gateway that is
@@ -220,4 +239,3 @@ func tells(b []byte, needles []string) string {
 	}
 	return ""
 }
-
