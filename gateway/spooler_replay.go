@@ -12,16 +12,20 @@ import (
 
 // replay stores what is kept, until nothing is or the database cannot.
 func (s *Spooler) replay(ctx context.Context) {
+	const nextTry = replayTime + 2*replayTick
 	for s.Spool.Holding() && !s.Pressure.High() {
+		if s.isAway() {
+			s.away.Store(s.ticks() + int64(nextTry)) // while this tries, no hook does
+		}
 		if err := s.replaySome(ctx); err != nil {
-			// Longer than until the next try, so that no hook asks in vain between.
-			s.lost(ctx, replayTime+2*replayTick, err)
+			s.lost(ctx, nextTry, err)
 			if time.Since(s.said) > sayTime {
 				s.said = time.Now()
 				s.Log.ErrorContext(ctx, "spool not replayed", "messages", s.pending(), "error", err)
 			}
 			return
 		}
+		s.away.Store(0)
 		if ctx.Err() != nil {
 			return
 		}
