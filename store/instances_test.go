@@ -60,7 +60,7 @@ func editInstance(t *testing.T, s *Store, tenant string) {
 	drop, empty := gateway.Drop, ""
 	name, url := "other", "https://agent.example.com/"
 	got, err := s.EditInstance(t.Context(), tenant, i.ID, gateway.InstanceEdit{Name: &name, UnknownSenders: &drop}, "key:k")
-	if err != nil || got.Name != name || got.UnknownSenders != drop || got.AgentDisabledAt.IsZero() || !got.UpdatedAt.After(i.UpdatedAt) {
+	if err != nil || got.Name != name || got.UnknownSenders != drop || got.AgentDisabledAt.IsZero() || got.UpdatedAt.Before(i.UpdatedAt) {
 		t.Errorf("edited: %+v, %v; want it disabled still", got, err)
 	}
 	if got, err = s.EditInstance(t.Context(), tenant, i.ID, gateway.InstanceEdit{AgentURL: &url}, "key:k"); err != nil || got.AgentURL != url || !got.AgentDisabledAt.IsZero() {

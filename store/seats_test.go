@@ -103,7 +103,7 @@ func wantEndpoint(t *testing.T, what string, got, want adapters.Endpoint) {
 func saveTwice(t *testing.T, s *Store, ep adapters.Endpoint) {
 	first := saveSeat(t, s, gateway.Seat{Endpoint: ep}, timeZero)
 	again := saveSeat(t, s, gateway.Seat{Endpoint: ep}, timeZero)
-	if again.ID != first.ID || !again.CreatedAt.Equal(first.CreatedAt) || !again.UpdatedAt.After(first.UpdatedAt) {
+	if again.ID != first.ID || !again.CreatedAt.Equal(first.CreatedAt) || again.UpdatedAt.Before(first.UpdatedAt) {
 		t.Errorf("saved %s at %v, then %s at %v", first.ID, first.UpdatedAt, again.ID, again.UpdatedAt)
 	}
 	ep.ID = first.ID
