@@ -213,7 +213,9 @@ type Poller interface {
 	// Poll fetches until ctx ends. It starts at cursor (empty: from the oldest the
 	// channel still has) and hands over each batch, in the channel's order, with the
 	// cursor that confirms it; a batch may be empty with a new cursor. Only when take
-	// returns nil does Poll confirm the batch to the channel, by asking for the next.
+	// returns nil does Poll confirm the batch to the channel. A channel that delivers
+	// again what is not confirmed has no use for a cursor; it stays empty then, and what
+	// take refuses comes back in another batch.
 	// It returns ctx.Err(), or a *SendError when going on is senseless.
 	Poll(ctx context.Context, ep Endpoint, cursor string, take func(ctx context.Context, batch []Message, cursor string) error) error
 }

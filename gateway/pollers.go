@@ -23,7 +23,8 @@ type Pollers struct {
 
 // A PollStore keeps the leases and cursors of pollers.
 type PollStore interface {
-	// PollingSeats gives every active endpoint that is to be polled.
+	// PollingSeats gives every active endpoint that fetches its messages or is connected for
+	// them.
 	PollingSeats(ctx context.Context) ([]Seat, error)
 	// TakePoll takes or renews the lease of an endpoint for PollLease, with a new epoch
 	// when the holder changes; ok is false while somebody else holds it.

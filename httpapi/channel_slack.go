@@ -9,13 +9,13 @@ import (
 
 type slackAnswer struct {
 	BotUserID   *string `json:"bot_user_id"`
-	CommandsURL *string `json:"commands_url" doc:"For the slash command /claim."`
+	CommandsURL *string `json:"commands_url" doc:"For the slash command /claim; null in Socket Mode."`
 	Enabled     bool    `json:"enabled"`
-	Mode        *string `json:"mode" enum:"webhook,socket"`
+	Mode        *string `json:"mode" enum:"webhook,socket" doc:"Socket: the gateway connects to Slack."`
 	Status      string  `json:"status" enum:"not_configured,active,error,disabled"`
 	TeamID      *string `json:"team_id"`
 	TeamName    *string `json:"team_name"`
-	WebhookURL  *string `json:"webhook_url" doc:"For event subscriptions."`
+	WebhookURL  *string `json:"webhook_url" doc:"For event subscriptions; null in Socket Mode."`
 }
 
 type slackOut struct{ Body slackAnswer }
@@ -30,7 +30,7 @@ func toSlack(s gateway.Seat) *slackOut {
 type slackSetUp struct {
 	BotToken      string      `json:"bot_token" minLength:"1" maxLength:"255" writeOnly:"true" doc:"xoxb-…. Kept sealed and never shown."`
 	SigningSecret string      `json:"signing_secret" minLength:"1" maxLength:"255" writeOnly:"true" doc:"Kept sealed and never shown."`
-	AppToken      Opt[string] `json:"app_token,omitempty" maxLength:"255" writeOnly:"true" doc:"For Socket Mode, which this version does not have."`
+	AppToken      Opt[string] `json:"app_token,omitempty" maxLength:"255" writeOnly:"true" doc:"xapp-…, with the scope connections:write. With it messages come over Socket Mode, which needs no public URL; without it, to the webhook URLs. Kept sealed and never shown."`
 }
 
 func (a *API) getSlack(ctx context.Context, in *InstancePath) (*slackOut, error) {
@@ -42,11 +42,11 @@ func (a *API) setUpSlack(ctx context.Context, in *struct {
 	InstancePath
 	Body slackSetUp
 }) (*slackOut, error) {
-	if in.Body.AppToken.Value != "" {
-		return nil, invalid(valueError("Socket Mode is not available in this version: leave app_token out and use the webhook URLs", "body", "app_token"))
+	mode, creds := adapters.Webhook, adapters.Credentials{adapters.BotToken: in.Body.BotToken, adapters.SigningSecret: in.Body.SigningSecret}
+	if token := in.Body.AppToken.Value; token != "" {
+		mode, creds[adapters.AppToken] = adapters.Socket, token
 	}
-	creds := adapters.Credentials{adapters.BotToken: in.Body.BotToken, adapters.SigningSecret: in.Body.SigningSecret}
-	s, err := a.setUp(ctx, in.InstanceID, adapters.Slack, adapters.Webhook, creds, "")
+	s, err := a.setUp(ctx, in.InstanceID, adapters.Slack, mode, creds, "")
 	return toSlack(s), err
 }
 

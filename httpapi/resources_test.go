@@ -153,9 +153,13 @@ func TestChannels(t *testing.T) {
 	token := `"123456789:` + strings.Repeat("x", 35) + `"`
 	w.want(w.ask("POST", of+"/telegram", `{"bot_token":`+token+`,"mode":"polling"}`), 200, `{"bot_username":"acme_bot","has_bot_token":true,"instance_id":"`+w.bot+`","message":"The bot @acme_bot is connected.","mode":"polling","status":"active","telegram_enabled":true,"webhook_registered":false,"webhook_url":null}`)
 	w.want(w.ask("POST", of+"/telegram", `{"bot_token":`+token+`,"mode":"socket"}`), 422, "")
-	w.want(w.ask("POST", of+"/slack", `{"bot_token":"xoxb-1","signing_secret":"s","app_token":"xapp-canary"}`), 422,
-		`{"detail":[{"type":"value_error","loc":["body","app_token"],"msg":"Value error, Socket Mode is not available in this version: leave app_token out and use the webhook URLs"}]}`)
-	w.want(w.ask("POST", of+"/slack", `{"bot_token":"xoxb-1","signing_secret":"s"}`), 200, `{"bot_user_id":"U023BECGF","commands_url":"`+hook+`slack/`+w.bot+`/commands","enabled":true,"mode":"webhook","status":"active","team_id":null,"team_name":"Acme","webhook_url":"`+hook+`slack/`+w.bot+`/events"}`)
+	socket := `{"bot_user_id":"U023BECGF","commands_url":null,"enabled":true,"mode":"socket","status":"active","team_id":null,"team_name":"Acme","webhook_url":null}`
+	w.want(w.ask("POST", of+"/slack", `{"bot_token":"xoxb-1","signing_secret":"s","app_token":"xapp-canary"}`), 200, socket)
+	if w.channels.given[adapters.AppToken] != "xapp-canary" {
+		t.Error("the app-level token did not arrive")
+	}
+	w.want(w.ask("GET", of+"/slack", ""), 200, socket)
+	w.want(w.ask("POST", of+"/slack", `{"bot_token":"xoxb-1","signing_secret":"s","app_token":null}`), 200, `{"bot_user_id":"U023BECGF","commands_url":"`+hook+`slack/`+w.bot+`/commands","enabled":true,"mode":"webhook","status":"active","team_id":null,"team_name":"Acme","webhook_url":"`+hook+`slack/`+w.bot+`/events"}`)
 }
 
 func TestProviderRefuses(t *testing.T) {

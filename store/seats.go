@@ -142,9 +142,10 @@ func (s *Store) EndpointForHook(ctx context.Context, instance string, channel ad
 	return seat.Endpoint, s.seatError("read endpoint", err)
 }
 
-// PollingSeats gives all seats of all tenants that fetch their messages and work.
+// PollingSeats gives all seats of all tenants that fetch their messages, or connect for
+// them, and work.
 func (s *Store) PollingSeats(ctx context.Context) ([]gateway.Seat, error) {
-	rs, err := s.db.Query(ctx, `select `+seatColumns+` from endpoints where mode = 'polling' and status = 'active' order by id`)
+	rs, err := s.db.Query(ctx, `select `+seatColumns+` from endpoints where mode in ('polling', 'socket') and status = 'active' order by id`)
 	seats, err := all(rs, err, s.scanSeat)
 	working := slices.DeleteFunc(seats, func(seat gateway.Seat) bool { return seat.Status != gateway.Active })
 	return working, s.seatError("list polling endpoints", err)

@@ -14,8 +14,11 @@ import (
 
 // Slack is a pretend Slack. It serves the Web API at /api/<method> and the
 // addresses for answers at /response/<id>, and is the client that posts events,
-// slash commands and interactions to apps, signed and retried as Slack does.
-// Faults hit calls by method name, and answers by the name "response_url".
+// slash commands and interactions to apps, signed and retried as Slack does. Apps with
+// an app-level token get them over Socket Mode, at /link/.
+// Faults hit calls by method name, answers by the name "response_url", connections
+// about to be opened by "link", and envelopes by "socket": Hang stalls the connection,
+// Body goes into it in place of the envelope, and after Cut it is cut.
 //
 // A chat of its Transcript is a room's id or, for what one person alone sees,
 // SlackUser.Chat. Make one with NewSlack and serve it where you like; it is safe
@@ -47,6 +50,7 @@ type Slack struct {
 	rooms   map[string]slackRoom
 	posts   []slackPost
 	answers map[string]*slackAnswers
+	sockets slackSockets
 	last    int64 // numbers ids and timestamps
 }
 
@@ -64,6 +68,12 @@ type App struct {
 	EventsURL        string
 	CommandsURL      string
 	InteractivityURL string
+
+	// AppToken is the app-level token. With one, Socket Mode is on: everything goes
+	// over connections, and nothing to the URLs.
+	AppToken string
+	// SocketModeOff says that Socket Mode was switched off in the app's settings.
+	SocketModeOff bool
 }
 
 // A SlackUser is a person with an account in a workspace. In a channel that two
@@ -111,6 +121,7 @@ func NewSlack() *Slack {
 		directs: map[string]slackDirect{},
 		rooms:   map[string]slackRoom{},
 		answers: map[string]*slackAnswers{},
+		sockets: slackSockets{tickets: map[string]slackTicket{}, waiting: map[string]chan []byte{}, changed: make(chan struct{})},
 	}
 }
 

@@ -29,6 +29,10 @@ func (s *Slack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveAnswer(w, r, id)
 		return
 	}
+	if r.URL.Path == "/link/" {
+		s.serveLink(w, r)
+		return
+	}
 	method, ok := strings.CutPrefix(r.URL.Path, "/api/")
 	if !ok {
 		http.NotFound(w, r)
@@ -61,6 +65,9 @@ func writeSlack(w http.ResponseWriter, answer slackFields) {
 func (s *Slack) run(method string, r *http.Request) slackFields {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if method == "apps.connections.open" {
+		return s.connectionsOpen(r)
+	}
 	token := r.PostForm.Get("token")
 	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 		token = bearer

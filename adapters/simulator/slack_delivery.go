@@ -90,12 +90,15 @@ func (s *Slack) deliver(ctx context.Context, app App, u SlackUser, inner any) Sl
 	if err != nil {
 		d.Attempts = append(d.Attempts, SlackAttempt{Err: fmt.Errorf("encode event: %w", err)})
 	}
+	if err == nil && app.AppToken != "" {
+		over, _ := s.wrap(ctx, app, SlackEvents, body)
+		return SlackDelivery{EventID: d.EventID, Attempts: over.Attempts}
+	}
 	if err != nil || app.EventsURL == "" {
 		return d
 	}
-	waits := []time.Duration{0, 0, time.Minute, 5 * time.Minute}
 	header := http.Header{}
-	for n, wait := range waits {
+	for n, wait := range slackWaits() {
 		if !slackWait(ctx, time.Duration(float64(wait)*s.Scale)) {
 			return d
 		}
@@ -108,6 +111,11 @@ func (s *Slack) deliver(ctx context.Context, app App, u SlackUser, inner any) Sl
 		header = http.Header{"X-Slack-Retry-Num": {strconv.Itoa(n + 1)}, "X-Slack-Retry-Reason": {attempt.reason()}}
 	}
 	return d
+}
+
+// slackWaits are the waits before each attempt to deliver something.
+func slackWaits() []time.Duration {
+	return []time.Duration{0, 0, time.Minute, 5 * time.Minute}
 }
 
 // slackWait waits; it is false when ctx ended first.

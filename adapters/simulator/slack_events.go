@@ -73,14 +73,14 @@ type SlackAnswer struct {
 // Slash types a slash command, such as "/claim" with a text; channel "" is the
 // direct conversation with the app. It gives what the app answers at once; what it
 // posts to the response_url later is a private line of the person's chat. Slack
-// never delivers a slash command twice.
+// never posts a slash command twice; over Socket Mode it may deliver it again.
 func (s *Slack) Slash(ctx context.Context, appID string, u SlackUser, channel, command, text string) (SlackAnswer, error) {
 	app, err := s.app(appID)
 	if err != nil {
 		return SlackAnswer{}, err
 	}
 	form := s.slash(app, u, channel, command, text)
-	status, body, err := s.post(ctx, app, app.CommandsURL, slackForm, []byte(form.Encode()), nil)
+	status, body, err := s.command(ctx, app, form)
 	if err != nil {
 		return SlackAnswer{}, fmt.Errorf("slash command: %w", err)
 	}
@@ -96,6 +96,26 @@ func (s *Slack) Slash(ctx context.Context, appID string, u SlackUser, channel, c
 		}
 	}
 	return answer, nil
+}
+
+// command delivers a slash command and gives what the app answers.
+func (s *Slack) command(ctx context.Context, app App, form url.Values) (status int, answer []byte, err error) {
+	if app.AppToken == "" {
+		return s.post(ctx, app, app.CommandsURL, slackForm, []byte(form.Encode()), nil)
+	}
+	fields := slackFields{}
+	for k := range form {
+		fields[k] = form.Get(k)
+	}
+	payload, err := json.Marshal(fields)
+	if err != nil {
+		return 0, nil, fmt.Errorf("encode command: %w", err)
+	}
+	d, answer := s.wrap(ctx, app, SlackCommands, payload)
+	if !d.Taken() {
+		return 0, nil, fmt.Errorf("the app did not respond: %+v", d.Attempts)
+	}
+	return 200, answer, nil
 }
 
 func (s *Slack) slash(app App, u SlackUser, channel, command, text string) url.Values {
@@ -115,7 +135,8 @@ func (s *Slack) slash(app App, u SlackUser, channel, command, text string) url.V
 }
 
 // Press presses a button with a value on a message of the app in a channel; ""
-// is the direct conversation. Slack posts an interaction once.
+// is the direct conversation. Slack posts an interaction once; over Socket Mode it may
+// deliver it again.
 func (s *Slack) Press(ctx context.Context, appID string, u SlackUser, channel, value string) (SlackAttempt, error) {
 	app, err := s.app(appID)
 	if err != nil {
@@ -124,6 +145,13 @@ func (s *Slack) Press(ctx context.Context, appID string, u SlackUser, channel, v
 	payload, err := json.Marshal(s.press(app, u, channel, value))
 	if err != nil {
 		return SlackAttempt{}, fmt.Errorf("encode interaction: %w", err)
+	}
+	if app.AppToken != "" {
+		d, _ := s.wrap(ctx, app, SlackInteractive, payload)
+		if len(d.Attempts) == 0 {
+			return SlackAttempt{Err: ctx.Err()}, nil
+		}
+		return d.Attempts[len(d.Attempts)-1], nil
 	}
 	form := url.Values{"payload": {string(payload)}}
 	status, _, err := s.post(ctx, app, app.InteractivityURL, slackForm, []byte(form.Encode()), nil)

@@ -24,6 +24,9 @@ const (
 	maxWait     = time.Hour // longest Retry-After that is believed
 )
 
+// errSaidNo is under every error that is Slack's own word.
+var errSaidNo = errors.New("slack said no")
+
 // A call makes the requests of one method and remembers what is needed to say, when
 // it fails, whether Slack may have acted on it.
 type call struct {
@@ -48,7 +51,7 @@ func (a *Adapter) call() *call {
 // slack gives Slack's client over c. The SDK knows the wire of each method; what it
 // does with time and size is decided here.
 func (c *call) slack(a *Adapter, token string) *api.Client {
-	return api.New(token, api.OptionAPIURL(a.apiURL()), api.OptionHTTPClient(c))
+	return api.New(token, api.OptionAppLevelToken(token), api.OptionAPIURL(a.apiURL()), api.OptionHTTPClient(c))
 }
 
 // Do makes one request; a long answer is cut.
@@ -76,7 +79,7 @@ func (c *call) sort(err error) *adapters.SendError {
 	var shape *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &said):
-		return &adapters.SendError{Reason: reason(said.Err), Code: code(said.Err), Gone: said.Err == "user_disabled", RetryAfter: c.retryAfter, Err: errors.New("slack said no")}
+		return &adapters.SendError{Reason: reason(said.Err), Code: code(said.Err), Gone: said.Err == "user_disabled", RetryAfter: c.retryAfter, Err: errSaidNo}
 	case c.status != 0 && c.status/100 != 2:
 		e := adapters.FromStatus(c.status, strconv.Itoa(c.status))
 		e.RetryAfter = c.retryAfter

@@ -7,10 +7,16 @@ import (
 	"hydragate/adapters"
 )
 
-// readCommand reads a slash command. Wherever it was typed, only the person who
-// typed it sees it and its answers, so its place is the person.
+// readCommand reads a slash command as the hook gets it: a form.
 func (a *Adapter) readCommand(body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
 	form, err := url.ParseQuery(string(body))
+	return a.command(form, err == nil, body, ep)
+}
+
+// command reads a slash command. Wherever it was typed, only the person who typed it
+// sees it and its answers, so its place is the person. whole says that the form holds
+// all that body does.
+func (a *Adapter) command(form url.Values, whole bool, body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
 	if form.Get("ssl_check") == "1" && form.Get("command") == "" {
 		return answering(""), nil
 	}
@@ -19,7 +25,7 @@ func (a *Adapter) readCommand(body []byte, ep adapters.Endpoint) (adapters.Inbou
 	}
 	name, called := strings.CutPrefix(form.Get("command"), "/")
 	user, sender := form.Get("user_id"), externalID(form.Get("team_id"), form.Get("user_id"))
-	if err != nil || ambiguous(form) || !called || !isName(name) || sender == "" {
+	if !whole || ambiguous(form) || !called || !isName(name) || sender == "" {
 		return commanding(undecodable(body)), nil
 	}
 	args := plain(form.Get("text"))

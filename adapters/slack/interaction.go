@@ -47,13 +47,19 @@ type action struct {
 
 const maxAction = 2000
 
+// readInteraction reads an interaction as the hook gets it: JSON inside a form.
 func readInteraction(body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
 	form, err := url.ParseQuery(string(body))
 	if err != nil || len(form["payload"]) != 1 {
 		return carrying(undecodable(body)), nil
 	}
+	return interacted([]byte(form.Get("payload")), body, ep)
+}
+
+// interacted reads an interaction, which came in body.
+func interacted(payload, body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
 	var in interaction
-	err = json.Unmarshal([]byte(form.Get("payload")), &in)
+	err := json.Unmarshal(payload, &in)
 	if otherApp(ep, in.APIAppID) {
 		return adapters.Inbound{}, adapters.ErrForged
 	}

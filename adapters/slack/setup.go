@@ -13,14 +13,17 @@ import (
 )
 
 const (
-	tokenShape  = `^xoxb-[A-Za-z0-9-]{8,250}$`
-	secretShape = `^[A-Za-z0-9]{16,128}$`
+	tokenShape    = `^xoxb-[A-Za-z0-9-]{8,250}$`
+	appTokenShape = `^xapp-[A-Za-z0-9-]{8,250}$`
+	appTokenOfApp = `^xapp-[0-9]+-(A[A-Z0-9]+)-` // where the token tells whose it is
+	secretShape   = `^[A-Za-z0-9]{16,128}$`
 )
 
 // Check asks Slack whose bot token this is, and gives ep with the workspace and the
 // bot's own ids. The id of the app stays unknown where the token lacks the scope
 // users:read. Slack offers no way to try a signing secret: only its shape is
-// checked.
+// checked. For Socket Mode it asks for a connection with the app-level token, and does
+// not use it.
 func (a *Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.Endpoint, error) {
 	if err := shapes(ep); err != nil {
 		return ep, err
@@ -34,6 +37,9 @@ func (a *Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.End
 	}
 	appID, err := a.appID(ctx, ep, who.BotID)
 	if err != nil {
+		return ep, err
+	}
+	if err := a.checkSocket(ctx, ep, appID); err != nil {
 		return ep, err
 	}
 	settings := maps.Clone(ep.Settings)
@@ -75,7 +81,32 @@ func shapes(ep adapters.Endpoint) error {
 	if !regexp.MustCompile(secretShape).MatchString(ep.Credentials[adapters.SigningSecret]) {
 		return setupError(adapters.Refused, adapters.SigningSecret, "The signing secret stands under Basic Information in the app's settings: letters and digits, without blanks.")
 	}
+	if ep.Mode == adapters.Socket && !regexp.MustCompile(appTokenShape).MatchString(ep.Credentials[adapters.AppToken]) {
+		return setupError(adapters.Refused, adapters.AppToken, "An app-level token starts with xapp-. It stands under Basic Information in the app's settings, and needs the scope connections:write.")
+	}
 	return nil
+}
+
+// checkSocket asks whether the app-level token opens connections, and for this app.
+func (a *Adapter) checkSocket(ctx context.Context, ep adapters.Endpoint, appID string) error {
+	if ep.Mode != adapters.Socket {
+		return nil
+	}
+	of := regexp.MustCompile(appTokenOfApp).FindStringSubmatch(ep.Credentials[adapters.AppToken])
+	if of != nil && appID != "" && of[1] != appID {
+		return setupError(adapters.Refused, adapters.AppToken, "This app-level token belongs to another app than the bot token.")
+	}
+	_, err := a.ticket(ctx, ep)
+	var e *adapters.SendError
+	if !errors.As(err, &e) {
+		return nil
+	}
+	refused := asSetup(e)
+	if refused.Field != "" {
+		refused.Field = adapters.AppToken
+		refused.Message = fmt.Sprintf("Slack does not accept this app-level token (%s). It needs the scope connections:write, and Socket Mode must be on in the app's settings.", e.Code)
+	}
+	return refused
 }
 
 func (a *Adapter) whoami(ctx context.Context, ep adapters.Endpoint) (*api.AuthTestResponse, error) {

@@ -1,11 +1,13 @@
 // Package slack speaks with people in Slack workspaces: it reads the Events API,
-// slash commands and interactivity over HTTP, and answers with chat.postMessage.
+// slash commands and interactivity over HTTP or, where no hook can be reached, over
+// Socket Mode, and answers with chat.postMessage.
 //
 // One endpoint is one Slack app installed in one workspace. The package knows
 // Slack's protocol and nothing of who a sender is to us.
 package slack
 
 import (
+	"log/slog"
 	"net/http"
 	"time"
 	"unicode/utf8"
@@ -29,14 +31,21 @@ type Adapter struct {
 	APIURL string
 
 	// HTTP makes the calls; nil means a plain client. Whatever it says, a call ends
-	// after ten seconds where it sets no time, and no redirect is followed.
+	// after ten seconds where it sets no time, and no redirect is followed. Socket Mode
+	// dials as its transport does.
 	HTTP *http.Client
 
 	// Now is the clock that signatures are checked against; nil means time.Now.
 	Now func() time.Time
+
+	// Log hears why Socket Mode waits or starts anew; nil means nowhere.
+	Log *slog.Logger
 }
 
-var _ adapters.Configurer = (*Adapter)(nil)
+var (
+	_ adapters.Configurer = (*Adapter)(nil)
+	_ adapters.Poller     = (*Adapter)(nil)
+)
 
 // Channel is adapters.Slack.
 func (a *Adapter) Channel() adapters.Channel { return adapters.Slack }
@@ -73,6 +82,13 @@ func (a *Adapter) now() time.Time {
 		return a.Now()
 	}
 	return time.Now()
+}
+
+func (a *Adapter) log() *slog.Logger {
+	if a.Log != nil {
+		return a.Log
+	}
+	return slog.New(slog.DiscardHandler)
 }
 
 func (a *Adapter) apiURL() string {

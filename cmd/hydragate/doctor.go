@@ -37,7 +37,7 @@ func (c *doctorCmd) Run(ctx context.Context, con console) error {
 	d.step(ctx, "schema", p.store.Migrated)
 	d.step(ctx, "Redis", func(ctx context.Context) error { return p.redis.Ping(ctx).Err() })
 	if c.PublicURL == "" {
-		d.say("public URL", errors.New("HYDRAGATE_PUBLIC_URL is not set: providers on the internet cannot call this gateway; Telegram can be polled"))
+		d.say("public URL", errors.New("HYDRAGATE_PUBLIC_URL is not set: providers on the internet cannot call this gateway; Telegram can be polled, Slack has Socket Mode"))
 	}
 	if err := d.endpoints(ctx, p); err != nil {
 		return err

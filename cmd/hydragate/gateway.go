@@ -101,7 +101,7 @@ func speakers(s *settings, log *slog.Logger) map[adapters.Channel]adapters.Adapt
 		adapters.Telegram: &telegram.Adapter{APIURL: s.TelegramAPIURL, Log: log},
 		adapters.SMS:      &sms.Adapter{Name: adapters.SMS, APIURL: s.TwilioAPIURL},
 		adapters.WhatsApp: &sms.Adapter{Name: adapters.WhatsApp, APIURL: s.TwilioAPIURL},
-		adapters.Slack:    &slack.Adapter{APIURL: s.SlackAPIURL},
+		adapters.Slack:    &slack.Adapter{APIURL: s.SlackAPIURL, Log: log},
 	}
 }
 

@@ -46,6 +46,7 @@ var onlyIn = map[string]string{
 	"github.com/go-telegram/":      "adapters/telegram adapters/simulator",
 	"github.com/twilio/":           "adapters/sms adapters/simulator",
 	"github.com/slack-go/":         "adapters/slack adapters/simulator",
+	"github.com/gorilla/websocket": "adapters/slack adapters/simulator",
 	"github.com/danielgtaylor/":    "httpapi",
 	"github.com/alecthomas/kong":   "cmd",
 	"github.com/coreos/go-oidc/":   "cmd",

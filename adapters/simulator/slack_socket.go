@@ -1,0 +1,296 @@
+package simulator
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+const (
+	slackTicketTime  = 30 * time.Second
+	slackPing        = 5 * time.Second
+	slackGrace       = 10 * time.Second // between the word that a connection ends, and its end
+	slackMostSockets = 10
+	slackLongestAck  = 20 << 10 // a longer answer is dropped without a word
+	slackWrite       = 5 * time.Second
+)
+
+// slackSockets is what the pretend Slack knows of Socket Mode. Slack.mu guards it.
+type slackSockets struct {
+	tickets map[string]slackTicket
+	open    []*slackSocket
+	turn    int
+	changed chan struct{}          // closed when a connection is opened
+	waiting map[string]chan []byte // by envelope: for its answer
+	acked   []string
+	deaf    bool
+}
+
+type slackTicket struct {
+	app   string
+	until time.Time
+}
+
+// A slackSocket is one connection of an app.
+type slackSocket struct {
+	app     string
+	conn    *websocket.Conn
+	leaving bool // gets no more envelopes; Slack.mu guards it
+	gone    chan struct{}
+
+	mu      sync.Mutex
+	stalled bool // says nothing any more, and hears nothing
+}
+
+// connectionsOpen answers apps.connections.open: an app-level token gets a ticket that
+// is good for one connection. The caller holds s.mu.
+func (s *Slack) connectionsOpen(r *http.Request) slackFields {
+	bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok || bearer == "" {
+		return slackRefusal("not_authed")
+	}
+	for _, app := range s.apps {
+		switch bearer {
+		case app.Token:
+			return slackRefusal("not_allowed_token_type")
+		case app.AppToken:
+			if app.SocketModeOff {
+				return slackRefusal("access_denied")
+			}
+			ticket := s.id("ticket-")
+			s.sockets.tickets[ticket] = slackTicket{app: app.AppID, until: s.Now().Add(slackTicketTime)}
+			address := "ws" + strings.TrimPrefix(s.base, "http") + "/link/?" + url.Values{"ticket": {ticket}, "app_id": {app.AppID}}.Encode()
+			return slackFields{"ok": true, "url": address}
+		}
+	}
+	return slackRefusal("invalid_auth")
+}
+
+// serveLink turns a ticket into a connection, says hello, and hears acknowledgements
+// until it ends.
+func (s *Slack) serveLink(w http.ResponseWriter, r *http.Request) {
+	if fault, faulty := s.take("link"); faulty {
+		fault.play(w, r)
+		return
+	}
+	app, ok := s.punch(r.URL.Query().Get("ticket"))
+	if !ok {
+		http.Error(w, "no such ticket", http.StatusUnauthorized)
+		return
+	}
+	conn, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
+	if err != nil {
+		return // Upgrade has answered
+	}
+	k := &slackSocket{app: app, conn: conn, gone: make(chan struct{})}
+	defer s.forget(k)
+	conn.SetReadLimit(slackLargestCall)
+	conn.SetPingHandler(func(data string) error { return k.control(websocket.PongMessage, data) })
+	n := s.keep(k)
+	if n > slackMostSockets {
+		_ = k.write(slackFields{"type": "disconnect", "reason": "too_many_websockets", "debug_info": slackFields{"host": "pretend"}})
+		return
+	}
+	_ = k.write(slackFields{
+		"type": "hello", "num_connections": n, "connection_info": slackFields{"app_id": app},
+		"debug_info": slackFields{"host": "pretend", "approximate_connection_time": 18060},
+	})
+	go k.beat()
+	for {
+		_, words, err := conn.ReadMessage()
+		if err != nil {
+			return
+		}
+		if !k.isStalled() {
+			s.acknowledge(words)
+		}
+	}
+}
+
+// punch takes a ticket, which is good once.
+func (s *Slack) punch(ticket string) (app string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, ok := s.sockets.tickets[ticket]
+	delete(s.sockets.tickets, ticket)
+	return t.app, ok && s.Now().Before(t.until)
+}
+
+// keep lets a connection have envelopes and gives how many the app has now. One too many
+// gets none.
+func (s *Slack) keep(k *slackSocket) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 1
+	for _, o := range s.sockets.open {
+		if o.app == k.app {
+			n++
+		}
+	}
+	if n <= slackMostSockets {
+		s.sockets.open = append(s.sockets.open, k)
+		close(s.sockets.changed)
+		s.sockets.changed = make(chan struct{})
+	}
+	return n
+}
+
+func (s *Slack) forget(k *slackSocket) {
+	_ = k.conn.Close()
+	close(k.gone)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sockets.open = slices.DeleteFunc(s.sockets.open, func(o *slackSocket) bool { return o == k })
+}
+
+// acknowledge hears an app's answer to an envelope.
+func (s *Slack) acknowledge(words []byte) {
+	var said struct {
+		EnvelopeID string          `json:"envelope_id"`
+		Payload    json.RawMessage `json:"payload"`
+	}
+	if len(words) > slackLongestAck || json.Unmarshal(words, &said) != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	answer, waits := s.sockets.waiting[said.EnvelopeID]
+	if s.sockets.deaf || !waits {
+		return
+	}
+	delete(s.sockets.waiting, said.EnvelopeID)
+	s.sockets.acked = append(s.sockets.acked, said.EnvelopeID)
+	answer <- said.Payload
+}
+
+// Sockets gives how many connections of an app get envelopes.
+func (s *Slack) Sockets(appID string) int { return len(s.socketsOf(appID)) }
+
+func (s *Slack) socketsOf(appID string) []*slackSocket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var of []*slackSocket
+	for _, k := range s.sockets.open {
+		if k.app == appID && !k.leaving {
+			of = append(of, k)
+		}
+	}
+	return of
+}
+
+// Acked gives the ids of all envelopes acknowledged in time, in that order.
+func (s *Slack) Acked() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.sockets.acked)
+}
+
+// LoseAcks makes acknowledgements get lost from now on, or arrive again.
+func (s *Slack) LoseAcks(lose bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sockets.deaf = lose
+}
+
+// Drop cuts every connection of an app without a word.
+func (s *Slack) Drop(appID string) {
+	for _, k := range s.socketsOf(appID) {
+		_ = k.conn.NetConn().Close()
+	}
+}
+
+// Stall makes the connections of an app say nothing more, and hear nothing, without
+// being closed. Envelopes still go into them.
+func (s *Slack) Stall(appID string) {
+	for _, k := range s.socketsOf(appID) {
+		k.stall()
+	}
+}
+
+// Disconnect tells the connections of an app that they end ("warning",
+// "refresh_requested" or "link_disabled"), and ends them a while later. They get no more
+// envelopes. With "link_disabled" Socket Mode is off from now on.
+func (s *Slack) Disconnect(appID, reason string) {
+	of := s.socketsOf(appID)
+	s.mu.Lock()
+	if app, ok := s.apps[appID]; ok && reason == "link_disabled" {
+		app.SocketModeOff = true
+		s.apps[appID] = app
+	}
+	for _, k := range of {
+		k.leaving = true
+	}
+	s.mu.Unlock()
+	for _, k := range of {
+		_ = k.write(slackFields{"type": "disconnect", "reason": reason, "debug_info": slackFields{"host": "pretend"}})
+		time.AfterFunc(time.Duration(float64(slackGrace)*s.Scale), func() { _ = k.conn.Close() })
+	}
+}
+
+// Frame puts a frame of any bytes into each connection of an app.
+func (s *Slack) Frame(appID string, raw []byte) {
+	for _, k := range s.socketsOf(appID) {
+		_ = k.writeRaw(raw)
+	}
+}
+
+var errSlackStalled = errors.New("the connection is stalled")
+
+func (k *slackSocket) write(f slackFields) error {
+	raw, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	return k.writeRaw(raw)
+}
+
+func (k *slackSocket) writeRaw(raw []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.stalled {
+		return errSlackStalled
+	}
+	_ = k.conn.SetWriteDeadline(time.Now().Add(slackWrite))
+	return k.conn.WriteMessage(websocket.TextMessage, raw)
+}
+
+func (k *slackSocket) control(kind int, data string) error {
+	if k.isStalled() {
+		return nil
+	}
+	_ = k.conn.WriteControl(kind, []byte(data), time.Now().Add(slackWrite))
+	return nil
+}
+
+func (k *slackSocket) stall() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.stalled = true
+}
+
+func (k *slackSocket) isStalled() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.stalled
+}
+
+// beat pings the app until the connection ends.
+func (k *slackSocket) beat() {
+	tick := time.NewTicker(slackPing)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			_ = k.control(websocket.PingMessage, "Ping from pretend Slack")
+		case <-k.gone:
+			return
+		}
+	}
+}

@@ -1,0 +1,197 @@
+package slack
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"hydragate/adapters"
+)
+
+const (
+	firstPause = 500 * time.Millisecond
+	lastPause  = 30 * time.Second
+
+	ackTime    = 3 * time.Second // how long Slack waits for an acknowledgement
+	retryPause = 200 * time.Millisecond
+	maxBatch   = 32 // letters taken at once
+	maxLetters = 32 // letters waiting; then nothing more is read
+)
+
+// A letter is an envelope with the connection it came on.
+type letter struct {
+	frame frame
+	on    *socket
+	came  time.Time
+}
+
+type taker = func(ctx context.Context, batch []adapters.Message, cursor string) error
+
+// Poll hears Socket Mode until ctx ends. A connection that ends is replaced, and one
+// that Slack asks to replace is heard until the new one is there. An envelope is
+// acknowledged, on the connection it came on, only after take has returned nil for it:
+// Slack delivers every other one again, also one whose acknowledgement was lost. It
+// gives up only when Slack refuses the app-level token. There is no cursor.
+func (a *Adapter) Poll(ctx context.Context, ep adapters.Endpoint, _ string, take func(ctx context.Context, batch []adapters.Message, cursor string) error) error {
+	hearing, stop := context.WithCancel(ctx)
+	defer stop()
+	// Connections outlive hearing until what is taken is acknowledged.
+	line, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer hangUp()
+	letters := make(chan letter, maxLetters)
+	var desk, sockets sync.WaitGroup
+	desk.Go(func() { a.work(hearing, ep, letters, take) })
+	err := a.keepConnected(hearing, ep, func(s *socket, leave func(string)) {
+		sockets.Go(func() {
+			end := context.AfterFunc(line, s.close)
+			defer end()
+			defer s.close()
+			beating, still := context.WithCancel(line)
+			sockets.Go(func() { s.beat(beating) })
+			defer still()
+			s.listen(hearing, letters, leave)
+		})
+	})
+	stop()
+	desk.Wait()
+	hangUp()
+	sockets.Wait()
+	return err
+}
+
+// keepConnected opens a connection, and the next whenever one is needed. hear hears a
+// connection in the background and calls its leave once, when it is to be replaced.
+func (a *Adapter) keepConnected(ctx context.Context, ep adapters.Endpoint, hear func(s *socket, leave func(reason string))) error {
+	pause := newPause()
+	for ctx.Err() == nil {
+		s, err := a.openSocket(ctx, ep)
+		if err != nil {
+			if stop := a.waitOut(ctx, ep, err, pause); stop != nil {
+				return stop
+			}
+			continue
+		}
+		a.log().InfoContext(ctx, "socket opened", slog.String("endpoint", ep.ID))
+		left := make(chan string, 1)
+		hear(s, func(reason string) { left <- reason })
+		select {
+		case reason := <-left:
+			if s.useful.Load() || time.Since(s.opened) > lastPause {
+				pause.Reset()
+			}
+			wait := pause.NextBackOff()
+			a.log().InfoContext(ctx, "socket to be replaced", slog.String("endpoint", ep.ID), slog.String("reason", reason), slog.Duration("wait", wait))
+			rest(ctx, wait)
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err()
+}
+
+// waitOut waits as long as a failed connection calls for, or says why waiting is
+// senseless.
+func (a *Adapter) waitOut(ctx context.Context, ep adapters.Endpoint, err error, pause *backoff.ExponentialBackOff) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var e *adapters.SendError
+	if !errors.As(err, &e) || e.Reason == adapters.BadSecret || e.Reason == adapters.Refused && errors.Is(e, errSaidNo) {
+		return err
+	}
+	wait := max(pause.NextBackOff(), e.RetryAfter)
+	a.log().WarnContext(ctx, "poll waits", slog.String("endpoint", ep.ID), slog.String("reason", string(e.Reason)), slog.String("code", e.Code), slog.Duration("wait", wait))
+	rest(ctx, wait)
+	return nil
+}
+
+// work takes letters in the order they came, until ctx ends.
+func (a *Adapter) work(ctx context.Context, ep adapters.Endpoint, letters <-chan letter, take taker) {
+	for {
+		select {
+		case first := <-letters:
+			a.deal(ctx, ep, gather(first, letters), take)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// gather adds to the first letter those that wait already.
+func gather(first letter, letters <-chan letter) []letter {
+	batch := []letter{first}
+	for len(batch) < maxBatch {
+		select {
+		case l := <-letters:
+			batch = append(batch, l)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// deal has a batch taken and acknowledges it. What is another app's or workspace's is
+// left to Slack, which may have somebody else to deliver it to.
+func (a *Adapter) deal(ctx context.Context, ep adapters.Endpoint, batch []letter, take taker) {
+	var messages []adapters.Message
+	answers := make([]func(http.ResponseWriter, error), len(batch))
+	for i, l := range batch {
+		in, err := a.readFrame(l.frame, ep)
+		if err != nil {
+			a.log().WarnContext(ctx, "envelope refused", slog.String("endpoint", ep.ID), slog.String("reason", err.Error()))
+			continue
+		}
+		messages, answers[i] = append(messages, in.Messages...), in.Ack
+	}
+	if len(messages) > 0 && !a.hand(ctx, ep, messages, batch[0].came, take) {
+		return
+	}
+	for i, l := range batch {
+		if answers[i] == nil {
+			continue
+		}
+		if words := l.frame.acknowledgement(answers[i]); words != nil && l.on.say(words) == nil {
+			l.on.useful.Store(true)
+		}
+	}
+}
+
+// hand gives a batch to take until it is taken or Slack has stopped waiting for it, and
+// is about to deliver it again.
+func (a *Adapter) hand(ctx context.Context, ep adapters.Endpoint, batch []adapters.Message, came time.Time, take taker) (taken bool) {
+	pause := newPause()
+	pause.InitialInterval = retryPause
+	pause.Reset()
+	for {
+		if err := take(ctx, batch, ""); err == nil {
+			return true
+		}
+		wait := pause.NextBackOff()
+		if ctx.Err() != nil || time.Since(came)+wait > ackTime {
+			a.log().WarnContext(ctx, "messages left to Slack", slog.String("endpoint", ep.ID), slog.String("reason", "not stored"), slog.Int("messages", len(batch)))
+			return false
+		}
+		rest(ctx, wait)
+	}
+}
+
+// newPause gives waits that grow and are never the same for two pollers.
+func newPause() *backoff.ExponentialBackOff {
+	p := backoff.NewExponentialBackOff()
+	p.InitialInterval, p.MaxInterval = firstPause, lastPause
+	return p
+}
+
+func rest(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,288 @@
+package slack
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"hydragate/adapters"
+)
+
+const (
+	helloTime = 10 * time.Second // how long Slack may take to say hello
+	pingTime  = 10 * time.Second // how often we ask whether anybody is there
+	stallTime = 30 * time.Second // the longest silence, pings included
+	graceTime = 15 * time.Second // how long a connection is heard that Slack wants replaced
+	writeTime = 5 * time.Second
+
+	maxHandshake = 256 << 10
+	maxSkipped   = 8 << 20 // the rest of a frame that is too long is skipped up to here
+)
+
+// A socket is one connection of Socket Mode.
+type socket struct {
+	conn   *websocket.Conn
+	opened time.Time
+	until  time.Time   // the end of its grace; zero while it has none
+	useful atomic.Bool // something that it brought is stored
+}
+
+// openSocket asks for a ticket, connects with it and waits for Slack's hello. Every
+// error it returns is a *adapters.SendError; none tells the ticket.
+func (a *Adapter) openSocket(ctx context.Context, ep adapters.Endpoint) (*socket, error) {
+	address, err := a.ticket(ctx, ep)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := a.dial(ctx, address)
+	if err != nil {
+		return nil, unreachable("handshake", err)
+	}
+	s := &socket{conn: conn, opened: time.Now()}
+	conn.SetReadLimit(maxSkipped)
+	conn.SetPingHandler(func(data string) error {
+		_ = conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(writeTime))
+		return s.listenUntil(stallTime)
+	})
+	conn.SetPongHandler(func(string) error { return s.listenUntil(stallTime) })
+	if err := s.greeted(ctx, ep); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// ticket asks for an address that is good for one connection. Asking changes nothing,
+// so an answer that was lost may be asked for again.
+func (a *Adapter) ticket(ctx context.Context, ep adapters.Endpoint) (string, error) {
+	tokens := ep.Current(adapters.AppToken)
+	if len(tokens) == 0 {
+		return "", &adapters.SendError{Reason: adapters.BadSecret, Code: "no_token", Err: errors.New("the endpoint has no app-level token")}
+	}
+	c := a.call()
+	_, address, err := c.slack(a, tokens[0]).StartSocketModeContext(ctx)
+	if err != nil {
+		return "", c.sort(err)
+	}
+	if !a.mayDial(address) {
+		return "", unreachable("address", errors.New("the ticket leads elsewhere"))
+	}
+	return address, nil
+}
+
+// mayDial reports whether address is one of Slack's: the host of the API server or one
+// below it, as safe as the API itself.
+func (a *Adapter) mayDial(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil || u.User != nil || u.Fragment != "" || u.Opaque != "" {
+		return false
+	}
+	server, err := url.Parse(a.apiURL())
+	if err != nil || server.Host == "" {
+		return false
+	}
+	return u.Scheme == map[string]string{"https": "wss", "http": "ws"}[server.Scheme] && (u.Host == server.Host || strings.HasSuffix(u.Host, "."+server.Host))
+}
+
+// dial connects as the HTTP client would, and reads no more of the greeting than a
+// greeting has.
+func (a *Adapter) dial(ctx context.Context, address string) (*websocket.Conn, error) {
+	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, HandshakeTimeout: callTimeout}
+	connect := (&net.Dialer{}).DialContext
+	if a.HTTP != nil {
+		if t, ok := a.HTTP.Transport.(*http.Transport); ok {
+			dialer.Proxy, dialer.TLSClientConfig = t.Proxy, t.TLSClientConfig.Clone()
+			if t.DialContext != nil {
+				connect = t.DialContext
+			}
+		}
+	}
+	var all []*rationed
+	dialer.NetDialContext = func(ctx context.Context, network, to string) (net.Conn, error) {
+		conn, err := connect(ctx, network, to)
+		if err != nil {
+			return nil, err
+		}
+		r := &rationed{Conn: conn}
+		r.left.Store(maxHandshake)
+		all = append(all, r)
+		return r, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	conn, _, err := dialer.DialContext(ctx, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range all {
+		r.free.Store(true)
+	}
+	return conn, nil
+}
+
+// rationed gives so many bytes and no more until it is freed.
+type rationed struct {
+	net.Conn
+	left atomic.Int64
+	free atomic.Bool
+}
+
+func (r *rationed) Read(p []byte) (int, error) {
+	if r.free.Load() {
+		return r.Conn.Read(p)
+	}
+	left := r.left.Load()
+	if left <= 0 {
+		return 0, errors.New("a greeting without end")
+	}
+	n, err := r.Conn.Read(p[:min(int64(len(p)), left)])
+	r.left.Add(-int64(n))
+	return n, err
+}
+
+// greeted waits for the hello of a connection, which must be of the endpoint's own app.
+func (s *socket) greeted(ctx context.Context, ep adapters.Endpoint) error {
+	unhurried := context.AfterFunc(ctx, func() { _ = s.conn.Close() })
+	defer unhurried()
+	f, err := s.next(helloTime)
+	switch {
+	case err != nil:
+		return unreachable("no_hello", err)
+	case f.Type == "disconnect":
+		return unreachable(code(f.Reason), errors.New("slack hung up"))
+	case f.Type != "hello":
+		return unreachable("no_hello", errors.New("slack did not say hello"))
+	case otherApp(ep, f.Connection.AppID):
+		return &adapters.SendError{Reason: adapters.BadSecret, Code: "other_app", Err: errors.New("the app-level token is another app's")}
+	}
+	return nil
+}
+
+// next reads the next frame. It gives up after so long a silence.
+func (s *socket) next(silence time.Duration) (frame, error) {
+	if err := s.listenUntil(silence); err != nil {
+		return frame{}, err
+	}
+	_, r, err := s.conn.NextReader()
+	if err != nil {
+		return frame{}, err
+	}
+	raw, err := io.ReadAll(io.LimitReader(r, maxFrame+1))
+	if err != nil {
+		return frame{}, err
+	}
+	if len(raw) > maxFrame {
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			return frame{}, err
+		}
+	}
+	return parseFrame(raw), nil
+}
+
+// listenUntil bears so long a silence from now, within the grace there is.
+func (s *socket) listenUntil(silence time.Duration) error {
+	by := time.Now().Add(silence)
+	if !s.until.IsZero() && by.After(s.until) {
+		by = s.until
+	}
+	return s.conn.SetReadDeadline(by)
+}
+
+// listen puts everything that comes in among the letters, until the connection or ctx
+// ends. It calls leave once, as soon as another connection is needed.
+func (s *socket) listen(ctx context.Context, letters chan<- letter, leave func(reason string)) {
+	reason := "ended"
+	defer func() {
+		if s.until.IsZero() {
+			leave(reason)
+		}
+	}()
+	for {
+		f, err := s.next(stallTime)
+		if err != nil {
+			reason = ending(err)
+			return
+		}
+		switch {
+		case len(f.raw) == 0, f.Type == "hello":
+			continue
+		case f.Type == "disconnect":
+			if s.until.IsZero() {
+				s.until = time.Now().Add(graceTime)
+				leave(code(f.Reason))
+			}
+			continue
+		}
+		select {
+		case letters <- letter{frame: f, on: s, came: time.Now()}:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// ending says in a word why a connection ended.
+func ending(err error) string {
+	var slow net.Error
+	switch {
+	case errors.Is(err, websocket.ErrReadLimit):
+		return "frame too long"
+	case errors.As(err, &slow) && slow.Timeout():
+		return "stalled"
+	}
+	return "cut"
+}
+
+// beat keeps asking whether anybody is there, until ctx ends. Each answer is a sign
+// that listen hears.
+func (s *socket) beat(ctx context.Context) {
+	tick := time.NewTicker(pingTime)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeTime)) != nil {
+			return
+		}
+	}
+}
+
+// say writes words to Slack. It is called by one goroutine at a time. A connection that
+// does not take them is of no more use.
+func (s *socket) say(words []byte) error {
+	err := s.conn.SetWriteDeadline(time.Now().Add(writeTime))
+	if err == nil {
+		err = s.conn.WriteMessage(websocket.TextMessage, words)
+	}
+	if err != nil {
+		_ = s.conn.Close()
+	}
+	return err
+}
+
+// close says goodbye, if Slack still listens.
+func (s *socket) close() {
+	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+	_ = s.conn.WriteControl(websocket.CloseMessage, bye, time.Now().Add(time.Second))
+	_ = s.conn.Close()
+}
+
+// unreachable is the error of a connection that may succeed the next time. What it
+// wraps may tell an address with a ticket in it, so nothing of it is kept.
+func unreachable(code string, err error) *adapters.SendError {
+	if c := failure(err); c == "timeout" {
+		code += "_" + c
+	}
+	return &adapters.SendError{Reason: adapters.Unreachable, Code: code, Err: errors.New("no connection with Slack")}
+}
