@@ -192,6 +192,14 @@ func (s *Slack) Acked() []string {
 	return slices.Clone(s.sockets.acked)
 }
 
+// Await makes Acked count the acknowledgement of an envelope that is put into a
+// connection with Frame.
+func (s *Slack) Await(envelopeID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sockets.waiting[envelopeID] = make(chan []byte, 1)
+}
+
 // LoseAcks makes acknowledgements get lost from now on, or arrive again.
 func (s *Slack) LoseAcks(lose bool) {
 	s.mu.Lock()
