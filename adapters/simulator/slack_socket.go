@@ -242,10 +242,16 @@ func (s *Slack) Disconnect(appID, reason string) {
 	}
 }
 
-// Frame puts a frame of any bytes into each connection of an app.
+// Frame puts a frame of any bytes into each connection of an app, also one that is about
+// to end.
 func (s *Slack) Frame(appID string, raw []byte) {
-	for _, k := range s.socketsOf(appID) {
-		_ = k.writeRaw(raw)
+	s.mu.Lock()
+	open := slices.Clone(s.sockets.open)
+	s.mu.Unlock()
+	for _, k := range open {
+		if k.app == appID {
+			_ = k.writeRaw(raw)
+		}
 	}
 }
 
