@@ -16,6 +16,7 @@ import (
 const (
 	slackTicketTime  = 30 * time.Second
 	slackPing        = 5 * time.Second
+	slackSilence     = 12 * time.Second // of an app, after which its connection is closed
 	slackGrace       = 10 * time.Second // between the word that a connection ends, and its end
 	slackMostSockets = 10
 	slackLongestAck  = 20 << 10 // a longer answer is dropped without a word
@@ -92,7 +93,15 @@ func (s *Slack) serveLink(w http.ResponseWriter, r *http.Request) {
 	k := &slackSocket{app: app, conn: conn, gone: make(chan struct{})}
 	defer s.forget(k)
 	conn.SetReadLimit(slackLargestCall)
-	conn.SetPingHandler(func(data string) error { return k.control(websocket.PongMessage, data) })
+	conn.SetPingHandler(func(data string) error {
+		k.heard()
+		return k.control(websocket.PongMessage, data)
+	})
+	conn.SetPongHandler(func(string) error {
+		k.heard()
+		return nil
+	})
+	k.heard()
 	n := s.keep(k)
 	if n > slackMostSockets {
 		_ = k.write(slackFields{"type": "disconnect", "reason": "too_many_websockets", "debug_info": slackFields{"host": "pretend"}})
@@ -192,6 +201,13 @@ func (s *Slack) Acked() []string {
 	return slices.Clone(s.sockets.acked)
 }
 
+// Waiting gives how many envelopes are in connections and not acknowledged yet.
+func (s *Slack) Waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sockets.waiting)
+}
+
 // Await makes Acked count the acknowledgement of an envelope that is put into a
 // connection with Frame.
 func (s *Slack) Await(envelopeID string) {
@@ -283,10 +299,20 @@ func (k *slackSocket) control(kind int, data string) error {
 	return nil
 }
 
+// heard gives the app a while until it must be heard again.
+func (k *slackSocket) heard() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.stalled {
+		_ = k.conn.SetReadDeadline(time.Now().Add(slackSilence))
+	}
+}
+
 func (k *slackSocket) stall() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.stalled = true
+	_ = k.conn.SetReadDeadline(time.Time{})
 }
 
 func (k *slackSocket) isStalled() bool {

@@ -18,10 +18,11 @@ import (
 
 // A process is a gateway that runs.
 type process struct {
-	cmd   *exec.Cmd
-	addr  string
-	ended chan struct{} // closed when it has, and err is set
-	err   error
+	cmd    *exec.Cmd
+	addr   string
+	frozen bool
+	ended  chan struct{} // closed when it has, and err is set
+	err    error
 }
 
 const (
@@ -36,7 +37,7 @@ var settingsPassed = []string{
 	"HYDRAGATE_LOG_LEVEL",
 }
 
-// gateway starts | stops | is killed
+// gateway starts | stops | is killed | freezes | thaws
 func (w *world) gateway(ts *testscript.TestScript, args []string) error {
 	return w.process(ts, "gateway", args)
 }
@@ -61,15 +62,32 @@ func (w *world) process(ts *testscript.TestScript, name string, args []string) e
 		return w.end(name, (*process).stop)
 	case "is killed":
 		return w.end(name, (*process).kill)
+	case "freezes":
+		return w.freeze(name, syscall.SIGSTOP)
+	case "thaws":
+		return w.freeze(name, syscall.SIGCONT)
 	}
-	return errors.New("usage: gateway starts | stops | is killed")
+	return errors.New("usage: gateway starts | stops | is killed | freezes | thaws")
+}
+
+// freeze stops the clock of a process, or lets it run on.
+func (w *world) freeze(name string, how syscall.Signal) error {
+	p := w.processes[name]
+	if p == nil {
+		return fmt.Errorf("no %s runs", name)
+	}
+	p.frozen = how == syscall.SIGSTOP
+	w.lead()
+	return p.cmd.Process.Signal(how)
 }
 
 // lead makes the public address lead to the processes that run.
 func (w *world) lead() {
 	var to []string
 	for _, p := range w.processes {
-		to = append(to, p.addr)
+		if !p.frozen {
+			to = append(to, p.addr)
+		}
 	}
 	w.front.lead(to...)
 }

@@ -96,9 +96,13 @@ func (w *world) connects(ts *testscript.TestScript, at map[string]string, channe
 		w.twilio.AddNumber(twilioAccount, phoneBot)
 		body["account_sid"], body["auth_token"], body["phone_number"] = twilioAccount, twilioToken, phoneBot
 	case "slack":
-		w.slack.AddApp(w.slackApp("", ""))
-		w.slack.AddRoom(slackRoom, false)
+		app := w.slackApp("", "")
 		body["bot_token"], body["signing_secret"] = slackToken, slackSecret
+		if mode == "socket" {
+			app.AppToken, body["app_token"] = slackAppToken, slackAppToken
+		}
+		w.slack.AddApp(app)
+		w.slack.AddRoom(slackRoom, false)
 	}
 	c, err := w.calls("POST", "/v1/instances/"+at["INSTANCE"]+"/channels/"+channel, body, 200)
 	if err != nil {
@@ -106,6 +110,12 @@ func (w *world) connects(ts *testscript.TestScript, at map[string]string, channe
 	}
 	if c["status"] != "active" {
 		return fmt.Errorf("the channel is not active: %v", c)
+	}
+	if channel == "slack" && c["mode"] != mode {
+		return fmt.Errorf("the channel is not in the mode asked for: %v", c)
+	}
+	if mode == "socket" {
+		return nil // nothing is to be entered in Slack's console
 	}
 	url := fmt.Sprint(c["webhook_url"])
 	switch channel {

@@ -49,6 +49,7 @@ func TestScripts(t *testing.T) {
 					"nothing":  story((*world).nothingLeaked),
 					"remember": story((*world).remember),
 					"telegram": story((*world).telegramDoes),
+					"slack":    story((*world).slackDoes),
 					"postgres": story((*world).postgresDoes),
 					"redis":    story((*world).redisDoes),
 				},

@@ -34,6 +34,7 @@ const (
 	twilioToken   = "fedcba98765432100123456789abcdef"
 	slackToken    = "xoxb-0123456789-stories"
 	slackSecret   = "8f742231b10e8888abcd99yyyzzz85a5"
+	slackAppToken = "xapp-1-A0ACME-0123456789-stories"
 )
 
 // A world is everything around the gateway in one script: the people, the providers,
@@ -50,6 +51,7 @@ type world struct {
 	mind     *mind
 	crowd    *crowd
 	texters  *texters
+	mailbag  mailbag
 
 	front, toPostgres, toRedis *wire
 	processes                  map[string]*process
@@ -68,7 +70,7 @@ func newWorld(t *testing.T, env *testscript.Env, engine string) error {
 	w := &world{
 		engine: engine, dir: env.WorkDir, ctx: ctx,
 		processes: map[string]*process{}, read: map[string]int{}, ids: map[string]string{},
-		secrets: []string{adminKey, telegramToken, twilioToken, slackToken, slackSecret},
+		secrets: []string{adminKey, telegramToken, twilioToken, slackToken, slackSecret, slackAppToken},
 	}
 	env.Values[worldKey{}] = w
 	env.Defer(func() {
