@@ -82,7 +82,7 @@ func examples() map[string]example {
 		"set_up_telegram": {`{"bot_token":"123456789:XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX","mode":"webhook"}`, exampleTelegram},
 		"remove_telegram": {},
 		"get_slack":       {"", exampleSlack},
-		"set_up_slack":    {`{"bot_token":"xoxb-…","signing_secret":"…"}`, exampleSlack},
+		"set_up_slack":    {`{"bot_token":"xoxb-…","signing_secret":"…","app_token":null}`, exampleSlack},
 		"remove_slack":    {},
 
 		"create_key": {`{"name":"dashboard","scopes":["customers:read","identities:read"]}`, `{` + exampleKey + `,` + exampleToken + `}`},

@@ -331,7 +331,7 @@ func TestPollingSeats(t *testing.T) {
 		for n, c := range []struct {
 			mode   adapters.Mode
 			status gateway.SeatStatus
-		}{{adapters.Polling, gateway.Active}, {adapters.Webhook, gateway.Active}, {adapters.Polling, gateway.Faulty}, {adapters.Polling, gateway.Active}, {adapters.Polling, gateway.Active}} {
+		}{{adapters.Polling, gateway.Active}, {adapters.Webhook, gateway.Active}, {adapters.Polling, gateway.Faulty}, {adapters.Socket, gateway.Active}, {adapters.Polling, gateway.Active}, {adapters.Socket, gateway.Faulty}} {
 			tenant := newTenant(t, s)
 			ep := endpoint(tenant, newInstance(t, s, tenant).ID)
 			ep.Mode = c.mode

@@ -59,6 +59,16 @@ func TestSetupErrors(t *testing.T) {
 		"TokenWithLine": {credential(adapters.BotToken, botToken+"\n"), adapters.Refused, adapters.BotToken, false},
 		"NoSecret":      {credential(adapters.SigningSecret, ""), adapters.Refused, adapters.SigningSecret, false},
 		"SecretWithGap": {credential(adapters.SigningSecret, "8f742231b10e8888 abcd99d0e1f285a5"), adapters.Refused, adapters.SigningSecret, false},
+		"NoAppToken":    {socketMode(""), adapters.Refused, adapters.AppToken, false},
+		"BotsAppToken":  {socketMode(botToken), adapters.Refused, adapters.AppToken, false},
+		"AppTokenLine":  {socketMode(appToken + "\n"), adapters.Refused, adapters.AppToken, false},
+		"OtherApps":     {socketMode("xapp-1-A0OTHER001-2157151564-abc"), adapters.Refused, adapters.AppToken, false},
+		"UnknownApp":    {socketMode("xapp-1-A0KRD7HC3-2157151564-unknown"), adapters.BadSecret, adapters.AppToken, false},
+		"OddAppToken":   {socketMode("xapp-of-another-kind"), adapters.BadSecret, adapters.AppToken, false},
+		"NoConnections": {says("apps.connections.open", "missing_scope"), adapters.BadSecret, adapters.AppToken, false},
+		"SocketsOff":    {says("apps.connections.open", "access_denied"), adapters.Refused, adapters.AppToken, false},
+		"SocketsAway":   {status("apps.connections.open", 503), adapters.Unreachable, "", true},
+		"SocketsLater":  {status("apps.connections.open", 429), adapters.Throttled, "", true},
 		"UnknownToken":  {credential(adapters.BotToken, "xoxb-0000000000-0000000000-unknown"), adapters.BadSecret, adapters.BotToken, false},
 		"Revoked":       {says("auth.test", "token_revoked"), adapters.BadSecret, adapters.BotToken, false},
 		"Refused":       {says("auth.test", "access_denied"), adapters.Refused, adapters.BotToken, false},
@@ -71,6 +81,9 @@ func TestSetupErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, a := pretend(t)
 			ep := endpoint()
+			if strings.HasPrefix(name, "Sockets") || name == "NoConnections" {
+				ep = socketEndpoint()
+			}
 			c.change(s, &ep)
 			_, err := a.Check(t.Context(), ep)
 			var se *adapters.SetupError
@@ -83,6 +96,21 @@ func TestSetupErrors(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// socketMode sets an endpoint up for Socket Mode with a token.
+func socketMode(token string) func(*simulator.Slack, *adapters.Endpoint) {
+	return func(_ *simulator.Slack, ep *adapters.Endpoint) {
+		ep.Mode, ep.Credentials[adapters.AppToken] = adapters.Socket, token
+	}
+}
+
+func TestCheckOfSocketMode(t *testing.T) {
+	_, a := pretend(t)
+	got, err := a.Check(t.Context(), socketEndpoint())
+	if err != nil || got.Mode != adapters.Socket || got.Address != team {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

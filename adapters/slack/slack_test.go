@@ -144,7 +144,7 @@ func pretend(t *testing.T) (*simulator.Slack, *slack.Adapter) {
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.SetURL(server.URL)
-	s.AddApp(simulator.App{AppID: appID, TeamID: team, TeamName: "Example", BotUserID: botUser, BotID: "B0LAN0Z90", Token: botToken, SigningSecret: secret})
+	s.AddApp(simulator.App{AppID: appID, TeamID: team, TeamName: "Example", BotUserID: botUser, BotID: "B0LAN0Z90", Token: botToken, SigningSecret: secret, AppToken: appToken})
 	s.AddUser(steve)
 	return s, &slack.Adapter{APIURL: s.APIURL(), HTTP: server.Client(), Now: clock}
 }
