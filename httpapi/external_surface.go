@@ -115,7 +115,10 @@ func surfaces(routes []*route) []*surface {
 func (a *API) mountSurfaces(mux *http.ServeMux) {
 	for _, s := range surfaces(a.surfaceRoutes()) {
 		for _, folder := range s.folders {
-			mux.HandleFunc(folder, func(w http.ResponseWriter, r *http.Request) { s.shaped(nowhere(mux, r)).write(w) })
+			mux.HandleFunc(folder, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Cache-Control", "no-store")
+				s.shaped(nowhere(mux, r)).write(w)
+			})
 		}
 	}
 }
@@ -127,6 +130,9 @@ func (s *surface) operation(to *route) huma.Operation {
 		OperationID: to.id, Method: to.method, Path: to.path, Summary: to.summary, Tags: []string{to.tag}, Description: s.needs(to), Security: s.security,
 		DefaultStatus: to.status, SkipValidateParams: true, SkipValidateBody: true, MaxBodyBytes: -1, BodyReadTimeout: -1,
 		Responses: map[string]*huma.Response{},
+	}
+	if to.scope != "" {
+		op.Extensions = map[string]any{"x-scope": to.scope}
 	}
 	for _, status := range s.errors(to) {
 		op.Responses[strconv.Itoa(status)] = s.response(status)
