@@ -205,7 +205,7 @@ func (a *API) fields(to *route, op *huma.Operation, value any, wrong *[]violatio
 	}
 	for _, name := range sortedKeys(given) {
 		if _, known := to.schema.Properties[name]; !known {
-			*wrong = append(*wrong, violation{Type: "extra_forbidden", Loc: []any{"body", name}, Msg: "Extra inputs are not permitted"})
+			*wrong = append(*wrong, violation{Type: "extra_forbidden", Loc: at([]any{"body"}, name), Msg: "Extra inputs are not permitted"})
 		}
 	}
 	cleanAddress(clean, "body", wrong)

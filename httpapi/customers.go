@@ -91,6 +91,17 @@ func (a *API) listCustomers(ctx context.Context, in *struct {
 		Email: in.Email, Phone: in.PhoneNumber, Name: strings.TrimSpace(in.Name), ExternalID: strings.TrimSpace(in.ExternalID),
 		EmailPrefix: in.EmailPrefix, ExternalPrefix: strings.TrimSpace(in.ExternalPrefix),
 	}
+	var blank []violation // would find everybody
+	for _, f := range []struct{ name, given, clean string }{
+		{"name", in.Name, q.Name}, {"external_id", in.ExternalID, q.ExternalID}, {"external_id_prefix", in.ExternalPrefix, q.ExternalPrefix},
+	} {
+		if f.given != "" && f.clean == "" {
+			blank = append(blank, valueError("a text of blanks finds nobody", "query", f.name))
+		}
+	}
+	if blank != nil {
+		return nil, invalid(blank...)
+	}
 	if in.PhonePrefix != "" { // a "+" in a query arrives as a blank when it was not escaped
 		q.PhonePrefix = "+" + strings.TrimLeft(in.PhonePrefix, "+ ")
 	}

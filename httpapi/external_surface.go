@@ -123,6 +123,16 @@ func (a *API) mountSurfaces(mux *http.ServeMux) {
 	}
 }
 
+// surfaceAt gives the surface in whose shape a path is answered; nil is the native one.
+func (a *API) surfaceAt(path string) *surface {
+	for _, s := range surfaces(a.surfaceRoutes()) {
+		if slices.ContainsFunc(s.folders, func(folder string) bool { return strings.HasPrefix(path, folder) }) {
+			return s
+		}
+	}
+	return nil
+}
+
 // operation is what the document says of a route of the surface beyond its request
 // and answer.
 func (s *surface) operation(to *route) huma.Operation {

@@ -57,23 +57,31 @@ func (a *API) outer(mux http.Handler) http.Handler {
 				panic(reason)
 			}
 		}()
-		guard(mux).ServeHTTP(out, r)
+		a.guard(mux).ServeHTTP(out, r)
 	})
 }
 
-// guard keeps from the mux what it would answer in words of its own.
-func guard(mux http.Handler) http.HandlerFunc {
+// guard keeps from the mux what it would answer in words of its own: it redirects who
+// asks for a path with dots or doubled slashes.
+func (a *API) guard(mux http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		native := strings.HasPrefix(r.URL.Path, "/v1/")
 		switch {
-		case native && path.Clean(r.URL.Path) != r.URL.Path, r.URL.Path == "", r.Method == http.MethodConnect:
-			plain(http.StatusNotFound).write(w)
+		case !clean(r.URL.Path, native), r.Method == http.MethodConnect:
+			a.surfaceAt(r.URL.Path).shaped(plain(http.StatusNotFound)).write(w)
 		case native && r.Method == http.MethodHead:
 			nothingHere(mux.(*http.ServeMux), w, r)
 		default:
 			mux.ServeHTTP(w, r)
 		}
 	}
+}
+
+// clean reports whether a path is written in the shortest way. Only a path that is not
+// native may end with a slash.
+func clean(p string, native bool) bool {
+	shortest := path.Clean(p)
+	return p != "" && (shortest == p || !native && shortest+"/" == p)
 }
 
 func safeHeaders(h http.Header, path, id string) {

@@ -10,12 +10,14 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
 const (
 	maxDepth = 32
 	maxKeys  = 1000
+	maxNamed = 100
 )
 
 // readJSON reads one JSON value and nothing around it. It is stricter than
@@ -32,6 +34,9 @@ func readJSON(body []byte) (any, []violation, *problem) {
 	var whole json.RawMessage
 	if err := json.Unmarshal(body, &whole); err != nil {
 		return nil, nil, invalid(jsonInvalid(body, err))
+	}
+	if position := halfCharacter(body); position >= 0 {
+		return nil, nil, invalid(violation{Type: "json_invalid", Loc: []any{"body", position}, Msg: "JSON decode error", Ctx: map[string]any{"error": "lone surrogate in hex escape"}})
 	}
 	r := strictReader{dec: json.NewDecoder(bytes.NewReader(body))}
 	r.dec.UseNumber()
@@ -97,8 +102,14 @@ func (r *strictReader) token() json.Token {
 	return token
 }
 
-// at gives the place below loc, without sharing its memory.
+// at gives the place below loc, without sharing its memory. A name that is longer than
+// any of ours is cut, so that what is said of a body is never as long as the body.
 func at(loc []any, next any) []any {
+	if name, ok := next.(string); ok {
+		if runes := []rune(name); len(runes) > maxNamed {
+			next = string(runes[:maxNamed]) + "…"
+		}
+	}
 	return append(append(make([]any, 0, len(loc)+1), loc...), next)
 }
 
@@ -112,6 +123,42 @@ func keepable(n json.Number) bool {
 	_, exponent, _ := strings.Cut(strings.ToLower(n.String()), "e")
 	e, err := strconv.Atoi(strings.TrimPrefix(exponent, "+"))
 	return exponent == "" || err == nil && e > -400 && e < 400
+}
+
+// halfCharacter gives where an escape stands for half a character without the other
+// half, which would be read as another character than was sent; -1 for nowhere. The
+// syntax of body is known to be right.
+func halfCharacter(body []byte) int {
+	for i := 0; i < len(body); i++ {
+		if body[i] != '\\' {
+			continue
+		}
+		r := escaped(body[i:])
+		switch {
+		case r < 0:
+			i++ // another escape
+		case !utf16.IsSurrogate(r):
+			i += 5
+		case utf16.DecodeRune(r, escaped(body[i+6:])) == utf8.RuneError:
+			return utf8.RuneCount(body[:i])
+		default:
+			i += 11
+		}
+	}
+	return -1
+}
+
+// escaped gives what the escape \uXXXX at the beginning of b stands for; -1 when there
+// is none.
+func escaped(b []byte) rune {
+	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
+		return -1
+	}
+	n, err := strconv.ParseUint(string(b[2:6]), 16, 16)
+	if err != nil {
+		return -1
+	}
+	return rune(n)
 }
 
 // depth gives how deep lists and objects are nested, without building any.

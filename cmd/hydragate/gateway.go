@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -171,15 +173,22 @@ func (p *parts) wire(speak map[adapters.Channel]adapters.Adapter, keys *store.Ke
 }
 
 // handler answers everything. The hooks stand beside the API: they have shapes, limits
-// and log lines of their own.
+// and log lines of their own. No mux stands around both, since it would redirect who
+// asks for a path with dots or doubled slashes; the API answers that there is nothing.
 func (p *parts) handler() http.Handler {
-	mux := http.NewServeMux()
-	p.hooks.Mount(mux)
-	mux.Handle("/", p.api.Handler())
+	hooks, api := http.NewServeMux(), p.api.Handler()
+	p.hooks.Mount(hooks)
+	both := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/hooks/") && path.Clean(r.URL.Path) == r.URL.Path {
+			hooks.ServeHTTP(w, r)
+			return
+		}
+		api.ServeHTTP(w, r)
+	})
 	if p.traced {
-		return traced(mux)
+		return traced(both)
 	}
-	return mux
+	return both
 }
 
 func (p *parts) newAPI(desk *claim.Desk, publicURL string, private bool) *httpapi.API {
