@@ -4,11 +4,13 @@ import (
 	"net/mail"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/text/language"
 
+	"hydragate/gateway"
 	"hydragate/identity"
 )
 
@@ -105,10 +107,17 @@ func private(host string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	if err != nil {
-		return false
+		return looksLikeNumber(host)
 	}
-	ip = ip.Unmap()
-	return !ip.IsGlobalUnicast() || ip.IsPrivate()
+	return !gateway.Public(ip)
+}
+
+// looksLikeNumber reports whether a host that is no address ends like one, as 127.1 and
+// 0x7f000001 do: some resolvers take it for one.
+func looksLikeNumber(host string) bool {
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	_, err := strconv.ParseUint(last, 0, 64)
+	return err == nil || strings.Trim(last, "0123456789") == ""
 }
 
 func unfit(reason string) *violation {

@@ -1,0 +1,412 @@
+package delivery
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"hydragate/gateway"
+)
+
+// notForAgents are addresses that no agent URL leads to: this machine, its networks, the
+// metadata of clouds, what is reserved, and what carries another address inside.
+var notForAgents = []string{
+	"127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.255", "192.168.0.1", "192.168.255.255",
+	"169.254.169.254", "169.254.170.2", "100.64.0.1", "100.100.100.200", "100.127.255.255", "192.0.0.1", "192.0.0.192", "192.0.2.1", "192.88.99.1", "198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1",
+	"224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255",
+	"::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "100::1", "2001::1", "2001:10::1", "2001:db8::1", "2002:7f00:1::", "2002:a9fe:a9fe::1",
+	"3fff::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fe80::1", "fec0::1", "ff02::1",
+}
+
+// forAgents are public addresses, some of them next door to those above.
+var forAgents = []string{
+	"1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255", "128.0.0.0", "169.253.255.255", "169.255.0.0", "172.15.255.255", "172.32.0.0", "192.0.1.0", "192.167.255.255",
+	"192.169.0.0", "198.17.255.255", "198.20.0.0", "203.0.114.0", "223.255.255.255", "2606:4700::1111", "2a00::1", "2001:4860:4860::8888", "2003::1", "2400::1",
+}
+
+func TestPublic(t *testing.T) {
+	for _, a := range notForAgents {
+		if gateway.Public(netip.MustParseAddr(a)) {
+			t.Errorf("%s is public", a)
+		}
+	}
+	for _, a := range forAgents {
+		if !gateway.Public(netip.MustParseAddr(a)) {
+			t.Errorf("%s is not public", a)
+		}
+	}
+	for _, a := range []netip.Addr{{}, netip.MustParseAddr("2606:4700::1111%eth0"), netip.MustParseAddr("fe80::1%lo")} {
+		if gateway.Public(a) {
+			t.Errorf("%q is public", a)
+		}
+	}
+}
+
+// errOpened ends a connection that the client would have made, before a packet is sent.
+var errOpened = errors.New("this would have been opened")
+
+// A street is the network as a client sees it: names that somebody else answers for, and
+// doors that are counted and never opened, but for a server on loopback that stands
+// behind every public address.
+type street struct {
+	t        *testing.T
+	names    func(name string, asked int) []string // addresses of a name, by how often it was asked for
+	server   *httptest.Server
+	resolver string
+
+	mu     sync.Mutex
+	asked  map[string]int
+	opened []string
+	posts  atomic.Int64
+}
+
+func newStreet(t *testing.T, answer http.HandlerFunc) *street {
+	s := &street{t: t, asked: map[string]int{}}
+	s.server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.posts.Add(1)
+		answer(w, r)
+	}))
+	t.Cleanup(s.server.Close)
+	names, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.answerNames(names)
+	}()
+	t.Cleanup(func() {
+		_ = names.Close()
+		<-ended
+	})
+	s.resolver = names.LocalAddr().String()
+	return s
+}
+
+// client is the program's own, in this street.
+func (s *street) client(allowPrivate bool) *http.Client {
+	d := &net.Dialer{Timeout: 5 * time.Second, Resolver: &net.Resolver{PreferGo: true, Dial: s.askNames}}
+	c := newClient(d, allowPrivate)
+	check := d.ControlContext
+	d.ControlContext = func(ctx context.Context, network, address string, conn syscall.RawConn) error {
+		if check != nil {
+			if err := check(ctx, network, address, conn); err != nil {
+				return err
+			}
+		}
+		return s.open(address)
+	}
+	return s.behind(c, d.DialContext)
+}
+
+// behind has c dial by dial, and come to the server where a door would have opened.
+func (s *street) behind(c *http.Client, dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Client {
+	tr := c.Transport.(*http.Transport)
+	tr.TLSClientConfig = s.server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	tr.TLSClientConfig.ServerName = "example.com"
+	tr.DisableKeepAlives = true
+	tr.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if errors.Is(err, errOpened) {
+			return new(net.Dialer).DialContext(ctx, "tcp", s.server.Listener.Addr().String())
+		}
+		return conn, err
+	}
+	return c
+}
+
+func (s *street) askNames(ctx context.Context, _, _ string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "udp", s.resolver)
+}
+
+func (s *street) open(address string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opened = append(s.opened, address)
+	return errOpened
+}
+
+// privately gives the doors that were opened and should not have been.
+func (s *street) privately() (wrong []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.opened {
+		if ap, err := netip.ParseAddrPort(o); err != nil || !gateway.Public(ap.Addr()) {
+			wrong = append(wrong, o)
+		}
+	}
+	return wrong
+}
+
+// answerNames answers DNS questions: the question again, and an A or AAAA record for each
+// address of the name that is of the kind asked for.
+func (s *street) answerNames(on net.PacketConn) {
+	question := make([]byte, 512)
+	for {
+		n, from, err := on.ReadFrom(question)
+		if err != nil {
+			return
+		}
+		const header = 12
+		name, at := "", header
+		for at < n && question[at] != 0 {
+			next := at + 1 + int(question[at])
+			name += string(question[at+1:next]) + "."
+			at = next
+		}
+		end := at + 5 // its end, type and class
+		kind := binary.BigEndian.Uint16(question[at+1:])
+		reply := append([]byte{}, question[:end]...)
+		binary.BigEndian.PutUint16(reply[2:], 0x8180)
+		var answers uint16
+		for _, a := range s.addresses(name, kind) {
+			raw := a.AsSlice()
+			reply = append(reply, 0xc0, header, byte(kind>>8), byte(kind), 0, 1, 0, 0, 0, 0, 0, byte(len(raw)))
+			reply = append(reply, raw...)
+			answers++
+		}
+		binary.BigEndian.PutUint16(reply[6:], answers)
+		binary.BigEndian.PutUint16(reply[8:], 0)
+		binary.BigEndian.PutUint16(reply[10:], 0)
+		_, _ = on.WriteTo(reply, from)
+	}
+}
+
+const typeA, typeAAAA = 1, 28
+
+func (s *street) addresses(name string, kind uint16) (all []netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := fmt.Sprint(name, kind)
+	s.asked[key]++
+	for _, text := range s.names(strings.TrimSuffix(name, "."), s.asked[key]) {
+		a := netip.MustParseAddr(text)
+		if a.Is4() == (kind == typeA) && (kind == typeA || kind == typeAAAA) {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+func (s *street) post(c *http.Client, to string) (int, error) {
+	res, err := c.Post(to, "application/json", strings.NewReader(`{}`))
+	if err != nil {
+		return 0, err
+	}
+	return res.StatusCode, res.Body.Close()
+}
+
+func hostOf(address string) string {
+	if strings.Contains(address, ":") {
+		return "[" + address + "]"
+	}
+	return address
+}
+
+func taken(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
+
+// TestAgentCallsReachNoPrivateAddress posts to each address that is none for agents: as it
+// is, by a name, by a name that is public the first time and private the next, and by a
+// redirect. No door is opened, as the dialler counts; to public ones it is.
+func TestAgentCallsReachNoPrivateAddress(t *testing.T) {
+	const public = "93.184.216.34"
+	tries, refused := 0, 0
+	for _, address := range notForAgents {
+		s := newStreet(t, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://"+hostOf(address)+"/latest/meta-data/", http.StatusTemporaryRedirect)
+		})
+		s.names = func(name string, asked int) []string {
+			switch {
+			case strings.HasPrefix(name, "rebinding") && asked == 1:
+				return []string{public}
+			case strings.HasPrefix(name, "redirecting"):
+				return []string{public}
+			case strings.HasPrefix(name, "both"):
+				return []string{address, address}
+			}
+			return []string{address}
+		}
+		c := s.client(false)
+		for way, host := range map[string]string{"literal": hostOf(address), "name": "named.example.com", "two addresses": "both.example.com"} {
+			tries++
+			if status, err := s.post(c, "https://"+host+"/events"); err == nil {
+				t.Errorf("%s, %s: %d", address, way, status)
+			} else if errors.Is(err, ErrPrivate) {
+				refused++
+			}
+		}
+		tries += 2
+		for range 4 {
+			_, _ = s.post(c, "https://rebinding.example.com/events")
+		}
+		if status, err := s.post(c, "https://redirecting.example.com/events"); err != nil || status != http.StatusTemporaryRedirect {
+			t.Errorf("%s: the redirect itself: %d %v", address, status, err)
+		}
+		if wrong := s.privately(); len(wrong) > 0 {
+			t.Errorf("%s: opened %v", address, wrong)
+		}
+		if s.posts.Load() < 2 {
+			t.Errorf("%s: nobody was there while the name was public", address)
+		}
+	}
+	if refused < len(notForAgents)*2 {
+		t.Errorf("of %d only %d were refused as private", tries, refused)
+	}
+	t.Logf("%d addresses, %d ways to them, 0 private doors opened; %d refused for what they are", len(notForAgents), tries, refused)
+}
+
+// TestAgentCallsReachPublicAddresses is the twin.
+func TestAgentCallsReachPublicAddresses(t *testing.T) {
+	for _, address := range forAgents {
+		s := newStreet(t, taken)
+		s.names = func(string, int) []string { return []string{address} }
+		c := s.client(false)
+		for _, host := range []string{hostOf(address), "agent.example.com", "agent.example.com:8443"} {
+			if status, err := s.post(c, "https://"+host+"/events"); err != nil || status != 200 {
+				if errors.Is(err, syscall.EAFNOSUPPORT) {
+					continue // no IPv6 on this machine
+				}
+				t.Errorf("%s: %d %v", host, status, err)
+			}
+		}
+		if s.posts.Load() != int64(len(s.opened)) {
+			t.Errorf("%s: %d posts by %v", address, s.posts.Load(), s.opened)
+		}
+	}
+}
+
+// TestOddSpellingsOfHostsReachNothing posts to hosts that some program reads as this
+// machine, with a resolver that says so of everything. A listener there counts.
+func TestOddSpellingsOfHostsReachNothing(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var came atomic.Int64
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			came.Add(1)
+			_ = conn.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close() })
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	t.Setenv("HTTP_PROXY", "http://"+l.Addr().String())
+	t.Setenv("HTTPS_PROXY", "http://"+l.Addr().String())
+	t.Setenv("ALL_PROXY", "socks5://"+l.Addr().String())
+	hosts := []string{
+		"2130706433", "0x7f000001", "0x7f.0x0.0x0.0x1", "0177.0.0.1", "017700000001", "127.1", "127.0.1", "127.0.0.1.", "0", "0.0.0.0", "127.00.00.01", "127.0.0.01", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[0:0:0:0:0:ffff:127.0.0.1]",
+		"[::127.0.0.1]", "[64:ff9b::127.0.0.1]", "[2002:7f00:1::1]", "[::1]", "[0:0:0:0:0:0:0:1]", "[::]", "[fe80::1%25lo]", "[::1%25lo]", "localhost", "LOCALHOST", "localhost.", "localhost.localdomain", "ip6-localhost", "runsc", "localtest.me", "127.0.0.1.nip.io",
+		"①②⑦.⓪.⓪.①", "127。0。0。1", "１２７.0.0.1", "ⓛⓞⓒⓐⓛⓗⓞⓢⓣ", "user@127.0.0.1", "1.1.1.1@127.0.0.1", "127.0.0.1\\@1.1.1.1", "1.1.1.1 @127.0.0.1", "127.0.0.1%2f@1.1.1.1", "127.0.0.1%00", "127.0.0.1;1.1.1.1",
+	}
+	for _, direct := range []bool{true, false} {
+		for _, host := range hosts {
+			s := newStreet(t, taken)
+			s.names = func(string, int) []string { return []string{"127.0.0.1", "::1"} }
+			c := s.client(false)
+			if direct { // on the machine's own resolver, whose doors really open
+				c = NewClient(false)
+			}
+			u := "https://" + host + ":" + port + "/events"
+			if !direct && strings.Contains(host, "1.1.1.1") {
+				continue
+			}
+			if direct && !resolvedHere(host) {
+				continue // asking would leave the machine
+			}
+			if status, err := s.post(c, u); err == nil {
+				t.Errorf("%s: %d", u, status)
+			}
+			if wrong := s.privately(); len(wrong) > 0 {
+				t.Errorf("%s: opened %v", u, wrong)
+			}
+		}
+	}
+	if n := came.Load(); n > 0 {
+		t.Errorf("%d connections to this machine", n)
+	}
+	if _, err := NewClient(true).Get("http://" + l.Addr().String()); err == nil || came.Load() == 0 {
+		t.Error("the listener sees nothing: who may reach this machine did not")
+	}
+	t.Logf("%d spellings, 0 connections", len(hosts))
+}
+
+// resolvedHere reports whether a host is an address, or a name of this machine, so that
+// nobody else is asked for it.
+func resolvedHere(host string) bool {
+	host = strings.ToLower(strings.Trim(host, "[]."))
+	host, _, _ = strings.Cut(host, "%")
+	_, err := netip.ParseAddr(host)
+	return err == nil || host == "localhost"
+}
+
+// TestCheckingTheNameFirstIsNotEnough is the control: a client that looks a name up,
+// checks what it hears, and then dials the name, goes where it must not.
+func TestCheckingTheNameFirstIsNotEnough(t *testing.T) {
+	s := newStreet(t, taken)
+	s.names = func(_ string, asked int) []string {
+		if asked == 1 {
+			return []string{"93.184.216.34"}
+		}
+		return []string{"127.0.0.1"}
+	}
+	resolver := &net.Resolver{PreferGo: true, Dial: s.askNames}
+	d := &net.Dialer{Resolver: resolver, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error { return s.open(address) }}
+	naive := s.behind(newClient(&net.Dialer{}, true), func(ctx context.Context, network, address string) (net.Conn, error) {
+		host, _, _ := net.SplitHostPort(address)
+		found, err := resolver.LookupNetIP(ctx, "ip4", host)
+		if err != nil || !gateway.Public(found[0]) {
+			return nil, ErrPrivate
+		}
+		return d.DialContext(ctx, network, address)
+	})
+	if _, err := s.post(naive, "https://rebinding.example.com/"); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.privately()) == 0 {
+		t.Error("the naive client opened no private door: this street shows nothing")
+	}
+}
+
+// TestErrorsOfCallsHoldNoURL gives every error of a call in the words that are kept.
+func TestErrorsOfCallsHoldNoURL(t *testing.T) {
+	s := newStreet(t, taken)
+	s.names = func(string, int) []string { return nil }
+	for _, to := range []string{"https://127.0.0.1/secret-path?token=secret", "https://nobody.example.com/secret-path", "https://[::1]/secret-path", "http://127.0.0.1:1/secret-path"} {
+		for _, private := range []bool{false, true} {
+			c := s.client(private)
+			if private {
+				c = NewClient(true)
+			}
+			if private && strings.Contains(to, "example.com") {
+				continue // asking would leave the machine
+			}
+			_, err := s.post(c, to)
+			var ue *url.Error
+			if !errors.As(err, &ue) {
+				t.Errorf("%s: %v", to, err)
+				continue
+			}
+			if text := plain(err).Error(); strings.Contains(text, "secret") {
+				t.Errorf("%s: %s", to, text)
+			}
+		}
+	}
+}
