@@ -59,7 +59,7 @@ func (a *API) remembered(ctx context.Context, k IdempotencyKey) (kept StoredAnsw
 	again := time.NewTicker(lookAgain)
 	defer again.Stop()
 	for {
-		kept, found, err := a.Store.Remember(ctx, k)
+		kept, found, err := a.claim(ctx, k)
 		switch {
 		case err != nil:
 			return kept, false, err
@@ -81,6 +81,14 @@ func (a *API) remembered(ctx context.Context, k IdempotencyKey) (kept StoredAnsw
 			return kept, false, ctx.Err()
 		}
 	}
+}
+
+// claim claims the key, whether or not the caller waits for it: a caller who hangs up in
+// that moment would leave a claim behind that nobody knows of and nobody ends.
+func (a *API) claim(ctx context.Context, k IdempotencyKey) (kept StoredAnswer, found bool, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleIn)
+	defer cancel()
+	return a.Store.Remember(ctx, k)
 }
 
 // runAndKeep runs a call and keeps its answer, unless the same call may end
