@@ -172,7 +172,7 @@ func (c *Channels) check(ctx context.Context, seat Seat) (Seat, error) {
 	defer cancel()
 	told, err := p.Check(ctx, seat.Endpoint)
 	if err != nil {
-		return seat, err
+		return seat, discreet(err, seat.Credentials)
 	}
 	seat.Address, seat.Settings = told.Address, told.Settings
 	return seat, nil
@@ -184,7 +184,7 @@ func (c *Channels) connect(ctx context.Context, seat Seat) (Seat, error) {
 	var refused error
 	if p, ok := c.Adapters[seat.Channel].(adapters.Configurer); ok {
 		within, cancel := context.WithTimeout(ctx, providerTime)
-		refused = p.Connect(within, seat.Endpoint)
+		refused = discreet(p.Connect(within, seat.Endpoint), seat.Credentials)
 		cancel()
 	}
 	if refused != nil && ctx.Err() != nil {
