@@ -40,7 +40,8 @@ type Adapter interface {
 	// channel's limit gives ErrTooLarge; a body that is not what the channel sends
 	// even as an envelope gives ErrMalformed. Nothing of an error may be shown to
 	// the caller. What is authentic and cannot be read is no error: it comes as a
-	// Message of kind Undecodable with its Raw bytes.
+	// Message of kind Undecodable with its Raw bytes. A request that gave ErrForged or
+	// ErrNoKey can be received again, for an endpoint that has other keys.
 	Receive(r *http.Request, ep Endpoint, hook string) (Inbound, error)
 
 	// Send hands one reply to the channel and gives the channel's own id of it.

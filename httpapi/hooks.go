@@ -1,11 +1,9 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -109,14 +107,9 @@ func (h *Hooks) deliver(w http.ResponseWriter, r *http.Request) {
 }
 
 // receive reads a request, and reads it again against the endpoint as stored when it
-// does not fit the one in memory: another replica may just have changed the keys. The
-// body is kept for that; an adapter that refuses before reading it costs nothing.
+// does not fit the one in memory: another replica may just have changed the keys. An
+// adapter leaves the body of what it found forged to be read again.
 func (h *Hooks) receive(r *http.Request, a adapters.Adapter, ep adapters.Endpoint, hook string) (adapters.Inbound, error) {
-	body := &rereadable{from: r.Body}
-	if r.ContentLength > 0 && r.ContentLength <= ordinaryBody {
-		body.kept.Grow(int(r.ContentLength))
-	}
-	r.Body = body
 	in, err := a.Receive(r, ep, hook)
 	if !errors.Is(err, adapters.ErrForged) && !errors.Is(err, adapters.ErrNoKey) {
 		return in, err
@@ -125,36 +118,11 @@ func (h *Hooks) receive(r *http.Request, a adapters.Adapter, ep adapters.Endpoin
 	if ferr != nil || sameKeys(ep, fresh) {
 		return in, err
 	}
-	r.Body = body.again()
 	return a.Receive(r, fresh, hook)
 }
 
-// ordinaryBody is the size up to which room is made for a body ahead.
-const ordinaryBody = 16 << 10
-
 func sameKeys(a, b adapters.Endpoint) bool {
 	return a.Address == b.Address && maps.Equal(a.Credentials, b.Credentials) && maps.Equal(a.Settings, b.Settings)
-}
-
-// A rereadable body keeps what is read of a body, so that it can be read again from the start.
-type rereadable struct {
-	from io.ReadCloser
-	kept bytes.Buffer
-}
-
-func (b *rereadable) Read(p []byte) (int, error) {
-	n, err := b.from.Read(p)
-	b.kept.Write(p[:n])
-	return n, err
-}
-
-func (b *rereadable) Close() error { return b.from.Close() }
-
-func (b *rereadable) again() io.ReadCloser {
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(b.kept.Bytes()), b.from), b.from}
 }
 
 // status decides what a caller whose request is not taken is told: next to nothing.

@@ -67,6 +67,7 @@ type Fault struct {
 func Run(t *testing.T, s Subject) {
 	t.Run("Recorded", func(t *testing.T) { recorded(t, s) })
 	t.Run("Forged", func(t *testing.T) { forged(t, s) })
+	t.Run("ForgedThenGenuine", func(t *testing.T) { again(t, s) })
 	t.Run("NoKey", func(t *testing.T) { noKey(t, s) })
 	t.Run("UnknownHook", func(t *testing.T) {
 		_, err := s.Adapter.Receive(s.Request(s.Endpoint, "nonsense", []byte(`{}`)), s.Endpoint, "nonsense")
@@ -186,6 +187,31 @@ func forged(t *testing.T, s Subject) {
 				t.Errorf("%v; want ErrForged", err)
 			}
 		})
+	}
+}
+
+// again holds that a request which did not fit one set of keys can still fit another.
+func again(t *testing.T, s Subject) {
+	p := payloads(t)[0]
+	old := s.Endpoint
+	old.Credentials = adapters.Credentials{}
+	for k, v := range s.Endpoint.Credentials {
+		old.Credentials[k] = v
+	}
+	for _, k := range s.Keys {
+		old.Credentials[k] = "the key before"
+	}
+	r := s.Request(s.Endpoint, p.hook, p.body)
+	if _, err := s.Adapter.Receive(r, old, p.hook); !errors.Is(err, adapters.ErrForged) {
+		t.Fatalf("by the key before: %v; want ErrForged", err)
+	}
+	in, err := s.Adapter.Receive(r, s.Endpoint, p.hook)
+	if err != nil {
+		t.Fatalf("by its own key: %v", err)
+	}
+	want, err := s.Adapter.Receive(s.Request(s.Endpoint, p.hook, p.body), s.Endpoint, p.hook)
+	if d := cmp.Diff(string(golden(t, want)), string(golden(t, in))); d != "" || err != nil {
+		t.Errorf("read again it is another message: %v\n%s", err, d)
 	}
 }
 

@@ -4,8 +4,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -36,7 +34,7 @@ func (a *Adapter) authenticate(r *http.Request, ep adapters.Endpoint) ([]byte, e
 	if len(signature) != len("v0=")+hex.EncodedLen(sha256.Size) || !a.fresh(timestamp) {
 		return nil, adapters.ErrForged
 	}
-	body, err := readBody(r)
+	body, err := adapters.ReadBody(r, maxBody)
 	if err != nil {
 		return nil, err
 	}
@@ -80,19 +78,4 @@ func single(h http.Header, name string) string {
 		return vs[0]
 	}
 	return ""
-}
-
-func readBody(r *http.Request) ([]byte, error) {
-	if r.ContentLength > maxBody {
-		return nil, adapters.ErrTooLarge
-	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge), len(body) > maxBody:
-		return nil, adapters.ErrTooLarge
-	case err != nil:
-		return nil, adapters.ErrMalformed
-	}
-	return body, nil
 }

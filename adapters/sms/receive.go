@@ -1,9 +1,7 @@
 package sms
 
 import (
-	"errors"
-	"fmt"
-	"io"
+	"bytes"
 	"mime"
 	"net/http"
 	"net/url"
@@ -14,6 +12,7 @@ import (
 
 const (
 	maxBody    = 64 << 10
+	maxFields  = 300 // Twilio sends some thirty
 	maxName    = 60
 	statusHook = "status"
 )
@@ -32,7 +31,7 @@ func (a Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (ad
 	if len(signatures) != 1 || !isFormPost(r) {
 		return adapters.Inbound{}, adapters.ErrForged
 	}
-	raw, err := readBody(r)
+	raw, err := adapters.ReadBody(r, maxBody)
 	if err != nil {
 		return adapters.Inbound{}, err
 	}
@@ -69,25 +68,14 @@ func isFormPost(r *http.Request) bool {
 	return err == nil && kind == "application/x-www-form-urlencoded"
 }
 
-func readBody(r *http.Request) ([]byte, error) {
-	if r.ContentLength > maxBody {
-		return nil, adapters.ErrTooLarge
-	}
-	raw, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	var limit *http.MaxBytesError
-	switch {
-	case errors.As(err, &limit) || len(raw) > maxBody:
-		return nil, adapters.ErrTooLarge
-	case err != nil:
-		return nil, fmt.Errorf("%w: reading the body: %w", adapters.ErrMalformed, err)
-	}
-	return raw, nil
-}
-
 // parse reads a form that has each key once. Twilio signs the values of a repeated
 // key in a way that lets a stranger add values to a captured request, and has no
-// parameter that repeats.
+// parameter that repeats. The number of fields is bounded before any is made, since
+// nobody has signed them yet.
 func parse(raw []byte) (url.Values, error) {
+	if bytes.Count(raw, []byte("&")) >= maxFields {
+		return nil, adapters.ErrForged
+	}
 	form, err := url.ParseQuery(string(raw))
 	if err != nil {
 		return nil, adapters.ErrForged

@@ -143,7 +143,7 @@ func TestSignVector(t *testing.T) {
 		"Digits": {"1234"}, "CallSid": {"CA1234567890ABCDE"}, "To": {"+18005551212"}, "Caller": {"+14158675309"},
 		"From": {"+14158675309"}, "ReasonConferenceEnded": {"test"}, "Reason": {"Participant"},
 	}
-	if got := sign("12345", "https://mycompany.com/myapp.php?foo=1&bar=2"+signedText(f)); got != "vOEb5UThFn24KEfnOFLQY2AE5FY=" {
+	if got := sign("12345", "https://mycompany.com/myapp.php?foo=1&bar=2", signedText(f)); got != "vOEb5UThFn24KEfnOFLQY2AE5FY=" {
 		t.Fatal(got)
 	}
 	if got := signedText(url.Values{"A": {"y", "x", "x"}, "B": {""}}); got != "AxAyB" {

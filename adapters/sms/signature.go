@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/base64"
+	"io"
 	"maps"
 	"net/url"
 	"slices"
@@ -17,7 +18,7 @@ func signed(signature string, tokens []string, u string, form url.Values) bool {
 	good := 0
 	for _, token := range tokens {
 		for _, spelling := range spellings(u) {
-			if hmac.Equal([]byte(signature), []byte(sign(token, spelling+fields))) {
+			if hmac.Equal([]byte(signature), []byte(sign(token, spelling, fields))) {
 				good++
 			}
 		}
@@ -25,10 +26,11 @@ func signed(signature string, tokens []string, u string, form url.Values) bool {
 	return good > 0
 }
 
-// sign is Twilio's X-Twilio-Signature.
-func sign(token, text string) string {
+// sign is Twilio's X-Twilio-Signature of a URL and the fields after it.
+func sign(token, u, fields string) string {
 	m := hmac.New(sha1.New, []byte(token))
-	m.Write([]byte(text))
+	_, _ = io.WriteString(m, u)
+	_, _ = io.WriteString(m, fields)
 	return base64.StdEncoding.EncodeToString(m.Sum(nil))
 }
 

@@ -39,7 +39,7 @@ func request(token, u, body string) *http.Request {
 	}
 	r := httptest.NewRequest(http.MethodPost, "http://10.0.0.7:8080/hooks/sms/one", strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=UTF-8")
-	r.Header.Set("X-Twilio-Signature", sign(token, u+signedText(form)))
+	r.Header.Set("X-Twilio-Signature", sign(token, u, signedText(form)))
 	return r
 }
 

@@ -3,9 +3,6 @@ package telegram
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 
@@ -31,9 +28,12 @@ func (a *Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (a
 	if r.Method != http.MethodPost || r.URL.RawQuery != "" || r.URL.ForceQuery || !holdsSecret(r.Header, secrets) {
 		return adapters.Inbound{}, adapters.ErrForged
 	}
-	body, err := readBody(r)
+	body, err := adapters.ReadBody(r, maxBody)
 	if err != nil {
 		return adapters.Inbound{}, err
+	}
+	if len(body) == 0 {
+		return adapters.Inbound{}, adapters.ErrMalformed
 	}
 	return adapters.Inbound{Messages: []adapters.Message{read(body, ep)}, Ack: acknowledge}, nil
 }
@@ -52,23 +52,6 @@ func holdsSecret(h http.Header, secrets []string) bool {
 		right |= subtle.ConstantTimeCompare(got[:], want[:])
 	}
 	return right == 1
-}
-
-func readBody(r *http.Request) ([]byte, error) {
-	if r.ContentLength > maxBody {
-		return nil, adapters.ErrTooLarge
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, adapters.ErrTooLarge
-	case err != nil:
-		return nil, fmt.Errorf("%w: body cut off", adapters.ErrMalformed)
-	case len(body) == 0:
-		return nil, fmt.Errorf("%w: empty body", adapters.ErrMalformed)
-	}
-	return body, nil
 }
 
 // acknowledge answers without a body: Telegram would carry out a call it finds
