@@ -13,7 +13,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +53,8 @@ type hookHouse struct {
 	addr string
 	sql  *sql.DB
 	dsn  string
-	log  safeBuffer
+	log  safeBuffer // of a program in this process
+	pid  int        // of one in another
 
 	acme, neighbour, foreigner, keyless hookSeat
 	secrets                             []string
@@ -61,14 +65,14 @@ type hookHouse struct {
 
 // onHookHouses runs test on the whole program, embedded and with servers.
 func onHookHouses(t *testing.T, test func(t *testing.T, h *hookHouse)) {
-	t.Run("sqlite+embedded", func(t *testing.T) { test(t, newHookHouse(t, settings{})) })
+	t.Run("sqlite+embedded", func(t *testing.T) { test(t, newHookHouse(t, settings{}, (*hookHouse).serveHere)) })
 	t.Run("postgres+redis", func(t *testing.T) {
-		test(t, newHookHouse(t, settings{DatabaseURL: freshDatabase(t, testPostgres(t)), RedisURL: testRedis(t)}))
+		test(t, newHookHouse(t, settings{DatabaseURL: freshDatabase(t, testPostgres(t)), RedisURL: testRedis(t)}, (*hookHouse).serveHere))
 	})
 }
 
-// newHookHouse runs the program until the test ends.
-func newHookHouse(t *testing.T, s settings) *hookHouse {
+// newHookHouse runs the program until the test ends: in this process, or as one of its own.
+func newHookHouse(t *testing.T, s settings, run func(*hookHouse, *settings)) *hookHouse {
 	t.Helper()
 	h := &hookHouse{t: t}
 	master := store.NewMasterKey("k1")
@@ -88,24 +92,7 @@ func newHookHouse(t *testing.T, s settings) *hookHouse {
 	if err := s.check(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	up, ended := make(chan string, 1), make(chan error, 1)
-	go func() {
-		log := slog.New(slog.NewJSONHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		ended <- serve(ctx, &s, console{out: io.Discard, err: io.Discard}, log, func(u, _ string) { up <- u })
-	}()
-	select {
-	case u := <-up:
-		h.addr = strings.TrimPrefix(u, "http://")
-	case err := <-ended:
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
+	run(h, &s)
 	h.dsn = s.DatabaseURL
 	if h.dsn == "" {
 		h.dsn = filepath.Join(s.DataDir, "hydragate.db")
@@ -113,6 +100,53 @@ func newHookHouse(t *testing.T, s settings) *hookHouse {
 	h.sql = openDatabase(t, h.dsn)
 	h.furnish(telegram, twilio, slack, master)
 	return h
+}
+
+// serveHere runs the program in this process.
+func (h *hookHouse) serveHere(s *settings) {
+	ctx, stop := context.WithCancel(context.Background())
+	up, ended := make(chan string, 1), make(chan error, 1)
+	go func() {
+		log := slog.New(slog.NewJSONHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		ended <- serve(ctx, s, console{out: io.Discard, err: io.Discard}, log, func(u, _ string) { up <- u })
+	}()
+	select {
+	case u := <-up:
+		h.addr = strings.TrimPrefix(u, "http://")
+	case err := <-ended:
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			h.t.Error(err)
+		}
+	})
+}
+
+// serveBeside runs the program as a process of its own.
+func (h *hookHouse) serveBeside(s *settings) {
+	log, err := os.Create(filepath.Join(h.t.TempDir(), "log"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	var env []string
+	for v, i := reflect.ValueOf(*s), 0; i < v.NumField(); i++ {
+		if value := v.Field(i).String(); value != "" {
+			env = append(env, v.Type().Field(i).Tag.Get("env")+"="+value)
+		}
+	}
+	p, err := startProcess(exec.Command("hydragate", "serve"), h.t.TempDir(), env, log)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.addr, h.pid = p.addr, p.cmd.Process.Pid
+	h.t.Cleanup(func() {
+		if err := p.stop(); err != nil {
+			h.t.Error(err)
+		}
+	})
 }
 
 func (h *hookHouse) furnish(telegram *simulator.Telegram, twilio *simulator.Twilio, slack *simulator.Slack, master string) {

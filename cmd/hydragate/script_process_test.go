@@ -115,14 +115,20 @@ func (w *world) start(ts *testscript.TestScript) (*process, error) {
 	if other := ts.Getenv("PROGRAM"); other != "" {
 		program = other
 	}
-	p := &process{cmd: exec.Command("sh", "-c", ts.Getenv("BEFORE")+" exec "+program), ended: make(chan struct{})}
-	p.cmd.Dir, p.cmd.Stderr = w.dir, log
-	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	var env []string
 	for _, name := range settingsPassed {
 		if v := ts.Getenv(name); v != "" {
-			p.cmd.Env = append(p.cmd.Env, name+"="+v)
+			env = append(env, name+"="+v)
 		}
 	}
+	return startProcess(exec.Command("sh", "-c", ts.Getenv("BEFORE")+" exec "+program), w.dir, env, log)
+}
+
+// startProcess runs the program with these settings, until it says that it listens.
+func startProcess(cmd *exec.Cmd, dir string, settings []string, log *os.File) (*process, error) {
+	p := &process{cmd: cmd, ended: make(chan struct{})}
+	p.cmd.Dir, p.cmd.Stderr = dir, log
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, settings...)
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
