@@ -47,7 +47,8 @@ func cleanUUID(s string) (string, *violation) {
 
 func cleanTime(s string) (string, *violation) {
 	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
+	// In UTC it may be in a year that neither RFC 3339 nor the databases can write.
+	if y := t.UTC().Year(); err != nil || y < 1 || y > 9999 {
 		return "", &violation{Type: "datetime_from_date_parsing", Msg: "Input should be a valid datetime or date, such as 2030-01-31T12:00:00Z"}
 	}
 	return t.UTC().Format(time.RFC3339Nano), nil

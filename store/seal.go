@@ -37,8 +37,8 @@ var ErrSealed = errors.New("store: a sealed value does not open with the master 
 func ParseKeyRing(s string) (*KeyRing, error) {
 	ring := &KeyRing{}
 	for i, item := range strings.Split(s, ",") {
-		id, b64, _ := strings.Cut(strings.TrimSpace(item), ":")
-		if !keyID.MatchString(id) {
+		id, b64, named := strings.Cut(strings.TrimSpace(item), ":")
+		if !named || !keyID.MatchString(id) { // a key without an id is no id to be shown
 			return nil, fmt.Errorf("key %d has no id: write id:base64 (masterkey new prints one)", i+1)
 		}
 		key, err := base64.StdEncoding.DecodeString(b64)

@@ -47,12 +47,15 @@ func isStamp(s string) bool {
 	return ok && seconds != "" && fraction != "" && len(s) <= 32 && all(seconds, isDigit) && all(fraction, isDigit)
 }
 
+// lastSecond is the last that RFC 3339 can write.
+const lastSecond = 253402300799
+
 // stampTime reads the time of a message from its name; the zero time when there is
-// none in it.
+// none in it, or none that can be written down.
 func stampTime(ts string) time.Time {
 	seconds, fraction, _ := strings.Cut(ts, ".")
 	s, err := strconv.ParseInt(seconds, 10, 64)
-	if err != nil || s > 1<<40 {
+	if err != nil || s > lastSecond {
 		return time.Time{}
 	}
 	us, err := strconv.ParseInt((fraction + "000000")[:6], 10, 64)

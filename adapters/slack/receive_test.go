@@ -263,22 +263,3 @@ func TestAnswersGoToSlackAlone(t *testing.T) {
 		}
 	}
 }
-
-func FuzzReceive(f *testing.F) {
-	f.Add("events", []byte(`{"type":"event_callback","team_id":"T024BE7LH","event":{"type":"message","channel":"D1","user":"U1","ts":"1.1","text":"<@U1> &amp; <x|y>"}}`))
-	f.Add("commands", []byte("team_id=T024BE7LH&user_id=U1&command=%2Fclaim&text=WDJBMJ"))
-	f.Add("interactivity", []byte("payload=%7B%22type%22%3A%22block_actions%22%7D"))
-	a := &slack.Adapter{Now: clock}
-	f.Fuzz(func(t *testing.T, hook string, body []byte) {
-		ep := endpoint()
-		in, err := a.Receive(signed(secret, clock(), "x", body), ep, hook)
-		if err != nil {
-			return
-		}
-		for _, m := range in.Messages {
-			if m.Key == "" || m.Kind == "" || strings.ContainsRune(m.Key+m.Text+m.Sender.ID, 0) {
-				t.Errorf("key %q, kind %q", m.Key, m.Kind)
-			}
-		}
-	})
-}

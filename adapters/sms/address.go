@@ -31,8 +31,9 @@ func (a Adapter) sender(from string) (id, unproven string, ok bool) {
 	case a.Name == adapters.SMS && scheme == "":
 		return smsSender(rest)
 	case scheme == "" || scheme == "whatsapp" || scheme == "messenger" || scheme == "rcs":
-		_, _, ok := smsSender(rest)
-		return from, otherChannel, ok || isScopedID(rest)
+		if _, _, known := smsSender(rest); known || isScopedID(rest) {
+			return from, otherChannel, true
+		}
 	}
 	return "", "", false
 }

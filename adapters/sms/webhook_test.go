@@ -156,27 +156,3 @@ func TestStatusCallbacks(t *testing.T) {
 		g.mu.Unlock()
 	}
 }
-
-// Whatever bytes come under a good signature, nothing panics, and a sender that
-// proves anything is a phone.
-func FuzzReceive(f *testing.F) {
-	f.Add("Body=hello&From=%2B14155550101&NumMedia=0")
-	f.Add("Body=STOP&From=72975&MediaUrl0=https%3A%2F%2Fapi.twilio.com%2F&Latitude=1&Longitude=2")
-	f.Add("From=whatsapp%3A%2B14155550101&ProfileName=%00&ButtonPayload=a")
-	f.Fuzz(func(t *testing.T, fields string) {
-		body := fields + "&AccountSid=" + theAccount + "&To=%2B15005550006&MessageSid=SM00000000000000000000000000000001"
-		values, err := parse([]byte(body))
-		if err != nil {
-			return
-		}
-		for _, ch := range []adapters.Channel{adapters.SMS, adapters.WhatsApp} {
-			in, err := Adapter{Name: ch}.Receive(request(theToken, theURL, values.Encode()), endpoint(ch), "")
-			if err != nil {
-				continue
-			}
-			if m := in.Messages[0]; m.Unproven == "" && !isPhone(m.Sender.ID) {
-				t.Errorf("%q proves a sender", m.Sender.ID)
-			}
-		}
-	})
-}

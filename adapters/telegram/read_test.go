@@ -1,12 +1,10 @@
 package telegram_test
 
 import (
-	"encoding/json"
 	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
-	"unicode/utf8"
 
 	"hydragate/adapters"
 	"hydragate/adapters/telegram"
@@ -80,37 +78,4 @@ func TestKeys(t *testing.T) {
 			t.Errorf("%s: %q and %q", name, key(c.a), key(c.b))
 		}
 	}
-}
-
-// Whatever comes with the right secret, it is one message that can be stored.
-func FuzzReceive(f *testing.F) {
-	files, _ := filepath.Glob("testdata/main/*.json")
-	for _, file := range files {
-		body, err := os.ReadFile(file)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(body)
-	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		if len(body) == 0 {
-			return
-		}
-		in, err := new(telegram.Adapter).Receive(request(secret)(endpoint(), "", body), endpoint(), "")
-		if err != nil || len(in.Messages) != 1 || in.Messages[0].Key == "" {
-			t.Fatalf("%d messages, %v", len(in.Messages), err)
-		}
-		m := in.Messages[0]
-		if _, err := json.Marshal(m); err != nil {
-			t.Errorf("cannot be written down: %v", err)
-		}
-		for _, s := range []string{m.Key, m.Text, m.Sender.Name, m.Sender.Username, m.Action, m.Place.ID, m.Place.Answer} {
-			if !utf8.ValidString(s) || len(s) > adapters.MaxInboundText {
-				t.Errorf("not fit to store: %q", s)
-			}
-		}
-		if m.Kind == adapters.Undecodable && len(m.Raw) == 0 {
-			t.Error("nothing is kept of it")
-		}
-	})
 }

@@ -1,0 +1,132 @@
+package adaptertest
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"hydragate/adapters"
+)
+
+// Limits of what an adapter may make of one request, whatever was in it.
+const (
+	maxName = 1024    // every text that is not what somebody said
+	maxKept = 4 << 20 // a message written down; undecodable ones are kept as base64
+)
+
+var kinds = []adapters.Kind{
+	adapters.Text, adapters.Media, adapters.Edit, adapters.Callback, adapters.OptOut, adapters.OptIn, adapters.Help,
+	adapters.Block, adapters.Unblock, adapters.Unsupported, adapters.Undecodable,
+}
+
+// Sound holds that what an adapter made of a request can be kept and acted on, whatever
+// was in the request: every text is clean and bounded, every message has a name, and
+// who can prove something is somebody. Fuzz tests call it.
+func Sound(t *testing.T, in adapters.Inbound) {
+	t.Helper()
+	if in.Ack == nil {
+		t.Fatal("there is no Ack")
+	}
+	for _, m := range in.Messages {
+		soundMessage(t, m)
+	}
+	for _, r := range in.Receipts {
+		name(t, "receipt", r.ProviderID, r.Code)
+		if r.ProviderID == "" || r.Status.Rank() == 0 {
+			t.Errorf("a receipt of %q, %q", r.ProviderID, r.Status)
+		}
+	}
+	soundAnswers(t, in)
+}
+
+func soundMessage(t *testing.T, m adapters.Message) {
+	t.Helper()
+	if m.Key == "" || !slices.Contains(kinds, m.Kind) {
+		t.Errorf("key %q, kind %q", m.Key, m.Kind)
+	}
+	name(t, "message", m.Key, m.AltKey, m.ProviderID, m.Sender.ID, m.Sender.Name, m.Sender.Username, m.Sender.Locale,
+		m.Place.ID, m.Place.Thread, m.Place.Answer, m.ReplyTo, m.Unproven)
+	said(t, m.Text, m.Action)
+	if m.Command != nil {
+		name(t, "command", m.Command.Name)
+		said(t, m.Command.Args)
+		if m.Command.Name == "" || m.Command.Name != strings.ToLower(m.Command.Name) {
+			t.Errorf("command %q", m.Command.Name)
+		}
+	}
+	for _, a := range m.Media {
+		name(t, "attachment", a.Kind, a.MIME, a.Name)
+		said(t, a.Ref)
+		if a.Kind == "" {
+			t.Error("an attachment of no kind")
+		}
+	}
+	if (m.Kind == adapters.Undecodable) != (len(m.Raw) > 0) {
+		t.Errorf("kind %q with %d raw bytes", m.Kind, len(m.Raw))
+	}
+	speaks := m.Kind == adapters.Text || m.Kind == adapters.Media || m.Kind == adapters.Callback
+	if speaks && m.Unproven == "" && (m.Sender.ID == "" || m.Place.ID == "") {
+		t.Errorf("nobody, or nowhere, and yet proven: %q in %q", m.Sender.ID, m.Place.ID)
+	}
+	written, err := json.Marshal(m)
+	if err != nil || len(written) > maxKept {
+		t.Fatalf("written down it has %d bytes, %v", len(written), err)
+	}
+	var read adapters.Message
+	if err := json.Unmarshal(written, &read); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(m, read); d != "" {
+		t.Errorf("what is read is not what was written (-was +is):\n%s", d)
+	}
+}
+
+func name(t *testing.T, of string, texts ...string) {
+	t.Helper()
+	for _, s := range texts {
+		clean(t, s)
+		if len(s) > maxName {
+			t.Errorf("%s: a name of %d bytes", of, len(s))
+		}
+	}
+}
+
+func said(t *testing.T, texts ...string) {
+	t.Helper()
+	for _, s := range texts {
+		clean(t, s)
+		if len(s) > adapters.MaxInboundText+2 {
+			t.Errorf("a text of %d bytes", len(s))
+		}
+	}
+}
+
+func clean(t *testing.T, s string) {
+	t.Helper()
+	if !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
+		t.Errorf("cannot be kept: %q", s)
+	}
+}
+
+// soundAnswers holds that the provider is told that it was taken, or else to come again
+// (a person who waits for an answer is told in words), and in neither case what came.
+func soundAnswers(t *testing.T, in adapters.Inbound) {
+	t.Helper()
+	taken, refused := httptest.NewRecorder(), httptest.NewRecorder()
+	in.Ack(taken, nil)
+	in.Ack(refused, errors.New("the database is away"))
+	if taken.Code/100 != 2 {
+		t.Errorf("taken, and answered %d", taken.Code)
+	}
+	for _, w := range []*httptest.ResponseRecorder{taken, refused} {
+		if w.Body.Len() > 512 || strings.Contains(w.Body.String(), "database") {
+			t.Errorf("the answer is %q", w.Body)
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package telegram_test
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"hydragate/adapters"
+	"hydragate/adapters/adaptertest"
+	"hydragate/adapters/telegram"
+)
+
+// reading is more than any one request may take to be read.
+const reading = 5 * time.Second
+
+// Whatever comes with the right secret is one message that can be kept, and the same
+// one every time.
+func FuzzReceive(f *testing.F) {
+	files, err := filepath.Glob("testdata/main/*.json")
+	if err != nil || len(files) == 0 {
+		f.Fatal("no recorded updates", err)
+	}
+	for _, file := range files {
+		body, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(body)
+	}
+	a, ep := new(telegram.Adapter), endpoint()
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if len(body) == 0 || len(body) > 512<<10 {
+			return
+		}
+		begun := time.Now()
+		in, err := a.Receive(request(secret)(ep, "", body), ep, "")
+		if took := time.Since(begun); took > reading {
+			t.Errorf("reading %d bytes took %v", len(body), took)
+		}
+		if err != nil || len(in.Messages) != 1 || len(in.Receipts) != 0 {
+			t.Fatalf("%d messages, %d receipts, %v", len(in.Messages), len(in.Receipts), err)
+		}
+		adaptertest.Sound(t, in)
+		again, err := a.Receive(request(secret)(ep, "", body), ep, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(in.Messages, again.Messages); d != "" {
+			t.Errorf("the second time it is another message:\n%s", d)
+		}
+	})
+}
+
+// A secret opens when it is the one that is kept, and no other does.
+func FuzzSecret(f *testing.F) {
+	f.Add(secret, secret)
+	f.Add("", "")
+	f.Add("hook-secret_", secret)
+	f.Add(secret+"\x00", secret)
+	f.Add("ｈook-secret_1", secret)
+	f.Add(secret+", "+secret, secret)
+	f.Fuzz(func(t *testing.T, given, kept string) {
+		ep := endpoint()
+		ep.Credentials = adapters.Credentials{adapters.WebhookSecret: kept}
+		r := request()(ep, "", []byte(`{"update_id":1}`))
+		r.Header["X-Telegram-Bot-Api-Secret-Token"] = []string{given}
+		_, err := new(telegram.Adapter).Receive(r, ep, "")
+		want := adapters.ErrForged
+		switch {
+		case kept == "":
+			want = adapters.ErrNoKey
+		case given == kept:
+			want = nil
+		}
+		if !errors.Is(err, want) {
+			t.Errorf("%q for %q: %v; want %v", given, kept, err, want)
+		}
+		r.Header = http.Header{}
+		if _, err := new(telegram.Adapter).Receive(r, ep, ""); err == nil {
+			t.Error("without any it is taken")
+		}
+	})
+}

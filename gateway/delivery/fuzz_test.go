@@ -1,0 +1,69 @@
+package delivery
+
+import (
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"hydragate/adapters"
+	"hydragate/adapters/slack"
+	"hydragate/adapters/sms"
+	"hydragate/adapters/telegram"
+	"hydragate/gateway"
+)
+
+// Whatever a runtime answers, what is sent of it can be sent, is bounded, and goes to
+// the person who wrote and to nobody else.
+func FuzzAnswer(f *testing.F) {
+	for _, s := range []string{
+		`{"replies":[{"text":"hello"}]}`, `{"replies":[{"text":""}]}`, `{"replies":[{"text":" \n "}]}`, `{"replies":null}`, `{"replies":[null]}`, `{"replies":[{"text":7}]}`, `{"Replies":[{"TEXT":"x"}]}`, "", " ", "null", "[]", "<html>",
+		`{"replies":[{"text":"a\u0000b\ud800"}]}`, `{"replies":[{"text":"x","to":"other","conversation_id":"other"}]}`, `{"replies":[` + strings.Repeat(`{"text":"x"},`, 30) + `{"text":"y"}]}`, `{"replies":[{"text":"` + strings.Repeat("😀", 5000) + `"}]}`, strings.Repeat("[", 10_001),
+	} {
+		f.Add([]byte(s), "telegram")
+		f.Add([]byte(s), "sms")
+		f.Add([]byte(s), "slack")
+	}
+	speak := map[adapters.Channel]adapters.Adapter{adapters.Telegram: &telegram.Adapter{}, adapters.SMS: sms.Adapter{Name: adapters.SMS}, adapters.Slack: &slack.Adapter{}}
+	p := &Poster{Adapters: speak, Log: slog.New(slog.DiscardHandler)}
+	f.Fuzz(func(t *testing.T, body []byte, channel string) {
+		if len(body) > maxAnswer {
+			return // refused before it is read
+		}
+		e := gateway.Event{Channel: adapters.Channel(channel)}
+		e.ID, e.TenantID, e.MessageID, e.ConversationID, e.InstanceID = "e1", "t1", "m1", "c1", "i1"
+		e.Message.Sender.ID, e.Message.Place = "steve", adapters.Place{ID: "here"}
+		rows := p.replies(e, body)
+		total, ids := 0, map[string]bool{}
+		for _, r := range rows {
+			total += len(r.Text)
+			if r.TenantID != "t1" || r.ConversationID != "c1" || r.InstanceID != "i1" || r.Recipient != "steve" || r.Place.ID != "here" || r.MessageID != "m1" || string(r.Channel) != channel || ids[r.ID] {
+				t.Fatalf("a reply elsewhere, or twice: %+v", r)
+			}
+			ids[r.ID] = true
+			if !utf8.ValidString(r.Text) || strings.ContainsRune(r.Text, 0) {
+				t.Errorf("cannot be kept: %q", r.Text)
+			}
+			if a := speak[r.Channel]; a != nil && (a.Limits().Measure(r.Text) > a.Limits().MaxText || strings.TrimSpace(r.Text) == "") {
+				t.Errorf("cannot be sent: %d units", a.Limits().Measure(r.Text))
+			}
+		}
+		if total > 3*maxAnswer {
+			t.Errorf("%d bytes are sent of %d", total, len(body))
+		}
+	})
+}
+
+// However a runtime says when to come again, it is in the next hour.
+func FuzzRetryAfter(f *testing.F) {
+	for _, s := range []string{"", "0", "30", "-1", "99999999999999999999", "1.5", " 5", "Wed, 21 Oct 2026 07:28:00 GMT", "Mon, 01 Jan 0001 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT", "9223372036854775807", "\x00"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		if d := retryAfter(http.Header{"Retry-After": {in}}, time.Unix(1_800_000_000, 0)); d < 0 || d > time.Hour {
+			t.Errorf("%q is %v", in, d)
+		}
+	})
+}
