@@ -59,9 +59,19 @@ func phone(s string) (string, error) {
 	if s != "" && s[0] >= '0' && s[0] <= '9' {
 		s = "+" + s
 	}
-	n, err := phonenumbers.Parse(s, "ZZ")
-	if err != nil || !phonenumbers.IsPossibleNumber(n) {
+	number, ok := e164(s)
+	// What reads differently once it is written was no number to begin with: kept, it
+	// would never be found again.
+	if again, same := e164(number); !ok || !same || again != number {
 		return "", fmt.Errorf("a phone number is written with its country code, such as +61400111222")
 	}
-	return phonenumbers.Format(n, phonenumbers.E164), nil
+	return number, nil
+}
+
+func e164(s string) (number string, ok bool) {
+	n, err := phonenumbers.Parse(s, "ZZ")
+	if err != nil || !phonenumbers.IsPossibleNumber(n) {
+		return "", false
+	}
+	return phonenumbers.Format(n, phonenumbers.E164), true
 }

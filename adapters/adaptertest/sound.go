@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -82,8 +83,8 @@ func soundMessage(t *testing.T, m adapters.Message) {
 	if err := json.Unmarshal(written, &read); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(m, read); d != "" {
-		t.Errorf("what is read is not what was written (-was +is):\n%s", d)
+	if !reflect.DeepEqual(m, read) {
+		t.Errorf("what is read is not what was written (-was +is):\n%s", cmp.Diff(m, read))
 	}
 }
 

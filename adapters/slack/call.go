@@ -63,7 +63,7 @@ func (c *call) Do(r *http.Request) (*http.Response, error) {
 	}
 	c.status = resp.StatusCode
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
-		c.retryAfter = min(time.Duration(s)*time.Second, maxWait)
+		c.retryAfter = time.Duration(min(s, int(maxWait/time.Second))) * time.Second
 	}
 	resp.Body = struct {
 		io.Reader

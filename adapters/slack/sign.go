@@ -47,6 +47,9 @@ func (a *Adapter) authenticate(r *http.Request, ep adapters.Endpoint) ([]byte, e
 	if !genuine {
 		return nil, adapters.ErrForged
 	}
+	if len(body) == 0 {
+		return nil, adapters.ErrMalformed
+	}
 	return body, nil
 }
 
