@@ -134,7 +134,7 @@ func (h *hookHouse) proofsOf(d *hookDraft) (all []string) {
 		p := draft(d.kind, d.n, seat).post()
 		all = append(all, strings.TrimPrefix(p.get(p.proof()), "v0="))
 	}
-	return append(all, canary(d.n))
+	return append(all, markOf(d.n))
 }
 
 // saysNothing reports whether an answer is empty, or the one empty answer that Twilio

@@ -41,8 +41,8 @@ func channelOf(kind string) (channel, hook string) {
 	return channel, hook
 }
 
-// canary is a word in every request, to look for afterwards.
-func canary(n int) string { return fmt.Sprintf("canary%dcanary", n) }
+// markOf gives a word that is in every request, to look for afterwards.
+func markOf(n int) string { return fmt.Sprintf("canary%dcanary", n) }
 
 // draft gives the request that a provider makes of message n, not signed yet.
 func draft(kind string, n int, seat hookSeat) *hookDraft {
@@ -55,26 +55,26 @@ func draft(kind string, n int, seat hookSeat) *hookDraft {
 	switch kind {
 	case "telegram":
 		d.key = seat.telegramSecret
-		d.body = fmt.Sprintf(`{"update_id":%d,"message":{"message_id":%d,"date":1700000000,"text":"hello %s","from":{"id":7001,"is_bot":false,"first_name":"Steve"},"chat":{"id":7001,"type":"private"}}}`, 1000+n, n, canary(n))
+		d.body = fmt.Sprintf(`{"update_id":%d,"message":{"message_id":%d,"date":1700000000,"text":"hello %s","from":{"id":7001,"is_bot":false,"first_name":"Steve"},"chat":{"id":7001,"type":"private"}}}`, 1000+n, n, markOf(n))
 	case "sms", "whatsapp":
 		d.key = seat.token
 		d.form = fields("MessageSid", sid(n), "SmsSid", sid(n), "AccountSid", seat.account, "From", prefix+"+14155550101", "To", prefix+seat.phone,
-			"Body", "hello "+canary(n), "NumMedia", "0", "NumSegments", "1", "SmsStatus", "received", "ApiVersion", "2010-04-01", "FromCity", "", "ToCountry", "US")
+			"Body", "hello "+markOf(n), "NumMedia", "0", "NumSegments", "1", "SmsStatus", "received", "ApiVersion", "2010-04-01", "FromCity", "", "ToCountry", "US")
 	case "sms/status", "whatsapp/status":
 		d.key = seat.token
 		d.form = fields("MessageSid", sid(n), "AccountSid", seat.account, "MessageStatus", "delivered", "To", prefix+"+14155550101", "From", prefix+seat.phone, "ApiVersion", "2010-04-01")
 	case "slack/events":
 		d.key = seat.signing
 		d.body = fmt.Sprintf(`{"token":"deprecated","team_id":%q,"api_app_id":%q,"type":"event_callback","event_id":"Ev%d","event_time":1700000000,"authorizations":[{"enterprise_id":null,"team_id":%q,"user_id":"U0BOT0","is_bot":true}],"event":{"type":"message","channel_type":"im","channel":"D0STEVE","user":"U0STEVE","team":%q,"text":"hello %s","ts":"1700000000.%06d"}}`,
-			seat.team, seat.app, n, seat.team, seat.team, canary(n), n)
+			seat.team, seat.app, n, seat.team, seat.team, markOf(n), n)
 	case "slack/commands":
 		d.key = seat.signing
 		d.form = fields("team_id", seat.team, "api_app_id", seat.app, "user_id", "U0STEVE", "user_name", "steve", "channel_id", "D0STEVE", "channel_name", "directmessage",
-			"command", "/hello", "text", canary(n), "trigger_id", fmt.Sprintf("1.2.%d", n), "is_enterprise_install", "false")
+			"command", "/hello", "text", markOf(n), "trigger_id", fmt.Sprintf("1.2.%d", n), "is_enterprise_install", "false")
 	case "slack/interactivity":
 		d.key = seat.signing
 		d.form = fields("payload", fmt.Sprintf(`{"type":"block_actions","api_app_id":%q,"trigger_id":"3.4.%d","team":{"id":%q},"user":{"id":"U0STEVE","team_id":%q,"username":"steve"},"channel":{"id":"D0STEVE"},"container":{"message_ts":"1700000000.1","channel_id":"D0STEVE"},"actions":[{"action_id":"press","value":%q,"action_ts":"1700000000.2"}]}`,
-			seat.app, n, seat.team, seat.team, canary(n)))
+			seat.app, n, seat.team, seat.team, markOf(n)))
 	default:
 		panic(kind)
 	}
