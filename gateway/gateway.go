@@ -98,8 +98,9 @@ type Lease struct {
 
 // LeaseTime is how long a lease holds without being renewed: how long the work of a
 // process that died lies still. Who works renews it, with each piece and while one
-// takes long.
-const LeaseTime = 15 * time.Second
+// takes long. With the time until somebody looks, and does the work, it is less than
+// fifteen seconds.
+const LeaseTime = 12 * time.Second
 
 // FetchMost is how many pieces of work of one lane are read at a time: when there are
 // so many there may be more.

@@ -137,11 +137,24 @@ func (p *Lanes) work(ctx, hard context.Context, l Lease) {
 	case hard.Err() == nil:
 		p.Log.ErrorContext(hard, "lane not worked", "kind", p.Kind, "conversation", l.ConversationID, "error", err)
 	}
-	back, cancel := outlive(hard)
-	defer cancel()
-	wait := faultWait + rand.N(faultWait)
-	if err := p.Store.Settle(back, Settlement{Lease: l, Release: true, Next: time.Now().Add(wait)}); err != nil {
-		p.Log.WarnContext(hard, "lane not given back", "kind", p.Kind, "conversation", l.ConversationID, "error", err)
+	p.giveBack(ctx, hard, l)
+}
+
+// giveBack gives a lane back that was not worked to its end. While the store does not
+// answer it is tried again, for as long as the lease may hold: otherwise the lane would
+// lie still for the rest of that time after the store is back.
+func (p *Lanes) giveBack(ctx, hard context.Context, l Lease) {
+	for over := time.Now().Add(LeaseTime); ; pause(ctx, idlePoll) {
+		back, cancel := outlive(hard)
+		err := p.Store.Settle(back, Settlement{Lease: l, Release: true, Next: time.Now().Add(faultWait + rand.N(faultWait))})
+		cancel()
+		if err == nil || errors.Is(err, ErrLeaseLost) {
+			return
+		}
+		if ctx.Err() != nil || time.Now().After(over) {
+			p.Log.WarnContext(hard, "lane not given back", "kind", p.Kind, "conversation", l.ConversationID, "error", err)
+			return
+		}
 	}
 }
 

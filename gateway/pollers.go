@@ -129,6 +129,7 @@ func (p *Pollers) poll(ctx context.Context, a adapters.Poller, s Seat, epoch int
 		c := Cursor{EndpointID: s.ID, TenantID: s.TenantID, Holder: p.Holder, Epoch: epoch, Value: cursor}
 		err := p.Inbox.AcceptAt(ctx, s.Endpoint, ms, c)
 		if errors.Is(err, ErrLeaseLost) {
+			log.InfoContext(ctx, "poll lease lost", "epoch", epoch)
 			stop()
 		}
 		return err

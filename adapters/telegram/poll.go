@@ -17,6 +17,7 @@ const (
 	pollTimeout = pollSeconds*time.Second + 15*time.Second
 	firstPause  = 500 * time.Millisecond
 	lastPause   = 30 * time.Second
+	lastRetry   = 2 * time.Second // for a store that is away: Telegram's patience is not at stake
 	pollLimit   = 100
 )
 
@@ -93,6 +94,7 @@ func (a *Adapter) waitOut(ctx context.Context, ep adapters.Endpoint, err error, 
 // hand gives a batch to take until it is taken or ctx ends.
 func (a *Adapter) hand(ctx context.Context, ep adapters.Endpoint, batch []adapters.Message, cursor string, take func(context.Context, []adapters.Message, string) error) error {
 	pause := newPause()
+	pause.MaxInterval = lastRetry
 	for {
 		if err := take(ctx, batch, cursor); err == nil {
 			return nil
