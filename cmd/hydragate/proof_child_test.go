@@ -27,6 +27,18 @@ func TestProofChild(t *testing.T) {
 		guessBeside(t, c)
 	case "naive gateway":
 		serveNaively(t)
+	case "hasty gateway":
+		serveChanged(t, beHasty)
+	case "small gateway":
+		shrink()
+		serveChanged(t, beItself)
+	case "small hasty gateway":
+		shrink()
+		serveChanged(t, beHasty)
+	case "deaf gateway":
+		serveChanged(t, beDeaf)
+	case "brittle gateway":
+		serveChanged(t, beBrittle)
 	}
 }
 

@@ -378,12 +378,18 @@ func freshDatabase(t *testing.T, server string) string {
 		}
 		_ = admin.Close()
 	})
-	u, err := url.Parse(server)
+	u := mustURL(t, server)
+	u.Path = "/" + name
+	return u.String()
+}
+
+func mustURL(t *testing.T, s string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.Path = "/" + name
-	return u.String()
+	return u
 }
 
 func openDatabase(t *testing.T, database string) *sql.DB {

@@ -37,25 +37,32 @@ type ownPostgres struct {
 	bin, data string
 	port      int
 	as        *syscall.Credential // nil: who runs the test
+	around    []string            // a command that runs the server's, if any
 }
 
-// startPostgres makes and starts a server, or skips where there is none to start.
+// startPostgres makes and starts a server.
 func startPostgres(t *testing.T) *ownPostgres {
 	t.Helper()
-	bins, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
-	if len(bins) == 0 {
-		t.Skip("no PostgreSQL of one's own to crash: /usr/lib/postgresql/*/bin is missing")
+	p := makePostgres(t)
+	if err := p.start(); err != nil {
+		t.Fatal(err)
 	}
+	return p
+}
+
+// makePostgres makes a server that is to be started, with more options of initdb.
+func makePostgres(t *testing.T, options ...string) *ownPostgres {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "proof-postgres-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	p := &ownPostgres{bin: slices.Max(bins), data: filepath.Join(dir, "data"), port: freePort(t)}
+	p := &ownPostgres{bin: postgresBin(t), data: filepath.Join(dir, "data"), port: freePort(t)}
 	if os.Getuid() == 0 { // PostgreSQL refuses to run as root
 		u, err := user.Lookup("postgres")
 		if err != nil {
-			t.Skip("no user postgres to run PostgreSQL as")
+			t.Fatal("PostgreSQL does not run as root, and there is no user postgres to run it as")
 		}
 		uid, _ := strconv.Atoi(u.Uid)
 		gid, _ := strconv.Atoi(u.Gid)
@@ -64,18 +71,44 @@ func startPostgres(t *testing.T) *ownPostgres {
 			t.Fatal(err)
 		}
 	}
-	if err := p.run("initdb", "-D", p.data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"); err != nil {
+	if err := p.run("initdb", append([]string{"-D", p.data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"}, options...)...); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = p.run("pg_ctl", "-D", p.data, "-m", "immediate", "stop") })
+	t.Cleanup(func() { _ = p.halt() })
 	return p
 }
 
+// postgresBin gives the folder of the newest PostgreSQL there is, be it where Debian
+// keeps them or in the path.
+func postgresBin(t *testing.T) string {
+	t.Helper()
+	newest, bin := 0, ""
+	bins, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
+	for _, b := range bins {
+		version, err := strconv.Atoi(filepath.Base(filepath.Dir(b)))
+		if _, there := os.Stat(filepath.Join(b, "initdb")); err == nil && there == nil && version > newest {
+			newest, bin = version, b
+		}
+	}
+	if bin != "" {
+		return bin
+	}
+	server, err := exec.LookPath("postgres")
+	if err == nil {
+		server, err = filepath.EvalSymlinks(server)
+	}
+	if err == nil {
+		_, err = os.Stat(filepath.Join(filepath.Dir(server), "initdb"))
+	}
+	if err != nil {
+		t.Fatalf("no PostgreSQL of one's own to crash, neither in /usr/lib/postgresql nor in the path: %v", err)
+	}
+	return filepath.Dir(server)
+}
+
 func (p *ownPostgres) run(name string, args ...string) error {
-	cmd := exec.Command(filepath.Join(p.bin, name), args...)
+	words := slices.Concat(p.around, []string{filepath.Join(p.bin, name)}, args)
+	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Dir, cmd.SysProcAttr = filepath.Dir(p.data), &syscall.SysProcAttr{Credential: p.as}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -93,11 +126,14 @@ func (p *ownPostgres) start() error {
 
 // crash stops the server in the middle of whatever it does and starts it again.
 func (p *ownPostgres) crash() error {
-	if err := p.run("pg_ctl", "-D", p.data, "-m", "immediate", "stop"); err != nil {
+	if err := p.halt(); err != nil {
 		return err
 	}
 	return p.start()
 }
+
+// halt stops the server in the middle of whatever it does.
+func (p *ownPostgres) halt() error { return p.run("pg_ctl", "-D", p.data, "-m", "immediate", "stop") }
 
 func (p *ownPostgres) url(port int) string {
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port)
@@ -108,7 +144,7 @@ func startRedis(t *testing.T) (address string, client *redis.Client) {
 	t.Helper()
 	bin, err := exec.LookPath("redis-server")
 	if err != nil {
-		t.Skip("no Redis of one's own to empty: redis-server is missing")
+		t.Fatalf("no Redis of one's own to empty: %v", err)
 	}
 	port := strconv.Itoa(freePort(t))
 	cmd := exec.Command(bin, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
