@@ -296,8 +296,3 @@ func TestWrongKeysCostTheSame(t *testing.T) {
 		t.Logf("medians of %d: unknown %s, wrong secret %s: %.1f %% apart", runs, unknown, wrong, apart)
 	})
 }
-
-func median(of []time.Duration) time.Duration {
-	slices.Sort(of)
-	return of[len(of)/2]
-}

@@ -12,20 +12,20 @@ import (
 // A hookLog keeps how every webhook of every provider was answered.
 type hookLog struct {
 	mu  sync.Mutex
-	all []hookAnswer
+	all []loggedAnswer
 }
 
-// A hookAnswer is the answer to one webhook; a status of 0 says that there was none.
-type hookAnswer struct {
+// A loggedAnswer is the answer to one webhook; a status of 0 says that there was none.
+type loggedAnswer struct {
 	channel      string
 	status       int
 	began, ended time.Time
 }
 
-func (a hookAnswer) took() time.Duration { return a.ended.Sub(a.began) }
+func (a loggedAnswer) took() time.Duration { return a.ended.Sub(a.began) }
 
 // taken reports whether the provider forgets the message with this answer.
-func (a hookAnswer) taken() bool { return a.status/100 == 2 }
+func (a loggedAnswer) taken() bool { return a.status/100 == 2 }
 
 // transport gives a way for the webhooks of a channel that keeps the answers.
 func (l *hookLog) transport(t *testing.T, channel string) http.RoundTripper {
@@ -41,7 +41,7 @@ type noting struct {
 }
 
 func (n noting) RoundTrip(r *http.Request) (*http.Response, error) {
-	a := hookAnswer{channel: n.channel, began: time.Now()}
+	a := loggedAnswer{channel: n.channel, began: time.Now()}
 	res, err := n.way.RoundTrip(r)
 	a.ended = time.Now()
 	if err == nil {
@@ -54,7 +54,7 @@ func (n noting) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // between gives the answers to webhooks that were posted and answered in a time.
-func (l *hookLog) between(from, to time.Time) (found []hookAnswer) {
+func (l *hookLog) between(from, to time.Time) (found []loggedAnswer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, a := range l.all {
@@ -66,7 +66,7 @@ func (l *hookLog) between(from, to time.Time) (found []hookAnswer) {
 }
 
 // begun gives the answers to webhooks that were posted in a time, whenever answered.
-func (l *hookLog) begun(from, to time.Time) (found []hookAnswer) {
+func (l *hookLog) begun(from, to time.Time) (found []loggedAnswer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, a := range l.all {
