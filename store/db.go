@@ -62,8 +62,8 @@ type dialect struct {
 	orphan func(err error) bool
 	// answered reports whether err is the database's own answer, not the lack of one.
 	answered func(err error) bool
-	// away reports whether err says that the database cannot be spoken to now: no answer,
-	// or that it is going or coming.
+	// away reports whether err says that the database cannot work now, whatever it is
+	// given: no answer, no room, or that it is going or coming.
 	away func(err error) bool
 	// unstorable reports whether err says that the data itself is refused, so that
 	// trying again is senseless.

@@ -139,7 +139,18 @@ func (p *postgres) dialect() dialect {
 		answered:  func(err error) bool { return pgError(err) != nil },
 		away: func(err error) bool {
 			pe := pgError(err)
-			return pe == nil || strings.HasPrefix(pe.Code, "08") || strings.HasPrefix(pe.Code, "57P") || pe.Code == "53300"
+			if pe == nil {
+				return true
+			}
+			for _, class := range []string{
+				"08", "53", "58", // no connection; no room on the disk, in memory or for one more client; no reading or writing
+				"57P", "25006", // it is going or coming; it is read-only
+			} {
+				if strings.HasPrefix(pe.Code, class) {
+					return true
+				}
+			}
+			return false
 		},
 		unstorable: func(err error) bool {
 			pe := pgError(err)

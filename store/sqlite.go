@@ -146,7 +146,8 @@ func (s *sqlite) dialect() dialect {
 		answered: func(err error) bool { return code(err) != 0 },
 		away: func(err error) bool {
 			switch code(err) & 0xff {
-			case 0, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_INTERRUPT:
+			case 0, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_INTERRUPT,
+				sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM:
 				return true
 			}
 			return false
