@@ -25,10 +25,12 @@ import (
 // SQLite meets it by a limit on its pages.
 func TestFullDiskIsNoLoss(t *testing.T) {
 	alongside(t)
+	// The limit is no whole number of pages, so that the last one is half written: that
+	// is what the server knows a full disk by.
 	t.Run("postgres, by size of file", func(t *testing.T) {
 		alongside(t)
 		pg := makePostgres(t, "--wal-segsize=1")
-		pg.around = []string{"/bin/sh", "-c", `ulimit -S -f 16384 && exec "$0" "$@"`}
+		pg.around = []string{"/bin/sh", "-c", `ulimit -S -f 16385 && exec "$0" "$@"`}
 		if err := pg.start(); err != nil {
 			t.Fatal(err)
 		}

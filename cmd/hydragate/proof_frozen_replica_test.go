@@ -24,16 +24,22 @@ func TestFrozenReplicaWritesNothing(t *testing.T) {
 	s, a := newStorm(t, climate{})
 	other := []string{"HYDRAGATE_DATABASE_URL=" + s.wiredAgain("postgres"), "HYDRAGATE_DATA_DIR=" + t.TempDir()}
 	way := loseAnswers(t, s.wires["postgres"])
+	s.sideBySide = true
+	pollers := 0
 	for range share(1, 3) {
 		f := s.standStill(a, way, other, share(4, 10))
 		t.Logf("taken over after %s; of the one that woke %d writes of lanes and %d of the poller are refused", f.took.Round(time.Millisecond), f.lanes, f.pollers)
-		if f.took > takeOver || f.lanes == 0 || f.pollers == 0 {
-			t.Errorf("want a take-over within %s, and writes of both kinds that are refused", takeOver)
+		pollers += f.pollers
+		if f.took > takeOver || f.lanes == 0 {
+			t.Errorf("want a take-over within %s, and writes that are refused", takeOver)
 		}
 		if f.agentReplies != 1 || f.slackReplies != 1 {
 			t.Errorf("the reply that the agent was asked for twice was said %d times, the one that Slack had taken %d times; want once each", f.agentReplies, f.slackReplies)
 		}
 		f.round.holds(4*len(f.round.folk), outboxSize)
+	}
+	if long() && pollers == 0 {
+		t.Error("a poller was never in the middle of its write")
 	}
 	s.healthy()
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -115,6 +116,7 @@ type verdict struct {
 	effects             int // handed over as more than one message, or under more than one id
 	inverted            int // handed over before an earlier one of the same conversation
 	unanswered          int // the reply was never sent
+	late                int // the same of texts that a spool may have kept, beside another gateway
 	again, echoes       int // calls of the agent and replies beyond the first
 	sample              []string
 }
@@ -127,6 +129,9 @@ func (v verdict) broken() int {
 func (v verdict) String() string {
 	s := fmt.Sprintf("%d messages said, %d taken, %d stored: %d lost, %d stored twice, %d never handed over, %d of two effects, %d out of order, %d unanswered; handed over again %d, replies again %d",
 		v.said, v.taken, v.stored, v.lost, v.stacked, v.unheard, v.effects, v.inverted, v.unanswered, v.again, v.echoes)
+	if v.late > 0 {
+		s += fmt.Sprintf("; %d texts from a spool out of order", v.late)
+	}
 	if len(v.sample) > 0 {
 		s += fmt.Sprintf("; such as %q", v.sample)
 	}
@@ -176,7 +181,12 @@ func (r *round) judge() (v verdict) {
 	}
 	for _, us := range turns { // in the order they were said in
 		for i := 1; i < len(us); i++ {
-			if r.ear.heard(us[i].text).turn < r.ear.heard(us[i-1].text).turn {
+			if r.ear.heard(us[i].text).turn > r.ear.heard(us[i-1].text).turn {
+				continue
+			}
+			if r.sideBySide && strings.HasPrefix(us[i].text, r.name+": +") {
+				v.late++
+			} else {
 				v.inverted++
 				v.sample = append(v.sample, "out of order: "+us[i].text)
 			}
