@@ -10,8 +10,11 @@ import (
 // themselves.
 const alphabet = "BCDFGHJKLMNPQRSTVWXZ"
 
-// codeLen is how many letters a code has.
-const codeLen = 6
+// codeLen is how many letters a code has, inviteLen how many an invite's has.
+const (
+	codeLen   = 6
+	inviteLen = 2 * codeLen
+)
 
 // maxRun is how often a letter comes in a row at most. Drawn-out sounds ("hmmmmm",
 // "grrrrr") are thereby no codes, and a code is easier to read aloud.
@@ -32,6 +35,30 @@ func NewCode() string {
 		}
 	}
 }
+
+// NewInvite draws the code of an invite: twelve letters, drawn as those of NewCode
+// are. It never reads as the same six letters twice.
+//
+// An invite opens for whoever types it, so that its letters alone must be beyond
+// guessing. There are 20^12 = 4.096e15 codes, of which 1.9 % are refused. A sender has
+// 15 wrong tries a day: with a thousand invites of one bot live that is a chance of
+// 15 * 1000 / 4.02e15 = 3.7e-12 a day. For odds of one in a million it takes four
+// million tries in a day, which are 268,000 senders.
+func NewInvite() string {
+	for {
+		if code := draw(inviteLen); !refused(code) && !doubled(code) {
+			return code
+		}
+	}
+}
+
+// doubled reports whether the letters are a code and the same code again.
+func doubled(letters string) bool {
+	return len(letters) == inviteLen && letters[:codeLen] == letters[codeLen:]
+}
+
+// IsInvite reports whether the letters are those of an invite, by their number.
+func IsInvite(code string) bool { return len(code) == inviteLen }
 
 // draw gives n letters that are independent and equally likely: a byte that would
 // favour some letters is thrown away.
@@ -75,16 +102,17 @@ func drawnOut(code string) bool {
 	return false
 }
 
-// Group writes a code as people read it: "WDJ-BMJ".
+// Group writes a code as people read it: "WDJ-BMJ", and that of an invite
+// "WDJB-MJKL-NPQR".
 func Group(code string) string {
-	return strings.Join(threes(code), "-")
+	return strings.Join(groups(code), "-")
 }
 
 // Spell writes a code as it is read aloud, in the words of the ICAO alphabet:
 // "Whiskey Delta Juliett, Bravo Mike Juliett".
 func Spell(code string) string {
 	words := strings.Fields(icao)
-	groups := threes(code)
+	groups := groups(code)
 	for i, group := range groups {
 		spelt := make([]string, len(group))
 		for j := range len(group) {
@@ -98,10 +126,14 @@ func Spell(code string) string {
 	return strings.Join(groups, ", ")
 }
 
-func threes(code string) []string {
+func groups(code string) []string {
+	size := 3
+	if IsInvite(code) {
+		size = 4
+	}
 	var groups []string
-	for ; len(code) > 3; code = code[3:] {
-		groups = append(groups, code[:3])
+	for ; len(code) > size; code = code[size:] {
+		groups = append(groups, code[:size])
 	}
 	return append(groups, code)
 }

@@ -82,14 +82,33 @@ func TestChiSquareWouldTell(t *testing.T) {
 // TestFewCodesAreRefused holds the odds of a guess: what is refused makes guessing
 // easier, and must not be much.
 func TestFewCodesAreRefused(t *testing.T) {
+	for _, of := range []struct {
+		letters int
+		most    float64
+	}{{codeLen, 0.015}, {inviteLen, 0.035}} {
+		good, all := 0.0, math.Pow(float64(len(alphabet)), float64(of.letters))
+		for _, n := range reach()[of.letters] {
+			good += n
+		}
+		share := 1 - good/all
+		t.Logf("of %.4g codes of %d letters %.2f %% are refused: %.4g are left", all, of.letters, 100*share, good)
+		if share > of.most {
+			t.Errorf("%.2f %% of codes of %d letters are refused", 100*share, of.letters)
+		}
+	}
+}
+
+// TestInvitesAreBeyondGuessing holds the odds: a million wrong tries a day, by however
+// many senders, against a thousand live invites of one bot.
+func TestInvitesAreBeyondGuessing(t *testing.T) {
 	good := 0.0
-	for _, n := range reach()[codeLen] {
+	for _, n := range reach()[inviteLen] {
 		good += n
 	}
-	share := 1 - good/math.Pow(float64(len(alphabet)), codeLen)
-	t.Logf("%.2f %% of codes are refused", 100*share)
-	if share > 0.015 {
-		t.Errorf("%.2f %% of codes are refused", 100*share)
+	odds := 1e6 * 1000 / good
+	t.Logf("a day of a million tries at a thousand invites: %.2g; one sender's: %.2g; tries for one in a million: %.3g", odds, MaxDay*1000/good, 1e-6*good/1000)
+	if odds > 1e-6 {
+		t.Errorf("the odds of a day are %.2g", odds)
 	}
 }
 
@@ -118,10 +137,10 @@ func TestAbusiveCodesAreRefused(t *testing.T) {
 
 // reach counts, by length, the codes without refused strings that end in each three
 // letters.
-func reach() [codeLen + 1]map[string]float64 {
-	var ways [codeLen + 1]map[string]float64
+func reach() [inviteLen + 1]map[string]float64 {
+	var ways [inviteLen + 1]map[string]float64
 	ways[0] = map[string]float64{"": 1}
-	for i := range codeLen {
+	for i := range inviteLen {
 		ways[i+1] = map[string]float64{}
 		for end, n := range ways[i] {
 			for x := range len(alphabet) {
@@ -182,6 +201,7 @@ func TestGroupAndSpell(t *testing.T) {
 		{"JKLMNP", "JKL-MNP", "Juliett Kilo Lima, Mike November Papa"},
 		{"QRSTVW", "QRS-TVW", "Quebec Romeo Sierra, Tango Victor Whiskey"},
 		{"XZXZXZ", "XZX-ZXZ", "X-ray Zulu X-ray, Zulu X-ray Zulu"},
+		{"WDJBMJKLNPQR", "WDJB-MJKL-NPQR", "Whiskey Delta Juliett Bravo, Mike Juliett Kilo Lima, November Papa Quebec Romeo"},
 	} {
 		if got := Group(tt.code); got != tt.grouped {
 			t.Errorf("Group(%s) = %q", tt.code, got)

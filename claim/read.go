@@ -11,9 +11,9 @@ const MaxTyped = 512
 
 // A Typed is what somebody typed that concerns claims.
 type Typed struct {
-	// Code is the code in its six capital letters; empty when a command came
-	// without a well-formed one. One text gives one candidate at most: nothing is
-	// guessed.
+	// Code is the code in its six capital letters, or that of an invite in its twelve;
+	// empty when a command came without a well-formed one. One text gives one candidate
+	// at most: nothing is guessed.
 	Code string
 
 	// Command says that the text asks for a claim. A code without it stands alone:
@@ -39,7 +39,8 @@ func (t Typed) Redacted() string {
 // follows looks like a try at a code.
 //
 // A code alone must be the whole text, in one piece, as 3-3 or as 2-2-2, with at
-// most one sign misread.
+// most one sign misread; that of an invite in one piece, as 4-4-4 or as 3-3-3-3. Two
+// words of six letters are two codes, and thereby none.
 func Read(text, me string) (Typed, bool) {
 	text, whole := start(text)
 	signs := canonical(text)
@@ -139,22 +140,42 @@ func addressed(rest, me string) (after string, ours bool) {
 	return name[end:], me != "" && name[:end] == me
 }
 
-// code reads all letters and digits of canonical signs as a code.
+// code reads all letters and digits of canonical signs as a code, by their number
+// that of an identity or of an invite.
 func code(signs string) (string, bool) {
-	var letters [codeLen]byte
+	var letters [inviteLen]byte
 	n := 0
 	for _, r := range signs {
 		if !isSign(r) && r != '|' {
 			continue
 		}
 		letter := meant(r)
-		if !isLetter(letter) || n == codeLen {
+		if !isLetter(letter) || n == inviteLen {
 			return "", false
 		}
 		letters[n] = byte(letter)
 		n++
 	}
-	return string(letters[:n]), n == codeLen
+	read := string(letters[:n])
+	return read, n == codeLen || n == inviteLen && !doubled(read) && !twoWords(signs)
+}
+
+// twoWords reports whether signs with the letters of an invite are two words of one
+// length: then somebody sent two codes.
+func twoWords(signs string) bool {
+	var of []int
+	for word := range strings.FieldsSeq(signs) {
+		n := 0
+		for _, r := range word {
+			if isSign(r) || r == '|' {
+				n++
+			}
+		}
+		if n > 0 {
+			of = append(of, n)
+		}
+	}
+	return len(of) == 2 && of[0] == of[1]
 }
 
 // alone reads signs as a code without a command. It is choosy: ordinary words,
@@ -164,12 +185,13 @@ func alone(signs string) (string, bool) {
 		return "", false
 	}
 	groups := strings.FieldsFunc(signs, not(isSign))
-	if n := len(groups); n == 0 || n > 3 || codeLen%n != 0 {
+	size, ok := even(groups)
+	if !ok {
 		return "", false
 	}
 	misread := 0
 	for _, group := range groups {
-		if len(group) != codeLen/len(groups) {
+		if len(group) != size {
 			return "", false
 		}
 		for _, r := range group {
@@ -183,6 +205,21 @@ func alone(signs string) (string, bool) {
 		return "", false
 	}
 	return letters, true
+}
+
+// even gives how long each group must be for all of them to be a code.
+func even(groups []string) (size int, ok bool) {
+	if len(groups) == 0 {
+		return 0, false
+	}
+	size = len(groups[0])
+	switch n := len(groups); n * size {
+	case codeLen:
+		return size, n <= 3
+	case inviteLen:
+		return size, n == 1 || n == 3 || n == 4
+	}
+	return 0, false
 }
 
 // attempted reports whether somebody who wrote this after the plain word "claim"

@@ -110,11 +110,12 @@ func TestDecorationsAreRemoved(t *testing.T) {
 	letter := rapid.SampledFrom(strings.Split(alphabet, ""))
 	command := rapid.SampledFrom([]string{"/claim", "/Claim", "/CLAIM", "claim", "Claim", "/claim@acme_bot", "/start claim_"})
 	gap := rapid.SampledFrom([]string{" ", "\n", "\u00a0", ": "})
-	decorate := func(r *rapid.T) (code, text string) {
+	decorate := func(r *rapid.T) (code, text string, want Typed) {
 		add := func(parts ...string) { text += strings.Join(parts, "") }
 		add(noise.Draw(r, "before")...)
 		add(command.Draw(r, "command"), gap.Draw(r, "gap"))
-		for range codeLen {
+		size, before := rapid.SampledFrom([]int{codeLen, inviteLen}).Draw(r, "size"), len(text)
+		for range size {
 			x := letter.Draw(r, "letter")
 			code += x
 			if rapid.Bool().Draw(r, "small") {
@@ -124,12 +125,15 @@ func TestDecorationsAreRemoved(t *testing.T) {
 			add(x)
 		}
 		add(noise.Draw(r, "after")...)
-		return code, text
+		if doubled(code) || IsInvite(code) && twoWords(canonical(text[before:])) {
+			return code, text, Typed{Command: true} // by chance it looks like two codes
+		}
+		return code, text, Typed{Code: code, Command: true}
 	}
 	for range 100 {
 		rapid.Check(t, func(r *rapid.T) {
-			code, text := decorate(r)
-			if got, ok := Read(text, "acme_bot"); !ok || got != (Typed{Code: code, Command: true}) {
+			code, text, want := decorate(r)
+			if got, ok := Read(text, "acme_bot"); !ok || got != want {
 				r.Fatalf("Read(%q) = %+v, %v; want %s", text, got, ok, code)
 			}
 		})
@@ -159,6 +163,28 @@ func TestNewCodesAreRead(t *testing.T) {
 	}
 }
 
+// TestNewInvitesAreRead holds the same of invites.
+func TestNewInvitesAreRead(t *testing.T) {
+	for range 10_000 {
+		code := NewInvite()
+		for text, want := range map[string]Typed{
+			code:                              {Code: code},
+			Group(code):                       {Code: code},
+			strings.ToLower(Group(code)):      {Code: code},
+			"/claim " + Group(code):           {Code: code, Command: true},
+			"claim " + strings.ToLower(code):  {Code: code, Command: true},
+			"/start claim_" + code:            {Code: code, Command: true},
+			"/start@acme_bot claim_" + code:   {Code: code, Command: true},
+			"“" + Group(code) + "”":           {Code: code},
+			"/claim «" + Group(code) + "».\n": {Code: code, Command: true},
+		} {
+			if got, ok := Read(text, "acme_bot"); !ok || got != want {
+				t.Fatalf("Read(%q) = %+v, %v", text, got, ok)
+			}
+		}
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	for _, tt := range texts {
 		f.Add(tt.text, "acme_bot")
@@ -179,7 +205,7 @@ func FuzzRead(f *testing.F) {
 		if typed.Code == "" {
 			return
 		}
-		if len(typed.Code) != codeLen || strings.Trim(typed.Code, alphabet) != "" || !utf8.ValidString(typed.Code) {
+		if len(typed.Code) != codeLen && len(typed.Code) != inviteLen || strings.Trim(typed.Code, alphabet) != "" || !utf8.ValidString(typed.Code) {
 			t.Fatalf("Read(%q) gives the code %q", text, typed.Code)
 		}
 		again, ok := Read("/claim "+typed.Code, me)
