@@ -25,6 +25,8 @@ type Ledger interface {
 
 	// State gives what the ledger knows of the sender of an attempt.
 	State(ctx context.Context, a Attempt) (State, error)
+
+	Invites
 }
 
 // An Attempt is a well-formed code that somebody typed in a private conversation.
@@ -37,6 +39,10 @@ type Attempt struct {
 	MessageID  string
 	Code       string
 	ReceivedAt time.Time // by the database's clock
+
+	// Within is the id that the sender's identity within the instance has, or gets when
+	// there is none.
+	Within string
 }
 
 // A State is what the ledger knows of a sender at one moment.
@@ -80,6 +86,9 @@ const (
 	MaxDay     = 15
 )
 
+// reached reports whether a limit is.
+func (f Failed) reached() bool { return f.Quarter >= MaxQuarter || f.Day >= MaxDay }
+
 // An Other is a direct conversation with another verified identity of the same
 // customer, to be told of a new one.
 type Other struct {
@@ -93,9 +102,10 @@ type Ruling struct {
 	Wait    time.Duration
 	Silent  bool // the sender gets no answer
 
-	Grant   *Subject  // to be verified as owner, if the fence still holds
-	Burn    []Subject // codes that die
-	Failure bool      // counts against the sender
+	Grant   *Subject   // to be verified as owner, if the fence still holds
+	Admit   *Admission // to be made the customer's, if the invite can still be opened
+	Burn    []Subject  // codes that die
+	Failure bool       // counts against the sender
 	Events  []identity.Event
 	Others  []Other
 	Attempt Attempt
@@ -131,8 +141,11 @@ func (d *Desk) Issue(ctx context.Context, tenant, customer, identityID string, b
 
 // Rule decides an attempt: the ledger says who may, the proofs say whether the
 // letters are right. An ErrNoProofs asks to try again; Lost takes the place of it
-// when waiting is senseless.
+// when waiting is senseless. Invites need no proofs.
 func (d *Desk) Rule(ctx context.Context, a Attempt) (Ruling, error) {
+	if IsInvite(a.Code) {
+		return d.open(ctx, a)
+	}
 	s, err := d.Ledger.State(ctx, a)
 	if err != nil {
 		return Ruling{}, fmt.Errorf("read claim state: %w", err)
@@ -145,7 +158,7 @@ func (d *Desk) Rule(ctx context.Context, a Attempt) (Ruling, error) {
 	case s.Verified:
 		r.Outcome = Already
 		return r, nil
-	case s.Failed.Quarter >= MaxQuarter || s.Failed.Day >= MaxDay:
+	case s.Failed.reached():
 		r.Outcome, r.Wait, r.Silent = Throttled, s.Failed.Wait, s.Told
 		if !s.Told {
 			r.Events = append(r.Events, s.event("claim.throttled", a, ""))
@@ -175,6 +188,9 @@ func (d *Desk) Rule(ctx context.Context, a Attempt) (Ruling, error) {
 // Stray reports whether a code that came without a command, from a sender who was not
 // given one, is somebody's all the same: letters that must go no further.
 func (d *Desk) Stray(ctx context.Context, a Attempt) (bool, error) {
+	if IsInvite(a.Code) {
+		return d.Ledger.KnowsInvite(ctx, a)
+	}
 	nobody := Subject{TenantID: a.TenantID, Channel: a.Channel, IdentityID: "nobody"} // so that the sender's own is found too
 	f, err := d.Proofs.Check(ctx, nobody, a.InstanceID, a.Code, a.MessageID)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"hydragate/identity"
 )
 
-// strayPatience is how long six letters alone wait for the word whether they are
+// strayPatience is how long letters alone wait for the word whether they are
 // somebody's code. Then they go no further, and the sender is told.
 const strayPatience = time.Minute
 
@@ -22,9 +22,13 @@ func (w *Worker) command(ctx context.Context, in Inbound, v verdict) (out verdic
 		return v, false, err
 	}
 	t, ok := claim.Read(in.Message.Text, me)
-	if ok && !t.Command && !in.CodeWaits {
-		// Six letters alone are an ordinary word, unless they are somebody's code.
+	if ok && !t.Command && (!in.CodeWaits || claim.IsInvite(t.Code)) {
+		// Six letters alone are an ordinary word, and twelve nothing of ours, unless they
+		// are somebody's code.
 		ok, err = w.Desk.Stray(ctx, w.attempt(in, t))
+		if err != nil && !errors.Is(err, claim.ErrNoProofs) {
+			return v, false, err
+		}
 		if err != nil && in.Age < strayPatience {
 			v, err = w.unproven(ctx, in, v, w.attempt(in, t), err)
 			return v, true, err
@@ -91,6 +95,8 @@ func (w *Worker) claim(ctx context.Context, in Inbound, v verdict, t claim.Typed
 		return w.say(in, v, "not_private", textPrivately), nil
 	case t.Code == "":
 		return w.say(in, v, "hint", textHint), nil
+	case claim.IsInvite(t.Code) && !t.Command:
+		return w.say(in, v, "hint", textInviteHint), nil
 	}
 	a := w.attempt(in, t)
 	r, err := w.Desk.Rule(ctx, a)
@@ -104,10 +110,14 @@ func (w *Worker) claim(ctx context.Context, in Inbound, v verdict, t claim.Typed
 }
 
 func (w *Worker) attempt(in Inbound, t claim.Typed) claim.Attempt {
-	return claim.Attempt{
+	a := claim.Attempt{
 		TenantID: in.TenantID, InstanceID: in.InstanceID, Channel: string(in.Channel), SenderID: in.Message.Sender.ID,
-		IdentityID: in.Sender.ID, MessageID: in.ID, Code: t.Code, ReceivedAt: in.ReceivedAt,
+		IdentityID: in.Sender.ID, MessageID: in.ID, Code: t.Code, ReceivedAt: in.ReceivedAt, Within: in.Sender.ID,
 	}
+	if in.Sender.InstanceID != in.InstanceID {
+		a.Within = newID()
+	}
+	return a
 }
 
 // unproven waits for the proofs, tells the sender once when that takes longer, and
@@ -146,13 +156,36 @@ func (w *Worker) ruled(in Inbound, v verdict, r claim.Ruling) verdict {
 		return v
 	}
 	v = w.say(in, v, string(r.Outcome), text)
-	if r.Outcome == claim.Granted && r.Grant != nil {
-		v.deliver = append(v.deliver, Delivery{
-			ID: newID(), TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID, IdentityID: in.Sender.ID, Type: "identity.verified",
-			Parked: in.Instance.AgentURL == "",
-		})
-		v.replies = append(v.replies, w.notices(in, r)...)
+	switch {
+	case r.Grant != nil:
+		return w.announce(in, v, r, in.Sender.ID)
+	case r.Admit != nil:
+		return w.announce(in, w.admit(in, v, r), r, r.Admit.IdentityID)
 	}
+	return v
+}
+
+// admit makes sure that who opened an invite has an identity within the instance. Who
+// was known by one of all instances gets another: an invite holds for one instance.
+func (w *Worker) admit(in Inbound, v verdict, r claim.Ruling) verdict {
+	if in.Sender.InstanceID != in.InstanceID && r.Admit.IdentityID == r.Attempt.Within {
+		a, m := in.address(), in.Message
+		v.met = &identity.Identity{
+			ID: r.Admit.IdentityID, TenantID: a.TenantID, InstanceID: a.InstanceID, Channel: a.Channel, ExternalID: a.ExternalID,
+			DisplayName: m.Sender.Name, Username: m.Sender.Username,
+		}
+	}
+	v.isPerson = true
+	return v
+}
+
+// announce tells the runtime and the customer's other accounts of a new one.
+func (w *Worker) announce(in Inbound, v verdict, r claim.Ruling, identityID string) verdict {
+	v.deliver = append(v.deliver, Delivery{
+		ID: newID(), TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID, IdentityID: identityID, Type: "identity.verified",
+		Parked: in.Instance.AgentURL == "",
+	})
+	v.replies = append(v.replies, w.notices(in, r)...)
 	return v
 }
 

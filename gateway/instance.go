@@ -26,6 +26,7 @@ type Instance struct {
 	UnknownSenders  UnknownSenders
 	WelcomeText     string // the answer to /start; empty: the house's own
 	Freshness       identity.Freshness
+	SMSInvites      bool // staff may invite by SMS and WhatsApp
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
 }
@@ -45,6 +46,7 @@ const (
 type InstanceEdit struct {
 	Name, AgentURL, WelcomeText *string
 	UnknownSenders              *UnknownSenders
+	SMSInvites                  *bool
 
 	OwnerDays, CustomerDays, SilenceDays *int // see identity.Freshness
 }

@@ -15,6 +15,7 @@ const (
 	textAlready      = "You are already verified. There is nothing more to do."
 	textDeclined     = "That code did not work. Codes last 15 minutes and work once; please ask for a new one."
 	textHint         = "Please send the six letters of your code after the word claim, like this: /claim WDJ-BMJ"
+	textInviteHint   = "Please send the word claim before these letters, like this: /claim WDJB-MJKL-NPQR"
 	textPrivately    = "Please send me that in a private chat, where nobody else can read it."
 	textLost         = "I could not check the code this time. Please ask for a new one."
 	textChecking     = "I am checking your code. This takes a moment longer than usual."
@@ -62,18 +63,25 @@ func textWhoami(s identity.Standing) string {
 // says whether there is such an endpoint.
 func Instructions(c claim.Issued, ep adapters.Endpoint, known bool) string {
 	where := fmt.Sprintf("the %s bot", channelName(c.Channel))
-	switch {
-	case !known:
-	case c.Channel == string(adapters.Telegram) && ep.Settings[adapters.BotUsername] != "":
-		where = "@" + ep.Settings[adapters.BotUsername] + " on Telegram"
-	case c.Channel == string(adapters.SMS):
-		where = ep.Address + " by SMS"
-	case c.Channel == string(adapters.WhatsApp):
-		where = ep.Address + " on WhatsApp"
-	case c.Channel == string(adapters.Slack) && ep.Settings[adapters.TeamName] != "":
-		where = "the bot in the Slack workspace " + ep.Settings[adapters.TeamName]
+	if known {
+		where = botAt(ep)
 	}
 	return fmt.Sprintf("Write to %s and send /claim %s (%s), valid until %s UTC.", where, claim.Group(c.Code), claim.Spell(c.Code), c.ExpiresAt.UTC().Format("15:04"))
+}
+
+// botAt names the bot of an endpoint as people find it.
+func botAt(ep adapters.Endpoint) string {
+	switch {
+	case ep.Channel == adapters.Telegram && ep.Settings[adapters.BotUsername] != "":
+		return "@" + ep.Settings[adapters.BotUsername] + " on Telegram"
+	case ep.Channel == adapters.SMS:
+		return ep.Address + " by SMS"
+	case ep.Channel == adapters.WhatsApp:
+		return ep.Address + " on WhatsApp"
+	case ep.Channel == adapters.Slack && ep.Settings[adapters.TeamName] != "":
+		return "the bot in the Slack workspace " + ep.Settings[adapters.TeamName]
+	}
+	return fmt.Sprintf("the %s bot", channelName(string(ep.Channel)))
 }
 
 func channelName(c string) string {

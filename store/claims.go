@@ -13,10 +13,20 @@ import (
 // Limits on codes issued: a person cannot be flooded, and a stolen staff key cannot
 // open many doors.
 const (
-	issuedPerQuarter = 5  // for one identity
-	issuedPerDay     = 20 // for one identity
+	issuedPerQuarter = 5  // for one identity, and invites for one customer
+	issuedPerDay     = 20 // likewise
 	issuedPerHour    = 60 // by one actor
 )
+
+// Kinds of events that tell of a code issued.
+const (
+	codeKinds   = `'claim.issued', 'claim.reissued'`
+	inviteKinds = `'invite.issued'`
+)
+
+// issuedTo is for whom codes of some kinds are counted: a column of the audit log and
+// its value.
+type issuedTo struct{ column, id, kinds string }
 
 // Issue implements claim.Ledger. The row is locked first, so that of two presses at
 // once the later one wins whole.
@@ -51,7 +61,7 @@ func (s *Store) issue(ctx context.Context, tx db, tenant, customer, id string, b
 			return sub, expires, err
 		}
 	}
-	if err := s.issuedTooMany(ctx, tx, tenant, id, by); err != nil {
+	if err := s.issuedTooMany(ctx, tx, tenant, issuedTo{"identity_id", id, codeKinds}, by); err != nil {
 		return sub, expires, err
 	}
 	kind := "claim.issued"
@@ -66,21 +76,21 @@ func (s *Store) issue(ctx context.Context, tx db, tenant, customer, id string, b
 	return sub, expires, err
 }
 
-func (s *Store) issuedTooMany(ctx context.Context, tx db, tenant, id string, by identity.Actor) error {
+func (s *Store) issuedTooMany(ctx context.Context, tx db, tenant string, to issuedTo, by identity.Actor) error {
 	for _, l := range []struct {
-		column, value string
-		window        time.Duration
-		most          int
+		issuedTo
+		window time.Duration
+		most   int
 	}{
-		{"identity_id", id, 15 * time.Minute, issuedPerQuarter},
-		{"identity_id", id, 24 * time.Hour, issuedPerDay},
-		{"actor", string(by), time.Hour, issuedPerHour},
+		{to, 15 * time.Minute, issuedPerQuarter},
+		{to, 24 * time.Hour, issuedPerDay},
+		{issuedTo{"actor", string(by), codeKinds + `, ` + inviteKinds}, time.Hour, issuedPerHour},
 	} {
 		var n int
 		var oldest time.Time
 		rs, err := tx.Query(ctx, `
 			select count(*), min(at) from audit_events
-			where tenant_id = $1 and `+l.column+` = $2 and kind in ('claim.issued', 'claim.reissued') and at > `+s.d.in(-int(l.window/time.Second)), tenant, l.value)
+			where tenant_id = $1 and `+l.column+` = $2 and kind in (`+l.kinds+`) and at > `+s.d.in(-int(l.window/time.Second)), tenant, l.id)
 		if _, err := one(rs, err, func(sc scan) (struct{}, error) { return struct{}{}, sc(&n, utc(&oldest)) }); err != nil {
 			return fmt.Errorf("count codes issued: %w", err)
 		}
@@ -115,15 +125,8 @@ func (s *Store) State(ctx context.Context, a claim.Attempt) (claim.State, error)
 				})
 				return err
 			}},
-		s.failuresStmt(a, &st),
-		{query: `
-			select count(*) from audit_events
-			where tenant_id = $1 and identity_id = $2 and kind = 'claim.throttled' and at > ` + s.d.in(-15*60), args: []any{a.TenantID, a.IdentityID},
-			read: func(rs rows) error {
-				n, err := one(rs, nil, func(sc scan) (n int, err error) { return n, sc(&n) })
-				st.Told = n > 0
-				return err
-			}},
+		s.failuresStmt(a, &st.Failed),
+		s.toldStmt(a, &st.Told),
 		s.othersStmt(a, &st),
 	})
 	if err != nil {
@@ -132,7 +135,19 @@ func (s *Store) State(ctx context.Context, a claim.Attempt) (claim.State, error)
 	return st, nil
 }
 
-func (s *Store) failuresStmt(a claim.Attempt, st *claim.State) stmt {
+// toldStmt reads whether the sender was told to wait in the window that counts.
+func (s *Store) toldStmt(a claim.Attempt, told *bool) stmt {
+	return stmt{query: `
+		select count(*) from audit_events
+		where tenant_id = $1 and identity_id = $2 and kind = 'claim.throttled' and at > ` + s.d.in(-15*60), args: []any{a.TenantID, a.IdentityID},
+		read: func(rs rows) error {
+			n, err := one(rs, nil, func(sc scan) (n int, err error) { return n, sc(&n) })
+			*told = n > 0
+			return err
+		}}
+}
+
+func (s *Store) failuresStmt(a claim.Attempt, count *claim.Failed) stmt {
 	return stmt{query: `
 		select at, ` + s.d.now + ` from claim_failures
 		where tenant_id = $1 and instance_id = $2 and channel = $3 and sender_id = $4 and message_id <> $5 and at > ` + s.d.in(-24*60*60) + `
@@ -140,7 +155,7 @@ func (s *Store) failuresStmt(a claim.Attempt, st *claim.State) stmt {
 		read: func(rs rows) error {
 			var now time.Time
 			ats, err := all(rs, nil, func(sc scan) (at time.Time, err error) { return at, sc(utc(&at), utc(&now)) })
-			st.Failed = failed(ats, now)
+			*count = failed(ats, now)
 			return err
 		}}
 }
@@ -175,11 +190,13 @@ func (s *Store) othersStmt(a claim.Attempt, st *claim.State) stmt {
 		join conversations c on c.tenant_id = i.tenant_id and c.identity_id = i.id and not c.is_group
 		where me.tenant_id = $1 and me.id = $2
 		group by c.instance_id, i.id order by 5, 4 limit 20`, args: []any{a.TenantID, a.IdentityID},
-		read: into(&st.Others, func(sc scan) (o claim.Other, err error) {
-			var id string
-			err = sc(&o.PlaceID, &o.Recipient, &o.Channel, &o.InstanceID, &id)
-			return o, err
-		})}
+		read: into(&st.Others, scanOther)}
+}
+
+func scanOther(sc scan) (o claim.Other, err error) {
+	var id string
+	err = sc(&o.PlaceID, &o.Recipient, &o.Channel, &o.InstanceID, &id)
+	return o, err
 }
 
 // claimStmts store a ruling. The grant trips the check that undoes everything when

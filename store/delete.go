@@ -8,13 +8,16 @@ import (
 	"hydragate/identity"
 )
 
-// DeleteCustomer removes a customer with its identities, their live codes, and what
-// would undo merges into it. Conversations stay, with nobody. The audit log keeps whose
+// DeleteCustomer removes a customer with its identities, their live codes, its invites,
+// and what would undo merges into it. Conversations stay, with nobody. The audit log keeps whose
 // the identities were. It gives whose proofs are void now; identity.ErrNotFound.
 func (s *Store) DeleteCustomer(ctx context.Context, tenant, id string, by identity.Actor) (void []claim.Subject, err error) {
 	err = s.again(ctx, func(tx db) error {
 		rs, err := tx.Query(ctx, `select id from customers where tenant_id = $1 and id = $2`+s.d.locked(), tenant, id)
 		if _, err = one(rs, err, scanString); err != nil {
+			return err
+		}
+		if err := s.endInvites(ctx, tx, by, "customer_deleted", `tenant_id = $1 and customer_id = $2`, tenant, id); err != nil {
 			return err
 		}
 		gone, err := s.heldIdentities(ctx, tx, `tenant_id = $1 and customer_id = $2`, tenant, id)

@@ -254,6 +254,7 @@ func (e *erasure) eraseIdentities(ctx context.Context) error {
 func (e *erasure) eraseCustomer(ctx context.Context) error {
 	return e.each(e.customers, func(in string, args []any) error {
 		return e.erase(ctx, args, [][2]string{
+			{"invites", `delete from invites where tenant_id = $1 and customer_id in (` + in + `)`},
 			{"merged", `delete from merged_customers where tenant_id = $1 and id in (` + in + `)`},
 			{"", `delete from customer_merges where tenant_id = $1 and customer_id in (` + in + `)`},
 			{"", `delete from customers where tenant_id = $1 and id in (` + in + `)`},

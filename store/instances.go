@@ -10,11 +10,11 @@ import (
 )
 
 const instanceColumns = `id, tenant_id, name, agent_url, agent_disabled_at, unknown_senders, welcome_text, created_at, updated_at,
-	coalesce(owner_max_age_days, 0), coalesce(customer_max_age_days, 0), coalesce(silence_max_days, 0)`
+	coalesce(owner_max_age_days, 0), coalesce(customer_max_age_days, 0), coalesce(silence_max_days, 0), sms_invites`
 
 func scanInstance(sc scan) (i gateway.Instance, err error) {
 	err = sc(text(&i.ID), text(&i.TenantID), &i.Name, text(&i.AgentURL), utc(&i.AgentDisabledAt), &i.UnknownSenders, text(&i.WelcomeText),
-		utc(&i.CreatedAt), utc(&i.UpdatedAt), &i.Freshness.OwnerDays, &i.Freshness.CustomerDays, &i.Freshness.SilenceDays)
+		utc(&i.CreatedAt), utc(&i.UpdatedAt), &i.Freshness.OwnerDays, &i.Freshness.CustomerDays, &i.Freshness.SilenceDays, &i.SMSInvites)
 	return i, err
 }
 
@@ -29,11 +29,11 @@ func (s *Store) CreateInstance(ctx context.Context, i gateway.Instance, secrets 
 	err = s.db.InTx(ctx, func(tx db) error {
 		rs, err := tx.Query(ctx, `
 			insert into instances (id, tenant_id, name, agent_url, unknown_senders, welcome_text, agent_secret_hash, webhook_secret, created_at, updated_at,
-				owner_max_age_days, customer_max_age_days, silence_max_days)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12)
+				owner_max_age_days, customer_max_age_days, silence_max_days, sms_invites)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13)
 			returning `+instanceColumns,
 			id, i.TenantID, i.Name, orNull(i.AgentURL), string(i.UnknownSenders), orNull(i.WelcomeText), identity.HashToken(secrets.AgentSecretKey), sealed, s.now(),
-			daysOrNull(i.Freshness.OwnerDays), daysOrNull(i.Freshness.CustomerDays), daysOrNull(i.Freshness.SilenceDays))
+			daysOrNull(i.Freshness.OwnerDays), daysOrNull(i.Freshness.CustomerDays), daysOrNull(i.Freshness.SilenceDays), i.SMSInvites)
 		if kept, err = one(rs, err, scanInstance); err != nil {
 			return err
 		}
@@ -50,7 +50,7 @@ func (s *Store) Instance(ctx context.Context, tenant, id string) (gateway.Instan
 }
 
 // EditInstance changes the fields named and no others. A new agent URL ends a
-// disabling.
+// disabling, and no consent to invites over the phone ends those.
 func (s *Store) EditInstance(ctx context.Context, tenant, id string, e gateway.InstanceEdit, by identity.Actor) (i gateway.Instance, err error) {
 	ch := change{args: []any{tenant, id, s.now()}}
 	ch.text("name", e.Name)
@@ -62,6 +62,9 @@ func (s *Store) EditInstance(ctx context.Context, tenant, id string, e gateway.I
 	ch.days("owner_max_age_days", e.OwnerDays)
 	ch.days("customer_max_age_days", e.CustomerDays)
 	ch.days("silence_max_days", e.SilenceDays)
+	if e.SMSInvites != nil {
+		ch.set("sms_invites", *e.SMSInvites)
+	}
 	assignments := ch.assignments
 	if e.AgentURL != nil {
 		assignments += `, agent_disabled_at = null`
@@ -75,6 +78,12 @@ func (s *Store) EditInstance(ctx context.Context, tenant, id string, e gateway.I
 		}
 		if e.AgentURL != nil {
 			if err := s.wakeDeliveries(ctx, tx, tenant, id); err != nil {
+				return err
+			}
+		}
+		if e.SMSInvites != nil && !*e.SMSInvites {
+			err := s.endInvites(ctx, tx, by, "sms_invites_off", `tenant_id = $1 and instance_id = $2 and channel in ('sms', 'whatsapp')`, tenant, id)
+			if err != nil {
 				return err
 			}
 		}

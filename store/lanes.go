@@ -59,6 +59,8 @@ func (s *Store) holdStmt(st gateway.Settlement) stmt {
 func (s *Store) Settle(ctx context.Context, st gateway.Settlement) error {
 	stmts := []stmt{s.holdStmt(st)}
 	stmts = append(stmts, s.claimStmts(st)...)
+	stmts = append(stmts, s.metStmts(st)...)
+	stmts = append(stmts, s.admitStmts(st)...)
 	stmts = append(stmts, s.personStmts(st)...)
 	stmts = append(stmts, s.messageStmts(st)...)
 	for _, e := range st.Events {
@@ -78,7 +80,7 @@ func (s *Store) Settle(ctx context.Context, st gateway.Settlement) error {
 		return nil
 	case s.d.violates(err, "lanes_lease"):
 		return gateway.ErrLeaseLost
-	case s.d.violates(err, "identities_claim"), s.d.violates(err, "lanes_claim"):
+	case s.d.violates(err, "identities_claim"), s.d.violates(err, "invites_fence"), s.d.violates(err, "lanes_claim"):
 		return gateway.ErrFenced
 	case s.d.unstorable(err):
 		return fmt.Errorf("%w: %w", gateway.ErrUnstorable, err)

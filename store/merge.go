@@ -11,7 +11,8 @@ import (
 
 // MergeCustomer makes two customers one: the identities of id, and with them their
 // conversations, come to into. into keeps its own fields; id is kept as it was, out of
-// sight of everything, so that UndoMerge can bring it back. identity.ErrNotFound when
+// sight of everything, so that UndoMerge can bring it back. Its invites end: who was
+// invited as one customer does not become another by a merge that may be undone. identity.ErrNotFound when
 // either is not a customer of the tenant.
 func (s *Store) MergeCustomer(ctx context.Context, tenant, id, into string, by identity.Actor) (m identity.Merge, err error) {
 	err = s.again(ctx, func(tx db) error {
@@ -19,6 +20,9 @@ func (s *Store) MergeCustomer(ctx context.Context, tenant, id, into string, by i
 			return err
 		}
 		m = identity.Merge{CustomerID: id, Into: into, At: s.now()}
+		if err := s.endInvites(ctx, tx, by, "customer_merged", `tenant_id = $1 and customer_id = $2`, tenant, id); err != nil {
+			return err
+		}
 		moved, err := s.fold(ctx, tx, tenant, m)
 		if err != nil {
 			return err

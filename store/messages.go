@@ -120,8 +120,8 @@ func (s *Store) messageStmts(st gateway.Settlement) []stmt {
 	return stmts
 }
 
-// personStmts store who wrote and what they wish.
-func (s *Store) personStmts(st gateway.Settlement) []stmt {
+// metStmts store who wrote for the first time.
+func (s *Store) metStmts(st gateway.Settlement) []stmt {
 	var stmts []stmt
 	now := s.now()
 	if len(st.Met) > 0 {
@@ -139,6 +139,13 @@ func (s *Store) personStmts(st gateway.Settlement) []stmt {
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $8) on conflict do nothing`,
 			args: []any{i.ID, i.TenantID, i.InstanceID, i.Channel, i.ExternalID, orNull(i.DisplayName), orNull(i.Username), now}})
 	}
+	return stmts
+}
+
+// personStmts store what people wish, and whom conversations are with.
+func (s *Store) personStmts(st gateway.Settlement) []stmt {
+	var stmts []stmt
+	now := s.now()
 	for _, v := range st.Seen {
 		stmts = append(stmts, s.sightingStmts(st.Lease.TenantID, v, now)...)
 	}

@@ -6,7 +6,8 @@ import (
 )
 
 // Sweep removes idempotency keys after a day, counted failures after two days, what
-// would undo a merge after 30 days, and receipts and settled deliveries after 90.
+// would undo a merge after 30 days, and receipts, settled deliveries and what became of
+// invites after 90.
 // Messages stay: their keys are what tells a repeated delivery.
 func (s *Store) Sweep(ctx context.Context) (int64, error) {
 	const day = 24 * 60 * 60
@@ -14,6 +15,7 @@ func (s *Store) Sweep(ctx context.Context) (int64, error) {
 	for _, q := range []string{
 		`delete from idempotency_keys where created_at < ` + s.d.in(-day),
 		`delete from claim_failures where at < ` + s.d.in(-2*day),
+		`delete from invites where expires_at < ` + s.d.in(-90*day),
 		`delete from receipts where at < ` + s.d.in(-90*day),
 		`delete from deliveries where status = 'delivered' and settled_at < ` + s.d.in(-90*day),
 		`delete from merged_customers where id in (select customer_id from customer_merges where merged_at < ` + s.d.in(-30*day) + `)`,

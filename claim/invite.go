@@ -1,0 +1,173 @@
+package claim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"hydragate/identity"
+)
+
+const (
+	// InviteLife is how long an invite can be opened, by the database's clock.
+	InviteLife = 24 * time.Hour
+	// MaxInvites is how many invites of one customer are live at a time.
+	MaxInvites = 5
+)
+
+// Errors of invites.
+var (
+	// ErrInvitesFull says that a customer has MaxInvites live invites.
+	ErrInvitesFull = errors.New("claim: too many live invites")
+	// ErrInviteUsed says that somebody opened the invite already.
+	ErrInviteUsed = errors.New("claim: invite used already")
+	// ErrNotInvited says that the instance does not invite on the channel.
+	ErrNotInvited = errors.New("claim: no invites on this channel")
+)
+
+// An Invite makes a customer's own whoever opens it first: somebody of whom nobody
+// knows the address yet. It holds on one channel of one instance. Its code is not in
+// here.
+type Invite struct {
+	ID           string
+	TenantID     string
+	InstanceID   string
+	Channel      string
+	CustomerID   string
+	RoleOverride string // identity.RoleOwner, or empty: a verified customer
+	CreatedAt    time.Time
+	ExpiresAt    time.Time
+	UsedAt       time.Time // zero: nobody opened it
+	IdentityID   string    // of who did
+	RevokedAt    time.Time
+	Expired      bool // by the database's clock
+}
+
+// State says whether the invite can be opened; NoCode is never its state.
+func (i Invite) State() Fence {
+	switch {
+	case !i.UsedAt.IsZero():
+		return Used
+	case !i.RevokedAt.IsZero():
+		return Revoked
+	case i.Expired:
+		return Expired
+	}
+	return Live
+}
+
+// Invites keep invites and rule on them alone: of a code only a keyed hash, which
+// holds for one instance and channel.
+type Invites interface {
+	// IssueInvite keeps a new invite with the hash of its code, within the limits on
+	// codes for one customer and by one actor. identity.ErrNotFound (customer),
+	// identity.ErrNoInstance, ErrNotInvited, ErrInvitesFull, *TooMany.
+	IssueInvite(ctx context.Context, i Invite, code string, by identity.Actor) (Invite, error)
+
+	// InviteState gives what is known of the code and of the sender of an attempt.
+	InviteState(ctx context.Context, a Attempt) (InviteState, error)
+
+	// KnowsInvite reports whether the letters of an attempt are an invite's that nobody
+	// opened.
+	KnowsInvite(ctx context.Context, a Attempt) (bool, error)
+}
+
+// An InviteState is what is known of an attempt to open an invite, at one moment.
+type InviteState struct {
+	Invite Invite // zero: the letters are no invite's here
+	Fence  Fence  // as of when the attempt was received
+	UsedBy string // message that opened it
+
+	Owner    string // customer whose account the sender's is; empty: nobody's
+	Verified bool   // it is proven to be, and believed by the instance
+	Here     string // id of the sender's identity within the instance, if there is one
+
+	Failed Failed
+	Told   bool
+	Others []Other // of the customer who was invited
+}
+
+// An Admission makes the account of who opened an invite the customer's own.
+type Admission struct {
+	Invite     Invite
+	IdentityID string // of the account within the instance: Attempt.Within, when there was none
+}
+
+// Invite makes a new invite. The code is in the answer and nowhere else.
+func (d *Desk) Invite(ctx context.Context, i Invite, by identity.Actor) (issued Invite, code string, err error) {
+	code = NewInvite()
+	issued, err = d.Ledger.IssueInvite(ctx, i, code, by)
+	if err != nil {
+		return Invite{}, "", err
+	}
+	return issued, code, nil
+}
+
+// open decides an attempt to open an invite. It looks once, whatever it finds: the
+// database refuses what changed since then.
+func (d *Desk) open(ctx context.Context, a Attempt) (Ruling, error) {
+	s, err := d.Ledger.InviteState(ctx, a)
+	if err != nil {
+		return Ruling{}, fmt.Errorf("read invite: %w", err)
+	}
+	r := Ruling{Attempt: a, Others: s.Others}
+	switch {
+	case s.UsedBy == a.MessageID && s.UsedBy != "":
+		r.Outcome = Granted
+	case s.Failed.reached():
+		r.Outcome, r.Wait, r.Silent = Throttled, s.Failed.Wait, s.Told
+		if !s.Told {
+			r.Events = append(r.Events, s.event("claim.throttled", a, s.Owner, a.IdentityID, ""))
+		}
+	case s.Fence == Live && s.Owner == s.Invite.CustomerID && s.Verified:
+		r.Outcome = Already
+	case s.Fence == Live && (s.Owner == "" || s.Owner == s.Invite.CustomerID):
+		r.Outcome, r.Admit = Granted, &Admission{Invite: s.Invite, IdentityID: s.Here}
+		if s.Here == "" {
+			r.Admit.IdentityID = a.Within
+		}
+		r.Events = append(r.Events, s.event("invite.redeemed", a, s.Invite.CustomerID, r.Admit.IdentityID, ""))
+	default:
+		s.refuse(&r, a)
+	}
+	return r, nil
+}
+
+// refuse tells everybody the same, and staff why. The letters of an invite that cannot
+// be opened (any more) are no guess.
+func (s InviteState) refuse(r *Ruling, a Attempt) {
+	r.Outcome, r.Reason = Declined, s.reason()
+	r.Failure = s.Invite.ID == ""
+	r.Silent = a.Channel == "sms" && State{Failed: s.Failed, Customer: s.Owner}.tooLoud()
+	whose := s.Invite.CustomerID
+	if whose == "" {
+		whose = s.Owner
+	}
+	r.Events = append(r.Events, s.event("invite.failed", a, whose, a.IdentityID, r.Reason))
+}
+
+func (s InviteState) reason() string {
+	switch {
+	case s.Invite.ID == "":
+		return "wrong"
+	case s.Fence != Live:
+		return string(s.Fence)
+	}
+	return "account_of_another_customer"
+}
+
+func (s InviteState) event(kind string, a Attempt, customer, identityID, reason string) identity.Event {
+	e := identity.Event{
+		TenantID: a.TenantID, Kind: kind, Actor: identity.Actor("sender:" + a.IdentityID),
+		CustomerID: customer, IdentityID: identityID, InstanceID: a.InstanceID, MessageID: a.MessageID,
+		Detail: map[string]string{"channel": a.Channel},
+	}
+	if s.Invite.ID != "" {
+		e.Detail["invite_id"] = s.Invite.ID
+	}
+	if reason != "" {
+		e.Detail["reason"] = reason
+	}
+	return e
+}

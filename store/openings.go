@@ -1,0 +1,144 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"hydragate/claim"
+	"hydragate/gateway"
+	"hydragate/identity"
+)
+
+// typedInvite finds the invite whose letters were typed, in a statement whose args are
+// these.
+func (s *Store) typedInvite(a claim.Attempt) (where string, args []any) {
+	args = []any{a.TenantID, a.InstanceID, a.Channel}
+	var places []string
+	for _, mac := range s.inviteMacs(a.InstanceID, a.Channel, a.Code) {
+		args = append(args, mac)
+		places = append(places, place(len(args)))
+	}
+	return `v.tenant_id = $1 and v.instance_id = $2 and v.channel = $3 and v.mac in (` + strings.Join(places, ", ") + `)`, args
+}
+
+// KnowsInvite implements claim.Invites.
+func (s *Store) KnowsInvite(ctx context.Context, a claim.Attempt) (bool, error) {
+	where, args := s.typedInvite(a)
+	rs, err := s.db.Query(ctx, `
+		select v.id from invites v
+		where `+where+` and v.used_msg is null and v.revoked_at is null and v.expires_at >= `+place(len(args)+1), append(args, a.ReceivedAt)...)
+	found, err := all(rs, err, scanString)
+	if err != nil {
+		return false, fmt.Errorf("look for invite: %w", err)
+	}
+	return len(found) > 0, nil
+}
+
+// InviteState implements claim.Invites, in one round trip whatever it finds.
+func (s *Store) InviteState(ctx context.Context, a claim.Attempt) (claim.InviteState, error) {
+	var st claim.InviteState
+	err := s.db.Batch(ctx, []stmt{
+		s.inviteStmt(a, &st),
+		s.openerStmt(a, &st),
+		s.failuresStmt(a, &st.Failed),
+		s.toldStmt(a, &st.Told),
+		s.invitersStmt(a, &st),
+	})
+	return st, err
+}
+
+func (s *Store) inviteStmt(a claim.Attempt, st *claim.InviteState) stmt {
+	where, args := s.typedInvite(a)
+	return stmt{query: `
+		select v.used_msg, case when v.used_msg is not null then 'used' when v.revoked_at is not null then 'revoked'
+			when v.expires_at < ` + place(len(args)+1) + ` then 'expired' else 'live' end, ` + s.inviteColumns() + `
+		from invites v where ` + where, args: append(args, a.ReceivedAt),
+		read: func(rs rows) error {
+			_, err := all(rs, nil, func(sc scan) (struct{}, error) {
+				var fence string
+				i, err := scanInvite(func(dest ...any) error { return sc(append([]any{text(&st.UsedBy), &fence}, dest...)...) })
+				st.Invite, st.Fence = i, claim.Fence(fence)
+				return struct{}{}, err
+			})
+			return err
+		}}
+}
+
+// openerStmt reads whose account it is that the invite would be opened with: as
+// everywhere, that of the instance before that of all instances.
+func (s *Store) openerStmt(a claim.Attempt, st *claim.InviteState) stmt {
+	return stmt{query: `
+		select id, instance_id, customer_id, verified_at, role_override, doubt,
+			coalesce((select owner_max_age_days from instances n where n.tenant_id = $1 and n.id = $4), 0),
+			coalesce((select customer_max_age_days from instances n where n.tenant_id = $1 and n.id = $4), 0)
+		from identities
+		where tenant_id = $1 and channel = $2 and external_id = $3 and (instance_id = $4 or instance_id is null)
+		order by (case when instance_id is null then 1 else 0 end)`, args: []any{a.TenantID, a.Channel, a.SenderID, a.InstanceID},
+		read: func(rs rows) error {
+			_, err := all(rs, nil, func(sc scan) (struct{}, error) {
+				var who identity.Identity
+				var f identity.Freshness
+				err := sc(text(&who.ID), text(&who.InstanceID), text(&who.CustomerID), utc(&who.VerifiedAt), text(&who.RoleOverride), text((*string)(&who.Doubt)),
+					&f.OwnerDays, &f.CustomerDays)
+				if who.InstanceID != "" {
+					st.Here = who.ID
+				}
+				if st.Owner == "" && who.CustomerID != "" {
+					st.Owner, st.Verified = who.CustomerID, s.proven(who, f)
+				}
+				return struct{}{}, err
+			})
+			return err
+		}}
+}
+
+// invitersStmt finds the direct conversations with the verified identities of the
+// customer who was invited, one for each identity.
+func (s *Store) invitersStmt(a claim.Attempt, st *claim.InviteState) stmt {
+	where, args := s.typedInvite(a)
+	return stmt{query: `
+		select min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text)
+		from invites v
+		join identities i on i.tenant_id = v.tenant_id and i.customer_id = v.customer_id and i.verified_at is not null and i.doubt is null
+		join conversations c on c.tenant_id = i.tenant_id and c.identity_id = i.id and not c.is_group
+		where ` + where + ` and not (i.channel = v.channel and i.external_id = ` + place(len(args)+1) + `)
+		group by c.instance_id, i.id order by 5, 4 limit 20`, args: append(args, a.SenderID), read: into(&st.Others, scanOther)}
+}
+
+// admitStmts make an account the customer's own. The invite trips its check when it
+// cannot be opened any more, and the last statement one of the lanes unless all came
+// about: the customer may be gone, the account somebody's, the conversation erased.
+func (s *Store) admitStmts(st gateway.Settlement) []stmt {
+	if st.Claim == nil || st.Claim.Admit == nil {
+		return nil
+	}
+	g, a, now := st.Claim.Admit, st.Claim.Attempt, s.now()
+	return []stmt{
+		// Locked in this order everywhere: the customer, its invites, its identities.
+		{query: `update customers set updated_at = updated_at where tenant_id = $1 and id = $2`, args: []any{a.TenantID, g.Invite.CustomerID}},
+		{query: `
+			update invites set
+				fence = case when used_msg is null and revoked_at is null and expires_at >= $3
+					and not exists (
+						select 1 from identities x
+						where x.tenant_id = $1 and x.channel = invites.channel and x.external_id = $5 and x.customer_id <> invites.customer_id
+							and (x.instance_id = invites.instance_id or x.instance_id is null)) then fence else -1 end,
+				used_msg = $4, used_at = $6, identity_id = $7
+			where tenant_id = $1 and id = $2`, args: []any{a.TenantID, g.Invite.ID, a.ReceivedAt, a.MessageID, a.SenderID, now, g.IdentityID}},
+		{query: `
+			update identities set customer_id = $3, role_override = $4, verified_at = $5, unlink_asked_at = null, updated_at = $5, last_heard_at = $5, ` + believed + `
+			where tenant_id = $1 and id = $2 and channel = $6 and external_id = $7 and instance_id = $8 and (customer_id is null or customer_id = $3)
+				and exists (select 1 from invites where tenant_id = $1 and id = $9 and customer_id = $3 and used_msg = $10)`,
+			args: []any{a.TenantID, g.IdentityID, g.Invite.CustomerID, orNull(g.Invite.RoleOverride), now, a.Channel, a.SenderID, a.InstanceID, g.Invite.ID, a.MessageID}},
+		{query: `
+			insert into lanes (conversation_id, kind, tenant_id, wakes)
+			select t.id, 'inbox', t.id, -1 from tenants t
+			where t.id = $1 and not exists (
+				select 1 from invites v
+				join identities i on i.tenant_id = v.tenant_id and i.id = v.identity_id and i.customer_id = v.customer_id
+				join conversations c on c.tenant_id = v.tenant_id and c.id = $4
+				where v.tenant_id = $1 and v.id = $2 and v.used_msg = $3 and i.verified_at is not null)`,
+			args: []any{a.TenantID, g.Invite.ID, a.MessageID, st.Lease.ConversationID}},
+	}
+}
