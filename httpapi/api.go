@@ -17,10 +17,12 @@ import (
 	"hydragate/identity"
 )
 
-// A Desk issues claim codes. It answers identity.ErrNotFound, identity.ErrVerified,
-// a *claim.TooMany or claim.ErrNoProofs when it does not.
+// A Desk issues claim codes and invites. It answers identity.ErrNotFound,
+// identity.ErrVerified, a *claim.TooMany or claim.ErrNoProofs when it does not; for
+// invites also identity.ErrNoInstance, claim.ErrNotInvited or claim.ErrInvitesFull.
 type Desk interface {
 	Issue(ctx context.Context, tenant, customer, identityID string, by identity.Actor) (claim.Issued, error)
+	Invite(ctx context.Context, i claim.Invite, by identity.Actor) (issued claim.Invite, code string, err error)
 }
 
 // Channels sets up the endpoints of instances with their providers. What a provider

@@ -15,7 +15,7 @@ const (
 	exampleSender = `{"channel":"telegram","customer_id":null,"display_name":"Steve","external_id":"12345","id":` + exampleID + `,
 		"instance_id":` + exampleInstance + `,"metadata":{},"role_override":null,"verified":false,"verified_at":null,` + exampleTimes + `}`
 	exampleBot = `"agent_disabled_at":null,"agent_url":"https://agent.example.com/events","customer_max_age_days":null,"id":` + exampleInstance + `,"name":"Support",
-		"owner_max_age_days":365,"silence_max_days":null,"unknown_senders":"forward","welcome_text":null,` + exampleTimes
+		"owner_max_age_days":365,"silence_max_days":null,"sms_invites":false,"unknown_senders":"forward","welcome_text":null,` + exampleTimes
 	exampleKey = `"created_at":"2026-11-22T02:00:00Z","expires_at":null,"hint":"x7qa","id":` + exampleID + `,"instance_id":null,
 		"last_used_at":null,"name":"dashboard","revoked_at":null,"scopes":["customers:read","identities:read"]`
 	exampleToken = `"key":"hg_live_…"`
@@ -63,6 +63,14 @@ func examples() map[string]example {
 		"identity_history":     {"", exampleHistory},
 		"issue_claim_code": {"", `{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":` + exampleID + `,
 			"instructions":"Ask the customer to send the bot this message: /claim WDJ-BMJ"}`},
+
+		"issue_invite": {`{"channel":"telegram","instance_id":` + exampleInstance + `,"role_override":"owner"}`, `{"channel":"telegram","code":"WDJBMJKLNPQR",
+			"customer_id":` + exampleID + `,"expires_at":"2026-11-23T02:00:00Z","expires_in_seconds":86400,"id":` + exampleID + `,"instance_id":` + exampleInstance + `,
+			"instructions":"Open https://t.me/acme_bot?start=claim_WDJBMJKLNPQR, or write to @acme_bot on Telegram and send /claim WDJB-MJKL-NPQR, valid until 2026-11-23 02:00 UTC. Whoever opens it first is taken for the customer.",
+			"role_override":"owner","url":"https://t.me/acme_bot?start=claim_WDJBMJKLNPQR"}`},
+		"list_invites": {"", pageExample(`{"channel":"telegram","created_at":"2026-11-22T02:00:00Z","customer_id":` + exampleID + `,"expires_at":"2026-11-23T02:00:00Z",
+			"id":` + exampleID + `,"identity_id":null,"instance_id":` + exampleInstance + `,"revoked_at":null,"role_override":"owner","state":"live","used_at":null}`)},
+		"revoke_invite": {},
 
 		"create_instance": {`{"agent_url":"https://agent.example.com/events","name":"Support"}`, `{"agent_secret_key":"ask_…","webhook_secret":"whsec_…",` + exampleBot + `}`},
 		"list_instances":  {"", pageExample(`{` + exampleBot + `}`)},

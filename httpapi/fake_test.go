@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"hydragate/claim"
 	"hydragate/gateway"
 	"hydragate/identity"
 )
@@ -22,6 +23,7 @@ type fakeStore struct {
 	customers  []identity.Customer
 	identities []identity.Identity
 	instances  []gateway.Instance
+	invites    []claim.Invite
 	answers    map[IdempotencyKey]StoredAnswer
 	down       error // what every call answers, when set
 	explode    bool  // CreateCustomer panics
@@ -276,6 +278,9 @@ func (s *fakeStore) EditInstance(_ context.Context, tenant, id string, e gateway
 		}
 		if e.UnknownSenders != nil {
 			i.UnknownSenders = *e.UnknownSenders
+		}
+		if e.SMSInvites != nil {
+			i.SMSInvites = *e.SMSInvites
 		}
 		return *i, nil
 	}

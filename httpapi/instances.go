@@ -20,6 +20,7 @@ type instanceAnswer struct {
 	Name            string     `json:"name"`
 	OwnerMaxAge     *int       `json:"owner_max_age_days"`
 	SilenceMax      *int       `json:"silence_max_days"`
+	SMSInvites      bool       `json:"sms_invites"`
 	UnknownSenders  string     `json:"unknown_senders" enum:"forward,reply,drop"`
 	UpdatedAt       time.Time  `json:"updated_at"`
 	WelcomeText     *string    `json:"welcome_text"`
@@ -36,6 +37,7 @@ type createdInstance struct {
 	Name            string     `json:"name"`
 	OwnerMaxAge     *int       `json:"owner_max_age_days"`
 	SilenceMax      *int       `json:"silence_max_days"`
+	SMSInvites      bool       `json:"sms_invites"`
 	UnknownSenders  string     `json:"unknown_senders" enum:"forward,reply,drop"`
 	UpdatedAt       time.Time  `json:"updated_at"`
 	WebhookSecret   string     `json:"webhook_secret" doc:"Signs events, by the Standard Webhooks specification. Shown once."`
@@ -46,7 +48,7 @@ func toInstance(i gateway.Instance) instanceAnswer {
 	return instanceAnswer{
 		AgentDisabledAt: timeOrNull(i.AgentDisabledAt), AgentURL: orNull(i.AgentURL), CreatedAt: i.CreatedAt.UTC(), ID: i.ID, Name: i.Name,
 		CustomerMaxAge: daysOrNull(i.Freshness.CustomerDays), OwnerMaxAge: daysOrNull(i.Freshness.OwnerDays), SilenceMax: daysOrNull(i.Freshness.SilenceDays),
-		UnknownSenders: string(i.UnknownSenders), UpdatedAt: i.UpdatedAt.UTC(), WelcomeText: orNull(i.WelcomeText),
+		UnknownSenders: string(i.UnknownSenders), UpdatedAt: i.UpdatedAt.UTC(), WelcomeText: orNull(i.WelcomeText), SMSInvites: i.SMSInvites,
 	}
 }
 
@@ -62,7 +64,7 @@ func toNewInstance(i gateway.Instance, s gateway.InstanceSecrets) createdInstanc
 	return createdInstance{
 		AgentDisabledAt: v.AgentDisabledAt, AgentSecretKey: s.AgentSecretKey, AgentURL: v.AgentURL, CreatedAt: v.CreatedAt, ID: v.ID, Name: v.Name,
 		CustomerMaxAge: v.CustomerMaxAge, OwnerMaxAge: v.OwnerMaxAge, SilenceMax: v.SilenceMax,
-		UnknownSenders: v.UnknownSenders, UpdatedAt: v.UpdatedAt, WebhookSecret: s.WebhookSecret, WelcomeText: v.WelcomeText,
+		UnknownSenders: v.UnknownSenders, UpdatedAt: v.UpdatedAt, WebhookSecret: s.WebhookSecret, WelcomeText: v.WelcomeText, SMSInvites: v.SMSInvites,
 	}
 }
 
@@ -81,6 +83,7 @@ type newInstance struct {
 	OwnerMaxAge    Opt[int]    `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days the verification of an owner counts as a customer's. Null: never."`
 	CustomerMaxAge Opt[int]    `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days a verification does not count until the account is claimed again. Null: never."`
 	SilenceMax     Opt[int]    `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days without a message the next one is no customer's until the account is claimed again: the number may have changed hands. Null: never."`
+	SMSInvites     Opt[bool]   `json:"sms_invites,omitempty" doc:"Whether staff may invite by SMS and WhatsApp, where a sender's number is as good as the carrier's word. False ends the invites that are live there. Default: false."`
 }
 
 func (a *API) createInstance(ctx context.Context, in *struct{ Body newInstance }) (*struct{ Body createdInstance }, error) {
@@ -91,7 +94,8 @@ func (a *API) createInstance(ctx context.Context, in *struct{ Body newInstance }
 	secrets := newInstanceSecrets()
 	i, err := a.Store.CreateInstance(ctx, gateway.Instance{
 		TenantID: key.TenantID, Name: b.Name, AgentURL: b.AgentURL.Value, UnknownSenders: policy(b.UnknownSenders.Value), WelcomeText: b.WelcomeText.Value,
-		Freshness: identity.Freshness{OwnerDays: b.OwnerMaxAge.Value, CustomerDays: b.CustomerMaxAge.Value, SilenceDays: b.SilenceMax.Value},
+		Freshness:  identity.Freshness{OwnerDays: b.OwnerMaxAge.Value, CustomerDays: b.CustomerMaxAge.Value, SilenceDays: b.SilenceMax.Value},
+		SMSInvites: b.SMSInvites.Value,
 	}, secrets, key.Actor())
 	return &struct{ Body createdInstance }{toNewInstance(i, secrets)}, err
 }
@@ -145,6 +149,7 @@ type instanceEdit struct {
 	OwnerMaxAge    Opt[int]    `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days the verification of an owner counts as a customer's. Null: never."`
 	CustomerMaxAge Opt[int]    `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days a verification does not count until the account is claimed again. Null: never."`
 	SilenceMax     Opt[int]    `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days without a message the next one is no customer's until the account is claimed again: the number may have changed hands. Null: never."`
+	SMSInvites     Opt[bool]   `json:"sms_invites,omitempty" doc:"Whether staff may invite by SMS and WhatsApp, where a sender's number is as good as the carrier's word. False ends the invites that are live there. Default: false."`
 }
 
 func (a *API) editInstance(ctx context.Context, in *struct {
@@ -153,7 +158,7 @@ func (a *API) editInstance(ctx context.Context, in *struct {
 }) (*instanceOut, error) {
 	key, b := callerOf(ctx), in.Body
 	e := gateway.InstanceEdit{Name: b.Name.Edit(), AgentURL: b.AgentURL.Edit(), WelcomeText: b.WelcomeText.Edit(),
-		OwnerDays: b.OwnerMaxAge.Edit(), CustomerDays: b.CustomerMaxAge.Edit(), SilenceDays: b.SilenceMax.Edit()}
+		OwnerDays: b.OwnerMaxAge.Edit(), CustomerDays: b.CustomerMaxAge.Edit(), SilenceDays: b.SilenceMax.Edit(), SMSInvites: b.SMSInvites.Edit()}
 	if b.UnknownSenders.Given {
 		p := policy(b.UnknownSenders.Value)
 		e.UnknownSenders = &p

@@ -109,6 +109,8 @@ func asProblem(err error) *problem {
 	switch {
 	case errors.As(err, &p):
 		return p
+	case aboutInvites(err) != nil:
+		return aboutInvites(err)
 	case errors.Is(err, identity.ErrNotFound):
 		return plain(http.StatusNotFound)
 	case errors.Is(err, identity.ErrNoInstance), errors.Is(err, gateway.ErrNoInstance):

@@ -45,6 +45,7 @@ func (a *API) routes() []*route {
 		customer = "/v1/customers/{customer_id}"
 		linked   = customer + "/identities"
 		itself   = linked + "/{identity_id}"
+		invites  = customer + "/invites"
 		instance = "/v1/instances/{instance_id}"
 		channel  = instance + "/channels"
 	)
@@ -71,6 +72,10 @@ func (a *API) routes() []*route {
 		{id: "identity_history", method: "GET", path: "/v1/identities/{identity_id}/history", scope: "identities:read", tag: "Identities", summary: "Tell who owned an address when", status: 200, answer: do(a.identityHistory)},
 
 		{id: "issue_claim_code", method: "POST", path: itself + "/claim-code", scope: "claims:issue", tag: "Claims", summary: "Issue a claim code", status: 201, answer: do(a.issueClaimCode), traits: conflicts | secret},
+
+		{id: "issue_invite", method: "POST", path: invites, scope: "claims:issue", tag: "Claims", summary: "Invite a person whose account is unknown", status: 201, answer: orSurvivor(a, a.issueInvite), traits: conflicts | secret},
+		{id: "list_invites", method: "GET", path: invites, scope: "identities:read", tag: "Claims", summary: "List the invites of a customer", status: 200, answer: orSurvivor(a, a.listInvites)},
+		{id: "revoke_invite", method: "DELETE", path: invites + "/{invite_id}", scope: "claims:issue", tag: "Claims", summary: "Revoke an invite", status: 204, answer: do(a.revokeInvite), traits: conflicts},
 
 		{id: "create_instance", method: "POST", path: "/v1/instances", scope: "instances:write", tag: "Instances", summary: "Create an instance", status: 201, answer: do(a.createInstance)},
 		{id: "list_instances", method: "GET", path: "/v1/instances", scope: "instances:read", tag: "Instances", summary: "List instances", status: 200, answer: do(a.listInstances)},

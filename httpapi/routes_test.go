@@ -23,6 +23,8 @@ func (w *world) pathTo(to *route, ids map[string]string) string {
 	switch to.id {
 	case "adopt_identity", "block_sender", "unblock_sender":
 		mine["identity_id"] = w.sender
+	case "revoke_invite":
+		mine["invite_id"], _ = w.invited()
 	case "undo_merge":
 		mine["customer_id"] = w.merged()
 	}
@@ -47,7 +49,7 @@ func (w *world) spareKey() string {
 
 // example gives the example request of a route, with ids of the world.
 func (w *world) example(to *route) string {
-	return strings.NewReplacer("steve@example.com", "steve@example.org", strings.Trim(exampleOther, `"`), w.matt()).Replace(examples()[to.id].request)
+	return strings.NewReplacer("steve@example.com", "steve@example.org", strings.Trim(exampleOther, `"`), w.matt(), strings.Trim(exampleInstance, `"`), w.bot).Replace(examples()[to.id].request)
 }
 
 func (w *world) setUpAll() {
@@ -194,9 +196,11 @@ func TestScopes(t *testing.T) {
 // tenant with what is said of ids that do not exist.
 func TestStrangersAreUnknown(t *testing.T) {
 	w := newWorld(t)
+	w.setUpAll()
 	keys, _ := w.store.ListAPIKeys(context.Background(), otherTenant, "", 1)
+	_, strangeInvite := w.invited()
 	for _, to := range w.api.routes() {
-		for name, strange := range map[string]string{"customer_id": w.strangeCustomer, "identity_id": w.strangeIdentity, "instance_id": w.strange, "key_id": keys[0].ID} {
+		for name, strange := range map[string]string{"customer_id": w.strangeCustomer, "identity_id": w.strangeIdentity, "instance_id": w.strange, "key_id": keys[0].ID, "invite_id": strangeInvite} {
 			if !strings.Contains(to.path, "{"+name+"}") {
 				continue
 			}

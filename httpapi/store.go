@@ -60,6 +60,11 @@ type Store interface {
 	Received(ctx context.Context, t Talk, after int64, limit int) ([]ReceivedMessage, error)
 	Replies(ctx context.Context, t Talk, after int64, limit int) ([]SentMessage, error)
 
+	// Invites lists the invites of a customer, RevokeInvite ends one; both of one instance
+	// when it is not "". identity.ErrNotFound, claim.ErrInviteUsed.
+	Invites(ctx context.Context, tenant, customer, instance, after string, limit int) ([]claim.Invite, error)
+	RevokeInvite(ctx context.Context, tenant, customer, instance, id string, by identity.Actor) error
+
 	// AddressOf gives the address of an identity, also of one that is gone;
 	// identity.ErrNotFound. History tells who owned an address when, oldest first.
 	AddressOf(ctx context.Context, tenant, id string) (identity.Address, error)
