@@ -13,7 +13,7 @@ import (
 )
 
 const staffUsage = `usage: staff opens instance NAME | adds customer NAME | connects CHANNEL [MODE] | adopts CHANNEL PERSON |
-	issues code CHANNEL PERSON | sees CHANNEL PERSON FIELD=VALUE…`
+	issues code CHANNEL PERSON | invites CHANNEL role=ROLE | sees CHANNEL PERSON FIELD=VALUE…`
 
 // staff does what staff do, by the API.
 func (w *world) staff(ts *testscript.TestScript, args []string) error {
@@ -32,6 +32,8 @@ func (w *world) staff(ts *testscript.TestScript, args []string) error {
 		return w.adopts(ts, at, args[1], args[2])
 	case does == "issues code" && len(args) == 4:
 		return w.issuesCode(ts, at, args[2], args[3])
+	case args[0] == "invites" && len(args) == 3:
+		return w.invites(ts, at, args[1], strings.TrimPrefix(args[2], "role="))
 	case args[0] == "sees" && len(args) > 3:
 		return w.sees(args[1]+" "+args[2], args[3:])
 	}
@@ -182,6 +184,32 @@ func (w *world) issuesCode(ts *testscript.TestScript, at map[string]string, chan
 	w.codes = append(w.codes, code)
 	ts.Setenv("CODE", code)
 	ts.Setenv("ODD", "“"+strings.ToLower(code[:3])+" – "+strings.ToLower(code[3:])+"”.")
+	return nil
+}
+
+// invites makes an invite. INVITE is its code then, INVITE_ID names it, and ODD_INVITE
+// is a command with the code as somebody might type it.
+func (w *world) invites(ts *testscript.TestScript, at map[string]string, channel, role string) error {
+	body := map[string]any{"channel": channel, "instance_id": at["INSTANCE"], "role_override": nil}
+	if role != "" {
+		body["role_override"] = role
+	}
+	i, err := w.calls("POST", "/v1/customers/"+at["CUSTOMER"]+"/invites", body, 201)
+	if err != nil {
+		return err
+	}
+	code, said := fmt.Sprint(i["code"]), fmt.Sprint(i["instructions"])
+	grouped := code[:4] + "-" + code[4:8] + "-" + code[8:]
+	link := map[string]string{
+		"telegram": "https://t.me/" + telegramBot + "?start=claim_" + code, "sms": "sms:" + phoneBot + "?body=%2Fclaim%20" + grouped,
+	}[channel]
+	if len(code) != 12 || i["expires_in_seconds"] != 86400.0 || i["url"] != link || !strings.Contains(said, "/claim "+grouped) {
+		return errors.New("the invite is not shown as it must be")
+	}
+	w.codes = append(w.codes, code)
+	ts.Setenv("INVITE", code)
+	ts.Setenv("INVITE_ID", fmt.Sprint(i["id"]))
+	ts.Setenv("ODD_INVITE", "“Claim "+strings.ToLower(code[:4])+" – "+strings.ToLower(code[4:8])+" – "+code[8:]+"”.")
 	return nil
 }
 
