@@ -49,6 +49,11 @@ func (l seenLedger) State(ctx context.Context, a claim.Attempt) (claim.State, er
 	return l.Ledger.State(ctx, a)
 }
 
+func (l seenLedger) InviteState(ctx context.Context, a claim.Attempt) (claim.InviteState, error) {
+	l.note("invite state")
+	return l.Ledger.InviteState(ctx, a)
+}
+
 type seenStore struct {
 	gateway.WorkStore
 	*witness

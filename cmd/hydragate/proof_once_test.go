@@ -104,8 +104,14 @@ func TestFiftyRightCodesGrantOnce(t *testing.T) {
 // pullFence takes the check away that undoes a grant which the row refuses.
 func (h *proofHouse) pullFence() {
 	h.t.Helper()
+	h.pull("identities", "identities_claim", "constraint identities_claim check (claim_gen >= 0)")
+}
+
+// pull takes a named check from a table.
+func (h *proofHouse) pull(table, name, check string) {
+	h.t.Helper()
 	if store.IsPostgres(h.url) {
-		h.exec(`alter table identities drop constraint identities_claim`)
+		h.exec(`alter table ` + table + ` drop constraint ` + name)
 		return
 	}
 	conn, err := h.sql.Conn(h.t.Context())
@@ -115,7 +121,7 @@ func (h *proofHouse) pullFence() {
 	defer func() { _ = conn.Close() }()
 	for _, q := range []string{
 		`pragma writable_schema = 1`,
-		`update sqlite_master set sql = replace(sql, 'constraint identities_claim check (claim_gen >= 0)', '') where name = 'identities'`,
+		`update sqlite_master set sql = replace(sql, '` + check + `', '') where name = '` + table + `'`,
 		`pragma writable_schema = reset`,
 		`create table proof_pulled (x)`, // a new version of the schema, so that others read it again
 	} {
