@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"hydragate/adapters/simulator"
+	"hydragate/claim"
 	"hydragate/identity"
 )
 
@@ -23,7 +24,7 @@ type claimant struct {
 	said int // messages so far
 }
 
-// claim is the story of one person, told in five ways by turns. It ends when the
+// claim is the story of one person, told in six ways by turns. It ends when the
 // person is verified.
 func (r *ruin) claim(ctx context.Context, n int64) {
 	c, err := r.claimant(ctx, n)
@@ -34,7 +35,7 @@ func (r *ruin) claim(ctx context.Context, n int64) {
 	if err != nil {
 		return
 	}
-	switch n % 5 {
+	switch n % 6 {
 	case 0: // the code at once, and once more
 		c.claimed(ctx, func(code string) []string { return c.says(ctx, "/claim "+code, "/claim "+code) })
 	case 1: // a wrong one first
@@ -53,6 +54,8 @@ func (r *ruin) claim(ctx context.Context, n int64) {
 		if c.unverify(ctx) {
 			c.mustNot(c.says(ctx, "/claim "+code)[0], "claimed")
 		}
+	case 4: // invited, by a link that two people open
+		c.opened(ctx)
 	default:
 		c.claimed(ctx, func(code string) []string { return c.says(ctx, "/claim "+code) })
 	}
@@ -100,6 +103,53 @@ func (c *claimant) claimed(ctx context.Context, types func(code string) []string
 	return ""
 }
 
+// opened has two people of whom nobody knows open one invite at the same time, twice
+// each. One of the four messages is good; no proof is needed for it that could be lost.
+func (c *claimant) opened(ctx context.Context) {
+	code := c.invited(ctx)
+	got := atOnce(2, func(i int) []string {
+		opener := *c
+		opener.who.ID += int64(i+1) * 1_000_000
+		opener.external, opener.said = strconv.FormatInt(opener.who.ID, 10), 0
+		return opener.says(ctx, "/start claim_"+code, "/claim "+code)
+	})
+	counts := map[string]int{}
+	for _, outcome := range append(got[0], got[1]...) {
+		counts[outcome]++
+	}
+	if ctx.Err() == nil && (counts["claimed"] != 1 || counts["declined"] != 3) {
+		c.wrong.Add(1)
+		c.t.Logf("an invite that two people opened: %v", counts)
+	}
+}
+
+// invited asks for an invite until there is an answer with one.
+func (c *claimant) invited(ctx context.Context) string {
+	for ctx.Err() == nil {
+		// What a lost answer left is live, too: time passes for the limits.
+		_, err := c.sql.ExecContext(ctx, `update audit_events set at = at - interval '2 days' where kind = 'invite.issued' and at > now() - interval '1 day'`)
+		if err == nil {
+			_, err = c.sql.ExecContext(ctx, `update invites set revoked_at = now() where customer_id = $1 and used_msg is null`, c.customer)
+		}
+		if err != nil {
+			pause(ctx) // Postgres is down
+			continue
+		}
+		status, body := c.call(ctx, http.MethodPost, "/v1/customers/"+c.customer+"/invites", map[string]string{"channel": "telegram", "instance_id": c.instance})
+		var answer struct {
+			Code string `json:"code"`
+		}
+		if status == http.StatusCreated && json.Unmarshal(body, &answer) == nil {
+			c.mu.Lock()
+			c.codes = append(c.codes, answer.Code)
+			c.mu.Unlock()
+			return answer.Code
+		}
+		pause(ctx)
+	}
+	return claim.NewInvite()
+}
+
 func (c *claimant) mustNot(got, outcome string) {
 	if got == outcome {
 		c.wrong.Add(1)
@@ -112,7 +162,7 @@ func (c *claimant) mustNot(got, outcome string) {
 func (c *claimant) press(ctx context.Context) (code string, epoch int64) {
 	for ctx.Err() == nil {
 		// The limits on codes are not what is tested here: time passes.
-		if _, err := c.sql.ExecContext(ctx, `update audit_events set at = at - interval '2 days' where kind in ('claim.issued', 'claim.reissued') and at > now() - interval '1 day'`); err != nil {
+		if _, err := c.sql.ExecContext(ctx, `update audit_events set at = at - interval '2 days' where kind in ('claim.issued', 'claim.reissued', 'invite.issued') and at > now() - interval '1 day'`); err != nil {
 			pause(ctx) // Postgres is down
 			continue
 		}
@@ -185,10 +235,15 @@ func pause(ctx context.Context) {
 	}
 }
 
-// doubled counts the codes that verified somebody twice, by the database's own word.
+// doubled counts the codes that verified somebody twice, and the customers who got two
+// accounts by one invite, by the database's own word.
 func (r *ruin) doubled(t *testing.T) (n int) {
 	t.Helper()
 	if err := r.sql.QueryRowContext(context.Background(), `select count(*) from (select 1 from proof_grants group by identity_id having count(*) > 1) x`).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	var openers int
+	if err := r.sql.QueryRowContext(context.Background(), `select count(*) from (select 1 from identities where verified_at is not null group by customer_id having count(*) > 1) x`).Scan(&openers); err != nil {
 		t.Fatal(err)
 	}
 	var all int64
@@ -198,7 +253,7 @@ func (r *ruin) doubled(t *testing.T) (n int) {
 	if all < r.done.Load() {
 		t.Errorf("%d people say they are verified, the database granted %d", r.done.Load(), all)
 	}
-	return n
+	return n + openers
 }
 
 // heldNowhere looks for every code of the proof in all that was kept, logged and
