@@ -255,7 +255,7 @@ func TestInviteIsFenced(t *testing.T) {
 				if got := h.speaks("7"); got.IsVerified() || got.CustomerID == customer {
 					t.Errorf("%+v", got)
 				}
-				if n := queryText(t, h.Store, `select cast(count(*) as text) from audit_events where kind = 'invite.redeemed'`); n != "0" {
+				if n := queryText(t, h.Store, `select cast(count(*) as text) from audit_events where kind = 'invite.redeemed' and customer_id = $1`, customer); n != "0" {
 					t.Error("it is told as a success")
 				}
 			})

@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 
 	"hydragate/adapters/simulator"
+	"hydragate/claim"
 	"hydragate/gateway"
 	"hydragate/httpapi"
 	"hydragate/identity"
@@ -131,6 +132,7 @@ type things struct {
 	identity, wide, sender     string // of the instance; of all instances; of nobody
 	external                   string // id of identity on its channel
 	key                        string // an API key that holds keys:write alone
+	invite                     string // of customer to the instance
 }
 
 // furnish makes things, which no other call has seen.
@@ -158,6 +160,9 @@ func (h *apiHouse) furnish(tenant string) things {
 	c, err := h.store.CreateContactIdentity(ctx, httpapi.ContactIdentity{Identity: identity.Identity{TenantID: tenant, InstanceID: th.instance, Channel: "telegram", ExternalID: h.unique()}}, identity.System)
 	h.must(err)
 	th.sender = c.ID
+	invite, _, err := (&claim.Desk{Ledger: h.store}).Invite(ctx, claim.Invite{TenantID: tenant, CustomerID: th.customer, InstanceID: th.instance, Channel: "telegram"}, identity.Actor("key:"+h.unique()))
+	h.must(err)
+	th.invite = invite.ID
 	th.key = h.keyed(identity.APIKey{TenantID: tenant, Name: "spare", Scopes: []string{"keys:write"}, InstanceID: th.instance}).ID
 	return th
 }
@@ -242,7 +247,11 @@ func (op *apiOp) lets(token string, th things) http.Header {
 // clean gives a call of op about th that should succeed.
 func (h *apiHouse) clean(op *apiOp, th things) apiCall {
 	h.t.Helper()
-	if channel, ok := strings.CutPrefix(op.id, "remove_"); ok {
+	channel, needs := strings.CutPrefix(op.id, "remove_")
+	if op.id == "issue_invite" {
+		channel, needs = "telegram", true
+	}
+	if needs {
 		if a := h.send(h.clean(h.op("set_up_"+channel), th)); a.status != 200 {
 			h.t.Fatalf("set up %s: %d %s", channel, a.status, a.body)
 		}
@@ -275,7 +284,7 @@ func (h *apiHouse) path(op *apiOp, ids map[string]string) string {
 // ids says what each name in a path stands for.
 func (op *apiOp) ids(t *testing.T, th things) map[string]string {
 	t.Helper()
-	ids := map[string]string{"customer_id": th.customer, "identity_id": th.identity, "instance_id": th.instance, "key_id": th.key}
+	ids := map[string]string{"customer_id": th.customer, "identity_id": th.identity, "instance_id": th.instance, "key_id": th.key, "invite_id": th.invite}
 	switch op.id {
 	case "adopt_identity", "block_sender", "unblock_sender":
 		ids["identity_id"] = th.sender
