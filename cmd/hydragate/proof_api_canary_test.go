@@ -246,7 +246,7 @@ func (f *flock) callAll() {
 		th := f.furnish(proofTenant)
 		f.add("agent secret", th.agentKey, false)
 		f.admin = f.add("API key", f.holding(identity.Scopes...).token, false) // one for each, so that none calls too often
-		if strings.HasPrefix(op.id, "remove_") && f.called[op.id] {
+		if _, needs := op.channel(); needs && f.called[op.id] {
 			continue // nothing can be set up with who refuses
 		}
 		right := f.clean(op, th)

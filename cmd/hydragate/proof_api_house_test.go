@@ -247,16 +247,20 @@ func (op *apiOp) lets(token string, th things) http.Header {
 // clean gives a call of op about th that should succeed.
 func (h *apiHouse) clean(op *apiOp, th things) apiCall {
 	h.t.Helper()
-	channel, needs := strings.CutPrefix(op.id, "remove_")
-	if op.id == "issue_invite" {
-		channel, needs = "telegram", true
-	}
-	if needs {
+	if channel, needs := op.channel(); needs {
 		if a := h.send(h.clean(h.op("set_up_"+channel), th)); a.status != 200 {
 			h.t.Fatalf("set up %s: %d %s", channel, a.status, a.body)
 		}
 	}
 	return apiCall{op.method, h.path(op, op.ids(h.t, th)) + h.query(op, th), h.body(op, th), op.lets(h.admin, th)}
+}
+
+// channel names the channel that must be set up before op can succeed.
+func (op *apiOp) channel() (name string, needs bool) {
+	if op.id == "issue_invite" {
+		return "telegram", true
+	}
+	return strings.CutPrefix(op.id, "remove_")
 }
 
 // op finds an operation by its id.
