@@ -49,12 +49,13 @@ type hookSeat struct {
 // something else: acme; a neighbour with a bot, a number of the same Twilio account and
 // an app of its own; a foreigner at another account; and one without any key.
 type hookHouse struct {
-	t    *testing.T
-	addr string
-	sql  *sql.DB
-	dsn  string
-	log  safeBuffer // of a program in this process
-	pid  int        // of one in another
+	t     *testing.T
+	addr  string
+	sql   *sql.DB
+	dsn   string
+	spool string     // folder of what waits beside the database
+	log   safeBuffer // of a program in this process
+	pid   int        // of one in another
 
 	acme, neighbour, foreigner, keyless hookSeat
 	secrets                             []string
@@ -93,7 +94,7 @@ func newHookHouse(t *testing.T, s settings, run func(*hookHouse, *settings)) *ho
 		t.Fatal(err)
 	}
 	run(h, &s)
-	h.dsn = s.DatabaseURL
+	h.dsn, h.spool = s.DatabaseURL, filepath.Join(s.DataDir, "spool")
 	if h.dsn == "" {
 		h.dsn = filepath.Join(s.DataDir, "hydragate.db")
 	}

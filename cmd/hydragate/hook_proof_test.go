@@ -5,15 +5,21 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"hydragate/store"
 )
 
 const (
 	fewestForgeries = 80
 	fewestOddities  = 40
-	fewestNaive     = 30
+	fewestNaive     = 100
 )
 
 // TestNobodyForgesAHook sends requests that no provider made to the whole program, on
@@ -23,8 +29,8 @@ const (
 // does not pass here.
 func TestNobodyForgesAHook(t *testing.T) {
 	t.Parallel()
-	all := forgeries()
 	onHookHouses(t, func(t *testing.T, h *hookHouse) {
+		all := some(forgeries(), h)
 		before, kept := h.rows(), h.content(t)
 		refused, naive := 0, 0
 		for i, f := range all {
@@ -36,8 +42,8 @@ func TestNobodyForgesAHook(t *testing.T) {
 				naive++
 			}
 		}
-		if h.content(t) != kept {
-			t.Error("the forged requests changed something that is kept")
+		if now := h.content(t); now != kept {
+			t.Errorf("the forged requests changed something that is kept:\n%s", cmp.Diff(strings.Split(kept, "\n"), strings.Split(now, "\n")))
 		}
 		h.toldNothing(t, 1000+len(all))
 		genuine := 0
@@ -50,7 +56,7 @@ func TestNobodyForgesAHook(t *testing.T) {
 			t.Error("the count of rows is blind: it does not see what was taken")
 		}
 		t.Logf("forged requests: %d, accepted: %d (by checks as they are often written: %d); the same made rightly: %d, refused: %d", len(all), len(all)-refused, naive, len(all), len(all)-genuine)
-		if naive < fewestNaive {
+		if naive < fewestNaive*len(all)/len(forgeries()) {
 			t.Errorf("checks as they are often written would take only %d of the forgeries: they are too easy", naive)
 		}
 		if refused < fewestForgeries {
@@ -63,8 +69,8 @@ func TestNobodyForgesAHook(t *testing.T) {
 // is taken, and stored once however often it comes.
 func TestOddGenuineRequestsAreTaken(t *testing.T) {
 	t.Parallel()
-	all := oddities()
 	onHookHouses(t, func(t *testing.T, h *hookHouse) {
+		all := some(oddities(), h)
 		taken := 0
 		for i, o := range all {
 			d := draft(o.kind, 5000+i, h.acme)
@@ -85,6 +91,18 @@ func TestOddGenuineRequestsAreTaken(t *testing.T) {
 			t.Errorf("only %d odd requests were taken; want at least %d", taken, fewestOddities)
 		}
 	})
+}
+
+// some gives all cases, and for the second engine every third when time is short: what
+// refuses a request is the same on both.
+func some[T any](all []T, h *hookHouse) (picked []T) {
+	if long() || !store.IsPostgres(h.dsn) {
+		return all
+	}
+	for i := 0; i < len(all); i += 3 {
+		picked = append(picked, all[i])
+	}
+	return picked
 }
 
 // forged makes a forgery of message n.
@@ -169,14 +187,30 @@ func (h *hookHouse) takes(t *testing.T, name string, p *hookPost, messages int) 
 	return true
 }
 
-// content gives all that the database holds.
+// content gives all that is kept, in the database and beside it, but for what the program
+// writes down of its own doings.
 func (h *hookHouse) content(t *testing.T) string {
 	t.Helper()
-	b, err := tables(h.dsn)
+	all, err := files(h.spool)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(b)
+	for _, table := range h.tableNames() {
+		columns := "*"
+		switch table {
+		case "endpoints":
+			columns = "id, mode, address, status, error_message, settings, last_event_at, updated_at"
+		case "api_keys":
+			columns = "id, scopes, expires_at, revoked_at"
+		}
+		rows, err := query(h.dsn, "select "+columns+" from "+table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(rows)
+		all = fmt.Appendln(all, table, rows)
+	}
+	return string(all)
 }
 
 var longHex = regexp.MustCompile(`[0-9a-fA-F]{64}`)

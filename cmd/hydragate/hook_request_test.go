@@ -246,7 +246,7 @@ func (h *hookHouse) send(t *testing.T, from string, p *hookPost) hookAnswer {
 
 func (h *hookHouse) dial(t *testing.T, from string) net.Conn {
 	t.Helper()
-	d := net.Dialer{Timeout: 5 * time.Second}
+	d := net.Dialer{Timeout: patience}
 	if from != "" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
 	}
@@ -254,7 +254,7 @@ func (h *hookHouse) dial(t *testing.T, from string) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	return c
