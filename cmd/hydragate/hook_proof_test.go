@@ -199,7 +199,7 @@ func (h *hookHouse) content(t *testing.T) string {
 		columns := "*"
 		switch table {
 		case "endpoints":
-			columns = "id, mode, address, status, error_message, settings, last_event_at, updated_at"
+			columns = "id, mode, address, settings, last_event_at"
 		case "api_keys":
 			columns = "id, scopes, expires_at, revoked_at"
 		}

@@ -68,7 +68,8 @@ func head(p *hookPost) (head, body string) {
 // nearly as fast as before, and afterwards the process is as it was.
 //
 // One p99 of a busy machine says little, so the middle of several is compared, and
-// where they differ too much there are more of them.
+// where they differ too much there are more of them. By as much as the slowest genuine
+// request took, the machine itself was late, and who is hung up on may be.
 func TestSlowClientsHoldNothing(t *testing.T) {
 	clients, rounds, most, samples := 300, 2, 6, 150
 	if long() {
@@ -77,9 +78,12 @@ func TestSlowClientsHoldNothing(t *testing.T) {
 	mayOpen(t, uint64(2*clients+500))
 	h := newHookHouse(t, settings{}, (*hookHouse).serveBeside)
 	n := 100_000
+	var late time.Duration
 	p99 := func() time.Duration {
 		n += samples
-		return h.p99(t, n-samples, samples)
+		took, slowest := h.p99(t, n-samples, samples)
+		late = max(late, slowest)
+		return took
 	}
 	p99() // what only the first ones cost
 	fds, goroutines, stored := h.fds(t), h.goroutines(t), h.messages()-samples
@@ -93,16 +97,16 @@ func TestSlowClientsHoldNothing(t *testing.T) {
 		slowest = max(slowest, crowd.wait(t))
 		before, during := median(quiet), median(busy)
 		if round >= rounds && during < slowdown*before || round == most {
-			t.Logf("%d rounds of %d slow clients: all hung up on within %v; p99 of %d genuine requests, the middle of the rounds: before %v %v, during %v %v",
-				round, clients, slowest.Round(time.Millisecond), samples, before, quiet, during, busy)
+			t.Logf("%d rounds of %d slow clients: all hung up on within %v, while the machine was late by up to %v; p99 of %d genuine requests, the middle of the rounds: before %v %v, during %v %v",
+				round, clients, slowest.Round(time.Millisecond), late.Round(time.Millisecond), samples, before, quiet, during, busy)
 			if during >= slowdown*before {
 				t.Errorf("genuine requests take %v, and %v among slow clients", before, during)
 			}
 			break
 		}
 	}
-	if slowest > longestSlow {
-		t.Errorf("the last slow client was hung up on after %v; want %v at most", slowest, longestSlow)
+	if slowest > longestSlow+late {
+		t.Errorf("the last slow client was hung up on after %v; want %v at most, and %v for the machine", slowest, longestSlow, late)
 	}
 	if got, want := h.messages()-stored, (1+len(quiet)+len(busy))*samples; got != want {
 		t.Errorf("%d messages are stored; want %d, those of the genuine requests alone", got, want)
@@ -134,8 +138,8 @@ func mayOpen(t *testing.T, files uint64) {
 }
 
 // p99 sends genuine requests, one after the other, and gives the time that all but the
-// slowest hundredth of them took.
-func (h *hookHouse) p99(t *testing.T, n, samples int) time.Duration {
+// slowest hundredth of them took, and what the slowest did.
+func (h *hookHouse) p99(t *testing.T, n, samples int) (p99, slowest time.Duration) {
 	t.Helper()
 	took := make([]time.Duration, samples)
 	from := h.caller()
@@ -147,7 +151,7 @@ func (h *hookHouse) p99(t *testing.T, n, samples int) time.Duration {
 		took[i] = time.Since(begun)
 	}
 	slices.Sort(took)
-	return took[samples*99/100]
+	return took[samples*99/100], took[samples-1]
 }
 
 // A slowCrowd is many slow clients.
