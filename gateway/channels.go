@@ -67,7 +67,11 @@ const (
 // refused credentials are not kept. What the provider does not answer leaves the seat
 // Faulty, with a message, to be tried again. ErrNoInstance, ErrNoEndpoint for a
 // channel that nobody speaks here.
-func (c *Channels) Configure(ctx context.Context, tenant, instance string, channel adapters.Channel, mode adapters.Mode, creds adapters.Credentials, address string, by identity.Actor) (Seat, error) {
+//
+// A secret that the provider signs with, and that is replaced, stays good for a while
+// after the provider was told of the new one: for overlap, or as is usual on the
+// channel when there is none. Zero ends it at once, and any that was replaced before.
+func (c *Channels) Configure(ctx context.Context, tenant, instance string, channel adapters.Channel, mode adapters.Mode, creds adapters.Credentials, address string, by identity.Actor, overlap ...time.Duration) (Seat, error) {
 	if c.Adapters[channel] == nil {
 		return Seat{}, ErrNoEndpoint
 	}
@@ -80,6 +84,9 @@ func (c *Channels) Configure(ctx context.Context, tenant, instance string, chann
 	}}
 	if mode == "" {
 		seat.Mode = adapters.Webhook
+	}
+	if len(overlap) > 0 {
+		seat.Overlap = &overlap[0]
 	}
 	if err := c.complete(&seat, was); err != nil {
 		return Seat{}, err
@@ -100,8 +107,8 @@ func (c *Channels) Configure(ctx context.Context, tenant, instance string, chann
 	return c.connect(context.WithoutCancel(ctx), kept)
 }
 
-// complete adds what the caller does not bring: Telegram's webhook secret, and what
-// is known of the same credentials.
+// complete adds what the caller does not bring: a new webhook secret for Telegram, and
+// what is known of the same credentials.
 func (c *Channels) complete(seat *Seat, was Seat) error {
 	same := was.ID != "" && sameAccount(seat.Credentials, was.Credentials)
 	if same && seat.Address == "" {
@@ -113,10 +120,7 @@ func (c *Channels) complete(seat *Seat, was Seat) error {
 	if seat.Credentials == nil {
 		return &adapters.SetupError{Reason: adapters.Refused, Field: adapters.BotToken, Message: "A bot token is needed."}
 	}
-	seat.Credentials[adapters.WebhookSecret] = was.Credentials[adapters.WebhookSecret]
-	if !same || seat.Credentials[adapters.WebhookSecret] == "" {
-		seat.Credentials[adapters.WebhookSecret] = newWebhookSecret()
-	}
+	seat.Credentials[adapters.WebhookSecret] = newWebhookSecret()
 	return nil
 }
 

@@ -55,7 +55,8 @@ func (c *Channels) Fresh(ctx context.Context, instance string, channel adapters.
 	return c.read(ctx, k)
 }
 
-// mayRefresh lets one caller a second through for each endpoint.
+// mayRefresh lets one caller a second through for each endpoint. What was read before
+// is old from then on, so that whoever comes meanwhile waits for the same answer.
 func (c *Channels) mayRefresh(k seatKey) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,7 +65,7 @@ func (c *Channels) mayRefresh(k seatKey) bool {
 		return false
 	}
 	if ok {
-		s.freshAt = c.now()
+		s.freshAt, s.readAt = c.now(), time.Time{}
 		c.cache[k] = s
 	}
 	return true

@@ -53,6 +53,10 @@ func (c *Channels) retry(ctx context.Context, seat Seat) {
 	if c.Adapters[seat.Channel] == nil {
 		return
 	}
+	if seat.Fault != nil { // who has the master key may do it
+		c.log().ErrorContext(ctx, "channel not set up again", "tenant", seat.TenantID, "instance", seat.InstanceID, "channel", string(seat.Channel), "error", seat.Fault)
+		return
+	}
 	seat, err := c.check(ctx, seat)
 	switch {
 	case ctx.Err() != nil:

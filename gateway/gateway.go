@@ -28,6 +28,9 @@ var (
 	ErrRejected = errors.New("gateway: refused by the database")
 	// ErrAway says that the database does not answer, or that it cannot work now.
 	ErrAway = errors.New("gateway: the database is away")
+	// ErrNoMasterKey says that what is stored is sealed with a master key that this
+	// process was not given. Another process may have it: nothing is given up for it.
+	ErrNoMasterKey = errors.New("gateway: sealed with a master key that is not here")
 	// ErrBusy says that more waits to be stored than can be stored soon.
 	ErrBusy = errors.New("gateway: too much is waiting")
 )

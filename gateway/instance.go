@@ -51,11 +51,20 @@ type InstanceEdit struct {
 	OwnerDays, CustomerDays, SilenceDays *int // see identity.Freshness
 }
 
-// InstanceSecrets are shown once, when an instance is made.
+// InstanceSecrets are shown once, when an instance is made or the secret is rotated.
 type InstanceSecrets struct {
 	AgentSecretKey string // names the instance to the conversation-user API; kept as a hash
 	WebhookSecret  string // "whsec_…", signs events; kept sealed
 }
+
+// A SecretKind is one of the two secrets of an instance.
+type SecretKind string
+
+// The secrets of an instance.
+const (
+	WebhookSecret  SecretKind = "webhook_secret"
+	AgentSecretKey SecretKind = "agent_secret_key"
+)
 
 // A Seat is an endpoint with the state it is in.
 type Seat struct {
@@ -64,6 +73,8 @@ type Seat struct {
 	ErrorMessage string
 	LastEventAt  time.Time
 	Retries      int
+	Fault        error          // the credentials cannot be opened; there are none then
+	Overlap      *time.Duration // how long a secret that is replaced stays good; nil: as is usual on the channel
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 }

@@ -72,6 +72,11 @@ func (s *Sender) some(ctx context.Context, l Lease, rows []OutboxRow, turn Turn)
 		if row.Wait > 0 && row.Status == adapters.Queued && row.Attempts > 0 {
 			return &row.Wait, s.settle(ctx, l, done)
 		}
+		if errors.Is(row.Fault, ErrNoMasterKey) && !row.OptedOut {
+			s.Log.ErrorContext(ctx, "reply not sent", "channel", row.Channel, "instance", row.InstanceID, "id", row.ID, "error", row.Fault)
+			wait := keyPatience
+			return &wait, s.settle(ctx, l, done)
+		}
 		if r, ended := hopeless(*row); ended {
 			done = append(done, r)
 			continue
@@ -172,6 +177,10 @@ func (s *Sender) send(ctx context.Context, row OutboxRow, again bool) SendResult
 	a := s.Adapters[row.Channel]
 	if errors.Is(err, ErrNoEndpoint) || a == nil {
 		return SendResult{Row: row, Status: adapters.Failed, Reason: adapters.Refused, Code: "no_endpoint"}
+	}
+	if errors.Is(err, ErrNoMasterKey) {
+		s.Log.ErrorContext(ctx, "reply not sent", "channel", row.Channel, "instance", row.InstanceID, "id", row.ID, "error", err)
+		return SendResult{Row: row, Status: adapters.Queued, Reason: adapters.BadSecret, Wait: keyPatience, Maybe: again}
 	}
 	if err != nil {
 		return s.retry(row, &adapters.SendError{Reason: adapters.Unreachable, Err: err})

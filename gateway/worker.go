@@ -40,6 +40,7 @@ type Endpoints interface {
 }
 
 const (
+	keyPatience   = 10 * time.Second // before what needs a master key that is not here is looked at again
 	maxAttempts   = 8                // then a message is dead and its conversation goes on
 	oneTimeout    = 20 * time.Second // for deciding about one message
 	proofPatience = 5 * time.Second  // then the sender is told that checking takes longer
@@ -187,6 +188,10 @@ func (w *Worker) settle(ctx context.Context, s Settlement, ins []Inbound, more b
 func (w *Worker) stumble(ctx context.Context, s Settlement, in Inbound, cause error) error {
 	w.Log.ErrorContext(ctx, "message not worked", "channel", in.Channel, "instance", in.InstanceID, "id", in.ID, "attempt", in.Attempts+1, "error", cause)
 	s.Release = true
+	if errors.Is(cause, ErrNoMasterKey) { // no fault of the message: another process may have the key
+		s.Next = w.Now().Add(keyPatience)
+		return w.Store.Settle(ctx, s)
+	}
 	m := Settled{ID: in.ID, Retry: true}
 	s.Next = w.Now().Add(retryIn(in.Attempts))
 	if in.Attempts+1 >= maxAttempts {

@@ -28,7 +28,7 @@ type Desk interface {
 // Channels sets up the endpoints of instances with their providers. What a provider
 // refuses is a *adapters.SetupError; what it does not answer is a Seat in error.
 type Channels interface {
-	Configure(ctx context.Context, tenant, instance string, channel adapters.Channel, mode adapters.Mode, creds adapters.Credentials, address string, by identity.Actor) (gateway.Seat, error)
+	Configure(ctx context.Context, tenant, instance string, channel adapters.Channel, mode adapters.Mode, creds adapters.Credentials, address string, by identity.Actor, overlap ...time.Duration) (gateway.Seat, error)
 	Seat(ctx context.Context, tenant, instance string, channel adapters.Channel) (gateway.Seat, error)
 	Seats(ctx context.Context, tenant, instance string) ([]gateway.Seat, error)
 	Remove(ctx context.Context, tenant, instance string, channel adapters.Channel, by identity.Actor) error

@@ -88,6 +88,9 @@ func (h *Hooks) deliver(w http.ResponseWriter, r *http.Request) {
 	}
 	ep, err := h.Endpoints.Endpoint(ctx, instance, channel)
 	if err != nil {
+		if errors.Is(err, gateway.ErrNoMasterKey) {
+			h.Log.ErrorContext(ctx, "hook not taken", "channel", channel, "instance", instance, "error", err)
+		}
 		h.refuse(w, r, channel, h.status(r, err))
 		return
 	}

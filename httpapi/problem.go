@@ -159,8 +159,8 @@ func (a *API) fail(ctx context.Context, err error) *problem {
 	return surfaceOf(ctx).shaped(p)
 }
 
-// away reports whether something behind the API cannot be reached, so that the same
-// call is worth repeating.
+// away reports whether something behind the API cannot be reached, or read by this
+// process, so that the same call is worth repeating.
 func away(err error) bool {
 	var ne net.Error
 	var answer interface{ SQLState() string } // of a database that is starting, stopping or full
@@ -168,7 +168,7 @@ func away(err error) bool {
 		class := answer.SQLState()[:2]
 		return class == "08" || class == "53" || class == "57"
 	}
-	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &ne) || errors.Is(err, io.ErrUnexpectedEOF)
+	return errors.Is(err, gateway.ErrNoMasterKey) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &ne) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // encode writes JSON as the API does: without escaping for HTML and without a

@@ -210,7 +210,7 @@ type fakeChannels struct {
 	given adapters.Credentials
 }
 
-func (c *fakeChannels) Configure(ctx context.Context, tenant, instance string, channel adapters.Channel, mode adapters.Mode, creds adapters.Credentials, address string, _ identity.Actor) (gateway.Seat, error) {
+func (c *fakeChannels) Configure(ctx context.Context, tenant, instance string, channel adapters.Channel, mode adapters.Mode, creds adapters.Credentials, address string, _ identity.Actor, _ ...time.Duration) (gateway.Seat, error) {
 	if _, err := c.store.Instance(ctx, tenant, instance); err != nil || c.err != nil {
 		return gateway.Seat{}, orElse(c.err, err)
 	}

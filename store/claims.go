@@ -44,9 +44,9 @@ func (s *Store) issue(ctx context.Context, tx db, tenant, customer, id string, b
 	who := identity.Identity{ID: id, TenantID: tenant, CustomerID: customer}
 	rs, err := tx.Query(ctx, `
 		update identities set claim_gen = claim_gen + 1, claim_expires_at = `+s.d.in(int(claim.Life/time.Second))+`,
-			claim_used_msg = null, claim_revoked_at = null
+			claim_used_msg = null, claim_revoked_at = null, claim_key = $4
 		where tenant_id = $1 and customer_id = $2 and id = $3
-		returning instance_id, channel, external_id, claim_gen, claim_expires_at, verified_at, role_override, doubt`, tenant, customer, id)
+		returning instance_id, channel, external_id, claim_gen, claim_expires_at, verified_at, role_override, doubt`, tenant, customer, id, s.keys.IDs()[0])
 	_, err = one(rs, err, func(sc scan) (struct{}, error) {
 		return struct{}{}, sc(text(&sub.InstanceID), &sub.Channel, &sub.ExternalID, &sub.Gen, utc(&expires), utc(&who.VerifiedAt), text(&who.RoleOverride), text((*string)(&who.Doubt)))
 	})
@@ -101,14 +101,18 @@ func (s *Store) issuedTooMany(ctx context.Context, tx db, tenant string, to issu
 	return nil
 }
 
-// State implements claim.Ledger, in one round trip.
+// State implements claim.Ledger, in one round trip. A code whose proof hangs on a
+// master key that is not here gives *MissingKey while the proof is kept: it could only
+// be called wrong.
 func (s *Store) State(ctx context.Context, a claim.Attempt) (claim.State, error) {
 	st := claim.State{Subject: claim.Subject{TenantID: a.TenantID, IdentityID: a.IdentityID, Channel: a.Channel, ExternalID: a.SenderID}, Fence: claim.NoCode}
+	var key string
 	err := s.db.Batch(ctx, []stmt{
 		{query: `
 			select instance_id, customer_id, claim_gen, claim_expires_at, claim_used_msg, verified_at, role_override, doubt,
 				coalesce((select owner_max_age_days from instances n where n.tenant_id = $1 and n.id = $4), 0),
 				coalesce((select customer_max_age_days from instances n where n.tenant_id = $1 and n.id = $4), 0),
+				case when ` + proofKept(s.d) + ` then claim_key end,
 				case when claim_expires_at is null then 'no_code' when claim_used_msg is not null then 'used' when claim_revoked_at is not null then 'revoked'
 					when claim_expires_at < $3 then 'expired' else 'live' end
 			from identities where tenant_id = $1 and id = $2`, args: []any{a.TenantID, a.IdentityID, a.ReceivedAt, a.InstanceID},
@@ -118,7 +122,7 @@ func (s *Store) State(ctx context.Context, a claim.Attempt) (claim.State, error)
 					var f identity.Freshness
 					var fence string
 					err := sc(text(&st.Subject.InstanceID), text(&st.Customer), &st.Subject.Gen, utc(&st.ExpiresAt), text(&st.UsedBy), utc(&who.VerifiedAt), text(&who.RoleOverride),
-						text((*string)(&who.Doubt)), &f.OwnerDays, &f.CustomerDays, &fence)
+						text((*string)(&who.Doubt)), &f.OwnerDays, &f.CustomerDays, text(&key), &fence)
 					who.CustomerID = st.Customer
 					st.Verified, st.Fence = s.proven(who, f), claim.Fence(fence)
 					return struct{}{}, err
@@ -131,6 +135,9 @@ func (s *Store) State(ctx context.Context, a claim.Attempt) (claim.State, error)
 	})
 	if err != nil {
 		return st, err
+	}
+	if _, _, ok := s.keys.find(key); key != "" && !ok {
+		return st, &MissingKey{key}
 	}
 	return st, nil
 }
@@ -145,6 +152,11 @@ func (s *Store) toldStmt(a claim.Attempt, told *bool) stmt {
 			*told = n > 0
 			return err
 		}}
+}
+
+// proofKept says of an identity that the proof of its last code is still of use.
+func proofKept(d dialect) string {
+	return `claim_used_msg is null and claim_revoked_at is null and claim_expires_at > ` + d.in(-int(claim.Grace/time.Second))
 }
 
 func (s *Store) failuresStmt(a claim.Attempt, count *claim.Failed) stmt {

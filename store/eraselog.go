@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
+	"hydragate/gateway"
 	"hydragate/httpapi"
 )
 
@@ -172,8 +174,12 @@ func (e *erasure) eraseAnswer(ctx context.Context, k keptAnswer, needles [][]byt
 	if k.sealed == "" {
 		return nil
 	}
-	// An answer that no key opens tells nobody anything.
+	// An answer that no key opens tells nobody anything; one that another process can
+	// open might.
 	body, _, err := e.s.keys.Open(k.sealed, bindAnswer(k.key))
+	if errors.Is(err, gateway.ErrNoMasterKey) {
+		return fmt.Errorf("open stored answer: %w", err)
+	}
 	if err != nil || !slices.ContainsFunc(needles, func(n []byte) bool { return bytes.Contains(body, n) }) {
 		return nil
 	}

@@ -39,7 +39,11 @@ func (s *Store) AddressOf(ctx context.Context, tenant, id string) (identity.Addr
 // the identity is gone, and under its pseudonym when the customer was erased.
 func (s *Store) History(ctx context.Context, a identity.Address) ([]identity.Ownership, error) {
 	args, places := []any{a.TenantID, a.Channel, a.ExternalID, ownersMost}, []string{"$3"}
-	for _, p := range s.pseudonymsOf(a.TenantID, a.Channel, a.ExternalID) {
+	pseudonyms, err := s.pseudonymsOf(ctx, a.TenantID, a.Channel, a.ExternalID)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pseudonyms {
 		args = append(args, p)
 		places = append(places, fmt.Sprintf("$%d", len(args)))
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,7 +17,11 @@ import (
 	"hydragate/identity"
 )
 
-const seatColumns = `id, tenant_id, instance_id, channel, mode, address, status, error_message, settings, credentials, retries, last_event_at, created_at, updated_at`
+// seatColumns ends with whether the credential that was replaced is good still.
+func (s *Store) seatColumns() string {
+	return `id, tenant_id, instance_id, channel, mode, address, status, error_message, settings, credentials, retries, last_event_at, created_at, updated_at,
+		case when old_for is not null and (old_until is null or old_until > ` + s.d.now + `) then 1 else 0 end`
+}
 
 // unopened is told of an endpoint whose credentials no master key opens.
 const unopened = "The credentials cannot be opened with the master keys given. Set the channel up again."
@@ -25,16 +30,22 @@ const unopened = "The credentials cannot be opened with the master keys given. S
 // that one of them does not hide all others.
 func (s *Store) scanSeat(sc scan) (seat gateway.Seat, err error) {
 	var settings, sealed string
+	var overlaps int
 	err = sc(text(&seat.ID), text(&seat.TenantID), text(&seat.InstanceID), &seat.Channel, &seat.Mode, &seat.Address, &seat.Status, text(&seat.ErrorMessage),
-		&settings, &sealed, &seat.Retries, utc(&seat.LastEventAt), utc(&seat.CreatedAt), utc(&seat.UpdatedAt))
+		&settings, &sealed, &seat.Retries, utc(&seat.LastEventAt), utc(&seat.CreatedAt), utc(&seat.UpdatedAt), &overlaps)
 	if err != nil {
 		return seat, err
 	}
 	if err := json.Unmarshal([]byte(settings), &seat.Settings); err != nil {
 		return seat, err
 	}
-	if seat.Credentials, err = s.openCredentials(seat.Endpoint, sealed); errors.Is(err, ErrSealed) {
-		seat.Status, seat.ErrorMessage, err = gateway.Faulty, unopened, nil
+	seat.Credentials, err = s.openCredentials(seat.Endpoint, sealed, overlaps == 1)
+	var missing *MissingKey
+	switch {
+	case errors.As(err, &missing):
+		seat.Status, seat.ErrorMessage, seat.Fault, err = gateway.Faulty, "The credentials cannot be opened: "+missing.Error()+".", err, nil
+	case errors.Is(err, ErrSealed):
+		seat.Status, seat.ErrorMessage, seat.Fault, err = gateway.Faulty, unopened, err, nil
 	}
 	return seat, err
 }
@@ -47,7 +58,7 @@ func (s *Store) sealCredentials(ep adapters.Endpoint) (string, error) {
 	return s.keys.Seal(plain, bind(ep.TenantID, "endpoints.credentials", ep.ID)), nil
 }
 
-func (s *Store) openCredentials(ep adapters.Endpoint, sealed string) (adapters.Credentials, error) {
+func (s *Store) openCredentials(ep adapters.Endpoint, sealed string, overlaps bool) (adapters.Credentials, error) {
 	plain, _, err := s.keys.Open(sealed, bind(ep.TenantID, "endpoints.credentials", ep.ID))
 	if err != nil {
 		return nil, err
@@ -56,55 +67,17 @@ func (s *Store) openCredentials(ep adapters.Endpoint, sealed string) (adapters.C
 	if err := json.Unmarshal(plain, &creds); err != nil {
 		return nil, err
 	}
-	for _, key := range overlapping() {
-		if until, err := time.Parse(time.RFC3339, creds[key+oldUntil]); err != nil || s.now().After(until) {
-			delete(creds, key+old)
-			delete(creds, key+oldUntil)
-		}
+	if !overlaps {
+		maps.DeleteFunc(creds, func(key, _ string) bool { return strings.HasSuffix(key, old) })
 	}
 	return creds, nil
-}
-
-const (
-	old      = "_old"
-	oldUntil = "_old_until"
-	// overlap is how long a credential is good for what the provider signed with it
-	// after a newer one was given: longer than any provider repeats a request.
-	overlap = 48 * time.Hour
-)
-
-// overlapping are the credentials that providers sign requests with.
-func overlapping() []string {
-	return []string{adapters.AuthToken, adapters.SigningSecret, adapters.WebhookSecret}
-}
-
-// succeed gives the credentials of next, with those of was that stay good for a
-// while. Another account's never do: its requests are not this endpoint's.
-func (s *Store) succeed(was, next adapters.Endpoint) adapters.Credentials {
-	creds := maps.Clone(next.Credentials)
-	if creds == nil {
-		creds = adapters.Credentials{}
-	}
-	if was.Address == "" || was.Address != next.Address || was.Credentials[adapters.AccountSID] != creds[adapters.AccountSID] {
-		return creds
-	}
-	for _, key := range overlapping() {
-		switch {
-		case was.Credentials[key] == "" || creds[key] == "":
-		case was.Credentials[key] != creds[key]:
-			creds[key+old], creds[key+oldUntil] = was.Credentials[key], s.now().Add(overlap).Format(time.RFC3339)
-		case was.Credentials[key+old] != "":
-			creds[key+old], creds[key+oldUntil] = was.Credentials[key+old], was.Credentials[key+oldUntil]
-		}
-	}
-	return creds
 }
 
 // Seat gives an instance's seat on a channel; gateway.ErrNoInstance,
 // gateway.ErrNoEndpoint.
 func (s *Store) Seat(ctx context.Context, tenant, instance string, channel adapters.Channel) (gateway.Seat, error) {
 	rs, err := s.db.Query(ctx, `
-		select `+seatColumns+` from endpoints
+		select `+s.seatColumns()+` from endpoints
 		where tenant_id = $1 and instance_id = $2 and channel = $3`, tenant, instance, string(channel))
 	seat, err := one(rs, err, s.scanSeat)
 	if noRows(err) {
@@ -118,7 +91,7 @@ func (s *Store) Seat(ctx context.Context, tenant, instance string, channel adapt
 // Seats gives all seats of an instance by channel; gateway.ErrNoInstance.
 func (s *Store) Seats(ctx context.Context, tenant, instance string) ([]gateway.Seat, error) {
 	rs, err := s.db.Query(ctx, `
-		select `+seatColumns+` from endpoints
+		select `+s.seatColumns()+` from endpoints
 		where tenant_id = $1 and instance_id = $2 order by channel`, tenant, instance)
 	seats, err := all(rs, err, s.scanSeat)
 	if err == nil && len(seats) == 0 {
@@ -130,22 +103,26 @@ func (s *Store) Seats(ctx context.Context, tenant, instance string) ([]gateway.S
 
 // EndpointForHook gives the endpoint that a request in public is for, by the instance
 // alone: nobody has said yet whose it is. gateway.ErrNoEndpoint, also for one that is
-// disabled; gateway.ErrAway.
+// disabled; gateway.ErrAway. Credentials that do not open are an error: nothing is to
+// be done without.
 func (s *Store) EndpointForHook(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
 	if id, err := uuid.Parse(instance); err != nil || id.String() != instance {
 		return adapters.Endpoint{}, gateway.ErrNoEndpoint
 	}
 	rs, err := s.db.Query(ctx, `
-		select `+seatColumns+` from endpoints
+		select `+s.seatColumns()+` from endpoints
 		where instance_id = $1 and channel = $2 and status <> 'disabled'`, instance, string(channel))
 	seat, err := one(rs, err, s.scanSeat)
+	if err == nil && seat.Fault != nil {
+		return adapters.Endpoint{}, fmt.Errorf("open the credentials of %s endpoint %s: %w", channel, seat.ID, seat.Fault)
+	}
 	return seat.Endpoint, s.seatError("read endpoint", err)
 }
 
 // PollingSeats gives all seats of all tenants that fetch their messages, or connect for
 // them, and work.
 func (s *Store) PollingSeats(ctx context.Context) ([]gateway.Seat, error) {
-	rs, err := s.db.Query(ctx, `select `+seatColumns+` from endpoints where mode in ('polling', 'socket') and status = 'active' order by id`)
+	rs, err := s.db.Query(ctx, `select `+s.seatColumns()+` from endpoints where mode in ('polling', 'socket') and status = 'active' order by id`)
 	seats, err := all(rs, err, s.scanSeat)
 	working := slices.DeleteFunc(seats, func(seat gateway.Seat) bool { return seat.Status != gateway.Active })
 	return working, s.seatError("list polling endpoints", err)
@@ -153,7 +130,7 @@ func (s *Store) PollingSeats(ctx context.Context) ([]gateway.Seat, error) {
 
 // SaveSeat keeps a seat, one for each instance and channel: the same again gives the
 // same row. Its credentials are sealed; the ones that a provider signs with stay good
-// for a while beside newer ones. retryAt is when SeatsToRetry gives it (zero: never).
+// beside newer ones for seat.Overlap after the provider was told of those. retryAt is when SeatsToRetry gives it (zero: never).
 // gateway.ErrNoInstance.
 func (s *Store) SaveSeat(ctx context.Context, seat gateway.Seat, retryAt time.Time, by identity.Actor) (kept gateway.Seat, err error) {
 	err = s.db.InTx(ctx, func(tx db) error {
@@ -162,7 +139,7 @@ func (s *Store) SaveSeat(ctx context.Context, seat gateway.Seat, retryAt time.Ti
 			rs, err := tx.Query(ctx, `
 				update endpoints set retries = retries
 				where tenant_id = $1 and instance_id = $2 and channel = $3
-				returning `+seatColumns, seat.TenantID, seat.InstanceID, string(seat.Channel))
+				returning `+s.seatColumns(), seat.TenantID, seat.InstanceID, string(seat.Channel))
 			was, err := one(rs, err, s.scanSeat)
 			if noRows(err) {
 				kept, err = s.insertSeat(ctx, tx, seat, retryAt)
@@ -190,7 +167,6 @@ func (s *Store) SaveSeat(ctx context.Context, seat gateway.Seat, retryAt time.Ti
 
 func (s *Store) insertSeat(ctx context.Context, tx db, seat gateway.Seat, retryAt time.Time) (gateway.Seat, error) {
 	seat.ID = newID()
-	seat.Credentials = s.succeed(adapters.Endpoint{}, seat.Endpoint)
 	settings, sealed, err := s.seatTexts(seat)
 	if err != nil {
 		return seat, err
@@ -199,7 +175,7 @@ func (s *Store) insertSeat(ctx context.Context, tx db, seat gateway.Seat, retryA
 		insert into endpoints (id, tenant_id, instance_id, channel, mode, address, status, error_message, settings, credentials, retry_at, retries, created_at, updated_at)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)
 		on conflict do nothing
-		returning `+seatColumns,
+		returning `+s.seatColumns(),
 		seat.ID, seat.TenantID, seat.InstanceID, string(seat.Channel), string(seat.Mode), seat.Address, string(seat.Status), orNull(seat.ErrorMessage),
 		settings, sealed, timeOrNull(retryAt), seat.Retries, s.now())
 	return one(rs, err, s.scanSeat)
@@ -208,7 +184,8 @@ func (s *Store) insertSeat(ctx context.Context, tx db, seat gateway.Seat, retryA
 // replaceSeat puts seat in place of was. A poller of another bot starts anew.
 func (s *Store) replaceSeat(ctx context.Context, tx db, was, seat gateway.Seat, retryAt time.Time) (gateway.Seat, error) {
 	seat.ID = was.ID
-	seat.Credentials = s.succeed(was.Endpoint, seat.Endpoint)
+	creds, overlap := succeed(was, seat)
+	seat.Credentials = creds
 	settings, sealed, err := s.seatTexts(seat)
 	if err != nil {
 		return seat, err
@@ -216,8 +193,8 @@ func (s *Store) replaceSeat(ctx context.Context, tx db, was, seat gateway.Seat, 
 	rs, err := tx.Query(ctx, `
 		update endpoints set mode = $3, poll_cursor = case when address = $4 then poll_cursor else '' end,
 			backfilled_at = case when address = $4 then backfilled_at else `+s.d.now+` end, backfill_at = null, address = $4, status = $5, error_message = $6,
-			settings = $7, credentials = $8, retry_at = $9, retries = $10, updated_at = $11, poll_epoch = poll_epoch + 1
-		where tenant_id = $1 and id = $2 returning `+seatColumns,
+			settings = $7, credentials = $8, retry_at = $9, retries = $10, updated_at = $11, poll_epoch = poll_epoch + 1`+overlap+`
+		where tenant_id = $1 and id = $2 returning `+s.seatColumns(),
 		seat.TenantID, seat.ID, string(seat.Mode), seat.Address, string(seat.Status), orNull(seat.ErrorMessage), settings, sealed, timeOrNull(retryAt),
 		seat.Retries, s.now())
 	return one(rs, err, s.scanSeat)
@@ -264,8 +241,12 @@ func (s *Store) MarkSeat(ctx context.Context, seat gateway.Seat, retryAt time.Ti
 	if err != nil {
 		return false, err
 	}
+	begun := ``
+	if retryAt.IsZero() { // the provider was told, or never will be
+		begun = `, old_until = coalesce(old_until, case when old_for is not null then ` + s.d.after("old_for") + ` end)`
+	}
 	n, err := s.db.Exec(ctx, `
-		update endpoints set status = $4, error_message = $5, retries = $6, address = $7, settings = $8, retry_at = $9
+		update endpoints set status = $4, error_message = $5, retries = $6, address = $7, settings = $8, retry_at = $9`+begun+`
 		where tenant_id = $1 and id = $2 and updated_at = $3`,
 		seat.TenantID, seat.ID, timeOrNull(seat.UpdatedAt), string(seat.Status), orNull(seat.ErrorMessage), seat.Retries, seat.Address, settings, timeOrNull(retryAt))
 	if err == nil && n == 0 {
@@ -285,7 +266,7 @@ func (s *Store) SeatsToRetry(ctx context.Context, limit int) ([]gateway.Seat, er
 		update endpoints set retry_at = $2
 		where id in (
 			select id from endpoints where retry_at <= $1 and status <> 'disabled' order by retry_at limit $3`+s.d.skipLocked+`)
-		returning `+seatColumns, s.now(), s.now().Add(claimTime), limit)
+		returning `+s.seatColumns(), s.now(), s.now().Add(claimTime), limit)
 	seats, err := all(rs, err, s.scanSeat)
 	return seats, s.seatError("take endpoints to set up again", err)
 }

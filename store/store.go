@@ -31,7 +31,8 @@ func IsPostgres(url string) bool {
 
 // Open opens the database at url and brings its schema up to date. A postgres://
 // URL is Postgres; anything else is the path of an SQLite file. Secrets are sealed
-// and opened with keys. A database newer than this binary gives ErrNewer.
+// and opened with keys: *WrongKey when one of them has the id of another key. A
+// database newer than this binary gives ErrNewer.
 func Open(ctx context.Context, url string, keys *KeyRing) (*Store, error) {
 	if _, err := Migrate(ctx, url); err != nil {
 		return nil, err
@@ -41,7 +42,12 @@ func Open(ctx context.Context, url string, keys *KeyRing) (*Store, error) {
 		return nil, err
 	}
 	dl := d.dialect()
-	return &Store{db: d, front: front, d: dl, keys: keys, now: func() time.Time { return time.Now().UTC().Truncate(dl.tick) }}, nil
+	s := &Store{db: d, front: front, d: dl, keys: keys, now: func() time.Time { return time.Now().UTC().Truncate(dl.tick) }}
+	if err := s.meetKeys(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
 }
 
 func open(ctx context.Context, url string) (d, front db, err error) {

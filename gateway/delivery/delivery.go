@@ -48,6 +48,8 @@ const (
 	// Life is how long an event is tried before it is dead.
 	Life = 24 * time.Hour
 
+	keyPatience = 10 * time.Second // before an event that needs a master key which is not here is looked at again
+
 	settleTime = 5 * time.Second
 	maxAnswer  = 256 << 10
 	maxReplies = 20
@@ -100,6 +102,10 @@ func (p *Poster) one(ctx context.Context, l gateway.Lease, e gateway.Event) (s g
 	started := p.Now()
 	nobody := e.AgentURL == "" || !e.DisabledAt.IsZero()
 	switch {
+	case errors.Is(e.Fault, gateway.ErrNoMasterKey): // another process may have the key
+		p.Log.ErrorContext(ctx, "event not posted", "id", e.ID, "instance", e.InstanceID, "error", e.Fault)
+		s.Next = started.Add(keyPatience)
+		return s, true
 	case e.Age > Life && (nobody || e.Attempts > 0):
 		s.DeliveryDone = []gateway.DeliveryResult{{ID: e.ID, Status: gateway.Dead, Error: "not taken within 24 hours"}}
 		return s, false
