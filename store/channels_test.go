@@ -99,8 +99,9 @@ func setUpAndRemove(t *testing.T, s *Store, tenant string) {
 		t.Fatalf("%v, %v", first.Status, err)
 	}
 	again, err := c.Configure(t.Context(), tenant, i, adapters.Telegram, adapters.Webhook, botToken, "", "key:k")
-	if err != nil || again.ID != first.ID || len(again.Current(adapters.WebhookSecret)) != 1 || p.heard() != again.Credentials[adapters.WebhookSecret] {
-		t.Errorf("again: %v; want the same row with the one secret the provider knows", err)
+	old := first.Credentials[adapters.WebhookSecret]
+	if good := again.Current(adapters.WebhookSecret); err != nil || again.ID != first.ID || len(good) != 2 || p.heard() != good[0] || good[1] != old || good[0] == old {
+		t.Errorf("again: %v; want the same row with a new secret that the provider knows, and the old one beside it", err)
 	}
 	ep, err := c.Endpoint(t.Context(), i, adapters.Telegram)
 	if err != nil || ep.Credentials[adapters.WebhookSecret] != p.heard() || ep.WebhookURL != "https://gate.example.com/hooks/telegram/"+i {

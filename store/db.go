@@ -52,6 +52,8 @@ type dialect struct {
 	until func(at string) string
 	// least gives the earlier of two times.
 	least func(a, b string) string
+	// keyOf gives the id of the key that sealed the value of a column.
+	keyOf func(column string) string
 	// skipLocked ends a select that takes work from a queue.
 	skipLocked string
 	// violates reports whether err says that a named check failed.

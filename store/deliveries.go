@@ -20,7 +20,7 @@ func (s *Store) Events(ctx context.Context, l gateway.Lease) ([]gateway.Event, e
 		select d.id, d.event_type, d.attempts, `+s.d.until("d.due_at")+`, -(`+s.d.until("d.created_at")+`), d.created_at, d.instance_id,
 			m.id, m.channel, m.body, m.text, m.received_at,
 			i.id, i.customer_id, i.channel, i.external_id, i.display_name, i.username, i.role_override, i.verified_at, i.doubt, u.email,
-			coalesce(n.owner_max_age_days, 0), coalesce(n.customer_max_age_days, 0), n.agent_url, n.agent_disabled_at, n.webhook_secret, n.webhook_secret_old
+			coalesce(n.owner_max_age_days, 0), coalesce(n.customer_max_age_days, 0), n.agent_url, n.agent_disabled_at, n.webhook_secret, `+s.retiredOf("n")+`
 		from (
 			select deliveries.*, coalesce(identity_id, (
 				select `+whose("w")+` from messages w
@@ -42,13 +42,13 @@ func (s *Store) Events(ctx context.Context, l gateway.Lease) ([]gateway.Event, e
 
 func (s *Store) scanEvent(sc scan, l gateway.Lease) (gateway.Event, error) {
 	e := gateway.Event{Delivery: gateway.Delivery{TenantID: l.TenantID, ConversationID: l.ConversationID}}
-	var channel, body, secret, old, identityChannel string
+	var channel, body, secret, retired, identityChannel string
 	i, m := &e.Sender, &e.Message
 	err := sc(&e.ID, &e.Type, &e.Attempts, age(&e.Wait), age(&e.Age), utc(&e.CreatedAt), &e.InstanceID,
 		text(&e.MessageID), text(&channel), text(&body), text(&m.Text), utc(&e.ReceivedAt),
 		text(&i.ID), text(&i.CustomerID), text(&identityChannel), text(&i.ExternalID), text(&i.DisplayName), text(&i.Username), text(&i.RoleOverride), utc(&i.VerifiedAt), text((*string)(&i.Doubt)), text(&e.CustomerEmail),
 		&e.Freshness.OwnerDays, &e.Freshness.CustomerDays,
-		text(&e.AgentURL), utc(&e.DisabledAt), &secret, text(&old))
+		text(&e.AgentURL), utc(&e.DisabledAt), &secret, text(&retired))
 	if err != nil {
 		return e, err
 	}
@@ -57,16 +57,8 @@ func (s *Store) scanEvent(sc scan, l gateway.Lease) (gateway.Event, error) {
 		e.Fault = json.Unmarshal([]byte(body), m)
 	}
 	m.Text, e.Channel, i.Channel, i.TenantID, e.IdentityID = stored, adapters.Channel(channel), identityChannel, l.TenantID, i.ID
-	for _, sealed := range []string{secret, old} {
-		if sealed == "" {
-			continue
-		}
-		plain, _, err := s.keys.Open(sealed, bind(l.TenantID, "instances.webhook_secret", e.InstanceID))
-		if err != nil {
-			e.Fault = err
-			continue
-		}
-		e.Secrets = append(e.Secrets, string(plain))
+	if e.Secrets, err = s.signingSecrets(l.TenantID, e.InstanceID, secret, retired); err != nil {
+		e.Fault = err
 	}
 	return e, nil
 }

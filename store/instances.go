@@ -25,7 +25,7 @@ func (s *Store) CreateInstance(ctx context.Context, i gateway.Instance, secrets 
 		i.UnknownSenders = gateway.Forward
 	}
 	id := newID()
-	sealed := s.keys.Seal([]byte(secrets.WebhookSecret), bind(i.TenantID, "instances.webhook_secret", id))
+	sealed := s.keys.Seal([]byte(secrets.WebhookSecret), bindWebhookSecret(i.TenantID, id))
 	err = s.db.InTx(ctx, func(tx db) error {
 		rs, err := tx.Query(ctx, `
 			insert into instances (id, tenant_id, name, agent_url, unknown_senders, welcome_text, agent_secret_hash, webhook_secret, created_at, updated_at,

@@ -129,6 +129,7 @@ func (p *postgres) dialect() dialect {
 		after:      func(s string) string { return "now() + cast(" + s + " as double precision) * interval '1 second'" },
 		until:      func(at string) string { return "cast(extract(epoch from " + at + " - now()) as double precision)" },
 		least:      func(a, b string) string { return "least(" + a + ", " + b + ")" },
+		keyOf:      func(column string) string { return "split_part(" + column + ", '.', 2)" },
 		skipLocked: " for update skip locked",
 		violates: func(err error, constraint string) bool {
 			pe := pgError(err)

@@ -162,12 +162,47 @@ func oldKeys(t *testing.T, s *Store, ep adapters.Endpoint) {
 	if err != nil || len(hooked.Current(adapters.AuthToken)) != 2 {
 		t.Errorf("for a hook: %d keys, %v; want both", len(hooked.Current(adapters.AuthToken)), err)
 	}
-	now := s.now
-	defer func() { s.now = now }()
-	s.now = func() time.Time { return now().Add(overlap + time.Minute) }
-	hooked, err = s.EndpointForHook(t.Context(), ep.InstanceID, ep.Channel)
-	if got := hooked.Current(adapters.AuthToken); err != nil || fmt.Sprint(got) != "[token two]" {
-		t.Errorf("after the overlap: %v, %v", got, err)
+	good := func() string {
+		t.Helper()
+		hooked, err := s.EndpointForHook(t.Context(), ep.InstanceID, ep.Channel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(hooked.Current(adapters.AuthToken))
+	}
+	left := func() string {
+		return queryText(t, s, `select coalesce(cast(round(`+s.d.until("old_until")+`) as text), 'nobody knows') from endpoints where instance_id = $1`, ep.InstanceID)
+	}
+	if left() != "nobody knows" {
+		t.Errorf("before the provider was told the overlap ends in %s s", left())
+	}
+	seat, err := s.Seat(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.MarkSeat(t.Context(), seat, s.now().Add(time.Minute)); err != nil || left() != "nobody knows" {
+		t.Errorf("while the provider does not answer it ends in %s s, %v", left(), err)
+	}
+	if _, err := s.MarkSeat(t.Context(), seat, timeZero); err != nil || !strings.HasPrefix(left(), "86400") || good() != "[token two token one]" {
+		t.Errorf("told: %s are good for %s s, %v", good(), left(), err)
+	}
+	// The same again begins nothing anew.
+	mustExec(t, s, `update endpoints set old_until = `+s.d.in(60)+` where instance_id = $1`, ep.InstanceID)
+	saveSeat(t, s, gateway.Seat{Endpoint: rotated}, timeZero)
+	if !strings.HasPrefix(left(), "60") && !strings.HasPrefix(left(), "59") {
+		t.Errorf("the same again is good for %s s", left())
+	}
+	mustExec(t, s, `update endpoints set old_until = `+s.d.in(-1)+` where instance_id = $1`, ep.InstanceID)
+	if good() != "[token two]" {
+		t.Errorf("after the overlap %s are good", good())
+	}
+	// What leaked is ended at once, and what was replaced before with it.
+	third := ep
+	third.Credentials = adapters.Credentials{adapters.AccountSID: "AC1", adapters.AuthToken: "token three"}
+	var none time.Duration
+	saveSeat(t, s, gateway.Seat{Endpoint: third, Overlap: &none}, timeZero)
+	if good() != "[token three]" {
+		t.Errorf("without an overlap %s are good", good())
 	}
 }
 

@@ -136,6 +136,9 @@ func (s *sqlite) dialect() dialect {
 		},
 		until: func(at string) string { return "(julianday(" + at + ") - julianday('now')) * 86400.0" },
 		least: func(a, b string) string { return "coalesce(min(" + a + ", " + b + "), " + a + ", " + b + ")" },
+		keyOf: func(column string) string {
+			return "substr(" + column + ", 4, instr(substr(" + column + ", 4), '.') - 1)"
+		},
 		violates: func(err error, constraint string) bool {
 			return code(err) == sqlite3.SQLITE_CONSTRAINT_CHECK && strings.Contains(err.Error(), constraint)
 		},

@@ -5,15 +5,16 @@ import (
 	"fmt"
 )
 
-// Sweep removes idempotency keys after a day, counted failures after two days, what
-// would undo a merge after 30 days, and receipts, settled deliveries and what became of
-// invites after 90.
-// Messages stay: their keys are what tells a repeated delivery.
+// Sweep removes replaced secrets once they end, idempotency keys after a day, counted
+// failures after two days, what would undo a merge after 30 days, and receipts, settled
+// deliveries and what became of invites after 90. Messages stay: their keys are what
+// tells a repeated delivery.
 func (s *Store) Sweep(ctx context.Context) (int64, error) {
 	const day = 24 * 60 * 60
 	var total int64
 	for _, q := range []string{
 		`delete from idempotency_keys where created_at < ` + s.d.in(-day),
+		`delete from retired_secrets where until <= ` + s.d.now,
 		`delete from claim_failures where at < ` + s.d.in(-2*day),
 		`delete from invites where expires_at < ` + s.d.in(-90*day),
 		`delete from receipts where at < ` + s.d.in(-90*day),

@@ -19,9 +19,13 @@ func scanUser(sc scan) (u httpapi.User, err error) {
 	return u, err
 }
 
-// Agent gives the instance whose secret key hashes to hash; gateway.ErrNoInstance.
+// Agent gives the instance whose secret key hashes to hash: the one in use, or one that
+// was replaced and is good still. gateway.ErrNoInstance.
 func (s *Store) Agent(ctx context.Context, hash string) (gateway.Instance, error) {
-	rs, err := s.db.Query(ctx, `select `+instanceColumns+` from instances where agent_secret_hash = $1`, hash)
+	rs, err := s.db.Query(ctx, `
+		select `+instanceColumns+` from instances
+		where agent_secret_hash = $1
+			or id = (select instance_id from retired_secrets where hash = $1 and kind = 'agent_secret_key' and until > `+s.d.now+`)`, hash)
 	i, err := one(rs, err, scanInstance)
 	return i, s.instanceError("look up agent", err)
 }

@@ -38,6 +38,8 @@ type Poster struct {
 type Store interface {
 	Events(ctx context.Context, l gateway.Lease) ([]gateway.Event, error)
 	Settle(ctx context.Context, s gateway.Settlement) error
+	// SigningSecrets gives the live signing secrets of an instance, the newest first.
+	SigningSecrets(ctx context.Context, tenant, instance string) ([]string, error)
 	// DisableAgent stops calls to the runtime at url.
 	DisableAgent(ctx context.Context, tenant, instance, url string) error
 }
@@ -50,6 +52,10 @@ const (
 
 	keyPatience = 10 * time.Second // before an event that needs a master key which is not here is looked at again
 
+	// secretsFresh is how old the secrets that an event is signed with may be: a runtime
+	// that knows only the newest one is spoken to in it from then on.
+	secretsFresh = time.Second
+
 	settleTime = 5 * time.Second
 	maxAnswer  = 256 << 10
 	maxReplies = 20
@@ -59,6 +65,7 @@ const (
 // Work posts until nothing waits, or until an event must wait.
 func (p *Poster) Work(ctx context.Context, l gateway.Lease, turn gateway.Turn) error {
 	for {
+		read := p.Now()
 		es, err := p.Store.Events(ctx, l)
 		if err != nil {
 			return err
@@ -69,6 +76,11 @@ func (p *Poster) Work(ctx context.Context, l gateway.Lease, turn gateway.Turn) e
 		for i, e := range es {
 			if turn.Over() {
 				return p.settle(ctx, gateway.Settlement{Lease: l, Release: true, Next: p.Now()})
+			}
+			if e.Fault == nil && p.Now().Sub(read) > secretsFresh {
+				if e.Secrets, err = p.Store.SigningSecrets(ctx, e.TenantID, e.InstanceID); err != nil {
+					return fmt.Errorf("read signing secrets: %w", err)
+				}
 			}
 			s, waits := p.one(ctx, l, e)
 			// The last one gives the lane back in the same step; what came meanwhile makes

@@ -1,0 +1,92 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"hydragate/claim"
+)
+
+// Hanging is what hangs on one master key.
+type Hanging struct {
+	Key    string
+	Here   bool           // the ring holds the key
+	First  bool           // it is the one that seals
+	Sealed map[string]int // values sealed with it, by column
+	Codes  int            // claim codes whose proof hangs on it
+	Until  time.Time      // when the last of those proofs is of no use any more, by the database's clock
+}
+
+// Values counts the values that are sealed with the key.
+func (h Hanging) Values() (n int) {
+	for _, some := range h.Sealed {
+		n += some
+	}
+	return n
+}
+
+// Free reports whether the key can be taken from the ring.
+func (h Hanging) Free() bool { return h.Values() == 0 && h.Codes == 0 }
+
+// Hanging counts what hangs on each master key: those of the ring in its order, then
+// those that something hangs on and that the ring does not hold.
+func (s *Store) Hanging(ctx context.Context) ([]Hanging, error) {
+	var hs []Hanging
+	on := func(key string) *Hanging {
+		i := slices.IndexFunc(hs, func(h Hanging) bool { return h.Key == key })
+		if i < 0 {
+			hs = append(hs, Hanging{Key: key, Sealed: map[string]int{}})
+			i = len(hs) - 1
+		}
+		return &hs[i]
+	}
+	for i, id := range s.keys.IDs() {
+		h := on(id)
+		h.Here, h.First = true, i == 0
+	}
+	for _, c := range sealedColumns() {
+		err := s.countBy(ctx, `select `+s.d.keyOf(c.column)+`, count(*), null from `+c.table+` where `+c.column+` is not null group by 1 order by 1`, func(key string, n int, _ time.Time) {
+			on(key).Sealed[c.name()] = n
+		})
+		if err != nil {
+			return nil, fmt.Errorf("count what is sealed in %s: %w", c.name(), err)
+		}
+	}
+	err := s.countBy(ctx, `
+		select coalesce(claim_key, ''), count(*), max(claim_expires_at) from identities
+		where `+proofKept(s.d)+` group by 1 order by 1`, func(key string, n int, until time.Time) {
+		until = until.Add(claim.Grace)
+		if key == "" { // issued by an older program, with whatever was first then
+			for i := range hs {
+				hs[i].Codes, hs[i].Until = hs[i].Codes+n, until
+			}
+			return
+		}
+		h := on(key)
+		h.Codes += n
+		if until.After(h.Until) {
+			h.Until = until
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count claim codes: %w", err)
+	}
+	return hs, nil
+}
+
+func (s *Store) countBy(ctx context.Context, query string, each func(key string, n int, until time.Time)) error {
+	rs, err := s.db.Query(ctx, query)
+	_, err = all(rs, err, func(sc scan) (struct{}, error) {
+		var key string
+		var n int
+		var until time.Time
+		err := sc(&key, &n, utc(&until))
+		if err == nil {
+			each(key, n, until)
+		}
+		return struct{}{}, err
+	})
+	return err
+}

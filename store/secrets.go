@@ -1,0 +1,144 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"hydragate/gateway"
+	"hydragate/identity"
+)
+
+// retiredMost is how many replaced secrets of one kind an instance has beside the one
+// in use: whoever rotates again because an answer was lost breaks nothing.
+const retiredMost = 4
+
+// RotateInstanceSecret puts a new secret in the place of an instance's. The one before
+// stays good for overlap, by the database's clock, until the time given; with none it
+// ends at once, and so do those that were replaced before. gateway.ErrNoInstance.
+func (s *Store) RotateInstanceSecret(ctx context.Context, tenant, id string, kind gateway.SecretKind, secret string, overlap time.Duration, by identity.Actor) (until time.Time, err error) {
+	err = s.db.InTx(ctx, func(tx db) error {
+		// The row is locked first, so that of two at once one comes after the other.
+		rs, err := tx.Query(ctx, `
+			update instances set updated_at = $3
+			where tenant_id = $1 and id = $2 returning webhook_secret, agent_secret_hash`, tenant, id, s.now())
+		was, err := one(rs, err, func(sc scan) (was [2]string, err error) { return was, sc(&was[0], &was[1]) })
+		if err != nil {
+			return err
+		}
+		if overlap > 0 {
+			until, err = s.retire(ctx, tx, tenant, id, kind, was, overlap)
+		} else {
+			_, err = s.endRetired(ctx, tx, tenant, id, kind)
+		}
+		if err != nil {
+			return err
+		}
+		column, value := `webhook_secret`, s.keys.Seal([]byte(secret), bindWebhookSecret(tenant, id))
+		if kind == gateway.AgentSecretKey {
+			column, value = `agent_secret_hash`, identity.HashToken(secret)
+		}
+		if _, err := tx.Exec(ctx, `update instances set `+column+` = $3 where tenant_id = $1 and id = $2`, tenant, id, value); err != nil {
+			return err
+		}
+		return record(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance." + string(kind) + "_rotated", Actor: by, InstanceID: id,
+			Detail: map[string]string{"overlap_seconds": fmt.Sprint(int(overlap / time.Second))}})
+	})
+	return until, s.instanceError("rotate secret of instance", err)
+}
+
+// retire keeps a secret beside the new one. A signing secret is sealed anew, bound to
+// the row it is in now.
+func (s *Store) retire(ctx context.Context, tx db, tenant, instance string, kind gateway.SecretKind, was [2]string, overlap time.Duration) (until time.Time, err error) {
+	id, hash, sealed := newID(), was[1], ""
+	if kind == gateway.WebhookSecret {
+		plain, _, err := s.keys.Open(was[0], bindWebhookSecret(tenant, instance))
+		if err != nil {
+			return until, err
+		}
+		hash, sealed = "", s.keys.Seal(plain, bindRetired(tenant, id))
+	}
+	rs, err := tx.Query(ctx, `
+		insert into retired_secrets (id, tenant_id, instance_id, kind, sealed, hash, until)
+		values ($1, $2, $3, $4, $5, $6, `+s.d.after("$7")+`) returning until`,
+		id, tenant, instance, string(kind), orNull(sealed), orNull(hash), overlap.Seconds())
+	until, err = one(rs, err, func(sc scan) (at time.Time, err error) { return at, sc(utc(&at)) })
+	if err != nil {
+		return until, err
+	}
+	_, err = tx.Exec(ctx, `
+		delete from retired_secrets
+		where tenant_id = $1 and instance_id = $2 and kind = $3 and id not in (
+			select id from retired_secrets
+			where tenant_id = $1 and instance_id = $2 and kind = $3 and until > `+s.d.now+`
+			order by id desc limit $4)`, tenant, instance, string(kind), retiredMost)
+	return until, err
+}
+
+// EndRetiredSecrets ends the replaced secrets of an instance now; none is no error.
+// gateway.ErrNoInstance.
+func (s *Store) EndRetiredSecrets(ctx context.Context, tenant, id string, kind gateway.SecretKind, by identity.Actor) error {
+	err := s.db.InTx(ctx, func(tx db) error {
+		rs, err := tx.Query(ctx, `update instances set updated_at = updated_at where tenant_id = $1 and id = $2 returning id`, tenant, id)
+		if _, err := one(rs, err, func(sc scan) (id string, err error) { return id, sc(text(&id)) }); err != nil {
+			return err
+		}
+		n, err := s.endRetired(ctx, tx, tenant, id, kind)
+		if err != nil || n == 0 {
+			return err
+		}
+		return record(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance." + string(kind) + "_ended", Actor: by, InstanceID: id})
+	})
+	return s.instanceError("end replaced secrets of instance", err)
+}
+
+func (s *Store) endRetired(ctx context.Context, tx db, tenant, instance string, kind gateway.SecretKind) (int64, error) {
+	return tx.Exec(ctx, `delete from retired_secrets where tenant_id = $1 and instance_id = $2 and kind = $3`, tenant, instance, string(kind))
+}
+
+func bindWebhookSecret(tenant, instance string) string {
+	return bind(tenant, "instances.webhook_secret", instance)
+}
+
+func bindRetired(tenant, id string) string { return bind(tenant, "retired_secrets.sealed", id) }
+
+// retiredOf selects the replaced signing secrets of an instance that are good still,
+// the newest first, for openRetired to read.
+func (s *Store) retiredOf(instance string) string {
+	return `(
+		select string_agg(cast(r.id as text) || ':' || r.sealed, ',' order by r.id desc) from retired_secrets r
+		where r.tenant_id = ` + instance + `.tenant_id and r.instance_id = ` + instance + `.id and r.kind = 'webhook_secret' and r.until > ` + s.d.now + `)`
+}
+
+// signingSecrets opens the secrets that events are signed with, the newest first.
+func (s *Store) signingSecrets(tenant, instance, sealed, retired string) (secrets []string, err error) {
+	plain, _, err := s.keys.Open(sealed, bindWebhookSecret(tenant, instance))
+	if err != nil {
+		return nil, err
+	}
+	secrets = append(secrets, string(plain))
+	for item := range strings.SplitSeq(retired, ",") {
+		id, sealed, ok := strings.Cut(item, ":")
+		if !ok {
+			continue
+		}
+		plain, _, err := s.keys.Open(sealed, bindRetired(tenant, id))
+		if err != nil {
+			return nil, err
+		}
+		secrets = append(secrets, string(plain))
+	}
+	return secrets, nil
+}
+
+// SigningSecrets gives the secrets that events of an instance are signed with now, the
+// newest first. gateway.ErrNoInstance.
+func (s *Store) SigningSecrets(ctx context.Context, tenant, instance string) ([]string, error) {
+	rs, err := s.db.Query(ctx, `select webhook_secret, `+s.retiredOf("n")+` from instances n where n.tenant_id = $1 and n.id = $2`, tenant, instance)
+	kept, err := one(rs, err, func(sc scan) (kept [2]string, err error) { return kept, sc(&kept[0], text(&kept[1])) })
+	if err != nil {
+		return nil, s.instanceError("read signing secrets", err)
+	}
+	return s.signingSecrets(tenant, instance, kept[0], kept[1])
+}
