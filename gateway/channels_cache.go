@@ -24,6 +24,7 @@ type cachedSeat struct {
 	endpoint adapters.Endpoint
 	readAt   time.Time
 	freshAt  time.Time // when Fresh asked last
+	old      bool      // Fresh asked since it was read
 }
 
 // Endpoint gives the endpoint of an instance on a channel, for hooks and sends, at
@@ -31,7 +32,7 @@ type cachedSeat struct {
 // Credentials and Settings are shared, and must not be written to.
 func (c *Channels) Endpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
 	k := seatKey{instance, channel}
-	if s, ok := c.cached(k); ok && c.now().Sub(s.readAt) < cacheTime {
+	if s, ok := c.cached(k); ok && !s.old && c.now().Sub(s.readAt) < cacheTime {
 		return s.endpoint, nil
 	}
 	return c.read(ctx, k)
@@ -65,7 +66,7 @@ func (c *Channels) mayRefresh(k seatKey) bool {
 		return false
 	}
 	if ok {
-		s.freshAt, s.readAt = c.now(), time.Time{}
+		s.freshAt, s.old = c.now(), true
 		c.cache[k] = s
 	}
 	return true

@@ -278,8 +278,8 @@ func TestConfigure(t *testing.T) {
 	if !s.dueAt("i").IsZero() || s.row("i").Status != Active {
 		t.Errorf("kept as %v, due at %v", s.row("i").Status, s.dueAt("i"))
 	}
-	if again, err := configure(t, c, creds); err != nil || again.ID != seat.ID || again.Credentials[adapters.WebhookSecret] != secret {
-		t.Errorf("again: %v; want the same row and secret", err)
+	if again, err := configure(t, c, creds); err != nil || again.ID != seat.ID || again.Credentials[adapters.WebhookSecret] == secret || p.lastAsk().Credentials[adapters.WebhookSecret] != again.Credentials[adapters.WebhookSecret] {
+		t.Errorf("again: %v; want the same row and a new secret, and the provider told of it", err)
 	}
 	if other, err := configure(t, c, adapters.Credentials{adapters.BotToken: "8:token"}); err != nil || other.Credentials[adapters.WebhookSecret] == secret {
 		t.Errorf("another bot has the secret of this one, or %v", err)

@@ -75,6 +75,9 @@ func (s *Spooler) arrivals(ctx context.Context, rs []spool.Record) (as []Arrival
 	erased := map[string]Erasures{} // by tenant
 	for _, r := range rs {
 		kept, err := s.read(r)
+		if errors.Is(err, ErrNoMasterKey) { // it waits until the key is here
+			return nil, nil, fmt.Errorf("read a spooled message: %w", err)
+		}
 		if err != nil {
 			if err := s.putAside(ctx, r, err); err != nil {
 				return nil, nil, err

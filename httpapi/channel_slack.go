@@ -31,6 +31,7 @@ type slackSetUp struct {
 	BotToken      string      `json:"bot_token" minLength:"1" maxLength:"255" writeOnly:"true" doc:"xoxb-…. Kept sealed and never shown."`
 	SigningSecret string      `json:"signing_secret" minLength:"1" maxLength:"255" writeOnly:"true" doc:"Kept sealed and never shown."`
 	AppToken      Opt[string] `json:"app_token,omitempty" maxLength:"255" writeOnly:"true" doc:"xapp-…, with the scope connections:write. With it messages come over Socket Mode, which needs no public URL; without it, to the webhook URLs. Kept sealed and never shown."`
+	Overlap       Opt[int]    `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"172800" doc:"How long the signing secret that this one replaces stays good for what Slack signs with it. Default: a day. 0 ends it now."`
 }
 
 func (a *API) getSlack(ctx context.Context, in *InstancePath) (*slackOut, error) {
@@ -46,7 +47,7 @@ func (a *API) setUpSlack(ctx context.Context, in *struct {
 	if token := in.Body.AppToken.Value; token != "" {
 		mode, creds[adapters.AppToken] = adapters.Socket, token
 	}
-	s, err := a.setUp(ctx, in.InstanceID, adapters.Slack, mode, creds, "")
+	s, err := a.setUp(ctx, in.InstanceID, adapters.Slack, mode, creds, "", overlapOf(in.Body.Overlap)...)
 	return toSlack(s), err
 }
 

@@ -27,6 +27,8 @@ type phoneSetUp struct {
 	AccountSID  string `json:"account_sid" minLength:"1" maxLength:"64" doc:"Of the Twilio account."`
 	AuthToken   string `json:"auth_token" minLength:"1" maxLength:"128" writeOnly:"true" doc:"Of the Twilio account. Kept sealed and never shown."`
 	PhoneNumber string `json:"phone_number" minLength:"1" maxLength:"30" format:"phone" doc:"E.164."`
+
+	Overlap Opt[int] `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"172800" doc:"How long the auth token that this one replaces stays good for what Twilio signs with it. Default: a day. 0 ends it now."`
 }
 
 type phoneIn struct {
@@ -65,6 +67,6 @@ func (a *API) getPhone(ctx context.Context, in *InstancePath, channel adapters.C
 
 func (a *API) setUpPhone(ctx context.Context, in *phoneIn, channel adapters.Channel) (*phoneOut, error) {
 	creds := adapters.Credentials{adapters.AccountSID: in.Body.AccountSID, adapters.AuthToken: in.Body.AuthToken}
-	s, err := a.setUp(ctx, in.InstanceID, channel, adapters.Webhook, creds, in.Body.PhoneNumber)
+	s, err := a.setUp(ctx, in.InstanceID, channel, adapters.Webhook, creds, in.Body.PhoneNumber, overlapOf(in.Body.Overlap)...)
 	return toPhone(s), err
 }

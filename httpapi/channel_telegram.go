@@ -44,6 +44,7 @@ func telegramMessage(s gateway.Seat) string {
 type telegramSetUp struct {
 	BotToken string      `json:"bot_token" minLength:"30" maxLength:"100" writeOnly:"true" doc:"From @BotFather. Kept sealed and never shown."`
 	Mode     Opt[string] `json:"mode,omitempty" enum:"webhook,polling" doc:"Default: webhook. Polling needs no public address."`
+	Overlap  Opt[int]    `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"172800" doc:"How long the webhook secret of the set-up before stays good for what is on its way. Default: ten minutes. 0 ends it now."`
 }
 
 func (a *API) getTelegram(ctx context.Context, in *InstancePath) (*telegramOut, error) {
@@ -59,7 +60,7 @@ func (a *API) setUpTelegram(ctx context.Context, in *struct {
 	if mode == "" {
 		mode = adapters.Webhook
 	}
-	s, err := a.setUp(ctx, in.InstanceID, adapters.Telegram, mode, adapters.Credentials{adapters.BotToken: in.Body.BotToken}, "")
+	s, err := a.setUp(ctx, in.InstanceID, adapters.Telegram, mode, adapters.Credentials{adapters.BotToken: in.Body.BotToken}, "", overlapOf(in.Body.Overlap)...)
 	return toTelegram(in.InstanceID, s), err
 }
 

@@ -51,10 +51,18 @@ func (a *API) seat(ctx context.Context, instance string, channel adapters.Channe
 	return s, about("Instance", err)
 }
 
-func (a *API) setUp(ctx context.Context, instance string, channel adapters.Channel, mode adapters.Mode, creds adapters.Credentials, address string) (gateway.Seat, error) {
+func (a *API) setUp(ctx context.Context, instance string, channel adapters.Channel, mode adapters.Mode, creds adapters.Credentials, address string, overlap ...time.Duration) (gateway.Seat, error) {
 	key := callerOf(ctx)
-	s, err := a.Channels.Configure(ctx, key.TenantID, instance, channel, mode, creds, address, key.Actor())
+	s, err := a.Channels.Configure(ctx, key.TenantID, instance, channel, mode, creds, address, key.Actor(), overlap...)
 	return s, about("Instance", err)
+}
+
+// overlapOf gives how long a replaced secret stays good, when the caller says so.
+func overlapOf(seconds Opt[int]) []time.Duration {
+	if !seconds.Given {
+		return nil
+	}
+	return []time.Duration{time.Duration(seconds.Value) * time.Second}
 }
 
 func (a *API) removeChannel(ctx context.Context, instance string, channel adapters.Channel) (*none, error) {

@@ -292,6 +292,18 @@ func (s *fakeStore) ListInstances(_ context.Context, tenant, after string, limit
 	return some(s.instances, limit, func(i gateway.Instance) bool { return i.TenantID == tenant && i.ID > after }), nil
 }
 
+func (s *fakeStore) RotateInstanceSecret(ctx context.Context, tenant, id string, _ gateway.SecretKind, _ string, overlap time.Duration, _ identity.Actor) (time.Time, error) {
+	if _, err := s.Instance(ctx, tenant, id); err != nil || overlap == 0 {
+		return time.Time{}, err
+	}
+	return s.now.Add(overlap), nil
+}
+
+func (s *fakeStore) EndRetiredSecrets(ctx context.Context, tenant, id string, _ gateway.SecretKind, _ identity.Actor) error {
+	_, err := s.Instance(ctx, tenant, id)
+	return err
+}
+
 func (s *fakeStore) DeleteInstance(_ context.Context, tenant, id string, _ identity.Actor) error {
 	defer s.lock()()
 	before := len(s.instances)

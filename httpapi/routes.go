@@ -82,6 +82,10 @@ func (a *API) routes() []*route {
 		{id: "get_instance", method: "GET", path: instance, scope: "instances:read", tag: "Instances", summary: "Get an instance", status: 200, answer: do(a.getInstance)},
 		{id: "update_instance", method: "PATCH", path: instance, scope: "instances:write", tag: "Instances", summary: "Change an instance", status: 200, answer: do(a.editInstance)},
 		{id: "delete_instance", method: "DELETE", path: instance, scope: "instances:write", tag: "Instances", summary: "Delete an instance", status: 204, answer: do(a.deleteInstance)},
+		{id: "rotate_webhook_secret", method: "POST", path: instance + "/webhook-secret/rotate", scope: "instances:write", tag: "Instances", summary: "Replace the secret that signs events", status: 201, answer: do(a.rotateWebhookSecret), traits: secret},
+		{id: "end_webhook_secrets", method: "DELETE", path: instance + "/webhook-secret/old", scope: "instances:write", tag: "Instances", summary: "End replaced signing secrets now", status: 204, answer: do(a.endWebhookSecrets)},
+		{id: "rotate_agent_secret_key", method: "POST", path: instance + "/agent-secret-key/rotate", scope: "instances:write", tag: "Instances", summary: "Replace the key of the conversation-user API", status: 201, answer: do(a.rotateAgentSecretKey), traits: secret},
+		{id: "end_agent_secret_keys", method: "DELETE", path: instance + "/agent-secret-key/old", scope: "instances:write", tag: "Instances", summary: "End replaced keys of the conversation-user API now", status: 204, answer: do(a.endAgentSecretKeys)},
 
 		{id: "list_channels", method: "GET", path: channel, scope: "channels:read", tag: "Channels", summary: "List the channels of an instance", status: 200, answer: do(a.listChannels)},
 		{id: "get_sms", method: "GET", path: channel + "/sms", scope: "channels:read", tag: "Channels", summary: "Get the SMS channel", status: 200, answer: do(a.getSMS)},

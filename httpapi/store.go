@@ -107,6 +107,11 @@ type Store interface {
 	Instance(ctx context.Context, tenant, id string) (gateway.Instance, error)
 	EditInstance(ctx context.Context, tenant, id string, e gateway.InstanceEdit, by identity.Actor) (gateway.Instance, error)
 	ListInstances(ctx context.Context, tenant, after string, limit int) ([]gateway.Instance, error)
+	// RotateInstanceSecret puts a new secret in the place of one. The old one stays good
+	// for overlap, until the time given; with none it ends now, and so do those before.
+	RotateInstanceSecret(ctx context.Context, tenant, id string, kind gateway.SecretKind, secret string, overlap time.Duration, by identity.Actor) (until time.Time, err error)
+	// EndRetiredSecrets ends the secrets that were replaced now.
+	EndRetiredSecrets(ctx context.Context, tenant, id string, kind gateway.SecretKind, by identity.Actor) error
 	// DeleteInstance removes an instance with its endpoints, conversations and scoped
 	// identities.
 	DeleteInstance(ctx context.Context, tenant, id string, by identity.Actor) error

@@ -21,7 +21,7 @@ func (s *Store) TakeBackfills(ctx context.Context, channels []adapters.Channel, 
 			select id from endpoints
 			where channel in (`+in+`) and status = 'active' and (backfill_at is null or backfill_at <= `+s.d.now+`)
 			order by backfill_at limit $1`+s.d.skipLocked+`)
-		returning `+seatColumns+`, backfilled_at, backfill_failures, `+s.d.now, args...)
+		returning `+s.seatColumns()+`, backfilled_at, backfill_failures, `+s.d.now, args...)
 	turns, err := all(rs, err, func(sc scan) (t gateway.BackfillTurn, err error) {
 		t.Seat, err = s.scanSeat(func(dest ...any) error { return sc(append(dest, utc(&t.Since), &t.Failures, utc(&t.At))...) })
 		if t.Since.IsZero() {
@@ -101,12 +101,16 @@ func (s *Store) ErasedSince(ctx context.Context, tenant string, since time.Time)
 	if err != nil {
 		return nil, fmt.Errorf("read who was erased: %w", err)
 	}
+	if len(at) == 0 {
+		return func(adapters.Channel, string, time.Time) bool { return false }, nil
+	}
+	keys, err := s.pseudonymKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return func(channel adapters.Channel, externalID string, said time.Time) bool {
-		if len(at) == 0 {
-			return false
-		}
-		return slices.ContainsFunc(s.pseudonymsOf(tenant, string(channel), externalID), func(p string) bool {
-			when, ok := at[[2]string{string(channel), p}]
+		return slices.ContainsFunc(keys, func(key []byte) bool {
+			when, ok := at[[2]string{string(channel), pseudonym(key, tenant, string(channel), externalID)}]
 			return ok && !said.After(when)
 		})
 	}, nil

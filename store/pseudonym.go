@@ -20,6 +20,15 @@ const pseudonymLabel = "pseudonym/v1"
 // pseudonymsOf gives a value's pseudonyms under all master keys that the database has
 // met, to look it up by: also under those that have gone.
 func (s *Store) pseudonymsOf(ctx context.Context, tenant, channel, value string) ([]string, error) {
+	keys, err := s.pseudonymKeys(ctx)
+	var ps []string
+	for _, k := range keys {
+		ps = append(ps, pseudonym(k, tenant, channel, value))
+	}
+	return ps, err
+}
+
+func (s *Store) pseudonymKeys(ctx context.Context) ([][]byte, error) {
 	rs, err := s.db.Query(ctx, `select id, pseudonyms from master_keys order by id`)
 	keys, err := all(rs, err, func(sc scan) (key []byte, err error) {
 		var id, sealed string
@@ -32,11 +41,7 @@ func (s *Store) pseudonymsOf(ctx context.Context, tenant, channel, value string)
 	if err != nil {
 		return nil, fmt.Errorf("read what makes pseudonyms: %w", err)
 	}
-	var ps []string
-	for _, k := range keys {
-		ps = append(ps, pseudonym(k, tenant, channel, value))
-	}
-	return ps, nil
+	return keys, nil
 }
 
 func bindPseudonyms(key string) string { return bind("", "master_keys.pseudonyms", key) }

@@ -62,7 +62,7 @@ func TestListMeansCluster(t *testing.T) {
 	if !o.ContextTimeoutEnabled || o.ReadTimeout != patience || o.MaxRetries > 0 {
 		t.Errorf("not bounded: %d retries, reads %v", o.MaxRetries, o.ReadTimeout)
 	}
-	p := &Proofs{Redis: client, Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}}
+	p := &Proofs{Redis: client, Keys: these(bytes.Repeat([]byte{1}, 32))}
 	if err := p.Put(t.Context(), steve, "WDJBMJ"); err != nil {
 		t.Fatal(err)
 	}

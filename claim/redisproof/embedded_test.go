@@ -16,7 +16,7 @@ func TestEmbeddedKeepsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, stop := Embedded()
 		defer stop()
-		p := &Proofs{Redis: client, Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}}
+		p := &Proofs{Redis: client, Keys: these(bytes.Repeat([]byte{1}, 32))}
 		if err := p.Put(t.Context(), steve, "WDJBMJ"); err != nil {
 			t.Fatal(err)
 		}

@@ -120,7 +120,7 @@ func TestContextIsObeyed(t *testing.T) {
 // TestServerForgetsScripts holds that a restarted server is sent the scripts again.
 func TestServerForgetsScripts(t *testing.T) {
 	client := serverClient(t)
-	p := &Proofs{Redis: client, Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}}
+	p := &Proofs{Redis: client, Keys: these(bytes.Repeat([]byte{1}, 32))}
 	for _, name := range []string{"drop", "put", "check", "drop"} {
 		for range 2 {
 			if err := client.ScriptFlush(t.Context()).Err(); err != nil {
@@ -148,7 +148,7 @@ func proofsAt(t *testing.T, url string) *Proofs {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	return &Proofs{Redis: client, Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}}
+	return &Proofs{Redis: client, Keys: these(bytes.Repeat([]byte{1}, 32))}
 }
 
 // A proxy stands between client and server and can stop handing on. It ends when

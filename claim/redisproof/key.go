@@ -24,7 +24,10 @@ type key struct{ forProof, forIndex []byte }
 // keys derives from each secret the keys of both uses.
 func (p *Proofs) keys() ([]key, error) {
 	var ks []key
-	for _, secret := range p.Keys {
+	if p.Keys == nil {
+		return nil, ErrNoKey
+	}
+	for _, secret := range p.Keys() {
 		if len(secret) < minKey {
 			return nil, ErrNoKey
 		}

@@ -30,10 +30,10 @@ type Proofs struct {
 	// or outlives its context breaks what is promised here.
 	Redis redis.UniversalClient
 
-	// Keys are secrets of 32 bytes or more. The first makes proofs, all of them
-	// verify: a key leaves the list once what it made has expired. Without a key
-	// nothing is kept and nothing verified.
-	Keys [][]byte
+	// Keys gives secrets of 32 bytes or more, as they are now. The first makes proofs,
+	// all of them verify: a key leaves the list once what it made has expired. Without
+	// a key nothing is kept and nothing verified.
+	Keys func() [][]byte
 }
 
 var _ claim.Proofs = (*Proofs)(nil)

@@ -39,7 +39,12 @@ func TestInProcess(t *testing.T) {
 }
 
 func under(client redis.UniversalClient) func(keys ...[]byte) claim.Proofs {
-	return func(keys ...[]byte) claim.Proofs { return &Proofs{Redis: client, Keys: keys} }
+	return func(keys ...[]byte) claim.Proofs { return &Proofs{Redis: client, Keys: these(keys...)} }
+}
+
+// these are keys that stay as they are.
+func these(keys ...[]byte) func() [][]byte {
+	return func() [][]byte { return keys }
 }
 
 // serverURL names the Redis to test on. Without a database in it, one is taken that
@@ -120,7 +125,7 @@ func TestWhatIsKept(t *testing.T) {
 	t.Cleanup(server.Close)
 	client := inMemory(server)
 	t.Cleanup(func() { client.Close() })
-	p := &Proofs{Redis: client, Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}}
+	p := &Proofs{Redis: client, Keys: these(bytes.Repeat([]byte{1}, 32))}
 	s := claim.Subject{TenantID: "t", InstanceID: "i", Channel: "telegram", ExternalID: "12345", IdentityID: "0195a0b4", Gen: 3}
 	if err := p.Put(t.Context(), s, "WDJBMJ"); err != nil {
 		t.Fatal(err)

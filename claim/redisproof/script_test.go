@@ -42,7 +42,7 @@ func TestSameCallsWhateverIsFound(t *testing.T) {
 	client := serverClient(t)
 	seen := &counter{}
 	client.AddHook(seen)
-	p := &Proofs{Redis: client, Keys: [][]byte{bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)}}
+	p := &Proofs{Redis: client, Keys: these(bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32))}
 	person := func(gen int64) claim.Subject {
 		s := steve
 		s.IdentityID, s.Gen = uuid.NewString(), gen

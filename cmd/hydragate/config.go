@@ -153,25 +153,12 @@ func (s *settings) openSpool(log *slog.Logger) (*spool.Spool, error) {
 }
 
 // keyRing gives the master keys: those of the settings, or the ones in the data
-// folder, which are made when there are none.
+// folder, which are made when there are none and followed when they change.
 func (s *settings) keyRing() (*store.KeyRing, error) {
 	if s.MasterKeys != "" {
 		return store.ParseKeyRing(s.MasterKeys)
 	}
-	file := filepath.Join(s.DataDir, "master.key")
-	b, err := os.ReadFile(file)
-	if os.IsNotExist(err) {
-		b = []byte(store.NewMasterKey("k1"))
-		err = writeNew(file, b)
-	}
-	if err != nil {
-		return nil, wrong("HYDRAGATE_DATA_DIR", "must hold master.key, readable and writable by its owner alone: "+err.Error())
-	}
-	ring, err := store.ParseKeyRing(strings.TrimSpace(string(b)))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return ring, nil
+	return s.keyFile().ring()
 }
 
 // writeNew writes a secret to a file that must not exist yet.

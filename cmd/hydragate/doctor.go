@@ -35,6 +35,7 @@ func (c *doctorCmd) Run(ctx context.Context, con console) error {
 	defer p.closeAll()
 	d.step(ctx, "database ("+p.store.Engine()+")", p.store.Ping)
 	d.step(ctx, "schema", p.store.Migrated)
+	d.step(ctx, "master keys", func(ctx context.Context) error { return keysInOrder(ctx, p.store) })
 	d.step(ctx, "Redis", func(ctx context.Context) error { return p.redis.Ping(ctx).Err() })
 	if c.PublicURL == "" {
 		d.say("public URL", errors.New("HYDRAGATE_PUBLIC_URL is not set: providers on the internet cannot call this gateway; Telegram can be polled, Slack has Socket Mode"))

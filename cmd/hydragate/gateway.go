@@ -42,6 +42,7 @@ type parts struct {
 	spool     *spool.Spool
 	spooler   *gateway.Spooler
 	backfill  *gateway.Backfill
+	keyFile   *keyFile // nil: the keys are in the settings
 	api       *httpapi.API
 	hooks     *httpapi.Hooks
 	log       *slog.Logger
@@ -83,6 +84,10 @@ func build(ctx context.Context, s *settings, publicURL string, log *slog.Logger)
 	p.close = append(p.close, p.store.Close)
 	if err := p.openRedis(ctx, s); err != nil {
 		return p, err
+	}
+	if s.ownsKeys() {
+		file := s.keyFile()
+		p.keyFile = &file
 	}
 	private, err := s.allowPrivate()
 	if err != nil {
@@ -136,6 +141,11 @@ func (p *parts) openRedis(ctx context.Context, s *settings) error {
 	return nil
 }
 
+// claimKeys gives what claim proofs are keyed with, as the master keys are now.
+func claimKeys(keys *store.KeyRing) func() [][]byte {
+	return func() [][]byte { return keys.Derive("claim/v1") }
+}
+
 func (p *parts) wire(speak map[adapters.Channel]adapters.Adapter, keys *store.KeyRing, publicURL string, private bool) {
 	holder := holderName()
 	wake := func(kinds ...gateway.LaneKind) {
@@ -147,7 +157,7 @@ func (p *parts) wire(speak map[adapters.Channel]adapters.Adapter, keys *store.Ke
 			}
 		}
 	}
-	desk := &claim.Desk{Ledger: p.store, Proofs: &redisproof.Proofs{Redis: p.redis, Keys: keys.Derive("claim/v1")}}
+	desk := &claim.Desk{Ledger: p.store, Proofs: &redisproof.Proofs{Redis: p.redis, Keys: claimKeys(keys)}}
 	p.channels = &gateway.Channels{Adapters: speak, Store: p.store, PublicURL: publicURL, Log: p.log}
 	worker := &gateway.Worker{Store: p.store, Desk: desk, Channels: p.channels, Adapters: speak, Log: p.log, Now: time.Now, Woken: wake}
 	poster := &delivery.Poster{Store: p.store, Client: delivery.NewClient(private), Adapters: speak, Log: p.log, Now: time.Now, Woken: wake}
@@ -230,6 +240,9 @@ func (p *parts) work(ctx, hard context.Context) {
 	wg.Go(func() { p.retention.Run(ctx) })
 	wg.Go(func() { p.pressure.Run(ctx) })
 	wg.Go(func() { p.backfill.Run(ctx) })
+	if p.keyFile != nil {
+		wg.Go(func() { p.keyFile.tend(ctx, p.store, p.log) })
+	}
 	wg.Wait()
 }
 

@@ -40,7 +40,7 @@ func TestIncidentsOfStores(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer func() { _ = client.Close() }()
-				other.Proofs = &redisproof.Proofs{Redis: client, Keys: h.keys.Derive("claim/v1")}
+				other.Proofs = &redisproof.Proofs{Redis: client, Keys: claimKeys(h.keys)}
 			}
 			first := h.say(p.external, p.external, "/claim "+code)
 			h.works()

@@ -144,23 +144,3 @@ func (c *keysRevokeCmd) Run(ctx context.Context, con console) error {
 	_, err = fmt.Fprintln(con.out, "revoked", c.ID)
 	return err
 }
-
-type masterkeyCmd struct {
-	New masterkeyNewCmd `cmd:"" help:"Print a new master key, to be put first in HYDRAGATE_MASTER_KEYS."`
-}
-
-type masterkeyNewCmd struct {
-	ID string `help:"Name of the key. Default: the date." placeholder:"ID"`
-}
-
-func (c *masterkeyNewCmd) Run(con console) error {
-	if c.ID == "" {
-		c.ID = "k" + time.Now().UTC().Format("20060102")
-	}
-	key := store.NewMasterKey(c.ID)
-	if _, err := store.ParseKeyRing(key); err != nil {
-		return fmt.Errorf("--id must be 1 to 32 letters, digits, - or _")
-	}
-	_, err := fmt.Fprintln(con.out, key)
-	return err
-}

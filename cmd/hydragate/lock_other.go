@@ -9,3 +9,6 @@ import "os"
 func lockFile(*os.File) error { return nil }
 
 func ignoreFileLimit() {}
+
+// syncFolder does nothing where folders cannot be synced.
+func syncFolder(string) error { return nil }

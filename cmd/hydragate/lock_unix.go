@@ -15,3 +15,13 @@ func lockFile(f *os.File) error {
 
 // ignoreFileLimit makes a limit on the size of files an error of writing, not the end.
 func ignoreFileLimit() { signal.Ignore(syscall.SIGXFSZ) }
+
+// syncFolder makes sure that what was renamed in a folder stays so.
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = d.Close() }()
+	return d.Sync()
+}

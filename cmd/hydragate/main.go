@@ -24,7 +24,7 @@ type commands struct {
 	Chat        chatCmd        `cmd:"" help:"Type as a person on a pretend channel of a running demo."`
 	Migrate     migrateCmd     `cmd:"" help:"Bring the database's schema up to date, or show its state."`
 	Keys        keysCmd        `cmd:"" help:"Create, list and revoke API keys."`
-	Masterkey   masterkeyCmd   `cmd:"" help:"Make master keys."`
+	Masterkey   masterkeyCmd   `cmd:"" help:"Make master keys, and seal everything anew with another one."`
 	Import      importCmd      `cmd:"" help:"Bring in customers and their identities from a CSV or JSON Lines file."`
 	Export      exportCmd      `cmd:"" help:"Write all customers and their identities to a CSV or JSON Lines file."`
 	Doctor      doctorCmd      `cmd:"" help:"Check configuration, database, Redis and the credentials of every endpoint."`

@@ -95,7 +95,7 @@ func newProofHouse(t *testing.T, database, redisURL string, client redis.Univers
 	}
 	t.Cleanup(h.store.Close)
 	h.sql = openDatabase(t, database)
-	h.desk = &claim.Desk{Ledger: h.store, Proofs: &redisproof.Proofs{Redis: client, Keys: h.keys.Derive("claim/v1")}}
+	h.desk = &claim.Desk{Ledger: h.store, Proofs: &redisproof.Proofs{Redis: client, Keys: claimKeys(h.keys)}}
 	i, err := h.store.CreateInstance(t.Context(), gateway.Instance{TenantID: proofTenant, Name: "acme", UnknownSenders: gateway.Forward},
 		gateway.InstanceSecrets{AgentSecretKey: "ask_" + uuid.NewString(), WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, identity.System)
 	if err != nil {

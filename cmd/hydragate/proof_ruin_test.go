@@ -111,7 +111,7 @@ func serveNaively(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		desk := &claim.Desk{Ledger: p.store, Proofs: consuming{&redisproof.Proofs{Redis: p.redis, Keys: keys.Derive("claim/v1")}}}
+		desk := &claim.Desk{Ledger: p.store, Proofs: consuming{&redisproof.Proofs{Redis: p.redis, Keys: claimKeys(keys)}}}
 		naive := &gateway.Worker{Store: p.store, Desk: desk, Channels: p.channels, Adapters: p.channels.Adapters, Log: p.log, Now: time.Now, Woken: func(...gateway.LaneKind) {}}
 		for _, lanes := range p.lanes {
 			if lanes.Kind == gateway.InboxLane {

@@ -146,7 +146,7 @@ func guessBeside(t *testing.T, c *proofChild) {
 		t.Fatal(err)
 	}
 	defer func() { _ = client.Close() }()
-	here := &tally{Proofs: &redisproof.Proofs{Redis: client, Keys: keys.Derive("claim/v1")}}
+	here := &tally{Proofs: &redisproof.Proofs{Redis: client, Keys: claimKeys(keys)}}
 	c.ready(t)
 	err = guess(t.Context(), &claim.Desk{Ledger: s, Proofs: here}, 50, func() claim.Attempt {
 		a := o.Attempt

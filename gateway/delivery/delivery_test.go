@@ -47,6 +47,10 @@ func (s *shelf) Settle(_ context.Context, st gateway.Settlement) error {
 	return nil
 }
 
+func (s *shelf) SigningSecrets(context.Context, string, string) ([]string, error) {
+	return []string{newSecret, oldSecret}, nil
+}
+
 func (s *shelf) DisableAgent(_ context.Context, _, _, url string) error {
 	s.disabled = append(s.disabled, url)
 	return nil
