@@ -50,7 +50,7 @@ func (r *KeyRing) Open(sealed, bind string) (plain []byte, stale bool, err error
 		return nil, false, &MissingKey{id}
 	}
 	box, err := base64.RawURLEncoding.Strict().DecodeString(b64)
-	if err != nil {
+	if err != nil || strings.ContainsAny(b64, "\r\n") { // which the decoder passes over
 		return nil, false, ErrSealed
 	}
 	plain, err = k.gcm.Open(nil, nil, box, []byte(id+"\x1f"+bind))

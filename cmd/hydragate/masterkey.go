@@ -95,25 +95,26 @@ func (c *masterkeyRotateCmd) rotateFile(ctx context.Context, con console) error 
 	if err := reseal(ctx, s, con.out); err != nil {
 		return err
 	}
-	if err := c.tidyStopped(ctx, file, s, con.out); err != nil {
+	dropped, err := c.tidyStopped(ctx, file, s, con.out)
+	if err != nil {
 		return err
 	}
-	return c.report(ctx, s, con.out)
+	return c.report(ctx, s, con.out, dropped...)
 }
 
 // tidyStopped takes old keys out at once when no gateway runs: one that does may have
 // something in hand that it sealed with them, and takes them out itself.
-func (c *masterkeyRotateCmd) tidyStopped(ctx context.Context, file keyFile, s *store.Store, out io.Writer) error {
+func (c *masterkeyRotateCmd) tidyStopped(ctx context.Context, file keyFile, s *store.Store, out io.Writer) (dropped []string, err error) {
 	unlock, err := lockData(&c.settings)
 	if err != nil {
-		return nil // it runs
+		return nil, nil // it runs
 	}
 	defer unlock()
-	dropped, err := file.tidy(ctx, s)
+	dropped, err = file.tidy(ctx, s)
 	for _, id := range dropped {
 		fmt.Fprintf(out, "%s is out of %s\n", id, file.path)
 	}
-	return err
+	return dropped, err
 }
 
 // beginRotation adds a key, unless values are left on another than the first.
@@ -191,8 +192,9 @@ func leftOn(ctx context.Context, s *store.Store) (n int, err error) {
 	return n, err
 }
 
-// report says what hangs on other keys than the first, and fails when anything does.
-func (c *masterkeyRotateCmd) report(ctx context.Context, s *store.Store, out io.Writer) error {
+// report says what hangs on other keys than the first, but for those that are gone, and
+// fails when anything is sealed with them.
+func (c *masterkeyRotateCmd) report(ctx context.Context, s *store.Store, out io.Writer, gone ...string) error {
 	hanging, err := s.Hanging(ctx)
 	if err != nil {
 		return err
@@ -204,7 +206,9 @@ func (c *masterkeyRotateCmd) report(ctx context.Context, s *store.Store, out io.
 			continue
 		}
 		left += h.Values()
-		fmt.Fprintln(out, tellHanging(h, c.ownsKeys()))
+		if !slices.Contains(gone, h.Key) {
+			fmt.Fprintln(out, tellHanging(h, c.ownsKeys()))
+		}
 	}
 	fmt.Fprintf(out, "%d values are left on other keys\n", left)
 	if left > 0 || c.Check && slices.ContainsFunc(hanging, func(h store.Hanging) bool { return !h.First && !h.Free() }) {
