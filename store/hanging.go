@@ -15,7 +15,7 @@ type Hanging struct {
 	Here   bool           // the ring holds the key
 	First  bool           // it is the one that seals
 	Sealed map[string]int // values sealed with it, by column
-	Codes  int            // claim codes whose proof hangs on it
+	Codes  int            // claim codes and invites whose proof hangs on it
 	Until  time.Time      // when the last of those proofs is of no use any more, by the database's clock
 }
 
@@ -54,26 +54,43 @@ func (s *Store) Hanging(ctx context.Context) ([]Hanging, error) {
 			return nil, fmt.Errorf("count what is sealed in %s: %w", c.name(), err)
 		}
 	}
-	err := s.countBy(ctx, `
-		select coalesce(claim_key, ''), count(*), max(claim_expires_at) from identities
-		where `+proofKept(s.d)+` group by 1 order by 1`, func(key string, n int, until time.Time) {
-		until = until.Add(claim.Grace)
-		if key == "" { // issued by an older program, with whatever was first then
-			for i := range hs {
-				hs[i].Codes, hs[i].Until = hs[i].Codes+n, until
+	for _, proofs := range s.proofs() {
+		err := s.countBy(ctx, proofs.query, func(key string, n int, until time.Time) {
+			until = until.Add(proofs.grace)
+			if key == "" { // issued by an older program, with whatever was first then
+				for i := range hs {
+					hs[i].hangs(n, until)
+				}
+				return
 			}
-			return
+			on(key).hangs(n, until)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("count %s: %w", proofs.of, err)
 		}
-		h := on(key)
-		h.Codes += n
-		if until.After(h.Until) {
-			h.Until = until
-		}
-	})
-	if err != nil {
-		return nil, fmt.Errorf("count claim codes: %w", err)
 	}
 	return hs, nil
+}
+
+func (h *Hanging) hangs(n int, until time.Time) {
+	h.Codes += n
+	if until.After(h.Until) {
+		h.Until = until
+	}
+}
+
+// proofs are the keyed hashes that cannot be made anew: how many are of use still, by
+// the key they were made with, and until when.
+func (s *Store) proofs() []struct {
+	of, query string
+	grace     time.Duration
+} {
+	return []struct {
+		of, query string
+		grace     time.Duration
+	}{
+		{"claim codes", `select coalesce(claim_key, ''), count(*), max(claim_expires_at) from identities where ` + proofKept(s.d) + ` group by 1 order by 1`, claim.Grace},
+	}
 }
 
 func (s *Store) countBy(ctx context.Context, query string, each func(key string, n int, until time.Time)) error {
