@@ -126,6 +126,33 @@ func TestFreshIsNoLoad(t *testing.T) {
 	})
 }
 
+// TestWhoComesMeanwhileGetsTheSameAnswer: when the credentials changed and one request
+// makes them be read again, the others that came with it do not get the old ones.
+func TestWhoComesMeanwhileGetsTheSameAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := cached(t)
+		if _, err := c.Endpoint(t.Context(), "i", adapters.Telegram); err != nil {
+			t.Fatal(err)
+		}
+		s.change("bot 8")
+		s.reading = make(chan struct{})
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				if ep, err := c.Fresh(t.Context(), "i", adapters.Telegram); err != nil || ep.Address != "bot 8" {
+					t.Errorf("%q, %v; want what holds now", ep.Address, err)
+				}
+			})
+		}
+		synctest.Wait()
+		close(s.reading)
+		wg.Wait()
+		if n := s.readSoFar(); n != 2 {
+			t.Errorf("%d reads; want two", n)
+		}
+	})
+}
+
 func TestManyReadAsOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := cached(t)

@@ -158,6 +158,11 @@ func TestResealReachesEverySealedValue(t *testing.T) {
 		if got := both.hanging("k1"); !got.Free() {
 			t.Errorf("after: %+v", got)
 		}
+		// What was erased under the old key is found by what it was when the key has gone.
+		erased := h.pseudonymOf(tenant, "sms", "+61400111222")
+		if ps, err := h.under(k2).pseudonymsOf(t.Context(), tenant, "sms", "+61400111222"); err != nil || !slices.Contains(ps, erased) {
+			t.Errorf("pseudonyms %v, %v; want %s among them", ps, err, erased)
+		}
 		h.under(k2).everythingOpens(resealAtOnce + 30)
 	})
 }

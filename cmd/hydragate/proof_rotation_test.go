@@ -6,20 +6,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha1"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"os/exec"
 	"slices"
@@ -30,10 +22,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
-
-	"hydragate/store"
 )
 
 const rotationKey = "an-admin-key-for-the-proof-of-rotation-01"
@@ -168,14 +157,23 @@ func (r *rotation) environment(keys, dsn string) []string {
 // start runs a gateway until it listens.
 func (r *rotation) start(keys string) *replica {
 	r.t.Helper()
-	p := &replica{cmd: exec.Command("hydragate", "serve"), ended: make(chan struct{})}
-	p.cmd.Env, p.cmd.Stderr = r.environment(keys, r.dsn), &r.log
+	p, err := listening(r.command(context.Background(), keys, r.dsn, "serve"), &r.log)
+	if err != nil {
+		r.t.Fatalf("%v\n%s", err, r.log.String())
+	}
+	return p
+}
+
+// listening starts a gateway and waits until it listens.
+func listening(cmd *exec.Cmd, log io.Writer) (*replica, error) {
+	p := &replica{cmd: cmd, ended: make(chan struct{})}
+	p.cmd.Stderr = log
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
-		r.t.Fatal(err)
+		return nil, err
 	}
 	if err := p.cmd.Start(); err != nil {
-		r.t.Fatal(err)
+		return nil, err
 	}
 	line, _ := bufio.NewReader(out).ReadString('\n')
 	var said struct {
@@ -187,10 +185,16 @@ func (r *rotation) start(keys string) *replica {
 	}()
 	if err := json.Unmarshal([]byte(line), &said); err != nil {
 		<-p.ended
-		r.t.Fatalf("a gateway did not start: %q\n%s", line, r.log.String())
+		return nil, fmt.Errorf("a gateway did not start: %q", line)
 	}
 	p.url = said.Listening
-	return p
+	return p, nil
+}
+
+// kill ends the process as a power cut would, and waits until it is gone.
+func (p *replica) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.ended
 }
 
 func (r *rotation) join(p *replica) {
@@ -228,8 +232,7 @@ func (r *rotation) leave() {
 
 func (r *rotation) stopAll() {
 	for _, p := range r.live {
-		_ = p.cmd.Process.Kill()
-		<-p.ended
+		p.kill()
 	}
 }
 
@@ -313,56 +316,6 @@ func (r *rotation) newKey() string {
 	return made.Key
 }
 
-// telegramSays is an update with the secret that Telegram has now.
-func (r *rotation) telegramSays(person int64, text string) (path string, header http.Header, body []byte) {
-	_, secret := r.p.telegram.Webhook(demoBot)
-	n := r.lines.Add(1)
-	body, _ = json.Marshal(map[string]any{"update_id": n, "message": map[string]any{
-		"message_id": n, "date": time.Now().Unix(), "text": text,
-		"chat": map[string]any{"id": person, "type": "private", "first_name": "Steve"}, "from": map[string]any{"id": person, "is_bot": false, "first_name": "Steve"},
-	}})
-	return "/hooks/telegram/" + r.instance, http.Header{"X-Telegram-Bot-Api-Secret-Token": {secret}, "Content-Type": {"application/json"}}, body
-}
-
-// smsSays is a message signed as Twilio describes it, with a token.
-func (r *rotation) smsSays(token, text string) (path string, header http.Header, body []byte) {
-	form := url.Values{
-		"AccountSid": {r.p.twilioSID}, "MessageSid": {"SM" + strings.ReplaceAll(uuid.NewString(), "-", "")}, "From": {fmt.Sprintf("+614001%05d", rand.N(20))},
-		"To": {demoSMSNumber}, "Body": {text}, "NumMedia": {"0"}, "NumSegments": {"1"}, "ApiVersion": {"2010-04-01"},
-	}
-	path = "/hooks/sms/" + r.instance
-	signed := "http://" + r.front.addr() + path
-	for _, k := range slices.Sorted(maps.Keys(form)) {
-		signed += k + form.Get(k)
-	}
-	m := hmac.New(sha1.New, []byte(token))
-	m.Write([]byte(signed))
-	return path, http.Header{"X-Twilio-Signature": {base64.StdEncoding.EncodeToString(m.Sum(nil))}, "Content-Type": {"application/x-www-form-urlencoded"}}, []byte(form.Encode())
-}
-
-// slackSays is an event signed as Slack describes it, with a secret.
-func (r *rotation) slackSays(secret, text string) (path string, header http.Header, body []byte) {
-	n := r.lines.Add(1)
-	now := fmt.Sprint(time.Now().Unix())
-	body, _ = json.Marshal(map[string]any{
-		"token": "deprecated", "team_id": demoTeam, "context_team_id": demoTeam, "api_app_id": demoApp, "type": "event_callback", "event_id": fmt.Sprintf("Ev%09d", n), "event_time": time.Now().Unix(),
-		"authorizations": []map[string]any{{"team_id": demoTeam, "user_id": demoBotUser, "is_bot": true, "is_enterprise_install": false}},
-		"event":          map[string]any{"type": "message", "channel_type": "im", "channel": fmt.Sprintf("D%02d", n%20), "user": fmt.Sprintf("U%02d", n%20), "team": demoTeam, "text": text, "ts": fmt.Sprintf("%s.%06d", now, n%1e6)},
-	})
-	m := hmac.New(sha256.New, []byte(secret))
-	_, _ = fmt.Fprintf(m, "v0:%s:%s", now, body)
-	return "/hooks/slack/" + r.instance + "/events", http.Header{"X-Slack-Signature": {"v0=" + hex.EncodeToString(m.Sum(nil))}, "X-Slack-Request-Timestamp": {now}, "Content-Type": {"application/json"}}, body
-}
-
-// delivers posts what a provider says; anything but 200 is a failure.
-func (r *rotation) delivers(path string, header http.Header, body []byte) (status int) {
-	status, answer, _ := r.ask("POST", path, header, body)
-	if status != http.StatusOK {
-		r.fails(path, status, answer)
-	}
-	return status
-}
-
 // A waiting claim is a code that was read out and not typed yet.
 type waitingClaim struct {
 	person   int64
@@ -422,11 +375,3 @@ func (r *rotation) left(id string) (n int) {
 	}
 	return n
 }
-
-// id is that of a key as masterkey new prints it.
-func keyIDOf(key string) string {
-	id, _, _ := strings.Cut(key, ":")
-	return id
-}
-
-var _ = store.KeysFresh
