@@ -3,6 +3,9 @@ package adapters
 import (
 	"fmt"
 	"log/slog"
+	"maps"
+	"strings"
+	"time"
 )
 
 // An Endpoint is one instance's seat on a channel: a bot, a phone number, a
@@ -17,6 +20,7 @@ type Endpoint struct {
 	WebhookURL string // public URL of the main hook, from configuration; hooks of the same endpoint hang below it
 	Settings   map[string]string
 	Credentials
+	OldFor time.Duration // how long a replaced credential is good still, from when the endpoint was read
 }
 
 // A Mode says how messages arrive.
@@ -79,4 +83,11 @@ func (c Credentials) Current(key string) []string {
 		}
 	}
 	return keys
+}
+
+// WithoutOld gives the credentials without those that were replaced.
+func (c Credentials) WithoutOld() Credentials {
+	newest := maps.Clone(c)
+	maps.DeleteFunc(newest, func(key, _ string) bool { return strings.HasSuffix(key, "_old") })
+	return newest
 }

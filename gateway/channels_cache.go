@@ -39,10 +39,15 @@ func (c *Channels) Endpoint(ctx context.Context, instance string, channel adapte
 }
 
 // Last gives the endpoint as it was read last, at most a day ago, without asking the
-// store: for when the store does not answer. One that the store said is gone is gone.
+// store: for when the store does not answer. One that the store said is gone is gone,
+// and a replaced credential is good for no longer than the store said.
 func (c *Channels) Last(instance string, channel adapters.Channel) (ep adapters.Endpoint, ok bool) {
 	s, ok := c.cached(seatKey{instance, channel})
-	return s.endpoint, ok && c.now().Sub(s.readAt) < MaxAge
+	ep, since := s.endpoint, c.now().Sub(s.readAt)
+	if since > ep.OldFor {
+		ep.Credentials = ep.WithoutOld()
+	}
+	return ep, ok && since < MaxAge
 }
 
 // Fresh gives the endpoint as the store has it now, to be used once when a signature

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,10 +16,10 @@ import (
 	"hydragate/identity"
 )
 
-// seatColumns ends with whether the credential that was replaced is good still.
+// seatColumns ends with how long the credential that was replaced is good still.
 func (s *Store) seatColumns() string {
 	return `id, tenant_id, instance_id, channel, mode, address, status, error_message, settings, credentials, retries, last_event_at, created_at, updated_at,
-		case when old_for is not null and (old_until is null or old_until > ` + s.d.now + `) then 1 else 0 end`
+		case when old_for is null then cast(0 as double precision) when old_until is null then cast(old_for as double precision) else ` + s.d.until("old_until") + ` end`
 }
 
 // unopened is told of an endpoint whose credentials no master key opens.
@@ -30,16 +29,15 @@ const unopened = "The credentials cannot be opened with the master keys given. S
 // that one of them does not hide all others.
 func (s *Store) scanSeat(sc scan) (seat gateway.Seat, err error) {
 	var settings, sealed string
-	var overlaps int
 	err = sc(text(&seat.ID), text(&seat.TenantID), text(&seat.InstanceID), &seat.Channel, &seat.Mode, &seat.Address, &seat.Status, text(&seat.ErrorMessage),
-		&settings, &sealed, &seat.Retries, utc(&seat.LastEventAt), utc(&seat.CreatedAt), utc(&seat.UpdatedAt), &overlaps)
+		&settings, &sealed, &seat.Retries, utc(&seat.LastEventAt), utc(&seat.CreatedAt), utc(&seat.UpdatedAt), age(&seat.OldFor))
 	if err != nil {
 		return seat, err
 	}
 	if err := json.Unmarshal([]byte(settings), &seat.Settings); err != nil {
 		return seat, err
 	}
-	seat.Credentials, err = s.openCredentials(seat.Endpoint, sealed, overlaps == 1)
+	seat.Credentials, err = s.openCredentials(seat.Endpoint, sealed)
 	var missing *MissingKey
 	switch {
 	case errors.As(err, &missing):
@@ -58,7 +56,7 @@ func (s *Store) sealCredentials(ep adapters.Endpoint) (string, error) {
 	return s.keys.Seal(plain, bind(ep.TenantID, "endpoints.credentials", ep.ID)), nil
 }
 
-func (s *Store) openCredentials(ep adapters.Endpoint, sealed string, overlaps bool) (adapters.Credentials, error) {
+func (s *Store) openCredentials(ep adapters.Endpoint, sealed string) (adapters.Credentials, error) {
 	plain, _, err := s.keys.Open(sealed, bind(ep.TenantID, "endpoints.credentials", ep.ID))
 	if err != nil {
 		return nil, err
@@ -67,8 +65,8 @@ func (s *Store) openCredentials(ep adapters.Endpoint, sealed string, overlaps bo
 	if err := json.Unmarshal(plain, &creds); err != nil {
 		return nil, err
 	}
-	if !overlaps {
-		maps.DeleteFunc(creds, func(key, _ string) bool { return strings.HasSuffix(key, old) })
+	if ep.OldFor <= 0 {
+		return adapters.Credentials(creds).WithoutOld(), nil
 	}
 	return creds, nil
 }

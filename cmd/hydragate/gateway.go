@@ -241,7 +241,7 @@ func (p *parts) work(ctx, hard context.Context) {
 	wg.Go(func() { p.pressure.Run(ctx) })
 	wg.Go(func() { p.backfill.Run(ctx) })
 	if p.keyFile != nil {
-		wg.Go(func() { p.keyFile.tend(ctx, p.store, p.log) })
+		wg.Go(func() { p.keyFile.tend(ctx, p.store, p.spool, p.log) })
 	}
 	wg.Wait()
 }

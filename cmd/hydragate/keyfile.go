@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"hydragate/gateway/spool"
 	"hydragate/store"
 )
 
@@ -148,7 +149,7 @@ const tidyEvery = time.Minute
 
 // tend ends rotations until ctx ends: it seals anew what is left on an old key, and takes
 // the key out of the file once nothing hangs on it any more.
-func (f keyFile) tend(ctx context.Context, s *store.Store, log *slog.Logger) {
+func (f keyFile) tend(ctx context.Context, s *store.Store, kept *spool.Spool, log *slog.Logger) {
 	look := time.NewTimer(0)
 	defer look.Stop()
 	for {
@@ -157,7 +158,9 @@ func (f keyFile) tend(ctx context.Context, s *store.Store, log *slog.Logger) {
 		case <-ctx.Done():
 			return
 		}
-		f.tidyBeside(ctx, s, log)
+		if !kept.Holding() { // what it holds is sealed too
+			f.tidyBeside(ctx, s, log)
+		}
 		look.Reset(tidyEvery)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -110,11 +111,26 @@ func (c *masterkeyRotateCmd) tidyStopped(ctx context.Context, file keyFile, s *s
 		return nil, nil // it runs
 	}
 	defer unlock()
+	if held, err := c.spoolHolds(); err != nil || held {
+		return nil, err // the gateway will, when it has stored that
+	}
 	dropped, err = file.tidy(ctx, s)
 	for _, id := range dropped {
 		fmt.Fprintf(out, "%s is out of %s\n", id, file.path)
 	}
 	return dropped, err
+}
+
+// spoolHolds reports whether gateways that ended left messages behind: they are sealed
+// too.
+func (s *settings) spoolHolds() (bool, error) {
+	sp, err := s.openSpool(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return false, err
+	}
+	defer sp.Close()
+	_, err = sp.Adopt()
+	return sp.Holding(), err
 }
 
 // beginRotation adds a key, unless values are left on another than the first.
