@@ -24,6 +24,11 @@ import (
 // command each time and while people write, and kills that command. Nothing fails, and a
 // gateway that starts later takes out the keys that nothing needs.
 func TestEmbeddedKeysRotate(t *testing.T) {
+	t.Parallel()
+	kills := 2
+	if long() {
+		kills = 20
+	}
 	e := newEmbedded(t)
 	before, first := e.keys(), e.start(t)
 	say := func() {
@@ -44,7 +49,7 @@ func TestEmbeddedKeysRotate(t *testing.T) {
 			hooks.Add(1)
 		}
 	})
-	for range 3 { // killed wherever it is
+	for range kills { // wherever it is
 		cmd := e.command("masterkey", "rotate")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -25,7 +25,7 @@ import (
 // was read out before is good, and everything is as it was when the old key is gone.
 // With HYDRAGATE_TEST_LONG=1 it is killed at least twenty times.
 func TestKeysRotateUnderLoad(t *testing.T) {
-	kills, rows, more := 3, 1500, int64(10)
+	kills, rows, more := 2, 1000, int64(5)
 	if long() {
 		kills, rows, more = 24, 30000, 200
 	}
@@ -217,6 +217,7 @@ func (r *rotation) settled(t *testing.T) {
 // TestAKeyTakenOutTooEarlyIsMissed is the control, and what misuse does: everything that
 // needs the key fails, says which key, and is there again when the key is.
 func TestAKeyTakenOutTooEarlyIsMissed(t *testing.T) {
+	t.Parallel()
 	k1, k2 := store.NewMasterKey("k1"), store.NewMasterKey("k2")
 	r := newRotation(t, k1, 1)
 	key := r.newKey()
@@ -289,6 +290,7 @@ func TestAKeyTakenOutTooEarlyIsMissed(t *testing.T) {
 // the provider signed with the old one is taken until its time is over, by the database's
 // clock, or until staff say so; what is signed with anything else never is.
 func TestReplacedProviderSecretsEnd(t *testing.T) {
+	t.Parallel()
 	r := newRotation(t, store.NewMasterKey("k1"), 1)
 	h := &proofHouse{t: t, sql: r.sql}
 	says := map[string]func(secret string) (string, http.Header, []byte){
