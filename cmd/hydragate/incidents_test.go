@@ -229,6 +229,7 @@ func (s *scene) ask(c adapters.Channel, external, text, want string) (answer str
 	s.t.Helper()
 	transcript, chat, err := s.pretence.control().Conversation(c, external)
 	s.must(err)
+	s.settle() // what was said before is answered
 	n := len(transcript.Answers(chat))
 	s.say(c, external, text)
 	ctx, cancel := inTime(s.t.Context())
