@@ -54,14 +54,20 @@ func (c *gathering) Check(ctx context.Context, s claim.Subject, typedIn, code, m
 }
 
 // wait returns when all are there.
-func (c *gathering) wait() {
+func (c *gathering) wait() { c.waitWithin(context.Background()) }
+
+// waitWithin is wait for as long as ctx has.
+func (c *gathering) waitWithin(ctx context.Context) {
 	c.mu.Lock()
 	c.waiting--
 	if c.waiting == 0 {
 		close(c.all)
 	}
 	c.mu.Unlock()
-	<-c.all
+	select {
+	case <-c.all:
+	case <-ctx.Done():
+	}
 }
 
 // TestFiftyRightCodesGrantOnce types the right code into fifty conversations, all
@@ -76,7 +82,7 @@ func TestFiftyRightCodesGrantOnce(t *testing.T) {
 		for i := range n {
 			keys = append(keys, h.say(p.external, fmt.Sprintf("place %d", i), "/claim "+code))
 		}
-		h.work(h.worker(&claim.Desk{Ledger: h.store, Proofs: newGathering(h.desk.Proofs, n)}, h.store))
+		h.work(h.worker(&claim.Desk{Ledger: h.store, Proofs: newGathering(h.desk.Proofs, n)}, stubborn{h.store}))
 		got := map[string]int{}
 		for _, k := range keys {
 			got[h.outcome(k)]++
