@@ -105,6 +105,7 @@ type Ruling struct {
 	Grant   *Subject   // to be verified as owner, if the fence still holds
 	Admit   *Admission // to be made the customer's, if the invite can still be opened
 	Burn    []Subject  // codes that die
+	Expose  *Invite    // that others could read, and that dies too
 	Failure bool       // counts against the sender
 	Events  []identity.Event
 	Others  []Other

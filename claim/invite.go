@@ -68,8 +68,8 @@ type Invites interface {
 	// InviteState gives what is known of the code and of the sender of an attempt.
 	InviteState(ctx context.Context, a Attempt) (InviteState, error)
 
-	// KnowsInvite reports whether the letters of an attempt are an invite's that nobody
-	// opened.
+	// KnowsInvite reports whether the letters of an attempt are an invite's, whatever
+	// became of it: they go no further.
 	KnowsInvite(ctx context.Context, a Attempt) (bool, error)
 }
 
@@ -130,6 +130,21 @@ func (d *Desk) open(ctx context.Context, a Attempt) (Ruling, error) {
 		r.Events = append(r.Events, s.event("invite.redeemed", a, s.Invite.CustomerID, r.Admit.IdentityID, ""))
 	default:
 		s.refuse(&r, a)
+	}
+	return r, nil
+}
+
+// Overhear rules on letters that were written where others read them: anybody there
+// could open a live invite, so it ends. The sender is told nothing of it.
+func (d *Desk) Overhear(ctx context.Context, a Attempt) (Ruling, error) {
+	s, err := d.Ledger.InviteState(ctx, a)
+	if err != nil {
+		return Ruling{}, fmt.Errorf("read invite: %w", err)
+	}
+	r := Ruling{Attempt: a}
+	if s.Fence == Live {
+		r.Expose = &s.Invite
+		r.Events = append(r.Events, s.event("invite.revoked", a, s.Invite.CustomerID, a.IdentityID, "written_in_a_group"))
 	}
 	return r, nil
 }

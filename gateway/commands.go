@@ -88,11 +88,19 @@ func (w *Worker) privately(in Inbound, v verdict, f func() verdict) verdict {
 // in private, with the own account.
 func (w *Worker) claim(ctx context.Context, in Inbound, v verdict, t claim.Typed) (verdict, error) {
 	m := in.Message
+	if m.Place.Group && claim.IsInvite(t.Code) {
+		r, err := w.Desk.Overhear(ctx, w.attempt(in, t))
+		if err != nil {
+			return v, err
+		}
+		r.Attempt.Code = ""
+		v.claim = &r
+	}
 	switch {
-	case m.Unproven != "" || m.Kind != adapters.Text:
-		return w.say(in, v, "not_proven", textPrivately), nil
 	case m.Place.Group:
 		return w.say(in, v, "not_private", textPrivately), nil
+	case m.Unproven != "" || m.Kind != adapters.Text:
+		return w.say(in, v, "not_proven", textPrivately), nil
 	case t.Code == "":
 		return w.say(in, v, "hint", textHint), nil
 	case claim.IsInvite(t.Code) && !t.Command:

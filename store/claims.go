@@ -240,6 +240,11 @@ func (s *Store) claimStmts(st gateway.Settlement) []stmt {
 			where tenant_id = $1 and id = $2 and claim_gen = $3 and claim_used_msg is null and claim_revoked_at is null`,
 			args: []any{a.TenantID, b.IdentityID, b.Gen, now}})
 	}
+	if i := r.Expose; i != nil {
+		stmts = append(stmts, stmt{query: `
+			update invites set revoked_at = $3
+			where tenant_id = $1 and id = $2 and used_msg is null and revoked_at is null`, args: []any{a.TenantID, i.ID, now}})
+	}
 	if r.Failure {
 		stmts = append(stmts, stmt{query: `
 			insert into claim_failures (tenant_id, instance_id, channel, sender_id, message_id)

@@ -27,7 +27,7 @@ func (s *Store) KnowsInvite(ctx context.Context, a claim.Attempt) (bool, error) 
 	where, args := s.typedInvite(a)
 	rs, err := s.db.Query(ctx, `
 		select v.id from invites v
-		where `+where+` and v.used_msg is null and v.revoked_at is null and v.expires_at >= `+place(len(args)+1), append(args, a.ReceivedAt)...)
+		where `+where, args...)
 	found, err := all(rs, err, scanString)
 	if err != nil {
 		return false, fmt.Errorf("look for invite: %w", err)

@@ -158,6 +158,10 @@ func TestInviteTwins(t *testing.T) {
 		{"to another bot", text("/claim@other_bot CODE"), nil, "for_another_bot"},
 		{"in a group", with(text("/claim CODE"), func(m *adapters.Message, who string) { m.Place = adapters.Place{ID: "-100" + who, Group: true} }), nil, "not_private"},
 		{"link into a group", with(text("/start@"+botName+" claim_CODE"), func(m *adapters.Message, who string) { m.Place = adapters.Place{ID: "-100" + who, Group: true} }), nil, "not_private"},
+		{"alone in a group", with(text("GROUPED"), func(m *adapters.Message, who string) { m.Place = adapters.Place{ID: "-100" + who, Group: true} }), nil, "not_private"},
+		{"forwarded to a group", with(text("/claim CODE"), func(m *adapters.Message, who string) {
+			m.Place, m.Unproven = adapters.Place{ID: "-100" + who, Group: true}, "forwarded"
+		}), nil, "not_private"},
 		{"forwarded", with(text("/claim CODE"), func(m *adapters.Message, _ string) { m.Unproven = "forwarded" }), nil, "not_proven"},
 		{"edited", with(text("/claim CODE"), func(m *adapters.Message, _ string) { m.Kind = adapters.Edit }), nil, "not_proven"},
 		{"another letter", func(code, _ string) adapters.Message {
@@ -200,6 +204,11 @@ func TestInviteTwins(t *testing.T) {
 				accounts, _ := h.opened(i)
 				if got := h.outcome(key); got != tt.want || (accounts == 1) != (tt.want == "claimed") {
 					t.Errorf("outcome %q, %d accounts; want %s", got, accounts, tt.want)
+				}
+				var ended int
+				h.scan(`select count(*) from invites where id = $1 and revoked_at is not null`, []any{i.ID}, &ended)
+				if read := tt.want == "not_private" || tt.name == "revoked"; read != (ended == 1) {
+					t.Errorf("revoked %d; an invite that a group has read ends, and no other", ended)
 				}
 				var delivered int
 				h.scan(`select count(*) from deliveries d join messages m on m.id = d.message_id where m.key = $1`, []any{key}, &delivered)
@@ -354,7 +363,12 @@ func TestStoresHoldNoInvite(t *testing.T) {
 			if n%2 == 1 {
 				typed = strings.ToLower(claim.Group(code))
 			}
-			h.hear(adapters.Message{Kind: adapters.Text, Text: form + typed, Sender: adapters.Sender{ID: who}, Place: adapters.Place{ID: "-100" + who, Group: true}})
+			_, read := h.invite("") // by a group: it ends there
+			codes = append(codes, read)
+			h.hear(adapters.Message{Kind: adapters.Text, Text: form + read, Sender: adapters.Sender{ID: who}, Place: adapters.Place{ID: "-100" + who, Group: true}})
+			h.works()
+			h.say(who, who, form+read)
+			h.works()
 			h.say(who, who, form+typed)
 			if hits := found(codes, h.everything(log.String())); len(hits) > 0 {
 				t.Error("while it waits:", hits)
