@@ -18,6 +18,7 @@ const (
 	lookAgain      = 25 * time.Millisecond
 	lookAtMost     = 3 * time.Second
 	settleIn       = 5 * time.Second
+	workIn         = 30 * time.Second // a call, though its caller may have gone
 )
 
 // once runs a call, or gives the answer of the same call made before. A call without
@@ -92,9 +93,13 @@ func (a *API) claim(ctx context.Context, k IdempotencyKey) (kept StoredAnswer, f
 }
 
 // runAndKeep runs a call and keeps its answer, unless the same call may end
-// otherwise: after a failure of ours, a refusal for now, or a panic.
+// otherwise: after a failure of ours, a refusal for now, or a panic. A caller who hangs
+// up does not end it: broken off while it is committed, it could have happened and be
+// taken for a failure, and would happen again when it is asked for again.
 func (a *API) runAndKeep(r *http.Request, in *admitted, k IdempotencyKey, next func(huma.Context)) {
-	heard := &tape{inner: in}
+	work, done := context.WithTimeout(context.WithoutCancel(in.inner.Context()), workIn)
+	defer done()
+	heard := &tape{inner: in, ctx: work}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), settleIn)
 		defer cancel()
@@ -124,6 +129,7 @@ func replay(w http.ResponseWriter, kept StoredAnswer) {
 // A tape writes an answer through and remembers it.
 type tape struct {
 	inner
+	ctx    context.Context
 	status int
 	body   bytes.Buffer
 }
@@ -132,6 +138,9 @@ func (t *tape) SetStatus(status int) {
 	t.status = status
 	t.inner.SetStatus(status)
 }
+
+// Context is the time that the call has, whatever becomes of its caller.
+func (t *tape) Context() context.Context { return t.ctx }
 
 func (t *tape) Status() int { return t.status }
 

@@ -1,11 +1,15 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"hydragate/identity"
 )
 
 func TestIdempotencyFiftyAtOnceMakeOne(t *testing.T) {
@@ -104,5 +108,48 @@ func TestClaimCodeIsNeverKept(t *testing.T) {
 	}
 	if slices.Contains(strings.Fields(w.log.String()), "WDJBMJ") || strings.Contains(w.log.String(), "WDJBMJ") {
 		t.Error("the code is in the log")
+	}
+}
+
+// leaving is a store that notes what it is asked for callers who have gone.
+type leaving struct {
+	*fakeStore
+	claimed, created []error
+}
+
+func (s *leaving) Remember(ctx context.Context, k IdempotencyKey) (StoredAnswer, bool, error) {
+	s.claimed = append(s.claimed, ctx.Err())
+	return s.fakeStore.Remember(ctx, k)
+}
+
+func (s *leaving) CreateCustomer(ctx context.Context, c identity.Customer, by identity.Actor) (identity.Customer, error) {
+	s.created = append(s.created, ctx.Err())
+	return s.fakeStore.CreateCustomer(ctx, c, by)
+}
+
+// A caller who hangs up leaves a call that is worked to its end, so that the same call
+// made again is the same.
+func TestIdempotentCallsOutliveTheirCaller(t *testing.T) {
+	s := &leaving{}
+	w := newWorld(t, func(a *API) { s.fakeStore = a.Store.(*fakeStore); a.Store = s })
+	gone, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	for _, key := range []string{"gone", ""} {
+		r := httptest.NewRequestWithContext(gone, "POST", "/v1/customers", strings.NewReader(`{}`))
+		r.Header.Set("Authorization", "Bearer "+w.token)
+		r.Header.Set("Content-Type", "application/json")
+		if key != "" {
+			r.Header.Set("Idempotency-Key", key)
+		}
+		w.server.Config.Handler.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	if len(s.claimed) != 1 || s.claimed[0] != nil || len(s.created) != 2 || s.created[0] != nil {
+		t.Errorf("claimed with %v, created with %v", s.claimed, s.created)
+	}
+	if s.created[1] == nil {
+		t.Error("a call without a key is not the caller's to break off")
+	}
+	if again := w.ask("POST", "/v1/customers", `{}`, "Idempotency-Key: gone"); again.status != 201 || again.header.Get("Idempotency-Replayed") != "true" {
+		t.Errorf("%d %v", again.status, again.header)
 	}
 }

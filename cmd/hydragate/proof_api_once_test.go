@@ -19,13 +19,17 @@ import (
 // answers are the same. The same key with another body is refused.
 func TestTheSameCallFiftyTimesAtOnceIsOne(t *testing.T) {
 	inHouses(t, func(t *testing.T, h *apiHouse) {
-		const atOnce = 50
-		routes := 0
+		routes, calls := 0, 0
 		for _, op := range h.ops {
 			if op.param("Idempotency-Key") == nil {
 				continue
 			}
 			routes++
+			atOnce := 50
+			if !long() && op.id != "create_customer" {
+				atOnce = 12
+			}
+			calls += atOnce
 			// What one call leaves is learnt from one call.
 			alone := h.clean(op, h.furnish(proofTenant))
 			before := h.sizes()
@@ -54,7 +58,7 @@ func TestTheSameCallFiftyTimesAtOnceIsOne(t *testing.T) {
 			grown := h.grown(before)
 			delete(grown, "idempotency_keys")
 			if fmt.Sprint(grown) != fmt.Sprint(leaves) || first != 1 {
-				t.Errorf("%s: fifty calls left %v, one call %v; %d were the first", op.id, grown, leaves, first)
+				t.Errorf("%s: many calls left %v, one call %v; %d were the first", op.id, grown, leaves, first)
 			}
 			if op.body == nil {
 				continue
@@ -75,7 +79,7 @@ func TestTheSameCallFiftyTimesAtOnceIsOne(t *testing.T) {
 		if routes < 15 {
 			t.Errorf("only %d routes take an Idempotency-Key", routes)
 		}
-		t.Logf("%d routes, %d calls each at once: each happened once", routes, atOnce)
+		t.Logf("%d routes, %d calls, those of a route at once: each happened once", routes, calls)
 	})
 }
 
@@ -127,7 +131,14 @@ func TestACutConnectionLeavesNoHalf(t *testing.T) {
 				}
 				hangUp()
 			}
-			eventually(t, "asking again is answered", func() bool { return h.send(c).status == 201 })
+			var again said
+			eventually(t, "asking again is answered", func() bool {
+				again = h.send(c)
+				return again.status != 409 || again.header.Get("Retry-After") == ""
+			})
+			if again.status != 201 {
+				t.Errorf("asked again: %d %s", again.status, again.body)
+			}
 			h.wholeOnce(email)
 		}
 		if cut.Load() == 0 {
