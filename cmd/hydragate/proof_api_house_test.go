@@ -273,6 +273,54 @@ func (h *apiHouse) op(id string) *apiOp {
 	return h.ops[at]
 }
 
+// A stage is an operation with things of its own and the call that should succeed.
+type stage struct {
+	op    *apiOp
+	mine  things
+	right apiCall
+}
+
+// stages readies every operation, so that what is refused of all can be held against one
+// state of the database.
+func (h *apiHouse) stages(which func(*apiOp) bool) (all []stage) {
+	h.t.Helper()
+	for _, op := range h.ops {
+		if which(op) {
+			mine := h.furnish(proofTenant)
+			all = append(all, stage{op, mine, h.clean(op, mine)})
+		}
+	}
+	return all
+}
+
+func everyOp(*apiOp) bool { return true }
+
+// unchanged fails the test when the database is not as it was.
+func (h *apiHouse) unchanged(before []string) {
+	h.t.Helper()
+	if row := differing(before, h.everyRow("")); row != "" {
+		h.t.Errorf("all was refused, and yet there is a row %s", row)
+	}
+}
+
+// rightly makes the calls that should succeed.
+func (h *apiHouse) rightly(all []stage) {
+	h.t.Helper()
+	for _, s := range all {
+		if a := h.send(s.right); a.status != s.op.status {
+			h.t.Errorf("%s, asked rightly: %d %s", s.op.id, a.status, a.body)
+		}
+	}
+}
+
+// asked gives the query of a call with the mark before it, or "".
+func (c apiCall) asked() string {
+	if _, q, ok := strings.Cut(c.path, "?"); ok {
+		return "?" + q
+	}
+	return ""
+}
+
 func (h *apiHouse) path(op *apiOp, ids map[string]string) string {
 	h.t.Helper()
 	path := op.path

@@ -62,8 +62,13 @@ func TestWhatStrangersWriteIsData(t *testing.T) {
 			}
 			for _, op := range h.ops {
 				i.fields(op)
-				i.whole(op)
 			}
+			stages := h.stages(func(op *apiOp) bool { return op.body != nil })
+			before := h.everyRow("")
+			for _, s := range stages {
+				i.whole(s.op, s.right)
+			}
+			h.unchanged(before)
 			if !slices.Equal(tables, h.tables()) {
 				t.Errorf("tables were %v and are %v", tables, h.tables())
 			}
@@ -298,12 +303,7 @@ func (op *apiOp) table() string {
 	return "identities"
 }
 
-func (i *injector) whole(op *apiOp) {
-	if op.body == nil {
-		return
-	}
-	right := i.clean(op, i.furnish(proofTenant))
-	before := i.everyRow("")
+func (i *injector) whole(op *apiOp, right apiCall) {
 	broken := brokenBodies()
 	for n, why := range sortedNames(broken) {
 		if !long() && (n+i.bodies)%5 != 0 {
@@ -326,9 +326,6 @@ func (i *injector) whole(op *apiOp) {
 		}
 		i.refused++
 		i.wholes++
-	}
-	if row := differing(before, i.everyRow("")); row != "" {
-		i.t.Errorf("%s: refused, and yet %s", op.id, row)
 	}
 }
 

@@ -165,6 +165,11 @@ func isNumber(t types.Type) bool {
 	return ok && b.Info()&types.IsInteger != 0
 }
 
+func isText(t types.Type) bool {
+	b, ok := t.Underlying().(*types.Basic)
+	return ok && b.Info()&types.IsString != 0
+}
+
 // madeByField follows a field to everything that is put into it, where a value is written
 // out and where the field is set; or a constant of another package of the house.
 func (a *sqlAudit) madeByField(e *ast.SelectorExpr) string {
@@ -286,7 +291,7 @@ func (a *sqlAudit) madeByCall(c *ast.CallExpr) string {
 	switch id.Name {
 	case "string", "append":
 		return arguments(0)
-	case "int", "int64", "len", "min", "max": // a number is no text
+	case "int", "int64", "len", "min", "max", "make": // a number is no text, and an empty list holds none
 		return ""
 	}
 	if _, isLocal := a.info.Uses[id].(*types.Var); isLocal { // a function under a name
@@ -400,6 +405,9 @@ func (a *sqlAudit) madeByName(id *ast.Ident) string {
 	if _, isConst := obj.(*types.Const); isConst {
 		return ""
 	}
+	if named, ok := obj.Type().(*types.Named); ok && named.Obj().Pkg() == obj.Pkg() && isText(named) {
+		return a.converted(named.Obj()) // a text of a type of its own is made by conversion alone
+	}
 	assigned, why := false, ""
 	put := func(e ast.Expr) {
 		assigned = true
@@ -410,6 +418,9 @@ func (a *sqlAudit) madeByName(id *ast.Ident) string {
 			switch n := n.(type) {
 			case *ast.AssignStmt:
 				for i, l := range n.Lhs {
+					if in, ok := l.(*ast.IndexExpr); ok { // into a list
+						l = in.X
+					}
 					if lid, ok := l.(*ast.Ident); ok && (a.info.Defs[lid] == obj || a.info.Uses[lid] == obj) {
 						if len(n.Rhs) == len(n.Lhs) {
 							put(n.Rhs[i])
