@@ -149,12 +149,15 @@ func TestWhatStandsBesideTheBodyIsNotRead(t *testing.T) {
 		own := serversOwn()
 		b, err := json.Marshal(own)
 		h.must(err)
-		calls := 0
+		tries, calls := 0, 0
 		for _, op := range h.ops {
 			if op.method == http.MethodGet {
 				continue
 			}
 			for _, way := range []string{"data", "query", "header", "body"} {
+				if tries++; h.spared(tries) {
+					continue
+				}
 				th := h.furnish(proofTenant)
 				c := h.clean(op, th)
 				switch {
@@ -188,14 +191,17 @@ func TestWhatStandsBesideTheBodyIsNotRead(t *testing.T) {
 				if a := h.send(c); a.status != op.status {
 					t.Errorf("%s, %s: %d %s", op.id, way, a.status, a.body)
 				}
-				var made int
+				var raised int
 				h.must(h.sql.QueryRowContext(t.Context(), `
 					select count(*) from identities
-					where role_override is not null or verified_at is not null or created_at < '2021-01-01' or tenant_id <> $1`, proofTenant).Scan(&made))
-				if made > 0 {
+					where role_override is not null or verified_at is not null or created_at < '2021-01-01' or tenant_id <> $1`, proofTenant).Scan(&raised))
+				if raised > 0 {
 					t.Fatalf("%s, %s: somebody is verified, an owner, old or a stranger's now", op.id, way)
 				}
 			}
+		}
+		if calls < 5 {
+			t.Errorf("only %d calls were made", calls)
 		}
 		t.Logf("%d calls with fields beside the body, 0 read", calls)
 	})
