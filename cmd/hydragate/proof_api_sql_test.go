@@ -148,7 +148,7 @@ func (a *sqlAudit) madeOf(e ast.Expr) string {
 	case *ast.Ident:
 		return a.madeByName(e)
 	case *ast.FuncLit:
-		return a.returned(e.Body)
+		return a.returned(e.Body, 0)
 	case *ast.TypeAssertExpr: // a text of a type of its own
 		if id, ok := e.Type.(*ast.Ident); ok {
 			return a.converted(a.info.Uses[id])
@@ -282,7 +282,7 @@ func (a *sqlAudit) madeByCall(c *ast.CallExpr) string {
 		if sel.Sel.Name == "String" && a.info.Uses[sel.Sel] == nil {
 			return a.written(sel.X)
 		}
-		return a.given(sel.Sel)
+		return a.given(sel.Sel, 0)
 	}
 	id, ok := c.Fun.(*ast.Ident)
 	if !ok {
@@ -297,11 +297,11 @@ func (a *sqlAudit) madeByCall(c *ast.CallExpr) string {
 	if _, isLocal := a.info.Uses[id].(*types.Var); isLocal { // a function under a name
 		return a.madeOf(id)
 	}
-	return a.given(id)
+	return a.given(id, 0)
 }
 
-// given follows what a function of this package gives as its first text.
-func (a *sqlAudit) given(name *ast.Ident) string {
+// given follows what a function of this package gives, one of its results.
+func (a *sqlAudit) given(name *ast.Ident, at int) string {
 	found := false
 	for _, f := range a.files {
 		for _, d := range f.Decls {
@@ -310,7 +310,7 @@ func (a *sqlAudit) given(name *ast.Ident) string {
 				continue
 			}
 			found = true
-			if why := a.returned(fn.Body); why != "" {
+			if why := a.returned(fn.Body, at); why != "" {
 				return name.Name + ": " + why
 			}
 		}
@@ -378,14 +378,37 @@ func (a *sqlAudit) written(builder ast.Expr) (why string) {
 	return why
 }
 
-// returned follows what a body returns first.
-func (a *sqlAudit) returned(body *ast.BlockStmt) (why string) {
+// result follows one of several results of a call to a function of this package.
+func (a *sqlAudit) result(of ast.Expr, at int) string {
+	c, ok := of.(*ast.CallExpr)
+	if !ok {
+		return "one of several values"
+	}
+	called, ok := c.Fun.(*ast.Ident)
+	if sel, isMethod := c.Fun.(*ast.SelectorExpr); isMethod {
+		called, ok = sel.Sel, true
+	}
+	if !ok {
+		return "a call"
+	}
+	return a.given(called, at)
+}
+
+// returned follows what a body returns, one of its results.
+func (a *sqlAudit) returned(body *ast.BlockStmt, at int) (why string) {
 	ast.Inspect(body, func(n ast.Node) bool {
 		if _, inner := n.(*ast.FuncLit); inner {
 			return false
 		}
-		if r, ok := n.(*ast.ReturnStmt); ok && len(r.Results) > 0 {
-			why = first(why, a.madeOf(r.Results[0]))
+		if r, ok := n.(*ast.ReturnStmt); ok {
+			switch {
+			case len(r.Results) > at:
+				why = first(why, a.madeOf(r.Results[at]))
+			case len(r.Results) == 1:
+				why = first(why, a.result(r.Results[0], at))
+			default:
+				why = first(why, "a result by its name")
+			}
 		}
 		return true
 	})
@@ -427,7 +450,8 @@ func (a *sqlAudit) madeByName(id *ast.Ident) string {
 						} else if i == 0 {
 							put(n.Rhs[0])
 						} else {
-							why = first(why, "one of several results, "+id.Name)
+							assigned = true
+							why = first(why, a.result(n.Rhs[0], i))
 						}
 					}
 				}
@@ -550,6 +574,8 @@ func TestSQLMadeOfValuesIsSeen(t *testing.T) {
 		"Sprintf":           {"func f(ctx context.Context, db conn, r row) { db.Query(ctx, fmt.Sprintf(`select 1 where id = '%s'`, r.Name)) }", true},
 		"Joined":            {"func f(ctx context.Context, db conn, ids []string) { db.Query(ctx, `select 1 where id in (`+strings.Join(ids, `,`)+`)`) }\nfunc g(ctx context.Context, db conn, r row) { f(ctx, db, []string{r.Name}) }", true},
 		"InAName":           {"func f(ctx context.Context, db conn, r row) { q := `select 1`; q += r.Name; db.Query(ctx, q) }", true},
+		"SecondResult":      {"func two(r row) (int, string) { return 1, r.Name }\nfunc f(ctx context.Context, db conn, r row) { _, q := two(r); db.Query(ctx, q) }", true},
+		"SecondConstant":    {"func two() (int, string) { return 1, `select 1` }\nfunc f(ctx context.Context, db conn) { _, q := two(); db.Query(ctx, q) }", false},
 		"InABuilder":        {"func f(ctx context.Context, db conn, r row) { var b strings.Builder; b.WriteString(`select `); b.WriteString(r.Name); db.Query(ctx, b.String()) }", true},
 		"InAField":          {"type part struct{ text string }\nfunc f(ctx context.Context, db conn, r row) { p := part{text: r.Name}; db.Query(ctx, p.text) }", true},
 		"InAStatement":      {"func f(r row) []stmt { return []stmt{{query: `delete from t where id = ` + r.Name}} }", true},
