@@ -90,6 +90,7 @@ func (s *Store) proofs() []struct {
 		grace     time.Duration
 	}{
 		{"claim codes", `select coalesce(claim_key, ''), count(*), max(claim_expires_at) from identities where ` + proofKept(s.d) + ` group by 1 order by 1`, claim.Grace},
+		{"invites", `select key_id, count(*), max(expires_at) from invites where used_msg is null and revoked_at is null and expires_at > ` + s.d.in(-int(claim.Grace/time.Second)) + ` group by 1 order by 1`, claim.Grace},
 	}
 }
 

@@ -28,17 +28,26 @@ func scanInvite(sc scan) (i claim.Invite, err error) {
 	return i, err
 }
 
+// inviteLabel names what hashes the codes of invites.
+const inviteLabel = "invite/v1"
+
 // inviteMacs hashes the code of an invite under each master key, the sealing one
-// first. It holds for one channel of one instance: elsewhere the same letters are
-// others. Whoever lacks the keys cannot tell the code from it.
+// first.
 func (s *Store) inviteMacs(instance, channel, code string) []string {
 	var macs []string
-	for _, k := range s.keys.Derive("invite/v1") {
-		h := hmac.New(sha256.New, k)
-		h.Write([]byte(strings.Join([]string{"invite/v1", instance, channel, code}, "\x1f")))
-		macs = append(macs, base64.RawURLEncoding.EncodeToString(h.Sum(nil)))
+	for _, k := range s.keys.Derive(inviteLabel) {
+		macs = append(macs, inviteMac(k, instance, channel, code))
 	}
 	return macs
+}
+
+// inviteMac hashes the code of an invite. It holds for one channel of one instance:
+// elsewhere the same letters are others. Whoever lacks the key cannot tell the code from
+// it.
+func inviteMac(key []byte, instance, channel, code string) string {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(strings.Join([]string{inviteLabel, instance, channel, code}, "\x1f")))
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }
 
 // overPhone reports whether invites on a channel need the instance's consent: a
@@ -58,11 +67,12 @@ func (s *Store) IssueInvite(ctx context.Context, i claim.Invite, code string, by
 		if err := s.inviteTooMany(ctx, tx, i, by); err != nil {
 			return err
 		}
+		keyID, key := s.keys.First(inviteLabel)
 		rs, err := tx.Query(ctx, `
 			insert into invites (id, tenant_id, instance_id, channel, customer_id, role_override, mac, key_id, expires_at)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, `+s.d.in(int(claim.InviteLife/time.Second))+`)
 			returning `+s.inviteColumns(),
-			newID(), i.TenantID, i.InstanceID, i.Channel, i.CustomerID, orNull(i.RoleOverride), s.inviteMacs(i.InstanceID, i.Channel, code)[0], s.keys.keys[0].id)
+			newID(), i.TenantID, i.InstanceID, i.Channel, i.CustomerID, orNull(i.RoleOverride), inviteMac(key, i.InstanceID, i.Channel, code), keyID)
 		if issued, err = one(rs, err, scanInvite); err != nil {
 			return err
 		}

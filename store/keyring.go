@@ -123,6 +123,12 @@ func (r *KeyRing) Derive(label string) [][]byte {
 	return out
 }
 
+// First gives the id of the sealing key and what Derive gives of it.
+func (r *KeyRing) First(label string) (id string, secret []byte) {
+	k := r.now()[0]
+	return k.id, k.derive(label)
+}
+
 // IDs names the keys, the sealing one first.
 func (r *KeyRing) IDs() []string {
 	var ids []string

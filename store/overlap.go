@@ -1,7 +1,6 @@
 package store
 
 import (
-	"fmt"
 	"maps"
 	"time"
 
@@ -25,32 +24,30 @@ func overlapping() []string {
 	return []string{adapters.AuthToken, adapters.SigningSecret, adapters.WebhookSecret}
 }
 
-// succeed gives the credentials of next, with those of was that stay good for a
-// while, and what that sets beside them. Another account's never do: its requests are
-// not this endpoint's.
-func succeed(was, next gateway.Seat) (creds adapters.Credentials, assignments string) {
-	const none = `, old_for = null, old_until = null`
+// succeed gives the credentials of next, with those of was that stay good for a while,
+// and for how many seconds: begun says that they do from now on, else from when they
+// were replaced. Another account's never do: its requests are not this endpoint's.
+func succeed(was, next gateway.Seat) (creds adapters.Credentials, seconds int, begun bool) {
 	creds = maps.Clone(next.Credentials)
 	if creds == nil {
 		creds = adapters.Credentials{}
 	}
 	overlap := overlapOf(next)
 	if overlap <= 0 || was.Address == "" || was.Address != next.Address || was.Credentials[adapters.AccountSID] != creds[adapters.AccountSID] {
-		return creds, none
+		return creds, 0, false
 	}
-	assignments = none
 	for _, key := range overlapping() {
 		switch {
 		case was.Credentials[key] == "" || creds[key] == "":
 		case was.Credentials[key] != creds[key]:
 			creds[key+old] = was.Credentials[key]
-			assignments = fmt.Sprintf(`, old_for = %d, old_until = null`, int(max(time.Second, overlap)/time.Second))
+			return creds, int(max(time.Second, overlap) / time.Second), true
 		case was.Credentials[key+old] != "":
 			creds[key+old] = was.Credentials[key+old]
-			assignments = `` // what is over already is not begun again
+			seconds = int(max(time.Second, overlap) / time.Second)
 		}
 	}
-	return creds, assignments
+	return creds, seconds, false
 }
 
 func overlapOf(seat gateway.Seat) time.Duration {

@@ -316,6 +316,36 @@ func TestCodesHangOnTheirKey(t *testing.T) {
 	})
 }
 
+// TestInvitesHangOnTheirKey: so it is with invites, which live longer.
+func TestInvitesHangOnTheirKey(t *testing.T) {
+	onKeys(t, func(t *testing.T, h house, k1 string) {
+		customer, _ := h.steve("12345")
+		i, err := h.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", CustomerID: customer}, "WDJBMJBCDFGH", "key:k")
+		if err != nil {
+			t.Fatal(err)
+		}
+		k2 := NewMasterKey("k2")
+		both := h.under(k2, k1)
+		both.reseal()
+		if got := both.hanging("k1"); got.Codes != 1 || got.Free() || !got.Until.Equal(i.ExpiresAt.Add(claim.Grace)) {
+			t.Errorf("%+v; want one invite until %v", got, i.ExpiresAt.Add(claim.Grace))
+		}
+		opening := claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", Code: "WDJBMJBCDFGH", ReceivedAt: h.now()}
+		for name, want := range map[string]bool{"with both keys": true, "without its key": false} {
+			ring := both
+			if !want {
+				ring = h.under(k2)
+			}
+			if known, err := ring.KnowsInvite(t.Context(), opening); err != nil || known != want {
+				t.Errorf("%s it is known: %v, %v", name, known, err)
+			}
+		}
+		if err := h.RevokeInvite(t.Context(), tenant, customer, "", i.ID, "key:k"); err != nil || !both.hanging("k1").Free() {
+			t.Errorf("revoked: %+v, %v", both.hanging("k1"), err)
+		}
+	})
+}
+
 // TestAKeyIsWhatItsIDSays: a ring with another key under a known id opens no store.
 func TestAKeyIsWhatItsIDSays(t *testing.T) {
 	onKeys(t, func(t *testing.T, h house, k1 string) {

@@ -182,7 +182,7 @@ func (s *Store) insertSeat(ctx context.Context, tx db, seat gateway.Seat, retryA
 // replaceSeat puts seat in place of was. A poller of another bot starts anew.
 func (s *Store) replaceSeat(ctx context.Context, tx db, was, seat gateway.Seat, retryAt time.Time) (gateway.Seat, error) {
 	seat.ID = was.ID
-	creds, overlap := succeed(was, seat)
+	creds, overlap, begun := succeed(was, seat)
 	seat.Credentials = creds
 	settings, sealed, err := s.seatTexts(seat)
 	if err != nil {
@@ -191,10 +191,11 @@ func (s *Store) replaceSeat(ctx context.Context, tx db, was, seat gateway.Seat, 
 	rs, err := tx.Query(ctx, `
 		update endpoints set mode = $3, poll_cursor = case when address = $4 then poll_cursor else '' end,
 			backfilled_at = case when address = $4 then backfilled_at else `+s.d.now+` end, backfill_at = null, address = $4, status = $5, error_message = $6,
-			settings = $7, credentials = $8, retry_at = $9, retries = $10, updated_at = $11, poll_epoch = poll_epoch + 1`+overlap+`
+			settings = $7, credentials = $8, retry_at = $9, retries = $10, updated_at = $11, poll_epoch = poll_epoch + 1,
+			old_for = case when $12 = 0 then null when $13 then $12 else old_for end, old_until = case when $12 = 0 or $13 then null else old_until end
 		where tenant_id = $1 and id = $2 returning `+s.seatColumns(),
 		seat.TenantID, seat.ID, string(seat.Mode), seat.Address, string(seat.Status), orNull(seat.ErrorMessage), settings, sealed, timeOrNull(retryAt),
-		seat.Retries, s.now())
+		seat.Retries, s.now(), overlap, begun)
 	return one(rs, err, s.scanSeat)
 }
 

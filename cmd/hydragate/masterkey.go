@@ -256,7 +256,7 @@ func counts(h store.Hanging) string {
 		parts = append(parts, fmt.Sprintf("%d %s", h.Sealed[column], column))
 	}
 	if h.Codes > 0 {
-		parts = append(parts, fmt.Sprintf("%d claim codes", h.Codes))
+		parts = append(parts, fmt.Sprintf("%d claim codes and invites", h.Codes))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -76,7 +76,7 @@ func TestKeysRotateUnderLoad(t *testing.T) {
 		t.Errorf("%d values are left on the old key; it says %s", left, said)
 	}
 	redeem("when everything is sealed anew")
-	if out, err := r.command(t.Context(), k2+","+k1, r.dsn, "masterkey", "rotate", "--check").CombinedOutput(); err == nil || !strings.Contains(string(out), "1 claim codes") {
+	if out, err := r.command(t.Context(), k2+","+k1, r.dsn, "masterkey", "rotate", "--check").CombinedOutput(); err == nil || !strings.Contains(string(out), "1 claim codes and invites") {
 		t.Errorf("with a code out that hangs on the old key: %v %s", err, out)
 	}
 	redeem("when the old key is to go")
@@ -314,6 +314,8 @@ func TestReplacedProviderSecretsEnd(t *testing.T) {
 			return r.p.slackSecret, map[string]any{"bot_token": r.p.slackToken, "signing_secret": r.p.slackSecret}
 		},
 	}
+	// All come from one address, which is told to slow down when too much of it is forged.
+	refused := func(status int) bool { return status == http.StatusForbidden || status == http.StatusTooManyRequests }
 	for channel, say := range says {
 		t.Run(channel, func(t *testing.T) {
 			status := func(secret string) int {
@@ -336,17 +338,18 @@ func TestReplacedProviderSecretsEnd(t *testing.T) {
 				_, first = r.p.telegram.Webhook(demoBot)
 			}
 			second := again(nil)
-			if a, b, c := status(first), status(second), status(newHex()); a != 200 || b != 200 || c != 403 {
+			if a, b, c := status(first), status(second), status(newHex()); a != 200 || b != 200 || !refused(c) {
 				t.Errorf("in the overlap the old one is answered %d, the new one %d, another %d", a, b, c)
 			}
 			h.exec(`update endpoints set old_until = now() - interval '1 second' where channel = $1`, channel)
-			eventually(t, "the old one is refused after its time", func() bool { return status(first) == 403 })
+			eventually(t, "the old one is refused after its time", func() bool { return refused(status(first)) })
 			third := again(map[string]any{"overlap_seconds": 0})
-			if a, b, c := status(first), status(second), status(third); a != 403 || b != 403 || c != 200 {
+			if a, b, c := status(first), status(second), status(third); !refused(a) || !refused(b) || c != 200 {
 				t.Errorf("ended by staff the first is answered %d, the second %d, the new one %d", a, b, c)
 			}
 		})
 	}
+	r.settled(t) // what was said before is answered
 	t.Run("credentials of another row", func(t *testing.T) {
 		h.exec(`update endpoints set credentials = (select o.credentials from endpoints o where o.channel = 'slack') where channel = 'sms'`)
 		sent := len(r.p.twilio.Answers("+61400100001"))

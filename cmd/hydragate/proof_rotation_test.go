@@ -124,7 +124,7 @@ func newRotation(t *testing.T, keys string, replicas int) *rotation {
 	r.settings = []string{
 		"HYDRAGATE_LISTEN=127.0.0.1:0", "HYDRAGATE_PUBLIC_URL=http://" + front.addr(), "HYDRAGATE_REDIS_URL=" + testRedis(t), "HYDRAGATE_ADMIN_KEY=" + rotationKey,
 		"HYDRAGATE_TELEGRAM_API_URL=" + p.servers["Telegram"].url, "HYDRAGATE_TWILIO_API_URL=" + p.servers["Twilio"].url,
-		"HYDRAGATE_SLACK_API_URL=" + p.slack.APIURL(), "HYDRAGATE_AGENT_ALLOW_PRIVATE=true",
+		"HYDRAGATE_SLACK_API_URL=" + p.slack.APIURL(), "HYDRAGATE_AGENT_ALLOW_PRIVATE=true", "HYDRAGATE_DATA_DIR=" + t.TempDir(),
 	}
 	t.Cleanup(r.stopAll)
 	for range replicas {
