@@ -198,7 +198,7 @@ func TestACutDatabaseLeavesNoHalf(t *testing.T) {
 			h.must(h.sql.QueryRowContext(t.Context(), `select count(*) from customers where email = $1`, emails[i]).Scan(&customers))
 			h.must(h.sql.QueryRowContext(t.Context(), `
 				select count(*) from audit_events a join customers c on c.id = a.customer_id where c.email = $1 and a.kind = 'customer.created'`, emails[i]).Scan(&events))
-			if customers != events || a.status == 201 && customers != 1 {
+			if a.status == 201 && (customers != 1 || events != 1) {
 				t.Errorf("%s: answered %d, %d customers, %d events", emails[i], a.status, customers, events)
 			}
 			if a.status != 201 {
@@ -208,8 +208,10 @@ func TestACutDatabaseLeavesNoHalf(t *testing.T) {
 				}
 			}
 			if customers == 0 {
+				// What Postgres had heard before the cut may end only now: then the e-mail is taken.
 				eventually(t, "the same call is taken once the database is back", func() bool {
-					return h.sendTo(beside, apiCall{"POST", "/v1/customers", fmt.Sprintf(`{"email":%q}`, emails[i]), http.Header{"Authorization": {"Bearer " + h.admin}}}).status == 201
+					again := h.sendTo(beside, apiCall{"POST", "/v1/customers", fmt.Sprintf(`{"email":%q}`, emails[i]), http.Header{"Authorization": {"Bearer " + h.admin}}}).status
+					return again == 201 || again == 409
 				})
 				mended++
 			}
