@@ -6,15 +6,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"hydragate/adapters"
 	"hydragate/gateway"
 	"hydragate/identity"
+	"hydragate/store"
 )
 
 type doctorCmd struct {
-	settings
+	settings `group:"Settings:"`
 }
 
 // checkTime bounds each check.
@@ -27,6 +29,10 @@ func (c *doctorCmd) Run(ctx context.Context, con console) error {
 		return errSaid
 	}
 	d.say("settings", nil)
+	if err := c.upToDate(ctx); err != nil {
+		d.say("schema", err)
+		return errSaid
+	}
 	p, err := build(ctx, &c.settings, c.PublicURL, slog.New(slog.DiscardHandler))
 	if err != nil {
 		d.say("database and Redis", err)
@@ -37,8 +43,11 @@ func (c *doctorCmd) Run(ctx context.Context, con console) error {
 	d.step(ctx, "schema", p.store.Migrated)
 	d.step(ctx, "master keys", func(ctx context.Context) error { return keysInOrder(ctx, p.store) })
 	d.step(ctx, "Redis", func(ctx context.Context) error { return p.redis.Ping(ctx).Err() })
-	if c.PublicURL == "" {
+	switch {
+	case c.PublicURL == "":
 		d.say("public URL", errors.New("HYDRAGATE_PUBLIC_URL is not set: providers on the internet cannot call this gateway; Telegram can be polled, Slack has Socket Mode"))
+	case !strings.HasPrefix(c.PublicURL, "https://"):
+		d.say("public URL", errors.New("HYDRAGATE_PUBLIC_URL is not https: what providers send can be read and changed on the way, and Telegram and Slack do not call it"))
 	}
 	if err := d.endpoints(ctx, p); err != nil {
 		return err
@@ -48,6 +57,29 @@ func (c *doctorCmd) Run(ctx context.Context, con console) error {
 		return errSaid
 	}
 	fmt.Fprintf(con.out, "\nall %d checks passed\n", d.all)
+	return nil
+}
+
+// upToDate looks before anything opens the database, which would take the steps that
+// are missing: who asks a newer program for a check has not decided to upgrade.
+func (c *doctorCmd) upToDate(ctx context.Context) error {
+	dsn, err := c.database()
+	if err != nil {
+		return err
+	}
+	ms, err := store.Migrations(ctx, dsn)
+	if err != nil {
+		return wrong("HYDRAGATE_DATABASE_URL", "names a database that cannot be used: "+err.Error())
+	}
+	missing := 0
+	for _, m := range ms {
+		if m.AppliedAt.IsZero() {
+			missing++
+		}
+	}
+	if missing > 0 {
+		return fmt.Errorf("%d of %d steps are missing: hydragate migrate up takes them, and so does a gateway that starts", missing, len(ms))
+	}
 	return nil
 }
 
