@@ -33,7 +33,7 @@ func (a *API) listChannels(ctx context.Context, in *InstancePath) (*struct{ Body
 	for _, s := range seats {
 		out.Channels = append(out.Channels, channelAnswer{
 			Address: orNull(s.Address), Channel: string(s.Channel), Enabled: enabled(s), ErrorMessage: orNull(s.ErrorMessage),
-			LastEventAt: timeOrNull(s.LastEventAt), Status: string(s.Status), WebhookURL: hookOf(s, ""),
+			LastEventAt: timeOrNull(s.LastEventAt), Status: string(s.Status), WebhookURL: hookOf(s, eventsBelow(s.Channel)),
 		})
 	}
 	return &struct{ Body channelsAnswer }{out}, nil
@@ -73,6 +73,15 @@ func (a *API) removeChannel(ctx context.Context, instance string, channel adapte
 // enabled reports whether an endpoint is set up and not switched off; it may be in
 // error.
 func enabled(s gateway.Seat) bool { return s.Status == gateway.Active || s.Status == gateway.Faulty }
+
+// eventsBelow gives where a channel's events go, below its main URL: Slack has a URL for
+// each kind of request, and nothing answers at the main one.
+func eventsBelow(c adapters.Channel) string {
+	if c == adapters.Slack {
+		return "/events"
+	}
+	return ""
+}
 
 // hookOf gives the URL that a provider calls, below the main one; null when it calls
 // none.

@@ -78,7 +78,7 @@ func (to *route) operation() huma.Operation {
 		Responses:       map[string]*huma.Response{},
 	}
 	if to.traits&secret != 0 {
-		op.Description += " Not idempotent: each call makes a new code and ends the one before. Idempotency-Key is ignored, since a kept answer would be a kept code."
+		op.Description += " Not idempotent: each call makes another one. Idempotency-Key is ignored, since a kept answer would be a kept secret."
 	}
 	if to.repeatable() {
 		op.Parameters = []*huma.Param{idempotencyParam()}

@@ -160,6 +160,9 @@ func TestChannels(t *testing.T) {
 	}
 	w.want(w.ask("GET", of+"/slack", ""), 200, socket)
 	w.want(w.ask("POST", of+"/slack", `{"bot_token":"xoxb-1","signing_secret":"s","app_token":null}`), 200, `{"bot_user_id":"U023BECGF","commands_url":"`+hook+`slack/`+w.bot+`/commands","enabled":true,"mode":"webhook","status":"active","team_id":null,"team_name":"Acme","webhook_url":"`+hook+`slack/`+w.bot+`/events"}`)
+	if all := w.ask("GET", of, "").body; !strings.Contains(all, `"webhook_url":"`+hook+`slack/`+w.bot+`/events"`) {
+		t.Errorf("the list names another URL for Slack's events: %s", all)
+	}
 }
 
 func TestProviderRefuses(t *testing.T) {
