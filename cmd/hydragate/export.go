@@ -13,9 +13,9 @@ import (
 )
 
 type exportCmd struct {
-	settings
-	Format string `enum:"csv,jsonl," default:"" placeholder:"FORMAT" help:"csv or jsonl. Default: by the name of the file, else jsonl."`
-	Output string `short:"o" placeholder:"FILE" help:"Write to this file, which must not exist yet. Default: standard output."`
+	settings `group:"Settings:"`
+	Format   string `enum:"csv,jsonl," default:"" placeholder:"FORMAT" help:"csv or jsonl. Default: by the name of the file, else jsonl."`
+	Output   string `short:"o" placeholder:"FILE" help:"Write to this file, which must not exist yet. Default: standard output."`
 }
 
 // Help is what export --help says more.

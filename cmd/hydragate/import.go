@@ -18,7 +18,7 @@ import (
 )
 
 type importCmd struct {
-	settings
+	settings      `group:"Settings:"`
 	File          string `arg:"" help:"File of customers, CSV or JSON Lines, or - for standard input."`
 	Format        string `enum:"csv,jsonl," default:"" placeholder:"FORMAT" help:"csv or jsonl. Default: by the name of the file."`
 	DryRun        bool   `name:"dry-run" help:"Say what would happen, and change nothing."`

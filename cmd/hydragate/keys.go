@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -39,11 +40,11 @@ func openStore(ctx context.Context, s *settings) (*store.Store, error) {
 const byCommand identity.Actor = "command"
 
 type keysCreateCmd struct {
-	settings
-	Name    string        `arg:"" help:"What the key is for."`
-	Scope   []string      `help:"Rights, comma-separated, such as customers:read,claims:issue. Default: all." placeholder:"SCOPE"`
-	Expires time.Duration `help:"When it ends, such as 720h. Default: never." placeholder:"DURATION"`
-	For     string        `name:"instance" help:"Limit it to one instance." placeholder:"ID"`
+	settings `group:"Settings:"`
+	Name     string        `arg:"" help:"What the key is for."`
+	Scope    []string      `help:"Rights, comma-separated, such as customers:read,claims:issue. Default: all." placeholder:"SCOPE"`
+	Expires  time.Duration `help:"When it ends, such as 720h. Default: never." placeholder:"DURATION"`
+	For      string        `name:"instance" help:"Limit it to one instance." placeholder:"ID"`
 }
 
 func (c *keysCreateCmd) Run(ctx context.Context, con console) error {
@@ -72,7 +73,11 @@ func (c *keysCreateCmd) Run(ctx context.Context, con console) error {
 	}
 	token := identity.NewToken("hg_live_")
 	k.Hint = token[len(token)-4:]
-	if k, err = s.CreateAPIKey(ctx, k, identity.HashToken(token), byCommand); err != nil {
+	k, err = s.CreateAPIKey(ctx, k, identity.HashToken(token), byCommand)
+	if errors.Is(err, identity.ErrNoInstance) {
+		return fmt.Errorf("--instance must be the id of an instance: there is none %s", c.For)
+	}
+	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(con.out, "%s\n\nThis is shown once. Its id is %s.\n", token, k.ID)
@@ -80,7 +85,7 @@ func (c *keysCreateCmd) Run(ctx context.Context, con console) error {
 }
 
 type keysListCmd struct {
-	settings
+	settings `group:"Settings:"`
 }
 
 func (c *keysListCmd) Run(ctx context.Context, con console) error {
@@ -128,8 +133,8 @@ func printKey(w io.Writer, k identity.APIKey) {
 }
 
 type keysRevokeCmd struct {
-	settings
-	ID string `arg:"" help:"Id of the key, as keys list shows it."`
+	settings `group:"Settings:"`
+	ID       string `arg:"" help:"Id of the key, as keys list shows it."`
 }
 
 func (c *keysRevokeCmd) Run(ctx context.Context, con console) error {
@@ -138,7 +143,11 @@ func (c *keysRevokeCmd) Run(ctx context.Context, con console) error {
 		return err
 	}
 	defer s.Close()
-	if err := s.RevokeAPIKey(ctx, identity.DefaultTenant, c.ID, byCommand); err != nil {
+	err = s.RevokeAPIKey(ctx, identity.DefaultTenant, c.ID, byCommand)
+	if errors.Is(err, identity.ErrNotFound) {
+		return fmt.Errorf("no key has the id %s: hydragate keys list shows the ids", c.ID)
+	}
+	if err != nil {
 		return fmt.Errorf("revoke %s: %w", c.ID, err)
 	}
 	_, err = fmt.Fprintln(con.out, "revoked", c.ID)

@@ -82,9 +82,18 @@ func run(ctx context.Context, args []string, c console) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%w (hydragate --help shows what there is)", err)
+		return fmt.Errorf("%w (%s --help shows what there is)", err, meant(err))
 	}
 	return k.Run()
+}
+
+// meant gives the command that a wrong command line was for, as far as it can be told.
+func meant(err error) string {
+	var wrong *kong.ParseError
+	if !errors.As(err, &wrong) || wrong.Context == nil || wrong.Context.Selected() == nil {
+		return "hydragate"
+	}
+	return wrong.Context.Selected().FullPath()
 }
 
 // version is set by the linker; go install and go run leave the module's own.

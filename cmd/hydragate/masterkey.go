@@ -39,8 +39,8 @@ func (c *masterkeyNewCmd) Run(con console) error {
 func newKeyID() string { return "k" + time.Now().UTC().Format("20060102T150405") }
 
 type masterkeyRotateCmd struct {
-	settings
-	Check bool `help:"Only say what is left on other keys than the first; fail when anything is."`
+	settings `group:"Settings:"`
+	Check    bool `help:"Only say what is left on other keys than the first; fail when anything is."`
 }
 
 func (c *masterkeyRotateCmd) Run(ctx context.Context, con console) error {

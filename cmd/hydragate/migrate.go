@@ -14,7 +14,7 @@ type migrateCmd struct {
 }
 
 type migrateUpCmd struct {
-	settings
+	settings `group:"Settings:"`
 }
 
 func (c *migrateUpCmd) Run(ctx context.Context, con console) error {
@@ -33,7 +33,7 @@ func (c *migrateUpCmd) Run(ctx context.Context, con console) error {
 }
 
 type migrateStatusCmd struct {
-	settings
+	settings `group:"Settings:"`
 }
 
 func (c *migrateStatusCmd) Run(ctx context.Context, con console) error {

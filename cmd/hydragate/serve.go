@@ -18,7 +18,7 @@ import (
 )
 
 type serveCmd struct {
-	settings
+	settings `group:"Settings:"`
 }
 
 func (c *serveCmd) Run(ctx context.Context, con console) error {
