@@ -25,7 +25,7 @@ type settings struct {
 	RedisURL          string `name:"redis-url" env:"HYDRAGATE_REDIS_URL" placeholder:"URL" help:"redis://… or rediss://…; several, comma-separated, are a cluster. Default: inside this process."`
 	DataDir           string `name:"data-dir" env:"HYDRAGATE_DATA_DIR" default:"./hydragate-data" placeholder:"DIR" help:"Folder of this machine for messages that wait while the database is away, and for the embedded database and generated keys."`
 	MasterKeys        string `name:"master-keys" env:"HYDRAGATE_MASTER_KEYS" placeholder:"ID:BASE64" help:"Keys that seal secrets: the first seals, all open. Required with Postgres. Default: generated into the data folder."`
-	AdminKey          string `name:"admin-key" env:"HYDRAGATE_ADMIN_KEY" placeholder:"KEY" help:"First API key, with every right; at least 32 characters. Required with an empty Postgres. Default: generated and printed once."`
+	AdminKey          string `name:"admin-key" env:"HYDRAGATE_ADMIN_KEY" placeholder:"KEY" help:"First API key, with every right; at least 32 characters. Required with an empty Postgres; another one, at a later start, revokes it. Default: generated and printed once."`
 	OIDCIssuer        string `name:"oidc-issuer" env:"HYDRAGATE_OIDC_ISSUER" placeholder:"URL" help:"Accept staff bearer tokens (JWT) of this OpenID Connect issuer. Their claim hydragate_scopes lists scopes; without it roles or role names admin, staff or viewer. Default: off."`
 	OIDCAudience      string `name:"oidc-audience" env:"HYDRAGATE_OIDC_AUDIENCE" placeholder:"NAME" help:"The audience that staff tokens must be for. Required with an issuer."`
 	TelegramAPIURL    string `name:"telegram-api-url" env:"HYDRAGATE_TELEGRAM_API_URL" placeholder:"URL" help:"Another Bot API server."`
