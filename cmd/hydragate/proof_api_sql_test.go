@@ -279,7 +279,8 @@ func (a *sqlAudit) madeByCall(c *ast.CallExpr) string {
 		case pkg != nil && (pkg.Name == "strings" && (sel.Sel.Name == "ReplaceAll" || sel.Sel.Name == "Join" || sel.Sel.Name == "Repeat" || sel.Sel.Name == "TrimSuffix" || sel.Sel.Name == "TrimPrefix") || pkg.Name == "fmt" && sel.Sel.Name == "Sprintf" || pkg.Name == "strconv" && sel.Sel.Name == "Itoa"):
 			return arguments(0)
 		}
-		if sel.Sel.Name == "String" && a.info.Uses[sel.Sel] == nil {
+		// The standard library is read where it is at hand.
+		if of := a.info.Uses[sel.Sel]; sel.Sel.Name == "String" && (of == nil || of.Pkg() != nil && of.Pkg().Path() == "strings") {
 			return a.written(sel.X)
 		}
 		return a.given(sel.Sel, 0)

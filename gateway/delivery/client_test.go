@@ -187,6 +187,13 @@ func (s *street) answerNames(on net.PacketConn) {
 
 const typeA, typeAAAA = 1, 28
 
+// answer sets what names are answered with.
+func (s *street) answer(names func(name string, asked int) []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.names = names
+}
+
 func (s *street) addresses(name string, kind uint16) (all []netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -272,7 +279,7 @@ func TestAgentCallsReachNoPrivateAddress(t *testing.T) {
 func TestAgentCallsReachPublicAddresses(t *testing.T) {
 	for _, address := range forAgents {
 		s := newStreet(t, taken)
-		s.names = func(string, int) []string { return []string{address} }
+		s.answer(func(string, int) []string { return []string{address} })
 		c := s.client(false)
 		for _, host := range []string{hostOf(address), "agent.example.com", "agent.example.com:8443"} {
 			if status, err := s.post(c, "https://"+host+"/events"); err != nil || status != 200 {
@@ -319,7 +326,7 @@ func TestOddSpellingsOfHostsReachNothing(t *testing.T) {
 	for _, direct := range []bool{true, false} {
 		for _, host := range hosts {
 			s := newStreet(t, taken)
-			s.names = func(string, int) []string { return []string{"127.0.0.1", "::1"} }
+			s.answer(func(string, int) []string { return []string{"127.0.0.1", "::1"} })
 			c := s.client(false)
 			if direct { // on the machine's own resolver, whose doors really open
 				c = NewClient(false)
@@ -388,7 +395,7 @@ func TestCheckingTheNameFirstIsNotEnough(t *testing.T) {
 // TestErrorsOfCallsHoldNoURL gives every error of a call in the words that are kept.
 func TestErrorsOfCallsHoldNoURL(t *testing.T) {
 	s := newStreet(t, taken)
-	s.names = func(string, int) []string { return nil }
+	s.answer(func(string, int) []string { return nil })
 	for _, to := range []string{"https://127.0.0.1/secret-path?token=secret", "https://nobody.example.com/secret-path", "https://[::1]/secret-path", "http://127.0.0.1:1/secret-path"} {
 		for _, private := range []bool{false, true} {
 			c := s.client(private)
