@@ -164,14 +164,14 @@ func (s *Spooler) Run(ctx context.Context) {
 	tick, adopt := time.NewTicker(replayTick), time.NewTicker(adoptTick)
 	defer tick.Stop()
 	defer adopt.Stop()
-	s.adopt(ctx)
+	s.Adopt(ctx)
 	for {
 		s.replay(ctx)
 		select {
 		case <-s.kick:
 		case <-tick.C:
 		case <-adopt.C:
-			s.adopt(ctx)
+			s.Adopt(ctx)
 		case <-ctx.Done():
 			s.replay(context.WithoutCancel(ctx))
 			return
@@ -185,8 +185,9 @@ func (s *Spooler) pending() int64 {
 	return n
 }
 
-// adopt takes over what processes of this machine left behind.
-func (s *Spooler) adopt(ctx context.Context) {
+// Adopt takes over what processes of this machine left behind. Run does so too; whoever
+// must know before that calls it first.
+func (s *Spooler) Adopt(ctx context.Context) {
 	n, err := s.Spool.Adopt()
 	if err != nil {
 		s.Log.ErrorContext(ctx, "spool left behind not read", "error", err)

@@ -158,7 +158,12 @@ func (f keyFile) tend(ctx context.Context, s *store.Store, kept *spool.Spool, lo
 		case <-ctx.Done():
 			return
 		}
-		if !kept.Holding() { // what it holds is sealed too
+		// What the spool holds is sealed too, and so is what is left behind in its folder.
+		empty, err := kept.Empty()
+		switch {
+		case err != nil:
+			log.WarnContext(ctx, "master keys not looked through", "error", err)
+		case empty:
 			f.tidyBeside(ctx, s, log)
 		}
 		look.Reset(tidyEvery)

@@ -103,6 +103,7 @@ func (p *parts) begin(ctx context.Context, s *settings) (key string, err error) 
 			return "", err
 		}
 	}
+	p.spooler.Adopt(ctx)
 	return p.ensureAdmin(ctx, s)
 }
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +33,7 @@ const (
 
 // A Spool is the file of this process in a folder, and the files of processes that
 // ended before theirs were done. Each file has one owner, by a lock that ends with the
-// process. Keep, Holding and Stat may be called at any time by anybody; one goroutine
+// process. Keep, Holding, Empty and Stat may be called at any time by anybody; one goroutine
 // adopts, reads and settles.
 type Spool struct {
 	dir    string
@@ -185,6 +186,13 @@ func (s *Spool) write(g *group) error {
 // Holding reports whether anything is kept, or about to be, that is not done.
 func (s *Spool) Holding() bool {
 	return s.waiting.Load() > 0 || s.kept.Load() > 0 || s.left.Load() > 0
+}
+
+// Empty reports whether nothing is kept in the folder, also by processes that ended or
+// run beside this one, whose files it may not have adopted yet.
+func (s *Spool) Empty() (bool, error) {
+	paths, err := filepath.Glob(filepath.Join(s.dir, "*"+ending))
+	return err == nil && !s.Holding() && !slices.ContainsFunc(paths, func(path string) bool { return path != s.own.path }), err
 }
 
 // Stat tells how many records are kept and not done, and how large the file of this

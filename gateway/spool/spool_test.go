@@ -261,6 +261,34 @@ func TestSpoolPutsAsideWhatCannotBeRead(t *testing.T) {
 	}
 }
 
+// A folder with a file that nobody adopted yet is not empty, whatever is in this
+// process's own.
+func TestSpoolKnowsWhatIsLeftBehind(t *testing.T) {
+	empty := func(s *Spool, want bool) {
+		t.Helper()
+		if got, err := s.Empty(); got != want || err != nil {
+			t.Errorf("empty: %v, %v; want %v", got, err, want)
+		}
+	}
+	dir := t.TempDir()
+	first := open(t, dir, Limit)
+	empty(first, true)
+	keep(t, first, "kept")
+	empty(first, false)
+	first.Close()
+	next := open(t, dir, Limit)
+	if next.Holding() {
+		t.Fatal("adopted by itself")
+	}
+	empty(next, false)
+	if _, err := next.Adopt(); err != nil {
+		t.Fatal(err)
+	}
+	empty(next, false)
+	replay(t, next)
+	empty(next, true)
+}
+
 func TestSpoolTakesNoMoreThanItsLimit(t *testing.T) {
 	s := open(t, t.TempDir(), 200)
 	var err error
