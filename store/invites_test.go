@@ -133,6 +133,10 @@ func TestInviteMakesTheOpenerTheCustomers(t *testing.T) {
 		}, claim.Granted, "", identity.Verified, true},
 		{"linked to the customer already", func(h house, c string) { h.link(c, h.instance, "7") }, claim.Granted, "", identity.Verified, true},
 		{"linked to the customer for every instance", func(h house, c string) { h.link(c, "", "7") }, claim.Granted, "", identity.Verified, true},
+		{"linked to the customer here and to another for every instance", func(h house, c string) {
+			h.link(h.customer(), "", "7")
+			h.link(c, h.instance, "7")
+		}, claim.Granted, "", identity.Verified, true},
 		{"verified already", func(h house, c string) {
 			i := h.link(c, h.instance, "7")
 			_, _ = h.EditIdentity(h.t.Context(), tenant, c, i.ID, identity.Edit{Verified: yes()}, "key:test")

@@ -109,6 +109,8 @@ func (s *Store) invitersStmt(a claim.Attempt, st *claim.InviteState) stmt {
 // admitStmts make an account the customer's own. The invite trips its check when it
 // cannot be opened any more, and the last statement one of the lanes unless all came
 // about: the customer may be gone, the account somebody's, the conversation erased.
+// Whose the account is, is asked as openerStmt asks: a fence that refuses what was
+// granted there would be asked again for ever.
 func (s *Store) admitStmts(st gateway.Settlement) []stmt {
 	if st.Claim == nil || st.Claim.Admit == nil {
 		return nil
@@ -123,7 +125,10 @@ func (s *Store) admitStmts(st gateway.Settlement) []stmt {
 					and not exists (
 						select 1 from identities x
 						where x.tenant_id = $1 and x.channel = invites.channel and x.external_id = $5 and x.customer_id <> invites.customer_id
-							and (x.instance_id = invites.instance_id or x.instance_id is null)) then fence else -1 end,
+							and (x.instance_id = invites.instance_id or x.instance_id is null and not exists (
+								select 1 from identities y
+								where y.tenant_id = $1 and y.channel = x.channel and y.external_id = $5 and y.instance_id = invites.instance_id
+									and y.customer_id = invites.customer_id))) then fence else -1 end,
 				used_msg = $4, used_at = $6, identity_id = $7
 			where tenant_id = $1 and id = $2`, args: []any{a.TenantID, g.Invite.ID, a.ReceivedAt, a.MessageID, a.SenderID, now, g.IdentityID}},
 		{query: `
