@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,7 +60,18 @@ type spooled struct {
 	Endpoint string           `json:"endpoint"`
 	Instance string           `json:"instance"`
 	Channel  adapters.Channel `json:"channel"`
+	Proofs   []string         `json:"proofs,omitempty"` // of the credentials it may have been signed with
 	Message  adapters.Message `json:"message"`
+}
+
+// proofs name the credentials that a channel whose messages are spooled signs with.
+func proofs(ep adapters.Endpoint) []string {
+	var names []string
+	for _, token := range ep.Current(adapters.AuthToken) {
+		sum := sha256.Sum256([]byte(token))
+		names = append(names, hex.EncodeToString(sum[:8]))
+	}
+	return names
 }
 
 const (
@@ -148,7 +161,7 @@ func (s *Spooler) accept(ctx context.Context, ep adapters.Endpoint, ms []adapter
 }
 
 func (s *Spooler) keep(ctx context.Context, ep adapters.Endpoint, m adapters.Message) error {
-	plain, err := json.Marshal(spooled{Endpoint: ep.ID, Instance: ep.InstanceID, Channel: ep.Channel, Message: m})
+	plain, err := json.Marshal(spooled{Endpoint: ep.ID, Instance: ep.InstanceID, Channel: ep.Channel, Proofs: proofs(ep), Message: m})
 	if err != nil {
 		return err
 	}

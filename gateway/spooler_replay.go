@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"hydragate/gateway/spool"
@@ -69,8 +70,8 @@ func (s *Spooler) replaySome(ctx context.Context) error {
 }
 
 // arrivals reads records and gives those that are to be stored, each with its record.
-// A message whose endpoint was removed, or whose sender was erased, since it was kept
-// is not.
+// A message whose endpoint was removed, whose credential staff ended, or whose sender
+// was erased, since it was kept is not.
 func (s *Spooler) arrivals(ctx context.Context, rs []spool.Record) (as []Arrival, from []spool.Record, err error) {
 	erased := map[string]Erasures{} // by tenant
 	for _, r := range rs {
@@ -91,6 +92,10 @@ func (s *Spooler) arrivals(ctx context.Context, rs []spool.Record) (as []Arrival
 		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("read the endpoint of a spooled message: %w", err)
+		}
+		if good := proofs(ep); len(kept.Proofs) > 0 && !slices.ContainsFunc(kept.Proofs, func(p string) bool { return slices.Contains(good, p) }) {
+			s.drop(ctx, kept, "credential ended")
+			continue
 		}
 		if erased[ep.TenantID] == nil {
 			if erased[ep.TenantID], err = s.Store.ErasedSince(ctx, ep.TenantID, oldest(rs)); err != nil {

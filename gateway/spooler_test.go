@@ -25,6 +25,7 @@ type shifty struct {
 	frozen bool  // nothing is answered
 	gone   bool  // the endpoint
 	seatID string
+	creds  adapters.Credentials // of the endpoint; nil: phone's
 	erased map[string]time.Time
 	asked  int // for the endpoint
 }
@@ -65,7 +66,11 @@ func (s *shifty) EndpointForHook(ctx context.Context, instance string, channel a
 	if s.gone {
 		return adapters.Endpoint{}, ErrNoEndpoint
 	}
-	return adapters.Endpoint{ID: s.seatID, TenantID: "tenant as stored", InstanceID: instance, Channel: channel}, nil
+	creds := s.creds
+	if creds == nil {
+		creds = phone.Credentials
+	}
+	return adapters.Endpoint{ID: s.seatID, TenantID: "tenant as stored", InstanceID: instance, Channel: channel, Credentials: creds}, nil
 }
 
 func (s *shifty) ErasedSince(ctx context.Context, _ string, since time.Time) (Erasures, error) {
@@ -103,7 +108,8 @@ func (s seatsOf) EndpointForHook(ctx context.Context, instance string, channel a
 	return s.shifty.EndpointForHook(ctx, instance, channel)
 }
 
-var phone = adapters.Endpoint{ID: "seat", TenantID: "t", InstanceID: "01a2012b-02ef-71ed-ade5-af96a0001aeb", Channel: adapters.SMS}
+var phone = adapters.Endpoint{ID: "seat", TenantID: "t", InstanceID: "01a2012b-02ef-71ed-ade5-af96a0001aeb", Channel: adapters.SMS,
+	Credentials: adapters.Credentials{adapters.AuthToken: "token one"}}
 
 // spooling makes a Spooler over store that does not run.
 func spooling(t *testing.T, store *shifty, dir string) *Spooler {
@@ -218,9 +224,13 @@ func TestSpoolerDropsWhatNobodyMayHear(t *testing.T) {
 		"AsItWas":                   {func(*shifty) {}, 1},
 		"EndpointRemoved":           {func(s *shifty) { s.gone = true }, 0},
 		"EndpointRemovedAndAnother": {func(s *shifty) { s.seatID = "another" }, 0},
-		"SenderErasedSince":         {func(s *shifty) { s.erased = map[string]time.Time{"1": time.Now().Add(time.Second)} }, 0},
-		"SenderErasedBefore":        {func(s *shifty) { s.erased = map[string]time.Time{"1": time.Now().Add(-time.Hour)} }, 1},
-		"SomebodyElseErased":        {func(s *shifty) { s.erased = map[string]time.Time{"2": time.Now().Add(time.Second)} }, 1},
+		"CredentialEnded":           {func(s *shifty) { s.creds = adapters.Credentials{adapters.AuthToken: "token two"} }, 0},
+		"CredentialReplaced": {func(s *shifty) {
+			s.creds = adapters.Credentials{adapters.AuthToken: "token two", adapters.AuthToken + "_old": "token one"}
+		}, 1},
+		"SenderErasedSince":  {func(s *shifty) { s.erased = map[string]time.Time{"1": time.Now().Add(time.Second)} }, 0},
+		"SenderErasedBefore": {func(s *shifty) { s.erased = map[string]time.Time{"1": time.Now().Add(-time.Hour)} }, 1},
+		"SomebodyElseErased": {func(s *shifty) { s.erased = map[string]time.Time{"2": time.Now().Add(time.Second)} }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := &shifty{fault: errDown}

@@ -129,6 +129,7 @@ func TestGrantNeedsItsOwnScope(t *testing.T) {
 	w.want(w.ask("PATCH", one, `{"display_name":"S"}`, as(writer)), 200, "")
 	w.want(w.ask("POST", "/v1/customers/"+w.steve+"/identities", `{"channel":"telegram","external_id":"9","role_override":"owner"}`, as(writer)), 403, missing)
 	w.want(w.ask("POST", "/v1/customers/"+w.steve+"/identities", `{"channel":"telegram","external_id":"9","role_override":null}`, as(writer)), 201, "")
+	w.want(w.ask("POST", "/v1/customers/"+w.steve+"/invites", `{"channel":"telegram","instance_id":"`+w.bot+`","role_override":"owner"}`, as(writer)), 403, missing)
 }
 
 func TestKeyLimitedToOneInstance(t *testing.T) {

@@ -64,10 +64,10 @@ func examples() map[string]example {
 		"issue_claim_code": {"", `{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":` + exampleID + `,
 			"instructions":"Ask the customer to send the bot this message: /claim WDJ-BMJ"}`},
 
-		"issue_invite": {`{"channel":"telegram","instance_id":` + exampleInstance + `,"role_override":"owner"}`, `{"channel":"telegram","code":"WDJBMJKLNPQR",
+		"issue_invite": {`{"channel":"telegram","instance_id":` + exampleInstance + `}`, `{"channel":"telegram","code":"WDJBMJKLNPQR",
 			"customer_id":` + exampleID + `,"expires_at":"2026-11-23T02:00:00Z","expires_in_seconds":86400,"id":` + exampleID + `,"instance_id":` + exampleInstance + `,
 			"instructions":"Open https://t.me/acme_bot?start=claim_WDJBMJKLNPQR, or write to @acme_bot on Telegram and send /claim WDJB-MJKL-NPQR, valid until 2026-11-23 02:00 UTC. Whoever opens it first is taken for the customer.",
-			"role_override":"owner","url":"https://t.me/acme_bot?start=claim_WDJBMJKLNPQR"}`},
+			"role_override":null,"url":"https://t.me/acme_bot?start=claim_WDJBMJKLNPQR"}`},
 		"list_invites": {"", pageExample(`{"channel":"telegram","created_at":"2026-11-22T02:00:00Z","customer_id":` + exampleID + `,"expires_at":"2026-11-23T02:00:00Z",
 			"id":` + exampleID + `,"identity_id":null,"instance_id":` + exampleInstance + `,"revoked_at":null,"role_override":"owner","state":"live","used_at":null}`)},
 		"revoke_invite": {},

@@ -55,7 +55,7 @@ type InvitePath struct {
 type newInvite struct {
 	Channel      string      `json:"channel" enum:"telegram,sms,slack,whatsapp" doc:"One that the instance is connected to. SMS and WhatsApp need its field sms_invites."`
 	InstanceID   string      `json:"instance_id" format:"uuid" doc:"Whose bot the person is to write to. The identity holds for this instance."`
-	RoleOverride Opt[string] `json:"role_override,omitempty" enum:"owner" doc:"What a claim gives. Absent or null: a verified customer, without the rights of an owner."`
+	RoleOverride Opt[string] `json:"role_override,omitempty" enum:"owner" doc:"What a claim gives; needs the scope identities:grant, for whoever opens it becomes an owner. Absent or null: a verified customer, without the rights of an owner."`
 }
 
 // issueInvite makes a new invite each time it is called: an answer kept for a repeated
@@ -70,6 +70,9 @@ func (a *API) issueInvite(ctx context.Context, in *struct {
 	}
 	if !sees(key, b.InstanceID) {
 		return nil, notFound("Instance")
+	}
+	if b.RoleOverride.Value != "" && !key.May("identities:grant") {
+		return nil, missingScope("identities:grant")
 	}
 	seat, err := a.inviting(ctx, key.TenantID, b)
 	if err != nil {

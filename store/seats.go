@@ -192,7 +192,7 @@ func (s *Store) replaceSeat(ctx context.Context, tx db, was, seat gateway.Seat, 
 		update endpoints set mode = $3, poll_cursor = case when address = $4 then poll_cursor else '' end,
 			backfilled_at = case when address = $4 then backfilled_at else `+s.d.now+` end, backfill_at = null, address = $4, status = $5, error_message = $6,
 			settings = $7, credentials = $8, retry_at = $9, retries = $10, updated_at = $11, poll_epoch = poll_epoch + 1,
-			old_for = case when $12 = 0 then null when $13 then $12 else old_for end, old_until = case when $12 = 0 or $13 then null else old_until end
+			old_for = case when $12 = 0 then null when $13 then $12 else old_for end, old_until = case when $12 > 0 and $13 and channel <> 'telegram' then `+s.d.after("$12")+` when $12 = 0 or $13 then null else old_until end
 		where tenant_id = $1 and id = $2 returning `+s.seatColumns(),
 		seat.TenantID, seat.ID, string(seat.Mode), seat.Address, string(seat.Status), orNull(seat.ErrorMessage), settings, sealed, timeOrNull(retryAt),
 		seat.Retries, s.now(), overlap, begun)

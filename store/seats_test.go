@@ -173,17 +173,18 @@ func oldKeys(t *testing.T, s *Store, ep adapters.Endpoint) {
 	left := func() string {
 		return queryText(t, s, `select coalesce(cast(round(`+s.d.until("old_until")+`) as text), 'nobody knows') from endpoints where instance_id = $1`, ep.InstanceID)
 	}
-	if left() != "nobody knows" {
-		t.Errorf("before the provider was told the overlap ends in %s s", left())
+	// People tell Twilio: it is not for Twilio's API to answer before the time runs.
+	if !strings.HasPrefix(left(), "86400") {
+		t.Errorf("before the provider answered the overlap ends in %s s", left())
 	}
 	seat, err := s.Seat(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.MarkSeat(t.Context(), seat, s.now().Add(time.Minute)); err != nil || left() != "nobody knows" {
+	if _, err := s.MarkSeat(t.Context(), seat, s.now().Add(time.Minute)); err != nil || !strings.HasPrefix(left(), "86") {
 		t.Errorf("while the provider does not answer it ends in %s s, %v", left(), err)
 	}
-	if _, err := s.MarkSeat(t.Context(), seat, timeZero); err != nil || !strings.HasPrefix(left(), "86400") || good() != "[token two token one]" {
+	if _, err := s.MarkSeat(t.Context(), seat, timeZero); err != nil || !strings.HasPrefix(left(), "86") || good() != "[token two token one]" {
 		t.Errorf("told: %s are good for %s s, %v", good(), left(), err)
 	}
 	// The same again begins nothing anew.
