@@ -3,7 +3,7 @@
 SHELL       := /bin/bash
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
-TESTFLAGS   ?= -count=1 -timeout 14m
+TESTFLAGS   ?= -count=1 -timeout 14m -parallel 4
 BENCHFLAGS  ?=
 PROOF       ?=
 
@@ -28,6 +28,7 @@ test: ## Run everything, with the race detector, on SQLite, PostgreSQL and Redis
 	@$(MAKE) --no-print-directory check
 	go mod tidy -diff
 	@echo 'go test -race $(TESTFLAGS) ./...'; CGO_ENABLED=1 .ci/servers go test -race $(TESTFLAGS) ./...
+	.ci/fuzz 10s
 
 test-long: ## Run everything whole: what test plays in short, and minutes of fuzzing; takes hours
 	@.ci/servers --check

@@ -48,6 +48,7 @@ func (b bulk) must(in string, args ...string) string {
 }
 
 func TestImportExamples(t *testing.T) {
+	alongside(t)
 	onEngines(t, func(t *testing.T, open func() bulk) {
 		var exported []string
 		for _, file := range []string{"testdata/import/customers.csv", "testdata/import/customers.jsonl"} {
@@ -80,6 +81,7 @@ func withoutIDs(jsonl string) string {
 }
 
 func TestExportRoundTrip(t *testing.T) {
+	alongside(t)
 	const odd = `{"email":"steve@example.com","first_name":"=HYPERLINK(\"http://x\")","last_name":"'Example","company_name":"@SUM, \"A\"; B","metadata":{"a":[1,"ü"]},"context":"two\nlines","identities":[{"channel":"telegram","external_id":"1","display_name":"-Steve"},{"channel":"sms","external_id":"+61400111222","metadata":{"k":"v"}}]}
 {"id":"0198a2f0-0000-7000-8000-000000000001","first_name":"Nobody"}
 `
@@ -112,6 +114,7 @@ func TestExportRoundTrip(t *testing.T) {
 }
 
 func TestImportNamesWhatIsWrong(t *testing.T) {
+	alongside(t)
 	b := bulk{t, []string{"--data-dir", t.TempDir()}}
 	future := time.Now().Add(time.Hour).Format(time.RFC3339)
 	for name, c := range map[string]struct{ format, in, want string }{
@@ -160,6 +163,7 @@ func TestImportNamesWhatIsWrong(t *testing.T) {
 }
 
 func TestImportKeepsTheGoodLines(t *testing.T) {
+	alongside(t)
 	onEngines(t, func(t *testing.T, open func() bulk) {
 		b := open()
 		var in strings.Builder
@@ -191,6 +195,7 @@ func TestImportKeepsTheGoodLines(t *testing.T) {
 
 // TestImportInterrupted ends an import in the middle; the same command goes on.
 func TestImportInterrupted(t *testing.T) {
+	alongside(t)
 	b := bulk{t, []string{"--data-dir", t.TempDir()}}
 	var in strings.Builder
 	for n := range 3 * importAtOnce {

@@ -29,6 +29,7 @@ import (
 // TestIncidentsOfStores replays what went wrong at others between two processes, in
 // the drivers of databases, and on the way out.
 func TestIncidentsOfStores(t *testing.T) {
+	alongside(t)
 	t.Run("Dovecot CVE-2026-27855: a code is used up for every process at once", func(t *testing.T) {
 		onPairs(t, func(t *testing.T, h *proofHouse) {
 			p := h.person("700101")

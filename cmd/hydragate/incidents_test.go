@@ -35,6 +35,7 @@ import (
 // nobody in here, and what turned away genuine messages there is taken here. What
 // needs two processes or broken engines is in TestIncidentsOfStores.
 func TestIncidents(t *testing.T) {
+	alongside(t)
 	for name, incidents := range map[string][]incident{
 		"senders": incidentsOfSenders, "hooks": incidentsOfHooks, "claims": incidentsOfClaims, "API": incidentsOfTheAPI,
 	} {

@@ -68,6 +68,7 @@ func sung(canaries []canary, places map[string][]byte) (where []string) {
 // secrets that they were sent. Then it looks for them, in six spellings, in all that the
 // program says and keeps. One that is planted in each place is found.
 func TestSecretsAreSungNowhere(t *testing.T) {
+	alongside(t)
 	for _, c := range []struct{ engine, format string }{{"sqlite", "json"}, {"postgres", "text"}} {
 		t.Run(c.engine+","+c.format, func(t *testing.T) {
 			t.Parallel()

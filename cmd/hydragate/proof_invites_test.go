@@ -122,6 +122,7 @@ func TestFiftyOpenersOneWins(t *testing.T) {
 
 // TestInviteTwins holds what must not open an invite beside what must, however odd.
 func TestInviteTwins(t *testing.T) {
+	alongside(t)
 	text := func(of string) func(code, who string) adapters.Message {
 		return func(code, who string) adapters.Message {
 			return adapters.Message{Kind: adapters.Text, Text: strings.NewReplacer("CODE", code, "code", strings.ToLower(code), "GROUPED", claim.Group(code), "grouped", strings.ToLower(claim.Group(code))).Replace(of)}
@@ -229,6 +230,7 @@ func TestInviteTwins(t *testing.T) {
 // TestRefusedInvitesLookAlike refuses for every reason: the answer is the same to the
 // byte, and so are the calls to both stores.
 func TestRefusedInvitesLookAlike(t *testing.T) {
+	alongside(t)
 	tests := []struct {
 		name    string
 		prepare func(h *proofHouse, i claim.Invite, code string) string
@@ -288,6 +290,7 @@ func TestRefusedInvitesLookAlike(t *testing.T) {
 // five of both together nothing is compared, not even the right letters. Nobody else
 // waits for that, and an invite shown to the wrong person is no guess.
 func TestWrongInvitesAreThrottled(t *testing.T) {
+	alongside(t)
 	onPairs(t, func(t *testing.T, h *proofHouse) {
 		i, code := h.invite("")
 		h.person("740002")

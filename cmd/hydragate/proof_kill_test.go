@@ -18,6 +18,7 @@ import (
 // told that the code was wrong. With HYDRAGATE_TEST_LONG=1 it goes on until there were
 // a thousand claims, three hundred kills, ten crashes and a hundred copies.
 func TestNothingIsLostOrDoubled(t *testing.T) {
+	alongside(t)
 	want := toll{claims: 60, kills: 20, crashes: 2, copies: 12}
 	if long() {
 		want = toll{claims: 1000, kills: 300, crashes: 10, copies: 100}
@@ -35,6 +36,7 @@ func TestNothingIsLostOrDoubled(t *testing.T) {
 // TestConsumingFirstLosesClaims is the control: the same people and the same kills,
 // and a gateway whose comparison consumes the proof. It must lose some.
 func TestConsumingFirstLosesClaims(t *testing.T) {
+	alongside(t)
 	r := newRuin(t, "naive gateway")
 	r.limit = toll{claims: 400, kills: 200}
 	r.enough = func() bool { return r.wrong.Load()+r.lost.Load() > 0 }

@@ -74,6 +74,7 @@ func (c *gathering) waitWithin(ctx context.Context) {
 // worked at the same time, each convinced that the code is still good. Without the
 // fence of the row, the same fifty are granted many times.
 func TestFiftyRightCodesGrantOnce(t *testing.T) {
+	alongside(t)
 	const n = 50
 	fifty := func(h *proofHouse) (person, map[string]int) {
 		p := h.person("700001")
@@ -141,6 +142,7 @@ func (h *proofHouse) pull(table, name, check string) {
 // codes read out exactly one works. The limit on codes lets five of twenty through,
 // so there are four people.
 func TestTwentyPressesOneCode(t *testing.T) {
+	alongside(t)
 	onPairs(t, func(t *testing.T, h *proofHouse) {
 		all := 0
 		for round := range 4 {
@@ -187,6 +189,7 @@ func TestTwentyPressesOneCode(t *testing.T) {
 // identity changes, not one byte of its row. One edit by staff shows that the
 // comparison sees.
 func TestVerifiedTypesCodes(t *testing.T) {
+	alongside(t)
 	onPairs(t, func(t *testing.T, h *proofHouse) {
 		p := h.person("700003")
 		first := h.say(p.external, p.external, "/claim "+h.issue(p))

@@ -64,6 +64,7 @@ func guess(ctx context.Context, d *claim.Desk, n int, attempt func() claim.Attem
 // two can share the stores: five are compared. A count that is read first and raised
 // after lets more through.
 func TestFiveTriesAreCompared(t *testing.T) {
+	alongside(t)
 	onPairs(t, func(t *testing.T, h *proofHouse) {
 		p := h.person("700011")
 		wrong := otherThan(h.issue(p))
@@ -166,11 +167,14 @@ func long() bool { return os.Getenv("HYDRAGATE_TEST_LONG") == "1" }
 // people's are live. Nobody is granted, no code dies but one that was really typed,
 // and every owner's code works afterwards.
 func TestStrangersGetNowhere(t *testing.T) {
+	alongside(t)
 	onPairs(t, func(t *testing.T, h *proofHouse) {
-		rounds, tries, owners := 1, 20_000, 200
+		rounds, tries, owners := 1, 10_000, 200
 		switch {
-		case long(): // no round lasts as long as a code
+		case long() && h.redisURL != "": // no round lasts as long as a code
 			rounds, tries = 10, 100_000
+		case long():
+			tries = 100_000
 		case h.redisURL == "": // the race detector makes the database in this process thirty times slower
 			tries, owners = tries/20, owners/4
 		}
@@ -278,6 +282,7 @@ func (h *proofHouse) strangersTry(strangers []person, live map[string]string, tr
 // TestOthersLockNobodyOut lets other people fail in earnest, settled and counted: the
 // right one is not kept waiting.
 func TestOthersLockNobodyOut(t *testing.T) {
+	alongside(t)
 	tries, each := 200, 8
 	if long() {
 		tries = 10_000

@@ -24,6 +24,7 @@ func TestMain(m *testing.M) {
 // and with Postgres and Redis. Some are about one of the two alone, and lie in a folder
 // of that name.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	for _, engine := range []string{"sqlite", "postgres"} {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
