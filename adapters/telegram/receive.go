@@ -3,6 +3,8 @@ package telegram
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 
@@ -29,14 +31,18 @@ func (a *Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (a
 	if r.Method != http.MethodPost || r.URL.RawQuery != "" || r.URL.ForceQuery || !holdsSecret(r.Header, secrets) {
 		return adapters.Inbound{}, adapters.ErrForged
 	}
-	body, err := adapters.ReadBody(r, maxUpdate)
-	if err != nil {
+	body, whole, err := readBody(r)
+	switch {
+	case err != nil:
 		return adapters.Inbound{}, err
-	}
-	if len(body) == 0 {
+	case len(body) == 0:
 		return adapters.Inbound{}, adapters.ErrMalformed
 	}
-	return adapters.Inbound{Messages: []adapters.Message{readKept(body, ep)}, Ack: acknowledge}, nil
+	m := undecodable(body, ep)
+	if whole {
+		m = read(body, ep)
+	}
+	return adapters.Inbound{Messages: []adapters.Message{m}, Ack: acknowledge}, nil
 }
 
 // holdsSecret compares hashes, so that the time taken tells neither the secret nor
@@ -55,13 +61,25 @@ func holdsSecret(h http.Header, secrets []string) bool {
 	return right == 1
 }
 
-// readKept reads an update, and keeps the beginning of one that is too large aside:
-// Telegram holds a chat back, for a day, behind one that is refused.
-func readKept(body []byte, ep adapters.Endpoint) adapters.Message {
-	if len(body) > maxBody {
-		return undecodable(body[:maxBody], ep)
+// readBody reads the first maxBody bytes of an update; whole says that this is all. The
+// rest is not kept, and the update is taken nonetheless: Telegram holds a chat back, for
+// a day, behind one that is refused.
+func readBody(r *http.Request) (body []byte, whole bool, err error) {
+	if r.ContentLength > maxUpdate {
+		return nil, false, adapters.ErrTooLarge
 	}
-	return read(body, ep)
+	first := &http.Request{Body: io.NopCloser(io.LimitReader(r.Body, maxBody)), ContentLength: min(r.ContentLength, maxBody)}
+	if body, err = adapters.ReadBody(first, maxBody); err != nil || len(body) < maxBody {
+		return body, true, err
+	}
+	rest, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxUpdate-maxBody))
+	switch {
+	case err != nil:
+		return nil, false, fmt.Errorf("%w: body cut off", adapters.ErrMalformed)
+	case rest == maxUpdate-maxBody:
+		return nil, false, adapters.ErrTooLarge
+	}
+	return body, rest == 0, nil
 }
 
 // acknowledge answers without a body: Telegram would carry out a call it finds
