@@ -12,17 +12,17 @@ func TestFailuresAreCountedByNetwork(t *testing.T) {
 		first, second string
 		same          bool
 	}{
-		"Ports":           {"192.0.2.1:1000", "192.0.2.1:2000", true},
-		"Mapped":          {"192.0.2.1:1000", "[::ffff:192.0.2.1]:2000", true},
-		"MappedInHex":     {"192.0.2.1:1000", "[::ffff:c000:201]:2000", true},
-		"OtherAddress":    {"192.0.2.1:1000", "192.0.2.2:1000", false},
-		"OtherMapped":     {"192.0.2.1:1000", "[::ffff:192.0.2.2]:1000", false},
-		"SameNetwork":     {"[2001:db8:1:2::1]:1", "[2001:db8:1:2:ffff:ffff:ffff:ffff]:1", true},
-		"OtherNetwork":    {"[2001:db8:1:2::1]:1", "[2001:db8:1:3::1]:1", false},
-		"Zone":            {"[fe80::1%eth0]:1", "[fe80::2%eth1]:1", true},
-		"WithoutPort":     {"192.0.2.1", "192.0.2.1:1", true},
-		"NobodyAndNobody": {"", "@", true}, // a socket that has no addresses
-		"NobodyAndOne":    {"", "192.0.2.1:1", false},
+		"Ports":                                 {"192.0.2.1:1000", "192.0.2.1:2000", true},
+		"Mapped (OpenClaw GHSA-5847-rm3g-23mw)": {"192.0.2.1:1000", "[::ffff:192.0.2.1]:2000", true},
+		"MappedInHex":                           {"192.0.2.1:1000", "[::ffff:c000:201]:2000", true},
+		"OtherAddress":                          {"192.0.2.1:1000", "192.0.2.2:1000", false},
+		"OtherMapped":                           {"192.0.2.1:1000", "[::ffff:192.0.2.2]:1000", false},
+		"SameNetwork":                           {"[2001:db8:1:2::1]:1", "[2001:db8:1:2:ffff:ffff:ffff:ffff]:1", true},
+		"OtherNetwork":                          {"[2001:db8:1:2::1]:1", "[2001:db8:1:3::1]:1", false},
+		"Zone":                                  {"[fe80::1%eth0]:1", "[fe80::2%eth1]:1", true},
+		"WithoutPort":                           {"192.0.2.1", "192.0.2.1:1", true},
+		"NobodyAndNobody":                       {"", "@", true}, // a socket that has no addresses
+		"NobodyAndOne":                          {"", "192.0.2.1:1", false},
 	} {
 		var f failures
 		for n := range failuresPerMinute {
