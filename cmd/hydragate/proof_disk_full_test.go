@@ -24,7 +24,7 @@ import (
 // and, where the test may mount one, on a small file system that is really full.
 // SQLite meets it by a limit on its pages.
 func TestFullDiskIsNoLoss(t *testing.T) {
-	alongside(t)
+	wholeOnly(t)
 	// The limit is no whole number of pages, so that the last one is half written: that
 	// is what the server knows a full disk by.
 	t.Run("postgres, by size of file", func(t *testing.T) {

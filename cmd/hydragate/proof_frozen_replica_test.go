@@ -20,7 +20,7 @@ const takeOver = 15 * time.Second
 // that were on their way. With HYDRAGATE_TEST_LONG=1 leases run out by the clock, three
 // times over; otherwise time is made to pass.
 func TestFrozenReplicaWritesNothing(t *testing.T) {
-	alongside(t)
+	wholeOnly(t)
 	s, a := newStorm(t, climate{})
 	other := []string{"HYDRAGATE_DATABASE_URL=" + s.wiredAgain("postgres"), "HYDRAGATE_DATA_DIR=" + t.TempDir()}
 	way := loseAnswers(t, s.wires["postgres"])

@@ -19,6 +19,7 @@ const hookAnswerTime = 5 * time.Second
 // in time, and with 503 (an SMS may be taken, which must be found in the database in
 // the end); what was taken is there once.
 func TestPostgresFrozen(t *testing.T) {
+	wholeOnly(t)
 	s, p := newStorm(t, climate{})
 	r := s.gather(share(4, 25))
 	hush := r.murmur(200 * time.Millisecond)
@@ -90,6 +91,7 @@ const (
 // type right codes. The others notice nothing of it, and the codes are granted
 // afterwards.
 func TestRedisFrozen(t *testing.T) {
+	wholeOnly(t)
 	s, _ := newStorm(t, climate{})
 	r := s.gather(share(3, 6))
 	claims := s.claimants(share(4, 12))

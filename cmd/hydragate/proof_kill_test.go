@@ -36,7 +36,6 @@ func TestNothingIsLostOrDoubled(t *testing.T) {
 // TestConsumingFirstLosesClaims is the control: the same people and the same kills,
 // and a gateway whose comparison consumes the proof. It must lose some.
 func TestConsumingFirstLosesClaims(t *testing.T) {
-	alongside(t)
 	r := newRuin(t, "naive gateway")
 	r.limit = toll{claims: 400, kills: 200}
 	r.enough = func() bool { return r.wrong.Load()+r.lost.Load() > 0 }

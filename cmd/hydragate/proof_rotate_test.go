@@ -217,6 +217,7 @@ func (r *rotation) settled(t *testing.T) {
 // TestAKeyTakenOutTooEarlyIsMissed is the control, and what misuse does: everything that
 // needs the key fails, says which key, and is there again when the key is.
 func TestAKeyTakenOutTooEarlyIsMissed(t *testing.T) {
+	wholeOnly(t)
 	t.Parallel()
 	k1, k2 := store.NewMasterKey("k1"), store.NewMasterKey("k2")
 	r := newRotation(t, k1, 1)

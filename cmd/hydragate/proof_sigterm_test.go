@@ -13,7 +13,7 @@ import (
 // and no reply is said twice. With HYDRAGATE_TEST_LONG=1: twenty times, with 5,040
 // messages.
 func TestAskedToEndUnderLoad(t *testing.T) {
-	alongside(t)
+	wholeOnly(t)
 	times, each, n := share(3, 20), share(8, 30), share(12, 42)
 	s, p := newStorm(t, climate{})
 	var slowest time.Duration

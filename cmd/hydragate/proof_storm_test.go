@@ -296,6 +296,14 @@ func alongside(t *testing.T) {
 	}
 }
 
+// wholeOnly leaves a proof to those who ask for all of it: its faults are played in
+// short by the scripts.
+func wholeOnly(t *testing.T) {
+	if !long() {
+		t.Skip("played whole alone: make proof PROOF=" + t.Name())
+	}
+}
+
 // share gives how much of a whole proof the short form takes.
 func share(short, whole int) int {
 	if long() {

@@ -235,7 +235,7 @@ func TestAgentCallsReachNoPrivateAddress(t *testing.T) {
 		s := newStreet(t, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://"+hostOf(address)+"/latest/meta-data/", http.StatusTemporaryRedirect)
 		})
-		s.names = func(name string, asked int) []string {
+		s.answer(func(name string, asked int) []string {
 			switch {
 			case strings.HasPrefix(name, "rebinding") && asked == 1:
 				return []string{public}
@@ -245,7 +245,7 @@ func TestAgentCallsReachNoPrivateAddress(t *testing.T) {
 				return []string{address, address}
 			}
 			return []string{address}
-		}
+		})
 		c := s.client(false)
 		for way, host := range map[string]string{"literal": hostOf(address), "name": "named.example.com", "two addresses": "both.example.com"} {
 			tries++
@@ -368,12 +368,12 @@ func resolvedHere(host string) bool {
 // checks what it hears, and then dials the name, goes where it must not.
 func TestCheckingTheNameFirstIsNotEnough(t *testing.T) {
 	s := newStreet(t, taken)
-	s.names = func(_ string, asked int) []string {
+	s.answer(func(_ string, asked int) []string {
 		if asked == 1 {
 			return []string{"93.184.216.34"}
 		}
 		return []string{"127.0.0.1"}
-	}
+	})
 	resolver := &net.Resolver{PreferGo: true, Dial: s.askNames}
 	d := &net.Dialer{Resolver: resolver, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error { return s.open(address) }}
 	naive := s.behind(newClient(&net.Dialer{}, true), func(ctx context.Context, network, address string) (net.Conn, error) {
