@@ -68,9 +68,9 @@ func (s *Slack) envelope(ctx context.Context, app App, fields slackFields) (answ
 	case faulty && fault.Hang:
 		k.stall()
 	case faulty && fault.Body != "":
-		_ = k.writeRaw([]byte(fault.Body))
+		_ = k.sendRaw([]byte(fault.Body))
 	default:
-		_ = k.write(fields)
+		_ = k.send(fields)
 	}
 	if faulty && fault.Cut {
 		_ = k.conn.NetConn().Close()

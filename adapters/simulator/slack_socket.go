@@ -102,15 +102,9 @@ func (s *Slack) serveLink(w http.ResponseWriter, r *http.Request) {
 		return nil
 	})
 	k.heard()
-	n := s.keep(k)
-	if n > slackMostSockets {
-		_ = k.write(slackFields{"type": "disconnect", "reason": "too_many_websockets", "debug_info": slackFields{"host": "pretend"}})
+	if !s.greet(k) {
 		return
 	}
-	_ = k.write(slackFields{
-		"type": "hello", "num_connections": n, "connection_info": slackFields{"app_id": app},
-		"debug_info": slackFields{"host": "pretend", "approximate_connection_time": 18060},
-	})
 	go k.beat()
 	for {
 		_, words, err := conn.ReadMessage()
@@ -130,6 +124,23 @@ func (s *Slack) punch(ticket string) (app string, ok bool) {
 	t, ok := s.sockets.tickets[ticket]
 	delete(s.sockets.tickets, ticket)
 	return t.app, ok && s.Now().Before(t.until)
+}
+
+// greet says hello and lets a connection have envelopes, which come after the hello. One
+// connection too many is told so and gets none.
+func (s *Slack) greet(k *slackSocket) bool {
+	k.mu.Lock() // whoever finds the connection among the open ones waits for the hello
+	defer k.mu.Unlock()
+	n := s.keep(k)
+	if n > slackMostSockets {
+		_ = k.write(slackFields{"type": "disconnect", "reason": "too_many_websockets", "debug_info": slackFields{"host": "pretend"}})
+		return false
+	}
+	_ = k.write(slackFields{
+		"type": "hello", "num_connections": n, "connection_info": slackFields{"app_id": k.app},
+		"debug_info": slackFields{"host": "pretend", "approximate_connection_time": 18060},
+	})
+	return true
 }
 
 // keep lets a connection have envelopes and gives how many the app has now. One too many
@@ -253,7 +264,7 @@ func (s *Slack) Disconnect(appID, reason string) {
 	}
 	s.mu.Unlock()
 	for _, k := range of {
-		_ = k.write(slackFields{"type": "disconnect", "reason": reason, "debug_info": slackFields{"host": "pretend"}})
+		_ = k.send(slackFields{"type": "disconnect", "reason": reason, "debug_info": slackFields{"host": "pretend"}})
 		time.AfterFunc(time.Duration(float64(slackGrace)*s.Scale), func() { _ = k.conn.Close() })
 	}
 }
@@ -266,13 +277,27 @@ func (s *Slack) Frame(appID string, raw []byte) {
 	s.mu.Unlock()
 	for _, k := range open {
 		if k.app == appID {
-			_ = k.writeRaw(raw)
+			_ = k.sendRaw(raw)
 		}
 	}
 }
 
 var errSlackStalled = errors.New("the connection is stalled")
 
+// send writes a frame, in its turn.
+func (k *slackSocket) send(f slackFields) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.write(f)
+}
+
+func (k *slackSocket) sendRaw(raw []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.writeRaw(raw)
+}
+
+// write is called with k.mu held, as is writeRaw.
 func (k *slackSocket) write(f slackFields) error {
 	raw, err := json.Marshal(f)
 	if err != nil {
@@ -282,8 +307,6 @@ func (k *slackSocket) write(f slackFields) error {
 }
 
 func (k *slackSocket) writeRaw(raw []byte) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	if k.stalled {
 		return errSlackStalled
 	}
