@@ -3,10 +3,10 @@ package store
 import (
 	"fmt"
 	"os"
-	"slices"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"hydragate/identity"
 )
@@ -14,7 +14,7 @@ import (
 const (
 	crowdSize     = 50_000
 	crowdSizeLong = 1_000_000 // with HYDRAGATE_TEST_LONG=1
-	searchTime    = 20 * time.Millisecond
+	searchShare   = 5         // a search reads less than this part of the crowd
 )
 
 // newCrowd fills a tenant with customers, each with an identity. Of every hundred one
@@ -22,6 +22,7 @@ const (
 func newCrowd(t *testing.T, s *Store, n int) (tenant string) {
 	t.Helper()
 	tenant = newTenant(t, s)
+	mustExec(t, s, `alter table customers set (autovacuum_enabled = off)`) // it would count a table that is half full
 	mustExec(t, s, `
 		insert into customers (id, tenant_id, email, phone_number, first_name, last_name, company_name, created_at, updated_at)
 		select cast(lpad(to_hex(n), 8, '0') || '-0000-7000-8000-' || substr(md5(n || cast($1 as text)), 1, 12) as uuid), cast($1 as uuid), 'Person' || n || '@example.com', '+614' || lpad(cast(n as text), 8, '0'),
@@ -36,7 +37,7 @@ func newCrowd(t *testing.T, s *Store, n int) (tenant string) {
 }
 
 // TestSearchUsesIndexes: whatever is searched for, found or not, rare or common, first
-// page or later, is found by an index and at once.
+// page or later, is found by an index and without reading through the crowd.
 func TestSearchUsesIndexes(t *testing.T) {
 	n := crowdSize
 	if os.Getenv("HYDRAGATE_TEST_LONG") == "1" {
@@ -75,19 +76,13 @@ func TestSearchUsesIndexes(t *testing.T) {
 		"WholeAndBeginsOfSteve": {query{EmailPrefix: "person4700", Name: "steve"}, "", -1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var times []time.Duration
-			for range 9 {
-				began := time.Now()
-				cs, err := s.ListCustomers(t.Context(), tenant, c.q, c.after, 51)
-				times = append(times, time.Since(began))
-				if err != nil || len(cs) != c.found && c.found >= 0 || c.found < 0 && len(cs) == 0 {
-					t.Fatalf("%d found, %v; want %d", len(cs), err, c.found)
-				}
+			cs, err := s.ListCustomers(t.Context(), tenant, c.q, c.after, 51)
+			if err != nil || len(cs) != c.found && c.found >= 0 || c.found < 0 && len(cs) == 0 {
+				t.Fatalf("%d found, %v; want %d", len(cs), err, c.found)
 			}
 			plan := planOf(t, s, tenant, c.q, c.after)
-			// The fastest of them waited least for whatever else the machine was doing.
-			if best := slices.Min(times); best > searchTime {
-				t.Errorf("took %v; want less than %v\n%s", best, searchTime, plan)
+			if read := inVain(t, plan); read > n/searchShare {
+				t.Errorf("%d of %d read in vain\n%s", read, n, plan)
 			}
 			if strings.Contains(plan, "Seq Scan") || !strings.Contains(plan, "Index") {
 				t.Errorf("no index:\n%s", plan)
@@ -96,10 +91,26 @@ func TestSearchUsesIndexes(t *testing.T) {
 	}
 }
 
+// inVain gives how many rows a plan read and did not want. It is the same on a busy
+// machine, which time is not.
+func inVain(t *testing.T, plan string) (rows int) {
+	t.Helper()
+	for _, m := range removed.FindAllStringSubmatch(plan, -1) {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows += n
+	}
+	return rows
+}
+
+var removed = regexp.MustCompile(`Rows Removed by .*: (\d+)`)
+
 func planOf(t *testing.T, s *Store, tenant string, q identity.CustomerQuery, after string) string {
 	t.Helper()
 	query, args := customerSearch(q, tenant, after, 51)
-	rs, err := s.db.Query(t.Context(), `explain (analyze, costs off) `+query, s.planned(args)...)
+	rs, err := s.db.Query(t.Context(), `explain (analyze) `+query, s.planned(args)...)
 	lines, err := all(rs, err, scanString)
 	if err != nil {
 		t.Fatal(err)
