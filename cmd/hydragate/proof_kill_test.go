@@ -110,7 +110,7 @@ func (r *ruin) mortality(ctx, life context.Context) {
 		}
 		lifespan := 30*time.Millisecond + rand.N(120*time.Millisecond)
 		if r.limit.kills > 0 && r.killed.Load() >= r.limit.kills && !long() {
-			lifespan = time.Second // let the rest of the people get through
+			lifespan = time.Minute // let the rest of the people get through, on a busy machine too
 		}
 		select {
 		case <-time.After(lifespan):
@@ -150,7 +150,7 @@ func (r *ruin) failovers(ctx context.Context) {
 			older = append(older, c)
 		}
 		older = older[max(0, len(older)-5):]
-		if r.copied.Load() > r.limit.copies && rand.N(4) > 0 {
+		if r.copied.Load() >= r.limit.copies && (!long() || rand.N(4) > 0) {
 			continue
 		}
 		r.epoch.Add(1)
