@@ -55,8 +55,10 @@ func (s *Store) takeStmts(as []gateway.Arrival, c *gateway.Cursor, stored *int) 
 		stmts = append(stmts, cursorStmt(c))
 	}
 	// Conversations are locked in one order everywhere, and before their messages:
-	// so no two batches wait for each other, and the order of rows in a conversation is
-	// the order of commits.
+	// so no two batches wait for each other, and the order of seq, which is drawn under
+	// the lock, is the order of commits in a conversation. The ids and times of messages
+	// tell no order: they are made before the lock, and whoever is first there may have
+	// begun last.
 	lanes := conversationsOf(as)
 	for chunk := range chunks(s.unknown(lanes)) {
 		stmts = append(stmts, s.newConversations(chunk))
