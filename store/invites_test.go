@@ -484,3 +484,50 @@ func TestInvitesAreSwept(t *testing.T) {
 		}
 	})
 }
+
+// TestInviteEndsTheCodeBeside opens an invite while a code of the same account is live,
+// and then gives cause for doubt. The code is over: it would be taken for good, and
+// refused by its fence, for ever.
+func TestInviteEndsTheCodeBeside(t *testing.T) {
+	onBoth(t, func(t *testing.T, h house) {
+		customer, id := h.steve("7")
+		issued, _, err := h.Issue(t.Context(), tenant, customer, id, "key:test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, code := h.invite(customer, "")
+		if r := h.opens("7", code); r.Outcome != claim.Granted {
+			t.Fatalf("the invite: %s", r.Outcome)
+		}
+		h.batch(t, doubtStmts(identity.Unwanted, h.now(), tenant, `$2`, id))
+		a, st := h.opening("7", "WDJBMJ")
+		s, err := h.State(t.Context(), a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Fence == claim.Live || s.Verified {
+			t.Errorf("fence %s, verified %v; want a code that is over, of somebody in doubt", s.Fence, s.Verified)
+		}
+		st.Claim = &claim.Ruling{Attempt: a, Outcome: claim.Granted, Grant: &issued}
+		if err := h.Settle(t.Context(), st); !errors.Is(err, gateway.ErrFenced) {
+			t.Errorf("granted all the same: %v", err)
+		}
+
+		// Staff issue another, and that one is good.
+		issued, _, err = h.Issue(t.Context(), tenant, customer, id, "key:test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err = h.State(t.Context(), a); err != nil || s.Fence != claim.Live || s.Subject.Gen != issued.Gen {
+			t.Errorf("the next code: %+v, %v", s, err)
+		}
+	})
+}
+
+// batch runs statements as one transaction.
+func (h house) batch(t *testing.T, stmts []stmt) {
+	t.Helper()
+	if err := h.db.Batch(t.Context(), stmts); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -110,7 +110,8 @@ func (s *Store) invitersStmt(a claim.Attempt, st *claim.InviteState) stmt {
 // cannot be opened any more, and the last statement one of the lanes unless all came
 // about: the customer may be gone, the account somebody's, the conversation erased.
 // Whose the account is, is asked as openerStmt asks: a fence that refuses what was
-// granted there would be asked again for ever.
+// granted there would be asked again for ever. For the same reason a live claim code of the
+// account ends: its fence refuses whoever is verified, and a doubt may come first.
 func (s *Store) admitStmts(st gateway.Settlement) []stmt {
 	if st.Claim == nil || st.Claim.Admit == nil {
 		return nil
@@ -132,7 +133,8 @@ func (s *Store) admitStmts(st gateway.Settlement) []stmt {
 				used_msg = $4, used_at = $6, identity_id = $7
 			where tenant_id = $1 and id = $2`, args: []any{a.TenantID, g.Invite.ID, a.ReceivedAt, a.MessageID, a.SenderID, now, g.IdentityID}},
 		{query: `
-			update identities set customer_id = $3, role_override = $4, verified_at = $5, unlink_asked_at = null, updated_at = $5, last_heard_at = $5, ` + believed + `
+			update identities set customer_id = $3, role_override = $4, verified_at = $5, unlink_asked_at = null, updated_at = $5, last_heard_at = $5,
+				claim_revoked_at = coalesce(claim_revoked_at, $5), ` + believed + `
 			where tenant_id = $1 and id = $2 and channel = $6 and external_id = $7 and instance_id = $8 and (customer_id is null or customer_id = $3)
 				and exists (select 1 from invites where tenant_id = $1 and id = $9 and customer_id = $3 and used_msg = $10)`,
 			args: []any{a.TenantID, g.IdentityID, g.Invite.CustomerID, orNull(g.Invite.RoleOverride), now, a.Channel, a.SenderID, a.InstanceID, g.Invite.ID, a.MessageID}},
