@@ -59,6 +59,9 @@ type Finding struct {
 	// empty when there is none. It is a hint: the database may know better.
 	Whose    string
 	WhoseGen int64
+
+	// Unsure says that nobody else's was found, and that not everything could be looked at.
+	Unsure bool
 }
 
 // A Verdict is the outcome of a comparison.

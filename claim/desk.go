@@ -197,6 +197,9 @@ func (d *Desk) Stray(ctx context.Context, a Attempt) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrNoProofs, err)
 	}
+	if f.Unsure { // taken for an ordinary word, a code would be shown to the runtime
+		return false, fmt.Errorf("%w: not all of them can be looked at", ErrNoProofs)
+	}
 	return f.Whose != "", nil
 }
 

@@ -231,3 +231,30 @@ func (p *proxy) hand(to io.WriteCloser, from io.ReadCloser, open *bool) {
 		}
 	}
 }
+
+// TestUnreadableHint lets the place where it is noted whose a code is not be read, as
+// when a part of a cluster is away. That is not the same as nobody's.
+func TestUnreadableHint(t *testing.T) {
+	client := serverClient(t)
+	p := &Proofs{Redis: client, Keys: these(bytes.Repeat([]byte{1}, 32))}
+	keys, err := p.keys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const instance, code = "0195a0b4-0000-7000-8000-0000000000f1", "QQKKXX"
+	nobody := claim.Subject{TenantID: steve.TenantID, Channel: steve.Channel, IdentityID: "nobody"}
+	check := func(want claim.Finding) {
+		t.Helper()
+		if got, err := p.Check(t.Context(), nobody, instance, code, "m1"); err != nil || got != want {
+			t.Errorf("%+v, %v; want %+v", got, err, want)
+		}
+	}
+	check(claim.Finding{Verdict: claim.Missing})
+
+	place := keys[0].index(ofInstance(instance), nobody.Channel, code)
+	t.Cleanup(func() { client.Del(context.Background(), place) })
+	if err := client.LPush(t.Context(), place, "no text").Err(); err != nil {
+		t.Fatal(err)
+	}
+	check(claim.Finding{Verdict: claim.Missing, Unsure: true})
+}

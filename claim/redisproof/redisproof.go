@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -92,6 +93,7 @@ func (p *Proofs) Check(ctx context.Context, s claim.Subject, typedIn, code, mess
 		return claim.Finding{}, fmt.Errorf("check a code: %w", err)
 	}
 	found.Whose, found.WhoseGen = whose(hints, s.IdentityID)
+	found.Unsure = found.Whose == "" && slices.ContainsFunc(hints, lost)
 	return found, nil
 }
 
@@ -137,6 +139,9 @@ func whose(hints []*redis.StringCmd, me string) (identity string, gen int64) {
 	}
 	return "", 0
 }
+
+// lost reports whether a hint may be there and could not be read.
+func lost(hint *redis.StringCmd) bool { return hint.Err() != nil && !errors.Is(hint.Err(), redis.Nil) }
 
 // owner is what the index says of a code, for whose to read.
 func owner(s claim.Subject) string {
