@@ -77,6 +77,13 @@ func (s *Store) issue(ctx context.Context, tx db, tenant, customer, id string, b
 }
 
 func (s *Store) issuedTooMany(ctx context.Context, tx db, tenant string, to issuedTo, by identity.Actor) error {
+	// An actor's codes are issued in turn, whoever they are for: none counts without those
+	// that are about to be issued beside it.
+	if s.d.turn != "" {
+		if _, err := tx.Exec(ctx, s.d.turn, tenant+"\x1f"+string(by)); err != nil {
+			return fmt.Errorf("wait for the actor's turn: %w", err)
+		}
+	}
 	for _, l := range []struct {
 		issuedTo
 		window time.Duration

@@ -56,6 +56,9 @@ type dialect struct {
 	keyOf func(column string) string
 	// skipLocked ends a select that takes work from a queue.
 	skipLocked string
+	// turn waits until every other transaction that took the turn named has ended. Empty:
+	// there is one writer.
+	turn string
 	// violates reports whether err says that a named check failed.
 	violates func(err error, constraint string) bool
 	// duplicate reports whether err says that a unique key is taken.

@@ -131,6 +131,7 @@ func (p *postgres) dialect() dialect {
 		least:      func(a, b string) string { return "least(" + a + ", " + b + ")" },
 		keyOf:      func(column string) string { return "split_part(" + column + ", '.', 2)" },
 		skipLocked: " for update skip locked",
+		turn:       "select pg_advisory_xact_lock(hashtextextended($1, 0))",
 		violates: func(err error, constraint string) bool {
 			pe := pgError(err)
 			return pe != nil && pe.Code == "23514" && pe.ConstraintName == constraint
