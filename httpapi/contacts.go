@@ -181,7 +181,7 @@ func (a *API) replaceContact(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	i.ID = was.ID
+	i.ID, i.InstanceID = was.ID, was.InstanceID
 	i, err = a.Contacts.ReplaceContactIdentity(ctx, i, in.Body.Name.Edit(), key.Actor())
 	return &contactOut{toContact(i)}, contactFault(err)
 }
@@ -192,7 +192,7 @@ func (a *API) deleteContact(ctx context.Context, in *ContactPath) (*none, error)
 	if err != nil {
 		return nil, err
 	}
-	return nil, contactFault(a.Contacts.DeleteContactIdentity(ctx, key.TenantID, was.ID, key.Actor()))
+	return nil, contactFault(a.Contacts.DeleteContactIdentity(ctx, key.TenantID, was.InstanceID, was.ID, key.Actor()))
 }
 
 // changeable gives a contact identity that the caller may change.

@@ -40,9 +40,10 @@ type Contacts interface {
 	CreateContactIdentity(ctx context.Context, i ContactIdentity, by identity.Actor) (ContactIdentity, error)
 	// ReplaceContactIdentity changes the identity of i's id; where it lives stays. A new
 	// owner or a new address takes verification, role override and a live claim code
-	// with it. name nil leaves the display name. identity.ErrNotFound,
-	// identity.ErrTaken, ErrNoContact.
+	// with it. name nil leaves the display name. identity.ErrNotFound, also for one that
+	// lives elsewhere than i says; identity.ErrTaken, ErrNoContact.
 	ReplaceContactIdentity(ctx context.Context, i ContactIdentity, name *string, by identity.Actor) (ContactIdentity, error)
-	// DeleteContactIdentity removes any identity of the tenant; identity.ErrNotFound.
-	DeleteContactIdentity(ctx context.Context, tenant, id string, by identity.Actor) error
+	// DeleteContactIdentity removes any identity of the tenant that lives in the instance,
+	// or in all of them (""); identity.ErrNotFound.
+	DeleteContactIdentity(ctx context.Context, tenant, instance, id string, by identity.Actor) error
 }

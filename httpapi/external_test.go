@@ -77,7 +77,7 @@ func (f *fakeSurfaces) ReplaceContactIdentity(context.Context, ContactIdentity, 
 	return f.contact()
 }
 
-func (f *fakeSurfaces) DeleteContactIdentity(context.Context, string, string, identity.Actor) error {
+func (f *fakeSurfaces) DeleteContactIdentity(context.Context, string, string, string, identity.Actor) error {
 	_, err := f.contact()
 	return err
 }

@@ -102,12 +102,16 @@ func (s *Store) unknownAddress(ctx context.Context, tx db, i identity.Identity) 
 
 // ReplaceContactIdentity changes the identity of c's id; where it lives stays. A new
 // owner or a new address takes verification, role override and a live claim code with
-// it, and a new address also what was known of the old one.
+// it, and a new address also what was known of the old one. One that lives elsewhere than c
+// says is not found: it was taken over since the caller's right to change it was looked at.
 func (s *Store) ReplaceContactIdentity(ctx context.Context, c httpapi.ContactIdentity, name *string, by identity.Actor) (kept httpapi.ContactIdentity, err error) {
 	err = s.db.InTx(ctx, func(tx db) error {
 		// The row is locked before it is read, so that no claim is redeemed meanwhile.
 		rs, err := tx.Query(ctx, `select `+identityColumns+` from identities where tenant_id = $1 and id = $2`+s.d.locked(), c.TenantID, c.ID)
 		was, err := one(rs, err, scanIdentity)
+		if err == nil && was.InstanceID != c.InstanceID {
+			err = identity.ErrNotFound
+		}
 		if err != nil {
 			return err
 		}
@@ -202,12 +206,16 @@ func replacedEvents(was, is identity.Identity, by identity.Actor) []identity.Eve
 	return events
 }
 
-// DeleteContactIdentity removes any identity of the tenant; identity.ErrNotFound. Its
-// conversations stay and belong to nobody. The audit log keeps whose it was.
-func (s *Store) DeleteContactIdentity(ctx context.Context, tenant, id string, by identity.Actor) error {
+// DeleteContactIdentity removes any identity of the tenant that lives in an instance, or in
+// all of them (""); identity.ErrNotFound. Its conversations stay and belong to nobody. The
+// audit log keeps whose it was.
+func (s *Store) DeleteContactIdentity(ctx context.Context, tenant, instance, id string, by identity.Actor) error {
 	err := s.db.InTx(ctx, func(tx db) error {
 		rs, err := tx.Query(ctx, `select `+identityColumns+` from identities where tenant_id = $1 and id = $2`+s.d.locked(), tenant, id)
 		i, err := one(rs, err, scanIdentity)
+		if err == nil && i.InstanceID != instance {
+			err = identity.ErrNotFound
+		}
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -350,5 +351,34 @@ func TestContactKeyOfOneInstance(t *testing.T) {
 			t.Errorf("%+v, %v; want one of the key's instance", got, err)
 		}
 		w.want(key, "DELETE", contacts+"/"+made.id(), "", 204, nil)
+	})
+}
+
+// TestContactTakenOverMeanwhile links the address of an unknown sender for every instance
+// between the look at who may change the row and the change itself: a key of one instance
+// must not reach what all of them believe.
+func TestContactTakenOverMeanwhile(t *testing.T) {
+	inTown(t, func(t *testing.T, w *town) {
+		key := w.newKey(w.tenant, w.bot, "identities:read", "identities:write")
+		seen, err := w.ContactIdentity(t.Context(), w.tenant, w.want(key, "POST", contacts, `{"contactIdentityType":"telegram","value":"7"}`, 201, nil).id())
+		if err != nil || seen.InstanceID != w.bot {
+			t.Fatalf("%+v, %v", seen, err)
+		}
+		steve := w.customer()
+		linked, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, Channel: "telegram", ExternalID: "7"}, identity.System)
+		if err != nil || linked.ID != seen.ID || linked.InstanceID != "" {
+			t.Fatalf("%+v, %v; want the same row, of every instance", linked, err)
+		}
+		mine := seen
+		mine.CustomerID = w.customer()
+		if got, err := w.ReplaceContactIdentity(t.Context(), mine, nil, "key:test"); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("replaced: %+v, %v", got, err)
+		}
+		if err := w.DeleteContactIdentity(t.Context(), w.tenant, seen.InstanceID, seen.ID, "key:test"); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("deleted: %v", err)
+		}
+		if i, _, err := w.Lookup(t.Context(), identity.Address{TenantID: w.tenant, InstanceID: w.otherBot, Channel: "telegram", ExternalID: "7"}); err != nil || i.CustomerID != steve {
+			t.Errorf("%+v, %v; want steve's", i, err)
+		}
 	})
 }
