@@ -237,12 +237,21 @@ func (e *erasure) eraseIdentities(ctx context.Context) error {
 	}
 	slices.Sort(ids)
 	e.ids = append(e.ids, ids...)
-	return e.each(ids, func(in string, args []any) error {
+	err := e.each(ids, func(in string, args []any) error {
 		held, err := e.s.heldIdentities(ctx, e.tx, `tenant_id = $1 and id in (`+in+`)`, args...)
-		if err != nil {
-			return err
-		}
 		e.gone = append(e.gone, held...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	// Locked only now: another customer may have got one since its account was read.
+	e.gone = slices.DeleteFunc(e.gone, func(h held) bool { return h.CustomerID != "" && !slices.Contains(e.customers, h.CustomerID) })
+	ids = ids[:0]
+	for _, h := range e.gone {
+		ids = append(ids, h.ID)
+	}
+	return e.each(ids, func(in string, args []any) error {
 		if _, err := e.tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id in (`+in+`)`, args...); err != nil {
 			return err
 		}

@@ -397,3 +397,49 @@ func TestEraseBesideWork(t *testing.T) {
 		}
 	})
 }
+
+// TestEraseBesideAdoption has staff adopt an unknown sender's row of the same account for
+// another customer, after the erasure read whose the account is and before it removes
+// identities. Who is told yes keeps the identity.
+func TestEraseBesideAdoption(t *testing.T) {
+	f := newFamily(t, mustOpen(t, freshPostgres(t))) // SQLite has one writer
+	ctx, second := t.Context(), newInstance(t, f.Store, f.tenant).ID
+	steve, _ := f.customer("steve@example.com", 0)
+	matt, _ := f.customer("matt@example.com", 0)
+	if _, err := f.Link(ctx, identity.Identity{TenantID: f.tenant, CustomerID: steve, InstanceID: f.instance, Channel: "telegram", ExternalID: "7"}, identity.System); err != nil {
+		t.Fatal(err)
+	}
+	unknown := newID()
+	mustExec(t, f.Store, `insert into identities (id, tenant_id, instance_id, channel, external_id, created_at, updated_at) values ($1, $2, $3, 'telegram', '7', $4, $4)`,
+		unknown, f.tenant, second, f.now())
+	talk := f.arrival(f.instance, "telegram", "7", "7", false, "hello")
+	f.take(talk)
+
+	erased := make(chan error, 1)
+	err := f.db.InTx(ctx, func(tx db) error {
+		rs, err := tx.Query(ctx, `select kind from lanes where conversation_id = $1`+f.d.locked(), talk.ConversationID)
+		if _, err := all(rs, err, scanString); err != nil {
+			return err
+		}
+		go func() {
+			_, err := f.EraseCustomer(ctx, f.tenant, steve, "key:1")
+			erased <- err
+		}()
+		for queryText(t, f.Store, `select cast(count(*) as text) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) == "0" {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+		_, err = f.Adopt(ctx, f.tenant, matt, unknown, "key:2")
+		return err
+	})
+	if err == nil {
+		err = <-erased
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i, err := f.Identity(ctx, f.tenant, matt, unknown); err != nil {
+		t.Errorf("what was adopted: %+v, %v", i, err)
+	}
+}
