@@ -31,6 +31,7 @@ func (c *serveCmd) Run(ctx context.Context, con console) error {
 const (
 	readHeaderTime = 2 * time.Second
 	readTime       = 4 * time.Second // of a whole request: hooks and calls are small
+	writeTime      = 2 * time.Minute // of a whole answer, with what a call waits for; what is poured takes its own
 	idleTime       = 2 * time.Minute
 	maxHeader      = 16 << 10
 
@@ -137,10 +138,7 @@ func (p *parts) run(ctx context.Context, l net.Listener, up func()) (finished bo
 	defer stopTaking()
 	defer stopStoring()
 
-	srv := &http.Server{
-		Handler: p.handler(), ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
-	}
+	srv := server(p.handler(), p.log)
 	failed := make(chan error, 1)
 	var wg sync.WaitGroup
 	wg.Go(func() { p.inbox.Run(storing) })
@@ -171,6 +169,15 @@ func (p *parts) run(ctx context.Context, l net.Listener, up func()) (finished bo
 		err = nil
 	}
 	return finished, err
+}
+
+// server answers with h, and waits for nobody longer than a genuine caller would need:
+// neither for who is slow to ask nor for who does not read the answer.
+func server(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
 }
 
 // waitFor reports whether everything in wg ended in time.
