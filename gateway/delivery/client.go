@@ -14,6 +14,9 @@ import (
 	"hydragate/gateway"
 )
 
+// maxHeader is how long the headers of an answer may be.
+const maxHeader = 64 << 10
+
 // NewClient makes the client that calls agent runtimes: no redirects, no proxy of the
 // environment, no inflating, and unless allowPrivate no address that is not public.
 // The address is checked when it is dialled, so that no name can resolve around it.
@@ -31,11 +34,13 @@ func newClient(d *net.Dialer, allowPrivate bool) *http.Client {
 			DialContext:           d.DialContext,
 			TLSHandshakeTimeout:   5 * time.Second,
 			ResponseHeaderTimeout: AnswerTimeout,
-			DisableCompression:    true,
-			MaxIdleConns:          256,
-			MaxIdleConnsPerHost:   64,
-			IdleConnTimeout:       90 * time.Second,
-			ForceAttemptHTTP2:     true,
+			// As many runtimes as are called at once must not fill the memory.
+			MaxResponseHeaderBytes: maxHeader,
+			DisableCompression:     true,
+			MaxIdleConns:           256,
+			MaxIdleConnsPerHost:    64,
+			IdleConnTimeout:        90 * time.Second,
+			ForceAttemptHTTP2:      true,
 		},
 	}
 }

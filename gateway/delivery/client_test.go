@@ -417,3 +417,23 @@ func TestErrorsOfCallsHoldNoURL(t *testing.T) {
 		}
 	}
 }
+
+// TestAnswersWithEndlessHeadersAreNotRead: a runtime fills no memory with what stands
+// before the body, as it does not with the body.
+func TestAnswersWithEndlessHeadersAreNotRead(t *testing.T) {
+	for length, want := range map[int]int{maxHeader / 2: 200, 4 * maxHeader: 0} {
+		agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Long", strings.Repeat("x", length))
+		}))
+		t.Cleanup(agent.Close)
+		res, err := NewClient(true).Post(agent.URL, "application/json", strings.NewReader(`{}`))
+		status := 0
+		if err == nil {
+			status = res.StatusCode
+			_ = res.Body.Close()
+		}
+		if status != want {
+			t.Errorf("headers of %d bytes: %d, %v; want %d", length, status, err, want)
+		}
+	}
+}
