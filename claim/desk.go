@@ -102,12 +102,12 @@ type Ruling struct {
 	Wait    time.Duration
 	Silent  bool // the sender gets no answer
 
-	Grant   *Subject   // to be verified as owner, if the fence still holds
-	Admit   *Admission // to be made the customer's, if the invite can still be opened
-	Burn    []Subject  // codes that die
-	Expose  *Invite    // that others could read, and that dies too
-	Failure bool       // counts against the sender
-	Events  []identity.Event
+	Grant   *Subject         // to be verified as owner, if the fence still holds
+	Admit   *Admission       // to be made the customer's, if the invite can still be opened
+	Burn    []Subject        // codes that die
+	Expose  *Invite          // that others could read, and that dies too
+	Failure bool             // counts against the sender
+	Events  []identity.Event // of who owns their identity, where they name no customer
 	Others  []Other
 	Attempt Attempt
 }
@@ -235,7 +235,7 @@ func (s State) rule(r *Ruling, a Attempt, f Finding) {
 	if f.Verdict != Match && f.Whose != "" && f.Whose != a.IdentityID {
 		r.Burn = append(r.Burn, Subject{TenantID: a.TenantID, IdentityID: f.Whose, Gen: f.WhoseGen})
 		e := s.event("claim.wrong_sender", a, "")
-		e.IdentityID = f.Whose
+		e.CustomerID, e.IdentityID = "", f.Whose // whose identity it is, the ledger knows
 		e.Detail["typed_by"] = a.IdentityID
 		r.Events = append(r.Events, e)
 	}

@@ -31,7 +31,14 @@ func record(ctx context.Context, d db, events ...identity.Event) error {
 
 // auditStmt keeps an event. An event without an id gets one, and an event without a
 // time gets the database's.
-func auditStmt(e identity.Event) stmt {
+func auditStmt(e identity.Event) stmt { return auditOf(e, `$5`) }
+
+// auditOwner keeps an event of whoever owns its identity, when it names no customer.
+func auditOwner(e identity.Event) stmt {
+	return auditOf(e, `coalesce($5, (select customer_id from identities where tenant_id = $2 and id = $6))`)
+}
+
+func auditOf(e identity.Event, customer string) stmt {
 	if e.ID == "" {
 		e.ID = newID()
 	}
@@ -50,7 +57,7 @@ func auditStmt(e identity.Event) stmt {
 	}
 	return stmt{query: `
 		insert into audit_events (id, tenant_id, kind, actor, customer_id, identity_id, instance_id, message_id, detail` + columns + `)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9` + places + `)`, args: args}
+		values ($1, $2, $3, $4, ` + customer + `, $6, $7, $8, $9` + places + `)`, args: args}
 }
 
 // fields names what an event changed.

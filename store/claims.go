@@ -258,7 +258,7 @@ func (s *Store) claimStmts(st gateway.Settlement) []stmt {
 			values ($1, $2, $3, $4, $5) on conflict do nothing`, args: []any{a.TenantID, a.InstanceID, a.Channel, a.SenderID, a.MessageID}})
 	}
 	for _, e := range r.Events {
-		stmts = append(stmts, auditStmt(e))
+		stmts = append(stmts, auditOwner(e))
 	}
 	return stmts
 }
