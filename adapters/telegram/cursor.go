@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -57,7 +58,7 @@ func (p position) after(raws []json.RawMessage, now time.Time) position {
 		last = max(last, updateID(raw))
 	}
 	next := position{next: p.next, at: now, mark: p.mark}
-	if last > 0 {
+	if last > 0 && last < math.MaxInt64 { // behind that Telegram would count from the end
 		next.next = last + 1
 	}
 	return next
