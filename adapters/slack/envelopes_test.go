@@ -231,7 +231,7 @@ func TestSocketGarbageAndHugeFrames(t *testing.T) {
 		"UnknownKind":        {`{"envelope_id":"e1","type":"brand_new","payload":{"a":1}}`, "e1", -1, false},
 		"NoKind":             {`{"envelope_id":"e1","payload":{"a":1}}`, "e1", -1, false},
 		"KindIsAnObject":     {`{"envelope_id":"e1","type":{"a":1},"payload":{}}`, "e1", -1, false},
-		"NoPayload":          {`{"envelope_id":"e1","type":"events_api"}`, "e1", 0, false},
+		"NoPayload":          {`{"envelope_id":"e1","type":"events_api"}`, "e1", -1, false},
 		"PayloadIsText":      {`{"envelope_id":"e1","type":"events_api","payload":"x"}`, "e1", 3, false},
 		"IDIsANumber":        {`{"envelope_id":1,"type":"brand_new"}`, "", -1, false},
 		"IDIsHuge":           {`{"envelope_id":"` + strings.Repeat("e", 4096) + `","type":"brand_new"}`, "", -1, false},

@@ -70,7 +70,7 @@ func envelopeOf(raw []byte) string {
 // readFrame reads an envelope with the readers of the hooks: what is delivered both
 // ways has the same keys, and is refused for the same reasons.
 func (a *Adapter) readFrame(f frame, ep adapters.Endpoint) (adapters.Inbound, error) {
-	if f.broken {
+	if f.broken || len(f.Payload) == 0 { // nothing to be read
 		return carrying(undecodable(f.raw[:min(len(f.raw), maxBody)])), nil
 	}
 	switch f.Type {
@@ -83,9 +83,7 @@ func (a *Adapter) readFrame(f frame, ep adapters.Endpoint) (adapters.Inbound, er
 		return interacted(f.Payload, f.Payload, ep)
 	}
 	m := undecodable(f.raw)
-	if len(f.Payload) > 0 {
-		m.Key = digest(f.Payload) // the envelope is another each time
-	}
+	m.Key = digest(f.Payload) // the envelope is another each time
 	return carrying(m), nil
 }
 
