@@ -1,9 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
+
+	"hydragate/identity"
 )
 
 // Whatever the settings are, they are good or there is one line that says what is wrong,
@@ -43,4 +49,70 @@ func FuzzSettings(f *testing.F) {
 			t.Errorf("the value is told: %s", said)
 		}
 	})
+}
+
+// Whatever stands in a file of customers, each line is a customer or there is one line that
+// says what is wrong, and what was read is read again from what export writes of it.
+func FuzzImport(f *testing.F) {
+	for _, s := range []string{
+		"email,channel,external_id,instance\nsteve@example.com,telegram,12345,\n", "email;first_name\n'=cmd;\"a\nb\"\n", "telegram,sms\n1,+61400111222\n", "email\n\"", "email\n\"a\"b\n", "email,email\n", "\xef\xbb\xbfemail\nx", "",
+		`{"email":"steve@example.com","metadata":{"a":[1]},"identities":[{"channel":"telegram","external_id":"12345"}]}`, `{"email":"a@example.com","metadata":{"a" : "<"}}`, `{"email":1}`, `{"secret":1}`, "{}\n\n{} {}", "\x00", "\xff", `{"metadata":` + strings.Repeat("[", 100),
+	} {
+		f.Add([]byte(s), true)
+		f.Add([]byte(s), false)
+	}
+	f.Fuzz(func(t *testing.T, file []byte, asCSV bool) {
+		var lines bulkReader = newJSONLines(bytes.NewReader(file))
+		if asCSV {
+			var err error
+			if lines, err = newCSVLines(bytes.NewReader(file)); err != nil {
+				return
+			}
+		}
+		check := newBulkCheck(time.Now())
+		for read := 0; ; read++ {
+			l, _, err := lines.next()
+			var wrong errLine
+			switch {
+			case errors.Is(err, io.EOF):
+				return
+			case read > len(file):
+				t.Fatal("the file has no end")
+			case errors.As(err, &wrong):
+				continue
+			case err != nil:
+				t.Fatal(err)
+			}
+			r, err := check.record(l)
+			if err != nil {
+				if strings.ContainsAny(err.Error(), "\n\r\x00") {
+					t.Errorf("what is wrong is more than a line: %q", err)
+				}
+				continue
+			}
+			var out bytes.Buffer
+			w := newJSONWriter(&out)
+			if err := errors.Join(w.write(lineOf(r)), w.flush()); err != nil {
+				t.Fatal(err)
+			}
+			l, _, err = newJSONLines(&out).next()
+			if err != nil {
+				t.Fatalf("what was written is not read: %v", err)
+			}
+			again, err := check.record(l)
+			if err != nil || !reflect.DeepEqual(withoutData(again), withoutData(r)) {
+				t.Errorf("%+v is read as %+v, %v", lineOf(r), lineOf(again), err)
+			}
+		}
+	})
+}
+
+// withoutData leaves out the JSON of the caller's own, which has many spellings.
+func withoutData(r identity.Record) bulkLine {
+	l := lineOf(r)
+	l.Metadata = nil
+	for n := range l.Identities {
+		l.Identities[n].Metadata = nil
+	}
+	return l
 }
