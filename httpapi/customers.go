@@ -52,7 +52,7 @@ type customerOut struct{ Body customerAnswer }
 func (a *API) createCustomer(ctx context.Context, in *struct{ Body customerFields }) (*customerOut, error) {
 	key, b := callerOf(ctx), in.Body
 	c, err := a.Store.CreateCustomer(ctx, identity.Customer{
-		TenantID: key.TenantID, Email: b.Email.Value, PhoneNumber: b.PhoneNumber.Value, FirstName: b.FirstName.Value, LastName: b.LastName.Value,
+		ID: idFor(ctx), TenantID: key.TenantID, Email: b.Email.Value, PhoneNumber: b.PhoneNumber.Value, FirstName: b.FirstName.Value, LastName: b.LastName.Value,
 		CompanyName: b.CompanyName.Value, Locale: b.Locale.Value, Timezone: b.Timezone.Value, Metadata: b.Metadata.Value.raw(),
 	}, key.Actor())
 	return &customerOut{toCustomer(c)}, err

@@ -84,12 +84,12 @@ func (s *fakeStore) ListAPIKeys(_ context.Context, tenant, after string, limit i
 	return some(s.keys, limit, func(k identity.APIKey) bool { return k.TenantID == tenant && k.ID > after }), nil
 }
 
-func (s *fakeStore) RotateAPIKey(_ context.Context, tenant, id, hash, hint string, until time.Time, _ identity.Actor) (identity.APIKey, error) {
+func (s *fakeStore) RotateAPIKey(_ context.Context, tenant, id string, next identity.APIKey, hash string, until time.Time, _ identity.Actor) (identity.APIKey, error) {
 	defer s.lock()()
 	for i, k := range s.keys {
 		if k.TenantID == tenant && k.ID == id {
 			s.keys[i].ExpiresAt = until
-			k.ID, k.Hint = s.id(), hint
+			k.ID, k.Hint = s.id(), next.Hint
 			s.keys = append(s.keys, k)
 			s.hashes[hash] = k.ID
 			return k, nil

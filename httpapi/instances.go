@@ -93,7 +93,7 @@ func (a *API) createInstance(ctx context.Context, in *struct{ Body newInstance }
 	}
 	secrets := newInstanceSecrets()
 	i, err := a.Store.CreateInstance(ctx, gateway.Instance{
-		TenantID: key.TenantID, Name: b.Name, AgentURL: b.AgentURL.Value, UnknownSenders: policy(b.UnknownSenders.Value), WelcomeText: b.WelcomeText.Value,
+		ID: idFor(ctx), TenantID: key.TenantID, Name: b.Name, AgentURL: b.AgentURL.Value, UnknownSenders: policy(b.UnknownSenders.Value), WelcomeText: b.WelcomeText.Value,
 		Freshness:  identity.Freshness{OwnerDays: b.OwnerMaxAge.Value, CustomerDays: b.CustomerMaxAge.Value, SilenceDays: b.SilenceMax.Value},
 		SMSInvites: b.SMSInvites.Value,
 	}, secrets, key.Actor())

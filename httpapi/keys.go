@@ -87,7 +87,7 @@ func (a *API) createKey(ctx context.Context, in *struct{ Body newKey }) (*newKey
 	}
 	token := identity.NewToken(tokenPrefix)
 	k, err := a.Store.CreateAPIKey(ctx, identity.APIKey{
-		TenantID: caller.TenantID, Name: b.Name, Hint: hintOf(token), Scopes: scopes, InstanceID: instance, ExpiresAt: b.ExpiresAt.Value.UTC(),
+		ID: idFor(ctx), TenantID: caller.TenantID, Name: b.Name, Hint: hintOf(token), Scopes: scopes, InstanceID: instance, ExpiresAt: b.ExpiresAt.Value.UTC(),
 	}, identity.HashToken(token), caller.Actor())
 	return toNewKey(k, token), err
 }
@@ -219,7 +219,8 @@ func (a *API) rotateKey(ctx context.Context, in *struct {
 		return nil, err
 	}
 	token := identity.NewToken(tokenPrefix)
-	k, err := a.Store.RotateAPIKey(ctx, caller.TenantID, in.KeyID, identity.HashToken(token), hintOf(token), a.lastUse(old, in.Body), caller.Actor())
+	next := identity.APIKey{ID: idFor(ctx), Hint: hintOf(token)}
+	k, err := a.Store.RotateAPIKey(ctx, caller.TenantID, in.KeyID, next, identity.HashToken(token), a.lastUse(old, in.Body), caller.Actor())
 	a.keys.forget()
 	return toNewKey(k, token), about("API key", err)
 }

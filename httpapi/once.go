@@ -35,7 +35,7 @@ func (a *API) once(to *route, r *http.Request, in *admitted, next func(huma.Cont
 	case err != nil:
 		a.fail(r.Context(), err).write(w)
 	case first:
-		a.runAndKeep(r, in, k, next)
+		a.runAndKeep(r, in, k, kept.Makes, next)
 	default:
 		replay(w, kept)
 	}
@@ -95,10 +95,12 @@ func (a *API) claim(ctx context.Context, k IdempotencyKey) (kept StoredAnswer, f
 // runAndKeep runs a call and keeps its answer, unless the same call may end
 // otherwise: after a failure of ours, a refusal for now, or a panic. A caller who hangs
 // up does not end it: broken off while it is committed, it could have happened and be
-// taken for a failure, and would happen again when it is asked for again.
-func (a *API) runAndKeep(r *http.Request, in *admitted, k IdempotencyKey, next func(huma.Context)) {
+// taken for a failure. A database that is lost in that moment leaves no other word
+// either; so what the call creates has its id before, and made again it is that.
+func (a *API) runAndKeep(r *http.Request, in *admitted, k IdempotencyKey, makes string, next func(huma.Context)) {
 	work, done := context.WithTimeout(context.WithoutCancel(in.inner.Context()), workIn)
 	defer done()
+	work = context.WithValue(work, idKey{}, makes)
 	heard := &tape{inner: in, ctx: work}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), settleIn)
@@ -108,6 +110,14 @@ func (a *API) runAndKeep(r *http.Request, in *admitted, k IdempotencyKey, next f
 		}
 	}()
 	next(heard)
+}
+
+type idKey struct{}
+
+// idFor gives the id of what a call creates; "" leaves it to the store.
+func idFor(ctx context.Context) string {
+	id, _ := ctx.Value(idKey{}).(string)
+	return id
 }
 
 func (a *API) settle(ctx context.Context, k IdempotencyKey, heard *tape) error {

@@ -21,15 +21,19 @@ type Store interface {
 	APIKey(ctx context.Context, hash string) (identity.APIKey, error)
 	// TouchAPIKey notes that a key was used.
 	TouchAPIKey(ctx context.Context, tenant, id string, at time.Time) error
-	// CreateAPIKey keeps a key with a new id; its token hashes to hash.
+	// What is created gets a new id, or the one it comes with: then, when it is there
+	// already, the same call was made before and nobody heard its answer. It stays as it
+	// is, and secrets that were never handed out are replaced by those given.
+
+	// CreateAPIKey keeps a key; its token hashes to hash.
 	CreateAPIKey(ctx context.Context, k identity.APIKey, hash string, by identity.Actor) (identity.APIKey, error)
 	ListAPIKeys(ctx context.Context, tenant, after string, limit int) ([]identity.APIKey, error)
-	// RotateAPIKey makes a copy of a key under a new id and hash, and lets the old one
-	// expire at oldUntil.
-	RotateAPIKey(ctx context.Context, tenant, id, hash, hint string, oldUntil time.Time, by identity.Actor) (identity.APIKey, error)
+	// RotateAPIKey makes a copy of a key under the id, hash and hint of next, and lets the
+	// old one expire at oldUntil.
+	RotateAPIKey(ctx context.Context, tenant, id string, next identity.APIKey, hash string, oldUntil time.Time, by identity.Actor) (identity.APIKey, error)
 	RevokeAPIKey(ctx context.Context, tenant, id string, by identity.Actor) error
 
-	// CreateCustomer keeps a customer with a new id; identity.ErrEmailTaken.
+	// CreateCustomer keeps a customer; identity.ErrEmailTaken.
 	CreateCustomer(ctx context.Context, c identity.Customer, by identity.Actor) (identity.Customer, error)
 	Customer(ctx context.Context, tenant, id string) (identity.Customer, error)
 	EditCustomer(ctx context.Context, tenant, id string, e identity.CustomerEdit, by identity.Actor) (identity.Customer, error)
@@ -116,8 +120,9 @@ type Store interface {
 	// identities.
 	DeleteInstance(ctx context.Context, tenant, id string, by identity.Actor) error
 
-	// Remember claims an idempotency key for a call. The first caller gets found false
-	// and must end it with Answered or Forget; later callers get what it answered.
+	// Remember claims an idempotency key for a call. The first caller gets found false and
+	// the id of what it creates, and must end it with Answered or Forget; later callers get
+	// what it answered. After Forget the same call may be made again, with the same id.
 	Remember(ctx context.Context, k IdempotencyKey) (a StoredAnswer, found bool, err error)
 	Answered(ctx context.Context, k IdempotencyKey, a StoredAnswer) error
 	Forget(ctx context.Context, k IdempotencyKey) error
@@ -137,4 +142,5 @@ type StoredAnswer struct {
 	Fingerprint string
 	Status      int
 	Body        []byte
+	Makes       string // the id of what the call creates; told to the first caller alone
 }

@@ -37,11 +37,12 @@ func (s *Store) TouchAPIKey(ctx context.Context, tenant, id string, at time.Time
 	return s.keyError("note use of API key", err)
 }
 
-// CreateAPIKey keeps a key with a new id; its token hashes to hash.
-// identity.ErrNoInstance when its instance is not the tenant's.
+// CreateAPIKey keeps a key under its id, or a new one; its token hashes to hash. A key
+// that is there already under its id stays as it is, but for its token: nobody was told
+// that one. identity.ErrNoInstance when its instance is not the tenant's.
 func (s *Store) CreateAPIKey(ctx context.Context, k identity.APIKey, hash string, by identity.Actor) (kept identity.APIKey, err error) {
 	err = s.db.InTx(ctx, func(tx db) error {
-		kept, err = s.insertAPIKey(ctx, tx, k, hash, "key.created", by)
+		kept, err = s.insertAPIKey(ctx, tx, k, hash, by, "key.created", "")
 		return err
 	})
 	if err != nil && s.d.orphan(err) && k.InstanceID != "" {
@@ -50,19 +51,27 @@ func (s *Store) CreateAPIKey(ctx context.Context, k identity.APIKey, hash string
 	return kept, s.keyError("create API key", err)
 }
 
-func (s *Store) insertAPIKey(ctx context.Context, tx db, k identity.APIKey, hash, kind string, by identity.Actor) (identity.APIKey, error) {
+// insertAPIKey keeps a key and tells of it as kind; replaces names the one it was copied from.
+func (s *Store) insertAPIKey(ctx context.Context, tx db, k identity.APIKey, hash string, by identity.Actor, kind, replaces string) (identity.APIKey, error) {
 	rs, err := tx.Query(ctx, `
 		insert into api_keys (id, tenant_id, name, hint, hash, scopes, instance_id, expires_at, created_at)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		on conflict (id) do nothing
 		returning `+apiKeyColumns,
-		newID(), k.TenantID, k.Name, k.Hint, hash, strings.Join(k.Scopes, " "), orNull(k.InstanceID), timeOrNull(k.ExpiresAt), s.now())
+		orNew(k.ID), k.TenantID, k.Name, k.Hint, hash, strings.Join(k.Scopes, " "), orNull(k.InstanceID), timeOrNull(k.ExpiresAt), s.now())
 	kept, err := one(rs, err, scanAPIKey)
+	if noRows(err) {
+		rs, err := tx.Query(ctx, `
+			update api_keys set hash = $3, hint = $4
+			where tenant_id = $1 and id = $2 returning `+apiKeyColumns, k.TenantID, k.ID, hash, k.Hint)
+		return one(rs, err, scanAPIKey)
+	}
 	if err != nil {
 		return kept, err
 	}
 	detail := map[string]string{"key": kept.ID}
-	if k.ID != "" {
-		detail["replaces"] = k.ID
+	if replaces != "" {
+		detail["replaces"] = replaces
 	}
 	return kept, record(ctx, tx, identity.Event{TenantID: k.TenantID, Kind: kind, Actor: by, InstanceID: k.InstanceID, Detail: detail})
 }
@@ -77,10 +86,11 @@ func (s *Store) ListAPIKeys(ctx context.Context, tenant, after string, limit int
 	return ks, s.keyError("list API keys", err)
 }
 
-// RotateAPIKey makes a copy of a key under a new id and hash, and lets the old one
-// expire at oldUntil, or earlier when it would have anyway. A key that is not live
-// gives identity.ErrNotFound: a copy would bring it back.
-func (s *Store) RotateAPIKey(ctx context.Context, tenant, id, hash, hint string, oldUntil time.Time, by identity.Actor) (kept identity.APIKey, err error) {
+// RotateAPIKey makes a copy of a key under the id of next, or a new one, with its hint and
+// hash, and lets the old one expire at oldUntil, or earlier when it would have anyway. A
+// copy that is there already gets the hash. A key that is not live gives
+// identity.ErrNotFound: a copy would bring it back.
+func (s *Store) RotateAPIKey(ctx context.Context, tenant, id string, next identity.APIKey, hash string, oldUntil time.Time, by identity.Actor) (kept identity.APIKey, err error) {
 	err = s.db.InTx(ctx, func(tx db) error {
 		// The row is locked before it is read, so that a key revoked at the same moment
 		// leaves no copy.
@@ -97,8 +107,8 @@ func (s *Store) RotateAPIKey(ctx context.Context, tenant, id, hash, hint string,
 				return err
 			}
 		}
-		was.Hint = hint
-		kept, err = s.insertAPIKey(ctx, tx, was, hash, "key.rotated", by)
+		was.ID, was.Hint = next.ID, next.Hint
+		kept, err = s.insertAPIKey(ctx, tx, was, hash, by, "key.rotated", id)
 		return err
 	})
 	return kept, s.keyError("rotate API key", err)
@@ -138,7 +148,7 @@ func (s *Store) EnsureAPIKey(ctx context.Context, tenant, name, token string, sc
 		switch {
 		case noRows(err):
 			created = true
-			if k, err = s.insertAPIKey(ctx, tx, identity.APIKey{TenantID: tenant, Name: name, Hint: hint(token), Scopes: scopes}, hash, "key.created", identity.System); err != nil {
+			if k, err = s.insertAPIKey(ctx, tx, identity.APIKey{TenantID: tenant, Name: name, Hint: hint(token), Scopes: scopes}, hash, identity.System, "key.created", ""); err != nil {
 				return err
 			}
 		case err != nil:

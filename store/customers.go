@@ -19,16 +19,24 @@ func scanCustomer(sc scan) (c identity.Customer, err error) {
 	return c, err
 }
 
-// CreateCustomer keeps a customer with a new id; identity.ErrEmailTaken.
+// CreateCustomer keeps a customer under its id, or a new one; identity.ErrEmailTaken. One
+// that is there already under its id stays as it is.
 func (s *Store) CreateCustomer(ctx context.Context, c identity.Customer, by identity.Actor) (kept identity.Customer, err error) {
 	err = s.db.InTx(ctx, func(tx db) error {
 		rs, err := tx.Query(ctx, `
 			insert into customers (id, tenant_id, email, phone_number, first_name, last_name, company_name, locale, timezone, metadata, created_at, updated_at)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
+			on conflict (id) do nothing
 			returning `+customerColumns,
-			newID(), c.TenantID, orNull(c.Email), orNull(c.PhoneNumber), orNull(c.FirstName), orNull(c.LastName), orNull(c.CompanyName),
+			orNew(c.ID), c.TenantID, orNull(c.Email), orNull(c.PhoneNumber), orNull(c.FirstName), orNull(c.LastName), orNull(c.CompanyName),
 			orNull(c.Locale), orNull(c.Timezone), document(c.Metadata), s.now())
-		if kept, err = one(rs, err, scanCustomer); err != nil {
+		kept, err = one(rs, err, scanCustomer)
+		if noRows(err) {
+			rs, err := tx.Query(ctx, `select `+customerColumns+` from customers where tenant_id = $1 and id = $2`, c.TenantID, c.ID)
+			kept, err = one(rs, err, scanCustomer)
+			return err
+		}
+		if err != nil {
 			return err
 		}
 		return record(ctx, tx, identity.Event{TenantID: c.TenantID, Kind: "customer.created", Actor: by, CustomerID: kept.ID})

@@ -18,23 +18,33 @@ func scanInstance(sc scan) (i gateway.Instance, err error) {
 	return i, err
 }
 
-// CreateInstance keeps an instance with a new id. Of its secrets the agent's key is
-// kept as a hash and the signing secret sealed.
+// CreateInstance keeps an instance under its id, or a new one. Of its secrets the agent's
+// key is kept as a hash and the signing secret sealed. An instance that is there already
+// under its id stays as it is, but for its secrets: nobody was told those.
 func (s *Store) CreateInstance(ctx context.Context, i gateway.Instance, secrets gateway.InstanceSecrets, by identity.Actor) (kept gateway.Instance, err error) {
 	if i.UnknownSenders == "" {
 		i.UnknownSenders = gateway.Forward
 	}
-	id := newID()
-	sealed := s.keys.Seal([]byte(secrets.WebhookSecret), bindWebhookSecret(i.TenantID, id))
+	id := orNew(i.ID)
+	hash, sealed := identity.HashToken(secrets.AgentSecretKey), s.keys.Seal([]byte(secrets.WebhookSecret), bindWebhookSecret(i.TenantID, id))
 	err = s.db.InTx(ctx, func(tx db) error {
 		rs, err := tx.Query(ctx, `
 			insert into instances (id, tenant_id, name, agent_url, unknown_senders, welcome_text, agent_secret_hash, webhook_secret, created_at, updated_at,
 				owner_max_age_days, customer_max_age_days, silence_max_days, sms_invites)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13)
+			on conflict (id) do nothing
 			returning `+instanceColumns,
-			id, i.TenantID, i.Name, orNull(i.AgentURL), string(i.UnknownSenders), orNull(i.WelcomeText), identity.HashToken(secrets.AgentSecretKey), sealed, s.now(),
+			id, i.TenantID, i.Name, orNull(i.AgentURL), string(i.UnknownSenders), orNull(i.WelcomeText), hash, sealed, s.now(),
 			daysOrNull(i.Freshness.OwnerDays), daysOrNull(i.Freshness.CustomerDays), daysOrNull(i.Freshness.SilenceDays), i.SMSInvites)
-		if kept, err = one(rs, err, scanInstance); err != nil {
+		kept, err = one(rs, err, scanInstance)
+		if noRows(err) {
+			rs, err := tx.Query(ctx, `
+				update instances set agent_secret_hash = $3, webhook_secret = $4
+				where tenant_id = $1 and id = $2 returning `+instanceColumns, i.TenantID, id, hash, sealed)
+			kept, err = one(rs, err, scanInstance)
+			return err
+		}
+		if err != nil {
 			return err
 		}
 		return record(ctx, tx, identity.Event{TenantID: i.TenantID, Kind: "instance.created", Actor: by, InstanceID: id})

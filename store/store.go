@@ -89,6 +89,14 @@ var ErrNewer = errors.New("store: the database is newer than this program; start
 // newID gives a random, time-ordered id: UUID version 7.
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
+// orNew gives the id, or a new one for "".
+func orNew(id string) string {
+	if id == "" {
+		return newID()
+	}
+	return id
+}
+
 // bind gives the associated data that binds a sealed value to its tenant, row and
 // column.
 func bind(tenant, column, row string) string {

@@ -79,8 +79,9 @@ type said struct {
 	header http.Header
 }
 
-// ask calls with a secret: an agent's key for the conversation users, else an API key.
-func (w *town) ask(secret, method, path, body string) said {
+// ask calls with a secret: an agent's key for the conversation users, else an API key;
+// and with a header more, when one is named.
+func (w *town) ask(secret, method, path, body string, header ...string) said {
 	w.t.Helper()
 	r, err := http.NewRequest(method, w.url+path, strings.NewReader(body))
 	if err != nil {
@@ -95,6 +96,9 @@ func (w *town) ask(secret, method, path, body string) said {
 	}
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
+	}
+	if len(header) > 0 {
+		r.Header.Set(header[0], header[1])
 	}
 	answer, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {

@@ -113,7 +113,7 @@ func (h *apiHouse) credentials(th things) map[string]http.Header {
 	revoked := h.holding(identity.Scopes...)
 	h.must(h.store.RevokeAPIKey(h.t.Context(), proofTenant, revoked.ID, identity.System))
 	rotated := h.holding(identity.Scopes...)
-	_, err := h.store.RotateAPIKey(h.t.Context(), proofTenant, rotated.ID, identity.HashToken(identity.NewToken("hg_live_")), "xxxx", now.Add(-time.Second), identity.System)
+	_, err := h.store.RotateAPIKey(h.t.Context(), proofTenant, rotated.ID, identity.APIKey{Hint: "xxxx"}, identity.HashToken(identity.NewToken("hg_live_")), now.Add(-time.Second), identity.System)
 	h.must(err)
 	other := h.holding(identity.Scopes...)
 	return map[string]http.Header{

@@ -84,24 +84,24 @@ func (h *house) wantKeyEvents(t *testing.T, id string, want ...string) {
 func rotateKey(t *testing.T, h *house) {
 	old, oldHash := h.key(t, identity.APIKey{Name: "desk", Hint: "aaaa", Scopes: []string{"keys:read"}, InstanceID: h.instance})
 	until := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
-	k, err := h.Store.RotateAPIKey(t.Context(), h.tenant, old.ID, "new"+oldHash, "bbbb", until, staff)
+	k, err := h.Store.RotateAPIKey(t.Context(), h.tenant, old.ID, identity.APIKey{Hint: "bbbb"}, "new"+oldHash, until, staff)
 	if err != nil || k.ID == old.ID || k.Name != old.Name || k.Hint != "bbbb" || !k.May("keys:read") || k.InstanceID != h.instance || !k.ExpiresAt.IsZero() {
 		t.Fatalf("rotated: %+v, %v", k, err)
 	}
 	if got, err := h.Store.APIKey(t.Context(), oldHash); err != nil || !got.ExpiresAt.Equal(until) {
 		t.Errorf("the old one expires at %v, %v; want %v", got.ExpiresAt, err, until)
 	}
-	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, old.ID, "third"+oldHash, "cccc", until.Add(time.Hour), staff); err != nil {
+	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, old.ID, identity.APIKey{Hint: "cccc"}, "third"+oldHash, until.Add(time.Hour), staff); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := h.Store.APIKey(t.Context(), oldHash); !got.ExpiresAt.Equal(until) {
 		t.Errorf("rotating again made the old one live until %v", got.ExpiresAt)
 	}
-	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, nobody, "fourth"+oldHash, "dddd", until, staff); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, nobody, identity.APIKey{Hint: "dddd"}, "fourth"+oldHash, until, staff); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("unknown key: %v", err)
 	}
 	expired, hash := h.key(t, identity.APIKey{ExpiresAt: time.Now().Add(-time.Hour)})
-	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, expired.ID, "new"+hash, "eeee", until, staff); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, expired.ID, identity.APIKey{Hint: "eeee"}, "new"+hash, until, staff); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("expired key: %v; want ErrNotFound", err)
 	}
 	h.wantKeyEvents(t, k.ID, "key.rotated")
@@ -121,7 +121,7 @@ func revokeKey(t *testing.T, h *house) {
 	if err := h.Store.RevokeAPIKey(t.Context(), h.tenant, nobody, staff); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("unknown key: %v", err)
 	}
-	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, k.ID, "new"+hash, "", time.Now(), staff); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, k.ID, identity.APIKey{}, "new"+hash, time.Now(), staff); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("rotation of a revoked key: %v; want ErrNotFound", err)
 	}
 	h.wantKeyEvents(t, k.ID, "key.created", "key.revoked")
@@ -139,7 +139,7 @@ func revokeWhileRotate(t *testing.T, h *house) {
 	})
 	for n := range 8 {
 		wg.Go(func() {
-			if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, k.ID, fmt.Sprint(n, hash), "", time.Now().Add(time.Hour), staff); err != nil && !errors.Is(err, identity.ErrNotFound) {
+			if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, k.ID, identity.APIKey{}, fmt.Sprint(n, hash), time.Now().Add(time.Hour), staff); err != nil && !errors.Is(err, identity.ErrNotFound) {
 				t.Errorf("rotate: %v", err)
 			}
 		})

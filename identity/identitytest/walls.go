@@ -33,7 +33,7 @@ func nothingCrosses(t *testing.T, h *house) {
 	_, errs["adopt theirs for mine"] = s.Adopt(ctx, mine.tenant, mine.steve, u.ID, staff)
 	_, errs["adopt mine for theirs"] = s.Adopt(ctx, mine.tenant, h.steve, mine.stranger(t, mine.instance, "8").ID, staff)
 	_, _, errs["look up"] = s.Lookup(ctx, mine.address(h.instance, "9"))
-	_, errs["rotate key"] = s.RotateAPIKey(ctx, mine.tenant, k.ID, "new"+hash, "", time.Now(), staff)
+	_, errs["rotate key"] = s.RotateAPIKey(ctx, mine.tenant, k.ID, identity.APIKey{}, "new"+hash, time.Now(), staff)
 	errs["revoke key"] = s.RevokeAPIKey(ctx, mine.tenant, k.ID, staff)
 	theirs := mine.on("", "7")
 	theirs.CustomerID = h.steve
