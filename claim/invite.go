@@ -120,8 +120,8 @@ func (d *Desk) open(ctx context.Context, a Attempt) (Ruling, error) {
 		if !s.Told {
 			r.Events = append(r.Events, s.event("claim.throttled", a, s.Owner, a.IdentityID, ""))
 		}
-	case s.Fence == Live && s.Owner == s.Invite.CustomerID && s.Verified:
-		r.Outcome = Already
+	case s.Invite.ID != "" && s.Owner == s.Invite.CustomerID && s.Verified:
+		r.Outcome = Already // theirs, whoever opened it and whatever became of it
 	case s.Fence == Live && (s.Owner == "" || s.Owner == s.Invite.CustomerID):
 		r.Outcome, r.Admit = Granted, &Admission{Invite: s.Invite, IdentityID: s.Here}
 		if s.Here == "" {
@@ -149,11 +149,11 @@ func (d *Desk) Overhear(ctx context.Context, a Attempt) (Ruling, error) {
 	return r, nil
 }
 
-// refuse tells everybody the same, and staff why. The letters of an invite that cannot
-// be opened (any more) are no guess.
+// refuse tells everybody the same, and staff why. All count alike: letters that once
+// were an invite's could else be told from others by who is never asked to wait.
 func (s InviteState) refuse(r *Ruling, a Attempt) {
 	r.Outcome, r.Reason = Declined, s.reason()
-	r.Failure = s.Invite.ID == ""
+	r.Failure = true
 	r.Silent = a.Channel == "sms" && State{Failed: s.Failed, Customer: s.Owner}.tooLoud()
 	whose := s.Invite.CustomerID
 	if whose == "" {
