@@ -35,6 +35,7 @@ type Spooler struct {
 	away   atomic.Int64 // until when nobody asks the database in vain, by ticks
 	outage atomic.Bool  // something could not be stored at once since the last recovery
 	ticks  func() int64
+	uptime func() uptime
 }
 
 // A Sealer encrypts what is kept, bound to what bind names; see store.KeyRing.
@@ -62,6 +63,7 @@ type spooled struct {
 	Channel  adapters.Channel `json:"channel"`
 	Proofs   []string         `json:"proofs,omitempty"` // of the credentials it may have been signed with
 	Message  adapters.Message `json:"message"`
+	Up       uptime           `json:"up,omitzero"` // when it was kept
 }
 
 // proofs name the credentials that a channel whose messages are spooled signs with.
@@ -95,6 +97,7 @@ func NewSpooler(s *Spooler) *Spooler {
 	s.kick = make(chan struct{}, 1)
 	began := time.Now()
 	s.ticks = func() int64 { return int64(time.Since(began)) }
+	s.uptime = machineUptime
 	return s
 }
 
@@ -161,7 +164,7 @@ func (s *Spooler) accept(ctx context.Context, ep adapters.Endpoint, ms []adapter
 }
 
 func (s *Spooler) keep(ctx context.Context, ep adapters.Endpoint, m adapters.Message) error {
-	plain, err := json.Marshal(spooled{Endpoint: ep.ID, Instance: ep.InstanceID, Channel: ep.Channel, Proofs: proofs(ep), Message: m})
+	plain, err := json.Marshal(spooled{Endpoint: ep.ID, Instance: ep.InstanceID, Channel: ep.Channel, Proofs: proofs(ep), Message: m, Up: s.uptime()})
 	if err != nil {
 		return err
 	}

@@ -107,10 +107,22 @@ func (s *Spooler) arrivals(ctx context.Context, rs []spool.Record) (as []Arrival
 			continue
 		}
 		a := arrive(ep, kept.Message)
-		a.Age = min(r.Age, MaxAge)
+		a.Age = s.age(r, kept)
 		as, from = append(as, a), append(from, r)
 	}
 	return as, from, nil
+}
+
+// age gives how long ago a message was kept. Of one that another process kept it is the
+// shorter of what two clocks of the machine say, the one that nobody can set and the one
+// that shows the time; what neither tells is no time at all. So a code may be called
+// expired that was typed in time, but whoever sets a clock makes no expired code good.
+func (s *Spooler) age(r spool.Record, kept spooled) time.Duration {
+	age := r.Age
+	if age == 0 {
+		age = min(s.uptime().since(kept.Up), time.Since(r.At))
+	}
+	return min(max(0, age), MaxAge)
 }
 
 func oldest(rs []spool.Record) time.Time {

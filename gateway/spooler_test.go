@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -180,6 +181,65 @@ func TestSpoolerKeepsWhatCannotBeStored(t *testing.T) {
 				t.Fatalf("holding %v, recovered %d times", s.Spool.Holding(), recovered)
 			}
 		})
+	}
+}
+
+// What a process kept that died is as old as both clocks of the machine agree that it
+// is, and never older.
+func TestSpoolerKnowsTheAgeOfWhatIsLeftBehind(t *testing.T) {
+	const boot = "802d19e3"
+	kept := uptime{boot, 100 * time.Second}
+	for _, tt := range []struct {
+		name      string
+		then, now uptime
+		passed    time.Duration // by the clock that shows the time
+		want      time.Duration
+	}{
+		{"AMinute", kept, uptime{boot, 160 * time.Second}, time.Minute, time.Minute},
+		{"ClockSetForward", kept, uptime{boot, 160 * time.Second}, time.Hour, time.Minute},
+		{"ClockSetBack", kept, uptime{boot, 3700 * time.Second}, time.Minute, time.Minute},
+		{"ClockSetBehindThen", kept, uptime{boot, 160 * time.Second}, -time.Minute, 0},
+		{"StartedAgain", kept, uptime{"another", 160 * time.Second}, time.Minute, 0},
+		{"RunForLess", kept, uptime{boot, 40 * time.Second}, time.Minute, 0},
+		{"NoSuchClock", uptime{}, uptime{}, time.Minute, 0},
+		{"NoSuchClockThen", uptime{}, uptime{boot, 160 * time.Second}, time.Minute, 0},
+		{"Days", kept, uptime{boot, 72 * time.Hour}, 72 * time.Hour, MaxAge},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir, store := t.TempDir(), &shifty{fault: errDown}
+			died := spooling(t, store, dir)
+			died.uptime = func() uptime { return tt.then }
+			if err := died.keep(t.Context(), phone, message("1", "/claim WDJBMJ").Messages[0]); err != nil {
+				t.Fatal(err)
+			}
+			died.Spool.Close()
+			store.set(func() { store.fault = nil })
+			s := spooling(t, store, dir)
+			s.uptime = func() uptime { return tt.now }
+			s.Adopt(t.Context())
+			rs, err := s.Spool.Next(1)
+			if err != nil || len(rs) != 1 {
+				t.Fatal(rs, err)
+			}
+			rs[0].At = rs[0].At.Add(-tt.passed)
+			as, _, err := s.arrivals(t.Context(), rs)
+			if err != nil || len(as) != 1 || as[0].Age < tt.want || as[0].Age > tt.want+5*time.Second {
+				t.Errorf("%v, %v; want an age of %s", as, err, tt.want)
+			}
+			if tt.want == 0 && as[0].Age != 0 {
+				t.Errorf("an age of %s that nobody knows", as[0].Age)
+			}
+		})
+	}
+}
+
+func TestMachineUptime(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux shows it")
+	}
+	then := machineUptime()
+	if ago := machineUptime().since(then); then.Boot == "" || then.For <= 0 || ago < 0 || ago > time.Minute {
+		t.Errorf("%+v, %s ago", then, ago)
 	}
 }
 
