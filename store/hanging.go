@@ -33,25 +33,10 @@ func (h Hanging) Free() bool { return h.Values() == 0 && h.Codes == 0 }
 // Hanging counts what hangs on each master key: those of the ring in its order, then
 // those that something hangs on and that the ring does not hold.
 func (s *Store) Hanging(ctx context.Context) ([]Hanging, error) {
-	var hs []Hanging
-	on := func(key string) *Hanging {
-		i := slices.IndexFunc(hs, func(h Hanging) bool { return h.Key == key })
-		if i < 0 {
-			hs = append(hs, Hanging{Key: key, Sealed: map[string]int{}})
-			i = len(hs) - 1
-		}
-		return &hs[i]
-	}
-	for i, id := range s.keys.IDs() {
-		h := on(id)
-		h.Here, h.First = true, i == 0
-	}
+	hs := s.hangings()
 	for _, c := range sealedColumns() {
-		err := s.countBy(ctx, `select `+s.d.keyOf(c.column)+`, count(*), null from `+c.table+` where `+c.column+` is not null group by 1 order by 1`, func(key string, n int, _ time.Time) {
-			on(key).Sealed[c.name()] = n
-		})
-		if err != nil {
-			return nil, fmt.Errorf("count what is sealed in %s: %w", c.name(), err)
+		if err := s.countSealed(ctx, &hs, c, ``); err != nil {
+			return nil, err
 		}
 	}
 	for _, proofs := range s.proofs() {
@@ -63,13 +48,63 @@ func (s *Store) Hanging(ctx context.Context) ([]Hanging, error) {
 				}
 				return
 			}
-			on(key).hangs(n, until)
+			hs.on(key).hangs(n, until)
 		})
 		if err != nil {
 			return nil, fmt.Errorf("count %s: %w", proofs.of, err)
 		}
 	}
 	return hs, nil
+}
+
+// InUse is Hanging of what a gateway opens all the time, and what waits to be worked or
+// sent, which takes no time to count.
+func (s *Store) InUse(ctx context.Context) ([]Hanging, error) {
+	hs := s.hangings()
+	for _, c := range sealedColumns() {
+		if c.inUse == "" {
+			continue
+		}
+		if err := s.countSealed(ctx, &hs, c, ` and `+c.inUse); err != nil {
+			return nil, err
+		}
+	}
+	return hs, nil
+}
+
+// hangings are what hangs on each master key, in the order in which keys are named.
+type hangings []Hanging
+
+// hangings names the keys of the ring, with nothing on them yet.
+func (s *Store) hangings() (hs hangings) {
+	for i, id := range s.keys.IDs() {
+		h := hs.on(id)
+		h.Here, h.First = true, i == 0
+	}
+	return hs
+}
+
+// on gives what hangs on a key.
+func (hs *hangings) on(key string) *Hanging {
+	i := slices.IndexFunc(*hs, func(h Hanging) bool { return h.Key == key })
+	if i < 0 {
+		*hs = append(*hs, Hanging{Key: key, Sealed: map[string]int{}})
+		i = len(*hs) - 1
+	}
+	return &(*hs)[i]
+}
+
+// countSealed counts the values of a column for which where holds.
+func (s *Store) countSealed(ctx context.Context, hs *hangings, c sealedColumn, where string) error {
+	err := s.countBy(ctx, `
+		select `+s.d.keyOf(c.column)+`, count(*), null from `+c.table+`
+		where `+c.column+` is not null`+where+` group by 1 order by 1`, func(key string, n int, _ time.Time) {
+		hs.on(key).Sealed[c.name()] = n
+	})
+	if err != nil {
+		return fmt.Errorf("count what is sealed in %s: %w", c.name(), err)
+	}
+	return nil
 }
 
 func (h *Hanging) hangs(n int, until time.Time) {

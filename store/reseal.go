@@ -13,19 +13,20 @@ type sealedColumn struct {
 	table, column string
 	tenant        string   // the column of the tenant; empty: of none
 	row           []string // in the order of an index
+	inUse         string   // of which values anybody notices at once that they do not open; empty: of none
 }
 
 // sealedColumns are all there are.
 func sealedColumns() []sealedColumn {
 	const tenant = "tenant_id"
 	return []sealedColumn{
-		{"master_keys", "pseudonyms", "", []string{"id"}},
-		{"endpoints", "credentials", tenant, []string{"id"}},
-		{"instances", "webhook_secret", tenant, []string{"id"}},
-		{"retired_secrets", "sealed", tenant, []string{"id"}},
-		{"messages", "sealed", tenant, []string{"id"}},
-		{"outbox", "place", tenant, []string{"id"}},
-		{"idempotency_keys", "answer", tenant, []string{"principal", "key"}},
+		{"master_keys", "pseudonyms", "", []string{"id"}, ""},
+		{"endpoints", "credentials", tenant, []string{"id"}, "true"},
+		{"instances", "webhook_secret", tenant, []string{"id"}, "true"},
+		{"retired_secrets", "sealed", tenant, []string{"id"}, "true"},
+		{"messages", "sealed", tenant, []string{"id"}, "state = 'new'"},
+		{"outbox", "place", tenant, []string{"id"}, "status in ('queued', 'sending')"},
+		{"idempotency_keys", "answer", tenant, []string{"principal", "key"}, ""},
 	}
 }
 

@@ -132,6 +132,24 @@ func (h house) hanging(key string) Hanging {
 	return Hanging{Key: key}
 }
 
+// TestInUseCountsWhatIsMissedAtOnce counts, of what hangs on a key, what a gateway opens
+// while it works: not what is done with.
+func TestInUseCountsWhatIsMissedAtOnce(t *testing.T) {
+	onKeys(t, func(t *testing.T, h house, k1 string) {
+		h.fill(3)
+		mustExec(t, h.Store, `update messages set state = 'done' where cast(id as text) = (select min(cast(id as text)) from messages)`)
+		mustExec(t, h.Store, `update outbox set status = 'sent' where cast(id as text) = (select min(cast(id as text)) from outbox)`)
+		inUse, err := h.under(NewMasterKey("k2")).InUse(t.Context())
+		want := []Hanging{
+			{Key: "k2", Here: true, First: true, Sealed: map[string]int{}},
+			{Key: "k1", Sealed: map[string]int{"endpoints.credentials": 1, "instances.webhook_secret": 1, "retired_secrets.sealed": 1, "messages.sealed": 2, "outbox.place": 2}},
+		}
+		if err != nil || fmt.Sprint(inUse) != fmt.Sprint(want) {
+			t.Errorf("%+v, %v; want %+v", inUse, err, want)
+		}
+	})
+}
+
 // TestResealReachesEverySealedValue seals anew, and looks in every column of every
 // table for what is left.
 func TestResealReachesEverySealedValue(t *testing.T) {

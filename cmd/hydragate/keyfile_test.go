@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
+	"hydragate/gateway"
+	"hydragate/identity"
 	"hydragate/store"
 )
 
@@ -76,5 +80,47 @@ func TestAKeyStaysForWhatIsLeftBehind(t *testing.T) {
 	}
 	if n := tend(); n != 1 {
 		t.Errorf("%d keys are left when nothing is", n)
+	}
+}
+
+// TestAStartSaysWhichKeysAreMissing starts on a database that keys sealed by turns: with
+// some of the keys it starts and says what is missing, with none of them it does not.
+func TestAStartSaysWhichKeysAreMissing(t *testing.T) {
+	s := &settings{DataDir: t.TempDir(), Listen: "127.0.0.1:0"}
+	red, blue, green := store.NewMasterKey("red"), store.NewMasterKey("blue"), store.NewMasterKey("green")
+	for _, tt := range []struct {
+		keys        []string
+		makes       int // instances, once it has begun
+		warns, ends string
+	}{
+		{keys: []string{red}, makes: 2},
+		{keys: []string{red}},
+		{keys: []string{blue}, ends: `HYDRAGATE_MASTER_KEYS opens nothing that this database holds: add what is missing, "red" for 2 instances.webhook_secret`},
+		{keys: []string{red, blue}},
+		{keys: []string{blue, red}, makes: 1},
+		{keys: []string{red}, warns: `setting=HYDRAGATE_MASTER_KEYS missing="\"blue\" for 1 instances.webhook_secret"`},
+		{keys: []string{blue, green}, warns: `setting=HYDRAGATE_MASTER_KEYS missing="\"red\" for 2 instances.webhook_secret"`},
+		{keys: []string{green}, ends: `add what is missing, "blue" for 1 instances.webhook_secret; "red" for 2 instances.webhook_secret`},
+		{ends: `HYDRAGATE_MASTER_KEYS (not set: ` + s.keyFile().path + `) opens nothing`},
+	} {
+		s.MasterKeys = strings.Join(tt.keys, ",")
+		var said strings.Builder
+		p, err := build(t.Context(), s, "http://127.0.0.1:0", slog.New(slog.NewTextHandler(&said, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = p.begin(t.Context(), s)
+		if got := fmt.Sprint(err); (err != nil) != (tt.ends != "") || err != nil && (!strings.Contains(got, tt.ends) || strings.Contains(got, "\n")) {
+			t.Errorf("with %d keys: %s; want %q", len(tt.keys), got, tt.ends)
+		}
+		if got := said.String(); strings.Contains(got, "level=WARN") != (tt.warns != "") || !strings.Contains(got, tt.warns) {
+			t.Errorf("with %d keys it said %q; want %q", len(tt.keys), got, tt.warns)
+		}
+		for range tt.makes {
+			if _, err := p.store.CreateInstance(t.Context(), gateway.Instance{TenantID: identity.DefaultTenant, Name: "bot"}, gateway.InstanceSecrets{AgentSecretKey: identity.NewToken("ask_")}, identity.System); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.closeAll()
 	}
 }

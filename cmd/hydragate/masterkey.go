@@ -265,6 +265,47 @@ func counts(h store.Hanging) string {
 	return strings.Join(parts, ", ")
 }
 
+// keysFit says which keys are missing for what is in use, and refuses a start with keys
+// that sealed nothing of it. With some of them a gateway starts: what hangs on the
+// others waits, and in a rotation done in another order than it should be that is less
+// than an outage.
+func (p *parts) keysFit(ctx context.Context, s *settings) error {
+	within, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	inUse, err := p.store.InUse(within)
+	if err != nil {
+		p.log.WarnContext(ctx, "not known whether all master keys in use are given", "error", err)
+		return nil
+	}
+	var missing []string
+	opens := false
+	for _, h := range inUse {
+		switch {
+		case h.Values() == 0:
+		case h.Here:
+			opens = true
+		default:
+			missing = append(missing, fmt.Sprintf("%.40q for %s", h.Key, counts(h)))
+		}
+	}
+	switch {
+	case len(missing) == 0:
+	case opens:
+		p.log.WarnContext(ctx, "master keys that something in use is sealed with are missing: it waits for them", "setting", "HYDRAGATE_MASTER_KEYS", "missing", strings.Join(missing, "; "))
+	default:
+		return wrong(s.keysFrom(), "opens nothing that this database holds: add what is missing, "+strings.Join(missing, "; "))
+	}
+	return nil
+}
+
+// keysFrom names where the master keys come from.
+func (s *settings) keysFrom() string {
+	if s.ownsKeys() {
+		return fmt.Sprintf("HYDRAGATE_MASTER_KEYS (not set: %s)", s.keyFile().path)
+	}
+	return "HYDRAGATE_MASTER_KEYS"
+}
+
 // keysInOrder says which keys are to go and still needed, or needed and missing.
 func keysInOrder(ctx context.Context, s *store.Store) error {
 	hanging, err := s.Hanging(ctx)

@@ -227,6 +227,12 @@ func TestAKeyTakenOutTooEarlyIsMissed(t *testing.T) {
 		t.Fatal(r.failures)
 	}
 	r.leave()
+	if out, err := r.command(t.Context(), k2, r.dsn, "serve").CombinedOutput(); err == nil || !strings.Contains(string(out), `HYDRAGATE_MASTER_KEYS opens nothing that this database holds: add what is missing, "k1" for`) {
+		t.Errorf("started with a key that sealed nothing: %v %s", err, out)
+	}
+	r.join(r.start(k2 + "," + k1))
+	r.must(rotationKey, "POST", "/v1/instances", map[string]any{"name": "sealed with the other key"}, nil)
+	r.leave()
 	early := r.start(k2)
 	r.join(early)
 	for name, says := range map[string]func() (string, http.Header, []byte){

@@ -99,6 +99,9 @@ func announce(w io.Writer, listening, publicURL, engine, key string) {
 
 // begin does what a start has to do before anything is taken or worked.
 func (p *parts) begin(ctx context.Context, s *settings) (key string, err error) {
+	if err := p.keysFit(ctx, s); err != nil {
+		return "", err
+	}
 	if !s.postgres() { // the folder is locked: whoever held a lease is dead
 		if err := p.store.Inherit(ctx); err != nil {
 			return "", err
