@@ -60,7 +60,8 @@ type API struct {
 	Metrics *prometheus.Registry // nil: one of its own
 
 	Version   string
-	PublicURL string // origin shown in the OpenAPI document; may be empty
+	PublicURL string      // origin shown in the OpenAPI document; may be empty
+	Events    []EventKind // that agent runtimes are posted, for the same
 
 	// AllowPrivateAgents allows agent URLs over http and on private addresses.
 	AllowPrivateAgents bool

@@ -151,6 +151,7 @@ func (a *API) finish(doc *huma.OpenAPI) {
 	delete(known, "ErrorDetail")
 	addErrorSchemas(known)
 	a.describeSurfaces(doc)
+	a.describeEvents(doc)
 	for _, s := range known {
 		allowNull(s)
 	}

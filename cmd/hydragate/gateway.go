@@ -207,8 +207,13 @@ func (p *parts) newAPI(desk *claim.Desk, publicURL string, private bool) *httpap
 	reg.MustRegister(gateway.Collectors()...)
 	reg.MustRegister(delivery.Collectors()...)
 	reg.MustRegister(httpapi.Collectors()...)
+	var events []httpapi.EventKind
+	for _, k := range delivery.Kinds() {
+		events = append(events, httpapi.EventKind(k))
+	}
 	return &httpapi.API{
 		Store: p.store, Users: p.store, Contacts: p.store, Channels: p.channels, Desk: desk, Forgetter: desk.Proofs, Log: p.log, Metrics: reg, Version: versionString(), PublicURL: publicURL,
+		Events:             events,
 		AllowPrivateAgents: private,
 		Instructions: func(c claim.Issued, seat gateway.Seat, ok bool) string {
 			return gateway.Instructions(c, seat.Endpoint, ok)

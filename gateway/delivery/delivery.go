@@ -226,11 +226,7 @@ func sign(h http.Header, e gateway.Event, payload []byte, now time.Time) error {
 // replies reads what the runtime answers in the same breath. What cannot be read is
 // no reason to post the event again.
 func (p *Poster) replies(e gateway.Event, body []byte) []gateway.OutboxRow {
-	var doc struct {
-		Replies []struct {
-			Text string `json:"text"`
-		} `json:"replies"`
-	}
+	var doc eventReplies
 	if len(bytes.TrimSpace(body)) == 0 || e.MessageID == "" {
 		return nil
 	}

@@ -237,7 +237,7 @@ func TestLoweredRoleSaysWhy(t *testing.T) {
 		e := eventFor("", "1", "hello")
 		e.Freshness = identity.Freshness{OwnerDays: 30, CustomerDays: 90}
 		e.Sender.VerifiedAt, e.Sender.Doubt = now.AddDate(0, 0, -c.days), c.doubt
-		s := document(e, nil, now).Data.(message).Sender
+		s := document(e, nil, now).(messageReceived).Data.Sender
 		reason := ""
 		if s.RoleReason != nil {
 			reason = *s.RoleReason

@@ -8,78 +8,102 @@ import (
 	"hydragate/identity"
 )
 
-// The event as the runtime reads it. What strangers write stands in text, display_name
-// and username alone; everything else is the gateway's own word.
-type event struct {
-	Type      string    `json:"type"`
-	ID        string    `json:"id"`
-	Timestamp time.Time `json:"timestamp"`
-	Data      any       `json:"data"`
+// The events as the runtime reads them. What strangers write stands in text,
+// display_name and username alone; everything else is the gateway's own word.
+type messageReceived struct {
+	Type      string       `json:"type" enum:"message.received"`
+	ID        string       `json:"id" doc:"That of the header webhook-id. The same when an event comes again."`
+	Timestamp time.Time    `json:"timestamp"`
+	Data      eventMessage `json:"data"`
 }
 
-type message struct {
-	MessageID         string        `json:"message_id"`
-	ConversationID    string        `json:"conversation_id"`
-	InstanceID        string        `json:"instance_id"`
-	Channel           string        `json:"channel"`
-	Text              string        `json:"text"`
-	Attachments       []attachment  `json:"attachments"`
-	ReplyTo           *string       `json:"reply_to"`
-	Edited            bool          `json:"edited"`
-	Command           *string       `json:"command"`
-	Action            *string       `json:"action"`
-	Group             bool          `json:"group"`
-	SentAt            *time.Time    `json:"sent_at"`
-	ReceivedAt        time.Time     `json:"received_at"`
-	ProviderMessageID *string       `json:"provider_message_id"`
-	Sender            sender        `json:"sender"`
-	Capabilities      *capabilities `json:"capabilities"`
+type identityVerified struct {
+	Type      string        `json:"type" enum:"identity.verified"`
+	ID        string        `json:"id" doc:"That of the header webhook-id. The same when an event comes again."`
+	Timestamp time.Time     `json:"timestamp"`
+	Data      eventIdentity `json:"data"`
 }
 
-type attachment struct {
-	Kind     string  `json:"kind"`
+type eventMessage struct {
+	MessageID         string             `json:"message_id" format:"uuid"`
+	ConversationID    string             `json:"conversation_id" format:"uuid" doc:"The thread with one person, or of one group. Its events come in order."`
+	InstanceID        string             `json:"instance_id" format:"uuid"`
+	Channel           string             `json:"channel" enum:"telegram,sms,slack,whatsapp"`
+	Text              string             `json:"text" doc:"As it was written."`
+	Attachments       []eventAttachment  `json:"attachments" nullable:"false"`
+	ReplyTo           *string            `json:"reply_to" doc:"The provider's id of the message that this one answers."`
+	Edited            bool               `json:"edited" doc:"A message from before, as it reads now."`
+	Command           *string            `json:"command" doc:"A command without its slash, that is none of the gateway's."`
+	Action            *string            `json:"action" doc:"The value of the button that was pressed."`
+	Group             bool               `json:"group" doc:"Others read along."`
+	SentAt            *time.Time         `json:"sent_at" doc:"By the provider's clock."`
+	ReceivedAt        time.Time          `json:"received_at"`
+	ProviderMessageID *string            `json:"provider_message_id"`
+	Sender            eventSender        `json:"sender"`
+	Capabilities      *eventCapabilities `json:"capabilities"`
+}
+
+type eventIdentity struct {
+	InstanceID     string      `json:"instance_id" format:"uuid"`
+	ConversationID string      `json:"conversation_id" format:"uuid" doc:"Where the claim was made."`
+	Channel        string      `json:"channel" enum:"telegram,sms,slack,whatsapp"`
+	Identity       eventSender `json:"identity"`
+}
+
+type eventAttachment struct {
+	Kind     string  `json:"kind" doc:"image, audio, video, file, …"`
 	MIMEType *string `json:"mime_type"`
-	Size     *int64  `json:"size"`
+	Size     *int64  `json:"size" doc:"In bytes, as far as it is known."`
 	Filename *string `json:"filename"`
 }
 
-type sender struct {
-	IdentityID    *string       `json:"identity_id"`
-	ExternalID    string        `json:"external_id"`
-	DisplayName   *string       `json:"display_name"`
-	Username      *string       `json:"username"`
-	Verified      bool          `json:"verified"`
+// A sender is told of as they are when the event is posted.
+type eventSender struct {
+	IdentityID    *string       `json:"identity_id" format:"uuid"`
+	ExternalID    string        `json:"external_id" doc:"The account on the channel."`
+	DisplayName   *string       `json:"display_name" doc:"What they call themselves. Proves nothing."`
+	Username      *string       `json:"username" doc:"Proves nothing either."`
+	Verified      bool          `json:"verified" doc:"The account is proven to be the customer's."`
 	VerifiedAt    *time.Time    `json:"verified_at"`
-	Role          identity.Role `json:"role"`
-	RoleReason    *string       `json:"role_reason"`
-	CustomerID    *string       `json:"customer_id"`
+	Role          identity.Role `json:"role" enum:"owner,customer,unverified,unknown" doc:"What they may know and do, as of when the event is posted."`
+	RoleReason    *string       `json:"role_reason" enum:"verification_expired,number_may_have_changed_hands" doc:"Why the role is lower than it was."`
+	CustomerID    *string       `json:"customer_id" format:"uuid"`
 	CustomerEmail *string       `json:"customer_email"`
 }
 
-type capabilities struct {
-	MaxText     int  `json:"max_text"`
+type eventCapabilities struct {
+	MaxText     int  `json:"max_text" doc:"Longer replies are split."`
 	Markdown    bool `json:"markdown"`
 	Buttons     bool `json:"buttons"`
 	Edit        bool `json:"edit"`
 	Attachments bool `json:"attachments"`
 }
 
+// What a runtime may answer a message with.
+type eventReplies struct {
+	Replies []eventReply `json:"replies" nullable:"false" maxItems:"20"`
+}
+
+type eventReply struct {
+	Text string `json:"text"`
+}
+
 // document gives the event that is posted for e.
-func document(e gateway.Event, a adapters.Adapter, now time.Time) event {
-	doc := event{Type: e.Type, ID: "msg_" + e.ID, Timestamp: e.CreatedAt.UTC()}
+func document(e gateway.Event, a adapters.Adapter, now time.Time) any {
+	id, at := "msg_"+e.ID, e.CreatedAt.UTC()
 	if e.MessageID == "" {
-		doc.Data = struct {
-			InstanceID     string `json:"instance_id"`
-			ConversationID string `json:"conversation_id"`
-			Channel        string `json:"channel"`
-			Identity       sender `json:"identity"`
-		}{e.InstanceID, e.ConversationID, e.Sender.Channel, senderOf(e, e.Sender.ExternalID, now)}
-		return doc
+		return identityVerified{e.Type, id, at, eventIdentity{
+			InstanceID: e.InstanceID, ConversationID: e.ConversationID, Channel: e.Sender.Channel, Identity: senderOf(e, e.Sender.ExternalID, now),
+		}}
 	}
+	return messageReceived{e.Type, id, at, messageOf(e, a, now)}
+}
+
+func messageOf(e gateway.Event, a adapters.Adapter, now time.Time) eventMessage {
 	m := e.Message
-	data := message{
+	data := eventMessage{
 		MessageID: e.MessageID, ConversationID: e.ConversationID, InstanceID: e.InstanceID, Channel: string(e.Channel),
-		Text: m.Text, Attachments: []attachment{}, ReplyTo: orNull(m.ReplyTo), Edited: m.Kind == adapters.Edit,
+		Text: m.Text, Attachments: []eventAttachment{}, ReplyTo: orNull(m.ReplyTo), Edited: m.Kind == adapters.Edit,
 		Action: orNull(m.Action), Group: m.Place.Group, SentAt: timeOrNull(m.SentAt), ReceivedAt: e.ReceivedAt,
 		ProviderMessageID: orNull(m.ProviderID), Sender: senderOf(e, m.Sender.ID, now),
 	}
@@ -87,7 +111,7 @@ func document(e gateway.Event, a adapters.Adapter, now time.Time) event {
 		data.Command = &m.Command.Name
 	}
 	for _, f := range m.Media {
-		at := attachment{Kind: f.Kind, MIMEType: orNull(f.MIME), Filename: orNull(f.Name)}
+		at := eventAttachment{Kind: f.Kind, MIMEType: orNull(f.MIME), Filename: orNull(f.Name)}
 		if f.Size > 0 {
 			at.Size = &f.Size
 		}
@@ -95,17 +119,16 @@ func document(e gateway.Event, a adapters.Adapter, now time.Time) event {
 	}
 	if a != nil {
 		l := a.Limits()
-		data.Capabilities = &capabilities{l.MaxText, l.Markdown, l.Buttons, l.Edit, l.Attachments}
+		data.Capabilities = &eventCapabilities{l.MaxText, l.Markdown, l.Buttons, l.Edit, l.Attachments}
 	}
-	doc.Data = data
-	return doc
+	return data
 }
 
 // senderOf says who speaks, and with what right now. A right that was lowered comes
 // with the reason.
-func senderOf(e gateway.Event, externalID string, now time.Time) sender {
+func senderOf(e gateway.Event, externalID string, now time.Time) eventSender {
 	i, st := e.Sender, e.Freshness.Standing(e.Sender, now)
-	s := sender{
+	s := eventSender{
 		IdentityID: orNull(i.ID), ExternalID: externalID, DisplayName: orNull(i.DisplayName), Username: orNull(i.Username),
 		Verified: st.Role == identity.Owner || st.Role == identity.Verified, Role: st.Role, RoleReason: orNull(string(st.Reason)),
 		CustomerID: orNull(i.CustomerID), CustomerEmail: orNull(e.CustomerEmail),
