@@ -33,7 +33,10 @@ type Control struct {
 
 	Slack *Slack
 	AppID string
-	Team  string // workspace of people whose ids name none
+	// SocketAppID is another app, in Socket Mode, that hears people instead as long as it
+	// is connected; empty: there is none.
+	SocketAppID string
+	Team        string // workspace of people whose ids name none
 }
 
 // A Lobby says where the bot can be written to, by channel.
@@ -130,14 +133,14 @@ func (c *Control) sayOnSlack(ctx context.Context, s Saying) (answer string, err 
 	u := c.slackUser(s.As)
 	u.Name = s.Name
 	if !strings.HasPrefix(s.Text, "/") {
-		d, err := c.Slack.Message(ctx, c.AppID, u, s.Text)
+		d, err := c.Slack.Message(ctx, c.app(), u, s.Text)
 		if err == nil && !d.Taken() {
 			err = ErrNotTaken
 		}
 		return "", err
 	}
 	command, text, _ := strings.Cut(s.Text, " ")
-	a, err := c.Slack.Slash(ctx, c.AppID, u, "", command, strings.TrimSpace(text))
+	a, err := c.Slack.Slash(ctx, c.app(), u, "", command, strings.TrimSpace(text))
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("%w: %w", ErrNotTaken, err)
@@ -173,6 +176,14 @@ func (c *Control) Conversation(channel adapters.Channel, as string) (t *Transcri
 		return &c.Slack.Transcript, u.Chat(), nil
 	}
 	return nil, "", wrong("there are the channels telegram, sms, whatsapp and slack")
+}
+
+// app gives the Slack app that hears people now.
+func (c *Control) app() string {
+	if c.SocketAppID != "" && c.Slack.Sockets(c.SocketAppID) > 0 {
+		return c.SocketAppID
+	}
+	return c.AppID
 }
 
 func (c *Control) slackUser(as string) SlackUser {

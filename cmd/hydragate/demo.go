@@ -172,16 +172,11 @@ func (d *demo) furnish(ctx context.Context) (err error) {
 		return err
 	}
 	d.hooks = map[adapters.Channel]string{}
-	twilio := func(number string) object {
-		return object{"account_sid": d.pretence.twilioSID, "auth_token": d.pretence.twilioToken, "phone_number": number}
-	}
-	for channel, account := range map[adapters.Channel]object{
-		adapters.Telegram: {"bot_token": d.pretence.telegramToken},
-		adapters.SMS:      twilio(demoSMSNumber),
-		adapters.WhatsApp: twilio(demoWhatsAppNumber),
-		adapters.Slack:    {"bot_token": d.pretence.slackToken, "signing_secret": d.pretence.slackSecret},
-	} {
-		if d.hooks[channel], err = d.staff.setUp(ctx, d.instance, channel, account); err != nil {
+	for _, a := range d.pretence.accounts() {
+		if d.hooks[a.channel] != "" {
+			continue // the first way to set it up is the demo's
+		}
+		if d.hooks[a.channel], err = d.staff.setUp(ctx, d.instance, a.channel, a.body); err != nil {
 			return fmt.Errorf("set up the sample channels: %w", err)
 		}
 	}

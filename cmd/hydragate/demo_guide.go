@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -38,10 +39,13 @@ func (d *demo) guide(known apiIdentity) string {
 	t := newTeller(&b)
 	t.colour = colourful(d.out)
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	curl := func(method, path string) string {
+	curl := func(method, path string, body ...byte) string {
 		c := "curl -s"
 		if method != "GET" {
 			c += " -X " + method
+		}
+		if body != nil {
+			c += " -H 'Content-Type: application/json' -d '" + string(body) + "'"
 		}
 		return c + " -H 'Authorization: Bearer " + d.staff.key + "' '" + d.staff.url + path + "'; echo"
 	}
@@ -66,6 +70,16 @@ func (d *demo) guide(known apiIdentity) string {
 	line("  SMS            %s", d.hooks[adapters.SMS])
 	line("  WhatsApp       %s", d.hooks[adapters.WhatsApp])
 	line("  Slack          %s", d.hooks[adapters.Slack])
+	t.title("Try: set a channel up again, or of an instance of your own")
+	line("  These accounts are pretended: made anew at each start, known to the providers above and to nobody else.")
+	var last string
+	for _, a := range d.pretence.accounts() {
+		body, _ := json.Marshal(a.body) // texts by name cannot fail
+		line("  %-16s %s", a.name, body)
+		last = curl("POST", "/v1/instances/"+d.instance+"/channels/"+string(a.channel), body...)
+	}
+	line("  With the last one the gateway connects to Slack (Socket Mode), and chat is heard over the connection:")
+	line("       %s", last)
 	t.title("Try: the right person with the right code")
 	line("  1. In another terminal, be Steve, and ask for your balance:")
 	line("       %s --as %s --name Steve", chat, known.ExternalID)

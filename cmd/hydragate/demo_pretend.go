@@ -20,6 +20,7 @@ const (
 	demoTeam           = "T0DEMO"
 	demoTeamName       = "Hydragate Demo"
 	demoApp            = "A0DEMO"
+	demoSocketApp      = "A0SOCKET"
 	demoBotUser        = "U0BOT"
 )
 
@@ -47,6 +48,7 @@ type pretence struct {
 
 	telegramToken, slackToken, slackSecret string
 	twilioSID, twilioToken                 string
+	socket                                 simulator.App // in Socket Mode
 }
 
 // pretend opens the providers; port is where the first listens, with the others at
@@ -56,6 +58,10 @@ func pretend(port int) (p *pretence, err error) {
 		telegram: simulator.NewTelegram(), twilio: simulator.NewTwilio(), slack: simulator.NewSlack(), servers: map[string]*loopback{},
 		telegramToken: "700000001:" + (rand.Text() + rand.Text())[:35], slackToken: "xoxb-" + rand.Text(), slackSecret: rand.Text(),
 		twilioSID: "AC" + newHex(), twilioToken: newHex(),
+		socket: simulator.App{
+			AppID: demoSocketApp, TeamID: demoTeam, TeamName: demoTeamName, BotUserID: demoBotUser,
+			Token: "xoxb-" + rand.Text(), SigningSecret: rand.Text(), AppToken: "xapp-1-" + demoSocketApp + "-" + rand.Text(),
+		},
 	}
 	defer func() {
 		if err != nil {
@@ -84,6 +90,7 @@ func pretend(port int) (p *pretence, err error) {
 	p.twilio.AddNumber(p.twilioSID, demoSMSNumber)
 	p.slack.SetURL(p.servers["Slack"].url)
 	p.slack.AddApp(p.app(""))
+	p.slack.AddApp(p.socket)
 	return p, nil
 }
 
@@ -102,6 +109,28 @@ func (p *pretence) app(hook string) simulator.App {
 	return app
 }
 
+// A demoAccount is what a channel of the demo can be set up with.
+type demoAccount struct {
+	name    string
+	channel adapters.Channel
+	body    object
+}
+
+// accounts are those that the providers know.
+func (p *pretence) accounts() []demoAccount {
+	twilio := func(number string) object {
+		return object{"account_sid": p.twilioSID, "auth_token": p.twilioToken, "phone_number": number}
+	}
+	return []demoAccount{
+		{"Telegram", adapters.Telegram, object{"bot_token": p.telegramToken}},
+		{"Telegram, polled", adapters.Telegram, object{"bot_token": p.telegramToken, "mode": "polling"}},
+		{"SMS", adapters.SMS, twilio(demoSMSNumber)},
+		{"WhatsApp", adapters.WhatsApp, twilio(demoWhatsAppNumber)},
+		{"Slack", adapters.Slack, object{"bot_token": p.slackToken, "signing_secret": p.slackSecret}},
+		{"Slack, connected", adapters.Slack, object{"bot_token": p.socket.Token, "signing_secret": p.socket.SigningSecret, "app_token": p.socket.AppToken}},
+	}
+}
+
 // connect does what people do at the consoles of Slack and Twilio: they enter the
 // URLs of the hooks, which their APIs have no call for.
 func (p *pretence) connect(hooks map[adapters.Channel]string) {
@@ -113,7 +142,7 @@ func (p *pretence) connect(hooks map[adapters.Channel]string) {
 func (p *pretence) control() *simulator.Control {
 	return &simulator.Control{
 		Telegram: p.telegram, Bot: demoBot, Twilio: p.twilio, SMSNumber: demoSMSNumber, WhatsAppNumber: demoWhatsAppNumber,
-		Slack: p.slack, AppID: demoApp, Team: demoTeam,
+		Slack: p.slack, AppID: demoApp, SocketAppID: demoSocketApp, Team: demoTeam,
 	}
 }
 

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"regexp"
@@ -279,6 +281,65 @@ func TestDemoAndChat(t *testing.T) {
 	}
 	if err := <-listening; err == nil {
 		t.Error("chat does not say that the demo is gone")
+	}
+}
+
+// TestDemoGuideSetsChannelsUp follows the guide: what it names of the pretend providers
+// sets every channel up, in every way there is, and the bot hears people by it.
+func TestDemoGuideSetsChannelsUp(t *testing.T) {
+	demoFolder(t)
+	ctx, cancel := context.WithTimeout(t.Context(), demoTime)
+	defer cancel()
+	err := beside(ctx, t, nil, func(ctx context.Context, d *demo) error {
+		guide := d.guide(apiIdentity{})
+		for n, tt := range []struct {
+			name, mode string
+			channel    adapters.Channel
+			sockets    int
+			as         func(n int) string
+		}{
+			{"Telegram, polled", "polling", adapters.Telegram, 0, func(n int) string { return fmt.Sprint(424200 + n) }},
+			{"Telegram", "webhook", adapters.Telegram, 0, func(n int) string { return fmt.Sprint(424200 + n) }},
+			{"Slack, connected", "socket", adapters.Slack, 1, func(n int) string { return fmt.Sprint("U0MATT", n) }},
+			{"Slack", "webhook", adapters.Slack, 0, func(n int) string { return fmt.Sprint("U0MATT", n) }},
+			{"SMS", "", adapters.SMS, 0, func(n int) string { return fmt.Sprint("+1202555019", n) }},
+			{"WhatsApp", "", adapters.WhatsApp, 0, func(n int) string { return fmt.Sprint("+1202555018", n) }},
+		} {
+			body := regexp.MustCompile(`\n  ` + tt.name + ` +({\S+})\n`).FindStringSubmatch(guide)
+			if body == nil {
+				t.Fatalf("the guide does not tell of %s:\n%s", tt.name, guide)
+			}
+			var is struct{ Status, Mode string }
+			if err := d.staff.call(ctx, "POST", "/v1/instances/"+d.instance+"/channels/"+string(tt.channel), json.RawMessage(body[1]), &is); err != nil {
+				return err
+			}
+			if is.Status != "active" || is.Mode != tt.mode {
+				t.Errorf("%s: %+v", tt.name, is)
+			}
+			for d.pretence.slack.Sockets(demoSocketApp) != tt.sockets && ctx.Err() == nil {
+				<-time.After(20 * time.Millisecond) // it takes a moment to connect
+			}
+			who := tt.as(n)
+			if _, err := d.pretence.control().Say(ctx, simulator.Saying{Channel: tt.channel, As: who, Name: "Matt", Text: "hello"}); err != nil {
+				return fmt.Errorf("%s: %w", tt.name, err)
+			}
+			if tt.channel == adapters.Slack {
+				who = demoTeam + ":" + who
+			}
+			for len(d.agent.messages(string(tt.channel), who)) == 0 {
+				if ctx.Err() != nil {
+					return fmt.Errorf("%s: the agent hears nothing: %w", tt.name, ctx.Err())
+				}
+				<-time.After(20 * time.Millisecond)
+			}
+		}
+		if !strings.Contains(guide, "'"+d.staff.url+"/v1/instances/"+d.instance+"/channels/slack'; echo") || !strings.Contains(guide, "known to the providers above and to nobody else") {
+			t.Errorf("the guide does not say what to call, or that all is pretended:\n%s", guide)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
