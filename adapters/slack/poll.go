@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"hydragate/adapters"
 )
 
@@ -67,7 +65,7 @@ func (a *Adapter) Poll(ctx context.Context, ep adapters.Endpoint, _ string, take
 // keepConnected opens a connection, and the next whenever one is needed. hear hears a
 // connection in the background and calls its leave once, when it is to be replaced.
 func (a *Adapter) keepConnected(ctx context.Context, ep adapters.Endpoint, hear func(s *socket, leave func(reason string))) error {
-	pause := newPause()
+	pause := adapters.NewPause(firstPause, lastPause)
 	for ctx.Err() == nil {
 		s, err := a.openSocket(ctx, ep)
 		if err != nil {
@@ -84,9 +82,9 @@ func (a *Adapter) keepConnected(ctx context.Context, ep adapters.Endpoint, hear 
 			if s.useful.Load() || time.Since(s.opened) > lastPause {
 				pause.Reset()
 			}
-			wait := pause.NextBackOff()
+			wait := pause.Next()
 			a.log().InfoContext(ctx, "socket to be replaced", slog.String("endpoint", ep.ID), slog.String("reason", reason), slog.Duration("wait", wait))
-			rest(ctx, wait)
+			adapters.Rest(ctx, wait)
 		case <-ctx.Done():
 		}
 	}
@@ -95,18 +93,15 @@ func (a *Adapter) keepConnected(ctx context.Context, ep adapters.Endpoint, hear 
 
 // waitOut waits as long as a failed connection calls for, or says why waiting is
 // senseless.
-func (a *Adapter) waitOut(ctx context.Context, ep adapters.Endpoint, err error, pause *backoff.ExponentialBackOff) error {
+func (a *Adapter) waitOut(ctx context.Context, ep adapters.Endpoint, err error, pause *adapters.Pause) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	var e *adapters.SendError
-	if !errors.As(err, &e) || e.Reason == adapters.BadSecret || e.Reason == adapters.Refused && errors.Is(e, errSaidNo) {
+	if errors.As(err, &e) && e.Reason == adapters.Refused && errors.Is(e, errSaidNo) {
 		return err
 	}
-	wait := max(pause.NextBackOff(), e.RetryAfter)
-	a.log().WarnContext(ctx, "poll waits", slog.String("endpoint", ep.ID), slog.String("reason", string(e.Reason)), slog.String("code", e.Code), slog.Duration("wait", wait))
-	rest(ctx, wait)
-	return nil
+	return pause.WaitOut(ctx, a.log(), ep, err)
 }
 
 // work takes letters in the order they came, until ctx ends.
@@ -164,34 +159,16 @@ func (a *Adapter) deal(ctx context.Context, ep adapters.Endpoint, batch []letter
 // hand gives a batch to take until it is taken or Slack has stopped waiting for it, and
 // is about to deliver it again.
 func (a *Adapter) hand(ctx context.Context, ep adapters.Endpoint, batch []adapters.Message, came time.Time, take taker) (taken bool) {
-	pause := newPause()
-	pause.InitialInterval = retryPause
-	pause.Reset()
+	pause := adapters.NewPause(retryPause, lastPause)
 	for {
 		if err := take(ctx, batch, ""); err == nil {
 			return true
 		}
-		wait := pause.NextBackOff()
+		wait := pause.Next()
 		if ctx.Err() != nil || time.Since(came)+wait > ackTime {
 			a.log().WarnContext(ctx, "messages left to Slack", slog.String("endpoint", ep.ID), slog.String("reason", "not stored"), slog.Int("messages", len(batch)))
 			return false
 		}
-		rest(ctx, wait)
-	}
-}
-
-// newPause gives waits that grow and are never the same for two pollers.
-func newPause() *backoff.ExponentialBackOff {
-	p := backoff.NewExponentialBackOff()
-	p.InitialInterval, p.MaxInterval = firstPause, lastPause
-	return p
-}
-
-func rest(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
+		adapters.Rest(ctx, wait)
 	}
 }

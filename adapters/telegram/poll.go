@@ -3,11 +3,8 @@ package telegram
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"time"
-
-	"github.com/cenkalti/backoff/v5"
 
 	"hydragate/adapters"
 )
@@ -26,11 +23,11 @@ const (
 // gives up only on a token that Telegram does not know.
 func (a *Adapter) Poll(ctx context.Context, ep adapters.Endpoint, cursor string, take func(ctx context.Context, batch []adapters.Message, cursor string) error) error {
 	at := parsePosition(cursor, ep)
-	pause := newPause()
+	pause := adapters.NewPause(firstPause, lastPause)
 	for ctx.Err() == nil {
 		raws, err := a.updates(ctx, ep, at.offset(a.now()))
 		if err != nil {
-			if stop := a.waitOut(ctx, ep, err, pause); stop != nil {
+			if stop := pause.WaitOut(ctx, a.log(), ep, err); stop != nil {
 				return stop
 			}
 			continue
@@ -44,7 +41,7 @@ func (a *Adapter) Poll(ctx context.Context, ep adapters.Endpoint, cursor string,
 			return err
 		}
 		if next.next == at.next { // nothing that Telegram could be told to forget
-			rest(ctx, pause.NextBackOff())
+			adapters.Rest(ctx, pause.Next())
 		} else {
 			pause.Reset()
 		}
@@ -75,26 +72,9 @@ func (a *Adapter) updates(ctx context.Context, ep adapters.Endpoint, offset int6
 	return nil, err
 }
 
-// waitOut waits as long as a failed call calls for, or says why waiting is
-// senseless.
-func (a *Adapter) waitOut(ctx context.Context, ep adapters.Endpoint, err error, pause *backoff.ExponentialBackOff) error {
-	var e *adapters.SendError
-	if !errors.As(err, &e) || e.Reason == adapters.BadSecret {
-		return err
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	wait := max(pause.NextBackOff(), e.RetryAfter)
-	a.log().WarnContext(ctx, "poll waits", slog.String("endpoint", ep.ID), slog.String("reason", string(e.Reason)), slog.String("code", e.Code), slog.Duration("wait", wait))
-	rest(ctx, wait)
-	return nil
-}
-
 // hand gives a batch to take until it is taken or ctx ends.
 func (a *Adapter) hand(ctx context.Context, ep adapters.Endpoint, batch []adapters.Message, cursor string, take func(context.Context, []adapters.Message, string) error) error {
-	pause := newPause()
-	pause.MaxInterval = lastRetry
+	pause := adapters.NewPause(firstPause, lastRetry)
 	for {
 		if err := take(ctx, batch, cursor); err == nil {
 			return nil
@@ -102,9 +82,9 @@ func (a *Adapter) hand(ctx context.Context, ep adapters.Endpoint, batch []adapte
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		wait := pause.NextBackOff()
+		wait := pause.Next()
 		a.log().WarnContext(ctx, "poll waits", slog.String("endpoint", ep.ID), slog.String("reason", "not stored"), slog.Duration("wait", wait))
-		rest(ctx, wait)
+		adapters.Rest(ctx, wait)
 	}
 }
 
@@ -114,20 +94,4 @@ func readAll(raws []json.RawMessage, ep adapters.Endpoint) []adapters.Message {
 		batch = append(batch, read(raw, ep))
 	}
 	return batch
-}
-
-// newPause gives waits that grow and are never the same for two pollers.
-func newPause() *backoff.ExponentialBackOff {
-	p := backoff.NewExponentialBackOff()
-	p.InitialInterval, p.MaxInterval = firstPause, lastPause
-	return p
-}
-
-func rest(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }
