@@ -20,6 +20,7 @@ type fakeLife struct {
 	talks   []Talk
 	in      []ReceivedMessage
 	out     []SentMessage
+	rights  bool  // MergeCustomer finds what is verified
 	taken   bool  // UndoMerge finds the e-mail address with somebody else
 	severed error // what AuditEvents answers after the first rows
 }
@@ -39,7 +40,7 @@ func (w *world) matt() string {
 // merged is a customer of ours who was merged into Steve.
 func (w *world) merged() string {
 	id := w.matt()
-	_, _ = w.store.MergeCustomer(context.Background(), identity.DefaultTenant, id, w.steve, "")
+	_, _ = w.store.MergeCustomer(context.Background(), identity.DefaultTenant, id, w.steve, true, "")
 	return id
 }
 
@@ -61,7 +62,10 @@ func (s *fakeStore) EraseCustomer(ctx context.Context, tenant, id string, by ide
 	return void, err
 }
 
-func (s *fakeStore) MergeCustomer(ctx context.Context, tenant, id, into string, by identity.Actor) (identity.Merge, error) {
+func (s *fakeStore) MergeCustomer(ctx context.Context, tenant, id, into string, mayGrant bool, by identity.Actor) (identity.Merge, error) {
+	if !mayGrant && s.life.rights {
+		return identity.Merge{}, identity.ErrNeedsGrant
+	}
 	if _, err := s.Customer(ctx, tenant, into); err != nil {
 		return identity.Merge{}, err
 	}

@@ -32,8 +32,11 @@ func (a *API) mergeCustomer(ctx context.Context, in *struct {
 	if key.InstanceID != "" {
 		return nil, onlyItsInstance()
 	}
-	m, err := a.Store.MergeCustomer(ctx, key.TenantID, in.CustomerID, in.Body.Into, key.Actor())
-	if err != nil {
+	m, err := a.Store.MergeCustomer(ctx, key.TenantID, in.CustomerID, in.Body.Into, key.May("identities:grant"), key.Actor())
+	switch {
+	case errors.Is(err, identity.ErrNeedsGrant):
+		return nil, missingScope("identities:grant")
+	case err != nil:
 		return nil, about("Customer", err)
 	}
 	return &mergeOut{mergeAnswer{CustomerID: m.CustomerID, Identities: m.Identities, Into: m.Into, MergedAt: m.At.UTC(), UndoUntil: m.UndoUntil().UTC()}}, nil

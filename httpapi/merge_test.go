@@ -20,6 +20,8 @@ func TestMergeAndUndo(t *testing.T) {
 		w.want(w.ask("POST", path+"/merge", `{"into":"`+into+`"}`), 404, `{"detail":"Customer not found"}`)
 	}
 	w.want(w.ask("POST", path+"/merge/undo", ""), 404, `{"detail":"Merge not found"}`)
+	w.store.life.rights = true
+	w.want(w.ask("POST", path+"/merge", `{"into":"`+matt+`"}`, as(w.key(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"customers:write"}}))), 403, `{"detail":"Missing scope: identities:grant"}`)
 	w.want(w.ask("POST", path+"/merge", `{"into":"`+strings.ToUpper(matt)+`"}`), 200,
 		`{"customer_id":"`+w.steve+`","identities":3,"into":"`+matt+`","merged_at":"2026-11-22T02:00:00Z","undo_until":"2026-12-22T02:00:00Z"}`)
 	named := `{"detail":"Customer was merged into ` + matt + `"}`

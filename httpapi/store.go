@@ -46,8 +46,9 @@ type Store interface {
 	DeleteCustomer(ctx context.Context, tenant, id string, by identity.Actor) (void []claim.Subject, err error)
 	EraseCustomer(ctx context.Context, tenant, id string, by identity.Actor) (void []claim.Subject, err error)
 	// MergeCustomer gives the identities of one customer to another and puts the first
-	// one aside; identity.ErrNotFound when either is not there.
-	MergeCustomer(ctx context.Context, tenant, id, into string, by identity.Actor) (identity.Merge, error)
+	// one aside. What is verified or an owner comes along only with mayGrant; otherwise
+	// identity.ErrNeedsGrant. identity.ErrNotFound when either is not there.
+	MergeCustomer(ctx context.Context, tenant, id, into string, mayGrant bool, by identity.Actor) (identity.Merge, error)
 	// UndoMerge brings a merged customer back, with what moved and still belongs to whom
 	// it was merged into. identity.ErrNotFound, identity.ErrReclaimed.
 	UndoMerge(ctx context.Context, tenant, id string, by identity.Actor) (identity.Customer, error)

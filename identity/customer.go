@@ -12,6 +12,10 @@ const MergeUndo = 30 * 24 * time.Hour
 // address, belongs to another one now.
 var ErrReclaimed = errors.New("identity: known by what another customer has now")
 
+// ErrNeedsGrant says that a merge would make verified accounts, or owners, another
+// customer's: who asks for it needs the right to make them so by hand.
+var ErrNeedsGrant = errors.New("identity: moves rights to another customer")
+
 // A Merge says that two customers were one: what belonged to CustomerID belongs to
 // Into.
 type Merge struct {

@@ -76,6 +76,23 @@ func (s *Store) issue(ctx context.Context, tx db, tenant, customer, id string, b
 	return sub, expires, err
 }
 
+// revokeCodes ends the live codes of the identities that where names, and says why.
+func (s *Store) revokeCodes(ctx context.Context, tx db, by identity.Actor, reason, where string, args ...any) error {
+	rs, err := tx.Query(ctx, `
+		update identities set claim_revoked_at = `+s.d.now+`
+		where `+where+` and claim_used_msg is null and claim_revoked_at is null and claim_expires_at >= `+s.d.now+`
+		returning `+identityColumns, args...)
+	ended, err := all(rs, err, scanIdentity)
+	if err != nil {
+		return fmt.Errorf("revoke codes: %w", err)
+	}
+	var events []identity.Event
+	for _, i := range ended {
+		events = append(events, about(i, "claim.revoked", by, map[string]string{"reason": reason}))
+	}
+	return record(ctx, tx, events...)
+}
+
 func (s *Store) issuedTooMany(ctx context.Context, tx db, tenant string, to issuedTo, by identity.Actor) error {
 	// An actor's codes are issued in turn, whoever they are for: none counts without those
 	// that are about to be issued beside it.

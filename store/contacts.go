@@ -117,7 +117,7 @@ func (s *Store) ReplaceContactIdentity(ctx context.Context, c httpapi.ContactIde
 		}
 		is := replaced(was, c.Identity, name)
 		if passed(was, is) {
-			if err := s.pass(ctx, tx, was, is); err != nil {
+			if err := s.pass(ctx, tx, was, is, by); err != nil {
 				return err
 			}
 		}
@@ -160,7 +160,10 @@ func passed(was, is identity.Identity) bool { return was.CustomerID != is.Custom
 // pass gives an identity to its new owner, or readies it for its new address, and ends
 // what was proven. Unknown rows of the address come to an identity that has an owner
 // and is of every instance.
-func (s *Store) pass(ctx context.Context, tx db, was, is identity.Identity) error {
+func (s *Store) pass(ctx context.Context, tx db, was, is identity.Identity, by identity.Actor) error {
+	if err := s.revokeCodes(ctx, tx, by, "passed_on", `tenant_id = $1 and id = $2`, was.TenantID, was.ID); err != nil {
+		return err
+	}
 	if is.CustomerID == "" {
 		if err := s.unknownAddress(ctx, tx, is); err != nil {
 			return err

@@ -255,6 +255,11 @@ func (s *Store) EditIdentity(ctx context.Context, tenant, customer, id string, e
 		endCode = `, claim_gen = claim_gen + 1, claim_expires_at = null, claim_used_msg = null`
 	}
 	err = s.db.InTx(ctx, func(tx db) error {
+		if e.Verified != nil {
+			if err := s.revokeCodes(ctx, tx, by, "verified_set", `tenant_id = $1 and customer_id = $2 and id = $3`, tenant, customer, id); err != nil {
+				return err
+			}
+		}
 		rs, err := tx.Query(ctx, `
 			update identities set updated_at = $4`+endCode+`
 			where tenant_id = $1 and customer_id = $2 and id = $3
@@ -291,6 +296,9 @@ func (s *Store) Unlink(ctx context.Context, tenant, customer, id string, by iden
 			where tenant_id = $1 and customer_id = $2 and id = $3`+s.d.locked(), tenant, customer, id)
 		i, err := one(rs, err, scanIdentity)
 		if err != nil {
+			return err
+		}
+		if err := s.revokeCodes(ctx, tx, by, "unlinked", `tenant_id = $1 and id = $2`, tenant, id); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`, tenant, id); err != nil {

@@ -214,7 +214,7 @@ func TestInviteIsFenced(t *testing.T) {
 		"linked meanwhile":  func(h house, _ string, _ claim.Invite) { h.link(h.customer(), h.instance, "7") },
 		"linked everywhere": func(h house, _ string, _ claim.Invite) { h.link(h.customer(), "", "7") },
 		"customer merged": func(h house, c string, _ claim.Invite) {
-			_, _ = h.MergeCustomer(h.t.Context(), tenant, c, h.customer(), "key:test")
+			_, _ = h.MergeCustomer(h.t.Context(), tenant, c, h.customer(), true, "key:test")
 		},
 		"customer deleted":  func(h house, c string, _ claim.Invite) { _, _ = h.DeleteCustomer(h.t.Context(), tenant, c, "key:test") },
 		"customer erased":   func(h house, c string, _ claim.Invite) { _, _ = h.EraseCustomer(h.t.Context(), tenant, c, "key:test") },
@@ -367,7 +367,7 @@ func TestInvitesEndWithWhatTheyAreOf(t *testing.T) {
 	onBoth(t, func(t *testing.T, h house) {
 		for reason, end := range map[string]func(customer string) error{
 			"customer_merged": func(c string) error {
-				_, err := h.MergeCustomer(t.Context(), tenant, c, h.customer(), "key:test")
+				_, err := h.MergeCustomer(t.Context(), tenant, c, h.customer(), true, "key:test")
 				return err
 			},
 			"customer_deleted": func(c string) error {

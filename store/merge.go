@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"hydragate/identity"
@@ -11,10 +12,11 @@ import (
 
 // MergeCustomer makes two customers one: the identities of id, and with them their
 // conversations, come to into. into keeps its own fields; id is kept as it was, out of
-// sight of everything, so that UndoMerge can bring it back. Its invites end: who was
-// invited as one customer does not become another by a merge that may be undone. identity.ErrNotFound when
-// either is not a customer of the tenant.
-func (s *Store) MergeCustomer(ctx context.Context, tenant, id, into string, by identity.Actor) (m identity.Merge, err error) {
+// sight of everything, so that UndoMerge can bring it back. Its invites and claim codes
+// end: who was to be one customer does not become another by a merge that may be undone.
+// Verified accounts and owners come along only with mayGrant; otherwise
+// identity.ErrNeedsGrant. identity.ErrNotFound when either is not a customer of the tenant.
+func (s *Store) MergeCustomer(ctx context.Context, tenant, id, into string, mayGrant bool, by identity.Actor) (m identity.Merge, err error) {
 	err = s.again(ctx, func(tx db) error {
 		if err := s.lockCustomers(ctx, tx, tenant, id, into); err != nil {
 			return err
@@ -23,9 +25,15 @@ func (s *Store) MergeCustomer(ctx context.Context, tenant, id, into string, by i
 		if err := s.endInvites(ctx, tx, by, "customer_merged", `tenant_id = $1 and customer_id = $2`, tenant, id); err != nil {
 			return err
 		}
+		if err := s.revokeCodes(ctx, tx, by, "customer_merged", `tenant_id = $1 and customer_id = $2`, tenant, id); err != nil {
+			return err
+		}
 		moved, err := s.fold(ctx, tx, tenant, m)
 		if err != nil {
 			return err
+		}
+		if !mayGrant && slices.ContainsFunc(moved, func(i identity.Identity) bool { return i.IsVerified() || i.RoleOverride != "" }) {
+			return identity.ErrNeedsGrant
 		}
 		m.Identities = len(moved)
 		return record(ctx, tx, append([]identity.Event{
@@ -91,6 +99,9 @@ func (s *Store) UndoMerge(ctx context.Context, tenant, id string, by identity.Ac
 			return err
 		}
 		if c, err = s.unfold(ctx, tx, tenant, id); err != nil {
+			return err
+		}
+		if err := s.revokeCodes(ctx, tx, by, "customer_unmerged", `tenant_id = $1 and customer_id = $2 and id in (select identity_id from merged_identities where tenant_id = $1 and customer_id = $3)`, tenant, survivor, id); err != nil {
 			return err
 		}
 		moved, err := s.moveBack(ctx, tx, tenant, id, survivor, append(chain, id))

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"hydragate/claim"
 	"hydragate/identity"
 )
 
@@ -60,7 +61,7 @@ func (f *family) link(customer string) string {
 
 func (f *family) merge(id, into string) identity.Merge {
 	f.t.Helper()
-	m, err := f.MergeCustomer(f.t.Context(), f.tenant, id, into, identity.System)
+	m, err := f.MergeCustomer(f.t.Context(), f.tenant, id, into, true, identity.System)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func TestMerge(t *testing.T) {
 	families(t, map[string]func(*testing.T, *family){
 		"ThereAndBack": mergedAndBack, "Chain": chain, "ChainBackToFront": chainFromTheFront, "MergedAgainElsewhere": mergedAgain,
 		"OnlyWhatMovedAndIsStillThere": onlyWhatMoved, "EmailTakenMeanwhile": reclaimed, "ThirtyDays": thirtyDays, "OfSomebodyElse": notTheirs,
-		"AtOnce": mergesAtOnce, "LinkAtOnce": mergeAndLink, "DeletedSurvivor": deletedSurvivor,
+		"AtOnce": mergesAtOnce, "LinkAtOnce": mergeAndLink, "DeletedSurvivor": deletedSurvivor, "Rights": rightsMove, "Codes": codesEnd,
 	})
 }
 
@@ -266,7 +267,7 @@ func notTheirs(t *testing.T, f *family) {
 	for _, c := range []struct{ tenant, id, into string }{
 		{f.tenant, a, theirs}, {f.tenant, theirs, a}, {stranger.tenant, a, b}, {f.tenant, a, newID()}, {f.tenant, newID(), a}, {f.tenant, a, a}, {f.tenant, "x", a},
 	} {
-		if _, err := f.MergeCustomer(t.Context(), c.tenant, c.id, c.into, identity.System); !errors.Is(err, identity.ErrNotFound) {
+		if _, err := f.MergeCustomer(t.Context(), c.tenant, c.id, c.into, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
 			t.Errorf("%+v: %v; want ErrNotFound", c, err)
 		}
 	}
@@ -293,7 +294,7 @@ func mergesAtOnce(t *testing.T, f *family) {
 	for n := range 24 {
 		from, into := ids[n%3], ids[(n+1+n/3%2)%3]
 		wg.Go(func() {
-			_, err := f.MergeCustomer(t.Context(), f.tenant, from, into, identity.System)
+			_, err := f.MergeCustomer(t.Context(), f.tenant, from, into, true, identity.System)
 			if err != nil && !errors.Is(err, identity.ErrNotFound) {
 				t.Error(err)
 			}
@@ -316,6 +317,72 @@ func mergesAtOnce(t *testing.T, f *family) {
 	}
 	for n := range ids {
 		f.owns(ids[n], owned[n]...)
+	}
+}
+
+// rightsMove: what is verified, or an owner, is given to another customer only by who may
+// make it so by hand. Otherwise the right to merge would be the right to grant.
+func rightsMove(t *testing.T, f *family) {
+	for _, set := range []string{`verified_at = now()`, `role_override = 'owner'`} {
+		a, as := f.customer("", 2)
+		b, bs := f.customer("", 1)
+		set = strings.ReplaceAll(set, "now()", f.d.now)
+		mustExec(t, f.Store, `update identities set `+set+` where id = $1`, as[1])
+		if _, err := f.MergeCustomer(t.Context(), f.tenant, a, b, false, identity.System); !errors.Is(err, identity.ErrNeedsGrant) {
+			t.Errorf("%s: %v; want ErrNeedsGrant", set, err)
+		}
+		f.owns(a, as...)
+		if m := f.merge(a, b); m.Identities != 2 {
+			t.Errorf("%+v", m)
+		}
+		f.owns(b, append(bs, as...)...)
+	}
+	a, _ := f.customer("", 2)
+	b, bs := f.customer("", 1)
+	mustExec(t, f.Store, `update identities set verified_at = `+f.d.now+` where id = $1`, bs[0])
+	if _, err := f.MergeCustomer(t.Context(), f.tenant, a, b, false, identity.System); err != nil {
+		t.Errorf("nothing verified moves: %v", err)
+	}
+}
+
+// codesEnd: a code was read aloud to one customer, and must not make its account
+// another's, in neither direction.
+func codesEnd(t *testing.T, f *family) {
+	a, as := f.customer("", 1)
+	b, bs := f.customer("", 1)
+	fence := func(id string) claim.Fence {
+		t.Helper()
+		st, err := f.State(t.Context(), claim.Attempt{TenantID: f.tenant, InstanceID: f.instance, IdentityID: id, MessageID: newID(), ReceivedAt: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.Fence
+	}
+	issue := func(customer, id string) {
+		t.Helper()
+		if _, _, err := f.Issue(t.Context(), f.tenant, customer, id, identity.System); err != nil {
+			t.Fatal(err)
+		}
+		if got := fence(id); got != claim.Live {
+			t.Fatalf("a new code is %s", got)
+		}
+	}
+	issue(a, as[0])
+	issue(b, bs[0])
+	f.merge(a, b)
+	if got := fence(as[0]); got != claim.Revoked {
+		t.Errorf("the code of who was merged is %s", got)
+	}
+	if got := fence(bs[0]); got != claim.Live {
+		t.Errorf("the code of who stayed is %s", got)
+	}
+	issue(b, as[0])
+	f.undo(a)
+	if got := fence(as[0]); got != claim.Revoked {
+		t.Errorf("the code of who came back is %s", got)
+	}
+	if n := queryText(t, f.Store, `select cast(count(*) as text) from audit_events where tenant_id = $1 and kind = 'claim.revoked' and identity_id = $2`, f.tenant, as[0]); n != "2" {
+		t.Errorf("%s codes are said to be revoked; want 2", n)
 	}
 }
 

@@ -148,7 +148,7 @@ func (h *apiHouse) furnish(tenant string) things {
 		return c.ID
 	}
 	th.customer, th.second, th.merged = customer(), customer(), customer()
-	_, err = h.store.MergeCustomer(ctx, tenant, th.merged, th.second, identity.System)
+	_, err = h.store.MergeCustomer(ctx, tenant, th.merged, th.second, true, identity.System)
 	h.must(err)
 	link := func(instance, external string) string {
 		i, err := h.store.Link(ctx, identity.Identity{TenantID: tenant, CustomerID: th.customer, InstanceID: instance, Channel: "telegram", ExternalID: external}, identity.System)
