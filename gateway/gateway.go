@@ -92,6 +92,7 @@ const (
 // refused once another holder has taken the lane.
 type Lease struct {
 	TenantID       string
+	InstanceID     string
 	ConversationID string
 	Kind           LaneKind
 	Holder         string

@@ -26,12 +26,21 @@ type Lanes struct {
 	// fails, the lane is given back for it and looked at again soon.
 	Work func(ctx context.Context, l Lease, turn Turn) error
 
+	// Shared says that the work waits for somebody outside. An instance then has no more
+	// lanes in work than are free for others: when whoever it waits for is slow, its lanes
+	// wait in the store, and nobody else's do.
+	Shared bool
+
 	wake chan struct{}
+
+	mu     sync.Mutex
+	inWork map[string]int // by instance
 }
 
 // A Leaser hands out lanes and takes them back; see store.Store.
 type Leaser interface {
-	Lease(ctx context.Context, kind LaneKind, holder string, n int) ([]Lease, error)
+	// Lease takes at most n lanes that are due, none of the instances to be spared.
+	Lease(ctx context.Context, kind LaneKind, holder string, n int, spared ...string) ([]Lease, error)
 	Settle(ctx context.Context, s Settlement) error
 }
 
@@ -59,9 +68,9 @@ const (
 )
 
 // NewLanes makes Lanes; Run must run for anything to happen.
-func NewLanes(l Lanes) *Lanes {
-	l.wake = make(chan struct{}, 1)
-	return &l
+func NewLanes(l *Lanes) *Lanes {
+	l.wake, l.inWork = make(chan struct{}, 1), map[string]int{}
+	return l
 }
 
 // Wake says that there may be work. It never blocks.
@@ -83,7 +92,7 @@ func (p *Lanes) Run(ctx, hard context.Context) {
 		room := p.Size - len(free)
 		n := 0
 		if room > 0 {
-			n = p.lease(ctx, hard, min(room, leaseMost), free, &wg)
+			n = p.lease(ctx, hard, room, free, &wg)
 		}
 		if n > 0 {
 			continue
@@ -96,12 +105,16 @@ func (p *Lanes) Run(ctx, hard context.Context) {
 	}
 }
 
-// lease starts the work of at most n lanes and gives how many it started.
-func (p *Lanes) lease(ctx, hard context.Context, n int, free chan struct{}, wg *sync.WaitGroup) int {
+// lease starts the work of lanes for which there is room and gives how many it started.
+func (p *Lanes) lease(ctx, hard context.Context, room int, free chan struct{}, wg *sync.WaitGroup) int {
+	n := min(room, leaseMost)
+	if p.Shared { // all of these may be of one instance
+		n = min((room+1)/2, leaseMost)
+	}
 	// Not cut off by the end of ctx: what is leased unseen would lie still until the lease
 	// runs out.
 	asked, cancel := context.WithTimeout(hard, leaseWait)
-	leases, err := p.Store.Lease(asked, p.Kind, p.Holder, n)
+	leases, err := p.Store.Lease(asked, p.Kind, p.Holder, n, p.spared(room)...)
 	cancel()
 	if err != nil {
 		if ctx.Err() == nil {
@@ -112,9 +125,11 @@ func (p *Lanes) lease(ctx, hard context.Context, n int, free chan struct{}, wg *
 	}
 	for _, l := range leases {
 		free <- struct{}{}
+		p.count(l, +1)
 		wg.Go(func() {
 			defer func() {
-				full := len(free) == cap(free)
+				full := len(free) == cap(free) || p.Shared && p.count(l, 0) >= cap(free)-len(free)
+				p.count(l, -1)
 				<-free
 				if full {
 					p.Wake()
@@ -124,6 +139,29 @@ func (p *Lanes) lease(ctx, hard context.Context, n int, free chan struct{}, wg *
 		})
 	}
 	return len(leases)
+}
+
+// spared gives the instances that have as many lanes in work as there is room for others.
+func (p *Lanes) spared(room int) (instances []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for instance, n := range p.inWork {
+		if p.Shared && n >= room {
+			instances = append(instances, instance)
+		}
+	}
+	return instances
+}
+
+// count counts the lanes of an instance that are in work.
+func (p *Lanes) count(l Lease, more int) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.inWork[l.InstanceID] += more; p.inWork[l.InstanceID] > 0 {
+		return p.inWork[l.InstanceID]
+	}
+	delete(p.inWork, l.InstanceID)
+	return 0
 }
 
 func (p *Lanes) work(ctx, hard context.Context, l Lease) {

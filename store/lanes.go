@@ -8,19 +8,26 @@ import (
 	"hydragate/gateway"
 )
 
-// Lease takes at most n lanes of a kind that are due and that nobody works.
-func (s *Store) Lease(ctx context.Context, kind gateway.LaneKind, holder string, n int) ([]gateway.Lease, error) {
+// Lease takes at most n lanes of a kind that are due and that nobody works, none of the
+// instances to be spared.
+func (s *Store) Lease(ctx context.Context, kind gateway.LaneKind, holder string, n int, spared ...string) ([]gateway.Lease, error) {
 	until := s.d.in(int(gateway.LeaseTime / time.Second))
+	others, args := ``, []any{holder, string(kind), n}
+	if len(spared) > 0 {
+		var in string
+		in, args = listed(args, spared, "$%d")
+		others = ` and not exists (select 1 from conversations c where c.id = lanes.conversation_id and c.instance_id in (` + in + `))`
+	}
 	rs, err := s.db.Query(ctx, `
 		update lanes set holder = $1, epoch = epoch + 1, lease_until = `+until+`, due_at = `+until+`
 		where kind = $2 and conversation_id in (
 			select conversation_id from lanes
-			where kind = $2 and due_at <= `+s.d.now+` and lease_until <= `+s.d.now+`
+			where kind = $2 and due_at <= `+s.d.now+` and lease_until <= `+s.d.now+others+`
 			order by due_at limit $3`+s.d.skipLocked+`)
-		returning conversation_id, tenant_id, epoch, wakes`, holder, string(kind), n)
+		returning conversation_id, tenant_id, (select c.instance_id from conversations c where c.id = lanes.conversation_id), epoch, wakes`, args...)
 	return all(rs, err, func(sc scan) (l gateway.Lease, err error) {
 		l.Kind, l.Holder = kind, holder
-		return l, sc(&l.ConversationID, &l.TenantID, &l.Epoch, &l.Wakes)
+		return l, sc(&l.ConversationID, &l.TenantID, &l.InstanceID, &l.Epoch, &l.Wakes)
 	})
 }
 

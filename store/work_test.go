@@ -452,3 +452,32 @@ func TestGrantOfARemovedIdentityFalls(t *testing.T) {
 		}
 	})
 }
+
+// Lanes of instances that are to be spared are left where they are.
+func TestLeaseSparesInstances(t *testing.T) {
+	onBoth(t, func(t *testing.T, one house) {
+		other := newHouse(t, one.Store)
+		one.take(one.arrival("1", "k1", "hello"))
+		other.take(other.arrival("2", "k2", "hello"))
+		lease := func(spared ...string) string {
+			ls, err := one.Lease(t.Context(), gateway.InboxLane, "a", 10, spared...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var of []string
+			for _, l := range ls {
+				of = append(of, l.InstanceID)
+			}
+			return strings.Join(of, " ")
+		}
+		if got := lease(one.instance, other.instance); got != "" {
+			t.Errorf("both are spared, and lanes of %s are leased", got)
+		}
+		if got := lease(one.instance); got != other.instance {
+			t.Errorf("one is spared, and lanes of %q are leased; want one of the other's", got)
+		}
+		if got := lease(); got != one.instance {
+			t.Errorf("then lanes of %q are leased; want the one that was spared", got)
+		}
+	})
+}

@@ -51,10 +51,11 @@ type parts struct {
 }
 
 // How much is worked at once. Delivery waits for runtimes and outbox for channels, so
-// both have more in hand than the processors could work.
+// both have more in hand than the processors could work; half of it is the most that one
+// instance has.
 const (
 	inboxSize    = 8
-	deliverySize = 256
+	deliverySize = 512
 	outboxSize   = 64
 )
 
@@ -163,7 +164,7 @@ func (p *parts) wire(speak map[adapters.Channel]adapters.Adapter, keys *store.Ke
 	poster := &delivery.Poster{Store: p.store, Client: delivery.NewClient(private), Adapters: speak, Log: p.log, Now: time.Now, Woken: wake}
 	sender := &gateway.Sender{Store: p.store, Channels: p.channels, Adapters: speak, Log: p.log, Now: time.Now}
 	lanes := func(kind gateway.LaneKind, size int, work func(context.Context, gateway.Lease, gateway.Turn) error) {
-		p.lanes = append(p.lanes, gateway.NewLanes(gateway.Lanes{Kind: kind, Store: p.store, Holder: holder, Size: size, Log: p.log, Work: work}))
+		p.lanes = append(p.lanes, gateway.NewLanes(&gateway.Lanes{Kind: kind, Store: p.store, Holder: holder, Size: size, Log: p.log, Work: work, Shared: kind != gateway.InboxLane}))
 	}
 	lanes(gateway.InboxLane, inboxSize, worker.Work)
 	lanes(gateway.DeliveryLane, deliverySize, poster.Work)
