@@ -196,6 +196,7 @@ func (t BackfillTurn) from() time.Time {
 
 // fill stores what is in the provider's log alone.
 func (f *Backfill) fill(ctx context.Context, t BackfillTurn) (found, stored int, err error) {
+	defer caught(&err)
 	ep := t.Seat.Endpoint
 	erased, err := f.Store.ErasedSince(ctx, ep.TenantID, t.from())
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -50,6 +51,11 @@ func (c *Channels) retryDue(ctx context.Context) int {
 
 // retry sets one seat up from the start. A stop in the middle leaves the seat due.
 func (c *Channels) retry(ctx context.Context, seat Seat) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			c.log().ErrorContext(ctx, "panic in setting up", "tenant", seat.TenantID, "instance", seat.InstanceID, "channel", string(seat.Channel), "error", reason, "stack", string(debug.Stack()))
+		}
+	}()
 	if c.Adapters[seat.Channel] == nil {
 		return
 	}

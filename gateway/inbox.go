@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -123,7 +124,7 @@ func (b *Inbox) AcceptAt(ctx context.Context, ep adapters.Endpoint, ms []adapter
 	}
 	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
 	defer cancel()
-	_, err := b.Store.Take(ctx, as, &c)
+	_, err := b.take(ctx, as, &c)
 	if errors.Is(err, ErrUnstorable) {
 		// Each alone first, so that only the one at fault is put aside; then the cursor,
 		// which finds them all stored.
@@ -132,7 +133,7 @@ func (b *Inbox) AcceptAt(ctx context.Context, ep adapters.Endpoint, ms []adapter
 				return err
 			}
 		}
-		_, err = b.Store.Take(ctx, as, &c)
+		_, err = b.take(ctx, as, &c)
 	}
 	if err == nil && len(as) > 0 {
 		b.Wake()
@@ -156,7 +157,7 @@ func (b *Inbox) AcceptLate(ctx context.Context, ep adapters.Endpoint, ms []adapt
 	}
 	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
 	defer cancel()
-	stored, err = b.Store.Take(ctx, as, nil)
+	stored, err = b.take(ctx, as, nil)
 	if errors.Is(err, ErrUnstorable) || errors.Is(err, ErrRejected) && len(as) > 1 {
 		for _, a := range as {
 			if _, err := b.alone(ctx, a); err != nil {
@@ -229,7 +230,7 @@ func (b *Inbox) commit(ctx context.Context, first *waiting, queue chan *waiting)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeTimeout)
 	defer cancel()
-	stored, err := b.Store.Take(ctx, as, nil)
+	stored, err := b.take(ctx, as, nil)
 	if errors.Is(err, ErrUnstorable) || errors.Is(err, ErrRejected) && len(batch) > 1 {
 		b.oneByOne(ctx, batch)
 		return
@@ -242,6 +243,17 @@ func (b *Inbox) commit(ctx context.Context, first *waiting, queue chan *waiting)
 	if err == nil {
 		b.Wake()
 	}
+}
+
+// take stores arrivals. A panic says that one of them cannot be stored as it is.
+func (b *Inbox) take(ctx context.Context, as []Arrival, c *Cursor) (stored int, err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			b.Log.ErrorContext(ctx, "panic in storing", "arrivals", len(as), "error", reason, "stack", string(debug.Stack()))
+			err = ErrUnstorable
+		}
+	}()
+	return b.Store.Take(ctx, as, c)
 }
 
 // oneByOne finds which of a batch the database refuses, so that it stops nobody else.
@@ -260,11 +272,11 @@ func (b *Inbox) oneByOne(ctx context.Context, batch []*waiting) {
 
 // alone stores one arrival, as sealed bytes when the database refuses it as it is.
 func (b *Inbox) alone(ctx context.Context, a Arrival) (Arrival, error) {
-	_, err := b.Store.Take(ctx, []Arrival{a}, nil)
+	_, err := b.take(ctx, []Arrival{a}, nil)
 	if errors.Is(err, ErrUnstorable) {
 		b.Log.WarnContext(ctx, "message quarantined", "channel", a.Channel, "instance", a.InstanceID, "id", a.ID)
 		a = unstorable(a)
-		_, err = b.Store.Take(ctx, []Arrival{a}, nil)
+		_, err = b.take(ctx, []Arrival{a}, nil)
 	}
 	return a, err
 }

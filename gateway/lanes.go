@@ -3,10 +3,8 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -202,11 +200,7 @@ func (p *Lanes) try(ctx context.Context, l Lease, turn Turn) (err error) {
 	defer stop(nil)
 	beat := p.renew(ctx, l, stop)
 	defer beat.Stop()
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-		}
-	}()
+	defer caught(&err)
 	return p.Work(ctx, l, turn)
 }
 

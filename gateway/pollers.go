@@ -125,7 +125,7 @@ func (p *Pollers) poll(ctx context.Context, a adapters.Poller, s Seat, epoch int
 	var wg sync.WaitGroup
 	wg.Go(func() { p.renew(ctx, s, epoch, stop) })
 	log.InfoContext(ctx, "polling", "epoch", epoch)
-	err := a.Poll(ctx, s.Endpoint, cursor, func(ctx context.Context, ms []adapters.Message, cursor string) error {
+	err := p.hear(ctx, a, s, cursor, func(ctx context.Context, ms []adapters.Message, cursor string) error {
 		c := Cursor{EndpointID: s.ID, TenantID: s.TenantID, Holder: p.Holder, Epoch: epoch, Value: cursor}
 		err := p.Inbox.AcceptAt(ctx, s.Endpoint, ms, c)
 		if errors.Is(err, ErrLeaseLost) {
@@ -147,9 +147,18 @@ func (p *Pollers) poll(ctx context.Context, a adapters.Poller, s Seat, epoch int
 			log.WarnContext(ctx, "endpoint not marked", "error", err)
 		}
 	}
+	if errors.Is(err, errPanic) { // whoever has the lease next begins where this one was
+		log.ErrorContext(ctx, "polling ended", "error", err)
+	}
 	if err := p.Store.FreePoll(after, s.TenantID, s.ID, p.Holder, epoch); err != nil {
 		log.InfoContext(ctx, "poll lease not given back", "error", err)
 	}
+}
+
+// hear has an adapter fetch; a panic is an error like any other.
+func (p *Pollers) hear(ctx context.Context, a adapters.Poller, s Seat, cursor string, take func(context.Context, []adapters.Message, string) error) (err error) {
+	defer caught(&err)
+	return a.Poll(ctx, s.Endpoint, cursor, take)
 }
 
 // renew keeps the lease, and stops the poller when it cannot.

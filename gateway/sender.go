@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"runtime/debug"
 	"time"
 
 	"hydragate/adapters"
@@ -171,8 +172,14 @@ func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 }
 
-// send makes one attempt.
-func (s *Sender) send(ctx context.Context, row OutboxRow, again bool) SendResult {
+// send makes one attempt. After a panic nobody knows whether the channel took the reply.
+func (s *Sender) send(ctx context.Context, row OutboxRow, again bool) (r SendResult) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			s.Log.ErrorContext(ctx, "panic in a send", "channel", row.Channel, "instance", row.InstanceID, "id", row.ID, "error", reason, "stack", string(debug.Stack()))
+			r = s.retry(row, &adapters.SendError{Reason: adapters.Ambiguous})
+		}
+	}()
 	ep, err := s.Channels.Endpoint(ctx, row.InstanceID, row.Channel)
 	a := s.Adapters[row.Channel]
 	if errors.Is(err, ErrNoEndpoint) || a == nil {

@@ -41,7 +41,8 @@ func (s *Spooler) replay(ctx context.Context) {
 }
 
 // replaySome stores one batch. What is stored already is left as it is.
-func (s *Spooler) replaySome(ctx context.Context) error {
+func (s *Spooler) replaySome(ctx context.Context) (err error) {
+	defer caught(&err)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), replayTime)
 	defer cancel()
 	rs, err := s.Spool.Next(maxBatch)
@@ -54,7 +55,7 @@ func (s *Spooler) replaySome(ctx context.Context) error {
 	}
 	stored := 0
 	if len(as) > 0 {
-		if stored, err = s.inbox.Store.Take(ctx, as, nil); errors.Is(err, ErrUnstorable) || errors.Is(err, ErrRejected) {
+		if stored, err = s.inbox.take(ctx, as, nil); errors.Is(err, ErrUnstorable) || errors.Is(err, ErrRejected) {
 			stored, err = s.oneByOne(ctx, as, from)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"github.com/google/uuid"
@@ -95,11 +94,7 @@ func (w *Worker) some(ctx context.Context, l Lease, ins []Inbound) (more bool, e
 
 // try decides about one message; a panic is an error like any other.
 func (w *Worker) try(ctx context.Context, in Inbound) (v verdict, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-		}
-	}()
+	defer caught(&err)
 	if in.Fault != nil {
 		return v, fmt.Errorf("read stored message: %w", in.Fault)
 	}

@@ -1,9 +1,64 @@
 package httpapi
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
+
+	"hydragate/adapters"
+	"hydragate/gateway"
 )
+
+// A faulty channel panics where it reads what is cursed.
+type faulty struct{ adapters.Adapter }
+
+func (faulty) Receive(r *http.Request, _ adapters.Endpoint, _ string) (adapters.Inbound, error) {
+	if r.Header.Get("X-Cursed") != "" {
+		panic("oops")
+	}
+	return adapters.Inbound{Ack: func(w http.ResponseWriter, _ error) { w.WriteHeader(http.StatusOK) }}, nil
+}
+
+// open is an endpoint for everybody, and an inbox that takes everything.
+type open struct{}
+
+func (open) Endpoint(context.Context, string, adapters.Channel) (adapters.Endpoint, error) {
+	return adapters.Endpoint{}, nil
+}
+
+func (open) Fresh(context.Context, string, adapters.Channel) (adapters.Endpoint, error) {
+	return adapters.Endpoint{}, gateway.ErrNoEndpoint
+}
+
+func (open) Accept(context.Context, adapters.Endpoint, adapters.Inbound) error { return nil }
+
+// TestAPanicCostsOneMessageOnly has a fault of ours meet a hook: the provider is asked
+// to try again, and the next hook is taken. It is logged with where it came from.
+func TestAPanicCostsOneMessageOnly(t *testing.T) {
+	var log strings.Builder
+	h := &Hooks{Adapters: map[adapters.Channel]adapters.Adapter{adapters.Telegram: faulty{}}, Endpoints: open{}, Inbox: open{}, Log: slog.New(slog.NewTextHandler(&log, nil))}
+	mux := http.NewServeMux()
+	h.Mount(mux)
+	for _, c := range []struct {
+		cursed string
+		want   int
+	}{{"yes", http.StatusServiceUnavailable}, {"", http.StatusOK}} {
+		r, w := httptest.NewRequest(http.MethodPost, "/hooks/telegram/01a2012b-02ef-71ed-ade5-af96a0001aeb", nil), httptest.NewRecorder()
+		r.Header.Set("X-Cursed", c.cursed)
+		mux.ServeHTTP(w, r)
+		t.Logf("cursed %q: answered %d", c.cursed, w.Code)
+		if w.Code != c.want {
+			t.Errorf("cursed %q: answered %d; want %d", c.cursed, w.Code, c.want)
+		}
+	}
+	if said := log.String(); !strings.Contains(said, "level=ERROR") || !strings.Contains(said, "hooks_test.go") {
+		t.Errorf("the log does not tell what happened, and where: %s", said)
+	}
+}
 
 // One caller is one IPv4 address, however it is written, or one network of IPv6 that a
 // subscriber holds whole.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 
 	"hydragate/adapters"
 )
@@ -69,7 +70,13 @@ func envelopeOf(raw []byte) string {
 
 // readFrame reads an envelope with the readers of the hooks: what is delivered both
 // ways has the same keys, and is refused for the same reasons.
-func (a *Adapter) readFrame(f frame, ep adapters.Endpoint) (adapters.Inbound, error) {
+func (a *Adapter) readFrame(f frame, ep adapters.Endpoint) (in adapters.Inbound, err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			a.log().Error("panic in an envelope", "endpoint", ep.ID, "error", reason, "stack", string(debug.Stack()))
+			err = adapters.ErrMalformed
+		}
+	}()
 	if f.broken || len(f.Payload) == 0 { // nothing to be read
 		return carrying(undecodable(f.raw[:min(len(f.raw), maxBody)])), nil
 	}

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -129,13 +130,13 @@ func (p *Poster) one(ctx context.Context, l gateway.Lease, e gateway.Event) (s g
 		return s, true
 	}
 	ctx, span := startPost(ctx, e)
-	a, err := p.post(ctx, e)
+	a, replies, err := p.exchange(ctx, e)
 	endPost(span, a.status, err)
 	r := gateway.DeliveryResult{ID: e.ID, Answer: a.status}
 	switch {
 	case err == nil:
 		r.Status = gateway.Delivered
-		s.Replies = p.replies(e, a.body)
+		s.Replies = replies
 	default:
 		r.Status, r.Error, r.Wait = gateway.Pending, adapters.Clean(err.Error(), maxError), delay(e.Attempts+1, a.retryAfter)
 		s.Next, waits = p.Now().Add(r.Wait), true
@@ -157,6 +158,20 @@ type answer struct {
 	status     int
 	body       []byte
 	retryAfter time.Duration
+}
+
+// exchange posts an event and reads what is answered. A panic is a fault like any other.
+func (p *Poster) exchange(ctx context.Context, e gateway.Event) (a answer, replies []gateway.OutboxRow, err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			p.Log.ErrorContext(ctx, "panic in a delivery", "id", e.ID, "instance", e.InstanceID, "error", reason, "stack", string(debug.Stack()))
+			err = errors.New("a fault of the gateway")
+		}
+	}()
+	if a, err = p.post(ctx, e); err == nil {
+		replies = p.replies(e, a.body)
+	}
+	return a, replies, err
 }
 
 func (p *Poster) post(ctx context.Context, e gateway.Event) (answer, error) {

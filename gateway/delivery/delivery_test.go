@@ -247,3 +247,33 @@ func TestLoweredRoleSaysWhy(t *testing.T) {
 		}
 	}
 }
+
+// A faulty transport panics.
+type faulty struct{}
+
+func (faulty) RoundTrip(*http.Request) (*http.Response, error) { panic("oops") }
+
+// TestAPanicCostsOneMessageOnly has a fault of ours meet a delivery: it counts as a try,
+// after which the event waits as after any other, and in the end is dead. It is logged
+// with where it came from, and nothing of it is shown to staff.
+func TestAPanicCostsOneMessageOnly(t *testing.T) {
+	old := eventFor("http://127.0.0.1:9", "2", "hello")
+	old.Age, old.Attempts = Life+time.Second, 1
+	s, log := &shelf{events: []gateway.Event{old, eventFor("http://127.0.0.1:9", "1", "hello")}}, &strings.Builder{}
+	p := poster(s)
+	p.Client, p.Log = &http.Client{Transport: faulty{}}, slog.New(slog.NewTextHandler(log, nil))
+	if err := p.Work(t.Context(), gateway.Lease{}, turn); err != nil {
+		t.Fatal(err)
+	}
+	rs := s.results()
+	if len(rs) != 2 || rs[0].Status != gateway.Dead || rs[1].Status != gateway.Pending || rs[1].Wait <= 0 || rs[1].Error != "a fault of the gateway" {
+		t.Errorf("%+v; want one dead and one to be tried again", rs)
+	}
+	t.Logf("a day old: %s; a new one: %s, again in %s", rs[0].Status, rs[1].Status, rs[1].Wait.Round(time.Millisecond))
+	if last := s.settled[len(s.settled)-1]; !last.Release || last.Next.IsZero() {
+		t.Errorf("the lane is not given back until the next try: %+v", last)
+	}
+	if said := log.String(); !strings.Contains(said, "level=ERROR") || !strings.Contains(said, "delivery_test.go") {
+		t.Errorf("the log does not tell what happened, and where: %s", said)
+	}
+}
