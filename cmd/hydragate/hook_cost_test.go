@@ -198,13 +198,16 @@ func raced() bool {
 }
 
 // peak gives the most memory that the process ever had.
-func (h *hookHouse) peak(t *testing.T) int64 {
+func (h *hookHouse) peak(t *testing.T) int64 { return memory(t, h.pid, "VmHWM:") }
+
+// memory gives what the kernel says of the memory of a process.
+func memory(t *testing.T, pid int, which string) int64 {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(b), "VmHWM:")
+	_, rest, _ := strings.Cut(string(b), which)
 	kilobytes, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
 	if err != nil {
 		t.Fatal(err)
