@@ -8,7 +8,7 @@ import (
 )
 
 // Latest is the number of the newest migration: what this program needs.
-const Latest = 8
+const Latest = 9
 
 //go:embed postgres/*.sql sqlite/*.sql
 var files embed.FS

@@ -97,7 +97,8 @@ func (s *Store) unseal(in *gateway.Inbound, sealed string) error {
 }
 
 // messageStmts end messages: what was sealed is wiped with the last word on them. An
-// undecodable message keeps its sealed bytes, for whoever mends the reader.
+// undecodable message keeps its sealed bytes, as long as others keep their texts, for
+// whoever mends the reader.
 func (s *Store) messageStmts(st gateway.Settlement) []stmt {
 	var stmts []stmt
 	for _, m := range st.Messages {

@@ -1,0 +1,10 @@
+-- +goose Up
+
+-- What a sweep empties, and what it removes later, in order of age. Nothing that a hook
+-- stores is in one of these: messages enter when they are settled.
+create index messages_full on messages (received_at) where state <> 'new' and body <> '{}';
+create index messages_empty on messages (received_at) where body = '{}';
+create index outbox_full on outbox (updated_at) where status not in ('queued', 'sending') and text <> '';
+create index outbox_empty on outbox (updated_at) where text = '';
+create index outbox_message on outbox (message_id) where message_id is not null;
+create index deliveries_loose on deliveries (message_id, settled_at) where message_id is null;
