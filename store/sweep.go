@@ -68,7 +68,7 @@ func (s *Store) some(order string) string {
 	return fmt.Sprintf(` order by `+order+` limit %d`, sweepAtOnce) + s.d.skipLocked
 }
 
-// An empty message has the body {}, which nobody else's has.
+// An empty message has the body {}, which no other has.
 func (s *Store) emptyMessages() []string {
 	return []string{`
 		update messages set text = '', body = '{}', sealed = null

@@ -8,3 +8,7 @@ create index outbox_full on outbox (updated_at) where status not in ('queued', '
 create index outbox_empty on outbox (updated_at) where text = '';
 create index outbox_message on outbox (message_id) where message_id is not null;
 create index deliveries_loose on deliveries (message_id, settled_at) where message_id is null;
+
+-- The foreign key asks for both columns before a message goes.
+drop index deliveries_message;
+create index deliveries_message on deliveries (message_id, tenant_id);
