@@ -39,6 +39,8 @@ func TestProofChild(t *testing.T) {
 		serveChanged(t, beDeaf)
 	case "brittle gateway":
 		serveChanged(t, beBrittle)
+	case "hoarding gateway":
+		serveChanged(t, beHoarding)
 	case "narrow gateway":
 		serveChanged(t, beNarrow)
 	}

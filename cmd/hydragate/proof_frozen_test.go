@@ -133,8 +133,9 @@ func TestRedisFrozen(t *testing.T) {
 func (s *storm) claimants(n int) (codes map[int64]string) {
 	s.t.Helper()
 	codes = map[int64]string{}
-	for i := range n {
-		who := int64(900_000 + i)
+	for range n {
+		s.claims++
+		who := int64(900_000 + s.claims)
 		var customer, linked struct{ ID string }
 		var issued struct{ Code string }
 		s.does("POST", "/v1/customers", map[string]string{"first_name": "Steve"}, http.StatusCreated, &customer)

@@ -3,6 +3,11 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"sync"
+
+	"hydragate/adapters"
 	"hydragate/gateway"
 )
 
@@ -14,4 +19,23 @@ func beNarrow(p *parts, _ *settings) error {
 		}
 	}
 	return nil
+}
+
+// beHoarding makes a gateway that keeps what it read.
+func beHoarding(p *parts, _ *settings) error {
+	p.hooks.Inbox = &hoarding{inbox: p.inbox}
+	return nil
+}
+
+type hoarding struct {
+	inbox *gateway.Inbox
+	mu    sync.Mutex
+	kept  [][]byte
+}
+
+func (h *hoarding) Accept(ctx context.Context, ep adapters.Endpoint, in adapters.Inbound) error {
+	h.mu.Lock()
+	h.kept = append(h.kept, bytes.Repeat([]byte("kept"), 4<<10))
+	h.mu.Unlock()
+	return h.inbox.Accept(ctx, ep, in)
 }

@@ -35,6 +35,7 @@ type storm struct {
 	instance string // with SMS, Slack and Telegram by webhook
 	polled   string // with Telegram that is polled
 	rounds   int
+	claims   int // people who were given a code
 
 	// Gateways that run beside each other have a spool each: between texts of which one
 	// was spooled there is no order then, as there is none on their way through carriers.
