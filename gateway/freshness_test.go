@@ -59,7 +59,7 @@ func TestWhoIsNotBelievedIsToldOnce(t *testing.T) {
 				Instance: Instance{UnknownSenders: Forward, Freshness: identity.Freshness{OwnerDays: 30, SilenceDays: 14}},
 			}
 			c.change(&in)
-			if _, err := w.some(t.Context(), Lease{}, []Inbound{in}); err != nil {
+			if _, err := w.some(t.Context(), Lease{}, []Inbound{in}, false); err != nil {
 				t.Fatal(err)
 			}
 			s := n.settled[0]

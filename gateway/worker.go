@@ -52,7 +52,7 @@ func (w *Worker) Work(ctx context.Context, l Lease, turn Turn) error {
 		if err != nil {
 			return err
 		}
-		more, err := w.some(ctx, l, ins)
+		more, err := w.some(ctx, l, ins, len(ins) == FetchMost)
 		if err != nil || !more {
 			return err
 		}
@@ -62,9 +62,10 @@ func (w *Worker) Work(ctx context.Context, l Lease, turn Turn) error {
 	}
 }
 
-// some works ins in order. Ordinary messages are settled together; after a command
-// the rest is read again, for it may have changed who is speaking.
-func (w *Worker) some(ctx context.Context, l Lease, ins []Inbound) (more bool, err error) {
+// some works ins in order; behind says that others may wait behind them. Ordinary
+// messages are settled together; after a command the rest is read again, for it may have
+// changed who is speaking.
+func (w *Worker) some(ctx context.Context, l Lease, ins []Inbound, behind bool) (more bool, err error) {
 	s := Settlement{Lease: l}
 	if len(ins) == 0 {
 		s.Release = true
@@ -82,14 +83,13 @@ func (w *Worker) some(ctx context.Context, l Lease, ins []Inbound) (more bool, e
 		one.into(&s, in)
 		w.note(ctx, in, one, w.Now().Sub(started))
 		if one.alone {
-			more = !one.waits && (i < len(ins)-1 || len(ins) == FetchMost)
+			more = !one.waits && (i < len(ins)-1 || behind)
 			s.Release, s.Next = !more, one.next
 			return w.settle(ctx, s, ins[:i+1], more)
 		}
 	}
-	more = len(ins) == FetchMost
-	s.Release = !more
-	return w.settle(ctx, s, ins, more)
+	s.Release = !behind
+	return w.settle(ctx, s, ins, behind)
 }
 
 // try decides about one message; a panic is an error like any other.
@@ -153,7 +153,7 @@ func (w *Worker) settle(ctx context.Context, s Settlement, ins []Inbound, more b
 	case errors.Is(err, ErrFenced):
 		return true, nil
 	case errors.Is(err, ErrUnstorable) && len(ins) > 1:
-		return w.some(ctx, s.Lease, ins[:1])
+		return w.some(ctx, s.Lease, ins[:1], true)
 	case errors.Is(err, ErrUnstorable):
 		return false, w.stumble(ctx, Settlement{Lease: s.Lease}, ins[0], err)
 	case err != nil:
