@@ -41,18 +41,28 @@ type Endpoints interface {
 const (
 	keyPatience   = 10 * time.Second // before what needs a master key that is not here is looked at again
 	maxAttempts   = 8                // then a message is dead and its conversation goes on
+	maxFalls      = 3                // looks at a claim in a row that its fence refused; then it has failed
 	oneTimeout    = 20 * time.Second // for deciding about one message
 	proofPatience = 5 * time.Second  // then the sender is told that checking takes longer
 )
 
 // Work works one lane until nothing waits, or until a message must wait.
 func (w *Worker) Work(ctx context.Context, l Lease, turn Turn) error {
+	falls := 0
 	for {
 		ins, err := w.Store.Inbound(ctx, l)
 		if err != nil {
 			return err
 		}
 		more, err := w.some(ctx, l, ins, len(ins) == FetchMost)
+		var f *fall
+		if errors.As(err, &f) {
+			if falls++; falls < maxFalls {
+				continue // it has another answer now
+			}
+			return w.fell(ctx, l, f.ins)
+		}
+		falls = 0
 		if err != nil || !more {
 			return err
 		}
@@ -144,14 +154,32 @@ func (in Inbound) address() identity.Address {
 	return identity.Address{TenantID: in.TenantID, InstanceID: in.InstanceID, Channel: string(in.Channel), ExternalID: in.Message.Sender.ID}
 }
 
+// A fall says that nothing of ins was stored: the fence refused the claim that is the
+// last of them.
+type fall struct{ ins []Inbound }
+
+func (f *fall) Error() string { return ErrFenced.Error() }
+
+// fell ends looking at a claim that is ruled good and refused by its fence time after
+// time. What was said before it is settled without it.
+func (w *Worker) fell(ctx context.Context, l Lease, ins []Inbound) error {
+	before, in := ins[:len(ins)-1], ins[len(ins)-1]
+	if len(before) > 0 {
+		if more, err := w.some(ctx, l, before, true); err != nil || !more {
+			return err
+		}
+	}
+	return w.stumble(ctx, Settlement{Lease: l}, in, ErrFenced)
+}
+
 // settle stores what became of ins, and says whether there is more to do. A claim
-// whose fence fell meanwhile is looked at again with everything beside it; of several
-// messages that cannot be stored together each is tried alone.
+// whose fence fell meanwhile is to be looked at again with everything beside it, a *fall;
+// of several messages that cannot be stored together each is tried alone.
 func (w *Worker) settle(ctx context.Context, s Settlement, ins []Inbound, more bool) (bool, error) {
 	err := w.Store.Settle(ctx, s)
 	switch {
 	case errors.Is(err, ErrFenced):
-		return true, nil
+		return false, &fall{ins}
 	case errors.Is(err, ErrUnstorable) && len(ins) > 1:
 		return w.some(ctx, s.Lease, ins[:1], true)
 	case errors.Is(err, ErrUnstorable):

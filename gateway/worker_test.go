@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hydragate/adapters"
+	"hydragate/claim"
 	"hydragate/identity"
 )
 
@@ -104,5 +105,66 @@ func TestUnstorableHoldsUpNobody(t *testing.T) {
 	}
 	if got, want := fmt.Sprint(l.outcomes()), "[0 forwarded 1 dead 2 forwarded 3 helped 4 forwarded]"; got != want {
 		t.Errorf("%s; want %s", got, want)
+	}
+}
+
+// A hopeful ledger has a live code for whoever asks, and its proofs find every code right.
+type hopeful struct {
+	claim.Ledger
+	claim.Proofs
+}
+
+func (hopeful) State(context.Context, claim.Attempt) (claim.State, error) {
+	return claim.State{Customer: "cu", Fence: claim.Live}, nil
+}
+
+func (hopeful) Check(context.Context, claim.Subject, string, string, string) (claim.Finding, error) {
+	return claim.Finding{Verdict: claim.Match}, nil
+}
+
+func (hopeful) Drop(context.Context, claim.Subject) error { return nil }
+
+func TestFencedClaimIsLookedAtAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		falls    int // how often the fence refuses
+		attempts int // before
+		tried    int // settlements, those that were refused among them
+		want     string
+		soon     bool // the line is looked at again
+	}{
+		"Never":       {0, 0, 2, "[0 forwarded 1 claimed 2 forwarded]", false},
+		"Once":        {1, 0, 3, "[0 forwarded 1 claimed 2 forwarded]", false},
+		"Twice":       {2, 0, 4, "[0 forwarded 1 claimed 2 forwarded]", false},
+		"Thrice":      {3, 0, 5, "[0 forwarded 1 retry]", true},
+		"ForEver":     {1 << 30, 0, 5, "[0 forwarded 1 retry]", true},
+		"AndLongTime": {1 << 30, maxAttempts - 1, 5, "[0 forwarded 1 dead]", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := lined("hello", "/claim WDJBMJ", "bye")
+			l.waiting[1].Attempts = c.attempts
+			falls := 0
+			l.refuse = func(s Settlement) error {
+				if l.tried > 20 {
+					return fmt.Errorf("tried %d times", l.tried)
+				}
+				if falls < c.falls && s.Claim != nil && s.Claim.Grant != nil {
+					falls++
+					return ErrFenced
+				}
+				return nil
+			}
+			w := l.worker()
+			w.Desk = &claim.Desk{Ledger: hopeful{}, Proofs: hopeful{}}
+			began := time.Now()
+			if err := w.Work(t.Context(), Lease{}, NewTurn(t.Context(), time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			if got := fmt.Sprint(l.outcomes()); got != c.want || l.tried != c.tried {
+				t.Errorf("%s in %d settlements; want %s in %d", got, l.tried, c.want, c.tried)
+			}
+			if soon := !l.next.IsZero(); !l.free || soon != c.soon || l.next.Sub(began) > time.Minute {
+				t.Errorf("given back %v, to be looked at again at %v", l.free, l.next)
+			}
+		})
 	}
 }
