@@ -44,10 +44,10 @@ func (t Typed) Redacted() string {
 func Read(text, me string) (Typed, bool) {
 	text, whole := start(text)
 	signs := canonical(text)
-	body := strings.TrimLeftFunc(signs, not(isSign))
-	lead := signs[:len(signs)-len(body)]
+	body, slash := begin(signs)
 
-	t, ok := read(body, strings.ContainsAny(lead, slashes), canonical(strings.TrimPrefix(me, "@")))
+	me = canonical(strings.TrimPrefix(me, "@"))
+	t, ok := read(body, slash, func(name string) bool { return me != "" && name == me })
 	if !ok {
 		t.Code, ok = alone(signs)
 	}
@@ -55,6 +55,27 @@ func Read(text, me string) (Typed, bool) {
 		return t, ok
 	}
 	return Typed{Command: t.Command}, t.Command
+}
+
+// Addressed reports whether a text is a claim addressed to a bot by name, whichever
+// that is: "/claim@name …" or the deep link "/start@name claim_CODE". What Read does not
+// take for a claim and this does is for another bot.
+func Addressed(text string) bool {
+	if !strings.ContainsAny(text, ats) {
+		return false
+	}
+	part, _ := start(text)
+	body, slash := begin(canonical(part))
+	named := false
+	_, ok := read(body, slash, func(string) bool { named = true; return true })
+	return slash && ok && named
+}
+
+// begin gives canonical signs from the first letter on, and whether a slash stood
+// before it.
+func begin(signs string) (body string, slash bool) {
+	body = strings.TrimLeftFunc(signs, not(isSign))
+	return body, strings.ContainsAny(signs[:len(signs)-len(body)], slashes)
 }
 
 // start gives the part of a text that is looked at, and whether that is all of it.
@@ -70,9 +91,9 @@ func start(text string) (part string, whole bool) {
 	return text[:cut], false
 }
 
-// read reads a command: the canonical signs from the first letter on, and whether a
-// slash stood before it.
-func read(body string, slash bool, me string) (Typed, bool) {
+// read reads a command: the canonical signs from the first letter on, whether a slash
+// stood before it, and by which names it is ours.
+func read(body string, slash bool, me func(name string) bool) (Typed, bool) {
 	if rest, ok := strings.CutPrefix(body, "CLAIM"); ok {
 		return readClaim(rest, slash, me)
 	}
@@ -82,7 +103,7 @@ func read(body string, slash bool, me string) (Typed, bool) {
 	return Typed{}, false
 }
 
-func readClaim(rest string, slash bool, me string) (Typed, bool) {
+func readClaim(rest string, slash bool, me func(name string) bool) (Typed, bool) {
 	if glued(rest) {
 		return readGlued(rest)
 	}
@@ -113,7 +134,7 @@ func readGlued(rest string) (Typed, bool) {
 
 // readStart reads the payload of a deep link. Links have other uses, and "/start"
 // alone opens every conversation: neither is a claim.
-func readStart(rest, me string) (Typed, bool) {
+func readStart(rest string, me func(name string) bool) (Typed, bool) {
 	rest, ours := addressed(rest, me)
 	if !ours {
 		return Typed{}, false
@@ -128,7 +149,7 @@ func readStart(rest, me string) (Typed, bool) {
 
 // addressed takes "@name" off what follows a command, and reports whether the
 // command is for us.
-func addressed(rest, me string) (after string, ours bool) {
+func addressed(rest string, me func(name string) bool) (after string, ours bool) {
 	name, at := strings.CutPrefix(strings.TrimLeftFunc(rest, unicode.IsSpace), "@")
 	if !at {
 		return rest, true
@@ -137,7 +158,7 @@ func addressed(rest, me string) (after string, ours bool) {
 	if end < 0 {
 		end = len(name)
 	}
-	return name[end:], me != "" && name[:end] == me
+	return name[end:], me(name[:end])
 }
 
 // code reads all letters and digits of canonical signs as a code, by their number

@@ -46,6 +46,44 @@ func TestReadWithoutAName(t *testing.T) {
 	}
 }
 
+func TestAddressed(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		want bool
+	}{
+		{"/claim@other_bot WDJBMJ", true},
+		{"/claim@other_bot", true},
+		{"/claim@ WDJBMJ", true},
+		{"/CLAIM@Other_Bot wdj-bmj", true},
+		{"/claim @other_bot WDJBMJ", true},
+		{"\u200b/claim＠other_bot WDJBMJ", true},
+		{"/claim@other_bot " + strings.Repeat(".", MaxTyped), true},
+		{"/start@other_bot claim_WDJBMJ", true},
+		{"/START@other_bot CLAIM_wdjbmj", true},
+		{"/start@other_bot claim_WDJBMJKLNPQR", true},
+		{"/start@other_bot claim_nonsense", true},
+		{"/start@other_bot WDJBMJ", true},
+		{"/start @other_bot claim_WDJBMJ", true},
+		{"/start@other_bot hello", false},
+		{"/start@other_bot", false},
+		{"/start@other_bot claims", false},
+		{"/started@other_bot claim_WDJBMJ", false},
+		{"start@other_bot claim_WDJBMJ", false},
+		{"claim@other_bot please", false},
+		{"/claim WDJBMJ", false},
+		{"/start claim_WDJBMJ", false},
+		{"/help@other_bot claim_WDJBMJ", false},
+		{"claims@acme.example", false},
+		{"@other_bot /claim", false},
+		{"hello", false},
+		{"", false},
+	} {
+		if got := Addressed(tt.text); got != tt.want {
+			t.Errorf("%q: %v", tt.text, got)
+		}
+	}
+}
+
 func TestReadLongTexts(t *testing.T) {
 	padding := strings.Repeat(" . ", MaxTyped)
 	for _, tt := range []struct{ name, text, want string }{

@@ -10,6 +10,9 @@ import (
 // slashes are what keyboards make of a slash.
 const slashes = "/\u2044\u2215"
 
+// ats are what becomes an at sign in canonical form, and the sign itself.
+const ats = "@\ufe6b\uff20"
+
 // canonical brings a text into the form in which it is read: compatibility forms
 // resolved, capitals, Latin letters for Cyrillic and Greek ones of the same shape,
 // and nothing that cannot be seen.

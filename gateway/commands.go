@@ -41,7 +41,7 @@ func (w *Worker) command(ctx context.Context, in Inbound, v verdict) (out verdic
 		v, err := w.claim(ctx, in, v, t)
 		return v, true, err
 	}
-	if in.Sealed && forAnotherBot(in.Message.Text) {
+	if in.Sealed && claim.Addressed(in.Message.Text) {
 		v.outcome = "for_another_bot"
 		return v, true, nil
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -344,16 +343,10 @@ func redact(text, me string) (string, bool) {
 	if t, ok := claim.Read(text, me); ok {
 		return t.Redacted(), true
 	}
-	if forAnotherBot(text) {
+	if claim.Addressed(text) {
 		return "/claim ******", true
 	}
 	return "", false
-}
-
-// forAnotherBot reports whether a text is a claim addressed to somebody else.
-func forAnotherBot(text string) bool {
-	text = strings.TrimSpace(text)
-	return len(text) > len("/claim@") && strings.EqualFold(text[:len("/claim@")], "/claim@")
 }
 
 // unstorable keeps of a message only its key and, sealed, its bytes.

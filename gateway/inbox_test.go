@@ -161,16 +161,20 @@ func TestInboxPassesTheFaultOn(t *testing.T) {
 
 func TestArriveSealsWhatMayBeACode(t *testing.T) {
 	for text, sealed := range map[string]bool{
-		"/claim WDJBMJ":             true,
-		"/claim@acme_bot wdj-bmj":   true,
-		"claim wdj bmj":             true,
-		"/start claim_WDJBMJ":       true,
-		"WDJBMJ":                    true,
-		"/claim nonsense":           true,
-		"hello":                     false,
-		"I claim nothing":           false,
-		"/help":                     false,
-		"see you at the claim desk": false,
+		"/claim WDJBMJ":                 true,
+		"/claim@acme_bot wdj-bmj":       true,
+		"claim wdj bmj":                 true,
+		"/start claim_WDJBMJ":           true,
+		"/start@acme_bot claim_WDJBMJ":  true,
+		"/claim@other_bot WDJBMJ":       true,
+		"/start@other_bot claim_WDJBMJ": true,
+		"/start@other_bot hello":        false,
+		"WDJBMJ":                        true,
+		"/claim nonsense":               true,
+		"hello":                         false,
+		"I claim nothing":               false,
+		"/help":                         false,
+		"see you at the claim desk":     false,
 	} {
 		m := message("1", text).Messages[0]
 		if c, ok := adapters.ParseCommand(text, "acme_bot"); ok {

@@ -157,6 +157,7 @@ func TestInviteTwins(t *testing.T) {
 
 		{"without the word", text("GROUPED"), nil, "hint"},
 		{"to another bot", text("/claim@other_bot CODE"), nil, "for_another_bot"},
+		{"deep link to another bot", text("/start@other_bot claim_CODE"), nil, "for_another_bot"},
 		{"in a group", with(text("/claim CODE"), func(m *adapters.Message, who string) { m.Place = adapters.Place{ID: "-100" + who, Group: true} }), nil, "not_private"},
 		{"link into a group", with(text("/start@"+botName+" claim_CODE"), func(m *adapters.Message, who string) { m.Place = adapters.Place{ID: "-100" + who, Group: true} }), nil, "not_private"},
 		{"alone in a group", with(text("GROUPED"), func(m *adapters.Message, who string) { m.Place = adapters.Place{ID: "-100" + who, Group: true} }), nil, "not_private"},
