@@ -20,7 +20,7 @@ var (
 // that of its channel, and is its own.
 func FuzzNormalise(f *testing.F) {
 	for _, s := range []string{
-		"+61400111222", "61400111222", " 61400111222", "+1 (415) 555-0101", "whatsapp:+14155550101", "tel:+14155550101;ext=5", "+1-800-FLOWERS", "+39 06 698", "００１",
+		"+61400111222", "61400111222", " 61400111222", "+1 (415) 555-0101", "whatsapp:+14155550101", "tel:+14155550101;ext=5", "+1-800-FLOWERS", "+39 06 698", "００１", "+5215512345678", "+52 1 55 1234 5678",
 		"+1415555\x000101", "712345678", "0712", "-1", "9223372036854775807", "9223372036854775808", "T024BE7LD:U023BECGF", "t024be7ld:u023becgf", "T1:U1:U2", "ſteve", "steve@example.com", "\u202eevets", "\xff", "", strings.Repeat("9", 300),
 	} {
 		for _, channel := range []string{"sms", "whatsapp", "telegram", "slack", "email"} {

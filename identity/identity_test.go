@@ -11,6 +11,13 @@ func TestNormalise(t *testing.T) {
 		{"sms", " 61400111222", "+61400111222"},
 		{"sms", "+1 (415) 555-2671", "+14155552671"},
 		{"whatsapp", "whatsapp:+14155552671", "+14155552671"},
+		{"whatsapp", "whatsapp:+5215512345678", "+525512345678"},
+		{"whatsapp", "+525512345678", "+525512345678"},
+		{"sms", "5215512345678", "+525512345678"},
+		{"sms", "+52 1 55 1234-5678", "+525512345678"},
+		{"sms", "+521551234567", "+521551234567"},
+		{"sms", "+52155123456789", ""},
+		{"sms", "+5210512345678", ""},
 		{"sms", "0400", ""},
 		{"sms", "STEVE", ""},
 		{"telegram", "12345", "12345"},
@@ -27,6 +34,23 @@ func TestNormalise(t *testing.T) {
 		got, err := Normalise(c.channel, c.in)
 		if got != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%s %q: %q, %v; want %q", c.channel, c.in, got, err, c.want)
+		}
+	}
+}
+
+func TestShownIsNormalised(t *testing.T) {
+	for _, c := range []struct{ channel, id, want string }{
+		{"whatsapp", "+525512345678", "+5215512345678"},
+		{"sms", "+525512345678", "+5215512345678"},
+		{"whatsapp", "+521551234567", "+5211551234567"},
+		{"whatsapp", "+61400111222", "+61400111222"},
+		{"sms", "+520000000000", "+520000000000"},
+		{"telegram", "525512345678", "525512345678"},
+		{"email", "+525512345678", "+525512345678"},
+	} {
+		got := Shown(c.channel, c.id)
+		if again, err := Normalise(c.channel, got); got != c.want || err != nil || again != c.id {
+			t.Errorf("%s of %s is shown as %q, and that is %q, %v", c.id, c.channel, got, again, err)
 		}
 	}
 }

@@ -14,6 +14,8 @@ import (
 // MaxExternalID is the longest external id, in characters.
 const MaxExternalID = 255
 
+const mexico = 52 // its calling code
+
 var (
 	channelName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
 	slackID     = regexp.MustCompile(`^[TE][A-Z0-9]{2,20}:[UW][A-Z0-9]{2,20}$`)
@@ -23,7 +25,8 @@ var (
 func ValidChannel(name string) bool { return channelName.MatchString(name) }
 
 // Normalise gives the one spelling of an external id under which it is kept and
-// looked up: SMS and WhatsApp E.164, Telegram the numeric user id, Slack
+// looked up: SMS and WhatsApp E.164, for a number of Mexico also where WhatsApp shows it
+// with a 1 more, Telegram the numeric user id, Slack
 // "T…:U…". Other channels are taken as they are, trimmed. The error says, in words
 // for the caller, what would be right.
 func Normalise(channel, externalID string) (string, error) {
@@ -70,8 +73,30 @@ func phone(s string) (string, error) {
 
 func e164(s string) (number string, ok bool) {
 	n, err := phonenumbers.Parse(s, "ZZ")
-	if err != nil || !phonenumbers.IsPossibleNumber(n) {
+	if err != nil {
+		return "", false
+	}
+	dialled(n)
+	if !phonenumbers.IsPossibleNumber(n) {
 		return "", false
 	}
 	return phonenumbers.Format(n, phonenumbers.E164), true
+}
+
+// dialled takes from a number of Mexico the 1 that mobile phones had there until 2019,
+// and with which WhatsApp shows them still.
+func dialled(n *phonenumbers.PhoneNumber) {
+	const ten, one = 1_000_000_000, 10_000_000_000 // the smallest number of ten digits, and that 1
+	if n.GetCountryCode() == mexico && n.GetNationalNumber() >= one+ten && n.GetNationalNumber() < 2*one {
+		*n.NationalNumber -= one
+	}
+}
+
+// Shown gives an external id as its channel may show it to us where it is not spelled as
+// Normalise does: in the ids of places. Of most it is the same.
+func Shown(channel, externalID string) string {
+	if national, ok := strings.CutPrefix(externalID, "+52"); ok && len(national) == 10 && national[0] != '0' && (channel == "sms" || channel == "whatsapp") {
+		return "+521" + national
+	}
+	return externalID
 }

@@ -272,6 +272,31 @@ func TestEraseAfterDelete(t *testing.T) {
 	}})
 }
 
+// TestEraseFindsTheShownNumber: the place of a conversation is spelled as the provider
+// does, and is the person's number too when nothing else is left of the conversation.
+func TestEraseFindsTheShownNumber(t *testing.T) {
+	families(t, map[string]func(*testing.T, *family){"": func(t *testing.T, f *family) {
+		const known, shown = "+525512345678", "+5215512345678"
+		customer, _ := f.customer("steve@example.com", 0)
+		i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: customer, Channel: "whatsapp", ExternalID: known}, identity.System)
+		if err != nil {
+			t.Fatal(err)
+		}
+		here, there := newInstance(t, f.Store, f.tenant).ID, newInstance(t, f.Store, f.tenant).ID
+		written := f.arrival(here, adapters.WhatsApp, known, shown, false, "hello")
+		bare := f.arrival(there, adapters.WhatsApp, known, shown, false, "forgotten since")
+		f.take(written, bare)
+		mustExec(t, f.Store, `update conversations set identity_id = $2 where id = $1`, written.ConversationID, i.ID)
+		mustExec(t, f.Store, `delete from messages where id = $1`, bare.ID)
+		if _, err := f.EraseCustomer(t.Context(), f.tenant, customer, "key:1"); err != nil {
+			t.Fatal(err)
+		}
+		if left := traces(t, f.Store, known, shown); len(left) > 0 {
+			t.Errorf("left in %v", left)
+		}
+	}})
+}
+
 // TestEraseSparesOthers: who shares an account in another instance keeps what is
 // theirs, and so do other tenants.
 func TestEraseSparesOthers(t *testing.T) {

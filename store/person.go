@@ -69,7 +69,7 @@ type talk struct {
 func talksOf(ctx context.Context, d db, tenant string, a account, in func(instance string) bool) ([]talk, error) {
 	rs, err := d.Query(ctx, `
 		select c.id, c.instance_id, c.is_group from conversations c
-		where c.tenant_id = $1 and c.channel = $2 and c.place_id = $3
+		where c.tenant_id = $1 and c.channel = $2 and c.place_id in ($3, $4)
 		union
 		select c.id, c.instance_id, c.is_group from conversations c
 		join identities i on i.tenant_id = c.tenant_id and i.id = c.identity_id
@@ -78,7 +78,7 @@ func talksOf(ctx context.Context, d db, tenant string, a account, in func(instan
 		select c.id, c.instance_id, c.is_group from conversations c
 		where c.tenant_id = $1 and c.channel = $2 and (c.is_group or c.identity_id is null)
 			and exists (select 1 from messages m where m.conversation_id = c.id and m.sender_id = $3)
-		order by 1`, tenant, a.channel, a.externalID)
+		order by 1`, tenant, a.channel, a.externalID, identity.Shown(a.channel, a.externalID))
 	found, err := all(rs, err, func(sc scan) (talk, error) {
 		t := talk{Address: identity.Address{TenantID: tenant, Channel: a.channel, ExternalID: a.externalID}}
 		return t, sc(text(&t.id), text(&t.InstanceID), &t.group)

@@ -17,7 +17,7 @@ const (
 	otherChannel = "other_channel" // a Messaging Service mixes channels
 )
 
-// sender reads a From. It gives the address as identities are stored, and why it
+// sender reads a From. It gives the address to which answers go, and why it
 // proves nobody when it does not; ok is false when Twilio never sends such a value,
 // as when a signed text was cut anew to make another From of it.
 func (a Adapter) sender(from string) (id, unproven string, ok bool) {
@@ -36,6 +36,15 @@ func (a Adapter) sender(from string) (id, unproven string, ok bool) {
 		}
 	}
 	return "", "", false
+}
+
+// dialled gives an address as identities are stored: a number of Mexico without the 1
+// that WhatsApp still puts into it. Answers go to the number with it.
+func dialled(address string) string {
+	if national, ok := strings.CutPrefix(address, "+521"); ok && len(national) == 10 && national[0] != '0' && only(national, isDigit) {
+		return "+52" + national
+	}
+	return address
 }
 
 func smsSender(from string) (id, unproven string, ok bool) {

@@ -76,7 +76,7 @@ func (a Adapter) message(t text) (m adapters.Message, ok bool) {
 	m = adapters.Message{
 		Key:        t.account + ":" + t.sid,
 		ProviderID: t.sid,
-		Sender:     adapters.Sender{ID: id, Name: adapters.Clean(t.name, maxLabel)},
+		Sender:     adapters.Sender{ID: dialled(id), Name: adapters.Clean(t.name, maxLabel)},
 		Place:      adapters.Place{ID: id},
 		Text:       adapters.Clean(t.body, adapters.MaxInboundText),
 		Media:      t.media,

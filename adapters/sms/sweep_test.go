@@ -10,6 +10,7 @@ import (
 
 	"hydragate/adapters"
 	"hydragate/adapters/simulator"
+	"hydragate/identity"
 )
 
 // swept gives what a sweep hands over.
@@ -71,6 +72,48 @@ func TestSweepKeyIsTheWebhooks(t *testing.T) {
 		}
 		if ms[0].Key != in.Messages[0].Key || ms[0].Sender != in.Messages[0].Sender || ms[0].Place != in.Messages[0].Place {
 			t.Errorf("%s: swept %+v, received %+v", ch, ms[0], in.Messages[0])
+		}
+	}
+}
+
+// WhatsApp's Mexican numbers have a 1 that nobody dials. Whoever sends from one is known
+// by the number that staff would enter, by webhook and log alike, and answered at the one
+// that WhatsApp knows.
+func TestSenderIsSpelledAsStaffDoes(t *testing.T) {
+	for _, c := range []struct {
+		ch         adapters.Channel
+		from, want string
+	}{
+		{adapters.WhatsApp, "+5215512345678", "+525512345678"},
+		{adapters.SMS, "+5215512345678", "+525512345678"},
+		{adapters.WhatsApp, "+525512345678", "+525512345678"},
+		{adapters.WhatsApp, "+521551234567", "+521551234567"},
+		{adapters.WhatsApp, "+5210512345678", "+5210512345678"},
+		{adapters.WhatsApp, "+5491123456789", "+5491123456789"},
+		{adapters.SMS, steve, steve},
+		{adapters.SMS, "72975", "72975"},
+	} {
+		tw, a := pretend(t, c.ch)
+		ep := endpoint(c.ch)
+		sid := tw.Text(a.wire(c.from), a.wire(theNumber), "hello")
+		in, err := a.Receive(request(theToken, theURL, form("MessageSid", sid, "From", a.wire(c.from), "To", a.wire(theNumber), "Body", "hello")), ep, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ms, _ := swept(t, a, ep)
+		for _, m := range append(ms, in.Messages...) {
+			if m.Sender.ID != c.want || m.Place.ID != c.from || len(ms) != 1 {
+				t.Errorf("%s %s is known as %s, at %s; want %s", c.ch, c.from, m.Sender.ID, m.Place.ID, c.want)
+			}
+			if entered, err := identity.Normalise(string(c.ch), c.from); err == nil && m.Unproven == "" && entered != m.Sender.ID {
+				t.Errorf("%s %s is known as %s, and looked up as %s", c.ch, c.from, m.Sender.ID, entered)
+			}
+			if _, err := a.Send(t.Context(), ep, adapters.Reply{To: m.Sender.ID, Place: m.Place, Text: "hi"}); err != nil && m.Unproven == "" {
+				t.Error(err)
+			}
+		}
+		if got := sentTo(tw, a.wire(c.from)); len(got) != 2 && isPhone(c.from) {
+			t.Errorf("%s was sent %q", c.from, got)
 		}
 	}
 }
