@@ -69,11 +69,31 @@ func welcome(in Inbound) string {
 	return textWelcome
 }
 
-// say answers and ends the message.
+// paidAnswers is how many answers of the house's own a person gets within an hour where
+// each costs money: nobody shall make the gateway write without end.
+const paidAnswers = 10
+
+// paid reports whether it costs money to write on a channel.
+func paid(c adapters.Channel) bool { return c == adapters.SMS || c == adapters.WhatsApp }
+
+// say answers and ends the message. Where answers cost money, one too many is not given,
+// unless it tells whose the account is from now on.
 func (w *Worker) say(in Inbound, v verdict, outcome, text string) verdict {
 	v.outcome, v.alone = outcome, true
-	v.replies = append(v.replies, w.answer(in, text)...)
+	rows := w.answer(in, text)
+	if paid(in.Channel) && !v.changesOwner() {
+		for i := range rows {
+			rows[i].AtMost = paidAnswers
+		}
+	}
+	v.replies = append(v.replies, rows...)
 	return v
+}
+
+// changesOwner reports whether the message makes the account somebody's or nobody's, or
+// asks whether it shall.
+func (v verdict) changesOwner() bool {
+	return v.unlink != nil || v.claim != nil && (v.claim.Grant != nil || v.claim.Admit != nil)
 }
 
 // privately does f in a private conversation, and asks for one elsewhere.

@@ -248,6 +248,7 @@ type OutboxRow struct {
 	ReplyTo        string
 	Cause          string        // "agent", "command", "notice"
 	MessageID      string        // the inbound message answered
+	AtMost         int           // not zero: not stored when so many of its cause were, in its conversation within an hour
 	Wait           time.Duration // until it may be sent; nothing or less: now
 
 	Status   adapters.Status

@@ -168,3 +168,42 @@ func TestFencedClaimIsLookedAtAgain(t *testing.T) {
 		})
 	}
 }
+
+func TestPaidAnswersAreLimited(t *testing.T) {
+	for name, c := range map[string]struct {
+		channel adapters.Channel
+		text    string
+		change  func(*Inbound)
+		want    int
+	}{
+		"HelpBySMS":      {adapters.SMS, "/help", nil, paidAnswers},
+		"HelpByWhatsApp": {adapters.WhatsApp, "/help", nil, paidAnswers},
+		"HelpOnTelegram": {adapters.Telegram, "/help", nil, 0},
+		"Whoami":         {adapters.SMS, "/whoami", nil, paidAnswers},
+		"Start":          {adapters.SMS, "/start", nil, paidAnswers},
+		"Hint":           {adapters.SMS, "/claim", nil, paidAnswers},
+		"Claimed":        {adapters.SMS, "/claim WDJBMJ", nil, 0},
+		"AsksToUnlink":   {adapters.SMS, "/unlink", nil, 0},
+		"Unlinks":        {adapters.SMS, "/unlink", func(in *Inbound) { in.UnlinkAsked = true }, 0},
+		"NothingToUnlink": {adapters.SMS, "/unlink", func(in *Inbound) {
+			in.Sender.CustomerID, in.Sender.VerifiedAt = "", time.Time{}
+		}, paidAnswers},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := lined(c.text)
+			in := &l.waiting[0]
+			in.Channel = c.channel
+			if c.change != nil {
+				c.change(in)
+			}
+			w := l.worker()
+			w.Desk = &claim.Desk{Ledger: hopeful{}, Proofs: hopeful{}}
+			if err := w.Work(t.Context(), Lease{}, NewTurn(t.Context(), time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			if rows := l.settled[0].Replies; len(rows) != 1 || rows[0].AtMost != c.want {
+				t.Errorf("%+v; want one answer, of at most %d", rows, c.want)
+			}
+		})
+	}
+}

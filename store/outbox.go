@@ -77,10 +77,19 @@ func (s *Store) outboxStmts(st gateway.Settlement) ([]stmt, error) {
 		if err != nil {
 			return nil, err
 		}
+		row := `$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, ` + s.d.after("$12") + `, ` + s.d.now + `, ` + s.d.now
+		args := []any{o.ID, o.TenantID, o.ConversationID, o.InstanceID, string(o.Channel), o.Recipient, place, o.Text, orNull(o.ReplyTo), o.Cause, orNull(o.MessageID), o.Wait.Seconds()}
+		rows := `values (` + row + `)`
+		if o.AtMost > 0 {
+			rows = `
+			select ` + row + ` where $13 > (
+				select count(*) from outbox
+				where tenant_id = $2 and conversation_id = $3 and cause = $10 and created_at > ` + s.d.in(-int(time.Hour/time.Second)) + `)`
+			args = append(args, o.AtMost)
+		}
 		stmts = append(stmts, stmt{query: `
 			insert into outbox (id, tenant_id, conversation_id, instance_id, channel, recipient, place, text, reply_to, cause, message_id, due_at, created_at, updated_at)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, ` + s.d.after("$12") + `, ` + s.d.now + `, ` + s.d.now + `)`,
-			args: []any{o.ID, o.TenantID, o.ConversationID, o.InstanceID, string(o.Channel), o.Recipient, place, o.Text, orNull(o.ReplyTo), o.Cause, orNull(o.MessageID), o.Wait.Seconds()}})
+			` + rows, args: args})
 		if w, ok := wakes[o.ConversationID]; !ok || o.Wait < w {
 			wakes[o.ConversationID] = o.Wait
 		}

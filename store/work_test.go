@@ -394,6 +394,39 @@ func TestOutboxInOrderAndReceiptsEarly(t *testing.T) {
 	})
 }
 
+func TestOutboxTakesAtMostSoMany(t *testing.T) {
+	onBoth(t, func(t *testing.T, h house) {
+		h.take(h.arrival("1", "k1", "a"), h.arrival("2", "k2", "b"))
+		ls := h.lease(gateway.InboxLane, "one")
+		said := func(l gateway.Lease, cause string, atMost int) (stored bool) {
+			t.Helper()
+			row := gateway.OutboxRow{
+				ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance, Channel: adapters.Telegram,
+				Recipient: "1", Place: adapters.Place{ID: "1"}, Text: "hello", Cause: cause, AtMost: atMost,
+			}
+			h.settle(gateway.Settlement{Lease: l, Replies: []gateway.OutboxRow{row}})
+			return queryText(t, h.Store, `select cast(count(*) as text) from outbox where id = $1`, row.ID) == "1"
+		}
+		for _, step := range []struct {
+			of     int // lease
+			cause  string
+			atMost int
+			want   bool
+		}{
+			{0, "agent", 0, true}, {0, "command", 2, true}, {0, "command", 2, true}, {0, "command", 2, false}, {0, "agent", 2, true},
+			{1, "command", 2, true}, {0, "command", 0, true}, {0, "command", 3, false}, {0, "command", 4, true},
+		} {
+			if got := said(ls[step.of], step.cause, step.atMost); got != step.want {
+				t.Errorf("%+v: stored %v", step, got)
+			}
+		}
+		mustExec(t, h.Store, `update outbox set created_at = $1`, time.Now().UTC().Add(-61*time.Minute))
+		if !said(ls[0], "command", 1) {
+			t.Error("what was said more than an hour ago counts")
+		}
+	})
+}
+
 func TestPollLeaseFencesTheCursor(t *testing.T) {
 	onBoth(t, func(t *testing.T, h house) {
 		seat, err := h.SaveSeat(t.Context(), gateway.Seat{Status: gateway.Active, Endpoint: adapters.Endpoint{
