@@ -95,7 +95,7 @@ func verifyAndUnverify(t *testing.T, h *house) {
 	if set(false); h.Live(t, h.tenant, i.ID) {
 		t.Error("the code outlives verified=false")
 	}
-	h.wantEvents(t, i.ID, "identity.linked", "identity.granted", "identity.updated", "identity.unverified", "identity.updated")
+	h.wantEvents(t, i.ID, "identity.linked", "claim.revoked", "identity.granted", "identity.updated", "identity.unverified", "claim.revoked", "identity.updated")
 }
 
 func editOfAStranger(t *testing.T, h *house) {

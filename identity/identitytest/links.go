@@ -320,7 +320,7 @@ func unlink(t *testing.T, h *house) {
 	if h.Live(t, h.tenant, i.ID) {
 		t.Error("the code lives on")
 	}
-	e := h.wantEvents(t, i.ID, "identity.linked", "identity.unlinked")[1]
+	e := h.wantEvents(t, i.ID, "identity.linked", "claim.revoked", "identity.unlinked")[2]
 	if e.CustomerID != h.steve || e.Detail["external_id"] != "9" {
 		t.Errorf("history forgets who owned it: %+v", e)
 	}
