@@ -14,7 +14,10 @@ import (
 // MaxExternalID is the longest external id, in characters.
 const MaxExternalID = 255
 
-const mexico = 52 // its calling code
+const (
+	mexico        = 52            // its calling code
+	longestNumber = len("+") + 15 // ITU-T E.164, 6.1; the plans of some countries have longer ones
+)
 
 var (
 	channelName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
@@ -77,10 +80,8 @@ func e164(s string) (number string, ok bool) {
 		return "", false
 	}
 	dialled(n)
-	if !phonenumbers.IsPossibleNumber(n) {
-		return "", false
-	}
-	return phonenumbers.Format(n, phonenumbers.E164), true
+	number = phonenumbers.Format(n, phonenumbers.E164)
+	return number, phonenumbers.IsPossibleNumber(n) && len(number) <= longestNumber
 }
 
 // dialled takes from a number of Mexico the 1 that mobile phones had there until 2019,
