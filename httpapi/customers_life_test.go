@@ -89,12 +89,14 @@ func (s *fakeStore) MergeCustomer(ctx context.Context, tenant, id, into string, 
 	return identity.Merge{CustomerID: id, Into: into, Identities: len(m.moved), At: s.now}, nil
 }
 
-func (s *fakeStore) UndoMerge(_ context.Context, tenant, id string, _ identity.Actor) (identity.Customer, error) {
+func (s *fakeStore) UndoMerge(_ context.Context, tenant, id string, mayGrant bool, _ identity.Actor) (identity.Customer, error) {
 	defer s.lock()()
 	m, ok := s.life.merged[id]
 	switch {
 	case !ok || m.customer.TenantID != tenant:
 		return identity.Customer{}, identity.ErrNotFound
+	case !mayGrant && s.life.rights:
+		return identity.Customer{}, identity.ErrNeedsGrant
 	case s.life.taken:
 		return identity.Customer{}, identity.ErrReclaimed
 	}

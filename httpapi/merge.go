@@ -47,8 +47,10 @@ func (a *API) undoMerge(ctx context.Context, in *CustomerPath) (*customerOut, er
 	if key.InstanceID != "" {
 		return nil, onlyItsInstance()
 	}
-	c, err := a.Store.UndoMerge(ctx, key.TenantID, in.CustomerID, key.Actor())
+	c, err := a.Store.UndoMerge(ctx, key.TenantID, in.CustomerID, key.May("identities:grant"), key.Actor())
 	switch {
+	case errors.Is(err, identity.ErrNeedsGrant):
+		return nil, missingScope("identities:grant")
 	case errors.Is(err, identity.ErrReclaimed):
 		return nil, refuse(http.StatusConflict, "Another customer has the email or id of this one now")
 	case errors.Is(err, identity.ErrNotFound):

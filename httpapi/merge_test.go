@@ -31,6 +31,7 @@ func TestMergeAndUndo(t *testing.T) {
 		w.want(w.ask(c.method, c.path, c.body), 404, named)
 	}
 	w.want(w.ask("GET", path, "", as(w.foreign)), 404, `{"detail":"Customer not found"}`)
+	w.want(w.ask("POST", path+"/merge/undo", "", as(w.key(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"customers:write"}}))), 403, `{"detail":"Missing scope: identities:grant"}`)
 	w.store.life.taken = true
 	w.want(w.ask("POST", path+"/merge/undo", ""), 409, `{"detail":"Another customer has the email or id of this one now"}`)
 	w.store.life.taken = false

@@ -56,7 +56,7 @@ func (a *API) routes() []*route {
 		{id: "update_customer", method: "PATCH", path: customer, scope: "customers:write", tag: "Customers", summary: "Change a customer", status: 200, answer: orSurvivor(a, a.editCustomer), traits: conflicts},
 		{id: "delete_customer", method: "DELETE", path: customer, scope: "customers:write", tag: "Customers", summary: "Delete or erase a customer", status: 204, answer: orSurvivor(a, a.deleteCustomer)},
 		{id: "merge_customer", method: "POST", path: customer + "/merge", scope: "customers:write", tag: "Customers", summary: "Merge a customer into another; with verified accounts it needs identities:grant too", status: 200, answer: orSurvivor(a, a.mergeCustomer)},
-		{id: "undo_merge", method: "POST", path: customer + "/merge/undo", scope: "customers:write", tag: "Customers", summary: "Undo a merge, for 30 days", status: 200, answer: do(a.undoMerge), traits: conflicts},
+		{id: "undo_merge", method: "POST", path: customer + "/merge/undo", scope: "customers:write", tag: "Customers", summary: "Undo a merge, for 30 days; with verified accounts it needs identities:grant too", status: 200, answer: do(a.undoMerge), traits: conflicts},
 		{id: "export_customer", method: "GET", path: customer + "/export", scope: "customers:read", tag: "Customers", summary: "Export everything about a customer", status: 200, answer: flow[CustomerPath, exportAnswer](a.exportCustomer)},
 
 		{id: "lookup_identity", method: "GET", path: "/v1/customers/lookup/identity", scope: "identities:read", tag: "Identities", summary: "Find whose address it is", status: 200, answer: do(a.lookupIdentity)},

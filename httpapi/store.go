@@ -50,8 +50,9 @@ type Store interface {
 	// identity.ErrNeedsGrant. identity.ErrNotFound when either is not there.
 	MergeCustomer(ctx context.Context, tenant, id, into string, mayGrant bool, by identity.Actor) (identity.Merge, error)
 	// UndoMerge brings a merged customer back, with what moved and still belongs to whom
-	// it was merged into. identity.ErrNotFound, identity.ErrReclaimed.
-	UndoMerge(ctx context.Context, tenant, id string, by identity.Actor) (identity.Customer, error)
+	// it was merged into. identity.ErrNotFound, identity.ErrReclaimed, and
+	// identity.ErrNeedsGrant as in a merge.
+	UndoMerge(ctx context.Context, tenant, id string, mayGrant bool, by identity.Actor) (identity.Customer, error)
 	// Survivor gives the customer that a merged one is now; identity.ErrNotFound.
 	Survivor(ctx context.Context, tenant, id string) (string, error)
 

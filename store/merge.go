@@ -32,7 +32,7 @@ func (s *Store) MergeCustomer(ctx context.Context, tenant, id, into string, mayG
 		if err != nil {
 			return err
 		}
-		if !mayGrant && slices.ContainsFunc(moved, func(i identity.Identity) bool { return i.IsVerified() || i.RoleOverride != "" }) {
+		if !mayGrant && slices.ContainsFunc(moved, hasRights) {
 			return identity.ErrNeedsGrant
 		}
 		m.Identities = len(moved)
@@ -43,6 +43,10 @@ func (s *Store) MergeCustomer(ctx context.Context, tenant, id, into string, mayG
 	})
 	return m, s.customerError("merge customers", err)
 }
+
+// hasRights reports whether whoever gets an identity gets what only a grant or a claim
+// gives.
+func hasRights(i identity.Identity) bool { return i.IsVerified() || i.RoleOverride != "" }
 
 // lockCustomers keeps customers from changing and from getting identities until the
 // transaction ends, in one order everywhere so that no two merges wait for each other.
@@ -84,8 +88,9 @@ func movedEvents(is []identity.Identity, from string, by identity.Actor) []ident
 // UndoMerge brings a merged customer back, with the identities that moved and still
 // belong to whom it was merged into: that customer, or who that one was merged into
 // since. identity.ErrNotFound when nothing can be undone (any more),
-// identity.ErrReclaimed when another customer has its e-mail address by now.
-func (s *Store) UndoMerge(ctx context.Context, tenant, id string, by identity.Actor) (c identity.Customer, err error) {
+// identity.ErrReclaimed when another customer has its e-mail address by now,
+// identity.ErrNeedsGrant as in a merge.
+func (s *Store) UndoMerge(ctx context.Context, tenant, id string, mayGrant bool, by identity.Actor) (c identity.Customer, err error) {
 	err = s.again(ctx, func(tx db) error {
 		rs, err := tx.Query(ctx, `
 			select into_id from customer_merges
@@ -107,6 +112,9 @@ func (s *Store) UndoMerge(ctx context.Context, tenant, id string, by identity.Ac
 		moved, err := s.moveBack(ctx, tx, tenant, id, survivor, append(chain, id))
 		if err != nil {
 			return err
+		}
+		if !mayGrant && slices.ContainsFunc(moved, hasRights) {
+			return identity.ErrNeedsGrant
 		}
 		return record(ctx, tx, append([]identity.Event{
 			{TenantID: tenant, Kind: "customer.unmerged", Actor: by, CustomerID: id, Detail: map[string]string{"from": survivor, "identities": fmt.Sprint(len(moved))}},

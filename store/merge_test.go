@@ -70,7 +70,7 @@ func (f *family) merge(id, into string) identity.Merge {
 
 func (f *family) undo(id string) identity.Customer {
 	f.t.Helper()
-	c, err := f.UndoMerge(f.t.Context(), f.tenant, id, identity.System)
+	c, err := f.UndoMerge(f.t.Context(), f.tenant, id, true, identity.System)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func mergedAndBack(t *testing.T, f *family) {
 	}
 	f.owns(a, as...)
 	f.owns(b, bs...)
-	if _, err := f.UndoMerge(t.Context(), f.tenant, a, identity.System); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("undone twice: %v", err)
 	}
 	if _, err := f.Survivor(t.Context(), f.tenant, a); !errors.Is(err, identity.ErrNotFound) {
@@ -217,7 +217,7 @@ func reclaimed(t *testing.T, f *family) {
 	b, bs := f.customer("b@example.com", 0)
 	f.merge(a, b)
 	other, _ := f.customer("A@example.com", 0)
-	if _, err := f.UndoMerge(t.Context(), f.tenant, a, identity.System); !errors.Is(err, identity.ErrReclaimed) {
+	if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err, identity.ErrReclaimed) {
 		t.Errorf("undone: %v; want ErrReclaimed", err)
 	}
 	f.owns(b, append(bs, as...)...)
@@ -244,7 +244,7 @@ func thirtyDays(t *testing.T, f *family) {
 	f.undo(a)
 	f.merge(a, b)
 	mustExec(t, f.Store, `update customer_merges set merged_at = `+f.d.in(-30*24*60*60-10)+` where customer_id = $1`, a)
-	if _, err := f.UndoMerge(t.Context(), f.tenant, a, identity.System); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("undone after 30 days: %v", err)
 	}
 	sweep()
@@ -273,7 +273,7 @@ func notTheirs(t *testing.T, f *family) {
 	}
 	f.owns(a, as...)
 	f.merge(a, b)
-	if _, err := f.UndoMerge(t.Context(), stranger.tenant, a, identity.System); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := f.UndoMerge(t.Context(), stranger.tenant, a, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("undone by another tenant: %v", err)
 	}
 	if _, err := f.Survivor(t.Context(), stranger.tenant, a); !errors.Is(err, identity.ErrNotFound) {
@@ -310,7 +310,7 @@ func mergesAtOnce(t *testing.T, f *family) {
 		t.Errorf("%d merges of three customers; want 2", merged)
 	}
 	for n := 0; n < 6; n++ {
-		_, err := f.UndoMerge(t.Context(), f.tenant, ids[n%3], identity.System)
+		_, err := f.UndoMerge(t.Context(), f.tenant, ids[n%3], true, identity.System)
 		if err != nil && !errors.Is(err, identity.ErrNotFound) {
 			t.Error(err)
 		}
@@ -336,6 +336,12 @@ func rightsMove(t *testing.T, f *family) {
 			t.Errorf("%+v", m)
 		}
 		f.owns(b, append(bs, as...)...)
+		if _, err := f.UndoMerge(t.Context(), f.tenant, a, false, identity.System); !errors.Is(err, identity.ErrNeedsGrant) {
+			t.Errorf("back, %s: %v; want ErrNeedsGrant", set, err)
+		}
+		f.owns(b, append(bs, as...)...)
+		f.undo(a)
+		f.owns(a, as...)
 	}
 	a, _ := f.customer("", 2)
 	b, bs := f.customer("", 1)
@@ -424,7 +430,7 @@ func deletedSurvivor(t *testing.T, f *family) {
 	if _, err := f.DeleteCustomer(t.Context(), f.tenant, b, identity.System); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.UndoMerge(t.Context(), f.tenant, a, identity.System); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("undone: %v", err)
 	}
 	if _, err := f.Survivor(t.Context(), f.tenant, a); !errors.Is(err, identity.ErrNotFound) {
