@@ -56,6 +56,8 @@ func TestRevokedKeyEndsAtOnce(t *testing.T) {
 		t.Errorf("%v", made)
 	}
 	w.want(w.ask("GET", "/v1/customers", "", as(token)), 200, "")
+	few := as(w.key(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"keys:write"}}))
+	w.want(w.ask("DELETE", "/v1/keys/"+id, "", few), 403, `{"detail":"Missing scope: customers:read"}`)
 	w.want(w.ask("DELETE", "/v1/keys/"+id, ""), 204, "")
 	w.want(w.ask("GET", "/v1/customers", "", as(token)), 401, "")
 }

@@ -240,10 +240,14 @@ func (a *API) lastUse(old identity.APIKey, r *rotation) time.Time {
 
 func (a *API) revokeKey(ctx context.Context, in *KeyPath) (*none, error) {
 	caller := callerOf(ctx)
-	if _, err := a.keyByID(ctx, caller, in.KeyID); err != nil {
+	old, err := a.keyByID(ctx, caller, in.KeyID)
+	if err == nil {
+		err = holdsAll(caller, old.Scopes) // no key ends one that may do more than itself
+	}
+	if err != nil {
 		return nil, err
 	}
-	err := a.Store.RevokeAPIKey(ctx, caller.TenantID, in.KeyID, caller.Actor())
+	err = a.Store.RevokeAPIKey(ctx, caller.TenantID, in.KeyID, caller.Actor())
 	a.keys.forget()
 	return nil, about("API key", err)
 }
