@@ -48,6 +48,9 @@ type keysCreateCmd struct {
 }
 
 func (c *keysCreateCmd) Run(ctx context.Context, con console) error {
+	if strings.TrimSpace(c.Name) == "" {
+		return errors.New("the key needs a name: say what it is for")
+	}
 	if len(c.Scope) == 0 {
 		c.Scope = identity.Scopes
 		if c.For != "" {
