@@ -86,3 +86,18 @@ func TestOpenTwiceAndPing(t *testing.T) {
 		}
 	})
 }
+
+// The files of an embedded database are for their owner alone, in whatever folder.
+func TestDatabaseFilesAreOwn(t *testing.T) {
+	dir := t.TempDir()
+	mustOpen(t, filepath.Join(dir, "hydragate.db"))
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) < 2 {
+		t.Fatalf("%v, %v; want the database and its log", files, err)
+	}
+	for _, f := range files {
+		if info, err := f.Info(); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v, %v; want 0600", f.Name(), info.Mode(), err)
+		}
+	}
+}

@@ -78,7 +78,10 @@ func refuseNewer(ctx context.Context, p *goose.Provider) error {
 // lockBeside keeps other processes from migrating the same file: a write lock on a
 // second, empty database beside it, which ends with the process however it ends.
 func lockBeside(ctx context.Context, file string) (unlock func(), err error) {
-	pool, err := sql.Open("sqlite", "file:"+file+".migrating?_pragma=busy_timeout(60000)&_txlock=immediate")
+	if err := ownFile(file + ".migrating"); err != nil {
+		return nil, err
+	}
+	pool, err := sql.Open("sqlite", sqliteFile(file+".migrating")+"?_pragma=busy_timeout(60000)&_txlock=immediate")
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +95,7 @@ func lockBeside(ctx context.Context, file string) (unlock func(), err error) {
 
 func withProvider(ctx context.Context, url string, f func(*goose.Provider) error) error {
 	driver, dialect, files, opts := "sqlite", goose.DialectSQLite3, migrations.SQLite(), []goose.ProviderOption{}
-	dsn := "file:" + url + "?_pragma=busy_timeout(10000)&_txlock=immediate"
+	dsn := sqliteFile(url) + "?_pragma=busy_timeout(10000)&_txlock=immediate"
 	if IsPostgres(url) {
 		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60))
 		if err != nil {
@@ -106,6 +109,9 @@ func withProvider(ctx context.Context, url string, f func(*goose.Provider) error
 			return err
 		}
 		defer unlock()
+		if err := ownFile(url); err != nil {
+			return err
+		}
 	}
 	pool, err := sql.Open(driver, dsn)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -31,7 +32,10 @@ type sqlite struct {
 const sqliteReaders = 4
 
 func openSQLite(ctx context.Context, file string) (*sqlite, error) {
-	dsn := "file:" + (&url.URL{Path: file}).EscapedPath() + "?_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)&_txlock=immediate&_time_format=sqlite"
+	if err := ownFile(file); err != nil {
+		return nil, err
+	}
+	dsn := sqliteFile(file) + "?_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)&_txlock=immediate&_time_format=sqlite"
 	writer, err := sql.Open("sqlite", dsn)
 	if err != nil {
 		return nil, err
@@ -49,6 +53,19 @@ func openSQLite(ctx context.Context, file string) (*sqlite, error) {
 	reader.SetMaxOpenConns(sqliteReaders)
 	reader.SetMaxIdleConns(sqliteReaders)
 	return &sqlite{write: writer, read: reader, pools: [2]*sql.DB{writer, reader}}, nil
+}
+
+// sqliteFile names a file as SQLite reads names, whatever signs are in it.
+func sqliteFile(name string) string { return "file:" + (&url.URL{Path: name}).EscapedPath() }
+
+// ownFile makes the file that nobody else may read, whatever folder it is in. SQLite
+// gives its other files the mode of this one.
+func ownFile(name string) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", name, err)
+	}
+	return f.Close()
 }
 
 func (s *sqlite) Close() {
