@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -163,14 +164,28 @@ func TestExport(t *testing.T) {
 		return e
 	}
 	e := read()
-	if e.Customer.ID != w.steve || len(e.Identities) != 3 || len(e.History) != 1 || len(e.Conversations) != 2 || len(e.Audit) != 1003 || !e.ExportedAt.Equal(w.clock) {
+	if len(e.Withheld) != 0 || e.Customer.ID != w.steve || len(e.Identities) != 3 || len(e.History) != 1 || len(e.Conversations) != 2 || len(e.Audit) != 1003 || !e.ExportedAt.Equal(w.clock) {
 		t.Errorf("%d identities, %d owned, %d conversations, %d events", len(e.Identities), len(e.History), len(e.Conversations), len(e.Audit))
 	}
 	if c := e.Conversations[0]; len(c.Received) != 1001 || len(c.Sent) != 1 || c.Received[7].Text != "<hello>" || *c.Received[7].Attachments[0].Filename != "a.jpg" || c.Received[7].SentAt != nil {
 		t.Errorf("%d received, %d sent", len(c.Received), len(c.Sent))
 	}
-	if e := read(as(w.limited("customers:read"))); len(e.Identities) != 2 || len(e.Conversations) != 1 || e.Conversations[0].InstanceID != w.bot {
+	if e := read(as(w.limited("customers:read", "identities:read", "messages:read"))); len(e.Identities) != 2 || len(e.Conversations) != 1 || e.Conversations[0].InstanceID != w.bot {
 		t.Errorf("a limited key gets %d identities and %d conversations", len(e.Identities), len(e.Conversations))
+	}
+	for scope, withheld := range map[string]string{
+		"identities:read": "[conversations audit]", "messages:read": "[identities history audit]", "audit:read": "[identities history conversations]", "keys:read": "[identities history conversations audit]",
+	} {
+		e := read(as(w.key(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"customers:read", scope}})))
+		given := map[string]int{"identities": len(e.Identities), "history": len(e.History), "conversations": len(e.Conversations), "audit": len(e.Audit)}
+		for part, n := range given {
+			if slices.Contains(e.Withheld, part) != (n == 0) {
+				t.Errorf("with %s: %d of %s", scope, n, part)
+			}
+		}
+		if fmt.Sprint(e.Withheld) != withheld || e.Customer.ID != w.steve {
+			t.Errorf("with %s there are withheld: %v; want %s", scope, e.Withheld, withheld)
+		}
 	}
 	w.want(w.ask("GET", "/v1/customers/"+w.steve+"/export", "", as(w.foreign)), 404, `{"detail":"Customer not found"}`)
 }

@@ -31,7 +31,7 @@ const (
 		"conversations":[{"id":` + exampleID + `,"instance_id":` + exampleInstance + `,"channel":"telegram","external_id":"12345","group":false,
 		"received":[{"attachments":[],"id":` + exampleID + `,"kind":"text","received_at":"2026-11-22T02:00:00Z","sent_at":"2026-11-22T02:00:00Z","text":"Hello"}],
 		"sent":[{"cause":"agent","created_at":"2026-11-22T02:00:01Z","id":` + exampleID + `,"status":"delivered","text":"Hello Steve"}]}],
-		"audit":[` + exampleEvent + `]}`
+		"audit":[` + exampleEvent + `],"withheld":[]}`
 
 	examplePhoneSetUp = `{"account_sid":"ACXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX","auth_token":"…","phone_number":"+61400111222"}`
 )

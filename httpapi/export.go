@@ -55,6 +55,7 @@ type exportAnswer struct {
 	ExportedAt    time.Time        `json:"exported_at"`
 	History       []ownedAnswer    `json:"history" nullable:"false"`
 	Identities    []identityAnswer `json:"identities" nullable:"false"`
+	Withheld      []string         `json:"withheld" nullable:"false" doc:"Parts that are empty because the key lacks their scope: audit (audit:read), conversations (messages:read), history and identities (identities:read)."`
 }
 
 type ownedAnswer struct {
@@ -101,7 +102,8 @@ type sentAnswer struct {
 }
 
 // exportCustomer pours everything that is kept about a customer, some rows at a time.
-// A key limited to one instance gets what concerns that instance.
+// A key limited to one instance gets what concerns that instance, and a key gets no part
+// for which it could not ask by itself.
 func (a *API) exportCustomer(ctx context.Context, in *CustomerPath, _ http.Header) (*pour, error) {
 	key := callerOf(ctx)
 	c, err := a.Store.Customer(ctx, key.TenantID, in.CustomerID)
@@ -126,11 +128,24 @@ func (e export) write(ctx context.Context, w io.Writer) error {
 	j.open("{")
 	j.field("exported_at", e.Now().UTC())
 	j.field("customer", toCustomer(e.customer))
-	for _, part := range []func(context.Context, *jsonWriter) error{e.identities, e.history, e.talks, e.audit} {
-		if err := part(ctx, j); err != nil {
+	withheld := []string{}
+	for _, part := range []struct {
+		name, scope string
+		write       func(context.Context, *jsonWriter) error
+	}{
+		{"identities", "identities:read", e.identities}, {"history", "identities:read", e.history},
+		{"conversations", "messages:read", e.talks}, {"audit", "audit:read", e.audit},
+	} {
+		if !e.key.May(part.scope) {
+			withheld = append(withheld, part.name)
+			j.field(part.name, []string{})
+			continue
+		}
+		if err := part.write(ctx, j); err != nil {
 			return err
 		}
 	}
+	j.field("withheld", withheld)
 	j.close("}")
 	return j.err
 }
