@@ -58,6 +58,9 @@ func (c *controlClient) call(ctx context.Context, method, path string, body []by
 	}
 	r.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(r)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("the demo at %s did not answer in time: try again", c.url)
+	}
 	if err != nil {
 		return fmt.Errorf("no demo answers at %s: start one with hydragate demo, or say with --demo where it is", c.url)
 	}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/url"
@@ -132,6 +134,9 @@ func (s *settings) allowPrivate() (bool, error) {
 	return false, wrong("HYDRAGATE_AGENT_ALLOW_PRIVATE", "must be true or false")
 }
 
+// databaseFile is the embedded database, in the data folder.
+const databaseFile = "hydragate.db"
+
 // database is what store.Open takes. It makes the data folder when it is needed.
 func (s *settings) database() (string, error) {
 	if s.postgres() {
@@ -140,7 +145,19 @@ func (s *settings) database() (string, error) {
 	if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
 		return "", wrong("HYDRAGATE_DATA_DIR", "must be a folder that can be written: "+err.Error())
 	}
-	return filepath.Join(s.DataDir, "hydragate.db"), nil
+	return filepath.Join(s.DataDir, databaseFile), nil
+}
+
+// there refuses to go on where no gateway keeps anything. What works on a gateway's data
+// makes no empty database in a folder that was a mistake.
+func (s *settings) there() error {
+	if s.postgres() {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(s.DataDir, databaseFile)); errors.Is(err, fs.ErrNotExist) {
+		return wrong("HYDRAGATE_DATA_DIR", "must be the folder of a gateway's data, and "+s.DataDir+" holds none: run this where the gateway runs, or name its folder")
+	}
+	return nil
 }
 
 // openSpool makes the folder where messages wait while the database is away.

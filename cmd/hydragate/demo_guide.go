@@ -95,7 +95,7 @@ func (d *demo) guide(known apiIdentity) string {
 	line("       %s", curl("POST", customer+"/identities/IDENTITY/adopt"))
 	line("       %s", curl("POST", customer+"/identities/IDENTITY/claim-code"))
 	t.title("Try: the wrong person with the right code")
-	line("  Issue Steve a code, and type it as another: the answer is the same as to a wrong code, and Steve needs a new one.")
+	line("  Issue somebody who is not verified yet a code, as above, and type it as another: the answer is the same as to a wrong code, and they need a new one.")
 	line("       %s --as %s", chat, strangers(adapters.Telegram))
 	line("")
 	return b.String()

@@ -44,6 +44,9 @@ func (c *exportCmd) Run(ctx context.Context, con console) (err error) {
 			}
 		}
 	}
+	if err := c.there(); err != nil {
+		return err
+	}
 	s, err := openStore(ctx, &c.settings)
 	if err != nil {
 		return err

@@ -92,6 +92,9 @@ type keysListCmd struct {
 }
 
 func (c *keysListCmd) Run(ctx context.Context, con console) error {
+	if err := c.there(); err != nil {
+		return err
+	}
 	s, err := openStore(ctx, &c.settings)
 	if err != nil {
 		return err
@@ -141,6 +144,9 @@ type keysRevokeCmd struct {
 }
 
 func (c *keysRevokeCmd) Run(ctx context.Context, con console) error {
+	if err := c.there(); err != nil {
+		return err
+	}
 	s, err := openStore(ctx, &c.settings)
 	if err != nil {
 		return err

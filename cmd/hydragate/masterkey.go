@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ type masterkeyRotateCmd struct {
 }
 
 func (c *masterkeyRotateCmd) Run(ctx context.Context, con console) error {
-	if err := c.check(); err != nil {
+	if err := cmp.Or(c.check(), c.there()); err != nil {
 		return err
 	}
 	if !c.Check && c.ownsKeys() {
