@@ -101,7 +101,7 @@ func (f *Backfill) Run(ctx context.Context) {
 func (f *Backfill) failed(ctx context.Context, err error) {
 	if ctx.Err() == nil {
 		f.Log.WarnContext(ctx, "endpoints to back-fill not read", "error", err)
-		pause(ctx, faultWait)
+		adapters.Rest(ctx, faultWait)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"hydragate/adapters"
 )
 
 // Lanes work one kind of lane: they lease what is due, work each lane in a goroutine
@@ -117,7 +119,7 @@ func (p *Lanes) lease(ctx, hard context.Context, room int, free chan struct{}, w
 	if err != nil {
 		if ctx.Err() == nil {
 			p.Log.WarnContext(ctx, "no lanes", "kind", p.Kind, "error", err)
-			pause(ctx, faultWait)
+			adapters.Rest(ctx, faultWait)
 		}
 		return 0
 	}
@@ -180,7 +182,7 @@ func (p *Lanes) work(ctx, hard context.Context, l Lease) {
 // answer it is tried again, for as long as the lease may hold: otherwise the lane would
 // lie still for the rest of that time after the store is back.
 func (p *Lanes) giveBack(ctx, hard context.Context, l Lease) {
-	for over := time.Now().Add(LeaseTime); ; pause(ctx, idlePoll) {
+	for over := time.Now().Add(LeaseTime); ; adapters.Rest(ctx, idlePoll) {
 		back, cancel := outlive(hard)
 		err := p.Store.Settle(back, Settlement{Lease: l, Release: true, Next: time.Now().Add(faultWait + rand.N(faultWait))})
 		cancel()
@@ -222,14 +224,4 @@ func (p *Lanes) renew(ctx context.Context, l Lease, stop context.CancelCauseFunc
 	})
 	close(ready)
 	return beat
-}
-
-// pause waits, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }

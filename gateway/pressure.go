@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"hydragate/adapters"
 )
 
 // A Pressure tells when no more is to be taken, so that providers wait in place of
@@ -42,7 +44,7 @@ func (p *Pressure) High() bool { return p != nil && (p.crowded.Load() || p.starv
 func (p *Pressure) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		p.look(ctx)
-		pause(ctx, pressureTick)
+		adapters.Rest(ctx, pressureTick)
 	}
 }
 

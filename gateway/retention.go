@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"hydragate/adapters"
 )
 
 // A Retention removes what has served its time, once in a while. Replicas may sweep at
@@ -24,7 +26,7 @@ const sweepEvery = 10 * time.Minute
 // Run sweeps until ctx ends.
 func (s *Retention) Run(ctx context.Context) {
 	for {
-		pause(ctx, sweepEvery)
+		adapters.Rest(ctx, sweepEvery)
 		if ctx.Err() != nil {
 			return
 		}
