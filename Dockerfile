@@ -5,7 +5,7 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=""
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/hydragate ./cmd/hydragate \
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X hydragate/cmd/hydragate/app.version=${VERSION}" -o /out/hydragate ./cmd/hydragate \
  && mkdir -p /out/data
 
 FROM scratch

@@ -101,7 +101,7 @@ type Message struct {
 	Kind       Kind         `json:"kind"`
 	ProviderID string       `json:"provider_id,omitempty"` // the channel's own id of the message
 	Sender     Sender       `json:"sender"`
-	Place      Place        `json:"place"`
+	Chat       Chat         `json:"place"`
 	Text       string       `json:"text,omitempty"`
 	Command    *Command     `json:"command,omitempty"` // set when the text is a command addressed to this bot
 	Action     string       `json:"action,omitempty"`  // the value of a pressed button
@@ -112,7 +112,7 @@ type Message struct {
 	// Unproven says why this message cannot prove who sent it, in one word for the
 	// log ("forwarded", "edited", "caption", …). Empty: the person wrote it, here,
 	// now, with the own account. A claim needs it empty and Place.Group false.
-	Unproven string `json:"unproven,omitempty"`
+	UnprovenReason string `json:"unproven,omitempty"`
 
 	Raw []byte `json:"raw,omitempty"` // only of an Undecodable message
 }
@@ -126,15 +126,15 @@ type Sender struct {
 	Locale   string `json:"locale,omitempty"`
 }
 
-// A Place is where a message was said, and so where an answer belongs.
-type Place struct {
+// A Chat is where a message was said, and so where an answer belongs.
+type Chat struct {
 	ID     string `json:"id"` // one place is one conversation; a direct place has one person
 	Group  bool   `json:"group,omitempty"`
 	Thread string `json:"thread,omitempty"`
 
 	// Answer is a short-lived address that overrides ID for the answer to this one
 	// message, such as Slack's response_url. It is a secret.
-	Answer string `json:"answer,omitempty"`
+	ReplyToken string `json:"answer,omitempty"`
 }
 
 // A Command is "/name args", the name in lower case and without "@bot".
@@ -193,14 +193,14 @@ func (s Status) Rank() int {
 // empty.
 type Reply struct {
 	ID      string // ours; stable over retries
-	Place   Place
+	Chat    Chat
 	To      string // external id of the person
 	Text    string
 	ReplyTo string // ProviderID of the message answered
 
 	// Again says that an earlier attempt may have reached the channel: an adapter
 	// that can look it up does so before it sends.
-	Again bool
+	MaybeSent bool
 
 	// StatusURL is where the channel may post receipts; empty when it need not.
 	StatusURL string

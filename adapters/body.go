@@ -8,9 +8,9 @@ import (
 	"net/http"
 )
 
-// smallBody is the room made for a body before any of it is there. Whoever announces
+// initialBodySize is the room made for a body before any of it is there. Whoever announces
 // more must send it first.
-const smallBody = 16 << 10
+const initialBodySize = 16 << 10
 
 // ReadBody reads the body of r, of at most limit bytes, for an adapter that has to see
 // it before it knows who sent it: what it allocates for a stranger stays below twice
@@ -20,7 +20,7 @@ func ReadBody(r *http.Request, limit int) ([]byte, error) {
 	if r.ContentLength > int64(limit) {
 		return nil, ErrTooLarge
 	}
-	room := smallBody
+	room := initialBodySize
 	if r.ContentLength >= 0 {
 		room = min(room, int(r.ContentLength)+1)
 	}

@@ -30,7 +30,7 @@ func TestReadBody(t *testing.T) {
 		"LargestChunked":  {bytes.NewReader(full), -1, limit, nil},
 		"OneMoreChunked":  {bytes.NewReader(append(full, 'x')), -1, 0, adapters.ErrTooLarge},
 		"OneMoreTold":     {bytes.NewReader(nil), limit + 1, 0, adapters.ErrTooLarge},
-		"ForeverChunked":  {forever{}, -1, 0, adapters.ErrTooLarge},
+		"ForeverChunked":  {endlessReader{}, -1, 0, adapters.ErrTooLarge},
 		"LimitOfAnother":  {iotest.ErrReader(&http.MaxBytesError{Limit: 1}), -1, 0, adapters.ErrTooLarge},
 		"CutOff":          {io.MultiReader(bytes.NewReader(full[:10]), iotest.ErrReader(io.ErrUnexpectedEOF)), 20, 0, adapters.ErrMalformed},
 		"MoreThanItTold":  {bytes.NewReader(full[:50]), 10, 50, nil}, // net/http never lets it through
@@ -51,14 +51,14 @@ func TestReadBody(t *testing.T) {
 }
 
 // A stranger decides how much is read of a body, up to the limit, and nothing else.
-func TestReadBodyAllocatesLittle(t *testing.T) {
+func TestReadBody_Allocations(t *testing.T) {
 	const limit = 512 << 10
 	for name, c := range map[string]struct {
 		body   io.Reader
 		length int64
 		most   uint64
 	}{
-		"Endless":             {forever{}, -1, 1 << 20},
+		"Endless":             {endlessReader{}, -1, 1 << 20},
 		"AnnouncedNeverThere": {bytes.NewReader(nil), limit, 20 << 10},
 	} {
 		var before, after runtime.MemStats
@@ -72,6 +72,6 @@ func TestReadBodyAllocatesLittle(t *testing.T) {
 	}
 }
 
-type forever struct{}
+type endlessReader struct{}
 
-func (forever) Read(p []byte) (int, error) { return len(p), nil }
+func (endlessReader) Read(p []byte) (int, error) { return len(p), nil }

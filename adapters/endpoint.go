@@ -20,7 +20,7 @@ type Endpoint struct {
 	WebhookURL string // public URL of the main hook, from configuration; hooks of the same endpoint hang below it
 	Settings   map[string]string
 	Credentials
-	OldFor time.Duration // how long a replaced credential is good still, from when the endpoint was read
+	GraceRemaining time.Duration // how long a replaced credential is good still, from when the endpoint was read
 }
 
 // A Mode says how messages arrive.
@@ -61,7 +61,8 @@ type Credentials map[string]string
 
 const redacted = "[redacted]"
 
-func (Credentials) String() string   { return redacted }
+func (Credentials) String() string { return redacted }
+
 func (Credentials) GoString() string { return redacted }
 
 // LogValue keeps the credentials out of structured logs.
@@ -85,8 +86,8 @@ func (c Credentials) Current(key string) []string {
 	return keys
 }
 
-// WithoutOld gives the credentials without those that were replaced.
-func (c Credentials) WithoutOld() Credentials {
+// WithoutPrevious gives the credentials without those that were replaced.
+func (c Credentials) WithoutPrevious() Credentials {
 	newest := maps.Clone(c)
 	maps.DeleteFunc(newest, func(key, _ string) bool { return strings.HasSuffix(key, "_old") })
 	return newest

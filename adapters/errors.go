@@ -19,8 +19,8 @@ var (
 	ErrTooLarge = errors.New("adapters: body too large")
 	// ErrMalformed says that an envelope cannot be read and cannot be kept either.
 	ErrMalformed = errors.New("adapters: malformed request")
-	// ErrNoHook says that the channel has no hook of this name.
-	ErrNoHook = errors.New("adapters: no such hook")
+	// ErrUnknownWebhook says that the channel has no hook of this name.
+	ErrUnknownWebhook = errors.New("adapters: no such hook")
 )
 
 // A Reason says why a channel did not take a reply. It is a metric label and a log
@@ -44,7 +44,7 @@ type SendError struct {
 	Reason     Reason
 	Code       string        // the channel's own code, for the person reading the log
 	RetryAfter time.Duration // what the channel asked for; zero when it did not say
-	Place      string        // the new place, when Moved
+	NewChatID  string        // the new place, when Moved
 	Gone       bool          // the account or number does not exist any more: another person may get it
 	Err        error         // never holds a URL, a token or a text
 }
@@ -55,13 +55,13 @@ func (e *SendError) Error() string {
 
 func (e *SendError) Unwrap() error { return e.Err }
 
-// Again reports whether the same reply may be sent later.
-func (e *SendError) Again() bool {
+// Retryable reports whether the same reply may be sent later.
+func (e *SendError) Retryable() bool {
 	return e.Reason == Unreachable || e.Reason == Throttled || e.Reason == Ambiguous || e.Reason == Moved
 }
 
-// FromStatus sorts an HTTP answer that says no more than its status; 2xx gives nil.
-func FromStatus(status int, code string) *SendError {
+// ErrorFromStatus sorts an HTTP answer that says no more than its status; 2xx gives nil.
+func ErrorFromStatus(status int, code string) *SendError {
 	reason := Refused
 	switch {
 	case status/100 == 2:
@@ -88,5 +88,5 @@ func (e *SetupError) Error() string { return fmt.Sprintf("set-up: %s: %s", e.Rea
 
 func (e *SetupError) Unwrap() error { return e.Err }
 
-// Again reports whether the same set-up may work later.
-func (e *SetupError) Again() bool { return e.Reason == Unreachable || e.Reason == Throttled }
+// Retryable reports whether the same set-up may work later.
+func (e *SetupError) Retryable() bool { return e.Reason == Unreachable || e.Reason == Throttled }

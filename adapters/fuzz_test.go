@@ -8,14 +8,14 @@ import (
 	"hydragate/adapters"
 )
 
-// odd are texts that something somewhere cannot keep or count.
-var odd = []string{
+// unusualTexts are texts that something somewhere cannot keep or count.
+var unusualTexts = []string{
 	"", " ", "/", "/claim WDJBMJ", "/CLAIM@Acme_Bot\tWDJ-BMJ", "/claim@", "/claim@other x", "/" + strings.Repeat("a", 33), "/İ", "/ſtart x",
 	"a\x00b", "\xff\xfe", "\xed\xa0\x80", "👩‍👩‍👧‍👦", strings.Repeat("e\u0301", 50), "\u202egnp.exe", "\ufeff/claim", "/claim\u00a0X", "{\"a\":1}", "'; drop table messages; --", "\r\nX: y",
 }
 
 func FuzzParseCommand(f *testing.F) {
-	for _, s := range odd {
+	for _, s := range unusualTexts {
 		f.Add(s, "acme_bot")
 	}
 	f.Add("/claim@ K", "K")
@@ -39,13 +39,13 @@ func FuzzParseCommand(f *testing.F) {
 	})
 }
 
-func FuzzClean(f *testing.F) {
-	for i, s := range odd {
+func FuzzSanitize(f *testing.F) {
+	for i, s := range unusualTexts {
 		f.Add(s, i)
 	}
 	f.Fuzz(func(t *testing.T, s string, most int) {
 		most = max(0, min(most, 1<<20))
-		got := adapters.Clean(s, most)
+		got := adapters.Sanitize(s, most)
 		if !utf8.ValidString(got) || strings.ContainsRune(got, 0) {
 			t.Errorf("%q cannot be kept", got)
 		}
@@ -60,14 +60,14 @@ func FuzzClean(f *testing.F) {
 }
 
 func FuzzSplit(f *testing.F) {
-	for i, s := range odd {
+	for i, s := range unusualTexts {
 		f.Add(s, i+1)
 	}
 	f.Add(strings.Repeat("word ", 400), 100)
 	f.Fuzz(func(t *testing.T, text string, most int) {
 		most = max(2, min(most, 4096)) // one emoji has two units
-		text = adapters.Clean(text, 64<<10)
-		l := adapters.Limits{MaxText: most, Measure: adapters.UTF16}
+		text = adapters.Sanitize(text, 64<<10)
+		l := adapters.Limits{MaxText: most, Measure: adapters.UTF16Len}
 		joined := ""
 		for _, part := range l.Split(text) {
 			if n := l.Measure(part); n > most || strings.TrimSpace(part) == "" {

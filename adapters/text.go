@@ -11,9 +11,9 @@ import (
 // bytes; more is cut. It is above the largest text any of the channels delivers.
 const MaxInboundText = 64 << 10
 
-// Clean makes a text from outside safe to store: invalid UTF-8 and NUL become
+// Sanitize makes a text from outside safe to store: invalid UTF-8 and NUL become
 // U+FFFD, and it is cut to max bytes without splitting a character.
-func Clean(s string, max int) string {
+func Sanitize(s string, max int) string {
 	if len(s) > max {
 		cut := max
 		for cut > 0 && !utf8.RuneStart(s[cut]) {
@@ -40,13 +40,13 @@ func ParseCommand(text, me string) (Command, bool) {
 	if addressed && (me == "" || !strings.EqualFold(at, me)) {
 		return Command{}, false
 	}
-	if !isName(name) {
+	if !isCommandName(name) {
 		return Command{}, false
 	}
 	return Command{Name: strings.ToLower(name), Args: args}, true
 }
 
-func isName(s string) bool {
+func isCommandName(s string) bool {
 	if s == "" || len(s) > 32 {
 		return false
 	}
@@ -58,8 +58,8 @@ func isName(s string) bool {
 	return true
 }
 
-// UTF16 counts a text in UTF-16 units, the safe reading of Telegram's limit.
-func UTF16(s string) int {
+// UTF16Len counts a text in UTF-16 units, the safe reading of Telegram's limit.
+func UTF16Len(s string) int {
 	n := 0
 	for _, r := range s {
 		n += max(1, utf16.RuneLen(r))
@@ -73,14 +73,14 @@ func UTF16(s string) int {
 func (l Limits) Split(text string) []string {
 	var parts []string
 	for text = strings.TrimSpace(text); text != ""; text = strings.TrimSpace(text) {
-		part := l.first(text)
+		part := l.firstPart(text)
 		parts = append(parts, strings.TrimSpace(part))
 		text = text[len(part):]
 	}
 	return parts
 }
 
-func (l Limits) first(text string) string {
+func (l Limits) firstPart(text string) string {
 	used, soft := 0, -1
 	for i, r := range text {
 		used += l.Measure(string(r))

@@ -26,18 +26,18 @@ func TestParseCommand(t *testing.T) {
 	}
 }
 
-func TestClean(t *testing.T) {
+func TestSanitize(t *testing.T) {
 	for in, want := range map[string]string{
 		"a\x00b":       "a\uFFFDb",
 		"\xff\xfe":     "\uFFFD",
 		"ok 😀":         "ok 😀",
 		"\xed\xa0\x80": "\uFFFD", // a lone surrogate
 	} {
-		if got := Clean(in, 100); got != want || !utf8.ValidString(got) {
+		if got := Sanitize(in, 100); got != want || !utf8.ValidString(got) {
 			t.Errorf("%q: %q; want %q", in, got, want)
 		}
 	}
-	if got := Clean("ab😀", 4); got != "ab" {
+	if got := Sanitize("ab😀", 4); got != "ab" {
 		t.Errorf("cut within a character: %q", got)
 	}
 }

@@ -20,23 +20,23 @@ const (
 // "grrrrr") are thereby no codes, and a code is easier to read aloud.
 const maxRun = 3
 
-// abusive are the consonants that people read as abuse, wherever they stand.
-const abusive = "BTCH CNT CVNT DCK FCK FGT FKN FVCK FVK HTLR KKK MFKR NGGR NGR NZS PHCK PRCK RPST SHT SLT STFV TWT WHR WTF"
+// abusiveWords are the consonants that people read as abuse, wherever they stand.
+const abusiveWords = "BTCH CNT CVNT DCK FCK FGT FKN FVCK FVK HTLR KKK MFKR NGGR NGR NZS PHCK PRCK RPST SHT SLT STFV TWT WHR WTF"
 
-// icao spells the letters of the alphabet, in its order.
-const icao = "Bravo Charlie Delta Foxtrot Golf Hotel Juliett Kilo Lima Mike November Papa Quebec Romeo Sierra Tango Victor Whiskey X-ray Zulu"
+// icaoWords spells the letters of the alphabet, in its order.
+const icaoWords = "Bravo Charlie Delta Foxtrot Golf Hotel Juliett Kilo Lima Mike November Papa Quebec Romeo Sierra Tango Victor Whiskey X-ray Zulu"
 
 // NewCode draws a code: six letters, all equally likely, from the system's source
 // of secrets. Codes that read as abuse are drawn again.
 func NewCode() string {
 	for {
-		if code := draw(codeLen); !refused(code) {
+		if code := randomLetters(codeLen); !isRejected(code) {
 			return code
 		}
 	}
 }
 
-// NewInvite draws the code of an invite: twelve letters, drawn as those of NewCode
+// NewInviteCode draws the code of an invite: twelve letters, drawn as those of NewCode
 // are. It never reads as the same six letters twice.
 //
 // An invite opens for whoever types it, so that its letters alone must be beyond
@@ -44,25 +44,25 @@ func NewCode() string {
 // 15 wrong tries a day: with a thousand invites of one bot live that is a chance of
 // 15 * 1000 / 4.02e15 = 3.7e-12 a day. For odds of one in a million it takes four
 // million tries in a day, which are 268,000 senders.
-func NewInvite() string {
+func NewInviteCode() string {
 	for {
-		if code := draw(inviteLen); !refused(code) && !doubled(code) {
+		if code := randomLetters(inviteLen); !isRejected(code) && !isRepeatedCode(code) {
 			return code
 		}
 	}
 }
 
-// doubled reports whether the letters are a code and the same code again.
-func doubled(letters string) bool {
+// isRepeatedCode reports whether the letters are a code and the same code again.
+func isRepeatedCode(letters string) bool {
 	return len(letters) == inviteLen && letters[:codeLen] == letters[codeLen:]
 }
 
-// IsInvite reports whether the letters are those of an invite, by their number.
-func IsInvite(code string) bool { return len(code) == inviteLen }
+// IsInviteCode reports whether the letters are those of an invite, by their number.
+func IsInviteCode(code string) bool { return len(code) == inviteLen }
 
-// draw gives n letters that are independent and equally likely: a byte that would
+// randomLetters gives n letters that are independent and equally likely: a byte that would
 // favour some letters is thrown away.
-func draw(n int) string {
+func randomLetters(n int) string {
 	const fair = 256 - 256%len(alphabet)
 	letters := make([]byte, 0, n)
 	for len(letters) < n {
@@ -77,18 +77,18 @@ func draw(n int) string {
 	return string(letters)
 }
 
-// refused reports whether nobody should have to read code to a customer.
-func refused(code string) bool {
-	for word := range strings.FieldsSeq(abusive) {
+// isRejected reports whether nobody should have to read code to a customer.
+func isRejected(code string) bool {
+	for word := range strings.FieldsSeq(abusiveWords) {
 		if strings.Contains(code, word) {
 			return true
 		}
 	}
-	return drawnOut(code)
+	return hasLongRun(code)
 }
 
-// drawnOut reports whether a letter comes more than maxRun times in a row.
-func drawnOut(code string) bool {
+// hasLongRun reports whether a letter comes more than maxRun times in a row.
+func hasLongRun(code string) bool {
 	run := 0
 	for i := range len(code) {
 		if i > 0 && code[i] != code[i-1] {
@@ -105,14 +105,14 @@ func drawnOut(code string) bool {
 // Group writes a code as people read it: "WDJ-BMJ", and that of an invite
 // "WDJB-MJKL-NPQR".
 func Group(code string) string {
-	return strings.Join(groups(code), "-")
+	return strings.Join(splitGroups(code), "-")
 }
 
 // Spell writes a code as it is read aloud, in the words of the ICAO alphabet:
 // "Whiskey Delta Juliett, Bravo Mike Juliett".
 func Spell(code string) string {
-	words := strings.Fields(icao)
-	groups := groups(code)
+	words := strings.Fields(icaoWords)
+	groups := splitGroups(code)
 	for i, group := range groups {
 		spelt := make([]string, len(group))
 		for j := range len(group) {
@@ -126,9 +126,9 @@ func Spell(code string) string {
 	return strings.Join(groups, ", ")
 }
 
-func groups(code string) []string {
+func splitGroups(code string) []string {
 	size := 3
-	if IsInvite(code) {
+	if IsInviteCode(code) {
 		size = 4
 	}
 	var groups []string

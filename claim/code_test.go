@@ -12,42 +12,42 @@ import (
 	"testing/cryptotest"
 )
 
-// TestCodesAreEquallyLikely draws a million codes and compares how often each letter
+// TestNewCode_Uniform draws a million codes and compares how often each letter
 // stood at each position with how often it must, given the codes that are refused.
-func TestCodesAreEquallyLikely(t *testing.T) {
+func TestNewCode_Uniform(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
 	const draws = 1_000_000
 	var seen [codeLen][len(alphabet)]float64
 	for range draws {
 		code := NewCode()
-		if len(code) != codeLen || refused(code) {
+		if len(code) != codeLen || isRejected(code) {
 			t.Fatalf("drew %q", code)
 		}
 		for i := range codeLen {
 			seen[i][strings.IndexByte(alphabet, code[i])]++
 		}
 	}
-	expected := shares()
+	expected := letterShares()
 	for i := range codeLen {
 		chi := 0.0
 		for x := range len(alphabet) {
 			want := expected[i][x] * draws
 			chi += (seen[i][x] - want) * (seen[i][x] - want) / want
 		}
-		if p := tail(chi, len(alphabet)-1); p < 0.001 {
+		if p := chiSquareTail(chi, len(alphabet)-1); p < 0.001 {
 			t.Errorf("position %d: chi-square %.1f, p = %.5f", i, chi, p)
 		}
 	}
 }
 
-// TestLettersAreIndependent draws a million pairs: each of the 400 must be equally
+// TestRandomLetters_Independent draws a million pairs: each of the 400 must be equally
 // likely.
-func TestLettersAreIndependent(t *testing.T) {
+func TestRandomLetters_Independent(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 2)
 	const draws = 1_000_000
 	var seen [len(alphabet)][len(alphabet)]float64
 	for range draws {
-		pair := draw(2)
+		pair := randomLetters(2)
 		seen[strings.IndexByte(alphabet, pair[0])][strings.IndexByte(alphabet, pair[1])]++
 	}
 	want, chi := float64(draws)/400, 0.0
@@ -56,14 +56,14 @@ func TestLettersAreIndependent(t *testing.T) {
 			chi += (n - want) * (n - want) / want
 		}
 	}
-	if p := tail(chi, 399); p < 0.001 {
+	if p := chiSquareTail(chi, 399); p < 0.001 {
 		t.Errorf("chi-square %.1f, p = %.5f", chi, p)
 	}
 }
 
-// TestChiSquareWouldTell is the control: the mistake of taking a byte modulo 20
+// TestChiSquare_DetectsModuloBias is the control: the mistake of taking a byte modulo 20
 // must be found.
-func TestChiSquareWouldTell(t *testing.T) {
+func TestChiSquare_DetectsModuloBias(t *testing.T) {
 	const draws = 1_000_000
 	chi := 0.0
 	for x := range len(alphabet) {
@@ -74,20 +74,20 @@ func TestChiSquareWouldTell(t *testing.T) {
 		got, want := draws*float64(n)/256, float64(draws)/float64(len(alphabet))
 		chi += (got - want) * (got - want) / want
 	}
-	if p := tail(chi, len(alphabet)-1); p > 1e-9 {
+	if p := chiSquareTail(chi, len(alphabet)-1); p > 1e-9 {
 		t.Errorf("the bias of a plain modulo has p = %g", p)
 	}
 }
 
-// TestFewCodesAreRefused holds the odds of a guess: what is refused makes guessing
+// TestIsRejected_SmallShare holds the odds of a guess: what is refused makes guessing
 // easier, and must not be much.
-func TestFewCodesAreRefused(t *testing.T) {
+func TestIsRejected_SmallShare(t *testing.T) {
 	for _, of := range []struct {
 		letters int
 		most    float64
 	}{{codeLen, 0.015}, {inviteLen, 0.035}} {
 		good, all := 0.0, math.Pow(float64(len(alphabet)), float64(of.letters))
-		for _, n := range reach()[of.letters] {
+		for _, n := range countAccepted()[of.letters] {
 			good += n
 		}
 		share := 1 - good/all
@@ -98,22 +98,22 @@ func TestFewCodesAreRefused(t *testing.T) {
 	}
 }
 
-// TestInvitesAreBeyondGuessing holds the odds: a million wrong tries a day, by however
+// TestNewInviteCode_GuessingOdds holds the odds: a million wrong tries a day, by however
 // many senders, against a thousand live invites of one bot.
-func TestInvitesAreBeyondGuessing(t *testing.T) {
+func TestNewInviteCode_GuessingOdds(t *testing.T) {
 	good := 0.0
-	for _, n := range reach()[inviteLen] {
+	for _, n := range countAccepted()[inviteLen] {
 		good += n
 	}
 	odds := 1e6 * 1000 / good
-	t.Logf("a day of a million tries at a thousand invites: %.2g; one sender's: %.2g; tries for one in a million: %.3g", odds, MaxDay*1000/good, 1e-6*good/1000)
+	t.Logf("a day of a million tries at a thousand invites: %.2g; one sender's: %.2g; tries for one in a million: %.3g", odds, MaxFailuresPerDay*1000/good, 1e-6*good/1000)
 	if odds > 1e-6 {
 		t.Errorf("the odds of a day are %.2g", odds)
 	}
 }
 
-func TestAbusiveCodesAreRefused(t *testing.T) {
-	words := strings.Fields(abusive)
+func TestIsRejected_AbusiveWords(t *testing.T) {
+	words := strings.Fields(abusiveWords)
 	if len(words) != 24 {
 		t.Errorf("%d strings are refused", len(words))
 	}
@@ -121,23 +121,23 @@ func TestAbusiveCodesAreRefused(t *testing.T) {
 		if len(word) < 3 || len(word) > 4 || strings.Trim(word, alphabet) != "" {
 			t.Errorf("%q cannot be in a code", word)
 		}
-		if !refused("X"+word) || !refused(word) || !refused("BX"+word) {
+		if !isRejected("X"+word) || !isRejected(word) || !isRejected("BX"+word) {
 			t.Errorf("%q is not refused", word)
 		}
 	}
 	for _, code := range []string{"HMMMMJ", "BBBBCD", "WDZZZZ"} {
-		if !refused(code) {
+		if !isRejected(code) {
 			t.Errorf("%s is not refused", code)
 		}
 	}
-	if refused("WDJBMJ") || refused("WDJJJB") {
+	if isRejected("WDJBMJ") || isRejected("WDJJJB") {
 		t.Error("a good code is refused")
 	}
 }
 
-// reach counts, by length, the codes without refused strings that end in each three
+// countAccepted counts, by length, the codes without refused strings that end in each three
 // letters.
-func reach() [inviteLen + 1]map[string]float64 {
+func countAccepted() [inviteLen + 1]map[string]float64 {
 	var ways [inviteLen + 1]map[string]float64
 	ways[0] = map[string]float64{"": 1}
 	for i := range inviteLen {
@@ -145,8 +145,8 @@ func reach() [inviteLen + 1]map[string]float64 {
 		for end, n := range ways[i] {
 			for x := range len(alphabet) {
 				longer := end + alphabet[x:x+1]
-				if !refused(longer) {
-					ways[i+1][last3(longer)] += n
+				if !isRejected(longer) {
+					ways[i+1][lastThree(longer)] += n
 				}
 			}
 		}
@@ -154,9 +154,9 @@ func reach() [inviteLen + 1]map[string]float64 {
 	return ways
 }
 
-// shares computes how likely each letter is at each position of a good code.
-func shares() [codeLen][len(alphabet)]float64 {
-	before := reach()
+// letterShares computes how likely each letter is at each position of a good code.
+func letterShares() [codeLen][len(alphabet)]float64 {
+	before := countAccepted()
 	after := map[string]float64{}
 	for end := range before[codeLen] {
 		after[end] = 1
@@ -174,8 +174,8 @@ func shares() [codeLen][len(alphabet)]float64 {
 		earlier := map[string]float64{}
 		for end := range before[i-1] {
 			for x := range len(alphabet) {
-				if longer := end + alphabet[x:x+1]; !refused(longer) {
-					earlier[end] += after[last3(longer)]
+				if longer := end + alphabet[x:x+1]; !isRejected(longer) {
+					earlier[end] += after[lastThree(longer)]
 				}
 			}
 		}
@@ -184,11 +184,11 @@ func shares() [codeLen][len(alphabet)]float64 {
 	return share
 }
 
-func last3(s string) string { return s[max(0, len(s)-3):] }
+func lastThree(s string) string { return s[max(0, len(s)-3):] }
 
-// tail gives the probability of a chi-square value this large or larger, by Wilson
+// chiSquareTail gives the probability of a chi-square value this large or larger, by Wilson
 // and Hilferty's approximation.
-func tail(chi float64, freedom int) float64 {
+func chiSquareTail(chi float64, freedom int) float64 {
 	k := 2 / (9 * float64(freedom))
 	z := (math.Cbrt(chi/float64(freedom)) - (1 - k)) / math.Sqrt(k)
 	return math.Erfc(z/math.Sqrt2) / 2
@@ -212,8 +212,8 @@ func TestGroupAndSpell(t *testing.T) {
 	}
 }
 
-// TestNoGuessableRandomness holds that codes and proofs come from crypto/rand alone.
-func TestNoGuessableRandomness(t *testing.T) {
+// TestImports_NoMathRand holds that codes and proofs come from crypto/rand alone.
+func TestImports_NoMathRand(t *testing.T) {
 	err := filepath.WalkDir(".", func(path string, _ os.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err

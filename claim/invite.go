@@ -12,18 +12,18 @@ import (
 const (
 	// InviteLife is how long an invite can be opened, by the database's clock.
 	InviteLife = 24 * time.Hour
-	// MaxInvites is how many invites of one customer are live at a time.
-	MaxInvites = 5
+	// MaxLiveInvites is how many invites of one customer are live at a time.
+	MaxLiveInvites = 5
 )
 
 // Errors of invites.
 var (
-	// ErrInvitesFull says that a customer has MaxInvites live invites.
-	ErrInvitesFull = errors.New("claim: too many live invites")
+	// ErrTooManyInvites says that a customer has MaxInvites live invites.
+	ErrTooManyInvites = errors.New("claim: too many live invites")
 	// ErrInviteUsed says that somebody opened the invite already.
 	ErrInviteUsed = errors.New("claim: invite used already")
-	// ErrNotInvited says that the instance does not invite on the channel.
-	ErrNotInvited = errors.New("claim: no invites on this channel")
+	// ErrInvitesDisabled says that the instance does not invite on the channel.
+	ErrInvitesDisabled = errors.New("claim: no invites on this channel")
 )
 
 // An Invite makes a customer's own whoever opens it first: somebody of whom nobody
@@ -44,8 +44,8 @@ type Invite struct {
 	Expired      bool // by the database's clock
 }
 
-// State says whether the invite can be opened; NoCode is never its state.
-func (i Invite) State() Fence {
+// Status says whether the invite can be opened; NoCode is never its state.
+func (i Invite) Status() Status {
 	switch {
 	case !i.UsedAt.IsZero():
 		return Used
@@ -57,9 +57,9 @@ func (i Invite) State() Fence {
 	return Live
 }
 
-// Invites keep invites and rule on them alone: of a code only a keyed hash, which
+// InviteStore keep invites and rule on them alone: of a code only a keyed hash, which
 // holds for one instance and channel.
-type Invites interface {
+type InviteStore interface {
 	// IssueInvite keeps a new invite with the hash of its code, within the limits on
 	// codes for one customer and by one actor. identity.ErrNotFound (customer),
 	// identity.ErrNoInstance, ErrNotInvited, ErrInvitesFull, *TooMany.
@@ -70,104 +70,104 @@ type Invites interface {
 
 	// KnowsInvite reports whether the letters of an attempt are an invite's, whatever
 	// became of it: they go no further.
-	KnowsInvite(ctx context.Context, a Attempt) (bool, error)
+	InviteExists(ctx context.Context, a Attempt) (bool, error)
 }
 
 // An InviteState is what is known of an attempt to open an invite, at one moment.
 type InviteState struct {
 	Invite Invite // zero: the letters are no invite's here
-	Fence  Fence  // as of when the attempt was received
+	Status Status // as of when the attempt was received
 	UsedBy string // message that opened it
 
-	Owner    string // customer whose account the sender's is; empty: nobody's
-	Verified bool   // it is proven to be, and believed by the instance
-	Here     string // id of the sender's identity within the instance, if there is one
+	CustomerID         string // customer whose account the sender's is; empty: nobody's
+	Verified           bool   // it is proven to be, and believed by the instance
+	InstanceIdentityID string // id of the sender's identity within the instance, if there is one
 
-	Failed Failed
-	Told   bool
-	Others []Other // of the customer who was invited
+	Failures            Failures
+	ThrottleNotified    bool
+	LinkedConversations []LinkedConversation // of the customer who was invited
 }
 
-// An Admission makes the account of who opened an invite the customer's own.
-type Admission struct {
+// An Redemption makes the account of who opened an invite the customer's own.
+type Redemption struct {
 	Invite     Invite
 	IdentityID string // of the account within the instance: Attempt.Within, when there was none
 }
 
-// Invite makes a new invite. The code is in the answer and nowhere else.
-func (d *Desk) Invite(ctx context.Context, i Invite, by identity.Actor) (issued Invite, code string, err error) {
-	code = NewInvite()
-	issued, err = d.Ledger.IssueInvite(ctx, i, code, by)
+// IssueInvite makes a new invite. The code is in the answer and nowhere else.
+func (d *Service) IssueInvite(ctx context.Context, i Invite, by identity.Actor) (issued Invite, code string, err error) {
+	code = NewInviteCode()
+	issued, err = d.Store.IssueInvite(ctx, i, code, by)
 	if err != nil {
 		return Invite{}, "", err
 	}
 	return issued, code, nil
 }
 
-// open decides an attempt to open an invite. It looks once, whatever it finds: the
+// decideInvite decides an attempt to open an invite. It looks once, whatever it finds: the
 // database refuses what changed since then.
-func (d *Desk) open(ctx context.Context, a Attempt) (Ruling, error) {
-	s, err := d.Ledger.InviteState(ctx, a)
+func (d *Service) decideInvite(ctx context.Context, a Attempt) (Decision, error) {
+	s, err := d.Store.InviteState(ctx, a)
 	if err != nil {
-		return Ruling{}, fmt.Errorf("read invite: %w", err)
+		return Decision{}, fmt.Errorf("read invite: %w", err)
 	}
-	r := Ruling{Attempt: a, Others: s.Others}
+	r := Decision{Attempt: a, LinkedConversations: s.LinkedConversations}
 	switch {
 	case s.UsedBy == a.MessageID && s.UsedBy != "":
 		r.Outcome = Granted
-	case s.Failed.reached():
-		r.Outcome, r.Wait, r.Silent = Throttled, s.Failed.Wait, s.Told
-		if !s.Told {
-			r.Events = append(r.Events, s.event("claim.throttled", a, s.Owner, a.IdentityID, ""))
+	case s.Failures.exceeded():
+		r.Outcome, r.RetryAfter, r.Silent = Throttled, s.Failures.RetryAfter, s.ThrottleNotified
+		if !s.ThrottleNotified {
+			r.Events = append(r.Events, s.event("claim.throttled", a, s.CustomerID, a.IdentityID, ""))
 		}
-	case s.Invite.ID != "" && s.Owner == s.Invite.CustomerID && s.Verified:
-		r.Outcome = Already // theirs, whoever opened it and whatever became of it
-	case s.Fence == Live && (s.Owner == "" || s.Owner == s.Invite.CustomerID):
-		r.Outcome, r.Admit = Granted, &Admission{Invite: s.Invite, IdentityID: s.Here}
-		if s.Here == "" {
-			r.Admit.IdentityID = a.Within
+	case s.Invite.ID != "" && s.CustomerID == s.Invite.CustomerID && s.Verified:
+		r.Outcome = AlreadyVerified // theirs, whoever opened it and whatever became of it
+	case s.Status == Live && (s.CustomerID == "" || s.CustomerID == s.Invite.CustomerID):
+		r.Outcome, r.Redeem = Granted, &Redemption{Invite: s.Invite, IdentityID: s.InstanceIdentityID}
+		if s.InstanceIdentityID == "" {
+			r.Redeem.IdentityID = a.InstanceIdentityID
 		}
-		r.Events = append(r.Events, s.event("invite.redeemed", a, s.Invite.CustomerID, r.Admit.IdentityID, ""))
+		r.Events = append(r.Events, s.event("invite.redeemed", a, s.Invite.CustomerID, r.Redeem.IdentityID, ""))
 	default:
-		s.refuse(&r, a)
+		s.decline(&r, a)
 	}
 	return r, nil
 }
 
-// Overhear rules on letters that were written where others read them: anybody there
+// DecideExposedInvite rules on letters that were written where others read them: anybody there
 // could open a live invite, so it ends. The sender is told nothing of it.
-func (d *Desk) Overhear(ctx context.Context, a Attempt) (Ruling, error) {
-	s, err := d.Ledger.InviteState(ctx, a)
+func (d *Service) DecideExposedInvite(ctx context.Context, a Attempt) (Decision, error) {
+	s, err := d.Store.InviteState(ctx, a)
 	if err != nil {
-		return Ruling{}, fmt.Errorf("read invite: %w", err)
+		return Decision{}, fmt.Errorf("read invite: %w", err)
 	}
-	r := Ruling{Attempt: a}
-	if s.Fence == Live {
-		r.Expose = &s.Invite
+	r := Decision{Attempt: a}
+	if s.Status == Live {
+		r.RevokeInvite = &s.Invite
 		r.Events = append(r.Events, s.event("invite.revoked", a, s.Invite.CustomerID, a.IdentityID, "written_in_a_group"))
 	}
 	return r, nil
 }
 
-// refuse tells everybody the same, and staff why. All count alike: letters that once
+// decline tells everybody the same, and staff why. All count alike: letters that once
 // were an invite's could else be told from others by who is never asked to wait.
-func (s InviteState) refuse(r *Ruling, a Attempt) {
-	r.Outcome, r.Reason = Declined, s.reason()
-	r.Failure = true
-	r.Silent = a.Channel == "sms" && State{Failed: s.Failed, Customer: s.Owner}.tooLoud()
+func (s InviteState) decline(r *Decision, a Attempt) {
+	r.Outcome, r.Reason = Declined, s.declineReason()
+	r.CountsAsFailure = true
+	r.Silent = a.Channel == "sms" && CodeState{Failures: s.Failures, CustomerID: s.CustomerID}.replyBudgetSpent()
 	whose := s.Invite.CustomerID
 	if whose == "" {
-		whose = s.Owner
+		whose = s.CustomerID
 	}
 	r.Events = append(r.Events, s.event("invite.failed", a, whose, a.IdentityID, r.Reason))
 }
 
-func (s InviteState) reason() string {
+func (s InviteState) declineReason() string {
 	switch {
 	case s.Invite.ID == "":
 		return "wrong"
-	case s.Fence != Live:
-		return string(s.Fence)
+	case s.Status != Live:
+		return string(s.Status)
 	}
 	return "account_of_another_customer"
 }

@@ -2,386 +2,287 @@ package claim
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
-	"testing"
 )
 
-// TestEveryOrderOfEvents searches every state of ours that can be reached, with every
-// crash, failover and expiry at every step, and finds no bad one. With
-// HYDRAGATE_TEST_LONG=1 it goes farther.
-func TestEveryOrderOfEvents(t *testing.T) {
-	all := []struct {
-		bounds bounds
-		least  int // states
-	}{
-		{bounds{messages: 2, crashes: 3, failovers: 2, expiries: 1, takings: 1}, 400_000},
-		{bounds{messages: 2, crashes: 1, expiries: 2, takings: 1, burns: 1}, 50_000},
-		{bounds{messages: 3, crashes: 1, failovers: 1}, 200_000},
-	}
-	if os.Getenv("HYDRAGATE_TEST_LONG") == "1" {
-		all = append(all, []struct {
-			bounds bounds
-			least  int
-		}{
-			{bounds{messages: 3, crashes: 3, failovers: 2, expiries: 1}, 5_000_000},
-			{bounds{messages: 2, crashes: 3, failovers: 2, expiries: 2, takings: 1, burns: 1}, 3_000_000},
-			{bounds{messages: 3, crashes: 1, expiries: 1, takings: 1, burns: 1}, 900_000},
-		}...)
-	}
-	for _, tt := range all {
-		s := newSearch(checkFenceLost, tt.bounds)
-		s.run(nil)
-		t.Logf("%d states within %+v", len(s.came), tt.bounds)
-		if len(s.came) < tt.least {
-			t.Errorf("only %d states; want %d or more", len(s.came), tt.least)
-		}
-		for w, where := range s.wrongs {
-			t.Errorf("%s:\n%s", w, s.trace(where))
-		}
-		for _, step := range s.unreached() {
-			t.Errorf("step %q was never cut off by a crash", step)
-		}
-	}
-}
-
-// TestSimplerOrdersFail holds that the search sees what is wrong with every order that
-// seems simpler, and tells the shortest way there.
-func TestSimplerOrdersFail(t *testing.T) {
-	for _, tt := range []struct {
-		order  order
-		bounds bounds
-		want   wrong
-	}{
-		{takeThenGrant, bounds{messages: 3, crashes: 1}, calledOff},
-		{takeThenGrant, bounds{messages: 3, failovers: 1}, twice},
-		{takeThenGrant, bounds{messages: 3}, afterNew},
-		{takeThenGrant, bounds{messages: 3, failovers: 1, expiries: 1}, tooLate},
-		{takeThenGrant, bounds{messages: 3, expiries: 1}, calledOff},
-		{grantThenDelete, bounds{messages: 3, takings: 1}, twice},
-		{grantThenDelete, bounds{messages: 3, crashes: 1, takings: 1}, twice},
-		{grantThenDelete, bounds{messages: 3}, afterNew},
-		{grantThenDelete, bounds{messages: 3, failovers: 1, expiries: 1}, tooLate},
-		{grantThenDelete, bounds{messages: 3, failovers: 1}, calledOff},
-		{reserveThenGrant, bounds{messages: 3, failovers: 1, takings: 1}, twice},
-		{reserveThenGrant, bounds{messages: 3}, afterNew},
-		{reserveThenGrant, bounds{messages: 3, failovers: 1, expiries: 1}, tooLate},
-		{reserveThenGrant, bounds{messages: 3}, calledOff},
-		{checkFence, bounds{messages: 3, failovers: 1}, calledOff},
-		{unfenced, bounds{messages: 3}, twice},
-		{unfenced, bounds{messages: 3}, afterNew},
-		{unfenced, bounds{messages: 3, takings: 1}, afterTaken},
-	} {
-		s := newSearch(tt.order, tt.bounds)
-		s.run(&tt.want)
-		where, found := s.wrongs[tt.want]
-		if !found {
-			t.Errorf("the search does not see that %q has: %s (%d states)", tt.order.name, tt.want, len(s.came))
-			continue
-		}
-		t.Logf("%s: %s\n%s", tt.order.name, tt.want, s.trace(where))
-	}
-}
-
-// TestCodesWorkInTheModel holds that the search is not empty: in ours every message
-// can be granted, and every answer is given somewhere.
-func TestCodesWorkInTheModel(t *testing.T) {
-	s := newSearch(checkFenceLost, bounds{messages: 3, failovers: 1})
-	s.run(nil)
-	for i := range modelMessages {
-		for _, want := range []reply{granted, already, declined, lost} {
-			found := false
-			for w := range s.came {
-				if w.messages[i].answer == want {
-					found = true
-					break
-				}
-			}
-			if !found {
-				t.Errorf("message %d is never answered %q", i+1, replies[want])
-			}
-		}
-	}
-}
-
 // bounds say how often the rare things happen.
-type bounds struct{ messages, crashes, failovers, expiries, takings, burns int8 }
+type bounds struct{ messages, crashes, failovers, expiries, unverifications, revocations int8 }
 
-// A search is the worlds reached so far, each with how it was reached first, so that
+// A stateSearch is the worlds reached so far, each with how it was reached first, so that
 // traces are the shortest there are.
-type search struct {
-	order  order
-	bounds bounds
-	came   map[world]origin
-	front  []world
-	wrongs map[wrong]world
-	cut    map[string]bool // steps before which a crash struck
+type stateSearch struct {
+	protocol         protocol
+	bounds           bounds
+	origins          map[modelState]origin
+	frontier         []modelState
+	violations       map[violation]modelState
+	interruptedSteps map[string]bool // steps before which a crash struck
 }
 
 type origin struct {
-	from  world
+	from  modelState
 	event string
 }
 
-func newSearch(o order, b bounds) *search {
-	return &search{order: o, bounds: b, came: map[world]origin{{}: {}}, front: []world{{}}, wrongs: map[wrong]world{}, cut: map[string]bool{}}
+func newSearch(o protocol, b bounds) *stateSearch {
+	return &stateSearch{protocol: o, bounds: b, origins: map[modelState]origin{{}: {}}, frontier: []modelState{{}}, violations: map[violation]modelState{}, interruptedSteps: map[string]bool{}}
 }
 
 // run reaches all there is, or stops at the first state with the wrong looked for.
-func (s *search) run(until *wrong) {
-	for len(s.front) > 0 {
+func (s *stateSearch) run(until *violation) {
+	for len(s.frontier) > 0 {
 		if until != nil {
-			if _, found := s.wrongs[*until]; found {
+			if _, found := s.violations[*until]; found {
 				return
 			}
 		}
-		front := s.front
-		s.front = nil
+		front := s.frontier
+		s.frontier = nil
 		for i := range front {
-			s.staff(&front[i])
-			s.people(&front[i])
-			s.workers(&front[i])
-			s.nature(&front[i])
+			s.expandStaff(&front[i])
+			s.expandSenders(&front[i])
+			s.expandWorkers(&front[i])
+			s.injectFaults(&front[i])
 		}
 	}
 }
 
-// reach notes a world that one event leads to.
-func (s *search) reach(from, to *world, event string, args ...any) {
-	if _, known := s.came[*to]; known {
+// visit notes a world that one event leads to.
+func (s *stateSearch) visit(from, to *modelState, event string, args ...any) {
+	if _, known := s.origins[*to]; known {
 		return
 	}
 	if len(args) > 0 {
 		event = fmt.Sprintf(event, args...)
 	}
-	s.came[*to] = origin{*from, event}
-	s.front = append(s.front, *to)
+	s.origins[*to] = origin{*from, event}
+	s.frontier = append(s.frontier, *to)
 }
 
-// staff press "Generate code", perhaps twice at once, and take a verification back.
-func (s *search) staff(from *world) {
+// expandStaff press "Generate code", perhaps twice at once, and take a verification back.
+func (s *stateSearch) expandStaff(from *modelState) {
 	// I1: Store.Issue counts the generation and clears used and revoked, unless the
 	// identity is verified.
-	if from.codes() < modelCodes && from.gen < modelGens && !from.verified {
+	if from.issuedCodes() < modelCodes && from.gen < modelGens && !from.verified {
 		w := *from
 		w.gen++
-		if s.order.fenced {
-			w.coded, w.used, w.revoked = true, 0, false
-			w.killOlder(w.gen) // the commit alone ends the code before
+		if s.protocol.fenced {
+			w.hasCode, w.used, w.revoked = true, 0, false
+			w.invalidateOlder(w.gen) // the commit alone ends the code before
 		}
-		w.issues[w.gen] = counted
-		s.reach(from, &w, "staff press: generation %d is counted", w.gen)
+		w.issues[w.gen] = genIncremented
+		s.visit(from, &w, "staff press: generation %d is counted", w.gen)
 	}
 	for g := int8(1); g <= modelGens; g++ {
 		switch from.issues[g] {
-		case counted: // I2: Proofs.Put keeps the proof unless one as new is there.
+		case genIncremented: // I2: Proofs.Put keeps the proof unless one as new is there.
 			w := *from
-			w.issues[g] = kept
-			if w.redis < g || !s.order.fenced {
-				w.redis, w.owner = g, 0
+			w.issues[g] = codeStored
+			if w.redis < g || !s.protocol.fenced {
+				w.redis, w.reservedBy = g, 0
 			}
-			if !s.order.fenced { // the proof alone decides, so this ends the one before
-				w.killOthers(g)
+			if !s.protocol.fenced { // the proof alone decides, so this ends the one before
+				w.invalidateOthers(g)
 			}
-			s.reach(from, &w, "proof %d is kept", g)
-		case kept: // I3
+			s.visit(from, &w, "proof %d is kept", g)
+		case codeStored: // I3
 			w := *from
-			w.issues[g] = answered
+			w.issues[g] = codeReturned
 			for n := int8(1); n < g; n++ {
-				w.replaced[n] = w.issues[n] != notPressed || w.replaced[n]
+				w.replaced[n] = w.issues[n] != notStarted || w.replaced[n]
 			}
-			s.reach(from, &w, "code %d is read out", g)
+			s.visit(from, &w, "code %d is read out", g)
 		}
 	}
 	// Store.EditIdentity with verified=false: the next generation, without a code.
-	if from.verified && from.takings < s.bounds.takings {
+	if from.verified && from.unverifications < s.bounds.unverifications {
 		w := *from
 		w.verified = false
-		w.takings++
-		if s.order.fenced && w.gen < modelGens {
+		w.unverifications++
+		if s.protocol.fenced && w.gen < modelGens {
 			w.gen++
-			w.coded, w.used = false, 0
-		} else if s.order.fenced {
+			w.hasCode, w.used = false, 0
+		} else if s.protocol.fenced {
 			return // out of generations
 		}
-		for n := range w.dead {
-			w.dead[n] = w.dead[n] || w.issues[n] != notPressed
+		for n := range w.invalid {
+			w.invalid[n] = w.invalid[n] || w.issues[n] != notStarted
 		}
-		s.reach(from, &w, "staff take the verification back")
+		s.visit(from, &w, "staff take the verification back")
 	}
 }
 
-// killOthers marks every code but that of gen as dead.
-func (w *world) killOthers(gen int8) {
-	for n := range w.dead {
-		w.dead[n] = w.dead[n] || int8(n) != gen && w.issues[n] != notPressed
+// invalidateOthers marks every code but that of gen as dead.
+func (w *modelState) invalidateOthers(gen int8) {
+	for n := range w.invalid {
+		w.invalid[n] = w.invalid[n] || int8(n) != gen && w.issues[n] != notStarted
 	}
 }
 
-// people write down codes that they were told, and strangers type one.
-func (s *search) people(from *world) {
+// expandSenders write down codes that they were told, and strangers type one.
+func (s *stateSearch) expandSenders(from *modelState) {
 	for i := range from.messages {
 		if from.messages[i].code != 0 || i >= int(s.bounds.messages) || i > 0 && from.messages[i-1].code == 0 {
 			continue
 		}
 		for g := int8(1); g <= modelGens; g++ {
-			if from.issues[g] != answered {
+			if from.issues[g] != codeReturned {
 				continue
 			}
 			// R0: Store.Take; received_at is the database's.
 			w := *from
 			w.messages[i].code, w.messages[i].received = g, w.expired
-			s.reach(from, &w, "message %d with code %d is stored", i+1, g)
+			s.visit(from, &w, "message %d with code %d is stored", i+1, g)
 		}
 	}
 	// Store.claimStmts for Burn: claim_revoked_at, if it is not used.
-	if s.order.fenced && from.burns < s.bounds.burns && from.coded && from.used == 0 && !from.revoked {
+	if s.protocol.fenced && from.revocations < s.bounds.revocations && from.hasCode && from.used == 0 && !from.revoked {
 		w := *from
-		w.burns++
+		w.revocations++
 		w.revoked = true
-		w.dead[w.gen] = true
-		s.reach(from, &w, "a stranger typed code %d: it is revoked", w.gen)
+		w.invalid[w.gen] = true
+		s.visit(from, &w, "a stranger typed code %d: it is revoked", w.gen)
 	}
 }
 
-// workers do the next step of a message. A lease lets one worker at a time settle a
+// expandWorkers do the next step of a message. A lease lets one worker at a time settle a
 // message, so one worker for each is enough; messages of several conversations are
 // worked at the same time.
-func (s *search) workers(from *world) {
+func (s *stateSearch) expandWorkers(from *modelState) {
 	for i := range from.messages {
 		m := from.messages[i]
-		if m.code == 0 || int(m.at) == len(s.order.redeem) {
+		if m.code == 0 || int(m.stepIndex) == len(s.protocol.steps) {
 			continue
 		}
 		w := *from
-		step := s.order.redeem[m.at]
-		switch to := step.do(&w, i); to {
-		case on:
-			w.messages[i].at++
-		case end:
-			w.messages[i].at = int8(len(s.order.redeem))
+		step := s.protocol.steps[m.stepIndex]
+		switch to := step.run(&w, i); to {
+		case advance:
+			w.messages[i].stepIndex++
+		case finish:
+			w.messages[i].stepIndex = int8(len(s.protocol.steps))
 		default:
-			w.messages[i].at = int8(to)
+			w.messages[i].stepIndex = int8(to)
 		}
 		now := &w.messages[i]
-		if int(now.at) == len(s.order.redeem) {
-			now.seen, now.found = row{}, vNone // forgotten: less to tell apart
+		if int(now.stepIndex) == len(s.protocol.steps) {
+			now.lastRow, now.result = identityRow{}, vNone // forgotten: less to tell apart
 		}
-		s.reach(from, &w, "message %d: %s", i+1, step.name)
-		for _, wr := range w.faults(from, i) {
-			if _, known := s.wrongs[wr]; !known {
-				s.wrongs[wr] = w
+		s.visit(from, &w, "message %d: %s", i+1, step.name)
+		for _, wr := range w.violations(from, i) {
+			if _, known := s.violations[wr]; !known {
+				s.violations[wr] = w
 			}
 		}
 	}
 }
 
-// nature stops processes, lets codes expire, and does to Redis what failovers do.
-func (s *search) nature(from *world) {
+// injectFaults stops processes, lets codes expire, and does to Redis what failovers do.
+func (s *stateSearch) injectFaults(from *modelState) {
 	if from.crashes < s.bounds.crashes {
 		for i := range from.messages {
 			w := *from
-			if s.stop(&w, i) {
+			if s.stopWorker(&w, i) {
 				w.crashes++
-				s.reach(from, &w, "the worker of message %d stops", i+1)
+				s.visit(from, &w, "the worker of message %d stops", i+1)
 			}
 		}
 		for g, is := range from.issues {
-			if is == counted || is == kept {
+			if is == genIncremented || is == codeStored {
 				w := *from
 				w.issues[g] = abandoned
 				w.crashes++
-				s.reach(from, &w, "the issue of code %d stops", g)
+				s.visit(from, &w, "the issue of code %d stops", g)
 			}
 		}
-		s.stopAll(from)
+		s.stopProcess(from)
 	}
-	if s.mayExpire(from) {
+	if s.canExpire(from) {
 		w := *from
 		w.expired++
-		if !s.order.fenced && w.redis == w.expired { // the time to live is the expiry
-			w.redis, w.owner = 0, 0
+		if !s.protocol.fenced && w.redis == w.expired { // the time to live is the expiry
+			w.redis, w.reservedBy = 0, 0
 		}
-		s.reach(from, &w, "code %d expires", w.expired)
+		s.visit(from, &w, "code %d expires", w.expired)
 	}
-	if s.order.fenced && from.redis > 0 && from.redis <= from.expired {
+	if s.protocol.fenced && from.redis > 0 && from.redis <= from.expired {
 		w := *from
 		w.redis = 0
-		s.reach(from, &w, "redis lets proof %d go, at the end of its grace", from.redis)
+		s.visit(from, &w, "redis lets proof %d go, at the end of its grace", from.redis)
 	}
 	if s.bounds.failovers == 0 {
 		return
 	}
-	if from.older != from.redis {
+	if from.replica != from.redis {
 		w := *from
-		w.older = w.redis
-		s.reach(from, &w, "the copy of redis catches up")
+		w.replica = w.redis
+		s.visit(from, &w, "the copy of redis catches up")
 	}
 	if from.failovers < s.bounds.failovers {
-		for _, to := range []int8{from.older, 0} {
-			if to == from.redis && from.owner == 0 {
+		for _, to := range []int8{from.replica, 0} {
+			if to == from.redis && from.reservedBy == 0 {
 				continue
 			}
 			w := *from
 			w.failovers++
-			w.redis, w.owner = to, 0
-			s.reach(from, &w, "redis falls back from proof %d to %d", from.redis, to)
+			w.redis, w.reservedBy = to, 0
+			s.visit(from, &w, "redis falls back from proof %d to %d", from.redis, to)
 		}
 	}
 }
 
-// mayExpire reports whether the oldest code that has not expired can: its time runs
+// canExpire reports whether the oldest code that has not expired can: its time runs
 // from the commit of the row, or without a fence from its proof.
-func (s *search) mayExpire(w *world) bool {
+func (s *stateSearch) canExpire(w *modelState) bool {
 	if w.expired >= w.gen || w.expired >= s.bounds.expiries {
 		return false
 	}
-	return s.order.fenced || w.issues[w.expired+1] >= kept
+	return s.protocol.fenced || w.issues[w.expired+1] >= codeStored
 }
 
-// stop ends the worker of message i and reports whether it was at work. What is
+// stopWorker ends the worker of message i and reports whether it was at work. What is
 // settled stays; all else begins anew.
-func (s *search) stop(w *world, i int) bool {
+func (s *stateSearch) stopWorker(w *modelState, i int) bool {
 	m := &w.messages[i]
-	if m.at == 0 || int(m.at) == len(s.order.redeem) {
+	if m.stepIndex == 0 || int(m.stepIndex) == len(s.protocol.steps) {
 		return false
 	}
-	s.cut[s.order.redeem[m.at].name] = true
-	m.seen, m.found = row{}, vNone
-	if m.answer != silent {
-		m.at = int8(len(s.order.redeem)) // the inbox row was settled with the answer
+	s.interruptedSteps[s.protocol.steps[m.stepIndex].name] = true
+	m.lastRow, m.result = identityRow{}, vNone
+	if m.reply != noReply {
+		m.stepIndex = int8(len(s.protocol.steps)) // the inbox row was settled with the answer
 		return true
 	}
-	m.at = 0
+	m.stepIndex = 0
 	return true
 }
 
-// stopAll ends the whole process.
-func (s *search) stopAll(from *world) {
+// stopProcess ends the whole process.
+func (s *stateSearch) stopProcess(from *modelState) {
 	w := *from
 	n := 0
 	for i := range w.messages {
-		if s.stop(&w, i) {
+		if s.stopWorker(&w, i) {
 			n++
 		}
 	}
 	for g, is := range w.issues {
-		if is == counted || is == kept {
+		if is == genIncremented || is == codeStored {
 			w.issues[g] = abandoned
 			n++
 		}
 	}
 	if n > 1 {
 		w.crashes++
-		s.reach(from, &w, "the process stops")
+		s.visit(from, &w, "the process stops")
 	}
 }
 
-// unreached names the steps that no crash ever cut off; the first has nothing to lose.
-func (s *search) unreached() (names []string) {
-	for _, st := range s.order.redeem[1:] {
-		if !s.cut[st.name] {
+// uninterruptedSteps names the steps that no crash ever cut off; the first has nothing to lose.
+func (s *stateSearch) uninterruptedSteps() (names []string) {
+	for _, st := range s.protocol.steps[1:] {
+		if !s.interruptedSteps[st.name] {
 			names = append(names, st.name)
 		}
 	}
@@ -389,10 +290,10 @@ func (s *search) unreached() (names []string) {
 }
 
 // trace tells the shortest way to a world.
-func (s *search) trace(w world) string {
+func (s *stateSearch) trace(w modelState) string {
 	var lines []string
 	for {
-		o := s.came[w]
+		o := s.origins[w]
 		if o.event == "" {
 			break
 		}

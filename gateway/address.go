@@ -1,10 +1,12 @@
 package gateway
 
-import "net/netip"
+import (
+	"net/netip"
+)
 
-// notPublic are the ranges that IANA's special-purpose registries do not call
+// specialPurposePrefixes are the ranges that IANA's special-purpose registries do not call
 // globally reachable, and those that carry another address inside.
-var notPublic = func() (ps []netip.Prefix) {
+var specialPurposePrefixes = func() (ps []netip.Prefix) {
 	for _, s := range []string{
 		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
 		"192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
@@ -16,13 +18,13 @@ var notPublic = func() (ps []netip.Prefix) {
 	return ps
 }()
 
-// Public reports whether an address may be an agent runtime's on the open internet.
-func Public(a netip.Addr) bool {
+// IsPublicAddr reports whether an address may be an agent runtime's on the open internet.
+func IsPublicAddr(a netip.Addr) bool {
 	a = a.Unmap()
 	if !a.IsValid() || !a.IsGlobalUnicast() || a.Zone() != "" {
 		return false
 	}
-	for _, p := range notPublic {
+	for _, p := range specialPurposePrefixes {
 		if p.Contains(a) {
 			return false
 		}

@@ -14,23 +14,24 @@ import (
 	"hydragate/adapters"
 	"hydragate/claim"
 	"hydragate/gateway"
+	"hydragate/httpapi/fastapi"
 	"hydragate/identity"
 )
 
-// A Desk issues claim codes and invites. It answers identity.ErrNotFound,
+// A ClaimService issues claim codes and invites. It answers identity.ErrNotFound,
 // identity.ErrVerified, a *claim.TooMany or claim.ErrNoProofs when it does not; for
 // invites also identity.ErrNoInstance, claim.ErrNotInvited or claim.ErrInvitesFull.
-type Desk interface {
-	Issue(ctx context.Context, tenant, customer, identityID string, by identity.Actor) (claim.Issued, error)
-	Invite(ctx context.Context, i claim.Invite, by identity.Actor) (issued claim.Invite, code string, err error)
+type ClaimService interface {
+	IssueCode(ctx context.Context, tenant, customer, identityID string, by identity.Actor) (claim.IssuedCode, error)
+	IssueInvite(ctx context.Context, i claim.Invite, by identity.Actor) (issued claim.Invite, code string, err error)
 }
 
-// Channels sets up the endpoints of instances with their providers. What a provider
+// EndpointManager sets up the endpoints of instances with their providers. What a provider
 // refuses is a *adapters.SetupError; what it does not answer is a Seat in error.
-type Channels interface {
-	Configure(ctx context.Context, tenant, instance string, channel adapters.Channel, mode adapters.Mode, creds adapters.Credentials, address string, by identity.Actor, overlap ...time.Duration) (gateway.Seat, error)
-	Seat(ctx context.Context, tenant, instance string, channel adapters.Channel) (gateway.Seat, error)
-	Seats(ctx context.Context, tenant, instance string) ([]gateway.Seat, error)
+type EndpointManager interface {
+	Configure(ctx context.Context, tenant, instance string, channel adapters.Channel, mode adapters.Mode, creds adapters.Credentials, address string, by identity.Actor, overlap ...time.Duration) (gateway.EndpointState, error)
+	EndpointState(ctx context.Context, tenant, instance string, channel adapters.Channel) (gateway.EndpointState, error)
+	EndpointStates(ctx context.Context, tenant, instance string) ([]gateway.EndpointState, error)
 	Remove(ctx context.Context, tenant, instance string, channel adapters.Channel, by identity.Actor) error
 }
 
@@ -38,22 +39,22 @@ type Channels interface {
 // zero value that works. It must not be copied, and its fields must not change once
 // Handler was called.
 type API struct {
-	Store    Store
-	Channels Channels
-	Desk     Desk
+	Store     Store
+	Endpoints EndpointManager
+	Claims    ClaimService
 
 	// Staff recognises people by tokens of the issuer named; nil: API keys alone.
-	Staff       Staff
+	Staff       StaffVerifier
 	StaffIssuer string
 
 	Users    Users    // nil: conversation users are not offered
 	Contacts Contacts // nil: contact identities are not offered
 
-	Forgetter Forgetter // nil: proofs of deleted identities are left to expire
+	CodeDropper CodeDropper // nil: proofs of deleted identities are left to expire
 
 	// Instructions says in one sentence what staff tells the customer. ok is false
 	// when the code has no working endpoint of its own; nil: a plain sentence.
-	Instructions func(issued claim.Issued, seat gateway.Seat, ok bool) string
+	Instructions func(issued claim.IssuedCode, seat gateway.EndpointState, ok bool) string
 
 	Log     *slog.Logger         // nil: silent
 	Now     func() time.Time     // nil: time.Now
@@ -61,15 +62,15 @@ type API struct {
 
 	Version   string
 	PublicURL string      // origin shown in the OpenAPI document; may be empty
-	Events    []EventKind // that agent runtimes are posted, for the same
+	Events    []EventType // that agent runtimes are posted, for the same
 
 	// AllowPrivateAgents allows agent URLs over http and on private addresses.
-	AllowPrivateAgents bool
+	AllowPrivateAgentURLs bool
 
 	// Ready checks what else must work before calls are taken, such as Redis.
 	Ready func(ctx context.Context) error
 	// Busy reports whether providers are asked to wait; nil: never.
-	Busy func() bool
+	Overloaded func() bool
 
 	// Mounts add other surfaces to the mux, such as Hooks.Mount. They answer in their
 	// own shapes; request id, log line, metrics and panics are covered here. The
@@ -81,13 +82,13 @@ type API struct {
 	Rate  float64
 	Burst int
 
-	patience time.Duration // how long a repeated call waits for the first
-	draining atomic.Bool
-	keys     keyCache
-	budgets  budgets
-	requests *requestMetrics
-	check    *checker
-	byID     map[string]*route
+	replayWait time.Duration // how long a repeated call waits for the first
+	draining   atomic.Bool
+	keys       keyCache
+	limiters   rateLimiters
+	requests   *requestMetrics
+	checker    *fastapi.Checker
+	routesByID map[string]*route
 }
 
 // Drain makes /readyz answer 503 from now on, so that no new work is sent here.
@@ -95,7 +96,7 @@ func (a *API) Drain() { a.draining.Store(true) }
 
 // Handler puts the surface together. Call it once.
 func (a *API) Handler() http.Handler {
-	a.fillIn()
+	a.setDefaults()
 	mux := http.NewServeMux()
 	doc := a.register(humago.NewAdapter(mux, ""))
 	a.mountDocs(mux, doc)
@@ -104,11 +105,11 @@ func (a *API) Handler() http.Handler {
 	for _, mount := range a.Mounts {
 		mount(mux)
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { nothingHere(mux, w, r) })
-	return a.outer(mux)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { handleNoRoute(mux, w, r) })
+	return a.middleware(mux)
 }
 
-func (a *API) fillIn() {
+func (a *API) setDefaults() {
 	if a.Log == nil {
 		a.Log = slog.New(slog.DiscardHandler)
 	}
@@ -119,7 +120,7 @@ func (a *API) fillIn() {
 		a.Metrics = prometheus.NewRegistry()
 	}
 	if a.Instructions == nil {
-		a.Instructions = plainInstructions
+		a.Instructions = defaultInstructions
 	}
 	if a.Rate == 0 {
 		a.Rate = 100
@@ -127,19 +128,19 @@ func (a *API) fillIn() {
 	if a.Burst == 0 {
 		a.Burst = 200
 	}
-	if a.patience == 0 {
-		a.patience = lookAtMost
+	if a.replayWait == 0 {
+		a.replayWait = maxReplayWait
 	}
 	a.requests = newRequestMetrics(a.Metrics)
 }
 
-// nothingHere answers what no route takes: 405 when another method would be taken,
+// handleNoRoute answers what no route takes: 405 when another method would be taken,
 // else 404.
-func nothingHere(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
-	nowhere(mux, r).write(w)
+func handleNoRoute(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
+	noRouteProblem(mux, r).Write(w)
 }
 
-func nowhere(mux *http.ServeMux, r *http.Request) *problem {
+func noRouteProblem(mux *http.ServeMux, r *http.Request) *fastapi.Problem {
 	var allow []string
 	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
 		other := r.Clone(r.Context())
@@ -149,13 +150,13 @@ func nowhere(mux *http.ServeMux, r *http.Request) *problem {
 		}
 	}
 	if len(allow) == 0 {
-		return plain(http.StatusNotFound)
+		return fastapi.StatusProblem(http.StatusNotFound)
 	}
-	p := plain(http.StatusMethodNotAllowed)
-	p.header = http.Header{"Allow": {strings.Join(allow, ", ")}}
+	p := fastapi.StatusProblem(http.StatusMethodNotAllowed)
+	p.Header = http.Header{"Allow": {strings.Join(allow, ", ")}}
 	return p
 }
 
-func plainInstructions(issued claim.Issued, _ gateway.Seat, _ bool) string {
+func defaultInstructions(issued claim.IssuedCode, _ gateway.EndpointState, _ bool) string {
 	return "Ask the customer to send the bot this message: /claim " + issued.Code[:3] + "-" + issued.Code[3:]
 }

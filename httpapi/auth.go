@@ -2,51 +2,56 @@ package httpapi
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
 	"hydragate/identity"
 )
 
 const (
-	keyFresh   = 2 * time.Second // how long a revoked key may still be let in
-	keysCached = 10_000
-	maxToken   = 512
+	keyCacheTTL   = 2 * time.Second // how long a revoked key may still be let in
+	maxCachedKeys = 10_000
+	maxTokenBytes = 512
 )
 
 // authenticate finds the API key of a request, or the member of staff. Whatever is
 // wrong with the token, the answer is the same.
 func (a *API) authenticate(r *http.Request) (identity.APIKey, error) {
-	token, ok := tokenOf(r.Header)
+	token, ok := requestToken(r.Header)
 	if !ok {
-		return identity.APIKey{}, notAuthenticated()
+		return identity.APIKey{}, fastapi.NotAuthenticated()
 	}
-	refused := error(notAuthenticated())
-	if a.mayBeStaff(r.Header, token) {
-		key, err := a.member(r.Context(), token)
+	refused := error(fastapi.NotAuthenticated())
+	if a.isStaffToken(r.Header, token) {
+		key, err := a.authenticateStaff(r.Context(), token)
 		if err == nil {
 			return key, nil
 		}
 		refused = err // unless it is a key after all
 	}
-	if len(token) > maxToken {
+	if len(token) > maxTokenBytes {
 		return identity.APIKey{}, refused
 	}
-	key, err := a.keyFor(r.Context(), identity.HashToken(token))
-	if errors.Is(err, identity.ErrNotFound) || err == nil && !key.Live(a.Now()) {
+	key, err := a.lookUpKey(r.Context(), identity.HashToken(token))
+	if errors.Is(err, identity.ErrNotFound) || err == nil && !key.IsLive(a.Now()) {
 		return identity.APIKey{}, refused
 	}
 	return key, err
 }
 
-// tokenOf takes the token from "Authorization: Bearer" or "X-Api-Key". Several are
+// requestToken takes the token from "Authorization: Bearer" or "X-Api-Key". Several are
 // good only when they are the same; the query is never looked at.
-func tokenOf(h http.Header) (string, bool) {
+func requestToken(h http.Header) (string, bool) {
 	var tokens []string
 	for _, v := range h.Values("Authorization") {
 		scheme, token, _ := strings.Cut(v, " ")
@@ -69,7 +74,7 @@ func tokenOf(h http.Header) (string, bool) {
 	return tokens[0], true
 }
 
-func (a *API) keyFor(ctx context.Context, hash string) (identity.APIKey, error) {
+func (a *API) lookUpKey(ctx context.Context, hash string) (identity.APIKey, error) {
 	now := a.Now()
 	if key, ok := a.keys.get(hash, now); ok {
 		return key, nil
@@ -79,13 +84,13 @@ func (a *API) keyFor(ctx context.Context, hash string) (identity.APIKey, error) 
 		return identity.APIKey{}, err
 	}
 	a.keys.put(hash, key, now)
-	a.touch(ctx, key, now)
+	a.touchKey(ctx, key, now)
 	return key, nil
 }
 
-// touch notes that a key is in use, once a minute. A call does not fail for it.
-func (a *API) touch(ctx context.Context, key identity.APIKey, now time.Time) {
-	if !key.Live(now) || now.Sub(key.LastUsedAt) < time.Minute {
+// touchKey notes that a key is in use, once a minute. A call does not fail for it.
+func (a *API) touchKey(ctx context.Context, key identity.APIKey, now time.Time) {
+	if !key.IsLive(now) || now.Sub(key.LastUsedAt) < time.Minute {
 		return
 	}
 	if err := a.Store.TouchAPIKey(ctx, key.TenantID, key.ID, now.UTC()); err != nil {
@@ -101,44 +106,44 @@ type keyCache struct {
 }
 
 type cachedKey struct {
-	key identity.APIKey
-	at  time.Time
+	key       identity.APIKey
+	fetchedAt time.Time
 }
 
 func (c *keyCache) get(hash string, now time.Time) (identity.APIKey, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k, ok := c.m[hash]
-	return k.key, ok && now.Sub(k.at) < keyFresh
+	return k.key, ok && now.Sub(k.fetchedAt) < keyCacheTTL
 }
 
 func (c *keyCache) put(hash string, key identity.APIKey, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.m == nil || len(c.m) >= keysCached {
+	if c.m == nil || len(c.m) >= maxCachedKeys {
 		c.m = map[string]cachedKey{}
 	}
 	c.m[hash] = cachedKey{key, now}
 }
 
-// forget drops everything, after a key changed.
-func (c *keyCache) forget() {
+// reset drops everything, after a key changed.
+func (c *keyCache) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.m = nil
 }
 
-// budgets hold the rate limit of each API key.
-type budgets struct {
+// rateLimiters hold the rate limit of each API key.
+type rateLimiters struct {
 	mu sync.Mutex
 	m  map[string]*rate.Limiter
 }
 
-// spend takes one call from a key's budget, or says how long to wait.
-func (b *budgets) spend(key string, now time.Time, perSecond float64, burst int) (wait time.Duration) {
+// takeToken takes one call from a key's budget, or says how long to wait.
+func (b *rateLimiters) takeToken(key string, now time.Time, perSecond float64, burst int) (wait time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.m == nil || len(b.m) >= keysCached {
+	if b.m == nil || len(b.m) >= maxCachedKeys {
 		b.m = map[string]*rate.Limiter{}
 	}
 	l := b.m[key]
@@ -150,4 +155,56 @@ func (b *budgets) spend(key string, now time.Time, perSecond float64, burst int)
 		return 0
 	}
 	return time.Duration((1 - l.TokensAt(now)) / perSecond * float64(time.Second))
+}
+
+// StaffVerifier recognises members of staff by the tokens of an identity provider, so that
+// people need no API key.
+type StaffVerifier interface {
+	// Recognise gives whose token it is. ErrNotStaff: it is not a valid one, whatever
+	// is wrong with it. ErrNoIssuer: that cannot be known now.
+	Verify(ctx context.Context, token string) (operation.StaffMember, error)
+}
+
+// maxJWTBytes is the longest token of staff. Everything of a header must fit in 16 KiB.
+const maxJWTBytes = 8 << 10
+
+// jwtPattern is the shape of a signed token: three parts, the first of which is an object.
+var jwtPattern = regexp.MustCompile(`^eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$`)
+
+// isStaffToken reports whether a request comes with what may be a token of staff. It is
+// a bearer token; X-Api-Key holds keys alone.
+func (a *API) isStaffToken(h http.Header, token string) bool {
+	return a.Staff != nil && h.Get("Authorization") != "" && len(token) <= maxJWTBytes && jwtPattern.MatchString(token)
+}
+
+// authenticateStaff gives the rights of the person a token names, in the form of a key: the
+// default tenant, every instance. The token's end is the issuer's to enforce on the
+// token, not on what its holder makes.
+func (a *API) authenticateStaff(ctx context.Context, token string) (identity.APIKey, error) {
+	m, err := a.Staff.Verify(ctx, token)
+	switch {
+	case errors.Is(err, operation.ErrIssuerUnavailable):
+		p := fastapi.StatusProblem(http.StatusServiceUnavailable)
+		p.Header = http.Header{"Retry-After": {"5"}}
+		return identity.APIKey{}, p
+	case errors.Is(err, operation.ErrInvalidStaffToken) || err == nil && m.Subject == "":
+		return identity.APIKey{}, fastapi.NotAuthenticated()
+	case err != nil:
+		return identity.APIKey{}, err
+	}
+	subject := sanitizeSubject(m.Subject)
+	return identity.APIKey{ID: "user:" + subject, User: subject, TenantID: identity.DefaultTenant, Name: "staff", Scopes: m.Scopes}, nil
+}
+
+var subjectPattern = regexp.MustCompile(`^[A-Za-z0-9@|:/+=._-]{1,128}$`)
+
+// sanitizeSubject gives the name under which a person stands in logs. What could be read
+// as something else there, or is too long, is shown as its hash; two people are never
+// the same.
+func sanitizeSubject(subject string) string {
+	if subjectPattern.MatchString(subject) {
+		return subject
+	}
+	h := sha256.Sum256([]byte(subject))
+	return "~" + hex.EncodeToString(h[:16])
 }

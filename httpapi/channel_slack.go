@@ -5,9 +5,11 @@ import (
 
 	"hydragate/adapters"
 	"hydragate/gateway"
+	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
 )
 
-type slackAnswer struct {
+type slackResponse struct {
 	BotUserID   *string `json:"bot_user_id"`
 	CommandsURL *string `json:"commands_url" doc:"For the slash command /claim; null in Socket Mode."`
 	Enabled     bool    `json:"enabled"`
@@ -18,24 +20,24 @@ type slackAnswer struct {
 	WebhookURL  *string `json:"webhook_url" doc:"For event subscriptions; null in Socket Mode."`
 }
 
-type slackOut struct{ Body slackAnswer }
+type slackOut struct{ Body slackResponse }
 
-func toSlack(s gateway.Seat) *slackOut {
-	return &slackOut{slackAnswer{
-		BotUserID: orNull(s.Settings[adapters.BotUserID]), CommandsURL: hookOf(s, "/commands"), Enabled: enabled(s), Mode: orNull(string(s.Mode)),
-		Status: string(s.Status), TeamID: orNull(s.Address), TeamName: orNull(s.Settings[adapters.TeamName]), WebhookURL: hookOf(s, "/events"),
+func toSlack(s gateway.EndpointState) *slackOut {
+	return &slackOut{slackResponse{
+		BotUserID: operation.NullableString(s.Settings[adapters.BotUserID]), CommandsURL: webhookURL(s, "/commands"), Enabled: isEnabled(s), Mode: operation.NullableString(string(s.Mode)),
+		Status: string(s.Status), TeamID: operation.NullableString(s.Address), TeamName: operation.NullableString(s.Settings[adapters.TeamName]), WebhookURL: webhookURL(s, "/events"),
 	}}
 }
 
 type slackSetUp struct {
-	BotToken      string      `json:"bot_token" minLength:"1" maxLength:"255" writeOnly:"true" doc:"xoxb-…. Kept sealed and never shown."`
-	SigningSecret string      `json:"signing_secret" minLength:"1" maxLength:"255" writeOnly:"true" doc:"Kept sealed and never shown."`
-	AppToken      Opt[string] `json:"app_token,omitempty" maxLength:"255" writeOnly:"true" doc:"xapp-…, with the scope connections:write. With it messages come over Socket Mode, which needs no public URL; without it, to the webhook URLs. Kept sealed and never shown."`
-	Overlap       Opt[int]    `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"172800" doc:"How long the signing secret that this one replaces stays good for what Slack signs with it. Default: a day. 0 ends it now."`
+	BotToken      string                   `json:"bot_token" minLength:"1" maxLength:"255" writeOnly:"true" doc:"xoxb-…. Kept sealed and never shown."`
+	SigningSecret string                   `json:"signing_secret" minLength:"1" maxLength:"255" writeOnly:"true" doc:"Kept sealed and never shown."`
+	AppToken      fastapi.Optional[string] `json:"app_token,omitempty" maxLength:"255" writeOnly:"true" doc:"xapp-…, with the scope connections:write. With it messages come over Socket Mode, which needs no public URL; without it, to the webhook URLs. Kept sealed and never shown."`
+	GracePeriod   fastapi.Optional[int]    `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"172800" doc:"How long the signing secret that this one replaces stays good for what Slack signs with it. Default: a day. 0 ends it now."`
 }
 
 func (a *API) getSlack(ctx context.Context, in *InstancePath) (*slackOut, error) {
-	s, err := a.seat(ctx, in.InstanceID, adapters.Slack)
+	s, err := a.endpoint(ctx, in.InstanceID, adapters.Slack)
 	return toSlack(s), err
 }
 
@@ -47,10 +49,10 @@ func (a *API) setUpSlack(ctx context.Context, in *struct {
 	if token := in.Body.AppToken.Value; token != "" {
 		mode, creds[adapters.AppToken] = adapters.Socket, token
 	}
-	s, err := a.setUp(ctx, in.InstanceID, adapters.Slack, mode, creds, "", overlapOf(in.Body.Overlap)...)
+	s, err := a.setUpChannel(ctx, in.InstanceID, adapters.Slack, mode, creds, "", gracePeriodOption(in.Body.GracePeriod)...)
 	return toSlack(s), err
 }
 
-func (a *API) removeSlack(ctx context.Context, in *InstancePath) (*none, error) {
+func (a *API) removeSlack(ctx context.Context, in *InstancePath) (*noBody, error) {
 	return a.removeChannel(ctx, in.InstanceID, adapters.Slack)
 }

@@ -6,20 +6,22 @@ import (
 
 	"hydragate/adapters"
 	"hydragate/gateway"
+	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
 )
 
-type phoneAnswer struct {
+type phoneResponse struct {
 	Enabled     bool    `json:"enabled"`
 	PhoneNumber *string `json:"phone_number"`
 	Status      string  `json:"status" enum:"not_configured,active,error,disabled"`
 	WebhookURL  *string `json:"webhook_url"`
 }
 
-type phoneOut struct{ Body phoneAnswer }
+type phoneOut struct{ Body phoneResponse }
 
-func toPhone(s gateway.Seat) *phoneOut {
-	return &phoneOut{phoneAnswer{
-		Enabled: enabled(s), PhoneNumber: orNull(strings.TrimPrefix(s.Address, "whatsapp:")), Status: string(s.Status), WebhookURL: hookOf(s, ""),
+func toPhone(s gateway.EndpointState) *phoneOut {
+	return &phoneOut{phoneResponse{
+		Enabled: isEnabled(s), PhoneNumber: operation.NullableString(strings.TrimPrefix(s.Address, "whatsapp:")), Status: string(s.Status), WebhookURL: webhookURL(s, ""),
 	}}
 }
 
@@ -28,7 +30,7 @@ type phoneSetUp struct {
 	AuthToken   string `json:"auth_token" minLength:"1" maxLength:"128" writeOnly:"true" doc:"Of the Twilio account. Kept sealed and never shown."`
 	PhoneNumber string `json:"phone_number" minLength:"1" maxLength:"30" format:"phone" doc:"E.164."`
 
-	Overlap Opt[int] `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"172800" doc:"How long the auth token that this one replaces stays good for what Twilio signs with it. Default: a day. 0 ends it now."`
+	GracePeriod fastapi.Optional[int] `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"172800" doc:"How long the auth token that this one replaces stays good for what Twilio signs with it. Default: a day. 0 ends it now."`
 }
 
 type phoneIn struct {
@@ -44,7 +46,7 @@ func (a *API) setUpSMS(ctx context.Context, in *phoneIn) (*phoneOut, error) {
 	return a.setUpPhone(ctx, in, adapters.SMS)
 }
 
-func (a *API) removeSMS(ctx context.Context, in *InstancePath) (*none, error) {
+func (a *API) removeSMS(ctx context.Context, in *InstancePath) (*noBody, error) {
 	return a.removeChannel(ctx, in.InstanceID, adapters.SMS)
 }
 
@@ -56,17 +58,17 @@ func (a *API) setUpWhatsApp(ctx context.Context, in *phoneIn) (*phoneOut, error)
 	return a.setUpPhone(ctx, in, adapters.WhatsApp)
 }
 
-func (a *API) removeWhatsApp(ctx context.Context, in *InstancePath) (*none, error) {
+func (a *API) removeWhatsApp(ctx context.Context, in *InstancePath) (*noBody, error) {
 	return a.removeChannel(ctx, in.InstanceID, adapters.WhatsApp)
 }
 
 func (a *API) getPhone(ctx context.Context, in *InstancePath, channel adapters.Channel) (*phoneOut, error) {
-	s, err := a.seat(ctx, in.InstanceID, channel)
+	s, err := a.endpoint(ctx, in.InstanceID, channel)
 	return toPhone(s), err
 }
 
 func (a *API) setUpPhone(ctx context.Context, in *phoneIn, channel adapters.Channel) (*phoneOut, error) {
 	creds := adapters.Credentials{adapters.AccountSID: in.Body.AccountSID, adapters.AuthToken: in.Body.AuthToken}
-	s, err := a.setUp(ctx, in.InstanceID, channel, adapters.Webhook, creds, in.Body.PhoneNumber, overlapOf(in.Body.Overlap)...)
+	s, err := a.setUpChannel(ctx, in.InstanceID, channel, adapters.Webhook, creds, in.Body.PhoneNumber, gracePeriodOption(in.Body.GracePeriod)...)
 	return toPhone(s), err
 }

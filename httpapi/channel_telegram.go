@@ -5,9 +5,11 @@ import (
 
 	"hydragate/adapters"
 	"hydragate/gateway"
+	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
 )
 
-type telegramAnswer struct {
+type telegramResponse struct {
 	BotUsername       *string `json:"bot_username"`
 	HasBotToken       bool    `json:"has_bot_token"`
 	InstanceID        string  `json:"instance_id" format:"uuid"`
@@ -19,36 +21,36 @@ type telegramAnswer struct {
 	WebhookURL        *string `json:"webhook_url"`
 }
 
-type telegramOut struct{ Body telegramAnswer }
+type telegramOut struct{ Body telegramResponse }
 
-func toTelegram(instance string, s gateway.Seat) *telegramOut {
-	return &telegramOut{telegramAnswer{
-		BotUsername: orNull(s.Settings[adapters.BotUsername]), HasBotToken: s.Status != gateway.NotConfigured, InstanceID: instance,
-		Message: orNull(telegramMessage(s)), Mode: orNull(string(s.Mode)), Status: string(s.Status), TelegramEnabled: enabled(s),
-		WebhookRegistered: s.Status == gateway.Active && s.Mode == adapters.Webhook, WebhookURL: hookOf(s, ""),
+func toTelegram(instance string, s gateway.EndpointState) *telegramOut {
+	return &telegramOut{telegramResponse{
+		BotUsername: operation.NullableString(s.Settings[adapters.BotUsername]), HasBotToken: s.Status != gateway.EndpointNotConfigured, InstanceID: instance,
+		Message: operation.NullableString(telegramMessage(s)), Mode: operation.NullableString(string(s.Mode)), Status: string(s.Status), TelegramEnabled: isEnabled(s),
+		WebhookRegistered: s.Status == gateway.EndpointActive && s.Mode == adapters.Webhook, WebhookURL: webhookURL(s, ""),
 	}}
 }
 
-func telegramMessage(s gateway.Seat) string {
+func telegramMessage(s gateway.EndpointState) string {
 	switch {
 	case s.ErrorMessage != "":
 		return s.ErrorMessage
 	case s.Settings[adapters.Warning] != "":
 		return s.Settings[adapters.Warning]
-	case s.Status == gateway.Active:
+	case s.Status == gateway.EndpointActive:
 		return "The bot @" + s.Settings[adapters.BotUsername] + " is connected."
 	}
 	return ""
 }
 
 type telegramSetUp struct {
-	BotToken string      `json:"bot_token" minLength:"30" maxLength:"100" writeOnly:"true" doc:"From @BotFather. Kept sealed and never shown."`
-	Mode     Opt[string] `json:"mode,omitempty" enum:"webhook,polling" doc:"Default: webhook. Polling needs no public address."`
-	Overlap  Opt[int]    `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"172800" doc:"How long the webhook secret of the set-up before stays good for what is on its way. Default: ten minutes. 0 ends it now."`
+	BotToken    string                   `json:"bot_token" minLength:"30" maxLength:"100" writeOnly:"true" doc:"From @BotFather. Kept sealed and never shown."`
+	Mode        fastapi.Optional[string] `json:"mode,omitempty" enum:"webhook,polling" doc:"Default: webhook. Polling needs no public address."`
+	GracePeriod fastapi.Optional[int]    `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"172800" doc:"How long the webhook secret of the set-up before stays good for what is on its way. Default: ten minutes. 0 ends it now."`
 }
 
 func (a *API) getTelegram(ctx context.Context, in *InstancePath) (*telegramOut, error) {
-	s, err := a.seat(ctx, in.InstanceID, adapters.Telegram)
+	s, err := a.endpoint(ctx, in.InstanceID, adapters.Telegram)
 	return toTelegram(in.InstanceID, s), err
 }
 
@@ -60,10 +62,10 @@ func (a *API) setUpTelegram(ctx context.Context, in *struct {
 	if mode == "" {
 		mode = adapters.Webhook
 	}
-	s, err := a.setUp(ctx, in.InstanceID, adapters.Telegram, mode, adapters.Credentials{adapters.BotToken: in.Body.BotToken}, "", overlapOf(in.Body.Overlap)...)
+	s, err := a.setUpChannel(ctx, in.InstanceID, adapters.Telegram, mode, adapters.Credentials{adapters.BotToken: in.Body.BotToken}, "", gracePeriodOption(in.Body.GracePeriod)...)
 	return toTelegram(in.InstanceID, s), err
 }
 
-func (a *API) removeTelegram(ctx context.Context, in *InstancePath) (*none, error) {
+func (a *API) removeTelegram(ctx context.Context, in *InstancePath) (*noBody, error) {
 	return a.removeChannel(ctx, in.InstanceID, adapters.Telegram)
 }

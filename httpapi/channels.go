@@ -7,9 +7,11 @@ import (
 
 	"hydragate/adapters"
 	"hydragate/gateway"
+	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
 )
 
-type channelAnswer struct {
+type channelResponse struct {
 	Address      *string    `json:"address" doc:"Bot id, phone number, or team id."`
 	Channel      string     `json:"channel" enum:"telegram,sms,slack,whatsapp"`
 	Enabled      bool       `json:"enabled"`
@@ -19,75 +21,77 @@ type channelAnswer struct {
 	WebhookURL   *string    `json:"webhook_url"`
 }
 
-type channelsAnswer struct {
-	Channels []channelAnswer `json:"channels" nullable:"false"`
-	Count    int             `json:"count"`
+type channelsResponse struct {
+	Channels []channelResponse `json:"channels" nullable:"false"`
+	Count    int               `json:"count"`
 }
 
-func (a *API) listChannels(ctx context.Context, in *InstancePath) (*struct{ Body channelsAnswer }, error) {
-	seats, err := a.Channels.Seats(ctx, callerOf(ctx).TenantID, in.InstanceID)
+func (a *API) listChannels(ctx context.Context, in *InstancePath) (*struct{ Body channelsResponse }, error) {
+	seats, err := a.Endpoints.EndpointStates(ctx, operation.CallerOf(ctx).TenantID, in.InstanceID)
 	if err != nil {
-		return nil, about("Instance", err)
+		return nil, operation.NameNotFound("Instance", err)
 	}
-	out := channelsAnswer{Channels: []channelAnswer{}, Count: len(seats)}
+	out := channelsResponse{Channels: []channelResponse{}, Count: len(seats)}
 	for _, s := range seats {
-		out.Channels = append(out.Channels, channelAnswer{
-			Address: orNull(s.Address), Channel: string(s.Channel), Enabled: enabled(s), ErrorMessage: orNull(s.ErrorMessage),
-			LastEventAt: timeOrNull(s.LastEventAt), Status: string(s.Status), WebhookURL: hookOf(s, eventsBelow(s.Channel)),
+		out.Channels = append(out.Channels, channelResponse{
+			Address: operation.NullableString(s.Address), Channel: string(s.Channel), Enabled: isEnabled(s), ErrorMessage: operation.NullableString(s.ErrorMessage),
+			LastEventAt: operation.NullableTime(s.LastEventAt), Status: string(s.Status), WebhookURL: webhookURL(s, webhookSuffix(s.Channel)),
 		})
 	}
-	return &struct{ Body channelsAnswer }{out}, nil
+	return &struct{ Body channelsResponse }{out}, nil
 }
 
-// seat gives the endpoint of a channel; one that was never set up is a seat too.
-func (a *API) seat(ctx context.Context, instance string, channel adapters.Channel) (gateway.Seat, error) {
-	s, err := a.Channels.Seat(ctx, callerOf(ctx).TenantID, instance, channel)
+// endpoint gives the endpoint of a channel; one that was never set up is a seat too.
+func (a *API) endpoint(ctx context.Context, instance string, channel adapters.Channel) (gateway.EndpointState, error) {
+	s, err := a.Endpoints.EndpointState(ctx, operation.CallerOf(ctx).TenantID, instance, channel)
 	if errors.Is(err, gateway.ErrNoEndpoint) {
-		s, err = gateway.Seat{Status: gateway.NotConfigured}, nil
+		s, err = gateway.EndpointState{Status: gateway.EndpointNotConfigured}, nil
 	}
 	if s.Status == "" {
-		s.Status = gateway.NotConfigured
+		s.Status = gateway.EndpointNotConfigured
 	}
-	return s, about("Instance", err)
+	return s, operation.NameNotFound("Instance", err)
 }
 
-func (a *API) setUp(ctx context.Context, instance string, channel adapters.Channel, mode adapters.Mode, creds adapters.Credentials, address string, overlap ...time.Duration) (gateway.Seat, error) {
-	key := callerOf(ctx)
-	s, err := a.Channels.Configure(ctx, key.TenantID, instance, channel, mode, creds, address, key.Actor(), overlap...)
-	return s, about("Instance", err)
+func (a *API) setUpChannel(ctx context.Context, instance string, channel adapters.Channel, mode adapters.Mode, creds adapters.Credentials, address string, overlap ...time.Duration) (gateway.EndpointState, error) {
+	key := operation.CallerOf(ctx)
+	s, err := a.Endpoints.Configure(ctx, key.TenantID, instance, channel, mode, creds, address, key.Actor(), overlap...)
+	return s, operation.NameNotFound("Instance", err)
 }
 
-// overlapOf gives how long a replaced secret stays good, when the caller says so.
-func overlapOf(seconds Opt[int]) []time.Duration {
-	if !seconds.Given {
+// gracePeriodOption gives how long a replaced secret stays good, when the caller says so.
+func gracePeriodOption(seconds fastapi.Optional[int]) []time.Duration {
+	if !seconds.IsSet {
 		return nil
 	}
 	return []time.Duration{time.Duration(seconds.Value) * time.Second}
 }
 
-func (a *API) removeChannel(ctx context.Context, instance string, channel adapters.Channel) (*none, error) {
-	key := callerOf(ctx)
-	return nil, about("Instance", a.Channels.Remove(ctx, key.TenantID, instance, channel, key.Actor()))
+func (a *API) removeChannel(ctx context.Context, instance string, channel adapters.Channel) (*noBody, error) {
+	key := operation.CallerOf(ctx)
+	return nil, operation.NameNotFound("Instance", a.Endpoints.Remove(ctx, key.TenantID, instance, channel, key.Actor()))
 }
 
-// enabled reports whether an endpoint is set up and not switched off; it may be in
+// isEnabled reports whether an endpoint is set up and not switched off; it may be in
 // error.
-func enabled(s gateway.Seat) bool { return s.Status == gateway.Active || s.Status == gateway.Faulty }
+func isEnabled(s gateway.EndpointState) bool {
+	return s.Status == gateway.EndpointActive || s.Status == gateway.EndpointError
+}
 
-// eventsBelow gives where a channel's events go, below its main URL: Slack has a URL for
+// webhookSuffix gives where a channel's events go, below its main URL: Slack has a URL for
 // each kind of request, and nothing answers at the main one.
-func eventsBelow(c adapters.Channel) string {
+func webhookSuffix(c adapters.Channel) string {
 	if c == adapters.Slack {
 		return "/events"
 	}
 	return ""
 }
 
-// hookOf gives the URL that a provider calls, below the main one; null when it calls
+// webhookURL gives the URL that a provider calls, below the main one; null when it calls
 // none.
-func hookOf(s gateway.Seat, below string) *string {
+func webhookURL(s gateway.EndpointState, below string) *string {
 	if s.WebhookURL == "" || s.Mode == adapters.Polling || s.Mode == adapters.Socket {
 		return nil
 	}
-	return orNull(s.WebhookURL + below)
+	return operation.NullableString(s.WebhookURL + below)
 }

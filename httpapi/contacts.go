@@ -7,32 +7,34 @@ import (
 	"strconv"
 	"strings"
 
+	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
 	"hydragate/identity"
 )
 
 const (
 	tagContacts     = "Contact identities"
-	underV4         = "_v4"
+	v4Suffix        = "_v4"
 	contactPageSize = 50
 )
 
 func (a *API) contactRoutes() []*route {
 	s := contactSurface()
 	var all []*route
-	for _, at := range []struct{ prefix, suffix string }{{"", ""}, {"/v4", underV4}} {
+	for _, at := range []struct{ prefix, suffix string }{{"", ""}, {"/v4", v4Suffix}} {
 		list, one := at.prefix+"/global/contactIdentities", at.prefix+"/global/contactIdentities/{id}"
 		all = append(all,
-			&route{surface: s, id: "list_contact_identities" + at.suffix, method: "GET", path: list, scope: "identities:read", tag: tagContacts, summary: "List contact identities", status: 200, answer: do(a.contactsUnder(at.prefix))},
-			&route{surface: s, id: "get_contact_identity" + at.suffix, method: "GET", path: one, scope: "identities:read", tag: tagContacts, summary: "Get a contact identity", status: 200, answer: do(a.getContact)},
-			&route{surface: s, id: "create_contact_identity" + at.suffix, method: "POST", path: list, scope: "identities:write", tag: tagContacts, summary: "Create a contact identity", status: 201, answer: do(a.createContact), traits: conflicts | mayMiss},
-			&route{surface: s, id: "update_contact_identity" + at.suffix, method: "PUT", path: one, scope: "identities:write", tag: tagContacts, summary: "Replace a contact identity", status: 200, answer: do(a.replaceContact), traits: conflicts},
-			&route{surface: s, id: "delete_contact_identity" + at.suffix, method: "DELETE", path: one, scope: "identities:write", tag: tagContacts, summary: "Delete a contact identity", status: 204, answer: do(a.deleteContact)},
+			&route{surface: s, id: "list_contact_identities" + at.suffix, method: "GET", path: list, scope: "identities:read", tag: tagContacts, summary: "List contact identities", status: 200, handler: handle(a.contactLister(at.prefix))},
+			&route{surface: s, id: "get_contact_identity" + at.suffix, method: "GET", path: one, scope: "identities:read", tag: tagContacts, summary: "Get a contact identity", status: 200, handler: handle(a.getContact)},
+			&route{surface: s, id: "create_contact_identity" + at.suffix, method: "POST", path: list, scope: "identities:write", tag: tagContacts, summary: "Create a contact identity", status: 201, handler: handle(a.createContact), traits: mayConflict | mayNotExist},
+			&route{surface: s, id: "update_contact_identity" + at.suffix, method: "PUT", path: one, scope: "identities:write", tag: tagContacts, summary: "Replace a contact identity", status: 200, handler: handle(a.replaceContact), traits: mayConflict},
+			&route{surface: s, id: "delete_contact_identity" + at.suffix, method: "DELETE", path: one, scope: "identities:write", tag: tagContacts, summary: "Delete a contact identity", status: 204, handler: handle(a.deleteContact)},
 		)
 	}
 	return all
 }
 
-type contactAnswer struct {
+type contactResponse struct {
 	ID                     string  `json:"id" format:"uuid"`
 	ContactID              *string `json:"contactId" format:"uuid" doc:"The customer; null for an unknown sender."`
 	ContactIdentityType    string  `json:"contactIdentityType"`
@@ -44,38 +46,38 @@ type contactAnswer struct {
 	OriginalContactPageURL *string `json:"originalContactPageUrl"`
 }
 
-func toContact(i ContactIdentity) contactAnswer {
-	return contactAnswer{
-		ID: i.ID, ContactID: orNull(i.CustomerID), ContactIdentityType: contactType(i.Channel), Name: orNull(i.DisplayName), Value: i.ExternalID,
-		AvatarURL: orNull(i.AvatarURL), InfoURL: orNull(i.InfoURL), ScreenName: orNull(i.Username), OriginalContactPageURL: orNull(i.PageURL),
+func toContact(i identity.ContactIdentity) contactResponse {
+	return contactResponse{
+		ID: i.ID, ContactID: operation.NullableString(i.CustomerID), ContactIdentityType: contactType(i.Channel), Name: operation.NullableString(i.DisplayName), Value: i.ExternalID,
+		AvatarURL: operation.NullableString(i.AvatarURL), InfoURL: operation.NullableString(i.InfoURL), ScreenName: operation.NullableString(i.Username), OriginalContactPageURL: operation.NullableString(i.PageURL),
 	}
 }
 
 type contactPage struct {
-	ContactIdentities []contactAnswer `json:"contactIdentities" nullable:"false"`
-	NextPage          *string         `json:"nextPage" format:"uri"`
-	PreviousPage      *string         `json:"previousPage" format:"uri"`
-	Total             int             `json:"total"`
+	ContactIdentities []contactResponse `json:"contactIdentities" nullable:"false"`
+	NextPage          *string           `json:"nextPage" format:"uri"`
+	PreviousPage      *string           `json:"previousPage" format:"uri"`
+	Total             int               `json:"total"`
 }
 
-type contactPageOf struct {
+type contactPageQuery struct {
 	PageIndex int `query:"pageIndex" minimum:"1" maximum:"1000000" default:"1" doc:"Pages hold 50, oldest first."`
 }
 
-// contactsUnder is the list under a prefix: the pages before and after are there too.
-func (a *API) contactsUnder(prefix string) func(context.Context, *contactPageOf) (*struct{ Body contactPage }, error) {
+// contactLister is the list under a prefix: the pages before and after are there too.
+func (a *API) contactLister(prefix string) func(context.Context, *contactPageQuery) (*struct{ Body contactPage }, error) {
 	page := func(n int) *string {
 		uri := strings.TrimSuffix(a.PublicURL, "/") + prefix + "/global/contactIdentities?pageIndex=" + strconv.Itoa(n)
 		return &uri
 	}
-	return func(ctx context.Context, in *contactPageOf) (*struct{ Body contactPage }, error) {
-		key := callerOf(ctx)
+	return func(ctx context.Context, in *contactPageQuery) (*struct{ Body contactPage }, error) {
+		key := operation.CallerOf(ctx)
 		before := (in.PageIndex - 1) * contactPageSize
 		is, total, err := a.Contacts.ContactIdentities(ctx, key.TenantID, key.InstanceID, before, contactPageSize)
 		if err != nil {
 			return nil, err
 		}
-		out := contactPage{ContactIdentities: []contactAnswer{}, Total: total}
+		out := contactPage{ContactIdentities: []contactResponse{}, Total: total}
 		for _, i := range is {
 			out.ContactIdentities = append(out.ContactIdentities, toContact(i))
 		}
@@ -95,61 +97,61 @@ type ContactPath struct {
 	ID string `path:"id" maxLength:"255"`
 }
 
-type contactOut struct{ Body contactAnswer }
+type contactOut struct{ Body contactResponse }
 
 func (a *API) getContact(ctx context.Context, in *ContactPath) (*contactOut, error) {
-	i, err := a.contactOf(ctx, in.ID)
+	i, err := a.findContact(ctx, in.ID)
 	return &contactOut{toContact(i)}, err
 }
 
-// contactOf gives a contact identity that the caller may read.
-func (a *API) contactOf(ctx context.Context, spelled string) (ContactIdentity, error) {
-	id, reason := parseUUID(spelled)
+// findContact gives a contact identity that the caller may read.
+func (a *API) findContact(ctx context.Context, spelled string) (identity.ContactIdentity, error) {
+	id, reason := fastapi.ParseUUID(spelled)
 	if reason != "" {
-		return ContactIdentity{}, contactNotFound()
+		return identity.ContactIdentity{}, contactNotFound()
 	}
-	key := callerOf(ctx)
+	key := operation.CallerOf(ctx)
 	i, err := a.Contacts.ContactIdentity(ctx, key.TenantID, id)
-	if err == nil && !reads(key, i.Identity) {
+	if err == nil && !operation.CanReadIdentity(key, i.Identity) {
 		err = identity.ErrNotFound
 	}
-	return i, contactFault(err)
+	return i, mapContactError(err)
 }
 
-func contactNotFound() *problem { return notFound("Contact identity") }
+func contactNotFound() *fastapi.Problem { return fastapi.NotFound("Contact identity") }
 
-// contactFault says what is wrong in the words of this surface.
-func contactFault(err error) error {
+// mapContactError says what is wrong in the words of this surface.
+func mapContactError(err error) error {
 	switch {
 	case errors.Is(err, identity.ErrNotFound):
 		return contactNotFound()
-	case errors.Is(err, ErrNoContact):
-		return notFound("Contact")
-	case errors.Is(err, identity.ErrTaken):
-		return refuse(http.StatusConflict, "A contact identity with this type and value exists already")
+	case errors.Is(err, identity.ErrNoContact):
+		return fastapi.NotFound("Contact")
+	case errors.Is(err, identity.ErrAlreadyLinked):
+		return fastapi.NewProblem(http.StatusConflict, "A contact identity with this type and value exists already")
 	}
 	return err
 }
 
 // contactFields is the body of a new contact identity, and of all of one.
 type contactFields struct {
-	ContactIdentityType    string      `json:"contactIdentityType" format:"contact-identity-type" doc:"visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram or Slack, in any case."`
-	Value                  string      `json:"value" minLength:"1" maxLength:"255" doc:"SMS and Whatsapp: the number. Telegram: the numeric user id. Slack: team and user id, T…:U…."`
-	ContactID              Opt[string] `json:"contactId,omitempty" format:"uuid" doc:"The customer. Null: an address that belongs to nobody yet."`
-	Name                   Opt[string] `json:"name,omitempty" maxLength:"255" doc:"For staff to read; never matched. Absent: the name that the channel tells."`
-	AvatarURL              Opt[string] `json:"avatarUrl,omitempty" maxLength:"2048" format:"web-url" doc:"An https URL; never fetched by the gateway."`
-	InfoURL                Opt[string] `json:"infoUrl,omitempty" maxLength:"2048" format:"web-url" doc:"An https URL; never fetched by the gateway."`
-	ScreenName             Opt[string] `json:"screenName,omitempty" maxLength:"255"`
-	OriginalContactPageURL Opt[string] `json:"originalContactPageUrl,omitempty" maxLength:"2048" format:"web-url" doc:"An https URL; never fetched by the gateway."`
+	ContactIdentityType    string                   `json:"contactIdentityType" format:"contact-identity-type" doc:"visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram or Slack, in any case."`
+	Value                  string                   `json:"value" minLength:"1" maxLength:"255" doc:"SMS and Whatsapp: the number. Telegram: the numeric user id. Slack: team and user id, T…:U…."`
+	ContactID              fastapi.Optional[string] `json:"contactId,omitempty" format:"uuid" doc:"The customer. Null: an address that belongs to nobody yet."`
+	Name                   fastapi.Optional[string] `json:"name,omitempty" maxLength:"255" doc:"For staff to read; never matched. Absent: the name that the channel tells."`
+	AvatarURL              fastapi.Optional[string] `json:"avatarUrl,omitempty" maxLength:"2048" format:"web-url" doc:"An https URL; never fetched by the gateway."`
+	InfoURL                fastapi.Optional[string] `json:"infoUrl,omitempty" maxLength:"2048" format:"web-url" doc:"An https URL; never fetched by the gateway."`
+	ScreenName             fastapi.Optional[string] `json:"screenName,omitempty" maxLength:"255"`
+	OriginalContactPageURL fastapi.Optional[string] `json:"originalContactPageUrl,omitempty" maxLength:"2048" format:"web-url" doc:"An https URL; never fetched by the gateway."`
 }
 
-func (b contactFields) contact(tenant string) (ContactIdentity, error) {
+func (b contactFields) contact(tenant string) (identity.ContactIdentity, error) {
 	channel := strings.ToLower(b.ContactIdentityType)
-	value, err := identity.Normalise(channel, b.Value)
+	value, err := identity.Normalize(channel, b.Value)
 	if err != nil {
-		return ContactIdentity{}, invalid(valueError(strings.ReplaceAll(err.Error(), "external_id", "value"), "body", "value"))
+		return identity.ContactIdentity{}, fastapi.ValidationProblem(fastapi.ValueError(strings.ReplaceAll(err.Error(), "external_id", "value"), "body", "value"))
 	}
-	return ContactIdentity{
+	return identity.ContactIdentity{
 		Identity: identity.Identity{
 			TenantID: tenant, CustomerID: b.ContactID.Value, Channel: channel, ExternalID: value, DisplayName: b.Name.Value, Username: b.ScreenName.Value,
 		},
@@ -158,22 +160,22 @@ func (b contactFields) contact(tenant string) (ContactIdentity, error) {
 }
 
 func (a *API) createContact(ctx context.Context, in *struct{ Body contactFields }) (*contactOut, error) {
-	key := callerOf(ctx)
+	key := operation.CallerOf(ctx)
 	i, err := in.Body.contact(key.TenantID)
 	if err != nil {
 		return nil, err
 	}
 	i.InstanceID = key.InstanceID
 	i, err = a.Contacts.CreateContactIdentity(ctx, i, key.Actor())
-	return &contactOut{toContact(i)}, contactFault(err)
+	return &contactOut{toContact(i)}, mapContactError(err)
 }
 
 func (a *API) replaceContact(ctx context.Context, in *struct {
 	ContactPath
 	Body contactFields
 }) (*contactOut, error) {
-	key := callerOf(ctx)
-	was, err := a.changeable(ctx, in.ID)
+	key := operation.CallerOf(ctx)
+	was, err := a.findWritableContact(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -183,23 +185,23 @@ func (a *API) replaceContact(ctx context.Context, in *struct {
 	}
 	i.ID, i.InstanceID = was.ID, was.InstanceID
 	i, err = a.Contacts.ReplaceContactIdentity(ctx, i, in.Body.Name.Edit(), key.Actor())
-	return &contactOut{toContact(i)}, contactFault(err)
+	return &contactOut{toContact(i)}, mapContactError(err)
 }
 
-func (a *API) deleteContact(ctx context.Context, in *ContactPath) (*none, error) {
-	key := callerOf(ctx)
-	was, err := a.changeable(ctx, in.ID)
+func (a *API) deleteContact(ctx context.Context, in *ContactPath) (*noBody, error) {
+	key := operation.CallerOf(ctx)
+	was, err := a.findWritableContact(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return nil, contactFault(a.Contacts.DeleteContactIdentity(ctx, key.TenantID, was.InstanceID, was.ID, key.Actor()))
+	return nil, mapContactError(a.Contacts.DeleteContactIdentity(ctx, key.TenantID, was.InstanceID, was.ID, key.Actor()))
 }
 
-// changeable gives a contact identity that the caller may change.
-func (a *API) changeable(ctx context.Context, id string) (ContactIdentity, error) {
-	i, err := a.contactOf(ctx, id)
+// findWritableContact gives a contact identity that the caller may change.
+func (a *API) findWritableContact(ctx context.Context, id string) (identity.ContactIdentity, error) {
+	i, err := a.findContact(ctx, id)
 	if err == nil {
-		err = mayChange(callerOf(ctx), i.Identity)
+		err = operation.CheckIdentityWrite(operation.CallerOf(ctx), i.Identity)
 	}
 	return i, err
 }

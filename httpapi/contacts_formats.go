@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"strings"
 	"unicode"
+
+	"hydragate/httpapi/fastapi"
 )
 
 const (
@@ -29,31 +31,31 @@ func contactType(channel string) string {
 	return channel
 }
 
-func cleanContactType(s string) (string, *violation) {
+func cleanContactType(s string) (string, *fastapi.Violation) {
 	for _, t := range contactTypes() {
 		if strings.ToLower(t) == strings.ToLower(s) {
 			return t, nil
 		}
 	}
-	return "", unfit("a type is one of " + strings.Join(contactTypes(), ", "))
+	return "", fastapi.InvalidValue("a type is one of " + strings.Join(contactTypes(), ", "))
 }
 
 // cleanWebURL takes what a browser may be sent to: an absolute https URL that hides
 // nothing. Empty is none.
-func cleanWebURL(s string) (string, *violation) {
+func cleanWebURL(s string) (string, *fastapi.Violation) {
 	if s == "" {
 		return "", nil
 	}
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || u.Scheme != "https" || u.Opaque != "" || u.Hostname() == "":
-		return "", unfit("a URL is an absolute https URL")
+		return "", fastapi.InvalidValue("a URL is an absolute https URL")
 	case len(s) > maxWebURL:
-		return "", unfit("a URL has at most 2048 bytes")
+		return "", fastapi.InvalidValue("a URL has at most 2048 bytes")
 	case u.User != nil:
-		return "", unfit("a URL holds no user name and no password")
+		return "", fastapi.InvalidValue("a URL holds no user name and no password")
 	case strings.ContainsFunc(s, func(r rune) bool { return r == '\\' || unicode.IsSpace(r) || !unicode.IsPrint(r) }):
-		return "", unfit("a URL holds no blanks, backslashes or invisible characters")
+		return "", fastapi.InvalidValue("a URL holds no blanks, backslashes or invisible characters")
 	}
 	return s, nil
 }

@@ -4,16 +4,18 @@ import (
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"hydragate/httpapi/fastapi"
 )
 
 // contactSurface is that of contact identities: the API keys of the native one open
 // it.
 func contactSurface() *surface {
 	return &surface{
-		folders: []string{"/global/", "/v4/"}, letIn: (*API).letIn, say: sayContactError,
-		schema: "ContactError", statuses: []int{400, 401, 403, 429, 500, 503},
-		security: []map[string][]string{{"bearer": {}}, {"apiKey": {}}},
-		needs:    func(to *route) string { return "Needs the scope `" + to.scope + "`." },
+		prefixes: []string{"/global/", "/v4/"}, authorize: (*API).authorize, formatError: formatContactError,
+		errorSchema: "ContactError", statuses: []int{400, 401, 403, 429, 500, 503},
+		security:       []map[string][]string{{"bearer": {}}, {"apiKey": {}}},
+		describeAccess: func(to *route) string { return "Needs the scope `" + to.scope + "`." },
 	}
 }
 
@@ -23,8 +25,8 @@ type contactError struct {
 	Message   string `json:"message"`
 }
 
-func sayContactError(p *problem) any {
-	return contactError{ErrorCode: contactErrorCode(p.status), Message: p.sentence()}
+func formatContactError(p *fastapi.Problem) any {
+	return contactError{ErrorCode: contactErrorCode(p.Status), Message: p.Summary()}
 }
 
 func contactErrorCode(status int) string {
@@ -60,7 +62,7 @@ func contactErrorSchema() *huma.Schema {
 	}
 }
 
-const exampleContactIdentity = `{"id":` + exampleID + `,"contactId":` + exampleInstance + `,"contactIdentityType":"Twitter","name":"Steve","value":"1361654692588728354",
+const exampleContactIdentity = `{"id":` + exampleID + `,"contactId":` + exampleInstanceID + `,"contactIdentityType":"Twitter","name":"Steve","value":"1361654692588728354",
 	"avatarUrl":"https://images.example.com/steve.png","infoUrl":"https://social.example.com/users/steve","screenName":"@steve",
 	"originalContactPageUrl":"https://social.example.com/steve"}`
 
@@ -76,7 +78,7 @@ func contactExamples() map[string]example {
 		"delete_contact_identity": {},
 	}
 	for _, id := range sortedKeys(all) {
-		all[id+underV4] = all[id]
+		all[id+v4Suffix] = all[id]
 	}
 	return all
 }

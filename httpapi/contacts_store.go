@@ -2,23 +2,9 @@ package httpapi
 
 import (
 	"context"
-	"errors"
 
 	"hydragate/identity"
 )
-
-// ErrNoContact says that there is no such customer to give an identity to.
-var ErrNoContact = errors.New("httpapi: no such contact")
-
-// A ContactIdentity is an identity as the contact surface shows it: its customer is
-// the contact, its display name the name, its username the screen name. The URLs are
-// kept and shown, never fetched.
-type ContactIdentity struct {
-	identity.Identity
-	AvatarURL string
-	InfoURL   string
-	PageURL   string
-}
 
 // Contacts is what the contact surface keeps its resources in: the identities of
 // everybody else, unknown senders included.
@@ -31,18 +17,18 @@ type Contacts interface {
 	// ContactIdentities gives identities in order of id, which is order of creation,
 	// after the first skip, and how many there are. With an instance, those of other
 	// instances are left out.
-	ContactIdentities(ctx context.Context, tenant, instance string, skip, limit int) (is []ContactIdentity, total int, err error)
+	ContactIdentities(ctx context.Context, tenant, instance string, skip, limit int) (is []identity.ContactIdentity, total int, err error)
 	// ContactIdentity gives any identity of the tenant; identity.ErrNotFound.
-	ContactIdentity(ctx context.Context, tenant, id string) (ContactIdentity, error)
+	ContactIdentity(ctx context.Context, tenant, id string) (identity.ContactIdentity, error)
 	// CreateContactIdentity keeps an identity with a new id, unverified. An unknown
 	// sender's row of the address is adopted when there is a contact, as Store.Link
 	// does. identity.ErrTaken, ErrNoContact.
-	CreateContactIdentity(ctx context.Context, i ContactIdentity, by identity.Actor) (ContactIdentity, error)
+	CreateContactIdentity(ctx context.Context, i identity.ContactIdentity, by identity.Actor) (identity.ContactIdentity, error)
 	// ReplaceContactIdentity changes the identity of i's id; where it lives stays. A new
 	// owner or a new address takes verification, role override and a live claim code
 	// with it. name nil leaves the display name. identity.ErrNotFound, also for one that
 	// lives elsewhere than i says; identity.ErrTaken, ErrNoContact.
-	ReplaceContactIdentity(ctx context.Context, i ContactIdentity, name *string, by identity.Actor) (ContactIdentity, error)
+	ReplaceContactIdentity(ctx context.Context, i identity.ContactIdentity, name *string, by identity.Actor) (identity.ContactIdentity, error)
 	// DeleteContactIdentity removes any identity of the tenant that lives in the instance,
 	// or in all of them (""); identity.ErrNotFound.
 	DeleteContactIdentity(ctx context.Context, tenant, instance, id string, by identity.Actor) error

@@ -5,41 +5,44 @@ import (
 	"strings"
 	"time"
 
+	"hydragate/claim"
+	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
 	"hydragate/identity"
 )
 
-type customerAnswer struct {
-	CompanyName *string   `json:"company_name"`
-	CreatedAt   time.Time `json:"created_at"`
-	Email       *string   `json:"email"`
-	FirstName   *string   `json:"first_name"`
-	ID          string    `json:"id" format:"uuid"`
-	LastName    *string   `json:"last_name"`
-	Locale      *string   `json:"locale"`
-	Metadata    Object    `json:"metadata"`
-	PhoneNumber *string   `json:"phone_number"`
-	Timezone    *string   `json:"timezone"`
-	UpdatedAt   time.Time `json:"updated_at"`
+type customerResponse struct {
+	CompanyName *string        `json:"company_name"`
+	CreatedAt   time.Time      `json:"created_at"`
+	Email       *string        `json:"email"`
+	FirstName   *string        `json:"first_name"`
+	ID          string         `json:"id" format:"uuid"`
+	LastName    *string        `json:"last_name"`
+	Locale      *string        `json:"locale"`
+	Metadata    fastapi.Object `json:"metadata"`
+	PhoneNumber *string        `json:"phone_number"`
+	Timezone    *string        `json:"timezone"`
+	UpdatedAt   time.Time      `json:"updated_at"`
 }
 
-func toCustomer(c identity.Customer) customerAnswer {
-	return customerAnswer{
-		ID: c.ID, Email: orNull(c.Email), PhoneNumber: orNull(c.PhoneNumber), FirstName: orNull(c.FirstName), LastName: orNull(c.LastName),
-		CompanyName: orNull(c.CompanyName), Locale: orNull(c.Locale), Timezone: orNull(c.Timezone), Metadata: Object(c.Metadata),
+func toCustomer(c identity.Customer) customerResponse {
+	return customerResponse{
+		ID: c.ID, Email: operation.NullableString(c.Email), PhoneNumber: operation.NullableString(c.PhoneNumber), FirstName: operation.NullableString(c.FirstName), LastName: operation.NullableString(c.LastName),
+		CompanyName: operation.NullableString(c.CompanyName), Locale: operation.NullableString(c.Locale), Timezone: operation.NullableString(c.Timezone), Metadata: fastapi.Object(c.Metadata),
 		CreatedAt: c.CreatedAt.UTC(), UpdatedAt: c.UpdatedAt.UTC(),
 	}
 }
 
 // customerFields is the body of a new customer and of a change to one.
 type customerFields struct {
-	Email       Opt[string] `json:"email,omitempty" minLength:"1" maxLength:"254" format:"email" doc:"Unique in the tenant, without regard to case."`
-	PhoneNumber Opt[string] `json:"phone_number,omitempty" minLength:"1" maxLength:"30" format:"phone" doc:"With the country code; kept in E.164."`
-	FirstName   Opt[string] `json:"first_name,omitempty" maxLength:"255"`
-	LastName    Opt[string] `json:"last_name,omitempty" maxLength:"255"`
-	CompanyName Opt[string] `json:"company_name,omitempty" maxLength:"255"`
-	Locale      Opt[string] `json:"locale,omitempty" minLength:"1" maxLength:"64" format:"bcp47"`
-	Timezone    Opt[string] `json:"timezone,omitempty" minLength:"1" maxLength:"64" format:"timezone"`
-	Metadata    Opt[Object] `json:"metadata,omitempty"`
+	Email       fastapi.Optional[string]         `json:"email,omitempty" minLength:"1" maxLength:"254" format:"email" doc:"Unique in the tenant, without regard to case."`
+	PhoneNumber fastapi.Optional[string]         `json:"phone_number,omitempty" minLength:"1" maxLength:"30" format:"phone" doc:"With the country code; kept in E.164."`
+	FirstName   fastapi.Optional[string]         `json:"first_name,omitempty" maxLength:"255"`
+	LastName    fastapi.Optional[string]         `json:"last_name,omitempty" maxLength:"255"`
+	CompanyName fastapi.Optional[string]         `json:"company_name,omitempty" maxLength:"255"`
+	Locale      fastapi.Optional[string]         `json:"locale,omitempty" minLength:"1" maxLength:"64" format:"bcp47"`
+	Timezone    fastapi.Optional[string]         `json:"timezone,omitempty" minLength:"1" maxLength:"64" format:"timezone"`
+	Metadata    fastapi.Optional[fastapi.Object] `json:"metadata,omitempty"`
 }
 
 // CustomerPath names the customer a call is about.
@@ -47,36 +50,36 @@ type CustomerPath struct {
 	CustomerID string `path:"customer_id" format:"uuid"`
 }
 
-type customerOut struct{ Body customerAnswer }
+type customerOut struct{ Body customerResponse }
 
 func (a *API) createCustomer(ctx context.Context, in *struct{ Body customerFields }) (*customerOut, error) {
-	key, b := callerOf(ctx), in.Body
+	key, b := operation.CallerOf(ctx), in.Body
 	c, err := a.Store.CreateCustomer(ctx, identity.Customer{
-		ID: idFor(ctx), TenantID: key.TenantID, Email: b.Email.Value, PhoneNumber: b.PhoneNumber.Value, FirstName: b.FirstName.Value, LastName: b.LastName.Value,
-		CompanyName: b.CompanyName.Value, Locale: b.Locale.Value, Timezone: b.Timezone.Value, Metadata: b.Metadata.Value.raw(),
+		ID: resourceID(ctx), TenantID: key.TenantID, Email: b.Email.Value, PhoneNumber: b.PhoneNumber.Value, FirstName: b.FirstName.Value, LastName: b.LastName.Value,
+		CompanyName: b.CompanyName.Value, Locale: b.Locale.Value, Timezone: b.Timezone.Value, Metadata: b.Metadata.Value.Raw(),
 	}, key.Actor())
 	return &customerOut{toCustomer(c)}, err
 }
 
 func (a *API) getCustomer(ctx context.Context, in *CustomerPath) (*customerOut, error) {
-	c, err := a.Store.Customer(ctx, callerOf(ctx).TenantID, in.CustomerID)
-	return &customerOut{toCustomer(c)}, about("Customer", err)
+	c, err := a.Store.Customer(ctx, operation.CallerOf(ctx).TenantID, in.CustomerID)
+	return &customerOut{toCustomer(c)}, operation.NameNotFound("Customer", err)
 }
 
 func (a *API) editCustomer(ctx context.Context, in *struct {
 	CustomerPath
 	Body customerFields
 }) (*customerOut, error) {
-	key, b := callerOf(ctx), in.Body
+	key, b := operation.CallerOf(ctx), in.Body
 	c, err := a.Store.EditCustomer(ctx, key.TenantID, in.CustomerID, identity.CustomerEdit{
 		Email: b.Email.Edit(), PhoneNumber: b.PhoneNumber.Edit(), FirstName: b.FirstName.Edit(), LastName: b.LastName.Edit(),
-		CompanyName: b.CompanyName.Edit(), Locale: b.Locale.Edit(), Timezone: b.Timezone.Edit(), Metadata: editOf(b.Metadata),
+		CompanyName: b.CompanyName.Edit(), Locale: b.Locale.Edit(), Timezone: b.Timezone.Edit(), Metadata: fastapi.MetadataEdit(b.Metadata),
 	}, key.Actor())
-	return &customerOut{toCustomer(c)}, about("Customer", err)
+	return &customerOut{toCustomer(c)}, operation.NameNotFound("Customer", err)
 }
 
 func (a *API) listCustomers(ctx context.Context, in *struct {
-	PageOf
+	operation.PageQuery
 	Email          string `query:"email" minLength:"1" maxLength:"254" doc:"The whole address, without regard to case."`
 	EmailPrefix    string `query:"email_prefix" minLength:"1" maxLength:"254" doc:"The beginning of the address, without regard to case."`
 	PhoneNumber    string `query:"phone_number" minLength:"1" maxLength:"30" format:"phone" doc:"The whole number."`
@@ -85,27 +88,66 @@ func (a *API) listCustomers(ctx context.Context, in *struct {
 	ExternalID     string `query:"external_id" minLength:"1" maxLength:"255" doc:"The whole external id of one of the customer's identities."`
 	ExternalPrefix string `query:"external_id_prefix" minLength:"1" maxLength:"255" doc:"The beginning of the external id of one of the customer's identities, without regard to case."`
 	Channel        string `query:"channel" pattern:"^[a-z][a-z0-9_]{0,31}$" doc:"The channel of external_id, so that other spellings of it are found."`
-}) (*paged[customerAnswer], error) {
-	tenant := callerOf(ctx).TenantID
+}) (*operation.PageOut[customerResponse], error) {
+	tenant := operation.CallerOf(ctx).TenantID
 	q := identity.CustomerQuery{
 		Email: in.Email, Phone: in.PhoneNumber, Name: strings.TrimSpace(in.Name), ExternalID: strings.TrimSpace(in.ExternalID),
 		EmailPrefix: in.EmailPrefix, ExternalPrefix: strings.TrimSpace(in.ExternalPrefix),
 	}
-	var blank []violation // would find everybody
+	var blank []fastapi.Violation // would find everybody
 	for _, f := range []struct{ name, given, clean string }{
 		{"name", in.Name, q.Name}, {"external_id", in.ExternalID, q.ExternalID}, {"external_id_prefix", in.ExternalPrefix, q.ExternalPrefix},
 	} {
 		if f.given != "" && f.clean == "" {
-			blank = append(blank, valueError("a text of blanks finds nobody", "query", f.name))
+			blank = append(blank, fastapi.ValueError("a text of blanks finds nobody", "query", f.name))
 		}
 	}
 	if blank != nil {
-		return nil, invalid(blank...)
+		return nil, fastapi.ValidationProblem(blank...)
 	}
 	if in.PhonePrefix != "" { // a "+" in a query arrives as a blank when it was not escaped
 		q.PhonePrefix = "+" + strings.TrimLeft(in.PhonePrefix, "+ ")
 	}
-	return pageFrom(in.PageOf, func(after string, limit int) ([]identity.Customer, error) {
+	return operation.FetchPage(in.PageQuery, func(after string, limit int) ([]identity.Customer, error) {
 		return a.Store.ListCustomers(ctx, tenant, q, after, limit)
 	}, func(c identity.Customer) string { return c.ID }, toCustomer)
+}
+
+// A CodeDropper forgets what proves the claim codes of identities that are gone.
+type CodeDropper interface {
+	Drop(ctx context.Context, s claim.Target) error
+}
+
+func (a *API) deleteCustomer(ctx context.Context, in *struct {
+	CustomerPath
+	Erase bool `query:"erase" default:"false" doc:"Also removes personal data from every table and queue: messages both ways, deliveries, dead letters, and who was merged into the customer. What wrote from its accounts as an unknown sender counts, and so do accounts that it once had and nobody else has. The audit log keeps pseudonyms and a receipt. A customer that was deleted before can be erased still; what is erased is not found any more (404)."`
+}) (*noBody, error) {
+	key := operation.CallerOf(ctx)
+	if key.InstanceID != "" {
+		return nil, operation.KeyLimitedProblem()
+	}
+	remove := a.Store.DeleteCustomer
+	if in.Erase {
+		remove = a.Store.EraseCustomer
+	}
+	void, err := remove(ctx, key.TenantID, in.CustomerID, key.Actor())
+	if err != nil {
+		return nil, operation.NameNotFound("Customer", err)
+	}
+	a.dropCodes(ctx, void)
+	return nil, nil
+}
+
+// dropCodes drops proofs of codes. The database refuses the codes already, and proofs
+// expire by themselves: what cannot be dropped now is logged and left to that.
+func (a *API) dropCodes(ctx context.Context, void []claim.Target) {
+	if a.CodeDropper == nil {
+		return
+	}
+	for _, s := range void {
+		if err := a.CodeDropper.Drop(ctx, s); err != nil {
+			a.Log.WarnContext(ctx, "proofs of deleted identities not dropped", "request_id", operation.RequestInfoOf(ctx).ID, "err", err)
+			return
+		}
+	}
 }

@@ -1,34 +1,34 @@
 package httpapi
 
 // An example is a request and its answer as the document shows them.
-type example struct{ request, answer string }
+type example struct{ request, response string }
 
 const (
-	exampleID       = `"01930f6e-5c1a-7b3e-9a54-0c1f6a1b2c3d"`
-	exampleInstance = `"01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f"`
-	exampleTimes    = `"created_at":"2026-11-22T02:00:00Z","updated_at":"2026-11-22T02:00:00Z"`
+	exampleID         = `"01930f6e-5c1a-7b3e-9a54-0c1f6a1b2c3d"`
+	exampleInstanceID = `"01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f"`
+	exampleTimes      = `"created_at":"2026-11-22T02:00:00Z","updated_at":"2026-11-22T02:00:00Z"`
 
 	exampleCustomer = `{"company_name":null,"email":"steve@example.com","first_name":"Steve","id":` + exampleID + `,"last_name":null,
 		"locale":"en-AU","metadata":{},"phone_number":"+61400111222","timezone":"Australia/Sydney",` + exampleTimes + `}`
 	exampleIdentity = `{"channel":"telegram","customer_id":` + exampleID + `,"display_name":"Steve","external_id":"12345","id":` + exampleID + `,
 		"instance_id":null,"metadata":{},"role_override":null,"verified":false,"verified_at":null,` + exampleTimes + `}`
 	exampleSender = `{"channel":"telegram","customer_id":null,"display_name":"Steve","external_id":"12345","id":` + exampleID + `,
-		"instance_id":` + exampleInstance + `,"metadata":{},"role_override":null,"verified":false,"verified_at":null,` + exampleTimes + `}`
-	exampleBot = `"agent_disabled_at":null,"agent_url":"https://agent.example.com/events","customer_max_age_days":null,"id":` + exampleInstance + `,"name":"Support",
+		"instance_id":` + exampleInstanceID + `,"metadata":{},"role_override":null,"verified":false,"verified_at":null,` + exampleTimes + `}`
+	exampleInstanceFields = `"agent_disabled_at":null,"agent_url":"https://agent.example.com/events","customer_max_age_days":null,"id":` + exampleInstanceID + `,"name":"Support",
 		"owner_max_age_days":365,"silence_max_days":null,"sms_invites":false,"unknown_senders":"forward","welcome_text":null,` + exampleTimes
 	exampleKey = `"created_at":"2026-11-22T02:00:00Z","expires_at":null,"hint":"x7qa","id":` + exampleID + `,"instance_id":null,
 		"last_used_at":null,"name":"dashboard","revoked_at":null,"scopes":["customers:read","identities:read"]`
 	exampleToken = `"key":"hg_live_…"`
 
-	exampleOther = `"01930f6e-7a2b-7d4e-8c55-1d2e3f4a5b6c"`
-	exampleMerge = `{"customer_id":` + exampleID + `,"identities":2,"into":` + exampleOther + `,"merged_at":"2026-11-22T02:00:00Z","undo_until":"2026-12-22T02:00:00Z"}`
-	exampleEvent = `{"actor":"key:01930f6e-1111-7000-8000-000000000001","at":"2026-11-22T02:00:00Z","customer_id":` + exampleID + `,"detail":{"channel":"telegram"},
+	exampleOtherID = `"01930f6e-7a2b-7d4e-8c55-1d2e3f4a5b6c"`
+	exampleMerge   = `{"customer_id":` + exampleID + `,"identities":2,"into":` + exampleOtherID + `,"merged_at":"2026-11-22T02:00:00Z","undo_until":"2026-12-22T02:00:00Z"}`
+	exampleEvent   = `{"actor":"key:01930f6e-1111-7000-8000-000000000001","at":"2026-11-22T02:00:00Z","customer_id":` + exampleID + `,"detail":{"channel":"telegram"},
 		"id":` + exampleID + `,"identity_id":` + exampleID + `,"instance_id":null,"kind":"identity.linked","message_id":null}`
 	exampleHistory = `{"channel":"telegram","external_id":"12345","identity_id":` + exampleID + `,"owners":[{"customer_id":` + exampleID + `,"erased":false,
 		"identity_id":` + exampleID + `,"instance_id":null,"since":"2026-11-22T02:00:00Z","until":null}]}`
 	exampleExport = `{"exported_at":"2026-11-22T02:00:00Z","customer":` + exampleCustomer + `,"identities":[` + exampleIdentity + `],
 		"history":[{"channel":"telegram","external_id":"12345","identity_id":` + exampleID + `,"instance_id":null,"since":"2026-11-22T02:00:00Z","until":null}],
-		"conversations":[{"id":` + exampleID + `,"instance_id":` + exampleInstance + `,"channel":"telegram","external_id":"12345","group":false,
+		"conversations":[{"id":` + exampleID + `,"instance_id":` + exampleInstanceID + `,"channel":"telegram","external_id":"12345","group":false,
 		"received":[{"attachments":[],"id":` + exampleID + `,"kind":"text","received_at":"2026-11-22T02:00:00Z","sent_at":"2026-11-22T02:00:00Z","text":"Hello"}],
 		"sent":[{"cause":"agent","created_at":"2026-11-22T02:00:01Z","id":` + exampleID + `,"status":"delivered","text":"Hello Steve"}]}],
 		"audit":[` + exampleEvent + `],"withheld":[]}`
@@ -45,7 +45,7 @@ func examples() map[string]example {
 		"update_customer": {`{"company_name":null,"metadata":{"tier":"gold"}}`, exampleCustomer},
 
 		"delete_customer": {},
-		"merge_customer":  {`{"into":` + exampleOther + `}`, exampleMerge},
+		"merge_customer":  {`{"into":` + exampleOtherID + `}`, exampleMerge},
 		"undo_merge":      {"", exampleCustomer},
 		"export_customer": {"", exampleExport},
 
@@ -64,22 +64,22 @@ func examples() map[string]example {
 		"issue_claim_code": {"", `{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":` + exampleID + `,
 			"instructions":"Ask the customer to send the bot this message: /claim WDJ-BMJ"}`},
 
-		"issue_invite": {`{"channel":"telegram","instance_id":` + exampleInstance + `}`, `{"channel":"telegram","code":"WDJBMJKLNPQR",
-			"customer_id":` + exampleID + `,"expires_at":"2026-11-23T02:00:00Z","expires_in_seconds":86400,"id":` + exampleID + `,"instance_id":` + exampleInstance + `,
+		"issue_invite": {`{"channel":"telegram","instance_id":` + exampleInstanceID + `}`, `{"channel":"telegram","code":"WDJBMJKLNPQR",
+			"customer_id":` + exampleID + `,"expires_at":"2026-11-23T02:00:00Z","expires_in_seconds":86400,"id":` + exampleID + `,"instance_id":` + exampleInstanceID + `,
 			"instructions":"Open https://t.me/acme_bot?start=claim_WDJBMJKLNPQR, or write to @acme_bot on Telegram and send /claim WDJB-MJKL-NPQR, valid until 2026-11-23 02:00 UTC. Whoever opens it first is taken for the customer.",
 			"role_override":null,"url":"https://t.me/acme_bot?start=claim_WDJBMJKLNPQR"}`},
 		"list_invites": {"", pageExample(`{"channel":"telegram","created_at":"2026-11-22T02:00:00Z","customer_id":` + exampleID + `,"expires_at":"2026-11-23T02:00:00Z",
-			"id":` + exampleID + `,"identity_id":null,"instance_id":` + exampleInstance + `,"revoked_at":null,"role_override":"owner","state":"live","used_at":null}`)},
+			"id":` + exampleID + `,"identity_id":null,"instance_id":` + exampleInstanceID + `,"revoked_at":null,"role_override":"owner","state":"live","used_at":null}`)},
 		"revoke_invite": {},
 
-		"create_instance":         {`{"agent_url":"https://agent.example.com/events","name":"Support"}`, `{"agent_secret_key":"ask_…","webhook_secret":"whsec_…",` + exampleBot + `}`},
-		"list_instances":          {"", pageExample(`{` + exampleBot + `}`)},
-		"get_instance":            {"", `{` + exampleBot + `}`},
-		"update_instance":         {`{"unknown_senders":"forward","welcome_text":null}`, `{` + exampleBot + `}`},
+		"create_instance":         {`{"agent_url":"https://agent.example.com/events","name":"Support"}`, `{"agent_secret_key":"ask_…","webhook_secret":"whsec_…",` + exampleInstanceFields + `}`},
+		"list_instances":          {"", pageExample(`{` + exampleInstanceFields + `}`)},
+		"get_instance":            {"", `{` + exampleInstanceFields + `}`},
+		"update_instance":         {`{"unknown_senders":"forward","welcome_text":null}`, `{` + exampleInstanceFields + `}`},
 		"delete_instance":         {},
-		"rotate_webhook_secret":   {`{"overlap_seconds":3600}`, `{"instance_id":` + exampleInstance + `,"old_good_until":"2026-11-22T03:00:00Z","webhook_secret":"whsec_…"}`},
+		"rotate_webhook_secret":   {`{"overlap_seconds":3600}`, `{"instance_id":` + exampleInstanceID + `,"old_good_until":"2026-11-22T03:00:00Z","webhook_secret":"whsec_…"}`},
 		"end_webhook_secrets":     {},
-		"rotate_agent_secret_key": {`{"overlap_seconds":3600}`, `{"agent_secret_key":"ask_…","instance_id":` + exampleInstance + `,"old_good_until":"2026-11-22T03:00:00Z"}`},
+		"rotate_agent_secret_key": {`{"overlap_seconds":3600}`, `{"agent_secret_key":"ask_…","instance_id":` + exampleInstanceID + `,"old_good_until":"2026-11-22T03:00:00Z"}`},
 		"end_agent_secret_keys":   {},
 
 		"list_channels": {"", `{"channels":[{"address":"+61400111222","channel":"sms","enabled":true,"error_message":null,"last_event_at":null,"status":"active",
@@ -107,7 +107,7 @@ func examples() map[string]example {
 }
 
 const (
-	exampleTelegram = `{"bot_username":"acme_bot","has_bot_token":true,"instance_id":` + exampleInstance + `,"message":"The bot @acme_bot is connected.",
+	exampleTelegram = `{"bot_username":"acme_bot","has_bot_token":true,"instance_id":` + exampleInstanceID + `,"message":"The bot @acme_bot is connected.",
 		"mode":"webhook","status":"active","telegram_enabled":true,"webhook_registered":true,
 		"webhook_url":"https://gate.example.com/hooks/telegram/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f"}`
 	exampleSlack = `{"bot_user_id":"U023BECGF","commands_url":"https://gate.example.com/hooks/slack/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f/commands",

@@ -4,16 +4,18 @@ import (
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"hydragate/httpapi/fastapi"
 )
 
 // userSurface is that of conversation users: an agent's secret key opens it, and
 // names the instance.
 func userSurface() *surface {
 	return &surface{
-		folders: []string{"/external/"}, letIn: letInAgent, say: sayUserError,
-		schema: "UserError", statuses: []int{400, 403, 429, 500, 503},
-		security: []map[string][]string{{"agentSecretKey": {}}},
-		needs:    func(*route) string { return "Needs the secret key of an instance, in the header `Agent-Secret-Key`." },
+		prefixes: []string{"/external/"}, authorize: authorizeAgent, formatError: formatUserError,
+		errorSchema: "UserError", statuses: []int{400, 403, 429, 500, 503},
+		security:       []map[string][]string{{"agentSecretKey": {}}},
+		describeAccess: func(*route) string { return "Needs the secret key of an instance, in the header `Agent-Secret-Key`." },
 	}
 }
 
@@ -26,17 +28,17 @@ type userError struct {
 	Details map[string]any `json:"details,omitempty"`
 }
 
-func sayUserError(p *problem) any {
-	e := userError{Status: p.status, Message: p.sentence()}
-	name, code := userErrorName(p.status)
+func formatUserError(p *fastapi.Problem) any {
+	e := userError{Status: p.Status, Message: p.Summary()}
+	name, code := userErrorName(p.Status)
 	if name == "" {
 		return e
 	}
 	e.Name, e.Details = name, map[string]any{"code": code}
-	if p.violations != nil {
-		errors := make([]map[string]string, len(p.violations))
-		for i, v := range p.violations {
-			errors[i] = map[string]string{"field": v.field(), "message": v.withoutPrefix()}
+	if p.Violations != nil {
+		errors := make([]map[string]string, len(p.Violations))
+		for i, v := range p.Violations {
+			errors[i] = map[string]string{"field": v.FieldPath(), "message": v.Message()}
 		}
 		e.Details["errors"] = errors
 	}

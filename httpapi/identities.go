@@ -4,29 +4,31 @@ import (
 	"context"
 	"time"
 
+	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
 	"hydragate/identity"
 )
 
-type identityAnswer struct {
-	Channel      string     `json:"channel"`
-	CreatedAt    time.Time  `json:"created_at"`
-	CustomerID   *string    `json:"customer_id" format:"uuid"`
-	DisplayName  *string    `json:"display_name"`
-	ExternalID   string     `json:"external_id"`
-	ID           string     `json:"id" format:"uuid"`
-	InstanceID   *string    `json:"instance_id" format:"uuid"`
-	Metadata     Object     `json:"metadata"`
-	RoleOverride *string    `json:"role_override" enum:"owner"`
-	UpdatedAt    time.Time  `json:"updated_at"`
-	Verified     bool       `json:"verified"`
-	VerifiedAt   *time.Time `json:"verified_at"`
+type identityResponse struct {
+	Channel      string         `json:"channel"`
+	CreatedAt    time.Time      `json:"created_at"`
+	CustomerID   *string        `json:"customer_id" format:"uuid"`
+	DisplayName  *string        `json:"display_name"`
+	ExternalID   string         `json:"external_id"`
+	ID           string         `json:"id" format:"uuid"`
+	InstanceID   *string        `json:"instance_id" format:"uuid"`
+	Metadata     fastapi.Object `json:"metadata"`
+	RoleOverride *string        `json:"role_override" enum:"owner"`
+	UpdatedAt    time.Time      `json:"updated_at"`
+	Verified     bool           `json:"verified"`
+	VerifiedAt   *time.Time     `json:"verified_at"`
 }
 
-func toIdentity(i identity.Identity) identityAnswer {
-	return identityAnswer{
-		Channel: i.Channel, CreatedAt: i.CreatedAt.UTC(), CustomerID: orNull(i.CustomerID), DisplayName: orNull(i.DisplayName), ExternalID: i.ExternalID,
-		ID: i.ID, InstanceID: orNull(i.InstanceID), Metadata: Object(i.Metadata), RoleOverride: orNull(i.RoleOverride), UpdatedAt: i.UpdatedAt.UTC(),
-		Verified: i.IsVerified(), VerifiedAt: timeOrNull(i.VerifiedAt),
+func toIdentity(i identity.Identity) identityResponse {
+	return identityResponse{
+		Channel: i.Channel, CreatedAt: i.CreatedAt.UTC(), CustomerID: operation.NullableString(i.CustomerID), DisplayName: operation.NullableString(i.DisplayName), ExternalID: i.ExternalID,
+		ID: i.ID, InstanceID: operation.NullableString(i.InstanceID), Metadata: fastapi.Object(i.Metadata), RoleOverride: operation.NullableString(i.RoleOverride), UpdatedAt: i.UpdatedAt.UTC(),
+		Verified: i.IsVerified(), VerifiedAt: operation.NullableTime(i.VerifiedAt),
 	}
 }
 
@@ -36,24 +38,24 @@ type IdentityPath struct {
 	IdentityID string `path:"identity_id" format:"uuid"`
 }
 
-type identityOut struct{ Body identityAnswer }
+type identityOut struct{ Body identityResponse }
 
 type identitiesOut struct {
-	Body []identityAnswer `nullable:"false"`
+	Body []identityResponse `nullable:"false"`
 }
 
 func (a *API) listIdentities(ctx context.Context, in *struct {
 	CustomerPath
 	Channel string `query:"channel" pattern:"^[a-z][a-z0-9_]{0,31}$"`
 }) (*identitiesOut, error) {
-	key := callerOf(ctx)
+	key := operation.CallerOf(ctx)
 	all, err := a.Store.CustomerIdentities(ctx, key.TenantID, in.CustomerID, in.Channel)
 	if err != nil {
-		return nil, about("Customer", err)
+		return nil, operation.NameNotFound("Customer", err)
 	}
-	out := &identitiesOut{Body: []identityAnswer{}}
+	out := &identitiesOut{Body: []identityResponse{}}
 	for _, i := range all {
-		if reads(key, i) {
+		if operation.CanReadIdentity(key, i) {
 			out.Body = append(out.Body, toIdentity(i))
 		}
 	}
@@ -61,83 +63,138 @@ func (a *API) listIdentities(ctx context.Context, in *struct {
 }
 
 type newIdentity struct {
-	Channel      string      `json:"channel" pattern:"^[a-z][a-z0-9_]{0,31}$" doc:"telegram, sms, slack, whatsapp, or a channel of your own."`
-	ExternalID   string      `json:"external_id" minLength:"1" maxLength:"255" doc:"SMS and WhatsApp: the number. Telegram: the numeric user id. Slack: team and user id, T…:U…."`
-	DisplayName  Opt[string] `json:"display_name,omitempty" maxLength:"255" doc:"For staff to read; never matched."`
-	InstanceID   Opt[string] `json:"instance_id,omitempty" format:"uuid" doc:"Absent or null: every instance of the tenant."`
-	Metadata     Opt[Object] `json:"metadata,omitempty"`
-	RoleOverride Opt[string] `json:"role_override,omitempty" enum:"owner" doc:"Needs the scope identities:grant."`
+	Channel      string                           `json:"channel" pattern:"^[a-z][a-z0-9_]{0,31}$" doc:"telegram, sms, slack, whatsapp, or a channel of your own."`
+	ExternalID   string                           `json:"external_id" minLength:"1" maxLength:"255" doc:"SMS and WhatsApp: the number. Telegram: the numeric user id. Slack: team and user id, T…:U…."`
+	DisplayName  fastapi.Optional[string]         `json:"display_name,omitempty" maxLength:"255" doc:"For staff to read; never matched."`
+	InstanceID   fastapi.Optional[string]         `json:"instance_id,omitempty" format:"uuid" doc:"Absent or null: every instance of the tenant."`
+	Metadata     fastapi.Optional[fastapi.Object] `json:"metadata,omitempty"`
+	RoleOverride fastapi.Optional[string]         `json:"role_override,omitempty" enum:"owner" doc:"Needs the scope identities:grant."`
 }
 
 func (a *API) linkIdentity(ctx context.Context, in *struct {
 	CustomerPath
 	Body newIdentity
 }) (*identityOut, error) {
-	key, b := callerOf(ctx), in.Body
-	if b.RoleOverride.Value != "" && !key.May("identities:grant") {
-		return nil, missingScope("identities:grant")
+	key, b := operation.CallerOf(ctx), in.Body
+	if b.RoleOverride.Value != "" && !key.HasScope("identities:grant") {
+		return nil, operation.MissingScope("identities:grant")
 	}
-	instance, err := chosen(key, b.InstanceID.Value)
+	instance, err := operation.ResolveInstance(key, b.InstanceID.Value)
 	if err != nil {
 		return nil, err
 	}
 	i, err := a.Store.Link(ctx, identity.Identity{
 		TenantID: key.TenantID, CustomerID: in.CustomerID, InstanceID: instance, Channel: b.Channel, ExternalID: b.ExternalID,
-		DisplayName: b.DisplayName.Value, RoleOverride: b.RoleOverride.Value, Metadata: b.Metadata.Value.raw(),
+		DisplayName: b.DisplayName.Value, RoleOverride: b.RoleOverride.Value, Metadata: b.Metadata.Value.Raw(),
 	}, key.Actor())
-	return &identityOut{toIdentity(i)}, about("Customer", err)
+	return &identityOut{toIdentity(i)}, operation.NameNotFound("Customer", err)
 }
 
 func (a *API) getIdentity(ctx context.Context, in *IdentityPath) (*identityOut, error) {
-	key := callerOf(ctx)
+	key := operation.CallerOf(ctx)
 	i, err := a.Store.Identity(ctx, key.TenantID, in.CustomerID, in.IdentityID)
-	if err == nil && !reads(key, i) {
+	if err == nil && !operation.CanReadIdentity(key, i) {
 		err = identity.ErrNotFound
 	}
-	return &identityOut{toIdentity(i)}, about("Identity", err)
+	return &identityOut{toIdentity(i)}, operation.NameNotFound("Identity", err)
 }
 
 type identityEdit struct {
-	DisplayName  Opt[string] `json:"display_name,omitempty" maxLength:"255"`
-	Metadata     Opt[Object] `json:"metadata,omitempty"`
-	RoleOverride Opt[string] `json:"role_override,omitempty" enum:"owner" doc:"Needs the scope identities:grant."`
-	Verified     Opt[bool]   `json:"verified,omitempty" doc:"Needs the scope identities:grant. true does without a claim what a claim does; false or null ends a live claim code."`
+	DisplayName  fastapi.Optional[string]         `json:"display_name,omitempty" maxLength:"255"`
+	Metadata     fastapi.Optional[fastapi.Object] `json:"metadata,omitempty"`
+	RoleOverride fastapi.Optional[string]         `json:"role_override,omitempty" enum:"owner" doc:"Needs the scope identities:grant."`
+	Verified     fastapi.Optional[bool]           `json:"verified,omitempty" doc:"Needs the scope identities:grant. true does without a claim what a claim does; false or null ends a live claim code."`
 }
 
 func (a *API) editIdentity(ctx context.Context, in *struct {
 	IdentityPath
 	Body identityEdit
 }) (*identityOut, error) {
-	key, b := callerOf(ctx), in.Body
-	if (b.Verified.Given || b.RoleOverride.Given) && !key.May("identities:grant") {
-		return nil, missingScope("identities:grant")
+	key, b := operation.CallerOf(ctx), in.Body
+	if (b.Verified.IsSet || b.RoleOverride.IsSet) && !key.HasScope("identities:grant") {
+		return nil, operation.MissingScope("identities:grant")
 	}
-	if err := a.mayChange(ctx, key, in.IdentityPath); err != nil {
+	if err := a.checkIdentityWrite(ctx, key, in.IdentityPath); err != nil {
 		return nil, err
 	}
 	i, err := a.Store.EditIdentity(ctx, key.TenantID, in.CustomerID, in.IdentityID, identity.Edit{
-		DisplayName: b.DisplayName.Edit(), RoleOverride: b.RoleOverride.Edit(), Metadata: editOf(b.Metadata), Verified: b.Verified.Edit(),
+		DisplayName: b.DisplayName.Edit(), RoleOverride: b.RoleOverride.Edit(), Metadata: fastapi.MetadataEdit(b.Metadata), Verified: b.Verified.Edit(),
 	}, key.Actor())
-	return &identityOut{toIdentity(i)}, about("Identity", err)
+	return &identityOut{toIdentity(i)}, operation.NameNotFound("Identity", err)
 }
 
-func (a *API) unlinkIdentity(ctx context.Context, in *IdentityPath) (*none, error) {
-	key := callerOf(ctx)
-	if err := a.mayChange(ctx, key, *in); err != nil {
+func (a *API) unlinkIdentity(ctx context.Context, in *IdentityPath) (*noBody, error) {
+	key := operation.CallerOf(ctx)
+	if err := a.checkIdentityWrite(ctx, key, *in); err != nil {
 		return nil, err
 	}
-	return nil, about("Identity", a.Store.Unlink(ctx, key.TenantID, in.CustomerID, in.IdentityID, key.Actor()))
+	return nil, operation.NameNotFound("Identity", a.Store.Unlink(ctx, key.TenantID, in.CustomerID, in.IdentityID, key.Actor()))
 }
 
-// mayChange looks an identity up for keys that may not touch all of them. Where an
+// checkIdentityWrite looks an identity up for keys that may not touch all of them. Where an
 // identity lives never changes, so that it still holds when the change is made.
-func (a *API) mayChange(ctx context.Context, key identity.APIKey, at IdentityPath) error {
+func (a *API) checkIdentityWrite(ctx context.Context, key identity.APIKey, at IdentityPath) error {
 	if key.InstanceID == "" {
 		return nil
 	}
 	i, err := a.Store.Identity(ctx, key.TenantID, at.CustomerID, at.IdentityID)
 	if err != nil {
-		return about("Identity", err)
+		return operation.NameNotFound("Identity", err)
 	}
-	return mayChange(key, i)
+	return operation.CheckIdentityWrite(key, i)
+}
+
+type ownerResponse struct {
+	CustomerID string     `json:"customer_id" format:"uuid" doc:"May be deleted or merged since."`
+	Erased     bool       `json:"erased"`
+	IdentityID string     `json:"identity_id" format:"uuid" doc:"An address that is linked again gets a new identity."`
+	InstanceID *string    `json:"instance_id" format:"uuid"`
+	Since      time.Time  `json:"since"`
+	Until      *time.Time `json:"until" doc:"null: to this day."`
+}
+
+func toOwner(o identity.Ownership) ownerResponse {
+	return ownerResponse{
+		CustomerID: o.CustomerID, Erased: !o.ErasedAt.IsZero(), IdentityID: o.IdentityID, InstanceID: operation.NullableString(o.InstanceID), Since: o.Since.UTC(), Until: operation.NullableTime(o.Until),
+	}
+}
+
+type historyResponse struct {
+	Channel    string          `json:"channel"`
+	ExternalID string          `json:"external_id" doc:"A pseudonym when the customer was erased."`
+	IdentityID string          `json:"identity_id" format:"uuid"`
+	Owners     []ownerResponse `json:"owners" nullable:"false" doc:"Who owned the address, in any instance, oldest first."`
+}
+
+type historyOut struct{ Body historyResponse }
+
+// SenderPath names an identity, whoever it belongs to.
+type SenderPath struct {
+	IdentityID string `path:"identity_id" format:"uuid"`
+}
+
+func (a *API) identityHistory(ctx context.Context, in *SenderPath) (*historyOut, error) {
+	key := operation.CallerOf(ctx)
+	at, err := a.Store.IdentityAddress(ctx, key.TenantID, in.IdentityID)
+	if err != nil || !operation.CanReadIdentity(key, identity.Identity{InstanceID: at.InstanceID}) {
+		return nil, operation.NameNotFound("Identity", errorOrNotFound(err))
+	}
+	spans, err := a.Store.AddressHistory(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	out := historyResponse{Channel: at.Channel, ExternalID: at.ExternalID, IdentityID: in.IdentityID, Owners: []ownerResponse{}}
+	for _, o := range spans {
+		if operation.CanReadIdentity(key, identity.Identity{InstanceID: o.InstanceID}) {
+			out.Owners = append(out.Owners, toOwner(o))
+		}
+	}
+	return &historyOut{out}, nil
+}
+
+func errorOrNotFound(err error) error {
+	if err == nil {
+		return identity.ErrNotFound
+	}
+	return err
 }

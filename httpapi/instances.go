@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"hydragate/gateway"
+	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
 	"hydragate/identity"
 )
 
-type instanceAnswer struct {
+type instanceResponse struct {
 	AgentDisabledAt *time.Time `json:"agent_disabled_at" doc:"When the agent answered 410. A new agent_url ends it."`
 	AgentURL        *string    `json:"agent_url"`
 	CreatedAt       time.Time  `json:"created_at"`
@@ -44,22 +46,22 @@ type createdInstance struct {
 	WelcomeText     *string    `json:"welcome_text"`
 }
 
-func toInstance(i gateway.Instance) instanceAnswer {
-	return instanceAnswer{
-		AgentDisabledAt: timeOrNull(i.AgentDisabledAt), AgentURL: orNull(i.AgentURL), CreatedAt: i.CreatedAt.UTC(), ID: i.ID, Name: i.Name,
-		CustomerMaxAge: daysOrNull(i.Freshness.CustomerDays), OwnerMaxAge: daysOrNull(i.Freshness.OwnerDays), SilenceMax: daysOrNull(i.Freshness.SilenceDays),
-		UnknownSenders: string(i.UnknownSenders), UpdatedAt: i.UpdatedAt.UTC(), WelcomeText: orNull(i.WelcomeText), SMSInvites: i.SMSInvites,
+func toInstance(i gateway.Instance) instanceResponse {
+	return instanceResponse{
+		AgentDisabledAt: operation.NullableTime(i.AgentDisabledAt), AgentURL: operation.NullableString(i.AgentURL), CreatedAt: i.CreatedAt.UTC(), ID: i.ID, Name: i.Name,
+		CustomerMaxAge: nullableDays(i.VerificationPolicy.CustomerDays), OwnerMaxAge: nullableDays(i.VerificationPolicy.OwnerDays), SilenceMax: nullableDays(i.VerificationPolicy.InactivityDays),
+		UnknownSenders: string(i.UnknownSenders), UpdatedAt: i.UpdatedAt.UTC(), WelcomeText: operation.NullableString(i.WelcomeText), SMSInvites: i.SMSInvites,
 	}
 }
 
-func daysOrNull(n int) *int {
+func nullableDays(n int) *int {
 	if n == 0 {
 		return nil
 	}
 	return &n
 }
 
-func toNewInstance(i gateway.Instance, s gateway.InstanceSecrets) createdInstance {
+func toCreatedInstance(i gateway.Instance, s gateway.InstanceSecrets) createdInstance {
 	v := toInstance(i)
 	return createdInstance{
 		AgentDisabledAt: v.AgentDisabledAt, AgentSecretKey: s.AgentSecretKey, AgentURL: v.AgentURL, CreatedAt: v.CreatedAt, ID: v.ID, Name: v.Name,
@@ -73,31 +75,31 @@ type InstancePath struct {
 	InstanceID string `path:"instance_id" format:"uuid"`
 }
 
-type instanceOut struct{ Body instanceAnswer }
+type instanceOut struct{ Body instanceResponse }
 
 type newInstance struct {
-	Name           string      `json:"name" minLength:"1" maxLength:"255"`
-	AgentURL       Opt[string] `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri" doc:"Where messages are posted to. Null: nobody is called."`
-	UnknownSenders Opt[string] `json:"unknown_senders,omitempty" enum:"forward,reply,drop" doc:"What becomes of messages of people whom nobody knows. Default: forward."`
-	WelcomeText    Opt[string] `json:"welcome_text,omitempty" maxLength:"4096" doc:"The answer to /start. Null: a text of the gateway's own."`
-	OwnerMaxAge    Opt[int]    `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days the verification of an owner counts as a customer's. Null: never."`
-	CustomerMaxAge Opt[int]    `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days a verification does not count until the account is claimed again. Null: never."`
-	SilenceMax     Opt[int]    `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days without a message the next one is no customer's until the account is claimed again: the number may have changed hands. Null: never."`
-	SMSInvites     Opt[bool]   `json:"sms_invites,omitempty" doc:"Whether staff may invite by SMS and WhatsApp, where a sender's number is as good as the carrier's word. False ends the invites that are live there. Default: false."`
+	Name           string                   `json:"name" minLength:"1" maxLength:"255"`
+	AgentURL       fastapi.Optional[string] `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri" doc:"Where messages are posted to. Null: nobody is called."`
+	UnknownSenders fastapi.Optional[string] `json:"unknown_senders,omitempty" enum:"forward,reply,drop" doc:"What becomes of messages of people whom nobody knows. Default: forward."`
+	WelcomeText    fastapi.Optional[string] `json:"welcome_text,omitempty" maxLength:"4096" doc:"The answer to /start. Null: a text of the gateway's own."`
+	OwnerMaxAge    fastapi.Optional[int]    `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days the verification of an owner counts as a customer's. Null: never."`
+	CustomerMaxAge fastapi.Optional[int]    `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days a verification does not count until the account is claimed again. Null: never."`
+	SilenceMax     fastapi.Optional[int]    `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days without a message the next one is no customer's until the account is claimed again: the number may have changed hands. Null: never."`
+	SMSInvites     fastapi.Optional[bool]   `json:"sms_invites,omitempty" doc:"Whether staff may invite by SMS and WhatsApp, where a sender's number is as good as the carrier's word. False ends the invites that are live there. Default: false."`
 }
 
 func (a *API) createInstance(ctx context.Context, in *struct{ Body newInstance }) (*struct{ Body createdInstance }, error) {
-	key, b := callerOf(ctx), in.Body
+	key, b := operation.CallerOf(ctx), in.Body
 	if key.InstanceID != "" {
-		return nil, onlyItsInstance()
+		return nil, operation.KeyLimitedProblem()
 	}
 	secrets := newInstanceSecrets()
 	i, err := a.Store.CreateInstance(ctx, gateway.Instance{
-		ID: idFor(ctx), TenantID: key.TenantID, Name: b.Name, AgentURL: b.AgentURL.Value, UnknownSenders: policy(b.UnknownSenders.Value), WelcomeText: b.WelcomeText.Value,
-		Freshness:  identity.Freshness{OwnerDays: b.OwnerMaxAge.Value, CustomerDays: b.CustomerMaxAge.Value, SilenceDays: b.SilenceMax.Value},
-		SMSInvites: b.SMSInvites.Value,
+		ID: resourceID(ctx), TenantID: key.TenantID, Name: b.Name, AgentURL: b.AgentURL.Value, UnknownSenders: unknownSendersPolicy(b.UnknownSenders.Value), WelcomeText: b.WelcomeText.Value,
+		VerificationPolicy: identity.VerificationPolicy{OwnerDays: b.OwnerMaxAge.Value, CustomerDays: b.CustomerMaxAge.Value, InactivityDays: b.SilenceMax.Value},
+		SMSInvites:         b.SMSInvites.Value,
 	}, secrets, key.Actor())
-	return &struct{ Body createdInstance }{toNewInstance(i, secrets)}, err
+	return &struct{ Body createdInstance }{toCreatedInstance(i, secrets)}, err
 }
 
 func newInstanceSecrets() gateway.InstanceSecrets {
@@ -109,82 +111,82 @@ func newInstanceSecrets() gateway.InstanceSecrets {
 	}
 }
 
-// policy gives the policy named; none named is to hand messages on.
-func policy(name string) gateway.UnknownSenders {
+// unknownSendersPolicy gives the policy named; none named is to hand messages on.
+func unknownSendersPolicy(name string) gateway.UnknownSenderPolicy {
 	if name == "" {
-		return gateway.Forward
+		return gateway.ForwardUnknown
 	}
-	return gateway.UnknownSenders(name)
+	return gateway.UnknownSenderPolicy(name)
 }
 
-func (a *API) listInstances(ctx context.Context, in *PageOf) (*paged[instanceAnswer], error) {
-	key := callerOf(ctx)
-	return pageFrom(*in, func(after string, limit int) ([]gateway.Instance, error) {
+func (a *API) listInstances(ctx context.Context, in *operation.PageQuery) (*operation.PageOut[instanceResponse], error) {
+	key := operation.CallerOf(ctx)
+	return operation.FetchPage(*in, func(after string, limit int) ([]gateway.Instance, error) {
 		if key.InstanceID == "" {
 			return a.Store.ListInstances(ctx, key.TenantID, after, limit)
 		}
-		return a.onlyInstance(ctx, key, after)
+		return a.ownInstance(ctx, key, after)
 	}, func(i gateway.Instance) string { return i.ID }, toInstance)
 }
 
-// onlyInstance is the list of instances for a key that is limited to one.
-func (a *API) onlyInstance(ctx context.Context, key identity.APIKey, after string) ([]gateway.Instance, error) {
+// ownInstance is the list of instances for a key that is limited to one.
+func (a *API) ownInstance(ctx context.Context, key identity.APIKey, after string) ([]gateway.Instance, error) {
 	if after >= key.InstanceID {
 		return nil, nil
 	}
 	i, err := a.Store.Instance(ctx, key.TenantID, key.InstanceID)
-	return []gateway.Instance{i}, about("Instance", err)
+	return []gateway.Instance{i}, operation.NameNotFound("Instance", err)
 }
 
 func (a *API) getInstance(ctx context.Context, in *InstancePath) (*instanceOut, error) {
-	i, err := a.Store.Instance(ctx, callerOf(ctx).TenantID, in.InstanceID)
-	return &instanceOut{toInstance(i)}, about("Instance", err)
+	i, err := a.Store.Instance(ctx, operation.CallerOf(ctx).TenantID, in.InstanceID)
+	return &instanceOut{toInstance(i)}, operation.NameNotFound("Instance", err)
 }
 
 type instanceEdit struct {
-	Name           Opt[string] `json:"name,omitempty" nullable:"false" minLength:"1" maxLength:"255"`
-	AgentURL       Opt[string] `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri"`
-	UnknownSenders Opt[string] `json:"unknown_senders,omitempty" enum:"forward,reply,drop"`
-	WelcomeText    Opt[string] `json:"welcome_text,omitempty" maxLength:"4096"`
-	OwnerMaxAge    Opt[int]    `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days the verification of an owner counts as a customer's. Null: never."`
-	CustomerMaxAge Opt[int]    `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days a verification does not count until the account is claimed again. Null: never."`
-	SilenceMax     Opt[int]    `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days without a message the next one is no customer's until the account is claimed again: the number may have changed hands. Null: never."`
-	SMSInvites     Opt[bool]   `json:"sms_invites,omitempty" doc:"Whether staff may invite by SMS and WhatsApp, where a sender's number is as good as the carrier's word. False ends the invites that are live there. Default: false."`
+	Name           fastapi.Optional[string] `json:"name,omitempty" nullable:"false" minLength:"1" maxLength:"255"`
+	AgentURL       fastapi.Optional[string] `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri"`
+	UnknownSenders fastapi.Optional[string] `json:"unknown_senders,omitempty" enum:"forward,reply,drop"`
+	WelcomeText    fastapi.Optional[string] `json:"welcome_text,omitempty" maxLength:"4096"`
+	OwnerMaxAge    fastapi.Optional[int]    `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days the verification of an owner counts as a customer's. Null: never."`
+	CustomerMaxAge fastapi.Optional[int]    `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days a verification does not count until the account is claimed again. Null: never."`
+	SilenceMax     fastapi.Optional[int]    `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650" doc:"After so many days without a message the next one is no customer's until the account is claimed again: the number may have changed hands. Null: never."`
+	SMSInvites     fastapi.Optional[bool]   `json:"sms_invites,omitempty" doc:"Whether staff may invite by SMS and WhatsApp, where a sender's number is as good as the carrier's word. False ends the invites that are live there. Default: false."`
 }
 
 func (a *API) editInstance(ctx context.Context, in *struct {
 	InstancePath
 	Body instanceEdit
 }) (*instanceOut, error) {
-	key, b := callerOf(ctx), in.Body
+	key, b := operation.CallerOf(ctx), in.Body
 	e := gateway.InstanceEdit{Name: b.Name.Edit(), AgentURL: b.AgentURL.Edit(), WelcomeText: b.WelcomeText.Edit(),
-		OwnerDays: b.OwnerMaxAge.Edit(), CustomerDays: b.CustomerMaxAge.Edit(), SilenceDays: b.SilenceMax.Edit(), SMSInvites: b.SMSInvites.Edit()}
-	if b.UnknownSenders.Given {
-		p := policy(b.UnknownSenders.Value)
+		OwnerDays: b.OwnerMaxAge.Edit(), CustomerDays: b.CustomerMaxAge.Edit(), InactivityDays: b.SilenceMax.Edit(), SMSInvites: b.SMSInvites.Edit()}
+	if b.UnknownSenders.IsSet {
+		p := unknownSendersPolicy(b.UnknownSenders.Value)
 		e.UnknownSenders = &p
 	}
 	i, err := a.Store.EditInstance(ctx, key.TenantID, in.InstanceID, e, key.Actor())
-	return &instanceOut{toInstance(i)}, about("Instance", err)
+	return &instanceOut{toInstance(i)}, operation.NameNotFound("Instance", err)
 }
 
-func (a *API) deleteInstance(ctx context.Context, in *InstancePath) (*none, error) {
-	key := callerOf(ctx)
+func (a *API) deleteInstance(ctx context.Context, in *InstancePath) (*noBody, error) {
+	key := operation.CallerOf(ctx)
 	if err := a.removeChannels(ctx, key, in.InstanceID); err != nil {
-		return nil, about("Instance", err)
+		return nil, operation.NameNotFound("Instance", err)
 	}
 	err := a.Store.DeleteInstance(ctx, key.TenantID, in.InstanceID, key.Actor())
-	a.keys.forget() // those of the instance went with it
-	return nil, about("Instance", err)
+	a.keys.reset() // those of the instance went with it
+	return nil, operation.NameNotFound("Instance", err)
 }
 
 // removeChannels tells the providers of an instance that nobody listens any more.
 func (a *API) removeChannels(ctx context.Context, key identity.APIKey, instance string) error {
-	seats, err := a.Channels.Seats(ctx, key.TenantID, instance)
+	seats, err := a.Endpoints.EndpointStates(ctx, key.TenantID, instance)
 	if err != nil {
 		return err
 	}
 	for _, s := range seats {
-		if err := a.Channels.Remove(ctx, key.TenantID, instance, s.Channel, key.Actor()); err != nil && !errors.Is(err, gateway.ErrNoEndpoint) {
+		if err := a.Endpoints.Remove(ctx, key.TenantID, instance, s.Channel, key.Actor()); err != nil && !errors.Is(err, gateway.ErrNoEndpoint) {
 			return err
 		}
 	}

@@ -3,12 +3,13 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"net/http"
 	"time"
 
 	"hydragate/adapters"
 	"hydragate/claim"
 	"hydragate/gateway"
+	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
 )
 
 // An invite is shown with its code once, when it is made.
@@ -25,7 +26,7 @@ type issuedInvite struct {
 	URL              *string   `json:"url" doc:"A link that opens it; null where the channel has none."`
 }
 
-type inviteAnswer struct {
+type inviteResponse struct {
 	Channel      string     `json:"channel" enum:"telegram,sms,slack,whatsapp"`
 	CreatedAt    time.Time  `json:"created_at"`
 	CustomerID   string     `json:"customer_id" format:"uuid"`
@@ -39,10 +40,10 @@ type inviteAnswer struct {
 	UsedAt       *time.Time `json:"used_at"`
 }
 
-func toInvite(i claim.Invite) inviteAnswer {
-	return inviteAnswer{
-		Channel: i.Channel, CreatedAt: i.CreatedAt.UTC(), CustomerID: i.CustomerID, ExpiresAt: i.ExpiresAt.UTC(), ID: i.ID, IdentityID: orNull(i.IdentityID),
-		InstanceID: i.InstanceID, RevokedAt: timeOrNull(i.RevokedAt), RoleOverride: orNull(i.RoleOverride), State: string(i.State()), UsedAt: timeOrNull(i.UsedAt),
+func toInvite(i claim.Invite) inviteResponse {
+	return inviteResponse{
+		Channel: i.Channel, CreatedAt: i.CreatedAt.UTC(), CustomerID: i.CustomerID, ExpiresAt: i.ExpiresAt.UTC(), ID: i.ID, IdentityID: operation.NullableString(i.IdentityID),
+		InstanceID: i.InstanceID, RevokedAt: operation.NullableTime(i.RevokedAt), RoleOverride: operation.NullableString(i.RoleOverride), State: string(i.Status()), UsedAt: operation.NullableTime(i.UsedAt),
 	}
 }
 
@@ -53,9 +54,9 @@ type InvitePath struct {
 }
 
 type newInvite struct {
-	Channel      string      `json:"channel" enum:"telegram,sms,slack,whatsapp" doc:"One that the instance is connected to. SMS and WhatsApp need its field sms_invites."`
-	InstanceID   string      `json:"instance_id" format:"uuid" doc:"Whose bot the person is to write to. The identity holds for this instance."`
-	RoleOverride Opt[string] `json:"role_override,omitempty" enum:"owner" doc:"What a claim gives; needs the scope identities:grant, for whoever opens it becomes an owner. Absent or null: a verified customer, without the rights of an owner."`
+	Channel      string                   `json:"channel" enum:"telegram,sms,slack,whatsapp" doc:"One that the instance is connected to. SMS and WhatsApp need its field sms_invites."`
+	InstanceID   string                   `json:"instance_id" format:"uuid" doc:"Whose bot the person is to write to. The identity holds for this instance."`
+	RoleOverride fastapi.Optional[string] `json:"role_override,omitempty" enum:"owner" doc:"What a claim gives; needs the scope identities:grant, for whoever opens it becomes an owner. Absent or null: a verified customer, without the rights of an owner."`
 }
 
 // issueInvite makes a new invite each time it is called: an answer kept for a repeated
@@ -64,73 +65,60 @@ func (a *API) issueInvite(ctx context.Context, in *struct {
 	CustomerPath
 	Body newInvite
 }) (*struct{ Body issuedInvite }, error) {
-	key, b := callerOf(ctx), in.Body
+	key, b := operation.CallerOf(ctx), in.Body
 	if _, err := a.Store.Customer(ctx, key.TenantID, in.CustomerID); err != nil {
-		return nil, about("Customer", err)
+		return nil, operation.NameNotFound("Customer", err)
 	}
-	if !sees(key, b.InstanceID) {
-		return nil, notFound("Instance")
+	if !operation.CanSeeInstance(key, b.InstanceID) {
+		return nil, fastapi.NotFound("Instance")
 	}
-	if b.RoleOverride.Value != "" && !key.May("identities:grant") {
-		return nil, missingScope("identities:grant")
+	if b.RoleOverride.Value != "" && !key.HasScope("identities:grant") {
+		return nil, operation.MissingScope("identities:grant")
 	}
-	seat, err := a.inviting(ctx, key.TenantID, b)
+	seat, err := a.inviteEndpoint(ctx, key.TenantID, b)
 	if err != nil {
 		return nil, err
 	}
-	i, code, err := a.Desk.Invite(ctx, claim.Invite{
+	i, code, err := a.Claims.IssueInvite(ctx, claim.Invite{
 		TenantID: key.TenantID, InstanceID: b.InstanceID, Channel: b.Channel, CustomerID: in.CustomerID, RoleOverride: b.RoleOverride.Value,
 	}, key.Actor())
 	if err != nil {
-		return nil, about("Customer", err)
+		return nil, operation.NameNotFound("Customer", err)
 	}
 	return &struct{ Body issuedInvite }{issuedInvite{
 		Channel: i.Channel, Code: code, CustomerID: i.CustomerID, ExpiresAt: i.ExpiresAt.UTC(), ExpiresInSeconds: int(claim.InviteLife.Seconds()), ID: i.ID,
-		InstanceID: i.InstanceID, Instructions: gateway.InviteInstructions(seat.Endpoint, code, i.ExpiresAt), RoleOverride: orNull(i.RoleOverride),
-		URL: orNull(gateway.InviteURL(seat.Endpoint, code)),
+		InstanceID: i.InstanceID, Instructions: gateway.InviteInstructions(seat.Endpoint, code, i.ExpiresAt), RoleOverride: operation.NullableString(i.RoleOverride),
+		URL: operation.NullableString(gateway.InviteURL(seat.Endpoint, code)),
 	}}, nil
 }
 
-// inviting gives the endpoint that the person is to write to.
-func (a *API) inviting(ctx context.Context, tenant string, b newInvite) (gateway.Seat, error) {
+// inviteEndpoint gives the endpoint that the person is to write to.
+func (a *API) inviteEndpoint(ctx context.Context, tenant string, b newInvite) (gateway.EndpointState, error) {
 	if _, err := a.Store.Instance(ctx, tenant, b.InstanceID); err != nil {
-		return gateway.Seat{}, about("Instance", err)
+		return gateway.EndpointState{}, operation.NameNotFound("Instance", err)
 	}
-	seat, err := a.Channels.Seat(ctx, tenant, b.InstanceID, adapters.Channel(b.Channel))
+	seat, err := a.Endpoints.EndpointState(ctx, tenant, b.InstanceID, adapters.Channel(b.Channel))
 	switch {
-	case errors.Is(err, gateway.ErrNoEndpoint), err == nil && !enabled(seat):
-		return gateway.Seat{}, invalid(valueError("the instance is not connected to this channel", "body", "channel"))
+	case errors.Is(err, gateway.ErrNoEndpoint), err == nil && !isEnabled(seat):
+		return gateway.EndpointState{}, fastapi.ValidationProblem(fastapi.ValueError("the instance is not connected to this channel", "body", "channel"))
 	case err != nil:
-		return gateway.Seat{}, about("Instance", err)
+		return gateway.EndpointState{}, operation.NameNotFound("Instance", err)
 	}
 	return seat, nil
 }
 
 func (a *API) listInvites(ctx context.Context, in *struct {
 	CustomerPath
-	PageOf
-}) (*paged[inviteAnswer], error) {
-	key := callerOf(ctx)
-	out, err := pageFrom(in.PageOf, func(after string, limit int) ([]claim.Invite, error) {
+	operation.PageQuery
+}) (*operation.PageOut[inviteResponse], error) {
+	key := operation.CallerOf(ctx)
+	out, err := operation.FetchPage(in.PageQuery, func(after string, limit int) ([]claim.Invite, error) {
 		return a.Store.Invites(ctx, key.TenantID, in.CustomerID, key.InstanceID, after, limit)
 	}, func(i claim.Invite) string { return i.ID }, toInvite)
-	return out, about("Customer", err)
+	return out, operation.NameNotFound("Customer", err)
 }
 
-func (a *API) revokeInvite(ctx context.Context, in *InvitePath) (*none, error) {
-	key := callerOf(ctx)
-	return nil, about("Invite", a.Store.RevokeInvite(ctx, key.TenantID, in.CustomerID, key.InstanceID, in.InviteID, key.Actor()))
-}
-
-// aboutInvites finds the answer to an error of invites; nil for any other.
-func aboutInvites(err error) *problem {
-	switch {
-	case errors.Is(err, claim.ErrNotInvited):
-		return invalid(valueError("the instance does not invite by SMS or WhatsApp: its field sms_invites is false", "body", "channel"))
-	case errors.Is(err, claim.ErrInvitesFull):
-		return refuse(http.StatusConflict, "Customer has 5 live invites: revoke one first")
-	case errors.Is(err, claim.ErrInviteUsed):
-		return refuse(http.StatusConflict, "Invite was used already")
-	}
-	return nil
+func (a *API) revokeInvite(ctx context.Context, in *InvitePath) (*noBody, error) {
+	key := operation.CallerOf(ctx)
+	return nil, operation.NameNotFound("Invite", a.Store.RevokeInvite(ctx, key.TenantID, in.CustomerID, key.InstanceID, in.InviteID, key.Actor()))
 }

@@ -1,19 +1,25 @@
 package httpapi
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/swaggest/swgui/v5emb"
 )
 
-const schemas = "#/components/schemas/"
+const schemaPrefix = "#/components/schemas/"
 
-// surface is the document before any operation is in it.
-func (a *API) surface() huma.Config {
+// openAPIConfig is the document before any operation is in it.
+func (a *API) openAPIConfig() huma.Config {
 	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{
@@ -30,7 +36,7 @@ func (a *API) surface() huma.Config {
 			{Name: "API keys", Description: "Who may call this API, and what they may do. A key limited to one instance sees that instance alone."},
 		},
 		Components: &huma.Components{
-			Schemas: huma.NewMapRegistry(schemas, nameOf),
+			Schemas: huma.NewMapRegistry(schemaPrefix, schemaName),
 			SecuritySchemes: map[string]*huma.SecurityScheme{
 				"bearer": {Type: "http", Scheme: "bearer", Description: "An API key."},
 				"apiKey": {Type: "apiKey", In: "header", Name: "X-Api-Key", Description: "An API key."},
@@ -62,10 +68,10 @@ func (a *API) version() string {
 	return a.Version
 }
 
-// operation is what the document says of a route beyond its request and answer.
-func (to *route) operation() huma.Operation {
+// humaOperation is what the document says of a route beyond its request and answer.
+func (to *route) humaOperation() huma.Operation {
 	if to.surface != nil {
-		return to.surface.operation(to)
+		return to.surface.humaOperation(to)
 	}
 	op := huma.Operation{
 		OperationID: to.id, Method: to.method, Path: to.path, Summary: to.summary, Tags: []string{to.tag},
@@ -77,13 +83,13 @@ func (to *route) operation() huma.Operation {
 		BodyReadTimeout: -1,
 		Responses:       map[string]*huma.Response{},
 	}
-	if to.traits&secret != 0 {
+	if to.traits&returnsSecret != 0 {
 		op.Description += " Not idempotent: each call makes another one. Idempotency-Key is ignored, since a kept answer would be a kept secret."
 	}
-	if to.repeatable() {
+	if to.acceptsIdempotencyKey() {
 		op.Parameters = []*huma.Param{idempotencyParam()}
 	}
-	for _, status := range to.errors() {
+	for _, status := range to.errorStatuses() {
 		op.Responses[strconv.Itoa(status)] = errorResponse(status)
 	}
 	return op
@@ -97,16 +103,16 @@ func idempotencyParam() *huma.Param {
 	}
 }
 
-// errors are the statuses a route says no with.
-func (to *route) errors() []int {
+// errorStatuses are the statuses a route says no with.
+func (to *route) errorStatuses() []int {
 	statuses := []int{401, 403, 422, 429, 500, 503}
 	if strings.Contains(to.path, "{") || strings.Contains(to.path, "lookup") || to.id == "create_key" || to.id == "list_unknown_senders" {
 		statuses = append(statuses, 404)
 	}
-	if to.traits&conflicts != 0 || to.repeatable() {
+	if to.traits&mayConflict != 0 || to.acceptsIdempotencyKey() {
 		statuses = append(statuses, 409)
 	}
-	if to.answer.bodyFields() != nil {
+	if to.handler.bodyFields() != nil {
 		statuses = append(statuses, 400, 413, 415)
 	}
 	slices.Sort(statuses)
@@ -122,7 +128,7 @@ func errorResponse(status int) *huma.Response {
 			"type": "string_too_short", "loc": []any{"body", "external_id"}, "msg": "String should have at least 1 character", "ctx": map[string]any{"min_length": 1},
 		}}}
 	}
-	r.Content = map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Ref: schemas + schema}, Example: example}}
+	r.Content = map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Ref: schemaPrefix + schema}, Example: example}}
 	if status == http.StatusTooManyRequests {
 		r.Headers = map[string]*huma.Param{"Retry-After": {Description: "Seconds to wait.", Schema: &huma.Schema{Type: huma.TypeInteger}}}
 	}
@@ -143,9 +149,9 @@ func errorExample(status int) string {
 	return http.StatusText(status)
 }
 
-// finish adds what is the same for the whole document, and takes out what the library
+// finishDocument adds what is the same for the whole document, and takes out what the library
 // added for errors of its own.
-func (a *API) finish(doc *huma.OpenAPI) {
+func (a *API) finishDocument(doc *huma.OpenAPI) {
 	known := doc.Components.Schemas.Map()
 	delete(known, "ErrorModel")
 	delete(known, "ErrorDetail")
@@ -155,8 +161,8 @@ func (a *API) finish(doc *huma.OpenAPI) {
 	for _, s := range known {
 		allowNull(s)
 	}
-	for _, to := range a.byID {
-		op := operationAt(doc, to)
+	for _, to := range a.routesByID {
+		op := findOperation(doc, to)
 		if a.StaffIssuer != "" && to.surface == nil {
 			op.Security = append(op.Security, map[string][]string{"staff": {}})
 		}
@@ -165,7 +171,7 @@ func (a *API) finish(doc *huma.OpenAPI) {
 				p.Example = "order-4711"
 			}
 		}
-		to.exemplify(op)
+		to.addExamples(op)
 	}
 }
 
@@ -173,7 +179,7 @@ func addErrorSchemas(known map[string]*huma.Schema) {
 	text := func() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
 	known["Error"] = &huma.Schema{Type: huma.TypeObject, Required: []string{"detail"}, Properties: map[string]*huma.Schema{"detail": text()}}
 	known["HTTPValidationError"] = &huma.Schema{Type: huma.TypeObject, Required: []string{"detail"}, Properties: map[string]*huma.Schema{
-		"detail": {Type: huma.TypeArray, Items: &huma.Schema{Ref: schemas + "ValidationError"}},
+		"detail": {Type: huma.TypeArray, Items: &huma.Schema{Ref: schemaPrefix + "ValidationError"}},
 	}}
 	known["ValidationError"] = &huma.Schema{Type: huma.TypeObject, Required: []string{"loc", "msg", "type"}, Properties: map[string]*huma.Schema{
 		"loc":  {Type: huma.TypeArray, Items: &huma.Schema{AnyOf: []*huma.Schema{text(), {Type: huma.TypeInteger}}}},
@@ -193,14 +199,14 @@ func allowNull(s *huma.Schema) {
 	}
 }
 
-// exemplify shows a request and its answer.
-func (to *route) exemplify(op *huma.Operation) {
+// addExamples shows a request and its answer.
+func (to *route) addExamples(op *huma.Operation) {
 	e := examples()[to.id]
 	if op.RequestBody != nil {
 		op.RequestBody.Content["application/json"].Example = rawExample(e.request)
 	}
 	if answer := op.Responses[strconv.Itoa(to.status)]; answer != nil && answer.Content != nil {
-		answer.Content["application/json"].Example = rawExample(e.answer)
+		answer.Content["application/json"].Example = rawExample(e.response)
 	}
 }
 
@@ -211,8 +217,8 @@ func rawExample(text string) any {
 	return json.RawMessage(text)
 }
 
-// operationAt finds a route in the document.
-func operationAt(doc *huma.OpenAPI, to *route) *huma.Operation {
+// findOperation finds a route in the document.
+func findOperation(doc *huma.OpenAPI, to *route) *huma.Operation {
 	item := doc.Paths[to.path]
 	switch to.method {
 	case http.MethodGet:
@@ -227,3 +233,58 @@ func operationAt(doc *huma.OpenAPI, to *route) *huma.Operation {
 		return item.Delete
 	}
 }
+
+var inlineScript = regexp.MustCompile(`(?s)<script>(.*?)</script>`)
+
+// schemaName names a Go type in the document: customerAnswer is Customer there.
+func schemaName(t reflect.Type, hint string) string {
+	return strings.ReplaceAll(huma.DefaultSchemaNamer(t, hint), "Response", "")
+}
+
+// mountDocs serves the OpenAPI document, and a page to browse it that loads nothing
+// from anywhere else.
+func (a *API) mountDocs(mux *http.ServeMux, doc *huma.OpenAPI) {
+	text, err := json.Marshal(doc)
+	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
+		if err != nil {
+			a.problemFor(r.Context(), err).Write(w)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(text)
+	})
+	docs := v5emb.New("Hydragate", "/openapi.json", "/docs/")
+	policy := docsPolicy(docs)
+	page := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", policy)
+		docs.ServeHTTP(w, r)
+	}
+	mux.HandleFunc("GET /docs", page)
+	mux.HandleFunc("GET /docs/", page)
+}
+
+// docsPolicy allows the page its own scripts, each by its hash, and nothing else.
+func docsPolicy(docs http.Handler) string {
+	r, _ := http.NewRequest(http.MethodGet, "/docs/", nil) // a constant URL: cannot fail
+	page := &responseBuffer{header: http.Header{}}
+	docs.ServeHTTP(page, r)
+	scripts := []string{"'self'"}
+	for _, m := range inlineScript.FindAllSubmatch(page.body.Bytes(), -1) {
+		sum := sha256.Sum256(m[1])
+		scripts = append(scripts, "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'")
+	}
+	return "default-src 'none'; connect-src 'self'; img-src 'self' data:; font-src 'self' data:; style-src 'self' 'unsafe-inline'; script-src " +
+		strings.Join(scripts, " ") + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
+
+// responseBuffer is a page that goes nowhere.
+type responseBuffer struct {
+	header http.Header
+	body   bytes.Buffer
+}
+
+func (k *responseBuffer) Header() http.Header { return k.header }
+
+func (k *responseBuffer) WriteHeader(int) {}
+
+func (k *responseBuffer) Write(b []byte) (int, error) { return k.body.Write(b) }

@@ -15,18 +15,18 @@ import (
 	"hydragate/identity"
 )
 
-const nobody = "01930f6e-ffff-7000-8000-ffffffffffff"
+const unknownID = "01930f6e-ffff-7000-8000-ffffffffffff"
 
-// pathTo fills in a route's path. ids override what the world has.
-func (w *world) pathTo(to *route, ids map[string]string) string {
-	mine := map[string]string{"customer_id": w.steve, "identity_id": w.linked, "instance_id": w.bot, "key_id": w.spareKey()}
+// routePath fills in a route's path. ids override what the world has.
+func (w *harness) routePath(to *route, ids map[string]string) string {
+	mine := map[string]string{"customer_id": w.customer, "identity_id": w.tenantIdentity, "instance_id": w.instance, "key_id": w.firstKeyID()}
 	switch to.id {
 	case "adopt_identity", "block_sender", "unblock_sender":
 		mine["identity_id"] = w.sender
 	case "revoke_invite":
-		mine["invite_id"], _ = w.invited()
+		mine["invite_id"], _ = w.newInvites()
 	case "undo_merge":
-		mine["customer_id"] = w.merged()
+		mine["customer_id"] = w.newMergedCustomer()
 	}
 	maps.Copy(mine, ids)
 	path := to.path
@@ -42,33 +42,33 @@ func (w *world) pathTo(to *route, ids map[string]string) string {
 	return path
 }
 
-func (w *world) spareKey() string {
+func (w *harness) firstKeyID() string {
 	defer w.store.lock()()
 	return w.store.keys[0].ID
 }
 
-// example gives the example request of a route, with ids of the world.
-func (w *world) example(to *route) string {
-	return strings.NewReplacer("steve@example.com", "steve@example.org", strings.Trim(exampleOther, `"`), w.matt(), strings.Trim(exampleInstance, `"`), w.bot).Replace(examples()[to.id].request)
+// exampleRequest gives the example request of a route, with ids of the world.
+func (w *harness) exampleRequest(to *route) string {
+	return strings.NewReplacer("steve@example.com", "steve@example.org", strings.Trim(exampleOtherID, `"`), w.newCustomer(), strings.Trim(exampleInstanceID, `"`), w.instance).Replace(examples()[to.id].request)
 }
 
-func (w *world) setUpAll() {
+func (w *harness) setUpChannels() {
 	for _, c := range []adapters.Channel{adapters.SMS, adapters.WhatsApp, adapters.Telegram, adapters.Slack} {
-		_, _ = w.channels.Configure(context.Background(), identity.DefaultTenant, w.bot, c, adapters.Webhook, nil, "+61400111222", "")
+		_, _ = w.endpoints.Configure(context.Background(), identity.DefaultTenant, w.instance, c, adapters.Webhook, nil, "+61400111222", "")
 	}
 }
 
-// TestEveryRouteAnswersAsItsExampleShows sends the example of every route and holds
+// TestRoutes_MatchExamples sends the example of every route and holds
 // the answer against the example in the document.
-func TestEveryRouteAnswersAsItsExampleShows(t *testing.T) {
+func TestRoutes_MatchExamples(t *testing.T) {
 	for _, to := range new(API).routes() {
 		t.Run(to.id, func(t *testing.T) {
-			w := newWorld(t)
-			w.setUpAll()
-			w.unknown(w.bot, "9")
-			body := w.example(to)
-			got := w.ask(to.method, w.pathTo(to, nil), strings.ReplaceAll(body, "12345", "99999"))
-			w.want(got, to.status, "")
+			w := newHarness(t)
+			w.setUpChannels()
+			w.addUnknownSender(w.instance, "9")
+			body := w.exampleRequest(to)
+			got := w.request(to.method, w.routePath(to, nil), strings.ReplaceAll(body, "12345", "99999"))
+			w.expect(got, to.status, "")
 			if to.status == http.StatusNoContent {
 				if got.body != "" {
 					t.Errorf("a body: %s", got.body)
@@ -76,14 +76,14 @@ func TestEveryRouteAnswersAsItsExampleShows(t *testing.T) {
 				return
 			}
 			var want, have any
-			if err := json.Unmarshal([]byte(examples()[to.id].answer), &want); err != nil {
+			if err := json.Unmarshal([]byte(examples()[to.id].response), &want); err != nil {
 				t.Fatalf("example: %v", err)
 			}
 			if err := json.Unmarshal([]byte(got.body), &have); err != nil {
 				t.Fatal(err)
 			}
-			if !alike(want, have) {
-				t.Errorf("got  %s\nlike %s", got.body, examples()[to.id].answer)
+			if !sameShape(want, have) {
+				t.Errorf("got  %s\nlike %s", got.body, examples()[to.id].response)
 			}
 			if got.header.Get("Cache-Control") != "no-store" {
 				t.Errorf("Cache-Control %q", got.header.Get("Cache-Control"))
@@ -92,8 +92,8 @@ func TestEveryRouteAnswersAsItsExampleShows(t *testing.T) {
 	}
 }
 
-// alike reports whether two values have the same fields, all the way down.
-func alike(a, b any) bool {
+// sameShape reports whether two values have the same fields, all the way down.
+func sameShape(a, b any) bool {
 	switch a := a.(type) {
 	case map[string]any:
 		b, ok := b.(map[string]any)
@@ -101,13 +101,13 @@ func alike(a, b any) bool {
 			return false
 		}
 		for k := range a {
-			if k != "metadata" && !alike(a[k], b[k]) {
+			if k != "metadata" && !sameShape(a[k], b[k]) {
 				return false
 			}
 		}
 	case []any:
 		b, ok := b.([]any)
-		return ok && (len(a) == 0 || len(b) == 0 || alike(a[0], b[0]))
+		return ok && (len(a) == 0 || len(b) == 0 || sameShape(a[0], b[0]))
 	case nil:
 		return true
 	default:
@@ -116,12 +116,12 @@ func alike(a, b any) bool {
 	return true
 }
 
-// TestDocument holds the document to the routes: every route is in it, with its
+// TestOpenAPI_Document holds the document to the routes: every route is in it, with its
 // scope, examples and errors, and nothing else is.
-func TestDocument(t *testing.T) {
-	w := newWorld(t)
-	got := w.ask("GET", "/openapi.json", "", "Authorization")
-	w.want(got, 200, "")
+func TestOpenAPI_Document(t *testing.T) {
+	w := newHarness(t)
+	got := w.request("GET", "/openapi.json", "", "Authorization")
+	w.expect(got, 200, "")
 	var doc struct {
 		OpenAPI    string                               `json:"openapi"`
 		Paths      map[string]map[string]map[string]any `json:"paths"`
@@ -151,13 +151,13 @@ func TestDocument(t *testing.T) {
 			t.Errorf("%s: no such scope %s", to.id, to.scope)
 		}
 		responses := op["responses"].(map[string]any)
-		for _, status := range append(to.errors(), to.status) {
-			media := mediaOf(responses[strconv.Itoa(status)])
+		for _, status := range append(to.errorStatuses(), to.status) {
+			media := jsonMedia(responses[strconv.Itoa(status)])
 			if status != http.StatusNoContent && (media["schema"] == nil || media["example"] == nil) {
 				t.Errorf("%s %d: no schema or no example", to.id, status)
 			}
 		}
-		if request := op["requestBody"]; (request != nil) != (examples()[to.id].request != "") || request != nil && mediaOf(request)["example"] == nil {
+		if request := op["requestBody"]; (request != nil) != (examples()[to.id].request != "") || request != nil && jsonMedia(request)["example"] == nil {
 			t.Errorf("%s: no example of a request", to.id)
 		}
 	}
@@ -169,100 +169,100 @@ func TestDocument(t *testing.T) {
 	}
 }
 
-func mediaOf(holder any) map[string]any {
+func jsonMedia(holder any) map[string]any {
 	h, _ := holder.(map[string]any)
 	content, _ := h["content"].(map[string]any)
 	media, _ := content["application/json"].(map[string]any)
 	return media
 }
 
-// TestScopes calls every route with every scope but its own, and with its own alone.
-func TestScopes(t *testing.T) {
-	w := newWorld(t)
-	w.setUpAll()
+// TestRoutes_Scopes calls every route with every scope but its own, and with its own alone.
+func TestRoutes_Scopes(t *testing.T) {
+	w := newHarness(t)
+	w.setUpChannels()
 	for _, to := range w.api.routes() {
 		others := slices.DeleteFunc(slices.Clone(identity.Scopes), func(s string) bool { return s == to.scope })
-		got := w.ask(to.method, w.pathTo(to, nil), w.example(to), as(w.key(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: others})))
-		w.want(got, 403, `{"detail":"Missing scope: `+to.scope+`"}`)
-		got = w.ask(to.method, w.pathTo(to, map[string]string{"customer_id": nobody, "instance_id": nobody, "key_id": nobody}), w.example(to),
-			as(w.key(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{to.scope}})))
+		got := w.request(to.method, w.routePath(to, nil), w.exampleRequest(to), bearer(w.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: others})))
+		w.expect(got, 403, `{"detail":"Missing scope: `+to.scope+`"}`)
+		got = w.request(to.method, w.routePath(to, map[string]string{"customer_id": unknownID, "instance_id": unknownID, "key_id": unknownID}), w.exampleRequest(to),
+			bearer(w.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{to.scope}})))
 		if got.status == 403 && to.id != "create_key" || got.status == 401 || got.status >= 500 {
 			t.Errorf("%s with its scope: %d %s", to.id, got.status, got.body)
 		}
 	}
 }
 
-// TestStrangersAreUnknown compares, byte for byte, what is said of ids of another
+// TestRoutes_OtherTenantNotFound compares, byte for byte, what is said of ids of another
 // tenant with what is said of ids that do not exist.
-func TestStrangersAreUnknown(t *testing.T) {
-	w := newWorld(t)
-	w.setUpAll()
+func TestRoutes_OtherTenantNotFound(t *testing.T) {
+	w := newHarness(t)
+	w.setUpChannels()
 	keys, _ := w.store.ListAPIKeys(context.Background(), otherTenant, "", 1)
-	_, strangeInvite := w.invited()
+	_, strangeInvite := w.newInvites()
 	for _, to := range w.api.routes() {
-		for name, strange := range map[string]string{"customer_id": w.strangeCustomer, "identity_id": w.strangeIdentity, "instance_id": w.strange, "key_id": keys[0].ID, "invite_id": strangeInvite} {
+		for name, strange := range map[string]string{"customer_id": w.foreignCustomer, "identity_id": w.foreignIdentity, "instance_id": w.foreignInstance, "key_id": keys[0].ID, "invite_id": strangeInvite} {
 			if !strings.Contains(to.path, "{"+name+"}") {
 				continue
 			}
-			theirs := w.ask(to.method, w.pathTo(to, map[string]string{name: strange}), w.example(to))
-			unknown := w.ask(to.method, w.pathTo(to, map[string]string{name: nobody}), w.example(to))
+			theirs := w.request(to.method, w.routePath(to, map[string]string{name: strange}), w.exampleRequest(to))
+			unknown := w.request(to.method, w.routePath(to, map[string]string{name: unknownID}), w.exampleRequest(to))
 			if theirs.status != 404 || theirs.body != unknown.body || unknown.status != 404 {
 				t.Errorf("%s %s: %d %s, unknown %d %s", to.id, name, theirs.status, theirs.body, unknown.status, unknown.body)
 			}
 		}
 	}
 	// and an identity of ours under another customer of ours
-	other := w.ask("POST", "/v1/customers", `{}`).fields(t)["id"].(string)
+	other := w.request("POST", "/v1/customers", `{}`).fields(t)["id"].(string)
 	for _, to := range w.api.routes() {
 		if strings.Contains(to.path, "{customer_id}") && strings.Contains(to.path, "{identity_id}") && to.id != "adopt_identity" {
-			got := w.ask(to.method, w.pathTo(to, map[string]string{"customer_id": other}), w.example(to))
-			w.want(got, 404, `{"detail":"Identity not found"}`)
+			got := w.request(to.method, w.routePath(to, map[string]string{"customer_id": other}), w.exampleRequest(to))
+			w.expect(got, 404, `{"detail":"Identity not found"}`)
 		}
 	}
 }
 
-// TestMassAssignment tries to set what is not the caller's to set, on every route
+// TestRoutes_MassAssignment tries to set what is not the caller's to set, on every route
 // that takes a body.
-func TestMassAssignment(t *testing.T) {
-	w := newWorld(t)
+func TestRoutes_MassAssignment(t *testing.T) {
+	w := newHarness(t)
 	for _, to := range w.api.routes() {
 		if examples()[to.id].request == "" {
 			continue
 		}
-		known := w.api.byID[to.id].schema.Properties
+		known := w.api.routesByID[to.id].schema.Properties
 		for _, field := range []string{"id", "ID", "Id", "customer_id", "identity_id", "tenant_id", "tenantId", "verified", "Verified", "VERIFIED", "verified_at",
 			"role_override", "ROLE_OVERRIDE", "created_at", "updated_at", "claim_gen", "agent_secret_key", "webhook_secret", "hash", "hint", "scopes", "ſcopes", "Scopes",
 			"channel", "Channel", "ſtatus", "status", "__proto__", ""} {
 			if known[field] != nil {
 				continue
 			}
-			body := strings.TrimSuffix(strings.TrimSpace(w.example(to)), "}") + fmt.Sprintf(",%q:true}", field)
-			got := w.ask(to.method, w.pathTo(to, nil), body)
+			body := strings.TrimSuffix(strings.TrimSpace(w.exampleRequest(to)), "}") + fmt.Sprintf(",%q:true}", field)
+			got := w.request(to.method, w.routePath(to, nil), body)
 			want := fmt.Sprintf(`{"detail":[{"type":"extra_forbidden","loc":["body",%q],"msg":"Extra inputs are not permitted"}]}`, field)
-			w.want(got, 422, want)
+			w.expect(got, 422, want)
 		}
 	}
 	body := `{"channel":"telegram","external_id":"555","metadata":{"role_override":"owner","verified":true}}`
-	got := w.ask("POST", "/v1/customers/"+w.steve+"/identities", body).fields(t)
+	got := w.request("POST", "/v1/customers/"+w.customer+"/identities", body).fields(t)
 	if got["role_override"] != nil || got["verified"] != false {
 		t.Errorf("metadata is more than data: %v", got)
 	}
 }
 
-// TestNoSecretComesBack sends secrets in every field of every body, in ways that are
+// TestRoutes_NoSecretEchoed sends secrets in every field of every body, in ways that are
 // refused.
-func TestNoSecretComesBack(t *testing.T) {
-	w := newWorld(t)
+func TestRoutes_NoSecretEchoed(t *testing.T) {
+	w := newHarness(t)
 	const canary = "hg-canary-4711"
 	for _, to := range w.api.routes() {
-		shape := w.api.byID[to.id]
+		shape := w.api.routesByID[to.id]
 		for _, name := range shape.fields {
 			for _, body := range []string{
 				fmt.Sprintf(`{%q:{"a":%q}}`, name, canary), fmt.Sprintf(`{%q:[%q]}`, name, canary), fmt.Sprintf(`{%q:%q,"zzz":%q}`, name, canary, canary),
 				fmt.Sprintf(`{%q:%q,}`, name, canary), fmt.Sprintf(`{%q:"%s`, name, canary), fmt.Sprintf(`{%q:"%s\u0000"}`, name, canary), fmt.Sprintf(`{%q:"%s","a":1e999999}`, name, canary),
 				fmt.Sprintf(`%q`, canary), canary,
 			} {
-				got := w.ask(to.method, w.pathTo(to, nil), body)
+				got := w.request(to.method, w.routePath(to, nil), body)
 				if got.status >= 500 || got.status >= 400 && strings.Contains(got.body, "canary") {
 					t.Errorf("%s %s: %d %s", to.id, body, got.status, got.body)
 				}

@@ -43,8 +43,8 @@ type Store interface {
 	// into it; conversations stay, with nobody. EraseCustomer also removes all personal
 	// data, of a customer deleted before too. Both give whose proofs are void now, and
 	// identity.ErrNotFound when there is nothing to remove.
-	DeleteCustomer(ctx context.Context, tenant, id string, by identity.Actor) (void []claim.Subject, err error)
-	EraseCustomer(ctx context.Context, tenant, id string, by identity.Actor) (void []claim.Subject, err error)
+	DeleteCustomer(ctx context.Context, tenant, id string, by identity.Actor) (void []claim.Target, err error)
+	EraseCustomer(ctx context.Context, tenant, id string, by identity.Actor) (void []claim.Target, err error)
 	// MergeCustomer gives the identities of one customer to another and puts the first
 	// one aside. What is verified or an owner comes along only with mayGrant; otherwise
 	// identity.ErrNeedsGrant. identity.ErrNotFound when either is not there.
@@ -54,17 +54,17 @@ type Store interface {
 	// identity.ErrNeedsGrant as in a merge.
 	UndoMerge(ctx context.Context, tenant, id string, mayGrant bool, by identity.Actor) (identity.Customer, error)
 	// Survivor gives the customer that a merged one is now; identity.ErrNotFound.
-	Survivor(ctx context.Context, tenant, id string) (string, error)
+	MergedInto(ctx context.Context, tenant, id string) (string, error)
 
 	// CustomerHistory tells which addresses a customer owned when, oldest first.
 	CustomerHistory(ctx context.Context, tenant, customer string) ([]identity.Ownership, error)
 	// CustomerTalks gives the conversations in which a customer speaks, of one instance
 	// when it is not "".
-	CustomerTalks(ctx context.Context, tenant, customer, instance string) ([]Talk, error)
+	CustomerConversations(ctx context.Context, tenant, customer, instance string) ([]gateway.CustomerConversation, error)
 	// Received and Replies give the messages of a talk from and to the customer, in
 	// order, after the Seq given.
-	Received(ctx context.Context, t Talk, after int64, limit int) ([]ReceivedMessage, error)
-	Replies(ctx context.Context, t Talk, after int64, limit int) ([]SentMessage, error)
+	ReceivedMessages(ctx context.Context, t gateway.CustomerConversation, after int64, limit int) ([]gateway.ReceivedMessage, error)
+	SentMessages(ctx context.Context, t gateway.CustomerConversation, after int64, limit int) ([]gateway.SentMessage, error)
 
 	// Invites lists the invites of a customer, RevokeInvite ends one; both of one instance
 	// when it is not "". identity.ErrNotFound, claim.ErrInviteUsed.
@@ -73,13 +73,13 @@ type Store interface {
 
 	// AddressOf gives the address of an identity, also of one that is gone;
 	// identity.ErrNotFound. History tells who owned an address when, oldest first.
-	AddressOf(ctx context.Context, tenant, id string) (identity.Address, error)
-	History(ctx context.Context, a identity.Address) ([]identity.Ownership, error)
+	IdentityAddress(ctx context.Context, tenant, id string) (identity.Address, error)
+	AddressHistory(ctx context.Context, a identity.Address) ([]identity.Ownership, error)
 	// Refuse has the messages of an unknown sender dropped, of one instance when it is
 	// not "", and gives since when; Admit takes that back. identity.ErrNotFound,
 	// identity.ErrTaken for an identity of a customer.
-	Refuse(ctx context.Context, tenant, instance, id string, by identity.Actor) (since time.Time, err error)
-	Admit(ctx context.Context, tenant, instance, id string, by identity.Actor) error
+	BlockSender(ctx context.Context, tenant, instance, id string, by identity.Actor) (since time.Time, err error)
+	UnblockSender(ctx context.Context, tenant, instance, id string, by identity.Actor) error
 
 	// AuditEvents gives events of the audit log, newest first, after the one whose id is
 	// before ("" from the newest).
@@ -117,7 +117,7 @@ type Store interface {
 	// for overlap, until the time given; with none it ends now, and so do those before.
 	RotateInstanceSecret(ctx context.Context, tenant, id string, kind gateway.SecretKind, secret string, overlap time.Duration, by identity.Actor) (until time.Time, err error)
 	// EndRetiredSecrets ends the secrets that were replaced now.
-	EndRetiredSecrets(ctx context.Context, tenant, id string, kind gateway.SecretKind, by identity.Actor) error
+	RevokePreviousSecrets(ctx context.Context, tenant, id string, kind gateway.SecretKind, by identity.Actor) error
 	// DeleteInstance removes an instance with its endpoints, conversations and scoped
 	// identities.
 	DeleteInstance(ctx context.Context, tenant, id string, by identity.Actor) error
@@ -125,24 +125,7 @@ type Store interface {
 	// Remember claims an idempotency key for a call. The first caller gets found false and
 	// the id of what it creates, and must end it with Answered or Forget; later callers get
 	// what it answered. After Forget the same call may be made again, with the same id.
-	Remember(ctx context.Context, k IdempotencyKey) (a StoredAnswer, found bool, err error)
-	Answered(ctx context.Context, k IdempotencyKey, a StoredAnswer) error
-	Forget(ctx context.Context, k IdempotencyKey) error
-}
-
-// An IdempotencyKey names one mutating call of one caller.
-type IdempotencyKey struct {
-	TenantID    string
-	Principal   string // the API key's id
-	Key         string
-	Fingerprint string // hash of method, path and body: the same key with another is refused
-}
-
-// A StoredAnswer is the answer to a call, kept sealed for 24 hours. A zero Status
-// says that the call is still being worked.
-type StoredAnswer struct {
-	Fingerprint string
-	Status      int
-	Body        []byte
-	Makes       string // the id of what the call creates; told to the first caller alone
+	ReserveIdempotencyKey(ctx context.Context, k gateway.IdempotencyKey) (a gateway.StoredResponse, found bool, err error)
+	SaveResponse(ctx context.Context, k gateway.IdempotencyKey, a gateway.StoredResponse) error
+	ReleaseIdempotencyKey(ctx context.Context, k gateway.IdempotencyKey) error
 }

@@ -41,13 +41,13 @@ type APIKey struct {
 	User string
 }
 
-// Live reports whether the key may be used at now.
-func (k APIKey) Live(now time.Time) bool {
+// IsLive reports whether the key may be used at now.
+func (k APIKey) IsLive(now time.Time) bool {
 	return k.RevokedAt.IsZero() && (k.ExpiresAt.IsZero() || now.Before(k.ExpiresAt))
 }
 
-// May reports whether the key holds scope.
-func (k APIKey) May(scope string) bool { return slices.Contains(k.Scopes, scope) }
+// HasScope reports whether the key holds scope.
+func (k APIKey) HasScope(scope string) bool { return slices.Contains(k.Scopes, scope) }
 
 // Actor names the key in the audit log, or the member of staff.
 func (k APIKey) Actor() Actor {

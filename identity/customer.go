@@ -1,32 +1,33 @@
 package identity
 
 import (
+	"encoding/json"
 	"errors"
 	"time"
 )
 
-// MergeUndo is how long a merge can be undone.
-const MergeUndo = 30 * 24 * time.Hour
+// MergeUndoWindow is how long a merge can be undone.
+const MergeUndoWindow = 30 * 24 * time.Hour
 
-// ErrReclaimed says that what a merged customer was known by, such as the e-mail
+// ErrIdentifierReused says that what a merged customer was known by, such as the e-mail
 // address, belongs to another one now.
-var ErrReclaimed = errors.New("identity: known by what another customer has now")
+var ErrIdentifierReused = errors.New("identity: known by what another customer has now")
 
-// ErrNeedsGrant says that a merge would make verified accounts, or owners, another
+// ErrGrantRequired says that a merge would make verified accounts, or owners, another
 // customer's: who asks for it needs the right to make them so by hand.
-var ErrNeedsGrant = errors.New("identity: moves rights to another customer")
+var ErrGrantRequired = errors.New("identity: moves rights to another customer")
 
 // A Merge says that two customers were one: what belonged to CustomerID belongs to
 // Into.
 type Merge struct {
-	CustomerID string
-	Into       string
-	Identities int // that moved
-	At         time.Time
+	CustomerID    string
+	TargetID      string
+	IdentityCount int // that moved
+	At            time.Time
 }
 
 // UndoUntil is when the merge becomes final.
-func (m Merge) UndoUntil() time.Time { return m.At.Add(MergeUndo) }
+func (m Merge) UndoUntil() time.Time { return m.At.Add(MergeUndoWindow) }
 
 // An Ownership is one span of time in which a customer owned an address.
 type Ownership struct {
@@ -40,14 +41,33 @@ type Ownership struct {
 	ErasedAt   time.Time // zero: not erased
 }
 
-// An EventQuery selects events of the audit log. Filters that are zero select
-// everything; all others must hold.
-type EventQuery struct {
-	Kind       string
-	Actor      Actor
-	CustomerID string
-	IdentityID string
-	InstanceID string
-	Since      time.Time // from here on
-	Until      time.Time // before this
+// A Customer is a person or company that the tenant knows.
+type Customer struct {
+	ID          string
+	TenantID    string
+	Email       string
+	PhoneNumber string // E.164 or empty
+	FirstName   string
+	LastName    string
+	CompanyName string
+	Locale      string
+	Timezone    string
+	Metadata    json.RawMessage
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+}
+
+// A CustomerEdit changes some fields of a customer, as Edit does.
+type CustomerEdit struct {
+	Email, PhoneNumber, FirstName, LastName, CompanyName, Locale, Timezone *string
+	Metadata                                                               *json.RawMessage
+}
+
+// A CustomerQuery selects customers. Filters that are "" select everything; all
+// others must hold. Email, Phone and ExternalID match the whole value, without
+// regard to case, and those of the same name with Prefix its beginning; Name matches
+// the beginning of the first, last or company name.
+type CustomerQuery struct {
+	Email, Phone, Name, ExternalID           string
+	EmailPrefix, PhonePrefix, ExternalPrefix string
 }

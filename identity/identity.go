@@ -18,12 +18,12 @@ const DefaultTenant = "00000000-0000-7000-8000-000000000001"
 var (
 	// ErrNotFound says no such row, or one of somebody else's.
 	ErrNotFound = errors.New("identity: not found")
-	// ErrTaken says that a customer already has this channel and external id in this scope.
-	ErrTaken = errors.New("identity: already linked")
+	// ErrAlreadyLinked says that a customer already has this channel and external id in this scope.
+	ErrAlreadyLinked = errors.New("identity: already linked")
 	// ErrEmailTaken says that another customer of the tenant has this e-mail address.
 	ErrEmailTaken = errors.New("identity: e-mail already in use")
-	// ErrVerified says that an identity is verified already.
-	ErrVerified = errors.New("identity: already verified")
+	// ErrAlreadyVerified says that an identity is verified already.
+	ErrAlreadyVerified = errors.New("identity: already verified")
 	// ErrNoInstance says that the instance named does not exist in the tenant.
 	ErrNoInstance = errors.New("identity: no such instance")
 )
@@ -55,11 +55,11 @@ type Identity struct {
 	Username     string // likewise
 	RoleOverride string // RoleOwner or empty
 	Metadata     json.RawMessage
-	VerifiedAt   time.Time // zero: not verified
-	Doubt        Doubt     // why the verification is not believed; empty: it is
-	LastHeardAt  time.Time // more or less; zero: not known
-	OptedOutAt   time.Time // zero: may be written to
-	BlockedAt    time.Time // zero: reachable
+	VerifiedAt   time.Time    // zero: not verified
+	ExpiryReason ExpiryReason // why the verification is not believed; empty: it is
+	LastSeenAt   time.Time    // more or less; zero: not known
+	OptedOutAt   time.Time    // zero: may be written to
+	BlockedAt    time.Time    // zero: reachable
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 }
@@ -110,63 +110,10 @@ func (i Identity) Apply(e Edit, now time.Time) Identity {
 	switch {
 	case e.Verified == nil:
 	case !*e.Verified:
-		i.VerifiedAt, i.Doubt = time.Time{}, ""
-	case !i.IsVerified() || i.Doubt != "":
-		i.VerifiedAt, i.Doubt = now, ""
+		i.VerifiedAt, i.ExpiryReason = time.Time{}, ""
+	case !i.IsVerified() || i.ExpiryReason != "":
+		i.VerifiedAt, i.ExpiryReason = now, ""
 	}
 	i.UpdatedAt = now
 	return i
-}
-
-// A Customer is a person or company that the tenant knows.
-type Customer struct {
-	ID          string
-	TenantID    string
-	Email       string
-	PhoneNumber string // E.164 or empty
-	FirstName   string
-	LastName    string
-	CompanyName string
-	Locale      string
-	Timezone    string
-	Metadata    json.RawMessage
-	CreatedAt   time.Time
-	UpdatedAt   time.Time
-}
-
-// A CustomerEdit changes some fields of a customer, as Edit does.
-type CustomerEdit struct {
-	Email, PhoneNumber, FirstName, LastName, CompanyName, Locale, Timezone *string
-	Metadata                                                               *json.RawMessage
-}
-
-// An Actor is who does something, for the audit log: "key:<id>", "user:<subject>",
-// "sender:<identity id>", "command" or "system".
-type Actor string
-
-// System is the actor of what the gateway does by itself.
-const System Actor = "system"
-
-// An Event is one line of the audit log. It holds no code, no secret and no message
-// text.
-type Event struct {
-	ID         string
-	TenantID   string
-	Kind       string // "claim.issued", "identity.linked", …
-	Actor      Actor
-	CustomerID string
-	IdentityID string
-	InstanceID string
-	MessageID  string
-	Detail     map[string]string
-	At         time.Time
-}
-
-// A CustomerQuery selects customers. Filters that are "" select everything; all
-// others must hold. Email, Phone and ExternalID match the whole value, without
-// regard to case, and those of the same name with Prefix its beginning; Name matches
-// the beginning of the first, last or company name.
-type CustomerQuery struct {
-	Email, Phone, Name, ExternalID           string
-	EmailPrefix, PhonePrefix, ExternalPrefix string
 }

@@ -14,12 +14,12 @@ const Latest = 9
 var files embed.FS
 
 // Postgres gives the migrations for PostgreSQL 15 and later.
-func Postgres() fs.FS { return sub("postgres") }
+func Postgres() fs.FS { return engineFS("postgres") }
 
 // SQLite gives the migrations for the embedded engine.
-func SQLite() fs.FS { return sub("sqlite") }
+func SQLite() fs.FS { return engineFS("sqlite") }
 
-func sub(dir string) fs.FS {
+func engineFS(dir string) fs.FS {
 	f, err := fs.Sub(files, dir)
 	if err != nil {
 		panic(err) // the folder is compiled in

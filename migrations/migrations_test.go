@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestBothEnginesHaveTheSameSteps(t *testing.T) {
+func TestMigrations_SameOnBothEngines(t *testing.T) {
 	names := func(f fs.FS) []string {
 		ns, err := fs.Glob(f, "*.sql")
 		if err != nil {

@@ -7,19 +7,20 @@ import (
 	"strings"
 
 	"hydragate/identity"
+	"hydragate/store/sqldb"
 )
 
 // Audit keeps events, all of them or none.
 func (s *Store) Audit(ctx context.Context, events ...identity.Event) error {
-	return record(ctx, s.db, events...)
+	return recordEvents(ctx, s.db, events...)
 }
 
-// record keeps events in the transaction of what they tell about.
-func record(ctx context.Context, d db, events ...identity.Event) error {
+// recordEvents keeps events in the transaction of what they tell about.
+func recordEvents(ctx context.Context, d sqldb.DB, events ...identity.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	stmts := make([]stmt, len(events))
+	stmts := make([]sqldb.Statement, len(events))
 	for i, e := range events {
 		stmts[i] = auditStmt(e)
 	}
@@ -31,14 +32,14 @@ func record(ctx context.Context, d db, events ...identity.Event) error {
 
 // auditStmt keeps an event. An event without an id gets one, and an event without a
 // time gets the database's.
-func auditStmt(e identity.Event) stmt { return auditOf(e, `$5`) }
+func auditStmt(e identity.Event) sqldb.Statement { return auditInsertStmt(e, `$5`) }
 
-// auditOwner keeps an event of whoever owns its identity, when it names no customer.
-func auditOwner(e identity.Event) stmt {
-	return auditOf(e, `coalesce($5, (select customer_id from identities where tenant_id = $2 and id = $6))`)
+// auditOwnerStmt keeps an event of whoever owns its identity, when it names no customer.
+func auditOwnerStmt(e identity.Event) sqldb.Statement {
+	return auditInsertStmt(e, `coalesce($5, (select customer_id from identities where tenant_id = $2 and id = $6))`)
 }
 
-func auditOf(e identity.Event, customer string) stmt {
+func auditInsertStmt(e identity.Event, customer string) sqldb.Statement {
 	if e.ID == "" {
 		e.ID = newID()
 	}
@@ -48,33 +49,33 @@ func auditOf(e identity.Event, customer string) stmt {
 	}
 	columns, places := ``, ``
 	args := []any{
-		e.ID, e.TenantID, e.Kind, string(e.Actor), orNull(e.CustomerID), orNull(e.IdentityID), orNull(e.InstanceID), orNull(e.MessageID),
+		e.ID, e.TenantID, e.Kind, string(e.Actor), sqldb.TextOrNull(e.CustomerID), sqldb.TextOrNull(e.IdentityID), sqldb.TextOrNull(e.InstanceID), sqldb.TextOrNull(e.MessageID),
 		string(detail),
 	}
 	if !e.At.IsZero() {
 		columns, places = `, at`, `, $10`
-		args = append(args, timeOrNull(e.At))
+		args = append(args, sqldb.TimeOrNull(e.At))
 	}
-	return stmt{query: `
+	return sqldb.Statement{Query: `
 		insert into audit_events (id, tenant_id, kind, actor, customer_id, identity_id, instance_id, message_id, detail` + columns + `)
-		values ($1, $2, $3, $4, ` + customer + `, $6, $7, $8, $9` + places + `)`, args: args}
+		values ($1, $2, $3, $4, ` + customer + `, $6, $7, $8, $9` + places + `)`, Args: args}
 }
 
-// fields names what an event changed.
-func fields(names []string) map[string]string {
+// changedFields names what an event changed.
+func changedFields(names []string) map[string]string {
 	if len(names) == 0 {
 		return nil
 	}
 	return map[string]string{"fields": strings.Join(names, " ")}
 }
 
-// unlinked tells that an identity is gone, and whose account it was.
-func unlinked(i identity.Identity, by identity.Actor) identity.Event {
-	return about(i, "identity.unlinked", by, map[string]string{"external_id": i.ExternalID})
+// unlinkedEvent tells that an identity is gone, and whose account it was.
+func unlinkedEvent(i identity.Identity, by identity.Actor) identity.Event {
+	return identityEvent(i, "identity.unlinked", by, map[string]string{"external_id": i.ExternalID})
 }
 
-// about is an event of an identity that belongs to somebody.
-func about(i identity.Identity, kind string, by identity.Actor, detail map[string]string) identity.Event {
+// identityEvent is an event of an identity that belongs to somebody.
+func identityEvent(i identity.Identity, kind string, by identity.Actor, detail map[string]string) identity.Event {
 	d := map[string]string{"channel": i.Channel}
 	for k, v := range detail {
 		d[k] = v
@@ -82,8 +83,8 @@ func about(i identity.Identity, kind string, by identity.Actor, detail map[strin
 	return identity.Event{TenantID: i.TenantID, Kind: kind, Actor: by, CustomerID: i.CustomerID, IdentityID: i.ID, InstanceID: i.InstanceID, Detail: d}
 }
 
-// edited tells an edit in events: rights given, rights taken, and all else.
-func edited(was, is identity.Identity, e identity.Edit, by identity.Actor) []identity.Event {
+// editEvents tells an edit in events: rights given, rights taken, and all else.
+func editEvents(was, is identity.Identity, e identity.Edit, by identity.Actor) []identity.Event {
 	var granted, taken, updated []string
 	if e.DisplayName != nil {
 		updated = append(updated, "display_name")
@@ -113,8 +114,62 @@ func edited(was, is identity.Identity, e identity.Edit, by identity.Actor) []ide
 		fields []string
 	}{{"identity.granted", granted}, {"identity.unverified", taken}, {"identity.updated", updated}} {
 		if len(k.fields) > 0 {
-			events = append(events, about(is, k.kind, by, fields(k.fields)))
+			events = append(events, identityEvent(is, k.kind, by, changedFields(k.fields)))
 		}
 	}
 	return events
+}
+
+// AuditEvents gives events of the audit log, newest first, after the one whose id is
+// before (empty: from the newest).
+func (s *Store) AuditEvents(ctx context.Context, tenant string, q identity.EventQuery, before string, limit int) ([]identity.Event, error) {
+	where, args := ``, []any{tenant, limit}
+	filter := func(condition string, value any) {
+		args = append(args, value)
+		where += fmt.Sprintf(` and `+condition, len(args))
+	}
+	for _, f := range []struct{ condition, value string }{
+		{`kind = $%d`, q.Kind}, {`actor = $%d`, string(q.Actor)}, {`customer_id = $%d`, q.CustomerID}, {`identity_id = $%d`, q.IdentityID}, {`instance_id = $%d`, q.InstanceID},
+		{`seq < (select b.seq from audit_events b where b.tenant_id = $1 and b.id = $%d)`, before},
+	} {
+		if f.value != "" {
+			filter(f.condition, f.value)
+		}
+	}
+	if !q.Since.IsZero() {
+		filter(`at >= $%d`, sqldb.TimeOrNull(q.Since))
+	}
+	if !q.Until.IsZero() {
+		filter(`at < $%d`, sqldb.TimeOrNull(q.Until))
+	}
+	rs, err := s.db.Query(ctx, `
+		select id, tenant_id, kind, actor, customer_id, identity_id, instance_id, message_id, detail, at from audit_events
+		where tenant_id = $1`+where+`
+		order by seq desc limit $2`, s.withExecMode(args)...)
+	es, err := sqldb.ScanAll(rs, err, scanEvent)
+	if err != nil && !s.dialect.IsUnstorable(err) {
+		return nil, fmt.Errorf("read audit log: %w", err)
+	}
+	return es, nil
+}
+
+func scanEvent(sc sqldb.ScanFunc) (e identity.Event, err error) {
+	var detail string
+	err = sc(sqldb.Text(&e.ID), sqldb.Text(&e.TenantID), &e.Kind, &e.Actor, sqldb.Text(&e.CustomerID), sqldb.Text(&e.IdentityID), sqldb.Text(&e.InstanceID), sqldb.Text(&e.MessageID), &detail, sqldb.Time(&e.At))
+	if err != nil {
+		return e, err
+	}
+	return e, json.Unmarshal([]byte(detail), &e.Detail)
+}
+
+// allowAuditRewrite lets a transaction rewrite details of the audit log, and nothing else of
+// it, until its end or until it is called again with false.
+func (s *Store) allowAuditRewrite(ctx context.Context, tx sqldb.DB, on bool) error {
+	query := `update audit_erasing set erasing = $1`
+	args := []any{on}
+	if s.dialect.Name == "postgres" {
+		query, args = `select set_config('hydragate.erasing', $1, true)`, []any{map[bool]string{true: "on", false: "off"}[on]}
+	}
+	_, err := tx.Exec(ctx, query, args...)
+	return err
 }

@@ -9,61 +9,64 @@ import (
 
 	"hydragate/adapters"
 	"hydragate/gateway"
+	"hydragate/store/sqldb"
 )
 
-// TakeBackfills gives at most n active endpoints of these channels whose provider is
+// LeaseBackfills gives at most n active endpoints of these channels whose provider is
 // to be asked again, each to one replica for gateway.BackfillLease.
-func (s *Store) TakeBackfills(ctx context.Context, channels []adapters.Channel, n int) ([]gateway.BackfillTurn, error) {
-	in, args := s.channels(channels, n)
+func (s *Store) LeaseBackfills(ctx context.Context, channels []adapters.Channel, n int) ([]gateway.BackfillTask, error) {
+	in, args := s.channelPlaceholders(channels, n)
 	rs, err := s.db.Query(ctx, `
-		update endpoints set backfill_at = `+s.d.in(int(gateway.BackfillLease/time.Second))+`
+		update endpoints set backfill_at = `+s.dialect.NowPlus(int(gateway.BackfillLeaseDuration/time.Second))+`
 		where id in (
 			select id from endpoints
-			where channel in (`+in+`) and status = 'active' and (backfill_at is null or backfill_at <= `+s.d.now+`)
-			order by backfill_at limit $1`+s.d.skipLocked+`)
-		returning `+s.seatColumns()+`, backfilled_at, backfill_failures, `+s.d.now, args...)
-	turns, err := all(rs, err, func(sc scan) (t gateway.BackfillTurn, err error) {
-		t.Seat, err = s.scanSeat(func(dest ...any) error { return sc(append(dest, utc(&t.Since), &t.Failures, utc(&t.At))...) })
+			where channel in (`+in+`) and status = 'active' and (backfill_at is null or backfill_at <= `+s.dialect.Now+`)
+			order by backfill_at limit $1`+s.dialect.SkipLocked+`)
+		returning `+s.endpointColumns()+`, backfilled_at, backfill_failures, `+s.dialect.Now, args...)
+	turns, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (t gateway.BackfillTask, err error) {
+		t.State, err = s.scanEndpoint(func(dest ...any) error {
+			return sc(append(dest, sqldb.Time(&t.Since), &t.Failures, sqldb.Time(&t.StartedAt))...)
+		})
 		if t.Since.IsZero() {
-			t.Since, t.First = t.Seat.CreatedAt, true
+			t.Since, t.FirstRun = t.State.CreatedAt, true
 		}
 		return t, err
 	})
-	working := slices.DeleteFunc(turns, func(t gateway.BackfillTurn) bool { return t.Seat.Status != gateway.Active })
-	return working, s.seatError("take endpoints to back-fill", err)
+	working := slices.DeleteFunc(turns, func(t gateway.BackfillTask) bool { return t.State.Status != gateway.EndpointActive })
+	return working, s.endpointError("take endpoints to back-fill", err)
 }
 
-// DoneBackfill keeps that the provider's log was gone through up to a time of the
+// CompleteBackfill keeps that the provider's log was gone through up to a time of the
 // database's clock, and when that is due again.
-func (s *Store) DoneBackfill(ctx context.Context, tenant, endpoint string, upTo time.Time, next time.Duration) error {
+func (s *Store) CompleteBackfill(ctx context.Context, tenant, endpoint string, upTo time.Time, next time.Duration) error {
 	_, err := s.db.Exec(ctx, `
-		update endpoints set backfilled_at = $3, backfill_failures = 0, backfill_at = `+s.d.after("$4")+`
-		where tenant_id = $1 and id = $2`, tenant, endpoint, timeOrNull(upTo), next.Seconds())
-	return s.seatError("note back-fill of endpoint", err)
+		update endpoints set backfilled_at = $3, backfill_failures = 0, backfill_at = `+s.dialect.NowPlusExpr("$4")+`
+		where tenant_id = $1 and id = $2`, tenant, endpoint, sqldb.TimeOrNull(upTo), next.Seconds())
+	return s.endpointError("note back-fill of endpoint", err)
 }
 
 // FailBackfill keeps that it could not be gone through, and when to try again.
 func (s *Store) FailBackfill(ctx context.Context, tenant, endpoint string, next time.Duration) error {
 	_, err := s.db.Exec(ctx, `
-		update endpoints set backfill_failures = backfill_failures + 1, backfill_at = `+s.d.after("$3")+`
+		update endpoints set backfill_failures = backfill_failures + 1, backfill_at = `+s.dialect.NowPlusExpr("$3")+`
 		where tenant_id = $1 and id = $2`, tenant, endpoint, next.Seconds())
-	return s.seatError("note back-fill of endpoint", err)
+	return s.endpointError("note back-fill of endpoint", err)
 }
 
-// HurryBackfills makes every endpoint of these channels due now.
-func (s *Store) HurryBackfills(ctx context.Context, channels []adapters.Channel) error {
-	in, args := s.channels(channels)
+// ScheduleBackfills makes every endpoint of these channels due now.
+func (s *Store) ScheduleBackfills(ctx context.Context, channels []adapters.Channel) error {
+	in, args := s.channelPlaceholders(channels)
 	_, err := s.db.Exec(ctx, `update endpoints set backfill_at = null where channel in (`+in+`)`, args...)
-	return s.seatError("hurry back-fills", err)
+	return s.endpointError("hurry back-fills", err)
 }
 
-// channels gives places for channels, behind other values.
-func (s *Store) channels(channels []adapters.Channel, others ...any) (in string, args []any) {
+// channelPlaceholders gives places for channels, behind other values.
+func (s *Store) channelPlaceholders(channels []adapters.Channel, others ...any) (in string, args []any) {
 	args = others
 	var places []string
 	for _, c := range channels {
 		args = append(args, string(c))
-		places = append(places, place(len(args)))
+		places = append(places, sqldb.Placeholder(len(args)))
 	}
 	return strings.Join(places, ", "), args
 }
@@ -73,11 +76,11 @@ func (s *Store) MissingKeys(ctx context.Context, tenant, instance string, channe
 	args, places := []any{tenant, instance, string(channel)}, make([]string, len(keys))
 	for i, k := range keys {
 		args = append(args, k)
-		places[i] = place(len(args))
+		places[i] = sqldb.Placeholder(len(args))
 	}
 	rs, err := s.db.Query(ctx, `
 		select key from messages where tenant_id = $1 and instance_id = $2 and channel = $3 and key in (`+strings.Join(places, ", ")+`)`, args...)
-	known, err := all(rs, err, scanString)
+	known, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
 	if err != nil {
 		return nil, fmt.Errorf("look for stored messages: %w", err)
 	}
@@ -86,15 +89,15 @@ func (s *Store) MissingKeys(ctx context.Context, tenant, instance string, channe
 
 // ErasedSince tells who was erased since a time: the history of addresses keeps their
 // pseudonyms, and when.
-func (s *Store) ErasedSince(ctx context.Context, tenant string, since time.Time) (gateway.Erasures, error) {
+func (s *Store) ErasedSince(ctx context.Context, tenant string, since time.Time) (gateway.ErasedFunc, error) {
 	rs, err := s.db.Query(ctx, `
 		select channel, external_id, max(erased_at) from identity_owners
-		where tenant_id = $1 and erased_at >= $2 group by channel, external_id`, tenant, timeOrNull(since))
+		where tenant_id = $1 and erased_at >= $2 group by channel, external_id`, tenant, sqldb.TimeOrNull(since))
 	at := map[[2]string]time.Time{}
-	_, err = all(rs, err, func(sc scan) (struct{}, error) {
+	_, err = sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (struct{}, error) {
 		var channel, pseudonym string
 		var when time.Time
-		err := sc(&channel, &pseudonym, utc(&when))
+		err := sc(&channel, &pseudonym, sqldb.Time(&when))
 		at[[2]string{channel, pseudonym}] = when
 		return struct{}{}, err
 	})

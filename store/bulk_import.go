@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hydragate/identity"
+	"hydragate/store/sqldb"
 )
 
 // An Import brings in records, as many at a time as are given together. A record is
@@ -17,49 +18,49 @@ import (
 //
 // What a record does not say stays as it is, and so do identities that are there.
 type Import struct {
-	store *Store
-	how   identity.Importing
-	plan  *importPlan // of a dry run: what would be there by now
+	store   *Store
+	options identity.ImportOptions
+	plan    *importPlan // of a dry run: what would be there by now
 }
 
 // NewImport begins an import.
-func (s *Store) NewImport(how identity.Importing) *Import {
-	return &Import{store: s, how: how}
+func (s *Store) NewImport(how identity.ImportOptions) *Import {
+	return &Import{store: s, options: how}
 }
 
-// Take imports records in one transaction. A record that cannot be kept says why and
+// ImportRecords imports records in one transaction. A record that cannot be kept says why and
 // leaves the others alone; the error is for what nobody's record is to blame for, and
 // then nothing is kept.
-func (i *Import) Take(ctx context.Context, records []identity.Record) ([]identity.Imported, error) {
-	done, err := i.take(ctx, records)
-	if err == nil || !i.store.blames(err) {
+func (i *Import) ImportRecords(ctx context.Context, records []identity.Record) ([]identity.ImportResult, error) {
+	done, err := i.importRecords(ctx, records)
+	if err == nil || !i.store.isRecordError(err) {
 		return done, err
 	}
 	// Somebody else got in the way, or the database does not take the data: who is it?
 	if len(records) == 1 {
-		return []identity.Imported{{Err: i.store.importError(err)}}, nil
+		return []identity.ImportResult{{Err: i.store.recordError(err)}}, nil
 	}
 	half := len(records) / 2
-	first, err := i.Take(ctx, records[:half])
+	first, err := i.ImportRecords(ctx, records[:half])
 	if err != nil {
 		return nil, err
 	}
-	second, err := i.Take(ctx, records[half:])
+	second, err := i.ImportRecords(ctx, records[half:])
 	return append(first, second...), err
 }
 
-func (i *Import) take(ctx context.Context, records []identity.Record) (done []identity.Imported, err error) {
-	if i.how.DryRun {
+func (i *Import) importRecords(ctx context.Context, records []identity.Record) (done []identity.ImportResult, err error) {
+	if i.options.DryRun {
 		if i.plan == nil {
-			i.plan = newImportPlan(i.store, i.how)
+			i.plan = newImportPlan(i.store, i.options)
 		}
 		if err := i.plan.read(ctx, i.store.db, records); err != nil {
 			return nil, err
 		}
 		return i.plan.decide(records), nil
 	}
-	err = i.store.again(ctx, func(tx db) error {
-		p := newImportPlan(i.store, i.how)
+	err = i.store.retryTx(ctx, func(tx sqldb.DB) error {
+		p := newImportPlan(i.store, i.options)
 		if err := p.read(ctx, tx, records); err != nil {
 			return err
 		}
@@ -69,26 +70,26 @@ func (i *Import) take(ctx context.Context, records []identity.Record) (done []id
 	return done, err
 }
 
-// blames reports whether an error may be about the data of a record.
-func (s *Store) blames(err error) bool {
-	return s.d.duplicate(err) || s.d.orphan(err) || s.d.unstorable(err) || errors.Is(err, identity.ErrTaken)
+// isRecordError reports whether an error may be about the data of a record.
+func (s *Store) isRecordError(err error) bool {
+	return s.dialect.IsDuplicate(err) || s.dialect.IsForeignKeyViolation(err) || s.dialect.IsUnstorable(err) || errors.Is(err, identity.ErrAlreadyLinked)
 }
 
-func (s *Store) importError(err error) error {
+func (s *Store) recordError(err error) error {
 	switch {
-	case s.d.duplicate(err) || errors.Is(err, identity.ErrTaken):
+	case s.dialect.IsDuplicate(err) || errors.Is(err, identity.ErrAlreadyLinked):
 		return errors.New("somebody else got the same e-mail address or identity at this moment")
-	case s.d.orphan(err):
+	case s.dialect.IsForeignKeyViolation(err):
 		return errors.New("what it belongs to was removed at this moment")
 	}
 	return errors.New("the database does not take a value of it")
 }
 
 // write does what was decided, many rows with a statement.
-func (p *importPlan) write(ctx context.Context, tx db) error {
+func (p *importPlan) write(ctx context.Context, tx sqldb.DB) error {
 	now := p.store.now()
-	customers, identities := newCustomers(), newIdentities()
-	var updates []stmt
+	customers, identities := newCustomerInsert(), newIdentityInsert()
+	var updates []sqldb.Statement
 	var events []identity.Event
 	var adopted []identity.RecordIdentity
 	for _, c := range p.changes {
@@ -98,93 +99,93 @@ func (p *importPlan) write(ctx context.Context, tx db) error {
 			events = append(events, p.event("customer.created", c.record.ID, "", nil))
 		case len(c.fields) > 0:
 			updates = append(updates, p.updateStmt(c, now))
-			events = append(events, p.event("customer.updated", c.record.ID, "", fields(c.fields)))
+			events = append(events, p.event("customer.updated", c.record.ID, "", changedFields(c.fields)))
 		}
 		for _, i := range c.link {
-			if p.isUnknown(i) {
+			if p.isUnknownSender(i) {
 				adopted = append(adopted, i)
 				continue
 			}
 			i.ID = newID()
 			identities.add(p.identityRow(i, now))
-			events = append(append(events, p.event("identity.linked", i.CustomerID, i.ID, map[string]string{"channel": i.Channel})), p.grants(i)...)
+			events = append(append(events, p.event("identity.linked", i.CustomerID, i.ID, map[string]string{"channel": i.Channel})), p.grantEvents(i)...)
 		}
 	}
 	if err := tx.Batch(ctx, slices.Concat(customers.stmts(), updates, identities.stmts(), auditStmts(events))); err != nil {
 		return fmt.Errorf("keep records: %w", err)
 	}
 	for _, i := range adopted {
-		if err := p.adopt(ctx, tx, i, now); err != nil {
+		if err := p.linkUnknownSender(ctx, tx, i, now); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func newCustomers() *insert {
-	return &insert{into: `customers (id, tenant_id, email, phone_number, first_name, last_name, company_name, locale, timezone, metadata, fk_id, fk_user_id, source, context, created_at, updated_at)`}
+func newCustomerInsert() *batchInsert {
+	return &batchInsert{table: `customers (id, tenant_id, email, phone_number, first_name, last_name, company_name, locale, timezone, metadata, fk_id, fk_user_id, source, context, created_at, updated_at)`}
 }
 
 func (p *importPlan) customerRow(r identity.Record, now time.Time) []any {
 	return []any{
-		r.ID, p.how.TenantID, orNull(r.Email), orNull(r.PhoneNumber), orNull(r.FirstName), orNull(r.LastName), orNull(r.CompanyName), orNull(r.Locale), orNull(r.Timezone),
-		document(r.Metadata), orNull(r.FKID), orNull(r.FKUserID), orNull(r.Source), orNull(r.Context), now, now,
+		r.ID, p.options.TenantID, sqldb.TextOrNull(r.Email), sqldb.TextOrNull(r.PhoneNumber), sqldb.TextOrNull(r.FirstName), sqldb.TextOrNull(r.LastName), sqldb.TextOrNull(r.CompanyName), sqldb.TextOrNull(r.Locale), sqldb.TextOrNull(r.Timezone),
+		jsonObject(r.Metadata), sqldb.TextOrNull(r.FKID), sqldb.TextOrNull(r.FKUserID), sqldb.TextOrNull(r.Source), sqldb.TextOrNull(r.Context), now, now,
 	}
 }
 
-func (p *importPlan) updateStmt(c importChange, now time.Time) stmt {
+func (p *importPlan) updateStmt(c importChange, now time.Time) sqldb.Statement {
 	r := c.record
-	ch := change{args: []any{p.how.TenantID, r.ID, now}}
-	for _, f := range texts(&r) {
+	ch := columnUpdate{args: []any{p.options.TenantID, r.ID, now}}
+	for _, f := range textColumns(&r) {
 		if slices.Contains(c.fields, f.name) {
-			ch.text(f.name, f.value)
+			ch.setText(f.name, f.value)
 		}
 	}
 	if slices.Contains(c.fields, "metadata") {
-		ch.set("metadata", document(r.Metadata))
+		ch.set("metadata", jsonObject(r.Metadata))
 	}
-	return stmt{query: `update customers set updated_at = $3` + ch.assignments + ` where tenant_id = $1 and id = $2`, args: ch.args}
+	return sqldb.Statement{Query: `update customers set updated_at = $3` + ch.assignments + ` where tenant_id = $1 and id = $2`, Args: ch.args}
 }
 
-func newIdentities() *insert {
-	return &insert{into: `identities (id, tenant_id, customer_id, instance_id, channel, external_id, display_name, username, role_override, metadata, verified_at, avatar_url, info_url, page_url, created_at, updated_at)`}
+func newIdentityInsert() *batchInsert {
+	return &batchInsert{table: `identities (id, tenant_id, customer_id, instance_id, channel, external_id, display_name, username, role_override, metadata, verified_at, avatar_url, info_url, page_url, created_at, updated_at)`}
 }
 
 func (p *importPlan) identityRow(i identity.RecordIdentity, now time.Time) []any {
 	return []any{
-		i.ID, p.how.TenantID, i.CustomerID, orNull(i.InstanceID), i.Channel, i.ExternalID, orNull(i.DisplayName), orNull(i.Username), orNull(i.RoleOverride),
-		document(i.Metadata), timeOrNull(p.verifiedAt(i)), orNull(i.AvatarURL), orNull(i.InfoURL), orNull(i.PageURL), now, now,
+		i.ID, p.options.TenantID, i.CustomerID, sqldb.TextOrNull(i.InstanceID), i.Channel, i.ExternalID, sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.Username), sqldb.TextOrNull(i.RoleOverride),
+		jsonObject(i.Metadata), sqldb.TimeOrNull(p.verifiedAt(i)), sqldb.TextOrNull(i.AvatarURL), sqldb.TextOrNull(i.InfoURL), sqldb.TextOrNull(i.PageURL), now, now,
 	}
 }
 
-// grants tell of rights that came with an identity, and why.
-func (p *importPlan) grants(i identity.RecordIdentity) []identity.Event {
+// grantEvents tell of rights that came with an identity, and why.
+func (p *importPlan) grantEvents(i identity.RecordIdentity) []identity.Event {
 	var events []identity.Event
 	if i.RoleOverride != "" {
-		events = append(events, p.event("identity.granted", i.CustomerID, i.ID, fields([]string{"role_override"})))
+		events = append(events, p.event("identity.granted", i.CustomerID, i.ID, changedFields([]string{"role_override"})))
 	}
 	if !p.verifiedAt(i).IsZero() {
-		events = append(events, p.event("identity.granted", i.CustomerID, i.ID, map[string]string{"fields": "verified", "reason": p.how.Trust}))
+		events = append(events, p.event("identity.granted", i.CustomerID, i.ID, map[string]string{"fields": "verified", "reason": p.options.TrustReason}))
 	}
 	return events
 }
 
-// adopt links an address from which somebody wrote already.
-func (p *importPlan) adopt(ctx context.Context, tx db, i identity.RecordIdentity, now time.Time) error {
-	linked, err := p.store.link(ctx, tx, i.Identity, p.how.By)
+// linkUnknownSender links an address from which somebody wrote already.
+func (p *importPlan) linkUnknownSender(ctx context.Context, tx sqldb.DB, i identity.RecordIdentity, now time.Time) error {
+	linked, err := p.store.linkTx(ctx, tx, i.Identity, p.options.Actor)
 	if err != nil {
 		return err
 	}
 	i.ID, i.RoleOverride = linked.ID, "" // told by link
-	return tx.Batch(ctx, append([]stmt{{query: `
+	return tx.Batch(ctx, append([]sqldb.Statement{{Query: `
 		update identities set username = coalesce($3, username), avatar_url = $4, info_url = $5, page_url = $6, verified_at = $7, updated_at = $8
 		where tenant_id = $1 and id = $2`,
-		args: []any{p.how.TenantID, i.ID, orNull(i.Username), orNull(i.AvatarURL), orNull(i.InfoURL), orNull(i.PageURL), timeOrNull(p.verifiedAt(i)), now}}}, auditStmts(p.grants(i))...))
+		Args: []any{p.options.TenantID, i.ID, sqldb.TextOrNull(i.Username), sqldb.TextOrNull(i.AvatarURL), sqldb.TextOrNull(i.InfoURL), sqldb.TextOrNull(i.PageURL), sqldb.TimeOrNull(p.verifiedAt(i)), now}}}, auditStmts(p.grantEvents(i))...))
 }
 
 // verifiedAt is when an identity was verified, as far as that is trusted.
 func (p *importPlan) verifiedAt(i identity.RecordIdentity) time.Time {
-	if p.how.Trust == "" {
+	if p.options.TrustReason == "" {
 		return time.Time{}
 	}
 	return i.VerifiedAt
@@ -195,5 +196,5 @@ func (p *importPlan) event(kind, customer, id string, detail map[string]string) 
 		detail = map[string]string{}
 	}
 	detail["by"] = "import"
-	return identity.Event{TenantID: p.how.TenantID, Kind: kind, Actor: p.how.By, CustomerID: customer, IdentityID: id, Detail: detail}
+	return identity.Event{TenantID: p.options.TenantID, Kind: kind, Actor: p.options.Actor, CustomerID: customer, IdentityID: id, Detail: detail}
 }

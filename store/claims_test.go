@@ -7,28 +7,30 @@ import (
 	"time"
 
 	"hydragate/claim"
+	"hydragate/gateway"
 	"hydragate/identity"
+	"hydragate/store/sqldb"
 )
 
-// TestActorIssuesNoMoreAtOnce has one key, with one code left in its hour, issue another
+// TestIssue_ActorLimitUnderConcurrency has one key, with one code left in its hour, issue another
 // while the last is about to be kept.
-func TestActorIssuesNoMoreAtOnce(t *testing.T) {
-	onBoth(t, func(t *testing.T, h house) {
+func TestIssue_ActorLimitUnderConcurrency(t *testing.T) {
+	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		const by = identity.Actor("key:stolen")
-		for range issuedPerHour - 1 {
+		for range maxIssuedPerHour - 1 {
 			if err := h.Audit(t.Context(), identity.Event{TenantID: tenant, Kind: "claim.issued", Actor: by, IdentityID: newID()}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		steve, his := h.steve("7")
-		matt, other := h.steve("8")
+		steve, his := h.createCustomerIdentity("7")
+		matt, other := h.createCustomerIdentity("8")
 		second := make(chan error, 1)
-		err := h.db.InTx(t.Context(), func(tx db) error {
-			if _, _, err := h.issue(t.Context(), tx, tenant, steve, his, by); err != nil {
+		err := h.db.InTx(t.Context(), func(tx sqldb.DB) error {
+			if _, _, err := h.issueCodeTx(t.Context(), tx, tenant, steve, his, by); err != nil {
 				return err
 			}
 			go func() {
-				_, _, err := h.Issue(t.Context(), tenant, matt, other, by)
+				_, _, err := h.IssueCode(t.Context(), tenant, matt, other, by)
 				second <- err
 			}()
 			select { // it waits, or is done by now
@@ -41,40 +43,40 @@ func TestActorIssuesNoMoreAtOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var tooMany *claim.TooMany
+		var tooMany *claim.TooManyCodesError
 		if err := <-second; !errors.As(err, &tooMany) {
 			t.Errorf("a code more than an hour has: %v", err)
 		}
 	})
 }
 
-// found are Proofs that know a code as somebody else's.
-type found struct {
-	claim.Proofs
-	claim.Finding
+// fixedChecker are Proofs that know a code as somebody else's.
+type fixedChecker struct {
+	claim.CodeStore
+	claim.CheckResult
 }
 
-func (f found) Check(context.Context, claim.Subject, string, string, string) (claim.Finding, error) {
-	return f.Finding, nil
+func (f fixedChecker) Check(context.Context, claim.Target, string, string, string) (claim.CheckResult, error) {
+	return f.CheckResult, nil
 }
 
-// TestWrongSenderIsToldOfTheOwner has Matt type Steve's code. It is Steve's customer whose
+// TestClaim_WrongSenderEventNamesOwner has Matt type Steve's code. It is Steve's customer whose
 // code is burnt: the event is his, and Matt's audit log and export know nothing of Steve.
-func TestWrongSenderIsToldOfTheOwner(t *testing.T) {
-	onBoth(t, func(t *testing.T, h house) {
-		steve, his := h.steve("7")
-		matt, _ := h.steve("8")
-		issued, _, err := h.Issue(t.Context(), tenant, steve, his, "key:test")
+func TestClaim_WrongSenderEventNamesOwner(t *testing.T) {
+	forEachEngineFixture(t, func(t *testing.T, h fixture) {
+		steve, his := h.createCustomerIdentity("7")
+		matt, _ := h.createCustomerIdentity("8")
+		issued, _, err := h.IssueCode(t.Context(), tenant, steve, his, "key:test")
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, st := h.opening("8", "WDJBMJ")
-		r, err := (&claim.Desk{Ledger: h.Store, Proofs: found{Finding: claim.Finding{Verdict: claim.Missing, Whose: his, WhoseGen: issued.Gen}}}).Rule(t.Context(), a)
+		a, st := h.startRedemption("8", "WDJBMJ")
+		r, err := (&claim.Service{Store: h.Store, Codes: fixedChecker{CheckResult: claim.CheckResult{Result: claim.Missing, OtherIdentityID: his, OtherGen: issued.Gen}}}).DecideRedemption(t.Context(), a)
 		if err != nil {
 			t.Fatal(err)
 		}
 		st.Claim = &r
-		h.settle(st)
+		h.apply(st)
 		for customer, want := range map[string]int{steve: 1, matt: 0} {
 			es, err := h.AuditEvents(t.Context(), tenant, identity.EventQuery{CustomerID: customer, Kind: "claim.wrong_sender"}, "", 10)
 			if err != nil || len(es) != want {
@@ -85,6 +87,140 @@ func TestWrongSenderIsToldOfTheOwner(t *testing.T) {
 					t.Errorf("%+v", e)
 				}
 			}
+		}
+	})
+}
+
+// startClaim prepares an attempt of the identity with a live code.
+func (h fixture) startClaim(external string) (claim.Target, claim.Attempt, gateway.Lease) {
+	h.t.Helper()
+	customer, id := h.createCustomerIdentity(external)
+	sub, expires, err := h.IssueCode(h.t.Context(), tenant, customer, id, "key:test")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if d := time.Until(expires); d < 14*time.Minute || d > 16*time.Minute {
+		h.t.Fatalf("the code expires in %v", d)
+	}
+	h.insertMessages(h.arrival(external, "claim"+external, "/claim ******"))
+	for _, l := range h.lease(gateway.InboxQueue, "one") {
+		for _, in := range h.inbound(l) {
+			if in.Message.Sender.ID == external {
+				if !in.HasLiveCode {
+					h.t.Fatal("no code waits")
+				}
+				return sub, claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: external, IdentityID: id, MessageID: in.ID, ReceivedAt: in.ReceivedAt}, l
+			}
+		}
+	}
+	h.t.Fatal("no message")
+	return sub, claim.Attempt{}, gateway.Lease{}
+}
+
+func TestApply_ClaimFenced(t *testing.T) {
+	for name, spoil := range map[string]string{
+		"Good":     ``,
+		"Reissued": `update identities set claim_gen = claim_gen + 1`,
+		"Used":     `update identities set claim_used_msg = id`,
+		"Revoked":  `update identities set claim_revoked_at = claim_expires_at`,
+		"Expired":  `update identities set claim_expires_at = '2020-01-01 00:00:00+00:00'`,
+		"Verified": `update identities set verified_at = claim_expires_at`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			forEachEngineFixture(t, func(t *testing.T, h fixture) {
+				sub, a, l := h.startClaim("1")
+				st, err := h.CodeState(t.Context(), a)
+				if err != nil || st.Status != claim.Live || st.Target != sub {
+					t.Fatalf("state %+v, %v; want live %+v", st, err, sub)
+				}
+				if spoil != "" {
+					if _, err := h.db.Exec(t.Context(), spoil); err != nil {
+						t.Fatal(err)
+					}
+				}
+				err = h.Apply(t.Context(), gateway.Commit{
+					Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: a.MessageID, Outcome: "claimed"}},
+					Claim: &claim.Decision{Outcome: claim.Granted, Grant: &sub, Attempt: a},
+				})
+				if spoil != "" {
+					if !errors.Is(err, gateway.ErrFenced) {
+						t.Fatalf("%v; want ErrFenced", err)
+					}
+					if len(h.inbound(l)) != 1 {
+						t.Fatal("the message was settled though the grant was refused")
+					}
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				i, email, err := h.Lookup(t.Context(), identity.Address{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: "1"})
+				if err != nil || i.Role() != identity.Owner || email != "" {
+					t.Fatalf("%+v, %v; want an owner", i, err)
+				}
+				if st, err := h.CodeState(t.Context(), a); err != nil || !st.Verified || st.UsedBy != a.MessageID {
+					t.Fatalf("state after: %+v, %v", st, err)
+				}
+			})
+		})
+	}
+}
+
+func TestIssue_Limits(t *testing.T) {
+	forEachEngineFixture(t, func(t *testing.T, h fixture) {
+		customer, id := h.createCustomerIdentity("1")
+		for n := range 5 {
+			s, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test")
+			if err != nil || s.Gen != int64(n+1) {
+				t.Fatalf("code %d: generation %d, %v", n+1, s.Gen, err)
+			}
+		}
+		_, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test")
+		var many *claim.TooManyCodesError
+		if !errors.As(err, &many) || many.RetryAfter <= 0 || many.RetryAfter > 15*time.Minute {
+			t.Fatalf("the sixth code: %v", err)
+		}
+		_, other := h.createCustomerIdentity("2")
+		if _, _, err := h.IssueCode(t.Context(), tenant, customer, other, "key:test"); !errors.Is(err, identity.ErrNotFound) {
+			t.Fatalf("another customer's identity: %v; want ErrNotFound", err)
+		}
+	})
+}
+
+func TestState_CountsFailures(t *testing.T) {
+	forEachEngineFixture(t, func(t *testing.T, h fixture) {
+		_, a, l := h.startClaim("1")
+		for i := range 6 {
+			a.MessageID = newID()
+			h.apply(gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Declined, CountsAsFailure: true, Attempt: a}})
+			h.apply(gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Declined, CountsAsFailure: true, Attempt: a}}) // counts once
+			other := a
+			other.MessageID = newID()
+			st, err := h.CodeState(t.Context(), other)
+			if err != nil || st.Failures.QuarterHour != i+1 || st.Failures.Day != i+1 {
+				t.Fatalf("after %d: %+v, %v", i+1, st.Failures, err)
+			}
+			if wait := st.Failures.RetryAfter; (wait > 0) != (i+1 >= claim.MaxFailuresPerQuarterHour) || wait > 15*time.Minute {
+				t.Fatalf("after %d: wait %v", i+1, wait)
+			}
+		}
+		stranger := a
+		stranger.SenderID, stranger.MessageID = "2", newID()
+		if st, err := h.CodeState(t.Context(), stranger); err != nil || st.Failures.Day != 0 {
+			t.Fatalf("somebody else's failures count: %+v, %v", st.Failures, err)
+		}
+	})
+}
+
+func TestApply_ClaimOfDeletedIdentity(t *testing.T) {
+	forEachEngineFixture(t, func(t *testing.T, h fixture) {
+		sub, a, l := h.startClaim("1")
+		if _, err := h.db.Exec(t.Context(), `delete from identities where tenant_id = $1 and id = $2`, tenant, a.IdentityID); err != nil {
+			t.Fatal(err)
+		}
+		err := h.Apply(t.Context(), gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Granted, Grant: &sub, Attempt: a}})
+		if !errors.Is(err, gateway.ErrFenced) {
+			t.Fatalf("%v; want ErrFenced", err)
 		}
 	})
 }

@@ -9,21 +9,22 @@ import (
 	"hydragate/adapters"
 	"hydragate/gateway"
 	"hydragate/identity"
+	"hydragate/store/sqldb"
 )
 
-// Events gives the oldest events of a conversation that wait to be posted, with who
+// PendingEvents gives the oldest events of a conversation that wait to be posted, with who
 // is speaking as of now: a right taken away since is not handed on.
-func (s *Store) Events(ctx context.Context, l gateway.Lease) ([]gateway.Event, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (s *Store) PendingEvents(ctx context.Context, l gateway.Lease) ([]gateway.Event, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	rs, err := s.db.Query(ctx, `
-		select d.id, d.event_type, d.attempts, `+s.d.until("d.due_at")+`, -(`+s.d.until("d.created_at")+`), d.created_at, d.instance_id,
+		select d.id, d.event_type, d.attempts, `+s.dialect.SecondsUntil("d.due_at")+`, -(`+s.dialect.SecondsUntil("d.created_at")+`), d.created_at, d.instance_id,
 			m.id, m.channel, m.body, m.text, m.received_at,
 			i.id, i.customer_id, i.channel, i.external_id, i.display_name, i.username, i.role_override, i.verified_at, i.doubt, u.email,
-			coalesce(n.owner_max_age_days, 0), coalesce(n.customer_max_age_days, 0), n.agent_url, n.agent_disabled_at, n.webhook_secret, `+s.retiredOf("n")+`
+			coalesce(n.owner_max_age_days, 0), coalesce(n.customer_max_age_days, 0), n.agent_url, n.agent_disabled_at, n.webhook_secret, `+s.previousSecretsExpr("n")+`
 		from (
 			select deliveries.*, coalesce(identity_id, (
-				select `+whose("w")+` from messages w
+				select `+senderIdentityExpr("w")+` from messages w
 				where w.tenant_id = deliveries.tenant_id and w.id = deliveries.message_id)) as whose
 			from deliveries
 			where tenant_id = $1 and conversation_id = $2 and status = 'pending'
@@ -32,59 +33,59 @@ func (s *Store) Events(ctx context.Context, l gateway.Lease) ([]gateway.Event, e
 		left join messages m on m.tenant_id = d.tenant_id and m.id = d.message_id
 		left join identities i on i.tenant_id = d.tenant_id and i.id = d.whose
 		left join customers u on u.tenant_id = i.tenant_id and u.id = i.customer_id
-		order by d.seq`, l.TenantID, l.ConversationID, gateway.FetchMost)
-	es, err := all(rs, err, func(sc scan) (gateway.Event, error) { return s.scanEvent(sc, l) })
+		order by d.seq`, l.TenantID, l.ConversationID, gateway.FetchLimit)
+	es, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (gateway.Event, error) { return s.scanEvent(sc, l) })
 	if err != nil {
 		return nil, fmt.Errorf("read events to post: %w", err)
 	}
 	return es, nil
 }
 
-func (s *Store) scanEvent(sc scan, l gateway.Lease) (gateway.Event, error) {
+func (s *Store) scanEvent(sc sqldb.ScanFunc, l gateway.Lease) (gateway.Event, error) {
 	e := gateway.Event{Delivery: gateway.Delivery{TenantID: l.TenantID, ConversationID: l.ConversationID}}
 	var channel, body, secret, retired, identityChannel string
 	i, m := &e.Sender, &e.Message
-	err := sc(&e.ID, &e.Type, &e.Attempts, age(&e.Wait), age(&e.Age), utc(&e.CreatedAt), &e.InstanceID,
-		text(&e.MessageID), text(&channel), text(&body), text(&m.Text), utc(&e.ReceivedAt),
-		text(&i.ID), text(&i.CustomerID), text(&identityChannel), text(&i.ExternalID), text(&i.DisplayName), text(&i.Username), text(&i.RoleOverride), utc(&i.VerifiedAt), text((*string)(&i.Doubt)), text(&e.CustomerEmail),
-		&e.Freshness.OwnerDays, &e.Freshness.CustomerDays,
-		text(&e.AgentURL), utc(&e.DisabledAt), &secret, text(&retired))
+	err := sc(&e.ID, &e.Type, &e.Attempts, sqldb.Seconds(&e.Delay), sqldb.Seconds(&e.Age), sqldb.Time(&e.CreatedAt), &e.InstanceID,
+		sqldb.Text(&e.MessageID), sqldb.Text(&channel), sqldb.Text(&body), sqldb.Text(&m.Text), sqldb.Time(&e.ReceivedAt),
+		sqldb.Text(&i.ID), sqldb.Text(&i.CustomerID), sqldb.Text(&identityChannel), sqldb.Text(&i.ExternalID), sqldb.Text(&i.DisplayName), sqldb.Text(&i.Username), sqldb.Text(&i.RoleOverride), sqldb.Time(&i.VerifiedAt), sqldb.Text((*string)(&i.ExpiryReason)), sqldb.Text(&e.CustomerEmail),
+		&e.VerificationPolicy.OwnerDays, &e.VerificationPolicy.CustomerDays,
+		sqldb.Text(&e.AgentURL), sqldb.Time(&e.DisabledAt), &secret, sqldb.Text(&retired))
 	if err != nil {
 		return e, err
 	}
 	stored := m.Text
 	if body != "" {
-		e.Fault = json.Unmarshal([]byte(body), m)
+		e.Err = json.Unmarshal([]byte(body), m)
 	}
 	m.Text, e.Channel, i.Channel, i.TenantID, e.IdentityID = stored, adapters.Channel(channel), identityChannel, l.TenantID, i.ID
-	if e.Secrets, err = s.signingSecrets(l.TenantID, e.InstanceID, secret, retired); err != nil {
-		e.Fault = err
+	if e.Secrets, err = s.decryptSigningSecrets(l.TenantID, e.InstanceID, secret, retired); err != nil {
+		e.Err = err
 	}
 	return e, nil
 }
 
-func (s *Store) deliveryStmts(st gateway.Settlement) []stmt {
-	var stmts []stmt
+func (s *Store) deliveryStmts(st gateway.Commit) []sqldb.Statement {
+	var stmts []sqldb.Statement
 	tenant, now := st.Lease.TenantID, s.now()
 	for _, d := range st.Deliveries {
-		stmts = append(stmts, stmt{query: `
+		stmts = append(stmts, sqldb.Statement{Query: `
 			insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, identity_id, event_type, due_at, created_at)
-			values ($1, $2, $3, $4, $5, $6, $7, ` + s.d.now + `, ` + s.d.now + `)`,
-			args: []any{d.ID, d.TenantID, d.ConversationID, d.InstanceID, orNull(d.MessageID), orNull(d.IdentityID), d.Type}})
+			values ($1, $2, $3, $4, $5, $6, $7, ` + s.dialect.Now + `, ` + s.dialect.Now + `)`,
+			Args: []any{d.ID, d.TenantID, d.ConversationID, d.InstanceID, sqldb.TextOrNull(d.MessageID), sqldb.TextOrNull(d.IdentityID), d.Type}})
 	}
 	if slices.ContainsFunc(st.Deliveries, func(d gateway.Delivery) bool { return !d.Parked }) {
-		stmts = append(stmts, s.wakeLane(gateway.DeliveryLane, tenant, st.Lease.ConversationID, 0))
+		stmts = append(stmts, s.wakeQueue(gateway.DeliveryQueue, tenant, st.Lease.ConversationID, 0))
 	}
-	for _, r := range st.DeliveryDone {
+	for _, r := range st.DeliveryResults {
 		if r.Status == gateway.Pending {
-			stmts = append(stmts, stmt{query: `
-				update deliveries set attempts = attempts + 1, due_at = ` + s.d.after("$3") + `, answer_status = $4, error = $5
-				where tenant_id = $1 and id = $2`, args: []any{tenant, r.ID, r.Wait.Seconds(), r.Answer, r.Error}})
+			stmts = append(stmts, sqldb.Statement{Query: `
+				update deliveries set attempts = attempts + 1, due_at = ` + s.dialect.NowPlusExpr("$3") + `, answer_status = $4, error = $5
+				where tenant_id = $1 and id = $2`, Args: []any{tenant, r.ID, r.Delay.Seconds(), r.HTTPStatus, r.Error}})
 			continue
 		}
-		stmts = append(stmts, stmt{query: `
+		stmts = append(stmts, sqldb.Statement{Query: `
 			update deliveries set status = $3, attempts = attempts + 1, answer_status = $4, error = $5, settled_at = $6
-			where tenant_id = $1 and id = $2`, args: []any{tenant, r.ID, string(r.Status), r.Answer, orNull(r.Error), now}})
+			where tenant_id = $1 and id = $2`, Args: []any{tenant, r.ID, string(r.Status), r.HTTPStatus, sqldb.TextOrNull(r.Error), now}})
 	}
 	return stmts
 }
@@ -92,29 +93,29 @@ func (s *Store) deliveryStmts(st gateway.Settlement) []stmt {
 // DisableAgent stops calls to a runtime that answered 410 at url, unless the instance
 // has another URL by now.
 func (s *Store) DisableAgent(ctx context.Context, tenant, instance, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	return s.db.InTx(ctx, func(tx db) error {
+	return s.db.InTx(ctx, func(tx sqldb.DB) error {
 		n, err := tx.Exec(ctx, `
-			update instances set agent_disabled_at = `+s.d.now+`, updated_at = `+s.d.now+`
+			update instances set agent_disabled_at = `+s.dialect.Now+`, updated_at = `+s.dialect.Now+`
 			where tenant_id = $1 and id = $2 and agent_url = $3 and agent_disabled_at is null`, tenant, instance, url)
 		if err != nil || n == 0 {
 			return err
 		}
-		return record(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance.agent_gone", Actor: identity.System, InstanceID: instance})
+		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance.agent_gone", Actor: identity.System, InstanceID: instance})
 	})
 }
 
 // wakeDeliveries makes the events of an instance that wait due, after its runtime
 // moved or came back.
-func (s *Store) wakeDeliveries(ctx context.Context, tx db, tenant, instance string) error {
+func (s *Store) wakeDeliveries(ctx context.Context, tx sqldb.DB, tenant, instance string) error {
 	if _, err := tx.Exec(ctx, `
-		update deliveries set due_at = `+s.d.now+` where tenant_id = $1 and instance_id = $2 and status = 'pending' and due_at > `+s.d.now, tenant, instance); err != nil {
+		update deliveries set due_at = `+s.dialect.Now+` where tenant_id = $1 and instance_id = $2 and status = 'pending' and due_at > `+s.dialect.Now, tenant, instance); err != nil {
 		return err
 	}
 	_, err := tx.Exec(ctx, `
 		insert into lanes (conversation_id, kind, tenant_id, due_at)
-		select distinct conversation_id, 'delivery', tenant_id, `+s.d.now+` from deliveries
+		select distinct conversation_id, 'delivery', tenant_id, `+s.dialect.Now+` from deliveries
 		where tenant_id = $1 and instance_id = $2 and status = 'pending'
 		order by conversation_id
 		on conflict (conversation_id, kind) do update set due_at = excluded.due_at, wakes = lanes.wakes + 1`,

@@ -11,18 +11,18 @@ import (
 
 	"hydragate/adapters"
 	"hydragate/gateway"
-	"hydragate/httpapi"
 	"hydragate/identity"
+	"hydragate/store/sqldb"
 )
 
-// A person is one customer whose traces are everywhere, all marked.
-type person struct {
-	*family
+// A tracedCustomer is one customer whose traces are everywhere, all marked.
+type tracedCustomer struct {
+	*tenantFixture
 	customer, former string // former was merged into customer
 	sms, telegram    string
-	gone             string // an identity that was unlinked
+	unlinkedIdentity string // an identity that was unlinked
 	group, direct    string // conversations
-	words            []string
+	markers          []string
 }
 
 const (
@@ -31,28 +31,11 @@ const (
 	markedSlack    = "T0CANARY1:U0CANARY1"
 )
 
-func (f *family) arrival(instance string, channel adapters.Channel, sender, place string, group bool, text string) gateway.Arrival {
-	return gateway.Arrival{
-		ID: newID(), TenantID: f.tenant, InstanceID: instance, Channel: channel, ConversationID: gateway.ConversationID(instance, channel, place),
-		Message: adapters.Message{
-			Key: newID(), Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: sender, Name: "Canaryname", Username: "canaryuser"},
-			Place: adapters.Place{ID: place, Group: group}, Media: []adapters.Attachment{{Kind: "image", Ref: "canaryref", Name: "canary.jpg"}},
-		},
-	}
-}
-
-func (f *family) take(as ...gateway.Arrival) {
-	f.t.Helper()
-	if _, err := f.Take(f.t.Context(), as, nil); err != nil {
-		f.t.Fatal(err)
-	}
-}
-
-// newPerson leaves traces of one person in every table that holds any.
-func newPerson(f *family) *person {
+// newTracedCustomer leaves traces of one person in every table that holds any.
+func newTracedCustomer(f *tenantFixture) *tracedCustomer {
 	t, ctx := f.t, f.t.Context()
 	t.Helper()
-	p := &person{family: f, words: []string{"canary", markedNumber, markedTelegram, strings.ToLower(markedSlack)}}
+	p := &tracedCustomer{tenantFixture: f, markers: []string{"canary", markedNumber, markedTelegram, strings.ToLower(markedSlack)}}
 	create := func(email, phone string) string {
 		c, err := f.CreateCustomer(ctx, identity.Customer{
 			TenantID: f.tenant, Email: email, PhoneNumber: phone, FirstName: "Canarysteve", LastName: "Canarylast", CompanyName: "Canaryworks", Metadata: []byte(`{"note":"canarymeta"}`),
@@ -73,21 +56,21 @@ func newPerson(f *family) *person {
 	}
 	p.customer, p.former = create("canary@example.com", markedNumber), create("canary2@example.com", "")
 	p.telegram = link(p.former, "", "telegram", markedTelegram)
-	f.merge(p.former, p.customer)
+	f.mergeCustomer(p.former, p.customer)
 	p.sms = link(p.customer, f.instance, "sms", markedNumber)
-	p.gone = link(p.customer, "", "slack", markedSlack)
-	if err := f.Unlink(ctx, f.tenant, p.customer, p.gone, identity.System); err != nil {
+	p.unlinkedIdentity = link(p.customer, "", "slack", markedSlack)
+	if err := f.Unlink(ctx, f.tenant, p.customer, p.unlinkedIdentity, identity.System); err != nil {
 		t.Fatal(err)
 	}
 	mustExec(t, f.Store, `update customers set fk_id = $2, source = 'canarysource', context = 'canarycontext' where id = $1`, p.customer, "canaryfk"+f.tenant)
 	mustExec(t, f.Store, `update identities set avatar_url = 'https://canary.example.com' where id = $1`, p.sms)
-	p.write(t)
-	p.answer(t)
+	p.addMessages(t)
+	p.addReplies(t)
 	return p
 }
 
-// write leaves messages in conversations of the person, and in groups.
-func (p *person) write(t *testing.T) {
+// addMessages leaves messages in conversations of the person, and in groups.
+func (p *tracedCustomer) addMessages(t *testing.T) {
 	second := newInstance(t, p.Store, p.tenant).ID
 	newUnknown(t, p.Store, identity.Identity{TenantID: p.tenant, InstanceID: second, Channel: "sms", ExternalID: markedNumber, DisplayName: "Canaryname"})
 	newUnknown(t, p.Store, identity.Identity{TenantID: p.tenant, InstanceID: second, Channel: "slack", ExternalID: markedSlack, Username: "canaryuser"})
@@ -97,14 +80,14 @@ func (p *person) write(t *testing.T) {
 	group := p.arrival(p.instance, "telegram", markedTelegram, "-100", true, "canarytext in a group")
 	other := p.arrival(p.instance, "telegram", "31337", "-100", true, "somebody else in the group")
 	other.Message.Sender.Name, other.Message.Sender.Username, other.Message.Media = "Matt", "matt", nil
-	p.take(direct, sealed, group, other,
+	p.insertMessages(direct, sealed, group, other,
 		p.arrival(p.instance, "sms", markedNumber, markedNumber, false, "canarytext"),
 		p.arrival(second, "sms", markedNumber, markedNumber, false, "canarytext elsewhere"),
 		p.arrival(second, "slack", markedSlack, "D0PLACE", false, "canarytext after the unlinking"))
 	p.direct, p.group = direct.ConversationID, group.ConversationID
 	mustExec(t, p.Store, `update conversations set identity_id = $2 where id = $1`, p.direct, p.telegram)
 	mustExec(t, p.Store, `update messages set state = 'dead', outcome = 'dead' where id = $1`, direct.ID)
-	for n, m := range []gateway.Arrival{direct, group} {
+	for n, m := range []gateway.IncomingMessage{direct, group} {
 		mustExec(t, p.Store, `
 			insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, event_type, status, due_at, created_at, error)
 			values ($1, $2, $3, $4, $5, 'message.received', 'dead', $6, $6, 'canaryerror')`, newID(), p.tenant, m.ConversationID, p.instance, m.ID, p.now())
@@ -121,60 +104,60 @@ func (p *person) write(t *testing.T) {
 	}
 }
 
-// answer leaves what the API keeps: answers for repeated calls, and events.
-func (p *person) answer(t *testing.T) {
+// addReplies leaves what the API keeps: answers for repeated calls, and events.
+func (p *tracedCustomer) addReplies(t *testing.T) {
 	for key, body := range map[string]string{
 		"k1": `{"id":"` + p.customer + `","email":"canary@example.com"}`, "k2": `{"external_id":"` + markedTelegram + `"}`, "k3": `{"id":"somebody else"}`,
 	} {
-		p.called(t, key, body)
+		p.addStoredResponse(t, key, body)
 	}
-	err := p.Audit(t.Context(), identity.Event{TenantID: p.tenant, Kind: "b", Actor: "sender:x", IdentityID: p.gone, Detail: map[string]string{"channel": "slack", "external_id": markedSlack}})
+	err := p.Audit(t.Context(), identity.Event{TenantID: p.tenant, Kind: "b", Actor: "sender:x", IdentityID: p.unlinkedIdentity, Detail: map[string]string{"channel": "slack", "external_id": markedSlack}})
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (p *person) called(t *testing.T, key, body string) {
+func (p *tracedCustomer) addStoredResponse(t *testing.T, key, body string) {
 	t.Helper()
-	k := httpapi.IdempotencyKey{TenantID: p.tenant, Principal: "key", Key: key, Fingerprint: "f"}
-	remember(t, p.Store, k, false)
-	answered(t, p.Store, k, body)
+	k := gateway.IdempotencyKey{TenantID: p.tenant, Principal: "key", Key: key, Fingerprint: "f"}
+	reserveKey(t, p.Store, k, false)
+	saveResponse(t, p.Store, k, body)
 }
 
-// name leaves what only the customer's own row can tell to be theirs.
-func (p *person) name(t *testing.T) {
+// addStoredNames leaves what only the customer's own row can tell to be theirs.
+func (p *tracedCustomer) addStoredNames(t *testing.T) {
 	t.Helper()
-	p.called(t, "canary@example.com", `{}`)
+	p.addStoredResponse(t, "canary@example.com", `{}`)
 	err := p.Audit(t.Context(), identity.Event{TenantID: p.tenant, Kind: "a", Actor: "key:1", CustomerID: p.customer, Detail: map[string]string{"note": "sent to Canary@Example.com by hand", "fields": "email"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (p *person) erase() {
+func (p *tracedCustomer) eraseCustomer() {
 	p.t.Helper()
 	if _, err := p.EraseCustomer(p.t.Context(), p.tenant, p.customer, "key:1"); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
-// traces gives where in the database any of words stands, in any letters.
-func traces(t *testing.T, s *Store, words ...string) []string {
+// findTraces gives where in the database any of words stands, in any letters.
+func findTraces(t *testing.T, s *Store, words ...string) []string {
 	t.Helper()
 	tables := `select name from sqlite_master where type = 'table' and name not like 'sqlite_%'`
 	if s.Engine() == "postgres" {
 		tables = `select table_name from information_schema.tables where table_schema = 'public'`
 	}
 	rs, err := s.db.Query(t.Context(), tables)
-	names, err := all(rs, err, scanString)
+	names, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
 	if err != nil || len(names) < 15 {
 		t.Fatalf("tables %v, %v", names, err)
 	}
 	found := map[string]bool{}
 	for _, table := range names {
-		for _, column := range columnsOf(t, s, table) {
+		for _, column := range tableColumns(t, s, table) {
 			rs, err := s.db.Query(t.Context(), `select cast(`+column+` as text) from `+table)
-			values, err := all(rs, err, func(sc scan) (v string, err error) { return v, sc(text(&v)) })
+			values, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (v string, err error) { return v, sc(sqldb.Text(&v)) })
 			if err != nil {
 				t.Fatalf("%s.%s: %v", table, column, err)
 			}
@@ -188,14 +171,14 @@ func traces(t *testing.T, s *Store, words ...string) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// TestEraseLeavesNothing: after an erasure no column of any table holds a word of the
+// TestEraseCustomer_LeavesNoTrace: after an erasure no column of any table holds a word of the
 // person. The control: before it, all these did.
-func TestEraseLeavesNothing(t *testing.T) {
-	engines(t, func(t *testing.T, open func(*testing.T) *Store) {
-		f := newFamily(t, open(t))
-		p := newPerson(f)
-		p.name(t)
-		before := traces(t, f.Store, p.words...)
+func TestEraseCustomer_LeavesNoTrace(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
+		f := newTenantFixture(t, open(t))
+		p := newTracedCustomer(f)
+		p.addStoredNames(t)
+		before := findTraces(t, f.Store, p.markers...)
 		for _, want := range []string{
 			"customers.email", "customers.metadata", "customers.fk_id", "customers.context", "merged_customers.email", "identities.external_id", "identities.display_name", "identities.avatar_url",
 			"identity_owners.external_id", "conversations.place_id", "messages.sender_id", "messages.text", "messages.body", "deliveries.error", "outbox.text", "outbox.recipient",
@@ -206,8 +189,8 @@ func TestEraseLeavesNothing(t *testing.T) {
 			}
 		}
 		begun := time.Now()
-		p.erase()
-		took, left := time.Since(begun), traces(t, f.Store, p.words...)
+		p.eraseCustomer()
+		took, left := time.Since(begun), findTraces(t, f.Store, p.markers...)
 		t.Logf("words of the person stood in %d columns; erased in %s they stand in %d", len(before), took.Round(time.Millisecond), len(left))
 		if len(left) > 0 {
 			t.Errorf("left in %v", left)
@@ -215,8 +198,8 @@ func TestEraseLeavesNothing(t *testing.T) {
 		if n := queryText(t, f.Store, `select cast(count(*) as text) from messages where tenant_id = $1`, f.tenant); n != "1" {
 			t.Errorf("%s messages left; want the one that somebody else wrote in the group", n)
 		}
-		p.answersAreEmptied(t)
-		p.receiptHasCountsOnly(t)
+		p.checkStoredResponses(t)
+		p.checkErasureEvent(t)
 		if _, err := f.EraseCustomer(t.Context(), f.tenant, p.customer, "key:1"); !errors.Is(err, identity.ErrNotFound) {
 			t.Errorf("erased twice: %v; want ErrNotFound", err)
 		}
@@ -226,20 +209,20 @@ func TestEraseLeavesNothing(t *testing.T) {
 	})
 }
 
-func (p *person) answersAreEmptied(t *testing.T) {
+func (p *tracedCustomer) checkStoredResponses(t *testing.T) {
 	t.Helper()
 	kept := queryText(t, p.Store, `select cast(count(*) as text) from idempotency_keys where tenant_id = $1 and answer is not null`, p.tenant)
 	if kept != "1" {
 		t.Errorf("%s answers kept; want that about somebody else", kept)
 	}
 	// The same call again is not worked again.
-	a, found, err := p.Remember(t.Context(), httpapi.IdempotencyKey{TenantID: p.tenant, Principal: "key", Key: "k1", Fingerprint: "f"})
+	a, found, err := p.ReserveIdempotencyKey(t.Context(), gateway.IdempotencyKey{TenantID: p.tenant, Principal: "key", Key: "k1", Fingerprint: "f"})
 	if err != nil || !found || a.Fingerprint == "f" || len(a.Body) != 0 {
 		t.Errorf("a repeated call: %+v, %v, %v", a, found, err)
 	}
 }
 
-func (p *person) receiptHasCountsOnly(t *testing.T) {
+func (p *tracedCustomer) checkErasureEvent(t *testing.T) {
 	t.Helper()
 	es, err := p.AuditEvents(t.Context(), p.tenant, identity.EventQuery{Kind: "customer.erased"}, "", 10)
 	if err != nil || len(es) != 1 || es[0].CustomerID != p.customer || es[0].Actor != "key:1" {
@@ -255,29 +238,29 @@ func (p *person) receiptHasCountsOnly(t *testing.T) {
 	}
 }
 
-// TestEraseAfterDelete: what a deletion leaves can be erased still.
-func TestEraseAfterDelete(t *testing.T) {
-	families(t, map[string]func(*testing.T, *family){"": func(t *testing.T, f *family) {
-		p := newPerson(f)
+// TestEraseCustomer_AfterDelete: what a deletion leaves can be erased still.
+func TestEraseCustomer_AfterDelete(t *testing.T) {
+	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+		p := newTracedCustomer(f)
 		if _, err := f.DeleteCustomer(t.Context(), f.tenant, p.customer, "key:1"); err != nil {
 			t.Fatal(err)
 		}
-		if len(traces(t, f.Store, p.words...)) == 0 {
+		if len(findTraces(t, f.Store, p.markers...)) == 0 {
 			t.Error("a deletion erases")
 		}
-		p.erase()
-		if left := traces(t, f.Store, p.words...); len(left) > 0 {
+		p.eraseCustomer()
+		if left := findTraces(t, f.Store, p.markers...); len(left) > 0 {
 			t.Errorf("left in %v", left)
 		}
 	}})
 }
 
-// TestEraseFindsTheShownNumber: the place of a conversation is spelled as the provider
+// TestEraseCustomer_DisplayedNumber: the place of a conversation is spelled as the provider
 // does, and is the person's number too when nothing else is left of the conversation.
-func TestEraseFindsTheShownNumber(t *testing.T) {
-	families(t, map[string]func(*testing.T, *family){"": func(t *testing.T, f *family) {
+func TestEraseCustomer_DisplayedNumber(t *testing.T) {
+	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		const known, shown = "+525512345678", "+5215512345678"
-		customer, _ := f.customer("steve@example.com", 0)
+		customer, _ := f.createCustomer("steve@example.com", 0)
 		i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: customer, Channel: "whatsapp", ExternalID: known}, identity.System)
 		if err != nil {
 			t.Fatal(err)
@@ -285,27 +268,27 @@ func TestEraseFindsTheShownNumber(t *testing.T) {
 		here, there := newInstance(t, f.Store, f.tenant).ID, newInstance(t, f.Store, f.tenant).ID
 		written := f.arrival(here, adapters.WhatsApp, known, shown, false, "hello")
 		bare := f.arrival(there, adapters.WhatsApp, known, shown, false, "forgotten since")
-		f.take(written, bare)
+		f.insertMessages(written, bare)
 		mustExec(t, f.Store, `update conversations set identity_id = $2 where id = $1`, written.ConversationID, i.ID)
 		mustExec(t, f.Store, `delete from messages where id = $1`, bare.ID)
 		if _, err := f.EraseCustomer(t.Context(), f.tenant, customer, "key:1"); err != nil {
 			t.Fatal(err)
 		}
-		if left := traces(t, f.Store, known, shown); len(left) > 0 {
+		if left := findTraces(t, f.Store, known, shown); len(left) > 0 {
 			t.Errorf("left in %v", left)
 		}
 	}})
 }
 
-// TestEraseSparesOthers: who shares an account in another instance keeps what is
+// TestEraseCustomer_KeepsOtherCustomers: who shares an account in another instance keeps what is
 // theirs, and so do other tenants.
-func TestEraseSparesOthers(t *testing.T) {
-	families(t, map[string]func(*testing.T, *family){"": func(t *testing.T, f *family) {
-		stranger := newFamily(t, f.Store)
+func TestEraseCustomer_KeepsOtherCustomers(t *testing.T) {
+	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+		stranger := newTenantFixture(t, f.Store)
 		theirs := stranger.arrival(stranger.instance, "sms", markedNumber, markedNumber, false, "theirs")
-		stranger.take(theirs)
-		steve, _ := f.customer("steve@example.com", 0)
-		matt, _ := f.customer("matt@example.com", 0)
+		stranger.insertMessages(theirs)
+		steve, _ := f.createCustomer("steve@example.com", 0)
+		matt, _ := f.createCustomer("matt@example.com", 0)
 		shared := newInstance(t, f.Store, f.tenant).ID
 		for customer, instance := range map[string]string{steve: "", matt: shared} {
 			_, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: customer, InstanceID: instance, Channel: "sms", ExternalID: markedNumber}, identity.System)
@@ -313,15 +296,15 @@ func TestEraseSparesOthers(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		f.take(f.arrival(f.instance, "sms", markedNumber, markedNumber, false, "of Steve"), f.arrival(shared, "sms", markedNumber, markedNumber, false, "of Matt"))
+		f.insertMessages(f.arrival(f.instance, "sms", markedNumber, markedNumber, false, "of Steve"), f.arrival(shared, "sms", markedNumber, markedNumber, false, "of Matt"))
 		if _, err := f.EraseCustomer(t.Context(), f.tenant, steve, identity.System); err != nil {
 			t.Fatal(err)
 		}
-		if left := traces(t, f.Store, "of steve"); len(left) > 0 {
+		if left := findTraces(t, f.Store, "of steve"); len(left) > 0 {
 			t.Errorf("left in %v", left)
 		}
 		for _, text := range []string{"of matt", "theirs"} {
-			if len(traces(t, f.Store, text)) == 0 {
+			if len(findTraces(t, f.Store, text)) == 0 {
 				t.Errorf("%q is gone", text)
 			}
 		}
@@ -331,10 +314,10 @@ func TestEraseSparesOthers(t *testing.T) {
 	}})
 }
 
-func TestEraseOfNobody(t *testing.T) {
-	families(t, map[string]func(*testing.T, *family){"": func(t *testing.T, f *family) {
-		steve, ids := f.customer("steve@example.com", 1)
-		stranger := newFamily(t, f.Store)
+func TestEraseCustomer_NotFound(t *testing.T) {
+	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+		steve, ids := f.createCustomer("steve@example.com", 1)
+		stranger := newTenantFixture(t, f.Store)
 		for _, c := range [][2]string{{stranger.tenant, steve}, {f.tenant, newID()}, {f.tenant, "x"}} {
 			if _, err := f.EraseCustomer(t.Context(), c[0], c[1], identity.System); !errors.Is(err, identity.ErrNotFound) {
 				t.Errorf("erase %v: %v; want ErrNotFound", c, err)
@@ -343,15 +326,15 @@ func TestEraseOfNobody(t *testing.T) {
 				t.Errorf("delete %v: %v; want ErrNotFound", c, err)
 			}
 		}
-		f.owns(steve, ids...)
+		f.wantIdentities(steve, ids...)
 	}})
 }
 
 func TestDeleteCustomer(t *testing.T) {
-	families(t, map[string]func(*testing.T, *family){"": func(t *testing.T, f *family) {
-		steve, ids := f.customer("steve@example.com", 2)
+	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+		steve, ids := f.createCustomer("steve@example.com", 2)
 		talk := newConversation(t, f.Store, f.tenant, f.instance, ids[0])
-		if _, _, err := f.Issue(t.Context(), f.tenant, steve, ids[0], "key:1"); err != nil {
+		if _, _, err := f.IssueCode(t.Context(), f.tenant, steve, ids[0], "key:1"); err != nil {
 			t.Fatal(err)
 		}
 		void, err := f.DeleteCustomer(t.Context(), f.tenant, steve, "key:1")
@@ -377,12 +360,12 @@ func TestDeleteCustomer(t *testing.T) {
 	}})
 }
 
-// TestEraseBesideWork erases while messages of the person come in and are worked: both
+// TestEraseCustomer_DuringProcessing erases while messages of the person come in and are worked: both
 // end, and nothing waits for ever.
-func TestEraseBesideWork(t *testing.T) {
-	engines(t, func(t *testing.T, open func(*testing.T) *Store) {
-		f := newFamily(t, open(t))
-		p := newPerson(f)
+func TestEraseCustomer_DuringProcessing(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
+		f := newTenantFixture(t, open(t))
+		p := newTracedCustomer(f)
 		done := make(chan error, 1)
 		begun := make(chan struct{})
 		go func() {
@@ -391,30 +374,30 @@ func TestEraseBesideWork(t *testing.T) {
 				if n == 3 {
 					close(begun)
 				}
-				_, err = f.Take(t.Context(), []gateway.Arrival{f.arrival(f.instance, "telegram", markedTelegram, markedTelegram, false, "more")}, nil)
+				_, err = f.InsertMessages(t.Context(), []gateway.IncomingMessage{f.arrival(f.instance, "telegram", markedTelegram, markedTelegram, false, "more")}, nil)
 				if err != nil {
 					break
 				}
-				ls, lerr := f.Lease(t.Context(), gateway.InboxLane, "w", 10)
+				ls, lerr := f.Lease(t.Context(), gateway.InboxQueue, "w", 10)
 				if lerr != nil {
 					err = lerr
 					break
 				}
 				for _, l := range ls {
-					ins, _ := f.Inbound(t.Context(), l)
-					st := gateway.Settlement{Lease: l, Release: true}
+					ins, _ := f.PendingMessages(t.Context(), l)
+					st := gateway.Commit{Lease: l, Release: true}
 					for _, in := range ins {
-						st.Messages = append(st.Messages, gateway.Settled{ID: in.ID, Outcome: "forwarded"})
-						st.Person = &gateway.ConversationPerson{ConversationID: in.ConversationID, TenantID: f.tenant,
+						st.Messages = append(st.Messages, gateway.MessageResult{ID: in.ID, Outcome: "forwarded"})
+						st.Participant = &gateway.ConversationParticipant{ConversationID: in.ConversationID, TenantID: f.tenant,
 							Address: identity.Address{TenantID: f.tenant, InstanceID: in.InstanceID, Channel: string(in.Channel), ExternalID: in.Message.Sender.ID}}
 					}
-					_ = f.Settle(t.Context(), st) // may find everything gone
+					_ = f.Apply(t.Context(), st) // may find everything gone
 				}
 			}
 			done <- err
 		}()
 		<-begun
-		p.erase()
+		p.eraseCustomer()
 		select {
 		case err := <-done:
 			if err != nil {
@@ -426,14 +409,14 @@ func TestEraseBesideWork(t *testing.T) {
 	})
 }
 
-// TestEraseBesideAdoption has staff adopt an unknown sender's row of the same account for
+// TestEraseCustomer_DuringAdopt has staff adopt an unknown sender's row of the same account for
 // another customer, after the erasure read whose the account is and before it removes
 // identities. Who is told yes keeps the identity.
-func TestEraseBesideAdoption(t *testing.T) {
-	f := newFamily(t, mustOpen(t, freshPostgres(t))) // SQLite has one writer
+func TestEraseCustomer_DuringAdopt(t *testing.T) {
+	f := newTenantFixture(t, mustOpen(t, freshPostgres(t))) // SQLite has one writer
 	ctx, second := t.Context(), newInstance(t, f.Store, f.tenant).ID
-	steve, _ := f.customer("steve@example.com", 0)
-	matt, _ := f.customer("matt@example.com", 0)
+	steve, _ := f.createCustomer("steve@example.com", 0)
+	matt, _ := f.createCustomer("matt@example.com", 0)
 	if _, err := f.Link(ctx, identity.Identity{TenantID: f.tenant, CustomerID: steve, InstanceID: f.instance, Channel: "telegram", ExternalID: "7"}, identity.System); err != nil {
 		t.Fatal(err)
 	}
@@ -441,12 +424,12 @@ func TestEraseBesideAdoption(t *testing.T) {
 	mustExec(t, f.Store, `insert into identities (id, tenant_id, instance_id, channel, external_id, created_at, updated_at) values ($1, $2, $3, 'telegram', '7', $4, $4)`,
 		unknown, f.tenant, second, f.now())
 	talk := f.arrival(f.instance, "telegram", "7", "7", false, "hello")
-	f.take(talk)
+	f.insertMessages(talk)
 
 	erased := make(chan error, 1)
-	err := f.db.InTx(ctx, func(tx db) error {
-		rs, err := tx.Query(ctx, `select kind from lanes where conversation_id = $1`+f.d.locked(), talk.ConversationID)
-		if _, err := all(rs, err, scanString); err != nil {
+	err := f.db.InTx(ctx, func(tx sqldb.DB) error {
+		rs, err := tx.Query(ctx, `select kind from lanes where conversation_id = $1`+f.dialect.ForUpdate(), talk.ConversationID)
+		if _, err := sqldb.ScanAll(rs, err, sqldb.ScanString); err != nil {
 			return err
 		}
 		go func() {

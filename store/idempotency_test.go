@@ -5,87 +5,87 @@ import (
 	"sync"
 	"testing"
 
-	"hydragate/httpapi"
+	"hydragate/gateway"
 	"hydragate/identity"
 )
 
 func TestIdempotency(t *testing.T) {
-	engines(t, func(t *testing.T, open func(*testing.T) *Store) {
+	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
-		for name, test := range map[string]func(*testing.T, *Store, httpapi.IdempotencyKey){
-			"AnswerIsGivenAgain": answerAgain, "AnswerIsSealed": answerSealed, "ForgottenCallIsMadeAgain": forgotten, "OneOfManyCalls": oneOfMany,
-			"CrashedCallIsTakenOver": crashedCall, "AnswerOfYesterdayIsGone": yesterday, "KeysAreTheCallersOwn": ownKeys,
+		for name, test := range map[string]func(*testing.T, *Store, gateway.IdempotencyKey){
+			"AnswerIsGivenAgain": testResponseReplayed, "AnswerIsSealed": testResponseEncrypted, "ForgottenCallIsMadeAgain": testReleasedKey, "OneOfManyCalls": testConcurrentCalls,
+			"CrashedCallIsTakenOver": testCrashedCall, "AnswerOfYesterdayIsGone": testExpiredResponse, "KeysAreTheCallersOwn": testKeysSeparate,
 		} {
 			t.Run(name, func(t *testing.T) {
-				test(t, s, httpapi.IdempotencyKey{TenantID: newTenant(t, s), Principal: newID(), Key: "k", Fingerprint: "f"})
+				test(t, s, gateway.IdempotencyKey{TenantID: newTenant(t, s), Principal: newID(), Key: "k", Fingerprint: "f"})
 			})
 		}
 	})
 }
 
-func remember(t *testing.T, s *Store, k httpapi.IdempotencyKey, wantFound bool) httpapi.StoredAnswer {
+func reserveKey(t *testing.T, s *Store, k gateway.IdempotencyKey, wantFound bool) gateway.StoredResponse {
 	t.Helper()
-	a, found, err := s.Remember(t.Context(), k)
+	a, found, err := s.ReserveIdempotencyKey(t.Context(), k)
 	if err != nil || found != wantFound {
 		t.Errorf("remembered: %v, %v; want %v", found, err, wantFound)
 	}
 	return a
 }
 
-func answered(t *testing.T, s *Store, k httpapi.IdempotencyKey, body string) {
+func saveResponse(t *testing.T, s *Store, k gateway.IdempotencyKey, body string) {
 	t.Helper()
-	if err := s.Answered(t.Context(), k, httpapi.StoredAnswer{Fingerprint: k.Fingerprint, Status: 201, Body: []byte(body)}); err != nil {
+	if err := s.SaveResponse(t.Context(), k, gateway.StoredResponse{Fingerprint: k.Fingerprint, Status: 201, Body: []byte(body)}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func answerAgain(t *testing.T, s *Store, k httpapi.IdempotencyKey) {
-	remember(t, s, k, false)
-	if a := remember(t, s, k, true); a.Status != 0 || a.Fingerprint != "f" || a.Body != nil {
+func testResponseReplayed(t *testing.T, s *Store, k gateway.IdempotencyKey) {
+	reserveKey(t, s, k, false)
+	if a := reserveKey(t, s, k, true); a.Status != 0 || a.Fingerprint != "f" || a.Body != nil {
 		t.Errorf("while it is worked: %+v", a)
 	}
-	answered(t, s, k, `{"id":1}`)
-	answered(t, s, k, `{"id":2}`)
+	saveResponse(t, s, k, `{"id":1}`)
+	saveResponse(t, s, k, `{"id":2}`)
 	other := k
 	other.Fingerprint = "g"
-	for _, k := range []httpapi.IdempotencyKey{k, other} {
-		if a := remember(t, s, k, true); a.Status != 201 || string(a.Body) != `{"id":1}` || a.Fingerprint != "f" {
+	for _, k := range []gateway.IdempotencyKey{k, other} {
+		if a := reserveKey(t, s, k, true); a.Status != 201 || string(a.Body) != `{"id":1}` || a.Fingerprint != "f" {
 			t.Errorf("%+v; want the first answer, with the fingerprint it was for", a)
 		}
 	}
-	if err := s.Forget(t.Context(), k); err != nil {
+	if err := s.ReleaseIdempotencyKey(t.Context(), k); err != nil {
 		t.Fatal(err)
 	}
-	remember(t, s, k, true)
+	reserveKey(t, s, k, true)
 }
 
-func answerSealed(t *testing.T, s *Store, k httpapi.IdempotencyKey) {
-	remember(t, s, k, false)
-	answered(t, s, k, `{"secret":"hg_live_once"}`)
+func testResponseEncrypted(t *testing.T, s *Store, k gateway.IdempotencyKey) {
+	reserveKey(t, s, k, false)
+	saveResponse(t, s, k, `{"secret":"hg_live_once"}`)
 	if kept := queryText(t, s, `select answer from idempotency_keys where tenant_id = $1`, k.TenantID); strings.Contains(kept, "hg_live") {
 		t.Error("the answer is kept in the clear")
 	}
 	mustExec(t, s, `update idempotency_keys set principal = 'other' where tenant_id = $1`, k.TenantID)
 	k.Principal = "other"
-	if a, found, err := s.Remember(t.Context(), k); err == nil || found || a.Body != nil {
+	if a, found, err := s.ReserveIdempotencyKey(t.Context(), k); err == nil || found || a.Body != nil {
 		t.Errorf("an answer moved to another caller opens: %v, %v", found, err)
 	}
 }
 
-func forgotten(t *testing.T, s *Store, k httpapi.IdempotencyKey) {
-	remember(t, s, k, false)
-	if err := s.Forget(t.Context(), k); err != nil {
+func testReleasedKey(t *testing.T, s *Store, k gateway.IdempotencyKey) {
+	reserveKey(t, s, k, false)
+	if err := s.ReleaseIdempotencyKey(t.Context(), k); err != nil {
 		t.Fatal(err)
 	}
-	remember(t, s, k, false)
+	reserveKey(t, s, k, false)
 }
 
-func oneOfMany(t *testing.T, s *Store, k httpapi.IdempotencyKey) {
+func testConcurrentCalls(t *testing.T, s *Store, k gateway.IdempotencyKey) {
 	first := make([]bool, 32)
 	var wg sync.WaitGroup
 	for n := range first {
 		wg.Go(func() {
-			_, found, err := s.Remember(t.Context(), k)
+			_, found, err := s.ReserveIdempotencyKey(t.Context(), k)
 			if err != nil {
 				t.Error(err)
 			}
@@ -104,39 +104,39 @@ func oneOfMany(t *testing.T, s *Store, k httpapi.IdempotencyKey) {
 	}
 }
 
-func crashedCall(t *testing.T, s *Store, k httpapi.IdempotencyKey) {
-	remember(t, s, k, false)
-	mustExec(t, s, `update idempotency_keys set created_at = `+s.d.in(-50)+` where tenant_id = $1`, k.TenantID)
-	remember(t, s, k, true)
-	mustExec(t, s, `update idempotency_keys set created_at = `+s.d.in(-70)+` where tenant_id = $1`, k.TenantID)
+func testCrashedCall(t *testing.T, s *Store, k gateway.IdempotencyKey) {
+	reserveKey(t, s, k, false)
+	mustExec(t, s, `update idempotency_keys set created_at = `+s.dialect.NowPlus(-50)+` where tenant_id = $1`, k.TenantID)
+	reserveKey(t, s, k, true)
+	mustExec(t, s, `update idempotency_keys set created_at = `+s.dialect.NowPlus(-70)+` where tenant_id = $1`, k.TenantID)
 	other := k
 	other.Fingerprint = "g"
-	remember(t, s, other, true)
-	remember(t, s, k, false)
-	remember(t, s, k, true)
-	answered(t, s, k, `{}`)
-	mustExec(t, s, `update idempotency_keys set created_at = `+s.d.in(-70)+` where tenant_id = $1`, k.TenantID)
-	remember(t, s, k, true)
+	reserveKey(t, s, other, true)
+	reserveKey(t, s, k, false)
+	reserveKey(t, s, k, true)
+	saveResponse(t, s, k, `{}`)
+	mustExec(t, s, `update idempotency_keys set created_at = `+s.dialect.NowPlus(-70)+` where tenant_id = $1`, k.TenantID)
+	reserveKey(t, s, k, true)
 }
 
-func yesterday(t *testing.T, s *Store, k httpapi.IdempotencyKey) {
-	remember(t, s, k, false)
-	answered(t, s, k, `{}`)
-	mustExec(t, s, `update idempotency_keys set created_at = `+s.d.in(-24*60*60-10)+` where tenant_id = $1`, k.TenantID)
+func testExpiredResponse(t *testing.T, s *Store, k gateway.IdempotencyKey) {
+	reserveKey(t, s, k, false)
+	saveResponse(t, s, k, `{}`)
+	mustExec(t, s, `update idempotency_keys set created_at = `+s.dialect.NowPlus(-24*60*60-10)+` where tenant_id = $1`, k.TenantID)
 	k.Fingerprint = "g"
-	remember(t, s, k, false)
-	if a := remember(t, s, k, true); a.Status != 0 || a.Fingerprint != "g" || a.Body != nil {
+	reserveKey(t, s, k, false)
+	if a := reserveKey(t, s, k, true); a.Status != 0 || a.Fingerprint != "g" || a.Body != nil {
 		t.Errorf("%+v; want nothing of yesterday's", a)
 	}
 }
 
-func ownKeys(t *testing.T, s *Store, k httpapi.IdempotencyKey) {
-	remember(t, s, k, false)
-	for _, other := range []httpapi.IdempotencyKey{
+func testKeysSeparate(t *testing.T, s *Store, k gateway.IdempotencyKey) {
+	reserveKey(t, s, k, false)
+	for _, other := range []gateway.IdempotencyKey{
 		{TenantID: identity.DefaultTenant, Principal: k.Principal, Key: k.Key, Fingerprint: k.Fingerprint},
 		{TenantID: k.TenantID, Principal: newID(), Key: k.Key, Fingerprint: k.Fingerprint},
 		{TenantID: k.TenantID, Principal: k.Principal, Key: "other", Fingerprint: k.Fingerprint},
 	} {
-		remember(t, s, other, false)
+		reserveKey(t, s, other, false)
 	}
 }

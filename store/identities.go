@@ -5,18 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"hydragate/identity"
+	"hydragate/store/sqldb"
 )
 
 const identityColumns = `id, tenant_id, customer_id, instance_id, channel, external_id, display_name, username, role_override, metadata,
 	verified_at, opted_out_at, blocked_at, created_at, updated_at, doubt`
 
-func scanIdentity(sc scan) (i identity.Identity, err error) {
+func scanIdentity(sc sqldb.ScanFunc) (i identity.Identity, err error) {
 	var metadata string
-	err = sc(text(&i.ID), text(&i.TenantID), text(&i.CustomerID), text(&i.InstanceID), &i.Channel, &i.ExternalID, text(&i.DisplayName), text(&i.Username),
-		text(&i.RoleOverride), &metadata, utc(&i.VerifiedAt), utc(&i.OptedOutAt), utc(&i.BlockedAt), utc(&i.CreatedAt), utc(&i.UpdatedAt), text((*string)(&i.Doubt)))
+	err = sc(sqldb.Text(&i.ID), sqldb.Text(&i.TenantID), sqldb.Text(&i.CustomerID), sqldb.Text(&i.InstanceID), &i.Channel, &i.ExternalID, sqldb.Text(&i.DisplayName), sqldb.Text(&i.Username),
+		sqldb.Text(&i.RoleOverride), &metadata, sqldb.Time(&i.VerifiedAt), sqldb.Time(&i.OptedOutAt), sqldb.Time(&i.BlockedAt), sqldb.Time(&i.CreatedAt), sqldb.Time(&i.UpdatedAt), sqldb.Text((*string)(&i.ExpiryReason)))
 	i.Metadata = json.RawMessage(metadata)
 	return i, err
 }
@@ -30,9 +30,9 @@ func (s *Store) Lookup(ctx context.Context, a identity.Address) (i identity.Iden
 		from identities
 		where tenant_id = $1 and channel = $2 and external_id = $3 and customer_id is not null and (instance_id = $4 or instance_id is null)
 		order by (case when instance_id is null then 1 else 0 end) limit 1`,
-		a.TenantID, a.Channel, a.ExternalID, orNull(a.InstanceID))
-	i, err = one(rs, err, func(sc scan) (identity.Identity, error) {
-		return scanIdentity(func(dest ...any) error { return sc(append(dest, text(&email))...) })
+		a.TenantID, a.Channel, a.ExternalID, sqldb.TextOrNull(a.InstanceID))
+	i, err = sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (identity.Identity, error) {
+		return scanIdentity(func(dest ...any) error { return sc(append(dest, sqldb.Text(&email))...) })
 	})
 	return i, email, s.identityError("look up sender", err)
 }
@@ -42,7 +42,7 @@ func (s *Store) Identity(ctx context.Context, tenant, customer, id string) (iden
 	rs, err := s.db.Query(ctx, `
 		select `+identityColumns+` from identities
 		where tenant_id = $1 and customer_id = $2 and id = $3`, tenant, customer, id)
-	i, err := one(rs, err, scanIdentity)
+	i, err := sqldb.ScanOne(rs, err, scanIdentity)
 	return i, s.identityError("read identity", err)
 }
 
@@ -57,9 +57,9 @@ func (s *Store) CustomerIdentities(ctx context.Context, tenant, customer, channe
 		select `+identityColumns+` from identities
 		where tenant_id = $1 and customer_id = $2`+where+`
 		order by created_at, id`, args...)
-	is, err := all(rs, err, scanIdentity)
+	is, err := sqldb.ScanAll(rs, err, scanIdentity)
 	if err == nil && len(is) == 0 {
-		return nil, s.hasCustomer(ctx, tenant, customer)
+		return nil, s.checkCustomer(ctx, tenant, customer)
 	}
 	return is, s.identityError("list identities", err)
 }
@@ -67,7 +67,7 @@ func (s *Store) CustomerIdentities(ctx context.Context, tenant, customer, channe
 // UnknownSenders lists identities that belong to nobody, of one instance when it is
 // not "". Who was linked for every instance in the meantime is unknown no more.
 func (s *Store) UnknownSenders(ctx context.Context, tenant, instance, after string, limit int) ([]identity.Identity, error) {
-	where, args := ``, []any{tenant, start(after), limit}
+	where, args := ``, []any{tenant, startAfter(after), limit}
 	if instance != "" {
 		where, args = ` and instance_id = $4`, append(args, instance)
 	}
@@ -78,7 +78,7 @@ func (s *Store) UnknownSenders(ctx context.Context, tenant, instance, after stri
 			where o.tenant_id = identities.tenant_id and o.channel = identities.channel and o.external_id = identities.external_id
 				and o.instance_id is null and o.customer_id is not null)
 		order by id limit $3`, args...)
-	is, err := all(rs, err, scanIdentity)
+	is, err := sqldb.ScanAll(rs, err, scanIdentity)
 	return is, s.identityError("list unknown senders", err)
 }
 
@@ -87,65 +87,65 @@ func (s *Store) UnknownSenders(ctx context.Context, tenant, instance, after stri
 // within the scope are merged into it, so that nobody is two people.
 // identity.ErrTaken, identity.ErrNotFound (customer), identity.ErrNoInstance.
 func (s *Store) Link(ctx context.Context, i identity.Identity, by identity.Actor) (linked identity.Identity, err error) {
-	err = s.db.InTx(ctx, func(tx db) (err error) {
-		linked, err = s.link(ctx, tx, i, by)
+	err = s.db.InTx(ctx, func(tx sqldb.DB) (err error) {
+		linked, err = s.linkTx(ctx, tx, i, by)
 		return err
 	})
 	if err == nil {
 		return linked, nil
 	}
-	if errors.Is(err, identity.ErrTaken) || s.d.orphan(err) {
-		err = s.whyNotLinked(ctx, i, err)
+	if errors.Is(err, identity.ErrAlreadyLinked) || s.dialect.IsForeignKeyViolation(err) {
+		err = s.linkError(ctx, i, err)
 	}
 	return identity.Identity{}, s.identityError("link identity", err)
 }
 
-// link tries the two ways by turns, because an unknown sender may appear or go
+// linkTx tries the two ways by turns, because an unknown sender may appear or go
 // between them. When neither works, somebody has the address.
-func (s *Store) link(ctx context.Context, tx db, i identity.Identity, by identity.Actor) (identity.Identity, error) {
+func (s *Store) linkTx(ctx context.Context, tx sqldb.DB, i identity.Identity, by identity.Actor) (identity.Identity, error) {
 	for range 3 {
 		kind := "identity.adopted"
-		linked, err := s.takeOver(ctx, tx, i)
-		if noRows(err) {
+		linked, err := s.adoptUnknown(ctx, tx, i)
+		if sqldb.IsNoRows(err) {
 			kind = "identity.linked"
 			linked, err = s.insertIdentity(ctx, tx, i)
 		}
-		if noRows(err) {
+		if sqldb.IsNoRows(err) {
 			continue
 		}
 		if err != nil {
 			return linked, err
 		}
-		events := []identity.Event{about(linked, kind, by, nil)}
+		events := []identity.Event{identityEvent(linked, kind, by, nil)}
 		if linked.RoleOverride != "" {
-			events = append(events, about(linked, "identity.granted", by, fields([]string{"role_override"})))
+			events = append(events, identityEvent(linked, "identity.granted", by, changedFields([]string{"role_override"})))
 		}
-		return linked, record(ctx, tx, events...)
+		return linked, recordEvents(ctx, tx, events...)
 	}
-	return identity.Identity{}, identity.ErrTaken
+	return identity.Identity{}, identity.ErrAlreadyLinked
 }
 
 // insertIdentity keeps a new identity, or gives no row when the address has one in
 // its scope.
-func (s *Store) insertIdentity(ctx context.Context, tx db, i identity.Identity) (identity.Identity, error) {
+func (s *Store) insertIdentity(ctx context.Context, tx sqldb.DB, i identity.Identity) (identity.Identity, error) {
 	rs, err := tx.Query(ctx, `
 		insert into identities (id, tenant_id, customer_id, instance_id, channel, external_id, display_name, username, role_override, metadata, created_at, updated_at)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
 		on conflict do nothing
 		returning `+identityColumns,
-		newID(), i.TenantID, i.CustomerID, orNull(i.InstanceID), i.Channel, i.ExternalID, orNull(i.DisplayName), orNull(i.Username),
-		orNull(i.RoleOverride), document(i.Metadata), s.now())
-	return one(rs, err, scanIdentity)
+		newID(), i.TenantID, i.CustomerID, sqldb.TextOrNull(i.InstanceID), i.Channel, i.ExternalID, sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.Username),
+		sqldb.TextOrNull(i.RoleOverride), jsonObject(i.Metadata), s.now())
+	return sqldb.ScanOne(rs, err, scanIdentity)
 }
 
-// takeOver gives the oldest unknown row of i's address within i's scope to i's
+// adoptUnknown gives the oldest unknown row of i's address within i's scope to i's
 // customer and merges the others into it, or gives no row when there is none.
-func (s *Store) takeOver(ctx context.Context, tx db, i identity.Identity) (identity.Identity, error) {
+func (s *Store) adoptUnknown(ctx context.Context, tx sqldb.DB, i identity.Identity) (identity.Identity, error) {
 	within, metadata := ``, any(nil)
 	if i.InstanceID != "" {
 		within = ` and instance_id = $9`
 	}
-	if m := document(i.Metadata); m != "{}" {
+	if m := jsonObject(i.Metadata); m != "{}" {
 		metadata = m
 	}
 	rs, err := tx.Query(ctx, `
@@ -156,31 +156,31 @@ func (s *Store) takeOver(ctx context.Context, tx db, i identity.Identity) (ident
 			where tenant_id = $1 and channel = $2 and external_id = $3 and customer_id is null`+within+`
 			order by id limit 1)
 		returning `+identityColumns,
-		i.TenantID, i.Channel, i.ExternalID, i.CustomerID, orNull(i.DisplayName), orNull(i.RoleOverride), metadata, s.now(), orNull(i.InstanceID))
-	kept, err := one(rs, err, scanIdentity)
-	if s.d.duplicate(err) {
-		return kept, identity.ErrTaken // an owned one of the whole tenant
+		i.TenantID, i.Channel, i.ExternalID, i.CustomerID, sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.RoleOverride), metadata, s.now(), sqldb.TextOrNull(i.InstanceID))
+	kept, err := sqldb.ScanOne(rs, err, scanIdentity)
+	if s.dialect.IsDuplicate(err) {
+		return kept, identity.ErrAlreadyLinked // an owned one of the whole tenant
 	}
 	if err != nil || i.InstanceID != "" {
 		return kept, err
 	}
-	return s.merge(ctx, tx, kept)
+	return s.mergeUnknown(ctx, tx, kept)
 }
 
-// merge ends all unknown rows of an address whose identity holds for every instance
+// mergeUnknown ends all unknown rows of an address whose identity holds for every instance
 // now: their conversations come to it, and so does an objection to being written to.
-func (s *Store) merge(ctx context.Context, tx db, kept identity.Identity) (identity.Identity, error) {
+func (s *Store) mergeUnknown(ctx context.Context, tx sqldb.DB, kept identity.Identity) (identity.Identity, error) {
 	rs, err := tx.Query(ctx, `
 		select `+identityColumns+` from identities
-		where tenant_id = $1 and channel = $2 and external_id = $3 and customer_id is null order by id`+s.d.locked(), kept.TenantID, kept.Channel, kept.ExternalID)
-	gone, err := all(rs, err, scanIdentity)
+		where tenant_id = $1 and channel = $2 and external_id = $3 and customer_id is null order by id`+s.dialect.ForUpdate(), kept.TenantID, kept.Channel, kept.ExternalID)
+	gone, err := sqldb.ScanAll(rs, err, scanIdentity)
 	if err != nil || len(gone) == 0 {
 		return kept, err
 	}
 	for _, g := range gone {
-		err := tx.Batch(ctx, []stmt{
-			{query: `update conversations set identity_id = $3 where tenant_id = $1 and identity_id = $2`, args: []any{g.TenantID, g.ID, kept.ID}},
-			{query: `delete from identities where tenant_id = $1 and id = $2`, args: []any{g.TenantID, g.ID}},
+		err := tx.Batch(ctx, []sqldb.Statement{
+			{Query: `update conversations set identity_id = $3 where tenant_id = $1 and identity_id = $2`, Args: []any{g.TenantID, g.ID, kept.ID}},
+			{Query: `delete from identities where tenant_id = $1 and id = $2`, Args: []any{g.TenantID, g.ID}},
 		})
 		if err != nil {
 			return kept, err
@@ -193,21 +193,21 @@ func (s *Store) merge(ctx context.Context, tx db, kept identity.Identity) (ident
 		}
 	}
 	_, err = tx.Exec(ctx, `update identities set opted_out_at = $3, blocked_at = $4 where tenant_id = $1 and id = $2`,
-		kept.TenantID, kept.ID, timeOrNull(kept.OptedOutAt), timeOrNull(kept.BlockedAt))
+		kept.TenantID, kept.ID, sqldb.TimeOrNull(kept.OptedOutAt), sqldb.TimeOrNull(kept.BlockedAt))
 	return kept, err
 }
 
-// whyNotLinked finds what a link was refused for: what it refers to, before what it
+// linkError finds what a link was refused for: what it refers to, before what it
 // collides with.
-func (s *Store) whyNotLinked(ctx context.Context, i identity.Identity, refused error) error {
-	if err := s.hasCustomer(ctx, i.TenantID, i.CustomerID); err != nil {
+func (s *Store) linkError(ctx context.Context, i identity.Identity, refused error) error {
+	if err := s.checkCustomer(ctx, i.TenantID, i.CustomerID); err != nil {
 		return err
 	}
 	if i.InstanceID == "" {
 		return refused
 	}
 	if _, err := s.Instance(ctx, i.TenantID, i.InstanceID); err != nil {
-		return noInstance(err)
+		return toIdentityError(err)
 	}
 	return refused
 }
@@ -215,34 +215,34 @@ func (s *Store) whyNotLinked(ctx context.Context, i identity.Identity, refused e
 // Adopt links an unknown sender to a customer: one of two at once wins, the other
 // gets identity.ErrTaken.
 func (s *Store) Adopt(ctx context.Context, tenant, customer, id string, by identity.Actor) (i identity.Identity, err error) {
-	err = s.db.InTx(ctx, func(tx db) error {
+	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
 			update identities set customer_id = $3, updated_at = $4
 			where tenant_id = $1 and id = $2 and customer_id is null
 			returning `+identityColumns, tenant, id, customer, s.now())
-		if i, err = one(rs, err, scanIdentity); err != nil {
+		if i, err = sqldb.ScanOne(rs, err, scanIdentity); err != nil {
 			return err
 		}
-		return record(ctx, tx, about(i, "identity.adopted", by, nil))
+		return recordEvents(ctx, tx, identityEvent(i, "identity.adopted", by, nil))
 	})
 	if err == nil {
 		return i, nil
 	}
-	if noRows(err) || s.d.orphan(err) {
-		err = s.whyNotAdopted(ctx, tenant, customer, id)
+	if sqldb.IsNoRows(err) || s.dialect.IsForeignKeyViolation(err) {
+		err = s.adoptError(ctx, tenant, customer, id)
 	}
 	return identity.Identity{}, s.identityError("adopt identity", err)
 }
 
-func (s *Store) whyNotAdopted(ctx context.Context, tenant, customer, id string) error {
-	if err := s.hasCustomer(ctx, tenant, customer); err != nil {
+func (s *Store) adoptError(ctx context.Context, tenant, customer, id string) error {
+	if err := s.checkCustomer(ctx, tenant, customer); err != nil {
 		return err
 	}
 	rs, err := s.db.Query(ctx, `select id from identities where tenant_id = $1 and id = $2`, tenant, id)
-	if _, err = one(rs, err, scanString); err != nil {
+	if _, err = sqldb.ScanOne(rs, err, sqldb.ScanString); err != nil {
 		return err
 	}
-	return identity.ErrTaken
+	return identity.ErrAlreadyLinked
 }
 
 // EditIdentity changes an identity of a customer. The row is locked before it is
@@ -254,7 +254,7 @@ func (s *Store) EditIdentity(ctx context.Context, tenant, customer, id string, e
 	if e.Verified != nil {
 		endCode = `, claim_gen = claim_gen + 1, claim_expires_at = null, claim_used_msg = null`
 	}
-	err = s.db.InTx(ctx, func(tx db) error {
+	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		if e.Verified != nil {
 			if err := s.revokeCodes(ctx, tx, by, "verified_set", `tenant_id = $1 and customer_id = $2 and id = $3`, tenant, customer, id); err != nil {
 				return err
@@ -264,22 +264,22 @@ func (s *Store) EditIdentity(ctx context.Context, tenant, customer, id string, e
 			update identities set updated_at = $4`+endCode+`
 			where tenant_id = $1 and customer_id = $2 and id = $3
 			returning `+identityColumns, tenant, customer, id, now)
-		was, err := one(rs, err, scanIdentity)
+		was, err := sqldb.ScanOne(rs, err, scanIdentity)
 		if err != nil {
 			return err
 		}
 		i = was.Apply(e, now)
-		i.Metadata = json.RawMessage(document(i.Metadata))
+		i.Metadata = json.RawMessage(jsonObject(i.Metadata))
 		_, err = tx.Exec(ctx, `
 			update identities set display_name = $3, role_override = $4, metadata = $5, verified_at = $6
-			where tenant_id = $1 and id = $2`, tenant, id, orNull(i.DisplayName), orNull(i.RoleOverride), string(i.Metadata), timeOrNull(i.VerifiedAt))
-		if err == nil && i.Doubt != was.Doubt {
-			err = believe(ctx, tx, tenant, id)
+			where tenant_id = $1 and id = $2`, tenant, id, sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.RoleOverride), string(i.Metadata), sqldb.TimeOrNull(i.VerifiedAt))
+		if err == nil && i.ExpiryReason != was.ExpiryReason {
+			err = clearExpiry(ctx, tx, tenant, id)
 		}
 		if err != nil {
 			return err
 		}
-		return record(ctx, tx, edited(was, i, e, by)...)
+		return recordEvents(ctx, tx, editEvents(was, i, e, by)...)
 	})
 	if err != nil {
 		return identity.Identity{}, s.identityError("change identity", err)
@@ -290,11 +290,11 @@ func (s *Store) EditIdentity(ctx context.Context, tenant, customer, id string, e
 // Unlink removes an identity of a customer, and with it a live claim code. The audit
 // log keeps whose it was.
 func (s *Store) Unlink(ctx context.Context, tenant, customer, id string, by identity.Actor) error {
-	err := s.db.InTx(ctx, func(tx db) error {
+	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
 			select `+identityColumns+` from identities
-			where tenant_id = $1 and customer_id = $2 and id = $3`+s.d.locked(), tenant, customer, id)
-		i, err := one(rs, err, scanIdentity)
+			where tenant_id = $1 and customer_id = $2 and id = $3`+s.dialect.ForUpdate(), tenant, customer, id)
+		i, err := sqldb.ScanOne(rs, err, scanIdentity)
 		if err != nil {
 			return err
 		}
@@ -307,21 +307,17 @@ func (s *Store) Unlink(ctx context.Context, tenant, customer, id string, by iden
 		if _, err := tx.Exec(ctx, `delete from identities where tenant_id = $1 and id = $2`, tenant, id); err != nil {
 			return err
 		}
-		return record(ctx, tx, unlinked(i, by))
+		return recordEvents(ctx, tx, unlinkedEvent(i, by))
 	})
 	return s.identityError("unlink identity", err)
 }
 
-// locked ends a select whose rows are about to be removed: nothing new refers to them
-// until the transaction ends. SQLite, with one writer, needs no word for it.
-func (d dialect) locked() string { return strings.TrimSuffix(d.skipLocked, " skip locked") }
-
 // identityError puts the domain's errors in place of the database's.
 func (s *Store) identityError(doing string, err error) error {
 	switch {
-	case err == nil || errors.Is(err, identity.ErrTaken) || errors.Is(err, identity.ErrNotFound) || errors.Is(err, identity.ErrNoInstance):
+	case err == nil || errors.Is(err, identity.ErrAlreadyLinked) || errors.Is(err, identity.ErrNotFound) || errors.Is(err, identity.ErrNoInstance):
 		return err
-	case noRows(err) || s.d.unstorable(err):
+	case sqldb.IsNoRows(err) || s.dialect.IsUnstorable(err):
 		return identity.ErrNotFound
 	}
 	return fmt.Errorf("%s: %w", doing, err)

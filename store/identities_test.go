@@ -1,10 +1,8 @@
 package store
 
 import (
-	"encoding/json"
 	"testing"
 
-	"hydragate/gateway"
 	"hydragate/httpapi"
 	"hydragate/identity"
 	"hydragate/identity/identitytest"
@@ -13,132 +11,45 @@ import (
 var _ httpapi.Store = (*Store)(nil)
 
 func TestIdentities(t *testing.T) {
-	engines(t, func(t *testing.T, open func(*testing.T) *Store) {
-		identitytest.Run(t, subject(open(t)))
+	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
+		identitytest.Run(t, newSuite(open(t)))
 	})
 }
 
-// subject gives the suite its means, in the words of this database.
-func subject(s *Store) identitytest.Subject {
-	return identitytest.Subject{
-		Store:    s,
-		Tenant:   func(t *testing.T) string { return newTenant(t, s) },
-		Instance: func(t *testing.T, tenant string) string { return newInstance(t, s, tenant).ID },
-		Unknown:  func(t *testing.T, i identity.Identity) identity.Identity { return newUnknown(t, s, i) },
-		Talk: func(t *testing.T, tenant, instance, with string) string {
+// newSuite gives the suite its means, in the words of this database.
+func newSuite(s *Store) identitytest.Harness {
+	return identitytest.Harness{
+		Store:            s,
+		NewTenant:        func(t *testing.T) string { return newTenant(t, s) },
+		NewInstance:      func(t *testing.T, tenant string) string { return newInstance(t, s, tenant).ID },
+		AddUnknownSender: func(t *testing.T, i identity.Identity) identity.Identity { return newUnknown(t, s, i) },
+		NewConversation: func(t *testing.T, tenant, instance, with string) string {
 			return newConversation(t, s, tenant, instance, with)
 		},
-		Person: func(t *testing.T, tenant, conversation string) string {
+		ConversationIdentity: func(t *testing.T, tenant, conversation string) string {
 			t.Helper()
 			return queryText(t, s, `select identity_id from conversations where tenant_id = $1 and id = $2`, tenant, conversation)
 		},
-		Issue: func(t *testing.T, tenant, id string) {
+		IssueCode: func(t *testing.T, tenant, id string) {
 			t.Helper()
 			mustExec(t, s, `
-				update identities set claim_gen = claim_gen + 1, claim_expires_at = `+s.d.in(900)+`, claim_used_msg = null, claim_revoked_at = null
+				update identities set claim_gen = claim_gen + 1, claim_expires_at = `+s.dialect.NowPlus(900)+`, claim_used_msg = null, claim_revoked_at = null
 				where tenant_id = $1 and id = $2`, tenant, id)
 		},
-		Live: func(t *testing.T, tenant, id string) bool {
+		HasLiveCode: func(t *testing.T, tenant, id string) bool {
 			t.Helper()
 			return queryText(t, s, `
 				select cast(count(*) as text) from identities
-				where tenant_id = $1 and id = $2 and claim_expires_at > `+s.d.now+` and claim_used_msg is null and claim_revoked_at is null`, tenant, id) == "1"
+				where tenant_id = $1 and id = $2 and claim_expires_at > `+s.dialect.Now+` and claim_used_msg is null and claim_revoked_at is null`, tenant, id) == "1"
 		},
 		Events: func(t *testing.T, tenant string) []identity.Event { return auditLog(t, s, tenant) },
 	}
 }
 
-func newTenant(t *testing.T, s *Store) string {
-	t.Helper()
-	id := newID()
-	mustExec(t, s, `insert into tenants (id, name) values ($1, $2)`, id, "tenant "+id)
-	return id
-}
-
-func newInstance(t *testing.T, s *Store, tenant string) gateway.Instance {
-	t.Helper()
-	i, err := s.CreateInstance(t.Context(), gateway.Instance{TenantID: tenant, Name: "bot"},
-		gateway.InstanceSecrets{AgentSecretKey: identity.NewToken("hg_agent_"), WebhookSecret: identity.NewToken("whsec_")}, identity.System)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return i
-}
-
-func newUnknown(t *testing.T, s *Store, i identity.Identity) identity.Identity {
-	t.Helper()
-	rs, err := s.db.Query(t.Context(), `
-		insert into identities (id, tenant_id, instance_id, channel, external_id, display_name, username, created_at, updated_at)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $8) returning `+identityColumns,
-		newID(), i.TenantID, i.InstanceID, i.Channel, i.ExternalID, i.DisplayName, i.Username, s.now())
-	kept, err := one(rs, err, scanIdentity)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kept
-}
-
-// newConversation makes a conversation and then says with whom it is, as a worker
-// does; it tries again, as a worker does, when the identity went meanwhile.
-func newConversation(t *testing.T, s *Store, tenant, instance, with string) string {
-	t.Helper()
-	id := newID()
-	mustExec(t, s, `
-		insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group, created_at)
-		values ($1, $2, $3, 'telegram', $4, false, $5)`, id, tenant, instance, id, s.now())
-	for {
-		_, err := s.db.Exec(t.Context(), `
-			update conversations set identity_id = (select id from identities where tenant_id = $1 and id = $3)
-			where tenant_id = $1 and id = $2`, tenant, id, with)
-		if err == nil {
-			return id
-		}
-		if !s.d.orphan(err) {
-			t.Errorf("conversation: %v", err)
-			return id
-		}
-	}
-}
-
-func auditLog(t *testing.T, s *Store, tenant string) []identity.Event {
-	t.Helper()
-	rs, err := s.db.Query(t.Context(), `
-		select id, tenant_id, kind, actor, customer_id, identity_id, instance_id, message_id, detail, at
-		from audit_events where tenant_id = $1 order by seq`, tenant)
-	es, err := all(rs, err, func(sc scan) (e identity.Event, err error) {
-		var detail string
-		if err := sc(text(&e.ID), text(&e.TenantID), &e.Kind, &e.Actor, text(&e.CustomerID), text(&e.IdentityID), text(&e.InstanceID), text(&e.MessageID), &detail, utc(&e.At)); err != nil {
-			return e, err
-		}
-		return e, json.Unmarshal([]byte(detail), &e.Detail)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return es
-}
-
-func mustExec(t *testing.T, s *Store, query string, args ...any) {
-	t.Helper()
-	if _, err := s.db.Exec(t.Context(), query, args...); err != nil {
-		t.Errorf("%s: %v", query, err)
-	}
-}
-
-func queryText(t *testing.T, s *Store, query string, args ...any) string {
-	t.Helper()
-	rs, err := s.db.Query(t.Context(), query, args...)
-	v, err := one(rs, err, func(sc scan) (v string, err error) { return v, sc(text(&v)) })
-	if err != nil {
-		t.Fatalf("%s: %v", query, err)
-	}
-	return v
-}
-
-// TestForeignKeysHoldTenantsApart writes rows that point from one tenant into
+// TestSchema_ForeignKeysSeparateTenants writes rows that point from one tenant into
 // another, past all methods: the database itself must refuse them.
-func TestForeignKeysHoldTenantsApart(t *testing.T) {
-	engines(t, func(t *testing.T, open func(*testing.T) *Store) {
+func TestSchema_ForeignKeysSeparateTenants(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
 		mine, theirs := newTenant(t, s), newTenant(t, s)
 		instance, own := newInstance(t, s, theirs).ID, newInstance(t, s, mine).ID
@@ -168,17 +79,17 @@ func TestForeignKeysHoldTenantsApart(t *testing.T) {
 				[]any{newID(), mine, newID(), instance, s.now()}},
 			"TheirIdentityMoved": {`update identities set tenant_id = $1 where id = $2`, []any{mine, i.ID}},
 		} {
-			if _, err := s.db.Exec(t.Context(), c.query, c.args...); !s.d.orphan(err) {
+			if _, err := s.db.Exec(t.Context(), c.query, c.args...); !s.dialect.IsForeignKeyViolation(err) {
 				t.Errorf("%s: %v; want a foreign key that refuses it", name, err)
 			}
 		}
 	})
 }
 
-// TestMergeKeepsAnObjection: somebody who said STOP to one instance is not written to
+// TestLink_KeepsOptOut: somebody who said STOP to one instance is not written to
 // by all instances, and who can be reached by one is reachable.
-func TestMergeKeepsAnObjection(t *testing.T) {
-	engines(t, func(t *testing.T, open func(*testing.T) *Store) {
+func TestLink_KeepsOptOut(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
 		tenant := newTenant(t, s)
 		customer, err := s.CreateCustomer(t.Context(), identity.Customer{TenantID: tenant}, identity.System)

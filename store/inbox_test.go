@@ -1,23 +1,30 @@
 package store
 
 import (
+	"context"
+	"errors"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
+	"hydragate/adapters"
 	"hydragate/gateway"
+	"hydragate/identity"
+	"hydragate/store/sqldb"
 )
 
-func TestMessagesAreInOrderOfAcceptance(t *testing.T) {
-	onBoth(t, func(t *testing.T, h house) {
+func TestInsertMessages_OrderOfCommit(t *testing.T) {
+	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		older := h.arrival("1", "k1", "id made first")
-		h.take(h.arrival("1", "k2", "stored first"))
-		h.take(older)
-		h.waits("stored first", "id made first")
+		h.insertMessages(h.arrival("1", "k2", "stored first"))
+		h.insertMessages(older)
+		h.wantPending("stored first", "id made first")
 	})
 }
 
-// waits checks what is to be worked in the conversation with sender 1.
-func (h house) waits(want ...string) {
+// wantPending checks what is to be worked in the conversation with sender 1.
+func (h fixture) wantPending(want ...string) {
 	h.t.Helper()
 	var got []string
 	for _, in := range h.inbound(gateway.Lease{TenantID: tenant, ConversationID: h.arrival("1", "", "").ConversationID}) {
@@ -26,4 +33,118 @@ func (h house) waits(want ...string) {
 	if !slices.Equal(got, want) {
 		h.t.Fatalf("to be worked are %q, not %q", got, want)
 	}
+}
+
+func TestInsertMessages_Deduplicated(t *testing.T) {
+	forEachEngineFixture(t, func(t *testing.T, h fixture) {
+		a := h.arrival("1", "k1", "hello")
+		if n := h.insertMessages(a, h.arrival("2", "k2", "hi")); n != 2 {
+			t.Fatalf("stored %d of 2", n)
+		}
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		total := 0
+		for range 40 {
+			wg.Go(func() {
+				again := h.arrival("1", "k1", "hello")
+				n, err := h.InsertMessages(context.WithoutCancel(t.Context()), []gateway.IncomingMessage{again}, nil)
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					t.Error(err)
+				}
+				total += n
+			})
+		}
+		wg.Wait()
+		if total != 0 {
+			t.Fatalf("a message stored before was stored %d times more", total)
+		}
+		alt := h.arrival("1", "k3", "twin")
+		alt.Message.AltKey = "twin"
+		twin := h.arrival("1", "k4", "twin")
+		twin.Message.AltKey = "twin"
+		if n := h.insertMessages(alt) + h.insertMessages(twin); n != 1 {
+			t.Fatalf("two announcements of one message stored %d times", n)
+		}
+	})
+}
+
+func TestInsertMessages_CursorFenced(t *testing.T) {
+	forEachEngineFixture(t, func(t *testing.T, h fixture) {
+		seat, err := h.SaveEndpoint(t.Context(), gateway.EndpointState{Status: gateway.EndpointActive, Endpoint: adapters.Endpoint{
+			TenantID: tenant, InstanceID: h.instance, Channel: adapters.Telegram, Mode: adapters.Polling, Address: "42", Credentials: adapters.Credentials{adapters.BotToken: "42:x"},
+		}}, time.Time{}, identity.System)
+		if err != nil {
+			t.Fatal(err)
+		}
+		epoch, cursor, ok, err := h.AcquirePollLease(t.Context(), tenant, seat.ID, "one")
+		if err != nil || !ok || cursor != "" {
+			t.Fatalf("take: %v, %v", ok, err)
+		}
+		if _, _, ok, _ := h.AcquirePollLease(t.Context(), tenant, seat.ID, "two"); ok {
+			t.Fatal("two holders")
+		}
+		c := gateway.Cursor{EndpointID: seat.ID, TenantID: tenant, Holder: "one", Epoch: epoch, Value: "7"}
+		if n, err := h.InsertMessages(t.Context(), []gateway.IncomingMessage{h.arrival("1", "k1", "a")}, &c); err != nil || n != 1 {
+			t.Fatalf("stored %d, %v", n, err)
+		}
+		if err := h.ReleasePollLease(t.Context(), tenant, seat.ID, "one", epoch); err != nil {
+			t.Fatal(err)
+		}
+		now, cursor, ok, err := h.AcquirePollLease(t.Context(), tenant, seat.ID, "two")
+		if err != nil || !ok || now == epoch || cursor != "7" {
+			t.Fatalf("second holder: epoch %d after %d, cursor %q, %v", now, epoch, cursor, err)
+		}
+		if _, err := h.InsertMessages(t.Context(), []gateway.IncomingMessage{h.arrival("1", "k2", "b")}, &c); !errors.Is(err, gateway.ErrLeaseLost) {
+			t.Fatalf("the old holder stored: %v", err)
+		}
+	})
+}
+
+// lateArrival makes an arrival that was received so long ago.
+func lateArrival(seat gateway.EndpointState, key string, age time.Duration) gateway.IncomingMessage {
+	return gateway.IncomingMessage{
+		ID: newID(), TenantID: seat.TenantID, InstanceID: seat.InstanceID, Channel: seat.Channel, Age: age,
+		ConversationID: gateway.ConversationID(seat.InstanceID, seat.Channel, "+14155550101"),
+		Message:        adapters.Message{Key: key, Kind: adapters.Text, Text: "hello", Sender: adapters.Sender{ID: "+14155550101"}, Chat: adapters.Chat{ID: "+14155550101"}},
+	}
+}
+
+// What comes late was received by the database's clock less its age, never later than
+// now, and stored once.
+func TestInsertMessages_Late(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
+		s := open(t)
+		seat := savePhoneEndpoint(t, s, gateway.EndpointActive)
+		as := []gateway.IncomingMessage{lateArrival(seat, "old", 90*time.Minute), lateArrival(seat, "new", 0), lateArrival(seat, "moment", time.Microsecond), lateArrival(seat, "future", -time.Hour)}
+		for i, want := range []int{4, 0} {
+			n, err := s.InsertMessages(t.Context(), as, nil)
+			if err != nil || n != want {
+				t.Fatalf("time %d: stored %d, want %d: %v", i, n, want, err)
+			}
+		}
+		rs, err := s.db.Query(t.Context(), `select key, -(`+s.dialect.SecondsUntil("received_at")+`) from messages order by seq`)
+		type received struct {
+			key string
+			ago time.Duration
+		}
+		got, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (r received, err error) { return r, sc(&r.key, sqldb.Seconds(&r.ago)) })
+		must(t, err)
+		for i, r := range got {
+			if off := r.ago - max(0, as[i].Age); r.key != as[i].Message.Key || off < -2*time.Millisecond || off > 20*time.Second {
+				t.Errorf("%s was received %s ago, want %s", r.key, r.ago, as[i].Age)
+			}
+		}
+		missing, err := s.MissingKeys(t.Context(), seat.TenantID, seat.InstanceID, seat.Channel, []string{"a", "old", "b", "new"})
+		if err != nil || !slices.Equal(missing, []string{"a", "b"}) {
+			t.Fatalf("missing %q %v", missing, err)
+		}
+		for most, want := range map[int]int{1: 1, 100: 4} {
+			if n, err := s.CountUnprocessed(t.Context(), most); err != nil || n != want {
+				t.Fatalf("%d wait, want %d: %v", n, want, err)
+			}
+		}
+		must(t, s.Probe(t.Context()))
+	})
 }

@@ -9,24 +9,23 @@ import (
 	"hydragate/adapters"
 	"hydragate/gateway"
 	"hydragate/identity"
+	"hydragate/store/keyring"
 )
 
-const nobody = "00000000-0000-7000-8000-0000000000ff"
-
 func TestInstances(t *testing.T) {
-	engines(t, func(t *testing.T, open func(*testing.T) *Store) {
+	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
 		for name, test := range map[string]func(*testing.T, *Store, string){
-			"Create": createInstance, "Edit": editInstance, "List": listInstances, "Delete": deleteInstance, "OfAnotherTenant": instanceOfAnother,
+			"Create": testCreateInstance, "Edit": testEditInstance, "List": testListInstances, "Delete": testDeleteInstance, "OfAnotherTenant": testForeignInstance,
 		} {
 			t.Run(name, func(t *testing.T) { test(t, s, newTenant(t, s)) })
 		}
 	})
 }
 
-func createInstance(t *testing.T, s *Store, tenant string) {
+func testCreateInstance(t *testing.T, s *Store, tenant string) {
 	secrets := gateway.InstanceSecrets{AgentSecretKey: identity.NewToken("hg_agent_"), WebhookSecret: identity.NewToken("whsec_")}
-	in := gateway.Instance{TenantID: tenant, Name: "bot", AgentURL: "https://agent.example.com/", UnknownSenders: gateway.Answer, WelcomeText: "Hello"}
+	in := gateway.Instance{TenantID: tenant, Name: "bot", AgentURL: "https://agent.example.com/", UnknownSenders: gateway.ReplyToUnknown, WelcomeText: "Hello"}
 	got, err := s.CreateInstance(t.Context(), in, secrets, "key:k")
 	if err != nil || got.ID == "" || got.CreatedAt.IsZero() || !got.CreatedAt.Equal(got.UpdatedAt) {
 		t.Fatalf("created: %+v, %v", got, err)
@@ -39,14 +38,14 @@ func createInstance(t *testing.T, s *Store, tenant string) {
 	if strings.Contains(kept, secrets.WebhookSecret) {
 		t.Error("the signing secret is kept in the clear")
 	}
-	plain, stale, err := s.keys.Open(kept, bind(tenant, "instances.webhook_secret", got.ID))
+	plain, stale, err := s.keys.Open(kept, keyring.AssociatedData(tenant, "instances.webhook_secret", got.ID))
 	if err != nil || stale || string(plain) != secrets.WebhookSecret {
 		t.Errorf("the signing secret does not open: %v", err)
 	}
 	if h := queryText(t, s, `select agent_secret_hash from instances where tenant_id = $1 and id = $2`, tenant, got.ID); h != identity.HashToken(secrets.AgentSecretKey) {
 		t.Error("the agent's key is not kept as its hash")
 	}
-	if bare := newInstance(t, s, tenant); bare.UnknownSenders != gateway.Forward || bare.AgentURL != "" {
+	if bare := newInstance(t, s, tenant); bare.UnknownSenders != gateway.ForwardUnknown || bare.AgentURL != "" {
 		t.Errorf("without anything: %+v", bare)
 	}
 	if es := auditLog(t, s, tenant); len(es) != 2 || es[0].Kind != "instance.created" || es[0].Actor != "key:k" || es[0].InstanceID != got.ID {
@@ -54,10 +53,10 @@ func createInstance(t *testing.T, s *Store, tenant string) {
 	}
 }
 
-func editInstance(t *testing.T, s *Store, tenant string) {
+func testEditInstance(t *testing.T, s *Store, tenant string) {
 	i := newInstance(t, s, tenant)
 	mustExec(t, s, `update instances set agent_disabled_at = $2 where id = $1`, i.ID, s.now())
-	drop, empty := gateway.Drop, ""
+	drop, empty := gateway.DropUnknown, ""
 	name, url := "other", "https://agent.example.com/"
 	got, err := s.EditInstance(t.Context(), tenant, i.ID, gateway.InstanceEdit{Name: &name, UnknownSenders: &drop}, "key:k")
 	if err != nil || got.Name != name || got.UnknownSenders != drop || got.AgentDisabledAt.IsZero() || got.UpdatedAt.Before(i.UpdatedAt) {
@@ -69,7 +68,7 @@ func editInstance(t *testing.T, s *Store, tenant string) {
 	if got, err = s.EditInstance(t.Context(), tenant, i.ID, gateway.InstanceEdit{AgentURL: &empty}, "key:k"); err != nil || got.AgentURL != "" || got.Name != name {
 		t.Errorf("cleared: %+v, %v", got, err)
 	}
-	if _, err := s.EditInstance(t.Context(), tenant, nobody, gateway.InstanceEdit{}, "key:k"); !errors.Is(err, gateway.ErrNoInstance) {
+	if _, err := s.EditInstance(t.Context(), tenant, unknownID, gateway.InstanceEdit{}, "key:k"); !errors.Is(err, gateway.ErrNoInstance) {
 		t.Errorf("unknown: %v", err)
 	}
 	if es := auditLog(t, s, tenant); es[1].Kind != "instance.updated" || es[1].Detail["fields"] != "name unknown_senders" {
@@ -77,7 +76,7 @@ func editInstance(t *testing.T, s *Store, tenant string) {
 	}
 }
 
-func listInstances(t *testing.T, s *Store, tenant string) {
+func testListInstances(t *testing.T, s *Store, tenant string) {
 	var want, got []string
 	for range 5 {
 		want = append(want, newInstance(t, s, tenant).ID)
@@ -96,7 +95,7 @@ func listInstances(t *testing.T, s *Store, tenant string) {
 	}
 }
 
-func deleteInstance(t *testing.T, s *Store, tenant string) {
+func testDeleteInstance(t *testing.T, s *Store, tenant string) {
 	i, other := newInstance(t, s, tenant), newInstance(t, s, tenant)
 	customer, err := s.CreateCustomer(t.Context(), identity.Customer{TenantID: tenant}, identity.System)
 	if err != nil {
@@ -115,7 +114,7 @@ func deleteInstance(t *testing.T, s *Store, tenant string) {
 		newConversation(t, s, tenant, i.ID, with)
 	}
 	stays := newConversation(t, s, tenant, other.ID, all.ID)
-	if _, err := s.SaveSeat(t.Context(), gateway.Seat{Endpoint: endpoint(tenant, i.ID), Status: gateway.Active}, timeZero, identity.System); err != nil {
+	if _, err := s.SaveEndpoint(t.Context(), gateway.EndpointState{Endpoint: endpoint(tenant, i.ID), Status: gateway.EndpointActive}, timeZero, identity.System); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.CreateAPIKey(t.Context(), identity.APIKey{TenantID: tenant, InstanceID: i.ID}, newID(), identity.System); err != nil {
@@ -142,16 +141,16 @@ func deleteInstance(t *testing.T, s *Store, tenant string) {
 	}
 }
 
-func instanceOfAnother(t *testing.T, s *Store, tenant string) {
+func testForeignInstance(t *testing.T, s *Store, tenant string) {
 	i, mine := newInstance(t, s, tenant), newTenant(t, s)
 	name := "x"
 	errs := map[string]error{}
 	_, errs["read"] = s.Instance(t.Context(), mine, i.ID)
 	_, errs["edit"] = s.EditInstance(t.Context(), mine, i.ID, gateway.InstanceEdit{Name: &name}, "key:k")
 	errs["delete"] = s.DeleteInstance(t.Context(), mine, i.ID, "key:k")
-	_, errs["seats"] = s.Seats(t.Context(), mine, i.ID)
-	_, errs["seat"] = s.Seat(t.Context(), mine, i.ID, adapters.Telegram)
-	_, errs["save seat"] = s.SaveSeat(t.Context(), gateway.Seat{Endpoint: endpoint(mine, i.ID), Status: gateway.Active}, timeZero, "key:k")
+	_, errs["seats"] = s.EndpointStates(t.Context(), mine, i.ID)
+	_, errs["seat"] = s.EndpointState(t.Context(), mine, i.ID, adapters.Telegram)
+	_, errs["save seat"] = s.SaveEndpoint(t.Context(), gateway.EndpointState{Endpoint: endpoint(mine, i.ID), Status: gateway.EndpointActive}, timeZero, "key:k")
 	_, errs["no id"] = s.Instance(t.Context(), tenant, "no id at all")
 	for what, err := range errs {
 		if !errors.Is(err, gateway.ErrNoInstance) {

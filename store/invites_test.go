@@ -11,10 +11,12 @@ import (
 	"hydragate/claim"
 	"hydragate/gateway"
 	"hydragate/identity"
+	"hydragate/store/keyring"
+	"hydragate/store/sqldb"
 )
 
-// customer is one without any identity.
-func (h house) customer() string {
+// createCustomer is one without any identity.
+func (h fixture) createCustomer() string {
 	h.t.Helper()
 	c, err := h.CreateCustomer(h.t.Context(), identity.Customer{TenantID: tenant, FirstName: "Steve"}, identity.System)
 	if err != nil {
@@ -23,9 +25,9 @@ func (h house) customer() string {
 	return c.ID
 }
 
-func (h house) invite(customer, role string) (claim.Invite, string) {
+func (h fixture) issueInvite(customer, role string) (claim.Invite, string) {
 	h.t.Helper()
-	i, code, err := (&claim.Desk{Ledger: h.Store}).Invite(h.t.Context(), claim.Invite{
+	i, code, err := (&claim.Service{Store: h.Store}).IssueInvite(h.t.Context(), claim.Invite{
 		TenantID: tenant, InstanceID: h.instance, Channel: "telegram", CustomerID: customer, RoleOverride: role}, "key:test")
 	if err != nil {
 		h.t.Fatal(err)
@@ -33,25 +35,25 @@ func (h house) invite(customer, role string) (claim.Invite, string) {
 	return i, code
 }
 
-// opening prepares an attempt of a sender to open an invite, as the worker makes it.
+// startRedemption prepares an attempt of a sender to open an invite, as the worker makes it.
 // Who is not known yet is met with it.
-func (h house) opening(sender, code string) (a claim.Attempt, st gateway.Settlement) {
+func (h fixture) startRedemption(sender, code string) (a claim.Attempt, st gateway.Commit) {
 	h.t.Helper()
-	h.take(h.arrival(sender, newID(), "/claim ******"))
-	for _, l := range h.lease(gateway.InboxLane, "one") {
+	h.insertMessages(h.arrival(sender, newID(), "/claim ******"))
+	for _, l := range h.lease(gateway.InboxQueue, "one") {
 		for _, in := range h.inbound(l) {
 			if in.Message.Sender.ID != sender {
 				continue
 			}
-			st = gateway.Settlement{Lease: l, Release: true, Messages: []gateway.Settled{{ID: in.ID, Outcome: "claimed"}}}
+			st = gateway.Commit{Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "claimed"}}}
 			a = claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: sender, IdentityID: in.Sender.ID,
-				MessageID: in.ID, Code: code, ReceivedAt: in.ReceivedAt, Within: in.Sender.ID}
+				MessageID: in.ID, Code: code, ReceivedAt: in.ReceivedAt, InstanceIdentityID: in.Sender.ID}
 			if in.Sender.InstanceID == "" {
-				a.Within = newID()
-				st.Met = []identity.Identity{{ID: a.Within, TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: sender}}
+				a.InstanceIdentityID = newID()
+				st.CreatedIdentities = []identity.Identity{{ID: a.InstanceIdentityID, TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: sender}}
 			}
 			if a.IdentityID == "" {
-				a.IdentityID = a.Within
+				a.IdentityID = a.InstanceIdentityID
 			}
 			return a, st
 		}
@@ -60,28 +62,28 @@ func (h house) opening(sender, code string) (a claim.Attempt, st gateway.Settlem
 	return a, st
 }
 
-func (h house) rule(a claim.Attempt) claim.Ruling {
+func (h fixture) decideRedemption(a claim.Attempt) claim.Decision {
 	h.t.Helper()
-	r, err := (&claim.Desk{Ledger: h.Store}).Rule(h.t.Context(), a)
+	r, err := (&claim.Service{Store: h.Store}).DecideRedemption(h.t.Context(), a)
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	return r
 }
 
-// opens lets a sender open an invite, whole, and gives the outcome.
-func (h house) opens(sender, code string) claim.Ruling {
+// redeem lets a sender open an invite, whole, and gives the outcome.
+func (h fixture) redeem(sender, code string) claim.Decision {
 	h.t.Helper()
-	a, st := h.opening(sender, code)
-	r := h.rule(a)
+	a, st := h.startRedemption(sender, code)
+	r := h.decideRedemption(a)
 	st.Claim = &r
-	st.Person = &gateway.ConversationPerson{ConversationID: st.Lease.ConversationID, TenantID: tenant,
+	st.Participant = &gateway.ConversationParticipant{ConversationID: st.Lease.ConversationID, TenantID: tenant,
 		Address: identity.Address{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: sender}}
-	h.settle(st)
+	h.apply(st)
 	return r
 }
 
-func (h house) speaks(sender string) identity.Identity {
+func (h fixture) senderIdentity(sender string) identity.Identity {
 	h.t.Helper()
 	i, _, err := h.Lookup(h.t.Context(), identity.Address{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: sender})
 	if err != nil && !errors.Is(err, identity.ErrNotFound) {
@@ -90,19 +92,19 @@ func (h house) speaks(sender string) identity.Identity {
 	return i
 }
 
-func (h house) states(customer string) (states []claim.Fence) {
+func (h fixture) inviteStates(customer string) (states []claim.Status) {
 	h.t.Helper()
 	is, err := h.Invites(h.t.Context(), tenant, customer, "", "", 100)
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	for _, i := range is {
-		states = append(states, i.State())
+		states = append(states, i.Status())
 	}
 	return states
 }
 
-func (h house) link(customer, instance, sender string) identity.Identity {
+func (h fixture) linkIdentity(customer, instance, sender string) identity.Identity {
 	h.t.Helper()
 	i, err := h.Link(h.t.Context(), identity.Identity{TenantID: tenant, CustomerID: customer, InstanceID: instance, Channel: "telegram", ExternalID: sender}, "key:test")
 	if err != nil {
@@ -111,44 +113,44 @@ func (h house) link(customer, instance, sender string) identity.Identity {
 	return i
 }
 
-func yes() *bool {
+func trueValue() *bool {
 	v := true
 	return &v
 }
 
-// TestInviteMakesTheOpenerTheCustomers opens invites with accounts of every standing.
-func TestInviteMakesTheOpenerTheCustomers(t *testing.T) {
+// TestInvite_RedeemLinksSender opens invites with accounts of every standing.
+func TestInvite_RedeemLinksSender(t *testing.T) {
 	tests := []struct {
 		name    string
-		prepare func(h house, customer string)
+		prepare func(h fixture, customer string)
 		want    claim.Outcome
 		reason  string
 		role    identity.Role // of the account afterwards
 		spent   bool
 	}{
 		{"who never wrote", nil, claim.Granted, "", identity.Verified, true},
-		{"who wrote before", func(h house, _ string) {
-			_, st := h.opening("7", "")
-			h.settle(st)
+		{"who wrote before", func(h fixture, _ string) {
+			_, st := h.startRedemption("7", "")
+			h.apply(st)
 		}, claim.Granted, "", identity.Verified, true},
-		{"linked to the customer already", func(h house, c string) { h.link(c, h.instance, "7") }, claim.Granted, "", identity.Verified, true},
-		{"linked to the customer for every instance", func(h house, c string) { h.link(c, "", "7") }, claim.Granted, "", identity.Verified, true},
-		{"linked to the customer here and to another for every instance", func(h house, c string) {
-			h.link(h.customer(), "", "7")
-			h.link(c, h.instance, "7")
+		{"linked to the customer already", func(h fixture, c string) { h.linkIdentity(c, h.instance, "7") }, claim.Granted, "", identity.Verified, true},
+		{"linked to the customer for every instance", func(h fixture, c string) { h.linkIdentity(c, "", "7") }, claim.Granted, "", identity.Verified, true},
+		{"linked to the customer here and to another for every instance", func(h fixture, c string) {
+			h.linkIdentity(h.createCustomer(), "", "7")
+			h.linkIdentity(c, h.instance, "7")
 		}, claim.Granted, "", identity.Verified, true},
-		{"verified already", func(h house, c string) {
-			i := h.link(c, h.instance, "7")
-			_, _ = h.EditIdentity(h.t.Context(), tenant, c, i.ID, identity.Edit{Verified: yes()}, "key:test")
-		}, claim.Already, "", identity.Verified, false},
-		{"verified already for every instance", func(h house, c string) {
-			i := h.link(c, "", "7")
-			_, _ = h.EditIdentity(h.t.Context(), tenant, c, i.ID, identity.Edit{Verified: yes()}, "key:test")
-		}, claim.Already, "", identity.Verified, false},
-		{"linked to another customer", func(h house, _ string) { h.link(h.customer(), h.instance, "7") }, claim.Declined, "account_of_another_customer", identity.Unverified, false},
-		{"linked to another customer for every instance", func(h house, _ string) { h.link(h.customer(), "", "7") }, claim.Declined, "account_of_another_customer", identity.Unverified, false},
+		{"verified already", func(h fixture, c string) {
+			i := h.linkIdentity(c, h.instance, "7")
+			_, _ = h.EditIdentity(h.t.Context(), tenant, c, i.ID, identity.Edit{Verified: trueValue()}, "key:test")
+		}, claim.AlreadyVerified, "", identity.Verified, false},
+		{"verified already for every instance", func(h fixture, c string) {
+			i := h.linkIdentity(c, "", "7")
+			_, _ = h.EditIdentity(h.t.Context(), tenant, c, i.ID, identity.Edit{Verified: trueValue()}, "key:test")
+		}, claim.AlreadyVerified, "", identity.Verified, false},
+		{"linked to another customer", func(h fixture, _ string) { h.linkIdentity(h.createCustomer(), h.instance, "7") }, claim.Declined, "account_of_another_customer", identity.Unverified, false},
+		{"linked to another customer for every instance", func(h fixture, _ string) { h.linkIdentity(h.createCustomer(), "", "7") }, claim.Declined, "account_of_another_customer", identity.Unverified, false},
 	}
-	onBoth(t, func(t *testing.T, h house) {
+	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
 				h := h
@@ -156,24 +158,24 @@ func TestInviteMakesTheOpenerTheCustomers(t *testing.T) {
 				mustExec(t, h.Store, `delete from conversations`)
 				mustExec(t, h.Store, `delete from identities`)
 				mustExec(t, h.Store, `delete from claim_failures`)
-				customer := h.customer()
+				customer := h.createCustomer()
 				if tt.prepare != nil {
 					tt.prepare(h, customer)
 				}
-				_, code := h.invite(customer, "")
-				r := h.opens("7", code)
-				got := h.speaks("7")
-				if r.Outcome != tt.want || r.Reason != tt.reason || r.Failure != (tt.want == claim.Declined) || got.Role() != tt.role || (got.CustomerID == customer) != (tt.want != claim.Declined) {
-					t.Fatalf("%s (%s), counted %v; the account is %+v", r.Outcome, r.Reason, r.Failure, got)
+				_, code := h.issueInvite(customer, "")
+				r := h.redeem("7", code)
+				got := h.senderIdentity("7")
+				if r.Outcome != tt.want || r.Reason != tt.reason || r.CountsAsFailure != (tt.want == claim.Declined) || got.Role() != tt.role || (got.CustomerID == customer) != (tt.want != claim.Declined) {
+					t.Fatalf("%s (%s), counted %v; the account is %+v", r.Outcome, r.Reason, r.CountsAsFailure, got)
 				}
-				if tt.want == claim.Granted && (got.InstanceID != h.instance || got.ID != r.Admit.IdentityID || got.VerifiedAt.IsZero()) {
+				if tt.want == claim.Granted && (got.InstanceID != h.instance || got.ID != r.Redeem.IdentityID || got.VerifiedAt.IsZero()) {
 					t.Errorf("%+v; want one of the instance", got)
 				}
 				want := claim.Live
 				if tt.spent {
 					want = claim.Used
 				}
-				if states := h.states(customer); !slices.Equal(states, []claim.Fence{want}) {
+				if states := h.inviteStates(customer); !slices.Equal(states, []claim.Status{want}) {
 					t.Errorf("the invite is %v", states)
 				}
 				with := queryText(t, h.Store, `select identity_id from conversations where id = $1`, gateway.ConversationID(h.instance, adapters.Telegram, "7"))
@@ -181,16 +183,16 @@ func TestInviteMakesTheOpenerTheCustomers(t *testing.T) {
 					t.Errorf("the conversation is with %q, the account is %s", with, got.ID)
 				}
 				// Whatever was, the invite is not good for anybody twice.
-				if again := h.opens("8", code); (again.Outcome == claim.Granted) == tt.spent {
+				if again := h.redeem("8", code); (again.Outcome == claim.Granted) == tt.spent {
 					t.Errorf("the next one is %s", again.Outcome)
 				}
 				if tt.want == claim.Granted {
 					a := r.Attempt
-					if same := h.rule(a); same.Outcome != claim.Granted || same.Admit != nil {
+					if same := h.decideRedemption(a); same.Outcome != claim.Granted || same.Redeem != nil {
 						t.Errorf("the same message again: %+v", same)
 					}
-					for range claim.MaxQuarter + 1 {
-						if owner := h.opens("7", code); owner.Outcome != claim.Already || owner.Failure {
+					for range claim.MaxFailuresPerQuarterHour + 1 {
+						if owner := h.redeem("7", code); owner.Outcome != claim.AlreadyVerified || owner.CountsAsFailure {
 							t.Errorf("the same person again: %+v", owner)
 						}
 					}
@@ -200,35 +202,39 @@ func TestInviteMakesTheOpenerTheCustomers(t *testing.T) {
 	})
 }
 
-// TestInviteIsFenced changes everything between the look and the settling.
-func TestInviteIsFenced(t *testing.T) {
-	spoils := map[string]func(h house, customer string, i claim.Invite){
+// TestInvite_RedeemFenced changes everything between the look and the settling.
+func TestInvite_RedeemFenced(t *testing.T) {
+	spoils := map[string]func(h fixture, customer string, i claim.Invite){
 		"good": nil,
-		"used": func(h house, _ string, _ claim.Invite) { mustExec(h.t, h.Store, `update invites set used_msg = id`) },
-		"revoked": func(h house, c string, i claim.Invite) {
+		"used": func(h fixture, _ string, _ claim.Invite) { mustExec(h.t, h.Store, `update invites set used_msg = id`) },
+		"revoked": func(h fixture, c string, i claim.Invite) {
 			_ = h.RevokeInvite(h.t.Context(), tenant, c, "", i.ID, "key:test")
 		},
-		"expired": func(h house, _ string, _ claim.Invite) {
+		"expired": func(h fixture, _ string, _ claim.Invite) {
 			mustExec(h.t, h.Store, `update invites set expires_at = '2020-01-01 00:00:00.000+00:00'`)
 		},
-		"linked meanwhile":  func(h house, _ string, _ claim.Invite) { h.link(h.customer(), h.instance, "7") },
-		"linked everywhere": func(h house, _ string, _ claim.Invite) { h.link(h.customer(), "", "7") },
-		"customer merged": func(h house, c string, _ claim.Invite) {
-			_, _ = h.MergeCustomer(h.t.Context(), tenant, c, h.customer(), true, "key:test")
+		"linked meanwhile":  func(h fixture, _ string, _ claim.Invite) { h.linkIdentity(h.createCustomer(), h.instance, "7") },
+		"linked everywhere": func(h fixture, _ string, _ claim.Invite) { h.linkIdentity(h.createCustomer(), "", "7") },
+		"customer merged": func(h fixture, c string, _ claim.Invite) {
+			_, _ = h.MergeCustomer(h.t.Context(), tenant, c, h.createCustomer(), true, "key:test")
 		},
-		"customer deleted":  func(h house, c string, _ claim.Invite) { _, _ = h.DeleteCustomer(h.t.Context(), tenant, c, "key:test") },
-		"customer erased":   func(h house, c string, _ claim.Invite) { _, _ = h.EraseCustomer(h.t.Context(), tenant, c, "key:test") },
-		"invite gone":       func(h house, _ string, _ claim.Invite) { mustExec(h.t, h.Store, `delete from invites`) },
-		"conversation gone": func(h house, _ string, _ claim.Invite) { mustExec(h.t, h.Store, `delete from conversations`) },
-		"both are gone": func(h house, _ string, _ claim.Invite) {
+		"customer deleted": func(h fixture, c string, _ claim.Invite) {
+			_, _ = h.DeleteCustomer(h.t.Context(), tenant, c, "key:test")
+		},
+		"customer erased": func(h fixture, c string, _ claim.Invite) {
+			_, _ = h.EraseCustomer(h.t.Context(), tenant, c, "key:test")
+		},
+		"invite gone":       func(h fixture, _ string, _ claim.Invite) { mustExec(h.t, h.Store, `delete from invites`) },
+		"conversation gone": func(h fixture, _ string, _ claim.Invite) { mustExec(h.t, h.Store, `delete from conversations`) },
+		"both are gone": func(h fixture, _ string, _ claim.Invite) {
 			mustExec(h.t, h.Store, `delete from conversations`)
 			mustExec(h.t, h.Store, `delete from invites`)
 		},
-		"somebody was first": func(h house, _ string, _ claim.Invite) {
+		"somebody was first": func(h fixture, _ string, _ claim.Invite) {
 			mustExec(h.t, h.Store, `insert into identities (id, tenant_id, instance_id, channel, external_id, created_at, updated_at) values ($1, $2, $3, 'telegram', '7', $4, $4)`, newID(), tenant, h.instance, h.now())
 		},
 	}
-	onBoth(t, func(t *testing.T, h house) {
+	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		for name, spoil := range spoils {
 			t.Run(name, func(t *testing.T) {
 				h := h
@@ -236,11 +242,11 @@ func TestInviteIsFenced(t *testing.T) {
 				for _, table := range []string{"conversations", "invites", "identities"} {
 					mustExec(t, h.Store, `delete from `+table)
 				}
-				customer := h.customer()
-				i, code := h.invite(customer, identity.RoleOwner)
-				a, st := h.opening("7", code)
-				r := h.rule(a)
-				if r.Outcome != claim.Granted || r.Admit == nil {
+				customer := h.createCustomer()
+				i, code := h.issueInvite(customer, identity.RoleOwner)
+				a, st := h.startRedemption("7", code)
+				r := h.decideRedemption(a)
+				if r.Outcome != claim.Granted || r.Redeem == nil {
 					t.Fatalf("%+v", r)
 				}
 				st.Claim = &r
@@ -248,9 +254,9 @@ func TestInviteIsFenced(t *testing.T) {
 				if spoil != nil {
 					spoil(h, customer, i)
 				}
-				err := h.Settle(t.Context(), st)
+				err := h.Apply(t.Context(), st)
 				if spoil == nil {
-					if got := h.speaks("7"); err != nil || got.Role() != identity.Owner || got.CustomerID != customer {
+					if got := h.senderIdentity("7"); err != nil || got.Role() != identity.Owner || got.CustomerID != customer {
 						t.Fatalf("%v: %+v", err, got)
 					}
 					return
@@ -259,7 +265,7 @@ func TestInviteIsFenced(t *testing.T) {
 				if !errors.Is(err, gateway.ErrFenced) && !(gone && errors.Is(err, gateway.ErrLeaseLost)) {
 					t.Fatalf("%v; want ErrFenced", err)
 				}
-				if got := h.speaks("7"); got.IsVerified() || got.CustomerID == customer {
+				if got := h.senderIdentity("7"); got.IsVerified() || got.CustomerID == customer {
 					t.Errorf("%+v", got)
 				}
 				if n := queryText(t, h.Store, `select cast(count(*) as text) from audit_events where kind = 'invite.redeemed' and customer_id = $1`, customer); n != "0" {
@@ -270,78 +276,78 @@ func TestInviteIsFenced(t *testing.T) {
 	})
 }
 
-func TestInvitesHaveLimits(t *testing.T) {
-	onBoth(t, func(t *testing.T, h house) {
-		desk := &claim.Desk{Ledger: h.Store}
+func TestIssueInvite_Limits(t *testing.T) {
+	forEachEngineFixture(t, func(t *testing.T, h fixture) {
+		desk := &claim.Service{Store: h.Store}
 		press := func(customer string, by identity.Actor) error {
-			_, _, err := desk.Invite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", CustomerID: customer}, by)
+			_, _, err := desk.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", CustomerID: customer}, by)
 			return err
 		}
-		steve := h.customer()
+		steve := h.createCustomer()
 		var last claim.Invite
-		for range claim.MaxInvites {
-			last, _ = h.invite(steve, "")
+		for range claim.MaxLiveInvites {
+			last, _ = h.issueInvite(steve, "")
 		}
 		if d := time.Until(last.ExpiresAt); d < claim.InviteLife-time.Minute || d > claim.InviteLife+time.Minute {
 			t.Errorf("an invite lives %v", d)
 		}
-		if err := press(steve, "key:test"); !errors.Is(err, claim.ErrInvitesFull) {
+		if err := press(steve, "key:test"); !errors.Is(err, claim.ErrTooManyInvites) {
 			t.Fatalf("one too many: %v", err)
 		}
 		if err := h.RevokeInvite(t.Context(), tenant, steve, "", last.ID, "key:test"); err != nil {
 			t.Fatal(err)
 		}
-		var many *claim.TooMany
+		var many *claim.TooManyCodesError
 		if err := press(steve, "key:test"); !errors.As(err, &many) || many.RetryAfter <= 0 || many.RetryAfter > 15*time.Minute {
 			t.Fatalf("the sixth in a quarter: %v", err)
 		}
 		// One member of staff, many customers; codes count, too.
-		_, id := h.steve("7")
+		_, id := h.createCustomerIdentity("7")
 		mustExec(t, h.Store, `update identities set customer_id = $2 where id = $1`, id, steve)
-		if _, _, err := h.Issue(t.Context(), tenant, steve, id, "key:busy"); err != nil {
+		if _, _, err := h.IssueCode(t.Context(), tenant, steve, id, "key:busy"); err != nil {
 			t.Fatal(err)
 		}
-		for n := 1; n < issuedPerHour; n++ {
-			if err := press(h.customer(), "key:busy"); err != nil {
+		for n := 1; n < maxIssuedPerHour; n++ {
+			if err := press(h.createCustomer(), "key:busy"); err != nil {
 				t.Fatal(n, err)
 			}
 		}
-		if err := press(h.customer(), "key:busy"); !errors.As(err, &many) || many.RetryAfter > time.Hour {
+		if err := press(h.createCustomer(), "key:busy"); !errors.As(err, &many) || many.RetryAfter > time.Hour {
 			t.Fatalf("one too many of one actor: %v", err)
 		}
-		if err := press(h.customer(), "key:idle"); err != nil {
+		if err := press(h.createCustomer(), "key:idle"); err != nil {
 			t.Fatalf("another actor: %v", err)
 		}
 		for name, i := range map[string]claim.Invite{
 			"customer": {TenantID: tenant, InstanceID: h.instance, Channel: "telegram", CustomerID: newID()},
-			"tenant":   {TenantID: newID(), InstanceID: h.instance, Channel: "telegram", CustomerID: h.customer()},
+			"tenant":   {TenantID: newID(), InstanceID: h.instance, Channel: "telegram", CustomerID: h.createCustomer()},
 		} {
-			if _, _, err := desk.Invite(t.Context(), i, "key:idle"); !errors.Is(err, identity.ErrNotFound) {
+			if _, _, err := desk.IssueInvite(t.Context(), i, "key:idle"); !errors.Is(err, identity.ErrNotFound) {
 				t.Errorf("unknown %s: %v", name, err)
 			}
 		}
-		if _, _, err := desk.Invite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: newID(), Channel: "telegram", CustomerID: h.customer()}, "key:idle"); !errors.Is(err, identity.ErrNoInstance) {
+		if _, _, err := desk.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: newID(), Channel: "telegram", CustomerID: h.createCustomer()}, "key:idle"); !errors.Is(err, identity.ErrNoInstance) {
 			t.Errorf("unknown instance: %v", err)
 		}
 	})
 }
 
-// TestInvitesByPhone are off unless the instance says otherwise, and end when it
+// TestIssueInvite_PhoneNeedsConsent are off unless the instance says otherwise, and end when it
 // changes its mind.
-func TestInvitesByPhone(t *testing.T) {
-	onBoth(t, func(t *testing.T, h house) {
-		desk, steve := &claim.Desk{Ledger: h.Store}, h.customer()
+func TestIssueInvite_PhoneNeedsConsent(t *testing.T) {
+	forEachEngineFixture(t, func(t *testing.T, h fixture) {
+		desk, steve := &claim.Service{Store: h.Store}, h.createCustomer()
 		by := func(channel string) error {
-			_, _, err := desk.Invite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance, Channel: channel, CustomerID: steve}, "key:test")
+			_, _, err := desk.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance, Channel: channel, CustomerID: steve}, "key:test")
 			return err
 		}
 		for _, c := range []string{"sms", "whatsapp"} {
-			if err := by(c); !errors.Is(err, claim.ErrNotInvited) {
+			if err := by(c); !errors.Is(err, claim.ErrInvitesDisabled) {
 				t.Errorf("%s: %v", c, err)
 			}
 		}
 		no := false
-		if i, err := h.EditInstance(t.Context(), tenant, h.instance, gateway.InstanceEdit{SMSInvites: yes()}, "key:test"); err != nil || !i.SMSInvites {
+		if i, err := h.EditInstance(t.Context(), tenant, h.instance, gateway.InstanceEdit{SMSInvites: trueValue()}, "key:test"); err != nil || !i.SMSInvites {
 			t.Fatal(i, err)
 		}
 		for _, c := range []string{"sms", "whatsapp", "slack"} {
@@ -350,24 +356,24 @@ func TestInvitesByPhone(t *testing.T) {
 			}
 		}
 		name := "Support"
-		if _, err := h.EditInstance(t.Context(), tenant, h.instance, gateway.InstanceEdit{Name: &name}, "key:test"); err != nil || !slices.Equal(h.states(steve), []claim.Fence{claim.Live, claim.Live, claim.Live}) {
-			t.Fatal(h.states(steve), err)
+		if _, err := h.EditInstance(t.Context(), tenant, h.instance, gateway.InstanceEdit{Name: &name}, "key:test"); err != nil || !slices.Equal(h.inviteStates(steve), []claim.Status{claim.Live, claim.Live, claim.Live}) {
+			t.Fatal(h.inviteStates(steve), err)
 		}
 		if i, err := h.EditInstance(t.Context(), tenant, h.instance, gateway.InstanceEdit{SMSInvites: &no}, "key:test"); err != nil || i.SMSInvites {
 			t.Fatal(i, err)
 		}
-		if got := h.states(steve); !slices.Equal(got, []claim.Fence{claim.Revoked, claim.Revoked, claim.Live}) {
+		if got := h.inviteStates(steve); !slices.Equal(got, []claim.Status{claim.Revoked, claim.Revoked, claim.Live}) {
 			t.Error(got)
 		}
 	})
 }
 
-// TestInvitesEndWithWhatTheyAreOf merges, deletes and erases, and tells so.
-func TestInvitesEndWithWhatTheyAreOf(t *testing.T) {
-	onBoth(t, func(t *testing.T, h house) {
+// TestInvite_RevokedWithCustomer merges, deletes and erases, and tells so.
+func TestInvite_RevokedWithCustomer(t *testing.T) {
+	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		for reason, end := range map[string]func(customer string) error{
 			"customer_merged": func(c string) error {
-				_, err := h.MergeCustomer(t.Context(), tenant, c, h.customer(), true, "key:test")
+				_, err := h.MergeCustomer(t.Context(), tenant, c, h.createCustomer(), true, "key:test")
 				return err
 			},
 			"customer_deleted": func(c string) error {
@@ -375,12 +381,12 @@ func TestInvitesEndWithWhatTheyAreOf(t *testing.T) {
 				return err
 			},
 		} {
-			steve := h.customer()
-			i, code := h.invite(steve, "")
+			steve := h.createCustomer()
+			i, code := h.issueInvite(steve, "")
 			if err := end(steve); err != nil {
 				t.Fatal(err)
 			}
-			if r := h.opens("9", code); r.Outcome != claim.Declined {
+			if r := h.redeem("9", code); r.Outcome != claim.Declined {
 				t.Errorf("%s: %+v", reason, r)
 			}
 			events, err := h.AuditEvents(t.Context(), tenant, identity.EventQuery{Kind: "invite.revoked", CustomerID: steve}, "", 10)
@@ -388,16 +394,16 @@ func TestInvitesEndWithWhatTheyAreOf(t *testing.T) {
 				t.Errorf("%s: %+v, %v", reason, events, err)
 			}
 		}
-		steve := h.customer()
-		_, code := h.invite(steve, "")
+		steve := h.createCustomer()
+		_, code := h.issueInvite(steve, "")
 		if _, err := h.EraseCustomer(t.Context(), tenant, steve, "key:test"); err != nil {
 			t.Fatal(err)
 		}
-		if r := h.opens("9", code); r.Outcome != claim.Declined {
+		if r := h.redeem("9", code); r.Outcome != claim.Declined {
 			t.Errorf("erased: %+v", r)
 		}
-		matt := h.customer()
-		h.invite(matt, "")
+		matt := h.createCustomer()
+		h.issueInvite(matt, "")
 		if err := h.DeleteInstance(t.Context(), tenant, h.instance, "key:test"); err != nil {
 			t.Fatal(err)
 		}
@@ -407,28 +413,28 @@ func TestInvitesEndWithWhatTheyAreOf(t *testing.T) {
 	})
 }
 
-// TestInviteHoldsForOneBot types right letters where they are others.
-func TestInviteHoldsForOneBot(t *testing.T) {
-	onBoth(t, func(t *testing.T, h house) {
-		i, code := h.invite(h.customer(), "")
-		other := newHouse(t, h.Store)
-		a, _ := h.opening("7", code)
+// TestInvite_InstanceScoped types right letters where they are others.
+func TestInvite_InstanceScoped(t *testing.T) {
+	forEachEngineFixture(t, func(t *testing.T, h fixture) {
+		i, code := h.issueInvite(h.createCustomer(), "")
+		other := newFixture(t, h.Store)
+		a, _ := h.startRedemption("7", code)
 		for name, change := range map[string]func(a *claim.Attempt){
 			"instance": func(a *claim.Attempt) { a.InstanceID = other.instance },
 			"channel":  func(a *claim.Attempt) { a.Channel = "sms" },
 			"tenant":   func(a *claim.Attempt) { a.TenantID = newID() },
-			"letters":  func(a *claim.Attempt) { a.Code = claim.NewInvite() },
+			"letters":  func(a *claim.Attempt) { a.Code = claim.NewInviteCode() },
 		} {
 			b := a
 			change(&b)
-			if r := h.rule(b); r.Outcome != claim.Declined || r.Reason != "wrong" || !r.Failure {
+			if r := h.decideRedemption(b); r.Outcome != claim.Declined || r.Reason != "wrong" || !r.CountsAsFailure {
 				t.Errorf("another %s: %+v", name, r)
 			}
-			if known, err := h.KnowsInvite(t.Context(), b); known || err != nil {
+			if known, err := h.InviteExists(t.Context(), b); known || err != nil {
 				t.Errorf("another %s is known: %v", name, err)
 			}
 		}
-		if known, err := h.KnowsInvite(t.Context(), a); !known || err != nil {
+		if known, err := h.InviteExists(t.Context(), a); !known || err != nil {
 			t.Errorf("not known: %v", err)
 		}
 		if err := h.RevokeInvite(t.Context(), tenant, i.CustomerID, other.instance, i.ID, "key:test"); !errors.Is(err, identity.ErrNotFound) {
@@ -440,95 +446,79 @@ func TestInviteHoldsForOneBot(t *testing.T) {
 		if err := h.RevokeInvite(t.Context(), tenant, newID(), "", i.ID, "key:test"); !errors.Is(err, identity.ErrNotFound) {
 			t.Errorf("revoked for another customer: %v", err)
 		}
-		if r := h.rule(a); r.Outcome != claim.Granted {
+		if r := h.decideRedemption(a); r.Outcome != claim.Granted {
 			t.Errorf("where it holds: %+v", r)
 		}
 	})
 }
 
-// TestInviteOutlivesRotation opens an invite after the keys were turned: its row says
+// TestInvite_SurvivesKeyRotation opens an invite after the keys were turned: its row says
 // which key must stay for that.
-func TestInviteOutlivesRotation(t *testing.T) {
-	engines(t, func(t *testing.T, open func(*testing.T) *Store) {
-		h := newHouse(t, open(t))
-		_, code := h.invite(h.customer(), "")
+func TestInvite_SurvivesKeyRotation(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
+		h := newFixture(t, open(t))
+		_, code := h.issueInvite(h.createCustomer(), "")
 		if id := queryText(t, h.Store, `select key_id from invites`); id != "test" {
 			t.Errorf("key id %q", id)
 		}
-		a, _ := h.opening("7", code)
+		a, _ := h.startRedemption("7", code)
 		before := h.keys
-		both, err := ParseKeyRing(NewMasterKey("new"))
+		both, err := keyring.Parse(keyring.GenerateKey("new"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		h.keys = both
-		if r := h.rule(a); r.Outcome != claim.Declined {
+		if r := h.decideRedemption(a); r.Outcome != claim.Declined {
 			t.Errorf("without its key: %+v", r)
 		}
-		both.keys = append(both.keys, before.keys...)
-		if r := h.rule(a); r.Outcome != claim.Granted {
+		both.Keys = append(both.Keys, before.Keys...)
+		if r := h.decideRedemption(a); r.Outcome != claim.Granted {
 			t.Errorf("with both keys: %+v", r)
 		}
 	})
 }
 
-// TestInvitesAreSwept keeps what became of invites for 90 days.
-func TestInvitesAreSwept(t *testing.T) {
-	onBoth(t, func(t *testing.T, h house) {
-		steve := h.customer()
-		old, _ := h.invite(steve, "")
-		h.invite(steve, "")
-		mustExec(t, h.Store, `update invites set expires_at = $2 where id = $1`, old.ID, h.now().AddDate(0, 0, -91))
-		if _, err := h.Sweep(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if got := h.states(steve); !slices.Equal(got, []claim.Fence{claim.Live}) {
-			t.Error(got)
-		}
-	})
-}
-
-// TestInviteEndsTheCodeBeside opens an invite while a code of the same account is live,
+// TestInvite_RedeemRevokesCode opens an invite while a code of the same account is live,
 // and then gives cause for doubt. The code is over: it would be taken for good, and
 // refused by its fence, for ever.
-func TestInviteEndsTheCodeBeside(t *testing.T) {
-	onBoth(t, func(t *testing.T, h house) {
-		customer, id := h.steve("7")
-		issued, _, err := h.Issue(t.Context(), tenant, customer, id, "key:test")
+func TestInvite_RedeemRevokesCode(t *testing.T) {
+	forEachEngineFixture(t, func(t *testing.T, h fixture) {
+		customer, id := h.createCustomerIdentity("7")
+		issued, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test")
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, code := h.invite(customer, "")
-		if r := h.opens("7", code); r.Outcome != claim.Granted {
+		_, code := h.issueInvite(customer, "")
+		if r := h.redeem("7", code); r.Outcome != claim.Granted {
 			t.Fatalf("the invite: %s", r.Outcome)
 		}
-		h.batch(t, doubtStmts(identity.Unwanted, h.now(), tenant, `$2`, id))
-		a, st := h.opening("7", "WDJBMJ")
-		s, err := h.State(t.Context(), a)
+		h.mustBatch(t, expireVerificationStmts(identity.ExpiredByOptOut, h.now(), tenant, `$2`, id))
+		a, st := h.startRedemption("7", "WDJBMJ")
+		s, err := h.CodeState(t.Context(), a)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.Fence == claim.Live || s.Verified {
-			t.Errorf("fence %s, verified %v; want a code that is over, of somebody in doubt", s.Fence, s.Verified)
+		if s.Status == claim.Live || s.Verified {
+			t.Errorf("fence %s, verified %v; want a code that is over, of somebody in doubt", s.Status, s.Verified)
 		}
-		st.Claim = &claim.Ruling{Attempt: a, Outcome: claim.Granted, Grant: &issued}
-		if err := h.Settle(t.Context(), st); !errors.Is(err, gateway.ErrFenced) {
+		st.Claim = &claim.Decision{Attempt: a, Outcome: claim.Granted, Grant: &issued}
+		if err := h.Apply(t.Context(), st); !errors.Is(err, gateway.ErrFenced) {
 			t.Errorf("granted all the same: %v", err)
 		}
 
 		// Staff issue another, and that one is good.
-		issued, _, err = h.Issue(t.Context(), tenant, customer, id, "key:test")
+		issued, _, err = h.IssueCode(t.Context(), tenant, customer, id, "key:test")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s, err = h.State(t.Context(), a); err != nil || s.Fence != claim.Live || s.Subject.Gen != issued.Gen {
+		if s, err = h.CodeState(t.Context(), a); err != nil || s.Status != claim.Live || s.Target.Gen != issued.Gen {
 			t.Errorf("the next code: %+v, %v", s, err)
 		}
 	})
 }
 
-// batch runs statements as one transaction.
-func (h house) batch(t *testing.T, stmts []stmt) {
+// mustBatch runs statements as one transaction.
+func (h fixture) mustBatch(t *testing.T, stmts []sqldb.Statement) {
 	t.Helper()
 	if err := h.db.Batch(t.Context(), stmts); err != nil {
 		t.Fatal(err)

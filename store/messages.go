@@ -8,14 +8,16 @@ import (
 
 	"hydragate/adapters"
 	"hydragate/gateway"
+	"hydragate/store/keyring"
+	"hydragate/store/sqldb"
 )
 
-// whose finds the identity behind a message: the owned one of the instance before the
+// senderIdentityExpr finds the identity behind a message: the owned one of the instance before the
 // owned one of all instances before an unknown sender's. It is read together with the
 // message, so that a claim, link or unlink holds from its commit on. It stands in the
 // select list of a limited query: as a condition of a join it would be tried on every
 // identity of the tenant.
-func whose(message string) string {
+func senderIdentityExpr(message string) string {
 	return `(
 		select x.id from identities x
 		where x.tenant_id = ` + message + `.tenant_id and x.channel = ` + message + `.channel and x.external_id = ` + message + `.sender_id
@@ -23,65 +25,65 @@ func whose(message string) string {
 		order by (case when x.customer_id is null then 1 else 0 end), (case when x.instance_id is null then 1 else 0 end) limit 1)`
 }
 
-// Inbound gives the oldest messages of a conversation that are to be worked, with
+// PendingMessages gives the oldest messages of a conversation that are to be worked, with
 // whom they are from as of now.
-func (s *Store) Inbound(ctx context.Context, l gateway.Lease) ([]gateway.Inbound, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (s *Store) PendingMessages(ctx context.Context, l gateway.Lease) ([]gateway.StoredMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	rs, err := s.db.Query(ctx, `
-		select m.id, m.instance_id, m.channel, m.body, m.text, m.sealed, m.attempts, m.received_at, -(`+s.d.until("m.received_at")+`),
+		select m.id, m.instance_id, m.channel, m.body, m.text, m.sealed, m.attempts, m.received_at, -(`+s.dialect.SecondsUntil("m.received_at")+`),
 			i.id, i.customer_id, i.instance_id, i.display_name, i.username, i.role_override, i.verified_at, i.doubt, i.last_heard_at, i.opted_out_at, i.blocked_at,
 			case when i.reclaim_told_at is not null then 1 else 0 end,
 			case when i.refused_at is not null and i.customer_id is null then 1 else 0 end,
-			case when i.unlink_asked_at > `+s.d.in(-int(gateway.UnlinkTime/time.Second))+` then 1 else 0 end,
+			case when i.unlink_asked_at > `+s.dialect.NowPlus(-int(gateway.UnlinkWindow/time.Second))+` then 1 else 0 end,
 			case when i.claim_expires_at >= m.received_at and i.claim_used_msg is null and i.claim_revoked_at is null and i.verified_at is null then 1 else 0 end,
 			c.identity_id, n.name, n.agent_url, n.unknown_senders, n.welcome_text,
 			coalesce(n.owner_max_age_days, 0), coalesce(n.customer_max_age_days, 0), coalesce(n.silence_max_days, 0)
 		from (
-			select messages.*, `+whose("messages")+` as whose from messages
+			select messages.*, `+senderIdentityExpr("messages")+` as whose from messages
 			where tenant_id = $1 and conversation_id = $2 and state = 'new'
 			order by seq limit $3) m
 		join conversations c on c.tenant_id = m.tenant_id and c.id = m.conversation_id
 		join instances n on n.tenant_id = m.tenant_id and n.id = m.instance_id
 		left join identities i on i.tenant_id = m.tenant_id and i.id = m.whose
-		order by m.seq`, l.TenantID, l.ConversationID, gateway.FetchMost)
-	ins, err := all(rs, err, func(sc scan) (gateway.Inbound, error) { return s.scanInbound(sc, l) })
+		order by m.seq`, l.TenantID, l.ConversationID, gateway.FetchLimit)
+	ins, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (gateway.StoredMessage, error) { return s.scanInbound(sc, l) })
 	if err != nil {
 		return nil, fmt.Errorf("read messages to work: %w", err)
 	}
 	return ins, nil
 }
 
-func (s *Store) scanInbound(sc scan, l gateway.Lease) (gateway.Inbound, error) {
-	in := gateway.Inbound{TenantID: l.TenantID, ConversationID: l.ConversationID}
+func (s *Store) scanInbound(sc sqldb.ScanFunc, l gateway.Lease) (gateway.StoredMessage, error) {
+	in := gateway.StoredMessage{TenantID: l.TenantID, ConversationID: l.ConversationID}
 	var body, sealed, unknown string
 	var channel string
 	var waits, asked, refused, told int
 	i, n := &in.Sender, &in.Instance
-	err := sc(&in.ID, &in.InstanceID, &channel, &body, &in.Message.Text, text(&sealed), &in.Attempts, utc(&in.ReceivedAt), age(&in.Age),
-		text(&i.ID), text(&i.CustomerID), text(&i.InstanceID), text(&i.DisplayName), text(&i.Username), text(&i.RoleOverride), utc(&i.VerifiedAt), text((*string)(&i.Doubt)), utc(&i.LastHeardAt), utc(&i.OptedOutAt), utc(&i.BlockedAt), &told, &refused, &asked,
-		&waits, text(&in.ConversationIdentity), &n.Name, text(&n.AgentURL), &unknown, text(&n.WelcomeText),
-		&n.Freshness.OwnerDays, &n.Freshness.CustomerDays, &n.Freshness.SilenceDays)
+	err := sc(&in.ID, &in.InstanceID, &channel, &body, &in.Message.Text, sqldb.Text(&sealed), &in.Attempts, sqldb.Time(&in.ReceivedAt), sqldb.Seconds(&in.Age),
+		sqldb.Text(&i.ID), sqldb.Text(&i.CustomerID), sqldb.Text(&i.InstanceID), sqldb.Text(&i.DisplayName), sqldb.Text(&i.Username), sqldb.Text(&i.RoleOverride), sqldb.Time(&i.VerifiedAt), sqldb.Text((*string)(&i.ExpiryReason)), sqldb.Time(&i.LastSeenAt), sqldb.Time(&i.OptedOutAt), sqldb.Time(&i.BlockedAt), &told, &refused, &asked,
+		&waits, sqldb.Text(&in.ConversationIdentity), &n.Name, sqldb.Text(&n.AgentURL), &unknown, sqldb.Text(&n.WelcomeText),
+		&n.VerificationPolicy.OwnerDays, &n.VerificationPolicy.CustomerDays, &n.VerificationPolicy.InactivityDays)
 	if err != nil {
 		return in, err
 	}
 	stored := in.Message.Text
-	in.Fault = json.Unmarshal([]byte(body), &in.Message)
-	in.Channel, in.CodeWaits, in.UnlinkAsked = adapters.Channel(channel), waits == 1, asked == 1
-	in.Refused, in.ReclaimTold = refused == 1, told == 1
+	in.Err = json.Unmarshal([]byte(body), &in.Message)
+	in.Channel, in.HasLiveCode, in.UnlinkRequested = adapters.Channel(channel), waits == 1, asked == 1
+	in.SenderBlocked, in.ReclaimNotified = refused == 1, told == 1
 	in.Message.Text = stored
-	n.ID, n.TenantID, n.UnknownSenders = in.InstanceID, in.TenantID, gateway.UnknownSenders(unknown)
+	n.ID, n.TenantID, n.UnknownSenders = in.InstanceID, in.TenantID, gateway.UnknownSenderPolicy(unknown)
 	if i.ID != "" {
 		i.TenantID, i.Channel, i.ExternalID = in.TenantID, channel, in.Message.Sender.ID
 	}
-	if sealed != "" && in.Fault == nil {
-		in.Fault = s.unseal(&in, sealed)
+	if sealed != "" && in.Err == nil {
+		in.Err = s.openInbound(&in, sealed)
 	}
 	return in, nil
 }
 
-func (s *Store) unseal(in *gateway.Inbound, sealed string) error {
-	plain, _, err := s.keys.Open(sealed, bind(in.TenantID, "messages.sealed", in.ID))
+func (s *Store) openInbound(in *gateway.StoredMessage, sealed string) error {
+	plain, _, err := s.keys.Open(sealed, keyring.AssociatedData(in.TenantID, "messages.sealed", in.ID))
 	if err != nil {
 		return err
 	}
@@ -89,9 +91,9 @@ func (s *Store) unseal(in *gateway.Inbound, sealed string) error {
 	if err := json.Unmarshal(plain, &secret); err != nil {
 		return err
 	}
-	in.Message.Place.Answer, in.Message.Raw = secret.Answer, secret.Raw
+	in.Message.Chat.ReplyToken, in.Message.Raw = secret.ReplyToken, secret.Raw
 	if secret.Text != "" {
-		in.Sealed, in.Message.Text, in.Message.Command = true, secret.Text, secret.Command
+		in.Encrypted, in.Message.Text, in.Message.Command = true, secret.Text, secret.Command
 	}
 	return nil
 }
@@ -99,11 +101,11 @@ func (s *Store) unseal(in *gateway.Inbound, sealed string) error {
 // messageStmts end messages: what was sealed is wiped with the last word on them. An
 // undecodable message keeps its sealed bytes, as long as others keep their texts, for
 // whoever mends the reader.
-func (s *Store) messageStmts(st gateway.Settlement) []stmt {
-	var stmts []stmt
+func (s *Store) messageStmts(st gateway.Commit) []sqldb.Statement {
+	var stmts []sqldb.Statement
 	for _, m := range st.Messages {
 		if m.Retry {
-			stmts = append(stmts, stmt{query: `update messages set attempts = attempts + 1 where tenant_id = $1 and id = $2`, args: []any{st.Lease.TenantID, m.ID}})
+			stmts = append(stmts, sqldb.Statement{Query: `update messages set attempts = attempts + 1 where tenant_id = $1 and id = $2`, Args: []any{st.Lease.TenantID, m.ID}})
 			continue
 		}
 		state := "done"
@@ -114,64 +116,64 @@ func (s *Store) messageStmts(st gateway.Settlement) []stmt {
 		if m.Text != nil {
 			set, args = `, text = $6`, append(args, *m.Text)
 		}
-		stmts = append(stmts, stmt{query: `
+		stmts = append(stmts, sqldb.Statement{Query: `
 			update messages set state = $3, outcome = $4, worked_at = $5, sealed = case when kind = 'undecodable' then sealed end` + set + `
-			where tenant_id = $1 and id = $2`, args: args})
+			where tenant_id = $1 and id = $2`, Args: args})
 	}
 	return stmts
 }
 
-// metStmts store who wrote for the first time.
-func (s *Store) metStmts(st gateway.Settlement) []stmt {
-	var stmts []stmt
+// insertSenderStmts store who wrote for the first time.
+func (s *Store) insertSenderStmts(st gateway.Commit) []sqldb.Statement {
+	var stmts []sqldb.Statement
 	now := s.now()
-	if len(st.Met) > 0 {
+	if len(st.CreatedIdentities) > 0 {
 		// Who was erased meanwhile is not to be met again: with the conversation the lane
 		// went too, so that there is nothing left to trip over but this.
-		stmts = append(stmts, stmt{query: `
+		stmts = append(stmts, sqldb.Statement{Query: `
 			insert into lanes (conversation_id, kind, tenant_id, epoch)
 			select t.id, 'inbox', t.id, -1 from tenants t
 			where t.id = $1 and not exists (select 1 from conversations where tenant_id = $1 and id = $2)`,
-			args: []any{st.Lease.TenantID, st.Lease.ConversationID}})
+			Args: []any{st.Lease.TenantID, st.Lease.ConversationID}})
 	}
-	for _, i := range st.Met {
-		stmts = append(stmts, stmt{query: `
+	for _, i := range st.CreatedIdentities {
+		stmts = append(stmts, sqldb.Statement{Query: `
 			insert into identities (id, tenant_id, instance_id, channel, external_id, display_name, username, created_at, updated_at)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $8) on conflict do nothing`,
-			args: []any{i.ID, i.TenantID, i.InstanceID, i.Channel, i.ExternalID, orNull(i.DisplayName), orNull(i.Username), now}})
+			Args: []any{i.ID, i.TenantID, i.InstanceID, i.Channel, i.ExternalID, sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.Username), now}})
 	}
 	return stmts
 }
 
-// personStmts store what people wish, and whom conversations are with.
-func (s *Store) personStmts(st gateway.Settlement) []stmt {
-	var stmts []stmt
+// senderStmts store what people wish, and whom conversations are with.
+func (s *Store) senderStmts(st gateway.Commit) []sqldb.Statement {
+	var stmts []sqldb.Statement
 	now := s.now()
-	for _, v := range st.Seen {
-		stmts = append(stmts, s.sightingStmts(st.Lease.TenantID, v, now)...)
+	for _, v := range st.IdentityUpdates {
+		stmts = append(stmts, s.activityStmts(st.Lease.TenantID, v, now)...)
 	}
-	if p := st.Person; p != nil {
+	if p := st.Participant; p != nil {
 		a := p.Address
-		stmts = append(stmts, stmt{query: `
+		stmts = append(stmts, sqldb.Statement{Query: `
 			update conversations set identity_id = (
 				select x.id from identities x
 				where x.tenant_id = $1 and x.channel = $3 and x.external_id = $4 and (x.instance_id = $5 or x.instance_id is null)
 				order by (case when x.customer_id is null then 1 else 0 end), (case when x.instance_id is null then 1 else 0 end) limit 1)
-			where tenant_id = $1 and id = $2`, args: []any{p.TenantID, p.ConversationID, a.Channel, a.ExternalID, a.InstanceID}})
+			where tenant_id = $1 and id = $2`, Args: []any{p.TenantID, p.ConversationID, a.Channel, a.ExternalID, a.InstanceID}})
 	}
-	return append(stmts, s.unlinkStmts(st.UnlinkOf, now)...)
+	return append(stmts, s.unlinkStmts(st.Unlink, now)...)
 }
 
-func (s *Store) sightingStmts(tenant string, v gateway.Sighting, now time.Time) []stmt {
-	var stmts []stmt
-	if v.Doubt != "" {
-		stmts = doubtStmts(v.Doubt, now, tenant, `$2`, v.IdentityID)
+func (s *Store) activityStmts(tenant string, v gateway.IdentityUpdate, now time.Time) []sqldb.Statement {
+	var stmts []sqldb.Statement
+	if v.ExpiryReason != "" {
+		stmts = expireVerificationStmts(v.ExpiryReason, now, tenant, `$2`, v.IdentityID)
 	}
-	if v.Heard {
-		stmts = append(stmts, stmt{query: `update identities set last_heard_at = $3 where tenant_id = $1 and id = $2`, args: []any{tenant, v.IdentityID, now}})
+	if v.UpdateLastSeen {
+		stmts = append(stmts, sqldb.Statement{Query: `update identities set last_heard_at = $3 where tenant_id = $1 and id = $2`, Args: []any{tenant, v.IdentityID, now}})
 	}
-	if v.ReclaimTold {
-		stmts = append(stmts, stmt{query: `update identities set reclaim_told_at = $3 where tenant_id = $1 and id = $2`, args: []any{tenant, v.IdentityID, now}})
+	if v.ReclaimNotified {
+		stmts = append(stmts, sqldb.Statement{Query: `update identities set reclaim_told_at = $3 where tenant_id = $1 and id = $2`, Args: []any{tenant, v.IdentityID, now}})
 	}
 	set, args := "", []any{tenant, v.IdentityID, now}
 	add := func(column string, value any) {
@@ -196,24 +198,37 @@ func (s *Store) sightingStmts(tenant string, v gateway.Sighting, now time.Time) 
 	if set == "" {
 		return stmts
 	}
-	return append(stmts, stmt{query: `update identities set updated_at = $3` + set + ` where tenant_id = $1 and id = $2`, args: args})
+	return append(stmts, sqldb.Statement{Query: `update identities set updated_at = $3` + set + ` where tenant_id = $1 and id = $2`, Args: args})
 }
 
 // unlinkStmts remove an identity by its own person's wish, or note that they were
 // asked.
-func (s *Store) unlinkStmts(u *gateway.Unlinking, now time.Time) []stmt {
+func (s *Store) unlinkStmts(u *gateway.UnlinkRequest, now time.Time) []sqldb.Statement {
 	switch {
 	case u == nil:
 		return nil
-	case !u.Confirmed && !u.Asked:
-		return []stmt{{query: `update identities set unlink_asked_at = null where tenant_id = $1 and id = $2`, args: []any{u.TenantID, u.IdentityID}}}
+	case !u.Confirmed && !u.Requested:
+		return []sqldb.Statement{{Query: `update identities set unlink_asked_at = null where tenant_id = $1 and id = $2`, Args: []any{u.TenantID, u.IdentityID}}}
 	case !u.Confirmed:
-		return []stmt{{query: `update identities set unlink_asked_at = $3 where tenant_id = $1 and id = $2`, args: []any{u.TenantID, u.IdentityID, now}}}
+		return []sqldb.Statement{{Query: `update identities set unlink_asked_at = $3 where tenant_id = $1 and id = $2`, Args: []any{u.TenantID, u.IdentityID, now}}}
 	}
-	return []stmt{
+	return []sqldb.Statement{
 		// Locked first, as everywhere: nobody joins an identity that is being removed.
-		{query: `update identities set updated_at = $3 where tenant_id = $1 and id = $2`, args: []any{u.TenantID, u.IdentityID, now}},
-		{query: `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`, args: []any{u.TenantID, u.IdentityID}},
-		{query: `delete from identities where tenant_id = $1 and id = $2`, args: []any{u.TenantID, u.IdentityID}},
+		{Query: `update identities set updated_at = $3 where tenant_id = $1 and id = $2`, Args: []any{u.TenantID, u.IdentityID, now}},
+		{Query: `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`, Args: []any{u.TenantID, u.IdentityID}},
+		{Query: `delete from identities where tenant_id = $1 and id = $2`, Args: []any{u.TenantID, u.IdentityID}},
 	}
+}
+
+// CountUnprocessed counts the messages that wait to be worked, of all tenants, but no further
+// than most. The order is that of an index which holds nothing else.
+func (s *Store) CountUnprocessed(ctx context.Context, most int) (int, error) {
+	rs, err := s.db.Query(ctx, `
+		select count(*) from (
+			select 1 from messages where state = 'new' order by conversation_id, seq limit $1) m`, most)
+	n, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (n int, err error) { return n, sc(&n) })
+	if err != nil {
+		return 0, fmt.Errorf("count messages that wait: %w", err)
+	}
+	return n, nil
 }

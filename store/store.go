@@ -5,100 +5,113 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"hydragate/migrations"
+	"hydragate/store/keyring"
+	"hydragate/store/sqldb"
 )
 
 // A Store is an open database. It is safe for concurrent use.
 type Store struct {
-	db    db
-	front db // for what hooks deliver
-	d     dialect
-	keys  *KeyRing
-	now   func() time.Time
+	db       sqldb.DB
+	ingestDB sqldb.DB // for what hooks deliver
+	dialect  sqldb.Dialect
+	keys     *keyring.Ring
+	now      func() time.Time
 
-	conversations known
-}
-
-// IsPostgres reports whether url names a Postgres database.
-func IsPostgres(url string) bool {
-	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
+	conversations seenConversations
 }
 
 // Open opens the database at url and brings its schema up to date. A postgres://
 // URL is Postgres; anything else is the path of an SQLite file. Secrets are sealed
 // and opened with keys: *WrongKey when one of them has the id of another key. A
 // database newer than this binary gives ErrNewer.
-func Open(ctx context.Context, url string, keys *KeyRing) (*Store, error) {
-	if _, err := Migrate(ctx, url); err != nil {
+func Open(ctx context.Context, url string, keys *keyring.Ring) (*Store, error) {
+	if _, err := sqldb.Migrate(ctx, url); err != nil {
 		return nil, err
 	}
-	d, front, err := open(ctx, url)
+	d, front, err := sqldb.Open(ctx, url)
 	if err != nil {
 		return nil, err
 	}
-	dl := d.dialect()
-	s := &Store{db: d, front: front, d: dl, keys: keys, now: func() time.Time { return time.Now().UTC().Truncate(dl.tick) }}
-	if err := s.meetKeys(ctx); err != nil {
+	dl := d.Dialect()
+	s := &Store{db: d, ingestDB: front, dialect: dl, keys: keys, now: func() time.Time { return time.Now().UTC().Truncate(dl.ClockResolution) }}
+	if err := s.registerKeys(ctx); err != nil {
 		s.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func open(ctx context.Context, url string) (d, front db, err error) {
-	if !IsPostgres(url) {
-		d, err = openSQLite(ctx, url)
-		return d, d, err
-	}
-	if d, err = openPostgres(ctx, url, poolConns); err != nil {
-		return nil, nil, err
-	}
-	if front, err = openPostgres(ctx, url, frontConns); err != nil {
-		d.Close()
-		return nil, nil, err
-	}
-	return d, front, nil
-}
-
 // Close waits for running statements and closes the database.
 func (s *Store) Close() {
 	s.db.Close()
-	if s.front != s.db {
-		s.front.Close()
+	if s.ingestDB != s.db {
+		s.ingestDB.Close()
 	}
 }
 
 // Engine names the engine: "postgres" or "sqlite".
-func (s *Store) Engine() string { return s.d.name }
+func (s *Store) Engine() string { return s.dialect.Name }
 
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error {
 	rs, err := s.db.Query(ctx, `select name from tenants limit 1`)
-	_, err = all(rs, err, scanString)
+	_, err = sqldb.ScanAll(rs, err, sqldb.ScanString)
 	return err
 }
-
-// ErrNewer says that the database was migrated by a newer binary.
-var ErrNewer = errors.New("store: the database is newer than this program; start the newer version")
 
 // newID gives a random, time-ordered id: UUID version 7.
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
-// orNew gives the id, or a new one for "".
-func orNew(id string) string {
+// orNewID gives the id, or a new one for "".
+func orNewID(id string) string {
 	if id == "" {
 		return newID()
 	}
 	return id
 }
 
-// bind gives the associated data that binds a sealed value to its tenant, row and
-// column.
-func bind(tenant, column, row string) string {
-	return fmt.Sprintf("%s\x1f%s\x1f%s", tenant, column, row)
+// stepTimeout bounds one step of work: what takes longer is tried again, and a database
+// that does not answer at all holds nobody for long.
+const stepTimeout = 5 * time.Second
+
+// withExecMode asks the engine to plan a statement anew for the values of each call. A plan
+// for any value at all does not know how many rows begin with the text looked for, and
+// would walk through a whole table for a name that nobody has.
+func (s *Store) withExecMode(args []any) []any {
+	if s.dialect.Name != "postgres" {
+		return args
+	}
+	return append([]any{pgx.QueryExecModeCacheDescribe}, args...)
+}
+
+// Migrated reports whether every step has been taken, without taking any.
+func (s *Store) Migrated(ctx context.Context) error {
+	rs, err := s.db.Query(ctx, `select max(version_id) from goose_db_version`)
+	at, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (v int64, err error) { return v, sc(&v) })
+	if err == nil && at != migrations.Latest {
+		err = fmt.Errorf("schema is at version %d, this program needs %d", at, migrations.Latest)
+	}
+	return err
+}
+
+// Probe waits for a connection such as Take needs, and gives it back.
+func (s *Store) Probe(ctx context.Context) error { return s.ingestDB.Probe(ctx) }
+
+// retryTx runs f in a transaction, and once more when the database ended it because it
+// and another waited for each other.
+func (s *Store) retryTx(ctx context.Context, f func(sqldb.DB) error) (err error) {
+	for range 4 {
+		err = s.db.InTx(ctx, f)
+		if e := sqldb.AsPgError(err); e == nil || e.Code != "40P01" {
+			return err
+		}
+	}
+	return err
 }

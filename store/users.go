@@ -6,27 +6,27 @@ import (
 	"fmt"
 
 	"hydragate/gateway"
-	"hydragate/httpapi"
 	"hydragate/identity"
+	"hydragate/store/sqldb"
 )
 
 const userColumns = customerColumns + `, fk_id, fk_user_id, source, context`
 
-func scanUser(sc scan) (u httpapi.User, err error) {
+func scanUser(sc sqldb.ScanFunc) (u identity.User, err error) {
 	u.Customer, err = scanCustomer(func(dest ...any) error {
-		return sc(append(dest, text(&u.FKID), text(&u.FKUserID), text(&u.Source), text(&u.Context))...)
+		return sc(append(dest, sqldb.Text(&u.FKID), sqldb.Text(&u.FKUserID), sqldb.Text(&u.Source), sqldb.Text(&u.Context))...)
 	})
 	return u, err
 }
 
-// Agent gives the instance whose secret key hashes to hash: the one in use, or one that
+// InstanceByAgentKey gives the instance whose secret key hashes to hash: the one in use, or one that
 // was replaced and is good still. gateway.ErrNoInstance.
-func (s *Store) Agent(ctx context.Context, hash string) (gateway.Instance, error) {
+func (s *Store) InstanceByAgentKey(ctx context.Context, hash string) (gateway.Instance, error) {
 	rs, err := s.db.Query(ctx, `
 		select `+instanceColumns+` from instances
 		where agent_secret_hash = $1
-			or id = (select instance_id from retired_secrets where hash = $1 and kind = 'agent_secret_key' and until > `+s.d.now+`)`, hash)
-	i, err := one(rs, err, scanInstance)
+			or id = (select instance_id from retired_secrets where hash = $1 and kind = 'agent_secret_key' and until > `+s.dialect.Now+`)`, hash)
+	i, err := sqldb.ScanOne(rs, err, scanInstance)
 	return i, s.instanceError("look up agent", err)
 }
 
@@ -34,79 +34,79 @@ func (s *Store) Agent(ctx context.Context, hash string) (gateway.Instance, error
 // sms identity of the instance. Phone numbers are not unique among customers, so the
 // creations of a tenant take turns: of two at once with the same e-mail address, phone
 // number or fkId one gets httpapi.ErrUserExists.
-func (s *Store) CreateUser(ctx context.Context, instance string, u httpapi.User, by identity.Actor) (kept httpapi.User, err error) {
-	err = s.db.InTx(ctx, func(tx db) error {
+func (s *Store) CreateUser(ctx context.Context, instance string, u identity.User, by identity.Actor) (kept identity.User, err error) {
+	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		if _, err := tx.Exec(ctx, `update tenants set created_at = created_at where id = $1`, u.TenantID); err != nil {
 			return err
 		}
-		if err := userTaken(ctx, tx, instance, u); err != nil {
+		if err := checkUserUnique(ctx, tx, instance, u); err != nil {
 			return err
 		}
 		rs, err := tx.Query(ctx, `
 			insert into customers (id, tenant_id, email, phone_number, first_name, last_name, metadata, fk_id, fk_user_id, source, context, created_at, updated_at)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
 			returning `+userColumns,
-			newID(), u.TenantID, orNull(u.Email), orNull(u.PhoneNumber), orNull(u.FirstName), orNull(u.LastName), document(u.Metadata),
-			orNull(u.FKID), orNull(u.FKUserID), orNull(u.Source), orNull(u.Context), s.now())
-		if kept, err = one(rs, err, scanUser); err != nil {
+			newID(), u.TenantID, sqldb.TextOrNull(u.Email), sqldb.TextOrNull(u.PhoneNumber), sqldb.TextOrNull(u.FirstName), sqldb.TextOrNull(u.LastName), jsonObject(u.Metadata),
+			sqldb.TextOrNull(u.FKID), sqldb.TextOrNull(u.FKUserID), sqldb.TextOrNull(u.Source), sqldb.TextOrNull(u.Context), s.now())
+		if kept, err = sqldb.ScanOne(rs, err, scanUser); err != nil {
 			return err
 		}
-		err = record(ctx, tx, identity.Event{TenantID: u.TenantID, Kind: "user.created", Actor: by, CustomerID: kept.ID, InstanceID: instance})
+		err = recordEvents(ctx, tx, identity.Event{TenantID: u.TenantID, Kind: "user.created", Actor: by, CustomerID: kept.ID, InstanceID: instance})
 		if err != nil {
 			return err
 		}
 		return s.linkPhone(ctx, tx, instance, kept, by)
 	})
 	if err != nil {
-		return httpapi.User{}, s.userError("create user", err)
+		return identity.User{}, s.userError("create user", err)
 	}
 	return kept, nil
 }
 
-// userTaken looks for a customer who has what u wants to have. A phone number is also
+// checkUserUnique looks for a customer who has what u wants to have. A phone number is also
 // that of an sms identity in which the instance would recognise somebody.
-func userTaken(ctx context.Context, tx db, instance string, u httpapi.User) error {
+func checkUserUnique(ctx context.Context, tx sqldb.DB, instance string, u identity.User) error {
 	rs, err := tx.Query(ctx, `
 		select id from customers
 		where tenant_id = $1 and (lower(email) = lower($2) or phone_number = $3 or fk_id = $4)
 		union all
 		select id from identities
 		where tenant_id = $1 and channel = 'sms' and external_id = $3 and customer_id is not null and (instance_id = $5 or instance_id is null)
-		limit 1`, u.TenantID, orNull(u.Email), orNull(u.PhoneNumber), orNull(u.FKID), instance)
-	ids, err := all(rs, err, scanString)
+		limit 1`, u.TenantID, sqldb.TextOrNull(u.Email), sqldb.TextOrNull(u.PhoneNumber), sqldb.TextOrNull(u.FKID), instance)
+	ids, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
 	if err == nil && len(ids) > 0 {
-		err = httpapi.ErrUserExists
+		err = identity.ErrUserExists
 	}
 	return err
 }
 
 // linkPhone makes the sms identity of a user. A number that nobody could write from
 // has none.
-func (s *Store) linkPhone(ctx context.Context, tx db, instance string, u httpapi.User, by identity.Actor) error {
+func (s *Store) linkPhone(ctx context.Context, tx sqldb.DB, instance string, u identity.User, by identity.Actor) error {
 	if u.PhoneNumber == "" {
 		return nil
 	}
-	number, err := identity.Normalise("sms", u.PhoneNumber)
+	number, err := identity.Normalize("sms", u.PhoneNumber)
 	if err != nil {
 		return nil
 	}
-	_, err = s.link(ctx, tx, identity.Identity{TenantID: u.TenantID, CustomerID: u.ID, InstanceID: instance, Channel: "sms", ExternalID: number}, by)
+	_, err = s.linkTx(ctx, tx, identity.Identity{TenantID: u.TenantID, CustomerID: u.ID, InstanceID: instance, Channel: "sms", ExternalID: number}, by)
 	return err
 }
 
 // User gives a user of the tenant; identity.ErrNotFound.
-func (s *Store) User(ctx context.Context, tenant, id string) (httpapi.User, error) {
+func (s *Store) User(ctx context.Context, tenant, id string) (identity.User, error) {
 	rs, err := s.db.Query(ctx, `select `+userColumns+` from customers where tenant_id = $1 and id = $2`, tenant, id)
-	u, err := one(rs, err, scanUser)
+	u, err := sqldb.ScanOne(rs, err, scanUser)
 	return u, s.userError("read user", err)
 }
 
 // FindUser gives the oldest user that fits, and the conversations of the instance
 // with them, oldest first; identity.ErrNotFound.
-func (s *Store) FindUser(ctx context.Context, tenant, instance string, q httpapi.UserQuery) (u httpapi.User, conversations []string, err error) {
+func (s *Store) FindUser(ctx context.Context, tenant, instance string, q identity.UserQuery) (u identity.User, conversations []string, err error) {
 	where, args := userFilter(tenant, instance, q)
 	rs, err := s.db.Query(ctx, `select `+userColumns+` from customers where tenant_id = $1 and `+where+` order by id limit 1`, args...)
-	if u, err = one(rs, err, scanUser); err != nil {
+	if u, err = sqldb.ScanOne(rs, err, scanUser); err != nil {
 		return u, nil, s.userError("find user", err)
 	}
 	rs, err = s.db.Query(ctx, `
@@ -114,11 +114,11 @@ func (s *Store) FindUser(ctx context.Context, tenant, instance string, q httpapi
 		join identities i on i.tenant_id = c.tenant_id and i.id = c.identity_id
 		where c.tenant_id = $1 and c.instance_id = $2 and i.customer_id = $3
 		order by c.created_at, c.id`, tenant, instance, u.ID)
-	conversations, err = all(rs, err, scanString)
+	conversations, err = sqldb.ScanAll(rs, err, sqldb.ScanString)
 	return u, conversations, s.userError("find conversations of user", err)
 }
 
-func userFilter(tenant, instance string, q httpapi.UserQuery) (string, []any) {
+func userFilter(tenant, instance string, q identity.UserQuery) (string, []any) {
 	switch {
 	case q.Email != "":
 		return `lower(email) = lower($2)`, []any{tenant, q.Email}
@@ -134,13 +134,13 @@ func userFilter(tenant, instance string, q httpapi.UserQuery) (string, []any) {
 // DeleteUser removes the customer as DeleteCustomer does, for the whole tenant;
 // identity.ErrNotFound. Their conversations stay and belong to nobody.
 func (s *Store) DeleteUser(ctx context.Context, tenant, id string, by identity.Actor) error {
-	err := s.db.InTx(ctx, func(tx db) error {
-		inside := &Store{db: tx, d: s.d, keys: s.keys, now: s.now}
+	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
+		inside := &Store{db: tx, dialect: s.dialect, keys: s.keys, now: s.now}
 		// Codes of the customer are void in the database already; their proofs expire.
 		if _, err := inside.DeleteCustomer(ctx, tenant, id, by); err != nil {
 			return err
 		}
-		return record(ctx, tx, identity.Event{TenantID: tenant, Kind: "user.deleted", Actor: by, CustomerID: id})
+		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "user.deleted", Actor: by, CustomerID: id})
 	})
 	if errors.Is(err, identity.ErrNotFound) {
 		return err
@@ -153,9 +153,9 @@ func (s *Store) userError(doing string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, httpapi.ErrUserExists), errors.Is(err, identity.ErrTaken), s.d.duplicate(err):
-		return httpapi.ErrUserExists
-	case noRows(err) || s.d.unstorable(err):
+	case errors.Is(err, identity.ErrUserExists), errors.Is(err, identity.ErrAlreadyLinked), s.dialect.IsDuplicate(err):
+		return identity.ErrUserExists
+	case sqldb.IsNoRows(err) || s.dialect.IsUnstorable(err):
 		return identity.ErrNotFound
 	}
 	return fmt.Errorf("%s: %w", doing, err)

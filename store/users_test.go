@@ -9,12 +9,12 @@ import (
 	"hydragate/identity"
 )
 
-const steveAsUser = `{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61 400 111 222","fkId":"123456","fkUserId":"u-1",
+const userBody = `{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61 400 111 222","fkId":"123456","fkUserId":"u-1",
 	"context":"Support","source":"webchat","customData":{"tier":"gold","n":[1,2]}}`
 
 func TestUsers(t *testing.T) {
-	inTown(t, func(t *testing.T, w *town) {
-		got := w.want(w.agent, "POST", "/external/users", steveAsUser, 201, nil)
+	runAPITest(t, func(t *testing.T, w *apiFixture) {
+		got := w.want(w.instanceKey, "POST", "/external/users", userBody, 201, nil)
 		want := `{"id":"` + got.id() + `","firstName":"Steve","lastName":"Example","context":"Support","source":"webchat","fkId":"123456","fkUserId":"u-1",` +
 			`"email":"steve@example.com","phoneNumber":"+61400111222","metadata":{"customData":{"n":[1,2],"tier":"gold"}},"isAnonymized":false}`
 		if got.text != want {
@@ -23,19 +23,19 @@ func TestUsers(t *testing.T) {
 		if got.header.Get("Cache-Control") != "no-store" || got.header.Get("Content-Type") != "application/json" {
 			t.Errorf("headers %v", got.header)
 		}
-		same := w.want(w.otherAgent, "GET", "/external/users/"+strings.ToUpper(got.id()), "", 200, nil)
+		same := w.want(w.otherInstanceKey, "GET", "/external/users/"+strings.ToUpper(got.id()), "", 200, nil)
 		if same.text != want {
 			t.Errorf("read %s", same.text)
 		}
 		for _, filter := range []string{"email=STEVE@example.com", "phoneNumber=%2B61400111222", "phoneNumber=+61%20400%20111%20222", "fkId=123456"} {
-			if found := w.want(w.agent, "GET", "/external/users/search?"+filter, "", 200, nil); found.text != `{"user":`+want+`,"conversationIds":[]}` {
+			if found := w.want(w.instanceKey, "GET", "/external/users/search?"+filter, "", 200, nil); found.text != `{"user":`+want+`,"conversationIds":[]}` {
 				t.Errorf("%s: %s", filter, found.text)
 			}
 		}
-		w.want(w.key, "GET", "/v1/customers/"+got.id(), "", 200, map[string]any{"metadata": map[string]any{"customData": map[string]any{"tier": "gold", "n": []any{1, 2}}}})
-		w.want(w.agent, "DELETE", "/external/users/"+got.id(), "", 204, nil)
-		w.want(w.agent, "DELETE", "/external/users/"+got.id(), "", 404, map[string]any{"name": "ENTITY_NOT_FOUND_ERROR", "status": 404})
-		kinds := w.kinds(w.tenant)
+		w.want(w.apiKey, "GET", "/v1/customers/"+got.id(), "", 200, map[string]any{"metadata": map[string]any{"customData": map[string]any{"tier": "gold", "n": []any{1, 2}}}})
+		w.want(w.instanceKey, "DELETE", "/external/users/"+got.id(), "", 204, nil)
+		w.want(w.instanceKey, "DELETE", "/external/users/"+got.id(), "", 404, map[string]any{"name": "ENTITY_NOT_FOUND_ERROR", "status": 404})
+		kinds := w.eventKinds(w.tenant)
 		for _, kind := range []string{"user.created", "identity.linked", "user.deleted", "identity.unlinked"} {
 			if !slices.Contains(kinds, kind) {
 				t.Errorf("no %s in %v", kind, kinds)
@@ -44,9 +44,9 @@ func TestUsers(t *testing.T) {
 	})
 }
 
-// TestUserBounds sends what is refused, and what is just not refused.
-func TestUserBounds(t *testing.T) {
-	inTown(t, func(t *testing.T, w *town) {
+// TestUsers_Limits sends what is refused, and what is just not refused.
+func TestUsers_Limits(t *testing.T) {
+	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		const who = `{"firstName":"Steve","lastName":"Example"`
 		long := strings.Repeat("x", 256)
 		for name, c := range map[string]struct {
@@ -77,7 +77,7 @@ func TestUserBounds(t *testing.T) {
 			"OnlyFKID":         {who + `,"fkId":"%_"}`, 201, ""},
 		} {
 			t.Run(name, func(t *testing.T) {
-				w := &town{Store: w.Store, t: t, url: w.url, agent: w.agent}
+				w := &apiFixture{Store: w.Store, t: t, url: w.url, instanceKey: w.instanceKey}
 				fields := map[string]any{"status": c.status, "message": c.message}
 				switch c.status {
 				case 201:
@@ -85,58 +85,58 @@ func TestUserBounds(t *testing.T) {
 				case 400:
 					fields["name"] = "BAD_REQUEST"
 				}
-				w.want(w.agent, "POST", "/external/users", c.body, c.status, fields)
+				w.want(w.instanceKey, "POST", "/external/users", c.body, c.status, fields)
 			})
 		}
 		for _, filter := range []string{"", "?", "?email=", "?email=%20", "?email=a@example.com&fkId=1", "?email=&fkId=1", "?name=Steve", "?phoneNumber=%00"} {
-			w.want(w.agent, "GET", "/external/users/search"+filter, "", 400, map[string]any{"status": 400, "name": "BAD_REQUEST"})
+			w.want(w.instanceKey, "GET", "/external/users/search"+filter, "", 400, map[string]any{"status": 400, "name": "BAD_REQUEST"})
 		}
 		for _, filter := range []string{"email=%25", "email=s%25", "email=_teve", "fkId=%25", "fkId=_%25", "phoneNumber=%25", "fkId=zzz", "email=*", "fkId='%20or%201=1"} {
-			w.want(w.agent, "GET", "/external/users/search?"+filter, "", 404, map[string]any{"status": 404, "name": "ENTITY_NOT_FOUND_ERROR", "message": "User not found."})
+			w.want(w.instanceKey, "GET", "/external/users/search?"+filter, "", 404, map[string]any{"status": 404, "name": "ENTITY_NOT_FOUND_ERROR", "message": "User not found."})
 		}
-		w.want(w.agent, "GET", "/external/users/search?fkId=%25_", "", 200, nil)
-		w.want(w.agent, "GET", "/external/users/search?phoneNumber=ext.%2012", "", 200, nil)
-		w.want(w.agent, "GET", "/external/users/search?phoneNumber=%2B61400111333", "", 200, nil)
+		w.want(w.instanceKey, "GET", "/external/users/search?fkId=%25_", "", 200, nil)
+		w.want(w.instanceKey, "GET", "/external/users/search?phoneNumber=ext.%2012", "", 200, nil)
+		w.want(w.instanceKey, "GET", "/external/users/search?phoneNumber=%2B61400111333", "", 200, nil)
 		for _, id := range []string{"nobody", newID(), "search%20"} {
-			w.want(w.agent, "GET", "/external/users/"+id, "", 404, map[string]any{"message": "User not found.", "details": map[string]any{"code": "ENTITY_NOT_FOUND"}})
+			w.want(w.instanceKey, "GET", "/external/users/"+id, "", 404, map[string]any{"message": "User not found.", "details": map[string]any{"code": "ENTITY_NOT_FOUND"}})
 		}
-		w.want(w.agent, "GET", "/external/nothing", "", 404, map[string]any{"name": "ENTITY_NOT_FOUND_ERROR"})
-		if got := w.want(w.agent, "PUT", "/external/users", "{}", 405, map[string]any{"status": 405}); got.header.Get("Allow") != "POST" {
+		w.want(w.instanceKey, "GET", "/external/nothing", "", 404, map[string]any{"name": "ENTITY_NOT_FOUND_ERROR"})
+		if got := w.want(w.instanceKey, "PUT", "/external/users", "{}", 405, map[string]any{"status": 405}); got.header.Get("Allow") != "POST" {
 			t.Errorf("Allow %q", got.header.Get("Allow"))
 		}
 	})
 }
 
-// TestAgentKeyOpensOneSurface: neither key opens the door of the other, and there is
+// TestUsers_AgentKeyScope: neither key opens the door of the other, and there is
 // one answer to every wrong one.
-func TestAgentKeyOpensOneSurface(t *testing.T) {
-	inTown(t, func(t *testing.T, w *town) {
+func TestUsers_AgentKeyScope(t *testing.T) {
+	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		const refused = `{"status":403,"name":"FORBIDDEN_ERROR","message":"Invalid API key or secret key. Ensure that you are using a valid authentication key.","details":{"code":"INVALID_CREDENTIALS"}}`
-		for name, secret := range map[string]string{"None": "", "APIKey": w.key, "Wrong": "ask_x", "Long": strings.Repeat("x", 600), "Hash": identity.HashToken(w.agent)} {
+		for name, secret := range map[string]string{"None": "", "APIKey": w.apiKey, "Wrong": "ask_x", "Long": strings.Repeat("x", 600), "Hash": identity.HashToken(w.instanceKey)} {
 			if got := w.want(secret, "GET", "/external/users/search?fkId=1", "", 403, nil); got.text != refused {
 				t.Errorf("%s: %s", name, got.text)
 			}
 			w.want(secret, "POST", "/external/users", "{", 403, nil)
 		}
-		w.want(w.agent, "GET", "/v1/customers", "", 401, nil)
-		w.want(w.agent, "GET", "/global/contactIdentities", "", 401, nil)
-		if err := w.DeleteInstance(t.Context(), w.tenant, w.bot, identity.System); err != nil {
+		w.want(w.instanceKey, "GET", "/v1/customers", "", 401, nil)
+		w.want(w.instanceKey, "GET", "/global/contactIdentities", "", 401, nil)
+		if err := w.DeleteInstance(t.Context(), w.tenant, w.instance, identity.System); err != nil {
 			t.Fatal(err)
 		}
-		w.want(w.agent, "GET", "/external/users/search?fkId=1", "", 403, nil)
+		w.want(w.instanceKey, "GET", "/external/users/search?fkId=1", "", 403, nil)
 	})
 }
 
-// TestUserIsTaken makes users who have something of somebody else.
-func TestUserIsTaken(t *testing.T) {
-	inTown(t, func(t *testing.T, w *town) {
-		w.want(w.agent, "POST", "/external/users", steveAsUser, 201, nil)
-		native := w.want(w.key, "POST", "/v1/customers", `{"first_name":"Steve"}`, 201, nil).id()
-		w.want(w.key, "POST", "/v1/customers/"+native+"/identities", `{"channel":"sms","external_id":"+61400111999"}`, 201, nil)
+// TestUsers_Conflict makes users who have something of somebody else.
+func TestUsers_Conflict(t *testing.T) {
+	runAPITest(t, func(t *testing.T, w *apiFixture) {
+		w.want(w.instanceKey, "POST", "/external/users", userBody, 201, nil)
+		native := w.want(w.apiKey, "POST", "/v1/customers", `{"first_name":"Steve"}`, 201, nil).id()
+		w.want(w.apiKey, "POST", "/v1/customers/"+native+"/identities", `{"channel":"sms","external_id":"+61400111999"}`, 201, nil)
 		const who = `{"firstName":"Steve","lastName":"Example"`
 		for _, taken := range []string{`"email":"STEVE@EXAMPLE.COM"`, `"phoneNumber":"61400111222"`, `"fkId":"123456"`, `"phoneNumber":"+61400111999"`,
 			`"email":"free@example.com","phoneNumber":"+61400111444","fkId":"123456"`} {
-			for _, agent := range []string{w.agent, w.otherAgent} {
+			for _, agent := range []string{w.instanceKey, w.otherInstanceKey} {
 				got := w.want(agent, "POST", "/external/users", who+`,`+taken+`}`, 400, nil)
 				if got.text != `{"status":400,"name":"BAD_REQUEST","message":"User already exists.","details":{"code":"INVALID_REQUEST"}}` {
 					t.Errorf("%s: %s", taken, got.text)
@@ -144,23 +144,23 @@ func TestUserIsTaken(t *testing.T) {
 			}
 		}
 		// nothing of the refused ones was kept
-		w.want(w.agent, "GET", "/external/users/search?email=free@example.com", "", 404, nil)
-		w.want(w.agent, "POST", "/external/users", who+`,"email":"free@example.com","phoneNumber":"+61400111444"}`, 201, nil)
+		w.want(w.instanceKey, "GET", "/external/users/search?email=free@example.com", "", 404, nil)
+		w.want(w.instanceKey, "POST", "/external/users", who+`,"email":"free@example.com","phoneNumber":"+61400111444"}`, 201, nil)
 	})
 }
 
-// TestUserAtOnceMakesOne creates the same user many times at once, by each of the
+// TestUsers_ConcurrentCreate creates the same user many times at once, by each of the
 // three fields.
-func TestUserAtOnceMakesOne(t *testing.T) {
-	inTown(t, func(t *testing.T, w *town) {
+func TestUsers_ConcurrentCreate(t *testing.T) {
+	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		for _, same := range []string{`"email":"once@example.com"`, `"phoneNumber":"+61400111555"`, `"fkId":"once"`} {
 			var wg sync.WaitGroup
 			var mu sync.Mutex
 			answers := map[int]int{}
 			for n := range 12 {
-				agent := []string{w.agent, w.otherAgent}[n%2]
+				agent := []string{w.instanceKey, w.otherInstanceKey}[n%2]
 				wg.Go(func() {
-					got := w.ask(agent, "POST", "/external/users", `{"firstName":"Steve","lastName":"Example",`+same+`}`)
+					got := w.do(agent, "POST", "/external/users", `{"firstName":"Steve","lastName":"Example",`+same+`}`)
 					mu.Lock()
 					defer mu.Unlock()
 					answers[got.status]++
@@ -174,22 +174,22 @@ func TestUserAtOnceMakesOne(t *testing.T) {
 	})
 }
 
-// TestUserWhoWroteBefore: who is unknown to the instance is adopted with their
+// TestUsers_LinksUnknownSender: who is unknown to the instance is adopted with their
 // conversations, and an agent is told of its own conversations alone.
-func TestUserWhoWroteBefore(t *testing.T) {
-	inTown(t, func(t *testing.T, w *town) {
-		sender := newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.bot, Channel: "sms", ExternalID: "+61400111222"})
-		mine := newConversation(t, w.Store, w.tenant, w.bot, sender.ID)
-		user := w.want(w.agent, "POST", "/external/users", steveAsUser, 201, nil).id()
-		other, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: user, InstanceID: w.otherBot, Channel: "telegram", ExternalID: "1"}, identity.System)
+func TestUsers_LinksUnknownSender(t *testing.T) {
+	runAPITest(t, func(t *testing.T, w *apiFixture) {
+		sender := newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "sms", ExternalID: "+61400111222"})
+		mine := newConversation(t, w.Store, w.tenant, w.instance, sender.ID)
+		user := w.want(w.instanceKey, "POST", "/external/users", userBody, 201, nil).id()
+		other, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: user, InstanceID: w.otherInstance, Channel: "telegram", ExternalID: "1"}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
-		theirs := newConversation(t, w.Store, w.tenant, w.otherBot, other.ID)
-		w.want(w.agent, "GET", "/external/users/search?fkId=123456", "", 200, map[string]any{"conversationIds": []any{mine}})
-		w.want(w.otherAgent, "GET", "/external/users/search?fkId=123456", "", 200, map[string]any{"conversationIds": []any{theirs}})
-		w.want(w.key, "GET", "/global/contactIdentities/"+sender.ID, "", 200, map[string]any{"contactId": user})
-		w.want(w.agent, "DELETE", "/external/users/"+user, "", 204, nil)
+		theirs := newConversation(t, w.Store, w.tenant, w.otherInstance, other.ID)
+		w.want(w.instanceKey, "GET", "/external/users/search?fkId=123456", "", 200, map[string]any{"conversationIds": []any{mine}})
+		w.want(w.otherInstanceKey, "GET", "/external/users/search?fkId=123456", "", 200, map[string]any{"conversationIds": []any{theirs}})
+		w.want(w.apiKey, "GET", "/global/contactIdentities/"+sender.ID, "", 200, map[string]any{"contactId": user})
+		w.want(w.instanceKey, "DELETE", "/external/users/"+user, "", 204, nil)
 		if with := queryText(t, w.Store, `select identity_id from conversations where tenant_id = $1 and id = $2`, w.tenant, mine); with != "" {
 			t.Errorf("the conversation is still with %s", with)
 		}

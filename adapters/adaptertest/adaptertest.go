@@ -40,14 +40,14 @@ type Subject struct {
 
 	// Keys are the credentials that authenticate requests: without them all, no
 	// request may pass.
-	Keys []string
+	CredentialKeys []string
 
 	// To and Place are where the suite sends replies.
-	To    string
-	Place adapters.Place
+	To   string
+	Chat adapters.Chat
 
 	// Sent gives the texts that the pretend provider has taken, oldest first.
-	Sent func() []string
+	SentTexts func() []string
 
 	// Faults arm the pretend provider: the next Send must end in the reason.
 	Faults map[string]Fault
@@ -65,27 +65,27 @@ type Fault struct {
 // where HOOK is "main" for the main hook; NAME.golden beside each holds the
 // messages and receipts it must give.
 func Run(t *testing.T, s Subject) {
-	t.Run("Recorded", func(t *testing.T) { recorded(t, s) })
-	t.Run("Forged", func(t *testing.T) { forged(t, s) })
-	t.Run("ForgedThenGenuine", func(t *testing.T) { again(t, s) })
-	t.Run("NoKey", func(t *testing.T) { noKey(t, s) })
+	t.Run("Recorded", func(t *testing.T) { testRecordedPayloads(t, s) })
+	t.Run("Forged", func(t *testing.T) { testForgedRequests(t, s) })
+	t.Run("ForgedThenGenuine", func(t *testing.T) { testRejectedThenAccepted(t, s) })
+	t.Run("NoKey", func(t *testing.T) { testNoKey(t, s) })
 	t.Run("UnknownHook", func(t *testing.T) {
 		_, err := s.Adapter.Receive(s.Request(s.Endpoint, "nonsense", []byte(`{}`)), s.Endpoint, "nonsense")
-		if !errors.Is(err, adapters.ErrNoHook) {
+		if !errors.Is(err, adapters.ErrUnknownWebhook) {
 			t.Fatalf("hook nonsense: %v; want ErrNoHook", err)
 		}
 	})
-	t.Run("Send", func(t *testing.T) { send(t, s) })
-	t.Run("Faults", func(t *testing.T) { faults(t, s) })
-	t.Run("Split", func(t *testing.T) { split(t, s) })
+	t.Run("Send", func(t *testing.T) { testSend(t, s) })
+	t.Run("Faults", func(t *testing.T) { testFaults(t, s) })
+	t.Run("Split", func(t *testing.T) { testSplit(t, s) })
 }
 
 type payload struct {
-	hook, name, golden string
-	body               []byte
+	webhook, name, golden string
+	body                  []byte
 }
 
-func payloads(t *testing.T) []payload {
+func loadPayloads(t *testing.T) []payload {
 	t.Helper()
 	files, err := filepath.Glob("testdata/*/*")
 	if err != nil {
@@ -109,14 +109,14 @@ func payloads(t *testing.T) []payload {
 	return ps
 }
 
-func recorded(t *testing.T, s Subject) {
-	for _, p := range payloads(t) {
+func testRecordedPayloads(t *testing.T, s Subject) {
+	for _, p := range loadPayloads(t) {
 		t.Run(p.name, func(t *testing.T) {
-			in, err := s.Adapter.Receive(s.Request(s.Endpoint, p.hook, p.body), s.Endpoint, p.hook)
+			in, err := s.Adapter.Receive(s.Request(s.Endpoint, p.webhook, p.body), s.Endpoint, p.webhook)
 			if err != nil {
 				t.Fatalf("receive: %v", err)
 			}
-			got := golden(t, in)
+			got := encodeInbound(t, in)
 			if *update {
 				if err := os.WriteFile(p.golden, got, 0o644); err != nil {
 					t.Fatal(err)
@@ -137,12 +137,12 @@ func recorded(t *testing.T, s Subject) {
 			if len(in.Messages)+len(in.Receipts) == 0 {
 				return
 			}
-			again, err := s.Adapter.Receive(s.Request(s.Endpoint, p.hook, p.body), s.Endpoint, p.hook)
+			again, err := s.Adapter.Receive(s.Request(s.Endpoint, p.webhook, p.body), s.Endpoint, p.webhook)
 			if err != nil {
 				t.Fatalf("second time: %v", err)
 			}
 			again.Ack(refused, errors.New("database away"))
-			if refused.Code/100 == 2 && p.hook != "commands" {
+			if refused.Code/100 == 2 && p.webhook != "commands" {
 				t.Errorf("not stored, and answered %d", refused.Code)
 			}
 			if strings.Contains(refused.Body.String(), "database") {
@@ -157,7 +157,7 @@ func recorded(t *testing.T, s Subject) {
 	}
 }
 
-func golden(t *testing.T, in adapters.Inbound) []byte {
+func encodeInbound(t *testing.T, in adapters.Inbound) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -176,73 +176,73 @@ func golden(t *testing.T, in adapters.Inbound) []byte {
 	return b.Bytes()
 }
 
-func forged(t *testing.T, s Subject) {
+func testForgedRequests(t *testing.T, s Subject) {
 	if len(s.Forgeries) == 0 {
 		t.Fatal("no forgeries to refuse")
 	}
-	p := payloads(t)[0]
+	p := loadPayloads(t)[0]
 	for name, forge := range s.Forgeries {
 		t.Run(name, func(t *testing.T) {
-			if _, err := s.Adapter.Receive(forge(s.Endpoint, p.hook, p.body), s.Endpoint, p.hook); !errors.Is(err, adapters.ErrForged) {
+			if _, err := s.Adapter.Receive(forge(s.Endpoint, p.webhook, p.body), s.Endpoint, p.webhook); !errors.Is(err, adapters.ErrForged) {
 				t.Errorf("%v; want ErrForged", err)
 			}
 		})
 	}
 }
 
-// again holds that a request which did not fit one set of keys can still fit another.
-func again(t *testing.T, s Subject) {
-	p := payloads(t)[0]
+// testRejectedThenAccepted holds that a request which did not fit one set of keys can still fit another.
+func testRejectedThenAccepted(t *testing.T, s Subject) {
+	p := loadPayloads(t)[0]
 	old := s.Endpoint
 	old.Credentials = adapters.Credentials{}
 	for k, v := range s.Endpoint.Credentials {
 		old.Credentials[k] = v
 	}
-	for _, k := range s.Keys {
+	for _, k := range s.CredentialKeys {
 		old.Credentials[k] = "the key before"
 	}
-	r := s.Request(s.Endpoint, p.hook, p.body)
-	if _, err := s.Adapter.Receive(r, old, p.hook); !errors.Is(err, adapters.ErrForged) {
+	r := s.Request(s.Endpoint, p.webhook, p.body)
+	if _, err := s.Adapter.Receive(r, old, p.webhook); !errors.Is(err, adapters.ErrForged) {
 		t.Fatalf("by the key before: %v; want ErrForged", err)
 	}
-	in, err := s.Adapter.Receive(r, s.Endpoint, p.hook)
+	in, err := s.Adapter.Receive(r, s.Endpoint, p.webhook)
 	if err != nil {
 		t.Fatalf("by its own key: %v", err)
 	}
-	want, err := s.Adapter.Receive(s.Request(s.Endpoint, p.hook, p.body), s.Endpoint, p.hook)
-	if d := cmp.Diff(string(golden(t, want)), string(golden(t, in))); d != "" || err != nil {
+	want, err := s.Adapter.Receive(s.Request(s.Endpoint, p.webhook, p.body), s.Endpoint, p.webhook)
+	if d := cmp.Diff(string(encodeInbound(t, want)), string(encodeInbound(t, in))); d != "" || err != nil {
 		t.Errorf("read again it is another message: %v\n%s", err, d)
 	}
 }
 
-func noKey(t *testing.T, s Subject) {
-	p := payloads(t)[0]
+func testNoKey(t *testing.T, s Subject) {
+	p := loadPayloads(t)[0]
 	ep := s.Endpoint
 	ep.Credentials = adapters.Credentials{}
 	for k, v := range s.Endpoint.Credentials {
 		ep.Credentials[k] = v
 	}
-	for _, k := range s.Keys {
+	for _, k := range s.CredentialKeys {
 		ep.Credentials[k] = ""
 	}
-	if _, err := s.Adapter.Receive(s.Request(ep, p.hook, p.body), ep, p.hook); !errors.Is(err, adapters.ErrNoKey) {
+	if _, err := s.Adapter.Receive(s.Request(ep, p.webhook, p.body), ep, p.webhook); !errors.Is(err, adapters.ErrNoKey) {
 		t.Errorf("empty keys: %v; want ErrNoKey", err)
 	}
 }
 
-func send(t *testing.T, s Subject) {
-	before := len(s.Sent())
-	id, err := s.Adapter.Send(t.Context(), s.Endpoint, adapters.Reply{ID: "r1", To: s.To, Place: s.Place, Text: "a <b> & *c* _d_ <!channel> 😀"})
+func testSend(t *testing.T, s Subject) {
+	before := len(s.SentTexts())
+	id, err := s.Adapter.Send(t.Context(), s.Endpoint, adapters.Reply{ID: "r1", To: s.To, Chat: s.Chat, Text: "a <b> & *c* _d_ <!channel> 😀"})
 	if err != nil || id == "" {
 		t.Fatalf("send: id %q, %v", id, err)
 	}
-	if n := len(s.Sent()) - before; n != 1 {
+	if n := len(s.SentTexts()) - before; n != 1 {
 		t.Fatalf("the provider took %d messages", n)
 	}
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if _, err := s.Adapter.Send(t.Context(), s.Endpoint, adapters.Reply{ID: "r2", To: s.To, Place: s.Place, Text: "at once"}); err != nil {
+			if _, err := s.Adapter.Send(t.Context(), s.Endpoint, adapters.Reply{ID: "r2", To: s.To, Chat: s.Chat, Text: "at once"}); err != nil {
 				t.Errorf("one of eight at once: %v", err)
 			}
 		})
@@ -250,7 +250,7 @@ func send(t *testing.T, s Subject) {
 	wg.Wait()
 }
 
-func faults(t *testing.T, s Subject) {
+func testFaults(t *testing.T, s Subject) {
 	for name, f := range s.Faults {
 		t.Run(name, func(t *testing.T) {
 			f.Arm()
@@ -260,7 +260,7 @@ func faults(t *testing.T, s Subject) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
-			_, err := s.Adapter.Send(ctx, s.Endpoint, adapters.Reply{ID: "r3", To: s.To, Place: s.Place, Text: "hello"})
+			_, err := s.Adapter.Send(ctx, s.Endpoint, adapters.Reply{ID: "r3", To: s.To, Chat: s.Chat, Text: "hello"})
 			var se *adapters.SendError
 			if !errors.As(err, &se) {
 				t.Fatalf("%v (%T); want a *SendError", err, err)
@@ -283,7 +283,7 @@ func faults(t *testing.T, s Subject) {
 	}
 }
 
-func split(t *testing.T, s Subject) {
+func testSplit(t *testing.T, s Subject) {
 	l := s.Adapter.Limits()
 	for name, text := range map[string]string{
 		"Words": strings.Repeat("word ", 3000), "NoBlanks": strings.Repeat("x", 9000), "Emoji": strings.Repeat("😀", 9000), "Mixed": strings.Repeat("я—😀 ", 4000),
@@ -305,26 +305,26 @@ func split(t *testing.T, s Subject) {
 	}
 }
 
-// Body gives a request body that counts what is read of it, to prove what an
+// CountingBody gives a request body that counts what is read of it, to prove what an
 // adapter reads before it knows the caller.
-func Body(size int64) (body io.ReadCloser, read func() int64) {
-	b := &counted{left: size}
-	return b, func() int64 { return b.n }
+func CountingBody(size int64) (body io.ReadCloser, read func() int64) {
+	b := &countingBody{remaining: size}
+	return b, func() int64 { return b.bytesRead }
 }
 
-type counted struct{ left, n int64 }
+type countingBody struct{ remaining, bytesRead int64 }
 
-func (c *counted) Read(p []byte) (int, error) {
-	if c.left == 0 {
+func (c *countingBody) Read(p []byte) (int, error) {
+	if c.remaining == 0 {
 		return 0, io.EOF
 	}
-	n := int(min(int64(len(p)), c.left))
+	n := int(min(int64(len(p)), c.remaining))
 	for i := range p[:n] {
 		p[i] = 'a'
 	}
-	c.left -= int64(n)
-	c.n += int64(n)
+	c.remaining -= int64(n)
+	c.bytesRead += int64(n)
 	return n, nil
 }
 
-func (c *counted) Close() error { return nil }
+func (c *countingBody) Close() error { return nil }

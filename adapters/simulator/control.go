@@ -39,35 +39,35 @@ type Control struct {
 	Team        string // workspace of people whose ids name none
 }
 
-// A Lobby says where the bot can be written to, by channel.
-type Lobby struct {
+// A ControlInfo says where the bot can be written to, by channel.
+type ControlInfo struct {
 	Addresses map[adapters.Channel]string `json:"addresses"`
 }
 
-// A Saying is what a person types. As is the external id: Telegram's numeric user
+// A SendRequest is what a person types. As is the external id: Telegram's numeric user
 // id, a phone number, or Slack's user id, with or without the team before it.
-type Saying struct {
+type SendRequest struct {
 	Channel adapters.Channel `json:"channel"`
-	As      string           `json:"as"`
+	Sender  string           `json:"as"`
 	Name    string           `json:"name,omitempty"`
 	Text    string           `json:"text"`
 }
 
-// A Said is what became of a Saying. Answer is what Slack shows at once to who typed
+// A SendResponse is what became of a Saying. Answer is what Slack shows at once to who typed
 // a slash command.
-type Said struct {
-	Answer string `json:"answer,omitempty"`
+type SendResponse struct {
+	Reply string `json:"answer,omitempty"`
 }
 
-// A Talk is a part of a conversation. Next is the number to ask for what follows.
-type Talk struct {
-	Lines []TalkLine `json:"lines"`
-	Next  int        `json:"next"`
+// A TranscriptPage is a part of a conversation. Next is the number to ask for what follows.
+type TranscriptPage struct {
+	Lines []TranscriptLine `json:"lines"`
+	Next  int              `json:"next"`
 }
 
-// A TalkLine is something said in a conversation: by the person, by the bot or, as
+// A TranscriptLine is something said in a conversation: by the person, by the bot or, as
 // Twilio answers to STOP, by the provider.
-type TalkLine struct {
+type TranscriptLine struct {
 	From    string    `json:"from"` // FromPerson, FromBot or FromProvider
 	Private bool      `json:"private"`
 	Text    string    `json:"text"`
@@ -83,69 +83,69 @@ const (
 
 // Errors of Say.
 var (
-	// ErrNobody says that there is no such channel, or nobody of this name on it.
-	ErrNobody = errors.New("nobody can type that")
-	// ErrNotTaken says that the gateway did not take the message from the provider.
-	ErrNotTaken = errors.New("the gateway did not take the message")
+	// ErrUnknownSender says that there is no such channel, or nobody of this name on it.
+	ErrUnknownSender = errors.New("nobody can type that")
+	// ErrNotAccepted says that the gateway did not take the message from the provider.
+	ErrNotAccepted = errors.New("the gateway did not take the message")
 )
 
-// Say types a text as a person and returns when the gateway has taken it. answer is
+// Send types a text as a person and returns when the gateway has taken it. answer is
 // what Slack shows at once to who typed a slash command.
-func (c *Control) Say(ctx context.Context, s Saying) (answer string, err error) {
-	if _, _, err := c.Conversation(s.Channel, s.As); err != nil {
+func (c *Control) Send(ctx context.Context, s SendRequest) (answer string, err error) {
+	if _, _, err := c.Conversation(s.Channel, s.Sender); err != nil {
 		return "", err
 	}
 	if strings.TrimSpace(s.Text) == "" {
-		return "", fmt.Errorf("%w: the text is empty", ErrNobody)
+		return "", fmt.Errorf("%w: the text is empty", ErrUnknownSender)
 	}
 	switch s.Channel {
 	case adapters.Telegram:
-		return "", c.sayOnTelegram(ctx, s)
+		return "", c.sendTelegram(ctx, s)
 	case adapters.SMS:
-		return "", c.text(s.As, c.SMSNumber, s.Text)
+		return "", c.sendTwilio(s.Sender, c.SMSNumber, s.Text)
 	case adapters.WhatsApp:
-		return "", c.text(twilioWhatsApp+s.As, twilioWhatsApp+c.WhatsAppNumber, s.Text, TwilioParam("ProfileName", cmp.Or(s.Name, s.As)))
+		return "", c.sendTwilio(whatsAppPrefix+s.Sender, whatsAppPrefix+c.WhatsAppNumber, s.Text, TwilioParam("ProfileName", cmp.Or(s.Name, s.Sender)))
 	}
-	return c.sayOnSlack(ctx, s)
+	return c.sendSlack(ctx, s)
 }
 
-func (c *Control) sayOnTelegram(ctx context.Context, s Saying) error {
-	id, _ := strconv.ParseInt(s.As, 10, 64) // Conversation has read it
-	update := c.Telegram.Say(c.Bot, Person{ID: id, First: s.Name}, s.Text)
+func (c *Control) sendTelegram(ctx context.Context, s SendRequest) error {
+	id, _ := strconv.ParseInt(s.Sender, 10, 64) // Conversation has read it
+	update := c.Telegram.SendText(c.Bot, TelegramUser{ID: id, FirstName: s.Name}, s.Text)
 	if update == 0 {
-		return fmt.Errorf("%w: the bot is not set up", ErrNotTaken)
+		return fmt.Errorf("%w: the bot is not set up", ErrNotAccepted)
 	}
 	if _, err := c.Telegram.WaitDelivered(ctx, update); err != nil {
-		return fmt.Errorf("%w: %w", ErrNotTaken, err)
+		return fmt.Errorf("%w: %w", ErrNotAccepted, err)
 	}
 	return nil
 }
 
-func (c *Control) text(from, to, text string, options ...TwilioOption) error {
-	sid := c.Twilio.Text(from, to, text, options...)
+func (c *Control) sendTwilio(from, to, text string, options ...TwilioOption) error {
+	sid := c.Twilio.SendText(from, to, text, options...)
 	if sid == "" || !c.Twilio.Delivered(sid) {
-		return ErrNotTaken
+		return ErrNotAccepted
 	}
 	return nil
 }
 
-func (c *Control) sayOnSlack(ctx context.Context, s Saying) (answer string, err error) {
-	u := c.slackUser(s.As)
+func (c *Control) sendSlack(ctx context.Context, s SendRequest) (answer string, err error) {
+	u := c.slackUser(s.Sender)
 	u.Name = s.Name
 	if !strings.HasPrefix(s.Text, "/") {
-		d, err := c.Slack.Message(ctx, c.app(), u, s.Text)
-		if err == nil && !d.Taken() {
-			err = ErrNotTaken
+		d, err := c.Slack.SendText(ctx, c.activeAppID(), u, s.Text)
+		if err == nil && !d.Accepted() {
+			err = ErrNotAccepted
 		}
 		return "", err
 	}
 	command, text, _ := strings.Cut(s.Text, " ")
-	a, err := c.Slack.Slash(ctx, c.app(), u, "", command, strings.TrimSpace(text))
+	a, err := c.Slack.SendCommand(ctx, c.activeAppID(), u, "", command, strings.TrimSpace(text))
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("%w: %w", ErrNotTaken, err)
+		return "", fmt.Errorf("%w: %w", ErrNotAccepted, err)
 	case a.Status/100 != 2:
-		return "", ErrNotTaken
+		return "", ErrNotAccepted
 	}
 	return a.Text, nil
 }
@@ -153,7 +153,7 @@ func (c *Control) sayOnSlack(ctx context.Context, s Saying) (answer string, err 
 // Conversation gives what is said between a person and the bot, and the name of that
 // chat in it.
 func (c *Control) Conversation(channel adapters.Channel, as string) (t *Transcript, chat string, err error) {
-	wrong := func(right string) error { return fmt.Errorf("%w: %s", ErrNobody, right) }
+	wrong := func(right string) error { return fmt.Errorf("%w: %s", ErrUnknownSender, right) }
 	switch channel {
 	case adapters.Telegram:
 		if id, err := strconv.ParseInt(as, 10, 64); err != nil || id <= 0 || strconv.FormatInt(id, 10) != as {
@@ -165,7 +165,7 @@ func (c *Control) Conversation(channel adapters.Channel, as string) (t *Transcri
 			return nil, "", wrong("phone numbers are written with their country code, such as +12025550123")
 		}
 		if channel == adapters.WhatsApp {
-			as = twilioWhatsApp + as
+			as = whatsAppPrefix + as
 		}
 		return &c.Twilio.Transcript, as, nil
 	case adapters.Slack:
@@ -178,9 +178,9 @@ func (c *Control) Conversation(channel adapters.Channel, as string) (t *Transcri
 	return nil, "", wrong("there are the channels telegram, sms, whatsapp and slack")
 }
 
-// app gives the Slack app that hears people now.
-func (c *Control) app() string {
-	if c.SocketAppID != "" && c.Slack.Sockets(c.SocketAppID) > 0 {
+// activeAppID gives the Slack app that hears people now.
+func (c *Control) activeAppID() string {
+	if c.SocketAppID != "" && c.Slack.SocketCount(c.SocketAppID) > 0 {
 		return c.SocketAppID
 	}
 	return c.AppID
@@ -198,20 +198,20 @@ func (c *Control) slackUser(as string) SlackUser {
 // somebody's browser is refused.
 func (c *Control) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !isLoopback(r.Host) {
-		refuseControl(w, http.StatusForbidden, errors.New("only for programs at this machine"))
+		writeControlError(w, http.StatusForbidden, errors.New("only for programs at this machine"))
 		return
 	}
 	switch r.Method + " " + r.URL.Path {
 	case "GET /":
-		writeControl(w, http.StatusOK, Lobby{Addresses: map[adapters.Channel]string{
+		writeControlJSON(w, http.StatusOK, ControlInfo{Addresses: map[adapters.Channel]string{
 			adapters.Telegram: "@" + c.Bot, adapters.SMS: c.SMSNumber, adapters.WhatsApp: c.WhatsAppNumber, adapters.Slack: c.Team,
 		}})
 	case "POST /say":
-		c.serveSay(w, r)
+		c.serveSend(w, r)
 	case "GET /transcript":
 		c.serveTranscript(w, r)
 	default:
-		refuseControl(w, http.StatusNotFound, errors.New("there are GET /, POST /say and GET /transcript"))
+		writeControlError(w, http.StatusNotFound, errors.New("there are GET /, POST /say and GET /transcript"))
 	}
 }
 
@@ -225,56 +225,56 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
-const largestSaying = 256 << 10
+const maxSendRequest = 256 << 10
 
-func (c *Control) serveSay(w http.ResponseWriter, r *http.Request) {
+func (c *Control) serveSend(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Content-Type") != "application/json" { // what a form on a web page cannot send
-		refuseControl(w, http.StatusUnsupportedMediaType, errors.New("the Content-Type must be application/json"))
+		writeControlError(w, http.StatusUnsupportedMediaType, errors.New("the Content-Type must be application/json"))
 		return
 	}
-	var s Saying
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, largestSaying)).Decode(&s); err != nil {
-		refuseControl(w, http.StatusBadRequest, errors.New("the body must be JSON with channel, as, name and text"))
+	var s SendRequest
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxSendRequest)).Decode(&s); err != nil {
+		writeControlError(w, http.StatusBadRequest, errors.New("the body must be JSON with channel, as, name and text"))
 		return
 	}
-	answer, err := c.Say(r.Context(), s)
+	answer, err := c.Send(r.Context(), s)
 	switch {
-	case errors.Is(err, ErrNobody):
-		refuseControl(w, http.StatusBadRequest, err)
+	case errors.Is(err, ErrUnknownSender):
+		writeControlError(w, http.StatusBadRequest, err)
 	case err != nil:
-		refuseControl(w, http.StatusBadGateway, err)
+		writeControlError(w, http.StatusBadGateway, err)
 	default:
-		writeControl(w, http.StatusAccepted, Said{Answer: answer})
+		writeControlJSON(w, http.StatusAccepted, SendResponse{Reply: answer})
 	}
 }
 
-// longestWait is how long a call for what was said waits at most.
-const longestWait = 60 * time.Second
+// maxTranscriptWait is how long a call for what was said waits at most.
+const maxTranscriptWait = 60 * time.Second
 
 func (c *Control) serveTranscript(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	t, chat, err := c.Conversation(adapters.Channel(q.Get("channel")), q.Get("as"))
 	if err != nil {
-		refuseControl(w, http.StatusBadRequest, err)
+		writeControlError(w, http.StatusBadRequest, err)
 		return
 	}
 	after, _ := strconv.Atoi(q.Get("after"))
 	seconds, _ := strconv.Atoi(q.Get("wait"))
-	ctx, cancel := context.WithTimeout(r.Context(), min(time.Duration(max(seconds, 0))*time.Second, longestWait))
+	ctx, cancel := context.WithTimeout(r.Context(), min(time.Duration(max(seconds, 0))*time.Second, maxTranscriptWait))
 	defer cancel()
-	writeControl(w, http.StatusOK, t.talk(ctx, chat, max(after, 0)))
+	writeControlJSON(w, http.StatusOK, t.waitPage(ctx, chat, max(after, 0)))
 }
 
-// talk gives what was said in chat after the first so many lines, as soon as there is
+// waitPage gives what was said in chat after the first so many lines, as soon as there is
 // something or ctx ends.
-func (t *Transcript) talk(ctx context.Context, chat string, after int) Talk {
+func (t *Transcript) waitPage(ctx context.Context, chat string, after int) TranscriptPage {
 	for {
 		changed := t.watch()
 		lines := t.Lines(chat)
 		if len(lines) > after || ctx.Err() != nil {
-			talk := Talk{Lines: []TalkLine{}, Next: len(lines)}
+			talk := TranscriptPage{Lines: []TranscriptLine{}, Next: len(lines)}
 			for _, l := range lines[min(after, len(lines)):] {
-				talk.Lines = append(talk.Lines, TalkLine{From: l.from(), Private: l.Private, Text: l.Text, At: l.At})
+				talk.Lines = append(talk.Lines, TranscriptLine{From: l.source(), Private: l.Private, Text: l.Text, At: l.At})
 			}
 			return talk
 		}
@@ -285,7 +285,7 @@ func (t *Transcript) talk(ctx context.Context, chat string, after int) Talk {
 	}
 }
 
-func (l Line) from() string {
+func (l Line) source() string {
 	switch l.Sender {
 	case "":
 		return FromBot
@@ -295,11 +295,11 @@ func (l Line) from() string {
 	return FromProvider
 }
 
-func refuseControl(w http.ResponseWriter, status int, err error) {
-	writeControl(w, status, map[string]string{"error": err.Error()})
+func writeControlError(w http.ResponseWriter, status int, err error) {
+	writeControlJSON(w, status, map[string]string{"error": err.Error()})
 }
 
-func writeControl(w http.ResponseWriter, status int, doc any) {
+func writeControlJSON(w http.ResponseWriter, status int, doc any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)

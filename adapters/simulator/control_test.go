@@ -24,7 +24,7 @@ func startControl(t *testing.T, app http.Handler) (*simulator.Control, *httptest
 	tg, tw, sl := simulator.NewTelegram(), simulator.NewTwilio(), simulator.NewSlack()
 	t.Cleanup(tg.Close)
 	t.Cleanup(tw.Close)
-	sl.Scale = 0
+	sl.RetryScale = 0
 	tg.AddBot("7:token", "demo_bot")
 	api := httptest.NewServer(tg)
 	t.Cleanup(api.Close)
@@ -37,14 +37,14 @@ func startControl(t *testing.T, app http.Handler) (*simulator.Control, *httptest
 	tw.AddNumber("AC1", "+12025550100")
 	tw.SetWebhook("+12025550100", hook.URL, "")
 	tw.SetWhatsAppURL("AC1", "+12025550101", hook.URL, "")
-	sl.AddApp(simulator.App{AppID: "A1", TeamID: "T1", BotUserID: "UBOT", Token: "xoxb-1", SigningSecret: "s", EventsURL: hook.URL, CommandsURL: hook.URL})
+	sl.AddApp(simulator.SlackApp{AppID: "A1", TeamID: "T1", BotUserID: "UBOT", Token: "xoxb-1", SigningSecret: "s", EventsURL: hook.URL, CommandsURL: hook.URL})
 	c := &simulator.Control{Telegram: tg, Bot: "demo_bot", Twilio: tw, SMSNumber: "+12025550100", WhatsAppNumber: "+12025550101", Slack: sl, AppID: "A1", Team: "T1"}
 	server := httptest.NewServer(c)
 	t.Cleanup(server.Close)
 	return c, server
 }
 
-func TestControlTypesOnEveryChannel(t *testing.T) {
+func TestControl_SendOnEveryChannel(t *testing.T) {
 	got := make(chan string, 1)
 	c, _ := startControl(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -54,18 +54,18 @@ func TestControlTypesOnEveryChannel(t *testing.T) {
 		}
 	}))
 	for _, tt := range []struct {
-		say  simulator.Saying
+		say  simulator.SendRequest
 		want []string // of the hook's body
 		at   string   // once
 		chat string
 	}{
-		{simulator.Saying{Channel: adapters.Telegram, As: "12345", Name: "Steve", Text: "hi"}, []string{`"id":12345`, `"first_name":"Steve"`, `"text":"hi"`}, "", "12345"},
-		{simulator.Saying{Channel: adapters.SMS, As: "+12025550123", Text: "hi"}, []string{"From=%2B12025550123", "To=%2B12025550100", "Body=hi"}, "", "+12025550123"},
-		{simulator.Saying{Channel: adapters.WhatsApp, As: "+12025550123", Name: "Matt", Text: "hi"}, []string{"From=whatsapp%3A%2B12025550123", "ProfileName=Matt"}, "", "whatsapp:+12025550123"},
-		{simulator.Saying{Channel: adapters.Slack, As: "U2", Text: "hi"}, []string{`"user":"U2"`, `"text":"hi"`}, "", "T1:U2"},
-		{simulator.Saying{Channel: adapters.Slack, As: "T1:U2", Text: "/claim  WDJ-BMJ"}, []string{"command=%2Fclaim", "text=WDJ-BMJ", "user_id=U2"}, "one moment", "T1:U2"},
+		{simulator.SendRequest{Channel: adapters.Telegram, Sender: "12345", Name: "Steve", Text: "hi"}, []string{`"id":12345`, `"first_name":"Steve"`, `"text":"hi"`}, "", "12345"},
+		{simulator.SendRequest{Channel: adapters.SMS, Sender: "+12025550123", Text: "hi"}, []string{"From=%2B12025550123", "To=%2B12025550100", "Body=hi"}, "", "+12025550123"},
+		{simulator.SendRequest{Channel: adapters.WhatsApp, Sender: "+12025550123", Name: "Matt", Text: "hi"}, []string{"From=whatsapp%3A%2B12025550123", "ProfileName=Matt"}, "", "whatsapp:+12025550123"},
+		{simulator.SendRequest{Channel: adapters.Slack, Sender: "U2", Text: "hi"}, []string{`"user":"U2"`, `"text":"hi"`}, "", "T1:U2"},
+		{simulator.SendRequest{Channel: adapters.Slack, Sender: "T1:U2", Text: "/claim  WDJ-BMJ"}, []string{"command=%2Fclaim", "text=WDJ-BMJ", "user_id=U2"}, "one moment", "T1:U2"},
 	} {
-		at, err := c.Say(t.Context(), tt.say)
+		at, err := c.Send(t.Context(), tt.say)
 		if err != nil || at != tt.at {
 			t.Errorf("%+v: %q, %v", tt.say, at, err)
 			continue
@@ -76,44 +76,44 @@ func TestControlTypesOnEveryChannel(t *testing.T) {
 				t.Errorf("%+v: %s does not come in %s", tt.say, want, body)
 			}
 		}
-		if transcript, chat, err := c.Conversation(tt.say.Channel, tt.say.As); err != nil || chat != tt.chat || len(transcript.Lines(chat)) == 0 {
+		if transcript, chat, err := c.Conversation(tt.say.Channel, tt.say.Sender); err != nil || chat != tt.chat || len(transcript.Lines(chat)) == 0 {
 			t.Errorf("%+v: the chat is %q, %v", tt.say, chat, err)
 		}
 	}
 }
 
-func TestControlSaysWhatWasNotTaken(t *testing.T) {
+func TestControl_SendErrors(t *testing.T) {
 	c, _ := startControl(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusForbidden) }))
-	for _, s := range []simulator.Saying{
-		{Channel: adapters.Telegram, As: "12345", Text: "hi"},
-		{Channel: adapters.SMS, As: "+12025550123", Text: "hi"},
-		{Channel: adapters.Slack, As: "U2", Text: "hi"},
-		{Channel: adapters.Slack, As: "U2", Text: "/claim"},
+	for _, s := range []simulator.SendRequest{
+		{Channel: adapters.Telegram, Sender: "12345", Text: "hi"},
+		{Channel: adapters.SMS, Sender: "+12025550123", Text: "hi"},
+		{Channel: adapters.Slack, Sender: "U2", Text: "hi"},
+		{Channel: adapters.Slack, Sender: "U2", Text: "/claim"},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		if _, err := c.Say(ctx, s); !errors.Is(err, simulator.ErrNotTaken) {
+		if _, err := c.Send(ctx, s); !errors.Is(err, simulator.ErrNotAccepted) {
 			t.Errorf("%+v: %v", s, err)
 		}
 		cancel()
 	}
-	for _, s := range []simulator.Saying{
-		{Channel: adapters.Telegram, As: "steve", Text: "hi"},
-		{Channel: adapters.Telegram, As: "012", Text: "hi"},
-		{Channel: adapters.Telegram, As: "-12", Text: "hi"},
-		{Channel: adapters.SMS, As: "0170 123", Text: "hi"},
-		{Channel: adapters.WhatsApp, As: "whatsapp:+12025550123", Text: "hi"},
-		{Channel: adapters.Slack, As: "steve", Text: "hi"},
-		{Channel: adapters.Slack, As: "X1:U1", Text: "hi"},
-		{Channel: "email", As: "steve", Text: "hi"},
-		{Channel: adapters.Telegram, As: "12345", Text: " "},
+	for _, s := range []simulator.SendRequest{
+		{Channel: adapters.Telegram, Sender: "steve", Text: "hi"},
+		{Channel: adapters.Telegram, Sender: "012", Text: "hi"},
+		{Channel: adapters.Telegram, Sender: "-12", Text: "hi"},
+		{Channel: adapters.SMS, Sender: "0170 123", Text: "hi"},
+		{Channel: adapters.WhatsApp, Sender: "whatsapp:+12025550123", Text: "hi"},
+		{Channel: adapters.Slack, Sender: "steve", Text: "hi"},
+		{Channel: adapters.Slack, Sender: "X1:U1", Text: "hi"},
+		{Channel: "email", Sender: "steve", Text: "hi"},
+		{Channel: adapters.Telegram, Sender: "12345", Text: " "},
 	} {
-		if _, err := c.Say(t.Context(), s); !errors.Is(err, simulator.ErrNobody) {
+		if _, err := c.Send(t.Context(), s); !errors.Is(err, simulator.ErrUnknownSender) {
 			t.Errorf("%+v: %v", s, err)
 		}
 	}
 }
 
-func TestControlOverHTTP(t *testing.T) {
+func TestControl_HTTP(t *testing.T) {
 	c, server := startControl(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	for _, tt := range []struct {
 		name, method, path, kind, host, body string
@@ -156,14 +156,14 @@ func TestControlOverHTTP(t *testing.T) {
 	}
 }
 
-// TestControlTranscriptWaits asks before anything is said, and is answered by what
+// TestControl_TranscriptWaits asks before anything is said, and is answered by what
 // is said then: by the bot, and by the provider.
-func TestControlTranscriptWaits(t *testing.T) {
+func TestControl_TranscriptWaits(t *testing.T) {
 	c, server := startControl(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	ask := func(after string) <-chan simulator.Talk {
-		talks := make(chan simulator.Talk, 1)
+	ask := func(after string) <-chan simulator.TranscriptPage {
+		talks := make(chan simulator.TranscriptPage, 1)
 		go func() {
-			var talk simulator.Talk
+			var talk simulator.TranscriptPage
 			if resp, err := http.Get(server.URL + "/transcript?channel=sms&as=%2B12025550123&wait=30&after=" + after); err == nil {
 				_ = json.NewDecoder(resp.Body).Decode(&talk)
 				_ = resp.Body.Close()

@@ -57,8 +57,8 @@ func (t *Transcript) Lines(chat string) []Line {
 	return ls
 }
 
-// Answers gives the lines of chat that the bot said.
-func (t *Transcript) Answers(chat string) []Line {
+// Replies gives the lines of chat that the bot said.
+func (t *Transcript) Replies(chat string) []Line {
 	var ls []Line
 	for _, l := range t.Lines(chat) {
 		if l.FromBot() {
@@ -68,11 +68,11 @@ func (t *Transcript) Answers(chat string) []Line {
 	return ls
 }
 
-// Answer waits for the bot's answer number n (from 0) in chat.
-func (t *Transcript) Answer(ctx context.Context, chat string, n int) (Line, error) {
+// WaitReply waits for the bot's answer number n (from 0) in chat.
+func (t *Transcript) WaitReply(ctx context.Context, chat string, n int) (Line, error) {
 	for {
 		changed := t.watch()
-		if ls := t.Answers(chat); len(ls) > n {
+		if ls := t.Replies(chat); len(ls) > n {
 			return ls[n], nil
 		}
 		select {
@@ -119,8 +119,8 @@ func (fs *Faults) Arm(method string, f ...Fault) {
 	fs.armed[method] = append(fs.armed[method], f...)
 }
 
-// take gives the fault that hits this call of method, if one waits.
-func (fs *Faults) take(method string) (Fault, bool) {
+// pop gives the fault that hits this call of method, if one waits.
+func (fs *Faults) pop(method string) (Fault, bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	q := fs.armed[method]
@@ -131,8 +131,8 @@ func (fs *Faults) take(method string) (Fault, bool) {
 	return q[0], true
 }
 
-// play answers with f, after the work when f is lossy.
-func (f Fault) play(w http.ResponseWriter, r *http.Request) {
+// respond answers with f, after the work when f is lossy.
+func (f Fault) respond(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case f.Hang:
 		<-r.Context().Done()
@@ -147,5 +147,5 @@ func (f Fault) play(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// lossy reports whether the provider does the work before the fault shows.
-func (f Fault) lossy() bool { return f.Hang || f.Cut }
+// afterProcessing reports whether the provider does the work before the fault shows.
+func (f Fault) afterProcessing() bool { return f.Hang || f.Cut }

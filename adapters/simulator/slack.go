@@ -37,26 +37,26 @@ type Slack struct {
 	// Scale stretches the waits before an event is posted again: 1 is the original's
 	// pace, which is at once, after a minute, and after five. It is set before the
 	// first event.
-	Scale float64
+	RetryScale float64
 
 	// Now is the clock of the pretend server.
 	Now func() time.Time
 
-	mu      sync.Mutex
-	base    string
-	apps    map[string]App       // by AppID
-	users   map[string]SlackUser // by chat
-	directs map[string]slackDirect
-	rooms   map[string]slackRoom
-	posts   []slackPost
-	answers map[string]*slackAnswers
-	sockets slackSockets
-	last    int64 // numbers ids and timestamps
+	mu           sync.Mutex
+	baseURL      string
+	apps         map[string]SlackApp  // by AppID
+	users        map[string]SlackUser // by chat
+	directs      map[string]slackDirect
+	rooms        map[string]slackRoom
+	posts        []slackPost
+	responseURLs map[string]*slackResponseURL
+	sockets      slackSockets
+	lastID       int64 // numbers ids and timestamps
 }
 
-// An App is a Slack app, installed with a bot user in one workspace. The URLs are
+// An SlackApp is a Slack app, installed with a bot user in one workspace. The URLs are
 // where it wants its requests; an empty one gets none.
-type App struct {
+type SlackApp struct {
 	AppID         string
 	TeamID        string
 	TeamName      string
@@ -101,27 +101,27 @@ type slackPost struct {
 	channel, ts, thread, user, botID, text, metadata string
 }
 
-// slackAnswers is the state of one response_url.
-type slackAnswers struct {
-	user    SlackUser
-	channel string
-	until   time.Time
-	left    int
+// slackResponseURL is the state of one response_url.
+type slackResponseURL struct {
+	user      SlackUser
+	channel   string
+	expires   time.Time
+	remaining int
 }
 
 // NewSlack gives a server that knows no app and nobody.
 func NewSlack() *Slack {
 	return &Slack{
-		Client:  &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
-		Timeout: 3 * time.Second,
-		Scale:   1,
-		Now:     time.Now,
-		apps:    map[string]App{},
-		users:   map[string]SlackUser{},
-		directs: map[string]slackDirect{},
-		rooms:   map[string]slackRoom{},
-		answers: map[string]*slackAnswers{},
-		sockets: slackSockets{tickets: map[string]slackTicket{}, waiting: map[string]chan []byte{}, changed: make(chan struct{})},
+		Client:       &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		Timeout:      3 * time.Second,
+		RetryScale:   1,
+		Now:          time.Now,
+		apps:         map[string]SlackApp{},
+		users:        map[string]SlackUser{},
+		directs:      map[string]slackDirect{},
+		rooms:        map[string]slackRoom{},
+		responseURLs: map[string]*slackResponseURL{},
+		sockets:      slackSockets{tickets: map[string]slackTicket{}, pending: map[string]chan []byte{}, changed: make(chan struct{})},
 	}
 }
 
@@ -130,18 +130,18 @@ func NewSlack() *Slack {
 func (s *Slack) SetURL(base string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.base = strings.TrimSuffix(base, "/")
+	s.baseURL = strings.TrimSuffix(base, "/")
 }
 
 // APIURL is where the Web API is, as an app is told: it ends in /api/.
 func (s *Slack) APIURL() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.base + "/api/"
+	return s.baseURL + "/api/"
 }
 
 // AddApp installs an app, or replaces the one with the same AppID.
-func (s *Slack) AddApp(app App) {
+func (s *Slack) AddApp(app SlackApp) {
 	app.BotID = cmp.Or(app.BotID, "B"+strings.TrimPrefix(app.AppID, "A"))
 	app.TeamName = cmp.Or(app.TeamName, app.TeamID)
 	s.mu.Lock()
@@ -168,11 +168,11 @@ func (s *Slack) AddRoom(channel string, archived bool) {
 func (s *Slack) DM(appID string, u SlackUser) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.open(appID, u)
+	return s.openDirect(appID, u)
 }
 
-// open gives the direct conversation of u with an app. The caller holds s.mu.
-func (s *Slack) open(appID string, u SlackUser) string {
+// openDirect gives the direct conversation of u with an app. The caller holds s.mu.
+func (s *Slack) openDirect(appID string, u SlackUser) string {
 	sum := sha256.Sum256([]byte(appID + " " + u.Chat()))
 	channel := "D" + strings.ToUpper(hex.EncodeToString(sum[:5]))
 	s.users[u.Chat()] = u
@@ -180,35 +180,35 @@ func (s *Slack) open(appID string, u SlackUser) string {
 	return channel
 }
 
-// chat is the name in the transcript of the conversation channel. The caller holds
+// transcriptChat is the name in the transcript of the conversation channel. The caller holds
 // s.mu.
-func (s *Slack) chat(channel string) string {
+func (s *Slack) transcriptChat(channel string) string {
 	if d, ok := s.directs[channel]; ok {
 		return d.user.Chat()
 	}
 	return channel
 }
 
-// stamp gives the name of the next message. The caller holds s.mu.
-func (s *Slack) stamp() string {
-	s.last++
-	return fmt.Sprintf("%d.%06d", s.Now().Unix(), s.last%1_000_000)
+// nextTimestamp gives the name of the next message. The caller holds s.mu.
+func (s *Slack) nextTimestamp() string {
+	s.lastID++
+	return fmt.Sprintf("%d.%06d", s.Now().Unix(), s.lastID%1_000_000)
 }
 
-// id gives the next id with a prefix. The caller holds s.mu.
-func (s *Slack) id(prefix string) string {
-	s.last++
-	return fmt.Sprintf("%s%010d", prefix, s.last)
+// nextID gives the next id with a prefix. The caller holds s.mu.
+func (s *Slack) nextID(prefix string) string {
+	s.lastID++
+	return fmt.Sprintf("%s%010d", prefix, s.lastID)
 }
 
 var errUnknownSlackApp = errors.New("simulator: no Slack app with this id")
 
-func (s *Slack) app(appID string) (App, error) {
+func (s *Slack) findApp(appID string) (SlackApp, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	app, ok := s.apps[appID]
 	if !ok {
-		return App{}, errUnknownSlackApp
+		return SlackApp{}, errUnknownSlackApp
 	}
 	return app, nil
 }

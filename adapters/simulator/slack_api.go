@@ -10,27 +10,27 @@ import (
 )
 
 const (
-	slackLargestCall = 1 << 20
-	slackLongestText = 40_000 // characters; more is cut
+	slackMaxBody = 1 << 20
+	slackMaxText = 40_000 // characters; more is cut
 )
 
 // A slackCall is one call of the Web API by an app whose token is good.
 type slackCall struct {
-	app  App
+	app  SlackApp
 	form url.Values
 }
 
 type slackFields map[string]any
 
-func slackRefusal(code string) slackFields { return slackFields{"ok": false, "error": code} }
+func slackError(code string) slackFields { return slackFields{"ok": false, "error": code} }
 
 func (s *Slack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if id, ok := strings.CutPrefix(r.URL.Path, "/response/"); ok {
-		s.serveAnswer(w, r, id)
+		s.serveResponseURL(w, r, id)
 		return
 	}
 	if r.URL.Path == "/link/" {
-		s.serveLink(w, r)
+		s.serveSocket(w, r)
 		return
 	}
 	method, ok := strings.CutPrefix(r.URL.Path, "/api/")
@@ -38,31 +38,31 @@ func (s *Slack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, slackLargestCall)
+	r.Body = http.MaxBytesReader(w, r.Body, slackMaxBody)
 	if err := r.ParseForm(); err != nil {
-		writeSlack(w, slackRefusal("invalid_form_data"))
+		writeSlackJSON(w, slackError("invalid_form_data"))
 		return
 	}
-	fault, faulty := s.take(method)
-	if faulty && !fault.lossy() {
-		fault.play(w, r)
+	fault, faulty := s.pop(method)
+	if faulty && !fault.afterProcessing() {
+		fault.respond(w, r)
 		return
 	}
-	answer := s.run(method, r)
+	answer := s.authorizeCall(method, r)
 	if faulty {
-		fault.play(w, r)
+		fault.respond(w, r)
 		return
 	}
-	writeSlack(w, answer)
+	writeSlackJSON(w, answer)
 }
 
-func writeSlack(w http.ResponseWriter, answer slackFields) {
+func writeSlackJSON(w http.ResponseWriter, answer slackFields) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
-// run carries out one call: the token first, then the method.
-func (s *Slack) run(method string, r *http.Request) slackFields {
+// authorizeCall carries out one call: the token first, then the method.
+func (s *Slack) authorizeCall(method string, r *http.Request) slackFields {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if method == "apps.connections.open" {
@@ -73,17 +73,17 @@ func (s *Slack) run(method string, r *http.Request) slackFields {
 		token = bearer
 	}
 	if token == "" {
-		return slackRefusal("not_authed")
+		return slackError("not_authed")
 	}
 	for _, app := range s.apps {
 		if app.Token == token {
-			return s.do(method, slackCall{app: app, form: r.Form})
+			return s.dispatch(method, slackCall{app: app, form: r.Form})
 		}
 	}
-	return slackRefusal("invalid_auth")
+	return slackError("invalid_auth")
 }
 
-func (s *Slack) do(method string, c slackCall) slackFields {
+func (s *Slack) dispatch(method string, c slackCall) slackFields {
 	switch method {
 	case "auth.test":
 		return slackFields{"ok": true, "url": "https://example.slack.com/", "team": c.app.TeamName, "user": "bot",
@@ -103,20 +103,20 @@ func (s *Slack) do(method string, c slackCall) slackFields {
 	case "chat.postEphemeral":
 		return s.postEphemeral(c)
 	}
-	return slackRefusal("unknown_method")
+	return slackError("unknown_method")
 }
 
 func (s *Slack) botsInfo(c slackCall) slackFields {
 	if c.form.Get("bot") != c.app.BotID {
-		return slackRefusal("bot_not_found")
+		return slackError("bot_not_found")
 	}
 	return slackFields{"ok": true, "bot": slackFields{"id": c.app.BotID, "app_id": c.app.AppID, "user_id": c.app.BotUserID, "name": "bot", "deleted": false}}
 }
 
 func (s *Slack) usersInfo(c slackCall) slackFields {
-	u, ok := s.member(c.app, c.form.Get("user"))
+	u, ok := s.findUser(c.app, c.form.Get("user"))
 	if !ok {
-		return slackRefusal("user_not_found")
+		return slackError("user_not_found")
 	}
 	return slackFields{"ok": true, "user": slackFields{
 		"id": u.ID, "team_id": u.Team, "name": strings.ToLower(u.Name), "real_name": u.Name, "deleted": false, "is_bot": false,
@@ -124,8 +124,8 @@ func (s *Slack) usersInfo(c slackCall) slackFields {
 	}}
 }
 
-// member finds a person by user id as an app sees them: the own workspace first.
-func (s *Slack) member(app App, id string) (SlackUser, bool) {
+// findUser finds a person by user id as an app sees them: the own workspace first.
+func (s *Slack) findUser(app SlackApp, id string) (SlackUser, bool) {
 	if u, ok := s.users[app.TeamID+":"+id]; ok {
 		return u, true
 	}
@@ -138,20 +138,20 @@ func (s *Slack) member(app App, id string) (SlackUser, bool) {
 }
 
 func (s *Slack) conversationsOpen(c slackCall) slackFields {
-	u, ok := s.member(c.app, c.form.Get("users"))
+	u, ok := s.findUser(c.app, c.form.Get("users"))
 	if !ok {
-		return slackRefusal("user_not_found")
+		return slackError("user_not_found")
 	}
-	return slackFields{"ok": true, "channel": slackFields{"id": s.open(c.app.AppID, u)}}
+	return slackFields{"ok": true, "channel": slackFields{"id": s.openDirect(c.app.AppID, u)}}
 }
 
-// conversation resolves what an app names as the channel of a post. A user id opens
+// resolveChannel resolves what an app names as the channel of a post. A user id opens
 // the direct conversation. The code says what is wrong.
-func (s *Slack) conversation(c slackCall) (channel, code string) {
+func (s *Slack) resolveChannel(c slackCall) (channel, code string) {
 	channel = c.form.Get("channel")
 	if strings.HasPrefix(channel, "U") || strings.HasPrefix(channel, "W") {
-		if u, ok := s.member(c.app, channel); ok {
-			return s.open(c.app.AppID, u), ""
+		if u, ok := s.findUser(c.app, channel); ok {
+			return s.openDirect(c.app.AppID, u), ""
 		}
 		return "", "channel_not_found"
 	}
@@ -169,43 +169,43 @@ func (s *Slack) conversation(c slackCall) (channel, code string) {
 }
 
 func (s *Slack) postMessage(c slackCall) slackFields {
-	channel, code := s.conversation(c)
-	text := slackCut(c.form.Get("text"))
+	channel, code := s.resolveChannel(c)
+	text := truncateSlackText(c.form.Get("text"))
 	switch {
 	case code != "":
-		return slackRefusal(code)
+		return slackError(code)
 	case strings.TrimSpace(text) == "":
-		return slackRefusal("no_text")
+		return slackError("no_text")
 	}
-	p := slackPost{channel: channel, ts: s.stamp(), thread: c.form.Get("thread_ts"), user: c.app.BotUserID, botID: c.app.BotID, text: text, metadata: c.form.Get("metadata")}
+	p := slackPost{channel: channel, ts: s.nextTimestamp(), thread: c.form.Get("thread_ts"), user: c.app.BotUserID, botID: c.app.BotID, text: text, metadata: c.form.Get("metadata")}
 	s.posts = append(s.posts, p)
-	s.Add(Line{ID: p.ts, Chat: s.chat(channel), Text: slackShown(text)})
+	s.Add(Line{ID: p.ts, Chat: s.transcriptChat(channel), Text: renderSlackText(text)})
 	return slackFields{"ok": true, "channel": channel, "ts": p.ts, "message": p.fields(false)}
 }
 
 func (s *Slack) postEphemeral(c slackCall) slackFields {
-	_, code := s.conversation(c)
-	u, ok := s.member(c.app, c.form.Get("user"))
-	text := slackCut(c.form.Get("text"))
+	_, code := s.resolveChannel(c)
+	u, ok := s.findUser(c.app, c.form.Get("user"))
+	text := truncateSlackText(c.form.Get("text"))
 	switch {
 	case code != "":
-		return slackRefusal(code)
+		return slackError(code)
 	case !ok:
-		return slackRefusal("user_not_in_channel")
+		return slackError("user_not_in_channel")
 	case strings.TrimSpace(text) == "":
-		return slackRefusal("no_text")
+		return slackError("no_text")
 	}
-	ts := s.stamp()
-	s.Add(Line{ID: ts, Chat: u.Chat(), Text: slackShown(text), Private: true})
+	ts := s.nextTimestamp()
+	s.Add(Line{ID: ts, Chat: u.Chat(), Text: renderSlackText(text), Private: true})
 	return slackFields{"ok": true, "message_ts": ts}
 }
 
 // history gives the messages of a conversation, newest first, or those of one
 // thread, oldest first. Metadata comes only when asked for.
 func (s *Slack) history(c slackCall, thread string) slackFields {
-	channel, code := s.conversation(c)
+	channel, code := s.resolveChannel(c)
 	if code != "" {
-		return slackRefusal(code)
+		return slackError(code)
 	}
 	metadata := c.form.Get("include_all_metadata")
 	messages := []slackFields{}
@@ -236,9 +236,9 @@ func (p slackPost) fields(metadata bool) slackFields {
 	return m
 }
 
-func slackCut(text string) string {
-	if utf8.RuneCountInString(text) <= slackLongestText {
+func truncateSlackText(text string) string {
+	if utf8.RuneCountInString(text) <= slackMaxText {
 		return text
 	}
-	return string([]rune(text)[:slackLongestText])
+	return string([]rune(text)[:slackMaxText])
 }

@@ -33,15 +33,15 @@ type SlackAttempt struct {
 	Err    error
 }
 
-// Taken reports whether the app took the event in the end.
-func (d SlackDelivery) Taken() bool {
-	return len(d.Attempts) > 0 && d.Attempts[len(d.Attempts)-1].taken()
+// Accepted reports whether the app took the event in the end.
+func (d SlackDelivery) Accepted() bool {
+	return len(d.Attempts) > 0 && d.Attempts[len(d.Attempts)-1].accepted()
 }
 
-func (a SlackAttempt) taken() bool { return a.Err == nil && a.Status/100 == 2 }
+func (a SlackAttempt) accepted() bool { return a.Err == nil && a.Status/100 == 2 }
 
-// reason is why Slack posts again, in its own words.
-func (a SlackAttempt) reason() string {
+// retryReason is why Slack posts again, in its own words.
+func (a SlackAttempt) retryReason() string {
 	switch {
 	case errors.Is(a.Err, context.DeadlineExceeded):
 		return "http_timeout"
@@ -54,12 +54,12 @@ func (a SlackAttempt) reason() string {
 // Verify asks the app's events URL for a challenge, as Slack does when the URL is
 // entered, and gives an error when the answer is not that challenge.
 func (s *Slack) Verify(ctx context.Context, appID string) error {
-	app, err := s.app(appID)
+	app, err := s.findApp(appID)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	challenge := s.id("challenge-")
+	challenge := s.nextID("challenge-")
 	s.mu.Unlock()
 	body, err := json.Marshal(slackFields{"type": "url_verification", "token": "deprecated", "challenge": challenge})
 	if err != nil {
@@ -75,11 +75,11 @@ func (s *Slack) Verify(ctx context.Context, appID string) error {
 	return nil
 }
 
-// deliver posts an event that u caused until the app takes it, Slack gives up or
+// deliverEvent posts an event that u caused until the app takes it, Slack gives up or
 // ctx ends.
-func (s *Slack) deliver(ctx context.Context, app App, u SlackUser, inner any) SlackDelivery {
+func (s *Slack) deliverEvent(ctx context.Context, app SlackApp, u SlackUser, inner any) SlackDelivery {
 	s.mu.Lock()
-	d := SlackDelivery{EventID: s.id("Ev")}
+	d := SlackDelivery{EventID: s.nextID("Ev")}
 	s.mu.Unlock()
 	body, err := json.Marshal(slackFields{
 		"token": "deprecated", "team_id": u.Team, "context_team_id": app.TeamID, "context_enterprise_id": nil, "api_app_id": app.AppID,
@@ -91,35 +91,35 @@ func (s *Slack) deliver(ctx context.Context, app App, u SlackUser, inner any) Sl
 		d.Attempts = append(d.Attempts, SlackAttempt{Err: fmt.Errorf("encode event: %w", err)})
 	}
 	if err == nil && app.AppToken != "" {
-		over, _ := s.wrap(ctx, app, SlackEvents, body)
+		over, _ := s.deliverPayload(ctx, app, SlackEvents, body)
 		return SlackDelivery{EventID: d.EventID, Attempts: over.Attempts}
 	}
 	if err != nil || app.EventsURL == "" {
 		return d
 	}
 	header := http.Header{}
-	for n, wait := range slackWaits() {
-		if !slackWait(ctx, time.Duration(float64(wait)*s.Scale)) {
+	for n, wait := range slackRetryDelays() {
+		if !sleepContext(ctx, time.Duration(float64(wait)*s.RetryScale)) {
 			return d
 		}
 		status, _, err := s.post(ctx, app, app.EventsURL, slackJSON, body, header)
 		attempt := SlackAttempt{Status: status, Err: err}
 		d.Attempts = append(d.Attempts, attempt)
-		if attempt.taken() || errors.Is(err, errSlackNoRetry) {
+		if attempt.accepted() || errors.Is(err, errSlackNoRetry) {
 			return d
 		}
-		header = http.Header{"X-Slack-Retry-Num": {strconv.Itoa(n + 1)}, "X-Slack-Retry-Reason": {attempt.reason()}}
+		header = http.Header{"X-Slack-Retry-Num": {strconv.Itoa(n + 1)}, "X-Slack-Retry-Reason": {attempt.retryReason()}}
 	}
 	return d
 }
 
-// slackWaits are the waits before each attempt to deliver something.
-func slackWaits() []time.Duration {
+// slackRetryDelays are the waits before each attempt to deliver something.
+func slackRetryDelays() []time.Duration {
 	return []time.Duration{0, 0, time.Minute, 5 * time.Minute}
 }
 
-// slackWait waits; it is false when ctx ended first.
-func slackWait(ctx context.Context, d time.Duration) bool {
+// sleepContext waits; it is false when ctx ended first.
+func sleepContext(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}
@@ -139,7 +139,7 @@ var (
 )
 
 // post signs a body anew and posts it once.
-func (s *Slack) post(ctx context.Context, app App, to, contentType string, body []byte, header http.Header) (status int, answer []byte, err error) {
+func (s *Slack) post(ctx context.Context, app SlackApp, to, contentType string, body []byte, header http.Header) (status int, answer []byte, err error) {
 	if to == "" {
 		return 0, nil, errSlackNoURL
 	}
@@ -162,7 +162,7 @@ func (s *Slack) post(ctx context.Context, app App, to, contentType string, body 
 		return 0, nil, fmt.Errorf("post to the app: %w", err)
 	}
 	defer resp.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, slackLargestCall))
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, slackMaxBody))
 	if err != nil {
 		return 0, nil, fmt.Errorf("read the app's answer: %w", err)
 	}

@@ -17,26 +17,26 @@ const (
 
 var errSlackNoSocket = errors.New("the app has no connection")
 
-// Envelope delivers a payload as it is given over Socket Mode, with every retry it
+// DeliverEnvelope delivers a payload as it is given over Socket Mode, with every retry it
 // takes. answer is what came with the acknowledgement.
-func (s *Slack) Envelope(ctx context.Context, appID, kind string, payload json.RawMessage) (d SlackDelivery, answer json.RawMessage, err error) {
-	app, err := s.app(appID)
+func (s *Slack) DeliverEnvelope(ctx context.Context, appID, kind string, payload json.RawMessage) (d SlackDelivery, answer json.RawMessage, err error) {
+	app, err := s.findApp(appID)
 	if err != nil {
 		return SlackDelivery{}, nil, err
 	}
-	d, answer = s.wrap(ctx, app, kind, payload)
+	d, answer = s.deliverPayload(ctx, app, kind, payload)
 	return d, answer, nil
 }
 
-// wrap delivers a payload until a connection acknowledges it, Slack gives up or ctx
+// deliverPayload delivers a payload until a connection acknowledges it, Slack gives up or ctx
 // ends. Each attempt is an envelope of its own, to the next connection in turn.
-func (s *Slack) wrap(ctx context.Context, app App, kind string, payload json.RawMessage) (d SlackDelivery, answer []byte) {
+func (s *Slack) deliverPayload(ctx context.Context, app SlackApp, kind string, payload json.RawMessage) (d SlackDelivery, answer []byte) {
 	reason := ""
-	for n, wait := range slackWaits() {
-		if !slackWait(ctx, time.Duration(float64(wait)*s.Scale)) {
+	for n, wait := range slackRetryDelays() {
+		if !sleepContext(ctx, time.Duration(float64(wait)*s.RetryScale)) {
 			return d, nil
 		}
-		answer, err := s.envelope(ctx, app, slackFields{
+		answer, err := s.sendEnvelope(ctx, app, slackFields{
 			"type": kind, "payload": payload, "accepts_response_payload": kind != SlackEvents, "retry_attempt": n, "retry_reason": reason,
 		})
 		a := SlackAttempt{Status: 200, Err: err}
@@ -44,26 +44,26 @@ func (s *Slack) wrap(ctx context.Context, app App, kind string, payload json.Raw
 			a.Status, reason = 0, "timeout"
 		}
 		d.Attempts = append(d.Attempts, a)
-		if a.taken() {
+		if a.accepted() {
 			return d, answer
 		}
 	}
 	return d, nil
 }
 
-// envelope sends one envelope and waits for its acknowledgement for as long as Slack
+// sendEnvelope sends one envelope and waits for its acknowledgement for as long as Slack
 // does, whatever becomes of the connection.
-func (s *Slack) envelope(ctx context.Context, app App, fields slackFields) (answer []byte, err error) {
+func (s *Slack) sendEnvelope(ctx context.Context, app SlackApp, fields slackFields) (answer []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	k, err := s.nextSocket(ctx, app.AppID)
 	if err != nil {
 		return nil, err
 	}
-	id, acked := s.address()
-	defer s.giveUp(id)
+	id, acked := s.newEnvelope()
+	defer s.dropEnvelope(id)
 	fields["envelope_id"] = id
-	fault, faulty := s.take("socket")
+	fault, faulty := s.pop("socket")
 	switch {
 	case faulty && fault.Hang:
 		k.stall()
@@ -88,10 +88,10 @@ func (s *Slack) nextSocket(ctx context.Context, appID string) (*slackSocket, err
 	for {
 		s.mu.Lock()
 		changed := s.sockets.changed
-		s.sockets.turn++
-		turn := s.sockets.turn
+		s.sockets.lastIndex++
+		turn := s.sockets.lastIndex
 		s.mu.Unlock()
-		if of := s.socketsOf(appID); len(of) > 0 {
+		if of := s.appSockets(appID); len(of) > 0 {
 			return of[turn%len(of)], nil
 		}
 		select {
@@ -102,18 +102,18 @@ func (s *Slack) nextSocket(ctx context.Context, appID string) (*slackSocket, err
 	}
 }
 
-// address names a new envelope, whose acknowledgement is waited for.
-func (s *Slack) address() (id string, acked <-chan []byte) {
+// newEnvelope names a new envelope, whose acknowledgement is waited for.
+func (s *Slack) newEnvelope() (id string, acked <-chan []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	answer := make(chan []byte, 1)
-	id = s.id("envelope-")
-	s.sockets.waiting[id] = answer
+	id = s.nextID("envelope-")
+	s.sockets.pending[id] = answer
 	return id, answer
 }
 
-func (s *Slack) giveUp(id string) {
+func (s *Slack) dropEnvelope(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.sockets.waiting, id)
+	delete(s.sockets.pending, id)
 }

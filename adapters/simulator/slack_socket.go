@@ -14,37 +14,37 @@ import (
 )
 
 const (
-	slackTicketTime  = 30 * time.Second
-	slackPing        = 5 * time.Second
-	slackSilence     = 12 * time.Second // of an app, after which its connection is closed
-	slackGrace       = 10 * time.Second // between the word that a connection ends, and its end
-	slackMostSockets = 10
-	slackLongestAck  = 20 << 10 // a longer answer is dropped without a word
-	slackWrite       = 5 * time.Second
+	slackTicketLifetime = 30 * time.Second
+	slackPingInterval   = 5 * time.Second
+	slackReadTimeout    = 12 * time.Second // of an app, after which its connection is closed
+	slackGracePeriod    = 10 * time.Second // between the word that a connection ends, and its end
+	slackMaxSockets     = 10
+	slackMaxAck         = 20 << 10 // a longer answer is dropped without a word
+	slackWriteTimeout   = 5 * time.Second
 )
 
 // slackSockets is what the pretend Slack knows of Socket Mode. Slack.mu guards it.
 type slackSockets struct {
-	tickets map[string]slackTicket
-	open    []*slackSocket
-	turn    int
-	changed chan struct{}          // closed when a connection is opened
-	waiting map[string]chan []byte // by envelope: for its answer
-	acked   []string
-	deaf    bool
+	tickets   map[string]slackTicket
+	open      []*slackSocket
+	lastIndex int
+	changed   chan struct{}          // closed when a connection is opened
+	pending   map[string]chan []byte // by envelope: for its answer
+	acked     []string
+	dropAcks  bool
 }
 
 type slackTicket struct {
-	app   string
-	until time.Time
+	app     string
+	expires time.Time
 }
 
 // A slackSocket is one connection of an app.
 type slackSocket struct {
 	app     string
 	conn    *websocket.Conn
-	leaving bool // gets no more envelopes; Slack.mu guards it
-	gone    chan struct{}
+	closing bool // gets no more envelopes; Slack.mu guards it
+	closed  chan struct{}
 
 	mu      sync.Mutex
 	stalled bool // says nothing any more, and hears nothing
@@ -55,33 +55,33 @@ type slackSocket struct {
 func (s *Slack) connectionsOpen(r *http.Request) slackFields {
 	bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok || bearer == "" {
-		return slackRefusal("not_authed")
+		return slackError("not_authed")
 	}
 	for _, app := range s.apps {
 		switch bearer {
 		case app.Token:
-			return slackRefusal("not_allowed_token_type")
+			return slackError("not_allowed_token_type")
 		case app.AppToken:
 			if app.SocketModeOff {
-				return slackRefusal("access_denied")
+				return slackError("access_denied")
 			}
-			ticket := s.id("ticket-")
-			s.sockets.tickets[ticket] = slackTicket{app: app.AppID, until: s.Now().Add(slackTicketTime)}
-			address := "ws" + strings.TrimPrefix(s.base, "http") + "/link/?" + url.Values{"ticket": {ticket}, "app_id": {app.AppID}}.Encode()
+			ticket := s.nextID("ticket-")
+			s.sockets.tickets[ticket] = slackTicket{app: app.AppID, expires: s.Now().Add(slackTicketLifetime)}
+			address := "ws" + strings.TrimPrefix(s.baseURL, "http") + "/link/?" + url.Values{"ticket": {ticket}, "app_id": {app.AppID}}.Encode()
 			return slackFields{"ok": true, "url": address}
 		}
 	}
-	return slackRefusal("invalid_auth")
+	return slackError("invalid_auth")
 }
 
-// serveLink turns a ticket into a connection, says hello, and hears acknowledgements
+// serveSocket turns a ticket into a connection, says hello, and hears acknowledgements
 // until it ends.
-func (s *Slack) serveLink(w http.ResponseWriter, r *http.Request) {
-	if fault, faulty := s.take("link"); faulty {
-		fault.play(w, r)
+func (s *Slack) serveSocket(w http.ResponseWriter, r *http.Request) {
+	if fault, faulty := s.pop("link"); faulty {
+		fault.respond(w, r)
 		return
 	}
-	app, ok := s.punch(r.URL.Query().Get("ticket"))
+	app, ok := s.redeemTicket(r.URL.Query().Get("ticket"))
 	if !ok {
 		http.Error(w, "no such ticket", http.StatusUnauthorized)
 		return
@@ -90,49 +90,49 @@ func (s *Slack) serveLink(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // Upgrade has answered
 	}
-	k := &slackSocket{app: app, conn: conn, gone: make(chan struct{})}
-	defer s.forget(k)
-	conn.SetReadLimit(slackLargestCall)
+	k := &slackSocket{app: app, conn: conn, closed: make(chan struct{})}
+	defer s.removeSocket(k)
+	conn.SetReadLimit(slackMaxBody)
 	conn.SetPingHandler(func(data string) error {
-		k.heard()
-		return k.control(websocket.PongMessage, data)
+		k.extendDeadline()
+		return k.writeControl(websocket.PongMessage, data)
 	})
 	conn.SetPongHandler(func(string) error {
-		k.heard()
+		k.extendDeadline()
 		return nil
 	})
-	k.heard()
-	if !s.greet(k) {
+	k.extendDeadline()
+	if !s.sendHello(k) {
 		return
 	}
-	go k.beat()
+	go k.sendPings()
 	for {
 		_, words, err := conn.ReadMessage()
 		if err != nil {
 			return
 		}
 		if !k.isStalled() {
-			s.acknowledge(words)
+			s.handleAck(words)
 		}
 	}
 }
 
-// punch takes a ticket, which is good once.
-func (s *Slack) punch(ticket string) (app string, ok bool) {
+// redeemTicket takes a ticket, which is good once.
+func (s *Slack) redeemTicket(ticket string) (app string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, ok := s.sockets.tickets[ticket]
 	delete(s.sockets.tickets, ticket)
-	return t.app, ok && s.Now().Before(t.until)
+	return t.app, ok && s.Now().Before(t.expires)
 }
 
-// greet says hello and lets a connection have envelopes, which come after the hello. One
+// sendHello says hello and lets a connection have envelopes, which come after the hello. One
 // connection too many is told so and gets none.
-func (s *Slack) greet(k *slackSocket) bool {
+func (s *Slack) sendHello(k *slackSocket) bool {
 	k.mu.Lock() // whoever finds the connection among the open ones waits for the hello
 	defer k.mu.Unlock()
-	n := s.keep(k)
-	if n > slackMostSockets {
+	n := s.registerSocket(k)
+	if n > slackMaxSockets {
 		_ = k.write(slackFields{"type": "disconnect", "reason": "too_many_websockets", "debug_info": slackFields{"host": "pretend"}})
 		return false
 	}
@@ -143,9 +143,9 @@ func (s *Slack) greet(k *slackSocket) bool {
 	return true
 }
 
-// keep lets a connection have envelopes and gives how many the app has now. One too many
+// registerSocket lets a connection have envelopes and gives how many the app has now. One too many
 // gets none.
-func (s *Slack) keep(k *slackSocket) int {
+func (s *Slack) registerSocket(k *slackSocket) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 1
@@ -154,7 +154,7 @@ func (s *Slack) keep(k *slackSocket) int {
 			n++
 		}
 	}
-	if n <= slackMostSockets {
+	if n <= slackMaxSockets {
 		s.sockets.open = append(s.sockets.open, k)
 		close(s.sockets.changed)
 		s.sockets.changed = make(chan struct{})
@@ -162,116 +162,116 @@ func (s *Slack) keep(k *slackSocket) int {
 	return n
 }
 
-func (s *Slack) forget(k *slackSocket) {
+func (s *Slack) removeSocket(k *slackSocket) {
 	_ = k.conn.Close()
-	close(k.gone)
+	close(k.closed)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sockets.open = slices.DeleteFunc(s.sockets.open, func(o *slackSocket) bool { return o == k })
 }
 
-// acknowledge hears an app's answer to an envelope.
-func (s *Slack) acknowledge(words []byte) {
+// handleAck hears an app's answer to an envelope.
+func (s *Slack) handleAck(words []byte) {
 	var said struct {
 		EnvelopeID string          `json:"envelope_id"`
 		Payload    json.RawMessage `json:"payload"`
 	}
-	if len(words) > slackLongestAck || json.Unmarshal(words, &said) != nil {
+	if len(words) > slackMaxAck || json.Unmarshal(words, &said) != nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	answer, waits := s.sockets.waiting[said.EnvelopeID]
-	if s.sockets.deaf || !waits {
+	answer, waits := s.sockets.pending[said.EnvelopeID]
+	if s.sockets.dropAcks || !waits {
 		return
 	}
-	delete(s.sockets.waiting, said.EnvelopeID)
+	delete(s.sockets.pending, said.EnvelopeID)
 	s.sockets.acked = append(s.sockets.acked, said.EnvelopeID)
 	answer <- said.Payload
 }
 
-// Sockets gives how many connections of an app get envelopes.
-func (s *Slack) Sockets(appID string) int { return len(s.socketsOf(appID)) }
+// SocketCount gives how many connections of an app get envelopes.
+func (s *Slack) SocketCount(appID string) int { return len(s.appSockets(appID)) }
 
-func (s *Slack) socketsOf(appID string) []*slackSocket {
+func (s *Slack) appSockets(appID string) []*slackSocket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var of []*slackSocket
 	for _, k := range s.sockets.open {
-		if k.app == appID && !k.leaving {
+		if k.app == appID && !k.closing {
 			of = append(of, k)
 		}
 	}
 	return of
 }
 
-// Acked gives the ids of all envelopes acknowledged in time, in that order.
-func (s *Slack) Acked() []string {
+// AckedEnvelopes gives the ids of all envelopes acknowledged in time, in that order.
+func (s *Slack) AckedEnvelopes() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.sockets.acked)
 }
 
-// Waiting gives how many envelopes are in connections and not acknowledged yet.
-func (s *Slack) Waiting() int {
+// PendingEnvelopes gives how many envelopes are in connections and not acknowledged yet.
+func (s *Slack) PendingEnvelopes() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.sockets.waiting)
+	return len(s.sockets.pending)
 }
 
-// Await makes Acked count the acknowledgement of an envelope that is put into a
+// ExpectAck makes Acked count the acknowledgement of an envelope that is put into a
 // connection with Frame.
-func (s *Slack) Await(envelopeID string) {
+func (s *Slack) ExpectAck(envelopeID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sockets.waiting[envelopeID] = make(chan []byte, 1)
+	s.sockets.pending[envelopeID] = make(chan []byte, 1)
 }
 
-// LoseAcks makes acknowledgements get lost from now on, or arrive again.
-func (s *Slack) LoseAcks(lose bool) {
+// DropAcks makes acknowledgements get lost from now on, or arrive again.
+func (s *Slack) DropAcks(lose bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sockets.deaf = lose
+	s.sockets.dropAcks = lose
 }
 
-// Drop cuts every connection of an app without a word.
-func (s *Slack) Drop(appID string) {
-	for _, k := range s.socketsOf(appID) {
+// CutSockets cuts every connection of an app without a word.
+func (s *Slack) CutSockets(appID string) {
+	for _, k := range s.appSockets(appID) {
 		_ = k.conn.NetConn().Close()
 	}
 }
 
-// Stall makes the connections of an app say nothing more, and hear nothing, without
+// StallSockets makes the connections of an app say nothing more, and hear nothing, without
 // being closed. Envelopes still go into them.
-func (s *Slack) Stall(appID string) {
-	for _, k := range s.socketsOf(appID) {
+func (s *Slack) StallSockets(appID string) {
+	for _, k := range s.appSockets(appID) {
 		k.stall()
 	}
 }
 
-// Disconnect tells the connections of an app that they end ("warning",
+// DisconnectSockets tells the connections of an app that they end ("warning",
 // "refresh_requested" or "link_disabled"), and ends them a while later. They get no more
 // envelopes. With "link_disabled" Socket Mode is off from now on.
-func (s *Slack) Disconnect(appID, reason string) {
-	of := s.socketsOf(appID)
+func (s *Slack) DisconnectSockets(appID, reason string) {
+	of := s.appSockets(appID)
 	s.mu.Lock()
 	if app, ok := s.apps[appID]; ok && reason == "link_disabled" {
 		app.SocketModeOff = true
 		s.apps[appID] = app
 	}
 	for _, k := range of {
-		k.leaving = true
+		k.closing = true
 	}
 	s.mu.Unlock()
 	for _, k := range of {
 		_ = k.send(slackFields{"type": "disconnect", "reason": reason, "debug_info": slackFields{"host": "pretend"}})
-		time.AfterFunc(time.Duration(float64(slackGrace)*s.Scale), func() { _ = k.conn.Close() })
+		time.AfterFunc(time.Duration(float64(slackGracePeriod)*s.RetryScale), func() { _ = k.conn.Close() })
 	}
 }
 
-// Frame puts a frame of any bytes into each connection of an app, also one that is about
+// SendFrame puts a frame of any bytes into each connection of an app, also one that is about
 // to end.
-func (s *Slack) Frame(appID string, raw []byte) {
+func (s *Slack) SendFrame(appID string, raw []byte) {
 	s.mu.Lock()
 	open := slices.Clone(s.sockets.open)
 	s.mu.Unlock()
@@ -310,24 +310,24 @@ func (k *slackSocket) writeRaw(raw []byte) error {
 	if k.stalled {
 		return errSlackStalled
 	}
-	_ = k.conn.SetWriteDeadline(time.Now().Add(slackWrite))
+	_ = k.conn.SetWriteDeadline(time.Now().Add(slackWriteTimeout))
 	return k.conn.WriteMessage(websocket.TextMessage, raw)
 }
 
-func (k *slackSocket) control(kind int, data string) error {
+func (k *slackSocket) writeControl(kind int, data string) error {
 	if k.isStalled() {
 		return nil
 	}
-	_ = k.conn.WriteControl(kind, []byte(data), time.Now().Add(slackWrite))
+	_ = k.conn.WriteControl(kind, []byte(data), time.Now().Add(slackWriteTimeout))
 	return nil
 }
 
-// heard gives the app a while until it must be heard again.
-func (k *slackSocket) heard() {
+// extendDeadline gives the app a while until it must be heard again.
+func (k *slackSocket) extendDeadline() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.stalled {
-		_ = k.conn.SetReadDeadline(time.Now().Add(slackSilence))
+		_ = k.conn.SetReadDeadline(time.Now().Add(slackReadTimeout))
 	}
 }
 
@@ -344,15 +344,15 @@ func (k *slackSocket) isStalled() bool {
 	return k.stalled
 }
 
-// beat pings the app until the connection ends.
-func (k *slackSocket) beat() {
-	tick := time.NewTicker(slackPing)
+// sendPings pings the app until the connection ends.
+func (k *slackSocket) sendPings() {
+	tick := time.NewTicker(slackPingInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			_ = k.control(websocket.PingMessage, "Ping from pretend Slack")
-		case <-k.gone:
+			_ = k.writeControl(websocket.PingMessage, "Ping from pretend Slack")
+		case <-k.closed:
 			return
 		}
 	}

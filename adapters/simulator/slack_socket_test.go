@@ -13,8 +13,8 @@ import (
 	"hydragate/adapters/simulator"
 )
 
-// openSlackSocket asks for a ticket with a token and gives the answer.
-func openSlackSocket(t *testing.T, s *simulator.Slack, token string) (address, refusal string) {
+// openSlackConnection asks for a ticket with a token and gives the answer.
+func openSlackConnection(t *testing.T, s *simulator.Slack, token string) (address, refusal string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.APIURL()+"apps.connections.open", nil)
 	if err != nil {
@@ -45,7 +45,7 @@ type slackFrame struct {
 // dialSlack connects, and gives the connection after its hello.
 func dialSlack(t *testing.T, s *simulator.Slack) *websocket.Conn {
 	t.Helper()
-	address, refusal := openSlackSocket(t, s, "xapp-1")
+	address, refusal := openSlackConnection(t, s, "xapp-1")
 	if refusal != "" {
 		t.Fatal(refusal)
 	}
@@ -54,7 +54,7 @@ func dialSlack(t *testing.T, s *simulator.Slack) *websocket.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	if f := nextSlackFrame(t, conn); f.Type != "hello" {
+	if f := readSlackFrame(t, conn); f.Type != "hello" {
 		t.Fatalf("the first frame is %+v", f)
 	}
 	if _, _, err := websocket.DefaultDialer.DialContext(t.Context(), address, nil); err == nil {
@@ -63,7 +63,7 @@ func dialSlack(t *testing.T, s *simulator.Slack) *websocket.Conn {
 	return conn
 }
 
-func nextSlackFrame(t *testing.T, conn *websocket.Conn) (f slackFrame) {
+func readSlackFrame(t *testing.T, conn *websocket.Conn) (f slackFrame) {
 	t.Helper()
 	_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 	if err := conn.ReadJSON(&f); err != nil {
@@ -72,44 +72,44 @@ func nextSlackFrame(t *testing.T, conn *websocket.Conn) (f slackFrame) {
 	return f
 }
 
-func startSlackSockets(t *testing.T) *simulator.Slack {
+func startSlackSocketMode(t *testing.T) *simulator.Slack {
 	s, _ := startSlack(t)
 	s.Timeout = 100 * time.Millisecond
-	s.AddApp(simulator.App{AppID: "A1", TeamID: "T1", BotUserID: "UBOT", Token: "xoxb-1", AppToken: "xapp-1"})
+	s.AddApp(simulator.SlackApp{AppID: "A1", TeamID: "T1", BotUserID: "UBOT", Token: "xoxb-1", AppToken: "xapp-1"})
 	return s
 }
 
-func TestSlackSocketTickets(t *testing.T) {
-	s := startSlackSockets(t)
+func TestSlackSocket_Tickets(t *testing.T) {
+	s := startSlackSocketMode(t)
 	for token, want := range map[string]string{"xapp-1": "", "xapp-2": "invalid_auth", "xoxb-1": "not_allowed_token_type", "": "not_authed"} {
-		if _, refusal := openSlackSocket(t, s, token); refusal != want {
+		if _, refusal := openSlackConnection(t, s, token); refusal != want {
 			t.Errorf("%q: %q; want %q", token, refusal, want)
 		}
 	}
-	s.Disconnect("A1", "link_disabled")
-	if _, refusal := openSlackSocket(t, s, "xapp-1"); refusal != "access_denied" {
+	s.DisconnectSockets("A1", "link_disabled")
+	if _, refusal := openSlackConnection(t, s, "xapp-1"); refusal != "access_denied" {
 		t.Errorf("switched off: %q", refusal)
 	}
 }
 
 // An envelope without an acknowledgement comes again, in another envelope, to the
 // connection whose turn it is.
-func TestSlackSocketDeliversAgain(t *testing.T) {
-	s := startSlackSockets(t)
+func TestSlackSocket_Redelivery(t *testing.T) {
+	s := startSlackSocketMode(t)
 	conns := []*websocket.Conn{dialSlack(t, s), dialSlack(t, s)}
 	done := make(chan simulator.SlackDelivery, 1)
 	go func() {
-		d, _ := s.Message(t.Context(), "A1", slackSteve, "hello")
+		d, _ := s.SendText(t.Context(), "A1", slackSteve, "hello")
 		done <- d
 	}()
 	got := <-done // nobody acknowledges
-	if got.Taken() || len(got.Attempts) != 4 {
+	if got.Accepted() || len(got.Attempts) != 4 {
 		t.Errorf("%+v; want four attempts", got)
 	}
 	var attempts []int
 	for _, conn := range conns {
 		for range 2 {
-			f := nextSlackFrame(t, conn)
+			f := readSlackFrame(t, conn)
 			attempts = append(attempts, f.Attempt)
 			if f.Type != simulator.SlackEvents || (f.Reason == "timeout") != (f.Attempt > 0) || !strings.Contains(string(f.Payload), "hello") {
 				t.Errorf("%+v", f)
@@ -122,8 +122,8 @@ func TestSlackSocketDeliversAgain(t *testing.T) {
 	}
 }
 
-func TestSlackSocketAnswer(t *testing.T) {
-	s := startSlackSockets(t)
+func TestSlackSocket_CommandResponse(t *testing.T) {
+	s := startSlackSocketMode(t)
 	s.Timeout = 10 * time.Second
 	conn := dialSlack(t, s)
 	go func() {
@@ -133,10 +133,10 @@ func TestSlackSocketAnswer(t *testing.T) {
 			_ = conn.WriteJSON(map[string]any{"envelope_id": f.ID, "payload": map[string]string{"text": "One moment &amp; …"}})
 		}
 	}()
-	if got, err := s.Slash(t.Context(), "A1", slackSteve, "", "/claim", "WDJBMJ"); err != nil || got != (simulator.SlackAnswer{Status: 200, ResponseType: "ephemeral", Text: "One moment & …"}) {
+	if got, err := s.SendCommand(t.Context(), "A1", slackSteve, "", "/claim", "WDJBMJ"); err != nil || got != (simulator.SlackResponse{Status: 200, ResponseType: "ephemeral", Text: "One moment & …"}) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if n := len(s.Acked()); n != 1 || s.Waiting() != 0 {
-		t.Errorf("%d acknowledged, %d waiting", n, s.Waiting())
+	if n := len(s.AckedEnvelopes()); n != 1 || s.PendingEnvelopes() != 0 {
+		t.Errorf("%d acknowledged, %d waiting", n, s.PendingEnvelopes())
 	}
 }

@@ -22,10 +22,10 @@ var slackSteve = simulator.SlackUser{Team: "T1", ID: "U1", Name: "Steve"}
 
 // A slackAppServer is an app that answers as told and keeps what it was sent.
 type slackAppServer struct {
-	mu      sync.Mutex
-	answers []http.HandlerFunc // for the requests to come; then 200
-	headers []http.Header
-	bodies  []string
+	mu        sync.Mutex
+	responses []http.HandlerFunc // for the requests to come; then 200
+	headers   []http.Header
+	bodies    []string
 }
 
 func (a *slackAppServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -33,38 +33,38 @@ func (a *slackAppServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	a.headers, a.bodies = append(a.headers, r.Header), append(a.bodies, string(body))
 	answer := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
-	if len(a.answers) > 0 {
-		answer, a.answers = a.answers[0], a.answers[1:]
+	if len(a.responses) > 0 {
+		answer, a.responses = a.responses[0], a.responses[1:]
 	}
 	a.mu.Unlock()
 	answer(w, r)
 }
 
-func slackStatus(code int) http.HandlerFunc {
+func respondStatus(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
 
-func slackSays(text string) http.HandlerFunc {
+func respondText(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }
 }
 
 // startSlack starts a pretend Slack with one app, which answers as told.
 func startSlack(t *testing.T, answers ...http.HandlerFunc) (*simulator.Slack, *slackAppServer) {
 	t.Helper()
-	app := &slackAppServer{answers: answers}
+	app := &slackAppServer{responses: answers}
 	hook := httptest.NewServer(app)
 	t.Cleanup(hook.Close)
 	s := simulator.NewSlack()
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.SetURL(server.URL)
-	s.Scale = 0
-	s.AddApp(simulator.App{AppID: "A1", TeamID: "T1", BotUserID: "UBOT", Token: "xoxb-1", SigningSecret: "secret", EventsURL: hook.URL, CommandsURL: hook.URL, InteractivityURL: hook.URL})
+	s.RetryScale = 0
+	s.AddApp(simulator.SlackApp{AppID: "A1", TeamID: "T1", BotUserID: "UBOT", Token: "xoxb-1", SigningSecret: "secret", EventsURL: hook.URL, CommandsURL: hook.URL, InteractivityURL: hook.URL})
 	return s, app
 }
 
-// askSlack calls a method of the Web API and gives its answer.
-func askSlack(t *testing.T, s *simulator.Slack, method string, form url.Values) map[string]any {
+// callSlack calls a method of the Web API and gives its answer.
+func callSlack(t *testing.T, s *simulator.Slack, method string, form url.Values) map[string]any {
 	t.Helper()
 	resp, err := http.PostForm(s.APIURL()+method, form)
 	if err != nil {
@@ -78,7 +78,7 @@ func askSlack(t *testing.T, s *simulator.Slack, method string, form url.Values) 
 	return answer
 }
 
-func TestSlackRetries(t *testing.T) {
+func TestSlack_Retries(t *testing.T) {
 	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	cut := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 	final := func(w http.ResponseWriter, _ *http.Request) {
@@ -91,11 +91,11 @@ func TestSlackRetries(t *testing.T) {
 		taken   bool
 	}{
 		"AtOnce":    {nil, []string{""}, true},
-		"Second":    {[]http.HandlerFunc{slackStatus(503)}, []string{"", "http_error"}, true},
+		"Second":    {[]http.HandlerFunc{respondStatus(503)}, []string{"", "http_error"}, true},
 		"Cut":       {[]http.HandlerFunc{cut}, []string{"", "connection_failed"}, true},
 		"Hang":      {[]http.HandlerFunc{hang}, []string{"", "http_timeout"}, true},
-		"Redirect":  {[]http.HandlerFunc{slackStatus(302)}, []string{"", "http_error"}, true},
-		"Never":     {slices.Repeat([]http.HandlerFunc{slackStatus(500)}, 4), []string{"", "http_error", "http_error", "http_error"}, false},
+		"Redirect":  {[]http.HandlerFunc{respondStatus(302)}, []string{"", "http_error"}, true},
+		"Never":     {slices.Repeat([]http.HandlerFunc{respondStatus(500)}, 4), []string{"", "http_error", "http_error", "http_error"}, false},
 		"ToldNotTo": {[]http.HandlerFunc{final}, []string{""}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -103,8 +103,8 @@ func TestSlackRetries(t *testing.T) {
 			if name == "Hang" {
 				s.Timeout = 200 * time.Millisecond
 			}
-			d, err := s.Message(t.Context(), "A1", slackSteve, "hello")
-			if err != nil || d.Taken() != c.taken || len(d.Attempts) != len(c.reasons) {
+			d, err := s.SendText(t.Context(), "A1", slackSteve, "hello")
+			if err != nil || d.Accepted() != c.taken || len(d.Attempts) != len(c.reasons) {
 				t.Fatalf("%+v, %v; want %d attempts, taken: %v", d, err, len(c.reasons), c.taken)
 			}
 			for i, h := range app.headers {
@@ -119,14 +119,14 @@ func TestSlackRetries(t *testing.T) {
 	}
 }
 
-type slackAway func()
+type unavailableTransport func()
 
-func (a slackAway) RoundTrip(*http.Request) (*http.Response, error) {
+func (a unavailableTransport) RoundTrip(*http.Request) (*http.Response, error) {
 	a()
 	return &http.Response{StatusCode: http.StatusServiceUnavailable, Body: http.NoBody}, nil
 }
 
-func TestSlackRetriesAtItsPace(t *testing.T) {
+func TestSlack_RetryDelays(t *testing.T) {
 	for name, c := range map[string]struct {
 		scale float64
 		until time.Duration
@@ -141,13 +141,13 @@ func TestSlackRetriesAtItsPace(t *testing.T) {
 				began := time.Now()
 				var at []time.Duration
 				s := simulator.NewSlack()
-				s.Scale = c.scale
-				s.Client = &http.Client{Transport: slackAway(func() { at = append(at, time.Since(began)) })}
-				s.AddApp(simulator.App{AppID: "A1", TeamID: "T1", EventsURL: "http://app.test/"})
+				s.RetryScale = c.scale
+				s.Client = &http.Client{Transport: unavailableTransport(func() { at = append(at, time.Since(began)) })}
+				s.AddApp(simulator.SlackApp{AppID: "A1", TeamID: "T1", EventsURL: "http://app.test/"})
 				ctx, cancel := context.WithTimeout(t.Context(), c.until)
 				defer cancel()
-				d, err := s.Message(ctx, "A1", slackSteve, "hello")
-				if err != nil || d.Taken() || !slices.Equal(at, c.want) {
+				d, err := s.SendText(ctx, "A1", slackSteve, "hello")
+				if err != nil || d.Accepted() || !slices.Equal(at, c.want) {
 					t.Errorf("attempts at %v, %v; want %v", at, err, c.want)
 				}
 			})
@@ -155,10 +155,10 @@ func TestSlackRetriesAtItsPace(t *testing.T) {
 	}
 }
 
-func TestSlackEventsAsTheyCome(t *testing.T) {
+func TestSlack_MentionEvents(t *testing.T) {
 	s, app := startSlack(t)
 	stranger := simulator.SlackUser{Team: "T9", ID: "U9", Name: "Steve"}
-	if _, _, err := s.Mention(t.Context(), "A1", stranger, "C1", "1 < 2 & more"); err != nil {
+	if _, _, err := s.SendMention(t.Context(), "A1", stranger, "C1", "1 < 2 & more"); err != nil {
 		t.Fatal(err)
 	}
 	var types []string
@@ -190,20 +190,20 @@ func TestSlackEventsAsTheyCome(t *testing.T) {
 	}
 }
 
-func TestSlackCommandsAreNoMessages(t *testing.T) {
+func TestSlack_CommandAsText(t *testing.T) {
 	s, app := startSlack(t)
-	if _, err := s.Message(t.Context(), "A1", slackSteve, "/claim WDJBMJ"); !errors.Is(err, simulator.ErrSlackCommand) || len(app.bodies) != 0 {
+	if _, err := s.SendText(t.Context(), "A1", slackSteve, "/claim WDJBMJ"); !errors.Is(err, simulator.ErrSlackCommand) || len(app.bodies) != 0 {
 		t.Errorf("%v, %d requests; a command is never a message", err, len(app.bodies))
 	}
 }
 
-func TestSlackSlash(t *testing.T) {
-	s, app := startSlack(t, slackSays(`{"response_type":"ephemeral","text":"One moment &amp; …"}`), slackSays("plain"))
-	got, err := s.Slash(t.Context(), "A1", slackSteve, "C1", "/claim", "WDJBMJ")
-	if err != nil || got != (simulator.SlackAnswer{Status: 200, ResponseType: "ephemeral", Text: "One moment & …"}) {
+func TestSlack_Command(t *testing.T) {
+	s, app := startSlack(t, respondText(`{"response_type":"ephemeral","text":"One moment &amp; …"}`), respondText("plain"))
+	got, err := s.SendCommand(t.Context(), "A1", slackSteve, "C1", "/claim", "WDJBMJ")
+	if err != nil || got != (simulator.SlackResponse{Status: 200, ResponseType: "ephemeral", Text: "One moment & …"}) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if got, err := s.Slash(t.Context(), "A1", slackSteve, "", "/help", ""); err != nil || got.Text != "plain" {
+	if got, err := s.SendCommand(t.Context(), "A1", slackSteve, "", "/help", ""); err != nil || got.Text != "plain" {
 		t.Errorf("%+v, %v", got, err)
 	}
 	form, err := url.ParseQuery(app.bodies[0])
@@ -221,21 +221,21 @@ func TestSlackSlash(t *testing.T) {
 		if i == 1 {
 			text = `{"text":""}`
 		}
-		if got := postSlackAnswer(t, answers, text); got != want {
+		if got := postResponseURL(t, answers, text); got != want {
 			t.Errorf("answer %d: %q; want %q", i, got, want)
 		}
 	}
 	now = now.Add(31 * time.Minute)
-	if got := postSlackAnswer(t, answers, `{"text":"late"}`); got != "expired_url" {
+	if got := postResponseURL(t, answers, `{"text":"late"}`); got != "expired_url" {
 		t.Errorf("after half an hour: %q", got)
 	}
-	lines := s.Answers(slackSteve.Chat())
+	lines := s.Replies(slackSteve.Chat())
 	if len(lines) != 5 || !lines[0].Private || lines[0].Text != "done & done" {
 		t.Errorf("Steve reads %+v", lines)
 	}
 }
 
-func postSlackAnswer(t *testing.T, to, body string) string {
+func postResponseURL(t *testing.T, to, body string) string {
 	t.Helper()
 	resp, err := http.Post(to, "application/json", strings.NewReader(body))
 	if err != nil {
@@ -249,17 +249,17 @@ func postSlackAnswer(t *testing.T, to, body string) string {
 	return string(said)
 }
 
-func TestSlackVerify(t *testing.T) {
+func TestSlack_Verify(t *testing.T) {
 	echo := func(body string) string {
 		var v struct{ Challenge string }
 		_ = json.Unmarshal([]byte(body), &v)
 		return v.Challenge
 	}
-	s, app := startSlack(t, slackSays("something else"))
+	s, app := startSlack(t, respondText("something else"))
 	if err := s.Verify(t.Context(), "A1"); err == nil {
 		t.Error("another answer than the challenge passes")
 	}
-	app.answers = []http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) {
+	app.responses = []http.HandlerFunc{func(w http.ResponseWriter, _ *http.Request) {
 		app.mu.Lock()
 		defer app.mu.Unlock()
 		_, _ = io.WriteString(w, echo(app.bodies[len(app.bodies)-1]))
@@ -269,7 +269,7 @@ func TestSlackVerify(t *testing.T) {
 	}
 }
 
-func TestSlackWebAPI(t *testing.T) {
+func TestSlack_WebAPI(t *testing.T) {
 	s, _ := startSlack(t)
 	s.AddUser(slackSteve)
 	s.AddRoom("C1", false)
@@ -297,14 +297,14 @@ func TestSlackWebAPI(t *testing.T) {
 		"NoBot":         {"bots.info", url.Values{"token": {"xoxb-1"}, "bot": {"B7"}}, "bot_not_found"},
 		"NoMethod":      {"chat.nonsense", url.Values{"token": {"xoxb-1"}}, "unknown_method"},
 	} {
-		answer := askSlack(t, s, c.method, c.form)
+		answer := callSlack(t, s, c.method, c.form)
 		if got, _ := answer["error"].(string); got != c.want || answer["ok"] != (c.want == "") {
 			t.Errorf("%s: %v; want %q", name, answer, c.want)
 		}
 	}
 }
 
-func TestSlackShowsWhatWasNotEscaped(t *testing.T) {
+func TestSlack_UnescapedText(t *testing.T) {
 	s, _ := startSlack(t)
 	s.AddUser(slackSteve)
 	for sent, want := range map[string]string{
@@ -313,30 +313,30 @@ func TestSlackShowsWhatWasNotEscaped(t *testing.T) {
 		"<https://evil.example|bank>": "bank",
 		"1 < 2":                       "1 < 2",
 	} {
-		askSlack(t, s, "chat.postMessage", url.Values{"token": {"xoxb-1"}, "channel": {"U1"}, "text": {sent}})
-		said := s.Answers(slackSteve.Chat())
+		callSlack(t, s, "chat.postMessage", url.Values{"token": {"xoxb-1"}, "channel": {"U1"}, "text": {sent}})
+		said := s.Replies(slackSteve.Chat())
 		if got := said[len(said)-1].Text; got != want {
 			t.Errorf("%q is shown as %q; want %q", sent, got, want)
 		}
 	}
 }
 
-func TestSlackUnknownApp(t *testing.T) {
+func TestSlack_UnknownApp(t *testing.T) {
 	s, _ := startSlack(t)
-	if _, err := s.Message(t.Context(), "A7", slackSteve, "hello"); err == nil {
+	if _, err := s.SendText(t.Context(), "A7", slackSteve, "hello"); err == nil {
 		t.Error("an unknown app is told")
 	}
-	if _, err := s.Slash(t.Context(), "A7", slackSteve, "", "/claim", ""); err == nil {
+	if _, err := s.SendCommand(t.Context(), "A7", slackSteve, "", "/claim", ""); err == nil {
 		t.Error("an unknown app is commanded")
 	}
 }
 
-func TestSlackEventAndPress(t *testing.T) {
+func TestSlack_EventAndButton(t *testing.T) {
 	s, app := startSlack(t)
-	if d, err := s.Event(t.Context(), "A1", json.RawMessage(`{"type":"app_uninstalled"}`)); err != nil || !d.Taken() {
+	if d, err := s.SendEvent(t.Context(), "A1", json.RawMessage(`{"type":"app_uninstalled"}`)); err != nil || !d.Accepted() {
 		t.Errorf("%+v, %v", d, err)
 	}
-	if a, err := s.Press(t.Context(), "A1", slackSteve, "", "yes"); err != nil || a.Err != nil || a.Status != 200 {
+	if a, err := s.PressButton(t.Context(), "A1", slackSteve, "", "yes"); err != nil || a.Err != nil || a.Status != 200 {
 		t.Errorf("%+v, %v", a, err)
 	}
 	if !strings.Contains(app.bodies[0], `"app_uninstalled"`) || !strings.HasPrefix(app.bodies[1], "payload=") {

@@ -31,7 +31,7 @@ type Telegram struct {
 	// Scale stretches the waits before an update is posted again: 1 is the
 	// original's pace, which starts at a second. It is set before the first
 	// setWebhook.
-	Scale float64
+	RetryScale float64
 
 	mu          sync.Mutex
 	bots        map[string]*telegramBot // by token
@@ -46,11 +46,11 @@ type Telegram struct {
 	posting sync.WaitGroup
 }
 
-// A Person is somebody with a Telegram account.
-type Person struct {
-	ID       int64
-	First    string
-	Username string
+// A TelegramUser is somebody with a Telegram account.
+type TelegramUser struct {
+	ID        int64
+	FirstName string
+	Username  string
 }
 
 type telegramBot struct {
@@ -63,9 +63,9 @@ type telegramBot struct {
 	calls    map[string][]map[string]string
 
 	pending []*telegramUpdate // not confirmed yet, in order
-	arrived chan struct{}     // closed at the next update
+	updated chan struct{}     // closed at the next update
 	poll    *telegramPoll     // the getUpdates that waits now
-	hook    *telegramHook     // nil while no webhook is set
+	webhook *telegramWebhook  // nil while no webhook is set
 }
 
 // NewTelegram gives a server that knows no bot.
@@ -73,7 +73,7 @@ func NewTelegram() *Telegram {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Telegram{
 		WebhookClient: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
-		Scale:         1,
+		RetryScale:    1,
 		bots:          map[string]*telegramBot{},
 		updates:       map[int64]*telegramUpdate{},
 		files:         map[string][]byte{},
@@ -98,25 +98,25 @@ func (t *Telegram) AddBot(token, username string) {
 	id, _ := strconv.ParseInt(head, 10, 64)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.bots[token] = &telegramBot{id: id, token: token, username: username, blocked: map[string]bool{}, calls: map[string][]map[string]string{}, arrived: make(chan struct{})}
+	t.bots[token] = &telegramBot{id: id, token: token, username: username, blocked: map[string]bool{}, calls: map[string][]map[string]string{}, updated: make(chan struct{})}
 }
 
-// Say types text to the bot in a private chat and gives the id of the update that
+// SendText types text to the bot in a private chat and gives the id of the update that
 // carries it: 0 when there is no such bot, or it did not ask for messages.
-func (t *Telegram) Say(bot string, from Person, text string) (updateID int64) {
-	return t.say(bot, from.chat(), from, text)
+func (t *Telegram) SendText(bot string, from TelegramUser, text string) (updateID int64) {
+	return t.addMessage(bot, from.chat(), from, text)
 }
 
-// SayInGroup types text into a group, whose id is negative. The bot hears all that
+// SendGroupText types text into a group, whose id is negative. The bot hears all that
 // is said there, as with privacy mode off.
-func (t *Telegram) SayInGroup(bot string, group int64, from Person, text string) (updateID int64) {
-	return t.say(bot, map[string]any{"id": group, "type": "supergroup", "title": "Group " + strconv.FormatInt(-group, 10)}, from, text)
+func (t *Telegram) SendGroupText(bot string, group int64, from TelegramUser, text string) (updateID int64) {
+	return t.addMessage(bot, map[string]any{"id": group, "type": "supergroup", "title": "Group " + strconv.FormatInt(-group, 10)}, from, text)
 }
 
-func (t *Telegram) say(bot string, chat map[string]any, from Person, text string) int64 {
+func (t *Telegram) addMessage(bot string, chat map[string]any, from TelegramUser, text string) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	b := t.named(bot)
+	b := t.findBot(bot)
 	if b == nil {
 		return 0
 	}
@@ -126,38 +126,38 @@ func (t *Telegram) say(bot string, chat map[string]any, from Person, text string
 		m["entities"] = es
 	}
 	t.Add(Line{ID: strconv.FormatInt(t.lastMessage, 10), Chat: fmt.Sprint(chat["id"]), Sender: from.id(), Text: text})
-	return t.tell(b, "message", m)
+	return t.addUpdate(b, "message", m)
 }
 
-// Press presses a button with the value data below the bot's message of the id.
-func (t *Telegram) Press(bot string, from Person, messageID int64, data string) (updateID int64) {
+// PressButton presses a button with the value data below the bot's message of the id.
+func (t *Telegram) PressButton(bot string, from TelegramUser, messageID int64, data string) (updateID int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	b := t.named(bot)
+	b := t.findBot(bot)
 	if b == nil {
 		return 0
 	}
 	t.lastQuery++
-	return t.tell(b, "callback_query", map[string]any{
+	return t.addUpdate(b, "callback_query", map[string]any{
 		"id": strconv.FormatInt(from.ID<<20+t.lastQuery, 10), "from": from.user(), "chat_instance": strconv.FormatInt(-from.ID, 10), "data": data,
 		"message": map[string]any{"message_id": messageID, "from": b.user(), "chat": from.chat(), "date": time.Now().Unix()},
 	})
 }
 
 // Block closes the private chat: the bot is told, and can send nothing there.
-func (t *Telegram) Block(bot string, from Person) (updateID int64) {
-	return t.membership(bot, from, "member", "kicked")
+func (t *Telegram) Block(bot string, from TelegramUser) (updateID int64) {
+	return t.changeMembership(bot, from, "member", "kicked")
 }
 
 // Unblock opens the private chat again.
-func (t *Telegram) Unblock(bot string, from Person) (updateID int64) {
-	return t.membership(bot, from, "kicked", "member")
+func (t *Telegram) Unblock(bot string, from TelegramUser) (updateID int64) {
+	return t.changeMembership(bot, from, "kicked", "member")
 }
 
-func (t *Telegram) membership(bot string, from Person, was, is string) int64 {
+func (t *Telegram) changeMembership(bot string, from TelegramUser, was, is string) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	b := t.named(bot)
+	b := t.findBot(bot)
 	if b == nil {
 		return 0
 	}
@@ -168,18 +168,18 @@ func (t *Telegram) membership(bot string, from Person, was, is string) int64 {
 		}
 		return map[string]any{"user": b.user(), "status": s}
 	}
-	return t.tell(b, "my_chat_member", map[string]any{
+	return t.addUpdate(b, "my_chat_member", map[string]any{
 		"chat": from.chat(), "from": from.user(), "date": time.Now().Unix(), "old_chat_member": state(was), "new_chat_member": state(is),
 	})
 }
 
-// Push hands the bot an update as it is, whatever the bot asked for: it gets a new
+// PushUpdate hands the bot an update as it is, whatever the bot asked for: it gets a new
 // id when it has none, and the one it has is not checked. It gives 0 when there is
 // no such bot.
-func (t *Telegram) Push(bot string, update json.RawMessage) (updateID int64) {
+func (t *Telegram) PushUpdate(bot string, update json.RawMessage) (updateID int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	b := t.named(bot)
+	b := t.findBot(bot)
 	if b == nil {
 		return 0
 	}
@@ -194,12 +194,12 @@ func (t *Telegram) Push(bot string, update json.RawMessage) (updateID int64) {
 			update = json.RawMessage(strings.Replace(fmt.Sprintf(`{"update_id":%d,%s`, head.ID, rest), ",}", "}", 1))
 		}
 	}
-	t.queue(b, &telegramUpdate{id: head.ID, raw: update, queue: queueOf(update), confirmed: make(chan struct{})})
+	t.enqueue(b, &telegramUpdate{id: head.ID, raw: update, queue: queueName(update), confirmed: make(chan struct{})})
 	return head.ID
 }
 
-// PutFile makes the server hold a file that getFile finds by its id.
-func (t *Telegram) PutFile(fileID string, content []byte) {
+// AddFile makes the server hold a file that getFile finds by its id.
+func (t *Telegram) AddFile(fileID string, content []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.files[fileID] = content
@@ -211,7 +211,7 @@ func (t *Telegram) Delivered(updateID int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	u := t.updates[updateID]
-	return u != nil && u.done()
+	return u != nil && u.isConfirmed()
 }
 
 // Attempts gives how often an update was handed to its bot.
@@ -241,12 +241,12 @@ func (t *Telegram) WaitDelivered(ctx context.Context, updateID int64) (attempts 
 	}
 }
 
-// Pending gives the ids of the updates that a bot has not confirmed, in order.
-func (t *Telegram) Pending(bot string) []int64 {
+// PendingUpdates gives the ids of the updates that a bot has not confirmed, in order.
+func (t *Telegram) PendingUpdates(bot string) []int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var ids []int64
-	if b := t.named(bot); b != nil {
+	if b := t.findBot(bot); b != nil {
 		for _, u := range b.pending {
 			ids = append(ids, u.id)
 		}
@@ -258,8 +258,8 @@ func (t *Telegram) Pending(bot string) []int64 {
 func (t *Telegram) Webhook(bot string) (url, secret string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if b := t.named(bot); b != nil && b.hook != nil {
-		return b.hook.url, b.hook.secret
+	if b := t.findBot(bot); b != nil && b.webhook != nil {
+		return b.webhook.url, b.webhook.secret
 	}
 	return "", ""
 }
@@ -268,7 +268,7 @@ func (t *Telegram) Webhook(bot string) (url, secret string) {
 func (t *Telegram) Commands(bot string) json.RawMessage {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if b := t.named(bot); b != nil {
+	if b := t.findBot(bot); b != nil {
 		return b.commands
 	}
 	return nil
@@ -282,14 +282,14 @@ const maxCalls = 256
 func (t *Telegram) Calls(bot, method string) []map[string]string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if b := t.named(bot); b != nil {
+	if b := t.findBot(bot); b != nil {
 		return slices.Clone(b.calls[method])
 	}
 	return nil
 }
 
-// named gives the bot of a username; t.mu is held.
-func (t *Telegram) named(username string) *telegramBot {
+// findBot gives the bot of a username; t.mu is held.
+func (t *Telegram) findBot(username string) *telegramBot {
 	for _, b := range t.bots {
 		if strings.EqualFold(b.username, strings.TrimPrefix(username, "@")) {
 			return b
@@ -298,8 +298,8 @@ func (t *Telegram) named(username string) *telegramBot {
 	return nil
 }
 
-// tell queues an update of a kind for b, if b wants the kind; t.mu is held.
-func (t *Telegram) tell(b *telegramBot, kind string, what map[string]any) int64 {
+// addUpdate queues an update of a kind for b, if b wants the kind; t.mu is held.
+func (t *Telegram) addUpdate(b *telegramBot, kind string, what map[string]any) int64 {
 	if len(b.allowed) > 0 && !slices.Contains(b.allowed, kind) {
 		return 0
 	}
@@ -308,15 +308,15 @@ func (t *Telegram) tell(b *telegramBot, kind string, what map[string]any) int64 
 	if err != nil {
 		panic(err) // maps of strings and numbers always marshal
 	}
-	t.queue(b, &telegramUpdate{id: t.lastUpdate, raw: raw, queue: queueOf(raw), confirmed: make(chan struct{})})
+	t.enqueue(b, &telegramUpdate{id: t.lastUpdate, raw: raw, queue: queueName(raw), confirmed: make(chan struct{})})
 	return t.lastUpdate
 }
 
-func (p Person) id() string { return strconv.FormatInt(p.ID, 10) }
+func (p TelegramUser) id() string { return strconv.FormatInt(p.ID, 10) }
 
-func (p Person) name() string { return cmp.Or(p.First, p.Username, "User "+p.id()) }
+func (p TelegramUser) name() string { return cmp.Or(p.FirstName, p.Username, "User "+p.id()) }
 
-func (p Person) user() map[string]any {
+func (p TelegramUser) user() map[string]any {
 	u := map[string]any{"id": p.ID, "is_bot": false, "first_name": p.name(), "language_code": "en"}
 	if p.Username != "" {
 		u["username"] = p.Username
@@ -324,7 +324,7 @@ func (p Person) user() map[string]any {
 	return u
 }
 
-func (p Person) chat() map[string]any {
+func (p TelegramUser) chat() map[string]any {
 	c := map[string]any{"id": p.ID, "type": "private", "first_name": p.name()}
 	if p.Username != "" {
 		c["username"] = p.Username

@@ -13,26 +13,26 @@ import (
 	"unicode/utf16"
 )
 
-// A telegramAnswer is what the Bot API says to every call.
-type telegramAnswer struct {
+// A telegramResponse is what the Bot API says to every call.
+type telegramResponse struct {
 	OK          bool   `json:"ok"`
 	Result      any    `json:"result,omitempty"`
 	ErrorCode   int    `json:"error_code,omitempty"`
 	Description string `json:"description,omitempty"`
 }
 
-func granted(result any) telegramAnswer { return telegramAnswer{OK: true, Result: result} }
+func telegramOK(result any) telegramResponse { return telegramResponse{OK: true, Result: result} }
 
-func refuse(code int, description string) telegramAnswer {
-	return telegramAnswer{ErrorCode: code, Description: description}
+func telegramError(code int, description string) telegramResponse {
+	return telegramResponse{ErrorCode: code, Description: description}
 }
 
-func (a telegramAnswer) saying(description string) telegramAnswer {
+func (a telegramResponse) withDescription(description string) telegramResponse {
 	a.Description = description
 	return a
 }
 
-func (a telegramAnswer) write(w http.ResponseWriter) {
+func (a telegramResponse) write(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json")
 	if !a.OK {
 		w.WriteHeader(a.ErrorCode)
@@ -52,9 +52,9 @@ func (a telegramAnswer) write(w http.ResponseWriter) {
 }
 
 const (
-	largestCall = 4 << 20
-	largestText = 4096 // UTF-16 units
-	largestFile = 20 << 20
+	telegramMaxBody = 4 << 20
+	telegramMaxText = 4096 // UTF-16 units
+	telegramMaxFile = 20 << 20
 )
 
 func (t *Telegram) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -65,36 +65,36 @@ func (t *Telegram) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rest, ok := strings.CutPrefix(r.URL.Path, "/bot")
 	token, method, split := strings.Cut(rest, "/")
 	if !ok || !split {
-		refuse(http.StatusNotFound, "Not Found").write(w)
+		telegramError(http.StatusNotFound, "Not Found").write(w)
 		return
 	}
 	params, err := telegramParams(r)
 	if err != nil {
-		refuse(http.StatusBadRequest, "Bad Request: can't parse the request").write(w)
+		telegramError(http.StatusBadRequest, "Bad Request: can't parse the request").write(w)
 		return
 	}
-	fault, faulty := t.take(method)
-	if faulty && !fault.lossy() {
-		fault.play(w, r)
+	fault, faulty := t.pop(method)
+	if faulty && !fault.afterProcessing() {
+		fault.respond(w, r)
 		return
 	}
 	t.mu.Lock()
 	b := t.bots[token]
 	t.mu.Unlock()
 	if b == nil {
-		refuse(http.StatusUnauthorized, "Unauthorized").write(w)
+		telegramError(http.StatusUnauthorized, "Unauthorized").write(w)
 		return
 	}
-	answer := t.run(r, b, method, params)
+	answer := t.dispatch(r, b, method, params)
 	if faulty {
-		fault.play(w, r)
+		fault.respond(w, r)
 		return
 	}
 	answer.write(w)
 }
 
-// run carries out one call of a bot.
-func (t *Telegram) run(r *http.Request, b *telegramBot, method string, p map[string]string) telegramAnswer {
+// dispatch carries out one call of a bot.
+func (t *Telegram) dispatch(r *http.Request, b *telegramBot, method string, p map[string]string) telegramResponse {
 	t.mu.Lock()
 	cs := append(b.calls[method], p)
 	b.calls[method] = cs[max(0, len(cs)-maxCalls):]
@@ -103,7 +103,7 @@ func (t *Telegram) run(r *http.Request, b *telegramBot, method string, p map[str
 	case "getme":
 		me := b.user()
 		me["can_join_groups"], me["can_read_all_group_messages"], me["supports_inline_queries"] = true, true, false
-		return granted(me)
+		return telegramOK(me)
 	case "getupdates":
 		return t.getUpdates(r, b, p)
 	case "setwebhook":
@@ -118,58 +118,58 @@ func (t *Telegram) run(r *http.Request, b *telegramBot, method string, p map[str
 		return t.sendMessage(b, p)
 	case "answercallbackquery":
 		if p["callback_query_id"] == "" {
-			return refuse(http.StatusBadRequest, "Bad Request: query is too old and response timeout expired or query ID is invalid")
+			return telegramError(http.StatusBadRequest, "Bad Request: query is too old and response timeout expired or query ID is invalid")
 		}
-		return granted(true)
+		return telegramOK(true)
 	case "getfile":
 		return t.getFile(p["file_id"])
 	}
-	return refuse(http.StatusNotFound, "Not Found: method not found")
+	return telegramError(http.StatusNotFound, "Not Found: method not found")
 }
 
-func (t *Telegram) setMyCommands(b *telegramBot, p map[string]string) telegramAnswer {
+func (t *Telegram) setMyCommands(b *telegramBot, p map[string]string) telegramResponse {
 	var commands []struct {
 		Command, Description string
 	}
 	if json.Unmarshal([]byte(p["commands"]), &commands) != nil {
-		return refuse(http.StatusBadRequest, "Bad Request: can't parse commands")
+		return telegramError(http.StatusBadRequest, "Bad Request: can't parse commands")
 	}
 	for _, c := range commands {
 		if commandLength("/"+c.Command) != len(c.Command)+1 || c.Command != strings.ToLower(c.Command) || len(c.Command) > 32 {
-			return refuse(http.StatusBadRequest, "Bad Request: BOT_COMMAND_INVALID")
+			return telegramError(http.StatusBadRequest, "Bad Request: BOT_COMMAND_INVALID")
 		}
 		if c.Description == "" || len(c.Description) > 256 {
-			return refuse(http.StatusBadRequest, "Bad Request: BOT_COMMAND_DESCRIPTION_INVALID")
+			return telegramError(http.StatusBadRequest, "Bad Request: BOT_COMMAND_DESCRIPTION_INVALID")
 		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	b.commands = json.RawMessage(p["commands"])
-	return granted(true)
+	return telegramOK(true)
 }
 
-func (t *Telegram) sendMessage(b *telegramBot, p map[string]string) telegramAnswer {
+func (t *Telegram) sendMessage(b *telegramBot, p map[string]string) telegramResponse {
 	chat, err := strconv.ParseInt(p["chat_id"], 10, 64)
 	if err != nil {
-		return refuse(http.StatusBadRequest, "Bad Request: chat not found")
+		return telegramError(http.StatusBadRequest, "Bad Request: chat not found")
 	}
 	text := strings.TrimSpace(p["text"])
 	if text == "" {
-		return refuse(http.StatusBadRequest, "Bad Request: message text is empty")
+		return telegramError(http.StatusBadRequest, "Bad Request: message text is empty")
 	}
-	if len(utf16.Encode([]rune(text))) > largestText {
-		return refuse(http.StatusBadRequest, "Bad Request: message is too long")
+	if len(utf16.Encode([]rune(text))) > telegramMaxText {
+		return telegramError(http.StatusBadRequest, "Bad Request: message is too long")
 	}
 	if p["message_thread_id"] == "1" {
-		return refuse(http.StatusBadRequest, "Bad Request: message thread not found")
+		return telegramError(http.StatusBadRequest, "Bad Request: message thread not found")
 	}
-	if p["reply_parameters"] != "" && !t.repliable(p["chat_id"], p["reply_parameters"]) {
-		return refuse(http.StatusBadRequest, "Bad Request: message to be replied not found")
+	if p["reply_parameters"] != "" && !t.canReply(p["chat_id"], p["reply_parameters"]) {
+		return telegramError(http.StatusBadRequest, "Bad Request: message to be replied not found")
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if b.blocked[p["chat_id"]] {
-		return refuse(http.StatusForbidden, "Forbidden: bot was blocked by the user")
+		return telegramError(http.StatusForbidden, "Forbidden: bot was blocked by the user")
 	}
 	t.lastMessage++
 	t.Add(Line{ID: strconv.FormatInt(t.lastMessage, 10), Chat: p["chat_id"], Text: text})
@@ -177,14 +177,14 @@ func (t *Telegram) sendMessage(b *telegramBot, p map[string]string) telegramAnsw
 	if chat < 0 {
 		kind = "supergroup"
 	}
-	return granted(map[string]any{
+	return telegramOK(map[string]any{
 		"message_id": t.lastMessage, "from": b.user(), "date": time.Now().Unix(), "text": text,
 		"chat": map[string]any{"id": chat, "type": kind},
 	})
 }
 
-// repliable reports whether the message to answer is there, or need not be.
-func (t *Telegram) repliable(chat, parameters string) bool {
+// canReply reports whether the message to answer is there, or need not be.
+func (t *Telegram) canReply(chat, parameters string) bool {
 	var reply struct {
 		ID      int64 `json:"message_id"`
 		Without bool  `json:"allow_sending_without_reply"`
@@ -200,17 +200,17 @@ func (t *Telegram) repliable(chat, parameters string) bool {
 	return reply.Without
 }
 
-func (t *Telegram) getFile(id string) telegramAnswer {
+func (t *Telegram) getFile(id string) telegramResponse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	content, ok := t.files[id]
 	switch {
 	case !ok:
-		return refuse(http.StatusBadRequest, "Bad Request: invalid file_id")
-	case len(content) > largestFile:
-		return refuse(http.StatusBadRequest, "Bad Request: file is too big")
+		return telegramError(http.StatusBadRequest, "Bad Request: invalid file_id")
+	case len(content) > telegramMaxFile:
+		return telegramError(http.StatusBadRequest, "Bad Request: file is too big")
 	}
-	return granted(map[string]any{"file_id": id, "file_unique_id": "u" + id, "file_size": len(content), "file_path": "documents/" + id})
+	return telegramOK(map[string]any{"file_id": id, "file_unique_id": "u" + id, "file_size": len(content), "file_path": "documents/" + id})
 }
 
 func (t *Telegram) serveFile(w http.ResponseWriter, r *http.Request, rest string) {
@@ -221,7 +221,7 @@ func (t *Telegram) serveFile(w http.ResponseWriter, r *http.Request, rest string
 	known := t.bots[token] != nil
 	t.mu.Unlock()
 	if !ok || !known {
-		refuse(http.StatusNotFound, "Not Found").write(w)
+		telegramError(http.StatusNotFound, "Not Found").write(w)
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
@@ -232,7 +232,7 @@ func (t *Telegram) serveFile(w http.ResponseWriter, r *http.Request, rest string
 // them: the query, a form, multipart parts or a JSON body. A multipart body
 // without any part is no fault: client libraries send that.
 func telegramParams(r *http.Request) (map[string]string, error) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, largestCall))
+	body, err := io.ReadAll(io.LimitReader(r.Body, telegramMaxBody))
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +246,7 @@ func telegramParams(r *http.Request) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		firstOfEach(p, form)
+		copyFirstValues(p, form)
 	case "multipart/form-data":
 		parts := multipart.NewReader(strings.NewReader(string(body)), options["boundary"])
 		for part, err := parts.NextPart(); err == nil; part, err = parts.NextPart() {
@@ -257,11 +257,11 @@ func telegramParams(r *http.Request) (map[string]string, error) {
 			p[part.FormName()] = string(value)
 		}
 	}
-	firstOfEach(p, r.URL.Query())
+	copyFirstValues(p, r.URL.Query())
 	return p, nil
 }
 
-func firstOfEach(p map[string]string, form url.Values) {
+func copyFirstValues(p map[string]string, form url.Values) {
 	for k, v := range form {
 		p[k] = v[0]
 	}

@@ -20,7 +20,7 @@ import (
 
 const telegramToken = "424242:AAEtest-test_testtesttesttesttest123"
 
-var telegramSteve = simulator.Person{ID: 712345678, First: "Steve", Username: "steve"}
+var telegramSteve = simulator.TelegramUser{ID: 712345678, FirstName: "Steve", Username: "steve"}
 
 func newTelegram(t *testing.T) *simulator.Telegram {
 	t.Helper()
@@ -30,15 +30,15 @@ func newTelegram(t *testing.T) *simulator.Telegram {
 	return server
 }
 
-type telegramReply struct {
+type telegramResponse struct {
 	OK          bool            `json:"ok"`
 	Result      json.RawMessage `json:"result"`
 	Code        int             `json:"error_code"`
 	Description string          `json:"description"`
 }
 
-// askTelegram makes one call with form parameters, without a network.
-func askTelegram(t *testing.T, server http.Handler, method string, params ...string) telegramReply {
+// callTelegram makes one call with form parameters, without a network.
+func callTelegram(t *testing.T, server http.Handler, method string, params ...string) telegramResponse {
 	t.Helper()
 	form := url.Values{}
 	for i := 0; i < len(params); i += 2 {
@@ -48,7 +48,7 @@ func askTelegram(t *testing.T, server http.Handler, method string, params ...str
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	w := httptest.NewRecorder()
 	server.ServeHTTP(w, r)
-	var reply telegramReply
+	var reply telegramResponse
 	if err := json.Unmarshal(w.Body.Bytes(), &reply); err != nil {
 		t.Errorf("%s answers %d %q", method, w.Code, w.Body)
 	}
@@ -58,7 +58,7 @@ func askTelegram(t *testing.T, server http.Handler, method string, params ...str
 	return reply
 }
 
-func telegramIDs(t *testing.T, reply telegramReply) (ids []int64) {
+func updateIDs(t *testing.T, reply telegramResponse) (ids []int64) {
 	t.Helper()
 	var us []struct {
 		ID int64 `json:"update_id"`
@@ -72,18 +72,18 @@ func telegramIDs(t *testing.T, reply telegramReply) (ids []int64) {
 	return ids
 }
 
-// A telegramHook plays the gateway: it fails until told otherwise and notes what came.
-type telegramHook struct {
-	mu     sync.Mutex
-	fails  int
-	after  string // the Retry-After of a failure
-	body   string // of a success
-	texts  []string
-	secret string
-	times  []time.Time
+// A webhookTransport plays the gateway: it fails until told otherwise and notes what came.
+type webhookTransport struct {
+	mu         sync.Mutex
+	failures   int
+	retryAfter string // the Retry-After of a failure
+	body       string // of a success
+	texts      []string
+	secret     string
+	times      []time.Time
 }
 
-func (h *telegramHook) RoundTrip(r *http.Request) (*http.Response, error) {
+func (h *webhookTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	raw, err := io.ReadAll(r.Body)
 	if err != nil {
 		return nil, err
@@ -101,10 +101,10 @@ func (h *telegramHook) RoundTrip(r *http.Request) (*http.Response, error) {
 	h.texts, h.times = append(h.texts, u.Message.Text), append(h.times, time.Now())
 	h.secret = r.Header.Get("X-Telegram-Bot-Api-Secret-Token")
 	w := httptest.NewRecorder()
-	if h.fails > 0 {
-		h.fails--
-		if h.after != "" {
-			w.Header().Set("Retry-After", h.after)
+	if h.failures > 0 {
+		h.failures--
+		if h.retryAfter != "" {
+			w.Header().Set("Retry-After", h.retryAfter)
 		}
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return w.Result(), nil
@@ -113,15 +113,15 @@ func (h *telegramHook) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-func (h *telegramHook) heard() string {
+func (h *webhookTransport) receivedTexts() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return strings.Join(h.texts, " ")
 }
 
-func TestTelegramUpdateShape(t *testing.T) {
+func TestTelegram_UpdateShape(t *testing.T) {
 	server := newTelegram(t)
-	server.Say("hydragate_bot", telegramSteve, "😀 /claim@hydragate_bot WDJBMJ")
+	server.SendText("hydragate_bot", telegramSteve, "😀 /claim@hydragate_bot WDJBMJ")
 	var us []struct {
 		Message struct {
 			ID   int64 `json:"message_id"`
@@ -142,7 +142,7 @@ func TestTelegramUpdateShape(t *testing.T) {
 			}
 		}
 	}
-	if err := json.Unmarshal(askTelegram(t, server, "getUpdates").Result, &us); err != nil || len(us) != 1 {
+	if err := json.Unmarshal(callTelegram(t, server, "getUpdates").Result, &us); err != nil || len(us) != 1 {
 		t.Fatal(us, err)
 	}
 	m := us[0].Message
@@ -154,62 +154,62 @@ func TestTelegramUpdateShape(t *testing.T) {
 	}
 }
 
-func TestTelegramForgetsWhatLiesBelowTheOffset(t *testing.T) {
+func TestTelegram_Offset(t *testing.T) {
 	server := newTelegram(t)
 	var ids []int64
 	for range 3 {
-		ids = append(ids, server.Say("hydragate_bot", telegramSteve, "hi"))
+		ids = append(ids, server.SendText("hydragate_bot", telegramSteve, "hi"))
 	}
 	for range 2 {
-		if got := telegramIDs(t, askTelegram(t, server, "getUpdates")); !slices.Equal(got, ids) {
+		if got := updateIDs(t, callTelegram(t, server, "getUpdates")); !slices.Equal(got, ids) {
 			t.Fatalf("without an offset: %v; want %v", got, ids)
 		}
 	}
-	got := telegramIDs(t, askTelegram(t, server, "getUpdates", "offset", telegramJSON(ids[1]), "limit", "1"))
-	if !slices.Equal(got, ids[1:2]) || !slices.Equal(server.Pending("hydragate_bot"), ids[1:]) {
-		t.Errorf("got %v, pending %v", got, server.Pending("hydragate_bot"))
+	got := updateIDs(t, callTelegram(t, server, "getUpdates", "offset", encodeJSON(ids[1]), "limit", "1"))
+	if !slices.Equal(got, ids[1:2]) || !slices.Equal(server.PendingUpdates("hydragate_bot"), ids[1:]) {
+		t.Errorf("got %v, pending %v", got, server.PendingUpdates("hydragate_bot"))
 	}
 	if !server.Delivered(ids[0]) || server.Delivered(ids[1]) || server.Attempts(ids[0]) != 2 || server.Attempts(ids[1]) != 3 || server.Attempts(ids[2]) != 2 {
 		t.Errorf("delivered and attempts are off: %d %d %d", server.Attempts(ids[0]), server.Attempts(ids[1]), server.Attempts(ids[2]))
 	}
 }
 
-func telegramJSON(v any) string {
+func encodeJSON(v any) string {
 	b, _ := json.Marshal(v)
 	return string(b)
 }
 
-func TestTelegramLongPoll(t *testing.T) {
+func TestTelegram_LongPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newTelegram(t)
 		start := time.Now()
-		if got := telegramIDs(t, askTelegram(t, server, "getUpdates", "timeout", "600")); len(got) != 0 || time.Since(start) != 50*time.Second {
+		if got := updateIDs(t, callTelegram(t, server, "getUpdates", "timeout", "600")); len(got) != 0 || time.Since(start) != 50*time.Second {
 			t.Errorf("%v after %v; want nothing after 50 s", got, time.Since(start))
 		}
-		older, newer := make(chan telegramReply, 1), make(chan telegramReply, 1)
-		go func() { older <- askTelegram(t, server, "getUpdates", "timeout", "50") }()
+		older, newer := make(chan telegramResponse, 1), make(chan telegramResponse, 1)
+		go func() { older <- callTelegram(t, server, "getUpdates", "timeout", "50") }()
 		synctest.Wait()
-		go func() { newer <- askTelegram(t, server, "getUpdates", "timeout", "50") }()
+		go func() { newer <- callTelegram(t, server, "getUpdates", "timeout", "50") }()
 		if r := <-older; r.Code != 409 || !strings.Contains(r.Description, "terminated by other getUpdates request") {
 			t.Errorf("the older poller: %+v; want 409", r)
 		}
-		id := server.Say("hydragate_bot", telegramSteve, "hi")
-		if got := telegramIDs(t, <-newer); !slices.Equal(got, []int64{id}) {
+		id := server.SendText("hydragate_bot", telegramSteve, "hi")
+		if got := updateIDs(t, <-newer); !slices.Equal(got, []int64{id}) {
 			t.Errorf("the newer poller got %v", got)
 		}
-		go func() { older <- askTelegram(t, server, "getUpdates", "timeout", "50", "offset", telegramJSON(id+1)) }()
+		go func() { older <- callTelegram(t, server, "getUpdates", "timeout", "50", "offset", encodeJSON(id+1)) }()
 		synctest.Wait()
-		askTelegram(t, server, "setWebhook", "url", "https://gateway.example/hook")
+		callTelegram(t, server, "setWebhook", "url", "https://gateway.example/hook")
 		if r := <-older; r.Code != 409 || !strings.Contains(r.Description, "setWebhook") {
 			t.Errorf("while a webhook was set: %+v; want 409", r)
 		}
-		if r := askTelegram(t, server, "getUpdates"); r.Code != 409 || !strings.Contains(r.Description, "webhook is active") {
+		if r := callTelegram(t, server, "getUpdates"); r.Code != 409 || !strings.Contains(r.Description, "webhook is active") {
 			t.Errorf("with a webhook: %+v; want 409", r)
 		}
 	})
 }
 
-func TestTelegramWebhookRepeatsInOrder(t *testing.T) {
+func TestTelegram_WebhookRetryOrder(t *testing.T) {
 	for name, c := range map[string]struct {
 		after string
 		scale float64
@@ -222,13 +222,13 @@ func TestTelegramWebhookRepeatsInOrder(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server := newTelegram(t)
-				hook := &telegramHook{fails: 4, after: c.after}
-				server.WebhookClient, server.Scale = &http.Client{Transport: hook}, c.scale
-				if r := askTelegram(t, server, "setWebhook", "url", "https://gateway.example/hook", "secret_token", "s-1"); !r.OK {
+				hook := &webhookTransport{failures: 4, retryAfter: c.after}
+				server.WebhookClient, server.RetryScale = &http.Client{Transport: hook}, c.scale
+				if r := callTelegram(t, server, "setWebhook", "url", "https://gateway.example/hook", "secret_token", "s-1"); !r.OK {
 					t.Fatal(r)
 				}
-				a := server.Say("hydragate_bot", telegramSteve, "a")
-				b := server.Say("hydragate_bot", telegramSteve, "b")
+				a := server.SendText("hydragate_bot", telegramSteve, "a")
+				b := server.SendText("hydragate_bot", telegramSteve, "b")
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
 				for id, want := range map[int64]int{a: 5, b: 1} {
@@ -236,7 +236,7 @@ func TestTelegramWebhookRepeatsInOrder(t *testing.T) {
 						t.Errorf("delivered after %d attempts, %v; want %d", n, err, want)
 					}
 				}
-				if got := hook.heard(); got != "a a a a a b" || hook.secret != "s-1" {
+				if got := hook.receivedTexts(); got != "a a a a a b" || hook.secret != "s-1" {
 					t.Errorf("heard %q with secret %q", got, hook.secret)
 				}
 				for i, want := range c.gaps {
@@ -250,42 +250,42 @@ func TestTelegramWebhookRepeatsInOrder(t *testing.T) {
 }
 
 // One chat that fails does not hold up the others.
-func TestTelegramChatsDoNotWaitForEachOther(t *testing.T) {
+func TestTelegram_ChatsAreIndependent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newTelegram(t)
-		hook := &telegramHook{fails: 1, after: "3600"}
+		hook := &webhookTransport{failures: 1, retryAfter: "3600"}
 		server.WebhookClient = &http.Client{Transport: hook}
-		askTelegram(t, server, "setWebhook", "url", "https://gateway.example/hook")
-		stuck := server.Say("hydragate_bot", telegramSteve, "stuck")
+		callTelegram(t, server, "setWebhook", "url", "https://gateway.example/hook")
+		stuck := server.SendText("hydragate_bot", telegramSteve, "stuck")
 		synctest.Wait()
-		id := server.SayInGroup("hydragate_bot", -1001, telegramSteve, "free")
+		id := server.SendGroupText("hydragate_bot", -1001, telegramSteve, "free")
 		synctest.Wait()
 		if !server.Delivered(id) || server.Delivered(stuck) {
-			t.Errorf("heard %q", hook.heard())
+			t.Errorf("heard %q", hook.receivedTexts())
 		}
-		askTelegram(t, server, "deleteWebhook")
-		if got := telegramIDs(t, askTelegram(t, server, "getUpdates")); !slices.Equal(got, []int64{stuck}) {
+		callTelegram(t, server, "deleteWebhook")
+		if got := updateIDs(t, callTelegram(t, server, "getUpdates")); !slices.Equal(got, []int64{stuck}) {
 			t.Errorf("left for polling: %v; want %d", got, stuck)
 		}
 	})
 }
 
-func TestTelegramObeysTheAnswerOfAWebhook(t *testing.T) {
+func TestTelegram_WebhookReply(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newTelegram(t)
-		server.WebhookClient = &http.Client{Transport: &telegramHook{body: `{"method":"sendMessage","chat_id":712345678,"text":"echo"}`}}
-		askTelegram(t, server, "setWebhook", "url", "https://gateway.example/hook")
-		server.Say("hydragate_bot", telegramSteve, "hi")
-		line, err := server.Answer(t.Context(), "712345678", 0)
+		server.WebhookClient = &http.Client{Transport: &webhookTransport{body: `{"method":"sendMessage","chat_id":712345678,"text":"echo"}`}}
+		callTelegram(t, server, "setWebhook", "url", "https://gateway.example/hook")
+		server.SendText("hydragate_bot", telegramSteve, "hi")
+		line, err := server.WaitReply(t.Context(), "712345678", 0)
 		if err != nil || line.Text != "echo" {
 			t.Errorf("%+v, %v", line, err)
 		}
 	})
 }
 
-func TestTelegramRefusesAsTheOriginal(t *testing.T) {
+func TestTelegram_Errors(t *testing.T) {
 	server := newTelegram(t)
-	server.Block("hydragate_bot", simulator.Person{ID: 9})
+	server.Block("hydragate_bot", simulator.TelegramUser{ID: 9})
 	for name, c := range map[string]struct {
 		method string
 		params []string
@@ -305,17 +305,17 @@ func TestTelegramRefusesAsTheOriginal(t *testing.T) {
 		"UnknownMethod": {"sendSmell", nil, 404, "Not Found: method not found"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if r := askTelegram(t, server, c.method, c.params...); r.OK || r.Code != c.code || r.Description != c.says {
+			if r := callTelegram(t, server, c.method, c.params...); r.OK || r.Code != c.code || r.Description != c.says {
 				t.Errorf("%d %q; want %d %q", r.Code, r.Description, c.code, c.says)
 			}
 		})
 	}
-	if ls := server.Answers(""); len(ls) != 0 {
+	if ls := server.Replies(""); len(ls) != 0 {
 		t.Errorf("said %v", ls)
 	}
 }
 
-func TestTelegramUnknownToken(t *testing.T) {
+func TestTelegram_UnknownToken(t *testing.T) {
 	server := newTelegram(t)
 	for path, code := range map[string]int{"/bot1:x/getMe": 401, "/getMe": 404, "/bot" + telegramToken: 404, "/file/bot1:x/documents/f1": 404} {
 		w := httptest.NewRecorder()
@@ -327,7 +327,7 @@ func TestTelegramUnknownToken(t *testing.T) {
 }
 
 // Client libraries send a multipart content type with nothing in it.
-func TestTelegramTakesParametersAnyWay(t *testing.T) {
+func TestTelegram_ParameterEncodings(t *testing.T) {
 	server := newTelegram(t)
 	var parts strings.Builder
 	form := multipart.NewWriter(&parts)
@@ -355,51 +355,51 @@ func TestTelegramTakesParametersAnyWay(t *testing.T) {
 			}
 		})
 	}
-	if ls := server.Answers("7"); len(ls) != 3 {
+	if ls := server.Replies("7"); len(ls) != 3 {
 		t.Errorf("said %v; want three messages", ls)
 	}
 }
 
-func TestTelegramFaults(t *testing.T) {
+func TestTelegram_Faults(t *testing.T) {
 	server := newTelegram(t)
 	server.Arm("sendMessage", simulator.Fault{Status: 403, Body: `{"ok":false,"error_code":403,"description":"Forbidden"}`})
-	if r := askTelegram(t, server, "sendMessage", "chat_id", "7", "text", "x"); r.Code != 403 || len(server.Answers("7")) != 0 {
-		t.Errorf("%+v, said %v", r, server.Answers("7"))
+	if r := callTelegram(t, server, "sendMessage", "chat_id", "7", "text", "x"); r.Code != 403 || len(server.Replies("7")) != 0 {
+		t.Errorf("%+v, said %v", r, server.Replies("7"))
 	}
-	if r := askTelegram(t, server, "sendMessage", "chat_id", "7", "text", "x"); !r.OK {
+	if r := callTelegram(t, server, "sendMessage", "chat_id", "7", "text", "x"); !r.OK {
 		t.Errorf("the call after: %+v", r)
 	}
 	server.Arm("sendMessage", simulator.Fault{Cut: true})
 	func() {
 		defer func() { _ = recover() }()
-		askTelegram(t, server, "sendMessage", "chat_id", "7", "text", "y")
+		callTelegram(t, server, "sendMessage", "chat_id", "7", "text", "y")
 	}()
-	if n := len(server.Answers("7")); n != 2 {
+	if n := len(server.Replies("7")); n != 2 {
 		t.Errorf("%d messages; want the one that was cut off to count", n)
 	}
 }
 
-func TestTelegramAskedForKinds(t *testing.T) {
+func TestTelegram_AllowedUpdates(t *testing.T) {
 	server := newTelegram(t)
-	askTelegram(t, server, "getUpdates", "allowed_updates", `["message"]`)
-	if id := server.Press("hydragate_bot", telegramSteve, 1, "x"); id != 0 {
+	callTelegram(t, server, "getUpdates", "allowed_updates", `["message"]`)
+	if id := server.PressButton("hydragate_bot", telegramSteve, 1, "x"); id != 0 {
 		t.Errorf("a press came as update %d", id)
 	}
-	if id := server.Push("hydragate_bot", json.RawMessage(`{"callback_query":{}}`)); id == 0 {
+	if id := server.PushUpdate("hydragate_bot", json.RawMessage(`{"callback_query":{}}`)); id == 0 {
 		t.Error("a pushed update was dropped")
 	}
-	if id := server.Say("other_bot", telegramSteve, "x"); id != 0 {
+	if id := server.SendText("other_bot", telegramSteve, "x"); id != 0 {
 		t.Errorf("said to nobody as update %d", id)
 	}
 }
 
-func TestTelegramFiles(t *testing.T) {
+func TestTelegram_Files(t *testing.T) {
 	server := newTelegram(t)
-	server.PutFile("F1", []byte("content"))
+	server.AddFile("F1", []byte("content"))
 	var file struct {
 		Path string `json:"file_path"`
 	}
-	if err := json.Unmarshal(askTelegram(t, server, "getFile", "file_id", "F1").Result, &file); err != nil {
+	if err := json.Unmarshal(callTelegram(t, server, "getFile", "file_id", "F1").Result, &file); err != nil {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()

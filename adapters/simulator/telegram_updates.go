@@ -20,7 +20,7 @@ type telegramUpdate struct {
 	confirmed chan struct{} // closed then
 }
 
-func (u *telegramUpdate) done() bool {
+func (u *telegramUpdate) isConfirmed() bool {
 	select {
 	case <-u.confirmed:
 		return true
@@ -31,17 +31,17 @@ func (u *telegramUpdate) done() bool {
 
 // A telegramPoll is a getUpdates that waits.
 type telegramPoll struct {
-	ended chan struct{} // closed when another call ends it
-	why   string        // set before ended is closed
+	ended  chan struct{} // closed when another call ends it
+	reason string        // set before ended is closed
 }
 
-// queue appends an update and wakes whoever waits for it; t.mu is held.
-func (t *Telegram) queue(b *telegramBot, u *telegramUpdate) {
+// enqueue appends an update and wakes whoever waits for it; t.mu is held.
+func (t *Telegram) enqueue(b *telegramBot, u *telegramUpdate) {
 	t.updates[u.id] = u
 	b.pending = append(b.pending, u)
-	close(b.arrived)
-	b.arrived = make(chan struct{})
-	t.work(b)
+	close(b.updated)
+	b.updated = make(chan struct{})
+	t.startDeliveries(b)
 }
 
 // confirm forgets pending updates of b that match; t.mu is held.
@@ -55,79 +55,79 @@ func (b *telegramBot) confirm(match func(*telegramUpdate) bool) {
 	})
 }
 
-// end ends the long poll that waits, if one does; t.mu is held.
-func (b *telegramBot) end(why string) {
+// endPoll ends the long poll that waits, if one does; t.mu is held.
+func (b *telegramBot) endPoll(why string) {
 	if b.poll != nil {
-		b.poll.why = why
+		b.poll.reason = why
 		close(b.poll.ended)
 		b.poll = nil
 	}
 }
 
 const (
-	conflictHook = "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first"
-	conflictPoll = "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"
-	conflictSet  = "Conflict: terminated by setWebhook request"
-	longestPoll  = 50 * time.Second
-	largestBatch = 100
+	conflictWebhook    = "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first"
+	conflictPoll       = "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"
+	conflictSetWebhook = "Conflict: terminated by setWebhook request"
+	telegramMaxPoll    = 50 * time.Second
+	telegramMaxBatch   = 100
 )
 
 // getUpdates confirms what lies below the offset, then waits for something to hand
 // over. Of two callers the older is sent away.
-func (t *Telegram) getUpdates(r *http.Request, b *telegramBot, p map[string]string) telegramAnswer {
+func (t *Telegram) getUpdates(r *http.Request, b *telegramBot, p map[string]string) telegramResponse {
 	offset, _ := strconv.ParseInt(p["offset"], 10, 64)
 	limit, _ := strconv.Atoi(p["limit"])
-	if limit < 1 || limit > largestBatch {
-		limit = largestBatch
+	if limit < 1 || limit > telegramMaxBatch {
+		limit = telegramMaxBatch
 	}
 	seconds, _ := strconv.Atoi(p["timeout"])
-	timeout := time.NewTimer(min(time.Duration(max(seconds, 0))*time.Second, longestPoll))
+	timeout := time.NewTimer(min(time.Duration(max(seconds, 0))*time.Second, telegramMaxPoll))
 	defer timeout.Stop()
 
 	me := &telegramPoll{ended: make(chan struct{})}
 	t.mu.Lock()
-	if b.hook != nil {
+	if b.webhook != nil {
 		t.mu.Unlock()
-		return refuse(http.StatusConflict, conflictHook)
+		return telegramError(http.StatusConflict, conflictWebhook)
 	}
-	b.end(conflictPoll)
+	b.endPoll(conflictPoll)
 	b.poll = me
-	b.remember(p["allowed_updates"])
+	b.setAllowedUpdates(p["allowed_updates"])
 	if offset < 0 {
-		offset = b.fromEnd(-offset)
+		offset = b.idFromEnd(-offset)
 	}
 	b.confirm(func(u *telegramUpdate) bool { return u.id < offset })
 	t.mu.Unlock()
 
 	for {
-		batch, arrived, over := t.batch(b, me, limit, false)
+		batch, arrived, over := t.nextBatch(b, me, limit, false)
 		if over {
-			return granted(batch)
+			return telegramOK(batch)
 		}
 		select {
 		case <-arrived:
 		case <-timeout.C:
-			batch, _, _ = t.batch(b, me, limit, true)
-			return granted(batch)
+			batch, _, _ = t.nextBatch(b, me, limit, true)
+			return telegramOK(batch)
 		case <-me.ended:
-			return refuse(http.StatusConflict, me.why)
+			return telegramError(http.StatusConflict, me.reason)
 		case <-r.Context().Done():
-			t.batch(b, me, 0, true)
-			return granted([]json.RawMessage{})
+			t.nextBatch(b, me, 0, true)
+			return telegramOK([]json.RawMessage{})
 		case <-t.ctx.Done():
-			return granted([]json.RawMessage{})
+			return telegramOK([]json.RawMessage{})
 		}
 	}
 }
 
-// batch gives what is pending and whether the poll is over with it; last ends the
+// nextBatch gives what is pending and whether the poll is over with it; last ends the
 // poll in any case.
-func (t *Telegram) batch(b *telegramBot, me *telegramPoll, limit int, last bool) (raws []json.RawMessage, arrived <-chan struct{}, over bool) {
+func (t *Telegram) nextBatch(b *telegramBot, me *telegramPoll, limit int, last bool) (raws []json.RawMessage, arrived <-chan struct{}, over bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	raws = []json.RawMessage{}
 	if b.poll != me { // ended meanwhile: the updates are another's
-		return raws, b.arrived, false
+		return raws, b.updated, false
 	}
 	for _, u := range b.pending[:min(limit, len(b.pending))] {
 		u.attempts++
@@ -137,28 +137,28 @@ func (t *Telegram) batch(b *telegramBot, me *telegramPoll, limit int, last bool)
 	if over {
 		b.poll = nil
 	}
-	return raws, b.arrived, over
+	return raws, b.updated, over
 }
 
-// fromEnd gives the id of the n-th pending update from the end; t.mu is held.
-func (b *telegramBot) fromEnd(n int64) int64 {
+// idFromEnd gives the id of the n-th pending update from the end; t.mu is held.
+func (b *telegramBot) idFromEnd(n int64) int64 {
 	if len(b.pending) == 0 {
 		return 0
 	}
 	return b.pending[max(0, len(b.pending)-int(min(n, int64(len(b.pending)))))].id
 }
 
-// remember keeps the kinds of update asked for, if the call names them.
-func (b *telegramBot) remember(allowed string) {
+// setAllowedUpdates keeps the kinds of update asked for, if the call names them.
+func (b *telegramBot) setAllowedUpdates(allowed string) {
 	var kinds []string
 	if json.Unmarshal([]byte(allowed), &kinds) == nil {
 		b.allowed = kinds
 	}
 }
 
-// queueOf names the queue of an update: messages of one chat keep their order,
+// queueName names the queue of an update: messages of one chat keep their order,
 // other kinds have queues of their own.
-func queueOf(raw json.RawMessage) string {
+func queueName(raw json.RawMessage) string {
 	type inChat struct {
 		Chat struct {
 			ID json.RawMessage `json:"id"`

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// A telegramHook is the webhook of a bot, from setWebhook until the next one.
-type telegramHook struct {
+// A telegramWebhook is the webhook of a bot, from setWebhook until the next one.
+type telegramWebhook struct {
 	url, secret string
 	ctx         context.Context // ends with the webhook
 	stop        context.CancelFunc
@@ -24,86 +24,86 @@ type telegramHook struct {
 }
 
 const (
-	firstRepeat       = time.Second
-	longestRepeat     = 60 * time.Second
-	longestRetryAfter = time.Hour
-	hookTimeout       = 60 * time.Second
-	usualConnections  = 40
-	mostConnections   = 100
+	telegramMinBackoff     = time.Second
+	telegramMaxBackoff     = 60 * time.Second
+	telegramMaxRetryAfter  = time.Hour
+	telegramWebhookTimeout = 60 * time.Second
+	defaultConnections     = 40
+	maxConnections         = 100
 )
 
-func (t *Telegram) setWebhook(b *telegramBot, p map[string]string) telegramAnswer {
+func (t *Telegram) setWebhook(b *telegramBot, p map[string]string) telegramResponse {
 	if p["url"] == "" {
 		return t.deleteWebhook(b, p)
 	}
 	u, err := url.Parse(p["url"])
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return refuse(http.StatusBadRequest, "Bad Request: bad webhook: An HTTPS URL must be provided for webhook")
+		return telegramError(http.StatusBadRequest, "Bad Request: bad webhook: An HTTPS URL must be provided for webhook")
 	}
 	if len(p["secret_token"]) > 256 {
-		return refuse(http.StatusBadRequest, "Bad Request: secret token is too long")
+		return telegramError(http.StatusBadRequest, "Bad Request: secret token is too long")
 	}
 	for _, r := range p["secret_token"] {
 		if r != '_' && r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') {
-			return refuse(http.StatusBadRequest, "Bad Request: secret token contains unallowed characters")
+			return telegramError(http.StatusBadRequest, "Bad Request: secret token contains unallowed characters")
 		}
 	}
 	connections, _ := strconv.Atoi(p["max_connections"])
-	if connections < 1 || connections > mostConnections {
-		connections = usualConnections
+	if connections < 1 || connections > maxConnections {
+		connections = defaultConnections
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	b.end(conflictSet)
-	b.unhook(p)
-	b.remember(p["allowed_updates"])
+	b.endPoll(conflictSetWebhook)
+	b.removeWebhook(p)
+	b.setAllowedUpdates(p["allowed_updates"])
 	ctx, stop := context.WithCancel(t.ctx)
-	b.hook = &telegramHook{url: p["url"], secret: p["secret_token"], ctx: ctx, stop: stop, slots: make(chan struct{}, connections), working: map[string]bool{}}
-	t.work(b)
-	return granted(true).saying("Webhook was set")
+	b.webhook = &telegramWebhook{url: p["url"], secret: p["secret_token"], ctx: ctx, stop: stop, slots: make(chan struct{}, connections), working: map[string]bool{}}
+	t.startDeliveries(b)
+	return telegramOK(true).withDescription("Webhook was set")
 }
 
-func (t *Telegram) deleteWebhook(b *telegramBot, p map[string]string) telegramAnswer {
+func (t *Telegram) deleteWebhook(b *telegramBot, p map[string]string) telegramResponse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !b.unhook(p) {
-		return granted(true).saying("Webhook is already deleted")
+	if !b.removeWebhook(p) {
+		return telegramOK(true).withDescription("Webhook is already deleted")
 	}
-	return granted(true).saying("Webhook was deleted")
+	return telegramOK(true).withDescription("Webhook was deleted")
 }
 
-// unhook stops the webhook, if there is one; t.mu is held.
-func (b *telegramBot) unhook(p map[string]string) bool {
+// removeWebhook stops the webhook, if there is one; t.mu is held.
+func (b *telegramBot) removeWebhook(p map[string]string) bool {
 	if p["drop_pending_updates"] == "true" {
 		b.confirm(func(*telegramUpdate) bool { return true })
 	}
-	if b.hook == nil {
+	if b.webhook == nil {
 		return false
 	}
-	b.hook.stop()
-	b.hook = nil
+	b.webhook.stop()
+	b.webhook = nil
 	return true
 }
 
-func (t *Telegram) getWebhookInfo(b *telegramBot) telegramAnswer {
+func (t *Telegram) getWebhookInfo(b *telegramBot) telegramResponse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	info := map[string]any{"url": "", "has_custom_certificate": false, "pending_update_count": len(b.pending)}
 	if len(b.allowed) > 0 {
 		info["allowed_updates"] = b.allowed
 	}
-	if h := b.hook; h != nil {
+	if h := b.webhook; h != nil {
 		info["url"], info["max_connections"] = h.url, cap(h.slots)
 		if h.lastError != "" {
 			info["last_error_date"], info["last_error_message"] = h.lastErrorAt, h.lastError
 		}
 	}
-	return granted(info)
+	return telegramOK(info)
 }
 
-// work sees to it that every queue with updates is being delivered; t.mu is held.
-func (t *Telegram) work(b *telegramBot) {
-	h := b.hook
+// startDeliveries sees to it that every queue with updates is being delivered; t.mu is held.
+func (t *Telegram) startDeliveries(b *telegramBot) {
+	h := b.webhook
 	if h == nil || t.ctx.Err() != nil {
 		return
 	}
@@ -112,41 +112,41 @@ func (t *Telegram) work(b *telegramBot) {
 			continue
 		}
 		h.working[u.queue] = true
-		t.posting.Go(func() { t.deliver(b, h, u.queue) })
+		t.posting.Go(func() { t.deliverQueue(b, h, u.queue) })
 	}
 }
 
-// deliver posts the updates of one queue in order. None is sent before the one
+// deliverQueue posts the updates of one queue in order. None is sent before the one
 // ahead of it got its 2xx.
-func (t *Telegram) deliver(b *telegramBot, h *telegramHook, queue string) {
-	delay := firstRepeat
-	for u := t.head(b, h, queue); u != nil; u = t.head(b, h, queue) {
-		asked, err := t.post(b, h, u)
+func (t *Telegram) deliverQueue(b *telegramBot, h *telegramWebhook, queue string) {
+	delay := telegramMinBackoff
+	for u := t.nextUpdate(b, h, queue); u != nil; u = t.nextUpdate(b, h, queue) {
+		asked, err := t.postUpdate(b, h, u)
 		if err == "" {
 			t.mu.Lock()
 			b.confirm(func(p *telegramUpdate) bool { return p == u })
 			t.mu.Unlock()
-			delay = firstRepeat
+			delay = telegramMinBackoff
 			continue
 		}
 		wait := delay
 		if asked > 0 {
 			wait = asked
 		}
-		delay = min(2*delay, longestRepeat+rand.N(longestRepeat))
+		delay = min(2*delay, telegramMaxBackoff+rand.N(telegramMaxBackoff))
 		t.mu.Lock()
 		h.lastError, h.lastErrorAt = err, time.Now().Unix()
 		t.mu.Unlock()
 		select {
-		case <-time.After(time.Duration(float64(wait) * t.Scale)):
+		case <-time.After(time.Duration(float64(wait) * t.RetryScale)):
 		case <-h.ctx.Done():
 			return
 		}
 	}
 }
 
-// head gives the oldest update of a queue, or nil when the work is done.
-func (t *Telegram) head(b *telegramBot, h *telegramHook, queue string) *telegramUpdate {
+// nextUpdate gives the oldest update of a queue, or nil when the work is done.
+func (t *Telegram) nextUpdate(b *telegramBot, h *telegramWebhook, queue string) *telegramUpdate {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if h.ctx.Err() == nil {
@@ -161,16 +161,16 @@ func (t *Telegram) head(b *telegramBot, h *telegramHook, queue string) *telegram
 	return nil
 }
 
-// post sends one update. Anything but a 2xx is a failure, which it tells in
+// postUpdate sends one update. Anything but a 2xx is a failure, which it tells in
 // Telegram's words, with how long the webhook asked it to wait.
-func (t *Telegram) post(b *telegramBot, h *telegramHook, u *telegramUpdate) (retryAfter time.Duration, failure string) {
+func (t *Telegram) postUpdate(b *telegramBot, h *telegramWebhook, u *telegramUpdate) (retryAfter time.Duration, failure string) {
 	select {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
 	case <-h.ctx.Done():
 		return 0, "Webhook was deleted"
 	}
-	ctx, cancel := context.WithTimeout(h.ctx, hookTimeout)
+	ctx, cancel := context.WithTimeout(h.ctx, telegramWebhookTimeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, h.url, bytes.NewReader(u.raw))
 	if err != nil {
@@ -187,19 +187,19 @@ func (t *Telegram) post(b *telegramBot, h *telegramHook, u *telegramUpdate) (ret
 	defer answer.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
 	if answer.StatusCode/100 == 2 {
-		t.obey(r, b, body)
+		t.runWebhookReply(r, b, body)
 		return 0, ""
 	}
 	seconds, _ := strconv.Atoi(answer.Header.Get("Retry-After"))
-	return min(time.Duration(max(seconds, 0))*time.Second, longestRetryAfter), "Wrong response from the webhook: " + answer.Status
+	return min(time.Duration(max(seconds, 0))*time.Second, telegramMaxRetryAfter), "Wrong response from the webhook: " + answer.Status
 }
 
-// obey carries out the call that the answer of a webhook may hold.
-func (t *Telegram) obey(r *http.Request, b *telegramBot, body []byte) {
+// runWebhookReply carries out the call that the answer of a webhook may hold.
+func (t *Telegram) runWebhookReply(r *http.Request, b *telegramBot, body []byte) {
 	var call struct {
 		Method string `json:"method"`
 	}
 	if json.Unmarshal(body, &call) == nil && call.Method != "" {
-		t.run(r, b, call.Method, jsonParams(body))
+		t.dispatch(r, b, call.Method, jsonParams(body))
 	}
 }

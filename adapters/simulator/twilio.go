@@ -35,15 +35,15 @@ type Twilio struct {
 	// before the first message.
 	OutOfOrder bool
 
-	mu         sync.Mutex
-	tokens     map[string]string // by account
-	numbers    []*twilioNumber
-	services   []*twilioService
-	messages   []*twilioMessage // oldest first
-	optedOut   map[string]bool  // by conversation
-	lastWrote  map[string]time.Time
-	failing    map[string]int // by recipient
-	deliveries map[string]*twilioDelivery
+	mu           sync.Mutex
+	tokens       map[string]string // by account
+	numbers      []*twilioNumber
+	services     []*twilioService
+	messages     []*twilioMessage // oldest first
+	optedOut     map[string]bool  // by conversation
+	lastInbound  map[string]time.Time
+	failureCodes map[string]int // by recipient
+	deliveries   map[string]*twilioDelivery
 
 	ctx     context.Context // ends with Close
 	stop    context.CancelFunc
@@ -74,8 +74,8 @@ func NewTwilio() *Twilio {
 		WebhookClient: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		tokens:        map[string]string{},
 		optedOut:      map[string]bool{},
-		lastWrote:     map[string]time.Time{},
-		failing:       map[string]int{},
+		lastInbound:   map[string]time.Time{},
+		failureCodes:  map[string]int{},
 		deliveries:    map[string]*twilioDelivery{},
 		ctx:           ctx,
 		stop:          stop,
@@ -118,8 +118,8 @@ func (t *Twilio) AddNumber(account, number string) (sid string) {
 func (t *Twilio) SetWhatsAppURL(account, number, u, fallback string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	address := twilioWhatsApp + strings.TrimPrefix(number, twilioWhatsApp)
-	n := t.number(address)
+	address := whatsAppPrefix + strings.TrimPrefix(number, whatsAppPrefix)
+	n := t.findNumber(address)
 	if n == nil {
 		n = &twilioNumber{address: address}
 		t.numbers = append(t.numbers, n)
@@ -138,19 +138,19 @@ func (t *Twilio) AddService(account, u string, numbers ...string) (sid string) {
 	return s.sid
 }
 
-// Fail makes the messages to an address end as "undelivered" with an error code.
+// FailMessages makes the messages to an address end as "undelivered" with an error code.
 // They are taken, and a status callback tells.
-func (t *Twilio) Fail(address string, code int) {
+func (t *Twilio) FailMessages(address string, code int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.failing[address] = code
+	t.failureCodes[address] = code
 }
 
 // Webhook gives the URLs that a number posts its messages to.
 func (t *Twilio) Webhook(number string) (u, fallback string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n := t.number(number); n != nil {
+	if n := t.findNumber(number); n != nil {
 		return n.smsURL, n.fallbackURL
 	}
 	return "", ""
@@ -160,7 +160,7 @@ func (t *Twilio) Webhook(number string) (u, fallback string) {
 func (t *Twilio) SetWebhook(number, u, fallback string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n := t.number(number); n != nil {
+	if n := t.findNumber(number); n != nil {
 		n.smsURL, n.fallbackURL = u, fallback
 	}
 }
@@ -169,11 +169,11 @@ func (t *Twilio) SetWebhook(number, u, fallback string) {
 func (t *Twilio) OptedOut(person, number string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.optedOut[conversation(person, number)]
+	return t.optedOut[conversationKey(person, number)]
 }
 
-// number gives the sender with this address, or nil; t.mu is held.
-func (t *Twilio) number(address string) *twilioNumber {
+// findNumber gives the sender with this address, or nil; t.mu is held.
+func (t *Twilio) findNumber(address string) *twilioNumber {
 	for _, n := range t.numbers {
 		if n.address == address {
 			return n
@@ -182,8 +182,8 @@ func (t *Twilio) number(address string) *twilioNumber {
 	return nil
 }
 
-// serviceOf gives the service an address belongs to, or nil; t.mu is held.
-func (t *Twilio) serviceOf(address string) *twilioService {
+// findService gives the service an address belongs to, or nil; t.mu is held.
+func (t *Twilio) findService(address string) *twilioService {
 	for _, s := range t.services {
 		for _, a := range s.addresses {
 			if a == address {
@@ -194,11 +194,11 @@ func (t *Twilio) serviceOf(address string) *twilioService {
 	return nil
 }
 
-const twilioWhatsApp = "whatsapp:"
+const whatsAppPrefix = "whatsapp:"
 
-func onWhatsApp(address string) bool { return strings.HasPrefix(address, twilioWhatsApp) }
+func isWhatsApp(address string) bool { return strings.HasPrefix(address, whatsAppPrefix) }
 
-func conversation(person, number string) string { return person + "\n" + number }
+func conversationKey(person, number string) string { return person + "\n" + number }
 
 func newTwilioSID(prefix string) string {
 	var b [16]byte

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// A twilioAnswer is what a call of the API ends with.
-type twilioAnswer struct {
+// A twilioResponse is what a call of the API ends with.
+type twilioResponse struct {
 	status int
 	doc    any
 }
@@ -20,7 +20,7 @@ type twilioCall struct {
 	account string // of the path; empty for services
 	sid     string // of the thing the path ends with
 	member  string
-	run     func(t *Twilio, c twilioCall, form url.Values) twilioAnswer
+	run     func(t *Twilio, c twilioCall, form url.Values) twilioResponse
 }
 
 // ServeHTTP answers a call of the API.
@@ -30,42 +30,42 @@ func (t *Twilio) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		twilioError(http.StatusBadRequest, 20001, "Bad request").write(w)
 		return
 	}
-	c, ok := route(r)
+	c, ok := routeTwilio(r)
 	if !ok {
 		twilioError(http.StatusNotFound, 20404, "The requested resource "+r.URL.Path+" was not found").write(w)
 		return
 	}
-	fault, hit := t.take(c.name)
-	if hit && !fault.lossy() {
-		fault.play(w, r)
+	fault, hit := t.pop(c.name)
+	if hit && !fault.afterProcessing() {
+		fault.respond(w, r)
 		return
 	}
 	answer := twilioError(http.StatusUnauthorized, 20003, "Authenticate")
 	if c.account == "" {
 		c.account = user
 	}
-	if t.admits(user, token) && user == c.account {
+	if t.isAuthorized(user, token) && user == c.account {
 		answer = c.run(t, c, r.Form)
 	}
 	if hit {
-		fault.play(w, r)
+		fault.respond(w, r)
 		return
 	}
 	answer.write(w)
 }
 
-// admits reports whether token is the one of the account now.
-func (t *Twilio) admits(account, token string) bool {
+// isAuthorized reports whether token is the one of the account now.
+func (t *Twilio) isAuthorized(account, token string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	known, ok := t.tokens[account]
 	return ok && token == known && token != ""
 }
 
-func route(r *http.Request) (twilioCall, bool) {
+func routeTwilio(r *http.Request) (twilioCall, bool) {
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	if parts[0] == "v1" {
-		return serviceRoute(r.Method, parts[1:])
+		return routeTwilioService(r.Method, parts[1:])
 	}
 	if len(parts) < 3 || parts[0] != "2010-04-01" || parts[1] != "Accounts" {
 		return twilioCall{}, false
@@ -95,7 +95,7 @@ func route(r *http.Request) (twilioCall, bool) {
 	return c, c.run != nil
 }
 
-func serviceRoute(method string, parts []string) (twilioCall, bool) {
+func routeTwilioService(method string, parts []string) (twilioCall, bool) {
 	var c twilioCall
 	switch {
 	case method != http.MethodGet || len(parts) == 0 || parts[0] != "Services":
@@ -107,14 +107,14 @@ func serviceRoute(method string, parts []string) (twilioCall, bool) {
 	return c, c.run != nil
 }
 
-func (t *Twilio) fetchAccount(c twilioCall, _ url.Values) twilioAnswer {
-	return twilioAnswer{http.StatusOK, map[string]any{
+func (t *Twilio) fetchAccount(c twilioCall, _ url.Values) twilioResponse {
+	return twilioResponse{http.StatusOK, map[string]any{
 		"sid": c.account, "owner_account_sid": c.account, "status": "active", "type": "Full",
 		"friendly_name": "Pretend", "uri": accountURI(c) + ".json",
 	}}
 }
 
-func (t *Twilio) listNumbers(c twilioCall, form url.Values) twilioAnswer {
+func (t *Twilio) listNumbers(c twilioCall, form url.Values) twilioResponse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	found := []any{}
@@ -123,14 +123,14 @@ func (t *Twilio) listNumbers(c twilioCall, form url.Values) twilioAnswer {
 			found = append(found, n.doc())
 		}
 	}
-	return twilioAnswer{http.StatusOK, map[string]any{
+	return twilioResponse{http.StatusOK, map[string]any{
 		"incoming_phone_numbers": found, "page": 0, "page_size": 50, "next_page_uri": nil,
 		"uri": accountURI(c) + "/IncomingPhoneNumbers.json",
 	}}
 }
 
 // updateNumber sets what form names of a number; a fetch names nothing.
-func (t *Twilio) updateNumber(c twilioCall, form url.Values) twilioAnswer {
+func (t *Twilio) updateNumber(c twilioCall, form url.Values) twilioResponse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, n := range t.numbers {
@@ -150,12 +150,12 @@ func (t *Twilio) updateNumber(c twilioCall, form url.Values) twilioAnswer {
 				*field = form.Get(name)
 			}
 		}
-		return twilioAnswer{http.StatusOK, n.doc()}
+		return twilioResponse{http.StatusOK, n.doc()}
 	}
 	return twilioError(http.StatusNotFound, 20404, "The requested resource "+accountURI(c)+"/IncomingPhoneNumbers/"+c.sid+".json was not found")
 }
 
-func (t *Twilio) listServices(c twilioCall, _ url.Values) twilioAnswer {
+func (t *Twilio) listServices(c twilioCall, _ url.Values) twilioResponse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	found := []any{}
@@ -167,17 +167,17 @@ func (t *Twilio) listServices(c twilioCall, _ url.Values) twilioAnswer {
 			})
 		}
 	}
-	return twilioAnswer{http.StatusOK, map[string]any{"services": found, "meta": map[string]any{"page": 0, "page_size": 50, "next_page_url": nil, "key": "services"}}}
+	return twilioResponse{http.StatusOK, map[string]any{"services": found, "meta": map[string]any{"page": 0, "page_size": 50, "next_page_url": nil, "key": "services"}}}
 }
 
-func (t *Twilio) fetchMember(c twilioCall, _ url.Values) twilioAnswer {
+func (t *Twilio) fetchMember(c twilioCall, _ url.Values) twilioResponse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, s := range t.services {
 		for _, address := range s.addresses {
-			n := t.number(address)
+			n := t.findNumber(address)
 			if s.sid == c.sid && s.account == c.account && n != nil && n.sid == c.member {
-				return twilioAnswer{http.StatusOK, map[string]any{"sid": n.sid, "service_sid": s.sid, "phone_number": n.address}}
+				return twilioResponse{http.StatusOK, map[string]any{"sid": n.sid, "service_sid": s.sid, "phone_number": n.address}}
 			}
 		}
 	}
@@ -200,13 +200,13 @@ func isWebhookURL(s string) bool {
 	return s == "" || err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")
 }
 
-func twilioError(status, code int, message string) twilioAnswer {
-	return twilioAnswer{status, map[string]any{
+func twilioError(status, code int, message string) twilioResponse {
+	return twilioResponse{status, map[string]any{
 		"code": code, "message": message, "more_info": fmt.Sprintf("https://www.twilio.com/docs/errors/%d", code), "status": status,
 	}}
 }
 
-func (a twilioAnswer) write(w http.ResponseWriter) {
+func (a twilioResponse) write(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json;charset=utf-8")
 	w.WriteHeader(a.status)
 	_ = json.NewEncoder(w).Encode(a.doc) // the caller may be gone

@@ -27,20 +27,20 @@ const (
 	whatsAppWindow = 24 * time.Hour
 )
 
-func (t *Twilio) createMessage(c twilioCall, form url.Values) twilioAnswer {
+func (t *Twilio) createMessage(c twilioCall, form url.Values) twilioResponse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if refusal, ok := t.refuses(c, form); ok {
+	if refusal, ok := t.validateMessage(c, form); ok {
 		return refusal
 	}
 	m := &twilioMessage{
 		account: c.account, sid: newTwilioSID("SM"), service: form.Get("MessagingServiceSid"), direction: "outbound-api",
-		from: t.sendingAddress(c, form), to: form.Get("To"), body: form.Get("Body"), status: "queued", created: time.Now(),
+		from: t.senderAddress(c, form), to: form.Get("To"), body: form.Get("Body"), status: "queued", created: time.Now(),
 	}
 	t.messages = append(t.messages, m)
 	doc := m.doc()
-	m.code = t.failing[m.to]
-	if onWhatsApp(m.to) && time.Since(t.lastWrote[conversation(m.to, m.from)]) > whatsAppWindow {
+	m.code = t.failureCodes[m.to]
+	if isWhatsApp(m.to) && time.Since(t.lastInbound[conversationKey(m.to, m.from)]) > whatsAppWindow {
 		m.code = 63016
 	}
 	if m.code == 0 {
@@ -55,15 +55,15 @@ func (t *Twilio) createMessage(c twilioCall, form url.Values) twilioAnswer {
 		if t.OutOfOrder {
 			slices.Reverse(states)
 		}
-		t.posting.Go(func() { t.callBack(m, u, states) })
+		t.posting.Go(func() { t.postStatusCallbacks(m, u, states) })
 	}
-	return twilioAnswer{http.StatusCreated, doc}
+	return twilioResponse{http.StatusCreated, doc}
 }
 
-// refuses gives the error of a message that Twilio does not take; t.mu is held.
-func (t *Twilio) refuses(c twilioCall, form url.Values) (twilioAnswer, bool) {
-	to, body, from := form.Get("To"), form.Get("Body"), t.sendingAddress(c, form)
-	no := func(code int, message string) (twilioAnswer, bool) {
+// validateMessage gives the error of a message that Twilio does not take; t.mu is held.
+func (t *Twilio) validateMessage(c twilioCall, form url.Values) (twilioResponse, bool) {
+	to, body, from := form.Get("To"), form.Get("Body"), t.senderAddress(c, form)
+	no := func(code int, message string) (twilioResponse, bool) {
 		return twilioError(http.StatusBadRequest, code, message), true
 	}
 	switch {
@@ -71,36 +71,36 @@ func (t *Twilio) refuses(c twilioCall, form url.Values) (twilioAnswer, bool) {
 		return no(21604, "A 'To' phone number is required.")
 	case body == "" && form.Get("MediaUrl") == "":
 		return no(21602, "Message body is required.")
-	case !isE164(strings.TrimPrefix(to, twilioWhatsApp)):
+	case !isE164(strings.TrimPrefix(to, whatsAppPrefix)):
 		return no(21211, "Invalid 'To' Phone Number: "+to)
 	case from == "":
 		return no(21606, "The 'From' phone number provided is not a valid message-capable Twilio phone number for this destination.")
-	case onWhatsApp(from) != onWhatsApp(to):
+	case isWhatsApp(from) != isWhatsApp(to):
 		return no(21910, "Invalid From and To pair. From and To should be of the same channel")
 	case len(utf16.Encode([]rune(body))) > twilioMaxText:
 		return no(21617, "The concatenated message body exceeds the 1600 character limit")
-	case t.optedOut[conversation(to, from)]:
+	case t.optedOut[conversationKey(to, from)]:
 		return no(21610, "Attempt to send to unsubscribed recipient")
 	}
-	return twilioAnswer{}, false
+	return twilioResponse{}, false
 }
 
-// sendingAddress gives the address that a message leaves from: empty when the account
+// senderAddress gives the address that a message leaves from: empty when the account
 // has no such sender; t.mu is held.
-func (t *Twilio) sendingAddress(c twilioCall, form url.Values) string {
+func (t *Twilio) senderAddress(c twilioCall, form url.Values) string {
 	from := form.Get("From")
 	for _, s := range t.services {
 		if from == "" && s.account == c.account && s.sid == form.Get("MessagingServiceSid") && len(s.addresses) > 0 {
 			from = s.addresses[0]
 		}
 	}
-	if n := t.number(from); n != nil && n.account == c.account {
+	if n := t.findNumber(from); n != nil && n.account == c.account {
 		return from
 	}
 	return ""
 }
 
-func (t *Twilio) listMessages(c twilioCall, form url.Values) twilioAnswer {
+func (t *Twilio) listMessages(c twilioCall, form url.Values) twilioResponse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	size, err := strconv.Atoi(form.Get("PageSize"))
@@ -126,7 +126,7 @@ func (t *Twilio) listMessages(c twilioCall, form url.Values) twilioAnswer {
 		q.Set("Page", strconv.Itoa(page+1))
 		next = accountURI(c) + "/Messages.json?" + q.Encode()
 	}
-	return twilioAnswer{http.StatusOK, map[string]any{
+	return twilioResponse{http.StatusOK, map[string]any{
 		"messages": append([]any{}, found[start:end]...), "page": page, "page_size": size, "start": start, "end": end,
 		"next_page_uri": next, "uri": accountURI(c) + "/Messages.json",
 	}}
@@ -141,16 +141,16 @@ func (m *twilioMessage) matches(form url.Values) bool {
 		return false
 	}
 	sent := m.created.Truncate(time.Second)
-	if at, ok := twilioTime(form.Get("DateSent>")); ok && sent.Before(at) {
+	if at, ok := parseTwilioTime(form.Get("DateSent>")); ok && sent.Before(at) {
 		return false
 	}
-	if at, ok := twilioTime(form.Get("DateSent<")); ok && sent.After(at) {
+	if at, ok := parseTwilioTime(form.Get("DateSent<")); ok && sent.After(at) {
 		return false
 	}
 	return true
 }
 
-func twilioTime(s string) (time.Time, bool) {
+func parseTwilioTime(s string) (time.Time, bool) {
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {
 		if at, err := time.Parse(layout, s); err == nil {
 			return at, true
@@ -159,7 +159,7 @@ func twilioTime(s string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-func (t *Twilio) listMedia(c twilioCall, _ url.Values) twilioAnswer {
+func (t *Twilio) listMedia(c twilioCall, _ url.Values) twilioResponse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, m := range t.messages {
@@ -170,7 +170,7 @@ func (t *Twilio) listMedia(c twilioCall, _ url.Values) twilioAnswer {
 		for _, f := range m.media {
 			files = append(files, map[string]any{"sid": f.sid, "parent_sid": m.sid, "account_sid": m.account, "content_type": f.contentType})
 		}
-		return twilioAnswer{http.StatusOK, map[string]any{"media_list": files, "page": 0, "page_size": 50, "next_page_uri": nil}}
+		return twilioResponse{http.StatusOK, map[string]any{"media_list": files, "page": 0, "page_size": 50, "next_page_uri": nil}}
 	}
 	return twilioError(http.StatusNotFound, 20404, "The requested resource was not found")
 }
@@ -180,7 +180,7 @@ func (m *twilioMessage) doc() map[string]any {
 	doc := map[string]any{
 		"sid": m.sid, "account_sid": m.account, "messaging_service_sid": nil, "api_version": "2010-04-01",
 		"direction": m.direction, "from": m.from, "to": m.to, "body": m.body, "status": m.status,
-		"num_segments": strconv.Itoa(segments(m.body)), "num_media": strconv.Itoa(len(m.media)),
+		"num_segments": strconv.Itoa(segmentCount(m.body)), "num_media": strconv.Itoa(len(m.media)),
 		"date_created": at, "date_updated": at, "date_sent": at, "error_code": nil, "error_message": nil,
 		"price": nil, "price_unit": "USD", "uri": "/2010-04-01/Accounts/" + m.account + "/Messages/" + m.sid + ".json",
 		"subresource_uris": map[string]any{"media": "/2010-04-01/Accounts/" + m.account + "/Messages/" + m.sid + "/Media.json"},
@@ -197,9 +197,9 @@ func (m *twilioMessage) doc() map[string]any {
 	return doc
 }
 
-// segments counts the parts a carrier makes of a text, taking all that is ASCII to
+// segmentCount counts the parts a carrier makes of a text, taking all that is ASCII to
 // be GSM-7.
-func segments(text string) int {
+func segmentCount(text string) int {
 	units, one, each := len(text), 160, 153
 	if strings.ContainsFunc(text, func(r rune) bool { return r > 127 }) {
 		units, one, each = len(utf16.Encode([]rune(text))), 70, 67

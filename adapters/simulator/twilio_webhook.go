@@ -49,10 +49,10 @@ func (t *Twilio) Attempts(sid string) []TwilioAttempt {
 // form that Twilio reads.
 func (t *Twilio) Delivered(sid string) bool {
 	as := t.Attempts(sid)
-	return len(as) > 0 && as[len(as)-1].good()
+	return len(as) > 0 && as[len(as)-1].accepted()
 }
 
-func (a TwilioAttempt) good() bool { return a.Err == nil && a.Status/100 == 2 }
+func (a TwilioAttempt) accepted() bool { return a.Err == nil && a.Status/100 == 2 }
 
 // Redeliver posts the webhook of a text once more, as the original may do at any
 // time: first the number's URL, then the fallback. It reports whether one took it.
@@ -66,14 +66,14 @@ func (t *Twilio) Redeliver(sid string) bool {
 	t.posting.Add(1)
 	t.mu.Unlock()
 	defer t.posting.Done()
-	last := t.deliver(d, d.url, d.form)
-	if !last.good() && d.fallback != "" {
+	last := t.postWithRetries(d, d.url, d.form)
+	if !last.accepted() && d.fallback != "" {
 		form := maps.Clone(d.form)
 		form.Set("ErrorCode", last.errorCode())
 		form.Set("ErrorUrl", last.URL)
-		last = t.deliver(d, d.fallback, form)
+		last = t.postWithRetries(d, d.fallback, form)
 	}
-	return last.good()
+	return last.accepted()
 }
 
 func (a TwilioAttempt) errorCode() string {
@@ -91,7 +91,7 @@ type retryPolicy struct {
 	read, total time.Duration
 }
 
-func policyOf(fragment string) retryPolicy {
+func parseRetryPolicy(fragment string) retryPolicy {
 	p := retryPolicy{count: 1, kinds: "ct", read: 15 * time.Second, total: 15 * time.Second}
 	q, err := url.ParseQuery(fragment)
 	if err != nil {
@@ -111,8 +111,8 @@ func policyOf(fragment string) retryPolicy {
 	return p
 }
 
-// again reports whether p asks for another attempt after this one.
-func (p retryPolicy) again(a TwilioAttempt) bool {
+// shouldRetry reports whether p asks for another attempt after this one.
+func (p retryPolicy) shouldRetry(a TwilioAttempt) bool {
 	kind := "ct"
 	var ne net.Error
 	switch {
@@ -133,47 +133,47 @@ func (p retryPolicy) again(a TwilioAttempt) bool {
 	return false
 }
 
-// deliver posts form to u until it is taken or u's policy is used up, and gives the
+// postWithRetries posts form to u until it is taken or u's policy is used up, and gives the
 // last attempt.
-func (t *Twilio) deliver(d *twilioDelivery, u string, form url.Values) (last TwilioAttempt) {
+func (t *Twilio) postWithRetries(d *twilioDelivery, u string, form url.Values) (last TwilioAttempt) {
 	u, fragment, _ := strings.Cut(u, "#")
-	p := policyOf(fragment)
+	p := parseRetryPolicy(fragment)
 	ctx, cancel := context.WithTimeout(t.ctx, p.total)
 	defer cancel()
 	for range 1 + p.count {
 		var say []string
-		last, say = t.postText(ctx, p, u, d, form)
+		last, say = t.postWebhook(ctx, p, u, d, form)
 		t.mu.Lock()
 		d.attempts = append(d.attempts, last)
 		for _, text := range say {
-			t.answerText(d.message, text)
+			t.sendReply(d.message, text)
 		}
 		t.mu.Unlock()
-		if last.good() || ctx.Err() != nil || !p.again(last) {
+		if last.accepted() || ctx.Err() != nil || !p.shouldRetry(last) {
 			break
 		}
 	}
 	return last
 }
 
-// answerText sends what a webhook answered to the person; t.mu is held.
-func (t *Twilio) answerText(to *twilioMessage, text string) {
+// sendReply sends what a webhook answered to the person; t.mu is held.
+func (t *Twilio) sendReply(to *twilioMessage, text string) {
 	m := &twilioMessage{
 		account: to.account, sid: newTwilioSID("SM"), service: to.service, direction: "outbound-reply",
 		from: to.to, to: to.from, body: text, status: "delivered", created: time.Now(),
 	}
 	t.messages = append(t.messages, m)
-	if !t.optedOut[conversation(m.to, m.from)] {
+	if !t.optedOut[conversationKey(m.to, m.from)] {
 		t.Add(Line{ID: m.sid, Chat: m.to, Text: text})
 	}
 }
 
-// postText makes one attempt and reads from the answer what the person is to be told.
-func (t *Twilio) postText(ctx context.Context, p retryPolicy, u string, d *twilioDelivery, form url.Values) (a TwilioAttempt, say []string) {
+// postWebhook makes one attempt and reads from the answer what the person is to be told.
+func (t *Twilio) postWebhook(ctx context.Context, p retryPolicy, u string, d *twilioDelivery, form url.Values) (a TwilioAttempt, say []string) {
 	ctx, cancel := context.WithTimeout(ctx, p.read)
 	defer cancel()
 	a.URL = u
-	r, err := t.signedPost(ctx, d.message.account, u, form)
+	r, err := t.newSignedRequest(ctx, d.message.account, u, form)
 	if err != nil {
 		a.Err = err
 		return a, nil
@@ -192,13 +192,13 @@ func (t *Twilio) postText(ctx context.Context, p retryPolicy, u string, d *twili
 	}
 	a.Status = resp.StatusCode
 	if a.Status/100 == 2 {
-		say, a.Err = instructions(resp.Header.Get("Content-Type"), body)
+		say, a.Err = parseTwiML(resp.Header.Get("Content-Type"), body)
 	}
 	return a, say
 }
 
-// instructions reads the answer of a webhook: TwiML, or a text to send as it is.
-func instructions(contentType string, body []byte) (say []string, err error) {
+// parseTwiML reads the answer of a webhook: TwiML, or a text to send as it is.
+func parseTwiML(contentType string, body []byte) (say []string, err error) {
 	if len(strings.TrimSpace(string(body))) == 0 {
 		return nil, nil
 	}
@@ -226,8 +226,8 @@ func instructions(contentType string, body []byte) (say []string, err error) {
 	return say, nil
 }
 
-// callBack tells the states of a message, each once.
-func (t *Twilio) callBack(m *twilioMessage, u string, states []string) {
+// postStatusCallbacks tells the states of a message, each once.
+func (t *Twilio) postStatusCallbacks(m *twilioMessage, u string, states []string) {
 	u, _, _ = strings.Cut(u, "#")
 	for _, state := range states {
 		form := url.Values{
@@ -238,7 +238,7 @@ func (t *Twilio) callBack(m *twilioMessage, u string, states []string) {
 			form.Set("ErrorCode", strconv.Itoa(m.code))
 		}
 		ctx, cancel := context.WithTimeout(t.ctx, 15*time.Second)
-		if r, err := t.signedPost(ctx, m.account, u, form); err == nil {
+		if r, err := t.newSignedRequest(ctx, m.account, u, form); err == nil {
 			if resp, err := t.WebhookClient.Do(r); err == nil {
 				_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
 				_ = resp.Body.Close()
@@ -248,9 +248,9 @@ func (t *Twilio) callBack(m *twilioMessage, u string, states []string) {
 	}
 }
 
-// signedPost makes a request as Twilio signs it: over the URL as configured and the
+// newSignedRequest makes a request as Twilio signs it: over the URL as configured and the
 // parameters, sorted, with nothing between.
-func (t *Twilio) signedPost(ctx context.Context, account, u string, form url.Values) (*http.Request, error) {
+func (t *Twilio) newSignedRequest(ctx context.Context, account, u string, form url.Values) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, u, strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, err

@@ -34,67 +34,67 @@ type authorization struct {
 	IsBot        bool   `json:"is_bot"`
 }
 
-func readEvent(body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
+func parseEvent(body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
 	var env envelope
 	err := json.Unmarshal(body, &env)
 	if err == nil && env.Type == "url_verification" {
-		return verify(env.Challenge)
+		return challengeResponse(env.Challenge)
 	}
-	if env.foreign(ep) {
+	if env.isForeign(ep) {
 		return adapters.Inbound{}, adapters.ErrForged
 	}
-	if err != nil || env.Type == "" || env.unaddressed() {
-		return carrying(undecodable(body)), nil
+	if err != nil || env.Type == "" || env.namesNoInstallation() {
+		return inboundMessage(undecodableMessage(body)), nil
 	}
 	if env.Type != "event_callback" {
-		return carrying(unsupported(digest(body))), nil
+		return inboundMessage(unsupportedMessage(digestKey(body))), nil
 	}
-	return carrying(env.read(body, ep)), nil
+	return inboundMessage(env.decode(body, ep)), nil
 }
 
-// verify answers Slack's question whether the URL is ours. The challenge is
+// challengeResponse answers Slack's question whether the URL is ours. The challenge is
 // repeated only when no browser could take it for anything but text.
-func verify(challenge string) (adapters.Inbound, error) {
-	safe := all(challenge, func(c byte) bool {
+func challengeResponse(challenge string) (adapters.Inbound, error) {
+	safe := allBytes(challenge, func(c byte) bool {
 		return isUpper(c) || isLower(c) || isDigit(c) || bytes.IndexByte([]byte("+/=_.-"), c) >= 0
 	})
 	if challenge == "" || len(challenge) > maxChallenge || !safe {
 		return adapters.Inbound{}, adapters.ErrMalformed
 	}
-	return answering(challenge), nil
+	return plainResponse(challenge), nil
 }
 
-func (e envelope) read(body []byte, ep adapters.Endpoint) adapters.Message {
+func (e envelope) decode(body []byte, ep adapters.Endpoint) adapters.Message {
 	var head struct {
 		Type string `json:"type"`
 	}
 	if err := json.Unmarshal(e.Event, &head); err != nil || head.Type == "" {
-		return undecodable(body)
+		return undecodableMessage(body)
 	}
 	if head.Type != "message" && head.Type != "app_mention" {
-		return unsupported(e.key(body))
+		return unsupportedMessage(e.eventKey(body))
 	}
 	var ev event
-	if err := json.Unmarshal(e.Event, &ev); err != nil || !isID(ev.Channel) || !isStamp(ev.TS) {
-		return undecodable(body)
+	if err := json.Unmarshal(e.Event, &ev); err != nil || !isID(ev.Channel) || !isTimestamp(ev.TS) {
+		return undecodableMessage(body)
 	}
 	m, ok := e.message(ev, ep)
 	if !ok {
-		return unsupported(e.key(body))
+		return unsupportedMessage(e.eventKey(body))
 	}
 	return m
 }
 
-// key names the event itself, whatever it is about.
-func (e envelope) key(body []byte) string {
-	if isName(e.EventID) {
+// eventKey names the event itself, whatever it is about.
+func (e envelope) eventKey(body []byte) string {
+	if isKeyPart(e.EventID) {
 		return "ev:" + e.EventID
 	}
-	return digest(body)
+	return digestKey(body)
 }
 
-// me is the bot's own user id.
-func (e envelope) me(ep adapters.Endpoint) string {
+// botUserID is the bot's own user id.
+func (e envelope) botUserID(ep adapters.Endpoint) string {
 	if id := ep.Settings[adapters.BotUserID]; id != "" {
 		return id
 	}

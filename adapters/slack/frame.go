@@ -19,34 +19,34 @@ const maxFrame = maxBody + 4<<10
 // its body, or a word about the connection. The payload stays raw, so that whatever is
 // in it never makes the envelope unreadable.
 type frame struct {
-	Type       string          `json:"type"`
-	EnvelopeID string          `json:"envelope_id"`
-	Payload    json.RawMessage `json:"payload"`
-	Accepts    bool            `json:"accepts_response_payload"`
-	Reason     string          `json:"reason"` // of a disconnect
-	Connection struct {
+	Type            string          `json:"type"`
+	EnvelopeID      string          `json:"envelope_id"`
+	Payload         json.RawMessage `json:"payload"`
+	AcceptsResponse bool            `json:"accepts_response_payload"`
+	Reason          string          `json:"reason"` // of a disconnect
+	Connection      struct {
 		AppID string `json:"app_id"`
 	} `json:"connection_info"` // of a hello
 
-	raw    []byte
-	broken bool // not to be read as a whole
+	raw       []byte
+	malformed bool // not to be read as a whole
 }
 
-// parseFrame reads a frame. Of one that is broken it still finds the id of the envelope
+// decodeFrame reads a frame. Of one that is broken it still finds the id of the envelope
 // where that comes before the damage. raw is at most one byte longer than maxFrame.
-func parseFrame(raw []byte) frame {
+func decodeFrame(raw []byte) frame {
 	var f frame
 	err := json.Unmarshal(raw, &f)
-	f.raw, f.broken = raw, err != nil || len(raw) > maxFrame
+	f.raw, f.malformed = raw, err != nil || len(raw) > maxFrame
 	var shape *json.UnmarshalTypeError
 	if err != nil && !errors.As(err, &shape) {
-		f.EnvelopeID = envelopeOf(raw)
+		f.EnvelopeID = findEnvelopeID(raw)
 	}
 	return f
 }
 
-// envelopeOf reads as far as it can for the id of the envelope.
-func envelopeOf(raw []byte) string {
+// findEnvelopeID reads as far as it can for the id of the envelope.
+func findEnvelopeID(raw []byte) string {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return ""
@@ -68,35 +68,35 @@ func envelopeOf(raw []byte) string {
 	return ""
 }
 
-// readFrame reads an envelope with the readers of the hooks: what is delivered both
+// parsePayload reads an envelope with the readers of the hooks: what is delivered both
 // ways has the same keys, and is refused for the same reasons.
-func (a *Adapter) readFrame(f frame, ep adapters.Endpoint) (in adapters.Inbound, err error) {
+func (a *Adapter) parsePayload(f frame, ep adapters.Endpoint) (in adapters.Inbound, err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
 			a.log().Error("panic in an envelope", "endpoint", ep.ID, "error", reason, "stack", string(debug.Stack()))
 			err = adapters.ErrMalformed
 		}
 	}()
-	if f.broken || len(f.Payload) == 0 { // nothing to be read
-		return carrying(undecodable(f.raw[:min(len(f.raw), maxBody)])), nil
+	if f.malformed || len(f.Payload) == 0 { // nothing to be read
+		return inboundMessage(undecodableMessage(f.raw[:min(len(f.raw), maxBody)])), nil
 	}
 	switch f.Type {
 	case "events_api":
-		return readEvent(f.Payload, ep)
+		return parseEvent(f.Payload, ep)
 	case "slash_commands":
-		form, whole := asForm(f.Payload)
-		return a.command(form, whole, f.Payload, ep)
+		form, whole := formFromJSON(f.Payload)
+		return a.parseCommand(form, whole, f.Payload, ep)
 	case "interactive":
-		return interacted(f.Payload, f.Payload, ep)
+		return parseInteraction(f.Payload, f.Payload, ep)
 	}
-	m := undecodable(f.raw)
-	m.Key = digest(f.Payload) // the envelope is another each time
-	return carrying(m), nil
+	m := undecodableMessage(f.raw)
+	m.Key = digestKey(f.Payload) // the envelope is another each time
+	return inboundMessage(m), nil
 }
 
-// asForm gives the fields of a JSON object as the form that a hook would get. whole is
+// formFromJSON gives the fields of a JSON object as the form that a hook would get. whole is
 // false when they are not all plain values. A field that comes twice is there twice.
-func asForm(payload []byte) (form url.Values, whole bool) {
+func formFromJSON(payload []byte) (form url.Values, whole bool) {
 	form = url.Values{}
 	d := json.NewDecoder(bytes.NewReader(payload))
 	d.UseNumber()
@@ -132,16 +132,16 @@ func asForm(payload []byte) (form url.Values, whole bool) {
 // acknowledgement says that an envelope is stored, in the words that answer would have
 // for a hook. It is nil where the envelope has no name to be acknowledged by.
 func (f frame) acknowledgement(answer func(http.ResponseWriter, error)) []byte {
-	if !isName(f.EnvelopeID) {
+	if !isKeyPart(f.EnvelopeID) {
 		return nil
 	}
-	said := said{header: http.Header{}}
+	said := bufferedResponse{header: http.Header{}}
 	answer(&said, nil)
 	words := struct {
 		EnvelopeID string          `json:"envelope_id"`
 		Payload    json.RawMessage `json:"payload,omitempty"`
 	}{EnvelopeID: f.EnvelopeID}
-	if f.Accepts && json.Valid(said.body.Bytes()) {
+	if f.AcceptsResponse && json.Valid(said.body.Bytes()) {
 		words.Payload = said.body.Bytes()
 	}
 	raw, err := json.Marshal(words)
@@ -151,12 +151,14 @@ func (f frame) acknowledgement(answer func(http.ResponseWriter, error)) []byte {
 	return raw
 }
 
-// said keeps what a hook would have answered.
-type said struct {
+// bufferedResponse keeps what a hook would have answered.
+type bufferedResponse struct {
 	header http.Header
 	body   bytes.Buffer
 }
 
-func (s *said) Header() http.Header         { return s.header }
-func (s *said) WriteHeader(int)             {}
-func (s *said) Write(p []byte) (int, error) { return s.body.Write(p) }
+func (s *bufferedResponse) Header() http.Header { return s.header }
+
+func (s *bufferedResponse) WriteHeader(int) {}
+
+func (s *bufferedResponse) Write(p []byte) (int, error) { return s.body.Write(p) }

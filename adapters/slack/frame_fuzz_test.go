@@ -41,19 +41,19 @@ func FuzzFrame(f *testing.F) {
 		if len(raw) == 0 { // passed over by listen
 			return
 		}
-		fr := parseFrame(raw[:min(len(raw), maxFrame+1)])
-		in, err := a.readFrame(fr, ep)
+		fr := decodeFrame(raw[:min(len(raw), maxFrame+1)])
+		in, err := a.parsePayload(fr, ep)
 		if err != nil {
 			if !errors.Is(err, adapters.ErrForged) && !errors.Is(err, adapters.ErrMalformed) {
 				t.Errorf("%v is none of the reasons", err)
 			}
 			return
 		}
-		adaptertest.Sound(t, in)
+		adaptertest.CheckInbound(t, in)
 		if len(in.Messages) > 1 {
 			t.Errorf("%d messages", len(in.Messages))
 		}
-		again, err := a.readFrame(parseFrame(fr.raw), ep)
+		again, err := a.parsePayload(decodeFrame(fr.raw), ep)
 		if err != nil || !reflect.DeepEqual(in.Messages, again.Messages) {
 			t.Errorf("the second time: %+v, %v", again.Messages, err)
 		}
@@ -61,7 +61,7 @@ func FuzzFrame(f *testing.F) {
 		var said struct {
 			EnvelopeID string `json:"envelope_id"`
 		}
-		if words == nil != !isName(fr.EnvelopeID) || words != nil && (json.Unmarshal(words, &said) != nil || said.EnvelopeID != fr.EnvelopeID) {
+		if words == nil != !isKeyPart(fr.EnvelopeID) || words != nil && (json.Unmarshal(words, &said) != nil || said.EnvelopeID != fr.EnvelopeID) {
 			t.Errorf("%q is acknowledged with %s", fr.EnvelopeID, words)
 		}
 	})

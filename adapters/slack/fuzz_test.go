@@ -17,8 +17,8 @@ import (
 	"hydragate/adapters/slack"
 )
 
-// reading is more than any one request may take to be read.
-const reading = 5 * time.Second
+// maxReadTime is more than any one request may take to be read.
+const maxReadTime = 5 * time.Second
 
 // Whatever Slack signs is at most one message that can be kept, and the same one every
 // time, or it is not for us.
@@ -39,12 +39,12 @@ func FuzzReceive(f *testing.F) {
 			}
 		}
 	}
-	a, ep := &slack.Adapter{Now: clock}, endpoint()
+	a, ep := &slack.Adapter{Now: fixedTime}, endpoint()
 	f.Fuzz(func(t *testing.T, which byte, body []byte) {
 		hook := hooks[int(which)%len(hooks)]
 		begun := time.Now()
-		in, err := a.Receive(genuine(ep, hook, body), ep, hook)
-		if took := time.Since(begun); took > reading {
+		in, err := a.Receive(genuineRequest(ep, hook, body), ep, hook)
+		if took := time.Since(begun); took > maxReadTime {
 			t.Errorf("reading %d bytes took %v", len(body), took)
 		}
 		if err != nil {
@@ -53,11 +53,11 @@ func FuzzReceive(f *testing.F) {
 			}
 			return
 		}
-		adaptertest.Sound(t, in)
+		adaptertest.CheckInbound(t, in)
 		if len(in.Messages) > 1 {
 			t.Errorf("%d messages", len(in.Messages))
 		}
-		again, err := a.Receive(genuine(ep, hook, body), ep, hook)
+		again, err := a.Receive(genuineRequest(ep, hook, body), ep, hook)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,29 +70,29 @@ func FuzzReceive(f *testing.F) {
 // A request is Slack's when its signature is the one that Slack's documentation gives
 // for its time and its bytes, and the time is now.
 func FuzzSignature(f *testing.F) {
-	now := strconv.FormatInt(clock().Unix(), 10)
+	now := strconv.FormatInt(fixedTime().Unix(), 10)
 	body := []byte(`{"type":"event_callback","team_id":"T024BE7LH","event_id":"Ev1","event":{"type":"x"}}`)
-	right := signature(secret, now, body)
+	right := signature(signingSecret, now, body)
 	f.Add(right, now, body)
 	f.Add(strings.ToUpper(right), now, body)
 	f.Add(right, "+"+now, body)
 	f.Add(right, " "+now, body)
-	f.Add(signature(secret, "1", body), "1", body)
+	f.Add(signature(signingSecret, "1", body), "1", body)
 	f.Add(signature("", now, body), now, body)
 	f.Add("v0=", now, body)
 	f.Add("", "", body)
-	a, ep := &slack.Adapter{Now: clock}, endpoint()
+	a, ep := &slack.Adapter{Now: fixedTime}, endpoint()
 	f.Fuzz(func(t *testing.T, given, stamp string, body []byte) {
-		for _, proof := range []string{given, signature(secret, stamp, body)} { // the second is always right
-			r := genuine(ep, "events", body)
+		for _, proof := range []string{given, signature(signingSecret, stamp, body)} { // the second is always right
+			r := genuineRequest(ep, "events", body)
 			r.Header["X-Slack-Signature"], r.Header["X-Slack-Request-Timestamp"] = []string{proof}, []string{stamp}
 			_, err := a.Receive(r, ep, "events")
 			if errors.Is(err, adapters.ErrForged) || errors.Is(err, adapters.ErrTooLarge) {
 				continue
 			}
 			at, perr := strconv.ParseInt(stamp, 10, 64)
-			off := clock().Unix() - at
-			if proof != signature(secret, stamp, body) || perr != nil || off > 300 || off < -300 || stamp[0] == '+' {
+			off := fixedTime().Unix() - at
+			if proof != signature(signingSecret, stamp, body) || perr != nil || off > 300 || off < -300 || stamp[0] == '+' {
 				t.Errorf("%q at %q is taken: %v", proof, stamp, err)
 			}
 		}

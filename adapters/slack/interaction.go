@@ -11,12 +11,12 @@ import (
 // An interaction is what Slack posts when somebody uses a button, a menu or a
 // shortcut.
 type interaction struct {
-	Type       string `json:"type"`
-	APIAppID   string `json:"api_app_id"`
-	TriggerID  string `json:"trigger_id"`
-	Team       named  `json:"team"`
-	Enterprise named  `json:"enterprise"`
-	Channel    named  `json:"channel"`
+	Type       string   `json:"type"`
+	APIAppID   string   `json:"api_app_id"`
+	TriggerID  string   `json:"trigger_id"`
+	Team       objectID `json:"team"`
+	Enterprise objectID `json:"enterprise"`
+	Channel    objectID `json:"channel"`
 	User       struct {
 		ID       string `json:"id"`
 		TeamID   string `json:"team_id"`
@@ -32,7 +32,7 @@ type interaction struct {
 	Actions []action `json:"actions"`
 }
 
-type named struct {
+type objectID struct {
 	ID string `json:"id"`
 }
 
@@ -47,29 +47,29 @@ type action struct {
 
 const maxAction = 2000
 
-// readInteraction reads an interaction as the hook gets it: JSON inside a form.
-func readInteraction(body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
+// parseInteractionForm reads an interaction as the hook gets it: JSON inside a form.
+func parseInteractionForm(body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
 	form, err := url.ParseQuery(string(body))
 	if err != nil || len(form["payload"]) != 1 {
-		return carrying(undecodable(body)), nil
+		return inboundMessage(undecodableMessage(body)), nil
 	}
-	return interacted([]byte(form.Get("payload")), body, ep)
+	return parseInteraction([]byte(form.Get("payload")), body, ep)
 }
 
-// interacted reads an interaction, which came in body.
-func interacted(payload, body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
+// parseInteraction reads an interaction, which came in body.
+func parseInteraction(payload, body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
 	var in interaction
 	err := json.Unmarshal(payload, &in)
-	if otherApp(ep, in.APIAppID) {
+	if isOtherApp(ep, in.APIAppID) {
 		return adapters.Inbound{}, adapters.ErrForged
 	}
 	if err != nil || in.Type == "" {
-		return carrying(undecodable(body)), nil
+		return inboundMessage(undecodableMessage(body)), nil
 	}
 	if m, ok := in.message(ep); ok {
-		return carrying(m), nil
+		return inboundMessage(m), nil
 	}
-	return carrying(unsupported(in.key(digest(body)))), nil
+	return inboundMessage(unsupportedMessage(in.key(digestKey(body)))), nil
 }
 
 // message reads a pressed button or a chosen option. It is false for every other
@@ -91,46 +91,46 @@ func (in interaction) message(ep adapters.Endpoint) (adapters.Message, bool) {
 	m := adapters.Message{
 		Key:    in.key(""),
 		Kind:   adapters.Callback,
-		Sender: adapters.Sender{ID: sender, Username: adapters.Clean(in.User.Username, maxName)},
-		Place:  adapters.Place{ID: channel, Group: !direct, Thread: in.thread(direct)},
-		Action: adapters.Clean(in.Actions[0].value(), maxAction),
-		SentAt: stampTime(in.Actions[0].TS),
+		Sender: adapters.Sender{ID: sender, Username: adapters.Sanitize(in.User.Username, maxName)},
+		Chat:   adapters.Chat{ID: channel, Group: !direct, Thread: in.threadTS(direct)},
+		Action: adapters.Sanitize(in.Actions[0].value(), maxAction),
+		SentAt: parseTimestamp(in.Actions[0].TS),
 	}
-	if isStamp(in.Container.MessageTS) {
+	if isTimestamp(in.Container.MessageTS) {
 		m.ReplyTo = in.Container.MessageTS
 	}
-	if !in.ofInstallation(ep, team) {
-		m.Unproven = unprovenExternal
+	if !in.isFromInstallation(ep, team) {
+		m.UnprovenReason = unprovenExternal
 	}
 	return m, m.Key != ""
 }
 
 // key names the interaction; otherwise when Slack gave it no name.
 func (in interaction) key(otherwise string) string {
-	if isName(in.TriggerID) {
+	if isKeyPart(in.TriggerID) {
 		return "i:" + in.TriggerID
 	}
-	if len(in.Actions) > 0 && isStamp(in.Actions[0].TS) && isID(in.User.ID) {
+	if len(in.Actions) > 0 && isTimestamp(in.Actions[0].TS) && isID(in.User.ID) {
 		return "i:" + in.User.ID + ":" + in.Actions[0].TS
 	}
 	return otherwise
 }
 
-// thread is where an answer belongs. A message that only one person sees starts no
+// threadTS is where an answer belongs. A message that only one person sees starts no
 // thread.
-func (in interaction) thread(direct bool) string {
+func (in interaction) threadTS(direct bool) string {
 	c := in.Container
 	switch {
-	case isStamp(c.ThreadTS):
+	case isTimestamp(c.ThreadTS):
 		return c.ThreadTS
-	case direct, c.IsEphemeral, !isStamp(c.MessageTS):
+	case direct, c.IsEphemeral, !isTimestamp(c.MessageTS):
 		return ""
 	}
 	return c.MessageTS
 }
 
-func (in interaction) ofInstallation(ep adapters.Endpoint, team string) bool {
-	return is(ep.Address, team) || in.IsEnterpriseInstall && is(ep.Address, in.Enterprise.ID)
+func (in interaction) isFromInstallation(ep adapters.Endpoint, team string) bool {
+	return equalsAny(ep.Address, team) || in.IsEnterpriseInstall && equalsAny(ep.Address, in.Enterprise.ID)
 }
 
 func (a action) value() string {

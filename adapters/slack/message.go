@@ -43,12 +43,12 @@ func (e envelope) message(ev event, ep adapters.Endpoint) (adapters.Message, boo
 	if ev.Subtype == "message_changed" {
 		return e.edit(ev, ep)
 	}
-	if !ev.said(e.me(ep), ep) {
+	if !ev.isUserMessage(e.botUserID(ep), ep) {
 		return adapters.Message{}, false
 	}
-	m := e.post(ev, ev, ep)
+	m := e.buildMessage(ev, ev, ep)
 	m.Key = "m:" + ev.Channel + ":" + ev.TS
-	if isName(ev.ClientMsgID) {
+	if isKeyPart(ev.ClientMsgID) {
 		m.AltKey = "cm:" + ev.ClientMsgID
 	}
 	return m, m.Text != "" || len(m.Media) > 0
@@ -58,56 +58,56 @@ func (e envelope) message(ev event, ep adapters.Endpoint) (adapters.Message, boo
 // unfurled a link; then the text is the same.
 func (e envelope) edit(ev event, ep adapters.Endpoint) (adapters.Message, bool) {
 	now, before := ev.Message, ev.PreviousMessage
-	if now == nil || !isStamp(now.TS) || !now.said(e.me(ep), ep) {
+	if now == nil || !isTimestamp(now.TS) || !now.isUserMessage(e.botUserID(ep), ep) {
 		return adapters.Message{}, false
 	}
 	if before == nil && now.Edited.TS == "" || before != nil && before.Text == now.Text {
 		return adapters.Message{}, false
 	}
 	at := now.Edited.TS
-	if !isStamp(at) {
+	if !isTimestamp(at) {
 		at = ev.TS
 	}
-	m := e.post(*now, ev, ep)
+	m := e.buildMessage(*now, ev, ep)
 	m.Key, m.Kind = "e:"+ev.Channel+":"+now.TS+":"+at, adapters.Edit
-	m.SentAt = stampTime(at)
-	if m.Unproven == "" {
-		m.Unproven = "edited"
+	m.SentAt = parseTimestamp(at)
+	if m.UnprovenReason == "" {
+		m.UnprovenReason = "edited"
 	}
 	return m, true
 }
 
-// said reports whether a person wrote ev with an own account.
-func (ev event) said(me string, ep adapters.Endpoint) bool {
+// isUserMessage reports whether a person wrote ev with an own account.
+func (ev event) isUserMessage(me string, ep adapters.Endpoint) bool {
 	switch ev.Subtype {
 	case "", "file_share", "thread_broadcast", "me_message":
 	default:
 		return false
 	}
-	return isUser(ev.User) && ev.User != "USLACKBOT" && ev.User != me && ev.BotID == ""
+	return isUserID(ev.User) && ev.User != "USLACKBOT" && ev.User != me && ev.BotID == ""
 }
 
-// post reads ev, which was said at the place of the event around it. A message and
+// buildMessage reads ev, which was said at the place of the event around it. A message and
 // the app_mention of the same post give the same.
-func (e envelope) post(ev, around event, ep adapters.Endpoint) adapters.Message {
+func (e envelope) buildMessage(ev, around event, ep adapters.Endpoint) adapters.Message {
 	direct := isDirect(around.Channel, around.ChannelType)
 	team := e.actorTeam(ev)
 	m := adapters.Message{
 		Kind:       adapters.Text,
 		ProviderID: ev.TS,
 		Sender:     adapters.Sender{ID: externalID(team, ev.User)},
-		Place:      adapters.Place{ID: around.Channel, Group: !direct, Thread: thread(ev, direct)},
-		Text:       readText(ev.Text, e.me(ep)),
+		Chat:       adapters.Chat{ID: around.Channel, Group: !direct, Thread: threadTS(ev, direct)},
+		Text:       decodeText(ev.Text, e.botUserID(ep)),
 		Media:      attachments(ev.Files),
-		SentAt:     stampTime(ev.TS),
+		SentAt:     parseTimestamp(ev.TS),
 	}
 	if len(m.Media) > 0 {
 		m.Kind = adapters.Media
 	}
 	if m.Sender.ID == "" || e.IsExtSharedChannel && team != ep.Address {
-		m.Unproven = unprovenExternal
+		m.UnprovenReason = unprovenExternal
 	}
-	if isStamp(ev.ThreadTS) && ev.ThreadTS != ev.TS {
+	if isTimestamp(ev.ThreadTS) && ev.ThreadTS != ev.TS {
 		m.ReplyTo = ev.ThreadTS
 	}
 	if cmd, ok := adapters.ParseCommand(m.Text, ""); ok {
@@ -122,14 +122,64 @@ func isDirect(channel, channelType string) bool {
 	return strings.HasPrefix(channel, "D") && (channelType == "im" || channelType == "")
 }
 
-// thread is where an answer belongs: the thread ev is in or, in a room, the one it
+// threadTS is where an answer belongs: the thread ev is in or, in a room, the one it
 // can start.
-func thread(ev event, direct bool) string {
-	if isStamp(ev.ThreadTS) {
+func threadTS(ev event, direct bool) string {
+	if isTimestamp(ev.ThreadTS) {
 		return ev.ThreadTS
 	}
 	if direct {
 		return ""
 	}
 	return ev.TS
+}
+
+// A file is one file of a message. Its URLs are not read: in a remote file they are
+// whatever its creator chose.
+type file struct {
+	ID         string  `json:"id"`
+	Name       string  `json:"name"`
+	MIME       string  `json:"mimetype"`
+	Subtype    string  `json:"subtype"`
+	Mode       string  `json:"mode"`
+	Size       int64   `json:"size"`
+	DurationMS float64 `json:"duration_ms"`
+}
+
+const maxName = 255
+
+// attachments reads the files of a message, by their ids at Slack. Files that are
+// gone, and those in a shape we do not know, are left out.
+func attachments(raw json.RawMessage) []adapters.Attachment {
+	var entries []json.RawMessage
+	if json.Unmarshal(raw, &entries) != nil {
+		return nil
+	}
+	var as []adapters.Attachment
+	for _, entry := range entries {
+		var f file
+		if json.Unmarshal(entry, &f) != nil || !isID(f.ID) || f.Mode == "tombstone" || f.Mode == "hidden_by_limit" {
+			continue
+		}
+		as = append(as, adapters.Attachment{
+			Kind:     f.kind(),
+			Ref:      f.ID,
+			MIME:     adapters.Sanitize(f.MIME, maxName),
+			Name:     adapters.Sanitize(f.Name, maxName),
+			Size:     max(0, f.Size),
+			Duration: int(min(max(0, f.DurationMS/1000), 1<<30)),
+		})
+	}
+	return as
+}
+
+func (f file) kind() string {
+	if f.Subtype == "slack_audio" {
+		return "voice"
+	}
+	switch kind, _, _ := strings.Cut(f.MIME, "/"); kind {
+	case "image", "audio", "video":
+		return kind
+	}
+	return "file"
 }

@@ -18,7 +18,7 @@ import (
 	"hydragate/adapters/slack"
 )
 
-func recording(t *testing.T, name string) []byte {
+func readRecording(t *testing.T, name string) []byte {
 	t.Helper()
 	body, err := os.ReadFile("testdata/" + name)
 	if err != nil {
@@ -27,7 +27,7 @@ func recording(t *testing.T, name string) []byte {
 	return []byte(strings.TrimRight(string(body), "\n"))
 }
 
-func only(t *testing.T, in adapters.Inbound, err error) adapters.Message {
+func singleMessage(t *testing.T, in adapters.Inbound, err error) adapters.Message {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -40,21 +40,21 @@ func only(t *testing.T, in adapters.Inbound, err error) adapters.Message {
 
 func receive(t *testing.T, ep adapters.Endpoint, hook string, body []byte) (adapters.Inbound, error) {
 	t.Helper()
-	a := &slack.Adapter{Now: clock}
-	return a.Receive(genuine(ep, hook, body), ep, hook)
+	a := &slack.Adapter{Now: fixedTime}
+	return a.Receive(genuineRequest(ep, hook, body), ep, hook)
 }
 
-func TestSignatureHoldsForFiveMinutes(t *testing.T) {
-	a, body := &slack.Adapter{Now: clock}, recording(t, "events/im_text.json")
+func TestReceive_SignatureAge(t *testing.T) {
+	a, body := &slack.Adapter{Now: fixedTime}, readRecording(t, "events/im_text.json")
 	for _, skew := range []time.Duration{-300 * time.Second, -299 * time.Second, 0, 299 * time.Second, 300 * time.Second} {
-		if _, err := a.Receive(signed(secret, clock().Add(skew), "events", body), endpoint(), "events"); err != nil {
+		if _, err := a.Receive(signedRequest(signingSecret, fixedTime().Add(skew), "events", body), endpoint(), "events"); err != nil {
 			t.Errorf("%v off: %v", skew, err)
 		}
 	}
 }
 
-func TestGenuineOddRequestsPass(t *testing.T) {
-	a, ep, body := &slack.Adapter{Now: clock}, endpoint(), recording(t, "events/im_text.json")
+func TestReceive_UnusualGenuine(t *testing.T) {
+	a, ep, body := &slack.Adapter{Now: fixedTime}, endpoint(), readRecording(t, "events/im_text.json")
 	for name, change := range map[string]func(r *http.Request){
 		"Retry": func(r *http.Request) {
 			r.Header.Set("X-Slack-Retry-Num", "3")
@@ -64,7 +64,7 @@ func TestGenuineOddRequestsPass(t *testing.T) {
 		"OtherHost":     func(r *http.Request) { r.Host = "evil.example"; r.Header.Set("X-Forwarded-Host", "evil.example") },
 		"NoContentType": func(r *http.Request) { r.Header.Del("Content-Type") },
 	} {
-		r := genuine(ep, "events", body)
+		r := genuineRequest(ep, "events", body)
 		change(r)
 		if _, err := a.Receive(r, ep, "events"); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -72,24 +72,24 @@ func TestGenuineOddRequestsPass(t *testing.T) {
 	}
 }
 
-func TestSecretRotation(t *testing.T) {
-	a, body := &slack.Adapter{Now: clock}, recording(t, "events/im_text.json")
+func TestReceive_SecretRotation(t *testing.T) {
+	a, body := &slack.Adapter{Now: fixedTime}, readRecording(t, "events/im_text.json")
 	ep := endpoint()
-	ep.Credentials = adapters.Credentials{adapters.SigningSecret: "the-newer-secret", adapters.SigningSecret + "_old": secret}
-	for _, s := range []string{"the-newer-secret", secret} {
-		if _, err := a.Receive(signed(s, clock(), "events", body), ep, "events"); err != nil {
+	ep.Credentials = adapters.Credentials{adapters.SigningSecret: "the-newer-secret", adapters.SigningSecret + "_old": signingSecret}
+	for _, s := range []string{"the-newer-secret", signingSecret} {
+		if _, err := a.Receive(signedRequest(s, fixedTime(), "events", body), ep, "events"); err != nil {
 			t.Errorf("during rotation: %v", err)
 		}
 	}
 	delete(ep.Credentials, adapters.SigningSecret+"_old")
-	if _, err := a.Receive(signed(secret, clock(), "events", body), ep, "events"); !errors.Is(err, adapters.ErrForged) {
+	if _, err := a.Receive(signedRequest(signingSecret, fixedTime(), "events", body), ep, "events"); !errors.Is(err, adapters.ErrForged) {
 		t.Errorf("after rotation: %v; want ErrForged", err)
 	}
 }
 
-func TestURLVerification(t *testing.T) {
-	a, ep, body := &slack.Adapter{Now: clock}, endpoint(), recording(t, "events/url_verification.json")
-	unsigned := genuine(ep, "events", body)
+func TestReceive_URLVerification(t *testing.T) {
+	a, ep, body := &slack.Adapter{Now: fixedTime}, endpoint(), readRecording(t, "events/url_verification.json")
+	unsigned := genuineRequest(ep, "events", body)
 	unsigned.Header.Del("X-Slack-Signature")
 	if _, err := a.Receive(unsigned, ep, "events"); !errors.Is(err, adapters.ErrForged) {
 		t.Errorf("unsigned: %v; want ErrForged", err)
@@ -115,7 +115,7 @@ func TestURLVerification(t *testing.T) {
 	}
 }
 
-func TestOtherInstallationsAreRefused(t *testing.T) {
+func TestReceive_OtherInstallation(t *testing.T) {
 	const said = `"type":"event_callback","event_id":"Ev1","event":{"type":"message","channel":"D1","channel_type":"im","user":"U1","text":"hi","ts":"1.1"}}`
 	for name, c := range map[string]struct {
 		body    string
@@ -141,7 +141,7 @@ func TestOtherInstallationsAreRefused(t *testing.T) {
 	}
 }
 
-func TestActorsTeamDecidesWhoSpeaks(t *testing.T) {
+func TestReceive_ActorTeam(t *testing.T) {
 	said := func(envelope, event string) string {
 		return `{"type":"event_callback","event_id":"Ev1",` + envelope + `,"event":{"channel":"C1","user":"U1","text":"hi","ts":"1.1",` + event + `}}`
 	}
@@ -167,24 +167,24 @@ func TestActorsTeamDecidesWhoSpeaks(t *testing.T) {
 			ep.Address = "E1"
 		}
 		in, err := receive(t, ep, "events", []byte(c.body))
-		if m := only(t, in, err); m.Sender.ID != c.id || m.Unproven != c.unproven {
-			t.Errorf("%s: %q, %q; want %q, %q", name, m.Sender.ID, m.Unproven, c.id, c.unproven)
+		if m := singleMessage(t, in, err); m.Sender.ID != c.id || m.UnprovenReason != c.unproven {
+			t.Errorf("%s: %q, %q; want %q, %q", name, m.Sender.ID, m.UnprovenReason, c.id, c.unproven)
 		}
 	}
 }
 
-func TestMentionAndItsMessageAreOne(t *testing.T) {
-	in, err := receive(t, endpoint(), "events", recording(t, "events/mention_message.json"))
-	message := only(t, in, err)
-	in, err = receive(t, endpoint(), "events", recording(t, "events/mention_app_mention.json"))
-	mention := only(t, in, err)
+func TestReceive_MentionEqualsMessage(t *testing.T) {
+	in, err := receive(t, endpoint(), "events", readRecording(t, "events/mention_message.json"))
+	message := singleMessage(t, in, err)
+	in, err = receive(t, endpoint(), "events", readRecording(t, "events/mention_app_mention.json"))
+	mention := singleMessage(t, in, err)
 	if d := cmp.Diff(message, mention); d != "" {
 		t.Errorf("message and app_mention of one post differ (-message +mention):\n%s", d)
 	}
 }
 
-func TestLargeBodies(t *testing.T) {
-	a := &slack.Adapter{Now: clock}
+func TestReceive_LargeBody(t *testing.T) {
+	a := &slack.Adapter{Now: fixedTime}
 	for name, c := range map[string]struct {
 		headers bool
 		length  int64
@@ -195,8 +195,8 @@ func TestLargeBodies(t *testing.T) {
 		"Signed":          {true, -1, adapters.ErrTooLarge, 1 << 20},
 		"SignedAndLength": {true, 64 << 20, adapters.ErrTooLarge, 0},
 	} {
-		body, read := adaptertest.Body(64 << 20)
-		r := genuine(endpoint(), "events", nil)
+		body, read := adaptertest.CountingBody(64 << 20)
+		r := genuineRequest(endpoint(), "events", nil)
 		r.Body, r.ContentLength = body, c.length
 		if !c.headers {
 			clear(r.Header)
@@ -214,7 +214,7 @@ func TestLargeBodies(t *testing.T) {
 	}
 }
 
-func TestAcknowledgements(t *testing.T) {
+func TestAck(t *testing.T) {
 	away := errors.New("database away")
 	for name, c := range map[string]struct {
 		hook, file string
@@ -230,7 +230,7 @@ func TestAcknowledgements(t *testing.T) {
 		"InteractionStored":   {"interactivity", "interactivity/button_in_im.form", nil, 200, ""},
 		"InteractionUnstored": {"interactivity", "interactivity/button_in_im.form", away, 503, ""},
 	} {
-		in, err := receive(t, endpoint(), c.hook, recording(t, c.file))
+		in, err := receive(t, endpoint(), c.hook, readRecording(t, c.file))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -242,7 +242,7 @@ func TestAcknowledgements(t *testing.T) {
 	}
 }
 
-func TestAnswersGoToSlackAlone(t *testing.T) {
+func TestReceive_ResponseURLHost(t *testing.T) {
 	for address, want := range map[string]bool{
 		"https://hooks.slack.com/commands/T1/2/x":              true,
 		"http://hooks.slack.com/commands/T1/2/x":               false,
@@ -256,10 +256,10 @@ func TestAnswersGoToSlackAlone(t *testing.T) {
 		"https:\\\\hooks.slack.com\\x":                         false,
 		"":                                                     false,
 	} {
-		form := url.Values{"team_id": {team}, "user_id": {steve.ID}, "command": {"/claim"}, "text": {"WDJBMJ"}, "trigger_id": {"1.2.a"}, "response_url": {address}}
+		form := url.Values{"team_id": {teamID}, "user_id": {steve.ID}, "command": {"/claim"}, "text": {"WDJBMJ"}, "trigger_id": {"1.2.a"}, "response_url": {address}}
 		in, err := receive(t, endpoint(), "commands", []byte(form.Encode()))
-		if m := only(t, in, err); (m.Place.Answer != "") != want {
-			t.Errorf("%q: answers go to %q", address, m.Place.Answer)
+		if m := singleMessage(t, in, err); (m.Chat.ReplyToken != "") != want {
+			t.Errorf("%q: answers go to %q", address, m.Chat.ReplyToken)
 		}
 	}
 }

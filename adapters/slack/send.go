@@ -18,8 +18,8 @@ const (
 	metadataType = "hydragate_reply"
 	metadataID   = "id"
 
-	lookback    = 24 * time.Hour
-	lookupLimit = 200
+	lookupWindow = 24 * time.Hour
+	lookupLimit  = 200
 )
 
 // Send posts a reply as plain text: nothing in it mentions, formats or unfolds. The
@@ -31,8 +31,8 @@ func (a *Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters
 	if len(tokens) == 0 {
 		return "", &adapters.SendError{Reason: adapters.BadSecret, Code: "no_token", Err: errors.New("the endpoint has no bot token")}
 	}
-	if a.mayAnswer(reply.Place.Answer) {
-		taken, err := a.answer(ctx, reply)
+	if a.isResponseURL(reply.Chat.ReplyToken) {
+		taken, err := a.postToResponseURL(ctx, reply)
 		if err != nil {
 			return "", err
 		}
@@ -40,11 +40,11 @@ func (a *Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters
 			return "ephemeral:" + reply.ID, nil
 		}
 	}
-	if elsewhere(ep, reply) {
+	if isOtherTeam(ep, reply) {
 		return "", &adapters.SendError{Reason: adapters.Refused, Code: "other_team", Err: errors.New("the person is of another workspace")}
 	}
-	if reply.Again {
-		ts, err := a.find(ctx, tokens[0], reply)
+	if reply.MaybeSent {
+		ts, err := a.findSent(ctx, tokens[0], reply)
 		if err != nil {
 			return "", err
 		}
@@ -52,11 +52,11 @@ func (a *Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters
 			return ts, nil
 		}
 	}
-	return a.post(ctx, tokens[0], reply)
+	return a.postMessage(ctx, tokens[0], reply)
 }
 
-func (a *Adapter) post(ctx context.Context, token string, reply adapters.Reply) (string, error) {
-	c := a.call()
+func (a *Adapter) postMessage(ctx context.Context, token string, reply adapters.Reply) (string, error) {
+	c := a.newCall()
 	options := []api.MsgOption{
 		api.MsgOptionText(reply.Text, true),
 		api.MsgOptionDisableMarkdown(),
@@ -64,12 +64,12 @@ func (a *Adapter) post(ctx context.Context, token string, reply adapters.Reply) 
 		api.MsgOptionDisableMediaUnfurl(),
 		api.MsgOptionMetadata(api.SlackMetadata{EventType: metadataType, EventPayload: map[string]any{metadataID: reply.ID}}),
 	}
-	if reply.Place.Thread != "" {
-		options = append(options, api.MsgOptionTS(reply.Place.Thread))
+	if reply.Chat.Thread != "" {
+		options = append(options, api.MsgOptionTS(reply.Chat.Thread))
 	}
-	_, ts, err := c.slack(a, token).PostMessageContext(ctx, conversation(reply), options...)
+	_, ts, err := c.apiClient(a, token).PostMessageContext(ctx, conversationID(reply), options...)
 	if err != nil {
-		return "", c.sort(err)
+		return "", c.sendError(err)
 	}
 	if ts == "" {
 		return "", &adapters.SendError{Reason: adapters.Unreachable, Code: "no_ts", Err: errors.New("slack named no message")}
@@ -77,32 +77,32 @@ func (a *Adapter) post(ctx context.Context, token string, reply adapters.Reply) 
 	return ts, nil
 }
 
-// conversation is where a reply goes. A person who never wrote has no place, and is
+// conversationID is where a reply goes. A person who never wrote has no place, and is
 // reached by the user id.
-func conversation(reply adapters.Reply) string {
-	if reply.Place.ID != "" {
-		return reply.Place.ID
+func conversationID(reply adapters.Reply) string {
+	if reply.Chat.ID != "" {
+		return reply.Chat.ID
 	}
 	_, user, _ := strings.Cut(reply.To, ":")
 	return user
 }
 
-// elsewhere reports whether a reply would open a direct conversation with somebody
+// isOtherTeam reports whether a reply would open a direct conversation with somebody
 // of another workspace. Their user id may be somebody else's in this one.
-func elsewhere(ep adapters.Endpoint, reply adapters.Reply) bool {
+func isOtherTeam(ep adapters.Endpoint, reply adapters.Reply) bool {
 	team, _, named := strings.Cut(reply.To, ":")
-	return named && isUser(conversation(reply)) && strings.HasPrefix(ep.Address, "T") && team != ep.Address
+	return named && isUserID(conversationID(reply)) && strings.HasPrefix(ep.Address, "T") && team != ep.Address
 }
 
-// find gives the name of the message that carries reply's id already; it is empty
+// findSent gives the name of the message that carries reply's id already; it is empty
 // when there is none, and when the token may not look. While Slack does not answer,
 // the reply's fate stays unknown.
-func (a *Adapter) find(ctx context.Context, token string, reply adapters.Reply) (string, error) {
-	c := a.call()
-	messages, err := a.recent(ctx, c.slack(a, token), reply)
+func (a *Adapter) findSent(ctx context.Context, token string, reply adapters.Reply) (string, error) {
+	c := a.newCall()
+	messages, err := a.recentMessages(ctx, c.apiClient(a, token), reply)
 	if err != nil {
-		sorted := c.sort(err)
-		if !sorted.Again() || sorted.Code == "not_json" {
+		sorted := c.sendError(err)
+		if !sorted.Retryable() || sorted.Code == "not_json" {
 			return "", nil
 		}
 		sorted.Reason = adapters.Ambiguous
@@ -116,9 +116,9 @@ func (a *Adapter) find(ctx context.Context, token string, reply adapters.Reply) 
 	return "", nil
 }
 
-func (a *Adapter) recent(ctx context.Context, client *api.Client, reply adapters.Reply) ([]api.Message, error) {
-	channel := conversation(reply)
-	if isUser(channel) {
+func (a *Adapter) recentMessages(ctx context.Context, client *api.Client, reply adapters.Reply) ([]api.Message, error) {
+	channel := conversationID(reply)
+	if isUserID(channel) {
 		direct, _, _, err := client.OpenConversationContext(ctx, &api.OpenConversationParameters{Users: []string{channel}})
 		if err != nil {
 			return nil, err
@@ -128,10 +128,10 @@ func (a *Adapter) recent(ctx context.Context, client *api.Client, reply adapters
 		}
 		channel = direct.ID
 	}
-	oldest := strconv.FormatInt(a.now().Add(-lookback).Unix(), 10)
-	if reply.Place.Thread != "" {
+	oldest := strconv.FormatInt(a.now().Add(-lookupWindow).Unix(), 10)
+	if reply.Chat.Thread != "" {
 		messages, _, _, err := client.GetConversationRepliesContext(ctx, &api.GetConversationRepliesParameters{
-			ChannelID: channel, Timestamp: reply.Place.Thread, Oldest: oldest, Limit: lookupLimit, IncludeAllMetadata: true,
+			ChannelID: channel, Timestamp: reply.Chat.Thread, Oldest: oldest, Limit: lookupLimit, IncludeAllMetadata: true,
 		})
 		return messages, err
 	}

@@ -17,14 +17,14 @@ import (
 	"hydragate/adapters/slack"
 )
 
-// last keeps the form of the last call of a method.
-type last struct {
+// formRecorder keeps the form of the last call of a method.
+type formRecorder struct {
 	http.Handler
 	method string
 	form   url.Values
 }
 
-func (l *last) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (l *formRecorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasSuffix(r.URL.Path, l.method) {
 		body, _ := io.ReadAll(r.Body)
 		l.form, _ = url.ParseQuery(string(body))
@@ -33,14 +33,14 @@ func (l *last) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.Handler.ServeHTTP(w, r)
 }
 
-func TestSendWritesPlainText(t *testing.T) {
-	s, _ := pretend(t)
-	wire := &last{Handler: s, method: "chat.postMessage"}
+func TestSend_PlainText(t *testing.T) {
+	s, _ := newSimulator(t)
+	wire := &formRecorder{Handler: s, method: "chat.postMessage"}
 	server := httptest.NewServer(wire)
 	t.Cleanup(server.Close)
 	s.AddRoom("C1", false)
 	a := &slack.Adapter{APIURL: server.URL + "/api/"}
-	_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", Place: adapters.Place{ID: "C1", Group: true, Thread: "1.1"}, Text: "<!channel> & <@U1>"})
+	_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", Chat: adapters.Chat{ID: "C1", Group: true, Thread: "1.1"}, Text: "<!channel> & <@U1>"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,26 +54,26 @@ func TestSendWritesPlainText(t *testing.T) {
 	}
 }
 
-func TestSendReachesAPersonWithoutPlace(t *testing.T) {
-	s, a := pretend(t)
+func TestSend_UserWithoutChat(t *testing.T) {
+	s, a := newSimulator(t)
 	if _, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: steve.Chat(), Text: "hello"}); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.Answers(steve.Chat()); len(got) != 1 || got[0].Text != "hello" {
+	if got := s.Replies(steve.Chat()); len(got) != 1 || got[0].Text != "hello" {
 		t.Errorf("Steve reads %v", got)
 	}
 }
 
-func TestSendNeverOpensSomebodyElse(t *testing.T) {
-	s, a := pretend(t)
-	_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: "T0EXTERN1:" + steve.ID, Place: adapters.Place{ID: steve.ID}, Text: "hello"})
+func TestSend_OtherWorkspace(t *testing.T) {
+	s, a := newSimulator(t)
+	_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: "T0EXTERN1:" + steve.ID, Chat: adapters.Chat{ID: steve.ID}, Text: "hello"})
 	var se *adapters.SendError
-	if !errors.As(err, &se) || se.Reason != adapters.Refused || len(s.Answers("")) != 0 {
-		t.Errorf("a person of another workspace with Steve's user id: %v, said %v", err, s.Answers(""))
+	if !errors.As(err, &se) || se.Reason != adapters.Refused || len(s.Replies("")) != 0 {
+		t.Errorf("a person of another workspace with Steve's user id: %v, said %v", err, s.Replies(""))
 	}
 }
 
-func TestAnswerToACommand(t *testing.T) {
+func TestSend_ResponseURL(t *testing.T) {
 	for name, c := range map[string]struct {
 		arm     func(s *simulator.Slack)
 		address string // instead of the one of the command
@@ -82,32 +82,32 @@ func TestAnswerToACommand(t *testing.T) {
 		wait    time.Duration
 	}{
 		"Taken":        {private: true},
-		"Expired":      {arm: answers(404, "expired_url", nil)},
-		"Used":         {arm: answers(404, "used_url", nil)},
-		"RefusedIn200": {arm: answers(200, `{"ok":false,"error":"used_url"}`, nil)},
-		"Redirected":   {arm: answers(302, "", http.Header{"Location": {"http://127.0.0.1:1/"}})},
-		"Throttled":    {arm: answers(429, "", http.Header{"Retry-After": {"7"}}), reason: adapters.Throttled, wait: 7 * time.Second},
-		"Unavailable":  {arm: answers(503, "", nil), reason: adapters.Unreachable},
+		"Expired":      {arm: armResponseURL(404, "expired_url", nil)},
+		"Used":         {arm: armResponseURL(404, "used_url", nil)},
+		"RefusedIn200": {arm: armResponseURL(200, `{"ok":false,"error":"used_url"}`, nil)},
+		"Redirected":   {arm: armResponseURL(302, "", http.Header{"Location": {"http://127.0.0.1:1/"}})},
+		"Throttled":    {arm: armResponseURL(429, "", http.Header{"Retry-After": {"7"}}), reason: adapters.Throttled, wait: 7 * time.Second},
+		"Unavailable":  {arm: armResponseURL(503, "", nil), reason: adapters.Unreachable},
 		"Cut":          {arm: func(s *simulator.Slack) { s.Arm("response_url", simulator.Fault{Cut: true}) }, private: true, reason: adapters.Ambiguous},
 		"Foreign":      {address: "https://hooks.slack.com.evil.example/x"},
 		"Metadata":     {address: "http://169.254.169.254/latest/meta-data"},
 		"Slack":        {address: "https://hooks.slack.com/commands/x"}, // not the server we were told of
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, a := pretend(t)
-			place := commandPlace(t, s, a)
+			s, a := newSimulator(t)
+			place := commandChat(t, s, a)
 			if c.address != "" {
-				place.Answer = c.address
+				place.ReplyToken = c.address
 			}
 			if c.arm != nil {
 				c.arm(s)
 			}
-			id, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: steve.Chat(), Place: place, Text: "<linked> & done"})
+			id, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: steve.Chat(), Chat: place, Text: "<linked> & done"})
 			var se *adapters.SendError
 			if errors.As(err, &se) && (se.Reason != c.reason || se.RetryAfter != c.wait || strings.Contains(err.Error(), "://")) || (err == nil) != (c.reason == "") {
 				t.Fatalf("%v; want %q after %v", err, c.reason, c.wait)
 			}
-			said := s.Answers(steve.Chat())
+			said := s.Replies(steve.Chat())
 			switch {
 			case c.reason != "" && !c.private:
 				if len(said) != 0 {
@@ -120,14 +120,14 @@ func TestAnswerToACommand(t *testing.T) {
 	}
 }
 
-func answers(status int, body string, header http.Header) func(s *simulator.Slack) {
+func armResponseURL(status int, body string, header http.Header) func(s *simulator.Slack) {
 	return func(s *simulator.Slack) {
 		s.Arm("response_url", simulator.Fault{Status: status, Body: body, Header: header})
 	}
 }
 
-// commandPlace is where the answer to a slash command of Steve belongs.
-func commandPlace(t *testing.T, s *simulator.Slack, a *slack.Adapter) adapters.Place {
+// commandChat is where the answer to a slash command of Steve belongs.
+func commandChat(t *testing.T, s *simulator.Slack, a *slack.Adapter) adapters.Chat {
 	t.Helper()
 	got := make(chan adapters.Inbound, 1)
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -141,41 +141,41 @@ func commandPlace(t *testing.T, s *simulator.Slack, a *slack.Adapter) adapters.P
 		got <- in
 	}))
 	defer hook.Close()
-	s.AddApp(simulator.App{AppID: appID, TeamID: team, BotUserID: botUser, Token: botToken, SigningSecret: secret, CommandsURL: hook.URL})
-	if _, err := s.Slash(t.Context(), appID, steve, "C1", "/claim", "WDJBMJ"); err != nil {
+	s.AddApp(simulator.SlackApp{AppID: appID, TeamID: teamID, BotUserID: botUserID, Token: botToken, SigningSecret: signingSecret, CommandsURL: hook.URL})
+	if _, err := s.SendCommand(t.Context(), appID, steve, "C1", "/claim", "WDJBMJ"); err != nil {
 		t.Fatal(err)
 	}
-	return only(t, <-got, nil).Place
+	return singleMessage(t, <-got, nil).Chat
 }
 
-func TestSendAgainLooksFirst(t *testing.T) {
-	for name, place := range map[string]adapters.Place{
+func TestSend_RetryLooksUpFirst(t *testing.T) {
+	for name, place := range map[string]adapters.Chat{
 		"Direct": {ID: steve.ID},
 		"Room":   {ID: "C1", Group: true},
 		"Thread": {ID: "C1", Group: true, Thread: "1.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, a := pretend(t)
+			s, a := newSimulator(t)
 			s.AddRoom("C1", false)
 			s.Arm("chat.postMessage", simulator.Fault{Cut: true}) // said, and we never heard of it
-			reply := adapters.Reply{ID: "r1", To: steve.Chat(), Place: place, Text: "hello"}
+			reply := adapters.Reply{ID: "r1", To: steve.Chat(), Chat: place, Text: "hello"}
 			if _, err := a.Send(t.Context(), endpoint(), reply); err == nil {
 				t.Fatal("a cut connection is no success")
 			}
-			reply.Again = true
+			reply.MaybeSent = true
 			id, err := a.Send(t.Context(), endpoint(), reply)
-			if said := s.Answers(""); err != nil || len(said) != 1 || said[0].ID != id {
+			if said := s.Replies(""); err != nil || len(said) != 1 || said[0].ID != id {
 				t.Errorf("said %v, id %q, %v; want the first, once", said, id, err)
 			}
 			reply.ID = "r2"
-			if _, err := a.Send(t.Context(), endpoint(), reply); err != nil || len(s.Answers("")) != 2 {
-				t.Errorf("another reply is not found under the first: %v, said %v", err, s.Answers(""))
+			if _, err := a.Send(t.Context(), endpoint(), reply); err != nil || len(s.Replies("")) != 2 {
+				t.Errorf("another reply is not found under the first: %v, said %v", err, s.Replies(""))
 			}
 		})
 	}
 }
 
-func TestSendAgainWithoutSight(t *testing.T) {
+func TestSend_RetryLookupFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault  simulator.Fault
 		reason adapters.Reason
@@ -184,17 +184,17 @@ func TestSendAgainWithoutSight(t *testing.T) {
 		"Unavailable": {simulator.Fault{Status: 503}, adapters.Ambiguous},
 		"Throttled":   {simulator.Fault{Status: 429, Header: http.Header{"Retry-After": {"3"}}}, adapters.Ambiguous},
 	} {
-		s, a := pretend(t)
+		s, a := newSimulator(t)
 		s.Arm("conversations.history", c.fault)
-		_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: steve.Chat(), Place: adapters.Place{ID: steve.ID}, Text: "hello", Again: true})
+		_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: steve.Chat(), Chat: adapters.Chat{ID: steve.ID}, Text: "hello", MaybeSent: true})
 		var se *adapters.SendError
-		if errors.As(err, &se) && se.Reason != c.reason || (err == nil) != (c.reason == "") || len(s.Answers("")) == 0 != (err != nil) {
-			t.Errorf("%s: %v, said %v", name, err, s.Answers(""))
+		if errors.As(err, &se) && se.Reason != c.reason || (err == nil) != (c.reason == "") || len(s.Replies("")) == 0 != (err != nil) {
+			t.Errorf("%s: %v, said %v", name, err, s.Replies(""))
 		}
 	}
 }
 
-func TestSendWithoutServer(t *testing.T) {
+func TestSend_Unreachable(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -204,8 +204,8 @@ func TestSendWithoutServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &slack.Adapter{APIURL: nobody + "/api/"}
-	for name, place := range map[string]adapters.Place{"Channel": {ID: "C1"}, "Answer": {ID: steve.ID, Answer: nobody + "/response/1"}} {
-		_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", Place: place, Text: "hello"})
+	for name, place := range map[string]adapters.Chat{"Channel": {ID: "C1"}, "Answer": {ID: steve.ID, ReplyToken: nobody + "/response/1"}} {
+		_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", Chat: place, Text: "hello"})
 		var se *adapters.SendError
 		if !errors.As(err, &se) || se.Reason != adapters.Unreachable || strings.Contains(err.Error(), "://") {
 			t.Errorf("%s: %v; want unreachable", name, err)
@@ -213,8 +213,8 @@ func TestSendWithoutServer(t *testing.T) {
 	}
 }
 
-func TestSendWithoutToken(t *testing.T) {
-	_, a := pretend(t)
+func TestSend_NoToken(t *testing.T) {
+	_, a := newSimulator(t)
 	ep := endpoint()
 	ep.Credentials = adapters.Credentials{}
 	_, err := a.Send(t.Context(), ep, adapters.Reply{ID: "r1", To: steve.Chat(), Text: "hello"})
@@ -224,21 +224,21 @@ func TestSendWithoutToken(t *testing.T) {
 	}
 }
 
-func TestPlaceOutlivesItsAnswerAddress(t *testing.T) {
-	s, a := pretend(t)
-	place := commandPlace(t, s, a)
+func TestSend_ExpiredResponseURL(t *testing.T) {
+	s, a := newSimulator(t)
+	place := commandChat(t, s, a)
 	for range 6 {
-		if _, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: steve.Chat(), Place: place, Text: "hello"}); err != nil {
+		if _, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: steve.Chat(), Chat: place, Text: "hello"}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	now := time.Now()
 	s.Now = func() time.Time { return now.Add(time.Hour) }
-	if _, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: steve.Chat(), Place: place, Text: "hello"}); err != nil {
+	if _, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: steve.Chat(), Chat: place, Text: "hello"}); err != nil {
 		t.Fatal(err)
 	}
 	var private []bool
-	for _, l := range s.Answers(steve.Chat()) {
+	for _, l := range s.Replies(steve.Chat()) {
 		private = append(private, l.Private)
 	}
 	got, err := json.Marshal(private)

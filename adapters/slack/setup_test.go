@@ -10,33 +10,33 @@ import (
 	"hydragate/adapters/simulator"
 )
 
-func TestCheckLearnsTheWorkspace(t *testing.T) {
-	_, a := pretend(t)
+func TestCheck_Workspace(t *testing.T) {
+	_, a := newSimulator(t)
 	ep := endpoint()
 	ep.Address, ep.Settings = "", map[string]string{"kept": "yes"}
 	got, err := a.Check(t.Context(), ep)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{"kept": "yes", adapters.TeamName: "Example", adapters.BotUserID: botUser, adapters.BotID: "B0LAN0Z90", adapters.AppID: appID}
-	if got.Address != team || !maps.Equal(got.Settings, want) {
-		t.Errorf("%s %v; want %s %v", got.Address, got.Settings, team, want)
+	want := map[string]string{"kept": "yes", adapters.TeamName: "Example", adapters.BotUserID: botUserID, adapters.BotID: "B0LAN0Z90", adapters.AppID: appID}
+	if got.Address != teamID || !maps.Equal(got.Settings, want) {
+		t.Errorf("%s %v; want %s %v", got.Address, got.Settings, teamID, want)
 	}
 	if len(ep.Settings) != 1 {
 		t.Errorf("the settings it was given changed: %v", ep.Settings)
 	}
 }
 
-func TestCheckWithoutTheScopeForTheApp(t *testing.T) {
-	s, a := pretend(t)
+func TestCheck_MissingScope(t *testing.T) {
+	s, a := newSimulator(t)
 	s.Arm("bots.info", simulator.Fault{Status: 200, Body: `{"ok":false,"error":"missing_scope","needed":"users:read"}`})
 	got, err := a.Check(t.Context(), endpoint())
-	if err != nil || got.Settings[adapters.AppID] != "" || got.Address != team {
+	if err != nil || got.Settings[adapters.AppID] != "" || got.Address != teamID {
 		t.Errorf("%v, %v; want the workspace without the app", got.Settings, err)
 	}
 }
 
-func TestSetupErrors(t *testing.T) {
+func TestCheck_Errors(t *testing.T) {
 	says := func(method, code string) func(*simulator.Slack, *adapters.Endpoint) {
 		return func(s *simulator.Slack, _ *adapters.Endpoint) {
 			s.Arm(method, simulator.Fault{Status: 200, Body: `{"ok":false,"error":"` + code + `"}`})
@@ -59,12 +59,12 @@ func TestSetupErrors(t *testing.T) {
 		"TokenWithLine": {credential(adapters.BotToken, botToken+"\n"), adapters.Refused, adapters.BotToken, false},
 		"NoSecret":      {credential(adapters.SigningSecret, ""), adapters.Refused, adapters.SigningSecret, false},
 		"SecretWithGap": {credential(adapters.SigningSecret, "8f742231b10e8888 abcd99d0e1f285a5"), adapters.Refused, adapters.SigningSecret, false},
-		"NoAppToken":    {socketMode(""), adapters.Refused, adapters.AppToken, false},
-		"BotsAppToken":  {socketMode(botToken), adapters.Refused, adapters.AppToken, false},
-		"AppTokenLine":  {socketMode(appToken + "\n"), adapters.Refused, adapters.AppToken, false},
-		"OtherApps":     {socketMode("xapp-1-A0OTHER001-2157151564-abc"), adapters.Refused, adapters.AppToken, false},
-		"UnknownApp":    {socketMode("xapp-1-A0KRD7HC3-2157151564-unknown"), adapters.BadSecret, adapters.AppToken, false},
-		"OddAppToken":   {socketMode("xapp-of-another-kind"), adapters.BadSecret, adapters.AppToken, false},
+		"NoAppToken":    {withSocketMode(""), adapters.Refused, adapters.AppToken, false},
+		"BotsAppToken":  {withSocketMode(botToken), adapters.Refused, adapters.AppToken, false},
+		"AppTokenLine":  {withSocketMode(appToken + "\n"), adapters.Refused, adapters.AppToken, false},
+		"OtherApps":     {withSocketMode("xapp-1-A0OTHER001-2157151564-abc"), adapters.Refused, adapters.AppToken, false},
+		"UnknownApp":    {withSocketMode("xapp-1-A0KRD7HC3-2157151564-unknown"), adapters.BadSecret, adapters.AppToken, false},
+		"OddAppToken":   {withSocketMode("xapp-of-another-kind"), adapters.BadSecret, adapters.AppToken, false},
 		"NoConnections": {says("apps.connections.open", "missing_scope"), adapters.BadSecret, adapters.AppToken, false},
 		"SocketsOff":    {says("apps.connections.open", "access_denied"), adapters.Refused, adapters.AppToken, false},
 		"SocketsAway":   {status("apps.connections.open", 503), adapters.Unreachable, "", true},
@@ -72,14 +72,14 @@ func TestSetupErrors(t *testing.T) {
 		"UnknownToken":  {credential(adapters.BotToken, "xoxb-0000000000-0000000000-unknown"), adapters.BadSecret, adapters.BotToken, false},
 		"Revoked":       {says("auth.test", "token_revoked"), adapters.BadSecret, adapters.BotToken, false},
 		"Refused":       {says("auth.test", "access_denied"), adapters.Refused, adapters.BotToken, false},
-		"NotABot":       {botless, adapters.Refused, adapters.BotToken, false},
+		"NotABot":       {withoutBotID, adapters.Refused, adapters.BotToken, false},
 		"Away":          {status("auth.test", 503), adapters.Unreachable, "", true},
 		"Cut":           {func(s *simulator.Slack, _ *adapters.Endpoint) { s.Arm("auth.test", simulator.Fault{Cut: true}) }, adapters.Unreachable, "", true},
 		"Throttled":     {status("auth.test", 429), adapters.Throttled, "", true},
 		"AppAway":       {status("bots.info", 503), adapters.Unreachable, "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, a := pretend(t)
+			s, a := newSimulator(t)
 			ep := endpoint()
 			if strings.HasPrefix(name, "Sockets") || name == "NoConnections" {
 				ep = socketEndpoint()
@@ -87,7 +87,7 @@ func TestSetupErrors(t *testing.T) {
 			c.change(s, &ep)
 			_, err := a.Check(t.Context(), ep)
 			var se *adapters.SetupError
-			if !errors.As(err, &se) || se.Reason != c.reason || se.Field != c.field || se.Again() != c.again || se.Message == "" {
+			if !errors.As(err, &se) || se.Reason != c.reason || se.Field != c.field || se.Retryable() != c.again || se.Message == "" {
 				t.Fatalf("%#v; want %s of %q", err, c.reason, c.field)
 			}
 			for k, v := range ep.Credentials {
@@ -99,27 +99,27 @@ func TestSetupErrors(t *testing.T) {
 	}
 }
 
-// socketMode sets an endpoint up for Socket Mode with a token.
-func socketMode(token string) func(*simulator.Slack, *adapters.Endpoint) {
+// withSocketMode sets an endpoint up for Socket Mode with a token.
+func withSocketMode(token string) func(*simulator.Slack, *adapters.Endpoint) {
 	return func(_ *simulator.Slack, ep *adapters.Endpoint) {
 		ep.Mode, ep.Credentials[adapters.AppToken] = adapters.Socket, token
 	}
 }
 
-func TestCheckOfSocketMode(t *testing.T) {
-	_, a := pretend(t)
+func TestCheck_SocketMode(t *testing.T) {
+	_, a := newSimulator(t)
 	got, err := a.Check(t.Context(), socketEndpoint())
-	if err != nil || got.Mode != adapters.Socket || got.Address != team {
+	if err != nil || got.Mode != adapters.Socket || got.Address != teamID {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
 
-func botless(s *simulator.Slack, _ *adapters.Endpoint) {
+func withoutBotID(s *simulator.Slack, _ *adapters.Endpoint) {
 	s.Arm("auth.test", simulator.Fault{Status: 200, Body: `{"ok":true,"team_id":"T024BE7LH","user_id":"U061F7AUR","team":"Example"}`})
 }
 
 func TestConnect(t *testing.T) {
-	s, a := pretend(t)
+	s, a := newSimulator(t)
 	ep := endpoint()
 	for range 2 {
 		if err := a.Connect(t.Context(), ep); err != nil {

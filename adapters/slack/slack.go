@@ -62,13 +62,13 @@ func (a *Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (a
 	var read func([]byte, adapters.Endpoint) (adapters.Inbound, error)
 	switch hook {
 	case "events":
-		read = readEvent
+		read = parseEvent
 	case "commands":
-		read = a.readCommand
+		read = a.parseCommandForm
 	case "interactivity":
-		read = readInteraction
+		read = parseInteractionForm
 	default:
-		return adapters.Inbound{}, adapters.ErrNoHook
+		return adapters.Inbound{}, adapters.ErrUnknownWebhook
 	}
 	body, err := a.authenticate(r, ep)
 	if err != nil {

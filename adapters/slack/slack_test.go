@@ -20,23 +20,23 @@ import (
 )
 
 const (
-	team     = "T024BE7LH"
-	appID    = "A0KRD7HC3"
-	botUser  = "U0LAN0Z89"
-	secret   = "8f742231b10e8888abcd99d0e1f285a5"
-	botToken = "xoxb-2157151564-8047104812-b0tT0kenOfTheTests"
+	teamID        = "T024BE7LH"
+	appID         = "A0KRD7HC3"
+	botUserID     = "U0LAN0Z89"
+	signingSecret = "8f742231b10e8888abcd99d0e1f285a5"
+	botToken      = "xoxb-2157151564-8047104812-b0tT0kenOfTheTests"
 )
 
-var steve = simulator.SlackUser{Team: team, ID: "U061F7AUR", Name: "Steve"}
+var steve = simulator.SlackUser{Team: teamID, ID: "U061F7AUR", Name: "Steve"}
 
-// clock is when the recorded requests come in.
-func clock() time.Time { return time.Unix(1732190400, 0) }
+// fixedTime is when the recorded requests come in.
+func fixedTime() time.Time { return time.Unix(1732190400, 0) }
 
 func endpoint() adapters.Endpoint {
 	return adapters.Endpoint{
-		ID: "e1", Channel: adapters.Slack, Mode: adapters.Webhook, Address: team,
-		Settings:    map[string]string{adapters.BotUserID: botUser, adapters.BotID: "B0LAN0Z90", adapters.AppID: appID},
-		Credentials: adapters.Credentials{adapters.BotToken: botToken, adapters.SigningSecret: secret},
+		ID: "e1", Channel: adapters.Slack, Mode: adapters.Webhook, Address: teamID,
+		Settings:    map[string]string{adapters.BotUserID: botUserID, adapters.BotID: "B0LAN0Z90", adapters.AppID: appID},
+		Credentials: adapters.Credentials{adapters.BotToken: botToken, adapters.SigningSecret: signingSecret},
 	}
 }
 
@@ -53,8 +53,8 @@ func signature(secret, timestamp string, body []byte) string {
 	return "v0=" + hex.EncodeToString(mac.Sum(nil))
 }
 
-// signed makes the request that Slack would make at a time with a secret.
-func signed(secret string, at time.Time, hook string, body []byte) *http.Request {
+// signedRequest makes the request that Slack would make at a time with a secret.
+func signedRequest(secret string, at time.Time, hook string, body []byte) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, "/hooks/slack/i1/"+hook, strings.NewReader(string(body)))
 	timestamp := strconv.FormatInt(at.Unix(), 10)
 	r.Header.Set("Content-Type", contentType(hook))
@@ -63,48 +63,48 @@ func signed(secret string, at time.Time, hook string, body []byte) *http.Request
 	return r
 }
 
-func genuine(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-	return signed(ep.Credentials[adapters.SigningSecret], clock(), hook, body)
+func genuineRequest(ep adapters.Endpoint, hook string, body []byte) *http.Request {
+	return signedRequest(ep.Credentials[adapters.SigningSecret], fixedTime(), hook, body)
 }
 
-type forge = func(ep adapters.Endpoint, hook string, body []byte) *http.Request
+type forgery = func(ep adapters.Endpoint, hook string, body []byte) *http.Request
 
 // forgeries are requests that Slack did not make, or not for this endpoint.
-func forgeries() map[string]forge {
-	header := func(change func(h http.Header)) forge {
+func forgeries() map[string]forgery {
+	header := func(change func(h http.Header)) forgery {
 		return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			r := genuine(ep, hook, body)
+			r := genuineRequest(ep, hook, body)
 			change(r.Header)
 			return r
 		}
 	}
-	at := func(skew time.Duration) forge {
+	at := func(skew time.Duration) forgery {
 		return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			return signed(secret, clock().Add(skew), hook, body)
+			return signedRequest(signingSecret, fixedTime().Add(skew), hook, body)
 		}
 	}
-	with := func(secret string) forge {
+	with := func(secret string) forgery {
 		return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			return signed(secret, clock(), hook, body)
+			return signedRequest(secret, fixedTime(), hook, body)
 		}
 	}
-	target := func(method, query string) forge {
+	target := func(method, query string) forgery {
 		return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			r := genuine(ep, hook, body)
+			r := genuineRequest(ep, hook, body)
 			r.Method, r.URL.RawQuery = method, query
 			return r
 		}
 	}
-	timestamp := func(written string) forge {
+	timestamp := func(written string) forgery {
 		return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			r := genuine(ep, hook, body)
+			r := genuineRequest(ep, hook, body)
 			r.Header.Set("X-Slack-Request-Timestamp", written)
-			r.Header.Set("X-Slack-Signature", signature(secret, written, body))
+			r.Header.Set("X-Slack-Signature", signature(signingSecret, written, body))
 			return r
 		}
 	}
-	now := strconv.FormatInt(clock().Unix(), 10)
-	return map[string]forge{
+	now := strconv.FormatInt(fixedTime().Unix(), 10)
+	return map[string]forgery{
 		"NoHeaders":     header(func(h http.Header) { clear(h) }),
 		"NoSignature":   header(func(h http.Header) { h.Del("X-Slack-Signature") }),
 		"NoTimestamp":   header(func(h http.Header) { h.Del("X-Slack-Request-Timestamp") }),
@@ -114,7 +114,7 @@ func forgeries() map[string]forge {
 		"UpperCaseHex": header(func(h http.Header) {
 			h.Set("X-Slack-Signature", "v0="+strings.ToUpper(h.Get("X-Slack-Signature")[3:]))
 		}),
-		"OtherTimestamp":     header(func(h http.Header) { h.Set("X-Slack-Request-Timestamp", strconv.FormatInt(clock().Unix()+1, 10)) }),
+		"OtherTimestamp":     header(func(h http.Header) { h.Set("X-Slack-Request-Timestamp", strconv.FormatInt(fixedTime().Unix()+1, 10)) }),
 		"Stale":              at(-301 * time.Second),
 		"FromTheFuture":      at(301 * time.Second),
 		"TimestampWithPlus":  timestamp("+" + now),
@@ -123,7 +123,7 @@ func forgeries() map[string]forge {
 		"OtherSecret":        with("0f742231b10e8888abcd99d0e1f285a5"),
 		"EmptySecret":        with(""),
 		"OtherBody": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			r := genuine(ep, hook, body)
+			r := genuineRequest(ep, hook, body)
 			r.Body = http.NoBody
 			return r
 		},
@@ -131,26 +131,26 @@ func forgeries() map[string]forge {
 		"Query":          target(http.MethodPost, "ssl_check=1"),
 		"PayloadInQuery": target(http.MethodPost, url.Values{"payload": {"{}"}}.Encode()),
 		"OtherApp": func(ep adapters.Endpoint, hook string, _ []byte) *http.Request {
-			return genuine(ep, hook, []byte("api_app_id=A0OTHER001&team_id="+team+"&user_id=U061F7AUR&command=%2Fclaim&text=WDJBMJ"))
+			return genuineRequest(ep, hook, []byte("api_app_id=A0OTHER001&team_id="+teamID+"&user_id=U061F7AUR&command=%2Fclaim&text=WDJBMJ"))
 		},
 	}
 }
 
-// pretend starts a pretend Slack that knows the app of the tests, and gives an
+// newSimulator starts a pretend Slack that knows the app of the tests, and gives an
 // adapter that speaks with it.
-func pretend(t *testing.T) (*simulator.Slack, *slack.Adapter) {
+func newSimulator(t *testing.T) (*simulator.Slack, *slack.Adapter) {
 	t.Helper()
 	s := simulator.NewSlack()
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.SetURL(server.URL)
-	s.AddApp(simulator.App{AppID: appID, TeamID: team, TeamName: "Example", BotUserID: botUser, BotID: "B0LAN0Z90", Token: botToken, SigningSecret: secret, AppToken: appToken})
+	s.AddApp(simulator.SlackApp{AppID: appID, TeamID: teamID, TeamName: "Example", BotUserID: botUserID, BotID: "B0LAN0Z90", Token: botToken, SigningSecret: signingSecret, AppToken: appToken})
 	s.AddUser(steve)
-	return s, &slack.Adapter{APIURL: s.APIURL(), HTTP: server.Client(), Now: clock}
+	return s, &slack.Adapter{APIURL: s.APIURL(), HTTP: server.Client(), Now: fixedTime}
 }
 
 func TestAdapter(t *testing.T) {
-	s, adapter := pretend(t)
+	s, adapter := newSimulator(t)
 	recorded := *adapter
 	recorded.APIURL = "" // recorded requests come from Slack itself
 	says := func(code string) func() {
@@ -161,16 +161,16 @@ func TestAdapter(t *testing.T) {
 	fault := func(f simulator.Fault) func() { return func() { s.Arm("chat.postMessage", f) } }
 	wait := http.Header{"Retry-After": {"30"}}
 	adaptertest.Run(t, adaptertest.Subject{
-		Adapter:   split{Adapter: adapter, receive: &recorded},
-		Endpoint:  endpoint(),
-		Request:   genuine,
-		Forgeries: forgeries(),
-		Keys:      []string{adapters.SigningSecret},
-		To:        steve.Chat(),
-		Place:     adapters.Place{ID: s.DM(appID, steve)},
-		Sent: func() []string {
+		Adapter:        splitAdapter{Adapter: adapter, receiver: &recorded},
+		Endpoint:       endpoint(),
+		Request:        genuineRequest,
+		Forgeries:      forgeries(),
+		CredentialKeys: []string{adapters.SigningSecret},
+		To:             steve.Chat(),
+		Chat:           adapters.Chat{ID: s.DM(appID, steve)},
+		SentTexts: func() []string {
 			var texts []string
-			for _, l := range s.Answers("") {
+			for _, l := range s.Replies("") {
 				texts = append(texts, l.Text)
 			}
 			return texts
@@ -209,12 +209,12 @@ func TestAdapter(t *testing.T) {
 	})
 }
 
-// split receives as from Slack itself and sends to the pretend one.
-type split struct {
+// splitAdapter receives as from Slack itself and sends to the pretend one.
+type splitAdapter struct {
 	adapters.Adapter
-	receive adapters.Adapter
+	receiver adapters.Adapter
 }
 
-func (s split) Receive(r *http.Request, ep adapters.Endpoint, hook string) (adapters.Inbound, error) {
-	return s.receive.Receive(r, ep, hook)
+func (s splitAdapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (adapters.Inbound, error) {
+	return s.receiver.Receive(r, ep, hook)
 }

@@ -17,70 +17,70 @@ import (
 )
 
 const (
-	helloTime = 10 * time.Second // how long Slack may take to say hello
-	pingTime  = 10 * time.Second // how often we ask whether anybody is there
-	stallTime = 30 * time.Second // the longest silence, pings included
-	graceTime = 15 * time.Second // how long a connection is heard that Slack wants replaced
-	writeTime = 5 * time.Second
+	helloTimeout = 10 * time.Second // how long Slack may take to say hello
+	pingInterval = 10 * time.Second // how often we ask whether anybody is there
+	stallTimeout = 30 * time.Second // the longest silence, pings included
+	gracePeriod  = 15 * time.Second // how long a connection is heard that Slack wants replaced
+	writeTimeout = 5 * time.Second
 
 	maxHandshake = 256 << 10
-	maxSkipped   = 8 << 20 // the rest of a frame that is too long is skipped up to here
+	maxFrameSkip = 8 << 20 // the rest of a frame that is too long is skipped up to here
 )
 
 // A socket is one connection of Socket Mode.
 type socket struct {
-	conn   *websocket.Conn
-	opened time.Time
-	until  time.Time   // the end of its grace; zero while it has none
-	useful atomic.Bool // something that it brought is stored
+	conn     *websocket.Conn
+	opened   time.Time
+	closesAt time.Time   // the end of its grace; zero while it has none
+	hasAcked atomic.Bool // something that it brought is stored
 }
 
 // openSocket asks for a ticket, connects with it and waits for Slack's hello. Every
 // error it returns is a *adapters.SendError; none tells the ticket.
 func (a *Adapter) openSocket(ctx context.Context, ep adapters.Endpoint) (*socket, error) {
-	address, err := a.ticket(ctx, ep)
+	address, err := a.socketURL(ctx, ep)
 	if err != nil {
 		return nil, err
 	}
 	conn, err := a.dial(ctx, address)
 	if err != nil {
-		return nil, unreachable("handshake", err)
+		return nil, newUnreachableError("handshake", err)
 	}
 	s := &socket{conn: conn, opened: time.Now()}
-	conn.SetReadLimit(maxSkipped)
+	conn.SetReadLimit(maxFrameSkip)
 	conn.SetPingHandler(func(data string) error {
-		_ = conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(writeTime))
-		return s.listenUntil(stallTime)
+		_ = conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(writeTimeout))
+		return s.extendDeadline(stallTimeout)
 	})
-	conn.SetPongHandler(func(string) error { return s.listenUntil(stallTime) })
-	if err := s.greeted(ctx, ep); err != nil {
+	conn.SetPongHandler(func(string) error { return s.extendDeadline(stallTimeout) })
+	if err := s.awaitHello(ctx, ep); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-// ticket asks for an address that is good for one connection. Asking changes nothing,
+// socketURL asks for an address that is good for one connection. Asking changes nothing,
 // so an answer that was lost may be asked for again.
-func (a *Adapter) ticket(ctx context.Context, ep adapters.Endpoint) (string, error) {
+func (a *Adapter) socketURL(ctx context.Context, ep adapters.Endpoint) (string, error) {
 	tokens := ep.Current(adapters.AppToken)
 	if len(tokens) == 0 {
 		return "", &adapters.SendError{Reason: adapters.BadSecret, Code: "no_token", Err: errors.New("the endpoint has no app-level token")}
 	}
-	c := a.call()
-	_, address, err := c.slack(a, tokens[0]).StartSocketModeContext(ctx)
+	c := a.newCall()
+	_, address, err := c.apiClient(a, tokens[0]).StartSocketModeContext(ctx)
 	if err != nil {
-		return "", c.sort(err)
+		return "", c.sendError(err)
 	}
-	if !a.mayDial(address) {
-		return "", unreachable("address", errors.New("the ticket leads elsewhere"))
+	if !a.isSocketURL(address) {
+		return "", newUnreachableError("address", errors.New("the ticket leads elsewhere"))
 	}
 	return address, nil
 }
 
-// mayDial reports whether address is one of Slack's: the host of the API server or one
+// isSocketURL reports whether address is one of Slack's: the host of the API server or one
 // below it, as safe as the API itself.
-func (a *Adapter) mayDial(address string) bool {
+func (a *Adapter) isSocketURL(address string) bool {
 	u, err := url.Parse(address)
 	if err != nil || u.User != nil || u.Fragment != "" || u.Opaque != "" {
 		return false
@@ -105,14 +105,14 @@ func (a *Adapter) dial(ctx context.Context, address string) (*websocket.Conn, er
 			}
 		}
 	}
-	var all []*rationed
+	var all []*limitedConn
 	dialer.NetDialContext = func(ctx context.Context, network, to string) (net.Conn, error) {
 		conn, err := connect(ctx, network, to)
 		if err != nil {
 			return nil, err
 		}
-		r := &rationed{Conn: conn}
-		r.left.Store(maxHandshake)
+		r := &limitedConn{Conn: conn}
+		r.remaining.Store(maxHandshake)
 		all = append(all, r)
 		return r, nil
 	}
@@ -123,52 +123,52 @@ func (a *Adapter) dial(ctx context.Context, address string) (*websocket.Conn, er
 		return nil, err
 	}
 	for _, r := range all {
-		r.free.Store(true)
+		r.unlimited.Store(true)
 	}
 	return conn, nil
 }
 
-// rationed gives so many bytes and no more until it is freed.
-type rationed struct {
+// limitedConn gives so many bytes and no more until it is freed.
+type limitedConn struct {
 	net.Conn
-	left atomic.Int64
-	free atomic.Bool
+	remaining atomic.Int64
+	unlimited atomic.Bool
 }
 
-func (r *rationed) Read(p []byte) (int, error) {
-	if r.free.Load() {
+func (r *limitedConn) Read(p []byte) (int, error) {
+	if r.unlimited.Load() {
 		return r.Conn.Read(p)
 	}
-	left := r.left.Load()
+	left := r.remaining.Load()
 	if left <= 0 {
 		return 0, errors.New("a greeting without end")
 	}
 	n, err := r.Conn.Read(p[:min(int64(len(p)), left)])
-	r.left.Add(-int64(n))
+	r.remaining.Add(-int64(n))
 	return n, err
 }
 
-// greeted waits for the hello of a connection, which must be of the endpoint's own app.
-func (s *socket) greeted(ctx context.Context, ep adapters.Endpoint) error {
+// awaitHello waits for the hello of a connection, which must be of the endpoint's own app.
+func (s *socket) awaitHello(ctx context.Context, ep adapters.Endpoint) error {
 	unhurried := context.AfterFunc(ctx, func() { _ = s.conn.Close() })
 	defer unhurried()
-	f, err := s.next(helloTime)
+	f, err := s.readFrame(helloTimeout)
 	switch {
 	case err != nil:
-		return unreachable("no_hello", err)
+		return newUnreachableError("no_hello", err)
 	case f.Type == "disconnect":
-		return unreachable(code(f.Reason), errors.New("slack hung up"))
+		return newUnreachableError(sanitizeCode(f.Reason), errors.New("slack hung up"))
 	case f.Type != "hello":
-		return unreachable("no_hello", errors.New("slack did not say hello"))
-	case otherApp(ep, f.Connection.AppID):
+		return newUnreachableError("no_hello", errors.New("slack did not say hello"))
+	case isOtherApp(ep, f.Connection.AppID):
 		return &adapters.SendError{Reason: adapters.BadSecret, Code: "other_app", Err: errors.New("the app-level token is another app's")}
 	}
 	return nil
 }
 
-// next reads the next frame. It gives up after so long a silence.
-func (s *socket) next(silence time.Duration) (frame, error) {
-	if err := s.listenUntil(silence); err != nil {
+// readFrame reads the next frame. It gives up after so long a silence.
+func (s *socket) readFrame(silence time.Duration) (frame, error) {
+	if err := s.extendDeadline(silence); err != nil {
 		return frame{}, err
 	}
 	_, r, err := s.conn.NextReader()
@@ -184,53 +184,53 @@ func (s *socket) next(silence time.Duration) (frame, error) {
 			return frame{}, err
 		}
 	}
-	return parseFrame(raw), nil
+	return decodeFrame(raw), nil
 }
 
-// listenUntil bears so long a silence from now, within the grace there is.
-func (s *socket) listenUntil(silence time.Duration) error {
+// extendDeadline bears so long a silence from now, within the grace there is.
+func (s *socket) extendDeadline(silence time.Duration) error {
 	by := time.Now().Add(silence)
-	if !s.until.IsZero() && by.After(s.until) {
-		by = s.until
+	if !s.closesAt.IsZero() && by.After(s.closesAt) {
+		by = s.closesAt
 	}
 	return s.conn.SetReadDeadline(by)
 }
 
-// listen puts everything that comes in among the letters, until the connection or ctx
+// readFrames puts everything that comes in among the letters, until the connection or ctx
 // ends. It calls leave once, as soon as another connection is needed.
-func (s *socket) listen(ctx context.Context, letters chan<- letter, leave func(reason string)) {
+func (s *socket) readFrames(ctx context.Context, letters chan<- receivedFrame, leave func(reason string)) {
 	reason := "ended"
 	defer func() {
-		if s.until.IsZero() {
+		if s.closesAt.IsZero() {
 			leave(reason)
 		}
 	}()
 	for {
-		f, err := s.next(stallTime)
+		f, err := s.readFrame(stallTimeout)
 		if err != nil {
-			reason = ending(err)
+			reason = disconnectReason(err)
 			return
 		}
 		switch {
 		case len(f.raw) == 0, f.Type == "hello":
 			continue
 		case f.Type == "disconnect":
-			if s.until.IsZero() {
-				s.until = time.Now().Add(graceTime)
-				leave(code(f.Reason))
+			if s.closesAt.IsZero() {
+				s.closesAt = time.Now().Add(gracePeriod)
+				leave(sanitizeCode(f.Reason))
 			}
 			continue
 		}
 		select {
-		case letters <- letter{frame: f, on: s, came: time.Now()}:
+		case letters <- receivedFrame{frame: f, socket: s, receivedAt: time.Now()}:
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// ending says in a word why a connection ended.
-func ending(err error) string {
+// disconnectReason says in a word why a connection ended.
+func disconnectReason(err error) string {
 	var slow net.Error
 	switch {
 	case errors.Is(err, websocket.ErrReadLimit):
@@ -241,10 +241,10 @@ func ending(err error) string {
 	return "cut"
 }
 
-// beat keeps asking whether anybody is there, until ctx ends. Each answer is a sign
+// sendPings keeps asking whether anybody is there, until ctx ends. Each answer is a sign
 // that listen hears.
-func (s *socket) beat(ctx context.Context) {
-	tick := time.NewTicker(pingTime)
+func (s *socket) sendPings(ctx context.Context) {
+	tick := time.NewTicker(pingInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -252,16 +252,16 @@ func (s *socket) beat(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeTime)) != nil {
+		if s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeTimeout)) != nil {
 			return
 		}
 	}
 }
 
-// say writes words to Slack. It is called by one goroutine at a time. A connection that
+// write writes words to Slack. It is called by one goroutine at a time. A connection that
 // does not take them is of no more use.
-func (s *socket) say(words []byte) error {
-	err := s.conn.SetWriteDeadline(time.Now().Add(writeTime))
+func (s *socket) write(words []byte) error {
+	err := s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if err == nil {
 		err = s.conn.WriteMessage(websocket.TextMessage, words)
 	}
@@ -278,10 +278,10 @@ func (s *socket) close() {
 	_ = s.conn.Close()
 }
 
-// unreachable is the error of a connection that may succeed the next time. What it
+// newUnreachableError is the error of a connection that may succeed the next time. What it
 // wraps may tell an address with a ticket in it, so nothing of it is kept.
-func unreachable(code string, err error) *adapters.SendError {
-	if c := failure(err); c == "timeout" {
+func newUnreachableError(code string, err error) *adapters.SendError {
+	if c := networkErrorCode(err); c == "timeout" {
 		code += "_" + c
 	}
 	return &adapters.SendError{Reason: adapters.Unreachable, Code: code, Err: errors.New("no connection with Slack")}

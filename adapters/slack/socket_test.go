@@ -27,12 +27,12 @@ func socketEndpoint() adapters.Endpoint {
 	return ep
 }
 
-// plugged starts a pretend Slack inside the process whose app has Socket Mode on. When
+// newSocketSimulator starts a pretend Slack inside the process whose app has Socket Mode on. When
 // the test ends, the log may not tell a token or a ticket.
-func plugged(t *testing.T) (*simulator.Slack, *slack.Adapter) {
+func newSocketSimulator(t *testing.T) (*simulator.Slack, *slack.Adapter) {
 	t.Helper()
 	s := simulator.NewSlack()
-	w := newWire()
+	w := newPipeListener()
 	server := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(w) })
@@ -47,43 +47,43 @@ func plugged(t *testing.T) (*simulator.Slack, *slack.Adapter) {
 		}
 	})
 	s.SetURL("http://slack.test")
-	s.AddApp(simulator.App{AppID: appID, TeamID: team, TeamName: "Example", BotUserID: botUser, BotID: "B0LAN0Z90", Token: botToken, SigningSecret: secret, AppToken: appToken})
+	s.AddApp(simulator.SlackApp{AppID: appID, TeamID: teamID, TeamName: "Example", BotUserID: botUserID, BotID: "B0LAN0Z90", Token: botToken, SigningSecret: signingSecret, AppToken: appToken})
 	s.AddUser(steve)
 	return s, &slack.Adapter{
 		APIURL: s.APIURL(), HTTP: &http.Client{Transport: &http.Transport{DialContext: w.dial, DisableKeepAlives: true}},
-		Log: slog.New(slog.NewTextHandler(io.MultiWriter(&locked{to: &log}, t.Output()), nil)),
+		Log: slog.New(slog.NewTextHandler(io.MultiWriter(&lockedWriter{w: &log}, t.Output()), nil)),
 	}
 }
 
-type locked struct {
+type lockedWriter struct {
 	mu sync.Mutex
-	to *bytes.Buffer
+	w  *bytes.Buffer
 }
 
-func (l *locked) Write(p []byte) (int, error) {
+func (l *lockedWriter) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.to.Write(p)
+	return l.w.Write(p)
 }
 
-// A shelf takes batches as the store does: each message once, by its keys.
-type shelf struct {
-	mu     sync.Mutex
-	refuse func() error // asked before each take; nil takes all
-	tries  int
-	seen   map[string]bool
-	kept   []adapters.Message
+// A fakeStore takes batches as the store does: each message once, by its keys.
+type fakeStore struct {
+	mu       sync.Mutex
+	nextErr  func() error // asked before each take; nil takes all
+	attempts int
+	seen     map[string]bool
+	stored   []adapters.Message
 }
 
-func (s *shelf) take(_ context.Context, batch []adapters.Message, cursor string) error {
+func (s *fakeStore) add(_ context.Context, batch []adapters.Message, cursor string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tries++
+	s.attempts++
 	if cursor != "" {
 		return errors.New("there is no cursor in Socket Mode")
 	}
-	if s.refuse != nil {
-		if err := s.refuse(); err != nil {
+	if s.nextErr != nil {
+		if err := s.nextErr(); err != nil {
 			return err
 		}
 	}
@@ -93,19 +93,19 @@ func (s *shelf) take(_ context.Context, batch []adapters.Message, cursor string)
 	for _, m := range batch {
 		if !s.seen[m.Key] {
 			s.seen[m.Key] = true
-			s.kept = append(s.kept, m)
+			s.stored = append(s.stored, m)
 		}
 	}
 	return nil
 }
 
-func (s *shelf) messages() []adapters.Message {
+func (s *fakeStore) messages() []adapters.Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]adapters.Message(nil), s.kept...)
+	return append([]adapters.Message(nil), s.stored...)
 }
 
-func (s *shelf) texts() string {
+func (s *fakeStore) texts() string {
 	var texts []string
 	for _, m := range s.messages() {
 		texts = append(texts, m.Text)
@@ -113,10 +113,10 @@ func (s *shelf) texts() string {
 	return strings.Join(texts, "|")
 }
 
-type take = func(context.Context, []adapters.Message, string) error
+type storeFunc = func(context.Context, []adapters.Message, string) error
 
-// hearing runs Poll in the background until the test ends or stop is called.
-func hearing(t *testing.T, a *slack.Adapter, ep adapters.Endpoint, take take) (stop func() error) {
+// startPolling runs Poll in the background until the test ends or stop is called.
+func startPolling(t *testing.T, a *slack.Adapter, ep adapters.Endpoint, take storeFunc) (stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -129,20 +129,20 @@ func hearing(t *testing.T, a *slack.Adapter, ep adapters.Endpoint, take take) (s
 	return stop
 }
 
-// later lets time pass in a bubble, and then everything that is due.
-func later(d time.Duration) {
+// advance lets time pass in a bubble, and then everything that is due.
+func advance(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// A delivering is a delivery under way.
-type delivering chan simulator.SlackDelivery
+// A pendingDelivery is a delivery under way.
+type pendingDelivery chan simulator.SlackDelivery
 
-func say(t *testing.T, s *simulator.Slack, text string) delivering {
+func sendText(t *testing.T, s *simulator.Slack, text string) pendingDelivery {
 	t.Helper()
-	done := make(delivering, 1)
+	done := make(pendingDelivery, 1)
 	go func() {
-		d, err := s.Message(t.Context(), appID, steve, text)
+		d, err := s.SendText(t.Context(), appID, steve, text)
 		if err != nil {
 			t.Error(err)
 		}
@@ -151,13 +151,13 @@ func say(t *testing.T, s *simulator.Slack, text string) delivering {
 	return done
 }
 
-// ackedTooSoon reports whether Slack hears an acknowledgement while the message is still
+// observeAcks reports whether Slack hears an acknowledgement while the message is still
 // being taken, and whether it hears one after that.
-func ackedTooSoon(t *testing.T, wrap func(take) take) (soon, ever bool) {
+func observeAcks(t *testing.T, wrap func(storeFunc) storeFunc) (soon, ever bool) {
 	synctest.Test(t, func(t *testing.T) {
-		s, a := plugged(t)
+		s, a := newSocketSimulator(t)
 		stored := make(chan struct{})
-		hearing(t, a, socketEndpoint(), wrap(func(ctx context.Context, _ []adapters.Message, _ string) error {
+		startPolling(t, a, socketEndpoint(), wrap(func(ctx context.Context, _ []adapters.Message, _ string) error {
 			select {
 			case <-stored:
 			case <-ctx.Done():
@@ -165,128 +165,128 @@ func ackedTooSoon(t *testing.T, wrap func(take) take) (soon, ever bool) {
 			return ctx.Err()
 		}))
 		synctest.Wait()
-		done := say(t, s, "hello")
-		later(2 * time.Second)
-		soon = len(s.Acked()) > 0
+		done := sendText(t, s, "hello")
+		advance(2 * time.Second)
+		soon = len(s.AckedEnvelopes()) > 0
 		close(stored)
 		synctest.Wait()
-		ever = len(s.Acked()) == 1 && (<-done).Taken()
+		ever = len(s.AckedEnvelopes()) == 1 && (<-done).Accepted()
 	})
 	return soon, ever
 }
 
-func TestSocketAcknowledgesWhatIsStoredAndNothingElse(t *testing.T) {
-	if soon, ever := ackedTooSoon(t, func(take take) take { return take }); soon || !ever {
+func TestSocket_AcksAfterStore(t *testing.T) {
+	if soon, ever := observeAcks(t, func(take storeFunc) storeFunc { return take }); soon || !ever {
 		t.Errorf("acknowledged before it was stored: %v; after: %v", soon, ever)
 	}
-	hasty := func(take take) take {
+	hasty := func(take storeFunc) storeFunc {
 		return func(ctx context.Context, ms []adapters.Message, cursor string) error {
 			go func() { _ = take(ctx, ms, cursor) }()
 			return nil
 		}
 	}
-	if soon, _ := ackedTooSoon(t, hasty); !soon {
+	if soon, _ := observeAcks(t, hasty); !soon {
 		t.Error("who acknowledges first and stores later is not noticed")
 	}
 }
 
-func TestSocketLeavesToSlackWhatWasNotStored(t *testing.T) {
+func TestSocket_NoAckWhenNotStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, a := plugged(t)
+		s, a := newSocketSimulator(t)
 		back := time.Now().Add(10 * time.Second)
-		kept := &shelf{refuse: func() error {
+		kept := &fakeStore{nextErr: func() error {
 			if time.Now().Before(back) {
 				return errors.New("database away")
 			}
 			return nil
 		}}
-		hearing(t, a, socketEndpoint(), kept.take)
+		startPolling(t, a, socketEndpoint(), kept.add)
 		synctest.Wait()
-		message := say(t, s, "hello")
-		later(9 * time.Second)
-		if len(s.Acked()) != 0 || kept.texts() != "" {
-			t.Fatalf("while nothing is stored, %d acknowledged, kept %q", len(s.Acked()), kept.texts())
+		message := sendText(t, s, "hello")
+		advance(9 * time.Second)
+		if len(s.AckedEnvelopes()) != 0 || kept.texts() != "" {
+			t.Fatalf("while nothing is stored, %d acknowledged, kept %q", len(s.AckedEnvelopes()), kept.texts())
 		}
 		d := <-message
-		if kept.texts() != "hello" || !d.Taken() || len(d.Attempts) != 3 {
+		if kept.texts() != "hello" || !d.Accepted() || len(d.Attempts) != 3 {
 			t.Errorf("kept %q after %d attempts; want hello, once, at the third", kept.texts(), len(d.Attempts))
 		}
 	})
 }
 
 // A take that fails for a moment is tried again while Slack still waits.
-func TestSocketTriesAgainWhileSlackWaits(t *testing.T) {
+func TestSocket_StoreRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, a := plugged(t)
+		s, a := newSocketSimulator(t)
 		failures := 2
-		kept := &shelf{refuse: func() error {
+		kept := &fakeStore{nextErr: func() error {
 			if failures--; failures >= 0 {
 				return errors.New("busy")
 			}
 			return nil
 		}}
-		hearing(t, a, socketEndpoint(), kept.take)
+		startPolling(t, a, socketEndpoint(), kept.add)
 		synctest.Wait()
-		d := <-say(t, s, "hello")
-		if kept.texts() != "hello" || len(d.Attempts) != 1 || !d.Taken() {
+		d := <-sendText(t, s, "hello")
+		if kept.texts() != "hello" || len(d.Attempts) != 1 || !d.Accepted() {
 			t.Errorf("kept %q after %d attempts; want hello at the first", kept.texts(), len(d.Attempts))
 		}
 	})
 }
 
 // The message is stored and its acknowledgement lost: it comes again, and is one.
-func TestSocketLostAcknowledgementsCostNothing(t *testing.T) {
+func TestSocket_LostAck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, a := plugged(t)
-		kept := &shelf{}
-		hearing(t, a, socketEndpoint(), kept.take)
+		s, a := newSocketSimulator(t)
+		kept := &fakeStore{}
+		startPolling(t, a, socketEndpoint(), kept.add)
 		synctest.Wait()
-		s.LoseAcks(true)
-		done := say(t, s, "hello")
-		later(2 * time.Second)
-		s.LoseAcks(false)
-		if d := <-done; len(d.Attempts) != 2 || !d.Taken() || kept.texts() != "hello" || kept.tries != 2 {
-			t.Errorf("kept %q of %d takes, %d attempts; want it twice, and kept once", kept.texts(), kept.tries, len(d.Attempts))
+		s.DropAcks(true)
+		done := sendText(t, s, "hello")
+		advance(2 * time.Second)
+		s.DropAcks(false)
+		if d := <-done; len(d.Attempts) != 2 || !d.Accepted() || kept.texts() != "hello" || kept.attempts != 2 {
+			t.Errorf("kept %q of %d takes, %d attempts; want it twice, and kept once", kept.texts(), kept.attempts, len(d.Attempts))
 		}
 	})
 }
 
-func TestSocketAnswersCommandsAndPresses(t *testing.T) {
+func TestSocket_CommandsAndButtons(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, a := plugged(t)
-		kept := &shelf{}
-		hearing(t, a, socketEndpoint(), kept.take)
+		s, a := newSocketSimulator(t)
+		kept := &fakeStore{}
+		startPolling(t, a, socketEndpoint(), kept.add)
 		synctest.Wait()
-		got, err := s.Slash(t.Context(), appID, steve, "C1", "/claim", "WDJBMJ")
-		if err != nil || got != (simulator.SlackAnswer{Status: 200, ResponseType: "ephemeral", Text: "One moment …"}) {
+		got, err := s.SendCommand(t.Context(), appID, steve, "C1", "/claim", "WDJBMJ")
+		if err != nil || got != (simulator.SlackResponse{Status: 200, ResponseType: "ephemeral", Text: "One moment …"}) {
 			t.Errorf("%+v, %v", got, err)
 		}
-		if p, err := s.Press(t.Context(), appID, steve, "", "yes"); err != nil || p.Err != nil || p.Status != 200 {
+		if p, err := s.PressButton(t.Context(), appID, steve, "", "yes"); err != nil || p.Err != nil || p.Status != 200 {
 			t.Errorf("%+v, %v", p, err)
 		}
 		ms := kept.messages()
-		if len(ms) != 2 || ms[0].Command == nil || ms[0].Command.Args != "WDJBMJ" || ms[0].Sender.ID != steve.Chat() || ms[0].Place.Group || ms[0].Unproven != "" ||
+		if len(ms) != 2 || ms[0].Command == nil || ms[0].Command.Args != "WDJBMJ" || ms[0].Sender.ID != steve.Chat() || ms[0].Chat.Group || ms[0].UnprovenReason != "" ||
 			ms[1].Kind != adapters.Callback || ms[1].Action != "yes" {
 			t.Fatalf("%+v", ms)
 		}
 		// The address for answers is the pretend server's own, and takes them.
-		id, err := a.Send(t.Context(), socketEndpoint(), adapters.Reply{ID: "r1", To: ms[0].Sender.ID, Place: ms[0].Place, Text: "done"})
+		id, err := a.Send(t.Context(), socketEndpoint(), adapters.Reply{ID: "r1", To: ms[0].Sender.ID, Chat: ms[0].Chat, Text: "done"})
 		if err != nil || !strings.HasPrefix(id, "ephemeral:") {
 			t.Errorf("answered as %q, %v", id, err)
 		}
 	})
 }
 
-func TestSocketCommandThatIsNotStoredIsNotAnswered(t *testing.T) {
+func TestSocket_CommandNotStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, a := plugged(t)
-		kept := &shelf{refuse: func() error { return errors.New("database away") }}
-		stop := hearing(t, a, socketEndpoint(), kept.take)
+		s, a := newSocketSimulator(t)
+		kept := &fakeStore{nextErr: func() error { return errors.New("database away") }}
+		stop := startPolling(t, a, socketEndpoint(), kept.add)
 		synctest.Wait()
-		if got, err := s.Slash(t.Context(), appID, steve, "", "/claim", "WDJBMJ"); err == nil {
+		if got, err := s.SendCommand(t.Context(), appID, steve, "", "/claim", "WDJBMJ"); err == nil {
 			t.Errorf("answered %+v", got)
 		}
-		if len(s.Acked()) != 0 {
+		if len(s.AckedEnvelopes()) != 0 {
 			t.Error("acknowledged what nobody took")
 		}
 		if err := stop(); !errors.Is(err, context.Canceled) {
@@ -295,23 +295,23 @@ func TestSocketCommandThatIsNotStoredIsNotAnswered(t *testing.T) {
 	})
 }
 
-func TestSocketEndsInTheMiddleOfATake(t *testing.T) {
+func TestSocket_CanceledDuringStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, a := plugged(t)
+		s, a := newSocketSimulator(t)
 		begun := make(chan struct{})
-		stop := hearing(t, a, socketEndpoint(), func(ctx context.Context, _ []adapters.Message, _ string) error {
+		stop := startPolling(t, a, socketEndpoint(), func(ctx context.Context, _ []adapters.Message, _ string) error {
 			close(begun)
 			<-ctx.Done()
 			return nil // stored all the same
 		})
 		synctest.Wait()
-		done := say(t, s, "hello")
+		done := sendText(t, s, "hello")
 		<-begun
 		if err := stop(); !errors.Is(err, context.Canceled) {
 			t.Errorf("ended with %v", err)
 		}
-		if d := <-done; !d.Taken() || s.Sockets(appID) != 0 {
-			t.Errorf("%+v, %d connections; what was stored is acknowledged before the last goodbye", d, s.Sockets(appID))
+		if d := <-done; !d.Accepted() || s.SocketCount(appID) != 0 {
+			t.Errorf("%+v, %d connections; what was stored is acknowledged before the last goodbye", d, s.SocketCount(appID))
 		}
 	})
 }

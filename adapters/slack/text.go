@@ -6,18 +6,18 @@ import (
 	"hydragate/adapters"
 )
 
-// readText gives a text as its writer saw it, without the mention that called the
+// decodeText gives a text as its writer saw it, without the mention that called the
 // bot: Slack escapes three characters and writes mentions and links as entities.
-func readText(raw, me string) string {
-	text := plain(unmentioned(raw, me))
+func decodeText(raw, me string) string {
+	text := plainText(trimMention(raw, me))
 	if text == "" {
-		text = plain(raw)
+		text = plainText(raw)
 	}
-	return adapters.Clean(text, adapters.MaxInboundText)
+	return adapters.Sanitize(text, adapters.MaxInboundText)
 }
 
-// unmentioned takes a leading mention of the user me off a text.
-func unmentioned(raw, me string) string {
+// trimMention takes a leading mention of the user me off a text.
+func trimMention(raw, me string) string {
 	text := strings.TrimSpace(raw)
 	if me == "" || !strings.HasPrefix(text, "<@"+me) {
 		return text
@@ -29,9 +29,9 @@ func unmentioned(raw, me string) string {
 	return rest
 }
 
-// plain undoes Slack's escapes and entities, in one pass: what an escape gives is
+// plainText undoes Slack's escapes and entities, in one pass: what an escape gives is
 // never read as an entity.
-func plain(raw string) string {
+func plainText(raw string) string {
 	var b strings.Builder
 	for raw != "" {
 		before, rest, found := strings.Cut(raw, "<")
@@ -44,7 +44,7 @@ func plain(raw string) string {
 			b.WriteString(unescape("<" + rest))
 			break
 		}
-		b.WriteString(unescape(readEntity(entity)))
+		b.WriteString(unescape(decodeEntity(entity)))
 		raw = after
 	}
 	return strings.TrimSpace(b.String())
@@ -57,8 +57,8 @@ func unescape(s string) string {
 	return strings.NewReplacer("&lt;", "<", "&gt;", ">", "&amp;", "&").Replace(s)
 }
 
-// readEntity gives what stands between "<" and ">" in the words a person saw.
-func readEntity(entity string) string {
+// decodeEntity gives what stands between "<" and ">" in the words a person saw.
+func decodeEntity(entity string) string {
 	target, label, _ := strings.Cut(entity, "|")
 	switch {
 	case target == "":
@@ -77,12 +77,12 @@ func readEntity(entity string) string {
 	case target[0] == '!':
 		return "@" + target[1:]
 	}
-	return readLink(target, label)
+	return formatLink(target, label)
 }
 
-// readLink gives a link as its label when that is the address itself, and else
+// formatLink gives a link as its label when that is the address itself, and else
 // both: a label alone could hide where it leads.
-func readLink(target, label string) string {
+func formatLink(target, label string) string {
 	address := target
 	for _, scheme := range []string{"mailto:", "tel:", "https://", "http://"} {
 		address = strings.TrimPrefix(address, scheme)

@@ -19,36 +19,36 @@ import (
 )
 
 const (
-	maxAnswer = 1 << 20
-	maxWait   = time.Hour
+	maxResponse   = 1 << 20
+	maxRetryAfter = time.Hour
 )
 
-// A refusal is an answer of Twilio other than yes.
-type refusal struct {
+// A apiError is an answer of Twilio other than yes.
+type apiError struct {
 	status, code int
 	message      string // may name numbers: for staff at set-up, never for a log
 	retryAfter   time.Duration
 }
 
-func (r *refusal) Error() string { return fmt.Sprintf("status %d", r.status) }
+func (r *apiError) Error() string { return fmt.Sprintf("status %d", r.status) }
 
-// A lost call ended without a readable answer.
-type lost struct {
-	left   bool // the request may have reached Twilio
-	status int  // of a machine in between, if one answered
-	err    error
+// A callError call ended without a readable answer.
+type callError struct {
+	maybeSent bool // the request may have reached Twilio
+	status    int  // of a machine in between, if one answered
+	err       error
 }
 
-func (l *lost) Error() string { return l.err.Error() }
+func (l *callError) Error() string { return l.err.Error() }
 
-func (l *lost) Unwrap() error { return l.err }
+func (l *callError) Unwrap() error { return l.err }
 
-// account gives the base of the paths of ep's account. It is the one place where
+// accountPath gives the base of the paths of ep's account. It is the one place where
 // credentials become a path, and lets nothing but a SID through.
-func account(ep adapters.Endpoint) (string, error) {
+func accountPath(ep adapters.Endpoint) (string, error) {
 	sid := ep.Credentials[adapters.AccountSID]
 	if !isSID(sid, "AC") || len(ep.Current(adapters.AuthToken)) == 0 {
-		return "", &refusal{status: http.StatusUnauthorized, message: "no usable credentials"}
+		return "", &apiError{status: http.StatusUnauthorized, message: "no usable credentials"}
 	}
 	return "/2010-04-01/Accounts/" + sid, nil
 }
@@ -75,35 +75,35 @@ func (a Adapter) call(ctx context.Context, ep adapters.Endpoint, method, u strin
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { left.Store(true) }})
 	r, err := http.NewRequestWithContext(ctx, method, u, strings.NewReader(form.Encode()))
 	if err != nil {
-		return &lost{err: errors.New("making the request")}
+		return &callError{err: errors.New("making the request")}
 	}
 	r.SetBasicAuth(ep.Credentials[adapters.AccountSID], ep.Current(adapters.AuthToken)[0])
 	r.Header.Set("Accept", "application/json")
 	if method == http.MethodPost {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
-	resp, err := a.client().Do(r)
+	resp, err := a.httpClient().Do(r)
 	if err != nil {
-		return &lost{left: left.Load(), err: fmt.Errorf("calling Twilio: %w", withoutURL(err))}
+		return &callError{maybeSent: left.Load(), err: fmt.Errorf("calling Twilio: %w", stripURL(err))}
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
 	if resp.StatusCode/100 != 2 {
-		return refused(resp, body)
+		return responseError(resp, body)
 	}
 	if err != nil {
-		return &lost{left: true, err: fmt.Errorf("reading the answer: %w", err)}
+		return &callError{maybeSent: true, err: fmt.Errorf("reading the answer: %w", err)}
 	}
 	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")) {
-		return &lost{err: errors.New("somebody else answers in HTML")}
+		return &callError{err: errors.New("somebody else answers in HTML")}
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return &lost{left: true, err: errors.New("the answer is no JSON")}
+		return &callError{maybeSent: true, err: errors.New("the answer is no JSON")}
 	}
 	return nil
 }
 
-func (a Adapter) client() *http.Client {
+func (a Adapter) httpClient() *http.Client {
 	c := http.Client{}
 	if a.HTTP != nil {
 		c = *a.HTTP
@@ -112,8 +112,8 @@ func (a Adapter) client() *http.Client {
 	return &c
 }
 
-// withoutURL takes the error out of the one that names the URL.
-func withoutURL(err error) error {
+// stripURL takes the error out of the one that names the URL.
+func stripURL(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
 		return u.Err
@@ -121,9 +121,9 @@ func withoutURL(err error) error {
 	return err
 }
 
-// refused reads an answer that is not 2xx. What says so in other words than Twilio's
+// responseError reads an answer that is not 2xx. What says so in other words than Twilio's
 // comes from a machine in between, and the request was not taken.
-func refused(resp *http.Response, body []byte) error {
+func responseError(resp *http.Response, body []byte) error {
 	var said struct {
 		Code    int    `json:"code"`
 		Message string `json:"message"`
@@ -131,28 +131,28 @@ func refused(resp *http.Response, body []byte) error {
 	err := json.Unmarshal(body, &said)
 	known := resp.StatusCode/100 == 5 || resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusUnauthorized
 	if err != nil && !known {
-		return &lost{status: resp.StatusCode, err: fmt.Errorf("status %d without Twilio's words", resp.StatusCode)}
+		return &callError{status: resp.StatusCode, err: fmt.Errorf("status %d without Twilio's words", resp.StatusCode)}
 	}
-	return &refusal{
+	return &apiError{
 		status: resp.StatusCode, code: said.Code,
-		message:    adapters.Clean(said.Message, maxLabel),
-		retryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
+		message:    adapters.Sanitize(said.Message, maxLabel),
+		retryAfter: parseRetryAfter(resp.Header.Get("Retry-After"), time.Now()),
 	}
 }
 
-func retryAfter(s string, now time.Time) time.Duration {
+func parseRetryAfter(s string, now time.Time) time.Duration {
 	var d time.Duration
 	if n, err := strconv.Atoi(s); err == nil {
-		d = time.Duration(min(n, int(maxWait/time.Second))) * time.Second
+		d = time.Duration(min(n, int(maxRetryAfter/time.Second))) * time.Second
 	} else if at, err := http.ParseTime(s); err == nil {
 		d = at.Sub(now)
 	}
-	return max(0, min(d, maxWait))
+	return max(0, min(d, maxRetryAfter))
 }
 
 // reason sorts a refusal. Codes are Twilio's, listed under "Error and Warning
 // Dictionary".
-func (r *refusal) reason() adapters.Reason {
+func (r *apiError) reason() adapters.Reason {
 	switch r.code {
 	case 20429, 14107, 21611, 63018:
 		return adapters.Throttled
@@ -161,7 +161,7 @@ func (r *refusal) reason() adapters.Reason {
 	case 21610:
 		return adapters.OptedOut
 	}
-	if e := adapters.FromStatus(r.status, ""); e != nil {
+	if e := adapters.ErrorFromStatus(r.status, ""); e != nil {
 		return e.Reason
 	}
 	return adapters.Refused

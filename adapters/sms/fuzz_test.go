@@ -20,8 +20,8 @@ import (
 	"hydragate/adapters/adaptertest"
 )
 
-// reading is more than any one request may take to be read.
-const reading = 5 * time.Second
+// maxReadTime is more than any one request may take to be read.
+const maxReadTime = 5 * time.Second
 
 // Whatever Twilio signs is one message or receipt that can be kept, and the same one
 // every time; who it proves is a phone.
@@ -45,13 +45,13 @@ func FuzzReceive(f *testing.F) {
 		}
 		hook := ""
 		if status {
-			hook = statusHook
+			hook = statusWebhook
 		}
 		for _, ch := range []adapters.Channel{adapters.SMS, adapters.WhatsApp} {
 			a, ep := Adapter{Name: ch}, endpoint(ch)
 			begun := time.Now()
-			in, err := a.Receive(genuine(ep, hook, []byte(body)), ep, hook)
-			if took := time.Since(begun); took > reading {
+			in, err := a.Receive(genuineRequest(ep, hook, []byte(body)), ep, hook)
+			if took := time.Since(begun); took > maxReadTime {
 				t.Errorf("reading %d bytes took %v", len(body), took)
 			}
 			if err != nil {
@@ -60,13 +60,13 @@ func FuzzReceive(f *testing.F) {
 				}
 				continue
 			}
-			adaptertest.Sound(t, in)
+			adaptertest.CheckInbound(t, in)
 			for _, m := range in.Messages {
-				if m.Unproven == "" && !isPhone(m.Sender.ID) {
+				if m.UnprovenReason == "" && !isE164(m.Sender.ID) {
 					t.Errorf("%q proves a sender", m.Sender.ID)
 				}
 			}
-			again, err := a.Receive(genuine(ep, hook, []byte(body)), ep, hook)
+			again, err := a.Receive(genuineRequest(ep, hook, []byte(body)), ep, hook)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -80,7 +80,7 @@ func FuzzReceive(f *testing.F) {
 // A request is Twilio's when its signature is the one that Twilio's documentation gives
 // for the URL it was told, with its port or without.
 func FuzzSignature(f *testing.F) {
-	f.Add("", "Body=hi&From=%2B14155550101", theToken, theURL)
+	f.Add("", "Body=hi&From=%2B14155550101", testAuthToken, testWebhookURL)
 	f.Add("vOEb5UThFn24KEfnOFLQY2AE5FY=", "Digits=1234&To=%2B18005551212&From=%2B14158675310&Caller=%2B14158675310&CallSid=CA1234567890ABCDE", "12345", "https://mycompany.com/myapp.php?foo=1&bar=2")
 	f.Add("x", "a=1&a=2", "", "http://[::1]:8080/h")
 	f.Fuzz(func(t *testing.T, given, body, token, u string) {
@@ -106,12 +106,12 @@ func FuzzSignature(f *testing.F) {
 			mac.Write([]byte(u + fields))
 			return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 		}
-		if right := reference(u); !signed(right, []string{token}, u, form) {
+		if right := reference(u); !isSigned(right, []string{token}, u, form) {
 			t.Error("the right signature is not right")
-		} else if signed(right+"=", []string{token}, u, form) || signed(right, nil, u, form) || signed(strings.ToLower(right), []string{token}, u, form) && strings.ToLower(right) != right {
+		} else if isSigned(right+"=", []string{token}, u, form) || isSigned(right, nil, u, form) || isSigned(strings.ToLower(right), []string{token}, u, form) && strings.ToLower(right) != right {
 			t.Error("another spelling is taken, or no token is a token")
 		}
-		if !signed(given, []string{token}, u, form) {
+		if !isSigned(given, []string{token}, u, form) {
 			return
 		}
 		p, err := url.Parse(u)
@@ -127,7 +127,7 @@ func FuzzSignature(f *testing.F) {
 // Nothing stands between the keys and the values that Twilio signs, so a signed text can
 // be cut anew. However it is cut, and whatever a person wrote to prepare it: no cut is
 // taken for another sender's message, or for another message.
-func FuzzResplit(f *testing.F) {
+func FuzzAmbiguousSplit(f *testing.F) {
 	f.Add("hello", "", uint64(0))
 	f.Add("hello From+14155559999", "", uint64(0b11))
 	f.Add("hello From+14155559999FromCity", "Paris", uint64(0b1111))
@@ -137,17 +137,17 @@ func FuzzResplit(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body, city string, cuts uint64) {
 		const sid = "SM00000000000000000000000000000001"
 		form := url.Values{
-			"AccountSid": {theAccount}, "MessageSid": {sid}, "SmsSid": {sid}, "From": {steve}, "To": {theNumber},
+			"AccountSid": {testAccountSID}, "MessageSid": {sid}, "SmsSid": {sid}, "From": {steve}, "To": {testNumber},
 			"Body": {body}, "FromCity": {city}, "FromCountry": {"US"}, "NumMedia": {"0"}, "ProfileName": {body}, "ApiVersion": {"2010-04-01"},
 		}
 		text := signedText(form)
-		other, ok := cutAnew(text, cuts)
+		other, ok := splitAgain(text, cuts)
 		if !ok {
 			return
 		}
 		for _, ch := range []adapters.Channel{adapters.SMS, adapters.WhatsApp} {
 			a, ep := Adapter{Name: ch}, endpoint(ch)
-			in, err := a.Receive(genuine(ep, "", []byte(other.Encode())), ep, "")
+			in, err := a.Receive(genuineRequest(ep, "", []byte(other.Encode())), ep, "")
 			if err != nil {
 				continue
 			}
@@ -158,9 +158,9 @@ func FuzzResplit(f *testing.F) {
 	})
 }
 
-// cutAnew cuts a signed text at some of the names in it: bit i says whether the name
+// splitAgain cuts a signed text at some of the names in it: bit i says whether the name
 // found i-th begins a field. It is false for what is no form that gives the same text.
-func cutAnew(text string, cuts uint64) (url.Values, bool) {
+func splitAgain(text string, cuts uint64) (url.Values, bool) {
 	names := []string{"FromCity", "FromCountry", "From", "AccountSid", "ApiVersion", "Body", "MessageSid", "NumMedia", "ProfileName", "SmsSid", "To"}
 	type cut struct {
 		at   int
@@ -200,11 +200,11 @@ func FuzzSender(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, from string) {
 		for _, ch := range []adapters.Channel{adapters.SMS, adapters.WhatsApp} {
-			id, unproven, ok := Adapter{Name: ch}.sender(from)
+			id, unproven, ok := Adapter{Name: ch}.parseSender(from)
 			switch {
 			case !ok && (id != "" || unproven != ""):
 				t.Errorf("%q is nobody, and %q %q", from, id, unproven)
-			case ok && unproven == "" && !isPhone(id):
+			case ok && unproven == "" && !isE164(id):
 				t.Errorf("%q proves %q", from, id)
 			case ok && !strings.HasSuffix(from, id):
 				t.Errorf("%q is %q", from, id)

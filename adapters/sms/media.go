@@ -10,9 +10,9 @@ import (
 
 const maxMedia = 10 // of one message
 
-// media reads what is attached. It counts the URLs that are there and not what
+// attachments reads what is attached. It counts the URLs that are there and not what
 // NumMedia says of them.
-func (a Adapter) media(form url.Values) []adapters.Attachment {
+func (a Adapter) attachments(form url.Values) []adapters.Attachment {
 	var as []adapters.Attachment
 	for i := range maxMedia {
 		n := strconv.Itoa(i)
@@ -22,7 +22,7 @@ func (a Adapter) media(form url.Values) []adapters.Attachment {
 		}
 		as = append(as, attachment(ref, form.Get("MediaContentType"+n)))
 	}
-	if place, ok := location(form); ok {
+	if place, ok := parseLocation(form); ok {
 		as = append(as, place)
 	}
 	return as
@@ -42,7 +42,7 @@ func (a Adapter) isMediaURL(ref, account string) bool {
 }
 
 func attachment(ref, contentType string) adapters.Attachment {
-	contentType = adapters.Clean(contentType, maxLabel)
+	contentType = adapters.Sanitize(contentType, maxLabel)
 	kind := "file"
 	switch family, _, _ := strings.Cut(contentType, "/"); {
 	case family == "image" || family == "audio" || family == "video":
@@ -53,13 +53,13 @@ func attachment(ref, contentType string) adapters.Attachment {
 	return adapters.Attachment{Kind: kind, Ref: ref, MIME: contentType}
 }
 
-// location reads the place a person shared on WhatsApp.
-func location(form url.Values) (adapters.Attachment, bool) {
+// parseLocation reads the place a person shared on WhatsApp.
+func parseLocation(form url.Values) (adapters.Attachment, bool) {
 	lat, errLat := strconv.ParseFloat(form.Get("Latitude"), 64)
 	long, errLong := strconv.ParseFloat(form.Get("Longitude"), 64)
 	if errLat != nil || errLong != nil || !(lat >= -90 && lat <= 90) || !(long >= -180 && long <= 180) {
 		return adapters.Attachment{}, false
 	}
 	ref := "geo:" + strconv.FormatFloat(lat, 'f', -1, 64) + "," + strconv.FormatFloat(long, 'f', -1, 64)
-	return adapters.Attachment{Kind: "location", Ref: ref, Name: adapters.Clean(form.Get("Label"), maxLabel)}, true
+	return adapters.Attachment{Kind: "location", Ref: ref, Name: adapters.Sanitize(form.Get("Label"), maxLabel)}, true
 }

@@ -13,60 +13,60 @@ const (
 	maxAction = 1024
 )
 
-// A text is one received message, from a webhook or from Twilio's log.
-type text struct {
+// A inboundMessage is one received message, from a webhook or from Twilio's log.
+type inboundMessage struct {
 	account, sid, from, body string
 	optOut                   string // what Twilio's Advanced Opt-Out made of it
 	name                     string
 	payload, label           string // of a pressed button
-	replied                  string // SID of the message answered
+	repliedSID               string // SID of the message answered
 	forwarded                bool
 	media                    []adapters.Attachment
 	sentAt                   time.Time
 }
 
-// read makes a message of a verified webhook for ep.
-func (a Adapter) read(form url.Values, ep adapters.Endpoint) (adapters.Message, error) {
-	if !a.isFor(ep, form.Get("To"), form.Get("MessagingServiceSid")) || !form.Has("From") {
+// parseMessage makes a message of a verified webhook for ep.
+func (a Adapter) parseMessage(form url.Values, ep adapters.Endpoint) (adapters.Message, error) {
+	if !a.isAddressedTo(ep, form.Get("To"), form.Get("MessagingServiceSid")) || !form.Has("From") {
 		return adapters.Message{}, adapters.ErrForged
 	}
-	t := text{
+	t := inboundMessage{
 		account: form.Get("AccountSid"), sid: form.Get("MessageSid"),
 		from: form.Get("From"), body: form.Get("Body"),
 		optOut: form.Get("OptOutType"), name: form.Get("ProfileName"),
 		payload: form.Get("ButtonPayload"), label: form.Get("ButtonText"),
-		replied:   form.Get("OriginalRepliedMessageSid"),
-		forwarded: form.Get("Forwarded") == "true" || form.Get("FrequentlyForwarded") == "true",
-		media:     a.media(form),
+		repliedSID: form.Get("OriginalRepliedMessageSid"),
+		forwarded:  form.Get("Forwarded") == "true" || form.Get("FrequentlyForwarded") == "true",
+		media:      a.attachments(form),
 	}
 	if t.payload == "" {
 		t.payload, t.label = form.Get("ListId"), form.Get("ListTitle")
 	}
-	m, ok := a.message(t)
-	if !ok || readsTwoWays(signedText(form), t.from, t.sid) {
+	m, ok := a.normalize(t)
+	if !ok || isAmbiguous(signedText(form), t.from, t.sid) {
 		return adapters.Message{}, adapters.ErrForged
 	}
-	m.Place.Thread = a.pooled(ep, form.Get("To"))
+	m.Chat.Thread = a.poolNumber(ep, form.Get("To"))
 	return m, nil
 }
 
-// pooled gives the number that was written to when it is another one of ep's
+// poolNumber gives the number that was written to when it is another one of ep's
 // Messaging Service: the answer comes from the number the person knows.
-func (a Adapter) pooled(ep adapters.Endpoint, to string) string {
-	if to == a.wire(ep.Address) {
+func (a Adapter) poolNumber(ep adapters.Endpoint, to string) string {
+	if to == a.twilioAddress(ep.Address) {
 		return ""
 	}
-	number := strings.TrimPrefix(to, whatsApp)
-	if a.wire(number) != to || !isPhone(number) {
+	number := strings.TrimPrefix(to, whatsAppPrefix)
+	if a.twilioAddress(number) != to || !isE164(number) {
 		return ""
 	}
 	return number
 }
 
-// message says t in the words every channel shares; ok is false when no genuine
+// normalize says t in the words every channel shares; ok is false when no genuine
 // message has such a sender.
-func (a Adapter) message(t text) (m adapters.Message, ok bool) {
-	id, unproven, ok := a.sender(t.from)
+func (a Adapter) normalize(t inboundMessage) (m adapters.Message, ok bool) {
+	id, unproven, ok := a.parseSender(t.from)
 	if !ok {
 		return adapters.Message{}, false
 	}
@@ -74,24 +74,24 @@ func (a Adapter) message(t text) (m adapters.Message, ok bool) {
 		unproven = "forwarded"
 	}
 	m = adapters.Message{
-		Key:        t.account + ":" + t.sid,
-		ProviderID: t.sid,
-		Sender:     adapters.Sender{ID: dialled(id), Name: adapters.Clean(t.name, maxLabel)},
-		Place:      adapters.Place{ID: id},
-		Text:       adapters.Clean(t.body, adapters.MaxInboundText),
-		Media:      t.media,
-		SentAt:     t.sentAt,
-		Unproven:   unproven,
+		Key:            t.account + ":" + t.sid,
+		ProviderID:     t.sid,
+		Sender:         adapters.Sender{ID: stripMexicanMobilePrefix(id), Name: adapters.Sanitize(t.name, maxLabel)},
+		Chat:           adapters.Chat{ID: id},
+		Text:           adapters.Sanitize(t.body, adapters.MaxInboundText),
+		Media:          t.media,
+		SentAt:         t.sentAt,
+		UnprovenReason: unproven,
 	}
-	if isMessageSID(t.replied) {
-		m.ReplyTo = t.replied
+	if isMessageSID(t.repliedSID) {
+		m.ReplyTo = t.repliedSID
 	}
 	m.Kind = a.kind(t, unproven)
 	switch m.Kind {
 	case adapters.Callback:
-		m.Action = adapters.Clean(t.payload, maxAction)
+		m.Action = adapters.Sanitize(t.payload, maxAction)
 		if m.Text == "" {
-			m.Text = adapters.Clean(t.label, adapters.MaxInboundText)
+			m.Text = adapters.Sanitize(t.label, adapters.MaxInboundText)
 		}
 	case adapters.Text, adapters.Media:
 		if c, ok := adapters.ParseCommand(strings.TrimSpace(m.Text), ""); ok {
@@ -101,11 +101,11 @@ func (a Adapter) message(t text) (m adapters.Message, ok bool) {
 	return m, true
 }
 
-func (a Adapter) kind(t text, unproven string) adapters.Kind {
+func (a Adapter) kind(t inboundMessage, unproven string) adapters.Kind {
 	if unproven == otherChannel {
 		return adapters.Unsupported
 	}
-	if k := a.keyword(t.body, t.optOut); k != "" {
+	if k := a.keywordKind(t.body, t.optOut); k != "" {
 		return k
 	}
 	switch {
@@ -119,10 +119,10 @@ func (a Adapter) kind(t text, unproven string) adapters.Kind {
 	return adapters.Text
 }
 
-// keyword reports what the carrier does with the message by itself: by Twilio's own
+// keywordKind reports what the carrier does with the message by itself: by Twilio's own
 // word, else when one of the standard keywords is the whole message. WhatsApp has
 // no such keywords.
-func (a Adapter) keyword(body, optOut string) adapters.Kind {
+func (a Adapter) keywordKind(body, optOut string) adapters.Kind {
 	switch strings.ToUpper(optOut) {
 	case "STOP":
 		return adapters.OptOut

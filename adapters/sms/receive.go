@@ -2,6 +2,7 @@ package sms
 
 import (
 	"bytes"
+	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -11,17 +12,17 @@ import (
 )
 
 const (
-	maxBody    = 64 << 10
-	maxFields  = 300 // Twilio sends some thirty
-	maxName    = 60
-	statusHook = "status"
+	maxBody          = 64 << 10
+	maxFields        = 300 // Twilio sends some thirty
+	maxParameterName = 60
+	statusWebhook    = "status"
 )
 
 // Receive takes a webhook of Twilio, signed with the endpoint's auth token for the
 // endpoint's own URL, account and number.
 func (a Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (adapters.Inbound, error) {
-	if hook != "" && hook != statusHook {
-		return adapters.Inbound{}, adapters.ErrNoHook
+	if hook != "" && hook != statusWebhook {
+		return adapters.Inbound{}, adapters.ErrUnknownWebhook
 	}
 	tokens := ep.Current(adapters.AuthToken)
 	if len(tokens) == 0 || ep.Credentials[adapters.AccountSID] == "" {
@@ -35,11 +36,11 @@ func (a Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (ad
 	if err != nil {
 		return adapters.Inbound{}, err
 	}
-	form, err := parse(raw)
+	form, err := parseForm(raw)
 	if err != nil {
 		return adapters.Inbound{}, err
 	}
-	if !signed(signatures[0], tokens, hookURL(ep, hook), form) {
+	if !isSigned(signatures[0], tokens, webhookURL(ep, hook), form) {
 		return adapters.Inbound{}, adapters.ErrForged
 	}
 	if form.Get("AccountSid") != ep.Credentials[adapters.AccountSID] {
@@ -48,14 +49,14 @@ func (a Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (ad
 	if !isMessageSID(form.Get("MessageSid")) {
 		return adapters.Inbound{}, adapters.ErrMalformed
 	}
-	if hook == statusHook {
-		return adapters.Inbound{Receipts: receipts(form), Ack: ack}, nil
+	if hook == statusWebhook {
+		return adapters.Inbound{Receipts: parseReceipts(form), Ack: acknowledge}, nil
 	}
-	m, err := a.read(form, ep)
+	m, err := a.parseMessage(form, ep)
 	if err != nil {
 		return adapters.Inbound{}, err
 	}
-	return adapters.Inbound{Messages: []adapters.Message{m}, Ack: ack}, nil
+	return adapters.Inbound{Messages: []adapters.Message{m}, Ack: acknowledge}, nil
 }
 
 // isFormPost reports whether r can be a webhook at all. The hook is configured
@@ -68,11 +69,11 @@ func isFormPost(r *http.Request) bool {
 	return err == nil && kind == "application/x-www-form-urlencoded"
 }
 
-// parse reads a form that has each key once. Twilio signs the values of a repeated
+// parseForm reads a form that has each key once. Twilio signs the values of a repeated
 // key in a way that lets a stranger add values to a captured request, and has no
 // parameter that repeats. The number of fields is bounded before any is made, since
 // nobody has signed them yet.
-func parse(raw []byte) (url.Values, error) {
+func parseForm(raw []byte) (url.Values, error) {
 	if bytes.Count(raw, []byte("&")) >= maxFields {
 		return nil, adapters.ErrForged
 	}
@@ -81,23 +82,23 @@ func parse(raw []byte) (url.Values, error) {
 		return nil, adapters.ErrForged
 	}
 	for name, values := range form {
-		if len(values) != 1 || !isParameter(name) {
+		if len(values) != 1 || !isParameterName(name) {
 			return nil, adapters.ErrForged
 		}
 	}
 	return form, nil
 }
 
-// isParameter reports whether name can be a parameter of Twilio's, known or yet to
+// isParameterName reports whether name can be a parameter of Twilio's, known or yet to
 // come.
-func isParameter(name string) bool {
-	return name != "" && len(name) <= maxName &&
-		only(name, func(c byte) bool { return isAlnum(c) || c == '.' || c == '_' || c == '-' })
+func isParameterName(name string) bool {
+	return name != "" && len(name) <= maxParameterName &&
+		allBytes(name, func(c byte) bool { return isAlnum(c) || c == '.' || c == '_' || c == '-' })
 }
 
-// hookURL is the URL Twilio was told, as Twilio signs it: without the fragment that
+// webhookURL is the URL Twilio was told, as Twilio signs it: without the fragment that
 // asks for retries.
-func hookURL(ep adapters.Endpoint, hook string) string {
+func webhookURL(ep adapters.Endpoint, hook string) string {
 	u, _, _ := strings.Cut(ep.WebhookURL, "#")
 	if hook == "" {
 		return u
@@ -105,7 +106,7 @@ func hookURL(ep adapters.Endpoint, hook string) string {
 	return u + "/" + hook
 }
 
-// isFor reports whether a message to this address is ep's. Twilio's signature says
+// isAddressedTo reports whether a message to this address is ep's. Twilio's signature says
 // which URL was meant, and everybody who holds the account's token can make one; so
 // the number must be ep's as well.
 //
@@ -113,9 +114,68 @@ func hookURL(ep adapters.Endpoint, hook string) string {
 // pool, and a message to any of them is genuine. It is taken when the service is the
 // one that Check found ep's number in, and so never on the word of the request
 // alone: a service of another instance of the same account does not get in here.
-func (a Adapter) isFor(ep adapters.Endpoint, to, service string) bool {
-	if ep.Address != "" && to == a.wire(ep.Address) {
+func (a Adapter) isAddressedTo(ep adapters.Endpoint, to, service string) bool {
+	if ep.Address != "" && to == a.twilioAddress(ep.Address) {
 		return true
 	}
 	return isSID(service, "MG") && service == ep.Settings[MessagingService]
+}
+
+// emptyTwiML is the answer that makes Twilio do nothing. Of an answer in text/plain
+// Twilio would send the body to the person.
+const emptyTwiML = `<?xml version="1.0" encoding="UTF-8"?><Response/>`
+
+// Refuse answers a request that Receive did not take. An HTTP layer that finds this
+// method on an adapter uses it instead of its own error bodies, so that no answer of
+// a hook ever reads as a message to a person.
+func (a Adapter) Refuse(w http.ResponseWriter, status int) { writeTwiML(w, status) }
+
+func acknowledge(w http.ResponseWriter, taken error) {
+	if taken != nil {
+		writeTwiML(w, http.StatusServiceUnavailable)
+		return
+	}
+	writeTwiML(w, http.StatusOK)
+}
+
+func writeTwiML(w http.ResponseWriter, status int) {
+	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, emptyTwiML)
+}
+
+const maxErrorCode = 10
+
+// parseReceipts reads a status callback. States before "sent" say nothing that the
+// answer to Send did not say.
+func parseReceipts(form url.Values) []adapters.Receipt {
+	r := adapters.Receipt{ProviderID: form.Get("MessageSid")}
+	switch form.Get("MessageStatus") {
+	case "sent":
+		r.Status = adapters.Sent
+	case "delivered", "read":
+		r.Status = adapters.Delivered
+	case "undelivered", "failed", "canceled":
+		r.Status = adapters.Failed
+		r.Code = errorCode(form.Get("ErrorCode"))
+		r.Gone = isNumberGone(r.Code)
+	default:
+		return nil
+	}
+	return []adapters.Receipt{r}
+}
+
+// isNumberGone reports whether a code says that nobody has the number: an unknown handset, or
+// a landline. A phone that is off has another one.
+func isNumberGone(code string) bool { return code == "30005" || code == "30006" }
+
+// errorCode keeps an error code that is a number, as all of Twilio's are.
+func errorCode(s string) string {
+	if len(s) > maxErrorCode || !allBytes(s, isDigit) {
+		return ""
+	}
+	return s
 }

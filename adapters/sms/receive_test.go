@@ -13,124 +13,124 @@ import (
 	"hydragate/adapters/adaptertest"
 )
 
-type forge = func(ep adapters.Endpoint, hook string, body []byte) *http.Request
+type forgery = func(ep adapters.Endpoint, hook string, body []byte) *http.Request
 
-// changed is a genuine request of a form with a parameter replaced before signing,
+// withParameter is a genuine request of a form with a parameter replaced before signing,
 // as somebody makes it who holds the token.
-func changed(name, value string) forge {
+func withParameter(name, value string) forgery {
 	return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
 		form, _ := url.ParseQuery(string(body))
 		form.Set(name, value)
-		return genuine(ep, hook, []byte(form.Encode()))
+		return genuineRequest(ep, hook, []byte(form.Encode()))
 	}
 }
 
-// afterSigning is a genuine request that is changed once it is signed.
-func afterSigning(change func(r *http.Request, body string)) forge {
+// modifiedAfterSigning is a genuine request that is changed once it is signed.
+func modifiedAfterSigning(change func(r *http.Request, body string)) forgery {
 	return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-		r := genuine(ep, hook, body)
+		r := genuineRequest(ep, hook, body)
 		change(r, string(body))
 		return r
 	}
 }
 
-func withBody(r *http.Request, body string) {
+func setBody(r *http.Request, body string) {
 	r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
 }
 
-func forgeries() map[string]forge {
-	header := func(name, value string) forge {
-		return afterSigning(func(r *http.Request, _ string) { r.Header.Set(name, value) })
+func forgeries() map[string]forgery {
+	header := func(name, value string) forgery {
+		return modifiedAfterSigning(func(r *http.Request, _ string) { r.Header.Set(name, value) })
 	}
-	return map[string]forge{
-		"Unsigned":       afterSigning(func(r *http.Request, _ string) { r.Header.Del("X-Twilio-Signature") }),
+	return map[string]forgery{
+		"Unsigned":       modifiedAfterSigning(func(r *http.Request, _ string) { r.Header.Del("X-Twilio-Signature") }),
 		"EmptySignature": header("X-Twilio-Signature", ""),
 		"NoBase64":       header("X-Twilio-Signature", "not a signature"),
-		"TwoSignatures": afterSigning(func(r *http.Request, _ string) {
+		"TwoSignatures": modifiedAfterSigning(func(r *http.Request, _ string) {
 			r.Header.Add("X-Twilio-Signature", r.Header.Get("X-Twilio-Signature"))
 		}),
-		"ShortSignature": afterSigning(func(r *http.Request, _ string) {
+		"ShortSignature": modifiedAfterSigning(func(r *http.Request, _ string) {
 			r.Header.Set("X-Twilio-Signature", r.Header.Get("X-Twilio-Signature")[:27])
 		}),
-		"Base64URLSignature": afterSigning(func(r *http.Request, _ string) {
+		"Base64URLSignature": modifiedAfterSigning(func(r *http.Request, _ string) {
 			r.Header.Set("X-Twilio-Signature", "-_"+r.Header.Get("X-Twilio-Signature")[2:])
 		}),
 		"OtherToken": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			return request(strings.Repeat("0", 32), hookURL(ep, hook), string(body))
+			return newRequest(strings.Repeat("0", 32), webhookURL(ep, hook), string(body))
 		},
 		"EmptyToken": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			return request("", hookURL(ep, hook), string(body))
+			return newRequest("", webhookURL(ep, hook), string(body))
 		},
 		"OtherHook": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			return genuine(ep, "status", body)
+			return genuineRequest(ep, "status", body)
 		},
 		"OtherInstance": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			return request(theToken, "https://gateway.example/hooks/sms/two", string(body))
+			return newRequest(testAuthToken, "https://gateway.example/hooks/sms/two", string(body))
 		},
 		"EvilURL": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			r := request(theToken, "https://evil.example/hooks/sms/one", string(body))
+			r := newRequest(testAuthToken, "https://evil.example/hooks/sms/one", string(body))
 			r.Host = "evil.example"
 			r.Header.Set("X-Forwarded-Host", "evil.example")
 			return r
 		},
-		"Query":      afterSigning(func(r *http.Request, _ string) { r.URL.RawQuery = "a=1" }),
-		"EmptyQuery": afterSigning(func(r *http.Request, _ string) { r.URL.ForceQuery = true }),
+		"Query":      modifiedAfterSigning(func(r *http.Request, _ string) { r.URL.RawQuery = "a=1" }),
+		"EmptyQuery": modifiedAfterSigning(func(r *http.Request, _ string) { r.URL.ForceQuery = true }),
 		"SignedQuery": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			r := request(theToken, hookURL(ep, hook)+"?bodySHA256=00", string(body))
+			r := newRequest(testAuthToken, webhookURL(ep, hook)+"?bodySHA256=00", string(body))
 			r.URL.RawQuery = "bodySHA256=00"
 			return r
 		},
-		"Get":             afterSigning(func(r *http.Request, _ string) { r.Method = http.MethodGet }),
+		"Get":             modifiedAfterSigning(func(r *http.Request, _ string) { r.Method = http.MethodGet }),
 		"JSON":            header("Content-Type", "application/json"),
 		"Multipart":       header("Content-Type", "multipart/form-data; boundary=x"),
-		"NoContentType":   afterSigning(func(r *http.Request, _ string) { r.Header.Del("Content-Type") }),
-		"SecondBody":      afterSigning(func(r *http.Request, body string) { withBody(r, body+"&Body=%2Fclaim+WDJBMJ") }),
-		"SecondBodyFirst": afterSigning(func(r *http.Request, body string) { withBody(r, "Body=%2Fclaim+WDJBMJ&"+body) }),
-		"SameBodyTwice":   afterSigning(func(r *http.Request, body string) { withBody(r, body+"&AccountSid="+theAccount) }),
+		"NoContentType":   modifiedAfterSigning(func(r *http.Request, _ string) { r.Header.Del("Content-Type") }),
+		"SecondBody":      modifiedAfterSigning(func(r *http.Request, body string) { setBody(r, body+"&Body=%2Fclaim+WDJBMJ") }),
+		"SecondBodyFirst": modifiedAfterSigning(func(r *http.Request, body string) { setBody(r, "Body=%2Fclaim+WDJBMJ&"+body) }),
+		"SameBodyTwice":   modifiedAfterSigning(func(r *http.Request, body string) { setBody(r, body+"&AccountSid="+testAccountSID) }),
 		"SignedSecondBody": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			return genuine(ep, hook, append(body, "&Body=zz"...))
+			return genuineRequest(ep, hook, append(body, "&Body=zz"...))
 		},
-		"Escapes":            afterSigning(func(r *http.Request, body string) { withBody(r, body+"&a=%zz") }),
-		"Semicolon":          afterSigning(func(r *http.Request, body string) { withBody(r, body+"&a;b=1") }),
-		"OddName":            changed("Fr om", "x"),
-		"EmptyName":          changed("", "x"),
-		"LongName":           changed(strings.Repeat("a", 61), "x"),
-		"OtherAccount":       changed("AccountSid", "AC00000000000000000000000000000000"),
-		"NoAccount":          changed("AccountSid", ""),
-		"OtherNumber":        changed("To", "+15005550001"),
-		"NoNumber":           changed("To", ""),
-		"FromTwoNumbers":     changed("From", "+1999From+14155550101"),
-		"FromTooShort":       changed("From", "+1999"),
-		"FromWithSpace":      changed("From", " 14155550101"),
-		"FromUnknownScheme":  changed("From", "sip:steve@example.com"),
-		"FromSchemeInScheme": changed("From", "whatsapp:whatsapp:+14155550101"),
+		"Escapes":            modifiedAfterSigning(func(r *http.Request, body string) { setBody(r, body+"&a=%zz") }),
+		"Semicolon":          modifiedAfterSigning(func(r *http.Request, body string) { setBody(r, body+"&a;b=1") }),
+		"OddName":            withParameter("Fr om", "x"),
+		"EmptyName":          withParameter("", "x"),
+		"LongName":           withParameter(strings.Repeat("a", 61), "x"),
+		"OtherAccount":       withParameter("AccountSid", "AC00000000000000000000000000000000"),
+		"NoAccount":          withParameter("AccountSid", ""),
+		"OtherNumber":        withParameter("To", "+15005550001"),
+		"NoNumber":           withParameter("To", ""),
+		"FromTwoNumbers":     withParameter("From", "+1999From+14155550101"),
+		"FromTooShort":       withParameter("From", "+1999"),
+		"FromWithSpace":      withParameter("From", " 14155550101"),
+		"FromUnknownScheme":  withParameter("From", "sip:steve@example.com"),
+		"FromSchemeInScheme": withParameter("From", "whatsapp:whatsapp:+14155550101"),
 		"WithoutFrom": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
 			form, _ := url.ParseQuery(string(body))
 			form.Del("From")
-			return genuine(ep, hook, []byte(form.Encode()))
+			return genuineRequest(ep, hook, []byte(form.Encode()))
 		},
 		"ServiceOfAnotherInstance": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
 			form, _ := url.ParseQuery(string(body))
 			form.Set("To", "+15005550001")
 			form.Set("MessagingServiceSid", "MG00000000000000000000000000000000")
-			return genuine(ep, hook, []byte(form.Encode()))
+			return genuineRequest(ep, hook, []byte(form.Encode()))
 		},
 		"Resplit": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
 			form, _ := url.ParseQuery(string(body))
 			form.Set("Body", "xFrom+1999")
-			r := genuine(ep, hook, []byte(form.Encode()))
+			r := genuineRequest(ep, hook, []byte(form.Encode()))
 			form.Set("Body", "x")
 			form.Set("From", "+1999From"+form.Get("From"))
-			withBody(r, form.Encode())
+			setBody(r, form.Encode())
 			return r
 		},
 	}
 }
 
-func form(pairs ...string) string {
+func testForm(pairs ...string) string {
 	f := url.Values{
-		"AccountSid": {theAccount}, "MessageSid": {"SM00000000000000000000000000000001"},
-		"From": {steve}, "To": {theNumber}, "Body": {"hi"}, "NumMedia": {"0"},
+		"AccountSid": {testAccountSID}, "MessageSid": {"SM00000000000000000000000000000001"},
+		"From": {steve}, "To": {testNumber}, "Body": {"hi"}, "NumMedia": {"0"},
 	}
 	for i := 0; i < len(pairs); i += 2 {
 		f.Set(pairs[i], pairs[i+1])
@@ -138,7 +138,7 @@ func form(pairs ...string) string {
 	return f.Encode()
 }
 
-func TestSignVector(t *testing.T) {
+func TestSign_KnownVector(t *testing.T) {
 	f := url.Values{
 		"Digits": {"1234"}, "CallSid": {"CA1234567890ABCDE"}, "To": {"+18005551212"}, "Caller": {"+14158675309"},
 		"From": {"+14158675309"}, "ReasonConferenceEnded": {"test"}, "Reason": {"Participant"},
@@ -153,7 +153,7 @@ func TestSignVector(t *testing.T) {
 
 // What a proxy or a stranger says of the host changes nothing: the configured URL
 // alone is signed.
-func TestReceiveHostConfusion(t *testing.T) {
+func TestReceive_HostConfusion(t *testing.T) {
 	const evil = "https://evil.example/hooks/sms/one"
 	for name, trick := range map[string]func(r *http.Request){
 		"Host":             func(r *http.Request) { r.Host = "evil.example" },
@@ -170,7 +170,7 @@ func TestReceiveHostConfusion(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, ep := Adapter{Name: adapters.SMS}, endpoint(adapters.SMS)
-			good, bad := request(theToken, theURL, form()), request(theToken, evil, form())
+			good, bad := newRequest(testAuthToken, testWebhookURL, testForm()), newRequest(testAuthToken, evil, testForm())
 			trick(good)
 			trick(bad)
 			if _, err := a.Receive(good, ep, ""); err != nil {
@@ -183,10 +183,10 @@ func TestReceiveHostConfusion(t *testing.T) {
 	}
 }
 
-func TestReceiveGenuineOddities(t *testing.T) {
+func TestReceive_UnusualGenuine(t *testing.T) {
 	old, now := strings.Repeat("a", 32), strings.Repeat("b", 32)
 	rotating := endpoint(adapters.SMS)
-	rotating.Credentials = adapters.Credentials{adapters.AccountSID: theAccount, adapters.AuthToken: now, adapters.AuthToken + "_old": old}
+	rotating.Credentials = adapters.Credentials{adapters.AccountSID: testAccountSID, adapters.AuthToken: now, adapters.AuthToken + "_old": old}
 	at := func(u string) adapters.Endpoint {
 		ep := endpoint(adapters.SMS)
 		ep.WebhookURL = u
@@ -197,18 +197,18 @@ func TestReceiveGenuineOddities(t *testing.T) {
 		token string
 		u     string
 	}{
-		"NewToken":           {rotating, now, theURL},
-		"OldToken":           {rotating, old, theURL},
-		"FragmentInURL":      {at(theURL + "#rc=5&rp=all"), theToken, theURL},
-		"Port":               {at("https://gateway.example:8443/h"), theToken, "https://gateway.example:8443/h"},
-		"PortLeftOut":        {at("https://gateway.example:8443/h"), theToken, "https://gateway.example/h"},
-		"DefaultPortAdded":   {at("https://gateway.example/h"), theToken, "https://gateway.example:443/h"},
-		"IPv6Port":           {at("http://[::1]:8080/h"), theToken, "http://[::1]:8080/h"},
-		"IPv6PortLeftOut":    {at("http://[::1]:8080/h"), theToken, "http://[::1]/h"},
-		"PathIsNotRewritten": {at("https://gateway.example/a%2fb"), theToken, "https://gateway.example/a%2fb"},
+		"NewToken":           {rotating, now, testWebhookURL},
+		"OldToken":           {rotating, old, testWebhookURL},
+		"FragmentInURL":      {at(testWebhookURL + "#rc=5&rp=all"), testAuthToken, testWebhookURL},
+		"Port":               {at("https://gateway.example:8443/h"), testAuthToken, "https://gateway.example:8443/h"},
+		"PortLeftOut":        {at("https://gateway.example:8443/h"), testAuthToken, "https://gateway.example/h"},
+		"DefaultPortAdded":   {at("https://gateway.example/h"), testAuthToken, "https://gateway.example:443/h"},
+		"IPv6Port":           {at("http://[::1]:8080/h"), testAuthToken, "http://[::1]:8080/h"},
+		"IPv6PortLeftOut":    {at("http://[::1]:8080/h"), testAuthToken, "http://[::1]/h"},
+		"PathIsNotRewritten": {at("https://gateway.example/a%2fb"), testAuthToken, "https://gateway.example/a%2fb"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in, err := Adapter{Name: adapters.SMS}.Receive(request(c.token, c.u, form()), c.ep, "")
+			in, err := Adapter{Name: adapters.SMS}.Receive(newRequest(c.token, c.u, testForm()), c.ep, "")
 			if err != nil || len(in.Messages) != 1 {
 				t.Fatalf("%v, %v", in.Messages, err)
 			}
@@ -216,24 +216,24 @@ func TestReceiveGenuineOddities(t *testing.T) {
 	}
 }
 
-func TestReceiveEmptyKeysNeverPass(t *testing.T) {
+func TestReceive_EmptyKeys(t *testing.T) {
 	ep := endpoint(adapters.SMS)
-	ep.Credentials = adapters.Credentials{adapters.AccountSID: theAccount, adapters.AuthToken: "", adapters.AuthToken + "_old": ""}
-	if _, err := (Adapter{Name: adapters.SMS}).Receive(request("", theURL, form()), ep, ""); !errors.Is(err, adapters.ErrNoKey) {
+	ep.Credentials = adapters.Credentials{adapters.AccountSID: testAccountSID, adapters.AuthToken: "", adapters.AuthToken + "_old": ""}
+	if _, err := (Adapter{Name: adapters.SMS}).Receive(newRequest("", testWebhookURL, testForm()), ep, ""); !errors.Is(err, adapters.ErrNoKey) {
 		t.Errorf("empty token: %v", err)
 	}
-	ep.Credentials = adapters.Credentials{adapters.AuthToken: theToken}
-	if _, err := (Adapter{Name: adapters.SMS}).Receive(request(theToken, theURL, form("AccountSid", "")), ep, ""); !errors.Is(err, adapters.ErrNoKey) {
+	ep.Credentials = adapters.Credentials{adapters.AuthToken: testAuthToken}
+	if _, err := (Adapter{Name: adapters.SMS}).Receive(newRequest(testAuthToken, testWebhookURL, testForm("AccountSid", "")), ep, ""); !errors.Is(err, adapters.ErrNoKey) {
 		t.Errorf("empty account: %v", err)
 	}
 }
 
-func TestReceiveReadsNoMoreThanItMust(t *testing.T) {
+func TestReceive_BodyLimit(t *testing.T) {
 	a, ep := Adapter{Name: adapters.SMS}, endpoint(adapters.SMS)
 	for name, known := range map[string]bool{"LengthKnown": true, "LengthUnknown": false} {
 		t.Run(name, func(t *testing.T) {
-			body, read := adaptertest.Body(64 << 20)
-			r := request(theToken, theURL, form())
+			body, read := adaptertest.CountingBody(64 << 20)
+			r := newRequest(testAuthToken, testWebhookURL, testForm())
 			r.Body, r.ContentLength = body, -1
 			if known {
 				r.ContentLength = 64 << 20
@@ -246,8 +246,8 @@ func TestReceiveReadsNoMoreThanItMust(t *testing.T) {
 			}
 		})
 	}
-	body, read := adaptertest.Body(64 << 20)
-	r := request(theToken, theURL, form())
+	body, read := adaptertest.CountingBody(64 << 20)
+	r := newRequest(testAuthToken, testWebhookURL, testForm())
 	r.Body = body
 	r.Header.Del("X-Twilio-Signature")
 	if _, err := a.Receive(r, ep, ""); !errors.Is(err, adapters.ErrForged) || read() != 0 {
@@ -256,10 +256,10 @@ func TestReceiveReadsNoMoreThanItMust(t *testing.T) {
 }
 
 // A MessageSid that is none is no message of this API, such as a call's webhook.
-func TestReceiveOtherProducts(t *testing.T) {
+func TestReceive_OtherProducts(t *testing.T) {
 	a, ep := Adapter{Name: adapters.SMS}, endpoint(adapters.SMS)
 	for _, sid := range []string{"", "CA00000000000000000000000000000001", "SM1", "SM0000000000000000000000000000000g"} {
-		if _, err := a.Receive(request(theToken, theURL, form("MessageSid", sid)), ep, ""); !errors.Is(err, adapters.ErrMalformed) {
+		if _, err := a.Receive(newRequest(testAuthToken, testWebhookURL, testForm("MessageSid", sid)), ep, ""); !errors.Is(err, adapters.ErrMalformed) {
 			t.Errorf("MessageSid %q: %v; want ErrMalformed", sid, err)
 		}
 	}
@@ -267,35 +267,35 @@ func TestReceiveOtherProducts(t *testing.T) {
 
 // The numbers of the configured Messaging Service are ep's, and answers leave from
 // the number the person wrote to; the pools of others are not.
-func TestReceivePool(t *testing.T) {
+func TestReceive_MessagingService(t *testing.T) {
 	a := Adapter{Name: adapters.SMS}
-	body := form("To", "+15005550007", "MessagingServiceSid", theService)
-	in, err := a.Receive(request(theToken, theURL, body), endpoint(adapters.SMS), "")
-	if err != nil || in.Messages[0].Place.Thread != "+15005550007" {
+	body := testForm("To", "+15005550007", "MessagingServiceSid", testServiceSID)
+	in, err := a.Receive(newRequest(testAuthToken, testWebhookURL, body), endpoint(adapters.SMS), "")
+	if err != nil || in.Messages[0].Chat.Thread != "+15005550007" {
 		t.Errorf("own pool: %+v, %v", in.Messages, err)
 	}
 	without := endpoint(adapters.SMS)
 	without.Settings = nil
-	if _, err := a.Receive(request(theToken, theURL, body), without, ""); !errors.Is(err, adapters.ErrForged) {
+	if _, err := a.Receive(newRequest(testAuthToken, testWebhookURL, body), without, ""); !errors.Is(err, adapters.ErrForged) {
 		t.Errorf("pool of an endpoint without one: %v", err)
 	}
-	if _, err := a.Receive(request(theToken, theURL, form("To", "+15005550007")), endpoint(adapters.SMS), ""); !errors.Is(err, adapters.ErrForged) {
+	if _, err := a.Receive(newRequest(testAuthToken, testWebhookURL, testForm("To", "+15005550007")), endpoint(adapters.SMS), ""); !errors.Is(err, adapters.ErrForged) {
 		t.Errorf("another number without a pool: %v", err)
 	}
-	if _, err := a.Receive(request(theToken, theURL, form("MessagingServiceSid", "MG00000000000000000000000000000000")), without, ""); err != nil {
+	if _, err := a.Receive(newRequest(testAuthToken, testWebhookURL, testForm("MessagingServiceSid", "MG00000000000000000000000000000000")), without, ""); err != nil {
 		t.Errorf("own number, in a pool nobody told us of: %v", err)
 	}
 }
 
 // However a captured text is cut into fields, under the same signature, it never
 // names somebody else.
-func TestReceiveResplit(t *testing.T) {
+func TestReceive_AmbiguousSplit(t *testing.T) {
 	a, ep := Adapter{Name: adapters.SMS}, endpoint(adapters.SMS)
 	const genuineSID, fakeSID = "SM00000000000000000000000000000001", "SM0000000000000000000000000000000f"
 	for sender, from := range map[string]string{"Phone": steve, "ShortCode": "72975", "Name": "ACME Shop"} {
-		rest := "FromCitySAN FRANCISCOMessageSid" + genuineSID + "NumMedia0To" + theNumber
+		rest := "FromCitySAN FRANCISCOMessageSid" + genuineSID + "NumMedia0To" + testNumber
 		with := func(pairs ...string) url.Values {
-			f := url.Values{"AccountSid": {theAccount}, "Body": {"/claim WDJBMJ"}, "From": {"+14155550199"}, "To": {theNumber}}
+			f := url.Values{"AccountSid": {testAccountSID}, "Body": {"/claim WDJBMJ"}, "From": {"+14155550199"}, "To": {testNumber}}
 			for i := 0; i < len(pairs); i += 2 {
 				f.Set(pairs[i], pairs[i+1])
 			}
@@ -311,7 +311,7 @@ func TestReceiveResplit(t *testing.T) {
 			"NewKeyNext":   with("MessageSid", fakeSID, "Z", "From"+from+"GadgetxMessageSid"+genuineSID),
 		} {
 			t.Run(sender+name, func(t *testing.T) {
-				if _, err := a.Receive(request(theToken, theURL, fake.Encode()), ep, ""); !errors.Is(err, adapters.ErrForged) {
+				if _, err := a.Receive(newRequest(testAuthToken, testWebhookURL, fake.Encode()), ep, ""); !errors.Is(err, adapters.ErrForged) {
 					t.Errorf("%v; want ErrForged", err)
 				}
 			})
@@ -320,7 +320,7 @@ func TestReceiveResplit(t *testing.T) {
 }
 
 // What people write of senders and ids passes, unless it is made for cutting.
-func TestReceiveTextsAboutSenders(t *testing.T) {
+func TestReceive_TextMentionsSender(t *testing.T) {
 	a, ep := Adapter{Name: adapters.SMS}, endpoint(adapters.SMS)
 	for text, want := range map[string]error{
 		"From now on":                nil,
@@ -332,8 +332,8 @@ func TestReceiveTextsAboutSenders(t *testing.T) {
 		"From+14155550199MessageSid": adapters.ErrForged,
 	} {
 		for _, from := range []string{steve, "+4912345678", "+1234567"} {
-			body := form("Body", text, "From", from, "FromCity", "")
-			if _, err := a.Receive(request(theToken, theURL, body), ep, ""); !errors.Is(err, want) {
+			body := testForm("Body", text, "From", from, "FromCity", "")
+			if _, err := a.Receive(newRequest(testAuthToken, testWebhookURL, body), ep, ""); !errors.Is(err, want) {
 				t.Errorf("%q of %s: %v; want %v", text, from, err, want)
 			}
 		}
@@ -341,13 +341,13 @@ func TestReceiveTextsAboutSenders(t *testing.T) {
 }
 
 // Twilio texts the body of an answer in text/plain to the person.
-func TestAnswersAreTwiML(t *testing.T) {
+func TestAck_TwiML(t *testing.T) {
 	a := Adapter{Name: adapters.SMS}
 	answers := map[int]func(w http.ResponseWriter){}
 	for _, status := range []int{400, 403, 404, 405, 413, 429, 500, 503} {
 		answers[status] = func(w http.ResponseWriter) { a.Refuse(w, status) }
 	}
-	answers[200] = func(w http.ResponseWriter) { ack(w, nil) }
+	answers[200] = func(w http.ResponseWriter) { acknowledge(w, nil) }
 	for status, answer := range answers {
 		w := httptest.NewRecorder()
 		answer(w)
@@ -356,7 +356,7 @@ func TestAnswersAreTwiML(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	ack(w, errors.New("away"))
+	acknowledge(w, errors.New("away"))
 	if w.Code != 503 || w.Header().Get("Retry-After") == "" || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/xml") {
 		t.Errorf("not stored: %d %v", w.Code, w.Header())
 	}

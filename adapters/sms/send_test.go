@@ -19,7 +19,7 @@ import (
 	"hydragate/adapters/simulator"
 )
 
-func reasonOf(t *testing.T, err error) adapters.Reason {
+func sendErrorReason(t *testing.T, err error) adapters.Reason {
 	t.Helper()
 	var se *adapters.SendError
 	if !errors.As(err, &se) {
@@ -38,31 +38,31 @@ func newID(t *testing.T) string {
 }
 
 // A reply whose answer was lost is looked up and not sent twice.
-func TestSendAgain(t *testing.T) {
+func TestSend_Retry(t *testing.T) {
 	for name, f := range map[string]simulator.Fault{"Cut": {Cut: true}, "Hang": {Hang: true}} {
 		for _, ch := range []adapters.Channel{adapters.SMS, adapters.WhatsApp} {
 			t.Run(name+"/"+string(ch), func(t *testing.T) {
-				tw, a := pretend(t, ch)
+				tw, a := newSimulator(t, ch)
 				ep := endpoint(ch)
-				chat := a.wire(steve)
-				tw.Text(chat, a.wire(theNumber), "hi")
-				reply := adapters.Reply{ID: newID(t), To: steve, Place: adapters.Place{ID: steve}, Text: "once & only"}
+				chat := a.twilioAddress(steve)
+				tw.SendText(chat, a.twilioAddress(testNumber), "hi")
+				reply := adapters.Reply{ID: newID(t), To: steve, Chat: adapters.Chat{ID: steve}, Text: "once & only"}
 				tw.Arm("Messages.create", f)
 				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 				defer cancel()
-				if _, err := a.Send(ctx, ep, reply); reasonOf(t, err) != adapters.Ambiguous {
+				if _, err := a.Send(ctx, ep, reply); sendErrorReason(t, err) != adapters.Ambiguous {
 					t.Fatal(err)
 				}
-				first, err := tw.Answer(t.Context(), chat, 0)
+				first, err := tw.WaitReply(t.Context(), chat, 0)
 				if err != nil {
 					t.Fatal(err)
 				}
-				reply.Again = true
+				reply.MaybeSent = true
 				sid, err := a.Send(t.Context(), ep, reply)
 				if err != nil || sid != first.ID {
 					t.Errorf("again: %q, %v; want %q", sid, err, first.ID)
 				}
-				if n := len(tw.Answers(chat)); n != 1 {
+				if n := len(tw.Replies(chat)); n != 1 {
 					t.Errorf("Steve reads it %d times", n)
 				}
 			})
@@ -71,30 +71,30 @@ func TestSendAgain(t *testing.T) {
 }
 
 // An equal text that is older than the reply is another message.
-func TestSendAgainIsNotFooled(t *testing.T) {
-	tw, a := pretend(t, adapters.SMS)
+func TestSend_RetryIgnoresOlderMessage(t *testing.T) {
+	tw, a := newSimulator(t, adapters.SMS)
 	ep := endpoint(adapters.SMS)
 	old := adapters.Reply{ID: newID(t), To: steve, Text: "ok"}
 	if _, err := a.Send(t.Context(), ep, old); err != nil {
 		t.Fatal(err)
 	}
-	tw.Text(steve, theNumber, "ok") // said by Steve, not to him
+	tw.SendText(steve, testNumber, "ok") // said by Steve, not to him
 	id := uuid.Must(uuid.NewV7())
 	at := time.Now().Add(time.Minute).UnixMilli()
 	for i := range 6 {
 		id[i] = byte(at >> (40 - 8*i))
 	}
-	sid, err := a.Send(t.Context(), ep, adapters.Reply{ID: id.String(), To: steve, Text: "ok", Again: true})
+	sid, err := a.Send(t.Context(), ep, adapters.Reply{ID: id.String(), To: steve, Text: "ok", MaybeSent: true})
 	if err != nil || sid == "" {
 		t.Fatal(sid, err)
 	}
-	if n := len(tw.Answers(steve)); n != 2 {
+	if n := len(tw.Replies(steve)); n != 2 {
 		t.Errorf("Steve reads %d answers; want 2", n)
 	}
 }
 
-func TestSendAgainWithoutALookUp(t *testing.T) {
-	reply := adapters.Reply{ID: newID(t), To: steve, Text: "hello", Again: true}
+func TestSend_RetryLookupFails(t *testing.T) {
+	reply := adapters.Reply{ID: newID(t), To: steve, Text: "hello", MaybeSent: true}
 	for name, c := range map[string]struct {
 		fault simulator.Fault
 		want  adapters.Reason
@@ -105,32 +105,32 @@ func TestSendAgainWithoutALookUp(t *testing.T) {
 		"BadSecret": {simulator.Fault{Status: 401}, adapters.BadSecret},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tw, a := pretend(t, adapters.SMS)
+			tw, a := newSimulator(t, adapters.SMS)
 			tw.Arm("Messages.list", c.fault, c.fault) // net/http may ask again by itself
 			_, err := a.Send(t.Context(), endpoint(adapters.SMS), reply)
-			if got := reasonOf(t, err); got != c.want {
+			if got := sendErrorReason(t, err); got != c.want {
 				t.Errorf("%q; want %q", got, c.want)
 			}
-			if n := len(tw.Answers("")); n != 0 {
+			if n := len(tw.Replies("")); n != 0 {
 				t.Errorf("sent %d messages without knowing", n)
 			}
 		})
 	}
 }
 
-func TestFirstAttempt(t *testing.T) {
+func TestEarliestAttempt(t *testing.T) {
 	now := time.Now()
 	for name, c := range map[string]struct {
 		id   string
 		want time.Time
 	}{
-		"UUIDv7":     {"0192f3a0-0000-7000-8000-000000000000", time.UnixMilli(0x0192f3a00000).Add(-clockGap)},
-		"PartOfOne":  {"0192f3a0-0000-7000-8000-000000000000:2", time.UnixMilli(0x0192f3a00000).Add(-clockGap)},
-		"OtherUUID":  {"0192f3a0-0000-4000-8000-000000000000", now.Add(-lookBack - clockGap)},
-		"OtherId":    {"r1", now.Add(-lookBack - clockGap)},
-		"LongNoUUID": {strings.Repeat("x", 40), now.Add(-lookBack - clockGap)},
+		"UUIDv7":     {"0192f3a0-0000-7000-8000-000000000000", time.UnixMilli(0x0192f3a00000).Add(-clockSkew)},
+		"PartOfOne":  {"0192f3a0-0000-7000-8000-000000000000:2", time.UnixMilli(0x0192f3a00000).Add(-clockSkew)},
+		"OtherUUID":  {"0192f3a0-0000-4000-8000-000000000000", now.Add(-lookupWindow - clockSkew)},
+		"OtherId":    {"r1", now.Add(-lookupWindow - clockSkew)},
+		"LongNoUUID": {strings.Repeat("x", 40), now.Add(-lookupWindow - clockSkew)},
 	} {
-		if got := firstAttempt(c.id, now); !got.Equal(c.want) {
+		if got := earliestAttempt(c.id, now); !got.Equal(c.want) {
 			t.Errorf("%s: %v; want %v", name, got, c.want)
 		}
 	}
@@ -138,7 +138,7 @@ func TestFirstAttempt(t *testing.T) {
 
 // What goes over the wire: addresses, the status callback, and nothing of the
 // environment.
-func TestSendWire(t *testing.T) {
+func TestSend_Request(t *testing.T) {
 	for _, name := range []string{"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_REGION", "TWILIO_EDGE"} {
 		t.Setenv(name, "evil")
 	}
@@ -153,14 +153,14 @@ func TestSendWire(t *testing.T) {
 		_, _ = io.WriteString(w, `{"sid":"SM00000000000000000000000000000001"}`)
 	}))
 	defer srv.Close()
-	place := adapters.Place{ID: steve, Thread: "+15005550007"}
+	place := adapters.Chat{ID: steve, Thread: "+15005550007"}
 	for _, c := range []struct {
 		ch    adapters.Channel
 		reply adapters.Reply
 		want  string
 	}{
 		{adapters.SMS, adapters.Reply{To: steve, Text: "a+b"}, "Body=a%2Bb&From=%2B15005550006&To=%2B14155550101"},
-		{adapters.SMS, adapters.Reply{Place: place, Text: "x", StatusURL: "https://g.example/s"}, "Body=x&From=%2B15005550007&StatusCallback=https%3A%2F%2Fg.example%2Fs&To=%2B14155550101"},
+		{adapters.SMS, adapters.Reply{Chat: place, Text: "x", StatusURL: "https://g.example/s"}, "Body=x&From=%2B15005550007&StatusCallback=https%3A%2F%2Fg.example%2Fs&To=%2B14155550101"},
 		{adapters.WhatsApp, adapters.Reply{To: steve, Text: "x"}, "Body=x&From=whatsapp%3A%2B15005550006&To=whatsapp%3A%2B14155550101"},
 	} {
 		a := Adapter{Name: c.ch, APIURL: srv.URL + "/"}
@@ -168,24 +168,24 @@ func TestSendWire(t *testing.T) {
 			t.Fatal(err)
 		}
 		mu.Lock()
-		basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(theAccount+":"+theToken))
-		if want := "POST /2010-04-01/Accounts/" + theAccount + "/Messages.json " + basic + " " + c.want; got[len(got)-1] != want {
+		basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(testAccountSID+":"+testAuthToken))
+		if want := "POST /2010-04-01/Accounts/" + testAccountSID + "/Messages.json " + basic + " " + c.want; got[len(got)-1] != want {
 			t.Errorf("sent %s\nwant %s", got[len(got)-1], want)
 		}
 		mu.Unlock()
 	}
 }
 
-func TestSendWithBadCredentials(t *testing.T) {
+func TestSend_BadCredentials(t *testing.T) {
 	a := Adapter{Name: adapters.SMS, APIURL: "http://127.0.0.1:1"}
 	for name, c := range map[string]adapters.Credentials{
 		"None":      nil,
-		"NoToken":   {adapters.AccountSID: theAccount},
-		"PathInSID": {adapters.AccountSID: "AC1/../../evil?x=", adapters.AuthToken: theToken},
+		"NoToken":   {adapters.AccountSID: testAccountSID},
+		"PathInSID": {adapters.AccountSID: "AC1/../../evil?x=", adapters.AuthToken: testAuthToken},
 	} {
 		ep := endpoint(adapters.SMS)
 		ep.Credentials = c
-		if _, err := a.Send(t.Context(), ep, adapters.Reply{To: steve, Text: "x"}); reasonOf(t, err) != adapters.BadSecret {
+		if _, err := a.Send(t.Context(), ep, adapters.Reply{To: steve, Text: "x"}); sendErrorReason(t, err) != adapters.BadSecret {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -193,7 +193,7 @@ func TestSendWithBadCredentials(t *testing.T) {
 
 // A machine that does not answer has not taken the message; one that took the
 // connection may have.
-func TestSendUnreachable(t *testing.T) {
+func TestSend_Unreachable(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -201,23 +201,23 @@ func TestSendUnreachable(t *testing.T) {
 	a := Adapter{Name: adapters.SMS, APIURL: "http://" + l.Addr().String()}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := a.Send(ctx, endpoint(adapters.SMS), adapters.Reply{To: steve, Text: "x"}); reasonOf(t, err) != adapters.Ambiguous {
+	if _, err := a.Send(ctx, endpoint(adapters.SMS), adapters.Reply{To: steve, Text: "x"}); sendErrorReason(t, err) != adapters.Ambiguous {
 		t.Errorf("silent server: %v", err)
 	}
 	_ = l.Close()
-	if _, err := a.Send(t.Context(), endpoint(adapters.SMS), adapters.Reply{To: steve, Text: "x"}); reasonOf(t, err) != adapters.Unreachable {
+	if _, err := a.Send(t.Context(), endpoint(adapters.SMS), adapters.Reply{To: steve, Text: "x"}); sendErrorReason(t, err) != adapters.Unreachable {
 		t.Errorf("refused connection: %v", err)
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := a.Send(gone, endpoint(adapters.SMS), adapters.Reply{To: steve, Text: "x"}); reasonOf(t, err) != adapters.Unreachable || !errors.Is(err, context.Canceled) {
+	if _, err := a.Send(gone, endpoint(adapters.SMS), adapters.Reply{To: steve, Text: "x"}); sendErrorReason(t, err) != adapters.Unreachable || !errors.Is(err, context.Canceled) {
 		t.Errorf("ended context: %v", err)
 	}
 }
 
 // Thirty failures with large bodies use one connection: every answer is read to its
 // end and closed.
-func TestSendKeepsNoConnections(t *testing.T) {
+func TestSend_ReusesConnection(t *testing.T) {
 	var mu sync.Mutex
 	opened := 0
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -235,7 +235,7 @@ func TestSendKeepsNoConnections(t *testing.T) {
 	defer srv.Close()
 	a := Adapter{Name: adapters.SMS, APIURL: srv.URL, HTTP: srv.Client()}
 	for range 30 {
-		if _, err := a.Send(t.Context(), endpoint(adapters.SMS), adapters.Reply{To: steve, Text: "x"}); reasonOf(t, err) != adapters.Unreachable {
+		if _, err := a.Send(t.Context(), endpoint(adapters.SMS), adapters.Reply{To: steve, Text: "x"}); sendErrorReason(t, err) != adapters.Unreachable {
 			t.Fatal(err)
 		}
 	}
@@ -247,28 +247,28 @@ func TestSendKeepsNoConnections(t *testing.T) {
 }
 
 // STOP closes the chat until START, whatever the gateway does meanwhile.
-func TestSendToOptedOut(t *testing.T) {
-	tw, a := pretend(t, adapters.SMS)
+func TestSend_OptedOut(t *testing.T) {
+	tw, a := newSimulator(t, adapters.SMS)
 	reply := adapters.Reply{To: steve, Text: "hello"}
-	tw.Text(steve, theNumber, "stop")
+	tw.SendText(steve, testNumber, "stop")
 	_, err := a.Send(t.Context(), endpoint(adapters.SMS), reply)
-	if reasonOf(t, err) != adapters.OptedOut {
+	if sendErrorReason(t, err) != adapters.OptedOut {
 		t.Fatal(err)
 	}
-	tw.Text(steve, theNumber, "START")
+	tw.SendText(steve, testNumber, "START")
 	if _, err := a.Send(t.Context(), endpoint(adapters.SMS), reply); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestRetryAfter(t *testing.T) {
+func TestParseRetryAfter(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for in, want := range map[string]time.Duration{
-		"": 0, "3": 3 * time.Second, "-1": 0, "soon": 0, "999999999999": maxWait, "99999999999999999999": 0,
+		"": 0, "3": 3 * time.Second, "-1": 0, "soon": 0, "999999999999": maxRetryAfter, "99999999999999999999": 0,
 		now.Add(7 * time.Second).Format(http.TimeFormat): 7 * time.Second,
 		now.Add(-time.Minute).Format(http.TimeFormat):    0,
 	} {
-		if got := retryAfter(in, now); got != want {
+		if got := parseRetryAfter(in, now); got != want {
 			t.Errorf("%q: %v; want %v", in, got, want)
 		}
 	}

@@ -11,10 +11,10 @@ import (
 	"hydragate/adapters"
 )
 
-const phoneNumber = "phone_number" // the input, by its name in the API
+const phoneNumberField = "phone_number" // the input, by its name in the API
 
-// A number is a phone number of an account.
-type number struct {
+// A incomingNumber is a phone number of an account.
+type incomingNumber struct {
 	SID            string `json:"sid"`
 	PhoneNumber    string `json:"phone_number"`
 	SMSURL         string `json:"sms_url"`
@@ -27,7 +27,7 @@ type number struct {
 // Check asks Twilio whether account, token and number belong together. WhatsApp
 // senders are in no list the API has, so their number is taken as it is.
 func (a Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.Endpoint, error) {
-	address, err := a.inputs(ep)
+	address, err := a.validateInputs(ep)
 	if err != nil {
 		return ep, err
 	}
@@ -44,74 +44,74 @@ func (a Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.Endp
 		ep.Settings[adapters.Warning] = fmt.Sprintf("Twilio offers no way to set this up from here: in its console, open the WhatsApp sender %s and enter %s (HTTP POST) as the webhook URL for incoming messages and as the fallback URL.", ep.Address, ep.WebhookURL)
 		return ep, nil
 	}
-	n, err := a.number(ctx, ep)
+	n, err := a.findNumber(ctx, ep)
 	if err != nil {
 		return ep, err
 	}
 	ep.Settings[adapters.NumberSID] = n.SID
-	a.noteService(ctx, ep)
+	a.recordService(ctx, ep)
 	return ep, nil
 }
 
-// inputs checks the form of what staff entered and gives the number as Twilio
+// validateInputs checks the form of what staff entered and gives the number as Twilio
 // spells it.
-func (a Adapter) inputs(ep adapters.Endpoint) (string, error) {
+func (a Adapter) validateInputs(ep adapters.Endpoint) (string, error) {
 	if !isSID(ep.Credentials[adapters.AccountSID], "AC") {
-		return "", wrongInput(adapters.AccountSID, "An account SID is AC and 32 hexadecimal digits")
+		return "", newInputError(adapters.AccountSID, "An account SID is AC and 32 hexadecimal digits")
 	}
 	if !isHex32(ep.Credentials[adapters.AuthToken]) {
-		return "", wrongInput(adapters.AuthToken, "An auth token is 32 hexadecimal digits")
+		return "", newInputError(adapters.AuthToken, "An auth token is 32 hexadecimal digits")
 	}
 	address := strings.NewReplacer(" ", "", "-", "", "(", "", ")", "", ".", "").Replace(ep.Address)
 	if a.Name == adapters.WhatsApp {
-		address = strings.TrimPrefix(address, whatsApp)
+		address = strings.TrimPrefix(address, whatsAppPrefix)
 	}
-	if !isPhone(address) {
-		return "", wrongInput(phoneNumber, "A phone number is + and its digits with the country, such as +15550001111")
+	if !isE164(address) {
+		return "", newInputError(phoneNumberField, "A phone number is + and its digits with the country, such as +15550001111")
 	}
 	return address, nil
 }
 
 func (a Adapter) checkAccount(ctx context.Context, ep adapters.Endpoint) error {
-	base, err := account(ep)
+	base, err := accountPath(ep)
 	if err != nil {
-		return setupError(err, adapters.AuthToken)
+		return newSetupError(err, adapters.AuthToken)
 	}
 	var found struct {
 		Status string `json:"status"`
 	}
 	if err := a.get(ctx, ep, a.origin()+base+".json", &found); err != nil {
-		return setupError(err, adapters.AccountSID)
+		return newSetupError(err, adapters.AccountSID)
 	}
 	if found.Status != "active" {
-		return wrongInput(adapters.AccountSID, "The account is "+adapters.Clean(found.Status, 20)+", not active")
+		return newInputError(adapters.AccountSID, "The account is "+adapters.Sanitize(found.Status, 20)+", not active")
 	}
 	return nil
 }
 
-// number finds ep's number in ep's account.
-func (a Adapter) number(ctx context.Context, ep adapters.Endpoint) (number, error) {
-	base, err := account(ep)
+// findNumber finds ep's number in ep's account.
+func (a Adapter) findNumber(ctx context.Context, ep adapters.Endpoint) (incomingNumber, error) {
+	base, err := accountPath(ep)
 	if err != nil {
-		return number{}, setupError(err, adapters.AuthToken)
+		return incomingNumber{}, newSetupError(err, adapters.AuthToken)
 	}
 	var page struct {
-		Numbers []number `json:"incoming_phone_numbers"`
+		Numbers []incomingNumber `json:"incoming_phone_numbers"`
 	}
 	q := url.Values{"PhoneNumber": {ep.Address}}
 	if err := a.get(ctx, ep, a.origin()+base+"/IncomingPhoneNumbers.json?"+q.Encode(), &page); err != nil {
-		return number{}, setupError(err, phoneNumber)
+		return incomingNumber{}, newSetupError(err, phoneNumberField)
 	}
 	for _, n := range page.Numbers {
-		if n.PhoneNumber != ep.Address || !isID(n.SID, "PN") {
+		if n.PhoneNumber != ep.Address || !isResourceID(n.SID, "PN") {
 			continue // Twilio matches parts of a number as well
 		}
 		if n.Capabilities != nil && !n.Capabilities.SMS {
-			return number{}, wrongInput(phoneNumber, "The number cannot receive SMS")
+			return incomingNumber{}, newInputError(phoneNumberField, "The number cannot receive SMS")
 		}
 		return n, nil
 	}
-	return number{}, wrongInput(phoneNumber, "number not in this account")
+	return incomingNumber{}, newInputError(phoneNumberField, "number not in this account")
 }
 
 // Connect makes the number post its messages to ep.WebhookURL. The fragment asks
@@ -122,7 +122,7 @@ func (a Adapter) Connect(ctx context.Context, ep adapters.Endpoint) error {
 	if a.Name == adapters.WhatsApp {
 		return nil
 	}
-	return a.setWebhook(ctx, ep, withoutFragment(ep.WebhookURL)+"#rc=5&rp=all", withoutFragment(ep.WebhookURL))
+	return a.setWebhook(ctx, ep, stripFragment(ep.WebhookURL)+"#rc=5&rp=all", stripFragment(ep.WebhookURL))
 }
 
 // Disconnect takes the webhook off the number if it is still ep's.
@@ -130,7 +130,7 @@ func (a Adapter) Disconnect(ctx context.Context, ep adapters.Endpoint) error {
 	if a.Name == adapters.WhatsApp {
 		return nil
 	}
-	n, err := a.number(ctx, ep)
+	n, err := a.findNumber(ctx, ep)
 	var gone *adapters.SetupError
 	if errors.As(err, &gone) && gone.Reason == adapters.Refused {
 		return nil
@@ -138,12 +138,12 @@ func (a Adapter) Disconnect(ctx context.Context, ep adapters.Endpoint) error {
 	if err != nil {
 		return err
 	}
-	ours := withoutFragment(ep.WebhookURL)
-	if withoutFragment(n.SMSURL) != ours {
+	ours := stripFragment(ep.WebhookURL)
+	if stripFragment(n.SMSURL) != ours {
 		return nil
 	}
 	fallback := n.SMSFallbackURL
-	if withoutFragment(fallback) == ours {
+	if stripFragment(fallback) == ours {
 		fallback = ""
 	}
 	ep.Settings = map[string]string{adapters.NumberSID: n.SID}
@@ -151,13 +151,13 @@ func (a Adapter) Disconnect(ctx context.Context, ep adapters.Endpoint) error {
 }
 
 func (a Adapter) setWebhook(ctx context.Context, ep adapters.Endpoint, u, fallback string) error {
-	base, err := account(ep)
+	base, err := accountPath(ep)
 	if err != nil {
-		return setupError(err, adapters.AuthToken)
+		return newSetupError(err, adapters.AuthToken)
 	}
 	sid := ep.Settings[adapters.NumberSID]
-	if !isID(sid, "PN") {
-		n, err := a.number(ctx, ep)
+	if !isResourceID(sid, "PN") {
+		n, err := a.findNumber(ctx, ep)
 		if err != nil {
 			return err
 		}
@@ -170,26 +170,26 @@ func (a Adapter) setWebhook(ctx context.Context, ep adapters.Endpoint, u, fallba
 	if u != "" {
 		form.Set("SmsApplicationSid", "") // an application would override the URL
 	}
-	var updated number
+	var updated incomingNumber
 	if err := a.post(ctx, ep, a.origin()+base+"/IncomingPhoneNumbers/"+sid+".json", form, &updated); err != nil {
-		return setupError(err, phoneNumber)
+		return newSetupError(err, phoneNumberField)
 	}
 	return nil
 }
 
-func withoutFragment(u string) string {
+func stripFragment(u string) string {
 	u, _, _ = strings.Cut(u, "#")
 	return u
 }
 
-func wrongInput(field, message string) *adapters.SetupError {
+func newInputError(field, message string) *adapters.SetupError {
 	return &adapters.SetupError{Reason: adapters.Refused, Field: field, Message: message}
 }
 
-// setupError says err to staff; field is the input that a refusal speaks of.
-func setupError(err error, field string) *adapters.SetupError {
+// newSetupError says err to staff; field is the input that a refusal speaks of.
+func newSetupError(err error, field string) *adapters.SetupError {
 	e := &adapters.SetupError{Reason: adapters.Unreachable, Message: "Twilio did not answer", Err: err}
-	var r *refusal
+	var r *apiError
 	if !errors.As(err, &r) {
 		return e
 	}

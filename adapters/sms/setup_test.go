@@ -13,37 +13,37 @@ import (
 
 var _ adapters.Configurer = Adapter{}
 
-func setupErrorOf(t *testing.T, err error) *adapters.SetupError {
+func asSetupError(t *testing.T, err error) *adapters.SetupError {
 	t.Helper()
 	var se *adapters.SetupError
 	if !errors.As(err, &se) {
 		t.Fatalf("%v (%T); want a *SetupError", err, err)
 	}
-	if strings.Contains(se.Error()+se.Message, theToken) {
+	if strings.Contains(se.Error()+se.Message, testAuthToken) {
 		t.Error("the error tells the token")
 	}
 	return se
 }
 
 func TestCheckAndConnect(t *testing.T) {
-	tw, a := pretend(t, adapters.SMS)
+	tw, a := newSimulator(t, adapters.SMS)
 	ep := endpoint(adapters.SMS)
 	ep.Address, ep.Settings = " +1 (500) 555-0006 ", nil
 	ep, err := a.Check(t.Context(), ep)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ep.Address != theNumber || !isSID(ep.Settings[adapters.NumberSID], "PN") || ep.Settings[adapters.Warning] != "" {
+	if ep.Address != testNumber || !isSID(ep.Settings[adapters.NumberSID], "PN") || ep.Settings[adapters.Warning] != "" {
 		t.Errorf("address %q, settings %v", ep.Address, ep.Settings)
 	}
-	if u, _ := tw.Webhook(theNumber); u != "" {
+	if u, _ := tw.Webhook(testNumber); u != "" {
 		t.Errorf("Check set the webhook to %q", u)
 	}
 	for range 2 {
 		if err := a.Connect(t.Context(), ep); err != nil {
 			t.Fatal(err)
 		}
-		if u, fallback := tw.Webhook(theNumber); u != theURL+"#rc=5&rp=all" || fallback != theURL {
+		if u, fallback := tw.Webhook(testNumber); u != testWebhookURL+"#rc=5&rp=all" || fallback != testWebhookURL {
 			t.Errorf("webhook %q, fallback %q", u, fallback)
 		}
 	}
@@ -51,23 +51,23 @@ func TestCheckAndConnect(t *testing.T) {
 		if err := a.Disconnect(t.Context(), ep); err != nil {
 			t.Fatal(err)
 		}
-		if u, fallback := tw.Webhook(theNumber); u != "" || fallback != "" {
+		if u, fallback := tw.Webhook(testNumber); u != "" || fallback != "" {
 			t.Errorf("after disconnect: webhook %q, fallback %q", u, fallback)
 		}
 	}
 }
 
-func TestDisconnectLeavesOthersAlone(t *testing.T) {
-	tw, a := pretend(t, adapters.SMS)
-	tw.SetWebhook(theNumber, "https://other.example/sms", "https://other.example/fallback")
+func TestDisconnect_OtherWebhook(t *testing.T) {
+	tw, a := newSimulator(t, adapters.SMS)
+	tw.SetWebhook(testNumber, "https://other.example/sms", "https://other.example/fallback")
 	if err := a.Disconnect(t.Context(), endpoint(adapters.SMS)); err != nil {
 		t.Fatal(err)
 	}
-	tw.SetWebhook(theNumber, theURL, "https://other.example/fallback")
+	tw.SetWebhook(testNumber, testWebhookURL, "https://other.example/fallback")
 	if err := a.Disconnect(t.Context(), endpoint(adapters.SMS)); err != nil {
 		t.Fatal(err)
 	}
-	if u, fallback := tw.Webhook(theNumber); u != "" || fallback != "https://other.example/fallback" {
+	if u, fallback := tw.Webhook(testNumber); u != "" || fallback != "https://other.example/fallback" {
 		t.Errorf("webhook %q, fallback %q", u, fallback)
 	}
 	sold := endpoint(adapters.SMS)
@@ -77,8 +77,8 @@ func TestDisconnectLeavesOthersAlone(t *testing.T) {
 	}
 }
 
-func TestCheckRefuses(t *testing.T) {
-	_, a := pretend(t, adapters.SMS)
+func TestCheck_Errors(t *testing.T) {
+	_, a := newSimulator(t, adapters.SMS)
 	for name, c := range map[string]struct {
 		change func(ep *adapters.Endpoint)
 		reason adapters.Reason
@@ -97,7 +97,7 @@ func TestCheckRefuses(t *testing.T) {
 			ep := endpoint(adapters.SMS)
 			c.change(&ep)
 			_, err := a.Check(t.Context(), ep)
-			if se := setupErrorOf(t, err); se.Reason != c.reason || se.Field != c.field || se.Message == "" {
+			if se := asSetupError(t, err); se.Reason != c.reason || se.Field != c.field || se.Message == "" {
 				t.Errorf("%q on %q (%s); want %q on %q", se.Reason, se.Field, se.Message, c.reason, c.field)
 			}
 		})
@@ -112,45 +112,45 @@ func TestCheckRefuses(t *testing.T) {
 		"NotFound":      {"Accounts.fetch", simulator.Fault{Status: 404, Body: `{"code":20404,"message":"not found"}`}, adapters.Refused, adapters.AccountSID},
 		"Suspended":     {"Accounts.fetch", simulator.Fault{Status: 200, Body: `{"status":"suspended"}`}, adapters.Refused, adapters.AccountSID},
 		"TooFast":       {"IncomingPhoneNumbers.list", simulator.Fault{Status: 429}, adapters.Throttled, ""},
-		"VoiceOnly":     {"IncomingPhoneNumbers.list", simulator.Fault{Status: 200, Body: `{"incoming_phone_numbers":[{"sid":"PN00000000000000000000000000000001","phone_number":"` + theNumber + `","capabilities":{"sms":false}}]}`}, adapters.Refused, "phone_number"},
-		"SIDWithAPath":  {"IncomingPhoneNumbers.list", simulator.Fault{Status: 200, Body: `{"incoming_phone_numbers":[{"sid":"PN/../x","phone_number":"` + theNumber + `","capabilities":{"sms":true}}]}`}, adapters.Refused, "phone_number"},
+		"VoiceOnly":     {"IncomingPhoneNumbers.list", simulator.Fault{Status: 200, Body: `{"incoming_phone_numbers":[{"sid":"PN00000000000000000000000000000001","phone_number":"` + testNumber + `","capabilities":{"sms":false}}]}`}, adapters.Refused, "phone_number"},
+		"SIDWithAPath":  {"IncomingPhoneNumbers.list", simulator.Fault{Status: 200, Body: `{"incoming_phone_numbers":[{"sid":"PN/../x","phone_number":"` + testNumber + `","capabilities":{"sms":true}}]}`}, adapters.Refused, "phone_number"},
 		"HTMLAllOver":   {"Accounts.fetch", simulator.Fault{Status: 200, Body: "<html>"}, adapters.Unreachable, ""},
 		"ConnectionCut": {"IncomingPhoneNumbers.list", simulator.Fault{Cut: true}, adapters.Unreachable, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tw, a := pretend(t, adapters.SMS)
+			tw, a := newSimulator(t, adapters.SMS)
 			tw.Arm(c.call, c.fault, c.fault) // net/http may ask again by itself
 			_, err := a.Check(t.Context(), endpoint(adapters.SMS))
-			if se := setupErrorOf(t, err); se.Reason != c.reason || se.Field != c.field {
+			if se := asSetupError(t, err); se.Reason != c.reason || se.Field != c.field {
 				t.Errorf("%q on %q (%s); want %q on %q", se.Reason, se.Field, se.Message, c.reason, c.field)
 			}
 		})
 	}
 }
 
-func TestConnectTellsTheReason(t *testing.T) {
-	_, a := pretend(t, adapters.SMS)
+func TestConnect_InvalidURL(t *testing.T) {
+	_, a := newSimulator(t, adapters.SMS)
 	ep := endpoint(adapters.SMS)
 	ep.WebhookURL = "/hooks/sms/one"
-	se := setupErrorOf(t, a.Connect(t.Context(), ep))
+	se := asSetupError(t, a.Connect(t.Context(), ep))
 	if se.Reason != adapters.Refused || !strings.Contains(se.Message, "not a valid URL") {
 		t.Errorf("%+v", se)
 	}
 }
 
-func TestCheckFindsTheMessagingService(t *testing.T) {
+func TestCheck_MessagingService(t *testing.T) {
 	for name, c := range map[string]struct {
 		url  string
 		warn bool
 	}{
 		"ElsewhereWarns": {"https://other.example/pool", true},
-		"OursIsFine":     {theURL, false},
+		"OursIsFine":     {testWebhookURL, false},
 		"NumbersOwn":     {"", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tw, a := pretend(t, adapters.SMS)
-			tw.AddService(theAccount, "", "+15005550008")
-			sid := tw.AddService(theAccount, c.url, theNumber)
+			tw, a := newSimulator(t, adapters.SMS)
+			tw.AddService(testAccountSID, "", "+15005550008")
+			sid := tw.AddService(testAccountSID, c.url, testNumber)
 			ep, err := a.Check(t.Context(), endpoint(adapters.SMS))
 			if err != nil {
 				t.Fatal(err)
@@ -163,8 +163,8 @@ func TestCheckFindsTheMessagingService(t *testing.T) {
 }
 
 // A server without Messaging Services is set up all the same.
-func TestCheckWithoutServices(t *testing.T) {
-	tw, _ := pretend(t, adapters.SMS)
+func TestCheck_NoMessagingServices(t *testing.T) {
+	tw, _ := newSimulator(t, adapters.SMS)
 	for name, c := range map[string]struct {
 		fault simulator.Fault
 		warn  bool
@@ -189,21 +189,21 @@ func TestCheckWithoutServices(t *testing.T) {
 
 // A WhatsApp sender is in no list and cannot be set up through the API: staff are
 // told what to enter where.
-func TestSetUpWhatsApp(t *testing.T) {
-	tw, a := pretend(t, adapters.WhatsApp)
+func TestSetup_WhatsApp(t *testing.T) {
+	tw, a := newSimulator(t, adapters.WhatsApp)
 	ep := endpoint(adapters.WhatsApp)
 	ep.Address = "whatsapp:+1 500 555 0042"
 	ep, err := a.Check(t.Context(), ep)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ep.Address != "+15005550042" || !strings.Contains(ep.Settings[adapters.Warning], theURL) {
+	if ep.Address != "+15005550042" || !strings.Contains(ep.Settings[adapters.Warning], testWebhookURL) {
 		t.Errorf("address %q, settings %v", ep.Address, ep.Settings)
 	}
 	if err := errors.Join(a.Connect(t.Context(), ep), a.Disconnect(t.Context(), ep)); err != nil {
 		t.Error(err)
 	}
-	if u, _ := tw.Webhook(theNumber); u != "" {
+	if u, _ := tw.Webhook(testNumber); u != "" {
 		t.Errorf("the SMS number was changed to %q", u)
 	}
 }

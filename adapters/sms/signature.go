@@ -11,13 +11,13 @@ import (
 	"strings"
 )
 
-// signed reports whether one of tokens signed form for the configured URL u. The
+// isSigned reports whether one of tokens signed form for the configured URL u. The
 // Host of the request and what proxies say of it play no part.
-func signed(signature string, tokens []string, u string, form url.Values) bool {
+func isSigned(signature string, tokens []string, u string, form url.Values) bool {
 	fields := signedText(form)
 	good := 0
 	for _, token := range tokens {
-		for _, spelling := range spellings(u) {
+		for _, spelling := range urlVariants(u) {
 			if hmac.Equal([]byte(signature), []byte(sign(token, spelling, fields))) {
 				good++
 			}
@@ -47,9 +47,9 @@ func signedText(form url.Values) string {
 	return b.String()
 }
 
-// spellings gives u with and without its port, because Twilio is inconsistent
+// urlVariants gives u with and without its port, because Twilio is inconsistent
 // about which of the two it signs (its own libraries try both).
-func spellings(u string) []string {
+func urlVariants(u string) []string {
 	p, err := url.Parse(u)
 	if err != nil || p.Host == "" {
 		return []string{u}
@@ -64,4 +64,65 @@ func spellings(u string) []string {
 		other += ":80"
 	}
 	return []string{u, strings.Replace(u, p.Host, other, 1)}
+}
+
+// isAmbiguous reports whether a signed text may have been another message when
+// Twilio signed it. Nothing stands between keys and values in it, so a person who
+// writes "…From+15550001111MessageSidSM…" makes a text that whoever captures the
+// request can cut into other fields under the same signature. However it is cut, the
+// sender and the SID that Twilio put in are still there, before the keys that follow
+// them: when they are not the ones that were read, the reading is not Twilio's.
+//
+// Such a message is refused, not guessed at; Sweep reads the log, where nothing can
+// be cut, and brings the genuine one.
+func isAmbiguous(signedText, from, sid string) bool {
+	for rest := range tailsAfter(signedText, "From") {
+		if other, ok := leadingSender(rest); ok && other != from {
+			return true
+		}
+	}
+	texts := strings.ReplaceAll(signedText, "OriginalRepliedMessageSid", "")
+	for rest := range tailsAfter(texts, "MessageSid") {
+		if len(rest) >= len(sid) && isMessageSID(rest[:len(sid)]) && rest[:len(sid)] != sid {
+			return true
+		}
+	}
+	return false
+}
+
+// leadingSender gives what s begins with, if it can be a sender and a parameter that
+// follows From in Twilio's order comes next.
+func leadingSender(s string) (sender string, ok bool) {
+	for _, part := range []string{"City", "Country", "State", "Zip"} {
+		if strings.HasPrefix(s, part) {
+			return "", false // where the sender is, not who
+		}
+	}
+	end := -1
+	for _, next := range []string{
+		"FromCity", "FromCountry", "FromState", "FromZip", "Interactive", "Label", "Latitude",
+		"ListId", "ListTitle", "Longitude", "MediaContentType0", "MediaUrl0", "MessageSid", "MessageType",
+	} {
+		if i := strings.Index(s, next); i >= 0 && (end < 0 || i < end) {
+			end = i
+		}
+	}
+	if end < 0 {
+		return "", false
+	}
+	sender = s[:end]
+	bare := strings.TrimPrefix(sender, whatsAppPrefix)
+	_, _, known := parseSMSSender(bare)
+	return sender, (known || isScopedID(bare)) && !strings.Contains(sender, "From")
+}
+
+// tailsAfter gives what follows each mark in s.
+func tailsAfter(s, mark string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for _, rest, found := strings.Cut(s, mark); found; _, rest, found = strings.Cut(rest, mark) {
+			if !yield(rest) {
+				return
+			}
+		}
+	}
 }

@@ -42,7 +42,7 @@ func (a Adapter) Channel() adapters.Channel { return a.Name }
 // Limits says what a message can carry: plain text of 1600 UTF-16 units, which is
 // how Twilio counts what GSM-7 cannot spell.
 func (a Adapter) Limits() adapters.Limits {
-	return adapters.Limits{MaxText: maxText, Measure: adapters.UTF16}
+	return adapters.Limits{MaxText: maxText, Measure: adapters.UTF16Len}
 }
 
 func (a Adapter) origin() string {
@@ -52,10 +52,10 @@ func (a Adapter) origin() string {
 	return strings.TrimSuffix(a.APIURL, "/")
 }
 
-// wire spells an address as Twilio does on this channel.
-func (a Adapter) wire(address string) string {
+// twilioAddress spells an address as Twilio does on this channel.
+func (a Adapter) twilioAddress(address string) string {
 	if a.Name != adapters.WhatsApp || address == "" {
 		return address
 	}
-	return whatsApp + address
+	return whatsAppPrefix + address
 }

@@ -15,24 +15,24 @@ import (
 )
 
 const (
-	theAccount = "AC6a1f0c2b9d8e4f7a8b3c5d6e7f809112"
-	theToken   = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
-	theService = "MG2172dd2db502e20dd981ef0d67850e1a"
-	theNumber  = "+15005550006"
-	steve      = "+14155550101"
-	theURL     = "https://gateway.example/hooks/sms/one"
+	testAccountSID = "AC6a1f0c2b9d8e4f7a8b3c5d6e7f809112"
+	testAuthToken  = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+	testServiceSID = "MG2172dd2db502e20dd981ef0d67850e1a"
+	testNumber     = "+15005550006"
+	steve          = "+14155550101"
+	testWebhookURL = "https://gateway.example/hooks/sms/one"
 )
 
 func endpoint(ch adapters.Channel) adapters.Endpoint {
 	return adapters.Endpoint{
-		ID: "e1", InstanceID: "one", Channel: ch, Mode: adapters.Webhook, Address: theNumber, WebhookURL: theURL,
-		Settings:    map[string]string{MessagingService: theService},
-		Credentials: adapters.Credentials{adapters.AccountSID: theAccount, adapters.AuthToken: theToken},
+		ID: "e1", InstanceID: "one", Channel: ch, Mode: adapters.Webhook, Address: testNumber, WebhookURL: testWebhookURL,
+		Settings:    map[string]string{MessagingService: testServiceSID},
+		Credentials: adapters.Credentials{adapters.AccountSID: testAccountSID, adapters.AuthToken: testAuthToken},
 	}
 }
 
-// request posts a form signed for u.
-func request(token, u, body string) *http.Request {
+// newRequest posts a form signed for u.
+func newRequest(token, u, body string) *http.Request {
 	form, err := url.ParseQuery(body)
 	if err != nil {
 		panic(err)
@@ -43,25 +43,25 @@ func request(token, u, body string) *http.Request {
 	return r
 }
 
-// genuine is the request Twilio makes of a form.
-func genuine(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-	return request(ep.Credentials[adapters.AuthToken], hookURL(ep, hook), string(body))
+// genuineRequest is the request Twilio makes of a form.
+func genuineRequest(ep adapters.Endpoint, hook string, body []byte) *http.Request {
+	return newRequest(ep.Credentials[adapters.AuthToken], webhookURL(ep, hook), string(body))
 }
 
-// pretend starts a Twilio that knows the account, the number and Steve's chat.
-func pretend(t *testing.T, ch adapters.Channel) (*simulator.Twilio, Adapter) {
+// newSimulator starts a Twilio that knows the account, the number and Steve's chat.
+func newSimulator(t *testing.T, ch adapters.Channel) (*simulator.Twilio, Adapter) {
 	t.Helper()
 	tw := simulator.NewTwilio()
-	tw.AddAccount(theAccount, theToken)
-	tw.AddNumber(theAccount, theNumber)
-	tw.SetWhatsAppURL(theAccount, theNumber, "", "")
+	tw.AddAccount(testAccountSID, testAuthToken)
+	tw.AddNumber(testAccountSID, testNumber)
+	tw.SetWhatsAppURL(testAccountSID, testNumber, "", "")
 	srv := httptest.NewServer(tw)
 	t.Cleanup(srv.Close)
 	t.Cleanup(tw.Close)
 	return tw, Adapter{Name: ch, APIURL: srv.URL, HTTP: srv.Client()}
 }
 
-func faultsOf(tw *simulator.Twilio) map[string]adaptertest.Fault {
+func providerFaults(tw *simulator.Twilio) map[string]adaptertest.Fault {
 	say := func(status, code int) simulator.Fault {
 		return simulator.Fault{Status: status, Body: fmt.Sprintf(`{"code":%d,"message":"To %s: no","status":%d}`, code, steve, status), Header: http.Header{"Content-Type": {"application/json"}}}
 	}
@@ -94,28 +94,28 @@ func faultsOf(tw *simulator.Twilio) map[string]adaptertest.Fault {
 }
 
 func TestAdapter(t *testing.T) {
-	tw, a := pretend(t, adapters.SMS)
+	tw, a := newSimulator(t, adapters.SMS)
 	adaptertest.Run(t, adaptertest.Subject{
-		Adapter: a, Endpoint: endpoint(adapters.SMS), Request: genuine, Forgeries: forgeries(),
-		Keys: []string{adapters.AuthToken}, To: steve, Place: adapters.Place{ID: steve},
-		Sent: func() []string { return sentTo(tw, steve) }, Faults: faultsOf(tw),
+		Adapter: a, Endpoint: endpoint(adapters.SMS), Request: genuineRequest, Forgeries: forgeries(),
+		CredentialKeys: []string{adapters.AuthToken}, To: steve, Chat: adapters.Chat{ID: steve},
+		SentTexts: func() []string { return sentTexts(tw, steve) }, Faults: providerFaults(tw),
 	})
 }
 
-func TestWhatsApp(t *testing.T) {
+func TestAdapter_WhatsApp(t *testing.T) {
 	t.Chdir("whatsapp")
-	tw, a := pretend(t, adapters.WhatsApp)
-	tw.Text("whatsapp:"+steve, "whatsapp:"+theNumber, "hello") // opens the window in which a business may write
+	tw, a := newSimulator(t, adapters.WhatsApp)
+	tw.SendText("whatsapp:"+steve, "whatsapp:"+testNumber, "hello") // opens the window in which a business may write
 	adaptertest.Run(t, adaptertest.Subject{
-		Adapter: a, Endpoint: endpoint(adapters.WhatsApp), Request: genuine, Forgeries: forgeries(),
-		Keys: []string{adapters.AuthToken}, To: steve, Place: adapters.Place{ID: steve},
-		Sent: func() []string { return sentTo(tw, "whatsapp:"+steve) }, Faults: faultsOf(tw),
+		Adapter: a, Endpoint: endpoint(adapters.WhatsApp), Request: genuineRequest, Forgeries: forgeries(),
+		CredentialKeys: []string{adapters.AuthToken}, To: steve, Chat: adapters.Chat{ID: steve},
+		SentTexts: func() []string { return sentTexts(tw, "whatsapp:"+steve) }, Faults: providerFaults(tw),
 	})
 }
 
-func sentTo(tw *simulator.Twilio, chat string) []string {
+func sentTexts(tw *simulator.Twilio, chat string) []string {
 	var texts []string
-	for _, l := range tw.Answers(chat) {
+	for _, l := range tw.Replies(chat) {
 		texts = append(texts, l.Text)
 	}
 	return texts

@@ -16,8 +16,8 @@ import (
 	"hydragate/adapters/telegram"
 )
 
-// reading is more than any one request may take to be read.
-const reading = 5 * time.Second
+// maxReadTime is more than any one request may take to be read.
+const maxReadTime = 5 * time.Second
 
 // Whatever comes with the right secret is one message that can be kept, and the same
 // one every time.
@@ -39,15 +39,15 @@ func FuzzReceive(f *testing.F) {
 			return
 		}
 		begun := time.Now()
-		in, err := a.Receive(request(secret)(ep, "", body), ep, "")
-		if took := time.Since(begun); took > reading {
+		in, err := a.Receive(requestWithSecrets(secret)(ep, "", body), ep, "")
+		if took := time.Since(begun); took > maxReadTime {
 			t.Errorf("reading %d bytes took %v", len(body), took)
 		}
 		if err != nil || len(in.Messages) != 1 || len(in.Receipts) != 0 {
 			t.Fatalf("%d messages, %d receipts, %v", len(in.Messages), len(in.Receipts), err)
 		}
-		adaptertest.Sound(t, in)
-		again, err := a.Receive(request(secret)(ep, "", body), ep, "")
+		adaptertest.CheckInbound(t, in)
+		again, err := a.Receive(requestWithSecrets(secret)(ep, "", body), ep, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +68,7 @@ func FuzzSecret(f *testing.F) {
 	f.Fuzz(func(t *testing.T, given, kept string) {
 		ep := endpoint()
 		ep.Credentials = adapters.Credentials{adapters.WebhookSecret: kept}
-		r := request()(ep, "", []byte(`{"update_id":1}`))
+		r := requestWithSecrets()(ep, "", []byte(`{"update_id":1}`))
 		r.Header["X-Telegram-Bot-Api-Secret-Token"] = []string{given}
 		_, err := new(telegram.Adapter).Receive(r, ep, "")
 		want := adapters.ErrForged

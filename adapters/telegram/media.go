@@ -55,8 +55,8 @@ const (
 // (RFC 3966).
 func (m media) attachments() []adapters.Attachment {
 	var as []adapters.Attachment
-	if p, ok := largest(m.Photo); ok {
-		as = append(as, adapters.Attachment{Kind: "image", Ref: adapters.Clean(p.FileID, maxRef), MIME: "image/jpeg", Size: p.Size})
+	if p, ok := largestPhoto(m.Photo); ok {
+		as = append(as, adapters.Attachment{Kind: "image", Ref: adapters.Sanitize(p.FileID, maxRef), MIME: "image/jpeg", Size: p.Size})
 	}
 	document := m.Document
 	if m.Animation != nil {
@@ -73,23 +73,23 @@ func (m media) attachments() []adapters.Attachment {
 		}
 	}
 	if l := m.Location; l != nil {
-		as = append(as, adapters.Attachment{Kind: "location", Ref: "geo:" + degrees(l.Latitude) + "," + degrees(l.Longitude)})
+		as = append(as, adapters.Attachment{Kind: "location", Ref: "geo:" + formatDegrees(l.Latitude) + "," + formatDegrees(l.Longitude)})
 	}
 	if c := m.Contact; c != nil {
-		as = append(as, adapters.Attachment{Kind: "contact", Ref: adapters.Clean("tel:"+c.Phone, maxRef), Name: fullName(c.FirstName, c.LastName)})
+		as = append(as, adapters.Attachment{Kind: "contact", Ref: adapters.Sanitize("tel:"+c.Phone, maxRef), Name: fullName(c.FirstName, c.LastName)})
 	}
 	return as
 }
 
 func (f *file) attachment(kind string) adapters.Attachment {
 	return adapters.Attachment{
-		Kind: kind, Ref: adapters.Clean(f.FileID, maxRef), MIME: adapters.Clean(f.MIME, maxMIME),
-		Name: adapters.Clean(f.Name, maxName), Size: f.Size, Duration: f.Duration,
+		Kind: kind, Ref: adapters.Sanitize(f.FileID, maxRef), MIME: adapters.Sanitize(f.MIME, maxMIME),
+		Name: adapters.Sanitize(f.Name, maxName), Size: f.Size, Duration: f.Duration,
 	}
 }
 
-// largest picks the best of the sizes in which Telegram offers a photo.
-func largest(ps []photo) (best photo, ok bool) {
+// largestPhoto picks the best of the sizes in which Telegram offers a photo.
+func largestPhoto(ps []photo) (best photo, ok bool) {
 	for _, p := range ps {
 		if !ok || p.Width*p.Height > best.Width*best.Height {
 			best, ok = p, true
@@ -98,4 +98,4 @@ func largest(ps []photo) (best photo, ok bool) {
 	return best, ok
 }
 
-func degrees(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
+func formatDegrees(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }

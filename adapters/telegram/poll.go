@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	pollSeconds = 50 // the longest that Telegram lets a call wait
-	pollTimeout = pollSeconds*time.Second + 15*time.Second
-	firstPause  = 500 * time.Millisecond
-	lastPause   = 30 * time.Second
-	lastRetry   = 2 * time.Second // for a store that is away: Telegram's patience is not at stake
-	pollLimit   = 100
+	pollSeconds     = 50 // the longest that Telegram lets a call wait
+	pollTimeout     = pollSeconds*time.Second + 15*time.Second
+	minBackoff      = 500 * time.Millisecond
+	maxBackoff      = 30 * time.Second
+	maxStoreBackoff = 2 * time.Second // for a store that is away: Telegram's patience is not at stake
+	pollLimit       = 100
 )
 
 // Poll fetches updates until ctx ends. Nothing is confirmed to Telegram before take
@@ -23,11 +23,11 @@ const (
 // gives up only on a token that Telegram does not know.
 func (a *Adapter) Poll(ctx context.Context, ep adapters.Endpoint, cursor string, take func(ctx context.Context, batch []adapters.Message, cursor string) error) error {
 	at := parsePosition(cursor, ep)
-	pause := adapters.NewPause(firstPause, lastPause)
+	pause := adapters.NewBackoff(minBackoff, maxBackoff)
 	for ctx.Err() == nil {
-		raws, err := a.updates(ctx, ep, at.offset(a.now()))
+		raws, err := a.getUpdates(ctx, ep, at.offset(a.now()))
 		if err != nil {
-			if stop := pause.WaitOut(ctx, a.log(), ep, err); stop != nil {
+			if stop := pause.Sleep(ctx, a.log(), ep, err); stop != nil {
 				return stop
 			}
 			continue
@@ -36,12 +36,12 @@ func (a *Adapter) Poll(ctx context.Context, ep adapters.Endpoint, cursor string,
 			pause.Reset()
 			continue
 		}
-		next := at.after(raws, a.now())
-		if err := a.hand(ctx, ep, readAll(raws, ep), next.String(), take); err != nil {
+		next := at.advance(raws, a.now())
+		if err := a.deliver(ctx, ep, parseUpdates(raws, ep), next.String(), take); err != nil {
 			return err
 		}
 		if next.next == at.next { // nothing that Telegram could be told to forget
-			adapters.Rest(ctx, pause.Next())
+			adapters.Sleep(ctx, pause.Next())
 		} else {
 			pause.Reset()
 		}
@@ -50,31 +50,31 @@ func (a *Adapter) Poll(ctx context.Context, ep adapters.Endpoint, cursor string,
 	return ctx.Err()
 }
 
-// updates asks once. The kinds of update are named each time, since Telegram keeps
+// getUpdates asks once. The kinds of update are named each time, since Telegram keeps
 // what another program asked for last.
-func (a *Adapter) updates(ctx context.Context, ep adapters.Endpoint, offset int64) ([]json.RawMessage, error) {
+func (a *Adapter) getUpdates(ctx context.Context, ep adapters.Endpoint, offset int64) ([]json.RawMessage, error) {
 	status, raw, err := a.post(ctx, ep, pollTimeout, "getUpdates", struct {
 		Offset  int64    `json:"offset,omitempty"`
 		Limit   int      `json:"limit"`
 		Timeout int      `json:"timeout"`
 		Allowed []string `json:"allowed_updates"`
-	}{offset, pollLimit, pollSeconds, wantedUpdates()})
+	}{offset, pollLimit, pollSeconds, allowedUpdates()})
 	if err != nil {
 		return nil, err
 	}
 	var raws []json.RawMessage
-	if err = understand(status, raw, &raws); err == nil {
+	if err = decodeResponse(status, raw, &raws); err == nil {
 		return raws, nil
 	}
-	if raws, whole := splitBatch(raw); whole && status.ok() {
+	if raws, whole := splitUpdates(raw); whole && status.ok() {
 		return raws, nil
 	}
 	return nil, err
 }
 
-// hand gives a batch to take until it is taken or ctx ends.
-func (a *Adapter) hand(ctx context.Context, ep adapters.Endpoint, batch []adapters.Message, cursor string, take func(context.Context, []adapters.Message, string) error) error {
-	pause := adapters.NewPause(firstPause, lastRetry)
+// deliver gives a batch to take until it is taken or ctx ends.
+func (a *Adapter) deliver(ctx context.Context, ep adapters.Endpoint, batch []adapters.Message, cursor string, take func(context.Context, []adapters.Message, string) error) error {
+	pause := adapters.NewBackoff(minBackoff, maxStoreBackoff)
 	for {
 		if err := take(ctx, batch, cursor); err == nil {
 			return nil
@@ -84,14 +84,14 @@ func (a *Adapter) hand(ctx context.Context, ep adapters.Endpoint, batch []adapte
 		}
 		wait := pause.Next()
 		a.log().WarnContext(ctx, "poll waits", slog.String("endpoint", ep.ID), slog.String("reason", "not stored"), slog.Duration("wait", wait))
-		adapters.Rest(ctx, wait)
+		adapters.Sleep(ctx, wait)
 	}
 }
 
-func readAll(raws []json.RawMessage, ep adapters.Endpoint) []adapters.Message {
+func parseUpdates(raws []json.RawMessage, ep adapters.Endpoint) []adapters.Message {
 	batch := make([]adapters.Message, 0, len(raws))
 	for _, raw := range raws {
-		batch = append(batch, read(raw, ep))
+		batch = append(batch, parseUpdate(raw, ep))
 	}
 	return batch
 }

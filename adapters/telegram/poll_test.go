@@ -16,23 +16,23 @@ import (
 	"hydragate/adapters/telegram"
 )
 
-// A shelf takes batches as the store does: each message once, by its key.
-type shelf struct {
-	mu     sync.Mutex
-	fail   int // how many takes fail first
-	tries  int
-	seen   map[string]bool
-	texts  []string
-	kinds  []adapters.Kind
-	cursor string
+// A fakeStore takes batches as the store does: each message once, by its key.
+type fakeStore struct {
+	mu       sync.Mutex
+	failures int // how many takes fail first
+	attempts int
+	seen     map[string]bool
+	texts    []string
+	kinds    []adapters.Kind
+	cursor   string
 }
 
-func (s *shelf) take(_ context.Context, batch []adapters.Message, cursor string) error {
+func (s *fakeStore) add(_ context.Context, batch []adapters.Message, cursor string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tries++
-	if s.fail > 0 {
-		s.fail--
+	s.attempts++
+	if s.failures > 0 {
+		s.failures--
 		return errors.New("database away")
 	}
 	if s.seen == nil {
@@ -49,18 +49,18 @@ func (s *shelf) take(_ context.Context, batch []adapters.Message, cursor string)
 	return nil
 }
 
-func (s *shelf) kept() string {
+func (s *fakeStore) joinedTexts() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return strings.Join(s.texts, " ")
 }
 
-// polling runs Poll in the background until the test ends or stop is called.
-func polling(t *testing.T, a *telegram.Adapter, cursor string, s *shelf) (stop func() error) {
+// startPolling runs Poll in the background until the test ends or stop is called.
+func startPolling(t *testing.T, a *telegram.Adapter, cursor string, s *fakeStore) (stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- a.Poll(ctx, endpoint(), cursor, s.take) }()
+	go func() { done <- a.Poll(ctx, endpoint(), cursor, s.add) }()
 	stop = sync.OnceValue(func() error {
 		cancel()
 		return <-done
@@ -69,41 +69,41 @@ func polling(t *testing.T, a *telegram.Adapter, cursor string, s *shelf) (stop f
 	return stop
 }
 
-// later lets time pass in a bubble, and then everything that is due.
-func later(d time.Duration) {
+// advance lets time pass in a bubble, and then everything that is due.
+func advance(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-func say(server *simulator.Telegram, texts ...string) {
+func sendTexts(server *simulator.Telegram, texts ...string) {
 	for _, text := range texts {
-		server.Say(me, steve, text)
+		server.SendText(botUsername, steve, text)
 	}
 }
 
-func TestPollConfirmsOnlyWhatIsTaken(t *testing.T) {
+func TestPoll_ConfirmsAfterStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server, a := pretend(t)
-		say(server, "a", "b", "c", "d", "e")
-		s := &shelf{fail: 3}
-		stop := polling(t, a, "", s)
+		server, a := newSimulator(t)
+		sendTexts(server, "a", "b", "c", "d", "e")
+		s := &fakeStore{failures: 3}
+		stop := startPolling(t, a, "", s)
 		synctest.Wait() // the first take has failed
-		if n := len(server.Pending(me)); n != 5 || s.kept() != "" {
-			t.Fatalf("after a failed take Telegram holds %d of 5 and %q is kept", n, s.kept())
+		if n := len(server.PendingUpdates(botUsername)); n != 5 || s.joinedTexts() != "" {
+			t.Fatalf("after a failed take Telegram holds %d of 5 and %q is kept", n, s.joinedTexts())
 		}
-		later(time.Minute)
-		if got := s.kept(); got != "a b c d e" {
+		advance(time.Minute)
+		if got := s.joinedTexts(); got != "a b c d e" {
 			t.Errorf("kept %q; want a to e, once, in order", got)
 		}
-		if s.tries != 4 {
-			t.Errorf("%d takes; want 3 failed and 1 good", s.tries)
+		if s.attempts != 4 {
+			t.Errorf("%d takes; want 3 failed and 1 good", s.attempts)
 		}
-		if ids := server.Pending(me); len(ids) != 0 {
+		if ids := server.PendingUpdates(botUsername); len(ids) != 0 {
 			t.Errorf("not confirmed: %v", ids)
 		}
-		say(server, "f")
+		sendTexts(server, "f")
 		synctest.Wait()
-		if got := s.kept(); got != "a b c d e f" {
+		if got := s.joinedTexts(); got != "a b c d e f" {
 			t.Errorf("kept %q; want f as well", got)
 		}
 		if err := stop(); !errors.Is(err, context.Canceled) {
@@ -114,29 +114,29 @@ func TestPollConfirmsOnlyWhatIsTaken(t *testing.T) {
 
 // Whoever stops between storing and confirming finds everything again, and asks
 // for nothing twice after it.
-func TestPollResumesAtItsCursor(t *testing.T) {
+func TestPoll_ResumesAtCursor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server, a := pretend(t)
-		say(server, "a", "b")
-		s := &shelf{}
+		server, a := newSimulator(t)
+		sendTexts(server, "a", "b")
+		s := &fakeStore{}
 		ctx, cancel := context.WithCancel(t.Context())
 		err := a.Poll(ctx, endpoint(), "", func(ctx context.Context, batch []adapters.Message, cursor string) error {
 			defer cancel()
-			return s.take(ctx, batch, cursor)
+			return s.add(ctx, batch, cursor)
 		})
-		if !errors.Is(err, context.Canceled) || len(server.Pending(me)) != 2 {
-			t.Fatalf("ended with %v, Telegram holds %v; want both still there", err, server.Pending(me))
+		if !errors.Is(err, context.Canceled) || len(server.PendingUpdates(botUsername)) != 2 {
+			t.Fatalf("ended with %v, Telegram holds %v; want both still there", err, server.PendingUpdates(botUsername))
 		}
-		say(server, "c")
-		polling(t, a, s.cursor, s)
+		sendTexts(server, "c")
+		startPolling(t, a, s.cursor, s)
 		synctest.Wait()
-		if s.kept() != "a b c" || s.tries != 2 || len(server.Pending(me)) != 0 {
-			t.Errorf("kept %q in %d takes, Telegram holds %v", s.kept(), s.tries, server.Pending(me))
+		if s.joinedTexts() != "a b c" || s.attempts != 2 || len(server.PendingUpdates(botUsername)) != 0 {
+			t.Errorf("kept %q in %d takes, Telegram holds %v", s.joinedTexts(), s.attempts, server.PendingUpdates(botUsername))
 		}
 	})
 }
 
-func TestPollGoesOnBehindPoison(t *testing.T) {
+func TestPoll_UndecodableUpdate(t *testing.T) {
 	for name, poison := range map[string]string{
 		"OverflowingID":  `{"message":{"message_id":7,"chat":{"id":99999999999999999999,"type":"private"},"text":"x"}}`,
 		"TextIsAnObject": `{"message":{"message_id":7,"chat":{"id":7,"type":"private"},"text":{"a":1}}}`,
@@ -147,18 +147,18 @@ func TestPollGoesOnBehindPoison(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server, a := pretend(t)
-				say(server, "before")
-				server.Push(me, []byte(poison))
-				say(server, "after")
-				s := &shelf{}
-				polling(t, a, "", s)
-				later(time.Second)
+				server, a := newSimulator(t)
+				sendTexts(server, "before")
+				server.PushUpdate(botUsername, []byte(poison))
+				sendTexts(server, "after")
+				s := &fakeStore{}
+				startPolling(t, a, "", s)
+				advance(time.Second)
 				want := []adapters.Kind{adapters.Text, adapters.Undecodable, adapters.Text}
-				if s.kept() != "before  after" || !slices.Equal(s.kinds, want) {
-					t.Errorf("kept %q of kinds %v; want %v", s.kept(), s.kinds, want)
+				if s.joinedTexts() != "before  after" || !slices.Equal(s.kinds, want) {
+					t.Errorf("kept %q of kinds %v; want %v", s.joinedTexts(), s.kinds, want)
 				}
-				if ids := server.Pending(me); len(ids) != 0 {
+				if ids := server.PendingUpdates(botUsername); len(ids) != 0 {
 					t.Errorf("not confirmed: %v", ids)
 				}
 			})
@@ -168,25 +168,25 @@ func TestPollGoesOnBehindPoison(t *testing.T) {
 
 // An update without an id cannot be confirmed alone: it is kept once, asked for
 // slowly, and gone with the next one.
-func TestPollDoesNotSpinOnWhatCannotBeConfirmed(t *testing.T) {
+func TestPoll_UpdateWithoutID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server, a := pretend(t)
-		server.Push(me, []byte(`"no id"`))
-		s := &shelf{}
-		polling(t, a, "", s)
-		later(10 * time.Minute)
-		if s.tries > 60 || len(s.kinds) != 1 {
-			t.Errorf("%d takes in 10 minutes, kinds %v", s.tries, s.kinds)
+		server, a := newSimulator(t)
+		server.PushUpdate(botUsername, []byte(`"no id"`))
+		s := &fakeStore{}
+		startPolling(t, a, "", s)
+		advance(10 * time.Minute)
+		if s.attempts > 60 || len(s.kinds) != 1 {
+			t.Errorf("%d takes in 10 minutes, kinds %v", s.attempts, s.kinds)
 		}
-		say(server, "next")
-		later(time.Minute)
-		if s.kept() != " next" || len(server.Pending(me)) != 0 {
-			t.Errorf("kept %q, Telegram holds %v", s.kept(), server.Pending(me))
+		sendTexts(server, "next")
+		advance(time.Minute)
+		if s.joinedTexts() != " next" || len(server.PendingUpdates(botUsername)) != 0 {
+			t.Errorf("kept %q, Telegram holds %v", s.joinedTexts(), server.PendingUpdates(botUsername))
 		}
 	})
 }
 
-func TestPollWaitsOutFaults(t *testing.T) {
+func TestPoll_Faults(t *testing.T) {
 	conflict := simulator.Fault{Status: 409, Body: `{"ok":false,"error_code":409,"description":"Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"}`}
 	for name, c := range map[string]struct {
 		faults      []simulator.Fault
@@ -206,10 +206,10 @@ func TestPollWaitsOutFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server, a := pretend(t)
+				server, a := newSimulator(t)
 				server.Arm("getUpdates", c.faults...)
 				start := time.Now()
-				say(server, "hello")
+				sendTexts(server, "hello")
 				taken := make(chan time.Duration, 1)
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
@@ -229,12 +229,12 @@ func TestPollWaitsOutFaults(t *testing.T) {
 	}
 }
 
-func TestPollStopsOnABadToken(t *testing.T) {
+func TestPoll_BadToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, a := pretend(t)
+		_, a := newSimulator(t)
 		ep := endpoint()
 		ep.Credentials = adapters.Credentials{adapters.BotToken: "424242:somebody-elses"}
-		err := a.Poll(t.Context(), ep, "", (&shelf{}).take)
+		err := a.Poll(t.Context(), ep, "", (&fakeStore{}).add)
 		var se *adapters.SendError
 		if !errors.As(err, &se) || se.Reason != adapters.BadSecret || strings.Contains(err.Error(), "somebody") {
 			t.Errorf("%v; want a *SendError that says bad_secret", err)
@@ -242,45 +242,45 @@ func TestPollStopsOnABadToken(t *testing.T) {
 	})
 }
 
-func TestPollEndsWhileTakeFails(t *testing.T) {
+func TestPoll_CanceledWhileStoreFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server, a := pretend(t)
-		say(server, "a")
-		stop := polling(t, a, "", &shelf{fail: 1 << 30})
-		later(5 * time.Minute)
+		server, a := newSimulator(t)
+		sendTexts(server, "a")
+		stop := startPolling(t, a, "", &fakeStore{failures: 1 << 30})
+		advance(5 * time.Minute)
 		if err := stop(); !errors.Is(err, context.Canceled) {
 			t.Errorf("ended with %v", err)
 		}
-		if len(server.Pending(me)) != 1 {
+		if len(server.PendingUpdates(botUsername)) != 1 {
 			t.Error("confirmed what nobody took")
 		}
 	})
 }
 
 // Two pollers of one bot cost conflicts, and no message.
-func TestTwoPollersLoseNothing(t *testing.T) {
+func TestPoll_TwoPollers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server, a := pretend(t)
-		s := &shelf{}
-		polling(t, a, "", s)
-		polling(t, a, "", s)
+		server, a := newSimulator(t)
+		s := &fakeStore{}
+		startPolling(t, a, "", s)
+		startPolling(t, a, "", s)
 		var want []string
 		for i := range 50 {
 			want = append(want, fmt.Sprint(i))
-			say(server, want[i])
-			later(time.Second)
+			sendTexts(server, want[i])
+			advance(time.Second)
 		}
-		later(5 * time.Minute)
-		if got := s.kept(); got != strings.Join(want, " ") {
+		advance(5 * time.Minute)
+		if got := s.joinedTexts(); got != strings.Join(want, " ") {
 			t.Errorf("kept %s", got)
 		}
-		if len(server.Pending(me)) != 0 {
-			t.Errorf("not confirmed: %v", server.Pending(me))
+		if len(server.PendingUpdates(botUsername)) != 0 {
+			t.Errorf("not confirmed: %v", server.PendingUpdates(botUsername))
 		}
 	})
 }
 
-func TestCursor(t *testing.T) {
+func TestPoll_Cursor(t *testing.T) {
 	day := 24 * time.Hour
 	for name, c := range map[string]struct {
 		next int64
@@ -297,12 +297,12 @@ func TestCursor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server, a := pretend(t)
-				s := &shelf{}
-				polling(t, a, fmt.Sprintf("%d@%d%s", c.next, time.Now().Add(-c.age).Unix(), c.mark), s)
+				server, a := newSimulator(t)
+				s := &fakeStore{}
+				startPolling(t, a, fmt.Sprintf("%d@%d%s", c.next, time.Now().Add(-c.age).Unix(), c.mark), s)
 				synctest.Wait()
-				later(2 * time.Minute)
-				for _, call := range server.Calls(me, "getUpdates") {
+				advance(2 * time.Minute)
+				for _, call := range server.Calls(botUsername, "getUpdates") {
 					if call["offset"] != c.asks {
 						t.Errorf("asked for offset %q; want %q", call["offset"], c.asks)
 					}
@@ -313,13 +313,13 @@ func TestCursor(t *testing.T) {
 	for _, nonsense := range []string{"x", "5", "5@", "@", "5@x", "5@1@2@3", "9223372036854775808@1"} {
 		t.Run("Nonsense "+nonsense, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server, a := pretend(t)
-				say(server, "a")
-				s := &shelf{}
-				polling(t, a, nonsense, s)
+				server, a := newSimulator(t)
+				sendTexts(server, "a")
+				s := &fakeStore{}
+				startPolling(t, a, nonsense, s)
 				synctest.Wait()
-				if s.kept() != "a" {
-					t.Errorf("kept %q", s.kept())
+				if s.joinedTexts() != "a" {
+					t.Errorf("kept %q", s.joinedTexts())
 				}
 			})
 		})
@@ -328,35 +328,35 @@ func TestCursor(t *testing.T) {
 
 // After a quiet week Telegram draws new ids, which may be lower: neither a poller
 // that kept running nor one that comes back may be deaf to them.
-func TestPollHearsReDrawnIDs(t *testing.T) {
+func TestPoll_UpdateIDsReset(t *testing.T) {
 	low := func(id int, text string) []byte {
 		return fmt.Appendf(nil, `{"update_id":%d,"message":{"message_id":%d,"from":{"id":712345678,"is_bot":false,"first_name":"Steve"},"chat":{"id":712345678,"type":"private"},"date":1763776800,"text":%q}}`, id, id, text)
 	}
 	t.Run("OpenClaw #80653: while it polls", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			server, a := pretend(t)
-			server.Push(me, low(900_000, "high"))
-			s := &shelf{}
-			polling(t, a, "", s)
-			later(8 * 24 * time.Hour)
-			server.Push(me, low(100, "low"))
-			later(time.Minute)
-			server.Push(me, low(101, "next"))
-			later(time.Minute)
-			if s.kept() != "high low next" || len(server.Pending(me)) != 0 {
-				t.Errorf("kept %q, Telegram holds %v", s.kept(), server.Pending(me))
+			server, a := newSimulator(t)
+			server.PushUpdate(botUsername, low(900_000, "high"))
+			s := &fakeStore{}
+			startPolling(t, a, "", s)
+			advance(8 * 24 * time.Hour)
+			server.PushUpdate(botUsername, low(100, "low"))
+			advance(time.Minute)
+			server.PushUpdate(botUsername, low(101, "next"))
+			advance(time.Minute)
+			if s.joinedTexts() != "high low next" || len(server.PendingUpdates(botUsername)) != 0 {
+				t.Errorf("kept %q, Telegram holds %v", s.joinedTexts(), server.PendingUpdates(botUsername))
 			}
 		})
 	})
 	t.Run("go-telegram-bot-api #156: after it stood still", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			server, a := pretend(t)
-			server.Push(me, low(100, "low"))
-			s := &shelf{}
-			polling(t, a, fmt.Sprintf("900001@%d", time.Now().Add(-8*24*time.Hour).Unix()), s)
+			server, a := newSimulator(t)
+			server.PushUpdate(botUsername, low(100, "low"))
+			s := &fakeStore{}
+			startPolling(t, a, fmt.Sprintf("900001@%d", time.Now().Add(-8*24*time.Hour).Unix()), s)
 			synctest.Wait()
-			if s.kept() != "low" || !strings.HasPrefix(s.cursor, "101@") {
-				t.Errorf("kept %q with cursor %s; want the cursor to follow the new ids", s.kept(), s.cursor)
+			if s.joinedTexts() != "low" || !strings.HasPrefix(s.cursor, "101@") {
+				t.Errorf("kept %q with cursor %s; want the cursor to follow the new ids", s.joinedTexts(), s.cursor)
 			}
 		})
 	})

@@ -12,23 +12,23 @@ import (
 )
 
 const (
-	secretHeader = "X-Telegram-Bot-Api-Secret-Token"
-	maxBody      = 512 << 10 // of what is kept; no update that is known to be sent comes near
-	maxUpdate    = 4 << 20   // the most that Telegram puts into one answer to a poll
-	retrySeconds = 5         // how long Telegram is asked to wait when a message could not be stored
+	secretHeader      = "X-Telegram-Bot-Api-Secret-Token"
+	maxBody           = 512 << 10 // of what is kept; no update that is known to be sent comes near
+	maxUpdateSize     = 4 << 20   // the most that Telegram puts into one answer to a poll
+	retryAfterSeconds = 5         // how long Telegram is asked to wait when a message could not be stored
 )
 
 // Receive takes one update from the webhook. Nothing of the body is read before
 // the secret is found right.
 func (a *Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (adapters.Inbound, error) {
 	if hook != "" {
-		return adapters.Inbound{}, adapters.ErrNoHook
+		return adapters.Inbound{}, adapters.ErrUnknownWebhook
 	}
 	secrets := ep.Current(adapters.WebhookSecret)
 	if len(secrets) == 0 {
 		return adapters.Inbound{}, adapters.ErrNoKey
 	}
-	if r.Method != http.MethodPost || r.URL.RawQuery != "" || r.URL.ForceQuery || !holdsSecret(r.Header, secrets) {
+	if r.Method != http.MethodPost || r.URL.RawQuery != "" || r.URL.ForceQuery || !hasValidSecret(r.Header, secrets) {
 		return adapters.Inbound{}, adapters.ErrForged
 	}
 	body, whole, err := readBody(r)
@@ -38,16 +38,16 @@ func (a *Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (a
 	case len(body) == 0:
 		return adapters.Inbound{}, adapters.ErrMalformed
 	}
-	m := undecodable(body, ep)
+	m := undecodableMessage(body, ep)
 	if whole {
-		m = read(body, ep)
+		m = parseUpdate(body, ep)
 	}
 	return adapters.Inbound{Messages: []adapters.Message{m}, Ack: acknowledge}, nil
 }
 
-// holdsSecret compares hashes, so that the time taken tells neither the secret nor
+// hasValidSecret compares hashes, so that the time taken tells neither the secret nor
 // its length.
-func holdsSecret(h http.Header, secrets []string) bool {
+func hasValidSecret(h http.Header, secrets []string) bool {
 	values := h.Values(secretHeader)
 	if len(values) != 1 {
 		return false
@@ -65,18 +65,18 @@ func holdsSecret(h http.Header, secrets []string) bool {
 // rest is not kept, and the update is taken nonetheless: Telegram holds a chat back, for
 // a day, behind one that is refused.
 func readBody(r *http.Request) (body []byte, whole bool, err error) {
-	if r.ContentLength > maxUpdate {
+	if r.ContentLength > maxUpdateSize {
 		return nil, false, adapters.ErrTooLarge
 	}
 	first := &http.Request{Body: io.NopCloser(io.LimitReader(r.Body, maxBody)), ContentLength: min(r.ContentLength, maxBody)}
 	if body, err = adapters.ReadBody(first, maxBody); err != nil || len(body) < maxBody {
 		return body, true, err
 	}
-	rest, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxUpdate-maxBody))
+	rest, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxUpdateSize-maxBody))
 	switch {
 	case err != nil:
 		return nil, false, fmt.Errorf("%w: body cut off", adapters.ErrMalformed)
-	case rest == maxUpdate-maxBody:
+	case rest == maxUpdateSize-maxBody:
 		return nil, false, adapters.ErrTooLarge
 	}
 	return body, rest == 0, nil
@@ -86,7 +86,7 @@ func readBody(r *http.Request) (body []byte, whole bool, err error) {
 // there.
 func acknowledge(w http.ResponseWriter, taken error) {
 	if taken != nil {
-		w.Header().Set("Retry-After", strconv.Itoa(retrySeconds))
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfterSeconds))
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	generalTopic  = 1 // a forum's first topic, which has no number when one writes there
-	answerTimeout = 3 * time.Second
+	generalTopicID     = 1 // a forum's first topic, which has no number when one writes there
+	answerQueryTimeout = 3 * time.Second
 )
 
 // Send says one text in a chat, as plain text and without link previews. After the
@@ -25,8 +25,8 @@ func (a *Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters
 	if err != nil {
 		return "", err
 	}
-	if query := reply.Place.Answer; query != "" {
-		_ = a.call(ctx, ep, answerTimeout, "answerCallbackQuery", &bot.AnswerCallbackQueryParams{CallbackQueryID: query}, nil)
+	if query := reply.Chat.ReplyToken; query != "" {
+		_ = a.call(ctx, ep, answerQueryTimeout, "answerCallbackQuery", &bot.AnswerCallbackQueryParams{CallbackQueryID: query}, nil)
 	}
 	var sent struct {
 		ID int64 `json:"message_id"`
@@ -34,21 +34,21 @@ func (a *Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters
 	if err := a.call(ctx, ep, callTimeout, "sendMessage", params, &sent); err != nil {
 		return "", err
 	}
-	return decimal(sent.ID), nil
+	return formatInt(sent.ID), nil
 }
 
 func sendParams(reply adapters.Reply) (*bot.SendMessageParams, error) {
-	place := reply.Place.ID
+	place := reply.Chat.ID
 	if place == "" {
 		place = reply.To // a private chat has the number of its person
 	}
 	chat, err := strconv.ParseInt(place, 10, 64)
-	if err != nil || decimal(chat) != place {
-		return nil, fault(adapters.Refused, "", errors.New("the place is not a Telegram chat"))
+	if err != nil || formatInt(chat) != place {
+		return nil, newSendError(adapters.Refused, "", errors.New("the place is not a Telegram chat"))
 	}
 	p := &bot.SendMessageParams{ChatID: chat, Text: reply.Text, LinkPreviewOptions: &models.LinkPreviewOptions{IsDisabled: bot.True()}}
-	thread, err := strconv.Atoi(reply.Place.Thread)
-	if err == nil && (thread != generalTopic || !reply.Place.Group) {
+	thread, err := strconv.Atoi(reply.Chat.Thread)
+	if err == nil && (thread != generalTopicID || !reply.Chat.Group) {
 		p.MessageThreadID = thread
 	}
 	if id, err := strconv.Atoi(reply.ReplyTo); err == nil {

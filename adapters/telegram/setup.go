@@ -13,14 +13,14 @@ import (
 )
 
 const (
-	maxConnections = 40
-	maxMessage     = 256
+	maxConnections  = 40
+	maxErrorMessage = 256
 )
 
 // Check asks Telegram whose token it is and fills in Address, the bot's id, and its
 // username.
 func (a *Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.Endpoint, error) {
-	if !isToken(ep.Credentials[adapters.BotToken]) {
+	if !isBotToken(ep.Credentials[adapters.BotToken]) {
 		return ep, &adapters.SetupError{
 			Reason: adapters.Refused, Field: adapters.BotToken,
 			Message: "This is not a bot token. BotFather gives tokens like 123456789:AAE… with 35 characters after the colon.",
@@ -28,15 +28,15 @@ func (a *Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.End
 	}
 	var me models.User
 	if err := a.call(ctx, ep, callTimeout, "getMe", struct{}{}, &me); err != nil {
-		return ep, setupError(err, ep)
+		return ep, newSetupError(err, ep)
 	}
 	if !me.IsBot || me.ID == 0 || me.Username == "" {
 		return ep, &adapters.SetupError{Reason: adapters.Refused, Field: adapters.BotToken, Message: "This token is not a bot's."}
 	}
-	ep.Address = decimal(me.ID)
+	ep.Address = formatInt(me.ID)
 	settings := map[string]string{}
 	maps.Copy(settings, ep.Settings)
-	settings[adapters.BotUsername] = adapters.Clean(me.Username, maxUsername)
+	settings[adapters.BotUsername] = adapters.Sanitize(me.Username, maxUsername)
 	ep.Settings = settings
 	return ep, nil
 }
@@ -45,16 +45,16 @@ func (a *Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.End
 // and tells Telegram which commands to offer in private chats. What waits at
 // Telegram stays there.
 func (a *Adapter) Connect(ctx context.Context, ep adapters.Endpoint) error {
-	if err := a.route(ctx, ep); err != nil {
+	if err := a.configureWebhook(ctx, ep); err != nil {
 		return err
 	}
-	if err := a.call(ctx, ep, callTimeout, "setMyCommands", offeredCommands(), nil); err != nil {
-		return setupError(err, ep)
+	if err := a.call(ctx, ep, callTimeout, "setMyCommands", botCommands(), nil); err != nil {
+		return newSetupError(err, ep)
 	}
 	return nil
 }
 
-func (a *Adapter) route(ctx context.Context, ep adapters.Endpoint) error {
+func (a *Adapter) configureWebhook(ctx context.Context, ep adapters.Endpoint) error {
 	if ep.Mode == adapters.Polling {
 		return a.deleteWebhook(ctx, ep)
 	}
@@ -63,10 +63,10 @@ func (a *Adapter) route(ctx context.Context, ep adapters.Endpoint) error {
 		return &adapters.SetupError{Reason: adapters.Refused, Message: "The webhook needs a public URL and a secret."}
 	}
 	err := a.call(ctx, ep, callTimeout, "setWebhook", &bot.SetWebhookParams{
-		URL: ep.WebhookURL, SecretToken: secrets[0], AllowedUpdates: wantedUpdates(), MaxConnections: maxConnections,
+		URL: ep.WebhookURL, SecretToken: secrets[0], AllowedUpdates: allowedUpdates(), MaxConnections: maxConnections,
 	}, nil)
 	if err != nil {
-		return setupError(err, ep)
+		return newSetupError(err, ep)
 	}
 	return nil
 }
@@ -77,7 +77,7 @@ func (a *Adapter) Disconnect(ctx context.Context, ep adapters.Endpoint) error {
 		URL string `json:"url"`
 	}
 	if err := a.call(ctx, ep, callTimeout, "getWebhookInfo", struct{}{}, &info); err != nil {
-		return setupError(err, ep)
+		return newSetupError(err, ep)
 	}
 	if info.URL == "" || info.URL != ep.WebhookURL {
 		return nil
@@ -87,7 +87,7 @@ func (a *Adapter) Disconnect(ctx context.Context, ep adapters.Endpoint) error {
 
 func (a *Adapter) deleteWebhook(ctx context.Context, ep adapters.Endpoint) error {
 	if err := a.call(ctx, ep, callTimeout, "deleteWebhook", &bot.DeleteWebhookParams{}, nil); err != nil {
-		return setupError(err, ep)
+		return newSetupError(err, ep)
 	}
 	return nil
 }
@@ -101,9 +101,9 @@ type commandList struct {
 	Scope    commandScope        `json:"scope"`
 }
 
-// offeredCommands are shown by the person's app while they type; only in private
+// botCommands are shown by the person's app while they type; only in private
 // chats, since a code does not belong into a group.
-func offeredCommands() commandList {
+func botCommands() commandList {
 	return commandList{
 		Commands: []models.BotCommand{
 			{Command: "claim", Description: "Link this account with the code you were given"},
@@ -116,14 +116,14 @@ func offeredCommands() commandList {
 	}
 }
 
-// setupError puts a fault into words for staff: Telegram's own, where it has some.
-func setupError(err error, ep adapters.Endpoint) error {
+// newSetupError puts a fault into words for staff: Telegram's own, where it has some.
+func newSetupError(err error, ep adapters.Endpoint) error {
 	var e *adapters.SendError
 	if !errors.As(err, &e) {
 		return err
 	}
 	s := &adapters.SetupError{Reason: e.Reason, Err: e}
-	var r *refusal
+	var r *apiError
 	switch {
 	case e.Reason == adapters.BadSecret:
 		s.Field, s.Message = adapters.BotToken, "Telegram does not know this bot token."
@@ -132,24 +132,24 @@ func setupError(err error, ep adapters.Endpoint) error {
 	case e.Reason == adapters.Unreachable || e.Reason == adapters.Ambiguous:
 		s.Reason, s.Message = adapters.Unreachable, "Telegram does not answer." // asking again is harmless
 	case errors.As(err, &r):
-		s.Reason, s.Message = adapters.Refused, withoutSecrets(r.description, ep)
+		s.Reason, s.Message = adapters.Refused, redactSecrets(r.description, ep)
 	}
 	return s
 }
 
-// withoutSecrets makes sure that no server can quote our secrets to staff.
-func withoutSecrets(s string, ep adapters.Endpoint) string {
+// redactSecrets makes sure that no server can quote our secrets to staff.
+func redactSecrets(s string, ep adapters.Endpoint) string {
 	for _, secret := range ep.Credentials {
 		if secret != "" {
 			s = strings.ReplaceAll(s, secret, "[redacted]")
 		}
 	}
-	return adapters.Clean(s, maxMessage)
+	return adapters.Sanitize(s, maxErrorMessage)
 }
 
-// isToken reports whether s is made like a token: the bot's id, a colon, and some 35
+// isBotToken reports whether s is made like a token: the bot's id, a colon, and some 35
 // characters.
-func isToken(s string) bool {
+func isBotToken(s string) bool {
 	id, secret, ok := strings.Cut(s, ":")
 	if !ok || id == "" || len(s) > 100 || len(secret) < 30 {
 		return false

@@ -10,9 +10,9 @@ import (
 	"hydragate/adapters/simulator"
 )
 
-const hookURL = "https://gateway.example/hooks/telegram/i1"
+const webhookURL = "https://gateway.example/hooks/telegram/i1"
 
-func setupError(t *testing.T, err error) *adapters.SetupError {
+func asSetupError(t *testing.T, err error) *adapters.SetupError {
 	t.Helper()
 	var se *adapters.SetupError
 	if !errors.As(err, &se) {
@@ -23,19 +23,19 @@ func setupError(t *testing.T, err error) *adapters.SetupError {
 
 func webhookEndpoint() adapters.Endpoint {
 	ep := endpoint()
-	ep.WebhookURL = hookURL
+	ep.WebhookURL = webhookURL
 	return ep
 }
 
-func TestCheckFillsInTheBot(t *testing.T) {
-	_, a := pretend(t)
+func TestCheck_SetsBotDetails(t *testing.T) {
+	_, a := newSimulator(t)
 	ep := endpoint()
 	ep.Address, ep.Settings = "", map[string]string{adapters.Warning: "kept"}
 	got, err := a.Check(t.Context(), ep)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Address != "424242" || got.Settings[adapters.BotUsername] != me || got.Settings[adapters.Warning] != "kept" {
+	if got.Address != "424242" || got.Settings[adapters.BotUsername] != botUsername || got.Settings[adapters.Warning] != "kept" {
 		t.Errorf("address %q, settings %v", got.Address, got.Settings)
 	}
 	if ep.Settings[adapters.BotUsername] != "" {
@@ -43,8 +43,8 @@ func TestCheckFillsInTheBot(t *testing.T) {
 	}
 }
 
-func TestCheckRefusesWhatIsNoToken(t *testing.T) {
-	server, a := pretend(t)
+func TestCheck_MalformedToken(t *testing.T) {
+	server, a := newSimulator(t)
 	for name, bad := range map[string]string{
 		"Empty": "", "NoColon": strings.Repeat("a", 46), "NoID": ":" + strings.Repeat("a", 35), "Letters": "bot:" + strings.Repeat("a", 35),
 		"Short": "424242:abc", "Long": "424242:" + strings.Repeat("a", 100), "Blank": token[:20] + " " + token[20:], "Path": "424242:" + strings.Repeat("a", 35) + "/../x",
@@ -54,18 +54,18 @@ func TestCheckRefusesWhatIsNoToken(t *testing.T) {
 			ep := endpoint()
 			ep.Credentials = adapters.Credentials{adapters.BotToken: bad}
 			_, err := a.Check(t.Context(), ep)
-			se := setupError(t, err)
-			if se.Reason != adapters.Refused || se.Field != adapters.BotToken || se.Again() || bad != "" && strings.Contains(err.Error(), bad) {
+			se := asSetupError(t, err)
+			if se.Reason != adapters.Refused || se.Field != adapters.BotToken || se.Retryable() || bad != "" && strings.Contains(err.Error(), bad) {
 				t.Errorf("%v in field %q", err, se.Field)
 			}
 		})
 	}
-	if calls := server.Calls(me, "getMe"); len(calls) != 0 {
+	if calls := server.Calls(botUsername, "getMe"); len(calls) != 0 {
 		t.Errorf("Telegram was asked %d times", len(calls))
 	}
 }
 
-func TestCheckFaults(t *testing.T) {
+func TestCheck_Faults(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault  simulator.Fault
 		reason adapters.Reason
@@ -78,10 +78,10 @@ func TestCheckFaults(t *testing.T) {
 		"CutOff":       {simulator.Fault{Cut: true}, adapters.Unreachable, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server, a := pretend(t)
+			server, a := newSimulator(t)
 			server.Arm("getMe", c.fault)
 			_, err := a.Check(t.Context(), endpoint())
-			if se := setupError(t, err); se.Reason != c.reason || se.Field != c.field || se.Message == "" {
+			if se := asSetupError(t, err); se.Reason != c.reason || se.Field != c.field || se.Message == "" {
 				t.Errorf("%v in field %q; want %s in %q", err, se.Field, c.reason, c.field)
 			}
 		})
@@ -89,26 +89,26 @@ func TestCheckFaults(t *testing.T) {
 }
 
 func TestConnectAndDisconnect(t *testing.T) {
-	server, a := pretend(t)
+	server, a := newSimulator(t)
 	ep := webhookEndpoint()
 	for range 2 {
 		if err := a.Connect(t.Context(), ep); err != nil {
 			t.Fatal(err)
 		}
-		if url, got := server.Webhook(me); url != hookURL || got != secret {
+		if url, got := server.Webhook(botUsername); url != webhookURL || got != secret {
 			t.Fatalf("webhook %q with the right secret: %v", url, got == secret)
 		}
 	}
-	for _, call := range server.Calls(me, "setWebhook") {
+	for _, call := range server.Calls(botUsername, "setWebhook") {
 		if call["drop_pending_updates"] != "" || call["max_connections"] != "40" || call["allowed_updates"] != `["message","edited_message","callback_query","my_chat_member"]` {
 			t.Errorf("setWebhook with %v", call)
 		}
 	}
 	var commands []struct{ Command string }
-	if err := json.Unmarshal(server.Commands(me), &commands); err != nil || len(commands) != 5 || commands[0].Command != "claim" {
-		t.Errorf("commands %s", server.Commands(me))
+	if err := json.Unmarshal(server.Commands(botUsername), &commands); err != nil || len(commands) != 5 || commands[0].Command != "claim" {
+		t.Errorf("commands %s", server.Commands(botUsername))
 	}
-	if scope := server.Calls(me, "setMyCommands")[0]["scope"]; scope != `{"type":"all_private_chats"}` {
+	if scope := server.Calls(botUsername, "setMyCommands")[0]["scope"]; scope != `{"type":"all_private_chats"}` {
 		t.Errorf("commands for %s", scope)
 	}
 
@@ -117,52 +117,52 @@ func TestConnectAndDisconnect(t *testing.T) {
 	if err := a.Disconnect(t.Context(), elsewhere); err != nil {
 		t.Fatal(err)
 	}
-	if url, _ := server.Webhook(me); url != hookURL {
+	if url, _ := server.Webhook(botUsername); url != webhookURL {
 		t.Fatalf("somebody else's webhook was removed: %q", url)
 	}
 	for range 2 {
 		if err := a.Disconnect(t.Context(), ep); err != nil {
 			t.Fatal(err)
 		}
-		if url, _ := server.Webhook(me); url != "" {
+		if url, _ := server.Webhook(botUsername); url != "" {
 			t.Errorf("the webhook is still %q", url)
 		}
 	}
 }
 
 // Going over to polling leaves what waits at Telegram where it is.
-func TestConnectForPolling(t *testing.T) {
-	server, a := pretend(t)
-	server.WebhookClient.Transport = inProcess{nobody{}}
+func TestConnect_Polling(t *testing.T) {
+	server, a := newSimulator(t)
+	server.WebhookClient.Transport = handlerTransport{unavailableHandler{}}
 	ep := webhookEndpoint()
 	if err := a.Connect(t.Context(), ep); err != nil {
 		t.Fatal(err)
 	}
-	say(server, "are you there?")
+	sendTexts(server, "are you there?")
 	ep.Mode = adapters.Polling
 	for range 2 {
 		if err := a.Connect(t.Context(), ep); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if url, _ := server.Webhook(me); url != "" || len(server.Pending(me)) != 1 {
-		t.Errorf("webhook %q, Telegram holds %v; want none and one update", url, server.Pending(me))
+	if url, _ := server.Webhook(botUsername); url != "" || len(server.PendingUpdates(botUsername)) != 1 {
+		t.Errorf("webhook %q, Telegram holds %v; want none and one update", url, server.PendingUpdates(botUsername))
 	}
 }
 
-func TestConnectFaults(t *testing.T) {
+func TestConnect_Faults(t *testing.T) {
 	t.Run("NoSecret", func(t *testing.T) {
-		server, a := pretend(t)
+		server, a := newSimulator(t)
 		ep := webhookEndpoint()
 		ep.Credentials = adapters.Credentials{adapters.BotToken: token}
-		if se := setupError(t, a.Connect(t.Context(), ep)); se.Reason != adapters.Refused || len(server.Calls(me, "setWebhook")) != 0 {
+		if se := asSetupError(t, a.Connect(t.Context(), ep)); se.Reason != adapters.Refused || len(server.Calls(botUsername, "setWebhook")) != 0 {
 			t.Errorf("%v", se)
 		}
 	})
 	t.Run("TelegramsOwnReason", func(t *testing.T) {
-		server, a := pretend(t)
+		server, a := newSimulator(t)
 		server.Arm("setWebhook", simulator.Fault{Status: 400, Body: `{"ok":false,"error_code":400,"description":"Bad Request: bad webhook: Failed to resolve host; token ` + token + `, secret ` + secret + `"}`})
-		se := setupError(t, a.Connect(t.Context(), webhookEndpoint()))
+		se := asSetupError(t, a.Connect(t.Context(), webhookEndpoint()))
 		if se.Reason != adapters.Refused || !strings.HasPrefix(se.Message, "Bad Request: bad webhook: Failed to resolve host") {
 			t.Errorf("%v; want Telegram's reason", se)
 		}
@@ -171,9 +171,9 @@ func TestConnectFaults(t *testing.T) {
 		}
 	})
 	t.Run("TooOften", func(t *testing.T) {
-		server, a := pretend(t)
+		server, a := newSimulator(t)
 		server.Arm("setWebhook", simulator.Fault{Status: 429, Body: `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 1","parameters":{"retry_after":1}}`})
-		if se := setupError(t, a.Connect(t.Context(), webhookEndpoint())); !se.Again() {
+		if se := asSetupError(t, a.Connect(t.Context(), webhookEndpoint())); !se.Retryable() {
 			t.Errorf("%v; want one that passes", se)
 		}
 	})

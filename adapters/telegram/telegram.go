@@ -32,8 +32,8 @@ type Adapter struct {
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 
-	once   sync.Once
-	client *http.Client
+	clientOnce sync.Once
+	client     *http.Client
 }
 
 var (
@@ -49,7 +49,7 @@ const maxText = 4096
 
 // Limits gives what a Telegram message can carry.
 func (a *Adapter) Limits() adapters.Limits {
-	return adapters.Limits{MaxText: maxText, Measure: adapters.UTF16}
+	return adapters.Limits{MaxText: maxText, Measure: adapters.UTF16Len}
 }
 
 func (a *Adapter) now() time.Time {
@@ -66,7 +66,7 @@ func (a *Adapter) log() *slog.Logger {
 	return slog.New(slog.DiscardHandler)
 }
 
-// wantedUpdates are the kinds of update that Telegram is asked for.
-func wantedUpdates() []string {
+// allowedUpdates are the kinds of update that Telegram is asked for.
+func allowedUpdates() []string {
 	return []string{"message", "edited_message", "callback_query", "my_chat_member"}
 }

@@ -17,26 +17,26 @@ import (
 )
 
 const (
-	token  = "424242:AAEtest-test_testtesttesttesttest123"
-	secret = "hook-secret_1"
-	me     = "hydragate_bot"
+	token       = "424242:AAEtest-test_testtesttesttesttest123"
+	secret      = "hook-secret_1"
+	botUsername = "hydragate_bot"
 )
 
-var steve = simulator.Person{ID: 712345678, First: "Steve", Username: "steve"}
+var steve = simulator.TelegramUser{ID: 712345678, FirstName: "Steve", Username: "steve"}
 
 func endpoint() adapters.Endpoint {
 	return adapters.Endpoint{
 		ID: "ep1", Channel: adapters.Telegram, Mode: adapters.Webhook, Address: "424242",
-		Settings:    map[string]string{adapters.BotUsername: me},
+		Settings:    map[string]string{adapters.BotUsername: botUsername},
 		Credentials: adapters.Credentials{adapters.BotToken: token, adapters.WebhookSecret: secret, adapters.WebhookSecret + "_old": "hook-secret_0"},
 	}
 }
 
-// inProcess carries calls to a handler without a network, so that a test can own
+// handlerTransport carries calls to a handler without a network, so that a test can own
 // the clock.
-type inProcess struct{ http.Handler }
+type handlerTransport struct{ http.Handler }
 
-func (p inProcess) RoundTrip(r *http.Request) (resp *http.Response, err error) {
+func (p handlerTransport) RoundTrip(r *http.Request) (resp *http.Response, err error) {
 	defer func() {
 		if recover() != nil {
 			err = io.ErrUnexpectedEOF
@@ -53,16 +53,16 @@ func (p inProcess) RoundTrip(r *http.Request) (resp *http.Response, err error) {
 	return w.Result(), nil
 }
 
-// pretend gives an adapter that speaks to a pretend Telegram in this process.
-func pretend(t *testing.T) (*simulator.Telegram, *telegram.Adapter) {
+// newSimulator gives an adapter that speaks to a pretend Telegram in this process.
+func newSimulator(t *testing.T) (*simulator.Telegram, *telegram.Adapter) {
 	t.Helper()
 	server := simulator.NewTelegram()
 	t.Cleanup(server.Close)
-	server.AddBot(token, me)
-	return server, &telegram.Adapter{HTTP: &http.Client{Transport: inProcess{server}}, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	server.AddBot(token, botUsername)
+	return server, &telegram.Adapter{HTTP: &http.Client{Transport: handlerTransport{server}}, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 }
 
-func request(secrets ...string) func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
+func requestWithSecrets(secrets ...string) func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
 	return func(_ adapters.Endpoint, _ string, body []byte) *http.Request {
 		r := httptest.NewRequest(http.MethodPost, "https://gateway.example/hooks/telegram/i1", strings.NewReader(string(body)))
 		for _, s := range secrets {
@@ -72,9 +72,9 @@ func request(secrets ...string) func(ep adapters.Endpoint, hook string, body []b
 	}
 }
 
-func changed(change func(r *http.Request)) func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
+func modifiedRequest(change func(r *http.Request)) func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
 	return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-		r := request(secret)(ep, hook, body)
+		r := requestWithSecrets(secret)(ep, hook, body)
 		change(r)
 		return r
 	}
@@ -83,7 +83,7 @@ func changed(change func(r *http.Request)) func(ep adapters.Endpoint, hook strin
 func TestAdapter(t *testing.T) {
 	server := simulator.NewTelegram()
 	t.Cleanup(server.Close)
-	server.AddBot(token, me)
+	server.AddBot(token, botUsername)
 	api := httptest.NewServer(server)
 	t.Cleanup(api.Close)
 
@@ -92,24 +92,24 @@ func TestAdapter(t *testing.T) {
 	adaptertest.Run(t, adaptertest.Subject{
 		Adapter:  &telegram.Adapter{APIURL: api.URL},
 		Endpoint: endpoint(),
-		Request:  request(secret),
+		Request:  requestWithSecrets(secret),
 		Forgeries: map[string]func(adapters.Endpoint, string, []byte) *http.Request{
-			"NoSecret":      request(),
-			"EmptySecret":   request(""),
-			"WrongSecret":   request("hook-secret_2"),
-			"PrefixOfIt":    request("hook-secret_"),
-			"SecretTwice":   request(secret, secret),
-			"RightAndWrong": request("wrong", secret),
-			"Get":           changed(func(r *http.Request) { r.Method = http.MethodGet }),
-			"Put":           changed(func(r *http.Request) { r.Method = http.MethodPut }),
-			"Query":         changed(func(r *http.Request) { r.URL.RawQuery = "update_id=1" }),
-			"EmptyQuery":    changed(func(r *http.Request) { r.URL.ForceQuery = true }),
+			"NoSecret":      requestWithSecrets(),
+			"EmptySecret":   requestWithSecrets(""),
+			"WrongSecret":   requestWithSecrets("hook-secret_2"),
+			"PrefixOfIt":    requestWithSecrets("hook-secret_"),
+			"SecretTwice":   requestWithSecrets(secret, secret),
+			"RightAndWrong": requestWithSecrets("wrong", secret),
+			"Get":           modifiedRequest(func(r *http.Request) { r.Method = http.MethodGet }),
+			"Put":           modifiedRequest(func(r *http.Request) { r.Method = http.MethodPut }),
+			"Query":         modifiedRequest(func(r *http.Request) { r.URL.RawQuery = "update_id=1" }),
+			"EmptyQuery":    modifiedRequest(func(r *http.Request) { r.URL.ForceQuery = true }),
 		},
-		Keys:  []string{adapters.WebhookSecret, adapters.WebhookSecret + "_old"},
-		To:    "712345678",
-		Place: adapters.Place{ID: "712345678"},
-		Sent: func() (texts []string) {
-			for _, l := range server.Answers("712345678") {
+		CredentialKeys: []string{adapters.WebhookSecret, adapters.WebhookSecret + "_old"},
+		To:             "712345678",
+		Chat:           adapters.Chat{ID: "712345678"},
+		SentTexts: func() (texts []string) {
+			for _, l := range server.Replies("712345678") {
 				texts = append(texts, l.Text)
 			}
 			return texts
@@ -140,11 +140,11 @@ func TestAdapter(t *testing.T) {
 	})
 }
 
-func TestSecretBeforeBody(t *testing.T) {
+func TestReceive_SecretCheckedBeforeBody(t *testing.T) {
 	for name, secrets := range map[string][]string{"Missing": nil, "Wrong": {"guess"}} {
 		t.Run(name, func(t *testing.T) {
-			r := request(secrets...)(endpoint(), "", nil)
-			body, read := adaptertest.Body(64 << 20)
+			r := requestWithSecrets(secrets...)(endpoint(), "", nil)
+			body, read := adaptertest.CountingBody(64 << 20)
 			r.Body, r.ContentLength = body, 64<<20
 			if _, err := new(telegram.Adapter).Receive(r, endpoint(), ""); !errors.Is(err, adapters.ErrForged) {
 				t.Errorf("%v; want ErrForged", err)
@@ -158,9 +158,9 @@ func TestSecretBeforeBody(t *testing.T) {
 
 // A genuine update that is too large to keep whole is taken, or Telegram would hold its
 // chat back behind it.
-func TestLargeUpdateIsKeptAside(t *testing.T) {
+func TestReceive_LargeUpdate(t *testing.T) {
 	big := []byte(`{"update_id":731000001,"message":{"message_id":1,"chat":{"id":1,"type":"private"},"text":"` + strings.Repeat("m", 1<<20) + `"}}`)
-	in, err := new(telegram.Adapter).Receive(request(secret)(endpoint(), "", big), endpoint(), "")
+	in, err := new(telegram.Adapter).Receive(requestWithSecrets(secret)(endpoint(), "", big), endpoint(), "")
 	if err != nil || len(in.Messages) != 1 {
 		t.Fatalf("%v, %d messages", err, len(in.Messages))
 	}
@@ -169,11 +169,11 @@ func TestLargeUpdateIsKeptAside(t *testing.T) {
 	}
 }
 
-func TestBodyLimit(t *testing.T) {
+func TestReceive_BodyLimit(t *testing.T) {
 	for name, length := range map[string]int64{"Told": 64 << 20, "Chunked": -1} {
 		t.Run(name, func(t *testing.T) {
-			r := request(secret)(endpoint(), "", nil)
-			body, read := adaptertest.Body(64 << 20)
+			r := requestWithSecrets(secret)(endpoint(), "", nil)
+			body, read := adaptertest.CountingBody(64 << 20)
 			r.Body, r.ContentLength = body, length
 			if _, err := new(telegram.Adapter).Receive(r, endpoint(), ""); !errors.Is(err, adapters.ErrTooLarge) {
 				t.Errorf("%v; want ErrTooLarge", err)
@@ -185,20 +185,20 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
-func TestOldSecretStillPasses(t *testing.T) {
-	if _, err := new(telegram.Adapter).Receive(request("hook-secret_0")(endpoint(), "", []byte(`{"update_id":1}`)), endpoint(), ""); err != nil {
+func TestReceive_PreviousSecret(t *testing.T) {
+	if _, err := new(telegram.Adapter).Receive(requestWithSecrets("hook-secret_0")(endpoint(), "", []byte(`{"update_id":1}`)), endpoint(), ""); err != nil {
 		t.Error(err)
 	}
 }
 
 // A body cut off on the way must come again: it is not kept as an odd update.
-func TestCutBodyIsNotKept(t *testing.T) {
+func TestReceive_TruncatedBody(t *testing.T) {
 	for name, body := range map[string]io.Reader{
 		"Empty": strings.NewReader(""),
-		"Cut":   io.MultiReader(strings.NewReader(`{"update_id":1,`), failing{}),
+		"Cut":   io.MultiReader(strings.NewReader(`{"update_id":1,`), failingReader{}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := request(secret)(endpoint(), "", nil)
+			r := requestWithSecrets(secret)(endpoint(), "", nil)
 			r.Body, r.ContentLength = io.NopCloser(body), -1
 			if _, err := new(telegram.Adapter).Receive(r, endpoint(), ""); !errors.Is(err, adapters.ErrMalformed) {
 				t.Errorf("%v; want ErrMalformed", err)
@@ -207,12 +207,12 @@ func TestCutBodyIsNotKept(t *testing.T) {
 	}
 }
 
-type failing struct{}
+type failingReader struct{}
 
-func (failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+func (failingReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-func TestAckHasNoBody(t *testing.T) {
-	in, err := new(telegram.Adapter).Receive(request(secret)(endpoint(), "", []byte(`{"update_id":1}`)), endpoint(), "")
+func TestAck_NoBody(t *testing.T) {
+	in, err := new(telegram.Adapter).Receive(requestWithSecrets(secret)(endpoint(), "", []byte(`{"update_id":1}`)), endpoint(), "")
 	if err != nil {
 		t.Fatal(err)
 	}

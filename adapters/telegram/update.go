@@ -1,21 +1,23 @@
 package telegram
 
-import "encoding/json"
+import (
+	"encoding/json"
+)
 
 // The types below read what the gateway needs of an update and nothing else. Where
 // Telegram adds new values over time, they keep the raw JSON or ignore it, so that
 // a value nobody knows yet cannot make a message unreadable.
 
 type update struct {
-	ID                int64         `json:"update_id"`
-	Message           *message      `json:"message"`
-	Edited            *message      `json:"edited_message"`
-	ChannelPost       *message      `json:"channel_post"`
-	EditedChannelPost *message      `json:"edited_channel_post"`
-	Business          *message      `json:"business_message"`
-	EditedBusiness    *message      `json:"edited_business_message"`
-	Query             *query        `json:"callback_query"`
-	Member            *memberChange `json:"my_chat_member"`
+	ID                    int64              `json:"update_id"`
+	Message               *message           `json:"message"`
+	EditedMessage         *message           `json:"edited_message"`
+	ChannelPost           *message           `json:"channel_post"`
+	EditedChannelPost     *message           `json:"edited_channel_post"`
+	BusinessMessage       *message           `json:"business_message"`
+	EditedBusinessMessage *message           `json:"edited_business_message"`
+	CallbackQuery         *callbackQuery     `json:"callback_query"`
+	MyChatMember          *chatMemberUpdated `json:"my_chat_member"`
 }
 
 type user struct {
@@ -34,22 +36,22 @@ type chat struct {
 }
 
 type message struct {
-	ID        int64 `json:"message_id"`
-	From      *user `json:"from"`
-	Chat      chat  `json:"chat"`
-	Date      int64 `json:"date"`
-	EditDate  int64 `json:"edit_date"`
-	ThreadID  int64 `json:"message_thread_id"`
-	InTopic   bool  `json:"is_topic_message"`
-	Automatic bool  `json:"is_automatic_forward"`
-	Offline   bool  `json:"is_from_offline"`
+	ID                 int64 `json:"message_id"`
+	From               *user `json:"from"`
+	Chat               chat  `json:"chat"`
+	Date               int64 `json:"date"`
+	EditDate           int64 `json:"edit_date"`
+	ThreadID           int64 `json:"message_thread_id"`
+	IsTopicMessage     bool  `json:"is_topic_message"`
+	IsAutomaticForward bool  `json:"is_automatic_forward"`
+	IsFromOffline      bool  `json:"is_from_offline"`
 
-	SenderChat         *chat           `json:"sender_chat"`
-	ViaBot             *user           `json:"via_bot"`
-	BusinessConnection string          `json:"business_connection_id"`
-	ForwardOrigin      json.RawMessage `json:"forward_origin"`
-	ForwardDate        int64           `json:"forward_date"` // servers before Bot API 7.0
-	ReplyTo            *struct {
+	SenderChat           *chat           `json:"sender_chat"`
+	ViaBot               *user           `json:"via_bot"`
+	BusinessConnectionID string          `json:"business_connection_id"`
+	ForwardOrigin        json.RawMessage `json:"forward_origin"`
+	ForwardDate          int64           `json:"forward_date"` // servers before Bot API 7.0
+	ReplyTo              *struct {
 		ID int64 `json:"message_id"`
 	} `json:"reply_to_message"`
 
@@ -58,25 +60,25 @@ type message struct {
 	media
 }
 
-type query struct {
+type callbackQuery struct {
 	ID      string   `json:"id"`
 	From    *user    `json:"from"`
 	Message *message `json:"message"`
 	Data    string   `json:"data"`
 }
 
-type memberChange struct {
-	Chat chat   `json:"chat"`
-	From *user  `json:"from"`
-	Date int64  `json:"date"`
-	New  member `json:"new_chat_member"`
+type chatMemberUpdated struct {
+	Chat      chat       `json:"chat"`
+	From      *user      `json:"from"`
+	Date      int64      `json:"date"`
+	NewMember chatMember `json:"new_chat_member"`
 }
 
-type member struct {
+type chatMember struct {
 	Status string `json:"status"`
 }
 
-// forwarded reports whether somebody else may have written the message first.
-func (m *message) forwarded() bool {
+// isForwarded reports whether somebody else may have written the message first.
+func (m *message) isForwarded() bool {
 	return m.ForwardDate != 0 || len(m.ForwardOrigin) > 0 && string(m.ForwardOrigin) != "null"
 }

@@ -12,57 +12,57 @@ import (
 	"hydragate/adapters/telegram"
 )
 
-// A hook serves the webhook as the gateway does: receive, take, acknowledge.
-type hook struct {
-	adapter *telegram.Adapter
-	shelf   *shelf
-	mu      sync.Mutex
-	codes   map[int]int // answers by status
+// A webhookServer serves the webhook as the gateway does: receive, take, acknowledge.
+type webhookServer struct {
+	adapter  *telegram.Adapter
+	store    *fakeStore
+	mu       sync.Mutex
+	statuses map[int]int // answers by status
 }
 
-func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *webhookServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	in, err := h.adapter.Receive(r, webhookEndpoint(), "")
 	if err != nil {
-		h.count(http.StatusForbidden)
+		h.countStatus(http.StatusForbidden)
 		w.WriteHeader(http.StatusForbidden)
 		return
 	}
-	err = h.shelf.take(r.Context(), in.Messages, "")
+	err = h.store.add(r.Context(), in.Messages, "")
 	in.Ack(w, err)
 	if err != nil {
-		h.count(http.StatusServiceUnavailable)
+		h.countStatus(http.StatusServiceUnavailable)
 		return
 	}
-	h.count(http.StatusOK)
+	h.countStatus(http.StatusOK)
 }
 
-func (h *hook) count(code int) {
+func (h *webhookServer) countStatus(code int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.codes == nil {
-		h.codes = map[int]int{}
+	if h.statuses == nil {
+		h.statuses = map[int]int{}
 	}
-	h.codes[code]++
+	h.statuses[code]++
 }
 
 // While the store is away Telegram is told to come again; then each message is
 // there once, in order.
-func TestWebhookOverAnOutage(t *testing.T) {
+func TestWebhook_StoreOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server, a := pretend(t)
-		h := &hook{adapter: a, shelf: &shelf{fail: 3}}
-		server.WebhookClient = &http.Client{Transport: inProcess{h}}
+		server, a := newSimulator(t)
+		h := &webhookServer{adapter: a, store: &fakeStore{failures: 3}}
+		server.WebhookClient = &http.Client{Transport: handlerTransport{h}}
 		if err := a.Connect(t.Context(), webhookEndpoint()); err != nil {
 			t.Fatal(err)
 		}
-		say(server, "a", "b", "c")
-		id := server.Say(me, steve, "d")
+		sendTexts(server, "a", "b", "c")
+		id := server.SendText(botUsername, steve, "d")
 		start := time.Now()
 		if _, err := server.WaitDelivered(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
-		if h.shelf.kept() != "a b c d" || h.codes[http.StatusServiceUnavailable] != 3 || h.codes[http.StatusForbidden] != 0 {
-			t.Errorf("kept %q, answered %v", h.shelf.kept(), h.codes)
+		if h.store.joinedTexts() != "a b c d" || h.statuses[http.StatusServiceUnavailable] != 3 || h.statuses[http.StatusForbidden] != 0 {
+			t.Errorf("kept %q, answered %v", h.store.joinedTexts(), h.statuses)
 		}
 		if waited := time.Since(start); waited != 15*time.Second {
 			t.Errorf("took %v; want three times the Retry-After of 5 s", waited)
@@ -70,11 +70,11 @@ func TestWebhookOverAnOutage(t *testing.T) {
 	})
 }
 
-func TestWebhookCarriesWhatPeopleDo(t *testing.T) {
+func TestWebhook_UpdateKinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server, a := pretend(t)
+		server, a := newSimulator(t)
 		s := &recorder{}
-		server.WebhookClient = &http.Client{Transport: inProcess{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		server.WebhookClient = &http.Client{Transport: handlerTransport{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			in, err := a.Receive(r, webhookEndpoint(), "")
 			if err != nil {
 				w.WriteHeader(http.StatusForbidden)
@@ -90,13 +90,13 @@ func TestWebhookCarriesWhatPeopleDo(t *testing.T) {
 			do   func() int64
 			want func(m adapters.Message) bool
 		}{
-			"Claim": {func() int64 { return server.Say(me, steve, "/claim WDJBMJ") }, proven},
-			"Group": {func() int64 { return server.SayInGroup(me, -1001, steve, "/claim@"+me+" WDJBMJ") }, func(m adapters.Message) bool { return m.Place.Group && m.Command != nil && m.Sender.ID == "712345678" }},
-			"Callback": {func() int64 { return server.Press(me, steve, 5, "yes") }, func(m adapters.Message) bool {
-				return m.Kind == adapters.Callback && m.Action == "yes" && m.Place.Answer != ""
+			"Claim": {func() int64 { return server.SendText(botUsername, steve, "/claim WDJBMJ") }, canRedeem},
+			"Group": {func() int64 { return server.SendGroupText(botUsername, -1001, steve, "/claim@"+botUsername+" WDJBMJ") }, func(m adapters.Message) bool { return m.Chat.Group && m.Command != nil && m.Sender.ID == "712345678" }},
+			"Callback": {func() int64 { return server.PressButton(botUsername, steve, 5, "yes") }, func(m adapters.Message) bool {
+				return m.Kind == adapters.Callback && m.Action == "yes" && m.Chat.ReplyToken != ""
 			}},
-			"Block":   {func() int64 { return server.Block(me, steve) }, func(m adapters.Message) bool { return m.Kind == adapters.Block && m.Sender.ID == "712345678" }},
-			"Unblock": {func() int64 { return server.Unblock(me, steve) }, func(m adapters.Message) bool { return m.Kind == adapters.Unblock }},
+			"Block":   {func() int64 { return server.Block(botUsername, steve) }, func(m adapters.Message) bool { return m.Kind == adapters.Block && m.Sender.ID == "712345678" }},
+			"Unblock": {func() int64 { return server.Unblock(botUsername, steve) }, func(m adapters.Message) bool { return m.Kind == adapters.Unblock }},
 		} {
 			if _, err := server.WaitDelivered(t.Context(), c.do()); err != nil {
 				t.Fatal(name, err)
@@ -109,41 +109,41 @@ func TestWebhookCarriesWhatPeopleDo(t *testing.T) {
 }
 
 // A wrong secret is answered 403, and the update stays with Telegram.
-func TestWebhookWithAnotherSecret(t *testing.T) {
+func TestWebhook_WrongSecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server, a := pretend(t)
-		h := &hook{adapter: a, shelf: &shelf{}}
-		server.WebhookClient = &http.Client{Transport: inProcess{h}}
+		server, a := newSimulator(t)
+		h := &webhookServer{adapter: a, store: &fakeStore{}}
+		server.WebhookClient = &http.Client{Transport: handlerTransport{h}}
 		ep := webhookEndpoint()
 		ep.Credentials = adapters.Credentials{adapters.BotToken: token, adapters.WebhookSecret: "of-another-endpoint"}
 		if err := a.Connect(t.Context(), ep); err != nil {
 			t.Fatal(err)
 		}
-		id := server.Say(me, steve, "hi")
-		later(time.Minute)
-		if server.Delivered(id) || h.shelf.tries != 0 || h.codes[http.StatusForbidden] == 0 {
-			t.Errorf("delivered %v, takes %d, answered %v", server.Delivered(id), h.shelf.tries, h.codes)
+		id := server.SendText(botUsername, steve, "hi")
+		advance(time.Minute)
+		if server.Delivered(id) || h.store.attempts != 0 || h.statuses[http.StatusForbidden] == 0 {
+			t.Errorf("delivered %v, takes %d, answered %v", server.Delivered(id), h.store.attempts, h.statuses)
 		}
 	})
 }
 
 // A recorder keeps messages.
 type recorder struct {
-	mu sync.Mutex
-	ms []adapters.Message
+	mu       sync.Mutex
+	messages []adapters.Message
 }
 
 func (r *recorder) add(ms ...adapters.Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ms = append(r.ms, ms...)
+	r.messages = append(r.messages, ms...)
 }
 
 func (r *recorder) last() adapters.Message {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.ms) == 0 {
+	if len(r.messages) == 0 {
 		return adapters.Message{}
 	}
-	return r.ms[len(r.ms)-1]
+	return r.messages[len(r.messages)-1]
 }

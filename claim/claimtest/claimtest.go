@@ -15,85 +15,85 @@ import (
 	"hydragate/claim"
 )
 
-// A Store is where proofs are kept, with what the suite needs to look into it.
-type Store struct {
+// A Harness is where proofs are kept, with what the suite needs to look into it.
+type Harness struct {
 	// Under gives Proofs that make proofs with the first key and verify with all.
 	// All of them share the store.
-	Under func(keys ...[]byte) claim.Proofs
+	WithKeys func(keys ...[]byte) claim.CodeStore
 
 	// Contents gives everything that is kept, names and values, as one text.
-	Contents func(t *testing.T) []byte
+	Dump func(t *testing.T) []byte
 
 	// Pass lets d pass for everything that is kept.
-	Pass func(t *testing.T, d time.Duration)
+	Advance func(t *testing.T, d time.Duration)
 }
 
 // Run runs the suite. The store may hold other things, and is not emptied.
-func Run(t *testing.T, store Store) {
+func Run(t *testing.T, store Harness) {
 	for _, tt := range []struct {
 		name string
-		test func(*testing.T, Store)
+		test func(*testing.T, Harness)
 	}{
-		{"Match", match},
-		{"WrongIsCounted", wrongIsCounted},
-		{"FiveTriesLock", fiveTriesLock},
-		{"FiftyWrongAtOnce", fiftyWrongAtOnce},
-		{"FiftyRightAtOnce", fiftyRightAtOnce},
-		{"SameMessageCountsOnce", sameMessageCountsOnce},
-		{"SameMessageAtOnceCountsOnce", sameMessageAtOnceCountsOnce},
-		{"BoundToItsSubject", boundToItsSubject},
-		{"NewCodeReplacesOld", newCodeReplacesOld},
-		{"OldCodeNeverReplacesNew", oldCodeNeverReplacesNew},
-		{"PutsAtOnce", putsAtOnce},
-		{"Missing", missing},
-		{"Whose", whose},
-		{"WhoseTenantWide", whoseTenantWide},
-		{"Expiry", expiry},
-		{"DropOnlyItsOwn", dropOnlyItsOwn},
-		{"KeyRotation", keyRotation},
-		{"NoKeyNoProof", noKeyNoProof},
-		{"DisclosesNothing", disclosesNothing},
+		{"Match", testMatch},
+		{"WrongIsCounted", testWrongCounted},
+		{"FiveTriesLock", testLockAfterMaxTries},
+		{"FiftyWrongAtOnce", testConcurrentWrong},
+		{"FiftyRightAtOnce", testConcurrentRight},
+		{"SameMessageCountsOnce", testRepeatedMessageCountedOnce},
+		{"SameMessageAtOnceCountsOnce", testConcurrentRepeatsCountedOnce},
+		{"BoundToItsSubject", testBoundToTarget},
+		{"NewCodeReplacesOld", testNewCodeReplacesOld},
+		{"OldCodeNeverReplacesNew", testOldCodeNeverReplacesNew},
+		{"PutsAtOnce", testConcurrentPuts},
+		{"Missing", testMissing},
+		{"Whose", testOtherIdentity},
+		{"WhoseTenantWide", testOtherIdentityTenantWide},
+		{"Expiry", testExpiry},
+		{"DropOnlyItsOwn", testDropOwnGeneration},
+		{"KeyRotation", testKeyRotation},
+		{"NoKeyNoProof", testNoKey},
+		{"DisclosesNothing", testNoDisclosure},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.test(t, store) })
 	}
 }
 
-// subject makes up somebody new.
-func subject() claim.Subject {
-	return claim.Subject{
-		TenantID:   id(),
-		InstanceID: id(),
+// newTarget makes up somebody new.
+func newTarget() claim.Target {
+	return claim.Target{
+		TenantID:   newID(),
+		InstanceID: newID(),
 		Channel:    "telegram",
 		ExternalID: fmt.Sprint("9", uuid.New().ID(), uuid.New().ID()),
-		IdentityID: id(),
+		IdentityID: newID(),
 		Gen:        7,
 	}
 }
 
-// issued gives somebody new with a live code, made under key 1.
-func issued(t *testing.T, store Store) (claim.Proofs, claim.Subject, string) {
+// issueCode gives somebody new with a live code, made under key 1.
+func issueCode(t *testing.T, store Harness) (claim.CodeStore, claim.Target, string) {
 	t.Helper()
-	p, s, code := store.Under(key(1)), subject(), claim.NewCode()
-	put(t, p, s, code)
+	p, s, code := store.WithKeys(testKey(1)), newTarget(), claim.NewCode()
+	mustPut(t, p, s, code)
 	return p, s, code
 }
 
-func put(t *testing.T, p claim.Proofs, s claim.Subject, code string) {
+func mustPut(t *testing.T, p claim.CodeStore, s claim.Target, code string) {
 	t.Helper()
 	if err := p.Put(t.Context(), s, code); err != nil {
 		t.Fatalf("put: %v", err)
 	}
 }
 
-func drop(t *testing.T, p claim.Proofs, s claim.Subject) {
+func mustDrop(t *testing.T, p claim.CodeStore, s claim.Target) {
 	t.Helper()
 	if err := p.Drop(t.Context(), s); err != nil {
 		t.Fatalf("drop: %v", err)
 	}
 }
 
-// check checks a code that was typed where s belongs.
-func check(t *testing.T, p claim.Proofs, s claim.Subject, code, message string) claim.Finding {
+// mustCheck checks a code that was typed where s belongs.
+func mustCheck(t *testing.T, p claim.CodeStore, s claim.Target, code, message string) claim.CheckResult {
 	t.Helper()
 	got, err := p.Check(t.Context(), s, s.InstanceID, code, message)
 	if err != nil {
@@ -102,10 +102,10 @@ func check(t *testing.T, p claim.Proofs, s claim.Subject, code, message string) 
 	return got
 }
 
-// atOnce runs n calls that start together, and gives what they found.
-func atOnce(t *testing.T, n int, call func(i int) (claim.Finding, error)) []claim.Finding {
+// runConcurrently runs n calls that start together, and gives what they found.
+func runConcurrently(t *testing.T, n int, call func(i int) (claim.CheckResult, error)) []claim.CheckResult {
 	t.Helper()
-	findings, errs := make([]claim.Finding, n), make([]error, n)
+	findings, errs := make([]claim.CheckResult, n), make([]error, n)
 	start := make(chan struct{})
 	var wg sync.WaitGroup
 	for i := range n {
@@ -124,14 +124,14 @@ func atOnce(t *testing.T, n int, call func(i int) (claim.Finding, error)) []clai
 	return findings
 }
 
-// other gives a code that is not code.
-func other(code string) string {
+// differentCode gives a code that is not code.
+func differentCode(code string) string {
 	if code[0] == 'B' {
 		return "C" + code[1:]
 	}
 	return "B" + code[1:]
 }
 
-func key(n byte) []byte { return bytes.Repeat([]byte{n}, 32) }
+func testKey(n byte) []byte { return bytes.Repeat([]byte{n}, 32) }
 
-func id() string { return uuid.NewString() }
+func newID() string { return uuid.NewString() }

@@ -7,59 +7,59 @@ import (
 	"hydragate/claim"
 )
 
-func match(t *testing.T, store Store) {
-	p, s, code := issued(t, store)
+func testMatch(t *testing.T, store Harness) {
+	p, s, code := issueCode(t, store)
 	for range 3 {
-		if got := check(t, p, s, code, id()); got.Verdict != claim.Match || got.Tries != 0 {
+		if got := mustCheck(t, p, s, code, newID()); got.Result != claim.Match || got.Tries != 0 {
 			t.Fatalf("right code: %+v", got)
 		}
 	}
 }
 
-func wrongIsCounted(t *testing.T, store Store) {
-	p, s, code := issued(t, store)
+func testWrongCounted(t *testing.T, store Harness) {
+	p, s, code := issueCode(t, store)
 	for n := 1; n <= 3; n++ {
-		if got := check(t, p, s, other(code), id()); got.Verdict != claim.Wrong || got.Tries != n {
+		if got := mustCheck(t, p, s, differentCode(code), newID()); got.Result != claim.Wrong || got.Tries != n {
 			t.Fatalf("wrong code %d: %+v", n, got)
 		}
 	}
-	if got := check(t, p, s, code, id()); got.Verdict != claim.Match || got.Tries != 3 {
+	if got := mustCheck(t, p, s, code, newID()); got.Result != claim.Match || got.Tries != 3 {
 		t.Fatalf("right code after three wrong ones: %+v", got)
 	}
 }
 
-func fiveTriesLock(t *testing.T, store Store) {
-	p, s, code := issued(t, store)
-	last := id()
+func testLockAfterMaxTries(t *testing.T, store Harness) {
+	p, s, code := issueCode(t, store)
+	last := newID()
 	for n := 1; n < claim.MaxTries; n++ {
-		check(t, p, s, other(code), id())
+		mustCheck(t, p, s, differentCode(code), newID())
 	}
-	if got := check(t, p, s, other(code), last); got.Verdict != claim.Wrong || got.Tries != claim.MaxTries {
+	if got := mustCheck(t, p, s, differentCode(code), last); got.Result != claim.Wrong || got.Tries != claim.MaxTries {
 		t.Fatalf("last try: %+v", got)
 	}
-	for _, c := range []string{code, other(code)} {
-		if got := check(t, p, s, c, id()); got.Verdict != claim.Locked || got.Tries != claim.MaxTries {
+	for _, c := range []string{code, differentCode(code)} {
+		if got := mustCheck(t, p, s, c, newID()); got.Result != claim.Locked || got.Tries != claim.MaxTries {
 			t.Errorf("after the last try: %+v", got)
 		}
 	}
-	if got := check(t, p, s, other(code), last); got.Verdict != claim.Wrong || got.Tries != claim.MaxTries {
+	if got := mustCheck(t, p, s, differentCode(code), last); got.Result != claim.Wrong || got.Tries != claim.MaxTries {
 		t.Errorf("last try asked again: %+v", got)
 	}
 	s.Gen++
-	put(t, p, s, code)
-	if got := check(t, p, s, code, id()); got.Verdict != claim.Match || got.Tries != 0 {
+	mustPut(t, p, s, code)
+	if got := mustCheck(t, p, s, code, newID()); got.Result != claim.Match || got.Tries != 0 {
 		t.Errorf("new code after a lock: %+v", got)
 	}
 }
 
-func fiftyWrongAtOnce(t *testing.T, store Store) {
-	p, s, code := issued(t, store)
+func testConcurrentWrong(t *testing.T, store Harness) {
+	p, s, code := issueCode(t, store)
 	var compared []int
 	locked := 0
-	for _, got := range atOnce(t, 50, func(int) (claim.Finding, error) {
-		return p.Check(t.Context(), s, s.InstanceID, other(code), id())
+	for _, got := range runConcurrently(t, 50, func(int) (claim.CheckResult, error) {
+		return p.Check(t.Context(), s, s.InstanceID, differentCode(code), newID())
 	}) {
-		switch got.Verdict {
+		switch got.Result {
 		case claim.Wrong:
 			compared = append(compared, got.Tries)
 		case claim.Locked:
@@ -72,56 +72,56 @@ func fiftyWrongAtOnce(t *testing.T, store Store) {
 	}
 }
 
-func fiftyRightAtOnce(t *testing.T, store Store) {
-	p, s, code := issued(t, store)
-	for _, got := range atOnce(t, 50, func(int) (claim.Finding, error) {
-		return p.Check(t.Context(), s, s.InstanceID, code, id())
+func testConcurrentRight(t *testing.T, store Harness) {
+	p, s, code := issueCode(t, store)
+	for _, got := range runConcurrently(t, 50, func(int) (claim.CheckResult, error) {
+		return p.Check(t.Context(), s, s.InstanceID, code, newID())
 	}) {
-		if got.Verdict != claim.Match {
+		if got.Result != claim.Match {
 			t.Fatalf("one of fifty right ones: %+v", got)
 		}
 	}
 }
 
-func sameMessageCountsOnce(t *testing.T, store Store) {
-	p, s, code := issued(t, store)
-	first, second := id(), id()
+func testRepeatedMessageCountedOnce(t *testing.T, store Harness) {
+	p, s, code := issueCode(t, store)
+	first, second := newID(), newID()
 	for _, m := range []string{first, first, second, first, second} {
-		check(t, p, s, other(code), m)
+		mustCheck(t, p, s, differentCode(code), m)
 	}
-	if got := check(t, p, s, other(code), first); got.Verdict != claim.Wrong || got.Tries != 2 {
+	if got := mustCheck(t, p, s, differentCode(code), first); got.Result != claim.Wrong || got.Tries != 2 {
 		t.Errorf("two messages asked six times: %+v", got)
 	}
-	if got := check(t, p, s, code, first); got.Verdict != claim.Wrong {
+	if got := mustCheck(t, p, s, code, first); got.Result != claim.Wrong {
 		t.Errorf("a counted message got a second guess: %+v", got)
 	}
-	if got := check(t, p, s, code, first[:len(first)-1]); got.Verdict != claim.Match {
+	if got := mustCheck(t, p, s, code, first[:len(first)-1]); got.Result != claim.Match {
 		t.Errorf("a message with a similar id: %+v", got)
 	}
 }
 
-func sameMessageAtOnceCountsOnce(t *testing.T, store Store) {
-	p, s, code := issued(t, store)
-	message := id()
-	for _, got := range atOnce(t, 20, func(int) (claim.Finding, error) {
-		return p.Check(t.Context(), s, s.InstanceID, other(code), message)
+func testConcurrentRepeatsCountedOnce(t *testing.T, store Harness) {
+	p, s, code := issueCode(t, store)
+	message := newID()
+	for _, got := range runConcurrently(t, 20, func(int) (claim.CheckResult, error) {
+		return p.Check(t.Context(), s, s.InstanceID, differentCode(code), message)
 	}) {
-		if got.Verdict != claim.Wrong || got.Tries != 1 {
+		if got.Result != claim.Wrong || got.Tries != 1 {
 			t.Fatalf("one of twenty: %+v", got)
 		}
 	}
 }
 
-func boundToItsSubject(t *testing.T, store Store) {
-	p, s, code := issued(t, store)
-	for name, change := range map[string]func(*claim.Subject){
-		"instance":    func(s *claim.Subject) { s.InstanceID = id() },
-		"channel":     func(s *claim.Subject) { s.Channel = "sms" },
-		"external id": func(s *claim.Subject) { s.ExternalID += "1" },
+func testBoundToTarget(t *testing.T, store Harness) {
+	p, s, code := issueCode(t, store)
+	for name, change := range map[string]func(*claim.Target){
+		"instance":    func(s *claim.Target) { s.InstanceID = newID() },
+		"channel":     func(s *claim.Target) { s.Channel = "sms" },
+		"external id": func(s *claim.Target) { s.ExternalID += "1" },
 	} {
 		foreign := s
 		change(&foreign)
-		if got := check(t, p, foreign, code, id()); got.Verdict != claim.Wrong {
+		if got := mustCheck(t, p, foreign, code, newID()); got.Result != claim.Wrong {
 			t.Errorf("with another %s: %+v", name, got)
 		}
 	}

@@ -29,7 +29,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if b.dir, err = os.MkdirTemp("", "hydrabench-"); err != nil {
 		return err
 	}
-	if b.providers, err = openProviders(); err != nil {
+	if b.providers, err = startProviders(); err != nil {
 		return err
 	}
 	defer b.providers.close()
@@ -37,7 +37,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 		if err == nil && len(b.report.Failures) == 0 {
 			_ = os.RemoveAll(b.dir)
 		} else {
-			b.say("the logs are in %s", b.dir)
+			b.logf("the logs are in %s", b.dir)
 		}
 	}()
 	b.report.Machine = fmt.Sprintf("%d processors, %s %s/%s", runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
@@ -48,77 +48,77 @@ func (b *bench) run(ctx context.Context) (err error) {
 		b.report.Settings += ", a new database"
 	}
 	if b.binary == "" {
-		b.say("building the gateway")
-		if b.binary, err = build(ctx, b.dir, b.progress); err != nil {
+		b.logf("building the gateway")
+		if b.binary, err = buildGateway(ctx, b.dir, b.progress); err != nil {
 			return err
 		}
 	}
-	if err := b.handlers(ctx); err != nil {
+	if err := b.measureHandlers(ctx); err != nil {
 		return err
 	}
 	for _, engine := range b.engines {
-		if err := b.engine(ctx, engine); err != nil {
+		if err := b.measureEngine(ctx, engine); err != nil {
 			return fmt.Errorf("measure on %s: %w", engine, err)
 		}
 	}
-	b.report.judge()
+	b.report.evaluate()
 	return nil
 }
 
-func (b *bench) say(format string, args ...any) {
+func (b *bench) logf(format string, args ...any) {
 	fmt.Fprintf(b.progress, format+"\n", args...)
 }
 
-// handlers measures what net/http and the protocol cost by themselves.
-func (b *bench) handlers(ctx context.Context) (err error) {
+// measureHandlers measures what net/http and the protocol cost by themselves.
+func (b *bench) measureHandlers(ctx context.Context) (err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	p, err := start(ctx, filepath.Join(b.dir, "bare.log"), nil, self, bareCommand, "--token", b.providers.token)
+	p, err := startProcess(ctx, filepath.Join(b.dir, "bare.log"), nil, self, bareCommand, "--token", b.providers.token)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = p.stop() }()
 	for _, channel := range []string{telegramChannel, smsChannel} {
-		h := b.providers.hook(channel, p.url+"/"+channel)
+		h := b.providers.webhook(channel, p.url+"/"+channel)
 		if h.secret == "" {
 			h.secret = "unused" // the bare handler of Telegram checks none
 		}
-		l := load{hooks: []hook{h}, seq: new(atomic.Int64), senders: maxSenders, connections: b.connections}
-		c, err := subject{pid: p.pid()}.measure(ctx, b.duration, func(until time.Time, t *tally) error { return l.run(ctx, until, t) })
+		l := load{webhooks: []webhook{h}, seq: new(atomic.Int64), senders: maxSenders, connections: b.connections}
+		c, err := probe{pid: p.pid()}.measure(ctx, b.duration, func(until time.Time, t *results) error { return l.run(ctx, until, t) })
 		if err == nil && c.Refused > 0 {
 			err = fmt.Errorf("%d requests were refused", c.Refused)
 		}
 		if err != nil {
 			return fmt.Errorf("measure the bare handler of %s: %w", channel, err)
 		}
-		c.What, c.Stored = "bare handler, "+channel, 0
-		b.add(c)
+		c.Name, c.Stored = "bare handler, "+channel, 0
+		b.addCell(c)
 	}
 	return nil
 }
 
-func (b *bench) add(c cell) {
+func (b *bench) addCell(c cell) {
 	b.report.Cells = append(b.report.Cells, c)
-	b.say("%s", c)
+	b.logf("%s", c)
 }
 
-// engine measures the gateway on one engine, with a database made for this.
-func (b *bench) engine(ctx context.Context, engine string) (err error) {
+// measureEngine measures the gateway on one engine, with a database made for this.
+func (b *bench) measureEngine(ctx context.Context, engine string) (err error) {
 	dir := filepath.Join(b.dir, engine)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
 	var d *database
 	url, redis := "", ""
-	if engine == onPostgres {
+	if engine == enginePostgres {
 		if d, err = newPostgres(ctx, b.postgres); err != nil {
 			return err
 		}
 		url, redis = d.url, b.redis
-		for _, w := range d.loud {
-			b.say("!!! %s !!!", w)
+		for _, w := range d.warnings {
+			b.logf("!!! %s !!!", w)
 			b.report.Warnings = append(b.report.Warnings, w)
 		}
 	}
@@ -133,7 +133,7 @@ func (b *bench) engine(ctx context.Context, engine string) (err error) {
 		d, err = openSQLite(ctx, dir)
 	}
 	if err == nil {
-		err = b.through(ctx, g, d)
+		err = b.runCells(ctx, g, d)
 	}
 	stopped := g.stop()
 	if ctx.Err() == nil && stopped != nil {
@@ -146,20 +146,20 @@ func (b *bench) engine(ctx context.Context, engine string) (err error) {
 	return err
 }
 
-// through runs every cell of one engine. The bare inserts come before and after the
+// runCells runs every cell of one engine. The bare inserts come before and after the
 // gateway's cells, since a machine does not stay the same.
-func (b *bench) through(ctx context.Context, g *gateway, d *database) error {
+func (b *bench) runCells(ctx context.Context, g *gateway, d *database) error {
 	redis := "Redis embedded in the gateway"
-	if d.engine == onPostgres && b.redis != "" {
+	if d.engine == enginePostgres && b.redis != "" {
 		redis = "Redis as a server"
 	}
-	b.report.Stores = append(b.report.Stores, d.about+"; "+redis)
-	hooks, err := g.connect(ctx, b.providers, b.channels)
+	b.report.Stores = append(b.report.Stores, d.description+"; "+redis)
+	hooks, err := g.setUpChannels(ctx, b.providers, b.channels)
 	if err != nil {
 		return err
 	}
-	r := runner{bench: b, gateway: g, database: d, hooks: hooks}
-	for _, step := range []func(context.Context) error{r.settle, r.inserts, r.closed, r.open, r.inserts, r.memory} {
+	r := runner{bench: b, gateway: g, database: d, webhooks: hooks}
+	for _, step := range []func(context.Context) error{r.prepopulate, r.measureInserts, r.measureClosedLoop, r.measureOpenLoop, r.measureInserts, r.recordMemory} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -172,33 +172,33 @@ type runner struct {
 	*bench
 	gateway  *gateway
 	database *database
-	hooks    []hook
+	webhooks []webhook
 	seq      atomic.Int64
 }
 
-func (r *runner) inserts(ctx context.Context) error {
-	if r.database.engine != onPostgres {
+func (r *runner) measureInserts(ctx context.Context) error {
+	if r.database.engine != enginePostgres {
 		return nil
 	}
-	c, err := r.database.inserts(ctx, r.duration, r.connections)
+	c, err := r.database.measureInserts(ctx, r.duration, r.connections)
 	if err == nil {
-		r.add(c)
+		r.addCell(c)
 	}
 	return err
 }
 
-// settle makes the gateway one that has run for a while, when that is asked for: all
+// prepopulate makes the gateway one that has run for a while, when that is asked for: all
 // senders have written, and the planner knows its tables. Postgres does the latter by
 // itself within minutes.
-func (r *runner) settle(ctx context.Context) error {
+func (r *runner) prepopulate(ctx context.Context) error {
 	if !r.settled {
 		return nil
 	}
-	r.say("letting everybody write once on %s", r.database.engine)
-	for _, h := range r.hooks {
-		var t tally
-		l := load{hooks: []hook{h}, seq: &r.seq, senders: maxSenders, connections: r.connections, most: maxSenders}
-		if err := l.run(ctx, time.Now().Add(settleTime), &t); err != nil {
+	r.logf("letting everybody write once on %s", r.database.engine)
+	for _, h := range r.webhooks {
+		var t results
+		l := load{webhooks: []webhook{h}, seq: &r.seq, senders: maxSenders, connections: r.connections, maxMessages: maxSenders}
+		if err := l.run(ctx, time.Now().Add(settleTimeout), &t); err != nil {
 			return err
 		}
 		if t.acked.Load() < maxSenders {
@@ -211,15 +211,15 @@ func (r *runner) settle(ctx context.Context) error {
 	return r.database.analyze(ctx)
 }
 
-const settleTime = 2 * time.Minute // for a channel
+const settleTimeout = 2 * time.Minute // for a channel
 
-// closed measures each channel alone, with few senders and with many.
-func (r *runner) closed(ctx context.Context) error {
-	for _, h := range r.hooks {
+// measureClosedLoop measures each channel alone, with few senders and with many.
+func (r *runner) measureClosedLoop(ctx context.Context) error {
+	for _, h := range r.webhooks {
 		for _, senders := range r.senders {
-			c := cell{What: h.channel, Senders: senders}
-			l := load{hooks: []hook{h}, seq: &r.seq, senders: senders, connections: r.connections}
-			if err := r.hooked(ctx, c, l); err != nil {
+			c := cell{Name: h.channel, Senders: senders}
+			l := load{webhooks: []webhook{h}, seq: &r.seq, senders: senders, connections: r.connections}
+			if err := r.measureWebhooks(ctx, c, l); err != nil {
 				return err
 			}
 		}
@@ -227,48 +227,48 @@ func (r *runner) closed(ctx context.Context) error {
 	return nil
 }
 
-// open measures how long a message takes when the gateway is not busy, all channels in
+// measureOpenLoop measures how long a message takes when the gateway is not busy, all channels in
 // turn.
-func (r *runner) open(ctx context.Context) error {
+func (r *runner) measureOpenLoop(ctx context.Context) error {
 	for _, pace := range r.rates {
-		c := cell{What: strings.Join(r.channels, "+"), Senders: maxSenders, Pace: pace}
-		l := load{hooks: r.hooks, seq: &r.seq, senders: maxSenders, connections: r.connections, perSecond: pace}
-		if err := r.hooked(ctx, c, l); err != nil {
+		c := cell{Name: strings.Join(r.channels, "+"), Senders: maxSenders, Rate: pace}
+		l := load{webhooks: r.webhooks, seq: &r.seq, senders: maxSenders, connections: r.connections, perSecond: pace}
+		if err := r.measureWebhooks(ctx, c, l); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// hooked measures one load on the hooks, checks that what was acknowledged is stored,
+// measureWebhooks measures one load on the hooks, checks that what was acknowledged is stored,
 // and leaves nothing to do behind.
-func (r *runner) hooked(ctx context.Context, named cell, l load) error {
-	before, err := r.database.stored(ctx)
+func (r *runner) measureWebhooks(ctx context.Context, named cell, l load) error {
+	before, err := r.database.countStored(ctx)
 	if err != nil {
 		return err
 	}
-	s := subject{pid: r.gateway.pid(), metrics: r.gateway.url, database: r.database}
-	c, err := s.measure(ctx, r.duration, func(until time.Time, t *tally) error { return l.run(ctx, until, t) })
-	c.Engine, c.What, c.Senders, c.Pace = r.database.engine, named.What, named.Senders, named.Pace
+	s := probe{pid: r.gateway.pid(), metrics: r.gateway.url, database: r.database}
+	c, err := s.measure(ctx, r.duration, func(until time.Time, t *results) error { return l.run(ctx, until, t) })
+	c.Engine, c.Name, c.Senders, c.Rate = r.database.engine, named.Name, named.Senders, named.Rate
 	if err != nil && c.Failed == 0 {
 		return err
 	}
-	after, serr := r.database.stored(ctx)
+	after, serr := r.database.countStored(ctx)
 	if serr != nil {
 		return serr
 	}
 	c.Stored = after - before
-	r.report.check(c, err)
-	if c.Drained, err = r.drain(ctx); err != nil {
+	r.report.checkCell(c, err)
+	if c.DrainTime, err = r.drain(ctx); err != nil {
 		return err
 	}
-	r.add(c)
+	r.addCell(c)
 	return nil
 }
 
-// drainTime is how long the work behind the inbox may take after a cell. What is left
+// drainTimeout is how long the work behind the inbox may take after a cell. What is left
 // then is told, and goes on during the next cell.
-const drainTime = time.Minute
+const drainTimeout = time.Minute
 
 // drain waits until nothing waits to be worked, so that no cell pays for the one
 // before, and gives how many seconds that took.
@@ -277,14 +277,14 @@ func (r *runner) drain(ctx context.Context) (float64, error) {
 	look := time.NewTicker(100 * time.Millisecond)
 	defer look.Stop()
 	for {
-		n, err := r.database.waiting(ctx)
+		n, err := r.database.countPending(ctx)
 		took := time.Since(begun)
 		if err != nil || n == 0 {
 			return took.Seconds(), err
 		}
-		if took > drainTime {
+		if took > drainTimeout {
 			r.report.warn("%d messages still wait to be worked a minute after a cell on %s", n, r.database.engine)
-			r.say("%d messages still wait", n)
+			r.logf("%d messages still wait", n)
 			return took.Seconds(), nil
 		}
 		select {
@@ -295,7 +295,7 @@ func (r *runner) drain(ctx context.Context) (float64, error) {
 	}
 }
 
-func (r *runner) memory(context.Context) error {
+func (r *runner) recordMemory(context.Context) error {
 	peak, err := peakMemory(r.gateway.pid())
 	if err == nil {
 		r.report.note("the gateway on %s held %d MiB at most", r.database.engine, peak>>20)

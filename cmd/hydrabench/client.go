@@ -20,9 +20,9 @@ type client struct {
 	r    *bufio.Reader
 }
 
-const answerTime = 10 * time.Second // above the gateway's own limit for a hook
+const responseTimeout = 10 * time.Second // above the gateway's own limit for a hook
 
-var errAnswer = errors.New("not an answer this client reads")
+var errMalformedResponse = errors.New("not an answer this client reads")
 
 // do sends one request, whole, and gives the status of the answer. After an error it
 // is not known whether the request was taken.
@@ -32,7 +32,7 @@ func (c *client) do(request []byte) (status int, err error) {
 			return 0, err
 		}
 	}
-	status, again, err := c.exchange(request)
+	status, again, err := c.roundTrip(request)
 	if err != nil || !again {
 		c.close()
 	}
@@ -40,7 +40,7 @@ func (c *client) do(request []byte) (status int, err error) {
 }
 
 func (c *client) dial() error {
-	conn, err := net.DialTimeout("tcp", c.addr, answerTime)
+	conn, err := net.DialTimeout("tcp", c.addr, responseTimeout)
 	if err != nil {
 		return err
 	}
@@ -55,9 +55,9 @@ func (c *client) close() {
 	}
 }
 
-// exchange reports with again whether the connection may be used once more.
-func (c *client) exchange(request []byte) (status int, again bool, err error) {
-	if err := c.conn.SetDeadline(time.Now().Add(answerTime)); err != nil {
+// roundTrip reports with again whether the connection may be used once more.
+func (c *client) roundTrip(request []byte) (status int, again bool, err error) {
+	if err := c.conn.SetDeadline(time.Now().Add(responseTimeout)); err != nil {
 		return 0, false, err
 	}
 	if _, err := c.conn.Write(request); err != nil {
@@ -68,12 +68,12 @@ func (c *client) exchange(request []byte) (status int, again bool, err error) {
 		return 0, false, err
 	}
 	if len(line) < len("HTTP/1.1 200") || !bytes.HasPrefix(line, []byte("HTTP/1.1 ")) {
-		return 0, false, errAnswer
+		return 0, false, errMalformedResponse
 	}
 	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
-		return 0, false, errAnswer
+		return 0, false, errMalformedResponse
 	}
-	length, again, err := c.header()
+	length, again, err := c.readHeader()
 	if err != nil {
 		return 0, false, err
 	}
@@ -83,9 +83,9 @@ func (c *client) exchange(request []byte) (status int, again bool, err error) {
 	return status, again, nil
 }
 
-// header reads up to the body and gives its length. An answer whose length is not
+// readHeader reads up to the body and gives its length. An answer whose length is not
 // said is none that a hook gives.
-func (c *client) header() (length int, again bool, err error) {
+func (c *client) readHeader() (length int, again bool, err error) {
 	length, again = -1, true
 	for {
 		line, err := c.r.ReadSlice('\n')
@@ -101,14 +101,14 @@ func (c *client) header() (length int, again bool, err error) {
 		switch {
 		case bytes.EqualFold(name, []byte("Content-Length")):
 			if length, err = strconv.Atoi(string(value)); err != nil || length < 0 {
-				return 0, false, errAnswer
+				return 0, false, errMalformedResponse
 			}
 		case bytes.EqualFold(name, []byte("Connection")):
 			again = !bytes.EqualFold(value, []byte("close"))
 		}
 	}
 	if length < 0 {
-		return 0, false, fmt.Errorf("%w: %w", errAnswer, io.ErrUnexpectedEOF)
+		return 0, false, fmt.Errorf("%w: %w", errMalformedResponse, io.ErrUnexpectedEOF)
 	}
 	return length, again, nil
 }

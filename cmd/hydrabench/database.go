@@ -7,25 +7,29 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 	_ "modernc.org/sqlite"             // the driver "sqlite"
 )
 
 const (
-	onPostgres = "postgres"
-	onSQLite   = "sqlite"
+	enginePostgres = "postgres"
+	engineSQLite   = "sqlite"
 )
 
 // A database is where a gateway stores, seen from outside the gateway.
 type database struct {
-	engine string
-	url    string // for the gateway; empty when it is embedded
-	sql    *sql.DB
-	about  string   // version and settings
-	loud   []string // warnings
+	engine      string
+	url         string // for the gateway; empty when it is embedded
+	sql         *sql.DB
+	description string   // version and settings
+	warnings    []string // warnings
 
 	postmaster int          // 0 when the server's processes are not to be seen from here
 	drop       func() error // nil when there is nothing to drop
@@ -47,7 +51,7 @@ func newPostgres(ctx context.Context, server string) (*database, error) {
 		return nil, fmt.Errorf("make a database: %w", err)
 	}
 	u.Path = "/" + name
-	d := &database{engine: onPostgres, url: u.String(), drop: func() error {
+	d := &database{engine: enginePostgres, url: u.String(), drop: func() error {
 		defer admin.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -55,7 +59,7 @@ func newPostgres(ctx context.Context, server string) (*database, error) {
 		return err
 	}}
 	if d.sql, err = sql.Open("pgx", d.url); err == nil {
-		err = d.look(ctx)
+		err = d.inspect(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.close())
@@ -63,8 +67,8 @@ func newPostgres(ctx context.Context, server string) (*database, error) {
 	return d, nil
 }
 
-// look learns what the server promises about commits, and where its processes are.
-func (d *database) look(ctx context.Context) error {
+// inspect learns what the server promises about commits, and where its processes are.
+func (d *database) inspect(ctx context.Context) error {
 	values := map[string]string{}
 	for _, name := range []string{"server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers"} {
 		var v string
@@ -73,11 +77,11 @@ func (d *database) look(ctx context.Context) error {
 		}
 		values[name] = v
 	}
-	d.about = fmt.Sprintf("PostgreSQL %s, fsync %s, synchronous_commit %s, shared_buffers %s",
+	d.description = fmt.Sprintf("PostgreSQL %s, fsync %s, synchronous_commit %s, shared_buffers %s",
 		values["server_version"], values["fsync"], values["synchronous_commit"], values["shared_buffers"])
 	for _, name := range []string{"fsync", "synchronous_commit", "full_page_writes"} {
 		if values[name] == "off" {
-			d.loud = append(d.loud, "Postgres runs with "+name+" off: it promises less than it does in production, and no number of this run counts")
+			d.warnings = append(d.warnings, "Postgres runs with "+name+" off: it promises less than it does in production, and no number of this run counts")
 		}
 	}
 	var backend int
@@ -97,29 +101,29 @@ func openSQLite(ctx context.Context, dir string) (*database, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &database{engine: onSQLite, sql: db}
+	d := &database{engine: engineSQLite, sql: db}
 	var version string
 	if err := db.QueryRowContext(ctx, "select sqlite_version()").Scan(&version); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the embedded database: %w", err), d.close())
 	}
-	d.about = "SQLite " + version + ", WAL, synchronous full, in the gateway's process"
+	d.description = "SQLite " + version + ", WAL, synchronous full, in the gateway's process"
 	return d, nil
 }
 
-// stored counts the messages that are in the database.
-func (d *database) stored(ctx context.Context) (n int64, err error) {
+// countStored counts the messages that are in the database.
+func (d *database) countStored(ctx context.Context) (n int64, err error) {
 	return d.count(ctx, "select count(*) from messages")
 }
 
-// waiting counts the messages that nobody has worked yet.
-func (d *database) waiting(ctx context.Context) (n int64, err error) {
+// countPending counts the messages that nobody has worked yet.
+func (d *database) countPending(ctx context.Context) (n int64, err error) {
 	return d.count(ctx, "select count(*) from messages where state = 'new'")
 }
 
 // analyze makes the planner of Postgres look at the tables. The embedded database
 // does without: there, nothing is written from here.
 func (d *database) analyze(ctx context.Context) error {
-	if d.engine != onPostgres {
+	if d.engine != enginePostgres {
 		return nil
 	}
 	if _, err := d.sql.ExecContext(ctx, "vacuum analyze"); err != nil {
@@ -135,13 +139,13 @@ func (d *database) count(ctx context.Context, query string) (n int64, err error)
 	return n, nil
 }
 
-// time gives the processor time of the server so far, all databases together; zero
+// cpuTime gives the processor time of the server so far, all databases together; zero
 // when it is not to be known.
-func (d *database) time() (time.Duration, error) {
+func (d *database) cpuTime() (time.Duration, error) {
 	if d.postmaster == 0 {
 		return 0, nil
 	}
-	return familyTime(d.postmaster)
+	return processTreeTime(d.postmaster)
 }
 
 func (d *database) close() error {
@@ -153,4 +157,62 @@ func (d *database) close() error {
 		err = errors.Join(err, d.drop())
 	}
 	return err
+}
+
+// measureInserts measures what this Postgres takes at best from callers who each wait for
+// their own commit: one row a call, into a table with the columns, checks and indexes
+// of messages, which must exist.
+func (d *database) measureInserts(ctx context.Context, duration time.Duration, callers int) (cell, error) {
+	cfg, err := pgxpool.ParseConfig(d.url)
+	if err != nil {
+		return cell{}, err
+	}
+	cfg.MaxConns = int32(callers)
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return cell{}, err
+	}
+	defer pool.Close()
+	if _, err := pool.Exec(ctx, `create table bare_messages (like messages including all)`); err != nil {
+		return cell{}, fmt.Errorf("make the table of bare inserts: %w", err)
+	}
+	defer func() { _, _ = pool.Exec(context.WithoutCancel(ctx), `drop table bare_messages`) }()
+
+	c, err := probe{database: d}.measure(ctx, duration, func(until time.Time, t *results) error {
+		var wg sync.WaitGroup
+		for caller := range callers {
+			wg.Go(func() { insertRows(ctx, pool, until, caller, t) })
+		}
+		wg.Wait()
+		return nil
+	})
+	c.Name, c.Engine = "bare single inserts", enginePostgres
+	if err == nil {
+		err = pool.QueryRow(ctx, `select count(*) from bare_messages`).Scan(&c.Stored)
+	}
+	return c, err
+}
+
+func insertRows(ctx context.Context, pool *pgxpool.Pool, until time.Time, caller int, t *results) {
+	var samples []sample
+	defer func() { t.addSamples(samples) }()
+	const body = `{"kind":"text","provider_id":"1000001","sender":{"id":"700000001","name":"Steve","username":"steve0001","locale":"en"},"place":{"id":"700000001"},"sent_at":"2026-01-01T12:00:00Z"}`
+	tenant, instance := uuid.Nil, uuid.NewSHA1(uuid.Nil, []byte("instance"))
+	for n := 0; time.Now().Before(until); n++ {
+		sent := time.Now()
+		person := (n*64 + caller) % maxSenders
+		conversation := uuid.NewSHA1(instance, []byte(strconv.Itoa(person)))
+		_, err := pool.Exec(ctx, `
+			insert into bare_messages (id, tenant_id, conversation_id, instance_id, channel, key, alt_key, kind, sender_id, body, text, sealed)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+			uuid.Must(uuid.NewV7()).String(), tenant.String(), conversation.String(), instance.String(), telegramChannel, fmt.Sprintf("%d:%d", caller, n), nil,
+			"text", strconv.Itoa(person), body, messageText, nil)
+		if err != nil {
+			t.addFailure(err)
+			return
+		}
+		now := time.Now()
+		t.acked.Add(1)
+		samples = append(samples, sample{at: now, took: now.Sub(sent)})
+	}
 }

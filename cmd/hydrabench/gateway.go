@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,8 +19,8 @@ import (
 	"time"
 )
 
-// build compiles the gateway as it is shipped and gives the path of the binary.
-func build(ctx context.Context, dir string, progress io.Writer) (string, error) {
+// buildGateway compiles the gateway as it is shipped and gives the path of the binary.
+func buildGateway(ctx context.Context, dir string, progress io.Writer) (string, error) {
 	file := filepath.Join(dir, "hydragate")
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "hydragate/cmd/hydragate")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -37,13 +39,13 @@ type process struct {
 }
 
 const (
-	startTime = 60 * time.Second
-	stopTime  = 20 * time.Second
+	startTimeout = 60 * time.Second
+	stopTimeout  = 20 * time.Second
 )
 
-// start runs a program and waits until it listens. What it writes to standard error
+// startProcess runs a program and waits until it listens. What it writes to standard error
 // goes to logFile. Of this process's environment it gets no setting of a gateway.
-func start(ctx context.Context, logFile string, env []string, name string, args ...string) (*process, error) {
+func startProcess(ctx context.Context, logFile string, env []string, name string, args ...string) (*process, error) {
 	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
@@ -57,7 +59,7 @@ func start(ctx context.Context, logFile string, env []string, name string, args 
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Stderr = log
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = stopTime
+	cmd.WaitDelay = stopTimeout
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		_ = log.Close()
@@ -68,7 +70,7 @@ func start(ctx context.Context, logFile string, env []string, name string, args 
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	p := &process{cmd: cmd, log: log}
-	if p.url, err = listening(out); err != nil {
+	if p.url, err = readListenURL(out); err != nil {
 		_ = cmd.Process.Kill()
 		_ = p.wait()
 		return nil, fmt.Errorf("start %s: %w; see %s", name, err, logFile)
@@ -76,9 +78,9 @@ func start(ctx context.Context, logFile string, env []string, name string, args 
 	return p, nil
 }
 
-// listening reads where a program listens from its first line, and goes on reading so
+// readListenURL reads where a program listens from its first line, and goes on reading so
 // that the program never waits for its output to be read.
-func listening(out io.ReadCloser) (string, error) {
+func readListenURL(out io.ReadCloser) (string, error) {
 	lines := make(chan string, 1)
 	go func() {
 		r := bufio.NewReader(out)
@@ -86,7 +88,7 @@ func listening(out io.ReadCloser) (string, error) {
 		lines <- line
 		_, _ = io.Copy(io.Discard, r)
 	}()
-	timer := time.AfterFunc(startTime, func() { _ = out.Close() })
+	timer := time.AfterFunc(startTimeout, func() { _ = out.Close() })
 	defer timer.Stop()
 	var said struct {
 		Listening string `json:"listening"`
@@ -102,7 +104,7 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 // stop ends the program as an operator would, and says when it did not end well.
 func (p *process) stop() error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	kill := time.AfterFunc(stopTime, func() { _ = p.cmd.Process.Kill() })
+	kill := time.AfterFunc(stopTimeout, func() { _ = p.cmd.Process.Kill() })
 	defer kill.Stop()
 	return p.wait()
 }
@@ -132,6 +134,67 @@ func startGateway(ctx context.Context, binary, dir, postgres, redis string, p *p
 		"HYDRAGATE_LOG_LEVEL=warn", "HYDRAGATE_LOG_FORMAT=json",
 	}
 	var err error
-	g.process, err = start(ctx, filepath.Join(dir, "gateway.log"), env, binary, "serve")
+	g.process, err = startProcess(ctx, filepath.Join(dir, "gateway.log"), env, binary, "serve")
 	return g, err
+}
+
+// setUpChannels makes an instance and its channels through the public API, as staff would,
+// and gives their hooks. The instance has no agent: what is measured is the way in.
+func (g *gateway) setUpChannels(ctx context.Context, p *providers, channels []string) ([]webhook, error) {
+	var instance struct {
+		ID string `json:"id"`
+	}
+	if err := g.call(ctx, "/v1/instances", map[string]string{"name": "Bench"}, &instance); err != nil {
+		return nil, err
+	}
+	setUps := map[string]map[string]string{
+		telegramChannel: {"bot_token": p.botToken},
+		smsChannel:      {"account_sid": p.account, "auth_token": p.token, "phone_number": phoneNumber},
+		slackChannel:    {"bot_token": p.app.Token, "signing_secret": p.app.SigningSecret},
+	}
+	var hooks []webhook
+	for _, c := range channels {
+		var seat struct {
+			Status     string `json:"status"`
+			WebhookURL string `json:"webhook_url"`
+		}
+		if err := g.call(ctx, "/v1/instances/"+instance.ID+"/channels/"+c, setUps[c], &seat); err != nil {
+			return nil, err
+		}
+		if seat.Status != "active" {
+			return nil, fmt.Errorf("set up %s: its status is %q", c, seat.Status)
+		}
+		hooks = append(hooks, p.webhook(c, seat.WebhookURL))
+	}
+	return hooks, nil
+}
+
+// call posts in to a path of the API and reads the answer into out.
+func (g *gateway) call(ctx context.Context, path string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, g.url+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("X-Api-Key", g.adminKey)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return fmt.Errorf("call %s: %w", path, err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return fmt.Errorf("call %s: %w", path, err)
+	}
+	if resp.StatusCode/100 != 2 {
+		return fmt.Errorf("call %s: status %d: %s", path, resp.StatusCode, answer)
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("read the answer of %s: %w", path, err)
+	}
+	return nil
 }

@@ -12,12 +12,12 @@ import (
 // A load is requests to hooks. Message numbers are drawn from seq, so that no message
 // is ever sent twice.
 type load struct {
-	hooks       []hook // in turn
+	webhooks    []webhook // in turn
 	seq         *atomic.Int64
 	senders     int
 	connections int
 
-	most int // messages in all; 0 means no limit
+	maxMessages int // messages in all; 0 means no limit
 
 	// perSecond is zero in a closed loop: each connection sends when it has the answer
 	// before. In an open loop, messages are due at a fixed pace whatever the answers do,
@@ -25,30 +25,30 @@ type load struct {
 	perSecond int
 }
 
-// A tally is what came of a load.
-type tally struct {
+// A results is what came of a load.
+type results struct {
 	acked   atomic.Int64 // answered 2xx, kept up to date while the load runs
 	refused atomic.Int64 // answered otherwise
 	failed  atomic.Int64 // not answered: nobody knows whether they were taken
 
-	mu      sync.Mutex
-	samples []sample
-	oops    error // the first failure
+	mu       sync.Mutex
+	samples  []sample
+	firstErr error // the first failure
 }
 
 // A sample is one acknowledged message.
 type sample struct {
-	at   time.Time // when it was due in an open loop, when it was answered in a closed one
-	took time.Duration
-	late time.Duration // how long after it was due it was sent, in an open loop
+	at        time.Time // when it was due in an open loop, when it was answered in a closed one
+	took      time.Duration
+	sendDelay time.Duration // how long after it was due it was sent, in an open loop
 }
 
 // run sends until the time is up, or ctx ends, and returns when every answer is there.
 // A connection that got no answer is not used again: the run has failed by then.
-func (l *load) run(ctx context.Context, until time.Time, t *tally) error {
-	var all [][]*caller
+func (l *load) run(ctx context.Context, until time.Time, t *results) error {
+	var all [][]*connection
 	for range l.connections {
-		cs, err := l.connect()
+		cs, err := l.newConnections()
 		if err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func (l *load) run(ctx context.Context, until time.Time, t *tally) error {
 	var turn atomic.Int64
 	due := func() (at time.Time, more bool) {
 		n := turn.Add(1)
-		if l.most > 0 && n > int64(l.most) {
+		if l.maxMessages > 0 && n > int64(l.maxMessages) {
 			return time.Time{}, false
 		}
 		if l.perSecond == 0 {
@@ -77,9 +77,9 @@ func (l *load) run(ctx context.Context, until time.Time, t *tally) error {
 					break
 				}
 				sleepUntil(at)
-				s, err := l.one(cs, at, t)
+				s, err := l.sendOne(cs, at, t)
 				if err != nil {
-					t.fail(err)
+					t.addFailure(err)
 					break
 				}
 				if s.took > 0 {
@@ -89,54 +89,54 @@ func (l *load) run(ctx context.Context, until time.Time, t *tally) error {
 			for _, c := range cs {
 				c.close()
 			}
-			t.keep(samples)
+			t.addSamples(samples)
 		})
 	}
 	wg.Wait()
 	return nil
 }
 
-func (t *tally) fail(err error) {
+func (t *results) addFailure(err error) {
 	t.failed.Add(1)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.oops == nil {
-		t.oops = err
+	if t.firstErr == nil {
+		t.firstErr = err
 	}
 }
 
-func (t *tally) keep(ss []sample) {
+func (t *results) addSamples(ss []sample) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.samples = append(t.samples, ss...)
 }
 
-// A caller is a connection to one hook.
-type caller struct {
+// A connection is a connection to one hook.
+type connection struct {
 	client
-	write writer
+	write requestWriter
 	buf   []byte
 }
 
-func (l *load) connect() ([]*caller, error) {
-	var cs []*caller
-	for _, h := range l.hooks {
+func (l *load) newConnections() ([]*connection, error) {
+	var cs []*connection
+	for _, h := range l.webhooks {
 		u, err := url.Parse(h.url)
 		if err != nil {
 			return nil, fmt.Errorf("read the hook's URL: %w", err)
 		}
-		w, err := h.writer()
+		w, err := h.newWriter()
 		if err != nil {
 			return nil, err
 		}
-		cs = append(cs, &caller{client: client{addr: u.Host}, write: w})
+		cs = append(cs, &connection{client: client{addr: u.Host}, write: w})
 	}
 	return cs, nil
 }
 
-// one sends one message and counts the answer. The sample is zero when the answer is a
+// sendOne sends one message and counts the answer. The sample is zero when the answer is a
 // refusal.
-func (l *load) one(cs []*caller, due time.Time, t *tally) (sample, error) {
+func (l *load) sendOne(cs []*connection, due time.Time, t *results) (sample, error) {
 	n := l.seq.Add(1)
 	c := cs[n%int64(len(cs))]
 	c.buf = c.write(c.buf[:0], n, int(n%int64(l.senders)))
@@ -154,5 +154,5 @@ func (l *load) one(cs []*caller, due time.Time, t *tally) (sample, error) {
 	if due.IsZero() {
 		return sample{at: now, took: now.Sub(sent)}, nil
 	}
-	return sample{at: due, took: now.Sub(due), late: sent.Sub(due)}, nil
+	return sample{at: due, took: now.Sub(due), sendDelay: sent.Sub(due)}, nil
 }

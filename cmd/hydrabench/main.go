@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if len(args) > 0 && args[0] == bareCommand {
 		return serveBare(ctx, args[1:], out)
 	}
-	o, err := parse(args, progress)
+	o, err := parseOptions(args, progress)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	return err
 }
 
-func parse(args []string, w io.Writer) (options, error) {
+func parseOptions(args []string, w io.Writer) (options, error) {
 	var (
 		o                                options
 		senders, channels, engine, rates string
@@ -98,10 +98,10 @@ func parse(args []string, w io.Writer) (options, error) {
 		return o, fmt.Errorf("%q is no flag", f.Arg(0))
 	}
 	var err error
-	if o.senders, err = numbers("--senders", senders, maxSenders); err != nil {
+	if o.senders, err = parseNumbers("--senders", senders, maxSenders); err != nil {
 		return o, err
 	}
-	if o.rates, err = numbers("--rates", rates, 100_000); err != nil {
+	if o.rates, err = parseNumbers("--rates", rates, 100_000); err != nil {
 		return o, err
 	}
 	o.channels = strings.Split(channels, ",")
@@ -112,17 +112,17 @@ func parse(args []string, w io.Writer) (options, error) {
 	}
 	o.engines = []string{engine}
 	if engine == "both" {
-		o.engines = []string{onPostgres, onSQLite}
+		o.engines = []string{enginePostgres, engineSQLite}
 	}
-	return o, o.check()
+	return o, o.validate()
 }
 
-func (o options) check() error {
+func (o options) validate() error {
 	for _, e := range o.engines {
-		if e != onPostgres && e != onSQLite {
+		if e != enginePostgres && e != engineSQLite {
 			return errors.New("--engine must be postgres, sqlite or both")
 		}
-		if e == onPostgres && o.postgres == "" {
+		if e == enginePostgres && o.postgres == "" {
 			return errors.New("--postgres, or HYDRAGATE_TEST_POSTGRES, must name a Postgres server; or choose --engine sqlite")
 		}
 	}
@@ -132,7 +132,7 @@ func (o options) check() error {
 	return nil
 }
 
-func numbers(name, list string, most int) ([]int, error) {
+func parseNumbers(name, list string, most int) ([]int, error) {
 	var ns []int
 	for s := range strings.SplitSeq(list, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(s))

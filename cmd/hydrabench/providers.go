@@ -25,7 +25,7 @@ type providers struct {
 
 	botToken       string
 	account, token string
-	app            simulator.App
+	app            simulator.SlackApp
 }
 
 const (
@@ -33,12 +33,12 @@ const (
 	phoneNumber = "+15005550006"
 )
 
-// openProviders serves the three on loopback, with one bot, one number and one app.
-func openProviders() (*providers, error) {
+// startProviders serves the three on loopback, with one bot, one number and one app.
+func startProviders() (*providers, error) {
 	p := &providers{
 		telegram: simulator.NewTelegram(), twilio: simulator.NewTwilio(), slack: simulator.NewSlack(),
 		botToken: "700000001:" + randomHex(35), account: "AC" + randomHex(32), token: randomHex(32),
-		app: simulator.App{
+		app: simulator.SlackApp{
 			AppID: "A0HYDRABENCH", TeamID: "T0HYDRABENCH", TeamName: "Bench", BotUserID: "U0HYDRABOT",
 			Token: "xoxb-" + randomHex(24), SigningSecret: randomHex(32),
 		},
@@ -77,9 +77,9 @@ func (p *providers) close() {
 	p.twilio.Close()
 }
 
-// hook gives what a channel's requests to u are made of.
-func (p *providers) hook(channel, u string) hook {
-	h := hook{channel: channel, url: u}
+// webhook gives what a channel's requests to u are made of.
+func (p *providers) webhook(channel, u string) webhook {
+	h := webhook{channel: channel, url: u}
 	switch channel {
 	case telegramChannel:
 		_, h.secret = p.telegram.Webhook(botName)

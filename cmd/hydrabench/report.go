@@ -32,9 +32,9 @@ func (r *report) fail(format string, args ...any) {
 	r.Failures = append(r.Failures, fmt.Sprintf(format, args...))
 }
 
-// check notes what must never be: a message lost, stored twice, or refused.
-func (r *report) check(c cell, err error) {
-	name := c.Engine + ", " + c.of()
+// checkCell notes what must never be: a message lost, stored twice, or refused.
+func (r *report) checkCell(c cell, err error) {
+	name := c.Engine + ", " + c.loadName()
 	if err != nil {
 		r.fail("%s: %v", name, err)
 	}
@@ -69,9 +69,9 @@ instance has no agent. Load is what the load generator itself took on the same p
 machine that went elsewhere: to other programs, but also to Redis and to the kernel's own threads.
 
 `)
-	r.cells(&b)
+	r.writeCells(&b)
 	b.WriteString("\n")
-	r.targets(&b)
+	r.writeTargets(&b)
 	for _, line := range r.Notes {
 		fmt.Fprintf(&b, "\n- %s", line)
 	}
@@ -83,57 +83,57 @@ machine that went elsewhere: to other programs, but also to Redis and to the ker
 	return err
 }
 
-func (r *report) cells(b *strings.Builder) {
+func (r *report) writeCells(b *strings.Builder) {
 	rows := [][]string{{"engine", "what", "senders", "pace", "per second", "p50 ms", "p99 ms", "program µs", "database µs", "load µs", "others %", "KB", "allocs",
 		"÷ insert", "÷ handler", "worked/s", "drain s", "acked", "stored", "refused", "lost?"}}
 	for _, c := range r.Cells {
 		rows = append(rows, []string{
-			c.Engine, c.What, whole(float64(c.Senders)), whole(float64(c.Pace)), whole(c.PerSecond), fmt.Sprintf("%.1f", c.P50), fmt.Sprintf("%.1f", c.P99),
-			whole(c.ProgramCPU), whole(c.DatabaseCPU), whole(c.LoadCPU), whole(100 * c.Others), some("%.1f", c.Bytes/1000), whole(c.Allocs),
-			some("%.2f", c.PerInsert), some("%.2f", c.PerBare), whole(c.Worked), some("%.1f", c.Drained),
-			fmt.Sprint(c.Acked), whole(float64(c.Stored)), fmt.Sprint(c.Refused), fmt.Sprint(c.Failed),
+			c.Engine, c.Name, formatWhole(float64(c.Senders)), formatWhole(float64(c.Rate)), formatWhole(c.PerSecond), fmt.Sprintf("%.1f", c.P50), fmt.Sprintf("%.1f", c.P99),
+			formatWhole(c.ProgramCPU), formatWhole(c.DatabaseCPU), formatWhole(c.LoadCPU), formatWhole(100 * c.OtherLoad), formatNonZero("%.1f", c.Bytes/1000), formatWhole(c.Allocs),
+			formatNonZero("%.2f", c.InsertRatio), formatNonZero("%.2f", c.HandlerRatio), formatWhole(c.Processed), formatNonZero("%.1f", c.DrainTime),
+			fmt.Sprint(c.Acked), formatWhole(float64(c.Stored)), fmt.Sprint(c.Refused), fmt.Sprint(c.Failed),
 		})
 	}
-	table(b, rows, 2)
+	writeTable(b, rows, 2)
 }
 
-func (r *report) targets(b *strings.Builder) {
+func (r *report) writeTargets(b *strings.Builder) {
 	rows := [][]string{{"row", "what", "target", "measured", ""}}
 	for _, t := range r.Targets {
 		verdict := "missed"
 		if t.Met {
 			verdict = "ok"
 		}
-		rows = append(rows, []string{fmt.Sprint(t.Row), t.What, t.Limit, t.Measured, verdict})
+		rows = append(rows, []string{fmt.Sprint(t.Row), t.Name, t.Limit, t.Measured, verdict})
 	}
-	table(b, rows, 2)
+	writeTable(b, rows, 2)
 }
 
 // String is a cell as one line, for whoever waits for the end.
 func (c cell) String() string {
-	s := strings.TrimSpace(c.Engine + " " + c.What)
+	s := strings.TrimSpace(c.Engine + " " + c.Name)
 	if c.Senders > 0 {
-		s = strings.TrimSpace(c.Engine + " " + c.of())
+		s = strings.TrimSpace(c.Engine + " " + c.loadName())
 	}
-	if c.Pace > 0 {
-		s += fmt.Sprintf(", open loop %d/s", c.Pace)
+	if c.Rate > 0 {
+		s += fmt.Sprintf(", open loop %d/s", c.Rate)
 	}
 	return fmt.Sprintf("%s: %.0f/s, p50 %.1f ms, p99 %.1f ms, %.0f µs + database %.0f µs, %.1f KB", s, c.PerSecond, c.P50, c.P99, c.ProgramCPU, c.DatabaseCPU, c.Bytes/1000)
 }
 
-// whole prints a number without fraction, nothing for zero.
-func whole(v float64) string { return some("%.0f", v) }
+// formatWhole prints a number without fraction, nothing for zero.
+func formatWhole(v float64) string { return formatNonZero("%.0f", v) }
 
-func some(format string, v float64) string {
+func formatNonZero(format string, v float64) string {
 	if v == 0 {
 		return ""
 	}
 	return fmt.Sprintf(format, v)
 }
 
-// table writes rows, the first of which names the columns, so that they read well as
+// writeTable writes rows, the first of which names the columns, so that they read well as
 // text and as Markdown. After the first columns, which are words, all are numbers.
-func table(b *strings.Builder, rows [][]string, words int) {
+func writeTable(b *strings.Builder, rows [][]string, words int) {
 	width := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, v := range row {

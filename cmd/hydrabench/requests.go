@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// A hook is where a channel delivers, with what its requests are signed with.
-type hook struct {
+// A webhook is where a channel delivers, with what its requests are signed with.
+type webhook struct {
 	channel string
 	url     string
 
@@ -29,15 +29,15 @@ type hook struct {
 // A slackApp is what an event says of the app it is for.
 type slackApp struct{ team, app, bot string }
 
-// A writer appends to b one whole request: message number n, which is unique, from
+// A requestWriter appends to b one whole request: message number n, which is unique, from
 // one of the senders, who are counted from 0. It is for one goroutine.
-type writer func(b []byte, n int64, sender int) []byte
+type requestWriter func(b []byte, n int64, sender int) []byte
 
 // The texts are ordinary ones: nothing that looks like a command or a code.
 const (
-	people     = "Steve"
-	plainText  = "Hello, is my order on its way? It should have been here on Tuesday."
-	maxSenders = 10_000
+	senderName  = "Steve"
+	messageText = "Hello, is my order on its way? It should have been here on Tuesday."
+	maxSenders  = 10_000
 )
 
 const (
@@ -48,8 +48,8 @@ const (
 
 func allChannels() []string { return []string{telegramChannel, smsChannel, slackChannel} }
 
-// writer gives a writer of the channel's requests to h.
-func (h hook) writer() (writer, error) {
+// newWriter gives a writer of the channel's requests to h.
+func (h webhook) newWriter() (requestWriter, error) {
 	u, err := url.Parse(h.url)
 	if err != nil {
 		return nil, fmt.Errorf("read the hook's URL: %w", err)
@@ -57,16 +57,16 @@ func (h hook) writer() (writer, error) {
 	head := "POST " + u.RequestURI() + " HTTP/1.1\r\nHost: " + u.Host + "\r\n"
 	switch h.channel {
 	case telegramChannel:
-		return h.telegram(head), nil
+		return h.telegramWriter(head), nil
 	case smsChannel:
-		return h.sms(head), nil
+		return h.smsWriter(head), nil
 	case slackChannel:
-		return h.slackEvents(head), nil
+		return h.slackWriter(head), nil
 	}
 	return nil, fmt.Errorf("no requests of channel %q", h.channel)
 }
 
-func (h hook) telegram(head string) writer {
+func (h webhook) telegramWriter(head string) requestWriter {
 	head += "Content-Type: application/json\r\nX-Telegram-Bot-Api-Secret-Token: " + h.secret + "\r\nContent-Length: "
 	date := strconv.FormatInt(time.Now().Unix(), 10)
 	var body []byte
@@ -78,26 +78,26 @@ func (h hook) telegram(head string) writer {
 		body = strconv.AppendInt(body, 1_000_000+n, 10)
 		body = append(body, `,"from":{"id":`...)
 		body = strconv.AppendInt(body, id, 10)
-		body = append(body, `,"is_bot":false,"first_name":"`+people+`","username":"steve`...)
-		body = padded(body, int64(sender), 4)
+		body = append(body, `,"is_bot":false,"first_name":"`+senderName+`","username":"steve`...)
+		body = appendPadded(body, int64(sender), 4)
 		body = append(body, `","language_code":"en"},"chat":{"id":`...)
 		body = strconv.AppendInt(body, id, 10)
-		body = append(body, `,"first_name":"`+people+`","username":"steve`...)
-		body = padded(body, int64(sender), 4)
-		body = append(body, `","type":"private"},"date":`+date+`,"text":"`+plainText+`"}}`...)
-		return finish(append(b, head...), body)
+		body = append(body, `,"first_name":"`+senderName+`","username":"steve`...)
+		body = appendPadded(body, int64(sender), 4)
+		body = append(body, `","type":"private"},"date":`+date+`,"text":"`+messageText+`"}}`...)
+		return appendBody(append(b, head...), body)
 	}
 }
 
-// sms writes Twilio's parameters. They are made twice, for the form and for the
+// smsWriter writes Twilio's parameters. They are made twice, for the form and for the
 // signature, which covers them sorted and decoded.
-func (h hook) sms(head string) writer {
+func (h webhook) smsWriter(head string) requestWriter {
 	signature := hmac.New(sha1.New, []byte(h.secret))
 	head += "Content-Type: application/x-www-form-urlencoded; charset=UTF-8\r\nUser-Agent: TwilioProxy/1.1\r\nX-Twilio-Signature: "
 	const sidMark, fromMark = "\x00sid\x00", "\x00from\x00"
 	form := map[string]string{
 		"MessageSid": sidMark, "SmsSid": sidMark, "SmsMessageSid": sidMark, "AccountSid": h.account, "From": fromMark, "To": h.number,
-		"Body": plainText, "NumMedia": "0", "NumSegments": "2", "SmsStatus": "received", "ApiVersion": "2010-04-01",
+		"Body": messageText, "NumMedia": "0", "NumSegments": "2", "SmsStatus": "received", "ApiVersion": "2010-04-01",
 		"FromCity": "SAN FRANCISCO", "FromState": "CA", "FromZip": "94105", "FromCountry": "US", "ToCity": "", "ToState": "CA", "ToZip": "", "ToCountry": "US",
 	}
 	names := make([]string, 0, len(form))
@@ -114,21 +114,21 @@ func (h hook) sms(head string) writer {
 		encoded.WriteString("&" + name + "=" + value)
 		signed.WriteString(name + form[name])
 	}
-	formParts := cut(strings.TrimPrefix(encoded.String(), "&"), sidMark, fromMark)
-	textParts := cut(h.url+signed.String(), sidMark, fromMark)
+	formParts := splitTemplate(strings.TrimPrefix(encoded.String(), "&"), sidMark, fromMark)
+	textParts := splitTemplate(h.url+signed.String(), sidMark, fromMark)
 	var body, text, sum []byte
 	return func(b []byte, n int64, sender int) []byte {
-		body = fill(body[:0], formParts, sidMark, n, "%2B", sender)
-		text = fill(text[:0], textParts, sidMark, n, "+", sender)
-		sum = mac(signature, sum, text)
+		body = fillTemplate(body[:0], formParts, sidMark, n, "%2B", sender)
+		text = fillTemplate(text[:0], textParts, sidMark, n, "+", sender)
+		sum = sign(signature, sum, text)
 		b = append(b, head...)
 		b = base64.StdEncoding.AppendEncode(b, sum)
-		return finish(append(b, "\r\nContent-Length: "...), body)
+		return appendBody(append(b, "\r\nContent-Length: "...), body)
 	}
 }
 
-// cut splits a template at its marks and keeps them as parts.
-func cut(template string, marks ...string) []string {
+// splitTemplate splits a template at its marks and keeps them as parts.
+func splitTemplate(template string, marks ...string) []string {
 	var parts []string
 	for template != "" {
 		at, mark := len(template), ""
@@ -146,82 +146,82 @@ func cut(template string, marks ...string) []string {
 	return parts
 }
 
-// fill appends the parts, with the SID of message n and the sender's number in place
+// fillTemplate appends the parts, with the SID of message n and the sender's number in place
 // of the marks.
-func fill(b []byte, parts []string, sidMark string, n int64, plus string, sender int) []byte {
+func fillTemplate(b []byte, parts []string, sidMark string, n int64, plus string, sender int) []byte {
 	for i, p := range parts {
 		switch {
 		case i%2 == 0:
 			b = append(b, p...)
 		case p == sidMark:
 			b = append(b, "SM5b1e77d0c4a64e2f9a30b2"...)
-			b = padded(b, n, 10)
+			b = appendPadded(b, n, 10)
 		default:
 			b = append(append(b, plus...), "1415520"...)
-			b = padded(b, int64(sender), 4)
+			b = appendPadded(b, int64(sender), 4)
 		}
 	}
 	return b
 }
 
-func (h hook) slackEvents(head string) writer {
+func (h webhook) slackWriter(head string) requestWriter {
 	signature := hmac.New(sha256.New, []byte(h.secret))
 	head += "Content-Type: application/json\r\nUser-Agent: Slackbot 1.0 (+https://api.slack.com/robots)\r\nX-Slack-Request-Timestamp: "
 	began := time.Now().Unix()
 	start := `{"token":"deprecated","team_id":"` + h.slack.team + `","context_team_id":"` + h.slack.team + `","context_enterprise_id":null,"api_app_id":"` + h.slack.app +
 		`","type":"event_callback","authorizations":[{"enterprise_id":null,"team_id":"` + h.slack.team + `","user_id":"` + h.slack.bot +
 		`","is_bot":true,"is_enterprise_install":false}],"is_ext_shared_channel":false,"event_context":"4-context","event_time":` + strconv.FormatInt(began, 10) +
-		`,"event":{"type":"message","channel_type":"im","team":"` + h.slack.team + `","text":"` + plainText + `","channel":"D0HYDRA`
+		`,"event":{"type":"message","channel_type":"im","team":"` + h.slack.team + `","text":"` + messageText + `","channel":"D0HYDRA`
 	var body, text, sum []byte
 	return func(b []byte, n int64, sender int) []byte {
 		body = append(body[:0], start...)
-		body = padded(body, int64(sender), 4)
+		body = appendPadded(body, int64(sender), 4)
 		body = append(body, `","user":"U0HYDRA`...)
-		body = padded(body, int64(sender), 4)
+		body = appendPadded(body, int64(sender), 4)
 		body = append(body, `","client_msg_id":"1f0e7a52-6f0b-4c7e-9d3a-`...)
-		body = padded(body, n, 12)
+		body = appendPadded(body, n, 12)
 		body = append(body, `","ts":"`...)
 		body = strconv.AppendInt(body, began+n/1_000_000, 10)
 		body = append(body, '.')
-		body = padded(body, n%1_000_000, 6)
+		body = appendPadded(body, n%1_000_000, 6)
 		body = append(body, `"},"event_id":"Ev`...)
-		body = padded(body, n, 10)
+		body = appendPadded(body, n, 10)
 		body = append(body, `"}`...)
 
 		at := time.Now().Unix()
 		text = strconv.AppendInt(append(text[:0], "v0:"...), at, 10)
 		text = append(append(text, ':'), body...)
-		sum = mac(signature, sum, text)
+		sum = sign(signature, sum, text)
 		b = strconv.AppendInt(append(b, head...), at, 10)
 		b = append(b, "\r\nX-Slack-Signature: v0="...)
 		b = hex.AppendEncode(b, sum)
-		return finish(append(b, "\r\nContent-Length: "...), body)
+		return appendBody(append(b, "\r\nContent-Length: "...), body)
 	}
 }
 
-// mac signs text and gives the sum, in the memory of sum.
-func mac(h hash.Hash, sum, text []byte) []byte {
+// sign signs text and gives the sum, in the memory of sum.
+func sign(h hash.Hash, sum, text []byte) []byte {
 	h.Reset()
 	h.Write(text)
 	return h.Sum(sum[:0])
 }
 
-// finish ends a head that lacks only its length, and appends the body.
-func finish(b, body []byte) []byte {
+// appendBody ends a head that lacks only its length, and appends the body.
+func appendBody(b, body []byte) []byte {
 	b = strconv.AppendInt(b, int64(len(body)), 10)
 	b = append(b, "\r\n\r\n"...)
 	return append(b, body...)
 }
 
-// padded appends n in decimal, with zeros in front up to width.
-func padded(b []byte, n int64, width int) []byte {
-	if d := digits(n); d < width {
+// appendPadded appends n in decimal, with zeros in front up to width.
+func appendPadded(b []byte, n int64, width int) []byte {
+	if d := countDigits(n); d < width {
 		b = append(b, "000000000000"[:width-d]...)
 	}
 	return strconv.AppendInt(b, n, 10)
 }
 
-func digits(n int64) int {
+func countDigits(n int64) int {
 	d := 1
 	for ; n >= 10; n /= 10 {
 		d++

@@ -14,8 +14,8 @@ import (
 
 const origin = "https://hooks.example.com"
 
-// endpointOf gives the endpoint that h's requests are for.
-func endpointOf(h hook) (adapters.Adapter, adapters.Endpoint, string) {
+// newEndpoint gives the endpoint that h's requests are for.
+func newEndpoint(h webhook) (adapters.Adapter, adapters.Endpoint, string) {
 	switch h.channel {
 	case telegramChannel:
 		return &telegram.Adapter{}, adapters.Endpoint{Channel: adapters.Telegram, WebhookURL: h.url, Credentials: adapters.Credentials{adapters.WebhookSecret: h.secret}}, ""
@@ -32,20 +32,20 @@ func endpointOf(h hook) (adapters.Adapter, adapters.Endpoint, string) {
 	}, "events"
 }
 
-func hooksOf(t *testing.T) []hook {
+func testWebhooks(t *testing.T) []webhook {
 	t.Helper()
-	return []hook{
+	return []webhook{
 		{channel: telegramChannel, url: origin + "/hooks/telegram/1", secret: "a-secret"},
 		{channel: smsChannel, url: origin + "/hooks/sms/1", secret: randomHex(32), account: "AC" + randomHex(32), number: phoneNumber},
 		{channel: slackChannel, url: origin + "/hooks/slack/1/events", secret: randomHex(32), slack: slackApp{team: "T0HYDRA", app: "A0HYDRA", bot: "U0HYDRABOT"}},
 	}
 }
 
-// TestRequestsAreGenuine has every adapter read what its channel's writer writes.
-func TestRequestsAreGenuine(t *testing.T) {
-	for _, h := range hooksOf(t) {
+// TestRequestWriter_AcceptedByAdapters has every adapter read what its channel's writer writes.
+func TestRequestWriter_AcceptedByAdapters(t *testing.T) {
+	for _, h := range testWebhooks(t) {
 		t.Run(h.channel, func(t *testing.T) {
-			write, err := h.writer()
+			write, err := h.newWriter()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,8 +56,8 @@ func TestRequestsAreGenuine(t *testing.T) {
 				sender int
 			}{{1, 0}, {2, 0}, {999_999, 1}, {1_000_000, 9}, {123_456_789, maxSenders - 1}} {
 				buf = write(buf[:0], c.n, c.sender)
-				m := receive(t, h, buf)
-				if m.Kind != adapters.Text || m.Text != plainText || m.Unproven != "" || m.Command != nil {
+				m := receiveRequest(t, h, buf)
+				if m.Kind != adapters.Text || m.Text != messageText || m.UnprovenReason != "" || m.Command != nil {
 					t.Errorf("message %d reads as %+v", c.n, m)
 				}
 				keys[m.Key], senders[m.Sender.ID] = true, true
@@ -69,14 +69,14 @@ func TestRequestsAreGenuine(t *testing.T) {
 	}
 }
 
-func receive(t *testing.T, h hook, request []byte) adapters.Message {
+func receiveRequest(t *testing.T, h webhook, request []byte) adapters.Message {
 	t.Helper()
 	r := bufio.NewReader(bytes.NewReader(request))
 	req, err := http.ReadRequest(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, ep, name := endpointOf(h)
+	a, ep, name := newEndpoint(h)
 	in, err := a.Receive(req, ep, name)
 	if err != nil {
 		t.Fatal(err)
@@ -87,20 +87,20 @@ func receive(t *testing.T, h hook, request []byte) adapters.Message {
 	return in.Messages[0]
 }
 
-func TestWriterOfNoChannel(t *testing.T) {
-	if _, err := (hook{channel: "pigeon", url: origin}).writer(); err == nil {
+func TestRequestWriter_UnknownChannel(t *testing.T) {
+	if _, err := (webhook{channel: "pigeon", url: origin}).newWriter(); err == nil {
 		t.Error("no error")
 	}
 }
 
-func BenchmarkWriter(b *testing.B) {
-	for _, h := range []hook{
+func BenchmarkRequestWriter(b *testing.B) {
+	for _, h := range []webhook{
 		{channel: telegramChannel, url: origin, secret: "a-secret"},
 		{channel: smsChannel, url: origin, secret: "a-secret", account: "AC1", number: phoneNumber},
 		{channel: slackChannel, url: origin, secret: "a-secret"},
 	} {
 		b.Run(h.channel, func(b *testing.B) {
-			write, err := h.writer()
+			write, err := h.newWriter()
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -1,128 +1,130 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+)
 
 // A target is something the gateway promises, and what came of it. Rows are those of
 // the house's list of targets.
 type target struct {
 	Row      int    `json:"row"`
-	What     string `json:"what"`
+	Name     string `json:"what"`
 	Limit    string `json:"target"`
 	Measured string `json:"measured"`
 	Met      bool   `json:"met"`
 }
 
 const (
-	leastPerInsert   = 0.5
-	leastPerSecond   = 5000 // on two processors
-	mostProgramCPU   = 100
-	mostDatabaseCPU  = 120
-	mostBytes        = 12_000
-	leastPerSecondDB = 1500 // on the embedded database
+	minInsertRatio     = 0.5
+	minPerSecond       = 5000 // on two processors
+	maxProgramCPU      = 100
+	maxDatabaseCPU     = 120
+	maxBytes           = 12_000
+	minPerSecondSQLite = 1500 // on the embedded database
 
-	quiet = .15 // the share of the machine that may go to others; Redis and the kernel take some
+	maxOtherLoad = .15 // the share of the machine that may go to others; Redis and the kernel take some
 )
 
-// mostLate gives the limit in ms of the slowest percent at a pace, 0 for none.
-func mostLate(pace int) float64 {
+// maxP99 gives the limit in ms of the slowest percent at a pace, 0 for none.
+func maxP99(pace int) float64 {
 	return map[int]float64{100: 8, 1000: 20}[pace]
 }
 
-// judge compares the cells with each other and with the targets.
-func (r *report) judge() {
-	insert := mean(r.Cells, func(c cell) (float64, bool) { return c.PerSecond, c.What == "bare single inserts" })
+// evaluate compares the cells with each other and with the targets.
+func (r *report) evaluate() {
+	insert := mean(r.Cells, func(c cell) (float64, bool) { return c.PerSecond, c.Name == "bare single inserts" })
 	for i := range r.Cells {
 		r.Cells[i].compare(r.Cells, insert)
 	}
 	var postgres, sqlite []cell
 	for _, c := range r.Cells {
 		switch {
-		case c.Senders == 0 || c.Pace > 0:
-		case c.Engine == onPostgres:
+		case c.Senders == 0 || c.Rate > 0:
+		case c.Engine == enginePostgres:
 			postgres = append(postgres, c)
-		case c.Engine == onSQLite:
+		case c.Engine == engineSQLite:
 			sqlite = append(sqlite, c)
 		}
 	}
-	r.judgeMachine()
-	r.judgePostgres(postgres)
-	r.judgePaces()
+	r.evaluateMachine()
+	r.evaluatePostgres(postgres)
+	r.evaluateRates()
 	for _, c := range sqlite {
-		r.least(13, "embedded, hooks stored per second, "+c.of(), c.PerSecond, leastPerSecondDB, "%.0f")
+		r.requireAtLeast(13, "embedded, hooks stored per second, "+c.loadName(), c.PerSecond, minPerSecondSQLite, "%.0f")
 	}
 }
 
 // compare sets a gateway's cell in relation to what was measured beside it. The bare
 // handlers know two channels; Slack is set against Telegram's, which reads JSON too.
 func (c *cell) compare(all []cell, insert float64) {
-	if c.Senders == 0 || c.Pace > 0 {
+	if c.Senders == 0 || c.Rate > 0 {
 		return
 	}
 	peer := telegramChannel
-	if c.What == smsChannel {
+	if c.Name == smsChannel {
 		peer = smsChannel
 	}
-	if bare := mean(all, func(o cell) (float64, bool) { return o.PerSecond, o.What == "bare handler, "+peer }); bare > 0 {
-		c.PerBare = c.PerSecond / bare
+	if bare := mean(all, func(o cell) (float64, bool) { return o.PerSecond, o.Name == "bare handler, "+peer }); bare > 0 {
+		c.HandlerRatio = c.PerSecond / bare
 	}
-	if c.Engine == onPostgres && insert > 0 {
-		c.PerInsert = c.PerSecond / insert
+	if c.Engine == enginePostgres && insert > 0 {
+		c.InsertRatio = c.PerSecond / insert
 	}
 }
 
-// judgeMachine warns when the machine had something else to do.
-func (r *report) judgeMachine() {
+// evaluateMachine warns when the machine had something else to do.
+func (r *report) evaluateMachine() {
 	most := 0.0
 	for _, c := range r.Cells {
-		most = max(most, c.Others)
+		most = max(most, c.OtherLoad)
 	}
-	if most > quiet {
+	if most > maxOtherLoad {
 		r.warn("other programs used up to %.0f %% of the machine during a cell: absolute numbers are too low, costs too high", 100*most)
 	}
 }
 
-func (r *report) judgePostgres(cs []cell) {
+func (r *report) evaluatePostgres(cs []cell) {
 	for _, c := range cs {
-		r.least(1, "hooks ÷ bare single inserts, "+c.of(), c.PerInsert, leastPerInsert, "%.2f")
+		r.requireAtLeast(1, "hooks ÷ bare single inserts, "+c.loadName(), c.InsertRatio, minInsertRatio, "%.2f")
 	}
 	for _, c := range cs {
-		r.least(1, "hooks stored per second, "+c.of(), c.PerSecond, leastPerSecond, "%.0f")
+		r.requireAtLeast(1, "hooks stored per second, "+c.loadName(), c.PerSecond, minPerSecond, "%.0f")
 	}
 	for _, c := range cs {
-		r.most(2, "CPU of the gateway per hook, µs, "+c.of(), c.ProgramCPU, mostProgramCPU, "%.0f")
+		r.requireAtMost(2, "CPU of the gateway per hook, µs, "+c.loadName(), c.ProgramCPU, maxProgramCPU, "%.0f")
 	}
 	for _, c := range cs {
 		if c.DatabaseCPU > 0 {
-			r.most(2, "CPU of Postgres per hook, µs, "+c.of(), c.DatabaseCPU, mostDatabaseCPU, "%.0f")
+			r.requireAtMost(2, "CPU of Postgres per hook, µs, "+c.loadName(), c.DatabaseCPU, maxDatabaseCPU, "%.0f")
 		}
 	}
 	for _, c := range cs {
-		r.most(3, "allocated per hook, KB, "+c.of(), c.Bytes/1000, mostBytes/1000, "%.1f")
+		r.requireAtMost(3, "allocated per hook, KB, "+c.loadName(), c.Bytes/1000, maxBytes/1000, "%.1f")
 	}
 }
 
-func (r *report) judgePaces() {
+func (r *report) evaluateRates() {
 	for _, c := range r.Cells {
-		if limit := mostLate(c.Pace); limit > 0 && c.Engine == onPostgres {
-			r.most(4, fmt.Sprintf("p99 at %d/s, ms", c.Pace), c.P99, limit, "%.1f")
+		if limit := maxP99(c.Rate); limit > 0 && c.Engine == enginePostgres {
+			r.requireAtMost(4, fmt.Sprintf("p99 at %d/s, ms", c.Rate), c.P99, limit, "%.1f")
 		}
 	}
 }
 
-// of names a load on the hooks.
-func (c cell) of() string {
+// loadName names a load on the hooks.
+func (c cell) loadName() string {
 	if c.Senders == 1 {
-		return c.What + ", 1 sender"
+		return c.Name + ", 1 sender"
 	}
-	return fmt.Sprintf("%s, %d senders", c.What, c.Senders)
+	return fmt.Sprintf("%s, %d senders", c.Name, c.Senders)
 }
 
-func (r *report) least(row int, what string, v, limit float64, format string) {
-	r.Targets = append(r.Targets, target{Row: row, What: what, Limit: "≥ " + fmt.Sprintf(format, limit), Measured: fmt.Sprintf(format, v), Met: v >= limit})
+func (r *report) requireAtLeast(row int, what string, v, limit float64, format string) {
+	r.Targets = append(r.Targets, target{Row: row, Name: what, Limit: "≥ " + fmt.Sprintf(format, limit), Measured: fmt.Sprintf(format, v), Met: v >= limit})
 }
 
-func (r *report) most(row int, what string, v, limit float64, format string) {
-	r.Targets = append(r.Targets, target{Row: row, What: what, Limit: "≤ " + fmt.Sprintf(format, limit), Measured: fmt.Sprintf(format, v), Met: v <= limit})
+func (r *report) requireAtMost(row int, what string, v, limit float64, format string) {
+	r.Targets = append(r.Targets, target{Row: row, Name: what, Limit: "≤ " + fmt.Sprintf(format, limit), Measured: fmt.Sprintf(format, v), Met: v <= limit})
 }
 
 // mean gives the mean of what pick takes of the cells, 0 when it takes none.

@@ -4,18 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"strconv"
 
-	"hydragate/identity"
-	"hydragate/store"
+	"hydragate/cmd/hydragate/app"
+	"hydragate/cmd/hydragate/bulk"
 )
 
 type exportCmd struct {
-	settings `group:"Settings:"`
-	Format   string `enum:"csv,jsonl," default:"" placeholder:"FORMAT" help:"csv or jsonl. Default: by the name of the file, else jsonl."`
-	Output   string `short:"o" placeholder:"FILE" help:"Write to this file, which must not exist yet. Default: standard output."`
+	app.Settings `group:"Settings:"`
+	Format       string `enum:"csv,jsonl," default:"" placeholder:"FORMAT" help:"csv or jsonl. Default: by the name of the file, else jsonl."`
+	Output       string `short:"o" placeholder:"FILE" help:"Write to this file, which must not exist yet. Default: standard output."`
 }
 
 // Help is what export --help says more.
@@ -27,79 +25,38 @@ In CSV an apostrophe stands before what a spreadsheet would take for a formula, 
 The file holds personal data: only its owner can read it, and the audit log tells of the export.`
 }
 
-const exportAtOnce = 500
-
-// A bulkWriter writes customers down.
-type bulkWriter interface {
-	write(bulkLine) error
-	flush() error
-}
-
-func (c *exportCmd) Run(ctx context.Context, con console) (err error) {
+func (c *exportCmd) Run(ctx context.Context, con app.Console) (err error) {
 	if c.Format == "" {
-		c.Format = formatLines
+		c.Format = bulk.FormatJSONL
 		if c.Output != "" {
-			if c.Format, err = formatOf("", c.Output); err != nil {
+			if c.Format, err = bulk.DetectFormat("", c.Output); err != nil {
 				return err
 			}
 		}
 	}
-	if err := c.there(); err != nil {
+	if err := c.RequireData(); err != nil {
 		return err
 	}
-	s, err := openStore(ctx, &c.settings)
+	s, err := app.OpenStore(ctx, &c.Settings)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	out, shown := con.out, progressOn(con.err)
+	out, shown := con.Out, bulk.NewProgress(con.Err)
 	if c.Output != "" {
 		f, err := os.OpenFile(c.Output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			return fmt.Errorf("--output: %w", err)
 		}
-		n, err := c.export(ctx, s, f, shown)
-		shown.end()
+		n, err := bulk.Export(ctx, s, c.Format, f, shown, app.CommandActor)
+		shown.Erase()
 		if err = errors.Join(err, f.Close()); err != nil {
 			return errors.Join(err, os.Remove(c.Output))
 		}
-		_, err = fmt.Fprintf(con.err, "%d customers\n", n)
+		_, err = fmt.Fprintf(con.Err, "%d customers\n", n)
 		return err
 	}
-	_, err = c.export(ctx, s, out, shown)
-	shown.end()
+	_, err = bulk.Export(ctx, s, c.Format, out, shown, app.CommandActor)
+	shown.Erase()
 	return err
-}
-
-// export writes every customer, in order of id, a part at a time.
-func (c *exportCmd) export(ctx context.Context, s *store.Store, out io.Writer, shown *progress) (n int, err error) {
-	w := bulkWriter(newJSONWriter(out))
-	if c.Format == formatCSV {
-		if w, err = newCSVWriter(out); err != nil {
-			return 0, err
-		}
-	}
-	for after := ""; ; {
-		records, err := s.Records(ctx, identity.DefaultTenant, after, exportAtOnce)
-		if err != nil {
-			return n, err
-		}
-		for _, r := range records {
-			after = r.ID
-			if err := w.write(lineOf(r)); err != nil {
-				return n, err
-			}
-		}
-		n += len(records)
-		shown.show(n, 0)
-		if len(records) < exportAtOnce {
-			break
-		}
-	}
-	if err := w.flush(); err != nil {
-		return n, err
-	}
-	return n, s.Audit(ctx, identity.Event{
-		TenantID: identity.DefaultTenant, Kind: "customers.exported", Actor: byCommand, Detail: map[string]string{"customers": strconv.Itoa(n), "format": c.Format},
-	})
 }

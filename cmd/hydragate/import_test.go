@@ -11,34 +11,37 @@ import (
 	"testing"
 	"time"
 
+	"hydragate/cmd/hydragate/app"
+	"hydragate/cmd/hydragate/bulk"
+	"hydragate/e2e/harness"
 	"hydragate/identity"
-	"hydragate/store"
+	"hydragate/store/keyring"
 )
 
-// bulk runs a command on the database of a new data folder, or of Postgres.
-type bulk struct {
+// commandRunner runs a command on the database of a new data folder, or of Postgres.
+type commandRunner struct {
 	t   *testing.T
 	dsn []string // flags
 }
 
-func onEngines(t *testing.T, test func(t *testing.T, open func() bulk)) {
+func forEachEngine(t *testing.T, test func(t *testing.T, open func() commandRunner)) {
 	t.Run("sqlite", func(t *testing.T) {
-		test(t, func() bulk { return bulk{t, []string{"--data-dir", t.TempDir()}} })
+		test(t, func() commandRunner { return commandRunner{t, []string{"--data-dir", t.TempDir()}} })
 	})
 	t.Run("postgres", func(t *testing.T) {
-		test(t, func() bulk {
-			return bulk{t, []string{"--database-url", freshDatabase(t, testPostgres(t)), "--master-keys", store.NewMasterKey("test"), "--data-dir", t.TempDir()}}
+		test(t, func() commandRunner {
+			return commandRunner{t, []string{"--database-url", harness.CreateDatabase(t, harness.TestPostgresURL(t)), "--master-keys", keyring.GenerateKey("test"), "--data-dir", t.TempDir()}}
 		})
 	})
 }
 
-func (b bulk) run(in string, args ...string) (out, said string, err error) {
+func (b commandRunner) run(in string, args ...string) (out, said string, err error) {
 	var o, e bytes.Buffer
-	err = run(context.Background(), append(args, b.dsn...), console{in: strings.NewReader(in), out: &o, err: &e})
+	err = run(context.Background(), append(args, b.dsn...), app.Console{In: strings.NewReader(in), Out: &o, Err: &e})
 	return o.String(), e.String(), err
 }
 
-func (b bulk) must(in string, args ...string) string {
+func (b commandRunner) mustRun(in string, args ...string) string {
 	b.t.Helper()
 	out, said, err := b.run(in, args...)
 	if err != nil {
@@ -47,22 +50,22 @@ func (b bulk) must(in string, args ...string) string {
 	return out
 }
 
-func TestImportExamples(t *testing.T) {
-	alongside(t)
-	onEngines(t, func(t *testing.T, open func() bulk) {
+func TestImport_Examples(t *testing.T) {
+	harness.ParallelUnlessFull(t)
+	forEachEngine(t, func(t *testing.T, open func() commandRunner) {
 		var exported []string
 		for _, file := range []string{"testdata/import/customers.csv", "testdata/import/customers.jsonl"} {
 			b := open()
-			if out := b.must("", "import", file, "--dry-run"); !strings.Contains(out, "nothing was changed: 2 lines: 2 customers created") {
+			if out := b.mustRun("", "import", file, "--dry-run"); !strings.Contains(out, "nothing was changed: 2 lines: 2 customers created") {
 				t.Fatal(out)
 			}
-			if out := b.must("", "import", file); !strings.HasPrefix(out, "2 lines: 2 customers created, 0 updated, 4 identities linked") {
+			if out := b.mustRun("", "import", file); !strings.HasPrefix(out, "2 lines: 2 customers created, 0 updated, 4 identities linked") {
 				t.Fatal(out)
 			}
-			if out := b.must("", "import", file); !strings.HasPrefix(out, "2 lines: 0 customers created, 0 updated, 0 identities linked, 2 lines as they were") {
+			if out := b.mustRun("", "import", file); !strings.HasPrefix(out, "2 lines: 0 customers created, 0 updated, 0 identities linked, 2 lines as they were") {
 				t.Fatal(out)
 			}
-			exported = append(exported, withoutIDs(b.must("", "export")))
+			exported = append(exported, stripIDs(b.mustRun("", "export")))
 		}
 		if exported[0] != exported[1] {
 			t.Errorf("CSV and JSON Lines say different things:\n%s\n%s", exported[0], exported[1])
@@ -70,8 +73,8 @@ func TestImportExamples(t *testing.T) {
 	})
 }
 
-// withoutIDs takes the ids out, which are new in every database.
-func withoutIDs(jsonl string) string {
+// stripIDs takes the ids out, which are new in every database.
+func stripIDs(jsonl string) string {
 	var b strings.Builder
 	for line := range strings.Lines(jsonl) {
 		_, rest, _ := strings.Cut(line, `","`)
@@ -80,17 +83,17 @@ func withoutIDs(jsonl string) string {
 	return b.String()
 }
 
-func TestExportRoundTrip(t *testing.T) {
-	alongside(t)
+func TestExport_RoundTrip(t *testing.T) {
+	harness.ParallelUnlessFull(t)
 	const odd = `{"email":"steve@example.com","first_name":"=HYPERLINK(\"http://x\")","last_name":"'Example","company_name":"@SUM, \"A\"; B","metadata":{"a":[1,"ü"]},"context":"two\nlines","identities":[{"channel":"telegram","external_id":"1","display_name":"-Steve"},{"channel":"sms","external_id":"+61400111222","metadata":{"k":"v"}}]}
 {"id":"0198a2f0-0000-7000-8000-000000000001","first_name":"Nobody"}
 `
-	onEngines(t, func(t *testing.T, open func() bulk) {
+	forEachEngine(t, func(t *testing.T, open func() commandRunner) {
 		first := open()
-		first.must(odd, "import", "-", "--format", "jsonl")
-		lines := first.must("", "export", "--format", "jsonl")
+		first.mustRun(odd, "import", "-", "--format", "jsonl")
+		lines := first.mustRun("", "export", "--format", "jsonl")
 		file := filepath.Join(t.TempDir(), "out.csv")
-		first.must("", "export", "-o", file)
+		first.mustRun("", "export", "-o", file)
 		if _, _, err := first.run("", "export", "-o", file); err == nil {
 			t.Error("a file was overwritten")
 		}
@@ -105,17 +108,17 @@ func TestExportRoundTrip(t *testing.T) {
 		}
 		for _, how := range [][]string{{lines, "import", "-", "--format", "jsonl"}, {"", "import", file}} {
 			again := open()
-			again.must(how[0], how[1:]...)
-			if got := again.must("", "export", "--format", "jsonl"); got != lines {
+			again.mustRun(how[0], how[1:]...)
+			if got := again.mustRun("", "export", "--format", "jsonl"); got != lines {
 				t.Errorf("after %v:\n%s\nwant\n%s", how[1:], got, lines)
 			}
 		}
 	})
 }
 
-func TestImportNamesWhatIsWrong(t *testing.T) {
-	alongside(t)
-	b := bulk{t, []string{"--data-dir", t.TempDir()}}
+func TestImport_InvalidLines(t *testing.T) {
+	harness.ParallelUnlessFull(t)
+	b := commandRunner{t, []string{"--data-dir", t.TempDir()}}
 	future := time.Now().Add(time.Hour).Format(time.RFC3339)
 	for name, c := range map[string]struct{ format, in, want string }{
 		"Email":        {"csv", "email\nnobody", "line 2: email: is not"},
@@ -135,11 +138,11 @@ func TestImportNamesWhatIsWrong(t *testing.T) {
 		"NotJSON":      {"jsonl", "\n{secret", "line 2: the line is not a JSON object"},
 		"Trailing":     {"jsonl", `{"email":"a@example.com"} {}`, "something stands after"},
 		"Type":         {"jsonl", `{"email":7}`, "email: a JSON number does not fit here"},
-		"TooLong":      {"jsonl", `{"first_name":"` + strings.Repeat("x", maxJSONLine) + "\"}\n{}", "line 1: the line has more than 1 MiB"},
+		"TooLong":      {"jsonl", `{"first_name":"` + strings.Repeat("x", bulk.MaxJSONLine) + "\"}\n{}", "line 1: the line has more than 1 MiB"},
 		"TooLongField": {"jsonl", `{"email":"a@example.com","first_name":"` + strings.Repeat("x", 256) + `"}`, "first_name: has more than 255"},
 	} {
 		_, said, err := b.run(c.in, "import", "-", "--format", c.format)
-		if !errors.Is(err, errSaid) || !strings.Contains(said, c.want) {
+		if !errors.Is(err, app.ErrReported) || !strings.Contains(said, c.want) {
 			t.Errorf("%s: %v, %q; want %q", name, err, said, c.want)
 		}
 		if strings.Contains(said, "secret") {
@@ -162,9 +165,9 @@ func TestImportNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestImportKeepsTheGoodLines(t *testing.T) {
-	alongside(t)
-	onEngines(t, func(t *testing.T, open func() bulk) {
+func TestImport_StoresValidLines(t *testing.T) {
+	harness.ParallelUnlessFull(t)
+	forEachEngine(t, func(t *testing.T, open func() commandRunner) {
 		b := open()
 		var in strings.Builder
 		in.WriteString("\xef\xbb\xbfEmail;First_Name;Telegram\r\n") // as a spreadsheet in Europe writes it
@@ -177,7 +180,7 @@ func TestImportKeepsTheGoodLines(t *testing.T) {
 		}
 		file := filepath.Join(t.TempDir(), "errors.csv")
 		out, said, err := b.run(in.String(), "import", "-", "--format", "csv", "--errors", file)
-		if !errors.Is(err, errSaid) || !strings.HasPrefix(out, "1203 lines: 1200 customers created, 0 updated, 1200 identities linked, 0 lines as they were, 3 failed") {
+		if !errors.Is(err, app.ErrReported) || !strings.HasPrefix(out, "1203 lines: 1200 customers created, 0 updated, 1200 identities linked, 0 lines as they were, 3 failed") {
 			t.Fatalf("%v %s", err, out)
 		}
 		want := ""
@@ -193,26 +196,26 @@ func TestImportKeepsTheGoodLines(t *testing.T) {
 	})
 }
 
-// TestImportInterrupted ends an import in the middle; the same command goes on.
-func TestImportInterrupted(t *testing.T) {
-	alongside(t)
-	b := bulk{t, []string{"--data-dir", t.TempDir()}}
+// TestImport_Interrupted ends an import in the middle; the same command goes on.
+func TestImport_Interrupted(t *testing.T) {
+	harness.ParallelUnlessFull(t)
+	b := commandRunner{t, []string{"--data-dir", t.TempDir()}}
 	var in strings.Builder
-	for n := range 3 * importAtOnce {
+	for n := range 3 * bulk.ImportBatchSize {
 		fmt.Fprintf(&in, `{"email":"p%d@example.com"}`+"\n", n)
 	}
 	ctx, interrupt := context.WithCancel(t.Context())
-	s := settings{Listen: "127.0.0.1:0", DataDir: b.dsn[1], LogLevel: "info"}
-	c := &importCmd{settings: s, File: "-", Format: "jsonl"}
+	s := app.Settings{Listen: "127.0.0.1:0", DataDir: b.dsn[1], LogLevel: "info"}
+	c := &importCmd{Settings: s, File: "-", Format: "jsonl"}
 	var out, said bytes.Buffer
-	err := c.Run(ctx, console{in: &interruptingReader{in: strings.NewReader(in.String()), after: in.Len() / 2, interrupt: interrupt}, out: &out, err: &said})
+	err := c.Run(ctx, app.Console{In: &interruptingReader{in: strings.NewReader(in.String()), after: in.Len() / 2, interrupt: interrupt}, Out: &out, Err: &said})
 	if err == nil || !strings.Contains(err.Error(), "interrupted after line") {
 		t.Fatalf("%v %s", err, &out)
 	}
-	if got := b.must(in.String(), "import", "-", "--format", "jsonl"); !strings.HasPrefix(got, "1500 lines: ") || strings.HasPrefix(got, "1500 lines: 0 customers") {
+	if got := b.mustRun(in.String(), "import", "-", "--format", "jsonl"); !strings.HasPrefix(got, "1500 lines: ") || strings.HasPrefix(got, "1500 lines: 0 customers") {
 		t.Errorf("%s", got)
 	}
-	if got := b.must("", "export"); strings.Count(got, "\n") != 3*importAtOnce {
+	if got := b.mustRun("", "export"); strings.Count(got, "\n") != 3*bulk.ImportBatchSize {
 		t.Errorf("%d customers", strings.Count(got, "\n"))
 	}
 }
@@ -231,30 +234,18 @@ func (r *interruptingReader) Read(p []byte) (int, error) {
 	return r.in.Read(p[:min(len(p), 4096)])
 }
 
-func TestFormulasAreDisarmed(t *testing.T) {
-	for _, s := range []string{"", "'", "''", "=1", "'=1", "''=1", "+61", "-", "@x", "\tx", "Steve", "'twas", "O'Hara", "'-"} {
-		d := disarmed(s)
-		if got := armed(d); got != s {
-			t.Errorf("%q is %q in the file and %q after", s, d, got)
-		}
-		if d != "" && strings.ContainsAny(d[:1], "=+-@\t") {
-			t.Errorf("%q is armed", d)
-		}
-	}
-}
-
-func TestExportIsTold(t *testing.T) {
-	b := bulk{t, []string{"--data-dir", t.TempDir()}}
-	b.must(`{"email":"steve@example.com"}`, "import", "-", "--format", "jsonl")
-	b.must("", "export")
-	s, err := openStore(t.Context(), &settings{Listen: "127.0.0.1:0", DataDir: b.dsn[1], LogLevel: "info"})
+func TestExport_Audited(t *testing.T) {
+	b := commandRunner{t, []string{"--data-dir", t.TempDir()}}
+	b.mustRun(`{"email":"steve@example.com"}`, "import", "-", "--format", "jsonl")
+	b.mustRun("", "export")
+	s, err := app.OpenStore(t.Context(), &app.Settings{Listen: "127.0.0.1:0", DataDir: b.dsn[1], LogLevel: "info"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	for _, kind := range []string{"customers.imported", "customers.exported"} {
 		es, err := s.AuditEvents(t.Context(), identity.DefaultTenant, identity.EventQuery{Kind: kind}, "", 10)
-		if err != nil || len(es) != 1 || es[0].Actor != byCommand {
+		if err != nil || len(es) != 1 || es[0].Actor != app.CommandActor {
 			t.Errorf("%s: %v, %v", kind, es, err)
 		}
 	}

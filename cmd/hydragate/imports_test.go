@@ -9,57 +9,96 @@ import (
 	"testing"
 )
 
-// mayImport is the map of the house: what each package may know of the others. What
-// is missing here is a mistake in the code, or a decision to write down. A test suite
-// (a package whose name ends in "test") may know the package it stands in, too.
-var mayImport = map[string]string{
-	"adapters":              "",
-	"adapters/adaptertest":  "",
-	"adapters/simulator":    "adapters",
-	"adapters/slack":        "adapters",
-	"adapters/sms":          "adapters",
-	"adapters/telegram":     "adapters",
-	"identity":              "",
-	"identity/identitytest": "",
-	"claim":                 "identity",
-	"claim/claimtest":       "identity",
-	"claim/redisproof":      "claim identity",
-	"gateway":               "adapters claim gateway/spool identity",
-	"gateway/spool":         "",
-	"gateway/delivery":      "gateway adapters claim identity",
-	"migrations":            "",
-	"store":                 "adapters claim gateway httpapi identity migrations",
-	"httpapi":               "adapters claim gateway identity",
-	"cmd":                   "*",
+// stageImports are the packages of this module that each stage of the pipeline may import.
+const stageImports = "adapters claim gateway gateway/queue identity"
+
+// surfaceImports are the packages of this module that each API surface may import.
+const surfaceImports = "adapters claim gateway httpapi/fastapi httpapi/operation identity"
+
+// allowedImports lists, for each package of this module, the packages of this module that it may
+// import; "*" allows all. A package that is not listed fails the test. A package whose name ends
+// in "test" may also import its parent.
+var allowedImports = map[string]string{
+	"adapters":                    "",
+	"adapters/adaptertest":        "",
+	"adapters/simulator":          "adapters",
+	"adapters/slack":              "adapters",
+	"adapters/sms":                "adapters",
+	"adapters/telegram":           "adapters",
+	"identity":                    "",
+	"identity/identitytest":       "",
+	"claim":                       "identity",
+	"claim/claimtest":             "identity",
+	"claim/rediscode":             "claim",
+	"gateway":                     "adapters claim identity",
+	"gateway/queue":               "adapters claim gateway identity",
+	"gateway/ingest":              stageImports + " gateway/ingest/spool",
+	"gateway/ingest/spool":        "",
+	"gateway/process":             stageImports,
+	"gateway/delivery":            stageImports,
+	"gateway/outbox":              stageImports,
+	"gateway/endpoints":           stageImports,
+	"httpapi/fastapi":             "",
+	"httpapi/operation":           "adapters claim gateway httpapi/fastapi identity",
+	"httpapi":                     surfaceImports,
+	"httpapi/webhook":             surfaceImports,
+	"httpapi/oidc":                surfaceImports,
+	"migrations":                  "",
+	"store":                       "adapters claim gateway identity migrations store/keyring store/sqldb",
+	"store/keyring":               "gateway",
+	"store/sqldb":                 "migrations",
+	"store/sqltest":               "",
+	"cmd/hydrabench":              "*",
+	"cmd/hydragate":               "*",
+	"cmd/hydragate/app":           "*",
+	"cmd/hydragate/app/tracetest": "",
+	"cmd/hydragate/bulk":          "*",
+	"cmd/hydragate/demo":          "*",
+	"e2e/api":                     "*",
+	"e2e/claims":                  "*",
+	"e2e/incidents":               "*",
+	"e2e/keys":                    "*",
+	"e2e/recovery":                "*",
+	"e2e/webhooks":                "*",
+	"e2e/harness":                 "*",
+	"e2e/harness/rawhttp":         "*",
+	"e2e/harness/script":          "*",
 }
 
-// onlyIn says which packages may know a part of the world, by the beginning of its
-// path. What is not here is for everybody. The benchmark measures the databases bare, to
-// compare.
-var onlyIn = map[string]string{
-	"database/sql":                 "store cmd/hydrabench",
-	"github.com/jackc/pgx/":        "store cmd/hydrabench",
+// forbiddenImports lists exceptions to "*" in allowedImports.
+var forbiddenImports = map[string]string{
+	"cmd/hydragate/app": "cmd/hydragate/bulk cmd/hydragate/demo",
+	"e2e/harness":       "cmd/hydragate/bulk cmd/hydragate/demo e2e/harness/rawhttp e2e/harness/script",
+}
+
+// restrictedImports lists, by prefix of the import path, the packages that may import a library;
+// subpackages of a listed package may as well. Libraries that are not listed may be imported
+// anywhere. The benchmark and the tests also use the databases directly.
+var restrictedImports = map[string]string{
+	"database/sql":                 "store cmd/hydrabench e2e",
+	"github.com/jackc/pgx/":        "store cmd/hydrabench e2e",
 	"github.com/pressly/goose/":    "store",
-	"modernc.org/sqlite":           "store cmd/hydrabench",
-	"github.com/redis/go-redis/":   "claim/redisproof cmd",
-	"github.com/alicebob/":         "claim/redisproof",
+	"modernc.org/sqlite":           "store cmd/hydrabench e2e",
+	"github.com/redis/go-redis/":   "claim/rediscode cmd e2e",
+	"github.com/alicebob/":         "claim/rediscode",
 	"github.com/go-telegram/":      "adapters/telegram adapters/simulator",
 	"github.com/twilio/":           "adapters/sms adapters/simulator",
 	"github.com/slack-go/":         "adapters/slack adapters/simulator",
 	"github.com/gorilla/websocket": "adapters/slack adapters/simulator",
 	"github.com/danielgtaylor/":    "httpapi",
-	"github.com/alecthomas/kong":   "cmd",
-	"github.com/coreos/go-oidc/":   "cmd",
-	"github.com/go-jose/":          "cmd",
+	"github.com/alecthomas/kong":   "cmd e2e/harness",
+	"github.com/coreos/go-oidc/":   "httpapi/oidc",
+	"github.com/go-jose/":          "httpapi/oidc",
 	"go.opentelemetry.io/otel/sdk": "cmd",
 	"go.opentelemetry.io/otel/exp": "cmd",
 	"go.opentelemetry.io/contrib/": "cmd",
 	"github.com/nyaruka/":          "identity",
-	"github.com/standard-webhooks": "gateway/delivery cmd",
-	"math/rand":                    "adapters gateway cmd", // never where keys and codes are made
+	"github.com/standard-webhooks": "gateway/delivery cmd e2e",
+	"math/rand":                    "adapters gateway cmd e2e", // never where keys and codes are generated
 }
 
-// TestImports holds every package to the map. Tests may import what they like.
+// TestImports checks every package against allowedImports and restrictedImports. Test files may
+// import anything.
 func TestImports(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "hydragate/...").Output()
 	if err != nil {
@@ -71,50 +110,49 @@ func TestImports(t *testing.T) {
 		imports[words[0]] = words[1:]
 	}
 	if len(imports["hydragate/store"]) == 0 {
-		t.Fatalf("go list says nothing of the store: %s", out)
+		t.Fatalf("go list does not list the imports of store: %s", out)
 	}
-	for _, wrong := range trespasses(imports) {
-		t.Error(wrong)
+	for name := range allowedImports {
+		if _, ok := imports["hydragate/"+name]; !ok {
+			t.Errorf("allowedImports lists %s, which does not exist", name)
+		}
+	}
+	for _, v := range violations(imports) {
+		t.Error(v)
 	}
 }
 
-// trespasses gives what the map forbids, in order. Keys of imports are packages.
-func trespasses(imports map[string][]string) []string {
-	var wrong []string
-	for _, pkg := range slices.Sorted(maps.Keys(imports)) {
-		name := strings.TrimPrefix(pkg, "hydragate/")
-		allowed, known := mayImport[room(name)]
-		if !known {
-			wrong = append(wrong, name+" is not on the map")
+// violations returns the forbidden imports in order. The keys of imports are package paths.
+func violations(imports map[string][]string) []string {
+	var found []string
+	for _, path := range slices.Sorted(maps.Keys(imports)) {
+		name := strings.TrimPrefix(path, "hydragate/")
+		if _, ok := allowedImports[name]; !ok {
+			found = append(found, name+" is not listed in allowedImports")
 		}
-		for _, imp := range imports[pkg] {
-			of, ours := strings.CutPrefix(imp, "hydragate/")
-			if ours && !mayKnow(name, of, allowed) || !ours && !mayKnowOfTheWorld(name, imp) {
-				wrong = append(wrong, fmt.Sprintf("%s may not import %s", name, of))
+		for _, imp := range imports[path] {
+			internal, ok := strings.CutPrefix(imp, "hydragate/")
+			if ok && !allowsInternal(name, internal) || !ok && !allowsExternal(name, imp) {
+				found = append(found, fmt.Sprintf("%s may not import %s", name, internal))
 			}
 		}
 	}
-	return wrong
+	return found
 }
 
-// room gives the entry of the map that a package stands under: its own, but for cmd,
-// where there is one for all.
-func room(pkg string) string {
-	if strings.HasPrefix(pkg, "cmd/") {
-		return "cmd"
+func allowsInternal(name, imp string) bool {
+	if slices.Contains(strings.Fields(forbiddenImports[name]), imp) {
+		return false
 	}
-	return pkg
+	allowed := allowedImports[name]
+	isSuite := strings.HasSuffix(name, "test") && strings.HasPrefix(name, imp+"/")
+	return allowed == "*" || isSuite || slices.Contains(strings.Fields(allowed), imp)
 }
 
-func mayKnow(pkg, imp, allowed string) bool {
-	suite := strings.HasSuffix(pkg, "test") && strings.HasPrefix(pkg, imp+"/")
-	return allowed == "*" || suite || slices.Contains(strings.Fields(allowed), imp)
-}
-
-func mayKnowOfTheWorld(pkg, imp string) bool {
-	for world, rooms := range onlyIn {
-		if strings.HasPrefix(imp, world) && !slices.ContainsFunc(strings.Fields(rooms), func(room string) bool {
-			return pkg == room || strings.HasPrefix(pkg, room+"/")
+func allowsExternal(name, imp string) bool {
+	for prefix, packages := range restrictedImports {
+		if strings.HasPrefix(imp, prefix) && !slices.ContainsFunc(strings.Fields(packages), func(p string) bool {
+			return name == p || strings.HasPrefix(name, p+"/")
 		}) {
 			return false
 		}
@@ -122,34 +160,37 @@ func mayKnowOfTheWorld(pkg, imp string) bool {
 	return true
 }
 
-// TestTrespasses shows that the check sees what it is there for.
-func TestTrespasses(t *testing.T) {
+// TestImports_Violations checks that violations finds what it must find.
+func TestImports_Violations(t *testing.T) {
 	for name, c := range map[string]struct {
 		pkg, imp string
-		want     string // empty: allowed
+		want     string // empty if the import is allowed
 	}{
-		"AsOnTheMap":            {"gateway", "hydragate/claim", ""},
-		"SuiteOfItsParent":      {"claim/claimtest", "hydragate/claim", ""},
-		"SuiteOfAnother":        {"claim/claimtest", "hydragate/store", "claim/claimtest may not import store"},
-		"AgainstTheArrow":       {"identity", "hydragate/claim", "identity may not import claim"},
-		"AdapterKnowsGateway":   {"adapters/sms", "hydragate/gateway", "adapters/sms may not import gateway"},
-		"AdapterKnowsAnother":   {"adapters/sms", "hydragate/adapters/slack", "adapters/sms may not import adapters/slack"},
-		"SurfaceKnowsStore":     {"httpapi", "hydragate/store", "httpapi may not import store"},
-		"CommandKnowsAll":       {"cmd/hydragate", "hydragate/store", ""},
-		"NotOnTheMap":           {"helpers", "fmt", "helpers is not on the map"},
-		"StandardLibrary":       {"identity", "net/url", ""},
-		"DriverInStore":         {"store", "github.com/jackc/pgx/v5/pgxpool", ""},
-		"DriverElsewhere":       {"gateway", "github.com/jackc/pgx/v5", "gateway may not import github.com/jackc/pgx/v5"},
-		"SQLElsewhere":          {"httpapi", "database/sql", "httpapi may not import database/sql"},
-		"RedisInProofs":         {"claim/redisproof", "github.com/redis/go-redis/v9", ""},
-		"RedisBesideProofs":     {"claim", "github.com/redis/go-redis/v9", "claim may not import github.com/redis/go-redis/v9"},
-		"SDKInAnotherAdapter":   {"adapters/sms", "github.com/slack-go/slack", "adapters/sms may not import github.com/slack-go/slack"},
-		"GuessableRandomInCode": {"claim", "math/rand/v2", "claim may not import math/rand/v2"},
+		"listed import":                 {"gateway", "hydragate/claim", ""},
+		"suite imports its parent":      {"claim/claimtest", "hydragate/claim", ""},
+		"suite imports another package": {"claim/claimtest", "hydragate/store", "claim/claimtest may not import store"},
+		"wrong direction":               {"identity", "hydragate/claim", "identity may not import claim"},
+		"adapter imports gateway":       {"adapters/sms", "hydragate/gateway", "adapters/sms may not import gateway"},
+		"adapter imports adapter":       {"adapters/sms", "hydragate/adapters/slack", "adapters/sms may not import adapters/slack"},
+		"stage imports stage":           {"gateway/process", "hydragate/gateway/outbox", "gateway/process may not import gateway/outbox"},
+		"API imports store":             {"httpapi", "hydragate/store", "httpapi may not import store"},
+		"API imports surface":           {"httpapi", "hydragate/httpapi/webhook", "httpapi may not import httpapi/webhook"},
+		"app imports demo":              {"cmd/hydragate/app", "hydragate/cmd/hydragate/demo", "cmd/hydragate/app may not import cmd/hydragate/demo"},
+		"command imports anything":      {"cmd/hydragate", "hydragate/store", ""},
+		"unknown package":               {"helpers", "fmt", "helpers is not listed in allowedImports"},
+		"standard library":              {"identity", "net/url", ""},
+		"driver in store":               {"store/sqldb", "github.com/jackc/pgx/v5/pgxpool", ""},
+		"driver elsewhere":              {"gateway", "github.com/jackc/pgx/v5", "gateway may not import github.com/jackc/pgx/v5"},
+		"SQL elsewhere":                 {"httpapi", "database/sql", "httpapi may not import database/sql"},
+		"Redis in the code store":       {"claim/rediscode", "github.com/redis/go-redis/v9", ""},
+		"Redis elsewhere":               {"claim", "github.com/redis/go-redis/v9", "claim may not import github.com/redis/go-redis/v9"},
+		"SDK of another adapter":        {"adapters/sms", "github.com/slack-go/slack", "adapters/sms may not import github.com/slack-go/slack"},
+		"predictable numbers in claim":  {"claim", "math/rand/v2", "claim may not import math/rand/v2"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := strings.Join(trespasses(map[string][]string{"hydragate/" + c.pkg: {c.imp}}), "\n")
+			got := strings.Join(violations(map[string][]string{"hydragate/" + c.pkg: {c.imp}}), "\n")
 			if got != c.want {
-				t.Errorf("got %q, want %q", got, c.want)
+				t.Errorf("violations = %q, want %q", got, c.want)
 			}
 		})
 	}

@@ -10,8 +10,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"hydragate/cmd/hydragate/app"
 	"hydragate/identity"
-	"hydragate/store"
 )
 
 type keysCmd struct {
@@ -20,34 +20,15 @@ type keysCmd struct {
 	Revoke keysRevokeCmd `cmd:"" help:"Revoke an API key; it stops working within seconds."`
 }
 
-// openStore opens the store of a command that runs beside a gateway.
-func openStore(ctx context.Context, s *settings) (*store.Store, error) {
-	if err := s.check(); err != nil {
-		return nil, err
-	}
-	dsn, err := s.database()
-	if err != nil {
-		return nil, err
-	}
-	keys, err := s.keyRing()
-	if err != nil {
-		return nil, err
-	}
-	return store.Open(ctx, dsn, keys)
-}
-
-// byCommand is the actor of what is done at the command line.
-const byCommand identity.Actor = "command"
-
 type keysCreateCmd struct {
-	settings `group:"Settings:"`
-	Name     string        `arg:"" help:"What the key is for."`
-	Scope    []string      `help:"Rights, comma-separated, such as customers:read,claims:issue. Default: all." placeholder:"SCOPE"`
-	Expires  time.Duration `help:"When it ends, such as 720h. Default: never." placeholder:"DURATION"`
-	For      string        `name:"instance" help:"Limit it to one instance." placeholder:"ID"`
+	app.Settings `group:"Settings:"`
+	Name         string        `arg:"" help:"What the key is for."`
+	Scope        []string      `help:"Rights, comma-separated, such as customers:read,claims:issue. Default: all." placeholder:"SCOPE"`
+	Expires      time.Duration `help:"When it ends, such as 720h. Default: never." placeholder:"DURATION"`
+	For          string        `name:"instance" help:"Limit it to one instance." placeholder:"ID"`
 }
 
-func (c *keysCreateCmd) Run(ctx context.Context, con console) error {
+func (c *keysCreateCmd) Run(ctx context.Context, con app.Console) error {
 	if strings.TrimSpace(c.Name) == "" {
 		return errors.New("the key needs a name: say what it is for")
 	}
@@ -65,7 +46,7 @@ func (c *keysCreateCmd) Run(ctx context.Context, con console) error {
 			return fmt.Errorf("a key for one instance cannot hold channels:write: who holds a provider's secret can forge its senders")
 		}
 	}
-	s, err := openStore(ctx, &c.settings)
+	s, err := app.OpenStore(ctx, &c.Settings)
 	if err != nil {
 		return err
 	}
@@ -76,31 +57,31 @@ func (c *keysCreateCmd) Run(ctx context.Context, con console) error {
 	}
 	token := identity.NewToken("hg_live_")
 	k.Hint = token[len(token)-4:]
-	k, err = s.CreateAPIKey(ctx, k, identity.HashToken(token), byCommand)
+	k, err = s.CreateAPIKey(ctx, k, identity.HashToken(token), app.CommandActor)
 	if errors.Is(err, identity.ErrNoInstance) {
 		return fmt.Errorf("--instance must be the id of an instance: there is none %s", c.For)
 	}
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(con.out, "%s\n\nThis is shown once. Its id is %s.\n", token, k.ID)
+	_, err = fmt.Fprintf(con.Out, "%s\n\nThis is shown once. Its id is %s.\n", token, k.ID)
 	return err
 }
 
 type keysListCmd struct {
-	settings `group:"Settings:"`
+	app.Settings `group:"Settings:"`
 }
 
-func (c *keysListCmd) Run(ctx context.Context, con console) error {
-	if err := c.there(); err != nil {
+func (c *keysListCmd) Run(ctx context.Context, con app.Console) error {
+	if err := c.RequireData(); err != nil {
 		return err
 	}
-	s, err := openStore(ctx, &c.settings)
+	s, err := app.OpenStore(ctx, &c.Settings)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	w := tabwriter.NewWriter(con.out, 0, 4, 2, ' ', 0)
+	w := tabwriter.NewWriter(con.Out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tNAME\tENDS IN\tSTATE\tLAST USED\tINSTANCE\tSCOPES")
 	for after := ""; ; {
 		ks, err := s.ListAPIKeys(ctx, identity.DefaultTenant, after, 100)
@@ -122,7 +103,7 @@ func printKey(w io.Writer, k identity.APIKey) {
 	switch {
 	case !k.RevokedAt.IsZero():
 		state = "revoked"
-	case !k.Live(time.Now()):
+	case !k.IsLive(time.Now()):
 		state = "expired"
 	}
 	if !k.LastUsedAt.IsZero() {
@@ -139,26 +120,26 @@ func printKey(w io.Writer, k identity.APIKey) {
 }
 
 type keysRevokeCmd struct {
-	settings `group:"Settings:"`
-	ID       string `arg:"" help:"Id of the key, as keys list shows it."`
+	app.Settings `group:"Settings:"`
+	ID           string `arg:"" help:"Id of the key, as keys list shows it."`
 }
 
-func (c *keysRevokeCmd) Run(ctx context.Context, con console) error {
-	if err := c.there(); err != nil {
+func (c *keysRevokeCmd) Run(ctx context.Context, con app.Console) error {
+	if err := c.RequireData(); err != nil {
 		return err
 	}
-	s, err := openStore(ctx, &c.settings)
+	s, err := app.OpenStore(ctx, &c.Settings)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	err = s.RevokeAPIKey(ctx, identity.DefaultTenant, c.ID, byCommand)
+	err = s.RevokeAPIKey(ctx, identity.DefaultTenant, c.ID, app.CommandActor)
 	if errors.Is(err, identity.ErrNotFound) {
 		return fmt.Errorf("no key has the id %s: hydragate keys list shows the ids", c.ID)
 	}
 	if err != nil {
 		return fmt.Errorf("revoke %s: %w", c.ID, err)
 	}
-	_, err = fmt.Fprintln(con.out, "revoked", c.ID)
+	_, err = fmt.Fprintln(con.Out, "revoked", c.ID)
 	return err
 }

@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"hydragate/store"
+	"hydragate/cmd/hydragate/app"
+	"hydragate/store/sqldb"
 )
 
 type migrateCmd struct {
@@ -14,51 +15,40 @@ type migrateCmd struct {
 }
 
 type migrateUpCmd struct {
-	settings `group:"Settings:"`
+	app.Settings `group:"Settings:"`
 }
 
-func (c *migrateUpCmd) Run(ctx context.Context, con console) error {
-	dsn, err := c.checkedDatabase()
+func (c *migrateUpCmd) Run(ctx context.Context, con app.Console) error {
+	dsn, err := c.MigrationDSN()
 	if err != nil {
 		return err
 	}
-	done, err := store.Migrate(ctx, dsn)
+	done, err := sqldb.Migrate(ctx, dsn)
 	for _, m := range done {
-		fmt.Fprintf(con.out, "applied %d %s\n", m.Version, m.Name)
+		fmt.Fprintf(con.Out, "applied %d %s\n", m.Version, m.Name)
 	}
 	if err == nil && len(done) == 0 {
-		fmt.Fprintln(con.out, "up to date")
+		fmt.Fprintln(con.Out, "up to date")
 	}
 	return err
 }
 
 type migrateStatusCmd struct {
-	settings `group:"Settings:"`
+	app.Settings `group:"Settings:"`
 }
 
-func (c *migrateStatusCmd) Run(ctx context.Context, con console) error {
-	dsn, err := c.checkedDatabase()
+func (c *migrateStatusCmd) Run(ctx context.Context, con app.Console) error {
+	dsn, err := c.MigrationDSN()
 	if err != nil {
 		return err
 	}
-	ms, err := store.Migrations(ctx, dsn)
+	ms, err := sqldb.Migrations(ctx, dsn)
 	for _, m := range ms {
 		at := "pending"
 		if !m.AppliedAt.IsZero() {
 			at = m.AppliedAt.Format(time.DateTime)
 		}
-		fmt.Fprintf(con.out, "%d  %-28s %s\n", m.Version, m.Name, at)
+		fmt.Fprintf(con.Out, "%d  %-28s %s\n", m.Version, m.Name, at)
 	}
 	return err
-}
-
-// checkedDatabase gives what a migration needs: settings in order, and the address.
-func (s *settings) checkedDatabase() (string, error) {
-	if s.postgres() && s.MasterKeys == "" {
-		s.MasterKeys = store.NewMasterKey("unused") // migrating seals nothing
-	}
-	if err := s.check(); err != nil {
-		return "", err
-	}
-	return s.database()
 }

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestSecurityNamesWhatThereIs reads SECURITY.md: every proof and script that it names
+// TestSecurityPage_NamedTestsExist reads SECURITY.md: every proof and script that it names
 // is there to be run.
-func TestSecurityNamesWhatThereIs(t *testing.T) {
+func TestSecurityPage_NamedTestsExist(t *testing.T) {
 	const root = "../.."
 	page, err := os.ReadFile(filepath.Join(root, "SECURITY.md"))
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"hydragate/gateway"
 )
 
-// maxHeader is how long the headers of an answer may be.
-const maxHeader = 64 << 10
+// maxHeaderBytes is how long the headers of an answer may be.
+const maxHeaderBytes = 64 << 10
 
 // NewClient makes the client that calls agent runtimes: no redirects, no proxy of the
 // environment, no inflating, and unless allowPrivate no address that is not public.
@@ -26,16 +26,16 @@ func NewClient(allowPrivate bool) *http.Client {
 
 func newClient(d *net.Dialer, allowPrivate bool) *http.Client {
 	if !allowPrivate {
-		d.ControlContext = publicOnly
+		d.ControlContext = checkPublic
 	}
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			DialContext:           d.DialContext,
 			TLSHandshakeTimeout:   5 * time.Second,
-			ResponseHeaderTimeout: AnswerTimeout,
+			ResponseHeaderTimeout: ResponseTimeout,
 			// As many runtimes as are called at once must not fill the memory.
-			MaxResponseHeaderBytes: maxHeader,
+			MaxResponseHeaderBytes: maxHeaderBytes,
 			DisableCompression:     true,
 			MaxIdleConns:           256,
 			MaxIdleConnsPerHost:    64,
@@ -45,29 +45,29 @@ func newClient(d *net.Dialer, allowPrivate bool) *http.Client {
 	}
 }
 
-// ErrPrivate says that an agent URL leads to an address that is not public.
-var ErrPrivate = errors.New("the agent URL leads to an address that is not public")
+// ErrPrivateAddress says that an agent URL leads to an address that is not public.
+var ErrPrivateAddress = errors.New("the agent URL leads to an address that is not public")
 
-func publicOnly(_ context.Context, _, address string, _ syscall.RawConn) error {
+func checkPublic(_ context.Context, _, address string, _ syscall.RawConn) error {
 	ap, err := netip.ParseAddrPort(address)
-	if err != nil || !gateway.Public(ap.Addr()) {
-		return ErrPrivate
+	if err != nil || !gateway.IsPublicAddr(ap.Addr()) {
+		return ErrPrivateAddress
 	}
 	return nil
 }
 
-// plain gives a transport error without the URL in it.
-func plain(err error) error {
+// redactURL gives a transport error without the URL in it.
+func redactURL(err error) error {
 	var ue *url.Error
 	if errors.As(err, &ue) {
 		err = ue.Err
 	}
 	var oe *net.OpError
 	switch {
-	case errors.Is(err, ErrPrivate):
-		return ErrPrivate
+	case errors.Is(err, ErrPrivateAddress):
+		return ErrPrivateAddress
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no answer within %s", AnswerTimeout)
+		return fmt.Errorf("no answer within %s", ResponseTimeout)
 	case errors.As(err, &oe):
 		return fmt.Errorf("cannot %s: %w", oe.Op, oe.Err)
 	}

@@ -20,9 +20,9 @@ import (
 	"hydragate/gateway"
 )
 
-// notForAgents are addresses that no agent URL leads to: this machine, its networks, the
+// privateAddrs are addresses that no agent URL leads to: this machine, its networks, the
 // metadata of clouds, what is reserved, and what carries another address inside.
-var notForAgents = []string{
+var privateAddrs = []string{
 	"127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.255", "192.168.0.1", "192.168.255.255",
 	"169.254.169.254", "169.254.170.2", "100.64.0.1", "100.100.100.200", "100.127.255.255", "192.0.0.1", "192.0.0.192", "192.0.2.1", "192.88.99.1", "198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1",
 	"224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255",
@@ -30,50 +30,50 @@ var notForAgents = []string{
 	"3fff::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fe80::1", "fec0::1", "ff02::1",
 }
 
-// forAgents are public addresses, some of them next door to those above.
-var forAgents = []string{
+// publicAddrs are public addresses, some of them next door to those above.
+var publicAddrs = []string{
 	"1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255", "128.0.0.0", "169.253.255.255", "169.255.0.0", "172.15.255.255", "172.32.0.0", "192.0.1.0", "192.167.255.255",
 	"192.169.0.0", "198.17.255.255", "198.20.0.0", "203.0.114.0", "223.255.255.255", "2606:4700::1111", "2a00::1", "2001:4860:4860::8888", "2003::1", "2400::1",
 }
 
-func TestPublic(t *testing.T) {
-	for _, a := range notForAgents {
-		if gateway.Public(netip.MustParseAddr(a)) {
+func TestIsPublicAddr(t *testing.T) {
+	for _, a := range privateAddrs {
+		if gateway.IsPublicAddr(netip.MustParseAddr(a)) {
 			t.Errorf("%s is public", a)
 		}
 	}
-	for _, a := range forAgents {
-		if !gateway.Public(netip.MustParseAddr(a)) {
+	for _, a := range publicAddrs {
+		if !gateway.IsPublicAddr(netip.MustParseAddr(a)) {
 			t.Errorf("%s is not public", a)
 		}
 	}
 	for _, a := range []netip.Addr{{}, netip.MustParseAddr("2606:4700::1111%eth0"), netip.MustParseAddr("fe80::1%lo")} {
-		if gateway.Public(a) {
+		if gateway.IsPublicAddr(a) {
 			t.Errorf("%q is public", a)
 		}
 	}
 }
 
-// errOpened ends a connection that the client would have made, before a packet is sent.
-var errOpened = errors.New("this would have been opened")
+// errDialed ends a connection that the client would have made, before a packet is sent.
+var errDialed = errors.New("this would have been opened")
 
-// A street is the network as a client sees it: names that somebody else answers for, and
+// A fakeNetwork is the network as a client sees it: names that somebody else answers for, and
 // doors that are counted and never opened, but for a server on loopback that stands
 // behind every public address.
-type street struct {
+type fakeNetwork struct {
 	t        *testing.T
-	names    func(name string, asked int) []string // addresses of a name, by how often it was asked for
+	lookup   func(name string, asked int) []string // addresses of a name, by how often it was asked for
 	server   *httptest.Server
 	resolver string
 
-	mu     sync.Mutex
-	asked  map[string]int
-	opened []string
-	posts  atomic.Int64
+	mu      sync.Mutex
+	lookups map[string]int
+	dialed  []string
+	posts   atomic.Int64
 }
 
-func newStreet(t *testing.T, answer http.HandlerFunc) *street {
-	s := &street{t: t, asked: map[string]int{}}
+func newFakeNetwork(t *testing.T, answer http.HandlerFunc) *fakeNetwork {
+	s := &fakeNetwork{t: t, lookups: map[string]int{}}
 	s.server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.posts.Add(1)
 		answer(w, r)
@@ -86,7 +86,7 @@ func newStreet(t *testing.T, answer http.HandlerFunc) *street {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		s.answerNames(names)
+		s.serveDNS(names)
 	}()
 	t.Cleanup(func() {
 		_ = names.Close()
@@ -97,8 +97,8 @@ func newStreet(t *testing.T, answer http.HandlerFunc) *street {
 }
 
 // client is the program's own, in this street.
-func (s *street) client(allowPrivate bool) *http.Client {
-	d := &net.Dialer{Timeout: 5 * time.Second, Resolver: &net.Resolver{PreferGo: true, Dial: s.askNames}}
+func (s *fakeNetwork) client(allowPrivate bool) *http.Client {
+	d := &net.Dialer{Timeout: 5 * time.Second, Resolver: &net.Resolver{PreferGo: true, Dial: s.dialResolver}}
 	c := newClient(d, allowPrivate)
 	check := d.ControlContext
 	d.ControlContext = func(ctx context.Context, network, address string, conn syscall.RawConn) error {
@@ -107,20 +107,20 @@ func (s *street) client(allowPrivate bool) *http.Client {
 				return err
 			}
 		}
-		return s.open(address)
+		return s.recordDial(address)
 	}
-	return s.behind(c, d.DialContext)
+	return s.redirectDials(c, d.DialContext)
 }
 
-// behind has c dial by dial, and come to the server where a door would have opened.
-func (s *street) behind(c *http.Client, dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Client {
+// redirectDials has c dial by dial, and come to the server where a door would have opened.
+func (s *fakeNetwork) redirectDials(c *http.Client, dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Client {
 	tr := c.Transport.(*http.Transport)
 	tr.TLSClientConfig = s.server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	tr.TLSClientConfig.ServerName = "example.com"
 	tr.DisableKeepAlives = true
 	tr.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
-		if errors.Is(err, errOpened) {
+		if errors.Is(err, errDialed) {
 			return new(net.Dialer).DialContext(ctx, "tcp", s.server.Listener.Addr().String())
 		}
 		return conn, err
@@ -128,32 +128,32 @@ func (s *street) behind(c *http.Client, dial func(ctx context.Context, network, 
 	return c
 }
 
-func (s *street) askNames(ctx context.Context, _, _ string) (net.Conn, error) {
+func (s *fakeNetwork) dialResolver(ctx context.Context, _, _ string) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "udp", s.resolver)
 }
 
-func (s *street) open(address string) error {
+func (s *fakeNetwork) recordDial(address string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.opened = append(s.opened, address)
-	return errOpened
+	s.dialed = append(s.dialed, address)
+	return errDialed
 }
 
-// privately gives the doors that were opened and should not have been.
-func (s *street) privately() (wrong []string) {
+// privateDials gives the doors that were opened and should not have been.
+func (s *fakeNetwork) privateDials() (wrong []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, o := range s.opened {
-		if ap, err := netip.ParseAddrPort(o); err != nil || !gateway.Public(ap.Addr()) {
+	for _, o := range s.dialed {
+		if ap, err := netip.ParseAddrPort(o); err != nil || !gateway.IsPublicAddr(ap.Addr()) {
 			wrong = append(wrong, o)
 		}
 	}
 	return wrong
 }
 
-// answerNames answers DNS questions: the question again, and an A or AAAA record for each
+// serveDNS answers DNS questions: the question again, and an A or AAAA record for each
 // address of the name that is of the kind asked for.
-func (s *street) answerNames(on net.PacketConn) {
+func (s *fakeNetwork) serveDNS(on net.PacketConn) {
 	question := make([]byte, 512)
 	for {
 		n, from, err := on.ReadFrom(question)
@@ -187,19 +187,19 @@ func (s *street) answerNames(on net.PacketConn) {
 
 const typeA, typeAAAA = 1, 28
 
-// answer sets what names are answered with.
-func (s *street) answer(names func(name string, asked int) []string) {
+// setNames sets what names are answered with.
+func (s *fakeNetwork) setNames(names func(name string, asked int) []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.names = names
+	s.lookup = names
 }
 
-func (s *street) addresses(name string, kind uint16) (all []netip.Addr) {
+func (s *fakeNetwork) addresses(name string, kind uint16) (all []netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := fmt.Sprint(name, kind)
-	s.asked[key]++
-	for _, text := range s.names(strings.TrimSuffix(name, "."), s.asked[key]) {
+	s.lookups[key]++
+	for _, text := range s.lookup(strings.TrimSuffix(name, "."), s.lookups[key]) {
 		a := netip.MustParseAddr(text)
 		if a.Is4() == (kind == typeA) && (kind == typeA || kind == typeAAAA) {
 			all = append(all, a)
@@ -208,7 +208,7 @@ func (s *street) addresses(name string, kind uint16) (all []netip.Addr) {
 	return all
 }
 
-func (s *street) post(c *http.Client, to string) (int, error) {
+func (s *fakeNetwork) post(c *http.Client, to string) (int, error) {
 	res, err := c.Post(to, "application/json", strings.NewReader(`{}`))
 	if err != nil {
 		return 0, err
@@ -223,19 +223,19 @@ func hostOf(address string) string {
 	return address
 }
 
-func taken(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
+func respondOK(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
 
-// TestAgentCallsReachNoPrivateAddress posts to each address that is none for agents: as it
+// TestClient_RejectsPrivateAddresses posts to each address that is none for agents: as it
 // is, by a name, by a name that is public the first time and private the next, and by a
 // redirect. No door is opened, as the dialler counts; to public ones it is.
-func TestAgentCallsReachNoPrivateAddress(t *testing.T) {
+func TestClient_RejectsPrivateAddresses(t *testing.T) {
 	const public = "93.184.216.34"
 	tries, refused := 0, 0
-	for _, address := range notForAgents {
-		s := newStreet(t, func(w http.ResponseWriter, r *http.Request) {
+	for _, address := range privateAddrs {
+		s := newFakeNetwork(t, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://"+hostOf(address)+"/latest/meta-data/", http.StatusTemporaryRedirect)
 		})
-		s.answer(func(name string, asked int) []string {
+		s.setNames(func(name string, asked int) []string {
 			switch {
 			case strings.HasPrefix(name, "rebinding") && asked == 1:
 				return []string{public}
@@ -251,7 +251,7 @@ func TestAgentCallsReachNoPrivateAddress(t *testing.T) {
 			tries++
 			if status, err := s.post(c, "https://"+host+"/events"); err == nil {
 				t.Errorf("%s, %s: %d", address, way, status)
-			} else if errors.Is(err, ErrPrivate) {
+			} else if errors.Is(err, ErrPrivateAddress) {
 				refused++
 			}
 		}
@@ -262,24 +262,24 @@ func TestAgentCallsReachNoPrivateAddress(t *testing.T) {
 		if status, err := s.post(c, "https://redirecting.example.com/events"); err != nil || status != http.StatusTemporaryRedirect {
 			t.Errorf("%s: the redirect itself: %d %v", address, status, err)
 		}
-		if wrong := s.privately(); len(wrong) > 0 {
+		if wrong := s.privateDials(); len(wrong) > 0 {
 			t.Errorf("%s: opened %v", address, wrong)
 		}
 		if s.posts.Load() < 2 {
 			t.Errorf("%s: nobody was there while the name was public", address)
 		}
 	}
-	if refused < len(notForAgents)*2 {
+	if refused < len(privateAddrs)*2 {
 		t.Errorf("of %d only %d were refused as private", tries, refused)
 	}
-	t.Logf("%d addresses, %d ways to them, 0 private doors opened; %d refused for what they are", len(notForAgents), tries, refused)
+	t.Logf("%d addresses, %d ways to them, 0 private doors opened; %d refused for what they are", len(privateAddrs), tries, refused)
 }
 
-// TestAgentCallsReachPublicAddresses is the twin.
-func TestAgentCallsReachPublicAddresses(t *testing.T) {
-	for _, address := range forAgents {
-		s := newStreet(t, taken)
-		s.answer(func(string, int) []string { return []string{address} })
+// TestClient_AllowsPublicAddresses is the twin.
+func TestClient_AllowsPublicAddresses(t *testing.T) {
+	for _, address := range publicAddrs {
+		s := newFakeNetwork(t, respondOK)
+		s.setNames(func(string, int) []string { return []string{address} })
 		c := s.client(false)
 		for _, host := range []string{hostOf(address), "agent.example.com", "agent.example.com:8443"} {
 			if status, err := s.post(c, "https://"+host+"/events"); err != nil || status != 200 {
@@ -289,15 +289,15 @@ func TestAgentCallsReachPublicAddresses(t *testing.T) {
 				t.Errorf("%s: %d %v", host, status, err)
 			}
 		}
-		if s.posts.Load() != int64(len(s.opened)) {
-			t.Errorf("%s: %d posts by %v", address, s.posts.Load(), s.opened)
+		if s.posts.Load() != int64(len(s.dialed)) {
+			t.Errorf("%s: %d posts by %v", address, s.posts.Load(), s.dialed)
 		}
 	}
 }
 
-// TestOddSpellingsOfHostsReachNothing posts to hosts that some program reads as this
+// TestClient_RejectsUnusualHosts posts to hosts that some program reads as this
 // machine, with a resolver that says so of everything. A listener there counts.
-func TestOddSpellingsOfHostsReachNothing(t *testing.T) {
+func TestClient_RejectsUnusualHosts(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -325,8 +325,8 @@ func TestOddSpellingsOfHostsReachNothing(t *testing.T) {
 	}
 	for _, direct := range []bool{true, false} {
 		for _, host := range hosts {
-			s := newStreet(t, taken)
-			s.answer(func(string, int) []string { return []string{"127.0.0.1", "::1"} })
+			s := newFakeNetwork(t, respondOK)
+			s.setNames(func(string, int) []string { return []string{"127.0.0.1", "::1"} })
 			c := s.client(false)
 			if direct { // on the machine's own resolver, whose doors really open
 				c = NewClient(false)
@@ -335,13 +335,13 @@ func TestOddSpellingsOfHostsReachNothing(t *testing.T) {
 			if !direct && strings.Contains(host, "1.1.1.1") {
 				continue
 			}
-			if direct && !resolvedHere(host) {
+			if direct && !resolvesLocally(host) {
 				continue // asking would leave the machine
 			}
 			if status, err := s.post(c, u); err == nil {
 				t.Errorf("%s: %d", u, status)
 			}
-			if wrong := s.privately(); len(wrong) > 0 {
+			if wrong := s.privateDials(); len(wrong) > 0 {
 				t.Errorf("%s: opened %v", u, wrong)
 			}
 		}
@@ -355,47 +355,47 @@ func TestOddSpellingsOfHostsReachNothing(t *testing.T) {
 	t.Logf("%d spellings, 0 connections", len(hosts))
 }
 
-// resolvedHere reports whether a host is an address, or a name of this machine, so that
+// resolvesLocally reports whether a host is an address, or a name of this machine, so that
 // nobody else is asked for it.
-func resolvedHere(host string) bool {
+func resolvesLocally(host string) bool {
 	host = strings.ToLower(strings.Trim(host, "[]."))
 	host, _, _ = strings.Cut(host, "%")
 	_, err := netip.ParseAddr(host)
 	return err == nil || host == "localhost"
 }
 
-// TestCheckingTheNameFirstIsNotEnough is the control: a client that looks a name up,
+// TestClient_CheckBeforeDialControl is the control: a client that looks a name up,
 // checks what it hears, and then dials the name, goes where it must not.
-func TestCheckingTheNameFirstIsNotEnough(t *testing.T) {
-	s := newStreet(t, taken)
-	s.answer(func(_ string, asked int) []string {
+func TestClient_CheckBeforeDialControl(t *testing.T) {
+	s := newFakeNetwork(t, respondOK)
+	s.setNames(func(_ string, asked int) []string {
 		if asked == 1 {
 			return []string{"93.184.216.34"}
 		}
 		return []string{"127.0.0.1"}
 	})
-	resolver := &net.Resolver{PreferGo: true, Dial: s.askNames}
-	d := &net.Dialer{Resolver: resolver, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error { return s.open(address) }}
-	naive := s.behind(newClient(&net.Dialer{}, true), func(ctx context.Context, network, address string) (net.Conn, error) {
+	resolver := &net.Resolver{PreferGo: true, Dial: s.dialResolver}
+	d := &net.Dialer{Resolver: resolver, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error { return s.recordDial(address) }}
+	naive := s.redirectDials(newClient(&net.Dialer{}, true), func(ctx context.Context, network, address string) (net.Conn, error) {
 		host, _, _ := net.SplitHostPort(address)
 		found, err := resolver.LookupNetIP(ctx, "ip4", host)
-		if err != nil || !gateway.Public(found[0]) {
-			return nil, ErrPrivate
+		if err != nil || !gateway.IsPublicAddr(found[0]) {
+			return nil, ErrPrivateAddress
 		}
 		return d.DialContext(ctx, network, address)
 	})
 	if _, err := s.post(naive, "https://rebinding.example.com/"); err != nil {
 		t.Fatal(err)
 	}
-	if len(s.privately()) == 0 {
+	if len(s.privateDials()) == 0 {
 		t.Error("the naive client opened no private door: this street shows nothing")
 	}
 }
 
-// TestErrorsOfCallsHoldNoURL gives every error of a call in the words that are kept.
-func TestErrorsOfCallsHoldNoURL(t *testing.T) {
-	s := newStreet(t, taken)
-	s.answer(func(string, int) []string { return nil })
+// TestRedactURL gives every error of a call in the words that are kept.
+func TestRedactURL(t *testing.T) {
+	s := newFakeNetwork(t, respondOK)
+	s.setNames(func(string, int) []string { return nil })
 	for _, to := range []string{"https://127.0.0.1/secret-path?token=secret", "https://nobody.example.com/secret-path", "https://[::1]/secret-path", "http://127.0.0.1:1/secret-path"} {
 		for _, private := range []bool{false, true} {
 			c := s.client(private)
@@ -411,17 +411,17 @@ func TestErrorsOfCallsHoldNoURL(t *testing.T) {
 				t.Errorf("%s: %v", to, err)
 				continue
 			}
-			if text := plain(err).Error(); strings.Contains(text, "secret") {
+			if text := redactURL(err).Error(); strings.Contains(text, "secret") {
 				t.Errorf("%s: %s", to, text)
 			}
 		}
 	}
 }
 
-// TestAnswersWithEndlessHeadersAreNotRead: a runtime fills no memory with what stands
+// TestClient_HeaderLimit: a runtime fills no memory with what stands
 // before the body, as it does not with the body.
-func TestAnswersWithEndlessHeadersAreNotRead(t *testing.T) {
-	for length, want := range map[int]int{maxHeader / 2: 200, 4 * maxHeader: 0} {
+func TestClient_HeaderLimit(t *testing.T) {
+	for length, want := range map[int]int{maxHeaderBytes / 2: 200, 4 * maxHeaderBytes: 0} {
 		agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-Long", strings.Repeat("x", length))
 		}))

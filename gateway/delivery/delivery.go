@@ -17,14 +17,15 @@ import (
 	"strconv"
 	"time"
 
-	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"hydragate/adapters"
 	"hydragate/gateway"
+	"hydragate/gateway/queue"
 )
 
-// A Poster posts the events of a conversation, oldest first.
-type Poster struct {
+// A Deliverer posts the events of a conversation, oldest first.
+type Deliverer struct {
 	Store    Store
 	Client   *http.Client // see NewClient
 	Adapters map[adapters.Channel]adapters.Adapter
@@ -32,13 +33,13 @@ type Poster struct {
 	Now      func() time.Time
 
 	// Woken is called when replies were stored.
-	Woken func(kinds ...gateway.LaneKind)
+	Wake func(kinds ...gateway.QueueKind)
 }
 
 // A Store gives events to post and stores what became of them.
 type Store interface {
-	Events(ctx context.Context, l gateway.Lease) ([]gateway.Event, error)
-	Settle(ctx context.Context, s gateway.Settlement) error
+	PendingEvents(ctx context.Context, l gateway.Lease) ([]gateway.Event, error)
+	Apply(ctx context.Context, s gateway.Commit) error
 	// SigningSecrets gives the live signing secrets of an instance, the newest first.
 	SigningSecrets(ctx context.Context, tenant, instance string) ([]string, error)
 	// DisableAgent stops calls to the runtime at url.
@@ -46,52 +47,52 @@ type Store interface {
 }
 
 const (
-	// AnswerTimeout is how long a runtime may take to answer.
-	AnswerTimeout = 30 * time.Second
-	// Life is how long an event is tried before it is dead.
-	Life = 24 * time.Hour
+	// ResponseTimeout is how long a runtime may take to answer.
+	ResponseTimeout = 30 * time.Second
+	// MaxEventAge is how long an event is tried before it is dead.
+	MaxEventAge = 24 * time.Hour
 
-	keyPatience = 10 * time.Second // before an event that needs a master key which is not here is looked at again
+	keyRetryDelay = 10 * time.Second // before an event that needs a master key which is not here is looked at again
 
-	// secretsFresh is how old the secrets that an event is signed with may be: a runtime
+	// secretsMaxAge is how old the secrets that an event is signed with may be: a runtime
 	// that knows only the newest one is spoken to in it from then on.
-	secretsFresh = time.Second
+	secretsMaxAge = time.Second
 
-	settleTime = 5 * time.Second
-	maxAnswer  = 256 << 10
-	maxReplies = 20
-	maxError   = 300
+	applyTimeout = 5 * time.Second
+	maxResponse  = 256 << 10
+	maxReplies   = 20
+	maxErrorText = 300
 )
 
-// Work posts until nothing waits, or until an event must wait.
-func (p *Poster) Work(ctx context.Context, l gateway.Lease, turn gateway.Turn) error {
+// Run posts until nothing waits, or until an event must wait.
+func (p *Deliverer) Run(ctx context.Context, l gateway.Lease, turn queue.Slice) error {
 	for {
 		read := p.Now()
-		es, err := p.Store.Events(ctx, l)
+		es, err := p.Store.PendingEvents(ctx, l)
 		if err != nil {
 			return err
 		}
 		if len(es) == 0 {
-			return p.settle(ctx, gateway.Settlement{Lease: l, Release: true})
+			return p.apply(ctx, gateway.Commit{Lease: l, Release: true})
 		}
 		for i, e := range es {
-			if turn.Over() {
-				return p.settle(ctx, gateway.Settlement{Lease: l, Release: true, Next: p.Now()})
+			if turn.Expired() {
+				return p.apply(ctx, gateway.Commit{Lease: l, Release: true, Next: p.Now()})
 			}
-			if e.Fault == nil && p.Now().Sub(read) > secretsFresh {
+			if e.Err == nil && p.Now().Sub(read) > secretsMaxAge {
 				if e.Secrets, err = p.Store.SigningSecrets(ctx, e.TenantID, e.InstanceID); err != nil {
 					return fmt.Errorf("read signing secrets: %w", err)
 				}
 			}
-			s, waits := p.one(ctx, l, e)
+			s, waits := p.deliverOne(ctx, l, e)
 			// The last one gives the lane back in the same step; what came meanwhile makes
 			// it due at once.
-			s.Release = waits || i == len(es)-1 && len(es) < gateway.FetchMost
-			if err := p.settle(ctx, s); err != nil {
+			s.Release = waits || i == len(es)-1 && len(es) < gateway.FetchLimit
+			if err := p.apply(ctx, s); err != nil {
 				return err
 			}
 			if len(s.Replies) > 0 {
-				p.Woken(gateway.OutboxLane)
+				p.Wake(gateway.OutboxQueue)
 			}
 			if s.Release {
 				return nil
@@ -100,68 +101,68 @@ func (p *Poster) Work(ctx context.Context, l gateway.Lease, turn gateway.Turn) e
 	}
 }
 
-// settle stores what has already happened outside, though the time for the work before
+// apply stores what has already happened outside, though the time for the work before
 // it may be over.
-func (p *Poster) settle(ctx context.Context, s gateway.Settlement) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+func (p *Deliverer) apply(ctx context.Context, s gateway.Commit) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), applyTimeout)
 	defer cancel()
-	return p.Store.Settle(ctx, s)
+	return p.Store.Apply(ctx, s)
 }
 
-// one posts one event and gives what that changes; waits says that nothing after it
+// deliverOne posts one event and gives what that changes; waits says that nothing after it
 // may be posted before.
-func (p *Poster) one(ctx context.Context, l gateway.Lease, e gateway.Event) (s gateway.Settlement, waits bool) {
+func (p *Deliverer) deliverOne(ctx context.Context, l gateway.Lease, e gateway.Event) (s gateway.Commit, waits bool) {
 	s.Lease = l
 	started := p.Now()
 	nobody := e.AgentURL == "" || !e.DisabledAt.IsZero()
 	switch {
-	case errors.Is(e.Fault, gateway.ErrNoMasterKey): // another process may have the key
-		p.Log.ErrorContext(ctx, "event not posted", "id", e.ID, "instance", e.InstanceID, "error", e.Fault)
-		s.Next = started.Add(keyPatience)
+	case errors.Is(e.Err, gateway.ErrNoMasterKey): // another process may have the key
+		p.Log.ErrorContext(ctx, "event not posted", "id", e.ID, "instance", e.InstanceID, "error", e.Err)
+		s.Next = started.Add(keyRetryDelay)
 		return s, true
-	case e.Age > Life && (nobody || e.Attempts > 0):
-		s.DeliveryDone = []gateway.DeliveryResult{{ID: e.ID, Status: gateway.Dead, Error: "not taken within 24 hours"}}
+	case e.Age > MaxEventAge && (nobody || e.Attempts > 0):
+		s.DeliveryResults = []gateway.DeliveryResult{{ID: e.ID, Status: gateway.Dead, Error: "not taken within 24 hours"}}
 		return s, false
 	case nobody:
-		s.Next = started.Add(Life - e.Age + time.Second) // woken when the instance gets a URL
+		s.Next = started.Add(MaxEventAge - e.Age + time.Second) // woken when the instance gets a URL
 		return s, true
-	case e.Wait > 0 && e.Attempts > 0:
-		s.Next = started.Add(e.Wait)
+	case e.Delay > 0 && e.Attempts > 0:
+		s.Next = started.Add(e.Delay)
 		return s, true
 	}
 	ctx, span := startPost(ctx, e)
-	a, replies, err := p.exchange(ctx, e)
+	a, replies, err := p.roundTrip(ctx, e)
 	endPost(span, a.status, err)
-	r := gateway.DeliveryResult{ID: e.ID, Answer: a.status}
+	r := gateway.DeliveryResult{ID: e.ID, HTTPStatus: a.status}
 	switch {
 	case err == nil:
 		r.Status = gateway.Delivered
 		s.Replies = replies
 	default:
-		r.Status, r.Error, r.Wait = gateway.Pending, adapters.Clean(err.Error(), maxError), delay(e.Attempts+1, a.retryAfter)
-		s.Next, waits = p.Now().Add(r.Wait), true
+		r.Status, r.Error, r.Delay = gateway.Pending, adapters.Sanitize(err.Error(), maxErrorText), retryDelay(e.Attempts+1, a.retryAfter)
+		s.Next, waits = p.Now().Add(r.Delay), true
 	}
 	if a.status == http.StatusGone {
 		if err := p.Store.DisableAgent(ctx, e.TenantID, e.InstanceID, e.AgentURL); err != nil {
 			p.Log.WarnContext(ctx, "agent not disabled", "instance", e.InstanceID, "error", err)
 		}
 	}
-	s.DeliveryDone = []gateway.DeliveryResult{r}
-	posts.WithLabelValues(label(a.status, err)).Inc()
+	s.DeliveryResults = []gateway.DeliveryResult{r}
+	deliveryAttempts.WithLabelValues(statusClass(a.status, err)).Inc()
 	p.Log.InfoContext(ctx, "delivery", "id", e.ID, "instance", e.InstanceID, "message", e.MessageID, "type", e.Type, "outcome", r.Status,
 		"status", a.status, "attempt", e.Attempts+1, "replies", len(s.Replies), "error", r.Error,
 		"waited", e.Age.Round(time.Millisecond), "took", p.Now().Sub(started).Round(time.Millisecond))
 	return s, waits
 }
 
-type answer struct {
+type response struct {
 	status     int
 	body       []byte
 	retryAfter time.Duration
 }
 
-// exchange posts an event and reads what is answered. A panic is a fault like any other.
-func (p *Poster) exchange(ctx context.Context, e gateway.Event) (a answer, replies []gateway.OutboxRow, err error) {
+// roundTrip posts an event and reads what is answered. A panic is a fault like any other.
+func (p *Deliverer) roundTrip(ctx context.Context, e gateway.Event) (a response, replies []gateway.OutboxRow, err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
 			p.Log.ErrorContext(ctx, "panic in a delivery", "id", e.ID, "instance", e.InstanceID, "error", reason, "stack", string(debug.Stack()))
@@ -169,44 +170,44 @@ func (p *Poster) exchange(ctx context.Context, e gateway.Event) (a answer, repli
 		}
 	}()
 	if a, err = p.post(ctx, e); err == nil {
-		replies = p.replies(e, a.body)
+		replies = p.parseReplies(e, a.body)
 	}
 	return a, replies, err
 }
 
-func (p *Poster) post(ctx context.Context, e gateway.Event) (answer, error) {
-	if e.Fault != nil {
-		return answer{}, fmt.Errorf("the event cannot be read: %w", e.Fault)
+func (p *Deliverer) post(ctx context.Context, e gateway.Event) (response, error) {
+	if e.Err != nil {
+		return response{}, fmt.Errorf("the event cannot be read: %w", e.Err)
 	}
 	payload, err := json.Marshal(document(e, p.Adapters[e.Channel], p.Now()))
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, AnswerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, ResponseTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.AgentURL, bytes.NewReader(payload))
 	if err != nil {
-		return answer{}, errors.New("the agent URL cannot be read")
+		return response{}, errors.New("the agent URL cannot be read")
 	}
 	if err := sign(req.Header, e, payload, p.Now()); err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	propagate(ctx, req)
 	res, err := p.Client.Do(req)
 	if err != nil {
-		return answer{}, plain(err)
+		return response{}, redactURL(err)
 	}
 	defer func() { _ = res.Body.Close() }()
-	a := answer{status: res.StatusCode, retryAfter: retryAfter(res.Header, p.Now())}
-	a.body, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	a := response{status: res.StatusCode, retryAfter: retryAfter(res.Header, p.Now())}
+	a.body, err = io.ReadAll(io.LimitReader(res.Body, maxResponse+1))
 	switch {
 	case res.StatusCode/100 != 2:
 		return a, fmt.Errorf("the runtime answered %d", res.StatusCode)
 	case err != nil:
-		return a, plain(err)
-	case len(a.body) > maxAnswer:
+		return a, redactURL(err)
+	case len(a.body) > maxResponse:
 		a.body = nil
-		p.Log.WarnContext(ctx, "answer too long, its replies are not sent", "delivery", e.ID, "limit", maxAnswer)
+		p.Log.WarnContext(ctx, "answer too long, its replies are not sent", "delivery", e.ID, "limit", maxResponse)
 	}
 	return a, nil
 }
@@ -238,9 +239,9 @@ func sign(h http.Header, e gateway.Event, payload []byte, now time.Time) error {
 	return nil
 }
 
-// replies reads what the runtime answers in the same breath. What cannot be read is
+// parseReplies reads what the runtime answers in the same breath. What cannot be read is
 // no reason to post the event again.
-func (p *Poster) replies(e gateway.Event, body []byte) []gateway.OutboxRow {
+func (p *Deliverer) parseReplies(e gateway.Event, body []byte) []gateway.OutboxRow {
 	var doc eventReplies
 	if len(bytes.TrimSpace(body)) == 0 || e.MessageID == "" {
 		return nil
@@ -255,17 +256,17 @@ func (p *Poster) replies(e gateway.Event, body []byte) []gateway.OutboxRow {
 			p.Log.Warn("too many replies, the rest is not sent", "delivery", e.ID, "limit", maxReplies)
 			break
 		}
-		rows = append(rows, gateway.Replies(p.Adapters[e.Channel], gateway.OutboxRow{
+		rows = append(rows, gateway.SplitReply(p.Adapters[e.Channel], gateway.OutboxRow{
 			TenantID: e.TenantID, ConversationID: e.ConversationID, InstanceID: e.InstanceID, Channel: e.Channel,
-			Recipient: e.Message.Sender.ID, Place: e.Message.Place, Cause: "agent", MessageID: e.MessageID,
-		}, adapters.Clean(r.Text, maxAnswer))...)
+			Recipient: e.Message.Sender.ID, Chat: e.Message.Chat, Cause: "agent", MessageID: e.MessageID,
+		}, adapters.Sanitize(r.Text, maxResponse))...)
 	}
 	return rows
 }
 
-// delay is 1, 2, 4 … 600 s with full jitter in its upper half, and never less than
+// retryDelay is 1, 2, 4 … 600 s with full jitter in its upper half, and never less than
 // asked for.
-func delay(attempt int, asked time.Duration) time.Duration {
+func retryDelay(attempt int, asked time.Duration) time.Duration {
 	d := min(600*time.Second, time.Second<<min(attempt-1, 10))
 	return max(d/2+time.Duration(rand.Int64N(int64(d/2)+1)), asked)
 }

@@ -93,25 +93,25 @@ func document(e gateway.Event, a adapters.Adapter, now time.Time) any {
 	id, at := "msg_"+e.ID, e.CreatedAt.UTC()
 	if e.MessageID == "" {
 		return identityVerified{e.Type, id, at, eventIdentity{
-			InstanceID: e.InstanceID, ConversationID: e.ConversationID, Channel: e.Sender.Channel, Identity: senderOf(e, e.Sender.ExternalID, now),
+			InstanceID: e.InstanceID, ConversationID: e.ConversationID, Channel: e.Sender.Channel, Identity: newEventSender(e, e.Sender.ExternalID, now),
 		}}
 	}
-	return messageReceived{e.Type, id, at, messageOf(e, a, now)}
+	return messageReceived{e.Type, id, at, newEventMessage(e, a, now)}
 }
 
-func messageOf(e gateway.Event, a adapters.Adapter, now time.Time) eventMessage {
+func newEventMessage(e gateway.Event, a adapters.Adapter, now time.Time) eventMessage {
 	m := e.Message
 	data := eventMessage{
 		MessageID: e.MessageID, ConversationID: e.ConversationID, InstanceID: e.InstanceID, Channel: string(e.Channel),
-		Text: m.Text, Attachments: []eventAttachment{}, ReplyTo: orNull(m.ReplyTo), Edited: m.Kind == adapters.Edit,
-		Action: orNull(m.Action), Group: m.Place.Group, SentAt: timeOrNull(m.SentAt), ReceivedAt: e.ReceivedAt,
-		ProviderMessageID: orNull(m.ProviderID), Sender: senderOf(e, m.Sender.ID, now),
+		Text: m.Text, Attachments: []eventAttachment{}, ReplyTo: stringOrNil(m.ReplyTo), Edited: m.Kind == adapters.Edit,
+		Action: stringOrNil(m.Action), Group: m.Chat.Group, SentAt: timeOrNil(m.SentAt), ReceivedAt: e.ReceivedAt,
+		ProviderMessageID: stringOrNil(m.ProviderID), Sender: newEventSender(e, m.Sender.ID, now),
 	}
 	if m.Command != nil {
 		data.Command = &m.Command.Name
 	}
 	for _, f := range m.Media {
-		at := eventAttachment{Kind: f.Kind, MIMEType: orNull(f.MIME), Filename: orNull(f.Name)}
+		at := eventAttachment{Kind: f.Kind, MIMEType: stringOrNil(f.MIME), Filename: stringOrNil(f.Name)}
 		if f.Size > 0 {
 			at.Size = &f.Size
 		}
@@ -124,29 +124,29 @@ func messageOf(e gateway.Event, a adapters.Adapter, now time.Time) eventMessage 
 	return data
 }
 
-// senderOf says who speaks, and with what right now. A right that was lowered comes
+// newEventSender says who speaks, and with what right now. A right that was lowered comes
 // with the reason.
-func senderOf(e gateway.Event, externalID string, now time.Time) eventSender {
-	i, st := e.Sender, e.Freshness.Standing(e.Sender, now)
+func newEventSender(e gateway.Event, externalID string, now time.Time) eventSender {
+	i, st := e.Sender, e.VerificationPolicy.EffectiveRole(e.Sender, now)
 	s := eventSender{
-		IdentityID: orNull(i.ID), ExternalID: externalID, DisplayName: orNull(i.DisplayName), Username: orNull(i.Username),
-		Verified: st.Role == identity.Owner || st.Role == identity.Verified, Role: st.Role, RoleReason: orNull(string(st.Reason)),
-		CustomerID: orNull(i.CustomerID), CustomerEmail: orNull(e.CustomerEmail),
+		IdentityID: stringOrNil(i.ID), ExternalID: externalID, DisplayName: stringOrNil(i.DisplayName), Username: stringOrNil(i.Username),
+		Verified: st.Role == identity.Owner || st.Role == identity.Verified, Role: st.Role, RoleReason: stringOrNil(string(st.Reason)),
+		CustomerID: stringOrNil(i.CustomerID), CustomerEmail: stringOrNil(e.CustomerEmail),
 	}
 	if s.Verified {
-		s.VerifiedAt = timeOrNull(i.VerifiedAt)
+		s.VerifiedAt = timeOrNil(i.VerifiedAt)
 	}
 	return s
 }
 
-func orNull(s string) *string {
+func stringOrNil(s string) *string {
 	if s == "" {
 		return nil
 	}
 	return &s
 }
 
-func timeOrNull(t time.Time) *time.Time {
+func timeOrNil(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}

@@ -17,7 +17,7 @@ import (
 
 // Whatever a runtime answers, what is sent of it can be sent, is bounded, and goes to
 // the person who wrote and to nobody else.
-func FuzzAnswer(f *testing.F) {
+func FuzzResponse(f *testing.F) {
 	for _, s := range []string{
 		`{"replies":[{"text":"hello"}]}`, `{"replies":[{"text":""}]}`, `{"replies":[{"text":" \n "}]}`, `{"replies":null}`, `{"replies":[null]}`, `{"replies":[{"text":7}]}`, `{"Replies":[{"TEXT":"x"}]}`, "", " ", "null", "[]", "<html>",
 		`{"replies":[{"text":"a\u0000b\ud800"}]}`, `{"replies":[{"text":"x","to":"other","conversation_id":"other"}]}`, `{"replies":[` + strings.Repeat(`{"text":"x"},`, 30) + `{"text":"y"}]}`, `{"replies":[{"text":"` + strings.Repeat("😀", 5000) + `"}]}`, strings.Repeat("[", 10_001),
@@ -27,19 +27,19 @@ func FuzzAnswer(f *testing.F) {
 		f.Add([]byte(s), "slack")
 	}
 	speak := map[adapters.Channel]adapters.Adapter{adapters.Telegram: &telegram.Adapter{}, adapters.SMS: sms.Adapter{Name: adapters.SMS}, adapters.Slack: &slack.Adapter{}}
-	p := &Poster{Adapters: speak, Log: slog.New(slog.DiscardHandler)}
+	p := &Deliverer{Adapters: speak, Log: slog.New(slog.DiscardHandler)}
 	f.Fuzz(func(t *testing.T, body []byte, channel string) {
-		if len(body) > maxAnswer {
+		if len(body) > maxResponse {
 			return // refused before it is read
 		}
 		e := gateway.Event{Channel: adapters.Channel(channel)}
 		e.ID, e.TenantID, e.MessageID, e.ConversationID, e.InstanceID = "e1", "t1", "m1", "c1", "i1"
-		e.Message.Sender.ID, e.Message.Place = "steve", adapters.Place{ID: "here"}
-		rows := p.replies(e, body)
+		e.Message.Sender.ID, e.Message.Chat = "steve", adapters.Chat{ID: "here"}
+		rows := p.parseReplies(e, body)
 		total, ids := 0, map[string]bool{}
 		for _, r := range rows {
 			total += len(r.Text)
-			if r.TenantID != "t1" || r.ConversationID != "c1" || r.InstanceID != "i1" || r.Recipient != "steve" || r.Place.ID != "here" || r.MessageID != "m1" || string(r.Channel) != channel || ids[r.ID] {
+			if r.TenantID != "t1" || r.ConversationID != "c1" || r.InstanceID != "i1" || r.Recipient != "steve" || r.Chat.ID != "here" || r.MessageID != "m1" || string(r.Channel) != channel || ids[r.ID] {
 				t.Fatalf("a reply elsewhere, or twice: %+v", r)
 			}
 			ids[r.ID] = true
@@ -50,7 +50,7 @@ func FuzzAnswer(f *testing.F) {
 				t.Errorf("cannot be sent: %d units", a.Limits().Measure(r.Text))
 			}
 		}
-		if total > 3*maxAnswer {
+		if total > 3*maxResponse {
 			t.Errorf("%d bytes are sent of %d", total, len(body))
 		}
 	})

@@ -11,24 +11,24 @@ import (
 	"hydragate/identity"
 )
 
-func customers() map[string]func(*testing.T, *house) {
-	return map[string]func(*testing.T, *house){
-		"Customer":              customer,
-		"EmailIsUnique":         emailIsUnique,
-		"CustomerEditsAtOnce":   customerEditsAtOnce,
-		"FindCustomers":         findCustomers,
-		"CustomersPageByPage":   customersPaged,
-		"ManyOfOneEmailAtOnce":  manyOfOneEmail,
-		"WildcardsAreNoPattern": wildcards,
+func customerTests() map[string]func(*testing.T, *fixture) {
+	return map[string]func(*testing.T, *fixture){
+		"Customer":              testCustomer,
+		"EmailIsUnique":         testEmailUnique,
+		"CustomerEditsAtOnce":   testConcurrentCustomerEdits,
+		"FindCustomers":         testFindCustomers,
+		"CustomersPageByPage":   testCustomersPaging,
+		"ManyOfOneEmailAtOnce":  testConcurrentEmail,
+		"WildcardsAreNoPattern": testWildcards,
 	}
 }
 
-func customer(t *testing.T, h *house) {
+func testCustomer(t *testing.T, h *fixture) {
 	in := identity.Customer{
 		TenantID: h.tenant, Email: "Steve.Two@example.com", PhoneNumber: "+61400111222", FirstName: "Steve", LastName: "Two", CompanyName: "Acme",
 		Locale: "en-AU", Timezone: "Australia/Sydney", Metadata: json.RawMessage(`{"plan": "gold"}`),
 	}
-	got, err := h.Store.CreateCustomer(t.Context(), in, staff)
+	got, err := h.Store.CreateCustomer(t.Context(), in, staffActor)
 	if err != nil || got.ID == "" || got.CreatedAt.IsZero() || !got.CreatedAt.Equal(got.UpdatedAt) {
 		t.Fatalf("created: %+v, %v", got, err)
 	}
@@ -36,15 +36,15 @@ func customer(t *testing.T, h *house) {
 	if back, err := h.Store.Customer(t.Context(), h.tenant, got.ID); err != nil || fmt.Sprint(back) != fmt.Sprint(in) {
 		t.Errorf("read: %v, %v; want %v", back, err, in)
 	}
-	edited, err := h.Store.EditCustomer(t.Context(), h.tenant, got.ID, identity.CustomerEdit{LastName: pointer(""), CompanyName: pointer("Acme 2")}, staff)
+	edited, err := h.Store.EditCustomer(t.Context(), h.tenant, got.ID, identity.CustomerEdit{LastName: pointer(""), CompanyName: pointer("Acme 2")}, staffActor)
 	in.LastName, in.CompanyName, in.UpdatedAt = "", "Acme 2", edited.UpdatedAt
 	if err != nil || fmt.Sprint(edited) != fmt.Sprint(in) || edited.UpdatedAt.Before(edited.CreatedAt) {
 		t.Errorf("edited: %v, %v; want %v", edited, err, in)
 	}
-	if _, err := h.Store.Customer(t.Context(), h.tenant, nobody); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.Customer(t.Context(), h.tenant, missingID); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("nobody: %v", err)
 	}
-	if _, err := h.Store.EditCustomer(t.Context(), h.tenant, nobody, identity.CustomerEdit{}, staff); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.EditCustomer(t.Context(), h.tenant, missingID, identity.CustomerEdit{}, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("edit nobody: %v", err)
 	}
 	if _, err := h.Store.Customer(t.Context(), h.tenant, "no id at all"); !errors.Is(err, identity.ErrNotFound) {
@@ -61,30 +61,30 @@ func customer(t *testing.T, h *house) {
 	}
 }
 
-func emailIsUnique(t *testing.T, h *house) {
-	if _, err := h.Store.CreateCustomer(t.Context(), identity.Customer{TenantID: h.tenant, Email: "STEVE@Example.com"}, staff); !errors.Is(err, identity.ErrEmailTaken) {
+func testEmailUnique(t *testing.T, h *fixture) {
+	if _, err := h.Store.CreateCustomer(t.Context(), identity.Customer{TenantID: h.tenant, Email: "STEVE@Example.com"}, staffActor); !errors.Is(err, identity.ErrEmailTaken) {
 		t.Errorf("in other case: %v; want ErrEmailTaken", err)
 	}
-	other := h.customer(t, "other@example.com")
-	if _, err := h.Store.EditCustomer(t.Context(), h.tenant, other, identity.CustomerEdit{Email: pointer("Steve@example.com")}, staff); !errors.Is(err, identity.ErrEmailTaken) {
+	other := h.createCustomer(t, "other@example.com")
+	if _, err := h.Store.EditCustomer(t.Context(), h.tenant, other, identity.CustomerEdit{Email: pointer("Steve@example.com")}, staffActor); !errors.Is(err, identity.ErrEmailTaken) {
 		t.Errorf("by an edit: %v; want ErrEmailTaken", err)
 	}
-	if _, err := h.Store.EditCustomer(t.Context(), h.tenant, other, identity.CustomerEdit{Email: pointer("OTHER@example.com")}, staff); err != nil {
+	if _, err := h.Store.EditCustomer(t.Context(), h.tenant, other, identity.CustomerEdit{Email: pointer("OTHER@example.com")}, staffActor); err != nil {
 		t.Errorf("own address in other case: %v", err)
 	}
 	for range 2 {
-		if _, err := h.Store.CreateCustomer(t.Context(), identity.Customer{TenantID: h.tenant, FirstName: "no address"}, staff); err != nil {
+		if _, err := h.Store.CreateCustomer(t.Context(), identity.Customer{TenantID: h.tenant, FirstName: "no address"}, staffActor); err != nil {
 			t.Errorf("without an address: %v", err)
 		}
 	}
 }
 
-func manyOfOneEmail(t *testing.T, h *house) {
+func testConcurrentEmail(t *testing.T, h *fixture) {
 	errs := make([]error, 16)
 	var wg sync.WaitGroup
 	for n := range errs {
 		wg.Go(func() {
-			_, errs[n] = h.Store.CreateCustomer(t.Context(), identity.Customer{TenantID: h.tenant, Email: "new@example.com"}, staff)
+			_, errs[n] = h.Store.CreateCustomer(t.Context(), identity.Customer{TenantID: h.tenant, Email: "new@example.com"}, staffActor)
 		})
 	}
 	wg.Wait()
@@ -101,22 +101,22 @@ func manyOfOneEmail(t *testing.T, h *house) {
 	}
 }
 
-func customerEditsAtOnce(t *testing.T, h *house) {
+func testConcurrentCustomerEdits(t *testing.T, h *fixture) {
 	var wg sync.WaitGroup
 	for _, e := range []identity.CustomerEdit{{FirstName: pointer("Steve")}, {LastName: pointer("One")}, {Locale: pointer("en")}, {Timezone: pointer("UTC")}} {
 		wg.Go(func() {
-			if _, err := h.Store.EditCustomer(t.Context(), h.tenant, h.steve, e, staff); err != nil {
+			if _, err := h.Store.EditCustomer(t.Context(), h.tenant, h.customerID, e, staffActor); err != nil {
 				t.Errorf("edit: %v", err)
 			}
 		})
 	}
 	wg.Wait()
-	if c, err := h.Store.Customer(t.Context(), h.tenant, h.steve); err != nil || c.FirstName+c.LastName+c.Locale+c.Timezone != "SteveOneenUTC" {
+	if c, err := h.Store.Customer(t.Context(), h.tenant, h.customerID); err != nil || c.FirstName+c.LastName+c.Locale+c.Timezone != "SteveOneenUTC" {
 		t.Errorf("an edit was lost: %+v, %v", c, err)
 	}
 }
 
-func findCustomers(t *testing.T, h *house) {
+func testFindCustomers(t *testing.T, h *fixture) {
 	for _, c := range []identity.Customer{
 		{Email: "a@example.com", FirstName: "Stevie", LastName: "Smith", PhoneNumber: "+61400111222"},
 		{Email: "b@example.com", FirstName: "Anna", LastName: "Stevens"},
@@ -124,13 +124,13 @@ func findCustomers(t *testing.T, h *house) {
 		{Email: "d@example.com", FirstName: "Not Steve", PhoneNumber: "+614001112223"},
 	} {
 		c.TenantID = h.tenant
-		if _, err := h.Store.CreateCustomer(t.Context(), c, staff); err != nil {
+		if _, err := h.Store.CreateCustomer(t.Context(), c, staffActor); err != nil {
 			t.Fatal(err)
 		}
 	}
-	in := h.on("", "T024BE7LD:U023BECGF")
+	in := h.telegramIdentity("", "T024BE7LD:U023BECGF")
 	in.Channel = "slack"
-	h.link(t, in)
+	h.mustLink(t, in)
 	for _, c := range []struct {
 		q    identity.CustomerQuery
 		want string
@@ -147,13 +147,13 @@ func findCustomers(t *testing.T, h *house) {
 		{identity.CustomerQuery{ExternalID: "t024be7ld:u023becgf"}, "[steve@]"},
 		{identity.CustomerQuery{ExternalID: "T024BE7LD"}, "[]"},
 	} {
-		if got := h.found(t, c.q); got != c.want {
+		if got := h.findEmails(t, c.q); got != c.want {
 			t.Errorf("%+v: %s; want %s", c.q, got, c.want)
 		}
 	}
 }
 
-func (h *house) found(t *testing.T, q identity.CustomerQuery) string {
+func (h *fixture) findEmails(t *testing.T, q identity.CustomerQuery) string {
 	t.Helper()
 	cs, err := h.Store.ListCustomers(t.Context(), h.tenant, q, "", 100)
 	if err != nil {
@@ -166,31 +166,31 @@ func (h *house) found(t *testing.T, q identity.CustomerQuery) string {
 	return fmt.Sprint(names)
 }
 
-func wildcards(t *testing.T, h *house) {
+func testWildcards(t *testing.T, h *fixture) {
 	for n, name := range []string{`100%`, `1000`, `a_b`, `axb`, `back\slash`, `'; drop table customers; --`} {
 		c := identity.Customer{TenantID: h.tenant, Email: fmt.Sprintf("%d@example.com", n), FirstName: name}
-		if _, err := h.Store.CreateCustomer(t.Context(), c, staff); err != nil {
+		if _, err := h.Store.CreateCustomer(t.Context(), c, staffActor); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for q, want := range map[string]string{
 		"%": "[]", "_": "[]", `\`: "[]", "100%": "[0@]", "100": "[0@ 1@]", "a_": "[2@]", `back\s`: "[4@]", "'": "[5@]",
 	} {
-		if got := h.found(t, identity.CustomerQuery{Name: q}); got != want {
+		if got := h.findEmails(t, identity.CustomerQuery{Name: q}); got != want {
 			t.Errorf("name %q: %s; want %s", q, got, want)
 		}
 	}
 	for _, q := range []identity.CustomerQuery{{Email: "%"}, {Phone: "%"}, {ExternalID: "%"}} {
-		if got := h.found(t, q); got != "[]" {
+		if got := h.findEmails(t, q); got != "[]" {
 			t.Errorf("%+v: %s; want nothing", q, got)
 		}
 	}
 }
 
-func customersPaged(t *testing.T, h *house) {
-	want := []string{h.steve}
+func testCustomersPaging(t *testing.T, h *fixture) {
+	want := []string{h.customerID}
 	for n := range 6 {
-		want = append(want, h.customer(t, fmt.Sprintf("%d@example.com", n)))
+		want = append(want, h.createCustomer(t, fmt.Sprintf("%d@example.com", n)))
 	}
 	var got []string
 	for after := ""; ; {

@@ -9,20 +9,20 @@ import (
 	"hydragate/identity"
 )
 
-func edits() map[string]func(*testing.T, *house) {
-	return map[string]func(*testing.T, *house){
-		"EditLeavesTheRest":  editLeavesTheRest,
-		"VerifyAndUnverify":  verifyAndUnverify,
-		"EditOfAStranger":    editOfAStranger,
-		"EditsAtOnceAllHold": editsAtOnce,
-		"EditOfNothing":      emptyEdit,
+func editTests() map[string]func(*testing.T, *fixture) {
+	return map[string]func(*testing.T, *fixture){
+		"EditLeavesTheRest":  testPartialEdit,
+		"VerifyAndUnverify":  testVerifyAndUnverify,
+		"EditOfAStranger":    testEditForeignIdentity,
+		"EditsAtOnceAllHold": testConcurrentEdits,
+		"EditOfNothing":      testEmptyEdit,
 	}
 }
 
-func editLeavesTheRest(t *testing.T, h *house) {
-	in := h.on("", "9")
+func testPartialEdit(t *testing.T, h *fixture) {
+	in := h.telegramIdentity("", "9")
 	in.DisplayName, in.Metadata = "Steve", json.RawMessage(`{"a":1}`)
-	i := h.link(t, in)
+	i := h.mustLink(t, in)
 	for _, step := range []struct {
 		edit identity.Edit
 		want func(*identity.Identity)
@@ -34,7 +34,7 @@ func editLeavesTheRest(t *testing.T, h *house) {
 			i.DisplayName, i.RoleOverride, i.Metadata = "", "", json.RawMessage(`{}`)
 		}},
 	} {
-		got, err := h.Store.EditIdentity(t.Context(), h.tenant, h.steve, i.ID, step.edit, staff)
+		got, err := h.Store.EditIdentity(t.Context(), h.tenant, h.customerID, i.ID, step.edit, staffActor)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,12 +43,12 @@ func editLeavesTheRest(t *testing.T, h *house) {
 		}
 		step.want(&i)
 		i.UpdatedAt = got.UpdatedAt
-		wantSame(t, "answered", got, i)
-		kept, err := h.Store.Identity(t.Context(), h.tenant, h.steve, i.ID)
+		wantIdentity(t, "answered", got, i)
+		kept, err := h.Store.Identity(t.Context(), h.tenant, h.customerID, i.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantSame(t, "kept", kept, i)
+		wantIdentity(t, "kept", kept, i)
 	}
 	es := h.wantEvents(t, i.ID, "identity.linked", "identity.granted", "identity.updated", "identity.updated", "identity.updated")
 	for n, want := range []string{"", "role_override", "display_name", "metadata", "display_name metadata role_override"} {
@@ -58,7 +58,7 @@ func editLeavesTheRest(t *testing.T, h *house) {
 	}
 }
 
-func wantSame(t *testing.T, what string, got, want identity.Identity) {
+func wantIdentity(t *testing.T, what string, got, want identity.Identity) {
 	t.Helper()
 	g, _ := json.Marshal(got)
 	w, _ := json.Marshal(want)
@@ -67,23 +67,23 @@ func wantSame(t *testing.T, what string, got, want identity.Identity) {
 	}
 }
 
-func verifyAndUnverify(t *testing.T, h *house) {
-	i := h.link(t, h.on("", "9"))
+func testVerifyAndUnverify(t *testing.T, h *fixture) {
+	i := h.mustLink(t, h.telegramIdentity("", "9"))
 	set := func(v bool) identity.Identity {
 		t.Helper()
-		got, err := h.Store.EditIdentity(t.Context(), h.tenant, h.steve, i.ID, identity.Edit{Verified: &v}, staff)
+		got, err := h.Store.EditIdentity(t.Context(), h.tenant, h.customerID, i.ID, identity.Edit{Verified: &v}, staffActor)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return got
 	}
-	h.Issue(t, h.tenant, i.ID)
-	if !h.Live(t, h.tenant, i.ID) {
+	h.IssueCode(t, h.tenant, i.ID)
+	if !h.HasLiveCode(t, h.tenant, i.ID) {
 		t.Fatal("no live code to begin with")
 	}
 	first := set(true)
-	if !first.IsVerified() || h.Live(t, h.tenant, i.ID) {
-		t.Errorf("verified by hand: %v; code lives %v", first.IsVerified(), h.Live(t, h.tenant, i.ID))
+	if !first.IsVerified() || h.HasLiveCode(t, h.tenant, i.ID) {
+		t.Errorf("verified by hand: %v; code lives %v", first.IsVerified(), h.HasLiveCode(t, h.tenant, i.ID))
 	}
 	if again := set(true); !again.VerifiedAt.Equal(first.VerifiedAt) {
 		t.Errorf("the first proof was at %v; now %v", first.VerifiedAt, again.VerifiedAt)
@@ -91,49 +91,49 @@ func verifyAndUnverify(t *testing.T, h *house) {
 	if set(false).IsVerified() {
 		t.Error("still verified")
 	}
-	h.Issue(t, h.tenant, i.ID)
-	if set(false); h.Live(t, h.tenant, i.ID) {
+	h.IssueCode(t, h.tenant, i.ID)
+	if set(false); h.HasLiveCode(t, h.tenant, i.ID) {
 		t.Error("the code outlives verified=false")
 	}
 	h.wantEvents(t, i.ID, "identity.linked", "claim.revoked", "identity.granted", "identity.updated", "identity.unverified", "claim.revoked", "identity.updated")
 }
 
-func editOfAStranger(t *testing.T, h *house) {
-	u := h.stranger(t, h.instance, "9")
-	matt := h.customer(t, "other@example.com")
-	i := h.link(t, h.on("", "8"))
-	for _, c := range []struct{ customer, id string }{{h.steve, u.ID}, {matt, i.ID}, {h.steve, nobody}, {nobody, i.ID}} {
-		if _, err := h.Store.EditIdentity(t.Context(), h.tenant, c.customer, c.id, identity.Edit{Verified: pointer(true)}, staff); !errors.Is(err, identity.ErrNotFound) {
+func testEditForeignIdentity(t *testing.T, h *fixture) {
+	u := h.addUnknownSender(t, h.instance, "9")
+	matt := h.createCustomer(t, "other@example.com")
+	i := h.mustLink(t, h.telegramIdentity("", "8"))
+	for _, c := range []struct{ customer, id string }{{h.customerID, u.ID}, {matt, i.ID}, {h.customerID, missingID}, {missingID, i.ID}} {
+		if _, err := h.Store.EditIdentity(t.Context(), h.tenant, c.customer, c.id, identity.Edit{Verified: pointer(true)}, staffActor); !errors.Is(err, identity.ErrNotFound) {
 			t.Errorf("edit: %v; want ErrNotFound", err)
 		}
 	}
-	if got, err := h.Store.Identity(t.Context(), h.tenant, h.steve, i.ID); err != nil || got.IsVerified() {
+	if got, err := h.Store.Identity(t.Context(), h.tenant, h.customerID, i.ID); err != nil || got.IsVerified() {
 		t.Errorf("somebody else verified it: %+v, %v", got, err)
 	}
 }
 
-func editsAtOnce(t *testing.T, h *house) {
-	i := h.link(t, h.on("", "9"))
+func testConcurrentEdits(t *testing.T, h *fixture) {
+	i := h.mustLink(t, h.telegramIdentity("", "9"))
 	var wg sync.WaitGroup
 	for _, e := range []identity.Edit{
 		{DisplayName: pointer("S")}, {RoleOverride: pointer("owner")}, {Metadata: pointer(json.RawMessage(`{"a":1}`))}, {Verified: pointer(true)},
 	} {
 		wg.Go(func() {
-			if _, err := h.Store.EditIdentity(t.Context(), h.tenant, h.steve, i.ID, e, staff); err != nil {
+			if _, err := h.Store.EditIdentity(t.Context(), h.tenant, h.customerID, i.ID, e, staffActor); err != nil {
 				t.Errorf("edit: %v", err)
 			}
 		})
 	}
 	wg.Wait()
-	got, err := h.Store.Identity(t.Context(), h.tenant, h.steve, i.ID)
+	got, err := h.Store.Identity(t.Context(), h.tenant, h.customerID, i.ID)
 	if err != nil || got.DisplayName != "S" || got.Role() != identity.Owner || string(got.Metadata) != `{"a":1}` {
 		t.Errorf("an edit was lost: %+v, %v", got, err)
 	}
 }
 
-func emptyEdit(t *testing.T, h *house) {
-	i := h.link(t, h.on("", "9"))
-	got, err := h.Store.EditIdentity(t.Context(), h.tenant, h.steve, i.ID, identity.Edit{}, staff)
+func testEmptyEdit(t *testing.T, h *fixture) {
+	i := h.mustLink(t, h.telegramIdentity("", "9"))
+	got, err := h.Store.EditIdentity(t.Context(), h.tenant, h.customerID, i.ID, identity.Edit{}, staffActor)
 	if err != nil || got.UpdatedAt.Before(i.UpdatedAt) {
 		t.Errorf("%+v, %v", got, err)
 	}

@@ -35,98 +35,98 @@ type Store interface {
 	UnknownSenders(ctx context.Context, tenant, instance, after string, limit int) ([]identity.Identity, error)
 }
 
-// A Subject is a store, with the means to make what others make in it and to see what
+// A Harness is a store, with the means to make what others make in it and to see what
 // only they see. Every test works in a tenant of its own.
-type Subject struct {
+type Harness struct {
 	Store Store
 
 	// Tenant makes a tenant, Instance an instance of it; they give the id.
-	Tenant   func(t *testing.T) string
-	Instance func(t *testing.T, tenant string) string
+	NewTenant   func(t *testing.T) string
+	NewInstance func(t *testing.T, tenant string) string
 
 	// Unknown keeps an unknown sender, as a first message does.
-	Unknown func(t *testing.T, i identity.Identity) identity.Identity
+	AddUnknownSender func(t *testing.T, i identity.Identity) identity.Identity
 	// Talk makes a conversation of an instance with an identity, or with nobody when
 	// that is gone by then; it may be called by many at once. Person gives with whom it
 	// is now: empty for nobody.
-	Talk   func(t *testing.T, tenant, instance, with string) (conversation string)
-	Person func(t *testing.T, tenant, conversation string) string
+	NewConversation      func(t *testing.T, tenant, instance, with string) (conversation string)
+	ConversationIdentity func(t *testing.T, tenant, conversation string) string
 
 	// Issue makes a live claim code for an identity, and Live reports whether there is
 	// one.
-	Issue func(t *testing.T, tenant, id string)
-	Live  func(t *testing.T, tenant, id string) bool
+	IssueCode   func(t *testing.T, tenant, id string)
+	HasLiveCode func(t *testing.T, tenant, id string) bool
 
 	// Events gives a tenant's audit log, oldest first.
 	Events func(t *testing.T, tenant string) []identity.Event
 }
 
-// staff is who does everything here.
-const staff identity.Actor = "key:00000000-0000-7000-8000-0000000000aa"
+// staffActor is who does everything here.
+const staffActor identity.Actor = "key:00000000-0000-7000-8000-0000000000aa"
 
-const nobody = "00000000-0000-7000-8000-0000000000ff"
+const missingID = "00000000-0000-7000-8000-0000000000ff"
 
 // Run runs the suite.
-func Run(t *testing.T, s Subject) {
-	for _, group := range []map[string]func(*testing.T, *house){links(), edits(), customers(), keys(), walls()} {
+func Run(t *testing.T, s Harness) {
+	for _, group := range []map[string]func(*testing.T, *fixture){linkTests(), editTests(), customerTests(), keyTests(), isolationTests()} {
 		for name, test := range group {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				test(t, newHouse(t, s))
+				test(t, newFixture(t, s))
 			})
 		}
 	}
 }
 
-// A house is one tenant, with an instance and a customer.
-type house struct {
-	Subject
-	tenant, instance, steve string
+// A fixture is one tenant, with an instance and a customer.
+type fixture struct {
+	Harness
+	tenant, instance, customerID string
 }
 
-func newHouse(t *testing.T, s Subject) *house {
+func newFixture(t *testing.T, s Harness) *fixture {
 	t.Helper()
-	h := &house{Subject: s, tenant: s.Tenant(t)}
-	h.instance = s.Instance(t, h.tenant)
-	h.steve = h.customer(t, "steve@example.com")
+	h := &fixture{Harness: s, tenant: s.NewTenant(t)}
+	h.instance = s.NewInstance(t, h.tenant)
+	h.customerID = h.createCustomer(t, "steve@example.com")
 	return h
 }
 
-func (h *house) customer(t *testing.T, email string) string {
+func (h *fixture) createCustomer(t *testing.T, email string) string {
 	t.Helper()
-	c, err := h.Store.CreateCustomer(t.Context(), identity.Customer{TenantID: h.tenant, Email: email}, staff)
+	c, err := h.Store.CreateCustomer(t.Context(), identity.Customer{TenantID: h.tenant, Email: email}, staffActor)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c.ID
 }
 
-// on is an address of Steve's on Telegram, for one instance or ("") for all.
-func (h *house) on(instance, externalID string) identity.Identity {
-	return identity.Identity{TenantID: h.tenant, CustomerID: h.steve, InstanceID: instance, Channel: "telegram", ExternalID: externalID}
+// telegramIdentity is an address of Steve's on Telegram, for one instance or ("") for all.
+func (h *fixture) telegramIdentity(instance, externalID string) identity.Identity {
+	return identity.Identity{TenantID: h.tenant, CustomerID: h.customerID, InstanceID: instance, Channel: "telegram", ExternalID: externalID}
 }
 
-func (h *house) stranger(t *testing.T, instance, externalID string) identity.Identity {
+func (h *fixture) addUnknownSender(t *testing.T, instance, externalID string) identity.Identity {
 	t.Helper()
-	return h.Unknown(t, identity.Identity{TenantID: h.tenant, InstanceID: instance, Channel: "telegram", ExternalID: externalID, DisplayName: "S.", Username: "steve"})
+	return h.AddUnknownSender(t, identity.Identity{TenantID: h.tenant, InstanceID: instance, Channel: "telegram", ExternalID: externalID, DisplayName: "S.", Username: "steve"})
 }
 
-func (h *house) link(t *testing.T, i identity.Identity) identity.Identity {
+func (h *fixture) mustLink(t *testing.T, i identity.Identity) identity.Identity {
 	t.Helper()
-	got, err := h.Store.Link(t.Context(), i, staff)
+	got, err := h.Store.Link(t.Context(), i, staffActor)
 	if err != nil {
 		t.Fatalf("link: %v", err)
 	}
 	return got
 }
 
-func (h *house) address(instance, externalID string) identity.Address {
+func (h *fixture) address(instance, externalID string) identity.Address {
 	return identity.Address{TenantID: h.tenant, InstanceID: instance, Channel: "telegram", ExternalID: externalID}
 }
 
 // wantEvents checks which kinds of event the log holds about an identity, in order,
 // and that each says who did it.
-func (h *house) wantEvents(t *testing.T, id string, kinds ...string) []identity.Event {
+func (h *fixture) wantEvents(t *testing.T, id string, kinds ...string) []identity.Event {
 	t.Helper()
 	var got []identity.Event
 	for _, e := range h.Events(t, h.tenant) {
@@ -138,8 +138,8 @@ func (h *house) wantEvents(t *testing.T, id string, kinds ...string) []identity.
 		t.Fatalf("events %+v; want %v", got, kinds)
 	}
 	for n, e := range got {
-		if e.Kind != kinds[n] || e.Actor != staff || e.At.IsZero() || e.CustomerID == "" || e.Detail["channel"] == "" {
-			t.Errorf("event %d: %+v; want %s by %s, with customer and channel", n, e, kinds[n], staff)
+		if e.Kind != kinds[n] || e.Actor != staffActor || e.At.IsZero() || e.CustomerID == "" || e.Detail["channel"] == "" {
+			t.Errorf("event %d: %+v; want %s by %s, with customer and channel", n, e, kinds[n], staffActor)
 		}
 	}
 	return got

@@ -11,30 +11,30 @@ import (
 	"hydragate/identity"
 )
 
-func keys() map[string]func(*testing.T, *house) {
-	return map[string]func(*testing.T, *house){
-		"APIKey":            apiKey,
-		"RotateAPIKey":      rotateKey,
-		"RevokeAPIKey":      revokeKey,
-		"RevokeWhileRotate": revokeWhileRotate,
+func keyTests() map[string]func(*testing.T, *fixture) {
+	return map[string]func(*testing.T, *fixture){
+		"APIKey":            testAPIKey,
+		"RotateAPIKey":      testRotateKey,
+		"RevokeAPIKey":      testRevokeKey,
+		"RevokeWhileRotate": testConcurrentRevokeAndRotate,
 	}
 }
 
-func (h *house) key(t *testing.T, k identity.APIKey) (kept identity.APIKey, hash string) {
+func (h *fixture) createKey(t *testing.T, k identity.APIKey) (kept identity.APIKey, hash string) {
 	t.Helper()
 	k.TenantID, hash = h.tenant, identity.HashToken(identity.NewToken("hg_live_"))
-	kept, err := h.Store.CreateAPIKey(t.Context(), k, hash, staff)
+	kept, err := h.Store.CreateAPIKey(t.Context(), k, hash, staffActor)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return kept, hash
 }
 
-func apiKey(t *testing.T, h *house) {
+func testAPIKey(t *testing.T, h *fixture) {
 	until := time.Date(2040, 1, 2, 3, 4, 5, 0, time.UTC)
-	k, hash := h.key(t, identity.APIKey{Name: "desk", Hint: "abcd", Scopes: []string{"customers:read", "claims:issue"}, InstanceID: h.instance, ExpiresAt: until})
-	bare, _ := h.key(t, identity.APIKey{Name: "bare"})
-	if k.ID == "" || k.Name != "desk" || k.Hint != "abcd" || k.InstanceID != h.instance || !k.ExpiresAt.Equal(until) || !k.May("claims:issue") || k.May("keys:write") {
+	k, hash := h.createKey(t, identity.APIKey{Name: "desk", Hint: "abcd", Scopes: []string{"customers:read", "claims:issue"}, InstanceID: h.instance, ExpiresAt: until})
+	bare, _ := h.createKey(t, identity.APIKey{Name: "bare"})
+	if k.ID == "" || k.Name != "desk" || k.Hint != "abcd" || k.InstanceID != h.instance || !k.ExpiresAt.Equal(until) || !k.HasScope("claims:issue") || k.HasScope("keys:write") {
 		t.Errorf("created: %+v", k)
 	}
 	if back, err := h.Store.APIKey(t.Context(), hash); err != nil || fmt.Sprint(back) != fmt.Sprint(k) {
@@ -43,7 +43,7 @@ func apiKey(t *testing.T, h *house) {
 	if _, err := h.Store.APIKey(t.Context(), "unknown"); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("unknown hash: %v", err)
 	}
-	if _, err := h.Store.CreateAPIKey(t.Context(), identity.APIKey{TenantID: h.tenant, InstanceID: nobody}, "x"+hash, staff); !errors.Is(err, identity.ErrNoInstance) {
+	if _, err := h.Store.CreateAPIKey(t.Context(), identity.APIKey{TenantID: h.tenant, InstanceID: missingID}, "x"+hash, staffActor); !errors.Is(err, identity.ErrNoInstance) {
 		t.Errorf("unknown instance: %v; want ErrNoInstance", err)
 	}
 	at := time.Date(2030, 1, 1, 10, 0, 30, 0, time.UTC)
@@ -68,11 +68,11 @@ func apiKey(t *testing.T, h *house) {
 }
 
 // wantKeyEvents checks which kinds of event the log holds about a key, in order.
-func (h *house) wantKeyEvents(t *testing.T, id string, want ...string) {
+func (h *fixture) wantKeyEvents(t *testing.T, id string, want ...string) {
 	t.Helper()
 	var got []string
 	for _, e := range h.Events(t, h.tenant) {
-		if e.Detail["key"] == id && e.Actor == staff {
+		if e.Detail["key"] == id && e.Actor == staffActor {
 			got = append(got, e.Kind)
 		}
 	}
@@ -81,65 +81,65 @@ func (h *house) wantKeyEvents(t *testing.T, id string, want ...string) {
 	}
 }
 
-func rotateKey(t *testing.T, h *house) {
-	old, oldHash := h.key(t, identity.APIKey{Name: "desk", Hint: "aaaa", Scopes: []string{"keys:read"}, InstanceID: h.instance})
+func testRotateKey(t *testing.T, h *fixture) {
+	old, oldHash := h.createKey(t, identity.APIKey{Name: "desk", Hint: "aaaa", Scopes: []string{"keys:read"}, InstanceID: h.instance})
 	until := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
-	k, err := h.Store.RotateAPIKey(t.Context(), h.tenant, old.ID, identity.APIKey{Hint: "bbbb"}, "new"+oldHash, until, staff)
-	if err != nil || k.ID == old.ID || k.Name != old.Name || k.Hint != "bbbb" || !k.May("keys:read") || k.InstanceID != h.instance || !k.ExpiresAt.IsZero() {
+	k, err := h.Store.RotateAPIKey(t.Context(), h.tenant, old.ID, identity.APIKey{Hint: "bbbb"}, "new"+oldHash, until, staffActor)
+	if err != nil || k.ID == old.ID || k.Name != old.Name || k.Hint != "bbbb" || !k.HasScope("keys:read") || k.InstanceID != h.instance || !k.ExpiresAt.IsZero() {
 		t.Fatalf("rotated: %+v, %v", k, err)
 	}
 	if got, err := h.Store.APIKey(t.Context(), oldHash); err != nil || !got.ExpiresAt.Equal(until) {
 		t.Errorf("the old one expires at %v, %v; want %v", got.ExpiresAt, err, until)
 	}
-	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, old.ID, identity.APIKey{Hint: "cccc"}, "third"+oldHash, until.Add(time.Hour), staff); err != nil {
+	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, old.ID, identity.APIKey{Hint: "cccc"}, "third"+oldHash, until.Add(time.Hour), staffActor); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := h.Store.APIKey(t.Context(), oldHash); !got.ExpiresAt.Equal(until) {
 		t.Errorf("rotating again made the old one live until %v", got.ExpiresAt)
 	}
-	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, nobody, identity.APIKey{Hint: "dddd"}, "fourth"+oldHash, until, staff); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, missingID, identity.APIKey{Hint: "dddd"}, "fourth"+oldHash, until, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("unknown key: %v", err)
 	}
-	expired, hash := h.key(t, identity.APIKey{ExpiresAt: time.Now().Add(-time.Hour)})
-	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, expired.ID, identity.APIKey{Hint: "eeee"}, "new"+hash, until, staff); !errors.Is(err, identity.ErrNotFound) {
+	expired, hash := h.createKey(t, identity.APIKey{ExpiresAt: time.Now().Add(-time.Hour)})
+	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, expired.ID, identity.APIKey{Hint: "eeee"}, "new"+hash, until, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("expired key: %v; want ErrNotFound", err)
 	}
 	h.wantKeyEvents(t, k.ID, "key.rotated")
 }
 
-func revokeKey(t *testing.T, h *house) {
-	k, hash := h.key(t, identity.APIKey{Name: "desk"})
+func testRevokeKey(t *testing.T, h *fixture) {
+	k, hash := h.createKey(t, identity.APIKey{Name: "desk"})
 	for range 2 {
-		if err := h.Store.RevokeAPIKey(t.Context(), h.tenant, k.ID, staff); err != nil {
+		if err := h.Store.RevokeAPIKey(t.Context(), h.tenant, k.ID, staffActor); err != nil {
 			t.Fatal(err)
 		}
 	}
 	got, err := h.Store.APIKey(t.Context(), hash)
-	if err != nil || got.Live(time.Now()) {
+	if err != nil || got.IsLive(time.Now()) {
 		t.Errorf("revoked: %+v, %v", got, err)
 	}
-	if err := h.Store.RevokeAPIKey(t.Context(), h.tenant, nobody, staff); !errors.Is(err, identity.ErrNotFound) {
+	if err := h.Store.RevokeAPIKey(t.Context(), h.tenant, missingID, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("unknown key: %v", err)
 	}
-	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, k.ID, identity.APIKey{}, "new"+hash, time.Now(), staff); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, k.ID, identity.APIKey{}, "new"+hash, time.Now(), staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("rotation of a revoked key: %v; want ErrNotFound", err)
 	}
 	h.wantKeyEvents(t, k.ID, "key.created", "key.revoked")
 }
 
-// revokeWhileRotate: a copy made by a rotation that began before the revocation is
+// testConcurrentRevokeAndRotate: a copy made by a rotation that began before the revocation is
 // seen by whoever revoked; none comes after.
-func revokeWhileRotate(t *testing.T, h *house) {
-	k, hash := h.key(t, identity.APIKey{Name: "desk"})
+func testConcurrentRevokeAndRotate(t *testing.T, h *fixture) {
+	k, hash := h.createKey(t, identity.APIKey{Name: "desk"})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := h.Store.RevokeAPIKey(t.Context(), h.tenant, k.ID, staff); err != nil {
+		if err := h.Store.RevokeAPIKey(t.Context(), h.tenant, k.ID, staffActor); err != nil {
 			t.Errorf("revoke: %v", err)
 		}
 	})
 	for n := range 8 {
 		wg.Go(func() {
-			if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, k.ID, identity.APIKey{}, fmt.Sprint(n, hash), time.Now().Add(time.Hour), staff); err != nil && !errors.Is(err, identity.ErrNotFound) {
+			if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, k.ID, identity.APIKey{}, fmt.Sprint(n, hash), time.Now().Add(time.Hour), staffActor); err != nil && !errors.Is(err, identity.ErrNotFound) {
 				t.Errorf("rotate: %v", err)
 			}
 		})

@@ -11,35 +11,35 @@ import (
 	"hydragate/identity"
 )
 
-func links() map[string]func(*testing.T, *house) {
-	return map[string]func(*testing.T, *house){
-		"LinkAndLookUp":                 linkAndLookUp,
-		"LinkTwiceIsTaken":              linkTwice,
-		"LinkToNobody":                  linkToNobody,
-		"InstanceBeforeAll":             instanceBeforeAll,
-		"UnknownSenderIsNobodys":        unknownIsNobodys,
-		"LinkAdoptsTheUnknown":          linkAdopts,
-		"LinkLeavesOtherInstances":      linkLeavesOthers,
-		"LinkForAllMergesTheUnknown":    linkMerges,
-		"LinkForAllBesideScoped":        linkBesideScoped,
-		"ManyLinkAtOnce":                manyLink(false, ""),
-		"ManyLinkTheUnknownAtOnce":      manyLink(true, ""),
-		"ManyLinkInOneInstanceAtOnce":   manyLink(false, "one"),
-		"ManyLinkTheUnknownOfOneAtOnce": manyLink(true, "one"),
-		"Adopt":                         adopt,
-		"ManyAdoptAtOnce":               manyAdopt,
-		"UnknownSendersInOrder":         unknownInOrder,
-		"Unlink":                        unlink,
-		"UnlinkWhileConversationsCome":  unlinkUnderTraffic,
+func linkTests() map[string]func(*testing.T, *fixture) {
+	return map[string]func(*testing.T, *fixture){
+		"LinkAndLookUp":                 testLinkAndLookup,
+		"LinkTwiceIsTaken":              testLinkTwice,
+		"LinkToNobody":                  testLinkMissingCustomer,
+		"InstanceBeforeAll":             testInstanceBeforeTenant,
+		"UnknownSenderIsNobodys":        testUnknownSenderNotLinked,
+		"LinkAdoptsTheUnknown":          testLinkAdoptsUnknownSender,
+		"LinkLeavesOtherInstances":      testLinkKeepsOtherInstances,
+		"LinkForAllMergesTheUnknown":    testLinkMergesUnknownSenders,
+		"LinkForAllBesideScoped":        testLinkBesideInstanceScoped,
+		"ManyLinkAtOnce":                concurrentLinks(false, ""),
+		"ManyLinkTheUnknownAtOnce":      concurrentLinks(true, ""),
+		"ManyLinkInOneInstanceAtOnce":   concurrentLinks(false, "one"),
+		"ManyLinkTheUnknownOfOneAtOnce": concurrentLinks(true, "one"),
+		"Adopt":                         testAdopt,
+		"ManyAdoptAtOnce":               testConcurrentAdopts,
+		"UnknownSendersInOrder":         testUnknownSendersPaging,
+		"Unlink":                        testUnlink,
+		"UnlinkWhileConversationsCome":  testUnlinkConcurrentConversations,
 	}
 }
 
-func linkAndLookUp(t *testing.T, h *house) {
-	in := h.on("", "12345")
+func testLinkAndLookup(t *testing.T, h *fixture) {
+	in := h.telegramIdentity("", "12345")
 	in.DisplayName, in.Metadata = "Steve", json.RawMessage(`{"plan": "gold"}`)
-	in.VerifiedAt = h.link(t, h.on("", "1")).CreatedAt // must not be believed
-	got := h.link(t, in)
-	if got.ID == "" || got.TenantID != h.tenant || got.CustomerID != h.steve || got.InstanceID != "" || got.IsVerified() || got.DisplayName != "Steve" {
+	in.VerifiedAt = h.mustLink(t, h.telegramIdentity("", "1")).CreatedAt // must not be believed
+	got := h.mustLink(t, in)
+	if got.ID == "" || got.TenantID != h.tenant || got.CustomerID != h.customerID || got.InstanceID != "" || got.IsVerified() || got.DisplayName != "Steve" {
 		t.Fatalf("linked: %+v", got)
 	}
 	if got.CreatedAt.IsZero() || !got.CreatedAt.Equal(got.UpdatedAt) || got.CreatedAt.Location().String() != "UTC" {
@@ -53,87 +53,87 @@ func linkAndLookUp(t *testing.T, h *house) {
 	if err := json.Unmarshal(back.Metadata, &meta); err != nil || meta["plan"] != "gold" {
 		t.Errorf("metadata: %s, %v", back.Metadata, err)
 	}
-	if bare := h.link(t, h.on("", "2")); string(bare.Metadata) != "{}" || bare.DisplayName != "" || bare.RoleOverride != "" {
+	if bare := h.mustLink(t, h.telegramIdentity("", "2")); string(bare.Metadata) != "{}" || bare.DisplayName != "" || bare.RoleOverride != "" {
 		t.Errorf("without anything: %+v", bare)
 	}
 	h.wantEvents(t, got.ID, "identity.linked")
-	owner := h.on("", "3")
+	owner := h.telegramIdentity("", "3")
 	owner.RoleOverride = identity.RoleOwner
-	got = h.link(t, owner)
+	got = h.mustLink(t, owner)
 	if got.RoleOverride != identity.RoleOwner || got.Role() != identity.Unverified {
 		t.Errorf("owner by hand: %+v", got)
 	}
 	h.wantEvents(t, got.ID, "identity.linked", "identity.granted")
 }
 
-func linkTwice(t *testing.T, h *house) {
-	h.link(t, h.on("", "9"))
-	h.link(t, h.on(h.instance, "9"))
-	matt := h.customer(t, "other@example.com")
-	for _, i := range []identity.Identity{h.on("", "9"), h.on(h.instance, "9")} {
-		for _, i.CustomerID = range []string{h.steve, matt} {
-			if _, err := h.Store.Link(t.Context(), i, staff); !errors.Is(err, identity.ErrTaken) {
+func testLinkTwice(t *testing.T, h *fixture) {
+	h.mustLink(t, h.telegramIdentity("", "9"))
+	h.mustLink(t, h.telegramIdentity(h.instance, "9"))
+	matt := h.createCustomer(t, "other@example.com")
+	for _, i := range []identity.Identity{h.telegramIdentity("", "9"), h.telegramIdentity(h.instance, "9")} {
+		for _, i.CustomerID = range []string{h.customerID, matt} {
+			if _, err := h.Store.Link(t.Context(), i, staffActor); !errors.Is(err, identity.ErrAlreadyLinked) {
 				t.Errorf("again in %q: %v; want ErrTaken", i.InstanceID, err)
 			}
 		}
-		i.CustomerID = nobody
-		if _, err := h.Store.Link(t.Context(), i, staff); !errors.Is(err, identity.ErrNotFound) {
+		i.CustomerID = missingID
+		if _, err := h.Store.Link(t.Context(), i, staffActor); !errors.Is(err, identity.ErrNotFound) {
 			t.Errorf("again for nobody: %v; want ErrNotFound", err)
 		}
 	}
 }
 
-func linkToNobody(t *testing.T, h *house) {
-	i := h.on("", "9")
-	i.CustomerID = nobody
-	if _, err := h.Store.Link(t.Context(), i, staff); !errors.Is(err, identity.ErrNotFound) {
+func testLinkMissingCustomer(t *testing.T, h *fixture) {
+	i := h.telegramIdentity("", "9")
+	i.CustomerID = missingID
+	if _, err := h.Store.Link(t.Context(), i, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("unknown customer: %v; want ErrNotFound", err)
 	}
-	if _, err := h.Store.Link(t.Context(), h.on(nobody, "9"), staff); !errors.Is(err, identity.ErrNoInstance) {
+	if _, err := h.Store.Link(t.Context(), h.telegramIdentity(missingID, "9"), staffActor); !errors.Is(err, identity.ErrNoInstance) {
 		t.Errorf("unknown instance: %v; want ErrNoInstance", err)
 	}
-	if _, err := h.Store.CustomerIdentities(t.Context(), h.tenant, nobody, ""); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.CustomerIdentities(t.Context(), h.tenant, missingID, ""); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("list of nobody: %v; want ErrNotFound", err)
 	}
 }
 
-func instanceBeforeAll(t *testing.T, h *house) {
-	all := h.link(t, h.on("", "9"))
-	own := h.link(t, h.on(h.instance, "9"))
-	other := h.Instance(t, h.tenant)
-	h.stranger(t, other, "8")
+func testInstanceBeforeTenant(t *testing.T, h *fixture) {
+	all := h.mustLink(t, h.telegramIdentity("", "9"))
+	own := h.mustLink(t, h.telegramIdentity(h.instance, "9"))
+	other := h.NewInstance(t, h.tenant)
+	h.addUnknownSender(t, other, "8")
 	for instance, want := range map[string]string{h.instance: own.ID, other: all.ID, "": all.ID} {
 		if got, _, err := h.Store.Lookup(t.Context(), h.address(instance, "9")); err != nil || got.ID != want {
 			t.Errorf("in %q: %s, %v; want %s", instance, got.ID, err, want)
 		}
 	}
-	is, err := h.Store.CustomerIdentities(t.Context(), h.tenant, h.steve, "")
+	is, err := h.Store.CustomerIdentities(t.Context(), h.tenant, h.customerID, "")
 	if err != nil || len(is) != 2 || is[0].ID != all.ID || is[1].ID != own.ID {
 		t.Errorf("list: %+v, %v; want both, oldest first", is, err)
 	}
-	if is, err := h.Store.CustomerIdentities(t.Context(), h.tenant, h.steve, "sms"); err != nil || len(is) != 0 {
+	if is, err := h.Store.CustomerIdentities(t.Context(), h.tenant, h.customerID, "sms"); err != nil || len(is) != 0 {
 		t.Errorf("list of another channel: %+v, %v", is, err)
 	}
 }
 
-func unknownIsNobodys(t *testing.T, h *house) {
-	u := h.stranger(t, h.instance, "9")
+func testUnknownSenderNotLinked(t *testing.T, h *fixture) {
+	u := h.addUnknownSender(t, h.instance, "9")
 	if _, _, err := h.Store.Lookup(t.Context(), h.address(h.instance, "9")); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("look up: %v; want ErrNotFound", err)
 	}
-	if _, err := h.Store.Identity(t.Context(), h.tenant, h.steve, u.ID); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.Identity(t.Context(), h.tenant, h.customerID, u.ID); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("read as Steve's: %v; want ErrNotFound", err)
 	}
 }
 
-func linkAdopts(t *testing.T, h *house) {
-	u := h.stranger(t, h.instance, "9")
-	talk := h.Talk(t, h.tenant, h.instance, u.ID)
-	got := h.link(t, h.on(h.instance, "9"))
-	if got.ID != u.ID || got.CustomerID != h.steve || got.InstanceID != h.instance || got.DisplayName != "S." || got.Username != "steve" || got.IsVerified() {
+func testLinkAdoptsUnknownSender(t *testing.T, h *fixture) {
+	u := h.addUnknownSender(t, h.instance, "9")
+	talk := h.NewConversation(t, h.tenant, h.instance, u.ID)
+	got := h.mustLink(t, h.telegramIdentity(h.instance, "9"))
+	if got.ID != u.ID || got.CustomerID != h.customerID || got.InstanceID != h.instance || got.DisplayName != "S." || got.Username != "steve" || got.IsVerified() {
 		t.Errorf("adopted: %+v; want the row of %s", got, u.ID)
 	}
-	if p := h.Person(t, h.tenant, talk); p != u.ID {
+	if p := h.ConversationIdentity(t, h.tenant, talk); p != u.ID {
 		t.Errorf("the conversation is with %q", p)
 	}
 	if us, err := h.Store.UnknownSenders(t.Context(), h.tenant, "", "", 10); err != nil || len(us) != 0 {
@@ -142,9 +142,9 @@ func linkAdopts(t *testing.T, h *house) {
 	h.wantEvents(t, u.ID, "identity.adopted")
 }
 
-func linkLeavesOthers(t *testing.T, h *house) {
-	other := h.stranger(t, h.Instance(t, h.tenant), "9")
-	if got := h.link(t, h.on(h.instance, "9")); got.ID == other.ID {
+func testLinkKeepsOtherInstances(t *testing.T, h *fixture) {
+	other := h.addUnknownSender(t, h.NewInstance(t, h.tenant), "9")
+	if got := h.mustLink(t, h.telegramIdentity(h.instance, "9")); got.ID == other.ID {
 		t.Error("took over a sender of another instance")
 	}
 	if us, err := h.Store.UnknownSenders(t.Context(), h.tenant, "", "", 10); err != nil || len(us) != 1 || us[0].ID != other.ID {
@@ -152,17 +152,17 @@ func linkLeavesOthers(t *testing.T, h *house) {
 	}
 }
 
-func linkMerges(t *testing.T, h *house) {
-	second := h.Instance(t, h.tenant)
-	first, again := h.stranger(t, h.instance, "9"), h.stranger(t, second, "9")
-	talks := []string{h.Talk(t, h.tenant, h.instance, first.ID), h.Talk(t, h.tenant, second, again.ID)}
-	bystander := h.stranger(t, second, "8")
-	got := h.link(t, h.on("", "9"))
-	if got.ID != first.ID || got.InstanceID != "" || got.CustomerID != h.steve {
+func testLinkMergesUnknownSenders(t *testing.T, h *fixture) {
+	second := h.NewInstance(t, h.tenant)
+	first, again := h.addUnknownSender(t, h.instance, "9"), h.addUnknownSender(t, second, "9")
+	talks := []string{h.NewConversation(t, h.tenant, h.instance, first.ID), h.NewConversation(t, h.tenant, second, again.ID)}
+	bystander := h.addUnknownSender(t, second, "8")
+	got := h.mustLink(t, h.telegramIdentity("", "9"))
+	if got.ID != first.ID || got.InstanceID != "" || got.CustomerID != h.customerID {
 		t.Errorf("linked: %+v; want the row of %s for all instances", got, first.ID)
 	}
 	for _, talk := range talks {
-		if p := h.Person(t, h.tenant, talk); p != got.ID {
+		if p := h.ConversationIdentity(t, h.tenant, talk); p != got.ID {
 			t.Errorf("a conversation is with %q; want %s", p, got.ID)
 		}
 	}
@@ -172,10 +172,10 @@ func linkMerges(t *testing.T, h *house) {
 	}
 }
 
-func linkBesideScoped(t *testing.T, h *house) {
-	own := h.link(t, h.on(h.instance, "9"))
-	late := h.stranger(t, h.Instance(t, h.tenant), "9")
-	all := h.link(t, h.on("", "9"))
+func testLinkBesideInstanceScoped(t *testing.T, h *fixture) {
+	own := h.mustLink(t, h.telegramIdentity(h.instance, "9"))
+	late := h.addUnknownSender(t, h.NewInstance(t, h.tenant), "9")
+	all := h.mustLink(t, h.telegramIdentity("", "9"))
 	if all.ID != late.ID {
 		t.Errorf("linked %s; want %s", all.ID, late.ID)
 	}
@@ -183,27 +183,27 @@ func linkBesideScoped(t *testing.T, h *house) {
 		t.Errorf("the instance's own: %s, %v; want %s", got.ID, err, own.ID)
 	}
 	// A first message may be stored in the moment of the link; its sender is known.
-	h.stranger(t, h.Instance(t, h.tenant), "9")
+	h.addUnknownSender(t, h.NewInstance(t, h.tenant), "9")
 	if us, err := h.Store.UnknownSenders(t.Context(), h.tenant, "", "", 10); err != nil || len(us) != 0 {
 		t.Errorf("unknown: %+v, %v", us, err)
 	}
 }
 
-func manyLink(unknown bool, scope string) func(*testing.T, *house) {
-	return func(t *testing.T, h *house) {
+func concurrentLinks(unknown bool, scope string) func(*testing.T, *fixture) {
+	return func(t *testing.T, h *fixture) {
 		if unknown {
-			for _, i := range []string{h.instance, h.Instance(t, h.tenant), h.Instance(t, h.tenant)} {
-				h.Talk(t, h.tenant, i, h.stranger(t, i, "9").ID)
+			for _, i := range []string{h.instance, h.NewInstance(t, h.tenant), h.NewInstance(t, h.tenant)} {
+				h.NewConversation(t, h.tenant, i, h.addUnknownSender(t, i, "9").ID)
 			}
 		}
 		if scope != "" {
 			scope = h.instance
 		}
-		customers := []string{h.steve, h.customer(t, "a@example.com"), h.customer(t, "b@example.com")}
-		oneWins(t, 32, func(ctx context.Context, n int) error {
-			i := h.on(scope, "9")
+		customers := []string{h.customerID, h.createCustomer(t, "a@example.com"), h.createCustomer(t, "b@example.com")}
+		wantOneSuccess(t, 32, func(ctx context.Context, n int) error {
+			i := h.telegramIdentity(scope, "9")
 			i.CustomerID = customers[n%len(customers)]
-			_, err := h.Store.Link(ctx, i, staff)
+			_, err := h.Store.Link(ctx, i, staffActor)
 			return err
 		})
 		owned := 0
@@ -220,8 +220,8 @@ func manyLink(unknown bool, scope string) func(*testing.T, *house) {
 	}
 }
 
-// oneWins runs do n times at once: one must succeed, all others get ErrTaken.
-func oneWins(t *testing.T, n int, do func(ctx context.Context, n int) error) {
+// wantOneSuccess runs do n times at once: one must succeed, all others get ErrTaken.
+func wantOneSuccess(t *testing.T, n int, do func(ctx context.Context, n int) error) {
 	t.Helper()
 	errs := make([]error, n)
 	var wg sync.WaitGroup
@@ -234,7 +234,7 @@ func oneWins(t *testing.T, n int, do func(ctx context.Context, n int) error) {
 		switch {
 		case err == nil:
 			won++
-		case !errors.Is(err, identity.ErrTaken):
+		case !errors.Is(err, identity.ErrAlreadyLinked):
 			t.Errorf("%v; want ErrTaken", err)
 		}
 	}
@@ -243,38 +243,38 @@ func oneWins(t *testing.T, n int, do func(ctx context.Context, n int) error) {
 	}
 }
 
-func adopt(t *testing.T, h *house) {
-	u := h.stranger(t, h.instance, "9")
-	if _, err := h.Store.Adopt(t.Context(), h.tenant, nobody, u.ID, staff); !errors.Is(err, identity.ErrNotFound) {
+func testAdopt(t *testing.T, h *fixture) {
+	u := h.addUnknownSender(t, h.instance, "9")
+	if _, err := h.Store.Adopt(t.Context(), h.tenant, missingID, u.ID, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("for nobody: %v; want ErrNotFound", err)
 	}
-	if _, err := h.Store.Adopt(t.Context(), h.tenant, h.steve, nobody, staff); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.Adopt(t.Context(), h.tenant, h.customerID, missingID, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("of nobody: %v; want ErrNotFound", err)
 	}
-	got, err := h.Store.Adopt(t.Context(), h.tenant, h.steve, u.ID, staff)
-	if err != nil || got.ID != u.ID || got.CustomerID != h.steve || got.InstanceID != h.instance || got.IsVerified() {
+	got, err := h.Store.Adopt(t.Context(), h.tenant, h.customerID, u.ID, staffActor)
+	if err != nil || got.ID != u.ID || got.CustomerID != h.customerID || got.InstanceID != h.instance || got.IsVerified() {
 		t.Fatalf("adopted: %+v, %v", got, err)
 	}
-	if _, err := h.Store.Adopt(t.Context(), h.tenant, h.steve, u.ID, staff); !errors.Is(err, identity.ErrTaken) {
+	if _, err := h.Store.Adopt(t.Context(), h.tenant, h.customerID, u.ID, staffActor); !errors.Is(err, identity.ErrAlreadyLinked) {
 		t.Errorf("again: %v; want ErrTaken", err)
 	}
 	h.wantEvents(t, u.ID, "identity.adopted")
 }
 
-func manyAdopt(t *testing.T, h *house) {
-	u := h.stranger(t, h.instance, "9")
-	customers := []string{h.steve, h.customer(t, "a@example.com")}
-	oneWins(t, 16, func(ctx context.Context, n int) error {
-		_, err := h.Store.Adopt(ctx, h.tenant, customers[n%2], u.ID, staff)
+func testConcurrentAdopts(t *testing.T, h *fixture) {
+	u := h.addUnknownSender(t, h.instance, "9")
+	customers := []string{h.customerID, h.createCustomer(t, "a@example.com")}
+	wantOneSuccess(t, 16, func(ctx context.Context, n int) error {
+		_, err := h.Store.Adopt(ctx, h.tenant, customers[n%2], u.ID, staffActor)
 		return err
 	})
 }
 
-func unknownInOrder(t *testing.T, h *house) {
-	second := h.Instance(t, h.tenant)
+func testUnknownSendersPaging(t *testing.T, h *fixture) {
+	second := h.NewInstance(t, h.tenant)
 	var want []string
 	for _, x := range []struct{ instance, id string }{{h.instance, "1"}, {second, "1"}, {h.instance, "2"}, {h.instance, "3"}} {
-		want = append(want, h.stranger(t, x.instance, x.id).ID)
+		want = append(want, h.addUnknownSender(t, x.instance, x.id).ID)
 	}
 	var got []string
 	for after := ""; ; {
@@ -297,55 +297,55 @@ func unknownInOrder(t *testing.T, h *house) {
 	}
 }
 
-func unlink(t *testing.T, h *house) {
-	i := h.link(t, h.on("", "9"))
-	h.Issue(t, h.tenant, i.ID)
-	talk := h.Talk(t, h.tenant, h.instance, i.ID)
-	matt := h.customer(t, "other@example.com")
-	if err := h.Store.Unlink(t.Context(), h.tenant, matt, i.ID, staff); !errors.Is(err, identity.ErrNotFound) {
+func testUnlink(t *testing.T, h *fixture) {
+	i := h.mustLink(t, h.telegramIdentity("", "9"))
+	h.IssueCode(t, h.tenant, i.ID)
+	talk := h.NewConversation(t, h.tenant, h.instance, i.ID)
+	matt := h.createCustomer(t, "other@example.com")
+	if err := h.Store.Unlink(t.Context(), h.tenant, matt, i.ID, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Fatalf("somebody else's: %v; want ErrNotFound", err)
 	}
-	if p := h.Person(t, h.tenant, talk); p != i.ID {
+	if p := h.ConversationIdentity(t, h.tenant, talk); p != i.ID {
 		t.Fatalf("refused, and the conversation is with %q", p)
 	}
-	if err := h.Store.Unlink(t.Context(), h.tenant, h.steve, i.ID, staff); err != nil {
+	if err := h.Store.Unlink(t.Context(), h.tenant, h.customerID, i.ID, staffActor); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Store.Unlink(t.Context(), h.tenant, h.steve, i.ID, staff); !errors.Is(err, identity.ErrNotFound) {
+	if err := h.Store.Unlink(t.Context(), h.tenant, h.customerID, i.ID, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("again: %v; want ErrNotFound", err)
 	}
-	if p := h.Person(t, h.tenant, talk); p != "" {
+	if p := h.ConversationIdentity(t, h.tenant, talk); p != "" {
 		t.Errorf("the conversation is with %q; want nobody", p)
 	}
-	if h.Live(t, h.tenant, i.ID) {
+	if h.HasLiveCode(t, h.tenant, i.ID) {
 		t.Error("the code lives on")
 	}
 	e := h.wantEvents(t, i.ID, "identity.linked", "claim.revoked", "identity.unlinked")[2]
-	if e.CustomerID != h.steve || e.Detail["external_id"] != "9" {
+	if e.CustomerID != h.customerID || e.Detail["external_id"] != "9" {
 		t.Errorf("history forgets who owned it: %+v", e)
 	}
-	if again := h.link(t, h.on("", "9")); again.ID == i.ID {
+	if again := h.mustLink(t, h.telegramIdentity("", "9")); again.ID == i.ID {
 		t.Error("linked again under the old id")
 	}
 }
 
-func unlinkUnderTraffic(t *testing.T, h *house) {
-	i := h.link(t, h.on("", "9"))
+func testUnlinkConcurrentConversations(t *testing.T, h *fixture) {
+	i := h.mustLink(t, h.telegramIdentity("", "9"))
 	talks := make([]string, 8)
 	var wg sync.WaitGroup
 	for n := range talks {
-		wg.Go(func() { talks[n] = h.Talk(t, h.tenant, h.instance, i.ID) })
+		wg.Go(func() { talks[n] = h.NewConversation(t, h.tenant, h.instance, i.ID) })
 	}
 	for range 4 {
 		wg.Go(func() {
-			if err := h.Store.Unlink(t.Context(), h.tenant, h.steve, i.ID, staff); err != nil && !errors.Is(err, identity.ErrNotFound) {
+			if err := h.Store.Unlink(t.Context(), h.tenant, h.customerID, i.ID, staffActor); err != nil && !errors.Is(err, identity.ErrNotFound) {
 				t.Errorf("unlink: %v", err)
 			}
 		})
 	}
 	wg.Wait()
 	for _, talk := range talks {
-		if p := h.Person(t, h.tenant, talk); p != "" {
+		if p := h.ConversationIdentity(t, h.tenant, talk); p != "" {
 			t.Errorf("a conversation is with %q; want nobody", p)
 		}
 	}

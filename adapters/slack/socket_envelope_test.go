@@ -1,0 +1,290 @@
+package slack_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"hydragate/adapters"
+	"hydragate/adapters/simulator"
+)
+
+func encodeFrame(t *testing.T, kind, id string, payload []byte) []byte {
+	t.Helper()
+	raw, err := json.Marshal(map[string]any{
+		"type": kind, "envelope_id": id, "payload": json.RawMessage(payload), "accepts_response_payload": kind != "events_api", "retry_attempt": 0, "retry_reason": "",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// socketPayload gives the body of a hook as Socket Mode would wrap it; ok is false for what
+// it never could.
+func socketPayload(hook string, body []byte) (kind string, payload []byte, ok bool) {
+	if hook == "events" {
+		return simulator.SlackEvents, body, json.Valid(body)
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return "", nil, false
+	}
+	if hook == "interactivity" {
+		payload = []byte(form.Get("payload"))
+		return simulator.SlackInteractive, payload, json.Valid(payload)
+	}
+	fields := map[string]string{}
+	for k, vs := range form {
+		if len(vs) > 1 {
+			return "", nil, false
+		}
+		fields[k] = vs[0]
+	}
+	payload, err = json.Marshal(fields)
+	return simulator.SlackCommands, payload, err == nil
+}
+
+// What is delivered by a webhook and by Socket Mode is read alike, keys included.
+func TestSocket_SameAsWebhook(t *testing.T) {
+	for hook, pattern := range map[string]string{"events": "*.json", "commands": "*.form", "interactivity": "*.form"} {
+		files, err := filepath.Glob("testdata/" + hook + "/" + pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no recordings of %s: %v", hook, err)
+		}
+		for _, file := range files {
+			name := strings.TrimPrefix(file, "testdata/")
+			body := readRecording(t, name)
+			kind, payload, ok := socketPayload(hook, body)
+			in, err := receive(t, endpoint(), hook, body)
+			if !ok || err != nil || name == "events/url_verification.json" {
+				continue
+			}
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s, a := newSocketSimulator(t)
+					kept := &fakeStore{}
+					startPolling(t, a, socketEndpoint(), kept.add)
+					synctest.Wait()
+					d, _, err := s.DeliverEnvelope(t.Context(), appID, kind, payload)
+					if err != nil || !d.Accepted() || len(d.Attempts) != 1 {
+						t.Fatalf("%+v, %v", d, err)
+					}
+					want := in.Messages
+					got := kept.messages()
+					for i := range want {
+						want[i].Chat.ReplyToken = "" // recorded requests name Slack's own, which this API is not
+						if hook != "events" && strings.HasPrefix(want[i].Key, "raw:") && i < len(got) {
+							want[i].Key, want[i].Raw, got[i].Raw = got[i].Key, nil, nil // of other bytes
+						}
+					}
+					for i := range got {
+						got[i].Chat.ReplyToken = ""
+					}
+					if hook == "events" {
+						for i := range want { // JSON in JSON comes without its blanks
+							want[i].Raw, got[i].Raw = compactJSON(want[i].Raw), compactJSON(got[i].Raw)
+							if strings.HasPrefix(want[i].Key, "raw:") {
+								want[i].Key = got[i].Key
+							}
+						}
+					}
+					if diff := cmp.Diff(want, got); diff != "" {
+						t.Errorf("by a hook and by Socket Mode (-hook +socket):\n%s", diff)
+					}
+				})
+			})
+		}
+	}
+}
+
+func compactJSON(raw []byte) []byte {
+	var b bytes.Buffer
+	if json.Compact(&b, raw) != nil {
+		return raw
+	}
+	return b.Bytes()
+}
+
+// The same message by a webhook and by Socket Mode, and by Socket Mode again, is one.
+func TestSocket_DuplicateOfWebhook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, a := newSocketSimulator(t)
+		kept := &fakeStore{}
+		startPolling(t, a, socketEndpoint(), kept.add)
+		synctest.Wait()
+		for _, name := range []string{"events/im_text.json", "events/mention_claim.json", "commands/claim_in_im.form", "interactivity/button_in_im.form"} {
+			hook, _, _ := strings.Cut(name, "/")
+			body := readRecording(t, name)
+			in, err := receive(t, endpoint(), hook, body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := kept.add(t.Context(), in.Messages, ""); err != nil {
+				t.Fatal(err)
+			}
+			before := len(kept.messages())
+			kind, payload, _ := socketPayload(hook, body)
+			for range 2 {
+				if d, _, err := s.DeliverEnvelope(t.Context(), appID, kind, payload); err != nil || !d.Accepted() {
+					t.Errorf("%s: %+v, %v", name, d, err)
+				}
+			}
+			if n := len(kept.messages()); n != before || before == 0 {
+				t.Errorf("%s is kept %d times", name, n-before+1)
+			}
+		}
+	})
+}
+
+// What is another app's or another workspace's is neither kept nor acknowledged: Slack
+// may have somebody else to deliver it to. The genuine odd one passes.
+func TestSocket_ForgedEnvelopes(t *testing.T) {
+	said := func(envelope string) string {
+		return `{` + envelope + `,"type":"event_callback","event_id":"Ev1","event":{"type":"message","channel":"D1","channel_type":"im","user":"U061F7AUR","text":"claim WDJBMJ","ts":"1.1"}}`
+	}
+	command := func(team, app, more string) string {
+		return `{"team_id":"` + team + `","api_app_id":"` + app + `","user_id":"U061F7AUR","command":"/claim","text":"WDJBMJ","trigger_id":"1.2.a"` + more + `}`
+	}
+	press := func(team, app, user string) string {
+		return `{"type":"block_actions","api_app_id":"` + app + `","trigger_id":"2.a","team":{"id":"` + team + `"},"user":{"id":"U1","team_id":"` + user + `"},"channel":{"id":"D1"},"actions":[{"value":"yes","action_ts":"1.1"}]}`
+	}
+	const here = `"team_id":"` + teamID + `","authorizations":[{"team_id":"` + teamID + `"}]`
+	for name, c := range map[string]struct {
+		kind, payload string
+		kept          bool
+		sender        string
+		unproven      string
+		kindOf        adapters.Kind
+	}{
+		"OtherTeam":            {simulator.SlackEvents, said(`"team_id":"T9","authorizations":[{"team_id":"T9"}]`), false, "", "", ""},
+		"OtherByAuthorization": {simulator.SlackEvents, said(`"team_id":"` + teamID + `","authorizations":[{"team_id":"T9"}]`), false, "", "", ""},
+		"OtherApp":             {simulator.SlackEvents, said(here + `,"api_app_id":"A9"`), false, "", "", ""},
+		"OtherAppsCommand":     {simulator.SlackCommands, command(teamID, "A9", ""), false, "", "", ""},
+		"OtherAppsPress":       {simulator.SlackInteractive, press(teamID, "A9", teamID), false, "", "", ""},
+		"OtherAppUnreadable":   {simulator.SlackEvents, `{"api_app_id":"A9","type":"event_callback","event_id":7}`, false, "", "", ""},
+
+		"Ours":                {simulator.SlackEvents, said(here), true, steve.Chat(), "", adapters.Text},
+		"OursByAuthorization": {simulator.SlackEvents, said(`"team_id":"T9","authorizations":[{"team_id":"` + teamID + `"}]`), true, steve.Chat(), "", adapters.Text},
+		"OursWithoutApp":      {simulator.SlackCommands, command(teamID, "", ""), true, steve.Chat(), "", adapters.Text},
+		"OursWithNull":        {simulator.SlackCommands, command(teamID, appID, `,"enterprise_id":null,"is_enterprise_install":false`), true, steve.Chat(), "", adapters.Text},
+		"OursPressed":         {simulator.SlackInteractive, press(teamID, appID, teamID), true, teamID + ":U1", "", adapters.Callback},
+
+		// Somebody of another organisation is heard, and can prove nothing.
+		"ForeignMessage":    {simulator.SlackEvents, said(here + `,"is_ext_shared_channel":true`), true, "", "external", adapters.Text},
+		"ForeignCommand":    {simulator.SlackCommands, command("T9", appID, ""), true, "T9:U061F7AUR", "external", adapters.Text},
+		"ForeignEnterprise": {simulator.SlackCommands, command("T9", appID, `,"enterprise_id":"E1","is_enterprise_install":true`), true, "T9:U061F7AUR", "external", adapters.Text},
+		"ForeignPress":      {simulator.SlackInteractive, press(teamID, appID, "T9"), true, "T9:U1", "external", adapters.Callback},
+
+		// Two readers could read two values.
+		"TwoUsers":   {simulator.SlackCommands, command(teamID, appID, `,"user_id":"U2"`), true, "", "", adapters.Undecodable},
+		"ObjectUser": {simulator.SlackCommands, `{"team_id":"` + teamID + `","command":"/claim","user_id":{"id":"U1"}}`, true, "", "", adapters.Undecodable},
+		"NoObject":   {simulator.SlackCommands, `["command"]`, true, "", "", adapters.Undecodable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, a := newSocketSimulator(t)
+				kept := &fakeStore{}
+				startPolling(t, a, socketEndpoint(), kept.add)
+				synctest.Wait()
+				d, _, err := s.DeliverEnvelope(t.Context(), appID, c.kind, json.RawMessage(c.payload))
+				if err != nil || d.Accepted() != c.kept {
+					t.Fatalf("acknowledged: %v, %v; want %v", d.Accepted(), err, c.kept)
+				}
+				ms := kept.messages()
+				if !c.kept {
+					if len(ms) != 0 || kept.attempts != 0 {
+						t.Errorf("kept %+v", ms)
+					}
+					return
+				}
+				if len(ms) != 1 || ms[0].Sender.ID != c.sender || ms[0].UnprovenReason != c.unproven || ms[0].Kind != c.kindOf {
+					t.Errorf("kept %+v; want %s of %q, unproven %q", ms, c.kindOf, c.sender, c.unproven)
+				}
+			})
+		})
+	}
+}
+
+func TestSocket_MalformedFrames(t *testing.T) {
+	huge := `{"envelope_id":"e1","type":"events_api","payload":{"text":"` + strings.Repeat("a", 1<<20) + `"}}`
+	for name, c := range map[string]struct {
+		frame string
+		acked string // the envelope acknowledged, if it can be
+		raw   int    // bytes kept; -1: the whole frame
+		cut   bool   // the connection is given up
+	}{
+		"NotJSON":            {"garbage", "", -1, false},
+		"Array":              {`["events_api"]`, "", -1, false},
+		"Number":             {`7`, "", -1, false},
+		"HalfAFrame":         {`{"envelope_id":"e1","type":"events_api","payload":{"a":`, "e1", -1, false},
+		"RawControl":         {"{\"envelope_id\":\"e1\",\"type\":\"events_api\",\"payload\":{\"a\":\"\x00\"}}", "e1", -1, false},
+		"TooDeep":            {`{"envelope_id":"e1","type":"events_api","payload":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`, "e1", -1, false},
+		"IDAfterTheDamage":   {`{"payload":{"a":`, "", -1, false},
+		"UnknownKind":        {`{"envelope_id":"e1","type":"brand_new","payload":{"a":1}}`, "e1", -1, false},
+		"NoKind":             {`{"envelope_id":"e1","payload":{"a":1}}`, "e1", -1, false},
+		"KindIsAnObject":     {`{"envelope_id":"e1","type":{"a":1},"payload":{}}`, "e1", -1, false},
+		"NoPayload":          {`{"envelope_id":"e1","type":"events_api"}`, "e1", -1, false},
+		"PayloadIsText":      {`{"envelope_id":"e1","type":"events_api","payload":"x"}`, "e1", 3, false},
+		"IDIsANumber":        {`{"envelope_id":1,"type":"brand_new"}`, "", -1, false},
+		"IDIsHuge":           {`{"envelope_id":"` + strings.Repeat("e", 4096) + `","type":"brand_new"}`, "", -1, false},
+		"IDIsMarkup":         {`{"envelope_id":"<a>\n","type":"brand_new"}`, "", -1, false},
+		"IDInsideThePayload": {`{"type":"events_api","payload":{"envelope_id":"e1"},`, "", -1, false},
+		"Huge":               {huge, "e1", 512 << 10, false},
+		"Endless":            {`{"envelope_id":"e1","a":"` + strings.Repeat("a", 9<<20), "", 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, a := newSocketSimulator(t)
+				kept := &fakeStore{}
+				startPolling(t, a, socketEndpoint(), kept.add)
+				synctest.Wait()
+				s.ExpectAck("e1")
+				s.SendFrame(appID, []byte(c.frame))
+				s.SendFrame(appID, nil)
+				advance(2 * time.Second)
+				if got := strings.Join(s.AckedEnvelopes(), " "); got != c.acked {
+					t.Errorf("acknowledged %q; want %q", got, c.acked)
+				}
+				ms := kept.messages()
+				if c.cut {
+					if len(ms) != 0 {
+						t.Errorf("kept %d messages", len(ms))
+					}
+				} else if len(ms) != 1 || ms[0].Kind != adapters.Undecodable || ms[0].Sender.ID != "" {
+					t.Fatalf("kept %.200v", ms)
+				} else if c.raw == -1 && string(ms[0].Raw) != c.frame || c.raw >= 0 && len(ms[0].Raw) != c.raw {
+					t.Errorf("kept %d raw bytes of %d", len(ms[0].Raw), len(c.frame))
+				}
+				if d := <-sendText(t, s, "hello"); !d.Accepted() || !strings.HasSuffix(kept.texts(), "hello") {
+					t.Errorf("after it nothing is heard: %+v, %.200q", d, kept.texts())
+				}
+			})
+		})
+	}
+}
+
+// An envelope nobody can read comes in another envelope each time, and is kept once.
+func TestSocket_UndecodableStoredOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, a := newSocketSimulator(t)
+		kept := &fakeStore{}
+		startPolling(t, a, socketEndpoint(), kept.add)
+		synctest.Wait()
+		s.DropAcks(true)
+		d, _, err := s.DeliverEnvelope(t.Context(), appID, "brand_new", json.RawMessage(`{"a":1}`))
+		if err != nil || len(d.Attempts) != 4 || d.Accepted() {
+			t.Fatalf("%+v, %v", d, err)
+		}
+		if n := len(kept.messages()); n != 1 || kept.attempts != 4 {
+			t.Errorf("kept %d of %d deliveries; want 1 of 4", n, kept.attempts)
+		}
+	})
+}

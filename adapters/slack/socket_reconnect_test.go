@@ -1,0 +1,357 @@
+package slack_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hydragate/adapters"
+	"hydragate/adapters/simulator"
+	"hydragate/adapters/slack"
+)
+
+// In the middle of a burst connections are cut, stalled, and taken away with and without
+// a word, and now and then nothing can be stored. Every message is kept, once.
+func TestSocket_NoLossInBurst(t *testing.T) {
+	const messages = 500
+	synctest.Test(t, func(t *testing.T) {
+		s, a := newSocketSimulator(t)
+		s.RetryScale = 0.5 // an attempt after half a minute, and one after two and a half more
+		var turns int
+		kept := &fakeStore{nextErr: func() error {
+			if turns++; turns%7 == 0 {
+				return errors.New("busy")
+			}
+			return nil
+		}}
+		startPolling(t, a, socketEndpoint(), kept.add)
+		startPolling(t, a, socketEndpoint(), kept.add) // a second connection, as during a hand-over
+		synctest.Wait()
+		random := rand.New(rand.NewPCG(1, 2))
+		trouble := []func(){
+			func() { s.CutSockets(appID) },
+			func() { s.StallSockets(appID) },
+			func() { s.DisconnectSockets(appID, "warning") },
+			func() { s.DisconnectSockets(appID, "refresh_requested") },
+			func() { s.Arm("socket", simulator.Fault{Cut: true}) },
+			func() { s.Arm("socket", simulator.Fault{Hang: true}) },
+			func() { s.Arm("socket", simulator.Fault{Body: `{"envelope_id":"e","type":`}) },
+			func() { s.Arm("apps.connections.open", simulator.Fault{Status: 500}) },
+			func() { s.Arm("link", simulator.Fault{Status: 503}) },
+			func() { s.DropAcks(true); advance(50 * time.Millisecond); s.DropAcks(false) },
+		}
+		var deliveries []pendingDelivery
+		for i := range messages {
+			deliveries = append(deliveries, sendText(t, s, fmt.Sprint("message ", i)))
+			time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond)
+			if i%12 == 11 {
+				trouble[i/12%len(trouble)]()
+			}
+		}
+		again := 0
+		for i, d := range deliveries {
+			got := <-d
+			if !got.Accepted() {
+				t.Errorf("message %d was given up: %+v", i, got.Attempts)
+			}
+			again += len(got.Attempts) - 1
+		}
+		var texts []string
+		for _, m := range kept.messages() {
+			if m.Kind != adapters.Undecodable {
+				texts = append(texts, m.Text)
+			}
+		}
+		slices.Sort(texts)
+		if n := len(slices.Compact(slices.Clone(texts))); n != messages || len(texts) != messages {
+			t.Errorf("%d messages kept, %d of them different; want %d of both", len(texts), n, messages)
+		}
+		if again < 20 {
+			t.Errorf("only %d deliveries were repeated: there was no trouble", again)
+		}
+		t.Logf("%d messages, %d delivered again, %d takes", messages, again, kept.attempts)
+	})
+}
+
+// Slack says that a connection will end: what still comes in on it is taken, and the
+// new one is there before the old one ends.
+func TestSocket_ReplacedBeforeClose(t *testing.T) {
+	for _, reason := range []string{"warning", "refresh_requested", "something_new"} {
+		t.Run(reason, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, a := newSocketSimulator(t)
+				kept := &fakeStore{}
+				startPolling(t, a, socketEndpoint(), kept.add)
+				synctest.Wait()
+				s.DisconnectSockets(appID, reason)
+				s.ExpectAck("e1")
+				s.SendFrame(appID, encodeFrame(t, "events_api", "e1", readRecording(t, "events/im_text.json")))
+				synctest.Wait()
+				if n := len(kept.messages()); n != 1 || len(s.AckedEnvelopes()) != 1 {
+					t.Errorf("%d messages of the old connection kept, %d acknowledged; want it heard while it lasts", n, len(s.AckedEnvelopes()))
+				}
+				advance(2 * time.Second)
+				if n := s.SocketCount(appID); n != 1 {
+					t.Errorf("%d new connections while the old one is open; want 1", n)
+				}
+				if d := <-sendText(t, s, "hello"); len(d.Attempts) != 1 || !d.Accepted() {
+					t.Errorf("on the new connection: %+v", d)
+				}
+				advance(time.Minute)
+				if n := s.SocketCount(appID); n != 1 {
+					t.Errorf("%d connections in the end; want 1", n)
+				}
+			})
+		})
+	}
+}
+
+func TestSocket_StallDetected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, a := newSocketSimulator(t)
+		kept := &fakeStore{}
+		startPolling(t, a, socketEndpoint(), kept.add)
+		advance(10 * time.Minute)
+		calls := s.SocketCount(appID)
+		if calls != 1 || kept.attempts != 0 {
+			t.Fatalf("%d connections, %d takes; a quiet connection is a good one", calls, kept.attempts)
+		}
+		s.StallSockets(appID)
+		d := sendText(t, s, "hello")
+		advance(45 * time.Second)
+		if n := s.SocketCount(appID); n != 1 {
+			t.Errorf("%d connections after the stalled one was noticed", n)
+		}
+		if got := <-d; !got.Accepted() || kept.texts() != "hello" {
+			t.Errorf("kept %q after %+v", kept.texts(), got)
+		}
+	})
+}
+
+func TestSocket_Faults(t *testing.T) {
+	const open, link = "apps.connections.open", "link"
+	says := func(body string) []simulator.Fault { return []simulator.Fault{{Status: 200, Body: body}} }
+	for name, c := range map[string]struct {
+		call        string
+		faults      []simulator.Fault
+		least, most time.Duration
+	}{
+		"None":        {open, nil, 0, 0},
+		"Throttled":   {open, []simulator.Fault{{Status: 429, Header: http.Header{"Retry-After": {"40"}}}}, 40 * time.Second, 41 * time.Second},
+		"RateLimited": {open, says(`{"ok":false,"error":"ratelimited"}`), 200 * time.Millisecond, time.Second},
+		"BadGateway":  {open, []simulator.Fault{{Status: 502, Body: "<html>"}}, 200 * time.Millisecond, time.Second},
+		"HTML":        {open, says("<html>"), 200 * time.Millisecond, time.Second},
+		"NotFound":    {open, []simulator.Fault{{Status: 404}}, 200 * time.Millisecond, time.Second},
+		"Forbidden":   {open, []simulator.Fault{{Status: 403}}, 200 * time.Millisecond, time.Second},
+		"CutOff":      {open, []simulator.Fault{{Cut: true}, {Cut: true}}, 400 * time.Millisecond, 3 * time.Second},
+		"NoAnswer":    {open, []simulator.Fault{{Hang: true}}, 10 * time.Second, 11 * time.Second},
+		"Internal":    {open, says(`{"ok":false,"error":"internal_error"}`), 200 * time.Millisecond, time.Second},
+		"NoURL":       {open, says(`{"ok":true}`), 200 * time.Millisecond, time.Second},
+		"Elsewhere":   {open, says(`{"ok":true,"url":"ws://evil.test/link/?ticket=ticket-1"}`), 200 * time.Millisecond, time.Second},
+		"ManyInARow":  {open, slices.Repeat([]simulator.Fault{{Status: 500}}, 30), time.Minute, 30 * time.Minute},
+		"NoUpgrade":   {link, []simulator.Fault{{Status: 401, Body: "no such ticket"}}, 200 * time.Millisecond, time.Second},
+		"NoHandshake": {link, []simulator.Fault{{Hang: true}}, 10 * time.Second, 11 * time.Second},
+		"Cut":         {link, []simulator.Fault{{Cut: true}}, 200 * time.Millisecond, time.Second},
+		"Redirected":  {link, []simulator.Fault{{Status: 302, Header: http.Header{"Location": {"http://evil.test/"}}}}, 200 * time.Millisecond, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, a := newSocketSimulator(t)
+				s.Timeout = time.Hour // it waits for a connection
+				s.Arm(c.call, c.faults...)
+				start := time.Now()
+				kept := &fakeStore{}
+				startPolling(t, a, socketEndpoint(), kept.add)
+				if d := <-sendText(t, s, "hello"); !d.Accepted() || kept.texts() != "hello" {
+					t.Fatalf("kept %q after %+v", kept.texts(), d)
+				}
+				if waited := time.Since(start); waited < c.least || waited > c.most {
+					t.Errorf("connected after %v; want %v to %v", waited, c.least, c.most)
+				}
+			})
+		})
+	}
+}
+
+func TestPoll_PermanentErrors(t *testing.T) {
+	refuses := func(code string) func(*simulator.Slack, *adapters.Endpoint) {
+		return func(s *simulator.Slack, _ *adapters.Endpoint) {
+			s.Arm("apps.connections.open", simulator.Fault{Status: 200, Body: `{"ok":false,"error":"` + code + `"}`})
+		}
+	}
+	token := func(token string) func(*simulator.Slack, *adapters.Endpoint) {
+		return func(_ *simulator.Slack, ep *adapters.Endpoint) { ep.Credentials[adapters.AppToken] = token }
+	}
+	for name, c := range map[string]struct {
+		change func(*simulator.Slack, *adapters.Endpoint)
+		reason adapters.Reason
+		code   string
+	}{
+		"UnknownToken":    {token("xapp-1-A0KRD7HC3-1-unknown"), adapters.BadSecret, "invalid_auth"},
+		"BotToken":        {token(botToken), adapters.BadSecret, "not_allowed_token_type"},
+		"NoToken":         {token(""), adapters.BadSecret, "no_token"},
+		"InvalidAuth":     {refuses("invalid_auth"), adapters.BadSecret, "invalid_auth"},
+		"AccountInactive": {refuses("account_inactive"), adapters.BadSecret, "account_inactive"},
+		"TokenRevoked":    {refuses("token_revoked"), adapters.BadSecret, "token_revoked"},
+		"NotAuthed":       {refuses("not_authed"), adapters.BadSecret, "not_authed"},
+		"MissingScope":    {refuses("missing_scope"), adapters.BadSecret, "missing_scope"},
+		"ForbiddenTeam":   {refuses("forbidden_team"), adapters.Refused, "forbidden_team"},
+		"AnotherApp": {func(_ *simulator.Slack, ep *adapters.Endpoint) {
+			ep.Settings[adapters.AppID] = "A0OTHER001"
+		}, adapters.BadSecret, "other_app"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, a := newSocketSimulator(t)
+				ep := socketEndpoint()
+				c.change(s, &ep)
+				err := a.Poll(t.Context(), ep, "", (&fakeStore{}).add)
+				var se *adapters.SendError
+				if !errors.As(err, &se) || se.Reason != c.reason || se.Code != c.code {
+					t.Errorf("%v; want a *SendError that says %s (%s)", err, c.reason, c.code)
+				}
+				if strings.Contains(fmt.Sprint(err), "xapp-") || strings.Contains(fmt.Sprint(err), "://") {
+					t.Errorf("the error tells a secret: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// Socket Mode is switched off, and the token revoked, while a connection is open.
+func TestPoll_SocketModeDisabled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, a := newSocketSimulator(t)
+		done := make(chan error, 1)
+		go func() { done <- a.Poll(t.Context(), socketEndpoint(), "", (&fakeStore{}).add) }()
+		synctest.Wait()
+		s.DisconnectSockets(appID, "link_disabled")
+		var se *adapters.SendError
+		if err := <-done; !errors.As(err, &se) || se.Reason != adapters.Refused {
+			t.Errorf("ended with %v", err)
+		}
+	})
+}
+
+// Of one connection too many Slack says so and hangs up; nobody storms it then.
+func TestSocket_TooManyConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, a := newSocketSimulator(t)
+		kept := &fakeStore{}
+		for range 12 {
+			startPolling(t, a, socketEndpoint(), kept.add)
+		}
+		advance(time.Minute)
+		if n := s.SocketCount(appID); n != 10 {
+			t.Errorf("%d connections; Slack allows 10", n)
+		}
+		if d := <-sendText(t, s, "hello"); !d.Accepted() || kept.texts() != "hello" {
+			t.Errorf("kept %q", kept.texts())
+		}
+	})
+}
+
+// Whoever answers the handshake and does not stop is not listened to for ever.
+func TestSocket_EndlessHandshake(t *testing.T) {
+	read := make(chan int64, 1)
+	synctest.Test(t, func(t *testing.T) {
+		s, a := newSocketSimulator(t)
+		s.SetURL("http://slack.test")
+		plain := a.HTTP.Transport.(*http.Transport).DialContext
+		var calls int
+		var mu sync.Mutex
+		a.HTTP.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, to string) (net.Conn, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if calls++; calls != 2 { // the first asks for the ticket
+				return plain(ctx, network, to)
+			}
+			here, there := net.Pipe()
+			go func() {
+				_, _ = there.Read(make([]byte, 4096))
+				n, _ := io.Copy(there, endlessHandshake{})
+				read <- n
+			}()
+			return here, nil
+		}
+		kept := &fakeStore{}
+		startPolling(t, a, socketEndpoint(), kept.add)
+		advance(time.Minute)
+		if d := <-sendText(t, s, "hello"); !d.Accepted() {
+			t.Errorf("not connected after an endless greeting: %+v", d)
+		}
+	})
+	if n := <-read; n > 512<<10 {
+		t.Errorf("%d bytes of the greeting were read", n)
+	}
+}
+
+type endlessHandshake struct{}
+
+func (endlessHandshake) Read(p []byte) (int, error) {
+	head := "HTTP/1.1 101 Switching Protocols\r\nX: "
+	for i := range p {
+		p[i] = 'a'
+	}
+	copy(p, head)
+	return len(p), nil
+}
+
+func TestSocket_URLHost(t *testing.T) {
+	for api, addresses := range map[string]map[string]bool{
+		"": {
+			"wss://wss-primary.slack.com/link/?ticket=1":          true,
+			"wss://slack.com/link/?ticket=1":                      true,
+			"ws://wss-primary.slack.com/link/?ticket=1":           false,
+			"https://wss-primary.slack.com/link/":                 false,
+			"wss://evilslack.com/link/":                           false,
+			"wss://slack.com.evil.example/link/":                  false,
+			"wss://slack.com@evil.example/link/":                  false,
+			"wss://steve@wss-primary.slack.com/link/":             false,
+			"wss://wss-primary.slack.com:8443/link/":              false,
+			"wss://169.254.169.254/latest/meta-data":              false,
+			"//wss-primary.slack.com/link/":                       false,
+			"wss:wss-primary.slack.com":                           false,
+			"":                                                    false,
+			"wss://wss-primary.slack.com/link/?ticket=1#fragment": false,
+		},
+		"http://127.0.0.1:4711/api/": {
+			"ws://127.0.0.1:4711/link/?ticket=1": true,
+			"ws://127.0.0.1:4712/link/?ticket=1": false,
+			"wss://127.0.0.1:4711/link/":         false,
+			"wss://wss-primary.slack.com/link/":  false,
+		},
+		"https://slack-gov.com/api/": {
+			"wss://wss-primary.slack-gov.com/link/": true,
+			"wss://wss-primary.slack.com/link/":     false,
+		},
+	} {
+		for address, want := range addresses {
+			a := &slack.Adapter{APIURL: api, HTTP: &http.Client{Transport: socketURLTransport(address)}}
+			if _, err := a.Check(t.Context(), socketEndpoint()); (err == nil) != want {
+				t.Errorf("with the API at %q, a ticket for %q gives %v", api, address, err)
+			}
+		}
+	}
+}
+
+// A socketURLTransport answers as Slack's API, with tickets for one address.
+type socketURLTransport string
+
+func (address socketURLTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer := map[string]any{"ok": true, "url": string(address), "team_id": teamID, "user_id": botUserID, "bot_id": "B0LAN0Z90", "bot": map[string]string{"app_id": appID}}
+	body, err := json.Marshal(answer)
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(body)), Request: r}, err
+}

@@ -1,0 +1,252 @@
+package telegram
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"hydragate/adapters"
+)
+
+const (
+	maxName     = 256
+	maxUsername = 64
+	maxLocale   = 35   // RFC 5646, §4.4.1
+	maxAction   = 1024 // callback data has 64 bytes at most
+	maxQueryID  = 256
+)
+
+// parseUpdate turns the bytes of one update into a message. It cannot fail: what it does
+// not understand is kept whole.
+func parseUpdate(raw []byte, ep adapters.Endpoint) adapters.Message {
+	var u update
+	if err := json.Unmarshal(raw, &u); err != nil || u.ID == 0 {
+		return undecodableMessage(raw, ep)
+	}
+	switch {
+	case u.Message != nil:
+		return u.Message.normalize(adapters.Text, raw, ep)
+	case u.EditedMessage != nil:
+		return u.EditedMessage.normalize(adapters.Edit, raw, ep)
+	case u.ChannelPost != nil:
+		return u.ChannelPost.normalizeUnserved("channel", raw, ep)
+	case u.EditedChannelPost != nil:
+		return u.EditedChannelPost.normalizeUnserved("channel", raw, ep)
+	case u.BusinessMessage != nil:
+		return u.BusinessMessage.normalizeUnserved("business", raw, ep)
+	case u.EditedBusinessMessage != nil:
+		return u.EditedBusinessMessage.normalizeUnserved("business", raw, ep)
+	case u.CallbackQuery != nil:
+		return u.CallbackQuery.normalize(raw, ep)
+	case u.MyChatMember != nil:
+		return u.MyChatMember.normalize(u.ID, raw, ep)
+	}
+	return adapters.Message{Key: messageKey(ep, "u", u.ID, digest(raw)), Kind: adapters.Unsupported}
+}
+
+// messageKey names one delivery of an endpoint. Update ids are drawn anew after a quiet
+// week, so a key never rests on one alone.
+func messageKey(ep adapters.Endpoint, parts ...any) string {
+	k := ep.Address
+	for _, p := range parts {
+		k += ":" + fmt.Sprint(p)
+	}
+	return adapters.Sanitize(k, maxRef)
+}
+
+func digest(raw []byte) string {
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:8])
+}
+
+// undecodableMessage keeps an update that cannot be read.
+func undecodableMessage(raw []byte, ep adapters.Endpoint) adapters.Message {
+	return adapters.Message{Key: messageKey(ep, "x", updateID(raw), digest(raw)), Kind: adapters.Undecodable, Raw: raw}
+}
+
+// normalize reads a message; kind is Text or Edit.
+func (m *message) normalize(kind adapters.Kind, raw []byte, ep adapters.Endpoint) adapters.Message {
+	if m.ID == 0 || m.Chat.ID == 0 {
+		return undecodableMessage(raw, ep)
+	}
+	if m.BusinessConnectionID != "" {
+		return m.normalizeUnserved("business", raw, ep)
+	}
+	out := m.baseMessage(ep)
+	out.Text = adapters.Sanitize(m.Text+m.Caption, adapters.MaxInboundText)
+	out.Media = m.attachments()
+	out.UnprovenReason = m.unprovenReason()
+	out.Kind = kind
+	switch {
+	case kind == adapters.Edit:
+		out.Key = messageKey(ep, "m", m.Chat.ID, m.ID, m.EditDate)
+		out.SentAt = unixTime(cmp.Or(m.EditDate, m.Date))
+		out.UnprovenReason = cmp.Or(out.UnprovenReason, "edited")
+	case len(out.Media) > 0:
+		out.Kind = adapters.Media
+	}
+	if out.Text == "" && len(out.Media) == 0 || out.UnprovenReason == "bot" || m.IsAutomaticForward {
+		out.Kind = adapters.Unsupported
+		return out
+	}
+	if c, ok := adapters.ParseCommand(out.Text, ep.Settings[adapters.BotUsername]); ok {
+		out.Command = &c
+	}
+	return out
+}
+
+// normalizeUnserved reads a message from where the bot does not answer, for the reason why.
+// Its place cannot be mistaken for a private chat with the bot, whose number a
+// business chat may share.
+func (m *message) normalizeUnserved(why string, raw []byte, ep adapters.Endpoint) adapters.Message {
+	if m.ID == 0 || m.Chat.ID == 0 {
+		return undecodableMessage(raw, ep)
+	}
+	out := m.baseMessage(ep)
+	out.Kind, out.UnprovenReason = adapters.Unsupported, why
+	out.Key = messageKey(ep, "b", m.BusinessConnectionID, m.Chat.ID, m.ID, m.EditDate)
+	out.Chat = adapters.Chat{ID: adapters.Sanitize(why+":"+m.BusinessConnectionID+":"+formatInt(m.Chat.ID), maxRef), Group: true}
+	return out
+}
+
+// baseMessage reads what all messages have: ids, sender and place.
+func (m *message) baseMessage(ep adapters.Endpoint) adapters.Message {
+	return adapters.Message{
+		Key:        messageKey(ep, "m", m.Chat.ID, m.ID),
+		ProviderID: formatInt(m.ID),
+		Sender:     m.sender(),
+		Chat:       m.toChat(),
+		ReplyTo:    m.replyTo(),
+		SentAt:     unixTime(m.Date),
+	}
+}
+
+// sender names the person, unless the message speaks for a chat: then its "from" is
+// an account that all such messages share.
+func (m *message) sender() adapters.Sender {
+	if m.SenderChat != nil {
+		return adapters.Sender{Name: adapters.Sanitize(m.SenderChat.Title, maxName)}
+	}
+	return m.From.sender()
+}
+
+func (u *user) sender() adapters.Sender {
+	if u == nil || u.ID == 0 {
+		return adapters.Sender{}
+	}
+	return adapters.Sender{
+		ID:       formatInt(u.ID),
+		Name:     fullName(u.FirstName, u.LastName),
+		Username: adapters.Sanitize(u.Username, maxUsername),
+		Locale:   adapters.Sanitize(u.Language, maxLocale),
+	}
+}
+
+// toChat takes every chat but a private one for a group, also those of a type that
+// Telegram has yet to invent.
+func (m *message) toChat() adapters.Chat {
+	p := adapters.Chat{ID: formatInt(m.Chat.ID), Group: m.Chat.Type != "private"}
+	if m.IsTopicMessage && m.ThreadID != 0 {
+		p.Thread = formatInt(m.ThreadID)
+	}
+	return p
+}
+
+// replyTo leaves out what every message of a topic answers: the one that opened it.
+func (m *message) replyTo() string {
+	if m.ReplyTo == nil || m.ReplyTo.ID == 0 || m.IsTopicMessage && m.ReplyTo.ID == m.ThreadID {
+		return ""
+	}
+	return formatInt(m.ReplyTo.ID)
+}
+
+// unprovenReason says what makes it doubtful that the sender wrote the message, here and
+// now.
+func (m *message) unprovenReason() string {
+	switch {
+	case m.IsAutomaticForward:
+		return "channel"
+	case m.SenderChat != nil || m.From == nil || m.From.ID == 0:
+		return "anonymous"
+	case m.From.IsBot:
+		return "bot"
+	case m.isForwarded():
+		return "forwarded"
+	case m.ViaBot != nil:
+		return "via_bot"
+	case m.IsFromOffline:
+		return "scheduled"
+	case m.Caption != "":
+		return "caption"
+	}
+	return ""
+}
+
+// normalize reads the press of a button. Place.Answer holds the id that ends the
+// waiting in the person's app.
+func (q *callbackQuery) normalize(raw []byte, ep adapters.Endpoint) adapters.Message {
+	if q.ID == "" || q.From == nil || q.From.ID == 0 {
+		return undecodableMessage(raw, ep)
+	}
+	out := adapters.Message{
+		Key:    messageKey(ep, "c", q.ID),
+		Kind:   adapters.Callback,
+		Sender: q.From.sender(),
+		Action: adapters.Sanitize(q.Data, maxAction),
+	}
+	if q.Message == nil || q.Message.Chat.ID == 0 || q.Message.BusinessConnectionID != "" || q.Data == "" || q.From.IsBot {
+		out.Kind = adapters.Unsupported
+		return out
+	}
+	out.ProviderID = formatInt(q.Message.ID)
+	out.Chat = q.Message.toChat()
+	out.Chat.ReplyToken = adapters.Sanitize(q.ID, maxQueryID)
+	return out
+}
+
+// normalize reads a change of the bot's own membership: in a private chat, that
+// the person blocked the bot or let it in again.
+func (c *chatMemberUpdated) normalize(id int64, raw []byte, ep adapters.Endpoint) adapters.Message {
+	if c.Chat.ID == 0 {
+		return undecodableMessage(raw, ep)
+	}
+	out := adapters.Message{
+		Key:    messageKey(ep, "u", id, c.Date),
+		Kind:   adapters.Unsupported,
+		Sender: c.From.sender(),
+		Chat:   adapters.Chat{ID: formatInt(c.Chat.ID), Group: c.Chat.Type != "private"},
+		SentAt: unixTime(c.Date),
+	}
+	if out.Chat.Group {
+		return out
+	}
+	switch c.NewMember.Status {
+	case "kicked":
+		out.Kind = adapters.Block
+	case "member":
+		out.Kind = adapters.Unblock
+	}
+	return out
+}
+
+// maxUnixSeconds is the last that RFC 3339 can write.
+const maxUnixSeconds = 253402300799
+
+// unixTime is zero for a time nobody can write down.
+func unixTime(seconds int64) time.Time {
+	if seconds <= 0 || seconds > maxUnixSeconds {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0).UTC()
+}
+
+func formatInt(n int64) string { return strconv.FormatInt(n, 10) }
+
+func fullName(first, last string) string {
+	return adapters.Sanitize(strings.TrimSpace(first+" "+last), maxName)
+}

@@ -1,0 +1,103 @@
+package claim
+
+import (
+	"os"
+	"testing"
+)
+
+// TestRedemptionModel_NoViolations searches every state of ours that can be reached, with every
+// crash, failover and expiry at every step, and finds no bad one. With
+// HYDRAGATE_TEST_LONG=1 it goes farther.
+func TestRedemptionModel_NoViolations(t *testing.T) {
+	all := []struct {
+		bounds bounds
+		least  int // states
+	}{
+		{bounds{messages: 2, crashes: 3, failovers: 2, expiries: 1, unverifications: 1}, 400_000},
+		{bounds{messages: 2, crashes: 1, expiries: 2, unverifications: 1, revocations: 1}, 50_000},
+		{bounds{messages: 3, crashes: 1, failovers: 1}, 200_000},
+	}
+	if os.Getenv("HYDRAGATE_TEST_LONG") == "1" {
+		all = append(all, []struct {
+			bounds bounds
+			least  int
+		}{
+			{bounds{messages: 3, crashes: 3, failovers: 2, expiries: 1}, 5_000_000},
+			{bounds{messages: 2, crashes: 3, failovers: 2, expiries: 2, unverifications: 1, revocations: 1}, 3_000_000},
+			{bounds{messages: 3, crashes: 1, expiries: 1, unverifications: 1, revocations: 1}, 900_000},
+		}...)
+	}
+	for _, tt := range all {
+		s := newSearch(implementedProtocol, tt.bounds)
+		s.run(nil)
+		t.Logf("%d states within %+v", len(s.origins), tt.bounds)
+		if len(s.origins) < tt.least {
+			t.Errorf("only %d states; want %d or more", len(s.origins), tt.least)
+		}
+		for w, where := range s.violations {
+			t.Errorf("%s:\n%s", w, s.trace(where))
+		}
+		for _, step := range s.uninterruptedSteps() {
+			t.Errorf("step %q was never cut off by a crash", step)
+		}
+	}
+}
+
+// TestRedemptionModel_SimplerProtocolsFail holds that the search sees what is wrong with every order that
+// seems simpler, and tells the shortest way there.
+func TestRedemptionModel_SimplerProtocolsFail(t *testing.T) {
+	for _, tt := range []struct {
+		order  protocol
+		bounds bounds
+		want   violation
+	}{
+		{deleteThenGrant, bounds{messages: 3, crashes: 1}, validCodeDeclined},
+		{deleteThenGrant, bounds{messages: 3, failovers: 1}, grantedTwice},
+		{deleteThenGrant, bounds{messages: 3}, grantedAfterReissue},
+		{deleteThenGrant, bounds{messages: 3, failovers: 1, expiries: 1}, grantedAfterExpiry},
+		{deleteThenGrant, bounds{messages: 3, expiries: 1}, validCodeDeclined},
+		{grantThenDelete, bounds{messages: 3, unverifications: 1}, grantedTwice},
+		{grantThenDelete, bounds{messages: 3, crashes: 1, unverifications: 1}, grantedTwice},
+		{grantThenDelete, bounds{messages: 3}, grantedAfterReissue},
+		{grantThenDelete, bounds{messages: 3, failovers: 1, expiries: 1}, grantedAfterExpiry},
+		{grantThenDelete, bounds{messages: 3, failovers: 1}, validCodeDeclined},
+		{reserveThenGrant, bounds{messages: 3, failovers: 1, unverifications: 1}, grantedTwice},
+		{reserveThenGrant, bounds{messages: 3}, grantedAfterReissue},
+		{reserveThenGrant, bounds{messages: 3, failovers: 1, expiries: 1}, grantedAfterExpiry},
+		{reserveThenGrant, bounds{messages: 3}, validCodeDeclined},
+		{lostAsWrong, bounds{messages: 3, failovers: 1}, validCodeDeclined},
+		{grantWithoutFence, bounds{messages: 3}, grantedTwice},
+		{grantWithoutFence, bounds{messages: 3}, grantedAfterReissue},
+		{grantWithoutFence, bounds{messages: 3, unverifications: 1}, grantedAfterUnverify},
+	} {
+		s := newSearch(tt.order, tt.bounds)
+		s.run(&tt.want)
+		where, found := s.violations[tt.want]
+		if !found {
+			t.Errorf("the search does not see that %q has: %s (%d states)", tt.order.name, tt.want, len(s.origins))
+			continue
+		}
+		t.Logf("%s: %s\n%s", tt.order.name, tt.want, s.trace(where))
+	}
+}
+
+// TestRedemptionModel_EveryReplyReachable holds that the search is not empty: in ours every message
+// can be granted, and every answer is given somewhere.
+func TestRedemptionModel_EveryReplyReachable(t *testing.T) {
+	s := newSearch(implementedProtocol, bounds{messages: 3, failovers: 1})
+	s.run(nil)
+	for i := range modelMessages {
+		for _, want := range []modelReply{granted, alreadyVerified, declined, codeLost} {
+			found := false
+			for w := range s.origins {
+				if w.messages[i].reply == want {
+					found = true
+					break
+				}
+			}
+			if !found {
+				t.Errorf("message %d is never answered %q", i+1, replyNames[want])
+			}
+		}
+	}
+}

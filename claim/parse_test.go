@@ -1,0 +1,267 @@
+package claim
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"pgregory.net/rapid"
+)
+
+func TestParse(t *testing.T) {
+	for _, tt := range parseTests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := describe(Parse(tt.text, "acme_bot")); got != tt.want {
+				t.Errorf("Read(%q) is %s, want %s", tt.text, got, tt.want)
+			}
+		})
+	}
+}
+
+func describe(typed ParsedText, ok bool) string {
+	switch {
+	case !ok && typed == ParsedText{}:
+		return noClaim
+	case !ok:
+		return "other, but something was read"
+	case !typed.Command:
+		return "alone " + typed.Code
+	case typed.Code == "":
+		return commandWithoutCode
+	}
+	return typed.Code
+}
+
+func TestParse_WithoutBotName(t *testing.T) {
+	for _, tt := range []struct{ me, text, want string }{
+		{"", "/claim WDJBMJ", sampleCode},
+		{"", "/claim@acme_bot WDJBMJ", noClaim},
+		{"", "/claim@ WDJBMJ", noClaim},
+		{"@acme_bot", "/claim@acme_bot WDJBMJ", sampleCode},
+	} {
+		if got := describe(Parse(tt.text, tt.me)); got != tt.want {
+			t.Errorf("Read(%q, %q) is %s, want %s", tt.text, tt.me, got, tt.want)
+		}
+	}
+}
+
+func TestIsAddressedToBot(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		want bool
+	}{
+		{"/claim@other_bot WDJBMJ", true},
+		{"/claim@other_bot", true},
+		{"/claim@ WDJBMJ", true},
+		{"/CLAIM@Other_Bot wdj-bmj", true},
+		{"/claim @other_bot WDJBMJ", true},
+		{"\u200b/claim＠other_bot WDJBMJ", true},
+		{"/claim@other_bot " + strings.Repeat(".", MaxTextLen), true},
+		{"/start@other_bot claim_WDJBMJ", true},
+		{"/START@other_bot CLAIM_wdjbmj", true},
+		{"/start@other_bot claim_WDJBMJKLNPQR", true},
+		{"/start@other_bot claim_nonsense", true},
+		{"/start@other_bot WDJBMJ", true},
+		{"/start @other_bot claim_WDJBMJ", true},
+		{"/start@other_bot hello", false},
+		{"/start@other_bot", false},
+		{"/start@other_bot claims", false},
+		{"/started@other_bot claim_WDJBMJ", false},
+		{"start@other_bot claim_WDJBMJ", false},
+		{"claim@other_bot please", false},
+		{"/claim WDJBMJ", false},
+		{"/start claim_WDJBMJ", false},
+		{"/help@other_bot claim_WDJBMJ", false},
+		{"claims@acme.example", false},
+		{"@other_bot /claim", false},
+		{"hello", false},
+		{"", false},
+	} {
+		if got := IsAddressedToBot(tt.text); got != tt.want {
+			t.Errorf("%q: %v", tt.text, got)
+		}
+	}
+}
+
+func TestParse_LongTexts(t *testing.T) {
+	padding := strings.Repeat(" . ", MaxTextLen)
+	for _, tt := range []struct{ name, text, want string }{
+		{"as long as can be", "/claim WDJBMJ" + strings.Repeat(".", MaxTextLen-len("/claim WDJBMJ")), sampleCode},
+		{"one byte longer", "/claim WDJBMJ" + strings.Repeat(".", MaxTextLen+1-len("/claim WDJBMJ")), commandWithoutCode},
+		{"blanks are not counted", strings.Repeat(" ", MaxTextLen) + "/claim WDJBMJ" + strings.Repeat("\n", MaxTextLen), sampleCode},
+		{"command", "/claim WDJBMJ" + padding + "!", commandWithoutCode},
+		{"word and code", "claim WDJBMJ" + padding + "!", commandWithoutCode},
+		{"word and sentence", "claim " + strings.Repeat("for my delayed baggage ", 50), noClaim},
+		{"code alone", "WDJBMJ" + padding + "!", noClaim},
+		{"command far behind", padding + "/claim WDJBMJ", noClaim},
+		{"cut within a character", "/claim " + strings.Repeat("€", MaxTextLen), commandWithoutCode},
+		{"sentence", strings.Repeat("lorem ipsum ", 5000), noClaim},
+	} {
+		if got := describe(Parse(tt.text, "acme_bot")); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestParse_BoundedTime holds that a text of any length and any make-up is read at once.
+func TestParse_BoundedTime(t *testing.T) {
+	for name, unit := range map[string]string{"expanding": "\ufdfa", "marks": "\u0301", "letters": "Q", "invalid": "\xff", "commands": "/claim "} {
+		text := strings.Repeat(unit, 4<<20/len(unit))
+		begun := time.Now()
+		Parse(text, "acme_bot")
+		if took := time.Since(begun); took > 2*time.Second {
+			t.Errorf("%s: %v", name, took)
+		}
+	}
+}
+
+func TestParsedText_Redacted(t *testing.T) {
+	for _, tt := range parseTests {
+		typed, ok := Parse(tt.text, "acme_bot")
+		if !ok {
+			continue
+		}
+		want := "/claim ******"
+		if !typed.Command {
+			want = "******"
+		}
+		if got := typed.Redacted(); got != want {
+			t.Errorf("%s: %q", tt.name, got)
+		}
+	}
+}
+
+// decorations are what keyboards, autocorrection, quoting and copying leave around
+// and between letters.
+var decorations = []string{
+	" ", "  ", "\t", "\n", "\u00a0", "\u2009", "\u202f", "\u3000", "\u200b", "\u200d", "\u2060", "\ufeff", "\u00ad", "\u200e", "\u200f",
+	"\u202a", "\u202e", "\u202c", "\u2066", "\u2069", "\u034f", "\ufe0f", "\u0336", "-", "‐", "‑", "‒", "–", "—", "―", "−", "﹣", "－", "_", ".", ",", ";",
+	":", "!", "?", "…", "'", `"`, "`", "´", "‘", "’", "“", "”", "„", "«", "»", "<", ">", "(", ")", "[", "]", "{", "}", "*", "~", "=", "+", "•", "·", "・",
+	"👍", "🙏🏽", "❤️", "🇩🇪", "👨‍👩‍👧", "\x00", "\x1b", "\x7f", "\ufffd", "\xff", "\u3164", "\ue000", "/", `\`, "#", "&", "%", "$", "€",
+}
+
+// TestParse_Decorations reads ten thousand codes through random decorations: each
+// must come back, and none as another.
+func TestParse_Decorations(t *testing.T) {
+	noise := rapid.SliceOfN(rapid.SampledFrom(decorations), 0, 3)
+	letter := rapid.SampledFrom(strings.Split(alphabet, ""))
+	command := rapid.SampledFrom([]string{"/claim", "/Claim", "/CLAIM", "claim", "Claim", "/claim@acme_bot", "/start claim_"})
+	gap := rapid.SampledFrom([]string{" ", "\n", "\u00a0", ": "})
+	decorate := func(r *rapid.T) (code, text string, want ParsedText) {
+		add := func(parts ...string) { text += strings.Join(parts, "") }
+		add(noise.Draw(r, "before")...)
+		add(command.Draw(r, "command"), gap.Draw(r, "gap"))
+		size, before := rapid.SampledFrom([]int{codeLen, inviteLen}).Draw(r, "size"), len(text)
+		for range size {
+			x := letter.Draw(r, "letter")
+			code += x
+			if rapid.Bool().Draw(r, "small") {
+				x = strings.ToLower(x)
+			}
+			add(noise.Draw(r, "within")...)
+			add(x)
+		}
+		add(noise.Draw(r, "after")...)
+		if isRepeatedCode(code) || IsInviteCode(code) && isTwoWords(canonicalize(text[before:])) {
+			return code, text, ParsedText{Command: true} // by chance it looks like two codes
+		}
+		return code, text, ParsedText{Code: code, Command: true}
+	}
+	for range 100 {
+		rapid.Check(t, func(r *rapid.T) {
+			code, text, want := decorate(r)
+			if got, ok := Parse(text, "acme_bot"); !ok || got != want {
+				r.Fatalf("Read(%q) = %+v, %v; want %s", text, got, ok, code)
+			}
+		})
+		if testing.Short() || t.Failed() {
+			return
+		}
+	}
+}
+
+// TestParse_NewCodes holds that every code that is made can be redeemed as it is
+// shown, with and without the command.
+func TestParse_NewCodes(t *testing.T) {
+	for range 10_000 {
+		code := NewCode()
+		for text, want := range map[string]ParsedText{
+			code:                             {Code: code},
+			Group(code):                      {Code: code},
+			strings.ToLower(Group(code)):     {Code: code},
+			"/claim " + code:                 {Code: code, Command: true},
+			"claim " + strings.ToLower(code): {Code: code, Command: true},
+			"/start claim_" + code:           {Code: code, Command: true},
+		} {
+			if got, ok := Parse(text, ""); !ok || got != want {
+				t.Fatalf("Read(%q) = %+v, %v", text, got, ok)
+			}
+		}
+	}
+}
+
+// TestParse_NewInviteCodes holds the same of invites.
+func TestParse_NewInviteCodes(t *testing.T) {
+	for range 10_000 {
+		code := NewInviteCode()
+		for text, want := range map[string]ParsedText{
+			code:                              {Code: code},
+			Group(code):                       {Code: code},
+			strings.ToLower(Group(code)):      {Code: code},
+			"/claim " + Group(code):           {Code: code, Command: true},
+			"claim " + strings.ToLower(code):  {Code: code, Command: true},
+			"/start claim_" + code:            {Code: code, Command: true},
+			"/start@acme_bot claim_" + code:   {Code: code, Command: true},
+			"“" + Group(code) + "”":           {Code: code},
+			"/claim «" + Group(code) + "».\n": {Code: code, Command: true},
+		} {
+			if got, ok := Parse(text, "acme_bot"); !ok || got != want {
+				t.Fatalf("Read(%q) = %+v, %v", text, got, ok)
+			}
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, tt := range parseTests {
+		f.Add(tt.text, "acme_bot")
+	}
+	f.Add("/claim\xff\xfeWDJBMJ", "")
+	f.Add("/claim WDJBMJ"+strings.Repeat("\u0301", 300), "\xff")
+	f.Fuzz(func(t *testing.T, text, me string) {
+		typed, ok := Parse(text, me)
+		if !ok {
+			if typed != (ParsedText{}) {
+				t.Fatalf("Read(%q) is nothing, and %+v", text, typed)
+			}
+			return
+		}
+		if !typed.Command && typed.Code == "" {
+			t.Fatalf("Read(%q) found nothing and says it did", text)
+		}
+		if typed.Code == "" {
+			return
+		}
+		if len(typed.Code) != codeLen && len(typed.Code) != inviteLen || strings.Trim(typed.Code, alphabet) != "" || !utf8.ValidString(typed.Code) {
+			t.Fatalf("Read(%q) gives the code %q", text, typed.Code)
+		}
+		again, ok := Parse("/claim "+typed.Code, me)
+		if !ok || again.Code != typed.Code {
+			t.Fatalf("Read(%q) gives %s, which reads as %+v", text, typed.Code, again)
+		}
+		if same, ok := Parse(text, me); !ok || same != typed {
+			t.Fatalf("Read(%q) gives %+v, then %+v", text, typed, same)
+		}
+	})
+}
+
+func BenchmarkParse(b *testing.B) {
+	for _, text := range []string{"/claim WDJ-BMJ", "Hello, where is my parcel? I have been waiting for two weeks now."} {
+		b.Run(text[:6], func(b *testing.B) {
+			for b.Loop() {
+				Parse(text, "acme_bot")
+			}
+		})
+	}
+}

@@ -1,0 +1,153 @@
+package rediscode
+
+import (
+	"bytes"
+	"context"
+	"net/url"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"hydragate/claim"
+	"hydragate/claim/claimtest"
+)
+
+// TestStore_Server runs the suite on a real Redis.
+func TestStore_Server(t *testing.T) {
+	client := serverClient(t)
+	claimtest.Run(t, claimtest.Harness{
+		WithKeys: withKeys(client),
+		Dump:     dump(client),
+		Advance:  func(t *testing.T, d time.Duration) { shortenTTLs(t, client, d) },
+	})
+}
+
+// TestStore_Embedded runs the suite on the Redis that is built in.
+func TestStore_Embedded(t *testing.T) {
+	server := miniredis.NewMiniRedis()
+	t.Cleanup(server.Close)
+	client := newMemoryClient(server)
+	t.Cleanup(func() { client.Close() })
+	claimtest.Run(t, claimtest.Harness{
+		WithKeys: withKeys(client),
+		Dump:     dump(client),
+		Advance:  func(_ *testing.T, d time.Duration) { server.FastForward(d) },
+	})
+}
+
+func withKeys(client redis.UniversalClient) func(keys ...[]byte) claim.CodeStore {
+	return func(keys ...[]byte) claim.CodeStore { return &Store{Redis: client, Keys: staticKeys(keys...)} }
+}
+
+// staticKeys are keys that stay as they are.
+func staticKeys(keys ...[]byte) func() [][]byte {
+	return func() [][]byte { return keys }
+}
+
+// serverURL names the Redis to test on. Without a database in it, one is taken that
+// nobody uses by chance.
+func serverURL(t *testing.T) string {
+	t.Helper()
+	u, err := url.Parse(os.Getenv("HYDRAGATE_TEST_REDIS"))
+	if err != nil || u.Host == "" {
+		t.Fatal("HYDRAGATE_TEST_REDIS must name a Redis server, such as redis://127.0.0.1:6379")
+	}
+	if u.Path == "" || u.Path == "/" {
+		u.Path = "/13"
+	}
+	return u.String()
+}
+
+func serverClient(t *testing.T) redis.UniversalClient {
+	t.Helper()
+	client, err := NewClient(serverURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// dump reads every key and value of a Redis.
+func dump(client redis.UniversalClient) func(*testing.T) []byte {
+	return func(t *testing.T) []byte {
+		t.Helper()
+		var all bytes.Buffer
+		for _, key := range scanKeys(t, client, "*") {
+			all.WriteString(key + "\n")
+			switch kind := client.Type(t.Context(), key).Val(); kind {
+			case "string":
+				all.WriteString(client.Get(t.Context(), key).Val() + "\n")
+			case "hash":
+				for field, value := range client.HGetAll(t.Context(), key).Val() {
+					all.WriteString(field + "\n" + value + "\n")
+				}
+			case "none": // it has just expired
+			default:
+				t.Fatalf("cannot read a %s", kind)
+			}
+		}
+		return all.Bytes()
+	}
+}
+
+func scanKeys(t *testing.T, client redis.UniversalClient, pattern string) []string {
+	t.Helper()
+	var keys []string
+	found := client.Scan(t.Context(), 0, pattern, 1000).Iterator()
+	for found.Next(t.Context()) {
+		keys = append(keys, found.Val())
+	}
+	if err := found.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// shortenTTLs takes d off the time that every key has left.
+func shortenTTLs(t *testing.T, client redis.UniversalClient, d time.Duration) {
+	t.Helper()
+	for _, key := range scanKeys(t, client, "hg:*") {
+		left := client.PTTL(t.Context(), key).Val() - d
+		if err := client.PExpire(t.Context(), key, left).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestStore_KeyLayout holds the layout: names, fields and time to live, on which a rolling
+// update rests.
+func TestStore_KeyLayout(t *testing.T) {
+	server := miniredis.NewMiniRedis()
+	t.Cleanup(server.Close)
+	client := newMemoryClient(server)
+	t.Cleanup(func() { client.Close() })
+	p := &Store{Redis: client, Keys: staticKeys(bytes.Repeat([]byte{1}, 32))}
+	s := claim.Target{TenantID: "t", InstanceID: "i", Channel: "telegram", ExternalID: "12345", IdentityID: "0195a0b4", Gen: 3}
+	if err := p.Put(t.Context(), s, "WDJBMJ"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Check(t.Context(), s, "i", "BBCCDD", "m1"); err != nil {
+		t.Fatal(err)
+	}
+	const proof = "hg:{c:0195a0b4}:claim"
+	const mark = "hg:cx:fYXBnNVPsRMLOFUpCCrF_w"
+	fields, err := client.HGetAll(context.Background(), proof).Result()
+	if err != nil || len(fields) != 4 || fields["g"] != "3" || fields["f"] != "1" || fields["s"] != "\nm1\n" || len(fields["m"]) != 32 {
+		t.Errorf("%q, %v", fields, err)
+	}
+	for _, key := range server.Keys() {
+		if key != proof && key != mark {
+			t.Errorf("kept as %s", key)
+		}
+		if ttl := server.TTL(key); ttl != 1020*time.Second {
+			t.Errorf("%s is kept for %v", key, ttl)
+		}
+	}
+	if got, _ := server.Get(mark); got != "0195a0b4:3" {
+		t.Errorf("the index says %q", got)
+	}
+}

@@ -1,0 +1,207 @@
+package bulk
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// A csvColumn is a column of a CSV file of customers. Those of an identity come in
+// one set: a customer with several identities has several lines.
+type csvColumn struct {
+	name     string
+	field    func(*customerLine, *identityFields) *string
+	rawField func(*customerLine, *identityFields) *json.RawMessage // instead of field
+}
+
+// csvColumns are all columns, in the order in which export writes them.
+func csvColumns() []csvColumn {
+	type l = *customerLine
+	type i = *identityFields
+	return []csvColumn{
+		{name: "id", field: func(l l, _ i) *string { return &l.ID }},
+		{name: "email", field: func(l l, _ i) *string { return &l.Email }},
+		{name: "phone_number", field: func(l l, _ i) *string { return &l.PhoneNumber }},
+		{name: "first_name", field: func(l l, _ i) *string { return &l.FirstName }},
+		{name: "last_name", field: func(l l, _ i) *string { return &l.LastName }},
+		{name: "company_name", field: func(l l, _ i) *string { return &l.CompanyName }},
+		{name: "locale", field: func(l l, _ i) *string { return &l.Locale }},
+		{name: "timezone", field: func(l l, _ i) *string { return &l.Timezone }},
+		{name: "metadata", rawField: func(l l, _ i) *json.RawMessage { return &l.Metadata }},
+		{name: "fk_id", field: func(l l, _ i) *string { return &l.FKID }},
+		{name: "fk_user_id", field: func(l l, _ i) *string { return &l.FKUserID }},
+		{name: "source", field: func(l l, _ i) *string { return &l.Source }},
+		{name: "context", field: func(l l, _ i) *string { return &l.Context }},
+		{name: "channel", field: func(_ l, i i) *string { return &i.Channel }},
+		{name: "external_id", field: func(_ l, i i) *string { return &i.ExternalID }},
+		{name: "instance", field: func(_ l, i i) *string { return &i.Instance }},
+		{name: "display_name", field: func(_ l, i i) *string { return &i.DisplayName }},
+		{name: "username", field: func(_ l, i i) *string { return &i.Username }},
+		{name: "role_override", field: func(_ l, i i) *string { return &i.RoleOverride }},
+		{name: "identity_metadata", rawField: func(_ l, i i) *json.RawMessage { return &i.Metadata }},
+		{name: "verified_at", field: func(_ l, i i) *string { return &i.VerifiedAt }},
+		{name: "avatar_url", field: func(_ l, i i) *string { return &i.AvatarURL }},
+		{name: "info_url", field: func(_ l, i i) *string { return &i.InfoURL }},
+		{name: "page_url", field: func(_ l, i i) *string { return &i.PageURL }},
+	}
+}
+
+// channelColumns hold an external id each: the short way to write identities.
+var channelColumns = []string{"telegram", "sms", "slack", "whatsapp"}
+
+// A csvReader reads customers from CSV.
+type csvReader struct {
+	rows    *csv.Reader
+	columns []int // by position: index in all, or ^index in channelColumns
+	known   []csvColumn
+}
+
+// lineError is what is wrong with one line; those after it may be good.
+type lineError struct{ error }
+
+// NewCSVReader reads the first line, which names the columns.
+func NewCSVReader(r io.Reader) (*csvReader, error) {
+	b := bufio.NewReader(r)
+	if mark, _ := b.Peek(3); bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
+		_, _ = b.Discard(3)
+	}
+	c := &csvReader{rows: csv.NewReader(b), known: csvColumns()}
+	c.rows.Comma = detectSeparator(b)
+	c.rows.ReuseRecord = true
+	head, err := c.rows.Read()
+	if errors.Is(err, io.EOF) {
+		return nil, errors.New("the file is empty: its first line must name the columns")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("line 1: %w", err)
+	}
+	for _, name := range head {
+		name = strings.ToLower(strings.TrimSpace(name))
+		at := slices.IndexFunc(c.known, func(col csvColumn) bool { return col.name == name })
+		if n := slices.Index(channelColumns, name); n >= 0 {
+			at = ^n
+		} else if at < 0 {
+			return nil, fmt.Errorf("line 1: there is no column %q; hydragate import --help lists them", name)
+		}
+		if slices.Contains(c.columns, at) {
+			return nil, fmt.Errorf("line 1: the column %q is there twice", name)
+		}
+		c.columns = append(c.columns, at)
+	}
+	return c, nil
+}
+
+// detectSeparator is what stands between the columns: spreadsheets in much of Europe write
+// semicolons.
+func detectSeparator(b *bufio.Reader) rune {
+	head, _ := b.Peek(b.Size())
+	first, _, _ := bytes.Cut(head, []byte("\n"))
+	for _, s := range []string{",", ";", "\t"} {
+		if bytes.Contains(first, []byte(s)) {
+			return rune(s[0])
+		}
+	}
+	return ','
+}
+
+// next gives a line and its number in the file; io.EOF after the last.
+func (c *csvReader) next() (l customerLine, n int, err error) {
+	row, err := c.rows.Read()
+	var wrong *csv.ParseError
+	switch {
+	case errors.Is(err, csv.ErrFieldCount):
+		n, _ = c.rows.FieldPos(0)
+		return l, n, lineError{fmt.Errorf("the line has %d columns, the first line %d", len(row), len(c.columns))}
+	case errors.As(err, &wrong):
+		return l, wrong.StartLine, lineError{wrong.Err}
+	case err != nil:
+		return l, 0, err
+	}
+	n, _ = c.rows.FieldPos(0)
+	var i identityFields
+	var short []identityFields
+	for at, column := range c.columns {
+		value := unescapeFormula(row[at])
+		switch {
+		case value == "":
+		case column < 0:
+			short = append(short, identityFields{Channel: channelColumns[^column], ExternalID: value})
+		case c.known[column].rawField != nil:
+			*c.known[column].rawField(&l, &i) = json.RawMessage(value)
+		default:
+			*c.known[column].field(&l, &i) = value
+		}
+	}
+	if i.Channel != "" || i.ExternalID != "" {
+		l.Identities = append(l.Identities, i)
+	}
+	for _, s := range short {
+		s.Instance = i.Instance
+		l.Identities = append(l.Identities, s)
+	}
+	return l, n, nil
+}
+
+// A csvWriter writes customers as CSV, a line for each identity.
+type csvWriter struct {
+	w     *csv.Writer
+	known []csvColumn
+	row   []string
+}
+
+func newCSVWriter(w io.Writer) (*csvWriter, error) {
+	c := &csvWriter{w: csv.NewWriter(w), known: csvColumns()}
+	for _, col := range c.known {
+		c.row = append(c.row, col.name)
+	}
+	return c, c.w.Write(c.row)
+}
+
+func (c *csvWriter) write(l customerLine) error {
+	is := l.Identities
+	if len(is) == 0 {
+		is = []identityFields{{}}
+	}
+	for _, i := range is {
+		for n, col := range c.known {
+			if col.rawField != nil {
+				c.row[n] = escapeFormula(string(*col.rawField(&l, &i)))
+			} else {
+				c.row[n] = escapeFormula(*col.field(&l, &i))
+			}
+		}
+		if err := c.w.Write(c.row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *csvWriter) flush() error {
+	c.w.Flush()
+	return c.w.Error()
+}
+
+// formulaPrefixes begin a formula in a spreadsheet, which may send what is in other cells
+// to anybody. An apostrophe before one makes it text, for spreadsheets and for import.
+const formulaPrefixes = "=+-@\t\r\n'"
+
+func escapeFormula(s string) string {
+	if s != "" && strings.IndexByte(formulaPrefixes, s[0]) >= 0 {
+		return "'" + s
+	}
+	return s
+}
+
+func unescapeFormula(s string) string {
+	if len(s) > 1 && s[0] == '\'' && strings.IndexByte(formulaPrefixes, s[1]) >= 0 {
+		return s[1:]
+	}
+	return s
+}

@@ -1,0 +1,433 @@
+package harness
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/redis/go-redis/v9"
+
+	"hydragate/adapters"
+	"hydragate/adapters/telegram"
+	"hydragate/claim"
+	"hydragate/claim/rediscode"
+	"hydragate/cmd/hydragate/app"
+	"hydragate/gateway"
+	"hydragate/gateway/ingest"
+	"hydragate/gateway/process"
+	"hydragate/gateway/queue"
+	"hydragate/identity"
+	"hydragate/store"
+	"hydragate/store/keyring"
+	"hydragate/store/sqldb"
+)
+
+const TestTenantID = identity.DefaultTenant
+
+// BotUsername is the username of the bot that proofs are typed to.
+const BotUsername = "acme_bot"
+
+// A ClaimFixture is the real store, the real proofs and the real worker with one
+// instance, and a hand on the database itself.
+type ClaimFixture struct {
+	T           *testing.T
+	Store       *store.Store
+	Redis       redis.UniversalClient
+	Keys        *keyring.Ring
+	MasterKey   string
+	Claims      *claim.Service
+	inbox       *ingest.Inbox
+	DB          *sql.DB
+	DatabaseURL string // of the database
+	RedisURL    string // empty: in this process
+	InstanceID  string
+	Log         io.Writer
+	Holder      string
+
+	nextKey atomic.Int64
+}
+
+// ForEachStore runs test on each pair of engines: SQLite with the Redis built in, and
+// Postgres with a Redis server.
+func ForEachStore(t *testing.T, test func(t *testing.T, h *ClaimFixture)) {
+	t.Run("sqlite+embedded", func(t *testing.T) {
+		client, stop := rediscode.NewEmbedded()
+		t.Cleanup(stop)
+		test(t, newClaimFixture(t, filepath.Join(t.TempDir(), "hydragate.db"), "", client))
+	})
+	t.Run("postgres+redis", func(t *testing.T) { test(t, NewServerClaimFixture(t, nil)) })
+}
+
+// NewServerClaimFixture is a house on servers. prepare, when not nil, may change the empty
+// database first.
+func NewServerClaimFixture(t *testing.T, prepare func(*sql.DB)) *ClaimFixture {
+	t.Helper()
+	database := CreateDatabase(t, TestPostgresURL(t))
+	if prepare != nil {
+		db := OpenDatabase(t, database)
+		prepare(db)
+	}
+	address := TestRedisURL(t)
+	client, err := rediscode.NewClient(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return newClaimFixture(t, database, address, client)
+}
+
+func newClaimFixture(t *testing.T, database, redisURL string, client redis.UniversalClient) *ClaimFixture {
+	t.Helper()
+	h := &ClaimFixture{T: t, DatabaseURL: database, RedisURL: redisURL, Redis: client, MasterKey: keyring.GenerateKey("k1"), Log: io.Discard, Holder: "test"}
+	var err error
+	if h.Keys, err = keyring.Parse(h.MasterKey); err != nil {
+		t.Fatal(err)
+	}
+	if h.Store, err = store.Open(t.Context(), database, h.Keys); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Store.Close)
+	h.DB = OpenDatabase(t, database)
+	h.Claims = &claim.Service{Store: h.Store, Codes: &rediscode.Store{Redis: client, Keys: app.ClaimKeys(h.Keys)}}
+	i, err := h.Store.CreateInstance(t.Context(), gateway.Instance{TenantID: TestTenantID, Name: "acme", UnknownSenders: gateway.ForwardUnknown},
+		gateway.InstanceSecrets{AgentSecretKey: "ask_" + uuid.NewString(), WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, identity.System)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.InstanceID = i.ID
+	h.inbox = ingest.NewInbox(h.Store, func() {}, slog.New(slog.DiscardHandler))
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		h.inbox.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-ended
+	})
+	return h
+}
+
+// UseT makes t the test that h works for, until the function given is called.
+func (h *ClaimFixture) UseT(t *testing.T) (done func()) {
+	outer := h.T
+	h.T = t
+	return func() { h.T = outer }
+}
+
+// NewWorker gives a worker at desk that settles in settling.
+func (h *ClaimFixture) NewWorker(desk *claim.Service, settling process.MessageStore) *process.Worker {
+	return &process.Worker{
+		Store: settling, Claims: desk, Endpoints: fixedEndpoint{h.endpoint()}, Adapters: map[adapters.Channel]adapters.Adapter{adapters.Telegram: &telegram.Adapter{}},
+		Log: slog.New(slog.NewJSONHandler(h.Log, nil)), Now: time.Now, Wake: func(...gateway.QueueKind) {},
+	}
+}
+
+// A fixedEndpoint finds the one endpoint there is.
+type fixedEndpoint struct{ ep adapters.Endpoint }
+
+func (s fixedEndpoint) Endpoint(context.Context, string, adapters.Channel) (adapters.Endpoint, error) {
+	return s.ep, nil
+}
+
+func (h *ClaimFixture) endpoint() adapters.Endpoint {
+	return adapters.Endpoint{
+		ID: "seat", TenantID: TestTenantID, InstanceID: h.InstanceID, Channel: adapters.Telegram, Mode: adapters.Webhook, Address: "1",
+		Settings: map[string]string{adapters.BotUsername: BotUsername},
+	}
+}
+
+// A LinkedIdentity is an identity of a customer, not verified.
+type LinkedIdentity struct{ CustomerID, IdentityID, ExternalID string }
+
+func (h *ClaimFixture) CreateIdentity(external string) LinkedIdentity {
+	h.T.Helper()
+	c, err := h.Store.CreateCustomer(h.T.Context(), identity.Customer{TenantID: TestTenantID, FirstName: "Steve"}, identity.System)
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	i, err := h.Store.Link(h.T.Context(), identity.Identity{TenantID: TestTenantID, CustomerID: c.ID, InstanceID: h.InstanceID, Channel: "telegram", ExternalID: external}, identity.System)
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	return LinkedIdentity{c.ID, i.ID, external}
+}
+
+// IssueCode gives a new code. Every press is somebody else's, so that the limit on one
+// member of staff is not met.
+func (h *ClaimFixture) IssueCode(p LinkedIdentity) string {
+	h.T.Helper()
+	c, err := h.Claims.IssueCode(h.T.Context(), TestTenantID, p.CustomerID, p.IdentityID, identity.Actor("key:"+uuid.NewString()))
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	return c.Code
+}
+
+// SendText hands text over as if sender had typed it in place, and gives its key.
+func (h *ClaimFixture) SendText(sender, place, text string) (key string) {
+	h.T.Helper()
+	return h.SendMessage(adapters.Message{Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: sender}, Chat: adapters.Chat{ID: place}})
+}
+
+// SendMessage hands a message over, under a key of its own.
+func (h *ClaimFixture) SendMessage(m adapters.Message) (key string) {
+	h.T.Helper()
+	m.Key = fmt.Sprintf("1:m:%d", h.nextKey.Add(1))
+	if c, ok := adapters.ParseCommand(m.Text, BotUsername); ok {
+		m.Command = &c
+	}
+	if err := h.inbox.Accept(h.T.Context(), h.endpoint(), adapters.Inbound{Messages: []adapters.Message{m}}); err != nil {
+		h.T.Fatal(err)
+	}
+	return m.Key
+}
+
+// ProcessAll works all there is with worker, as many lanes at once as there are. What is not
+// due within a second is left.
+func (h *ClaimFixture) ProcessAll(w *process.Worker) {
+	h.T.Helper()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for late := time.Now().Add(time.Second); ; {
+		leases, err := h.Store.Lease(h.T.Context(), gateway.InboxQueue, h.Holder, 100)
+		if err != nil {
+			h.T.Fatal(err)
+		}
+		if len(leases) == 0 {
+			var left int
+			h.Scan(`select count(*) from messages where state = 'new'`, nil, &left)
+			if left == 0 || time.Now().After(late) {
+				return
+			}
+			<-look.C
+			continue
+		}
+		for _, err := range Concurrently(len(leases), func(i int) error {
+			return w.Run(h.T.Context(), leases[i], queue.NewSlice(h.T.Context(), time.Minute))
+		}) {
+			if err != nil {
+				h.T.Error(err)
+			}
+		}
+	}
+}
+
+// ProcessOnce works what is due now, once, and does not mind when that fails.
+func (h *ClaimFixture) ProcessOnce(w *process.Worker) {
+	h.T.Helper()
+	leases, err := h.Store.Lease(h.T.Context(), gateway.InboxQueue, h.Holder, 100)
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	for _, l := range leases {
+		_ = w.Run(h.T.Context(), l, queue.NewSlice(h.T.Context(), time.Minute))
+	}
+}
+
+// ProcessMessages is work with the worker as it is in the program.
+func (h *ClaimFixture) ProcessMessages() {
+	h.T.Helper()
+	h.ProcessAll(h.NewWorker(h.Claims, h.Store))
+}
+
+// Outcome gives what became of the message of a key.
+func (h *ClaimFixture) Outcome(key string) (outcome string) {
+	h.T.Helper()
+	h.Scan(`select coalesce(outcome, '') from messages where key = $1`, []any{key}, &outcome)
+	return outcome
+}
+
+// Replies gives the replies to the message of a key.
+func (h *ClaimFixture) Replies(key string) string {
+	h.T.Helper()
+	return strings.Join(h.QueryTexts(`select o.text from outbox o join messages m on m.id = o.message_id where m.key = $1 order by o.seq`, key), "\n")
+}
+
+// GrantCount counts how often the identity was granted, by the audit log.
+func (h *ClaimFixture) GrantCount(identityID string) (n int) {
+	h.T.Helper()
+	h.Scan(`select count(*) from audit_events where identity_id = $1 and kind = 'claim.redeemed'`, []any{identityID}, &n)
+	return n
+}
+
+// IdentityRow gives a row of the table identities, every column of it.
+func (h *ClaimFixture) IdentityRow(identityID string) string {
+	h.T.Helper()
+	rows, err := h.DB.QueryContext(h.T.Context(), `select * from identities where id = $1`, identityID)
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	columns, err := rows.Columns()
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	values, into := make([]any, len(columns)), make([]any, len(columns))
+	for i := range values {
+		into[i] = &values[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			h.T.Fatal(err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		h.T.Fatal(err)
+	}
+	return fmt.Sprintf("%v=%v", columns, values)
+}
+
+func (h *ClaimFixture) Exec(query string, args ...any) {
+	h.T.Helper()
+	if _, err := h.DB.ExecContext(h.T.Context(), query, args...); err != nil {
+		h.T.Fatal(err)
+	}
+}
+
+func (h *ClaimFixture) Scan(query string, args []any, into ...any) {
+	h.T.Helper()
+	if err := h.DB.QueryRowContext(h.T.Context(), query, args...).Scan(into...); err != nil {
+		h.T.Fatalf("%s: %v", query, err)
+	}
+}
+
+func (h *ClaimFixture) QueryTexts(query string, args ...any) (all []string) {
+	h.T.Helper()
+	rows, err := h.DB.QueryContext(h.T.Context(), query, args...)
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var s sql.NullString
+		if err := rows.Scan(&s); err != nil {
+			h.T.Fatal(err)
+		}
+		all = append(all, s.String)
+	}
+	if err := rows.Err(); err != nil {
+		h.T.Fatal(err)
+	}
+	return all
+}
+
+// NewAttempt gives what a worker would ask the desk, under a message id of its own.
+func (h *ClaimFixture) NewAttempt(p LinkedIdentity, code string) claim.Attempt {
+	return claim.Attempt{
+		TenantID: TestTenantID, InstanceID: h.InstanceID, Channel: "telegram", SenderID: p.ExternalID, IdentityID: p.IdentityID,
+		MessageID: uuid.Must(uuid.NewV7()).String(), Code: code, ReceivedAt: time.Now().UTC(),
+	}
+}
+
+// RemoveClaimFence takes the check away that undoes a grant which the row refuses.
+func (h *ClaimFixture) RemoveClaimFence() {
+	h.T.Helper()
+	h.DropConstraint("identities", "identities_claim", "constraint identities_claim check (claim_gen >= 0)")
+}
+
+// DropConstraint takes a named check from a table.
+func (h *ClaimFixture) DropConstraint(table, name, check string) {
+	h.T.Helper()
+	if sqldb.IsPostgres(h.DatabaseURL) {
+		h.Exec(`alter table ` + table + ` drop constraint ` + name)
+		return
+	}
+	conn, err := h.DB.Conn(h.T.Context())
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	for _, q := range []string{
+		`pragma writable_schema = 1`,
+		`update sqlite_master set sql = replace(sql, '` + check + `', '') where name = '` + table + `'`,
+		`pragma writable_schema = reset`,
+		`create table proof_pulled (x)`, // a new version of the schema, so that others read it again
+	} {
+		if _, err := conn.ExecContext(h.T.Context(), q); err != nil {
+			h.T.Fatal(q, err)
+		}
+	}
+}
+
+// ShiftedQuery puts into query the time received_at plus so many seconds.
+func (h *ClaimFixture) ShiftedQuery(query, seconds string) string {
+	if sqldb.IsPostgres(h.DatabaseURL) {
+		return fmt.Sprintf(query, "received_at + interval '"+seconds+" seconds'")
+	}
+	return fmt.Sprintf(query, "strftime('%Y-%m-%d %H:%M:%f+00:00', received_at, '"+seconds+" seconds')")
+}
+
+// DropCode drops the proof of a person's last code.
+func (h *ClaimFixture) DropCode(p LinkedIdentity) {
+	h.T.Helper()
+	var gen int64
+	h.Scan(`select claim_gen from identities where id = $1`, []any{p.IdentityID}, &gen)
+	if err := h.Claims.Codes.Drop(h.T.Context(), claim.Target{IdentityID: p.IdentityID, Gen: gen}); err != nil {
+		h.T.Fatal(err)
+	}
+}
+
+// NewExternalID gives an account that was never seen.
+func (h *ClaimFixture) NewExternalID() string { return fmt.Sprint(720_000_000 + h.nextKey.Add(1)) }
+
+// CreateInvite gives a new invite of a new customer, to the bot of the house.
+func (h *ClaimFixture) CreateInvite(role string) (claim.Invite, string) {
+	h.T.Helper()
+	c, err := h.Store.CreateCustomer(h.T.Context(), identity.Customer{TenantID: TestTenantID, FirstName: "Steve"}, identity.System)
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	i, code, err := h.Claims.IssueInvite(h.T.Context(), claim.Invite{TenantID: TestTenantID, InstanceID: h.InstanceID, Channel: "telegram", CustomerID: c.ID, RoleOverride: role},
+		identity.Actor("key:"+uuid.NewString()))
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	return i, code
+}
+
+// RedemptionCounts counts the accounts that an invite's customer has, verified, and how often the
+// audit log says that the invite was opened.
+func (h *ClaimFixture) RedemptionCounts(i claim.Invite) (accounts, told int) {
+	h.T.Helper()
+	h.Scan(`select count(*) from identities where customer_id = $1 and verified_at is not null`, []any{i.CustomerID}, &accounts)
+	h.Scan(`select count(*) from audit_events where customer_id = $1 and kind = 'invite.redeemed'`, []any{i.CustomerID}, &told)
+	return accounts, told
+}
+
+// AgedQuery puts into query the time so long ago.
+func (h *ClaimFixture) AgedQuery(query, ago string) string {
+	if sqldb.IsPostgres(h.DatabaseURL) {
+		return fmt.Sprintf(query, "now() - interval '"+ago+"'")
+	}
+	return fmt.Sprintf(query, "strftime('%Y-%m-%d %H:%M:%f+00:00', 'now', '-"+ago+"')")
+}
+
+// Dump gives all that is kept, and the log.
+func (h *ClaimFixture) Dump(log string) map[string]string {
+	h.T.Helper()
+	all := map[string]string{"log": log, "redis": dumpRedis(h.T, h.Redis)}
+	if sqldb.IsPostgres(h.DatabaseURL) {
+		all["database"] = strings.Join(h.QueryTexts(allRowsQuery(h)), "\n")
+		return all
+	}
+	for _, file := range []string{h.DatabaseURL, h.DatabaseURL + "-wal"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			h.T.Fatal(err)
+		}
+		all[file] = string(b)
+	}
+	return all
+}

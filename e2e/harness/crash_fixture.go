@@ -1,0 +1,255 @@
+package harness
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+
+	"hydragate/adapters/simulator"
+	"hydragate/claim"
+	"hydragate/gateway"
+	"hydragate/identity"
+	"hydragate/store"
+	"hydragate/store/keyring"
+)
+
+const crashBotToken = "7000002:AAE0123456789abcdefghijklmnopqrstuv"
+
+// A crashFixture is a world in which everything breaks: servers of its own, a pretend
+// Telegram and an agent in this process, and a gateway in another that is killed.
+type crashFixture struct {
+	crashCounters
+	t         *testing.T
+	Limit     CrashLimits
+	StopEarly func() bool
+
+	*gatewayRunner
+	postgres   *PostgresServer
+	redis      *redis.Client
+	DB         *sql.DB
+	store      *store.Store
+	telegram   *simulator.Telegram
+	instanceID string
+
+	appEvents   LockedBuffer
+	mu          sync.Mutex
+	issuedCodes []string // all that were ever read out
+}
+
+func NewCrashFixture(t *testing.T, role string) *crashFixture {
+	t.Helper()
+	r := &crashFixture{t: t, gatewayRunner: newGatewayRunner(t, role), postgres: StartPostgres(t)}
+	var redisURL string
+	redisURL, r.redis = startRedis(t)
+	direct := r.postgres.URL(r.postgres.Port)
+	master := keyring.GenerateKey("k1")
+	keys, err := keyring.Parse(master)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.store, err = store.Open(t.Context(), direct, keys); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.store.Close)
+	r.DB = OpenDatabase(t, direct)
+	// Every grant is written down by the database itself, whatever the program says.
+	for _, q := range []string{
+		`alter table audit_events disable trigger audit_events_keep`, // so that time can pass for the limits on codes
+		`create table proof_grants (identity_id uuid, gen bigint, message uuid)`,
+		`create function proof_grant() returns trigger language plpgsql as 'begin insert into proof_grants values (new.id, new.claim_gen, new.claim_used_msg); return new; end'`,
+		`create trigger proof_grant after update on identities for each row when (old.verified_at is null and new.verified_at is not null) execute function proof_grant()`,
+	} {
+		if _, err := r.DB.ExecContext(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.telegram = simulator.NewTelegram()
+	r.telegram.RetryScale = 0.02
+	r.telegram.AddBot(crashBotToken, BotUsername)
+	api := httptest.NewServer(r.telegram)
+	agent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) { _, _ = io.Copy(&r.appEvents, req.Body) }))
+	t.Cleanup(agent.Close)
+	t.Cleanup(api.Close)
+	t.Cleanup(r.telegram.Close)
+	r.env = append(r.env,
+		"HYDRAGATE_DATABASE_URL="+r.postgres.URL(StartDelayProxy(t, r.postgres.Port, NetworkDelay)), "HYDRAGATE_REDIS_URL="+redisURL,
+		"HYDRAGATE_MASTER_KEYS="+master, "HYDRAGATE_TELEGRAM_API_URL="+api.URL, "HYDRAGATE_LOG_LEVEL=debug")
+	i, err := r.store.CreateInstance(t.Context(), gateway.Instance{TenantID: TestTenantID, Name: "acme", AgentURL: agent.URL, UnknownSenders: gateway.ForwardUnknown},
+		gateway.InstanceSecrets{AgentSecretKey: "ask_" + uuid.NewString(), WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, identity.System)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.instanceID = i.ID
+	p, err := r.Start(t.Context())
+	if err != nil {
+		t.Fatalf("%v\n%s", err, r.log.String())
+	}
+	defer p.Kill()
+	if status, body := r.callAPI(t.Context(), "POST", "/v1/instances/"+r.instanceID+"/channels/telegram", map[string]string{"bot_token": crashBotToken}); status != http.StatusOK {
+		t.Fatalf("setting up Telegram: %d %s", status, body)
+	}
+	return r
+}
+
+func (c consumingCodeStore) Check(ctx context.Context, s claim.Target, typedIn, code, message string) (claim.CheckResult, error) {
+	f, err := c.CodeStore.Check(ctx, s, typedIn, code, message)
+	if err == nil && f.Result == claim.Match {
+		err = c.CodeStore.Drop(ctx, s)
+	}
+	return f, err
+}
+
+// A CrashLimits is how much of everything there is to be.
+type CrashLimits struct{ Claims, Kills, Crashes, RedisRestores int64 }
+
+// Run lets people claim and everything else break until the toll is paid.
+func (r *crashFixture) Run(t *testing.T) {
+	ctx, stop := context.WithTimeout(t.Context(), r.timeout())
+	defer stop()
+	chaos, calm := context.WithCancel(ctx)
+	defer calm()
+	var breaking, claiming sync.WaitGroup
+	breaking.Go(func() { r.killGateways(chaos, ctx) })
+	if r.Limit.RedisRestores > 0 {
+		breaking.Go(func() { r.disruptRedis(chaos) })
+	}
+	if r.Limit.Crashes > 0 {
+		breaking.Go(func() { r.crashPostgres(chaos) })
+	}
+	for range 8 {
+		claiming.Go(func() {
+			for !r.reachedLimit() && ctx.Err() == nil {
+				r.runClaimant(ctx, r.started.Add(1))
+			}
+		})
+	}
+	claiming.Wait()
+	calm()
+	stop()
+	breaking.Wait()
+	if !r.reachedLimit() {
+		h := &ClaimFixture{T: t, DB: r.DB}
+		t.Errorf("not done in time: %s\nmessages left: %q\nlanes: %q\nTelegram still has %d",
+			r, h.QueryTexts(`select concat_ws(' ', state, sender_id, attempts, received_at, text) from messages where state <> 'done'`),
+			h.QueryTexts(`select concat_ws(' ', kind, holder, due_at, lease_until, now()) from lanes where due_at is not null`), len(r.telegram.PendingUpdates(BotUsername)))
+	}
+}
+
+func (r *crashFixture) timeout() time.Duration {
+	if FullRun() {
+		return 2 * time.Hour
+	}
+	return 4 * time.Minute
+}
+
+func (r *crashFixture) reachedLimit() bool {
+	if r.StopEarly != nil && r.StopEarly() {
+		return true
+	}
+	return r.done.Load() >= r.Limit.Claims && r.gatewayKills.Load() >= r.Limit.Kills && r.postgresCrashes.Load() >= r.Limit.Crashes && r.redisRestores.Load() >= r.Limit.RedisRestores
+}
+
+func (r *crashFixture) String() string {
+	return fmt.Sprintf("%d claims, %d kills, %d crashes of Postgres, %d Redis emptied or put back; %d told that the proof was lost, %d of them without cause; %d right codes called wrong",
+		r.done.Load(), r.gatewayKills.Load(), r.postgresCrashes.Load(), r.redisRestores.Load(), r.lostReplies.Load(), r.UnexplainedLosses.Load(), r.WrongReplies.Load())
+}
+
+// killGateways runs the gateway and kills it, 30 to 150 ms after it began to listen.
+func (r *crashFixture) killGateways(ctx, life context.Context) {
+	for life.Err() == nil {
+		p, err := r.Start(life)
+		if err != nil {
+			continue // the database is down
+		}
+		lifespan := 30*time.Millisecond + rand.N(120*time.Millisecond)
+		if r.Limit.Kills > 0 && r.gatewayKills.Load() >= r.Limit.Kills && !FullRun() {
+			lifespan = time.Minute // let the rest of the people get through, on a busy machine too
+		}
+		select {
+		case <-time.After(lifespan):
+		case <-p.Exited:
+		case <-ctx.Done():
+		}
+		p.Kill()
+		r.gatewayKills.Add(1)
+		r.expireLeases(life)
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// expireLeases lets the time pass that leases of the dead still hold.
+func (r *crashFixture) expireLeases(ctx context.Context) {
+	for ctx.Err() == nil {
+		_, err := r.DB.ExecContext(ctx, `update lanes set lease_until = now(), due_at = now() - interval '1 second' where lease_until > now()`)
+		if err == nil {
+			return
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// disruptRedis empties Redis, or puts an older copy of it back.
+func (r *crashFixture) disruptRedis(ctx context.Context) {
+	var older []redisSnapshot
+	for ctx.Err() == nil {
+		select {
+		case <-time.After(100*time.Millisecond + rand.N(500*time.Millisecond)):
+		case <-ctx.Done():
+			return
+		}
+		if c, err := snapshotRedis(ctx, r.redis); err == nil {
+			older = append(older, c)
+		}
+		older = older[max(0, len(older)-5):]
+		if r.redisRestores.Load() >= r.Limit.RedisRestores && (!FullRun() || rand.N(4) > 0) {
+			continue
+		}
+		r.redisEpoch.Add(1)
+		var err error
+		if rand.N(4) == 0 {
+			err = r.redis.FlushAll(ctx).Err()
+		} else {
+			err = older[rand.N(len(older))].restore(ctx, r.redis)
+		}
+		r.redisEpoch.Add(1)
+		if err == nil {
+			r.redisRestores.Add(1)
+		}
+	}
+}
+
+func (r *crashFixture) crashPostgres(ctx context.Context) {
+	for ctx.Err() == nil && r.postgresCrashes.Load() < r.Limit.Crashes {
+		select {
+		case <-time.After(3*time.Second + rand.N(4*time.Second)):
+		case <-ctx.Done():
+			return
+		}
+		if err := r.postgres.crash(); err != nil {
+			r.t.Error(err)
+			return
+		}
+		r.postgresCrashes.Add(1)
+	}
+}
+
+// A crashCounters is what the ledger of the proof holds.
+type crashCounters struct {
+	started, done                                atomic.Int64
+	gatewayKills, postgresCrashes, redisRestores atomic.Int64
+	redisEpoch                                   atomic.Int64 // changes with every change made to Redis
+	lostReplies, UnexplainedLosses, WrongReplies atomic.Int64
+}

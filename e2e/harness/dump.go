@@ -1,0 +1,95 @@
+package harness
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"hydragate/claim"
+)
+
+// DiffRows gives a row in which two states differ, or "".
+func DiffRows(before, after []string) string {
+	had := map[string]int{}
+	for _, row := range before {
+		had[row]++
+	}
+	for _, row := range after {
+		if had[row]--; had[row] < 0 {
+			return "new: " + row
+		}
+	}
+	for row, n := range had {
+		if n > 0 {
+			return "gone: " + row
+		}
+	}
+	return ""
+}
+
+// DumpTables gives every row of every table as text.
+func DumpTables(dsn string) ([]byte, error) {
+	names := "select name from sqlite_master where type = 'table' and name not like 'sqlite%'"
+	if strings.HasPrefix(dsn, "postgres") {
+		names = "select table_name::text from information_schema.tables where table_schema = 'public'"
+	}
+	found, err := QueryRows(dsn, names)
+	if err != nil {
+		return nil, err
+	}
+	var all []byte
+	for _, name := range found {
+		rows, err := QueryRows(dsn, "select * from "+name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(append(all, strings.Join(rows, "\n")...), '\n')
+	}
+	return all, nil
+}
+
+// DumpFiles gives the bytes of all files in a folder: also what was deleted and not
+// overwritten yet.
+func DumpFiles(dir string) ([]byte, error) {
+	var all []byte
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		all = append(append(all, b...), '\n')
+		return err
+	})
+	return all, err
+}
+
+// codeSpellings are six ways in which a code could lie about.
+func codeSpellings(code string) []string {
+	lower := strings.ToLower(code)
+	return []string{code, lower, claim.Group(code), claim.Group(lower), code[:3] + " " + code[3:], claim.Spell(code)}
+}
+
+// FindCodes names the codes that are in any of the texts, in any spelling.
+func FindCodes(codes []string, texts map[string]string) (where []string) {
+	for name, text := range texts {
+		for i, code := range codes {
+			for _, s := range codeSpellings(code) {
+				if strings.Contains(text, s) {
+					where = append(where, fmt.Sprintf("%s holds code %d as %q", name, i, s))
+				}
+			}
+		}
+	}
+	return where
+}
+
+// allRowsQuery is a query that gives each row of each table as a text.
+func allRowsQuery(h *ClaimFixture) string {
+	var parts []string
+	for _, table := range h.QueryTexts(`select table_name from information_schema.tables where table_schema = 'public'`) {
+		parts = append(parts, "select x::text from "+table+" x")
+	}
+	return strings.Join(parts, " union all ")
+}

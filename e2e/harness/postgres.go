@@ -1,0 +1,157 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// freePort gives a port of 127.0.0.1 that nobody listens on now.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// An PostgresServer is a server that the test may crash.
+type PostgresServer struct {
+	bin, Data  string
+	Port       int
+	credential *syscall.Credential // nil: who runs the test
+	Wrapper    []string            // a command that runs the server's, if any
+}
+
+// StartPostgres makes and starts a server.
+func StartPostgres(t *testing.T) *PostgresServer {
+	t.Helper()
+	p := NewPostgres(t)
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// NewPostgres makes a server that is to be started, with more options of initdb.
+func NewPostgres(t *testing.T, options ...string) *PostgresServer {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "proof-postgres-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	p := &PostgresServer{bin: postgresBinDir(t), Data: filepath.Join(dir, "data"), Port: freePort(t)}
+	if os.Getuid() == 0 { // PostgreSQL refuses to run as root
+		u, err := user.Lookup("postgres")
+		if err != nil {
+			t.Fatal("PostgreSQL does not run as root, and there is no user postgres to run it as")
+		}
+		uid, _ := strconv.Atoi(u.Uid)
+		gid, _ := strconv.Atoi(u.Gid)
+		p.credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		if err := os.Chown(dir, uid, gid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.runTool("initdb", append([]string{"-D", p.Data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"}, options...)...); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.StopImmediately() })
+	return p
+}
+
+// postgresBinDir gives the folder of the newest PostgreSQL there is, be it where Debian
+// keeps them or in the path.
+func postgresBinDir(t *testing.T) string {
+	t.Helper()
+	newest, bin := 0, ""
+	bins, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
+	for _, b := range bins {
+		version, err := strconv.Atoi(filepath.Base(filepath.Dir(b)))
+		if _, there := os.Stat(filepath.Join(b, "initdb")); err == nil && there == nil && version > newest {
+			newest, bin = version, b
+		}
+	}
+	if bin != "" {
+		return bin
+	}
+	server, err := exec.LookPath("postgres")
+	if err == nil {
+		server, err = filepath.EvalSymlinks(server)
+	}
+	if err == nil {
+		_, err = os.Stat(filepath.Join(filepath.Dir(server), "initdb"))
+	}
+	if err != nil {
+		t.Fatalf("no PostgreSQL of one's own to crash, neither in /usr/lib/postgresql nor in the path: %v", err)
+	}
+	return filepath.Dir(server)
+}
+
+func (p *PostgresServer) runTool(name string, args ...string) error {
+	words := slices.Concat(p.Wrapper, []string{filepath.Join(p.bin, name)}, args)
+	cmd := exec.Command(words[0], words[1:]...)
+	cmd.Dir, cmd.SysProcAttr = filepath.Dir(p.Data), &syscall.SysProcAttr{Credential: p.credential}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", name, err, out)
+	}
+	return nil
+}
+
+// Start starts the server. What it has committed outlives a crash of the server:
+// the machine keeps what was written, so nobody waits for the disk.
+func (p *PostgresServer) Start() error {
+	options := fmt.Sprintf("-p %d -k %s -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=100", p.Port, filepath.Dir(p.Data))
+	return p.runTool("pg_ctl", "-D", p.Data, "-w", "-l", filepath.Join(filepath.Dir(p.Data), "log"), "-o", options, "start")
+}
+
+// crash stops the server in the middle of whatever it does and starts it again.
+func (p *PostgresServer) crash() error {
+	if err := p.StopImmediately(); err != nil {
+		return err
+	}
+	return p.Start()
+}
+
+// StopImmediately stops the server in the middle of whatever it does.
+func (p *PostgresServer) StopImmediately() error {
+	return p.runTool("pg_ctl", "-D", p.Data, "-m", "immediate", "stop")
+}
+
+func (p *PostgresServer) URL(port int) string {
+	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port)
+}
+
+// restore makes client hold c and nothing else, from one moment to the next: what a
+// failover to a replica that lags behind does.
+func (c redisSnapshot) restore(ctx context.Context, client *redis.Client) error {
+	_, err := client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.FlushDB(ctx)
+		for i, k := range c.keys {
+			p.Restore(ctx, k, c.ttls[i], c.values[i])
+		}
+		return nil
+	})
+	return err
+}
+
+func (r delayedReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	<-time.After(r.delay)
+	return n, err
+}

@@ -1,0 +1,85 @@
+package script
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"hydragate/e2e/harness"
+)
+
+// nothing leaked: no code and no secret is where it must not be: in the database, in
+// Redis, in the log, with the agent. The search is not blind: it finds the planted
+// word where that must be, and the instance in the log.
+func (w *scriptFixture) checkLeaks(ts *testscript.TestScript, args []string) error {
+	places, err := w.dumpPlaces()
+	if err != nil {
+		return err
+	}
+	if len(w.codes) == 0 {
+		return errors.New("no code was issued")
+	}
+	for place, content := range places {
+		found := codePattern(harness.PlantedCode, place).Match(content)
+		if place == "log" {
+			found = bytes.Contains(content, []byte(ts.Getenv("INSTANCE")))
+		}
+		if !found {
+			return fmt.Errorf("the search is blind: what must be found is not in the %s", place)
+		}
+		for _, code := range w.codes {
+			if at := codePattern(code, place).FindIndex(content); at != nil {
+				return fmt.Errorf("a code is in the %s: …%q…", place, content[max(0, at[0]-60):min(len(content), at[1]+60)])
+			}
+		}
+		for _, secret := range w.secrets {
+			if at := bytes.Index(content, []byte(secret)); at >= 0 {
+				return fmt.Errorf("a secret is in the %s: …%q…", place, content[max(0, at-60):at])
+			}
+		}
+	}
+	return nil
+}
+
+// codePattern finds a code however it is written: in any case, and with anything between,
+// as long as it is a word of its own. In the bytes of files words have no ends, so
+// that only the likely ways of writing it can be told from chance.
+func codePattern(code, place string) *regexp.Regexp {
+	if place == "files" && len(code) > 6 {
+		return regexp.MustCompile(`(?i)` + code[:4] + `( – |-| |)` + code[4:8] + `( – |-| |)` + code[8:])
+	}
+	a, b := code[:3], code[3:]
+	if place == "files" {
+		return regexp.MustCompile(a + `(-|)` + b + `|` + strings.ToLower(a) + `( – |-|)` + strings.ToLower(b))
+	}
+	return regexp.MustCompile(`(?i)(?:^|claim|[^a-z0-9+/])` + strings.Join(strings.Split(code, ""), `[^a-z0-9]{0,3}`) + `(?:[^a-z0-9+/]|$)`)
+}
+
+// dumpPlaces gives all that is kept and said, by place.
+func (w *scriptFixture) dumpPlaces() (map[string][]byte, error) {
+	places := map[string][]byte{}
+	w.app.Update(func() {
+		for _, e := range w.app.Events {
+			places["agent"] = append(append(places["agent"], e.Body...), '\n')
+		}
+	})
+	var err error
+	if places["log"], err = os.ReadFile(filepath.Join(w.dir, harness.LogFile)); err != nil {
+		return nil, err
+	}
+	if places["database"], err = harness.DumpTables(w.databaseURL); err != nil {
+		return nil, err
+	}
+	if w.engine == "sqlite" {
+		places["files"], err = harness.DumpFiles(filepath.Join(w.dir, "data"))
+	} else {
+		places["redis"], err = harness.DumpTestRedis()
+	}
+	return places, err
+}

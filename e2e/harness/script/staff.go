@@ -1,0 +1,222 @@
+package script
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"hydragate/e2e/harness"
+)
+
+const staffUsage = `usage: staff opens instance NAME | adds customer NAME | connects CHANNEL [MODE] | adopts CHANNEL PERSON |
+	issues code CHANNEL PERSON | invites CHANNEL role=ROLE | sees CHANNEL PERSON FIELD=VALUE…`
+
+// staffCommand does what staff do, by the API.
+func (w *scriptFixture) staffCommand(ts *testscript.TestScript, args []string) error {
+	if len(args) < 2 {
+		return errors.New(staffUsage)
+	}
+	at := map[string]string{"INSTANCE": ts.Getenv("INSTANCE"), "CUSTOMER": ts.Getenv("CUSTOMER")}
+	switch does := strings.Join(args[:2], " "); {
+	case does == "opens instance" && len(args) == 3:
+		return w.createInstance(ts, args[2])
+	case does == "adds customer" && len(args) == 3:
+		return w.createCustomer(ts, args[2])
+	case args[0] == "connects":
+		return w.connectChannel(ts, at, args[1], append(args[2:], "webhook")[0])
+	case args[0] == "adopts" && len(args) == 3:
+		return w.adoptIdentity(ts, at, args[1], args[2])
+	case does == "issues code" && len(args) == 4:
+		return w.issueCode(ts, at, args[2], args[3])
+	case args[0] == "invites" && len(args) == 3:
+		return w.createInvite(ts, at, args[1], strings.TrimPrefix(args[2], "role="))
+	case args[0] == "sees" && len(args) > 3:
+		return w.checkIdentity(args[1]+" "+args[2], args[3:])
+	}
+	return errors.New(staffUsage)
+}
+
+// callAPI calls the API with the key of the stories.
+func (w *scriptFixture) callAPI(method, path string, body any, wantStatus int) (map[string]any, error) {
+	raw := []byte{}
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		raw = b
+	}
+	a, err := w.request(w.front.Addr(), method, path, http.Header{"Authorization": {"Bearer " + harness.AdminKey}, "Content-Type": {"application/json"}}, raw)
+	if err != nil {
+		return nil, err
+	}
+	if a.status != wantStatus {
+		return nil, fmt.Errorf("%s %s is answered %d %s", method, path, a.status, a.body)
+	}
+	var doc map[string]any
+	if len(a.body) == 0 {
+		return nil, nil
+	}
+	return doc, json.Unmarshal(a.body, &doc)
+}
+
+func (w *scriptFixture) createInstance(ts *testscript.TestScript, name string) error {
+	i, err := w.callAPI("POST", "/v1/instances", map[string]any{"name": name, "agent_url": w.app.URL + "/events"}, 201)
+	if err != nil {
+		return err
+	}
+	secret, key := fmt.Sprint(i["webhook_secret"]), fmt.Sprint(i["agent_secret_key"])
+	w.app.Update(func() { w.app.Secret = secret })
+	w.secrets = append(w.secrets, secret, key)
+	ts.Setenv("INSTANCE", fmt.Sprint(i["id"]))
+	return nil
+}
+
+func (w *scriptFixture) createCustomer(ts *testscript.TestScript, name string) error {
+	c, err := w.callAPI("POST", "/v1/customers", map[string]any{"email": name + "@example.com", "first_name": name}, 201)
+	if err != nil {
+		return err
+	}
+	ts.Setenv("CUSTOMER", fmt.Sprint(c["id"]))
+	return nil
+}
+
+// connectChannel sets a channel up, and does in the provider's console what only can be
+// done there. TELEGRAM_SECRET is what Telegram proves itself with then.
+func (w *scriptFixture) connectChannel(ts *testscript.TestScript, at map[string]string, channel, mode string) error {
+	body := map[string]any{}
+	switch channel {
+	case "telegram":
+		w.telegram.AddBot(harness.TelegramToken, harness.TelegramBot)
+		body["bot_token"], body["mode"] = harness.TelegramToken, mode
+	case "sms", "whatsapp":
+		w.twilio.AddAccount(harness.TwilioAccount, harness.TwilioToken)
+		w.twilio.AddNumber(harness.TwilioAccount, harness.SMSBotNumber)
+		body["account_sid"], body["auth_token"], body["phone_number"] = harness.TwilioAccount, harness.TwilioToken, harness.SMSBotNumber
+	case "slack":
+		app := harness.NewSlackApp("", "")
+		body["bot_token"], body["signing_secret"] = harness.SlackToken, harness.SlackSecret
+		if mode == "socket" {
+			app.AppToken, body["app_token"] = harness.SlackAppToken, harness.SlackAppToken
+		}
+		w.slack.AddApp(app)
+		w.slack.AddRoom(harness.SlackChannelID, false)
+	}
+	c, err := w.callAPI("POST", "/v1/instances/"+at["INSTANCE"]+"/channels/"+channel, body, 200)
+	if err != nil {
+		return err
+	}
+	if c["status"] != "active" {
+		return fmt.Errorf("the channel is not active: %v", c)
+	}
+	if channel == "slack" && c["mode"] != mode {
+		return fmt.Errorf("the channel is not in the mode asked for: %v", c)
+	}
+	if mode == "socket" {
+		return nil // nothing is to be entered in Slack's console
+	}
+	url := fmt.Sprint(c["webhook_url"])
+	switch channel {
+	case "telegram":
+		_, secret := w.telegram.Webhook(harness.TelegramBot)
+		ts.Setenv("TELEGRAM_SECRET", secret)
+	case "whatsapp":
+		w.twilio.SetWhatsAppURL(harness.TwilioAccount, harness.SMSBotNumber, url, url)
+	case "slack":
+		w.slack.AddApp(harness.NewSlackApp(url, fmt.Sprint(c["commands_url"])))
+		return w.slack.Verify(w.ctx, harness.SlackAppID)
+	}
+	return nil
+}
+
+// adoptIdentity finds somebody who wrote among the unknown senders and links them to the
+// customer.
+func (w *scriptFixture) adoptIdentity(ts *testscript.TestScript, at map[string]string, channel, name string) error {
+	page, err := w.callAPI("GET", "/v1/identities?customer=none&limit=100&instance_id="+at["INSTANCE"], nil, 200)
+	if err != nil {
+		return err
+	}
+	want := w.clients[channel].externalID(users[name])
+	items, _ := page["items"].([]any)
+	for _, item := range items {
+		i, _ := item.(map[string]any)
+		if i["channel"] != channel || i["external_id"] != want {
+			continue
+		}
+		id := fmt.Sprint(i["id"])
+		adopted, err := w.callAPI("POST", "/v1/customers/"+at["CUSTOMER"]+"/identities/"+id+"/adopt", nil, 200)
+		if err != nil {
+			return err
+		}
+		if adopted["customer_id"] != at["CUSTOMER"] || adopted["verified"] != false {
+			return fmt.Errorf("it is adopted as %v", adopted)
+		}
+		w.identityPaths[channel+" "+name] = "/v1/customers/" + at["CUSTOMER"] + "/identities/" + id
+		ts.Setenv("IDENTITY", id)
+		return nil
+	}
+	return fmt.Errorf("%s is not among the unknown senders %v", want, items)
+}
+
+// issueCode presses "Generate code". CODE is the code then, ODD the same as somebody
+// might type it.
+func (w *scriptFixture) issueCode(ts *testscript.TestScript, at map[string]string, channel, name string) error {
+	c, err := w.callAPI("POST", w.identityPaths[channel+" "+name]+"/claim-code", nil, 201)
+	if err != nil {
+		return err
+	}
+	code, said := fmt.Sprint(c["code"]), fmt.Sprint(c["instructions"])
+	grouped := code[:3] + "-" + code[3:]
+	if c["expires_in_seconds"] != 900.0 || !strings.Contains(said, "/claim "+grouped) {
+		return errors.New("the code is not shown as it must be")
+	}
+	w.codes = append(w.codes, code)
+	ts.Setenv("CODE", code)
+	ts.Setenv("ODD", "“"+strings.ToLower(code[:3])+" – "+strings.ToLower(code[3:])+"”.")
+	return nil
+}
+
+// createInvite makes an invite. INVITE is its code then, INVITE_ID names it, and ODD_INVITE
+// is a command with the code as somebody might type it.
+func (w *scriptFixture) createInvite(ts *testscript.TestScript, at map[string]string, channel, role string) error {
+	body := map[string]any{"channel": channel, "instance_id": at["INSTANCE"], "role_override": nil}
+	if role != "" {
+		body["role_override"] = role
+	}
+	i, err := w.callAPI("POST", "/v1/customers/"+at["CUSTOMER"]+"/invites", body, 201)
+	if err != nil {
+		return err
+	}
+	code, said := fmt.Sprint(i["code"]), fmt.Sprint(i["instructions"])
+	grouped := code[:4] + "-" + code[4:8] + "-" + code[8:]
+	link := map[string]string{
+		"telegram": "https://t.me/" + harness.TelegramBot + "?start=claim_" + code, "sms": "sms:" + harness.SMSBotNumber + "?body=%2Fclaim%20" + grouped,
+	}[channel]
+	if len(code) != 12 || i["expires_in_seconds"] != 86400.0 || i["url"] != link || !strings.Contains(said, "/claim "+grouped) {
+		return errors.New("the invite is not shown as it must be")
+	}
+	w.codes = append(w.codes, code)
+	ts.Setenv("INVITE", code)
+	ts.Setenv("INVITE_ID", fmt.Sprint(i["id"]))
+	ts.Setenv("ODD_INVITE", "“Claim "+strings.ToLower(code[:4])+" – "+strings.ToLower(code[4:8])+" – "+code[8:]+"”.")
+	return nil
+}
+
+// checkIdentity gives an error unless the identity is like this now.
+func (w *scriptFixture) checkIdentity(who string, wants []string) error {
+	i, err := w.callAPI("GET", w.identityPaths[who], nil, 200)
+	if err != nil {
+		return err
+	}
+	for _, want := range wants {
+		field, value, _ := strings.Cut(want, "=")
+		if got := fmt.Sprint(i[field]); got != value {
+			return fmt.Errorf("staff see %s=%s", field, got)
+		}
+	}
+	return nil
+}

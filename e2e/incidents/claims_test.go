@@ -1,0 +1,121 @@
+package incidents
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"hydragate/adapters"
+	"hydragate/claim"
+	"hydragate/cmd/hydragate/demo"
+	"hydragate/e2e/harness"
+)
+
+// TestIncidents_Claims replays incidents of other products about claim codes.
+func TestIncidents_Claims(t *testing.T) { replayIncidents(t, claimIncidents) }
+
+// claimIncidents are ways in which codes opened what they should not, or people
+// were locked out.
+var claimIncidents = []incident{
+	{"DiscordSRV #1714: a code alone opens nothing", func(s *incidentFixture) {
+		p := s.createLinked(adapters.Telegram)
+		code := s.issueCode(p)
+		for _, c := range []adapters.Channel{adapters.Telegram, adapters.SMS, adapters.Slack} {
+			s.sendAndExpect(c, s.newExternalID(c), "/claim "+code, demo.ReplyDeclined)
+		}
+		if s.isVerified(p) {
+			s.t.Error("somebody else's message verified the identity")
+		}
+		s.redeem(p)
+	}},
+	{"DiscordSRV #1418: no stray text unlinks anybody", func(s *incidentFixture) {
+		p := s.createVerified(adapters.Telegram)
+		row := func() string {
+			h := &harness.ClaimFixture{T: s.t, DB: s.db}
+			return strings.Join(h.QueryTexts(`select cast(customer_id as text) || cast(verified_at as text) || role_override || cast(claim_gen as text) || coalesce(cast(claim_used_msg as text), '') from identities where id = $1`, p.identityID), "")
+		}
+		before := row()
+		texts := []string{"unlink", "/unlink now please", "unlink me", "claim", "/claim", "/claim off", "no", "yes", "/start", "/start claim_", "/help", "code", "\u202e/unlink", "/ unlink", "1234"}
+		for range 5 {
+			texts = append(texts, "/claim "+claim.NewCode(), claim.NewCode(), claim.Group(strings.ToLower(claim.NewCode())))
+		}
+		for _, text := range texts {
+			s.sendText(p.channel, p.externalID, text)
+		}
+		s.waitIdle()
+		if after := row(); before == "" || after != before {
+			s.t.Errorf("before %q after %q", before, after)
+		}
+	}},
+	{"Kratos #4521: the answer does not tell who has an account", func(s *incidentFixture) {
+		known, waiting := s.createLinked(adapters.SMS), s.createLinked(adapters.SMS)
+		s.issueCode(waiting)
+		answers := map[string]bool{}
+		for _, external := range []string{known.externalID, waiting.externalID, s.newExternalID(adapters.SMS)} {
+			answers[s.sendAndExpect(adapters.SMS, external, "/claim "+claim.NewCode(), demo.ReplyDeclined)] = true
+		}
+		if len(answers) != 1 {
+			s.t.Errorf("three people, different answers: %v", answers)
+		}
+	}},
+	{"AIL CVE-2026-56450, Nagios CVE-2025-60424, AuthQuake: the second step has a limit, too", func(s *incidentFixture) {
+		p := s.createLinked(adapters.Telegram)
+		code := s.issueCode(p)
+		for range claim.MaxTries {
+			s.sendAndExpect(p.channel, p.externalID, "/claim "+harness.WrongCode(code), demo.ReplyDeclined)
+		}
+		s.sendAndExpect(p.channel, p.externalID, "/claim "+harness.WrongCode(code), "Too many")
+		s.sendText(p.channel, p.externalID, "/claim "+code)
+		s.waitIdle()
+		if s.isVerified(p) {
+			s.t.Error("the sixth try is compared")
+		}
+		s.redeem(s.createLinked(adapters.Telegram)) // others are not kept waiting
+	}},
+	{"Kratos #4317: what proves the person does not stand in for staff, nor staff's right to issue for the person", func(s *incidentFixture) {
+		p := s.createLinked(adapters.Telegram)
+		code := s.issueCode(p)
+		issuer := bearerHeader(s.createKey("claims:issue"))
+		before := s.stateDump()
+		for _, try := range [][3]string{
+			{"PATCH", p.path(), `{"verified":true}`}, {"PATCH", p.path(), `{"role_override":"owner"}`}, {"POST", p.path() + "/claim", `{"code":"` + code + `"}`},
+			{"POST", p.path() + "/redeem", `{"code":"` + code + `"}`}, {"PUT", p.path() + "/claim-code", `{"code":"` + code + `"}`},
+		} {
+			if status, body := s.request(try[0], try[1], issuer, try[2]); status/100 == 2 {
+				s.t.Errorf("%s %s: %d %s", try[0], try[1], status, body)
+			}
+		}
+		if s.stateDump() != before {
+			s.t.Error("something changed")
+		}
+		// The verified person's code is no key of the API.
+		s.sendAndExpect(p.channel, p.externalID, "/claim "+code, demo.ReplyVerified)
+		for _, h := range []http.Header{bearerHeader(code), {"X-Api-Key": {code}}, {"Agent-Secret-Key": {code}}} {
+			if status, _ := s.request("GET", p.path(), h, ""); status != 401 {
+				s.t.Errorf("a code as a key: %d", status)
+			}
+		}
+	}},
+	{"OpenClaw GHSA-rqpp-rjj8-7wv8, GHSA-4jpw-hj22-2xmc, GHSA-vqvg-86cc-cg83, CVE-2026-33579, CVE-2026-41909: rights are the key's, never the caller's word", func(s *incidentFixture) {
+		p := s.createLinked(adapters.Telegram)
+		issuer := s.createKey("claims:issue", "keys:write", "identities:write")
+		before := s.stateDump()
+		for _, try := range [][2]string{
+			{"/v1/keys", `{"name":"more","scopes":["identities:grant"]}`}, {"/v1/keys", `{"name":"more","scopes":["claims:issue","channels:write"]}`},
+			{"/v1/keys", `{"name":"more","scopes":["customers:*"]}`},
+			{"/v1/customers/" + p.customerID + "/identities", `{"channel":"telegram","external_id":"` + s.newExternalID(adapters.Telegram) + `","role_override":"owner"}`},
+		} {
+			for _, header := range []http.Header{bearerHeader(issuer), {"Authorization": {"Bearer " + issuer}, "X-Scopes": {"identities:grant"}, "X-Role": {"owner"}, "X-Forwarded-User": {"admin"}}} {
+				if status, body := s.request("POST", try[0], header, try[1]); status/100 == 2 {
+					s.t.Errorf("%s %s: %d %s", try[0], try[1], status, body)
+				}
+			}
+		}
+		if s.stateDump() != before {
+			s.t.Error("something changed")
+		}
+		if status, body := s.request("POST", "/v1/keys", bearerHeader(issuer), `{"name":"less","scopes":["claims:issue"]}`); status != 201 {
+			s.t.Errorf("less than one holds: %d %s", status, body)
+		}
+	}},
+}

@@ -1,0 +1,402 @@
+package incidents
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"hydragate/adapters"
+	"hydragate/adapters/simulator"
+	"hydragate/cmd/hydragate/app"
+	"hydragate/cmd/hydragate/demo"
+	"hydragate/e2e/harness"
+)
+
+// replayIncidents replays incidents of other products against a whole gateway with every
+// channel, on each engine.
+func replayIncidents(t *testing.T, incidents []incident) {
+	harness.ParallelUnlessFull(t)
+	forEachIncidentFixture(t, func(t *testing.T, s *incidentFixture) {
+		for _, i := range incidents {
+			t.Run(i.name, func(t *testing.T) {
+				defer s.useT(t)()
+				i.run(s)
+			})
+		}
+	})
+}
+
+// An incident is something that happened elsewhere. Its name is the one it is known by.
+type incident struct {
+	name string
+	run  func(s *incidentFixture)
+}
+
+// A incidentFixture is a running gateway with every channel, an agent, staff, and a look into
+// the database.
+type incidentFixture struct {
+	*demo.Environment
+	t           *testing.T
+	db          *sql.DB
+	nextID      int64
+	appRequests *recordingApp
+}
+
+// forEachIncidentFixture opens a scene on SQLite with the Redis built in, and one on Postgres with
+// a Redis server.
+func forEachIncidentFixture(t *testing.T, play func(t *testing.T, s *incidentFixture)) {
+	t.Run("sqlite+embedded", func(t *testing.T) {
+		runWithIncidentFixture(t, func(c *app.Settings) string { return filepath.Join(c.DataDir, "hydragate.db") }, play)
+	})
+	t.Run("postgres+redis", func(t *testing.T) {
+		runWithIncidentFixture(t, func(c *app.Settings) string {
+			c.DatabaseURL, c.RedisURL, c.MasterKeys = harness.CreateDatabase(t, harness.TestPostgresURL(t)), harness.TestRedisURL(t), "k1:"+base64.StdEncoding.EncodeToString(make([]byte, 32))
+			return c.DatabaseURL
+		}, play)
+	})
+}
+
+func runWithIncidentFixture(t *testing.T, on func(*app.Settings) (database string), play func(t *testing.T, s *incidentFixture)) {
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	defer cancel()
+	p, err := simulator.StartProviders(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	p.Slack.RetryScale, p.Telegram.RetryScale = 0.01, 0.1
+	s := &incidentFixture{t: t, nextID: 600_000, appRequests: &recordingApp{}, Environment: &demo.Environment{Console: app.Console{Out: io.Discard, Err: io.Discard}, Providers: p, App: demo.NewSampleApp()}}
+	s.appRequests.next = s.App
+	agent := httptest.NewServer(s.appRequests)
+	defer agent.Close()
+	s.AppURL = agent.URL
+	settings := (&demo.Options{Script: true, LogLevel: "error"}).GatewaySettings(t.TempDir(), p)
+	database := on(settings)
+	err = s.RunWithGateway(ctx, settings, func(context.Context) error {
+		s.db = harness.OpenDatabase(t, database)
+		play(t, s)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A recordingApp keeps what the agent was sent, whole.
+type recordingApp struct {
+	next http.Handler
+	mu   sync.Mutex
+	seen bytes.Buffer
+}
+
+func (r *recordingApp) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	body, _ := io.ReadAll(req.Body)
+	r.mu.Lock()
+	fmt.Fprintf(&r.seen, "%v\n%s\n", req.Header, body)
+	r.mu.Unlock()
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	r.next.ServeHTTP(w, req)
+}
+
+func (r *recordingApp) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.seen.String()
+}
+
+func (s *incidentFixture) useT(t *testing.T) (done func()) {
+	outer := s.t
+	s.t = t
+	return func() { s.t = outer }
+}
+
+// noError fails the test for an error.
+func (s *incidentFixture) noError(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// newExternalID gives an account on a channel that was never used.
+func (s *incidentFixture) newExternalID(c adapters.Channel) (external string) {
+	s.nextID++
+	switch c {
+	case adapters.SMS, adapters.WhatsApp:
+		return fmt.Sprintf("+1202555%04d", s.nextID%10_000)
+	case adapters.Slack:
+		return fmt.Sprintf("%s:U%d", simulator.DemoTeam, s.nextID)
+	}
+	return strconv.FormatInt(s.nextID, 10)
+}
+
+// A linkedAccount is a customer with an account on a channel.
+type linkedAccount struct {
+	channel                            adapters.Channel
+	customerID, identityID, externalID string
+}
+
+// path is where the API has the identity.
+func (p linkedAccount) path() string {
+	return "/v1/customers/" + p.customerID + "/identities/" + p.identityID
+}
+
+// createCustomer makes a customer.
+func (s *incidentFixture) createCustomer() (id string) {
+	s.t.Helper()
+	var made struct{ ID string }
+	s.noError(s.API.Call(s.t.Context(), "POST", "/v1/customers", demo.JSONObject{"first_name": "Steve"}, &made))
+	return made.ID
+}
+
+// createLinked gives a customer with a new account on a channel, not verified.
+func (s *incidentFixture) createLinked(c adapters.Channel) linkedAccount {
+	s.t.Helper()
+	return s.linkAnother(s.createCustomer(), c)
+}
+
+// linkAnother links one more account to a customer.
+func (s *incidentFixture) linkAnother(customer string, c adapters.Channel) linkedAccount {
+	s.t.Helper()
+	p := linkedAccount{channel: c, customerID: customer, externalID: s.newExternalID(c)}
+	i, err := s.API.LinkIdentity(s.t.Context(), customer, s.InstanceID, c, p.externalID, "")
+	s.noError(err)
+	p.identityID = i.ID
+	return p
+}
+
+// createVerified gives a customer who has claimed.
+func (s *incidentFixture) createVerified(c adapters.Channel) linkedAccount {
+	s.t.Helper()
+	p := s.createLinked(c)
+	s.redeem(p)
+	return p
+}
+
+func (s *incidentFixture) redeem(p linkedAccount) {
+	s.t.Helper()
+	s.sendAndExpect(p.channel, p.externalID, "/claim "+s.issueCode(p), demo.ReplyVerified)
+}
+
+// issueCode issues a code.
+func (s *incidentFixture) issueCode(p linkedAccount) string {
+	s.t.Helper()
+	c, err := s.API.IssueCode(s.t.Context(), p.customerID, p.identityID)
+	s.noError(err)
+	return c.Code
+}
+
+// isVerified asks the API.
+func (s *incidentFixture) isVerified(p linkedAccount) bool {
+	s.t.Helper()
+	i, err := s.API.GetIdentity(s.t.Context(), p.customerID, p.identityID)
+	s.noError(err)
+	return i.Verified
+}
+
+// sendText types a text and returns when the gateway has taken it.
+func (s *incidentFixture) sendText(c adapters.Channel, external, text string) {
+	s.t.Helper()
+	_, err := s.Providers.NewControl().Send(s.t.Context(), simulator.SendRequest{Channel: c, Sender: external, Text: text})
+	s.noError(err)
+}
+
+// sendAndExpect types a text and waits for the next answer, which must hold want.
+func (s *incidentFixture) sendAndExpect(c adapters.Channel, external, text, want string) (answer string) {
+	s.t.Helper()
+	transcript, chat, err := s.Providers.NewControl().Conversation(c, external)
+	s.noError(err)
+	s.waitIdle() // what was said before is answered
+	n := len(transcript.Replies(chat))
+	s.sendText(c, external, text)
+	ctx, cancel := demo.WithStepTimeout(s.t.Context())
+	defer cancel()
+	line, err := transcript.WaitReply(ctx, chat, n)
+	s.noError(err)
+	if !strings.Contains(line.Text, want) {
+		s.t.Fatalf("%q is answered %q; want %q", text, line.Text, want)
+	}
+	return line.Text
+}
+
+// replyCount counts what the bot has said to somebody.
+func (s *incidentFixture) replyCount(c adapters.Channel, external string) int {
+	s.t.Helper()
+	transcript, chat, err := s.Providers.NewControl().Conversation(c, external)
+	s.noError(err)
+	return len(transcript.Replies(chat))
+}
+
+// lastRole gives the right with which the agent saw the last message of somebody, after
+// n of them.
+func (s *incidentFixture) lastRole(c adapters.Channel, external string, n int) string {
+	s.t.Helper()
+	var es []demo.AppEvent
+	harness.Eventually(s.t, "the agent hears "+external, func() bool {
+		es = s.App.Messages(string(c), external)
+		return len(es) >= n
+	})
+	return es[len(es)-1].Data.Sender.Role
+}
+
+// waitIdle waits until nothing is to be done.
+func (s *incidentFixture) waitIdle() {
+	s.t.Helper()
+	harness.Eventually(s.t, "nothing is left to do", func() bool {
+		var n int
+		s.noError(s.db.QueryRowContext(s.t.Context(), `
+			select (select count(*) from messages where state = 'new') + (select count(*) from deliveries where status = 'pending')
+				+ (select count(*) from outbox where status in ('queued', 'sending') and cause <> 'reminder')`).Scan(&n))
+		return n == 0
+	})
+}
+
+// stateDump gives every row of the tables that a message could leave something in.
+func (s *incidentFixture) stateDump() string {
+	s.t.Helper()
+	s.waitIdle()
+	h := &harness.ClaimFixture{T: s.t, DB: s.db}
+	var b strings.Builder
+	for _, table := range []string{"customers", "identities", "messages", "deliveries", "outbox", "audit_events", "claim_failures", "conversations"} {
+		var n int
+		h.Scan(`select count(*) from `+table, nil, &n)
+		fmt.Fprintln(&b, table, n)
+	}
+	fmt.Fprintln(&b, h.QueryTexts(`select cast(id as text) || ' ' || coalesce(cast(customer_id as text), '') || ' ' || coalesce(cast(verified_at as text), '') || ' ' || coalesce(role_override, '') || ' ' || cast(claim_gen as text)
+		from identities order by id`))
+	return b.String()
+}
+
+// A hook request is what a provider would post.
+type signedRequest struct {
+	url    string
+	header http.Header
+	body   string
+}
+
+// post posts it and gives the status.
+func (s *incidentFixture) post(r signedRequest) int {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, r.url, strings.NewReader(r.body))
+	s.noError(err)
+	req.Header = r.header.Clone()
+	if host := r.header.Get("Host"); host != "" {
+		req.Host = host
+	}
+	resp, err := http.DefaultClient.Do(req)
+	s.noError(err)
+	defer func() { _ = resp.Body.Close() }()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode
+}
+
+// telegramRequest is an update as Telegram posts it.
+func (s *incidentFixture) telegramRequest(update string) signedRequest {
+	at, secret := s.Providers.Telegram.Webhook(simulator.DemoBot)
+	return signedRequest{at, http.Header{"Content-Type": {"application/json"}, "X-Telegram-Bot-Api-Secret-Token": {secret}}, update}
+}
+
+// telegramUpdate is an update of a text in a private chat, with an id of its own.
+func (s *incidentFixture) telegramUpdate(from, username, text string) string {
+	s.nextID++
+	return fmt.Sprintf(`{"update_id":%d,"message":{"message_id":%d,"date":%d,"chat":{"id":%s,"type":"private"},"from":{"id":%s,"is_bot":false,"first_name":"Steve","username":%q},"text":%q}}`,
+		900_000_000+s.nextID, s.nextID, time.Now().Unix(), from, from, username, text)
+}
+
+// twilioRequest is a text as Twilio posts it, signed for the URL given.
+func (s *incidentFixture) twilioRequest(signedFor string, form url.Values) signedRequest {
+	at, _, _ := strings.Cut(s.WebhookURLs[adapters.SMS], "#")
+	mac := hmac.New(sha1.New, []byte(s.Providers.TwilioToken))
+	_, _ = io.WriteString(mac, signedFor)
+	for _, k := range slices.Sorted(maps.Keys(form)) {
+		_, _ = io.WriteString(mac, k+form.Get(k))
+	}
+	return signedRequest{at, http.Header{
+		"Content-Type": {"application/x-www-form-urlencoded"}, "X-Twilio-Signature": {base64.StdEncoding.EncodeToString(mac.Sum(nil))},
+	}, form.Encode()}
+}
+
+// smsForm is the form of a text from somebody.
+func (s *incidentFixture) smsForm(from, body string) url.Values {
+	s.nextID++
+	return url.Values{
+		"MessageSid": {fmt.Sprintf("SM%032x", s.nextID)}, "AccountSid": {s.Providers.TwilioSID}, "From": {from}, "To": {simulator.DemoSMSNumber}, "Body": {body}, "NumMedia": {"0"},
+	}
+}
+
+func (s *incidentFixture) smsURL() string {
+	at, _, _ := strings.Cut(s.WebhookURLs[adapters.SMS], "#")
+	return at
+}
+
+// slackRequest is a body as Slack posts it to one of the hooks.
+func (s *incidentFixture) slackRequest(hook, contentType, body string) signedRequest {
+	at := strings.TrimSuffix(s.WebhookURLs[adapters.Slack], "/events") + "/" + hook
+	stamp := strconv.FormatInt(time.Now().Unix(), 10)
+	mac := hmac.New(sha256.New, []byte(s.Providers.SlackSecret))
+	_, _ = io.WriteString(mac, "v0:"+stamp+":"+body)
+	return signedRequest{at, http.Header{
+		"Content-Type": {contentType}, "X-Slack-Request-Timestamp": {stamp}, "X-Slack-Signature": {"v0=" + hex.EncodeToString(mac.Sum(nil))},
+	}, body}
+}
+
+// slackDirectMessage is an event of a direct message in Slack.
+func (s *incidentFixture) slackDirectMessage(user, text string) string {
+	s.nextID++
+	team, id, _ := strings.Cut(user, ":")
+	b, _ := json.Marshal(demo.JSONObject{
+		"token": "deprecated", "team_id": team, "api_app_id": simulator.DemoApp, "type": "event_callback", "event_id": fmt.Sprintf("Ev%d", s.nextID), "event_time": time.Now().Unix(),
+		"authorizations": []demo.JSONObject{{"team_id": simulator.DemoTeam, "user_id": simulator.DemoBotUser, "is_bot": true}},
+		"event": demo.JSONObject{"type": "message", "channel_type": "im", "channel": "D" + id, "user": id, "team": team, "text": text,
+			"ts": fmt.Sprintf("%d.%06d", time.Now().Unix(), s.nextID)},
+	})
+	return string(b)
+}
+
+// request makes one call with the headers given and gives the answer's status and body.
+func (s *incidentFixture) request(method, path string, header http.Header, body string) (int, string) {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), method, s.API.URL+path, strings.NewReader(body))
+	s.noError(err)
+	if header != nil {
+		req.Header = header.Clone()
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	s.noError(err)
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	s.noError(err)
+	return resp.StatusCode, string(b)
+}
+
+// createKey makes an API key that may do what scopes say.
+func (s *incidentFixture) createKey(scopes ...string) (token string) {
+	s.t.Helper()
+	var made struct{ Key string }
+	s.noError(s.API.Call(s.t.Context(), "POST", "/v1/keys", demo.JSONObject{"name": "incident", "scopes": scopes}, &made))
+	return made.Key
+}
+
+func bearerHeader(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }

@@ -1,0 +1,9 @@
+package incidents
+
+import (
+	"testing"
+
+	"hydragate/e2e/harness"
+)
+
+func TestMain(m *testing.M) { harness.RunMain(m, harness.ServePrograms()) }

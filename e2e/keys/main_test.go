@@ -1,0 +1,9 @@
+package keys
+
+import (
+	"testing"
+
+	"hydragate/e2e/harness"
+)
+
+func TestMain(m *testing.M) { harness.RunMainWithProgram(m) }

@@ -1,0 +1,412 @@
+package keys
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"hydragate/adapters/simulator"
+	"hydragate/e2e/harness"
+	"hydragate/store/keyring"
+)
+
+// TestKeyRotation_MissingKey is the control, and what misuse does: everything that
+// needs the key fails, says which key, and is there again when the key is.
+func TestKeyRotation_MissingKey(t *testing.T) {
+	harness.RequireFullRun(t)
+	t.Parallel()
+	k1, k2 := keyring.GenerateKey("k1"), keyring.GenerateKey("k2")
+	r := newRotationFixture(t, k1, 1)
+	key := r.createKey()
+	c, ok := r.issueCode(key)
+	if !ok {
+		t.Fatal(r.failures)
+	}
+	r.removeOldest()
+	if out, err := r.command(t.Context(), k2, r.databaseURL, "serve").CombinedOutput(); err == nil || !strings.Contains(string(out), `HYDRAGATE_MASTER_KEYS opens nothing that this database holds: add what is missing, "k1" for`) {
+		t.Errorf("started with a key that sealed nothing: %v %s", err, out)
+	}
+	r.addReplica(r.startReplica(k2 + "," + k1))
+	r.mustCall(rotationAdminKey, "POST", "/v1/instances", map[string]any{"name": "sealed with the other key"}, nil)
+	r.removeOldest()
+	early := r.startReplica(k2)
+	r.addReplica(early)
+	for name, says := range map[string]func() (string, http.Header, []byte){
+		"telegram": func() (string, http.Header, []byte) { return r.telegramRequest(c.personID, "hello") },
+		"sms":      func() (string, http.Header, []byte) { return r.smsRequest(r.providers.TwilioToken, "hello") },
+		"slack":    func() (string, http.Header, []byte) { return r.slackRequest(r.providers.SlackSecret, "hello") },
+	} {
+		if status := r.postWebhook(says()); status != http.StatusServiceUnavailable {
+			t.Errorf("%s is answered %d", name, status)
+		}
+	}
+	if r.failed.Load() == 0 {
+		t.Error("the test does not see that requests fail")
+	}
+	if log := r.log.String(); !strings.Contains(log, `master key \"k1\" is needed`) || !strings.Contains(log, "HYDRAGATE_MASTER_KEYS") || strings.Contains(log, strings.SplitN(k1, ":", 2)[1]) {
+		t.Errorf("it does not say which key is missing, or too much: %s", log)
+	}
+	out, err := r.command(t.Context(), k2, r.databaseURL, "masterkey", "rotate").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), `"k1" is not among the keys given`) {
+		t.Errorf("rotated without the old key: %v %s", err, out)
+	}
+	if out, err := r.command(t.Context(), k2, r.databaseURL, "doctor").CombinedOutput(); err == nil || !strings.Contains(string(out), `✗ master keys: "k1" is missing for`) {
+		t.Errorf("doctor: %v %s", err, out)
+	}
+	if out, err := r.command(t.Context(), keyring.GenerateKey("k1"), r.databaseURL, "serve").CombinedOutput(); err == nil || !strings.Contains(string(out), `the key "k1" is another one than the "k1" of this database`) {
+		t.Errorf("started with another key of the same id: %v %s", err, out)
+	}
+
+	// A gateway with both takes a claim and stops; the one without waits with it.
+	r.removeOldest()
+	r.addReplica(r.startReplica(k2 + "," + k1))
+	h := &harness.ClaimFixture{T: t, DB: r.db}
+	h.Exec(`update lanes set lease_until = now() + interval '1 hour'`) // nobody works for now
+	if status := r.postWebhook(r.telegramRequest(c.personID, "/claim "+c.code)); status != http.StatusOK {
+		t.Fatalf("with both keys: %d %v", status, r.failures)
+	}
+	h.Exec(`update lanes set lease_until = now() + interval '1 hour', holder = 'nobody' where kind = 'inbox'`)
+	r.removeOldest()
+	h.Exec(`update identities set claim_key = 'k1' where claim_gen > 0`)
+	early = r.startReplica(k2)
+	r.addReplica(early)
+	h.Exec(`update lanes set lease_until = now(), due_at = now() where kind = 'inbox'`)
+	harness.Eventually(t, "the message is looked at without the key", func() bool { return strings.Contains(r.log.String(), `"message not worked"`) })
+	var state string
+	var attempts int
+	h.Scan(`select state, attempts from messages where sealed is not null or text like '/claim%'`, nil, &state, &attempts)
+	if state != "new" || attempts != 0 {
+		t.Errorf("the message is %s after %d attempts; want it left alone", state, attempts)
+	}
+	r.removeOldest()
+	r.addReplica(r.startReplica(k2 + "," + k1))
+	h.Exec(`update lanes set due_at = now() where kind = 'inbox'`)
+	var seen struct {
+		Verified bool `json:"verified"`
+	}
+	harness.Eventually(t, "the claim is granted with the key", func() bool {
+		return r.callAPI(key, "GET", c.identityPath, nil, &seen) && seen.Verified
+	})
+}
+
+const rotationAdminKey = "an-admin-key-for-the-proof-of-rotation-01"
+
+// A rotationFixture is a world whose keys change while it is at work: providers, an agent that
+// checks what it is sent with the one secret it was told, and gateways that come and go
+// behind a load balancer which lets each finish before it goes.
+type rotationFixture struct {
+	t           *testing.T
+	providers   *simulator.Providers
+	front       *harness.Proxy
+	env         []string
+	databaseURL string
+	db          *sql.DB
+	client      *http.Client
+	log         harness.LockedBuffer
+	instanceID  string
+
+	mu          sync.RWMutex
+	replicas    []*replicaProcess
+	nextReplica atomic.Int64
+	messageIDs  atomic.Int64
+
+	requests, failed atomic.Int64
+	app              verifyingApp
+	agentKey         atomic.Value // of the conversation-user API, as its caller knows it
+
+	failMu   sync.Mutex
+	failures []string // the first few
+}
+
+func (v *verifyingApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	wh, err := standardwebhooks.NewWebhook(v.secret)
+	if err == nil {
+		err = wh.Verify(body, r.Header)
+	}
+	if err != nil {
+		v.rejected++
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	if len(strings.Fields(r.Header.Get("webhook-signature"))) > 1 {
+		v.doubleSigned++
+	}
+	v.accepted[r.Header.Get("webhook-id")]++
+	_, _ = io.WriteString(w, `{"replies":[{"text":"I heard you"}]}`)
+}
+
+func (v *verifyingApp) setSecret(secret string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.secret = secret
+}
+
+// newRotationFixture makes the world, with replicas gateways under keys and every channel set
+// up.
+func newRotationFixture(t *testing.T, keys string, replicas int) *rotationFixture {
+	t.Helper()
+	p, err := simulator.StartProviders(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	front, err := harness.NewProxy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(front.Close)
+	r := &rotationFixture{t: t, providers: p, front: front, client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}}
+	r.app.accepted = map[string]int{}
+	agent := httptest.NewServer(&r.app)
+	t.Cleanup(agent.Close)
+	r.databaseURL = harness.CreateDatabase(t, harness.TestPostgresURL(t))
+	r.db = harness.OpenDatabase(t, r.databaseURL)
+	r.env = []string{
+		"HYDRAGATE_LISTEN=127.0.0.1:0", "HYDRAGATE_PUBLIC_URL=http://" + front.Addr(), "HYDRAGATE_REDIS_URL=" + harness.TestRedisURL(t), "HYDRAGATE_ADMIN_KEY=" + rotationAdminKey,
+		"HYDRAGATE_TELEGRAM_API_URL=" + p.Servers["Telegram"].URL, "HYDRAGATE_TWILIO_API_URL=" + p.Servers["Twilio"].URL,
+		"HYDRAGATE_SLACK_API_URL=" + p.Slack.APIURL(), "HYDRAGATE_AGENT_ALLOW_PRIVATE=true", "HYDRAGATE_DATA_DIR=" + t.TempDir(),
+	}
+	t.Cleanup(r.stopAll)
+	for range replicas {
+		r.addReplica(r.startReplica(keys))
+	}
+	var made struct {
+		ID             string `json:"id"`
+		WebhookSecret  string `json:"webhook_secret"`
+		AgentSecretKey string `json:"agent_secret_key"`
+	}
+	r.mustCall(rotationAdminKey, "POST", "/v1/instances", map[string]any{"name": "acme", "agent_url": agent.URL}, &made)
+	r.instanceID = made.ID
+	r.app.setSecret(made.WebhookSecret)
+	r.agentKey.Store(made.AgentSecretKey)
+	r.mustCall(rotationAdminKey, "POST", r.channelPath("telegram"), map[string]any{"bot_token": p.TelegramToken}, nil)
+	r.mustCall(rotationAdminKey, "POST", r.channelPath("sms"), map[string]any{"account_sid": p.TwilioSID, "auth_token": p.TwilioToken, "phone_number": simulator.DemoSMSNumber}, nil)
+	r.mustCall(rotationAdminKey, "POST", r.channelPath("slack"), map[string]any{"bot_token": p.SlackToken, "signing_secret": p.SlackSecret}, nil)
+	return r
+}
+
+func (r *rotationFixture) channelPath(name string) string {
+	return "/v1/instances/" + r.instanceID + "/channels/" + name
+}
+
+// environ is that of a process of this world.
+func (r *rotationFixture) environ(keys, dsn string) []string {
+	return append(append(os.Environ(), r.env...), "HYDRAGATE_MASTER_KEYS="+keys, "HYDRAGATE_DATABASE_URL="+dsn)
+}
+
+// startReplica runs a gateway until it listens.
+func (r *rotationFixture) startReplica(keys string) *replicaProcess {
+	r.t.Helper()
+	p, err := startReplicaProcess(r.command(context.Background(), keys, r.databaseURL, "serve"), &r.log)
+	if err != nil {
+		r.t.Fatalf("%v\n%s", err, r.log.String())
+	}
+	return p
+}
+
+// kill ends the process as a power cut would, and waits until it is gone.
+func (p *replicaProcess) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.exited
+}
+
+func (r *rotationFixture) addReplica(p *replicaProcess) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.replicas = append(r.replicas, p)
+	r.updateProxy()
+}
+
+// updateProxy makes the public address lead to those who are live; r.mu is held.
+func (r *rotationFixture) updateProxy() {
+	var to []string
+	for _, p := range r.replicas {
+		to = append(to, strings.TrimPrefix(p.baseURL, "http://"))
+	}
+	r.front.SetTargets(to...)
+}
+
+// removeOldest takes the oldest gateway out of the balance, lets it finish and stops it.
+func (r *rotationFixture) removeOldest() {
+	r.t.Helper()
+	r.mu.Lock()
+	p := r.replicas[0]
+	r.replicas = slices.Clone(r.replicas[1:])
+	r.updateProxy()
+	r.mu.Unlock()
+	p.inFlight.Wait()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.exited:
+	case <-time.After(20 * time.Second):
+		r.t.Error("a gateway does not end")
+	}
+}
+
+func (r *rotationFixture) stopAll() {
+	for _, p := range r.replicas {
+		p.kill()
+	}
+}
+
+// restartAll restarts every gateway with these keys, one after the other.
+func (r *rotationFixture) restartAll(keys string) {
+	r.t.Helper()
+	for range len(r.replicas) {
+		r.removeOldest()
+		r.addReplica(r.startReplica(keys))
+	}
+}
+
+// acquireReplica gives a gateway, which is busy until the function given is called.
+func (r *rotationFixture) acquireReplica() (p *replicaProcess, done func()) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	p = r.replicas[int(r.nextReplica.Add(1))%len(r.replicas)]
+	p.inFlight.Add(1)
+	return p, p.inFlight.Done
+}
+
+// request makes a request of any gateway; 0 is no answer.
+func (r *rotationFixture) request(method, path string, header http.Header, body []byte) (status int, answer []byte, said http.Header) {
+	p, done := r.acquireReplica()
+	defer done()
+	r.requests.Add(1)
+	req, err := http.NewRequest(method, p.baseURL+path, bytes.NewReader(body))
+	if err != nil {
+		return 0, []byte(err.Error()), nil
+	}
+	req.Header = header
+	res, err := r.client.Do(req)
+	if err != nil {
+		return 0, []byte(err.Error()), nil
+	}
+	defer func() { _ = res.Body.Close() }()
+	answer, err = io.ReadAll(res.Body)
+	if err != nil {
+		return 0, []byte(err.Error()), nil
+	}
+	return res.StatusCode, answer, res.Header
+}
+
+// recordFailure counts a request that was not answered as it must be.
+func (r *rotationFixture) recordFailure(what string, status int, answer []byte) {
+	r.failed.Add(1)
+	r.failMu.Lock()
+	defer r.failMu.Unlock()
+	if len(r.failures) < 10 {
+		r.failures = append(r.failures, fmt.Sprintf("%s: %d %.200s", what, status, answer))
+	}
+}
+
+// callAPI calls the API; an answer that is no success is a failure.
+func (r *rotationFixture) callAPI(key, method, path string, body, into any) (ok bool) {
+	var raw []byte
+	if body != nil {
+		raw, _ = json.Marshal(body)
+	}
+	status, answer, _ := r.request(method, path, http.Header{"Authorization": {"Bearer " + key}, "Content-Type": {"application/json"}}, raw)
+	if status/100 != 2 || into != nil && json.Unmarshal(answer, into) != nil {
+		r.recordFailure(method+" "+path, status, answer)
+		return false
+	}
+	return true
+}
+
+func (r *rotationFixture) mustCall(key, method, path string, body, into any) {
+	r.t.Helper()
+	if !r.callAPI(key, method, path, body, into) {
+		r.t.Fatalf("%v\n%s", r.failures, r.log.String())
+	}
+}
+
+// createKey gives a key of the API that nobody else uses: each has its own limits.
+func (r *rotationFixture) createKey() string {
+	var made struct {
+		Key string `json:"key"`
+	}
+	r.callAPI(rotationAdminKey, "POST", "/v1/keys", map[string]any{"name": "load", "scopes": []string{"customers:read", "customers:write", "identities:read", "identities:write", "claims:issue", "instances:read", "channels:read"}}, &made)
+	return made.Key
+}
+
+// A waiting claim is a code that was read out and not typed yet.
+type pendingClaim struct {
+	personID           int64
+	code, identityPath string
+}
+
+var nextPersonID atomic.Int64
+
+func (r *rotationFixture) issueCode(key string) (c pendingClaim, ok bool) {
+	c.personID = 880000 + nextPersonID.Add(1)
+	var customer, linked struct {
+		ID string `json:"id"`
+	}
+	var issued struct {
+		Code string `json:"code"`
+	}
+	ok = r.callAPI(key, "POST", "/v1/customers", map[string]any{"first_name": "Steve"}, &customer) &&
+		r.callAPI(key, "POST", "/v1/customers/"+customer.ID+"/identities", map[string]any{"channel": "telegram", "external_id": fmt.Sprint(c.personID), "instance_id": r.instanceID}, &linked) &&
+		r.callAPI(key, "POST", "/v1/customers/"+customer.ID+"/identities/"+linked.ID+"/claim-code", nil, &issued)
+	c.code, c.identityPath = issued.Code, "/v1/customers/"+customer.ID+"/identities/"+linked.ID
+	return c, ok
+}
+
+// redeemCode types a code and waits until staff see the identity verified.
+func (r *rotationFixture) redeemCode(key string, c pendingClaim) bool {
+	r.postWebhook(r.telegramRequest(c.personID, "/claim "+c.code))
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for late := time.Now().Add(30 * time.Second); time.Now().Before(late); <-look.C {
+		var seen struct {
+			Verified bool `json:"verified"`
+		}
+		if !r.callAPI(key, "GET", c.identityPath, nil, &seen) || seen.Verified {
+			return seen.Verified
+		}
+	}
+	r.recordFailure("a right code", 0, []byte("is not redeemed"))
+	return false
+}
+
+// command runs the program on the database, or on another way to it.
+func (r *rotationFixture) command(ctx context.Context, keys, dsn string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "hydragate", args...)
+	cmd.Env = r.environ(keys, dsn)
+	return cmd
+}
+
+// countEncryptedWith counts the values in all columns of all tables that a key sealed.
+func (r *rotationFixture) countEncryptedWith(id string) (n int) {
+	r.t.Helper()
+	h := &harness.ClaimFixture{T: r.t, DB: r.db}
+	for _, column := range h.QueryTexts(`select format('%I.%I', table_name, column_name) from information_schema.columns where table_schema = 'public' and data_type = 'text'`) {
+		table, name, _ := strings.Cut(column, ".")
+		var some int
+		h.Scan(`select count(*) from `+table+` where starts_with(`+name+`, $1)`, []any{"v1." + id + "."}, &some)
+		n += some
+	}
+	return n
+}

@@ -1,0 +1,214 @@
+package keys
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"hydragate/adapters/simulator"
+	"hydragate/e2e/harness"
+	"hydragate/store/keyring"
+)
+
+// TestProviderSecrets_GracePeriod sets every channel up again with another secret. What
+// the provider signed with the old one is taken until its time is over, by the database's
+// clock, or until staff say so; what is signed with anything else never is.
+func TestProviderSecrets_GracePeriod(t *testing.T) {
+	t.Parallel()
+	r := newRotationFixture(t, keyring.GenerateKey("k1"), 1)
+	h := &harness.ClaimFixture{T: t, DB: r.db}
+	says := map[string]func(secret string) (string, http.Header, []byte){
+		"telegram": func(secret string) (string, http.Header, []byte) {
+			path, header, body := r.telegramRequest(770001, "hello")
+			header.Set("X-Telegram-Bot-Api-Secret-Token", secret)
+			return path, header, body
+		},
+		"sms":   func(secret string) (string, http.Header, []byte) { return r.smsRequest(secret, "hello") },
+		"slack": func(secret string) (string, http.Header, []byte) { return r.slackRequest(secret, "hello") },
+	}
+	setUps := map[string]func() (secret string, body map[string]any){
+		"telegram": func() (string, map[string]any) { return "", map[string]any{"bot_token": r.providers.TelegramToken} },
+		"sms": func() (string, map[string]any) {
+			r.providers.TwilioToken = simulator.RandomHex()
+			r.providers.Twilio.RotateToken(r.providers.TwilioSID, r.providers.TwilioToken)
+			return r.providers.TwilioToken, map[string]any{"account_sid": r.providers.TwilioSID, "auth_token": r.providers.TwilioToken, "phone_number": simulator.DemoSMSNumber}
+		},
+		"slack": func() (string, map[string]any) {
+			r.providers.SlackSecret = simulator.RandomHex()
+			return r.providers.SlackSecret, map[string]any{"bot_token": r.providers.SlackToken, "signing_secret": r.providers.SlackSecret}
+		},
+	}
+	// All come from one address, which is told to slow down when too much of it is forged.
+	refused := func(status int) bool { return status == http.StatusForbidden || status == http.StatusTooManyRequests }
+	for channel, say := range says {
+		t.Run(channel, func(t *testing.T) {
+			status := func(secret string) int {
+				path, header, body := say(secret)
+				got, _, _ := r.request("POST", path, header, body)
+				return got
+			}
+			again := func(more map[string]any) string {
+				t.Helper()
+				secret, body := setUps[channel]()
+				maps.Copy(body, more)
+				r.mustCall(rotationAdminKey, "POST", r.channelPath(channel), body, nil)
+				if channel == "telegram" {
+					_, secret = r.providers.Telegram.Webhook(simulator.DemoBot)
+				}
+				return secret
+			}
+			first := map[string]string{"sms": r.providers.TwilioToken, "slack": r.providers.SlackSecret}[channel]
+			if channel == "telegram" {
+				_, first = r.providers.Telegram.Webhook(simulator.DemoBot)
+			}
+			second := again(nil)
+			if a, b, c := status(first), status(second), status(simulator.RandomHex()); a != 200 || b != 200 || !refused(c) {
+				t.Errorf("in the overlap the old one is answered %d, the new one %d, another %d", a, b, c)
+			}
+			h.Exec(`update endpoints set old_until = now() - interval '1 second' where channel = $1`, channel)
+			harness.Eventually(t, "the old one is refused after its time", func() bool { return refused(status(first)) })
+			third := again(map[string]any{"overlap_seconds": 0})
+			if a, b, c := status(first), status(second), status(third); !refused(a) || !refused(b) || c != 200 {
+				t.Errorf("ended by staff the first is answered %d, the second %d, the new one %d", a, b, c)
+			}
+		})
+	}
+	t.Run("credentials of another row", func(t *testing.T) {
+		harness.Eventually(t, "somebody is answered", func() bool {
+			var n int
+			h.Scan(`select count(*) from outbox where channel = 'sms' and status in ('sent', 'delivered')`, nil, &n)
+			return n > 0
+		})
+		h.Exec(`update endpoints set credentials = (select o.credentials from endpoints o where o.channel = 'slack') where channel = 'sms'`)
+		harness.Eventually(t, "the hook is closed", func() bool {
+			status, _, _ := r.request("POST", "/hooks/sms/"+r.instanceID, http.Header{}, nil)
+			return status == 503
+		})
+		// Answers to what was said before wait from now on, but for one that is on its way.
+		harness.Eventually(t, "nothing is on its way", func() bool {
+			var n int
+			h.Scan(`select count(*) from outbox where channel = 'sms' and status = 'sending'`, nil, &n)
+			return n == 0
+		})
+		said := func() (n int) {
+			for who := range 20 {
+				n += len(r.providers.Twilio.Replies(fmt.Sprintf("+614001%05d", who)))
+			}
+			return n
+		}
+		sent := said()
+		if sent == 0 {
+			t.Error("nobody was ever answered: the test sees nothing")
+		}
+		path, header, body := r.smsRequest(r.providers.TwilioToken, "hello")
+		if status, _, _ := r.request("POST", path, header, body); status != 503 {
+			t.Errorf("a genuine message is answered %d", status)
+		}
+		h.Exec(`update outbox set status = 'queued', due_at = now(), attempts = 0, provider_id = null where id = (select min(cast(id as text))::uuid from outbox where channel = 'sms' and status in ('sent', 'delivered'))`)
+		h.Exec(`update lanes set due_at = now() where kind = 'outbox'`)
+		harness.Eventually(t, "a reply is held back", func() bool { return strings.Contains(r.log.String(), `"outcome":"queued","reason":"unreachable"`) })
+		if n := said(); n != sent {
+			t.Errorf("%d texts were sent", n-sent)
+		}
+		if log := r.log.String(); strings.Contains(log, r.providers.SlackSecret) || strings.Contains(log, r.providers.TwilioToken) {
+			t.Error("a secret is in the log")
+		}
+	})
+}
+
+// A verifyingApp is an agent runtime that believes what is signed with its secret, by the
+// library of the Standard Webhooks specification, and nothing else.
+type verifyingApp struct {
+	mu           sync.Mutex
+	secret       string
+	accepted     map[string]int
+	rejected     int
+	doubleSigned int // signed with several secrets
+}
+
+// telegramRequest is an update with the secret that Telegram has now.
+func (r *rotationFixture) telegramRequest(person int64, text string) (path string, header http.Header, body []byte) {
+	_, secret := r.providers.Telegram.Webhook(simulator.DemoBot)
+	n := r.messageIDs.Add(1)
+	return "/hooks/telegram/" + r.instanceID, http.Header{"X-Telegram-Bot-Api-Secret-Token": {secret}, "Content-Type": {"application/json"}}, telegramUpdate(n, person, text)
+}
+
+func telegramUpdate(n, person int64, text string) []byte {
+	body, _ := json.Marshal(map[string]any{"update_id": n, "message": map[string]any{
+		"message_id": n, "date": time.Now().Unix(), "text": text,
+		"chat": map[string]any{"id": person, "type": "private", "first_name": "Steve"}, "from": map[string]any{"id": person, "is_bot": false, "first_name": "Steve"},
+	}})
+	return body
+}
+
+// postOnce posts once; 0 is no answer.
+func postOnce(url string, header http.Header, body []byte) (status int, answer []byte) {
+	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil
+	}
+	req.Header = header
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, nil
+	}
+	defer func() { _ = res.Body.Close() }()
+	answer, _ = io.ReadAll(res.Body)
+	return res.StatusCode, answer
+}
+
+// smsRequest is a message signed as Twilio describes it, with a token.
+func (r *rotationFixture) smsRequest(token, text string) (path string, header http.Header, body []byte) {
+	form := url.Values{
+		"AccountSid": {r.providers.TwilioSID}, "MessageSid": {"SM" + strings.ReplaceAll(uuid.NewString(), "-", "")}, "From": {fmt.Sprintf("+614001%05d", rand.N(20))},
+		"To": {simulator.DemoSMSNumber}, "Body": {text}, "NumMedia": {"0"}, "NumSegments": {"1"}, "ApiVersion": {"2010-04-01"},
+	}
+	path = "/hooks/sms/" + r.instanceID
+	signed := "http://" + r.front.Addr() + path
+	for _, k := range slices.Sorted(maps.Keys(form)) {
+		signed += k + form.Get(k)
+	}
+	m := hmac.New(sha1.New, []byte(token))
+	m.Write([]byte(signed))
+	return path, http.Header{"X-Twilio-Signature": {base64.StdEncoding.EncodeToString(m.Sum(nil))}, "Content-Type": {"application/x-www-form-urlencoded"}}, []byte(form.Encode())
+}
+
+// slackRequest is an event signed as Slack describes it, with a secret.
+func (r *rotationFixture) slackRequest(secret, text string) (path string, header http.Header, body []byte) {
+	n := r.messageIDs.Add(1)
+	now := fmt.Sprint(time.Now().Unix())
+	body, _ = json.Marshal(map[string]any{
+		"token": "deprecated", "team_id": simulator.DemoTeam, "context_team_id": simulator.DemoTeam, "api_app_id": simulator.DemoApp, "type": "event_callback", "event_id": fmt.Sprintf("Ev%09d", n), "event_time": time.Now().Unix(),
+		"authorizations": []map[string]any{{"team_id": simulator.DemoTeam, "user_id": simulator.DemoBotUser, "is_bot": true, "is_enterprise_install": false}},
+		"event":          map[string]any{"type": "message", "channel_type": "im", "channel": fmt.Sprintf("D%02d", n%20), "user": fmt.Sprintf("U%02d", n%20), "team": simulator.DemoTeam, "text": text, "ts": fmt.Sprintf("%s.%06d", now, n%1e6)},
+	})
+	m := hmac.New(sha256.New, []byte(secret))
+	_, _ = fmt.Fprintf(m, "v0:%s:%s", now, body)
+	return "/hooks/slack/" + r.instanceID + "/events", http.Header{"X-Slack-Signature": {"v0=" + hex.EncodeToString(m.Sum(nil))}, "X-Slack-Request-Timestamp": {now}, "Content-Type": {"application/json"}}, body
+}
+
+// postWebhook posts what a provider says; anything but 200 is a failure.
+func (r *rotationFixture) postWebhook(path string, header http.Header, body []byte) (status int) {
+	status, answer, _ := r.request("POST", path, header, body)
+	if status != http.StatusOK {
+		r.recordFailure(path, status, answer)
+	}
+	return status
+}

@@ -1,0 +1,166 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"hydragate/adapters"
+	"hydragate/gateway"
+)
+
+// fakeBackfillStore is a BackfillStore in memory, with one endpoint that is due.
+type fakeBackfillStore struct {
+	task        gateway.BackfillTask
+	known       []string
+	erased      map[string]time.Time
+	completedAt time.Time
+	next        time.Duration
+	failed      int
+	scheduled   int
+	status      gateway.EndpointStatus
+}
+
+func (l *fakeBackfillStore) LeaseBackfills(context.Context, []adapters.Channel, int) ([]gateway.BackfillTask, error) {
+	return []gateway.BackfillTask{l.task}, nil
+}
+
+func (l *fakeBackfillStore) CompleteBackfill(_ context.Context, _, _ string, upTo time.Time, next time.Duration) error {
+	l.completedAt, l.next = upTo, next
+	return nil
+}
+
+func (l *fakeBackfillStore) FailBackfill(_ context.Context, _, _ string, next time.Duration) error {
+	l.failed++
+	l.next = next
+	return nil
+}
+
+func (l *fakeBackfillStore) ScheduleBackfills(context.Context, []adapters.Channel) error {
+	l.scheduled++
+	return nil
+}
+
+func (l *fakeBackfillStore) MissingKeys(_ context.Context, _, _ string, _ adapters.Channel, keys []string) ([]string, error) {
+	return slices.DeleteFunc(slices.Clone(keys), func(k string) bool { return slices.Contains(l.known, k) }), nil
+}
+
+func (l *fakeBackfillStore) ErasedSince(context.Context, string, time.Time) (gateway.ErasedFunc, error) {
+	return func(_ adapters.Channel, id string, at time.Time) bool {
+		when, ok := l.erased[id]
+		return ok && !at.After(when)
+	}, nil
+}
+
+func (l *fakeBackfillStore) SetEndpointStatus(_ context.Context, s gateway.EndpointState, _ time.Time) (bool, error) {
+	l.status = s.Status
+	return true, nil
+}
+
+// fakeLog is an adapter whose provider keeps a log.
+type fakeLog struct {
+	adapters.Adapter
+	messages []adapters.Message
+	err      error
+	since    time.Time
+}
+
+func (b *fakeLog) FetchLog(ctx context.Context, _ adapters.Endpoint, since time.Time, take func(context.Context, []adapters.Message) error) error {
+	b.since = since
+	if b.err != nil {
+		return b.err
+	}
+	return take(ctx, b.messages)
+}
+
+func loggedMessage(n int, sender string, at time.Time) adapters.Message {
+	m := inboundText(fmt.Sprint(n), fmt.Sprint("text ", n)).Messages[0]
+	m.Sender.ID, m.SentAt = sender, at
+	return m
+}
+
+func newBackfill(l *fakeBackfillStore, b *fakeLog, store InboxStore) *Backfill {
+	return &Backfill{
+		Store: l, Inbox: NewInbox(store, func() {}, slog.New(slog.DiscardHandler)), Log: slog.New(slog.DiscardHandler),
+		Adapters: map[adapters.Channel]adapters.Adapter{adapters.SMS: b},
+	}
+}
+
+func TestBackfill_StoresMissingMessages(t *testing.T) {
+	now := time.Now()
+	store := &memoryStore{}
+	l := &fakeBackfillStore{task: gateway.BackfillTask{State: gateway.EndpointState{Endpoint: smsEndpoint}, StartedAt: now, Since: now.Add(-time.Hour)}, known: []string{"1", "3"}, erased: map[string]time.Time{"erased": now}}
+	b := &fakeLog{messages: []adapters.Message{
+		loggedMessage(1, "a", now), loggedMessage(2, "a", now), loggedMessage(3, "b", now), loggedMessage(4, "erased", now.Add(-time.Minute)), loggedMessage(5, "erased", now.Add(time.Minute)), loggedMessage(6, "b", now),
+	}}
+	newBackfill(l, b, store).runDue(t.Context())
+	if got, want := messageTexts(store.stored()), []string{"text 2", "text 5", "text 6"}; !slices.Equal(got, want) {
+		t.Fatalf("stored %q, want %q", got, want)
+	}
+	if !l.completedAt.Equal(now) || l.failed > 0 || l.next < backfillInterval || l.next > backfillInterval*6/5 {
+		t.Fatalf("%+v", l)
+	}
+}
+
+func TestBackfill_Lookback(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		ago   time.Duration
+		first bool
+		want  time.Duration
+	}{
+		"Regular":         {ago: 15 * time.Minute, want: 25 * time.Minute},
+		"AfterAWeek":      {ago: 7 * 24 * time.Hour, want: 24*time.Hour + 10*time.Minute},
+		"JustConnected":   {ago: time.Minute, first: true, want: time.Minute},
+		"ConnectedLong":   {ago: 7 * 24 * time.Hour, first: true, want: 24*time.Hour + 10*time.Minute},
+		"ClockWentBefore": {ago: -time.Minute, want: 9 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &fakeLog{}
+			l := &fakeBackfillStore{task: gateway.BackfillTask{State: gateway.EndpointState{Endpoint: smsEndpoint}, StartedAt: now, Since: now.Add(-c.ago), FirstRun: c.first}}
+			newBackfill(l, b, &memoryStore{}).runDue(t.Context())
+			if got := now.Sub(b.since); got != c.want {
+				t.Fatalf("looked back %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestBackfill_Retry(t *testing.T) {
+	for name, c := range map[string]struct {
+		err    error
+		take   error
+		atMost time.Duration
+		least  time.Duration
+		marked gateway.EndpointStatus
+	}{
+		"Unreachable":        {err: &adapters.SendError{Reason: adapters.Unreachable}, least: gateway.MinBackoff, atMost: gateway.MaxBackoff},
+		"Throttled":          {err: &adapters.SendError{Reason: adapters.Throttled, RetryAfter: time.Hour}, least: time.Hour, atMost: time.Hour},
+		"CredentialsRefused": {err: &adapters.SendError{Reason: adapters.BadSecret}, least: gateway.MinBackoff, atMost: gateway.MaxBackoff, marked: gateway.EndpointError},
+		"CannotBeStored":     {take: errStoreDown, least: gateway.MinBackoff, atMost: gateway.MaxBackoff},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := &fakeBackfillStore{task: gateway.BackfillTask{State: gateway.EndpointState{Endpoint: smsEndpoint}, StartedAt: time.Now(), Since: time.Now()}}
+			store := &memoryStore{reject: func(gateway.IncomingMessage) error { return c.take }}
+			newBackfill(l, &fakeLog{err: c.err, messages: []adapters.Message{loggedMessage(1, "a", time.Now())}}, store).runDue(t.Context())
+			if l.failed != 1 || !l.completedAt.IsZero() || l.next < c.least || l.next > c.atMost || l.status != c.marked {
+				t.Fatalf("%+v", l)
+			}
+		})
+	}
+}
+
+func (g *fakeBackpressureStore) CountUnprocessed(_ context.Context, most int) (int, error) {
+	return min(g.unprocessed, most), g.err
+}
+
+func (g *fakeBackpressureStore) Probe(ctx context.Context) error {
+	if g.blocked {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return g.err
+}

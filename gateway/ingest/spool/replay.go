@@ -1,0 +1,179 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// A Record is something kept, as it was given to Keep.
+type Record struct {
+	Body []byte
+	At   time.Time     // when it was kept, by the clock of the machine
+	Age  time.Duration // since then, by the clock of this process; zero when another kept it
+
+	file     *file
+	from, to int64
+}
+
+// TakeOver takes over the files of processes that have ended, and gives how many records
+// they hold. A tail that was never written whole is cut off.
+func (s *Spool) TakeOver() (records int64, err error) {
+	paths, err := filepath.Glob(filepath.Join(s.dir, "*"+fileExt))
+	if err != nil {
+		return 0, err
+	}
+	slices.Sort(paths) // names begin with the time they were made at
+	for _, path := range paths {
+		ours := func(f *file) bool { return f.path == path }
+		if ours(s.own) || slices.ContainsFunc(s.takenOver, ours) {
+			continue
+		}
+		n, aerr := s.takeOverFile(path)
+		records, err = records+n, errors.Join(err, aerr)
+	}
+	return records, err
+}
+
+func (s *Spool) takeOverFile(path string) (records int64, err error) {
+	f, err := openAbandoned(path)
+	if f == nil || err != nil {
+		return 0, err
+	}
+	if records, err = s.inspect(f); err != nil {
+		_ = f.Close()
+		return 0, fmt.Errorf("read a spool left behind: %w", err)
+	}
+	if records == 0 && f.end.Load() == 0 {
+		return 0, f.remove()
+	}
+	f.remaining = records
+	s.takenOverRecords.Add(records)
+	s.takenOver = append(s.takenOver, f)
+	return records, nil
+}
+
+// inspect counts the records of a file and cuts off what comes after the last.
+func (s *Spool) inspect(f *file) (records int64, err error) {
+	end := f.end.Load()
+	at := int64(0)
+	for {
+		r, found, err := f.nextFrame(at, end)
+		if err != nil {
+			return 0, err
+		}
+		if !found {
+			break
+		}
+		records++
+		at = r.to
+	}
+	if at < end {
+		s.log.Warn("spool: a tail that was never written whole is cut off", "file", filepath.Base(f.path), "bytes", end-at)
+		f.end.Store(at)
+		return records, f.Truncate(at)
+	}
+	return records, nil
+}
+
+// Next gives at most n records of one file that are not done, the oldest first. What
+// lies between them and cannot be read is put aside.
+func (s *Spool) Next(n int) (rs []Record, err error) {
+	f := s.own
+	if len(s.takenOver) > 0 {
+		f = s.takenOver[0]
+	}
+	end := f.end.Load()
+	for at := f.readOffset; len(rs) < n && at < end; {
+		r, found, err := f.nextFrame(at, end)
+		if err != nil {
+			return nil, fmt.Errorf("read the spool: %w", err)
+		}
+		if !found {
+			r = Record{from: end, to: end}
+		}
+		if at < r.from && f.quarantinedTo < r.from {
+			if err := s.quarantineRange(f, max(at, f.quarantinedTo), r.from); err != nil {
+				return nil, err
+			}
+			s.log.Error("spool: records cannot be read and are put aside", "file", filepath.Base(f.path)+quarantineExt, "bytes", r.from-at)
+			f.quarantinedTo = r.from
+		}
+		if at = r.to; !found {
+			break
+		}
+		r.file = f
+		if f == s.own {
+			r.Age = max(0, time.Since(s.opened)-r.Age)
+		} else {
+			r.Age = 0
+		}
+		rs = append(rs, r)
+	}
+	if len(rs) == 0 {
+		return nil, s.advance(f, end, 0)
+	}
+	return rs, nil
+}
+
+// Ack says that records, in the order that Next gave them, need not be kept any more.
+func (s *Spool) Ack(rs []Record) error {
+	if len(rs) == 0 {
+		return nil
+	}
+	last := rs[len(rs)-1]
+	return s.advance(last.file, last.to, int64(len(rs)))
+}
+
+// advance moves the beginning of a file. One that is done whole is emptied or, when it
+// was adopted, removed.
+func (s *Spool) advance(f *file, to, records int64) error {
+	f.readOffset = to
+	if f != s.own {
+		if to >= f.end.Load() {
+			s.takenOver, records = slices.Delete(s.takenOver, 0, 1), f.remaining
+			defer func() { _ = f.remove() }()
+		}
+		f.remaining -= records
+		s.takenOverRecords.Add(-records)
+		return nil
+	}
+	s.ownMu.Lock()
+	defer s.ownMu.Unlock()
+	if to < f.end.Load() {
+		s.ownRecords.Add(-records)
+		return nil
+	}
+	f.readOffset, f.quarantinedTo = 0, 0
+	f.end.Store(0)
+	s.ownRecords.Store(0)
+	return f.Truncate(0)
+}
+
+// Quarantine keeps a record where it is not read again, for somebody to look at.
+func (s *Spool) Quarantine(r Record) error { return s.quarantineRange(r.file, r.from, r.to) }
+
+func (s *Spool) quarantineRange(f *file, from, to int64) error {
+	b := make([]byte, to-from)
+	if _, err := f.ReadAt(b, from); err != nil {
+		return fmt.Errorf("put a part of the spool aside: %w", err)
+	}
+	side, err := os.OpenFile(f.path+quarantineExt, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("put a part of the spool aside: %w", err)
+	}
+	_, err = side.Write(b)
+	if err == nil {
+		err = side.Sync()
+	}
+	if cerr := side.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("put a part of the spool aside: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,407 @@
+package ingest
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hydragate/adapters"
+	"hydragate/gateway"
+	"hydragate/gateway/endpoints"
+	"hydragate/gateway/ingest/spool"
+)
+
+// flakyStore is a database that comes and goes, with one endpoint.
+type flakyStore struct {
+	memoryStore
+	mu              sync.Mutex
+	err             error // what every call answers, when set
+	blocked         bool  // nothing is answered
+	endpointRemoved bool  // the endpoint
+	endpointID      string
+	creds           adapters.Credentials // of the endpoint; nil: phone's
+	erased          map[string]time.Time
+	lookups         int // for the endpoint
+}
+
+func (s *flakyStore) update(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func (s *flakyStore) available(ctx context.Context) error {
+	s.mu.Lock()
+	fault, frozen := s.err, s.blocked
+	s.mu.Unlock()
+	if frozen {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return fault
+}
+
+func (s *flakyStore) InsertMessages(ctx context.Context, as []gateway.IncomingMessage, c *gateway.Cursor) (int, error) {
+	if err := s.available(ctx); err != nil {
+		return 0, err
+	}
+	return s.memoryStore.InsertMessages(ctx, as, c)
+}
+
+func (s *flakyStore) Ping(ctx context.Context) error { return s.available(ctx) }
+
+func (s *flakyStore) EndpointForHook(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
+	s.update(func() { s.lookups++ })
+	if err := s.available(ctx); err != nil {
+		return adapters.Endpoint{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.endpointRemoved {
+		return adapters.Endpoint{}, gateway.ErrNoEndpoint
+	}
+	creds := s.creds
+	if creds == nil {
+		creds = smsEndpoint.Credentials
+	}
+	return adapters.Endpoint{ID: s.endpointID, TenantID: "tenant as stored", InstanceID: instance, Channel: channel, Credentials: creds}, nil
+}
+
+func (s *flakyStore) ErasedSince(ctx context.Context, _ string, since time.Time) (gateway.ErasedFunc, error) {
+	if err := s.available(ctx); err != nil {
+		return nil, err
+	}
+	return func(_ adapters.Channel, id string, at time.Time) bool {
+		when, ok := s.erased[id]
+		return ok && !when.Before(since) && !at.After(when)
+	}, nil
+}
+
+// fakeCipher seals as a mirror does.
+type fakeCipher struct{}
+
+func (fakeCipher) Seal(b []byte, bind string) string {
+	return bind + ":" + base64.StdEncoding.EncodeToString(b)
+}
+
+func (fakeCipher) Open(sealed, bind string) ([]byte, bool, error) {
+	b64, ok := strings.CutPrefix(sealed, bind+":")
+	if !ok {
+		return nil, false, errors.New("not sealed for this")
+	}
+	b, err := base64.StdEncoding.DecodeString(b64)
+	return b, false, err
+}
+
+type endpointStore struct {
+	endpoints.Store
+	*flakyStore
+}
+
+func (s endpointStore) WebhookEndpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
+	return s.flakyStore.EndpointForHook(ctx, instance, channel)
+}
+
+var smsEndpoint = adapters.Endpoint{ID: "seat", TenantID: "t", InstanceID: "01a2012b-02ef-71ed-ade5-af96a0001aeb", Channel: adapters.SMS,
+	Credentials: adapters.Credentials{adapters.AuthToken: "token one"}}
+
+// newTestSpooler makes a Spooler over store that does not run.
+func newTestSpooler(t *testing.T, store *flakyStore, dir string) *Spooler {
+	t.Helper()
+	sp, err := spool.Open(dir, spool.DefaultLimit, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sp.Close)
+	store.endpointID = smsEndpoint.ID
+	b := NewInbox(store, func() {}, slog.New(slog.DiscardHandler))
+	s := NewSpooler(&Spooler{Spool: sp, Cipher: fakeCipher{}, Endpoints: &endpoints.Manager{Store: endpointStore{flakyStore: store}}, Store: store, Log: slog.New(slog.DiscardHandler)})
+	b.UseSpooler(s)
+	return s
+}
+
+// startInbox lets an Inbox commit until the test ends.
+func startInbox(t *testing.T, b *Inbox) {
+	ctx, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { b.Run(ctx) })
+	t.Cleanup(func() { stop(); wg.Wait() })
+}
+
+func messageTexts(as []gateway.IncomingMessage) (out []string) {
+	for _, a := range as {
+		out = append(out, a.Message.Text)
+	}
+	return out
+}
+
+var errStoreDown = fmt.Errorf("down: %w", gateway.ErrUnavailable)
+
+func TestSpooler_ReplaysAfterOutage(t *testing.T) {
+	for name, fault := range map[string]error{
+		"Away": errStoreDown, "Full": fmt.Errorf("disk full: %w", gateway.ErrRejected), "Busy": gateway.ErrOverloaded, "Whatever": errors.New("odd"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := &flakyStore{err: fault}
+			s := newTestSpooler(t, store, t.TempDir())
+			recovered := 0
+			s.OnRecovered = func() { recovered++ }
+			startInbox(t, s.inbox)
+			for i := range 3 {
+				if err := s.inbox.Accept(t.Context(), smsEndpoint, inboundText(fmt.Sprint(i), fmt.Sprint("text ", i))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.replay(t.Context())
+			if len(store.stored()) > 0 {
+				t.Fatal("stored by a database that cannot")
+			}
+			store.update(func() { store.err = nil })
+			// Newer ones queue behind what is kept, though the database is back.
+			if err := s.inbox.Accept(t.Context(), smsEndpoint, inboundText("3", "text 3")); err != nil {
+				t.Fatal(err)
+			}
+			s.replay(t.Context())
+			if got, want := messageTexts(store.stored()), []string{"text 0", "text 1", "text 2", "text 3"}; !slices.Equal(got, want) {
+				t.Fatalf("stored %q, want %q", got, want)
+			}
+			for _, a := range store.stored() {
+				if a.TenantID != "tenant as stored" || a.Age <= 0 {
+					t.Fatalf("stored for %q with an age of %s", a.TenantID, a.Age)
+				}
+			}
+			if s.Spool.HasRecords() || recovered != 1 {
+				t.Fatalf("holding %v, recovered %d times", s.Spool.HasRecords(), recovered)
+			}
+		})
+	}
+}
+
+// What a process kept that died is as old as both clocks of the machine agree that it
+// is, and never older.
+func TestSpooler_AgeOfTakenOverRecords(t *testing.T) {
+	const boot = "802d19e3"
+	kept := bootClock{boot, 100 * time.Second}
+	for _, tt := range []struct {
+		name      string
+		then, now bootClock
+		passed    time.Duration // by the clock that shows the time
+		want      time.Duration
+	}{
+		{"AMinute", kept, bootClock{boot, 160 * time.Second}, time.Minute, time.Minute},
+		{"ClockSetForward", kept, bootClock{boot, 160 * time.Second}, time.Hour, time.Minute},
+		{"ClockSetBack", kept, bootClock{boot, 3700 * time.Second}, time.Minute, time.Minute},
+		{"ClockSetBehindThen", kept, bootClock{boot, 160 * time.Second}, -time.Minute, 0},
+		{"StartedAgain", kept, bootClock{"another", 160 * time.Second}, time.Minute, 0},
+		{"RunForLess", kept, bootClock{boot, 40 * time.Second}, time.Minute, 0},
+		{"NoSuchClock", bootClock{}, bootClock{}, time.Minute, 0},
+		{"NoSuchClockThen", bootClock{}, bootClock{boot, 160 * time.Second}, time.Minute, 0},
+		{"Days", kept, bootClock{boot, 72 * time.Hour}, 72 * time.Hour, gateway.MaxOutage},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir, store := t.TempDir(), &flakyStore{err: errStoreDown}
+			died := newTestSpooler(t, store, dir)
+			died.readClock = func() bootClock { return tt.then }
+			if err := died.spoolMessage(t.Context(), smsEndpoint, inboundText("1", "/claim WDJBMJ").Messages[0]); err != nil {
+				t.Fatal(err)
+			}
+			died.Spool.Close()
+			store.update(func() { store.err = nil })
+			s := newTestSpooler(t, store, dir)
+			s.readClock = func() bootClock { return tt.now }
+			s.TakeOver(t.Context())
+			rs, err := s.Spool.Next(1)
+			if err != nil || len(rs) != 1 {
+				t.Fatal(rs, err)
+			}
+			rs[0].At = rs[0].At.Add(-tt.passed)
+			as, _, err := s.loadRecords(t.Context(), rs)
+			if err != nil || len(as) != 1 || as[0].Age < tt.want || as[0].Age > tt.want+5*time.Second {
+				t.Errorf("%v, %v; want an age of %s", as, err, tt.want)
+			}
+			if tt.want == 0 && as[0].Age != 0 {
+				t.Errorf("an age of %s that nobody knows", as[0].Age)
+			}
+		})
+	}
+}
+
+func TestSpooler_SkipsRedeliveringChannels(t *testing.T) {
+	store := &flakyStore{err: errStoreDown}
+	s := newTestSpooler(t, store, t.TempDir())
+	startInbox(t, s.inbox)
+	if err := s.inbox.Accept(t.Context(), telegramEndpoint, inboundText("1", "hello")); !errors.Is(err, gateway.ErrUnavailable) {
+		t.Fatalf("%v: Telegram is to deliver again", err)
+	}
+}
+
+func TestSpooler_Full(t *testing.T) {
+	store := &flakyStore{err: errStoreDown}
+	s := newTestSpooler(t, store, t.TempDir())
+	small, err := spool.Open(t.TempDir(), 10, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(small.Close)
+	s.Spool = small
+	startInbox(t, s.inbox)
+	if err := s.inbox.Accept(t.Context(), smsEndpoint, inboundText("1", "hello")); !errors.Is(err, spool.ErrFull) {
+		t.Fatalf("%v: acknowledged and kept nowhere", err)
+	}
+	// What was refused then is asked for when the database is back.
+	recovered := false
+	s.OnRecovered = func() { recovered = true }
+	store.update(func() { store.err = nil })
+	s.unavailableUntil.Store(0)
+	s.replay(t.Context())
+	if !recovered {
+		t.Fatal("nobody looks for what was refused")
+	}
+}
+
+func TestSpooler_DropsInvalidRecords(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*flakyStore)
+		stored int
+	}{
+		"AsItWas":                   {func(*flakyStore) {}, 1},
+		"EndpointRemoved":           {func(s *flakyStore) { s.endpointRemoved = true }, 0},
+		"EndpointRemovedAndAnother": {func(s *flakyStore) { s.endpointID = "another" }, 0},
+		"CredentialEnded":           {func(s *flakyStore) { s.creds = adapters.Credentials{adapters.AuthToken: "token two"} }, 0},
+		"CredentialReplaced": {func(s *flakyStore) {
+			s.creds = adapters.Credentials{adapters.AuthToken: "token two", adapters.AuthToken + "_old": "token one"}
+		}, 1},
+		"SenderErasedSince":  {func(s *flakyStore) { s.erased = map[string]time.Time{"1": time.Now().Add(time.Second)} }, 0},
+		"SenderErasedBefore": {func(s *flakyStore) { s.erased = map[string]time.Time{"1": time.Now().Add(-time.Hour)} }, 1},
+		"SomebodyElseErased": {func(s *flakyStore) { s.erased = map[string]time.Time{"2": time.Now().Add(time.Second)} }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := &flakyStore{err: errStoreDown}
+			s := newTestSpooler(t, store, t.TempDir())
+			startInbox(t, s.inbox)
+			if err := s.inbox.Accept(t.Context(), smsEndpoint, inboundText("1", "hello")); err != nil {
+				t.Fatal(err)
+			}
+			store.update(func() { store.err = nil; c.change(store) })
+			s.replay(t.Context())
+			if n := len(store.stored()); n != c.stored || s.Spool.HasRecords() {
+				t.Fatalf("stored %d, want %d; holding %v", n, c.stored, s.Spool.HasRecords())
+			}
+		})
+	}
+}
+
+// One message that the database refuses holds up nobody, and is put aside only when
+// others show that it is the one at fault.
+func TestSpooler_QuarantinesRejected(t *testing.T) {
+	store := &flakyStore{err: errStoreDown}
+	s := newTestSpooler(t, store, t.TempDir())
+	startInbox(t, s.inbox)
+	say := func(key, text string) {
+		if err := s.inbox.Accept(t.Context(), smsEndpoint, inboundText(key, text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say("1", "poison")
+	store.reject = func(a gateway.IncomingMessage) error {
+		if a.Message.Text == "poison" {
+			return gateway.ErrRejected
+		}
+		return nil
+	}
+	store.update(func() { store.err = nil })
+	s.replay(t.Context())
+	if !s.Spool.HasRecords() {
+		t.Fatal("given up while nothing shows whose fault it is")
+	}
+	say("2", "good")
+	s.replay(t.Context())
+	if got := messageTexts(store.stored()); !slices.Equal(got, []string{"good"}) || s.Spool.HasRecords() {
+		t.Fatalf("stored %q, holding %v", got, s.Spool.HasRecords())
+	}
+}
+
+func TestSpooler_Timeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &flakyStore{}
+		s := newTestSpooler(t, store, t.TempDir())
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { s.inbox.Run(ctx) })
+		wg.Go(func() { s.Run(ctx) })
+		if _, err := s.Endpoint(ctx, smsEndpoint.InstanceID, adapters.SMS); err != nil {
+			t.Fatal(err)
+		}
+		store.update(func() { store.blocked = true })
+		for i := range 50 {
+			begun := time.Now()
+			ep, err := s.Endpoint(ctx, smsEndpoint.InstanceID, adapters.SMS)
+			if err == nil {
+				err = s.inbox.Accept(ctx, ep, inboundText(fmt.Sprint(i), "hello"))
+			}
+			if took := time.Since(begun); err != nil || took > 4*time.Second || i > 0 && took > 100*time.Millisecond {
+				t.Errorf("message %d: %v after %s", i, err, took)
+			}
+			time.Sleep(700 * time.Millisecond) // of a clock that only this test has
+		}
+		store.update(func() { store.blocked = false })
+		time.Sleep(10 * time.Second)
+		if n := len(store.stored()); n != 50 {
+			t.Errorf("stored %d of 50", n)
+		}
+		stop()
+		wg.Wait()
+	})
+}
+
+// The endpoint in memory is good while nobody answers, for a day, and never against
+// the database's word.
+func TestSpooler_CachedEndpoint(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault error
+		gone  bool
+		later time.Duration
+		cold  bool
+		good  bool
+	}{
+		"Answers":        {good: true},
+		"Away":           {fault: errStoreDown, later: time.Hour, good: true},
+		"AwayForADay":    {fault: errStoreDown, later: 25 * time.Hour},
+		"ColdStart":      {fault: errStoreDown, cold: true},
+		"SaysItIsGone":   {gone: true, later: time.Minute},
+		"SaysOtherwise":  {fault: errors.New("permission denied"), later: time.Minute},
+		"NotYetAskedFor": {cold: true, good: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store, now := &flakyStore{}, time.Now()
+			s := newTestSpooler(t, store, t.TempDir())
+			s.Endpoints.(*endpoints.Manager).Now = func() time.Time { return now }
+			if !c.cold {
+				if _, err := s.Endpoint(t.Context(), smsEndpoint.InstanceID, adapters.SMS); err != nil {
+					t.Fatal(err)
+				}
+			}
+			now = now.Add(c.later)
+			store.err, store.endpointRemoved = c.fault, c.gone
+			if _, err := s.Endpoint(t.Context(), smsEndpoint.InstanceID, adapters.SMS); (err == nil) != c.good {
+				t.Fatalf("%v, good %v", err, c.good)
+			}
+			if !c.gone {
+				return
+			}
+			// Gone is gone, also when it does not answer after that.
+			store.endpointRemoved, store.err = false, errStoreDown
+			if _, err := s.Endpoint(t.Context(), smsEndpoint.InstanceID, adapters.SMS); err == nil {
+				t.Fatal("found again what the database said is gone")
+			}
+		})
+	}
+}

@@ -1,0 +1,45 @@
+package process
+
+import (
+	"context"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"hydragate/gateway"
+)
+
+// messageSpans are the spans of messages that are settled together: they end then.
+type messageSpans []trace.Span
+
+func (s *messageSpans) start(ctx context.Context, in gateway.StoredMessage) context.Context {
+	ctx, span := gateway.StartSpan(ctx, "process", "inbox", trace.SpanKindConsumer)
+	if !span.IsRecording() {
+		return ctx
+	}
+	span.SetAttributes(
+		attribute.String("messaging.message.id", in.ID), attribute.String("messaging.message.conversation_id", in.ConversationID),
+		attribute.String(gateway.TraceInstance, in.InstanceID), attribute.String(gateway.TraceChannel, string(in.Channel)), attribute.Int("hydragate.attempt", in.Attempts+1))
+	*s = append(*s, span)
+	return ctx
+}
+
+// setOutcome says what became of the message begun last. Errors may name what a trace
+// must not, and stay in the log.
+func (s *messageSpans) setOutcome(v decision, err error) {
+	if len(*s) == 0 {
+		return
+	}
+	span := (*s)[len(*s)-1]
+	if err != nil {
+		gateway.SetSpanError(span, "stumbled")
+		return
+	}
+	span.SetAttributes(attribute.String(gateway.TraceOutcome, v.outcome))
+}
+
+func (s *messageSpans) end() {
+	for _, span := range *s {
+		span.End()
+	}
+}

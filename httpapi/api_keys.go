@@ -1,0 +1,255 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
+	"hydragate/identity"
+)
+
+const tokenPrefix = "hg_live_"
+
+// A scope is one right of an API key.
+type scope string
+
+// Schema lists every scope there is.
+func (scope) Schema(huma.Registry) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeString}
+	for _, name := range identity.Scopes {
+		s.Enum = append(s.Enum, name)
+	}
+	return s
+}
+
+type keyResponse struct {
+	CreatedAt  time.Time  `json:"created_at"`
+	ExpiresAt  *time.Time `json:"expires_at"`
+	Hint       string     `json:"hint" doc:"The last four characters of the key."`
+	ID         string     `json:"id" format:"uuid"`
+	InstanceID *string    `json:"instance_id" format:"uuid"`
+	LastUsedAt *time.Time `json:"last_used_at"`
+	Name       string     `json:"name"`
+	RevokedAt  *time.Time `json:"revoked_at"`
+	Scopes     []string   `json:"scopes" nullable:"false"`
+}
+
+// A new key is shown with its token, once.
+type createdKey struct {
+	CreatedAt  time.Time  `json:"created_at"`
+	ExpiresAt  *time.Time `json:"expires_at"`
+	Hint       string     `json:"hint"`
+	ID         string     `json:"id" format:"uuid"`
+	InstanceID *string    `json:"instance_id" format:"uuid"`
+	Key        string     `json:"key" doc:"The key itself. Shown once; only its hash is kept."`
+	LastUsedAt *time.Time `json:"last_used_at"`
+	Name       string     `json:"name"`
+	RevokedAt  *time.Time `json:"revoked_at"`
+	Scopes     []string   `json:"scopes" nullable:"false"`
+}
+
+type createdKeyOut struct{ Body createdKey }
+
+func toKey(k identity.APIKey) keyResponse {
+	return keyResponse{
+		CreatedAt: k.CreatedAt.UTC(), ExpiresAt: operation.NullableTime(k.ExpiresAt), Hint: k.Hint, ID: k.ID, InstanceID: operation.NullableString(k.InstanceID),
+		LastUsedAt: operation.NullableTime(k.LastUsedAt), Name: k.Name, RevokedAt: operation.NullableTime(k.RevokedAt), Scopes: append([]string{}, k.Scopes...),
+	}
+}
+
+func toCreatedKey(k identity.APIKey, token string) *createdKeyOut {
+	v := toKey(k)
+	return &createdKeyOut{createdKey{
+		CreatedAt: v.CreatedAt, ExpiresAt: v.ExpiresAt, Hint: v.Hint, ID: v.ID, InstanceID: v.InstanceID, Key: token,
+		LastUsedAt: v.LastUsedAt, Name: v.Name, RevokedAt: v.RevokedAt, Scopes: v.Scopes,
+	}}
+}
+
+type newKey struct {
+	Name       string                      `json:"name" minLength:"1" maxLength:"255"`
+	Scopes     []scope                     `json:"scopes" nullable:"false" minItems:"1" maxItems:"64" doc:"A subset of the caller's own."`
+	InstanceID fastapi.Optional[string]    `json:"instance_id,omitempty" format:"uuid" doc:"Limits the key to one instance. Absent or null: every instance."`
+	ExpiresAt  fastapi.Optional[time.Time] `json:"expires_at,omitempty" format:"date-time" doc:"Absent or null: never."`
+}
+
+func (a *API) createKey(ctx context.Context, in *struct{ Body newKey }) (*createdKeyOut, error) {
+	caller, b := operation.CallerOf(ctx), in.Body
+	instance, err := a.keyInstance(ctx, caller, b.InstanceID.Value)
+	if err != nil {
+		return nil, err
+	}
+	scopes := uniqueScopes(b.Scopes)
+	if err := a.checkGrant(caller, scopes, instance, b.ExpiresAt.Value); err != nil {
+		return nil, err
+	}
+	token := identity.NewToken(tokenPrefix)
+	k, err := a.Store.CreateAPIKey(ctx, identity.APIKey{
+		ID: resourceID(ctx), TenantID: caller.TenantID, Name: b.Name, Hint: tokenHint(token), Scopes: scopes, InstanceID: instance, ExpiresAt: b.ExpiresAt.Value.UTC(),
+	}, identity.HashToken(token), caller.Actor())
+	return toCreatedKey(k, token), err
+}
+
+// keyInstance gives the instance a new key is limited to, if any. It must exist.
+func (a *API) keyInstance(ctx context.Context, caller identity.APIKey, named string) (string, error) {
+	instance, err := operation.ResolveInstance(caller, named)
+	if err != nil || instance == "" {
+		return "", err
+	}
+	_, err = a.Store.Instance(ctx, caller.TenantID, instance)
+	return instance, operation.NameNotFound("Instance", err)
+}
+
+// checkGrant refuses a key that would let its holder do more, or longer, than the caller
+// may.
+func (a *API) checkGrant(caller identity.APIKey, scopes []string, instance string, expires time.Time) error {
+	if instance != "" {
+		if i := slices.Index(scopes, "channels:write"); i >= 0 {
+			return fastapi.ValidationProblem(fastapi.ValueError("a key limited to one instance cannot hold channels:write", "body", "scopes", i))
+		}
+	}
+	if !expires.IsZero() && !expires.After(a.Now()) {
+		return fastapi.ValidationProblem(fastapi.ValueError("the time has passed", "body", "expires_at"))
+	}
+	if outlives(expires, caller) {
+		return fastapi.NewProblem(http.StatusForbidden, "A key cannot create keys that outlive it")
+	}
+	return checkScopes(caller, scopes)
+}
+
+// checkRotate refuses a rotation whose answer would hand the caller more than it has.
+func checkRotate(caller, old identity.APIKey) error {
+	if old.ID != caller.ID && outlives(old.ExpiresAt, caller) {
+		return fastapi.NewProblem(http.StatusForbidden, "A key cannot rotate keys that outlive it")
+	}
+	return checkScopes(caller, old.Scopes)
+}
+
+// outlives reports whether a key that ends at expires is good for longer than k.
+func outlives(expires time.Time, k identity.APIKey) bool {
+	return !k.ExpiresAt.IsZero() && (expires.IsZero() || expires.After(k.ExpiresAt))
+}
+
+func checkScopes(caller identity.APIKey, scopes []string) error {
+	for _, s := range scopes {
+		if !caller.HasScope(s) {
+			return operation.MissingScope(s)
+		}
+	}
+	return nil
+}
+
+func uniqueScopes(scopes []scope) []string {
+	var names []string
+	for _, s := range scopes {
+		if !slices.Contains(names, string(s)) {
+			names = append(names, string(s))
+		}
+	}
+	return names
+}
+
+func tokenHint(token string) string { return token[len(token)-4:] }
+
+func (a *API) listKeys(ctx context.Context, in *operation.PageQuery) (*operation.PageOut[keyResponse], error) {
+	caller := operation.CallerOf(ctx)
+	return operation.FetchPage(*in, func(after string, limit int) ([]identity.APIKey, error) {
+		return a.listVisibleKeys(ctx, caller, after, limit)
+	}, func(k identity.APIKey) string { return k.ID }, toKey)
+}
+
+// listVisibleKeys lists the keys that the caller sees: all, or those of its own instance.
+func (a *API) listVisibleKeys(ctx context.Context, caller identity.APIKey, after string, limit int) ([]identity.APIKey, error) {
+	var seen []identity.APIKey
+	for {
+		keys, err := a.Store.ListAPIKeys(ctx, caller.TenantID, after, limit)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range keys {
+			if caller.InstanceID == "" || k.InstanceID == caller.InstanceID {
+				seen = append(seen, k)
+			}
+		}
+		if len(seen) >= limit || len(keys) < limit {
+			return seen[:min(len(seen), limit)], nil
+		}
+		after = keys[len(keys)-1].ID
+	}
+}
+
+// KeyPath names the API key a call is about.
+type KeyPath struct {
+	KeyID string `path:"key_id" format:"uuid"`
+}
+
+// findKey finds a key of the caller's to change.
+func (a *API) findKey(ctx context.Context, caller identity.APIKey, id string) (identity.APIKey, error) {
+	keys, err := a.Store.ListAPIKeys(ctx, caller.TenantID, operation.PreviousID(id), 1)
+	if err != nil {
+		return identity.APIKey{}, err
+	}
+	if len(keys) == 0 || keys[0].ID != id || caller.InstanceID != "" && keys[0].InstanceID != caller.InstanceID {
+		return identity.APIKey{}, fastapi.NotFound("API key")
+	}
+	return keys[0], nil
+}
+
+type rotation struct {
+	OverlapSeconds fastapi.Optional[int] `json:"overlap_seconds,omitempty" minimum:"0" maximum:"604800" doc:"How long the old key stays good. Default: a day."`
+}
+
+const defaultGracePeriod = 24 * time.Hour
+
+func (a *API) rotateKey(ctx context.Context, in *struct {
+	KeyPath
+	Body *rotation
+}) (*createdKeyOut, error) {
+	caller := operation.CallerOf(ctx)
+	old, err := a.findKey(ctx, caller, in.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	if !old.IsLive(a.Now()) {
+		return nil, fastapi.NewProblem(http.StatusConflict, "API key is revoked or expired")
+	}
+	if err := checkRotate(caller, old); err != nil {
+		return nil, err
+	}
+	token := identity.NewToken(tokenPrefix)
+	next := identity.APIKey{ID: resourceID(ctx), Hint: tokenHint(token)}
+	k, err := a.Store.RotateAPIKey(ctx, caller.TenantID, in.KeyID, next, identity.HashToken(token), a.oldKeyExpiry(old, in.Body), caller.Actor())
+	a.keys.reset()
+	return toCreatedKey(k, token), operation.NameNotFound("API key", err)
+}
+
+// oldKeyExpiry gives when a rotated key ends. Rotation never makes it live longer.
+func (a *API) oldKeyExpiry(old identity.APIKey, r *rotation) time.Time {
+	overlap := defaultGracePeriod
+	if r != nil && r.OverlapSeconds.IsSet {
+		overlap = time.Duration(r.OverlapSeconds.Value) * time.Second
+	}
+	until := a.Now().Add(overlap).UTC()
+	if !old.ExpiresAt.IsZero() && old.ExpiresAt.Before(until) {
+		return old.ExpiresAt
+	}
+	return until
+}
+
+func (a *API) revokeKey(ctx context.Context, in *KeyPath) (*noBody, error) {
+	caller := operation.CallerOf(ctx)
+	old, err := a.findKey(ctx, caller, in.KeyID)
+	if err == nil {
+		err = checkScopes(caller, old.Scopes) // no key ends one that may do more than itself
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = a.Store.RevokeAPIKey(ctx, caller.TenantID, in.KeyID, caller.Actor())
+	a.keys.reset()
+	return nil, operation.NameNotFound("API key", err)
+}

@@ -1,0 +1,131 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/csv"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
+	"hydragate/identity"
+)
+
+type eventResponse struct {
+	Actor      string            `json:"actor" doc:"Who did it: key:…, sender:… (an identity) or system."`
+	At         time.Time         `json:"at"`
+	CustomerID *string           `json:"customer_id" format:"uuid"`
+	Detail     map[string]string `json:"detail"`
+	ID         string            `json:"id" format:"uuid"`
+	IdentityID *string           `json:"identity_id" format:"uuid"`
+	InstanceID *string           `json:"instance_id" format:"uuid"`
+	Kind       string            `json:"kind"`
+	MessageID  *string           `json:"message_id" format:"uuid"`
+}
+
+func toEvent(e identity.Event) eventResponse {
+	detail := e.Detail
+	if detail == nil {
+		detail = map[string]string{}
+	}
+	return eventResponse{
+		Actor: string(e.Actor), At: e.At.UTC(), CustomerID: operation.NullableString(e.CustomerID), Detail: detail, ID: e.ID, IdentityID: operation.NullableString(e.IdentityID),
+		InstanceID: operation.NullableString(e.InstanceID), Kind: e.Kind, MessageID: operation.NullableString(e.MessageID),
+	}
+}
+
+// auditQuery says which events of the audit log are asked for.
+type auditQuery struct {
+	operation.PageQuery
+	Kind       string    `query:"kind" minLength:"1" maxLength:"64" doc:"Such as claim.redeemed."`
+	Actor      string    `query:"actor" minLength:"1" maxLength:"64" doc:"Such as key:… with the id of an API key."`
+	CustomerID string    `query:"customer_id" format:"uuid"`
+	IdentityID string    `query:"identity_id" format:"uuid"`
+	InstanceID string    `query:"instance_id" format:"uuid" doc:"A key limited to one instance sees the events of that instance alone."`
+	Since      time.Time `query:"since" doc:"From this time on."`
+	Until      time.Time `query:"until" doc:"Before this time."`
+	Format     string    `query:"format" enum:"json,csv" doc:"csv gives all events at once, after cursor; limit means nothing then. Accept: text/csv does the same. A value that a spreadsheet would run as a formula begins with an apostrophe."`
+}
+
+// readAudit answers the audit log, newest first.
+func (a *API) readAudit(ctx context.Context, in *auditQuery, h http.Header) (*streamResponse, error) {
+	key := operation.CallerOf(ctx)
+	instance, err := operation.ResolveInstance(key, in.InstanceID)
+	if err != nil {
+		return nil, err
+	}
+	q := identity.EventQuery{
+		Kind: in.Kind, Actor: identity.Actor(in.Actor), CustomerID: in.CustomerID, IdentityID: in.IdentityID, InstanceID: instance, Since: in.Since, Until: in.Until,
+	}
+	list := func(before string, limit int) ([]identity.Event, error) {
+		return a.Store.AuditEvents(ctx, key.TenantID, q, before, limit)
+	}
+	if in.Format == "csv" || in.Format == "" && acceptsCSV(h) {
+		return a.streamAuditCSV(in.Cursor, list)
+	}
+	p, err := operation.FetchPage(in.PageQuery, list, func(e identity.Event) string { return e.ID }, toEvent)
+	if err != nil {
+		return nil, err
+	}
+	body, err := fastapi.Encode(p.Body)
+	return &streamResponse{contentType: "application/json", write: func(_ context.Context, w io.Writer) error {
+		_, err := w.Write(body)
+		return err
+	}}, err
+}
+
+// acceptsCSV reports whether a caller takes CSV and does not ask for JSON.
+func acceptsCSV(h http.Header) bool {
+	accept := strings.ToLower(strings.Join(h.Values("Accept"), ","))
+	return strings.Contains(accept, "text/csv") && !strings.Contains(accept, "json")
+}
+
+// batchRows is how many rows are read at a time for an answer that is poured.
+const batchRows = 500
+
+// streamAuditCSV pours all events. The first ones are read before the answer begins, so that
+// a database that does not answer is told as such.
+func (a *API) streamAuditCSV(before string, list func(before string, limit int) ([]identity.Event, error)) (*streamResponse, error) {
+	events, err := list(before, batchRows)
+	if err != nil {
+		return nil, err
+	}
+	return &streamResponse{contentType: "text/csv; charset=utf-8", fileName: "audit.csv", write: func(_ context.Context, out io.Writer) error {
+		w := csv.NewWriter(out)
+		w.UseCRLF = true
+		_ = w.Write([]string{"at", "kind", "actor", "customer_id", "identity_id", "instance_id", "message_id", "detail", "id"})
+		for {
+			for _, e := range events {
+				if err := w.Write(csvRow(e)); err != nil {
+					return err
+				}
+			}
+			if len(events) < batchRows {
+				w.Flush()
+				return w.Error()
+			}
+			if events, err = list(events[len(events)-1].ID, batchRows); err != nil {
+				return err
+			}
+		}
+	}}, nil
+}
+
+func csvRow(e identity.Event) []string {
+	detail, _ := fastapi.Encode(toEvent(e).Detail) // texts by name cannot fail
+	row := []string{e.At.UTC().Format(time.RFC3339Nano), e.Kind, string(e.Actor), e.CustomerID, e.IdentityID, e.InstanceID, e.MessageID, string(detail), e.ID}
+	for i := range row {
+		row[i] = escapeFormula(row[i])
+	}
+	return row
+}
+
+// escapeFormula keeps a spreadsheet from taking a text for a formula.
+func escapeFormula(s string) string {
+	if s != "" && strings.ContainsRune("=+-@\t\r\n", rune(s[0])) {
+		return "'" + s
+	}
+	return s
+}

@@ -1,0 +1,276 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"hydragate/gateway"
+	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
+	"hydragate/identity"
+)
+
+type exportResponse struct {
+	Audit         []eventResponse    `json:"audit" nullable:"false" doc:"Newest first."`
+	Conversations []talkResponse     `json:"conversations" nullable:"false"`
+	Customer      customerResponse   `json:"customer"`
+	ExportedAt    time.Time          `json:"exported_at"`
+	History       []ownedResponse    `json:"history" nullable:"false"`
+	Identities    []identityResponse `json:"identities" nullable:"false"`
+	Withheld      []string           `json:"withheld" nullable:"false" doc:"Parts that are empty because the key lacks their scope: audit (audit:read), conversations (messages:read), history and identities (identities:read)."`
+}
+
+type ownedResponse struct {
+	Channel    string     `json:"channel"`
+	ExternalID string     `json:"external_id"`
+	IdentityID string     `json:"identity_id" format:"uuid"`
+	InstanceID *string    `json:"instance_id" format:"uuid"`
+	Since      time.Time  `json:"since"`
+	Until      *time.Time `json:"until"`
+}
+
+type talkResponse struct {
+	Channel    string             `json:"channel"`
+	ExternalID string             `json:"external_id"`
+	Group      bool               `json:"group" doc:"Of a group only what the customer wrote and was answered."`
+	ID         string             `json:"id" format:"uuid"`
+	InstanceID string             `json:"instance_id" format:"uuid"`
+	Received   []receivedResponse `json:"received" nullable:"false" doc:"From the customer, oldest first."`
+	Sent       []sentResponse     `json:"sent" nullable:"false" doc:"To the customer, oldest first."`
+}
+
+type receivedResponse struct {
+	Attachments []fileResponse `json:"attachments" nullable:"false"`
+	ID          string         `json:"id" format:"uuid"`
+	Kind        string         `json:"kind"`
+	ReceivedAt  time.Time      `json:"received_at"`
+	SentAt      *time.Time     `json:"sent_at"`
+	Text        string         `json:"text"`
+}
+
+type fileResponse struct {
+	Filename *string `json:"filename"`
+	Kind     string  `json:"kind"`
+	MIMEType *string `json:"mime_type"`
+	Size     *int64  `json:"size"`
+}
+
+type sentResponse struct {
+	Cause     string    `json:"cause"`
+	CreatedAt time.Time `json:"created_at"`
+	ID        string    `json:"id" format:"uuid"`
+	Status    string    `json:"status"`
+	Text      string    `json:"text"`
+}
+
+// exportCustomer pours everything that is kept about a customer, some rows at a time.
+// A key limited to one instance gets what concerns that instance, and a key gets no part
+// for which it could not ask by itself.
+func (a *API) exportCustomer(ctx context.Context, in *CustomerPath, _ http.Header) (*streamResponse, error) {
+	key := operation.CallerOf(ctx)
+	c, err := a.Store.Customer(ctx, key.TenantID, in.CustomerID)
+	if errors.Is(err, identity.ErrNotFound) {
+		return nil, a.explainMerge(ctx, in.CustomerID, fastapi.NotFound("Customer"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	e := customerExport{API: a, key: key, customer: c}
+	return &streamResponse{contentType: "application/json", fileName: "customer-" + c.ID + ".json", write: e.write}, nil
+}
+
+type customerExport struct {
+	*API
+	key      identity.APIKey
+	customer identity.Customer
+}
+
+func (e customerExport) write(ctx context.Context, w io.Writer) error {
+	j := &jsonWriter{w: w}
+	j.open("{")
+	j.field("exported_at", e.Now().UTC())
+	j.field("customer", toCustomer(e.customer))
+	withheld := []string{}
+	for _, part := range []struct {
+		name, scope string
+		write       func(context.Context, *jsonWriter) error
+	}{
+		{"identities", "identities:read", e.writeIdentities}, {"history", "identities:read", e.writeHistory},
+		{"conversations", "messages:read", e.writeConversations}, {"audit", "audit:read", e.writeAudit},
+	} {
+		if !e.key.HasScope(part.scope) {
+			withheld = append(withheld, part.name)
+			j.field(part.name, []string{})
+			continue
+		}
+		if err := part.write(ctx, j); err != nil {
+			return err
+		}
+	}
+	j.field("withheld", withheld)
+	j.close("}")
+	return j.err
+}
+
+func (e customerExport) writeIdentities(ctx context.Context, j *jsonWriter) error {
+	is, err := e.Store.CustomerIdentities(ctx, e.key.TenantID, e.customer.ID, "")
+	shown := []identityResponse{}
+	for _, i := range is {
+		if operation.CanReadIdentity(e.key, i) {
+			shown = append(shown, toIdentity(i))
+		}
+	}
+	j.field("identities", shown)
+	return err
+}
+
+func (e customerExport) writeHistory(ctx context.Context, j *jsonWriter) error {
+	spans, err := e.Store.CustomerHistory(ctx, e.key.TenantID, e.customer.ID)
+	shown := []ownedResponse{}
+	for _, o := range spans {
+		if operation.CanReadIdentity(e.key, identity.Identity{InstanceID: o.InstanceID}) {
+			shown = append(shown, ownedResponse{
+				Channel: o.Channel, ExternalID: o.ExternalID, IdentityID: o.IdentityID, InstanceID: operation.NullableString(o.InstanceID), Since: o.Since.UTC(), Until: operation.NullableTime(o.Until),
+			})
+		}
+	}
+	j.field("history", shown)
+	return err
+}
+
+func (e customerExport) writeConversations(ctx context.Context, j *jsonWriter) error {
+	talks, err := e.Store.CustomerConversations(ctx, e.key.TenantID, e.customer.ID, e.key.InstanceID)
+	if err != nil {
+		return err
+	}
+	j.name("conversations")
+	j.open("[")
+	for _, t := range talks {
+		if err := e.writeConversation(ctx, j, t); err != nil {
+			return err
+		}
+	}
+	j.close("]")
+	return j.err
+}
+
+func (e customerExport) writeConversation(ctx context.Context, j *jsonWriter, t gateway.CustomerConversation) error {
+	j.beginItem()
+	j.open("{")
+	j.field("id", t.ID)
+	j.field("instance_id", t.InstanceID)
+	j.field("channel", t.Channel)
+	j.field("external_id", t.ExternalID)
+	j.field("group", t.Group)
+	err := writeList(j, "received", int64(0), func(after int64) ([]gateway.ReceivedMessage, error) {
+		return e.Store.ReceivedMessages(ctx, t, after, batchRows)
+	},
+		func(m gateway.ReceivedMessage) int64 { return m.Seq }, toReceived)
+	if err != nil {
+		return err
+	}
+	err = writeList(j, "sent", int64(0), func(after int64) ([]gateway.SentMessage, error) {
+		return e.Store.SentMessages(ctx, t, after, batchRows)
+	},
+		func(m gateway.SentMessage) int64 { return m.Seq },
+		func(m gateway.SentMessage) sentResponse {
+			return sentResponse{Cause: m.Cause, CreatedAt: m.CreatedAt.UTC(), ID: m.ID, Status: m.Status, Text: m.Text}
+		})
+	j.close("}")
+	return err
+}
+
+func toReceived(m gateway.ReceivedMessage) receivedResponse {
+	r := receivedResponse{Attachments: []fileResponse{}, ID: m.ID, Kind: m.Kind, ReceivedAt: m.ReceivedAt.UTC(), SentAt: operation.NullableTime(m.SentAt), Text: m.Text}
+	for _, f := range m.Attachments {
+		shown := fileResponse{Filename: operation.NullableString(f.Name), Kind: f.Kind, MIMEType: operation.NullableString(f.MIME)}
+		if f.Size > 0 {
+			shown.Size = &f.Size
+		}
+		r.Attachments = append(r.Attachments, shown)
+	}
+	return r
+}
+
+func (e customerExport) writeAudit(ctx context.Context, j *jsonWriter) error {
+	q := identity.EventQuery{CustomerID: e.customer.ID, InstanceID: e.key.InstanceID}
+	return writeList(j, "audit", "", func(before string) ([]identity.Event, error) {
+		return e.Store.AuditEvents(ctx, e.key.TenantID, q, before, batchRows)
+	},
+		func(ev identity.Event) string { return ev.ID }, toEvent)
+}
+
+// writeList writes a list of any length, piece rows in memory at a time.
+func writeList[R, T any, C comparable](j *jsonWriter, name string, from C, list func(after C) ([]R, error), at func(R) C, show func(R) T) error {
+	j.name(name)
+	j.open("[")
+	for {
+		rows, err := list(from)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			j.beginItem()
+			j.value(show(r))
+			from = at(r)
+		}
+		if len(rows) < batchRows || j.err != nil {
+			j.close("]")
+			return j.err
+		}
+	}
+}
+
+// A jsonWriter writes objects and lists whose ends nobody knows yet. It stops at the
+// first error and keeps it.
+type jsonWriter struct {
+	w        io.Writer
+	err      error
+	nonEmpty []bool // of every object and list that is open: something is in it
+}
+
+func (j *jsonWriter) raw(s string) {
+	if j.err == nil {
+		_, j.err = io.WriteString(j.w, s)
+	}
+}
+
+func (j *jsonWriter) open(bracket string) {
+	j.raw(bracket)
+	j.nonEmpty = append(j.nonEmpty, false)
+}
+
+func (j *jsonWriter) close(bracket string) {
+	j.raw(bracket)
+	j.nonEmpty = j.nonEmpty[:len(j.nonEmpty)-1]
+}
+
+// beginItem begins the next thing of what is open.
+func (j *jsonWriter) beginItem() {
+	if last := len(j.nonEmpty) - 1; j.nonEmpty[last] {
+		j.raw(",")
+	} else {
+		j.nonEmpty[last] = true
+	}
+}
+
+func (j *jsonWriter) name(name string) {
+	j.beginItem()
+	j.raw(`"` + name + `":`)
+}
+
+func (j *jsonWriter) value(v any) {
+	b, err := fastapi.Encode(v)
+	if err != nil && j.err == nil {
+		j.err = err
+	}
+	j.raw(string(b))
+}
+
+func (j *jsonWriter) field(name string, v any) {
+	j.name(name)
+	j.value(v)
+}

@@ -1,0 +1,94 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
+	"hydragate/identity"
+)
+
+type mergeResponse struct {
+	CustomerID string    `json:"customer_id" format:"uuid" doc:"Who was merged, and is not found any more."`
+	Identities int       `json:"identities" doc:"How many moved, with their conversations."`
+	Into       string    `json:"into" format:"uuid" doc:"Who they are now."`
+	MergedAt   time.Time `json:"merged_at"`
+	UndoUntil  time.Time `json:"undo_until"`
+}
+
+type mergeOut struct{ Body mergeResponse }
+
+func (a *API) mergeCustomer(ctx context.Context, in *struct {
+	CustomerPath
+	Body struct {
+		Into string `json:"into" format:"uuid" doc:"The customer who stays, with its own fields: nothing is filled in from the other one."`
+	}
+}) (*mergeOut, error) {
+	key := operation.CallerOf(ctx)
+	if in.Body.Into == in.CustomerID {
+		return nil, fastapi.ValidationProblem(fastapi.ValueError("a customer cannot be merged into itself", "body", "into"))
+	}
+	if key.InstanceID != "" {
+		return nil, operation.KeyLimitedProblem()
+	}
+	m, err := a.Store.MergeCustomer(ctx, key.TenantID, in.CustomerID, in.Body.Into, key.HasScope("identities:grant"), key.Actor())
+	switch {
+	case errors.Is(err, identity.ErrGrantRequired):
+		return nil, operation.MissingScope("identities:grant")
+	case err != nil:
+		return nil, operation.NameNotFound("Customer", err)
+	}
+	return &mergeOut{mergeResponse{CustomerID: m.CustomerID, Identities: m.IdentityCount, Into: m.TargetID, MergedAt: m.At.UTC(), UndoUntil: m.UndoUntil().UTC()}}, nil
+}
+
+func (a *API) undoMerge(ctx context.Context, in *CustomerPath) (*customerOut, error) {
+	key := operation.CallerOf(ctx)
+	if key.InstanceID != "" {
+		return nil, operation.KeyLimitedProblem()
+	}
+	c, err := a.Store.UndoMerge(ctx, key.TenantID, in.CustomerID, key.HasScope("identities:grant"), key.Actor())
+	switch {
+	case errors.Is(err, identity.ErrGrantRequired):
+		return nil, operation.MissingScope("identities:grant")
+	case errors.Is(err, identity.ErrIdentifierReused):
+		return nil, fastapi.NewProblem(http.StatusConflict, "Another customer has the email or id of this one now")
+	case errors.Is(err, identity.ErrNotFound):
+		return nil, fastapi.NotFound("Merge")
+	case err != nil:
+		return nil, err
+	}
+	return &customerOut{toCustomer(c)}, nil
+}
+
+// createCustomer gives the customer that a path names.
+func (p CustomerPath) createCustomer() string { return p.CustomerID }
+
+// handleCustomer is do for operations on a customer: of one that was merged it says who it
+// is now. The answer is 404 all the same: nobody acts on another customer than named.
+func handleCustomer[I, O any](a *API, f func(context.Context, *I) (*O, error)) handler {
+	return handle(func(ctx context.Context, in *I) (*O, error) {
+		out, err := f(ctx, in)
+		if err == nil {
+			return out, nil
+		}
+		if p := operation.DomainProblem(err); p != nil && p.Status == http.StatusNotFound {
+			err = a.explainMerge(ctx, any(in).(interface{ createCustomer() string }).createCustomer(), err)
+		}
+		return nil, err
+	})
+}
+
+// explainMerge puts in place of err, about a customer who is not found, who they are now.
+func (a *API) explainMerge(ctx context.Context, customer string, err error) error {
+	into, serr := a.Store.MergedInto(ctx, operation.CallerOf(ctx).TenantID, customer)
+	switch {
+	case serr == nil:
+		return fastapi.NewProblem(http.StatusNotFound, "Customer was merged into "+into)
+	case errors.Is(serr, identity.ErrNotFound):
+		return err
+	}
+	return serr
+}

@@ -1,0 +1,74 @@
+package httpapi
+
+import (
+	"context"
+	"time"
+
+	"hydragate/gateway"
+	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
+)
+
+// An overlap says how long a secret that is replaced stays good.
+type overlap struct {
+	OverlapSeconds fastapi.Optional[int] `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"604800" doc:"How long the old secret stays good beside the new one. Default: a day. 0 ends it now, and any that was replaced before."`
+}
+
+func (o *overlap) duration() time.Duration {
+	if o == nil || !o.OverlapSeconds.IsSet {
+		return defaultGracePeriod
+	}
+	return time.Duration(o.OverlapSeconds.Value) * time.Second
+}
+
+type rotateIn struct {
+	InstancePath
+	Body *overlap
+}
+
+type newWebhookSecret struct {
+	InstanceID    string     `json:"instance_id" format:"uuid"`
+	OldGoodUntil  *time.Time `json:"old_good_until" doc:"Events are signed with the old secret too until then. Null: it has ended."`
+	WebhookSecret string     `json:"webhook_secret" doc:"Signs events, by the Standard Webhooks specification. Shown once."`
+}
+
+// rotateWebhookSecret gives an instance another secret to sign events with.
+func (a *API) rotateWebhookSecret(ctx context.Context, in *rotateIn) (*struct{ Body newWebhookSecret }, error) {
+	secret := newInstanceSecrets().WebhookSecret
+	until, err := a.rotateSecret(ctx, in, gateway.WebhookSecret, secret)
+	return &struct{ Body newWebhookSecret }{newWebhookSecret{InstanceID: in.InstanceID, OldGoodUntil: operation.NullableTime(until), WebhookSecret: secret}}, err
+}
+
+type newAgentSecretKey struct {
+	AgentSecretKey string     `json:"agent_secret_key" doc:"Names the instance to the conversation-user API. Shown once."`
+	InstanceID     string     `json:"instance_id" format:"uuid"`
+	OldGoodUntil   *time.Time `json:"old_good_until" doc:"The old key is let in until then. Null: it has ended."`
+}
+
+// rotateAgentSecretKey gives an instance another key for the conversation-user API.
+func (a *API) rotateAgentSecretKey(ctx context.Context, in *rotateIn) (*struct{ Body newAgentSecretKey }, error) {
+	secret := newInstanceSecrets().AgentSecretKey
+	until, err := a.rotateSecret(ctx, in, gateway.AgentSecretKey, secret)
+	return &struct{ Body newAgentSecretKey }{newAgentSecretKey{InstanceID: in.InstanceID, OldGoodUntil: operation.NullableTime(until), AgentSecretKey: secret}}, err
+}
+
+func (a *API) rotateSecret(ctx context.Context, in *rotateIn, kind gateway.SecretKind, secret string) (time.Time, error) {
+	key := operation.CallerOf(ctx)
+	until, err := a.Store.RotateInstanceSecret(ctx, key.TenantID, in.InstanceID, kind, secret, in.Body.duration(), key.Actor())
+	return until, operation.NameNotFound("Instance", err)
+}
+
+// endWebhookSecrets ends the secrets that were replaced, before their time.
+func (a *API) endWebhookSecrets(ctx context.Context, in *InstancePath) (*noBody, error) {
+	return a.endSecrets(ctx, in, gateway.WebhookSecret)
+}
+
+// endAgentSecretKeys ends the keys that were replaced, before their time.
+func (a *API) endAgentSecretKeys(ctx context.Context, in *InstancePath) (*noBody, error) {
+	return a.endSecrets(ctx, in, gateway.AgentSecretKey)
+}
+
+func (a *API) endSecrets(ctx context.Context, in *InstancePath, kind gateway.SecretKind) (*noBody, error) {
+	key := operation.CallerOf(ctx)
+	return nil, operation.NameNotFound("Instance", a.Store.RevokePreviousSecrets(ctx, key.TenantID, in.InstanceID, kind, key.Actor()))
+}

@@ -1,0 +1,114 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestRequestID(t *testing.T) {
+	w := newHarness(t)
+	for given, kept := range map[string]bool{"abc-1.2_3": true, strings.Repeat("a", 64): true, strings.Repeat("a", 65): false, "a b": false, "<script>": false, "é": false} {
+		got := w.request("GET", "/v1/nothing", "", "X-Request-Id: "+given).header.Get("X-Request-Id")
+		if (got == given) != kept || got == "" {
+			t.Errorf("%q: %q", given, got)
+		}
+	}
+}
+
+func TestMiddleware_Panic(t *testing.T) {
+	w := newHarness(t)
+	w.store.panics = true
+	got := w.request("POST", "/v1/customers", `{}`, "X-Request-Id: oops-1")
+	w.expect(got, 500, `{"detail":"Internal Server Error"}`)
+	if log := w.log.String(); !strings.Contains(log, "panic in a handler") || !strings.Contains(log, "oops-1") || strings.Contains(log, "canary") {
+		t.Errorf("log: %s", log)
+	}
+}
+
+func TestMiddleware_LogLine(t *testing.T) {
+	w := newHarness(t)
+	w.request("GET", "/v1/customers/lookup/identity?channel=telegram&external_id=424242", "")
+	w.request("GET", "/v1/secret-path-4711?x=1", "")
+	log := w.log.String()
+	if strings.Count(log, `"msg":"request"`) != 2 || !strings.Contains(log, `"route":"/v1/customers/lookup/identity"`) || !strings.Contains(log, `"route":"unmatched"`) {
+		t.Errorf("log: %s", log)
+	}
+	if strings.Contains(log, "external_id") || strings.Contains(log, "secret-path") {
+		t.Error("a query or a path in the log")
+	}
+}
+
+func TestMiddleware_SafeHeaders(t *testing.T) {
+	w := newHarness(t)
+	h := w.request("GET", "/v1/customers", "").header
+	for name, want := range map[string]string{
+		"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+		"Referrer-Policy": "no-referrer", "Cache-Control": "no-store", "Access-Control-Allow-Origin": "",
+	} {
+		if h.Get(name) != want {
+			t.Errorf("%s: %q", name, h.Get(name))
+		}
+	}
+}
+
+func TestDocs_SelfContained(t *testing.T) {
+	w := newHarness(t)
+	got := w.request("GET", "/docs", "", "Authorization")
+	w.expect(got, 200, "")
+	if outside := regexp.MustCompile(`(?:src|href)="(?:https?:)?//`).FindString(got.body); outside != "" {
+		t.Errorf("outside: %s", outside)
+	}
+	policy := got.header.Get("Content-Security-Policy")
+	if strings.Count(policy, "'sha256-") != 2 || !strings.Contains(policy, "script-src 'self' 'sha256-") {
+		t.Errorf("policy: %s", policy)
+	}
+	for _, asset := range regexp.MustCompile(`(?:src|href)="([^"]+)"`).FindAllStringSubmatch(got.body, -1) {
+		w.expect(w.request("GET", asset[1], "", "Authorization"), 200, "")
+	}
+}
+
+func TestHealth(t *testing.T) {
+	var redis error
+	w := newHarness(t, func(a *API) { a.Ready = func(context.Context) error { return redis } })
+	w.expect(w.request("GET", "/healthz", "", "Authorization"), 200, `{"status":"ok"}`)
+	w.expect(w.request("GET", "/readyz", "", "Authorization"), 200, `{"checks":{"database":"ok","migrations":"ok","redis":"ok"},"status":"ok"}`)
+	redis = errors.New("dial redis: refused")
+	w.expect(w.request("GET", "/readyz", ""), 503, `{"checks":{"database":"ok","migrations":"ok","redis":"unavailable"},"status":"unavailable"}`)
+	redis = nil
+	w.api.Drain()
+	w.expect(w.request("GET", "/readyz", ""), 503, `{"status":"draining"}`)
+	w.expect(w.request("GET", "/healthz", ""), 200, "")
+}
+
+func TestMetrics_Routes(t *testing.T) {
+	w := newHarness(t)
+	w.request("GET", "/v1/customers/"+w.customer, "")
+	w.request("BREW", "/coffee", "")
+	got := w.request("GET", "/metrics", "", "Authorization").body
+	for _, want := range []string{
+		`hydragate_http_requests_total{method="GET",route="/v1/customers/{customer_id}",status="200"} 1`,
+		`hydragate_http_requests_total{method="OTHER",route="unmatched",status="404"} 1`,
+		`hydragate_http_request_duration_seconds_count{route="/v1/customers/{customer_id}",status="200"} 1`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	if strings.Contains(got, w.customer) {
+		t.Error("an id is a label")
+	}
+}
+
+func TestMounts(t *testing.T) {
+	w := newHarness(t, func(a *API) {
+		a.Mounts = []func(*http.ServeMux){func(mux *http.ServeMux) {
+			mux.HandleFunc("POST /hooks/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
+		}}
+	})
+	w.expect(w.request("POST", "/hooks/telegram/x", "{}", "Authorization"), 403, "")
+	w.expect(w.request("GET", "/hooks/telegram/x", "", "Authorization"), 405, `{"detail":"Method Not Allowed"}`)
+}

@@ -1,0 +1,160 @@
+package oidc
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+)
+
+// A fakeIssuer publishes keys and signs with them, on loopback.
+type fakeIssuer struct {
+	*httptest.Server
+	t *testing.T
+
+	mu            sync.Mutex
+	keys          map[string]crypto.Signer // published
+	down          bool
+	blockUntil    chan struct{} // not nil: answers wait for it
+	requestCounts map[string]int
+	jwksURI       string // jwks_uri; "": its own
+	extraKeys     []any  // published beside
+}
+
+func newFakeIssuer(t *testing.T) *fakeIssuer {
+	i := &fakeIssuer{t: t, keys: map[string]crypto.Signer{"e1": newECKey(t), "r1": newRSAKey(t)}, requestCounts: map[string]int{}}
+	i.Server = httptest.NewServer(i)
+	t.Cleanup(i.Close)
+	return i
+}
+
+func newECKey(t *testing.T) crypto.Signer {
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func newRSAKey(t *testing.T) crypto.Signer {
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// ServeHTTP answers discovery and the key set.
+func (i *fakeIssuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	i.mu.Lock()
+	i.requestCounts[r.URL.Path]++
+	hangs := i.blockUntil
+	i.mu.Unlock()
+	if hangs != nil {
+		select {
+		case <-hangs:
+		case <-r.Context().Done():
+		}
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.down {
+		http.Error(w, "down", http.StatusBadGateway)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	switch r.URL.Path {
+	case "/.well-known/openid-configuration":
+		at := i.jwksURI
+		if at == "" {
+			at = i.URL + "/keys"
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"issuer": i.URL, "jwks_uri": at, "id_token_signing_alg_values_supported": []string{"none", "HS256", "RS256"}})
+	case "/keys":
+		set := append([]any{}, i.extraKeys...)
+		for id, k := range i.keys {
+			set = append(set, publicJWK(id, k))
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"keys": set})
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+func (i *fakeIssuer) update(f func()) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	f()
+}
+
+func (i *fakeIssuer) requestCount(path string) int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.requestCounts[path]
+}
+
+func publicJWK(id string, k crypto.Signer) map[string]string {
+	switch pub := k.Public().(type) {
+	case *ecdsa.PublicKey:
+		b, _ := pub.Bytes()
+		return map[string]string{"kty": "EC", "crv": "P-256", "use": "sig", "kid": id, "x": b64(b[1:33]), "y": b64(b[33:])}
+	case *rsa.PublicKey:
+		return map[string]string{"kty": "RSA", "use": "sig", "kid": id, "alg": "RS256", "n": b64(pub.N.Bytes()), "e": "AQAB"}
+	}
+	return nil
+}
+
+func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+// sign makes a token as the header and claims say, whatever that is.
+func (i *fakeIssuer) sign(header, claims map[string]any) string {
+	h, _ := json.Marshal(header)
+	c, _ := json.Marshal(claims)
+	input := b64(h) + "." + b64(c)
+	i.mu.Lock()
+	key := i.keys[fmt.Sprint(header["kid"])]
+	i.mu.Unlock()
+	return input + "." + b64(signature(i.t, header["alg"], key, input))
+}
+
+func signature(t *testing.T, alg any, key crypto.Signer, input string) []byte {
+	sum := sha256.Sum256([]byte(input))
+	switch alg {
+	case "none":
+		return nil
+	case "HS256": // with the public key for a secret
+		der, _ := x509.MarshalPKIXPublicKey(key.Public())
+		m := hmac.New(sha256.New, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+		m.Write([]byte(input))
+		return m.Sum(nil)
+	}
+	switch k := key.(type) {
+	case *ecdsa.PrivateKey:
+		r, s, err := ecdsa.Sign(rand.Reader, k, sum[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
+	case *rsa.PrivateKey:
+		b, err := rsa.SignPKCS1v15(rand.Reader, k, crypto.SHA256, sum[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	t.Fatalf("no key to sign with: %T", key)
+	return nil
+}

@@ -1,0 +1,38 @@
+package operation
+
+import (
+	"context"
+	"errors"
+
+	"hydragate/identity"
+)
+
+// Errors of Staff.
+var (
+	ErrInvalidStaffToken = errors.New("httpapi: no valid staff token")
+	ErrIssuerUnavailable = errors.New("httpapi: the issuer of staff tokens does not answer")
+)
+
+// A StaffMember is one person of staff, known by a token that is good now.
+type StaffMember struct {
+	Subject string   // as the issuer names the person, for good
+	Scopes  []string // none: recognised, and allowed nothing
+}
+
+// A RequestInfo is what the log line of a request says at its end.
+type RequestInfo struct {
+	ID  string
+	Key identity.APIKey // zero until authenticated
+}
+
+type RequestInfoKey struct{}
+
+func RequestInfoOf(ctx context.Context) *RequestInfo {
+	if rec, ok := ctx.Value(RequestInfoKey{}).(*RequestInfo); ok {
+		return rec
+	}
+	return &RequestInfo{}
+}
+
+// CallerOf gives the API key that was let in.
+func CallerOf(ctx context.Context) identity.APIKey { return RequestInfoOf(ctx).Key }

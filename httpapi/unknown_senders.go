@@ -1,0 +1,117 @@
+package httpapi
+
+import (
+	"context"
+	"time"
+
+	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
+	"hydragate/identity"
+)
+
+type lookupResponse struct {
+	Channel       string  `json:"channel"`
+	CustomerEmail *string `json:"customer_email"`
+	CustomerID    string  `json:"customer_id" format:"uuid"`
+	DisplayName   *string `json:"display_name"`
+	ExternalID    string  `json:"external_id"`
+	IdentityID    string  `json:"identity_id" format:"uuid"`
+	RoleOverride  *string `json:"role_override" enum:"owner"`
+	Verified      bool    `json:"verified"`
+}
+
+type lookupOut struct{ Body lookupResponse }
+
+func (a *API) lookupIdentity(ctx context.Context, in *struct {
+	Channel    string `query:"channel" required:"true" pattern:"^[a-z][a-z0-9_]{0,31}$"`
+	ExternalID string `query:"external_id" required:"true" minLength:"1" maxLength:"255"`
+	InstanceID string `query:"instance_id" format:"uuid" doc:"An identity of this instance wins over one of all instances."`
+}) (*lookupOut, error) {
+	key := operation.CallerOf(ctx)
+	instance, err := operation.ResolveInstance(key, in.InstanceID)
+	if err != nil {
+		return nil, fastapi.NotFound("Identity")
+	}
+	i, email, err := a.Store.Lookup(ctx, identity.Address{TenantID: key.TenantID, InstanceID: instance, Channel: in.Channel, ExternalID: in.ExternalID})
+	if err != nil {
+		return nil, operation.NameNotFound("Identity", err)
+	}
+	return &lookupOut{lookupResponse{
+		Channel: i.Channel, CustomerEmail: operation.NullableString(email), CustomerID: i.CustomerID, DisplayName: operation.NullableString(i.DisplayName), ExternalID: i.ExternalID,
+		IdentityID: i.ID, RoleOverride: operation.NullableString(i.RoleOverride), Verified: i.IsVerified(),
+	}}, nil
+}
+
+func (a *API) listUnknownSenders(ctx context.Context, in *struct {
+	operation.PageQuery
+	Customer   string `query:"customer" required:"true" enum:"none" doc:"Only identities that belong to nobody are listed here."`
+	InstanceID string `query:"instance_id" format:"uuid"`
+}) (*operation.PageOut[identityResponse], error) {
+	key := operation.CallerOf(ctx)
+	instance, err := operation.ResolveInstance(key, in.InstanceID)
+	if err != nil {
+		return nil, err
+	}
+	if instance != "" {
+		if _, err := a.Store.Instance(ctx, key.TenantID, instance); err != nil {
+			return nil, operation.NameNotFound("Instance", err)
+		}
+	}
+	return operation.FetchPage(in.PageQuery, func(after string, limit int) ([]identity.Identity, error) {
+		return a.Store.UnknownSenders(ctx, key.TenantID, instance, after, limit)
+	}, func(i identity.Identity) string { return i.ID }, toIdentity)
+}
+
+func (a *API) adoptIdentity(ctx context.Context, in *IdentityPath) (*identityOut, error) {
+	key := operation.CallerOf(ctx)
+	if err := a.checkAdopt(ctx, key, in.IdentityID); err != nil {
+		return nil, err
+	}
+	if _, err := a.Store.Customer(ctx, key.TenantID, in.CustomerID); err != nil {
+		return nil, operation.NameNotFound("Customer", err)
+	}
+	i, err := a.Store.Adopt(ctx, key.TenantID, in.CustomerID, in.IdentityID, key.Actor())
+	return &identityOut{toIdentity(i)}, operation.NameNotFound("Identity", err)
+}
+
+// checkAdopt looks an unknown sender up for keys that see those of one instance only.
+func (a *API) checkAdopt(ctx context.Context, key identity.APIKey, id string) error {
+	if key.InstanceID == "" {
+		return nil
+	}
+	senders, err := a.Store.UnknownSenders(ctx, key.TenantID, key.InstanceID, operation.PreviousID(id), 1)
+	if err != nil {
+		return err
+	}
+	if len(senders) == 0 || senders[0].ID != id {
+		return fastapi.NotFound("Identity")
+	}
+	return nil
+}
+
+type blockResponse struct {
+	Blocked    bool       `json:"blocked"`
+	BlockedAt  *time.Time `json:"blocked_at"`
+	IdentityID string     `json:"identity_id" format:"uuid"`
+}
+
+type blockOut struct{ Body blockResponse }
+
+// blockSender has the messages of an unknown sender dropped. Who is linked to a
+// customer is heard again.
+func (a *API) blockSender(ctx context.Context, in *SenderPath) (*blockOut, error) {
+	key := operation.CallerOf(ctx)
+	since, err := a.Store.BlockSender(ctx, key.TenantID, key.InstanceID, in.IdentityID, key.Actor())
+	if err != nil {
+		return nil, operation.NameNotFound("Identity", err)
+	}
+	return &blockOut{blockResponse{Blocked: true, BlockedAt: operation.NullableTime(since), IdentityID: in.IdentityID}}, nil
+}
+
+func (a *API) unblockSender(ctx context.Context, in *SenderPath) (*blockOut, error) {
+	key := operation.CallerOf(ctx)
+	if err := a.Store.UnblockSender(ctx, key.TenantID, key.InstanceID, in.IdentityID, key.Actor()); err != nil {
+		return nil, operation.NameNotFound("Identity", err)
+	}
+	return &blockOut{blockResponse{IdentityID: in.IdentityID}}, nil
+}

@@ -1,0 +1,103 @@
+package identity
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/nyaruka/phonenumbers"
+)
+
+// MaxExternalID is the longest external id, in characters.
+const MaxExternalID = 255
+
+const (
+	mexicoCallingCode = 52            // its calling code
+	maxNumberLen      = len("+") + 15 // ITU-T E.164, 6.1; the plans of some countries have longer ones
+)
+
+var (
+	channelPattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
+	slackIDPattern = regexp.MustCompile(`^[TE][A-Z0-9]{2,20}:[UW][A-Z0-9]{2,20}$`)
+)
+
+// ValidChannel reports whether name may name a channel.
+func ValidChannel(name string) bool { return channelPattern.MatchString(name) }
+
+// Normalize gives the one spelling of an external id under which it is kept and
+// looked up: SMS and WhatsApp E.164, for a number of Mexico also where WhatsApp shows it
+// with a 1 more, Telegram the numeric user id, Slack
+// "T…:U…". Other channels are taken as they are, trimmed. The error says, in words
+// for the caller, what would be right.
+func Normalize(channel, externalID string) (string, error) {
+	id := strings.TrimSpace(externalID)
+	switch channel {
+	case "sms", "whatsapp":
+		return parsePhone(strings.TrimPrefix(id, "whatsapp:"))
+	case "telegram":
+		n, err := strconv.ParseInt(id, 10, 64)
+		if err != nil || n <= 0 || strconv.FormatInt(n, 10) != id {
+			return "", fmt.Errorf("a Telegram external_id is the numeric user id, such as 12345")
+		}
+		return id, nil
+	case "slack":
+		id = strings.ToUpper(id)
+		if !slackIDPattern.MatchString(id) {
+			return "", fmt.Errorf("a Slack external_id is team and user id, such as T024BE7LD:U023BECGF")
+		}
+		return id, nil
+	}
+	if id == "" || strings.ContainsFunc(id, unicode.IsControl) || !utf8.ValidString(id) {
+		return "", fmt.Errorf("an external_id is printable text")
+	}
+	return id, nil
+}
+
+// NormalizePhone gives a phone number in E.164, or an error that says what would be right.
+// Numbers without a country code cannot be told apart and are refused.
+func NormalizePhone(number string) (string, error) { return parsePhone(strings.TrimSpace(number)) }
+
+func parsePhone(s string) (string, error) {
+	// A "+" in a query string arrives as a blank when it was not escaped.
+	if s != "" && s[0] >= '0' && s[0] <= '9' {
+		s = "+" + s
+	}
+	number, ok := formatE164(s)
+	// What reads differently once it is written was no number to begin with: kept, it
+	// would never be found again.
+	if again, same := formatE164(number); !ok || !same || again != number {
+		return "", fmt.Errorf("a phone number is written with its country code, such as +61400111222")
+	}
+	return number, nil
+}
+
+func formatE164(s string) (number string, ok bool) {
+	n, err := phonenumbers.Parse(s, "ZZ")
+	if err != nil {
+		return "", false
+	}
+	stripMexicanMobilePrefix(n)
+	number = phonenumbers.Format(n, phonenumbers.E164)
+	return number, phonenumbers.IsPossibleNumber(n) && len(number) <= maxNumberLen
+}
+
+// stripMexicanMobilePrefix takes from a number of Mexico the 1 that mobile phones had there until 2019,
+// and with which WhatsApp shows them still.
+func stripMexicanMobilePrefix(n *phonenumbers.PhoneNumber) {
+	const ten, one = 1_000_000_000, 10_000_000_000 // the smallest number of ten digits, and that 1
+	if n.GetCountryCode() == mexicoCallingCode && n.GetNationalNumber() >= one+ten && n.GetNationalNumber() < 2*one {
+		*n.NationalNumber -= one
+	}
+}
+
+// DisplayForm gives an external id as its channel may show it to us where it is not spelled as
+// Normalise does: in the ids of places. Of most it is the same.
+func DisplayForm(channel, externalID string) string {
+	if national, ok := strings.CutPrefix(externalID, "+52"); ok && len(national) == 10 && national[0] != '0' && (channel == "sms" || channel == "whatsapp") {
+		return "+521" + national
+	}
+	return externalID
+}

@@ -1,0 +1,113 @@
+package store
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"hydragate/identity"
+)
+
+// formatHistory gives the history of an address in words: who, and whether they still own it.
+func (f *tenantFixture) formatHistory(a identity.Address, names map[string]string) string {
+	f.t.Helper()
+	a.TenantID = f.tenant
+	os, err := f.AddressHistory(f.t.Context(), a)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var words []string
+	for _, o := range os {
+		word := names[o.CustomerID]
+		if !o.ErasedAt.IsZero() {
+			word += " (" + o.ExternalID[:7] + ")"
+		}
+		if o.Until.IsZero() {
+			word += "…"
+		} else if o.Until.Before(o.Since) {
+			word += " backwards"
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, ", ")
+}
+
+// TestAddressHistory walks an address through everything that can happen to its owner.
+func TestAddressHistory(t *testing.T) {
+	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+		steve, _ := f.createCustomer("", 0)
+		matt, _ := f.createCustomer("", 0)
+		names := map[string]string{steve: "Steve", matt: "Matt"}
+		a := identity.Address{Channel: "telegram", ExternalID: "12345"}
+		want := func(words string) {
+			t.Helper()
+			if got := f.formatHistory(a, names); got != words {
+				t.Errorf("history: %s; want %s", got, words)
+			}
+		}
+		u := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: a.Channel, ExternalID: a.ExternalID})
+		want("")
+		if at, err := f.IdentityAddress(t.Context(), f.tenant, u.ID); err != nil || at.ExternalID != "12345" || at.InstanceID != f.instance {
+			t.Errorf("address %+v, %v", at, err)
+		}
+		if _, err := f.Adopt(t.Context(), f.tenant, steve, u.ID, identity.System); err != nil {
+			t.Fatal(err)
+		}
+		want("Steve…")
+		if err := f.Unlink(t.Context(), f.tenant, steve, u.ID, identity.System); err != nil {
+			t.Fatal(err)
+		}
+		want("Steve")
+		if at, err := f.IdentityAddress(t.Context(), f.tenant, u.ID); err != nil || at.ExternalID != "12345" {
+			t.Errorf("address of who is gone: %+v, %v", at, err)
+		}
+		i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: matt, Channel: a.Channel, ExternalID: a.ExternalID}, identity.System)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.EditIdentity(t.Context(), f.tenant, matt, i.ID, identity.Edit{DisplayName: new(string)}, identity.System); err != nil {
+			t.Fatal(err)
+		}
+		want("Steve, Matt…")
+		f.mergeCustomer(matt, steve)
+		want("Steve, Matt, Steve…")
+		f.undoMerge(matt)
+		want("Steve, Matt, Steve, Matt…")
+		if os, err := f.CustomerHistory(t.Context(), f.tenant, steve); err != nil || len(os) != 2 || os[0].IdentityID != u.ID {
+			t.Errorf("of Steve: %+v, %v", os, err)
+		}
+		if _, err := f.EraseCustomer(t.Context(), f.tenant, steve, identity.System); err != nil {
+			t.Fatal(err)
+		}
+		want("Steve (erased:), Matt, Steve (erased:), Matt…")
+		if at, err := f.IdentityAddress(t.Context(), f.tenant, u.ID); err != nil || !strings.HasPrefix(at.ExternalID, "erased:") {
+			t.Errorf("address of who was erased: %+v, %v", at, err)
+		}
+		if _, err := f.EraseCustomer(t.Context(), f.tenant, matt, identity.System); err != nil {
+			t.Fatal(err)
+		}
+		want("Steve (erased:), Matt (erased:), Steve (erased:), Matt (erased:)")
+		for _, c := range [][2]string{{newTenant(t, f.Store), u.ID}, {f.tenant, newID()}, {f.tenant, "x"}} {
+			if _, err := f.IdentityAddress(t.Context(), c[0], c[1]); !errors.Is(err, identity.ErrNotFound) {
+				t.Errorf("address of %v: %v; want ErrNotFound", c, err)
+			}
+		}
+	}})
+}
+
+// TestAddressHistory_InstanceDeleted: rows that go by themselves are told too.
+func TestAddressHistory_InstanceDeleted(t *testing.T) {
+	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+		steve, _ := f.createCustomer("", 0)
+		_, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: steve, InstanceID: f.instance, Channel: "telegram", ExternalID: "777"}, identity.System)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.DeleteInstance(t.Context(), f.tenant, f.instance, identity.System); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.formatHistory(identity.Address{Channel: "telegram", ExternalID: "777"}, map[string]string{steve: "Steve"}); got != "Steve" {
+			t.Errorf("history: %s", got)
+		}
+	}})
+}

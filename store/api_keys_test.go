@@ -1,0 +1,82 @@
+package store
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"hydragate/identity"
+)
+
+func TestEnsureAPIKey(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
+		s, ctx := open(t), t.Context()
+		if n, err := s.CountAPIKeys(ctx); err != nil || n != 0 {
+			t.Fatalf("an empty database holds %d keys, %v", n, err)
+		}
+		first, second := identity.NewToken("hg_live_"), identity.NewToken("hg_live_")
+		other, err := s.CreateAPIKey(ctx, identity.APIKey{TenantID: identity.DefaultTenant, Name: "desk"}, newID(), identity.System)
+		if err != nil {
+			t.Fatal(err)
+		}
+		live := func(token string) bool {
+			t.Helper()
+			k, err := s.APIKey(ctx, identity.HashToken(token))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return k.IsLive(time.Now())
+		}
+		for _, want := range []bool{true, false} {
+			if created, err := s.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", first, identity.Scopes); err != nil || created != want {
+				t.Errorf("created %v, %v; want %v", created, err, want)
+			}
+		}
+		k, err := s.APIKey(ctx, identity.HashToken(first))
+		if err != nil || !k.HasScope("keys:write") || k.Hint != first[len(first)-4:] || k.Name != "bootstrap" {
+			t.Errorf("kept: %+v, %v", k, err)
+		}
+		if created, err := s.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", second, identity.Scopes); err != nil || !created {
+			t.Errorf("another token: created %v, %v", created, err)
+		}
+		if live(first) || !live(second) {
+			t.Errorf("live: the old one %v, the new one %v", live(first), live(second))
+		}
+		if _, err := s.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", first, identity.Scopes); !errors.Is(err, ErrKeyRevoked) || !live(second) {
+			t.Errorf("a revoked token: %v; want ErrKeyRevoked", err)
+		}
+		if _, err := s.EnsureAPIKey(ctx, newTenant(t, s), "bootstrap", second, identity.Scopes); !errors.Is(err, ErrKeyRevoked) {
+			t.Errorf("another tenant's token: %v; want ErrKeyRevoked", err)
+		}
+		if ks, err := s.ListAPIKeys(ctx, identity.DefaultTenant, "", 10); err != nil || len(ks) != 3 || ks[0].ID != other.ID || !ks[0].IsLive(time.Now()) {
+			t.Errorf("keys: %+v, %v", ks, err)
+		}
+	})
+}
+
+func TestEnsureAPIKey_ConcurrentReplicas(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
+		s, token := open(t), identity.NewToken("hg_live_")
+		created := make([]bool, 8)
+		var wg sync.WaitGroup
+		for n := range created {
+			wg.Go(func() {
+				var err error
+				if created[n], err = s.EnsureAPIKey(t.Context(), identity.DefaultTenant, "bootstrap", token, identity.Scopes); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		made := 0
+		for _, c := range created {
+			if c {
+				made++
+			}
+		}
+		if n, err := s.CountAPIKeys(t.Context()); made != 1 || n != 1 || err != nil {
+			t.Errorf("%d said they made it, %d keys, %v; want one", made, n, err)
+		}
+	})
+}

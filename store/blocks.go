@@ -1,0 +1,81 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"hydragate/identity"
+	"hydragate/store/sqldb"
+)
+
+// BlockSender has the messages of an unknown sender dropped from now on, until Admit or
+// until a customer is found for them; it gives since when. With an instance, senders
+// of other instances are not found. identity.ErrNotFound; identity.ErrTaken for an
+// identity that belongs to a customer.
+func (s *Store) BlockSender(ctx context.Context, tenant, instance, id string, by identity.Actor) (since time.Time, err error) {
+	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
+		i, was, err := s.lockUnknownSender(ctx, tx, tenant, instance, id)
+		if err != nil || !was.IsZero() {
+			since = was
+			return err
+		}
+		since = s.now()
+		if _, err := tx.Exec(ctx, `update identities set refused_at = $3, updated_at = $3 where tenant_id = $1 and id = $2`, tenant, id, since); err != nil {
+			return err
+		}
+		return recordEvents(ctx, tx, identityEvent(i, "identity.blocked", by, nil))
+	})
+	return since, s.identityError("refuse sender", err)
+}
+
+// UnblockSender takes a refusal back. identity.ErrNotFound, identity.ErrTaken as Refuse.
+func (s *Store) UnblockSender(ctx context.Context, tenant, instance, id string, by identity.Actor) error {
+	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
+		i, was, err := s.lockUnknownSender(ctx, tx, tenant, instance, id)
+		if err != nil || was.IsZero() {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `update identities set refused_at = null, updated_at = $3 where tenant_id = $1 and id = $2`, tenant, id, s.now()); err != nil {
+			return err
+		}
+		return recordEvents(ctx, tx, identityEvent(i, "identity.unblocked", by, nil))
+	})
+	return s.identityError("admit sender", err)
+}
+
+// lockUnknownSender gives an unknown sender, locked, and since when they are refused.
+func (s *Store) lockUnknownSender(ctx context.Context, tx sqldb.DB, tenant, instance, id string) (i identity.Identity, refused time.Time, err error) {
+	where, args := ``, []any{tenant, id}
+	if instance != "" {
+		where, args = ` and instance_id = $3`, append(args, instance)
+	}
+	rs, err := tx.Query(ctx, `
+		select `+identityColumns+`, refused_at from identities
+		where tenant_id = $1 and id = $2`+where+s.dialect.ForUpdate(), args...)
+	i, err = sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (identity.Identity, error) {
+		return scanIdentity(func(dest ...any) error { return sc(append(dest, sqldb.Time(&refused))...) })
+	})
+	if err == nil && i.CustomerID != "" {
+		err = identity.ErrAlreadyLinked
+	}
+	return i, refused, err
+}
+
+// IsSenderBlocked reports whether the sender of an address is refused by an instance: nobody
+// owns the address there, and staff blocked it.
+func (s *Store) IsSenderBlocked(ctx context.Context, a identity.Address) (bool, error) {
+	rs, err := s.db.Query(ctx, `
+		select id from identities
+		where tenant_id = $1 and channel = $2 and external_id = $3 and (instance_id = $4 or instance_id is null)
+			and customer_id is null and refused_at is not null
+			and not exists (
+				select 1 from identities o
+				where o.tenant_id = $1 and o.channel = $2 and o.external_id = $3 and (o.instance_id = $4 or o.instance_id is null) and o.customer_id is not null)
+		limit 1`, a.TenantID, a.Channel, a.ExternalID, a.InstanceID)
+	ids, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
+	if err != nil {
+		return false, fmt.Errorf("look for refusal: %w", err)
+	}
+	return len(ids) > 0, nil
+}

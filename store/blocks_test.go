@@ -1,0 +1,63 @@
+package store
+
+import (
+	"errors"
+	"testing"
+
+	"hydragate/identity"
+)
+
+func TestBlockSender(t *testing.T) {
+	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+		steve, owned := f.createCustomer("", 1)
+		u := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram", ExternalID: "777"})
+		a := identity.Address{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram", ExternalID: "777"}
+		refused := func(want bool) {
+			t.Helper()
+			if got, err := f.IsSenderBlocked(t.Context(), a); err != nil || got != want {
+				t.Errorf("refused: %v, %v; want %v", got, err, want)
+			}
+		}
+		refused(false)
+		since, err := f.BlockSender(t.Context(), f.tenant, "", u.ID, "key:1")
+		if err != nil || since.IsZero() {
+			t.Fatalf("%v, %v", since, err)
+		}
+		if again, err := f.BlockSender(t.Context(), f.tenant, f.instance, u.ID, "key:1"); err != nil || !again.Equal(since) {
+			t.Errorf("again: %v, %v; want %v", again, err, since)
+		}
+		refused(true)
+		for range 2 {
+			if err := f.UnblockSender(t.Context(), f.tenant, f.instance, u.ID, "key:1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		refused(false)
+		if _, err := f.BlockSender(t.Context(), f.tenant, "", u.ID, "key:1"); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct{ tenant, instance, id string }{{f.tenant, newID(), u.ID}, {newTenant(t, f.Store), "", u.ID}, {f.tenant, "", newID()}, {f.tenant, "", "x"}} {
+			if _, err := f.BlockSender(t.Context(), c.tenant, c.instance, c.id, "key:1"); !errors.Is(err, identity.ErrNotFound) {
+				t.Errorf("%+v: %v; want ErrNotFound", c, err)
+			}
+		}
+		if _, err := f.BlockSender(t.Context(), f.tenant, "", owned[0], "key:1"); !errors.Is(err, identity.ErrAlreadyLinked) {
+			t.Errorf("a customer's: %v; want ErrTaken", err)
+		}
+		// Who becomes a customer is heard.
+		if _, err := f.Adopt(t.Context(), f.tenant, steve, u.ID, "key:1"); err != nil {
+			t.Fatal(err)
+		}
+		refused(false)
+		if n := queryText(t, f.Store, `select cast(count(*) as text) from identities where tenant_id = $1 and refused_at is not null`, f.tenant); n != "0" {
+			t.Error("the refusal stays on an adopted sender")
+		}
+		kinds := map[string]int{}
+		for _, e := range auditLog(t, f.Store, f.tenant) {
+			kinds[e.Kind]++
+		}
+		if kinds["identity.blocked"] != 2 || kinds["identity.unblocked"] != 1 {
+			t.Errorf("events %v", kinds)
+		}
+	}})
+}

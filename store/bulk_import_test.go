@@ -1,0 +1,174 @@
+package store
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"hydragate/identity"
+	"hydragate/store/sqldb"
+)
+
+func newRecord(email string, identities ...string) identity.Record {
+	r := identity.Record{Customer: identity.Customer{Email: email}}
+	for _, i := range identities {
+		channel, id, _ := strings.Cut(i, ":")
+		r.Identities = append(r.Identities, identity.RecordIdentity{Identity: identity.Identity{Channel: channel, ExternalID: id}})
+	}
+	return r
+}
+
+func importRecords(t *testing.T, s *Store, change func(*identity.ImportOptions), rs ...identity.Record) []string {
+	t.Helper()
+	how := identity.ImportOptions{TenantID: identity.DefaultTenant, Actor: "command"}
+	if change != nil {
+		change(&how)
+	}
+	done, err := s.NewImport(how).ImportRecords(t.Context(), rs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	for _, d := range done {
+		switch {
+		case d.Err != nil:
+			said = append(said, d.Err.Error())
+		case d.Created:
+			said = append(said, fmt.Sprint("created ", d.Linked))
+		case d.Updated:
+			said = append(said, fmt.Sprint("updated ", d.Linked))
+		default:
+			said = append(said, fmt.Sprint("kept ", d.Linked))
+		}
+	}
+	return said
+}
+
+func wantResults(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Fatalf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestImport_MatchesCustomers(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
+		s := open(t)
+		fk := newRecord("", "telegram:3")
+		fk.FKID = "crm-3"
+		fk2 := newRecord("", "sms:+61400000003")
+		fk2.FKID = "crm-3"
+		named := newRecord("steve@example.com")
+		named.FirstName = "Steve"
+		id := newRecord("id@example.com")
+		id.ID = "0198a2f0-0000-7000-8000-000000000001"
+		stolen := newRecord("id@example.com")
+		stolen.ID = "0198a2f0-0000-7000-8000-000000000002"
+		records := []identity.Record{
+			newRecord("steve@example.com", "telegram:1"),
+			newRecord("Steve@Example.com", "sms:+61400000001"),
+			newRecord("", "telegram:2"),
+			newRecord("matt@example.com", "telegram:2"),
+			fk, fk2, named, id, stolen,
+			newRecord("matt@example.com", "telegram:1"),
+			newRecord("other@example.com", "telegram:9", "telegram:1"),
+			newRecord(""),
+			newRecord("other@example.com", "telegram:9", "telegram:9"),
+		}
+		other := "telegram: the identity belongs to another customer"
+		want := []string{
+			"created 1", "updated 1", "created 1", "updated 0", "created 1", "kept 1", "updated 0", "created 0", "email: another customer has it", other, other,
+			"email, fk_id, an identity or an id is needed, to know the customer again", "created 1",
+		}
+		wantResults(t, importRecords(t, s, func(h *identity.ImportOptions) { h.DryRun = true }, records...), want...)
+		if cs, _ := s.ListCustomers(t.Context(), identity.DefaultTenant, identity.CustomerQuery{}, "", 10); len(cs) != 0 {
+			t.Fatalf("a dry run made %d customers", len(cs))
+		}
+		wantResults(t, importRecords(t, s, nil, records...), want...)
+		again := importRecords(t, s, nil, records...)
+		for n := range again {
+			// The two spellings of one address follow each other again.
+			if strings.HasPrefix(again[n], "created") {
+				t.Errorf("record %d again: %s", n, again[n])
+			}
+		}
+		i, email, err := s.Lookup(t.Context(), identity.Address{TenantID: identity.DefaultTenant, Channel: "sms", ExternalID: "+61400000001"})
+		if err != nil || !strings.EqualFold(email, "steve@example.com") || i.IsVerified() {
+			t.Errorf("%+v, %s, %v", i, email, err)
+		}
+	})
+}
+
+func TestImport_LinksUnknownSenders(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
+		s := open(t)
+		bot := newNamedInstance(t, s, "Support")
+		mustExec(t, s, `insert into identities (id, tenant_id, instance_id, channel, external_id, created_at, updated_at) values ($1, $2, $3, 'telegram', '7', $4, $4)`,
+			newID(), identity.DefaultTenant, bot, s.now())
+		wantResults(t, importRecords(t, s, nil, newRecord("steve@example.com", "telegram:7", "sms:+61400000001")), "created 2")
+		rs, err := s.db.Query(t.Context(), `select cast(count(*) as text) from identities where channel = 'telegram'`)
+		if n, _ := sqldb.ScanOne(rs, err, sqldb.ScanString); n != "1" {
+			t.Errorf("%s people have one address", n)
+		}
+	})
+}
+
+func TestImport_VerifiesOnlyWithTrust(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
+		s := open(t)
+		at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+		r := newRecord("steve@example.com", "telegram:1")
+		r.Identities[0].VerifiedAt, r.Identities[0].RoleOverride = at, identity.RoleOwner
+		wantResults(t, importRecords(t, s, nil, r), "created 1")
+		lookup := func(id string) identity.Identity {
+			i, _, err := s.Lookup(t.Context(), identity.Address{TenantID: identity.DefaultTenant, Channel: "telegram", ExternalID: id})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return i
+		}
+		if i := lookup("1"); i.IsVerified() || i.Role() != identity.Unverified {
+			t.Errorf("%+v", i)
+		}
+		trust := func(h *identity.ImportOptions) { h.TrustReason = "moved from the old gateway" }
+		wantResults(t, importRecords(t, s, trust, r), "kept 0") // who is there stays as they are
+		if lookup("1").IsVerified() {
+			t.Error("an identity that was there is verified")
+		}
+		r.Email, r.Identities[0].ExternalID = "matt@example.com", "2"
+		wantResults(t, importRecords(t, s, trust, r), "created 1")
+		if i := lookup("2"); !i.VerifiedAt.Equal(at) || i.Role() != identity.Owner {
+			t.Errorf("%+v", i)
+		}
+		rs, err := s.db.Query(t.Context(), `select detail from audit_events where kind = 'identity.granted' order by seq`)
+		details, _ := sqldb.ScanAll(rs, err, sqldb.ScanString)
+		if got := strings.Join(details, ""); len(details) != 3 || strings.Count(got, "moved from the old gateway") != 1 {
+			t.Errorf("%v", details)
+		}
+	})
+}
+
+// TestImport_ReportsInvalidRecord lets the database refuse one record of many.
+func TestImport_ReportsInvalidRecord(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
+		s := open(t)
+		var records []identity.Record
+		for n := range 9 {
+			records = append(records, newRecord(fmt.Sprintf("p%d@example.com", n)))
+		}
+		records[4].ID = "0198a2f0-0000-7000-8000-000000000009"
+		mustExec(t, s, `insert into tenants (id, name) values ($1, 'other')`, "00000000-0000-7000-8000-000000000002")
+		mustExec(t, s, `insert into customers (id, tenant_id, created_at, updated_at) values ($1, $2, $3, $3)`, records[4].ID, "00000000-0000-7000-8000-000000000002", s.now())
+		said := importRecords(t, s, nil, records...)
+		for n, line := range said {
+			if (line == "created 0") == (n == 4) {
+				t.Errorf("%d: %s", n, line)
+			}
+		}
+		rs, err := s.Records(t.Context(), identity.DefaultTenant, "", 100)
+		if len(rs) != 8 {
+			t.Errorf("%d customers, %v", len(rs), err)
+		}
+	})
+}

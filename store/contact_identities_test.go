@@ -1,0 +1,384 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"hydragate/identity"
+)
+
+const contactsPath = "/global/contactIdentities"
+
+func (w *apiFixture) createCustomer() string {
+	w.t.Helper()
+	c, err := w.CreateCustomer(w.t.Context(), identity.Customer{TenantID: w.tenant, FirstName: "Steve"}, identity.System)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c.ID
+}
+
+func TestContactIdentities(t *testing.T) {
+	runAPITest(t, func(t *testing.T, w *apiFixture) {
+		for _, at := range []string{"", "/v4"} {
+			steve := w.createCustomer()
+			full := `"contactIdentityType":"TWITTER","value":"13616` + at + `","avatarUrl":"https://images.example.com/steve.png","infoUrl":"https://social.example.com/users?id=1",` +
+				`"screenName":"@steve","originalContactPageUrl":"https://social.example.com/steve"`
+			got := w.want(w.apiKey, "POST", at+contactsPath, `{`+full+`,"contactId":"`+steve+`"}`, 201, nil)
+			want := `{"id":"` + got.id() + `","contactId":"` + steve + `","contactIdentityType":"Twitter","name":null,"value":"13616` + at + `",` +
+				`"avatarUrl":"https://images.example.com/steve.png","infoUrl":"https://social.example.com/users?id=1","screenName":"@steve","originalContactPageUrl":"https://social.example.com/steve"}`
+			if got.text != want {
+				t.Errorf("got  %s\nwant %s", got.text, want)
+			}
+			if read := w.want(w.apiKey, "GET", at+contactsPath+"/"+got.id(), "", 200, nil); read.text != want || read.header.Get("Cache-Control") != "no-store" {
+				t.Errorf("read %s %v", read.text, read.header)
+			}
+			// absent becomes null
+			put := w.want(w.apiKey, "PUT", at+contactsPath+"/"+got.id(), `{"contactIdentityType":"Twitter","value":"13616`+at+`"}`, 200, nil)
+			want = `{"id":"` + got.id() + `","contactId":null,"contactIdentityType":"Twitter","name":null,"value":"13616` + at + `","avatarUrl":null,"infoUrl":null,"screenName":null,"originalContactPageUrl":null}`
+			if put.text != want {
+				t.Errorf("put %s", put.text)
+			}
+			list := w.want(w.apiKey, "GET", at+contactsPath, "", 200, nil)
+			if list.text != `{"contactIdentities":[`+want+`],"nextPage":null,"previousPage":null,"total":1}` {
+				t.Errorf("list %s", list.text)
+			}
+			if gone := w.want(w.apiKey, "DELETE", at+contactsPath+"/"+got.id(), "", 204, nil); gone.text != "" {
+				t.Errorf("a body: %s", gone.text)
+			}
+			w.want(w.apiKey, "DELETE", at+contactsPath+"/"+got.id(), "", 404, map[string]any{"errorCode": "NotFound", "message": "Contact identity not found"})
+		}
+	})
+}
+
+// TestContactIdentities_Types writes every type in another case, with a value that its channel
+// takes, and looks it up by that channel.
+func TestContactIdentities_Types(t *testing.T) {
+	runAPITest(t, func(t *testing.T, w *apiFixture) {
+		steve := w.createCustomer()
+		for typ, c := range map[string]struct{ channel, value, kept string }{
+			"visitor": {"visitor", "v-1", "v-1"}, "email": {"email", " steve@example.com ", "steve@example.com"}, "SMS": {"sms", "+61 400 111 222", "+61400111222"},
+			"Facebook": {"facebook", "1", "1"}, "Twitter": {"twitter", "1", "1"}, "WeChat": {"wechat", "w_1", "w_1"}, "ssoid": {"ssoid", "s", "s"},
+			"externalid": {"externalid", "e", "e"}, "Whatsapp": {"whatsapp", "whatsapp:+61400111222", "+61400111222"}, "inphase": {"inphase", "i", "i"},
+			"Telegram": {"telegram", "12345", "12345"}, "Slack": {"slack", "t024be7ld:u023becgf", "T024BE7LD:U023BECGF"},
+		} {
+			w.want(w.apiKey, "POST", contactsPath, fmt.Sprintf(`{"contactIdentityType":%q,"value":%q,"contactId":%q}`, strings.ToUpper(typ), c.value, steve), 201,
+				map[string]any{"contactIdentityType": typ, "value": c.kept})
+			i, _, err := w.Lookup(t.Context(), identity.Address{TenantID: w.tenant, Channel: c.channel, ExternalID: c.kept})
+			if err != nil || i.CustomerID != steve {
+				t.Errorf("%s: %v", typ, err)
+			}
+		}
+		i, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, Channel: "line", ExternalID: "l"}, identity.System)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.want(w.apiKey, "GET", contactsPath+"/"+i.ID, "", 200, map[string]any{"contactIdentityType": "line"})
+	})
+}
+
+func TestContactIdentities_Limits(t *testing.T) {
+	runAPITest(t, func(t *testing.T, w *apiFixture) {
+		const address = `{"contactIdentityType":"email","value":"a@example.com"`
+		url := func(u string) string { return fmt.Sprintf(address+`,"avatarUrl":%q}`, u) }
+		long := "https://example.com/" + strings.Repeat("x", 2029)
+		for name, c := range map[string]struct {
+			body, message string
+			status        int
+		}{
+			"Nothing":       {`{}`, "contactIdentityType: Field required; value: Field required", 400},
+			"NoBody":        {``, "Field required", 400},
+			"NotJSON":       {`{"a"`, "JSON decode error", 400},
+			"Type":          {`{"contactIdentityType":"fax","value":"1"}`, "contactIdentityType: a type is one of visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram, Slack", 400},
+			"TypeLongS":     {`{"contactIdentityType":"ſms","value":"+61400111222"}`, "contactIdentityType: a type is one of visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram, Slack", 400},
+			"EmptyValue":    {`{"contactIdentityType":"email","value":""}`, "value: String should have at least 1 character", 400},
+			"LongValue":     {`{"contactIdentityType":"email","value":"` + strings.Repeat("x", 256) + `"}`, "value: String should have at most 255 characters", 400},
+			"BadTelegram":   {`{"contactIdentityType":"telegram","value":"@steve"}`, "value: a Telegram value is the numeric user id, such as 12345", 400},
+			"BadPhone":      {`{"contactIdentityType":"sms","value":"0400"}`, "value: a phone number is written with its country code, such as +61400111222", 400},
+			"BadContact":    {address + `,"contactId":"x"}`, "contactId: Input should be a valid UUID, invalid character: found `x` at 1", 400},
+			"NoSuchContact": {address + `,"contactId":"` + unknownID + `"}`, "Contact not found", 404},
+			"Verified":      {address + `,"verified":true}`, "verified: Extra inputs are not permitted", 400},
+			"Id":            {address + `,"id":"1"}`, "id: Extra inputs are not permitted", 400},
+			"RoleOverride":  {address + `,"role_override":"owner"}`, "role_override: Extra inputs are not permitted", 400},
+			"Capitals":      {address + `,"ContactId":null}`, "ContactId: Extra inputs are not permitted", 400},
+			"Script":        {url("javascript:alert(1)"), "avatarUrl: a URL is an absolute https URL", 400},
+			"Data":          {url("data:text/html,x"), "avatarUrl: a URL is an absolute https URL", 400},
+			"Http":          {url("http://example.com"), "avatarUrl: a URL is an absolute https URL", 400},
+			"NoScheme":      {url("//evil.example.com"), "avatarUrl: a URL is an absolute https URL", 400},
+			"Backslashes":   {url(`https:\\evil.example.com`), "avatarUrl: a URL is an absolute https URL", 400},
+			"Backslash":     {url(`https://example.com/\evil`), "avatarUrl: a URL holds no blanks, backslashes or invisible characters", 400},
+			"NoHost":        {url("https:///x"), "avatarUrl: a URL is an absolute https URL", 400},
+			"UserInfo":      {url("https://a:b@example.com"), "avatarUrl: a URL holds no user name and no password", 400},
+			"User":          {url("https://example.com@evil.example.com"), "avatarUrl: a URL holds no user name and no password", 400},
+			"Bidi":          {url("https://example.com/\u202egpj.exe"), "avatarUrl: a URL holds no blanks, backslashes or invisible characters", 400},
+			"LongURL":       {url(long), "avatarUrl: String should have at most 2048 characters", 400},
+			"LongestURL":    {url(long[:2048]), "", 201},
+			"EmptyURL":      {`{"contactIdentityType":"email","value":"b@example.com","avatarUrl":"","infoUrl":null}`, "", 201},
+			"Large":         {`{"a":"` + strings.Repeat("x", 256<<10) + `"}`, "Request Entity Too Large", 413},
+		} {
+			t.Run(name, func(t *testing.T) {
+				w := &apiFixture{Store: w.Store, t: t, url: w.url, apiKey: w.apiKey}
+				fields := map[string]any{"message": c.message}
+				if c.status == 201 {
+					fields = nil
+				}
+				w.want(w.apiKey, "POST", contactsPath, c.body, c.status, fields)
+				if c.status == 400 {
+					w.want(w.apiKey, "PUT", contactsPath+"/"+w.do(w.apiKey, "POST", contactsPath, `{"contactIdentityType":"visitor","value":"`+newID()+`"}`).id(), c.body, 400, map[string]any{"errorCode": "BadRequest", "message": c.message})
+				}
+			})
+		}
+		for _, page := range []string{"0", "-1", "x", "1.5", "", "1000001", "99999999999999999999"} {
+			w.want(w.apiKey, "GET", contactsPath+"?pageIndex="+page, "", 400, map[string]any{"errorCode": "BadRequest"})
+		}
+		for _, id := range []string{"x", unknownID, newID()} {
+			w.want(w.apiKey, "GET", contactsPath+"/"+id, "", 404, map[string]any{"errorCode": "NotFound"})
+		}
+		if got := w.want("", "GET", contactsPath, "", 401, map[string]any{"errorCode": "Unauthorized"}); got.header.Get("WWW-Authenticate") != "Bearer" {
+			t.Errorf("headers %v", got.header)
+		}
+		reader := w.newKey(w.tenant, "", "identities:read")
+		w.want(reader, "GET", contactsPath, "", 200, nil)
+		w.want(reader, "POST", contactsPath, "{}", 403, map[string]any{"errorCode": "Forbidden", "message": "Missing scope: identities:write"})
+		w.want(w.newKey(w.tenant, "", "identities:write"), "GET", contactsPath, "", 403, nil)
+		w.want(w.apiKey, "GET", "/v4/nothing", "", 404, map[string]any{"errorCode": "NotFound"})
+		if got := w.want(w.apiKey, "PATCH", contactsPath, "{}", 405, map[string]any{"errorCode": "MethodNotAllowed"}); got.header.Get("Allow") != "GET, POST" {
+			t.Errorf("Allow %q", got.header.Get("Allow"))
+		}
+	})
+}
+
+func TestContactIdentities_Paging(t *testing.T) {
+	runAPITest(t, func(t *testing.T, w *apiFixture) {
+		steve := w.createCustomer()
+		var ids []string
+		for n := range 101 {
+			i, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, Channel: "visitor", ExternalID: fmt.Sprint(n)}, identity.System)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, i.ID)
+		}
+		for _, at := range []string{"", "/v4"} {
+			link := func(n int) any {
+				if n == 0 {
+					return nil
+				}
+				return fmt.Sprintf("%s%s%s?pageIndex=%d", publicURL, at, contactsPath, n)
+			}
+			for _, p := range []struct{ page, first, rows, previous, next int }{{1, 0, 50, 0, 2}, {2, 50, 50, 1, 3}, {3, 100, 1, 2, 0}, {4, 0, 0, 3, 0}} {
+				got := w.want(w.apiKey, "GET", fmt.Sprintf("%s%s?pageIndex=%d", at, contactsPath, p.page), "", 200,
+					map[string]any{"total": 101, "nextPage": link(p.next), "previousPage": link(p.previous)})
+				rows, _ := got.body["contactIdentities"].([]any)
+				if len(rows) != p.rows || p.rows > 0 && rows[0].(map[string]any)["id"] != ids[p.first] {
+					t.Errorf("page %d: %d rows", p.page, len(rows))
+				}
+			}
+		}
+	})
+}
+
+// TestContactIdentities_AddressTaken: an address is somebody's or nobody's once; nobody's comes to who
+// links it.
+func TestContactIdentities_AddressTaken(t *testing.T) {
+	runAPITest(t, func(t *testing.T, w *apiFixture) {
+		steve, matt := w.createCustomer(), w.createCustomer()
+		post := func(value, contact string, status int) apiResponse {
+			t.Helper()
+			body := `{"contactIdentityType":"telegram","value":"` + value + `"}`
+			if contact != "" {
+				body = strings.TrimSuffix(body, "}") + `,"contactId":"` + contact + `"}`
+			}
+			return w.want(w.apiKey, "POST", contactsPath, body, status, nil)
+		}
+		post("1", steve, 201)
+		post("1", matt, 409)
+		post("1", "", 409)
+		noted := post("2", "", 201)
+		post("2", "", 409)
+		if _, _, err := w.Lookup(t.Context(), identity.Address{TenantID: w.tenant, InstanceID: w.instance, Channel: "telegram", ExternalID: "2"}); err == nil {
+			t.Error("lookup answers an address of nobody")
+		}
+		if got := post("2", steve, 201); got.id() != noted.id() {
+			t.Error("the noted address was not taken over")
+		}
+		// somebody wrote before: the gateway met them
+		sender := newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "telegram", ExternalID: "3", DisplayName: "Steve", Username: "steve"})
+		talk := newConversation(t, w.Store, w.tenant, w.instance, sender.ID)
+		w.want(w.apiKey, "GET", contactsPath+"/"+sender.ID, "", 200, map[string]any{"contactId": nil, "name": "Steve", "screenName": "steve", "value": "3"})
+		post("3", "", 409)
+		got := post("3", steve, 201)
+		if with := queryText(t, w.Store, `select identity_id from conversations where id = $1`, talk); with != got.id() {
+			t.Errorf("the conversation is with %s; want %s", with, got.id())
+		}
+		// noted first, met by the gateway later, linked at last
+		noted = post("4", "", 201)
+		met := newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "telegram", ExternalID: "4"})
+		talk = newConversation(t, w.Store, w.tenant, w.instance, met.ID)
+		w.want(w.apiKey, "PUT", contactsPath+"/"+noted.id(), `{"contactIdentityType":"telegram","value":"4","contactId":"`+steve+`"}`, 200, nil)
+		w.want(w.apiKey, "GET", contactsPath+"/"+met.ID, "", 404, nil)
+		if with := queryText(t, w.Store, `select identity_id from conversations where id = $1`, talk); with != noted.id() {
+			t.Errorf("the conversation is with %s; want %s", with, noted.id())
+		}
+		noted = post("5", "", 201)
+		newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "telegram", ExternalID: "5"})
+		post("5", steve, 201)
+		for _, c := range []struct{ value, contact string }{{"1", `"` + steve + `"`}, {"1", "null"}} {
+			w.want(w.apiKey, "PUT", contactsPath+"/"+noted.id(), `{"contactIdentityType":"telegram","value":"`+c.value+`","contactId":`+c.contact+`}`, 409, map[string]any{"errorCode": "Conflict"})
+		}
+	})
+}
+
+func TestContactIdentities_ConcurrentCreate(t *testing.T) {
+	runAPITest(t, func(t *testing.T, w *apiFixture) {
+		for value, contact := range map[string]string{"nobody": "null", "somebody": `"` + w.createCustomer() + `"`} {
+			var wg sync.WaitGroup
+			var mu sync.Mutex
+			answers := map[int]int{}
+			for range 12 {
+				wg.Go(func() {
+					got := w.do(w.apiKey, "POST", contactsPath, `{"contactIdentityType":"visitor","value":"`+value+`","contactId":`+contact+`}`)
+					mu.Lock()
+					defer mu.Unlock()
+					answers[got.status]++
+				})
+			}
+			wg.Wait()
+			if answers[201] != 1 || answers[409] != 11 {
+				t.Errorf("%s: %v; want one 201 and eleven 409", value, answers)
+			}
+		}
+	})
+}
+
+// TestContactIdentities_ReplaceEndsVerification replaces a verified owner with a live code in every
+// way: what was proven goes with the owner and with the address, and with nothing
+// else.
+func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
+	runAPITest(t, func(t *testing.T, w *apiFixture) {
+		steve, matt := w.createCustomer(), w.createCustomer()
+		for n, c := range []struct {
+			name, typ, value, contact string
+			keeps                     bool
+			talks                     bool
+		}{
+			{"Nothing", "telegram", "%", steve, true, true},
+			{"Owner", "telegram", "%", matt, false, true},
+			{"NoOwner", "telegram", "%", "", false, true},
+			{"Address", "telegram", "9%", steve, false, false},
+			{"Type", "visitor", "%", steve, false, false},
+			{"All", "visitor", "9%", matt, false, false},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				w := &apiFixture{Store: w.Store, t: t, url: w.url, tenant: w.tenant, instance: w.instance, apiKey: w.apiKey}
+				external := fmt.Sprint(700 + n)
+				i, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, InstanceID: w.instance, Channel: "telegram", ExternalID: external, DisplayName: "Steve", RoleOverride: "owner"}, identity.System)
+				if err != nil {
+					t.Fatal(err)
+				}
+				before, _, err := w.IssueCode(t.Context(), w.tenant, steve, i.ID, identity.System)
+				if err != nil {
+					t.Fatal(err)
+				}
+				mustExec(t, w.Store, `update identities set verified_at = $2 where id = $1`, i.ID, w.now())
+				talk := newConversation(t, w.Store, w.tenant, w.instance, i.ID)
+				contact := "null"
+				if c.contact != "" {
+					contact = `"` + c.contact + `"`
+				}
+				value := strings.ReplaceAll(c.value, "%", external)
+				w.want(w.apiKey, "PUT", contactsPath+"/"+i.ID, `{"contactIdentityType":"`+c.typ+`","value":"`+value+`","contactId":`+contact+`,"screenName":"@s"}`, 200, map[string]any{"value": value, "screenName": "@s"})
+				got, err := w.ContactIdentity(t.Context(), w.tenant, i.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got.IsVerified() != c.keeps || (got.RoleOverride == "owner") != c.keeps || got.InstanceID != w.instance {
+					t.Errorf("%+v; want proof kept: %v", got.Identity, c.keeps)
+				}
+				gen := queryText(t, w.Store, `select cast(claim_gen as text) from identities where id = $1`, i.ID)
+				if (gen == fmt.Sprint(before.Gen)) != c.keeps {
+					t.Errorf("claim generation %s, was %d", gen, before.Gen)
+				}
+				if live := queryText(t, w.Store, `select cast(claim_expires_at as text) from identities where id = $1`, i.ID) != ""; live != c.keeps {
+					t.Errorf("a live code: %v", live)
+				}
+				if with := queryText(t, w.Store, `select identity_id from conversations where id = $1`, talk) == i.ID; with != c.talks {
+					t.Errorf("the conversation is with it: %v", with)
+				}
+				if (got.DisplayName == "Steve") != c.talks {
+					t.Errorf("named %q", got.DisplayName)
+				}
+			})
+		}
+		kinds := w.eventKinds(w.tenant)
+		for _, kind := range []string{"identity.updated", "identity.unlinked", "identity.linked", "identity.noted"} {
+			if !slices.Contains(kinds, kind) {
+				t.Errorf("no %s in %v", kind, kinds)
+			}
+		}
+	})
+}
+
+// TestContactIdentities_InstanceKey: such a key sees its own and what is of every instance,
+// and changes its own.
+func TestContactIdentities_InstanceKey(t *testing.T) {
+	runAPITest(t, func(t *testing.T, w *apiFixture) {
+		steve := w.createCustomer()
+		link := func(instance, external string) string {
+			i, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, InstanceID: instance, Channel: "telegram", ExternalID: external}, identity.System)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return i.ID
+		}
+		own, wide, other := link(w.instance, "1"), link("", "2"), link(w.otherInstance, "3")
+		key := w.newKey(w.tenant, w.instance, "identities:read", "identities:write")
+		w.want(key, "GET", contactsPath, "", 200, map[string]any{"total": 2})
+		for id, want := range map[string][2]int{own: {200, 200}, wide: {200, 403}, other: {404, 404}} {
+			w.want(key, "GET", contactsPath+"/"+id, "", want[0], nil)
+			value := map[string]string{own: "1", wide: "2", other: "3"}[id]
+			w.want(key, "PUT", contactsPath+"/"+id, `{"contactIdentityType":"telegram","value":"`+value+`","contactId":"`+steve+`"}`, want[1], nil)
+		}
+		w.want(key, "DELETE", contactsPath+"/"+wide, "", 403, nil)
+		w.want(key, "DELETE", contactsPath+"/"+other, "", 404, nil)
+		made := w.want(key, "POST", contactsPath, `{"contactIdentityType":"telegram","value":"3"}`, 201, nil)
+		got, err := w.ContactIdentity(t.Context(), w.tenant, made.id())
+		if err != nil || got.InstanceID != w.instance {
+			t.Errorf("%+v, %v; want one of the key's instance", got, err)
+		}
+		w.want(key, "DELETE", contactsPath+"/"+made.id(), "", 204, nil)
+	})
+}
+
+// TestContactIdentities_LinkedDuringReplace links the address of an unknown sender for every instance
+// between the look at who may change the row and the change itself: a key of one instance
+// must not reach what all of them believe.
+func TestContactIdentities_LinkedDuringReplace(t *testing.T) {
+	runAPITest(t, func(t *testing.T, w *apiFixture) {
+		key := w.newKey(w.tenant, w.instance, "identities:read", "identities:write")
+		seen, err := w.ContactIdentity(t.Context(), w.tenant, w.want(key, "POST", contactsPath, `{"contactIdentityType":"telegram","value":"7"}`, 201, nil).id())
+		if err != nil || seen.InstanceID != w.instance {
+			t.Fatalf("%+v, %v", seen, err)
+		}
+		steve := w.createCustomer()
+		linked, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, Channel: "telegram", ExternalID: "7"}, identity.System)
+		if err != nil || linked.ID != seen.ID || linked.InstanceID != "" {
+			t.Fatalf("%+v, %v; want the same row, of every instance", linked, err)
+		}
+		mine := seen
+		mine.CustomerID = w.createCustomer()
+		if got, err := w.ReplaceContactIdentity(t.Context(), mine, nil, "key:test"); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("replaced: %+v, %v", got, err)
+		}
+		if err := w.DeleteContactIdentity(t.Context(), w.tenant, seen.InstanceID, seen.ID, "key:test"); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("deleted: %v", err)
+		}
+		if i, _, err := w.Lookup(t.Context(), identity.Address{TenantID: w.tenant, InstanceID: w.otherInstance, Channel: "telegram", ExternalID: "7"}); err != nil || i.CustomerID != steve {
+			t.Errorf("%+v, %v; want steve's", i, err)
+		}
+	})
+}

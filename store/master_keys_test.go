@@ -1,0 +1,29 @@
+package store
+
+import (
+	"errors"
+	"testing"
+
+	"hydragate/store/keyring"
+)
+
+// TestOpen_KeyMismatch: a ring with another key under a known id opens no store.
+func TestOpen_KeyMismatch(t *testing.T) {
+	forEachEngineWithKey(t, func(t *testing.T, h fixture, k1 string) {
+		for name, c := range map[string]struct {
+			keys []string
+			ok   bool
+		}{
+			"TheSame":          {[]string{k1}, true},
+			"TheSameAndNewer":  {[]string{keyring.GenerateKey("k9"), k1}, true},
+			"AnotherOne":       {[]string{keyring.GenerateKey("k1")}, false},
+			"AnotherOneBehind": {[]string{keyring.GenerateKey("k8"), keyring.GenerateKey("k1")}, false},
+		} {
+			err := h.withKeys(c.keys...).registerKeys(t.Context())
+			var wrong *KeyMismatchError
+			if c.ok && err != nil || !c.ok && (!errors.As(err, &wrong) || wrong.ID != "k1") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}

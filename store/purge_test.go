@@ -1,0 +1,259 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"hydragate/adapters"
+	"hydragate/claim"
+	"hydragate/gateway"
+	"hydragate/store/sqldb"
+)
+
+// insertDone leaves a message that was worked, posted and answered so many days ago.
+func (f *tenantFixture) insertDone(sender string, days int) gateway.IncomingMessage {
+	f.t.Helper()
+	a := f.arrival(f.instance, adapters.Telegram, sender, sender, false, "what Steve wrote")
+	a.Message.AltKey = a.Message.Key + "alt"
+	a.Secret = &gateway.Secret{Raw: []byte("canary")}
+	f.insertMessages(a)
+	mustExec(f.t, f.Store, `
+		insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, event_type, status, due_at, created_at, settled_at)
+		values ($1, $2, $3, $4, $5, 'message.received', 'delivered', $6, $6, $6)`, newID(), f.tenant, a.ConversationID, f.instance, a.ID, f.now())
+	f.insertReply(a, a.ID)
+	f.backdate(days, a)
+	return a
+}
+
+// insertReply leaves a reply to a message that was sent.
+func (f *tenantFixture) insertReply(a gateway.IncomingMessage, message string) {
+	f.t.Helper()
+	mustExec(f.t, f.Store, `
+		insert into outbox (id, tenant_id, conversation_id, instance_id, channel, recipient, place, text, cause, message_id, status, due_at, created_at, updated_at)
+		values ($1, $2, $3, $4, 'telegram', $5, 'sealed', 'what Steve was answered', 'agent', $6, 'sent', $7, $7, $7)`,
+		newID(), f.tenant, a.ConversationID, f.instance, a.Message.Sender.ID, sqldb.TextOrNull(message), f.now())
+}
+
+// backdate makes a message worked, and all of its conversation so many days old.
+func (f *tenantFixture) backdate(days int, a gateway.IncomingMessage) {
+	f.t.Helper()
+	then := f.dialect.NowPlus(-days * daySeconds)
+	mustExec(f.t, f.Store, `update messages set state = 'done', received_at = `+then+` where conversation_id = $1`, a.ConversationID)
+	mustExec(f.t, f.Store, `update deliveries set created_at = `+then+`, settled_at = `+then+` where conversation_id = $1`, a.ConversationID)
+	mustExec(f.t, f.Store, `update outbox set created_at = `+then+`, updated_at = `+then+` where conversation_id = $1`, a.ConversationID)
+}
+
+// remaining says what is left of a conversation: "empty 1 2 3" is a message without its
+// texts, one event, two replies that have theirs and three that do not.
+func (f *tenantFixture) remaining(a gateway.IncomingMessage) string {
+	f.t.Helper()
+	return queryText(f.t, f.Store, `
+		select coalesce((
+				select case
+					when m.text <> '' and m.body <> '{}' and m.sealed is not null then 'full'
+					when m.text = '' and m.body = '{}' and m.sealed is null then 'empty'
+					else 'half' end
+				from messages m where m.id = $1), 'gone')
+			|| ' ' || (select count(*) from deliveries where conversation_id = $2)
+			|| ' ' || (select count(*) from outbox where conversation_id = $2 and text <> '')
+			|| ' ' || (select count(*) from outbox where conversation_id = $2 and text = '')`, a.ID, a.ConversationID)
+}
+
+func (f *tenantFixture) purge() int64 {
+	f.t.Helper()
+	n, err := f.Purge(f.t.Context())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return n
+}
+
+// What is done is kept for a while, and what is not until it is, whoever's it is.
+func TestPurge_Retention(t *testing.T) {
+	tests := map[string]func(*testing.T, *tenantFixture){}
+	for _, c := range []struct {
+		name string
+		days int
+		and  func(f *tenantFixture, a gateway.IncomingMessage)
+		want string // as left says it
+	}{
+		{"AfterAnHourAllIsThere", 0, nil, "full 1 1 0"},
+		{"At29DaysAllIsThere", 29, nil, "full 1 1 0"},
+		{"At31DaysTextsAreGone", 31, nil, "empty 1 0 1"},
+		{"At89DaysTheKeyIsThere", 89, nil, "empty 1 0 1"},
+		{"At91DaysAllIsGone", 91, nil, "gone 0 0 0"},
+		{"DeadIsSettled", 31, execOn(`update messages set state = 'dead' where id = $1`), "empty 1 0 1"},
+		{"DeadIsRemoved", 91, execOn(`update messages set state = 'dead' where id = $1`), "gone 0 0 0"},
+		{"Quarantined", 31, execOn(`update messages set kind = 'undecodable' where id = $1`), "empty 1 0 1"},
+		{"UnsettledStays", 400, execOn(`update messages set state = 'new' where id = $1`), "full 1 0 0"},
+		{"NotPostedYet", 31, execOn(`update deliveries set status = 'pending', settled_at = null where message_id = $1`), "full 1 0 1"},
+		{"NeverPosted", 400, execOn(`update deliveries set status = 'pending', settled_at = null where message_id = $1`), "full 1 0 0"},
+		{"NotToBePosted", 91, execOn(`update deliveries set status = 'dead' where message_id = $1`), "gone 0 0 0"},
+		{"NotSentYet", 31, execOn(`update outbox set status = 'queued' where message_id = $1`), "empty 1 1 0"},
+		{"BeingSent", 400, execOn(`update outbox set status = 'sending' where message_id = $1`), "empty 1 1 0"},
+		{"NeverSent", 31, execOn(`update outbox set status = 'failed' where message_id = $1`), "empty 1 0 1"},
+		{"SentLater", 31, func(f *tenantFixture, a gateway.IncomingMessage) {
+			mustExec(f.t, f.Store, `update outbox set updated_at = $2 where message_id = $1`, a.ID, f.now())
+		}, "empty 1 1 0"},
+		{"AnswersNothing", 31, execOn(`update outbox set message_id = null where message_id = $1`), "empty 1 0 1"},
+		{"AnsweredNothing", 91, execOn(`update outbox set message_id = null where message_id = $1`), "gone 0 0 0"},
+		{"EventOfNoMessage", 91, execOn(`update deliveries set message_id = null where message_id = $1`), "gone 0 0 0"},
+		{"NewerEventOfNoMessage", 89, execOn(`update deliveries set message_id = null where message_id = $1`), "empty 1 0 1"},
+		{"EventOfNoMessageNotPosted", 91, execOn(`update deliveries set message_id = null, status = 'pending', settled_at = null where message_id = $1`), "gone 1 0 0"},
+	} {
+		tests[c.name] = func(t *testing.T, f *tenantFixture) {
+			foreign := newTenantFixture(t, f.Store)
+			as := map[*tenantFixture]gateway.IncomingMessage{f: f.insertDone("1", c.days), foreign: foreign.insertDone("1", c.days)}
+			for f, a := range as {
+				if c.and != nil {
+					c.and(f, a)
+				}
+			}
+			f.purge()
+			for f, a := range as {
+				if got := f.remaining(a); got != c.want {
+					t.Errorf("left is %q; want %q", got, c.want)
+				}
+			}
+			if n := f.purge(); n != 0 {
+				t.Errorf("a second sweep changed %d rows", n)
+			}
+		}
+	}
+	runTenantTests(t, tests)
+}
+
+// execOn changes what belongs to a message.
+func execOn(query string) func(*tenantFixture, gateway.IncomingMessage) {
+	return func(f *tenantFixture, a gateway.IncomingMessage) { mustExec(f.t, f.Store, query, a.ID) }
+}
+
+func TestPurge_RedeliveryStillDeduplicated(t *testing.T) {
+	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+		again := func(a gateway.IncomingMessage) int {
+			t.Helper()
+			a.ID = newID()
+			n, err := f.InsertMessages(t.Context(), []gateway.IncomingMessage{a}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		empty, gone := f.insertDone("1", 31), f.insertDone("2", 91)
+		f.purge()
+		byAlt := empty
+		byAlt.Message.Key = newID()
+		if n := again(empty) + again(byAlt); n != 0 {
+			t.Errorf("a message whose text is gone was stored %d times more", n)
+		}
+		if n := again(gone); n != 1 {
+			t.Errorf("a message whose key is gone was stored %d times", n)
+		}
+	}})
+}
+
+// A message that was emptied can be exported and erased.
+func TestPurge_ClearedMessageReadable(t *testing.T) {
+	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+		customer, _ := f.createCustomer("steve@example.com", 1)
+		a := f.insertDone(fmt.Sprint(f.serial), 31)
+		f.purge()
+		talks, err := f.CustomerConversations(t.Context(), f.tenant, customer, "")
+		if err != nil || len(talks) != 1 {
+			t.Fatalf("%+v, %v", talks, err)
+		}
+		ms, err := f.ReceivedMessages(t.Context(), talks[0], 0, 10)
+		if err != nil || len(ms) != 1 || ms[0].ID != a.ID || ms[0].Text != "" || len(ms[0].Attachments) != 0 || !ms[0].SentAt.IsZero() {
+			t.Errorf("received %+v, %v", ms, err)
+		}
+		rs, err := f.SentMessages(t.Context(), talks[0], 0, 10)
+		if err != nil || len(rs) != 1 || rs[0].Text != "" {
+			t.Errorf("replies %+v, %v", rs, err)
+		}
+		if _, err := f.EraseCustomer(t.Context(), f.tenant, customer, "key:k"); err != nil || f.remaining(a) != "gone 0 0 0" {
+			t.Errorf("erased: %q, %v", f.remaining(a), err)
+		}
+	}})
+}
+
+// More than one batch is swept, and two replicas that sweep at once do not fight.
+func TestPurge_Batches(t *testing.T) {
+	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+		many := make([]gateway.IncomingMessage, 2*purgeBatch+purgeBatch/2)
+		for i := range many {
+			many[i] = f.arrival(f.instance, adapters.Telegram, "1", "1", false, "what Steve wrote")
+		}
+		f.insertMessages(many...)
+		mustExec(t, f.Store, `
+			insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, event_type, status, due_at, created_at, settled_at)
+			select id, tenant_id, conversation_id, instance_id, id, 'message.received', 'delivered', received_at, received_at, received_at from messages where conversation_id = $1`, many[0].ConversationID)
+		f.backdate(31, many[0])
+		if n := f.purge(); n != int64(len(many)) {
+			t.Errorf("emptied %d of %d", n, len(many))
+		}
+		f.backdate(91, many[0])
+		swept := make(chan error)
+		for range 2 {
+			go func() {
+				_, err := f.Purge(t.Context())
+				swept <- err
+			}()
+		}
+		for range 2 {
+			if err := <-swept; err != nil {
+				t.Error(err)
+			}
+		}
+		f.purge() // what one replica left to the other
+		if got := f.remaining(many[0]); got != "gone 0 0 0" {
+			t.Errorf("left is %q", got)
+		}
+		if n := queryText(t, f.Store, `select cast(count(*) as text) from messages where conversation_id = $1`, many[0].ConversationID); n != "0" {
+			t.Errorf("%s messages are left", n)
+		}
+	}})
+}
+
+// TestPurge_UsesIndexes holds each statement of a sweep to the rows that it takes.
+func TestPurge_UsesIndexes(t *testing.T) {
+	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+		if f.Engine() != "sqlite" {
+			t.Skip("Postgres decides by how much there is")
+		}
+		for _, queries := range [][]string{f.clearMessageTexts(), f.clearReplyTexts(), f.deleteMessages(), f.deleteReplies(), f.deleteDeliveries()} {
+			for _, q := range queries {
+				rs, err := f.db.Query(t.Context(), `explain query plan `+q)
+				steps, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (step string, err error) {
+					var id, parent, unused int
+					return step, sc(&id, &parent, &unused, &step)
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, step := range steps {
+					if strings.HasPrefix(step, "SCAN") || strings.Contains(step, "TEMP B-TREE") {
+						t.Errorf("%s: %s", q, step)
+					}
+				}
+			}
+		}
+	}})
+}
+
+// TestPurge_Invites keeps what became of invites for 90 days.
+func TestPurge_Invites(t *testing.T) {
+	forEachEngineFixture(t, func(t *testing.T, h fixture) {
+		steve := h.createCustomer()
+		old, _ := h.issueInvite(steve, "")
+		h.issueInvite(steve, "")
+		mustExec(t, h.Store, `update invites set expires_at = $2 where id = $1`, old.ID, h.now().AddDate(0, 0, -91))
+		if _, err := h.Purge(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.inviteStates(steve); !slices.Equal(got, []claim.Status{claim.Live}) {
+			t.Error(got)
+		}
+	})
+}

@@ -1,0 +1,283 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"hydragate/adapters"
+	"hydragate/gateway"
+	"hydragate/store/keyring"
+	"hydragate/store/sqldb"
+)
+
+// withKeys is the same database with other master keys.
+func (h fixture) withKeys(keys ...string) fixture {
+	h.t.Helper()
+	return fixture{&Store{db: h.db, ingestDB: h.ingestDB, dialect: h.dialect, keys: mustRing(h.t, keys...), now: h.now}, h.t, h.instance}
+}
+
+// forEachEngineWithKey runs test with a house whose key is k1, and that one.
+func forEachEngineWithKey(t *testing.T, test func(t *testing.T, h fixture, k1 string)) {
+	forEachEngineFixture(t, func(t *testing.T, h fixture) {
+		k1 := keyring.GenerateKey("k1")
+		mustExec(t, h.Store, `delete from instances`)
+		mustExec(t, h.Store, `delete from master_keys`)
+		h = h.withKeys(k1)
+		if err := h.registerKeys(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		test(t, newFixture(t, h.Store), k1)
+	})
+}
+
+// fillSealedColumns puts a value into every column that holds sealed ones.
+func (h fixture) fillSealedColumns(n int) {
+	h.t.Helper()
+	t := h.t
+	seat := mustSaveEndpoint(t, h.Store, gateway.EndpointState{Endpoint: endpoint(tenant, h.instance)}, timeZero)
+	if _, err := h.RotateInstanceSecret(t.Context(), tenant, h.instance, gateway.WebhookSecret, fmt.Sprint("whsec_", newID()), time.Hour, "key:k"); err != nil {
+		t.Fatal(err)
+	}
+	var as []gateway.IncomingMessage
+	for i := range n {
+		a := h.arrival(fmt.Sprint(i), newID(), "/claim ******")
+		a.Secret = &gateway.Secret{Text: fmt.Sprint("/claim code ", i)}
+		as = append(as, a)
+	}
+	h.insertMessages(as...)
+	for _, l := range h.leaseAllQueues(gateway.InboxQueue) {
+		h.apply(gateway.Commit{Lease: l, Release: true, Next: time.Now(), Replies: []gateway.OutboxRow{{
+			ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance, Channel: seat.Channel, Recipient: "1",
+			Chat: adapters.Chat{ID: "place " + l.ConversationID}, Text: "hello", Cause: "command",
+		}}})
+	}
+	for i := range n {
+		k := gateway.IdempotencyKey{TenantID: tenant, Principal: newID(), Key: fmt.Sprint("k", i), Fingerprint: "f"}
+		reserveKey(t, h.Store, k, false)
+		saveResponse(t, h.Store, k, "an answer")
+	}
+}
+
+func (h fixture) leaseAllQueues(kind gateway.QueueKind) (all []gateway.Lease) {
+	for {
+		ls := h.lease(kind, "test")
+		if len(ls) == 0 {
+			return all
+		}
+		all = append(all, ls...)
+	}
+}
+
+// countPrefixed finds, in every column of every table, the values that begin like this: by
+// the database's own word on what there is.
+func (h fixture) countPrefixed(beginning string) map[string]int {
+	h.t.Helper()
+	catalog := `select m.name, p.name from sqlite_master m join pragma_table_info(m.name) p on 1 where m.type = 'table' order by 1, 2`
+	if h.Engine() == "postgres" {
+		catalog = `select cast(table_name as text), cast(column_name as text) from information_schema.columns where table_schema = 'public' and data_type = 'text' order by 1, 2`
+	}
+	rs, err := h.db.Query(h.t.Context(), catalog)
+	columns, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (c [2]string, err error) { return c, sc(&c[0], &c[1]) })
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	found := map[string]int{}
+	for _, c := range columns {
+		n := queryText(h.t, h.Store, `select cast(count(*) as text) from "`+c[0]+`" where substr(cast("`+c[1]+`" as text), 1, `+fmt.Sprint(len(beginning))+`) = '`+beginning+`'`)
+		if n != "0" {
+			count, err := strconv.Atoi(n)
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			found[c[0]+"."+c[1]] = count
+		}
+	}
+	return found
+}
+
+func sumCounts(found map[string]int) (n int) {
+	for _, some := range found {
+		n += some
+	}
+	return n
+}
+
+func (h fixture) reencryptAll() (r ReencryptProgress) {
+	h.t.Helper()
+	err := h.Reencrypt(h.t.Context(), func(one ReencryptProgress) {
+		r.Reencrypted, r.Missing, r.Corrupt = r.Reencrypted+one.Reencrypted, r.Missing+one.Missing, r.Corrupt+one.Corrupt
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return r
+}
+
+// TestReencrypt_AllColumns seals anew, and looks in every column of every
+// table for what is left.
+func TestReencrypt_AllColumns(t *testing.T) {
+	forEachEngineWithKey(t, func(t *testing.T, h fixture, k1 string) {
+		h.fillSealedColumns(reencryptBatch + 30)
+		want := h.countPrefixed(keyring.SealedPrefix("k1"))
+		if len(want) != len(sealedColumns()) {
+			t.Fatalf("sealed are %v; reseal knows %v", want, sealedColumns())
+		}
+		k2 := keyring.GenerateKey("k2")
+		both := h.withKeys(k2, k1)
+		if got := both.keyUsageOf("k1"); got.Values() != sumCounts(want) || !got.Available || got.Primary || got.IsUnused() {
+			t.Errorf("before: %+v; want %v", got, want)
+		}
+		if r := both.reencryptAll(); r.Reencrypted != sumCounts(want) || r.Corrupt+r.Missing != 0 {
+			t.Errorf("%+v; want %d", r, sumCounts(want))
+		}
+		if left := h.countPrefixed(keyring.SealedPrefix("k1")); len(left) != 0 {
+			t.Errorf("left on the old key: %v", left)
+		}
+		if r := both.reencryptAll(); r != (ReencryptProgress{}) {
+			t.Errorf("again: %+v", r)
+		}
+		if got := both.keyUsageOf("k1"); !got.IsUnused() {
+			t.Errorf("after: %+v", got)
+		}
+		// What was erased under the old key is found by what it was when the key has gone.
+		erased := h.newPseudonym(tenant, "sms", "+61400111222")
+		if ps, err := h.withKeys(k2).pseudonyms(t.Context(), tenant, "sms", "+61400111222"); err != nil || !slices.Contains(ps, erased) {
+			t.Errorf("pseudonyms %v, %v; want %s among them", ps, err, erased)
+		}
+		h.withKeys(k2).checkAllDecrypt(reencryptBatch + 30)
+	})
+}
+
+// checkAllDecrypt reads by every method that opens something.
+func (h fixture) checkAllDecrypt(n int) {
+	h.t.Helper()
+	t := h.t
+	ep, err := h.WebhookEndpoint(t.Context(), h.instance, adapters.SMS)
+	if err != nil || ep.Credentials[adapters.AuthToken] != "token one" {
+		t.Errorf("credentials: %v", err)
+	}
+	if secrets, err := h.SigningSecrets(t.Context(), tenant, h.instance); err != nil || len(secrets) != 2 {
+		t.Errorf("%d signing secrets, %v", len(secrets), err)
+	}
+	texts := 0
+	for _, l := range h.leaseAllQueues(gateway.InboxQueue) {
+		for _, in := range h.inbound(l) {
+			if in.Err != nil || !strings.HasPrefix(in.Message.Text, "/claim code ") {
+				t.Errorf("message: %v", in.Err)
+			}
+			texts++
+		}
+	}
+	places := 0
+	for _, l := range h.leaseAllQueues(gateway.OutboxQueue) {
+		rows, _, err := h.PendingReplies(t.Context(), l)
+		if err != nil || len(rows) != 1 || rows[0].Err != nil || rows[0].Chat.ID != "place "+l.ConversationID {
+			t.Errorf("place: %v, %v", rows, err)
+		}
+		places++
+	}
+	if texts != n || places != n {
+		t.Errorf("%d texts and %d places; want %d", texts, places, n)
+	}
+	if ps, err := h.pseudonyms(t.Context(), tenant, "sms", "+61400111222"); err != nil || len(ps) < 1 {
+		t.Errorf("pseudonyms: %v, %v", ps, err)
+	}
+}
+
+// TestReencrypt_ConcurrentWriters seals anew, twice at once, while others change the same rows
+// with the old key first and with the new. Nothing that they wrote is undone.
+func TestReencrypt_ConcurrentWriters(t *testing.T) {
+	forEachEngineWithKey(t, func(t *testing.T, h fixture, k1 string) {
+		h.fillSealedColumns(40)
+		k2 := keyring.GenerateKey("k2")
+		before, after := h.withKeys(k1, k2), h.withKeys(k2, k1)
+		ctx, stop := context.WithCancel(t.Context())
+		var writing, sealing sync.WaitGroup
+		lastToken := ""
+		writing.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				ep := endpoint(tenant, h.instance)
+				ep.Credentials[adapters.AuthToken] = fmt.Sprint("token ", n)
+				if _, err := []fixture{before, after}[n%2].SaveEndpoint(t.Context(), gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointActive}, timeZero, "key:k"); err != nil {
+					t.Error(err)
+				}
+				lastToken = ep.Credentials[adapters.AuthToken]
+			}
+		})
+		for range 2 {
+			sealing.Go(func() {
+				for range 10 {
+					if err := after.Reencrypt(t.Context(), func(ReencryptProgress) {}); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		sealing.Wait()
+		stop()
+		writing.Wait()
+		ep, err := before.WebhookEndpoint(t.Context(), h.instance, adapters.SMS)
+		if err != nil || ep.Credentials[adapters.AuthToken] != lastToken {
+			t.Errorf("the last token was lost: %v", err)
+		}
+		after.reencryptAll()
+		if left := h.countPrefixed(keyring.SealedPrefix("k1")); len(left) != 0 {
+			t.Errorf("left on the old key: %v", left)
+		}
+	})
+}
+
+// TestReencrypt_ReportsUndecryptable: a value that was moved, and one whose key is not
+// there, stay as they are and are counted.
+func TestReencrypt_ReportsUndecryptable(t *testing.T) {
+	forEachEngineWithKey(t, func(t *testing.T, h fixture, k1 string) {
+		h.fillSealedColumns(2)
+		k2, k0 := keyring.GenerateKey("k2"), keyring.GenerateKey("k0")
+		both := h.withKeys(k2, k1)
+		ids := queryText(t, h.Store, `select min(cast(id as text)) from outbox`)
+		foreign := h.withKeys(k0).sealedChat(ids)
+		mustExec(t, h.Store, `update outbox set place = $1 where id = $2`, foreign, ids)
+		mustExec(t, h.Store, `update messages set sealed = (select min(m.sealed) from messages m)`)
+		r := both.reencryptAll()
+		if r.Missing != 1 || r.Corrupt != 1 {
+			t.Errorf("%+v; want one of each", r)
+		}
+		if got := both.keyUsageOf("k0"); got.Available || got.Sealed["outbox.place"] != 1 {
+			t.Errorf("a key that is missing: %+v", got)
+		}
+		if got := both.keyUsageOf("k1"); got.Sealed["messages.sealed"] != 1 {
+			t.Errorf("what does not open: %+v", got)
+		}
+		if got := queryText(t, h.Store, `select place from outbox where id = $1`, ids); got != foreign {
+			t.Error("a value whose key is missing was changed")
+		}
+		// With the key given everything is well again.
+		if h.withKeys(k2, k1, k0).reencryptAll(); both.keyUsageOf("k0").Values() != 0 {
+			t.Errorf("%+v", both.keyUsageOf("k0"))
+		}
+	})
+}
+
+func (h fixture) sealedChat(id string) string {
+	sealed, err := h.sealChat(tenant, id, adapters.Chat{ID: "elsewhere"})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return sealed
+}
+
+// mustRing returns the key ring of keys, each "id:base64".
+func mustRing(t *testing.T, keys ...string) *keyring.Ring {
+	t.Helper()
+	r, err := keyring.Parse(strings.Join(keys, ","))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}

@@ -1,0 +1,124 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver that goose needs
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"hydragate/migrations"
+)
+
+// A Migration is one step of the schema.
+type Migration struct {
+	Version   int64
+	Name      string
+	AppliedAt time.Time // zero: pending
+}
+
+// Migrate brings the schema of the database at url up to date and gives the steps
+// it took. Several processes may do so at once: one works, the others wait. A
+// database newer than this binary gives ErrNewer.
+func Migrate(ctx context.Context, url string) (applied []Migration, err error) {
+	err = WithProvider(ctx, url, func(p *goose.Provider) error {
+		if err := checkNotNewer(ctx, p); err != nil {
+			return err
+		}
+		done, err := p.Up(ctx)
+		for _, r := range done {
+			applied = append(applied, Migration{Version: r.Source.Version, Name: r.Source.Path, AppliedAt: time.Now().UTC()})
+		}
+		return err
+	})
+	return applied, err
+}
+
+// Migrations gives all steps that this binary knows, with when each was taken.
+func Migrations(ctx context.Context, url string) (ms []Migration, err error) {
+	err = WithProvider(ctx, url, func(p *goose.Provider) error {
+		if err := checkNotNewer(ctx, p); err != nil {
+			return err
+		}
+		status, err := p.Status(ctx)
+		for _, s := range status {
+			ms = append(ms, Migration{Version: s.Source.Version, Name: s.Source.Path, AppliedAt: s.AppliedAt.UTC()})
+		}
+		return err
+	})
+	return ms, err
+}
+
+func checkNotNewer(ctx context.Context, p *goose.Provider) error {
+	sources := p.ListSources()
+	v, err := p.GetDBVersion(ctx)
+	if err != nil {
+		return err
+	}
+	if v > sources[len(sources)-1].Version {
+		return ErrNewerSchema
+	}
+	return nil
+}
+
+// lockMigration keeps other processes from migrating the same file: a write lock on a
+// second, empty database beside it, which ends with the process however it ends.
+func lockMigration(ctx context.Context, file string) (unlock func(), err error) {
+	if err := createPrivateFile(file + ".migrating"); err != nil {
+		return nil, err
+	}
+	pool, err := sql.Open("sqlite", sqliteURI(file+".migrating")+"?_pragma=busy_timeout(60000)&_txlock=immediate")
+	if err != nil {
+		return nil, err
+	}
+	tx, err := pool.BeginTx(ctx, nil)
+	if err != nil {
+		_ = pool.Close()
+		return nil, fmt.Errorf("wait for another migration of %s: %w", file, err)
+	}
+	return func() { _ = tx.Rollback(); _ = pool.Close() }, nil
+}
+
+func WithProvider(ctx context.Context, url string, f func(*goose.Provider) error) error {
+	driver, dialect, files, opts := "sqlite", goose.DialectSQLite3, migrations.SQLite(), []goose.ProviderOption{}
+	dsn := sqliteURI(url) + "?_pragma=busy_timeout(10000)&_txlock=immediate"
+	if IsPostgres(url) {
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60))
+		if err != nil {
+			return err
+		}
+		driver, dialect, files, dsn = "pgx", goose.DialectPostgres, migrations.Postgres(), url
+		opts = append(opts, goose.WithSessionLocker(locker))
+	} else {
+		unlock, err := lockMigration(ctx, url)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		if err := createPrivateFile(url); err != nil {
+			return err
+		}
+	}
+	pool, err := sql.Open(driver, dsn)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = pool.Close() }()
+	p, err := goose.NewProvider(dialect, pool, files, opts...)
+	if err != nil {
+		return err
+	}
+	if err := f(p); err != nil && !errors.Is(err, ErrNewerSchema) {
+		return fmt.Errorf("migrate: %w", err)
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// ErrNewerSchema says that the database was migrated by a newer binary.
+var ErrNewerSchema = errors.New("store: the database is newer than this program; start the newer version")

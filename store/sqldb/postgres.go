@@ -1,0 +1,170 @@
+package sqldb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// pgxConn is the part that pgxpool.Pool and pgx.Tx share.
+type pgxConn interface {
+	Exec(ctx context.Context, query string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, query string, args ...any) (pgx.Rows, error)
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+	BeginTx(ctx context.Context) (pgx.Tx, error)
+}
+
+type postgres struct {
+	conn pgxConn
+	pool *pgxpool.Pool
+}
+
+// maxPoolConns is how many connections a process keeps when the URL does not say
+// (pool_max_conns): enough for every kind of work to have one while hooks commit.
+const maxPoolConns = 16
+
+// ingestPoolConns are kept beside them for storing what hooks deliver, so that no other
+// work, however much there is, stands between a provider and its answer.
+const ingestPoolConns = 3
+
+func OpenPostgres(ctx context.Context, url string, conns int32) (*postgres, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("read the database URL: %w", err)
+	}
+	if conns == ingestPoolConns || !strings.Contains(url, "pool_max_conns") {
+		cfg.MaxConns = conns
+	}
+	for name, value := range map[string]string{
+		"application_name": "hydragate",
+		// Everything is looked up by key, a few rows at a time. A plan made while a table was
+		// empty would otherwise go on reading all of it after it has grown.
+		"enable_hashjoin":  "off",
+		"enable_mergejoin": "off",
+		"jit":              "off",
+	} {
+		if _, set := cfg.ConnConfig.RuntimeParams[name]; !set {
+			cfg.ConnConfig.RuntimeParams[name] = value
+		}
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return &postgres{poolConn{pool}, pool}, nil
+}
+
+type poolConn struct{ *pgxpool.Pool }
+
+func (p poolConn) BeginTx(ctx context.Context) (pgx.Tx, error) { return p.Begin(ctx) }
+
+type txConn struct{ pgx.Tx }
+
+func (t txConn) BeginTx(ctx context.Context) (pgx.Tx, error) { return t.Begin(ctx) }
+
+func (p *postgres) Close() { p.pool.Close() }
+
+func (p *postgres) Probe(ctx context.Context) error {
+	c, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	c.Release()
+	return nil
+}
+
+func (p *postgres) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	tag, err := p.conn.Exec(ctx, query, args...)
+	return tag.RowsAffected(), err
+}
+
+func (p *postgres) Query(ctx context.Context, query string, args ...any) (Rows, error) {
+	return p.conn.Query(ctx, query, args...)
+}
+
+// Batch sends all statements before it reads an answer. Outside a transaction
+// Postgres makes them one by itself, up to the single sync at their end.
+func (p *postgres) Batch(ctx context.Context, stmts []Statement) error {
+	b := &pgx.Batch{}
+	for _, s := range stmts {
+		q := b.Queue(s.Query, s.Args...)
+		switch {
+		case s.Read != nil:
+			q.Query(func(rs pgx.Rows) error { return s.Read(rs) })
+		case s.RowsAffected != nil:
+			q.Exec(func(tag pgconn.CommandTag) error { *s.RowsAffected = tag.RowsAffected(); return nil })
+		}
+	}
+	return p.conn.SendBatch(ctx, b).Close()
+}
+
+func (p *postgres) InTx(ctx context.Context, f func(DB) error) error {
+	tx, err := p.conn.BeginTx(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	if err := f(&postgres{txConn{tx}, p.pool}); err != nil {
+		return err
+	}
+	return tx.Commit(ctx)
+}
+
+func (p *postgres) Dialect() Dialect {
+	return Dialect{
+		Name:            "postgres",
+		Now:             "now()",
+		ClockResolution: time.Microsecond,
+		NowPlus:         func(s int) string { return fmt.Sprintf("now() + interval '%d seconds'", s) },
+		NowPlusExpr:     func(s string) string { return "now() + cast(" + s + " as double precision) * interval '1 second'" },
+		SecondsUntil:    func(at string) string { return "cast(extract(epoch from " + at + " - now()) as double precision)" },
+		Least:           func(a, b string) string { return "least(" + a + ", " + b + ")" },
+		KeyIDExpr:       func(column string) string { return "split_part(" + column + ", '.', 2)" },
+		SkipLocked:      " for update skip locked",
+		AdvisoryLock:    "select pg_advisory_xact_lock(hashtextextended($1, 0))",
+		IsCheckViolation: func(err error, constraint string) bool {
+			pe := AsPgError(err)
+			return pe != nil && pe.Code == "23514" && pe.ConstraintName == constraint
+		},
+		IsDuplicate:           func(err error) bool { pe := AsPgError(err); return pe != nil && pe.Code == "23505" },
+		IsForeignKeyViolation: func(err error) bool { pe := AsPgError(err); return pe != nil && pe.Code == "23503" },
+		IsDatabaseError:       func(err error) bool { return AsPgError(err) != nil },
+		IsUnavailable: func(err error) bool {
+			pe := AsPgError(err)
+			if pe == nil {
+				return true
+			}
+			for _, class := range []string{
+				"08", "53", "58", // no connection; no room on the disk, in memory or for one more client; no reading or writing
+				"57P", "25006", // it is going or coming; it is read-only
+			} {
+				if strings.HasPrefix(pe.Code, class) {
+					return true
+				}
+			}
+			return false
+		},
+		IsUnstorable: func(err error) bool {
+			pe := AsPgError(err)
+			return pe != nil && (strings.HasPrefix(pe.Code, "22") || strings.HasPrefix(pe.Code, "54"))
+		},
+	}
+}
+
+func AsPgError(err error) *pgconn.PgError {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) {
+		return pe
+	}
+	return nil
+}

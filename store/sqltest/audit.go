@@ -1,0 +1,548 @@
+package sqltest
+
+import (
+	"fmt"
+	"go/ast"
+	"go/constant"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// SQL is written in the store, of constants and of what the dialect gives. This follows
+// every text that is handed to a database back to what it is made of.
+
+// sqlMethods are the methods whose argument, or the field of a statement, is run as SQL, and
+// which argument that is.
+var sqlMethods = map[string]int{"Exec": 1, "Query": 1, "QueryRow": 1, "ExecContext": 1, "QueryContext": 1, "QueryRowContext": 1, "Prepare": 1, "PrepareContext": 1}
+
+// A Auditor follows texts in one package.
+type Auditor struct {
+	fset       *token.FileSet
+	files      []*ast.File
+	info       *types.Info
+	visiting   map[ast.Expr]bool // being followed: a text made longer in a loop comes back to itself
+	Violations []string
+	Statements int
+}
+
+func AuditFiles(t *testing.T, files []string, src map[string]string) *Auditor {
+	t.Helper()
+	a := &Auditor{fset: token.NewFileSet(), visiting: map[ast.Expr]bool{}}
+	for _, name := range files {
+		var content any
+		if text, ok := src[name]; ok {
+			content = text
+		}
+		f, err := parser.ParseFile(a.fset, name, content, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.files = append(a.files, f)
+	}
+	a.info = &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Uses: map[*ast.Ident]types.Object{}, Defs: map[*ast.Ident]types.Object{}, Selections: map[*ast.SelectorExpr]*types.Selection{}}
+	// What others declare is not needed to follow a text: errors about imports are passed over.
+	conf := types.Config{Importer: importer.Default(), Error: func(error) {}, FakeImportC: true}
+	_, _ = conf.Check("store", a.fset, a.files, a.info)
+	for _, f := range a.files {
+		ast.Inspect(f, a.visit)
+	}
+	slices.Sort(a.Violations)
+	return a
+}
+
+func (a *Auditor) visit(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.CallExpr:
+		sel, ok := n.Fun.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if at, runs := sqlMethods[sel.Sel.Name]; runs && len(n.Args) > at && !isURLQuery(sel, n) {
+			a.check(n.Args[at])
+		}
+	case *ast.CompositeLit:
+		if isStatementType(n.Type) {
+			a.checkStatement(n)
+		}
+		if arr, ok := n.Type.(*ast.ArrayType); ok {
+			if isStatementType(arr.Elt) {
+				for _, e := range n.Elts {
+					if c, ok := e.(*ast.CompositeLit); ok && c.Type == nil {
+						a.checkStatement(c)
+					}
+				}
+			}
+		}
+	}
+	return true
+}
+
+func isURLQuery(sel *ast.SelectorExpr, n *ast.CallExpr) bool {
+	return sel.Sel.Name == "Query" && len(n.Args) == 0
+}
+
+func (a *Auditor) checkStatement(c *ast.CompositeLit) {
+	for i, e := range c.Elts {
+		if kv, ok := e.(*ast.KeyValueExpr); ok {
+			if key, ok := kv.Key.(*ast.Ident); ok && key.Name == "Query" {
+				a.check(kv.Value)
+			}
+		} else if i == 0 {
+			a.check(e)
+		}
+	}
+}
+
+func (a *Auditor) check(e ast.Expr) {
+	a.Statements++
+	if why := a.trace(e); why != "" {
+		a.Violations = append(a.Violations, fmt.Sprintf("%s: %s", a.fset.Position(e.Pos()), why))
+	}
+}
+
+// trace says what of a text is neither constant nor of the dialect; "" when nothing is.
+func (a *Auditor) trace(e ast.Expr) string {
+	tv := a.info.Types[e]
+	if tv.Value != nil && tv.Value.Kind() == constant.String || isNumber(tv.Type) {
+		return ""
+	}
+	if a.visiting[e] {
+		return ""
+	}
+	a.visiting[e] = true
+	defer delete(a.visiting, e)
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		return ""
+	case *ast.ParenExpr:
+		return a.trace(e.X)
+	case *ast.BinaryExpr:
+		return firstNonEmpty(a.trace(e.X), a.trace(e.Y))
+	case *ast.SelectorExpr:
+		if isDialect(e.X) || e.Sel.Name == "Query" { // the query of a statement is looked at where it is made
+			return ""
+		}
+		return a.traceField(e)
+	case *ast.IndexExpr:
+		return a.trace(e.X)
+	case *ast.UnaryExpr:
+		return a.trace(e.X)
+	case *ast.CompositeLit:
+		for _, el := range e.Elts {
+			if why := a.trace(el); why != "" {
+				return why
+			}
+		}
+		return ""
+	case *ast.KeyValueExpr:
+		return a.trace(e.Value)
+	case *ast.CallExpr:
+		return a.traceCall(e)
+	case *ast.Ident:
+		return a.traceName(e)
+	case *ast.FuncLit:
+		return a.traceReturns(e.Body, 0)
+	case *ast.TypeAssertExpr: // a text of a type of its own
+		if id, ok := e.Type.(*ast.Ident); ok {
+			return a.traceConversions(a.info.Uses[id])
+		}
+	}
+	return fmt.Sprintf("a %T", e)
+}
+
+func isNumber(t types.Type) bool {
+	if t == nil {
+		return false
+	}
+	b, ok := t.Underlying().(*types.Basic)
+	return ok && b.Info()&types.IsInteger != 0
+}
+
+func isText(t types.Type) bool {
+	b, ok := t.Underlying().(*types.Basic)
+	return ok && b.Info()&types.IsString != 0
+}
+
+// traceField follows a field to everything that is put into it, where a value is written
+// out and where the field is set; or a constant of another package of the house.
+func (a *Auditor) traceField(e *ast.SelectorExpr) string {
+	field, ok := a.info.Uses[e.Sel].(*types.Var)
+	if !ok || field.Exported() {
+		if pkg, isName := e.X.(*ast.Ident); isName && isConstantOf(pkg.Name, e.Sel.Name) {
+			return ""
+		}
+		return "the field " + e.Sel.Name
+	}
+	why := ""
+	for _, f := range a.files {
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.CompositeLit:
+				t := a.info.Types[n].Type
+				if t == nil {
+					return true
+				}
+				of, ok := t.Underlying().(*types.Struct)
+				if !ok {
+					return true
+				}
+				for i, el := range n.Elts {
+					if kv, keyed := el.(*ast.KeyValueExpr); keyed {
+						if key, ok := kv.Key.(*ast.Ident); ok && a.info.Uses[key] == field {
+							why = firstNonEmpty(why, a.trace(kv.Value))
+						}
+					} else if of.Field(i) == field {
+						why = firstNonEmpty(why, a.trace(el))
+					}
+				}
+			case *ast.AssignStmt:
+				for i, l := range n.Lhs {
+					if sel, ok := l.(*ast.SelectorExpr); ok && a.info.Uses[sel.Sel] == field {
+						why = firstNonEmpty(why, a.trace(n.Rhs[min(i, len(n.Rhs)-1)]))
+					}
+				}
+			}
+			return true
+		})
+	}
+	return why
+}
+
+// isConstantOf reports whether a package of the house declares a constant of this name.
+func isConstantOf(pkg, name string) bool {
+	files, _ := filepath.Glob(filepath.Join("..", pkg, "*.go"))
+	for _, file := range files {
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			continue
+		}
+		for _, d := range f.Decls {
+			g, ok := d.(*ast.GenDecl)
+			if !ok || g.Tok != token.CONST {
+				continue
+			}
+			for _, s := range g.Specs {
+				if slices.ContainsFunc(s.(*ast.ValueSpec).Names, func(id *ast.Ident) bool { return id.Name == name }) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func firstNonEmpty(all ...string) string {
+	for _, s := range all {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// isStatementType reports whether e names sqldb.Statement.
+func isStatementType(e ast.Expr) bool {
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e.Name == "Statement"
+	case *ast.SelectorExpr:
+		return e.Sel.Name == "Statement"
+	}
+	return false
+}
+
+func isDialect(e ast.Expr) bool {
+	switch e := e.(type) {
+	case *ast.SelectorExpr:
+		return e.Sel.Name == "dialect"
+	case *ast.CallExpr:
+		sel, ok := e.Fun.(*ast.SelectorExpr)
+		return ok && (sel.Sel.Name == "dialect" || sel.Sel.Name == "Dialect")
+	case *ast.Ident:
+		return e.Name == "d" || e.Name == "dialect"
+	}
+	return false
+}
+
+// traceCall follows a text that a function gives: of the dialect, of this package, or one
+// of the few of others that only join what they are given.
+func (a *Auditor) traceCall(c *ast.CallExpr) string {
+	arguments := func(from int) string {
+		for _, arg := range c.Args[from:] {
+			if why := a.trace(arg); why != "" {
+				return why
+			}
+		}
+		return ""
+	}
+	if sel, ok := c.Fun.(*ast.SelectorExpr); ok {
+		pkg, _ := sel.X.(*ast.Ident)
+		switch {
+		case isDialect(sel.X):
+			return arguments(0)
+		case pkg != nil && (pkg.Name == "strings" && (sel.Sel.Name == "ReplaceAll" || sel.Sel.Name == "Join" || sel.Sel.Name == "Repeat" || sel.Sel.Name == "TrimSuffix" || sel.Sel.Name == "TrimPrefix") || pkg.Name == "fmt" && sel.Sel.Name == "Sprintf" || pkg.Name == "strconv" && sel.Sel.Name == "Itoa"):
+			return arguments(0)
+		}
+		// The standard library is read where it is at hand.
+		if of := a.info.Uses[sel.Sel]; sel.Sel.Name == "String" && (of == nil || of.Pkg() != nil && of.Pkg().Path() == "strings") {
+			return a.traceBuilder(sel.X)
+		}
+		return a.traceFunction(sel.Sel, 0)
+	}
+	id, ok := c.Fun.(*ast.Ident)
+	if !ok {
+		return "a call"
+	}
+	switch id.Name {
+	case "string", "append":
+		return arguments(0)
+	case "int", "int64", "len", "min", "max", "make": // a number is no text, and an empty list holds none
+		return ""
+	}
+	if _, isLocal := a.info.Uses[id].(*types.Var); isLocal { // a function under a name
+		return a.trace(id)
+	}
+	return a.traceFunction(id, 0)
+}
+
+// traceFunction follows what a function of this package gives, one of its results.
+func (a *Auditor) traceFunction(name *ast.Ident, at int) string {
+	if name.Name == "Placeholder" || name.Name == "PlaceholderList" {
+		return "" // made of numbers by sqldb; inspect checks the format that a list is given
+	}
+	found := false
+	for _, f := range a.files {
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Body == nil || a.info.Uses[name] == nil || a.info.Defs[fn.Name] != a.info.Uses[name] {
+				continue
+			}
+			found = true
+			if why := a.traceReturns(fn.Body, at); why != "" {
+				return name.Name + ": " + why
+			}
+		}
+	}
+	if !found {
+		return "what " + name.Name + " gives"
+	}
+	return ""
+}
+
+// traceConversions follows what is ever made a text of a type.
+func (a *Auditor) traceConversions(to types.Object) (why string) {
+	for _, f := range a.files {
+		ast.Inspect(f, func(n ast.Node) bool {
+			if c, ok := n.(*ast.CallExpr); ok && len(c.Args) == 1 {
+				if id, ok := c.Fun.(*ast.Ident); ok && to != nil && a.info.Uses[id] == to {
+					why = firstNonEmpty(why, a.trace(c.Args[0]))
+				}
+			}
+			return true
+		})
+	}
+	return why
+}
+
+// traceBuilder follows what is ever written into a builder.
+func (a *Auditor) traceBuilder(builder ast.Expr) (why string) {
+	object := func(e ast.Expr) types.Object {
+		if u, ok := e.(*ast.UnaryExpr); ok {
+			e = u.X
+		}
+		switch e := e.(type) {
+		case *ast.Ident:
+			return a.info.Uses[e]
+		case *ast.SelectorExpr:
+			return a.info.Uses[e.Sel]
+		}
+		return nil
+	}
+	is := object(builder)
+	if is == nil {
+		return "a builder"
+	}
+	for _, f := range a.files {
+		ast.Inspect(f, func(n ast.Node) bool {
+			c, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			sel, ok := c.Fun.(*ast.SelectorExpr)
+			switch {
+			case !ok:
+			case strings.HasPrefix(sel.Sel.Name, "Write") && object(sel.X) == is:
+				for _, arg := range c.Args {
+					why = firstNonEmpty(why, a.trace(arg))
+				}
+			case sel.Sel.Name == "Fprintf" && object(c.Args[0]) == is:
+				for _, arg := range c.Args[1:] {
+					why = firstNonEmpty(why, a.trace(arg))
+				}
+			}
+			return true
+		})
+	}
+	return why
+}
+
+// traceResult follows one of several results of a call to a function of this package.
+func (a *Auditor) traceResult(of ast.Expr, at int) string {
+	c, ok := of.(*ast.CallExpr)
+	if !ok {
+		return "one of several values"
+	}
+	called, ok := c.Fun.(*ast.Ident)
+	if sel, isMethod := c.Fun.(*ast.SelectorExpr); isMethod {
+		called, ok = sel.Sel, true
+	}
+	if !ok {
+		return "a call"
+	}
+	return a.traceFunction(called, at)
+}
+
+// traceReturns follows what a body returns, one of its results.
+func (a *Auditor) traceReturns(body *ast.BlockStmt, at int) (why string) {
+	ast.Inspect(body, func(n ast.Node) bool {
+		if _, inner := n.(*ast.FuncLit); inner {
+			return false
+		}
+		if r, ok := n.(*ast.ReturnStmt); ok {
+			switch {
+			case len(r.Results) > at:
+				why = firstNonEmpty(why, a.trace(r.Results[at]))
+			case len(r.Results) == 1:
+				why = firstNonEmpty(why, a.traceResult(r.Results[0], at))
+			default:
+				why = firstNonEmpty(why, "a result by its name")
+			}
+		}
+		return true
+	})
+	return why
+}
+
+// traceName follows a name to everything that is ever put under it, in all callers when
+// it is a parameter.
+func (a *Auditor) traceName(id *ast.Ident) string {
+	obj := a.info.Uses[id]
+	if obj == nil {
+		obj = a.info.Defs[id]
+	}
+	if obj == nil {
+		return "the name " + id.Name
+	}
+	if _, isConst := obj.(*types.Const); isConst {
+		return ""
+	}
+	if named, ok := obj.Type().(*types.Named); ok && named.Obj().Pkg() == obj.Pkg() && isText(named) {
+		return a.traceConversions(named.Obj()) // a text of a type of its own is made by conversion alone
+	}
+	assigned, why := false, ""
+	put := func(e ast.Expr) {
+		assigned = true
+		why = firstNonEmpty(why, a.trace(e))
+	}
+	for _, f := range a.files {
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.AssignStmt:
+				for i, l := range n.Lhs {
+					if in, ok := l.(*ast.IndexExpr); ok { // into a list
+						l = in.X
+					}
+					if lid, ok := l.(*ast.Ident); ok && (a.info.Defs[lid] == obj || a.info.Uses[lid] == obj) {
+						if len(n.Rhs) == len(n.Lhs) {
+							put(n.Rhs[i])
+						} else if i == 0 {
+							put(n.Rhs[0])
+						} else {
+							assigned = true
+							why = firstNonEmpty(why, a.traceResult(n.Rhs[0], i))
+						}
+					}
+				}
+			case *ast.ValueSpec:
+				for i, lid := range n.Names {
+					if a.info.Defs[lid] == obj {
+						if i < len(n.Values) {
+							put(n.Values[i])
+						} else {
+							assigned = true // empty
+						}
+					}
+				}
+			case *ast.RangeStmt:
+				for _, l := range []ast.Expr{n.Key, n.Value} {
+					if lid, ok := l.(*ast.Ident); ok && a.info.Defs[lid] == obj {
+						assigned = true
+						why = firstNonEmpty(why, a.trace(n.X))
+					}
+				}
+			case *ast.FuncDecl:
+				if at := parameterAt(a.info, n.Type, obj); at >= 0 {
+					assigned = true
+					why = firstNonEmpty(why, a.traceArguments(n.Name, at))
+				}
+			case *ast.FuncLit:
+				if parameterAt(a.info, n.Type, obj) >= 0 {
+					assigned = true // of a dialect's own functions, whose arguments are followed where they are called
+				}
+			}
+			return true
+		})
+	}
+	if !assigned {
+		return "the name " + id.Name
+	}
+	return why
+}
+
+func parameterAt(info *types.Info, f *ast.FuncType, obj types.Object) int {
+	at := 0
+	for _, field := range f.Params.List {
+		for _, name := range field.Names {
+			if info.Defs[name] == obj {
+				return at
+			}
+			at++
+		}
+	}
+	return -1
+}
+
+// traceArguments follows what is passed to a function of this package. A function that is itself
+// one that runs SQL is looked at where it is called.
+func (a *Auditor) traceArguments(name *ast.Ident, at int) string {
+	if _, runs := sqlMethods[name.Name]; runs {
+		return ""
+	}
+	why := ""
+	for _, f := range a.files {
+		ast.Inspect(f, func(n ast.Node) bool {
+			c, ok := n.(*ast.CallExpr)
+			if !ok || len(c.Args) <= at {
+				return true
+			}
+			var called *ast.Ident
+			switch fun := c.Fun.(type) {
+			case *ast.Ident:
+				called = fun
+			case *ast.SelectorExpr:
+				called = fun.Sel
+			}
+			if called != nil && a.info.Uses[called] == a.info.Defs[name] {
+				why = firstNonEmpty(why, a.trace(c.Args[at]))
+			}
+			return true
+		})
+	}
+	return why
+}
