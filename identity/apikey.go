@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Scopes are all rights an API key can hold, "<resource>:<right>".
+// Scopes lists all scopes that an API key can hold, as "<resource>:<right>".
 var Scopes = []string{
 	"audit:read",
 	"channels:read", "channels:write",
@@ -23,21 +23,21 @@ var Scopes = []string{
 	"messages:read", "messages:write",
 }
 
-// An APIKey lets a program or a member of staff call the API. The key itself is
-// shown once; only its hash is kept.
+// An APIKey authorizes a program or a staff member to call the API. The key itself is shown
+// once; only its hash is stored.
 type APIKey struct {
 	ID         string
 	TenantID   string
 	Name       string
-	Hint       string // the last four characters, to tell keys apart
+	Hint       string // the last four characters, which distinguish keys in a list
 	Scopes     []string
-	InstanceID string    // empty: every instance
-	ExpiresAt  time.Time // zero: never
-	RevokedAt  time.Time // zero: live
-	LastUsedAt time.Time // to the minute
+	InstanceID string    // empty for all instances
+	ExpiresAt  time.Time // zero if the key does not expire
+	RevokedAt  time.Time // zero if not revoked
+	LastUsedAt time.Time // accurate to a minute
 	CreatedAt  time.Time
 
-	// User is set when no key was shown but a token of staff: who that is.
+	// User is the subject of the staff token that authorized the request; empty for an API key.
 	User string
 }
 
@@ -49,7 +49,7 @@ func (k APIKey) IsLive(now time.Time) bool {
 // HasScope reports whether the key holds scope.
 func (k APIKey) HasScope(scope string) bool { return slices.Contains(k.Scopes, scope) }
 
-// Actor names the key in the audit log, or the member of staff.
+// Actor returns the key, or the staff member, as the actor of an audit event.
 func (k APIKey) Actor() Actor {
 	if k.User != "" {
 		return Actor("user:" + k.User)
@@ -57,15 +57,15 @@ func (k APIKey) Actor() Actor {
 	return Actor("key:" + k.ID)
 }
 
-// NewToken makes a secret of 256 random bits after prefix, such as "hg_live_".
+// NewToken returns prefix, such as "hg_live_", followed by 256 random bits in base32.
 func NewToken(prefix string) string {
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand crashes the program instead
 	return prefix + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
 }
 
-// HashToken gives what is kept of a token and what it is looked up by. A fast hash
-// is enough for 256 random bits.
+// HashToken returns the hash of token that is stored and by which the token is looked up. A fast
+// hash suffices for 256 random bits.
 func HashToken(token string) string {
 	h := sha256.Sum256([]byte(token))
 	return hex.EncodeToString(h[:])

@@ -1,30 +1,26 @@
 package identity
 
-import (
-	"time"
-)
+import "time"
 
-// An EventQuery selects events of the audit log. Filters that are zero select
-// everything; all others must hold.
+// An EventQuery selects the events of the audit log that match all filters that are not zero.
 type EventQuery struct {
 	Kind       string
 	Actor      Actor
 	CustomerID string
 	IdentityID string
 	InstanceID string
-	Since      time.Time // from here on
-	Until      time.Time // before this
+	Since      time.Time // inclusive
+	Until      time.Time // exclusive
 }
 
-// An Actor is who does something, for the audit log: "key:<id>", "user:<subject>",
+// An Actor identifies in the audit log who did something: "key:<id>", "user:<subject>",
 // "sender:<identity id>", "command" or "system".
 type Actor string
 
-// System is the actor of what the gateway does by itself.
+// System is the actor of what the gateway does on its own.
 const System Actor = "system"
 
-// An Event is one line of the audit log. It holds no code, no secret and no message
-// text.
+// An Event is one entry of the audit log. It must not contain codes, secrets or message text.
 type Event struct {
 	ID         string
 	TenantID   string

@@ -1,15 +1,13 @@
 package identity
 
-import (
-	"errors"
-)
+import "errors"
 
-// ErrNoContact says that there is no such customer to give an identity to.
-var ErrNoContact = errors.New("httpapi: no such contact")
+// ErrNoContact is returned if the contact that an identity is to be linked to does not exist.
+var ErrNoContact = errors.New("identity: no such contact")
 
-// A ContactIdentity is an identity as the contact surface shows it: its customer is
-// the contact, its display name the name, its username the screen name. The URLs are
-// kept and shown, never fetched.
+// A ContactIdentity is an identity as the contact-identities API represents it: the customer is
+// the contact, DisplayName the name and Username the screen name. The URLs are stored and
+// returned, never fetched.
 type ContactIdentity struct {
 	Identity
 	AvatarURL string

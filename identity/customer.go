@@ -6,47 +6,47 @@ import (
 	"time"
 )
 
-// MergeUndoWindow is how long a merge can be undone.
+// MergeUndoWindow is the time for which a merge can be undone.
 const MergeUndoWindow = 30 * 24 * time.Hour
 
-// ErrIdentifierReused says that what a merged customer was known by, such as the e-mail
-// address, belongs to another one now.
-var ErrIdentifierReused = errors.New("identity: known by what another customer has now")
+// ErrIdentifierReused is returned if a merge cannot be undone because an identifier of the merged
+// customer, such as its e-mail address, now belongs to another customer.
+var ErrIdentifierReused = errors.New("identity: identifier belongs to another customer")
 
-// ErrGrantRequired says that a merge would make verified accounts, or owners, another
-// customer's: who asks for it needs the right to make them so by hand.
-var ErrGrantRequired = errors.New("identity: moves rights to another customer")
+// ErrGrantRequired is returned if a merge, or undoing one, would move verified identities or
+// owners to another customer and the caller may not grant these rights.
+var ErrGrantRequired = errors.New("identity: missing the right to grant verification and roles")
 
-// A Merge says that two customers were one: what belonged to CustomerID belongs to
-// Into.
+// A Merge records that the identities and conversations of the customer CustomerID were moved
+// to the customer TargetID.
 type Merge struct {
 	CustomerID    string
 	TargetID      string
-	IdentityCount int // that moved
+	IdentityCount int // number of identities moved
 	At            time.Time
 }
 
-// UndoUntil is when the merge becomes final.
+// UndoUntil returns the time at which the merge becomes final.
 func (m Merge) UndoUntil() time.Time { return m.At.Add(MergeUndoWindow) }
 
-// An Ownership is one span of time in which a customer owned an address.
+// An Ownership is a period in which a customer owned an address.
 type Ownership struct {
 	IdentityID string
-	InstanceID string // empty: every instance of the tenant
+	InstanceID string // empty for all instances of the tenant
 	Channel    string
-	ExternalID string // a pseudonym when erased
-	CustomerID string // may be gone, or merged since
+	ExternalID string // a pseudonym after erasure
+	CustomerID string // may have been deleted or merged since
 	Since      time.Time
-	Until      time.Time // zero: to this day
-	ErasedAt   time.Time // zero: not erased
+	Until      time.Time // zero if the period has not ended
+	ErasedAt   time.Time // zero if not erased
 }
 
-// A Customer is a person or company that the tenant knows.
+// A Customer is a person or company known to the tenant.
 type Customer struct {
 	ID          string
 	TenantID    string
 	Email       string
-	PhoneNumber string // E.164 or empty
+	PhoneNumber string // in E.164 format, or empty
 	FirstName   string
 	LastName    string
 	CompanyName string
@@ -57,16 +57,16 @@ type Customer struct {
 	UpdatedAt   time.Time
 }
 
-// A CustomerEdit changes some fields of a customer, as Edit does.
+// A CustomerEdit changes fields of a customer. A nil field stays unchanged; a pointer to the
+// zero value clears it.
 type CustomerEdit struct {
 	Email, PhoneNumber, FirstName, LastName, CompanyName, Locale, Timezone *string
 	Metadata                                                               *json.RawMessage
 }
 
-// A CustomerQuery selects customers. Filters that are "" select everything; all
-// others must hold. Email, Phone and ExternalID match the whole value, without
-// regard to case, and those of the same name with Prefix its beginning; Name matches
-// the beginning of the first, last or company name.
+// A CustomerQuery selects the customers that match all filters that are not empty. Email, Phone
+// and ExternalID match the whole value, EmailPrefix, PhonePrefix and ExternalPrefix its
+// beginning, and Name the beginning of the first, last or company name. Case is ignored.
 type CustomerQuery struct {
 	Email, Phone, Name, ExternalID           string
 	EmailPrefix, PhonePrefix, ExternalPrefix string

@@ -1,8 +1,7 @@
-// Package identity answers one question: who is this?
+// Package identity defines tenants, customers, identities and roles, and the rules they obey.
 //
-// A customer is known by many identities, one for each account on a channel. The
-// package holds the types and the rules they obey; it does not know where they are
-// kept, what a claim is, or how a channel works.
+// A customer has one identity for each account on a channel. The package does not store
+// anything, and knows neither claims nor how a channel works.
 package identity
 
 import (
@@ -11,63 +10,66 @@ import (
 	"time"
 )
 
-// DefaultTenant is the tenant of a fresh database, named "default".
+// DefaultTenant is the ID of the tenant that every new database contains, named "default".
 const DefaultTenant = "00000000-0000-7000-8000-000000000001"
 
-// Errors of everything that keeps customers and identities.
+// Errors returned by stores of customers and identities.
 var (
-	// ErrNotFound says no such row, or one of somebody else's.
+	// ErrNotFound is returned if a row does not exist or belongs to another tenant or customer.
 	ErrNotFound = errors.New("identity: not found")
-	// ErrAlreadyLinked says that a customer already has this channel and external id in this scope.
+	// ErrAlreadyLinked is returned if a customer already has an identity with this channel and
+	// external ID in this scope.
 	ErrAlreadyLinked = errors.New("identity: already linked")
-	// ErrEmailTaken says that another customer of the tenant has this e-mail address.
+	// ErrEmailTaken is returned if another customer of the tenant has the e-mail address.
 	ErrEmailTaken = errors.New("identity: e-mail already in use")
-	// ErrAlreadyVerified says that an identity is verified already.
+	// ErrAlreadyVerified is returned if an identity is already verified.
 	ErrAlreadyVerified = errors.New("identity: already verified")
-	// ErrNoInstance says that the instance named does not exist in the tenant.
+	// ErrNoInstance is returned if the tenant has no such instance.
 	ErrNoInstance = errors.New("identity: no such instance")
 )
 
-// RoleOwner is the only role that can be given by hand or by a claim.
+// RoleOwner is the only role that staff or a claim can grant.
 const RoleOwner = "owner"
 
-// A Role says with what right somebody speaks.
+// A Role is the role of a sender, as reported to applications.
 type Role string
 
-// The roles an agent runtime is told.
+// The roles, as reported to applications.
 const (
-	Owner      Role = "owner"      // verified, with the override
+	Owner      Role = "owner"      // verified, and RoleOverride is RoleOwner
 	Verified   Role = "customer"   // verified
-	Unverified Role = "unverified" // linked to a customer, not proven
-	Unknown    Role = "unknown"    // linked to nobody
+	Unverified Role = "unverified" // linked to a customer, but not verified
+	Unknown    Role = "unknown"    // not linked to a customer
 )
 
-// An Identity is one external account on one channel. It belongs to a customer, or
-// to nobody yet: an unknown sender.
+// An Identity is one external account on one channel. It belongs to a customer, or to none if
+// it is that of an unknown sender.
 type Identity struct {
 	ID           string
 	TenantID     string
-	CustomerID   string // empty: an unknown sender
-	InstanceID   string // empty: every instance of the tenant
+	CustomerID   string // empty if the sender is unknown
+	InstanceID   string // empty if the identity is valid for all instances of the tenant
 	Channel      string
-	ExternalID   string // normalised, see Normalise
-	DisplayName  string // for staff to read; never matched
-	Username     string // likewise
-	RoleOverride string // RoleOwner or empty
+	ExternalID   string // normalized; see Normalize
+	DisplayName  string // shown to staff, never matched
+	Username     string // shown to staff, never matched
+	RoleOverride string // RoleOwner, or empty
 	Metadata     json.RawMessage
-	VerifiedAt   time.Time    // zero: not verified
-	ExpiryReason ExpiryReason // why the verification is not believed; empty: it is
-	LastSeenAt   time.Time    // more or less; zero: not known
-	OptedOutAt   time.Time    // zero: may be written to
-	BlockedAt    time.Time    // zero: reachable
+	VerifiedAt   time.Time    // zero if not verified
+	ExpiryReason ExpiryReason // why the verification no longer counts; empty if it does
+	LastSeenAt   time.Time    // accurate to LastSeenPrecision; zero if unknown
+	OptedOutAt   time.Time    // zero if the person has not opted out
+	BlockedAt    time.Time    // zero if the identity is reachable
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 }
 
-// IsVerified reports whether somebody proved to be behind the account.
+// IsVerified reports whether the identity has been verified. The verification may have expired;
+// see VerificationPolicy.
 func (i Identity) IsVerified() bool { return !i.VerifiedAt.IsZero() }
 
-// Role says with what right the identity speaks. The zero Identity is Unknown.
+// Role returns the role of the identity, without regard to the age of its verification. The
+// role of the zero Identity is Unknown.
 func (i Identity) Role() Role {
 	switch {
 	case i.CustomerID == "":
@@ -80,13 +82,14 @@ func (i Identity) Role() Role {
 	return Verified
 }
 
-// An Address is how a channel names a person to one instance.
+// An Address identifies an account on a channel in the scope of one instance, or of all
+// instances if InstanceID is empty.
 type Address struct {
 	TenantID, InstanceID, Channel, ExternalID string
 }
 
-// An Edit changes some fields of an identity; nil leaves a field as it is, and a
-// pointer to the zero value clears it.
+// An Edit changes fields of an identity. A nil field stays unchanged; a pointer to the zero
+// value clears it.
 type Edit struct {
 	DisplayName  *string
 	RoleOverride *string
@@ -94,9 +97,8 @@ type Edit struct {
 	Verified     *bool
 }
 
-// Apply gives i as it is after the edit. It is the one place that knows what
-// verifying and unverifying by hand mean: the time of the first proof stays, unless
-// that proof is in doubt.
+// Apply returns i with the edit applied. Verifying an identity that is already verified keeps
+// the time of the first verification, unless that verification has expired.
 func (i Identity) Apply(e Edit, now time.Time) Identity {
 	if e.DisplayName != nil {
 		i.DisplayName = *e.DisplayName

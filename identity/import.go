@@ -1,9 +1,8 @@
 package identity
 
-// A Record is a customer with everything that is known of them, as many are carried
-// from one installation to another.
+// A Record is a customer with all identities, as imported and exported in bulk.
 type Record struct {
-	Customer // ID may be empty: known by something else
+	Customer // ID may be empty; the customer is then matched by another identifier
 	FKID     string
 	FKUserID string
 	Source   string
@@ -15,27 +14,27 @@ type Record struct {
 // A RecordIdentity is an identity of a Record.
 type RecordIdentity struct {
 	Identity
-	Instance  string // id or name; empty: every instance
+	Instance  string // ID or name; empty for all instances
 	AvatarURL string
 	InfoURL   string
 	PageURL   string
 }
 
-// ImportResult is what became of a Record.
+// An ImportResult is the outcome of importing a Record.
 type ImportResult struct {
-	Created bool  // the customer is new
-	Updated bool  // the customer was there, and changed
-	Linked  int   // identities that are new
-	Err     error // in words for people: nothing of the record was kept
+	Created bool  // the customer was created
+	Updated bool  // an existing customer was changed
+	Linked  int   // number of identities created
+	Err     error // shown to the user; nothing of the record was stored
 }
 
-// An ImportOptions says how records are imported.
+// ImportOptions control an import.
 type ImportOptions struct {
 	TenantID string
 	Actor    Actor
-	// Trust is why identities count as verified at the time their record says. Without
-	// a reason all are born unverified.
+	// TrustReason is the reason, for the audit log, to accept the verification times of the
+	// records. If it is empty, all identities are created unverified.
 	TrustReason string
-	// DryRun changes nothing, and answers what would become of the records.
+	// DryRun computes the results without changing anything.
 	DryRun bool
 }

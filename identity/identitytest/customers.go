@@ -13,13 +13,13 @@ import (
 
 func customerTests() map[string]func(*testing.T, *fixture) {
 	return map[string]func(*testing.T, *fixture){
-		"Customer":              testCustomer,
-		"EmailIsUnique":         testEmailUnique,
-		"CustomerEditsAtOnce":   testConcurrentCustomerEdits,
-		"FindCustomers":         testFindCustomers,
-		"CustomersPageByPage":   testCustomersPaging,
-		"ManyOfOneEmailAtOnce":  testConcurrentEmail,
-		"WildcardsAreNoPattern": testWildcards,
+		"customer":                  testCustomer,
+		"email is unique":           testEmailUnique,
+		"customer edits at once":    testConcurrentCustomerEdits,
+		"find customers":            testFindCustomers,
+		"customers page by page":    testCustomersPaging,
+		"many of one email at once": testConcurrentEmail,
+		"wildcards are no pattern":  testWildcards,
 	}
 }
 

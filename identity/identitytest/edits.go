@@ -11,11 +11,11 @@ import (
 
 func editTests() map[string]func(*testing.T, *fixture) {
 	return map[string]func(*testing.T, *fixture){
-		"EditLeavesTheRest":  testPartialEdit,
-		"VerifyAndUnverify":  testVerifyAndUnverify,
-		"EditOfAStranger":    testEditForeignIdentity,
-		"EditsAtOnceAllHold": testConcurrentEdits,
-		"EditOfNothing":      testEmptyEdit,
+		"edit leaves the rest":   testPartialEdit,
+		"verify and unverify":    testVerifyAndUnverify,
+		"edit of a stranger":     testEditForeignIdentity,
+		"edits at once all hold": testConcurrentEdits,
+		"edit of nothing":        testEmptyEdit,
 	}
 }
 

@@ -13,10 +13,10 @@ import (
 
 func keyTests() map[string]func(*testing.T, *fixture) {
 	return map[string]func(*testing.T, *fixture){
-		"APIKey":            testAPIKey,
-		"RotateAPIKey":      testRotateKey,
-		"RevokeAPIKey":      testRevokeKey,
-		"RevokeWhileRotate": testConcurrentRevokeAndRotate,
+		"APIKey":              testAPIKey,
+		"rotate API key":      testRotateKey,
+		"revoke API key":      testRevokeKey,
+		"revoke while rotate": testConcurrentRevokeAndRotate,
 	}
 }
 
