@@ -30,6 +30,7 @@ type Deliverer struct {
 	Client   *http.Client // see NewClient
 	Adapters map[adapters.Channel]adapters.Adapter
 	Log      *slog.Logger
+	Metrics  *Metrics // nil: not counted
 	Now      func() time.Time
 
 	// Woken is called when replies were stored.
@@ -148,7 +149,7 @@ func (p *Deliverer) deliverOne(ctx context.Context, l gateway.Lease, e gateway.E
 		}
 	}
 	s.DeliveryResults = []gateway.DeliveryResult{r}
-	deliveryAttempts.WithLabelValues(statusClass(a.status, err)).Inc()
+	p.Metrics.recordAttempt(a.status)
 	p.Log.InfoContext(ctx, "delivery", "id", e.ID, "instance", e.InstanceID, "message", e.MessageID, "type", e.Type, "outcome", r.Status,
 		"status", a.status, "attempt", e.Attempts+1, "replies", len(s.Replies), "error", r.Error,
 		"waited", e.Age.Round(time.Millisecond), "took", p.Now().Sub(started).Round(time.Millisecond))

@@ -4,15 +4,35 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-var deliveryAttempts = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hydragate_deliveries_total", Help: "Attempts to post an event, by the class of the answer."}, []string{"answer"})
+// Metrics counts delivery attempts. A nil *Metrics records nothing.
+type Metrics struct {
+	attempts *prometheus.CounterVec
+}
 
-// Collectors are the package's metrics, to be registered once.
-func Collectors() []prometheus.Collector { return []prometheus.Collector{deliveryAttempts} }
+// NewMetrics returns the metrics of the package, registered with reg. They are not registered if
+// reg is nil.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	return &Metrics{
+		attempts: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
+			Name: "hydragate_deliveries_total",
+			Help: "Attempts to deliver an event, by the class of the HTTP status; none without a response.",
+		}, []string{"answer"}),
+	}
+}
 
-func statusClass(status int, err error) string {
-	if status == 0 && err != nil {
+func (m *Metrics) recordAttempt(status int) {
+	if m != nil {
+		m.attempts.WithLabelValues(statusClass(status)).Inc()
+	}
+}
+
+// statusClass returns the class of an HTTP status, for example "2xx", or "none" if there was no
+// response.
+func statusClass(status int) string {
+	if status == 0 {
 		return "none"
 	}
 	return strconv.Itoa(status/100) + "xx"

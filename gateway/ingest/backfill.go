@@ -23,6 +23,7 @@ type Backfill struct {
 	Inbox    *Inbox
 	Adapters map[adapters.Channel]adapters.Adapter
 	Log      *slog.Logger
+	Metrics  *Metrics // nil: not counted
 
 	once    sync.Once
 	trigger chan struct{}
@@ -131,7 +132,7 @@ func (f *Backfill) backfillEndpoint(ctx context.Context, t gateway.BackfillTask)
 	after, cancel := gateway.DetachedContext(ctx)
 	defer cancel()
 	if err == nil {
-		gateway.BackfillRuns.WithLabelValues(string(ep.Channel), "done").Inc()
+		f.Metrics.recordBackfill(ep.Channel, backfillDone)
 		log.InfoContext(ctx, "back-fill")
 		err = f.Store.CompleteBackfill(after, ep.TenantID, ep.ID, t.StartedAt, backfillInterval+rand.N(backfillInterval/5))
 	} else {
@@ -149,12 +150,12 @@ func (f *Backfill) recordFailure(after, ctx context.Context, t gateway.BackfillT
 	if ctx.Err() != nil {
 		return f.Store.FailBackfill(after, ep.TenantID, ep.ID, 0)
 	}
-	reason := "store"
+	reason := backfillStoreFailed
 	var se *adapters.SendError
-	if errors.As(err, &se) {
+	if errors.As(err, &se) && se.Reason != "" {
 		reason = string(se.Reason)
 	}
-	gateway.BackfillRuns.WithLabelValues(string(ep.Channel), reason).Inc()
+	f.Metrics.recordBackfill(ep.Channel, reason)
 	log.WarnContext(ctx, "back-fill failed", "reason", reason, "failures", t.Failures+1, "error", err)
 	wait := gateway.Backoff(t.Failures)
 	if se != nil {
@@ -192,7 +193,7 @@ func (f *Backfill) fetchMissing(ctx context.Context, t gateway.BackfillTask) (fo
 		}
 		return nil
 	})
-	gateway.BackfillMessages.WithLabelValues(string(ep.Channel)).Add(float64(stored))
+	f.Metrics.recordBackfilled(ep.Channel, stored)
 	return found, stored, err
 }
 

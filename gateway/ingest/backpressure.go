@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"hydragate/adapters"
-	"hydragate/gateway"
 )
 
 // A Backpressure tells when no more is to be taken, so that providers wait in place of
@@ -18,6 +17,8 @@ type Backpressure struct {
 	Store BackpressureStore
 	Limit int // messages that may wait; 0: MaxUnworked
 	Log   *slog.Logger
+
+	Metrics *Metrics // nil: not counted
 
 	overloaded, poolExhausted atomic.Bool
 }
@@ -65,13 +66,10 @@ func (p *Backpressure) probe(ctx context.Context) {
 	defer cancel()
 	if n, err := p.Store.CountUnprocessed(within, limit+1); err == nil {
 		p.overloaded.Store(n > limit)
-		gateway.MessagesUnprocessed.Set(float64(n))
+		p.Metrics.setUnprocessed(n)
 	}
 	if now := p.Active(); now != was && ctx.Err() == nil {
 		p.Log.WarnContext(ctx, "pressure", "high", now, "crowded", p.overloaded.Load(), "starved", p.poolExhausted.Load())
 	}
-	gateway.BackpressureActive.Set(0)
-	if p.Active() {
-		gateway.BackpressureActive.Set(1)
-	}
+	p.Metrics.setBackpressure(p.Active())
 }

@@ -21,6 +21,7 @@ type Inbox struct {
 	Wake  func() // called after each commit: there is work
 	Log   *slog.Logger
 
+	Metrics      *Metrics      // nil: not counted
 	Backpressure *Backpressure // nil: never high
 	Spooler      *Spooler      // nil: what cannot be stored is not taken
 
@@ -167,7 +168,7 @@ func (b *Inbox) AcceptBackfill(ctx context.Context, ep adapters.Endpoint, ms []a
 	if err != nil {
 		return 0, err
 	}
-	gateway.MessagesStored.Add(float64(stored))
+	b.Metrics.recordStored(stored, 0)
 	b.Wake()
 	return stored, nil
 }
@@ -232,8 +233,7 @@ func (b *Inbox) commit(ctx context.Context, first *pendingCommit, queue chan *pe
 		b.storeEach(ctx, batch)
 		return
 	}
-	gateway.MessagesStored.Add(float64(stored))
-	gateway.MessagesDuplicate.Add(float64(len(as) - stored))
+	b.Metrics.recordStored(stored, len(as)-stored)
 	for _, w := range batch {
 		w.done <- err
 	}

@@ -26,6 +26,7 @@ type Spooler struct {
 	Store        SpoolStore
 	Backpressure *Backpressure // nil: never high
 	Log          *slog.Logger
+	Metrics      *Metrics // nil: not counted
 
 	// Recovered is called after each outage, when all it held is stored; nil: nobody.
 	OnRecovered func()
@@ -156,7 +157,7 @@ func (s *Spooler) accept(ctx context.Context, ep adapters.Endpoint, ms []adapter
 	}
 	for _, m := range ms {
 		if err := s.spoolMessage(ctx, ep, m); err != nil {
-			gateway.SpoolFailed.Inc()
+			s.Metrics.recordSpoolFailure()
 			s.inOutage.Store(true)
 			return fmt.Errorf("keep until the database is back: %w", err)
 		}
@@ -176,7 +177,7 @@ func (s *Spooler) spoolMessage(ctx context.Context, ep adapters.Endpoint, m adap
 	if err := s.Spool.Append(ctx, []byte(s.Cipher.Seal(plain, spoolAAD))); err != nil {
 		return err
 	}
-	gateway.SpoolKept.Inc()
+	s.Metrics.recordSpooled()
 	return nil
 }
 
@@ -197,7 +198,7 @@ func (s *Spooler) Run(ctx context.Context) {
 			s.replay(context.WithoutCancel(ctx))
 			return
 		}
-		gateway.SpoolPending.Set(float64(s.pending()))
+		s.Metrics.setSpoolPending(s.pending())
 	}
 }
 

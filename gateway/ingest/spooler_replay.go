@@ -63,8 +63,8 @@ func (s *Spooler) replayBatch(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	gateway.MessagesStored.Add(float64(stored))
-	gateway.SpoolReplayed.Add(float64(len(as)))
+	s.Metrics.recordStored(stored, 0)
+	s.Metrics.recordReplayed(len(as))
 	if stored > 0 {
 		s.inbox.Wake()
 	}
@@ -89,14 +89,14 @@ func (s *Spooler) loadRecords(ctx context.Context, rs []spool.Record) (as []gate
 		}
 		ep, err := s.Endpoints.Endpoint(ctx, kept.Instance, kept.Channel)
 		if errors.Is(err, gateway.ErrNoEndpoint) || err == nil && ep.ID != kept.Endpoint {
-			s.recordDropped(ctx, kept, "endpoint removed")
+			s.recordDropped(ctx, kept, dropEndpointRemoved)
 			continue
 		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("read the endpoint of a spooled message: %w", err)
 		}
 		if good := credentialFingerprints(ep); len(kept.Fingerprints) > 0 && !slices.ContainsFunc(kept.Fingerprints, func(p string) bool { return slices.Contains(good, p) }) {
-			s.recordDropped(ctx, kept, "credential ended")
+			s.recordDropped(ctx, kept, dropCredentialEnded)
 			continue
 		}
 		if erased[ep.TenantID] == nil {
@@ -105,7 +105,7 @@ func (s *Spooler) loadRecords(ctx context.Context, rs []spool.Record) (as []gate
 			}
 		}
 		if erased[ep.TenantID](kept.Channel, kept.Message.Sender.ID, r.At) {
-			s.recordDropped(ctx, kept, "sender erased")
+			s.recordDropped(ctx, kept, dropSenderErased)
 			continue
 		}
 		a := newIncomingMessage(ep, kept.Message)
@@ -181,12 +181,12 @@ func (s *Spooler) quarantine(ctx context.Context, r spool.Record, cause error) e
 	if err := s.Spool.Quarantine(r); err != nil {
 		return err
 	}
-	gateway.SpoolDropped.WithLabelValues("put aside").Inc()
+	s.Metrics.recordDropped(dropQuarantined)
 	s.Log.ErrorContext(ctx, "spooled message put aside", "kept", r.At, "error", cause)
 	return nil
 }
 
-func (s *Spooler) recordDropped(ctx context.Context, kept spoolRecord, reason string) {
-	gateway.SpoolDropped.WithLabelValues(reason).Inc()
+func (s *Spooler) recordDropped(ctx context.Context, kept spoolRecord, reason dropReason) {
+	s.Metrics.recordDropped(reason)
 	s.Log.WarnContext(ctx, "spooled message dropped", "reason", reason, "channel", kept.Channel, "instance", kept.Instance, "provider_id", kept.Message.ProviderID)
 }

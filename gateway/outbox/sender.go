@@ -22,6 +22,7 @@ type Sender struct {
 	Endpoints gateway.EndpointFinder
 	Adapters  map[adapters.Channel]adapters.Adapter
 	Log       *slog.Logger
+	Metrics   *Metrics // nil: not counted
 	Now       func() time.Time
 }
 
@@ -93,7 +94,7 @@ func (s *Sender) sendBatch(ctx context.Context, l gateway.Lease, rows []gateway.
 		r := s.send(ctx, *row, again)
 		endSend(span, r)
 		done = []gateway.SendResult{r}
-		gateway.SendAttempts.WithLabelValues(string(row.Channel), resultLabel(r)).Inc()
+		s.Metrics.recordAttempt(r)
 		s.Log.InfoContext(ctx, "reply", "channel", row.Channel, "instance", row.InstanceID, "id", row.ID, "cause", row.Cause,
 			"outcome", r.Status, "reason", r.Reason, "code", r.Code, "attempt", row.Attempts, "waited", row.Age.Round(time.Millisecond))
 		switch {
@@ -121,13 +122,6 @@ func terminalResult(row gateway.OutboxRow) (r gateway.SendResult, ended bool) {
 		return gateway.SendResult{Row: row, Status: adapters.Unknown, Reason: adapters.Ambiguous}, true
 	}
 	return r, false
-}
-
-func resultLabel(r gateway.SendResult) string {
-	if r.Reason != "" {
-		return string(r.Reason)
-	}
-	return string(r.Status)
 }
 
 func (s *Sender) apply(ctx context.Context, l gateway.Lease, done []gateway.SendResult) error {

@@ -21,6 +21,7 @@ type Worker struct {
 	Endpoints gateway.EndpointFinder
 	Adapters  map[adapters.Channel]adapters.Adapter
 	Log       *slog.Logger
+	Metrics   *Metrics // nil: not counted
 	Now       func() time.Time
 
 	// Woken is called when there is new work of another kind in the store.
@@ -142,7 +143,7 @@ func (w *Worker) apply(ctx context.Context, s gateway.Commit, ins []gateway.Stor
 	}
 	for _, m := range s.Messages {
 		if !m.Retry {
-			gateway.MessagesProcessed.WithLabelValues(string(ins[0].Channel), m.Outcome).Inc()
+			w.Metrics.recordProcessed(ins[0].Channel, m.Outcome)
 		}
 	}
 	if len(s.Deliveries) > 0 {

@@ -160,6 +160,8 @@ func ClaimKeys(keys *keyring.Ring) func() [][]byte {
 
 func (p *Gateway) wireComponents(speak map[adapters.Channel]adapters.Adapter, keys *keyring.Ring, publicURL string, private bool) {
 	holder := leaseHolder()
+	reg := newMetricsRegistry()
+	received := ingest.NewMetrics(reg)
 	wake := func(kinds ...gateway.QueueKind) {
 		for _, l := range p.Queues {
 			for _, k := range kinds {
@@ -171,27 +173,36 @@ func (p *Gateway) wireComponents(speak map[adapters.Channel]adapters.Adapter, ke
 	}
 	desk := &claim.Service{Store: p.Store, Codes: &rediscode.Store{Redis: p.Redis, Keys: ClaimKeys(keys)}}
 	p.Endpoints = &endpoints.Manager{Adapters: speak, Store: p.Store, PublicURL: publicURL, Log: p.Log}
-	worker := &process.Worker{Store: p.Store, Claims: desk, Endpoints: p.Endpoints, Adapters: speak, Log: p.Log, Now: time.Now, Wake: wake}
-	poster := &delivery.Deliverer{Store: p.Store, Client: delivery.NewClient(private), Adapters: speak, Log: p.Log, Now: time.Now, Wake: wake}
-	sender := &outbox.Sender{Store: p.Store, Endpoints: p.Endpoints, Adapters: speak, Log: p.Log, Now: time.Now}
+	worker := &process.Worker{Store: p.Store, Claims: desk, Endpoints: p.Endpoints, Adapters: speak, Log: p.Log, Metrics: process.NewMetrics(reg), Now: time.Now, Wake: wake}
+	poster := &delivery.Deliverer{Store: p.Store, Client: delivery.NewClient(private), Adapters: speak, Log: p.Log, Metrics: delivery.NewMetrics(reg), Now: time.Now, Wake: wake}
+	sender := &outbox.Sender{Store: p.Store, Endpoints: p.Endpoints, Adapters: speak, Log: p.Log, Metrics: outbox.NewMetrics(reg), Now: time.Now}
 	lanes := func(kind gateway.QueueKind, size int, work func(context.Context, gateway.Lease, queue.Slice) error) {
 		p.Queues = append(p.Queues, queue.NewRunner(&queue.Runner{Kind: kind, Store: p.Store, Holder: holder, Concurrency: size, Log: p.Log, Process: work, LimitPerInstance: kind != gateway.InboxQueue}))
 	}
 	lanes(gateway.InboxQueue, inboxSize, worker.Run)
 	lanes(gateway.DeliveryQueue, DeliverySize, poster.Run)
 	lanes(gateway.OutboxQueue, OutboxSize, sender.Run)
-	p.Backpressure = &ingest.Backpressure{Store: p.Store, Log: p.Log}
+	p.Backpressure = &ingest.Backpressure{Store: p.Store, Log: p.Log, Metrics: received}
 	p.Inbox = ingest.NewInbox(p.Store, func() { wake(gateway.InboxQueue) }, p.Log)
-	p.Inbox.Backpressure = p.Backpressure
-	p.Backfill = &ingest.Backfill{Store: p.Store, Inbox: p.Inbox, Adapters: speak, Log: p.Log}
+	p.Inbox.Backpressure, p.Inbox.Metrics = p.Backpressure, received
+	p.Backfill = &ingest.Backfill{Store: p.Store, Inbox: p.Inbox, Adapters: speak, Log: p.Log, Metrics: received}
 	p.spooler = ingest.NewSpooler(&ingest.Spooler{
-		Spool: p.spool, Cipher: keys, Endpoints: p.Endpoints, Store: p.Store, Backpressure: p.Backpressure, Log: p.Log, OnRecovered: p.Backfill.Trigger,
+		Spool: p.spool, Cipher: keys, Endpoints: p.Endpoints, Store: p.Store, Backpressure: p.Backpressure, Log: p.Log, Metrics: received, OnRecovered: p.Backfill.Trigger,
 	})
 	p.Inbox.UseSpooler(p.spooler)
 	p.pollers = &ingest.Pollers{Store: p.Store, Inbox: p.Inbox, Adapters: speak, Holder: holder, Log: p.Log}
 	p.retention = &gateway.Purger{Store: p.Store, Log: p.Log}
 	p.Webhooks = &webhook.Handler{Adapters: speak, Endpoints: p.spooler, Inbox: p.Inbox, Log: p.Log}
-	p.API = p.newAPI(desk, publicURL, private)
+	p.API = p.newAPI(desk, publicURL, private, reg)
+}
+
+// newMetricsRegistry returns a registry with the metrics of the Go runtime, the process and the
+// webhooks. The stages of the pipeline register their own.
+func newMetricsRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(webhook.Collectors()...)
+	return reg
 }
 
 // Handler answers everything. The hooks stand beside the API: they have shapes, limits
@@ -213,12 +224,7 @@ func (p *Gateway) Handler() http.Handler {
 	return both
 }
 
-func (p *Gateway) newAPI(desk *claim.Service, publicURL string, private bool) *httpapi.API {
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	reg.MustRegister(gateway.Collectors()...)
-	reg.MustRegister(delivery.Collectors()...)
-	reg.MustRegister(webhook.Collectors()...)
+func (p *Gateway) newAPI(desk *claim.Service, publicURL string, private bool, reg *prometheus.Registry) *httpapi.API {
 	var events []httpapi.EventType
 	for _, k := range delivery.EventTypes() {
 		events = append(events, httpapi.EventType(k))
