@@ -7,15 +7,15 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// slashes are what keyboards make of a slash.
+// slashes are the characters that keyboards produce for a slash.
 const slashes = "/\u2044\u2215"
 
-// atSigns are what becomes an at sign in canonical form, and the sign itself.
+// atSigns are the at sign and the characters whose canonical form it is.
 const atSigns = "@\ufe6b\uff20"
 
-// canonicalize brings a text into the form in which it is read: compatibility forms
-// resolved, capitals, Latin letters for Cyrillic and Greek ones of the same shape,
-// and nothing that cannot be seen.
+// canonicalize returns text in the form in which it is parsed: compatibility characters (NFKC)
+// resolved, in capitals, with Latin letters for Cyrillic and Greek letters of the same shape, and
+// without invisible characters.
 func canonicalize(text string) string {
 	return strings.Map(func(r rune) rune {
 		if isInvisible(r) {
@@ -25,18 +25,19 @@ func canonicalize(text string) string {
 	}, norm.NFKC.String(text))
 }
 
-// isAlphanumeric reports whether r counts: a letter or digit. Everything else is decoration.
+// isAlphanumeric reports whether r is a letter or digit. All other characters are ignored in
+// codes.
 func isAlphanumeric(r rune) bool {
 	return unicode.IsLetter(r) || unicode.IsNumber(r)
 }
 
-// isCodeLetter reports whether r is a letter of codes.
+// isCodeLetter reports whether r occurs in codes.
 func isCodeLetter(r rune) bool {
 	return strings.ContainsRune(alphabet, r)
 }
 
-// isInvisible reports whether r leaves no mark of its own: format characters such as
-// joiners and direction marks, marks on other characters, and fillers.
+// isInvisible reports whether r is not visible by itself: format characters such as joiners and
+// direction marks, combining marks, and fillers.
 func isInvisible(r rune) bool {
 	switch r {
 	case '\u115F', '\u1160': // Hangul fillers, letters by category
@@ -45,12 +46,13 @@ func isInvisible(r rune) bool {
 	return unicode.In(r, unicode.Cf, unicode.M) || unicode.IsControl(r) && !unicode.IsSpace(r)
 }
 
+// isBlank reports whether r is white space or invisible.
 func isBlank(r rune) bool {
 	return unicode.IsSpace(r) || isInvisible(r)
 }
 
-// resolveLookalike gives the letter of codes that is meant by a sign that looks like it. No
-// letter of codes looks like another, so this takes no guessing.
+// resolveLookalike returns the code letter that r looks like, or r. No two code letters look
+// alike, so the result is unambiguous.
 func resolveLookalike(r rune) rune {
 	switch r {
 	case '1', 'I', '|':
@@ -69,8 +71,8 @@ func resolveLookalike(r rune) rune {
 	return r
 }
 
-// toLatin gives the Latin capital for a Cyrillic, Greek or Turkish one of the same
-// shape.
+// toLatin returns the Latin capital for a Cyrillic, Greek or Turkish capital of the same shape, or
+// r.
 func toLatin(r rune) rune {
 	switch r {
 	case 'А', 'Α':

@@ -1,7 +1,7 @@
-// Package claim proves that the person on a channel is the customer staff is
-// talking to: staff reads out a code, the person types "/claim CODE", and the
-// identity is verified. It does not know how a channel works, nor how a database
-// keeps its word.
+// Package claim verifies that the sender on a channel is the customer whom staff are talking to.
+// Staff read out a code, the person types "/claim CODE", and the identity is verified.
+//
+// The package decides; it does not store anything and does not know how a channel works.
 package claim
 
 import (
@@ -11,92 +11,94 @@ import (
 )
 
 const (
-	// CodeTTL is how long a code can be redeemed, by the database's clock.
+	// CodeTTL is the time for which a code can be redeemed, by the database's clock.
 	CodeTTL = 900 * time.Second
-	// CodeGracePeriod is how much longer its proof is kept: the database decides expiry, and a
-	// message received in time may be worked late.
+	// CodeGracePeriod is the additional time for which the code store keeps a code, because a
+	// message that was received in time may be processed late. The database decides expiry.
 	CodeGracePeriod = 120 * time.Second
-	// MaxTries is how many wrong codes kill a live code.
+	// MaxTries is the number of wrong codes that revoke a live code.
 	MaxTries = 5
 )
 
-// A Target is whose code it is, and which of their codes.
+// A Target identifies one code: the identity it was issued for, and its generation.
 type Target struct {
 	TenantID   string
-	InstanceID string // empty: the identity holds for every instance of the tenant
+	InstanceID string // empty if the identity is valid for all instances of the tenant
 	Channel    string
 	ExternalID string
 	IdentityID string
-	Gen        int64 // counts the codes of one identity; the database hands it out
+	Gen        int64 // number of the code among those of the identity, assigned by the database
 }
 
-// CodeStore hold what proves a code, for its life and no longer, and never the code
-// itself. They may lose everything at any time: the database decides who is
-// granted, and what is lost is reported as lost, not as wrong.
+// A CodeStore keeps a keyed hash of each code for its lifetime, never the code itself. It may lose
+// its data at any time: the database decides who is verified, and a code that was lost is reported
+// as lost, not as wrong.
 type CodeStore interface {
-	// Put keeps the proof of code for Life plus Grace. It replaces the proof of an
+	// Put stores the hash of code for CodeTTL plus CodeGracePeriod. It replaces the hash of an
 	// older generation of the same identity, and never that of a newer one.
 	Put(ctx context.Context, s Target, code string) error
 
-	// Check compares code with the proof of s and counts a wrong try in the same
-	// step: of fifty callers at once at most MaxTries are compared. The same message
-	// asked again counts once. It also looks for whom else code was made, in s's
-	// instance or for the whole tenant. It consumes nothing, and makes the same calls
-	// whatever it finds, for an identity without a code too. typedIn is the instance
-	// that heard the code; message is the id of the message that held it.
+	// Check compares code with the stored code of s and, in the same step, counts a wrong try. Of
+	// any number of concurrent calls at most MaxTries are compared. A repeated call for the same
+	// message counts once.
+	//
+	// Check also looks for another identity that code was issued for, in typedIn or for the whole
+	// tenant. It consumes nothing, and makes the same calls whatever it finds, even for an
+	// identity without a code. typedIn is the instance that received the code, and message the ID
+	// of the message that contained it.
 	Check(ctx context.Context, s Target, typedIn, code, message string) (CheckResult, error)
 
-	// Drop forgets the proof of s's generation.
+	// Drop deletes the code of s, if s is the current generation.
 	Drop(ctx context.Context, s Target) error
 }
 
-// A CheckResult is what Check found.
+// A CheckResult is the result of CodeStore.Check.
 type CheckResult struct {
 	Result Result
-	Tries  int // wrong tries so far, this one included
+	Tries  int // wrong tries so far, including this one
 
-	// Whose names the other identity that the code was made for, and its generation;
-	// empty when there is none. It is a hint: the database may know better.
+	// OtherIdentityID is another identity that the code was issued for, and OtherGen its
+	// generation; empty if there is none. The database may have newer information.
 	OtherIdentityID string
 	OtherGen        int64
 
-	// Unsure says that nobody else's was found, and that not everything could be looked at.
+	// Incomplete reports that no other identity was found, but that not every key could be read.
 	Incomplete bool
 }
 
-// A Result is the outcome of a comparison.
+// A Result is the result of comparing a code.
 type Result string
 
-// The verdicts. Missing: no proof is kept. Stale: the proof kept is of another
-// generation than asked for. Locked: there were MaxTries wrong tries; nothing was
-// compared.
+// The results of comparing a code.
 const (
 	Match   Result = "match"
 	Wrong   Result = "wrong"
-	Locked  Result = "locked"
-	Missing Result = "missing"
-	Stale   Result = "stale"
+	Locked  Result = "locked"  // not compared, because there were MaxTries wrong tries
+	Missing Result = "missing" // no code is stored
+	Stale   Result = "stale"   // the stored code is of another generation
 )
 
-// Errors of a Desk.
+// Errors returned by a Service.
 var (
-	// ErrTooManyCodes says that too many codes were issued; a *TooMany says when to go on.
+	// ErrTooManyCodes is returned if too many codes were issued. The error is a
+	// *TooManyCodesError, which states when to retry.
 	ErrTooManyCodes = errors.New("claim: too many codes issued")
-	// ErrCodeStoreUnavailable says that the store of proofs does not answer.
-	ErrCodeStoreUnavailable = errors.New("claim: proofs cannot be kept now")
+	// ErrCodeStoreUnavailable is returned if the code store does not respond.
+	ErrCodeStoreUnavailable = errors.New("claim: code store unavailable")
 )
 
-// An IssuedCode is a code that was just made. The code is in here and nowhere else.
+// An IssuedCode is a newly issued code. The code itself is stored nowhere else.
 type IssuedCode struct {
 	Code       string // six letters
 	TenantID   string
-	InstanceID string // empty: may be typed to any instance of the tenant
+	InstanceID string // empty if the code can be redeemed at any instance of the tenant
 	Channel    string
 	IdentityID string
 	ExpiresAt  time.Time
 }
 
-// A TooManyCodesError says that an identity or a member of staff got too many codes.
+// A TooManyCodesError reports that too many codes were issued for an identity or by a staff
+// member.
 type TooManyCodesError struct{ RetryAfter time.Duration }
 
 func (e *TooManyCodesError) Error() string { return ErrTooManyCodes.Error() }

@@ -5,29 +5,28 @@ import (
 	"strings"
 )
 
-// alphabet are the letters of a code: RFC 8628's twenty consonants. They spell no
-// words, need no keyboard switch on a phone, and have no look-alikes among
-// themselves.
+// alphabet contains the letters of codes: RFC 8628's twenty consonants. They spell no words, need
+// no keyboard switch on a phone, and do not look alike.
 const alphabet = "BCDFGHJKLMNPQRSTVWXZ"
 
-// codeLen is how many letters a code has, inviteLen how many an invite's has.
+// The number of letters of a code, and of the code of an invite.
 const (
 	codeLen   = 6
 	inviteLen = 2 * codeLen
 )
 
-// maxRun is how often a letter comes in a row at most. Drawn-out sounds ("hmmmmm",
-// "grrrrr") are thereby no codes, and a code is easier to read aloud.
+// maxRun is the maximum number of equal letters in a row. It excludes drawn-out sounds ("hmmmmm",
+// "grrrrr") and makes codes easier to read aloud.
 const maxRun = 3
 
-// abusiveWords are the consonants that people read as abuse, wherever they stand.
+// abusiveWords are sequences that people read as abuse. They must not occur anywhere in a code.
 const abusiveWords = "BTCH CNT CVNT DCK FCK FGT FKN FVCK FVK HTLR KKK MFKR NGGR NGR NZS PHCK PRCK RPST SHT SLT STFV TWT WHR WTF"
 
-// icaoWords spells the letters of the alphabet, in its order.
+// icaoWords spells the letters of alphabet, in the same order.
 const icaoWords = "Bravo Charlie Delta Foxtrot Golf Hotel Juliett Kilo Lima Mike November Papa Quebec Romeo Sierra Tango Victor Whiskey X-ray Zulu"
 
-// NewCode draws a code: six letters, all equally likely, from the system's source
-// of secrets. Codes that read as abuse are drawn again.
+// NewCode returns a random code of six letters. All codes are equally likely, except that those
+// that read as abuse are excluded.
 func NewCode() string {
 	for {
 		if code := randomLetters(codeLen); !isRejected(code) {
@@ -36,14 +35,13 @@ func NewCode() string {
 	}
 }
 
-// NewInviteCode draws the code of an invite: twelve letters, drawn as those of NewCode
-// are. It never reads as the same six letters twice.
+// NewInviteCode returns the random code of an invite: twelve letters, chosen like those of
+// NewCode. The first six letters never equal the last six.
 //
-// An invite opens for whoever types it, so that its letters alone must be beyond
-// guessing. There are 20^12 = 4.096e15 codes, of which 1.9 % are refused. A sender has
-// 15 wrong tries a day: with a thousand invites of one bot live that is a chance of
-// 15 * 1000 / 4.02e15 = 3.7e-12 a day. For odds of one in a million it takes four
-// million tries in a day, which are 268,000 senders.
+// An invite can be redeemed by anyone who types it, so it must be infeasible to guess. There are
+// 20^12 = 4.096e15 codes, of which 1.9 % are excluded. A sender has 15 wrong tries a day. If one
+// bot has a thousand live invites, the chance is 15 * 1000 / 4.02e15 = 3.7e-12 a day. Odds of one
+// in a million take four million tries in a day, which takes 268,000 senders.
 func NewInviteCode() string {
 	for {
 		if code := randomLetters(inviteLen); !isRejected(code) && !isRepeatedCode(code) {
@@ -52,24 +50,24 @@ func NewInviteCode() string {
 	}
 }
 
-// isRepeatedCode reports whether the letters are a code and the same code again.
+// isRepeatedCode reports whether letters consist of the same code twice.
 func isRepeatedCode(letters string) bool {
 	return len(letters) == inviteLen && letters[:codeLen] == letters[codeLen:]
 }
 
-// IsInviteCode reports whether the letters are those of an invite, by their number.
+// IsInviteCode reports whether code has the length of an invite's code.
 func IsInviteCode(code string) bool { return len(code) == inviteLen }
 
-// randomLetters gives n letters that are independent and equally likely: a byte that would
-// favour some letters is thrown away.
+// randomLetters returns n independent, equally likely letters. It discards bytes that would favor
+// some letters.
 func randomLetters(n int) string {
-	const fair = 256 - 256%len(alphabet)
+	const limit = 256 - 256%len(alphabet)
 	letters := make([]byte, 0, n)
 	for len(letters) < n {
 		var random [16]byte
 		rand.Read(random[:])
 		for _, b := range random {
-			if int(b) < fair && len(letters) < n {
+			if int(b) < limit && len(letters) < n {
 				letters = append(letters, alphabet[int(b)%len(alphabet)])
 			}
 		}
@@ -77,7 +75,8 @@ func randomLetters(n int) string {
 	return string(letters)
 }
 
-// isRejected reports whether nobody should have to read code to a customer.
+// isRejected reports whether code must not be issued, because it reads as abuse or has a long run
+// of one letter.
 func isRejected(code string) bool {
 	for word := range strings.FieldsSeq(abusiveWords) {
 		if strings.Contains(code, word) {
@@ -87,7 +86,7 @@ func isRejected(code string) bool {
 	return hasLongRun(code)
 }
 
-// hasLongRun reports whether a letter comes more than maxRun times in a row.
+// hasLongRun reports whether a letter occurs more than maxRun times in a row.
 func hasLongRun(code string) bool {
 	run := 0
 	for i := range len(code) {
@@ -102,26 +101,26 @@ func hasLongRun(code string) bool {
 	return false
 }
 
-// Group writes a code as people read it: "WDJ-BMJ", and that of an invite
-// "WDJB-MJKL-NPQR".
+// Group returns a code in groups of letters for display, such as "WDJ-BMJ", or "WDJB-MJKL-NPQR"
+// for an invite.
 func Group(code string) string {
 	return strings.Join(splitGroups(code), "-")
 }
 
-// Spell writes a code as it is read aloud, in the words of the ICAO alphabet:
-// "Whiskey Delta Juliett, Bravo Mike Juliett".
+// Spell returns a code in the words of the ICAO alphabet for reading aloud, such as "Whiskey Delta
+// Juliett, Bravo Mike Juliett".
 func Spell(code string) string {
 	words := strings.Fields(icaoWords)
 	groups := splitGroups(code)
 	for i, group := range groups {
-		spelt := make([]string, len(group))
+		spelled := make([]string, len(group))
 		for j := range len(group) {
-			spelt[j] = group[j : j+1]
-			if at := strings.IndexByte(alphabet, group[j]); at >= 0 {
-				spelt[j] = words[at]
+			spelled[j] = group[j : j+1]
+			if k := strings.IndexByte(alphabet, group[j]); k >= 0 {
+				spelled[j] = words[k]
 			}
 		}
-		groups[i] = strings.Join(spelt, " ")
+		groups[i] = strings.Join(spelled, " ")
 	}
 	return strings.Join(groups, ", ")
 }

@@ -10,41 +10,41 @@ import (
 )
 
 const (
-	// InviteLife is how long an invite can be opened, by the database's clock.
+	// InviteLife is the time for which an invite can be redeemed, by the database's clock.
 	InviteLife = 24 * time.Hour
-	// MaxLiveInvites is how many invites of one customer are live at a time.
+	// MaxLiveInvites is the maximum number of live invites of one customer.
 	MaxLiveInvites = 5
 )
 
-// Errors of invites.
+// Errors returned for invites.
 var (
-	// ErrTooManyInvites says that a customer has MaxInvites live invites.
+	// ErrTooManyInvites is returned if a customer has MaxLiveInvites live invites.
 	ErrTooManyInvites = errors.New("claim: too many live invites")
-	// ErrInviteUsed says that somebody opened the invite already.
-	ErrInviteUsed = errors.New("claim: invite used already")
-	// ErrInvitesDisabled says that the instance does not invite on the channel.
-	ErrInvitesDisabled = errors.New("claim: no invites on this channel")
+	// ErrInviteUsed is returned if an invite has already been redeemed.
+	ErrInviteUsed = errors.New("claim: invite already used")
+	// ErrInvitesDisabled is returned if the instance does not allow invites on the channel.
+	ErrInvitesDisabled = errors.New("claim: invites disabled on this channel")
 )
 
-// An Invite makes a customer's own whoever opens it first: somebody of whom nobody
-// knows the address yet. It holds on one channel of one instance. Its code is not in
-// here.
+// An Invite is a single-use code that links the first account to redeem it to a customer whose
+// account is not known yet. It is valid on one channel of one instance. The code is not part of
+// the Invite.
 type Invite struct {
 	ID           string
 	TenantID     string
 	InstanceID   string
 	Channel      string
 	CustomerID   string
-	RoleOverride string // identity.RoleOwner, or empty: a verified customer
+	RoleOverride string // identity.RoleOwner, or empty for a verified customer
 	CreatedAt    time.Time
 	ExpiresAt    time.Time
-	UsedAt       time.Time // zero: nobody opened it
-	IdentityID   string    // of who did
+	UsedAt       time.Time // zero if not redeemed
+	IdentityID   string    // identity that redeemed it; empty if not redeemed
 	RevokedAt    time.Time
 	Expired      bool // by the database's clock
 }
 
-// Status says whether the invite can be opened; NoCode is never its state.
+// Status returns the status of the invite. It is never NoCode.
 func (i Invite) Status() Status {
 	switch {
 	case !i.UsedAt.IsZero():
@@ -57,44 +57,44 @@ func (i Invite) Status() Status {
 	return Live
 }
 
-// InviteStore keep invites and rule on them alone: of a code only a keyed hash, which
-// holds for one instance and channel.
+// An InviteStore stores invites, with a keyed hash of their codes that is specific to one instance
+// and channel. It alone decides whether an invite is valid.
 type InviteStore interface {
-	// IssueInvite keeps a new invite with the hash of its code, within the limits on
-	// codes for one customer and by one actor. identity.ErrNotFound (customer),
-	// identity.ErrNoInstance, ErrNotInvited, ErrInvitesFull, *TooMany.
+	// IssueInvite stores a new invite with the hash of its code. It returns identity.ErrNotFound
+	// if the customer does not exist, identity.ErrNoInstance, ErrInvitesDisabled,
+	// ErrTooManyInvites, or a *TooManyCodesError if the customer or the actor got too many codes.
 	IssueInvite(ctx context.Context, i Invite, code string, by identity.Actor) (Invite, error)
 
-	// InviteState gives what is known of the code and of the sender of an attempt.
+	// InviteState returns what is stored about the code and the sender of an attempt.
 	InviteState(ctx context.Context, a Attempt) (InviteState, error)
 
-	// KnowsInvite reports whether the letters of an attempt are an invite's, whatever
-	// became of it: they go no further.
+	// InviteExists reports whether the letters of an attempt are those of an invite, live or not.
 	InviteExists(ctx context.Context, a Attempt) (bool, error)
 }
 
-// An InviteState is what is known of an attempt to open an invite, at one moment.
+// An InviteState is what is stored about an attempt to redeem an invite, at one point in time.
 type InviteState struct {
-	Invite Invite // zero: the letters are no invite's here
-	Status Status // as of when the attempt was received
-	UsedBy string // message that opened it
+	Invite Invite // zero if the letters are not those of an invite
+	Status Status // at the time the attempt was received
+	UsedBy string // message that redeemed it
 
-	CustomerID         string // customer whose account the sender's is; empty: nobody's
-	Verified           bool   // it is proven to be, and believed by the instance
-	InstanceIdentityID string // id of the sender's identity within the instance, if there is one
+	CustomerID         string // customer of the sender's identity; empty if the sender is unknown
+	Verified           bool   // that identity is verified, and the instance accepts the verification
+	InstanceIdentityID string // ID of the sender's identity scoped to the instance, if there is one
 
 	Failures            Failures
 	ThrottleNotified    bool
-	LinkedConversations []LinkedConversation // of the customer who was invited
+	LinkedConversations []LinkedConversation // of the invited customer
 }
 
-// An Redemption makes the account of who opened an invite the customer's own.
+// A Redemption links the account that redeemed an invite to the customer.
 type Redemption struct {
 	Invite     Invite
-	IdentityID string // of the account within the instance: Attempt.Within, when there was none
+	IdentityID string // scoped to the instance; Attempt.InstanceIdentityID if it did not exist
 }
 
-// IssueInvite makes a new invite. The code is in the answer and nowhere else.
+// IssueInvite creates an invite and returns it with its code, which is stored nowhere else. Its
+// errors are those of InviteStore.IssueInvite.
 func (d *Service) IssueInvite(ctx context.Context, i Invite, by identity.Actor) (issued Invite, code string, err error) {
 	code = NewInviteCode()
 	issued, err = d.Store.IssueInvite(ctx, i, code, by)
@@ -104,8 +104,8 @@ func (d *Service) IssueInvite(ctx context.Context, i Invite, by identity.Actor) 
 	return issued, code, nil
 }
 
-// decideInvite decides an attempt to open an invite. It looks once, whatever it finds: the
-// database refuses what changed since then.
+// decideInvite decides an attempt to redeem an invite. It reads the state once, whatever it finds:
+// the fence in the database rejects the decision if the state has changed since.
 func (d *Service) decideInvite(ctx context.Context, a Attempt) (Decision, error) {
 	s, err := d.Store.InviteState(ctx, a)
 	if err != nil {
@@ -121,7 +121,7 @@ func (d *Service) decideInvite(ctx context.Context, a Attempt) (Decision, error)
 			r.Events = append(r.Events, s.event("claim.throttled", a, s.CustomerID, a.IdentityID, ""))
 		}
 	case s.Invite.ID != "" && s.CustomerID == s.Invite.CustomerID && s.Verified:
-		r.Outcome = AlreadyVerified // theirs, whoever opened it and whatever became of it
+		r.Outcome = AlreadyVerified // whatever the invite's status
 	case s.Status == Live && (s.CustomerID == "" || s.CustomerID == s.Invite.CustomerID):
 		r.Outcome, r.Redeem = Granted, &Redemption{Invite: s.Invite, IdentityID: s.InstanceIdentityID}
 		if s.InstanceIdentityID == "" {
@@ -134,8 +134,8 @@ func (d *Service) decideInvite(ctx context.Context, a Attempt) (Decision, error)
 	return r, nil
 }
 
-// DecideExposedInvite rules on letters that were written where others read them: anybody there
-// could open a live invite, so it ends. The sender is told nothing of it.
+// DecideExposedInvite decides about an invite that was written where others could read it and
+// redeem it. A live invite is revoked. The sender gets no reply.
 func (d *Service) DecideExposedInvite(ctx context.Context, a Attempt) (Decision, error) {
 	s, err := d.Store.InviteState(ctx, a)
 	if err != nil {
@@ -149,17 +149,17 @@ func (d *Service) DecideExposedInvite(ctx context.Context, a Attempt) (Decision,
 	return r, nil
 }
 
-// decline tells everybody the same, and staff why. All count alike: letters that once
-// were an invite's could else be told from others by who is never asked to wait.
+// decline sends everyone the same reply and records the reason in the audit log. Every failure
+// counts alike: otherwise throttling would reveal which letters once were an invite.
 func (s InviteState) decline(r *Decision, a Attempt) {
 	r.Outcome, r.Reason = Declined, s.declineReason()
 	r.CountsAsFailure = true
 	r.Silent = a.Channel == "sms" && CodeState{Failures: s.Failures, CustomerID: s.CustomerID}.replyBudgetSpent()
-	whose := s.Invite.CustomerID
-	if whose == "" {
-		whose = s.CustomerID
+	customer := s.Invite.CustomerID
+	if customer == "" {
+		customer = s.CustomerID
 	}
-	r.Events = append(r.Events, s.event("invite.failed", a, whose, a.IdentityID, r.Reason))
+	r.Events = append(r.Events, s.event("invite.failed", a, customer, a.IdentityID, r.Reason))
 }
 
 func (s InviteState) declineReason() string {

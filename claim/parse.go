@@ -6,22 +6,21 @@ import (
 	"unicode/utf8"
 )
 
-// MaxTextLen is the longest text, in bytes, that a code is looked for in.
+// MaxTextLen is the length, in bytes, of the longest text that is searched for a code.
 const MaxTextLen = 512
 
-// A ParsedText is what somebody typed that concerns claims.
+// A ParsedText is the result of parsing a text that concerns claims.
 type ParsedText struct {
-	// Code is the code in its six capital letters, or that of an invite in its twelve;
-	// empty when a command came without a well-formed one. One text gives one candidate
-	// at most: nothing is guessed.
+	// Code is the code in six capital letters, or that of an invite in twelve. It is empty if a
+	// command contained no well-formed code. A text never yields more than one candidate.
 	Code string
 
-	// Command says that the text asks for a claim. A code without it stands alone:
-	// whether it is a claim depends on whether its sender has a live code.
+	// Command reports whether the text is a claim command. A code without a command may be an
+	// ordinary word; it is a claim only if its sender has a live code.
 	Command bool
 }
 
-// Redacted is what may be stored of the text.
+// Redacted returns the form of the text that may be stored.
 func (t ParsedText) Redacted() string {
 	if t.Command {
 		return "/claim ******"
@@ -29,27 +28,27 @@ func (t ParsedText) Redacted() string {
 	return "******"
 }
 
-// Parse reads a text for a claim; false says that it is about something else. me is
-// the bot's own username, if it has one: a command for another bot is none of ours.
+// Parse parses a text that may be a claim. It returns false if the text is about something else.
+// botName is the bot's own username, or empty if it has none; a command addressed to another bot
+// is not a claim.
 //
-// Commands are "/claim CODE", "/claim@me CODE", "claim CODE" and the deep link
-// "/start claim_CODE", in any case and with whatever keyboards, autocorrection and
-// quoting leave around. "/claim" is a command whatever follows. Without the slash
-// "claim" is a plain word too, and only a command when it stands alone or what
-// follows looks like a try at a code.
+// Commands are "/claim CODE", "/claim@botName CODE", "claim CODE" and the deep link "/start
+// claim_CODE", in any case and with whatever keyboards, autocorrection and quoting leave around
+// them. "/claim" is a command whatever follows it. Without the slash "claim" is also an ordinary
+// word, and a command only if it stands alone or what follows looks like an attempt at a code.
 //
-// A code alone must be the whole text, in one piece, as 3-3 or as 2-2-2, with at
-// most one sign misread; that of an invite in one piece, as 4-4-4 or as 3-3-3-3. Two
-// words of six letters are two codes, and thereby none.
-func Parse(text, me string) (ParsedText, bool) {
+// A code without a command must be the whole text, in one piece, as 3-3 or as 2-2-2, with at most
+// one misread character. That of an invite must be in one piece, as 4-4-4 or as 3-3-3-3. Two words
+// of six letters are two codes, and therefore not a claim.
+func Parse(text, botName string) (ParsedText, bool) {
 	text, whole := truncate(text)
-	signs := canonicalize(text)
-	body, slash := trimDecoration(signs)
+	canonical := canonicalize(text)
+	body, slash := trimDecoration(canonical)
 
-	me = canonicalize(strings.TrimPrefix(me, "@"))
-	t, ok := parseCommand(body, slash, func(name string) bool { return me != "" && name == me })
+	botName = canonicalize(strings.TrimPrefix(botName, "@"))
+	t, ok := parseCommand(body, slash, func(name string) bool { return botName != "" && name == botName })
 	if !ok {
-		t.Code, ok = parseBareCode(signs)
+		t.Code, ok = parseBareCode(canonical)
 	}
 	if whole {
 		return t, ok
@@ -57,9 +56,9 @@ func Parse(text, me string) (ParsedText, bool) {
 	return ParsedText{Command: t.Command}, t.Command
 }
 
-// IsAddressedToBot reports whether a text is a claim addressed to a bot by name, whichever
-// that is: "/claim@name …" or the deep link "/start@name claim_CODE". What Read does not
-// take for a claim and this does is for another bot.
+// IsAddressedToBot reports whether text is a claim addressed to a bot by name, whichever bot that
+// is: "/claim@name …" or the deep link "/start@name claim_CODE". If Parse does not return it as a
+// claim, it is for another bot.
 func IsAddressedToBot(text string) bool {
 	if !strings.ContainsAny(text, atSigns) {
 		return false
@@ -71,14 +70,15 @@ func IsAddressedToBot(text string) bool {
 	return slash && ok && named
 }
 
-// trimDecoration gives canonical signs from the first letter on, and whether a slash stood
-// before it.
-func trimDecoration(signs string) (body string, slash bool) {
-	body = strings.TrimLeftFunc(signs, negate(isAlphanumeric))
-	return body, strings.ContainsAny(signs[:len(signs)-len(body)], slashes)
+// trimDecoration returns canonical text from the first letter or digit on, and whether a slash
+// precedes it.
+func trimDecoration(text string) (body string, slash bool) {
+	body = strings.TrimLeftFunc(text, negate(isAlphanumeric))
+	return body, strings.ContainsAny(text[:len(text)-len(body)], slashes)
 }
 
-// truncate gives the part of a text that is looked at, and whether that is all of it.
+// truncate returns the part of text that is parsed, without surrounding blanks, and whether that
+// is all of it.
 func truncate(text string) (part string, whole bool) {
 	text = strings.TrimFunc(text, isBlank)
 	if len(text) <= MaxTextLen {
@@ -91,23 +91,24 @@ func truncate(text string) (part string, whole bool) {
 	return text[:cut], false
 }
 
-// parseCommand reads a command: the canonical signs from the first letter on, whether a slash
-// stood before it, and by which names it is ours.
-func parseCommand(body string, slash bool, me func(name string) bool) (ParsedText, bool) {
+// parseCommand parses a command. body is canonical text from the first letter on, slash reports
+// whether a slash precedes it, and isOurs whether a name is that of this bot.
+func parseCommand(body string, slash bool, isOurs func(name string) bool) (ParsedText, bool) {
 	if rest, ok := strings.CutPrefix(body, "CLAIM"); ok {
-		return parseClaim(rest, slash, me)
+		return parseClaim(rest, slash, isOurs)
 	}
 	if rest, ok := strings.CutPrefix(body, "START"); ok && slash && !continuesWord(rest) {
-		return parseStart(rest, me)
+		return parseStart(rest, isOurs)
 	}
 	return ParsedText{}, false
 }
 
-func parseClaim(rest string, slash bool, me func(name string) bool) (ParsedText, bool) {
+// parseClaim parses what follows the word "claim".
+func parseClaim(rest string, slash bool, isOurs func(name string) bool) (ParsedText, bool) {
 	if continuesWord(rest) {
 		return parseJoinedWord(rest)
 	}
-	rest, ours := cutBotName(rest, me)
+	rest, ours := cutBotName(rest, isOurs)
 	if !ours {
 		return ParsedText{}, false
 	}
@@ -120,8 +121,8 @@ func parseClaim(rest string, slash bool, me func(name string) bool) (ParsedText,
 	return ParsedText{}, false
 }
 
-// parseJoinedWord reads what follows "claim" without a gap: a code, or the rest of
-// another word ("claimed", "claims").
+// parseJoinedWord parses what follows "claim" without a gap: a code, or the rest of another word
+// ("claimed", "claims").
 func parseJoinedWord(rest string) (ParsedText, bool) {
 	if code, ok := parseBareCode(rest); ok {
 		return ParsedText{Code: code, Command: true}, true
@@ -132,41 +133,41 @@ func parseJoinedWord(rest string) (ParsedText, bool) {
 	return ParsedText{}, false
 }
 
-// parseStart reads the payload of a deep link. Links have other uses, and "/start"
-// alone opens every conversation: neither is a claim.
-func parseStart(rest string, me func(name string) bool) (ParsedText, bool) {
-	rest, ours := cutBotName(rest, me)
+// parseStart parses the payload of a deep link. A link with another payload is not a claim, nor is
+// "/start" alone, which opens every conversation.
+func parseStart(rest string, isOurs func(name string) bool) (ParsedText, bool) {
+	rest, ours := cutBotName(rest, isOurs)
 	if !ours {
 		return ParsedText{}, false
 	}
 	payload := strings.TrimLeftFunc(rest, negate(isAlphanumeric))
-	if of, ok := strings.CutPrefix(payload, "CLAIM"); ok {
-		return parseClaim(of, true, me)
+	if after, ok := strings.CutPrefix(payload, "CLAIM"); ok {
+		return parseClaim(after, true, isOurs)
 	}
 	code, ok := parseBareCode(payload)
 	return ParsedText{Code: code, Command: ok}, ok
 }
 
-// cutBotName takes "@name" off what follows a command, and reports whether the
-// command is for us.
-func cutBotName(rest string, me func(name string) bool) (after string, ours bool) {
-	name, at := strings.CutPrefix(strings.TrimLeftFunc(rest, unicode.IsSpace), "@")
-	if !at {
+// cutBotName removes "@name" from what follows a command, and reports whether the command is for
+// this bot.
+func cutBotName(rest string, isOurs func(name string) bool) (after string, ours bool) {
+	name, found := strings.CutPrefix(strings.TrimLeftFunc(rest, unicode.IsSpace), "@")
+	if !found {
 		return rest, true
 	}
 	end := strings.IndexFunc(name, func(r rune) bool { return !isAlphanumeric(r) && r != '_' })
 	if end < 0 {
 		end = len(name)
 	}
-	return name[end:], me(name[:end])
+	return name[end:], isOurs(name[:end])
 }
 
-// parseCode reads all letters and digits of canonical signs as a code, by their number
-// that of an identity or of an invite.
-func parseCode(signs string) (string, bool) {
+// parseCode parses all letters and digits of canonical text as a code. Their number decides
+// whether it is that of an identity or of an invite.
+func parseCode(text string) (string, bool) {
 	var letters [inviteLen]byte
 	n := 0
-	for _, r := range signs {
+	for _, r := range text {
 		if !isAlphanumeric(r) && r != '|' {
 			continue
 		}
@@ -177,15 +178,15 @@ func parseCode(signs string) (string, bool) {
 		letters[n] = byte(letter)
 		n++
 	}
-	read := string(letters[:n])
-	return read, n == codeLen || n == inviteLen && !isRepeatedCode(read) && !isTwoWords(signs)
+	code := string(letters[:n])
+	return code, n == codeLen || n == inviteLen && !isRepeatedCode(code) && !isTwoWords(text)
 }
 
-// isTwoWords reports whether signs with the letters of an invite are two words of one
-// length: then somebody sent two codes.
-func isTwoWords(signs string) bool {
-	var of []int
-	for word := range strings.FieldsSeq(signs) {
+// isTwoWords reports whether text consists of two words of equal length. Twelve letters are then
+// two codes, not an invite.
+func isTwoWords(text string) bool {
+	var lengths []int
+	for word := range strings.FieldsSeq(text) {
 		n := 0
 		for _, r := range word {
 			if isAlphanumeric(r) || r == '|' {
@@ -193,19 +194,19 @@ func isTwoWords(signs string) bool {
 			}
 		}
 		if n > 0 {
-			of = append(of, n)
+			lengths = append(lengths, n)
 		}
 	}
-	return len(of) == 2 && of[0] == of[1]
+	return len(lengths) == 2 && lengths[0] == lengths[1]
 }
 
-// parseBareCode reads signs as a code without a command. It is choosy: ordinary words,
-// numbers, names of people, topics and other commands are none.
-func parseBareCode(signs string) (string, bool) {
-	if strings.ContainsAny(signs, slashes+"@#") {
+// parseBareCode parses canonical text as a code without a command. It rejects ordinary words,
+// numbers, names, topics and other commands.
+func parseBareCode(text string) (string, bool) {
+	if strings.ContainsAny(text, slashes+"@#") {
 		return "", false
 	}
-	groups := strings.FieldsFunc(signs, negate(isAlphanumeric))
+	groups := strings.FieldsFunc(text, negate(isAlphanumeric))
 	size, ok := groupSize(groups)
 	if !ok {
 		return "", false
@@ -221,14 +222,15 @@ func parseBareCode(signs string) (string, bool) {
 			}
 		}
 	}
-	letters, ok := parseCode(signs)
+	letters, ok := parseCode(text)
 	if !ok || misread > 1 || hasLongRun(letters) {
 		return "", false
 	}
 	return letters, true
 }
 
-// groupSize gives how long each group must be for all of them to be a code.
+// groupSize returns the length that each group must have for all of them to be a code. It returns
+// false if there is none.
 func groupSize(groups []string) (size int, ok bool) {
 	if len(groups) == 0 {
 		return 0, false
@@ -243,13 +245,14 @@ func groupSize(groups []string) (size int, ok bool) {
 	return 0, false
 }
 
-// isCodeAttempt reports whether somebody who wrote this after the plain word "claim"
-// meant to type a code: nothing at all, one thing that is nearly a code, or a
-// sentence with something like a code in it.
+// isCodeAttempt reports whether text that follows the ordinary word "claim" is an attempt to type
+// a code: nothing at all, something that is nearly a code, or a sentence that contains such a
+// thing.
 func isCodeAttempt(rest string) bool {
 	return strings.IndexFunc(rest, isAlphanumeric) < 0 || isNearCode(rest, 1) || containsNearCode(rest)
 }
 
+// containsNearCode reports whether a word of text could be a mistyped code.
 func containsNearCode(rest string) bool {
 	for word := range strings.FieldsSeq(rest) {
 		if isNearCode(word, 0) {
@@ -259,11 +262,11 @@ func containsNearCode(rest string) bool {
 	return false
 }
 
-// isNearCode reports whether signs could be a mistyped code: at most one too few, not a
-// number, and at most foreign letters that codes don't have.
-func isNearCode(signs string, foreign int) bool {
+// isNearCode reports whether text could be a mistyped code: it has at most one letter too few, is
+// not a number, and contains at most maxOther letters that do not occur in codes.
+func isNearCode(text string, maxOther int) bool {
 	n, digits, others := 0, 0, 0
-	for _, r := range signs {
+	for _, r := range text {
 		switch {
 		case !isAlphanumeric(r):
 			continue
@@ -274,10 +277,10 @@ func isNearCode(signs string, foreign int) bool {
 		}
 		n++
 	}
-	return n >= codeLen-1 && digits < n && others <= foreign
+	return n >= codeLen-1 && digits < n && others <= maxOther
 }
 
-// continuesWord reports whether a word goes on.
+// continuesWord reports whether rest begins with a letter or digit.
 func continuesWord(rest string) bool {
 	r, _ := utf8.DecodeRuneInString(rest)
 	return rest != "" && isAlphanumeric(r)

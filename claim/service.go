@@ -8,44 +8,44 @@ import (
 	"hydragate/identity"
 )
 
-// A Service issues codes and rules on attempts to redeem them. It changes nothing by
-// itself when it rules: the caller stores the Ruling in the transaction that settles
-// the message.
+// A Service issues codes and decides attempts to redeem them. Deciding changes nothing: the caller
+// stores the Decision in the transaction that completes the message.
 type Service struct {
 	Store Store
 	Codes CodeStore
 }
 
-// A Store keeps the fence on the identity row: generation, expiry, used, revoked.
+// A Store keeps the state of the last code of each identity (its generation, expiry, redemption
+// and revocation), which decides whether the code can be redeemed.
 type Store interface {
-	// Issue begins the next generation of a customer's identity and ends the one
-	// before, within the limits on codes for one identity and by one actor.
-	// identity.ErrNotFound, identity.ErrVerified, *TooMany.
+	// IssueCode begins the next generation of the code of a customer's identity and ends the
+	// previous one. It returns identity.ErrNotFound, identity.ErrAlreadyVerified, or a
+	// *TooManyCodesError if the identity or the actor got too many codes.
 	IssueCode(ctx context.Context, tenant, customer, identityID string, by identity.Actor) (s Target, expires time.Time, err error)
 
-	// State gives what the ledger knows of the sender of an attempt.
+	// CodeState returns what is stored about the sender of an attempt.
 	CodeState(ctx context.Context, a Attempt) (CodeState, error)
 
 	InviteStore
 }
 
-// An Attempt is a well-formed code that somebody typed in a private conversation.
+// An Attempt is a well-formed code that was typed in a private conversation.
 type Attempt struct {
 	TenantID   string
-	InstanceID string // that heard it
+	InstanceID string // instance that received it
 	Channel    string
-	SenderID   string // external id
+	SenderID   string // external ID
 	IdentityID string
 	MessageID  string
 	Code       string
 	ReceivedAt time.Time // by the database's clock
 
-	// Within is the id that the sender's identity within the instance has, or gets when
-	// there is none.
+	// InstanceIdentityID is the ID of the sender's identity scoped to the instance, or the ID that
+	// it gets if it does not exist.
 	InstanceIdentityID string
 }
 
-// A CodeState is what the ledger knows of a sender at one moment.
+// A CodeState is what is stored about the sender of an attempt, at one point in time.
 type CodeState struct {
 	Target              Target
 	CustomerID          string
@@ -54,71 +54,71 @@ type CodeState struct {
 	UsedBy              string    // message that redeemed the last code
 	ExpiresAt           time.Time // of the last code
 	Failures            Failures
-	ThrottleNotified    bool // was told to wait already, in the window that counts
+	ThrottleNotified    bool // already told to wait, within the current window
 	LinkedConversations []LinkedConversation
 }
 
-// A Status says whether the last code can still be redeemed by a message received
-// when the attempt was.
+// A Status states whether a code or an invite could be redeemed at the time an attempt was
+// received.
 type Status string
 
-// The fences. NoCode: none was ever issued.
+// The statuses.
 const (
 	Live    Status = "live"
-	NoCode  Status = "no_code"
+	NoCode  Status = "no_code" // none was ever issued
 	Expired Status = "expired"
 	Used    Status = "used"
 	Revoked Status = "revoked"
 )
 
-// Failures counts the sender's failures, and says when the oldest that counts was.
+// Failures counts the failed attempts of a sender.
 type Failures struct {
 	QuarterHour int // in the last 15 minutes
 	Hour        int
 	Day         int
-	RetryAfter  time.Duration // until the sender may try again, when a limit is reached
+	RetryAfter  time.Duration // time until the sender may try again, if a limit is reached
 }
 
-// The limits on a sender. Nobody else's failures count, so nobody can lock another
-// person out.
+// The limits on failed attempts of a sender. Only the sender's own failures count, so that no one
+// can lock out another person.
 const (
 	MaxFailuresPerQuarterHour = 5
 	MaxFailuresPerDay         = 15
 )
 
-// exceeded reports whether a limit is.
+// exceeded reports whether a limit is reached.
 func (f Failures) exceeded() bool {
 	return f.QuarterHour >= MaxFailuresPerQuarterHour || f.Day >= MaxFailuresPerDay
 }
 
-// An LinkedConversation is a direct conversation with another verified identity of the same
-// customer, to be told of a new one.
+// A LinkedConversation is a direct conversation with another verified identity of the same
+// customer, which is notified of a new one.
 type LinkedConversation struct {
 	ConversationID, InstanceID, Channel, Recipient, ChatID string
 }
 
-// A Decision is what becomes of an attempt.
+// A Decision is the result of an attempt: the reply, and the changes to store.
 type Decision struct {
 	Outcome    Outcome
-	Reason     string // why, for the audit log
+	Reason     string // for the audit log
 	RetryAfter time.Duration
-	Silent     bool // the sender gets no answer
+	Silent     bool // the sender gets no reply
 
-	Grant               *Target          // to be verified as owner, if the fence still holds
-	Redeem              *Redemption      // to be made the customer's, if the invite can still be opened
-	Revoke              []Target         // codes that die
-	RevokeInvite        *Invite          // that others could read, and that dies too
+	Grant               *Target          // identity to verify as owner, if its code is still live
+	Redeem              *Redemption      // account to link, if the invite is still live
+	Revoke              []Target         // codes to revoke
+	RevokeInvite        *Invite          // invite to revoke because others could read it
 	CountsAsFailure     bool             // counts against the sender
-	Events              []identity.Event // of who owns their identity, where they name no customer
+	Events              []identity.Event // an event without a customer belongs to the owner of its identity
 	LinkedConversations []LinkedConversation
 	Attempt             Attempt
 }
 
-// An Outcome is what the sender is told.
+// An Outcome determines the reply to the sender.
 type Outcome string
 
-// The outcomes. Declined is one answer for wrong, expired, used, revoked and foreign
-// codes alike.
+// The outcomes. Declined covers wrong, expired, used, revoked and foreign codes, which all get the
+// same reply.
 const (
 	Granted         Outcome = "claimed"
 	AlreadyVerified Outcome = "already_verified"
@@ -127,9 +127,9 @@ const (
 	CodeLost        Outcome = "lost"
 )
 
-// IssueCode makes a new code for an identity of a customer and ends the one before. The
-// code is in the answer and nowhere else. When the proofs cannot be kept it gives
-// ErrNoProofs, and the code before is dead already: ask again.
+// IssueCode issues a new code for an identity of a customer and ends the previous one. The code is
+// stored nowhere else. It returns an error that wraps ErrCodeStoreUnavailable if the code could
+// not be stored; the previous code has then ended, and the caller should retry.
 func (d *Service) IssueCode(ctx context.Context, tenant, customer, identityID string, by identity.Actor) (IssuedCode, error) {
 	s, expires, err := d.Store.IssueCode(ctx, tenant, customer, identityID, by)
 	if err != nil {
@@ -142,9 +142,9 @@ func (d *Service) IssueCode(ctx context.Context, tenant, customer, identityID st
 	return IssuedCode{Code: code, TenantID: tenant, InstanceID: s.InstanceID, Channel: s.Channel, IdentityID: s.IdentityID, ExpiresAt: expires}, nil
 }
 
-// DecideRedemption decides an attempt: the ledger says who may, the proofs say whether the
-// letters are right. An ErrNoProofs asks to try again; Lost takes the place of it
-// when waiting is senseless. Invites need no proofs.
+// DecideRedemption decides an attempt: the store states who may redeem a code, and the code store
+// whether the letters are right. It returns an error that wraps ErrCodeStoreUnavailable if the
+// attempt should be retried. Invites do not need the code store.
 func (d *Service) DecideRedemption(ctx context.Context, a Attempt) (Decision, error) {
 	if IsInviteCode(a.Code) {
 		return d.decideInvite(ctx, a)
@@ -173,8 +173,8 @@ func (d *Service) DecideRedemption(ctx context.Context, a Attempt) (Decision, er
 		return Decision{}, fmt.Errorf("%w: %w", ErrCodeStoreUnavailable, err)
 	}
 	if f.Result != Match || s.Status != Live {
-		// Somebody may have issued or redeemed between the two looks. Every refusal looks
-		// again, so that all cost the same.
+		// A code may have been issued or redeemed between the two reads. Every rejection reads
+		// the state again, so that all take equally long.
 		again, err := d.Store.CodeState(ctx, a)
 		if err != nil {
 			return Decision{}, fmt.Errorf("read claim state again: %w", err)
@@ -188,24 +188,25 @@ func (d *Service) DecideRedemption(ctx context.Context, a Attempt) (Decision, er
 	return r, nil
 }
 
-// IsLiveCode reports whether a code that came without a command, from a sender who was not
-// given one, is somebody's all the same: letters that must go no further.
+// IsLiveCode reports whether a code that was typed without a command, by a sender who has no live
+// code, was issued for another identity. Such a code must not be passed on.
 func (d *Service) IsLiveCode(ctx context.Context, a Attempt) (bool, error) {
 	if IsInviteCode(a.Code) {
 		return d.Store.InviteExists(ctx, a)
 	}
-	nobody := Target{TenantID: a.TenantID, Channel: a.Channel, IdentityID: "nobody"} // so that the sender's own is found too
+	nobody := Target{TenantID: a.TenantID, Channel: a.Channel, IdentityID: "nobody"} // not the sender, so that the sender's own code is found too
 	f, err := d.Codes.Check(ctx, nobody, a.InstanceID, a.Code, a.MessageID)
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrCodeStoreUnavailable, err)
 	}
-	if f.Incomplete { // taken for an ordinary word, a code would be shown to the runtime
-		return false, fmt.Errorf("%w: not all of them can be looked at", ErrCodeStoreUnavailable)
+	if f.Incomplete { // a code taken for an ordinary word would reach the application
+		return false, fmt.Errorf("%w: incomplete lookup", ErrCodeStoreUnavailable)
 	}
 	return f.OtherIdentityID != "", nil
 }
 
-// DecideWithoutCheck rules on an attempt whose proof could not be looked at in time.
+// DecideWithoutCheck decides an attempt whose code could not be checked in time: the code is
+// reported as lost.
 func (d *Service) DecideWithoutCheck(ctx context.Context, a Attempt) (Decision, error) {
 	s, err := d.Store.CodeState(ctx, a)
 	if err != nil {
@@ -214,6 +215,7 @@ func (d *Service) DecideWithoutCheck(ctx context.Context, a Attempt) (Decision, 
 	return Decision{Attempt: a, Outcome: CodeLost, Events: []identity.Event{s.event("claim.lost", a, "proofs did not answer")}}, nil
 }
 
+// decide completes r from the state and the result of the check.
 func (s CodeState) decide(r *Decision, a Attempt, f CheckResult) {
 	if f.Result == Match && s.Status == Live {
 		r.Outcome, r.Grant = Granted, &s.Target
@@ -226,7 +228,7 @@ func (s CodeState) decide(r *Decision, a Attempt, f CheckResult) {
 		return
 	}
 	r.Outcome, r.Reason = Declined, s.declineReason(f)
-	// The right letters too late are no guess.
+	// The right letters, typed too late, are not a guess.
 	r.CountsAsFailure = f.Result != Match
 	r.Silent = a.Channel == "sms" && s.replyBudgetSpent()
 	r.Events = append(r.Events, s.event("claim.failed", a, r.Reason))
@@ -237,14 +239,14 @@ func (s CodeState) decide(r *Decision, a Attempt, f CheckResult) {
 	if f.Result != Match && f.OtherIdentityID != "" && f.OtherIdentityID != a.IdentityID {
 		r.Revoke = append(r.Revoke, Target{TenantID: a.TenantID, IdentityID: f.OtherIdentityID, Gen: f.OtherGen})
 		e := s.event("claim.wrong_sender", a, "")
-		e.CustomerID, e.IdentityID = "", f.OtherIdentityID // whose identity it is, the ledger knows
+		e.CustomerID, e.IdentityID = "", f.OtherIdentityID // the store knows the customer of that identity
 		e.Detail["typed_by"] = a.IdentityID
 		r.Events = append(r.Events, e)
 	}
 }
 
-// replyBudgetSpent reports whether another refusal by SMS would only cost money: three an
-// hour are enough, and one a day for a number nobody knows.
+// replyBudgetSpent reports whether another rejection on a paid channel would only cost money.
+// Three an hour are enough, and one a day for an unknown sender.
 func (s CodeState) replyBudgetSpent() bool {
 	return s.Failures.Hour >= 3 || s.CustomerID == "" && s.Failures.Day >= 1
 }
@@ -271,8 +273,8 @@ func (s CodeState) event(kind string, a Attempt, reason string) identity.Event {
 	return e
 }
 
-// DropCodes drops the proofs that a stored ruling made useless. Nothing depends on it:
-// the fence refuses them anyway.
+// DropCodes deletes the codes that a stored decision made useless. Correctness does not depend on
+// it: the database rejects them anyway.
 func (d *Service) DropCodes(ctx context.Context, r Decision) error {
 	if r.Grant != nil {
 		return d.Codes.Drop(ctx, *r.Grant)
