@@ -32,6 +32,7 @@ var allowedImports = map[string]string{
 	"claim/rediscode":             "claim",
 	"gateway":                     "adapters claim identity",
 	"gateway/queue":               "adapters claim gateway identity",
+	"gateway/queue/queuetest":     "gateway",
 	"gateway/ingest":              stageImports + " gateway/ingest/spool",
 	"gateway/ingest/spool":        "",
 	"gateway/process":             stageImports,

@@ -1,10 +1,9 @@
-package queue
+package queue_test
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,108 +11,75 @@ import (
 	"time"
 
 	"hydragate/gateway"
+	"hydragate/gateway/queue"
+	"hydragate/gateway/queue/queuetest"
 )
 
-// A fakeLeaseStore keeps lanes in memory, and until when nobody is to look at them.
-type fakeLeaseStore struct {
-	mu         sync.Mutex
-	due        map[string]time.Time // by conversation; in work: not there
-	order      []string
-	instanceOf func(conversation string) (instance string)
-}
-
-func newFakeLeaseStore(of func(string) string, conversations ...string) *fakeLeaseStore {
-	r := &fakeLeaseStore{due: map[string]time.Time{}, order: conversations, instanceOf: of}
-	for _, c := range conversations {
-		r.due[c] = time.Now()
-	}
-	return r
-}
-
-func (r *fakeLeaseStore) Lease(_ context.Context, kind gateway.QueueKind, holder string, n int, spared ...string) (ls []gateway.Lease, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, c := range r.order {
-		if at, waits := r.due[c]; waits && !at.After(time.Now()) && len(ls) < n && !slices.Contains(spared, r.instanceOf(c)) {
-			delete(r.due, c)
-			ls = append(ls, gateway.Lease{ConversationID: c, InstanceID: r.instanceOf(c), Kind: kind, Holder: holder})
-		}
-	}
-	return ls, nil
-}
-
-func (r *fakeLeaseStore) Apply(_ context.Context, s gateway.Commit) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if s.Release && !s.Next.IsZero() {
-		r.due[s.Lease.ConversationID] = s.Next
-	}
-	return nil
-}
-
-// runFor runs lanes for a while.
-func runFor(l *Runner, d time.Duration) {
-	hard, giveUp := context.WithCancel(context.Background())
-	ctx, stop := context.WithCancel(hard)
-	var all sync.WaitGroup
-	all.Go(func() { l.Run(ctx, hard) })
-	time.Sleep(d)
-	stop()
-	giveUp()
-	all.Wait()
-}
-
-// TestRunner_LimitPerInstance lets the runtimes of instances hang that have more lanes
-// than are worked at once: those of the others are worked all the same.
+// TestRunner_LimitPerInstance blocks the work of instances that have more conversations due than
+// the runner processes concurrently. The conversations of another instance must still be processed.
 func TestRunner_LimitPerInstance(t *testing.T) {
-	const size = 64
+	const (
+		concurrency = 64
+		maxHeld     = 48 // half of the concurrency, and half of one batch of 32 leases
+		others      = 20
+	)
 	for _, tt := range []struct {
-		name   string
-		shared bool
-		slow   int // instances
-		held   int // the most lanes of one of them in work
-		worked int
+		name          string
+		limit         bool
+		slowInstances int
+		maxHeld       int // conversations of one slow instance in progress
+		want          int // conversations of the other instance processed
 	}{
-		{"one", true, 1, size/2 + maxLeases/2, 20},
-		{"three", true, 3, size/2 + maxLeases/2, 20},
-		{"control: not shared", false, 1, size, 0},
+		{"one slow instance", true, 1, maxHeld, others},
+		{"three slow instances", true, 3, maxHeld, others},
+		{"control: no limit", false, 1, concurrency, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var all []string
-				for i := range tt.slow {
-					for n := range 2 * size {
-						all = append(all, fmt.Sprintf("slow%d %d", i, n))
+				var conversations []string
+				for i := range tt.slowInstances {
+					for n := range 2 * concurrency {
+						conversations = append(conversations, fmt.Sprintf("slow%d %d", i, n))
 					}
 				}
-				for n := range 20 {
-					all = append(all, fmt.Sprintf("quick %d", n))
+				for n := range others {
+					conversations = append(conversations, fmt.Sprintf("fast %d", n))
 				}
-				r := newFakeLeaseStore(func(c string) string { return strings.Fields(c)[0] }, all...)
-				var mu sync.Mutex
-				held, worked := map[string]int{}, 0
-				runFor(NewRunner(&Runner{Kind: gateway.DeliveryQueue, Store: r, Concurrency: size, LimitPerInstance: tt.shared, Log: slog.New(slog.DiscardHandler), Process: func(ctx context.Context, l gateway.Lease, _ Slice) error {
-					mu.Lock()
-					held[l.InstanceID]++
-					quick := l.InstanceID == "quick"
-					if quick {
-						worked++
-					}
-					mu.Unlock()
-					if !quick {
-						<-ctx.Done()
-					}
-					return nil
-				}}), time.Second)
-				if worked != tt.worked {
-					t.Errorf("%d lanes of others were worked; want %d", worked, tt.worked)
+				instanceOf := func(conversation string) string { return strings.Fields(conversation)[0] }
+				started := startedByInstance(&queue.Runner{
+					Kind:             gateway.DeliveryQueue,
+					Store:            queuetest.NewLeaseStore(instanceOf, conversations...),
+					Concurrency:      concurrency,
+					LimitPerInstance: tt.limit,
+					Log:              slog.New(slog.DiscardHandler),
+				})
+				if started["fast"] != tt.want {
+					t.Errorf("processed %d conversations of the fast instance, want %d", started["fast"], tt.want)
 				}
-				for i := range tt.slow {
-					if n := held[fmt.Sprintf("slow%d", i)]; n > tt.held || n == 0 {
-						t.Errorf("of instance %d %d lanes are in work; want 1 to %d", i, n, tt.held)
+				for i := range tt.slowInstances {
+					if n := started[fmt.Sprintf("slow%d", i)]; n > tt.maxHeld || n == 0 {
+						t.Errorf("conversations of slow instance %d in progress = %d, want 1 to %d", i, n, tt.maxHeld)
 					}
 				}
 			})
 		})
 	}
+}
+
+// startedByInstance runs r for a second with work that blocks unless the instance is "fast". It
+// returns the number of conversations whose work was started, by instance.
+func startedByInstance(r *queue.Runner) map[string]int {
+	var mu sync.Mutex
+	started := map[string]int{}
+	r.Process = func(ctx context.Context, l gateway.Lease, _ queue.Slice) error {
+		mu.Lock()
+		started[l.InstanceID]++
+		mu.Unlock()
+		if l.InstanceID != "fast" {
+			<-ctx.Done()
+		}
+		return nil
+	}
+	queuetest.RunFor(queue.NewRunner(r), time.Second)
+	return started
 }

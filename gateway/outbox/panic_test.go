@@ -1,0 +1,103 @@
+package outbox
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hydragate/adapters"
+	"hydragate/gateway"
+	"hydragate/gateway/queue"
+	"hydragate/gateway/queue/queuetest"
+)
+
+// panickingAdapter panics when it sends the text "broken". It is also the EndpointFinder.
+type panickingAdapter struct{ adapters.Adapter }
+
+func (panickingAdapter) Endpoint(context.Context, string, adapters.Channel) (adapters.Endpoint, error) {
+	return adapters.Endpoint{}, nil
+}
+
+func (panickingAdapter) Send(_ context.Context, _ adapters.Endpoint, r adapters.Reply) (string, error) {
+	if r.Text == "broken" {
+		panic("oops")
+	}
+	return "1", nil
+}
+
+// replyQueue is a lease store that holds the replies of its conversations.
+type replyQueue struct {
+	*queuetest.LeaseStore
+	mu      sync.Mutex
+	pending map[string][]gateway.OutboxRow // by conversation
+	results map[string]string              // final status and attempts, by reply
+}
+
+func (q *replyQueue) PendingReplies(_ context.Context, l gateway.Lease) ([]gateway.OutboxRow, time.Time, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return append([]gateway.OutboxRow(nil), q.pending[l.ConversationID]...), time.Time{}, nil
+}
+
+func (q *replyQueue) Apply(ctx context.Context, c gateway.Commit) error {
+	q.mu.Lock()
+	for _, r := range c.SendResults {
+		pending := q.pending[c.Lease.ConversationID]
+		first := &pending[0]
+		switch first.Status = r.Status; r.Status {
+		case gateway.Sending:
+			first.Attempts++
+		case adapters.Queued:
+			first.PossiblySent = r.PossiblySent
+		default:
+			q.results[r.Row.ID] = fmt.Sprint(r.Status, " ", first.Attempts)
+			q.pending[c.Lease.ConversationID] = pending[1:]
+		}
+	}
+	q.mu.Unlock()
+	return q.LeaseStore.Apply(ctx, c)
+}
+
+// TestSender_Panic checks that a reply whose adapter panics is retried and ends as unknown, that
+// the panic is logged with its stack, and that no other reply is affected, not even the next one
+// of the same conversation.
+func TestSender_Panic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reply := func(id, text string) gateway.OutboxRow {
+			return gateway.OutboxRow{ID: id, Text: text, Channel: adapters.Telegram, Status: adapters.Queued}
+		}
+		instanceOf := func(conversation string) string { return conversation }
+		q := &replyQueue{
+			LeaseStore: queuetest.NewLeaseStore(instanceOf, "one", "two"),
+			results:    map[string]string{},
+			pending: map[string][]gateway.OutboxRow{
+				"one": {reply("bad", "broken"), reply("next", "hello")},
+				"two": {reply("other", "hello")},
+			},
+		}
+		var out bytes.Buffer
+		log := slog.New(slog.NewTextHandler(&out, nil))
+		s := &Sender{
+			Store: q, Endpoints: panickingAdapter{}, Log: log, Now: time.Now,
+			Adapters: map[adapters.Channel]adapters.Adapter{adapters.Telegram: panickingAdapter{}},
+		}
+		r := queue.NewRunner(&queue.Runner{Kind: gateway.OutboxQueue, Store: q, Concurrency: 4, Log: log, Process: s.Run})
+		queuetest.RunFor(r, time.Hour)
+
+		want := fmt.Sprintf("map[bad:unknown %d next:sent 1 other:sent 1]", maxSendAttempts)
+		if got := fmt.Sprint(q.results); got != want {
+			t.Errorf("results = %s, want %s", got, want)
+		}
+		for _, want := range []string{"level=ERROR", "oops", "panic_test.go"} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("log does not contain %q: %s", want, out.String())
+			}
+		}
+	})
+}
