@@ -10,19 +10,20 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// stepTimeout is how long one step of a call may take: to connect, to write, to read,
-// to get a connection.
+// stepTimeout is the maximum duration of each step of a call: to get a connection, to connect, to
+// write and to read.
 const stepTimeout = 500 * time.Millisecond
 
-// ErrInvalidURL says that the address of Redis cannot be read. The address may hold a
-// password and is not repeated.
-var ErrInvalidURL = errors.New("not an address of Redis, such as redis://:password@host:6379/0, rediss://host, or redis://one,redis://two for Redis Cluster")
+// ErrInvalidURL is returned if the URL of Redis is malformed. The error does not contain the URL,
+// which may hold a password.
+var ErrInvalidURL = errors.New("not a Redis URL, such as redis://:password@host:6379/0, rediss://host, " +
+	"or redis://one,redis://two for Redis Cluster")
 
-// NewClient gives a client for the Redis at url, "redis://…" or, with TLS,
-// "rediss://…"; a comma-separated list of them names nodes of one Redis Cluster,
-// with the credentials of the first. It does not connect yet.
+// NewClient returns a client for the Redis server at url, "redis://…" or, with TLS, "rediss://…".
+// A comma-separated list of URLs names nodes of one Redis Cluster, with the credentials of the
+// first. NewClient does not connect.
 //
-// The client never repeats a command whose answer was lost, and obeys its contexts.
+// The client never repeats a command whose reply was lost, and honors its contexts.
 func NewClient(url string) (redis.UniversalClient, error) {
 	first, others, many := strings.Cut(url, ",")
 	opts, err := parseURL(first)
@@ -40,7 +41,7 @@ func NewClient(url string) (redis.UniversalClient, error) {
 			return nil, err
 		}
 		if (o.TLSConfig == nil) != (opts.TLSConfig == nil) {
-			return nil, fmt.Errorf("%w: all nodes with TLS, or none", ErrInvalidURL)
+			return nil, fmt.Errorf("%w: either all nodes use TLS or none", ErrInvalidURL)
 		}
 		addrs = append(addrs, o.Addr)
 	}
@@ -58,7 +59,7 @@ func parseURL(url string) (*redis.Options, error) {
 	return opts, nil
 }
 
-// applyLimits sets what the promises rest on, whatever the address says about it.
+// applyLimits sets the options that the guarantees of Store depend on, overriding the URL.
 func applyLimits(o *redis.Options) {
 	o.MaxRetries = -1
 	o.ContextTimeoutEnabled = true

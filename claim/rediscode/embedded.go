@@ -10,9 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// NewEmbedded gives a client of a Redis in this process, for one machine that has
-// none: no port, no file, and nothing left after stop, which waits until all of it
-// has ended. Keys expire to the second.
+// NewEmbedded returns a client of a Redis server in this process, without port or file. stop
+// closes the server and waits for its goroutines. Keys expire with a precision of one second.
 func NewEmbedded() (client redis.UniversalClient, stop func()) {
 	server := miniredis.NewMiniRedis()
 	client = newMemoryClient(server)
@@ -27,8 +26,8 @@ func NewEmbedded() (client redis.UniversalClient, stop func()) {
 	})
 }
 
-// runClock moves the server's clock by the time that really passed: it has none of
-// its own, and ticks are dropped while the machine is busy.
+// runClock advances the clock of the server, which has none of its own, by the time that has
+// passed. Ticks may be dropped on a busy machine.
 func runClock(server *miniredis.Miniredis, ended <-chan struct{}) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -44,7 +43,7 @@ func runClock(server *miniredis.Miniredis, ended <-chan struct{}) {
 	}
 }
 
-// newMemoryClient gives a client of server that needs no port.
+// newMemoryClient returns a client of server that needs no port.
 func newMemoryClient(server *miniredis.Miniredis) *redis.Client {
 	opts := &redis.Options{
 		Dialer: func(context.Context, string, string) (net.Conn, error) {
@@ -59,9 +58,9 @@ func newMemoryClient(server *miniredis.Miniredis) *redis.Client {
 	return redis.NewClient(opts)
 }
 
-// A memoryConn is one end of a pipe that takes writes without waiting for the other
-// end to read, as a socket does. Without it a long pipeline stands still: the server
-// waits for its answers to be read, and the client for its commands.
+// A memoryConn is one end of a pipe whose writes do not wait for the other end to read, as with a
+// socket. Otherwise a long pipeline deadlocks: the server waits for its replies to be read, and
+// the client for its commands.
 type memoryConn struct {
 	net.Conn
 	mu     sync.Mutex
@@ -98,16 +97,16 @@ func (c *memoryConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// SetDeadline bounds reading: writing does not wait.
+// SetDeadline sets the deadline of reads. Writes do not wait.
 func (c *memoryConn) SetDeadline(t time.Time) error { return c.Conn.SetReadDeadline(t) }
 
-// SetWriteDeadline does nothing: writing does not wait.
+// SetWriteDeadline does nothing. Writes do not wait.
 func (c *memoryConn) SetWriteDeadline(time.Time) error { return nil }
 
-// Close ends both directions.
+// Close closes both directions.
 func (c *memoryConn) Close() error { return c.close() }
 
-// writeLoop hands on what is queued until either end closes.
+// writeLoop writes what is queued until either end closes.
 func (c *memoryConn) writeLoop() {
 	defer c.Close()
 	for {

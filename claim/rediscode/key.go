@@ -11,17 +11,16 @@ import (
 	"hydragate/claim"
 )
 
-// minKeyLen is how long a key must be, in bytes: as long as the hash it keys.
+// minKeyLen is the minimum length of a secret in bytes, which is the length of the hash.
 const minKeyLen = sha256.Size
 
-// ErrNoKey says that Proofs have no key, or one that is too short.
-var ErrNoKey = errors.New("redisproof: no key of 32 bytes or more")
+// ErrNoKey is returned if a Store has no secret, or one that is too short.
+var ErrNoKey = errors.New("rediscode: no key of at least 32 bytes")
 
-// A derivedKey makes what is kept of a code: whoever lacks it cannot tell the code, not
-// even by trying all there are.
+// A derivedKey hashes codes. Without it the codes cannot be found, not even by trying all of them.
 type derivedKey struct{ hashSecret, indexSecret []byte }
 
-// deriveKeys derives from each secret the keys of both uses.
+// deriveKeys returns the keys derived from each secret.
 func (p *Store) deriveKeys() ([]derivedKey, error) {
 	var ks []derivedKey
 	if p.Keys == nil {
@@ -39,19 +38,19 @@ func (p *Store) deriveKeys() ([]derivedKey, error) {
 	return ks, nil
 }
 
-// codeHash is what is kept instead of the code. It holds for nobody but s, on its own
-// channel and instance, and for no other generation.
+// codeHash returns the hash stored in place of code. It is valid only for s, on its channel and
+// instance, and for its generation.
 func (k derivedKey) codeHash(s claim.Target, code string) []byte {
 	return mac(k.hashSecret, "claim/v1", s.InstanceID, s.Channel, s.ExternalID, s.IdentityID, strconv.FormatInt(s.Gen, 10), code)
 }
 
-// indexKey names the key under which it is noted for whom a code was made.
+// indexKey returns the key of the index entry of code.
 func (k derivedKey) indexKey(scope, channel, code string) string {
 	sum := mac(k.indexSecret, scope, channel, code)
 	return "hg:cx:" + base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-// scopeOf says where the code of s may be typed.
+// scopeOf returns the scope in which the code of s can be redeemed.
 func scopeOf(s claim.Target) string {
 	if s.InstanceID == "" {
 		return tenantScope(s.TenantID)
@@ -63,8 +62,8 @@ func instanceScope(id string) string { return "instance/" + id }
 
 func tenantScope(id string) string { return "tenant/" + id }
 
-// mac hashes parts under a key. At most one of the parts may be chosen by somebody
-// outside: then no two lists of parts read the same.
+// mac returns the HMAC-SHA256 of parts. At most one part may be chosen by an outsider; different
+// lists of parts then have different inputs.
 func mac(secret []byte, parts ...string) []byte {
 	h := hmac.New(sha256.New, secret)
 	h.Write([]byte(strings.Join(parts, "\x1f")))

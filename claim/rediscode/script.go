@@ -6,12 +6,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The scripts work on one key each, the one they declare: a hash with the
-// generation g, the keyed hash m, the wrong tries f, and in s the ids of the
-// messages that were counted, each between line feeds.
+// Each script uses only the key that it declares: a hash with the generation g, the keyed hash
+// of the code m, the number of wrong tries f, and in s the IDs of the messages that were counted,
+// separated by line feeds.
 
-// putScript keeps a proof unless one as new is there.
-// ARGV: generation, keyed hash, milliseconds to keep it.
+// putScript stores a code unless one of the same or a newer generation is stored.
+// ARGV: generation, keyed hash, lifetime in milliseconds.
 const putScript = `
 local g = redis.call('HGET', KEYS[1], 'g')
 if g and tonumber(g) >= tonumber(ARGV[1]) then
@@ -22,8 +22,8 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1
 `
 
-// checkScript compares and counts. A message that was counted gets its answer
-// again. ARGV: generation, message id, most tries, then a keyed hash for each key.
+// checkScript compares a code and counts wrong tries. A message that was already counted gets the
+// same reply again. ARGV: generation, message ID, maximum tries, then one keyed hash per key.
 const checkScript = `
 local r = redis.call('HMGET', KEYS[1], 'g', 'm', 'f', 's')
 if not r[1] or ARGV[1] == '0' then
@@ -48,7 +48,7 @@ redis.call('HSET', KEYS[1], 's', r[4] .. ARGV[2] .. '\n')
 return {'wrong', redis.call('HINCRBY', KEYS[1], 'f', 1)}
 `
 
-// dropScript deletes a proof of the generation ARGV[1].
+// dropScript deletes the code of generation ARGV[1].
 const dropScript = `
 if redis.call('HGET', KEYS[1], 'g') == ARGV[1] then
   return redis.call('DEL', KEYS[1])
@@ -56,25 +56,25 @@ end
 return 0
 `
 
-// A script is one run of a script on one key.
+// A script is one call of a script on one key.
 type script struct {
 	text string
 	key  string
 	args []any
 }
 
-// evalSHA asks for a run by the script's name. On a pipeline the answer comes with
+// evalSHA queues a call of the script by its hash. On a pipeline the reply is available after
 // Exec.
 func (s script) evalSHA(ctx context.Context, to redis.Scripter) *redis.Cmd {
 	return redis.NewScript(s.text).EvalSha(ctx, to, []string{s.key}, s.args...)
 }
 
-// result gives the answer to a run that was queued. A server that does not have the
-// script yet, after a restart or a failover, is sent it.
+// result returns the reply to a queued call. If the server does not have the script, after a
+// restart or failover, result calls it again with its source.
 func (s script) result(ctx context.Context, on redis.Scripter, queued *redis.Cmd) (any, error) {
-	answer, err := queued.Result()
+	reply, err := queued.Result()
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		return redis.NewScript(s.text).Eval(ctx, on, []string{s.key}, s.args...).Result()
 	}
-	return answer, err
+	return reply, err
 }

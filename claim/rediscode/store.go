@@ -1,6 +1,5 @@
-// Package redisproof keeps the proofs of claim codes in Redis: keyed hashes that
-// expire by themselves, with the count of wrong tries beside them. It never keeps a
-// code, and does not know who is granted.
+// Package rediscode stores claim codes in Redis, as keyed hashes that expire, with the number of
+// wrong tries. It never stores a code and does not decide who is verified.
 package rediscode
 
 import (
@@ -17,56 +16,55 @@ import (
 	"hydragate/claim"
 )
 
-// Timeout bounds every call, whatever Redis does.
+// Timeout is the maximum duration of every call.
 const Timeout = 600 * time.Millisecond
 
-// keyTTL is how long a proof stays: Redis frees memory, the database decides expiry.
+// keyTTL is the lifetime of a stored code. It only frees memory; the database decides expiry.
 const keyTTL = claim.CodeTTL + claim.CodeGracePeriod
 
-// Store are claim.Proofs in one Redis, or Redis Cluster. Every call touches one
-// identity's proof by one script; what it asks of other keys is a hint. The errors
-// hold no codes.
+// A Store implements claim.CodeStore on Redis or Redis Cluster. Every call runs one script on the
+// key of one identity; what it reads from other keys may be outdated. Errors contain no codes.
 type Store struct {
-	// Redis should come from NewClient or Embedded: a client that repeats commands
-	// or outlives its context breaks what is promised here.
+	// Redis must come from NewClient or NewEmbedded. A client that repeats commands or ignores its
+	// context breaks the guarantees of claim.CodeStore.
 	Redis redis.UniversalClient
 
-	// Keys gives secrets of 32 bytes or more, as they are now. The first makes proofs,
-	// all of them verify: a key leaves the list once what it made has expired. Without
-	// a key nothing is kept and nothing verified.
+	// Keys returns the current secrets, each of at least 32 bytes. New codes are hashed with the
+	// first; all of them verify. A secret may be removed once the codes hashed with it have
+	// expired. Without a secret all calls fail.
 	Keys func() [][]byte
 }
 
 var _ claim.CodeStore = (*Store)(nil)
 
-// Put keeps the proof of code, and where to look it up for whose it is.
+// Put stores the hash of code and the index entry that leads from the code to its identity.
 func (p *Store) Put(ctx context.Context, s claim.Target, code string) error {
 	keys, err := p.deriveKeys()
 	if err != nil {
-		return fmt.Errorf("keep a proof: %w", err)
+		return fmt.Errorf("store code: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 
 	put := script{putScript, codeKey(s.IdentityID), []any{s.Gen, keys[0].codeHash(s, code), keyTTL.Milliseconds()}}
 	pipe := p.Redis.Pipeline()
-	done := put.evalSHA(ctx, pipe)
+	queued := put.evalSHA(ctx, pipe)
 	index := pipe.Set(ctx, keys[0].indexKey(scopeOf(s), s.Channel, code), indexValue(s), keyTTL)
 	_, _ = pipe.Exec(ctx) // each command has its own error
-	if _, err := put.result(ctx, p.Redis, done); err != nil {
-		return fmt.Errorf("keep a proof: %w", err)
+	if _, err := put.result(ctx, p.Redis, queued); err != nil {
+		return fmt.Errorf("store code: %w", err)
 	}
 	if err := index.Err(); err != nil {
-		return fmt.Errorf("keep whose code it is: %w", err)
+		return fmt.Errorf("store code index: %w", err)
 	}
 	return nil
 }
 
-// Check compares code with the proof of s and looks for whom else it was made.
+// Check compares code with the stored code of s and looks up other identities it was issued for.
 func (p *Store) Check(ctx context.Context, s claim.Target, typedIn, code, message string) (claim.CheckResult, error) {
 	keys, err := p.deriveKeys()
 	if err != nil {
-		return claim.CheckResult{}, fmt.Errorf("check a code: %w", err)
+		return claim.CheckResult{}, fmt.Errorf("check code: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -76,7 +74,7 @@ func (p *Store) Check(ctx context.Context, s claim.Target, typedIn, code, messag
 		check.args = append(check.args, k.codeHash(s, code))
 	}
 	pipe := p.Redis.Pipeline()
-	done := check.evalSHA(ctx, pipe)
+	queued := check.evalSHA(ctx, pipe)
 	var hints []*redis.StringCmd
 	for _, k := range keys {
 		hints = append(hints,
@@ -84,53 +82,53 @@ func (p *Store) Check(ctx context.Context, s claim.Target, typedIn, code, messag
 			pipe.Get(ctx, k.indexKey(tenantScope(s.TenantID), s.Channel, code)))
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
-	answer, err := check.result(ctx, p.Redis, done)
+	reply, err := check.result(ctx, p.Redis, queued)
 	if err != nil {
-		return claim.CheckResult{}, fmt.Errorf("check a code: %w", err)
+		return claim.CheckResult{}, fmt.Errorf("check code: %w", err)
 	}
-	found, err := parseCheckResult(answer)
+	found, err := parseCheckResult(reply)
 	if err != nil {
-		return claim.CheckResult{}, fmt.Errorf("check a code: %w", err)
+		return claim.CheckResult{}, fmt.Errorf("check code: %w", err)
 	}
 	found.OtherIdentityID, found.OtherGen = otherIdentity(hints, s.IdentityID)
 	found.Incomplete = found.OtherIdentityID == "" && slices.ContainsFunc(hints, unreadable)
 	return found, nil
 }
 
-// Drop forgets the proof of s, unless it is of another generation.
+// Drop deletes the code of s if it is the current generation.
 func (p *Store) Drop(ctx context.Context, s claim.Target) error {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 
 	drop := script{dropScript, codeKey(s.IdentityID), []any{s.Gen}}
 	if _, err := drop.result(ctx, p.Redis, drop.evalSHA(ctx, p.Redis)); err != nil {
-		return fmt.Errorf("drop a proof: %w", err)
+		return fmt.Errorf("drop code: %w", err)
 	}
 	return nil
 }
 
-var errUnexpectedReply = errors.New("not an answer of the script")
+var errUnexpectedReply = errors.New("unexpected script reply")
 
-// parseCheckResult reads the answer of checkScript.
-func parseCheckResult(answer any) (claim.CheckResult, error) {
-	parts, ok := answer.([]any)
+// parseCheckResult parses the reply of checkScript.
+func parseCheckResult(reply any) (claim.CheckResult, error) {
+	parts, ok := reply.([]any)
 	if !ok || len(parts) != 2 {
 		return claim.CheckResult{}, errUnexpectedReply
 	}
-	verdict, ok := parts[0].(string)
+	result, ok := parts[0].(string)
 	tries, counted := parts[1].(int64)
 	if !ok || !counted {
 		return claim.CheckResult{}, errUnexpectedReply
 	}
-	return claim.CheckResult{Result: claim.Result(verdict), Tries: int(tries)}, nil
+	return claim.CheckResult{Result: claim.Result(result), Tries: int(tries)}, nil
 }
 
-// otherIdentity gives the first identity found that is not me. A hint that cannot be had is
-// none.
-func otherIdentity(hints []*redis.StringCmd, me string) (identity string, gen int64) {
+// otherIdentity returns the first identity in hints other than self. A hint that could not be read
+// is skipped.
+func otherIdentity(hints []*redis.StringCmd, self string) (identity string, gen int64) {
 	for _, hint := range hints {
 		identity, number, ok := strings.Cut(hint.Val(), ":")
-		if !ok || identity == me {
+		if !ok || identity == self {
 			continue
 		}
 		if gen, err := strconv.ParseInt(number, 10, 64); err == nil {
@@ -140,18 +138,18 @@ func otherIdentity(hints []*redis.StringCmd, me string) (identity string, gen in
 	return "", 0
 }
 
-// unreadable reports whether a hint may be there and could not be read.
+// unreadable reports whether reading a hint failed, so that it may exist.
 func unreadable(hint *redis.StringCmd) bool {
 	return hint.Err() != nil && !errors.Is(hint.Err(), redis.Nil)
 }
 
-// indexValue is what the index says of a code, for whose to read.
+// indexValue returns the value of the index entry of the code of s.
 func indexValue(s claim.Target) string {
 	return s.IdentityID + ":" + strconv.FormatInt(s.Gen, 10)
 }
 
-// codeKey names the proof of an identity. The braces keep all that is known of one
-// identity in one slot of a cluster.
+// codeKey returns the key of the code of an identity. The braces place all keys of one identity in
+// one slot of a cluster.
 func codeKey(identityID string) string {
 	return "hg:{c:" + identityID + "}:claim"
 }
