@@ -17,7 +17,7 @@ type doctorCmd struct {
 
 func (c *doctorCmd) Run(ctx context.Context, con app.Console) error {
 	d := app.DoctorReport{Out: con.Out}
-	if err := c.Validate(); err != nil {
+	if err := c.Check(); err != nil {
 		d.Add("settings", err)
 		return app.ErrReported
 	}

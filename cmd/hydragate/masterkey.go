@@ -40,7 +40,7 @@ type masterkeyRotateCmd struct {
 }
 
 func (c *masterkeyRotateCmd) Run(ctx context.Context, con app.Console) error {
-	if err := cmp.Or(c.Validate(), c.RequireData()); err != nil {
+	if err := cmp.Or(c.Settings.Check(), c.RequireData()); err != nil {
 		return err
 	}
 	if !c.Check && c.UsesKeyFile() {

@@ -14,7 +14,7 @@ import (
 // that more of them than there are processors run at once. Beside it there is a gateway
 // that forgets, so that scripts about not forgetting are seen to notice.
 func TestMain(m *testing.M) {
-	harness.RunMain(m, map[string]func(){"hydragate": main, "forgetful": harness.ServeWithoutSpool})
+	harness.RunMain(m, map[string]func(){"hydragate": main})
 }
 
 // TestScripts plays the stories of testdata/script with the whole program: embedded,

@@ -11,8 +11,8 @@ type serveCmd struct {
 }
 
 func (c *serveCmd) Run(ctx context.Context, con app.Console) error {
-	if err := c.Validate(); err != nil {
+	if err := c.Check(); err != nil {
 		return err
 	}
-	return app.Serve(ctx, &c.Settings, con, c.Logger(con.Err), nil)
+	return app.Serve(ctx, &c.Settings, con.Out, c.Logger(con.Err), app.Options{})
 }

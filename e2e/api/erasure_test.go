@@ -62,7 +62,7 @@ func startEraseGateway(t *testing.T, server string) func(method, path, body stri
 	ctx, stop := context.WithCancel(t.Context())
 	up, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
-		ended <- app.Serve(ctx, s, app.Console{Out: io.Discard, Err: io.Discard}, slog.New(slog.DiscardHandler), func(url, _ string) { up <- url })
+		ended <- app.Serve(ctx, s, io.Discard, slog.New(slog.DiscardHandler), app.Options{Ready: func(url, _ string) { up <- url }})
 	}()
 	t.Cleanup(func() {
 		stop()

@@ -186,40 +186,20 @@ func testSecretLeaks(t *testing.T, engine, format string) {
 }
 
 // startLoggedGateway runs the program.
-func startLoggedGateway(t *testing.T, env []string, logFile string) *harness.ProgramProcess {
+func startLoggedGateway(t *testing.T, env []string, logFile string) *harness.Process {
 	t.Helper()
 	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	p := &harness.ProgramProcess{Cmd: exec.Command("hydragate", "serve"), Exited: make(chan struct{})}
-	p.Cmd.Env, p.Cmd.Stderr = env, log
-	out, err := p.Cmd.StdoutPipe()
+	cmd := exec.Command("hydragate", "serve")
+	cmd.Env = env
+	p, err := harness.StartProcess(t.Context(), cmd, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = p.Cmd.Process.Kill() })
-	line := make(chan string, 1)
-	go func() {
-		defer close(p.Exited)
-		all, buf := []byte{}, make([]byte, 1)
-		for {
-			n, err := out.Read(buf)
-			if all = append(all, buf[:n]...); bytes.HasSuffix(all, []byte("\n")) || err != nil {
-				break
-			}
-		}
-		line <- string(all)
-		_, _ = io.Copy(io.Discard, out)
-		p.Err = p.Cmd.Wait()
-	}()
-	if err := p.AwaitListening(line); err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(p.Kill)
 	return p
 }
 

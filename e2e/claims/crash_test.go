@@ -17,7 +17,7 @@ func TestCrashes_ClaimsNeitherLostNorDoubled(t *testing.T) {
 	if harness.FullRun() {
 		want = harness.CrashLimits{Claims: 1000, Kills: 300, Crashes: 10, RedisRestores: 100}
 	}
-	r := harness.NewCrashFixture(t, "serve")
+	r := harness.NewCrashFixture(t, "")
 	r.Limit = want
 	r.Run(t)
 	t.Log(r)
@@ -30,7 +30,7 @@ func TestCrashes_ClaimsNeitherLostNorDoubled(t *testing.T) {
 // TestCrashes_ConsumingStoreControl is the control: the same people and the same kills,
 // and a gateway whose comparison consumes the proof. It must lose some.
 func TestCrashes_ConsumingStoreControl(t *testing.T) {
-	r := harness.NewCrashFixture(t, "naive gateway")
+	r := harness.NewCrashFixture(t, harness.ConsumingCodes)
 	r.Limit = harness.CrashLimits{Claims: 400, Kills: 200}
 	r.StopEarly = func() bool { return r.WrongReplies.Load()+r.UnexplainedLosses.Load() > 0 }
 	r.Run(t)

@@ -33,12 +33,8 @@ func TestCode_FiveAttempts(t *testing.T) {
 				t.Fatal(err)
 			}
 		} else {
-			other := harness.StartChild(t, "guess", harness.GuessInput{Database: h.DatabaseURL, Redis: h.RedisURL, Keys: h.MasterKey, Attempt: attempt()})
-			other.Start()
-			if err := harness.GuessConcurrently(t.Context(), desk, 50, attempt); err != nil {
-				t.Fatal(err)
-			}
-			other.ReadResult(&all)
+			in := harness.GuessInput{Database: h.DatabaseURL, Redis: h.RedisURL, Keys: h.MasterKey, Attempt: attempt()}
+			all = harness.GuessInTwoProcesses(t, desk, attempt, in)
 		}
 		for v, n := range here.Results {
 			all[v] += n

@@ -1,9 +1,9 @@
 package harness
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -49,19 +49,20 @@ const (
 
 // A ClusterOptions is what a storm stands on. Empty fields are the servers of the tests.
 type ClusterOptions struct {
-	Role             string                                    // what the gateway is; empty: the program
+	Fault            Fault
+	Env              []string                                  // more settings
 	DatabaseURL      string                                    // a URL, or a file
 	WebhookTransport func(http.RoundTripper) http.RoundTripper // what webhooks go through
 }
 
 // StartCluster opens the world, with one gateway in it that runs until the test is over or
 // it is ended.
-func StartCluster(t *testing.T, c ClusterOptions) (*Cluster, *GatewayProcess) {
+func StartCluster(t *testing.T, c ClusterOptions) (*Cluster, *Process) {
 	t.Helper()
 	if c.DatabaseURL == "" {
 		c.DatabaseURL = CreateDatabase(t, TestPostgresURL(t))
 	}
-	s := &Cluster{gatewayRunner: newGatewayRunner(t, cmp.Or(c.Role, "serve")), T: t, Proxies: map[string]*Proxy{}, postgres: sqldb.IsPostgres(c.DatabaseURL), Webhooks: &webhookLog{}, App: newEchoApp()}
+	s := &Cluster{gatewayRunner: newGatewayRunner(t, c.Fault), T: t, Proxies: map[string]*Proxy{}, postgres: sqldb.IsPostgres(c.DatabaseURL), Webhooks: &webhookLog{}, App: newEchoApp()}
 	s.Client.Timeout = 10 * time.Second
 	s.env = append(s.env, "HYDRAGATE_MASTER_KEYS="+keyring.GenerateKey("k1"))
 	if s.postgres {
@@ -69,6 +70,7 @@ func StartCluster(t *testing.T, c ClusterOptions) (*Cluster, *GatewayProcess) {
 	} else {
 		s.env = append(s.env, "HYDRAGATE_DATABASE_URL="+c.DatabaseURL, "HYDRAGATE_DATA_DIR="+filepath.Dir(c.DatabaseURL))
 	}
+	s.env = append(s.env, c.Env...)
 	s.startProviders(c.WebhookTransport)
 	p, err := s.Start(t.Context())
 	if err != nil {
@@ -180,14 +182,13 @@ func (s *Cluster) MustCall(method, path string, body any, want int, into any) {
 	if status != want {
 		s.T.Fatalf("%s %s: %d %s\n%s", method, path, status, answer, s.LogTail())
 	}
-	decodeJSON(s.T, string(answer), into)
+	if err := json.Unmarshal(answer, into); err != nil {
+		s.T.Fatalf("%s %s: %s: %v", method, path, answer, err)
+	}
 }
 
-// LogTail gives the end of the log of all gateways.
-func (s *Cluster) LogTail() string {
-	lines := strings.Split(s.log.String(), "\n")
-	return strings.Join(lines[max(0, len(lines)-30):], "\n")
-}
+// LogTail returns the end of the log of all gateways.
+func (s *Cluster) LogTail() string { return s.log.Tail(30) }
 
 // Exec changes the database by hand.
 func (s *Cluster) Exec(query string, args ...any) {
@@ -269,14 +270,11 @@ func (s *Cluster) QueryInt(query string, args ...any) (n int) {
 	return n
 }
 
-// CheckLog gives an error of the test when a gateway panicked or raced.
+// CheckLog fails the test if a gateway panicked or had a data race.
 func (s *Cluster) CheckLog() {
 	s.T.Helper()
-	log := s.log.String()
-	for _, sign := range []string{"DATA RACE", "panic"} {
-		if _, after, found := strings.Cut(log, sign); found {
-			s.T.Errorf("the log says: %s%s", sign, after[:min(len(after), 4000)])
-		}
+	if err := CheckLog(s.log.String()); err != nil {
+		s.T.Error(err)
 	}
 }
 
@@ -284,13 +282,13 @@ func (s *Cluster) CheckLog() {
 func (s *Cluster) Sleep(d time.Duration) { EveryInterval(d)(s.T.Context(), 0) }
 
 // Terminate asks a gateway to end and waits until it has.
-func (s *Cluster) Terminate(p *GatewayProcess) {
+func (s *Cluster) Terminate(p *Process) {
 	p.Signal(s.T, syscall.SIGTERM)
 	<-p.Exited
 }
 
 // Restart starts a gateway in place of one that ended.
-func (s *Cluster) Restart() *GatewayProcess {
+func (s *Cluster) Restart() *Process {
 	s.T.Helper()
 	p, err := s.Start(s.T.Context())
 	if err != nil {

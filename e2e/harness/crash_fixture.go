@@ -17,7 +17,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"hydragate/adapters/simulator"
-	"hydragate/claim"
 	"hydragate/gateway"
 	"hydragate/identity"
 	"hydragate/store"
@@ -47,9 +46,9 @@ type crashFixture struct {
 	issuedCodes []string // all that were ever read out
 }
 
-func NewCrashFixture(t *testing.T, role string) *crashFixture {
+func NewCrashFixture(t *testing.T, fault Fault) *crashFixture {
 	t.Helper()
-	r := &crashFixture{t: t, gatewayRunner: newGatewayRunner(t, role), postgres: StartPostgres(t)}
+	r := &crashFixture{t: t, gatewayRunner: newGatewayRunner(t, fault), postgres: StartPostgres(t)}
 	var redisURL string
 	redisURL, r.redis = startRedis(t)
 	direct := r.postgres.URL(r.postgres.Port)
@@ -100,14 +99,6 @@ func NewCrashFixture(t *testing.T, role string) *crashFixture {
 		t.Fatalf("setting up Telegram: %d %s", status, body)
 	}
 	return r
-}
-
-func (c consumingCodeStore) Check(ctx context.Context, s claim.Target, typedIn, code, message string) (claim.CheckResult, error) {
-	f, err := c.CodeStore.Check(ctx, s, typedIn, code, message)
-	if err == nil && f.Result == claim.Match {
-		err = c.CodeStore.Drop(ctx, s)
-	}
-	return f, err
 }
 
 // A CrashLimits is how much of everything there is to be.

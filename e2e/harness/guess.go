@@ -1,9 +1,15 @@
 package harness
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -17,7 +23,7 @@ import (
 	"hydragate/store/keyring"
 )
 
-// WrongCode gives a code that is none of codes.
+// WrongCode returns a claim code that is not one of codes.
 func WrongCode(codes ...string) string {
 	for {
 		c := claim.NewCode()
@@ -27,77 +33,124 @@ func WrongCode(codes ...string) string {
 	}
 }
 
-// A CountingCodeStore counts what comparisons found.
+// A CountingCodeStore counts the results of checks.
 type CountingCodeStore struct {
 	claim.CodeStore
 	mu      sync.Mutex
 	Results map[claim.Result]int
 }
 
-func (c *CountingCodeStore) Check(ctx context.Context, s claim.Target, typedIn, code, message string) (claim.CheckResult, error) {
-	f, err := c.CodeStore.Check(ctx, s, typedIn, code, message)
+// Check counts the result of the underlying store.
+func (c *CountingCodeStore) Check(
+	ctx context.Context, target claim.Target, typedIn, code, message string,
+) (claim.CheckResult, error) {
+	result, err := c.CodeStore.Check(ctx, target, typedIn, code, message)
 	if err == nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.Results == nil {
 			c.Results = map[claim.Result]int{}
 		}
-		c.Results[f.Result]++
+		c.Results[result.Result]++
 	}
-	return f, err
+	return result, err
 }
 
-// GuessConcurrently types n wrong codes at the same time, none of them settled, so that only the
-// count beside the proof stands between the guesser and the code.
-func GuessConcurrently(ctx context.Context, d *claim.Service, n int, attempt func() claim.Attempt) error {
+// GuessConcurrently decides n attempts concurrently without committing any, so that only the count
+// in the code store limits the guesses. It returns an error if one of them is not declined.
+func GuessConcurrently(ctx context.Context, s *claim.Service, n int, attempt func() claim.Attempt) error {
 	return errors.Join(Concurrently(n, func(int) error {
 		a := attempt()
 		for {
-			r, err := d.DecideRedemption(ctx, a)
+			decision, err := s.DecideRedemption(ctx, a)
 			if errors.Is(err, claim.ErrCodeStoreUnavailable) && ctx.Err() == nil {
-				continue // asked again: the message counts once
+				continue // the message counts once, however often it is decided
 			}
-			if err == nil && r.Outcome != claim.Declined {
-				err = fmt.Errorf("a wrong code is %s", r.Outcome)
+			if err == nil && decision.Outcome != claim.Declined {
+				err = fmt.Errorf("outcome of a wrong code = %s", decision.Outcome)
 			}
 			return err
 		}
 	})...)
 }
 
-// A GuessInput tells a second process what to guess at.
+// processGuesses is the number of guesses that one of two processes makes.
+const processGuesses = 50
+
+// A GuessInput is what the program guess needs to connect to the stores and to guess.
 type GuessInput struct {
 	Database, Redis, Keys string
 	Attempt               claim.Attempt
 }
 
-// guessInChild is the second process of TestFiveTriesAreCompared.
-func guessInChild(t *testing.T, c *childProcess) {
-	var o GuessInput
-	c.readInput(t, &o)
-	keys, err := keyring.Parse(o.Keys)
+// GuessInTwoProcesses makes processGuesses wrong attempts in this process and as many in another
+// one at the same time. It returns the results of the checks in the other process.
+func GuessInTwoProcesses(t *testing.T, s *claim.Service, attempt func() claim.Attempt, in GuessInput) map[claim.Result]int {
+	t.Helper()
+	input, err := json.Marshal(in)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Open(t.Context(), o.Database, keys)
+	begin, signal := io.Pipe()
+	var out bytes.Buffer
+	cmd := exec.Command("guess", string(input))
+	cmd.Stdin, cmd.Stderr = begin, os.Stderr
+	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(stdout)
+	if ready, err := lines.ReadString('\n'); err != nil {
+		t.Fatalf("guess is not ready: %q, %v", ready, err)
+	}
+	_ = signal.Close()
+	if err := GuessConcurrently(t.Context(), s, processGuesses, attempt); err != nil {
+		t.Error(err)
+	}
+	_, _ = io.Copy(&out, lines)
+	results := map[claim.Result]int{}
+	if err := errors.Join(cmd.Wait(), json.Unmarshal(out.Bytes(), &results)); err != nil {
+		t.Fatal(err)
+	}
+	return results
+}
+
+// guess is the other process of GuessInTwoProcesses. It prints a line when it is connected, starts
+// when its standard input is closed, and prints the results of the checks.
+func guess() { exitOnError("guess", runGuess(context.Background())) }
+
+func runGuess(ctx context.Context) error {
+	var in GuessInput
+	if err := json.Unmarshal([]byte(os.Args[1]), &in); err != nil {
+		return err
+	}
+	keys, err := keyring.Parse(in.Keys)
+	if err != nil {
+		return err
+	}
+	s, err := store.Open(ctx, in.Database, keys)
+	if err != nil {
+		return err
 	}
 	defer s.Close()
-	client, err := rediscode.NewClient(o.Redis)
+	client, err := rediscode.NewClient(in.Redis)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer func() { _ = client.Close() }()
-	here := &CountingCodeStore{CodeStore: &rediscode.Store{Redis: client, Keys: app.ClaimKeys(keys)}}
-	c.signalReady(t)
-	err = GuessConcurrently(t.Context(), &claim.Service{Store: s, Codes: here}, 50, func() claim.Attempt {
-		a := o.Attempt
+	codes := &CountingCodeStore{CodeStore: &rediscode.Store{Redis: client, Keys: app.ClaimKeys(keys)}}
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	err = GuessConcurrently(ctx, &claim.Service{Store: s, Codes: codes}, processGuesses, func() claim.Attempt {
+		a := in.Attempt
 		a.MessageID = uuid.NewString()
 		return a
 	})
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	c.send(t, here.Results)
+	return json.NewEncoder(os.Stdout).Encode(codes.Results)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -17,17 +18,23 @@ import (
 	"hydragate/cmd/hydragate/app"
 )
 
-// RunMain runs the tests of a package with programs in the PATH, each of which is the test binary
-// itself, race detector included, as a process of its own. Most tests wait most of the time, so
-// more of them run concurrently than there are processors.
-func RunMain(m *testing.M, programs map[string]func()) {
+// RunMain runs the tests of a package. The test binary serves as the programs that the tests start
+// as separate processes: hydragate, which knows no command but serve, the same with each Fault, and
+// guess. Programs in replacements take precedence. The race detector is on in the programs if it
+// is on in the test.
+func RunMain(m *testing.M, replacements map[string]func()) {
 	runConcurrently()
+	programs := map[string]func(){"hydragate": func() { serve("") }, "guess": guess}
+	for fault := range faults {
+		programs[fault.Program()] = func() { serve(fault) }
+	}
+	maps.Copy(programs, replacements)
 	testscript.Main(m, programs)
 }
 
-// RunMainWithProgram runs the tests of a package with the program in the PATH, for tests that run
-// commands other than serve. The program is built with the race detector if the test is.
-func RunMainWithProgram(m *testing.M) {
+// RunMainWithCommands runs the tests of a package that need commands other than serve. It builds
+// the program and puts it in the PATH.
+func RunMainWithCommands(m *testing.M) {
 	runConcurrently()
 	dir, err := os.MkdirTemp("", "hydragate-program-")
 	if err != nil {
@@ -48,58 +55,66 @@ func RunMainWithProgram(m *testing.M) {
 	os.Exit(code)
 }
 
+// runConcurrently allows more parallel tests than there are processors, because most tests wait
+// most of the time.
 func runConcurrently() {
 	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)
 	}
 }
 
-// serveProgram is the command serve in the test binary of a package that does not contain the
-// other commands. Settings come from the environment and from flags.
-func serveProgram() {
+// serve is the command serve, with a fault if fault is not empty.
+func serve(fault Fault) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var cli struct {
 		Serve struct{ app.Settings } `cmd:""`
 	}
 	kong.Parse(&cli, kong.Name("hydragate"))
 	s := &cli.Serve.Settings
-	err := s.Validate()
+	err := s.Check()
 	if err == nil {
-		err = app.Serve(ctx, s, app.Console{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, s.Logger(os.Stderr), nil)
+		limitSQLitePages()
+		err = app.Serve(ctx, s, os.Stdout, s.Logger(os.Stderr), app.Options{Modify: func(g *app.Gateway) error {
+			if fault == "" {
+				return nil
+			}
+			return faults[fault](g, s)
+		}})
 	}
 	stop()
+	exitOnError("hydragate", err)
+}
+
+// exitOnError ends the process with status 1 if err is not nil.
+func exitOnError(program string, err error) {
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "hydragate:", err)
+		fmt.Fprintf(os.Stderr, "%s: %v\n", program, err)
 		os.Exit(1)
 	}
 }
 
-// ServePrograms are the programs of a package whose tests run no command but serve.
-func ServePrograms() map[string]func() { return map[string]func(){"hydragate": serveProgram} }
+// FullRun reports whether the tests run in full (HYDRAGATE_TEST_LONG=1), which takes hours.
+func FullRun() bool { return os.Getenv("HYDRAGATE_TEST_LONG") == "1" }
 
-// ParallelUnlessFull lets the short form of a proof run beside others: they mostly wait. A whole
-// one has the machine for itself.
+// ParallelUnlessFull lets the short form of a test run in parallel with others. The full form has
+// the machine to itself.
 func ParallelUnlessFull(t *testing.T) {
 	if !FullRun() {
 		t.Parallel()
 	}
 }
 
-// RequireFullRun leaves a proof to those who ask for all of it: its faults are played in
-// short by the scripts.
+// RequireFullRun skips the test unless the tests run in full.
 func RequireFullRun(t *testing.T) {
 	if !FullRun() {
-		t.Skip("played whole alone: make proof PROOF=" + t.Name())
+		t.Skip("only in a full run: make proof PROOF=" + t.Name())
 	}
 }
 
-// Scaled gives how much of a whole proof the short form takes.
-func Scaled(short, whole int) int {
+// Scaled returns full in a full run, and short otherwise.
+func Scaled(short, full int) int {
 	if FullRun() {
-		return whole
+		return full
 	}
 	return short
 }
-
-// FullRun reports whether the whole of a proof is to be run, which takes hours.
-func FullRun() bool { return os.Getenv("HYDRAGATE_TEST_LONG") == "1" }

@@ -6,4 +6,4 @@ import (
 	"hydragate/e2e/harness"
 )
 
-func TestMain(m *testing.M) { harness.RunMain(m, harness.ServePrograms()) }
+func TestMain(m *testing.M) { harness.RunMain(m, nil) }

@@ -1,11 +1,9 @@
 package keys
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -22,41 +20,6 @@ import (
 	"hydragate/e2e/harness"
 	"hydragate/store/keyring"
 )
-
-// A replicaProcess is one gateway and what it has in hand.
-type replicaProcess struct {
-	cmd      *exec.Cmd
-	baseURL  string
-	exited   chan struct{}
-	inFlight sync.WaitGroup
-}
-
-// startReplicaProcess starts a gateway and waits until it listens.
-func startReplicaProcess(cmd *exec.Cmd, log io.Writer) (*replicaProcess, error) {
-	p := &replicaProcess{cmd: cmd, exited: make(chan struct{})}
-	p.cmd.Stderr = log
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
-	line, _ := bufio.NewReader(out).ReadString('\n')
-	var said struct {
-		Listening string `json:"listening"`
-	}
-	go func() {
-		defer close(p.exited)
-		_ = p.cmd.Wait()
-	}()
-	if err := json.Unmarshal([]byte(line), &said); err != nil {
-		<-p.exited
-		return nil, fmt.Errorf("a gateway did not start: %q", line)
-	}
-	p.baseURL = said.Listening
-	return p, nil
-}
 
 // TestKeyRotation_Embedded changes the keys of a gateway that keeps its own, with one
 // command each time and while people write, and kills that command. Nothing fails, and a
@@ -116,7 +79,7 @@ func TestKeyRotation_Embedded(t *testing.T) {
 	if left := e.countEncryptedWith(t, keyID(after[1])) + e.countEncryptedWith(t, "k1"); left != 0 {
 		t.Errorf("%d values are left on old keys", left)
 	}
-	first.kill()
+	first.Kill()
 	// Nobody runs: the command takes the old keys out itself.
 	if out, err := e.command("masterkey", "rotate").CombinedOutput(); err != nil || !strings.Contains(string(out), "k1 is out of") || len(e.fileKeys()) != 1 {
 		t.Errorf("stopped: %v %s, keys %d", err, out, len(e.fileKeys()))
@@ -125,7 +88,7 @@ func TestKeyRotation_Embedded(t *testing.T) {
 	if status := e.sendWebhook(second); status != http.StatusOK {
 		t.Errorf("with the new key alone a hook is answered %d", status)
 	}
-	second.kill()
+	second.Kill()
 	// One that was left behind goes by itself, once nothing can be on its way with it.
 	file := app.KeyFile{Path: filepath.Join(e.dir, "master.key")}
 	if err := file.Prepend(keyring.GenerateKey("k9")); err != nil {
@@ -139,7 +102,7 @@ func TestKeyRotation_Embedded(t *testing.T) {
 	if status := e.sendWebhook(third); status != http.StatusOK {
 		t.Errorf("after that a hook is answered %d", status)
 	}
-	third.kill()
+	third.Kill()
 	t.Logf("%d hooks while keys rotated", hooks.Load())
 }
 
@@ -168,7 +131,7 @@ func newEmbeddedGateway(t *testing.T) *embeddedGateway {
 	t.Cleanup(p.Close)
 	e := &embeddedGateway{dir: t.TempDir(), providers: p}
 	m := e.start(t)
-	defer m.kill()
+	defer m.Kill()
 	var made struct {
 		ID string `json:"id"`
 	}
@@ -188,25 +151,25 @@ func (e *embeddedGateway) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-func (e *embeddedGateway) start(t *testing.T) *replicaProcess {
+func (e *embeddedGateway) start(t *testing.T) *harness.Process {
 	t.Helper()
-	p, err := startReplicaProcess(e.command("serve"), &e.log)
+	p, err := harness.StartProcess(t.Context(), e.command("serve"), &e.log)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, e.log.String())
 	}
-	t.Cleanup(p.kill)
+	t.Cleanup(p.Kill)
 	return p
 }
 
-func (e *embeddedGateway) callAPI(p *replicaProcess, path, body string) (status int, answer []byte) {
-	return postOnce(p.baseURL+path, http.Header{"Authorization": {"Bearer " + rotationAdminKey}, "Content-Type": {"application/json"}}, []byte(body))
+func (e *embeddedGateway) callAPI(p *harness.Process, path, body string) (status int, answer []byte) {
+	return postOnce("http://"+p.Addr+path, http.Header{"Authorization": {"Bearer " + rotationAdminKey}, "Content-Type": {"application/json"}}, []byte(body))
 }
 
 // sendWebhook delivers what somebody said on Telegram.
-func (e *embeddedGateway) sendWebhook(p *replicaProcess) (status int) {
+func (e *embeddedGateway) sendWebhook(p *harness.Process) (status int) {
 	_, secret := e.providers.Telegram.Webhook(simulator.DemoBot)
 	n := e.messageIDs.Add(1)
-	status, _ = postOnce(p.baseURL+"/hooks/telegram/"+e.instanceID, http.Header{"X-Telegram-Bot-Api-Secret-Token": {secret}}, telegramUpdate(n, 770000+n%5, "hello"))
+	status, _ = postOnce("http://"+p.Addr+"/hooks/telegram/"+e.instanceID, http.Header{"X-Telegram-Bot-Api-Secret-Token": {secret}}, telegramUpdate(n, 770000+n%5, "hello"))
 	return status
 }
 

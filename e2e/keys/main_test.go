@@ -6,4 +6,4 @@ import (
 	"hydragate/e2e/harness"
 )
 
-func TestMain(m *testing.M) { harness.RunMainWithProgram(m) }
+func TestMain(m *testing.M) { harness.RunMainWithCommands(m) }

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -122,7 +121,7 @@ type rotationFixture struct {
 	instanceID  string
 
 	mu          sync.RWMutex
-	replicas    []*replicaProcess
+	replicas    []*harness.Process
 	nextReplica atomic.Int64
 	messageIDs  atomic.Int64
 
@@ -217,22 +216,16 @@ func (r *rotationFixture) environ(keys, dsn string) []string {
 }
 
 // startReplica runs a gateway until it listens.
-func (r *rotationFixture) startReplica(keys string) *replicaProcess {
+func (r *rotationFixture) startReplica(keys string) *harness.Process {
 	r.t.Helper()
-	p, err := startReplicaProcess(r.command(context.Background(), keys, r.databaseURL, "serve"), &r.log)
+	p, err := harness.StartProcess(r.t.Context(), r.command(context.Background(), keys, r.databaseURL, "serve"), &r.log)
 	if err != nil {
 		r.t.Fatalf("%v\n%s", err, r.log.String())
 	}
 	return p
 }
 
-// kill ends the process as a power cut would, and waits until it is gone.
-func (p *replicaProcess) kill() {
-	_ = p.cmd.Process.Kill()
-	<-p.exited
-}
-
-func (r *rotationFixture) addReplica(p *replicaProcess) {
+func (r *rotationFixture) addReplica(p *harness.Process) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.replicas = append(r.replicas, p)
@@ -243,7 +236,7 @@ func (r *rotationFixture) addReplica(p *replicaProcess) {
 func (r *rotationFixture) updateProxy() {
 	var to []string
 	for _, p := range r.replicas {
-		to = append(to, strings.TrimPrefix(p.baseURL, "http://"))
+		to = append(to, p.Addr)
 	}
 	r.front.SetTargets(to...)
 }
@@ -256,18 +249,15 @@ func (r *rotationFixture) removeOldest() {
 	r.replicas = slices.Clone(r.replicas[1:])
 	r.updateProxy()
 	r.mu.Unlock()
-	p.inFlight.Wait()
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-p.exited:
-	case <-time.After(20 * time.Second):
-		r.t.Error("a gateway does not end")
+	p.InFlight.Wait()
+	if err := p.Stop(); err != nil {
+		r.t.Error(err)
 	}
 }
 
 func (r *rotationFixture) stopAll() {
 	for _, p := range r.replicas {
-		p.kill()
+		p.Kill()
 	}
 }
 
@@ -281,12 +271,12 @@ func (r *rotationFixture) restartAll(keys string) {
 }
 
 // acquireReplica gives a gateway, which is busy until the function given is called.
-func (r *rotationFixture) acquireReplica() (p *replicaProcess, done func()) {
+func (r *rotationFixture) acquireReplica() (p *harness.Process, done func()) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	p = r.replicas[int(r.nextReplica.Add(1))%len(r.replicas)]
-	p.inFlight.Add(1)
-	return p, p.inFlight.Done
+	p.InFlight.Add(1)
+	return p, p.InFlight.Done
 }
 
 // request makes a request of any gateway; 0 is no answer.
@@ -294,7 +284,7 @@ func (r *rotationFixture) request(method, path string, header http.Header, body 
 	p, done := r.acquireReplica()
 	defer done()
 	r.requests.Add(1)
-	req, err := http.NewRequest(method, p.baseURL+path, bytes.NewReader(body))
+	req, err := http.NewRequest(method, "http://"+p.Addr+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, []byte(err.Error()), nil
 	}

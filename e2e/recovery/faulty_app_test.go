@@ -80,7 +80,7 @@ func TestFaultyApp_Isolated(t *testing.T) {
 		harness.RequireFullRun(t)
 		p.Kill()
 		s.ExpireLeases(t.Context())
-		s.Role = "narrow gateway"
+		s.Fault = harness.SingleDelivery
 		s.Restart()
 		people := s.NewLoad(1)
 		hush := people.SendInBackground(500 * time.Millisecond)

@@ -62,7 +62,7 @@ type freezeResult struct {
 
 // freezeReplica stops a in the middle of its work, lets another replica go on, and wakes
 // a again. The other has its own way to the database, and is gone in the end.
-func freezeReplica(s *harness.Cluster, a *harness.GatewayProcess, way *commitLossProxy, other []string, each int) (f freezeResult) {
+func freezeReplica(s *harness.Cluster, a *harness.Process, way *commitLossProxy, other []string, each int) (f freezeResult) {
 	s.T.Helper()
 	f.load = s.NewLoad(each)
 	hush := f.load.SendInBackground(100 * time.Millisecond)

@@ -51,7 +51,7 @@ func TestPostgresFrozen_NoLoss(t *testing.T) {
 
 	t.Run("control: acknowledged before it is stored", func(t *testing.T) {
 		p.Kill()
-		s.Role = "hasty gateway"
+		s.Fault = harness.AckBeforeCommit
 		p, err := s.Start(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -46,11 +46,11 @@ func TestFullDisk_NoLoss(t *testing.T) {
 	})
 	t.Run("sqlite, by number of pages", func(t *testing.T) {
 		harness.ParallelUnlessFull(t)
-		testFullDisk(t, harness.ClusterOptions{Role: "small gateway", DatabaseURL: filepath.Join(t.TempDir(), "hydragate.db")}, fillSQLite)
+		testFullDisk(t, harness.ClusterOptions{Env: []string{harness.SmallDatabase}, DatabaseURL: filepath.Join(t.TempDir(), "hydragate.db")}, fillSQLite)
 	})
 	t.Run("control: acknowledged before it is stored", func(t *testing.T) {
 		harness.ParallelUnlessFull(t)
-		s, _ := harness.StartCluster(t, harness.ClusterOptions{Role: "small hasty gateway", DatabaseURL: filepath.Join(t.TempDir(), "hydragate.db")})
+		s, _ := harness.StartCluster(t, harness.ClusterOptions{Fault: harness.AckBeforeCommit, Env: []string{harness.SmallDatabase}, DatabaseURL: filepath.Join(t.TempDir(), "hydragate.db")})
 		r := s.NewLoad(2)
 		hush := r.SendInBackground(50 * time.Millisecond)
 		s.Sleep(time.Second)

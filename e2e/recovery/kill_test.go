@@ -26,7 +26,7 @@ func TestKilledGateway_NoLoss(t *testing.T) {
 
 	t.Run("control: acknowledged before it is stored", func(t *testing.T) {
 		harness.RequireFullRun(t) // a dozen kills may all come at the wrong moment
-		s.Role = "hasty gateway"
+		s.Fault = harness.AckBeforeCommit
 		r := s.NewLoad(each)
 		killRepeatedly(s, r, n, max(kills/8, 12))
 		r.RequireFault(func(v harness.LoadReport) int { return v.Lost })

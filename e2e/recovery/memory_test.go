@@ -74,7 +74,7 @@ func TestMemory_Stable(t *testing.T) {
 	t.Run("control: a gateway that keeps what it reads", func(t *testing.T) {
 		p.Kill()
 		s.ExpireLeases(t.Context())
-		s.Role = "hoarding gateway"
+		s.Fault = harness.MemoryLeak
 		d := newSoakRun(s, s.Restart())
 		hush := talkInBackground(s, time.Second, s.NewLoad(10))
 		d.run(harness.Scaled(20, 60))
@@ -111,7 +111,7 @@ type soakRun struct {
 	forgedCount, slowCount, freezeCount int
 }
 
-func newSoakRun(s *harness.Cluster, p *harness.GatewayProcess) *soakRun {
+func newSoakRun(s *harness.Cluster, p *harness.Process) *soakRun {
 	guess := rawhttp.InstanceAccounts{InstanceID: s.InstanceID, TelegramSecret: "guess", AccountSID: harness.TwilioAccount, AuthToken: "guess", Phone: harness.SMSBotNumber, TeamID: harness.SlackTeamID, AppID: harness.SlackAppID, SigningSecret: "guess"}
 	return &soakRun{Cluster: s, attackers: &rawhttp.WebhookFixture{T: s.T, Addr: p.Addr, Pid: p.Cmd.Process.Pid, Acme: guess}}
 }

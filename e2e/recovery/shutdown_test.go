@@ -1,7 +1,6 @@
 package recovery
 
 import (
-	"syscall"
 	"testing"
 	"time"
 
@@ -17,7 +16,7 @@ func TestShutdown_UnderLoad(t *testing.T) {
 	times, each, n := harness.Scaled(3, 20), harness.Scaled(8, 30), harness.Scaled(12, 42)
 	s, p := harness.StartCluster(t, harness.ClusterOptions{})
 	var slowest time.Duration
-	r, p := rollGateways(s, p, times, each, n, func(p *harness.GatewayProcess) { slowest = max(slowest, stopGracefully(s, p)) })
+	r, p := rollGateways(s, p, times, each, n, func(p *harness.Process) { slowest = max(slowest, stopGracefully(s, p)) })
 	t.Logf("ended %d times, each with status 0, the slowest %s after SIGTERM", times, slowest.Round(time.Millisecond))
 	r.RequireComplete(3*each*n, 0)
 	s.CheckLog()
@@ -25,7 +24,7 @@ func TestShutdown_UnderLoad(t *testing.T) {
 	t.Run("control: killed", func(t *testing.T) {
 		for range 5 {
 			var r *harness.MessageLoad
-			r, p = rollGateways(s, p, 8, 8, 16, func(p *harness.GatewayProcess) {
+			r, p = rollGateways(s, p, 8, 8, 16, func(p *harness.Process) {
 				p.Kill()
 				if p.Cmd.ProcessState.Success() {
 					t.Error("the check does not see that a killed gateway did not end well")
@@ -43,7 +42,7 @@ func TestShutdown_UnderLoad(t *testing.T) {
 
 // rollGateways lets people talk while one gateway after the other is ended; it gives the last
 // one, which lives.
-func rollGateways(s *harness.Cluster, p *harness.GatewayProcess, times, each, n int, end func(*harness.GatewayProcess)) (*harness.MessageLoad, *harness.GatewayProcess) {
+func rollGateways(s *harness.Cluster, p *harness.Process, times, each, n int, end func(*harness.Process)) (*harness.MessageLoad, *harness.Process) {
 	s.T.Helper()
 	r := s.NewLoad(each)
 	var ended harness.TurnCounter
@@ -63,18 +62,11 @@ func rollGateways(s *harness.Cluster, p *harness.GatewayProcess, times, each, n 
 }
 
 // stopGracefully asks a gateway to end, which it must do in time and with status 0.
-func stopGracefully(s *harness.Cluster, p *harness.GatewayProcess) (took time.Duration) {
+func stopGracefully(s *harness.Cluster, p *harness.Process) (took time.Duration) {
 	s.T.Helper()
 	asked := time.Now()
-	p.Signal(s.T, syscall.SIGTERM)
-	select {
-	case <-p.Exited:
-	case <-time.After(harness.StopTime):
-		s.T.Errorf("it still runs %s after SIGTERM", harness.StopTime)
-		p.Kill()
-	}
-	if !p.Cmd.ProcessState.Success() {
-		s.T.Errorf("after SIGTERM it ended with %s", p.Cmd.ProcessState)
+	if err := p.Stop(); err != nil {
+		s.T.Error(err)
 	}
 	return time.Since(asked)
 }

@@ -47,7 +47,7 @@ func TestTelegramUpdateIDs_Reset(t *testing.T) {
 		p.Kill()
 		agePollCursor(s, harness.StaleCursorDays)
 		s.Exec(`update endpoints set poll_cursor = '900000000' || substr(poll_cursor, strpos(poll_cursor, '@')) where instance_id = $1`, s.PollingInstanceID)
-		s.Role = "deaf gateway"
+		s.Fault = harness.StalePollClock
 		s.Restart()
 		r := numberedRound(s, 2000)
 		r.StartSending(t.Context(), 5)

@@ -69,7 +69,7 @@ func TestMalformedMessages_DoNotBlock(t *testing.T) {
 	t.Run("control: what cannot be read is refused", func(t *testing.T) {
 		p.Kill()
 		s.ExpireLeases(t.Context())
-		s.Role = "brittle gateway"
+		s.Fault = harness.MalformedRejection
 		s.Restart()
 		r := s.NewLoad(1)
 		s.Telegram.PushUpdate(harness.PollingBot, json.RawMessage(`{"message":{"message_id":[]}}`))

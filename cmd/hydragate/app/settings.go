@@ -48,8 +48,9 @@ type Settings struct {
 // holds the value: that may be a secret.
 func InvalidSetting(name, right string) error { return fmt.Errorf("%s %s", name, right) }
 
-// Validate gives the first thing that is wrong with the settings.
-func (s *Settings) Validate() error {
+// Check returns an error for the first invalid setting. It is not named Validate because kong would
+// call a method of that name and prefix the error with the command.
+func (s *Settings) Check() error {
 	if _, _, err := net.SplitHostPort(s.Listen); err != nil {
 		return InvalidSetting("HYDRAGATE_LISTEN", "must be host:port, such as 127.0.0.1:8080 or :8080")
 	}
@@ -216,7 +217,7 @@ func (s *Settings) Logger(w io.Writer) *slog.Logger {
 
 // OpenStore opens the store of a command that runs beside a gateway.
 func OpenStore(ctx context.Context, s *Settings) (*store.Store, error) {
-	if err := s.Validate(); err != nil {
+	if err := s.Check(); err != nil {
 		return nil, err
 	}
 	dsn, err := s.DSN()
@@ -258,7 +259,7 @@ func (s *Settings) MigrationDSN() (string, error) {
 	if s.usesPostgres() && s.MasterKeys == "" {
 		s.MasterKeys = keyring.GenerateKey("unused") // migrating seals nothing
 	}
-	if err := s.Validate(); err != nil {
+	if err := s.Check(); err != nil {
 		return "", err
 	}
 	return s.DSN()

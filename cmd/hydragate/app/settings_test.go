@@ -103,7 +103,7 @@ func TestSettings_Validate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := validSettings()
 			c.change(&s)
-			err := s.Validate()
+			err := s.Check()
 			if (err == nil) != (c.names == "") {
 				t.Fatalf("%v; want it to name %q", err, c.names)
 			}
@@ -158,7 +158,7 @@ func FuzzSettings(f *testing.F) {
 		i := int(which) % fields
 		v.Field(i).SetString(value)
 		v.Field((i + 1) % fields).SetString(other)
-		err := s.Validate()
+		err := s.Check()
 		if err == nil {
 			if _, err := s.allowPrivateAgents(); err != nil {
 				t.Errorf("good, and then %v", err)

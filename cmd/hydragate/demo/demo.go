@@ -61,7 +61,7 @@ func (c *Options) Run(ctx context.Context, con app.Console) error {
 	defer agent.Close()
 	d.AppURL = agent.URL
 	s := c.GatewaySettings(dir, d.Providers)
-	if err := s.Validate(); err != nil {
+	if err := s.Check(); err != nil {
 		return err
 	}
 	if c.Script {
@@ -138,9 +138,8 @@ func (d *Environment) RunWithGateway(ctx context.Context, s *app.Settings, f fun
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	up, served := make(chan string, 1), make(chan error, 1)
-	quiet := app.Console{In: d.In, Out: io.Discard, Err: d.Err}
 	go func() {
-		err := app.Serve(ctx, s, quiet, s.Logger(d.Err), func(url, _ string) { up <- url })
+		err := app.Serve(ctx, s, io.Discard, s.Logger(d.Err), app.Options{Ready: func(url, _ string) { up <- url }})
 		end(err)
 		served <- err
 	}()

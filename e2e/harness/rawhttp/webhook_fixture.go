@@ -96,7 +96,7 @@ func NewWebhookFixture(t *testing.T, s app.Settings, run func(*WebhookFixture, *
 	s.TelegramAPIURL, s.TwilioAPIURL = pretend(telegram), pretend(twilio)
 	slack.SetURL(pretend(slack))
 	s.SlackAPIURL = slack.APIURL()
-	if err := s.Validate(); err != nil {
+	if err := s.Check(); err != nil {
 		t.Fatal(err)
 	}
 	run(h, &s)
@@ -115,7 +115,7 @@ func (h *WebhookFixture) ServeInProcess(s *app.Settings) {
 	up, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
 		log := slog.New(slog.NewJSONHandler(&h.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		ended <- app.Serve(ctx, s, app.Console{Out: io.Discard, Err: io.Discard}, log, func(u, _ string) { up <- u })
+		ended <- app.Serve(ctx, s, io.Discard, log, app.Options{Ready: func(u, _ string) { up <- u }})
 	}()
 	select {
 	case u := <-up:
@@ -144,7 +144,9 @@ func (h *WebhookFixture) ServeInChild(s *app.Settings) {
 			env = append(env, v.Type().Field(i).Tag.Get("env")+"="+value)
 		}
 	}
-	p, err := harness.StartProgram(exec.Command("hydragate", "serve"), h.T.TempDir(), env, log)
+	cmd := exec.Command("hydragate", "serve")
+	cmd.Dir, cmd.Env = h.T.TempDir(), append(env, "PATH="+os.Getenv("PATH"))
+	p, err := harness.StartProcess(h.T.Context(), cmd, log)
 	if err != nil {
 		h.T.Fatal(err)
 	}

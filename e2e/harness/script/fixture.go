@@ -59,7 +59,7 @@ type scriptFixture struct {
 	deliveries pendingDeliveries
 
 	front, postgresProxy, redisProxy *harness.Proxy
-	processes                        map[string]*harness.ProgramProcess
+	processes                        map[string]*harness.Process
 
 	repliesRead   map[string]int    // lines of the bot read, by channel and person
 	identityPaths map[string]string // identities, by channel and person
@@ -74,7 +74,7 @@ func newScriptFixture(t *testing.T, env *testscript.Env, engine string) error {
 	ctx, stop := context.WithCancel(context.Background())
 	w := &scriptFixture{
 		engine: engine, dir: env.WorkDir, ctx: ctx,
-		processes: map[string]*harness.ProgramProcess{}, repliesRead: map[string]int{}, identityPaths: map[string]string{},
+		processes: map[string]*harness.Process{}, repliesRead: map[string]int{}, identityPaths: map[string]string{},
 		secrets: []string{harness.AdminKey, harness.TelegramToken, harness.TwilioToken, harness.SlackToken, harness.SlackSecret, harness.SlackAppToken},
 	}
 	env.Values[fixtureKey{}] = w
@@ -145,10 +145,9 @@ func (w *scriptFixture) serve(env *testscript.Env, h http.Handler) *httptest.Ser
 
 // logTail gives the end of what the gateway logged.
 func (w *scriptFixture) logTail() string {
-	const most = 40
-	b, _ := os.ReadFile(filepath.Join(w.dir, harness.LogFile))
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	return strings.Join(lines[max(0, len(lines)-most):], "\n")
+	log, _ := os.ReadFile(filepath.Join(w.dir, logFile))
+	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+	return strings.Join(lines[max(0, len(lines)-40):], "\n")
 }
 
 // rememberCommand NAME FILE REGEXP sets a variable to what the first group of an expression

@@ -70,7 +70,7 @@ func (w *scriptFixture) dumpPlaces() (map[string][]byte, error) {
 		}
 	})
 	var err error
-	if places["log"], err = os.ReadFile(filepath.Join(w.dir, harness.LogFile)); err != nil {
+	if places["log"], err = os.ReadFile(filepath.Join(w.dir, logFile)); err != nil {
 		return nil, err
 	}
 	if places["database"], err = harness.DumpTables(w.databaseURL); err != nil {

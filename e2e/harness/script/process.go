@@ -1,6 +1,7 @@
 package script
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +14,9 @@ import (
 
 	"hydragate/e2e/harness"
 )
+
+// logFile is the log of all processes of a script.
+const logFile = "gateway.log"
 
 // passedSettings are what the script's environment says to a gateway.
 var passedSettings = []string{
@@ -43,9 +47,9 @@ func (w *scriptFixture) processCommand(ts *testscript.TestScript, name string, a
 		ts.Setenv(strings.ToUpper(name)+"_ADDR", p.Addr)
 		return nil
 	case "stops":
-		return w.endProcess(name, (*harness.ProgramProcess).Stop)
+		return w.endProcess(name, (*harness.Process).Stop)
 	case "is killed":
-		return w.endProcess(name, (*harness.ProgramProcess).Kill)
+		return w.endProcess(name, func(p *harness.Process) error { p.Kill(); return nil })
 	case "freezes":
 		return w.signalProcess(name, syscall.SIGSTOP)
 	case "thaws":
@@ -76,7 +80,7 @@ func (w *scriptFixture) updateProxy() {
 	w.front.SetTargets(to...)
 }
 
-func (w *scriptFixture) endProcess(name string, how func(*harness.ProgramProcess) error) error {
+func (w *scriptFixture) endProcess(name string, how func(*harness.Process) error) error {
 	p := w.processes[name]
 	if p == nil {
 		return fmt.Errorf("no %s runs", name)
@@ -89,41 +93,34 @@ func (w *scriptFixture) endProcess(name string, how func(*harness.ProgramProcess
 
 // startGateway runs the program, or what $PROGRAM says, after what the shell is told $BEFORE,
 // until it says that it listens.
-func (w *scriptFixture) startGateway(ts *testscript.TestScript) (*harness.ProgramProcess, error) {
-	log, err := os.OpenFile(filepath.Join(w.dir, harness.LogFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+func (w *scriptFixture) startGateway(ts *testscript.TestScript) (*harness.Process, error) {
+	log, err := os.OpenFile(filepath.Join(w.dir, logFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = log.Close() }()
-	program := "hydragate serve"
-	if other := ts.Getenv("PROGRAM"); other != "" {
-		program = other
-	}
-	var env []string
+	program := cmp.Or(ts.Getenv("PROGRAM"), "hydragate")
+	cmd := exec.Command("sh", "-c", ts.Getenv("BEFORE")+" exec "+program+" serve")
+	cmd.Dir, cmd.Env = w.dir, []string{"PATH=" + os.Getenv("PATH")}
 	for _, name := range passedSettings {
 		if v := ts.Getenv(name); v != "" {
-			env = append(env, name+"="+v)
+			cmd.Env = append(cmd.Env, name+"="+v)
 		}
 	}
-	return harness.StartProgram(exec.Command("sh", "-c", ts.Getenv("BEFORE")+" exec "+program), w.dir, env, log)
+	return harness.StartProcess(w.ctx, cmd, log)
 }
 
 func (w *scriptFixture) killAll() {
 	for _, p := range w.processes {
-		_ = p.Kill()
+		p.Kill()
 	}
 }
 
 // checkLog gives an error when the log tells of a race or a panic.
 func (w *scriptFixture) checkLog() error {
-	log, err := os.ReadFile(filepath.Join(w.dir, harness.LogFile))
+	log, err := os.ReadFile(filepath.Join(w.dir, logFile))
 	if err != nil {
 		return err
 	}
-	for _, sign := range []string{"DATA RACE", "panic"} {
-		if _, after, found := strings.Cut(string(log), sign); found {
-			return fmt.Errorf("the log says: %s%s", sign, after[:min(len(after), 4000)])
-		}
-	}
-	return nil
+	return harness.CheckLog(string(log))
 }
