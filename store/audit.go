@@ -145,7 +145,7 @@ func (s *Store) AuditEvents(ctx context.Context, tenant string, q identity.Event
 	rs, err := s.db.Query(ctx, `
 		select id, tenant_id, kind, actor, customer_id, identity_id, instance_id, message_id, detail, at from audit_events
 		where tenant_id = $1`+where+`
-		order by seq desc limit $2`, s.withExecMode(args)...)
+		order by seq desc limit $2`, s.dialect.PlanPerCall(args)...)
 	es, err := sqldb.ScanAll(rs, err, scanEvent)
 	if err != nil && !s.dialect.IsUnstorable(err) {
 		return nil, fmt.Errorf("read audit log: %w", err)
@@ -162,14 +162,8 @@ func scanEvent(sc sqldb.ScanFunc) (e identity.Event, err error) {
 	return e, json.Unmarshal([]byte(detail), &e.Detail)
 }
 
-// allowAuditRewrite lets a transaction rewrite details of the audit log, and nothing else of
-// it, until its end or until it is called again with false.
-func (s *Store) allowAuditRewrite(ctx context.Context, tx sqldb.DB, on bool) error {
-	query := `update audit_erasing set erasing = $1`
-	args := []any{on}
-	if s.dialect.Name == "postgres" {
-		query, args = `select set_config('hydragate.erasing', $1, true)`, []any{map[bool]string{true: "on", false: "off"}[on]}
-	}
-	_, err := tx.Exec(ctx, query, args...)
-	return err
+// allowAuditRewrite lets the transaction change the details of audit events, and nothing else
+// of them, until it ends or allowAuditRewrite is called with false.
+func (s *Store) allowAuditRewrite(ctx context.Context, tx sqldb.DB, allow bool) error {
+	return tx.Batch(ctx, []sqldb.Statement{s.dialect.AllowAuditRewrite(allow)})
 }

@@ -111,7 +111,7 @@ var rowsRemovedPattern = regexp.MustCompile(`Rows Removed by .*: (\d+)`)
 func explain(t *testing.T, s *Store, tenant string, q identity.CustomerQuery, after string) string {
 	t.Helper()
 	query, args := customerSearch(q, tenant, after, 51)
-	rs, err := s.db.Query(t.Context(), `explain (analyze) `+query, s.withExecMode(args)...)
+	rs, err := s.db.Query(t.Context(), `explain (analyze) `+query, s.dialect.PlanPerCall(args)...)
 	lines, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
 	if err != nil {
 		t.Fatal(err)

@@ -82,7 +82,7 @@ func (s *Store) EditCustomer(ctx context.Context, tenant, id string, e identity.
 // ListCustomers gives customers in order of creation, after the id given.
 func (s *Store) ListCustomers(ctx context.Context, tenant string, q identity.CustomerQuery, after string, limit int) ([]identity.Customer, error) {
 	query, args := customerSearch(q, tenant, after, limit)
-	rs, err := s.db.Query(ctx, query, s.withExecMode(args)...)
+	rs, err := s.db.Query(ctx, query, s.dialect.PlanPerCall(args)...)
 	cs, err := sqldb.ScanAll(rs, err, scanCustomer)
 	return cs, s.customerError("list customers", err)
 }
@@ -189,44 +189,58 @@ func startAfter(after string) string {
 // the identities were. It gives whose proofs are void now; identity.ErrNotFound.
 func (s *Store) DeleteCustomer(ctx context.Context, tenant, id string, by identity.Actor) (void []claim.Target, err error) {
 	err = s.retryTx(ctx, func(tx sqldb.DB) error {
-		rs, err := tx.Query(ctx, `select id from customers where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), tenant, id)
-		if _, err = sqldb.ScanOne(rs, err, sqldb.ScanString); err != nil {
-			return err
-		}
-		if err := s.revokeInvites(ctx, tx, by, "customer_deleted", `tenant_id = $1 and customer_id = $2`, tenant, id); err != nil {
-			return err
-		}
-		gone, err := s.lockIdentities(ctx, tx, `tenant_id = $1 and customer_id = $2`, tenant, id)
-		if err != nil {
-			return err
-		}
-		void = claimTargets(gone)
-		absorbed, err := mergedCustomers(ctx, tx, tenant, id)
-		if err != nil {
-			return err
-		}
-		stmts := []sqldb.Statement{
-			{Query: `
-				update conversations set identity_id = null
-				where tenant_id = $1 and identity_id in (select id from identities where tenant_id = $1 and customer_id = $2)`, Args: []any{tenant, id}},
-			{Query: `delete from identities where tenant_id = $1 and customer_id = $2`, Args: []any{tenant, id}},
-			{Query: `delete from customers where tenant_id = $1 and id = $2`, Args: []any{tenant, id}},
-		}
-		for _, a := range absorbed {
-			stmts = append(stmts,
-				sqldb.Statement{Query: `delete from merged_customers where tenant_id = $1 and id = $2`, Args: []any{tenant, a}},
-				sqldb.Statement{Query: `delete from merged_identities where tenant_id = $1 and customer_id = $2`, Args: []any{tenant, a}})
-		}
-		events := []identity.Event{{TenantID: tenant, Kind: "customer.deleted", Actor: by, CustomerID: id, Detail: map[string]string{"identities": fmt.Sprint(len(gone))}}}
-		for _, g := range gone {
-			events = append(events, unlinkedEvent(g.Identity, by))
-		}
-		if err := tx.Batch(ctx, stmts); err != nil {
-			return err
-		}
-		return recordEvents(ctx, tx, events...)
+		void, err = s.deleteCustomerTx(ctx, tx, tenant, id, by)
+		return err
 	})
 	return void, s.customerError("delete customer", err)
+}
+
+func (s *Store) deleteCustomerTx(ctx context.Context, tx sqldb.DB, tenant, id string, by identity.Actor) ([]claim.Target, error) {
+	rs, err := tx.Query(ctx, `select id from customers where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), tenant, id)
+	if _, err = sqldb.ScanOne(rs, err, sqldb.ScanString); err != nil {
+		return nil, err
+	}
+	if err := s.revokeInvites(ctx, tx, by, "customer_deleted", `tenant_id = $1 and customer_id = $2`, tenant, id); err != nil {
+		return nil, err
+	}
+	deleted, err := s.lockIdentities(ctx, tx, `tenant_id = $1 and customer_id = $2`, tenant, id)
+	if err != nil {
+		return nil, err
+	}
+	merged, err := mergedCustomers(ctx, tx, tenant, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := tx.Batch(ctx, deleteCustomerStmts(tenant, id, merged)); err != nil {
+		return nil, err
+	}
+	events := []identity.Event{{
+		TenantID: tenant, Kind: "customer.deleted", Actor: by, CustomerID: id,
+		Detail: map[string]string{"identities": fmt.Sprint(len(deleted))},
+	}}
+	for _, i := range deleted {
+		events = append(events, unlinkedEvent(i.Identity, by))
+	}
+	return claimTargets(deleted), recordEvents(ctx, tx, events...)
+}
+
+// deleteCustomerStmts returns the statements that delete a customer, its identities and the
+// archived rows of the customers merged into it.
+func deleteCustomerStmts(tenant, id string, merged []string) []sqldb.Statement {
+	stmts := []sqldb.Statement{
+		{Query: `
+			update conversations set identity_id = null
+			where tenant_id = $1 and identity_id in (select id from identities where tenant_id = $1 and customer_id = $2)`,
+			Args: []any{tenant, id}},
+		{Query: `delete from identities where tenant_id = $1 and customer_id = $2`, Args: []any{tenant, id}},
+		{Query: `delete from customers where tenant_id = $1 and id = $2`, Args: []any{tenant, id}},
+	}
+	for _, m := range merged {
+		stmts = append(stmts,
+			sqldb.Statement{Query: `delete from merged_customers where tenant_id = $1 and id = $2`, Args: []any{tenant, m}},
+			sqldb.Statement{Query: `delete from merged_identities where tenant_id = $1 and customer_id = $2`, Args: []any{tenant, m}})
+	}
+	return stmts
 }
 
 // A lockedIdentity is an identity that nobody else can change until the transaction ends, and

@@ -11,10 +11,7 @@ import (
 	"hydragate/adapters"
 	"hydragate/gateway"
 	"hydragate/gateway/endpoints"
-	"hydragate/httpapi"
 )
-
-var _ httpapi.EndpointManager = (*endpoints.Manager)(nil)
 
 // fakeProvider plays Telegram: it answers or it does not, and knows the secret it was
 // told last.

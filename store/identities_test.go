@@ -3,12 +3,9 @@ package store
 import (
 	"testing"
 
-	"hydragate/httpapi"
 	"hydragate/identity"
 	"hydragate/identity/identitytest"
 )
-
-var _ httpapi.Store = (*Store)(nil)
 
 func TestIdentities(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pressly/goose/v3"
-
 	"hydragate/identity"
 	"hydragate/store/sqldb"
 )
@@ -20,13 +18,7 @@ func TestMigrate_SurfacesKeepsIdentities(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			url := dsn(t)
-			err := sqldb.WithProvider(t.Context(), url, func(p *goose.Provider) error {
-				_, err := p.UpTo(t.Context(), 1)
-				return err
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, sqldb.MigrateTo(t.Context(), url, 1))
 			ids := insertVersion1Rows(t, url)
 			s := mustOpen(t, url)
 			c, err := s.ContactIdentity(t.Context(), identity.DefaultTenant, ids["identity"])
@@ -52,17 +44,12 @@ func TestMigrate_SurfacesKeepsIdentities(t *testing.T) {
 // insertVersion1Rows fills a database of version 1 and gives the ids.
 func insertVersion1Rows(t *testing.T, url string) map[string]string {
 	t.Helper()
-	var d sqldb.DB
-	var err error
-	if sqldb.IsPostgres(url) {
-		d, err = sqldb.OpenPostgres(t.Context(), url, 2)
-	} else {
-		d, err = sqldb.OpenSQLite(t.Context(), url)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	d, ingest, err := sqldb.Open(t.Context(), url)
+	must(t, err)
 	defer d.Close()
+	if ingest != d {
+		defer ingest.Close()
+	}
 	ids := map[string]string{"instance": newID(), "customer": newID(), "identity": newID(), "conversation": newID()}
 	const tenant = identity.DefaultTenant
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"hydragate/migrations"
 	"hydragate/store/keyring"
@@ -81,16 +80,6 @@ func orNewID(id string) string {
 // that does not answer at all holds nobody for long.
 const stepTimeout = 5 * time.Second
 
-// withExecMode asks the engine to plan a statement anew for the values of each call. A plan
-// for any value at all does not know how many rows begin with the text looked for, and
-// would walk through a whole table for a name that nobody has.
-func (s *Store) withExecMode(args []any) []any {
-	if s.dialect.Name != "postgres" {
-		return args
-	}
-	return append([]any{pgx.QueryExecModeCacheDescribe}, args...)
-}
-
 // Migrated reports whether every step has been taken, without taking any.
 func (s *Store) Migrated(ctx context.Context) error {
 	rs, err := s.db.Query(ctx, `select max(version_id) from goose_db_version`)
@@ -109,7 +98,7 @@ func (s *Store) Probe(ctx context.Context) error { return s.ingestDB.Probe(ctx) 
 func (s *Store) retryTx(ctx context.Context, f func(sqldb.DB) error) (err error) {
 	for range 4 {
 		err = s.db.InTx(ctx, f)
-		if e := sqldb.AsPgError(err); e == nil || e.Code != "40P01" {
+		if !s.dialect.IsDeadlock(err) {
 			return err
 		}
 	}

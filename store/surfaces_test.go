@@ -14,11 +14,6 @@ import (
 	"hydragate/identity"
 )
 
-var (
-	_ httpapi.Users    = (*Store)(nil)
-	_ httpapi.Contacts = (*Store)(nil)
-)
-
 const publicURL = "https://gate.example.com"
 
 // A apiFixture is the HTTP API over a store, with two tenants: ours has two instances.

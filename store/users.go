@@ -134,10 +134,9 @@ func userFilter(tenant, instance string, q identity.UserQuery) (string, []any) {
 // DeleteUser removes the customer as DeleteCustomer does, for the whole tenant;
 // identity.ErrNotFound. Their conversations stay and belong to nobody.
 func (s *Store) DeleteUser(ctx context.Context, tenant, id string, by identity.Actor) error {
-	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
-		inside := &Store{db: tx, dialect: s.dialect, keys: s.keys, now: s.now}
-		// Codes of the customer are void in the database already; their proofs expire.
-		if _, err := inside.DeleteCustomer(ctx, tenant, id, by); err != nil {
+	err := s.retryTx(ctx, func(tx sqldb.DB) error {
+		// The customer's codes end with its rows; the entries in the code store expire.
+		if _, err := s.deleteCustomerTx(ctx, tx, tenant, id, by); err != nil {
 			return err
 		}
 		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "user.deleted", Actor: by, CustomerID: id})

@@ -71,6 +71,15 @@ type Dialect struct {
 	// unstorable reports whether err says that the data itself is refused, so that
 	// trying again is senseless.
 	IsUnstorable func(err error) bool
+	// IsDeadlock reports whether the engine ended the transaction because it and another one
+	// waited for each other, so that it can be run again. SQLite never does.
+	IsDeadlock func(err error) bool
+	// PlanPerCall returns args with what makes the engine plan a query for the values of this
+	// call, where it would otherwise reuse a generic plan.
+	PlanPerCall func(args []any) []any
+	// AllowAuditRewrite returns the statement that lets the rest of the transaction change the
+	// details of audit events, or with false, no longer lets it.
+	AllowAuditRewrite func(allow bool) Statement
 }
 
 // ForUpdate ends a select whose rows are about to be removed: nothing new refers to them
@@ -84,13 +93,13 @@ func IsPostgres(url string) bool {
 
 func Open(ctx context.Context, url string) (d, front DB, err error) {
 	if !IsPostgres(url) {
-		d, err = OpenSQLite(ctx, url)
+		d, err = openSQLite(ctx, url)
 		return d, d, err
 	}
-	if d, err = OpenPostgres(ctx, url, maxPoolConns); err != nil {
+	if d, err = openPostgres(ctx, url, maxPoolConns); err != nil {
 		return nil, nil, err
 	}
-	if front, err = OpenPostgres(ctx, url, ingestPoolConns); err != nil {
+	if front, err = openPostgres(ctx, url, ingestPoolConns); err != nil {
 		d.Close()
 		return nil, nil, err
 	}

@@ -25,7 +25,7 @@ type Migration struct {
 // it took. Several processes may do so at once: one works, the others wait. A
 // database newer than this binary gives ErrNewer.
 func Migrate(ctx context.Context, url string) (applied []Migration, err error) {
-	err = WithProvider(ctx, url, func(p *goose.Provider) error {
+	err = withProvider(ctx, url, func(p *goose.Provider) error {
 		if err := checkNotNewer(ctx, p); err != nil {
 			return err
 		}
@@ -38,9 +38,18 @@ func Migrate(ctx context.Context, url string) (applied []Migration, err error) {
 	return applied, err
 }
 
+// MigrateTo applies the migrations up to and including version. It is for tests that need a
+// database as an older release left it.
+func MigrateTo(ctx context.Context, url string, version int64) error {
+	return withProvider(ctx, url, func(p *goose.Provider) error {
+		_, err := p.UpTo(ctx, version)
+		return err
+	})
+}
+
 // Migrations gives all steps that this binary knows, with when each was taken.
 func Migrations(ctx context.Context, url string) (ms []Migration, err error) {
-	err = WithProvider(ctx, url, func(p *goose.Provider) error {
+	err = withProvider(ctx, url, func(p *goose.Provider) error {
 		if err := checkNotNewer(ctx, p); err != nil {
 			return err
 		}
@@ -83,7 +92,7 @@ func lockMigration(ctx context.Context, file string) (unlock func(), err error) 
 	return func() { _ = tx.Rollback(); _ = pool.Close() }, nil
 }
 
-func WithProvider(ctx context.Context, url string, f func(*goose.Provider) error) error {
+func withProvider(ctx context.Context, url string, f func(*goose.Provider) error) error {
 	driver, dialect, files, opts := "sqlite", goose.DialectSQLite3, migrations.SQLite(), []goose.ProviderOption{}
 	dsn := sqliteURI(url) + "?_pragma=busy_timeout(10000)&_txlock=immediate"
 	if IsPostgres(url) {

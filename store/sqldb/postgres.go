@@ -33,7 +33,7 @@ const maxPoolConns = 16
 // work, however much there is, stands between a provider and its answer.
 const ingestPoolConns = 3
 
-func OpenPostgres(ctx context.Context, url string, conns int32) (*postgres, error) {
+func openPostgres(ctx context.Context, url string, conns int32) (*postgres, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("read the database URL: %w", err)
@@ -133,14 +133,14 @@ func (p *postgres) Dialect() Dialect {
 		SkipLocked:      " for update skip locked",
 		AdvisoryLock:    "select pg_advisory_xact_lock(hashtextextended($1, 0))",
 		IsCheckViolation: func(err error, constraint string) bool {
-			pe := AsPgError(err)
+			pe := asPgError(err)
 			return pe != nil && pe.Code == "23514" && pe.ConstraintName == constraint
 		},
-		IsDuplicate:           func(err error) bool { pe := AsPgError(err); return pe != nil && pe.Code == "23505" },
-		IsForeignKeyViolation: func(err error) bool { pe := AsPgError(err); return pe != nil && pe.Code == "23503" },
-		IsDatabaseError:       func(err error) bool { return AsPgError(err) != nil },
+		IsDuplicate:           func(err error) bool { pe := asPgError(err); return pe != nil && pe.Code == "23505" },
+		IsForeignKeyViolation: func(err error) bool { pe := asPgError(err); return pe != nil && pe.Code == "23503" },
+		IsDatabaseError:       func(err error) bool { return asPgError(err) != nil },
 		IsUnavailable: func(err error) bool {
-			pe := AsPgError(err)
+			pe := asPgError(err)
 			if pe == nil {
 				return true
 			}
@@ -155,13 +155,24 @@ func (p *postgres) Dialect() Dialect {
 			return false
 		},
 		IsUnstorable: func(err error) bool {
-			pe := AsPgError(err)
+			pe := asPgError(err)
 			return pe != nil && (strings.HasPrefix(pe.Code, "22") || strings.HasPrefix(pe.Code, "54"))
+		},
+		IsDeadlock: func(err error) bool { pe := asPgError(err); return pe != nil && pe.Code == "40P01" },
+		PlanPerCall: func(args []any) []any {
+			return append([]any{pgx.QueryExecModeCacheDescribe}, args...)
+		},
+		AllowAuditRewrite: func(allow bool) Statement {
+			value := "off"
+			if allow {
+				value = "on"
+			}
+			return Statement{Query: "select set_config('hydragate.erasing', $1, true)", Args: []any{value}}
 		},
 	}
 }
 
-func AsPgError(err error) *pgconn.PgError {
+func asPgError(err error) *pgconn.PgError {
 	var pe *pgconn.PgError
 	if errors.As(err, &pe) {
 		return pe

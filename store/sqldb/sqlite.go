@@ -31,7 +31,7 @@ type sqlite struct {
 
 const sqliteReadConns = 4
 
-func OpenSQLite(ctx context.Context, file string) (*sqlite, error) {
+func openSQLite(ctx context.Context, file string) (*sqlite, error) {
 	if err := createPrivateFile(file); err != nil {
 		return nil, err
 	}
@@ -174,6 +174,11 @@ func (s *sqlite) Dialect() Dialect {
 		},
 		IsUnstorable: func(err error) bool {
 			return errorCode(err) == sqlite3.SQLITE_TOOBIG || errorCode(err) == sqlite3.SQLITE_MISMATCH
+		},
+		IsDeadlock:  func(error) bool { return false },
+		PlanPerCall: func(args []any) []any { return args },
+		AllowAuditRewrite: func(allow bool) Statement {
+			return Statement{Query: "update audit_erasing set erasing = $1", Args: []any{allow}}
 		},
 	}
 }
