@@ -5,11 +5,27 @@ import (
 	"time"
 
 	"hydragate/adapters"
+	"hydragate/identity"
 )
 
 // EndpointFinder finds the endpoint of an instance on a channel; ErrNoEndpoint.
 type EndpointFinder interface {
 	Endpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error)
+}
+
+// An EndpointConfig describes an endpoint to be set up.
+type EndpointConfig struct {
+	TenantID    string
+	InstanceID  string
+	Channel     adapters.Channel
+	Mode        adapters.Mode // empty: adapters.Webhook
+	Credentials adapters.Credentials
+	Address     string // empty: as reported by the provider
+	Actor       identity.Actor
+
+	// GracePeriod is how long a replaced signing secret stays valid. Zero invalidates it, and any
+	// replaced before, immediately. Nil selects the default of the channel.
+	GracePeriod *time.Duration
 }
 
 // A EndpointState is an endpoint with the state it is in.

@@ -29,7 +29,7 @@ type ClaimService interface {
 // EndpointManager sets up the endpoints of instances with their providers. What a provider
 // refuses is a *adapters.SetupError; what it does not answer is a Seat in error.
 type EndpointManager interface {
-	Configure(ctx context.Context, tenant, instance string, channel adapters.Channel, mode adapters.Mode, creds adapters.Credentials, address string, by identity.Actor, overlap ...time.Duration) (gateway.EndpointState, error)
+	Configure(ctx context.Context, cfg gateway.EndpointConfig) (gateway.EndpointState, error)
 	EndpointState(ctx context.Context, tenant, instance string, channel adapters.Channel) (gateway.EndpointState, error)
 	EndpointStates(ctx context.Context, tenant, instance string) ([]gateway.EndpointState, error)
 	Remove(ctx context.Context, tenant, instance string, channel adapters.Channel, by identity.Actor) error

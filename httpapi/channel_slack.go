@@ -49,7 +49,10 @@ func (a *API) setUpSlack(ctx context.Context, in *struct {
 	if token := in.Body.AppToken.Value; token != "" {
 		mode, creds[adapters.AppToken] = adapters.Socket, token
 	}
-	s, err := a.setUpChannel(ctx, in.InstanceID, adapters.Slack, mode, creds, "", gracePeriodOption(in.Body.GracePeriod)...)
+	s, err := a.setUpChannel(ctx, gateway.EndpointConfig{
+		InstanceID: in.InstanceID, Channel: adapters.Slack, Mode: mode, Credentials: creds,
+		GracePeriod: gracePeriodOption(in.Body.GracePeriod),
+	})
 	return toSlack(s), err
 }
 

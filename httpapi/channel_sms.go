@@ -69,6 +69,9 @@ func (a *API) getPhone(ctx context.Context, in *InstancePath, channel adapters.C
 
 func (a *API) setUpPhone(ctx context.Context, in *phoneIn, channel adapters.Channel) (*phoneOut, error) {
 	creds := adapters.Credentials{adapters.AccountSID: in.Body.AccountSID, adapters.AuthToken: in.Body.AuthToken}
-	s, err := a.setUpChannel(ctx, in.InstanceID, channel, adapters.Webhook, creds, in.Body.PhoneNumber, gracePeriodOption(in.Body.GracePeriod)...)
+	s, err := a.setUpChannel(ctx, gateway.EndpointConfig{
+		InstanceID: in.InstanceID, Channel: channel, Credentials: creds, Address: in.Body.PhoneNumber,
+		GracePeriod: gracePeriodOption(in.Body.GracePeriod),
+	})
 	return toPhone(s), err
 }

@@ -62,7 +62,11 @@ func (a *API) setUpTelegram(ctx context.Context, in *struct {
 	if mode == "" {
 		mode = adapters.Webhook
 	}
-	s, err := a.setUpChannel(ctx, in.InstanceID, adapters.Telegram, mode, adapters.Credentials{adapters.BotToken: in.Body.BotToken}, "", gracePeriodOption(in.Body.GracePeriod)...)
+	s, err := a.setUpChannel(ctx, gateway.EndpointConfig{
+		InstanceID: in.InstanceID, Channel: adapters.Telegram, Mode: mode,
+		Credentials: adapters.Credentials{adapters.BotToken: in.Body.BotToken},
+		GracePeriod: gracePeriodOption(in.Body.GracePeriod),
+	})
 	return toTelegram(in.InstanceID, s), err
 }
 

@@ -53,18 +53,22 @@ func (a *API) endpoint(ctx context.Context, instance string, channel adapters.Ch
 	return s, operation.NameNotFound("Instance", err)
 }
 
-func (a *API) setUpChannel(ctx context.Context, instance string, channel adapters.Channel, mode adapters.Mode, creds adapters.Credentials, address string, overlap ...time.Duration) (gateway.EndpointState, error) {
+// setUpChannel sets up an endpoint of the caller's tenant.
+func (a *API) setUpChannel(ctx context.Context, cfg gateway.EndpointConfig) (gateway.EndpointState, error) {
 	key := operation.CallerOf(ctx)
-	s, err := a.Endpoints.Configure(ctx, key.TenantID, instance, channel, mode, creds, address, key.Actor(), overlap...)
+	cfg.TenantID, cfg.Actor = key.TenantID, key.Actor()
+	s, err := a.Endpoints.Configure(ctx, cfg)
 	return s, operation.NameNotFound("Instance", err)
 }
 
-// gracePeriodOption gives how long a replaced secret stays good, when the caller says so.
-func gracePeriodOption(seconds fastapi.Optional[int]) []time.Duration {
+// gracePeriodOption returns how long a replaced secret stays valid, or nil if the request does not
+// set it.
+func gracePeriodOption(seconds fastapi.Optional[int]) *time.Duration {
 	if !seconds.IsSet {
 		return nil
 	}
-	return []time.Duration{time.Duration(seconds.Value) * time.Second}
+	d := time.Duration(seconds.Value) * time.Second
+	return &d
 }
 
 func (a *API) removeChannel(ctx context.Context, instance string, channel adapters.Channel) (*noBody, error) {

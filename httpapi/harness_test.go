@@ -210,16 +210,16 @@ type fakeEndpoints struct {
 	credentials adapters.Credentials
 }
 
-func (c *fakeEndpoints) Configure(ctx context.Context, tenant, instance string, channel adapters.Channel, mode adapters.Mode, creds adapters.Credentials, address string, _ identity.Actor, _ ...time.Duration) (gateway.EndpointState, error) {
-	if _, err := c.store.Instance(ctx, tenant, instance); err != nil || c.err != nil {
+func (c *fakeEndpoints) Configure(ctx context.Context, cfg gateway.EndpointConfig) (gateway.EndpointState, error) {
+	if _, err := c.store.Instance(ctx, cfg.TenantID, cfg.InstanceID); err != nil || c.err != nil {
 		return gateway.EndpointState{}, firstError(c.err, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.credentials = creds
+	c.credentials = cfg.Credentials
 	s := gateway.EndpointState{Status: gateway.EndpointActive, Endpoint: adapters.Endpoint{
-		TenantID: tenant, InstanceID: instance, Channel: channel, Mode: mode, Address: address,
-		WebhookURL: "https://gate.example.com/hooks/" + string(channel) + "/" + instance,
+		TenantID: cfg.TenantID, InstanceID: cfg.InstanceID, Channel: cfg.Channel, Mode: cfg.Mode, Address: cfg.Address,
+		WebhookURL: "https://gate.example.com/hooks/" + string(cfg.Channel) + "/" + cfg.InstanceID,
 		Settings:   map[string]string{adapters.BotUsername: "acme_bot", adapters.BotUserID: "U023BECGF", adapters.TeamName: "Acme"},
 	}}
 	c.seats = append(c.seats, s)

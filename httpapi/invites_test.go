@@ -164,7 +164,9 @@ func TestInvites_Rejected(t *testing.T) {
 func TestInvites_InstanceKey(t *testing.T) {
 	w := newHarness(t)
 	w.setUpChannels()
-	_, _ = w.endpoints.Configure(context.Background(), identity.DefaultTenant, w.otherInstance, adapters.Telegram, adapters.Webhook, nil, "1", "")
+	_, _ = w.endpoints.Configure(context.Background(), gateway.EndpointConfig{
+		TenantID: identity.DefaultTenant, InstanceID: w.otherInstance, Channel: adapters.Telegram, Address: "1",
+	})
 	of := "/v1/customers/" + w.customer + "/invites"
 	elsewhere := w.request("POST", of, `{"channel":"telegram","instance_id":"`+w.otherInstance+`"}`).fields(t)["id"].(string)
 	key := bearer(w.newInstanceKey("claims:issue", "identities:read"))

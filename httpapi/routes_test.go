@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"hydragate/adapters"
+	"hydragate/gateway"
 	"hydragate/identity"
 )
 
@@ -54,7 +55,9 @@ func (w *harness) exampleRequest(to *route) string {
 
 func (w *harness) setUpChannels() {
 	for _, c := range []adapters.Channel{adapters.SMS, adapters.WhatsApp, adapters.Telegram, adapters.Slack} {
-		_, _ = w.endpoints.Configure(context.Background(), identity.DefaultTenant, w.instance, c, adapters.Webhook, nil, "+61400111222", "")
+		_, _ = w.endpoints.Configure(context.Background(), gateway.EndpointConfig{
+			TenantID: identity.DefaultTenant, InstanceID: w.instance, Channel: c, Address: "+61400111222",
+		})
 	}
 }
 

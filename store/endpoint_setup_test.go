@@ -88,16 +88,21 @@ func TestEndpointSetup(t *testing.T) {
 	})
 }
 
-var botToken = adapters.Credentials{adapters.BotToken: "7:token"}
+func telegramConfig(tenant, instance string) gateway.EndpointConfig {
+	return gateway.EndpointConfig{
+		TenantID: tenant, InstanceID: instance, Channel: adapters.Telegram,
+		Credentials: adapters.Credentials{adapters.BotToken: "7:token"}, Actor: "key:k",
+	}
+}
 
 func testSetupAndRemove(t *testing.T, s *Store, tenant string) {
 	c, p := newEndpointService(s)
 	i := newInstance(t, s, tenant).ID
-	first, err := c.Configure(t.Context(), tenant, i, adapters.Telegram, adapters.Webhook, botToken, "", "key:k")
+	first, err := c.Configure(t.Context(), telegramConfig(tenant, i))
 	if err != nil || first.Status != gateway.EndpointActive || first.Address != "7" {
 		t.Fatalf("%v, %v", first.Status, err)
 	}
-	again, err := c.Configure(t.Context(), tenant, i, adapters.Telegram, adapters.Webhook, botToken, "", "key:k")
+	again, err := c.Configure(t.Context(), telegramConfig(tenant, i))
 	old := first.Credentials[adapters.WebhookSecret]
 	if good := again.Current(adapters.WebhookSecret); err != nil || again.ID != first.ID || len(good) != 2 || p.currentSecret() != good[0] || good[1] != old || good[0] == old {
 		t.Errorf("again: %v; want the same row with a new secret that the provider knows, and the old one beside it", err)
@@ -107,7 +112,7 @@ func testSetupAndRemove(t *testing.T, s *Store, tenant string) {
 		t.Errorf("for hooks: %q, %v", ep.WebhookURL, err)
 	}
 	other := newTenant(t, s)
-	if _, err := c.Configure(t.Context(), other, i, adapters.Telegram, adapters.Webhook, botToken, "", "key:k"); !errors.Is(err, gateway.ErrNoInstance) {
+	if _, err := c.Configure(t.Context(), telegramConfig(other, i)); !errors.Is(err, gateway.ErrNoInstance) {
 		t.Errorf("by another tenant: %v", err)
 	}
 	if err := c.Remove(t.Context(), other, i, adapters.Telegram, "key:k"); !errors.Is(err, gateway.ErrNoInstance) {
@@ -125,7 +130,7 @@ func testSetupRetry(t *testing.T, s *Store, tenant string) {
 	c, p := newEndpointService(s)
 	i := newInstance(t, s, tenant).ID
 	p.setAvailable(false)
-	seat, err := c.Configure(t.Context(), tenant, i, adapters.Telegram, adapters.Webhook, botToken, "", "key:k")
+	seat, err := c.Configure(t.Context(), telegramConfig(tenant, i))
 	if err != nil || seat.Status != gateway.EndpointError || seat.ErrorMessage != "Telegram does not answer." || seat.Retries != 1 {
 		t.Fatalf("%v %q %d, %v", seat.Status, seat.ErrorMessage, seat.Retries, err)
 	}
@@ -159,7 +164,7 @@ func testConcurrentSetups(t *testing.T, s *Store, tenant string) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if _, err := c.Configure(t.Context(), tenant, i, adapters.Telegram, adapters.Webhook, botToken, "", "key:k"); err != nil {
+			if _, err := c.Configure(t.Context(), telegramConfig(tenant, i)); err != nil {
 				t.Error(err)
 			}
 		})

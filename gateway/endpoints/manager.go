@@ -1,6 +1,7 @@
 package endpoints
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -72,23 +73,18 @@ const (
 // A secret that the provider signs with, and that is replaced, stays good for a while
 // after the provider was told of the new one: for overlap, or as is usual on the
 // channel when there is none. Zero ends it at once, and any that was replaced before.
-func (c *Manager) Configure(ctx context.Context, tenant, instance string, channel adapters.Channel, mode adapters.Mode, creds adapters.Credentials, address string, by identity.Actor, overlap ...time.Duration) (gateway.EndpointState, error) {
-	if c.Adapters[channel] == nil {
+func (c *Manager) Configure(ctx context.Context, cfg gateway.EndpointConfig) (gateway.EndpointState, error) {
+	if c.Adapters[cfg.Channel] == nil {
 		return gateway.EndpointState{}, gateway.ErrNoEndpoint
 	}
-	was, err := c.Store.EndpointState(ctx, tenant, instance, channel)
+	was, err := c.Store.EndpointState(ctx, cfg.TenantID, cfg.InstanceID, cfg.Channel)
 	if err != nil && !errors.Is(err, gateway.ErrNoEndpoint) {
 		return gateway.EndpointState{}, err
 	}
-	seat := gateway.EndpointState{Endpoint: adapters.Endpoint{
-		ID: was.ID, TenantID: tenant, InstanceID: instance, Channel: channel, Mode: mode, Address: address, Credentials: maps.Clone(creds),
+	seat := gateway.EndpointState{GracePeriod: cfg.GracePeriod, Endpoint: adapters.Endpoint{
+		ID: was.ID, TenantID: cfg.TenantID, InstanceID: cfg.InstanceID, Channel: cfg.Channel,
+		Mode: cmp.Or(cfg.Mode, adapters.Webhook), Address: cfg.Address, Credentials: maps.Clone(cfg.Credentials),
 	}}
-	if mode == "" {
-		seat.Mode = adapters.Webhook
-	}
-	if len(overlap) > 0 {
-		seat.GracePeriod = &overlap[0]
-	}
 	if err := c.fillDefaults(&seat, was); err != nil {
 		return gateway.EndpointState{}, err
 	}
@@ -97,10 +93,10 @@ func (c *Manager) Configure(ctx context.Context, tenant, instance string, channe
 		return gateway.EndpointState{}, ctx.Err()
 	}
 	if err != nil {
-		return c.saveUnreachable(ctx, seat, err, by)
+		return c.saveUnreachable(ctx, seat, err, cfg.Actor)
 	}
 	checked.Status, checked.ErrorMessage = gateway.EndpointError, "Being set up."
-	kept, err := c.save(ctx, checked, c.now().Add(2*providerTimeout), by)
+	kept, err := c.save(ctx, checked, c.now().Add(2*providerTimeout), cfg.Actor)
 	if err != nil {
 		return gateway.EndpointState{}, err
 	}

@@ -244,10 +244,14 @@ func newManager(p *fakeProvider) (*Manager, *fakeStore) {
 
 const token = "7:token"
 
+func newConfig(instance string, channel adapters.Channel, creds adapters.Credentials) gateway.EndpointConfig {
+	return gateway.EndpointConfig{TenantID: "t", InstanceID: instance, Channel: channel, Credentials: creds, Actor: "key:k"}
+}
+
 func configure(t *testing.T, c *Manager, creds adapters.Credentials) (gateway.EndpointState, error) {
 	t.Helper()
 	for ch := range c.Adapters {
-		return c.Configure(t.Context(), "t", "i", ch, "", creds, "", "key:k")
+		return c.Configure(t.Context(), newConfig("i", ch, creds))
 	}
 	return gateway.EndpointState{}, nil
 }
@@ -321,10 +325,10 @@ func TestConfigure_NotFound(t *testing.T) {
 	p := &fakeProvider{channel: adapters.Telegram}
 	c, s := newManager(p)
 	creds := adapters.Credentials{adapters.BotToken: token}
-	if _, err := c.Configure(t.Context(), "t", "gone", adapters.Telegram, "", creds, "", "key:k"); !errors.Is(err, gateway.ErrNoInstance) {
+	if _, err := c.Configure(t.Context(), newConfig("gone", adapters.Telegram, creds)); !errors.Is(err, gateway.ErrNoInstance) {
 		t.Errorf("unknown instance: %v", err)
 	}
-	if _, err := c.Configure(t.Context(), "t", "i", adapters.SMS, "", creds, "", "key:k"); !errors.Is(err, gateway.ErrNoEndpoint) {
+	if _, err := c.Configure(t.Context(), newConfig("i", adapters.SMS, creds)); !errors.Is(err, gateway.ErrNoEndpoint) {
 		t.Errorf("a channel nobody speaks: %v", err)
 	}
 	if p.callLog() != "" {
@@ -432,11 +436,12 @@ func TestConfigure_Canceled(t *testing.T) {
 	c, s := newManager(p)
 	ctx, cancel := context.WithCancel(t.Context())
 	p.connect = func(ctx context.Context, _ adapters.Endpoint) error { cancel(); return ctx.Err() }
-	if _, err := c.Configure(ctx, "t", "i", adapters.Telegram, "", adapters.Credentials{adapters.BotToken: token}, "", "key:k"); err != nil || s.row("i").Status != gateway.EndpointActive {
+	creds := adapters.Credentials{adapters.BotToken: token}
+	if _, err := c.Configure(ctx, newConfig("i", adapters.Telegram, creds)); err != nil || s.row("i").Status != gateway.EndpointActive {
 		t.Errorf("after it was kept: %v, %v; want it set up", s.row("i").Status, err)
 	}
 	p.check = func(ctx context.Context, ep adapters.Endpoint) error { return hang(ctx, ep) }
-	if _, err := c.Configure(ctx, "t", "j", adapters.Telegram, "", adapters.Credentials{adapters.BotToken: token}, "", "key:k"); !errors.Is(err, context.Canceled) || s.row("j").ID != "" {
+	if _, err := c.Configure(ctx, newConfig("j", adapters.Telegram, creds)); !errors.Is(err, context.Canceled) || s.row("j").ID != "" {
 		t.Errorf("before it was kept: %v; want nothing kept", err)
 	}
 }
