@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -100,6 +101,8 @@ func (t *Twilio) senderAddress(c twilioCall, form url.Values) string {
 	return ""
 }
 
+// listMessages lists messages, newest first. The URI of the next page has the filters of the
+// request and a PageToken, "PA" and the SID of the last message of this page.
 func (t *Twilio) listMessages(c twilioCall, form url.Values) twilioResponse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -109,27 +112,48 @@ func (t *Twilio) listMessages(c twilioCall, form url.Values) twilioResponse {
 	}
 	size = min(size, 1000)
 	page, _ := strconv.Atoi(form.Get("Page"))
-	var found []any
+	var found []*twilioMessage
 	for _, m := range slices.Backward(t.messages) {
 		if m.account == c.account && m.matches(form) {
-			found = append(found, m.doc())
+			found = append(found, m)
 		}
 	}
-	start := min(max(page, 0)*size, len(found))
+	start, ok := pageStart(found, form.Get("PageToken"))
+	if !ok {
+		return twilioError(http.StatusBadRequest, 20001, "Invalid PageToken")
+	}
 	end := min(start+size, len(found))
+	docs := []any{}
+	for _, m := range found[start:end] {
+		docs = append(docs, m.doc())
+	}
 	var next any
 	if end < len(found) {
-		q := url.Values{}
-		for k, v := range form {
-			q[k] = v
-		}
+		q := maps.Clone(form)
 		q.Set("Page", strconv.Itoa(page+1))
+		q.Set("PageToken", pageTokenPrefix+found[end-1].sid)
 		next = accountURI(c) + "/Messages.json?" + q.Encode()
 	}
 	return twilioResponse{http.StatusOK, map[string]any{
-		"messages": append([]any{}, found[start:end]...), "page": page, "page_size": size, "start": start, "end": end,
+		"messages": docs, "page": page, "page_size": size, "start": start, "end": end,
 		"next_page_uri": next, "uri": accountURI(c) + "/Messages.json",
 	}}
+}
+
+const pageTokenPrefix = "PA"
+
+// pageStart returns the index in found of the first message of the page with this token. ok is
+// false if the token is invalid.
+func pageStart(found []*twilioMessage, token string) (start int, ok bool) {
+	if token == "" {
+		return 0, true
+	}
+	for i, m := range found {
+		if token == pageTokenPrefix+m.sid {
+			return i + 1, true
+		}
+	}
+	return 0, false
 }
 
 // matches reports whether the filters of a list let m through.

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
+
+	api "github.com/twilio/twilio-go/rest/api/v2010"
 
 	"hydragate/adapters"
 )
@@ -17,97 +20,140 @@ const (
 	maxLogPages = 1000
 )
 
-// FetchLog lists what ep has received since a time, as Twilio's log has it, and hands
-// it over oldest first, in batches, with the Keys its webhooks had. It fills the gap
-// after an outage: Twilio gives up on a webhook after seconds and keeps the message.
-// It stops at the first error of take. Errors of Twilio are *adapters.SendError.
-func (a Adapter) FetchLog(ctx context.Context, ep adapters.Endpoint, since time.Time, take func(ctx context.Context, batch []adapters.Message) error) error {
-	base, err := accountPath(ep)
+var errInvalidNextPage = errors.New("log has an invalid next page")
+
+// FetchLog reads the messages that ep has received since a time from Twilio's log, and passes them
+// to store in batches, oldest first, with the same Keys as their webhooks. It closes the gap after
+// an outage, since Twilio stops retrying a webhook after seconds. It returns the first error of
+// store. Errors of Twilio are of type *adapters.SendError; no message is passed to store then.
+func (a Adapter) FetchLog(
+	ctx context.Context, ep adapters.Endpoint, since time.Time,
+	store func(ctx context.Context, batch []adapters.Message) error,
+) error {
+	twilio, err := a.newAPI(ctx, ep)
 	if err != nil {
 		return newSendError(err)
 	}
-	q := url.Values{"DateSent>": {since.UTC().Format(time.RFC3339)}, "PageSize": {fmt.Sprint(logPageSize)}}
-	if ep.Settings[MessagingService] == "" {
-		q.Set("To", a.twilioAddress(ep.Address))
+	found, err := a.listReceived(twilio, ep, since)
+	if err != nil {
+		return err
 	}
-	var found []adapters.Message
-	next := base + "/Messages.json?" + q.Encode()
-	for range maxLogPages {
-		var page struct {
-			Messages []messageRecord `json:"messages"`
-			Next     string          `json:"next_page_uri"`
-		}
-		if err := a.get(ctx, ep, a.origin()+next, &page); err != nil {
-			return fmt.Errorf("listing messages: %w", newSendError(err))
-		}
-		for _, r := range page.Messages {
-			m, ok, err := a.fromRecord(ctx, ep, base, r)
-			if err != nil {
-				return fmt.Errorf("listing media: %w", newSendError(err))
-			}
-			if ok {
-				found = append(found, m)
-			}
-		}
-		if page.Next == "" {
-			return deliverBatches(ctx, found, take)
-		}
-		if !strings.HasPrefix(page.Next, base+"/Messages.json?") || page.Next == next {
-			break
-		}
-		next = page.Next
-	}
-	return newSendError(&callError{err: errors.New("listing messages: the list has no end")})
-}
-
-// deliverBatches gives the messages to take, oldest first; found has the newest first.
-func deliverBatches(ctx context.Context, found []adapters.Message, take func(context.Context, []adapters.Message) error) error {
 	slices.Reverse(found)
 	for batch := range slices.Chunk(found, logPageSize) {
-		if err := take(ctx, batch); err != nil {
+		if err := store(ctx, batch); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// fromRecord makes of a line of the log the message its webhook would have made; ok is
-// false when it had none for ep.
-func (a Adapter) fromRecord(ctx context.Context, ep adapters.Endpoint, base string, r messageRecord) (m adapters.Message, ok bool, err error) {
-	if r.Direction != "inbound" || r.AccountSID != ep.Credentials[adapters.AccountSID] || !isMessageSID(r.SID) || !a.isAddressedTo(ep, r.To, r.ServiceSID) {
-		return adapters.Message{}, false, nil
+// listReceived returns the messages in the log that ep has received since a time, newest first.
+func (a Adapter) listReceived(
+	twilio *api.ApiService, ep adapters.Endpoint, since time.Time,
+) (found []adapters.Message, err error) {
+	filter := (&api.ListMessageParams{}).SetDateSentAfter(since.UTC()).SetPageSize(logPageSize)
+	if ep.Settings[MessagingService] == "" {
+		filter.SetTo(a.twilioAddress(ep.Address))
 	}
-	t := inboundMessage{account: r.AccountSID, sid: r.SID, from: r.From, body: r.Body, sentAt: r.createdAt()}
-	if r.NumMedia != "" && r.NumMedia != "0" {
-		if t.media, err = a.listMedia(ctx, ep, base, r.SID); err != nil {
+	var next logPage
+	for range maxLogPages {
+		page, err := twilio.PageMessage(filter, next.token, next.number)
+		if err != nil {
+			return nil, fmt.Errorf("list messages: %w", newSendError(err))
+		}
+		messages, err := a.fromRecords(twilio, ep, page.Messages)
+		if err != nil {
+			return nil, fmt.Errorf("list media: %w", newSendError(err))
+		}
+		found = append(found, messages...)
+		if deref(page.NextPageUri) == "" {
+			return found, nil
+		}
+		previous := next
+		next, err = parseNextPage(*page.NextPageUri, ep.Credentials[adapters.AccountSID])
+		if err != nil || next == previous {
+			break
+		}
+	}
+	return nil, fmt.Errorf("list messages: %w", newSendError(&callError{err: errInvalidNextPage}))
+}
+
+// A logPage identifies a page of Twilio's log.
+type logPage struct{ token, number string }
+
+// parseNextPage returns the page that a next_page_uri of the log of an account refers to.
+func parseNextPage(uri, account string) (logPage, error) {
+	query, ok := strings.CutPrefix(uri, "/2010-04-01/Accounts/"+account+"/Messages.json?")
+	if !ok {
+		return logPage{}, errInvalidNextPage
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return logPage{}, errInvalidNextPage
+	}
+	return logPage{token: values.Get("PageToken"), number: values.Get("Page")}, nil
+}
+
+// fromRecords returns the messages among records that ep received.
+func (a Adapter) fromRecords(
+	twilio *api.ApiService, ep adapters.Endpoint, records []api.ApiV2010Message,
+) (found []adapters.Message, err error) {
+	for _, r := range records {
+		if !a.isReceived(ep, r) {
+			continue
+		}
+		m, ok, err := a.fromRecord(twilio, ep, r)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			found = append(found, m)
+		}
+	}
+	return found, nil
+}
+
+// isReceived reports whether r is a message that ep received.
+func (a Adapter) isReceived(ep adapters.Endpoint, r api.ApiV2010Message) bool {
+	return deref(r.Direction) == "inbound" && deref(r.AccountSid) == ep.Credentials[adapters.AccountSID] &&
+		isMessageSID(deref(r.Sid)) && a.isAddressedTo(ep, deref(r.To), deref(r.MessagingServiceSid))
+}
+
+// fromRecord returns the message that the webhook of r would have carried. ok is false if no
+// genuine message has such a sender.
+func (a Adapter) fromRecord(
+	twilio *api.ApiService, ep adapters.Endpoint, r api.ApiV2010Message,
+) (m adapters.Message, ok bool, err error) {
+	in := inboundMessage{
+		account: deref(r.AccountSid), sid: deref(r.Sid),
+		from: deref(r.From), body: deref(r.Body), sentAt: createdAt(r),
+	}
+	if n := deref(r.NumMedia); n != "" && n != "0" {
+		if in.media, err = a.listMedia(twilio, in.account, in.sid); err != nil {
 			return adapters.Message{}, false, err
 		}
 	}
-	m, ok = a.normalize(t)
-	m.Chat.Thread = a.poolNumber(ep, r.To)
+	m, ok = a.normalize(in)
+	m.Chat.Thread = a.poolNumber(ep, deref(r.To))
 	return m, ok, nil
 }
 
-func (a Adapter) listMedia(ctx context.Context, ep adapters.Endpoint, base, sid string) ([]adapters.Attachment, error) {
-	var page struct {
-		Media []struct {
-			SID         string `json:"sid"`
-			ContentType string `json:"content_type"`
-		} `json:"media_list"`
-	}
-	path := base + "/Messages/" + sid + "/Media"
-	if err := a.get(ctx, ep, a.origin()+path+".json", &page); err != nil {
-		var r *apiError
-		if errors.As(err, &r) && r.status == 404 {
-			return nil, nil // deleted since
+// listMedia returns the files of a message. It returns none if the message has been deleted.
+func (a Adapter) listMedia(twilio *api.ApiService, account, message string) ([]adapters.Attachment, error) {
+	page, err := twilio.PageMedia(message, nil, "", "")
+	if err != nil {
+		var response *apiError
+		if errors.As(err, &response) && response.status == http.StatusNotFound {
+			return nil, nil
 		}
 		return nil, err
 	}
-	var as []adapters.Attachment
-	for _, f := range page.Media {
-		if isSID(f.SID, "ME") {
-			as = append(as, attachment(a.origin()+path+"/"+f.SID, f.ContentType))
+	var files []adapters.Attachment
+	for _, f := range page.MediaList {
+		if sid := deref(f.Sid); isSID(sid, "ME") {
+			ref := a.origin() + "/2010-04-01/Accounts/" + account + "/Messages/" + message + "/Media/" + sid
+			files = append(files, attachment(ref, deref(f.ContentType)))
 		}
 	}
-	return as, nil
+	return files, nil
 }

@@ -2,68 +2,70 @@ package sms
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"strings"
 
+	messaging "github.com/twilio/twilio-go/rest/messaging/v1"
+
 	"hydragate/adapters"
 )
 
-// A messagingService is a Messaging Service: a pool of numbers with one webhook.
-type messagingService struct {
-	SID        string `json:"sid"`
-	InboundURL string `json:"inbound_request_url"`
-	UseNumber  bool   `json:"use_inbound_webhook_on_number"`
-}
+const servicePageSize = 50
 
-// findService finds the Messaging Service a number belongs to; without one it is empty.
-func (a Adapter) findService(ctx context.Context, ep adapters.Endpoint, numberSID string) (messagingService, error) {
-	var page struct {
-		Services []messagingService `json:"services"`
+// findService returns the Messaging Service to which a number belongs. It returns nil if there is
+// none.
+func (a Adapter) findService(
+	ctx context.Context, ep adapters.Endpoint, numberSID string,
+) (*messaging.MessagingV1Service, error) {
+	twilio, err := a.newMessagingAPI(ctx, ep)
+	if err != nil {
+		return nil, err
 	}
-	base := a.messagingOrigin() + "/v1/Services"
-	if err := a.get(ctx, ep, base+"?PageSize=50", &page); err != nil {
-		return messagingService{}, err
+	page, err := twilio.PageService((&messaging.ListServiceParams{}).SetPageSize(servicePageSize), "", "")
+	if err != nil {
+		return nil, err
 	}
 	for _, s := range page.Services {
-		if !isSID(s.SID, "MG") {
+		if !isSID(deref(s.Sid), "MG") {
 			continue
 		}
-		var member incomingNumber
-		err := a.get(ctx, ep, base+"/"+s.SID+"/PhoneNumbers/"+numberSID, &member)
-		if err == nil && member.SID == numberSID {
-			return s, nil
+		member, err := twilio.FetchPhoneNumber(*s.Sid, numberSID)
+		if err == nil && deref(member.Sid) == numberSID {
+			return &s, nil
 		}
 		if err != nil && !isNotFound(err) {
-			return messagingService{}, err
+			return nil, err
 		}
 	}
-	return messagingService{}, nil
+	return nil, nil
 }
 
-// recordService puts into ep's settings what its Messaging Service means for it. Not
-// being able to ask is no reason to refuse a set-up; an account without this part of
-// the API has no services either.
+// recordService writes what the Messaging Service of ep's number means for ep to its settings. A
+// failed request does not fail the set-up. An account without this API has no services either.
 func (a Adapter) recordService(ctx context.Context, ep adapters.Endpoint) {
 	s, err := a.findService(ctx, ep, ep.Settings[adapters.NumberSID])
 	if err != nil && !isNotFound(err) {
-		ep.Settings[adapters.Warning] = "Twilio did not tell whether the number belongs to a Messaging Service. If it does, save this form again later."
+		ep.Settings[adapters.Warning] = "Twilio did not tell whether the number belongs to a Messaging Service. " +
+			"If it does, save this form again later."
 		return
 	}
 	delete(ep.Settings, MessagingService)
-	if s.SID == "" {
+	if s == nil {
 		return
 	}
-	ep.Settings[MessagingService] = s.SID
-	if s.UseNumber || stripFragment(s.InboundURL) == stripFragment(ep.WebhookURL) {
+	ep.Settings[MessagingService] = *s.Sid
+	ours := stripFragment(deref(s.InboundRequestUrl)) == stripFragment(ep.WebhookURL)
+	if ours || deref(s.UseInboundWebhookOnNumber) {
 		return
 	}
-	ep.Settings[adapters.Warning] = fmt.Sprintf("The number belongs to the Messaging Service %s, which ignores the number's own webhook: in Twilio's console, choose \"Defer to sender's webhook\" for incoming messages of that service, or enter %s as its request URL.", s.SID, ep.WebhookURL)
+	ep.Settings[adapters.Warning] = fmt.Sprintf("The number belongs to the Messaging Service %s, "+
+		"which ignores the number's own webhook: in Twilio's console, choose \"Defer to sender's webhook\" "+
+		"for incoming messages of that service, or enter %s as its request URL.", *s.Sid, ep.WebhookURL)
 }
 
-// messagingOrigin is where the API of Messaging Services lives: beside the main one
-// at Twilio, and in it at any other server.
+// messagingOrigin returns the origin of the API of Messaging Services. Twilio has a host for it;
+// other servers have one origin for both APIs.
 func (a Adapter) messagingOrigin() string {
 	u, err := url.Parse(a.origin())
 	if err != nil || !strings.HasSuffix(u.Host, ".twilio.com") {
@@ -71,12 +73,4 @@ func (a Adapter) messagingOrigin() string {
 	}
 	u.Host = "messaging." + strings.TrimPrefix(u.Host, "api.")
 	return u.String()
-}
-
-// isNotFound reports whether an error says that something is not there, or not for
-// this account.
-func isNotFound(err error) bool {
-	var r *apiError
-	var l *callError
-	return errors.As(err, &r) && r.reason() == adapters.Refused || errors.As(err, &l) && l.status/100 == 4
 }

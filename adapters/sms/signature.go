@@ -5,28 +5,38 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"io"
+	"iter"
 	"maps"
 	"net/url"
 	"slices"
 	"strings"
 )
 
-// isSigned reports whether one of tokens signed form for the configured URL u. The
-// Host of the request and what proxies say of it play no part.
+// isSigned reports whether signature is the signature of form for the configured URL u with one of
+// tokens. The Host of the request and the headers of proxies are not used.
+//
+// twilio-go's client.RequestValidator is not used, because it is wrong in these cases, which
+// TestRequestValidator_Differences covers:
+//   - It signs one value of a repeated parameter. Twilio signs them all, so it rejects a genuine
+//     request, and accepts a captured request to which somebody has added values.
+//   - It removes the port of an IPv6 address incorrectly, and so rejects a genuine request.
+//   - It re-encodes the URL when it adds or removes a port, and so rejects a genuine request for a
+//     path with a character that net/url escapes.
+//   - With an empty token it accepts a signature that anybody can compute.
 func isSigned(signature string, tokens []string, u string, form url.Values) bool {
 	fields := signedText(form)
-	good := 0
+	matches := 0
 	for _, token := range tokens {
-		for _, spelling := range urlVariants(u) {
-			if hmac.Equal([]byte(signature), []byte(sign(token, spelling, fields))) {
-				good++
+		for _, variant := range urlVariants(u) {
+			if hmac.Equal([]byte(signature), []byte(sign(token, variant, fields))) {
+				matches++
 			}
 		}
 	}
-	return good > 0
+	return matches > 0
 }
 
-// sign is Twilio's X-Twilio-Signature of a URL and the fields after it.
+// sign returns Twilio's X-Twilio-Signature of a URL followed by fields.
 func sign(token, u, fields string) string {
 	m := hmac.New(sha1.New, []byte(token))
 	_, _ = io.WriteString(m, u)
@@ -34,8 +44,8 @@ func sign(token, u, fields string) string {
 	return base64.StdEncoding.EncodeToString(m.Sum(nil))
 }
 
-// signedText is what Twilio signs of a form: each key with each of its distinct
-// values, sorted by bytes, with nothing between them.
+// signedText returns what Twilio signs of a form: each key with each of its distinct values,
+// sorted by bytes, without separators.
 func signedText(form url.Values) string {
 	var b strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(form)) {
@@ -47,8 +57,8 @@ func signedText(form url.Values) string {
 	return b.String()
 }
 
-// urlVariants gives u with and without its port, because Twilio is inconsistent
-// about which of the two it signs (its own libraries try both).
+// urlVariants returns u with and without its port. Twilio is inconsistent about which of the two
+// it signs, and its own libraries try both.
 func urlVariants(u string) []string {
 	p, err := url.Parse(u)
 	if err != nil || p.Host == "" {
@@ -63,26 +73,27 @@ func urlVariants(u string) []string {
 	default:
 		other += ":80"
 	}
-	return []string{u, strings.Replace(u, p.Host, other, 1)}
+	scheme, rest, _ := strings.Cut(u, "//")
+	return []string{u, scheme + "//" + strings.Replace(rest, p.Host, other, 1)}
 }
 
-// isAmbiguous reports whether a signed text may have been another message when
-// Twilio signed it. Nothing stands between keys and values in it, so a person who
-// writes "…From+15550001111MessageSidSM…" makes a text that whoever captures the
-// request can cut into other fields under the same signature. However it is cut, the
-// sender and the SID that Twilio put in are still there, before the keys that follow
-// them: when they are not the ones that were read, the reading is not Twilio's.
+// isAmbiguous reports whether a signed text may have been another message when Twilio signed it.
 //
-// Such a message is refused, not guessed at; Sweep reads the log, where nothing can
-// be cut, and brings the genuine one.
+// The text has no separators between keys and values. If a person writes
+// "…From+15550001111MessageSidSM…", an attacker who captures the request can split the text into
+// other fields with the same signature. However it is split, the sender and the SID that Twilio
+// signed are still in it, before the keys that follow them. If they differ from those of the form,
+// the form may not be the one that Twilio signed.
+//
+// Such a message is rejected. FetchLog reads the genuine one from the log, which has fields.
 func isAmbiguous(signedText, from, sid string) bool {
 	for rest := range tailsAfter(signedText, "From") {
 		if other, ok := leadingSender(rest); ok && other != from {
 			return true
 		}
 	}
-	texts := strings.ReplaceAll(signedText, "OriginalRepliedMessageSid", "")
-	for rest := range tailsAfter(texts, "MessageSid") {
+	text := strings.ReplaceAll(signedText, "OriginalRepliedMessageSid", "")
+	for rest := range tailsAfter(text, "MessageSid") {
 		if len(rest) >= len(sid) && isMessageSID(rest[:len(sid)]) && rest[:len(sid)] != sid {
 			return true
 		}
@@ -90,12 +101,12 @@ func isAmbiguous(signedText, from, sid string) bool {
 	return false
 }
 
-// leadingSender gives what s begins with, if it can be a sender and a parameter that
-// follows From in Twilio's order comes next.
+// leadingSender returns the sender with which s begins. ok is false if s does not begin with a
+// possible sender followed by the name of a parameter that Twilio signs after From.
 func leadingSender(s string) (sender string, ok bool) {
-	for _, part := range []string{"City", "Country", "State", "Zip"} {
-		if strings.HasPrefix(s, part) {
-			return "", false // where the sender is, not who
+	for _, suffix := range []string{"City", "Country", "State", "Zip"} {
+		if strings.HasPrefix(s, suffix) {
+			return "", false // the parameter is FromCity and so on
 		}
 	}
 	end := -1
@@ -116,8 +127,8 @@ func leadingSender(s string) (sender string, ok bool) {
 	return sender, (known || isScopedID(bare)) && !strings.Contains(sender, "From")
 }
 
-// tailsAfter gives what follows each mark in s.
-func tailsAfter(s, mark string) func(yield func(string) bool) {
+// tailsAfter iterates over the parts of s that follow each occurrence of mark.
+func tailsAfter(s, mark string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, rest, found := strings.Cut(s, mark); found; _, rest, found = strings.Cut(rest, mark) {
 			if !yield(rest) {

@@ -6,7 +6,6 @@ package sms
 import (
 	"net/http"
 	"strings"
-	"time"
 
 	"hydragate/adapters"
 )
@@ -19,7 +18,6 @@ const MessagingService = "messaging_service_sid"
 const (
 	twilioOrigin = "https://api.twilio.com"
 	maxText      = 1600
-	callTimeout  = 20 * time.Second // of a call whose context has no end
 )
 
 // An Adapter speaks one of Twilio's two channels. Only Name is required.
