@@ -44,8 +44,11 @@ const (
 	Warning     = "warning"      // what set-up could not do, for staff to read
 )
 
-// Keys of Credentials. A key with the suffix "_old" is the one before, still good
-// for what the provider signed with it.
+// PreviousSuffix ends the key of a credential that was replaced. The provider may still sign
+// requests with it during the grace period.
+const PreviousSuffix = "_old"
+
+// Keys of Credentials.
 const (
 	BotToken      = "bot_token"      // Telegram, Slack
 	WebhookSecret = "webhook_secret" // Telegram, ours
@@ -78,7 +81,7 @@ func (Credentials) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)
 // one before it. It is empty when no key is set, and then nothing may pass.
 func (c Credentials) Current(key string) []string {
 	var keys []string
-	for _, k := range []string{key, key + "_old"} {
+	for _, k := range []string{key, key + PreviousSuffix} {
 		if c[k] != "" {
 			keys = append(keys, c[k])
 		}
@@ -89,6 +92,6 @@ func (c Credentials) Current(key string) []string {
 // WithoutPrevious gives the credentials without those that were replaced.
 func (c Credentials) WithoutPrevious() Credentials {
 	newest := maps.Clone(c)
-	maps.DeleteFunc(newest, func(key, _ string) bool { return strings.HasSuffix(key, "_old") })
+	maps.DeleteFunc(newest, func(key, _ string) bool { return strings.HasSuffix(key, PreviousSuffix) })
 	return newest
 }

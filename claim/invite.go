@@ -154,7 +154,7 @@ func (d *Service) DecideExposedInvite(ctx context.Context, a Attempt) (Decision,
 func (s InviteState) decline(r *Decision, a Attempt) {
 	r.Outcome, r.Reason = Declined, s.declineReason()
 	r.CountsAsFailure = true
-	r.Silent = a.Channel == "sms" && CodeState{Failures: s.Failures, CustomerID: s.CustomerID}.replyBudgetSpent()
+	r.Silent = a.Paid && CodeState{Failures: s.Failures, CustomerID: s.CustomerID}.replyBudgetSpent()
 	customer := s.Invite.CustomerID
 	if customer == "" {
 		customer = s.CustomerID

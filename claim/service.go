@@ -39,6 +39,7 @@ type Attempt struct {
 	MessageID  string
 	Code       string
 	ReceivedAt time.Time // by the database's clock
+	Paid       bool      // each reply on the channel costs money
 
 	// InstanceIdentityID is the ID of the sender's identity scoped to the instance, or the ID that
 	// it gets if it does not exist.
@@ -230,7 +231,7 @@ func (s CodeState) decide(r *Decision, a Attempt, f CheckResult) {
 	r.Outcome, r.Reason = Declined, s.declineReason(f)
 	// The right letters, typed too late, are not a guess.
 	r.CountsAsFailure = f.Result != Match
-	r.Silent = a.Channel == "sms" && s.replyBudgetSpent()
+	r.Silent = a.Paid && s.replyBudgetSpent()
 	r.Events = append(r.Events, s.event("claim.failed", a, r.Reason))
 	if s.Status == Live && (f.Result == Locked || f.Tries >= MaxTries) {
 		r.Revoke = append(r.Revoke, s.Target)

@@ -35,7 +35,7 @@ func (a *API) listChannels(ctx context.Context, in *InstancePath) (*struct{ Body
 	for _, s := range seats {
 		out.Channels = append(out.Channels, channelResponse{
 			Address: operation.NullableString(s.Address), Channel: string(s.Channel), Enabled: isEnabled(s), ErrorMessage: operation.NullableString(s.ErrorMessage),
-			LastEventAt: operation.NullableTime(s.LastEventAt), Status: string(s.Status), WebhookURL: webhookURL(s, webhookSuffix(s.Channel)),
+			LastEventAt: operation.NullableTime(s.LastEventAt), Status: string(s.Status), WebhookURL: webhookURL(s, adapters.TraitsOf(s.Channel).WebhookSuffix),
 		})
 	}
 	return &struct{ Body channelsResponse }{out}, nil
@@ -80,15 +80,6 @@ func (a *API) removeChannel(ctx context.Context, instance string, channel adapte
 // error.
 func isEnabled(s gateway.EndpointState) bool {
 	return s.Status == gateway.EndpointActive || s.Status == gateway.EndpointError
-}
-
-// webhookSuffix gives where a channel's events go, below its main URL: Slack has a URL for
-// each kind of request, and nothing answers at the main one.
-func webhookSuffix(c adapters.Channel) string {
-	if c == adapters.Slack {
-		return "/events"
-	}
-	return ""
 }
 
 // webhookURL gives the URL that a provider calls, below the main one; null when it calls

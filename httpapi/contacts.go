@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"hydragate/adapters"
+	"hydragate/gateway"
 	"hydragate/httpapi/fastapi"
 	"hydragate/httpapi/operation"
 	"hydragate/identity"
@@ -147,7 +149,7 @@ type contactFields struct {
 
 func (b contactFields) contact(tenant string) (identity.ContactIdentity, error) {
 	channel := strings.ToLower(b.ContactIdentityType)
-	value, err := identity.Normalize(channel, b.Value)
+	value, err := gateway.NormalizeExternalID(adapters.Channel(channel), b.Value)
 	if err != nil {
 		return identity.ContactIdentity{}, fastapi.ValidationProblem(fastapi.ValueError(strings.ReplaceAll(err.Error(), "external_id", "value"), "body", "value"))
 	}

@@ -27,23 +27,32 @@ var (
 // ValidChannel reports whether name may name a channel.
 func ValidChannel(name string) bool { return channelPattern.MatchString(name) }
 
-// Normalize gives the one spelling of an external id under which it is kept and
-// looked up: SMS and WhatsApp E.164, for a number of Mexico also where WhatsApp shows it
-// with a 1 more, Telegram the numeric user id, Slack
-// "T…:U…". Other channels are taken as they are, trimmed. The error says, in words
-// for the caller, what would be right.
-func Normalize(channel, externalID string) (string, error) {
+// A Format is a format of external IDs. The empty format is any printable text.
+type Format string
+
+// The formats of external IDs. The values equal those of adapters.IDFormat.
+const (
+	PhoneFormat    Format = "phone"     // E.164, such as +61400111222
+	NumericFormat  Format = "numeric"   // a positive integer, such as 12345
+	TeamUserFormat Format = "team_user" // a team and a user, such as T024BE7LD:U023BECGF
+)
+
+// Normalize returns the canonical form of an external ID, under which it is stored and looked
+// up. A phone number becomes E.164, without the mobile prefix that WhatsApp still shows in
+// Mexican numbers; the team and user of a TeamUserFormat become upper case. In every format
+// surrounding white space is removed. The error tells the caller which form is valid.
+func Normalize(format Format, externalID string) (string, error) {
 	id := strings.TrimSpace(externalID)
-	switch channel {
-	case "sms", "whatsapp":
+	switch format {
+	case PhoneFormat:
 		return parsePhone(strings.TrimPrefix(id, "whatsapp:"))
-	case "telegram":
+	case NumericFormat:
 		n, err := strconv.ParseInt(id, 10, 64)
 		if err != nil || n <= 0 || strconv.FormatInt(n, 10) != id {
 			return "", fmt.Errorf("a Telegram external_id is the numeric user id, such as 12345")
 		}
 		return id, nil
-	case "slack":
+	case TeamUserFormat:
 		id = strings.ToUpper(id)
 		if !slackIDPattern.MatchString(id) {
 			return "", fmt.Errorf("a Slack external_id is team and user id, such as T024BE7LD:U023BECGF")
@@ -93,11 +102,13 @@ func stripMexicanMobilePrefix(n *phonenumbers.PhoneNumber) {
 	}
 }
 
-// DisplayForm gives an external id as its channel may show it to us where it is not spelled as
-// Normalise does: in the ids of places. Of most it is the same.
-func DisplayForm(channel, externalID string) string {
-	if national, ok := strings.CutPrefix(externalID, "+52"); ok && len(national) == 10 && national[0] != '0' && (channel == "sms" || channel == "whatsapp") {
-		return "+521" + national
+// DisplayForm returns the other form in which a provider may send a normalized external ID, as
+// in the IDs of chats: a Mexican number with its former mobile prefix. For most IDs it is the
+// same as externalID.
+func DisplayForm(format Format, externalID string) string {
+	national, isMexican := strings.CutPrefix(externalID, "+52")
+	if format != PhoneFormat || !isMexican || len(national) != 10 || national[0] == '0' {
+		return externalID
 	}
-	return externalID
+	return "+521" + national
 }

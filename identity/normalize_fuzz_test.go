@@ -13,42 +13,43 @@ import (
 var (
 	e164     = regexp.MustCompile(`^\+[1-9][0-9]{4,16}$`)
 	numeric  = regexp.MustCompile(`^[1-9][0-9]{0,18}$`)
+	anyText  = regexp.MustCompile(`(?s)^.+$`)
 	teamUser = regexp.MustCompile(`^[TE][A-Z0-9]+:[UW][A-Z0-9]+$`)
 )
 
-// Whatever is given as an external id, it has one spelling or none: the spelling is
-// that of its channel, and is its own.
+// FuzzNormalize checks that a normalized ID matches its format, is printable, and is a fixed point.
 func FuzzNormalize(f *testing.F) {
+	formats := map[identity.Format]*regexp.Regexp{
+		identity.PhoneFormat: e164, identity.NumericFormat: numeric, identity.TeamUserFormat: teamUser, "": anyText,
+	}
 	for _, s := range []string{
-		"+61400111222", "61400111222", " 61400111222", "+1 (415) 555-0101", "whatsapp:+14155550101", "tel:+14155550101;ext=5", "+1-800-FLOWERS", "+39 06 698", "００１", "+5215512345678", "+52 1 55 1234 5678",
-		"+1415555\x000101", "712345678", "0712", "-1", "9223372036854775807", "9223372036854775808", "T024BE7LD:U023BECGF", "t024be7ld:u023becgf", "T1:U1:U2", "ſteve", "steve@example.com", "\u202eevets", "\xff", "", strings.Repeat("9", 300),
+		"+61400111222", "61400111222", " 61400111222", "+1 (415) 555-0101", "whatsapp:+14155550101",
+		"tel:+14155550101;ext=5", "+1-800-FLOWERS", "+39 06 698", "００１", "+5215512345678", "+52 1 55 1234 5678",
+		"+1415555\x000101", "712345678", "0712", "-1", "9223372036854775807", "9223372036854775808",
+		"T024BE7LD:U023BECGF", "t024be7ld:u023becgf", "T1:U1:U2", "ſteve", "steve@example.com", "\u202eevets", "\xff",
+		"", strings.Repeat("9", 300),
 	} {
-		for _, channel := range []string{"sms", "whatsapp", "telegram", "slack", "email"} {
-			f.Add(channel, s)
+		for format := range formats {
+			f.Add(string(format), s)
 		}
 	}
-	f.Fuzz(func(t *testing.T, channel, given string) {
-		id, err := identity.Normalize(channel, given)
+	f.Fuzz(func(t *testing.T, format, externalID string) {
+		id, err := identity.Normalize(identity.Format(format), externalID)
 		if err != nil {
 			if id != "" {
-				t.Errorf("%q of %s is none, and %q", given, channel, id)
+				t.Errorf("Normalize(%q, %q) = %q, %v, want no ID with an error", format, externalID, id, err)
 			}
 			return
 		}
-		want := regexp.MustCompile(`(?s)^.+$`)
-		switch channel {
-		case "sms", "whatsapp":
-			want = e164
-		case "telegram":
-			want = numeric
-		case "slack":
-			want = teamUser
+		want, ok := formats[identity.Format(format)]
+		if !ok {
+			want = anyText
 		}
 		if !want.MatchString(id) || !utf8.ValidString(id) || strings.ContainsFunc(id, unicode.IsControl) {
-			t.Errorf("%q of %s is kept as %q", given, channel, id)
+			t.Errorf("Normalize(%q, %q) = %q, want printable text that matches %s", format, externalID, id, want)
 		}
-		if again, err := identity.Normalize(channel, id); err != nil || again != id {
-			t.Errorf("%q of %s is %q, and that is %q, %v", given, channel, id, again, err)
+		if again, err := identity.Normalize(identity.Format(format), id); err != nil || again != id {
+			t.Errorf("Normalize(%q, %q) = %q, %v, want %q", format, id, again, err, id)
 		}
 	})
 }

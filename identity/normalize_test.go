@@ -5,51 +5,59 @@ import (
 )
 
 func TestNormalize(t *testing.T) {
-	for _, c := range []struct{ channel, in, want string }{
-		{"sms", "+61 400 111 222", "+61400111222"},
-		{"sms", " 61400111222", "+61400111222"},
-		{"sms", "+1 (415) 555-2671", "+14155552671"},
-		{"whatsapp", "whatsapp:+14155552671", "+14155552671"},
-		{"whatsapp", "whatsapp:+5215512345678", "+525512345678"},
-		{"whatsapp", "+525512345678", "+525512345678"},
-		{"sms", "5215512345678", "+525512345678"},
-		{"sms", "+52 1 55 1234-5678", "+525512345678"},
-		{"sms", "+521551234567", "+521551234567"},
-		{"sms", "+52155123456789", ""},
-		{"sms", "+5210512345678", ""},
-		{"sms", "0400", ""},
-		{"sms", "STEVE", ""},
-		{"telegram", "12345", "12345"},
-		{"telegram", " 4503599627370495 ", "4503599627370495"},
-		{"telegram", "-100123", ""},
-		{"telegram", "@steve", ""},
-		{"telegram", "012", ""},
-		{"slack", "T024BE7LD:U023BECGF", "T024BE7LD:U023BECGF"},
-		{"slack", "t024be7ld:w023becgf", "T024BE7LD:W023BECGF"},
-		{"slack", "U023BECGF", ""},
-		{"email", " steve@example.com ", "steve@example.com"},
-		{"wechat", "a\nb", ""},
+	for _, c := range []struct {
+		format   Format
+		in, want string
+	}{
+		{PhoneFormat, "+61 400 111 222", "+61400111222"},
+		{PhoneFormat, " 61400111222", "+61400111222"},
+		{PhoneFormat, "+1 (415) 555-2671", "+14155552671"},
+		{PhoneFormat, "whatsapp:+14155552671", "+14155552671"},
+		{PhoneFormat, "whatsapp:+5215512345678", "+525512345678"},
+		{PhoneFormat, "+525512345678", "+525512345678"},
+		{PhoneFormat, "5215512345678", "+525512345678"},
+		{PhoneFormat, "+52 1 55 1234-5678", "+525512345678"},
+		{PhoneFormat, "+521551234567", "+521551234567"},
+		{PhoneFormat, "+52155123456789", ""},
+		{PhoneFormat, "+5210512345678", ""},
+		{PhoneFormat, "0400", ""},
+		{PhoneFormat, "STEVE", ""},
+		{NumericFormat, "12345", "12345"},
+		{NumericFormat, " 4503599627370495 ", "4503599627370495"},
+		{NumericFormat, "-100123", ""},
+		{NumericFormat, "@steve", ""},
+		{NumericFormat, "012", ""},
+		{TeamUserFormat, "T024BE7LD:U023BECGF", "T024BE7LD:U023BECGF"},
+		{TeamUserFormat, "t024be7ld:w023becgf", "T024BE7LD:W023BECGF"},
+		{TeamUserFormat, "U023BECGF", ""},
+		{"", " steve@example.com ", "steve@example.com"},
+		{"", "a\nb", ""},
 	} {
-		got, err := Normalize(c.channel, c.in)
+		got, err := Normalize(c.format, c.in)
 		if got != c.want || (err == nil) != (c.want != "") {
-			t.Errorf("%s %q: %q, %v; want %q", c.channel, c.in, got, err, c.want)
+			t.Errorf("Normalize(%q, %q) = %q, %v, want %q", c.format, c.in, got, err, c.want)
 		}
 	}
 }
 
 func TestDisplayForm_RoundTrip(t *testing.T) {
-	for _, c := range []struct{ channel, id, want string }{
-		{"whatsapp", "+525512345678", "+5215512345678"},
-		{"sms", "+525512345678", "+5215512345678"},
-		{"whatsapp", "+521551234567", "+5211551234567"},
-		{"whatsapp", "+61400111222", "+61400111222"},
-		{"sms", "+520000000000", "+520000000000"},
-		{"telegram", "525512345678", "525512345678"},
-		{"email", "+525512345678", "+525512345678"},
+	for _, c := range []struct {
+		format   Format
+		id, want string
+	}{
+		{PhoneFormat, "+525512345678", "+5215512345678"},
+		{PhoneFormat, "+521551234567", "+5211551234567"},
+		{PhoneFormat, "+61400111222", "+61400111222"},
+		{PhoneFormat, "+520000000000", "+520000000000"},
+		{NumericFormat, "525512345678", "525512345678"},
+		{"", "+525512345678", "+525512345678"},
 	} {
-		got := DisplayForm(c.channel, c.id)
-		if again, err := Normalize(c.channel, got); got != c.want || err != nil || again != c.id {
-			t.Errorf("%s of %s is shown as %q, and that is %q, %v", c.id, c.channel, got, again, err)
+		got := DisplayForm(c.format, c.id)
+		if got != c.want {
+			t.Errorf("DisplayForm(%q, %q) = %q, want %q", c.format, c.id, got, c.want)
+		}
+		if id, err := Normalize(c.format, got); err != nil || id != c.id {
+			t.Errorf("Normalize(%q, %q) = %q, %v, want %q", c.format, got, id, err, c.id)
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"hydragate/adapters"
+	"hydragate/gateway"
 	"hydragate/identity"
 	"hydragate/store/sqldb"
 )
@@ -81,7 +83,7 @@ func addressConversations(ctx context.Context, d sqldb.DB, tenant string, a addr
 		select c.id, c.instance_id, c.is_group from conversations c
 		where c.tenant_id = $1 and c.channel = $2 and (c.is_group or c.identity_id is null)
 			and exists (select 1 from messages m where m.conversation_id = c.id and m.sender_id = $3)
-		order by 1`, tenant, a.channel, a.externalID, identity.DisplayForm(a.channel, a.externalID))
+		order by 1`, tenant, a.channel, a.externalID, gateway.DisplayExternalID(adapters.Channel(a.channel), a.externalID))
 	found, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (addressConversation, error) {
 		t := addressConversation{Address: identity.Address{TenantID: tenant, Channel: a.channel, ExternalID: a.externalID}}
 		return t, sc(sqldb.Text(&t.id), sqldb.Text(&t.InstanceID), &t.group)

@@ -194,10 +194,10 @@ func (s *Store) updateEndpoint(ctx context.Context, tx sqldb.DB, was, seat gatew
 		update endpoints set mode = $3, poll_cursor = case when address = $4 then poll_cursor else '' end,
 			backfilled_at = case when address = $4 then backfilled_at else `+s.dialect.Now+` end, backfill_at = null, address = $4, status = $5, error_message = $6,
 			settings = $7, credentials = $8, retry_at = $9, retries = $10, updated_at = $11, poll_epoch = poll_epoch + 1,
-			old_for = case when $12 = 0 then null when $13 then $12 else old_for end, old_until = case when $12 > 0 and $13 and channel <> 'telegram' then `+s.dialect.NowPlusExpr("$12")+` when $12 = 0 or $13 then null else old_until end
+			old_for = case when $12 = 0 then null when $13 then $12 else old_for end, old_until = case when $12 > 0 and $13 and $14 then `+s.dialect.NowPlusExpr("$12")+` when $12 = 0 or $13 then null else old_until end
 		where tenant_id = $1 and id = $2 returning `+s.endpointColumns(),
 		seat.TenantID, seat.ID, string(seat.Mode), seat.Address, string(seat.Status), sqldb.TextOrNull(seat.ErrorMessage), settings, sealed, sqldb.TimeOrNull(retryAt),
-		seat.Retries, s.now(), overlap, begun)
+		seat.Retries, s.now(), overlap, begun, !adapters.TraitsOf(seat.Channel).SecretSetByGateway)
 	return sqldb.ScanOne(rs, err, s.scanEndpoint)
 }
 

@@ -8,17 +8,6 @@ import (
 	"hydragate/gateway"
 )
 
-// previousSuffix ends the name of the credential that was replaced.
-const previousSuffix = "_old"
-
-// How long a credential stays good for what the provider signed with it, unless
-// staff say otherwise. Telegram is told the newer one by us, so that only what is on
-// its way counts; Twilio and Slack learn it from people, before or after us.
-const (
-	telegramGracePeriod = 10 * time.Minute
-	defaultGracePeriod  = 24 * time.Hour
-)
-
 // signingCredentials are the credentials that providers sign requests with.
 func signingCredentials() []string {
 	return []string{adapters.AuthToken, adapters.SigningSecret, adapters.WebhookSecret}
@@ -40,10 +29,10 @@ func withPreviousCredentials(was, next gateway.EndpointState) (creds adapters.Cr
 		switch {
 		case was.Credentials[key] == "" || creds[key] == "":
 		case was.Credentials[key] != creds[key]:
-			creds[key+previousSuffix] = was.Credentials[key]
+			creds[key+adapters.PreviousSuffix] = was.Credentials[key]
 			return creds, int(max(time.Second, overlap) / time.Second), true
-		case was.Credentials[key+previousSuffix] != "":
-			creds[key+previousSuffix] = was.Credentials[key+previousSuffix]
+		case was.Credentials[key+adapters.PreviousSuffix] != "":
+			creds[key+adapters.PreviousSuffix] = was.Credentials[key+adapters.PreviousSuffix]
 			seconds = int(max(time.Second, overlap) / time.Second)
 		}
 	}
@@ -51,11 +40,8 @@ func withPreviousCredentials(was, next gateway.EndpointState) (creds adapters.Cr
 }
 
 func gracePeriod(seat gateway.EndpointState) time.Duration {
-	switch {
-	case seat.GracePeriod != nil:
+	if seat.GracePeriod != nil {
 		return *seat.GracePeriod
-	case seat.Channel == adapters.Telegram:
-		return telegramGracePeriod
 	}
-	return defaultGracePeriod
+	return adapters.TraitsOf(seat.Channel).GracePeriod
 }

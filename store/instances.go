@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"hydragate/adapters"
 	"hydragate/gateway"
 	"hydragate/identity"
 	"hydragate/store/sqldb"
@@ -93,7 +94,10 @@ func (s *Store) EditInstance(ctx context.Context, tenant, id string, e gateway.I
 			}
 		}
 		if e.SMSInvites != nil && !*e.SMSInvites {
-			err := s.revokeInvites(ctx, tx, by, "sms_invites_off", `tenant_id = $1 and instance_id = $2 and channel in ('sms', 'whatsapp')`, tenant, id)
+			carrierOnly := adapters.ChannelsWith(func(t adapters.Traits) bool { return t.CarrierOnly })
+			in, args := s.channelPlaceholders(carrierOnly, tenant, id)
+			err := s.revokeInvites(ctx, tx, by, "sms_invites_off",
+				`tenant_id = $1 and instance_id = $2 and channel in (`+in+`)`, args...)
 			if err != nil {
 				return err
 			}

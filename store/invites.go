@@ -51,10 +51,10 @@ func inviteMAC(key []byte, instance, channel, code string) string {
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }
 
-// needsInviteConsent reports whether invites on a channel need the instance's consent: a
-// sender's number is as good as the carrier's word.
+// needsInviteConsent reports whether invites on a channel need the consent of the instance, because
+// only the carrier vouches for the sender's number.
 func needsInviteConsent(channel string) bool {
-	return channel == string(adapters.SMS) || channel == string(adapters.WhatsApp)
+	return adapters.TraitsOf(adapters.Channel(channel)).CarrierOnly
 }
 
 // IssueInvite implements claim.Invites. Customer and instance are locked first: of two

@@ -86,7 +86,7 @@ func (s *Store) linkPhone(ctx context.Context, tx sqldb.DB, instance string, u i
 	if u.PhoneNumber == "" {
 		return nil
 	}
-	number, err := identity.Normalize("sms", u.PhoneNumber)
+	number, err := identity.NormalizePhone(u.PhoneNumber)
 	if err != nil {
 		return nil
 	}

@@ -105,7 +105,7 @@ func TestSender_Normalized(t *testing.T) {
 			if m.Sender.ID != c.want || m.Chat.ID != c.from || len(ms) != 1 {
 				t.Errorf("%s %s is known as %s, at %s; want %s", c.ch, c.from, m.Sender.ID, m.Chat.ID, c.want)
 			}
-			if entered, err := identity.Normalize(string(c.ch), c.from); err == nil && m.UnprovenReason == "" && entered != m.Sender.ID {
+			if entered, err := identity.Normalize(identity.Format(adapters.TraitsOf(c.ch).IDFormat), c.from); err == nil && m.UnprovenReason == "" && entered != m.Sender.ID {
 				t.Errorf("%s %s is known as %s, and looked up as %s", c.ch, c.from, m.Sender.ID, entered)
 			}
 			if _, err := a.Send(t.Context(), ep, adapters.Reply{To: m.Sender.ID, Chat: m.Chat, Text: "hi"}); err != nil && m.UnprovenReason == "" {

@@ -104,14 +104,14 @@ func (c *Manager) Configure(ctx context.Context, cfg gateway.EndpointConfig) (ga
 	return c.connect(context.WithoutCancel(ctx), kept)
 }
 
-// fillDefaults adds what the caller does not bring: a new webhook secret for Telegram, and
+// fillDefaults adds what the caller does not bring: a new webhook secret where the gateway sets it, and
 // what is known of the same credentials.
 func (c *Manager) fillDefaults(seat *gateway.EndpointState, was gateway.EndpointState) error {
 	same := was.ID != "" && sameCredentials(seat.Credentials, was.Credentials)
 	if same && seat.Address == "" {
 		seat.Address, seat.Settings = was.Address, maps.Clone(was.Settings)
 	}
-	if seat.Channel != adapters.Telegram {
+	if !adapters.TraitsOf(seat.Channel).SecretSetByGateway {
 		return nil
 	}
 	if seat.Credentials == nil {

@@ -107,10 +107,10 @@ func NewSpooler(s *Spooler) *Spooler {
 	return s
 }
 
-// covers reports whether messages of a channel are spooled: its provider tries for
-// seconds and gives up.
+// covers reports whether messages of a channel are spooled, because its provider gives up after
+// seconds of retries.
 func (s *Spooler) covers(channel adapters.Channel) bool {
-	return s != nil && (channel == adapters.SMS || channel == adapters.WhatsApp)
+	return s != nil && !adapters.TraitsOf(channel).ProviderRetries
 }
 
 // Endpoint gives an endpoint for a hook. While the database does not answer, the one

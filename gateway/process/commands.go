@@ -74,15 +74,12 @@ func welcomeText(in gateway.StoredMessage) string {
 // each costs money: nobody shall make the gateway write without end.
 const maxPaidReplies = 10
 
-// isPaid reports whether it costs money to write on a channel.
-func isPaid(c adapters.Channel) bool { return c == adapters.SMS || c == adapters.WhatsApp }
-
 // reply answers and ends the message. Where answers cost money, one too many is not given,
 // unless it tells whose the account is from now on.
 func (w *Worker) reply(in gateway.StoredMessage, v decision, outcome, text string) decision {
 	v.outcome, v.commitNow = outcome, true
 	rows := w.replyRows(in, text)
-	if isPaid(in.Channel) && !v.changesOwner() {
+	if adapters.TraitsOf(in.Channel).Paid && !v.changesOwner() {
 		for i := range rows {
 			rows[i].MaxPerHour = maxPaidReplies
 		}
@@ -136,6 +133,7 @@ func (w *Worker) newAttempt(in gateway.StoredMessage, t claim.ParsedText) claim.
 	a := claim.Attempt{
 		TenantID: in.TenantID, InstanceID: in.InstanceID, Channel: string(in.Channel), SenderID: in.Message.Sender.ID,
 		IdentityID: in.Sender.ID, MessageID: in.ID, Code: t.Code, ReceivedAt: in.ReceivedAt, InstanceIdentityID: in.Sender.ID,
+		Paid: adapters.TraitsOf(in.Channel).Paid,
 	}
 	if in.Sender.InstanceID != in.InstanceID {
 		a.InstanceIdentityID = gateway.NewID()
@@ -222,9 +220,9 @@ func (w *Worker) linkNotices(in gateway.StoredMessage, r claim.Decision) []gatew
 			Channel: adapters.Channel(o.Channel), Recipient: o.Recipient, Chat: adapters.Chat{ID: o.ChatID}, Cause: "notice", MessageID: in.ID,
 		}
 		a := w.Adapters[row.Channel]
-		rows = append(rows, gateway.SplitReply(a, row, fmt.Sprintf(textNewAccount, gateway.ChannelName(string(in.Channel))))...)
+		rows = append(rows, gateway.SplitReply(a, row, fmt.Sprintf(textNewAccount, adapters.TraitsOf(in.Channel).DisplayName))...)
 		row.Cause, row.Delay = "reminder", 24*time.Hour
-		rows = append(rows, gateway.SplitReply(a, row, fmt.Sprintf(textNewAccountReminder, gateway.ChannelName(string(in.Channel))))...)
+		rows = append(rows, gateway.SplitReply(a, row, fmt.Sprintf(textNewAccountReminder, adapters.TraitsOf(in.Channel).DisplayName))...)
 	}
 	return rows
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"hydragate/adapters"
 	"hydragate/gateway"
 	"hydragate/httpapi/fastapi"
 	"hydragate/identity"
@@ -74,7 +75,7 @@ func CleanExternalID(values map[string]any, where string, wrong *[]fastapi.Viola
 	if !ok || channel == "" {
 		return
 	}
-	clean, err := identity.Normalize(channel, id)
+	clean, err := gateway.NormalizeExternalID(adapters.Channel(channel), id)
 	if err != nil {
 		*wrong = append(*wrong, fastapi.ValueError(err.Error(), where, "external_id"))
 		return

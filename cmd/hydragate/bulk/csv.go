@@ -10,6 +10,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"hydragate/adapters"
 )
 
 // A csvColumn is a column of a CSV file of customers. Those of an identity come in
@@ -52,8 +54,9 @@ func csvColumns() []csvColumn {
 	}
 }
 
-// channelColumns hold an external id each: the short way to write identities.
-var channelColumns = []string{"telegram", "sms", "slack", "whatsapp"}
+// channelColumns are optional columns named after channels. Each holds an external ID, the short
+// form of an identity.
+var channelColumns = adapters.Channels()
 
 // A csvReader reads customers from CSV.
 type csvReader struct {
@@ -84,7 +87,7 @@ func NewCSVReader(r io.Reader) (*csvReader, error) {
 	for _, name := range head {
 		name = strings.ToLower(strings.TrimSpace(name))
 		at := slices.IndexFunc(c.known, func(col csvColumn) bool { return col.name == name })
-		if n := slices.Index(channelColumns, name); n >= 0 {
+		if n := slices.Index(channelColumns, adapters.Channel(name)); n >= 0 {
 			at = ^n
 		} else if at < 0 {
 			return nil, fmt.Errorf("line 1: there is no column %q; hydragate import --help lists them", name)
@@ -131,7 +134,7 @@ func (c *csvReader) next() (l customerLine, n int, err error) {
 		switch {
 		case value == "":
 		case column < 0:
-			short = append(short, identityFields{Channel: channelColumns[^column], ExternalID: value})
+			short = append(short, identityFields{Channel: string(channelColumns[^column]), ExternalID: value})
 		case c.known[column].rawField != nil:
 			*c.known[column].rawField(&l, &i) = json.RawMessage(value)
 		default:

@@ -15,6 +15,8 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/text/language"
 
+	"hydragate/adapters"
+	"hydragate/gateway"
 	"hydragate/identity"
 )
 
@@ -120,7 +122,7 @@ func (c *validator) identity(b identityFields) identity.RecordIdentity {
 	}
 	external := c.text("external_id", b.ExternalID, identity.MaxExternalID)
 	var err error
-	if i.ExternalID, err = identity.Normalize(i.Channel, external); err != nil {
+	if i.ExternalID, err = gateway.NormalizeExternalID(adapters.Channel(i.Channel), external); err != nil {
 		c.addViolation("external_id", err.Error())
 	}
 	if i.RoleOverride != "" && i.RoleOverride != identity.RoleOwner {
