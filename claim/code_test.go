@@ -12,8 +12,8 @@ import (
 	"testing/cryptotest"
 )
 
-// TestNewCode_Uniform draws a million codes and compares how often each letter
-// stood at each position with how often it must, given the codes that are refused.
+// TestNewCode_Uniform compares the frequency of each letter at each position in a million codes
+// with the expected one, given the codes that are excluded.
 func TestNewCode_Uniform(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
 	const draws = 1_000_000
@@ -21,7 +21,7 @@ func TestNewCode_Uniform(t *testing.T) {
 	for range draws {
 		code := NewCode()
 		if len(code) != codeLen || isRejected(code) {
-			t.Fatalf("drew %q", code)
+			t.Fatalf("NewCode = %q", code)
 		}
 		for i := range codeLen {
 			seen[i][strings.IndexByte(alphabet, code[i])]++
@@ -40,8 +40,7 @@ func TestNewCode_Uniform(t *testing.T) {
 	}
 }
 
-// TestRandomLetters_Independent draws a million pairs: each of the 400 must be equally
-// likely.
+// TestRandomLetters_Independent checks that each of the 400 pairs of letters is equally likely.
 func TestRandomLetters_Independent(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 2)
 	const draws = 1_000_000
@@ -61,8 +60,7 @@ func TestRandomLetters_Independent(t *testing.T) {
 	}
 }
 
-// TestChiSquare_DetectsModuloBias is the control: the mistake of taking a byte modulo 20
-// must be found.
+// TestChiSquare_DetectsModuloBias is the control: the bias of a byte modulo 20 must be detected.
 func TestChiSquare_DetectsModuloBias(t *testing.T) {
 	const draws = 1_000_000
 	chi := 0.0
@@ -75,12 +73,12 @@ func TestChiSquare_DetectsModuloBias(t *testing.T) {
 		chi += (got - want) * (got - want) / want
 	}
 	if p := chiSquareTail(chi, len(alphabet)-1); p > 1e-9 {
-		t.Errorf("the bias of a plain modulo has p = %g", p)
+		t.Errorf("p of a plain modulo = %g, want at most 1e-9", p)
 	}
 }
 
-// TestIsRejected_SmallShare holds the odds of a guess: what is refused makes guessing
-// easier, and must not be much.
+// TestIsRejected_SmallShare checks that few codes are excluded, because excluded codes make
+// guessing easier.
 func TestIsRejected_SmallShare(t *testing.T) {
 	for _, of := range []struct {
 		letters int
@@ -91,52 +89,52 @@ func TestIsRejected_SmallShare(t *testing.T) {
 			good += n
 		}
 		share := 1 - good/all
-		t.Logf("of %.4g codes of %d letters %.2f %% are refused: %.4g are left", all, of.letters, 100*share, good)
+		t.Logf("of %.4g codes of %d letters %.2f %% are excluded, leaving %.4g", all, of.letters, 100*share, good)
 		if share > of.most {
-			t.Errorf("%.2f %% of codes of %d letters are refused", 100*share, of.letters)
+			t.Errorf("%.2f %% of codes of %d letters are excluded, want at most %.2f %%", 100*share, of.letters, 100*of.most)
 		}
 	}
 }
 
-// TestNewInviteCode_GuessingOdds holds the odds: a million wrong tries a day, by however
-// many senders, against a thousand live invites of one bot.
+// TestNewInviteCode_GuessingOdds checks the odds of a million wrong tries a day, by any number of
+// senders, against a thousand live invites of one bot.
 func TestNewInviteCode_GuessingOdds(t *testing.T) {
 	good := 0.0
 	for _, n := range countAccepted()[inviteLen] {
 		good += n
 	}
 	odds := 1e6 * 1000 / good
-	t.Logf("a day of a million tries at a thousand invites: %.2g; one sender's: %.2g; tries for one in a million: %.3g", odds, MaxFailuresPerDay*1000/good, 1e-6*good/1000)
+	t.Logf("a million tries a day against a thousand invites: %.2g; by one sender: %.2g; tries for one in a million: %.3g", odds, MaxFailuresPerDay*1000/good, 1e-6*good/1000)
 	if odds > 1e-6 {
-		t.Errorf("the odds of a day are %.2g", odds)
+		t.Errorf("odds of a day = %.2g, want at most 1e-6", odds)
 	}
 }
 
 func TestIsRejected_AbusiveWords(t *testing.T) {
 	words := strings.Fields(abusiveWords)
 	if len(words) != 24 {
-		t.Errorf("%d strings are refused", len(words))
+		t.Errorf("%d abusive words, want 24", len(words))
 	}
 	for _, word := range words {
 		if len(word) < 3 || len(word) > 4 || strings.Trim(word, alphabet) != "" {
-			t.Errorf("%q cannot be in a code", word)
+			t.Errorf("%q cannot occur in a code", word)
 		}
 		if !isRejected("X"+word) || !isRejected(word) || !isRejected("BX"+word) {
-			t.Errorf("%q is not refused", word)
+			t.Errorf("%q is not rejected", word)
 		}
 	}
 	for _, code := range []string{"HMMMMJ", "BBBBCD", "WDZZZZ"} {
 		if !isRejected(code) {
-			t.Errorf("%s is not refused", code)
+			t.Errorf("%s is not rejected", code)
 		}
 	}
 	if isRejected("WDJBMJ") || isRejected("WDJJJB") {
-		t.Error("a good code is refused")
+		t.Error("a valid code is rejected")
 	}
 }
 
-// countAccepted counts, by length, the codes without refused strings that end in each three
-// letters.
+// countAccepted returns, by length and last three letters, the number of codes that are not
+// excluded.
 func countAccepted() [inviteLen + 1]map[string]float64 {
 	var ways [inviteLen + 1]map[string]float64
 	ways[0] = map[string]float64{"": 1}
@@ -154,7 +152,7 @@ func countAccepted() [inviteLen + 1]map[string]float64 {
 	return ways
 }
 
-// letterShares computes how likely each letter is at each position of a good code.
+// letterShares returns the probability of each letter at each position of a code.
 func letterShares() [codeLen][len(alphabet)]float64 {
 	before := countAccepted()
 	after := map[string]float64{}
@@ -186,8 +184,8 @@ func letterShares() [codeLen][len(alphabet)]float64 {
 
 func lastThree(s string) string { return s[max(0, len(s)-3):] }
 
-// chiSquareTail gives the probability of a chi-square value this large or larger, by Wilson
-// and Hilferty's approximation.
+// chiSquareTail returns the probability of a chi-square value of at least chi, by the
+// Wilson–Hilferty approximation.
 func chiSquareTail(chi float64, freedom int) float64 {
 	k := 2 / (9 * float64(freedom))
 	z := (math.Cbrt(chi/float64(freedom)) - (1 - k)) / math.Sqrt(k)
@@ -195,7 +193,7 @@ func chiSquareTail(chi float64, freedom int) float64 {
 }
 
 func TestGroupAndSpell(t *testing.T) {
-	for _, tt := range []struct{ code, grouped, spelt string }{
+	for _, tt := range []struct{ code, grouped, spelled string }{
 		{"WDJBMJ", "WDJ-BMJ", "Whiskey Delta Juliett, Bravo Mike Juliett"},
 		{"BCDFGH", "BCD-FGH", "Bravo Charlie Delta, Foxtrot Golf Hotel"},
 		{"JKLMNP", "JKL-MNP", "Juliett Kilo Lima, Mike November Papa"},
@@ -204,15 +202,15 @@ func TestGroupAndSpell(t *testing.T) {
 		{"WDJBMJKLNPQR", "WDJB-MJKL-NPQR", "Whiskey Delta Juliett Bravo, Mike Juliett Kilo Lima, November Papa Quebec Romeo"},
 	} {
 		if got := Group(tt.code); got != tt.grouped {
-			t.Errorf("Group(%s) = %q", tt.code, got)
+			t.Errorf("Group(%s) = %q, want %q", tt.code, got, tt.grouped)
 		}
-		if got := Spell(tt.code); got != tt.spelt {
-			t.Errorf("Spell(%s) = %q", tt.code, got)
+		if got := Spell(tt.code); got != tt.spelled {
+			t.Errorf("Spell(%s) = %q, want %q", tt.code, got, tt.spelled)
 		}
 	}
 }
 
-// TestImports_NoMathRand holds that codes and proofs come from crypto/rand alone.
+// TestImports_NoMathRand checks that the package gets randomness only from crypto/rand.
 func TestImports_NoMathRand(t *testing.T) {
 	err := filepath.WalkDir(".", func(path string, _ os.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {

@@ -5,13 +5,12 @@ import (
 	"testing"
 )
 
-// TestRedemptionModel_NoViolations searches every state of ours that can be reached, with every
-// crash, failover and expiry at every step, and finds no bad one. With
-// HYDRAGATE_TEST_LONG=1 it goes farther.
+// TestRedemptionModel_NoViolations explores every reachable state of the implemented protocol,
+// with crashes, failovers and expiries at every step. With HYDRAGATE_TEST_LONG=1 it explores more.
 func TestRedemptionModel_NoViolations(t *testing.T) {
 	all := []struct {
 		bounds bounds
-		least  int // states
+		least  int // number of states
 	}{
 		{bounds{messages: 2, crashes: 3, failovers: 2, expiries: 1, unverifications: 1}, 400_000},
 		{bounds{messages: 2, crashes: 1, expiries: 2, unverifications: 1, revocations: 1}, 50_000},
@@ -32,24 +31,24 @@ func TestRedemptionModel_NoViolations(t *testing.T) {
 		s.run(nil)
 		t.Logf("%d states within %+v", len(s.origins), tt.bounds)
 		if len(s.origins) < tt.least {
-			t.Errorf("only %d states; want %d or more", len(s.origins), tt.least)
+			t.Errorf("explored %d states, want at least %d", len(s.origins), tt.least)
 		}
 		for w, where := range s.violations {
 			t.Errorf("%s:\n%s", w, s.trace(where))
 		}
 		for _, step := range s.uninterruptedSteps() {
-			t.Errorf("step %q was never cut off by a crash", step)
+			t.Errorf("no crash interrupted step %q", step)
 		}
 	}
 }
 
-// TestRedemptionModel_SimplerProtocolsFail holds that the search sees what is wrong with every order that
-// seems simpler, and tells the shortest way there.
+// TestRedemptionModel_SimplerProtocolsFail checks that the search finds the violations of
+// protocols that look simpler.
 func TestRedemptionModel_SimplerProtocolsFail(t *testing.T) {
 	for _, tt := range []struct {
-		order  protocol
-		bounds bounds
-		want   violation
+		protocol protocol
+		bounds   bounds
+		want     violation
 	}{
 		{deleteThenGrant, bounds{messages: 3, crashes: 1}, validCodeDeclined},
 		{deleteThenGrant, bounds{messages: 3, failovers: 1}, grantedTwice},
@@ -70,19 +69,19 @@ func TestRedemptionModel_SimplerProtocolsFail(t *testing.T) {
 		{grantWithoutFence, bounds{messages: 3}, grantedAfterReissue},
 		{grantWithoutFence, bounds{messages: 3, unverifications: 1}, grantedAfterUnverify},
 	} {
-		s := newSearch(tt.order, tt.bounds)
+		s := newSearch(tt.protocol, tt.bounds)
 		s.run(&tt.want)
 		where, found := s.violations[tt.want]
 		if !found {
-			t.Errorf("the search does not see that %q has: %s (%d states)", tt.order.name, tt.want, len(s.origins))
+			t.Errorf("%q: did not find the violation %q in %d states", tt.protocol.name, tt.want, len(s.origins))
 			continue
 		}
-		t.Logf("%s: %s\n%s", tt.order.name, tt.want, s.trace(where))
+		t.Logf("%s: %s\n%s", tt.protocol.name, tt.want, s.trace(where))
 	}
 }
 
-// TestRedemptionModel_EveryReplyReachable holds that the search is not empty: in ours every message
-// can be granted, and every answer is given somewhere.
+// TestRedemptionModel_EveryReplyReachable checks that the search covers something: every message
+// can get every reply.
 func TestRedemptionModel_EveryReplyReachable(t *testing.T) {
 	s := newSearch(implementedProtocol, bounds{messages: 3, failovers: 1})
 	s.run(nil)
@@ -96,7 +95,7 @@ func TestRedemptionModel_EveryReplyReachable(t *testing.T) {
 				}
 			}
 			if !found {
-				t.Errorf("message %d is never answered %q", i+1, replyNames[want])
+				t.Errorf("message %d is never answered with %q", i+1, replyNames[want])
 			}
 		}
 	}

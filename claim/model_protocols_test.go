@@ -1,26 +1,26 @@
 package claim
 
-// An protocol is a way to do it: what a press of "Generate code" does, what a worker
-// does with a message step by step, and what taking back a verification does.
+// A protocol describes how codes are issued and redeemed: the steps of a worker for a message, and
+// whether the database counts generations.
 type protocol struct {
 	name string
 
-	// fenced: the row counts generations, as Store.Issue and Store.EditIdentity do.
-	// Without it Redis alone knows which code is good, and its time to live is the
+	// fenced reports whether the row counts generations, as Store.IssueCode and
+	// Store.EditIdentity do. Otherwise only Redis knows which code is valid, and its TTL is the
 	// expiry.
 	fenced bool
 
 	steps []modelStep
 }
 
-// A modelStep is one thing that a worker does and that is done whole or not at all. It
-// moves the message on to the next step unless it says otherwise.
+// A modelStep is an atomic step of a worker. The message advances to the next step unless run
+// returns another.
 type modelStep struct {
 	name string
 	run  func(w *modelState, i int) nextStep
 }
 
-// nextStep says where the worker goes from here: on, to the end, or to a step.
+// nextStep is the index of the next step, or one of the constants below.
 type nextStep int8
 
 const (
@@ -28,11 +28,12 @@ const (
 	finish  nextStep = -2
 )
 
-// implementedProtocol is ours. Each step stands for one call of Desk.Rule and Worker.settle.
+// implementedProtocol is the protocol of this program. Each step is one call made by
+// Service.DecideRedemption or by the worker.
 var implementedProtocol = protocol{name: "check, fence, lost", fenced: true, steps: []modelStep{
 	{"state", func(w *modelState, i int) nextStep {
-		// Desk.Rule: s, err := d.Ledger.State(ctx, a), and the cases below it that
-		// need no proof; Worker.settle stores their answers (the last step here).
+		// DecideRedemption reads the state, and decides the cases that need no comparison.
+		// The commit step stores their replies.
 		m := &w.messages[i]
 		m.lastRow, m.result = w.readRow(i), vNone
 		switch {
@@ -42,7 +43,7 @@ var implementedProtocol = protocol{name: "check, fence, lost", fenced: true, ste
 		return advance
 	}},
 	{"check", func(w *modelState, i int) nextStep {
-		// Desk.Rule: f, err := d.Proofs.Check(…). It consumes nothing.
+		// DecideRedemption calls CodeStore.Check, which consumes nothing.
 		m := &w.messages[i]
 		m.result = w.check(i)
 		if m.result == vMissing || m.result == vStale {
@@ -51,8 +52,8 @@ var implementedProtocol = protocol{name: "check, fence, lost", fenced: true, ste
 		return 3
 	}},
 	{"state again", func(w *modelState, i int) nextStep {
-		// Desk.Rule: again, err := d.Ledger.State(ctx, a), and begin anew when
-		// somebody issued or redeemed between the two looks.
+		// DecideRedemption reads the state again, and starts over if a code was issued or
+		// redeemed in between.
 		m := &w.messages[i]
 		again := w.readRow(i)
 		if again.gen != m.lastRow.gen || again.verified != m.lastRow.verified {
@@ -62,15 +63,14 @@ var implementedProtocol = protocol{name: "check, fence, lost", fenced: true, ste
 		m.lastRow = again
 		return advance
 	}},
-	{"settle", func(w *modelState, i int) nextStep {
-		// State.rule decides; Store.Settle runs claimStmts with holdStmt in one batch.
-		// The update that grants writes claim_gen = -1 when the fence does not hold;
-		// the check of the table undoes the batch, Settle gives ErrFenced, and
-		// Worker.settle works the message anew.
+	{"commit", func(w *modelState, i int) nextStep {
+		// CodeState.decide decides, and the store commits in one transaction. If the row has
+		// changed, the granting update violates a check constraint, which rolls back the
+		// transaction, and the worker processes the message again.
 		m := &w.messages[i]
 		switch {
 		case m.lastRow.redeemedByMessage:
-			m.reply = granted // told again; nothing is granted
+			m.reply = granted // reply again; nothing is granted
 		case m.lastRow.verified:
 			m.reply = alreadyVerified
 		case m.result == vMatch && m.lastRow.live:
@@ -89,7 +89,7 @@ var implementedProtocol = protocol{name: "check, fence, lost", fenced: true, ste
 		return finish
 	}},
 	{"drop", func(w *modelState, i int) nextStep {
-		// Desk.Forget: d.Proofs.Drop(ctx, *r.Grant), if it is of that generation.
+		// Service.DropCodes deletes the code if it is of that generation.
 		if w.redis == w.messages[i].lastRow.gen {
 			w.redis = 0
 		}
@@ -97,8 +97,8 @@ var implementedProtocol = protocol{name: "check, fence, lost", fenced: true, ste
 	}},
 }}
 
-// lostAsWrong is the same without the last word: a proof that is gone counts as wrong.
-var lostAsWrong = protocol{name: "check, fence", fenced: true, steps: replaceStep(implementedProtocol.steps, "settle", func(w *modelState, i int) nextStep {
+// lostAsWrong is implementedProtocol, except that a missing code counts as wrong.
+var lostAsWrong = protocol{name: "check, fence", fenced: true, steps: replaceStep(implementedProtocol.steps, "commit", func(w *modelState, i int) nextStep {
 	m := &w.messages[i]
 	if (m.result == vMissing || m.result == vStale) && !m.lastRow.redeemedByMessage && !m.lastRow.verified {
 		m.reply = declined
@@ -107,8 +107,9 @@ var lostAsWrong = protocol{name: "check, fence", fenced: true, steps: replaceSte
 	return implementedProtocol.steps[3].run(w, i)
 })}
 
-// grantWithoutFence is ours with a settlement that grants without looking at the row again.
-var grantWithoutFence = protocol{name: "check, grant whatever the row says", fenced: true, steps: replaceStep(implementedProtocol.steps, "settle", func(w *modelState, i int) nextStep {
+// grantWithoutFence is implementedProtocol, except that the commit grants without checking the
+// row.
+var grantWithoutFence = protocol{name: "check, grant whatever the row says", fenced: true, steps: replaceStep(implementedProtocol.steps, "commit", func(w *modelState, i int) nextStep {
 	m := &w.messages[i]
 	if m.result == vMatch && m.lastRow.live && !m.lastRow.redeemedByMessage && !m.lastRow.verified {
 		w.used, w.verified = int8(i+1), true
@@ -118,9 +119,9 @@ var grantWithoutFence = protocol{name: "check, grant whatever the row says", fen
 	return implementedProtocol.steps[3].run(w, i)
 })}
 
-// deleteThenGrant is the first idea everybody has: GETDEL the code, then UPDATE.
+// deleteThenGrant deletes the code from Redis, then updates the database.
 var deleteThenGrant = protocol{name: "GETDEL, UPDATE", steps: []modelStep{
-	{"look whether verified", skipVerified},
+	{"read whether verified", skipVerified},
 	{"getdel", func(w *modelState, i int) nextStep {
 		m := &w.messages[i]
 		if w.redis == 0 || w.redis != m.code {
@@ -137,9 +138,10 @@ var deleteThenGrant = protocol{name: "GETDEL, UPDATE", steps: []modelStep{
 	}},
 }}
 
-// grantThenDelete looks, grants where nobody is verified, and deletes.
+// grantThenDelete reads the code, updates the database if the identity is not verified, and
+// deletes the code.
 var grantThenDelete = protocol{name: "GET, UPDATE WHERE NOT verified, DEL", steps: []modelStep{
-	{"look whether verified", skipVerified},
+	{"read whether verified", skipVerified},
 	{"get", func(w *modelState, i int) nextStep {
 		m := &w.messages[i]
 		if w.redis == 0 || w.redis != m.code {
@@ -155,10 +157,10 @@ var grantThenDelete = protocol{name: "GET, UPDATE WHERE NOT verified, DEL", step
 	}},
 }}
 
-// reserveThenGrant reserves the code in Redis for one message, grants, and deletes.
-// The same message may take its own reservation up again.
+// reserveThenGrant reserves the code in Redis for one message, updates the database, and deletes
+// the code. A message may continue with its own reservation.
 var reserveThenGrant = protocol{name: "reserve, UPDATE WHERE NOT verified, DEL", steps: []modelStep{
-	{"look whether verified", skipVerified},
+	{"read whether verified", skipVerified},
 	{"reserve", func(w *modelState, i int) nextStep {
 		m := &w.messages[i]
 		if w.redis == 0 || w.redis != m.code || w.reservedBy != 0 && w.reservedBy != int8(i+1) {
@@ -193,12 +195,12 @@ func updateUnverified(w *modelState, i int) nextStep {
 	return advance
 }
 
-// replaceStep gives steps with another deed for one of them.
-func replaceStep(steps []modelStep, name string, do func(*modelState, int) nextStep) []modelStep {
+// replaceStep returns steps with the function of the named step replaced.
+func replaceStep(steps []modelStep, name string, run func(*modelState, int) nextStep) []modelStep {
 	changed := append([]modelStep(nil), steps...)
 	for i := range changed {
 		if changed[i].name == name {
-			changed[i].run = do
+			changed[i].run = run
 		}
 	}
 	return changed

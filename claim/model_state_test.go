@@ -5,21 +5,20 @@ import (
 	"strings"
 )
 
-// The model holds what two stores and some processes that may stop anywhere know of
-// one identity: three messages, two codes, an expiry for each, a hand that takes a
-// verification back, a stranger who types the right letters, and a Redis that forgets
-// or falls back to an older copy of itself. How many wrong tries there were is left
-// out; the suite of claimtest and the proofs in cmd/hydragate hold that.
+// The model covers one identity, the database, Redis, and processes that may stop at any point:
+// three messages, two codes that may expire, staff who revoke a verification, a stranger who types
+// the right letters, and a Redis that loses its data or returns to an older copy. It does not count
+// wrong tries; claimtest and e2e/claims test that.
 const (
 	modelMessages = 3
 	modelCodes    = 2
-	modelGens     = modelCodes + 1 // taking back a verification uses up a generation too
+	modelGens     = modelCodes + 1 // revoking a verification also takes a generation
 )
 
-// A modelState is one state. It is comparable, and holds nothing a process could not lose
-// except what a ghost knows.
+// A modelState is one state of the model. It is comparable. Only the fields below "ghost" contain
+// information that no process or store has.
 type modelState struct {
-	// What the row of the identity says.
+	// The columns of the identity.
 	gen      int8 // claim_gen
 	hasCode  bool // claim_expires_at is not null
 	used     int8 // claim_used_msg: number of the message, 0 is null
@@ -28,35 +27,35 @@ type modelState struct {
 
 	expired int8 // codes of this generation and older are past claim_expires_at
 
-	redis      int8 // generation of the proof kept; 0 is none
-	reservedBy int8 // message that holds it, where an order reserves
-	replica    int8 // the same of the copy that a failover brings back
+	redis      int8 // generation of the stored code; 0 for none
+	reservedBy int8 // message that reserved it, in protocols that reserve
+	replica    int8 // the same in the replica that a failover promotes
 
 	issues   [modelGens + 1]issueStage
 	messages [modelMessages]modelMessage
 
 	crashes, failovers, unverifications, revocations int8
 
-	// ghost: what really happened, whatever any store says.
+	// ghost: what has happened, whatever the stores contain.
 	grants   [modelGens + 1]int8
 	replaced [modelGens + 1]bool // a newer code was read out to staff
-	invalid  [modelGens + 1]bool // nobody may be granted by it any more
+	invalid  [modelGens + 1]bool // must not be granted anymore
 }
 
-// issueStage says how far a press of "Generate code" has come.
+// issueStage is the progress of a call of IssueCode.
 type issueStage int8
 
 const (
 	notStarted     issueStage = iota
-	genIncremented            // I1: the row says so
-	codeStored                // I2: Redis has the proof
+	genIncremented            // I1: in the database
+	codeStored                // I2: Redis has the code
 	codeReturned              // I3: staff have the code
-	abandoned                 // the process stopped before
+	abandoned                 // the process stopped
 )
 
-// A modelMessage is one message with a code, and what the worker who has it in hand knows.
+// A modelMessage is a message with a code, and the state of the worker that processes it.
 type modelMessage struct {
-	code      int8        // generation of the code in it; 0: not written yet
+	code      int8        // generation of its code; 0 if not typed yet
 	received  int8        // codes of this generation and older had expired when it was stored
 	stepIndex int8        // index of the next step
 	lastRow   identityRow // what the worker read
@@ -64,15 +63,15 @@ type modelMessage struct {
 	reply     modelReply
 }
 
-// A identityRow is what a worker remembers of the identity.
+// An identityRow is what a worker has read of the identity.
 type identityRow struct {
 	gen               int8
 	live              bool
 	verified          bool
-	redeemedByMessage bool // this very message redeemed the code
+	redeemedByMessage bool // this message redeemed the code
 }
 
-// A modelResult is a Verdict, small enough for many worlds.
+// A modelResult is a Result in one byte.
 type modelResult int8
 
 const (
@@ -98,8 +97,7 @@ var replyNames = [...]string{"", "granted", "already verified", "declined", "los
 // inTime reports whether m was received before the code of generation gen expired.
 func (m modelMessage) inTime(gen int8) bool { return m.received < gen }
 
-// readRow is what Store.State reads of the row for message i: the case expression of its
-// fence, verified_at, and claim_used_msg.
+// readRow returns what Store.CodeState reads of the row for message i.
 func (w *modelState) readRow(i int) identityRow {
 	m := &w.messages[i]
 	return identityRow{
@@ -110,9 +108,8 @@ func (w *modelState) readRow(i int) identityRow {
 	}
 }
 
-// check is the script of redisproof.Check: missing, stale, then the comparison. The
-// proof is made of the generation and the code, so that a code matches its own
-// generation alone.
+// check models CodeStore.Check: missing, stale, then the comparison. The stored hash includes the
+// generation, so a code matches only its own generation.
 func (w *modelState) check(i int) modelResult {
 	m := &w.messages[i]
 	switch {
@@ -126,7 +123,7 @@ func (w *modelState) check(i int) modelResult {
 	return vWrong
 }
 
-// recordGrant notes that the code of message i opened the identity.
+// recordGrant records that the code of message i verified the identity.
 func (w *modelState) recordGrant(i int) {
 	m := &w.messages[i]
 	w.grants[m.code]++
@@ -134,20 +131,20 @@ func (w *modelState) recordGrant(i int) {
 	m.reply = granted
 }
 
-// shouldBeGranted reports whether message i has every right to be granted now.
+// shouldBeGranted reports whether message i must be granted now.
 func (w *modelState) shouldBeGranted(i int) bool {
 	m := &w.messages[i]
 	return m.code > 0 && m.inTime(m.code) && !w.invalid[m.code] && !w.verified
 }
 
-// invalidateOlder marks every code below gen as dead.
+// invalidateOlder marks every code older than gen as invalid.
 func (w *modelState) invalidateOlder(gen int8) {
 	for n := int8(1); n < gen; n++ {
 		w.invalid[n] = true
 	}
 }
 
-// issuedCodes counts the presses.
+// issuedCodes returns the number of calls of IssueCode.
 func (w *modelState) issuedCodes() (n int) {
 	for _, i := range w.issues {
 		if i != notStarted {
@@ -157,18 +154,18 @@ func (w *modelState) issuedCodes() (n int) {
 	return n
 }
 
-// A violation is what must never happen.
+// A violation is something that must never happen.
 type violation string
 
 const (
 	grantedTwice         violation = "granted twice"
 	grantedAfterReissue  violation = "granted after a completed re-issue"
 	grantedAfterExpiry   violation = "granted for a message received after expiry"
-	validCodeDeclined    violation = "a valid code in time answered as invalid"
-	grantedAfterUnverify violation = "granted after the verification was taken back"
+	validCodeDeclined    violation = "a valid code, typed in time, declined"
+	grantedAfterUnverify violation = "granted after the verification was revoked"
 )
 
-// violations names what went wrong with the step of message i from before to w.
+// violations returns the violations in the step of message i from before to w.
 func (w *modelState) violations(before *modelState, i int) (ws []violation) {
 	m, code := &w.messages[i], w.messages[i].code
 	if n := w.grants[code]; n > before.grants[code] {
@@ -197,11 +194,11 @@ func (w modelState) String() string {
 	for _, f := range []struct {
 		is   bool
 		name string
-	}{{w.hasCode, "coded"}, {w.used > 0, fmt.Sprintf("used by %d", w.used)}, {w.revoked, "revoked"}, {w.verified, "verified"}} {
+	}{{w.hasCode, "has code"}, {w.used > 0, fmt.Sprintf("used by %d", w.used)}, {w.revoked, "revoked"}, {w.verified, "verified"}} {
 		if f.is {
 			b.WriteString(", " + f.name)
 		}
 	}
-	fmt.Fprintf(&b, "; redis: %d (older copy %d); expired to %d", w.redis, w.replica, w.expired)
+	fmt.Fprintf(&b, "; redis: %d (replica %d); expired to %d", w.redis, w.replica, w.expired)
 	return b.String()
 }

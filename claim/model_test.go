@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// bounds say how often the rare things happen.
+// bounds limits how often each kind of event occurs in the model.
 type bounds struct{ messages, crashes, failovers, expiries, unverifications, revocations int8 }
 
-// A stateSearch is the worlds reached so far, each with how it was reached first, so that
-// traces are the shortest there are.
+// A stateSearch explores the states of a protocol breadth-first, so that its traces are the
+// shortest ones.
 type stateSearch struct {
 	protocol         protocol
 	bounds           bounds
 	origins          map[modelState]origin
 	frontier         []modelState
 	violations       map[violation]modelState
-	interruptedSteps map[string]bool // steps before which a crash struck
+	interruptedSteps map[string]bool // steps that a crash has interrupted
 }
 
 type origin struct {
@@ -29,7 +29,7 @@ func newSearch(o protocol, b bounds) *stateSearch {
 	return &stateSearch{protocol: o, bounds: b, origins: map[modelState]origin{{}: {}}, frontier: []modelState{{}}, violations: map[violation]modelState{}, interruptedSteps: map[string]bool{}}
 }
 
-// run reaches all there is, or stops at the first state with the wrong looked for.
+// run explores all reachable states, or stops once the violation until is found.
 func (s *stateSearch) run(until *violation) {
 	for len(s.frontier) > 0 {
 		if until != nil {
@@ -48,7 +48,7 @@ func (s *stateSearch) run(until *violation) {
 	}
 }
 
-// visit notes a world that one event leads to.
+// visit adds a state that an event leads to.
 func (s *stateSearch) visit(from, to *modelState, event string, args ...any) {
 	if _, known := s.origins[*to]; known {
 		return
@@ -60,32 +60,33 @@ func (s *stateSearch) visit(from, to *modelState, event string, args ...any) {
 	s.frontier = append(s.frontier, *to)
 }
 
-// expandStaff press "Generate code", perhaps twice at once, and take a verification back.
+// expandStaff adds the states after staff request a code, possibly twice concurrently, or revoke a
+// verification.
 func (s *stateSearch) expandStaff(from *modelState) {
-	// I1: Store.Issue counts the generation and clears used and revoked, unless the
+	// I1: Store.IssueCode increments the generation and clears used and revoked, unless the
 	// identity is verified.
 	if from.issuedCodes() < modelCodes && from.gen < modelGens && !from.verified {
 		w := *from
 		w.gen++
 		if s.protocol.fenced {
 			w.hasCode, w.used, w.revoked = true, 0, false
-			w.invalidateOlder(w.gen) // the commit alone ends the code before
+			w.invalidateOlder(w.gen) // the commit ends the previous code
 		}
 		w.issues[w.gen] = genIncremented
-		s.visit(from, &w, "staff press: generation %d is counted", w.gen)
+		s.visit(from, &w, "staff request a code: generation %d", w.gen)
 	}
 	for g := int8(1); g <= modelGens; g++ {
 		switch from.issues[g] {
-		case genIncremented: // I2: Proofs.Put keeps the proof unless one as new is there.
+		case genIncremented: // I2: CodeStore.Put stores the code unless one of the same or a newer generation is stored.
 			w := *from
 			w.issues[g] = codeStored
 			if w.redis < g || !s.protocol.fenced {
 				w.redis, w.reservedBy = g, 0
 			}
-			if !s.protocol.fenced { // the proof alone decides, so this ends the one before
+			if !s.protocol.fenced { // Redis alone decides, so this ends the previous code
 				w.invalidateOthers(g)
 			}
-			s.visit(from, &w, "proof %d is kept", g)
+			s.visit(from, &w, "code %d is stored", g)
 		case codeStored: // I3
 			w := *from
 			w.issues[g] = codeReturned
@@ -109,18 +110,19 @@ func (s *stateSearch) expandStaff(from *modelState) {
 		for n := range w.invalid {
 			w.invalid[n] = w.invalid[n] || w.issues[n] != notStarted
 		}
-		s.visit(from, &w, "staff take the verification back")
+		s.visit(from, &w, "staff revoke the verification")
 	}
 }
 
-// invalidateOthers marks every code but that of gen as dead.
+// invalidateOthers marks every code but that of gen as invalid.
 func (w *modelState) invalidateOthers(gen int8) {
 	for n := range w.invalid {
 		w.invalid[n] = w.invalid[n] || int8(n) != gen && w.issues[n] != notStarted
 	}
 }
 
-// expandSenders write down codes that they were told, and strangers type one.
+// expandSenders adds the states after a sender types a code that staff read out, or a stranger
+// types a live code.
 func (s *stateSearch) expandSenders(from *modelState) {
 	for i := range from.messages {
 		if from.messages[i].code != 0 || i >= int(s.bounds.messages) || i > 0 && from.messages[i-1].code == 0 {
@@ -130,13 +132,13 @@ func (s *stateSearch) expandSenders(from *modelState) {
 			if from.issues[g] != codeReturned {
 				continue
 			}
-			// R0: Store.Take; received_at is the database's.
+			// R0: Store.InsertMessages; received_at is the database's time.
 			w := *from
 			w.messages[i].code, w.messages[i].received = g, w.expired
 			s.visit(from, &w, "message %d with code %d is stored", i+1, g)
 		}
 	}
-	// Store.claimStmts for Burn: claim_revoked_at, if it is not used.
+	// Decision.Revoke: claim_revoked_at is set, unless the code is used.
 	if s.protocol.fenced && from.revocations < s.bounds.revocations && from.hasCode && from.used == 0 && !from.revoked {
 		w := *from
 		w.revocations++
@@ -146,9 +148,9 @@ func (s *stateSearch) expandSenders(from *modelState) {
 	}
 }
 
-// expandWorkers do the next step of a message. A lease lets one worker at a time settle a
-// message, so one worker for each is enough; messages of several conversations are
-// worked at the same time.
+// expandWorkers adds the states after the next step of each message. A lease lets only one worker
+// complete a message, so one worker per message is enough. Messages of several conversations are
+// processed concurrently.
 func (s *stateSearch) expandWorkers(from *modelState) {
 	for i := range from.messages {
 		m := from.messages[i]
@@ -167,7 +169,7 @@ func (s *stateSearch) expandWorkers(from *modelState) {
 		}
 		now := &w.messages[i]
 		if int(now.stepIndex) == len(s.protocol.steps) {
-			now.lastRow, now.result = identityRow{}, vNone // forgotten: less to tell apart
+			now.lastRow, now.result = identityRow{}, vNone // no longer relevant; fewer states to distinguish
 		}
 		s.visit(from, &w, "message %d: %s", i+1, step.name)
 		for _, wr := range w.violations(from, i) {
@@ -178,7 +180,7 @@ func (s *stateSearch) expandWorkers(from *modelState) {
 	}
 }
 
-// injectFaults stops processes, lets codes expire, and does to Redis what failovers do.
+// injectFaults adds the states after crashes, expiries and failovers of Redis.
 func (s *stateSearch) injectFaults(from *modelState) {
 	if from.crashes < s.bounds.crashes {
 		for i := range from.messages {
@@ -193,7 +195,7 @@ func (s *stateSearch) injectFaults(from *modelState) {
 				w := *from
 				w.issues[g] = abandoned
 				w.crashes++
-				s.visit(from, &w, "the issue of code %d stops", g)
+				s.visit(from, &w, "issuing code %d stops", g)
 			}
 		}
 		s.stopProcess(from)
@@ -209,7 +211,7 @@ func (s *stateSearch) injectFaults(from *modelState) {
 	if s.protocol.fenced && from.redis > 0 && from.redis <= from.expired {
 		w := *from
 		w.redis = 0
-		s.visit(from, &w, "redis lets proof %d go, at the end of its grace", from.redis)
+		s.visit(from, &w, "redis drops code %d at the end of its grace period", from.redis)
 	}
 	if s.bounds.failovers == 0 {
 		return
@@ -217,7 +219,7 @@ func (s *stateSearch) injectFaults(from *modelState) {
 	if from.replica != from.redis {
 		w := *from
 		w.replica = w.redis
-		s.visit(from, &w, "the copy of redis catches up")
+		s.visit(from, &w, "the replica of redis catches up")
 	}
 	if from.failovers < s.bounds.failovers {
 		for _, to := range []int8{from.replica, 0} {
@@ -227,13 +229,13 @@ func (s *stateSearch) injectFaults(from *modelState) {
 			w := *from
 			w.failovers++
 			w.redis, w.reservedBy = to, 0
-			s.visit(from, &w, "redis falls back from proof %d to %d", from.redis, to)
+			s.visit(from, &w, "redis rolls back from code %d to %d", from.redis, to)
 		}
 	}
 }
 
-// canExpire reports whether the oldest code that has not expired can: its time runs
-// from the commit of the row, or without a fence from its proof.
+// canExpire reports whether the oldest code that has not expired can expire: its lifetime begins
+// with the commit of the row, or without a fence when it is stored in Redis.
 func (s *stateSearch) canExpire(w *modelState) bool {
 	if w.expired >= w.gen || w.expired >= s.bounds.expiries {
 		return false
@@ -241,8 +243,8 @@ func (s *stateSearch) canExpire(w *modelState) bool {
 	return s.protocol.fenced || w.issues[w.expired+1] >= codeStored
 }
 
-// stopWorker ends the worker of message i and reports whether it was at work. What is
-// settled stays; all else begins anew.
+// stopWorker stops the worker of message i and reports whether it was processing. Committed
+// changes remain; everything else starts again.
 func (s *stateSearch) stopWorker(w *modelState, i int) bool {
 	m := &w.messages[i]
 	if m.stepIndex == 0 || int(m.stepIndex) == len(s.protocol.steps) {
@@ -251,14 +253,14 @@ func (s *stateSearch) stopWorker(w *modelState, i int) bool {
 	s.interruptedSteps[s.protocol.steps[m.stepIndex].name] = true
 	m.lastRow, m.result = identityRow{}, vNone
 	if m.reply != noReply {
-		m.stepIndex = int8(len(s.protocol.steps)) // the inbox row was settled with the answer
+		m.stepIndex = int8(len(s.protocol.steps)) // the reply was committed with the message
 		return true
 	}
 	m.stepIndex = 0
 	return true
 }
 
-// stopProcess ends the whole process.
+// stopProcess stops all workers and issuing calls.
 func (s *stateSearch) stopProcess(from *modelState) {
 	w := *from
 	n := 0
@@ -279,7 +281,8 @@ func (s *stateSearch) stopProcess(from *modelState) {
 	}
 }
 
-// uninterruptedSteps names the steps that no crash ever cut off; the first has nothing to lose.
+// uninterruptedSteps returns the steps that no crash interrupted. The first step has nothing to
+// lose.
 func (s *stateSearch) uninterruptedSteps() (names []string) {
 	for _, st := range s.protocol.steps[1:] {
 		if !s.interruptedSteps[st.name] {
@@ -289,7 +292,7 @@ func (s *stateSearch) uninterruptedSteps() (names []string) {
 	return names
 }
 
-// trace tells the shortest way to a world.
+// trace returns the shortest sequence of events that leads to w.
 func (s *stateSearch) trace(w modelState) string {
 	var lines []string
 	for {

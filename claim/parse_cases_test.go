@@ -1,8 +1,8 @@
 package claim
 
-// The kinds of text, as the gateway tells them apart.
+// The kinds of text that Parse distinguishes.
 const (
-	noClaim            = "other" // nothing about claims
+	noClaim            = "other" // not about claims
 	commandWithoutCode = "hint"  // a command without a well-formed code
 )
 
@@ -11,8 +11,8 @@ const (
 	sampleInviteCode = "WDJBMJKLNPQR"
 )
 
-// parseTests are what people type to a bot named acme_bot. want is other, hint, the code
-// of a command, or "alone " and a code that came without one.
+// parseTests are texts typed to a bot named acme_bot. want is "other", "hint", the code of a
+// command, or "alone " and a code without a command.
 var parseTests = []struct{ name, text, want string }{
 	{"slash", "/claim WDJBMJ", sampleCode},
 	{"to this bot", "/claim@acme_bot WDJBMJ", sampleCode},
@@ -23,7 +23,7 @@ var parseTests = []struct{ name, text, want string }{
 	{"to another bot", "/claim@other_bot WDJBMJ", noClaim},
 	{"to a bot with a longer name", "/claim@acme_bot2 WDJBMJ", noClaim},
 	{"to a bot with a shorter name", "/claim@acme WDJBMJ", noClaim},
-	{"to nobody", "/claim@ WDJBMJ", noClaim},
+	{"to an empty name", "/claim@ WDJBMJ", noClaim},
 	{"no slash", "claim WDJBMJ", sampleCode},
 	{"capital", "Claim WDJBMJ", sampleCode},
 	{"all capitals", "CLAIM WDJBMJ", sampleCode},

@@ -13,35 +13,35 @@ func TestParse(t *testing.T) {
 	for _, tt := range parseTests {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := describe(Parse(tt.text, "acme_bot")); got != tt.want {
-				t.Errorf("Read(%q) is %s, want %s", tt.text, got, tt.want)
+				t.Errorf("Parse(%q) = %s, want %s", tt.text, got, tt.want)
 			}
 		})
 	}
 }
 
-func describe(typed ParsedText, ok bool) string {
+func describe(parsed ParsedText, ok bool) string {
 	switch {
-	case !ok && typed == ParsedText{}:
+	case !ok && parsed == ParsedText{}:
 		return noClaim
 	case !ok:
-		return "other, but something was read"
-	case !typed.Command:
-		return "alone " + typed.Code
-	case typed.Code == "":
+		return "other, but not empty"
+	case !parsed.Command:
+		return "alone " + parsed.Code
+	case parsed.Code == "":
 		return commandWithoutCode
 	}
-	return typed.Code
+	return parsed.Code
 }
 
 func TestParse_WithoutBotName(t *testing.T) {
-	for _, tt := range []struct{ me, text, want string }{
+	for _, tt := range []struct{ botName, text, want string }{
 		{"", "/claim WDJBMJ", sampleCode},
 		{"", "/claim@acme_bot WDJBMJ", noClaim},
 		{"", "/claim@ WDJBMJ", noClaim},
 		{"@acme_bot", "/claim@acme_bot WDJBMJ", sampleCode},
 	} {
-		if got := describe(Parse(tt.text, tt.me)); got != tt.want {
-			t.Errorf("Read(%q, %q) is %s, want %s", tt.text, tt.me, got, tt.want)
+		if got := describe(Parse(tt.text, tt.botName)); got != tt.want {
+			t.Errorf("Parse(%q, %q) = %s, want %s", tt.text, tt.botName, got, tt.want)
 		}
 	}
 }
@@ -79,7 +79,7 @@ func TestIsAddressedToBot(t *testing.T) {
 		{"", false},
 	} {
 		if got := IsAddressedToBot(tt.text); got != tt.want {
-			t.Errorf("%q: %v", tt.text, got)
+			t.Errorf("IsAddressedToBot(%q) = %v, want %v", tt.text, got, tt.want)
 		}
 	}
 }
@@ -87,9 +87,9 @@ func TestIsAddressedToBot(t *testing.T) {
 func TestParse_LongTexts(t *testing.T) {
 	padding := strings.Repeat(" . ", MaxTextLen)
 	for _, tt := range []struct{ name, text, want string }{
-		{"as long as can be", "/claim WDJBMJ" + strings.Repeat(".", MaxTextLen-len("/claim WDJBMJ")), sampleCode},
+		{"maximum length", "/claim WDJBMJ" + strings.Repeat(".", MaxTextLen-len("/claim WDJBMJ")), sampleCode},
 		{"one byte longer", "/claim WDJBMJ" + strings.Repeat(".", MaxTextLen+1-len("/claim WDJBMJ")), commandWithoutCode},
-		{"blanks are not counted", strings.Repeat(" ", MaxTextLen) + "/claim WDJBMJ" + strings.Repeat("\n", MaxTextLen), sampleCode},
+		{"blanks not counted", strings.Repeat(" ", MaxTextLen) + "/claim WDJBMJ" + strings.Repeat("\n", MaxTextLen), sampleCode},
 		{"command", "/claim WDJBMJ" + padding + "!", commandWithoutCode},
 		{"word and code", "claim WDJBMJ" + padding + "!", commandWithoutCode},
 		{"word and sentence", "claim " + strings.Repeat("for my delayed baggage ", 50), noClaim},
@@ -99,41 +99,41 @@ func TestParse_LongTexts(t *testing.T) {
 		{"sentence", strings.Repeat("lorem ipsum ", 5000), noClaim},
 	} {
 		if got := describe(Parse(tt.text, "acme_bot")); got != tt.want {
-			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+			t.Errorf("%s: Parse = %s, want %s", tt.name, got, tt.want)
 		}
 	}
 }
 
-// TestParse_BoundedTime holds that a text of any length and any make-up is read at once.
+// TestParse_BoundedTime checks that texts of any length and content are parsed quickly.
 func TestParse_BoundedTime(t *testing.T) {
 	for name, unit := range map[string]string{"expanding": "\ufdfa", "marks": "\u0301", "letters": "Q", "invalid": "\xff", "commands": "/claim "} {
 		text := strings.Repeat(unit, 4<<20/len(unit))
 		begun := time.Now()
 		Parse(text, "acme_bot")
 		if took := time.Since(begun); took > 2*time.Second {
-			t.Errorf("%s: %v", name, took)
+			t.Errorf("%s: Parse took %v", name, took)
 		}
 	}
 }
 
 func TestParsedText_Redacted(t *testing.T) {
 	for _, tt := range parseTests {
-		typed, ok := Parse(tt.text, "acme_bot")
+		parsed, ok := Parse(tt.text, "acme_bot")
 		if !ok {
 			continue
 		}
 		want := "/claim ******"
-		if !typed.Command {
+		if !parsed.Command {
 			want = "******"
 		}
-		if got := typed.Redacted(); got != want {
-			t.Errorf("%s: %q", tt.name, got)
+		if got := parsed.Redacted(); got != want {
+			t.Errorf("%s: Redacted = %q, want %q", tt.name, got, want)
 		}
 	}
 }
 
-// decorations are what keyboards, autocorrection, quoting and copying leave around
-// and between letters.
+// decorations are what keyboards, autocorrection, quoting and copying leave around and between
+// letters.
 var decorations = []string{
 	" ", "  ", "\t", "\n", "\u00a0", "\u2009", "\u202f", "\u3000", "\u200b", "\u200d", "\u2060", "\ufeff", "\u00ad", "\u200e", "\u200f",
 	"\u202a", "\u202e", "\u202c", "\u2066", "\u2069", "\u034f", "\ufe0f", "\u0336", "-", "‐", "‑", "‒", "–", "—", "―", "−", "﹣", "－", "_", ".", ",", ";",
@@ -141,8 +141,8 @@ var decorations = []string{
 	"👍", "🙏🏽", "❤️", "🇩🇪", "👨‍👩‍👧", "\x00", "\x1b", "\x7f", "\ufffd", "\xff", "\u3164", "\ue000", "/", `\`, "#", "&", "%", "$", "€",
 }
 
-// TestParse_Decorations reads ten thousand codes through random decorations: each
-// must come back, and none as another.
+// TestParse_Decorations parses ten thousand codes with random decorations. Each must be found, and
+// none as another code.
 func TestParse_Decorations(t *testing.T) {
 	noise := rapid.SliceOfN(rapid.SampledFrom(decorations), 0, 3)
 	letter := rapid.SampledFrom(strings.Split(alphabet, ""))
@@ -172,7 +172,7 @@ func TestParse_Decorations(t *testing.T) {
 		rapid.Check(t, func(r *rapid.T) {
 			code, text, want := decorate(r)
 			if got, ok := Parse(text, "acme_bot"); !ok || got != want {
-				r.Fatalf("Read(%q) = %+v, %v; want %s", text, got, ok, code)
+				r.Fatalf("Parse(%q) = %+v, %v, want %s", text, got, ok, code)
 			}
 		})
 		if testing.Short() || t.Failed() {
@@ -181,8 +181,8 @@ func TestParse_Decorations(t *testing.T) {
 	}
 }
 
-// TestParse_NewCodes holds that every code that is made can be redeemed as it is
-// shown, with and without the command.
+// TestParse_NewCodes checks that every code that is issued can be redeemed as it is shown, with
+// and without the command.
 func TestParse_NewCodes(t *testing.T) {
 	for range 10_000 {
 		code := NewCode()
@@ -195,13 +195,13 @@ func TestParse_NewCodes(t *testing.T) {
 			"/start claim_" + code:           {Code: code, Command: true},
 		} {
 			if got, ok := Parse(text, ""); !ok || got != want {
-				t.Fatalf("Read(%q) = %+v, %v", text, got, ok)
+				t.Fatalf("Parse(%q) = %+v, %v, want %+v", text, got, ok, want)
 			}
 		}
 	}
 }
 
-// TestParse_NewInviteCodes holds the same of invites.
+// TestParse_NewInviteCodes checks the same for invites.
 func TestParse_NewInviteCodes(t *testing.T) {
 	for range 10_000 {
 		code := NewInviteCode()
@@ -217,7 +217,7 @@ func TestParse_NewInviteCodes(t *testing.T) {
 			"/claim «" + Group(code) + "».\n": {Code: code, Command: true},
 		} {
 			if got, ok := Parse(text, "acme_bot"); !ok || got != want {
-				t.Fatalf("Read(%q) = %+v, %v", text, got, ok)
+				t.Fatalf("Parse(%q) = %+v, %v, want %+v", text, got, ok, want)
 			}
 		}
 	}
@@ -229,29 +229,29 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add("/claim\xff\xfeWDJBMJ", "")
 	f.Add("/claim WDJBMJ"+strings.Repeat("\u0301", 300), "\xff")
-	f.Fuzz(func(t *testing.T, text, me string) {
-		typed, ok := Parse(text, me)
+	f.Fuzz(func(t *testing.T, text, botName string) {
+		parsed, ok := Parse(text, botName)
 		if !ok {
-			if typed != (ParsedText{}) {
-				t.Fatalf("Read(%q) is nothing, and %+v", text, typed)
+			if parsed != (ParsedText{}) {
+				t.Fatalf("Parse(%q) = %+v, false", text, parsed)
 			}
 			return
 		}
-		if !typed.Command && typed.Code == "" {
-			t.Fatalf("Read(%q) found nothing and says it did", text)
+		if !parsed.Command && parsed.Code == "" {
+			t.Fatalf("Parse(%q) is empty, but true", text)
 		}
-		if typed.Code == "" {
+		if parsed.Code == "" {
 			return
 		}
-		if len(typed.Code) != codeLen && len(typed.Code) != inviteLen || strings.Trim(typed.Code, alphabet) != "" || !utf8.ValidString(typed.Code) {
-			t.Fatalf("Read(%q) gives the code %q", text, typed.Code)
+		if len(parsed.Code) != codeLen && len(parsed.Code) != inviteLen || strings.Trim(parsed.Code, alphabet) != "" || !utf8.ValidString(parsed.Code) {
+			t.Fatalf("Parse(%q) returns the code %q", text, parsed.Code)
 		}
-		again, ok := Parse("/claim "+typed.Code, me)
-		if !ok || again.Code != typed.Code {
-			t.Fatalf("Read(%q) gives %s, which reads as %+v", text, typed.Code, again)
+		again, ok := Parse("/claim "+parsed.Code, botName)
+		if !ok || again.Code != parsed.Code {
+			t.Fatalf("Parse(%q) returns the code %s, which is parsed as %+v", text, parsed.Code, again)
 		}
-		if same, ok := Parse(text, me); !ok || same != typed {
-			t.Fatalf("Read(%q) gives %+v, then %+v", text, typed, same)
+		if same, ok := Parse(text, botName); !ok || same != parsed {
+			t.Fatalf("Parse(%q) = %+v, then %+v", text, parsed, same)
 		}
 	})
 }

@@ -1,6 +1,6 @@
-// Package claimtest is what every keeper of proofs must pass, whatever it keeps them
-// in: it tells right from wrong, counts every try once and no more than MaxTries of
-// them, never lets an old code come back, forgets in time, and gives nothing away.
+// Package claimtest is the conformance suite of claim.CodeStore: it distinguishes right from wrong
+// codes, counts every try once and at most MaxTries, never restores an old code, expires codes in
+// time, and discloses nothing.
 package claimtest
 
 import (
@@ -15,50 +15,50 @@ import (
 	"hydragate/claim"
 )
 
-// A Harness is where proofs are kept, with what the suite needs to look into it.
+// A Harness gives the suite access to a code store.
 type Harness struct {
-	// Under gives Proofs that make proofs with the first key and verify with all.
-	// All of them share the store.
+	// WithKeys returns a CodeStore that hashes codes with the first key and verifies with all. All
+	// of them share one store.
 	WithKeys func(keys ...[]byte) claim.CodeStore
 
-	// Contents gives everything that is kept, names and values, as one text.
+	// Dump returns everything that is stored, keys and values, as one text.
 	Dump func(t *testing.T) []byte
 
-	// Pass lets d pass for everything that is kept.
+	// Advance lets d pass for everything that is stored.
 	Advance func(t *testing.T, d time.Duration)
 }
 
-// Run runs the suite. The store may hold other things, and is not emptied.
+// Run runs the suite. The store may contain other data, and is not emptied.
 func Run(t *testing.T, store Harness) {
 	for _, tt := range []struct {
 		name string
 		test func(*testing.T, Harness)
 	}{
-		{"Match", testMatch},
-		{"WrongIsCounted", testWrongCounted},
-		{"FiveTriesLock", testLockAfterMaxTries},
-		{"FiftyWrongAtOnce", testConcurrentWrong},
-		{"FiftyRightAtOnce", testConcurrentRight},
-		{"SameMessageCountsOnce", testRepeatedMessageCountedOnce},
-		{"SameMessageAtOnceCountsOnce", testConcurrentRepeatsCountedOnce},
-		{"BoundToItsSubject", testBoundToTarget},
-		{"NewCodeReplacesOld", testNewCodeReplacesOld},
-		{"OldCodeNeverReplacesNew", testOldCodeNeverReplacesNew},
-		{"PutsAtOnce", testConcurrentPuts},
-		{"Missing", testMissing},
-		{"Whose", testOtherIdentity},
-		{"WhoseTenantWide", testOtherIdentityTenantWide},
-		{"Expiry", testExpiry},
-		{"DropOnlyItsOwn", testDropOwnGeneration},
-		{"KeyRotation", testKeyRotation},
-		{"NoKeyNoProof", testNoKey},
-		{"DisclosesNothing", testNoDisclosure},
+		{"right code", testMatch},
+		{"wrong code counted", testWrongCounted},
+		{"locked after five tries", testLockAfterMaxTries},
+		{"fifty concurrent wrong codes", testConcurrentWrong},
+		{"fifty concurrent right codes", testConcurrentRight},
+		{"repeated message counted once", testRepeatedMessageCountedOnce},
+		{"concurrent repeats counted once", testConcurrentRepeatsCountedOnce},
+		{"bound to its target", testBoundToTarget},
+		{"new code replaces old", testNewCodeReplacesOld},
+		{"old code never replaces new", testOldCodeNeverReplacesNew},
+		{"concurrent puts", testConcurrentPuts},
+		{"missing", testMissing},
+		{"other identity", testOtherIdentity},
+		{"other identity in the tenant", testOtherIdentityTenantWide},
+		{"expiry", testExpiry},
+		{"drop only its own generation", testDropOwnGeneration},
+		{"key rotation", testKeyRotation},
+		{"no key", testNoKey},
+		{"no disclosure", testNoDisclosure},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.test(t, store) })
 	}
 }
 
-// newTarget makes up somebody new.
+// newTarget returns the target of a new identity.
 func newTarget() claim.Target {
 	return claim.Target{
 		TenantID:   newID(),
@@ -70,7 +70,7 @@ func newTarget() claim.Target {
 	}
 }
 
-// issueCode gives somebody new with a live code, made under key 1.
+// issueCode stores a code for a new identity with key 1.
 func issueCode(t *testing.T, store Harness) (claim.CodeStore, claim.Target, string) {
 	t.Helper()
 	p, s, code := store.WithKeys(testKey(1)), newTarget(), claim.NewCode()
@@ -92,7 +92,7 @@ func mustDrop(t *testing.T, p claim.CodeStore, s claim.Target) {
 	}
 }
 
-// mustCheck checks a code that was typed where s belongs.
+// mustCheck checks a code that was typed to the instance of s.
 func mustCheck(t *testing.T, p claim.CodeStore, s claim.Target, code, message string) claim.CheckResult {
 	t.Helper()
 	got, err := p.Check(t.Context(), s, s.InstanceID, code, message)
@@ -102,29 +102,29 @@ func mustCheck(t *testing.T, p claim.CodeStore, s claim.Target, code, message st
 	return got
 }
 
-// runConcurrently runs n calls that start together, and gives what they found.
+// runConcurrently runs n calls that start together, and returns their results.
 func runConcurrently(t *testing.T, n int, call func(i int) (claim.CheckResult, error)) []claim.CheckResult {
 	t.Helper()
-	findings, errs := make([]claim.CheckResult, n), make([]error, n)
+	results, errs := make([]claim.CheckResult, n), make([]error, n)
 	start := make(chan struct{})
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
 			<-start
-			findings[i], errs[i] = call(i)
+			results[i], errs[i] = call(i)
 		})
 	}
 	close(start)
 	wg.Wait()
 	for _, err := range errs {
 		if err != nil {
-			t.Fatalf("one of %d at once: %v", n, err)
+			t.Fatalf("one of %d concurrent calls: %v", n, err)
 		}
 	}
-	return findings
+	return results
 }
 
-// differentCode gives a code that is not code.
+// differentCode returns a code other than code.
 func differentCode(code string) string {
 	if code[0] == 'B' {
 		return "C" + code[1:]

@@ -26,14 +26,14 @@ func testOtherIdentity(t *testing.T, store Harness) {
 		}
 	}
 	if got, err := p.Check(t.Context(), stranger, newID(), code, newID()); err != nil || got.OtherIdentityID != "" {
-		t.Errorf("typed in another instance: %+v, %v", got, err)
+		t.Errorf("typed to another instance: %+v, %v", got, err)
 	}
 	if got := mustCheck(t, p, stranger, differentCode(code), newID()); got.OtherIdentityID != "" {
-		t.Errorf("nobody's code: %+v", got)
+		t.Errorf("unknown code: %+v", got)
 	}
 	mustPut(t, p, stranger, differentCode(code))
 	if got := mustCheck(t, p, stranger, code, newID()); got.Result != claim.Wrong || got.OtherIdentityID != owner.IdentityID {
-		t.Errorf("a stranger with a code of his own: %+v", got)
+		t.Errorf("a stranger with another code: %+v", got)
 	}
 	stranger.Channel = "sms"
 	if got := mustCheck(t, p, stranger, code, newID()); got.OtherIdentityID != "" {
@@ -63,37 +63,37 @@ func testKeyRotation(t *testing.T, store Harness) {
 	_, s, code := issueCode(t, store)
 	stranger := newTarget()
 	stranger.InstanceID = s.InstanceID
-	both, fresh := store.WithKeys(testKey(2), testKey(1)), store.WithKeys(testKey(2))
+	both, newOnly := store.WithKeys(testKey(2), testKey(1)), store.WithKeys(testKey(2))
 	if got := mustCheck(t, both, s, code, newID()); got.Result != claim.Match {
-		t.Errorf("a proof of the old key under both: %+v", got)
+		t.Errorf("code of the old key, with both keys: %+v", got)
 	}
 	if got := mustCheck(t, both, stranger, code, newID()); got.OtherIdentityID != s.IdentityID {
-		t.Errorf("whose it is, of the old key under both: %+v", got)
+		t.Errorf("other identity by the old key, with both keys: %+v", got)
 	}
-	if got := mustCheck(t, fresh, s, code, newID()); got.Result != claim.Wrong {
-		t.Errorf("a proof of the old key under the new one: %+v", got)
+	if got := mustCheck(t, newOnly, s, code, newID()); got.Result != claim.Wrong {
+		t.Errorf("code of the old key, with the new key: %+v", got)
 	}
 	s.Gen++
 	mustPut(t, both, s, code)
-	if got := mustCheck(t, fresh, s, code, newID()); got.Result != claim.Match {
-		t.Errorf("a proof made under both: %+v", got)
+	if got := mustCheck(t, newOnly, s, code, newID()); got.Result != claim.Match {
+		t.Errorf("code stored with both keys: %+v", got)
 	}
 }
 
 func testNoKey(t *testing.T, store Harness) {
-	for name, keys := range map[string][][]byte{"no key": nil, "an empty key": {{}}, "a short one behind a good one": {testKey(1), []byte("short")}} {
+	for name, keys := range map[string][][]byte{"no key": nil, "an empty key": {{}}, "a short key after a valid one": {testKey(1), []byte("short")}} {
 		p, s := store.WithKeys(keys...), newTarget()
 		if err := p.Put(t.Context(), s, "WDJBMJ"); err == nil {
-			t.Errorf("%s: kept a proof", name)
+			t.Errorf("%s: Put stored a code", name)
 		}
 		if got, err := p.Check(t.Context(), s, s.InstanceID, "WDJBMJ", newID()); err == nil || got.Result != "" {
-			t.Errorf("%s: %+v", name, got)
+			t.Errorf("%s: Check = %+v", name, got)
 		}
 	}
 }
 
-// testNoDisclosure reads all that is kept of fifty codes, half of them tried, and
-// looks for the codes, for hashes that need no key, and for who the people are.
+// testNoDisclosure searches everything stored for fifty codes, half of them tried, for the codes,
+// for hashes that need no key, and for external IDs.
 func testNoDisclosure(t *testing.T, store Harness) {
 	p := store.WithKeys(testKey(1))
 	secrets := map[string]string{}
@@ -111,19 +111,18 @@ func testNoDisclosure(t *testing.T, store Harness) {
 	planted.IdentityID = "WDJ-BMJ"
 	mustPut(t, p, planted, claim.NewCode())
 
-	kept := store.Dump(t)
+	dump := store.Dump(t)
 	for secret, what := range secrets {
-		if bytes.Contains(kept, []byte(secret)) {
-			t.Errorf("what is kept gives %s away", what)
+		if bytes.Contains(dump, []byte(secret)) {
+			t.Errorf("the store contains %s", what)
 		}
 	}
-	if !bytes.Contains(kept, []byte("WDJ-BMJ")) {
-		t.Error("the control was not found: this test sees nothing")
+	if !bytes.Contains(dump, []byte("WDJ-BMJ")) {
+		t.Error("the planted code was not found")
 	}
 }
 
-// codeSpellings are the ways in which a code could be written down, its plain hash
-// included.
+// codeSpellings returns the ways in which a code could be written, including its plain hash.
 func codeSpellings(code string) []string {
 	sum := sha256.Sum256([]byte(code))
 	return []string{

@@ -43,7 +43,7 @@ func testLockAfterMaxTries(t *testing.T, store Harness) {
 		}
 	}
 	if got := mustCheck(t, p, s, differentCode(code), last); got.Result != claim.Wrong || got.Tries != claim.MaxTries {
-		t.Errorf("last try asked again: %+v", got)
+		t.Errorf("last try repeated: %+v", got)
 	}
 	s.Gen++
 	mustPut(t, p, s, code)
@@ -78,7 +78,7 @@ func testConcurrentRight(t *testing.T, store Harness) {
 		return p.Check(t.Context(), s, s.InstanceID, code, newID())
 	}) {
 		if got.Result != claim.Match {
-			t.Fatalf("one of fifty right ones: %+v", got)
+			t.Fatalf("one of fifty right codes: %+v", got)
 		}
 	}
 }
@@ -90,13 +90,13 @@ func testRepeatedMessageCountedOnce(t *testing.T, store Harness) {
 		mustCheck(t, p, s, differentCode(code), m)
 	}
 	if got := mustCheck(t, p, s, differentCode(code), first); got.Result != claim.Wrong || got.Tries != 2 {
-		t.Errorf("two messages asked six times: %+v", got)
+		t.Errorf("two messages checked six times: %+v", got)
 	}
 	if got := mustCheck(t, p, s, code, first); got.Result != claim.Wrong {
-		t.Errorf("a counted message got a second guess: %+v", got)
+		t.Errorf("right code in a message that was counted: %+v", got)
 	}
 	if got := mustCheck(t, p, s, code, first[:len(first)-1]); got.Result != claim.Match {
-		t.Errorf("a message with a similar id: %+v", got)
+		t.Errorf("message with a similar ID: %+v", got)
 	}
 }
 
@@ -107,7 +107,7 @@ func testConcurrentRepeatsCountedOnce(t *testing.T, store Harness) {
 		return p.Check(t.Context(), s, s.InstanceID, differentCode(code), message)
 	}) {
 		if got.Result != claim.Wrong || got.Tries != 1 {
-			t.Fatalf("one of twenty: %+v", got)
+			t.Fatalf("one of twenty repeats: %+v", got)
 		}
 	}
 }

@@ -25,7 +25,7 @@ func TestNewClient(t *testing.T) {
 		defer client.Close()
 		o := client.(*redis.Client).Options()
 		if o.MaxRetries != 0 || !o.ContextTimeoutEnabled || o.ReadTimeout != stepTimeout || o.WriteTimeout != stepTimeout || o.DialTimeout != stepTimeout {
-			t.Errorf("%s: not bounded: %d retries, reads %v", url, o.MaxRetries, o.ReadTimeout)
+			t.Errorf("%s: limits not applied: %d retries, read timeout %v", url, o.MaxRetries, o.ReadTimeout)
 		}
 		if secure := strings.HasPrefix(url, "rediss"); secure != (o.TLSConfig != nil) {
 			t.Errorf("%s: TLS %v", url, o.TLSConfig != nil)
@@ -44,12 +44,12 @@ func TestNewClient_InvalidURL(t *testing.T) {
 			t.Errorf("%s: %v", url, err)
 		}
 		if err != nil && strings.Contains(err.Error(), "hush") {
-			t.Errorf("the error holds the password: %v", err)
+			t.Errorf("the error contains the password: %v", err)
 		}
 	}
 }
 
-// TestNewClient_Cluster runs a claim through a cluster client.
+// TestNewClient_Cluster stores and checks a code with a cluster client.
 func TestNewClient_Cluster(t *testing.T) {
 	server := miniredis.RunT(t)
 	url := "redis://" + server.Addr()
@@ -60,7 +60,7 @@ func TestNewClient_Cluster(t *testing.T) {
 	defer client.Close()
 	o := client.(*redis.ClusterClient).Options()
 	if !o.ContextTimeoutEnabled || o.ReadTimeout != stepTimeout || o.MaxRetries > 0 {
-		t.Errorf("not bounded: %d retries, reads %v", o.MaxRetries, o.ReadTimeout)
+		t.Errorf("limits not applied: %d retries, read timeout %v", o.MaxRetries, o.ReadTimeout)
 	}
 	p := &Store{Redis: client, Keys: staticKeys(bytes.Repeat([]byte{1}, 32))}
 	if err := p.Put(t.Context(), testTarget, "WDJBMJ"); err != nil {
@@ -68,7 +68,7 @@ func TestNewClient_Cluster(t *testing.T) {
 	}
 	got, err := p.Check(t.Context(), testTarget, testTarget.InstanceID, "WDJBMJ", "m1")
 	if err != nil || got.Result != claim.Match {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("Check = %+v, %v", got, err)
 	}
 	if err := p.Drop(t.Context(), testTarget); err != nil {
 		t.Error(err)

@@ -10,8 +10,7 @@ import (
 	"hydragate/claim"
 )
 
-// TestNewEmbedded_Expiry lets seventeen minutes pass in a Redis of its own. That the
-// test ends shows that nothing is left running.
+// TestNewEmbedded_Expiry lets seventeen minutes pass. The test ends only if no goroutine is left.
 func TestNewEmbedded_Expiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, stop := NewEmbedded()
@@ -31,19 +30,18 @@ func TestNewEmbedded_Expiry(t *testing.T) {
 			time.Sleep(tt.pass)
 			got, err := p.Check(t.Context(), testTarget, testTarget.InstanceID, "WDJBMJ", "m1")
 			if err != nil || got.Result != tt.want {
-				t.Errorf("after %v more: %+v, %v; want %s", tt.pass, got, err, tt.want)
+				t.Errorf("after %v more: Check = %+v, %v, want %s", tt.pass, got, err, tt.want)
 			}
 		}
 		stop()
 		stop()
 		if err := p.Put(t.Context(), testTarget, "WDJBMJ"); err == nil {
-			t.Error("kept a proof after the end")
+			t.Error("Put succeeded after stop")
 		}
 	})
 }
 
-// TestNewEmbedded_LongPipeline holds that a pipeline longer than any buffer does
-// not stand still.
+// TestNewEmbedded_LongPipeline checks that a pipeline longer than any buffer does not deadlock.
 func TestNewEmbedded_LongPipeline(t *testing.T) {
 	client, stop := NewEmbedded()
 	defer stop()

@@ -23,7 +23,7 @@ var testTarget = claim.Target{
 	Gen:        1,
 }
 
-// operations are all that can be asked of Proofs.
+// operations are all methods of Store.
 var operations = map[string]func(context.Context, *Store) error{
 	"put":  func(ctx context.Context, p *Store) error { return p.Put(ctx, testTarget, "WDJBMJ") },
 	"drop": func(ctx context.Context, p *Store) error { return p.Drop(ctx, testTarget) },
@@ -33,8 +33,8 @@ var operations = map[string]func(context.Context, *Store) error{
 	},
 }
 
-// TestStore_ServerStalled holds that a server which takes commands and never answers is
-// given up in time, before and after a connection was made.
+// TestStore_ServerStalled checks that calls time out if the server accepts commands and never
+// replies, before and after connecting.
 func TestStore_ServerStalled(t *testing.T) {
 	for name, call := range operations {
 		for _, warm := range []bool{false, true} {
@@ -46,9 +46,9 @@ func TestStore_ServerStalled(t *testing.T) {
 				}
 			}
 			proxy.stall()
-			begun := time.Now()
+			start := time.Now()
 			err := call(t.Context(), p)
-			if took := time.Since(begun); err == nil || took > 700*time.Millisecond {
+			if took := time.Since(start); err == nil || took > 700*time.Millisecond {
 				t.Errorf("%s (connected: %v) took %v: %v", name, warm, took, err)
 			}
 			checkNoCode(t, err)
@@ -56,7 +56,7 @@ func TestStore_ServerStalled(t *testing.T) {
 	}
 }
 
-// TestStore_ServerDown holds that an error comes at once when nobody listens.
+// TestStore_ServerDown checks that calls fail quickly if the connection is refused.
 func TestStore_ServerDown(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -64,17 +64,17 @@ func TestStore_ServerDown(t *testing.T) {
 	}
 	l.Close()
 	for name, call := range operations {
-		begun := time.Now()
+		start := time.Now()
 		err := call(t.Context(), newStoreAt(t, "redis://"+l.Addr().String()))
-		if took := time.Since(begun); err == nil || took > 700*time.Millisecond {
+		if took := time.Since(start); err == nil || took > 700*time.Millisecond {
 			t.Errorf("%s took %v: %v", name, took, err)
 		}
 		checkNoCode(t, err)
 	}
 }
 
-// TestStore_ReplyLost holds that a command whose answer was lost is not repeated behind
-// the caller's back, and that asking again counts nothing twice.
+// TestStore_ReplyLost checks that a command whose reply was lost is not repeated by the client,
+// and that repeating the call does not count twice.
 func TestStore_ReplyLost(t *testing.T) {
 	proxy := newProxy(t)
 	p := newStoreAt(t, proxy.url)
@@ -90,34 +90,34 @@ func TestStore_ReplyLost(t *testing.T) {
 	}
 	proxy.dropReplies()
 	if _, err := p.Check(t.Context(), s, "i", "BCDFGH", "m1"); err == nil {
-		t.Fatal("an answer came through")
+		t.Fatal("Check received a reply")
 	}
 	got, err := direct.Check(t.Context(), s, "i", "BCDFGH", "m1")
 	if err != nil || got.Result != claim.Wrong || got.Tries != 1 {
-		t.Errorf("asked again: %+v, %v", got, err)
+		t.Errorf("repeated check: %+v, %v", got, err)
 	}
 	got, err = direct.Check(t.Context(), s, "i", "BCDFGH", "m2")
 	if err != nil || got.Tries != 2 {
-		t.Errorf("the next message: %+v, %v", got, err)
+		t.Errorf("next message: %+v, %v", got, err)
 	}
 }
 
-// TestStore_ContextDeadline holds that a caller who gives up is let go.
+// TestStore_ContextDeadline checks that calls honor the deadline of the context.
 func TestStore_ContextDeadline(t *testing.T) {
 	proxy := newProxy(t)
 	proxy.stall()
 	for name, call := range operations {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		begun := time.Now()
+		start := time.Now()
 		err := call(ctx, newStoreAt(t, proxy.url))
-		if took := time.Since(begun); err == nil || took > 300*time.Millisecond {
+		if took := time.Since(start); err == nil || took > 300*time.Millisecond {
 			t.Errorf("%s took %v: %v", name, took, err)
 		}
 		cancel()
 	}
 }
 
-// TestStore_ScriptsFlushed holds that a restarted server is sent the scripts again.
+// TestStore_ScriptsFlushed checks that the scripts are sent again to a server that lost them.
 func TestStore_ScriptsFlushed(t *testing.T) {
 	client := serverClient(t)
 	p := &Store{Redis: client, Keys: staticKeys(bytes.Repeat([]byte{1}, 32))}
@@ -133,11 +133,11 @@ func TestStore_ScriptsFlushed(t *testing.T) {
 	}
 }
 
-// checkNoCode checks that an error says nothing of the code.
+// checkNoCode reports an error that contains the code.
 func checkNoCode(t *testing.T, err error) {
 	t.Helper()
 	if err != nil && strings.Contains(strings.ToUpper(err.Error()), "WDJ") {
-		t.Errorf("the error holds the code: %v", err)
+		t.Errorf("the error contains the code: %v", err)
 	}
 }
 
@@ -151,13 +151,12 @@ func newStoreAt(t *testing.T, url string) *Store {
 	return &Store{Redis: client, Keys: staticKeys(bytes.Repeat([]byte{1}, 32))}
 }
 
-// A proxy stands between client and server and can stop handing on. It ends when
-// its clients do.
+// A proxy forwards between clients and the server until told to stop. It ends when its clients do.
 type proxy struct {
 	url string
 
 	mu                     sync.Mutex
-	forwardUp, forwardDown bool // whether it hands on what the client and the server say
+	forwardUp, forwardDown bool // whether data of the client and of the server is forwarded
 	upstream               string
 }
 
@@ -183,10 +182,10 @@ func newProxy(t *testing.T) *proxy {
 	return p
 }
 
-// stall makes the proxy take everything and hand on nothing.
+// stall makes the proxy accept data without forwarding it.
 func (p *proxy) stall() { p.setForwarding(false, false) }
 
-// dropReplies makes the proxy hand on commands and lose the answers.
+// dropReplies makes the proxy forward commands and drop replies.
 func (p *proxy) dropReplies() { p.setForwarding(true, false) }
 
 func (p *proxy) setForwarding(up, down bool) {
@@ -211,7 +210,7 @@ func (p *proxy) serve(l net.Listener, running *sync.WaitGroup) {
 	}
 }
 
-// forward hands on while open, until either end closes.
+// forward copies data while open is set, until either end closes.
 func (p *proxy) forward(to io.WriteCloser, from io.ReadCloser, open *bool) {
 	defer to.Close()
 	defer from.Close()
@@ -232,8 +231,8 @@ func (p *proxy) forward(to io.WriteCloser, from io.ReadCloser, open *bool) {
 	}
 }
 
-// TestCheck_UnreadableIndex lets the place where it is noted whose a code is not be read, as
-// when a part of a cluster is away. That is not the same as nobody's.
+// TestCheck_UnreadableIndex checks that an index entry that cannot be read, as when a part of a
+// cluster is unavailable, is reported as incomplete.
 func TestCheck_UnreadableIndex(t *testing.T) {
 	client := serverClient(t)
 	p := &Store{Redis: client, Keys: staticKeys(bytes.Repeat([]byte{1}, 32))}
@@ -242,18 +241,18 @@ func TestCheck_UnreadableIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	const instance, code = "0195a0b4-0000-7000-8000-0000000000f1", "QQKKXX"
-	nobody := claim.Target{TenantID: testTarget.TenantID, Channel: testTarget.Channel, IdentityID: "nobody"}
+	unknown := claim.Target{TenantID: testTarget.TenantID, Channel: testTarget.Channel, IdentityID: "unknown"}
 	check := func(want claim.CheckResult) {
 		t.Helper()
-		if got, err := p.Check(t.Context(), nobody, instance, code, "m1"); err != nil || got != want {
-			t.Errorf("%+v, %v; want %+v", got, err, want)
+		if got, err := p.Check(t.Context(), unknown, instance, code, "m1"); err != nil || got != want {
+			t.Errorf("Check = %+v, %v, want %+v", got, err, want)
 		}
 	}
 	check(claim.CheckResult{Result: claim.Missing})
 
-	place := keys[0].indexKey(instanceScope(instance), nobody.Channel, code)
-	t.Cleanup(func() { client.Del(context.Background(), place) })
-	if err := client.LPush(t.Context(), place, "no text").Err(); err != nil {
+	indexKey := keys[0].indexKey(instanceScope(instance), unknown.Channel, code)
+	t.Cleanup(func() { client.Del(context.Background(), indexKey) })
+	if err := client.LPush(t.Context(), indexKey, "no text").Err(); err != nil {
 		t.Fatal(err)
 	}
 	check(claim.CheckResult{Result: claim.Missing, Incomplete: true})

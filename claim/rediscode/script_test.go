@@ -16,34 +16,34 @@ import (
 	"hydragate/claim"
 )
 
-// TestScripts_SingleKey holds what a cluster needs: a script works on the
-// one key it declares. Servers do not check that by themselves.
+// TestScripts_SingleKey checks that each script uses only the key that it declares, as Redis
+// Cluster requires. Servers do not check that.
 func TestScripts_SingleKey(t *testing.T) {
 	command := regexp.MustCompile(`redis\.p?call\(\s*([^,)]+)\s*(?:,\s*([^,)]+))?`)
 	for name, text := range map[string]string{"put": putScript, "check": checkScript, "drop": dropScript} {
 		found := command.FindAllStringSubmatch(text, -1)
 		if len(found) == 0 {
-			t.Errorf("%s asks nothing", name)
+			t.Errorf("%s calls no command", name)
 		}
 		for _, call := range found {
 			if call[2] != "KEYS[1]" {
-				t.Errorf("%s asks %s of %s", name, call[1], call[2])
+				t.Errorf("%s calls %s on %s", name, call[1], call[2])
 			}
 		}
 		if n := strings.Count(text, "KEYS"); n != strings.Count(text, "KEYS[1]") || strings.Contains(text, "hg:") {
-			t.Errorf("%s names a key it does not declare", name)
+			t.Errorf("%s uses a key that it does not declare", name)
 		}
 	}
 }
 
-// TestCheck_SameCommandsForEveryResult holds that no verdict can be told from the commands
-// Redis is asked.
+// TestCheck_SameCommandsForEveryResult checks that the commands sent to Redis do not depend on the
+// result.
 func TestCheck_SameCommandsForEveryResult(t *testing.T) {
 	client := serverClient(t)
-	seen := &commandRecorder{}
-	client.AddHook(seen)
+	recorder := &commandRecorder{}
+	client.AddHook(recorder)
 	p := &Store{Redis: client, Keys: staticKeys(bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32))}
-	person := func(gen int64) claim.Target {
+	target := func(gen int64) claim.Target {
 		s := testTarget
 		s.IdentityID, s.Gen = uuid.NewString(), gen
 		if gen > 0 {
@@ -53,16 +53,16 @@ func TestCheck_SameCommandsForEveryResult(t *testing.T) {
 		}
 		return s
 	}
-	locked := person(1)
+	locked := target(1)
 	for range claim.MaxTries {
 		if _, err := p.Check(t.Context(), locked, "i", "BCDFGH", uuid.NewString()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	stale := person(1)
+	stale := target(1)
 	stale.Gen++
-	nobody := testTarget
-	nobody.IdentityID, nobody.Gen = "", 0
+	unknown := testTarget
+	unknown.IdentityID, unknown.Gen = "", 0
 
 	var first []string
 	for _, tt := range []struct {
@@ -70,28 +70,28 @@ func TestCheck_SameCommandsForEveryResult(t *testing.T) {
 		code string
 		want claim.Result
 	}{
-		{person(1), "WDJBMJ", claim.Match},
-		{person(1), "BCDFGH", claim.Wrong},
+		{target(1), "WDJBMJ", claim.Match},
+		{target(1), "BCDFGH", claim.Wrong},
 		{locked, "WDJBMJ", claim.Locked},
 		{stale, "WDJBMJ", claim.Stale},
-		{person(0), "WDJBMJ", claim.Missing},
-		{nobody, "BCDFGH", claim.Missing},
+		{target(0), "WDJBMJ", claim.Missing},
+		{unknown, "BCDFGH", claim.Missing},
 	} {
-		seen.commands = nil
+		recorder.commands = nil
 		got, err := p.Check(t.Context(), tt.s, tt.s.InstanceID, tt.code, uuid.NewString())
 		if err != nil || got.Result != tt.want {
-			t.Fatalf("%+v, %v; want %s", got, err, tt.want)
+			t.Fatalf("Check = %+v, %v, want %s", got, err, tt.want)
 		}
 		if first == nil {
-			first = seen.commands
+			first = recorder.commands
 		}
-		if !slices.Equal(seen.commands, first) || len(first) != 5 {
-			t.Errorf("%s asks %q, the first asked %q", tt.want, seen.commands, first)
+		if !slices.Equal(recorder.commands, first) || len(first) != 5 {
+			t.Errorf("%s sends %q, want %q", tt.want, recorder.commands, first)
 		}
 	}
 }
 
-// A commandRecorder notes the names and sizes of all commands.
+// A commandRecorder records the names and lengths of all commands.
 type commandRecorder struct{ commands []string }
 
 func (c *commandRecorder) record(cmd redis.Cmder) {

@@ -15,7 +15,7 @@ import (
 	"hydragate/claim/claimtest"
 )
 
-// TestStore_Server runs the suite on a real Redis.
+// TestStore_Server runs the suite on a Redis server.
 func TestStore_Server(t *testing.T) {
 	client := serverClient(t)
 	claimtest.Run(t, claimtest.Harness{
@@ -25,7 +25,7 @@ func TestStore_Server(t *testing.T) {
 	})
 }
 
-// TestStore_Embedded runs the suite on the Redis that is built in.
+// TestStore_Embedded runs the suite on the embedded Redis.
 func TestStore_Embedded(t *testing.T) {
 	server := miniredis.NewMiniRedis()
 	t.Cleanup(server.Close)
@@ -42,13 +42,13 @@ func withKeys(client redis.UniversalClient) func(keys ...[]byte) claim.CodeStore
 	return func(keys ...[]byte) claim.CodeStore { return &Store{Redis: client, Keys: staticKeys(keys...)} }
 }
 
-// staticKeys are keys that stay as they are.
+// staticKeys returns a function that always returns keys.
 func staticKeys(keys ...[]byte) func() [][]byte {
 	return func() [][]byte { return keys }
 }
 
-// serverURL names the Redis to test on. Without a database in it, one is taken that
-// nobody uses by chance.
+// serverURL returns the URL of the Redis server for tests. If it does not name a database, an
+// uncommon one is used.
 func serverURL(t *testing.T) string {
 	t.Helper()
 	u, err := url.Parse(os.Getenv("HYDRAGATE_TEST_REDIS"))
@@ -71,7 +71,7 @@ func serverClient(t *testing.T) redis.UniversalClient {
 	return client
 }
 
-// dump reads every key and value of a Redis.
+// dump returns a function that reads every key and value.
 func dump(client redis.UniversalClient) func(*testing.T) []byte {
 	return func(t *testing.T) []byte {
 		t.Helper()
@@ -85,7 +85,7 @@ func dump(client redis.UniversalClient) func(*testing.T) []byte {
 				for field, value := range client.HGetAll(t.Context(), key).Val() {
 					all.WriteString(field + "\n" + value + "\n")
 				}
-			case "none": // it has just expired
+			case "none": // has just expired
 			default:
 				t.Fatalf("cannot read a %s", kind)
 			}
@@ -107,7 +107,7 @@ func scanKeys(t *testing.T, client redis.UniversalClient, pattern string) []stri
 	return keys
 }
 
-// shortenTTLs takes d off the time that every key has left.
+// shortenTTLs subtracts d from the remaining time of every key.
 func shortenTTLs(t *testing.T, client redis.UniversalClient, d time.Duration) {
 	t.Helper()
 	for _, key := range scanKeys(t, client, "hg:*") {
@@ -118,8 +118,7 @@ func shortenTTLs(t *testing.T, client redis.UniversalClient, d time.Duration) {
 	}
 }
 
-// TestStore_KeyLayout holds the layout: names, fields and time to live, on which a rolling
-// update rests.
+// TestStore_KeyLayout checks names, fields and TTLs of the keys, which rolling updates depend on.
 func TestStore_KeyLayout(t *testing.T) {
 	server := miniredis.NewMiniRedis()
 	t.Cleanup(server.Close)
@@ -133,21 +132,21 @@ func TestStore_KeyLayout(t *testing.T) {
 	if _, err := p.Check(t.Context(), s, "i", "BBCCDD", "m1"); err != nil {
 		t.Fatal(err)
 	}
-	const proof = "hg:{c:0195a0b4}:claim"
-	const mark = "hg:cx:fYXBnNVPsRMLOFUpCCrF_w"
-	fields, err := client.HGetAll(context.Background(), proof).Result()
+	const codeKeyName = "hg:{c:0195a0b4}:claim"
+	const indexKeyName = "hg:cx:fYXBnNVPsRMLOFUpCCrF_w"
+	fields, err := client.HGetAll(context.Background(), codeKeyName).Result()
 	if err != nil || len(fields) != 4 || fields["g"] != "3" || fields["f"] != "1" || fields["s"] != "\nm1\n" || len(fields["m"]) != 32 {
-		t.Errorf("%q, %v", fields, err)
+		t.Errorf("fields = %q, %v", fields, err)
 	}
 	for _, key := range server.Keys() {
-		if key != proof && key != mark {
-			t.Errorf("kept as %s", key)
+		if key != codeKeyName && key != indexKeyName {
+			t.Errorf("unexpected key %s", key)
 		}
 		if ttl := server.TTL(key); ttl != 1020*time.Second {
-			t.Errorf("%s is kept for %v", key, ttl)
+			t.Errorf("TTL of %s = %v, want 1020s", key, ttl)
 		}
 	}
-	if got, _ := server.Get(mark); got != "0195a0b4:3" {
-		t.Errorf("the index says %q", got)
+	if got, _ := server.Get(indexKeyName); got != "0195a0b4:3" {
+		t.Errorf("index entry = %q", got)
 	}
 }
