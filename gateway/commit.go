@@ -8,30 +8,30 @@ import (
 	"hydragate/identity"
 )
 
-// applyTimeout bounds the note of what has already happened outside.
+// applyTimeout bounds writes that record what has already happened.
 const applyTimeout = 5 * time.Second
 
-// DetachedContext gives a context for that note: it must not be lost because the time for the
-// work before it is over.
+// DetachedContext returns a context for recording what has already happened, such as a request to
+// a provider. It has the values of ctx, but not its cancellation, and a timeout of its own.
 func DetachedContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), applyTimeout)
 }
 
-// UnlinkWindow is how long the question of /unlink stands.
+// UnlinkWindow is the time within which /unlink must be confirmed.
 const UnlinkWindow = 5 * time.Minute
 
-// A Commit is everything that working a lane changes. It is stored whole, with
-// the lease's word that it still holds, or not at all.
+// A Commit holds all changes made while processing a queue. It is stored atomically, and only if
+// the lease is still held.
 type Commit struct {
 	Lease Lease
 
-	// Release gives the lane back; otherwise the lease is renewed. Next is when to
-	// look again though nothing new came (zero: not before).
+	// Release ends the lease; otherwise it is renewed. Next is when the queue is due again even if
+	// nothing is added to it. Zero means that only new work makes it due.
 	Release bool
 	Next    time.Time
 
 	Messages          []MessageResult
-	CreatedIdentities []identity.Identity // unknown senders who wrote for the first time
+	CreatedIdentities []identity.Identity // of unknown senders on first contact
 	IdentityUpdates   []IdentityUpdate
 	Participant       *ConversationParticipant
 	Events            []identity.Event
@@ -46,45 +46,46 @@ type Commit struct {
 	Unreachable     *Unreachable
 }
 
-// Unreachable says that the person of a conversation cannot be written to.
+// Unreachable records that replies no longer reach the recipient of a conversation.
 type Unreachable struct {
 	ConversationID string
-	OptedOut       bool                  // by the person's own wish; otherwise blocked or gone
-	ExpiryReason   identity.ExpiryReason // not empty: perhaps it is another person now
+	OptedOut       bool                  // the recipient unsubscribed; false: blocked the bot or closed the account
+	ExpiryReason   identity.ExpiryReason // not empty: the verification expires
 }
 
-// MessageResult is the end of one inbound message.
+// A MessageResult is the result of processing one inbound message.
 type MessageResult struct {
 	ID      string
 	Outcome string
-	Dead    bool    // given up after too many attempts
-	Retry   bool    // not settled: only the attempt is counted
-	Text    *string // the text as it is kept from now on; nil leaves it
+	Dead    bool    // abandoned after too many failed attempts
+	Retry   bool    // not processed: only the failed attempt is counted
+	Text    *string // replaces the stored text; nil leaves it
 }
 
-// A IdentityUpdate is what a message tells of its sender beside the words.
+// An IdentityUpdate holds changes to the identity of a sender. Empty fields leave the stored value.
 type IdentityUpdate struct {
 	IdentityID      string
-	DisplayName     string // of an unknown sender; empty leaves it
+	DisplayName     string // set for unknown senders only
 	Username        string
 	OptedOut        *bool
 	Blocked         *bool
-	UpdateLastSeen  bool                  // the time of the last message is to be kept
-	ExpiryReason    identity.ExpiryReason // not empty: perhaps it is another person now
-	ReclaimNotified bool                  // was told how to claim again
+	UpdateLastSeen  bool                  // store the time of this message as last seen
+	ExpiryReason    identity.ExpiryReason // not empty: the verification expires
+	ReclaimNotified bool                  // the sender was asked to claim the account again
 }
 
-// A ConversationParticipant says whom a direct conversation is with.
+// A ConversationParticipant is the address of the person in a direct conversation.
 type ConversationParticipant struct {
 	ConversationID string
 	TenantID       string
 	Address        identity.Address
 }
 
-// An UnlinkRequest is a person's own wish to be unlinked: asked once, then confirmed.
+// An UnlinkRequest is a sender's request to unlink their identity. It must be confirmed within
+// UnlinkWindow.
 type UnlinkRequest struct {
 	TenantID   string
 	IdentityID string
 	Confirmed  bool
-	Requested  bool // false and not Confirmed: the question is taken back
+	Requested  bool // if neither Requested nor Confirmed is set, a pending request is withdrawn
 }

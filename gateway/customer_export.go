@@ -1,38 +1,36 @@
 package gateway
 
-import (
-	"time"
-)
+import "time"
 
-// A CustomerConversation is a conversation in which a customer speaks from one account.
+// A CustomerConversation is a conversation with one of a customer's identities.
 type CustomerConversation struct {
 	ID         string
 	TenantID   string
 	InstanceID string
 	Channel    string
-	ExternalID string // of the account
+	ExternalID string // of the identity
 	Group      bool
 }
 
-// A ReceivedMessage is one that came from a customer, as it is kept: without codes,
-// and without how files are fetched.
+// A ReceivedMessage is a stored message from a customer. It contains neither claim codes nor the
+// references with which attachments are fetched.
 type ReceivedMessage struct {
 	Seq         int64
 	ID          string
 	Kind        string
 	Text        string
 	Attachments []ReceivedFile
-	SentAt      time.Time // by the channel's clock; zero when it does not say
+	SentAt      time.Time // by the clock of the channel; zero if unknown
 	ReceivedAt  time.Time
 }
 
-// A ReceivedFile describes a file that came with a message.
+// A ReceivedFile describes an attachment of a received message.
 type ReceivedFile struct {
 	Kind, MIME, Name string
 	Size             int64
 }
 
-// A SentMessage is one that went, or was to go, to a customer.
+// A SentMessage is a reply to a customer, sent or not.
 type SentMessage struct {
 	Seq       int64
 	ID        string

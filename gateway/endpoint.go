@@ -8,8 +8,10 @@ import (
 	"hydragate/identity"
 )
 
-// EndpointFinder finds the endpoint of an instance on a channel; ErrNoEndpoint.
+// An EndpointFinder looks up endpoints.
 type EndpointFinder interface {
+	// Endpoint returns the endpoint of an instance on a channel. It returns ErrNoEndpoint if there
+	// is none.
 	Endpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error)
 }
 
@@ -28,23 +30,23 @@ type EndpointConfig struct {
 	GracePeriod *time.Duration
 }
 
-// A EndpointState is an endpoint with the state it is in.
+// An EndpointState is an endpoint with its status.
 type EndpointState struct {
 	adapters.Endpoint
 	Status       EndpointStatus
 	ErrorMessage string
 	LastEventAt  time.Time
 	Retries      int
-	Err          error          // the credentials cannot be opened; there are none then
-	GracePeriod  *time.Duration // how long a secret that is replaced stays good; nil: as is usual on the channel
+	Err          error          // not nil: the credentials cannot be decrypted, and are missing
+	GracePeriod  *time.Duration // how long a replaced secret stays valid; nil: the default of the channel
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 }
 
-// A EndpointStatus says whether an endpoint works.
+// An EndpointStatus says whether an endpoint works.
 type EndpointStatus string
 
-// The states of an endpoint, as the API names them. NotConfigured is never kept.
+// The statuses of an endpoint, as in the API. EndpointNotConfigured is never stored.
 const (
 	EndpointNotConfigured EndpointStatus = "not_configured"
 	EndpointActive        EndpointStatus = "active"

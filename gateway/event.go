@@ -7,52 +7,52 @@ import (
 	"hydragate/identity"
 )
 
-// A Delivery is one event for the agent runtime.
+// A Delivery is an event to be delivered to the application.
 type Delivery struct {
 	ID             string
 	TenantID       string
 	ConversationID string
 	InstanceID     string
-	MessageID      string // empty for events that are not a message
+	MessageID      string // empty unless the event is a message
 	IdentityID     string
 	Type           string // "message.received", "identity.verified"
-	Parked         bool   // there is nobody to post it to: it waits for an agent URL
+	Parked         bool   // the instance has no agent URL: the event waits until it has one
 }
 
-// A DeliveryResult is the end of one attempt to post an event.
+// A DeliveryResult is the result of one attempt to deliver an event.
 type DeliveryResult struct {
 	ID         string
 	Status     DeliveryStatus
-	Delay      time.Duration // until the next attempt, when Pending
-	HTTPStatus int           // the runtime's HTTP status, 0 when there was none
-	Error      string        // for staff; never the runtime's body
+	Delay      time.Duration // until the next attempt, if Status is Pending
+	HTTPStatus int           // of the response; 0 if there was none
+	Error      string        // for staff; never contains the response body
 }
 
-// A DeliveryStatus says how far handing on has come.
+// A DeliveryStatus is the status of a delivery.
 type DeliveryStatus string
 
-// The states of a delivery.
+// The statuses of a delivery.
 const (
 	Pending   DeliveryStatus = "pending"
 	Delivered DeliveryStatus = "delivered"
 	Dead      DeliveryStatus = "dead"
 )
 
-// An Event is a delivery with everything the agent runtime is told.
+// An Event is a delivery with all the data that the application receives.
 type Event struct {
 	Delivery
 	Attempts           int
-	Delay              time.Duration // until the next attempt; nothing or less: now
+	Delay              time.Duration // until the next attempt; zero or negative: now
 	CreatedAt          time.Time
-	Age                time.Duration // since then, by the database's clock
-	Err                error         // the message or the signing secret cannot be read
+	Age                time.Duration // since CreatedAt, by the clock of the database
+	Err                error         // not nil: the message or a signing secret cannot be read
 	ReceivedAt         time.Time
 	Channel            adapters.Channel
 	Message            adapters.Message
-	Sender             identity.Identity // zero: nobody
+	Sender             identity.Identity // zero if there is no sender
 	CustomerEmail      string
 	VerificationPolicy identity.VerificationPolicy // of the instance
 	AgentURL           string
 	DisabledAt         time.Time
-	Secrets            []string // live signing secrets, the newest first
+	Secrets            []string // valid signing secrets, newest first
 }

@@ -1,37 +1,34 @@
-// Package gateway is what happens to a message: it is accepted, its conversation is
-// worked in order, commands are answered, everything else is handed on, and replies
-// leave. It does not know how a channel speaks, nor how a database keeps its word.
+// Package gateway defines the types and errors that the stages of the message pipeline share with
+// each other and with the store. The stages are its subpackages: ingest accepts messages, process
+// resolves their senders and executes commands, delivery calls the application, and outbox sends
+// replies. Package gateway knows neither the protocol of a channel nor the database.
 package gateway
 
-import (
-	"errors"
-)
+import "errors"
 
-// Errors of the stores behind the gateway.
+// Errors returned by stores.
 var (
-	// ErrLeaseLost says that somebody else works the lane now: what was about to be
-	// written was not.
+	// ErrLeaseLost is returned if another process holds the lease. Nothing was written.
 	ErrLeaseLost = errors.New("gateway: lease lost")
-	// ErrFenced says that a claim is not good any more; nothing was written.
-	ErrFenced = errors.New("gateway: claim refused by its fence")
-	// ErrUnstorable says that the database refuses the data itself.
+	// ErrFenced is returned if a claim is no longer valid when it is stored. Nothing was written.
+	ErrFenced = errors.New("gateway: claim rejected by its fence")
+	// ErrUnstorable is returned if the database cannot represent the data.
 	ErrUnstorable = errors.New("gateway: data cannot be stored")
-	// ErrRejected says that the database answered, and not with yes: a part of what was
-	// to be stored is at fault, not the way there.
-	ErrRejected = errors.New("gateway: refused by the database")
-	// ErrUnavailable says that the database does not answer, or that it cannot work now.
-	ErrUnavailable = errors.New("gateway: the database is away")
-	// ErrNoMasterKey says that what is stored is sealed with a master key that this
-	// process was not given. Another process may have it: nothing is given up for it.
-	ErrNoMasterKey = errors.New("gateway: sealed with a master key that is not here")
-	// ErrOverloaded says that more waits to be stored than can be stored soon.
-	ErrOverloaded = errors.New("gateway: too much is waiting")
+	// ErrRejected is returned if the database is available but rejects a part of the data.
+	ErrRejected = errors.New("gateway: rejected by the database")
+	// ErrUnavailable is returned if the database cannot be reached or cannot execute statements.
+	ErrUnavailable = errors.New("gateway: database unavailable")
+	// ErrNoMasterKey is returned if stored data is encrypted with a master key that this process
+	// does not have. The work must be retried later, since another process may have the key.
+	ErrNoMasterKey = errors.New("gateway: master key not available")
+	// ErrOverloaded is returned if too much work is waiting to accept more.
+	ErrOverloaded = errors.New("gateway: overloaded")
 )
 
-// Errors of everything that keeps instances and endpoints.
+// Errors returned when instances and endpoints are looked up.
 var (
-	// ErrNoInstance says no such instance, or one of another tenant.
+	// ErrNoInstance is returned if the tenant has no such instance.
 	ErrNoInstance = errors.New("gateway: no such instance")
-	// ErrNoEndpoint says that the instance has no endpoint on the channel.
+	// ErrNoEndpoint is returned if the instance has no endpoint on the channel.
 	ErrNoEndpoint = errors.New("gateway: no such endpoint")
 )

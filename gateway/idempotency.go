@@ -1,18 +1,18 @@
 package gateway
 
-// An IdempotencyKey names one mutating call of one caller.
+// An IdempotencyKey identifies a mutating request of one caller.
 type IdempotencyKey struct {
 	TenantID    string
-	Principal   string // the API key's id
+	Principal   string // ID of the API key
 	Key         string
-	Fingerprint string // hash of method, path and body: the same key with another is refused
+	Fingerprint string // hash of method, path and body; reuse of the key with another one is rejected
 }
 
-// A StoredResponse is the answer to a call, kept sealed for 24 hours. A zero Status
-// says that the call is still being worked.
+// A StoredResponse is the response to a request with an idempotency key, stored encrypted for 24
+// hours. Its Status is zero while the request is being handled.
 type StoredResponse struct {
 	Fingerprint string
 	Status      int
 	Body        []byte
-	ResourceID  string // the id of what the call creates; told to the first caller alone
+	ResourceID  string // ID of the resource to create; returned to the first caller only
 }

@@ -6,48 +6,49 @@ import (
 	"hydragate/identity"
 )
 
-// An Instance is one bot: its channels, and the program that answers.
+// An Instance is a bot, with its channels and the application that handles its messages.
 type Instance struct {
 	ID                 string
 	TenantID           string
 	Name               string
-	AgentURL           string    // empty: nobody is called
-	AgentDisabledAt    time.Time // not zero: the runtime answered 410 and is not called any more
+	AgentURL           string    // of the application; empty: events wait
+	AgentDisabledAt    time.Time // not zero: the application responded with 410 and is no longer called
 	UnknownSenders     UnknownSenderPolicy
-	WelcomeText        string // the answer to /start; empty: the house's own
+	WelcomeText        string // the reply to /start; empty: the default text
 	VerificationPolicy identity.VerificationPolicy
 	SMSInvites         bool // staff may invite by SMS and WhatsApp
 	CreatedAt          time.Time
 	UpdatedAt          time.Time
 }
 
-// UnknownSenderPolicy says what becomes of messages of people whom nobody knows.
+// An UnknownSenderPolicy decides what happens to messages from unknown senders.
 type UnknownSenderPolicy string
 
-// The policies: hand on, answer once and keep from the runtime, or keep silently.
+// The policies for messages from unknown senders. All messages are stored.
 const (
-	ForwardUnknown UnknownSenderPolicy = "forward"
-	ReplyToUnknown UnknownSenderPolicy = "reply"
-	DropUnknown    UnknownSenderPolicy = "drop"
+	ForwardUnknown UnknownSenderPolicy = "forward" // deliver them to the application
+	ReplyToUnknown UnknownSenderPolicy = "reply"   // do not deliver them; reply to the first
+	DropUnknown    UnknownSenderPolicy = "drop"    // neither deliver them nor reply
 )
 
-// An InstanceEdit changes some fields of an instance; nil leaves a field as it is,
-// and a pointer to "" or 0 clears it. A new AgentURL ends a disabling.
+// An InstanceEdit changes fields of an instance. Nil leaves a field unchanged, and a pointer to ""
+// or 0 clears it. A new AgentURL enables a disabled application again.
 type InstanceEdit struct {
 	Name, AgentURL, WelcomeText *string
 	UnknownSenders              *UnknownSenderPolicy
 	SMSInvites                  *bool
 
-	OwnerDays, CustomerDays, InactivityDays *int // see identity.Freshness
+	OwnerDays, CustomerDays, InactivityDays *int // see identity.VerificationPolicy
 }
 
-// InstanceSecrets are shown once, when an instance is made or the secret is rotated.
+// InstanceSecrets holds the secrets of an instance. A secret is shown once, when the instance is
+// created or the secret is rotated.
 type InstanceSecrets struct {
-	AgentSecretKey string // names the instance to the conversation-user API; kept as a hash
-	WebhookSecret  string // "whsec_…", signs events; kept sealed
+	AgentSecretKey string // authenticates the instance to the conversation-user API; stored as a hash
+	WebhookSecret  string // "whsec_…", signs events; stored encrypted
 }
 
-// A SecretKind is one of the two secrets of an instance.
+// A SecretKind names one of the two secrets of an instance.
 type SecretKind string
 
 // The secrets of an instance.

@@ -1,16 +1,12 @@
 package gateway
 
-import (
-	"time"
-)
+import "time"
 
-const (
-	// PollLeaseDuration is how long a poller's lease holds without being renewed.
-	PollLeaseDuration = 10 * time.Second
-)
+// PollLeaseDuration is how long the lease of a poller lasts unless it is renewed.
+const PollLeaseDuration = 10 * time.Second
 
-// A Cursor moves a poller's place in its channel together with the messages before
-// it, or not at all. It is fenced by the epoch of the poller's lease.
+// A Cursor is a poller's position in the messages of a channel. It is stored in the same transaction
+// as the messages before it, and only if the epoch of the poller's lease is current.
 type Cursor struct {
 	EndpointID string
 	TenantID   string
@@ -19,19 +15,19 @@ type Cursor struct {
 	Value      string
 }
 
-// A QueueKind is one of the three kinds of work of a conversation, each in order and
-// by one holder at a time.
+// A QueueKind is one of the three kinds of queue that each conversation has. The items of a queue
+// are processed in order, by one holder of a lease at a time.
 type QueueKind string
 
-// The kinds of lane.
+// The kinds of queue.
 const (
-	InboxQueue    QueueKind = "inbox"    // messages to be worked
-	DeliveryQueue QueueKind = "delivery" // events to be posted to the agent runtime
+	InboxQueue    QueueKind = "inbox"    // messages to be processed
+	DeliveryQueue QueueKind = "delivery" // events to be delivered to the application
 	OutboxQueue   QueueKind = "outbox"   // replies to be sent
 )
 
-// A Lease is the right to work one lane until it runs out. Every write under it is
-// refused once another holder has taken the lane.
+// A Lease is the exclusive right to process a queue of a conversation until the lease expires. A
+// write under a lease fails with ErrLeaseLost if another process has leased the queue since.
 type Lease struct {
 	TenantID       string
 	InstanceID     string
@@ -39,15 +35,14 @@ type Lease struct {
 	Kind           QueueKind
 	Holder         string
 	Epoch          int64
-	Wakes          int64 // how often work was announced before the lease
+	Wakes          int64 // how many times work had been announced when the lease began
 }
 
-// LeaseDuration is how long a lease holds without being renewed: how long the work of a
-// process that died lies still. Who works renews it, with each piece and while one
-// takes long. With the time until somebody looks, and does the work, it is less than
-// fifteen seconds.
+// LeaseDuration is how long a lease lasts unless it is renewed. It is also how long the queues of a
+// process that died are blocked: together with the time until another process leases a queue and
+// does the work, this is less than fifteen seconds.
 const LeaseDuration = 12 * time.Second
 
-// FetchLimit is how many pieces of work of one lane are read at a time: when there are
-// so many there may be more.
+// FetchLimit is the maximum number of items that are read from a queue at a time. If that many are
+// returned, there may be more.
 const FetchLimit = 16

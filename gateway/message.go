@@ -9,33 +9,36 @@ import (
 	"hydragate/identity"
 )
 
+// SenderAddress returns the address of the sender on the channel.
 func (in StoredMessage) SenderAddress() identity.Address {
-	return identity.Address{TenantID: in.TenantID, InstanceID: in.InstanceID, Channel: string(in.Channel), ExternalID: in.Message.Sender.ID}
+	return identity.Address{
+		TenantID: in.TenantID, InstanceID: in.InstanceID, Channel: string(in.Channel), ExternalID: in.Message.Sender.ID,
+	}
 }
 
-// EffectiveRole is the right with which the sender speaks to the instance.
+// EffectiveRole returns the effective role of the sender at the instance.
 func (in StoredMessage) EffectiveRole(now time.Time) identity.EffectiveRole {
 	return in.Instance.VerificationPolicy.EffectiveRole(in.Sender, now)
 }
 
-// NewID gives a random, time-ordered id.
+// NewID returns a random, time-ordered ID: a version 7 UUID.
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 
-// An IncomingMessage is one inbound message on its way into the store.
+// An IncomingMessage is a received message that is to be stored.
 type IncomingMessage struct {
 	ID             string
 	TenantID       string
 	InstanceID     string
 	Channel        adapters.Channel
 	ConversationID string
-	Message        adapters.Message // without what is in Secret
-	Secret         *Secret          // nil when nothing needs sealing
-	Age            time.Duration    // how long ago it was received, when that is not now
+	Message        adapters.Message // without the data in Secret
+	Secret         *Secret          // nil if nothing needs encryption
+	Age            time.Duration    // since it was received; zero: received now
 }
 
-// A Secret is the part of a message that is kept sealed until it is worked, and
-// wiped then: texts that may hold a claim code, bytes that could not be read, and
-// addresses that work without a password.
+// A Secret is the part of a message that is stored encrypted until the message is processed, and
+// then deleted: a text that may contain a claim code, a body that could not be decoded, and a reply
+// token, which authorizes its holder to reply.
 type Secret struct {
 	Text       string            `json:"text,omitempty"`
 	Command    *adapters.Command `json:"command,omitempty"`
@@ -43,34 +46,34 @@ type Secret struct {
 	ReplyToken string            `json:"answer,omitempty"`
 }
 
-// ConversationID names the conversation of a place: the same place on the same
-// channel of the same instance is always the same conversation.
-func ConversationID(instanceID string, channel adapters.Channel, place string) string {
+// ConversationID returns the ID of the conversation in a chat. It is derived from the arguments, so
+// that the same chat always has the same conversation.
+func ConversationID(instanceID string, channel adapters.Channel, chatID string) string {
 	ns, err := uuid.Parse(instanceID)
 	if err != nil {
 		ns = uuid.NameSpaceOID
 	}
-	return uuid.NewSHA1(ns, []byte(string(channel)+"\x1f"+place)).String()
+	return uuid.NewSHA1(ns, []byte(string(channel)+"\x1f"+chatID)).String()
 }
 
-// An StoredMessage is a stored message with everything needed to work it.
+// A StoredMessage is a stored message with the data needed to process it.
 type StoredMessage struct {
 	ID                   string
 	TenantID             string
 	InstanceID           string
 	ConversationID       string
 	Channel              adapters.Channel
-	Message              adapters.Message // whole again
-	Encrypted            bool             // the text was kept sealed: the stored one is redacted
+	Message              adapters.Message // includes the decrypted Secret
+	Encrypted            bool             // the text is stored encrypted, and redacted in the message
 	Attempts             int
-	ReceivedAt           time.Time     // by the database's clock
-	Age                  time.Duration // since then, by the same clock
-	Err                  error         // the stored message cannot be read
+	ReceivedAt           time.Time     // by the clock of the database
+	Age                  time.Duration // since ReceivedAt, by the same clock
+	Err                  error         // not nil: the stored message cannot be read
 	Sender               identity.Identity
-	ConversationIdentity string // who the conversation is with, as last known
-	HasLiveCode          bool   // a live claim code waits for the sender
-	UnlinkRequested      bool   // the question of /unlink stands
-	ReclaimNotified      bool   // the sender was told how to claim again
-	SenderBlocked        bool   // staff wants to hear nothing from the sender, whom nobody knows
+	ConversationIdentity string // ID of the identity that the conversation is with, as last stored
+	HasLiveCode          bool   // there is a live claim code for the sender
+	UnlinkRequested      bool   // an /unlink waits for its confirmation
+	ReclaimNotified      bool   // the sender was asked to claim the account again
+	SenderBlocked        bool   // staff blocked the unknown sender
 	Instance             Instance
 }

@@ -6,14 +6,14 @@ import (
 	"runtime/debug"
 )
 
-// ErrPanic is what a panic becomes.
+// ErrPanic marks an error made from a recovered panic.
 var ErrPanic = errors.New("panic")
 
-// RecoverInto makes a panic of the function that defers it an error like any other, which
-// tells where it came from. What was worked on is tried again and given up in the end,
-// and nothing else ends with it.
+// RecoverInto recovers from a panic and stores it in *err, with its stack, as an error that matches
+// ErrPanic. It must be deferred directly. The work that panicked is then retried and abandoned like
+// any failed work, and other work is not affected.
 func RecoverInto(err *error) {
-	if reason := recover(); reason != nil {
-		*err = fmt.Errorf("%w: %v\n%s", ErrPanic, reason, debug.Stack())
+	if value := recover(); value != nil {
+		*err = fmt.Errorf("%w: %v\n%s", ErrPanic, value, debug.Stack())
 	}
 }

@@ -8,34 +8,34 @@ import (
 	"hydragate/adapters"
 )
 
-// A Purger removes what has served its time, once in a while. Replicas may sweep at
-// the same time.
+// A Purger periodically deletes rows that are past their retention period. Several replicas may
+// purge concurrently.
 type Purger struct {
 	Store PurgeStore
 	Log   *slog.Logger
 }
 
-// A PurgeStore removes rows that nobody needs any more, some at a time; it gives how
-// many there were.
+// A PurgeStore deletes rows that are past their retention period.
 type PurgeStore interface {
+	// Purge deletes expired rows in batches and returns how many it deleted.
 	Purge(ctx context.Context) (int64, error)
 }
 
 const purgeInterval = 10 * time.Minute
 
-// Run sweeps until ctx ends.
-func (s *Purger) Run(ctx context.Context) {
+// Run purges every ten minutes until ctx ends.
+func (p *Purger) Run(ctx context.Context) {
 	for {
 		adapters.Sleep(ctx, purgeInterval)
 		if ctx.Err() != nil {
 			return
 		}
-		n, err := s.Store.Purge(ctx)
+		n, err := p.Store.Purge(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
-			s.Log.WarnContext(ctx, "sweep", "error", err)
+			p.Log.WarnContext(ctx, "purge failed", "error", err)
 		case n > 0:
-			s.Log.InfoContext(ctx, "sweep", "rows", n)
+			p.Log.InfoContext(ctx, "purge completed", "rows", n)
 		}
 	}
 }

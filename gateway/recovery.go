@@ -6,23 +6,25 @@ import (
 	"hydragate/adapters"
 )
 
-// A BackfillTask is the right to ask for one endpoint, for BackfillLease.
+// A BackfillTask is the lease to back-fill one endpoint. It lasts for BackfillLeaseDuration.
 type BackfillTask struct {
 	State     EndpointState
-	Since     time.Time // the last time it was done, or when the endpoint was made
-	FirstRun  bool      // it was never done
-	StartedAt time.Time // now
-	Failures  int       // since the last time it was done
+	Since     time.Time // of the last successful back-fill, or of the creation of the endpoint
+	FirstRun  bool      // the endpoint was never back-filled
+	StartedAt time.Time // start of this back-fill
+	Failures  int       // failed attempts since the last successful back-fill
 }
 
 const (
-	// BackfillLeaseDuration is for how long one replica may ask for an endpoint.
+	// BackfillLeaseDuration is how long one replica may back-fill an endpoint.
 	BackfillLeaseDuration = 10 * time.Minute
-	backfillOverlap       = 10 * time.Minute // for clocks that differ, and messages still on their way
+	// backfillOverlap allows for clock skew and for messages that the provider logs late.
+	backfillOverlap = 10 * time.Minute
 )
 
-// FetchFrom is how far back a turn looks: to the last time and a little more, or to when
-// the endpoint was made; never further than MaxAge and a little more.
+// FetchFrom returns the time from which messages are fetched: that of the last successful back-fill,
+// but at most MaxOutage ago, less an overlap. The first back-fill does not go back beyond the
+// creation of the endpoint.
 func (t BackfillTask) FetchFrom() time.Time {
 	since, first := t.Since, t.StartedAt.Add(-MaxOutage)
 	if since.Before(first) {
@@ -30,16 +32,14 @@ func (t BackfillTask) FetchFrom() time.Time {
 	}
 	since = since.Add(-backfillOverlap)
 	if t.FirstRun && since.Before(t.Since) {
-		return t.Since // nothing said before it was connected
+		return t.Since
 	}
 	return since
 }
 
-// ErasedFunc tell whether a sender of a channel was erased at a time or after it.
+// An ErasedFunc reports whether a sender on a channel was erased at the given time or later.
 type ErasedFunc func(channel adapters.Channel, externalID string, at time.Time) bool
 
-const (
-	// MaxOutage is how old a message may be that was spooled, and an endpoint that is used
-	// without asking.
-	MaxOutage = 24 * time.Hour
-)
+// MaxOutage is the longest outage of the database that is bridged: the maximum age of a spooled
+// message, and of a cached endpoint that is used while the store is unavailable.
+const MaxOutage = 24 * time.Hour

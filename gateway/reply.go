@@ -6,8 +6,9 @@ import (
 	"hydragate/adapters"
 )
 
-// SplitReply makes the rows that carry text within the limits of a's channel, all like
-// row. Only the first carries a short-lived address.
+// SplitReply returns copies of row that together contain text, split at the limits of the channel of
+// a. Only the first uses the reply token and refers to the message replied to. The text is not split
+// if a is nil.
 func SplitReply(a adapters.Adapter, row OutboxRow, text string) []OutboxRow {
 	parts := []string{text}
 	if a != nil {
@@ -22,42 +23,42 @@ func SplitReply(a adapters.Adapter, row OutboxRow, text string) []OutboxRow {
 	return rows
 }
 
-// An OutboxRow is one message to a person, already within the channel's limits.
+// An OutboxRow is a reply, or a part of one, that fits the limits of its channel.
 type OutboxRow struct {
 	ID             string
 	TenantID       string
 	ConversationID string
 	InstanceID     string
 	Channel        adapters.Channel
-	Recipient      string // external id
+	Recipient      string // external ID
 	Chat           adapters.Chat
 	Text           string
 	ReplyTo        string
-	Cause          string        // "agent", "command", "notice"
-	MessageID      string        // the inbound message answered
-	MaxPerHour     int           // not zero: not stored when so many of its cause were, in its conversation within an hour
-	Delay          time.Duration // until it may be sent; nothing or less: now
+	Cause          string        // "agent", "command", "notice" or "reminder"
+	MessageID      string        // of the inbound message that caused it
+	MaxPerHour     int           // not zero: dropped beyond this many with its cause per conversation and hour
+	Delay          time.Duration // until it may be sent; zero or negative: now
 
 	Status       adapters.Status
 	Attempts     int
-	PossiblySent bool          // an earlier attempt may have reached the channel
-	Age          time.Duration // since it was stored, by the database's clock
-	Err          error         // the stored place cannot be read
-	OptedOut     bool          // the person does not want messages any more
+	PossiblySent bool          // the channel may have accepted it in an earlier attempt
+	Age          time.Duration // since it was stored, by the clock of the database
+	Err          error         // not nil: the stored chat cannot be read
+	OptedOut     bool          // the recipient unsubscribed
 }
 
-// A SendResult is the end of one attempt to send a reply.
+// A SendResult is the result of one attempt to send a reply.
 type SendResult struct {
 	Row           OutboxRow
 	Status        adapters.Status
 	ProviderID    string
 	Reason        adapters.Reason
 	Code          string
-	Delay         time.Duration // until the next attempt, when still Queued
-	PossiblySent  bool          // when still Queued: the channel may have taken it
-	RecipientGone bool          // the account or number does not exist any more
+	Delay         time.Duration // until the next attempt, if Status is adapters.Queued
+	PossiblySent  bool          // the channel may have accepted it, if Status is adapters.Queued
+	RecipientGone bool          // the account or number no longer exists
 }
 
-// Sending is the state of a reply while the channel is asked to take it: found after
-// a crash, it says that the channel may have taken it.
+// Sending is the status of a reply during an attempt to send it. After a crash it means that the
+// channel may have accepted the reply.
 const Sending adapters.Status = "sending"

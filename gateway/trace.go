@@ -9,26 +9,29 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Names of the house beside those of the OpenTelemetry conventions. Attributes hold
-// ids, channels and outcomes: no text, no code, no external id and no token.
+// Span attributes that the OpenTelemetry conventions do not define. Attributes never contain
+// message text, claim codes, external IDs or tokens.
 const (
 	TraceChannel  = "hydragate.channel"
 	TraceInstance = "hydragate.instance.id"
 	TraceOutcome  = "hydragate.outcome"
 )
 
-// StartSpan begins a span of work on a message that waited in a queue of the house.
+// StartSpan starts a span for an operation on an item of a queue.
 func StartSpan(ctx context.Context, operation, queue string, kind trace.SpanKind) (context.Context, trace.Span) {
 	ctx, span := otel.Tracer("hydragate/gateway").Start(ctx, operation+" "+queue, trace.WithSpanKind(kind))
 	if span.IsRecording() {
 		span.SetAttributes(
-			attribute.String("messaging.system", "hydragate"), attribute.String("messaging.destination.name", queue),
-			attribute.String("messaging.operation.name", operation), attribute.String("messaging.operation.type", operation))
+			attribute.String("messaging.system", "hydragate"),
+			attribute.String("messaging.destination.name", queue),
+			attribute.String("messaging.operation.name", operation),
+			attribute.String("messaging.operation.type", operation))
 	}
 	return ctx, span
 }
 
-// SetSpanError marks a span with the kind of error, out of a closed set.
+// SetSpanError marks a span as failed. kind is from a closed set, since the text of an error may
+// contain data that must not be traced.
 func SetSpanError(span trace.Span, kind string) {
 	span.SetAttributes(attribute.String("error.type", kind))
 	span.SetStatus(codes.Error, "")
