@@ -53,7 +53,7 @@ func TestDemo_Script(t *testing.T) {
 		at := 0
 		for _, line := range []string{
 			"What is my balance?", "I do not know you yet", " as unknown", "among the unknown senders", "issues a code", "stranger → bot", "That code did not work.",
-			"That code did not work.", "issues a new code", "you are verified", "role_override owner", "identity.verified", "1,250.00 EUR", " as owner",
+			"That code did not work.", "issues a new code", "You are verified", "role_override owner", "identity.verified", "1,250.00 EUR", " as owner",
 		} {
 			i := strings.Index(after[at:], line)
 			if i < 0 {
@@ -93,7 +93,7 @@ func TestDemo_ScriptDetectsDeviation(t *testing.T) {
 	}{
 		{"StrangerDoesNotTry", playing(telegram(func(a *scenario) { a.strangerText = whoami })), `stranger should be answered "That code did not work."`},
 		{"CodeIsNotBurnt", playing(telegram(func(a *scenario) { a.strangerText = func(string) string { return "/claim BBBCCC" } })), `Steve should be answered "That code did not work."`},
-		{"SteveDoesNotClaim", playing(telegram(func(a *scenario) { a.validText = whoami })), `Steve should be answered "you are verified"`},
+		{"SteveDoesNotClaim", playing(telegram(func(a *scenario) { a.validText = whoami })), `Steve should be answered "You are verified"`},
 		{"CodeReachesTheAgent", func(_ context.Context, d *Environment) error {
 			d.App.record(AppEvent{ID: "1", Data: appEventData{Text: "my code is wdj bmj"}})
 			tell := &scriptRun{Environment: d, printer: newPrinter(io.Discard), issuedCodes: []string{"WDJBMJ"}}
@@ -237,7 +237,7 @@ func TestDemo_Chat(t *testing.T) {
 		t.Errorf("the instructions do not name the bot: %s", code.Instructions)
 	}
 	out, _ := chat(ChatOptions{Channel: "telegram", As: "12345", Name: "Steve"}, "/claim "+code.Code+"\n\nWhat is my balance?\n")
-	if lines := strings.Split(out, "\n"); len(lines) != 3 || !strings.Contains(lines[0], "you are verified") || !strings.Contains(lines[1], "1,250.00 EUR") {
+	if lines := strings.Split(out, "\n"); len(lines) != 3 || !strings.Contains(lines[0], "You are verified") || !strings.Contains(lines[1], "1,250.00 EUR") {
 		t.Errorf("Steve reads %q", out)
 	}
 	if out, _ := chat(ChatOptions{Channel: "slack", As: "U0OTHER"}, "/claim ZZXXCC\nclaim ZZXXCC"); out != "One moment …\n"+ReplyDeclined+" Codes last 15 minutes and work once; please ask for a new one.\n"+ReplyDeclined+" Codes last 15 minutes and work once; please ask for a new one.\n" {

@@ -73,7 +73,7 @@ const (
 	question = "What is my balance?"
 
 	ReplyDeclined = "That code did not work."
-	ReplyVerified = "you are verified"
+	ReplyVerified = "You are verified"
 	replyBalance  = "balance of your account is"
 	replyUnknown  = "I do not know you yet"
 )

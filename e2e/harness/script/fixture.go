@@ -101,7 +101,7 @@ func newScriptFixture(t *testing.T, env *testscript.Env, engine string) error {
 		"HYDRAGATE_AGENT_ALLOW_PRIVATE": "true",
 		"KEY":                           harness.AdminKey,
 		"DECLINED":                      "That code did not work. Codes last 15 minutes and work once; please ask for a new one.",
-		"VERIFIED":                      "Thank you, you are verified. This chat now belongs to your account.",
+		"VERIFIED":                      "Thank you! You are verified. This chat is now linked to your account.",
 	} {
 		env.Setenv(name, value)
 	}
