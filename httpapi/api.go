@@ -1,8 +1,13 @@
+// Package httpapi serves the native HTTP API of the gateway: authentication, rate limits, idempotency, the OpenAPI
+// document, health checks, and one file per resource of /v1. It maps requests and responses; decisions are made by the
+// packages behind the interfaces of API. Other surfaces, such as package userapi, are passed in as API.Surfaces and
+// API.Mounts.
 package httpapi
 
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -15,19 +20,22 @@ import (
 	"hydragate/claim"
 	"hydragate/gateway"
 	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
 	"hydragate/identity"
 )
 
-// A ClaimService issues claim codes and invites. It answers identity.ErrNotFound,
-// identity.ErrVerified, a *claim.TooMany or claim.ErrNoProofs when it does not; for
-// invites also identity.ErrNoInstance, claim.ErrNotInvited or claim.ErrInvitesFull.
+// A ClaimService issues claim codes and invites.
 type ClaimService interface {
+	// IssueCode issues a claim code for an identity. It returns identity.ErrNotFound, identity.ErrAlreadyVerified, a
+	// *claim.TooManyCodesError, or claim.ErrCodeStoreUnavailable.
 	IssueCode(ctx context.Context, tenant, customer, identityID string, by identity.Actor) (claim.IssuedCode, error)
+	// IssueInvite issues an invite. In addition to the errors of IssueCode it returns identity.ErrNoInstance,
+	// claim.ErrInvitesDisabled, or claim.ErrTooManyInvites.
 	IssueInvite(ctx context.Context, i claim.Invite, by identity.Actor) (issued claim.Invite, code string, err error)
 }
 
-// EndpointManager sets up the endpoints of instances with their providers. What a provider
-// refuses is a *adapters.SetupError; what it does not answer is a Seat in error.
+// An EndpointManager sets up the endpoints of instances with their providers. If a provider rejects the set-up, the
+// error is a *adapters.SetupError; if it does not respond, the returned state has status error.
 type EndpointManager interface {
 	Configure(ctx context.Context, cfg gateway.EndpointConfig) (gateway.EndpointState, error)
 	EndpointState(ctx context.Context, tenant, instance string, channel adapters.Channel) (gateway.EndpointState, error)
@@ -35,66 +43,120 @@ type EndpointManager interface {
 	Remove(ctx context.Context, tenant, instance string, channel adapters.Channel, by identity.Actor) error
 }
 
-// An API answers HTTP. Store, Channels and Desk must be set; everything else has a
-// zero value that works. It must not be copied, and its fields must not change once
-// Handler was called.
+// Stores hold the resources of the API. All rows belong to a tenant: a row of another tenant is not found. Lists are
+// ordered by ID, which is the order of creation, start after the given ID (from the beginning if it is empty), and have
+// at most limit rows. Every change writes its audit event, with its actor, in the same transaction.
+//
+// A created resource gets a new ID unless it comes with one. If a resource with that ID exists, the request is a
+// repetition whose first response was lost: the resource stays as it is, and secrets that were never disclosed are
+// replaced by the given ones.
+type Stores struct {
+	Health      HealthStore
+	Auth        AuthStore
+	Keys        KeyStore
+	Customers   CustomerStore
+	Merges      MergeStore
+	Exports     ExportStore
+	Identities  IdentityStore
+	Senders     SenderStore
+	Invites     InviteStore
+	Instances   InstanceStore
+	Secrets     SecretStore
+	Audit       AuditStore
+	Idempotency IdempotencyStore
+}
+
+// A Mux registers handlers by pattern, as http.ServeMux does.
+type Mux interface {
+	Handle(pattern string, handler http.Handler)
+}
+
+// A Mount adds handlers that are not operations of the API, such as those of a web UI. They write their own error
+// responses. Request IDs, the request log, metrics and panic recovery apply to them as to the API.
+type Mount struct {
+	// Name identifies the mount in the request log.
+	Name string
+	// Register adds the handlers. The pattern "/" is reserved.
+	Register func(mux Mux)
+	// Header is set on every response before the handler runs. It replaces headers that the API sets by default, such
+	// as its Content-Security-Policy, which allows nothing.
+	Header http.Header
+}
+
+func (m Mount) register(mux *http.ServeMux) { m.Register(mountMux{m, mux}) }
+
+// mountMux sets the header of a mount on the responses of its handlers.
+type mountMux struct {
+	mount Mount
+	mux   *http.ServeMux
+}
+
+// Handle implements Mux.
+func (m mountMux) Handle(pattern string, handler http.Handler) {
+	m.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		operation.RequestInfoOf(r.Context()).Mount = m.mount.Name
+		maps.Copy(w.Header(), m.mount.Header)
+		handler.ServeHTTP(w, r)
+	})
+}
+
+// An API is the HTTP API. Stores, Endpoints and Claims must be set; the zero values of the other fields are usable. An
+// API must not be copied, and its fields must not change after the call of Handler.
 type API struct {
-	Store     Store
+	Stores    Stores
 	Endpoints EndpointManager
 	Claims    ClaimService
 
-	// Staff recognises people by tokens of the issuer named; nil: API keys alone.
+	// Staff verifies the tokens that StaffIssuer issues to members of staff. If nil, only API keys authenticate.
 	Staff       StaffVerifier
 	StaffIssuer string
 
-	Users    Users    // nil: conversation users are not offered
-	Contacts Contacts // nil: contact identities are not offered
+	// Surfaces are APIs in other formats, such as those of packages userapi and contactapi.
+	Surfaces []*operation.Surface
 
-	CodeDropper CodeDropper // nil: proofs of deleted identities are left to expire
+	// CodeDropper drops the claim codes of deleted identities. If nil, the codes expire by themselves.
+	CodeDropper CodeDropper
 
-	// Instructions says in one sentence what staff tells the customer. ok is false
-	// when the code has no working endpoint of its own; nil: a plain sentence.
-	Instructions func(issued claim.IssuedCode, seat gateway.EndpointState, ok bool) string
+	// Instructions returns one sentence for staff to pass on to the customer. ok is false if the code has no active
+	// endpoint of its own. The default is a sentence without a link.
+	Instructions func(issued claim.IssuedCode, endpoint gateway.EndpointState, ok bool) string
 
-	Log     *slog.Logger         // nil: silent
-	Now     func() time.Time     // nil: time.Now
-	Metrics *prometheus.Registry // nil: one of its own
+	Log     *slog.Logger         // default: discard
+	Now     func() time.Time     // default: time.Now
+	Metrics *prometheus.Registry // default: a new registry
 
 	Version   string
-	PublicURL string      // origin shown in the OpenAPI document; may be empty
-	Events    []EventType // that agent runtimes are posted, for the same
+	PublicURL string      // server URL in the OpenAPI document; optional
+	Events    []EventType // webhooks in the OpenAPI document
 
-	// AllowPrivateAgents allows agent URLs over http and on private addresses.
+	// AllowPrivateAgentURLs allows agent URLs over http and on private addresses.
 	AllowPrivateAgentURLs bool
 
-	// Ready checks what else must work before calls are taken, such as Redis.
+	// Ready reports an error if another dependency, such as Redis, is unavailable. Optional.
 	Ready func(ctx context.Context) error
-	// Busy reports whether providers are asked to wait; nil: never.
+	// Overloaded reports whether backpressure is applied to providers. Optional.
 	Overloaded func() bool
 
-	// Mounts add other surfaces to the mux, such as Hooks.Mount. They answer in their
-	// own shapes; request id, log line, metrics and panics are covered here. The
-	// pattern "/" is taken, for what nobody takes.
-	Mounts []func(mux *http.ServeMux)
+	// Mounts add handlers that are not operations of the API.
+	Mounts []Mount
 
-	// Rate and Burst limit the calls of one API key, in calls a second; zero: 100
-	// and 200.
-	Rate  float64
-	Burst int
+	// Limiter limits the request rate of each API key. Surfaces that authenticate callers themselves should share it.
+	// The default is a limiter with its default rate.
+	Limiter *operation.RateLimiter
 
-	replayWait time.Duration // how long a repeated call waits for the first
+	replayWait time.Duration // how long a repeated request waits for the response of the first
 	draining   atomic.Bool
 	keys       keyCache
-	limiters   rateLimiters
 	requests   *requestMetrics
-	checker    *fastapi.Checker
-	routesByID map[string]*route
+	responder  *operation.Responder
+	reader     *operation.Reader
+	routesByID map[string]*operation.Route
 }
 
-// Drain makes /readyz answer 503 from now on, so that no new work is sent here.
+// Drain makes /readyz respond with 503, so that load balancers send no new requests.
 func (a *API) Drain() { a.draining.Store(true) }
 
-// Handler puts the surface together. Call it once.
+// Handler returns the handler of the API. It must be called once.
 func (a *API) Handler() http.Handler {
 	a.setDefaults()
 	mux := http.NewServeMux()
@@ -103,7 +165,7 @@ func (a *API) Handler() http.Handler {
 	a.mountHealth(mux)
 	a.mountSurfaces(mux)
 	for _, mount := range a.Mounts {
-		mount(mux)
+		mount.register(mux)
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { handleNoRoute(mux, w, r) })
 	return a.middleware(mux)
@@ -122,38 +184,36 @@ func (a *API) setDefaults() {
 	if a.Instructions == nil {
 		a.Instructions = defaultInstructions
 	}
-	if a.Rate == 0 {
-		a.Rate = 100
-	}
-	if a.Burst == 0 {
-		a.Burst = 200
+	if a.Limiter == nil {
+		a.Limiter = &operation.RateLimiter{Now: a.Now}
 	}
 	if a.replayWait == 0 {
 		a.replayWait = maxReplayWait
 	}
 	a.requests = newRequestMetrics(a.Metrics)
+	a.responder = &operation.Responder{Log: a.Log}
+	a.reader = &operation.Reader{Checker: operation.NewChecker(a.AllowPrivateAgentURLs)}
 }
 
-// handleNoRoute answers what no route takes: 405 when another method would be taken,
-// else 404.
+// handleNoRoute responds to requests that match no route: with 405 if another method would match, else with 404.
 func handleNoRoute(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 	noRouteProblem(mux, r).Write(w)
 }
 
 func noRouteProblem(mux *http.ServeMux, r *http.Request) *fastapi.Problem {
-	var allow []string
+	var allowed []string
 	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
 		other := r.Clone(r.Context())
 		other.Method = method
 		if _, pattern := mux.Handler(other); strings.HasPrefix(pattern, method+" ") {
-			allow = append(allow, method)
+			allowed = append(allowed, method)
 		}
 	}
-	if len(allow) == 0 {
+	if len(allowed) == 0 {
 		return fastapi.StatusProblem(http.StatusNotFound)
 	}
 	p := fastapi.StatusProblem(http.StatusMethodNotAllowed)
-	p.Header = http.Header{"Allow": {strings.Join(allow, ", ")}}
+	p.Header = http.Header{"Allow": {strings.Join(allowed, ", ")}}
 	return p
 }
 

@@ -13,6 +13,16 @@ import (
 	"hydragate/identity"
 )
 
+// KeyStore stores API keys. Its methods return identity.ErrNotFound for unknown keys.
+type KeyStore interface {
+	// CreateAPIKey stores a key whose token has the given hash.
+	CreateAPIKey(ctx context.Context, k identity.APIKey, hash string, by identity.Actor) (identity.APIKey, error)
+	ListAPIKeys(ctx context.Context, tenant, after string, limit int) ([]identity.APIKey, error)
+	// RotateAPIKey copies a key with the ID, hint and hash of its successor. The old key expires at oldUntil.
+	RotateAPIKey(ctx context.Context, tenant, id string, next identity.APIKey, hash string, oldUntil time.Time, by identity.Actor) (identity.APIKey, error)
+	RevokeAPIKey(ctx context.Context, tenant, id string, by identity.Actor) error
+}
+
 const tokenPrefix = "hg_live_"
 
 // A scope is one right of an API key.
@@ -88,7 +98,7 @@ func (a *API) createKey(ctx context.Context, in *struct{ Body newKey }) (*create
 		return nil, err
 	}
 	token := identity.NewToken(tokenPrefix)
-	k, err := a.Store.CreateAPIKey(ctx, identity.APIKey{
+	k, err := a.Stores.Keys.CreateAPIKey(ctx, identity.APIKey{
 		ID: resourceID(ctx), TenantID: caller.TenantID, Name: b.Name, Hint: tokenHint(token), Scopes: scopes, InstanceID: instance, ExpiresAt: b.ExpiresAt.Value.UTC(),
 	}, identity.HashToken(token), caller.Actor())
 	return toCreatedKey(k, token), err
@@ -100,7 +110,7 @@ func (a *API) keyInstance(ctx context.Context, caller identity.APIKey, named str
 	if err != nil || instance == "" {
 		return "", err
 	}
-	_, err = a.Store.Instance(ctx, caller.TenantID, instance)
+	_, err = a.Stores.Instances.Instance(ctx, caller.TenantID, instance)
 	return instance, operation.NameNotFound("Instance", err)
 }
 
@@ -166,7 +176,7 @@ func (a *API) listKeys(ctx context.Context, in *operation.PageQuery) (*operation
 func (a *API) listVisibleKeys(ctx context.Context, caller identity.APIKey, after string, limit int) ([]identity.APIKey, error) {
 	var seen []identity.APIKey
 	for {
-		keys, err := a.Store.ListAPIKeys(ctx, caller.TenantID, after, limit)
+		keys, err := a.Stores.Keys.ListAPIKeys(ctx, caller.TenantID, after, limit)
 		if err != nil {
 			return nil, err
 		}
@@ -189,7 +199,7 @@ type KeyPath struct {
 
 // findKey finds a key of the caller's to change.
 func (a *API) findKey(ctx context.Context, caller identity.APIKey, id string) (identity.APIKey, error) {
-	keys, err := a.Store.ListAPIKeys(ctx, caller.TenantID, operation.PreviousID(id), 1)
+	keys, err := a.Stores.Keys.ListAPIKeys(ctx, caller.TenantID, operation.PreviousID(id), 1)
 	if err != nil {
 		return identity.APIKey{}, err
 	}
@@ -222,7 +232,7 @@ func (a *API) rotateKey(ctx context.Context, in *struct {
 	}
 	token := identity.NewToken(tokenPrefix)
 	next := identity.APIKey{ID: resourceID(ctx), Hint: tokenHint(token)}
-	k, err := a.Store.RotateAPIKey(ctx, caller.TenantID, in.KeyID, next, identity.HashToken(token), a.oldKeyExpiry(old, in.Body), caller.Actor())
+	k, err := a.Stores.Keys.RotateAPIKey(ctx, caller.TenantID, in.KeyID, next, identity.HashToken(token), a.oldKeyExpiry(old, in.Body), caller.Actor())
 	a.keys.reset()
 	return toCreatedKey(k, token), operation.NameNotFound("API key", err)
 }
@@ -240,7 +250,7 @@ func (a *API) oldKeyExpiry(old identity.APIKey, r *rotation) time.Time {
 	return until
 }
 
-func (a *API) revokeKey(ctx context.Context, in *KeyPath) (*noBody, error) {
+func (a *API) revokeKey(ctx context.Context, in *KeyPath) (*operation.NoBody, error) {
 	caller := operation.CallerOf(ctx)
 	old, err := a.findKey(ctx, caller, in.KeyID)
 	if err == nil {
@@ -249,7 +259,7 @@ func (a *API) revokeKey(ctx context.Context, in *KeyPath) (*noBody, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = a.Store.RevokeAPIKey(ctx, caller.TenantID, in.KeyID, caller.Actor())
+	err = a.Stores.Keys.RevokeAPIKey(ctx, caller.TenantID, in.KeyID, caller.Actor())
 	a.keys.reset()
 	return nil, operation.NameNotFound("API key", err)
 }

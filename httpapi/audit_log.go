@@ -13,6 +13,12 @@ import (
 	"hydragate/identity"
 )
 
+// AuditStore reads the audit log.
+type AuditStore interface {
+	// AuditEvents returns events, newest first. A nonempty before is the ID of the last event of the previous page.
+	AuditEvents(ctx context.Context, tenant string, q identity.EventQuery, before string, limit int) ([]identity.Event, error)
+}
+
 type eventResponse struct {
 	Actor      string            `json:"actor" doc:"Who did it: key:…, sender:… (an identity) or system."`
 	At         time.Time         `json:"at"`
@@ -50,7 +56,7 @@ type auditQuery struct {
 }
 
 // readAudit answers the audit log, newest first.
-func (a *API) readAudit(ctx context.Context, in *auditQuery, h http.Header) (*streamResponse, error) {
+func (a *API) readAudit(ctx context.Context, in *auditQuery, h http.Header) (*operation.StreamResponse, error) {
 	key := operation.CallerOf(ctx)
 	instance, err := operation.ResolveInstance(key, in.InstanceID)
 	if err != nil {
@@ -60,7 +66,7 @@ func (a *API) readAudit(ctx context.Context, in *auditQuery, h http.Header) (*st
 		Kind: in.Kind, Actor: identity.Actor(in.Actor), CustomerID: in.CustomerID, IdentityID: in.IdentityID, InstanceID: instance, Since: in.Since, Until: in.Until,
 	}
 	list := func(before string, limit int) ([]identity.Event, error) {
-		return a.Store.AuditEvents(ctx, key.TenantID, q, before, limit)
+		return a.Stores.Audit.AuditEvents(ctx, key.TenantID, q, before, limit)
 	}
 	if in.Format == "csv" || in.Format == "" && acceptsCSV(h) {
 		return a.streamAuditCSV(in.Cursor, list)
@@ -70,7 +76,7 @@ func (a *API) readAudit(ctx context.Context, in *auditQuery, h http.Header) (*st
 		return nil, err
 	}
 	body, err := fastapi.Encode(p.Body)
-	return &streamResponse{contentType: "application/json", write: func(_ context.Context, w io.Writer) error {
+	return &operation.StreamResponse{ContentType: "application/json", Write: func(_ context.Context, w io.Writer) error {
 		_, err := w.Write(body)
 		return err
 	}}, err
@@ -87,12 +93,12 @@ const batchRows = 500
 
 // streamAuditCSV pours all events. The first ones are read before the answer begins, so that
 // a database that does not answer is told as such.
-func (a *API) streamAuditCSV(before string, list func(before string, limit int) ([]identity.Event, error)) (*streamResponse, error) {
+func (a *API) streamAuditCSV(before string, list func(before string, limit int) ([]identity.Event, error)) (*operation.StreamResponse, error) {
 	events, err := list(before, batchRows)
 	if err != nil {
 		return nil, err
 	}
-	return &streamResponse{contentType: "text/csv; charset=utf-8", fileName: "audit.csv", write: func(_ context.Context, out io.Writer) error {
+	return &operation.StreamResponse{ContentType: "text/csv; charset=utf-8", FileName: "audit.csv", Write: func(_ context.Context, out io.Writer) error {
 		w := csv.NewWriter(out)
 		w.UseCRLF = true
 		_ = w.Write([]string{"at", "kind", "actor", "customer_id", "identity_id", "instance_id", "message_id", "detail", "id"})

@@ -11,17 +11,26 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"hydragate/httpapi/fastapi"
 	"hydragate/httpapi/operation"
 	"hydragate/identity"
 )
 
+// AuthStore looks up API keys.
+type AuthStore interface {
+	// APIKey returns the key whose token has the given hash. The key may be expired or revoked.
+	// It returns identity.ErrNotFound if there is none.
+	APIKey(ctx context.Context, hash string) (identity.APIKey, error)
+	// TouchAPIKey records that a key was used.
+	TouchAPIKey(ctx context.Context, tenant, id string, at time.Time) error
+}
+
 const (
-	keyCacheTTL   = 2 * time.Second // how long a revoked key may still be let in
+	keyCacheTTL   = 2 * time.Second // how long a revoked key may still be accepted
 	maxCachedKeys = 10_000
-	maxTokenBytes = 512
 )
 
 // authenticate finds the API key of a request, or the member of staff. Whatever is
@@ -39,7 +48,7 @@ func (a *API) authenticate(r *http.Request) (identity.APIKey, error) {
 		}
 		refused = err // unless it is a key after all
 	}
-	if len(token) > maxTokenBytes {
+	if len(token) > operation.MaxTokenBytes {
 		return identity.APIKey{}, refused
 	}
 	key, err := a.lookUpKey(r.Context(), identity.HashToken(token))
@@ -79,7 +88,7 @@ func (a *API) lookUpKey(ctx context.Context, hash string) (identity.APIKey, erro
 	if key, ok := a.keys.get(hash, now); ok {
 		return key, nil
 	}
-	key, err := a.Store.APIKey(ctx, hash)
+	key, err := a.Stores.Auth.APIKey(ctx, hash)
 	if err != nil {
 		return identity.APIKey{}, err
 	}
@@ -93,7 +102,7 @@ func (a *API) touchKey(ctx context.Context, key identity.APIKey, now time.Time) 
 	if !key.IsLive(now) || now.Sub(key.LastUsedAt) < time.Minute {
 		return
 	}
-	if err := a.Store.TouchAPIKey(ctx, key.TenantID, key.ID, now.UTC()); err != nil {
+	if err := a.Stores.Auth.TouchAPIKey(ctx, key.TenantID, key.ID, now.UTC()); err != nil {
 		a.Log.WarnContext(ctx, "note use of API key", "key", key.ID, "err", err)
 	}
 }
@@ -131,30 +140,6 @@ func (c *keyCache) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.m = nil
-}
-
-// rateLimiters hold the rate limit of each API key.
-type rateLimiters struct {
-	mu sync.Mutex
-	m  map[string]*rate.Limiter
-}
-
-// takeToken takes one call from a key's budget, or says how long to wait.
-func (b *rateLimiters) takeToken(key string, now time.Time, perSecond float64, burst int) (wait time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.m == nil || len(b.m) >= maxCachedKeys {
-		b.m = map[string]*rate.Limiter{}
-	}
-	l := b.m[key]
-	if l == nil {
-		l = rate.NewLimiter(rate.Limit(perSecond), burst)
-		b.m[key] = l
-	}
-	if l.AllowN(now, 1) {
-		return 0
-	}
-	return time.Duration((1 - l.TokensAt(now)) / perSecond * float64(time.Second))
 }
 
 // StaffVerifier recognises members of staff by the tokens of an identity provider, so that
@@ -207,4 +192,40 @@ func sanitizeSubject(subject string) string {
 	}
 	h := sha256.Sum256([]byte(subject))
 	return "~" + hex.EncodeToString(h[:16])
+}
+
+// nativeMiddleware is the way into every operation: who are you, may you, is this right, and
+// was this asked before?
+func (a *API) nativeMiddleware(ctx huma.Context, next func(huma.Context)) {
+	called := a.routesByID[ctx.Operation().OperationID]
+	r, w := humago.Unwrap(ctx)
+	if err := a.authorize(called, r); err != nil {
+		a.responder.ProblemFor(r.Context(), err).Write(w)
+		return
+	}
+	in := &operation.RequestContext{BaseContext: ctx, Values: map[string]string{}}
+	if err := a.reader.Read(called, r, ctx.Operation(), in); err != nil {
+		a.responder.ProblemFor(r.Context(), err).Write(w)
+		return
+	}
+	if err := operation.CheckInstance(operation.CallerOf(r.Context()), in); err != nil {
+		a.responder.ProblemFor(r.Context(), err).Write(w)
+		return
+	}
+	a.runIdempotent(called, r, in, next)
+}
+
+func (a *API) authorize(to *operation.Route, r *http.Request) error {
+	key, err := a.authenticate(r)
+	if err != nil {
+		return err
+	}
+	operation.RequestInfoOf(r.Context()).Key = key
+	if err := a.Limiter.Take(key.ID); err != nil {
+		return err
+	}
+	if !key.HasScope(to.Scope) {
+		return operation.MissingScope(to.Scope)
+	}
+	return nil
 }

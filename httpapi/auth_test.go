@@ -75,7 +75,7 @@ func TestKeyCache_Expires(t *testing.T) {
 }
 
 func TestRateLimit(t *testing.T) {
-	w := newHarness(t, func(a *API) { a.Rate, a.Burst = 1, 3 })
+	w := newHarness(t, func(a *API) { a.Limiter.Rate, a.Limiter.Burst = 1, 3 })
 	for range 3 {
 		w.expect(w.request("GET", "/v1/customers", ""), 200, "")
 	}

@@ -56,6 +56,6 @@ func (a *API) setUpSlack(ctx context.Context, in *struct {
 	return toSlack(s), err
 }
 
-func (a *API) removeSlack(ctx context.Context, in *InstancePath) (*noBody, error) {
+func (a *API) removeSlack(ctx context.Context, in *InstancePath) (*operation.NoBody, error) {
 	return a.removeChannel(ctx, in.InstanceID, adapters.Slack)
 }

@@ -46,7 +46,7 @@ func (a *API) setUpSMS(ctx context.Context, in *phoneIn) (*phoneOut, error) {
 	return a.setUpPhone(ctx, in, adapters.SMS)
 }
 
-func (a *API) removeSMS(ctx context.Context, in *InstancePath) (*noBody, error) {
+func (a *API) removeSMS(ctx context.Context, in *InstancePath) (*operation.NoBody, error) {
 	return a.removeChannel(ctx, in.InstanceID, adapters.SMS)
 }
 
@@ -58,7 +58,7 @@ func (a *API) setUpWhatsApp(ctx context.Context, in *phoneIn) (*phoneOut, error)
 	return a.setUpPhone(ctx, in, adapters.WhatsApp)
 }
 
-func (a *API) removeWhatsApp(ctx context.Context, in *InstancePath) (*noBody, error) {
+func (a *API) removeWhatsApp(ctx context.Context, in *InstancePath) (*operation.NoBody, error) {
 	return a.removeChannel(ctx, in.InstanceID, adapters.WhatsApp)
 }
 

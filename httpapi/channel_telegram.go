@@ -70,6 +70,6 @@ func (a *API) setUpTelegram(ctx context.Context, in *struct {
 	return toTelegram(in.InstanceID, s), err
 }
 
-func (a *API) removeTelegram(ctx context.Context, in *InstancePath) (*noBody, error) {
+func (a *API) removeTelegram(ctx context.Context, in *InstancePath) (*operation.NoBody, error) {
 	return a.removeChannel(ctx, in.InstanceID, adapters.Telegram)
 }

@@ -71,7 +71,7 @@ func gracePeriodOption(seconds fastapi.Optional[int]) *time.Duration {
 	return &d
 }
 
-func (a *API) removeChannel(ctx context.Context, instance string, channel adapters.Channel) (*noBody, error) {
+func (a *API) removeChannel(ctx context.Context, instance string, channel adapters.Channel) (*operation.NoBody, error) {
 	key := operation.CallerOf(ctx)
 	return nil, operation.NameNotFound("Instance", a.Endpoints.Remove(ctx, key.TenantID, instance, channel, key.Actor()))
 }

@@ -13,6 +13,19 @@ import (
 	"hydragate/identity"
 )
 
+// ExportStore reads the data of a customer that only the export contains.
+type ExportStore interface {
+	// CustomerHistory returns the addresses that a customer has owned, oldest first.
+	CustomerHistory(ctx context.Context, tenant, customer string) ([]identity.Ownership, error)
+	// CustomerConversations returns the conversations in which a customer has written. A nonempty instance limits them
+	// to that instance.
+	CustomerConversations(ctx context.Context, tenant, customer, instance string) ([]gateway.CustomerConversation, error)
+	// ReceivedMessages returns the messages from the customer in a conversation, in order, whose Seq is above after.
+	ReceivedMessages(ctx context.Context, t gateway.CustomerConversation, after int64, limit int) ([]gateway.ReceivedMessage, error)
+	// SentMessages returns the messages to the customer in a conversation, in order, whose Seq is above after.
+	SentMessages(ctx context.Context, t gateway.CustomerConversation, after int64, limit int) ([]gateway.SentMessage, error)
+}
+
 type exportResponse struct {
 	Audit         []eventResponse    `json:"audit" nullable:"false" doc:"Newest first."`
 	Conversations []talkResponse     `json:"conversations" nullable:"false"`
@@ -69,9 +82,9 @@ type sentResponse struct {
 // exportCustomer pours everything that is kept about a customer, some rows at a time.
 // A key limited to one instance gets what concerns that instance, and a key gets no part
 // for which it could not ask by itself.
-func (a *API) exportCustomer(ctx context.Context, in *CustomerPath, _ http.Header) (*streamResponse, error) {
+func (a *API) exportCustomer(ctx context.Context, in *CustomerPath, _ http.Header) (*operation.StreamResponse, error) {
 	key := operation.CallerOf(ctx)
-	c, err := a.Store.Customer(ctx, key.TenantID, in.CustomerID)
+	c, err := a.Stores.Customers.Customer(ctx, key.TenantID, in.CustomerID)
 	if errors.Is(err, identity.ErrNotFound) {
 		return nil, a.explainMerge(ctx, in.CustomerID, fastapi.NotFound("Customer"))
 	}
@@ -79,7 +92,7 @@ func (a *API) exportCustomer(ctx context.Context, in *CustomerPath, _ http.Heade
 		return nil, err
 	}
 	e := customerExport{API: a, key: key, customer: c}
-	return &streamResponse{contentType: "application/json", fileName: "customer-" + c.ID + ".json", write: e.write}, nil
+	return &operation.StreamResponse{ContentType: "application/json", FileName: "customer-" + c.ID + ".json", Write: e.write}, nil
 }
 
 type customerExport struct {
@@ -116,7 +129,7 @@ func (e customerExport) write(ctx context.Context, w io.Writer) error {
 }
 
 func (e customerExport) writeIdentities(ctx context.Context, j *jsonWriter) error {
-	is, err := e.Store.CustomerIdentities(ctx, e.key.TenantID, e.customer.ID, "")
+	is, err := e.Stores.Identities.CustomerIdentities(ctx, e.key.TenantID, e.customer.ID, "")
 	shown := []identityResponse{}
 	for _, i := range is {
 		if operation.CanReadIdentity(e.key, i) {
@@ -128,7 +141,7 @@ func (e customerExport) writeIdentities(ctx context.Context, j *jsonWriter) erro
 }
 
 func (e customerExport) writeHistory(ctx context.Context, j *jsonWriter) error {
-	spans, err := e.Store.CustomerHistory(ctx, e.key.TenantID, e.customer.ID)
+	spans, err := e.Stores.Exports.CustomerHistory(ctx, e.key.TenantID, e.customer.ID)
 	shown := []ownedResponse{}
 	for _, o := range spans {
 		if operation.CanReadIdentity(e.key, identity.Identity{InstanceID: o.InstanceID}) {
@@ -142,7 +155,7 @@ func (e customerExport) writeHistory(ctx context.Context, j *jsonWriter) error {
 }
 
 func (e customerExport) writeConversations(ctx context.Context, j *jsonWriter) error {
-	talks, err := e.Store.CustomerConversations(ctx, e.key.TenantID, e.customer.ID, e.key.InstanceID)
+	talks, err := e.Stores.Exports.CustomerConversations(ctx, e.key.TenantID, e.customer.ID, e.key.InstanceID)
 	if err != nil {
 		return err
 	}
@@ -166,14 +179,14 @@ func (e customerExport) writeConversation(ctx context.Context, j *jsonWriter, t 
 	j.field("external_id", t.ExternalID)
 	j.field("group", t.Group)
 	err := writeList(j, "received", int64(0), func(after int64) ([]gateway.ReceivedMessage, error) {
-		return e.Store.ReceivedMessages(ctx, t, after, batchRows)
+		return e.Stores.Exports.ReceivedMessages(ctx, t, after, batchRows)
 	},
 		func(m gateway.ReceivedMessage) int64 { return m.Seq }, toReceived)
 	if err != nil {
 		return err
 	}
 	err = writeList(j, "sent", int64(0), func(after int64) ([]gateway.SentMessage, error) {
-		return e.Store.SentMessages(ctx, t, after, batchRows)
+		return e.Stores.Exports.SentMessages(ctx, t, after, batchRows)
 	},
 		func(m gateway.SentMessage) int64 { return m.Seq },
 		func(m gateway.SentMessage) sentResponse {
@@ -198,7 +211,7 @@ func toReceived(m gateway.ReceivedMessage) receivedResponse {
 func (e customerExport) writeAudit(ctx context.Context, j *jsonWriter) error {
 	q := identity.EventQuery{CustomerID: e.customer.ID, InstanceID: e.key.InstanceID}
 	return writeList(j, "audit", "", func(before string) ([]identity.Event, error) {
-		return e.Store.AuditEvents(ctx, e.key.TenantID, q, before, batchRows)
+		return e.Stores.Audit.AuditEvents(ctx, e.key.TenantID, q, before, batchRows)
 	},
 		func(ev identity.Event) string { return ev.ID }, toEvent)
 }

@@ -11,6 +11,20 @@ import (
 	"hydragate/identity"
 )
 
+// MergeStore merges customers.
+type MergeStore interface {
+	// MergeCustomer moves the identities of one customer to another and hides the first one. Without mayGrant, it
+	// returns identity.ErrGrantRequired if a verified identity or one with the owner role would move. It returns
+	// identity.ErrNotFound if either customer does not exist.
+	MergeCustomer(ctx context.Context, tenant, id, into string, mayGrant bool, by identity.Actor) (identity.Merge, error)
+	// UndoMerge restores a merged customer and those of its identities that still belong to the other one. It returns
+	// identity.ErrNotFound, identity.ErrIdentifierReused, and identity.ErrGrantRequired under the condition of
+	// MergeCustomer.
+	UndoMerge(ctx context.Context, tenant, id string, mayGrant bool, by identity.Actor) (identity.Customer, error)
+	// MergedInto returns the ID of the customer that a merged customer is now part of, or identity.ErrNotFound.
+	MergedInto(ctx context.Context, tenant, id string) (string, error)
+}
+
 type mergeResponse struct {
 	CustomerID string    `json:"customer_id" format:"uuid" doc:"Who was merged, and is not found any more."`
 	Identities int       `json:"identities" doc:"How many moved, with their conversations."`
@@ -34,7 +48,7 @@ func (a *API) mergeCustomer(ctx context.Context, in *struct {
 	if key.InstanceID != "" {
 		return nil, operation.KeyLimitedProblem()
 	}
-	m, err := a.Store.MergeCustomer(ctx, key.TenantID, in.CustomerID, in.Body.Into, key.HasScope("identities:grant"), key.Actor())
+	m, err := a.Stores.Merges.MergeCustomer(ctx, key.TenantID, in.CustomerID, in.Body.Into, key.HasScope("identities:grant"), key.Actor())
 	switch {
 	case errors.Is(err, identity.ErrGrantRequired):
 		return nil, operation.MissingScope("identities:grant")
@@ -49,7 +63,7 @@ func (a *API) undoMerge(ctx context.Context, in *CustomerPath) (*customerOut, er
 	if key.InstanceID != "" {
 		return nil, operation.KeyLimitedProblem()
 	}
-	c, err := a.Store.UndoMerge(ctx, key.TenantID, in.CustomerID, key.HasScope("identities:grant"), key.Actor())
+	c, err := a.Stores.Merges.UndoMerge(ctx, key.TenantID, in.CustomerID, key.HasScope("identities:grant"), key.Actor())
 	switch {
 	case errors.Is(err, identity.ErrGrantRequired):
 		return nil, operation.MissingScope("identities:grant")
@@ -68,8 +82,8 @@ func (p CustomerPath) createCustomer() string { return p.CustomerID }
 
 // handleCustomer is do for operations on a customer: of one that was merged it says who it
 // is now. The answer is 404 all the same: nobody acts on another customer than named.
-func handleCustomer[I, O any](a *API, f func(context.Context, *I) (*O, error)) handler {
-	return handle(func(ctx context.Context, in *I) (*O, error) {
+func handleCustomer[I, O any](a *API, f func(context.Context, *I) (*O, error)) operation.Handler {
+	return operation.Handle(func(ctx context.Context, in *I) (*O, error) {
 		out, err := f(ctx, in)
 		if err == nil {
 			return out, nil
@@ -83,7 +97,7 @@ func handleCustomer[I, O any](a *API, f func(context.Context, *I) (*O, error)) h
 
 // explainMerge puts in place of err, about a customer who is not found, who they are now.
 func (a *API) explainMerge(ctx context.Context, customer string, err error) error {
-	into, serr := a.Store.MergedInto(ctx, operation.CallerOf(ctx).TenantID, customer)
+	into, serr := a.Stores.Merges.MergedInto(ctx, operation.CallerOf(ctx).TenantID, customer)
 	switch {
 	case serr == nil:
 		return fastapi.NewProblem(http.StatusNotFound, "Customer was merged into "+into)

@@ -11,6 +11,20 @@ import (
 	"hydragate/identity"
 )
 
+// CustomerStore stores customers. Its methods return identity.ErrNotFound for unknown customers.
+type CustomerStore interface {
+	// CreateCustomer stores a customer. It returns identity.ErrEmailTaken if another customer has the email address.
+	CreateCustomer(ctx context.Context, c identity.Customer, by identity.Actor) (identity.Customer, error)
+	Customer(ctx context.Context, tenant, id string) (identity.Customer, error)
+	EditCustomer(ctx context.Context, tenant, id string, e identity.CustomerEdit, by identity.Actor) (identity.Customer, error)
+	ListCustomers(ctx context.Context, tenant string, q identity.CustomerQuery, after string, limit int) ([]identity.Customer, error)
+	// DeleteCustomer removes a customer, its identities, and the records needed to undo merges into it. Conversations
+	// remain, without a customer. It returns the targets whose claim codes are void.
+	DeleteCustomer(ctx context.Context, tenant, id string, by identity.Actor) (void []claim.Target, err error)
+	// EraseCustomer is DeleteCustomer that also removes all personal data. It also accepts deleted customers.
+	EraseCustomer(ctx context.Context, tenant, id string, by identity.Actor) (void []claim.Target, err error)
+}
+
 type customerResponse struct {
 	CompanyName *string        `json:"company_name"`
 	CreatedAt   time.Time      `json:"created_at"`
@@ -54,7 +68,7 @@ type customerOut struct{ Body customerResponse }
 
 func (a *API) createCustomer(ctx context.Context, in *struct{ Body customerFields }) (*customerOut, error) {
 	key, b := operation.CallerOf(ctx), in.Body
-	c, err := a.Store.CreateCustomer(ctx, identity.Customer{
+	c, err := a.Stores.Customers.CreateCustomer(ctx, identity.Customer{
 		ID: resourceID(ctx), TenantID: key.TenantID, Email: b.Email.Value, PhoneNumber: b.PhoneNumber.Value, FirstName: b.FirstName.Value, LastName: b.LastName.Value,
 		CompanyName: b.CompanyName.Value, Locale: b.Locale.Value, Timezone: b.Timezone.Value, Metadata: b.Metadata.Value.Raw(),
 	}, key.Actor())
@@ -62,7 +76,7 @@ func (a *API) createCustomer(ctx context.Context, in *struct{ Body customerField
 }
 
 func (a *API) getCustomer(ctx context.Context, in *CustomerPath) (*customerOut, error) {
-	c, err := a.Store.Customer(ctx, operation.CallerOf(ctx).TenantID, in.CustomerID)
+	c, err := a.Stores.Customers.Customer(ctx, operation.CallerOf(ctx).TenantID, in.CustomerID)
 	return &customerOut{toCustomer(c)}, operation.NameNotFound("Customer", err)
 }
 
@@ -71,7 +85,7 @@ func (a *API) editCustomer(ctx context.Context, in *struct {
 	Body customerFields
 }) (*customerOut, error) {
 	key, b := operation.CallerOf(ctx), in.Body
-	c, err := a.Store.EditCustomer(ctx, key.TenantID, in.CustomerID, identity.CustomerEdit{
+	c, err := a.Stores.Customers.EditCustomer(ctx, key.TenantID, in.CustomerID, identity.CustomerEdit{
 		Email: b.Email.Edit(), PhoneNumber: b.PhoneNumber.Edit(), FirstName: b.FirstName.Edit(), LastName: b.LastName.Edit(),
 		CompanyName: b.CompanyName.Edit(), Locale: b.Locale.Edit(), Timezone: b.Timezone.Edit(), Metadata: fastapi.MetadataEdit(b.Metadata),
 	}, key.Actor())
@@ -109,7 +123,7 @@ func (a *API) listCustomers(ctx context.Context, in *struct {
 		q.PhonePrefix = "+" + strings.TrimLeft(in.PhonePrefix, "+ ")
 	}
 	return operation.FetchPage(in.PageQuery, func(after string, limit int) ([]identity.Customer, error) {
-		return a.Store.ListCustomers(ctx, tenant, q, after, limit)
+		return a.Stores.Customers.ListCustomers(ctx, tenant, q, after, limit)
 	}, func(c identity.Customer) string { return c.ID }, toCustomer)
 }
 
@@ -121,14 +135,14 @@ type CodeDropper interface {
 func (a *API) deleteCustomer(ctx context.Context, in *struct {
 	CustomerPath
 	Erase bool `query:"erase" default:"false" doc:"Also removes personal data from every table and queue: messages both ways, deliveries, dead letters, and who was merged into the customer. What wrote from its accounts as an unknown sender counts, and so do accounts that it once had and nobody else has. The audit log keeps pseudonyms and a receipt. A customer that was deleted before can be erased still; what is erased is not found any more (404)."`
-}) (*noBody, error) {
+}) (*operation.NoBody, error) {
 	key := operation.CallerOf(ctx)
 	if key.InstanceID != "" {
 		return nil, operation.KeyLimitedProblem()
 	}
-	remove := a.Store.DeleteCustomer
+	remove := a.Stores.Customers.DeleteCustomer
 	if in.Erase {
-		remove = a.Store.EraseCustomer
+		remove = a.Stores.Customers.EraseCustomer
 	}
 	void, err := remove(ctx, key.TenantID, in.CustomerID, key.Actor())
 	if err != nil {

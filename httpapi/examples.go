@@ -1,113 +1,112 @@
 package httpapi
 
-// An example is a request and its answer as the document shows them.
-type example struct{ request, response string }
+import (
+	"hydragate/httpapi/operation"
+)
 
 const (
-	exampleID         = `"01930f6e-5c1a-7b3e-9a54-0c1f6a1b2c3d"`
-	exampleInstanceID = `"01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f"`
-	exampleTimes      = `"created_at":"2026-11-22T02:00:00Z","updated_at":"2026-11-22T02:00:00Z"`
+	exampleTimes = `"created_at":"2026-11-22T02:00:00Z","updated_at":"2026-11-22T02:00:00Z"`
 
-	exampleCustomer = `{"company_name":null,"email":"steve@example.com","first_name":"Steve","id":` + exampleID + `,"last_name":null,
+	exampleCustomer = `{"company_name":null,"email":"steve@example.com","first_name":"Steve","id":` + operation.ExampleID + `,"last_name":null,
 		"locale":"en-AU","metadata":{},"phone_number":"+61400111222","timezone":"Australia/Sydney",` + exampleTimes + `}`
-	exampleIdentity = `{"channel":"telegram","customer_id":` + exampleID + `,"display_name":"Steve","external_id":"12345","id":` + exampleID + `,
+	exampleIdentity = `{"channel":"telegram","customer_id":` + operation.ExampleID + `,"display_name":"Steve","external_id":"12345","id":` + operation.ExampleID + `,
 		"instance_id":null,"metadata":{},"role_override":null,"verified":false,"verified_at":null,` + exampleTimes + `}`
-	exampleSender = `{"channel":"telegram","customer_id":null,"display_name":"Steve","external_id":"12345","id":` + exampleID + `,
-		"instance_id":` + exampleInstanceID + `,"metadata":{},"role_override":null,"verified":false,"verified_at":null,` + exampleTimes + `}`
-	exampleInstanceFields = `"agent_disabled_at":null,"agent_url":"https://agent.example.com/events","customer_max_age_days":null,"id":` + exampleInstanceID + `,"name":"Support",
+	exampleSender = `{"channel":"telegram","customer_id":null,"display_name":"Steve","external_id":"12345","id":` + operation.ExampleID + `,
+		"instance_id":` + operation.ExampleInstanceID + `,"metadata":{},"role_override":null,"verified":false,"verified_at":null,` + exampleTimes + `}`
+	exampleInstanceFields = `"agent_disabled_at":null,"agent_url":"https://agent.example.com/events","customer_max_age_days":null,"id":` + operation.ExampleInstanceID + `,"name":"Support",
 		"owner_max_age_days":365,"silence_max_days":null,"sms_invites":false,"unknown_senders":"forward","welcome_text":null,` + exampleTimes
-	exampleKey = `"created_at":"2026-11-22T02:00:00Z","expires_at":null,"hint":"x7qa","id":` + exampleID + `,"instance_id":null,
+	exampleKey = `"created_at":"2026-11-22T02:00:00Z","expires_at":null,"hint":"x7qa","id":` + operation.ExampleID + `,"instance_id":null,
 		"last_used_at":null,"name":"dashboard","revoked_at":null,"scopes":["customers:read","identities:read"]`
 	exampleToken = `"key":"hg_live_…"`
 
 	exampleOtherID = `"01930f6e-7a2b-7d4e-8c55-1d2e3f4a5b6c"`
-	exampleMerge   = `{"customer_id":` + exampleID + `,"identities":2,"into":` + exampleOtherID + `,"merged_at":"2026-11-22T02:00:00Z","undo_until":"2026-12-22T02:00:00Z"}`
-	exampleEvent   = `{"actor":"key:01930f6e-1111-7000-8000-000000000001","at":"2026-11-22T02:00:00Z","customer_id":` + exampleID + `,"detail":{"channel":"telegram"},
-		"id":` + exampleID + `,"identity_id":` + exampleID + `,"instance_id":null,"kind":"identity.linked","message_id":null}`
-	exampleHistory = `{"channel":"telegram","external_id":"12345","identity_id":` + exampleID + `,"owners":[{"customer_id":` + exampleID + `,"erased":false,
-		"identity_id":` + exampleID + `,"instance_id":null,"since":"2026-11-22T02:00:00Z","until":null}]}`
+	exampleMerge   = `{"customer_id":` + operation.ExampleID + `,"identities":2,"into":` + exampleOtherID + `,"merged_at":"2026-11-22T02:00:00Z","undo_until":"2026-12-22T02:00:00Z"}`
+	exampleEvent   = `{"actor":"key:01930f6e-1111-7000-8000-000000000001","at":"2026-11-22T02:00:00Z","customer_id":` + operation.ExampleID + `,"detail":{"channel":"telegram"},
+		"id":` + operation.ExampleID + `,"identity_id":` + operation.ExampleID + `,"instance_id":null,"kind":"identity.linked","message_id":null}`
+	exampleHistory = `{"channel":"telegram","external_id":"12345","identity_id":` + operation.ExampleID + `,"owners":[{"customer_id":` + operation.ExampleID + `,"erased":false,
+		"identity_id":` + operation.ExampleID + `,"instance_id":null,"since":"2026-11-22T02:00:00Z","until":null}]}`
 	exampleExport = `{"exported_at":"2026-11-22T02:00:00Z","customer":` + exampleCustomer + `,"identities":[` + exampleIdentity + `],
-		"history":[{"channel":"telegram","external_id":"12345","identity_id":` + exampleID + `,"instance_id":null,"since":"2026-11-22T02:00:00Z","until":null}],
-		"conversations":[{"id":` + exampleID + `,"instance_id":` + exampleInstanceID + `,"channel":"telegram","external_id":"12345","group":false,
-		"received":[{"attachments":[],"id":` + exampleID + `,"kind":"text","received_at":"2026-11-22T02:00:00Z","sent_at":"2026-11-22T02:00:00Z","text":"Hello"}],
-		"sent":[{"cause":"agent","created_at":"2026-11-22T02:00:01Z","id":` + exampleID + `,"status":"delivered","text":"Hello Steve"}]}],
+		"history":[{"channel":"telegram","external_id":"12345","identity_id":` + operation.ExampleID + `,"instance_id":null,"since":"2026-11-22T02:00:00Z","until":null}],
+		"conversations":[{"id":` + operation.ExampleID + `,"instance_id":` + operation.ExampleInstanceID + `,"channel":"telegram","external_id":"12345","group":false,
+		"received":[{"attachments":[],"id":` + operation.ExampleID + `,"kind":"text","received_at":"2026-11-22T02:00:00Z","sent_at":"2026-11-22T02:00:00Z","text":"Hello"}],
+		"sent":[{"cause":"agent","created_at":"2026-11-22T02:00:01Z","id":` + operation.ExampleID + `,"status":"delivered","text":"Hello Steve"}]}],
 		"audit":[` + exampleEvent + `],"withheld":[]}`
 
 	examplePhoneSetUp = `{"account_sid":"ACXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX","auth_token":"…","phone_number":"+61400111222"}`
 )
 
 // examples are the examples of every operation, by its id.
-func examples() map[string]example {
-	return surfaceExamples(map[string]example{
-		"create_customer": {`{"email":"steve@example.com","first_name":"Steve","locale":"en-AU","phone_number":"+61400111222","timezone":"Australia/Sydney"}`, exampleCustomer},
-		"list_customers":  {"", pageExample(exampleCustomer)},
-		"get_customer":    {"", exampleCustomer},
-		"update_customer": {`{"company_name":null,"metadata":{"tier":"gold"}}`, exampleCustomer},
+func examples() map[string]operation.Example {
+	return map[string]operation.Example{
+		"create_customer": {Request: `{"email":"steve@example.com","first_name":"Steve","locale":"en-AU","phone_number":"+61400111222","timezone":"Australia/Sydney"}`, Response: exampleCustomer},
+		"list_customers":  {Response: pageExample(exampleCustomer)},
+		"get_customer":    {Response: exampleCustomer},
+		"update_customer": {Request: `{"company_name":null,"metadata":{"tier":"gold"}}`, Response: exampleCustomer},
 
 		"delete_customer": {},
-		"merge_customer":  {`{"into":` + exampleOtherID + `}`, exampleMerge},
-		"undo_merge":      {"", exampleCustomer},
-		"export_customer": {"", exampleExport},
+		"merge_customer":  {Request: `{"into":` + exampleOtherID + `}`, Response: exampleMerge},
+		"undo_merge":      {Response: exampleCustomer},
+		"export_customer": {Response: exampleExport},
 
-		"lookup_identity": {"", `{"channel":"telegram","customer_email":"steve@example.com","customer_id":` + exampleID + `,"display_name":"Steve",
-			"external_id":"12345","identity_id":` + exampleID + `,"role_override":null,"verified":false}`},
-		"list_identities":      {"", `[` + exampleIdentity + `]`},
-		"link_identity":        {`{"channel":"telegram","display_name":"Steve","external_id":"12345"}`, exampleIdentity},
-		"get_identity":         {"", exampleIdentity},
-		"update_identity":      {`{"display_name":"Steve","metadata":null}`, exampleIdentity},
+		"lookup_identity": {Response: `{"channel":"telegram","customer_email":"steve@example.com","customer_id":` + operation.ExampleID + `,"display_name":"Steve",
+			"external_id":"12345","identity_id":` + operation.ExampleID + `,"role_override":null,"verified":false}`},
+		"list_identities":      {Response: `[` + exampleIdentity + `]`},
+		"link_identity":        {Request: `{"channel":"telegram","display_name":"Steve","external_id":"12345"}`, Response: exampleIdentity},
+		"get_identity":         {Response: exampleIdentity},
+		"update_identity":      {Request: `{"display_name":"Steve","metadata":null}`, Response: exampleIdentity},
 		"unlink_identity":      {},
-		"adopt_identity":       {"", exampleIdentity},
-		"list_unknown_senders": {"", pageExample(exampleSender)},
-		"block_sender":         {"", `{"blocked":true,"blocked_at":"2026-11-22T02:00:00Z","identity_id":` + exampleID + `}`},
-		"unblock_sender":       {"", `{"blocked":false,"blocked_at":null,"identity_id":` + exampleID + `}`},
-		"identity_history":     {"", exampleHistory},
-		"issue_claim_code": {"", `{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":` + exampleID + `,
+		"adopt_identity":       {Response: exampleIdentity},
+		"list_unknown_senders": {Response: pageExample(exampleSender)},
+		"block_sender":         {Response: `{"blocked":true,"blocked_at":"2026-11-22T02:00:00Z","identity_id":` + operation.ExampleID + `}`},
+		"unblock_sender":       {Response: `{"blocked":false,"blocked_at":null,"identity_id":` + operation.ExampleID + `}`},
+		"identity_history":     {Response: exampleHistory},
+		"issue_claim_code": {Response: `{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":` + operation.ExampleID + `,
 			"instructions":"Ask the customer to send the bot this message: /claim WDJ-BMJ"}`},
 
-		"issue_invite": {`{"channel":"telegram","instance_id":` + exampleInstanceID + `}`, `{"channel":"telegram","code":"WDJBMJKLNPQR",
-			"customer_id":` + exampleID + `,"expires_at":"2026-11-23T02:00:00Z","expires_in_seconds":86400,"id":` + exampleID + `,"instance_id":` + exampleInstanceID + `,
+		"issue_invite": {Request: `{"channel":"telegram","instance_id":` + operation.ExampleInstanceID + `}`, Response: `{"channel":"telegram","code":"WDJBMJKLNPQR",
+			"customer_id":` + operation.ExampleID + `,"expires_at":"2026-11-23T02:00:00Z","expires_in_seconds":86400,"id":` + operation.ExampleID + `,"instance_id":` + operation.ExampleInstanceID + `,
 			"instructions":"Open https://t.me/acme_bot?start=claim_WDJBMJKLNPQR, or write to @acme_bot on Telegram and send /claim WDJB-MJKL-NPQR, valid until 2026-11-23 02:00 UTC. Whoever opens it first is taken for the customer.",
 			"role_override":null,"url":"https://t.me/acme_bot?start=claim_WDJBMJKLNPQR"}`},
-		"list_invites": {"", pageExample(`{"channel":"telegram","created_at":"2026-11-22T02:00:00Z","customer_id":` + exampleID + `,"expires_at":"2026-11-23T02:00:00Z",
-			"id":` + exampleID + `,"identity_id":null,"instance_id":` + exampleInstanceID + `,"revoked_at":null,"role_override":"owner","state":"live","used_at":null}`)},
+		"list_invites": {Response: pageExample(`{"channel":"telegram","created_at":"2026-11-22T02:00:00Z","customer_id":` + operation.ExampleID + `,"expires_at":"2026-11-23T02:00:00Z",
+			"id":` + operation.ExampleID + `,"identity_id":null,"instance_id":` + operation.ExampleInstanceID + `,"revoked_at":null,"role_override":"owner","state":"live","used_at":null}`)},
 		"revoke_invite": {},
 
-		"create_instance":         {`{"agent_url":"https://agent.example.com/events","name":"Support"}`, `{"agent_secret_key":"ask_…","webhook_secret":"whsec_…",` + exampleInstanceFields + `}`},
-		"list_instances":          {"", pageExample(`{` + exampleInstanceFields + `}`)},
-		"get_instance":            {"", `{` + exampleInstanceFields + `}`},
-		"update_instance":         {`{"unknown_senders":"forward","welcome_text":null}`, `{` + exampleInstanceFields + `}`},
+		"create_instance":         {Request: `{"agent_url":"https://agent.example.com/events","name":"Support"}`, Response: `{"agent_secret_key":"ask_…","webhook_secret":"whsec_…",` + exampleInstanceFields + `}`},
+		"list_instances":          {Response: pageExample(`{` + exampleInstanceFields + `}`)},
+		"get_instance":            {Response: `{` + exampleInstanceFields + `}`},
+		"update_instance":         {Request: `{"unknown_senders":"forward","welcome_text":null}`, Response: `{` + exampleInstanceFields + `}`},
 		"delete_instance":         {},
-		"rotate_webhook_secret":   {`{"overlap_seconds":3600}`, `{"instance_id":` + exampleInstanceID + `,"old_good_until":"2026-11-22T03:00:00Z","webhook_secret":"whsec_…"}`},
+		"rotate_webhook_secret":   {Request: `{"overlap_seconds":3600}`, Response: `{"instance_id":` + operation.ExampleInstanceID + `,"old_good_until":"2026-11-22T03:00:00Z","webhook_secret":"whsec_…"}`},
 		"end_webhook_secrets":     {},
-		"rotate_agent_secret_key": {`{"overlap_seconds":3600}`, `{"agent_secret_key":"ask_…","instance_id":` + exampleInstanceID + `,"old_good_until":"2026-11-22T03:00:00Z"}`},
+		"rotate_agent_secret_key": {Request: `{"overlap_seconds":3600}`, Response: `{"agent_secret_key":"ask_…","instance_id":` + operation.ExampleInstanceID + `,"old_good_until":"2026-11-22T03:00:00Z"}`},
 		"end_agent_secret_keys":   {},
 
-		"list_channels": {"", `{"channels":[{"address":"+61400111222","channel":"sms","enabled":true,"error_message":null,"last_event_at":null,"status":"active",
+		"list_channels": {Response: `{"channels":[{"address":"+61400111222","channel":"sms","enabled":true,"error_message":null,"last_event_at":null,"status":"active",
 			"webhook_url":"https://gate.example.com/hooks/sms/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f"}],"count":1}`},
-		"get_sms":         {"", phoneExample("sms")},
-		"set_up_sms":      {examplePhoneSetUp, phoneExample("sms")},
+		"get_sms":         {Response: phoneExample("sms")},
+		"set_up_sms":      {Request: examplePhoneSetUp, Response: phoneExample("sms")},
 		"remove_sms":      {},
-		"get_whatsapp":    {"", phoneExample("whatsapp")},
-		"set_up_whatsapp": {examplePhoneSetUp, phoneExample("whatsapp")},
+		"get_whatsapp":    {Response: phoneExample("whatsapp")},
+		"set_up_whatsapp": {Request: examplePhoneSetUp, Response: phoneExample("whatsapp")},
 		"remove_whatsapp": {},
-		"get_telegram":    {"", exampleTelegram},
-		"set_up_telegram": {`{"bot_token":"123456789:XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX","mode":"webhook"}`, exampleTelegram},
+		"get_telegram":    {Response: exampleTelegram},
+		"set_up_telegram": {Request: `{"bot_token":"123456789:XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX","mode":"webhook"}`, Response: exampleTelegram},
 		"remove_telegram": {},
-		"get_slack":       {"", exampleSlack},
-		"set_up_slack":    {`{"bot_token":"xoxb-…","signing_secret":"…","app_token":null}`, exampleSlack},
+		"get_slack":       {Response: exampleSlack},
+		"set_up_slack":    {Request: `{"bot_token":"xoxb-…","signing_secret":"…","app_token":null}`, Response: exampleSlack},
 		"remove_slack":    {},
 
-		"create_key": {`{"name":"dashboard","scopes":["customers:read","identities:read"]}`, `{` + exampleKey + `,` + exampleToken + `}`},
-		"list_keys":  {"", pageExample(`{` + exampleKey + `}`)},
-		"rotate_key": {`{"overlap_seconds":3600}`, `{` + exampleKey + `,` + exampleToken + `}`},
+		"create_key": {Request: `{"name":"dashboard","scopes":["customers:read","identities:read"]}`, Response: `{` + exampleKey + `,` + exampleToken + `}`},
+		"list_keys":  {Response: pageExample(`{` + exampleKey + `}`)},
+		"rotate_key": {Request: `{"overlap_seconds":3600}`, Response: `{` + exampleKey + `,` + exampleToken + `}`},
 		"revoke_key": {},
 
-		"read_audit": {"", pageExample(exampleEvent)},
-	})
+		"read_audit": {Response: pageExample(exampleEvent)},
+	}
 }
 
 const (
-	exampleTelegram = `{"bot_username":"acme_bot","has_bot_token":true,"instance_id":` + exampleInstanceID + `,"message":"The bot @acme_bot is connected.",
+	exampleTelegram = `{"bot_username":"acme_bot","has_bot_token":true,"instance_id":` + operation.ExampleInstanceID + `,"message":"The bot @acme_bot is connected.",
 		"mode":"webhook","status":"active","telegram_enabled":true,"webhook_registered":true,
 		"webhook_url":"https://gate.example.com/hooks/telegram/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f"}`
 	exampleSlack = `{"bot_user_id":"U023BECGF","commands_url":"https://gate.example.com/hooks/slack/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f/commands",

@@ -35,6 +35,13 @@ func newFakeStore(now time.Time) *fakeStore {
 	return &fakeStore{now: now, hashes: map[string]string{}, answers: map[gateway.IdempotencyKey]gateway.StoredResponse{}}
 }
 
+func (s *fakeStore) stores() Stores {
+	return Stores{
+		Health: s, Auth: s, Keys: s, Customers: s, Merges: s, Exports: s, Identities: s, Senders: s, Invites: s,
+		Instances: s, Secrets: s, Audit: s, Idempotency: s,
+	}
+}
+
 func (s *fakeStore) id() string {
 	s.serial++
 	return fmt.Sprintf("01930f6e-0000-7000-8000-%012x", s.serial)

@@ -16,6 +16,7 @@ import (
 	"hydragate/adapters"
 	"hydragate/claim"
 	"hydragate/gateway"
+	"hydragate/httpapi/operation"
 	"hydragate/identity"
 )
 
@@ -46,9 +47,10 @@ func newHarness(t *testing.T, change ...func(*API)) *harness {
 	w := &harness{t: t, store: newFakeStore(now), endpoints: &fakeEndpoints{}, claims: &fakeClaims{}, log: &lockedBuffer{}, clock: now}
 	w.endpoints.store, w.claims.store = w.store, w.store
 	w.api = &API{
-		Store: w.store, Endpoints: w.endpoints, Claims: w.claims, Rate: 1e6, Burst: 1e6, Version: "1.2.3",
+		Stores: w.store.stores(), Endpoints: w.endpoints, Claims: w.claims, Version: "1.2.3",
 		Log: slog.New(slog.NewJSONHandler(w.log, nil)), Now: func() time.Time { return w.clock },
 	}
+	w.api.Limiter = &operation.RateLimiter{Rate: 1e6, Burst: 1e6, Now: w.api.Now}
 	for _, c := range change {
 		c(w.api)
 	}

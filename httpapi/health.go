@@ -10,6 +10,14 @@ import (
 	"hydragate/httpapi/fastapi"
 )
 
+// HealthStore reports the state of the database.
+type HealthStore interface {
+	// Ping returns an error if the database cannot be reached.
+	Ping(ctx context.Context) error
+	// Migrated returns an error if the schema of the database is not that of this program.
+	Migrated(ctx context.Context) error
+}
+
 const readyTimeout = 2 * time.Second
 
 // mountHealth serves what watches over the program: it is alive, it can take work,
@@ -54,7 +62,7 @@ type dependency struct {
 }
 
 func (a *API) dependencies() []dependency {
-	parts := []dependency{{"database", a.Store.Ping}, {"migrations", a.Store.Migrated}}
+	parts := []dependency{{"database", a.Stores.Health.Ping}, {"migrations", a.Stores.Health.Migrated}}
 	if a.Ready != nil {
 		parts = append(parts, dependency{"redis", a.Ready})
 	}

@@ -17,8 +17,18 @@ import (
 	"hydragate/httpapi/operation"
 )
 
+// IdempotencyStore stores the responses of idempotent requests.
+type IdempotencyStore interface {
+	// ReserveIdempotencyKey reserves a key for the first request that uses it. That request gets found == false and, in
+	// ResourceID, the ID of what it creates; it must end with SaveResponse or ReleaseIdempotencyKey. Further requests
+	// get the saved response, whose Status is 0 until there is one.
+	ReserveIdempotencyKey(ctx context.Context, k gateway.IdempotencyKey) (a gateway.StoredResponse, found bool, err error)
+	SaveResponse(ctx context.Context, k gateway.IdempotencyKey, a gateway.StoredResponse) error
+	// ReleaseIdempotencyKey lets the request be repeated. The repeated request gets the same ResourceID.
+	ReleaseIdempotencyKey(ctx context.Context, k gateway.IdempotencyKey) error
+}
+
 const (
-	idempotencyKey     = "Idempotency-Key"
 	replayPollInterval = 25 * time.Millisecond
 	maxReplayWait      = 3 * time.Second
 	storeTimeout       = 5 * time.Second
@@ -27,8 +37,8 @@ const (
 
 // runIdempotent runs a call, or gives the answer of the same call made before. A call without
 // Idempotency-Key just runs, and so does one whose answer must not be kept.
-func (a *API) runIdempotent(to *route, r *http.Request, in *operation.RequestContext, next func(huma.Context)) {
-	if !to.acceptsIdempotencyKey() || r.Header.Get(idempotencyKey) == "" {
+func (a *API) runIdempotent(to *operation.Route, r *http.Request, in *operation.RequestContext, next func(huma.Context)) {
+	if !to.AcceptsIdempotencyKey() || r.Header.Get(operation.IdempotencyKey) == "" {
 		next(in)
 		return
 	}
@@ -37,7 +47,7 @@ func (a *API) runIdempotent(to *route, r *http.Request, in *operation.RequestCon
 	kept, first, err := a.claimOrWait(r.Context(), k)
 	switch {
 	case err != nil:
-		a.problemFor(r.Context(), err).Write(w)
+		a.responder.ProblemFor(r.Context(), err).Write(w)
 	case first:
 		a.runRecorded(r, in, k, kept.ResourceID, next)
 	default:
@@ -52,7 +62,7 @@ func newIdempotencyKey(r *http.Request, in *operation.RequestContext) gateway.Id
 		_, _ = io.WriteString(h, part+"\x00")
 	}
 	return gateway.IdempotencyKey{
-		TenantID: caller.TenantID, Principal: caller.ID, Key: r.Header.Get(idempotencyKey),
+		TenantID: caller.TenantID, Principal: caller.ID, Key: r.Header.Get(operation.IdempotencyKey),
 		Fingerprint: hex.EncodeToString(h.Sum(nil)),
 	}
 }
@@ -93,7 +103,7 @@ func (a *API) claimOrWait(ctx context.Context, k gateway.IdempotencyKey) (kept g
 func (a *API) claimKey(ctx context.Context, k gateway.IdempotencyKey) (kept gateway.StoredResponse, found bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	return a.Store.ReserveIdempotencyKey(ctx, k)
+	return a.Stores.Idempotency.ReserveIdempotencyKey(ctx, k)
 }
 
 // runRecorded runs a call and keeps its answer, unless the same call may end
@@ -126,9 +136,9 @@ func resourceID(ctx context.Context) string {
 
 func (a *API) storeOutcome(ctx context.Context, k gateway.IdempotencyKey, heard *recorder) error {
 	if heard.status == 0 || heard.status >= 500 || heard.status == http.StatusTooManyRequests {
-		return a.Store.ReleaseIdempotencyKey(ctx, k)
+		return a.Stores.Idempotency.ReleaseIdempotencyKey(ctx, k)
 	}
-	return a.Store.SaveResponse(ctx, k, gateway.StoredResponse{Fingerprint: k.Fingerprint, Status: heard.status, Body: heard.body.Bytes()})
+	return a.Stores.Idempotency.SaveResponse(ctx, k, gateway.StoredResponse{Fingerprint: k.Fingerprint, Status: heard.status, Body: heard.body.Bytes()})
 }
 
 func replay(w http.ResponseWriter, kept gateway.StoredResponse) {

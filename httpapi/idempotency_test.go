@@ -112,7 +112,10 @@ func (s *disconnectStore) CreateCustomer(ctx context.Context, c identity.Custome
 // made again is the same.
 func TestIdempotency_ClientDisconnects(t *testing.T) {
 	s := &disconnectStore{}
-	w := newHarness(t, func(a *API) { s.fakeStore = a.Store.(*fakeStore); a.Store = s })
+	w := newHarness(t, func(a *API) {
+		s.fakeStore = a.Stores.Customers.(*fakeStore)
+		a.Stores.Customers, a.Stores.Idempotency = s, s
+	})
 	gone, hangUp := context.WithCancel(t.Context())
 	hangUp()
 	for _, key := range []string{"gone", ""} {
@@ -140,7 +143,7 @@ func FuzzIdempotencyKey(f *testing.F) {
 	for _, s := range []string{"a", "", " ", strings.Repeat("k", 255), strings.Repeat("k", 256), "é", "a\x00", "a\nb", "a\n", "\x7f", "~"} {
 		f.Add(s)
 	}
-	check, schema := operation.NewChecker(false), idempotencyParam().Schema
+	check, schema := operation.NewChecker(false), operation.IdempotencyParam().Schema
 	f.Fuzz(func(t *testing.T, in string) {
 		var wrong []fastapi.Violation
 		got := check.Check(schema, in, []any{"header", "idempotency-key"}, &wrong)

@@ -9,6 +9,28 @@ import (
 	"hydragate/identity"
 )
 
+// IdentityStore stores the identities of customers. Its methods return identity.ErrNotFound for an unknown customer or
+// identity.
+type IdentityStore interface {
+	// CustomerIdentities returns the identities of a customer, oldest first. A nonempty channel limits them to that
+	// channel.
+	CustomerIdentities(ctx context.Context, tenant, customer, channel string) ([]identity.Identity, error)
+	// Link stores a new, unverified identity. If an unknown sender has the same address within the scope of the
+	// identity, that row is linked instead and keeps its conversations; further rows of the address within the scope
+	// are merged into it. Link returns identity.ErrAlreadyLinked if the address belongs to a customer, and
+	// identity.ErrNoInstance if the instance does not exist.
+	Link(ctx context.Context, i identity.Identity, by identity.Actor) (identity.Identity, error)
+	Identity(ctx context.Context, tenant, customer, id string) (identity.Identity, error)
+	// EditIdentity changes an identity. Setting verified to false invalidates a live claim code.
+	EditIdentity(ctx context.Context, tenant, customer, id string, e identity.Edit, by identity.Actor) (identity.Identity, error)
+	// Unlink removes an identity. The audit log keeps the ID of its customer.
+	Unlink(ctx context.Context, tenant, customer, id string, by identity.Actor) error
+	// IdentityAddress returns the address of an identity, even if the identity was removed.
+	IdentityAddress(ctx context.Context, tenant, id string) (identity.Address, error)
+	// AddressHistory returns the customers that have owned an address, oldest first.
+	AddressHistory(ctx context.Context, a identity.Address) ([]identity.Ownership, error)
+}
+
 type identityResponse struct {
 	Channel      string         `json:"channel"`
 	CreatedAt    time.Time      `json:"created_at"`
@@ -49,7 +71,7 @@ func (a *API) listIdentities(ctx context.Context, in *struct {
 	Channel string `query:"channel" pattern:"^[a-z][a-z0-9_]{0,31}$"`
 }) (*identitiesOut, error) {
 	key := operation.CallerOf(ctx)
-	all, err := a.Store.CustomerIdentities(ctx, key.TenantID, in.CustomerID, in.Channel)
+	all, err := a.Stores.Identities.CustomerIdentities(ctx, key.TenantID, in.CustomerID, in.Channel)
 	if err != nil {
 		return nil, operation.NameNotFound("Customer", err)
 	}
@@ -83,7 +105,7 @@ func (a *API) linkIdentity(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	i, err := a.Store.Link(ctx, identity.Identity{
+	i, err := a.Stores.Identities.Link(ctx, identity.Identity{
 		TenantID: key.TenantID, CustomerID: in.CustomerID, InstanceID: instance, Channel: b.Channel, ExternalID: b.ExternalID,
 		DisplayName: b.DisplayName.Value, RoleOverride: b.RoleOverride.Value, Metadata: b.Metadata.Value.Raw(),
 	}, key.Actor())
@@ -92,7 +114,7 @@ func (a *API) linkIdentity(ctx context.Context, in *struct {
 
 func (a *API) getIdentity(ctx context.Context, in *IdentityPath) (*identityOut, error) {
 	key := operation.CallerOf(ctx)
-	i, err := a.Store.Identity(ctx, key.TenantID, in.CustomerID, in.IdentityID)
+	i, err := a.Stores.Identities.Identity(ctx, key.TenantID, in.CustomerID, in.IdentityID)
 	if err == nil && !operation.CanReadIdentity(key, i) {
 		err = identity.ErrNotFound
 	}
@@ -117,18 +139,18 @@ func (a *API) editIdentity(ctx context.Context, in *struct {
 	if err := a.checkIdentityWrite(ctx, key, in.IdentityPath); err != nil {
 		return nil, err
 	}
-	i, err := a.Store.EditIdentity(ctx, key.TenantID, in.CustomerID, in.IdentityID, identity.Edit{
+	i, err := a.Stores.Identities.EditIdentity(ctx, key.TenantID, in.CustomerID, in.IdentityID, identity.Edit{
 		DisplayName: b.DisplayName.Edit(), RoleOverride: b.RoleOverride.Edit(), Metadata: fastapi.MetadataEdit(b.Metadata), Verified: b.Verified.Edit(),
 	}, key.Actor())
 	return &identityOut{toIdentity(i)}, operation.NameNotFound("Identity", err)
 }
 
-func (a *API) unlinkIdentity(ctx context.Context, in *IdentityPath) (*noBody, error) {
+func (a *API) unlinkIdentity(ctx context.Context, in *IdentityPath) (*operation.NoBody, error) {
 	key := operation.CallerOf(ctx)
 	if err := a.checkIdentityWrite(ctx, key, *in); err != nil {
 		return nil, err
 	}
-	return nil, operation.NameNotFound("Identity", a.Store.Unlink(ctx, key.TenantID, in.CustomerID, in.IdentityID, key.Actor()))
+	return nil, operation.NameNotFound("Identity", a.Stores.Identities.Unlink(ctx, key.TenantID, in.CustomerID, in.IdentityID, key.Actor()))
 }
 
 // checkIdentityWrite looks an identity up for keys that may not touch all of them. Where an
@@ -137,7 +159,7 @@ func (a *API) checkIdentityWrite(ctx context.Context, key identity.APIKey, at Id
 	if key.InstanceID == "" {
 		return nil
 	}
-	i, err := a.Store.Identity(ctx, key.TenantID, at.CustomerID, at.IdentityID)
+	i, err := a.Stores.Identities.Identity(ctx, key.TenantID, at.CustomerID, at.IdentityID)
 	if err != nil {
 		return operation.NameNotFound("Identity", err)
 	}
@@ -175,11 +197,11 @@ type SenderPath struct {
 
 func (a *API) identityHistory(ctx context.Context, in *SenderPath) (*historyOut, error) {
 	key := operation.CallerOf(ctx)
-	at, err := a.Store.IdentityAddress(ctx, key.TenantID, in.IdentityID)
+	at, err := a.Stores.Identities.IdentityAddress(ctx, key.TenantID, in.IdentityID)
 	if err != nil || !operation.CanReadIdentity(key, identity.Identity{InstanceID: at.InstanceID}) {
 		return nil, operation.NameNotFound("Identity", errorOrNotFound(err))
 	}
-	spans, err := a.Store.AddressHistory(ctx, at)
+	spans, err := a.Stores.Identities.AddressHistory(ctx, at)
 	if err != nil {
 		return nil, err
 	}

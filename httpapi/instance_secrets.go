@@ -7,7 +7,17 @@ import (
 	"hydragate/gateway"
 	"hydragate/httpapi/fastapi"
 	"hydragate/httpapi/operation"
+	"hydragate/identity"
 )
+
+// SecretStore stores the secrets of instances. Its methods return gateway.ErrNoInstance for an unknown instance.
+type SecretStore interface {
+	// RotateInstanceSecret replaces a secret. The previous one remains valid for the grace period; the returned time is
+	// its end. A grace period of zero revokes all previous secrets immediately, and the time is zero.
+	RotateInstanceSecret(ctx context.Context, tenant, id string, kind gateway.SecretKind, secret string, gracePeriod time.Duration, by identity.Actor) (until time.Time, err error)
+	// RevokePreviousSecrets ends the grace periods of all previous secrets.
+	RevokePreviousSecrets(ctx context.Context, tenant, id string, kind gateway.SecretKind, by identity.Actor) error
+}
 
 // An overlap says how long a secret that is replaced stays good.
 type overlap struct {
@@ -54,21 +64,21 @@ func (a *API) rotateAgentSecretKey(ctx context.Context, in *rotateIn) (*struct{ 
 
 func (a *API) rotateSecret(ctx context.Context, in *rotateIn, kind gateway.SecretKind, secret string) (time.Time, error) {
 	key := operation.CallerOf(ctx)
-	until, err := a.Store.RotateInstanceSecret(ctx, key.TenantID, in.InstanceID, kind, secret, in.Body.duration(), key.Actor())
+	until, err := a.Stores.Secrets.RotateInstanceSecret(ctx, key.TenantID, in.InstanceID, kind, secret, in.Body.duration(), key.Actor())
 	return until, operation.NameNotFound("Instance", err)
 }
 
 // endWebhookSecrets ends the secrets that were replaced, before their time.
-func (a *API) endWebhookSecrets(ctx context.Context, in *InstancePath) (*noBody, error) {
+func (a *API) endWebhookSecrets(ctx context.Context, in *InstancePath) (*operation.NoBody, error) {
 	return a.endSecrets(ctx, in, gateway.WebhookSecret)
 }
 
 // endAgentSecretKeys ends the keys that were replaced, before their time.
-func (a *API) endAgentSecretKeys(ctx context.Context, in *InstancePath) (*noBody, error) {
+func (a *API) endAgentSecretKeys(ctx context.Context, in *InstancePath) (*operation.NoBody, error) {
 	return a.endSecrets(ctx, in, gateway.AgentSecretKey)
 }
 
-func (a *API) endSecrets(ctx context.Context, in *InstancePath, kind gateway.SecretKind) (*noBody, error) {
+func (a *API) endSecrets(ctx context.Context, in *InstancePath, kind gateway.SecretKind) (*operation.NoBody, error) {
 	key := operation.CallerOf(ctx)
-	return nil, operation.NameNotFound("Instance", a.Store.RevokePreviousSecrets(ctx, key.TenantID, in.InstanceID, kind, key.Actor()))
+	return nil, operation.NameNotFound("Instance", a.Stores.Secrets.RevokePreviousSecrets(ctx, key.TenantID, in.InstanceID, kind, key.Actor()))
 }

@@ -13,6 +13,16 @@ import (
 	"hydragate/identity"
 )
 
+// InstanceStore stores instances. Its methods return gateway.ErrNoInstance for an unknown instance.
+type InstanceStore interface {
+	CreateInstance(ctx context.Context, i gateway.Instance, s gateway.InstanceSecrets, by identity.Actor) (gateway.Instance, error)
+	Instance(ctx context.Context, tenant, id string) (gateway.Instance, error)
+	EditInstance(ctx context.Context, tenant, id string, e gateway.InstanceEdit, by identity.Actor) (gateway.Instance, error)
+	ListInstances(ctx context.Context, tenant, after string, limit int) ([]gateway.Instance, error)
+	// DeleteInstance removes an instance with its endpoints, conversations and the identities limited to it.
+	DeleteInstance(ctx context.Context, tenant, id string, by identity.Actor) error
+}
+
 type instanceResponse struct {
 	AgentDisabledAt *time.Time `json:"agent_disabled_at" doc:"When the agent answered 410. A new agent_url ends it."`
 	AgentURL        *string    `json:"agent_url"`
@@ -94,7 +104,7 @@ func (a *API) createInstance(ctx context.Context, in *struct{ Body newInstance }
 		return nil, operation.KeyLimitedProblem()
 	}
 	secrets := newInstanceSecrets()
-	i, err := a.Store.CreateInstance(ctx, gateway.Instance{
+	i, err := a.Stores.Instances.CreateInstance(ctx, gateway.Instance{
 		ID: resourceID(ctx), TenantID: key.TenantID, Name: b.Name, AgentURL: b.AgentURL.Value, UnknownSenders: unknownSendersPolicy(b.UnknownSenders.Value), WelcomeText: b.WelcomeText.Value,
 		VerificationPolicy: identity.VerificationPolicy{OwnerDays: b.OwnerMaxAge.Value, CustomerDays: b.CustomerMaxAge.Value, InactivityDays: b.SilenceMax.Value},
 		SMSInvites:         b.SMSInvites.Value,
@@ -123,7 +133,7 @@ func (a *API) listInstances(ctx context.Context, in *operation.PageQuery) (*oper
 	key := operation.CallerOf(ctx)
 	return operation.FetchPage(*in, func(after string, limit int) ([]gateway.Instance, error) {
 		if key.InstanceID == "" {
-			return a.Store.ListInstances(ctx, key.TenantID, after, limit)
+			return a.Stores.Instances.ListInstances(ctx, key.TenantID, after, limit)
 		}
 		return a.ownInstance(ctx, key, after)
 	}, func(i gateway.Instance) string { return i.ID }, toInstance)
@@ -134,12 +144,12 @@ func (a *API) ownInstance(ctx context.Context, key identity.APIKey, after string
 	if after >= key.InstanceID {
 		return nil, nil
 	}
-	i, err := a.Store.Instance(ctx, key.TenantID, key.InstanceID)
+	i, err := a.Stores.Instances.Instance(ctx, key.TenantID, key.InstanceID)
 	return []gateway.Instance{i}, operation.NameNotFound("Instance", err)
 }
 
 func (a *API) getInstance(ctx context.Context, in *InstancePath) (*instanceOut, error) {
-	i, err := a.Store.Instance(ctx, operation.CallerOf(ctx).TenantID, in.InstanceID)
+	i, err := a.Stores.Instances.Instance(ctx, operation.CallerOf(ctx).TenantID, in.InstanceID)
 	return &instanceOut{toInstance(i)}, operation.NameNotFound("Instance", err)
 }
 
@@ -165,16 +175,16 @@ func (a *API) editInstance(ctx context.Context, in *struct {
 		p := unknownSendersPolicy(b.UnknownSenders.Value)
 		e.UnknownSenders = &p
 	}
-	i, err := a.Store.EditInstance(ctx, key.TenantID, in.InstanceID, e, key.Actor())
+	i, err := a.Stores.Instances.EditInstance(ctx, key.TenantID, in.InstanceID, e, key.Actor())
 	return &instanceOut{toInstance(i)}, operation.NameNotFound("Instance", err)
 }
 
-func (a *API) deleteInstance(ctx context.Context, in *InstancePath) (*noBody, error) {
+func (a *API) deleteInstance(ctx context.Context, in *InstancePath) (*operation.NoBody, error) {
 	key := operation.CallerOf(ctx)
 	if err := a.removeChannels(ctx, key, in.InstanceID); err != nil {
 		return nil, operation.NameNotFound("Instance", err)
 	}
-	err := a.Store.DeleteInstance(ctx, key.TenantID, in.InstanceID, key.Actor())
+	err := a.Stores.Instances.DeleteInstance(ctx, key.TenantID, in.InstanceID, key.Actor())
 	a.keys.reset() // those of the instance went with it
 	return nil, operation.NameNotFound("Instance", err)
 }

@@ -10,7 +10,17 @@ import (
 	"hydragate/gateway"
 	"hydragate/httpapi/fastapi"
 	"hydragate/httpapi/operation"
+	"hydragate/identity"
 )
+
+// InviteStore stores invites. A nonempty instance limits a method to the invites of that instance.
+type InviteStore interface {
+	// Invites returns the invites of a customer. It returns identity.ErrNotFound if the customer does not exist.
+	Invites(ctx context.Context, tenant, customer, instance, after string, limit int) ([]claim.Invite, error)
+	// RevokeInvite ends an invite. It returns identity.ErrNotFound if there is none, and claim.ErrInviteUsed if it was
+	// redeemed.
+	RevokeInvite(ctx context.Context, tenant, customer, instance, id string, by identity.Actor) error
+}
 
 // An invite is shown with its code once, when it is made.
 type issuedInvite struct {
@@ -66,7 +76,7 @@ func (a *API) issueInvite(ctx context.Context, in *struct {
 	Body newInvite
 }) (*struct{ Body issuedInvite }, error) {
 	key, b := operation.CallerOf(ctx), in.Body
-	if _, err := a.Store.Customer(ctx, key.TenantID, in.CustomerID); err != nil {
+	if _, err := a.Stores.Customers.Customer(ctx, key.TenantID, in.CustomerID); err != nil {
 		return nil, operation.NameNotFound("Customer", err)
 	}
 	if !operation.CanSeeInstance(key, b.InstanceID) {
@@ -94,7 +104,7 @@ func (a *API) issueInvite(ctx context.Context, in *struct {
 
 // inviteEndpoint gives the endpoint that the person is to write to.
 func (a *API) inviteEndpoint(ctx context.Context, tenant string, b newInvite) (gateway.EndpointState, error) {
-	if _, err := a.Store.Instance(ctx, tenant, b.InstanceID); err != nil {
+	if _, err := a.Stores.Instances.Instance(ctx, tenant, b.InstanceID); err != nil {
 		return gateway.EndpointState{}, operation.NameNotFound("Instance", err)
 	}
 	seat, err := a.Endpoints.EndpointState(ctx, tenant, b.InstanceID, adapters.Channel(b.Channel))
@@ -113,12 +123,12 @@ func (a *API) listInvites(ctx context.Context, in *struct {
 }) (*operation.PageOut[inviteResponse], error) {
 	key := operation.CallerOf(ctx)
 	out, err := operation.FetchPage(in.PageQuery, func(after string, limit int) ([]claim.Invite, error) {
-		return a.Store.Invites(ctx, key.TenantID, in.CustomerID, key.InstanceID, after, limit)
+		return a.Stores.Invites.Invites(ctx, key.TenantID, in.CustomerID, key.InstanceID, after, limit)
 	}, func(i claim.Invite) string { return i.ID }, toInvite)
 	return out, operation.NameNotFound("Customer", err)
 }
 
-func (a *API) revokeInvite(ctx context.Context, in *InvitePath) (*noBody, error) {
+func (a *API) revokeInvite(ctx context.Context, in *InvitePath) (*operation.NoBody, error) {
 	key := operation.CallerOf(ctx)
-	return nil, operation.NameNotFound("Invite", a.Store.RevokeInvite(ctx, key.TenantID, in.CustomerID, key.InstanceID, in.InviteID, key.Actor()))
+	return nil, operation.NameNotFound("Invite", a.Stores.Invites.RevokeInvite(ctx, key.TenantID, in.CustomerID, key.InstanceID, in.InviteID, key.Actor()))
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"path"
 	"regexp"
@@ -19,20 +20,6 @@ import (
 	"hydragate/httpapi/operation"
 )
 
-// problemFor turns any error into an answer, in the shape of the surface that is called.
-// What nobody expected is logged here, with the id of the request, and not shown.
-func (a *API) problemFor(ctx context.Context, err error) *fastapi.Problem {
-	p := operation.DomainProblem(err)
-	if p == nil {
-		a.Log.ErrorContext(ctx, "request failed", "request_id", operation.RequestInfoOf(ctx).ID, "err", err)
-		p = fastapi.StatusProblem(http.StatusInternalServerError)
-		if operation.IsUnavailable(err) {
-			p = fastapi.StatusProblem(http.StatusServiceUnavailable)
-		}
-	}
-	return surfaceOf(ctx).adaptProblem(p)
-}
-
 var requestIDPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
 // middleware stands around everything: request id, safe headers, one log line, metrics,
@@ -44,7 +31,7 @@ func (a *API) middleware(mux http.Handler) http.Handler {
 		if !requestIDPattern.MatchString(rec.ID) {
 			rec.ID = rand.Text()
 		}
-		r = r.WithContext(context.WithValue(r.Context(), operation.RequestInfoKey{}, rec))
+		r = r.WithContext(operation.WithRequestInfo(r.Context(), rec))
 		out := &responseRecorder{ResponseWriter: w}
 		setSafeHeaders(out.Header(), r.URL.Path, rec.ID)
 		defer func() {
@@ -69,7 +56,7 @@ func (a *API) checkPath(mux http.Handler) http.HandlerFunc {
 		native := strings.HasPrefix(r.URL.Path, "/v1/")
 		switch {
 		case !isCleanPath(r.URL.Path, native), r.Method == http.MethodConnect:
-			a.surfaceForPath(r.URL.Path).adaptProblem(fastapi.StatusProblem(http.StatusNotFound)).Write(w)
+			a.surfaceForPath(r.URL.Path).AdaptProblem(fastapi.StatusProblem(http.StatusNotFound)).Write(w)
 		case native && r.Method == http.MethodHead:
 			handleNoRoute(mux.(*http.ServeMux), w, r)
 		default:
@@ -122,8 +109,23 @@ func (a *API) logRequest(r *http.Request, rec *operation.RequestInfo, w *respons
 	}
 	pattern := routeLabel(r.Pattern)
 	a.requests.observe(pattern, r.Method, w.status, took)
-	a.Log.InfoContext(r.Context(), "request", "request_id", rec.ID, "method", methodLabel(r.Method), "route", pattern,
-		"status", w.status, "bytes", w.bytes, "took", took, "tenant", rec.Key.TenantID, "key", rec.Key.ID)
+	attrs := []any{
+		"request_id", rec.ID, "method", methodLabel(r.Method), "route", pattern, "status", w.status, "bytes", w.bytes,
+		"took_ms", took.Milliseconds(), "tenant", rec.Key.TenantID, "key", rec.Key.ID,
+	}
+	if rec.Mount != "" {
+		attrs = append(attrs, "mount", rec.Mount)
+	}
+	a.Log.Log(r.Context(), requestLogLevel(pattern), "request", attrs...)
+}
+
+// requestLogLevel returns the level of a route's log line. Probes and scrapes are logged at debug level.
+func requestLogLevel(route string) slog.Level {
+	switch route {
+	case "/healthz", "/readyz", "/metrics":
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
 }
 
 // routeLabel gives the path of a pattern, "unmatched" for none.

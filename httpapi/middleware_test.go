@@ -105,10 +105,21 @@ func TestMetrics_Routes(t *testing.T) {
 
 func TestMounts(t *testing.T) {
 	w := newHarness(t, func(a *API) {
-		a.Mounts = []func(*http.ServeMux){func(mux *http.ServeMux) {
-			mux.HandleFunc("POST /hooks/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
+		a.Mounts = []Mount{{
+			Name: "webhooks",
+			Register: func(mux Mux) {
+				mux.Handle("POST /hooks/", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+			},
+			Header: http.Header{"Content-Security-Policy": {"default-src 'self'"}},
 		}}
 	})
+	got := w.request("POST", "/hooks/telegram/x", "{}", "Authorization")
+	if policy := got.header.Get("Content-Security-Policy"); policy != "default-src 'self'" {
+		t.Errorf("Content-Security-Policy of a mount = %q, want %q", policy, "default-src 'self'")
+	}
+	if !strings.Contains(w.log.String(), `"mount":"webhooks"`) {
+		t.Errorf("the request log does not name the mount: %s", w.log)
+	}
 	w.expect(w.request("POST", "/hooks/telegram/x", "{}", "Authorization"), 403, "")
 	w.expect(w.request("GET", "/hooks/telegram/x", "", "Authorization"), 405, `{"detail":"Method Not Allowed"}`)
 }

@@ -9,14 +9,13 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/swaggest/swgui/v5emb"
-)
 
-const schemaPrefix = "#/components/schemas/"
+	"hydragate/httpapi/operation"
+)
 
 // openAPIConfig is the document before any operation is in it.
 func (a *API) openAPIConfig() huma.Config {
@@ -36,7 +35,7 @@ func (a *API) openAPIConfig() huma.Config {
 			{Name: "API keys", Description: "Who may call this API, and what they may do. A key limited to one instance sees that instance alone."},
 		},
 		Components: &huma.Components{
-			Schemas: huma.NewMapRegistry(schemaPrefix, schemaName),
+			Schemas: huma.NewMapRegistry(operation.SchemaPrefix, schemaName),
 			SecuritySchemes: map[string]*huma.SecurityScheme{
 				"bearer": {Type: "http", Scheme: "bearer", Description: "An API key."},
 				"apiKey": {Type: "apiKey", In: "header", Name: "X-Api-Key", Description: "An API key."},
@@ -68,87 +67,6 @@ func (a *API) version() string {
 	return a.Version
 }
 
-// humaOperation is what the document says of a route beyond its request and answer.
-func (to *route) humaOperation() huma.Operation {
-	if to.surface != nil {
-		return to.surface.humaOperation(to)
-	}
-	op := huma.Operation{
-		OperationID: to.id, Method: to.method, Path: to.path, Summary: to.summary, Tags: []string{to.tag},
-		Description:   "Needs the scope `" + to.scope + "`.",
-		Extensions:    map[string]any{"x-scope": to.scope},
-		Security:      []map[string][]string{{"bearer": {}}, {"apiKey": {}}},
-		DefaultStatus: to.status, SkipValidateParams: true, SkipValidateBody: true, MaxBodyBytes: -1,
-		// The body is read by then. A deadline would end calls that wait for a provider.
-		BodyReadTimeout: -1,
-		Responses:       map[string]*huma.Response{},
-	}
-	if to.traits&returnsSecret != 0 {
-		op.Description += " Not idempotent: each call makes another one. Idempotency-Key is ignored, since a kept answer would be a kept secret."
-	}
-	if to.acceptsIdempotencyKey() {
-		op.Parameters = []*huma.Param{idempotencyParam()}
-	}
-	for _, status := range to.errorStatuses() {
-		op.Responses[strconv.Itoa(status)] = errorResponse(status)
-	}
-	return op
-}
-
-func idempotencyParam() *huma.Param {
-	shortest, longest := 1, 255
-	return &huma.Param{
-		Name: idempotencyKey, In: "header", Description: "For 24 hours the same call with the same key gets the same answer, with the header Idempotency-Replayed, and is worked once.",
-		Schema: &huma.Schema{Type: huma.TypeString, MinLength: &shortest, MaxLength: &longest, Pattern: "^[\\x20-\\x7e]*$"},
-	}
-}
-
-// errorStatuses are the statuses a route says no with.
-func (to *route) errorStatuses() []int {
-	statuses := []int{401, 403, 422, 429, 500, 503}
-	if strings.Contains(to.path, "{") || strings.Contains(to.path, "lookup") || to.id == "create_key" || to.id == "list_unknown_senders" {
-		statuses = append(statuses, 404)
-	}
-	if to.traits&mayConflict != 0 || to.acceptsIdempotencyKey() {
-		statuses = append(statuses, 409)
-	}
-	if to.handler.bodyFields() != nil {
-		statuses = append(statuses, 400, 413, 415)
-	}
-	slices.Sort(statuses)
-	return statuses
-}
-
-func errorResponse(status int) *huma.Response {
-	r := &huma.Response{Description: http.StatusText(status)}
-	schema, example := "Error", any(map[string]any{"detail": errorExample(status)})
-	if status == http.StatusUnprocessableEntity {
-		schema = "HTTPValidationError"
-		example = map[string]any{"detail": []any{map[string]any{
-			"type": "string_too_short", "loc": []any{"body", "external_id"}, "msg": "String should have at least 1 character", "ctx": map[string]any{"min_length": 1},
-		}}}
-	}
-	r.Content = map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Ref: schemaPrefix + schema}, Example: example}}
-	if status == http.StatusTooManyRequests {
-		r.Headers = map[string]*huma.Param{"Retry-After": {Description: "Seconds to wait.", Schema: &huma.Schema{Type: huma.TypeInteger}}}
-	}
-	return r
-}
-
-func errorExample(status int) string {
-	switch status {
-	case http.StatusBadRequest:
-		return "There was an error parsing the body"
-	case http.StatusUnauthorized:
-		return "Not authenticated"
-	case http.StatusForbidden:
-		return "Missing scope: identities:write"
-	case http.StatusNotFound:
-		return "Identity not found"
-	}
-	return http.StatusText(status)
-}
-
 // finishDocument adds what is the same for the whole document, and takes out what the library
 // added for errors of its own.
 func (a *API) finishDocument(doc *huma.OpenAPI) {
@@ -162,16 +80,16 @@ func (a *API) finishDocument(doc *huma.OpenAPI) {
 		allowNull(s)
 	}
 	for _, to := range a.routesByID {
-		op := findOperation(doc, to)
-		if a.StaffIssuer != "" && to.surface == nil {
+		op := operation.FindOperation(doc, to)
+		if a.StaffIssuer != "" && to.Surface == nil {
 			op.Security = append(op.Security, map[string][]string{"staff": {}})
 		}
 		for _, p := range op.Parameters {
-			if p.In == "header" && p.Name == idempotencyKey {
+			if p.In == "header" && p.Name == operation.IdempotencyKey {
 				p.Example = "order-4711"
 			}
 		}
-		to.addExamples(op)
+		to.AddExamples(op)
 	}
 }
 
@@ -179,7 +97,7 @@ func addErrorSchemas(known map[string]*huma.Schema) {
 	text := func() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
 	known["Error"] = &huma.Schema{Type: huma.TypeObject, Required: []string{"detail"}, Properties: map[string]*huma.Schema{"detail": text()}}
 	known["HTTPValidationError"] = &huma.Schema{Type: huma.TypeObject, Required: []string{"detail"}, Properties: map[string]*huma.Schema{
-		"detail": {Type: huma.TypeArray, Items: &huma.Schema{Ref: schemaPrefix + "ValidationError"}},
+		"detail": {Type: huma.TypeArray, Items: &huma.Schema{Ref: operation.SchemaPrefix + "ValidationError"}},
 	}}
 	known["ValidationError"] = &huma.Schema{Type: huma.TypeObject, Required: []string{"loc", "msg", "type"}, Properties: map[string]*huma.Schema{
 		"loc":  {Type: huma.TypeArray, Items: &huma.Schema{AnyOf: []*huma.Schema{text(), {Type: huma.TypeInteger}}}},
@@ -199,41 +117,6 @@ func allowNull(s *huma.Schema) {
 	}
 }
 
-// addExamples shows a request and its answer.
-func (to *route) addExamples(op *huma.Operation) {
-	e := examples()[to.id]
-	if op.RequestBody != nil {
-		op.RequestBody.Content["application/json"].Example = rawExample(e.request)
-	}
-	if answer := op.Responses[strconv.Itoa(to.status)]; answer != nil && answer.Content != nil {
-		answer.Content["application/json"].Example = rawExample(e.response)
-	}
-}
-
-func rawExample(text string) any {
-	if text == "" {
-		return nil
-	}
-	return json.RawMessage(text)
-}
-
-// findOperation finds a route in the document.
-func findOperation(doc *huma.OpenAPI, to *route) *huma.Operation {
-	item := doc.Paths[to.path]
-	switch to.method {
-	case http.MethodGet:
-		return item.Get
-	case http.MethodPost:
-		return item.Post
-	case http.MethodPatch:
-		return item.Patch
-	case http.MethodPut:
-		return item.Put
-	default:
-		return item.Delete
-	}
-}
-
 var inlineScript = regexp.MustCompile(`(?s)<script>(.*?)</script>`)
 
 // schemaName names a Go type in the document: customerAnswer is Customer there.
@@ -247,7 +130,7 @@ func (a *API) mountDocs(mux *http.ServeMux, doc *huma.OpenAPI) {
 	text, err := json.Marshal(doc)
 	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
-			a.problemFor(r.Context(), err).Write(w)
+			a.responder.ProblemFor(r.Context(), err).Write(w)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")

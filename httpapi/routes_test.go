@@ -13,15 +13,16 @@ import (
 
 	"hydragate/adapters"
 	"hydragate/gateway"
+	"hydragate/httpapi/operation"
 	"hydragate/identity"
 )
 
 const unknownID = "01930f6e-ffff-7000-8000-ffffffffffff"
 
 // routePath fills in a route's path. ids override what the world has.
-func (w *harness) routePath(to *route, ids map[string]string) string {
+func (w *harness) routePath(to *operation.Route, ids map[string]string) string {
 	mine := map[string]string{"customer_id": w.customer, "identity_id": w.tenantIdentity, "instance_id": w.instance, "key_id": w.firstKeyID()}
-	switch to.id {
+	switch to.ID {
 	case "adopt_identity", "block_sender", "unblock_sender":
 		mine["identity_id"] = w.sender
 	case "revoke_invite":
@@ -30,11 +31,11 @@ func (w *harness) routePath(to *route, ids map[string]string) string {
 		mine["customer_id"] = w.newMergedCustomer()
 	}
 	maps.Copy(mine, ids)
-	path := to.path
+	path := to.Path
 	for name, id := range mine {
 		path = strings.ReplaceAll(path, "{"+name+"}", id)
 	}
-	switch to.id {
+	switch to.ID {
 	case "lookup_identity":
 		path += "?channel=telegram&external_id=12345"
 	case "list_unknown_senders":
@@ -49,8 +50,8 @@ func (w *harness) firstKeyID() string {
 }
 
 // exampleRequest gives the example request of a route, with ids of the world.
-func (w *harness) exampleRequest(to *route) string {
-	return strings.NewReplacer("steve@example.com", "steve@example.org", strings.Trim(exampleOtherID, `"`), w.newCustomer(), strings.Trim(exampleInstanceID, `"`), w.instance).Replace(examples()[to.id].request)
+func (w *harness) exampleRequest(to *operation.Route) string {
+	return strings.NewReplacer("steve@example.com", "steve@example.org", strings.Trim(exampleOtherID, `"`), w.newCustomer(), strings.Trim(operation.ExampleInstanceID, `"`), w.instance).Replace(to.Example.Request)
 }
 
 func (w *harness) setUpChannels() {
@@ -64,29 +65,29 @@ func (w *harness) setUpChannels() {
 // TestRoutes_MatchExamples sends the example of every route and holds
 // the answer against the example in the document.
 func TestRoutes_MatchExamples(t *testing.T) {
-	for _, to := range new(API).routes() {
-		t.Run(to.id, func(t *testing.T) {
+	for _, to := range new(API).nativeRoutes() {
+		t.Run(to.ID, func(t *testing.T) {
 			w := newHarness(t)
 			w.setUpChannels()
 			w.addUnknownSender(w.instance, "9")
 			body := w.exampleRequest(to)
-			got := w.request(to.method, w.routePath(to, nil), strings.ReplaceAll(body, "12345", "99999"))
-			w.expect(got, to.status, "")
-			if to.status == http.StatusNoContent {
+			got := w.request(to.Method, w.routePath(to, nil), strings.ReplaceAll(body, "12345", "99999"))
+			w.expect(got, to.Status, "")
+			if to.Status == http.StatusNoContent {
 				if got.body != "" {
 					t.Errorf("a body: %s", got.body)
 				}
 				return
 			}
 			var want, have any
-			if err := json.Unmarshal([]byte(examples()[to.id].response), &want); err != nil {
+			if err := json.Unmarshal([]byte(to.Example.Response), &want); err != nil {
 				t.Fatalf("example: %v", err)
 			}
 			if err := json.Unmarshal([]byte(got.body), &have); err != nil {
 				t.Fatal(err)
 			}
 			if !sameShape(want, have) {
-				t.Errorf("got  %s\nlike %s", got.body, examples()[to.id].response)
+				t.Errorf("got  %s\nlike %s", got.body, to.Example.Response)
 			}
 			if got.header.Get("Cache-Control") != "no-store" {
 				t.Errorf("Cache-Control %q", got.header.Get("Cache-Control"))
@@ -100,7 +101,7 @@ func sameShape(a, b any) bool {
 	switch a := a.(type) {
 	case map[string]any:
 		b, ok := b.(map[string]any)
-		if !ok || !slices.Equal(sortedKeys(a), sortedKeys(b)) {
+		if !ok || !slices.Equal(operation.SortedKeys(a), operation.SortedKeys(b)) {
 			return false
 		}
 		for k := range a {
@@ -140,28 +141,28 @@ func TestOpenAPI_Document(t *testing.T) {
 	for _, methods := range doc.Paths {
 		operations += len(methods)
 	}
-	routes := w.api.routes()
+	routes := w.api.nativeRoutes()
 	if operations != len(routes) {
 		t.Errorf("%d operations, %d routes", operations, len(routes))
 	}
 	for _, to := range routes {
-		op := doc.Paths[to.path][strings.ToLower(to.method)]
-		if op == nil || op["x-scope"] != to.scope || op["operationId"] != to.id || op["summary"] != to.summary || op["security"] == nil {
-			t.Errorf("%s: %v", to.id, op["x-scope"])
+		op := doc.Paths[to.Path][strings.ToLower(to.Method)]
+		if op == nil || op["x-scope"] != to.Scope || op["operationId"] != to.ID || op["summary"] != to.Summary || op["security"] == nil {
+			t.Errorf("%s: %v", to.ID, op["x-scope"])
 			continue
 		}
-		if !slices.Contains(identity.Scopes, to.scope) {
-			t.Errorf("%s: no such scope %s", to.id, to.scope)
+		if !slices.Contains(identity.Scopes, to.Scope) {
+			t.Errorf("%s: no such scope %s", to.ID, to.Scope)
 		}
 		responses := op["responses"].(map[string]any)
-		for _, status := range append(to.errorStatuses(), to.status) {
+		for _, status := range append(to.ErrorStatuses(), to.Status) {
 			media := jsonMedia(responses[strconv.Itoa(status)])
 			if status != http.StatusNoContent && (media["schema"] == nil || media["example"] == nil) {
-				t.Errorf("%s %d: no schema or no example", to.id, status)
+				t.Errorf("%s %d: no schema or no example", to.ID, status)
 			}
 		}
-		if request := op["requestBody"]; (request != nil) != (examples()[to.id].request != "") || request != nil && jsonMedia(request)["example"] == nil {
-			t.Errorf("%s: no example of a request", to.id)
+		if request := op["requestBody"]; (request != nil) != (to.Example.Request != "") || request != nil && jsonMedia(request)["example"] == nil {
+			t.Errorf("%s: no example of a request", to.ID)
 		}
 	}
 	for _, ref := range strings.Split(got.body, `"$ref":"#/components/schemas/`)[1:] {
@@ -183,14 +184,14 @@ func jsonMedia(holder any) map[string]any {
 func TestRoutes_Scopes(t *testing.T) {
 	w := newHarness(t)
 	w.setUpChannels()
-	for _, to := range w.api.routes() {
-		others := slices.DeleteFunc(slices.Clone(identity.Scopes), func(s string) bool { return s == to.scope })
-		got := w.request(to.method, w.routePath(to, nil), w.exampleRequest(to), bearer(w.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: others})))
-		w.expect(got, 403, `{"detail":"Missing scope: `+to.scope+`"}`)
-		got = w.request(to.method, w.routePath(to, map[string]string{"customer_id": unknownID, "instance_id": unknownID, "key_id": unknownID}), w.exampleRequest(to),
-			bearer(w.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{to.scope}})))
-		if got.status == 403 && to.id != "create_key" || got.status == 401 || got.status >= 500 {
-			t.Errorf("%s with its scope: %d %s", to.id, got.status, got.body)
+	for _, to := range w.api.nativeRoutes() {
+		others := slices.DeleteFunc(slices.Clone(identity.Scopes), func(s string) bool { return s == to.Scope })
+		got := w.request(to.Method, w.routePath(to, nil), w.exampleRequest(to), bearer(w.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: others})))
+		w.expect(got, 403, `{"detail":"Missing scope: `+to.Scope+`"}`)
+		got = w.request(to.Method, w.routePath(to, map[string]string{"customer_id": unknownID, "instance_id": unknownID, "key_id": unknownID}), w.exampleRequest(to),
+			bearer(w.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{to.Scope}})))
+		if got.status == 403 && to.ID != "create_key" || got.status == 401 || got.status >= 500 {
+			t.Errorf("%s with its scope: %d %s", to.ID, got.status, got.body)
 		}
 	}
 }
@@ -202,23 +203,23 @@ func TestRoutes_OtherTenantNotFound(t *testing.T) {
 	w.setUpChannels()
 	keys, _ := w.store.ListAPIKeys(context.Background(), otherTenant, "", 1)
 	_, strangeInvite := w.newInvites()
-	for _, to := range w.api.routes() {
+	for _, to := range w.api.nativeRoutes() {
 		for name, strange := range map[string]string{"customer_id": w.foreignCustomer, "identity_id": w.foreignIdentity, "instance_id": w.foreignInstance, "key_id": keys[0].ID, "invite_id": strangeInvite} {
-			if !strings.Contains(to.path, "{"+name+"}") {
+			if !strings.Contains(to.Path, "{"+name+"}") {
 				continue
 			}
-			theirs := w.request(to.method, w.routePath(to, map[string]string{name: strange}), w.exampleRequest(to))
-			unknown := w.request(to.method, w.routePath(to, map[string]string{name: unknownID}), w.exampleRequest(to))
+			theirs := w.request(to.Method, w.routePath(to, map[string]string{name: strange}), w.exampleRequest(to))
+			unknown := w.request(to.Method, w.routePath(to, map[string]string{name: unknownID}), w.exampleRequest(to))
 			if theirs.status != 404 || theirs.body != unknown.body || unknown.status != 404 {
-				t.Errorf("%s %s: %d %s, unknown %d %s", to.id, name, theirs.status, theirs.body, unknown.status, unknown.body)
+				t.Errorf("%s %s: %d %s, unknown %d %s", to.ID, name, theirs.status, theirs.body, unknown.status, unknown.body)
 			}
 		}
 	}
 	// and an identity of ours under another customer of ours
 	other := w.request("POST", "/v1/customers", `{}`).fields(t)["id"].(string)
-	for _, to := range w.api.routes() {
-		if strings.Contains(to.path, "{customer_id}") && strings.Contains(to.path, "{identity_id}") && to.id != "adopt_identity" {
-			got := w.request(to.method, w.routePath(to, map[string]string{"customer_id": other}), w.exampleRequest(to))
+	for _, to := range w.api.nativeRoutes() {
+		if strings.Contains(to.Path, "{customer_id}") && strings.Contains(to.Path, "{identity_id}") && to.ID != "adopt_identity" {
+			got := w.request(to.Method, w.routePath(to, map[string]string{"customer_id": other}), w.exampleRequest(to))
 			w.expect(got, 404, `{"detail":"Identity not found"}`)
 		}
 	}
@@ -228,11 +229,11 @@ func TestRoutes_OtherTenantNotFound(t *testing.T) {
 // that takes a body.
 func TestRoutes_MassAssignment(t *testing.T) {
 	w := newHarness(t)
-	for _, to := range w.api.routes() {
-		if examples()[to.id].request == "" {
+	for _, to := range w.api.nativeRoutes() {
+		if to.Example.Request == "" {
 			continue
 		}
-		known := w.api.routesByID[to.id].schema.Properties
+		known := w.api.routesByID[to.ID].Schema.Properties
 		for _, field := range []string{"id", "ID", "Id", "customer_id", "identity_id", "tenant_id", "tenantId", "verified", "Verified", "VERIFIED", "verified_at",
 			"role_override", "ROLE_OVERRIDE", "created_at", "updated_at", "claim_gen", "agent_secret_key", "webhook_secret", "hash", "hint", "scopes", "ſcopes", "Scopes",
 			"channel", "Channel", "ſtatus", "status", "__proto__", ""} {
@@ -240,7 +241,7 @@ func TestRoutes_MassAssignment(t *testing.T) {
 				continue
 			}
 			body := strings.TrimSuffix(strings.TrimSpace(w.exampleRequest(to)), "}") + fmt.Sprintf(",%q:true}", field)
-			got := w.request(to.method, w.routePath(to, nil), body)
+			got := w.request(to.Method, w.routePath(to, nil), body)
 			want := fmt.Sprintf(`{"detail":[{"type":"extra_forbidden","loc":["body",%q],"msg":"Extra inputs are not permitted"}]}`, field)
 			w.expect(got, 422, want)
 		}
@@ -257,17 +258,17 @@ func TestRoutes_MassAssignment(t *testing.T) {
 func TestRoutes_NoSecretEchoed(t *testing.T) {
 	w := newHarness(t)
 	const canary = "hg-canary-4711"
-	for _, to := range w.api.routes() {
-		shape := w.api.routesByID[to.id]
-		for _, name := range shape.fields {
+	for _, to := range w.api.nativeRoutes() {
+		shape := w.api.routesByID[to.ID]
+		for _, name := range shape.Fields {
 			for _, body := range []string{
 				fmt.Sprintf(`{%q:{"a":%q}}`, name, canary), fmt.Sprintf(`{%q:[%q]}`, name, canary), fmt.Sprintf(`{%q:%q,"zzz":%q}`, name, canary, canary),
 				fmt.Sprintf(`{%q:%q,}`, name, canary), fmt.Sprintf(`{%q:"%s`, name, canary), fmt.Sprintf(`{%q:"%s\u0000"}`, name, canary), fmt.Sprintf(`{%q:"%s","a":1e999999}`, name, canary),
 				fmt.Sprintf(`%q`, canary), canary,
 			} {
-				got := w.request(to.method, w.routePath(to, nil), body)
+				got := w.request(to.Method, w.routePath(to, nil), body)
 				if got.status >= 500 || got.status >= 400 && strings.Contains(got.body, "canary") {
-					t.Errorf("%s %s: %d %s", to.id, body, got.status, got.body)
+					t.Errorf("%s %s: %d %s", to.ID, body, got.status, got.body)
 				}
 			}
 		}

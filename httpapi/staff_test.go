@@ -108,7 +108,7 @@ func TestStaff_Actor(t *testing.T) {
 
 // Each person has a rate limit and idempotency keys of their own.
 func TestStaff_SeparateCallers(t *testing.T) {
-	w := newHarness(t, withStaff, func(a *API) { a.Rate, a.Burst = 0.001, 2 })
+	w := newHarness(t, withStaff, func(a *API) { a.Limiter.Rate, a.Limiter.Burst = 0.001, 2 })
 	first := w.request("POST", "/v1/customers", `{"first_name":"Steve"}`, bearer(staffToken), "Idempotency-Key: one")
 	w.expect(first, 201, "")
 	w.expect(w.request("POST", "/v1/customers", `{"first_name":"Steve"}`, bearer(staffToken), "Idempotency-Key: one"), 201, first.body)

@@ -10,7 +10,9 @@ import (
 	"testing"
 
 	"hydragate/gateway"
-	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/contactapi"
+	"hydragate/httpapi/operation"
+	"hydragate/httpapi/userapi"
 	"hydragate/identity"
 )
 
@@ -87,33 +89,36 @@ func (f *fakeSurfaces) DeleteContactIdentity(context.Context, string, string, st
 
 func newSurfaceHarness(t *testing.T, change ...func(*API)) (*harness, *fakeSurfaces) {
 	f := &fakeSurfaces{}
-	return newHarness(t, append([]func(*API){func(a *API) { a.Users, a.Contacts = f, f }}, change...)...), f
+	return newHarness(t, append([]func(*API){func(a *API) {
+		users, contacts := &userapi.API{Store: f, Limiter: a.Limiter}, &contactapi.API{Store: f}
+		a.Surfaces = []*operation.Surface{users.Surface(), contacts.Surface()}
+	}}, change...)...), f
 }
 
 // requestSurface calls a route of a surface with its example and the key that opens it.
-func (w *harness) requestSurface(to *route) response {
-	path := strings.ReplaceAll(to.path, "{id}", unknownID)
-	if to.id == "search_user" {
+func (w *harness) requestSurface(to *operation.Route) response {
+	path := strings.ReplaceAll(to.Path, "{id}", unknownID)
+	if to.ID == "search_user" {
 		path += "?fkId=1"
 	}
-	return w.request(to.method, path, examples()[to.id].request, "Agent-Secret-Key: ask_1")
+	return w.request(to.Method, path, to.Example.Request, "Agent-Secret-Key: ask_1")
 }
 
 func TestSurface_MatchesExamples(t *testing.T) {
 	w, _ := newSurfaceHarness(t)
 	for _, to := range w.api.surfaceRoutes() {
 		got := w.requestSurface(to)
-		w.expect(got, to.status, "")
-		if to.status == 204 {
+		w.expect(got, to.Status, "")
+		if to.Status == 204 {
 			w.expect(got, 204, "")
 			continue
 		}
 		var want, have any
-		if err := errors.Join(json.Unmarshal([]byte(examples()[to.id].response), &want), json.Unmarshal([]byte(got.body), &have)); err != nil {
-			t.Fatalf("%s: %v", to.id, err)
+		if err := errors.Join(json.Unmarshal([]byte(to.Example.Response), &want), json.Unmarshal([]byte(got.body), &have)); err != nil {
+			t.Fatalf("%s: %v", to.ID, err)
 		}
 		if !sameShape(want, have) {
-			t.Errorf("%s: got %s\nlike %s", to.id, got.body, examples()[to.id].response)
+			t.Errorf("%s: got %s\nlike %s", to.ID, got.body, to.Example.Response)
 		}
 	}
 }
@@ -134,11 +139,11 @@ func TestSurface_Failures(t *testing.T) {
 		f.err, f.panics = c.err, c.explode
 		for _, to := range w.api.surfaceRoutes() {
 			want := c.contacts
-			if to.tag == tagUsers {
+			if to.Tag == userapi.TagUsers {
 				want = c.user
 			}
 			if got := w.requestSurface(to); got.status != c.status || got.body != want || got.header.Get("Content-Type") != "application/json" {
-				t.Errorf("%s %s: %d %s %v", name, to.id, got.status, got.body, got.header)
+				t.Errorf("%s %s: %d %s %v", name, to.ID, got.status, got.body, got.header)
 			}
 		}
 	}
@@ -148,7 +153,7 @@ func TestSurface_Failures(t *testing.T) {
 }
 
 func TestSurface_RateLimit(t *testing.T) {
-	w, _ := newSurfaceHarness(t, func(a *API) { a.Rate, a.Burst = 1, 1 })
+	w, _ := newSurfaceHarness(t, func(a *API) { a.Limiter.Rate, a.Limiter.Burst = 1, 1 })
 	w.expect(w.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: ask_1"), 200, "")
 	got := w.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: ask_1")
 	w.expect(got, 429, `{"status":429,"name":"TOO_MANY_REQUESTS_ERROR","message":"Too Many Requests","details":{"code":"RATE_LIMIT_EXCEEDED"}}`)
@@ -183,29 +188,29 @@ func TestSurface_OpenAPI(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &doc); err != nil {
 		t.Fatal(err)
 	}
-	for _, tag := range []string{tagUsers, tagContacts} {
+	for _, tag := range []string{userapi.TagUsers, contactapi.TagContacts} {
 		if !slices.ContainsFunc(doc.Tags, func(d struct{ Name string }) bool { return d.Name == tag }) {
 			t.Errorf("no tag %s", tag)
 		}
 	}
 	for _, to := range w.api.surfaceRoutes() {
-		op := doc.Paths[to.path][strings.ToLower(to.method)]
-		if op == nil || op["operationId"] != to.id || op["security"] == nil || strings.Contains(op["description"].(string), "``") {
-			t.Errorf("%s: %v", to.id, op)
+		op := doc.Paths[to.Path][strings.ToLower(to.Method)]
+		if op == nil || op["operationId"] != to.ID || op["security"] == nil || strings.Contains(op["description"].(string), "``") {
+			t.Errorf("%s: %v", to.ID, op)
 			continue
 		}
 		responses := op["responses"].(map[string]any)
-		for _, status := range append(to.surface.errorStatuses(to), to.status) {
+		for _, status := range append(to.Surface.RouteErrorStatuses(to), to.Status) {
 			media := jsonMedia(responses[strconv.Itoa(status)])
 			if status != 204 && (media["schema"] == nil || media["example"] == nil) {
-				t.Errorf("%s %d: no schema or no example", to.id, status)
+				t.Errorf("%s %d: no schema or no example", to.ID, status)
 			}
-			if schema, _ := media["schema"].(map[string]any); status >= 400 && schema["$ref"] != schemaPrefix+to.surface.errorSchema {
-				t.Errorf("%s %d: %v", to.id, status, schema)
+			if schema, _ := media["schema"].(map[string]any); status >= 400 && schema["$ref"] != operation.SchemaPrefix+to.Surface.ErrorSchema {
+				t.Errorf("%s %d: %v", to.ID, status, schema)
 			}
 		}
 		if responses["422"] != nil || strings.Contains(text, "ErrorModel") {
-			t.Errorf("%s: an error of another surface", to.id)
+			t.Errorf("%s: an error of another surface", to.ID)
 		}
 	}
 	for _, ref := range strings.Split(text, `"$ref":"#/components/schemas/`)[1:] {
@@ -215,19 +220,5 @@ func TestSurface_OpenAPI(t *testing.T) {
 	}
 	if doc.Components.SecuritySchemes["agentSecretKey"] == nil {
 		t.Error("no security scheme for agents")
-	}
-}
-
-// TestUser_CustomDataOnly: what a customer's metadata holds under the name of
-// custom data may be anything.
-func TestUser_CustomDataOnly(t *testing.T) {
-	for in, want := range map[string]string{
-		``: `{}`, `{}`: `{}`, `{"customData":null}`: `{}`, `{"customData":[1]}`: `{}`, `{"customData":"x"}`: `{}`, `{"tier":"gold"}`: `{}`,
-		`{"customData":{"a":1},"b":2}`: `{"a":1}`,
-	} {
-		got, err := fastapi.Encode(toUser(identity.User{Customer: identity.Customer{Metadata: []byte(in)}}).Metadata)
-		if err != nil || string(got) != `{"customData":`+want+`}` {
-			t.Errorf("%s: %s, %v", in, got, err)
-		}
 	}
 }

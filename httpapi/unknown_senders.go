@@ -9,6 +9,23 @@ import (
 	"hydragate/identity"
 )
 
+// SenderStore resolves addresses and stores unknown senders, which are identities without a customer. A nonempty
+// instance limits a method to the senders of that instance. The methods return identity.ErrNotFound for an unknown
+// identity and identity.ErrAlreadyLinked for one that belongs to a customer.
+type SenderStore interface {
+	// Lookup returns the identity with an address, and the email address of its customer. An identity of the instance
+	// takes precedence over one of all instances. Unknown senders are not found.
+	Lookup(ctx context.Context, a identity.Address) (i identity.Identity, customerEmail string, err error)
+	UnknownSenders(ctx context.Context, tenant, instance, after string, limit int) ([]identity.Identity, error)
+	// Adopt links an unknown sender to a customer. Of concurrent calls, one succeeds.
+	Adopt(ctx context.Context, tenant, customer, id string, by identity.Actor) (identity.Identity, error)
+	// BlockSender makes the gateway drop the messages of an unknown sender. It returns the time of the block, which is
+	// that of the first call.
+	BlockSender(ctx context.Context, tenant, instance, id string, by identity.Actor) (since time.Time, err error)
+	// UnblockSender undoes BlockSender.
+	UnblockSender(ctx context.Context, tenant, instance, id string, by identity.Actor) error
+}
+
 type lookupResponse struct {
 	Channel       string  `json:"channel"`
 	CustomerEmail *string `json:"customer_email"`
@@ -32,7 +49,7 @@ func (a *API) lookupIdentity(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, fastapi.NotFound("Identity")
 	}
-	i, email, err := a.Store.Lookup(ctx, identity.Address{TenantID: key.TenantID, InstanceID: instance, Channel: in.Channel, ExternalID: in.ExternalID})
+	i, email, err := a.Stores.Senders.Lookup(ctx, identity.Address{TenantID: key.TenantID, InstanceID: instance, Channel: in.Channel, ExternalID: in.ExternalID})
 	if err != nil {
 		return nil, operation.NameNotFound("Identity", err)
 	}
@@ -53,12 +70,12 @@ func (a *API) listUnknownSenders(ctx context.Context, in *struct {
 		return nil, err
 	}
 	if instance != "" {
-		if _, err := a.Store.Instance(ctx, key.TenantID, instance); err != nil {
+		if _, err := a.Stores.Instances.Instance(ctx, key.TenantID, instance); err != nil {
 			return nil, operation.NameNotFound("Instance", err)
 		}
 	}
 	return operation.FetchPage(in.PageQuery, func(after string, limit int) ([]identity.Identity, error) {
-		return a.Store.UnknownSenders(ctx, key.TenantID, instance, after, limit)
+		return a.Stores.Senders.UnknownSenders(ctx, key.TenantID, instance, after, limit)
 	}, func(i identity.Identity) string { return i.ID }, toIdentity)
 }
 
@@ -67,10 +84,10 @@ func (a *API) adoptIdentity(ctx context.Context, in *IdentityPath) (*identityOut
 	if err := a.checkAdopt(ctx, key, in.IdentityID); err != nil {
 		return nil, err
 	}
-	if _, err := a.Store.Customer(ctx, key.TenantID, in.CustomerID); err != nil {
+	if _, err := a.Stores.Customers.Customer(ctx, key.TenantID, in.CustomerID); err != nil {
 		return nil, operation.NameNotFound("Customer", err)
 	}
-	i, err := a.Store.Adopt(ctx, key.TenantID, in.CustomerID, in.IdentityID, key.Actor())
+	i, err := a.Stores.Senders.Adopt(ctx, key.TenantID, in.CustomerID, in.IdentityID, key.Actor())
 	return &identityOut{toIdentity(i)}, operation.NameNotFound("Identity", err)
 }
 
@@ -79,7 +96,7 @@ func (a *API) checkAdopt(ctx context.Context, key identity.APIKey, id string) er
 	if key.InstanceID == "" {
 		return nil
 	}
-	senders, err := a.Store.UnknownSenders(ctx, key.TenantID, key.InstanceID, operation.PreviousID(id), 1)
+	senders, err := a.Stores.Senders.UnknownSenders(ctx, key.TenantID, key.InstanceID, operation.PreviousID(id), 1)
 	if err != nil {
 		return err
 	}
@@ -101,7 +118,7 @@ type blockOut struct{ Body blockResponse }
 // customer is heard again.
 func (a *API) blockSender(ctx context.Context, in *SenderPath) (*blockOut, error) {
 	key := operation.CallerOf(ctx)
-	since, err := a.Store.BlockSender(ctx, key.TenantID, key.InstanceID, in.IdentityID, key.Actor())
+	since, err := a.Stores.Senders.BlockSender(ctx, key.TenantID, key.InstanceID, in.IdentityID, key.Actor())
 	if err != nil {
 		return nil, operation.NameNotFound("Identity", err)
 	}
@@ -110,7 +127,7 @@ func (a *API) blockSender(ctx context.Context, in *SenderPath) (*blockOut, error
 
 func (a *API) unblockSender(ctx context.Context, in *SenderPath) (*blockOut, error) {
 	key := operation.CallerOf(ctx)
-	if err := a.Store.UnblockSender(ctx, key.TenantID, key.InstanceID, in.IdentityID, key.Actor()); err != nil {
+	if err := a.Stores.Senders.UnblockSender(ctx, key.TenantID, key.InstanceID, in.IdentityID, key.Actor()); err != nil {
 		return nil, operation.NameNotFound("Identity", err)
 	}
 	return &blockOut{blockResponse{IdentityID: in.IdentityID}}, nil

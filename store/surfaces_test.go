@@ -11,6 +11,9 @@ import (
 
 	"hydragate/gateway"
 	"hydragate/httpapi"
+	"hydragate/httpapi/contactapi"
+	"hydragate/httpapi/operation"
+	"hydragate/httpapi/userapi"
 	"hydragate/identity"
 )
 
@@ -30,7 +33,15 @@ type apiFixture struct {
 func newAPIFixture(t *testing.T, s *Store) *apiFixture {
 	t.Helper()
 	w := &apiFixture{Store: s, t: t, tenant: newTenant(t, s), other: newTenant(t, s)}
-	api := &httpapi.API{Store: s, Users: s, Contacts: s, PublicURL: publicURL, Rate: 1e6, Burst: 1e6}
+	limiter := &operation.RateLimiter{Rate: 1e6, Burst: 1e6}
+	users, contacts := &userapi.API{Store: s, Limiter: limiter}, &contactapi.API{Store: s, PublicURL: publicURL}
+	api := &httpapi.API{
+		Stores: httpapi.Stores{
+			Health: s, Auth: s, Keys: s, Customers: s, Merges: s, Exports: s, Identities: s, Senders: s, Invites: s,
+			Instances: s, Secrets: s, Audit: s, Idempotency: s,
+		},
+		Surfaces: []*operation.Surface{users.Surface(), contacts.Surface()}, PublicURL: publicURL, Limiter: limiter,
+	}
 	server := httptest.NewServer(api.Handler())
 	t.Cleanup(server.Close)
 	w.url = server.URL

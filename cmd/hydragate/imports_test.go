@@ -43,6 +43,8 @@ var allowedImports = map[string]string{
 	"httpapi/operation":           "adapters claim gateway httpapi/fastapi identity",
 	"httpapi":                     surfaceImports,
 	"httpapi/webhook":             surfaceImports,
+	"httpapi/userapi":             surfaceImports,
+	"httpapi/contactapi":          surfaceImports,
 	"httpapi/oidc":                surfaceImports,
 	"migrations":                  "",
 	"store":                       "adapters claim gateway identity migrations store/keyring store/sqldb",

@@ -96,7 +96,7 @@ func (h *APIFixture) StartReplica(t *testing.T, s *app.Settings, log *slog.Logge
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
-	p.API.Rate, p.API.Burst = 1e9, 1e9
+	p.API.Limiter.Rate, p.API.Limiter.Burst = 1e9, 1e9
 	server := httptest.NewServer(p.Handler())
 	t.Cleanup(server.Close)
 	return p, server.URL

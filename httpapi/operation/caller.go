@@ -21,14 +21,20 @@ type StaffMember struct {
 
 // A RequestInfo is what the log line of a request says at its end.
 type RequestInfo struct {
-	ID  string
-	Key identity.APIKey // zero until authenticated
+	ID    string
+	Key   identity.APIKey // zero until authenticated
+	Mount string          // name of the mount that handled the request, if any
 }
 
-type RequestInfoKey struct{}
+type requestInfoKey struct{}
+
+// WithRequestInfo returns a context that holds the information about a request.
+func WithRequestInfo(ctx context.Context, info *RequestInfo) context.Context {
+	return context.WithValue(ctx, requestInfoKey{}, info)
+}
 
 func RequestInfoOf(ctx context.Context) *RequestInfo {
-	if rec, ok := ctx.Value(RequestInfoKey{}).(*RequestInfo); ok {
+	if rec, ok := ctx.Value(requestInfoKey{}).(*RequestInfo); ok {
 		return rec
 	}
 	return &RequestInfo{}

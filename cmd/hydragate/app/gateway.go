@@ -33,7 +33,10 @@ import (
 	"hydragate/gateway/process"
 	"hydragate/gateway/queue"
 	"hydragate/httpapi"
+	"hydragate/httpapi/contactapi"
 	"hydragate/httpapi/oidc"
+	"hydragate/httpapi/operation"
+	"hydragate/httpapi/userapi"
 	"hydragate/httpapi/webhook"
 	"hydragate/identity"
 	"hydragate/store"
@@ -229,8 +232,10 @@ func (p *Gateway) newAPI(desk *claim.Service, publicURL string, private bool, re
 	for _, k := range delivery.EventTypes() {
 		events = append(events, httpapi.EventType(k))
 	}
+	limiter := &operation.RateLimiter{}
+	users, contacts := &userapi.API{Store: p.Store, Limiter: limiter}, &contactapi.API{Store: p.Store, PublicURL: publicURL}
 	return &httpapi.API{
-		Store: p.Store, Users: p.Store, Contacts: p.Store, Endpoints: p.Endpoints, Claims: desk, CodeDropper: desk.Codes, Log: p.Log, Metrics: reg, Version: Version(), PublicURL: publicURL,
+		Stores: APIStores(p.Store), Surfaces: []*operation.Surface{users.Surface(), contacts.Surface()}, Limiter: limiter, Endpoints: p.Endpoints, Claims: desk, CodeDropper: desk.Codes, Log: p.Log, Metrics: reg, Version: Version(), PublicURL: publicURL,
 		Events:                events,
 		AllowPrivateAgentURLs: private,
 		Instructions: func(c claim.IssuedCode, seat gateway.EndpointState, ok bool) string {
@@ -238,6 +243,14 @@ func (p *Gateway) newAPI(desk *claim.Service, publicURL string, private bool, re
 		},
 		Ready:      func(ctx context.Context) error { return p.Redis.Ping(ctx).Err() },
 		Overloaded: p.Backpressure.Active,
+	}
+}
+
+// APIStores returns s as the stores of the API.
+func APIStores(s *store.Store) httpapi.Stores {
+	return httpapi.Stores{
+		Health: s, Auth: s, Keys: s, Customers: s, Merges: s, Exports: s, Identities: s, Senders: s, Invites: s,
+		Instances: s, Secrets: s, Audit: s, Idempotency: s,
 	}
 }
 

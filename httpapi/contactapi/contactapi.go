@@ -1,4 +1,6 @@
-package httpapi
+// Package contactapi serves the contact-identity API below /global and /v4/global, for applications that were written for
+// a product with that API. A contact is a customer, and a contact identity is an identity of the native API.
+package contactapi
 
 import (
 	"context"
@@ -6,6 +8,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"hydragate/adapters"
 	"hydragate/gateway"
@@ -15,23 +19,67 @@ import (
 )
 
 const (
-	tagContacts     = "Contact identities"
+	TagContacts     = "Contact identities"
 	v4Suffix        = "_v4"
 	contactPageSize = 50
 )
 
-func (a *API) contactRoutes() []*route {
-	s := contactSurface()
-	var all []*route
-	for _, at := range []struct{ prefix, suffix string }{{"", ""}, {"/v4", v4Suffix}} {
-		list, one := at.prefix+"/global/contactIdentities", at.prefix+"/global/contactIdentities/{id}"
+// An API is the surface of contact identities. It accepts the API keys of the native API.
+type API struct {
+	Store     Store
+	PublicURL string // origin of the URLs of the next and the previous page; optional
+}
+
+// Surface returns the routes of the surface and their description.
+func (c *API) Surface() *operation.Surface {
+	return &operation.Surface{
+		Routes: c.routes(), Prefixes: []string{"/global/", "/v4/"}, FormatError: formatContactError,
+		Formats: map[string]func(string) (string, *fastapi.Violation){
+			formatWebURL: cleanWebURL, formatContactType: cleanContactType,
+		},
+		Tag: &huma.Tag{
+			Name: TagContacts,
+			Description: "Identities, as contact identities: those of customers and of unknown senders. " +
+				"The same paths are also under /v4.",
+		},
+		ErrorSchema: "ContactError", Schema: contactErrorSchema(), ErrorStatuses: []int{400, 401, 403, 429, 500, 503},
+		Security:       []map[string][]string{{"bearer": {}}, {"apiKey": {}}},
+		DescribeAccess: func(to *operation.Route) string { return "Needs the scope `" + to.Scope + "`." },
+	}
+}
+
+func (c *API) routes() []*operation.Route {
+	shown := contactExamples()
+	var all []*operation.Route
+	for _, version := range []struct{ prefix, suffix string }{{"", ""}, {"/v4", v4Suffix}} {
+		list, one := version.prefix+"/global/contactIdentities", version.prefix+"/global/contactIdentities/{id}"
 		all = append(all,
-			&route{surface: s, id: "list_contact_identities" + at.suffix, method: "GET", path: list, scope: "identities:read", tag: tagContacts, summary: "List contact identities", status: 200, handler: handle(a.contactLister(at.prefix))},
-			&route{surface: s, id: "get_contact_identity" + at.suffix, method: "GET", path: one, scope: "identities:read", tag: tagContacts, summary: "Get a contact identity", status: 200, handler: handle(a.getContact)},
-			&route{surface: s, id: "create_contact_identity" + at.suffix, method: "POST", path: list, scope: "identities:write", tag: tagContacts, summary: "Create a contact identity", status: 201, handler: handle(a.createContact), traits: mayConflict | mayNotExist},
-			&route{surface: s, id: "update_contact_identity" + at.suffix, method: "PUT", path: one, scope: "identities:write", tag: tagContacts, summary: "Replace a contact identity", status: 200, handler: handle(a.replaceContact), traits: mayConflict},
-			&route{surface: s, id: "delete_contact_identity" + at.suffix, method: "DELETE", path: one, scope: "identities:write", tag: tagContacts, summary: "Delete a contact identity", status: 204, handler: handle(a.deleteContact)},
+			&operation.Route{
+				ID: "list_contact_identities", Method: "GET", Path: list, Scope: "identities:read",
+				Summary: "List contact identities", Status: 200, Handler: operation.Handle(c.contactLister(version.prefix)),
+			},
+			&operation.Route{
+				ID: "get_contact_identity", Method: "GET", Path: one, Scope: "identities:read",
+				Summary: "Get a contact identity", Status: 200, Handler: operation.Handle(c.getContact),
+			},
+			&operation.Route{
+				ID: "create_contact_identity", Method: "POST", Path: list, Scope: "identities:write",
+				Summary: "Create a contact identity", Status: 201, Handler: operation.Handle(c.createContact),
+				Traits: operation.MayConflict | operation.MayNotExist,
+			},
+			&operation.Route{
+				ID: "update_contact_identity", Method: "PUT", Path: one, Scope: "identities:write",
+				Summary: "Replace a contact identity", Status: 200, Handler: operation.Handle(c.replaceContact), Traits: operation.MayConflict,
+			},
+			&operation.Route{
+				ID: "delete_contact_identity", Method: "DELETE", Path: one, Scope: "identities:write",
+				Summary: "Delete a contact identity", Status: 204, Handler: operation.Handle(c.deleteContact),
+			},
 		)
+		for _, to := range all[len(all)-5:] {
+			to.Tag, to.Example = TagContacts, shown[to.ID]
+			to.ID += version.suffix
+		}
 	}
 	return all
 }
@@ -67,15 +115,15 @@ type contactPageQuery struct {
 }
 
 // contactLister is the list under a prefix: the pages before and after are there too.
-func (a *API) contactLister(prefix string) func(context.Context, *contactPageQuery) (*struct{ Body contactPage }, error) {
+func (c *API) contactLister(prefix string) func(context.Context, *contactPageQuery) (*struct{ Body contactPage }, error) {
 	page := func(n int) *string {
-		uri := strings.TrimSuffix(a.PublicURL, "/") + prefix + "/global/contactIdentities?pageIndex=" + strconv.Itoa(n)
+		uri := strings.TrimSuffix(c.PublicURL, "/") + prefix + "/global/contactIdentities?pageIndex=" + strconv.Itoa(n)
 		return &uri
 	}
 	return func(ctx context.Context, in *contactPageQuery) (*struct{ Body contactPage }, error) {
 		key := operation.CallerOf(ctx)
 		before := (in.PageIndex - 1) * contactPageSize
-		is, total, err := a.Contacts.ContactIdentities(ctx, key.TenantID, key.InstanceID, before, contactPageSize)
+		is, total, err := c.Store.ContactIdentities(ctx, key.TenantID, key.InstanceID, before, contactPageSize)
 		if err != nil {
 			return nil, err
 		}
@@ -101,19 +149,19 @@ type ContactPath struct {
 
 type contactOut struct{ Body contactResponse }
 
-func (a *API) getContact(ctx context.Context, in *ContactPath) (*contactOut, error) {
-	i, err := a.findContact(ctx, in.ID)
+func (c *API) getContact(ctx context.Context, in *ContactPath) (*contactOut, error) {
+	i, err := c.findContact(ctx, in.ID)
 	return &contactOut{toContact(i)}, err
 }
 
 // findContact gives a contact identity that the caller may read.
-func (a *API) findContact(ctx context.Context, spelled string) (identity.ContactIdentity, error) {
+func (c *API) findContact(ctx context.Context, spelled string) (identity.ContactIdentity, error) {
 	id, reason := fastapi.ParseUUID(spelled)
 	if reason != "" {
 		return identity.ContactIdentity{}, contactNotFound()
 	}
 	key := operation.CallerOf(ctx)
-	i, err := a.Contacts.ContactIdentity(ctx, key.TenantID, id)
+	i, err := c.Store.ContactIdentity(ctx, key.TenantID, id)
 	if err == nil && !operation.CanReadIdentity(key, i.Identity) {
 		err = identity.ErrNotFound
 	}
@@ -161,23 +209,23 @@ func (b contactFields) contact(tenant string) (identity.ContactIdentity, error) 
 	}, nil
 }
 
-func (a *API) createContact(ctx context.Context, in *struct{ Body contactFields }) (*contactOut, error) {
+func (c *API) createContact(ctx context.Context, in *struct{ Body contactFields }) (*contactOut, error) {
 	key := operation.CallerOf(ctx)
 	i, err := in.Body.contact(key.TenantID)
 	if err != nil {
 		return nil, err
 	}
 	i.InstanceID = key.InstanceID
-	i, err = a.Contacts.CreateContactIdentity(ctx, i, key.Actor())
+	i, err = c.Store.CreateContactIdentity(ctx, i, key.Actor())
 	return &contactOut{toContact(i)}, mapContactError(err)
 }
 
-func (a *API) replaceContact(ctx context.Context, in *struct {
+func (c *API) replaceContact(ctx context.Context, in *struct {
 	ContactPath
 	Body contactFields
 }) (*contactOut, error) {
 	key := operation.CallerOf(ctx)
-	was, err := a.findWritableContact(ctx, in.ID)
+	was, err := c.findWritableContact(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -186,22 +234,22 @@ func (a *API) replaceContact(ctx context.Context, in *struct {
 		return nil, err
 	}
 	i.ID, i.InstanceID = was.ID, was.InstanceID
-	i, err = a.Contacts.ReplaceContactIdentity(ctx, i, in.Body.Name.Edit(), key.Actor())
+	i, err = c.Store.ReplaceContactIdentity(ctx, i, in.Body.Name.Edit(), key.Actor())
 	return &contactOut{toContact(i)}, mapContactError(err)
 }
 
-func (a *API) deleteContact(ctx context.Context, in *ContactPath) (*noBody, error) {
+func (c *API) deleteContact(ctx context.Context, in *ContactPath) (*operation.NoBody, error) {
 	key := operation.CallerOf(ctx)
-	was, err := a.findWritableContact(ctx, in.ID)
+	was, err := c.findWritableContact(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return nil, mapContactError(a.Contacts.DeleteContactIdentity(ctx, key.TenantID, was.InstanceID, was.ID, key.Actor()))
+	return nil, mapContactError(c.Store.DeleteContactIdentity(ctx, key.TenantID, was.InstanceID, was.ID, key.Actor()))
 }
 
 // findWritableContact gives a contact identity that the caller may change.
-func (a *API) findWritableContact(ctx context.Context, id string) (identity.ContactIdentity, error) {
-	i, err := a.findContact(ctx, id)
+func (c *API) findWritableContact(ctx context.Context, id string) (identity.ContactIdentity, error) {
+	i, err := c.findContact(ctx, id)
 	if err == nil {
 		err = operation.CheckIdentityWrite(operation.CallerOf(ctx), i.Identity)
 	}

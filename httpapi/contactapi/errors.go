@@ -1,4 +1,4 @@
-package httpapi
+package contactapi
 
 import (
 	"net/http"
@@ -6,18 +6,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
 )
-
-// contactSurface is that of contact identities: the API keys of the native one open
-// it.
-func contactSurface() *surface {
-	return &surface{
-		prefixes: []string{"/global/", "/v4/"}, authorize: (*API).authorize, formatError: formatContactError,
-		errorSchema: "ContactError", statuses: []int{400, 401, 403, 429, 500, 503},
-		security:       []map[string][]string{{"bearer": {}}, {"apiKey": {}}},
-		describeAccess: func(to *route) string { return "Needs the scope `" + to.scope + "`." },
-	}
-}
 
 // A contactError is how this surface says no.
 type contactError struct {
@@ -62,23 +52,21 @@ func contactErrorSchema() *huma.Schema {
 	}
 }
 
-const exampleContactIdentity = `{"id":` + exampleID + `,"contactId":` + exampleInstanceID + `,"contactIdentityType":"Twitter","name":"Steve","value":"1361654692588728354",
+const exampleContactIdentity = `{"id":` + operation.ExampleID + `,"contactId":` + operation.ExampleInstanceID + `,"contactIdentityType":"Twitter","name":"Steve","value":"1361654692588728354",
 	"avatarUrl":"https://images.example.com/steve.png","infoUrl":"https://social.example.com/users/steve","screenName":"@steve",
 	"originalContactPageUrl":"https://social.example.com/steve"}`
 
 const exampleNewContactIdentity = `{"contactIdentityType":"Twitter","value":"1361654692588728354","avatarUrl":"https://images.example.com/steve.png",
 	"infoUrl":"https://social.example.com/users/steve","screenName":"@steve","originalContactPageUrl":"https://social.example.com/steve"}`
 
-func contactExamples() map[string]example {
-	all := map[string]example{
-		"list_contact_identities": {"", `{"contactIdentities":[` + exampleContactIdentity + `],"nextPage":null,"previousPage":null,"total":1}`},
-		"get_contact_identity":    {"", exampleContactIdentity},
-		"create_contact_identity": {exampleNewContactIdentity, exampleContactIdentity},
-		"update_contact_identity": {exampleNewContactIdentity, exampleContactIdentity},
+func contactExamples() map[string]operation.Example {
+	return map[string]operation.Example{
+		"list_contact_identities": {
+			Response: `{"contactIdentities":[` + exampleContactIdentity + `],"nextPage":null,"previousPage":null,"total":1}`,
+		},
+		"get_contact_identity":    {Response: exampleContactIdentity},
+		"create_contact_identity": {Request: exampleNewContactIdentity, Response: exampleContactIdentity},
+		"update_contact_identity": {Request: exampleNewContactIdentity, Response: exampleContactIdentity},
 		"delete_contact_identity": {},
 	}
-	for _, id := range sortedKeys(all) {
-		all[id+v4Suffix] = all[id]
-	}
-	return all
 }

@@ -1,4 +1,4 @@
-package httpapi
+package contactapi
 
 import (
 	"net/url"

@@ -1,4 +1,6 @@
-package httpapi
+// Package userapi serves the conversation-user API below /external, for applications that were written for a product with
+// that API. A user is a customer of the tenant. The package does not authenticate API keys of the native API.
+package userapi
 
 import (
 	"context"
@@ -6,6 +8,8 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"hydragate/gateway"
 	"hydragate/httpapi/fastapi"
@@ -15,28 +19,69 @@ import (
 
 const (
 	agentSecretKey = "Agent-Secret-Key"
-	tagUsers       = "Conversation users"
+	TagUsers       = "Conversation users"
 )
 
-func (a *API) userRoutes() []*route {
-	s := userSurface()
-	const users, user = "/external/users", "/external/users/{id}"
-	return []*route{
-		{surface: s, id: "create_user", method: "POST", path: users, tag: tagUsers, summary: "Create a conversation user", status: 201, handler: handle(a.createUser)},
-		{surface: s, id: "search_user", method: "GET", path: users + "/search", tag: tagUsers, summary: "Find a conversation user", status: 200, handler: handle(a.searchUser), traits: mayNotExist},
-		{surface: s, id: "get_user", method: "GET", path: user, tag: tagUsers, summary: "Get a conversation user", status: 200, handler: handle(a.getUser)},
-		{surface: s, id: "delete_user", method: "DELETE", path: user, tag: tagUsers, summary: "Delete a conversation user", status: 204, handler: handle(a.deleteUser)},
+// An API is the surface of conversation users. An instance's agent secret key authenticates each request and
+// determines the instance.
+type API struct {
+	Store   Store
+	Limiter *operation.RateLimiter
+}
+
+// Surface returns the routes of the surface and their description.
+func (u *API) Surface() *operation.Surface {
+	return &operation.Surface{
+		Routes: u.routes(), Prefixes: []string{"/external/"},
+		Authorize: u.authorizeAgent, FormatError: formatUserError,
+		Tag:         &huma.Tag{Name: TagUsers, Description: "Customers, as conversation users of one instance."},
+		ErrorSchema: "UserError", Schema: userErrorSchema(), ErrorStatuses: []int{400, 403, 429, 500, 503},
+		Security: []map[string][]string{{"agentSecretKey": {}}},
+		SecuritySchemes: map[string]*huma.SecurityScheme{"agentSecretKey": {
+			Type: "apiKey", In: "header", Name: agentSecretKey,
+			Description: "The agent_secret_key of an instance. It names the instance, and opens this surface alone.",
+		}},
+		DescribeAccess: func(*operation.Route) string {
+			return "Needs the secret key of an instance, in the header `Agent-Secret-Key`."
+		},
 	}
 }
 
-// authorizeAgent finds the instance whose key is in the header. Whatever is wrong with
-// the key, the answer is the same.
-func authorizeAgent(a *API, _ *route, r *http.Request) error {
+func (u *API) routes() []*operation.Route {
+	const users, user = "/external/users", "/external/users/{id}"
+	shown := userExamples()
+	all := []*operation.Route{
+		{
+			ID: "create_user", Method: "POST", Path: users, Tag: TagUsers,
+			Summary: "Create a conversation user", Status: 201, Handler: operation.Handle(u.createUser),
+		},
+		{
+			ID: "search_user", Method: "GET", Path: users + "/search", Tag: TagUsers,
+			Summary: "Find a conversation user", Status: 200, Handler: operation.Handle(u.searchUser), Traits: operation.MayNotExist,
+		},
+		{
+			ID: "get_user", Method: "GET", Path: user, Tag: TagUsers,
+			Summary: "Get a conversation user", Status: 200, Handler: operation.Handle(u.getUser),
+		},
+		{
+			ID: "delete_user", Method: "DELETE", Path: user, Tag: TagUsers,
+			Summary: "Delete a conversation user", Status: 204, Handler: operation.Handle(u.deleteUser),
+		},
+	}
+	for _, to := range all {
+		to.Example = shown[to.ID]
+	}
+	return all
+}
+
+// authorizeAgent authenticates the instance whose agent secret key is in the header. The response does not depend on
+// what is wrong with the key.
+func (u *API) authorizeAgent(_ *operation.Route, r *http.Request) error {
 	keys := r.Header.Values(agentSecretKey)
-	if len(keys) != 1 || keys[0] == "" || len(keys[0]) > maxTokenBytes {
+	if len(keys) != 1 || keys[0] == "" || len(keys[0]) > operation.MaxTokenBytes {
 		return invalidAgentKey()
 	}
-	i, err := a.Users.InstanceByAgentKey(r.Context(), identity.HashToken(keys[0]))
+	i, err := u.Store.InstanceByAgentKey(r.Context(), identity.HashToken(keys[0]))
 	if errors.Is(err, gateway.ErrNoInstance) {
 		return invalidAgentKey()
 	}
@@ -44,10 +89,7 @@ func authorizeAgent(a *API, _ *route, r *http.Request) error {
 		return err
 	}
 	operation.RequestInfoOf(r.Context()).Key = identity.APIKey{TenantID: i.TenantID, InstanceID: i.ID}
-	if wait := a.limiters.takeToken("agent:"+i.ID, a.Now(), a.Rate, a.Burst); wait > 0 {
-		return operation.TooManyRequests(wait)
-	}
-	return nil
+	return u.Limiter.Take("agent:" + i.ID)
 }
 
 func invalidAgentKey() *fastapi.Problem {
@@ -117,14 +159,14 @@ type newUser struct {
 
 type userOut struct{ Body userResponse }
 
-func (a *API) createUser(ctx context.Context, in *struct{ Body newUser }) (*userOut, error) {
+func (u *API) createUser(ctx context.Context, in *struct{ Body newUser }) (*userOut, error) {
 	caller := operation.CallerOf(ctx)
-	u, wrong := in.Body.parse(caller.TenantID)
-	if len(wrong) > 0 {
-		return nil, fastapi.ValidationProblem(wrong...)
+	user, violations := in.Body.parse(caller.TenantID)
+	if len(violations) > 0 {
+		return nil, fastapi.ValidationProblem(violations...)
 	}
-	u, err := a.Users.CreateUser(ctx, caller.InstanceID, u, agentActor(caller))
-	return &userOut{toUser(u)}, err
+	user, err := u.Store.CreateUser(ctx, caller.InstanceID, user, agentActor(caller))
+	return &userOut{toUser(user)}, err
 }
 
 // parse gives the user described, and what is wrong with the description.
@@ -161,7 +203,7 @@ type userFound struct {
 	ConversationIDs []string     `json:"conversationIds" nullable:"false" doc:"Of this agent, oldest first."`
 }
 
-func (a *API) searchUser(ctx context.Context, in *struct {
+func (u *API) searchUser(ctx context.Context, in *struct {
 	Email       string `query:"email" minLength:"1" maxLength:"254" doc:"The whole address, without regard to case. Exactly one of the three is needed."`
 	PhoneNumber string `query:"phoneNumber" minLength:"1" maxLength:"30" doc:"The whole number."`
 	FKID        string `query:"fkId" minLength:"1" maxLength:"255" doc:"The whole id."`
@@ -180,11 +222,13 @@ func (a *API) searchUser(ctx context.Context, in *struct {
 		q.Phone = number
 	}
 	caller := operation.CallerOf(ctx)
-	u, conversations, err := a.Users.FindUser(ctx, caller.TenantID, caller.InstanceID, q)
+	user, conversations, err := u.Store.FindUser(ctx, caller.TenantID, caller.InstanceID, q)
 	if err != nil {
 		return nil, mapUserError(err)
 	}
-	return &struct{ Body userFound }{userFound{User: toUser(u), ConversationIDs: append([]string{}, conversations...)}}, nil
+	return &struct{ Body userFound }{
+		userFound{User: toUser(user), ConversationIDs: append([]string{}, conversations...)},
+	}, nil
 }
 
 // UserPath names the user a call is about. An id that cannot be one is of nobody.
@@ -200,20 +244,20 @@ func (p UserPath) userID() (string, error) {
 	return id, nil
 }
 
-func (a *API) getUser(ctx context.Context, in *UserPath) (*userOut, error) {
+func (u *API) getUser(ctx context.Context, in *UserPath) (*userOut, error) {
 	id, err := in.userID()
 	if err != nil {
 		return nil, err
 	}
-	u, err := a.Users.User(ctx, operation.CallerOf(ctx).TenantID, id)
-	return &userOut{toUser(u)}, mapUserError(err)
+	user, err := u.Store.User(ctx, operation.CallerOf(ctx).TenantID, id)
+	return &userOut{toUser(user)}, mapUserError(err)
 }
 
-func (a *API) deleteUser(ctx context.Context, in *UserPath) (*noBody, error) {
+func (u *API) deleteUser(ctx context.Context, in *UserPath) (*operation.NoBody, error) {
 	id, err := in.userID()
 	if err != nil {
 		return nil, err
 	}
 	caller := operation.CallerOf(ctx)
-	return nil, mapUserError(a.Users.DeleteUser(ctx, caller.TenantID, id, agentActor(caller)))
+	return nil, mapUserError(u.Store.DeleteUser(ctx, caller.TenantID, id, agentActor(caller)))
 }

@@ -1,4 +1,4 @@
-package httpapi
+package userapi
 
 import (
 	"net/http"
@@ -6,18 +6,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
 )
-
-// userSurface is that of conversation users: an agent's secret key opens it, and
-// names the instance.
-func userSurface() *surface {
-	return &surface{
-		prefixes: []string{"/external/"}, authorize: authorizeAgent, formatError: formatUserError,
-		errorSchema: "UserError", statuses: []int{400, 403, 429, 500, 503},
-		security:       []map[string][]string{{"agentSecretKey": {}}},
-		describeAccess: func(*route) string { return "Needs the secret key of an instance, in the header `Agent-Secret-Key`." },
-	}
-}
 
 // A userError is how this surface says no. Of what went wrong on our side it says no
 // more than that.
@@ -82,15 +72,15 @@ func userErrorSchema() *huma.Schema {
 	}
 }
 
-const exampleUser = `{"id":` + exampleID + `,"firstName":"Steve","lastName":"Example","context":"Support","source":"webchat","fkId":"123456",
+const exampleUser = `{"id":` + operation.ExampleID + `,"firstName":"Steve","lastName":"Example","context":"Support","source":"webchat","fkId":"123456",
 	"fkUserId":"123456","email":"steve@example.com","phoneNumber":"+61400111222","metadata":{"customData":{"tier":"gold"}},"isAnonymized":false}`
 
-func userExamples() map[string]example {
-	return map[string]example{
-		"create_user": {`{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61400111222","fkId":"123456","fkUserId":"123456",
-			"context":"Support","source":"webchat","customData":{"tier":"gold"},"skipPhoneNumberValidation":false,"skipEmailValidation":false}`, exampleUser},
-		"search_user": {"", `{"user":` + exampleUser + `,"conversationIds":["01930f6e-7a3c-7d42-8b11-2f0e9d8c7b6a"]}`},
-		"get_user":    {"", exampleUser},
+func userExamples() map[string]operation.Example {
+	return map[string]operation.Example{
+		"create_user": {Request: `{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61400111222","fkId":"123456","fkUserId":"123456",
+			"context":"Support","source":"webchat","customData":{"tier":"gold"},"skipPhoneNumberValidation":false,"skipEmailValidation":false}`, Response: exampleUser},
+		"search_user": {Response: `{"user":` + exampleUser + `,"conversationIds":["01930f6e-7a3c-7d42-8b11-2f0e9d8c7b6a"]}`},
+		"get_user":    {Response: exampleUser},
 		"delete_user": {},
 	}
 }

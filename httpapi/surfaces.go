@@ -1,0 +1,103 @@
+package httpapi
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/operation"
+)
+
+// operationMiddleware is the way into every operation of every surface.
+func (a *API) operationMiddleware(ctx huma.Context, next func(huma.Context)) {
+	if to := a.routesByID[ctx.Operation().OperationID]; to.Surface != nil {
+		a.surfaceMiddleware(to, ctx, next)
+		return
+	}
+	a.nativeMiddleware(ctx, next)
+}
+
+// surfaceMiddleware is the way into an operation of a surface: who are you, may you, is this
+// right?
+func (a *API) surfaceMiddleware(to *operation.Route, ctx huma.Context, next func(huma.Context)) {
+	r, w := humago.Unwrap(ctx)
+	w.Header().Set("Cache-Control", "no-store")
+	ctx = huma.WithContext(ctx, operation.WithSurface(ctx.Context(), to.Surface))
+	defer writePanicResponse(ctx.Context(), w)
+	authorize := to.Surface.Authorize
+	if authorize == nil {
+		authorize = a.authorize
+	}
+	if err := authorize(to, r); err != nil {
+		a.responder.ProblemFor(ctx.Context(), err).Write(w)
+		return
+	}
+	in := &operation.RequestContext{BaseContext: ctx, Values: map[string]string{}}
+	if err := a.reader.Read(to, r, ctx.Operation(), in); err != nil {
+		a.responder.ProblemFor(ctx.Context(), err).Write(w)
+		return
+	}
+	next(in)
+}
+
+// writePanicResponse answers for a handler that panicked, in the shape of its surface, when
+// nothing was answered yet. The panic goes on to who logs it.
+func writePanicResponse(ctx context.Context, w http.ResponseWriter) {
+	reason := recover()
+	if reason == nil {
+		return
+	}
+	if out, ok := w.(*responseRecorder); ok && out.status == 0 && reason != http.ErrAbortHandler {
+		operation.SurfaceOf(ctx).AdaptProblem(fastapi.StatusProblem(http.StatusInternalServerError)).Write(w)
+	}
+	panic(reason)
+}
+
+// surfaceRoutes returns the routes of all surfaces.
+func (a *API) surfaceRoutes() []*operation.Route {
+	var all []*operation.Route
+	for _, s := range a.Surfaces {
+		for _, to := range s.Routes {
+			to.Surface = s
+		}
+		all = append(all, s.Routes...)
+	}
+	return all
+}
+
+// mountSurfaces answers for what no route of a surface takes, in its shape.
+func (a *API) mountSurfaces(mux *http.ServeMux) {
+	for _, s := range a.Surfaces {
+		for _, folder := range s.Prefixes {
+			mux.HandleFunc(folder, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Cache-Control", "no-store")
+				s.AdaptProblem(noRouteProblem(mux, r)).Write(w)
+			})
+		}
+	}
+}
+
+// surfaceForPath gives the surface in whose shape a path is answered; nil is the native one.
+func (a *API) surfaceForPath(path string) *operation.Surface {
+	for _, s := range a.Surfaces {
+		if slices.ContainsFunc(s.Prefixes, func(folder string) bool { return strings.HasPrefix(path, folder) }) {
+			return s
+		}
+	}
+	return nil
+}
+
+// describeSurfaces adds the error schemas, tags and security schemes of the surfaces to the document.
+func (a *API) describeSurfaces(doc *huma.OpenAPI) {
+	for _, s := range a.Surfaces {
+		doc.Components.Schemas.Map()[s.ErrorSchema] = s.Schema
+		maps.Copy(doc.Components.SecuritySchemes, s.SecuritySchemes)
+		doc.Tags = append(doc.Tags, s.Tag)
+	}
+}
