@@ -11,12 +11,12 @@ import (
 	"github.com/nyaruka/phonenumbers"
 )
 
-// MaxExternalID is the longest external id, in characters.
+// MaxExternalID is the maximum length of an external ID in characters.
 const MaxExternalID = 255
 
 const (
-	mexicoCallingCode = 52            // its calling code
-	maxNumberLen      = len("+") + 15 // ITU-T E.164, 6.1; the plans of some countries have longer ones
+	mexicoCallingCode = 52            // country calling code
+	maxNumberLen      = len("+") + 15 // ITU-T E.164, section 6.1; some national plans have longer numbers
 )
 
 var (
@@ -24,7 +24,7 @@ var (
 	slackIDPattern = regexp.MustCompile(`^[TE][A-Z0-9]{2,20}:[UW][A-Z0-9]{2,20}$`)
 )
 
-// ValidChannel reports whether name may name a channel.
+// ValidChannel reports whether name is a valid channel name.
 func ValidChannel(name string) bool { return channelPattern.MatchString(name) }
 
 // A Format is a format of external IDs. The empty format is any printable text.
@@ -65,18 +65,18 @@ func Normalize(format Format, externalID string) (string, error) {
 	return id, nil
 }
 
-// NormalizePhone gives a phone number in E.164, or an error that says what would be right.
-// Numbers without a country code cannot be told apart and are refused.
+// NormalizePhone returns a phone number in E.164. It returns an error that states the expected
+// form if the number is invalid or lacks its country code.
 func NormalizePhone(number string) (string, error) { return parsePhone(strings.TrimSpace(number)) }
 
 func parsePhone(s string) (string, error) {
-	// A "+" in a query string arrives as a blank when it was not escaped.
+	// An unescaped "+" in a query string is decoded as a space, which was trimmed.
 	if s != "" && s[0] >= '0' && s[0] <= '9' {
 		s = "+" + s
 	}
 	number, ok := formatE164(s)
-	// What reads differently once it is written was no number to begin with: kept, it
-	// would never be found again.
+	// A number that changes when it is formatted and parsed again is not valid: once stored, it
+	// could not be found.
 	if again, same := formatE164(number); !ok || !same || again != number {
 		return "", fmt.Errorf("a phone number is written with its country code, such as +61400111222")
 	}
@@ -93,10 +93,10 @@ func formatE164(s string) (number string, ok bool) {
 	return number, phonenumbers.IsPossibleNumber(n) && len(number) <= maxNumberLen
 }
 
-// stripMexicanMobilePrefix takes from a number of Mexico the 1 that mobile phones had there until 2019,
-// and with which WhatsApp shows them still.
+// stripMexicanMobilePrefix removes from a Mexican number the 1 that mobile numbers had until 2019,
+// and which WhatsApp still shows.
 func stripMexicanMobilePrefix(n *phonenumbers.PhoneNumber) {
-	const ten, one = 1_000_000_000, 10_000_000_000 // the smallest number of ten digits, and that 1
+	const ten, one = 1_000_000_000, 10_000_000_000 // the smallest number of ten digits, and the prefix
 	if n.GetCountryCode() == mexicoCallingCode && n.GetNationalNumber() >= one+ten && n.GetNationalNumber() < 2*one {
 		*n.NationalNumber -= one
 	}

@@ -13,13 +13,13 @@ import (
 
 func customerTests() map[string]func(*testing.T, *fixture) {
 	return map[string]func(*testing.T, *fixture){
-		"customer":                  testCustomer,
-		"email is unique":           testEmailUnique,
-		"customer edits at once":    testConcurrentCustomerEdits,
-		"find customers":            testFindCustomers,
-		"customers page by page":    testCustomersPaging,
-		"many of one email at once": testConcurrentEmail,
-		"wildcards are no pattern":  testWildcards,
+		"customer":                            testCustomer,
+		"email is unique":                     testEmailUnique,
+		"concurrent customer edits":           testConcurrentCustomerEdits,
+		"find customers":                      testFindCustomers,
+		"paging of customers":                 testCustomersPaging,
+		"concurrent customers with one email": testConcurrentEmail,
+		"wildcards are literal":               testWildcards,
 	}
 }
 
@@ -34,7 +34,7 @@ func testCustomer(t *testing.T, h *fixture) {
 	}
 	in.ID, in.CreatedAt, in.UpdatedAt = got.ID, got.CreatedAt, got.UpdatedAt
 	if back, err := h.Store.Customer(t.Context(), h.tenant, got.ID); err != nil || fmt.Sprint(back) != fmt.Sprint(in) {
-		t.Errorf("read: %v, %v; want %v", back, err, in)
+		t.Errorf("Customer = %v, %v, want %v", back, err, in)
 	}
 	edited, err := h.Store.EditCustomer(t.Context(), h.tenant, got.ID, identity.CustomerEdit{LastName: pointer(""), CompanyName: pointer("Acme 2")}, staffActor)
 	in.LastName, in.CompanyName, in.UpdatedAt = "", "Acme 2", edited.UpdatedAt
@@ -42,13 +42,13 @@ func testCustomer(t *testing.T, h *fixture) {
 		t.Errorf("edited: %v, %v; want %v", edited, err, in)
 	}
 	if _, err := h.Store.Customer(t.Context(), h.tenant, missingID); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("nobody: %v", err)
+		t.Errorf("unknown customer: %v", err)
 	}
 	if _, err := h.Store.EditCustomer(t.Context(), h.tenant, missingID, identity.CustomerEdit{}, staffActor); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("edit nobody: %v", err)
+		t.Errorf("edit unknown customer: %v", err)
 	}
-	if _, err := h.Store.Customer(t.Context(), h.tenant, "no id at all"); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("no id: %v", err)
+	if _, err := h.Store.Customer(t.Context(), h.tenant, "not an ID"); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("malformed ID: %v", err)
 	}
 	var kinds []string
 	for _, e := range h.Events(t, h.tenant) {
@@ -88,16 +88,16 @@ func testConcurrentEmail(t *testing.T, h *fixture) {
 		})
 	}
 	wg.Wait()
-	won := 0
+	succeeded := 0
 	for _, err := range errs {
 		if err == nil {
-			won++
+			succeeded++
 		} else if !errors.Is(err, identity.ErrEmailTaken) {
 			t.Errorf("%v; want ErrEmailTaken", err)
 		}
 	}
-	if won != 1 {
-		t.Errorf("%d won; want 1", won)
+	if succeeded != 1 {
+		t.Errorf("%d calls succeeded, want 1", succeeded)
 	}
 }
 
@@ -148,7 +148,7 @@ func testFindCustomers(t *testing.T, h *fixture) {
 		{identity.CustomerQuery{ExternalID: "T024BE7LD"}, "[]"},
 	} {
 		if got := h.findEmails(t, c.q); got != c.want {
-			t.Errorf("%+v: %s; want %s", c.q, got, c.want)
+			t.Errorf("ListCustomers(%+v) = %s, want %s", c.q, got, c.want)
 		}
 	}
 }
@@ -182,7 +182,7 @@ func testWildcards(t *testing.T, h *fixture) {
 	}
 	for _, q := range []identity.CustomerQuery{{Email: "%"}, {Phone: "%"}, {ExternalID: "%"}} {
 		if got := h.findEmails(t, q); got != "[]" {
-			t.Errorf("%+v: %s; want nothing", q, got)
+			t.Errorf("ListCustomers(%+v) = %s, want none", q, got)
 		}
 	}
 }
@@ -206,6 +206,6 @@ func testCustomersPaging(t *testing.T, h *fixture) {
 		}
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("pages hold %v; want %v", got, want)
+		t.Errorf("pages contain %v, want %v", got, want)
 	}
 }

@@ -11,11 +11,11 @@ import (
 
 func editTests() map[string]func(*testing.T, *fixture) {
 	return map[string]func(*testing.T, *fixture){
-		"edit leaves the rest":   testPartialEdit,
-		"verify and unverify":    testVerifyAndUnverify,
-		"edit of a stranger":     testEditForeignIdentity,
-		"edits at once all hold": testConcurrentEdits,
-		"edit of nothing":        testEmptyEdit,
+		"partial edit":               testPartialEdit,
+		"verify and unverify":        testVerifyAndUnverify,
+		"edit of a foreign identity": testEditForeignIdentity,
+		"concurrent edits":           testConcurrentEdits,
+		"empty edit":                 testEmptyEdit,
 	}
 }
 
@@ -38,22 +38,22 @@ func testPartialEdit(t *testing.T, h *fixture) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.UpdatedAt.Before(i.UpdatedAt) { // two edits may share a tick of the clock
+		if got.UpdatedAt.Before(i.UpdatedAt) { // equal if both edits fall into one clock tick
 			t.Errorf("updated at %v, before that %v", got.UpdatedAt, i.UpdatedAt)
 		}
 		step.want(&i)
 		i.UpdatedAt = got.UpdatedAt
-		wantIdentity(t, "answered", got, i)
-		kept, err := h.Store.Identity(t.Context(), h.tenant, h.customerID, i.ID)
+		wantIdentity(t, "EditIdentity =", got, i)
+		stored, err := h.Store.Identity(t.Context(), h.tenant, h.customerID, i.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantIdentity(t, "kept", kept, i)
+		wantIdentity(t, "Identity =", stored, i)
 	}
 	es := h.wantEvents(t, i.ID, "identity.linked", "identity.granted", "identity.updated", "identity.updated", "identity.updated")
 	for n, want := range []string{"", "role_override", "display_name", "metadata", "display_name metadata role_override"} {
 		if es[n].Detail["fields"] != want {
-			t.Errorf("event %d names %q; want %q", n, es[n].Detail["fields"], want)
+			t.Errorf("fields of event %d = %q, want %q", n, es[n].Detail["fields"], want)
 		}
 	}
 }
@@ -63,7 +63,7 @@ func wantIdentity(t *testing.T, what string, got, want identity.Identity) {
 	g, _ := json.Marshal(got)
 	w, _ := json.Marshal(want)
 	if string(g) != string(w) {
-		t.Errorf("%s %s; want %s", what, g, w)
+		t.Errorf("%s %s, want %s", what, g, w)
 	}
 }
 
@@ -79,36 +79,36 @@ func testVerifyAndUnverify(t *testing.T, h *fixture) {
 	}
 	h.IssueCode(t, h.tenant, i.ID)
 	if !h.HasLiveCode(t, h.tenant, i.ID) {
-		t.Fatal("no live code to begin with")
+		t.Fatal("IssueCode issued no live code")
 	}
 	first := set(true)
 	if !first.IsVerified() || h.HasLiveCode(t, h.tenant, i.ID) {
-		t.Errorf("verified by hand: %v; code lives %v", first.IsVerified(), h.HasLiveCode(t, h.tenant, i.ID))
+		t.Errorf("verified: %v, live code: %v, want true, false", first.IsVerified(), h.HasLiveCode(t, h.tenant, i.ID))
 	}
 	if again := set(true); !again.VerifiedAt.Equal(first.VerifiedAt) {
-		t.Errorf("the first proof was at %v; now %v", first.VerifiedAt, again.VerifiedAt)
+		t.Errorf("VerifiedAt changed from %v to %v", first.VerifiedAt, again.VerifiedAt)
 	}
 	if set(false).IsVerified() {
-		t.Error("still verified")
+		t.Error("IsVerified = true after Verified was set to false")
 	}
 	h.IssueCode(t, h.tenant, i.ID)
 	if set(false); h.HasLiveCode(t, h.tenant, i.ID) {
-		t.Error("the code outlives verified=false")
+		t.Error("the code is live after Verified was set to false")
 	}
 	h.wantEvents(t, i.ID, "identity.linked", "claim.revoked", "identity.granted", "identity.updated", "identity.unverified", "claim.revoked", "identity.updated")
 }
 
 func testEditForeignIdentity(t *testing.T, h *fixture) {
 	u := h.addUnknownSender(t, h.instance, "9")
-	matt := h.createCustomer(t, "other@example.com")
+	other := h.createCustomer(t, "other@example.com")
 	i := h.mustLink(t, h.telegramIdentity("", "8"))
-	for _, c := range []struct{ customer, id string }{{h.customerID, u.ID}, {matt, i.ID}, {h.customerID, missingID}, {missingID, i.ID}} {
+	for _, c := range []struct{ customer, id string }{{h.customerID, u.ID}, {other, i.ID}, {h.customerID, missingID}, {missingID, i.ID}} {
 		if _, err := h.Store.EditIdentity(t.Context(), h.tenant, c.customer, c.id, identity.Edit{Verified: pointer(true)}, staffActor); !errors.Is(err, identity.ErrNotFound) {
 			t.Errorf("edit: %v; want ErrNotFound", err)
 		}
 	}
 	if got, err := h.Store.Identity(t.Context(), h.tenant, h.customerID, i.ID); err != nil || got.IsVerified() {
-		t.Errorf("somebody else verified it: %+v, %v", got, err)
+		t.Errorf("a rejected edit changed the identity: %+v, %v", got, err)
 	}
 }
 

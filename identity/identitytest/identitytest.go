@@ -1,6 +1,6 @@
-// Package identitytest is what every store of customers, identities and API keys must
-// keep, whatever its engine: who an address belongs to, that nobody is two people,
-// that of many at once one wins, and that nothing crosses from tenant to tenant.
+// Package identitytest is the conformance suite of stores of customers, identities and API keys:
+// which customer an address belongs to, that an account is never linked twice, that exactly one of
+// several concurrent calls succeeds, and that tenants are isolated.
 package identitytest
 
 import (
@@ -11,7 +11,7 @@ import (
 	"hydragate/identity"
 )
 
-// Store is what the suite exercises.
+// Store is the interface under test.
 type Store interface {
 	APIKey(ctx context.Context, hash string) (identity.APIKey, error)
 	TouchAPIKey(ctx context.Context, tenant, id string, at time.Time) error
@@ -35,33 +35,33 @@ type Store interface {
 	UnknownSenders(ctx context.Context, tenant, instance, after string, limit int) ([]identity.Identity, error)
 }
 
-// A Harness is a store, with the means to make what others make in it and to see what
-// only they see. Every test works in a tenant of its own.
+// A Harness is a store, with functions that create and read what other parts of the program do.
+// Every test uses a tenant of its own.
 type Harness struct {
 	Store Store
 
-	// Tenant makes a tenant, Instance an instance of it; they give the id.
+	// NewTenant and NewInstance create a tenant, and an instance of a tenant, and return the ID.
 	NewTenant   func(t *testing.T) string
 	NewInstance func(t *testing.T, tenant string) string
 
-	// Unknown keeps an unknown sender, as a first message does.
+	// AddUnknownSender stores an unknown sender, as the first message does.
 	AddUnknownSender func(t *testing.T, i identity.Identity) identity.Identity
-	// Talk makes a conversation of an instance with an identity, or with nobody when
-	// that is gone by then; it may be called by many at once. Person gives with whom it
-	// is now: empty for nobody.
+	// NewConversation creates a conversation of an instance with an identity, or with none if the
+	// identity no longer exists. It may be called concurrently. ConversationIdentity returns the
+	// identity of a conversation; empty if there is none.
 	NewConversation      func(t *testing.T, tenant, instance, with string) (conversation string)
 	ConversationIdentity func(t *testing.T, tenant, conversation string) string
 
-	// Issue makes a live claim code for an identity, and Live reports whether there is
+	// IssueCode issues a live claim code for an identity, and HasLiveCode reports whether there is
 	// one.
 	IssueCode   func(t *testing.T, tenant, id string)
 	HasLiveCode func(t *testing.T, tenant, id string) bool
 
-	// Events gives a tenant's audit log, oldest first.
+	// Events returns the audit log of a tenant, oldest event first.
 	Events func(t *testing.T, tenant string) []identity.Event
 }
 
-// staffActor is who does everything here.
+// staffActor is the actor of all calls.
 const staffActor identity.Actor = "key:00000000-0000-7000-8000-0000000000aa"
 
 const missingID = "00000000-0000-7000-8000-0000000000ff"
@@ -101,7 +101,8 @@ func (h *fixture) createCustomer(t *testing.T, email string) string {
 	return c.ID
 }
 
-// telegramIdentity is an address of Steve's on Telegram, for one instance or ("") for all.
+// telegramIdentity returns an identity of the fixture's customer on Telegram, scoped to instance,
+// or to all instances if it is empty.
 func (h *fixture) telegramIdentity(instance, externalID string) identity.Identity {
 	return identity.Identity{TenantID: h.tenant, CustomerID: h.customerID, InstanceID: instance, Channel: "telegram", ExternalID: externalID}
 }
@@ -124,8 +125,8 @@ func (h *fixture) address(instance, externalID string) identity.Address {
 	return identity.Address{TenantID: h.tenant, InstanceID: instance, Channel: "telegram", ExternalID: externalID}
 }
 
-// wantEvents checks which kinds of event the log holds about an identity, in order,
-// and that each says who did it.
+// wantEvents checks the kinds of the events about an identity, in order, and that each names its
+// actor. It returns the events.
 func (h *fixture) wantEvents(t *testing.T, id string, kinds ...string) []identity.Event {
 	t.Helper()
 	var got []identity.Event
@@ -135,11 +136,11 @@ func (h *fixture) wantEvents(t *testing.T, id string, kinds ...string) []identit
 		}
 	}
 	if len(got) != len(kinds) {
-		t.Fatalf("events %+v; want %v", got, kinds)
+		t.Fatalf("events = %+v, want %v", got, kinds)
 	}
 	for n, e := range got {
 		if e.Kind != kinds[n] || e.Actor != staffActor || e.At.IsZero() || e.CustomerID == "" || e.Detail["channel"] == "" {
-			t.Errorf("event %d: %+v; want %s by %s, with customer and channel", n, e, kinds[n], staffActor)
+			t.Errorf("event %d = %+v, want %s by %s, with customer and channel", n, e, kinds[n], staffActor)
 		}
 	}
 	return got

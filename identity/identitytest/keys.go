@@ -13,28 +13,28 @@ import (
 
 func keyTests() map[string]func(*testing.T, *fixture) {
 	return map[string]func(*testing.T, *fixture){
-		"APIKey":              testAPIKey,
-		"rotate API key":      testRotateKey,
-		"revoke API key":      testRevokeKey,
-		"revoke while rotate": testConcurrentRevokeAndRotate,
+		"API key":                        testAPIKey,
+		"rotate API key":                 testRotateKey,
+		"revoke API key":                 testRevokeKey,
+		"revoke and rotate concurrently": testConcurrentRevokeAndRotate,
 	}
 }
 
-func (h *fixture) createKey(t *testing.T, k identity.APIKey) (kept identity.APIKey, hash string) {
+func (h *fixture) createKey(t *testing.T, k identity.APIKey) (created identity.APIKey, hash string) {
 	t.Helper()
 	k.TenantID, hash = h.tenant, identity.HashToken(identity.NewToken("hg_live_"))
-	kept, err := h.Store.CreateAPIKey(t.Context(), k, hash, staffActor)
+	created, err := h.Store.CreateAPIKey(t.Context(), k, hash, staffActor)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return kept, hash
+	return created, hash
 }
 
 func testAPIKey(t *testing.T, h *fixture) {
 	until := time.Date(2040, 1, 2, 3, 4, 5, 0, time.UTC)
-	k, hash := h.createKey(t, identity.APIKey{Name: "desk", Hint: "abcd", Scopes: []string{"customers:read", "claims:issue"}, InstanceID: h.instance, ExpiresAt: until})
+	k, hash := h.createKey(t, identity.APIKey{Name: "support", Hint: "abcd", Scopes: []string{"customers:read", "claims:issue"}, InstanceID: h.instance, ExpiresAt: until})
 	bare, _ := h.createKey(t, identity.APIKey{Name: "bare"})
-	if k.ID == "" || k.Name != "desk" || k.Hint != "abcd" || k.InstanceID != h.instance || !k.ExpiresAt.Equal(until) || !k.HasScope("claims:issue") || k.HasScope("keys:write") {
+	if k.ID == "" || k.Name != "support" || k.Hint != "abcd" || k.InstanceID != h.instance || !k.ExpiresAt.Equal(until) || !k.HasScope("claims:issue") || k.HasScope("keys:write") {
 		t.Errorf("created: %+v", k)
 	}
 	if back, err := h.Store.APIKey(t.Context(), hash); err != nil || fmt.Sprint(back) != fmt.Sprint(k) {
@@ -67,7 +67,7 @@ func testAPIKey(t *testing.T, h *fixture) {
 	h.wantKeyEvents(t, k.ID, "key.created")
 }
 
-// wantKeyEvents checks which kinds of event the log holds about a key, in order.
+// wantKeyEvents checks the kinds of the events about a key, in order.
 func (h *fixture) wantKeyEvents(t *testing.T, id string, want ...string) {
 	t.Helper()
 	var got []string
@@ -77,25 +77,25 @@ func (h *fixture) wantKeyEvents(t *testing.T, id string, want ...string) {
 		}
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("events %v; want %v", got, want)
+		t.Errorf("events = %v, want %v", got, want)
 	}
 }
 
 func testRotateKey(t *testing.T, h *fixture) {
-	old, oldHash := h.createKey(t, identity.APIKey{Name: "desk", Hint: "aaaa", Scopes: []string{"keys:read"}, InstanceID: h.instance})
+	old, oldHash := h.createKey(t, identity.APIKey{Name: "support", Hint: "aaaa", Scopes: []string{"keys:read"}, InstanceID: h.instance})
 	until := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
 	k, err := h.Store.RotateAPIKey(t.Context(), h.tenant, old.ID, identity.APIKey{Hint: "bbbb"}, "new"+oldHash, until, staffActor)
 	if err != nil || k.ID == old.ID || k.Name != old.Name || k.Hint != "bbbb" || !k.HasScope("keys:read") || k.InstanceID != h.instance || !k.ExpiresAt.IsZero() {
 		t.Fatalf("rotated: %+v, %v", k, err)
 	}
 	if got, err := h.Store.APIKey(t.Context(), oldHash); err != nil || !got.ExpiresAt.Equal(until) {
-		t.Errorf("the old one expires at %v, %v; want %v", got.ExpiresAt, err, until)
+		t.Errorf("old key expires at %v, %v, want %v", got.ExpiresAt, err, until)
 	}
 	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, old.ID, identity.APIKey{Hint: "cccc"}, "third"+oldHash, until.Add(time.Hour), staffActor); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := h.Store.APIKey(t.Context(), oldHash); !got.ExpiresAt.Equal(until) {
-		t.Errorf("rotating again made the old one live until %v", got.ExpiresAt)
+		t.Errorf("after a second rotation the old key expires at %v", got.ExpiresAt)
 	}
 	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, missingID, identity.APIKey{Hint: "dddd"}, "fourth"+oldHash, until, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("unknown key: %v", err)
@@ -108,7 +108,7 @@ func testRotateKey(t *testing.T, h *fixture) {
 }
 
 func testRevokeKey(t *testing.T, h *fixture) {
-	k, hash := h.createKey(t, identity.APIKey{Name: "desk"})
+	k, hash := h.createKey(t, identity.APIKey{Name: "support"})
 	for range 2 {
 		if err := h.Store.RevokeAPIKey(t.Context(), h.tenant, k.ID, staffActor); err != nil {
 			t.Fatal(err)
@@ -127,10 +127,11 @@ func testRevokeKey(t *testing.T, h *fixture) {
 	h.wantKeyEvents(t, k.ID, "key.created", "key.revoked")
 }
 
-// testConcurrentRevokeAndRotate: a copy made by a rotation that began before the revocation is
-// seen by whoever revoked; none comes after.
+// testConcurrentRevokeAndRotate checks that a key stays revoked while it is rotated concurrently.
+// A copy made before the revocation is visible to the caller of RevokeAPIKey; none is made after
+// it.
 func testConcurrentRevokeAndRotate(t *testing.T, h *fixture) {
-	k, hash := h.createKey(t, identity.APIKey{Name: "desk"})
+	k, hash := h.createKey(t, identity.APIKey{Name: "support"})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := h.Store.RevokeAPIKey(t.Context(), h.tenant, k.ID, staffActor); err != nil {
@@ -146,6 +147,6 @@ func testConcurrentRevokeAndRotate(t *testing.T, h *fixture) {
 	}
 	wg.Wait()
 	if got, err := h.Store.APIKey(t.Context(), hash); err != nil || got.RevokedAt.IsZero() {
-		t.Errorf("after all: %+v, %v; want revoked", got, err)
+		t.Errorf("APIKey = %+v, %v, want a revoked key", got, err)
 	}
 }

@@ -13,31 +13,31 @@ import (
 
 func linkTests() map[string]func(*testing.T, *fixture) {
 	return map[string]func(*testing.T, *fixture){
-		"link and look up":                     testLinkAndLookup,
-		"link twice is taken":                  testLinkTwice,
-		"link to nobody":                       testLinkMissingCustomer,
-		"instance before all":                  testInstanceBeforeTenant,
-		"unknown sender is nobodys":            testUnknownSenderNotLinked,
-		"link adopts the unknown":              testLinkAdoptsUnknownSender,
-		"link leaves other instances":          testLinkKeepsOtherInstances,
-		"link for all merges the unknown":      testLinkMergesUnknownSenders,
-		"link for all beside scoped":           testLinkBesideInstanceScoped,
-		"many link at once":                    concurrentLinks(false, ""),
-		"many link the unknown at once":        concurrentLinks(true, ""),
-		"many link in one instance at once":    concurrentLinks(false, "one"),
-		"many link the unknown of one at once": concurrentLinks(true, "one"),
-		"adopt":                                testAdopt,
-		"many adopt at once":                   testConcurrentAdopts,
-		"unknown senders in order":             testUnknownSendersPaging,
-		"unlink":                               testUnlink,
-		"unlink while conversations come":      testUnlinkConcurrentConversations,
+		"link and look up":                                   testLinkAndLookup,
+		"link twice":                                         testLinkTwice,
+		"link to unknown customer":                           testLinkMissingCustomer,
+		"instance scope before tenant scope":                 testInstanceBeforeTenant,
+		"unknown sender is not linked":                       testUnknownSenderNotLinked,
+		"link adopts unknown sender":                         testLinkAdoptsUnknownSender,
+		"link keeps other instances":                         testLinkKeepsOtherInstances,
+		"tenant-wide link merges unknown senders":            testLinkMergesUnknownSenders,
+		"tenant-wide link beside instance scope":             testLinkBesideInstanceScoped,
+		"concurrent links":                                   concurrentLinks(false, ""),
+		"concurrent links of unknown sender":                 concurrentLinks(true, ""),
+		"concurrent links in one instance":                   concurrentLinks(false, "one"),
+		"concurrent links of unknown sender in one instance": concurrentLinks(true, "one"),
+		"adopt":                            testAdopt,
+		"concurrent adoptions":             testConcurrentAdopts,
+		"paging of unknown senders":        testUnknownSendersPaging,
+		"unlink":                           testUnlink,
+		"unlink while conversations begin": testUnlinkConcurrentConversations,
 	}
 }
 
 func testLinkAndLookup(t *testing.T, h *fixture) {
 	in := h.telegramIdentity("", "12345")
 	in.DisplayName, in.Metadata = "Steve", json.RawMessage(`{"plan": "gold"}`)
-	in.VerifiedAt = h.mustLink(t, h.telegramIdentity("", "1")).CreatedAt // must not be believed
+	in.VerifiedAt = h.mustLink(t, h.telegramIdentity("", "1")).CreatedAt // must be ignored
 	got := h.mustLink(t, in)
 	if got.ID == "" || got.TenantID != h.tenant || got.CustomerID != h.customerID || got.InstanceID != "" || got.IsVerified() || got.DisplayName != "Steve" {
 		t.Fatalf("linked: %+v", got)
@@ -45,23 +45,23 @@ func testLinkAndLookup(t *testing.T, h *fixture) {
 	if got.CreatedAt.IsZero() || !got.CreatedAt.Equal(got.UpdatedAt) || got.CreatedAt.Location().String() != "UTC" {
 		t.Errorf("times: %v, %v", got.CreatedAt, got.UpdatedAt)
 	}
-	back, email, err := h.Store.Lookup(t.Context(), h.address(h.instance, "12345"))
-	if err != nil || back.ID != got.ID || email != "steve@example.com" || !back.CreatedAt.Equal(got.CreatedAt) {
-		t.Fatalf("looked up: %+v, %q, %v", back, email, err)
+	found, email, err := h.Store.Lookup(t.Context(), h.address(h.instance, "12345"))
+	if err != nil || found.ID != got.ID || email != "steve@example.com" || !found.CreatedAt.Equal(got.CreatedAt) {
+		t.Fatalf("looked up: %+v, %q, %v", found, email, err)
 	}
 	var meta map[string]string
-	if err := json.Unmarshal(back.Metadata, &meta); err != nil || meta["plan"] != "gold" {
-		t.Errorf("metadata: %s, %v", back.Metadata, err)
+	if err := json.Unmarshal(found.Metadata, &meta); err != nil || meta["plan"] != "gold" {
+		t.Errorf("metadata: %s, %v", found.Metadata, err)
 	}
 	if bare := h.mustLink(t, h.telegramIdentity("", "2")); string(bare.Metadata) != "{}" || bare.DisplayName != "" || bare.RoleOverride != "" {
-		t.Errorf("without anything: %+v", bare)
+		t.Errorf("without optional fields: %+v", bare)
 	}
 	h.wantEvents(t, got.ID, "identity.linked")
 	owner := h.telegramIdentity("", "3")
 	owner.RoleOverride = identity.RoleOwner
 	got = h.mustLink(t, owner)
 	if got.RoleOverride != identity.RoleOwner || got.Role() != identity.Unverified {
-		t.Errorf("owner by hand: %+v", got)
+		t.Errorf("linked as owner: %+v", got)
 	}
 	h.wantEvents(t, got.ID, "identity.linked", "identity.granted")
 }
@@ -69,16 +69,16 @@ func testLinkAndLookup(t *testing.T, h *fixture) {
 func testLinkTwice(t *testing.T, h *fixture) {
 	h.mustLink(t, h.telegramIdentity("", "9"))
 	h.mustLink(t, h.telegramIdentity(h.instance, "9"))
-	matt := h.createCustomer(t, "other@example.com")
+	other := h.createCustomer(t, "other@example.com")
 	for _, i := range []identity.Identity{h.telegramIdentity("", "9"), h.telegramIdentity(h.instance, "9")} {
-		for _, i.CustomerID = range []string{h.customerID, matt} {
+		for _, i.CustomerID = range []string{h.customerID, other} {
 			if _, err := h.Store.Link(t.Context(), i, staffActor); !errors.Is(err, identity.ErrAlreadyLinked) {
-				t.Errorf("again in %q: %v; want ErrTaken", i.InstanceID, err)
+				t.Errorf("again in %q: %v; want ErrAlreadyLinked", i.InstanceID, err)
 			}
 		}
 		i.CustomerID = missingID
 		if _, err := h.Store.Link(t.Context(), i, staffActor); !errors.Is(err, identity.ErrNotFound) {
-			t.Errorf("again for nobody: %v; want ErrNotFound", err)
+			t.Errorf("again, unknown customer: %v; want ErrNotFound", err)
 		}
 	}
 }
@@ -93,7 +93,7 @@ func testLinkMissingCustomer(t *testing.T, h *fixture) {
 		t.Errorf("unknown instance: %v; want ErrNoInstance", err)
 	}
 	if _, err := h.Store.CustomerIdentities(t.Context(), h.tenant, missingID, ""); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("list of nobody: %v; want ErrNotFound", err)
+		t.Errorf("list of unknown customer: %v; want ErrNotFound", err)
 	}
 }
 
@@ -122,22 +122,22 @@ func testUnknownSenderNotLinked(t *testing.T, h *fixture) {
 		t.Errorf("look up: %v; want ErrNotFound", err)
 	}
 	if _, err := h.Store.Identity(t.Context(), h.tenant, h.customerID, u.ID); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("read as Steve's: %v; want ErrNotFound", err)
+		t.Errorf("read as identity of the customer: %v; want ErrNotFound", err)
 	}
 }
 
 func testLinkAdoptsUnknownSender(t *testing.T, h *fixture) {
 	u := h.addUnknownSender(t, h.instance, "9")
-	talk := h.NewConversation(t, h.tenant, h.instance, u.ID)
+	conversation := h.NewConversation(t, h.tenant, h.instance, u.ID)
 	got := h.mustLink(t, h.telegramIdentity(h.instance, "9"))
 	if got.ID != u.ID || got.CustomerID != h.customerID || got.InstanceID != h.instance || got.DisplayName != "S." || got.Username != "steve" || got.IsVerified() {
 		t.Errorf("adopted: %+v; want the row of %s", got, u.ID)
 	}
-	if p := h.ConversationIdentity(t, h.tenant, talk); p != u.ID {
-		t.Errorf("the conversation is with %q", p)
+	if p := h.ConversationIdentity(t, h.tenant, conversation); p != u.ID {
+		t.Errorf("conversation belongs to %q", p)
 	}
 	if us, err := h.Store.UnknownSenders(t.Context(), h.tenant, "", "", 10); err != nil || len(us) != 0 {
-		t.Errorf("still unknown: %+v, %v", us, err)
+		t.Errorf("UnknownSenders = %+v, %v, want none", us, err)
 	}
 	h.wantEvents(t, u.ID, "identity.adopted")
 }
@@ -145,7 +145,7 @@ func testLinkAdoptsUnknownSender(t *testing.T, h *fixture) {
 func testLinkKeepsOtherInstances(t *testing.T, h *fixture) {
 	other := h.addUnknownSender(t, h.NewInstance(t, h.tenant), "9")
 	if got := h.mustLink(t, h.telegramIdentity(h.instance, "9")); got.ID == other.ID {
-		t.Error("took over a sender of another instance")
+		t.Error("Link adopted a sender of another instance")
 	}
 	if us, err := h.Store.UnknownSenders(t.Context(), h.tenant, "", "", 10); err != nil || len(us) != 1 || us[0].ID != other.ID {
 		t.Errorf("unknown: %+v, %v", us, err)
@@ -155,34 +155,34 @@ func testLinkKeepsOtherInstances(t *testing.T, h *fixture) {
 func testLinkMergesUnknownSenders(t *testing.T, h *fixture) {
 	second := h.NewInstance(t, h.tenant)
 	first, again := h.addUnknownSender(t, h.instance, "9"), h.addUnknownSender(t, second, "9")
-	talks := []string{h.NewConversation(t, h.tenant, h.instance, first.ID), h.NewConversation(t, h.tenant, second, again.ID)}
-	bystander := h.addUnknownSender(t, second, "8")
+	conversations := []string{h.NewConversation(t, h.tenant, h.instance, first.ID), h.NewConversation(t, h.tenant, second, again.ID)}
+	unrelated := h.addUnknownSender(t, second, "8")
 	got := h.mustLink(t, h.telegramIdentity("", "9"))
 	if got.ID != first.ID || got.InstanceID != "" || got.CustomerID != h.customerID {
 		t.Errorf("linked: %+v; want the row of %s for all instances", got, first.ID)
 	}
-	for _, talk := range talks {
-		if p := h.ConversationIdentity(t, h.tenant, talk); p != got.ID {
-			t.Errorf("a conversation is with %q; want %s", p, got.ID)
+	for _, conversation := range conversations {
+		if p := h.ConversationIdentity(t, h.tenant, conversation); p != got.ID {
+			t.Errorf("conversation belongs to %q, want %s", p, got.ID)
 		}
 	}
 	us, err := h.Store.UnknownSenders(t.Context(), h.tenant, "", "", 10)
-	if err != nil || len(us) != 1 || us[0].ID != bystander.ID {
-		t.Errorf("unknown: %+v, %v; want %s alone", us, err, bystander.ID)
+	if err != nil || len(us) != 1 || us[0].ID != unrelated.ID {
+		t.Errorf("unknown: %+v, %v; want %s alone", us, err, unrelated.ID)
 	}
 }
 
 func testLinkBesideInstanceScoped(t *testing.T, h *fixture) {
 	own := h.mustLink(t, h.telegramIdentity(h.instance, "9"))
-	late := h.addUnknownSender(t, h.NewInstance(t, h.tenant), "9")
+	later := h.addUnknownSender(t, h.NewInstance(t, h.tenant), "9")
 	all := h.mustLink(t, h.telegramIdentity("", "9"))
-	if all.ID != late.ID {
-		t.Errorf("linked %s; want %s", all.ID, late.ID)
+	if all.ID != later.ID {
+		t.Errorf("linked %s; want %s", all.ID, later.ID)
 	}
 	if got, _, err := h.Store.Lookup(t.Context(), h.address(h.instance, "9")); err != nil || got.ID != own.ID {
 		t.Errorf("the instance's own: %s, %v; want %s", got.ID, err, own.ID)
 	}
-	// A first message may be stored in the moment of the link; its sender is known.
+	// A first message may be stored while the identity is linked; its sender is known.
 	h.addUnknownSender(t, h.NewInstance(t, h.tenant), "9")
 	if us, err := h.Store.UnknownSenders(t.Context(), h.tenant, "", "", 10); err != nil || len(us) != 0 {
 		t.Errorf("unknown: %+v, %v", us, err)
@@ -220,7 +220,8 @@ func concurrentLinks(unknown bool, scope string) func(*testing.T, *fixture) {
 	}
 }
 
-// wantOneSuccess runs do n times at once: one must succeed, all others get ErrTaken.
+// wantOneSuccess runs do n times concurrently: one call must succeed, and all others must return
+// ErrAlreadyLinked.
 func wantOneSuccess(t *testing.T, n int, do func(ctx context.Context, n int) error) {
 	t.Helper()
 	errs := make([]error, n)
@@ -229,34 +230,34 @@ func wantOneSuccess(t *testing.T, n int, do func(ctx context.Context, n int) err
 		wg.Go(func() { errs[i] = do(t.Context(), i) })
 	}
 	wg.Wait()
-	won := 0
+	succeeded := 0
 	for _, err := range errs {
 		switch {
 		case err == nil:
-			won++
+			succeeded++
 		case !errors.Is(err, identity.ErrAlreadyLinked):
-			t.Errorf("%v; want ErrTaken", err)
+			t.Errorf("%v; want ErrAlreadyLinked", err)
 		}
 	}
-	if won != 1 {
-		t.Errorf("%d of %d at once won; want 1", won, n)
+	if succeeded != 1 {
+		t.Errorf("%d of %d concurrent calls succeeded, want 1", succeeded, n)
 	}
 }
 
 func testAdopt(t *testing.T, h *fixture) {
 	u := h.addUnknownSender(t, h.instance, "9")
 	if _, err := h.Store.Adopt(t.Context(), h.tenant, missingID, u.ID, staffActor); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("for nobody: %v; want ErrNotFound", err)
+		t.Errorf("unknown customer: %v; want ErrNotFound", err)
 	}
 	if _, err := h.Store.Adopt(t.Context(), h.tenant, h.customerID, missingID, staffActor); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("of nobody: %v; want ErrNotFound", err)
+		t.Errorf("unknown sender: %v; want ErrNotFound", err)
 	}
 	got, err := h.Store.Adopt(t.Context(), h.tenant, h.customerID, u.ID, staffActor)
 	if err != nil || got.ID != u.ID || got.CustomerID != h.customerID || got.InstanceID != h.instance || got.IsVerified() {
 		t.Fatalf("adopted: %+v, %v", got, err)
 	}
 	if _, err := h.Store.Adopt(t.Context(), h.tenant, h.customerID, u.ID, staffActor); !errors.Is(err, identity.ErrAlreadyLinked) {
-		t.Errorf("again: %v; want ErrTaken", err)
+		t.Errorf("again: %v; want ErrAlreadyLinked", err)
 	}
 	h.wantEvents(t, u.ID, "identity.adopted")
 }
@@ -290,7 +291,7 @@ func testUnknownSendersPaging(t *testing.T, h *fixture) {
 		}
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("pages hold %v; want %v", got, want)
+		t.Errorf("pages contain %v, want %v", got, want)
 	}
 	if us, err := h.Store.UnknownSenders(t.Context(), h.tenant, second, "", 10); err != nil || len(us) != 1 || us[0].ID != want[1] {
 		t.Errorf("of one instance: %+v, %v", us, err)
@@ -300,13 +301,13 @@ func testUnknownSendersPaging(t *testing.T, h *fixture) {
 func testUnlink(t *testing.T, h *fixture) {
 	i := h.mustLink(t, h.telegramIdentity("", "9"))
 	h.IssueCode(t, h.tenant, i.ID)
-	talk := h.NewConversation(t, h.tenant, h.instance, i.ID)
-	matt := h.createCustomer(t, "other@example.com")
-	if err := h.Store.Unlink(t.Context(), h.tenant, matt, i.ID, staffActor); !errors.Is(err, identity.ErrNotFound) {
-		t.Fatalf("somebody else's: %v; want ErrNotFound", err)
+	conversation := h.NewConversation(t, h.tenant, h.instance, i.ID)
+	other := h.createCustomer(t, "other@example.com")
+	if err := h.Store.Unlink(t.Context(), h.tenant, other, i.ID, staffActor); !errors.Is(err, identity.ErrNotFound) {
+		t.Fatalf("identity of another customer: %v; want ErrNotFound", err)
 	}
-	if p := h.ConversationIdentity(t, h.tenant, talk); p != i.ID {
-		t.Fatalf("refused, and the conversation is with %q", p)
+	if p := h.ConversationIdentity(t, h.tenant, conversation); p != i.ID {
+		t.Fatalf("after a failed Unlink the conversation belongs to %q", p)
 	}
 	if err := h.Store.Unlink(t.Context(), h.tenant, h.customerID, i.ID, staffActor); err != nil {
 		t.Fatal(err)
@@ -314,27 +315,27 @@ func testUnlink(t *testing.T, h *fixture) {
 	if err := h.Store.Unlink(t.Context(), h.tenant, h.customerID, i.ID, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("again: %v; want ErrNotFound", err)
 	}
-	if p := h.ConversationIdentity(t, h.tenant, talk); p != "" {
-		t.Errorf("the conversation is with %q; want nobody", p)
+	if p := h.ConversationIdentity(t, h.tenant, conversation); p != "" {
+		t.Errorf("conversation belongs to %q, want none", p)
 	}
 	if h.HasLiveCode(t, h.tenant, i.ID) {
-		t.Error("the code lives on")
+		t.Error("the code is live after Unlink")
 	}
 	e := h.wantEvents(t, i.ID, "identity.linked", "claim.revoked", "identity.unlinked")[2]
 	if e.CustomerID != h.customerID || e.Detail["external_id"] != "9" {
-		t.Errorf("history forgets who owned it: %+v", e)
+		t.Errorf("unlink event lacks the previous owner: %+v", e)
 	}
 	if again := h.mustLink(t, h.telegramIdentity("", "9")); again.ID == i.ID {
-		t.Error("linked again under the old id")
+		t.Error("Link reused the old ID")
 	}
 }
 
 func testUnlinkConcurrentConversations(t *testing.T, h *fixture) {
 	i := h.mustLink(t, h.telegramIdentity("", "9"))
-	talks := make([]string, 8)
+	conversations := make([]string, 8)
 	var wg sync.WaitGroup
-	for n := range talks {
-		wg.Go(func() { talks[n] = h.NewConversation(t, h.tenant, h.instance, i.ID) })
+	for n := range conversations {
+		wg.Go(func() { conversations[n] = h.NewConversation(t, h.tenant, h.instance, i.ID) })
 	}
 	for range 4 {
 		wg.Go(func() {
@@ -344,9 +345,9 @@ func testUnlinkConcurrentConversations(t *testing.T, h *fixture) {
 		})
 	}
 	wg.Wait()
-	for _, talk := range talks {
-		if p := h.ConversationIdentity(t, h.tenant, talk); p != "" {
-			t.Errorf("a conversation is with %q; want nobody", p)
+	for _, conversation := range conversations {
+		if p := h.ConversationIdentity(t, h.tenant, conversation); p != "" {
+			t.Errorf("conversation belongs to %q, want none", p)
 		}
 	}
 }
