@@ -19,6 +19,8 @@ type scenario struct {
 
 	// How people type a code there, which is in six letters.
 	strangerText, lateText, validText func(code string) string
+
+	messageKind func(text string) string // how a text reaches the bot, if there are several ways
 }
 
 // scenarios are told in this order.
@@ -41,8 +43,16 @@ func scenarios() []scenario {
 			strangerText: claimCommand,                                                     // the slash command
 			lateText:     func(code string) string { return "claim " + claim.Group(code) }, // a direct message
 			validText:    claimCommand,
+			messageKind:  slackMessageKind,
 		},
 	}
+}
+
+func slackMessageKind(text string) string {
+	if strings.HasPrefix(text, "/") {
+		return "slash command"
+	}
+	return "direct message"
 }
 
 func claimCommand(code string) string { return "/claim " + claim.Group(code) }

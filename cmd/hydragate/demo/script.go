@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"hydragate/adapters"
 	"hydragate/adapters/simulator"
 	"hydragate/claim"
 )
@@ -44,7 +43,11 @@ func (t *scriptRun) sendAndExpect(ctx context.Context, a scenario, who, text, wa
 		return "", fmt.Errorf("%s writes: %w", who, err)
 	}
 	t.sentCount++
-	t.dialogue(who, "bot", text+a.messageKind(text))
+	said := text
+	if a.messageKind != nil {
+		said += "   (" + a.messageKind(text) + ")"
+	}
+	t.dialogue(who, "bot", said)
 	if atOnce != "" {
 		t.dialogue("bot", who, atOnce)
 	}
@@ -57,17 +60,6 @@ func (t *scriptRun) sendAndExpect(ctx context.Context, a scenario, who, text, wa
 	}
 	t.dialogue("bot", who, answer)
 	return answer, nil
-}
-
-// messageKind tells the two ways apart in which an app in Slack is written to.
-func (a scenario) messageKind(text string) string {
-	switch {
-	case a.channel != adapters.Slack:
-		return ""
-	case strings.HasPrefix(text, "/"):
-		return "   (slash command)"
-	}
-	return "   (direct message)"
 }
 
 // countReplies counts what the bot has said to somebody.
