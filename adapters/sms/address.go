@@ -8,18 +8,18 @@ import (
 
 const whatsAppPrefix = "whatsapp:"
 
-// Why an address is nobody's proof, for Message.Unproven.
+// Values of Message.UnprovenReason: why an address does not identify a person.
 const (
-	anonymous    = "anonymous"     // the caller withheld the number
+	anonymous    = "anonymous"     // the sender withheld the number
 	shortCode    = "short_code"    // a service, not a person
-	alphanumeric = "alphanumeric"  // a name anybody may set
+	alphanumeric = "alphanumeric"  // a name that any sender can set
 	scopedID     = "scoped_id"     // WhatsApp hides the number
 	otherChannel = "other_channel" // a Messaging Service mixes channels
 )
 
-// parseSender reads a From. It gives the address to which answers go, and why it
-// proves nobody when it does not; ok is false when Twilio never sends such a value,
-// as when a signed text was cut anew to make another From of it.
+// parseSender parses a From parameter. It returns the address for replies, and the reason if the
+// address does not identify a person. ok is false if Twilio never sends such a value, as when a
+// signed text was split differently to forge another From.
 func (a Adapter) parseSender(from string) (id, unproven string, ok bool) {
 	scheme, rest, found := strings.Cut(from, ":")
 	if !found {
@@ -38,13 +38,14 @@ func (a Adapter) parseSender(from string) (id, unproven string, ok bool) {
 	return "", "", false
 }
 
-// stripMexicanMobilePrefix gives an address as identities are stored: a number of Mexico without the 1
-// that WhatsApp still puts into it. Answers go to the number with it.
+// stripMexicanMobilePrefix returns an address as identities store it: a Mexican number without the
+// 1 that WhatsApp still inserts after the country code. Replies go to the number with the 1.
 func stripMexicanMobilePrefix(address string) string {
-	if national, ok := strings.CutPrefix(address, "+521"); ok && len(national) == 10 && national[0] != '0' && allBytes(national, isDigit) {
-		return "+52" + national
+	national, ok := strings.CutPrefix(address, "+521")
+	if !ok || len(national) != 10 || national[0] == '0' || !allBytes(national, isDigit) {
+		return address
 	}
-	return address
+	return "+52" + national
 }
 
 func parseSMSSender(from string) (id, unproven string, ok bool) {
@@ -71,14 +72,14 @@ func parseWhatsAppSender(from string) (id, unproven string, ok bool) {
 	return "", "", false
 }
 
-// isE164 reports whether s is an E.164 number, as Twilio spells them.
+// isE164 reports whether s is an E.164 number as Twilio writes it.
 func isE164(s string) bool {
 	digits, plus := strings.CutPrefix(s, "+")
 	return plus && len(digits) >= 7 && len(digits) <= 15 && digits[0] != '0' && allBytes(digits, isDigit)
 }
 
-// isWithheldNumber reports whether s stands for a number the caller withheld: Twilio
-// spells ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN and UNAVAILABLE on a phone's keys.
+// isWithheldNumber reports whether s stands for a withheld number. Twilio encodes ANONYMOUS,
+// RESTRICTED, BLOCKED, UNKNOWN and UNAVAILABLE as digits of a phone's keypad.
 func isWithheldNumber(s string) bool {
 	switch s {
 	case "+266696687", "+7378742833", "+2562533", "+8656696", "+86282452253":
@@ -87,28 +88,30 @@ func isWithheldNumber(s string) bool {
 	return false
 }
 
-// isAlphanumericSender reports whether s is a sender's name such as "ACME Shop".
+// isAlphanumericSender reports whether s is an alphanumeric sender ID such as "ACME Shop".
 func isAlphanumericSender(s string) bool {
 	return len(s) >= 1 && len(s) <= 15 && isAlnum(s[0]) &&
 		allBytes(s, func(c byte) bool { return isAlnum(c) || strings.IndexByte(" _&.+-", c) >= 0 })
 }
 
-// isScopedID reports whether s is WhatsApp's id of a person for one business: a
-// country, a dot and letters or digits.
+// isScopedID reports whether s is WhatsApp's business-scoped user ID: a country code, a dot, and
+// letters or digits.
 func isScopedID(s string) bool {
 	country, id, found := strings.Cut(s, ".")
-	return found && len(country) == 2 && allBytes(country, isAlnum) && len(id) >= 1 && len(id) <= 128 && allBytes(id, isAlnum)
+	return found && len(country) == 2 && allBytes(country, isAlnum) &&
+		len(id) >= 1 && len(id) <= 128 && allBytes(id, isAlnum)
 }
 
-// isSID reports whether s is a Twilio id with this prefix. Only such a string may
-// become part of a path.
+// isSID reports whether s is a Twilio SID with this prefix. Input must pass it before it becomes
+// part of a path.
 func isSID(s, prefix string) bool {
 	hex, found := strings.CutPrefix(s, prefix)
 	return found && isHex32(hex)
 }
 
-// isResourceID reports whether s is an id that Twilio itself gave us in an answer: safe in a
-// path, and taken as it is.
+// isResourceID reports whether s, taken from a response of Twilio, is an ID with this prefix that is
+// safe in a path. It is less strict than isSID, since servers compatible with Twilio's API may use
+// other IDs.
 func isResourceID(s, prefix string) bool {
 	return strings.HasPrefix(s, prefix) && len(s) > len(prefix) && len(s) <= 64 && allBytes(s, isAlnum)
 }

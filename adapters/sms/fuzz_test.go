@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"errors"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -20,11 +21,11 @@ import (
 	"hydragate/adapters/adaptertest"
 )
 
-// maxReadTime is more than any one request may take to be read.
-const maxReadTime = 5 * time.Second
+// maxReceiveTime is more than Receive may take for any request.
+const maxReceiveTime = 5 * time.Second
 
-// Whatever Twilio signs is one message or receipt that can be kept, and the same one
-// every time; who it proves is a phone.
+// Every form with a valid signature is one message or receipt that can be stored, and the same one
+// every time. Only phone numbers identify a person.
 func FuzzReceive(f *testing.F) {
 	for _, folder := range []string{"main", "status"} {
 		files, err := filepath.Glob("testdata/" + folder + "/*.form")
@@ -41,92 +42,107 @@ func FuzzReceive(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, status bool, body string) {
 		if _, err := url.ParseQuery(body); err != nil {
-			return // TestAdapter refuses what is no form
+			return // newRequest needs a form to sign; TestAdapter covers bodies that are not forms
 		}
-		hook := ""
+		webhook := ""
 		if status {
-			hook = statusWebhook
+			webhook = statusWebhook
 		}
 		for _, ch := range []adapters.Channel{adapters.SMS, adapters.WhatsApp} {
-			a, ep := Adapter{Name: ch}, endpoint(ch)
-			begun := time.Now()
-			in, err := a.Receive(genuineRequest(ep, hook, []byte(body)), ep, hook)
-			if took := time.Since(begun); took > maxReadTime {
-				t.Errorf("reading %d bytes took %v", len(body), took)
-			}
-			if err != nil {
-				if !errors.Is(err, adapters.ErrForged) && !errors.Is(err, adapters.ErrMalformed) && !errors.Is(err, adapters.ErrTooLarge) {
-					t.Errorf("%v is none of the reasons", err)
-				}
-				continue
-			}
-			adaptertest.CheckInbound(t, in)
-			for _, m := range in.Messages {
-				if m.UnprovenReason == "" && !isE164(m.Sender.ID) {
-					t.Errorf("%q proves a sender", m.Sender.ID)
-				}
-			}
-			again, err := a.Receive(genuineRequest(ep, hook, []byte(body)), ep, hook)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !reflect.DeepEqual(in.Messages, again.Messages) {
-				t.Errorf("the second time it is another message:\n%s", cmp.Diff(in.Messages, again.Messages))
-			}
+			checkReceive(t, ch, webhook, []byte(body))
 		}
 	})
 }
 
-// A request is Twilio's when its signature is the one that Twilio's documentation gives
-// for the URL it was told, with its port or without.
+func checkReceive(t *testing.T, ch adapters.Channel, webhook string, body []byte) {
+	a, ep := Adapter{Name: ch}, endpoint(ch)
+	start := time.Now()
+	in, err := a.Receive(genuineRequest(ep, webhook, body), ep, webhook)
+	if took := time.Since(start); took > maxReceiveTime {
+		t.Errorf("Receive of %d bytes took %v, want at most %v", len(body), took, maxReceiveTime)
+	}
+	if err != nil {
+		allowed := []error{adapters.ErrForged, adapters.ErrMalformed, adapters.ErrTooLarge}
+		if !slices.ContainsFunc(allowed, func(want error) bool { return errors.Is(err, want) }) {
+			t.Errorf("Receive error = %v, want one of %v", err, allowed)
+		}
+		return
+	}
+	adaptertest.CheckInbound(t, in)
+	for _, m := range in.Messages {
+		if m.UnprovenReason == "" && !isE164(m.Sender.ID) {
+			t.Errorf("UnprovenReason of sender %q is empty, want a reason", m.Sender.ID)
+		}
+	}
+	second, err := a.Receive(genuineRequest(ep, webhook, body), ep, webhook)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(in.Messages, second.Messages) {
+		t.Errorf("Receive of the same request returns another message (-first +second):\n%s",
+			cmp.Diff(in.Messages, second.Messages))
+	}
+}
+
+// isSigned agrees with an implementation that follows Twilio's documentation, for the configured URL
+// with or without its port.
 func FuzzSignature(f *testing.F) {
 	f.Add("", "Body=hi&From=%2B14155550101", testAuthToken, testWebhookURL)
-	f.Add("vOEb5UThFn24KEfnOFLQY2AE5FY=", "Digits=1234&To=%2B18005551212&From=%2B14158675310&Caller=%2B14158675310&CallSid=CA1234567890ABCDE", "12345", "https://mycompany.com/myapp.php?foo=1&bar=2")
+	f.Add("vOEb5UThFn24KEfnOFLQY2AE5FY=",
+		"Digits=1234&To=%2B18005551212&From=%2B14158675310&Caller=%2B14158675310&CallSid=CA1234567890ABCDE",
+		"12345", "https://mycompany.com/myapp.php?foo=1&bar=2")
 	f.Add("x", "a=1&a=2", "", "http://[::1]:8080/h")
-	f.Fuzz(func(t *testing.T, given, body, token, u string) {
+	f.Fuzz(func(t *testing.T, signature, body, token, u string) {
 		form, err := url.ParseQuery(body)
 		if err != nil {
 			return
 		}
-		var keys []string
-		for k := range form {
-			keys = append(keys, k)
+		tokens := []string{token}
+		valid := referenceSignature(token, u, form)
+		if !isSigned(valid, tokens, u, form) {
+			t.Errorf("isSigned(%q) = false, want true", valid)
 		}
-		slices.Sort(keys)
-		fields := ""
-		for _, k := range keys {
-			values := slices.Clone(form[k])
-			slices.Sort(values)
-			for _, v := range slices.Compact(values) {
-				fields += k + v
-			}
+		if isSigned(valid+"=", tokens, u, form) {
+			t.Errorf("isSigned(%q) = true, want false", valid+"=")
 		}
-		reference := func(u string) string {
-			mac := hmac.New(sha1.New, []byte(token))
-			mac.Write([]byte(u + fields))
-			return base64.StdEncoding.EncodeToString(mac.Sum(nil))
+		if isSigned(valid, nil, u, form) {
+			t.Errorf("isSigned(%q) without tokens = true, want false", valid)
 		}
-		if right := reference(u); !isSigned(right, []string{token}, u, form) {
-			t.Error("the right signature is not right")
-		} else if isSigned(right+"=", []string{token}, u, form) || isSigned(right, nil, u, form) || isSigned(strings.ToLower(right), []string{token}, u, form) && strings.ToLower(right) != right {
-			t.Error("another spelling is taken, or no token is a token")
+		if lower := strings.ToLower(valid); lower != valid && isSigned(lower, tokens, u, form) {
+			t.Errorf("isSigned(%q) = true, want false", lower)
 		}
-		if !isSigned(given, []string{token}, u, form) {
+		if !isSigned(signature, tokens, u, form) {
 			return
 		}
 		p, err := url.Parse(u)
-		for _, spelling := range []string{u, strings.Replace(u, p.Host, p.Host+":443", 1), strings.Replace(u, p.Host, p.Host+":80", 1), strings.Replace(u, ":"+p.Port(), "", 1)} {
-			if err == nil && given == reference(spelling) {
+		for _, variant := range []string{
+			u,
+			strings.Replace(u, p.Host, p.Host+":443", 1),
+			strings.Replace(u, p.Host, p.Host+":80", 1),
+			strings.Replace(u, ":"+p.Port(), "", 1),
+		} {
+			if err == nil && signature == referenceSignature(token, variant, form) {
 				return
 			}
 		}
-		t.Errorf("%q is taken for %q", given, u)
+		t.Errorf("isSigned(%q) for %q = true, want false", signature, u)
 	})
 }
 
-// Nothing stands between the keys and the values that Twilio signs, so a signed text can
-// be cut anew. However it is cut, and whatever a person wrote to prepare it: no cut is
-// taken for another sender's message, or for another message.
+// referenceSignature computes X-Twilio-Signature as Twilio documents it.
+func referenceSignature(token, u string, form url.Values) string {
+	mac := hmac.New(sha1.New, []byte(token))
+	mac.Write([]byte(u))
+	for _, key := range slices.Sorted(maps.Keys(form)) {
+		for _, value := range slices.Compact(slices.Sorted(slices.Values(form[key]))) {
+			mac.Write([]byte(key + value))
+		}
+	}
+	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// The text that Twilio signs has no separators, so it can be split into other fields. Whatever a
+// person wrote to prepare it, no split is accepted as another message or as that of another sender.
 func FuzzAmbiguousSplit(f *testing.F) {
 	f.Add("hello", "", uint64(0))
 	f.Add("hello From+14155559999", "", uint64(0b11))
@@ -134,68 +150,75 @@ func FuzzAmbiguousSplit(f *testing.F) {
 	f.Add("x From+14155559999MessageSidSM00000000000000000000000000000009", "", uint64(0b10111))
 	f.Add("xFrom+14155559999FromCity", "xMessageSidSM00000000000000000000000000000009NumMedia", ^uint64(0))
 	f.Add("From+14155559999FromCityToTo+15005550006", "From", uint64(0b1010101))
-	f.Fuzz(func(t *testing.T, body, city string, cuts uint64) {
+	f.Fuzz(func(t *testing.T, body, city string, splits uint64) {
 		const sid = "SM00000000000000000000000000000001"
 		form := url.Values{
 			"AccountSid": {testAccountSID}, "MessageSid": {sid}, "SmsSid": {sid}, "From": {steve}, "To": {testNumber},
-			"Body": {body}, "FromCity": {city}, "FromCountry": {"US"}, "NumMedia": {"0"}, "ProfileName": {body}, "ApiVersion": {"2010-04-01"},
+			"Body": {body}, "FromCity": {city}, "FromCountry": {"US"}, "NumMedia": {"0"}, "ProfileName": {body},
+			"ApiVersion": {"2010-04-01"},
 		}
-		text := signedText(form)
-		other, ok := splitAgain(text, cuts)
+		forged, ok := splitText(signedText(form), splits)
 		if !ok {
 			return
 		}
 		for _, ch := range []adapters.Channel{adapters.SMS, adapters.WhatsApp} {
 			a, ep := Adapter{Name: ch}, endpoint(ch)
-			in, err := a.Receive(genuineRequest(ep, "", []byte(other.Encode())), ep, "")
+			in, err := a.Receive(genuineRequest(ep, "", []byte(forged.Encode())), ep, "")
 			if err != nil {
 				continue
 			}
 			if m := in.Messages[0]; m.Sender.ID != steve || m.ProviderID != sid {
-				t.Errorf("%q is taken as a message %s of %s", other, m.ProviderID, m.Sender.ID)
+				t.Errorf("Receive(%q) = message %s of %s, want %s of %s or an error",
+					forged, m.ProviderID, m.Sender.ID, sid, steve)
 			}
 		}
 	})
 }
 
-// splitAgain cuts a signed text at some of the names in it: bit i says whether the name
-// found i-th begins a field. It is false for what is no form that gives the same text.
-func splitAgain(text string, cuts uint64) (url.Values, bool) {
-	names := []string{"FromCity", "FromCountry", "From", "AccountSid", "ApiVersion", "Body", "MessageSid", "NumMedia", "ProfileName", "SmsSid", "To"}
-	type cut struct {
-		at   int
-		name string
+// splitText splits a signed text into fields at parameter names. Bit i of splits says whether the
+// i-th name in the text begins a field. ok is false if the form does not have the same signed text.
+func splitText(text string, splits uint64) (form url.Values, ok bool) {
+	names := []string{
+		"FromCity", "FromCountry", "From", "AccountSid", "ApiVersion", "Body", "MessageSid", "NumMedia",
+		"ProfileName", "SmsSid", "To",
 	}
-	var found []cut
-	for at := 0; at < len(text); at++ {
+	type position struct {
+		offset int
+		name   string
+	}
+	var chosen []position
+	found := 0
+	for offset := range len(text) {
 		for _, name := range names {
-			if strings.HasPrefix(text[at:], name) {
-				found = append(found, cut{at, name})
-				break
+			if !strings.HasPrefix(text[offset:], name) {
+				continue
 			}
+			if found < 64 && splits&(1<<found) != 0 {
+				chosen = append(chosen, position{offset, name})
+			}
+			found++
+			break
 		}
 	}
-	var chosen []cut
-	for i, c := range found {
-		if i < 64 && cuts&(1<<i) != 0 {
-			chosen = append(chosen, c)
-		}
-	}
-	form := url.Values{}
-	for i, c := range chosen {
+	form = url.Values{}
+	for i, p := range chosen {
 		end := len(text)
 		if i+1 < len(chosen) {
-			end = chosen[i+1].at
+			end = chosen[i+1].offset
 		}
-		form.Add(c.name, text[c.at+len(c.name):end])
+		if start := p.offset + len(p.name); start <= end {
+			form.Add(p.name, text[start:end])
+		}
 	}
 	return form, len(form) > 0 && signedText(form) == text
 }
 
-// A sender that proves somebody is a phone number or WhatsApp's own id of a person, and
-// nothing that could be taken for another channel's.
+// A sender that identifies a person is a phone number, never the address of another channel.
 func FuzzSender(f *testing.F) {
-	for _, from := range []string{steve, "whatsapp:" + steve, "whatsapp:US.abc", "72975", "ACME Shop", "", "+266696687", "messenger:1", "rcs:a_b", "sip:x@y", "whatsapp:whatsapp:+1", "+0123456789", "+1415555０101", "+14155550101\x00"} {
+	for _, from := range []string{
+		steve, "whatsapp:" + steve, "whatsapp:US.abc", "72975", "ACME Shop", "", "+266696687", "messenger:1", "rcs:a_b",
+		"sip:x@y", "whatsapp:whatsapp:+1", "+0123456789", "+1415555０101", "+14155550101\x00",
+	} {
 		f.Add(from)
 	}
 	f.Fuzz(func(t *testing.T, from string) {
@@ -203,11 +226,11 @@ func FuzzSender(f *testing.F) {
 			id, unproven, ok := Adapter{Name: ch}.parseSender(from)
 			switch {
 			case !ok && (id != "" || unproven != ""):
-				t.Errorf("%q is nobody, and %q %q", from, id, unproven)
+				t.Errorf("parseSender(%q) = %q, %q, false, want empty strings", from, id, unproven)
 			case ok && unproven == "" && !isE164(id):
-				t.Errorf("%q proves %q", from, id)
+				t.Errorf("parseSender(%q) = %q without a reason, want an E.164 number", from, id)
 			case ok && !strings.HasSuffix(from, id):
-				t.Errorf("%q is %q", from, id)
+				t.Errorf("parseSender(%q) = %q, want a suffix of it", from, id)
 			}
 		}
 	})

@@ -13,24 +13,25 @@ const (
 	maxAction = 1024
 )
 
-// A inboundMessage is one received message, from a webhook or from Twilio's log.
+// An inboundMessage is one received message, from a webhook or from Twilio's log.
 type inboundMessage struct {
 	account, sid, from, body string
-	optOut                   string // what Twilio's Advanced Opt-Out made of it
+	optOut                   string // the keyword that Twilio's Advanced Opt-Out recognized
 	name                     string
 	payload, label           string // of a pressed button
-	repliedSID               string // SID of the message answered
+	repliedSID               string // SID of the message to which it replies
 	forwarded                bool
 	media                    []adapters.Attachment
 	sentAt                   time.Time
 }
 
-// parseMessage makes a message of a verified webhook for ep.
+// parseMessage returns the message of a webhook whose signature is valid. It returns ErrForged if
+// the message is not for ep or its form may not be the one that Twilio signed.
 func (a Adapter) parseMessage(form url.Values, ep adapters.Endpoint) (adapters.Message, error) {
 	if !a.isAddressedTo(ep, form.Get("To"), form.Get("MessagingServiceSid")) || !form.Has("From") {
 		return adapters.Message{}, adapters.ErrForged
 	}
-	t := inboundMessage{
+	in := inboundMessage{
 		account: form.Get("AccountSid"), sid: form.Get("MessageSid"),
 		from: form.Get("From"), body: form.Get("Body"),
 		optOut: form.Get("OptOutType"), name: form.Get("ProfileName"),
@@ -39,19 +40,19 @@ func (a Adapter) parseMessage(form url.Values, ep adapters.Endpoint) (adapters.M
 		forwarded:  form.Get("Forwarded") == "true" || form.Get("FrequentlyForwarded") == "true",
 		media:      a.attachments(form),
 	}
-	if t.payload == "" {
-		t.payload, t.label = form.Get("ListId"), form.Get("ListTitle")
+	if in.payload == "" {
+		in.payload, in.label = form.Get("ListId"), form.Get("ListTitle")
 	}
-	m, ok := a.normalize(t)
-	if !ok || isAmbiguous(signedText(form), t.from, t.sid) {
+	m, ok := a.normalize(in)
+	if !ok || isAmbiguous(signedText(form), in.from, in.sid) {
 		return adapters.Message{}, adapters.ErrForged
 	}
 	m.Chat.Thread = a.poolNumber(ep, form.Get("To"))
 	return m, nil
 }
 
-// poolNumber gives the number that was written to when it is another one of ep's
-// Messaging Service: the answer comes from the number the person knows.
+// poolNumber returns the number to which a person wrote if it is another number of ep's Messaging
+// Service, so that the reply comes from the same number. Otherwise it returns "".
 func (a Adapter) poolNumber(ep adapters.Endpoint, to string) string {
 	if to == a.twilioAddress(ep.Address) {
 		return ""
@@ -63,35 +64,35 @@ func (a Adapter) poolNumber(ep adapters.Endpoint, to string) string {
 	return number
 }
 
-// normalize says t in the words every channel shares; ok is false when no genuine
-// message has such a sender.
-func (a Adapter) normalize(t inboundMessage) (m adapters.Message, ok bool) {
-	id, unproven, ok := a.parseSender(t.from)
+// normalize returns in as a channel-independent message. ok is false if no genuine message has such
+// a sender.
+func (a Adapter) normalize(in inboundMessage) (m adapters.Message, ok bool) {
+	id, unproven, ok := a.parseSender(in.from)
 	if !ok {
 		return adapters.Message{}, false
 	}
-	if unproven == "" && t.forwarded {
+	if unproven == "" && in.forwarded {
 		unproven = "forwarded"
 	}
 	m = adapters.Message{
-		Key:            t.account + ":" + t.sid,
-		ProviderID:     t.sid,
-		Sender:         adapters.Sender{ID: stripMexicanMobilePrefix(id), Name: adapters.Sanitize(t.name, maxLabel)},
+		Key:            in.account + ":" + in.sid,
+		ProviderID:     in.sid,
+		Sender:         adapters.Sender{ID: stripMexicanMobilePrefix(id), Name: adapters.Sanitize(in.name, maxLabel)},
 		Chat:           adapters.Chat{ID: id},
-		Text:           adapters.Sanitize(t.body, adapters.MaxInboundText),
-		Media:          t.media,
-		SentAt:         t.sentAt,
+		Text:           adapters.Sanitize(in.body, adapters.MaxInboundText),
+		Media:          in.media,
+		SentAt:         in.sentAt,
 		UnprovenReason: unproven,
 	}
-	if isMessageSID(t.repliedSID) {
-		m.ReplyTo = t.repliedSID
+	if isMessageSID(in.repliedSID) {
+		m.ReplyTo = in.repliedSID
 	}
-	m.Kind = a.kind(t, unproven)
+	m.Kind = a.kind(in, unproven)
 	switch m.Kind {
 	case adapters.Callback:
-		m.Action = adapters.Sanitize(t.payload, maxAction)
+		m.Action = adapters.Sanitize(in.payload, maxAction)
 		if m.Text == "" {
-			m.Text = adapters.Sanitize(t.label, adapters.MaxInboundText)
+			m.Text = adapters.Sanitize(in.label, adapters.MaxInboundText)
 		}
 	case adapters.Text, adapters.Media:
 		if c, ok := adapters.ParseCommand(strings.TrimSpace(m.Text), ""); ok {
@@ -101,27 +102,27 @@ func (a Adapter) normalize(t inboundMessage) (m adapters.Message, ok bool) {
 	return m, true
 }
 
-func (a Adapter) kind(t inboundMessage, unproven string) adapters.Kind {
+func (a Adapter) kind(in inboundMessage, unproven string) adapters.Kind {
 	if unproven == otherChannel {
 		return adapters.Unsupported
 	}
-	if k := a.keywordKind(t.body, t.optOut); k != "" {
+	if k := a.keywordKind(in.body, in.optOut); k != "" {
 		return k
 	}
 	switch {
-	case t.payload != "":
+	case in.payload != "":
 		return adapters.Callback
-	case len(t.media) > 0:
+	case len(in.media) > 0:
 		return adapters.Media
-	case strings.TrimSpace(t.body) == "":
+	case strings.TrimSpace(in.body) == "":
 		return adapters.Unsupported
 	}
 	return adapters.Text
 }
 
-// keywordKind reports what the carrier does with the message by itself: by Twilio's own
-// word, else when one of the standard keywords is the whole message. WhatsApp has
-// no such keywords.
+// keywordKind returns the kind of a message that Twilio or the carrier acts on: the value of
+// OptOutType if Twilio sent one, otherwise, on SMS, that of a standard keyword which is the whole
+// message. It returns "" for any other message.
 func (a Adapter) keywordKind(body, optOut string) adapters.Kind {
 	switch strings.ToUpper(optOut) {
 	case "STOP":

@@ -13,18 +13,18 @@ import (
 	"hydragate/identity"
 )
 
-// collectLog gives what a sweep hands over.
-func collectLog(t *testing.T, a Adapter, ep adapters.Endpoint) (ms []adapters.Message, batches int) {
+// fetchLog returns the messages of the last minute in the log, and the number of batches.
+func fetchLog(t *testing.T, a Adapter, ep adapters.Endpoint) (messages []adapters.Message, batches int) {
 	t.Helper()
-	err := a.FetchLog(t.Context(), ep, time.Now().Add(-time.Minute), func(_ context.Context, batch []adapters.Message) error {
-		ms = append(ms, batch...)
+	store := func(_ context.Context, batch []adapters.Message) error {
+		messages = append(messages, batch...)
 		batches++
 		return nil
-	})
-	if err != nil {
+	}
+	if err := a.FetchLog(t.Context(), ep, time.Now().Add(-time.Minute), store); err != nil {
 		t.Fatal(err)
 	}
-	return ms, batches
+	return messages, batches
 }
 
 func TestFetchLog(t *testing.T) {
@@ -36,49 +36,50 @@ func TestFetchLog(t *testing.T) {
 	for i := range 250 {
 		want = append(want, testAccountSID+":"+tw.SendText(steve, testNumber, fmt.Sprint("text ", i)))
 	}
-	tw.SendText(steve, "+15005550007", "not for this endpoint")
-	if _, err := a.Send(t.Context(), ep, adapters.Reply{To: steve, Text: "not received"}); err != nil {
+	tw.SendText(steve, "+15005550007", "to another number")
+	if _, err := a.Send(t.Context(), ep, adapters.Reply{To: steve, Text: "outbound"}); err != nil {
 		t.Fatal(err)
 	}
 	withMedia := tw.SendText(steve, testNumber, "look", simulator.TwilioMedia("image/png"))
 	want = append(want, testAccountSID+":"+withMedia)
 
-	ms, batches := collectLog(t, a, ep)
+	messages, batches := fetchLog(t, a, ep)
 	var got []string
-	for _, m := range ms {
+	for _, m := range messages {
 		got = append(got, m.Key)
 	}
 	if !slices.Equal(got, want) || batches != 3 {
-		t.Fatalf("%d messages in %d batches; want %d in 3, oldest first", len(got), batches, len(want))
+		t.Fatalf("FetchLog passes %d messages in %d batches, want %d in 3, oldest first", len(got), batches, len(want))
 	}
-	if m := ms[7]; m.Kind != adapters.Text || m.Text != "text 7" || m.Sender.ID != steve || m.SentAt.IsZero() {
-		t.Errorf("%+v", m)
+	if m := messages[7]; m.Kind != adapters.Text || m.Text != "text 7" || m.Sender.ID != steve || m.SentAt.IsZero() {
+		t.Errorf("message 7 = %+v, want \"text 7\" of %s with its time", m, steve)
 	}
-	if m := ms[250]; m.Kind != adapters.Media || len(m.Media) != 1 || m.Media[0].Kind != "image" {
-		t.Errorf("%+v", m)
+	if m := messages[250]; m.Kind != adapters.Media || len(m.Media) != 1 || m.Media[0].Kind != "image" {
+		t.Errorf("message 250 = %+v, want one with an image", m)
 	}
 }
 
-// A text that no webhook brought is found under the Key its webhook has.
+// A message in the log has the Key of its webhook.
 func TestFetchLog_SameKeyAsWebhook(t *testing.T) {
 	for _, ch := range []adapters.Channel{adapters.SMS, adapters.WhatsApp} {
 		tw, a := newSimulator(t, ch)
-		sid := tw.SendText(a.twilioAddress(steve), a.twilioAddress(testNumber), "hello")
-		ms, _ := collectLog(t, a, endpoint(ch))
-		body := testForm("MessageSid", sid, "From", a.twilioAddress(steve), "To", a.twilioAddress(testNumber), "Body", "hello")
+		from, to := a.twilioAddress(steve), a.twilioAddress(testNumber)
+		sid := tw.SendText(from, to, "hello")
+		messages, _ := fetchLog(t, a, endpoint(ch))
+		body := testForm("MessageSid", sid, "From", from, "To", to, "Body", "hello")
 		in, err := a.Receive(newRequest(testAuthToken, testWebhookURL, body), endpoint(ch), "")
-		if err != nil || len(ms) != 1 {
-			t.Fatal(ms, err)
+		if err != nil || len(messages) != 1 {
+			t.Fatalf("%s: FetchLog passes %d messages, Receive error = %v; want 1, nil", ch, len(messages), err)
 		}
-		if ms[0].Key != in.Messages[0].Key || ms[0].Sender != in.Messages[0].Sender || ms[0].Chat != in.Messages[0].Chat {
-			t.Errorf("%s: swept %+v, received %+v", ch, ms[0], in.Messages[0])
+		got, want := messages[0], in.Messages[0]
+		if got.Key != want.Key || got.Sender != want.Sender || got.Chat != want.Chat {
+			t.Errorf("%s: FetchLog passes %+v, want %+v as received", ch, got, want)
 		}
 	}
 }
 
-// WhatsApp's Mexican numbers have a 1 that nobody dials. Whoever sends from one is known
-// by the number that staff would enter, by webhook and log alike, and answered at the one
-// that WhatsApp knows.
+// WhatsApp writes Mexican numbers with a 1 that is not dialed. The sender is the number without it,
+// as staff enter it, in webhooks and in the log. Replies go to the number that WhatsApp uses.
 func TestSender_Normalized(t *testing.T) {
 	for _, c := range []struct {
 		ch         adapters.Channel
@@ -93,28 +94,41 @@ func TestSender_Normalized(t *testing.T) {
 		{adapters.SMS, steve, steve},
 		{adapters.SMS, "72975", "72975"},
 	} {
-		tw, a := newSimulator(t, c.ch)
-		ep := endpoint(c.ch)
-		sid := tw.SendText(a.twilioAddress(c.from), a.twilioAddress(testNumber), "hello")
-		in, err := a.Receive(newRequest(testAuthToken, testWebhookURL, testForm("MessageSid", sid, "From", a.twilioAddress(c.from), "To", a.twilioAddress(testNumber), "Body", "hello")), ep, "")
+		t.Run(string(c.ch)+" "+c.from, func(t *testing.T) { testSenderNormalized(t, c.ch, c.from, c.want) })
+	}
+}
+
+func testSenderNormalized(t *testing.T, ch adapters.Channel, from, want string) {
+	tw, a := newSimulator(t, ch)
+	ep := endpoint(ch)
+	sid := tw.SendText(a.twilioAddress(from), a.twilioAddress(testNumber), "hello")
+	body := testForm("MessageSid", sid, "From", a.twilioAddress(from), "To", a.twilioAddress(testNumber), "Body", "hello")
+	in, err := a.Receive(newRequest(testAuthToken, testWebhookURL, body), ep, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages, _ := fetchLog(t, a, ep)
+	if len(messages) != 1 {
+		t.Fatalf("FetchLog passes %d messages, want 1", len(messages))
+	}
+	for _, m := range append(messages, in.Messages...) {
+		if m.Sender.ID != want || m.Chat.ID != from {
+			t.Errorf("sender %s in chat %s, want %s in %s", m.Sender.ID, m.Chat.ID, want, from)
+		}
+		_, err := a.Send(t.Context(), ep, adapters.Reply{To: m.Sender.ID, Chat: m.Chat, Text: "hi"})
+		if m.UnprovenReason != "" {
+			continue
+		}
 		if err != nil {
-			t.Fatal(err)
+			t.Errorf("Send to %s: %v", m.Chat.ID, err)
 		}
-		ms, _ := collectLog(t, a, ep)
-		for _, m := range append(ms, in.Messages...) {
-			if m.Sender.ID != c.want || m.Chat.ID != c.from || len(ms) != 1 {
-				t.Errorf("%s %s is known as %s, at %s; want %s", c.ch, c.from, m.Sender.ID, m.Chat.ID, c.want)
-			}
-			if entered, err := identity.Normalize(identity.Format(adapters.TraitsOf(c.ch).IDFormat), c.from); err == nil && m.UnprovenReason == "" && entered != m.Sender.ID {
-				t.Errorf("%s %s is known as %s, and looked up as %s", c.ch, c.from, m.Sender.ID, entered)
-			}
-			if _, err := a.Send(t.Context(), ep, adapters.Reply{To: m.Sender.ID, Chat: m.Chat, Text: "hi"}); err != nil && m.UnprovenReason == "" {
-				t.Error(err)
-			}
+		format := identity.Format(adapters.TraitsOf(ch).IDFormat)
+		if entered, err := identity.Normalize(format, from); err == nil && entered != m.Sender.ID {
+			t.Errorf("identity.Normalize(%q) = %s, want %s", from, entered, m.Sender.ID)
 		}
-		if got := sentTexts(tw, a.twilioAddress(c.from)); len(got) != 2 && isE164(c.from) {
-			t.Errorf("%s was sent %q", c.from, got)
-		}
+	}
+	if got := sentTexts(tw, a.twilioAddress(from)); isE164(from) && len(got) != 2 {
+		t.Errorf("sent texts = %q, want 2", got)
 	}
 }
 
@@ -122,45 +136,62 @@ func TestFetchLog_MessagingService(t *testing.T) {
 	tw, a := newSimulator(t, adapters.SMS)
 	tw.AddNumber(testAccountSID, "+15005550007")
 	ep := endpoint(adapters.SMS)
-	ep.Settings = map[string]string{MessagingService: tw.AddService(testAccountSID, testWebhookURL, testNumber, "+15005550007")}
+	service := tw.AddService(testAccountSID, testWebhookURL, testNumber, "+15005550007")
+	ep.Settings = map[string]string{MessagingService: service}
 	tw.AddNumber(testAccountSID, "+15005550008")
 	tw.SendText(steve, "+15005550007", "pool")
 	tw.SendText(steve, "+15005550008", "another instance")
-	ms, _ := collectLog(t, a, ep)
-	if len(ms) != 1 || ms[0].Text != "pool" || ms[0].Chat.Thread != "+15005550007" {
-		t.Errorf("%+v", ms)
+	messages, _ := fetchLog(t, a, ep)
+	if len(messages) != 1 || messages[0].Text != "pool" || messages[0].Chat.Thread != "+15005550007" {
+		t.Errorf("FetchLog passes %+v, want the message to the pool only", messages)
 	}
 }
 
-func TestFetchLog_Errors(t *testing.T) {
+func TestFetchLog_StoreError(t *testing.T) {
 	tw, a := newSimulator(t, adapters.SMS)
-	ep := endpoint(adapters.SMS)
 	for range 101 {
 		tw.SendText(steve, testNumber, "hi")
 	}
-	full := errors.New("full")
+	errStore := errors.New("store failed")
 	calls := 0
-	err := a.FetchLog(t.Context(), ep, time.Now().Add(-time.Minute), func(context.Context, []adapters.Message) error {
+	store := func(context.Context, []adapters.Message) error {
 		calls++
-		return full
-	})
-	if !errors.Is(err, full) || calls != 1 {
-		t.Errorf("%d calls, %v", calls, err)
+		return errStore
 	}
-	never := func(context.Context, []adapters.Message) error {
-		t.Error("handed over a part")
-		return nil
+	err := a.FetchLog(t.Context(), endpoint(adapters.SMS), time.Now().Add(-time.Minute), store)
+	if !errors.Is(err, errStore) || calls != 1 {
+		t.Errorf("FetchLog = %v after %d calls of store, want %v after 1", err, calls, errStore)
 	}
-	next := `{"messages":[],"next_page_uri":%q}`
-	for name, f := range map[string]simulator.Fault{
-		"Away":           {Status: 503},
-		"OtherHost":      {Status: 200, Body: fmt.Sprintf(next, "//evil.example/x")},
-		"OtherAccount":   {Status: 200, Body: fmt.Sprintf(next, "/2010-04-01/Accounts/AC0/Messages.json?Page=1")},
-		"HostInUserinfo": {Status: 200, Body: fmt.Sprintf(next, "@evil.example/x")},
+}
+
+func TestFetchLog_TwilioError(t *testing.T) {
+	next := func(uri string) simulator.Fault {
+		return simulator.Fault{Status: 200, Body: fmt.Sprintf(`{"messages":[],"next_page_uri":%q}`, uri)}
+	}
+	wrongType := simulator.Fault{Status: 200, Body: `{"messages":[{"sid":15005550006}]}`}
+	samePage := "/2010-04-01/Accounts/" + testAccountSID + "/Messages.json?To=x"
+	for name, c := range map[string]struct {
+		fault simulator.Fault
+		want  adapters.Reason
+	}{
+		"unavailable":                  {simulator.Fault{Status: 503}, adapters.Unreachable},
+		"wrong JSON type":              {wrongType, adapters.Ambiguous},
+		"next page elsewhere":          {next("//evil.example/x"), adapters.Unreachable},
+		"next page of another account": {next("/2010-04-01/Accounts/AC0/Messages.json?Page=1"), adapters.Unreachable},
+		"next page with user":          {next("@evil.example/x"), adapters.Unreachable},
+		"same page again":              {next(samePage), adapters.Unreachable},
 	} {
-		tw.Arm("Messages.list", f)
-		if err := a.FetchLog(t.Context(), ep, time.Now(), never); sendErrorReason(t, err) != adapters.Unreachable {
-			t.Errorf("%s: %v", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			tw, a := newSimulator(t, adapters.SMS)
+			tw.Arm("Messages.list", c.fault)
+			store := func(context.Context, []adapters.Message) error {
+				t.Error("store is called with a part of the log")
+				return nil
+			}
+			err := a.FetchLog(t.Context(), endpoint(adapters.SMS), time.Now(), store)
+			if got := sendErrorReason(t, err); got != c.want {
+				t.Errorf("FetchLog = %v, reason %q, want %q", err, got, c.want)
+			}
+		})
 	}
 }

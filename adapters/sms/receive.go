@@ -6,22 +6,22 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"hydragate/adapters"
 )
 
 const (
 	maxBody          = 64 << 10
-	maxFields        = 300 // Twilio sends some thirty
+	maxFields        = 300 // Twilio sends about 30
 	maxParameterName = 60
 	statusWebhook    = "status"
 )
 
-// Receive takes a webhook of Twilio, signed with the endpoint's auth token for the
-// endpoint's own URL, account and number.
-func (a Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (adapters.Inbound, error) {
-	if hook != "" && hook != statusWebhook {
+// Receive authenticates and parses a webhook of Twilio. It must be signed with the endpoint's auth
+// token for the endpoint's own URL, account and number. webhook is "" for messages and "status" for
+// status callbacks.
+func (a Adapter) Receive(r *http.Request, ep adapters.Endpoint, webhook string) (adapters.Inbound, error) {
+	if webhook != "" && webhook != statusWebhook {
 		return adapters.Inbound{}, adapters.ErrUnknownWebhook
 	}
 	tokens := ep.Current(adapters.AuthToken)
@@ -40,7 +40,7 @@ func (a Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (ad
 	if err != nil {
 		return adapters.Inbound{}, err
 	}
-	if !isSigned(signatures[0], tokens, webhookURL(ep, hook), form) {
+	if !isSigned(signatures[0], tokens, webhookURL(ep, webhook), form) {
 		return adapters.Inbound{}, adapters.ErrForged
 	}
 	if form.Get("AccountSid") != ep.Credentials[adapters.AccountSID] {
@@ -49,7 +49,7 @@ func (a Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (ad
 	if !isMessageSID(form.Get("MessageSid")) {
 		return adapters.Inbound{}, adapters.ErrMalformed
 	}
-	if hook == statusWebhook {
+	if webhook == statusWebhook {
 		return adapters.Inbound{Receipts: parseReceipts(form), Ack: acknowledge}, nil
 	}
 	m, err := a.parseMessage(form, ep)
@@ -59,8 +59,8 @@ func (a Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (ad
 	return adapters.Inbound{Messages: []adapters.Message{m}, Ack: acknowledge}, nil
 }
 
-// isFormPost reports whether r can be a webhook at all. The hook is configured
-// without a query, so a query is somebody else's.
+// isFormPost reports whether r has the method, query and content type of a webhook. Webhook URLs
+// are configured without a query, so Twilio never sends one.
 func isFormPost(r *http.Request) bool {
 	if r.Method != http.MethodPost || r.URL.RawQuery != "" || r.URL.ForceQuery {
 		return false
@@ -69,10 +69,9 @@ func isFormPost(r *http.Request) bool {
 	return err == nil && kind == "application/x-www-form-urlencoded"
 }
 
-// parseForm reads a form that has each key once. Twilio signs the values of a repeated
-// key in a way that lets a stranger add values to a captured request, and has no
-// parameter that repeats. The number of fields is bounded before any is made, since
-// nobody has signed them yet.
+// parseForm parses a form. It returns ErrForged for a form with a repeated parameter: Twilio has
+// none, and its signature does not protect the order of the values. The number of fields is limited
+// before the form is parsed, since its signature has not been checked yet.
 func parseForm(raw []byte) (url.Values, error) {
 	if bytes.Count(raw, []byte("&")) >= maxFields {
 		return nil, adapters.ErrForged
@@ -89,31 +88,30 @@ func parseForm(raw []byte) (url.Values, error) {
 	return form, nil
 }
 
-// isParameterName reports whether name can be a parameter of Twilio's, known or yet to
-// come.
+// isParameterName reports whether name can be the name of a parameter of Twilio, including future
+// ones.
 func isParameterName(name string) bool {
 	return name != "" && len(name) <= maxParameterName &&
 		allBytes(name, func(c byte) bool { return isAlnum(c) || c == '.' || c == '_' || c == '-' })
 }
 
-// webhookURL is the URL Twilio was told, as Twilio signs it: without the fragment that
+// webhookURL returns the configured URL of a webhook as Twilio signs it: without the fragment that
 // asks for retries.
-func webhookURL(ep adapters.Endpoint, hook string) string {
-	u, _, _ := strings.Cut(ep.WebhookURL, "#")
-	if hook == "" {
+func webhookURL(ep adapters.Endpoint, webhook string) string {
+	u := stripFragment(ep.WebhookURL)
+	if webhook == "" {
 		return u
 	}
-	return u + "/" + hook
+	return u + "/" + webhook
 }
 
-// isAddressedTo reports whether a message to this address is ep's. Twilio's signature says
-// which URL was meant, and everybody who holds the account's token can make one; so
-// the number must be ep's as well.
+// isAddressedTo reports whether a message to this address is for ep. Twilio's signature covers the
+// URL of ep, but whoever holds the account's auth token can make one, so the number must be that of
+// ep as well.
 //
-// A number in a Messaging Service shares its webhook with the other numbers of the
-// pool, and a message to any of them is genuine. It is taken when the service is the
-// one that Check found ep's number in, and so never on the word of the request
-// alone: a service of another instance of the same account does not get in here.
+// The numbers of a Messaging Service share a webhook. A message to any of them is accepted if
+// Check found ep's number in that service. The request alone is not enough: a service of another
+// instance of the same account is rejected.
 func (a Adapter) isAddressedTo(ep adapters.Endpoint, to, service string) bool {
 	if ep.Address != "" && to == a.twilioAddress(ep.Address) {
 		return true
@@ -121,17 +119,16 @@ func (a Adapter) isAddressedTo(ep adapters.Endpoint, to, service string) bool {
 	return isSID(service, "MG") && service == ep.Settings[MessagingService]
 }
 
-// emptyTwiML is the answer that makes Twilio do nothing. Of an answer in text/plain
-// Twilio would send the body to the person.
+// emptyTwiML is the response to which Twilio does nothing. Twilio would send the body of a
+// text/plain response to the person.
 const emptyTwiML = `<?xml version="1.0" encoding="UTF-8"?><Response/>`
 
-// Refuse answers a request that Receive did not take. An HTTP layer that finds this
-// method on an adapter uses it instead of its own error bodies, so that no answer of
-// a hook ever reads as a message to a person.
+// Refuse responds to a request that Receive rejected. The HTTP layer calls it in place of its own
+// error response, so that no response is sent to a person as a message.
 func (a Adapter) Refuse(w http.ResponseWriter, status int) { writeTwiML(w, status) }
 
-func acknowledge(w http.ResponseWriter, taken error) {
-	if taken != nil {
+func acknowledge(w http.ResponseWriter, err error) {
+	if err != nil {
 		writeTwiML(w, http.StatusServiceUnavailable)
 		return
 	}
@@ -149,8 +146,8 @@ func writeTwiML(w http.ResponseWriter, status int) {
 
 const maxErrorCode = 10
 
-// parseReceipts reads a status callback. States before "sent" say nothing that the
-// answer to Send did not say.
+// parseReceipts returns the receipt of a status callback. It returns none for states before "sent",
+// which the response to Send implied.
 func parseReceipts(form url.Values) []adapters.Receipt {
 	r := adapters.Receipt{ProviderID: form.Get("MessageSid")}
 	switch form.Get("MessageStatus") {
@@ -168,11 +165,12 @@ func parseReceipts(form url.Values) []adapters.Receipt {
 	return []adapters.Receipt{r}
 }
 
-// isNumberGone reports whether a code says that nobody has the number: an unknown handset, or
-// a landline. A phone that is off has another one.
+// isNumberGone reports whether an error code means that the number does not exist as a mobile
+// phone: 30005 is an unknown handset, 30006 a landline. A phone that is switched off has another
+// code.
 func isNumberGone(code string) bool { return code == "30005" || code == "30006" }
 
-// errorCode keeps an error code that is a number, as all of Twilio's are.
+// errorCode returns s if it is a number, as all error codes of Twilio are. Otherwise it returns "".
 func errorCode(s string) string {
 	if len(s) > maxErrorCode || !allBytes(s, isDigit) {
 		return ""

@@ -3,6 +3,7 @@ package sms
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -13,24 +14,48 @@ import (
 	"hydragate/adapters/adaptertest"
 )
 
-type forgery = func(ep adapters.Endpoint, hook string, body []byte) *http.Request
+type forgery = func(ep adapters.Endpoint, webhook string, body []byte) *http.Request
 
-// withParameter is a genuine request of a form with a parameter replaced before signing,
-// as somebody makes it who holds the token.
-func withParameter(name, value string) forgery {
-	return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
+// withForm returns a genuine request whose form is changed before signing, as whoever holds the
+// token can make it.
+func withForm(change func(form url.Values)) forgery {
+	return func(ep adapters.Endpoint, webhook string, body []byte) *http.Request {
 		form, _ := url.ParseQuery(string(body))
-		form.Set(name, value)
-		return genuineRequest(ep, hook, []byte(form.Encode()))
+		change(form)
+		return genuineRequest(ep, webhook, []byte(form.Encode()))
 	}
 }
 
-// modifiedAfterSigning is a genuine request that is changed once it is signed.
-func modifiedAfterSigning(change func(r *http.Request, body string)) forgery {
-	return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-		r := genuineRequest(ep, hook, body)
+// withParameter returns a genuine request in which a parameter is replaced before signing.
+func withParameter(name, value string) forgery {
+	return withForm(func(form url.Values) { form.Set(name, value) })
+}
+
+// afterSigning returns a genuine request that is changed after signing.
+func afterSigning(change func(r *http.Request, body string)) forgery {
+	return func(ep adapters.Endpoint, webhook string, body []byte) *http.Request {
+		r := genuineRequest(ep, webhook, body)
 		change(r, string(body))
 		return r
+	}
+}
+
+// withHeader returns a genuine request in which a header is replaced.
+func withHeader(name, value string) forgery {
+	return afterSigning(func(r *http.Request, _ string) { r.Header.Set(name, value) })
+}
+
+// signedWith returns a request signed with another token.
+func signedWith(token string) forgery {
+	return func(ep adapters.Endpoint, webhook string, body []byte) *http.Request {
+		return newRequest(token, webhookURL(ep, webhook), string(body))
+	}
+}
+
+// signedFor returns a request signed for another URL.
+func signedFor(u string) forgery {
+	return func(ep adapters.Endpoint, _ string, body []byte) *http.Request {
+		return newRequest(testAuthToken, u, string(body))
 	}
 }
 
@@ -39,86 +64,100 @@ func setBody(r *http.Request, body string) {
 }
 
 func forgeries() map[string]forgery {
-	header := func(name, value string) forgery {
-		return modifiedAfterSigning(func(r *http.Request, _ string) { r.Header.Set(name, value) })
-	}
+	all := map[string]forgery{}
+	maps.Copy(all, signatureForgeries())
+	maps.Copy(all, requestForgeries())
+	maps.Copy(all, formForgeries())
+	return all
+}
+
+// signatureForgeries returns requests with a missing, malformed or foreign signature.
+func signatureForgeries() map[string]forgery {
+	const header = "X-Twilio-Signature"
 	return map[string]forgery{
-		"Unsigned":       modifiedAfterSigning(func(r *http.Request, _ string) { r.Header.Del("X-Twilio-Signature") }),
-		"EmptySignature": header("X-Twilio-Signature", ""),
-		"NoBase64":       header("X-Twilio-Signature", "not a signature"),
-		"TwoSignatures": modifiedAfterSigning(func(r *http.Request, _ string) {
-			r.Header.Add("X-Twilio-Signature", r.Header.Get("X-Twilio-Signature"))
+		"no signature":         afterSigning(func(r *http.Request, _ string) { r.Header.Del(header) }),
+		"empty signature":      withHeader(header, ""),
+		"signature not base64": withHeader(header, "not a signature"),
+		"two signatures": afterSigning(func(r *http.Request, _ string) {
+			r.Header.Add(header, r.Header.Get(header))
 		}),
-		"ShortSignature": modifiedAfterSigning(func(r *http.Request, _ string) {
-			r.Header.Set("X-Twilio-Signature", r.Header.Get("X-Twilio-Signature")[:27])
+		"short signature": afterSigning(func(r *http.Request, _ string) {
+			r.Header.Set(header, r.Header.Get(header)[:27])
 		}),
-		"Base64URLSignature": modifiedAfterSigning(func(r *http.Request, _ string) {
-			r.Header.Set("X-Twilio-Signature", "-_"+r.Header.Get("X-Twilio-Signature")[2:])
+		"base64url signature": afterSigning(func(r *http.Request, _ string) {
+			r.Header.Set(header, "-_"+r.Header.Get(header)[2:])
 		}),
-		"OtherToken": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			return newRequest(strings.Repeat("0", 32), webhookURL(ep, hook), string(body))
+		"other token": signedWith(strings.Repeat("0", 32)),
+		"empty token": signedWith(""),
+		"other webhook": func(ep adapters.Endpoint, _ string, body []byte) *http.Request {
+			return genuineRequest(ep, statusWebhook, body)
 		},
-		"EmptyToken": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			return newRequest("", webhookURL(ep, hook), string(body))
-		},
-		"OtherHook": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			return genuineRequest(ep, "status", body)
-		},
-		"OtherInstance": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			return newRequest(testAuthToken, "https://gateway.example/hooks/sms/two", string(body))
-		},
-		"EvilURL": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
+		"other instance": signedFor("https://gateway.example/hooks/sms/two"),
+		"other host": func(ep adapters.Endpoint, _ string, body []byte) *http.Request {
 			r := newRequest(testAuthToken, "https://evil.example/hooks/sms/one", string(body))
 			r.Host = "evil.example"
 			r.Header.Set("X-Forwarded-Host", "evil.example")
 			return r
 		},
-		"Query":      modifiedAfterSigning(func(r *http.Request, _ string) { r.URL.RawQuery = "a=1" }),
-		"EmptyQuery": modifiedAfterSigning(func(r *http.Request, _ string) { r.URL.ForceQuery = true }),
-		"SignedQuery": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			r := newRequest(testAuthToken, webhookURL(ep, hook)+"?bodySHA256=00", string(body))
+	}
+}
+
+// requestForgeries returns requests with an unexpected method, query, content type or body.
+func requestForgeries() map[string]forgery {
+	return map[string]forgery{
+		"query":       afterSigning(func(r *http.Request, _ string) { r.URL.RawQuery = "a=1" }),
+		"empty query": afterSigning(func(r *http.Request, _ string) { r.URL.ForceQuery = true }),
+		"signed query": func(ep adapters.Endpoint, webhook string, body []byte) *http.Request {
+			r := newRequest(testAuthToken, webhookURL(ep, webhook)+"?bodySHA256=00", string(body))
 			r.URL.RawQuery = "bodySHA256=00"
 			return r
 		},
-		"Get":             modifiedAfterSigning(func(r *http.Request, _ string) { r.Method = http.MethodGet }),
-		"JSON":            header("Content-Type", "application/json"),
-		"Multipart":       header("Content-Type", "multipart/form-data; boundary=x"),
-		"NoContentType":   modifiedAfterSigning(func(r *http.Request, _ string) { r.Header.Del("Content-Type") }),
-		"SecondBody":      modifiedAfterSigning(func(r *http.Request, body string) { setBody(r, body+"&Body=%2Fclaim+WDJBMJ") }),
-		"SecondBodyFirst": modifiedAfterSigning(func(r *http.Request, body string) { setBody(r, "Body=%2Fclaim+WDJBMJ&"+body) }),
-		"SameBodyTwice":   modifiedAfterSigning(func(r *http.Request, body string) { setBody(r, body+"&AccountSid="+testAccountSID) }),
-		"SignedSecondBody": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			return genuineRequest(ep, hook, append(body, "&Body=zz"...))
+		"GET":             afterSigning(func(r *http.Request, _ string) { r.Method = http.MethodGet }),
+		"JSON":            withHeader("Content-Type", "application/json"),
+		"multipart":       withHeader("Content-Type", "multipart/form-data; boundary=x"),
+		"no content type": afterSigning(func(r *http.Request, _ string) { r.Header.Del("Content-Type") }),
+		"parameter added": afterSigning(func(r *http.Request, body string) {
+			setBody(r, body+"&Body=%2Fclaim+WDJBMJ")
+		}),
+		"parameter added before": afterSigning(func(r *http.Request, body string) {
+			setBody(r, "Body=%2Fclaim+WDJBMJ&"+body)
+		}),
+		"parameter repeated": afterSigning(func(r *http.Request, body string) {
+			setBody(r, body+"&AccountSid="+testAccountSID)
+		}),
+		"signed repeated parameter": func(ep adapters.Endpoint, webhook string, body []byte) *http.Request {
+			return genuineRequest(ep, webhook, append(body, "&Body=zz"...))
 		},
-		"Escapes":            modifiedAfterSigning(func(r *http.Request, body string) { setBody(r, body+"&a=%zz") }),
-		"Semicolon":          modifiedAfterSigning(func(r *http.Request, body string) { setBody(r, body+"&a;b=1") }),
-		"OddName":            withParameter("Fr om", "x"),
-		"EmptyName":          withParameter("", "x"),
-		"LongName":           withParameter(strings.Repeat("a", 61), "x"),
-		"OtherAccount":       withParameter("AccountSid", "AC00000000000000000000000000000000"),
-		"NoAccount":          withParameter("AccountSid", ""),
-		"OtherNumber":        withParameter("To", "+15005550001"),
-		"NoNumber":           withParameter("To", ""),
-		"FromTwoNumbers":     withParameter("From", "+1999From+14155550101"),
-		"FromTooShort":       withParameter("From", "+1999"),
-		"FromWithSpace":      withParameter("From", " 14155550101"),
-		"FromUnknownScheme":  withParameter("From", "sip:steve@example.com"),
-		"FromSchemeInScheme": withParameter("From", "whatsapp:whatsapp:+14155550101"),
-		"WithoutFrom": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			form, _ := url.ParseQuery(string(body))
-			form.Del("From")
-			return genuineRequest(ep, hook, []byte(form.Encode()))
-		},
-		"ServiceOfAnotherInstance": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-			form, _ := url.ParseQuery(string(body))
+		"invalid escape": afterSigning(func(r *http.Request, body string) { setBody(r, body+"&a=%zz") }),
+		"semicolon":      afterSigning(func(r *http.Request, body string) { setBody(r, body+"&a;b=1") }),
+	}
+}
+
+// formForgeries returns requests with a valid signature for a form that is not for the endpoint, or
+// that Twilio does not send.
+func formForgeries() map[string]forgery {
+	return map[string]forgery{
+		"space in name":     withParameter("Fr om", "x"),
+		"empty name":        withParameter("", "x"),
+		"long name":         withParameter(strings.Repeat("a", 61), "x"),
+		"other account":     withParameter("AccountSid", "AC00000000000000000000000000000000"),
+		"no account":        withParameter("AccountSid", ""),
+		"other number":      withParameter("To", "+15005550001"),
+		"no number":         withParameter("To", ""),
+		"two senders":       withParameter("From", "+1999From+14155550101"),
+		"short sender":      withParameter("From", "+1999"),
+		"sender with space": withParameter("From", " 14155550101"),
+		"unknown scheme":    withParameter("From", "sip:steve@example.com"),
+		"scheme in scheme":  withParameter("From", "whatsapp:whatsapp:+14155550101"),
+		"no From":           withForm(func(form url.Values) { form.Del("From") }),
+		"service of another instance": withForm(func(form url.Values) {
 			form.Set("To", "+15005550001")
 			form.Set("MessagingServiceSid", "MG00000000000000000000000000000000")
-			return genuineRequest(ep, hook, []byte(form.Encode()))
-		},
-		"Resplit": func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
+		}),
+		"signed text split differently": func(ep adapters.Endpoint, webhook string, body []byte) *http.Request {
 			form, _ := url.ParseQuery(string(body))
 			form.Set("Body", "xFrom+1999")
-			r := genuineRequest(ep, hook, []byte(form.Encode()))
+			r := genuineRequest(ep, webhook, []byte(form.Encode()))
 			form.Set("Body", "x")
 			form.Set("From", "+1999From"+form.Get("From"))
 			setBody(r, form.Encode())
@@ -127,6 +166,7 @@ func forgeries() map[string]forgery {
 	}
 }
 
+// testForm returns an encoded form of a message. pairs are names and values of further parameters.
 func testForm(pairs ...string) string {
 	f := url.Values{
 		"AccountSid": {testAccountSID}, "MessageSid": {"SM00000000000000000000000000000001"},
@@ -138,13 +178,14 @@ func testForm(pairs ...string) string {
 	return f.Encode()
 }
 
-// What a proxy or a stranger says of the host changes nothing: the configured URL
-// alone is signed.
+// The signature is checked against the configured URL, whatever the request says about its host.
 func TestReceive_HostConfusion(t *testing.T) {
-	const evil = "https://evil.example/hooks/sms/one"
-	for name, trick := range map[string]func(r *http.Request){
-		"Host":             func(r *http.Request) { r.Host = "evil.example" },
-		"AbsoluteForm":     func(r *http.Request) { r.RequestURI, r.Host, r.URL.Host = evil, "evil.example", "evil.example" },
+	const otherURL = "https://evil.example/hooks/sms/one"
+	for name, change := range map[string]func(r *http.Request){
+		"Host": func(r *http.Request) { r.Host = "evil.example" },
+		"absolute form": func(r *http.Request) {
+			r.RequestURI, r.Host, r.URL.Host = otherURL, "evil.example", "evil.example"
+		},
 		"X-Forwarded-Host": func(r *http.Request) { r.Header.Set("X-Forwarded-Host", "evil.example") },
 		"X-Forwarded-Proto": func(r *http.Request) {
 			r.Header.Set("X-Forwarded-Proto", "http")
@@ -152,84 +193,96 @@ func TestReceive_HostConfusion(t *testing.T) {
 		},
 		"X-Forwarded-Port": func(r *http.Request) { r.Header.Set("X-Forwarded-Port", "8443") },
 		"Forwarded":        func(r *http.Request) { r.Header.Set("Forwarded", "host=evil.example;proto=https") },
-		"X-Original-URL":   func(r *http.Request) { r.Header.Set("X-Original-URL", evil) },
+		"X-Original-URL":   func(r *http.Request) { r.Header.Set("X-Original-URL", otherURL) },
 		"X-Rewrite-URL":    func(r *http.Request) { r.Header.Set("X-Rewrite-URL", "/hooks/sms/two") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			a, ep := Adapter{Name: adapters.SMS}, endpoint(adapters.SMS)
-			good, bad := newRequest(testAuthToken, testWebhookURL, testForm()), newRequest(testAuthToken, evil, testForm())
-			trick(good)
-			trick(bad)
-			if _, err := a.Receive(good, ep, ""); err != nil {
-				t.Errorf("signed for the configured URL: %v", err)
+			genuine := newRequest(testAuthToken, testWebhookURL, testForm())
+			forged := newRequest(testAuthToken, otherURL, testForm())
+			change(genuine)
+			change(forged)
+			if _, err := receive(endpoint(adapters.SMS), genuine); err != nil {
+				t.Errorf("Receive of a request signed for the configured URL = %v, want nil", err)
 			}
-			if _, err := a.Receive(bad, ep, ""); !errors.Is(err, adapters.ErrForged) {
-				t.Errorf("signed for the other URL: %v", err)
+			if _, err := receive(endpoint(adapters.SMS), forged); !errors.Is(err, adapters.ErrForged) {
+				t.Errorf("Receive of a request signed for another URL = %v, want ErrForged", err)
 			}
 		})
 	}
 }
 
+// receive receives an SMS webhook.
+func receive(ep adapters.Endpoint, r *http.Request) (adapters.Inbound, error) {
+	return Adapter{Name: adapters.SMS}.Receive(r, ep, "")
+}
+
+// receiveForm receives an SMS webhook with a form that is signed for the test endpoint.
+func receiveForm(ep adapters.Endpoint, form string) (adapters.Inbound, error) {
+	return receive(ep, newRequest(testAuthToken, testWebhookURL, form))
+}
+
 func TestReceive_UnusualGenuine(t *testing.T) {
-	old, now := strings.Repeat("a", 32), strings.Repeat("b", 32)
+	previous, current := strings.Repeat("a", 32), strings.Repeat("b", 32)
 	rotating := endpoint(adapters.SMS)
-	rotating.Credentials = adapters.Credentials{adapters.AccountSID: testAccountSID, adapters.AuthToken: now, adapters.AuthToken + "_old": old}
+	rotating.Credentials = adapters.Credentials{
+		adapters.AccountSID: testAccountSID, adapters.AuthToken: current, adapters.AuthToken + "_old": previous,
+	}
 	at := func(u string) adapters.Endpoint {
 		ep := endpoint(adapters.SMS)
 		ep.WebhookURL = u
 		return ep
 	}
+	const withPort, withoutPort = "https://gateway.example:8443/h", "https://gateway.example/h"
 	for name, c := range map[string]struct {
 		ep    adapters.Endpoint
 		token string
 		u     string
 	}{
-		"NewToken":           {rotating, now, testWebhookURL},
-		"OldToken":           {rotating, old, testWebhookURL},
-		"FragmentInURL":      {at(testWebhookURL + "#rc=5&rp=all"), testAuthToken, testWebhookURL},
-		"Port":               {at("https://gateway.example:8443/h"), testAuthToken, "https://gateway.example:8443/h"},
-		"PortLeftOut":        {at("https://gateway.example:8443/h"), testAuthToken, "https://gateway.example/h"},
-		"DefaultPortAdded":   {at("https://gateway.example/h"), testAuthToken, "https://gateway.example:443/h"},
-		"IPv6Port":           {at("http://[::1]:8080/h"), testAuthToken, "http://[::1]:8080/h"},
-		"IPv6PortLeftOut":    {at("http://[::1]:8080/h"), testAuthToken, "http://[::1]/h"},
-		"PathIsNotRewritten": {at("https://gateway.example/a%2fb"), testAuthToken, "https://gateway.example/a%2fb"},
+		"current token":         {rotating, current, testWebhookURL},
+		"previous token":        {rotating, previous, testWebhookURL},
+		"fragment in URL":       {at(testWebhookURL + "#rc=5&rp=all"), testAuthToken, testWebhookURL},
+		"port":                  {at(withPort), testAuthToken, withPort},
+		"port omitted":          {at(withPort), testAuthToken, withoutPort},
+		"default port added":    {at(withoutPort), testAuthToken, "https://gateway.example:443/h"},
+		"IPv6 with port":        {at("http://[::1]:8080/h"), testAuthToken, "http://[::1]:8080/h"},
+		"IPv6 port omitted":     {at("http://[::1]:8080/h"), testAuthToken, "http://[::1]/h"},
+		"host like the scheme":  {at("https://s/h"), testAuthToken, "https://s:443/h"},
+		"path is not rewritten": {at("https://gateway.example/a%2fb"), testAuthToken, "https://gateway.example/a%2fb"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in, err := Adapter{Name: adapters.SMS}.Receive(newRequest(c.token, c.u, testForm()), c.ep, "")
+			in, err := receive(c.ep, newRequest(c.token, c.u, testForm()))
 			if err != nil || len(in.Messages) != 1 {
-				t.Fatalf("%v, %v", in.Messages, err)
+				t.Fatalf("Receive = %v, %v, want one message", in.Messages, err)
 			}
 		})
 	}
 }
 
-func TestReceive_EmptyKeys(t *testing.T) {
+func TestReceive_NoKey(t *testing.T) {
 	ep := endpoint(adapters.SMS)
-	ep.Credentials = adapters.Credentials{adapters.AccountSID: testAccountSID, adapters.AuthToken: "", adapters.AuthToken + "_old": ""}
-	if _, err := (Adapter{Name: adapters.SMS}).Receive(newRequest("", testWebhookURL, testForm()), ep, ""); !errors.Is(err, adapters.ErrNoKey) {
-		t.Errorf("empty token: %v", err)
+	ep.Credentials = adapters.Credentials{
+		adapters.AccountSID: testAccountSID, adapters.AuthToken: "", adapters.AuthToken + "_old": "",
+	}
+	if _, err := receive(ep, newRequest("", testWebhookURL, testForm())); !errors.Is(err, adapters.ErrNoKey) {
+		t.Errorf("Receive with an empty token = %v, want ErrNoKey", err)
 	}
 	ep.Credentials = adapters.Credentials{adapters.AuthToken: testAuthToken}
-	if _, err := (Adapter{Name: adapters.SMS}).Receive(newRequest(testAuthToken, testWebhookURL, testForm("AccountSid", "")), ep, ""); !errors.Is(err, adapters.ErrNoKey) {
-		t.Errorf("empty account: %v", err)
+	if _, err := receiveForm(ep, testForm("AccountSid", "")); !errors.Is(err, adapters.ErrNoKey) {
+		t.Errorf("Receive with an empty account SID = %v, want ErrNoKey", err)
 	}
 }
 
 func TestReceive_BodyLimit(t *testing.T) {
-	a, ep := Adapter{Name: adapters.SMS}, endpoint(adapters.SMS)
-	for name, known := range map[string]bool{"LengthKnown": true, "LengthUnknown": false} {
+	for name, length := range map[string]int64{"length known": 64 << 20, "length unknown": -1} {
 		t.Run(name, func(t *testing.T) {
 			body, read := adaptertest.CountingBody(64 << 20)
 			r := newRequest(testAuthToken, testWebhookURL, testForm())
-			r.Body, r.ContentLength = body, -1
-			if known {
-				r.ContentLength = 64 << 20
-			}
-			if _, err := a.Receive(r, ep, ""); !errors.Is(err, adapters.ErrTooLarge) {
-				t.Errorf("%v; want ErrTooLarge", err)
+			r.Body, r.ContentLength = body, length
+			if _, err := receive(endpoint(adapters.SMS), r); !errors.Is(err, adapters.ErrTooLarge) {
+				t.Errorf("Receive = %v, want ErrTooLarge", err)
 			}
 			if n := read(); n > 2*maxBody {
-				t.Errorf("read %d bytes", n)
+				t.Errorf("%d bytes read, want at most %d", n, 2*maxBody)
 			}
 		})
 	}
@@ -237,78 +290,81 @@ func TestReceive_BodyLimit(t *testing.T) {
 	r := newRequest(testAuthToken, testWebhookURL, testForm())
 	r.Body = body
 	r.Header.Del("X-Twilio-Signature")
-	if _, err := a.Receive(r, ep, ""); !errors.Is(err, adapters.ErrForged) || read() != 0 {
-		t.Errorf("unsigned: %v after %d bytes", err, read())
+	if _, err := receive(endpoint(adapters.SMS), r); !errors.Is(err, adapters.ErrForged) || read() != 0 {
+		t.Errorf("Receive without a signature = %v after %d bytes, want ErrForged after 0", err, read())
 	}
 }
 
-// A MessageSid that is none is no message of this API, such as a call's webhook.
+// Webhooks of other products of Twilio, such as calls, have no valid MessageSid.
 func TestReceive_OtherProducts(t *testing.T) {
-	a, ep := Adapter{Name: adapters.SMS}, endpoint(adapters.SMS)
-	for _, sid := range []string{"", "CA00000000000000000000000000000001", "SM1", "SM0000000000000000000000000000000g"} {
-		if _, err := a.Receive(newRequest(testAuthToken, testWebhookURL, testForm("MessageSid", sid)), ep, ""); !errors.Is(err, adapters.ErrMalformed) {
-			t.Errorf("MessageSid %q: %v; want ErrMalformed", sid, err)
+	for _, sid := range []string{
+		"", "CA00000000000000000000000000000001", "SM1", "SM0000000000000000000000000000000g",
+	} {
+		_, err := receiveForm(endpoint(adapters.SMS), testForm("MessageSid", sid))
+		if !errors.Is(err, adapters.ErrMalformed) {
+			t.Errorf("Receive of MessageSid %q = %v, want ErrMalformed", sid, err)
 		}
 	}
 }
 
-// The numbers of the configured Messaging Service are ep's, and answers leave from
-// the number the person wrote to; the pools of others are not.
+// Messages to other numbers are accepted if they are in the Messaging Service of the endpoint.
+// Replies to them are sent from the same number.
 func TestReceive_MessagingService(t *testing.T) {
-	a := Adapter{Name: adapters.SMS}
-	body := testForm("To", "+15005550007", "MessagingServiceSid", testServiceSID)
-	in, err := a.Receive(newRequest(testAuthToken, testWebhookURL, body), endpoint(adapters.SMS), "")
-	if err != nil || in.Messages[0].Chat.Thread != "+15005550007" {
-		t.Errorf("own pool: %+v, %v", in.Messages, err)
-	}
-	without := endpoint(adapters.SMS)
+	const otherNumber = "+15005550007"
+	withService, without := endpoint(adapters.SMS), endpoint(adapters.SMS)
 	without.Settings = nil
-	if _, err := a.Receive(newRequest(testAuthToken, testWebhookURL, body), without, ""); !errors.Is(err, adapters.ErrForged) {
-		t.Errorf("pool of an endpoint without one: %v", err)
+	toOther := testForm("To", otherNumber, "MessagingServiceSid", testServiceSID)
+	in, err := receiveForm(withService, toOther)
+	if err != nil || in.Messages[0].Chat.Thread != otherNumber {
+		t.Errorf("Receive of a message to the service = %+v, %v, want a reply from %s", in, err, otherNumber)
 	}
-	if _, err := a.Receive(newRequest(testAuthToken, testWebhookURL, testForm("To", "+15005550007")), endpoint(adapters.SMS), ""); !errors.Is(err, adapters.ErrForged) {
-		t.Errorf("another number without a pool: %v", err)
+	if _, err := receiveForm(without, toOther); !errors.Is(err, adapters.ErrForged) {
+		t.Errorf("Receive on an endpoint without a service = %v, want ErrForged", err)
 	}
-	if _, err := a.Receive(newRequest(testAuthToken, testWebhookURL, testForm("MessagingServiceSid", "MG00000000000000000000000000000000")), without, ""); err != nil {
-		t.Errorf("own number, in a pool nobody told us of: %v", err)
+	if _, err := receiveForm(withService, testForm("To", otherNumber)); !errors.Is(err, adapters.ErrForged) {
+		t.Errorf("Receive of a message to another number without a service = %v, want ErrForged", err)
+	}
+	ownNumber := testForm("MessagingServiceSid", "MG00000000000000000000000000000000")
+	if _, err := receiveForm(without, ownNumber); err != nil {
+		t.Errorf("Receive of a message to the own number in an unknown service = %v, want nil", err)
 	}
 }
 
-// However a captured text is cut into fields, under the same signature, it never
-// names somebody else.
+// However a captured text is split into fields, it does not become a message of another sender.
 func TestReceive_AmbiguousSplit(t *testing.T) {
-	a, ep := Adapter{Name: adapters.SMS}, endpoint(adapters.SMS)
-	const genuineSID, fakeSID = "SM00000000000000000000000000000001", "SM0000000000000000000000000000000f"
-	for sender, from := range map[string]string{"Phone": steve, "ShortCode": "72975", "Name": "ACME Shop"} {
+	const genuineSID, forgedSID = "SM00000000000000000000000000000001", "SM0000000000000000000000000000000f"
+	for sender, from := range map[string]string{"phone": steve, "short code": "72975", "name": "ACME Shop"} {
 		rest := "FromCitySAN FRANCISCOMessageSid" + genuineSID + "NumMedia0To" + testNumber
 		with := func(pairs ...string) url.Values {
-			f := url.Values{"AccountSid": {testAccountSID}, "Body": {"/claim WDJBMJ"}, "From": {"+14155550199"}, "To": {testNumber}}
+			f := url.Values{
+				"AccountSid": {testAccountSID}, "Body": {"/claim WDJBMJ"}, "From": {"+14155550199"}, "To": {testNumber},
+			}
 			for i := 0; i < len(pairs); i += 2 {
 				f.Set(pairs[i], pairs[i+1])
 			}
 			return f
 		}
-		known := []string{"FromCity", "SAN FRANCISCO", "MessageSid", genuineSID, "NumMedia", "0"}
-		for name, fake := range map[string]url.Values{
-			"AllFaked":     with("MessageSid", fakeSID, "Z", "From"+from+rest),
-			"NameStraddle": with("MessageSid", fakeSID, "Z", "F", "rom", from+rest),
-			"OwnKey":       with(append(known, "FromA", "xFrom"+from)...),
-			"KeyEndsFrom":  with(append(known, "FromAFrom", from)...),
-			"KeyInFrom":    with(append(known, "FromAFr", "om"+from)...),
-			"NewKeyNext":   with("MessageSid", fakeSID, "Z", "From"+from+"GadgetxMessageSid"+genuineSID),
+		genuine := []string{"FromCity", "SAN FRANCISCO", "MessageSid", genuineSID, "NumMedia", "0"}
+		for name, forged := range map[string]url.Values{
+			"rest in new field":        with("MessageSid", forgedSID, "Z", "From"+from+rest),
+			"From split in two":        with("MessageSid", forgedSID, "Z", "F", "rom", from+rest),
+			"sender in new field":      with(append(genuine, "FromA", "xFrom"+from)...),
+			"field name ends in From":  with(append(genuine, "FromAFrom", from)...),
+			"field name ends in Fr":    with(append(genuine, "FromAFr", "om"+from)...),
+			"unknown field after From": with("MessageSid", forgedSID, "Z", "From"+from+"GadgetxMessageSid"+genuineSID),
 		} {
-			t.Run(sender+name, func(t *testing.T) {
-				if _, err := a.Receive(newRequest(testAuthToken, testWebhookURL, fake.Encode()), ep, ""); !errors.Is(err, adapters.ErrForged) {
-					t.Errorf("%v; want ErrForged", err)
+			t.Run(sender+"/"+name, func(t *testing.T) {
+				_, err := receiveForm(endpoint(adapters.SMS), forged.Encode())
+				if !errors.Is(err, adapters.ErrForged) {
+					t.Errorf("Receive = %v, want ErrForged", err)
 				}
 			})
 		}
 	}
 }
 
-// What people write of senders and ids passes, unless it is made for cutting.
+// Texts that mention senders and SIDs are accepted unless they allow an ambiguous split.
 func TestReceive_TextMentionsSender(t *testing.T) {
-	a, ep := Adapter{Name: adapters.SMS}, endpoint(adapters.SMS)
 	for text, want := range map[string]error{
 		"From now on":                nil,
 		"I come From":                nil,
@@ -319,32 +375,34 @@ func TestReceive_TextMentionsSender(t *testing.T) {
 		"From+14155550199MessageSid": adapters.ErrForged,
 	} {
 		for _, from := range []string{steve, "+4912345678", "+1234567"} {
-			body := testForm("Body", text, "From", from, "FromCity", "")
-			if _, err := a.Receive(newRequest(testAuthToken, testWebhookURL, body), ep, ""); !errors.Is(err, want) {
-				t.Errorf("%q of %s: %v; want %v", text, from, err, want)
+			_, err := receiveForm(endpoint(adapters.SMS), testForm("Body", text, "From", from, "FromCity", ""))
+			if !errors.Is(err, want) {
+				t.Errorf("Receive of %q from %s = %v, want %v", text, from, err, want)
 			}
 		}
 	}
 }
 
-// Twilio texts the body of an answer in text/plain to the person.
+// Every response is empty TwiML, since Twilio sends the body of a text/plain response to the person.
 func TestAck_TwiML(t *testing.T) {
 	a := Adapter{Name: adapters.SMS}
-	answers := map[int]func(w http.ResponseWriter){}
+	responses := map[int]func(w http.ResponseWriter){}
 	for _, status := range []int{400, 403, 404, 405, 413, 429, 500, 503} {
-		answers[status] = func(w http.ResponseWriter) { a.Refuse(w, status) }
+		responses[status] = func(w http.ResponseWriter) { a.Refuse(w, status) }
 	}
-	answers[200] = func(w http.ResponseWriter) { acknowledge(w, nil) }
-	for status, answer := range answers {
+	responses[200] = func(w http.ResponseWriter) { acknowledge(w, nil) }
+	for status, respond := range responses {
 		w := httptest.NewRecorder()
-		answer(w)
-		if w.Code != status || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/xml") || w.Body.String() != emptyTwiML {
-			t.Errorf("%d: %d %q %s", status, w.Code, w.Header().Get("Content-Type"), w.Body)
+		respond(w)
+		contentType := w.Header().Get("Content-Type")
+		if w.Code != status || !strings.HasPrefix(contentType, "text/xml") || w.Body.String() != emptyTwiML {
+			t.Errorf("response = %d %q %s, want %d and empty TwiML", w.Code, contentType, w.Body, status)
 		}
 	}
 	w := httptest.NewRecorder()
-	acknowledge(w, errors.New("away"))
-	if w.Code != 503 || w.Header().Get("Retry-After") == "" || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/xml") {
-		t.Errorf("not stored: %d %v", w.Code, w.Header())
+	acknowledge(w, errors.New("store failed"))
+	if w.Code != 503 || w.Header().Get("Retry-After") == "" || w.Body.String() != emptyTwiML {
+		t.Errorf("response after a failed store = %d %v %s, want 503 with Retry-After and empty TwiML",
+			w.Code, w.Header(), w.Body)
 	}
 }

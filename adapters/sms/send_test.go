@@ -23,7 +23,10 @@ func sendErrorReason(t *testing.T, err error) adapters.Reason {
 	t.Helper()
 	var se *adapters.SendError
 	if !errors.As(err, &se) {
-		t.Fatalf("%v (%T); want a *SendError", err, err)
+		t.Fatalf("error = %v (%T), want a *SendError", err, err)
+	}
+	if strings.Contains(se.Error(), steve[1:]) || strings.Contains(se.Error(), testAuthToken) {
+		t.Errorf("error %q contains a phone number or the token", se)
 	}
 	return se.Reason
 }
@@ -37,48 +40,50 @@ func newID(t *testing.T) string {
 	return id.String()
 }
 
-// A reply whose answer was lost is looked up and not sent twice.
+// A reply whose response was lost is looked up and not sent twice.
 func TestSend_Retry(t *testing.T) {
-	for name, f := range map[string]simulator.Fault{"Cut": {Cut: true}, "Hang": {Hang: true}} {
+	for name, f := range map[string]simulator.Fault{"connection cut": {Cut: true}, "timeout": {Hang: true}} {
 		for _, ch := range []adapters.Channel{adapters.SMS, adapters.WhatsApp} {
-			t.Run(name+"/"+string(ch), func(t *testing.T) {
-				tw, a := newSimulator(t, ch)
-				ep := endpoint(ch)
-				chat := a.twilioAddress(steve)
-				tw.SendText(chat, a.twilioAddress(testNumber), "hi")
-				reply := adapters.Reply{ID: newID(t), To: steve, Chat: adapters.Chat{ID: steve}, Text: "once & only"}
-				tw.Arm("Messages.create", f)
-				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-				defer cancel()
-				if _, err := a.Send(ctx, ep, reply); sendErrorReason(t, err) != adapters.Ambiguous {
-					t.Fatal(err)
-				}
-				first, err := tw.WaitReply(t.Context(), chat, 0)
-				if err != nil {
-					t.Fatal(err)
-				}
-				reply.MaybeSent = true
-				sid, err := a.Send(t.Context(), ep, reply)
-				if err != nil || sid != first.ID {
-					t.Errorf("again: %q, %v; want %q", sid, err, first.ID)
-				}
-				if n := len(tw.Replies(chat)); n != 1 {
-					t.Errorf("Steve reads it %d times", n)
-				}
-			})
+			t.Run(name+"/"+string(ch), func(t *testing.T) { testSendRetry(t, f, ch) })
 		}
 	}
 }
 
-// An equal text that is older than the reply is another message.
+func testSendRetry(t *testing.T, f simulator.Fault, ch adapters.Channel) {
+	tw, a := newSimulator(t, ch)
+	ep := endpoint(ch)
+	chat := a.twilioAddress(steve)
+	tw.SendText(chat, a.twilioAddress(testNumber), "hi")
+	reply := adapters.Reply{ID: newID(t), To: steve, Chat: adapters.Chat{ID: steve}, Text: "once & only"}
+	tw.Arm("Messages.create", f)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := a.Send(ctx, ep, reply); sendErrorReason(t, err) != adapters.Ambiguous {
+		t.Fatalf("first Send = %v, want reason %q", err, adapters.Ambiguous)
+	}
+	first, err := tw.WaitReply(t.Context(), chat, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply.MaybeSent = true
+	sid, err := a.Send(t.Context(), ep, reply)
+	if err != nil || sid != first.ID {
+		t.Errorf("second Send = %q, %v, want %q, nil", sid, err, first.ID)
+	}
+	if n := len(tw.Replies(chat)); n != 1 {
+		t.Errorf("the person receives %d messages, want 1", n)
+	}
+}
+
+// A message with the same text that is older than the reply is another message.
 func TestSend_RetryIgnoresOlderMessage(t *testing.T) {
 	tw, a := newSimulator(t, adapters.SMS)
 	ep := endpoint(adapters.SMS)
-	old := adapters.Reply{ID: newID(t), To: steve, Text: "ok"}
-	if _, err := a.Send(t.Context(), ep, old); err != nil {
+	older := adapters.Reply{ID: newID(t), To: steve, Text: "ok"}
+	if _, err := a.Send(t.Context(), ep, older); err != nil {
 		t.Fatal(err)
 	}
-	tw.SendText(steve, testNumber, "ok") // said by Steve, not to him
+	tw.SendText(steve, testNumber, "ok") // inbound, with the same text
 	id := uuid.Must(uuid.NewV7())
 	at := time.Now().Add(time.Minute).UnixMilli()
 	for i := range 6 {
@@ -86,10 +91,10 @@ func TestSend_RetryIgnoresOlderMessage(t *testing.T) {
 	}
 	sid, err := a.Send(t.Context(), ep, adapters.Reply{ID: id.String(), To: steve, Text: "ok", MaybeSent: true})
 	if err != nil || sid == "" {
-		t.Fatal(sid, err)
+		t.Fatalf("Send = %q, %v, want a SID", sid, err)
 	}
 	if n := len(tw.Replies(steve)); n != 2 {
-		t.Errorf("Steve reads %d answers; want 2", n)
+		t.Errorf("the person receives %d messages, want 2", n)
 	}
 }
 
@@ -99,20 +104,20 @@ func TestSend_RetryLookupFails(t *testing.T) {
 		fault simulator.Fault
 		want  adapters.Reason
 	}{
-		"Away":      {simulator.Fault{Status: 503}, adapters.Ambiguous},
-		"Throttled": {simulator.Fault{Status: 429}, adapters.Ambiguous},
-		"Cut":       {simulator.Fault{Cut: true}, adapters.Ambiguous},
-		"BadSecret": {simulator.Fault{Status: 401}, adapters.BadSecret},
+		"unavailable":    {simulator.Fault{Status: 503}, adapters.Ambiguous},
+		"throttled":      {simulator.Fault{Status: 429}, adapters.Ambiguous},
+		"connection cut": {simulator.Fault{Cut: true}, adapters.Ambiguous},
+		"bad secret":     {simulator.Fault{Status: 401}, adapters.BadSecret},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tw, a := newSimulator(t, adapters.SMS)
-			tw.Arm("Messages.list", c.fault, c.fault) // net/http may ask again by itself
+			tw.Arm("Messages.list", c.fault, c.fault) // net/http may retry
 			_, err := a.Send(t.Context(), endpoint(adapters.SMS), reply)
 			if got := sendErrorReason(t, err); got != c.want {
-				t.Errorf("%q; want %q", got, c.want)
+				t.Errorf("Send = %v, reason %q, want %q", err, got, c.want)
 			}
 			if n := len(tw.Replies("")); n != 0 {
-				t.Errorf("sent %d messages without knowing", n)
+				t.Errorf("%d messages sent after a failed look-up, want 0", n)
 			}
 		})
 	}
@@ -124,99 +129,113 @@ func TestEarliestAttempt(t *testing.T) {
 		id   string
 		want time.Time
 	}{
-		"UUIDv7":     {"0192f3a0-0000-7000-8000-000000000000", time.UnixMilli(0x0192f3a00000).Add(-clockSkew)},
-		"PartOfOne":  {"0192f3a0-0000-7000-8000-000000000000:2", time.UnixMilli(0x0192f3a00000).Add(-clockSkew)},
-		"OtherUUID":  {"0192f3a0-0000-4000-8000-000000000000", now.Add(-lookupWindow - clockSkew)},
-		"OtherId":    {"r1", now.Add(-lookupWindow - clockSkew)},
-		"LongNoUUID": {strings.Repeat("x", 40), now.Add(-lookupWindow - clockSkew)},
+		"UUID version 7":  {"0192f3a0-0000-7000-8000-000000000000", time.UnixMilli(0x0192f3a00000).Add(-clockSkew)},
+		"part of a reply": {"0192f3a0-0000-7000-8000-000000000000:2", time.UnixMilli(0x0192f3a00000).Add(-clockSkew)},
+		"UUID version 4":  {"0192f3a0-0000-4000-8000-000000000000", now.Add(-lookupWindow - clockSkew)},
+		"short ID":        {"r1", now.Add(-lookupWindow - clockSkew)},
+		"not a UUID":      {strings.Repeat("x", 40), now.Add(-lookupWindow - clockSkew)},
 	} {
-		if got := earliestAttempt(c.id, now); !got.Equal(c.want) {
-			t.Errorf("%s: %v; want %v", name, got, c.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if got := earliestAttempt(c.id, now); !got.Equal(c.want) {
+				t.Errorf("earliestAttempt(%q) = %v, want %v", c.id, got, c.want)
+			}
+		})
 	}
 }
 
-// What goes over the wire: addresses, the status callback, and nothing of the
-// environment.
+// The request has the addresses and the status callback. Environment variables of Twilio's
+// libraries have no effect.
 func TestSend_Request(t *testing.T) {
 	for _, name := range []string{"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_REGION", "TWILIO_EDGE"} {
 		t.Setenv(name, "evil")
 	}
-	var mu sync.Mutex
-	var got []string
+	requests := make(chan string, 1)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		mu.Lock()
-		defer mu.Unlock()
-		got = append(got, r.Method+" "+r.URL.Path+" "+r.Header.Get("Authorization")+" "+string(body))
+		requests <- strings.Join([]string{r.Method, r.URL.Path, r.Header.Get("Authorization"), string(body)}, " ")
 		w.WriteHeader(http.StatusCreated)
 		_, _ = io.WriteString(w, `{"sid":"SM00000000000000000000000000000001"}`)
 	}))
 	defer srv.Close()
-	place := adapters.Chat{ID: steve, Thread: "+15005550007"}
-	for _, c := range []struct {
+	authorization := "Basic " + base64.StdEncoding.EncodeToString([]byte(testAccountSID+":"+testAuthToken))
+	for name, c := range map[string]struct {
 		ch    adapters.Channel
 		reply adapters.Reply
 		want  string
 	}{
-		{adapters.SMS, adapters.Reply{To: steve, Text: "a+b"}, "Body=a%2Bb&From=%2B15005550006&To=%2B14155550101"},
-		{adapters.SMS, adapters.Reply{Chat: place, Text: "x", StatusURL: "https://g.example/s"}, "Body=x&From=%2B15005550007&StatusCallback=https%3A%2F%2Fg.example%2Fs&To=%2B14155550101"},
-		{adapters.WhatsApp, adapters.Reply{To: steve, Text: "x"}, "Body=x&From=whatsapp%3A%2B15005550006&To=whatsapp%3A%2B14155550101"},
+		"SMS": {
+			adapters.SMS, adapters.Reply{To: steve, Text: "a+b"},
+			"Body=a%2Bb&From=%2B15005550006&To=%2B14155550101",
+		},
+		"other number and status callback": {
+			adapters.SMS,
+			adapters.Reply{
+				Chat: adapters.Chat{ID: steve, Thread: "+15005550007"}, Text: "x", StatusURL: "https://g.example/s",
+			},
+			"Body=x&From=%2B15005550007&StatusCallback=https%3A%2F%2Fg.example%2Fs&To=%2B14155550101",
+		},
+		"WhatsApp": {
+			adapters.WhatsApp, adapters.Reply{To: steve, Text: "x"},
+			"Body=x&From=whatsapp%3A%2B15005550006&To=whatsapp%3A%2B14155550101",
+		},
 	} {
-		a := Adapter{Name: c.ch, APIURL: srv.URL + "/"}
-		if _, err := a.Send(t.Context(), endpoint(c.ch), c.reply); err != nil {
-			t.Fatal(err)
-		}
-		mu.Lock()
-		basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(testAccountSID+":"+testAuthToken))
-		if want := "POST /2010-04-01/Accounts/" + testAccountSID + "/Messages.json " + basic + " " + c.want; got[len(got)-1] != want {
-			t.Errorf("sent %s\nwant %s", got[len(got)-1], want)
-		}
-		mu.Unlock()
+		t.Run(name, func(t *testing.T) {
+			a := Adapter{Name: c.ch, APIURL: srv.URL + "/"}
+			if _, err := a.Send(t.Context(), endpoint(c.ch), c.reply); err != nil {
+				t.Fatal(err)
+			}
+			want := "POST /2010-04-01/Accounts/" + testAccountSID + "/Messages.json " + authorization + " " + c.want
+			if got := <-requests; got != want {
+				t.Errorf("request = %s, want %s", got, want)
+			}
+		})
 	}
 }
 
 func TestSend_BadCredentials(t *testing.T) {
 	a := Adapter{Name: adapters.SMS, APIURL: "http://127.0.0.1:1"}
 	for name, c := range map[string]adapters.Credentials{
-		"None":      nil,
-		"NoToken":   {adapters.AccountSID: testAccountSID},
-		"PathInSID": {adapters.AccountSID: "AC1/../../evil?x=", adapters.AuthToken: testAuthToken},
+		"none":        nil,
+		"no token":    {adapters.AccountSID: testAccountSID},
+		"path in SID": {adapters.AccountSID: "AC1/../../evil?x=", adapters.AuthToken: testAuthToken},
 	} {
-		ep := endpoint(adapters.SMS)
-		ep.Credentials = c
-		if _, err := a.Send(t.Context(), ep, adapters.Reply{To: steve, Text: "x"}); sendErrorReason(t, err) != adapters.BadSecret {
-			t.Errorf("%s: %v", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			ep := endpoint(adapters.SMS)
+			ep.Credentials = c
+			_, err := a.Send(t.Context(), ep, adapters.Reply{To: steve, Text: "x"})
+			if got := sendErrorReason(t, err); got != adapters.BadSecret {
+				t.Errorf("Send = %v, reason %q, want %q", err, got, adapters.BadSecret)
+			}
+		})
 	}
 }
 
-// A machine that does not answer has not taken the message; one that took the
-// connection may have.
+// The outcome is ambiguous only if a server accepted the connection.
 func TestSend_Unreachable(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	a := Adapter{Name: adapters.SMS, APIURL: "http://" + l.Addr().String()}
+	reply := adapters.Reply{To: steve, Text: "x"}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := a.Send(ctx, endpoint(adapters.SMS), adapters.Reply{To: steve, Text: "x"}); sendErrorReason(t, err) != adapters.Ambiguous {
-		t.Errorf("silent server: %v", err)
+	if _, err := a.Send(ctx, endpoint(adapters.SMS), reply); sendErrorReason(t, err) != adapters.Ambiguous {
+		t.Errorf("Send to a server that does not respond = %v, want reason %q", err, adapters.Ambiguous)
 	}
 	_ = l.Close()
-	if _, err := a.Send(t.Context(), endpoint(adapters.SMS), adapters.Reply{To: steve, Text: "x"}); sendErrorReason(t, err) != adapters.Unreachable {
-		t.Errorf("refused connection: %v", err)
+	if _, err := a.Send(t.Context(), endpoint(adapters.SMS), reply); sendErrorReason(t, err) != adapters.Unreachable {
+		t.Errorf("Send to a closed port = %v, want reason %q", err, adapters.Unreachable)
 	}
-	gone, cancel := context.WithCancel(t.Context())
+	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := a.Send(gone, endpoint(adapters.SMS), adapters.Reply{To: steve, Text: "x"}); sendErrorReason(t, err) != adapters.Unreachable || !errors.Is(err, context.Canceled) {
-		t.Errorf("ended context: %v", err)
+	_, err = a.Send(canceled, endpoint(adapters.SMS), reply)
+	if sendErrorReason(t, err) != adapters.Unreachable || !errors.Is(err, context.Canceled) {
+		t.Errorf("Send with a canceled context = %v, want reason %q and context.Canceled", err, adapters.Unreachable)
 	}
 }
 
-// Thirty failures with large bodies use one connection: every answer is read to its
-// end and closed.
+// Failed requests with large responses share one connection, so each response is read and closed.
 func TestSend_ReusesConnection(t *testing.T) {
 	var mu sync.Mutex
 	opened := 0
@@ -235,29 +254,48 @@ func TestSend_ReusesConnection(t *testing.T) {
 	defer srv.Close()
 	a := Adapter{Name: adapters.SMS, APIURL: srv.URL, HTTP: srv.Client()}
 	for range 30 {
-		if _, err := a.Send(t.Context(), endpoint(adapters.SMS), adapters.Reply{To: steve, Text: "x"}); sendErrorReason(t, err) != adapters.Unreachable {
-			t.Fatal(err)
+		_, err := a.Send(t.Context(), endpoint(adapters.SMS), adapters.Reply{To: steve, Text: "x"})
+		if got := sendErrorReason(t, err); got != adapters.Unreachable {
+			t.Fatalf("Send = %v, reason %q, want %q", err, got, adapters.Unreachable)
 		}
 	}
 	mu.Lock()
 	defer mu.Unlock()
 	if opened != 1 {
-		t.Errorf("opened %d connections", opened)
+		t.Errorf("%d connections opened, want 1", opened)
 	}
 }
 
-// STOP closes the chat until START, whatever the gateway does meanwhile.
+// A response larger than the limit is not read to its end.
+func TestSend_ResponseLimit(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.WriteString(w, `{"sid":"SM00000000000000000000000000000001","body":"`)
+		for {
+			if _, err := io.WriteString(w, strings.Repeat("x", 64<<10)); err != nil {
+				return // the client has closed the connection
+			}
+		}
+	}))
+	defer srv.Close()
+	a := Adapter{Name: adapters.SMS, APIURL: srv.URL}
+	_, err := a.Send(t.Context(), endpoint(adapters.SMS), adapters.Reply{To: steve, Text: "x"})
+	if got := sendErrorReason(t, err); got != adapters.Ambiguous {
+		t.Errorf("Send = %v, reason %q, want %q", err, got, adapters.Ambiguous)
+	}
+}
+
 func TestSend_OptedOut(t *testing.T) {
 	tw, a := newSimulator(t, adapters.SMS)
 	reply := adapters.Reply{To: steve, Text: "hello"}
 	tw.SendText(steve, testNumber, "stop")
 	_, err := a.Send(t.Context(), endpoint(adapters.SMS), reply)
-	if sendErrorReason(t, err) != adapters.OptedOut {
-		t.Fatal(err)
+	if got := sendErrorReason(t, err); got != adapters.OptedOut {
+		t.Fatalf("Send after STOP = %v, reason %q, want %q", err, got, adapters.OptedOut)
 	}
 	tw.SendText(steve, testNumber, "START")
 	if _, err := a.Send(t.Context(), endpoint(adapters.SMS), reply); err != nil {
-		t.Fatal(err)
+		t.Fatalf("Send after START: %v", err)
 	}
 }
 
@@ -269,7 +307,7 @@ func TestParseRetryAfter(t *testing.T) {
 		now.Add(-time.Minute).Format(http.TimeFormat):    0,
 	} {
 		if got := parseRetryAfter(in, now); got != want {
-			t.Errorf("%q: %v; want %v", in, got, want)
+			t.Errorf("parseRetryAfter(%q) = %v, want %v", in, got, want)
 		}
 	}
 }

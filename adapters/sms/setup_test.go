@@ -2,8 +2,7 @@ package sms
 
 import (
 	"errors"
-	"net/http"
-	"net/http/httptest"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -17,12 +16,20 @@ func asSetupError(t *testing.T, err error) *adapters.SetupError {
 	t.Helper()
 	var se *adapters.SetupError
 	if !errors.As(err, &se) {
-		t.Fatalf("%v (%T); want a *SetupError", err, err)
+		t.Fatalf("error = %v (%T), want a *SetupError", err, err)
 	}
 	if strings.Contains(se.Error()+se.Message, testAuthToken) {
-		t.Error("the error tells the token")
+		t.Error("the error contains the token")
 	}
 	return se
+}
+
+// checkWebhook fails the test unless the number has these webhook URLs.
+func checkWebhook(t *testing.T, tw *simulator.Twilio, wantURL, wantFallback string) {
+	t.Helper()
+	if u, fallback := tw.Webhook(testNumber); u != wantURL || fallback != wantFallback {
+		t.Errorf("webhook = %q, fallback %q, want %q, %q", u, fallback, wantURL, wantFallback)
+	}
 }
 
 func TestCheckAndConnect(t *testing.T) {
@@ -34,95 +41,119 @@ func TestCheckAndConnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ep.Address != testNumber || !isSID(ep.Settings[adapters.NumberSID], "PN") || ep.Settings[adapters.Warning] != "" {
-		t.Errorf("address %q, settings %v", ep.Address, ep.Settings)
+		t.Errorf("Check = address %q, settings %v, want %q, the SID of the number and no warning",
+			ep.Address, ep.Settings, testNumber)
 	}
-	if u, _ := tw.Webhook(testNumber); u != "" {
-		t.Errorf("Check set the webhook to %q", u)
-	}
+	checkWebhook(t, tw, "", "") // Check changes nothing
 	for range 2 {
 		if err := a.Connect(t.Context(), ep); err != nil {
 			t.Fatal(err)
 		}
-		if u, fallback := tw.Webhook(testNumber); u != testWebhookURL+"#rc=5&rp=all" || fallback != testWebhookURL {
-			t.Errorf("webhook %q, fallback %q", u, fallback)
-		}
+		checkWebhook(t, tw, testWebhookURL+"#rc=5&rp=all", testWebhookURL)
 	}
 	for range 2 {
 		if err := a.Disconnect(t.Context(), ep); err != nil {
 			t.Fatal(err)
 		}
-		if u, fallback := tw.Webhook(testNumber); u != "" || fallback != "" {
-			t.Errorf("after disconnect: webhook %q, fallback %q", u, fallback)
-		}
+		checkWebhook(t, tw, "", "")
 	}
 }
 
 func TestDisconnect_OtherWebhook(t *testing.T) {
+	const otherURL, otherFallback = "https://other.example/sms", "https://other.example/fallback"
 	tw, a := newSimulator(t, adapters.SMS)
-	tw.SetWebhook(testNumber, "https://other.example/sms", "https://other.example/fallback")
+	tw.SetWebhook(testNumber, otherURL, otherFallback)
 	if err := a.Disconnect(t.Context(), endpoint(adapters.SMS)); err != nil {
 		t.Fatal(err)
 	}
-	tw.SetWebhook(testNumber, testWebhookURL, "https://other.example/fallback")
+	checkWebhook(t, tw, otherURL, otherFallback)
+	tw.SetWebhook(testNumber, testWebhookURL, otherFallback)
 	if err := a.Disconnect(t.Context(), endpoint(adapters.SMS)); err != nil {
 		t.Fatal(err)
 	}
-	if u, fallback := tw.Webhook(testNumber); u != "" || fallback != "https://other.example/fallback" {
-		t.Errorf("webhook %q, fallback %q", u, fallback)
-	}
+	checkWebhook(t, tw, "", otherFallback)
 	sold := endpoint(adapters.SMS)
 	sold.Address = "+15005550009"
 	if err := a.Disconnect(t.Context(), sold); err != nil {
-		t.Errorf("number that is gone: %v", err)
+		t.Errorf("Disconnect of a number that the account does not have = %v, want nil", err)
 	}
 }
 
-func TestCheck_Errors(t *testing.T) {
+func TestCheck_InvalidInput(t *testing.T) {
 	_, a := newSimulator(t, adapters.SMS)
 	for name, c := range map[string]struct {
 		change func(ep *adapters.Endpoint)
 		reason adapters.Reason
 		field  string
 	}{
-		"AccountShape":  {func(ep *adapters.Endpoint) { ep.Credentials[adapters.AccountSID] = "AC1/../../evil" }, adapters.Refused, adapters.AccountSID},
-		"TokenShape":    {func(ep *adapters.Endpoint) { ep.Credentials[adapters.AuthToken] = "secret" }, adapters.Refused, adapters.AuthToken},
-		"NoToken":       {func(ep *adapters.Endpoint) { ep.Credentials[adapters.AuthToken] = "" }, adapters.Refused, adapters.AuthToken},
-		"NumberShape":   {func(ep *adapters.Endpoint) { ep.Address = "555 0006" }, adapters.Refused, "phone_number"},
-		"ShortCode":     {func(ep *adapters.Endpoint) { ep.Address = "72975" }, adapters.Refused, "phone_number"},
-		"WrongToken":    {func(ep *adapters.Endpoint) { ep.Credentials[adapters.AuthToken] = strings.Repeat("0", 32) }, adapters.BadSecret, adapters.AuthToken},
-		"ForeignNumber": {func(ep *adapters.Endpoint) { ep.Address = "+15005550001" }, adapters.Refused, "phone_number"},
-		"PartOfNumber":  {func(ep *adapters.Endpoint) { ep.Address = "+1500555000" }, adapters.Refused, "phone_number"},
+		"malformed account SID": {
+			func(ep *adapters.Endpoint) { ep.Credentials[adapters.AccountSID] = "AC1/../../evil" },
+			adapters.Refused, adapters.AccountSID,
+		},
+		"malformed token": {
+			func(ep *adapters.Endpoint) { ep.Credentials[adapters.AuthToken] = "secret" },
+			adapters.Refused, adapters.AuthToken,
+		},
+		"no token": {
+			func(ep *adapters.Endpoint) { ep.Credentials[adapters.AuthToken] = "" },
+			adapters.Refused, adapters.AuthToken,
+		},
+		"wrong token": {
+			func(ep *adapters.Endpoint) { ep.Credentials[adapters.AuthToken] = strings.Repeat("0", 32) },
+			adapters.BadSecret, adapters.AuthToken,
+		},
+		"malformed number":      {setAddress("555 0006"), adapters.Refused, phoneNumberField},
+		"short code":            {setAddress("72975"), adapters.Refused, phoneNumberField},
+		"number not in account": {setAddress("+15005550001"), adapters.Refused, phoneNumberField},
+		"part of a number":      {setAddress("+1500555000"), adapters.Refused, phoneNumberField},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ep := endpoint(adapters.SMS)
 			c.change(&ep)
 			_, err := a.Check(t.Context(), ep)
-			if se := asSetupError(t, err); se.Reason != c.reason || se.Field != c.field || se.Message == "" {
-				t.Errorf("%q on %q (%s); want %q on %q", se.Reason, se.Field, se.Message, c.reason, c.field)
+			se := asSetupError(t, err)
+			if se.Reason != c.reason || se.Field != c.field || se.Message == "" {
+				t.Errorf("Check = %q on %q (%s), want %q on %q", se.Reason, se.Field, se.Message, c.reason, c.field)
 			}
 		})
 	}
+}
+
+func setAddress(address string) func(ep *adapters.Endpoint) {
+	return func(ep *adapters.Endpoint) { ep.Address = address }
+}
+
+func TestCheck_TwilioError(t *testing.T) {
+	numbers := func(sid, sms string) simulator.Fault {
+		return simulator.Fault{Status: 200, Body: fmt.Sprintf(
+			`{"incoming_phone_numbers":[{"sid":%q,"phone_number":%q,"capabilities":{"sms":%s}}]}`, sid, testNumber, sms)}
+	}
+	notFound := simulator.Fault{Status: 404, Body: `{"code":20404,"message":"not found"}`}
+	suspended := simulator.Fault{Status: 200, Body: `{"status":"suspended"}`}
+	const account, list = "Accounts.fetch", "IncomingPhoneNumbers.list"
+	const sid = "PN00000000000000000000000000000001"
 	for name, c := range map[string]struct {
 		call   string
 		fault  simulator.Fault
 		reason adapters.Reason
 		field  string
 	}{
-		"Away":          {"Accounts.fetch", simulator.Fault{Status: 503}, adapters.Unreachable, ""},
-		"NotFound":      {"Accounts.fetch", simulator.Fault{Status: 404, Body: `{"code":20404,"message":"not found"}`}, adapters.Refused, adapters.AccountSID},
-		"Suspended":     {"Accounts.fetch", simulator.Fault{Status: 200, Body: `{"status":"suspended"}`}, adapters.Refused, adapters.AccountSID},
-		"TooFast":       {"IncomingPhoneNumbers.list", simulator.Fault{Status: 429}, adapters.Throttled, ""},
-		"VoiceOnly":     {"IncomingPhoneNumbers.list", simulator.Fault{Status: 200, Body: `{"incoming_phone_numbers":[{"sid":"PN00000000000000000000000000000001","phone_number":"` + testNumber + `","capabilities":{"sms":false}}]}`}, adapters.Refused, "phone_number"},
-		"SIDWithAPath":  {"IncomingPhoneNumbers.list", simulator.Fault{Status: 200, Body: `{"incoming_phone_numbers":[{"sid":"PN/../x","phone_number":"` + testNumber + `","capabilities":{"sms":true}}]}`}, adapters.Refused, "phone_number"},
-		"HTMLAllOver":   {"Accounts.fetch", simulator.Fault{Status: 200, Body: "<html>"}, adapters.Unreachable, ""},
-		"ConnectionCut": {"IncomingPhoneNumbers.list", simulator.Fault{Cut: true}, adapters.Unreachable, ""},
+		"unavailable":       {account, simulator.Fault{Status: 503}, adapters.Unreachable, ""},
+		"account not found": {account, notFound, adapters.Refused, adapters.AccountSID},
+		"account suspended": {account, suspended, adapters.Refused, adapters.AccountSID},
+		"response in HTML":  {account, simulator.Fault{Status: 200, Body: "<html>"}, adapters.Unreachable, ""},
+		"throttled":         {list, simulator.Fault{Status: 429}, adapters.Throttled, ""},
+		"connection cut":    {list, simulator.Fault{Cut: true}, adapters.Unreachable, ""},
+		"voice only":        {list, numbers(sid, "false"), adapters.Refused, phoneNumberField},
+		"path in SID":       {list, numbers("PN/../x", "true"), adapters.Refused, phoneNumberField},
+		"wrong JSON type":   {list, numbers(sid, "1"), adapters.Unreachable, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tw, a := newSimulator(t, adapters.SMS)
-			tw.Arm(c.call, c.fault, c.fault) // net/http may ask again by itself
+			tw.Arm(c.call, c.fault, c.fault) // net/http may retry
 			_, err := a.Check(t.Context(), endpoint(adapters.SMS))
 			if se := asSetupError(t, err); se.Reason != c.reason || se.Field != c.field {
-				t.Errorf("%q on %q (%s); want %q on %q", se.Reason, se.Field, se.Message, c.reason, c.field)
+				t.Errorf("Check = %q on %q (%s), want %q on %q", se.Reason, se.Field, se.Message, c.reason, c.field)
 			}
 		})
 	}
@@ -134,18 +165,18 @@ func TestConnect_InvalidURL(t *testing.T) {
 	ep.WebhookURL = "/hooks/sms/one"
 	se := asSetupError(t, a.Connect(t.Context(), ep))
 	if se.Reason != adapters.Refused || !strings.Contains(se.Message, "not a valid URL") {
-		t.Errorf("%+v", se)
+		t.Errorf("Connect = %+v, want %q with Twilio's message", se, adapters.Refused)
 	}
 }
 
 func TestCheck_MessagingService(t *testing.T) {
 	for name, c := range map[string]struct {
-		url  string
-		warn bool
+		url         string
+		wantWarning bool
 	}{
-		"ElsewhereWarns": {"https://other.example/pool", true},
-		"OursIsFine":     {testWebhookURL, false},
-		"NumbersOwn":     {"", false},
+		"other webhook":         {"https://other.example/pool", true},
+		"our webhook":           {testWebhookURL, false},
+		"webhook of the number": {"", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tw, a := newSimulator(t, adapters.SMS)
@@ -155,40 +186,40 @@ func TestCheck_MessagingService(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if ep.Settings[MessagingService] != sid || (ep.Settings[adapters.Warning] != "") != c.warn {
-				t.Errorf("settings %v; want service %s, warning %v", ep.Settings, sid, c.warn)
+			if ep.Settings[MessagingService] != sid || (ep.Settings[adapters.Warning] != "") != c.wantWarning {
+				t.Errorf("settings = %v, want service %s, warning: %v", ep.Settings, sid, c.wantWarning)
 			}
 		})
 	}
 }
 
-// A server without Messaging Services is set up all the same.
+// Check succeeds on a server without Messaging Services.
 func TestCheck_NoMessagingServices(t *testing.T) {
-	tw, _ := newSimulator(t, adapters.SMS)
 	for name, c := range map[string]struct {
-		fault simulator.Fault
-		warn  bool
+		fault       simulator.Fault
+		wantWarning bool
 	}{
-		"NotFound": {simulator.Fault{Status: 404, Body: "404 page not found"}, false},
-		"NotYours": {simulator.Fault{Status: 403, Body: `{"code":20403}`}, false},
-		"Away":     {simulator.Fault{Status: 503}, true},
+		"not found":   {simulator.Fault{Status: 404, Body: "404 page not found"}, false},
+		"forbidden":   {simulator.Fault{Status: 403, Body: `{"code":20403}`}, false},
+		"unavailable": {simulator.Fault{Status: 503}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { tw.ServeHTTP(w, r) }))
-			defer srv.Close()
+			tw, a := newSimulator(t, adapters.SMS)
 			tw.Arm("Services.list", c.fault)
 			ep := endpoint(adapters.SMS)
 			ep.Settings = nil
-			ep, err := Adapter{Name: adapters.SMS, APIURL: srv.URL}.Check(t.Context(), ep)
-			if err != nil || (ep.Settings[adapters.Warning] != "") != c.warn || ep.Settings[MessagingService] != "" {
-				t.Errorf("%v, %v", ep.Settings, err)
+			ep, err := a.Check(t.Context(), ep)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (ep.Settings[adapters.Warning] != "") != c.wantWarning || ep.Settings[MessagingService] != "" {
+				t.Errorf("settings = %v, want no service, warning: %v", ep.Settings, c.wantWarning)
 			}
 		})
 	}
 }
 
-// A WhatsApp sender is in no list and cannot be set up through the API: staff are
-// told what to enter where.
+// A WhatsApp sender cannot be set up through the API. A warning says what to enter in the console.
 func TestSetup_WhatsApp(t *testing.T) {
 	tw, a := newSimulator(t, adapters.WhatsApp)
 	ep := endpoint(adapters.WhatsApp)
@@ -198,14 +229,13 @@ func TestSetup_WhatsApp(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ep.Address != "+15005550042" || !strings.Contains(ep.Settings[adapters.Warning], testWebhookURL) {
-		t.Errorf("address %q, settings %v", ep.Address, ep.Settings)
+		t.Errorf("Check = address %q, settings %v, want +15005550042 and a warning with the webhook URL",
+			ep.Address, ep.Settings)
 	}
 	if err := errors.Join(a.Connect(t.Context(), ep), a.Disconnect(t.Context(), ep)); err != nil {
 		t.Error(err)
 	}
-	if u, _ := tw.Webhook(testNumber); u != "" {
-		t.Errorf("the SMS number was changed to %q", u)
-	}
+	checkWebhook(t, tw, "", "") // the SMS number is unchanged
 }
 
 func TestMessagingOrigin(t *testing.T) {
@@ -216,7 +246,7 @@ func TestMessagingOrigin(t *testing.T) {
 		"https://api.twilio.com.evil.test":  "https://api.twilio.com.evil.test",
 	} {
 		if got := (Adapter{APIURL: api}).messagingOrigin(); got != want {
-			t.Errorf("%q: %q; want %q", api, got, want)
+			t.Errorf("messagingOrigin of %q = %q, want %q", api, got, want)
 		}
 	}
 }

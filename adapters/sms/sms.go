@@ -1,6 +1,11 @@
-// Package sms speaks SMS and WhatsApp through Twilio: signed webhooks in, the
-// Messages API out. The two differ in the prefix of an address and in what their
-// carriers do by themselves. It does not know who a number belongs to.
+// Package sms implements the channels SMS and WhatsApp through Twilio. It authenticates and parses
+// Twilio's webhooks, sends messages, sets up the webhook of a number, and reads Twilio's message
+// log. The two channels differ in the prefix of an address and in the keywords of carriers.
+//
+// It does not resolve senders, and it does not fetch media.
+//
+// See https://www.twilio.com/docs/messaging/api/message-resource and
+// https://www.twilio.com/docs/usage/webhooks/messaging-webhooks.
 package sms
 
 import (
@@ -10,9 +15,8 @@ import (
 	"hydragate/adapters"
 )
 
-// MessagingService is the key of Endpoint.Settings that holds the Twilio Messaging
-// Service the number was found in at set-up. Messages to other numbers of that
-// service are taken too.
+// MessagingService is the key of Endpoint.Settings for the SID of the Messaging Service to which
+// the number belonged at set-up. Messages to other numbers of that service are accepted too.
 const MessagingService = "messaging_service_sid"
 
 const (
@@ -20,25 +24,27 @@ const (
 	maxText      = 1600
 )
 
-// An Adapter speaks one of Twilio's two channels. Only Name is required.
+// An Adapter implements adapters.Adapter and adapters.Configurer for SMS or WhatsApp. Only Name is
+// required.
 type Adapter struct {
 	// Name is adapters.SMS or adapters.WhatsApp.
 	Name adapters.Channel
 
-	// APIURL is the origin of Twilio's API; empty means https://api.twilio.com. No
-	// variable of the environment changes it.
+	// APIURL is the origin of Twilio's API. The default is https://api.twilio.com. Environment
+	// variables of Twilio's libraries do not change it.
 	APIURL string
 
-	// HTTP makes the calls; nil means a client of its own. Redirects are never
-	// followed, whatever it says: they would carry the credentials along.
+	// HTTP sends the requests. The default is a client with http.DefaultTransport. Its
+	// CheckRedirect is ignored: redirects are never followed, since they would forward the
+	// credentials.
 	HTTP *http.Client
 }
 
-// Channel names the channel.
+// Channel returns a.Name.
 func (a Adapter) Channel() adapters.Channel { return a.Name }
 
-// Limits says what a message can carry: plain text of 1600 UTF-16 units, which is
-// how Twilio counts what GSM-7 cannot spell.
+// Limits returns the limits of a message: plain text of 1600 UTF-16 code units, which is how Twilio
+// counts text that GSM-7 cannot encode.
 func (a Adapter) Limits() adapters.Limits {
 	return adapters.Limits{MaxText: maxText, Measure: adapters.UTF16Len}
 }
@@ -50,7 +56,7 @@ func (a Adapter) origin() string {
 	return strings.TrimSuffix(a.APIURL, "/")
 }
 
-// twilioAddress spells an address as Twilio does on this channel.
+// twilioAddress returns an address as Twilio writes it on this channel.
 func (a Adapter) twilioAddress(address string) string {
 	if a.Name != adapters.WhatsApp || address == "" {
 		return address

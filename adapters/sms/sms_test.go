@@ -25,13 +25,14 @@ const (
 
 func endpoint(ch adapters.Channel) adapters.Endpoint {
 	return adapters.Endpoint{
-		ID: "e1", InstanceID: "one", Channel: ch, Mode: adapters.Webhook, Address: testNumber, WebhookURL: testWebhookURL,
+		ID: "e1", InstanceID: "one", Channel: ch, Mode: adapters.Webhook,
+		Address: testNumber, WebhookURL: testWebhookURL,
 		Settings:    map[string]string{MessagingService: testServiceSID},
 		Credentials: adapters.Credentials{adapters.AccountSID: testAccountSID, adapters.AuthToken: testAuthToken},
 	}
 }
 
-// newRequest posts a form signed for u.
+// newRequest returns a webhook request with a form that is signed for u.
 func newRequest(token, u, body string) *http.Request {
 	form, err := url.ParseQuery(body)
 	if err != nil {
@@ -43,12 +44,13 @@ func newRequest(token, u, body string) *http.Request {
 	return r
 }
 
-// genuineRequest is the request Twilio makes of a form.
-func genuineRequest(ep adapters.Endpoint, hook string, body []byte) *http.Request {
-	return newRequest(ep.Credentials[adapters.AuthToken], webhookURL(ep, hook), string(body))
+// genuineRequest returns a form as Twilio posts it to ep.
+func genuineRequest(ep adapters.Endpoint, webhook string, body []byte) *http.Request {
+	return newRequest(ep.Credentials[adapters.AuthToken], webhookURL(ep, webhook), string(body))
 }
 
-// newSimulator starts a Twilio that knows the account, the number and Steve's chat.
+// newSimulator starts a simulated Twilio with the test account and its number, and returns it with
+// an adapter that uses it.
 func newSimulator(t *testing.T, ch adapters.Channel) (*simulator.Twilio, Adapter) {
 	t.Helper()
 	tw := simulator.NewTwilio()
@@ -61,36 +63,62 @@ func newSimulator(t *testing.T, ch adapters.Channel) (*simulator.Twilio, Adapter
 	return tw, Adapter{Name: ch, APIURL: srv.URL, HTTP: srv.Client()}
 }
 
-func providerFaults(tw *simulator.Twilio) map[string]adaptertest.Fault {
-	say := func(status, code int) simulator.Fault {
-		return simulator.Fault{Status: status, Body: fmt.Sprintf(`{"code":%d,"message":"To %s: no","status":%d}`, code, steve, status), Header: http.Header{"Content-Type": {"application/json"}}}
+// twilioFault returns an error response of Twilio. Its message contains a phone number, which must
+// not be in errors.
+func twilioFault(status, code int) simulator.Fault {
+	return simulator.Fault{
+		Status: status,
+		Body:   fmt.Sprintf(`{"code":%d,"message":"To %s: no","status":%d}`, code, steve, status),
+		Header: http.Header{"Content-Type": {"application/json"}},
 	}
-	html := simulator.Fault{Status: 502, Body: "<html>" + strings.Repeat("x", 8<<10) + "</html>", Header: http.Header{"Content-Type": {"text/html"}}}
-	slow := say(429, 20429)
-	slow.Header.Set("Retry-After", "3")
-	arm := func(f simulator.Fault) func() { return func() { tw.Arm("Messages.create", f) } }
-	return map[string]adaptertest.Fault{
-		"429":             {Arm: arm(slow), Reason: adapters.Throttled, RetryAfter: 3 * time.Second},
-		"QueueFull":       {Arm: arm(say(400, 21611)), Reason: adapters.Throttled},
-		"WhatsAppTooFast": {Arm: arm(say(400, 63018)), Reason: adapters.Throttled},
-		"401":             {Arm: arm(say(401, 20003)), Reason: adapters.BadSecret},
-		"OptedOut":        {Arm: arm(say(400, 21610)), Reason: adapters.OptedOut},
-		"InvalidTo":       {Arm: arm(say(400, 21211)), Reason: adapters.Refused},
-		"NoMobile":        {Arm: arm(say(400, 21614)), Reason: adapters.Refused},
-		"Unroutable":      {Arm: arm(say(400, 21612)), Reason: adapters.Refused},
-		"Region":          {Arm: arm(say(400, 21408)), Reason: adapters.Refused},
-		"WindowClosed":    {Arm: arm(say(400, 63016)), Reason: adapters.Refused},
-		"500":             {Arm: arm(say(500, 20500)), Reason: adapters.Unreachable},
-		"502HTML":         {Arm: arm(html), Reason: adapters.Unreachable},
-		"503Empty":        {Arm: arm(simulator.Fault{Status: 503}), Reason: adapters.Unreachable},
-		"200HTML":         {Arm: arm(simulator.Fault{Status: 200, Body: "<!doctype html>log in"}), Reason: adapters.Unreachable},
-		"403HTML":         {Arm: arm(simulator.Fault{Status: 403, Body: "<html>"}), Reason: adapters.Unreachable},
-		"Redirect":        {Arm: arm(simulator.Fault{Status: 307, Header: http.Header{"Location": {"http://127.0.0.1:1/"}}}), Reason: adapters.Unreachable},
-		"201CutShort":     {Arm: arm(simulator.Fault{Status: 201, Body: `{"sid":"SM`}), Reason: adapters.Ambiguous},
-		"201NoSID":        {Arm: arm(simulator.Fault{Status: 201, Body: `{"sid":"../x"}`}), Reason: adapters.Ambiguous},
-		"Cut":             {Arm: arm(simulator.Fault{Cut: true}), Reason: adapters.Ambiguous},
-		"Hang":            {Arm: arm(simulator.Fault{Hang: true}), Reason: adapters.Ambiguous, Timeout: 50 * time.Millisecond},
+}
+
+func sendFaults(tw *simulator.Twilio) map[string]adaptertest.Fault {
+	html := simulator.Fault{
+		Status: 502,
+		Body:   "<html>" + strings.Repeat("x", 8<<10) + "</html>",
+		Header: http.Header{"Content-Type": {"text/html"}},
 	}
+	redirect := simulator.Fault{Status: 307, Header: http.Header{"Location": {"http://127.0.0.1:1/"}}}
+	throttled := twilioFault(429, 20429)
+	throttled.Header.Set("Retry-After", "3")
+	faults := map[string]adaptertest.Fault{}
+	for name, c := range map[string]struct {
+		fault  simulator.Fault
+		reason adapters.Reason
+	}{
+		"429":                   {throttled, adapters.Throttled},
+		"queue full":            {twilioFault(400, 21611), adapters.Throttled},
+		"WhatsApp rate limit":   {twilioFault(400, 63018), adapters.Throttled},
+		"401":                   {twilioFault(401, 20003), adapters.BadSecret},
+		"opted out":             {twilioFault(400, 21610), adapters.OptedOut},
+		"invalid To":            {twilioFault(400, 21211), adapters.Refused},
+		"not a mobile number":   {twilioFault(400, 21614), adapters.Refused},
+		"unroutable":            {twilioFault(400, 21612), adapters.Refused},
+		"region not enabled":    {twilioFault(400, 21408), adapters.Refused},
+		"WhatsApp window ended": {twilioFault(400, 63016), adapters.Refused},
+		"500":                   {twilioFault(500, 20500), adapters.Unreachable},
+		"502 in HTML":           {html, adapters.Unreachable},
+		"503 without a body":    {simulator.Fault{Status: 503}, adapters.Unreachable},
+		"200 in HTML":           {simulator.Fault{Status: 200, Body: "<!doctype html>log in"}, adapters.Unreachable},
+		"403 in HTML":           {simulator.Fault{Status: 403, Body: "<html>"}, adapters.Unreachable},
+		"redirect":              {redirect, adapters.Unreachable},
+		"201 truncated":         {simulator.Fault{Status: 201, Body: `{"sid":"SM`}, adapters.Ambiguous},
+		"201 without a SID":     {simulator.Fault{Status: 201, Body: `{"sid":"../x"}`}, adapters.Ambiguous},
+		"201 of another type":   {simulator.Fault{Status: 201, Body: `{"sid":14155550101}`}, adapters.Ambiguous},
+		"connection cut":        {simulator.Fault{Cut: true}, adapters.Ambiguous},
+		"timeout":               {simulator.Fault{Hang: true}, adapters.Ambiguous},
+	} {
+		f := adaptertest.Fault{Arm: func() { tw.Arm("Messages.create", c.fault) }, Reason: c.reason}
+		if c.fault.Hang {
+			f.Timeout = 50 * time.Millisecond
+		}
+		if c.fault.Header.Get("Retry-After") != "" {
+			f.RetryAfter = 3 * time.Second
+		}
+		faults[name] = f
+	}
+	return faults
 }
 
 func TestAdapter(t *testing.T) {
@@ -98,18 +126,19 @@ func TestAdapter(t *testing.T) {
 	adaptertest.Run(t, adaptertest.Subject{
 		Adapter: a, Endpoint: endpoint(adapters.SMS), Request: genuineRequest, Forgeries: forgeries(),
 		CredentialKeys: []string{adapters.AuthToken}, To: steve, Chat: adapters.Chat{ID: steve},
-		SentTexts: func() []string { return sentTexts(tw, steve) }, Faults: providerFaults(tw),
+		SentTexts: func() []string { return sentTexts(tw, steve) }, Faults: sendFaults(tw),
 	})
 }
 
 func TestAdapter_WhatsApp(t *testing.T) {
 	t.Chdir("whatsapp")
 	tw, a := newSimulator(t, adapters.WhatsApp)
-	tw.SendText("whatsapp:"+steve, "whatsapp:"+testNumber, "hello") // opens the window in which a business may write
+	chat := "whatsapp:" + steve
+	tw.SendText(chat, "whatsapp:"+testNumber, "hello") // opens the window in which a business may write
 	adaptertest.Run(t, adaptertest.Subject{
 		Adapter: a, Endpoint: endpoint(adapters.WhatsApp), Request: genuineRequest, Forgeries: forgeries(),
 		CredentialKeys: []string{adapters.AuthToken}, To: steve, Chat: adapters.Chat{ID: steve},
-		SentTexts: func() []string { return sentTexts(tw, "whatsapp:"+steve) }, Faults: providerFaults(tw),
+		SentTexts: func() []string { return sentTexts(tw, chat) }, Faults: sendFaults(tw),
 	})
 }
 

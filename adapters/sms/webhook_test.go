@@ -13,13 +13,13 @@ import (
 	"hydragate/adapters/simulator"
 )
 
-// A testGateway is a small gateway: it stores what the adapter reads, once for each key.
+// A testGateway is a minimal gateway: it stores what the adapter receives, once per Key.
 type testGateway struct {
 	adapter  Adapter
 	endpoint adapters.Endpoint
 
 	mu           sync.Mutex
-	failures     int // so many times the store does not answer
+	failures     int // number of requests for which storing fails
 	messages     map[string]adapters.Message
 	receipts     []adapters.Receipt
 	errs         []error
@@ -27,11 +27,11 @@ type testGateway struct {
 }
 
 func (g *testGateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	hook := ""
+	webhook := ""
 	if strings.HasSuffix(r.URL.Path, "/status") {
-		hook = "status"
+		webhook = statusWebhook
 	}
-	in, err := g.adapter.Receive(r, g.endpoint, hook)
+	in, err := g.adapter.Receive(r, g.endpoint, webhook)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err != nil {
@@ -41,7 +41,7 @@ func (g *testGateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if g.failures > 0 {
 		g.failures--
-		in.Ack(w, errors.New("away"))
+		in.Ack(w, errors.New("store failed"))
 		return
 	}
 	for _, m := range in.Messages {
@@ -49,12 +49,12 @@ func (g *testGateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	g.receipts = append(g.receipts, in.Receipts...)
 	in.Ack(w, nil)
-	if hook == "status" {
+	if webhook == statusWebhook {
 		g.receiptAcked <- struct{}{}
 	}
 }
 
-// newConnectedGateway is a pretend Twilio and a gate that are set up with each other.
+// newConnectedGateway returns a simulated Twilio and a gateway whose endpoint has been set up.
 func newConnectedGateway(t *testing.T, ch adapters.Channel) (*simulator.Twilio, *testGateway) {
 	t.Helper()
 	tw, a := newSimulator(t, ch)
@@ -75,61 +75,66 @@ func newConnectedGateway(t *testing.T, ch adapters.Channel) (*simulator.Twilio, 
 	return tw, g
 }
 
+// checkNoReplies fails the test if Twilio has sent the response of a webhook to a person.
+func checkNoReplies(t *testing.T, tw *simulator.Twilio) {
+	t.Helper()
+	if n := len(tw.Replies("")); n != 0 {
+		t.Errorf("Twilio sent %d webhook responses to the person, want 0", n)
+	}
+}
+
 func TestWebhook(t *testing.T) {
 	for _, ch := range []adapters.Channel{adapters.SMS, adapters.WhatsApp} {
 		t.Run(string(ch), func(t *testing.T) {
 			tw, g := newConnectedGateway(t, ch)
-			sid := tw.SendText(g.adapter.twilioAddress(steve), g.adapter.twilioAddress(testNumber), "/claim WDJBMJ", simulator.TwilioParam("NewThing", "x"))
+			from, to := g.adapter.twilioAddress(steve), g.adapter.twilioAddress(testNumber)
+			sid := tw.SendText(from, to, "/claim WDJBMJ", simulator.TwilioParam("NewParameter", "x"))
 			m := g.messages[testAccountSID+":"+sid]
 			if m.Sender.ID != steve || m.Command == nil || m.Command.Args != "WDJBMJ" || m.UnprovenReason != "" {
-				t.Errorf("%+v, %v", m, g.errs)
+				t.Errorf("message = %+v, errors %v; want the command of %s", m, g.errs, steve)
 			}
-			if !tw.Delivered(sid) || len(tw.Attempts(sid)) != 1 {
-				t.Errorf("%+v", tw.Attempts(sid))
+			if attempts := tw.Attempts(sid); !tw.Delivered(sid) || len(attempts) != 1 {
+				t.Errorf("attempts = %+v, want 1 that succeeds", attempts)
 			}
-			if n := len(tw.Replies("")); n != 0 {
-				t.Errorf("the acknowledgement was texted to Steve")
-			}
+			checkNoReplies(t, tw)
 		})
 	}
 }
 
-// Twilio asks again, and then asks the fallback URL, until the store is back; all of
-// it is one message.
+// Twilio retries the webhook and then the fallback URL until the message is stored. All attempts
+// carry one message.
 func TestWebhook_StoreOutage(t *testing.T) {
-	for away, attempts := range map[int]int{1: 2, 5: 6, 6: 7} {
+	for failures, attempts := range map[int]int{1: 2, 5: 6, 6: 7} {
 		tw, g := newConnectedGateway(t, adapters.SMS)
-		g.failures = away
+		g.failures = failures
 		sid := tw.SendText(steve, testNumber, "hello")
-		if !tw.Delivered(sid) || len(tw.Attempts(sid)) != attempts {
-			t.Errorf("away %d times: %+v", away, tw.Attempts(sid))
+		if got := tw.Attempts(sid); !tw.Delivered(sid) || len(got) != attempts {
+			t.Errorf("attempts after %d failures = %+v, want %d, the last successful", failures, got, attempts)
 		}
 		for range 3 {
 			tw.Redeliver(sid)
 		}
 		if len(g.messages) != 1 {
-			t.Errorf("%d messages of one text", len(g.messages))
+			t.Errorf("%d messages stored, want 1", len(g.messages))
 		}
-		if n := len(tw.Replies("")); n != 0 {
-			t.Error("the refusal was texted to Steve")
-		}
+		checkNoReplies(t, tw)
 	}
 }
 
 func TestWebhook_TokenRotation(t *testing.T) {
 	tw, g := newConnectedGateway(t, adapters.SMS)
-	fresh := strings.Repeat("f", 32)
-	tw.RotateToken(testAccountSID, fresh)
+	newToken := strings.Repeat("f", 32)
+	tw.RotateToken(testAccountSID, newToken)
 	if sid := tw.SendText(steve, testNumber, "hello"); tw.Delivered(sid) || len(g.messages) != 0 {
-		t.Fatal("taken with a token nobody told us")
+		t.Fatal("a message signed with an unknown token is accepted")
 	}
-	g.endpoint.Credentials = adapters.Credentials{adapters.AccountSID: testAccountSID, adapters.AuthToken: fresh, adapters.AuthToken + "_old": testAuthToken}
+	g.endpoint.Credentials = adapters.Credentials{
+		adapters.AccountSID: testAccountSID, adapters.AuthToken: newToken, adapters.AuthToken + "_old": testAuthToken,
+	}
 	if sid := tw.SendText(steve, testNumber, "hello"); !tw.Delivered(sid) {
-		t.Error("refused with the new token")
+		t.Error("a message signed with the new token is rejected")
 	}
-	if n := len(tw.Replies("")); n != 0 {
-		t.Error("the refusal was texted to Steve")
-	}
+	checkNoReplies(t, tw)
 }
 
 func TestStatusCallbacks(t *testing.T) {
@@ -140,7 +145,8 @@ func TestStatusCallbacks(t *testing.T) {
 		steve:          {Status: adapters.Delivered},
 		"+14155550102": {Status: adapters.Failed, Code: "30003"},
 	} {
-		sid, err := g.adapter.Send(t.Context(), g.endpoint, adapters.Reply{To: to, Text: "hello", StatusURL: g.endpoint.WebhookURL + "/status"})
+		reply := adapters.Reply{To: to, Text: "hello", StatusURL: g.endpoint.WebhookURL + "/status"}
+		sid, err := g.adapter.Send(t.Context(), g.endpoint, reply)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,8 +155,9 @@ func TestStatusCallbacks(t *testing.T) {
 		}
 		g.mu.Lock()
 		want.ProviderID = sid
-		if !slices.Equal(g.receipts, []adapters.Receipt{want, {ProviderID: sid, Status: adapters.Sent}}) {
-			t.Errorf("%+v, %v", g.receipts, g.errs)
+		wantAll := []adapters.Receipt{want, {ProviderID: sid, Status: adapters.Sent}}
+		if !slices.Equal(g.receipts, wantAll) {
+			t.Errorf("receipts = %+v, errors %v; want %+v", g.receipts, g.errs, wantAll)
 		}
 		g.receipts = nil
 		g.mu.Unlock()
