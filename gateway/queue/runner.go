@@ -1,3 +1,6 @@
+// Package queue runs the work of conversations: it leases the queues that are due from a store and
+// processes each in its own goroutine, in order and under a lease that is renewed while the work
+// goes on. It does not know what the items of a queue are, nor where they are stored.
 package queue
 
 import (
@@ -12,202 +15,221 @@ import (
 	"hydragate/gateway"
 )
 
-// Runner work one kind of lane: they lease what is due, work each lane in a goroutine
-// of its own, and look again when woken, when a lane ends, and once in a while by
-// themselves, since a word from another process may be lost.
+// A Runner processes the queues of one kind. It looks for queues that are due when it is woken,
+// when it has finished one while it was at capacity, and periodically, since wake-ups from other
+// processes may be lost.
 type Runner struct {
 	Kind        gateway.QueueKind
 	Store       LeaseStore
-	Holder      string // of this process, unique
-	Concurrency int    // lanes worked at once
+	Holder      string // identifies this process; must be unique
+	Concurrency int    // maximum number of queues processed concurrently
 	Log         *slog.Logger
 
-	// Work works one lane and gives it back with its last settlement. Between two pieces
-	// of work it asks turn whether to go on, and gives the lane back when not. When it
-	// fails, the lane is given back for it and looked at again soon.
-	Process func(ctx context.Context, l gateway.Lease, turn Slice) error
+	// Process processes a leased queue. With its last commit it must release the lease. It must do
+	// so early when the slice has expired, and check the slice between two items. If it returns an
+	// error, the runner releases the lease and the queue is soon due again.
+	Process func(ctx context.Context, l gateway.Lease, slice Slice) error
 
-	// Shared says that the work waits for somebody outside. An instance then has no more
-	// lanes in work than are free for others: when whoever it waits for is slow, its lanes
-	// wait in the store, and nobody else's do.
+	// LimitPerInstance is set if the work waits for a remote system that belongs to an instance. No
+	// more queues of an instance are then processed than slots are free for other instances, so that
+	// a slow system only delays its own instance.
 	LimitPerInstance bool
 
 	wake chan struct{}
 
 	mu     sync.Mutex
-	active map[string]int // by instance
+	active map[string]int // queues being processed, by instance
 }
 
-// A LeaseStore hands out lanes and takes them back; see store.Store.
+// A LeaseStore leases queues and stores the results of processing them.
 type LeaseStore interface {
-	// Lease takes at most n lanes that are due, none of the instances to be spared.
-	Lease(ctx context.Context, kind gateway.QueueKind, holder string, n int, spared ...string) ([]gateway.Lease, error)
-	Apply(ctx context.Context, s gateway.Commit) error
+	// Lease leases at most n queues that are due, except those of the excluded instances.
+	Lease(
+		ctx context.Context, kind gateway.QueueKind, holder string, n int, excluded ...string,
+	) ([]gateway.Lease, error)
+	// Apply stores c and renews or releases its lease. It returns gateway.ErrLeaseLost if the lease
+	// is not held any more.
+	Apply(ctx context.Context, c gateway.Commit) error
 }
+
+// ErrorDelay is the delay before the store is used again after an error.
+const ErrorDelay = time.Second
 
 const (
 	pollInterval  = 500 * time.Millisecond
-	ErrorDelay    = time.Second
 	leaseTimeout  = 5 * time.Second
-	maxLeases     = 32 // lanes in one look
+	maxLeases     = 32 // leased in one call
 	sliceDuration = 30 * time.Second
+	renewInterval = gateway.LeaseDuration / 3
 )
 
-// NewRunner makes Lanes; Run must run for anything to happen.
-func NewRunner(l *Runner) *Runner {
-	l.wake, l.active = make(chan struct{}, 1), map[string]int{}
-	return l
+// NewRunner initializes r and returns it. Nothing is processed until Run is called.
+func NewRunner(r *Runner) *Runner {
+	r.wake, r.active = make(chan struct{}, 1), map[string]int{}
+	return r
 }
 
-// Wake says that there may be work. It never blocks.
-func (p *Runner) Wake() {
+// Wake makes r look for queues that are due. It never blocks.
+func (r *Runner) Wake() {
 	select {
-	case p.wake <- struct{}{}:
+	case r.wake <- struct{}{}:
 	default:
 	}
 }
 
-// Run works until ctx ends, then waits for the pieces in work, which run under hard.
-func (p *Runner) Run(ctx, hard context.Context) {
+// Run leases and processes queues until ctx ends. It then waits for the work in progress, whose
+// context is hard.
+func (r *Runner) Run(ctx, hard context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	free := make(chan struct{}, p.Concurrency)
+	slots := make(chan struct{}, r.Concurrency)
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		room := p.Concurrency - len(free)
-		n := 0
-		if room > 0 {
-			n = p.lease(ctx, hard, room, free, &wg)
-		}
-		if n > 0 {
+		if r.start(ctx, hard, slots, &wg) > 0 {
 			continue
 		}
 		select {
-		case <-p.wake:
+		case <-r.wake:
 		case <-tick.C:
 		case <-ctx.Done():
 		}
 	}
 }
 
-// lease starts the work of lanes for which there is room and gives how many it started.
-func (p *Runner) lease(ctx, hard context.Context, room int, free chan struct{}, wg *sync.WaitGroup) int {
-	n := min(room, maxLeases)
-	if p.LimitPerInstance { // all of these may be of one instance
-		n = min((room+1)/2, maxLeases)
+// start leases queues for the free slots, begins to process them and returns their number.
+func (r *Runner) start(ctx, hard context.Context, slots chan struct{}, wg *sync.WaitGroup) int {
+	free := cap(slots) - len(slots)
+	if free == 0 {
+		return 0
 	}
-	// Not cut off by the end of ctx: what is leased unseen would lie still until the lease
-	// runs out.
-	asked, cancel := context.WithTimeout(hard, leaseTimeout)
-	leases, err := p.Store.Lease(asked, p.Kind, p.Holder, n, p.excluded(room)...)
-	cancel()
+	leases, err := r.lease(hard, free)
 	if err != nil {
 		if ctx.Err() == nil {
-			p.Log.WarnContext(ctx, "no lanes", "kind", p.Kind, "error", err)
+			r.Log.WarnContext(ctx, "lease failed", "kind", r.Kind, "error", err)
 			adapters.Sleep(ctx, ErrorDelay)
 		}
 		return 0
 	}
 	for _, l := range leases {
-		free <- struct{}{}
-		p.addActive(l, +1)
+		slots <- struct{}{}
+		r.addActive(l, +1)
 		wg.Go(func() {
-			defer func() {
-				full := len(free) == cap(free) || p.LimitPerInstance && p.addActive(l, 0) >= cap(free)-len(free)
-				p.addActive(l, -1)
-				<-free
-				if full {
-					p.Wake()
-				}
-			}()
-			p.runLease(ctx, hard, l)
+			defer r.finish(l, slots)
+			r.runLease(ctx, hard, l)
 		})
 	}
 	return len(leases)
 }
 
-// excluded gives the instances that have as many lanes in work as there is room for others.
-func (p *Runner) excluded(room int) (instances []string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for instance, n := range p.active {
-		if p.LimitPerInstance && n >= room {
+// lease leases queues for at most free slots. It ignores the end of Run's first context, because
+// queues that are leased when the call is canceled would be blocked until the lease expires.
+func (r *Runner) lease(hard context.Context, free int) ([]gateway.Lease, error) {
+	n := min(free, maxLeases)
+	if r.LimitPerInstance { // all of them may be of one instance
+		n = min((free+1)/2, maxLeases)
+	}
+	ctx, cancel := context.WithTimeout(hard, leaseTimeout)
+	defer cancel()
+	return r.Store.Lease(ctx, r.Kind, r.Holder, n, r.excluded(free)...)
+}
+
+// finish frees the slot of a queue. It wakes r if the runner or the instance was at capacity, since
+// queues may be due that were not leased for this reason.
+func (r *Runner) finish(l gateway.Lease, slots chan struct{}) {
+	free := cap(slots) - len(slots)
+	full := free == 0 || r.LimitPerInstance && r.addActive(l, 0) >= free
+	r.addActive(l, -1)
+	<-slots
+	if full {
+		r.Wake()
+	}
+}
+
+// excluded returns the instances of which as many queues are being processed as slots are free.
+func (r *Runner) excluded(free int) (instances []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for instance, n := range r.active {
+		if r.LimitPerInstance && n >= free {
 			instances = append(instances, instance)
 		}
 	}
 	return instances
 }
 
-// addActive counts the lanes of an instance that are in work.
-func (p *Runner) addActive(l gateway.Lease, more int) (n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.active[l.InstanceID] += more; p.active[l.InstanceID] > 0 {
-		return p.active[l.InstanceID]
+// addActive adds delta to the number of queues of an instance that are being processed, and returns
+// the sum.
+func (r *Runner) addActive(l gateway.Lease, delta int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.active[l.InstanceID] += delta; r.active[l.InstanceID] > 0 {
+		return r.active[l.InstanceID]
 	}
-	delete(p.active, l.InstanceID)
+	delete(r.active, l.InstanceID)
 	return 0
 }
 
-func (p *Runner) runLease(ctx, hard context.Context, l gateway.Lease) {
-	err := p.processSafely(hard, l, NewSlice(ctx, sliceDuration))
+// runLease processes a queue and releases its lease if that fails.
+func (r *Runner) runLease(ctx, hard context.Context, l gateway.Lease) {
+	err := r.processSafely(hard, l, NewSlice(ctx, sliceDuration))
 	switch {
 	case err == nil:
 		return
 	case errors.Is(err, gateway.ErrLeaseLost):
-		p.Log.InfoContext(hard, "lease lost", "kind", p.Kind, "conversation", l.ConversationID)
+		r.Log.InfoContext(hard, "lease lost", "kind", r.Kind, "conversation", l.ConversationID)
 		return
 	case hard.Err() == nil:
-		p.Log.ErrorContext(hard, "lane not worked", "kind", p.Kind, "conversation", l.ConversationID, "error", err)
+		r.Log.ErrorContext(hard, "process queue failed", "kind", r.Kind, "conversation", l.ConversationID, "error", err)
 	}
-	p.release(ctx, hard, l)
+	r.release(ctx, hard, l)
 }
 
-// release gives a lane back that was not worked to its end. While the store does not
-// answer it is tried again, for as long as the lease may hold: otherwise the lane would
-// lie still for the rest of that time after the store is back.
-func (p *Runner) release(ctx, hard context.Context, l gateway.Lease) {
-	for over := time.Now().Add(gateway.LeaseDuration); ; adapters.Sleep(ctx, pollInterval) {
-		back, cancel := gateway.DetachedContext(hard)
-		err := p.Store.Apply(back, gateway.Commit{Lease: l, Release: true, Next: time.Now().Add(ErrorDelay + rand.N(ErrorDelay))})
+// release releases a lease after a failure. While the store is unavailable it retries for as long as
+// the lease may last, since otherwise the queue would stay blocked after the store has recovered.
+func (r *Runner) release(ctx, hard context.Context, l gateway.Lease) {
+	for deadline := time.Now().Add(gateway.LeaseDuration); ; adapters.Sleep(ctx, pollInterval) {
+		detached, cancel := gateway.DetachedContext(hard)
+		next := time.Now().Add(ErrorDelay + rand.N(ErrorDelay))
+		err := r.Store.Apply(detached, gateway.Commit{Lease: l, Release: true, Next: next})
 		cancel()
 		if err == nil || errors.Is(err, gateway.ErrLeaseLost) {
 			return
 		}
-		if ctx.Err() != nil || time.Now().After(over) {
-			p.Log.WarnContext(hard, "lane not given back", "kind", p.Kind, "conversation", l.ConversationID, "error", err)
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			r.Log.WarnContext(hard, "release lease failed",
+				"kind", r.Kind, "conversation", l.ConversationID, "error", err)
 			return
 		}
 	}
 }
 
-// processSafely works a lane and renews its lease meanwhile; a panic is an error like any other.
-func (p *Runner) processSafely(ctx context.Context, l gateway.Lease, turn Slice) (err error) {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	beat := p.renew(ctx, l, stop)
-	defer beat.Stop()
+// processSafely calls Process while it renews the lease. A panic is returned as an error.
+func (r *Runner) processSafely(ctx context.Context, l gateway.Lease, slice Slice) (err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := r.renewPeriodically(ctx, l, cancel)
+	defer timer.Stop()
 	defer gateway.RecoverInto(&err)
-	return p.Process(ctx, l, turn)
+	return r.Process(ctx, l, slice)
 }
 
-// renew keeps the lease of a lane while one piece of work takes long, and ends the work
-// when the lane has another holder.
-func (p *Runner) renew(ctx context.Context, l gateway.Lease, stop context.CancelCauseFunc) *time.Timer {
-	var beat *time.Timer
-	ready := make(chan struct{})
-	beat = time.AfterFunc(gateway.LeaseDuration/3, func() {
+// renewPeriodically renews a lease until ctx ends or the returned timer is stopped. It calls cancel
+// when the lease is lost.
+func (r *Runner) renewPeriodically(ctx context.Context, l gateway.Lease, cancel context.CancelCauseFunc) *time.Timer {
+	var timer *time.Timer
+	ready := make(chan struct{}) // closed when timer is set
+	timer = time.AfterFunc(renewInterval, func() {
 		<-ready
 		if ctx.Err() != nil {
 			return
 		}
-		if err := p.Store.Apply(ctx, gateway.Commit{Lease: l}); errors.Is(err, gateway.ErrLeaseLost) {
-			stop(gateway.ErrLeaseLost)
+		if err := r.Store.Apply(ctx, gateway.Commit{Lease: l}); errors.Is(err, gateway.ErrLeaseLost) {
+			cancel(gateway.ErrLeaseLost)
 			return
 		}
-		beat.Reset(gateway.LeaseDuration / 3)
+		timer.Reset(renewInterval)
 	})
 	close(ready)
-	return beat
+	return timer
 }

@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// A Slice says whether a holder may begin another piece of work: not for ever, so that
-// other lanes get theirs, and not when the process is to end.
+// A Slice limits how long the holder of a lease may go on to process a queue, so that other queues
+// get their share and the process can stop.
 type Slice struct {
 	stopping context.Context
-	until    time.Time
+	deadline time.Time
 }
 
-// NewSlice gives a turn that is over after so long, or when stopping ends.
+// NewSlice returns a slice that expires after d, or when stopping ends.
 func NewSlice(stopping context.Context, d time.Duration) Slice {
 	return Slice{stopping, time.Now().Add(d)}
 }
 
-// Expired reports whether the lane is to be given back.
-func (t Slice) Expired() bool { return t.stopping.Err() != nil || time.Now().After(t.until) }
+// Expired reports whether the lease should be released before the next item.
+func (s Slice) Expired() bool { return s.stopping.Err() != nil || time.Now().After(s.deadline) }
