@@ -1,3 +1,6 @@
+// Package outbox sends replies to channels: in order within a conversation, with retries, and with
+// status unknown if it stays unclear whether the channel accepted a reply. It does not know how a
+// channel sends; see package adapters.
 package outbox
 
 import (
@@ -14,9 +17,9 @@ import (
 	"hydragate/identity"
 )
 
-// A Sender sends the replies of a conversation in order, one at a time. What the
-// channel did not take is tried again, by reason; what it may have taken is tried
-// again with a warning to the adapter, and ends as unknown.
+// A Sender sends the replies of a conversation in order, one at a time. A reply that the channel
+// did not accept is retried, depending on the reason. A reply that the channel may have accepted is
+// retried with Reply.MaybeSent set, and ends with status unknown if its outcome stays unclear.
 type Sender struct {
 	Store     ReplyStore
 	Endpoints gateway.EndpointFinder
@@ -26,20 +29,25 @@ type Sender struct {
 	Now       func() time.Time
 }
 
-// A ReplyStore gives replies to send and stores what became of them.
+// A ReplyStore returns replies to be sent and stores the results.
 type ReplyStore interface {
+	// PendingReplies returns the oldest unsent replies of a conversation, at most
+	// gateway.FetchLimit, without reminders that are not due. next is when the first such reminder
+	// is due, or zero.
 	PendingReplies(ctx context.Context, l gateway.Lease) (rows []gateway.OutboxRow, next time.Time, err error)
-	Apply(ctx context.Context, s gateway.Commit) error
+	// Apply stores a commit under its lease.
+	Apply(ctx context.Context, c gateway.Commit) error
 }
 
 const (
 	sendTimeout     = 15 * time.Second
-	maxSendAttempts = 8              // attempts that the channel may have taken
-	maxReplyAge     = 24 * time.Hour // then a reply that nobody takes is given up
+	maxSendAttempts = 8              // attempts that the channel may have accepted
+	maxReplyAge     = 24 * time.Hour // after which failed attempts are not retried
 )
 
-// Run sends until nothing waits, or until a reply must wait.
-func (s *Sender) Run(ctx context.Context, l gateway.Lease, turn queue.Slice) error {
+// Run sends replies until none is left, one must wait, or the slice expires. It then releases the
+// lease. It has the signature of queue.Runner.Process.
+func (s *Sender) Run(ctx context.Context, l gateway.Lease, slice queue.Slice) error {
 	for {
 		rows, next, err := s.Store.PendingReplies(ctx, l)
 		if err != nil {
@@ -48,12 +56,12 @@ func (s *Sender) Run(ctx context.Context, l gateway.Lease, turn queue.Slice) err
 		if len(rows) == 0 {
 			return s.release(ctx, l, next)
 		}
-		waits, err := s.sendBatch(ctx, l, rows, turn)
+		delay, err := s.sendBatch(ctx, l, rows, slice)
 		if err != nil {
 			return err
 		}
-		if waits != nil {
-			return s.release(ctx, l, s.Now().Add(*waits))
+		if delay != nil {
+			return s.release(ctx, l, s.Now().Add(*delay))
 		}
 	}
 }
@@ -64,55 +72,79 @@ func (s *Sender) release(ctx context.Context, l gateway.Lease, next time.Time) e
 	return s.Store.Apply(ctx, gateway.Commit{Lease: l, Release: true, Next: next})
 }
 
-// sendBatch sends rows in order. It stops at the first that must wait, and says how long;
-// the state of one row is stored together with the beginning of the next.
-func (s *Sender) sendBatch(ctx context.Context, l gateway.Lease, rows []gateway.OutboxRow, turn queue.Slice) (waits *time.Duration, err error) {
-	var done []gateway.SendResult
+// sendBatch sends rows in order. It stops at the first that must wait and returns the delay, or nil
+// if there is none. The result of a row is stored together with the start of the next.
+func (s *Sender) sendBatch(
+	ctx context.Context, l gateway.Lease, rows []gateway.OutboxRow, slice queue.Slice,
+) (delay *time.Duration, err error) {
+	var results []gateway.SendResult // not stored yet
 	for i := range rows {
 		row := &rows[i]
-		if turn.Expired() {
-			return new(time.Duration), s.apply(ctx, l, done)
+		if slice.Expired() {
+			return new(time.Duration), s.apply(ctx, l, results)
 		}
-		if row.Delay > 0 && row.Status == adapters.Queued && row.Attempts > 0 {
-			return &row.Delay, s.apply(ctx, l, done)
+		if d := s.delay(ctx, *row); d > 0 {
+			return &d, s.apply(ctx, l, results)
 		}
-		if errors.Is(row.Err, gateway.ErrNoMasterKey) && !row.OptedOut {
-			s.Log.ErrorContext(ctx, "reply not sent", "channel", row.Channel, "instance", row.InstanceID, "id", row.ID, "error", row.Err)
-			wait := gateway.KeyRetryDelay
-			return &wait, s.apply(ctx, l, done)
-		}
-		if r, ended := terminalResult(*row); ended {
-			done = append(done, r)
+		if r, ok := terminalResult(*row); ok {
+			results = append(results, r)
 			continue
 		}
-		again := row.Status == gateway.Sending || row.PossiblySent
-		if err := s.apply(ctx, l, append(done, gateway.SendResult{Row: *row, Status: gateway.Sending})); err != nil {
+		resend := row.Status == gateway.Sending || row.PossiblySent
+		sending := gateway.SendResult{Row: *row, Status: gateway.Sending}
+		if err := s.apply(ctx, l, append(results, sending)); err != nil {
 			return nil, err
 		}
 		row.Attempts++
-		ctx, span := startSend(ctx, *row)
-		r := s.send(ctx, *row, again)
-		endSend(span, r)
-		done = []gateway.SendResult{r}
-		s.Metrics.recordAttempt(r)
-		s.Log.InfoContext(ctx, "reply", "channel", row.Channel, "instance", row.InstanceID, "id", row.ID, "cause", row.Cause,
-			"outcome", r.Status, "reason", r.Reason, "code", r.Code, "attempt", row.Attempts, "waited", row.Age.Round(time.Millisecond))
+		r := s.attempt(ctx, *row, resend)
+		results = []gateway.SendResult{r}
 		switch {
 		case r.Status == adapters.Queued:
-			return &r.Delay, s.apply(ctx, l, done)
+			return &r.Delay, s.apply(ctx, l, results)
 		case r.Reason == adapters.Blocked || r.Reason == adapters.OptedOut:
-			// Nothing more reaches this person: the rest would only be refused too.
+			// The recipient is unreachable: the other replies would fail for the same reason.
 			for _, rest := range rows[i+1:] {
-				done = append(done, gateway.SendResult{Row: rest, Status: adapters.Failed, Reason: r.Reason})
+				results = append(results, gateway.SendResult{Row: rest, Status: adapters.Failed, Reason: r.Reason})
 			}
-			return nil, s.applyUnreachable(ctx, l, done, r)
+			return nil, s.applyUnreachable(ctx, l, results, r)
 		}
 	}
-	return nil, s.apply(ctx, l, done)
+	return nil, s.apply(ctx, l, results)
 }
 
-// terminalResult ends rows that are not to be tried (again).
-func terminalResult(row gateway.OutboxRow) (r gateway.SendResult, ended bool) {
+// delay returns how long row must wait before an attempt, or zero. A row waits for its next retry, or
+// for a process that has the master key.
+func (s *Sender) delay(ctx context.Context, row gateway.OutboxRow) time.Duration {
+	if row.Delay > 0 && row.Status == adapters.Queued && row.Attempts > 0 {
+		return row.Delay
+	}
+	if errors.Is(row.Err, gateway.ErrNoMasterKey) && !row.OptedOut {
+		s.logNoMasterKey(ctx, row, row.Err)
+		return gateway.KeyRetryDelay
+	}
+	return 0
+}
+
+func (s *Sender) logNoMasterKey(ctx context.Context, row gateway.OutboxRow, err error) {
+	s.Log.ErrorContext(ctx, "send postponed", "channel", row.Channel, "instance", row.InstanceID, "id", row.ID,
+		"retry_in_ms", gateway.KeyRetryDelay.Milliseconds(), "error", err)
+}
+
+// attempt sends row once and logs, traces and counts the result.
+func (s *Sender) attempt(ctx context.Context, row gateway.OutboxRow, resend bool) gateway.SendResult {
+	ctx, span := startSend(ctx, row)
+	started := s.Now()
+	r := s.send(ctx, row, resend)
+	endSend(span, r)
+	s.Metrics.recordAttempt(r)
+	s.Log.InfoContext(ctx, "send attempted", "channel", row.Channel, "instance", row.InstanceID, "id", row.ID,
+		"cause", row.Cause, "outcome", r.Status, "reason", r.Reason, "code", r.Code, "attempt", row.Attempts,
+		"waited_ms", row.Age.Milliseconds(), "took_ms", s.Now().Sub(started).Milliseconds())
+	return r
+}
+
+// terminalResult returns the result of a row that must not be attempted (again).
+func terminalResult(row gateway.OutboxRow) (r gateway.SendResult, ok bool) {
 	switch {
 	case row.OptedOut:
 		return gateway.SendResult{Row: row, Status: adapters.Failed, Reason: adapters.OptedOut}, true
@@ -124,31 +156,35 @@ func terminalResult(row gateway.OutboxRow) (r gateway.SendResult, ended bool) {
 	return r, false
 }
 
-func (s *Sender) apply(ctx context.Context, l gateway.Lease, done []gateway.SendResult) error {
-	if len(done) == 0 {
+func (s *Sender) apply(ctx context.Context, l gateway.Lease, results []gateway.SendResult) error {
+	if len(results) == 0 {
 		return nil
 	}
 	ctx, cancel := gateway.DetachedContext(ctx)
 	defer cancel()
-	return s.Store.Apply(ctx, gateway.Commit{Lease: l, SendResults: done})
+	return s.Store.Apply(ctx, gateway.Commit{Lease: l, SendResults: results})
 }
 
-// applyUnreachable stores that the person cannot be written to.
-func (s *Sender) applyUnreachable(ctx context.Context, l gateway.Lease, done []gateway.SendResult, r gateway.SendResult) error {
-	st := gateway.Commit{Lease: l, SendResults: done, Events: []identity.Event{{
+// applyUnreachable stores results and records that the recipient is unreachable, as reported in r.
+func (s *Sender) applyUnreachable(
+	ctx context.Context, l gateway.Lease, results []gateway.SendResult, r gateway.SendResult,
+) error {
+	c := gateway.Commit{Lease: l, SendResults: results, Events: []identity.Event{{
 		TenantID: l.TenantID, Kind: "identity.unreachable", Actor: identity.System, InstanceID: r.Row.InstanceID,
 		Detail: map[string]string{"channel": string(r.Row.Channel), "reason": string(r.Reason)},
 	}}}
 	if !r.Row.Chat.Group {
-		st.Unreachable = &gateway.Unreachable{ConversationID: l.ConversationID, OptedOut: r.Reason == adapters.OptedOut, ExpiryReason: expiryReason(r)}
+		c.Unreachable = &gateway.Unreachable{
+			ConversationID: l.ConversationID, OptedOut: r.Reason == adapters.OptedOut, ExpiryReason: expiryReason(r),
+		}
 	}
 	ctx, cancel := gateway.DetachedContext(ctx)
 	defer cancel()
-	return s.Store.Apply(ctx, st)
+	return s.Store.Apply(ctx, c)
 }
 
-// expiryReason says whether a refusal is a sign that somebody else may have the number or
-// the account, or will.
+// expiryReason returns why a verification expires with r, or "" if it does not. It expires if the
+// account or number may pass to another person.
 func expiryReason(r gateway.SendResult) identity.ExpiryReason {
 	switch {
 	case r.RecipientGone:
@@ -159,8 +195,9 @@ func expiryReason(r gateway.SendResult) identity.ExpiryReason {
 	return ""
 }
 
-// send makes one attempt. After a panic nobody knows whether the channel took the reply.
-func (s *Sender) send(ctx context.Context, row gateway.OutboxRow, again bool) (r gateway.SendResult) {
+// send sends row once. resend says that the channel may have accepted it before. After a panic of
+// the adapter the outcome is ambiguous.
+func (s *Sender) send(ctx context.Context, row gateway.OutboxRow, resend bool) (r gateway.SendResult) {
 	defer func() {
 		if reason := recover(); reason != nil {
 			s.Log.ErrorContext(ctx, "panic in a send", "channel", row.Channel, "instance", row.InstanceID, "id", row.ID, "error", reason, "stack", string(debug.Stack()))
@@ -173,8 +210,10 @@ func (s *Sender) send(ctx context.Context, row gateway.OutboxRow, again bool) (r
 		return gateway.SendResult{Row: row, Status: adapters.Failed, Reason: adapters.Refused, Code: "no_endpoint"}
 	}
 	if errors.Is(err, gateway.ErrNoMasterKey) {
-		s.Log.ErrorContext(ctx, "reply not sent", "channel", row.Channel, "instance", row.InstanceID, "id", row.ID, "error", err)
-		return gateway.SendResult{Row: row, Status: adapters.Queued, Reason: adapters.BadSecret, Delay: gateway.KeyRetryDelay, PossiblySent: again}
+		s.logNoMasterKey(ctx, row, err)
+		return gateway.SendResult{
+			Row: row, Status: adapters.Queued, Reason: adapters.BadSecret, Delay: gateway.KeyRetryDelay, PossiblySent: resend,
+		}
 	}
 	if err != nil {
 		return s.retryResult(row, &adapters.SendError{Reason: adapters.Unreachable, Err: err})
@@ -182,7 +221,8 @@ func (s *Sender) send(ctx context.Context, row gateway.OutboxRow, again bool) (r
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	id, err := a.Send(ctx, ep, adapters.Reply{
-		ID: row.ID, Chat: row.Chat, To: row.Recipient, Text: row.Text, ReplyTo: row.ReplyTo, MaybeSent: again, StatusURL: ep.WebhookURL + "/status",
+		ID: row.ID, Chat: row.Chat, To: row.Recipient, Text: row.Text, ReplyTo: row.ReplyTo, MaybeSent: resend,
+		StatusURL: ep.WebhookURL + "/status",
 	})
 	if err == nil {
 		return gateway.SendResult{Row: row, Status: adapters.Sent, ProviderID: id}
@@ -194,22 +234,23 @@ func (s *Sender) send(ctx context.Context, row gateway.OutboxRow, again bool) (r
 	return s.retryResult(row, se)
 }
 
-// retryResult decides what a failed attempt means.
+// retryResult returns the result of a failed attempt: queued for a retry, failed, or unknown if the
+// channel may have accepted the reply and it is not retried.
 func (s *Sender) retryResult(row gateway.OutboxRow, se *adapters.SendError) gateway.SendResult {
 	r := gateway.SendResult{Row: row, Status: adapters.Failed, Reason: se.Reason, Code: se.Code, RecipientGone: se.Gone}
-	old := row.Age > maxReplyAge
+	expired := row.Age > maxReplyAge
 	switch {
-	case se.Reason == adapters.Moved && !old:
+	case se.Reason == adapters.Moved && !expired:
 		r.Row.Chat.ID = se.NewChatID
 		r.Status = adapters.Queued
-	case se.Reason == adapters.Ambiguous && row.Attempts >= maxSendAttempts, se.Reason == adapters.Ambiguous && old:
+	case se.Reason == adapters.Ambiguous && row.Attempts >= maxSendAttempts, se.Reason == adapters.Ambiguous && expired:
 		r.Status = adapters.Unknown
 	case se.Reason == adapters.Ambiguous:
 		r.Status, r.Delay, r.PossiblySent = adapters.Queued, resendDelay(row.Attempts, 0), true
-	case se.Reason == adapters.BadSecret && !old:
-		// Somebody must look, and whoever does wants the replies to leave then.
+	case se.Reason == adapters.BadSecret && !expired:
+		// Retried because staff may correct the credentials.
 		r.Status, r.Delay = adapters.Queued, resendDelay(row.Attempts, time.Minute)
-	case se.Retryable() && !old:
+	case se.Retryable() && !expired:
 		r.Status, r.Delay = adapters.Queued, resendDelay(row.Attempts, se.RetryAfter)
 	}
 	return r
