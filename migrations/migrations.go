@@ -1,5 +1,5 @@
-// Package migrations holds the shape of the data, once for each engine under the
-// same numbers. It knows nothing of what the tables mean.
+// Package migrations holds the versions of the database schema as SQL files, with the same numbers
+// for both engines. Package sqldb applies them.
 package migrations
 
 import (
@@ -7,22 +7,23 @@ import (
 	"io/fs"
 )
 
-// Latest is the number of the newest migration: what this program needs.
+// Latest is the number of the newest migration, which the program requires.
 const Latest = 9
 
 //go:embed postgres/*.sql sqlite/*.sql
 var files embed.FS
 
-// Postgres gives the migrations for PostgreSQL 15 and later.
+// Postgres returns the migrations for PostgreSQL 15 and later.
 func Postgres() fs.FS { return engineFS("postgres") }
 
-// SQLite gives the migrations for the embedded engine.
+// SQLite returns the migrations for SQLite.
 func SQLite() fs.FS { return engineFS("sqlite") }
 
+// engineFS returns the files of one engine.
 func engineFS(dir string) fs.FS {
 	f, err := fs.Sub(files, dir)
 	if err != nil {
-		panic(err) // the folder is compiled in
+		panic(err) // dir is embedded
 	}
 	return f
 }

@@ -10,17 +10,17 @@ import (
 
 func TestMigrations_SameOnBothEngines(t *testing.T) {
 	names := func(f fs.FS) []string {
-		ns, err := fs.Glob(f, "*.sql")
+		files, err := fs.Glob(f, "*.sql")
 		if err != nil {
 			t.Fatal(err)
 		}
-		return ns
+		return files
 	}
-	pg, lite := names(Postgres()), names(SQLite())
-	if !slices.Equal(pg, lite) {
-		t.Fatalf("postgres has %v, sqlite has %v", pg, lite)
+	postgres, sqlite := names(Postgres()), names(SQLite())
+	if !slices.Equal(postgres, sqlite) {
+		t.Fatalf("files for Postgres = %v, for SQLite = %v, want the same names", postgres, sqlite)
 	}
-	if last := pg[len(pg)-1]; !strings.HasPrefix(last, fmt.Sprintf("%05d_", Latest)) {
-		t.Fatalf("the newest is %s, Latest says %d", last, Latest)
+	if last := postgres[len(postgres)-1]; !strings.HasPrefix(last, fmt.Sprintf("%05d_", Latest)) {
+		t.Fatalf("newest migration = %s, want version %d (Latest)", last, Latest)
 	}
 }

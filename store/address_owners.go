@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"hydragate/adapters"
@@ -11,67 +12,68 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// An addressOwners is an address with everybody who has it: one external account on one
-// channel, as seen by the customer asked about.
+// addressOwners holds all identities of one address, that is of one external account on a channel,
+// grouped from the point of view of one customer.
 type addressOwners struct {
 	channel, externalID string
 
-	own            []lockedIdentity // the customer's
-	otherCustomers []lockedIdentity // other customers'
-	unknownSenders []lockedIdentity // unknown senders'
+	own            []lockedIdentity // of the customer
+	otherCustomers []lockedIdentity // of other customers
+	unknownSenders []lockedIdentity // of no customer
 }
 
-// loadAddressOwners reads who has an address.
+// loadAddressOwners reads the identities of an address and groups them for customer.
 func (s *Store) loadAddressOwners(ctx context.Context, tx sqldb.DB, tenant, customer, channel, externalID string) (addressOwners, error) {
 	a := addressOwners{channel: channel, externalID: externalID}
 	rs, err := tx.Query(ctx, `
 		select `+identityColumns+`, claim_gen from identities
 		where tenant_id = $1 and channel = $2 and external_id = $3 order by id`, tenant, channel, externalID)
 	rows, err := sqldb.ScanAll(rs, err, scanLockedIdentity)
-	for _, h := range rows {
-		switch h.CustomerID {
+	for _, i := range rows {
+		switch i.CustomerID {
 		case customer:
-			a.own = append(a.own, h)
+			a.own = append(a.own, i)
 		case "":
-			a.unknownSenders = append(a.unknownSenders, h)
+			a.unknownSenders = append(a.unknownSenders, i)
 		default:
-			a.otherCustomers = append(a.otherCustomers, h)
+			a.otherCustomers = append(a.otherCustomers, i)
 		}
 	}
 	return a, err
 }
 
-// speaksIn reports whether it is the customer who speaks from the account in an
-// instance.
+// speaksIn reports whether messages from the address to an instance are the customer's: an
+// identity scoped to the instance takes precedence over one for all instances.
 func (a addressOwners) speaksIn(instance string) bool {
 	return hasInstance(a.own, instance) || !hasInstance(a.otherCustomers, instance) && hasInstance(a.own, "")
 }
 
-// isUncontested reports whether no other customer speaks from the account in an instance.
+// isUncontested reports whether messages from the address to an instance belong to no other
+// customer.
 func (a addressOwners) isUncontested(instance string) bool {
-	return hasInstance(a.own, instance) || !hasInstance(a.otherCustomers, instance) && (hasInstance(a.own, "") || !hasInstance(a.otherCustomers, ""))
+	return hasInstance(a.own, instance) ||
+		!hasInstance(a.otherCustomers, instance) && (hasInstance(a.own, "") || !hasInstance(a.otherCustomers, ""))
 }
 
-func hasInstance(hs []lockedIdentity, instance string) bool {
-	for _, h := range hs {
-		if h.InstanceID == instance {
-			return true
-		}
-	}
-	return false
+// hasInstance reports whether one of the identities has the scope of instance, where "" is the
+// scope of all instances.
+func hasInstance(identities []lockedIdentity, instance string) bool {
+	return slices.ContainsFunc(identities, func(i lockedIdentity) bool { return i.InstanceID == instance })
 }
 
-// A addressConversation is a conversation somebody took part in.
+// An addressConversation is a conversation in which an address took part.
 type addressConversation struct {
-	identity.Address // of the account; the instance is the conversation's
+	identity.Address // with the instance of the conversation
 	id               string
 	group            bool
 }
 
-// addressConversations gives the conversations an account took part in, of instances for which in
-// holds: those held with it, those at its own place, and those with nobody in
-// particular that it wrote in.
-func addressConversations(ctx context.Context, d sqldb.DB, tenant string, a addressOwners, in func(instance string) bool) ([]addressConversation, error) {
+// addressConversations returns the conversations in which an address took part, in instances
+// accepted by include: direct conversations with it, and groups and conversations without a known
+// participant that contain messages from it.
+func addressConversations(
+	ctx context.Context, d sqldb.DB, tenant string, a addressOwners, include func(instance string) bool,
+) ([]addressConversation, error) {
 	rs, err := d.Query(ctx, `
 		select c.id, c.instance_id, c.is_group from conversations c
 		where c.tenant_id = $1 and c.channel = $2 and c.place_id in ($3, $4)
@@ -84,20 +86,14 @@ func addressConversations(ctx context.Context, d sqldb.DB, tenant string, a addr
 		where c.tenant_id = $1 and c.channel = $2 and (c.is_group or c.identity_id is null)
 			and exists (select 1 from messages m where m.conversation_id = c.id and m.sender_id = $3)
 		order by 1`, tenant, a.channel, a.externalID, gateway.DisplayExternalID(adapters.Channel(a.channel), a.externalID))
-	found, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (addressConversation, error) {
-		t := addressConversation{Address: identity.Address{TenantID: tenant, Channel: a.channel, ExternalID: a.externalID}}
-		return t, sc(sqldb.Text(&t.id), sqldb.Text(&t.InstanceID), &t.group)
+	conversations, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (addressConversation, error) {
+		c := addressConversation{Address: identity.Address{TenantID: tenant, Channel: a.channel, ExternalID: a.externalID}}
+		return c, sc(sqldb.Text(&c.id), sqldb.Text(&c.InstanceID), &c.group)
 	})
-	var talks []addressConversation
-	for _, t := range found {
-		if in(t.InstanceID) {
-			talks = append(talks, t)
-		}
-	}
-	return talks, err
+	return slices.DeleteFunc(conversations, func(c addressConversation) bool { return !include(c.InstanceID) }), err
 }
 
-// maxOwnerships is how many spans of one address are told: the newest.
+// maxOwnerships limits AddressHistory to the newest entries.
 const maxOwnerships = 1000
 
 const ownershipColumns = `identity_id, instance_id, channel, external_id, customer_id, since, until, erased_at`
@@ -107,9 +103,9 @@ func scanOwnership(sc sqldb.ScanFunc) (o identity.Ownership, err error) {
 	return o, err
 }
 
-// IdentityAddress gives the address of an identity, also of one that is gone: the last it
-// had when somebody owned it. InstanceID is empty for every instance.
-// identity.ErrNotFound when nobody ever heard of it.
+// IdentityAddress returns the address of an identity. For an identity that no longer exists, it
+// returns the last address under which a customer owned it. InstanceID is empty if the identity is
+// valid for all instances. It returns identity.ErrNotFound if neither is known.
 func (s *Store) IdentityAddress(ctx context.Context, tenant, id string) (identity.Address, error) {
 	a := identity.Address{TenantID: tenant}
 	rs, err := s.db.Query(ctx, `
@@ -124,33 +120,34 @@ func (s *Store) IdentityAddress(ctx context.Context, tenant, id string) (identit
 	return a, s.identityError("read address", err)
 }
 
-// AddressHistory tells who owned an address when, oldest first, in every instance: also when
-// the identity is gone, and under its pseudonym when the customer was erased.
+// AddressHistory returns who owned an address and when, oldest first, in all instances. It
+// includes deleted identities and, under their pseudonyms, those of erased customers.
 func (s *Store) AddressHistory(ctx context.Context, a identity.Address) ([]identity.Ownership, error) {
-	args, places := []any{a.TenantID, a.Channel, a.ExternalID, maxOwnerships}, []string{"$3"}
+	args, placeholders := []any{a.TenantID, a.Channel, a.ExternalID, maxOwnerships}, []string{"$3"}
 	pseudonyms, err := s.pseudonyms(ctx, a.TenantID, a.Channel, a.ExternalID)
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range pseudonyms {
 		args = append(args, p)
-		places = append(places, fmt.Sprintf("$%d", len(args)))
+		placeholders = append(placeholders, fmt.Sprintf("$%d", len(args)))
 	}
 	rs, err := s.db.Query(ctx, `
 		select `+ownershipColumns+` from (
 			select * from identity_owners
-			where tenant_id = $1 and channel = $2 and external_id in (`+strings.Join(places, ", ")+`)
+			where tenant_id = $1 and channel = $2 and external_id in (`+strings.Join(placeholders, ", ")+`)
 			order by seq desc limit $4) o
 		order by seq`, args...)
-	os, err := sqldb.ScanAll(rs, err, scanOwnership)
-	return os, s.identityError("read history", err)
+	history, err := sqldb.ScanAll(rs, err, scanOwnership)
+	return history, s.identityError("read address history", err)
 }
 
-// CustomerHistory tells which addresses a customer owned when, oldest first.
+// CustomerHistory returns the addresses that a customer owned and when, oldest first. It is empty
+// for an unknown customer.
 func (s *Store) CustomerHistory(ctx context.Context, tenant, customer string) ([]identity.Ownership, error) {
 	rs, err := s.db.Query(ctx, `
 		select `+ownershipColumns+` from identity_owners
 		where tenant_id = $1 and customer_id = $2 order by seq`, tenant, customer)
-	os, err := sqldb.ScanAll(rs, err, scanOwnership)
-	return os, s.identityError("read history of customer", err)
+	history, err := sqldb.ScanAll(rs, err, scanOwnership)
+	return history, s.identityError("read customer history", err)
 }

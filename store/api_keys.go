@@ -11,8 +11,8 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// ErrKeyRevoked says that a bootstrap key was revoked, or belongs to another tenant.
-var ErrKeyRevoked = errors.New("store: this API key was revoked and is not taken again; set another one")
+// ErrKeyRevoked reports that a bootstrap key is revoked, expired or belongs to another tenant.
+var ErrKeyRevoked = errors.New("store: the API key is revoked; set a new one")
 
 const apiKeyColumns = `id, tenant_id, name, hint, scopes, instance_id, expires_at, revoked_at, last_used_at, created_at`
 
@@ -23,44 +23,51 @@ func scanAPIKey(sc sqldb.ScanFunc) (k identity.APIKey, err error) {
 	return k, err
 }
 
-// APIKey gives the key whose token hashes to hash, live or not; identity.ErrNotFound.
+// APIKey returns the API key whose token has the given hash, whether or not it is still valid. It
+// returns identity.ErrNotFound if there is none.
 func (s *Store) APIKey(ctx context.Context, hash string) (identity.APIKey, error) {
 	rs, err := s.db.Query(ctx, `select `+apiKeyColumns+` from api_keys where hash = $1`, hash)
 	k, err := sqldb.ScanOne(rs, err, scanAPIKey)
 	return k, s.apiKeyError("read API key", err)
 }
 
-// TouchAPIKey notes that a key was used, to the minute: most calls change nothing.
+// TouchAPIKey records the last use of an API key with a resolution of one minute, so that most
+// calls change nothing.
 func (s *Store) TouchAPIKey(ctx context.Context, tenant, id string, at time.Time) error {
 	_, err := s.db.Exec(ctx, `
 		update api_keys set last_used_at = $3
 		where tenant_id = $1 and id = $2 and (last_used_at is null or last_used_at < $3)`, tenant, id, at.UTC().Truncate(time.Minute))
-	return s.apiKeyError("note use of API key", err)
+	return s.apiKeyError("record use of API key", err)
 }
 
-// CreateAPIKey keeps a key under its id, or a new one; its token hashes to hash. A key
-// that is there already under its id stays as it is, but for its token: nobody was told
-// that one. identity.ErrNoInstance when its instance is not the tenant's.
-func (s *Store) CreateAPIKey(ctx context.Context, k identity.APIKey, hash string, by identity.Actor) (kept identity.APIKey, err error) {
+// CreateAPIKey stores an API key whose token has the given hash and returns it. If k.ID is empty,
+// a new ID is assigned. If the key exists, because the caller retries, only its hash and hint are
+// replaced: its previous token was never returned to anyone. It returns identity.ErrNoInstance if
+// the tenant has no instance k.InstanceID, and identity.ErrNotFound if k.ID belongs to another
+// tenant.
+func (s *Store) CreateAPIKey(ctx context.Context, k identity.APIKey, hash string, by identity.Actor) (created identity.APIKey, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
-		kept, err = s.insertAPIKey(ctx, tx, k, hash, by, "key.created", "")
+		created, err = s.insertAPIKey(ctx, tx, k, hash, by, "key.created", "")
 		return err
 	})
 	if err != nil && s.dialect.IsForeignKeyViolation(err) && k.InstanceID != "" {
 		return identity.APIKey{}, identity.ErrNoInstance
 	}
-	return kept, s.apiKeyError("create API key", err)
+	return created, s.apiKeyError("create API key", err)
 }
 
-// insertAPIKey keeps a key and tells of it as kind; replaces names the one it was copied from.
-func (s *Store) insertAPIKey(ctx context.Context, tx sqldb.DB, k identity.APIKey, hash string, by identity.Actor, kind, replaces string) (identity.APIKey, error) {
+// insertAPIKey implements CreateAPIKey in a transaction and records an event of the given kind.
+// replaces is the ID of the key that was rotated, if any.
+func (s *Store) insertAPIKey(
+	ctx context.Context, tx sqldb.DB, k identity.APIKey, hash string, by identity.Actor, kind, replaces string,
+) (identity.APIKey, error) {
 	rs, err := tx.Query(ctx, `
 		insert into api_keys (id, tenant_id, name, hint, hash, scopes, instance_id, expires_at, created_at)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		on conflict (id) do nothing
 		returning `+apiKeyColumns,
 		orNewID(k.ID), k.TenantID, k.Name, k.Hint, hash, strings.Join(k.Scopes, " "), sqldb.TextOrNull(k.InstanceID), sqldb.TimeOrNull(k.ExpiresAt), s.now())
-	kept, err := sqldb.ScanOne(rs, err, scanAPIKey)
+	created, err := sqldb.ScanOne(rs, err, scanAPIKey)
 	if sqldb.IsNoRows(err) {
 		rs, err := tx.Query(ctx, `
 			update api_keys set hash = $3, hint = $4
@@ -68,54 +75,56 @@ func (s *Store) insertAPIKey(ctx context.Context, tx sqldb.DB, k identity.APIKey
 		return sqldb.ScanOne(rs, err, scanAPIKey)
 	}
 	if err != nil {
-		return kept, err
+		return created, err
 	}
-	detail := map[string]string{"key": kept.ID}
+	detail := map[string]string{"key": created.ID}
 	if replaces != "" {
 		detail["replaces"] = replaces
 	}
-	return kept, recordEvents(ctx, tx, identity.Event{TenantID: k.TenantID, Kind: kind, Actor: by, InstanceID: k.InstanceID, Detail: detail})
+	return created, recordEvents(ctx, tx, identity.Event{TenantID: k.TenantID, Kind: kind, Actor: by, InstanceID: k.InstanceID, Detail: detail})
 }
 
-// ListAPIKeys gives keys in order of creation, after the id given; revoked and
-// expired ones too.
+// ListAPIKeys returns at most limit API keys of a tenant in order of creation, starting after the
+// ID after. It includes revoked and expired keys.
 func (s *Store) ListAPIKeys(ctx context.Context, tenant, after string, limit int) ([]identity.APIKey, error) {
 	rs, err := s.db.Query(ctx, `
 		select `+apiKeyColumns+` from api_keys
 		where tenant_id = $1 and id > $2 order by id limit $3`, tenant, startAfter(after), limit)
-	ks, err := sqldb.ScanAll(rs, err, scanAPIKey)
-	return ks, s.apiKeyError("list API keys", err)
+	keys, err := sqldb.ScanAll(rs, err, scanAPIKey)
+	return keys, s.apiKeyError("list API keys", err)
 }
 
-// RotateAPIKey makes a copy of a key under the id of next, or a new one, with its hint and
-// hash, and lets the old one expire at oldUntil, or earlier when it would have anyway. A
-// copy that is there already gets the hash. A key that is not live gives
-// identity.ErrNotFound: a copy would bring it back.
-func (s *Store) RotateAPIKey(ctx context.Context, tenant, id string, next identity.APIKey, hash string, oldUntil time.Time, by identity.Actor) (kept identity.APIKey, err error) {
+// RotateAPIKey creates a copy of an API key with the ID and hint of next and the given hash, and
+// returns it. If next.ID is empty, a new ID is assigned; if a key with that ID exists, only its
+// hash and hint are replaced. The rotated key expires at oldUntil unless it expires earlier. It
+// returns identity.ErrNotFound if the key does not exist or is revoked or expired.
+func (s *Store) RotateAPIKey(
+	ctx context.Context, tenant, id string, next identity.APIKey, hash string, oldUntil time.Time, by identity.Actor,
+) (created identity.APIKey, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
-		// The row is locked before it is read, so that a key revoked at the same moment
-		// leaves no copy.
+		// Lock the row before reading it, so that a key revoked concurrently is not copied.
 		rs, err := tx.Query(ctx, `update api_keys set hint = hint where tenant_id = $1 and id = $2 returning `+apiKeyColumns, tenant, id)
-		was, err := sqldb.ScanOne(rs, err, scanAPIKey)
+		old, err := sqldb.ScanOne(rs, err, scanAPIKey)
 		if err != nil {
 			return err
 		}
-		if !was.IsLive(s.now()) {
+		if !old.IsLive(s.now()) {
 			return identity.ErrNotFound
 		}
-		if was.ExpiresAt.IsZero() || oldUntil.Before(was.ExpiresAt) {
+		if old.ExpiresAt.IsZero() || oldUntil.Before(old.ExpiresAt) {
 			if _, err := tx.Exec(ctx, `update api_keys set expires_at = $3 where tenant_id = $1 and id = $2`, tenant, id, sqldb.TimeOrNull(oldUntil)); err != nil {
 				return err
 			}
 		}
-		was.ID, was.Hint = next.ID, next.Hint
-		kept, err = s.insertAPIKey(ctx, tx, was, hash, by, "key.rotated", id)
+		old.ID, old.Hint = next.ID, next.Hint
+		created, err = s.insertAPIKey(ctx, tx, old, hash, by, "key.rotated", id)
 		return err
 	})
-	return kept, s.apiKeyError("rotate API key", err)
+	return created, s.apiKeyError("rotate API key", err)
 }
 
-// RevokeAPIKey ends a key now and for ever; a key that is revoked already stays so.
+// RevokeAPIKey revokes an API key permanently. It does nothing if the key is revoked already. It
+// returns identity.ErrNotFound if the tenant has no such key.
 func (s *Store) RevokeAPIKey(ctx context.Context, tenant, id string, by identity.Actor) error {
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
 		n, err := s.revokeAPIKey(ctx, tx, tenant, id, by)
@@ -129,6 +138,8 @@ func (s *Store) RevokeAPIKey(ctx context.Context, tenant, id string, by identity
 	return s.apiKeyError("revoke API key", err)
 }
 
+// revokeAPIKey revokes a key and records the event. It returns 0 if the key is revoked already or
+// does not exist.
 func (s *Store) revokeAPIKey(ctx context.Context, tx sqldb.DB, tenant, id string, by identity.Actor) (int64, error) {
 	n, err := tx.Exec(ctx, `update api_keys set revoked_at = $3 where tenant_id = $1 and id = $2 and revoked_at is null`, tenant, id, s.now())
 	if err != nil || n == 0 {
@@ -137,9 +148,9 @@ func (s *Store) revokeAPIKey(ctx context.Context, tx sqldb.DB, tenant, id string
 	return n, recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "key.revoked", Actor: by, Detail: map[string]string{"key": id}})
 }
 
-// EnsureAPIKey makes sure that token is a live key of this name and that no other
-// one of the name is; created says whether it was not there before. A token that was
-// revoked by hand stays revoked: ErrKeyRevoked.
+// EnsureAPIKey makes token the only valid API key with this name: it creates the key unless it
+// exists and revokes all others with the name, in one transaction. created reports whether the key
+// was created. It returns ErrKeyRevoked if the key was revoked or belongs to another tenant.
 func (s *Store) EnsureAPIKey(ctx context.Context, tenant, name, token string, scopes []string) (created bool, err error) {
 	hash := identity.HashToken(token)
 	ensure := func(tx sqldb.DB) error {
@@ -161,7 +172,7 @@ func (s *Store) EnsureAPIKey(ctx context.Context, tenant, name, token string, sc
 	}
 	err = s.db.InTx(ctx, ensure)
 	if err != nil && s.dialect.IsDuplicate(err) {
-		err = s.db.InTx(ctx, ensure) // another replica started in the same moment
+		err = s.db.InTx(ctx, ensure) // another replica inserted the key concurrently
 	}
 	if err != nil {
 		return false, fmt.Errorf("ensure API key %q: %w", name, err)
@@ -169,6 +180,7 @@ func (s *Store) EnsureAPIKey(ctx context.Context, tenant, name, token string, sc
 	return created, nil
 }
 
+// revokeOtherKeys revokes all keys named name except keep.
 func (s *Store) revokeOtherKeys(ctx context.Context, tx sqldb.DB, keep identity.APIKey, name string) error {
 	rs, err := tx.Query(ctx, `
 		select id from api_keys
@@ -185,23 +197,23 @@ func (s *Store) revokeOtherKeys(ctx context.Context, tx sqldb.DB, keep identity.
 	return nil
 }
 
-// CountAPIKeys counts all keys of all tenants; an empty database has none.
+// CountAPIKeys returns the number of API keys of all tenants, including revoked ones.
 func (s *Store) CountAPIKeys(ctx context.Context) (int, error) {
 	rs, err := s.db.Query(ctx, `select count(*) from api_keys`)
 	n, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (n int, err error) { return n, sc(&n) })
 	return n, s.apiKeyError("count API keys", err)
 }
 
-// keyHint gives the end of a token, to tell keys apart.
+// keyHint returns the end of a token, by which people tell keys apart.
 func keyHint(token string) string { return token[max(0, len(token)-4):] }
 
-// apiKeyError puts the domain's errors in place of the database's.
-func (s *Store) apiKeyError(doing string, err error) error {
+// apiKeyError maps errors of the database to those of package identity.
+func (s *Store) apiKeyError(op string, err error) error {
 	switch {
 	case err == nil || errors.Is(err, identity.ErrNotFound):
 		return err
 	case sqldb.IsNoRows(err) || s.dialect.IsUnstorable(err):
 		return identity.ErrNotFound
 	}
-	return fmt.Errorf("%s: %w", doing, err)
+	return fmt.Errorf("%s: %w", op, err)
 }

@@ -10,12 +10,12 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// Audit keeps events, all of them or none.
+// Audit stores events, all of them or none.
 func (s *Store) Audit(ctx context.Context, events ...identity.Event) error {
 	return recordEvents(ctx, s.db, events...)
 }
 
-// recordEvents keeps events in the transaction of what they tell about.
+// recordEvents stores events within the caller's transaction.
 func recordEvents(ctx context.Context, d sqldb.DB, events ...identity.Event) error {
 	if len(events) == 0 {
 		return nil
@@ -30,38 +30,40 @@ func recordEvents(ctx context.Context, d sqldb.DB, events ...identity.Event) err
 	return nil
 }
 
-// auditStmt keeps an event. An event without an id gets one, and an event without a
-// time gets the database's.
+// auditStmt returns the statement that stores an event. A missing ID is assigned; if the event has
+// no time, the database sets it.
 func auditStmt(e identity.Event) sqldb.Statement { return auditInsertStmt(e, `$5`) }
 
-// auditOwnerStmt keeps an event of whoever owns its identity, when it names no customer.
+// auditOwnerStmt is auditStmt for an event that may name no customer: the owner of its identity is
+// stored instead.
 func auditOwnerStmt(e identity.Event) sqldb.Statement {
 	return auditInsertStmt(e, `coalesce($5, (select customer_id from identities where tenant_id = $2 and id = $6))`)
 }
 
+// auditInsertStmt returns the insert statement with the given expression for the customer.
 func auditInsertStmt(e identity.Event, customer string) sqldb.Statement {
 	if e.ID == "" {
 		e.ID = newID()
 	}
 	detail := []byte(`{}`)
 	if len(e.Detail) > 0 {
-		detail, _ = json.Marshal(e.Detail) // texts by name cannot fail
+		detail, _ = json.Marshal(e.Detail) // a map of strings cannot fail
 	}
-	columns, places := ``, ``
+	columns, placeholders := ``, ``
 	args := []any{
 		e.ID, e.TenantID, e.Kind, string(e.Actor), sqldb.TextOrNull(e.CustomerID), sqldb.TextOrNull(e.IdentityID), sqldb.TextOrNull(e.InstanceID), sqldb.TextOrNull(e.MessageID),
 		string(detail),
 	}
 	if !e.At.IsZero() {
-		columns, places = `, at`, `, $10`
+		columns, placeholders = `, at`, `, $10`
 		args = append(args, sqldb.TimeOrNull(e.At))
 	}
 	return sqldb.Statement{Query: `
 		insert into audit_events (id, tenant_id, kind, actor, customer_id, identity_id, instance_id, message_id, detail` + columns + `)
-		values ($1, $2, $3, $4, ` + customer + `, $6, $7, $8, $9` + places + `)`, Args: args}
+		values ($1, $2, $3, $4, ` + customer + `, $6, $7, $8, $9` + placeholders + `)`, Args: args}
 }
 
-// changedFields names what an event changed.
+// changedFields returns the detail of an event that lists the changed fields.
 func changedFields(names []string) map[string]string {
 	if len(names) == 0 {
 		return nil
@@ -69,12 +71,12 @@ func changedFields(names []string) map[string]string {
 	return map[string]string{"fields": strings.Join(names, " ")}
 }
 
-// unlinkedEvent tells that an identity is gone, and whose account it was.
+// unlinkedEvent returns the event for the removal of an identity. It preserves the external ID.
 func unlinkedEvent(i identity.Identity, by identity.Actor) identity.Event {
 	return identityEvent(i, "identity.unlinked", by, map[string]string{"external_id": i.ExternalID})
 }
 
-// identityEvent is an event of an identity that belongs to somebody.
+// identityEvent returns an event about an identity. Its detail includes the channel.
 func identityEvent(i identity.Identity, kind string, by identity.Actor, detail map[string]string) identity.Event {
 	d := map[string]string{"channel": i.Channel}
 	for k, v := range detail {
@@ -83,9 +85,10 @@ func identityEvent(i identity.Identity, kind string, by identity.Actor, detail m
 	return identity.Event{TenantID: i.TenantID, Kind: kind, Actor: by, CustomerID: i.CustomerID, IdentityID: i.ID, InstanceID: i.InstanceID, Detail: d}
 }
 
-// editEvents tells an edit in events: rights given, rights taken, and all else.
-func editEvents(was, is identity.Identity, e identity.Edit, by identity.Actor) []identity.Event {
-	var granted, taken, updated []string
+// editEvents returns the events for an edit: one for granted rights, one for a withdrawn
+// verification and one for all other fields.
+func editEvents(before, after identity.Identity, e identity.Edit, by identity.Actor) []identity.Event {
+	var granted, unverified, updated []string
 	if e.DisplayName != nil {
 		updated = append(updated, "display_name")
 	}
@@ -94,17 +97,17 @@ func editEvents(was, is identity.Identity, e identity.Edit, by identity.Actor) [
 	}
 	switch {
 	case e.RoleOverride == nil:
-	case is.RoleOverride != "" && is.RoleOverride != was.RoleOverride:
+	case after.RoleOverride != "" && after.RoleOverride != before.RoleOverride:
 		granted = append(granted, "role_override")
 	default:
 		updated = append(updated, "role_override")
 	}
 	switch {
 	case e.Verified == nil:
-	case is.IsVerified() && !was.IsVerified():
+	case after.IsVerified() && !before.IsVerified():
 		granted = append(granted, "verified")
-	case was.IsVerified() && !is.IsVerified():
-		taken = append(taken, "verified")
+	case before.IsVerified() && !after.IsVerified():
+		unverified = append(unverified, "verified")
 	default:
 		updated = append(updated, "verified")
 	}
@@ -112,16 +115,17 @@ func editEvents(was, is identity.Identity, e identity.Edit, by identity.Actor) [
 	for _, k := range []struct {
 		kind   string
 		fields []string
-	}{{"identity.granted", granted}, {"identity.unverified", taken}, {"identity.updated", updated}} {
+	}{{"identity.granted", granted}, {"identity.unverified", unverified}, {"identity.updated", updated}} {
 		if len(k.fields) > 0 {
-			events = append(events, identityEvent(is, k.kind, by, changedFields(k.fields)))
+			events = append(events, identityEvent(after, k.kind, by, changedFields(k.fields)))
 		}
 	}
 	return events
 }
 
-// AuditEvents gives events of the audit log, newest first, after the one whose id is
-// before (empty: from the newest).
+// AuditEvents returns at most limit events that match q, newest first, starting after the event
+// with the ID before, or with the newest if before is empty. A filter value that the database
+// cannot interpret matches nothing.
 func (s *Store) AuditEvents(ctx context.Context, tenant string, q identity.EventQuery, before string, limit int) ([]identity.Event, error) {
 	where, args := ``, []any{tenant, limit}
 	filter := func(condition string, value any) {
@@ -146,11 +150,11 @@ func (s *Store) AuditEvents(ctx context.Context, tenant string, q identity.Event
 		select id, tenant_id, kind, actor, customer_id, identity_id, instance_id, message_id, detail, at from audit_events
 		where tenant_id = $1`+where+`
 		order by seq desc limit $2`, s.dialect.PlanPerCall(args)...)
-	es, err := sqldb.ScanAll(rs, err, scanEvent)
+	events, err := sqldb.ScanAll(rs, err, scanEvent)
 	if err != nil && !s.dialect.IsUnstorable(err) {
 		return nil, fmt.Errorf("read audit log: %w", err)
 	}
-	return es, nil
+	return events, nil
 }
 
 func scanEvent(sc sqldb.ScanFunc) (e identity.Event, err error) {

@@ -12,8 +12,9 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// LeaseBackfills gives at most n active endpoints of these channels whose provider is
-// to be asked again, each to one replica for gateway.BackfillLease.
+// LeaseBackfills leases at most n active endpoints of the given channels whose back-fill is due,
+// each for gateway.BackfillLeaseDuration. Endpoints whose credentials cannot be decrypted are left
+// out.
 func (s *Store) LeaseBackfills(ctx context.Context, channels []adapters.Channel, n int) ([]gateway.BackfillTask, error) {
 	in, args := s.channelPlaceholders(channels, n)
 	rs, err := s.db.Query(ctx, `
@@ -23,7 +24,7 @@ func (s *Store) LeaseBackfills(ctx context.Context, channels []adapters.Channel,
 			where channel in (`+in+`) and status = 'active' and (backfill_at is null or backfill_at <= `+s.dialect.Now+`)
 			order by backfill_at limit $1`+s.dialect.SkipLocked+`)
 		returning `+s.endpointColumns()+`, backfilled_at, backfill_failures, `+s.dialect.Now, args...)
-	turns, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (t gateway.BackfillTask, err error) {
+	tasks, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (t gateway.BackfillTask, err error) {
 		t.State, err = s.scanEndpoint(func(dest ...any) error {
 			return sc(append(dest, sqldb.Time(&t.Since), &t.Failures, sqldb.Time(&t.StartedAt))...)
 		})
@@ -32,89 +33,91 @@ func (s *Store) LeaseBackfills(ctx context.Context, channels []adapters.Channel,
 		}
 		return t, err
 	})
-	working := slices.DeleteFunc(turns, func(t gateway.BackfillTask) bool { return t.State.Status != gateway.EndpointActive })
-	return working, s.endpointError("take endpoints to back-fill", err)
+	active := slices.DeleteFunc(tasks, func(t gateway.BackfillTask) bool { return t.State.Status != gateway.EndpointActive })
+	return active, s.endpointError("lease endpoints to back-fill", err)
 }
 
-// CompleteBackfill keeps that the provider's log was gone through up to a time of the
-// database's clock, and when that is due again.
+// CompleteBackfill records that the provider's log was read up to upTo, a time of the database
+// clock, and makes the next back-fill due after next.
 func (s *Store) CompleteBackfill(ctx context.Context, tenant, endpoint string, upTo time.Time, next time.Duration) error {
 	_, err := s.db.Exec(ctx, `
 		update endpoints set backfilled_at = $3, backfill_failures = 0, backfill_at = `+s.dialect.NowPlusExpr("$4")+`
 		where tenant_id = $1 and id = $2`, tenant, endpoint, sqldb.TimeOrNull(upTo), next.Seconds())
-	return s.endpointError("note back-fill of endpoint", err)
+	return s.endpointError("record back-fill of endpoint", err)
 }
 
-// FailBackfill keeps that it could not be gone through, and when to try again.
+// FailBackfill records a failed back-fill and makes the retry due after next.
 func (s *Store) FailBackfill(ctx context.Context, tenant, endpoint string, next time.Duration) error {
 	_, err := s.db.Exec(ctx, `
 		update endpoints set backfill_failures = backfill_failures + 1, backfill_at = `+s.dialect.NowPlusExpr("$3")+`
 		where tenant_id = $1 and id = $2`, tenant, endpoint, next.Seconds())
-	return s.endpointError("note back-fill of endpoint", err)
+	return s.endpointError("record back-fill of endpoint", err)
 }
 
-// ScheduleBackfills makes every endpoint of these channels due now.
+// ScheduleBackfills makes the back-fill of all endpoints of the given channels due now.
 func (s *Store) ScheduleBackfills(ctx context.Context, channels []adapters.Channel) error {
 	in, args := s.channelPlaceholders(channels)
 	_, err := s.db.Exec(ctx, `update endpoints set backfill_at = null where channel in (`+in+`)`, args...)
-	return s.endpointError("hurry back-fills", err)
+	return s.endpointError("schedule back-fills", err)
 }
 
-// channelPlaceholders gives places for channels, behind other values.
+// channelPlaceholders appends channels to the given arguments and returns a comma-separated list
+// of their placeholders.
 func (s *Store) channelPlaceholders(channels []adapters.Channel, others ...any) (in string, args []any) {
 	args = others
-	var places []string
+	var placeholders []string
 	for _, c := range channels {
 		args = append(args, string(c))
-		places = append(places, sqldb.Placeholder(len(args)))
+		placeholders = append(placeholders, sqldb.Placeholder(len(args)))
 	}
-	return strings.Join(places, ", "), args
+	return strings.Join(placeholders, ", "), args
 }
 
-// MissingKeys gives those keys of an instance's channel under which nothing is stored.
+// MissingKeys returns the keys for which no message is stored for the channel of an instance.
 func (s *Store) MissingKeys(ctx context.Context, tenant, instance string, channel adapters.Channel, keys []string) ([]string, error) {
-	args, places := []any{tenant, instance, string(channel)}, make([]string, len(keys))
+	args, placeholders := []any{tenant, instance, string(channel)}, make([]string, len(keys))
 	for i, k := range keys {
 		args = append(args, k)
-		places[i] = sqldb.Placeholder(len(args))
+		placeholders[i] = sqldb.Placeholder(len(args))
 	}
 	rs, err := s.db.Query(ctx, `
-		select key from messages where tenant_id = $1 and instance_id = $2 and channel = $3 and key in (`+strings.Join(places, ", ")+`)`, args...)
+		select key from messages where tenant_id = $1 and instance_id = $2 and channel = $3 and key in (`+strings.Join(placeholders, ", ")+`)`, args...)
 	known, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
 	if err != nil {
-		return nil, fmt.Errorf("look for stored messages: %w", err)
+		return nil, fmt.Errorf("look up stored messages: %w", err)
 	}
 	return slices.DeleteFunc(slices.Clone(keys), func(k string) bool { return slices.Contains(known, k) }), nil
 }
 
-// ErasedSince tells who was erased since a time: the history of addresses keeps their
-// pseudonyms, and when.
+// ErasedSince returns a function that reports whether an external account was erased after it sent
+// a message at a given time. It considers erasures since the given time, which the address history
+// records under pseudonyms.
 func (s *Store) ErasedSince(ctx context.Context, tenant string, since time.Time) (gateway.ErasedFunc, error) {
 	rs, err := s.db.Query(ctx, `
 		select channel, external_id, max(erased_at) from identity_owners
 		where tenant_id = $1 and erased_at >= $2 group by channel, external_id`, tenant, sqldb.TimeOrNull(since))
-	at := map[[2]string]time.Time{}
+	erasedAt := map[[2]string]time.Time{}
 	_, err = sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (struct{}, error) {
 		var channel, pseudonym string
 		var when time.Time
 		err := sc(&channel, &pseudonym, sqldb.Time(&when))
-		at[[2]string{channel, pseudonym}] = when
+		erasedAt[[2]string{channel, pseudonym}] = when
 		return struct{}{}, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read who was erased: %w", err)
+		return nil, fmt.Errorf("read erasures: %w", err)
 	}
-	if len(at) == 0 {
+	if len(erasedAt) == 0 {
 		return func(adapters.Channel, string, time.Time) bool { return false }, nil
 	}
 	keys, err := s.pseudonymKeys(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return func(channel adapters.Channel, externalID string, said time.Time) bool {
+	return func(channel adapters.Channel, externalID string, sentAt time.Time) bool {
 		return slices.ContainsFunc(keys, func(key []byte) bool {
-			when, ok := at[[2]string{string(channel), pseudonym(key, tenant, string(channel), externalID)}]
-			return ok && !said.After(when)
+			when, ok := erasedAt[[2]string{string(channel), pseudonym(key, tenant, string(channel), externalID)}]
+			return ok && !sentAt.After(when)
 		})
 	}, nil
 }

@@ -9,15 +9,16 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// BlockSender has the messages of an unknown sender dropped from now on, until Admit or
-// until a customer is found for them; it gives since when. With an instance, senders
-// of other instances are not found. identity.ErrNotFound; identity.ErrTaken for an
-// identity that belongs to a customer.
+// BlockSender blocks an unknown sender: their messages are dropped until UnblockSender is called
+// or the identity is linked to a customer. It returns the time since which the sender is blocked.
+// If instance is not empty, senders of other instances are not found. BlockSender returns
+// identity.ErrNotFound if there is no such identity and identity.ErrAlreadyLinked if it belongs to
+// a customer.
 func (s *Store) BlockSender(ctx context.Context, tenant, instance, id string, by identity.Actor) (since time.Time, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
-		i, was, err := s.lockUnknownSender(ctx, tx, tenant, instance, id)
-		if err != nil || !was.IsZero() {
-			since = was
+		i, blockedAt, err := s.lockUnknownSender(ctx, tx, tenant, instance, id)
+		if err != nil || !blockedAt.IsZero() {
+			since = blockedAt
 			return err
 		}
 		since = s.now()
@@ -26,14 +27,15 @@ func (s *Store) BlockSender(ctx context.Context, tenant, instance, id string, by
 		}
 		return recordEvents(ctx, tx, identityEvent(i, "identity.blocked", by, nil))
 	})
-	return since, s.identityError("refuse sender", err)
+	return since, s.identityError("block sender", err)
 }
 
-// UnblockSender takes a refusal back. identity.ErrNotFound, identity.ErrTaken as Refuse.
+// UnblockSender unblocks an unknown sender. It does nothing if the sender is not blocked. Its
+// errors are those of BlockSender.
 func (s *Store) UnblockSender(ctx context.Context, tenant, instance, id string, by identity.Actor) error {
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
-		i, was, err := s.lockUnknownSender(ctx, tx, tenant, instance, id)
-		if err != nil || was.IsZero() {
+		i, blockedAt, err := s.lockUnknownSender(ctx, tx, tenant, instance, id)
+		if err != nil || blockedAt.IsZero() {
 			return err
 		}
 		if _, err := tx.Exec(ctx, `update identities set refused_at = null, updated_at = $3 where tenant_id = $1 and id = $2`, tenant, id, s.now()); err != nil {
@@ -41,11 +43,14 @@ func (s *Store) UnblockSender(ctx context.Context, tenant, instance, id string, 
 		}
 		return recordEvents(ctx, tx, identityEvent(i, "identity.unblocked", by, nil))
 	})
-	return s.identityError("admit sender", err)
+	return s.identityError("unblock sender", err)
 }
 
-// lockUnknownSender gives an unknown sender, locked, and since when they are refused.
-func (s *Store) lockUnknownSender(ctx context.Context, tx sqldb.DB, tenant, instance, id string) (i identity.Identity, refused time.Time, err error) {
+// lockUnknownSender locks and returns an unknown sender and the time since which it is blocked,
+// zero if it is not.
+func (s *Store) lockUnknownSender(
+	ctx context.Context, tx sqldb.DB, tenant, instance, id string,
+) (i identity.Identity, blockedAt time.Time, err error) {
 	where, args := ``, []any{tenant, id}
 	if instance != "" {
 		where, args = ` and instance_id = $3`, append(args, instance)
@@ -54,16 +59,16 @@ func (s *Store) lockUnknownSender(ctx context.Context, tx sqldb.DB, tenant, inst
 		select `+identityColumns+`, refused_at from identities
 		where tenant_id = $1 and id = $2`+where+s.dialect.ForUpdate(), args...)
 	i, err = sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (identity.Identity, error) {
-		return scanIdentity(func(dest ...any) error { return sc(append(dest, sqldb.Time(&refused))...) })
+		return scanIdentity(func(dest ...any) error { return sc(append(dest, sqldb.Time(&blockedAt))...) })
 	})
 	if err == nil && i.CustomerID != "" {
 		err = identity.ErrAlreadyLinked
 	}
-	return i, refused, err
+	return i, blockedAt, err
 }
 
-// IsSenderBlocked reports whether the sender of an address is refused by an instance: nobody
-// owns the address there, and staff blocked it.
+// IsSenderBlocked reports whether the unknown sender with an address is blocked in an instance. It
+// returns false if the address belongs to a customer there.
 func (s *Store) IsSenderBlocked(ctx context.Context, a identity.Address) (bool, error) {
 	rs, err := s.db.Query(ctx, `
 		select id from identities
@@ -75,7 +80,7 @@ func (s *Store) IsSenderBlocked(ctx context.Context, a identity.Address) (bool, 
 		limit 1`, a.TenantID, a.Channel, a.ExternalID, a.InstanceID)
 	ids, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
 	if err != nil {
-		return false, fmt.Errorf("look for refusal: %w", err)
+		return false, fmt.Errorf("look up block: %w", err)
 	}
 	return len(ids) > 0, nil
 }

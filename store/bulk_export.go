@@ -29,8 +29,8 @@ func scanRecordIdentity(sc sqldb.ScanFunc) (i identity.RecordIdentity, err error
 	return i, err
 }
 
-// Records gives customers with their identities, in order of id, after the id given.
-// Instances are named by their names, where these are theirs alone.
+// Records returns at most limit customers with their identities in order of ID, starting after the
+// ID after. Instances are given by name if the name is unique, and otherwise by ID.
 func (s *Store) Records(ctx context.Context, tenant, after string, limit int) ([]identity.Record, error) {
 	rs, err := s.db.Query(ctx, `
 		select `+recordColumns+` from customers
@@ -40,7 +40,7 @@ func (s *Store) Records(ctx context.Context, tenant, after string, limit int) ([
 	if err != nil || len(records) == 0 {
 		return nil, s.customerError("read customers", err)
 	}
-	names, err := loadInstanceIndex(ctx, s.db, tenant)
+	instances, err := loadInstanceIndex(ctx, s.db, tenant)
 	if err != nil {
 		return nil, err
 	}
@@ -52,11 +52,11 @@ func (s *Store) Records(ctx context.Context, tenant, after string, limit int) ([
 	if err != nil {
 		return nil, fmt.Errorf("read identities: %w", err)
 	}
-	for n := range records {
-		// Both are in the same order, but a customer may have gone in between.
-		for len(identities) > 0 && identities[0].CustomerID <= records[n].ID {
-			if identities[0].CustomerID == records[n].ID {
-				records[n].Identities = append(records[n].Identities, names.withInstanceName(identities[0]))
+	for i := range records {
+		// Both lists have the same order, but a customer may have been deleted in between.
+		for len(identities) > 0 && identities[0].CustomerID <= records[i].ID {
+			if identities[0].CustomerID == records[i].ID {
+				records[i].Identities = append(records[i].Identities, instances.withInstanceName(identities[0]))
 			}
 			identities = identities[1:]
 		}
@@ -64,32 +64,33 @@ func (s *Store) Records(ctx context.Context, tenant, after string, limit int) ([
 	return records, nil
 }
 
-// instanceIndex are the instances that a text may mean: an id, or a name.
+// instanceIndex maps instance IDs and names to instances.
 type instanceIndex map[string]instanceRef
 
 type instanceRef struct {
 	id, name  string
-	ambiguous bool // have the name
+	ambiguous bool // several instances have the name
 }
 
+// loadInstanceIndex returns the index of all instances of a tenant.
 func loadInstanceIndex(ctx context.Context, d sqldb.DB, tenant string) (instanceIndex, error) {
 	rs, err := d.Query(ctx, `select `+instanceColumns+` from instances where tenant_id = $1`, tenant)
-	known, err := sqldb.ScanAll(rs, err, scanInstance)
+	instances, err := sqldb.ScanAll(rs, err, scanInstance)
 	if err != nil {
 		return nil, fmt.Errorf("read instances: %w", err)
 	}
-	choices := instanceIndex{}
-	for _, i := range known {
-		_, several := choices[i.Name]
-		choices[i.Name] = instanceRef{i.ID, i.Name, several}
+	index := instanceIndex{}
+	for _, i := range instances {
+		_, exists := index[i.Name]
+		index[i.Name] = instanceRef{i.ID, i.Name, exists}
 	}
-	for _, i := range known { // an id, before a name that looks like one
-		choices[i.ID] = instanceRef{id: i.ID, name: i.Name}
+	for _, i := range instances { // an ID takes precedence over a name that looks like one
+		index[i.ID] = instanceRef{id: i.ID, name: i.Name}
 	}
-	return choices, nil
+	return index, nil
 }
 
-// withInstanceName gives i with its instance as a text that choose understands.
+// withInstanceName returns i with Instance set to a text that resolve maps to i.InstanceID.
 func (c instanceIndex) withInstanceName(i identity.RecordIdentity) identity.RecordIdentity {
 	i.Instance = i.InstanceID
 	if n := c[i.InstanceID].name; n != "" && c[n].id == i.InstanceID && !c[n].ambiguous {
@@ -98,24 +99,25 @@ func (c instanceIndex) withInstanceName(i identity.RecordIdentity) identity.Reco
 	return i
 }
 
-// resolve gives the id of the instance that a text means; "" is every instance.
+// resolve returns the ID of the instance with the given ID or name, and "" for "", which means all
+// instances.
 func (c instanceIndex) resolve(text string) (string, error) {
 	i, ok := c[text]
 	switch {
 	case text == "":
 		return "", nil
 	case !ok:
-		return "", errors.New("instance: there is none of this id or name")
+		return "", errors.New("instance: no instance has this id or name")
 	case i.ambiguous:
-		return "", errors.New("instance: several have this name; give the id")
+		return "", errors.New("instance: several instances have this name; use the id")
 	}
 	return i.id, nil
 }
 
-// An batchInsert collects rows, to be kept by few statements. Their lengths are few too, so
-// that the engine knows the statements again.
+// A batchInsert collects rows and inserts them with few multi-row statements. The number of rows
+// per statement is one of a few, so that few distinct statements are prepared.
 type batchInsert struct {
-	table string // table and columns
+	table string // with the list of columns
 	rows  [][]any
 }
 
@@ -150,11 +152,11 @@ func (i *batchInsert) stmt(rows [][]any) sqldb.Statement {
 	return sqldb.Statement{Query: b.String(), Args: args}
 }
 
-// auditStmts keep many events at once; their time is the database's.
+// auditStmts returns statements that insert many events, whose time the database sets.
 func auditStmts(events []identity.Event) []sqldb.Statement {
 	rows := &batchInsert{table: `audit_events (id, tenant_id, kind, actor, customer_id, identity_id, detail)`}
 	for _, e := range events {
-		detail, _ := json.Marshal(e.Detail) // texts by name cannot fail
+		detail, _ := json.Marshal(e.Detail) // a map of strings cannot fail
 		rows.add([]any{newID(), e.TenantID, e.Kind, string(e.Actor), sqldb.TextOrNull(e.CustomerID), sqldb.TextOrNull(e.IdentityID), string(detail)})
 	}
 	return rows.stmts()

@@ -11,32 +11,33 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// An Import brings in records, as many at a time as are given together. A record is
-// whose id it names; without one, whose e-mail address; without one, whose fk_id;
-// without one, who owns one of its identities; and otherwise a new customer. So the
-// same records can be imported again, and nothing happens.
+// An Import imports customer records in batches. The customer of a record is determined by its ID;
+// without one, by its e-mail address; without one, by its fk_id; without one, by the owner of one
+// of its identities. If none matches, a customer is created. Importing the same records again
+// changes nothing.
 //
-// What a record does not say stays as it is, and so do identities that are there.
+// Fields that a record leaves empty keep their values, and existing identities are not changed.
 type Import struct {
 	store   *Store
 	options identity.ImportOptions
-	plan    *importPlan // of a dry run: what would be there by now
+	plan    *importPlan // only for a dry run: what the previous batches would have changed
 }
 
-// NewImport begins an import.
-func (s *Store) NewImport(how identity.ImportOptions) *Import {
-	return &Import{store: s, options: how}
+// NewImport returns an Import with the given options.
+func (s *Store) NewImport(options identity.ImportOptions) *Import {
+	return &Import{store: s, options: options}
 }
 
-// ImportRecords imports records in one transaction. A record that cannot be kept says why and
-// leaves the others alone; the error is for what nobody's record is to blame for, and
-// then nothing is kept.
+// ImportRecords imports records in one transaction and returns one result for each. A record that
+// cannot be imported has an error in its result and does not affect the others. If ImportRecords
+// returns an error, it is not about a record. If the database rejects the batch because of one
+// record, the batch is split in half and each half is imported in its own transaction.
 func (i *Import) ImportRecords(ctx context.Context, records []identity.Record) ([]identity.ImportResult, error) {
-	done, err := i.importRecords(ctx, records)
+	results, err := i.importRecords(ctx, records)
 	if err == nil || !i.store.isRecordError(err) {
-		return done, err
+		return results, err
 	}
-	// Somebody else got in the way, or the database does not take the data: who is it?
+	// A concurrent change or invalid data: bisect to find the record.
 	if len(records) == 1 {
 		return []identity.ImportResult{{Err: i.store.recordError(err)}}, nil
 	}
@@ -49,7 +50,8 @@ func (i *Import) ImportRecords(ctx context.Context, records []identity.Record) (
 	return append(first, second...), err
 }
 
-func (i *Import) importRecords(ctx context.Context, records []identity.Record) (done []identity.ImportResult, err error) {
+// importRecords imports a batch in one transaction, or only plans it for a dry run.
+func (i *Import) importRecords(ctx context.Context, records []identity.Record) (results []identity.ImportResult, err error) {
 	if i.options.DryRun {
 		if i.plan == nil {
 			i.plan = newImportPlan(i.store, i.options)
@@ -64,28 +66,29 @@ func (i *Import) importRecords(ctx context.Context, records []identity.Record) (
 		if err := p.read(ctx, tx, records); err != nil {
 			return err
 		}
-		done = p.decide(records)
+		results = p.decide(records)
 		return p.write(ctx, tx)
 	})
-	return done, err
+	return results, err
 }
 
-// isRecordError reports whether an error may be about the data of a record.
+// isRecordError reports whether err may be caused by the data of a record.
 func (s *Store) isRecordError(err error) bool {
 	return s.dialect.IsDuplicate(err) || s.dialect.IsForeignKeyViolation(err) || s.dialect.IsUnstorable(err) || errors.Is(err, identity.ErrAlreadyLinked)
 }
 
+// recordError returns the message for a record that caused err.
 func (s *Store) recordError(err error) error {
 	switch {
 	case s.dialect.IsDuplicate(err) || errors.Is(err, identity.ErrAlreadyLinked):
-		return errors.New("somebody else got the same e-mail address or identity at this moment")
+		return errors.New("another customer got the same e-mail address or identity during the import")
 	case s.dialect.IsForeignKeyViolation(err):
-		return errors.New("what it belongs to was removed at this moment")
+		return errors.New("the customer or instance was removed during the import")
 	}
-	return errors.New("the database does not take a value of it")
+	return errors.New("the database rejected a value")
 }
 
-// write does what was decided, many rows with a statement.
+// write applies the planned changes with multi-row statements.
 func (p *importPlan) write(ctx context.Context, tx sqldb.DB) error {
 	now := p.store.now()
 	customers, identities := newCustomerInsert(), newIdentityInsert()
@@ -112,7 +115,7 @@ func (p *importPlan) write(ctx context.Context, tx sqldb.DB) error {
 		}
 	}
 	if err := tx.Batch(ctx, slices.Concat(customers.stmts(), updates, identities.stmts(), auditStmts(events))); err != nil {
-		return fmt.Errorf("keep records: %w", err)
+		return fmt.Errorf("store records: %w", err)
 	}
 	for _, i := range adopted {
 		if err := p.linkUnknownSender(ctx, tx, i, now); err != nil {
@@ -158,7 +161,7 @@ func (p *importPlan) identityRow(i identity.RecordIdentity, now time.Time) []any
 	}
 }
 
-// grantEvents tell of rights that came with an identity, and why.
+// grantEvents returns the events for the rights that an identity was imported with.
 func (p *importPlan) grantEvents(i identity.RecordIdentity) []identity.Event {
 	var events []identity.Event
 	if i.RoleOverride != "" {
@@ -170,20 +173,21 @@ func (p *importPlan) grantEvents(i identity.RecordIdentity) []identity.Event {
 	return events
 }
 
-// linkUnknownSender links an address from which somebody wrote already.
+// linkUnknownSender links an address that belongs to an unknown sender.
 func (p *importPlan) linkUnknownSender(ctx context.Context, tx sqldb.DB, i identity.RecordIdentity, now time.Time) error {
 	linked, err := p.store.linkTx(ctx, tx, i.Identity, p.options.Actor)
 	if err != nil {
 		return err
 	}
-	i.ID, i.RoleOverride = linked.ID, "" // told by link
+	i.ID, i.RoleOverride = linked.ID, "" // linkTx has recorded the event for the role
 	return tx.Batch(ctx, append([]sqldb.Statement{{Query: `
 		update identities set username = coalesce($3, username), avatar_url = $4, info_url = $5, page_url = $6, verified_at = $7, updated_at = $8
 		where tenant_id = $1 and id = $2`,
 		Args: []any{p.options.TenantID, i.ID, sqldb.TextOrNull(i.Username), sqldb.TextOrNull(i.AvatarURL), sqldb.TextOrNull(i.InfoURL), sqldb.TextOrNull(i.PageURL), sqldb.TimeOrNull(p.verifiedAt(i)), now}}}, auditStmts(p.grantEvents(i))...))
 }
 
-// verifiedAt is when an identity was verified, as far as that is trusted.
+// verifiedAt returns when an identity was verified, or the zero time if the options do not trust
+// the file.
 func (p *importPlan) verifiedAt(i identity.RecordIdentity) time.Time {
 	if p.options.TrustReason == "" {
 		return time.Time{}
@@ -191,6 +195,7 @@ func (p *importPlan) verifiedAt(i identity.RecordIdentity) time.Time {
 	return i.VerifiedAt
 }
 
+// event returns an event of the import.
 func (p *importPlan) event(kind, customer, id string, detail map[string]string) identity.Event {
 	if detail == nil {
 		detail = map[string]string{}

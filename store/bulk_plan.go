@@ -13,41 +13,42 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// An importPlan decides about records. It knows what the database holds of whatever
-// they name, and what it decided before.
+// An importPlan decides what to change for each record. It holds the rows that the records refer
+// to, updated with the changes already planned.
 type importPlan struct {
 	store   *Store
 	options identity.ImportOptions
 
-	customers      map[string]*identity.Record // by id
-	byEmail        map[string]string           // ids, by address in lower case
-	byFK           map[string]string
-	merged         map[string]bool          // ids of customers that are somebody else now
-	owners         map[scopedAddress]string // ids of customers
-	unknownSenders map[scopedAddress]bool   // somebody wrote from there; of any instance
+	customers      map[string]*identity.Record // by ID
+	byEmail        map[string]string           // customer IDs by lower-case e-mail address
+	byFK           map[string]string           // customer IDs by fk_id
+	merged         map[string]bool             // IDs of customers merged into another
+	owners         map[scopedAddress]string    // customer IDs
+	unknownSenders map[scopedAddress]bool      // addresses of unknown senders, also without their instance
 	instances      instanceIndex
 	changes        []importChange
 }
 
-// scopedAddress is an address within its scope.
+// A scopedAddress is an address and the instance it is limited to, "" for all instances.
 type scopedAddress struct{ channel, externalID, instance string }
 
-// A importChange is what is to be done about one record.
+// An importChange is the planned change for one record.
 type importChange struct {
-	record identity.Record // the customer as it is to be
+	record identity.Record // the customer after the change
 	create bool
-	fields []string // that change
+	fields []string // the changed fields
 	link   []identity.RecordIdentity
 }
 
-func newImportPlan(s *Store, how identity.ImportOptions) *importPlan {
+func newImportPlan(s *Store, options identity.ImportOptions) *importPlan {
 	return &importPlan{
-		store: s, options: how, customers: map[string]*identity.Record{}, byEmail: map[string]string{}, byFK: map[string]string{}, merged: map[string]bool{},
-		owners: map[scopedAddress]string{}, unknownSenders: map[scopedAddress]bool{},
+		store: s, options: options,
+		customers: map[string]*identity.Record{}, byEmail: map[string]string{}, byFK: map[string]string{},
+		merged: map[string]bool{}, owners: map[scopedAddress]string{}, unknownSenders: map[scopedAddress]bool{},
 	}
 }
 
-// read looks up everything that records name.
+// read loads the rows that the records refer to.
 func (p *importPlan) read(ctx context.Context, d sqldb.DB, records []identity.Record) error {
 	var ids, emails, fks []string
 	external := map[string][]string{} // by channel
@@ -77,9 +78,9 @@ func (p *importPlan) read(ctx context.Context, d sqldb.DB, records []identity.Re
 	for _, q := range []struct {
 		values    []string
 		condition string
-		sign      string
+		format    string
 	}{{ids, `id in (%s)`, "$%d"}, {emails, `lower(email) in (%s)`, "lower($%d)"}, {fks, `fk_id in (%s)`, "$%d"}} {
-		if err := p.readCustomers(ctx, d, q.values, q.condition, q.sign); err != nil {
+		if err := p.readCustomers(ctx, d, q.values, q.condition, q.format); err != nil {
 			return err
 		}
 	}
@@ -98,8 +99,8 @@ func (p *importPlan) readOwners(ctx context.Context, d sqldb.DB, channel string,
 		at       scopedAddress
 		customer string
 	}
-	for some := range slices.Chunk(external, maxListed) {
-		list, args := sqldb.PlaceholderList([]any{p.options.TenantID, channel}, some, "$%d")
+	for chunk := range slices.Chunk(external, maxListed) {
+		list, args := sqldb.PlaceholderList([]any{p.options.TenantID, channel}, chunk, "$%d")
 		rs, err := d.Query(ctx, `
 			select channel, external_id, instance_id, customer_id from identities
 			where tenant_id = $1 and channel = $2 and external_id in (`+list+`)`, args...)
@@ -121,12 +122,12 @@ func (p *importPlan) readOwners(ctx context.Context, d sqldb.DB, channel string,
 	return nil
 }
 
-// maxListed is how many values a statement lists at most.
+// maxListed is the maximum number of values in the list of one statement.
 const maxListed = 512
 
-func (p *importPlan) readCustomers(ctx context.Context, d sqldb.DB, values []string, condition, sign string) error {
-	for some := range slices.Chunk(values, maxListed) {
-		list, args := sqldb.PlaceholderList([]any{p.options.TenantID}, some, sign)
+func (p *importPlan) readCustomers(ctx context.Context, d sqldb.DB, values []string, condition, format string) error {
+	for chunk := range slices.Chunk(values, maxListed) {
+		list, args := sqldb.PlaceholderList([]any{p.options.TenantID}, chunk, format)
 		rs, err := d.Query(ctx, `
 			select `+recordColumns+` from customers
 			where tenant_id = $1 and `+fmt.Sprintf(condition, list), args...)
@@ -135,7 +136,7 @@ func (p *importPlan) readCustomers(ctx context.Context, d sqldb.DB, values []str
 			return fmt.Errorf("look up customers: %w", err)
 		}
 		for _, r := range found {
-			if p.customers[r.ID] == nil { // what was decided holds
+			if p.customers[r.ID] == nil { // keep a customer with planned changes
 				p.indexCustomer(&r)
 			}
 		}
@@ -144,8 +145,8 @@ func (p *importPlan) readCustomers(ctx context.Context, d sqldb.DB, values []str
 }
 
 func (p *importPlan) readMerged(ctx context.Context, d sqldb.DB, ids []string) error {
-	for some := range slices.Chunk(ids, maxListed) {
-		list, args := sqldb.PlaceholderList([]any{p.options.TenantID}, some, "$%d")
+	for chunk := range slices.Chunk(ids, maxListed) {
+		list, args := sqldb.PlaceholderList([]any{p.options.TenantID}, chunk, "$%d")
 		rs, err := d.Query(ctx, `select customer_id from customer_merges where tenant_id = $1 and customer_id in (`+list+`)`, args...)
 		found, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (id string, err error) { return id, sc(sqldb.Text(&id)) })
 		if err != nil {
@@ -168,27 +169,28 @@ func (p *importPlan) indexCustomer(r *identity.Record) {
 	}
 }
 
-// decide says what becomes of records, one after another: each sees what the ones
-// before it do.
+// decide plans the changes for the records in order and returns their results. Each record sees
+// the changes planned for the records before it.
 func (p *importPlan) decide(records []identity.Record) []identity.ImportResult {
 	p.changes = p.changes[:0]
-	done := make([]identity.ImportResult, len(records))
+	results := make([]identity.ImportResult, len(records))
 	for n, r := range records {
 		c, err := p.planRecord(r)
 		if err != nil {
-			done[n].Err = err
+			results[n].Err = err
 			continue
 		}
-		done[n] = identity.ImportResult{Created: c.create, Updated: !c.create && len(c.fields) > 0, Linked: len(c.link)}
+		results[n] = identity.ImportResult{Created: c.create, Updated: !c.create && len(c.fields) > 0, Linked: len(c.link)}
 		p.applyChange(c)
 	}
-	return done
+	return results
 }
 
+// applyChange updates the indexes with a planned change.
 func (p *importPlan) applyChange(c importChange) {
-	if was := p.customers[c.record.ID]; was != nil {
-		delete(p.byEmail, strings.ToLower(was.Email))
-		delete(p.byFK, was.FKID)
+	if before := p.customers[c.record.ID]; before != nil {
+		delete(p.byEmail, strings.ToLower(before.Email))
+		delete(p.byFK, before.FKID)
 	}
 	p.indexCustomer(&c.record)
 	for _, i := range c.link {
@@ -199,6 +201,7 @@ func (p *importPlan) applyChange(c importChange) {
 	}
 }
 
+// planRecord returns the change for one record, or the error for its result.
 func (p *importPlan) planRecord(r identity.Record) (c importChange, err error) {
 	r.TenantID = p.options.TenantID
 	r.Identities = slices.Clone(r.Identities)
@@ -212,8 +215,8 @@ func (p *importPlan) planRecord(r identity.Record) (c importChange, err error) {
 		return c, err
 	}
 	c.record = r
-	if was := p.customers[id]; was != nil {
-		c.record, c.fields = mergeRecord(*was, r)
+	if current := p.customers[id]; current != nil {
+		c.record, c.fields = mergeRecord(*current, r)
 	} else {
 		c.create = true
 		c.record.ID = id
@@ -222,16 +225,16 @@ func (p *importPlan) planRecord(r identity.Record) (c importChange, err error) {
 		c.record.ID = newID()
 	}
 	if owner, taken := p.byEmail[strings.ToLower(c.record.Email)]; taken && c.record.Email != "" && owner != c.record.ID {
-		return c, errors.New("email: another customer has it")
+		return c, errors.New("email: already used by another customer")
 	}
 	if owner, taken := p.byFK[c.record.FKID]; taken && c.record.FKID != "" && owner != c.record.ID {
-		return c, errors.New("fk_id: another customer has it")
+		return c, errors.New("fk_id: already used by another customer")
 	}
 	c.link, err = p.newLinks(r.Identities, c.record.ID)
 	return c, err
 }
 
-// resolveCustomer gives the id of the customer that a record is about; "" is a new one.
+// resolveCustomer returns the ID of the customer that a record refers to, "" for a new customer.
 func (p *importPlan) resolveCustomer(r identity.Record) (string, error) {
 	if r.ID != "" {
 		if p.merged[r.ID] && p.customers[r.ID] == nil {
@@ -251,59 +254,59 @@ func (p *importPlan) resolveCustomer(r identity.Record) (string, error) {
 		}
 	}
 	if r.Email == "" && r.FKID == "" && len(r.Identities) == 0 {
-		return "", errors.New("email, fk_id, an identity or an id is needed, to know the customer again")
+		return "", errors.New("id, email, fk_id or an identity is required to identify the customer")
 	}
 	return "", nil
 }
 
-// isCompatible reports whether a customer is not known by something else than a record says.
+// isCompatible reports whether a customer's e-mail address and fk_id do not contradict a record.
 func (p *importPlan) isCompatible(id string, r identity.Record) bool {
 	c := p.customers[id]
 	return c != nil && (r.Email == "" || c.Email == "") && (r.FKID == "" || c.FKID == "")
 }
 
-// newLinks gives the identities that are new. A record that names somebody else's is
-// refused as a whole.
+// newLinks returns the identities of a record that do not exist yet. It returns an error if one of
+// them belongs to another customer; the record is then not imported.
 func (p *importPlan) newLinks(is []identity.RecordIdentity, customer string) ([]identity.RecordIdentity, error) {
-	var fresh []identity.RecordIdentity
-	given := map[scopedAddress]bool{}
+	var links []identity.RecordIdentity
+	seen := map[scopedAddress]bool{}
 	for _, i := range is {
 		at := scopedAddress{i.Channel, i.ExternalID, i.InstanceID}
 		owner, there := p.owners[at]
 		switch {
 		case there && owner != customer:
 			return nil, fmt.Errorf("%s: the identity belongs to another customer", i.Channel)
-		case there || given[at]:
+		case there || seen[at]:
 			continue
 		}
-		given[at] = true
+		seen[at] = true
 		i.TenantID, i.CustomerID = p.options.TenantID, customer
-		fresh = append(fresh, i)
+		links = append(links, i)
 	}
-	return fresh, nil
+	return links, nil
 }
 
-// isUnknownSender reports whether somebody wrote from an address, within the scope in which
-// it is to be linked.
+// isUnknownSender reports whether an unknown sender has the address of i in its scope.
 func (p *importPlan) isUnknownSender(i identity.RecordIdentity) bool {
 	return p.unknownSenders[scopedAddress{i.Channel, i.ExternalID, i.InstanceID}]
 }
 
-// mergeRecord gives a customer with what a record says of it, and the fields that differ.
-func mergeRecord(was, says identity.Record) (is identity.Record, changed []string) {
-	is = was
-	from := textColumns(&says)
-	for n, f := range textColumns(&is) {
-		if said := *from[n].value; said != "" && said != *f.value {
-			*f.value = said
-			changed = append(changed, f.name)
+// mergeRecord returns current updated with the fields that record sets, and the names of the
+// changed fields.
+func mergeRecord(current, record identity.Record) (merged identity.Record, changed []string) {
+	merged = current
+	from := textColumns(&record)
+	for n, column := range textColumns(&merged) {
+		if v := *from[n].value; v != "" && v != *column.value {
+			*column.value = v
+			changed = append(changed, column.name)
 		}
 	}
-	if len(says.Metadata) > 0 && !sameJSON(was.Metadata, says.Metadata) {
-		is.Metadata = says.Metadata
+	if len(record.Metadata) > 0 && !sameJSON(current.Metadata, record.Metadata) {
+		merged.Metadata = record.Metadata
 		changed = append(changed, "metadata")
 	}
-	return is, changed
+	return merged, changed
 }
 
 type textColumn struct {
@@ -311,14 +314,17 @@ type textColumn struct {
 	value *string
 }
 
-// textColumns are the columns of a customer that hold text.
+// textColumns returns the text columns of a customer.
 func textColumns(r *identity.Record) []textColumn {
 	return []textColumn{
-		{"email", &r.Email}, {"phone_number", &r.PhoneNumber}, {"first_name", &r.FirstName}, {"last_name", &r.LastName}, {"company_name", &r.CompanyName},
-		{"locale", &r.Locale}, {"timezone", &r.Timezone}, {"fk_id", &r.FKID}, {"fk_user_id", &r.FKUserID}, {"source", &r.Source}, {"context", &r.Context},
+		{"email", &r.Email}, {"phone_number", &r.PhoneNumber}, {"first_name", &r.FirstName},
+		{"last_name", &r.LastName}, {"company_name", &r.CompanyName}, {"locale", &r.Locale},
+		{"timezone", &r.Timezone}, {"fk_id", &r.FKID}, {"fk_user_id", &r.FKUserID}, {"source", &r.Source},
+		{"context", &r.Context},
 	}
 }
 
+// sameJSON reports whether a and b are equal apart from formatting and the order of keys.
 func sameJSON(a, b json.RawMessage) bool {
 	if string(a) == string(b) {
 		return true

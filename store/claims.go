@@ -12,101 +12,113 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// Limits on codes issued: a person cannot be flooded, and a stolen staff key cannot
-// open many doors.
+// Limits on issued codes. They protect people from a flood of codes and limit the damage of a
+// stolen staff key.
 const (
-	maxIssuedPer15Min = 5  // for one identity, and invites for one customer
-	maxIssuedPerDay   = 20 // likewise
+	maxIssuedPer15Min = 5  // codes for one identity, or invites for one customer
+	maxIssuedPerDay   = 20 // codes for one identity, or invites for one customer
 	maxIssuedPerHour  = 60 // by one actor
 )
 
-// Kinds of events that tell of a code issued.
+// Kinds of events that record issued codes and invites.
 const (
 	codeEventKinds   = `'claim.issued', 'claim.reissued'`
 	inviteEventKinds = `'invite.issued'`
 )
 
-// issueScope is for whom codes of some kinds are counted: a column of the audit log and
-// its value.
+// An issueScope selects the issued codes that are counted: those with an event of the given kinds
+// whose column has the value id.
 type issueScope struct{ column, id, kinds string }
 
-// IssueCode implements claim.Ledger. The row is locked first, so that of two presses at
-// once the later one wins whole.
-func (s *Store) IssueCode(ctx context.Context, tenant, customer, id string, by identity.Actor) (sub claim.Target, expires time.Time, err error) {
+// IssueCode implements claim.Store. It invalidates the previous code of the identity and starts a
+// new one; if the verification of the identity is no longer valid, it withdraws it. The row is
+// locked first, so that the last of several concurrent calls determines the live code.
+//
+// IssueCode returns identity.ErrNotFound if the customer has no such identity,
+// identity.ErrAlreadyVerified if its verification is valid, and a *claim.TooManyCodesError if a
+// limit is reached. Nothing changes if it returns an error.
+func (s *Store) IssueCode(
+	ctx context.Context, tenant, customer, id string, by identity.Actor,
+) (target claim.Target, expires time.Time, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
-		sub, expires, err = s.issueCodeTx(ctx, tx, tenant, customer, id, by)
+		target, expires, err = s.issueCodeTx(ctx, tx, tenant, customer, id, by)
 		return err
 	})
-	return sub, expires, err
+	return target, expires, err
 }
 
-func (s *Store) issueCodeTx(ctx context.Context, tx sqldb.DB, tenant, customer, id string, by identity.Actor) (claim.Target, time.Time, error) {
-	sub := claim.Target{TenantID: tenant, IdentityID: id}
+// issueCodeTx implements IssueCode in a transaction.
+func (s *Store) issueCodeTx(
+	ctx context.Context, tx sqldb.DB, tenant, customer, id string, by identity.Actor,
+) (claim.Target, time.Time, error) {
+	target := claim.Target{TenantID: tenant, IdentityID: id}
 	var expires time.Time
-	who := identity.Identity{ID: id, TenantID: tenant, CustomerID: customer}
+	owner := identity.Identity{ID: id, TenantID: tenant, CustomerID: customer}
 	rs, err := tx.Query(ctx, `
 		update identities set claim_gen = claim_gen + 1, claim_expires_at = `+s.dialect.NowPlus(int(claim.CodeTTL/time.Second))+`,
 			claim_used_msg = null, claim_revoked_at = null, claim_key = $4
 		where tenant_id = $1 and customer_id = $2 and id = $3
 		returning instance_id, channel, external_id, claim_gen, claim_expires_at, verified_at, role_override, doubt`, tenant, customer, id, s.keys.IDs()[0])
 	_, err = sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (struct{}, error) {
-		return struct{}{}, sc(sqldb.Text(&sub.InstanceID), &sub.Channel, &sub.ExternalID, &sub.Gen, sqldb.Time(&expires), sqldb.Time(&who.VerifiedAt), sqldb.Text(&who.RoleOverride), sqldb.Text((*string)(&who.ExpiryReason)))
+		return struct{}{}, sc(sqldb.Text(&target.InstanceID), &target.Channel, &target.ExternalID, &target.Gen, sqldb.Time(&expires), sqldb.Time(&owner.VerifiedAt), sqldb.Text(&owner.RoleOverride), sqldb.Text((*string)(&owner.ExpiryReason)))
 	})
-	who.InstanceID, who.Channel = sub.InstanceID, sub.Channel
+	owner.InstanceID, owner.Channel = target.InstanceID, target.Channel
 	switch {
 	case sqldb.IsNoRows(err):
-		return sub, expires, identity.ErrNotFound
+		return target, expires, identity.ErrNotFound
 	case err != nil:
-		return sub, expires, fmt.Errorf("issue code: %w", err)
-	case who.IsVerified():
-		if err := s.withdrawVerification(ctx, tx, who, by); err != nil {
-			return sub, expires, err
+		return target, expires, fmt.Errorf("issue code: %w", err)
+	case owner.IsVerified():
+		if err := s.withdrawVerification(ctx, tx, owner, by); err != nil {
+			return target, expires, err
 		}
 	}
 	if err := s.checkIssueLimits(ctx, tx, tenant, issueScope{"identity_id", id, codeEventKinds}, by); err != nil {
-		return sub, expires, err
+		return target, expires, err
 	}
 	kind := "claim.issued"
-	if sub.Gen > 1 {
+	if target.Gen > 1 {
 		kind = "claim.reissued"
 	}
 	e := auditStmt(identity.Event{
-		TenantID: tenant, Kind: kind, Actor: by, CustomerID: customer, IdentityID: id, InstanceID: sub.InstanceID,
-		Detail: map[string]string{"channel": sub.Channel, "generation": fmt.Sprint(sub.Gen)},
+		TenantID: tenant, Kind: kind, Actor: by, CustomerID: customer, IdentityID: id, InstanceID: target.InstanceID,
+		Detail: map[string]string{"channel": target.Channel, "generation": fmt.Sprint(target.Gen)},
 	})
 	_, err = tx.Exec(ctx, e.Query, e.Args...)
-	return sub, expires, err
+	return target, expires, err
 }
 
-// revokeCodes ends the live codes of the identities that where names, and says why.
+// revokeCodes revokes the live codes of the identities that match where and records the reason.
 func (s *Store) revokeCodes(ctx context.Context, tx sqldb.DB, by identity.Actor, reason, where string, args ...any) error {
 	rs, err := tx.Query(ctx, `
 		update identities set claim_revoked_at = `+s.dialect.Now+`
 		where `+where+` and claim_used_msg is null and claim_revoked_at is null and claim_expires_at >= `+s.dialect.Now+`
 		returning `+identityColumns, args...)
-	ended, err := sqldb.ScanAll(rs, err, scanIdentity)
+	revoked, err := sqldb.ScanAll(rs, err, scanIdentity)
 	if err != nil {
 		return fmt.Errorf("revoke codes: %w", err)
 	}
 	var events []identity.Event
-	for _, i := range ended {
+	for _, i := range revoked {
 		events = append(events, identityEvent(i, "claim.revoked", by, map[string]string{"reason": reason}))
 	}
 	return recordEvents(ctx, tx, events...)
 }
 
+// checkIssueLimits returns a *claim.TooManyCodesError if a limit for the recipient or the actor is
+// reached.
 func (s *Store) checkIssueLimits(ctx context.Context, tx sqldb.DB, tenant string, to issueScope, by identity.Actor) error {
-	// An actor's codes are issued in turn, whoever they are for: none counts without those
-	// that are about to be issued beside it.
+	// Codes of one actor are issued one after another, so that each count includes the codes
+	// issued concurrently.
 	if s.dialect.AdvisoryLock != "" {
 		if _, err := tx.Exec(ctx, s.dialect.AdvisoryLock, tenant+"\x1f"+string(by)); err != nil {
-			return fmt.Errorf("wait for the actor's turn: %w", err)
+			return fmt.Errorf("lock issuing of codes: %w", err)
 		}
 	}
 	for _, l := range []struct {
 		issueScope
 		window time.Duration
-		most   int
+		limit  int
 	}{
 		{to, 15 * time.Minute, maxIssuedPer15Min},
 		{to, 24 * time.Hour, maxIssuedPerDay},
@@ -120,16 +132,16 @@ func (s *Store) checkIssueLimits(ctx context.Context, tx sqldb.DB, tenant string
 		if _, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (struct{}, error) { return struct{}{}, sc(&n, sqldb.Time(&oldest)) }); err != nil {
 			return fmt.Errorf("count codes issued: %w", err)
 		}
-		if n >= l.most {
+		if n >= l.limit {
 			return &claim.TooManyCodesError{RetryAfter: max(time.Second, time.Until(oldest.Add(l.window)).Round(time.Second))}
 		}
 	}
 	return nil
 }
 
-// CodeState implements claim.Ledger, in one round trip. A code whose proof hangs on a
-// master key that is not here gives *MissingKey while the proof is kept: it could only
-// be called wrong.
+// CodeState implements claim.Store in one round trip. It returns a *keyring.MissingKeyError if the
+// code is still redeemable but the ring does not have the master key with which it was hashed:
+// every code would be reported as wrong.
 func (s *Store) CodeState(ctx context.Context, a claim.Attempt) (claim.CodeState, error) {
 	st := claim.CodeState{Target: claim.Target{TenantID: a.TenantID, IdentityID: a.IdentityID, Channel: a.Channel, ExternalID: a.SenderID}, Status: claim.NoCode}
 	var key string
@@ -144,13 +156,13 @@ func (s *Store) CodeState(ctx context.Context, a claim.Attempt) (claim.CodeState
 			from identities where tenant_id = $1 and id = $2`, Args: []any{a.TenantID, a.IdentityID, a.ReceivedAt, a.InstanceID},
 			Read: func(rs sqldb.Rows) error {
 				_, err := sqldb.ScanAll(rs, nil, func(sc sqldb.ScanFunc) (struct{}, error) {
-					var who identity.Identity
+					var owner identity.Identity
 					var f identity.VerificationPolicy
-					var fence string
-					err := sc(sqldb.Text(&st.Target.InstanceID), sqldb.Text(&st.CustomerID), &st.Target.Gen, sqldb.Time(&st.ExpiresAt), sqldb.Text(&st.UsedBy), sqldb.Time(&who.VerifiedAt), sqldb.Text(&who.RoleOverride),
-						sqldb.Text((*string)(&who.ExpiryReason)), &f.OwnerDays, &f.CustomerDays, sqldb.Text(&key), &fence)
-					who.CustomerID = st.CustomerID
-					st.Verified, st.Status = s.hasValidVerification(who, f), claim.Status(fence)
+					var status string
+					err := sc(sqldb.Text(&st.Target.InstanceID), sqldb.Text(&st.CustomerID), &st.Target.Gen, sqldb.Time(&st.ExpiresAt), sqldb.Text(&st.UsedBy), sqldb.Time(&owner.VerifiedAt), sqldb.Text(&owner.RoleOverride),
+						sqldb.Text((*string)(&owner.ExpiryReason)), &f.OwnerDays, &f.CustomerDays, sqldb.Text(&key), &status)
+					owner.CustomerID = st.CustomerID
+					st.Verified, st.Status = s.hasValidVerification(owner, f), claim.Status(status)
 					return struct{}{}, err
 				})
 				return err
@@ -168,23 +180,25 @@ func (s *Store) CodeState(ctx context.Context, a claim.Attempt) (claim.CodeState
 	return st, nil
 }
 
-// throttleNoticeStmt reads whether the sender was told to wait in the window that counts.
-func (s *Store) throttleNoticeStmt(a claim.Attempt, told *bool) sqldb.Statement {
+// throttleNoticeStmt reads whether the sender was told to wait within the last 15 minutes.
+func (s *Store) throttleNoticeStmt(a claim.Attempt, notified *bool) sqldb.Statement {
 	return sqldb.Statement{Query: `
 		select count(*) from audit_events
 		where tenant_id = $1 and identity_id = $2 and kind = 'claim.throttled' and at > ` + s.dialect.NowPlus(-15*60), Args: []any{a.TenantID, a.IdentityID},
 		Read: func(rs sqldb.Rows) error {
 			n, err := sqldb.ScanOne(rs, nil, func(sc sqldb.ScanFunc) (n int, err error) { return n, sc(&n) })
-			*told = n > 0
+			*notified = n > 0
 			return err
 		}}
 }
 
-// redeemableCodeExpr says of an identity that the proof of its last code is still of use.
+// redeemableCodeExpr returns the condition that the last code of an identity can still be
+// redeemed, including the grace period for delayed messages.
 func redeemableCodeExpr(d sqldb.Dialect) string {
 	return `claim_used_msg is null and claim_revoked_at is null and claim_expires_at > ` + d.NowPlus(-int(claim.CodeGracePeriod/time.Second))
 }
 
+// failuresStmt counts the failed attempts of the sender, without the current message.
 func (s *Store) failuresStmt(a claim.Attempt, count *claim.Failures) sqldb.Statement {
 	return sqldb.Statement{Query: `
 		select at, ` + s.dialect.Now + ` from claim_failures
@@ -192,16 +206,16 @@ func (s *Store) failuresStmt(a claim.Attempt, count *claim.Failures) sqldb.State
 		order by at desc limit 100`, Args: []any{a.TenantID, a.InstanceID, a.Channel, a.SenderID, a.MessageID},
 		Read: func(rs sqldb.Rows) error {
 			var now time.Time
-			ats, err := sqldb.ScanAll(rs, nil, func(sc sqldb.ScanFunc) (at time.Time, err error) { return at, sc(sqldb.Time(&at), sqldb.Time(&now)) })
-			*count = countFailures(ats, now)
+			times, err := sqldb.ScanAll(rs, nil, func(sc sqldb.ScanFunc) (at time.Time, err error) { return at, sc(sqldb.Time(&at), sqldb.Time(&now)) })
+			*count = countFailures(times, now)
 			return err
 		}}
 }
 
-// countFailures counts failures, newest first, as of now.
-func countFailures(ats []time.Time, now time.Time) claim.Failures {
-	f := claim.Failures{Day: len(ats)}
-	for _, at := range ats {
+// countFailures counts failures at the given times, newest first, as of now.
+func countFailures(times []time.Time, now time.Time) claim.Failures {
+	f := claim.Failures{Day: len(times)}
+	for _, at := range times {
 		if at.After(now.Add(-15 * time.Minute)) {
 			f.QuarterHour++
 		}
@@ -210,16 +224,16 @@ func countFailures(ats []time.Time, now time.Time) claim.Failures {
 		}
 	}
 	if f.QuarterHour >= claim.MaxFailuresPerQuarterHour {
-		f.RetryAfter = ats[claim.MaxFailuresPerQuarterHour-1].Add(15 * time.Minute).Sub(now)
+		f.RetryAfter = times[claim.MaxFailuresPerQuarterHour-1].Add(15 * time.Minute).Sub(now)
 	}
 	if f.Day >= claim.MaxFailuresPerDay {
-		f.RetryAfter = max(f.RetryAfter, ats[claim.MaxFailuresPerDay-1].Add(24*time.Hour).Sub(now))
+		f.RetryAfter = max(f.RetryAfter, times[claim.MaxFailuresPerDay-1].Add(24*time.Hour).Sub(now))
 	}
 	return f
 }
 
-// linkedConversationsStmt finds the direct conversations with the customer's other verified
-// identities, one for each identity.
+// linkedConversationsStmt reads the direct conversations with the other verified identities of the
+// customer, one for each identity and instance.
 func (s *Store) linkedConversationsStmt(a claim.Attempt, st *claim.CodeState) sqldb.Statement {
 	return sqldb.Statement{Query: `
 		select min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text)
@@ -237,46 +251,46 @@ func scanLinkedConversation(sc sqldb.ScanFunc) (o claim.LinkedConversation, err 
 	return o, err
 }
 
-// claimStmts store a ruling. The grant trips the check that undoes everything when
-// the fence does not hold any more.
+// claimStmts returns the statements that store a decision. The update for a grant violates a check
+// constraint, which rolls back the batch, if the code can no longer be redeemed.
 func (s *Store) claimStmts(st gateway.Commit) []sqldb.Statement {
-	r := st.Claim
-	if r == nil {
+	d := st.Claim
+	if d == nil {
 		return nil
 	}
 	var stmts []sqldb.Statement
-	a, now := r.Attempt, s.now()
-	if g := r.Grant; g != nil {
+	a, now := d.Attempt, s.now()
+	if g := d.Grant; g != nil {
 		stmts = append(stmts, sqldb.Statement{Query: `
 			update identities set
 				claim_gen = case when claim_gen = $3 and customer_id is not null and verified_at is null and claim_used_msg is null
 					and claim_revoked_at is null and claim_expires_at >= $4 then claim_gen else -1 end,
 				claim_used_msg = $5, verified_at = $6, role_override = $7, unlink_asked_at = null, updated_at = $6, last_heard_at = $6, ` + clearExpirySQL + `
 			where tenant_id = $1 and id = $2`, Args: []any{a.TenantID, g.IdentityID, g.Gen, a.ReceivedAt, a.MessageID, now, identity.RoleOwner}},
-			// An identity that was removed meanwhile has no row to trip over.
+			// If the identity was removed, no row of identities can violate a constraint.
 			sqldb.Statement{Query: `
 				update lanes set wakes = -1
 				where tenant_id = $1 and conversation_id = $2 and kind = $3
 					and not exists (select 1 from identities where tenant_id = $1 and id = $4)`,
 				Args: []any{a.TenantID, st.Lease.ConversationID, string(st.Lease.Kind), g.IdentityID}})
 	}
-	for _, b := range r.Revoke {
+	for _, b := range d.Revoke {
 		stmts = append(stmts, sqldb.Statement{Query: `
 			update identities set claim_revoked_at = $4
 			where tenant_id = $1 and id = $2 and claim_gen = $3 and claim_used_msg is null and claim_revoked_at is null`,
 			Args: []any{a.TenantID, b.IdentityID, b.Gen, now}})
 	}
-	if i := r.RevokeInvite; i != nil {
+	if i := d.RevokeInvite; i != nil {
 		stmts = append(stmts, sqldb.Statement{Query: `
 			update invites set revoked_at = $3
 			where tenant_id = $1 and id = $2 and used_msg is null and revoked_at is null`, Args: []any{a.TenantID, i.ID, now}})
 	}
-	if r.CountsAsFailure {
+	if d.CountsAsFailure {
 		stmts = append(stmts, sqldb.Statement{Query: `
 			insert into claim_failures (tenant_id, instance_id, channel, sender_id, message_id)
 			values ($1, $2, $3, $4, $5) on conflict do nothing`, Args: []any{a.TenantID, a.InstanceID, a.Channel, a.SenderID, a.MessageID}})
 	}
-	for _, e := range r.Events {
+	for _, e := range d.Events {
 		stmts = append(stmts, auditOwnerStmt(e))
 	}
 	return stmts

@@ -19,9 +19,9 @@ func scanContact(sc sqldb.ScanFunc) (c identity.ContactIdentity, err error) {
 	return c, err
 }
 
-// ContactIdentities gives identities in order of id after the first skip, and how
-// many there are. With an instance, those of other instances are left out.
-func (s *Store) ContactIdentities(ctx context.Context, tenant, instance string, skip, limit int) (cs []identity.ContactIdentity, total int, err error) {
+// ContactIdentities returns at most limit identities in order of ID after the first skip, and the
+// number of all. If instance is not empty, identities scoped to other instances are left out.
+func (s *Store) ContactIdentities(ctx context.Context, tenant, instance string, skip, limit int) (contacts []identity.ContactIdentity, total int, err error) {
 	where, args := ` where tenant_id = $1`, []any{tenant}
 	if instance != "" {
 		where, args = where+` and (instance_id = $2 or instance_id is null)`, append(args, instance)
@@ -32,20 +32,23 @@ func (s *Store) ContactIdentities(ctx context.Context, tenant, instance string, 
 	}
 	page := fmt.Sprintf(` order by id limit $%d offset $%d`, len(args)+1, len(args)+2)
 	rs, err = s.db.Query(ctx, `select `+contactColumns+` from identities`+where+page, append(args, limit, skip)...)
-	cs, err = sqldb.ScanAll(rs, err, scanContact)
-	return cs, total, s.contactError("list contact identities", err)
+	contacts, err = sqldb.ScanAll(rs, err, scanContact)
+	return contacts, total, s.contactError("list contact identities", err)
 }
 
-// ContactIdentity gives any identity of the tenant; identity.ErrNotFound.
+// ContactIdentity returns an identity of the tenant, whether or not it belongs to a customer. It
+// returns identity.ErrNotFound if there is none.
 func (s *Store) ContactIdentity(ctx context.Context, tenant, id string) (identity.ContactIdentity, error) {
 	rs, err := s.db.Query(ctx, `select `+contactColumns+` from identities where tenant_id = $1 and id = $2`, tenant, id)
 	c, err := sqldb.ScanOne(rs, err, scanContact)
 	return c, s.contactError("read contact identity", err)
 }
 
-// CreateContactIdentity keeps an identity with a new id, unverified. With a contact it
-// is linked as Link does. identity.ErrTaken, httpapi.ErrNoContact.
-func (s *Store) CreateContactIdentity(ctx context.Context, c identity.ContactIdentity, by identity.Actor) (kept identity.ContactIdentity, err error) {
+// CreateContactIdentity stores an unverified identity with a new ID and returns it. With a
+// customer, it is linked as by Link. Without one, the address must not exist in its scope. It
+// returns identity.ErrAlreadyLinked if the address is taken and identity.ErrNoContact if the
+// customer or instance does not exist.
+func (s *Store) CreateContactIdentity(ctx context.Context, c identity.ContactIdentity, by identity.Actor) (created identity.ContactIdentity, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		i, err := s.insertContactIdentity(ctx, tx, c.Identity, by)
 		if err != nil {
@@ -55,16 +58,20 @@ func (s *Store) CreateContactIdentity(ctx context.Context, c identity.ContactIde
 			update identities set avatar_url = $3, info_url = $4, page_url = $5, username = $6
 			where tenant_id = $1 and id = $2 returning `+contactColumns,
 			i.TenantID, i.ID, sqldb.TextOrNull(c.AvatarURL), sqldb.TextOrNull(c.InfoURL), sqldb.TextOrNull(c.PageURL), sqldb.TextOrNull(c.Username))
-		kept, err = sqldb.ScanOne(rs, err, scanContact)
+		created, err = sqldb.ScanOne(rs, err, scanContact)
 		return err
 	})
 	if err != nil {
 		return identity.ContactIdentity{}, s.contactError("create contact identity", err)
 	}
-	return kept, nil
+	return created, nil
 }
 
-func (s *Store) insertContactIdentity(ctx context.Context, tx sqldb.DB, i identity.Identity, by identity.Actor) (identity.Identity, error) {
+// insertContactIdentity stores the part of a contact identity that it has in common with other
+// identities.
+func (s *Store) insertContactIdentity(
+	ctx context.Context, tx sqldb.DB, i identity.Identity, by identity.Actor,
+) (identity.Identity, error) {
 	if i.CustomerID != "" {
 		return s.linkTx(ctx, tx, i, by)
 	}
@@ -75,16 +82,15 @@ func (s *Store) insertContactIdentity(ctx context.Context, tx sqldb.DB, i identi
 		insert into identities (id, tenant_id, instance_id, channel, external_id, display_name, metadata, created_at, updated_at)
 		values ($1, $2, $3, $4, $5, $6, '{}', $7, $7)
 		returning `+identityColumns, newID(), i.TenantID, sqldb.TextOrNull(i.InstanceID), i.Channel, i.ExternalID, sqldb.TextOrNull(i.DisplayName), s.now())
-	noted, err := sqldb.ScanOne(rs, err, scanIdentity)
+	created, err := sqldb.ScanOne(rs, err, scanIdentity)
 	if err != nil {
 		return i, err
 	}
-	return noted, recordEvents(ctx, tx, identityEvent(noted, "identity.noted", by, nil))
+	return created, recordEvents(ctx, tx, identityEvent(created, "identity.noted", by, nil))
 }
 
-// checkAddressFree gives identity.ErrTaken when another row within i's scope has i's
-// address. An address without an owner is noted once: as the oldest of its address it
-// is the row that a later link takes over.
+// checkAddressFree returns identity.ErrAlreadyLinked if another identity within the scope of i has
+// its address. An address without an owner has one row, the oldest, which a later link takes over.
 func (s *Store) checkAddressFree(ctx context.Context, tx sqldb.DB, i identity.Identity) error {
 	within, args := ``, []any{i.TenantID, i.Channel, i.ExternalID, startAfter(i.ID)}
 	if i.InstanceID != "" {
@@ -100,120 +106,129 @@ func (s *Store) checkAddressFree(ctx context.Context, tx sqldb.DB, i identity.Id
 	return err
 }
 
-// ReplaceContactIdentity changes the identity of c's id; where it lives stays. A new
-// owner or a new address takes verification, role override and a live claim code with
-// it, and a new address also what was known of the old one. One that lives elsewhere than c
-// says is not found: it was taken over since the caller's right to change it was looked at.
-func (s *Store) ReplaceContactIdentity(ctx context.Context, c identity.ContactIdentity, name *string, by identity.Actor) (kept identity.ContactIdentity, err error) {
+// ReplaceContactIdentity replaces the customer, the address and the profile of the identity with
+// the ID c.ID and returns it. The scope does not change. If the customer or the address changes,
+// the verification, the role override and a live claim code end; if the address changes, the
+// display name (unless name is set), opt-out and block end, too. All changes and their events are
+// made in one transaction.
+//
+// It returns identity.ErrNotFound if there is no such identity, or if its scope is no longer
+// c.InstanceID because it was linked after the caller was authorized for that instance;
+// identity.ErrAlreadyLinked if the address is taken; and identity.ErrNoContact if the customer
+// does not exist.
+func (s *Store) ReplaceContactIdentity(
+	ctx context.Context, c identity.ContactIdentity, name *string, by identity.Actor,
+) (replaced identity.ContactIdentity, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
-		// The row is locked before it is read, so that no claim is redeemed meanwhile.
+		// Lock the row before reading it, so that no claim is redeemed concurrently.
 		rs, err := tx.Query(ctx, `select `+identityColumns+` from identities where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), c.TenantID, c.ID)
-		was, err := sqldb.ScanOne(rs, err, scanIdentity)
-		if err == nil && was.InstanceID != c.InstanceID {
+		before, err := sqldb.ScanOne(rs, err, scanIdentity)
+		if err == nil && before.InstanceID != c.InstanceID {
 			err = identity.ErrNotFound
 		}
 		if err != nil {
 			return err
 		}
-		is := applyReplacement(was, c.Identity, name)
-		if ownershipChanged(was, is) {
-			if err := s.transferIdentity(ctx, tx, was, is, by); err != nil {
+		after := applyReplacement(before, c.Identity, name)
+		if ownershipChanged(before, after) {
+			if err := s.transferIdentity(ctx, tx, before, after, by); err != nil {
 				return err
 			}
 		}
 		rs, err = tx.Query(ctx, `
 			update identities set channel = $3, external_id = $4, display_name = $5, username = $6, avatar_url = $7, info_url = $8, page_url = $9, updated_at = $10
 			where tenant_id = $1 and id = $2 returning `+contactColumns,
-			is.TenantID, is.ID, is.Channel, is.ExternalID, sqldb.TextOrNull(is.DisplayName), sqldb.TextOrNull(is.Username), sqldb.TextOrNull(c.AvatarURL), sqldb.TextOrNull(c.InfoURL), sqldb.TextOrNull(c.PageURL), s.now())
-		if kept, err = sqldb.ScanOne(rs, err, scanContact); err != nil {
+			after.TenantID, after.ID, after.Channel, after.ExternalID, sqldb.TextOrNull(after.DisplayName), sqldb.TextOrNull(after.Username), sqldb.TextOrNull(c.AvatarURL), sqldb.TextOrNull(c.InfoURL), sqldb.TextOrNull(c.PageURL), s.now())
+		if replaced, err = sqldb.ScanOne(rs, err, scanContact); err != nil {
 			return err
 		}
-		return recordEvents(ctx, tx, replacementEvents(was, kept.Identity, by)...)
+		return recordEvents(ctx, tx, replacementEvents(before, replaced.Identity, by)...)
 	})
 	if err != nil {
 		return identity.ContactIdentity{}, s.contactError("change contact identity", err)
 	}
-	return kept, nil
+	return replaced, nil
 }
 
-// applyReplacement gives was with what c says. A name that nobody gives stays with its
-// address.
-func applyReplacement(was, c identity.Identity, name *string) identity.Identity {
-	is := was
-	is.CustomerID, is.Channel, is.ExternalID, is.Username = c.CustomerID, c.Channel, c.ExternalID, c.Username
+// applyReplacement returns before with the customer, address and username of c. The display name
+// becomes name if it is set, and is removed if the address changes.
+func applyReplacement(before, c identity.Identity, name *string) identity.Identity {
+	after := before
+	after.CustomerID, after.Channel, after.ExternalID, after.Username = c.CustomerID, c.Channel, c.ExternalID, c.Username
 	switch {
 	case name != nil:
-		is.DisplayName = *name
-	case addressChanged(was, is):
-		is.DisplayName = ""
+		after.DisplayName = *name
+	case addressChanged(before, after):
+		after.DisplayName = ""
 	}
-	return is
+	return after
 }
 
-func addressChanged(was, is identity.Identity) bool {
-	return was.Channel != is.Channel || was.ExternalID != is.ExternalID
+// addressChanged reports whether the channel or the external ID differs.
+func addressChanged(before, after identity.Identity) bool {
+	return before.Channel != after.Channel || before.ExternalID != after.ExternalID
 }
 
-// ownershipChanged reports whether what was proven of the one need not hold for the other.
-func ownershipChanged(was, is identity.Identity) bool {
-	return was.CustomerID != is.CustomerID || addressChanged(was, is)
+// ownershipChanged reports whether a verification of before is not valid for after.
+func ownershipChanged(before, after identity.Identity) bool {
+	return before.CustomerID != after.CustomerID || addressChanged(before, after)
 }
 
-// transferIdentity gives an identity to its new owner, or readies it for its new address, and ends
-// what was proven. Unknown rows of the address come to an identity that has an owner
-// and is of every instance.
-func (s *Store) transferIdentity(ctx context.Context, tx sqldb.DB, was, is identity.Identity, by identity.Actor) error {
-	if err := s.revokeCodes(ctx, tx, by, "passed_on", `tenant_id = $1 and id = $2`, was.TenantID, was.ID); err != nil {
+// transferIdentity prepares an identity for its new customer or address: it ends the verification
+// and everything else that belongs to the old one. If the identity has a customer and is valid for
+// all instances, unknown senders with its address are merged into it.
+func (s *Store) transferIdentity(ctx context.Context, tx sqldb.DB, before, after identity.Identity, by identity.Actor) error {
+	if err := s.revokeCodes(ctx, tx, by, "passed_on", `tenant_id = $1 and id = $2`, before.TenantID, before.ID); err != nil {
 		return err
 	}
-	if is.CustomerID == "" {
-		if err := s.checkAddressFree(ctx, tx, is); err != nil {
+	if after.CustomerID == "" {
+		if err := s.checkAddressFree(ctx, tx, after); err != nil {
 			return err
 		}
 	}
-	forget := ``
-	if addressChanged(was, is) {
-		forget = `, opted_out_at = null, blocked_at = null, refused_at = null`
-		is.OptedOutAt, is.BlockedAt = time.Time{}, time.Time{}
-		if _, err := tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`, was.TenantID, was.ID); err != nil {
+	reset := ``
+	if addressChanged(before, after) {
+		reset = `, opted_out_at = null, blocked_at = null, refused_at = null`
+		after.OptedOutAt, after.BlockedAt = time.Time{}, time.Time{}
+		if _, err := tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`, before.TenantID, before.ID); err != nil {
 			return err
 		}
 	}
 	_, err := tx.Exec(ctx, `
 		update identities set customer_id = $3, verified_at = null, `+clearExpirySQL+`, role_override = null, claim_gen = claim_gen + 1, claim_expires_at = null,
-			claim_used_msg = null, claim_revoked_at = null, unlink_asked_at = null`+forget+`
-		where tenant_id = $1 and id = $2`, is.TenantID, is.ID, sqldb.TextOrNull(is.CustomerID))
-	if err != nil || is.CustomerID == "" || is.InstanceID != "" {
+			claim_used_msg = null, claim_revoked_at = null, unlink_asked_at = null`+reset+`
+		where tenant_id = $1 and id = $2`, after.TenantID, after.ID, sqldb.TextOrNull(after.CustomerID))
+	if err != nil || after.CustomerID == "" || after.InstanceID != "" {
 		return err
 	}
-	_, err = s.mergeUnknown(ctx, tx, is)
+	_, err = s.mergeUnknown(ctx, tx, after)
 	return err
 }
 
-// replacementEvents tell a replacement: whose the account was, whose it is, or just that
-// it was described anew.
-func replacementEvents(was, is identity.Identity, by identity.Actor) []identity.Event {
-	if !ownershipChanged(was, is) {
-		return []identity.Event{identityEvent(is, "identity.updated", by, map[string]string{"fields": "contact"})}
+// replacementEvents returns the events for a replacement: the identity was unlinked from its old
+// customer, linked to the new one, or only updated.
+func replacementEvents(before, after identity.Identity, by identity.Actor) []identity.Event {
+	if !ownershipChanged(before, after) {
+		return []identity.Event{identityEvent(after, "identity.updated", by, map[string]string{"fields": "contact"})}
 	}
 	var events []identity.Event
-	if was.CustomerID != "" {
-		events = append(events, unlinkedEvent(was, by))
+	if before.CustomerID != "" {
+		events = append(events, unlinkedEvent(before, by))
 	}
 	switch {
-	case is.CustomerID == "":
-		events = append(events, identityEvent(is, "identity.noted", by, nil))
-	case was.CustomerID == "" && !addressChanged(was, is):
-		events = append(events, identityEvent(is, "identity.adopted", by, nil))
+	case after.CustomerID == "":
+		events = append(events, identityEvent(after, "identity.noted", by, nil))
+	case before.CustomerID == "" && !addressChanged(before, after):
+		events = append(events, identityEvent(after, "identity.adopted", by, nil))
 	default:
-		events = append(events, identityEvent(is, "identity.linked", by, nil))
+		events = append(events, identityEvent(after, "identity.linked", by, nil))
 	}
 	return events
 }
 
-// DeleteContactIdentity removes any identity of the tenant that lives in an instance, or in
-// all of them (""); identity.ErrNotFound. Its conversations stay and belong to nobody. The
-// audit log keeps whose it was.
+// DeleteContactIdentity deletes an identity of the tenant with the scope instance, "" for all
+// instances. It returns identity.ErrNotFound if there is none. Conversations are kept without
+// their identity, and the audit log keeps the owner of the address.
 func (s *Store) DeleteContactIdentity(ctx context.Context, tenant, instance, id string, by identity.Actor) error {
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `select `+identityColumns+` from identities where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), tenant, id)
@@ -235,9 +250,9 @@ func (s *Store) DeleteContactIdentity(ctx context.Context, tenant, instance, id 
 	return s.contactError("delete contact identity", err)
 }
 
-// contactError puts the domain's errors in place of the database's. The only row that
-// an identity refers to, and that a caller names, is its contact.
-func (s *Store) contactError(doing string, err error) error {
+// contactError maps errors of the database to those of package identity. A violated foreign key
+// refers to the customer, the only row that callers name.
+func (s *Store) contactError(op string, err error) error {
 	switch {
 	case err == nil || errors.Is(err, identity.ErrAlreadyLinked) || errors.Is(err, identity.ErrNotFound):
 		return err
@@ -248,5 +263,5 @@ func (s *Store) contactError(doing string, err error) error {
 	case sqldb.IsNoRows(err) || s.dialect.IsUnstorable(err):
 		return identity.ErrNotFound
 	}
-	return fmt.Errorf("%s: %w", doing, err)
+	return fmt.Errorf("%s: %w", op, err)
 }

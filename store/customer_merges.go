@@ -11,13 +11,16 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// MergeCustomer makes two customers one: the identities of id, and with them their
-// conversations, come to into. into keeps its own fields; id is kept as it was, out of
-// sight of everything, so that UndoMerge can bring it back. Its invites and claim codes
-// end: who was to be one customer does not become another by a merge that may be undone.
-// Verified accounts and owners come along only with mayGrant; otherwise
-// identity.ErrNeedsGrant. identity.ErrNotFound when either is not a customer of the tenant.
-func (s *Store) MergeCustomer(ctx context.Context, tenant, id, into string, mayGrant bool, by identity.Actor) (m identity.Merge, err error) {
+// MergeCustomer merges the customer id into the customer into: the identities of id, and with them
+// their conversations, move to into, which keeps its own fields. The row of id is archived so that
+// UndoMerge can restore it. Invites and live claim codes of id are revoked, because they were
+// issued for that customer. Everything happens in one transaction.
+//
+// It returns identity.ErrGrantRequired if mayGrant is false and a moved identity is verified or
+// has a role override, and identity.ErrNotFound if one of the customers does not exist.
+func (s *Store) MergeCustomer(
+	ctx context.Context, tenant, id, into string, mayGrant bool, by identity.Actor,
+) (m identity.Merge, err error) {
 	err = s.retryTx(ctx, func(tx sqldb.DB) error {
 		if err := s.lockCustomers(ctx, tx, tenant, id, into); err != nil {
 			return err
@@ -45,12 +48,12 @@ func (s *Store) MergeCustomer(ctx context.Context, tenant, id, into string, mayG
 	return m, s.customerError("merge customers", err)
 }
 
-// hasRights reports whether whoever gets an identity gets what only a grant or a claim
-// gives.
+// hasRights reports whether an identity has rights that otherwise require a grant or a claim.
 func hasRights(i identity.Identity) bool { return i.IsVerified() || i.RoleOverride != "" }
 
-// lockCustomers keeps customers from changing and from getting identities until the
-// transaction ends, in one order everywhere so that no two merges wait for each other.
+// lockCustomers locks two customers until the transaction ends, so that they neither change nor
+// get identities. It returns identity.ErrNotFound unless both exist. Customers are always locked
+// in order of ID, so that two merges do not deadlock.
 func (s *Store) lockCustomers(ctx context.Context, tx sqldb.DB, tenant, a, b string) error {
 	rs, err := tx.Query(ctx, `select id from customers where tenant_id = $1 and id in ($2, $3) order by id`+s.dialect.ForUpdate(), tenant, a, b)
 	ids, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
@@ -60,8 +63,11 @@ func (s *Store) lockCustomers(ctx context.Context, tx sqldb.DB, tenant, a, b str
 	return err
 }
 
-// archiveCustomer puts a customer aside and gives its identities to another.
-func (s *Store) archiveCustomer(ctx context.Context, tx sqldb.DB, tenant string, m identity.Merge) (moved []identity.Identity, err error) {
+// archiveCustomer archives a customer and moves its identities to the target of the merge. It
+// returns the moved identities.
+func (s *Store) archiveCustomer(
+	ctx context.Context, tx sqldb.DB, tenant string, m identity.Merge,
+) (moved []identity.Identity, err error) {
 	err = tx.Batch(ctx, []sqldb.Statement{
 		{Query: `insert into customer_merges (customer_id, tenant_id, into_id, merged_at) values ($1, $2, $3, $4)`, Args: []any{m.CustomerID, tenant, m.TargetID, m.At}},
 		{Query: `insert into merged_customers select * from customers where tenant_id = $1 and id = $2`, Args: []any{tenant, m.CustomerID}},
@@ -77,21 +83,26 @@ func (s *Store) archiveCustomer(ctx context.Context, tx sqldb.DB, tenant string,
 	return moved, err
 }
 
-// movedEvents tell of identities that came to their customer from another.
-func movedEvents(is []identity.Identity, from string, by identity.Actor) []identity.Event {
+// movedEvents returns the events for identities that moved from a customer to another.
+func movedEvents(identities []identity.Identity, from string, by identity.Actor) []identity.Event {
 	var events []identity.Event
-	for _, i := range is {
+	for _, i := range identities {
 		events = append(events, identityEvent(i, "identity.moved", by, map[string]string{"from": from}))
 	}
 	return events
 }
 
-// UndoMerge brings a merged customer back, with the identities that moved and still
-// belong to whom it was merged into: that customer, or who that one was merged into
-// since. identity.ErrNotFound when nothing can be undone (any more),
-// identity.ErrReclaimed when another customer has its e-mail address by now,
-// identity.ErrNeedsGrant as in a merge.
-func (s *Store) UndoMerge(ctx context.Context, tenant, id string, mayGrant bool, by identity.Actor) (c identity.Customer, err error) {
+// UndoMerge restores a merged customer and returns it. Identities that were moved by the merge
+// return to it if they still belong to the customer it was merged into, or to the customer which
+// that one was merged into since. Live claim codes of these identities are revoked. Everything
+// happens in one transaction.
+//
+// It returns identity.ErrNotFound if there is no such merge or it is too old,
+// identity.ErrIdentifierReused if another customer has taken the e-mail address or another unique
+// field of the customer, and identity.ErrGrantRequired as MergeCustomer does.
+func (s *Store) UndoMerge(
+	ctx context.Context, tenant, id string, mayGrant bool, by identity.Actor,
+) (c identity.Customer, err error) {
 	err = s.retryTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
 			select into_id from customer_merges
@@ -128,7 +139,7 @@ func (s *Store) UndoMerge(ctx context.Context, tenant, id string, mayGrant bool,
 	return c, s.customerError("undo merge", err)
 }
 
-// restoreCustomer puts a merged customer back among the customers.
+// restoreCustomer copies an archived customer back to the customers.
 func (s *Store) restoreCustomer(ctx context.Context, tx sqldb.DB, tenant, id string) (identity.Customer, error) {
 	rs, err := tx.Query(ctx, `
 		insert into customers select * from merged_customers where tenant_id = $1 and id = $2
@@ -140,9 +151,12 @@ func (s *Store) restoreCustomer(ctx context.Context, tx sqldb.DB, tenant, id str
 	return c, err
 }
 
-// restoreIdentities gives id what moved from it and belongs to survivor. What went back has
-// moved with none of the merges in tombstones, so that undoing those leaves it alone.
-func (s *Store) restoreIdentities(ctx context.Context, tx sqldb.DB, tenant, id, survivor string, tombstones []string) (moved []identity.Identity, err error) {
+// restoreIdentities returns to id the identities that were moved from it and belong to survivor.
+// They are removed from the records of the merges in tombstones, so that undoing one of those does
+// not move them again.
+func (s *Store) restoreIdentities(
+	ctx context.Context, tx sqldb.DB, tenant, id, survivor string, tombstones []string,
+) (moved []identity.Identity, err error) {
 	stmts := []sqldb.Statement{{Query: `
 		update identities set customer_id = $2, updated_at = $4
 		where tenant_id = $1 and customer_id = $3 and id in (select identity_id from merged_identities where tenant_id = $1 and customer_id = $2)
@@ -158,13 +172,14 @@ func (s *Store) restoreIdentities(ctx context.Context, tx sqldb.DB, tenant, id, 
 	return moved, tx.Batch(ctx, stmts)
 }
 
-// MergedInto gives the customer that a merged one is now; identity.ErrNotFound for one
-// that was never merged, and when the survivor is gone.
+// MergedInto returns the ID of the existing customer into which a customer was merged, directly or
+// through further merges. It returns identity.ErrNotFound if the customer was never merged or the
+// last customer of the chain was deleted.
 func (s *Store) MergedInto(ctx context.Context, tenant, id string) (string, error) {
 	rs, err := s.db.Query(ctx, `select into_id from customer_merges where tenant_id = $1 and customer_id = $2`, tenant, id)
 	into, err := sqldb.ScanOne(rs, err, sqldb.ScanString)
 	if err != nil {
-		return "", s.customerError("look for merge", err)
+		return "", s.customerError("look up merge", err)
 	}
 	for {
 		if err := s.checkCustomer(ctx, tenant, into); !errors.Is(err, identity.ErrNotFound) {
@@ -172,14 +187,14 @@ func (s *Store) MergedInto(ctx context.Context, tenant, id string) (string, erro
 		}
 		rs, err := s.db.Query(ctx, `select into_id from customer_merges where tenant_id = $1 and customer_id = $2`, tenant, into)
 		if into, err = sqldb.ScanOne(rs, err, sqldb.ScanString); err != nil {
-			return "", s.customerError("look for merge", err)
+			return "", s.customerError("look up merge", err)
 		}
 	}
 }
 
-// lockSurvivor follows merges from id to a customer and locks it. chain are the merged
-// customers on the way. A merge never leads back: who is merged was a customer until
-// then.
+// lockSurvivor follows the merges from id to an existing customer and locks it. chain lists the
+// merged customers on the way. The chain has no cycles: a customer is merged while it exists, and
+// no longer exists afterwards.
 func (s *Store) lockSurvivor(ctx context.Context, tx sqldb.DB, tenant, id string) (chain []string, survivor string, err error) {
 	for {
 		rs, err := tx.Query(ctx, `select id from customers where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), tenant, id)

@@ -21,9 +21,12 @@ func scanCustomer(sc sqldb.ScanFunc) (c identity.Customer, err error) {
 	return c, err
 }
 
-// CreateCustomer keeps a customer under its id, or a new one; identity.ErrEmailTaken. One
-// that is there already under its id stays as it is.
-func (s *Store) CreateCustomer(ctx context.Context, c identity.Customer, by identity.Actor) (kept identity.Customer, err error) {
+// CreateCustomer stores a customer and returns it. If c.ID is empty, a new ID is assigned. If the
+// tenant has a customer with the ID, because the caller retries, that customer is returned
+// unchanged. It returns identity.ErrEmailTaken if another customer has the e-mail address.
+func (s *Store) CreateCustomer(
+	ctx context.Context, c identity.Customer, by identity.Actor,
+) (created identity.Customer, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
 			insert into customers (id, tenant_id, email, phone_number, first_name, last_name, company_name, locale, timezone, metadata, created_at, updated_at)
@@ -32,62 +35,68 @@ func (s *Store) CreateCustomer(ctx context.Context, c identity.Customer, by iden
 			returning `+customerColumns,
 			orNewID(c.ID), c.TenantID, sqldb.TextOrNull(c.Email), sqldb.TextOrNull(c.PhoneNumber), sqldb.TextOrNull(c.FirstName), sqldb.TextOrNull(c.LastName), sqldb.TextOrNull(c.CompanyName),
 			sqldb.TextOrNull(c.Locale), sqldb.TextOrNull(c.Timezone), jsonObject(c.Metadata), s.now())
-		kept, err = sqldb.ScanOne(rs, err, scanCustomer)
+		created, err = sqldb.ScanOne(rs, err, scanCustomer)
 		if sqldb.IsNoRows(err) {
 			rs, err := tx.Query(ctx, `select `+customerColumns+` from customers where tenant_id = $1 and id = $2`, c.TenantID, c.ID)
-			kept, err = sqldb.ScanOne(rs, err, scanCustomer)
+			created, err = sqldb.ScanOne(rs, err, scanCustomer)
 			return err
 		}
 		if err != nil {
 			return err
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: c.TenantID, Kind: "customer.created", Actor: by, CustomerID: kept.ID})
+		return recordEvents(ctx, tx, identity.Event{TenantID: c.TenantID, Kind: "customer.created", Actor: by, CustomerID: created.ID})
 	})
-	return kept, s.customerError("create customer", err)
+	return created, s.customerError("create customer", err)
 }
 
-// Customer gives a customer; identity.ErrNotFound.
+// Customer returns a customer. It returns identity.ErrNotFound if the tenant has none with the ID.
 func (s *Store) Customer(ctx context.Context, tenant, id string) (identity.Customer, error) {
 	rs, err := s.db.Query(ctx, `select `+customerColumns+` from customers where tenant_id = $1 and id = $2`, tenant, id)
 	c, err := sqldb.ScanOne(rs, err, scanCustomer)
 	return c, s.customerError("read customer", err)
 }
 
-// EditCustomer changes the fields named and no others, so that two edits of
-// different fields at once both hold; identity.ErrNotFound, identity.ErrEmailTaken.
-func (s *Store) EditCustomer(ctx context.Context, tenant, id string, e identity.CustomerEdit, by identity.Actor) (c identity.Customer, err error) {
-	ch := columnUpdate{args: []any{tenant, id, s.now()}}
-	ch.setText("email", e.Email)
-	ch.setText("phone_number", e.PhoneNumber)
-	ch.setText("first_name", e.FirstName)
-	ch.setText("last_name", e.LastName)
-	ch.setText("company_name", e.CompanyName)
-	ch.setText("locale", e.Locale)
-	ch.setText("timezone", e.Timezone)
+// EditCustomer changes the fields that e sets and returns the customer. Concurrent edits of
+// different fields do not overwrite each other. It returns identity.ErrNotFound for an unknown
+// customer and identity.ErrEmailTaken if another customer has the e-mail address.
+func (s *Store) EditCustomer(
+	ctx context.Context, tenant, id string, e identity.CustomerEdit, by identity.Actor,
+) (c identity.Customer, err error) {
+	update := columnUpdate{args: []any{tenant, id, s.now()}}
+	update.setText("email", e.Email)
+	update.setText("phone_number", e.PhoneNumber)
+	update.setText("first_name", e.FirstName)
+	update.setText("last_name", e.LastName)
+	update.setText("company_name", e.CompanyName)
+	update.setText("locale", e.Locale)
+	update.setText("timezone", e.Timezone)
 	if e.Metadata != nil {
-		ch.set("metadata", jsonObject(*e.Metadata))
+		update.set("metadata", jsonObject(*e.Metadata))
 	}
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
-			update customers set updated_at = $3`+ch.assignments+`
-			where tenant_id = $1 and id = $2 returning `+customerColumns, ch.args...)
+			update customers set updated_at = $3`+update.assignments+`
+			where tenant_id = $1 and id = $2 returning `+customerColumns, update.args...)
 		if c, err = sqldb.ScanOne(rs, err, scanCustomer); err != nil {
 			return err
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "customer.updated", Actor: by, CustomerID: id, Detail: changedFields(ch.fields)})
+		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "customer.updated", Actor: by, CustomerID: id, Detail: changedFields(update.fields)})
 	})
 	return c, s.customerError("change customer", err)
 }
 
-// ListCustomers gives customers in order of creation, after the id given.
-func (s *Store) ListCustomers(ctx context.Context, tenant string, q identity.CustomerQuery, after string, limit int) ([]identity.Customer, error) {
+// ListCustomers returns at most limit customers that match q in order of creation, starting after
+// the ID after.
+func (s *Store) ListCustomers(
+	ctx context.Context, tenant string, q identity.CustomerQuery, after string, limit int,
+) ([]identity.Customer, error) {
 	query, args := customerSearch(q, tenant, after, limit)
 	rs, err := s.db.Query(ctx, query, s.dialect.PlanPerCall(args)...)
-	cs, err := sqldb.ScanAll(rs, err, scanCustomer)
-	return cs, s.customerError("list customers", err)
+	customers, err := sqldb.ScanAll(rs, err, scanCustomer)
+	return customers, s.customerError("list customers", err)
 }
 
-// customerSearch gives the select that ListCustomers runs.
+// customerSearch returns the statement of ListCustomers and its arguments.
 func customerSearch(q identity.CustomerQuery, tenant, after string, limit int) (string, []any) {
 	where, args := customerFilter(q, tenant, startAfter(after), limit)
 	return `
@@ -96,6 +105,7 @@ func customerSearch(q identity.CustomerQuery, tenant, after string, limit int) (
 		order by id limit $3`, args
 }
 
+// customerFilter appends the conditions and arguments for q.
 func customerFilter(q identity.CustomerQuery, args ...any) (string, []any) {
 	var where strings.Builder
 	for _, f := range []struct{ value, condition string }{
@@ -119,8 +129,8 @@ func customerFilter(q identity.CustomerQuery, args ...any) (string, []any) {
 	return where.String(), args
 }
 
-// prefixPattern gives the pattern of everything that begins with s; signs that a pattern
-// reads otherwise stand for themselves.
+// prefixPattern returns the like pattern that matches everything with the prefix s, with special
+// characters escaped. It returns "" for "".
 func prefixPattern(s string) string {
 	if s == "" {
 		return ""
@@ -128,8 +138,8 @@ func prefixPattern(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s) + "%"
 }
 
-// customerError puts the domain's errors in place of the database's.
-func (s *Store) customerError(doing string, err error) error {
+// customerError maps errors of the database to those of package identity.
+func (s *Store) customerError(op string, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -138,37 +148,39 @@ func (s *Store) customerError(doing string, err error) error {
 	case s.dialect.IsDuplicate(err):
 		return identity.ErrEmailTaken
 	}
-	return fmt.Errorf("%s: %w", doing, err)
+	return fmt.Errorf("%s: %w", op, err)
 }
 
-// checkCustomer reports whether the tenant has a customer of this id.
+// checkCustomer returns identity.ErrNotFound unless the tenant has a customer with the ID.
 func (s *Store) checkCustomer(ctx context.Context, tenant, id string) error {
 	rs, err := s.db.Query(ctx, `select id from customers where tenant_id = $1 and id = $2`, tenant, id)
 	_, err = sqldb.ScanOne(rs, err, sqldb.ScanString)
-	return s.customerError("look for customer", err)
+	return s.customerError("look up customer", err)
 }
 
-// A columnUpdate collects what an update sets, and the names of it for the audit log. Its
-// first arguments are the update's own.
+// A columnUpdate collects the assignments of an update statement and the names of the changed
+// columns for the audit log. args starts with the other arguments of the statement.
 type columnUpdate struct {
 	args        []any
 	assignments string // ", column = $4, …"
 	fields      []string
 }
 
+// set assigns v to a column.
 func (c *columnUpdate) set(column string, v any) {
 	c.args = append(c.args, v)
 	c.assignments += fmt.Sprintf(", %s = $%d", column, len(c.args))
 	c.fields = append(c.fields, column)
 }
 
+// setText assigns *v to a column, with "" stored as null. It does nothing if v is nil.
 func (c *columnUpdate) setText(column string, v *string) {
 	if v != nil {
 		c.set(column, sqldb.TextOrNull(*v))
 	}
 }
 
-// jsonObject gives the text under which metadata is kept.
+// jsonObject returns the JSON text that is stored for metadata, "{}" if there is none.
 func jsonObject(m json.RawMessage) string {
 	if len(m) == 0 || string(m) == "null" {
 		return "{}"
@@ -176,7 +188,7 @@ func jsonObject(m json.RawMessage) string {
 	return string(m)
 }
 
-// startAfter gives the id that every id is after, where a list starts.
+// startAfter returns after, or for the first page an ID smaller than all others.
 func startAfter(after string) string {
 	if after == "" {
 		return "00000000-0000-0000-0000-000000000000"
@@ -184,18 +196,22 @@ func startAfter(after string) string {
 	return after
 }
 
-// DeleteCustomer removes a customer with its identities, their live codes, its invites,
-// and what would undo merges into it. Conversations stay, with nobody. The audit log keeps whose
-// the identities were. It gives whose proofs are void now; identity.ErrNotFound.
-func (s *Store) DeleteCustomer(ctx context.Context, tenant, id string, by identity.Actor) (void []claim.Target, err error) {
+// DeleteCustomer deletes a customer with its identities and archived merges, and revokes its
+// invites, all in one transaction. Conversations are kept without their identity, and the audit
+// log keeps the owner of each address. It returns the targets of the deleted claim codes, whose
+// entries in the code store are to be removed, and identity.ErrNotFound for an unknown customer.
+func (s *Store) DeleteCustomer(ctx context.Context, tenant, id string, by identity.Actor) (targets []claim.Target, err error) {
 	err = s.retryTx(ctx, func(tx sqldb.DB) error {
-		void, err = s.deleteCustomerTx(ctx, tx, tenant, id, by)
+		targets, err = s.deleteCustomerTx(ctx, tx, tenant, id, by)
 		return err
 	})
-	return void, s.customerError("delete customer", err)
+	return targets, s.customerError("delete customer", err)
 }
 
-func (s *Store) deleteCustomerTx(ctx context.Context, tx sqldb.DB, tenant, id string, by identity.Actor) ([]claim.Target, error) {
+// deleteCustomerTx implements DeleteCustomer in a transaction.
+func (s *Store) deleteCustomerTx(
+	ctx context.Context, tx sqldb.DB, tenant, id string, by identity.Actor,
+) ([]claim.Target, error) {
 	rs, err := tx.Query(ctx, `select id from customers where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), tenant, id)
 	if _, err = sqldb.ScanOne(rs, err, sqldb.ScanString); err != nil {
 		return nil, err
@@ -243,36 +259,40 @@ func deleteCustomerStmts(tenant, id string, merged []string) []sqldb.Statement {
 	return stmts
 }
 
-// A lockedIdentity is an identity that nobody else can change until the transaction ends, and
-// the generation of its last code.
+// A lockedIdentity is an identity that is locked until the transaction ends, with the generation
+// of its last claim code.
 type lockedIdentity struct {
 	identity.Identity
 	generation int64
 }
 
-// lockIdentities gives identities, locked in one order everywhere.
+// lockIdentities locks the identities that match where in order of ID and returns them.
 func (s *Store) lockIdentities(ctx context.Context, tx sqldb.DB, where string, args ...any) ([]lockedIdentity, error) {
 	rs, err := tx.Query(ctx, `select `+identityColumns+`, claim_gen from identities where `+where+` order by id`+s.dialect.ForUpdate(), args...)
 	return sqldb.ScanAll(rs, err, scanLockedIdentity)
 }
 
-func scanLockedIdentity(sc sqldb.ScanFunc) (h lockedIdentity, err error) {
-	h.Identity, err = scanIdentity(func(dest ...any) error { return sc(append(dest, &h.generation)...) })
-	return h, err
+func scanLockedIdentity(sc sqldb.ScanFunc) (i lockedIdentity, err error) {
+	i.Identity, err = scanIdentity(func(dest ...any) error { return sc(append(dest, &i.generation)...) })
+	return i, err
 }
 
-// claimTargets gives whose codes went with identities.
-func claimTargets(hs []lockedIdentity) []claim.Target {
-	var subs []claim.Target
-	for _, h := range hs {
-		if h.generation > 0 {
-			subs = append(subs, claim.Target{TenantID: h.TenantID, InstanceID: h.InstanceID, Channel: h.Channel, ExternalID: h.ExternalID, IdentityID: h.ID, Gen: h.generation})
+// claimTargets returns the targets of the last claim codes of identities.
+func claimTargets(identities []lockedIdentity) []claim.Target {
+	var targets []claim.Target
+	for _, i := range identities {
+		if i.generation > 0 {
+			targets = append(targets, claim.Target{
+				TenantID: i.TenantID, InstanceID: i.InstanceID, Channel: i.Channel, ExternalID: i.ExternalID,
+				IdentityID: i.ID, Gen: i.generation,
+			})
 		}
 	}
-	return subs
+	return targets
 }
 
-// mergedCustomers gives everybody who was merged into a customer, directly or not.
+// mergedCustomers returns the IDs of all customers that were merged into a customer, directly or
+// through further merges.
 func mergedCustomers(ctx context.Context, tx sqldb.DB, tenant, id string) ([]string, error) {
 	rs, err := tx.Query(ctx, `
 		with recursive absorbed (id) as (
@@ -283,13 +303,15 @@ func mergedCustomers(ctx context.Context, tx sqldb.DB, tenant, id string) ([]str
 	return sqldb.ScanAll(rs, err, sqldb.ScanString)
 }
 
-// setDays sets a number of days; 0 is none.
+// setDays assigns a number of days to a column, with 0 stored as null. It does nothing if n is
+// nil.
 func (c *columnUpdate) setDays(column string, n *int) {
 	if n != nil {
 		c.set(column, daysOrNull(*n))
 	}
 }
 
+// daysOrNull returns n, or nil for 0, as an argument of a statement.
 func daysOrNull(n int) any {
 	if n == 0 {
 		return nil

@@ -12,8 +12,9 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// PendingEvents gives the oldest events of a conversation that wait to be posted, with who
-// is speaking as of now: a right taken away since is not handed on.
+// PendingEvents returns the oldest pending events of a leased conversation. The sender of each is
+// read at the time of the call, so that rights withdrawn since the message arrived are not
+// reported to the application. If a row cannot be decoded or decrypted, the event's Err is set.
 func (s *Store) PendingEvents(ctx context.Context, l gateway.Lease) ([]gateway.Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
@@ -34,11 +35,11 @@ func (s *Store) PendingEvents(ctx context.Context, l gateway.Lease) ([]gateway.E
 		left join identities i on i.tenant_id = d.tenant_id and i.id = d.whose
 		left join customers u on u.tenant_id = i.tenant_id and u.id = i.customer_id
 		order by d.seq`, l.TenantID, l.ConversationID, gateway.FetchLimit)
-	es, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (gateway.Event, error) { return s.scanEvent(sc, l) })
+	events, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (gateway.Event, error) { return s.scanEvent(sc, l) })
 	if err != nil {
-		return nil, fmt.Errorf("read events to post: %w", err)
+		return nil, fmt.Errorf("read pending events: %w", err)
 	}
-	return es, nil
+	return events, nil
 }
 
 func (s *Store) scanEvent(sc sqldb.ScanFunc, l gateway.Lease) (gateway.Event, error) {
@@ -64,6 +65,7 @@ func (s *Store) scanEvent(sc sqldb.ScanFunc, l gateway.Lease) (gateway.Event, er
 	return e, nil
 }
 
+// deliveryStmts returns the statements that store new events and the results of deliveries.
 func (s *Store) deliveryStmts(st gateway.Commit) []sqldb.Statement {
 	var stmts []sqldb.Statement
 	tenant, now := st.Lease.TenantID, s.now()
@@ -90,12 +92,12 @@ func (s *Store) deliveryStmts(st gateway.Commit) []sqldb.Statement {
 	return stmts
 }
 
-// DisableAgent stops calls to a runtime that answered 410 at url, unless the instance
-// has another URL by now.
+// DisableAgent disables an application that answered 410 Gone at url. It does nothing if the
+// instance has another URL by now.
 func (s *Store) DisableAgent(ctx context.Context, tenant, instance, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	return s.db.InTx(ctx, func(tx sqldb.DB) error {
+	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
 		n, err := tx.Exec(ctx, `
 			update instances set agent_disabled_at = `+s.dialect.Now+`, updated_at = `+s.dialect.Now+`
 			where tenant_id = $1 and id = $2 and agent_url = $3 and agent_disabled_at is null`, tenant, instance, url)
@@ -104,10 +106,14 @@ func (s *Store) DisableAgent(ctx context.Context, tenant, instance, url string) 
 		}
 		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance.agent_gone", Actor: identity.System, InstanceID: instance})
 	})
+	if err != nil {
+		return fmt.Errorf("disable application: %w", err)
+	}
+	return nil
 }
 
-// wakeDeliveries makes the events of an instance that wait due, after its runtime
-// moved or came back.
+// wakeDeliveries makes the pending events of an instance due now, after its application was moved
+// or enabled.
 func (s *Store) wakeDeliveries(ctx context.Context, tx sqldb.DB, tenant, instance string) error {
 	if _, err := tx.Exec(ctx, `
 		update deliveries set due_at = `+s.dialect.Now+` where tenant_id = $1 and instance_id = $2 and status = 'pending' and due_at > `+s.dialect.Now, tenant, instance); err != nil {

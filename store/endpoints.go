@@ -18,38 +18,41 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// endpointColumns ends with how long the credential that was replaced is good still.
+// endpointColumns returns the columns for scanEndpoint. The last one is the number of seconds for
+// which the previous credentials are still valid.
 func (s *Store) endpointColumns() string {
 	return `id, tenant_id, instance_id, channel, mode, address, status, error_message, settings, credentials, retries, last_event_at, created_at, updated_at,
 		case when old_for is null then cast(0 as double precision) when old_until is null then cast(old_for as double precision) else ` + s.dialect.SecondsUntil("old_until") + ` end`
 }
 
-// credentialsUnreadable is told of an endpoint whose credentials no master key opens.
-const credentialsUnreadable = "The credentials cannot be opened with the master keys given. Set the channel up again."
+// credentialsUnreadable is the error message of an endpoint whose credentials cannot be decrypted.
+// It is shown to staff.
+const credentialsUnreadable = "The credentials cannot be decrypted with the given master keys. Set up the channel again."
 
-// scanEndpoint opens the credentials. Those that do not open make the seat faulty, so
-// that one of them does not hide all others.
-func (s *Store) scanEndpoint(sc sqldb.ScanFunc) (seat gateway.EndpointState, err error) {
+// scanEndpoint reads an endpoint and decrypts its credentials. If they cannot be decrypted, the
+// endpoint has status error and Err set, so that it does not make a list of endpoints unreadable.
+func (s *Store) scanEndpoint(sc sqldb.ScanFunc) (ep gateway.EndpointState, err error) {
 	var settings, sealed string
-	err = sc(sqldb.Text(&seat.ID), sqldb.Text(&seat.TenantID), sqldb.Text(&seat.InstanceID), &seat.Channel, &seat.Mode, &seat.Address, &seat.Status, sqldb.Text(&seat.ErrorMessage),
-		&settings, &sealed, &seat.Retries, sqldb.Time(&seat.LastEventAt), sqldb.Time(&seat.CreatedAt), sqldb.Time(&seat.UpdatedAt), sqldb.Seconds(&seat.GraceRemaining))
+	err = sc(sqldb.Text(&ep.ID), sqldb.Text(&ep.TenantID), sqldb.Text(&ep.InstanceID), &ep.Channel, &ep.Mode, &ep.Address, &ep.Status, sqldb.Text(&ep.ErrorMessage),
+		&settings, &sealed, &ep.Retries, sqldb.Time(&ep.LastEventAt), sqldb.Time(&ep.CreatedAt), sqldb.Time(&ep.UpdatedAt), sqldb.Seconds(&ep.GraceRemaining))
 	if err != nil {
-		return seat, err
+		return ep, err
 	}
-	if err := json.Unmarshal([]byte(settings), &seat.Settings); err != nil {
-		return seat, err
+	if err := json.Unmarshal([]byte(settings), &ep.Settings); err != nil {
+		return ep, err
 	}
-	seat.Credentials, err = s.openCredentials(seat.Endpoint, sealed)
+	ep.Credentials, err = s.openCredentials(ep.Endpoint, sealed)
 	var missing *keyring.MissingKeyError
 	switch {
 	case errors.As(err, &missing):
-		seat.Status, seat.ErrorMessage, seat.Err, err = gateway.EndpointError, "The credentials cannot be opened: "+missing.Error()+".", err, nil
+		ep.Status, ep.ErrorMessage, ep.Err, err = gateway.EndpointError, "The credentials cannot be decrypted: "+missing.Error()+".", err, nil
 	case errors.Is(err, keyring.ErrDecrypt):
-		seat.Status, seat.ErrorMessage, seat.Err, err = gateway.EndpointError, credentialsUnreadable, err, nil
+		ep.Status, ep.ErrorMessage, ep.Err, err = gateway.EndpointError, credentialsUnreadable, err, nil
 	}
-	return seat, err
+	return ep, err
 }
 
+// sealCredentials encrypts the credentials of an endpoint.
 func (s *Store) sealCredentials(ep adapters.Endpoint) (string, error) {
 	plain, err := json.Marshal(map[string]string(ep.Credentials))
 	if err != nil {
@@ -58,6 +61,8 @@ func (s *Store) sealCredentials(ep adapters.Endpoint) (string, error) {
 	return s.keys.Seal(plain, keyring.AssociatedData(ep.TenantID, "endpoints.credentials", ep.ID)), nil
 }
 
+// openCredentials decrypts the credentials of an endpoint, without the previous ones if their
+// grace period has passed.
 func (s *Store) openCredentials(ep adapters.Endpoint, sealed string) (adapters.Credentials, error) {
 	plain, _, err := s.keys.Open(sealed, keyring.AssociatedData(ep.TenantID, "endpoints.credentials", ep.ID))
 	if err != nil {
@@ -73,38 +78,39 @@ func (s *Store) openCredentials(ep adapters.Endpoint, sealed string) (adapters.C
 	return creds, nil
 }
 
-// EndpointState gives an instance's seat on a channel; gateway.ErrNoInstance,
-// gateway.ErrNoEndpoint.
+// EndpointState returns the endpoint of an instance on a channel. It returns gateway.ErrNoInstance
+// or gateway.ErrNoEndpoint if there is no such instance or endpoint.
 func (s *Store) EndpointState(ctx context.Context, tenant, instance string, channel adapters.Channel) (gateway.EndpointState, error) {
 	rs, err := s.db.Query(ctx, `
 		select `+s.endpointColumns()+` from endpoints
 		where tenant_id = $1 and instance_id = $2 and channel = $3`, tenant, instance, string(channel))
-	seat, err := sqldb.ScanOne(rs, err, s.scanEndpoint)
+	ep, err := sqldb.ScanOne(rs, err, s.scanEndpoint)
 	if sqldb.IsNoRows(err) {
 		if _, err := s.Instance(ctx, tenant, instance); err != nil {
 			return gateway.EndpointState{}, err
 		}
 	}
-	return seat, s.endpointError("read endpoint", err)
+	return ep, s.endpointError("read endpoint", err)
 }
 
-// EndpointStates gives all seats of an instance by channel; gateway.ErrNoInstance.
+// EndpointStates returns the endpoints of an instance in order of channel. It returns
+// gateway.ErrNoInstance for an unknown instance.
 func (s *Store) EndpointStates(ctx context.Context, tenant, instance string) ([]gateway.EndpointState, error) {
 	rs, err := s.db.Query(ctx, `
 		select `+s.endpointColumns()+` from endpoints
 		where tenant_id = $1 and instance_id = $2 order by channel`, tenant, instance)
-	seats, err := sqldb.ScanAll(rs, err, s.scanEndpoint)
-	if err == nil && len(seats) == 0 {
+	endpoints, err := sqldb.ScanAll(rs, err, s.scanEndpoint)
+	if err == nil && len(endpoints) == 0 {
 		_, err := s.Instance(ctx, tenant, instance)
 		return nil, err
 	}
-	return seats, s.endpointError("list endpoints", err)
+	return endpoints, s.endpointError("list endpoints", err)
 }
 
-// WebhookEndpoint gives the endpoint that a request in public is for, by the instance
-// alone: nobody has said yet whose it is. gateway.ErrNoEndpoint, also for one that is
-// disabled; gateway.ErrAway. Credentials that do not open are an error: nothing is to
-// be done without.
+// WebhookEndpoint returns the endpoint for a webhook request, whose tenant is not yet known. It
+// returns gateway.ErrNoEndpoint if there is none or it is disabled, an error that matches
+// gateway.ErrUnavailable if the database is unavailable, and another error if the credentials
+// cannot be decrypted.
 func (s *Store) WebhookEndpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
 	if id, err := uuid.Parse(instance); err != nil || id.String() != instance {
 		return adapters.Endpoint{}, gateway.ErrNoEndpoint
@@ -112,47 +118,48 @@ func (s *Store) WebhookEndpoint(ctx context.Context, instance string, channel ad
 	rs, err := s.db.Query(ctx, `
 		select `+s.endpointColumns()+` from endpoints
 		where instance_id = $1 and channel = $2 and status <> 'disabled'`, instance, string(channel))
-	seat, err := sqldb.ScanOne(rs, err, s.scanEndpoint)
-	if err == nil && seat.Err != nil {
-		return adapters.Endpoint{}, fmt.Errorf("open the credentials of %s endpoint %s: %w", channel, seat.ID, seat.Err)
+	ep, err := sqldb.ScanOne(rs, err, s.scanEndpoint)
+	if err == nil && ep.Err != nil {
+		return adapters.Endpoint{}, fmt.Errorf("decrypt credentials of %s endpoint %s: %w", channel, ep.ID, ep.Err)
 	}
-	return seat.Endpoint, s.endpointError("read endpoint", err)
+	return ep.Endpoint, s.endpointError("read endpoint", err)
 }
 
-// PollingEndpoints gives all seats of all tenants that fetch their messages, or connect for
-// them, and work.
+// PollingEndpoints returns the active endpoints of all tenants that poll or hold a connection.
 func (s *Store) PollingEndpoints(ctx context.Context) ([]gateway.EndpointState, error) {
 	rs, err := s.db.Query(ctx, `select `+s.endpointColumns()+` from endpoints where mode in ('polling', 'socket') and status = 'active' order by id`)
-	seats, err := sqldb.ScanAll(rs, err, s.scanEndpoint)
-	working := slices.DeleteFunc(seats, func(seat gateway.EndpointState) bool { return seat.Status != gateway.EndpointActive })
-	return working, s.endpointError("list polling endpoints", err)
+	endpoints, err := sqldb.ScanAll(rs, err, s.scanEndpoint)
+	active := slices.DeleteFunc(endpoints, func(ep gateway.EndpointState) bool { return ep.Status != gateway.EndpointActive })
+	return active, s.endpointError("list polling endpoints", err)
 }
 
-// SaveEndpoint keeps a seat, one for each instance and channel: the same again gives the
-// same row. Its credentials are sealed; the ones that a provider signs with stay good
-// beside newer ones for seat.Overlap after the provider was told of those. retryAt is when SeatsToRetry gives it (zero: never).
-// gateway.ErrNoInstance.
-func (s *Store) SaveEndpoint(ctx context.Context, seat gateway.EndpointState, retryAt time.Time, by identity.Actor) (kept gateway.EndpointState, err error) {
+// SaveEndpoint stores the endpoint of an instance on a channel, replacing the previous one, and
+// returns it. Its credentials are encrypted. The previous credentials with which the provider
+// signs requests remain valid for the grace period; for a secret that the gateway itself sets at
+// the provider, the period starts when that succeeds. EndpointsToRetry returns the endpoint from
+// retryAt on, or never if retryAt is zero. SaveEndpoint returns gateway.ErrNoInstance for an
+// unknown instance.
+func (s *Store) SaveEndpoint(ctx context.Context, ep gateway.EndpointState, retryAt time.Time, by identity.Actor) (saved gateway.EndpointState, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		for range 3 {
-			// The row is locked before it is read.
+			// Lock the row before reading it.
 			rs, err := tx.Query(ctx, `
 				update endpoints set retries = retries
 				where tenant_id = $1 and instance_id = $2 and channel = $3
-				returning `+s.endpointColumns(), seat.TenantID, seat.InstanceID, string(seat.Channel))
-			was, err := sqldb.ScanOne(rs, err, s.scanEndpoint)
+				returning `+s.endpointColumns(), ep.TenantID, ep.InstanceID, string(ep.Channel))
+			before, err := sqldb.ScanOne(rs, err, s.scanEndpoint)
 			if sqldb.IsNoRows(err) {
-				kept, err = s.insertEndpoint(ctx, tx, seat, retryAt)
+				saved, err = s.insertEndpoint(ctx, tx, ep, retryAt)
 			} else if err == nil {
-				kept, err = s.updateEndpoint(ctx, tx, was, seat, retryAt)
+				saved, err = s.updateEndpoint(ctx, tx, before, ep, retryAt)
 			}
 			if sqldb.IsNoRows(err) {
-				continue // it came or went in this moment
+				continue // inserted or deleted concurrently
 			}
 			if err != nil {
 				return err
 			}
-			return recordEvents(ctx, tx, configuredEvent(was, seat, kept, by))
+			return recordEvents(ctx, tx, configuredEvent(before, ep, saved, by))
 		}
 		return gateway.ErrNoInstance
 	})
@@ -162,33 +169,34 @@ func (s *Store) SaveEndpoint(ctx context.Context, seat gateway.EndpointState, re
 	if err != nil {
 		return gateway.EndpointState{}, s.endpointError("save endpoint", err)
 	}
-	return kept, nil
+	return saved, nil
 }
 
-func (s *Store) insertEndpoint(ctx context.Context, tx sqldb.DB, seat gateway.EndpointState, retryAt time.Time) (gateway.EndpointState, error) {
-	seat.ID = newID()
-	settings, sealed, err := s.encodeEndpoint(seat)
+func (s *Store) insertEndpoint(ctx context.Context, tx sqldb.DB, ep gateway.EndpointState, retryAt time.Time) (gateway.EndpointState, error) {
+	ep.ID = newID()
+	settings, sealed, err := s.encodeEndpoint(ep)
 	if err != nil {
-		return seat, err
+		return ep, err
 	}
 	rs, err := tx.Query(ctx, `
 		insert into endpoints (id, tenant_id, instance_id, channel, mode, address, status, error_message, settings, credentials, retry_at, retries, created_at, updated_at)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)
 		on conflict do nothing
 		returning `+s.endpointColumns(),
-		seat.ID, seat.TenantID, seat.InstanceID, string(seat.Channel), string(seat.Mode), seat.Address, string(seat.Status), sqldb.TextOrNull(seat.ErrorMessage),
-		settings, sealed, sqldb.TimeOrNull(retryAt), seat.Retries, s.now())
+		ep.ID, ep.TenantID, ep.InstanceID, string(ep.Channel), string(ep.Mode), ep.Address, string(ep.Status), sqldb.TextOrNull(ep.ErrorMessage),
+		settings, sealed, sqldb.TimeOrNull(retryAt), ep.Retries, s.now())
 	return sqldb.ScanOne(rs, err, s.scanEndpoint)
 }
 
-// updateEndpoint puts seat in place of was. A poller of another bot starts anew.
-func (s *Store) updateEndpoint(ctx context.Context, tx sqldb.DB, was, seat gateway.EndpointState, retryAt time.Time) (gateway.EndpointState, error) {
-	seat.ID = was.ID
-	creds, overlap, begun := withPreviousCredentials(was, seat)
-	seat.Credentials = creds
-	settings, sealed, err := s.encodeEndpoint(seat)
+// updateEndpoint replaces an endpoint. If the address changes, polling and back-fill start from
+// the beginning.
+func (s *Store) updateEndpoint(ctx context.Context, tx sqldb.DB, before, ep gateway.EndpointState, retryAt time.Time) (gateway.EndpointState, error) {
+	ep.ID = before.ID
+	creds, graceSeconds, startNow := withPreviousCredentials(before, ep)
+	ep.Credentials = creds
+	settings, sealed, err := s.encodeEndpoint(ep)
 	if err != nil {
-		return seat, err
+		return ep, err
 	}
 	rs, err := tx.Query(ctx, `
 		update endpoints set mode = $3, poll_cursor = case when address = $4 then poll_cursor else '' end,
@@ -196,91 +204,96 @@ func (s *Store) updateEndpoint(ctx context.Context, tx sqldb.DB, was, seat gatew
 			settings = $7, credentials = $8, retry_at = $9, retries = $10, updated_at = $11, poll_epoch = poll_epoch + 1,
 			old_for = case when $12 = 0 then null when $13 then $12 else old_for end, old_until = case when $12 > 0 and $13 and $14 then `+s.dialect.NowPlusExpr("$12")+` when $12 = 0 or $13 then null else old_until end
 		where tenant_id = $1 and id = $2 returning `+s.endpointColumns(),
-		seat.TenantID, seat.ID, string(seat.Mode), seat.Address, string(seat.Status), sqldb.TextOrNull(seat.ErrorMessage), settings, sealed, sqldb.TimeOrNull(retryAt),
-		seat.Retries, s.now(), overlap, begun, !adapters.TraitsOf(seat.Channel).SecretSetByGateway)
+		ep.TenantID, ep.ID, string(ep.Mode), ep.Address, string(ep.Status), sqldb.TextOrNull(ep.ErrorMessage), settings, sealed, sqldb.TimeOrNull(retryAt),
+		ep.Retries, s.now(), graceSeconds, startNow,
+		!adapters.TraitsOf(ep.Channel).SecretSetByGateway)
 	return sqldb.ScanOne(rs, err, s.scanEndpoint)
 }
 
-func (s *Store) encodeEndpoint(seat gateway.EndpointState) (settings, credentials string, err error) {
-	if seat.Settings == nil {
-		seat.Settings = map[string]string{}
+// encodeEndpoint returns the settings as JSON and the encrypted credentials.
+func (s *Store) encodeEndpoint(ep gateway.EndpointState) (settings, credentials string, err error) {
+	if ep.Settings == nil {
+		ep.Settings = map[string]string{}
 	}
-	b, err := json.Marshal(seat.Settings)
+	b, err := json.Marshal(ep.Settings)
 	if err != nil {
 		return "", "", err
 	}
-	credentials, err = s.sealCredentials(seat.Endpoint)
+	credentials, err = s.sealCredentials(ep.Endpoint)
 	return string(b), credentials, err
 }
 
-// configuredEvent names what a set-up changed.
-func configuredEvent(was, asked, kept gateway.EndpointState, by identity.Actor) identity.Event {
+// configuredEvent returns the event for a saved endpoint, with the names of the changed fields.
+func configuredEvent(before, requested, saved gateway.EndpointState, by identity.Actor) identity.Event {
 	var changed []string
-	for _, key := range slices.Sorted(maps.Keys(asked.Credentials)) {
-		if was.Credentials[key] != asked.Credentials[key] {
+	for _, key := range slices.Sorted(maps.Keys(requested.Credentials)) {
+		if before.Credentials[key] != requested.Credentials[key] {
 			changed = append(changed, key)
 		}
 	}
-	if was.Address != kept.Address {
+	if before.Address != saved.Address {
 		changed = append(changed, "address")
 	}
-	if was.Mode != kept.Mode {
+	if before.Mode != saved.Mode {
 		changed = append(changed, "mode")
 	}
-	e := identity.Event{TenantID: kept.TenantID, Kind: "channel.configured", Actor: by, InstanceID: kept.InstanceID, Detail: map[string]string{"channel": string(kept.Channel)}}
+	e := identity.Event{
+		TenantID: saved.TenantID, Kind: "channel.configured", Actor: by, InstanceID: saved.InstanceID,
+		Detail: map[string]string{"channel": string(saved.Channel)},
+	}
 	maps.Copy(e.Detail, changedFields(changed))
 	return e
 }
 
-// SetEndpointStatus keeps what became of setting a seat up: status, message, retries and what
-// the provider told. A seat that was saved again in the meantime keeps what it has
-// and is due at once, because the provider may have heard the older word last; who
-// else is about to mark it is overtaken too. kept is false then, and for a seat that
-// was removed.
-func (s *Store) SetEndpointStatus(ctx context.Context, seat gateway.EndpointState, retryAt time.Time) (kept bool, err error) {
-	settings, _, err := s.encodeEndpoint(seat)
+// SetEndpointStatus stores the result of setting up an endpoint at the provider: status, error
+// message, number of retries, address and settings. If the endpoint was saved again since
+// ep.UpdatedAt, it is left unchanged and made due, because the provider may have received the
+// older configuration last; a concurrent call is then outdated, too. stored is false in this case
+// and if the endpoint was removed.
+func (s *Store) SetEndpointStatus(ctx context.Context, ep gateway.EndpointState, retryAt time.Time) (stored bool, err error) {
+	settings, _, err := s.encodeEndpoint(ep)
 	if err != nil {
 		return false, err
 	}
-	begun := ``
-	if retryAt.IsZero() { // the provider was told, or never will be
-		begun = `, old_until = coalesce(old_until, case when old_for is not null then ` + s.dialect.NowPlusExpr("old_for") + ` end)`
+	startGracePeriod := ``
+	if retryAt.IsZero() { // the provider has the new configuration, or will never get it
+		startGracePeriod = `, old_until = coalesce(old_until, case when old_for is not null then ` + s.dialect.NowPlusExpr("old_for") + ` end)`
 	}
 	n, err := s.db.Exec(ctx, `
-		update endpoints set status = $4, error_message = $5, retries = $6, address = $7, settings = $8, retry_at = $9`+begun+`
+		update endpoints set status = $4, error_message = $5, retries = $6, address = $7, settings = $8, retry_at = $9`+startGracePeriod+`
 		where tenant_id = $1 and id = $2 and updated_at = $3`,
-		seat.TenantID, seat.ID, sqldb.TimeOrNull(seat.UpdatedAt), string(seat.Status), sqldb.TextOrNull(seat.ErrorMessage), seat.Retries, seat.Address, settings, sqldb.TimeOrNull(retryAt))
+		ep.TenantID, ep.ID, sqldb.TimeOrNull(ep.UpdatedAt), string(ep.Status), sqldb.TextOrNull(ep.ErrorMessage), ep.Retries, ep.Address, settings, sqldb.TimeOrNull(retryAt))
 	if err == nil && n == 0 {
-		_, err = s.db.Exec(ctx, `update endpoints set retry_at = $3, updated_at = $3 where tenant_id = $1 and id = $2`, seat.TenantID, seat.ID, s.now())
+		_, err = s.db.Exec(ctx, `update endpoints set retry_at = $3, updated_at = $3 where tenant_id = $1 and id = $2`, ep.TenantID, ep.ID, s.now())
 	}
-	return n > 0, s.endpointError("mark endpoint", err)
+	return n > 0, s.endpointError("set endpoint status", err)
 }
 
-// setupLease is for how long SeatsToRetry keeps a seat from other replicas: longer
-// than a provider is waited for.
+// setupLease is how long EndpointsToRetry leases an endpoint, longer than any call to a provider.
 const setupLease = 2 * time.Minute
 
-// EndpointsToRetry gives at most limit seats whose set-up is due again, each to one
-// replica. Who does not mark a seat in time leaves it to another.
+// EndpointsToRetry leases at most limit endpoints whose set-up is due for a retry. If
+// SetEndpointStatus is not called in time, another replica retries.
 func (s *Store) EndpointsToRetry(ctx context.Context, limit int) ([]gateway.EndpointState, error) {
 	rs, err := s.db.Query(ctx, `
 		update endpoints set retry_at = $2
 		where id in (
 			select id from endpoints where retry_at <= $1 and status <> 'disabled' order by retry_at limit $3`+s.dialect.SkipLocked+`)
 		returning `+s.endpointColumns(), s.now(), s.now().Add(setupLease), limit)
-	seats, err := sqldb.ScanAll(rs, err, s.scanEndpoint)
-	return seats, s.endpointError("take endpoints to set up again", err)
+	endpoints, err := sqldb.ScanAll(rs, err, s.scanEndpoint)
+	return endpoints, s.endpointError("lease endpoints to set up", err)
 }
 
-// TouchEndpoint notes that an endpoint heard something, to within ten seconds.
+// TouchEndpoint records the time of the last event with a resolution of ten seconds.
 func (s *Store) TouchEndpoint(ctx context.Context, id string, at time.Time) error {
 	_, err := s.db.Exec(ctx, `
 		update endpoints set last_event_at = $2
 		where id = $1 and (last_event_at is null or last_event_at < $3)`, id, sqldb.TimeOrNull(at), sqldb.TimeOrNull(at.Add(-10*time.Second)))
-	return s.endpointError("note event of endpoint", err)
+	return s.endpointError("record event of endpoint", err)
 }
 
-// RemoveEndpoint removes an endpoint with its credentials; gateway.ErrNoEndpoint.
+// RemoveEndpoint deletes an endpoint with its credentials. It returns gateway.ErrNoEndpoint if
+// there is none.
 func (s *Store) RemoveEndpoint(ctx context.Context, tenant, instance string, channel adapters.Channel, by identity.Actor) error {
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
 		n, err := tx.Exec(ctx, `delete from endpoints where tenant_id = $1 and instance_id = $2 and channel = $3`, tenant, instance, string(channel))
@@ -295,15 +308,15 @@ func (s *Store) RemoveEndpoint(ctx context.Context, tenant, instance string, cha
 	return s.endpointError("remove endpoint", err)
 }
 
-// endpointError puts the domain's errors in place of the database's.
-func (s *Store) endpointError(doing string, err error) error {
+// endpointError maps errors of the database to those of package gateway.
+func (s *Store) endpointError(op string, err error) error {
 	switch {
 	case err == nil || errors.Is(err, gateway.ErrNoInstance) || errors.Is(err, gateway.ErrNoEndpoint):
 		return err
 	case sqldb.IsNoRows(err) || s.dialect.IsUnstorable(err):
 		return gateway.ErrNoEndpoint
 	case s.dialect.IsUnavailable(err):
-		return fmt.Errorf("%s: %w: %w", doing, gateway.ErrUnavailable, err)
+		return fmt.Errorf("%s: %w: %w", op, gateway.ErrUnavailable, err)
 	}
-	return fmt.Errorf("%s: %w", doing, err)
+	return fmt.Errorf("%s: %w", op, err)
 }

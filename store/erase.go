@@ -12,16 +12,18 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// EraseCustomer removes a customer and all personal data: what DeleteCustomer removes;
-// who was merged into it; every message, reply, delivery, receipt and failure of its
-// accounts, with their conversations (of a group, only what it wrote and was answered);
-// unknown senders' rows of the same accounts; and answers kept for repeated calls that
-// speak of it. In the audit log and the history of addresses pseudonyms take the place
-// of external ids. Accounts that it had once, and that nobody else has, count.
+// EraseCustomer deletes a customer and all its personal data in one transaction: everything that
+// DeleteCustomer deletes; the customers merged into it; all messages, replies, deliveries,
+// receipts and failed attempts of its addresses with their conversations (in groups, only its own
+// messages and the replies to them); identities of unknown senders with the same addresses; and
+// stored responses that mention it. In the audit log and the address history, pseudonyms replace
+// the external IDs. Addresses that the customer once had are included unless another customer has
+// them now.
 //
-// A customer that was deleted can be erased still. identity.ErrNotFound when there is
-// nothing to erase, so also the second time. It gives whose proofs are void now.
-func (s *Store) EraseCustomer(ctx context.Context, tenant, id string, by identity.Actor) (void []claim.Target, err error) {
+// A customer that was deleted before can still be erased. EraseCustomer returns the targets of the
+// deleted claim codes, and identity.ErrNotFound if there is nothing to erase, for example because
+// the customer was erased before.
+func (s *Store) EraseCustomer(ctx context.Context, tenant, id string, by identity.Actor) (targets []claim.Target, err error) {
 	err = s.retryTx(ctx, func(tx sqldb.DB) error {
 		e := &erasure{store: s, tx: tx, tenant: tenant, customer: id, actor: by, counts: map[string]int64{}}
 		for _, step := range []func(context.Context) error{
@@ -32,16 +34,16 @@ func (s *Store) EraseCustomer(ctx context.Context, tenant, id string, by identit
 				return err
 			}
 		}
-		void = claimTargets(e.deleted)
+		targets = claimTargets(e.deleted)
 		return nil
 	})
 	if errors.Is(err, identity.ErrNotFound) {
 		return nil, err
 	}
-	return void, s.customerError("erase customer", err)
+	return targets, s.customerError("erase customer", err)
 }
 
-// An erasure is what one transaction finds of a customer, and removes.
+// An erasure is the state of one EraseCustomer transaction.
 type erasure struct {
 	store    *Store
 	tx       sqldb.DB
@@ -50,16 +52,16 @@ type erasure struct {
 	actor    identity.Actor
 
 	exists        bool
-	customers     []string        // the customer, and who was merged into it
-	terms         []string        // that tell who it is
-	addresses     []addressOwners // it has or had
+	customers     []string        // the customer and the customers merged into it
+	terms         []string        // names, addresses and numbers that identify the customer
+	addresses     []addressOwners // present and former addresses
 	conversations []addressConversation
 	deleted       []lockedIdentity
-	identityIDs   []string // of identities, also of those gone before
-	counts        map[string]int64
+	identityIDs   []string         // present and former identities
+	counts        map[string]int64 // deleted or changed rows, by kind
 }
 
-// findCustomer locks the customer and reads by which words it is known.
+// findCustomer locks the customer and collects the terms that identify it.
 func (e *erasure) findCustomer(ctx context.Context) error {
 	absorbed, err := mergedCustomers(ctx, e.tx, e.tenant, e.customer)
 	if err != nil {
@@ -76,14 +78,14 @@ func (e *erasure) findCustomer(ctx context.Context) error {
 				select id, email, phone_number, first_name, last_name, company_name, fk_id, fk_user_id from `+table+`
 				where tenant_id = $1 and id in (`+in+`) order by id`+lock, args...)
 			_, err = sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (struct{}, error) {
-				words := make([]string, 8)
-				dest := make([]any, len(words))
-				for i := range words {
-					dest[i] = sqldb.Text(&words[i])
+				columns := make([]string, 8)
+				dest := make([]any, len(columns))
+				for i := range columns {
+					dest[i] = sqldb.Text(&columns[i])
 				}
 				err := sc(dest...)
-				e.exists = e.exists || words[0] == e.customer
-				e.terms = append(e.terms, words[1:]...)
+				e.exists = e.exists || columns[0] == e.customer
+				e.terms = append(e.terms, columns[1:]...)
 				return struct{}{}, err
 			})
 			return err
@@ -95,74 +97,83 @@ func (e *erasure) findCustomer(ctx context.Context) error {
 	return nil
 }
 
-// findAddresses reads which accounts the customer has, and had and nobody else has.
+// findAddresses collects the addresses that the customer has or had. It returns
+// identity.ErrNotFound if there is neither a customer nor an address.
 func (e *erasure) findAddresses(ctx context.Context) error {
-	known := map[[2]string]bool{}
+	found := map[[2]string]bool{}
 	read := func(rs sqldb.Rows, err error) error {
 		_, err = sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (struct{}, error) {
 			var id, channel, externalID string
 			err := sc(sqldb.Text(&id), &channel, &externalID)
-			known[[2]string{channel, externalID}] = true
+			found[[2]string{channel, externalID}] = true
 			e.identityIDs = append(e.identityIDs, id)
 			return struct{}{}, err
 		})
 		return err
 	}
 	err := e.forEachChunk(e.customers, func(in string, args []any) error {
-		if err := read(e.tx.Query(ctx, `select identity_id, channel, external_id from identity_owners where tenant_id = $1 and customer_id in (`+in+`) and erased_at is null`, args...)); err != nil {
+		err := read(e.tx.Query(ctx, `
+			select identity_id, channel, external_id from identity_owners
+			where tenant_id = $1 and customer_id in (`+in+`) and erased_at is null`, args...))
+		if err != nil {
 			return err
 		}
-		return read(e.tx.Query(ctx, `select id, channel, external_id from identities where tenant_id = $1 and customer_id in (`+in+`)`, args...))
+		return read(e.tx.Query(ctx, `
+			select id, channel, external_id from identities
+			where tenant_id = $1 and customer_id in (`+in+`)`, args...))
 	})
 	if err != nil {
 		return err
 	}
-	if !e.exists && len(known) == 0 {
+	if !e.exists && len(found) == 0 {
 		return identity.ErrNotFound
 	}
-	for k := range known {
+	for k := range found {
 		a, err := e.store.loadAddressOwners(ctx, e.tx, e.tenant, e.customer, k[0], k[1])
 		if err != nil {
 			return err
 		}
 		e.addresses = append(e.addresses, a)
-		for _, h := range slices.Concat(a.own, a.unknownSenders) {
-			e.terms = append(e.terms, h.DisplayName, h.Username)
+		for _, i := range slices.Concat(a.own, a.unknownSenders) {
+			e.terms = append(e.terms, i.DisplayName, i.Username)
 		}
 	}
 	return nil
 }
 
-// lockConversations finds conversations and keeps workers from them until the end.
+// lockConversations collects the conversations of the addresses and locks their queues, so that no
+// worker processes them until the transaction ends.
 func (e *erasure) lockConversations(ctx context.Context) error {
 	for _, a := range e.addresses {
-		talks, err := addressConversations(ctx, e.tx, e.tenant, a, a.isUncontested)
+		conversations, err := addressConversations(ctx, e.tx, e.tenant, a, a.isUncontested)
 		if err != nil {
 			return err
 		}
-		e.conversations = append(e.conversations, talks...)
+		e.conversations = append(e.conversations, conversations...)
 	}
 	return e.forEachChunk(e.directConversations(), func(in string, args []any) error {
-		rs, err := e.tx.Query(ctx, `select kind from lanes where tenant_id = $1 and conversation_id in (`+in+`) order by conversation_id, kind`+e.store.dialect.ForUpdate(), args...)
+		rs, err := e.tx.Query(ctx, `
+			select kind from lanes where tenant_id = $1 and conversation_id in (`+in+`)
+			order by conversation_id, kind`+e.store.dialect.ForUpdate(), args...)
 		_, err = sqldb.ScanAll(rs, err, sqldb.ScanString)
 		return err
 	})
 }
 
-// directConversations gives the ids of conversations that are with the person alone.
+// directConversations returns the sorted IDs of the direct conversations.
 func (e *erasure) directConversations() []string {
 	var ids []string
-	for _, t := range e.conversations {
-		if !t.group {
-			ids = append(ids, t.id)
+	for _, c := range e.conversations {
+		if !c.group {
+			ids = append(ids, c.id)
 		}
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids)
 }
 
-// eraseConversations removes conversations with the person, and what it wrote and was answered
-// in groups.
+// eraseConversations deletes the direct conversations, and in groups the customer's messages and
+// the replies to them.
 func (e *erasure) eraseConversations(ctx context.Context) error {
 	err := e.forEachChunk(e.directConversations(), func(in string, args []any) error {
 		return e.deleteCounted(ctx, args, [][2]string{
@@ -176,15 +187,15 @@ func (e *erasure) eraseConversations(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	const written = `(select m.id from messages m where m.tenant_id = $1 and m.conversation_id = $2 and m.sender_id = $3)`
-	for _, t := range e.conversations {
-		if !t.group {
+	const sentMessages = `(select m.id from messages m where m.tenant_id = $1 and m.conversation_id = $2 and m.sender_id = $3)`
+	for _, c := range e.conversations {
+		if !c.group {
 			continue
 		}
-		err := e.deleteCounted(ctx, []any{e.tenant, t.id, t.ExternalID}, [][2]string{
-			{"receipts", deleteReceiptsSQL(`o.conversation_id = $2 and (o.recipient = $3 or o.message_id in ` + written + `)`)},
-			{"replies", `delete from outbox where tenant_id = $1 and conversation_id = $2 and (recipient = $3 or message_id in ` + written + `)`},
-			{"deliveries", `delete from deliveries where tenant_id = $1 and conversation_id = $2 and message_id in ` + written},
+		err := e.deleteCounted(ctx, []any{e.tenant, c.id, c.ExternalID}, [][2]string{
+			{"receipts", deleteReceiptsSQL(`o.conversation_id = $2 and (o.recipient = $3 or o.message_id in ` + sentMessages + `)`)},
+			{"replies", `delete from outbox where tenant_id = $1 and conversation_id = $2 and (recipient = $3 or message_id in ` + sentMessages + `)`},
+			{"deliveries", `delete from deliveries where tenant_id = $1 and conversation_id = $2 and message_id in ` + sentMessages},
 			{"messages", `delete from messages where tenant_id = $1 and conversation_id = $2 and sender_id = $3`},
 		})
 		if err != nil {
@@ -194,7 +205,8 @@ func (e *erasure) eraseConversations(ctx context.Context) error {
 	return nil
 }
 
-// deleteReceiptsSQL deletes the receipts of replies.
+// deleteReceiptsSQL returns the statement that deletes the receipts of the replies that match a
+// condition.
 func deleteReceiptsSQL(replies string) string {
 	return `
 		delete from receipts
@@ -202,7 +214,7 @@ func deleteReceiptsSQL(replies string) string {
 			select o.instance_id, o.channel, o.provider_id from outbox o where o.tenant_id = $1 and o.provider_id is not null and ` + replies + `)`
 }
 
-// eraseFailures removes what counts wrong codes.
+// eraseFailures deletes the failed claim attempts of the addresses.
 func (e *erasure) eraseFailures(ctx context.Context) error {
 	for _, a := range e.addresses {
 		rs, err := e.tx.Query(ctx, `
@@ -225,42 +237,48 @@ func (e *erasure) eraseFailures(ctx context.Context) error {
 	return nil
 }
 
-// eraseIdentities removes the customer's identities, and unknown senders' of the same
-// accounts.
+// eraseIdentities deletes the identities of the customer, and those of unknown senders with the
+// same addresses.
 func (e *erasure) eraseIdentities(ctx context.Context) error {
 	var ids []string
 	for _, a := range e.addresses {
-		for _, h := range slices.Concat(a.own, a.unknownSenders) {
-			if a.isUncontested(h.InstanceID) {
-				ids = append(ids, h.ID)
+		for _, i := range slices.Concat(a.own, a.unknownSenders) {
+			if a.isUncontested(i.InstanceID) {
+				ids = append(ids, i.ID)
 			}
 		}
 	}
 	slices.Sort(ids)
 	e.identityIDs = append(e.identityIDs, ids...)
 	err := e.forEachChunk(ids, func(in string, args []any) error {
-		held, err := e.store.lockIdentities(ctx, e.tx, `tenant_id = $1 and id in (`+in+`)`, args...)
-		e.deleted = append(e.deleted, held...)
+		locked, err := e.store.lockIdentities(ctx, e.tx, `tenant_id = $1 and id in (`+in+`)`, args...)
+		e.deleted = append(e.deleted, locked...)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	// Locked only now: another customer may have got one since its account was read.
-	e.deleted = slices.DeleteFunc(e.deleted, func(h lockedIdentity) bool { return h.CustomerID != "" && !slices.Contains(e.customers, h.CustomerID) })
+	// An identity may have been linked to another customer before it was locked.
+	e.deleted = slices.DeleteFunc(e.deleted, func(i lockedIdentity) bool {
+		return i.CustomerID != "" && !slices.Contains(e.customers, i.CustomerID)
+	})
 	ids = ids[:0]
-	for _, h := range e.deleted {
-		ids = append(ids, h.ID)
+	for _, i := range e.deleted {
+		ids = append(ids, i.ID)
 	}
 	return e.forEachChunk(ids, func(in string, args []any) error {
-		if _, err := e.tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id in (`+in+`)`, args...); err != nil {
+		_, err := e.tx.Exec(ctx, `
+			update conversations set identity_id = null where tenant_id = $1 and identity_id in (`+in+`)`, args...)
+		if err != nil {
 			return err
 		}
-		return e.deleteCounted(ctx, args, [][2]string{{"identities", `delete from identities where tenant_id = $1 and id in (` + in + `)`}})
+		return e.deleteCounted(ctx, args, [][2]string{
+			{"identities", `delete from identities where tenant_id = $1 and id in (` + in + `)`},
+		})
 	})
 }
 
-// eraseCustomer removes the customer, and who was merged into it.
+// eraseCustomer deletes the customer and the archived customers merged into it.
 func (e *erasure) eraseCustomer(ctx context.Context) error {
 	return e.forEachChunk(e.customers, func(in string, args []any) error {
 		return e.deleteCounted(ctx, args, [][2]string{
@@ -272,7 +290,7 @@ func (e *erasure) eraseCustomer(ctx context.Context) error {
 	})
 }
 
-// recordErasure tells the audit log how much was removed, and nothing of what.
+// recordErasure records the event with the counts of deleted rows, and without personal data.
 func (e *erasure) recordErasure(ctx context.Context) error {
 	detail := map[string]string{}
 	for name, n := range e.counts {
@@ -281,7 +299,8 @@ func (e *erasure) recordErasure(ctx context.Context) error {
 	return recordEvents(ctx, e.tx, identity.Event{TenantID: e.tenant, Kind: "customer.erased", Actor: e.actor, CustomerID: e.customer, Detail: detail})
 }
 
-// deleteCounted runs deletes in their order and counts what they remove, by name.
+// deleteCounted runs statements in order, each given with the name under which its rows are
+// counted, or "".
 func (e *erasure) deleteCounted(ctx context.Context, args []any, deletes [][2]string) error {
 	for _, d := range deletes {
 		n, err := e.tx.Exec(ctx, d[1], args...)
@@ -295,16 +314,16 @@ func (e *erasure) deleteCounted(ctx context.Context, args []any, deletes [][2]st
 	return nil
 }
 
-// forEachChunk calls f for ids, some at a time: in are their places in a list, args the tenant
-// and they.
+// forEachChunk calls f with chunks of ids: in is a list of placeholders for the chunk, args the
+// tenant followed by the chunk.
 func (e *erasure) forEachChunk(ids []string, f func(in string, args []any) error) error {
-	for some := range slices.Chunk(ids, 200) {
-		args, places := []any{e.tenant}, make([]string, len(some))
-		for i, id := range some {
+	for chunk := range slices.Chunk(ids, 200) {
+		args, placeholders := []any{e.tenant}, make([]string, len(chunk))
+		for i, id := range chunk {
 			args = append(args, id)
-			places[i] = sqldb.Placeholder(i + 2)
+			placeholders[i] = sqldb.Placeholder(i + 2)
 		}
-		if err := f(strings.Join(places, ", "), args); err != nil {
+		if err := f(strings.Join(placeholders, ", "), args); err != nil {
 			return err
 		}
 	}

@@ -14,19 +14,22 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// eraseHistory puts pseudonyms in the place of external ids. Of an account that no
-// other customer has, that is done for all who ever had it.
+// eraseHistory replaces the external IDs of the addresses in the address history with pseudonyms.
+// If no other customer has an address now, the entries of all its former owners are included.
 func (e *erasure) eraseHistory(ctx context.Context) error {
 	for _, a := range e.addresses {
 		err := e.forEachChunk(e.customers, func(in string, args []any) error {
-			whose := `customer_id in (` + in + `)`
+			owner := `customer_id in (` + in + `)`
 			if len(a.otherCustomers) == 0 {
-				whose = `(` + whose + ` or until is not null)`
+				owner = `(` + owner + ` or until is not null)`
 			}
 			n := len(args)
-			return e.deleteCounted(ctx, append(args, a.channel, a.externalID, e.store.newPseudonym(e.tenant, a.channel, a.externalID), e.store.now()), [][2]string{{"history", `
+			pseudonym := e.store.newPseudonym(e.tenant, a.channel, a.externalID)
+			args = append(args, a.channel, a.externalID, pseudonym, e.store.now())
+			return e.deleteCounted(ctx, args, [][2]string{{"history", `
 				update identity_owners set external_id = ` + sqldb.Placeholder(n+3) + `, erased_at = ` + sqldb.Placeholder(n+4) + `
-				where tenant_id = $1 and ` + whose + ` and channel = ` + sqldb.Placeholder(n+1) + ` and external_id = ` + sqldb.Placeholder(n+2)}})
+				where tenant_id = $1 and ` + owner + `
+					and channel = ` + sqldb.Placeholder(n+1) + ` and external_id = ` + sqldb.Placeholder(n+2)}})
 		})
 		if err != nil {
 			return err
@@ -35,8 +38,8 @@ func (e *erasure) eraseHistory(ctx context.Context) error {
 	return nil
 }
 
-// eraseEvents puts pseudonyms in the place of whatever in the audit log tells who the
-// customer was.
+// eraseEvents replaces everything in the details of audit events that identifies the customer with
+// pseudonyms.
 func (e *erasure) eraseEvents(ctx context.Context) error {
 	if err := e.addFormerIdentities(ctx); err != nil {
 		return err
@@ -70,8 +73,8 @@ func (e *erasure) eraseEvents(ctx context.Context) error {
 	return e.store.allowAuditRewrite(ctx, e.tx, false)
 }
 
-// addFormerIdentities adds the identities of everybody who had an account that nobody else has
-// now: the audit log names the account with them too.
+// addFormerIdentities adds the identities of all former owners of the addresses that no other
+// customer has now, because their events contain the address, too.
 func (e *erasure) addFormerIdentities(ctx context.Context) error {
 	for _, a := range e.addresses {
 		if len(a.otherCustomers) > 0 {
@@ -88,115 +91,121 @@ func (e *erasure) addFormerIdentities(ctx context.Context) error {
 	return nil
 }
 
+// eraseDetail replaces identifying values in the detail of one event with pseudonyms.
 func (e *erasure) eraseDetail(ctx context.Context, id string, detail map[string]string) error {
-	clean := maps.Clone(detail)
-	for k, v := range clean {
+	erased := maps.Clone(detail)
+	for k, v := range erased {
 		if strings.HasPrefix(v, "erased:") {
 			continue
 		}
 		if k == "external_id" || e.identifies(v) {
-			clean[k] = e.store.newPseudonym(e.tenant, detail["channel"], v)
+			erased[k] = e.store.newPseudonym(e.tenant, detail["channel"], v)
 		}
 	}
-	if maps.Equal(clean, detail) {
+	if maps.Equal(erased, detail) {
 		return nil
 	}
-	doc, err := json.Marshal(clean)
+	doc, err := json.Marshal(erased)
 	if err != nil {
 		return err
 	}
 	return e.deleteCounted(ctx, []any{e.tenant, id, string(doc)}, [][2]string{{"events", `update audit_events set detail = $3 where tenant_id = $1 and id = $2`}})
 }
 
-// identifies reports whether a text is, or holds, a word that tells who the customer is.
-// A word of few letters stands in many texts by chance.
+// identifies reports whether v equals or contains a term that identifies the customer. Terms
+// shorter than five bytes must be equal, because they occur in other text by chance.
 func (e *erasure) identifies(v string) bool {
-	for _, w := range e.identifyingTerms() {
-		if strings.EqualFold(w, v) || len(w) >= 5 && strings.Contains(strings.ToLower(v), strings.ToLower(w)) {
+	for _, term := range e.identifyingTerms() {
+		if strings.EqualFold(term, v) || len(term) >= 5 && strings.Contains(strings.ToLower(v), strings.ToLower(term)) {
 			return true
 		}
 	}
 	return false
 }
 
+// identifyingTerms returns the terms that identify the customer, including its external IDs.
 func (e *erasure) identifyingTerms() []string {
-	words := slices.Clone(e.terms)
+	terms := slices.Clone(e.terms)
 	for _, a := range e.addresses {
-		words = append(words, a.externalID)
+		terms = append(terms, a.externalID)
 	}
-	return slices.DeleteFunc(words, func(w string) bool { return w == "" })
+	return slices.DeleteFunc(terms, func(term string) bool { return term == "" })
 }
 
-// responseBatch is how many kept answers are opened at a time.
+// responseBatch is how many stored responses are read at a time.
 const responseBatch = 500
 
-// eraseResponses empties answers kept for repeated calls that speak of the customer. A
-// call repeated all the same is refused, for it looks like another: what it did must
-// not be done again. A key that itself tells who the customer is goes whole.
+// eraseResponses clears the stored responses of idempotent requests that mention the customer. A
+// repetition of such a request is rejected as a different request with the same key, so that it is
+// not executed again. If the idempotency key itself identifies the customer, the row is deleted.
 func (e *erasure) eraseResponses(ctx context.Context) error {
-	needles := e.searchPatterns()
+	patterns := e.searchPatterns()
 	after := gateway.IdempotencyKey{TenantID: e.tenant}
 	for {
-		kept, err := e.responsesAfter(ctx, after)
-		if err != nil || len(kept) == 0 {
+		rows, err := e.responsesAfter(ctx, after)
+		if err != nil || len(rows) == 0 {
 			return err
 		}
-		for _, k := range kept {
-			if err := e.eraseResponse(ctx, k, needles); err != nil {
+		for _, row := range rows {
+			if err := e.eraseResponse(ctx, row, patterns); err != nil {
 				return err
 			}
-			after = k.key
+			after = row.key
 		}
 	}
 }
 
+// A responseRow is a stored response of an idempotent request, still encrypted.
 type responseRow struct {
 	key    gateway.IdempotencyKey
 	sealed string
 }
 
+// responsesAfter returns the next batch of stored responses in order of key.
 func (e *erasure) responsesAfter(ctx context.Context, after gateway.IdempotencyKey) ([]responseRow, error) {
 	rs, err := e.tx.Query(ctx, `
 		select principal, key, answer from idempotency_keys
 		where tenant_id = $1 and (principal, key) > ($2, $3)
 		order by principal, key limit $4`, e.tenant, after.Principal, after.Key, responseBatch)
-	return sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (k responseRow, err error) {
-		k.key.TenantID = e.tenant
-		return k, sc(&k.key.Principal, &k.key.Key, sqldb.Text(&k.sealed))
+	return sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (row responseRow, err error) {
+		row.key.TenantID = e.tenant
+		return row, sc(&row.key.Principal, &row.key.Key, sqldb.Text(&row.sealed))
 	})
 }
 
-func (e *erasure) eraseResponse(ctx context.Context, k responseRow, needles [][]byte) error {
-	args := []any{e.tenant, k.key.Principal, k.key.Key}
-	if e.identifies(k.key.Key) {
+// eraseResponse clears or deletes one stored response if it mentions the customer.
+func (e *erasure) eraseResponse(ctx context.Context, row responseRow, patterns [][]byte) error {
+	args := []any{e.tenant, row.key.Principal, row.key.Key}
+	if e.identifies(row.key.Key) {
 		return e.deleteCounted(ctx, args, [][2]string{{"answers", `delete from idempotency_keys where tenant_id = $1 and principal = $2 and key = $3`}})
 	}
-	if k.sealed == "" {
+	if row.sealed == "" {
 		return nil
 	}
-	// An answer that no key opens tells nobody anything; one that another process can
-	// open might.
-	body, _, err := e.store.keys.Open(k.sealed, responseAAD(k.key))
+	// A corrupt response reveals nothing. One whose key is missing here may be readable for
+	// another process.
+	body, _, err := e.store.keys.Open(row.sealed, responseAAD(row.key))
 	if errors.Is(err, gateway.ErrNoMasterKey) {
-		return fmt.Errorf("open stored answer: %w", err)
+		return fmt.Errorf("decrypt stored response: %w", err)
 	}
-	if err != nil || !slices.ContainsFunc(needles, func(n []byte) bool { return bytes.Contains(body, n) }) {
+	if err != nil || !slices.ContainsFunc(patterns, func(n []byte) bool { return bytes.Contains(body, n) }) {
 		return nil
 	}
 	return e.deleteCounted(ctx, args, [][2]string{{"answers", `
 		update idempotency_keys set answer = null, fingerprint = '' where tenant_id = $1 and principal = $2 and key = $3`}})
 }
 
-// searchPatterns are what an answer that speaks of the customer holds.
+// searchPatterns returns the IDs and quoted terms that a response mentioning the customer
+// contains.
 func (e *erasure) searchPatterns() [][]byte {
-	var ns [][]byte
+	var patterns [][]byte
 	for _, id := range slices.Concat(e.customers, e.identityIDs) {
-		ns = append(ns, []byte(id))
+		patterns = append(patterns, []byte(id))
 	}
-	for _, w := range e.identifyingTerms() {
-		if quoted, err := json.Marshal(w); err == nil && len(w) >= 5 {
-			ns = append(ns, quoted)
+	for _, term := range e.identifyingTerms() {
+		if quoted, err := json.Marshal(term); err == nil && len(term) >= 5 {
+			patterns = append(patterns, quoted)
 		}
 	}
-	return ns
+	return patterns
 }

@@ -8,32 +8,36 @@ import (
 	"hydragate/gateway"
 )
 
-// signingCredentials are the credentials that providers sign requests with.
+// signingCredentials returns the names of the credentials with which providers sign requests.
 func signingCredentials() []string {
 	return []string{adapters.AuthToken, adapters.SigningSecret, adapters.WebhookSecret}
 }
 
-// withPreviousCredentials gives the credentials of next, with those of was that stay good for a while,
-// and for how many seconds: begun says that they do from now on, else from when they
-// were replaced. Another account's never do: its requests are not this endpoint's.
-func withPreviousCredentials(was, next gateway.EndpointState) (creds adapters.Credentials, seconds int, begun bool) {
+// withPreviousCredentials returns the credentials of next together with those of before that
+// remain valid during the grace period, and the length of that period in seconds. begun reports
+// whether the period starts now, because a credential was replaced; otherwise it goes on. If the
+// account or the address changed, the old credentials are dropped, because requests for them are
+// not for this endpoint.
+func withPreviousCredentials(
+	before, next gateway.EndpointState,
+) (creds adapters.Credentials, seconds int, begun bool) {
 	creds = maps.Clone(next.Credentials)
 	if creds == nil {
 		creds = adapters.Credentials{}
 	}
-	overlap := gracePeriod(next)
-	if overlap <= 0 || was.Address == "" || was.Address != next.Address || was.Credentials[adapters.AccountSID] != creds[adapters.AccountSID] {
+	period := gracePeriod(next)
+	if period <= 0 || before.Address == "" || before.Address != next.Address || before.Credentials[adapters.AccountSID] != creds[adapters.AccountSID] {
 		return creds, 0, false
 	}
 	for _, key := range signingCredentials() {
 		switch {
-		case was.Credentials[key] == "" || creds[key] == "":
-		case was.Credentials[key] != creds[key]:
-			creds[key+adapters.PreviousSuffix] = was.Credentials[key]
-			return creds, int(max(time.Second, overlap) / time.Second), true
-		case was.Credentials[key+adapters.PreviousSuffix] != "":
-			creds[key+adapters.PreviousSuffix] = was.Credentials[key+adapters.PreviousSuffix]
-			seconds = int(max(time.Second, overlap) / time.Second)
+		case before.Credentials[key] == "" || creds[key] == "":
+		case before.Credentials[key] != creds[key]:
+			creds[key+adapters.PreviousSuffix] = before.Credentials[key]
+			return creds, int(max(time.Second, period) / time.Second), true
+		case before.Credentials[key+adapters.PreviousSuffix] != "":
+			creds[key+adapters.PreviousSuffix] = before.Credentials[key+adapters.PreviousSuffix]
+			seconds = int(max(time.Second, period) / time.Second)
 		}
 	}
 	return creds, seconds, false

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"hydragate/gateway"
@@ -10,16 +11,17 @@ import (
 )
 
 const (
-	responseTTL = 24 * 60 * 60 // seconds an answer is given again
-	callTimeout = 60           // seconds after which a call without an answer has crashed
+	responseTTL = 24 * 60 * 60 // seconds for which a response is replayed
+	callTimeout = 60           // seconds after which a request without a response may be repeated
 )
 
-// ReserveIdempotencyKey claims an idempotency key for a call. Of any number of callers at once one
-// gets found false and the id of what it creates, and must end the call with Answered or
-// Forget; the others get what it answered, or an answer with status 0 while it is at
-// work. A caller who did not end its call within a minute is taken for dead, and the
-// same call may be made again, with the same id: nobody knows whether it had happened. An
-// answer is kept for a day.
+// ReserveIdempotencyKey reserves an idempotency key for a request. For one of several concurrent
+// callers, found is false and the response has the ID of the resource to create; that caller must
+// end the request with SaveResponse or ReleaseIdempotencyKey. For all others, found is true and
+// the stored response is returned, with status 0 while the request is in progress. A reservation
+// without a response ends after a minute, because its process may have crashed; the same request
+// then gets the same resource ID, because the first attempt may have succeeded. Responses are kept
+// for a day.
 func (s *Store) ReserveIdempotencyKey(ctx context.Context, k gateway.IdempotencyKey) (a gateway.StoredResponse, found bool, err error) {
 	for range 3 {
 		rs, err := s.db.Query(ctx, `
@@ -32,22 +34,22 @@ func (s *Store) ReserveIdempotencyKey(ctx context.Context, k gateway.Idempotency
 				or (idempotency_keys.status is null and idempotency_keys.fingerprint = excluded.fingerprint
 					and idempotency_keys.created_at <= `+s.dialect.NowPlus(-callTimeout)+`)
 			returning makes`, k.TenantID, k.Principal, k.Key, k.Fingerprint, newID())
-		makes, err := sqldb.ScanOne(rs, err, sqldb.ScanString)
+		resourceID, err := sqldb.ScanOne(rs, err, sqldb.ScanString)
 		switch {
 		case err == nil:
-			return gateway.StoredResponse{ResourceID: makes}, false, nil
+			return gateway.StoredResponse{ResourceID: resourceID}, false, nil
 		case !sqldb.IsNoRows(err):
-			return a, false, fmt.Errorf("remember call: %w", err)
+			return a, false, fmt.Errorf("reserve idempotency key: %w", err)
 		}
 		a, err = s.storedResponse(ctx, k)
 		if !sqldb.IsNoRows(err) {
 			return a, err == nil, err
 		}
 	}
-	return a, false, fmt.Errorf("remember call: its key is claimed and given back all the time")
+	return a, false, errors.New("reserve idempotency key: the key was reserved and released concurrently")
 }
 
-// storedResponse reads what a call has answered so far.
+// storedResponse returns the stored response for a key, or sql.ErrNoRows.
 func (s *Store) storedResponse(ctx context.Context, k gateway.IdempotencyKey) (a gateway.StoredResponse, err error) {
 	var sealed string
 	rs, err := s.db.Query(ctx, `
@@ -60,32 +62,33 @@ func (s *Store) storedResponse(ctx context.Context, k gateway.IdempotencyKey) (a
 		return a, err
 	}
 	if a.Body, _, err = s.keys.Open(sealed, responseAAD(k)); err != nil {
-		return gateway.StoredResponse{}, fmt.Errorf("open stored answer: %w", err)
+		return gateway.StoredResponse{}, fmt.Errorf("decrypt stored response: %w", err)
 	}
 	return a, nil
 }
 
-// SaveResponse keeps the answer of a call, sealed. The first answer stays.
+// SaveResponse stores the encrypted response of a request. It does nothing if there is one
+// already.
 func (s *Store) SaveResponse(ctx context.Context, k gateway.IdempotencyKey, a gateway.StoredResponse) error {
 	_, err := s.db.Exec(ctx, `
 		update idempotency_keys set status = $5, answer = $6
 		where tenant_id = $1 and principal = $2 and key = $3 and fingerprint = $4 and status is null`,
 		k.TenantID, k.Principal, k.Key, k.Fingerprint, a.Status, s.keys.Seal(a.Body, responseAAD(k)))
 	if err != nil {
-		return fmt.Errorf("keep answer of call: %w", err)
+		return fmt.Errorf("store response: %w", err)
 	}
 	return nil
 }
 
-// ReleaseIdempotencyKey gives the key of a call back that has no answer worth keeping: from now on the
-// same call may be made again. That it failed does not say that nothing happened, so the
-// key stays that call's.
+// ReleaseIdempotencyKey ends a request whose response is not stored, so that the same request may
+// be repeated immediately. The key stays bound to the request, because the failed attempt may have
+// had an effect.
 func (s *Store) ReleaseIdempotencyKey(ctx context.Context, k gateway.IdempotencyKey) error {
 	_, err := s.db.Exec(ctx, `
 		update idempotency_keys set created_at = `+s.dialect.NowPlus(-callTimeout)+`
 		where tenant_id = $1 and principal = $2 and key = $3 and fingerprint = $4 and status is null`, k.TenantID, k.Principal, k.Key, k.Fingerprint)
 	if err != nil {
-		return fmt.Errorf("forget call: %w", err)
+		return fmt.Errorf("release idempotency key: %w", err)
 	}
 	return nil
 }

@@ -21,8 +21,9 @@ func scanIdentity(sc sqldb.ScanFunc) (i identity.Identity, err error) {
 	return i, err
 }
 
-// Lookup finds whose address it is, an identity of the instance itself before one of
-// all instances; identity.ErrNotFound also for an unknown sender's.
+// Lookup returns the identity with an address and the e-mail address of its customer. An identity
+// scoped to the instance takes precedence over one for all instances. Lookup returns
+// identity.ErrNotFound if the address belongs to no customer.
 func (s *Store) Lookup(ctx context.Context, a identity.Address) (i identity.Identity, email string, err error) {
 	rs, err := s.db.Query(ctx, `
 		select `+identityColumns+`,
@@ -37,7 +38,7 @@ func (s *Store) Lookup(ctx context.Context, a identity.Address) (i identity.Iden
 	return i, email, s.identityError("look up sender", err)
 }
 
-// Identity gives an identity of a customer; identity.ErrNotFound.
+// Identity returns an identity of a customer. It returns identity.ErrNotFound if there is none.
 func (s *Store) Identity(ctx context.Context, tenant, customer, id string) (identity.Identity, error) {
 	rs, err := s.db.Query(ctx, `
 		select `+identityColumns+` from identities
@@ -46,8 +47,9 @@ func (s *Store) Identity(ctx context.Context, tenant, customer, id string) (iden
 	return i, s.identityError("read identity", err)
 }
 
-// CustomerIdentities gives all identities of a customer, oldest first, of one channel
-// when it is not ""; identity.ErrNotFound for an unknown customer.
+// CustomerIdentities returns the identities of a customer, oldest first. If channel is not empty,
+// identities on other channels are left out. It returns identity.ErrNotFound for an unknown
+// customer.
 func (s *Store) CustomerIdentities(ctx context.Context, tenant, customer, channel string) ([]identity.Identity, error) {
 	where, args := ``, []any{tenant, customer}
 	if channel != "" {
@@ -57,15 +59,16 @@ func (s *Store) CustomerIdentities(ctx context.Context, tenant, customer, channe
 		select `+identityColumns+` from identities
 		where tenant_id = $1 and customer_id = $2`+where+`
 		order by created_at, id`, args...)
-	is, err := sqldb.ScanAll(rs, err, scanIdentity)
-	if err == nil && len(is) == 0 {
+	identities, err := sqldb.ScanAll(rs, err, scanIdentity)
+	if err == nil && len(identities) == 0 {
 		return nil, s.checkCustomer(ctx, tenant, customer)
 	}
-	return is, s.identityError("list identities", err)
+	return identities, s.identityError("list identities", err)
 }
 
-// UnknownSenders lists identities that belong to nobody, of one instance when it is
-// not "". Who was linked for every instance in the meantime is unknown no more.
+// UnknownSenders returns at most limit identities that belong to no customer in order of ID,
+// starting after the ID after. If instance is not empty, those of other instances are left out.
+// Senders whose address has since been linked for all instances are not included.
 func (s *Store) UnknownSenders(ctx context.Context, tenant, instance, after string, limit int) ([]identity.Identity, error) {
 	where, args := ``, []any{tenant, startAfter(after), limit}
 	if instance != "" {
@@ -78,14 +81,15 @@ func (s *Store) UnknownSenders(ctx context.Context, tenant, instance, after stri
 			where o.tenant_id = identities.tenant_id and o.channel = identities.channel and o.external_id = identities.external_id
 				and o.instance_id is null and o.customer_id is not null)
 		order by id limit $3`, args...)
-	is, err := sqldb.ScanAll(rs, err, scanIdentity)
-	return is, s.identityError("list unknown senders", err)
+	identities, err := sqldb.ScanAll(rs, err, scanIdentity)
+	return identities, s.identityError("list unknown senders", err)
 }
 
-// Link keeps a new identity, unverified. An unknown sender's row of the same address
-// within its scope is adopted instead, with its conversations; others of that address
-// within the scope are merged into it, so that nobody is two people.
-// identity.ErrTaken, identity.ErrNotFound (customer), identity.ErrNoInstance.
+// Link stores a new, unverified identity of a customer and returns it. If an unknown sender has
+// the address within the scope of i, that row is linked instead and keeps its conversations;
+// further rows with the address within the scope are merged into it. Link returns
+// identity.ErrAlreadyLinked if the address belongs to a customer, identity.ErrNotFound for an
+// unknown customer, and identity.ErrNoInstance for an unknown instance.
 func (s *Store) Link(ctx context.Context, i identity.Identity, by identity.Actor) (linked identity.Identity, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) (err error) {
 		linked, err = s.linkTx(ctx, tx, i, by)
@@ -100,9 +104,12 @@ func (s *Store) Link(ctx context.Context, i identity.Identity, by identity.Actor
 	return identity.Identity{}, s.identityError("link identity", err)
 }
 
-// linkTx tries the two ways by turns, because an unknown sender may appear or go
-// between them. When neither works, somebody has the address.
-func (s *Store) linkTx(ctx context.Context, tx sqldb.DB, i identity.Identity, by identity.Actor) (identity.Identity, error) {
+// linkTx implements Link in a transaction. It retries, because an unknown sender may be inserted
+// or deleted concurrently; if neither an update nor an insert succeeds, a customer has the
+// address.
+func (s *Store) linkTx(
+	ctx context.Context, tx sqldb.DB, i identity.Identity, by identity.Actor,
+) (identity.Identity, error) {
 	for range 3 {
 		kind := "identity.adopted"
 		linked, err := s.adoptUnknown(ctx, tx, i)
@@ -125,8 +132,7 @@ func (s *Store) linkTx(ctx context.Context, tx sqldb.DB, i identity.Identity, by
 	return identity.Identity{}, identity.ErrAlreadyLinked
 }
 
-// insertIdentity keeps a new identity, or gives no row when the address has one in
-// its scope.
+// insertIdentity inserts an identity. It returns sql.ErrNoRows if its address exists in its scope.
 func (s *Store) insertIdentity(ctx context.Context, tx sqldb.DB, i identity.Identity) (identity.Identity, error) {
 	rs, err := tx.Query(ctx, `
 		insert into identities (id, tenant_id, customer_id, instance_id, channel, external_id, display_name, username, role_override, metadata, created_at, updated_at)
@@ -138,8 +144,8 @@ func (s *Store) insertIdentity(ctx context.Context, tx sqldb.DB, i identity.Iden
 	return sqldb.ScanOne(rs, err, scanIdentity)
 }
 
-// adoptUnknown gives the oldest unknown row of i's address within i's scope to i's
-// customer and merges the others into it, or gives no row when there is none.
+// adoptUnknown links the oldest unknown sender with the address of i within its scope to the
+// customer of i and merges the others into it. It returns sql.ErrNoRows if there is none.
 func (s *Store) adoptUnknown(ctx context.Context, tx sqldb.DB, i identity.Identity) (identity.Identity, error) {
 	within, metadata := ``, any(nil)
 	if i.InstanceID != "" {
@@ -157,39 +163,39 @@ func (s *Store) adoptUnknown(ctx context.Context, tx sqldb.DB, i identity.Identi
 			order by id limit 1)
 		returning `+identityColumns,
 		i.TenantID, i.Channel, i.ExternalID, i.CustomerID, sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.RoleOverride), metadata, s.now(), sqldb.TextOrNull(i.InstanceID))
-	kept, err := sqldb.ScanOne(rs, err, scanIdentity)
+	adopted, err := sqldb.ScanOne(rs, err, scanIdentity)
 	if s.dialect.IsDuplicate(err) {
-		return kept, identity.ErrAlreadyLinked // an owned one of the whole tenant
+		return adopted, identity.ErrAlreadyLinked // a customer has the address for all instances
 	}
 	if err != nil || i.InstanceID != "" {
-		return kept, err
+		return adopted, err
 	}
-	return s.mergeUnknown(ctx, tx, kept)
+	return s.mergeUnknown(ctx, tx, adopted)
 }
 
-// mergeUnknown ends all unknown rows of an address whose identity holds for every instance
-// now: their conversations come to it, and so does an objection to being written to.
+// mergeUnknown merges all unknown senders with the address of kept, which is valid for all
+// instances, into kept: it moves their conversations and keeps the earliest opt-out.
 func (s *Store) mergeUnknown(ctx context.Context, tx sqldb.DB, kept identity.Identity) (identity.Identity, error) {
 	rs, err := tx.Query(ctx, `
 		select `+identityColumns+` from identities
 		where tenant_id = $1 and channel = $2 and external_id = $3 and customer_id is null order by id`+s.dialect.ForUpdate(), kept.TenantID, kept.Channel, kept.ExternalID)
-	gone, err := sqldb.ScanAll(rs, err, scanIdentity)
-	if err != nil || len(gone) == 0 {
+	unknown, err := sqldb.ScanAll(rs, err, scanIdentity)
+	if err != nil || len(unknown) == 0 {
 		return kept, err
 	}
-	for _, g := range gone {
+	for _, u := range unknown {
 		err := tx.Batch(ctx, []sqldb.Statement{
-			{Query: `update conversations set identity_id = $3 where tenant_id = $1 and identity_id = $2`, Args: []any{g.TenantID, g.ID, kept.ID}},
-			{Query: `delete from identities where tenant_id = $1 and id = $2`, Args: []any{g.TenantID, g.ID}},
+			{Query: `update conversations set identity_id = $3 where tenant_id = $1 and identity_id = $2`, Args: []any{u.TenantID, u.ID, kept.ID}},
+			{Query: `delete from identities where tenant_id = $1 and id = $2`, Args: []any{u.TenantID, u.ID}},
 		})
 		if err != nil {
 			return kept, err
 		}
-		if kept.OptedOutAt.IsZero() || !g.OptedOutAt.IsZero() && g.OptedOutAt.Before(kept.OptedOutAt) {
-			kept.OptedOutAt = g.OptedOutAt
+		if kept.OptedOutAt.IsZero() || !u.OptedOutAt.IsZero() && u.OptedOutAt.Before(kept.OptedOutAt) {
+			kept.OptedOutAt = u.OptedOutAt
 		}
-		if g.BlockedAt.IsZero() {
-			kept.BlockedAt = g.BlockedAt // reachable by one way is reachable
+		if u.BlockedAt.IsZero() {
+			kept.BlockedAt = u.BlockedAt // reachable through one instance
 		}
 	}
 	_, err = tx.Exec(ctx, `update identities set opted_out_at = $3, blocked_at = $4 where tenant_id = $1 and id = $2`,
@@ -197,23 +203,24 @@ func (s *Store) mergeUnknown(ctx context.Context, tx sqldb.DB, kept identity.Ide
 	return kept, err
 }
 
-// linkError finds what a link was refused for: what it refers to, before what it
-// collides with.
-func (s *Store) linkError(ctx context.Context, i identity.Identity, refused error) error {
+// linkError returns the reason for a failed link: an unknown customer or instance, otherwise
+// refused.
+func (s *Store) linkError(ctx context.Context, i identity.Identity, linkErr error) error {
 	if err := s.checkCustomer(ctx, i.TenantID, i.CustomerID); err != nil {
 		return err
 	}
 	if i.InstanceID == "" {
-		return refused
+		return linkErr
 	}
 	if _, err := s.Instance(ctx, i.TenantID, i.InstanceID); err != nil {
 		return toIdentityError(err)
 	}
-	return refused
+	return linkErr
 }
 
-// Adopt links an unknown sender to a customer: one of two at once wins, the other
-// gets identity.ErrTaken.
+// Adopt links an unknown sender to a customer and returns the identity. It returns
+// identity.ErrAlreadyLinked if the identity belongs to a customer, also if a concurrent call was
+// first, and identity.ErrNotFound if the customer or the identity does not exist.
 func (s *Store) Adopt(ctx context.Context, tenant, customer, id string, by identity.Actor) (i identity.Identity, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
@@ -234,6 +241,7 @@ func (s *Store) Adopt(ctx context.Context, tenant, customer, id string, by ident
 	return identity.Identity{}, s.identityError("adopt identity", err)
 }
 
+// adoptError returns the reason for a failed Adopt.
 func (s *Store) adoptError(ctx context.Context, tenant, customer, id string) error {
 	if err := s.checkCustomer(ctx, tenant, customer); err != nil {
 		return err
@@ -245,10 +253,13 @@ func (s *Store) adoptError(ctx context.Context, tenant, customer, id string) err
 	return identity.ErrAlreadyLinked
 }
 
-// EditIdentity changes an identity of a customer. The row is locked before it is
-// read, so that a claim redeemed at the same moment is not undone. Setting verified,
-// either way, ends a live claim code.
-func (s *Store) EditIdentity(ctx context.Context, tenant, customer, id string, e identity.Edit, by identity.Actor) (i identity.Identity, err error) {
+// EditIdentity changes the fields of an identity that e sets and returns the identity. Setting
+// Verified, to either value, revokes a live claim code. The row is locked before it is read, so
+// that a concurrent claim is not undone. It returns identity.ErrNotFound if the customer has no
+// such identity.
+func (s *Store) EditIdentity(
+	ctx context.Context, tenant, customer, id string, e identity.Edit, by identity.Actor,
+) (i identity.Identity, err error) {
 	now := s.now()
 	endCode := ``
 	if e.Verified != nil {
@@ -264,22 +275,22 @@ func (s *Store) EditIdentity(ctx context.Context, tenant, customer, id string, e
 			update identities set updated_at = $4`+endCode+`
 			where tenant_id = $1 and customer_id = $2 and id = $3
 			returning `+identityColumns, tenant, customer, id, now)
-		was, err := sqldb.ScanOne(rs, err, scanIdentity)
+		before, err := sqldb.ScanOne(rs, err, scanIdentity)
 		if err != nil {
 			return err
 		}
-		i = was.Apply(e, now)
+		i = before.Apply(e, now)
 		i.Metadata = json.RawMessage(jsonObject(i.Metadata))
 		_, err = tx.Exec(ctx, `
 			update identities set display_name = $3, role_override = $4, metadata = $5, verified_at = $6
 			where tenant_id = $1 and id = $2`, tenant, id, sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.RoleOverride), string(i.Metadata), sqldb.TimeOrNull(i.VerifiedAt))
-		if err == nil && i.ExpiryReason != was.ExpiryReason {
+		if err == nil && i.ExpiryReason != before.ExpiryReason {
 			err = clearExpiry(ctx, tx, tenant, id)
 		}
 		if err != nil {
 			return err
 		}
-		return recordEvents(ctx, tx, editEvents(was, i, e, by)...)
+		return recordEvents(ctx, tx, editEvents(before, i, e, by)...)
 	})
 	if err != nil {
 		return identity.Identity{}, s.identityError("change identity", err)
@@ -287,8 +298,9 @@ func (s *Store) EditIdentity(ctx context.Context, tenant, customer, id string, e
 	return i, nil
 }
 
-// Unlink removes an identity of a customer, and with it a live claim code. The audit
-// log keeps whose it was.
+// Unlink deletes an identity of a customer and revokes a live claim code. Conversations are kept
+// without their identity, and the audit log keeps the owner of the address. It returns
+// identity.ErrNotFound if the customer has no such identity.
 func (s *Store) Unlink(ctx context.Context, tenant, customer, id string, by identity.Actor) error {
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
@@ -312,13 +324,13 @@ func (s *Store) Unlink(ctx context.Context, tenant, customer, id string, by iden
 	return s.identityError("unlink identity", err)
 }
 
-// identityError puts the domain's errors in place of the database's.
-func (s *Store) identityError(doing string, err error) error {
+// identityError maps errors of the database to those of package identity.
+func (s *Store) identityError(op string, err error) error {
 	switch {
 	case err == nil || errors.Is(err, identity.ErrAlreadyLinked) || errors.Is(err, identity.ErrNotFound) || errors.Is(err, identity.ErrNoInstance):
 		return err
 	case sqldb.IsNoRows(err) || s.dialect.IsUnstorable(err):
 		return identity.ErrNotFound
 	}
-	return fmt.Errorf("%s: %w", doing, err)
+	return fmt.Errorf("%s: %w", op, err)
 }

@@ -18,12 +18,17 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// InsertMessages stores arrivals in one transaction, each with its conversation and a word to
-// the worker; what is stored already is left as it is. It gives how many were new.
-// With a cursor, the poller's place moves in the same transaction, under its epoch:
-// gateway.ErrLeaseLost. Data that the database refuses gives gateway.ErrUnstorable,
-// any other answer of it gateway.ErrRejected; no answer, gateway.ErrAway.
-func (s *Store) InsertMessages(ctx context.Context, as []gateway.IncomingMessage, c *gateway.Cursor) (stored int, err error) {
+// InsertMessages stores incoming messages with their conversations and makes their inbox queues
+// due, all in one transaction. Messages that are stored already are skipped. It returns the number
+// of new messages. If c is not nil, the poller's cursor is advanced in the same transaction,
+// fenced by its epoch.
+//
+// It returns gateway.ErrLeaseLost if the poller no longer holds its lease, and otherwise errors
+// that match gateway.ErrUnstorable if the database rejects the data, gateway.ErrUnavailable if it
+// cannot run the statements, and gateway.ErrRejected for any other error of the database.
+func (s *Store) InsertMessages(
+	ctx context.Context, as []gateway.IncomingMessage, c *gateway.Cursor,
+) (stored int, err error) {
 	stmts, err := s.insertStmts(as, c, &stored)
 	if err != nil {
 		return 0, err
@@ -51,21 +56,21 @@ func (s *Store) InsertMessages(ctx context.Context, as []gateway.IncomingMessage
 	return 0, fmt.Errorf("store messages: %w", err)
 }
 
+// insertStmts returns the statements of InsertMessages, which add to *stored.
 func (s *Store) insertStmts(as []gateway.IncomingMessage, c *gateway.Cursor, stored *int) ([]sqldb.Statement, error) {
 	stmts := make([]sqldb.Statement, 0, 8)
 	if c != nil {
 		stmts = append(stmts, cursorStmt(c))
 	}
-	// Conversations are locked in one order everywhere, and before their messages:
-	// so no two batches wait for each other, and the order of seq, which is drawn under
-	// the lock, is the order of commits in a conversation. The ids and times of messages
-	// tell no order: they are made before the lock, and whoever is first there may have
-	// begun last.
-	lanes := distinctConversations(as)
-	for chunk := range chunks(s.unseenConversations(lanes)) {
+	// Conversations are locked in order of ID, and before their messages are inserted.
+	// Batches therefore do not deadlock, and the order of seq, which is assigned under the
+	// lock, is the order of commits within a conversation. The IDs and times of messages do
+	// not have that order, because they are assigned before the lock.
+	conversations := distinctConversations(as)
+	for chunk := range chunks(s.unseenConversations(conversations)) {
 		stmts = append(stmts, s.insertConversationsStmt(chunk))
 	}
-	for chunk := range chunks(lanes) {
+	for chunk := range chunks(conversations) {
 		stmts = append(stmts, s.wakeInboxStmt(chunk))
 	}
 	for chunk := range chunks(as) {
@@ -83,8 +88,8 @@ func (s *Store) insertStmts(as []gateway.IncomingMessage, c *gateway.Cursor, sto
 	return stmts, nil
 }
 
-// chunks cuts a slice into pieces of 64, 32, … 1, so that there are few statements to
-// be prepared whatever the length of a batch is.
+// chunks splits a slice into pieces of 64, 32, … 1 elements, so that few distinct statements are
+// prepared for batches of any length.
 func chunks[T any](all []T) iter.Seq[[]T] {
 	return func(yield func([]T) bool) {
 		for size := 64; len(all) > 0; size /= 2 {
@@ -98,7 +103,7 @@ func chunks[T any](all []T) iter.Seq[[]T] {
 	}
 }
 
-// distinctConversations gives one arrival of each conversation, in order of conversation.
+// distinctConversations returns one message of each conversation, in order of conversation ID.
 func distinctConversations(as []gateway.IncomingMessage) []*gateway.IncomingMessage {
 	each := make([]*gateway.IncomingMessage, len(as))
 	for i := range as {
@@ -108,6 +113,7 @@ func distinctConversations(as []gateway.IncomingMessage) []*gateway.IncomingMess
 	return slices.CompactFunc(each, func(a, b *gateway.IncomingMessage) bool { return a.ConversationID == b.ConversationID })
 }
 
+// cursorStmt advances a poller's cursor. It violates a check constraint if the lease is lost.
 func cursorStmt(c *gateway.Cursor) sqldb.Statement {
 	return sqldb.Statement{Query: `
 		update endpoints set poll_cursor = $3,
@@ -116,7 +122,7 @@ func cursorStmt(c *gateway.Cursor) sqldb.Statement {
 		Args: []any{c.TenantID, c.EndpointID, c.Value, c.Epoch, c.Holder}}
 }
 
-// unseenConversations gives those whose conversation this process has not seen yet.
+// unseenConversations returns the messages whose conversations are not known to exist.
 func (s *Store) unseenConversations(as []*gateway.IncomingMessage) []*gateway.IncomingMessage {
 	var out []*gateway.IncomingMessage
 	for _, a := range as {
@@ -127,6 +133,7 @@ func (s *Store) unseenConversations(as []*gateway.IncomingMessage) []*gateway.In
 	return out
 }
 
+// insertConversationsStmt inserts the conversations of messages unless they exist.
 func (s *Store) insertConversationsStmt(as []*gateway.IncomingMessage) sqldb.Statement {
 	var v rowValues
 	now := s.now()
@@ -138,6 +145,7 @@ func (s *Store) insertConversationsStmt(as []*gateway.IncomingMessage) sqldb.Sta
 		values ` + v.String() + ` on conflict do nothing`, Args: v.args}
 }
 
+// wakeInboxStmt makes the inbox queues of the messages due.
 func (s *Store) wakeInboxStmt(as []*gateway.IncomingMessage) sqldb.Statement {
 	var v rowValues
 	for _, a := range as {
@@ -146,8 +154,8 @@ func (s *Store) wakeInboxStmt(as []*gateway.IncomingMessage) sqldb.Statement {
 	return s.wakeStmt(v)
 }
 
-// wakeStmt makes lanes due, by the database's clock, and counts that it did, so that a
-// holder who is about to give a lane back sees that something came.
+// wakeStmt makes queues due, by the clock of the database, and increments their wake counters. A
+// worker that releases a queue sees by the counter that something was added.
 func (s *Store) wakeStmt(v rowValues) sqldb.Statement {
 	return sqldb.Statement{Query: `
 		insert into lanes (conversation_id, kind, tenant_id, due_at)
@@ -155,10 +163,11 @@ func (s *Store) wakeStmt(v rowValues) sqldb.Statement {
 		on conflict (conversation_id, kind) do update set due_at = ` + s.dialect.Least("lanes.due_at", "excluded.due_at") + `, wakes = lanes.wakes + 1`, Args: v.args}
 }
 
+// insertMessagesStmt inserts messages and returns the IDs of new ones. Secrets are encrypted.
 func (s *Store) insertMessagesStmt(as []gateway.IncomingMessage) (sqldb.Statement, error) {
 	var v rowValues
-	// Messages that come late were received before now: by how much, the clock of the
-	// process that took them knows, and what time it is, the database.
+	// Messages from the spool were received earlier. Their age was measured by the process
+	// that received them; the present time is that of the database.
 	late := slices.ContainsFunc(as, func(a gateway.IncomingMessage) bool { return a.Age > 0 })
 	for _, a := range as {
 		var sealed any
@@ -189,20 +198,20 @@ func (s *Store) insertMessagesStmt(as []gateway.IncomingMessage) (sqldb.Statemen
 		values ` + v.String() + ` on conflict do nothing returning id`, Args: v.args}, nil
 }
 
-// messageBody is a message as it is kept in one column: all but what has a column of
-// its own.
+// messageBody returns a message as JSON without the fields that have their own columns.
 func messageBody(m adapters.Message) (string, error) {
 	m.Text, m.Raw, m.Key, m.AltKey = "", nil, "", ""
 	b, err := json.Marshal(m)
 	return string(b), err
 }
 
-// rowValues builds "($1, $2), ($3, $4)" for an insert of many rows.
+// rowValues builds the list "($1, $2), ($3, $4)" for an insert of several rows.
 type rowValues struct {
 	sql  strings.Builder
 	args []any
 }
 
+// add appends a row. Values of type rawSQL and timeAgo become expressions, others placeholders.
 func (v *rowValues) add(args ...any) {
 	if v.args == nil {
 		v.args = make([]any, 0, 64*len(args))
@@ -231,10 +240,10 @@ func (v *rowValues) add(args ...any) {
 	v.sql.WriteByte(')')
 }
 
-// rawSQL stands in a row as it is, such as the database's clock.
+// rawSQL is a value of rowValues that is inserted as an expression.
 type rawSQL string
 
-// timeAgo stands in a row for the time so long before now, by the database's clock.
+// timeAgo is a value of rowValues for the time that long before now, by the database clock.
 type timeAgo struct {
 	dialect sqldb.Dialect
 	age     time.Duration
@@ -242,8 +251,8 @@ type timeAgo struct {
 
 func (v *rowValues) String() string { return v.sql.String() }
 
-// seenConversations remembers which conversations exist, to spare their insert. It forgets all
-// when it is full, or when the database says it was wrong.
+// seenConversations is a set of conversations that are known to exist, so that they need not be
+// inserted again. It is cleared when it is full or turned out to be outdated.
 type seenConversations struct {
 	mu  sync.Mutex
 	ids map[string]struct{}
@@ -269,11 +278,11 @@ func (k *seenConversations) add(as []gateway.IncomingMessage) {
 	}
 }
 
-// reset forgets everything and reports whether there was anything to forget.
+// reset clears the set and reports whether it contained anything.
 func (k *seenConversations) reset() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	some := len(k.ids) > 0
+	cleared := len(k.ids) > 0
 	k.ids = nil
-	return some
+	return cleared
 }

@@ -12,25 +12,27 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// maxPreviousSecrets is how many replaced secrets of one kind an instance has beside the one
-// in use: whoever rotates again because an answer was lost breaks nothing.
+// maxPreviousSecrets limits the previous secrets of each kind that an instance keeps. A client
+// that rotates again because it lost the response does not invalidate the secret in use.
 const maxPreviousSecrets = 4
 
-// RotateInstanceSecret puts a new secret in the place of an instance's. The one before
-// stays good for overlap, by the database's clock, until the time given; with none it
-// ends at once, and so do those that were replaced before. gateway.ErrNoInstance.
-func (s *Store) RotateInstanceSecret(ctx context.Context, tenant, id string, kind gateway.SecretKind, secret string, overlap time.Duration, by identity.Actor) (until time.Time, err error) {
+// RotateInstanceSecret replaces a secret of an instance. The previous one remains valid for
+// overlap, until the time returned. If overlap is zero, the previous secrets of the kind end
+// immediately. It returns gateway.ErrNoInstance for an unknown instance.
+func (s *Store) RotateInstanceSecret(
+	ctx context.Context, tenant, id string, kind gateway.SecretKind, secret string, overlap time.Duration, by identity.Actor,
+) (until time.Time, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
-		// The row is locked first, so that of two at once one comes after the other.
+		// Lock the row first, so that concurrent rotations run one after another.
 		rs, err := tx.Query(ctx, `
 			update instances set updated_at = $3
 			where tenant_id = $1 and id = $2 returning webhook_secret, agent_secret_hash`, tenant, id, s.now())
-		was, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (was [2]string, err error) { return was, sc(&was[0], &was[1]) })
+		old, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (old [2]string, err error) { return old, sc(&old[0], &old[1]) })
 		if err != nil {
 			return err
 		}
 		if overlap > 0 {
-			until, err = s.insertPreviousSecret(ctx, tx, tenant, id, kind, was, overlap)
+			until, err = s.insertPreviousSecret(ctx, tx, tenant, id, kind, old, overlap)
 		} else {
 			_, err = s.deletePreviousSecrets(ctx, tx, tenant, id, kind)
 		}
@@ -50,12 +52,14 @@ func (s *Store) RotateInstanceSecret(ctx context.Context, tenant, id string, kin
 	return until, s.instanceError("rotate secret of instance", err)
 }
 
-// insertPreviousSecret keeps a secret beside the new one. A signing secret is sealed anew, bound to
-// the row it is in now.
-func (s *Store) insertPreviousSecret(ctx context.Context, tx sqldb.DB, tenant, instance string, kind gateway.SecretKind, was [2]string, overlap time.Duration) (until time.Time, err error) {
-	id, hash, sealed := newID(), was[1], ""
+// insertPreviousSecret stores the replaced secret. A signing secret is encrypted again, bound to
+// its new row.
+func (s *Store) insertPreviousSecret(
+	ctx context.Context, tx sqldb.DB, tenant, instance string, kind gateway.SecretKind, old [2]string, overlap time.Duration,
+) (until time.Time, err error) {
+	id, hash, sealed := newID(), old[1], ""
 	if kind == gateway.WebhookSecret {
-		plain, _, err := s.keys.Open(was[0], webhookSecretAAD(tenant, instance))
+		plain, _, err := s.keys.Open(old[0], webhookSecretAAD(tenant, instance))
 		if err != nil {
 			return until, err
 		}
@@ -78,8 +82,8 @@ func (s *Store) insertPreviousSecret(ctx context.Context, tx sqldb.DB, tenant, i
 	return until, err
 }
 
-// RevokePreviousSecrets ends the replaced secrets of an instance now; none is no error.
-// gateway.ErrNoInstance.
+// RevokePreviousSecrets ends the previous secrets of a kind immediately. It returns
+// gateway.ErrNoInstance for an unknown instance, and no error if there are none.
 func (s *Store) RevokePreviousSecrets(ctx context.Context, tenant, id string, kind gateway.SecretKind, by identity.Actor) error {
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `update instances set updated_at = updated_at where tenant_id = $1 and id = $2 returning id`, tenant, id)
@@ -92,7 +96,7 @@ func (s *Store) RevokePreviousSecrets(ctx context.Context, tenant, id string, ki
 		}
 		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance." + string(kind) + "_ended", Actor: by, InstanceID: id})
 	})
-	return s.instanceError("end replaced secrets of instance", err)
+	return s.instanceError("revoke previous secrets of instance", err)
 }
 
 func (s *Store) deletePreviousSecrets(ctx context.Context, tx sqldb.DB, tenant, instance string, kind gateway.SecretKind) (int64, error) {
@@ -107,22 +111,22 @@ func previousSecretAAD(tenant, id string) string {
 	return keyring.AssociatedData(tenant, "retired_secrets.sealed", id)
 }
 
-// previousSecretsExpr selects the replaced signing secrets of an instance that are good still,
-// the newest first, for openRetired to read.
+// previousSecretsExpr selects the previous signing secrets of an instance that are still valid,
+// newest first, in the form that decryptSigningSecrets reads.
 func (s *Store) previousSecretsExpr(instance string) string {
 	return `(
 		select string_agg(cast(r.id as text) || ':' || r.sealed, ',' order by r.id desc) from retired_secrets r
 		where r.tenant_id = ` + instance + `.tenant_id and r.instance_id = ` + instance + `.id and r.kind = 'webhook_secret' and r.until > ` + s.dialect.Now + `)`
 }
 
-// decryptSigningSecrets opens the secrets that events are signed with, the newest first.
-func (s *Store) decryptSigningSecrets(tenant, instance, sealed, retired string) (secrets []string, err error) {
+// decryptSigningSecrets decrypts the present signing secret and the previous ones, newest first.
+func (s *Store) decryptSigningSecrets(tenant, instance, sealed, previous string) (secrets []string, err error) {
 	plain, _, err := s.keys.Open(sealed, webhookSecretAAD(tenant, instance))
 	if err != nil {
 		return nil, err
 	}
 	secrets = append(secrets, string(plain))
-	for item := range strings.SplitSeq(retired, ",") {
+	for item := range strings.SplitSeq(previous, ",") {
 		id, sealed, ok := strings.Cut(item, ":")
 		if !ok {
 			continue
@@ -136,13 +140,15 @@ func (s *Store) decryptSigningSecrets(tenant, instance, sealed, retired string) 
 	return secrets, nil
 }
 
-// SigningSecrets gives the secrets that events of an instance are signed with now, the
-// newest first. gateway.ErrNoInstance.
+// SigningSecrets returns the valid signing secrets of an instance, newest first. It returns
+// gateway.ErrNoInstance for an unknown instance.
 func (s *Store) SigningSecrets(ctx context.Context, tenant, instance string) ([]string, error) {
 	rs, err := s.db.Query(ctx, `select webhook_secret, `+s.previousSecretsExpr("n")+` from instances n where n.tenant_id = $1 and n.id = $2`, tenant, instance)
-	kept, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (kept [2]string, err error) { return kept, sc(&kept[0], sqldb.Text(&kept[1])) })
+	columns, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (columns [2]string, err error) {
+		return columns, sc(&columns[0], sqldb.Text(&columns[1]))
+	})
 	if err != nil {
 		return nil, s.instanceError("read signing secrets", err)
 	}
-	return s.decryptSigningSecrets(tenant, instance, kept[0], kept[1])
+	return s.decryptSigningSecrets(tenant, instance, columns[0], columns[1])
 }

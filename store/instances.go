@@ -20,10 +20,13 @@ func scanInstance(sc sqldb.ScanFunc) (i gateway.Instance, err error) {
 	return i, err
 }
 
-// CreateInstance keeps an instance under its id, or a new one. Of its secrets the agent's
-// key is kept as a hash and the signing secret sealed. An instance that is there already
-// under its id stays as it is, but for its secrets: nobody was told those.
-func (s *Store) CreateInstance(ctx context.Context, i gateway.Instance, secrets gateway.InstanceSecrets, by identity.Actor) (kept gateway.Instance, err error) {
+// CreateInstance stores an instance and returns it. If i.ID is empty, a new ID is assigned. The
+// agent's key is stored as a hash and the signing secret encrypted. If the instance exists,
+// because the caller retries, only its secrets are replaced: the previous ones were never returned
+// to anyone.
+func (s *Store) CreateInstance(
+	ctx context.Context, i gateway.Instance, secrets gateway.InstanceSecrets, by identity.Actor,
+) (created gateway.Instance, err error) {
 	if i.UnknownSenders == "" {
 		i.UnknownSenders = gateway.ForwardUnknown
 	}
@@ -38,12 +41,12 @@ func (s *Store) CreateInstance(ctx context.Context, i gateway.Instance, secrets 
 			returning `+instanceColumns,
 			id, i.TenantID, i.Name, sqldb.TextOrNull(i.AgentURL), string(i.UnknownSenders), sqldb.TextOrNull(i.WelcomeText), hash, sealed, s.now(),
 			daysOrNull(i.VerificationPolicy.OwnerDays), daysOrNull(i.VerificationPolicy.CustomerDays), daysOrNull(i.VerificationPolicy.InactivityDays), i.SMSInvites)
-		kept, err = sqldb.ScanOne(rs, err, scanInstance)
+		created, err = sqldb.ScanOne(rs, err, scanInstance)
 		if sqldb.IsNoRows(err) {
 			rs, err := tx.Query(ctx, `
 				update instances set agent_secret_hash = $3, webhook_secret = $4
 				where tenant_id = $1 and id = $2 returning `+instanceColumns, i.TenantID, id, hash, sealed)
-			kept, err = sqldb.ScanOne(rs, err, scanInstance)
+			created, err = sqldb.ScanOne(rs, err, scanInstance)
 			return err
 		}
 		if err != nil {
@@ -51,40 +54,45 @@ func (s *Store) CreateInstance(ctx context.Context, i gateway.Instance, secrets 
 		}
 		return recordEvents(ctx, tx, identity.Event{TenantID: i.TenantID, Kind: "instance.created", Actor: by, InstanceID: id})
 	})
-	return kept, s.instanceError("create instance", err)
+	return created, s.instanceError("create instance", err)
 }
 
-// Instance gives an instance; gateway.ErrNoInstance.
+// Instance returns an instance. It returns gateway.ErrNoInstance if the tenant has none with the
+// ID.
 func (s *Store) Instance(ctx context.Context, tenant, id string) (gateway.Instance, error) {
 	rs, err := s.db.Query(ctx, `select `+instanceColumns+` from instances where tenant_id = $1 and id = $2`, tenant, id)
 	i, err := sqldb.ScanOne(rs, err, scanInstance)
 	return i, s.instanceError("read instance", err)
 }
 
-// EditInstance changes the fields named and no others. A new agent URL ends a
-// disabling, and no consent to invites over the phone ends those.
-func (s *Store) EditInstance(ctx context.Context, tenant, id string, e gateway.InstanceEdit, by identity.Actor) (i gateway.Instance, err error) {
-	ch := columnUpdate{args: []any{tenant, id, s.now()}}
-	ch.setText("name", e.Name)
-	ch.setText("agent_url", e.AgentURL)
-	ch.setText("welcome_text", e.WelcomeText)
+// EditInstance changes the fields that e sets and returns the instance. A new application URL
+// enables the application again and makes its pending events due; setting SMSInvites to false
+// revokes the live invites on phone channels. It returns gateway.ErrNoInstance for an unknown
+// instance.
+func (s *Store) EditInstance(
+	ctx context.Context, tenant, id string, e gateway.InstanceEdit, by identity.Actor,
+) (i gateway.Instance, err error) {
+	update := columnUpdate{args: []any{tenant, id, s.now()}}
+	update.setText("name", e.Name)
+	update.setText("agent_url", e.AgentURL)
+	update.setText("welcome_text", e.WelcomeText)
 	if e.UnknownSenders != nil {
-		ch.set("unknown_senders", string(*e.UnknownSenders))
+		update.set("unknown_senders", string(*e.UnknownSenders))
 	}
-	ch.setDays("owner_max_age_days", e.OwnerDays)
-	ch.setDays("customer_max_age_days", e.CustomerDays)
-	ch.setDays("silence_max_days", e.InactivityDays)
+	update.setDays("owner_max_age_days", e.OwnerDays)
+	update.setDays("customer_max_age_days", e.CustomerDays)
+	update.setDays("silence_max_days", e.InactivityDays)
 	if e.SMSInvites != nil {
-		ch.set("sms_invites", *e.SMSInvites)
+		update.set("sms_invites", *e.SMSInvites)
 	}
-	assignments := ch.assignments
+	assignments := update.assignments
 	if e.AgentURL != nil {
 		assignments += `, agent_disabled_at = null`
 	}
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
 			update instances set updated_at = $3`+assignments+`
-			where tenant_id = $1 and id = $2 returning `+instanceColumns, ch.args...)
+			where tenant_id = $1 and id = $2 returning `+instanceColumns, update.args...)
 		if i, err = sqldb.ScanOne(rs, err, scanInstance); err != nil {
 			return err
 		}
@@ -102,25 +110,27 @@ func (s *Store) EditInstance(ctx context.Context, tenant, id string, e gateway.I
 				return err
 			}
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance.updated", Actor: by, InstanceID: id, Detail: changedFields(ch.fields)})
+		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance.updated", Actor: by, InstanceID: id, Detail: changedFields(update.fields)})
 	})
 	return i, s.instanceError("change instance", err)
 }
 
-// ListInstances gives instances in order of creation, after the id given.
+// ListInstances returns at most limit instances of a tenant in order of creation, starting after
+// the ID after.
 func (s *Store) ListInstances(ctx context.Context, tenant, after string, limit int) ([]gateway.Instance, error) {
 	rs, err := s.db.Query(ctx, `
 		select `+instanceColumns+` from instances
 		where tenant_id = $1 and id > $2 order by id limit $3`, tenant, startAfter(after), limit)
-	is, err := sqldb.ScanAll(rs, err, scanInstance)
-	return is, s.instanceError("list instances", err)
+	instances, err := sqldb.ScanAll(rs, err, scanInstance)
+	return instances, s.instanceError("list instances", err)
 }
 
-// DeleteInstance removes an instance with its endpoints, keys, conversations and
-// scoped identities. The audit log keeps whose those identities were.
+// DeleteInstance deletes an instance with its endpoints, API keys, conversations and scoped
+// identities. The audit log keeps the owners of those identities. It returns gateway.ErrNoInstance
+// for an unknown instance.
 func (s *Store) DeleteInstance(ctx context.Context, tenant, id string, by identity.Actor) error {
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
-		// The row is locked first: nothing joins an instance that is being removed.
+		// Lock the row first, so that nothing is added to the instance.
 		rs, err := tx.Query(ctx, `update instances set updated_at = $3 where tenant_id = $1 and id = $2 returning `+instanceColumns, tenant, id, s.now())
 		if _, err = sqldb.ScanOne(rs, err, scanInstance); err != nil {
 			return err
@@ -128,7 +138,7 @@ func (s *Store) DeleteInstance(ctx context.Context, tenant, id string, by identi
 		rs, err = tx.Query(ctx, `
 			select `+identityColumns+` from identities
 			where tenant_id = $1 and instance_id = $2 and customer_id is not null order by id`, tenant, id)
-		gone, err := sqldb.ScanAll(rs, err, scanIdentity)
+		identities, err := sqldb.ScanAll(rs, err, scanIdentity)
 		if err != nil {
 			return err
 		}
@@ -136,7 +146,7 @@ func (s *Store) DeleteInstance(ctx context.Context, tenant, id string, by identi
 			return err
 		}
 		events := []identity.Event{{TenantID: tenant, Kind: "instance.deleted", Actor: by, InstanceID: id}}
-		for _, i := range gone {
+		for _, i := range identities {
 			events = append(events, unlinkedEvent(i, by))
 		}
 		return recordEvents(ctx, tx, events...)
@@ -144,18 +154,18 @@ func (s *Store) DeleteInstance(ctx context.Context, tenant, id string, by identi
 	return s.instanceError("delete instance", err)
 }
 
-// instanceError puts the domain's errors in place of the database's.
-func (s *Store) instanceError(doing string, err error) error {
+// instanceError maps errors of the database to gateway.ErrNoInstance.
+func (s *Store) instanceError(op string, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case sqldb.IsNoRows(err) || s.dialect.IsUnstorable(err):
 		return gateway.ErrNoInstance
 	}
-	return fmt.Errorf("%s: %w", doing, err)
+	return fmt.Errorf("%s: %w", op, err)
 }
 
-// toIdentityError says ErrNoInstance in the words of package identity.
+// toIdentityError returns identity.ErrNoInstance for gateway.ErrNoInstance, and otherwise err.
 func toIdentityError(err error) error {
 	if errors.Is(err, gateway.ErrNoInstance) {
 		return identity.ErrNoInstance

@@ -29,10 +29,10 @@ func scanInvite(sc sqldb.ScanFunc) (i claim.Invite, err error) {
 	return i, err
 }
 
-// inviteKeyLabel names what hashes the codes of invites.
+// inviteKeyLabel is the label of the derived keys that hash invite codes.
 const inviteKeyLabel = "invite/v1"
 
-// inviteMACs hashes the code of an invite under each master key, the sealing one
+// inviteMACs returns the hashes of an invite code under each master key, that of the first key
 // first.
 func (s *Store) inviteMACs(instance, channel, code string) []string {
 	var macs []string
@@ -42,9 +42,8 @@ func (s *Store) inviteMACs(instance, channel, code string) []string {
 	return macs
 }
 
-// inviteMAC hashes the code of an invite. It holds for one channel of one instance:
-// elsewhere the same letters are others. Whoever lacks the key cannot tell the code from
-// it.
+// inviteMAC returns the keyed hash of an invite code. The hash is bound to one channel of one
+// instance. Without the key, the code cannot be guessed from it.
 func inviteMAC(key []byte, instance, channel, code string) string {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte(strings.Join([]string{inviteKeyLabel, instance, channel, code}, "\x1f")))
@@ -57,10 +56,15 @@ func needsInviteConsent(channel string) bool {
 	return adapters.TraitsOf(adapters.Channel(channel)).CarrierOnly
 }
 
-// IssueInvite implements claim.Invites. Customer and instance are locked first: of two
-// presses at once one counts the other's invite, and none comes between a merge or a
-// change of mind and the invites that it ends.
-func (s *Store) IssueInvite(ctx context.Context, i claim.Invite, code string, by identity.Actor) (issued claim.Invite, err error) {
+// IssueInvite implements claim.Store. It stores an invite with the hash of its code and returns
+// it. Customer and instance are locked first, so that concurrent calls count each other's invites,
+// and an invite issued during a merge or a withdrawal of consent is revoked with the others. It
+// returns claim.ErrInvitesDisabled without the consent that a phone channel requires,
+// claim.ErrTooManyInvites or a *claim.TooManyCodesError if a limit is reached,
+// identity.ErrNotFound for an unknown customer and identity.ErrNoInstance for an unknown instance.
+func (s *Store) IssueInvite(
+	ctx context.Context, i claim.Invite, code string, by identity.Actor,
+) (issued claim.Invite, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		if err := s.checkInviteAllowed(ctx, tx, i); err != nil {
 			return err
@@ -82,6 +86,7 @@ func (s *Store) IssueInvite(ctx context.Context, i claim.Invite, code string, by
 	return issued, s.inviteError("issue invite", err)
 }
 
+// checkInviteAllowed locks the customer and the instance and checks the consent to invites.
 func (s *Store) checkInviteAllowed(ctx context.Context, tx sqldb.DB, i claim.Invite) error {
 	rs, err := tx.Query(ctx, `update customers set updated_at = updated_at where tenant_id = $1 and id = $2 returning id`, i.TenantID, i.CustomerID)
 	if _, err = sqldb.ScanOne(rs, err, sqldb.ScanString); err != nil {
@@ -98,6 +103,8 @@ func (s *Store) checkInviteAllowed(ctx context.Context, tx sqldb.DB, i claim.Inv
 	return err
 }
 
+// checkInviteLimits returns an error if the customer has too many live invites or too many were
+// issued recently.
 func (s *Store) checkInviteLimits(ctx context.Context, tx sqldb.DB, i claim.Invite, by identity.Actor) error {
 	rs, err := tx.Query(ctx, `
 		select count(*) from invites
@@ -112,8 +119,9 @@ func (s *Store) checkInviteLimits(ctx context.Context, tx sqldb.DB, i claim.Invi
 	return s.checkIssueLimits(ctx, tx, i.TenantID, issueScope{"customer_id", i.CustomerID, inviteEventKinds}, by)
 }
 
-// Invites lists the invites of a customer, of one instance when it is not "", in order
-// of creation after the id given; identity.ErrNotFound for an unknown customer.
+// Invites returns at most limit invites of a customer in order of creation, starting after the ID
+// after. If instance is not empty, invites of other instances are left out. It returns
+// identity.ErrNotFound for an unknown customer.
 func (s *Store) Invites(ctx context.Context, tenant, customer, instance, after string, limit int) ([]claim.Invite, error) {
 	where, args := ``, []any{tenant, customer, startAfter(after), limit}
 	if instance != "" {
@@ -123,22 +131,23 @@ func (s *Store) Invites(ctx context.Context, tenant, customer, instance, after s
 		select `+s.inviteColumns()+` from invites
 		where tenant_id = $1 and customer_id = $2 and id > $3`+where+`
 		order by id limit $4`, args...)
-	is, err := sqldb.ScanAll(rs, err, scanInvite)
-	if err == nil && len(is) == 0 {
+	invites, err := sqldb.ScanAll(rs, err, scanInvite)
+	if err == nil && len(invites) == 0 {
 		return nil, s.checkCustomer(ctx, tenant, customer)
 	}
-	return is, s.inviteError("list invites", err)
+	return invites, s.inviteError("list invites", err)
 }
 
-// RevokeInvite ends an invite of a customer, of one instance when it is not ""; one
-// that is revoked stays so. identity.ErrNotFound, claim.ErrInviteUsed.
+// RevokeInvite revokes an invite of a customer. It does nothing if the invite is revoked already.
+// If instance is not empty, invites of other instances are not found. It returns
+// identity.ErrNotFound if there is no such invite and claim.ErrInviteUsed if it was redeemed.
 func (s *Store) RevokeInvite(ctx context.Context, tenant, customer, instance, id string, by identity.Actor) error {
 	within, args := ``, []any{tenant, customer, id}
 	if instance != "" {
 		within, args = ` and instance_id = $4`, append(args, instance)
 	}
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
-		// The row is locked first: who opens it at the same moment did, or does not.
+		// Lock the row first: a concurrent redemption happens before or fails.
 		rs, err := tx.Query(ctx, `
 			update invites set fence = fence
 			where tenant_id = $1 and customer_id = $2 and id = $3`+within+`
@@ -160,24 +169,24 @@ func (s *Store) RevokeInvite(ctx context.Context, tenant, customer, instance, id
 	return s.inviteError("revoke invite", err)
 }
 
-// revokeInvites revokes the live invites for which where holds, in the transaction of what
-// ends them.
+// revokeInvites revokes the live invites that match where, in the transaction of the cause.
 func (s *Store) revokeInvites(ctx context.Context, tx sqldb.DB, by identity.Actor, reason, where string, args ...any) error {
 	rs, err := tx.Query(ctx, `
 		update invites set revoked_at = `+s.dialect.Now+`
 		where `+where+` and used_msg is null and revoked_at is null and expires_at >= `+s.dialect.Now+`
 		returning `+s.inviteColumns(), args...)
-	ended, err := sqldb.ScanAll(rs, err, scanInvite)
+	revoked, err := sqldb.ScanAll(rs, err, scanInvite)
 	if err != nil {
-		return fmt.Errorf("end invites: %w", err)
+		return fmt.Errorf("revoke invites: %w", err)
 	}
 	var events []identity.Event
-	for _, i := range ended {
+	for _, i := range revoked {
 		events = append(events, inviteEvent(i, "invite.revoked", by, reason))
 	}
 	return recordEvents(ctx, tx, events...)
 }
 
+// inviteEvent returns an event about an invite.
 func inviteEvent(i claim.Invite, kind string, by identity.Actor, reason string) identity.Event {
 	detail := map[string]string{"channel": i.Channel, "invite_id": i.ID}
 	if i.RoleOverride != "" {
@@ -189,12 +198,12 @@ func inviteEvent(i claim.Invite, kind string, by identity.Actor, reason string) 
 	return identity.Event{TenantID: i.TenantID, Kind: kind, Actor: by, CustomerID: i.CustomerID, InstanceID: i.InstanceID, Detail: detail}
 }
 
-// inviteError puts the domain's errors in place of the database's.
-func (s *Store) inviteError(doing string, err error) error {
+// inviteError maps errors of the database to those of packages claim and identity.
+func (s *Store) inviteError(op string, err error) error {
 	for _, known := range []error{claim.ErrInvitesDisabled, claim.ErrTooManyInvites, claim.ErrInviteUsed, claim.ErrTooManyCodes} {
 		if errors.Is(err, known) {
 			return err
 		}
 	}
-	return s.identityError(doing, err)
+	return s.identityError(op, err)
 }

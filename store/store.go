@@ -1,6 +1,12 @@
-// Package store keeps everything that must outlive a restart. It is the only
-// package that writes SQL, and it writes each statement once: the same text runs on
-// Postgres and on SQLite. It does not know why anything is kept.
+// Package store implements the persistence interfaces of claim, gateway, httpapi and identity on
+// Postgres and SQLite. It is the only package that contains SQL statements. Each statement is
+// written once and runs on both engines; package sqldb has the few expressions that differ. The
+// package does not decide what is stored: see gateway for the pipeline and claim for the rules of
+// codes and invites.
+//
+// Tenants are separated by every statement: methods take the tenant ID and return the not-found
+// error of the domain for rows of other tenants. Methods that change customer data write the
+// events for the audit log in the same transaction.
 package store
 
 import (
@@ -18,7 +24,7 @@ import (
 // A Store is an open database. It is safe for concurrent use.
 type Store struct {
 	db       sqldb.DB
-	ingestDB sqldb.DB // for what hooks deliver
+	ingestDB sqldb.DB // for incoming messages
 	dialect  sqldb.Dialect
 	keys     *keyring.Ring
 	now      func() time.Time
@@ -26,20 +32,21 @@ type Store struct {
 	conversations seenConversations
 }
 
-// Open opens the database at url and brings its schema up to date. A postgres://
-// URL is Postgres; anything else is the path of an SQLite file. Secrets are sealed
-// and opened with keys: *WrongKey when one of them has the id of another key. A
-// database newer than this binary gives ErrNewer.
+// Open opens the database at url and applies pending migrations. A postgres:// URL is a Postgres
+// database; everything else is the path of an SQLite file. Secrets are encrypted with keys. Open
+// returns a *KeyMismatchError if the database knows another key with the ID of one of keys, and
+// sqldb.ErrNewerSchema if the database was migrated by a newer version of the program.
 func Open(ctx context.Context, url string, keys *keyring.Ring) (*Store, error) {
 	if _, err := sqldb.Migrate(ctx, url); err != nil {
 		return nil, err
 	}
-	d, front, err := sqldb.Open(ctx, url)
+	db, ingest, err := sqldb.Open(ctx, url)
 	if err != nil {
 		return nil, err
 	}
-	dl := d.Dialect()
-	s := &Store{db: d, ingestDB: front, dialect: dl, keys: keys, now: func() time.Time { return time.Now().UTC().Truncate(dl.ClockResolution) }}
+	dialect := db.Dialect()
+	now := func() time.Time { return time.Now().UTC().Truncate(dialect.ClockResolution) }
+	s := &Store{db: db, ingestDB: ingest, dialect: dialect, keys: keys, now: now}
 	if err := s.registerKeys(ctx); err != nil {
 		s.Close()
 		return nil, err
@@ -55,20 +62,20 @@ func (s *Store) Close() {
 	}
 }
 
-// Engine names the engine: "postgres" or "sqlite".
+// Engine returns the name of the engine, "postgres" or "sqlite".
 func (s *Store) Engine() string { return s.dialect.Name }
 
-// Ping reports whether the database answers.
+// Ping returns an error if the database does not answer a query.
 func (s *Store) Ping(ctx context.Context) error {
 	rs, err := s.db.Query(ctx, `select name from tenants limit 1`)
 	_, err = sqldb.ScanAll(rs, err, sqldb.ScanString)
 	return err
 }
 
-// newID gives a random, time-ordered id: UUID version 7.
+// newID returns a random, time-ordered ID, a UUID of version 7.
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
-// orNewID gives the id, or a new one for "".
+// orNewID returns id, or a new ID if id is empty.
 func orNewID(id string) string {
 	if id == "" {
 		return newID()
@@ -76,11 +83,11 @@ func orNewID(id string) string {
 	return id
 }
 
-// stepTimeout bounds one step of work: what takes longer is tried again, and a database
-// that does not answer at all holds nobody for long.
+// stepTimeout bounds each statement of the workers, so that a database that does not answer
+// releases them. The worker retries later.
 const stepTimeout = 5 * time.Second
 
-// Migrated reports whether every step has been taken, without taking any.
+// Migrated returns an error unless all migrations have been applied. It applies none.
 func (s *Store) Migrated(ctx context.Context) error {
 	rs, err := s.db.Query(ctx, `select max(version_id) from goose_db_version`)
 	at, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (v int64, err error) { return v, sc(&v) })
@@ -90,11 +97,10 @@ func (s *Store) Migrated(ctx context.Context) error {
 	return err
 }
 
-// Probe waits for a connection such as Take needs, and gives it back.
+// Probe waits until a connection for InsertMessages is available and releases it.
 func (s *Store) Probe(ctx context.Context) error { return s.ingestDB.Probe(ctx) }
 
-// retryTx runs f in a transaction, and once more when the database ended it because it
-// and another waited for each other.
+// retryTx runs f in a transaction and retries it up to three times after a deadlock.
 func (s *Store) retryTx(ctx context.Context, f func(sqldb.DB) error) (err error) {
 	for range 4 {
 		err = s.db.InTx(ctx, f)

@@ -58,7 +58,7 @@ func TestKeyRotation_MissingKey(t *testing.T) {
 	if r.failed.Load() == 0 {
 		t.Error("the test does not see that requests fail")
 	}
-	if log := r.log.String(); !strings.Contains(log, `master key \"k1\" is needed`) || !strings.Contains(log, "HYDRAGATE_MASTER_KEYS") || strings.Contains(log, strings.SplitN(k1, ":", 2)[1]) {
+	if log := r.log.String(); !strings.Contains(log, `master key \"k1\" is required`) || !strings.Contains(log, "HYDRAGATE_MASTER_KEYS") || strings.Contains(log, strings.SplitN(k1, ":", 2)[1]) {
 		t.Errorf("it does not say which key is missing, or too much: %s", log)
 	}
 	out, err := r.command(t.Context(), k2, r.databaseURL, "masterkey", "rotate").CombinedOutput()
@@ -68,7 +68,7 @@ func TestKeyRotation_MissingKey(t *testing.T) {
 	if out, err := r.command(t.Context(), k2, r.databaseURL, "doctor").CombinedOutput(); err == nil || !strings.Contains(string(out), `✗ master keys: "k1" is missing for`) {
 		t.Errorf("doctor: %v %s", err, out)
 	}
-	if out, err := r.command(t.Context(), keyring.GenerateKey("k1"), r.databaseURL, "serve").CombinedOutput(); err == nil || !strings.Contains(string(out), `the key "k1" is another one than the "k1" of this database`) {
+	if out, err := r.command(t.Context(), keyring.GenerateKey("k1"), r.databaseURL, "serve").CombinedOutput(); err == nil || !strings.Contains(string(out), `key "k1" differs from the key "k1" of this database`) {
 		t.Errorf("started with another key of the same id: %v %s", err, out)
 	}
 

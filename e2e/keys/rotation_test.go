@@ -94,7 +94,7 @@ func TestKeyRotation_UnderLoad(t *testing.T) {
 	if r.app.rejected != 0 || r.app.doubleSigned == 0 {
 		t.Errorf("the agent refused %d of %d events, %d were signed twice", r.app.rejected, len(r.app.accepted), r.app.doubleSigned)
 	}
-	if strings.Contains(r.log.String(), "is needed and not among those given") {
+	if strings.Contains(r.log.String(), "is required but missing") {
 		t.Error("a gateway met a value that it could not open")
 	}
 	t.Logf("%d requests, %d failed; %d claims; %d events believed, %d refused, %d signed twice; %d signing secrets, %d agent keys, %d secrets of Telegram rotated; %d values on the old key before, %d after %d kills, %d at the end",

@@ -9,36 +9,39 @@ import (
 	"hydragate/gateway"
 )
 
-// ErrDecrypt says that a sealed value does not open: it was changed, moved to another
-// row, or sealed with a key that the ring does not hold.
-var ErrDecrypt = errors.New("store: a sealed value does not open with the master keys given")
+// ErrDecrypt reports that a value cannot be decrypted: it was changed, moved to another row, or
+// encrypted with a key that the ring does not have.
+var ErrDecrypt = errors.New("store: an encrypted value cannot be decrypted with the given master keys")
 
-// A MissingKeyError says that something hangs on a master key that the ring does not hold.
-// It is gateway.ErrNoMasterKey, and ErrSealed.
+// A MissingKeyError reports that a master key is needed that the ring does not have. It matches
+// gateway.ErrNoMasterKey and ErrDecrypt.
 type MissingKeyError struct {
 	ID string
 }
 
+// Error names the missing key and the setting to which it must be added.
 func (e *MissingKeyError) Error() string {
-	return fmt.Sprintf("master key %q is needed and not among those given: put it behind the others in HYDRAGATE_MASTER_KEYS", e.ID)
+	return fmt.Sprintf("master key %q is required but missing: append it to HYDRAGATE_MASTER_KEYS", e.ID)
 }
 
-// Is makes it the errors it stands for.
+// Is reports whether target is ErrDecrypt or gateway.ErrNoMasterKey.
 func (e *MissingKeyError) Is(target error) bool {
 	return target == ErrDecrypt || target == gateway.ErrNoMasterKey
 }
 
-// SealedPrefix gives how a value begins that a key sealed.
+// SealedPrefix returns the prefix of all values encrypted with the key with the given ID.
 func SealedPrefix(id string) string { return "v1." + id + "." }
 
-// Seal encrypts plain and binds it to what bind names.
+// Seal encrypts plain with the first key and binds it to bind: Open succeeds only with the same
+// bind. See AssociatedData.
 func (r *Ring) Seal(plain []byte, bind string) string {
 	k := r.Current()[0]
 	return SealedPrefix(k.ID) + base64.RawURLEncoding.EncodeToString(k.aead.Seal(nil, nil, plain, []byte(k.ID+"\x1f"+bind)))
 }
 
-// Open decrypts what Seal made with the same bind: ErrSealed, *MissingKey. stale says
-// that it was not the first key that sealed it.
+// Open decrypts a value that Seal returned for the same bind. stale reports whether the value was
+// encrypted with another key than the first. Open returns a *MissingKeyError if the ring does not
+// have the key of the value, and ErrDecrypt if the value was changed or bound to something else.
 func (r *Ring) Open(sealed, bind string) (plain []byte, stale bool, err error) {
 	version, rest, _ := strings.Cut(sealed, ".")
 	id, b64, _ := strings.Cut(rest, ".")
@@ -50,7 +53,7 @@ func (r *Ring) Open(sealed, bind string) (plain []byte, stale bool, err error) {
 		return nil, false, &MissingKeyError{id}
 	}
 	box, err := base64.RawURLEncoding.Strict().DecodeString(b64)
-	if err != nil || strings.ContainsAny(b64, "\r\n") { // which the decoder passes over
+	if err != nil || strings.ContainsAny(b64, "\r\n") { // the decoder ignores line breaks
 		return nil, false, ErrDecrypt
 	}
 	plain, err = k.aead.Open(nil, nil, box, []byte(id+"\x1f"+bind))
@@ -60,8 +63,8 @@ func (r *Ring) Open(sealed, bind string) (plain []byte, stale bool, err error) {
 	return plain, !first, nil
 }
 
-// AssociatedData gives the associated data that binds a sealed value to its tenant, row and
-// column.
+// AssociatedData returns the associated data that binds an encrypted value to its tenant, column
+// and row.
 func AssociatedData(tenant, column, row string) string {
 	return fmt.Sprintf("%s\x1f%s\x1f%s", tenant, column, row)
 }

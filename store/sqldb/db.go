@@ -1,3 +1,7 @@
+// Package sqldb runs the same SQL text on Postgres and on SQLite. It opens the database, runs
+// statements, batches and transactions, applies the migrations, and lists in Dialect the few
+// expressions in which the engines differ. It knows no tables; the statements are in package
+// store.
 package sqldb
 
 import (
@@ -6,23 +10,27 @@ import (
 	"time"
 )
 
-// DB is a database, or a transaction on one. Its methods are shaped like pgx's; the
-// same statement text runs on both engines, with $1 placeholders.
+// DB is a database or a transaction on one. Statements use $1 placeholders on both engines. The
+// methods follow those of pgx rather than those of database/sql.
 type DB interface {
 	Exec(ctx context.Context, query string, args ...any) (affected int64, err error)
 	Query(ctx context.Context, query string, args ...any) (Rows, error)
 
-	// Batch runs statements as one transaction, in one round trip where the engine
-	// has round trips. The first error undoes them all.
+	// Batch runs the statements in one transaction, on Postgres in one round trip. The first
+	// error rolls all of them back.
 	Batch(ctx context.Context, stmts []Statement) error
 
-	// InTx runs f in a transaction, undone when f returns an error.
+	// InTx runs f in a transaction, which is rolled back if f returns an error.
 	InTx(ctx context.Context, f func(DB) error) error
 
-	// Reach waits for a connection that can write, and gives it back.
+	// Probe waits until a connection is available and releases it. On SQLite it returns
+	// immediately.
 	Probe(ctx context.Context) error
 
+	// Dialect returns the expressions of the engine.
 	Dialect() Dialect
+
+	// Close closes all connections.
 	Close()
 }
 
@@ -30,46 +38,49 @@ type DB interface {
 type Statement struct {
 	Query        string
 	Args         []any
-	RowsAffected *int64           // set to the rows changed, when not nil
-	Read         func(Rows) error // reads the rows returned, when not nil
+	RowsAffected *int64           // set to the number of changed rows, unless nil
+	Read         func(Rows) error // called with the returned rows, unless nil
 }
 
-// A Dialect holds the few things in which the engines differ.
+// A Dialect lists the expressions and checks in which the engines differ.
 type Dialect struct {
+	// Name is "postgres" or "sqlite".
 	Name string
-	// now is the database's own clock, the one clock that decides what is in time.
+	// Now is the current time of the database. Deadlines are compared with this clock only.
 	Now string
-	// tick is how exact that clock is. Times made here are no finer, or what is due now
-	// would not be due yet.
+	// ClockResolution is the resolution of Now. Times set by the program are truncated to it;
+	// otherwise a row that is due now could be due later than Now.
 	ClockResolution time.Duration
-	// in gives the time so many seconds after now.
+	// NowPlus returns the time that many seconds after Now.
 	NowPlus func(seconds int) string
-	// after gives the time so many seconds, a parameter or an expression, after now.
+	// NowPlusExpr is NowPlus for a placeholder or an expression in seconds.
 	NowPlusExpr func(seconds string) string
-	// until gives how many seconds a time lies in the future; negative is past.
+	// SecondsUntil returns the seconds from Now until at, negative if at has passed.
 	SecondsUntil func(at string) string
-	// least gives the earlier of two times.
+	// Least returns the earlier of two times.
 	Least func(a, b string) string
-	// keyOf gives the id of the key that sealed the value of a column.
+	// KeyIDExpr returns the ID of the key that encrypted the value of a column.
 	KeyIDExpr func(column string) string
-	// skipLocked ends a select that takes work from a queue.
+	// SkipLocked ends a select that locks the selected rows and skips rows that another
+	// transaction has locked. It is empty on SQLite, which has one writer.
 	SkipLocked string
-	// turn waits until every other transaction that took the turn named has ended. Empty:
-	// there is one writer.
+	// AdvisoryLock is a statement that takes the lock named $1 until the transaction ends. It
+	// is empty on SQLite, which has one writer.
 	AdvisoryLock string
-	// violates reports whether err says that a named check failed.
+	// IsCheckViolation reports whether err is a violation of the named check constraint.
 	IsCheckViolation func(err error, constraint string) bool
-	// duplicate reports whether err says that a unique key is taken.
+	// IsDuplicate reports whether err is a violation of a unique constraint.
 	IsDuplicate func(err error) bool
-	// orphan reports whether err says that a row referred to does not exist.
+	// IsForeignKeyViolation reports whether err is a violation of a foreign key.
 	IsForeignKeyViolation func(err error) bool
-	// answered reports whether err is the database's own answer, not the lack of one.
+	// IsDatabaseError reports whether the database itself returned err. It is false for
+	// connection errors.
 	IsDatabaseError func(err error) bool
-	// away reports whether err says that the database cannot work now, whatever it is
-	// given: no answer, no room, or that it is going or coming.
+	// IsUnavailable reports whether the database cannot run any statement at the moment: it
+	// does not answer, is out of space, starts up or shuts down.
 	IsUnavailable func(err error) bool
-	// unstorable reports whether err says that the data itself is refused, so that
-	// trying again is senseless.
+	// IsUnstorable reports whether the database rejected the data itself, so that a retry
+	// would fail in the same way.
 	IsUnstorable func(err error) bool
 	// IsDeadlock reports whether the engine ended the transaction because it and another one
 	// waited for each other, so that it can be run again. SQLite never does.
@@ -82,8 +93,8 @@ type Dialect struct {
 	AllowAuditRewrite func(allow bool) Statement
 }
 
-// ForUpdate ends a select whose rows are about to be removed: nothing new refers to them
-// until the transaction ends. SQLite, with one writer, needs no word for it.
+// ForUpdate returns the end of a select that locks the selected rows until the transaction ends,
+// for example because they are about to be deleted. It is empty on SQLite, which has one writer.
 func (d Dialect) ForUpdate() string { return strings.TrimSuffix(d.SkipLocked, " skip locked") }
 
 // IsPostgres reports whether url names a Postgres database.
@@ -91,17 +102,20 @@ func IsPostgres(url string) bool {
 	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
 }
 
-func Open(ctx context.Context, url string) (d, front DB, err error) {
+// Open opens the database at url: a Postgres database for a postgres:// URL, otherwise an SQLite
+// file. On Postgres, ingest is a second pool with its own connections, so that incoming messages
+// are stored even when db is busy; on SQLite, ingest is db.
+func Open(ctx context.Context, url string) (db, ingest DB, err error) {
 	if !IsPostgres(url) {
-		d, err = openSQLite(ctx, url)
-		return d, d, err
+		db, err = openSQLite(ctx, url)
+		return db, db, err
 	}
-	if d, err = openPostgres(ctx, url, maxPoolConns); err != nil {
+	if db, err = openPostgres(ctx, url, maxPoolConns); err != nil {
 		return nil, nil, err
 	}
-	if front, err = openPostgres(ctx, url, ingestPoolConns); err != nil {
-		d.Close()
+	if ingest, err = openPostgres(ctx, url, ingestPoolConns); err != nil {
+		db.Close()
 		return nil, nil, err
 	}
-	return d, front, nil
+	return db, ingest, nil
 }

@@ -14,16 +14,16 @@ import (
 	"hydragate/migrations"
 )
 
-// A Migration is one step of the schema.
+// A Migration is one version of the schema.
 type Migration struct {
 	Version   int64
 	Name      string
 	AppliedAt time.Time // zero: pending
 }
 
-// Migrate brings the schema of the database at url up to date and gives the steps
-// it took. Several processes may do so at once: one works, the others wait. A
-// database newer than this binary gives ErrNewer.
+// Migrate applies all pending migrations to the database at url and returns them. If several
+// processes call it concurrently, one applies the migrations and the others wait. It returns
+// ErrNewerSchema if the database was migrated by a newer version of the program.
 func Migrate(ctx context.Context, url string) (applied []Migration, err error) {
 	err = withProvider(ctx, url, func(p *goose.Provider) error {
 		if err := checkNotNewer(ctx, p); err != nil {
@@ -47,7 +47,8 @@ func MigrateTo(ctx context.Context, url string, version int64) error {
 	})
 }
 
-// Migrations gives all steps that this binary knows, with when each was taken.
+// Migrations returns all migrations that the program knows, with the time at which each was
+// applied. It returns ErrNewerSchema as Migrate does.
 func Migrations(ctx context.Context, url string) (ms []Migration, err error) {
 	err = withProvider(ctx, url, func(p *goose.Provider) error {
 		if err := checkNotNewer(ctx, p); err != nil {
@@ -62,6 +63,7 @@ func Migrations(ctx context.Context, url string) (ms []Migration, err error) {
 	return ms, err
 }
 
+// checkNotNewer returns ErrNewerSchema if the database has a version that p does not know.
 func checkNotNewer(ctx context.Context, p *goose.Provider) error {
 	sources := p.ListSources()
 	v, err := p.GetDBVersion(ctx)
@@ -74,8 +76,9 @@ func checkNotNewer(ctx context.Context, p *goose.Provider) error {
 	return nil
 }
 
-// lockMigration keeps other processes from migrating the same file: a write lock on a
-// second, empty database beside it, which ends with the process however it ends.
+// lockMigration prevents other processes from migrating the same SQLite file. The lock is a write
+// transaction on a second, empty database next to it; the operating system releases it if the
+// process is killed.
 func lockMigration(ctx context.Context, file string) (unlock func(), err error) {
 	if err := createPrivateFile(file + ".migrating"); err != nil {
 		return nil, err
@@ -87,11 +90,13 @@ func lockMigration(ctx context.Context, file string) (unlock func(), err error) 
 	tx, err := pool.BeginTx(ctx, nil)
 	if err != nil {
 		_ = pool.Close()
-		return nil, fmt.Errorf("wait for another migration of %s: %w", file, err)
+		return nil, fmt.Errorf("lock %s for migration: %w", file, err)
 	}
 	return func() { _ = tx.Rollback(); _ = pool.Close() }, nil
 }
 
+// withProvider calls f with a migration provider for the database at url. The caller's process is
+// the only one that migrates until f returns.
 func withProvider(ctx context.Context, url string, f func(*goose.Provider) error) error {
 	driver, dialect, files, opts := "sqlite", goose.DialectSQLite3, migrations.SQLite(), []goose.ProviderOption{}
 	dsn := sqliteURI(url) + "?_pragma=busy_timeout(10000)&_txlock=immediate"
@@ -121,13 +126,12 @@ func withProvider(ctx context.Context, url string, f func(*goose.Provider) error
 	if err != nil {
 		return err
 	}
-	if err := f(p); err != nil && !errors.Is(err, ErrNewerSchema) {
-		return fmt.Errorf("migrate: %w", err)
-	} else if err != nil {
+	err = f(p)
+	if err == nil || errors.Is(err, ErrNewerSchema) {
 		return err
 	}
-	return nil
+	return fmt.Errorf("migrate: %w", err)
 }
 
-// ErrNewerSchema says that the database was migrated by a newer binary.
+// ErrNewerSchema reports that the database was migrated by a newer version of the program.
 var ErrNewerSchema = errors.New("store: the database is newer than this program; start the newer version")

@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// Placeholder is the n-th place for a value in a statement.
+// Placeholder returns the n-th placeholder of a statement.
 func Placeholder(n int) string { return fmt.Sprintf("$%d", n) }
 
-// PlaceholderList gives a list of placeholders for values and the arguments with them. Lists
-// come in few lengths, so that the engine knows the statements again: the last value
-// stands several times.
-func PlaceholderList(args []any, values []string, sign string) (string, []any) {
+// PlaceholderList appends values to args and returns a comma-separated list of their placeholders,
+// each formatted with format, and the new args. The list is padded to one of a few lengths by
+// repeating the last value, so that few distinct statements are prepared.
+func PlaceholderList(args []any, values []string, format string) (string, []any) {
 	n := 8
 	for n < len(values) {
 		n *= 4
@@ -22,7 +22,7 @@ func PlaceholderList(args []any, values []string, sign string) (string, []any) {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		fmt.Fprintf(&b, sign, len(args))
+		fmt.Fprintf(&b, format, len(args))
 	}
 	return b.String(), args
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// pgxConn is the part that pgxpool.Pool and pgx.Tx share.
+// pgxConn is the interface that the pool and a transaction have in common.
 type pgxConn interface {
 	Exec(ctx context.Context, query string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, query string, args ...any) (pgx.Rows, error)
@@ -20,31 +20,34 @@ type pgxConn interface {
 	BeginTx(ctx context.Context) (pgx.Tx, error)
 }
 
+// postgres implements DB on a connection pool or, within a transaction, on one connection.
 type postgres struct {
 	conn pgxConn
 	pool *pgxpool.Pool
 }
 
-// maxPoolConns is how many connections a process keeps when the URL does not say
-// (pool_max_conns): enough for every kind of work to have one while hooks commit.
+// maxPoolConns is the size of the pool unless the URL sets pool_max_conns. It leaves each kind of
+// worker a connection while webhooks commit.
 const maxPoolConns = 16
 
-// ingestPoolConns are kept beside them for storing what hooks deliver, so that no other
-// work, however much there is, stands between a provider and its answer.
+// ingestPoolConns is the size of the second pool, which only stores incoming messages: no other
+// work can delay the acknowledgment of a webhook.
 const ingestPoolConns = 3
 
+// openPostgres connects to the database at url with at most conns connections, or the number that
+// the URL sets.
 func openPostgres(ctx context.Context, url string, conns int32) (*postgres, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, fmt.Errorf("read the database URL: %w", err)
+		return nil, fmt.Errorf("parse database URL: %w", err)
 	}
 	if conns == ingestPoolConns || !strings.Contains(url, "pool_max_conns") {
 		cfg.MaxConns = conns
 	}
 	for name, value := range map[string]string{
 		"application_name": "hydragate",
-		// Everything is looked up by key, a few rows at a time. A plan made while a table was
-		// empty would otherwise go on reading all of it after it has grown.
+		// All statements look up a few rows by key. A generic plan made while a table was empty
+		// must not scan the table after it has grown.
 		"enable_hashjoin":  "off",
 		"enable_mergejoin": "off",
 		"jit":              "off",
@@ -64,10 +67,12 @@ func openPostgres(ctx context.Context, url string, conns int32) (*postgres, erro
 	return &postgres{poolConn{pool}, pool}, nil
 }
 
+// poolConn adds BeginTx to a pool.
 type poolConn struct{ *pgxpool.Pool }
 
 func (p poolConn) BeginTx(ctx context.Context) (pgx.Tx, error) { return p.Begin(ctx) }
 
+// txConn adds BeginTx, which creates a savepoint, to a transaction.
 type txConn struct{ pgx.Tx }
 
 func (t txConn) BeginTx(ctx context.Context) (pgx.Tx, error) { return t.Begin(ctx) }
@@ -92,8 +97,8 @@ func (p *postgres) Query(ctx context.Context, query string, args ...any) (Rows, 
 	return p.conn.Query(ctx, query, args...)
 }
 
-// Batch sends all statements before it reads an answer. Outside a transaction
-// Postgres makes them one by itself, up to the single sync at their end.
+// Batch pipelines the statements. Outside a transaction, Postgres runs everything up to the sync
+// at the end as one implicit transaction.
 func (p *postgres) Batch(ctx context.Context, stmts []Statement) error {
 	b := &pgx.Batch{}
 	for _, s := range stmts {
@@ -145,8 +150,8 @@ func (p *postgres) Dialect() Dialect {
 				return true
 			}
 			for _, class := range []string{
-				"08", "53", "58", // no connection; no room on the disk, in memory or for one more client; no reading or writing
-				"57P", "25006", // it is going or coming; it is read-only
+				"08", "53", "58", // connection failure; disk, memory or connections exhausted; I/O error
+				"57P", "25006", // shutting down or starting up; read-only
 			} {
 				if strings.HasPrefix(pe.Code, class) {
 					return true
@@ -172,6 +177,7 @@ func (p *postgres) Dialect() Dialect {
 	}
 }
 
+// asPgError returns the error of the server within err, or nil.
 func asPgError(err error) *pgconn.PgError {
 	var pe *pgconn.PgError
 	if errors.As(err, &pe) {

@@ -7,16 +7,23 @@ import (
 	"time"
 )
 
+// Rows is the result of a query. Close must be called after the last row was read.
 type Rows interface {
+	// Next advances to the next row and reports whether there is one.
 	Next() bool
+	// Scan copies the columns of the current row into dest.
 	Scan(dest ...any) error
+	// Err returns the error that ended the iteration, if any.
 	Err() error
+	// Close ends the iteration.
 	Close()
 }
 
+// A ScanFunc copies the columns of the current row into dest.
 type ScanFunc func(dest ...any) error
 
-// ScanAll reads every row with read.
+// ScanAll calls read for each row, closes rs and returns the results. It takes the results of
+// DB.Query and returns its error, if any.
 func ScanAll[T any](rs Rows, err error, read func(ScanFunc) (T, error)) ([]T, error) {
 	if err != nil {
 		return nil, err
@@ -33,7 +40,7 @@ func ScanAll[T any](rs Rows, err error, read func(ScanFunc) (T, error)) ([]T, er
 	return out, rs.Err()
 }
 
-// ScanOne reads the only row, or gives sql.ErrNoRows.
+// ScanOne is ScanAll for the first row. It returns sql.ErrNoRows if there is none.
 func ScanOne[T any](rs Rows, err error, read func(ScanFunc) (T, error)) (T, error) {
 	vs, err := ScanAll(rs, err, read)
 	if err == nil && len(vs) == 0 {
@@ -46,7 +53,7 @@ func ScanOne[T any](rs Rows, err error, read func(ScanFunc) (T, error)) (T, erro
 	return vs[0], nil
 }
 
-// ScanInto gives a stmt.read that appends what read gives to out.
+// ScanInto returns a function for Statement.Read that stores what read returns in *out.
 func ScanInto[T any](out *[]T, read func(ScanFunc) (T, error)) func(Rows) error {
 	return func(rs Rows) (err error) {
 		*out, err = ScanAll(rs, nil, read)
@@ -54,14 +61,17 @@ func ScanInto[T any](out *[]T, read func(ScanFunc) (T, error)) func(Rows) error 
 	}
 }
 
+// ScanString reads a row with one string column.
 func ScanString(s ScanFunc) (v string, err error) { return v, s(&v) }
 
+// IsNoRows reports whether err is sql.ErrNoRows.
 func IsNoRows(err error) bool { return errors.Is(err, sql.ErrNoRows) }
 
-// Time reads a time that may be null, in UTC: null gives the zero time. SQLite gives
-// a computed time as text.
+// Time returns a scan destination that stores a time in *t, in UTC. Null is stored as the zero
+// time. SQLite returns computed times as text, which is parsed.
 func Time(t *time.Time) *TimeDest { return (*TimeDest)(t) }
 
+// TimeDest is the scan destination that Time returns.
 type TimeDest time.Time
 
 // Scan implements sql.Scanner.
@@ -78,14 +88,15 @@ func (s *TimeDest) Scan(v any) error {
 		}
 		*s = TimeDest(t.UTC())
 	default:
-		return fmt.Errorf("a %T is no time", v)
+		return fmt.Errorf("cannot scan %T into time.Time", v)
 	}
 	return nil
 }
 
-// Text reads a text that may be null: null gives "".
+// Text returns a scan destination that stores text or a UUID in *s. Null is stored as "".
 func Text(s *string) *TextDest { return (*TextDest)(s) }
 
+// TextDest is the scan destination that Text returns.
 type TextDest string
 
 // Scan implements sql.Scanner.
@@ -97,15 +108,15 @@ func (s *TextDest) Scan(v any) error {
 		*s = TextDest(v)
 	case []byte:
 		*s = TextDest(v)
-	case [16]byte: // a uuid, as pgx gives it to scanners
+	case [16]byte: // pgx passes a UUID in this form
 		*s = TextDest(fmt.Sprintf("%x-%x-%x-%x-%x", v[0:4], v[4:6], v[6:8], v[8:10], v[10:]))
 	default:
-		return fmt.Errorf("a %T is no text", v)
+		return fmt.Errorf("cannot scan %T into string", v)
 	}
 	return nil
 }
 
-// TextOrNull stores "" as null.
+// TextOrNull returns s, or nil for "", as an argument of a statement.
 func TextOrNull(s string) any {
 	if s == "" {
 		return nil
@@ -113,9 +124,10 @@ func TextOrNull(s string) any {
 	return s
 }
 
-// Seconds reads a number of seconds.
+// Seconds returns a scan destination that stores a number of seconds in *d. Null is stored as 0.
 func Seconds(d *time.Duration) *SecondsDest { return (*SecondsDest)(d) }
 
+// SecondsDest is the scan destination that Seconds returns.
 type SecondsDest time.Duration
 
 // Scan implements sql.Scanner.
@@ -128,12 +140,13 @@ func (s *SecondsDest) Scan(v any) error {
 	case int64:
 		*s = SecondsDest(time.Duration(v) * time.Second)
 	default:
-		return fmt.Errorf("a %T is no number of seconds", v)
+		return fmt.Errorf("cannot scan %T into time.Duration", v)
 	}
 	return nil
 }
 
-// TimeOrNull stores the zero time as null.
+// TimeOrNull returns t in UTC and microseconds, or nil for the zero time, as an argument of a
+// statement.
 func TimeOrNull(t time.Time) any {
 	if t.IsZero() {
 		return nil

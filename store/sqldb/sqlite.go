@@ -14,14 +14,14 @@ import (
 	"modernc.org/sqlite/lib"
 )
 
-// sqlConn is the part that sql.DB and sql.Tx share.
+// sqlConn is the interface that a pool and a transaction have in common.
 type sqlConn interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// sqlite has one connection that writes, because the engine has one writer, and
-// some that read beside it.
+// sqlite implements DB with one connection for writing, because the engine has one writer, and a
+// few for reading.
 type sqlite struct {
 	write sqlConn
 	read  sqlConn
@@ -29,8 +29,10 @@ type sqlite struct {
 	inTx  bool
 }
 
+// sqliteReadConns is the number of connections that only read.
 const sqliteReadConns = 4
 
+// openSQLite opens the database file and creates it if it does not exist.
 func openSQLite(ctx context.Context, file string) (*sqlite, error) {
 	if err := createPrivateFile(file); err != nil {
 		return nil, err
@@ -55,11 +57,11 @@ func openSQLite(ctx context.Context, file string) (*sqlite, error) {
 	return &sqlite{write: writer, read: reader, pools: [2]*sql.DB{writer, reader}}, nil
 }
 
-// sqliteURI names a file as SQLite reads names, whatever signs are in it.
+// sqliteURI returns the URI of a file, with special characters escaped.
 func sqliteURI(name string) string { return "file:" + (&url.URL{Path: name}).EscapedPath() }
 
-// createPrivateFile makes the file that nobody else may read, whatever folder it is in. SQLite
-// gives its other files the mode of this one.
+// createPrivateFile creates the file with mode 0600 if it does not exist. SQLite copies the mode
+// to its journal files.
 func createPrivateFile(name string) error {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -74,8 +76,8 @@ func (s *sqlite) Close() {
 	}
 }
 
-// Probe never waits: there is one connection that writes, for everything, and on a slow
-// disk a queue before it is no sign of anything.
+// Probe returns nil without waiting: everything shares the one writing connection, and waiting for
+// it on a slow disk is normal.
 func (s *sqlite) Probe(context.Context) error { return nil }
 
 func (s *sqlite) Exec(ctx context.Context, query string, args ...any) (int64, error) {
@@ -86,6 +88,7 @@ func (s *sqlite) Exec(ctx context.Context, query string, args ...any) (int64, er
 	return res.RowsAffected()
 }
 
+// Query uses the writing connection unless the statement is a select.
 func (s *sqlite) Query(ctx context.Context, query string, args ...any) (Rows, error) {
 	conn := s.write
 	if strings.HasPrefix(strings.TrimSpace(query), "select") {
@@ -98,6 +101,7 @@ func (s *sqlite) Query(ctx context.Context, query string, args ...any) (Rows, er
 	return sqlRows{rs}, nil
 }
 
+// Batch runs the statements one after another in a transaction.
 func (s *sqlite) Batch(ctx context.Context, stmts []Statement) error {
 	return s.InTx(ctx, func(tx DB) error {
 		for _, st := range stmts {
@@ -124,6 +128,8 @@ func runStatement(ctx context.Context, tx DB, st Statement) error {
 	return err
 }
 
+// InTx runs f in a transaction. Within a transaction it calls f directly: there are no
+// savepoints.
 func (s *sqlite) InTx(ctx context.Context, f func(DB) error) error {
 	if s.inTx {
 		return f(s)
@@ -183,6 +189,7 @@ func (s *sqlite) Dialect() Dialect {
 	}
 }
 
+// errorCode returns the extended result code within err, or 0.
 func errorCode(err error) int {
 	var se *sqlitedriver.Error
 	if errors.As(err, &se) {
@@ -191,7 +198,7 @@ func errorCode(err error) int {
 	return 0
 }
 
-// sqlRows is sql.Rows with pgx's Close, which gives no error.
+// sqlRows adapts sql.Rows to Rows, whose Close returns no error.
 type sqlRows struct{ *sql.Rows }
 
 func (r sqlRows) Close() { _ = r.Rows.Close() }
