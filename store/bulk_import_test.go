@@ -78,8 +78,8 @@ func TestImport_MatchesCustomers(t *testing.T) {
 		}
 		other := "telegram: the identity belongs to another customer"
 		want := []string{
-			"created 1", "updated 1", "created 1", "updated 0", "created 1", "kept 1", "updated 0", "created 0", "email: another customer has it", other, other,
-			"email, fk_id, an identity or an id is needed, to know the customer again", "created 1",
+			"created 1", "updated 1", "created 1", "updated 0", "created 1", "kept 1", "updated 0", "created 0", "email: already used by another customer", other, other,
+			"id, email, fk_id or an identity is required to identify the customer", "created 1",
 		}
 		wantResults(t, importRecords(t, s, func(h *identity.ImportOptions) { h.DryRun = true }, records...), want...)
 		if cs, _ := s.ListCustomers(t.Context(), identity.DefaultTenant, identity.CustomerQuery{}, "", 10); len(cs) != 0 {
