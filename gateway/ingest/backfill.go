@@ -14,29 +14,29 @@ import (
 	"hydragate/gateway/queue"
 )
 
-// A Backfill asks providers that keep a log of messages for those that never came:
-// their webhooks are given up after seconds. It does so after each start, after each
-// outage, and once in a while. Of all replicas one asks for an endpoint at a time, and
-// what is stored already is left as it is.
+// A Backfill searches the logs of providers for messages whose webhooks were lost, because these
+// providers give up after seconds. It does so after each start, after each outage, and
+// periodically. Only one replica processes an endpoint at a time. Messages that are already stored
+// are left unchanged.
 type Backfill struct {
 	Store    BackfillStore
 	Inbox    *Inbox
 	Adapters map[adapters.Channel]adapters.Adapter
 	Log      *slog.Logger
-	Metrics  *Metrics // nil: not counted
+	Metrics  *Metrics // nil records nothing
 
 	once    sync.Once
 	trigger chan struct{}
 }
 
-// A LogFetcher is an adapter whose provider keeps a log. Sweep hands over what the
-// endpoint received since a time, oldest first, with the Keys that Receive gives; it
-// stops at the first error of take. Its own errors are *adapters.SendError.
+// A LogFetcher is an adapter whose provider keeps a log of messages. FetchLog passes to take what
+// the endpoint received since a time, oldest first, with the same Keys as Receive. It stops at the
+// first error of take. Its own errors are of type *adapters.SendError.
 type LogFetcher interface {
 	FetchLog(ctx context.Context, ep adapters.Endpoint, since time.Time, take func(ctx context.Context, batch []adapters.Message) error) error
 }
 
-// A BackfillStore remembers up to when logs were gone through. Times are by its own
+// A BackfillStore stores the times up to which logs have been searched. Times are by its own
 // clock.
 type BackfillStore interface {
 	LeaseBackfills(ctx context.Context, channels []adapters.Channel, n int) ([]gateway.BackfillTask, error)
@@ -66,11 +66,11 @@ func (f *Backfill) Trigger() {
 
 func (f *Backfill) prepare() { f.trigger = make(chan struct{}, 1) }
 
-// Run asks until ctx ends.
+// Run searches until ctx ends.
 func (f *Backfill) Run(ctx context.Context) {
-	f.Trigger() // the process was away
-	look := time.NewTimer(0)
-	defer look.Stop()
+	f.Trigger() // messages may have been lost while the process was down
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
 		case <-f.trigger:
@@ -78,10 +78,10 @@ func (f *Backfill) Run(ctx context.Context) {
 				f.waitAfterError(ctx, err)
 				f.Trigger()
 			}
-		case <-look.C:
+		case <-timer.C:
 			for f.runDue(ctx) == backfillConcurrency && ctx.Err() == nil {
 			}
-			look.Reset(backfillPollInterval + rand.N(backfillPollInterval/3))
+			timer.Reset(backfillPollInterval + rand.N(backfillPollInterval/3))
 		case <-ctx.Done():
 			return
 		}
@@ -90,12 +90,12 @@ func (f *Backfill) Run(ctx context.Context) {
 
 func (f *Backfill) waitAfterError(ctx context.Context, err error) {
 	if ctx.Err() == nil {
-		f.Log.WarnContext(ctx, "endpoints to back-fill not read", "error", err)
+		f.Log.WarnContext(ctx, "lease endpoints for back-fill failed", "error", err)
 		adapters.Sleep(ctx, queue.ErrorDelay)
 	}
 }
 
-// channels gives those whose provider keeps a log.
+// channels returns the channels whose provider keeps a log.
 func (f *Backfill) channels() (cs []adapters.Channel) {
 	for c, a := range f.Adapters {
 		if _, ok := a.(LogFetcher); ok {
@@ -106,45 +106,46 @@ func (f *Backfill) channels() (cs []adapters.Channel) {
 	return cs
 }
 
-// runDue asks for the endpoints that are due and gives how many there were.
+// runDue processes the endpoints that are due and returns their number.
 func (f *Backfill) runDue(ctx context.Context) int {
-	turns, err := f.Store.LeaseBackfills(ctx, f.channels(), backfillConcurrency)
+	tasks, err := f.Store.LeaseBackfills(ctx, f.channels(), backfillConcurrency)
 	if err != nil {
 		f.waitAfterError(ctx, err)
 		return 0
 	}
 	var wg sync.WaitGroup
-	for _, t := range turns {
+	for _, t := range tasks {
 		wg.Go(func() { f.backfillEndpoint(ctx, t) })
 	}
 	wg.Wait()
-	return len(turns)
+	return len(tasks)
 }
 
-// backfillEndpoint goes through the log of one endpoint and keeps what came of it.
+// backfillEndpoint searches the log of one endpoint and stores the outcome.
 func (f *Backfill) backfillEndpoint(ctx context.Context, t gateway.BackfillTask) {
 	ep := t.State.Endpoint
 	started := time.Now()
 	within, cancel := context.WithTimeout(ctx, backfillTimeout)
 	found, stored, err := f.fetchMissing(within, t)
 	cancel()
-	log := f.Log.With("channel", ep.Channel, "instance", ep.InstanceID, "since", t.FetchFrom(), "found", found, "stored", stored, "took", time.Since(started).Round(time.Millisecond))
+	log := f.Log.With("channel", ep.Channel, "instance", ep.InstanceID, "since", t.FetchFrom(),
+		"found", found, "stored", stored, "took_ms", time.Since(started).Milliseconds())
 	after, cancel := gateway.DetachedContext(ctx)
 	defer cancel()
 	if err == nil {
 		f.Metrics.recordBackfill(ep.Channel, backfillDone)
-		log.InfoContext(ctx, "back-fill")
+		log.InfoContext(ctx, "back-fill done")
 		err = f.Store.CompleteBackfill(after, ep.TenantID, ep.ID, t.StartedAt, backfillInterval+rand.N(backfillInterval/5))
 	} else {
 		err = f.recordFailure(after, ctx, t, log, err)
 	}
 	if err != nil {
-		log.WarnContext(ctx, "back-fill not noted", "error", err)
+		log.WarnContext(ctx, "store result of back-fill failed", "error", err)
 	}
 }
 
-// recordFailure keeps that an endpoint is to be asked for again: soon, when only this process
-// ends. Credentials that the provider refuses are for staff to see.
+// recordFailure schedules the retry: immediately if only this process ends. If the provider
+// rejected the credentials, the status of the endpoint shows it.
 func (f *Backfill) recordFailure(after, ctx context.Context, t gateway.BackfillTask, log *slog.Logger, err error) error {
 	ep := t.State.Endpoint
 	if ctx.Err() != nil {
@@ -170,7 +171,7 @@ func (f *Backfill) recordFailure(after, ctx context.Context, t gateway.BackfillT
 	return f.Store.FailBackfill(after, ep.TenantID, ep.ID, wait)
 }
 
-// fetchMissing stores what is in the provider's log alone.
+// fetchMissing stores the messages of the log that are not stored yet.
 func (f *Backfill) fetchMissing(ctx context.Context, t gateway.BackfillTask) (found, stored int, err error) {
 	defer gateway.RecoverInto(&err)
 	ep := t.State.Endpoint
@@ -180,8 +181,8 @@ func (f *Backfill) fetchMissing(ctx context.Context, t gateway.BackfillTask) (fo
 	}
 	err = f.Adapters[ep.Channel].(LogFetcher).FetchLog(ctx, ep, t.FetchFrom(), func(ctx context.Context, ms []adapters.Message) error {
 		found += len(ms)
-		for some := range slices.Chunk(ms, maxBatch) {
-			missing, err := f.selectMissing(ctx, ep, some, erased)
+		for batch := range slices.Chunk(ms, maxBatch) {
+			missing, err := f.selectMissing(ctx, ep, batch, erased)
 			if err != nil {
 				return err
 			}
@@ -197,7 +198,8 @@ func (f *Backfill) fetchMissing(ctx context.Context, t gateway.BackfillTask) (fo
 	return found, stored, err
 }
 
-// selectMissing gives the messages that are not stored and whose sender was not erased since.
+// selectMissing returns the messages that are not stored, without those of senders who were erased
+// later.
 func (f *Backfill) selectMissing(ctx context.Context, ep adapters.Endpoint, ms []adapters.Message, erased gateway.ErasedFunc) ([]adapters.Message, error) {
 	keys := make([]string, len(ms))
 	for i, m := range ms {

@@ -10,41 +10,40 @@ import (
 	"hydragate/adapters"
 )
 
-// A Backpressure tells when no more is to be taken, so that providers wait in place of
-// this program: too much waits to be worked, or the connections that store what comes
-// are all taken. Nothing is counted when it is asked.
+// Backpressure reports when new messages must be refused, so that providers retry later: when too
+// many messages wait to be processed, or when all connections for storing messages are in use.
 type Backpressure struct {
 	Store BackpressureStore
-	Limit int // messages that may wait; 0: MaxUnworked
+	Limit int // messages that may wait; 0 for MaxUnprocessed
 	Log   *slog.Logger
 
-	Metrics *Metrics // nil: not counted
+	Metrics *Metrics // nil records nothing
 
 	overloaded, poolExhausted atomic.Bool
 }
 
-// A BackpressureStore tells how hard a store has it.
+// A BackpressureStore reports the load on the store.
 type BackpressureStore interface {
-	// Unworked counts messages that wait to be worked, but no further than most.
-	CountUnprocessed(ctx context.Context, most int) (int, error)
-	// Reach waits for a connection such as Take needs, and gives it back.
+	// CountUnprocessed returns the number of messages that wait to be processed, at most max.
+	CountUnprocessed(ctx context.Context, max int) (int, error)
+	// Probe acquires and releases a connection of the pool that InsertMessages uses.
 	Probe(ctx context.Context) error
 }
 
 const (
-	// MaxUnprocessed is how many messages may wait to be worked.
+	// MaxUnprocessed is the number of messages that may wait to be processed.
 	MaxUnprocessed = 50_000
 
 	probeInterval = time.Second
-	probeTimeout  = time.Second // the longest wait for a connection
+	probeTimeout  = time.Second // maximum wait for a connection
 )
 
-// Active reports whether nothing more is to be taken now.
+// Active reports whether new messages must be refused. It does not access the store.
 func (p *Backpressure) Active() bool {
 	return p != nil && (p.overloaded.Load() || p.poolExhausted.Load())
 }
 
-// Run looks again and again until ctx ends.
+// Run probes the store periodically until ctx ends.
 func (p *Backpressure) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		p.probe(ctx)
@@ -69,7 +68,8 @@ func (p *Backpressure) probe(ctx context.Context) {
 		p.Metrics.setUnprocessed(n)
 	}
 	if now := p.Active(); now != was && ctx.Err() == nil {
-		p.Log.WarnContext(ctx, "pressure", "high", now, "crowded", p.overloaded.Load(), "starved", p.poolExhausted.Load())
+		p.Log.WarnContext(ctx, "backpressure changed", "active", now,
+			"overloaded", p.overloaded.Load(), "pool_exhausted", p.poolExhausted.Load())
 	}
 	p.Metrics.setBackpressure(p.Active())
 }

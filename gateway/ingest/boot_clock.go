@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// An bootClock is a moment by a clock that nobody can set, and that all processes of a
-// machine share: for how long the machine had run, since which of its starts.
+// A bootClock is a point in time by a clock that cannot be set and that all processes of a machine
+// share: the time since boot, with the ID of that boot.
 type bootClock struct {
 	BootID  string        `json:"boot,omitempty"`
 	Elapsed time.Duration `json:"for,omitempty"`
 }
 
-// readBootClock reads that clock; zero where the machine does not show one.
+// readBootClock reads the clock. It returns the zero bootClock if the system does not provide it.
 func readBootClock() bootClock {
 	boot, berr := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	up, uerr := os.ReadFile("/proc/uptime")
@@ -26,8 +26,8 @@ func readBootClock() bootClock {
 	return bootClock{BootID: strings.TrimSpace(string(boot)), Elapsed: ran}
 }
 
-// since gives how long ago then was; zero when nobody can know, because the machine was
-// started again or it was another machine.
+// since returns the time elapsed since then, or zero if it is unknown because then is of another
+// boot.
 func (u bootClock) since(then bootClock) time.Duration {
 	if u.BootID == "" || u.BootID != then.BootID {
 		return 0

@@ -13,23 +13,22 @@ import (
 	"hydragate/gateway"
 )
 
-// An Inbox takes messages from hooks and pollers and says when they are stored.
-// Callers that come at the same time share a commit; one that comes alone does not
-// wait for company.
+// An Inbox stores the messages of webhooks and pollers, and reports when they are stored.
+// Concurrent calls share a commit; a single call does not wait for others.
 type Inbox struct {
 	Store InboxStore
-	Wake  func() // called after each commit: there is work
+	Wake  func() // called after each commit
 	Log   *slog.Logger
 
-	Metrics      *Metrics      // nil: not counted
-	Backpressure *Backpressure // nil: never high
-	Spooler      *Spooler      // nil: what cannot be stored is not taken
+	Metrics      *Metrics      // nil records nothing
+	Backpressure *Backpressure // nil never refuses messages
+	Spooler      *Spooler      // nil refuses messages that cannot be stored
 
-	queues  [committers]chan *pendingCommit // by conversation: two commits never wait for one lane
-	touches chan string                     // endpoints that heard something
+	queues  [committers]chan *pendingCommit // by conversation, so that two commits never wait for the same queue row
+	touches chan string                     // IDs of endpoints that received a message
 }
 
-// A InboxStore stores arrivals; see store.Store.Take and Receive.
+// An InboxStore stores messages and receipts.
 type InboxStore interface {
 	InsertMessages(ctx context.Context, as []gateway.IncomingMessage, c *gateway.Cursor) (stored int, err error)
 	ApplyReceipts(ctx context.Context, ep adapters.Endpoint, rs []adapters.Receipt) error
@@ -38,18 +37,18 @@ type InboxStore interface {
 
 type pendingCommit struct {
 	messages []gateway.IncomingMessage
-	done     chan error  // of one, never blocks the committer
-	claimed  atomic.Bool // taken by the committer, or taken back by the caller
+	done     chan error  // buffered, so that the committer never blocks
+	claimed  atomic.Bool // by the committer, or by a caller that gave up
 }
 
 const (
-	maxBatch         = 64   // arrivals in one commit
-	maxQueuedCallers = 2048 // callers; more are sent away at once
-	committers       = 2    // one commits while the other's batch fills
+	maxBatch         = 64   // messages in one commit
+	maxQueuedCallers = 2048 // further callers are refused immediately
+	committers       = 2    // one commits while the batch of the other fills
 	insertTimeout    = 4 * time.Second
 )
 
-// NewInbox makes an Inbox; Run must run for Accept to return.
+// NewInbox returns an Inbox. Accept blocks until Run is called.
 func NewInbox(store InboxStore, wake func(), log *slog.Logger) *Inbox {
 	b := &Inbox{Store: store, Wake: wake, Log: log, touches: make(chan string, maxQueuedCallers)}
 	for i := range b.queues {
@@ -58,12 +57,13 @@ func NewInbox(store InboxStore, wake func(), log *slog.Logger) *Inbox {
 	return b
 }
 
-// UseSpooler makes a Spooler keep what cannot be stored, of the channels that it is for.
-// It is called before the first Accept.
+// UseSpooler makes s store messages that the database cannot store, for the channels that s
+// covers. It must be called before the first Accept.
 func (b *Inbox) UseSpooler(s *Spooler) { b.Spooler, s.inbox = s, b }
 
-// Accept stores what a channel handed over, and returns nil only when it is stored
-// durably, or kept durably until it can be.
+// Accept stores the messages and receipts of a webhook. It returns nil only if they are stored
+// durably in the database or in the spool. It returns gateway.ErrOverloaded if the provider should
+// retry later.
 func (b *Inbox) Accept(ctx context.Context, ep adapters.Endpoint, in adapters.Inbound) error {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
@@ -86,8 +86,8 @@ func (b *Inbox) Accept(ctx context.Context, ep adapters.Endpoint, in adapters.In
 	return b.store(ctx, ep, in.Messages)
 }
 
-// store has messages committed together with those of others. When ctx ends before
-// that began they are taken back.
+// store commits messages together with those of other callers. If ctx ends before the commit
+// begins, they are withdrawn.
 func (b *Inbox) store(ctx context.Context, ep adapters.Endpoint, ms []adapters.Message) error {
 	w := &pendingCommit{done: make(chan error, 1), messages: make([]gateway.IncomingMessage, 0, len(ms))}
 	for _, m := range ms {
@@ -110,8 +110,7 @@ func (b *Inbox) store(ctx context.Context, ep adapters.Endpoint, ms []adapters.M
 	}
 }
 
-// AcceptBatch stores what a poller fetched, and moves its cursor in the same
-// transaction.
+// AcceptBatch stores what a poller fetched, and moves its cursor in the same transaction.
 func (b *Inbox) AcceptBatch(ctx context.Context, ep adapters.Endpoint, ms []adapters.Message, c gateway.Cursor) error {
 	if b.Backpressure.Active() {
 		return gateway.ErrOverloaded
@@ -122,32 +121,34 @@ func (b *Inbox) AcceptBatch(ctx context.Context, ep adapters.Endpoint, ms []adap
 	}
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 	defer cancel()
-	_, err := b.insert(ctx, as, &c)
+	stored, err := b.insert(ctx, as, &c)
 	if errors.Is(err, gateway.ErrUnstorable) {
-		// Each alone first, so that only the one at fault is put aside; then the cursor,
-		// which finds them all stored.
+		// Store each message alone, so that only the invalid one is quarantined; then move the
+		// cursor.
 		for i := range as {
-			if as[i], err = b.storeOne(ctx, as[i]); err != nil {
+			var n int
+			if as[i], n, err = b.storeOne(ctx, as[i]); err != nil {
 				return err
 			}
+			stored += n
 		}
 		_, err = b.insert(ctx, as, &c)
 	}
 	if err == nil && len(as) > 0 {
+		b.Metrics.recordStored(stored, len(as)-stored)
 		b.Wake()
 		b.markActive(ep)
 	}
 	return err
 }
 
-// AcceptBackfill stores messages that their provider told of long after they were sent. It
-// gives how many are new.
+// AcceptBackfill stores messages from a provider's log and returns the number of new ones.
 func (b *Inbox) AcceptBackfill(ctx context.Context, ep adapters.Endpoint, ms []adapters.Message) (stored int, err error) {
 	if len(ms) == 0 {
 		return 0, nil
 	}
 	if b.Backpressure.Active() || b.Spooler.covers(ep.Channel) && b.Spooler.Spool.HasRecords() {
-		return 0, gateway.ErrOverloaded // what is in the spool came before
+		return 0, gateway.ErrOverloaded // the spooled messages are older
 	}
 	as := make([]gateway.IncomingMessage, 0, len(ms))
 	for _, m := range ms {
@@ -158,10 +159,11 @@ func (b *Inbox) AcceptBackfill(ctx context.Context, ep adapters.Endpoint, ms []a
 	stored, err = b.insert(ctx, as, nil)
 	if errors.Is(err, gateway.ErrUnstorable) || errors.Is(err, gateway.ErrRejected) && len(as) > 1 {
 		for _, a := range as {
-			if _, err := b.storeOne(ctx, a); err != nil {
+			_, n, err := b.storeOne(ctx, a)
+			if err != nil {
 				return stored, err
 			}
-			stored++
+			stored += n
 		}
 		err = nil
 	}
@@ -173,7 +175,7 @@ func (b *Inbox) AcceptBackfill(ctx context.Context, ep adapters.Endpoint, ms []a
 	return stored, nil
 }
 
-// Run commits until ctx ends, then commits what is still waiting.
+// Run commits until ctx ends, then commits what is still queued.
 func (b *Inbox) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { b.touchEndpoints(ctx) })
@@ -204,7 +206,7 @@ func (b *Inbox) drain(ctx context.Context, queue chan *pendingCommit) {
 	}
 }
 
-// queueIndex is the queue in which a caller waits.
+// queueIndex returns the index of the queue for the conversation of w.
 func (w *pendingCommit) queueIndex() int { return int(w.messages[0].ConversationID[0]) % committers }
 
 func (b *Inbox) commit(ctx context.Context, first *pendingCommit, queue chan *pendingCommit) {
@@ -253,36 +255,43 @@ func (b *Inbox) insert(ctx context.Context, as []gateway.IncomingMessage, c *gat
 	return b.Store.InsertMessages(ctx, as, c)
 }
 
-// storeEach finds which of a batch the database refuses, so that it stops nobody else.
+// storeEach stores the messages of a batch one by one, so that one that the database rejects does
+// not affect the others.
 func (b *Inbox) storeEach(ctx context.Context, batch []*pendingCommit) {
 	for _, w := range batch {
 		var err error
 		for i := range w.messages {
-			if w.messages[i], err = b.storeOne(ctx, w.messages[i]); err != nil {
+			var n int
+			if w.messages[i], n, err = b.storeOne(ctx, w.messages[i]); err != nil {
 				break
 			}
+			b.Metrics.recordStored(n, 1-n)
 		}
 		w.done <- err
 	}
 	b.Wake()
 }
 
-// storeOne stores one arrival, as sealed bytes when the database refuses it as it is.
-func (b *Inbox) storeOne(ctx context.Context, a gateway.IncomingMessage) (gateway.IncomingMessage, error) {
-	_, err := b.insert(ctx, []gateway.IncomingMessage{a}, nil)
+// storeOne stores one message. If the database cannot store it, only its key and its encrypted
+// bytes are stored. It returns the message as stored, and 1 if it is new or 0 if it is a
+// duplicate.
+func (b *Inbox) storeOne(
+	ctx context.Context, a gateway.IncomingMessage,
+) (asStored gateway.IncomingMessage, stored int, err error) {
+	stored, err = b.insert(ctx, []gateway.IncomingMessage{a}, nil)
 	if errors.Is(err, gateway.ErrUnstorable) {
 		b.Log.WarnContext(ctx, "message quarantined", "channel", a.Channel, "instance", a.InstanceID, "id", a.ID)
 		a = quarantined(a)
-		_, err = b.insert(ctx, []gateway.IncomingMessage{a}, nil)
+		stored, err = b.insert(ctx, []gateway.IncomingMessage{a}, nil)
 	}
-	return a, err
+	return a, stored, err
 }
 
-// touchInterval is how exact the time of an endpoint's last event is.
+// touchInterval is the precision of the time of an endpoint's last event.
 const touchInterval = 30 * time.Second
 
-// markActive keeps, for staff to see, that an endpoint heard something; a word too many is
-// dropped.
+// markActive records that an endpoint received a message. The record is dropped if too many are
+// pending.
 func (b *Inbox) markActive(ep adapters.Endpoint) {
 	select {
 	case b.touches <- ep.ID:
@@ -290,7 +299,7 @@ func (b *Inbox) markActive(ep adapters.Endpoint) {
 	}
 }
 
-// touchEndpoints writes those notes, beside the hooks and not in them.
+// touchEndpoints stores what markActive recorded, outside of webhook requests.
 func (b *Inbox) touchEndpoints(ctx context.Context) {
 	at := map[string]time.Time{}
 	for {
@@ -310,7 +319,7 @@ func (b *Inbox) touchEndpoints(ctx context.Context) {
 		at[id] = now
 		bounded, cancel := context.WithTimeout(ctx, insertTimeout)
 		if err := b.Store.TouchEndpoint(bounded, id, now); err != nil && ctx.Err() == nil {
-			b.Log.InfoContext(ctx, "endpoint not noted", "error", err)
+			b.Log.InfoContext(ctx, "update time of last event failed", "error", err)
 		}
 		cancel()
 	}

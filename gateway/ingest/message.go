@@ -8,8 +8,8 @@ import (
 	"hydragate/gateway"
 )
 
-// newIncomingMessage makes a message ready to be stored: what may hold a claim code is sealed
-// here, so that no table ever holds one.
+// newIncomingMessage returns m in the form in which it is stored. Text that may contain a claim
+// code is moved to the encrypted Secret, so that no table contains a code in plain text.
 func newIncomingMessage(ep adapters.Endpoint, m adapters.Message) gateway.IncomingMessage {
 	a := gateway.IncomingMessage{
 		ID: uuid.Must(uuid.NewV7()).String(), TenantID: ep.TenantID, InstanceID: ep.InstanceID, Channel: ep.Channel,
@@ -27,10 +27,10 @@ func newIncomingMessage(ep adapters.Endpoint, m adapters.Message) gateway.Incomi
 	return a
 }
 
-// redact gives what may be stored of a text that may hold a code, whoever it is for:
-// another bot's code is nobody's business here either.
-func redact(text, me string) (string, bool) {
-	if t, ok := claim.Parse(text, me); ok {
+// redact returns what may be stored of a text that may contain a code. It redacts commands for
+// other bots as well. It returns false if the text needs no redaction.
+func redact(text, botName string) (string, bool) {
+	if t, ok := claim.Parse(text, botName); ok {
 		return t.Redacted(), true
 	}
 	if claim.IsAddressedToBot(text) {
@@ -39,7 +39,7 @@ func redact(text, me string) (string, bool) {
 	return "", false
 }
 
-// quarantined keeps of a message only its key and, sealed, its bytes.
+// quarantined returns a message with only the key of a and its bytes, which will be encrypted.
 func quarantined(a gateway.IncomingMessage) gateway.IncomingMessage {
 	raw := a.Message.Raw
 	if a.Secret != nil {

@@ -11,51 +11,50 @@ import (
 	"hydragate/gateway"
 )
 
-// Pollers fetch the messages of endpoints that no webhook reaches. Of all replicas
-// one polls an endpoint: who holds its lease, renewed while it polls. A holder that
-// wakes up too late can store nothing: the epoch of its lease is over.
+// Pollers fetch the messages of endpoints without a webhook. Only the replica that holds the lease
+// of an endpoint polls it, and renews the lease while it polls. A holder whose lease has expired
+// cannot store anything, because the epoch of the lease has changed.
 type Pollers struct {
 	Store    PollStore
 	Inbox    *Inbox
 	Adapters map[adapters.Channel]adapters.Adapter
-	Holder   string // of this process, unique
+	Holder   string // unique name of this process
 	Log      *slog.Logger
 }
 
-// A PollStore keeps the leases and cursors of pollers.
+// A PollStore stores the leases and cursors of pollers.
 type PollStore interface {
-	// PollingSeats gives every active endpoint that fetches its messages or is connected for
-	// them.
+	// PollingEndpoints returns every active endpoint that polls or keeps a connection open.
 	PollingEndpoints(ctx context.Context) ([]gateway.EndpointState, error)
-	// TakePoll takes or renews the lease of an endpoint for PollLease, with a new epoch
-	// when the holder changes; ok is false while somebody else holds it.
+	// AcquirePollLease acquires or renews the lease of an endpoint for gateway.PollLeaseDuration.
+	// The epoch increases when the holder changes. ok is false if another process holds the lease.
 	AcquirePollLease(ctx context.Context, tenant, endpoint, holder string) (epoch int64, cursor string, ok bool, err error)
-	// FreePoll gives a lease back.
+	// ReleasePollLease releases a lease.
 	ReleasePollLease(ctx context.Context, tenant, endpoint, holder string, epoch int64) error
-	// MarkSeat notes that an endpoint does not work, to be set up again at retryAt.
+	// SetEndpointStatus stores that an endpoint does not work; its set-up is retried at retryAt.
 	SetEndpointStatus(ctx context.Context, s gateway.EndpointState, retryAt time.Time) (kept bool, err error)
 }
 
 const (
 	pollRenewInterval = 3 * time.Second
-	pollScanInterval  = 2 * time.Second // how often new endpoints and free leases are looked for
+	pollScanInterval  = 2 * time.Second // how often new endpoints and expired leases are looked for
 )
 
-// Run polls until ctx ends, then waits until nothing polls any more.
+// Run polls until ctx ends, then waits for all pollers to stop.
 func (p *Pollers) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	running := map[string]poller{}
 	ended := make(chan string)
-	look := time.NewTicker(pollScanInterval)
-	defer look.Stop()
+	scan := time.NewTicker(pollScanInterval)
+	defer scan.Stop()
 	for {
 		p.reconcile(ctx, running, ended, &wg)
 		select {
 		case id := <-ended:
 			running[id].stop()
 			delete(running, id)
-		case <-look.C:
+		case <-scan.C:
 		case <-ctx.Done():
 			for len(running) > 0 {
 				id := <-ended
@@ -67,21 +66,21 @@ func (p *Pollers) Run(ctx context.Context) {
 	}
 }
 
-// reconcile starts a poller for each endpoint whose lease can be had, and stops those
-// whose endpoint is gone or was set up anew.
+// reconcile starts a poller for each endpoint whose lease can be acquired, and stops those whose
+// endpoint was removed or set up again.
 func (p *Pollers) reconcile(ctx context.Context, running map[string]poller, ended chan<- string, wg *sync.WaitGroup) {
-	asked, cancel := context.WithTimeout(ctx, pollRenewInterval)
+	bounded, cancel := context.WithTimeout(ctx, pollRenewInterval)
 	defer cancel()
-	seats, err := p.Store.PollingEndpoints(asked)
+	states, err := p.Store.PollingEndpoints(bounded)
 	if err != nil {
 		if ctx.Err() == nil {
-			p.Log.WarnContext(ctx, "endpoints to poll not read", "error", err)
+			p.Log.WarnContext(ctx, "read polling endpoints failed", "error", err)
 		}
 		return
 	}
 	wanted := map[string]bool{}
-	for _, s := range seats {
-		// One that was set up anew is polled again once its poller from before has ended.
+	for _, s := range states {
+		// An endpoint that was set up again is polled once its previous poller has ended.
 		id := s.ID
 		wanted[id] = true
 		a, polls := p.Adapters[s.Channel].(adapters.Poller)
@@ -91,7 +90,7 @@ func (p *Pollers) reconcile(ctx context.Context, running map[string]poller, ende
 		if _, ok := running[id]; ok || !polls {
 			continue
 		}
-		epoch, cursor, ok, err := p.Store.AcquirePollLease(asked, s.TenantID, s.ID, p.Holder)
+		epoch, cursor, ok, err := p.Store.AcquirePollLease(bounded, s.TenantID, s.ID, p.Holder)
 		if err != nil || !ok {
 			continue
 		}
@@ -109,20 +108,20 @@ func (p *Pollers) reconcile(ctx context.Context, running map[string]poller, ende
 	}
 }
 
-// A poller is at work for an endpoint as it was set up at a time.
+// A poller is a running poller of an endpoint that was last changed at updatedAt.
 type poller struct {
 	stop      context.CancelFunc
 	updatedAt time.Time
 }
 
-// poll polls one endpoint while the lease can be renewed.
+// poll polls one endpoint while its lease can be renewed.
 func (p *Pollers) poll(ctx context.Context, a adapters.Poller, s gateway.EndpointState, epoch int64, cursor string) {
 	log := p.Log.With("channel", s.Channel, "instance", s.InstanceID)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var wg sync.WaitGroup
 	wg.Go(func() { p.renewLease(ctx, s, epoch, stop) })
-	log.InfoContext(ctx, "polling", "epoch", epoch)
+	log.InfoContext(ctx, "polling started", "epoch", epoch)
 	err := p.fetch(ctx, a, s, cursor, func(ctx context.Context, ms []adapters.Message, cursor string) error {
 		c := gateway.Cursor{EndpointID: s.ID, TenantID: s.TenantID, Holder: p.Holder, Epoch: epoch, Value: cursor}
 		err := p.Inbox.AcceptBatch(ctx, s.Endpoint, ms, c)
@@ -139,44 +138,44 @@ func (p *Pollers) poll(ctx context.Context, a adapters.Poller, s gateway.Endpoin
 	after, cancel := gateway.DetachedContext(ctx)
 	defer cancel()
 	if errors.As(err, &se) && !ended {
-		log.ErrorContext(ctx, "polling ended", "reason", se.Reason, "code", se.Code)
+		log.ErrorContext(ctx, "polling failed", "reason", se.Reason, "code", se.Code, "error", err)
 		s.Status, s.ErrorMessage = gateway.EndpointError, "polling ended: "+string(se.Reason)
 		if _, err := p.Store.SetEndpointStatus(after, s, time.Now().Add(time.Minute)); err != nil {
-			log.WarnContext(ctx, "endpoint not marked", "error", err)
+			log.WarnContext(ctx, "store endpoint status failed", "error", err)
 		}
 	}
-	if errors.Is(err, gateway.ErrPanic) { // whoever has the lease next begins where this one was
-		log.ErrorContext(ctx, "polling ended", "error", err)
+	if errors.Is(err, gateway.ErrPanic) { // the next holder of the lease continues at the same cursor
+		log.ErrorContext(ctx, "polling failed", "error", err)
 	}
 	if err := p.Store.ReleasePollLease(after, s.TenantID, s.ID, p.Holder, epoch); err != nil {
-		log.InfoContext(ctx, "poll lease not given back", "error", err)
+		log.InfoContext(ctx, "release poll lease failed", "error", err)
 	}
 }
 
-// fetch has an adapter fetch; a panic is an error like any other.
+// fetch calls Poll of the adapter and returns a panic as an error.
 func (p *Pollers) fetch(ctx context.Context, a adapters.Poller, s gateway.EndpointState, cursor string, take func(context.Context, []adapters.Message, string) error) (err error) {
 	defer gateway.RecoverInto(&err)
 	return a.Poll(ctx, s.Endpoint, cursor, take)
 }
 
-// renewLease keeps the lease, and stops the poller when it cannot.
+// renewLease renews the lease until ctx ends, and calls stop if it cannot.
 func (p *Pollers) renewLease(ctx context.Context, s gateway.EndpointState, epoch int64, stop func()) {
 	tick := time.NewTicker(pollRenewInterval)
 	defer tick.Stop()
-	kept := time.Now()
+	renewed := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		asked, cancel := context.WithTimeout(ctx, pollRenewInterval)
-		now, _, ok, err := p.Store.AcquirePollLease(asked, s.TenantID, s.ID, p.Holder)
+		bounded, cancel := context.WithTimeout(ctx, pollRenewInterval)
+		now, _, ok, err := p.Store.AcquirePollLease(bounded, s.TenantID, s.ID, p.Holder)
 		cancel()
 		switch {
 		case err == nil && ok && now == epoch:
-			kept = time.Now()
-		case err == nil || time.Since(kept) > gateway.PollLeaseDuration:
+			renewed = time.Now()
+		case err == nil || time.Since(renewed) > gateway.PollLeaseDuration:
 			stop()
 			return
 		}

@@ -16,26 +16,26 @@ import (
 	"hydragate/gateway/ingest/spool"
 )
 
-// A Spooler keeps messages of channels that do not deliver again, while the database
-// cannot, and stores them when it can: in their order, and before newer ones of the
-// same conversation. As long as it holds one, the next goes there too.
+// A Spooler writes messages of channels whose provider does not retry to disk while the database
+// is unavailable, and stores them in the database afterwards, in order and before newer messages.
+// As long as the spool contains a message, new ones are appended to it.
 type Spooler struct {
 	Spool        *spool.Spool
 	Cipher       Cipher
-	Endpoints    EndpointSource // the endpoints as they are, or as they were when last read
+	Endpoints    EndpointSource // current endpoints, or as last read
 	Store        SpoolStore
-	Backpressure *Backpressure // nil: never high
+	Backpressure *Backpressure // nil never refuses messages
 	Log          *slog.Logger
-	Metrics      *Metrics // nil: not counted
+	Metrics      *Metrics // nil records nothing
 
-	// Recovered is called after each outage, when all it held is stored; nil: nobody.
+	// OnRecovered is called after each outage, once the spool is empty. It may be nil.
 	OnRecovered func()
 
 	inbox            *Inbox
-	lastLogged       time.Time // when it was logged last that nothing can be replayed
+	lastLogged       time.Time // time of the last log entry about a failed replay
 	wake             chan struct{}
-	unavailableUntil atomic.Int64 // until when nobody asks the database in vain, by ticks
-	inOutage         atomic.Bool  // something could not be stored at once since the last recovery
+	unavailableUntil atomic.Int64 // the database is not tried before, by monotonic
+	inOutage         atomic.Bool  // the database has been unavailable since the last recovery
 	monotonic        func() int64
 	readClock        func() bootClock
 }
@@ -44,38 +44,39 @@ type Spooler struct {
 type EndpointSource interface {
 	// Endpoint returns an endpoint that is at most a few seconds old.
 	Endpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error)
-	// Last returns the endpoint as last read, without asking the store.
+	// LastKnown returns the endpoint as last read, without accessing the store.
 	LastKnown(instance string, channel adapters.Channel) (ep adapters.Endpoint, ok bool)
-	// Fresh returns the endpoint as stored now, rate limited.
+	// Refresh returns the endpoint as stored now. Calls are rate limited.
 	Refresh(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error)
 }
 
-// A Cipher encrypts what is kept, bound to what bind names; see store.KeyRing.
+// A Cipher encrypts records. bind is additional authenticated data; see keyring.Ring.
 type Cipher interface {
 	Seal(plain []byte, bind string) string
 	Open(sealed, bind string) (plain []byte, stale bool, err error)
 }
 
-// A SpoolStore tells a Spooler what has become of the world meanwhile.
+// A SpoolStore reports whether the database is available and which senders were erased.
 type SpoolStore interface {
 	Ping(ctx context.Context) error
-	// ErasedSince tells whether a sender was erased after a time that is not before
-	// since: what they said before is not to be stored any more.
+	// ErasedSince returns a function that reports whether a sender was erased after a given time,
+	// which must not be before since. Messages from before the erasure must not be stored.
 	ErasedSince(ctx context.Context, tenant string, since time.Time) (gateway.ErasedFunc, error)
 }
 
-// A spoolRecord message is what one record of the spool holds. Whose it is says the
-// endpoint as stored, when it is replayed.
+// A spoolRecord is the content of one record. The tenant is that of the endpoint as stored at the
+// time of the replay.
 type spoolRecord struct {
 	Endpoint     string           `json:"endpoint"`
 	Instance     string           `json:"instance"`
 	Channel      adapters.Channel `json:"channel"`
-	Fingerprints []string         `json:"proofs,omitempty"` // of the credentials it may have been signed with
+	Fingerprints []string         `json:"proofs,omitempty"` // of the credentials that may have signed it
 	Message      adapters.Message `json:"message"`
-	KeptAt       bootClock        `json:"up,omitzero"` // when it was kept
+	KeptAt       bootClock        `json:"up,omitzero"` // time of spooling
 }
 
-// credentialFingerprints name the credentials that a channel whose messages are spooled signs with.
+// credentialFingerprints returns fingerprints of the credentials with which the provider signs the
+// webhooks of ep.
 func credentialFingerprints(ep adapters.Endpoint) []string {
 	var names []string
 	for _, token := range ep.Current(adapters.AuthToken) {
@@ -88,17 +89,17 @@ func credentialFingerprints(ep adapters.Endpoint) []string {
 const (
 	spoolAAD = "spool/v1"
 
-	endpointTimeout    = 1500 * time.Millisecond // for an endpoint, before the one in memory is used
-	directTimeout      = 2 * time.Second         // for the database, before the spool is used
-	unavailableBackoff = time.Second             // for how long nobody else tries
-	replayTimeout      = 3 * time.Second         // for one batch
-	replayInterval     = 300 * time.Millisecond  // between two tries
-	takeOverInterval   = 15 * time.Second        // how often files left behind are looked for
-	logInterval        = time.Minute             // how often it is logged that nothing can be replayed
+	endpointTimeout    = 1500 * time.Millisecond // to read an endpoint, before the last known is used
+	directTimeout      = 2 * time.Second         // to store a message, before the spool is used
+	unavailableBackoff = time.Second             // time for which other requests do not try
+	replayTimeout      = 3 * time.Second         // to store one batch
+	replayInterval     = 300 * time.Millisecond  // between attempts
+	takeOverInterval   = 15 * time.Second        // how often files of dead processes are looked for
+	logInterval        = time.Minute             // minimum time between log entries about failed replays
 
 )
 
-// NewSpooler makes s ready; Run must run for anything to be replayed.
+// NewSpooler initializes s. Nothing is replayed until Run is called.
 func NewSpooler(s *Spooler) *Spooler {
 	s.wake = make(chan struct{}, 1)
 	began := time.Now()
@@ -107,15 +108,15 @@ func NewSpooler(s *Spooler) *Spooler {
 	return s
 }
 
-// covers reports whether messages of a channel are spooled, because its provider gives up after
-// seconds of retries.
+// covers reports whether messages of a channel are spooled, because its provider does not retry
+// for long.
 func (s *Spooler) covers(channel adapters.Channel) bool {
 	return s != nil && !adapters.TraitsOf(channel).ProviderRetries
 }
 
-// Endpoint gives an endpoint for a hook. While the database does not answer, the one
-// read last is good for what will be spooled, for a day; one that is not there, or
-// that the database says anything else of, is an error.
+// Endpoint returns an endpoint for a webhook. While the database is unavailable, Endpoint returns
+// the last known endpoint for channels that are spooled. If the database responds with an error,
+// such as gateway.ErrNoEndpoint, that error is returned.
 func (s *Spooler) Endpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
 	if !s.covers(channel) {
 		return s.Endpoints.Endpoint(ctx, instance, channel)
@@ -137,13 +138,13 @@ func (s *Spooler) Endpoint(ctx context.Context, instance string, channel adapter
 	return ep, err
 }
 
-// Refresh gives an endpoint as stored, once in a while; see Channels.Fresh.
+// Refresh returns an endpoint as stored now; see EndpointSource.
 func (s *Spooler) Refresh(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
 	return s.Endpoints.Refresh(ctx, instance, channel)
 }
 
-// accept stores messages, or keeps them until they can be stored. It returns nil only
-// when one of the two is done durably.
+// accept stores messages in the database or, if that is not possible, in the spool. It returns nil
+// only if they are stored durably.
 func (s *Spooler) accept(ctx context.Context, ep adapters.Endpoint, ms []adapters.Message) error {
 	if !s.Spool.HasRecords() && !s.databaseUnavailable() && !s.Backpressure.Active() {
 		within, cancel := context.WithTimeout(ctx, directTimeout)
@@ -159,7 +160,7 @@ func (s *Spooler) accept(ctx context.Context, ep adapters.Endpoint, ms []adapter
 		if err := s.spoolMessage(ctx, ep, m); err != nil {
 			s.Metrics.recordSpoolFailure()
 			s.inOutage.Store(true)
-			return fmt.Errorf("keep until the database is back: %w", err)
+			return fmt.Errorf("spool message: %w", err)
 		}
 	}
 	select {
@@ -181,18 +182,19 @@ func (s *Spooler) spoolMessage(ctx context.Context, ep adapters.Endpoint, m adap
 	return nil
 }
 
-// Run replays until ctx ends, and once more then: the hooks have ended before.
+// Run replays the spool until ctx ends, and then once more. Webhook requests must have ended
+// before.
 func (s *Spooler) Run(ctx context.Context) {
-	tick, adopt := time.NewTicker(replayInterval), time.NewTicker(takeOverInterval)
+	tick, takeOver := time.NewTicker(replayInterval), time.NewTicker(takeOverInterval)
 	defer tick.Stop()
-	defer adopt.Stop()
+	defer takeOver.Stop()
 	s.TakeOver(ctx)
 	for {
 		s.replay(ctx)
 		select {
 		case <-s.wake:
 		case <-tick.C:
-		case <-adopt.C:
+		case <-takeOver.C:
 			s.TakeOver(ctx)
 		case <-ctx.Done():
 			s.replay(context.WithoutCancel(ctx))
@@ -207,39 +209,39 @@ func (s *Spooler) pending() int64 {
 	return n
 }
 
-// TakeOver takes over what processes of this machine left behind. Run does so too; whoever
-// must know before that calls it first.
+// TakeOver takes over the files of processes of this machine that have ended. Run does so
+// periodically; a caller that needs it earlier calls TakeOver first.
 func (s *Spooler) TakeOver(ctx context.Context) {
 	n, err := s.Spool.TakeOver()
 	if err != nil {
-		s.Log.ErrorContext(ctx, "spool left behind not read", "error", err)
+		s.Log.ErrorContext(ctx, "take over spool files failed", "error", err)
 	}
 	if n > 0 {
-		s.Log.InfoContext(ctx, "spool left behind", "messages", n)
+		s.Log.InfoContext(ctx, "spool files taken over", "messages", n)
 		s.inOutage.Store(true)
 	}
 }
 
-// databaseUnavailable reports whether the database did not answer a moment ago.
+// databaseUnavailable reports whether the database did not respond recently.
 func (s *Spooler) databaseUnavailable() bool { return s.monotonic() < s.unavailableUntil.Load() }
 
-// recordFailure notes that the database could not be used, and that for so long nobody else
-// needs to find out when it does not answer at all. The first word of an outage is
-// logged.
+// recordFailure records that storing failed. If the database did not respond, other requests do
+// not try it for d. The first failure of an outage is logged.
 func (s *Spooler) recordFailure(ctx context.Context, d time.Duration, err error) {
 	if errors.Is(err, gateway.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 		s.unavailableUntil.Store(s.monotonic() + int64(d))
 	}
 	if !s.inOutage.Swap(true) {
-		s.Log.WarnContext(ctx, "messages are kept in the spool", "error", err)
+		s.Log.WarnContext(ctx, "database unavailable, spooling messages", "error", err)
 	}
 }
 
-// recordSuccess notes that the database can be used, and says so once after each outage.
+// recordSuccess records that the database is available. It ends an outage, which is logged once,
+// when the spool is empty.
 func (s *Spooler) recordSuccess() {
 	s.unavailableUntil.Store(0)
 	if s.inOutage.Load() && !s.Spool.HasRecords() && s.inOutage.Swap(false) {
-		s.Log.Info("the spool is empty again")
+		s.Log.Info("spool is empty again")
 		if s.OnRecovered != nil {
 			s.OnRecovered()
 		}

@@ -12,18 +12,18 @@ import (
 	"hydragate/gateway/ingest/spool"
 )
 
-// replay stores what is kept, until nothing is or the database cannot.
+// replay stores the spooled messages in the database until none is left or the database fails.
 func (s *Spooler) replay(ctx context.Context) {
 	const nextTry = replayTimeout + 2*replayInterval
 	for s.Spool.HasRecords() && !s.Backpressure.Active() {
 		if s.databaseUnavailable() {
-			s.unavailableUntil.Store(s.monotonic() + int64(nextTry)) // while this tries, no hook does
+			s.unavailableUntil.Store(s.monotonic() + int64(nextTry)) // webhooks do not try while replay does
 		}
 		if err := s.replayBatch(ctx); err != nil {
 			s.recordFailure(ctx, nextTry, err)
 			if time.Since(s.lastLogged) > logInterval {
 				s.lastLogged = time.Now()
-				s.Log.ErrorContext(ctx, "spool not replayed", "messages", s.pending(), "error", err)
+				s.Log.ErrorContext(ctx, "replay spool failed", "messages", s.pending(), "error", err)
 			}
 			return
 		}
@@ -33,15 +33,15 @@ func (s *Spooler) replay(ctx context.Context) {
 		}
 	}
 	if s.inOutage.Load() && !s.Spool.HasRecords() && !s.databaseUnavailable() {
-		asked, cancel := context.WithTimeout(ctx, endpointTimeout)
+		bounded, cancel := context.WithTimeout(ctx, endpointTimeout)
 		defer cancel()
-		if err := s.Store.Ping(asked); err == nil {
+		if err := s.Store.Ping(bounded); err == nil {
 			s.recordSuccess()
 		}
 	}
 }
 
-// replayBatch stores one batch. What is stored already is left as it is.
+// replayBatch stores one batch. Messages that are already stored are left unchanged.
 func (s *Spooler) replayBatch(ctx context.Context) (err error) {
 	defer gateway.RecoverInto(&err)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), replayTimeout)
@@ -71,14 +71,14 @@ func (s *Spooler) replayBatch(ctx context.Context) (err error) {
 	return s.Spool.Ack(rs)
 }
 
-// loadRecords reads records and gives those that are to be stored, each with its record.
-// A message whose endpoint was removed, whose credential staff ended, or whose sender
-// was erased, since it was kept is not.
+// loadRecords decodes records and returns the messages to store, each with its record. It drops
+// messages whose endpoint was removed, whose credential was revoked, or whose sender was erased
+// after spooling.
 func (s *Spooler) loadRecords(ctx context.Context, rs []spool.Record) (as []gateway.IncomingMessage, from []spool.Record, err error) {
-	erased := map[string]gateway.ErasedFunc{} // by tenant
+	erased := map[string]gateway.ErasedFunc{} // by tenant ID
 	for _, r := range rs {
 		kept, err := s.decode(r)
-		if errors.Is(err, gateway.ErrNoMasterKey) { // it waits until the key is here
+		if errors.Is(err, gateway.ErrNoMasterKey) { // wait until the key is configured
 			return nil, nil, fmt.Errorf("read a spooled message: %w", err)
 		}
 		if err != nil {
@@ -115,10 +115,10 @@ func (s *Spooler) loadRecords(ctx context.Context, rs []spool.Record) (as []gate
 	return as, from, nil
 }
 
-// age gives how long ago a message was kept. Of one that another process kept it is the
-// shorter of what two clocks of the machine say, the one that nobody can set and the one
-// that shows the time; what neither tells is no time at all. So a code may be called
-// expired that was typed in time, but whoever sets a clock makes no expired code good.
+// age returns how long ago a message was spooled. For a message of another process it is the
+// smaller of what two clocks show: the time since boot, which cannot be set, and the wall clock;
+// zero if unknown. A code that was typed in time may thus be treated as expired, but setting a
+// clock never makes an expired code valid.
 func (s *Spooler) age(r spool.Record, kept spoolRecord) time.Duration {
 	age := r.Age
 	if age == 0 {
@@ -145,44 +145,45 @@ func (s *Spooler) decode(r spool.Record) (kept spoolRecord, err error) {
 	return kept, json.Unmarshal(plain, &kept)
 }
 
-// replayEach stores arrivals each alone. One that the database refuses while it takes
-// another is put aside: it is at fault itself, and must hold up nobody.
+// replayEach stores messages one by one. A message that the database rejects while it accepts
+// another is quarantined, so that it does not block the others.
 func (s *Spooler) replayEach(ctx context.Context, as []gateway.IncomingMessage, from []spool.Record) (stored int, err error) {
-	type refusal struct {
+	type rejection struct {
 		record spool.Record
 		err    error
 	}
-	var refused []refusal
-	taken := 0
+	var rejected []rejection
+	accepted := 0
 	for i := range as {
-		_, err := s.inbox.storeOne(ctx, as[i])
+		_, n, err := s.inbox.storeOne(ctx, as[i])
 		switch {
 		case err == nil:
-			taken++
+			accepted++
+			stored += n
 		case errors.Is(err, gateway.ErrRejected):
-			refused = append(refused, refusal{from[i], err})
+			rejected = append(rejected, rejection{from[i], err})
 		default:
 			return 0, err
 		}
 	}
-	if taken == 0 {
-		return 0, refused[0].err
+	if accepted == 0 {
+		return 0, rejected[0].err
 	}
-	for _, r := range refused {
+	for _, r := range rejected {
 		if err := s.quarantine(ctx, r.record, r.err); err != nil {
 			return 0, err
 		}
 	}
-	return taken, nil
+	return stored, nil
 }
 
-// quarantine keeps a record where nothing reads it, for whoever is woken by the log.
+// quarantine moves a record to the quarantine file and logs an error.
 func (s *Spooler) quarantine(ctx context.Context, r spool.Record, cause error) error {
 	if err := s.Spool.Quarantine(r); err != nil {
 		return err
 	}
 	s.Metrics.recordDropped(dropQuarantined)
-	s.Log.ErrorContext(ctx, "spooled message put aside", "kept", r.At, "error", cause)
+	s.Log.ErrorContext(ctx, "spooled message quarantined", "spooled_at", r.At, "error", cause)
 	return nil
 }
 

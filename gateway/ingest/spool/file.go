@@ -12,16 +12,15 @@ import (
 	"time"
 )
 
-// A file holds frames, one behind the other. A frame is a mark, a checksum of all that
-// follows, the length of its body, when it was kept by the machine's clock and how long
-// its process had run then, and the body.
+// A file is a sequence of frames. A frame consists of a magic number, a checksum of all that
+// follows, the length of the body, the wall-clock time, the uptime of its process, and the body.
 type file struct {
 	*os.File
 	path          string
-	end           atomic.Int64 // of the last frame
-	readOffset    int64        // what lies before is done
-	quarantinedTo int64        // what cannot be read before is put aside
-	remaining     int64        // of an adopted file, records not done
+	end           atomic.Int64 // end of the last frame
+	readOffset    int64        // records before it are acknowledged
+	quarantinedTo int64        // unreadable bytes before it are quarantined
+	remaining     int64        // unacknowledged records, of a file taken over
 }
 
 const headerSize = 4 + 4 + 4 + 8 + 8
@@ -31,19 +30,19 @@ var (
 	crcTable = crc32.MakeTable(crc32.Castagnoli)
 )
 
-func encodeFrame(body []byte, at time.Time, ran time.Duration) []byte {
+func encodeFrame(body []byte, at time.Time, uptime time.Duration) []byte {
 	f := make([]byte, 8, headerSize+len(body))
 	copy(f, magic)
 	f = binary.BigEndian.AppendUint32(f, uint32(len(body)))
 	f = binary.BigEndian.AppendUint64(f, uint64(at.UnixNano()))
-	f = binary.BigEndian.AppendUint64(f, uint64(ran))
+	f = binary.BigEndian.AppendUint64(f, uint64(uptime))
 	f = append(f, body...)
 	binary.BigEndian.PutUint32(f[4:8], crc32.Checksum(f[8:], crcTable))
 	return f
 }
 
-// readFrame reads the frame that begins there; whole is false when none does. Its Age is how
-// long its process had run.
+// readFrame reads the frame at from. whole is false if no complete frame begins there. The Age of
+// the record is the uptime of the process that wrote it.
 func (f *file) readFrame(from, end int64) (r Record, whole bool, err error) {
 	var h [headerSize]byte
 	if from+headerSize > end {
@@ -69,7 +68,7 @@ func (f *file) readFrame(from, end int64) (r Record, whole bool, err error) {
 	}, true, nil
 }
 
-// ignoreEOF makes no error of a file that ends early.
+// ignoreEOF returns nil for the errors of a file that ends early.
 func ignoreEOF(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil
@@ -77,7 +76,7 @@ func ignoreEOF(err error) error {
 	return err
 }
 
-// nextFrame gives the first whole frame that begins at from or after it.
+// nextFrame returns the first complete frame that begins at or after from.
 func (f *file) nextFrame(from, end int64) (r Record, found bool, err error) {
 	for from < end {
 		r, whole, err := f.readFrame(from, end)
@@ -91,7 +90,7 @@ func (f *file) nextFrame(from, end int64) (r Record, found bool, err error) {
 	return Record{}, false, nil
 }
 
-// findMagic gives where the next mark is, or end.
+// findMagic returns the offset of the next magic number, or end.
 func (f *file) findMagic(from, end int64) (int64, error) {
 	b := make([]byte, 64<<10)
 	for from < end {
@@ -110,7 +109,7 @@ func (f *file) findMagic(from, end int64) (int64, error) {
 	return end, nil
 }
 
-// createFile makes a file and locks it; nil when another process was quicker.
+// createFile creates and locks a file. It returns nil if another process took it over first.
 func createFile(path string) (*file, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -119,7 +118,8 @@ func createFile(path string) (*file, error) {
 	return lockOwned(f, path)
 }
 
-// openAbandoned opens a file whose process has ended; nil when it has not.
+// openAbandoned opens and locks a file whose process has ended. It returns nil if the process is
+// running.
 func openAbandoned(path string) (*file, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {
@@ -131,8 +131,8 @@ func openAbandoned(path string) (*file, error) {
 	return lockOwned(f, path)
 }
 
-// lockOwned makes a file ours; nil when it is another's, or was removed by another who was
-// done with it.
+// lockOwned locks a file. It returns nil if another process holds the lock or has removed the
+// file.
 func lockOwned(f *os.File, path string) (*file, error) {
 	held, err := lockFile(f)
 	if err != nil || !held {
@@ -144,7 +144,7 @@ func lockOwned(f *os.File, path string) (*file, error) {
 		_ = f.Close()
 		return nil, err
 	}
-	if there, err := os.Stat(path); err != nil || !os.SameFile(own, there) {
+	if current, err := os.Stat(path); err != nil || !os.SameFile(own, current) {
 		_ = f.Close()
 		return nil, nil
 	}
@@ -153,13 +153,13 @@ func lockOwned(f *os.File, path string) (*file, error) {
 	return l, nil
 }
 
-// remove removes the file while its lock is held.
+// remove removes the file while it is locked, and closes it.
 func (f *file) remove() error {
 	err := os.Remove(f.path)
 	return errors.Join(err, f.Close())
 }
 
-// syncDir makes the names in a folder durable.
+// syncDir makes the entries of a directory durable.
 func syncDir(dir string) error {
 	d, err := os.Open(filepath.Clean(dir))
 	if err != nil {

@@ -4,5 +4,6 @@ package spool
 
 import "os"
 
-// lockFile has no lock to take here: one process alone may use a folder.
+// lockFile always succeeds, because the platform has no advisory locks. Two processes must not
+// share a data directory.
 func lockFile(*os.File) (held bool, err error) { return true, nil }

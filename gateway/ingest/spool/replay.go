@@ -9,27 +9,27 @@ import (
 	"time"
 )
 
-// A Record is something kept, as it was given to Keep.
+// A Record is a body that was passed to Append.
 type Record struct {
 	Body []byte
-	At   time.Time     // when it was kept, by the clock of the machine
-	Age  time.Duration // since then, by the clock of this process; zero when another kept it
+	At   time.Time     // time of Append, by the wall clock
+	Age  time.Duration // time since Append, by the monotonic clock; zero if appended by another process
 
 	file     *file
 	from, to int64
 }
 
-// TakeOver takes over the files of processes that have ended, and gives how many records
-// they hold. A tail that was never written whole is cut off.
+// TakeOver takes over the files of processes that have ended, and returns the number of their
+// records. It truncates an incomplete tail.
 func (s *Spool) TakeOver() (records int64, err error) {
 	paths, err := filepath.Glob(filepath.Join(s.dir, "*"+fileExt))
 	if err != nil {
 		return 0, err
 	}
-	slices.Sort(paths) // names begin with the time they were made at
+	slices.Sort(paths) // names begin with the time of creation
 	for _, path := range paths {
-		ours := func(f *file) bool { return f.path == path }
-		if ours(s.own) || slices.ContainsFunc(s.takenOver, ours) {
+		isFile := func(f *file) bool { return f.path == path }
+		if isFile(s.own) || slices.ContainsFunc(s.takenOver, isFile) {
 			continue
 		}
 		n, aerr := s.takeOverFile(path)
@@ -45,7 +45,7 @@ func (s *Spool) takeOverFile(path string) (records int64, err error) {
 	}
 	if records, err = s.inspect(f); err != nil {
 		_ = f.Close()
-		return 0, fmt.Errorf("read a spool left behind: %w", err)
+		return 0, fmt.Errorf("take over spool file: %w", err)
 	}
 	if records == 0 && f.end.Load() == 0 {
 		return 0, f.remove()
@@ -56,7 +56,7 @@ func (s *Spool) takeOverFile(path string) (records int64, err error) {
 	return records, nil
 }
 
-// inspect counts the records of a file and cuts off what comes after the last.
+// inspect counts the records of a file and truncates what follows the last one.
 func (s *Spool) inspect(f *file) (records int64, err error) {
 	end := f.end.Load()
 	at := int64(0)
@@ -72,15 +72,15 @@ func (s *Spool) inspect(f *file) (records int64, err error) {
 		at = r.to
 	}
 	if at < end {
-		s.log.Warn("spool: a tail that was never written whole is cut off", "file", filepath.Base(f.path), "bytes", end-at)
+		s.log.Warn("incomplete tail of spool file truncated", "file", filepath.Base(f.path), "bytes", end-at)
 		f.end.Store(at)
 		return records, f.Truncate(at)
 	}
 	return records, nil
 }
 
-// Next gives at most n records of one file that are not done, the oldest first. What
-// lies between them and cannot be read is put aside.
+// Next returns up to n unacknowledged records of one file, oldest first. Unreadable bytes between
+// records are quarantined.
 func (s *Spool) Next(n int) (rs []Record, err error) {
 	f := s.own
 	if len(s.takenOver) > 0 {
@@ -90,7 +90,7 @@ func (s *Spool) Next(n int) (rs []Record, err error) {
 	for at := f.readOffset; len(rs) < n && at < end; {
 		r, found, err := f.nextFrame(at, end)
 		if err != nil {
-			return nil, fmt.Errorf("read the spool: %w", err)
+			return nil, fmt.Errorf("read spool: %w", err)
 		}
 		if !found {
 			r = Record{from: end, to: end}
@@ -99,7 +99,7 @@ func (s *Spool) Next(n int) (rs []Record, err error) {
 			if err := s.quarantineRange(f, max(at, f.quarantinedTo), r.from); err != nil {
 				return nil, err
 			}
-			s.log.Error("spool: records cannot be read and are put aside", "file", filepath.Base(f.path)+quarantineExt, "bytes", r.from-at)
+			s.log.Error("unreadable spool records quarantined", "file", filepath.Base(f.path)+quarantineExt, "bytes", r.from-at)
 			f.quarantinedTo = r.from
 		}
 		if at = r.to; !found {
@@ -119,7 +119,7 @@ func (s *Spool) Next(n int) (rs []Record, err error) {
 	return rs, nil
 }
 
-// Ack says that records, in the order that Next gave them, need not be kept any more.
+// Ack acknowledges records, in the order in which Next returned them. They are no longer stored.
 func (s *Spool) Ack(rs []Record) error {
 	if len(rs) == 0 {
 		return nil
@@ -128,8 +128,8 @@ func (s *Spool) Ack(rs []Record) error {
 	return s.advance(last.file, last.to, int64(len(rs)))
 }
 
-// advance moves the beginning of a file. One that is done whole is emptied or, when it
-// was adopted, removed.
+// advance moves the read offset of a file. A file whose records are all acknowledged is truncated
+// or, if it was taken over, removed.
 func (s *Spool) advance(f *file, to, records int64) error {
 	f.readOffset = to
 	if f != s.own {
@@ -153,27 +153,27 @@ func (s *Spool) advance(f *file, to, records int64) error {
 	return f.Truncate(0)
 }
 
-// Quarantine keeps a record where it is not read again, for somebody to look at.
+// Quarantine copies a record to a file that is not read again, for an operator to inspect.
 func (s *Spool) Quarantine(r Record) error { return s.quarantineRange(r.file, r.from, r.to) }
 
 func (s *Spool) quarantineRange(f *file, from, to int64) error {
 	b := make([]byte, to-from)
 	if _, err := f.ReadAt(b, from); err != nil {
-		return fmt.Errorf("put a part of the spool aside: %w", err)
+		return fmt.Errorf("quarantine spool records: %w", err)
 	}
-	side, err := os.OpenFile(f.path+quarantineExt, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	out, err := os.OpenFile(f.path+quarantineExt, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
-		return fmt.Errorf("put a part of the spool aside: %w", err)
+		return fmt.Errorf("quarantine spool records: %w", err)
 	}
-	_, err = side.Write(b)
+	_, err = out.Write(b)
 	if err == nil {
-		err = side.Sync()
+		err = out.Sync()
 	}
-	if cerr := side.Close(); err == nil {
+	if cerr := out.Close(); err == nil {
 		err = cerr
 	}
 	if err != nil {
-		return fmt.Errorf("put a part of the spool aside: %w", err)
+		return fmt.Errorf("quarantine spool records: %w", err)
 	}
 	return nil
 }

@@ -1,6 +1,5 @@
-// Package spool keeps, in a folder of this machine, what the database cannot take,
-// until it can. What it was told to keep outlives the process and the machine's power.
-// It does not know what it keeps.
+// Package spool stores records in a folder of this machine while the database cannot. Records
+// survive a crash of the process and a power failure. The package does not know what they contain.
 package spool
 
 import (
@@ -18,44 +17,44 @@ import (
 	"github.com/google/uuid"
 )
 
-// ErrFull says that the spool takes nothing more until some of it is done.
+// ErrFull is returned if the spool accepts no more records until some are acknowledged.
 var ErrFull = errors.New("spool: full")
 
 const (
-	// DefaultLimit is how many bytes one process keeps at most.
+	// DefaultLimit is the maximum size of the file of one process in bytes.
 	DefaultLimit = 256 << 20
 
 	maxBody       = 1 << 20
-	maxPending    = 4096 // records that wait for the disk at once
+	maxPending    = 4096 // records waiting to be written
 	fileExt       = ".spool"
 	quarantineExt = ".bad"
 )
 
-// A Spool is the file of this process in a folder, and the files of processes that
-// ended before theirs were done. Each file has one owner, by a lock that ends with the
-// process. Keep, Holding, Empty and Stat may be called at any time by anybody; one goroutine
-// adopts, reads and settles.
+// A Spool consists of the file of this process and of the files of processes that ended before
+// their records were acknowledged. A lock that ends with the process gives each file one owner.
+// Append, HasRecords, IsEmpty and Stat may be called concurrently; TakeOver, Next, Ack and
+// Quarantine must be called from one goroutine.
 type Spool struct {
 	dir    string
 	limit  int64
 	log    *slog.Logger
 	opened time.Time
 
-	pending          atomic.Int64 // records on their way to the disk
-	ownRecords       atomic.Int64 // records of this process's file that are not done
-	takenOverRecords atomic.Int64 // records of adopted files that are not done
+	pending          atomic.Int64 // records being written
+	ownRecords       atomic.Int64 // records of the own file, not acknowledged
+	takenOverRecords atomic.Int64 // records of files taken over, not acknowledged
 
 	mu       sync.Mutex
-	batch    *batch // those who wait for the next write
+	batch    *batch // records of the next write
 	flushing bool
 	writing  sync.WaitGroup
 
-	ownMu     sync.Mutex // held while own is written or emptied
+	ownMu     sync.Mutex // held while own is written or truncated
 	own       *file
 	takenOver []*file // oldest first
 }
 
-// A batch is what one write makes durable.
+// A batch is a group of records that one write makes durable.
 type batch struct {
 	frames  []byte
 	records int64
@@ -65,9 +64,9 @@ type batch struct {
 
 func newBatch() *batch { return &batch{done: make(chan struct{})} }
 
-// Open makes a file in dir for this process, and dir when it is missing, for their
-// owner alone. It fails when nothing can be kept there. At most limit bytes are kept at
-// a time.
+// Open creates a file for this process in dir, and dir if it does not exist, accessible only to
+// the owner. It fails if nothing can be written there. limit is the maximum size of the file in
+// bytes.
 func Open(dir string, limit int64, log *slog.Logger) (*Spool, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -76,7 +75,7 @@ func Open(dir string, limit int64, log *slog.Logger) (*Spool, error) {
 		return nil, err
 	}
 	s := &Spool{dir: dir, limit: limit, log: log, opened: time.Now(), batch: newBatch()}
-	// Until it is locked, another process may take the new file for one left behind.
+	// Until the new file is locked, another process may take it over.
 	for range 10 {
 		f, err := createFile(filepath.Join(dir, uuid.Must(uuid.NewV7()).String()+fileExt))
 		if err != nil {
@@ -92,10 +91,10 @@ func Open(dir string, limit int64, log *slog.Logger) (*Spool, error) {
 		}
 		return s, nil
 	}
-	return nil, errors.New("another process takes every new file")
+	return nil, errors.New("open spool: another process took over every new file")
 }
 
-// verifyWritable finds out now what would otherwise be found out in an outage.
+// verifyWritable checks now that the disk can be written, rather than during an outage.
 func (s *Spool) verifyWritable() error {
 	if _, err := s.own.WriteAt(encodeFrame([]byte("proof"), s.opened, 0), 0); err != nil {
 		return err
@@ -109,24 +108,25 @@ func (s *Spool) verifyWritable() error {
 	return syncDir(s.dir)
 }
 
-// Append returns nil only when body is on the disk. Callers that come together share a
-// write. After an error it may be there all the same.
+// Append writes a record and returns nil only if it is on disk. Concurrent calls share a write.
+// After an error the record may have been written nevertheless.
 func (s *Spool) Append(ctx context.Context, body []byte) error {
 	if len(body) > maxBody {
 		return fmt.Errorf("a record of %d bytes: %w", len(body), ErrFull)
 	}
-	g, err := s.enqueue(encodeFrame(body, time.Now(), time.Since(s.opened)))
+	b, err := s.enqueue(encodeFrame(body, time.Now(), time.Since(s.opened)))
 	if err != nil {
 		return err
 	}
 	select {
-	case <-g.done:
-		return g.err
+	case <-b.done:
+		return b.err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
+// enqueue adds a frame to the next write.
 func (s *Spool) enqueue(f []byte) (*batch, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,66 +143,67 @@ func (s *Spool) enqueue(f []byte) (*batch, error) {
 	return s.batch, nil
 }
 
-// flush writes one group after the other until nobody waits.
+// flush writes one batch after the other until none is pending.
 func (s *Spool) flush() {
 	for {
 		s.mu.Lock()
-		g := s.batch
-		if g.records == 0 {
+		b := s.batch
+		if b.records == 0 {
 			s.flushing = false
 			s.mu.Unlock()
 			return
 		}
 		s.batch = newBatch()
 		s.mu.Unlock()
-		g.err = s.write(g)
-		s.pending.Add(-g.records)
-		close(g.done)
+		b.err = s.write(b)
+		s.pending.Add(-b.records)
+		close(b.done)
 	}
 }
 
-// write adds a group to this process's file. What was written in part, or not surely,
-// is no part of the file: the next write takes its place.
-func (s *Spool) write(g *batch) error {
+// write appends a batch to the own file. After a failed write the end of the file does not move,
+// so that the next write overwrites it.
+func (s *Spool) write(b *batch) error {
 	s.ownMu.Lock()
 	defer s.ownMu.Unlock()
 	end := s.own.end.Load()
-	if end+int64(len(g.frames)) > s.limit {
+	if end+int64(len(b.frames)) > s.limit {
 		return ErrFull
 	}
-	_, err := s.own.WriteAt(g.frames, end)
+	_, err := s.own.WriteAt(b.frames, end)
 	if err == nil {
 		err = s.own.Sync()
 	}
 	if err != nil {
 		_ = s.own.Truncate(end)
-		return fmt.Errorf("write to the spool: %w", err)
+		return fmt.Errorf("write spool: %w", err)
 	}
-	s.ownRecords.Add(g.records)
-	s.own.end.Store(end + int64(len(g.frames)))
+	s.ownRecords.Add(b.records)
+	s.own.end.Store(end + int64(len(b.frames)))
 	return nil
 }
 
-// HasRecords reports whether anything is kept, or about to be, that is not done.
+// HasRecords reports whether the spool contains records that are not acknowledged, or are being
+// written.
 func (s *Spool) HasRecords() bool {
 	return s.pending.Load() > 0 || s.ownRecords.Load() > 0 || s.takenOverRecords.Load() > 0
 }
 
-// IsEmpty reports whether nothing is kept in the folder, also by processes that ended or
-// run beside this one, whose files it may not have adopted yet.
+// IsEmpty reports whether the folder contains no records, including those of other processes whose
+// files have not been taken over.
 func (s *Spool) IsEmpty() (bool, error) {
 	paths, err := filepath.Glob(filepath.Join(s.dir, "*"+fileExt))
 	return err == nil && !s.HasRecords() && !slices.ContainsFunc(paths, func(path string) bool { return path != s.own.path }), err
 }
 
-// Stat tells how many records are kept and not done, and how large the file of this
-// process is.
+// Stat returns the number of records that are not acknowledged, and the size of the own file in
+// bytes.
 func (s *Spool) Stat() (records, bytes int64) {
 	return s.ownRecords.Load() + s.takenOverRecords.Load(), s.own.end.Load()
 }
 
-// Close ends the spool. Files with records that are not done stay, for whoever adopts
-// them.
+// Close closes the spool. Files with records that are not acknowledged remain, and are taken over
+// by another process.
 func (s *Spool) Close() {
 	s.writing.Wait()
 	for _, f := range s.takenOver {
