@@ -154,7 +154,7 @@ func TestInvalidCredentials_EveryRoute(t *testing.T) {
 			if op.Surface == "external" {
 				tries, status = agents, 403
 			}
-			var first *harness.APIResponse
+			var first *harness.Response
 			try := func(why string, c harness.APIRequest) {
 				asked++
 				a := h.Send(c)
@@ -206,14 +206,14 @@ func TestEndedKeys_EveryReplica(t *testing.T) {
 	const within = 5 * time.Second
 	h := harness.NewAPIFixture(t, "postgres", harness.DiscardLogger())
 	s := h.Providers
-	s.DatabaseURL, s.RedisURL, s.MasterKeys, s.AdminKey = h.DatabaseURL, harness.TestRedisURL(t), h.MasterKeys, h.AdminKey
+	s.DatabaseURL, s.RedisURL, s.MasterKeys, s.AdminKey = h.DSN, harness.TestRedisURL(t), h.MasterKeys, h.AdminKey
 	_, beside := h.StartReplica(t, &s, harness.DiscardLogger())
 	_, third := h.StartReplica(t, &s, harness.DiscardLogger())
-	ends := map[string]func(k harness.IssuedKey) harness.APIResponse{
-		"revoked": func(k harness.IssuedKey) harness.APIResponse {
+	ends := map[string]func(k harness.IssuedKey) harness.Response{
+		"revoked": func(k harness.IssuedKey) harness.Response {
 			return h.CallAs(h.AdminKey, "DELETE", "/v1/keys/"+k.ID, "")
 		},
-		"rotated": func(k harness.IssuedKey) harness.APIResponse {
+		"rotated": func(k harness.IssuedKey) harness.Response {
 			return h.CallAs(h.AdminKey, "POST", "/v1/keys/"+k.ID+"/rotate", `{"overlap_seconds":0}`)
 		},
 	}

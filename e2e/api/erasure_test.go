@@ -1,10 +1,8 @@
 package api
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -16,6 +14,7 @@ import (
 	"hydragate/claim"
 	"hydragate/claim/rediscode"
 	"hydragate/cmd/hydragate/app"
+	"hydragate/e2e/harness"
 	"hydragate/identity"
 )
 
@@ -58,42 +57,16 @@ func TestEraseCustomer_RemovesCodesFromRedis(t *testing.T) {
 // startEraseGateway runs a gateway and gives a way to call it as its admin.
 func startEraseGateway(t *testing.T, server string) func(method, path, body string, status int) map[string]any {
 	t.Helper()
-	s := &app.Settings{Listen: "127.0.0.1:0", DataDir: t.TempDir(), RedisURL: server, AdminKey: identity.NewToken("hg_live_")}
-	ctx, stop := context.WithCancel(t.Context())
-	up, ended := make(chan string, 1), make(chan error, 1)
-	go func() {
-		ended <- app.Serve(ctx, s, io.Discard, slog.New(slog.DiscardHandler), app.Options{Ready: func(url, _ string) { up <- url }})
-	}()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
-	var base string
-	select {
-	case base = <-up:
-	case err := <-ended:
-		ended <- nil
-		t.Fatal(err)
-	}
-	return func(method, path, body string, status int) map[string]any {
+	s := &app.Settings{Listen: "127.0.0.1:0", DataDir: t.TempDir(), RedisURL: server, AdminKey: identity.NewToken("hg_live_"), LogLevel: "info"}
+	api := harness.NewClient(harness.ServeInProcess(t, s, slog.New(slog.DiscardHandler)), s.AdminKey, harness.EventTimeout)
+	return func(method, path, body string, status int) (fields map[string]any) {
 		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), method, base+path, strings.NewReader(body))
+		res, err := api.Do(t.Context(), method, path, http.Header{"X-Api-Key": {s.AdminKey}}, body)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Header.Set("X-Api-Key", s.AdminKey)
-		r.Header.Set("Content-Type", "application/json")
-		answer, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = answer.Body.Close() }()
-		var fields map[string]any
-		raw, _ := io.ReadAll(answer.Body)
-		if _ = json.Unmarshal(raw, &fields); answer.StatusCode != status {
-			t.Fatalf("%s %s: %d %s; want %d", method, path, answer.StatusCode, raw, status)
+		if _ = json.Unmarshal([]byte(res.Body), &fields); res.Status != status {
+			t.Fatalf("%s %s: %d %s; want %d", method, path, res.Status, res.Body, status)
 		}
 		return fields
 	}

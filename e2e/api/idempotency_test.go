@@ -43,7 +43,7 @@ func TestIdempotencyKey_ConcurrentRequests(t *testing.T) {
 			c := h.ValidRequest(op, h.CreateEntities(harness.TestTenantID))
 			c.Header.Set("Idempotency-Key", "once-"+op.ID)
 			before = rowCounts(h)
-			answers := make([]harness.APIResponse, atOnce)
+			answers := make([]harness.Response, atOnce)
 			var all sync.WaitGroup
 			for i := range answers {
 				all.Go(func() { answers[i] = h.Send(c) })
@@ -123,18 +123,12 @@ func TestIdempotencyKey_ClientDisconnect(t *testing.T) {
 			c := harness.APIRequest{Method: "POST", Path: "/v1/customers", Body: fmt.Sprintf(`{"email":%q}`, email), Header: http.Header{"Authorization": {"Bearer " + h.AdminKey}, "Idempotency-Key": {email}}}
 			for range 3 {
 				ctx, hangUp := context.WithTimeout(t.Context(), time.Duration(rand.IntN(4000))*time.Microsecond)
-				r, err := http.NewRequestWithContext(ctx, c.Method, h.BaseURL+c.Path, strings.NewReader(c.Body))
-				h.Must(err)
-				r.Header = c.Header.Clone()
-				r.Header.Set("Content-Type", "application/json")
-				if a, err := h.Client.Transport.RoundTrip(r); err != nil {
+				if _, err := h.API.Do(ctx, c.Method, c.Path, c.Header, c.Body); err != nil {
 					cut.Add(1)
-				} else {
-					_ = a.Body.Close()
 				}
 				hangUp()
 			}
-			var again harness.APIResponse
+			var again harness.Response
 			harness.Eventually(t, "asking again is answered", func() bool {
 				again = h.Send(c)
 				return again.Status != 409 || again.Header.Get("Retry-After") == ""
@@ -166,11 +160,11 @@ func requireSingleCustomer(h *harness.APIFixture, email string) {
 // TestIdempotencyKey_DatabaseDisconnect cuts the way to Postgres while calls are made.
 func TestIdempotencyKey_DatabaseDisconnect(t *testing.T) {
 	h := harness.NewAPIFixture(t, "postgres", harness.DiscardLogger())
-	w, err := harness.NewProxy(databaseHost(h.DatabaseURL))
+	w, err := harness.NewProxy(databaseHost(h.DSN))
 	h.Must(err)
 	t.Cleanup(w.Close)
 	s := h.Providers
-	s.DatabaseURL, s.RedisURL, s.MasterKeys, s.AdminKey = strings.Replace(h.DatabaseURL, databaseHost(h.DatabaseURL), w.Addr(), 1), harness.TestRedisURL(t), h.MasterKeys, h.AdminKey
+	s.DatabaseURL, s.RedisURL, s.MasterKeys, s.AdminKey = strings.Replace(h.DSN, databaseHost(h.DSN), w.Addr(), 1), harness.TestRedisURL(t), h.MasterKeys, h.AdminKey
 	_, beside := h.StartReplica(t, &s, harness.DiscardLogger())
 	rounds, unanswered, mended := 16, 0, 0
 	if harness.FullRun() {
@@ -181,7 +175,7 @@ func TestIdempotencyKey_DatabaseDisconnect(t *testing.T) {
 			return h.SendTo(beside, harness.APIRequest{Method: "GET", Path: "/v1/customers?limit=1", Body: "", Header: http.Header{"Authorization": {"Bearer " + h.AdminKey}}}).Status == 200
 		})
 		emails := make([]string, 8)
-		answers := make([]harness.APIResponse, len(emails))
+		answers := make([]harness.Response, len(emails))
 		var all sync.WaitGroup
 		for i := range emails {
 			emails[i] = fmt.Sprintf("wire-%d-%d@example.com", n, i)

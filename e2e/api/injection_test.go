@@ -103,7 +103,7 @@ func (i *injector) tenantRows(strange harness.Entities) []string {
 }
 
 // sendChecked sends a call that must be answered by what the caller did.
-func (i *injector) sendChecked(what string, c harness.APIRequest) harness.APIResponse {
+func (i *injector) sendChecked(what string, c harness.APIRequest) harness.Response {
 	i.T.Helper()
 	begun := time.Now()
 	a := i.Send(c)

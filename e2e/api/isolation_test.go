@@ -54,7 +54,7 @@ func deleteEntities(h *harness.APIFixture, th harness.Entities) {
 
 // compareIgnoringID gives an error unless two answers are the same to the byte, headers and
 // all; the id that was asked for, the id of the request and the time may differ.
-func compareIgnoringID(a, b harness.APIResponse) error {
+func compareIgnoringID(a, b harness.Response) error {
 	for _, h := range []http.Header{a.Header, b.Header} {
 		h.Del("X-Request-Id")
 		h.Del("Date")
@@ -80,7 +80,7 @@ func TestIsolation_PathIDs(t *testing.T) {
 				if !strings.Contains(op.Path, "{"+name+"}") {
 					continue
 				}
-				as := func(id string) harness.APIResponse {
+				as := func(id string) harness.Response {
 					asked++
 					other := maps.Clone(ids)
 					other[name] = id
@@ -121,7 +121,7 @@ func TestIsolation_BodyAndQueryIDs(t *testing.T) {
 					continue
 				}
 				mine := h.CreateEntities(harness.TestTenantID)
-				ask := func(id string) harness.APIResponse {
+				ask := func(id string) harness.Response {
 					asked++
 					c := h.ValidRequest(op, mine)
 					at, err := url.Parse(c.Path)
@@ -161,7 +161,7 @@ func TestIsolation_BodyAndQueryIDs(t *testing.T) {
 				mine := h.CreateEntities(harness.TestTenantID)
 				right := h.ValidRequest(op, mine)
 				before := h.AllRows("")
-				ask := func(id string) harness.APIResponse {
+				ask := func(id string) harness.Response {
 					asked++
 					c := right
 					c.Body = withField(h, right.Body, name, id)
@@ -201,7 +201,7 @@ func TestIsolation_InstanceKeys(t *testing.T) {
 				if !strings.Contains(op.Path, "{"+name+"}") || name == "customer_id" {
 					continue // customers are the tenant's
 				}
-				ask := func(id string) harness.APIResponse {
+				ask := func(id string) harness.Response {
 					asked++
 					to := maps.Clone(ids)
 					to[name] = id

@@ -96,14 +96,14 @@ func matchesPath(op *harness.APIOperation, path string) bool {
 	return slices.EqualFunc(pattern, given, func(p, g string) bool { return p == g || strings.HasPrefix(p, "{") })
 }
 
-func checkPrivateHeaders(t *testing.T, what string, a harness.APIResponse) {
+func checkPrivateHeaders(t *testing.T, what string, a harness.Response) {
 	t.Helper()
 	checkSecurityHeaders(t, what, a, true)
 }
 
 // checkSecurityHeaders holds the headers of an answer to what a browser must be told. Private answers
 // must be kept nowhere.
-func checkSecurityHeaders(t *testing.T, what string, a harness.APIResponse, private bool) {
+func checkSecurityHeaders(t *testing.T, what string, a harness.Response, private bool) {
 	t.Helper()
 	if a.Header.Get("X-Content-Type-Options") != "nosniff" || a.Header.Get("X-Request-Id") == "" {
 		t.Errorf("%s: %d %v", what, a.Status, a.Header)

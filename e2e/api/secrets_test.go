@@ -109,31 +109,30 @@ func testSecretLeaks(t *testing.T, engine, format string) {
 	parrots := httptest.NewServer(birds)
 	t.Cleanup(parrots.Close)
 
-	h := &harness.APIFixture{T: t, AdminKey: "canary-" + identity.NewToken("hg_admin_"), Client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}, Providers: harness.StartFakeProviders(t)}
-	t.Cleanup(h.Client.CloseIdleConnections)
+	h := &harness.APIFixture{T: t, AdminKey: "canary-" + identity.NewToken("hg_admin_"), Providers: harness.StartFakeProviders(t)}
 	master := keyring.GenerateKey("k1")
 	dir := t.TempDir()
 	env := []string{"HYDRAGATE_LISTEN=127.0.0.1:0", "HYDRAGATE_DATA_DIR=" + filepath.Join(dir, "data"), "HYDRAGATE_ADMIN_KEY=" + h.AdminKey, "HYDRAGATE_MASTER_KEYS=" + master, "HYDRAGATE_LOG_LEVEL=debug",
 		"HYDRAGATE_LOG_FORMAT=" + format, "HYDRAGATE_AGENT_ALLOW_PRIVATE=true", "OTEL_EXPORTER_OTLP_ENDPOINT=" + collector.URL, "PATH=" + os.Getenv("PATH")}
-	h.DatabaseURL = filepath.Join(dir, "data", "hydragate.db")
+	dsn := filepath.Join(dir, "data", "hydragate.db")
 	if engine == "postgres" {
-		h.DatabaseURL = harness.CreateDatabase(t, harness.TestPostgresURL(t))
-		env = append(env, "HYDRAGATE_DATABASE_URL="+h.DatabaseURL, "HYDRAGATE_REDIS_URL="+os.Getenv("HYDRAGATE_TEST_REDIS"))
+		dsn = harness.CreateDatabase(t, harness.TestPostgresURL(t))
+		env = append(env, "HYDRAGATE_DATABASE_URL="+dsn, "HYDRAGATE_REDIS_URL="+os.Getenv("HYDRAGATE_TEST_REDIS"))
 	}
 	log := filepath.Join(dir, "log")
 	providersOf := func(s app.Settings) []string {
 		return []string{"HYDRAGATE_TELEGRAM_API_URL=" + s.TelegramAPIURL, "HYDRAGATE_TWILIO_API_URL=" + s.TwilioAPIURL, "HYDRAGATE_SLACK_API_URL=" + s.SlackAPIURL}
 	}
 	first := startLoggedGateway(t, append(env, providersOf(h.Providers)...), log)
-	h.BaseURL = "http://" + first.Addr
+	h.API = harness.NewClient("http://"+first.Addr, h.AdminKey, harness.EventTimeout)
 	ring, err := keyring.Parse(master)
 	h.Must(err)
-	h.Store, err = store.Open(t.Context(), h.DatabaseURL, ring)
+	h.Store, err = store.Open(t.Context(), dsn, ring)
 	h.Must(err)
 	t.Cleanup(h.Store.Close)
-	h.DB = harness.OpenDatabase(t, h.DatabaseURL)
+	h.DB = harness.OpenDatabase(t, dsn)
 	h.Exec(`insert into tenants (id, name) values ($1, 'strange')`, harness.OtherTenantID)
-	h.Operations = harness.ReadOperations(t, h.BaseURL)
+	h.Operations = harness.ReadOperations(t, h.API.URL)
 
 	_, masterKey, _ := strings.Cut(master, ":")
 	f := &secretScan{APIFixture: h, errorBodies: &bytes.Buffer{}, canaries: []canary{
@@ -146,7 +145,7 @@ func testSecretLeaks(t *testing.T, engine, format string) {
 	// The same again, with providers who refuse and repeat what they hear.
 	loud := app.Settings{TelegramAPIURL: parrots.URL, TwilioAPIURL: parrots.URL, SlackAPIURL: parrots.URL + "/api/"}
 	second := startLoggedGateway(t, append(env, providersOf(loud)...), log)
-	h.BaseURL = "http://" + second.Addr
+	h.API.URL = "http://" + second.Addr
 	f.callAll()
 	for range 7 { // a parrot refuses in seven ways
 		for _, op := range h.Operations {
@@ -299,7 +298,7 @@ func (f *secretScan) invalidCalls(op *harness.APIOperation, right harness.APIReq
 	return append(calls, with(func(c *harness.APIRequest) { c.Body = secret }), with(func(c *harness.APIRequest) { c.Body = `"` + secret + `"` }), with(func(c *harness.APIRequest) { c.Body = strings.TrimSuffix(c.Body, "}") + `,"x":"` + secret }))
 }
 
-func (f *secretScan) recordResponse(a harness.APIResponse) {
+func (f *secretScan) recordResponse(a harness.Response) {
 	f.calls++
 	if a.Status >= 400 {
 		f.errorBodies.WriteString(a.Body + "\n")

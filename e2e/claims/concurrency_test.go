@@ -2,7 +2,6 @@ package claims
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -149,7 +148,7 @@ func TestCode_AlreadyVerified(t *testing.T) {
 		if got := h.Outcome(first); got != "claimed" {
 			t.Fatalf("the claim was %q", got)
 		}
-		before := h.IdentityRow(p.IdentityID)
+		before := identityRow(h, p.IdentityID)
 		for i := range 100 {
 			text := claim.NewCode()
 			if i%2 == 0 {
@@ -160,14 +159,14 @@ func TestCode_AlreadyVerified(t *testing.T) {
 		h.ProcessMessages()
 		var left int
 		h.Scan(`select count(*) from messages where state <> 'done'`, nil, &left)
-		if after := h.IdentityRow(p.IdentityID); after != before || left != 0 {
+		if after := identityRow(h, p.IdentityID); after != before || left != 0 {
 			t.Errorf("%d messages are left, and the row was\n%s\nand is\n%s", left, before, after)
 		}
 		name := "Steve"
 		if _, err := h.Store.EditIdentity(t.Context(), harness.TestTenantID, p.CustomerID, p.IdentityID, identity.Edit{DisplayName: &name}, identity.System); err != nil {
 			t.Fatal(err)
 		}
-		if h.IdentityRow(p.IdentityID) == before {
+		if identityRow(h, p.IdentityID) == before {
 			t.Error("an edit is not seen")
 		}
 	})
@@ -212,18 +211,14 @@ func TestCodeExpiry_DatabaseClock(t *testing.T) {
 func TestCodeExpiry_ClockSkew(t *testing.T) {
 	for _, off := range []string{"1 hour", "-1 hour"} {
 		t.Run(strings.ReplaceAll(off, " ", "_"), func(t *testing.T) {
-			h := harness.NewServerClaimFixture(t, func(db *sql.DB) {
+			h := harness.NewServerClaimFixture(t, func(db *harness.DB) {
 				var name string
-				if err := db.QueryRow(`select current_database()`).Scan(&name); err != nil {
-					t.Fatal(err)
-				}
+				db.Scan(`select current_database()`, nil, &name)
 				for _, q := range []string{
 					`create function public.now() returns timestamptz language sql stable as 'select pg_catalog.now() + interval ''` + off + `'''`,
 					`alter database ` + name + ` set search_path = public, pg_catalog`,
 				} {
-					if _, err := db.Exec(q); err != nil {
-						t.Fatal(err)
-					}
+					db.Exec(q)
 				}
 			})
 			p := h.CreateIdentity("700005")
@@ -246,4 +241,10 @@ func TestCodeExpiry_ClockSkew(t *testing.T) {
 			}
 		})
 	}
+}
+
+// identityRow returns all columns of an identity.
+func identityRow(h *harness.ClaimFixture, id string) string {
+	h.T.Helper()
+	return strings.Join(h.Rows("identities", "where id = '"+id+"'"), "")
 }

@@ -33,7 +33,7 @@ func TestCode_FiveAttempts(t *testing.T) {
 				t.Fatal(err)
 			}
 		} else {
-			in := harness.GuessInput{Database: h.DatabaseURL, Redis: h.RedisURL, Keys: h.MasterKey, Attempt: attempt()}
+			in := harness.GuessInput{Database: h.DSN, Redis: h.RedisURL, Keys: h.MasterKey, Attempt: attempt()}
 			all = harness.GuessInTwoProcesses(t, desk, attempt, in)
 		}
 		for v, n := range here.Results {

@@ -1,14 +1,13 @@
 package harness
 
 import (
-	"context"
-	"database/sql"
+	"cmp"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -22,7 +21,6 @@ import (
 	"hydragate/identity"
 	"hydragate/store"
 	"hydragate/store/keyring"
-	"hydragate/store/sqldb"
 )
 
 // OtherTenantID is another organisation on the same gateway.
@@ -33,19 +31,17 @@ const OtherTenantID = "00000000-0000-7000-8000-00000000beef"
 // from the document that the program gives of itself, so that nobody has to remember a
 // new route here.
 type APIFixture struct {
-	T           *testing.T
-	BaseURL     string
-	gateway     *app.Gateway
-	Store       *store.Store
-	DatabaseURL string // of the database
-	DB          *sql.DB
-	AdminKey    string
-	MasterKeys  string
-	Operations  []*APIOperation
+	T       *testing.T
+	API     *Client
+	gateway *app.Gateway
+	Store   *store.Store
+	*DB
+	AdminKey   string
+	MasterKeys string
+	Operations []*APIOperation
 
 	Providers app.Settings // where they are
 	serial    atomic.Int64
-	Client    *http.Client
 }
 
 // ForEachAPIEngine runs test in a house on each engine.
@@ -60,20 +56,20 @@ func ForEachAPIEngine(t *testing.T, test func(t *testing.T, h *APIFixture)) {
 
 func NewAPIFixture(t *testing.T, engine string, log *slog.Logger) *APIFixture {
 	t.Helper()
-	h := &APIFixture{T: t, AdminKey: identity.NewToken("hg_live_"), Client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
-	t.Cleanup(h.Client.CloseIdleConnections)
+	h := &APIFixture{T: t, AdminKey: identity.NewToken("hg_live_")}
 	h.Providers = StartFakeProviders(t)
 	s := h.newSettings(t, engine)
-	if h.DatabaseURL = s.DatabaseURL; h.DatabaseURL == "" {
-		h.DatabaseURL = s.DataDir + "/hydragate.db"
-	}
-	h.gateway, h.BaseURL = h.StartReplica(t, s, log)
-	h.Store, h.DB = h.gateway.Store, OpenDatabase(t, h.DatabaseURL)
+	dsn := cmp.Or(s.DatabaseURL, filepath.Join(s.DataDir, "hydragate.db"))
+	var url string
+	h.gateway, url = h.StartReplica(t, s, log)
+	h.API = NewClient(url, h.AdminKey, EventTimeout)
+	t.Cleanup(h.API.HTTP.CloseIdleConnections)
+	h.Store, h.DB = h.gateway.Store, OpenDatabase(t, dsn)
 	if _, err := h.gateway.EnsureAdminKey(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	h.Exec(`insert into tenants (id, name) values ($1, 'strange')`, OtherTenantID)
-	h.Operations = ReadOperations(t, h.BaseURL)
+	h.Operations = ReadOperations(t, url)
 	return h
 }
 
@@ -172,31 +168,17 @@ func (h *APIFixture) Must(err error) {
 	}
 }
 
-func (h *APIFixture) Exec(query string, args ...any) {
+func (h *APIFixture) Send(c APIRequest) Response {
 	h.T.Helper()
-	_, err := h.DB.ExecContext(h.T.Context(), query, args...)
-	h.Must(err)
+	return h.SendTo(h.API.URL, c)
 }
 
-func (h *APIFixture) Send(c APIRequest) APIResponse {
+func (h *APIFixture) SendTo(base string, c APIRequest) Response {
 	h.T.Helper()
-	return h.SendTo(h.BaseURL, c)
-}
-
-func (h *APIFixture) SendTo(base string, c APIRequest) APIResponse {
-	h.T.Helper()
-	r, err := http.NewRequestWithContext(h.T.Context(), c.Method, base+c.Path, strings.NewReader(c.Body))
+	to := Client{URL: base, HTTP: h.API.HTTP}
+	res, err := to.Do(h.T.Context(), c.Method, c.Path, c.Header, c.Body)
 	h.Must(err)
-	r.Header = c.Header.Clone()
-	if c.Body != "" && r.Header.Get("Content-Type") == "" {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	a, err := h.Client.Transport.RoundTrip(r)
-	h.Must(err)
-	defer func() { _ = a.Body.Close() }()
-	b, err := io.ReadAll(a.Body)
-	h.Must(err)
-	return APIResponse{a.StatusCode, a.Header, string(b)}
+	return res
 }
 
 // AuthHeader gives the headers that open an operation: the instance's key for conversation
@@ -205,7 +187,7 @@ func (op *APIOperation) AuthHeader(token string, th Entities) http.Header {
 	if op.Surface == "external" {
 		return http.Header{"Agent-Secret-Key": {th.AgentKey}}
 	}
-	return http.Header{"Authorization": {"Bearer " + token}}
+	return BearerHeader(token)
 }
 
 // ValidRequest gives a call of op about th that should succeed.
@@ -394,7 +376,7 @@ func (s *APISchema) IsType(kind string) bool {
 
 // CheckRejection gives an error unless a is an answer that says no with one of the statuses,
 // in the shape of the surface and in nothing else.
-func (op *APIOperation) CheckRejection(a APIResponse, statuses ...int) error {
+func (op *APIOperation) CheckRejection(a Response, statuses ...int) error {
 	if op.Surface != "native" {
 		for i, s := range statuses {
 			if s == 422 {
@@ -423,75 +405,10 @@ func (op *APIOperation) CheckRejection(a APIResponse, statuses ...int) error {
 	return nil
 }
 
-// AllRows gives every row of every table, each with the table's name before it, but for
-// notes of when a key was used. where, when not empty, is a condition for tables that
-// have a tenant.
-func (h *APIFixture) AllRows(where string) []string {
-	h.T.Helper()
-	var all []string
-	for _, table := range h.Tables() {
-		condition := ""
-		switch {
-		case table == "tenants" || table == "goose_db_version" || where == "":
-		default:
-			condition = " where " + where
-		}
-		all = append(all, h.rows(table, condition)...)
-	}
-	return all
-}
-
-func (h *APIFixture) Tables() (names []string) {
-	h.T.Helper()
-	q := `select name from sqlite_master where type = 'table' and name not like 'sqlite%' order by name`
-	if sqldb.IsPostgres(h.DatabaseURL) {
-		q = `select table_name::text from information_schema.tables where table_schema = 'public' and table_type = 'BASE TABLE' order by 1`
-	}
-	rows, err := h.DB.QueryContext(h.T.Context(), q)
-	h.Must(err)
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		var n string
-		h.Must(rows.Scan(&n))
-		names = append(names, n)
-	}
-	h.Must(rows.Err())
-	return names
-}
-
-func (h *APIFixture) rows(table, condition string) (all []string) {
-	h.T.Helper()
-	rows, err := h.DB.QueryContext(h.T.Context(), `select * from `+table+condition)
-	h.Must(err)
-	defer func() { _ = rows.Close() }()
-	columns, err := rows.Columns()
-	h.Must(err)
-	values, into := make([]any, len(columns)), make([]any, len(columns))
-	for i := range values {
-		into[i] = &values[i]
-	}
-	for rows.Next() {
-		h.Must(rows.Scan(into...))
-		for i, c := range columns {
-			if c == "last_used_at" {
-				values[i] = nil
-			}
-			if b, ok := values[i].([]byte); ok {
-				values[i] = string(b)
-			}
-		}
-		all = append(all, fmt.Sprintf("%s %v %v", table, columns, values))
-	}
-	h.Must(rows.Err())
-	slices.Sort(all)
-	return all
-}
-
 // RowCount counts the rows of a table.
-func (h *APIFixture) RowCount(table string) (n int) {
+func (h *APIFixture) RowCount(table string) int {
 	h.T.Helper()
-	h.Must(h.DB.QueryRowContext(context.Background(), `select count(*) from `+table).Scan(&n))
-	return n
+	return h.QueryInt(`select count(*) from ` + table)
 }
 
 func RandomID() string { return uuid.Must(uuid.NewV7()).String() }
@@ -500,7 +417,7 @@ func RandomID() string { return uuid.Must(uuid.NewV7()).String() }
 // what is refused before anything is looked up is refused the same on both, and SQLite is
 // slow when races are looked for.
 func (h *APIFixture) SkippedInShortRun(n int) bool {
-	return !FullRun() && !sqldb.IsPostgres(h.DatabaseURL) && n%8 != 0
+	return !FullRun() && !h.IsPostgres() && n%8 != 0
 }
 
 func DiscardLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -524,7 +441,7 @@ func (h *APIFixture) CreateScopedKey(scopes ...string) IssuedKey {
 }
 
 // CallAs calls with an API key.
-func (h *APIFixture) CallAs(token, method, path, body string) APIResponse {
+func (h *APIFixture) CallAs(token, method, path, body string) Response {
 	h.T.Helper()
-	return h.Send(APIRequest{Method: method, Path: path, Body: body, Header: http.Header{"Authorization": {"Bearer " + token}}})
+	return h.Send(APIRequest{Method: method, Path: path, Body: body, Header: BearerHeader(token)})
 }

@@ -2,7 +2,6 @@ package harness
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/redis/go-redis/v9"
 
 	"hydragate/adapters"
@@ -29,7 +27,6 @@ import (
 	"hydragate/identity"
 	"hydragate/store"
 	"hydragate/store/keyring"
-	"hydragate/store/sqldb"
 )
 
 const TestTenantID = identity.DefaultTenant
@@ -40,19 +37,18 @@ const BotUsername = "acme_bot"
 // A ClaimFixture is the real store, the real proofs and the real worker with one
 // instance, and a hand on the database itself.
 type ClaimFixture struct {
-	T           *testing.T
-	Store       *store.Store
-	Redis       redis.UniversalClient
-	Keys        *keyring.Ring
-	MasterKey   string
-	Claims      *claim.Service
-	inbox       *ingest.Inbox
-	DB          *sql.DB
-	DatabaseURL string // of the database
-	RedisURL    string // empty: in this process
-	InstanceID  string
-	Log         io.Writer
-	Holder      string
+	T         *testing.T
+	Store     *store.Store
+	Redis     redis.UniversalClient
+	Keys      *keyring.Ring
+	MasterKey string
+	Claims    *claim.Service
+	inbox     *ingest.Inbox
+	*DB
+	RedisURL   string // empty: in this process
+	InstanceID string
+	Log        io.Writer
+	Holder     string
 
 	nextKey atomic.Int64
 }
@@ -70,12 +66,11 @@ func ForEachStore(t *testing.T, test func(t *testing.T, h *ClaimFixture)) {
 
 // NewServerClaimFixture is a house on servers. prepare, when not nil, may change the empty
 // database first.
-func NewServerClaimFixture(t *testing.T, prepare func(*sql.DB)) *ClaimFixture {
+func NewServerClaimFixture(t *testing.T, prepare func(*DB)) *ClaimFixture {
 	t.Helper()
 	database := CreateDatabase(t, TestPostgresURL(t))
 	if prepare != nil {
-		db := OpenDatabase(t, database)
-		prepare(db)
+		prepare(OpenDatabase(t, database))
 	}
 	address := TestRedisURL(t)
 	client, err := rediscode.NewClient(address)
@@ -88,7 +83,7 @@ func NewServerClaimFixture(t *testing.T, prepare func(*sql.DB)) *ClaimFixture {
 
 func newClaimFixture(t *testing.T, database, redisURL string, client redis.UniversalClient) *ClaimFixture {
 	t.Helper()
-	h := &ClaimFixture{T: t, DatabaseURL: database, RedisURL: redisURL, Redis: client, MasterKey: keyring.GenerateKey("k1"), Log: io.Discard, Holder: "test"}
+	h := &ClaimFixture{T: t, RedisURL: redisURL, Redis: client, MasterKey: keyring.GenerateKey("k1"), Log: io.Discard, Holder: "test"}
 	var err error
 	if h.Keys, err = keyring.Parse(h.MasterKey); err != nil {
 		t.Fatal(err)
@@ -122,8 +117,8 @@ func newClaimFixture(t *testing.T, database, redisURL string, client redis.Unive
 // UseT makes t the test that h works for, until the function given is called.
 func (h *ClaimFixture) UseT(t *testing.T) (done func()) {
 	outer := h.T
-	h.T = t
-	return func() { h.T = outer }
+	h.T, h.DB.T = t, t
+	return func() { h.T, h.DB.T = outer, outer }
 }
 
 // NewWorker gives a worker at desk that settles in settling.
@@ -262,67 +257,6 @@ func (h *ClaimFixture) GrantCount(identityID string) (n int) {
 	return n
 }
 
-// IdentityRow gives a row of the table identities, every column of it.
-func (h *ClaimFixture) IdentityRow(identityID string) string {
-	h.T.Helper()
-	rows, err := h.DB.QueryContext(h.T.Context(), `select * from identities where id = $1`, identityID)
-	if err != nil {
-		h.T.Fatal(err)
-	}
-	defer func() { _ = rows.Close() }()
-	columns, err := rows.Columns()
-	if err != nil {
-		h.T.Fatal(err)
-	}
-	values, into := make([]any, len(columns)), make([]any, len(columns))
-	for i := range values {
-		into[i] = &values[i]
-	}
-	for rows.Next() {
-		if err := rows.Scan(into...); err != nil {
-			h.T.Fatal(err)
-		}
-	}
-	if err := rows.Err(); err != nil {
-		h.T.Fatal(err)
-	}
-	return fmt.Sprintf("%v=%v", columns, values)
-}
-
-func (h *ClaimFixture) Exec(query string, args ...any) {
-	h.T.Helper()
-	if _, err := h.DB.ExecContext(h.T.Context(), query, args...); err != nil {
-		h.T.Fatal(err)
-	}
-}
-
-func (h *ClaimFixture) Scan(query string, args []any, into ...any) {
-	h.T.Helper()
-	if err := h.DB.QueryRowContext(h.T.Context(), query, args...).Scan(into...); err != nil {
-		h.T.Fatalf("%s: %v", query, err)
-	}
-}
-
-func (h *ClaimFixture) QueryTexts(query string, args ...any) (all []string) {
-	h.T.Helper()
-	rows, err := h.DB.QueryContext(h.T.Context(), query, args...)
-	if err != nil {
-		h.T.Fatal(err)
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		var s sql.NullString
-		if err := rows.Scan(&s); err != nil {
-			h.T.Fatal(err)
-		}
-		all = append(all, s.String)
-	}
-	if err := rows.Err(); err != nil {
-		h.T.Fatal(err)
-	}
-	return all
-}
-
 // NewAttempt gives what a worker would ask the desk, under a message id of its own.
 func (h *ClaimFixture) NewAttempt(p LinkedIdentity, code string) claim.Attempt {
 	return claim.Attempt{
@@ -340,7 +274,7 @@ func (h *ClaimFixture) RemoveClaimFence() {
 // DropConstraint takes a named check from a table.
 func (h *ClaimFixture) DropConstraint(table, name, check string) {
 	h.T.Helper()
-	if sqldb.IsPostgres(h.DatabaseURL) {
+	if h.IsPostgres() {
 		h.Exec(`alter table ` + table + ` drop constraint ` + name)
 		return
 	}
@@ -353,7 +287,7 @@ func (h *ClaimFixture) DropConstraint(table, name, check string) {
 		`pragma writable_schema = 1`,
 		`update sqlite_master set sql = replace(sql, '` + check + `', '') where name = '` + table + `'`,
 		`pragma writable_schema = reset`,
-		`create table proof_pulled (x)`, // a new version of the schema, so that others read it again
+		`create table dropped_constraint (x)`, // a new version of the schema, so that others read it again
 	} {
 		if _, err := conn.ExecContext(h.T.Context(), q); err != nil {
 			h.T.Fatal(q, err)
@@ -363,7 +297,7 @@ func (h *ClaimFixture) DropConstraint(table, name, check string) {
 
 // ShiftedQuery puts into query the time received_at plus so many seconds.
 func (h *ClaimFixture) ShiftedQuery(query, seconds string) string {
-	if sqldb.IsPostgres(h.DatabaseURL) {
+	if h.IsPostgres() {
 		return fmt.Sprintf(query, "received_at + interval '"+seconds+" seconds'")
 	}
 	return fmt.Sprintf(query, "strftime('%Y-%m-%d %H:%M:%f+00:00', received_at, '"+seconds+" seconds')")
@@ -408,7 +342,7 @@ func (h *ClaimFixture) RedemptionCounts(i claim.Invite) (accounts, told int) {
 
 // AgedQuery puts into query the time so long ago.
 func (h *ClaimFixture) AgedQuery(query, ago string) string {
-	if sqldb.IsPostgres(h.DatabaseURL) {
+	if h.IsPostgres() {
 		return fmt.Sprintf(query, "now() - interval '"+ago+"'")
 	}
 	return fmt.Sprintf(query, "strftime('%Y-%m-%d %H:%M:%f+00:00', 'now', '-"+ago+"')")
@@ -418,11 +352,11 @@ func (h *ClaimFixture) AgedQuery(query, ago string) string {
 func (h *ClaimFixture) Dump(log string) map[string]string {
 	h.T.Helper()
 	all := map[string]string{"log": log, "redis": dumpRedis(h.T, h.Redis)}
-	if sqldb.IsPostgres(h.DatabaseURL) {
-		all["database"] = strings.Join(h.QueryTexts(allRowsQuery(h)), "\n")
+	if h.IsPostgres() {
+		all["database"] = strings.Join(h.AllRows(""), "\n")
 		return all
 	}
-	for _, file := range []string{h.DatabaseURL, h.DatabaseURL + "-wal"} {
+	for _, file := range []string{h.DSN, h.DSN + "-wal"} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			h.T.Fatal(err)

@@ -133,11 +133,11 @@ func (c *claimant) issueInvite(ctx context.Context) string {
 			sleepBriefly(ctx) // Postgres is down
 			continue
 		}
-		status, body := c.callAPI(ctx, http.MethodPost, "/v1/customers/"+c.CustomerID+"/invites", map[string]string{"channel": "telegram", "instance_id": c.instanceID})
+		res := c.API.Call(ctx, http.MethodPost, "/v1/customers/"+c.CustomerID+"/invites", map[string]string{"channel": "telegram", "instance_id": c.instanceID})
 		var answer struct {
 			Code string `json:"code"`
 		}
-		if status == http.StatusCreated && json.Unmarshal(body, &answer) == nil {
+		if res.Status == http.StatusCreated && json.Unmarshal([]byte(res.Body), &answer) == nil {
 			c.mu.Lock()
 			c.issuedCodes = append(c.issuedCodes, answer.Code)
 			c.mu.Unlock()
@@ -165,11 +165,11 @@ func (c *claimant) issueCode(ctx context.Context) (code string, epoch int64) {
 			continue
 		}
 		epoch = c.redisEpoch.Load()
-		status, body := c.callAPI(ctx, http.MethodPost, "/v1/customers/"+c.CustomerID+"/identities/"+c.IdentityID+"/claim-code", struct{}{})
+		res := c.API.Call(ctx, http.MethodPost, "/v1/customers/"+c.CustomerID+"/identities/"+c.IdentityID+"/claim-code", struct{}{})
 		var answer struct {
 			Code string `json:"code"`
 		}
-		if status == http.StatusCreated && json.Unmarshal(body, &answer) == nil {
+		if res.Status == http.StatusCreated && json.Unmarshal([]byte(res.Body), &answer) == nil {
 			c.mu.Lock()
 			c.issuedCodes = append(c.issuedCodes, answer.Code)
 			c.mu.Unlock()
@@ -182,8 +182,8 @@ func (c *claimant) issueCode(ctx context.Context) (code string, epoch int64) {
 
 func (c *claimant) unverify(ctx context.Context) bool {
 	for ctx.Err() == nil {
-		status, _ := c.callAPI(ctx, http.MethodPatch, "/v1/customers/"+c.CustomerID+"/identities/"+c.IdentityID, map[string]bool{"verified": false})
-		if status == http.StatusOK {
+		res := c.API.Call(ctx, http.MethodPatch, "/v1/customers/"+c.CustomerID+"/identities/"+c.IdentityID, map[string]bool{"verified": false})
+		if res.Status == http.StatusOK {
 			return true
 		}
 		sleepBriefly(ctx)
@@ -230,17 +230,9 @@ func (c *claimant) sendAndAwait(ctx context.Context, texts ...string) []string {
 // accounts by one invite, by the database's own word.
 func (r *crashFixture) DuplicateGrants(t *testing.T) (n int) {
 	t.Helper()
-	if err := r.DB.QueryRowContext(context.Background(), `select count(*) from (select 1 from proof_grants group by identity_id having count(*) > 1) x`).Scan(&n); err != nil {
-		t.Fatal(err)
-	}
-	var openers int
-	if err := r.DB.QueryRowContext(context.Background(), `select count(*) from (select 1 from identities where verified_at is not null group by customer_id having count(*) > 1) x`).Scan(&openers); err != nil {
-		t.Fatal(err)
-	}
-	var all int64
-	if err := r.DB.QueryRowContext(context.Background(), `select count(distinct identity_id) from proof_grants`).Scan(&all); err != nil {
-		t.Fatal(err)
-	}
+	n = r.QueryInt(`select count(*) from (select 1 from granted_claims group by identity_id having count(*) > 1) x`)
+	openers := r.QueryInt(`select count(*) from (select 1 from identities where verified_at is not null group by customer_id having count(*) > 1) x`)
+	all := int64(r.QueryInt(`select count(distinct identity_id) from granted_claims`))
 	if all < r.done.Load() {
 		t.Errorf("%d people say they are verified, the database granted %d", r.done.Load(), all)
 	}
@@ -252,9 +244,8 @@ func (r *crashFixture) DuplicateGrants(t *testing.T) (n int) {
 func (r *crashFixture) RequireNoCodesStored(t *testing.T) {
 	t.Helper()
 	everything := func() map[string]string {
-		h := &ClaimFixture{T: t, DB: r.DB}
 		return map[string]string{
-			"database": strings.Join(h.QueryTexts(allRowsQuery(h)), "\n"), "redis": dumpRedis(t, r.redis), "log": r.log.String(), "agent": r.appEvents.String(),
+			"database": strings.Join(r.AllRows(""), "\n"), "redis": dumpRedis(t, r.redis), "log": r.log.String(), "agent": r.appEvents.String(),
 		}
 	}
 	if hits := FindCodes(r.issuedCodes, everything()); len(hits) > 0 {
@@ -263,9 +254,7 @@ func (r *crashFixture) RequireNoCodesStored(t *testing.T) {
 	if r.log.String() == "" || len(r.issuedCodes) == 0 {
 		t.Error("there is no log, or there are no codes")
 	}
-	if _, err := r.DB.ExecContext(t.Context(), `update customers set last_name = $1 where id = (select min(id::text)::uuid from customers)`, r.issuedCodes[0]); err != nil {
-		t.Fatal(err)
-	}
+	r.Exec(`update customers set last_name = $1 where id = (select min(id::text)::uuid from customers)`, r.issuedCodes[0])
 	if len(FindCodes(r.issuedCodes[:1], everything())) != 1 {
 		t.Error("the planted code is not found")
 	}

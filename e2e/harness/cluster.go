@@ -2,9 +2,6 @@ package harness
 
 import (
 	"context"
-	"database/sql"
-	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -24,7 +21,7 @@ import (
 type Cluster struct {
 	*gatewayRunner
 	T                 *testing.T
-	DB                *sql.DB // not by the gateway's own way to the database
+	*DB               // not through the proxy
 	postgres          bool
 	Proxies           map[string]*Proxy // by which the gateway reaches "postgres" and "redis"
 	Telegram          *simulator.Telegram
@@ -63,7 +60,7 @@ func StartCluster(t *testing.T, c ClusterOptions) (*Cluster, *Process) {
 		c.DatabaseURL = CreateDatabase(t, TestPostgresURL(t))
 	}
 	s := &Cluster{gatewayRunner: newGatewayRunner(t, c.Fault), T: t, Proxies: map[string]*Proxy{}, postgres: sqldb.IsPostgres(c.DatabaseURL), Webhooks: &webhookLog{}, App: newEchoApp()}
-	s.Client.Timeout = 10 * time.Second
+	s.API.HTTP.Timeout = 10 * time.Second
 	s.env = append(s.env, "HYDRAGATE_MASTER_KEYS="+keyring.GenerateKey("k1"))
 	if s.postgres {
 		s.env = append(s.env, "HYDRAGATE_DATABASE_URL="+s.proxied("postgres", c.DatabaseURL), "HYDRAGATE_REDIS_URL="+s.proxied("redis", TestRedisURL(t)))
@@ -178,25 +175,11 @@ func (s *Cluster) ConnectChannel(instance, channel string, body map[string]strin
 // MustCall calls the API, which must answer this.
 func (s *Cluster) MustCall(method, path string, body any, want int, into any) {
 	s.T.Helper()
-	status, answer := s.callAPI(s.T.Context(), method, path, body)
-	if status != want {
-		s.T.Fatalf("%s %s: %d %s\n%s", method, path, status, answer, s.LogTail())
-	}
-	if err := json.Unmarshal(answer, into); err != nil {
-		s.T.Fatalf("%s %s: %s: %v", method, path, answer, err)
-	}
+	s.API.MustCall(s.T, method, path, body, want, into)
 }
 
 // LogTail returns the end of the log of all gateways.
 func (s *Cluster) LogTail() string { return s.log.Tail(30) }
-
-// Exec changes the database by hand.
-func (s *Cluster) Exec(query string, args ...any) {
-	s.T.Helper()
-	if _, err := s.DB.ExecContext(s.T.Context(), query, args...); err != nil {
-		s.T.Fatal(query, err)
-	}
-}
 
 // ExpireLeases lets the time pass that the dead still hold what they worked on.
 func (s *Cluster) ExpireLeases(ctx context.Context) {
@@ -244,30 +227,13 @@ func (s *Cluster) hasSpooled(ctx context.Context) bool {
 	gateways := slices.Clone(s.Front.Targets)
 	s.Front.mu.Unlock()
 	for _, addr := range gateways {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/metrics", nil)
-		if err != nil {
-			return true
-		}
-		res, err := s.Client.Do(req)
-		if err != nil {
-			return true
-		}
-		all, err := io.ReadAll(res.Body)
-		_ = res.Body.Close()
-		if err != nil || !strings.Contains(string(all), "\nhydragate_spool_messages 0\n") {
+		c := Client{URL: "http://" + addr, HTTP: s.API.HTTP}
+		res, err := c.Do(ctx, http.MethodGet, "/metrics", nil, "")
+		if err != nil || !strings.Contains(res.Body, "\nhydragate_spool_messages 0\n") {
 			return true
 		}
 	}
 	return false
-}
-
-// QueryInt gives the one number that a query gives.
-func (s *Cluster) QueryInt(query string, args ...any) (n int) {
-	s.T.Helper()
-	if err := s.DB.QueryRowContext(s.T.Context(), query, args...).Scan(&n); err != nil {
-		s.T.Fatal(query, err)
-	}
-	return n
 }
 
 // CheckLog fails the test if a gateway panicked or had a data race.

@@ -2,7 +2,6 @@ package harness
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -34,9 +33,9 @@ type crashFixture struct {
 	StopEarly func() bool
 
 	*gatewayRunner
-	postgres   *PostgresServer
-	redis      *redis.Client
-	DB         *sql.DB
+	postgres *PostgresServer
+	redis    *redis.Client
+	*DB
 	store      *store.Store
 	telegram   *simulator.Telegram
 	instanceID string
@@ -65,9 +64,9 @@ func NewCrashFixture(t *testing.T, fault Fault) *crashFixture {
 	// Every grant is written down by the database itself, whatever the program says.
 	for _, q := range []string{
 		`alter table audit_events disable trigger audit_events_keep`, // so that time can pass for the limits on codes
-		`create table proof_grants (identity_id uuid, gen bigint, message uuid)`,
-		`create function proof_grant() returns trigger language plpgsql as 'begin insert into proof_grants values (new.id, new.claim_gen, new.claim_used_msg); return new; end'`,
-		`create trigger proof_grant after update on identities for each row when (old.verified_at is null and new.verified_at is not null) execute function proof_grant()`,
+		`create table granted_claims (identity_id uuid, gen bigint, message uuid)`,
+		`create function record_grant() returns trigger language plpgsql as 'begin insert into granted_claims values (new.id, new.claim_gen, new.claim_used_msg); return new; end'`,
+		`create trigger record_grant after update on identities for each row when (old.verified_at is null and new.verified_at is not null) execute function record_grant()`,
 	} {
 		if _, err := r.DB.ExecContext(t.Context(), q); err != nil {
 			t.Fatal(err)
@@ -95,9 +94,7 @@ func NewCrashFixture(t *testing.T, fault Fault) *crashFixture {
 		t.Fatalf("%v\n%s", err, r.log.String())
 	}
 	defer p.Kill()
-	if status, body := r.callAPI(t.Context(), "POST", "/v1/instances/"+r.instanceID+"/channels/telegram", map[string]string{"bot_token": crashBotToken}); status != http.StatusOK {
-		t.Fatalf("setting up Telegram: %d %s", status, body)
-	}
+	r.API.MustCall(t, "POST", "/v1/instances/"+r.instanceID+"/channels/telegram", map[string]string{"bot_token": crashBotToken}, http.StatusOK, nil)
 	return r
 }
 
@@ -130,10 +127,9 @@ func (r *crashFixture) Run(t *testing.T) {
 	stop()
 	breaking.Wait()
 	if !r.reachedLimit() {
-		h := &ClaimFixture{T: t, DB: r.DB}
 		t.Errorf("not done in time: %s\nmessages left: %q\nlanes: %q\nTelegram still has %d",
-			r, h.QueryTexts(`select concat_ws(' ', state, sender_id, attempts, received_at, text) from messages where state <> 'done'`),
-			h.QueryTexts(`select concat_ws(' ', kind, holder, due_at, lease_until, now()) from lanes where due_at is not null`), len(r.telegram.PendingUpdates(BotUsername)))
+			r, r.QueryTexts(`select concat_ws(' ', state, sender_id, attempts, received_at, text) from messages where state <> 'done'`),
+			r.QueryTexts(`select concat_ws(' ', kind, holder, due_at, lease_until, now()) from lanes where due_at is not null`), len(r.telegram.PendingUpdates(BotUsername)))
 	}
 }
 

@@ -29,27 +29,6 @@ func DiffRows(before, after []string) string {
 	return ""
 }
 
-// DumpTables gives every row of every table as text.
-func DumpTables(dsn string) ([]byte, error) {
-	names := "select name from sqlite_master where type = 'table' and name not like 'sqlite%'"
-	if strings.HasPrefix(dsn, "postgres") {
-		names = "select table_name::text from information_schema.tables where table_schema = 'public'"
-	}
-	found, err := QueryRows(dsn, names)
-	if err != nil {
-		return nil, err
-	}
-	var all []byte
-	for _, name := range found {
-		rows, err := QueryRows(dsn, "select * from "+name)
-		if err != nil {
-			return nil, err
-		}
-		all = append(append(all, strings.Join(rows, "\n")...), '\n')
-	}
-	return all, nil
-}
-
 // DumpFiles gives the bytes of all files in a folder: also what was deleted and not
 // overwritten yet.
 func DumpFiles(dir string) ([]byte, error) {
@@ -83,13 +62,4 @@ func FindCodes(codes []string, texts map[string]string) (where []string) {
 		}
 	}
 	return where
-}
-
-// allRowsQuery is a query that gives each row of each table as a text.
-func allRowsQuery(h *ClaimFixture) string {
-	var parts []string
-	for _, table := range h.QueryTexts(`select table_name from information_schema.tables where table_schema = 'public'`) {
-		parts = append(parts, "select x::text from "+table+" x")
-	}
-	return strings.Join(parts, " union all ")
 }

@@ -205,24 +205,11 @@ func (r *MessageLoad) Report() (v LoadReport) {
 // storedCounts counts the rows of each text of the round.
 func (r *MessageLoad) storedCounts() map[string]int {
 	r.T.Helper()
-	rows, err := r.DB.QueryContext(r.T.Context(), `select text, count(*) from messages where text like $1 group by text`, r.Name+":%")
-	if err != nil {
-		r.T.Fatal(err)
+	counts := map[string]int{}
+	for _, text := range r.QueryTexts(`select text from messages where text like $1`, r.Name+":%") {
+		counts[text]++
 	}
-	defer func() { _ = rows.Close() }()
-	found := map[string]int{}
-	for rows.Next() {
-		var text string
-		var n int
-		if err := rows.Scan(&text, &n); err != nil {
-			r.T.Fatal(err)
-		}
-		found[text] = n
-	}
-	if err := rows.Err(); err != nil {
-		r.T.Fatal(err)
-	}
-	return found
+	return counts
 }
 
 // ReplyCounts counts what the people read, on all channels.

@@ -9,13 +9,6 @@ import (
 	"testing"
 )
 
-// A APIResponse is what an API answered.
-type APIResponse struct {
-	Status int
-	Header http.Header
-	Body   string
-}
-
 // A call is one request of an operation.
 type APIRequest struct {
 	Method, Path, Body string

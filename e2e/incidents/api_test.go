@@ -42,7 +42,7 @@ var apiIncidents = []incident{
 				want = 403
 			}
 			for method := range operations {
-				for _, h := range []http.Header{nil, bearerHeader("garbage"), bearerHeader(""), bearerHeader("hg_live_" + strings.Repeat("A", 43)), {"X-Api-Key": {"x"}}, {"Authorization": {"Basic " + s.API.Key}}, {"Agent-Secret-Key": {"x"}}} {
+				for _, h := range []http.Header{nil, harness.BearerHeader("garbage"), harness.BearerHeader(""), harness.BearerHeader("hg_live_" + strings.Repeat("A", 43)), {"X-Api-Key": {"x"}}, {"Authorization": {"Basic " + s.API.Key}}, {"Agent-Secret-Key": {"x"}}} {
 					n++
 					if status, _ := s.request(strings.ToUpper(method), path, h, ""); status != want {
 						s.t.Errorf("%s %s with %v: %d", method, path, h, status)
@@ -53,7 +53,7 @@ var apiIncidents = []incident{
 		if n < 200 {
 			s.t.Errorf("only %d calls were tried", n)
 		}
-		if status, _ := s.request("GET", "/v1/customers", bearerHeader(s.API.Key), ""); status != 200 {
+		if status, _ := s.request("GET", "/v1/customers", harness.BearerHeader(s.API.Key), ""); status != 200 {
 			s.t.Errorf("with a good key: %d", status)
 		}
 	}},
@@ -61,17 +61,17 @@ var apiIncidents = []incident{
 		external := s.newExternalID(adapters.Telegram)
 		s.noError(s.API.Call(s.t.Context(), "POST", "/v1/customers/"+s.createCustomer()+"/identities", demo.JSONObject{"channel": "telegram", "external_id": external}, nil))
 		lookup := "/v1/customers/lookup/identity?channel=telegram&external_id=" + external
-		if status, body := s.request("GET", lookup, bearerHeader(s.API.Key), ""); status != 200 {
+		if status, body := s.request("GET", lookup, harness.BearerHeader(s.API.Key), ""); status != 200 {
 			s.t.Fatalf("its own tenant: %d %s", status, body)
 		}
 		stranger, unknown := s.createOtherTenant(), ""
-		status, body := s.request("GET", lookup, bearerHeader(stranger), "")
-		_, unknown = s.request("GET", lookup+"9", bearerHeader(stranger), "")
+		status, body := s.request("GET", lookup, harness.BearerHeader(stranger), "")
+		_, unknown = s.request("GET", lookup+"9", harness.BearerHeader(stranger), "")
 		if status != 404 || body != unknown {
 			s.t.Errorf("another tenant: %d %s", status, body)
 		}
 		for _, list := range []string{"/v1/customers", "/v1/identities?customer=none", "/v1/instances", "/v1/keys", "/v1/audit"} {
-			if status, body := s.request("GET", list, bearerHeader(stranger), ""); status != 200 || strings.Contains(body, external) || strings.Contains(body, s.InstanceID) {
+			if status, body := s.request("GET", list, harness.BearerHeader(stranger), ""); status != 200 || strings.Contains(body, external) || strings.Contains(body, s.InstanceID) {
 				s.t.Errorf("%s in another tenant: %d %s", list, status, body)
 			}
 		}
@@ -110,7 +110,7 @@ func (s *incidentFixture) createOtherTenant() (token string) {
 	_, err = s.db.ExecContext(s.t.Context(), `update api_keys set tenant_id = $1 where hash = $2`, tenant, identity.HashToken(token))
 	s.noError(err)
 	harness.Eventually(s.t, "the key is the other tenant's", func() bool {
-		status, _ := s.request("GET", "/v1/instances/"+s.InstanceID, bearerHeader(token), "")
+		status, _ := s.request("GET", "/v1/instances/"+s.InstanceID, harness.BearerHeader(token), "")
 		return status == 404
 	})
 	return token

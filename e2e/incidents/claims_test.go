@@ -31,8 +31,7 @@ var claimIncidents = []incident{
 	{"DiscordSRV #1418: no stray text unlinks anybody", func(s *incidentFixture) {
 		p := s.createVerified(adapters.Telegram)
 		row := func() string {
-			h := &harness.ClaimFixture{T: s.t, DB: s.db}
-			return strings.Join(h.QueryTexts(`select cast(customer_id as text) || cast(verified_at as text) || role_override || cast(claim_gen as text) || coalesce(cast(claim_used_msg as text), '') from identities where id = $1`, p.identityID), "")
+			return strings.Join(s.db.QueryTexts(`select cast(customer_id as text) || cast(verified_at as text) || role_override || cast(claim_gen as text) || coalesce(cast(claim_used_msg as text), '') from identities where id = $1`, p.identityID), "")
 		}
 		before := row()
 		texts := []string{"unlink", "/unlink now please", "unlink me", "claim", "/claim", "/claim off", "no", "yes", "/start", "/start claim_", "/help", "code", "\u202e/unlink", "/ unlink", "1234"}
@@ -75,7 +74,7 @@ var claimIncidents = []incident{
 	{"Kratos #4317: what proves the person does not stand in for staff, nor staff's right to issue for the person", func(s *incidentFixture) {
 		p := s.createLinked(adapters.Telegram)
 		code := s.issueCode(p)
-		issuer := bearerHeader(s.createKey("claims:issue"))
+		issuer := harness.BearerHeader(s.createKey("claims:issue"))
 		before := s.stateDump()
 		for _, try := range [][3]string{
 			{"PATCH", p.path(), `{"verified":true}`}, {"PATCH", p.path(), `{"role_override":"owner"}`}, {"POST", p.path() + "/claim", `{"code":"` + code + `"}`},
@@ -90,7 +89,7 @@ var claimIncidents = []incident{
 		}
 		// The verified person's code is no key of the API.
 		s.sendAndExpect(p.channel, p.externalID, "/claim "+code, demo.ReplyVerified)
-		for _, h := range []http.Header{bearerHeader(code), {"X-Api-Key": {code}}, {"Agent-Secret-Key": {code}}} {
+		for _, h := range []http.Header{harness.BearerHeader(code), {"X-Api-Key": {code}}, {"Agent-Secret-Key": {code}}} {
 			if status, _ := s.request("GET", p.path(), h, ""); status != 401 {
 				s.t.Errorf("a code as a key: %d", status)
 			}
@@ -105,7 +104,7 @@ var claimIncidents = []incident{
 			{"/v1/keys", `{"name":"more","scopes":["customers:*"]}`},
 			{"/v1/customers/" + p.customerID + "/identities", `{"channel":"telegram","external_id":"` + s.newExternalID(adapters.Telegram) + `","role_override":"owner"}`},
 		} {
-			for _, header := range []http.Header{bearerHeader(issuer), {"Authorization": {"Bearer " + issuer}, "X-Scopes": {"identities:grant"}, "X-Role": {"owner"}, "X-Forwarded-User": {"admin"}}} {
+			for _, header := range []http.Header{harness.BearerHeader(issuer), {"Authorization": {"Bearer " + issuer}, "X-Scopes": {"identities:grant"}, "X-Role": {"owner"}, "X-Forwarded-User": {"admin"}}} {
 				if status, body := s.request("POST", try[0], header, try[1]); status/100 == 2 {
 					s.t.Errorf("%s %s: %d %s", try[0], try[1], status, body)
 				}
@@ -114,7 +113,7 @@ var claimIncidents = []incident{
 		if s.stateDump() != before {
 			s.t.Error("something changed")
 		}
-		if status, body := s.request("POST", "/v1/keys", bearerHeader(issuer), `{"name":"less","scopes":["claims:issue"]}`); status != 201 {
+		if status, body := s.request("POST", "/v1/keys", harness.BearerHeader(issuer), `{"name":"less","scopes":["claims:issue"]}`); status != 201 {
 			s.t.Errorf("less than one holds: %d %s", status, body)
 		}
 	}},

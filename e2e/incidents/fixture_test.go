@@ -3,21 +3,14 @@ package incidents
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha1"
-	"crypto/sha256"
-	"database/sql"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -56,7 +49,8 @@ type incident struct {
 type incidentFixture struct {
 	*demo.Environment
 	t           *testing.T
-	db          *sql.DB
+	db          *harness.DB
+	client      *harness.Client
 	nextID      int64
 	appRequests *recordingApp
 }
@@ -84,7 +78,7 @@ func runWithIncidentFixture(t *testing.T, on func(*app.Settings) (database strin
 	}
 	defer p.Close()
 	p.Slack.RetryScale, p.Telegram.RetryScale = 0.01, 0.1
-	s := &incidentFixture{t: t, nextID: 600_000, appRequests: &recordingApp{}, Environment: &demo.Environment{Console: app.Console{Out: io.Discard, Err: io.Discard}, Providers: p, App: demo.NewSampleApp()}}
+	s := &incidentFixture{t: t, nextID: 600_000, client: harness.NewClient("", "", harness.EventTimeout), appRequests: &recordingApp{}, Environment: &demo.Environment{Console: app.Console{Out: io.Discard, Err: io.Discard}, Providers: p, App: demo.NewSampleApp()}}
 	s.appRequests.next = s.App
 	agent := httptest.NewServer(s.appRequests)
 	defer agent.Close()
@@ -125,8 +119,8 @@ func (r *recordingApp) String() string {
 
 func (s *incidentFixture) useT(t *testing.T) (done func()) {
 	outer := s.t
-	s.t = t
-	return func() { s.t = outer }
+	s.t, s.db.T = t, t
+	return func() { s.t, s.db.T = outer, outer }
 }
 
 // noError fails the test for an error.
@@ -274,14 +268,9 @@ func (s *incidentFixture) waitIdle() {
 func (s *incidentFixture) stateDump() string {
 	s.t.Helper()
 	s.waitIdle()
-	h := &harness.ClaimFixture{T: s.t, DB: s.db}
 	var b strings.Builder
-	for _, table := range []string{"customers", "identities", "messages", "deliveries", "outbox", "audit_events", "claim_failures", "conversations"} {
-		var n int
-		h.Scan(`select count(*) from `+table, nil, &n)
-		fmt.Fprintln(&b, table, n)
-	}
-	fmt.Fprintln(&b, h.QueryTexts(`select cast(id as text) || ' ' || coalesce(cast(customer_id as text), '') || ' ' || coalesce(cast(verified_at as text), '') || ' ' || coalesce(role_override, '') || ' ' || cast(claim_gen as text)
+	fmt.Fprintln(&b, s.db.RowCounts("customers", "identities", "messages", "deliveries", "outbox", "audit_events", "claim_failures", "conversations"))
+	fmt.Fprintln(&b, s.db.QueryTexts(`select cast(id as text) || ' ' || coalesce(cast(customer_id as text), '') || ' ' || coalesce(cast(verified_at as text), '') || ' ' || coalesce(role_override, '') || ' ' || cast(claim_gen as text)
 		from identities order by id`))
 	return b.String()
 }
@@ -296,17 +285,14 @@ type signedRequest struct {
 // post posts it and gives the status.
 func (s *incidentFixture) post(r signedRequest) int {
 	s.t.Helper()
-	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, r.url, strings.NewReader(r.body))
+	return s.do(http.MethodPost, r.url, r.header, r.body).Status
+}
+
+func (s *incidentFixture) do(method, url string, header http.Header, body string) harness.Response {
+	s.t.Helper()
+	res, err := s.client.Do(s.t.Context(), method, url, header, body)
 	s.noError(err)
-	req.Header = r.header.Clone()
-	if host := r.header.Get("Host"); host != "" {
-		req.Host = host
-	}
-	resp, err := http.DefaultClient.Do(req)
-	s.noError(err)
-	defer func() { _ = resp.Body.Close() }()
-	_, _ = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode
+	return res
 }
 
 // telegramRequest is an update as Telegram posts it.
@@ -325,13 +311,8 @@ func (s *incidentFixture) telegramUpdate(from, username, text string) string {
 // twilioRequest is a text as Twilio posts it, signed for the URL given.
 func (s *incidentFixture) twilioRequest(signedFor string, form url.Values) signedRequest {
 	at, _, _ := strings.Cut(s.WebhookURLs[adapters.SMS], "#")
-	mac := hmac.New(sha1.New, []byte(s.Providers.TwilioToken))
-	_, _ = io.WriteString(mac, signedFor)
-	for _, k := range slices.Sorted(maps.Keys(form)) {
-		_, _ = io.WriteString(mac, k+form.Get(k))
-	}
 	return signedRequest{at, http.Header{
-		"Content-Type": {"application/x-www-form-urlencoded"}, "X-Twilio-Signature": {base64.StdEncoding.EncodeToString(mac.Sum(nil))},
+		"Content-Type": {"application/x-www-form-urlencoded"}, "X-Twilio-Signature": {harness.TwilioSignature(s.Providers.TwilioToken, signedFor, form)},
 	}, form.Encode()}
 }
 
@@ -352,10 +333,8 @@ func (s *incidentFixture) smsURL() string {
 func (s *incidentFixture) slackRequest(hook, contentType, body string) signedRequest {
 	at := strings.TrimSuffix(s.WebhookURLs[adapters.Slack], "/events") + "/" + hook
 	stamp := strconv.FormatInt(time.Now().Unix(), 10)
-	mac := hmac.New(sha256.New, []byte(s.Providers.SlackSecret))
-	_, _ = io.WriteString(mac, "v0:"+stamp+":"+body)
 	return signedRequest{at, http.Header{
-		"Content-Type": {contentType}, "X-Slack-Request-Timestamp": {stamp}, "X-Slack-Signature": {"v0=" + hex.EncodeToString(mac.Sum(nil))},
+		"Content-Type": {contentType}, "X-Slack-Request-Timestamp": {stamp}, "X-Slack-Signature": {harness.SlackSignature(s.Providers.SlackSecret, stamp, body)},
 	}, body}
 }
 
@@ -375,20 +354,8 @@ func (s *incidentFixture) slackDirectMessage(user, text string) string {
 // request makes one call with the headers given and gives the answer's status and body.
 func (s *incidentFixture) request(method, path string, header http.Header, body string) (int, string) {
 	s.t.Helper()
-	req, err := http.NewRequestWithContext(s.t.Context(), method, s.API.URL+path, strings.NewReader(body))
-	s.noError(err)
-	if header != nil {
-		req.Header = header.Clone()
-	}
-	if body != "" {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := http.DefaultClient.Do(req)
-	s.noError(err)
-	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(resp.Body)
-	s.noError(err)
-	return resp.StatusCode, string(b)
+	res := s.do(method, s.API.URL+path, header, body)
+	return res.Status, res.Body
 }
 
 // createKey makes an API key that may do what scopes say.
@@ -398,5 +365,3 @@ func (s *incidentFixture) createKey(scopes ...string) (token string) {
 	s.noError(s.API.Call(s.t.Context(), "POST", "/v1/keys", demo.JSONObject{"name": "incident", "scopes": scopes}, &made))
 	return made.Key
 }
-
-func bearerHeader(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }

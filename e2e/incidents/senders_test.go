@@ -77,10 +77,10 @@ var senderIncidents = []incident{
 		other, _, err := s.API.CreateInstance(s.t.Context(), s.AppURL)
 		s.noError(err)
 		lookup := fmt.Sprintf("/v1/customers/lookup/identity?channel=sms&external_id=%s&instance_id=", strings.Replace(p.externalID, "+", "%2B", 1))
-		if status, _ := s.request("GET", lookup+other, bearerHeader(s.API.Key), ""); status != 404 {
+		if status, _ := s.request("GET", lookup+other, harness.BearerHeader(s.API.Key), ""); status != 404 {
 			s.t.Errorf("the other instance knows the account: %d", status)
 		}
-		if status, _ := s.request("GET", lookup+s.InstanceID, bearerHeader(s.API.Key), ""); status != 200 {
+		if status, _ := s.request("GET", lookup+s.InstanceID, harness.BearerHeader(s.API.Key), ""); status != 200 {
 			s.t.Errorf("its own instance does not: %d", status)
 		}
 		s.noError(s.API.Call(s.t.Context(), "DELETE", p.path(), nil, nil))

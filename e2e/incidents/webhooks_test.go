@@ -3,7 +3,6 @@ package incidents
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -232,15 +231,7 @@ func (s *incidentFixture) requestPerChannel() []signedRequest {
 // responseBody posts a request and gives the body of the answer.
 func (s *incidentFixture) responseBody(r signedRequest) string {
 	s.t.Helper()
-	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, r.url, strings.NewReader(r.body))
-	s.noError(err)
-	req.Header = r.header
-	resp, err := http.DefaultClient.Do(req)
-	s.noError(err)
-	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(resp.Body)
-	s.noError(err)
-	return string(b)
+	return s.do(http.MethodPost, r.url, r.header, r.body).Body
 }
 
 // isRejected says of a status that a request was not believed: by the limit on wrong ones,

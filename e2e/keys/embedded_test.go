@@ -162,15 +162,22 @@ func (e *embeddedGateway) start(t *testing.T) *harness.Process {
 }
 
 func (e *embeddedGateway) callAPI(p *harness.Process, path, body string) (status int, answer []byte) {
-	return postOnce("http://"+p.Addr+path, http.Header{"Authorization": {"Bearer " + rotationAdminKey}, "Content-Type": {"application/json"}}, []byte(body))
+	res := post(p, path, harness.BearerHeader(rotationAdminKey), body)
+	return res.Status, []byte(res.Body)
+}
+
+// post posts once. It returns the zero Response if there is none.
+func post(p *harness.Process, path string, header http.Header, body string) harness.Response {
+	res, _ := harness.NewClient("http://"+p.Addr, "", harness.EventTimeout).Do(context.Background(), http.MethodPost, path, header, body)
+	return res
 }
 
 // sendWebhook delivers what somebody said on Telegram.
 func (e *embeddedGateway) sendWebhook(p *harness.Process) (status int) {
 	_, secret := e.providers.Telegram.Webhook(simulator.DemoBot)
 	n := e.messageIDs.Add(1)
-	status, _ = postOnce("http://"+p.Addr+"/hooks/telegram/"+e.instanceID, http.Header{"X-Telegram-Bot-Api-Secret-Token": {secret}}, telegramUpdate(n, 770000+n%5, "hello"))
-	return status
+	header := http.Header{"X-Telegram-Bot-Api-Secret-Token": {secret}}
+	return post(p, "/hooks/telegram/"+e.instanceID, header, string(telegramUpdate(n, 770000+n%5, "hello"))).Status
 }
 
 // fileKeys are those of the file, the first first.
@@ -182,7 +189,7 @@ func (e *embeddedGateway) fileKeys() []string {
 // countEncryptedWith counts the values that a key sealed, in every column of every table.
 func (e *embeddedGateway) countEncryptedWith(t *testing.T, id string) (n int) {
 	t.Helper()
-	h := &harness.ClaimFixture{T: t, DB: harness.OpenDatabase(t, filepath.Join(e.dir, "hydragate.db"))}
+	h := harness.OpenDatabase(t, filepath.Join(e.dir, "hydragate.db"))
 	for _, column := range h.QueryTexts(`select m.name || '.' || p.name from sqlite_master m join pragma_table_info(m.name) p on 1 where m.type = 'table'`) {
 		table, name, _ := strings.Cut(column, ".")
 		var some int

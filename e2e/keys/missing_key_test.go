@@ -1,9 +1,7 @@
 package keys
 
 import (
-	"bytes"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -75,7 +73,7 @@ func TestKeyRotation_MissingKey(t *testing.T) {
 	// A gateway with both takes a claim and stops; the one without waits with it.
 	r.removeOldest()
 	r.addReplica(r.startReplica(k2 + "," + k1))
-	h := &harness.ClaimFixture{T: t, DB: r.db}
+	h := r.db
 	h.Exec(`update lanes set lease_until = now() + interval '1 hour'`) // nobody works for now
 	if status := r.postWebhook(r.telegramRequest(c.personID, "/claim "+c.code)); status != http.StatusOK {
 		t.Fatalf("with both keys: %d %v", status, r.failures)
@@ -115,8 +113,8 @@ type rotationFixture struct {
 	front       *harness.Proxy
 	env         []string
 	databaseURL string
-	db          *sql.DB
-	client      *http.Client
+	db          *harness.DB
+	client      *harness.Client
 	log         harness.LockedBuffer
 	instanceID  string
 
@@ -176,7 +174,7 @@ func newRotationFixture(t *testing.T, keys string, replicas int) *rotationFixtur
 		t.Fatal(err)
 	}
 	t.Cleanup(front.Close)
-	r := &rotationFixture{t: t, providers: p, front: front, client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}}
+	r := &rotationFixture{t: t, providers: p, front: front, client: harness.NewClient("", rotationAdminKey, 10*time.Second)}
 	r.app.accepted = map[string]int{}
 	agent := httptest.NewServer(&r.app)
 	t.Cleanup(agent.Close)
@@ -284,21 +282,11 @@ func (r *rotationFixture) request(method, path string, header http.Header, body 
 	p, done := r.acquireReplica()
 	defer done()
 	r.requests.Add(1)
-	req, err := http.NewRequest(method, "http://"+p.Addr+path, bytes.NewReader(body))
+	res, err := r.client.Do(context.Background(), method, "http://"+p.Addr+path, header, string(body))
 	if err != nil {
 		return 0, []byte(err.Error()), nil
 	}
-	req.Header = header
-	res, err := r.client.Do(req)
-	if err != nil {
-		return 0, []byte(err.Error()), nil
-	}
-	defer func() { _ = res.Body.Close() }()
-	answer, err = io.ReadAll(res.Body)
-	if err != nil {
-		return 0, []byte(err.Error()), nil
-	}
-	return res.StatusCode, answer, res.Header
+	return res.Status, []byte(res.Body), res.Header
 }
 
 // recordFailure counts a request that was not answered as it must be.
@@ -391,7 +379,7 @@ func (r *rotationFixture) command(ctx context.Context, keys, dsn string, args ..
 // countEncryptedWith counts the values in all columns of all tables that a key sealed.
 func (r *rotationFixture) countEncryptedWith(id string) (n int) {
 	r.t.Helper()
-	h := &harness.ClaimFixture{T: r.t, DB: r.db}
+	h := r.db
 	for _, column := range h.QueryTexts(`select format('%I.%I', table_name, column_name) from information_schema.columns where table_schema = 'public' and data_type = 'text'`) {
 		table, name, _ := strings.Cut(column, ".")
 		var some int

@@ -1,20 +1,12 @@
 package keys
 
 import (
-	"bytes"
-	"crypto/hmac"
-	"crypto/sha1"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -33,7 +25,7 @@ import (
 func TestProviderSecrets_GracePeriod(t *testing.T) {
 	t.Parallel()
 	r := newRotationFixture(t, keyring.GenerateKey("k1"), 1)
-	h := &harness.ClaimFixture{T: t, DB: r.db}
+	h := r.db
 	says := map[string]func(secret string) (string, http.Header, []byte){
 		"telegram": func(secret string) (string, http.Header, []byte) {
 			path, header, body := r.telegramRequest(770001, "hello")
@@ -158,22 +150,6 @@ func telegramUpdate(n, person int64, text string) []byte {
 	return body
 }
 
-// postOnce posts once; 0 is no answer.
-func postOnce(url string, header http.Header, body []byte) (status int, answer []byte) {
-	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
-	if err != nil {
-		return 0, nil
-	}
-	req.Header = header
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, nil
-	}
-	defer func() { _ = res.Body.Close() }()
-	answer, _ = io.ReadAll(res.Body)
-	return res.StatusCode, answer
-}
-
 // smsRequest is a message signed as Twilio describes it, with a token.
 func (r *rotationFixture) smsRequest(token, text string) (path string, header http.Header, body []byte) {
 	form := url.Values{
@@ -182,12 +158,7 @@ func (r *rotationFixture) smsRequest(token, text string) (path string, header ht
 	}
 	path = "/hooks/sms/" + r.instanceID
 	signed := "http://" + r.front.Addr() + path
-	for _, k := range slices.Sorted(maps.Keys(form)) {
-		signed += k + form.Get(k)
-	}
-	m := hmac.New(sha1.New, []byte(token))
-	m.Write([]byte(signed))
-	return path, http.Header{"X-Twilio-Signature": {base64.StdEncoding.EncodeToString(m.Sum(nil))}, "Content-Type": {"application/x-www-form-urlencoded"}}, []byte(form.Encode())
+	return path, http.Header{"X-Twilio-Signature": {harness.TwilioSignature(token, signed, form)}, "Content-Type": {"application/x-www-form-urlencoded"}}, []byte(form.Encode())
 }
 
 // slackRequest is an event signed as Slack describes it, with a secret.
@@ -199,9 +170,7 @@ func (r *rotationFixture) slackRequest(secret, text string) (path string, header
 		"authorizations": []map[string]any{{"team_id": simulator.DemoTeam, "user_id": simulator.DemoBotUser, "is_bot": true, "is_enterprise_install": false}},
 		"event":          map[string]any{"type": "message", "channel_type": "im", "channel": fmt.Sprintf("D%02d", n%20), "user": fmt.Sprintf("U%02d", n%20), "team": simulator.DemoTeam, "text": text, "ts": fmt.Sprintf("%s.%06d", now, n%1e6)},
 	})
-	m := hmac.New(sha256.New, []byte(secret))
-	_, _ = fmt.Fprintf(m, "v0:%s:%s", now, body)
-	return "/hooks/slack/" + r.instanceID + "/events", http.Header{"X-Slack-Signature": {"v0=" + hex.EncodeToString(m.Sum(nil))}, "X-Slack-Request-Timestamp": {now}, "Content-Type": {"application/json"}}, body
+	return "/hooks/slack/" + r.instanceID + "/events", http.Header{"X-Slack-Signature": {harness.SlackSignature(secret, now, string(body))}, "X-Slack-Request-Timestamp": {now}, "Content-Type": {"application/json"}}, body
 }
 
 // postWebhook posts what a provider says; anything but 200 is a failure.

@@ -138,7 +138,7 @@ func (r *rotationFixture) storeAnswers(master string, rows int) {
 func (r *rotationFixture) killRotation(keys string) bool {
 	r.t.Helper()
 	left := func() (rows int) {
-		(&harness.ClaimFixture{T: r.t, DB: r.db}).Scan(`select count(*) from idempotency_keys where starts_with(answer, 'v1.k1.')`, nil, &rows)
+		r.db.Scan(`select count(*) from idempotency_keys where starts_with(answer, 'v1.k1.')`, nil, &rows)
 		return rows
 	}
 	before := left()
@@ -201,7 +201,7 @@ func (r *rotationFixture) rotateConcurrently(keys string) string {
 // finds nothing given up.
 func (r *rotationFixture) requireIdle(t *testing.T) {
 	t.Helper()
-	h := &harness.ClaimFixture{T: t, DB: r.db}
+	h := r.db
 	var left int
 	harness.Eventually(t, "everything is worked", func() bool {
 		h.Scan(`select (select count(*) from messages where state = 'new') + (select count(*) from deliveries where status = 'pending') + (select count(*) from outbox where status in ('queued', 'sending'))`, nil, &left)

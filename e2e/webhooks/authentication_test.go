@@ -15,7 +15,6 @@ import (
 
 	"hydragate/e2e/harness"
 	"hydragate/e2e/harness/rawhttp"
-	"hydragate/store/sqldb"
 )
 
 const (
@@ -98,7 +97,7 @@ func TestUnusualWebhooks_Accepted(t *testing.T) {
 // sample gives all cases, and for the second engine every third when time is short: what
 // refuses a request is the same on both.
 func sample[T any](all []T, h *rawhttp.WebhookFixture) (picked []T) {
-	if harness.FullRun() || !sqldb.IsPostgres(h.DatabaseURL) {
+	if harness.FullRun() || !h.IsPostgres() {
 		return all
 	}
 	for i := 0; i < len(all); i += 3 {
@@ -159,7 +158,7 @@ func validProofs(h *rawhttp.WebhookFixture, d *rawhttp.UnsignedRequest) (all []s
 
 // isEmptyResponse reports whether an answer is empty, or the one empty answer that Twilio
 // understands. What is no HTTP at all is told so by the server, in words of its own.
-func isEmptyResponse(kind string, a rawhttp.RawResponse) bool {
+func isEmptyResponse(kind string, a harness.Response) bool {
 	channel, _ := rawhttp.SplitKind(kind)
 	switch {
 	case a.Status == 400 && regexp.MustCompile(`^400 Bad Request(: [a-z -]+| Header|: [a-zA-Z -]+)?$`).MatchString(a.Body):
@@ -199,7 +198,7 @@ func databaseDump(h *rawhttp.WebhookFixture, t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range h.TableNames() {
+	for _, table := range h.Tables() {
 		columns := "*"
 		switch table {
 		case "endpoints":
@@ -207,7 +206,7 @@ func databaseDump(h *rawhttp.WebhookFixture, t *testing.T) string {
 		case "api_keys":
 			columns = "id, scopes, expires_at, revoked_at"
 		}
-		rows, err := harness.QueryRows(h.DatabaseURL, "select "+columns+" from "+table)
+		rows, err := harness.QueryRows(h.DSN, "select "+columns+" from "+table)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +226,7 @@ func checkLogHasNoSecrets(h *rawhttp.WebhookFixture, t *testing.T, until int) {
 	if !strings.Contains(log, "hook refused") {
 		t.Error("the search is blind: not one refusal is in the log")
 	}
-	if planted := log + rawhttp.SlackSignature("x", "1", "y"); !longHexPattern.MatchString(planted) {
+	if planted := log + harness.SlackSignature("x", "1", "y"); !longHexPattern.MatchString(planted) {
 		t.Error("the search is blind: a planted signature is not found")
 	}
 	if at := longHexPattern.FindString(log); at != "" {
@@ -260,7 +259,7 @@ func acceptedByNaiveChecks(h *rawhttp.WebhookFixture, p *rawhttp.RawRequest) boo
 	case "telegram":
 		return strings.HasPrefix(r.Header.Get(rawhttp.TelegramSecretHeader), seat.TelegramSecret)
 	case "slack":
-		right := rawhttp.SlackSignature(seat.SigningSecret, r.Header.Get(rawhttp.SlackTimestampHeader), string(body))
+		right := harness.SlackSignature(seat.SigningSecret, r.Header.Get(rawhttp.SlackTimestampHeader), string(body))
 		return strings.EqualFold(r.Header.Get(rawhttp.SlackSignatureHeader), right)
 	}
 	form, _ := url.ParseQuery(string(body))
@@ -274,7 +273,7 @@ func acceptedByNaiveChecks(h *rawhttp.WebhookFixture, p *rawhttp.RawRequest) boo
 	if forwarded := r.Header.Get("X-Forwarded-Proto"); forwarded != "" {
 		scheme = forwarded
 	}
-	return r.Header.Get(rawhttp.TwilioSignatureHeader) == rawhttp.TwilioSignature(seat.AuthToken, scheme+"://"+host+r.URL.RequestURI(), form)
+	return r.Header.Get(rawhttp.TwilioSignatureHeader) == harness.TwilioSignature(seat.AuthToken, scheme+"://"+host+r.URL.RequestURI(), form)
 }
 
 // naiveInstance finds an instance without looking at anything but its id.

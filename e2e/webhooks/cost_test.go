@@ -204,7 +204,7 @@ func TestWebhookSecretGuessing_RateLimited(t *testing.T) {
 	h := rawhttp.NewWebhookFixture(t, app.Settings{}, (*rawhttp.WebhookFixture).ServeInProcess)
 	for round, kind := range []string{"telegram", "sms", "slack/events"} {
 		from, n := h.NewCallerAddr(), 50_000+1000*round
-		guess := func(from string) rawhttp.RawResponse {
+		guess := func(from string) harness.Response {
 			n++
 			p := rawhttp.NewUnsignedRequest(kind, n, h.Acme).Sign()
 			p.Set(p.SignatureHeader(), rawhttp.WrongSignature(p))

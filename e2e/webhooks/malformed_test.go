@@ -1,12 +1,8 @@
 package webhooks
 
 import (
-	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha1"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -241,12 +237,9 @@ func postMalformedSMS(ctx context.Context, s *harness.Cluster, d malformedInput)
 	}
 	hook, _ := s.Twilio.Webhook(harness.SMSBotNumber)
 	hook, _, _ = strings.Cut(hook, "#")
-	mac := hmac.New(sha1.New, []byte(harness.TwilioToken))
-	_, _ = mac.Write([]byte(hook))
-	for _, name := range slices.Sorted(maps.Keys(form)) {
-		_, _ = mac.Write([]byte(name + form.Get(name)))
-	}
-	return postSigned(ctx, s, hook, []byte(form.Encode()), http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "X-Twilio-Signature": {base64.StdEncoding.EncodeToString(mac.Sum(nil))}})
+	return postSigned(ctx, s, hook, form.Encode(), http.Header{
+		"Content-Type": {"application/x-www-form-urlencoded"}, "X-Twilio-Signature": {harness.TwilioSignature(harness.TwilioToken, hook, form)},
+	})
 }
 
 // postMalformedSlack posts an event: with the text, or with the body in place of the event,
@@ -263,28 +256,20 @@ func postMalformedSlack(ctx context.Context, s *harness.Cluster, d malformedInpu
 	}
 	body := fmt.Sprintf(`{"type":"event_callback","team_id":%q,"api_app_id":%q,"event_id":"Ev%s","event":%s,"authorizations":[{"team_id":%q,"user_id":"U0BOT","is_bot":true}]}`, harness.SlackTeamID, harness.SlackAppID, hex.EncodeToString([]byte(d.name)), event, harness.SlackTeamID)
 	now := strconv.FormatInt(time.Now().Unix(), 10)
-	mac := hmac.New(sha256.New, []byte(harness.SlackSecret))
-	_, _ = fmt.Fprintf(mac, "v0:%s:%s", now, body)
-	err := postSigned(ctx, s, s.URL+"/hooks/slack/"+s.InstanceID+"/events", []byte(body), http.Header{"Content-Type": {"application/json"}, "X-Slack-Request-Timestamp": {now}, "X-Slack-Signature": {"v0=" + hex.EncodeToString(mac.Sum(nil))}})
+	err := postSigned(ctx, s, s.API.URL+"/hooks/slack/"+s.InstanceID+"/events", body, http.Header{
+		"Content-Type": {"application/json"}, "X-Slack-Request-Timestamp": {now}, "X-Slack-Signature": {harness.SlackSignature(harness.SlackSecret, now, body)},
+	})
 	if err != nil && len(body) > 512<<10 {
 		return nil
 	}
 	return err
 }
 
-func postSigned(ctx context.Context, s *harness.Cluster, hook string, body []byte, header http.Header) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, hook, bytes.NewReader(body))
-	if err != nil {
-		return err
+func postSigned(ctx context.Context, s *harness.Cluster, hook, body string, header http.Header) error {
+	to := harness.Client{HTTP: s.API.HTTP}
+	res, err := to.Do(ctx, http.MethodPost, hook, header, body)
+	if err == nil && res.Status != http.StatusOK {
+		err = fmt.Errorf("it is answered %d", res.Status)
 	}
-	req.Header = header
-	res, err := s.Client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = res.Body.Close() }()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("it is answered %d", res.StatusCode)
-	}
-	return nil
+	return err
 }

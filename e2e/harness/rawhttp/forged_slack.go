@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"hydragate/e2e/harness"
 )
 
 // slackForgeries are about any hook of Slack's.
@@ -15,7 +17,7 @@ func slackForgeries(kind string) []ForgedRequest {
 	stamp := func(change func(s string) string) func(*RawRequest) { // signed again for what it says then
 		return func(p *RawRequest) {
 			p.Set(SlackTimestampHeader, change(p.Get(SlackTimestampHeader)))
-			p.Set(SlackSignatureHeader, SlackSignature(p.Unsigned.key, p.Get(SlackTimestampHeader), p.Body))
+			p.Set(SlackSignatureHeader, harness.SlackSignature(p.Unsigned.key, p.Get(SlackTimestampHeader), p.Body))
 		}
 	}
 	off := func(by time.Duration) func(*WebhookFixture, *UnsignedRequest) {
@@ -55,7 +57,7 @@ func slackForgeries(kind string) []ForgedRequest {
 		unsignedForgery(kind, "TimestampOverflows", 403, stamp(func(s string) string { return "18446744073709551616" + s })),
 		unsignedForgery(kind, "TimestampWithZeros", 403, stamp(func(s string) string { return strings.Repeat("0", 40) + s })),
 		unsignedForgery(kind, "BodyWithoutSignature", 403, func(p *RawRequest) {
-			p.Set(SlackSignatureHeader, SlackSignature(p.Unsigned.key, p.Get(SlackTimestampHeader), ""))
+			p.Set(SlackSignatureHeader, harness.SlackSignature(p.Unsigned.key, p.Get(SlackTimestampHeader), ""))
 		}),
 		unsignedForgery(kind, "HookItDoesNotHave", 404, func(p *RawRequest) { p.Target += "s" }),
 		unsignedForgery(kind, "NoHook", 404, func(p *RawRequest) { p.Target = webhookPath("slack", "", p.Unsigned.accounts) }),
@@ -104,7 +106,7 @@ func slackEnvelopes() []ForgedRequest {
 		unsignedForgery("slack/interactivity", "PayloadInTheQuery", 403, moved),
 		{Kind: "slack/interactivity", Name: "PayloadInTheQueryNothingSigned", Status: 403, AfterSigning: func(_ *WebhookFixture, p *RawRequest) {
 			moved(p)
-			p.Set(SlackSignatureHeader, SlackSignature(p.Unsigned.key, p.Get(SlackTimestampHeader), ""))
+			p.Set(SlackSignatureHeader, harness.SlackSignature(p.Unsigned.key, p.Get(SlackTimestampHeader), ""))
 		}},
 		unsignedForgery("slack/interactivity", "PayloadAlsoInTheQuery", 403, func(p *RawRequest) { p.Target += "?payload=%7B%7D" }),
 		unsignedForgery("slack/commands", "TextInTheQuery", 403, func(p *RawRequest) { p.Target += "?text=other" }),

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"hydragate/e2e/harness"
 )
 
 func smsForgeries() []ForgedRequest {
@@ -126,7 +128,7 @@ func formForgeries(kind string) []ForgedRequest {
 		return func(p *RawRequest) {
 			f := maps.Clone(p.Unsigned.form)
 			change(f)
-			if p.Get(TwilioSignatureHeader) != TwilioSignature(p.Unsigned.key, p.Unsigned.URL, f) {
+			if p.Get(TwilioSignatureHeader) != harness.TwilioSignature(p.Unsigned.key, p.Unsigned.URL, f) {
 				panic("the signature does not hold for the form that was cut anew: nothing is shown")
 			}
 			p.Body = f.Encode()

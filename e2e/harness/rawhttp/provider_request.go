@@ -4,14 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
-	"crypto/hmac"
-	"crypto/sha1"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -108,9 +102,9 @@ func (d *UnsignedRequest) Sign() *RawRequest {
 		p.Set(TelegramSecretHeader, d.key)
 	case "slack":
 		p.Set(SlackTimestampHeader, strconv.FormatInt(d.timestamp.Unix(), 10))
-		p.Set(SlackSignatureHeader, SlackSignature(d.key, p.Get(SlackTimestampHeader), p.Body))
+		p.Set(SlackSignatureHeader, harness.SlackSignature(d.key, p.Get(SlackTimestampHeader), p.Body))
 	default:
-		p.Set(TwilioSignatureHeader, TwilioSignature(d.key, d.URL, d.form))
+		p.Set(TwilioSignatureHeader, harness.TwilioSignature(d.key, d.URL, d.form))
 	}
 	return p
 }
@@ -121,26 +115,6 @@ const (
 	SlackSignatureHeader  = "X-Slack-Signature"
 	SlackTimestampHeader  = "X-Slack-Request-Timestamp"
 )
-
-// The signatures are written down here once more, as the providers document them.
-
-func TwilioSignature(token, u string, form url.Values) string {
-	mac := hmac.New(sha1.New, []byte(token))
-	_, _ = io.WriteString(mac, u)
-	for _, key := range slices.Sorted(maps.Keys(form)) {
-		values := slices.Compact(slices.Sorted(slices.Values(form[key])))
-		for _, v := range values {
-			_, _ = io.WriteString(mac, key+v)
-		}
-	}
-	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
-}
-
-func SlackSignature(secret, timestamp, body string) string {
-	mac := hmac.New(sha256.New, []byte(secret))
-	_, _ = io.WriteString(mac, "v0:"+timestamp+":"+body)
-	return "v0=" + hex.EncodeToString(mac.Sum(nil))
-}
 
 // A RawRequest is a request as it goes over the wire, byte for byte.
 type RawRequest struct {
@@ -220,18 +194,8 @@ func (p *RawRequest) Encode() string {
 	return b.String() + "\r\n" + sent
 }
 
-// A RawResponse is what came back.
-type RawResponse struct {
-	Status int
-	Header http.Header
-	Body   string
-}
-
-// Dump is all of the answer.
-func (a RawResponse) Dump() string { return fmt.Sprint(a.Status, a.Header, a.Body) }
-
 // Send makes a request over a connection of its own, from an address.
-func (h *WebhookFixture) Send(t *testing.T, from string, p *RawRequest) RawResponse {
+func (h *WebhookFixture) Send(t *testing.T, from string, p *RawRequest) harness.Response {
 	t.Helper()
 	c := h.Dial(t, from)
 	defer func() { _ = c.Close() }()
@@ -263,7 +227,7 @@ func (h *WebhookFixture) Dial(t *testing.T, from string) net.Conn {
 }
 
 // ReadResponse reads one answer, and leaves what follows it.
-func ReadResponse(t *testing.T, from *bufio.Reader, method string) RawResponse {
+func ReadResponse(t *testing.T, from *bufio.Reader, method string) harness.Response {
 	t.Helper()
 	res, err := http.ReadResponse(from, &http.Request{Method: method})
 	if err != nil {
@@ -274,7 +238,7 @@ func ReadResponse(t *testing.T, from *bufio.Reader, method string) RawResponse {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return RawResponse{res.StatusCode, res.Header, string(body)}
+	return harness.Response{Status: res.StatusCode, Header: res.Header, Body: string(body)}
 }
 
 func Gzipped(s string) string {

@@ -1,12 +1,9 @@
 package rawhttp
 
 import (
-	"bytes"
+	"cmp"
 	"context"
-	"database/sql"
-	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -31,7 +28,6 @@ import (
 	"hydragate/identity"
 	"hydragate/store"
 	"hydragate/store/keyring"
-	"hydragate/store/sqldb"
 )
 
 // webhookOrigin is what providers call in these tests. Nobody listens there: requests go
@@ -55,19 +51,18 @@ type InstanceAccounts struct {
 // something else: acme; a neighbour with a bot, a number of the same Twilio account and
 // an app of its own; a foreigner at another account; and one without any key.
 type WebhookFixture struct {
-	T           *testing.T
-	Addr        string
-	DB          *sql.DB
-	DatabaseURL string
-	SpoolDir    string               // folder of what waits beside the database
-	Log         harness.LockedBuffer // of a program in this process
-	Pid         int                  // of one in another
+	T    *testing.T
+	Addr string
+	*harness.DB
+	SpoolDir string               // folder of what waits beside the database
+	Log      harness.LockedBuffer // of a program in this process
+	Pid      int                  // of one in another
 
 	Acme, Neighbor, OtherAccount, Keyless InstanceAccounts
 	Secrets                               []string
 
-	rowCountQuery string // gives the number of rows of all tables
-	callerCount   int
+	api         *harness.Client
+	callerCount int
 }
 
 // ForEachWebhookFixture runs test on the whole program, embedded and with servers.
@@ -100,35 +95,17 @@ func NewWebhookFixture(t *testing.T, s app.Settings, run func(*WebhookFixture, *
 		t.Fatal(err)
 	}
 	run(h, &s)
-	h.DatabaseURL, h.SpoolDir = s.DatabaseURL, filepath.Join(s.DataDir, "spool")
-	if h.DatabaseURL == "" {
-		h.DatabaseURL = filepath.Join(s.DataDir, "hydragate.db")
-	}
-	h.DB = harness.OpenDatabase(t, h.DatabaseURL)
+	h.SpoolDir = filepath.Join(s.DataDir, "spool")
+	h.DB = harness.OpenDatabase(t, cmp.Or(s.DatabaseURL, filepath.Join(s.DataDir, "hydragate.db")))
+	h.api = harness.NewClient("http://"+h.Addr, WebhookAdminKey, harness.EventTimeout)
 	h.setUp(telegram, twilio, slack, master)
 	return h
 }
 
 // ServeInProcess runs the program in this process.
 func (h *WebhookFixture) ServeInProcess(s *app.Settings) {
-	ctx, stop := context.WithCancel(context.Background())
-	up, ended := make(chan string, 1), make(chan error, 1)
-	go func() {
-		log := slog.New(slog.NewJSONHandler(&h.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		ended <- app.Serve(ctx, s, io.Discard, log, app.Options{Ready: func(u, _ string) { up <- u }})
-	}()
-	select {
-	case u := <-up:
-		h.Addr = strings.TrimPrefix(u, "http://")
-	case err := <-ended:
-		h.T.Fatal(err)
-	}
-	h.T.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			h.T.Error(err)
-		}
-	})
+	log := slog.New(slog.NewJSONHandler(&h.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	h.Addr = strings.TrimPrefix(harness.ServeInProcess(h.T, s, log), "http://")
 }
 
 // ServeInChild runs the program as a process of its own.
@@ -191,11 +168,6 @@ func (h *WebhookFixture) setUp(telegram *simulator.Telegram, twilio *simulator.T
 	}
 	h.createKeyless(master)
 	h.Secrets = append(h.Secrets, h.OtherAccount.AuthToken, WebhookAdminKey)
-	var parts []string
-	for _, table := range h.TableNames() {
-		parts = append(parts, "select '"+table+"' as name, count(*) as n from "+table)
-	}
-	h.rowCountQuery = strings.Join(parts, " union all ") + " order by 1"
 }
 
 // createKeyless makes the keyless instance. The API refuses a channel without a key, so its
@@ -206,7 +178,7 @@ func (h *WebhookFixture) createKeyless(master string) {
 	if err != nil {
 		h.T.Fatal(err)
 	}
-	s, err := store.Open(h.T.Context(), h.DatabaseURL, keys)
+	s, err := store.Open(h.T.Context(), h.DSN, keys)
 	if err != nil {
 		h.T.Fatal(err)
 	}
@@ -227,68 +199,14 @@ func (h *WebhookFixture) createKeyless(master string) {
 	}
 }
 
-// callAPI calls the program's API.
-func (h *WebhookFixture) callAPI(method, path string, body any, want int) map[string]any {
+func (h *WebhookFixture) callAPI(method, path string, body any, want int) (fields map[string]any) {
 	h.T.Helper()
-	raw, err := json.Marshal(body)
-	if err != nil {
-		h.T.Fatal(err)
-	}
-	r, err := http.NewRequestWithContext(h.T.Context(), method, "http://"+h.Addr+path, bytes.NewReader(raw))
-	if err != nil {
-		h.T.Fatal(err)
-	}
-	r.Header.Set("Authorization", "Bearer "+WebhookAdminKey)
-	r.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(r)
-	if err != nil {
-		h.T.Fatal(err)
-	}
-	defer func() { _ = res.Body.Close() }()
-	var doc map[string]any
-	if err := json.NewDecoder(res.Body).Decode(&doc); err != nil || res.StatusCode != want {
-		h.T.Fatalf("%s %s: %d %v, %v", method, path, res.StatusCode, doc, err)
-	}
-	return doc
+	h.api.MustCall(h.T, method, path, body, want, &fields)
+	return fields
 }
 
-func (h *WebhookFixture) TableNames() []string {
-	h.T.Helper()
-	names := "select name from sqlite_master where type = 'table' and name not like 'sqlite%' order by 1"
-	if sqldb.IsPostgres(h.DatabaseURL) {
-		names = "select table_name::text from information_schema.tables where table_schema = 'public' order by 1"
-	}
-	return (&harness.ClaimFixture{T: h.T, DB: h.DB}).QueryTexts(names)
-}
-
-// RowCounts gives the number of rows of every table.
-func (h *WebhookFixture) RowCounts() string {
-	h.T.Helper()
-	rows, err := h.DB.QueryContext(h.T.Context(), h.rowCountQuery)
-	if err != nil {
-		h.T.Fatal(err)
-	}
-	defer func() { _ = rows.Close() }()
-	var all strings.Builder
-	for rows.Next() {
-		var name string
-		var n int
-		if err := rows.Scan(&name, &n); err != nil {
-			h.T.Fatal(err)
-		}
-		fmt.Fprintln(&all, name, n)
-	}
-	if err := rows.Err(); err != nil {
-		h.T.Fatal(err)
-	}
-	return all.String()
-}
-
-func (h *WebhookFixture) MessageCount() (n int) {
-	h.T.Helper()
-	(&harness.ClaimFixture{T: h.T, DB: h.DB}).Scan(`select count(*) from messages`, nil, &n)
-	return n
-}
+// MessageCount returns the number of stored messages.
+func (h *WebhookFixture) MessageCount() int { return h.QueryInt(`select count(*) from messages`) }
 
 // NewCallerAddr gives an address that nobody has called from yet, so that nobody is refused
 // for what another did.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,27 +17,11 @@ import (
 	"hydragate/e2e/harness"
 )
 
-type httpResponse struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
-// request calls a gateway, over a connection of its own.
-func (w *scriptFixture) request(addr, method, path string, header http.Header, body []byte) (httpResponse, error) {
-	r, err := http.NewRequestWithContext(w.ctx, method, "http://"+addr+path, bytes.NewReader(body))
-	if err != nil {
-		return httpResponse{}, err
-	}
-	r.Header = header
-	client := &http.Client{Timeout: harness.EventTimeout, Transport: &http.Transport{DisableKeepAlives: true}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	res, err := client.Do(r)
-	if err != nil {
-		return httpResponse{}, err
-	}
-	defer func() { _ = res.Body.Close() }()
-	b, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
-	return httpResponse{res.StatusCode, res.Header, b}, err
+// request sends a request over a new connection.
+func (w *scriptFixture) request(addr, method, path string, header http.Header, body []byte) (harness.Response, error) {
+	c := harness.NewClient("http://"+addr, "", harness.EventTimeout)
+	defer c.HTTP.CloseIdleConnections()
+	return c.Do(w.ctx, method, path, header, string(body))
 }
 
 // webhookTimeLimit is how long a provider may wait for an answer, whatever the gateway is
@@ -95,28 +78,28 @@ func (w *scriptFixture) checkCall(addr, method, path string, header http.Header,
 		return err
 	}
 	took := time.Since(begun)
-	if err := os.WriteFile(filepath.Join(w.dir, "answer"), a.body, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(w.dir, "answer"), []byte(a.Body), 0o600); err != nil {
 		return err
 	}
-	if got := fmt.Sprint(a.status); got != status {
-		return fmt.Errorf("the answer is %s after %s: %v %s", got, took, a.header, a.body)
+	if got := fmt.Sprint(a.Status); got != status {
+		return fmt.Errorf("the answer is %s after %s: %v %s", got, took, a.Header, a.Body)
 	}
 	if strings.HasPrefix(path, "/hooks/") && took > webhookTimeLimit {
 		return fmt.Errorf("the hook was answered after %s", took)
 	}
-	return a.match(wants)
+	return matchResponse(a, wants)
 }
 
-func (a httpResponse) match(wants []string) error {
+func matchResponse(a harness.Response, wants []string) error {
 	var head bytes.Buffer
-	_ = a.header.Write(&head)
+	_ = a.Header.Write(&head)
 	for _, want := range wants {
 		re, err := regexp.Compile(`(?s)` + want)
 		if err != nil {
 			return err
 		}
-		if !re.Match(a.body) && (want == "^$" || !re.Match(head.Bytes())) {
-			return fmt.Errorf("%s is not in the answer %s%s", want, head.Bytes(), a.body)
+		if !re.MatchString(a.Body) && (want == "^$" || !re.Match(head.Bytes())) {
+			return fmt.Errorf("%s is not in the answer %s%s", want, head.Bytes(), a.Body)
 		}
 	}
 	return nil

@@ -76,7 +76,7 @@ func (w *scriptFixture) startSenders(instance string) error {
 				text := fmt.Sprintf("%d says %d", firstSenderID+who, n)
 				a, err := w.request(w.front.Addr(), "POST", "/hooks/telegram/"+instance,
 					http.Header{"Content-Type": {"application/json"}, "X-Telegram-Bot-Api-Secret-Token": {secret}}, senderUpdate(who, n, text))
-				if err == nil && a.status == http.StatusOK {
+				if err == nil && a.Status == http.StatusOK {
 					c.acknowledge(text)
 					n++
 				}

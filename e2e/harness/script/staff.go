@@ -54,14 +54,14 @@ func (w *scriptFixture) callAPI(method, path string, body any, wantStatus int) (
 	if err != nil {
 		return nil, err
 	}
-	if a.status != wantStatus {
-		return nil, fmt.Errorf("%s %s is answered %d %s", method, path, a.status, a.body)
+	if a.Status != wantStatus {
+		return nil, fmt.Errorf("%s %s is answered %d %s", method, path, a.Status, a.Body)
 	}
 	var doc map[string]any
-	if len(a.body) == 0 {
+	if a.Body == "" {
 		return nil, nil
 	}
-	return doc, json.Unmarshal(a.body, &doc)
+	return doc, json.Unmarshal([]byte(a.Body), &doc)
 }
 
 func (w *scriptFixture) createInstance(ts *testscript.TestScript, name string) error {

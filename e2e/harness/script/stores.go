@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/uuid"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"hydragate/e2e/harness"
@@ -26,19 +25,19 @@ func (w *scriptFixture) useServers(t *testing.T, env *testscript.Env) error {
 		servers[name] = u
 	}
 	pg, rd := servers["HYDRAGATE_TEST_POSTGRES"], servers["HYDRAGATE_TEST_REDIS"]
-	name := "s_" + strings.ReplaceAll(uuid.NewString(), "-", "")
-	if err := harness.ExecSQL(pg.String(), "create database "+name); err != nil {
+	dsn, drop, err := harness.NewDatabase(pg.String())
+	if err != nil {
 		return err
 	}
-	server := pg.String()
 	env.Defer(func() {
-		if err := harness.ExecSQL(server, "drop database "+name+" with (force)"); err != nil {
+		if err := drop(); err != nil {
 			t.Error(err)
 		}
 	})
-	pg.Path = "/" + name
-	w.databaseURL = pg.String()
-	var err error
+	w.databaseURL = dsn
+	if pg, err = url.Parse(dsn); err != nil {
+		return err
+	}
 	if w.postgresProxy, err = harness.NewProxy(pg.Host); err != nil {
 		return err
 	}
