@@ -15,12 +15,10 @@ import (
 	"hydragate/identity"
 )
 
-// TestIncidents_API replays incidents of other products about the API.
-func TestIncidents_API(t *testing.T) { replayIncidents(t, apiIncidents) }
-
-// apiIncidents are calls that told or changed what they should not.
-var apiIncidents = []incident{
-	{"OpenClaw CVE-2026-28472: it is the token that counts, not that there is one", func(s *incidentFixture) {
+// TestIncidents_OpenClawCVE202628472 replays OpenClaw CVE-2026-28472: it is the token that
+// counts, not that there is one.
+func TestIncidents_OpenClawCVE202628472(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		status, body := s.request("GET", "/openapi.json", nil, "")
 		var doc struct {
 			Paths map[string]map[string]any `json:"paths"`
@@ -56,8 +54,13 @@ var apiIncidents = []incident{
 		if status, _ := s.request("GET", "/v1/customers", harness.BearerHeader(s.API.Key), ""); status != 200 {
 			s.t.Errorf("with a good key: %d", status)
 		}
-	}},
-	{"Flowise GHSA-c2c9-mfw7-p8hw: what belongs to no instance still belongs to one tenant", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_FlowiseGHSAC2c9Mfw7P8hw replays Flowise GHSA-c2c9-mfw7-p8hw: what belongs to no
+// instance still belongs to one tenant.
+func TestIncidents_FlowiseGHSAC2c9Mfw7P8hw(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		external := s.newExternalID(adapters.Telegram)
 		s.noError(s.API.Call(s.t.Context(), "POST", "/v1/customers/"+s.createCustomer()+"/identities", demo.JSONObject{"channel": "telegram", "external_id": external}, nil))
 		lookup := "/v1/customers/lookup/identity?channel=telegram&external_id=" + external
@@ -75,8 +78,12 @@ var apiIncidents = []incident{
 				s.t.Errorf("%s in another tenant: %d %s", list, status, body)
 			}
 		}
-	}},
-	{"convoy #2747: fifty equal calls at once make one", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_Convoy2747 replays convoy #2747: fifty equal calls at once make one.
+func TestIncidents_Convoy2747(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		key := uuid.NewString()
 		email := "once-" + key + "@example.com"
 		header := http.Header{"Authorization": {"Bearer " + s.API.Key}, "Idempotency-Key": {key}}
@@ -97,7 +104,7 @@ var apiIncidents = []incident{
 		if rows != 1 || len(different) != 1 || !strings.HasPrefix(answers[0], "201") {
 			s.t.Errorf("%d rows, answers %v", rows, different)
 		}
-	}},
+	})
 }
 
 // createOtherTenant makes a tenant and gives a key with every right in it.

@@ -11,13 +11,9 @@ import (
 	"hydragate/e2e/harness"
 )
 
-// TestIncidents_Claims replays incidents of other products about claim codes.
-func TestIncidents_Claims(t *testing.T) { replayIncidents(t, claimIncidents) }
-
-// claimIncidents are ways in which codes opened what they should not, or people
-// were locked out.
-var claimIncidents = []incident{
-	{"DiscordSRV #1714: a code alone opens nothing", func(s *incidentFixture) {
+// TestIncidents_DiscordSRV1714 replays DiscordSRV #1714: a code alone opens nothing.
+func TestIncidents_DiscordSRV1714(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		p := s.createLinked(adapters.Telegram)
 		code := s.issueCode(p)
 		for _, c := range []adapters.Channel{adapters.Telegram, adapters.SMS, adapters.Slack} {
@@ -27,8 +23,12 @@ var claimIncidents = []incident{
 			s.t.Error("somebody else's message verified the identity")
 		}
 		s.redeem(p)
-	}},
-	{"DiscordSRV #1418: no stray text unlinks anybody", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_DiscordSRV1418 replays DiscordSRV #1418: no stray text unlinks anybody.
+func TestIncidents_DiscordSRV1418(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		p := s.createVerified(adapters.Telegram)
 		row := func() string {
 			return strings.Join(s.db.QueryTexts(`select cast(customer_id as text) || cast(verified_at as text) || role_override || cast(claim_gen as text) || coalesce(cast(claim_used_msg as text), '') from identities where id = $1`, p.identityID), "")
@@ -45,8 +45,12 @@ var claimIncidents = []incident{
 		if after := row(); before == "" || after != before {
 			s.t.Errorf("before %q after %q", before, after)
 		}
-	}},
-	{"Kratos #4521: the answer does not tell who has an account", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_Kratos4521 replays Kratos #4521: the answer does not tell who has an account.
+func TestIncidents_Kratos4521(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		known, waiting := s.createLinked(adapters.SMS), s.createLinked(adapters.SMS)
 		s.issueCode(waiting)
 		answers := map[string]bool{}
@@ -56,8 +60,13 @@ var claimIncidents = []incident{
 		if len(answers) != 1 {
 			s.t.Errorf("three people, different answers: %v", answers)
 		}
-	}},
-	{"AIL CVE-2026-56450, Nagios CVE-2025-60424, AuthQuake: the second step has a limit, too", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_AILCVE202656450 replays AIL CVE-2026-56450, Nagios CVE-2025-60424, AuthQuake: the
+// second step has a limit, too.
+func TestIncidents_AILCVE202656450(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		p := s.createLinked(adapters.Telegram)
 		code := s.issueCode(p)
 		for range claim.MaxTries {
@@ -70,8 +79,13 @@ var claimIncidents = []incident{
 			s.t.Error("the sixth try is compared")
 		}
 		s.redeem(s.createLinked(adapters.Telegram)) // others are not kept waiting
-	}},
-	{"Kratos #4317: what proves the person does not stand in for staff, nor staff's right to issue for the person", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_Kratos4317 replays Kratos #4317: what proves the person does not stand in for
+// staff, nor staff's right to issue for the person.
+func TestIncidents_Kratos4317(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		p := s.createLinked(adapters.Telegram)
 		code := s.issueCode(p)
 		issuer := harness.BearerHeader(s.createKey("claims:issue"))
@@ -94,8 +108,14 @@ var claimIncidents = []incident{
 				s.t.Errorf("a code as a key: %d", status)
 			}
 		}
-	}},
-	{"OpenClaw GHSA-rqpp-rjj8-7wv8, GHSA-4jpw-hj22-2xmc, GHSA-vqvg-86cc-cg83, CVE-2026-33579, CVE-2026-41909: rights are the key's, never the caller's word", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_OpenClawGHSARqppRjj87wv8 replays OpenClaw GHSA-rqpp-rjj8-7wv8,
+// GHSA-4jpw-hj22-2xmc, GHSA-vqvg-86cc-cg83, CVE-2026-33579, CVE-2026-41909: rights are the key's,
+// never the caller's word.
+func TestIncidents_OpenClawGHSARqppRjj87wv8(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		p := s.createLinked(adapters.Telegram)
 		issuer := s.createKey("claims:issue", "keys:write", "identities:write")
 		before := s.stateDump()
@@ -116,5 +136,5 @@ var claimIncidents = []incident{
 		if status, body := s.request("POST", "/v1/keys", harness.BearerHeader(issuer), `{"name":"less","scopes":["claims:issue"]}`); status != 201 {
 			s.t.Errorf("less than one holds: %d %s", status, body)
 		}
-	}},
+	})
 }

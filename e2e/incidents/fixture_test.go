@@ -2,8 +2,8 @@ package incidents
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,26 +22,14 @@ import (
 	"hydragate/cmd/hydragate/app"
 	"hydragate/cmd/hydragate/demo"
 	"hydragate/e2e/harness"
+	"hydragate/store/keyring"
 )
 
-// replayIncidents replays incidents of other products against a whole gateway with every
-// channel, on each engine.
-func replayIncidents(t *testing.T, incidents []incident) {
+// replayIncident replays an incident of another product against a whole gateway with every channel,
+// on each engine.
+func replayIncident(t *testing.T, run func(s *incidentFixture)) {
 	harness.ParallelUnlessFull(t)
-	forEachIncidentFixture(t, func(t *testing.T, s *incidentFixture) {
-		for _, i := range incidents {
-			t.Run(i.name, func(t *testing.T) {
-				defer s.useT(t)()
-				i.run(s)
-			})
-		}
-	})
-}
-
-// An incident is something that happened elsewhere. Its name is the one it is known by.
-type incident struct {
-	name string
-	run  func(s *incidentFixture)
+	forEachIncidentFixture(t, run)
 }
 
 // A incidentFixture is a running gateway with every channel, an agent, staff, and a look into
@@ -55,21 +43,20 @@ type incidentFixture struct {
 	appRequests *recordingApp
 }
 
-// forEachIncidentFixture opens a scene on SQLite with the Redis built in, and one on Postgres with
-// a Redis server.
-func forEachIncidentFixture(t *testing.T, play func(t *testing.T, s *incidentFixture)) {
-	t.Run("sqlite+embedded", func(t *testing.T) {
-		runWithIncidentFixture(t, func(c *app.Settings) string { return filepath.Join(c.DataDir, "hydragate.db") }, play)
-	})
+// forEachIncidentFixture runs f on SQLite with the embedded Redis, and on Postgres with a Redis
+// server.
+func forEachIncidentFixture(t *testing.T, f func(s *incidentFixture)) {
+	t.Run("sqlite+embedded", func(t *testing.T) { runWithIncidentFixture(t, app.Settings{}, f) })
 	t.Run("postgres+redis", func(t *testing.T) {
-		runWithIncidentFixture(t, func(c *app.Settings) string {
-			c.DatabaseURL, c.RedisURL, c.MasterKeys = harness.CreateDatabase(t, harness.TestPostgresURL(t)), harness.TestRedisURL(t), "k1:"+base64.StdEncoding.EncodeToString(make([]byte, 32))
-			return c.DatabaseURL
-		}, play)
+		runWithIncidentFixture(t, app.Settings{
+			DatabaseURL: harness.CreateDatabase(t, harness.TestPostgresURL(t)),
+			RedisURL:    harness.TestRedisURL(t),
+			MasterKeys:  keyring.GenerateKey("k1"),
+		}, f)
 	})
 }
 
-func runWithIncidentFixture(t *testing.T, on func(*app.Settings) (database string), play func(t *testing.T, s *incidentFixture)) {
+func runWithIncidentFixture(t *testing.T, servers app.Settings, f func(s *incidentFixture)) {
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
 	p, err := simulator.StartProviders(0)
@@ -78,16 +65,20 @@ func runWithIncidentFixture(t *testing.T, on func(*app.Settings) (database strin
 	}
 	defer p.Close()
 	p.Slack.RetryScale, p.Telegram.RetryScale = 0.01, 0.1
-	s := &incidentFixture{t: t, nextID: 600_000, client: harness.NewClient("", "", harness.EventTimeout), appRequests: &recordingApp{}, Environment: &demo.Environment{Console: app.Console{Out: io.Discard, Err: io.Discard}, Providers: p, App: demo.NewSampleApp()}}
+	s := &incidentFixture{
+		t: t, nextID: 600_000, client: harness.NewClient("", "", harness.EventTimeout), appRequests: &recordingApp{},
+		Environment: &demo.Environment{Console: app.Console{Out: io.Discard, Err: io.Discard}, Providers: p, App: demo.NewSampleApp()},
+	}
 	s.appRequests.next = s.App
 	agent := httptest.NewServer(s.appRequests)
 	defer agent.Close()
 	s.AppURL = agent.URL
 	settings := (&demo.Options{Script: true, LogLevel: "error"}).GatewaySettings(t.TempDir(), p)
-	database := on(settings)
+	settings.DatabaseURL, settings.RedisURL, settings.MasterKeys = servers.DatabaseURL, servers.RedisURL, servers.MasterKeys
+	dsn := cmp.Or(servers.DatabaseURL, filepath.Join(settings.DataDir, "hydragate.db"))
 	err = s.RunWithGateway(ctx, settings, func(context.Context) error {
-		s.db = harness.OpenDatabase(t, database)
-		play(t, s)
+		s.db = harness.OpenDatabase(t, dsn)
+		f(s)
 		return nil
 	})
 	if err != nil {
@@ -115,12 +106,6 @@ func (r *recordingApp) String() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.seen.String()
-}
-
-func (s *incidentFixture) useT(t *testing.T) (done func()) {
-	outer := s.t
-	s.t, s.db.T = t, t
-	return func() { s.t, s.db.T = outer, outer }
 }
 
 // noError fails the test for an error.

@@ -10,12 +10,10 @@ import (
 	"hydragate/e2e/harness"
 )
 
-// TestIncidents_Senders replays incidents of other products about the identity of senders.
-func TestIncidents_Senders(t *testing.T) { replayIncidents(t, senderIncidents) }
-
-// senderIncidents are mistakes about who speaks.
-var senderIncidents = []incident{
-	{"OpenClaw CVE-2026-28480: a recycled username is another person", func(s *incidentFixture) {
+// TestIncidents_OpenClawCVE202628480 replays OpenClaw CVE-2026-28480: a recycled username is
+// another person.
+func TestIncidents_OpenClawCVE202628480(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		p := s.createLinked(adapters.Telegram)
 		s.post(s.telegramRequest(s.telegramUpdate(p.externalID, "steve_the_owner", "hello")))
 		s.lastRole(adapters.Telegram, p.externalID, 1)
@@ -29,8 +27,13 @@ var senderIncidents = []incident{
 		if role := s.lastRole(adapters.Telegram, heir, 1); role != "unknown" {
 			s.t.Errorf("who took over the username is %s", role)
 		}
-	}},
-	{"OpenClaw #54288, #96487, #50633: a display name is no proof", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_OpenClaw54288 replays OpenClaw #54288, #96487, #50633: a display name is no
+// proof.
+func TestIncidents_OpenClaw54288(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		p := s.createVerified(adapters.Slack)
 		s.noError(s.API.Call(s.t.Context(), "PATCH", p.path(), demo.JSONObject{"display_name": "Steve Owner"}, nil))
 		s.sendText(p.channel, p.externalID, "hello")
@@ -43,8 +46,13 @@ var senderIncidents = []incident{
 		if role := s.lastRole(adapters.Telegram, other, 1); role != "unknown" {
 			s.t.Errorf("who has the owner's name is %s", role)
 		}
-	}},
-	{"tdlib #667, docker-controller-bot #25: accounts that everybody shares are nobody", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_Tdlib667DockerControllerBot25 replays tdlib #667, docker-controller-bot #25:
+// accounts that everybody shares are nobody.
+func TestIncidents_Tdlib667DockerControllerBot25(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		for _, shared := range []string{"1087968824", "136817688", "777000"} {
 			// Staff, misled by what the channel shows, links the shared account.
 			p := linkedAccount{channel: adapters.Telegram, customerID: s.createCustomer(), externalID: shared}
@@ -67,8 +75,13 @@ var senderIncidents = []incident{
 		if !s.isVerified(p) {
 			s.t.Error("a person's own claim is refused")
 		}
-	}},
-	{"OpenClaw pairing store, #22599: an account of one instance is nobody at another, and unlinking holds at once", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_OpenClawPairingStore replays OpenClaw pairing store, #22599: an account of one
+// instance is nobody at another, and unlinking holds at once.
+func TestIncidents_OpenClawPairingStore(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		p := s.createVerified(adapters.SMS)
 		s.sendText(p.channel, p.externalID, "hello")
 		if role := s.lastRole(p.channel, p.externalID, 1); role != "owner" {
@@ -88,8 +101,13 @@ var senderIncidents = []incident{
 		if role := s.lastRole(p.channel, p.externalID, 2); role != "unknown" {
 			s.t.Errorf("unlinked, and still %s", role)
 		}
-	}},
-	{"OpenClaw CVE-2026-35647: a notice respects who does not want to be written to", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_OpenClawCVE202635647 replays OpenClaw CVE-2026-35647: a notice respects who does
+// not want to be written to.
+func TestIncidents_OpenClawCVE202635647(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		first := s.createVerified(adapters.SMS)
 		willing := s.linkAnother(first.customerID, adapters.WhatsApp)
 		s.redeem(willing)
@@ -103,8 +121,13 @@ var senderIncidents = []incident{
 		if n := s.replyCount(adapters.SMS, first.externalID); n != quiet {
 			s.t.Errorf("%d messages to somebody who said STOP", n-quiet)
 		}
-	}},
-	{"MatterBot #232, DiceMaiden #96: mentions in somebody's name call nobody", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_MatterBot232 replays MatterBot #232, DiceMaiden #96: mentions in somebody's name
+// call nobody.
+func TestIncidents_MatterBot232(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		p := s.createLinked(adapters.Slack)
 		s.noError(s.API.Call(s.t.Context(), "PATCH", p.path(), demo.JSONObject{"display_name": "<!channel> <@U0BOT> & <https://evil.example|bank>"}, nil))
 		// A mention that calls somebody would be shown as Slack shows mentions.
@@ -112,8 +135,13 @@ var senderIncidents = []incident{
 		if !strings.Contains(answer, "<!channel> <@U0BOT> & <https://evil.example|bank>") {
 			s.t.Errorf("people read %q", answer)
 		}
-	}},
-	{"matterbridge #310: the bot's token is in nothing that leaves", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_Matterbridge310 replays matterbridge #310: the bot's token is in nothing that
+// leaves.
+func TestIncidents_Matterbridge310(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		from := s.newExternalID(adapters.Telegram)
 		s.nextID++
 		s.post(s.telegramRequest(fmt.Sprintf(`{"update_id":%d,"message":{"message_id":%d,"date":1700000000,"chat":{"id":%s,"type":"private"},"from":{"id":%s,"is_bot":false,"first_name":"Steve"},
@@ -129,5 +157,5 @@ var senderIncidents = []incident{
 				s.t.Error("the agent was sent a provider's secret")
 			}
 		}
-	}},
+	})
 }

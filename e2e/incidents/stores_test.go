@@ -66,7 +66,6 @@ func TestIncidents_Stores(t *testing.T) {
 			}
 		})
 	})
-	t.Run("go-redis #1113, CVE-2025-29923: an answer is never somebody else's", testRedisReplies)
 	t.Run("generalbots #1420: a bot without a secret takes nothing", func(t *testing.T) {
 		for name, secrets := range map[string]adapters.Credentials{"none": nil, "empty": {adapters.WebhookSecret: ""}} {
 			ep := adapters.Endpoint{Channel: adapters.Telegram, Credentials: secrets}
@@ -79,13 +78,13 @@ func TestIncidents_Stores(t *testing.T) {
 			}
 		}
 	})
-	t.Run("ech0 GHSA-r2x7-427f-rq69, Capgo CVE-2026-56227: no private address is called, by whatever name", testPrivateAddresses)
-	t.Run("pgx GHSA-j38q-h3ph-jjpq, GHSA-95fj-3fxw-g62g, CVE-2026-33816, CVE-2024-27304, go-redis CVE-2025-29923, slack-go 0.35: the versions that mended it", testFixedVersions)
 }
 
-// testRedisReplies breaks off calls at random and looks whether any later answer
-// belongs to an earlier question.
-func testRedisReplies(t *testing.T) {
+// TestIncidents_GoRedis1113 replays go-redis #1113, CVE-2025-29923: an answer is never somebody
+// else's. It breaks off calls at random and looks whether any later answer belongs to an earlier
+// question.
+func TestIncidents_GoRedis1113(t *testing.T) {
+	harness.ParallelUnlessFull(t)
 	client, err := rediscode.NewClient(harness.TestRedisURL(t))
 	if err != nil {
 		t.Fatal(err)
@@ -122,8 +121,10 @@ func testRedisReplies(t *testing.T) {
 	}
 }
 
-// testPrivateAddresses counts who knocks at a server of this machine.
-func testPrivateAddresses(t *testing.T) {
+// TestIncidents_Ech0GHSAR2x7427fRq69 replays ech0 GHSA-r2x7-427f-rq69, Capgo CVE-2026-56227: no
+// private address is called, by whatever name. It counts who knocks at a server of this machine.
+func TestIncidents_Ech0GHSAR2x7427fRq69(t *testing.T) {
+	harness.ParallelUnlessFull(t)
 	var knocks atomic.Int64
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -176,8 +177,11 @@ func (l countingListener) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// testFixedVersions looks into go.mod: the drivers are not older than what mended them.
-func testFixedVersions(t *testing.T) {
+// TestIncidents_FixedVersions replays pgx GHSA-j38q-h3ph-jjpq, GHSA-95fj-3fxw-g62g,
+// CVE-2026-33816, CVE-2024-27304, go-redis CVE-2025-29923, slack-go 0.35: the versions that
+// mended it. It looks into go.mod: the drivers are not older than what mended them.
+func TestIncidents_FixedVersions(t *testing.T) {
+	harness.ParallelUnlessFull(t)
 	b, err := os.ReadFile("../../go.mod")
 	if err != nil {
 		t.Fatal(err)

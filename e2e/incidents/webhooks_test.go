@@ -16,13 +16,10 @@ import (
 
 const formBody, jsonBody = "application/x-www-form-urlencoded", "application/json"
 
-// TestIncidents_Webhooks replays incidents of other products about the authentication of webhooks.
-func TestIncidents_Webhooks(t *testing.T) { replayIncidents(t, webhookIncidents) }
-
-// webhookIncidents are requests that were taken for a provider's, and a provider's
-// that were not.
-var webhookIncidents = []incident{
-	{"OpenClaw CVE-2026-28465: headers of a proxy do not choose the URL that is signed", func(s *incidentFixture) {
+// TestIncidents_OpenClawCVE202628465 replays OpenClaw CVE-2026-28465: headers of a proxy do not
+// choose the URL that is signed.
+func TestIncidents_OpenClawCVE202628465(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		at, err := url.Parse(s.smsURL())
 		s.noError(err)
 		evil := "https://evil.example" + at.Path
@@ -44,8 +41,12 @@ var webhookIncidents = []incident{
 				s.t.Errorf("trick %d: signed rightly, answered %d", i, status)
 			}
 		}
-	}},
-	{"OpenClaw CVE-2026-32053: a replay has the id it had", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_OpenClawCVE202632053 replays OpenClaw CVE-2026-32053: a replay has the id it had.
+func TestIncidents_OpenClawCVE202632053(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		from := s.newExternalID(adapters.Telegram)
 		update := s.telegramRequest(s.telegramUpdate(from, "x", "once"))
 		text := s.twilioRequest(s.smsURL(), s.smsForm(s.newExternalID(adapters.SMS), "once"))
@@ -61,8 +62,13 @@ var webhookIncidents = []incident{
 		if n := strings.Count(s.appRequests.String(), `"text":"once"`); n != 3 {
 			s.t.Errorf("three messages, each delivered three times: %d events", n)
 		}
-	}},
-	{"OpenClaw Telnyx replay: a signature written differently is the same message", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_OpenClawTelnyxReplay replays OpenClaw Telnyx replay: a signature written
+// differently is the same message.
+func TestIncidents_OpenClawTelnyxReplay(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		event := s.slackRequest("events", jsonBody, s.slackDirectMessage(s.newExternalID(adapters.Slack), "once more"))
 		s.post(event)
 		before := s.stateDump()
@@ -82,8 +88,13 @@ var webhookIncidents = []incident{
 		if s.stateDump() != after {
 			s.t.Error("a signature written differently made something happen again")
 		}
-	}},
-	{"OpenClaw replayed Twilio webhook: a duplicate has no side effect at all", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_OpenClawReplayedTwilioWebhook replays OpenClaw replayed Twilio webhook: a
+// duplicate has no side effect at all.
+func TestIncidents_OpenClawReplayedTwilioWebhook(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		p := s.createLinked(adapters.SMS)
 		claim := s.twilioRequest(s.smsURL(), s.smsForm(p.externalID, "claim "+s.issueCode(p)))
 		s.post(claim)
@@ -100,8 +111,13 @@ var webhookIncidents = []incident{
 		if after := s.stateDump(); after != before || s.replyCount(adapters.SMS, p.externalID) != said {
 			s.t.Errorf("before %s after %s", before, after)
 		}
-	}},
-	{"OpenClaw CVE-2026-32980: a wrong secret is refused before the body is read", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_OpenClawCVE202632980 replays OpenClaw CVE-2026-32980: a wrong secret is refused
+// before the body is read.
+func TestIncidents_OpenClawCVE202632980(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		genuine := s.telegramRequest(s.telegramUpdate(s.newExternalID(adapters.Telegram), "x", "hello"))
 		at, err := url.Parse(genuine.url)
 		s.noError(err)
@@ -121,8 +137,13 @@ var webhookIncidents = []incident{
 		if status := s.post(genuine); status != 200 {
 			s.t.Errorf("with the secret: %d", status)
 		}
-	}},
-	{"Chatwoot #13619 and #14125: no text is believed unsigned, and a number of a pool is believed", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_Chatwoot13619 replays Chatwoot #13619 and #14125: no text is believed unsigned,
+// and a number of a pool is believed.
+func TestIncidents_Chatwoot13619(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		before := s.stateDump()
 		unsigned := s.twilioRequest(s.smsURL(), s.smsForm(s.newExternalID(adapters.SMS), "unsigned"))
 		unsigned.header.Del("X-Twilio-Signature")
@@ -136,8 +157,13 @@ var webhookIncidents = []incident{
 		if status := s.post(s.twilioRequest(s.smsURL(), form)); status != 200 || s.stateDump() == before {
 			s.t.Errorf("with a messaging service: %d", status)
 		}
-	}},
-	{"hermes-agent #3187, #3192: an absent or empty header is a wrong one", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_HermesAgent3187 replays hermes-agent #3187, #3192: an absent or empty header is a
+// wrong one.
+func TestIncidents_HermesAgent3187(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		for _, r := range s.requestPerChannel() {
 			for name := range r.header {
 				if name == "Content-Type" {
@@ -156,8 +182,13 @@ var webhookIncidents = []incident{
 				s.t.Errorf("%s whole: %d", r.url, status)
 			}
 		}
-	}},
-	{"TypeBot CVE-2026-39969: no hook takes an unsigned post", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_TypeBotCVE202639969 replays TypeBot CVE-2026-39969: no hook takes an unsigned
+// post.
+func TestIncidents_TypeBotCVE202639969(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		before := s.stateDump()
 		hooks := []string{"", "/status", "/events", "/commands", "/interactivity", "/fallback"}
 		for _, channel := range []string{"telegram", "sms", "whatsapp", "slack"} {
@@ -173,8 +204,13 @@ var webhookIncidents = []incident{
 		if s.stateDump() != before {
 			s.t.Error("something was kept")
 		}
-	}},
-	{"slack-go 0.31, 0.35: a payload counts only from the signed body, and no answer holds a signature", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_SlackGo031035 replays slack-go 0.31, 0.35: a payload counts only from the signed
+// body, and no answer holds a signature.
+func TestIncidents_SlackGo031035(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		payload := `{"type":"block_actions","team":{"id":"` + simulator.DemoTeam + `"},"api_app_id":"` + simulator.DemoApp + `","user":{"id":"U1","team_id":"` + simulator.DemoTeam + `"},"channel":{"id":"D1"},"trigger_id":"t1","actions":[{"action_id":"a","value":"yes","type":"button"}]}`
 		before := s.stateDump()
 		smuggled := s.slackRequest("interactivity", formBody, "")
@@ -191,8 +227,13 @@ var webhookIncidents = []incident{
 		if status := s.post(s.slackRequest("interactivity", formBody, "payload="+url.QueryEscape(payload))); status != 200 || s.stateDump() == before {
 			s.t.Errorf("a genuine one: %d", status)
 		}
-	}},
-	{"OpenClaw PR #57647: no second credential switches the limit off", func(s *incidentFixture) {
+	})
+}
+
+// TestIncidents_OpenClawPR57647 replays OpenClaw PR #57647: no second credential switches the
+// limit off.
+func TestIncidents_OpenClawPR57647(t *testing.T) {
+	replayIncident(t, func(s *incidentFixture) {
 		s.requestPerChannel() // the endpoints are known
 		statuses := map[int]int{}
 		for i := range 40 {
@@ -216,7 +257,7 @@ var webhookIncidents = []incident{
 		if status := s.post(s.telegramRequest(s.telegramUpdate(s.newExternalID(adapters.Telegram), "x", "hello"))); status != 200 {
 			s.t.Errorf("a genuine one from the same address: %d", status)
 		}
-	}},
+	})
 }
 
 // requestPerChannel gives a genuine request for each channel.
