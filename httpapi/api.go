@@ -147,7 +147,7 @@ type API struct {
 	replayWait time.Duration // how long a repeated request waits for the response of the first
 	draining   atomic.Bool
 	keys       keyCache
-	requests   *requestMetrics
+	metrics    *metrics
 	responder  *operation.Responder
 	reader     *operation.Reader
 	routesByID map[string]*operation.Route
@@ -190,7 +190,7 @@ func (a *API) setDefaults() {
 	if a.replayWait == 0 {
 		a.replayWait = maxReplayWait
 	}
-	a.requests = newRequestMetrics(a.Metrics)
+	a.metrics = newMetrics(a.Metrics)
 	a.responder = &operation.Responder{Log: a.Log}
 	a.reader = &operation.Reader{Checker: operation.NewChecker(a.AllowPrivateAgentURLs)}
 }

@@ -119,11 +119,11 @@ func (a *API) keyInstance(ctx context.Context, caller identity.APIKey, named str
 func (a *API) checkGrant(caller identity.APIKey, scopes []string, instance string, expires time.Time) error {
 	if instance != "" {
 		if i := slices.Index(scopes, "channels:write"); i >= 0 {
-			return fastapi.ValidationProblem(fastapi.ValueError("a key limited to one instance cannot hold channels:write", "body", "scopes", i))
+			return fastapi.ValidationProblem(fastapi.ValueError("a key limited to one instance cannot have the scope channels:write", "body", "scopes", i))
 		}
 	}
 	if !expires.IsZero() && !expires.After(a.Now()) {
-		return fastapi.ValidationProblem(fastapi.ValueError("the time has passed", "body", "expires_at"))
+		return fastapi.ValidationProblem(fastapi.ValueError("the time must be in the future", "body", "expires_at"))
 	}
 	if outlives(expires, caller) {
 		return fastapi.NewProblem(http.StatusForbidden, "A key cannot create keys that outlive it")

@@ -102,7 +102,7 @@ func TestCreateKey_ScopeSubset(t *testing.T) {
 	w.expect(w.request("POST", "/v1/keys/"+w.firstKeyID()+"/rotate", "", bearer(brief)), 403, "")
 	w.expect(w.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read"],"expires_at":"2020-01-01T00:00:00Z"}`), 422, "")
 	w.expect(w.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read","channels:write"],"instance_id":"`+w.instance+`"}`), 422,
-		`{"detail":[{"type":"value_error","loc":["body","scopes",1],"msg":"Value error, a key limited to one instance cannot hold channels:write"}]}`)
+		`{"detail":[{"type":"value_error","loc":["body","scopes",1],"msg":"Value error, a key limited to one instance cannot have the scope channels:write"}]}`)
 	w.expect(w.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read"],"instance_id":"`+w.foreignInstance+`"}`), 404, `{"detail":"Instance not found"}`)
 }
 

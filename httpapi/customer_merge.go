@@ -68,7 +68,7 @@ func (a *API) undoMerge(ctx context.Context, in *CustomerPath) (*customerOut, er
 	case errors.Is(err, identity.ErrGrantRequired):
 		return nil, operation.MissingScope("identities:grant")
 	case errors.Is(err, identity.ErrIdentifierReused):
-		return nil, fastapi.NewProblem(http.StatusConflict, "Another customer has the email or id of this one now")
+		return nil, fastapi.NewProblem(http.StatusConflict, "Another customer now has the email or id of this customer")
 	case errors.Is(err, identity.ErrNotFound):
 		return nil, fastapi.NotFound("Merge")
 	case err != nil:

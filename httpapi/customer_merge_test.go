@@ -33,7 +33,7 @@ func TestMergeCustomer_Undo(t *testing.T) {
 	w.expect(w.request("GET", path, "", bearer(w.foreignToken)), 404, `{"detail":"Customer not found"}`)
 	w.expect(w.request("POST", path+"/merge/undo", "", bearer(w.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"customers:write"}}))), 403, `{"detail":"Missing scope: identities:grant"}`)
 	w.store.data.reclaimed = true
-	w.expect(w.request("POST", path+"/merge/undo", ""), 409, `{"detail":"Another customer has the email or id of this one now"}`)
+	w.expect(w.request("POST", path+"/merge/undo", ""), 409, `{"detail":"Another customer now has the email or id of this customer"}`)
 	w.store.data.reclaimed = false
 	if got := w.request("POST", path+"/merge/undo", ""); got.status != 200 || got.fields(t)["id"] != w.customer {
 		t.Errorf("%d %s", got.status, got.body)

@@ -113,7 +113,7 @@ func (a *API) listCustomers(ctx context.Context, in *struct {
 		{"name", in.Name, q.Name}, {"external_id", in.ExternalID, q.ExternalID}, {"external_id_prefix", in.ExternalPrefix, q.ExternalPrefix},
 	} {
 		if f.given != "" && f.clean == "" {
-			blank = append(blank, fastapi.ValueError("a text of blanks finds nobody", "query", f.name))
+			blank = append(blank, fastapi.ValueError("must not be blank", "query", f.name))
 		}
 	}
 	if blank != nil {

@@ -81,7 +81,7 @@ func (a *API) claimOrWait(ctx context.Context, k gateway.IdempotencyKey) (kept g
 		case !found:
 			return kept, true, nil
 		case kept.Fingerprint != k.Fingerprint:
-			return kept, false, fastapi.ValidationProblem(fastapi.ValueError("the same key was used for another call", "header", "idempotency-key"))
+			return kept, false, fastapi.ValidationProblem(fastapi.ValueError("the key was already used for another request", "header", "idempotency-key"))
 		case kept.Status != 0:
 			return kept, false, nil
 		}
@@ -89,7 +89,7 @@ func (a *API) claimOrWait(ctx context.Context, k gateway.IdempotencyKey) (kept g
 		case <-again.C:
 		case <-patience.C:
 			return kept, false, &fastapi.Problem{
-				Status: http.StatusConflict, Detail: "A call with this Idempotency-Key is still being worked",
+				Status: http.StatusConflict, Detail: "A request with this Idempotency-Key is still in progress",
 				Header: http.Header{"Retry-After": {"1"}},
 			}
 		case <-ctx.Done():

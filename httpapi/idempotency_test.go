@@ -45,7 +45,7 @@ func TestIdempotency(t *testing.T) {
 	first := w.request("POST", "/v1/customers", `{"first_name":"Steve"}`, key)
 	w.expect(first, 201, "")
 	w.expect(w.request("POST", "/v1/customers", `{"first_name":"Matt"}`, key), 422,
-		`{"detail":[{"type":"value_error","loc":["header","idempotency-key"],"msg":"Value error, the same key was used for another call"}]}`)
+		`{"detail":[{"type":"value_error","loc":["header","idempotency-key"],"msg":"Value error, the key was already used for another request"}]}`)
 	w.expect(w.request("POST", "/v1/customers", ` {"first_name" : "Steve"} `, key), 201, first.body)
 	if again := w.request("POST", "/v1/customers", `{"first_name":"Steve"}`, key, bearer(w.foreignToken)); again.body == first.body {
 		t.Error("another caller got the answer")

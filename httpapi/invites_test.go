@@ -98,7 +98,7 @@ func TestInvites(t *testing.T) {
 	if f["url"] != nil || f["role_override"] != "owner" || f["instructions"] != "Write to the bot in the Slack workspace Acme and send /claim WDJB-MJKL-NPQR, valid until 2026-11-23 02:00 UTC. Whoever opens it first is taken for the customer." {
 		t.Errorf("%v", f)
 	}
-	const notByPhone = `{"detail":[{"type":"value_error","loc":["body","channel"],"msg":"Value error, the instance does not invite by SMS or WhatsApp: its field sms_invites is false"}]}`
+	const notByPhone = `{"detail":[{"type":"value_error","loc":["body","channel"],"msg":"Value error, the instance does not allow invites by SMS or WhatsApp; set sms_invites to allow them"}]}`
 	w.expect(w.request("POST", of, body("sms", "")), 422, notByPhone)
 	w.expect(w.request("POST", of, body("whatsapp", "")), 422, notByPhone)
 	if got := w.request("PATCH", "/v1/instances/"+w.instance, `{"sms_invites":true}`).fields(t); got["sms_invites"] != true {
@@ -124,7 +124,7 @@ func TestInvites(t *testing.T) {
 		t.Errorf("%v", items)
 	}
 	w.store.invites[1].UsedAt = w.clock
-	w.expect(w.request("DELETE", of+"/"+w.store.invites[1].ID, ""), 409, `{"detail":"Invite was used already"}`)
+	w.expect(w.request("DELETE", of+"/"+w.store.invites[1].ID, ""), 409, `{"detail":"Invite was already used"}`)
 }
 
 func TestInvites_Rejected(t *testing.T) {
@@ -147,7 +147,7 @@ func TestInvites_Rejected(t *testing.T) {
 	w.endpoints.seats[2].Status = gateway.EndpointError // what is mended meanwhile hears it
 	w.expect(w.request("POST", of, telegram(w.instance)), 201, "")
 	for err, want := range map[error]string{
-		claim.ErrTooManyInvites: `{"detail":"Customer has 5 live invites: revoke one first"}`, error(&claim.TooManyCodesError{RetryAfter: 90 * time.Second}): `{"detail":"Too Many Requests"}`,
+		claim.ErrTooManyInvites: `{"detail":"Customer has 5 live invites; revoke one first"}`, error(&claim.TooManyCodesError{RetryAfter: 90 * time.Second}): `{"detail":"Too Many Requests"}`,
 	} {
 		w.claims.err = err
 		got := w.request("POST", of, telegram(w.instance))

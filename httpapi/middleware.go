@@ -3,18 +3,14 @@ package httpapi
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"path"
 	"regexp"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"hydragate/httpapi/fastapi"
 	"hydragate/httpapi/operation"
@@ -22,35 +18,35 @@ import (
 
 var requestIDPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
-// middleware stands around everything: request id, safe headers, one log line, metrics,
-// and an answer when a handler panics.
+// middleware wraps all handlers. It assigns request IDs, sets security headers, recovers panics, and logs and counts each
+// request.
 func (a *API) middleware(mux http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, given *http.Request) {
-		begun, r := time.Now(), given
-		rec := &operation.RequestInfo{ID: r.Header.Get("X-Request-Id")}
-		if !requestIDPattern.MatchString(rec.ID) {
-			rec.ID = rand.Text()
+	return http.HandlerFunc(func(w http.ResponseWriter, original *http.Request) {
+		start, r := time.Now(), original
+		info := &operation.RequestInfo{ID: r.Header.Get("X-Request-Id")}
+		if !requestIDPattern.MatchString(info.ID) {
+			info.ID = rand.Text()
 		}
-		r = r.WithContext(operation.WithRequestInfo(r.Context(), rec))
+		r = r.WithContext(operation.WithRequestInfo(r.Context(), info))
 		out := &responseRecorder{ResponseWriter: w}
-		setSafeHeaders(out.Header(), r.URL.Path, rec.ID)
+		setSafeHeaders(out.Header(), r.URL.Path, info.ID)
 		defer func() {
-			reason := recover()
-			if reason != nil && reason != http.ErrAbortHandler {
-				a.handlePanic(r.Context(), out, reason)
+			v := recover()
+			if v != nil && v != http.ErrAbortHandler {
+				a.handlePanic(r.Context(), out, v)
 			}
-			given.Pattern = r.Pattern // for what stands around this, such as traces
-			a.logRequest(r, rec, out, time.Since(begun))
-			if reason == http.ErrAbortHandler {
-				panic(reason)
+			original.Pattern = r.Pattern // for outer middleware, such as tracing
+			a.logRequest(r, info, out, time.Since(start))
+			if v == http.ErrAbortHandler {
+				panic(v)
 			}
 		}()
 		a.checkPath(mux).ServeHTTP(out, r)
 	})
 }
 
-// checkPath keeps from the mux what it would answer in words of its own: it redirects who
-// asks for a path with dots or doubled slashes.
+// checkPath responds to requests for which ServeMux would write a response in another format, such as the redirect for a
+// path with dots or repeated slashes.
 func (a *API) checkPath(mux http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		native := strings.HasPrefix(r.URL.Path, "/v1/")
@@ -65,11 +61,10 @@ func (a *API) checkPath(mux http.Handler) http.HandlerFunc {
 	}
 }
 
-// isCleanPath reports whether a path is written in the shortest way. Only a path that is not
-// native may end with a slash.
+// isCleanPath reports whether path.Clean does not change a path. A path outside the native API may end with a slash.
 func isCleanPath(p string, native bool) bool {
-	shortest := path.Clean(p)
-	return p != "" && (shortest == p || !native && shortest+"/" == p)
+	clean := path.Clean(p)
+	return p != "" && (clean == p || !native && clean+"/" == p)
 }
 
 func setSafeHeaders(h http.Header, path, id string) {
@@ -82,41 +77,41 @@ func setSafeHeaders(h http.Header, path, id string) {
 	}
 }
 
-// handlePanic answers for a handler that could not, and logs where it happened.
-func (a *API) handlePanic(ctx context.Context, w *responseRecorder, reason any) {
+// handlePanic logs a recovered panic and responds with 500 if nothing was written yet.
+func (a *API) handlePanic(ctx context.Context, w *responseRecorder, v any) {
 	stack := make([]byte, 8<<10)
 	stack = stack[:runtime.Stack(stack, false)]
-	a.Log.ErrorContext(ctx, "panic in a handler", "request_id", operation.RequestInfoOf(ctx).ID, "reason", panicReason(reason), "stack", string(stack))
+	a.Log.ErrorContext(ctx, "handler panicked",
+		"request_id", operation.RequestInfoOf(ctx).ID, "error", panicText(v), "stack", string(stack))
 	if w.status == 0 {
 		fastapi.StatusProblem(http.StatusInternalServerError).Write(w)
 	}
 }
 
-// panicReason names what a panic was about. Its value may hold anything, so only what
-// the runtime itself says is shown.
-func panicReason(reason any) string {
-	if e, ok := reason.(runtime.Error); ok {
-		return e.Error()
+// panicText describes a recovered value for the log. Only errors of the runtime are quoted, because other values may contain
+// personal data or secrets.
+func panicText(v any) string {
+	if err, ok := v.(runtime.Error); ok {
+		return err.Error()
 	}
-	return fmt.Sprintf("%T", reason)
+	return fmt.Sprintf("%T", v)
 }
 
-// logRequest writes the log line and counts the request. The line holds the pattern of the
-// route, never the path, the query or a body.
-func (a *API) logRequest(r *http.Request, rec *operation.RequestInfo, w *responseRecorder, took time.Duration) {
+// logRequest logs and counts a request. It logs the pattern of the route, never the path, the query or a body.
+func (a *API) logRequest(r *http.Request, info *operation.RequestInfo, w *responseRecorder, duration time.Duration) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	pattern := routeLabel(r.Pattern)
-	a.requests.observe(pattern, r.Method, w.status, took)
+	route := routeLabel(r.Pattern)
+	a.metrics.recordRequest(route, r.Method, w.status, duration)
 	attrs := []any{
-		"request_id", rec.ID, "method", methodLabel(r.Method), "route", pattern, "status", w.status, "bytes", w.bytes,
-		"took_ms", took.Milliseconds(), "tenant", rec.Key.TenantID, "key", rec.Key.ID,
+		"request_id", info.ID, "method", methodLabel(r.Method), "route", route, "status", w.status, "bytes", w.bytes,
+		"took_ms", duration.Milliseconds(), "tenant", info.Key.TenantID, "key", info.Key.ID,
 	}
-	if rec.Mount != "" {
-		attrs = append(attrs, "mount", rec.Mount)
+	if info.Mount != "" {
+		attrs = append(attrs, "mount", info.Mount)
 	}
-	a.Log.Log(r.Context(), requestLogLevel(pattern), "request", attrs...)
+	a.Log.Log(r.Context(), requestLogLevel(route), "request", attrs...)
 }
 
 // requestLogLevel returns the level of a route's log line. Probes and scrapes are logged at debug level.
@@ -128,18 +123,7 @@ func requestLogLevel(route string) slog.Level {
 	return slog.LevelInfo
 }
 
-// routeLabel gives the path of a pattern, "unmatched" for none.
-func routeLabel(pattern string) string {
-	if _, p, ok := strings.Cut(pattern, " "); ok {
-		pattern = p
-	}
-	if pattern == "" || pattern == "/" {
-		return "unmatched"
-	}
-	return pattern
-}
-
-// responseRecorder is a ResponseWriter that remembers what went through.
+// A responseRecorder is a ResponseWriter that records the status and the number of bytes.
 type responseRecorder struct {
 	http.ResponseWriter
 	status int
@@ -162,47 +146,5 @@ func (w *responseRecorder) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Unwrap lets http.ResponseController reach the writer below.
+// Unwrap is used by http.ResponseController.
 func (w *responseRecorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// requestMetrics count requests by route, method and status, all of closed sets.
-type requestMetrics struct {
-	total    *prometheus.CounterVec
-	duration *prometheus.HistogramVec
-}
-
-func newRequestMetrics(reg *prometheus.Registry) *requestMetrics {
-	return &requestMetrics{
-		total: registerOrReuse(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "hydragate_http_requests_total", Help: "HTTP requests answered.",
-		}, []string{"route", "method", "status"})),
-		duration: registerOrReuse(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "hydragate_http_request_duration_seconds", Help: "How long HTTP requests took.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
-		}, []string{"route", "status"})),
-	}
-}
-
-// registerOrReuse gives c, or the collector of the same name that was there before.
-func registerOrReuse[C prometheus.Collector](reg *prometheus.Registry, c C) C {
-	var before prometheus.AlreadyRegisteredError
-	if err := reg.Register(c); errors.As(err, &before) {
-		return before.ExistingCollector.(C)
-	}
-	return c
-}
-
-func (m *requestMetrics) observe(route, method string, status int, took time.Duration) {
-	code := strconv.Itoa(status)
-	m.total.WithLabelValues(route, methodLabel(method), code).Inc()
-	m.duration.WithLabelValues(route, code).Observe(took.Seconds())
-}
-
-// methodLabel gives a method by a name of a closed set.
-func methodLabel(method string) string {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
-		return method
-	}
-	return "OTHER"
-}

@@ -24,7 +24,7 @@ func TestMiddleware_Panic(t *testing.T) {
 	w.store.panics = true
 	got := w.request("POST", "/v1/customers", `{}`, "X-Request-Id: oops-1")
 	w.expect(got, 500, `{"detail":"Internal Server Error"}`)
-	if log := w.log.String(); !strings.Contains(log, "panic in a handler") || !strings.Contains(log, "oops-1") || strings.Contains(log, "canary") {
+	if log := w.log.String(); !strings.Contains(log, "handler panicked") || !strings.Contains(log, "oops-1") || strings.Contains(log, "canary") {
 		t.Errorf("log: %s", log)
 	}
 }
@@ -92,7 +92,7 @@ func TestMetrics_Routes(t *testing.T) {
 	for _, want := range []string{
 		`hydragate_http_requests_total{method="GET",route="/v1/customers/{customer_id}",status="200"} 1`,
 		`hydragate_http_requests_total{method="OTHER",route="unmatched",status="404"} 1`,
-		`hydragate_http_request_duration_seconds_count{route="/v1/customers/{customer_id}",status="200"} 1`,
+		`hydragate_http_request_duration_seconds_count{method="GET",route="/v1/customers/{customer_id}",status="200"} 1`,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %s", want)

@@ -147,7 +147,7 @@ func TestSurface_Failures(t *testing.T) {
 			}
 		}
 	}
-	if log := w.log.String(); !strings.Contains(log, "panic in a handler") || strings.Contains(log, "hg_live_canary") {
+	if log := w.log.String(); !strings.Contains(log, "handler panicked") || strings.Contains(log, "hg_live_canary") {
 		t.Errorf("log: %s", log)
 	}
 }

@@ -55,9 +55,9 @@ func TestUsers_Limits(t *testing.T) {
 			message string
 		}{
 			"NoName":           {`{"email":"a@example.com"}`, 400, "firstName: Field required; lastName: Field required"},
-			"NothingToFind":    {who + `}`, 400, "at least one of email, phoneNumber and fkId is needed"},
-			"NullToFind":       {who + `,"email":null,"fkId":null}`, 400, "at least one of email, phoneNumber and fkId is needed"},
-			"BlankToFind":      {who + `,"fkId":"  "}`, 400, "at least one of email, phoneNumber and fkId is needed"},
+			"NothingToFind":    {who + `}`, 400, "at least one of email, phoneNumber and fkId is required"},
+			"NullToFind":       {who + `,"email":null,"fkId":null}`, 400, "at least one of email, phoneNumber and fkId is required"},
+			"BlankToFind":      {who + `,"fkId":"  "}`, 400, "at least one of email, phoneNumber and fkId is required"},
 			"EmptyEmail":       {who + `,"email":""}`, 400, "email: String should have at least 1 character"},
 			"BadEmail":         {who + `,"email":"steve"}`, 400, "email: value is not a valid email address"},
 			"BadPhone":         {who + `,"phoneNumber":"0400"}`, 400, "phoneNumber: a phone number is written with its country code, such as +61400111222"},
@@ -65,7 +65,7 @@ func TestUsers_Limits(t *testing.T) {
 			"Unknown":          {who + `,"fkId":"1","tenant_id":"x"}`, 400, "tenant_id: Extra inputs are not permitted"},
 			"Id":               {who + `,"fkId":"1","id":"x"}`, 400, "id: Extra inputs are not permitted"},
 			"Capitals":         {who + `,"FkId":"1"}`, 400, "FkId: Extra inputs are not permitted"},
-			"Twice":            {who + `,"fkId":"1","fkId":"2"}`, 400, "fkId: the field is given twice"},
+			"Twice":            {who + `,"fkId":"1","fkId":"2"}`, 400, "fkId: duplicate field"},
 			"LongName":         {`{"firstName":"` + long + `","lastName":"E","fkId":"1"}`, 400, "firstName: String should have at most 255 characters"},
 			"CustomDataAsList": {who + `,"fkId":"1","customData":[]}`, 400, "customData: Input should be a valid dictionary"},
 			"NotJSON":          {`{`, 400, "JSON decode error"},

@@ -223,7 +223,7 @@ var longHexPattern = regexp.MustCompile(`[0-9a-fA-F]{64}`)
 func checkLogHasNoSecrets(h *rawhttp.WebhookFixture, t *testing.T, until int) {
 	t.Helper()
 	log := h.Log.String()
-	if !strings.Contains(log, "hook refused") {
+	if !strings.Contains(log, "webhook rejected") {
 		t.Error("the search is blind: not one refusal is in the log")
 	}
 	if planted := log + harness.SlackSignature("x", "1", "y"); !longHexPattern.MatchString(planted) {

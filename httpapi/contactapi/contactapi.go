@@ -178,7 +178,7 @@ func mapContactError(err error) error {
 	case errors.Is(err, identity.ErrNoContact):
 		return fastapi.NotFound("Contact")
 	case errors.Is(err, identity.ErrAlreadyLinked):
-		return fastapi.NewProblem(http.StatusConflict, "A contact identity with this type and value exists already")
+		return fastapi.NewProblem(http.StatusConflict, "A contact identity with this type and value already exists")
 	}
 	return err
 }

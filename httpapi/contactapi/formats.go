@@ -37,7 +37,7 @@ func cleanContactType(s string) (string, *fastapi.Violation) {
 			return t, nil
 		}
 	}
-	return "", fastapi.InvalidValue("a type is one of " + strings.Join(contactTypes(), ", "))
+	return "", fastapi.InvalidValue("the type must be one of " + strings.Join(contactTypes(), ", "))
 }
 
 // cleanWebURL takes what a browser may be sent to: an absolute https URL that hides
@@ -49,13 +49,13 @@ func cleanWebURL(s string) (string, *fastapi.Violation) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || u.Scheme != "https" || u.Opaque != "" || u.Hostname() == "":
-		return "", fastapi.InvalidValue("a URL is an absolute https URL")
+		return "", fastapi.InvalidValue("a URL must be an absolute https URL")
 	case len(s) > maxWebURL:
-		return "", fastapi.InvalidValue("a URL has at most 2048 bytes")
+		return "", fastapi.InvalidValue("a URL must have at most 2048 bytes")
 	case u.User != nil:
-		return "", fastapi.InvalidValue("a URL holds no user name and no password")
+		return "", fastapi.InvalidValue("a URL must not contain a user name or password")
 	case strings.ContainsFunc(s, func(r rune) bool { return r == '\\' || unicode.IsSpace(r) || !unicode.IsPrint(r) }):
-		return "", fastapi.InvalidValue("a URL holds no blanks, backslashes or invisible characters")
+		return "", fastapi.InvalidValue("a URL must not contain spaces, backslashes or invisible characters")
 	}
 	return s, nil
 }

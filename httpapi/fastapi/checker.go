@@ -1,3 +1,7 @@
+// Package fastapi validates requests and formats errors as FastAPI and Pydantic do, so that clients written for a FastAPI
+// service can use the API unchanged. It knows neither the routes nor the domain.
+//
+// See https://fastapi.tiangolo.com/tutorial/handling-errors and https://docs.pydantic.dev/latest/errors/validation_errors.
 package fastapi
 
 import (
@@ -14,28 +18,29 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// A Checker holds values against the schemas of the OpenAPI document and says
-// everything that is wrong with them, in the words of Pydantic. What it gives back is
-// clean: in the one spelling under which values are kept.
+// A Checker checks values against schemas of the OpenAPI document. It reports violations with the types and messages of
+// Pydantic, and converts valid values to their canonical form.
 type Checker struct {
-	Formats  map[string]func(s string) (clean string, wrong *Violation)
-	patterns sync.Map // pattern: *regexp.Regexp
+	// Formats check and canonicalize the strings of a format.
+	Formats map[string]func(s string) (canonical string, violation *Violation)
+
+	patterns sync.Map // compiled patterns: map[string]*regexp.Regexp
 }
 
-// Check checks v, which is at loc, and gives it back clean.
-func (c *Checker) Check(s *huma.Schema, v any, loc []any, wrong *[]Violation) any {
+// Check returns the canonical form of v, which is the value at loc. It appends violations of the schema to violations.
+func (c *Checker) Check(s *huma.Schema, v any, loc []any, violations *[]Violation) any {
 	if v == nil && s.Nullable {
 		return nil
 	}
-	clean, bad := c.checkType(s, v, loc, wrong)
-	if bad != nil {
-		bad.Loc = loc
-		*wrong = append(*wrong, *bad)
+	canonical, violation := c.checkType(s, v, loc, violations)
+	if violation != nil {
+		violation.Loc = loc
+		*violations = append(*violations, *violation)
 	}
-	return clean
+	return canonical
 }
 
-func (c *Checker) checkType(s *huma.Schema, v any, loc []any, wrong *[]Violation) (any, *Violation) {
+func (c *Checker) checkType(s *huma.Schema, v any, loc []any, violations *[]Violation) (any, *Violation) {
 	switch s.Type {
 	case huma.TypeString:
 		return c.checkString(s, v)
@@ -44,7 +49,7 @@ func (c *Checker) checkType(s *huma.Schema, v any, loc []any, wrong *[]Violation
 	case huma.TypeInteger:
 		return checkInteger(s, v)
 	case huma.TypeArray:
-		return c.checkList(s, v, loc, wrong)
+		return c.checkList(s, v, loc, violations)
 	}
 	return checkObject(v)
 }
@@ -61,13 +66,22 @@ func (c *Checker) checkString(s *huma.Schema, v any) (any, *Violation) {
 	case !ok:
 		return nil, &Violation{Type: "string_type", Msg: "Input should be a valid string"}
 	case strings.ContainsRune(text, 0) || !utf8.ValidString(text):
-		return nil, &Violation{Type: "value_error", Msg: "Value error, a text cannot hold NUL or broken characters"}
+		return nil, invalidText()
 	case s.MinLength != nil && n < *s.MinLength:
-		return nil, &Violation{Type: "string_too_short", Msg: "String should have at least " + pluralize(*s.MinLength, "character"), Ctx: map[string]any{"min_length": *s.MinLength}}
+		return nil, &Violation{
+			Type: "string_too_short", Msg: "String should have at least " + pluralize(*s.MinLength, "character"),
+			Ctx: map[string]any{"min_length": *s.MinLength},
+		}
 	case s.MaxLength != nil && n > *s.MaxLength:
-		return nil, &Violation{Type: "string_too_long", Msg: "String should have at most " + pluralize(*s.MaxLength, "character"), Ctx: map[string]any{"max_length": *s.MaxLength}}
+		return nil, &Violation{
+			Type: "string_too_long", Msg: "String should have at most " + pluralize(*s.MaxLength, "character"),
+			Ctx: map[string]any{"max_length": *s.MaxLength},
+		}
 	case s.Pattern != "" && !c.compilePattern(s.Pattern).MatchString(text):
-		return nil, &Violation{Type: "string_pattern_mismatch", Msg: "String should match pattern '" + s.Pattern + "'", Ctx: map[string]any{"pattern": s.Pattern}}
+		return nil, &Violation{
+			Type: "string_pattern_mismatch", Msg: "String should match pattern '" + s.Pattern + "'",
+			Ctx: map[string]any{"pattern": s.Pattern},
+		}
 	}
 	if format := c.Formats[s.Format]; format != nil {
 		return format(text)
@@ -75,11 +89,14 @@ func (c *Checker) checkString(s *huma.Schema, v any) (any, *Violation) {
 	return text, nil
 }
 
+// invalidText returns the violation of a string that not every database can store.
+func invalidText() *Violation { return InvalidValue("text must not contain NUL or invalid UTF-8") }
+
 func (c *Checker) compilePattern(p string) *regexp.Regexp {
 	if re, ok := c.patterns.Load(p); ok {
 		return re.(*regexp.Regexp)
 	}
-	re := regexp.MustCompile(p) // ours: every test of the route runs it
+	re := regexp.MustCompile(p) // the patterns are constants in this repository
 	c.patterns.Store(p, re)
 	return re
 }
@@ -98,7 +115,7 @@ func enumViolation(enum []any) *Violation {
 	return &Violation{Type: kind, Msg: "Input should be " + expected, Ctx: map[string]any{"expected": expected}}
 }
 
-// checkBoolean takes what Pydantic takes for a boolean: true, 1, "yes" and the like.
+// checkBoolean accepts the values that Pydantic accepts for a boolean, such as true, 1 and "yes".
 func checkBoolean(v any) (any, *Violation) {
 	switch v := v.(type) {
 	case bool:
@@ -110,7 +127,9 @@ func checkBoolean(v any) (any, *Violation) {
 		case "false", "0", "no", "off", "f", "n":
 			return false, nil
 		}
-		return nil, &Violation{Type: "bool_parsing", Msg: "Input should be a valid boolean, unable to interpret input"}
+		return nil, &Violation{
+			Type: "bool_parsing", Msg: "Input should be a valid boolean, unable to interpret input",
+		}
 	}
 	return nil, &Violation{Type: "bool_type", Msg: "Input should be a valid boolean"}
 }
@@ -121,12 +140,16 @@ func checkInteger(s *huma.Schema, v any) (any, *Violation) {
 	case json.Number:
 		n, _ = v.Float64()
 		if n != math.Trunc(n) {
-			return nil, &Violation{Type: "int_from_float", Msg: "Input should be a valid integer, got a number with a fractional part"}
+			return nil, &Violation{
+				Type: "int_from_float", Msg: "Input should be a valid integer, got a number with a fractional part",
+			}
 		}
 	case string:
 		i, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
 		if err != nil {
-			return nil, &Violation{Type: "int_parsing", Msg: "Input should be a valid integer, unable to parse string as an integer"}
+			return nil, &Violation{
+				Type: "int_parsing", Msg: "Input should be a valid integer, unable to parse string as an integer",
+			}
 		}
 		n = float64(i)
 	default:
@@ -134,14 +157,20 @@ func checkInteger(s *huma.Schema, v any) (any, *Violation) {
 	}
 	switch {
 	case s.Minimum != nil && n < *s.Minimum:
-		return nil, &Violation{Type: "greater_than_equal", Msg: fmt.Sprintf("Input should be greater than or equal to %v", *s.Minimum), Ctx: map[string]any{"ge": *s.Minimum}}
+		return nil, &Violation{
+			Type: "greater_than_equal", Msg: fmt.Sprintf("Input should be greater than or equal to %v", *s.Minimum),
+			Ctx: map[string]any{"ge": *s.Minimum},
+		}
 	case s.Maximum != nil && n > *s.Maximum:
-		return nil, &Violation{Type: "less_than_equal", Msg: fmt.Sprintf("Input should be less than or equal to %v", *s.Maximum), Ctx: map[string]any{"le": *s.Maximum}}
+		return nil, &Violation{
+			Type: "less_than_equal", Msg: fmt.Sprintf("Input should be less than or equal to %v", *s.Maximum),
+			Ctx: map[string]any{"le": *s.Maximum},
+		}
 	}
 	return int64(n), nil
 }
 
-func (c *Checker) checkList(s *huma.Schema, v any, loc []any, wrong *[]Violation) (any, *Violation) {
+func (c *Checker) checkList(s *huma.Schema, v any, loc []any, violations *[]Violation) (any, *Violation) {
 	list, ok := v.([]any)
 	if !ok {
 		return nil, &Violation{Type: "list_type", Msg: "Input should be a valid list"}
@@ -152,23 +181,30 @@ func (c *Checker) checkList(s *huma.Schema, v any, loc []any, wrong *[]Violation
 	if s.MaxItems != nil && len(list) > *s.MaxItems {
 		return nil, lengthViolation("too_long", "most", "max_length", *s.MaxItems, len(list))
 	}
-	clean := make([]any, len(list))
+	canonical := make([]any, len(list))
 	for i, item := range list {
-		clean[i] = c.Check(s.Items, item, AppendLoc(loc, i), wrong)
+		canonical[i] = c.Check(s.Items, item, AppendLoc(loc, i), violations)
 	}
-	return clean, nil
+	return canonical, nil
 }
 
 func lengthViolation(kind, bound, name string, want, got int) *Violation {
 	return &Violation{
-		Type: kind, Msg: fmt.Sprintf("List should have at %s %s after validation, not %d", bound, pluralize(want, "item"), got),
+		Type: kind,
+		Msg: fmt.Sprintf(
+			"List should have at %s %s after validation, not %d", bound, pluralize(want, "item"), got,
+		),
 		Ctx: map[string]any{"field_type": "List", name: want, "actual_length": got},
 	}
 }
 
-const maxMetadata, maxMetadataDepth = 16 << 10, 8
+// Limits of objects with arbitrary fields.
+const (
+	maxObjectBytes = 16 << 10
+	maxObjectDepth = 8
+)
 
-// checkObject checks data of the caller's own, such as metadata.
+// checkObject checks an object with arbitrary fields, such as metadata.
 func checkObject(v any) (any, *Violation) {
 	data, ok := v.(map[string]any)
 	if !ok {
@@ -176,12 +212,12 @@ func checkObject(v any) (any, *Violation) {
 	}
 	text, err := Encode(data)
 	switch {
-	case err != nil || len(text) > maxMetadata:
-		return nil, &Violation{Type: "value_error", Msg: fmt.Sprintf("Value error, an object of at most %d bytes is kept", maxMetadata)}
-	case jsonDepth(text) > maxMetadataDepth:
-		return nil, &Violation{Type: "value_error", Msg: fmt.Sprintf("Value error, an object of at most %d levels is kept", maxMetadataDepth)}
+	case err != nil || len(text) > maxObjectBytes:
+		return nil, InvalidValue(fmt.Sprintf("the object exceeds %d bytes", maxObjectBytes))
+	case jsonDepth(text) > maxObjectDepth:
+		return nil, InvalidValue(fmt.Sprintf("the object is nested deeper than %d levels", maxObjectDepth))
 	case hasNUL(data):
-		return nil, &Violation{Type: "value_error", Msg: "Value error, a text cannot hold NUL or broken characters"}
+		return nil, invalidText()
 	}
 	return data, nil
 }

@@ -15,15 +15,18 @@ import (
 	"unicode/utf8"
 )
 
+// Limits of request bodies.
 const (
+	MaxBodyBytes = 256 << 10
+
 	maxDepth     = 32
 	maxKeys      = 1000
-	maxNameRunes = 100
+	maxNameRunes = 100 // of a field name in a violation
 )
 
-// ReadJSON reads one JSON value and nothing around it. It is stricter than
-// encoding/json: keys are compared byte for byte, a key given twice is a violation,
-// and depth and number of keys are bounded before anything is built.
+// ReadJSON decodes a body that must consist of one JSON value. It is stricter than encoding/json: keys are case
+// sensitive, duplicate keys are violations, and depth and number of keys are limited before values are built. A body that
+// cannot be decoded is a problem.
 func ReadJSON(body []byte) (any, []Violation, *Problem) {
 	body = bytes.TrimPrefix(body, []byte("\ufeff"))
 	if !utf8.Valid(body) {
@@ -37,7 +40,10 @@ func ReadJSON(body []byte) (any, []Violation, *Problem) {
 		return nil, nil, ValidationProblem(jsonViolation(body, err))
 	}
 	if position := loneSurrogate(body); position >= 0 {
-		return nil, nil, ValidationProblem(Violation{Type: "json_invalid", Loc: []any{"body", position}, Msg: "JSON decode error", Ctx: map[string]any{"error": "lone surrogate in hex escape"}})
+		return nil, nil, ValidationProblem(Violation{
+			Type: "json_invalid", Loc: []any{"body", position}, Msg: "JSON decode error",
+			Ctx: map[string]any{"error": "lone surrogate in hex escape"},
+		})
 	}
 	r := strictReader{dec: json.NewDecoder(bytes.NewReader(body))}
 	r.dec.UseNumber()
@@ -48,13 +54,14 @@ func ReadJSON(body []byte) (any, []Violation, *Problem) {
 	return v, r.violations, nil
 }
 
+// A strictReader builds the value of a body that is known to be valid JSON.
 type strictReader struct {
 	dec        *json.Decoder
 	keys       int
 	violations []Violation
 }
 
-// value reads the next value. The syntax is known to be right: Token cannot fail.
+// value reads the next value.
 func (r *strictReader) value(loc []any) any {
 	switch token := r.token().(type) {
 	case json.Delim:
@@ -64,7 +71,7 @@ func (r *strictReader) value(loc []any) any {
 		return r.list(loc)
 	case json.Number:
 		if !isStorable(token) {
-			r.violations = append(r.violations, ValueError("the number is out of range", loc...))
+			r.violations = append(r.violations, ValueError("number out of range", loc...))
 		}
 		return token
 	default:
@@ -80,8 +87,8 @@ func (r *strictReader) object(loc []any) map[string]any {
 			break
 		}
 		here := AppendLoc(loc, key)
-		if _, twice := object[key]; twice {
-			r.violations = append(r.violations, ValueError("the field is given twice", here...))
+		if _, exists := object[key]; exists {
+			r.violations = append(r.violations, ValueError("duplicate field", here...))
 		}
 		object[key] = r.value(here)
 	}
@@ -98,13 +105,14 @@ func (r *strictReader) list(loc []any) []any {
 	return list
 }
 
+// token returns the next token. Token cannot fail because the JSON is valid.
 func (r *strictReader) token() json.Token {
 	token, _ := r.dec.Token()
 	return token
 }
 
-// AppendLoc gives the place below loc, without sharing its memory. A name that is longer than
-// any of ours is cut, so that what is said of a body is never as long as the body.
+// AppendLoc returns a new location with next appended. It truncates a long field name, so that responses do not grow with
+// the request.
 func AppendLoc(loc []any, next any) []any {
 	if name, ok := next.(string); ok {
 		if runes := []rune(name); len(runes) > maxNameRunes {
@@ -114,8 +122,7 @@ func AppendLoc(loc []any, next any) []any {
 	return append(append(make([]any, 0, len(loc)+1), loc...), next)
 }
 
-// isStorable reports whether every database keeps a number: some overflow on exponents
-// that are valid JSON.
+// isStorable reports whether every supported database can store a number. Some overflow at exponents that JSON allows.
 func isStorable(n json.Number) bool {
 	f, err := strconv.ParseFloat(n.String(), 64)
 	if err != nil || math.IsInf(f, 0) || len(n) > 400 {
@@ -126,9 +133,8 @@ func isStorable(n json.Number) bool {
 	return exponent == "" || err == nil && e > -400 && e < 400
 }
 
-// loneSurrogate gives where an escape stands for half a character without the other
-// half, which would be read as another character than was sent; -1 for nowhere. The
-// syntax of body is known to be right.
+// loneSurrogate returns the position, in characters, of the first escape of a surrogate that is not part of a pair, or -1.
+// encoding/json would decode it as U+FFFD. body must be valid JSON.
 func loneSurrogate(body []byte) int {
 	for i := 0; i < len(body); i++ {
 		if body[i] != '\\' {
@@ -149,8 +155,7 @@ func loneSurrogate(body []byte) int {
 	return -1
 }
 
-// decodeEscape gives what the escape \uXXXX at the beginning of b stands for; -1 when there
-// is none.
+// decodeEscape returns the code unit of the \uXXXX escape at the beginning of b, or -1 if there is none.
 func decodeEscape(b []byte) rune {
 	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
 		return -1
@@ -162,9 +167,9 @@ func decodeEscape(b []byte) rune {
 	return rune(n)
 }
 
-// jsonDepth gives how deep lists and objects are nested, without building any.
+// jsonDepth returns the nesting depth of lists and objects without decoding them.
 func jsonDepth(body []byte) int {
-	deepest, now, quoted := 0, 0, false
+	maxSeen, depth, quoted := 0, 0, false
 	for i := 0; i < len(body); i++ {
 		switch c := body[i]; {
 		case quoted && c == '\\':
@@ -173,16 +178,16 @@ func jsonDepth(body []byte) int {
 			quoted = !quoted
 		case quoted:
 		case c == '{' || c == '[':
-			now++
-			deepest = max(deepest, now)
+			depth++
+			maxSeen = max(maxSeen, depth)
 		case c == '}' || c == ']':
-			now--
+			depth--
 		}
 	}
-	return deepest
+	return maxSeen
 }
 
-// jsonViolation says where and why a body is not JSON, without showing any of it.
+// jsonViolation describes why a body is not valid JSON. It does not quote the body.
 func jsonViolation(body []byte, err error) Violation {
 	offset := int64(len(body))
 	var syntax *json.SyntaxError
@@ -195,9 +200,13 @@ func jsonViolation(body []byte, err error) Violation {
 		}
 	}
 	position := utf8.RuneCount(body[:min(offset, int64(len(body)))])
-	return Violation{Type: "json_invalid", Loc: []any{"body", position}, Msg: "JSON decode error", Ctx: map[string]any{"error": reason}}
+	return Violation{
+		Type: "json_invalid", Loc: []any{"body", position}, Msg: "JSON decode error",
+		Ctx: map[string]any{"error": reason},
+	}
 }
 
+// syntaxReason translates an error text of encoding/json into that of Python.
 func syntaxReason(text string) string {
 	for _, known := range []struct{ in, out string }{
 		{"object key string", "Expecting property name enclosed in double quotes"},
@@ -216,7 +225,7 @@ func syntaxReason(text string) string {
 	return "Expecting value"
 }
 
-// ReadAll reads a body of at most limit bytes.
+// ReadAll reads a body of at most limit bytes. The problem has status 413 if the body is larger.
 func ReadAll(r io.Reader, limit int64) ([]byte, *Problem) {
 	body, err := io.ReadAll(io.LimitReader(r, limit+1))
 	switch {
@@ -228,24 +237,17 @@ func ReadAll(r io.Reader, limit int64) ([]byte, *Problem) {
 	return body, nil
 }
 
+// BodyTooLarge returns a problem with status 413.
 func BodyTooLarge() *Problem { return StatusProblem(http.StatusRequestEntityTooLarge) }
 
-// Encode writes JSON as the API does: without escaping for HTML and without a
-// newline at the end.
+// Encode returns the JSON of v without HTML escaping and trailing newline.
 func Encode(v any) ([]byte, error) {
-	var b trimmedBuffer
+	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	err := enc.Encode(v)
-	return b.trimmed(), err
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
-
-// trimmedBuffer is a buffer that ends without the newline of json.Encoder.
-type trimmedBuffer struct{ bytes.Buffer }
-
-func (b *trimmedBuffer) trimmed() []byte { return bytes.TrimSuffix(b.Bytes(), []byte("\n")) }
-
-const MaxBodyBytes = 256 << 10
 
 // IsJSON reports whether a media type is JSON: application/json or
 // application/…+json.

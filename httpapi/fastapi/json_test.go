@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// maxReadTime is more than any one body may take to be read.
+// maxReadTime is the maximum time for decoding a body.
 const maxReadTime = 5 * time.Second
 
-// What the strict reader takes is JSON, reads as encoding/json reads it, and is bounded.
-// What it refuses it does not show.
+// FuzzReadJSON checks that accepted bodies are within the limits and decoded as by encoding/json, and that other bodies get
+// a 4xx status.
 func FuzzReadJSON(f *testing.F) {
 	for _, s := range []string{
 		`{"email":"steve@example.com"}`, `{"a":1,"a":2}`, `{"a":1,"A":2}`, `{"ſ":1}`, "\ufeff{}", `{} {}`, `{}x`, `[`, `"\ud800"`, `"\u0000"`, "\"\x00\"", "\"\xff\"", `1e999999`, `-0`, `1E+5`, `null`, `true`, ``,
@@ -25,14 +25,14 @@ func FuzzReadJSON(f *testing.F) {
 		if len(body) > MaxBodyBytes {
 			return
 		}
-		begun := time.Now()
-		got, wrong, refused := ReadJSON(body)
-		if took := time.Since(begun); took > maxReadTime {
-			t.Errorf("reading %d bytes took %v", len(body), took)
+		start := time.Now()
+		got, violations, problem := ReadJSON(body)
+		if took := time.Since(start); took > maxReadTime {
+			t.Errorf("ReadJSON of %d bytes took %v", len(body), took)
 		}
-		if refused != nil {
-			if refused.Status < 400 || refused.Status > 499 {
-				t.Errorf("%q is answered %d", body, refused.Status)
+		if problem != nil {
+			if problem.Status < 400 || problem.Status > 499 {
+				t.Errorf("ReadJSON(%q) = status %d, want 4xx", body, problem.Status)
 			}
 			return
 		}
@@ -40,14 +40,14 @@ func FuzzReadJSON(f *testing.F) {
 		d := json.NewDecoder(bytes.NewReader(bytes.TrimPrefix(body, []byte("\ufeff"))))
 		d.UseNumber()
 		if err := d.Decode(&want); err != nil {
-			t.Fatalf("%q is taken, and is no JSON: %v", body, err)
+			t.Fatalf("ReadJSON(%q) accepts invalid JSON: %v", body, err)
 		}
-		if len(wrong) == 0 && !reflect.DeepEqual(got, want) {
-			t.Errorf("%q is read as %v; want %v", body, got, want)
+		if len(violations) == 0 && !reflect.DeepEqual(got, want) {
+			t.Errorf("ReadJSON(%q) = %v, want %v", body, got, want)
 		}
-		keys, deepest := measureJSON(got)
-		if keys > maxKeys || deepest > maxDepth {
-			t.Errorf("%d fields in %d levels are taken", keys, deepest)
+		keys, depth := measureJSON(got)
+		if keys > maxKeys || depth > maxDepth {
+			t.Errorf("ReadJSON accepts %d fields and %d levels", keys, depth)
 		}
 	})
 }

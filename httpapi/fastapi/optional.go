@@ -7,14 +7,14 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// An Optional is a field of a body that may be absent, null or a value, and remembers
-// which. In a PATCH absent leaves a field as it is and null clears it.
+// An Optional is a body field that may be absent, null, or have a value. In a PATCH request, an absent field remains
+// unchanged and null clears it.
 type Optional[T any] struct {
-	IsSet bool
-	Value T // zero when null
+	IsSet bool // the field is present
+	Value T    // zero if the field is null
 }
 
-// UnmarshalJSON notes that the field was there.
+// UnmarshalJSON implements json.Unmarshaler.
 func (o *Optional[T]) UnmarshalJSON(b []byte) error {
 	o.IsSet = true
 	if string(b) == "null" {
@@ -23,8 +23,7 @@ func (o *Optional[T]) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &o.Value)
 }
 
-// Edit gives nil for a field that was absent, a pointer to the zero value for null,
-// and a pointer to the value otherwise.
+// Edit returns nil if the field is absent. Otherwise it returns a pointer to the value, which is zero for null.
 func (o Optional[T]) Edit() *T {
 	if !o.IsSet {
 		return nil
@@ -32,26 +31,26 @@ func (o Optional[T]) Edit() *T {
 	return &o.Value
 }
 
-// Schema is that of T, or null.
+// Schema implements huma.SchemaProvider: it is the schema of T, nullable.
 func (Optional[T]) Schema(r huma.Registry) *huma.Schema {
 	s := *r.Schema(reflect.TypeFor[T](), true, "")
 	s.Nullable = true
 	return &s
 }
 
-// An Object is data of the caller's own: kept, given back, and never understood.
+// An Object is a JSON object with arbitrary fields, which the gateway stores and returns without interpreting it.
 type Object json.RawMessage
 
-// UnmarshalJSON keeps the text of the object.
+// UnmarshalJSON implements json.Unmarshaler.
 func (o *Object) UnmarshalJSON(b []byte) error {
 	*o = append((*o)[:0], b...)
 	return nil
 }
 
-// MarshalJSON writes the text of the object; none is {}.
+// MarshalJSON implements json.Marshaler.
 func (o Object) MarshalJSON() ([]byte, error) { return o.Raw(), nil }
 
-// Schema is any object, within limits.
+// Schema implements huma.SchemaProvider.
 func (Object) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{
 		Type: huma.TypeObject, AdditionalProperties: true,
@@ -59,6 +58,7 @@ func (Object) Schema(huma.Registry) *huma.Schema {
 	}
 }
 
+// Raw returns the object, or {} if it is empty or null.
 func (o Object) Raw() json.RawMessage {
 	if len(o) == 0 || string(o) == "null" {
 		return json.RawMessage("{}")
@@ -66,7 +66,7 @@ func (o Object) Raw() json.RawMessage {
 	return json.RawMessage(o)
 }
 
-// MetadataEdit gives the change to a metadata column, nil for none.
+// MetadataEdit returns the new value of a metadata column, or nil if the field is absent.
 func MetadataEdit(o Optional[Object]) *json.RawMessage {
 	if !o.IsSet {
 		return nil

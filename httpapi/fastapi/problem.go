@@ -6,17 +6,17 @@ import (
 	"strings"
 )
 
-// A Problem is an answer that says no. It is the only thing that knows statuses and
-// their shapes: a list of violations for 422, one sentence for everything else.
+// A Problem is an error response. The body lists the violations for status 422, and contains one sentence for other
+// statuses.
 type Problem struct {
 	Status     int
 	Detail     string
 	Violations []Violation
 	Header     http.Header
-	Format     func(*Problem) any // of the body; nil: the native one
+	Format     func(*Problem) any // returns the body; default: the FastAPI format
 }
 
-// A Violation is one thing wrong with a request. It never holds what was sent.
+// A Violation is one reason why a request is invalid. It must not contain values of the request.
 type Violation struct {
 	Type string         `json:"type"`
 	Loc  []any          `json:"loc"`
@@ -24,10 +24,13 @@ type Violation struct {
 	Ctx  map[string]any `json:"ctx,omitempty"`
 }
 
+// Error implements error.
 func (p *Problem) Error() string { return p.Detail }
 
+// GetStatus implements huma.StatusError.
 func (p *Problem) GetStatus() int { return p.Status }
 
+// MarshalJSON implements json.Marshaler.
 func (p *Problem) MarshalJSON() ([]byte, error) {
 	if p.Format != nil {
 		return Encode(p.Format(p))
@@ -38,9 +41,10 @@ func (p *Problem) MarshalJSON() ([]byte, error) {
 	return Encode(map[string]any{"detail": p.Detail})
 }
 
-// GetHeaders gives the headers that belong to the answer.
+// GetHeaders implements huma.HeadersError.
 func (p *Problem) GetHeaders() http.Header { return p.Header }
 
+// Write writes the response.
 func (p *Problem) Write(w http.ResponseWriter) {
 	for k, v := range p.Header {
 		w.Header()[k] = v
@@ -51,35 +55,44 @@ func (p *Problem) Write(w http.ResponseWriter) {
 	_, _ = w.Write(body)
 }
 
+// StatusProblem returns a problem whose detail is the text of the status.
 func StatusProblem(status int) *Problem {
 	return &Problem{Status: status, Detail: http.StatusText(status)}
 }
 
+// NewProblem returns a problem with a detail.
 func NewProblem(status int, detail string) *Problem { return &Problem{Status: status, Detail: detail} }
 
+// NotFound returns a problem with status 404 for a resource such as "Customer".
 func NotFound(noun string) *Problem { return NewProblem(http.StatusNotFound, noun+" not found") }
 
+// ValidationProblem returns a problem with status 422.
 func ValidationProblem(vs ...Violation) *Problem {
 	return &Problem{Status: http.StatusUnprocessableEntity, Detail: "invalid request", Violations: vs}
 }
 
-// ValueError says what no schema can: reason is one of ours, in words for the caller.
+// ValueError returns a violation, at loc, of a rule that is not part of the schema. reason is shown to the client.
 func ValueError(reason string, loc ...any) Violation {
 	return Violation{Type: "value_error", Loc: loc, Msg: "Value error, " + reason}
 }
 
+// NotAuthenticated returns a problem with status 401.
 func NotAuthenticated() *Problem {
-	return &Problem{Status: http.StatusUnauthorized, Detail: "Not authenticated", Header: http.Header{"Www-Authenticate": {"Bearer"}}}
+	return &Problem{
+		Status: http.StatusUnauthorized, Detail: "Not authenticated",
+		Header: http.Header{"Www-Authenticate": {"Bearer"}},
+	}
 }
 
+// MissingField returns the violation of an absent required field.
 func MissingField(loc ...any) Violation {
 	return Violation{Type: "missing", Loc: loc, Msg: "Field required"}
 }
 
-// Message is what a violation says, for surfaces with words of their own.
+// Message returns the message without the prefix of Pydantic, for surfaces in other formats.
 func (v Violation) Message() string { return strings.TrimPrefix(v.Msg, "Value error, ") }
 
-// FieldPath names what a violation is about, as the caller wrote it.
+// FieldPath returns the path of the invalid field, such as "scopes.1".
 func (v Violation) FieldPath() string {
 	var parts []string
 	for _, p := range v.Loc[1:] {
@@ -92,20 +105,19 @@ func (v Violation) FieldPath() string {
 	return strings.Join(parts, ".")
 }
 
-// Summary tells a problem in one sentence: of a request that is wrong, all that is
-// wrong with it.
+// Summary returns the detail, or the violations in one line. It includes at most five violations.
 func (p *Problem) Summary() string {
 	if p.Violations == nil {
 		return p.Detail
 	}
-	const most = 5
-	var said []string
-	for _, v := range p.Violations[:min(most, len(p.Violations))] {
+	const maxViolations = 5
+	var parts []string
+	for _, v := range p.Violations[:min(maxViolations, len(p.Violations))] {
 		if field := v.FieldPath(); field != "" {
-			said = append(said, field+": "+v.Message())
+			parts = append(parts, field+": "+v.Message())
 		} else {
-			said = append(said, v.Message())
+			parts = append(parts, v.Message())
 		}
 	}
-	return strings.Join(said, "; ")
+	return strings.Join(parts, "; ")
 }

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// ParseUUID reads an id in any of the spellings that are accepted: hyphenated, 32
-// digits, {braced} or urn:uuid:, in any case. It gives the canonical spelling, or the
-// reason that follows "Input should be a valid UUID, ".
+// ParseUUID returns the canonical form of a UUID: hyphenated and in lower case. It accepts hyphenated, unhyphenated, braced
+// and urn:uuid: forms in any case. For other input it returns the reason that Pydantic appends to
+// "Input should be a valid UUID, ".
 func ParseUUID(in string) (canonical, reason string) {
 	in = trimExactWrapper(in)
 	s, before, simple := trimWrapper(in)
@@ -18,8 +18,8 @@ func ParseUUID(in string) (canonical, reason string) {
 	return "", uuidReason(in, s, before, simple)
 }
 
-// trimExactWrapper takes the wrapping off a text of exactly the right length: it is then
-// judged, and counted, without it.
+// trimExactWrapper removes the wrapper from input of exactly the right length. Positions in the reason then do not count
+// the wrapper, as in Pydantic.
 func trimExactWrapper(in string) string {
 	if len(in) == 38 && in[0] == '{' && in[37] == '}' {
 		return in[1:37]
@@ -30,6 +30,8 @@ func trimExactWrapper(in string) string {
 	return in
 }
 
+// trimWrapper removes braces or urn:uuid:. before is the number of bytes removed at the beginning, and simple reports that
+// there was no wrapper.
 func trimWrapper(in string) (s string, before int, simple bool) {
 	switch {
 	case len(in) >= 2 && in[0] == '{' && in[len(in)-1] == '}':
@@ -40,6 +42,7 @@ func trimWrapper(in string) (s string, before int, simple bool) {
 	return in, 0, true
 }
 
+// hexDigits returns the 32 digits of a UUID in lower case.
 func hexDigits(s string, simple bool) (string, bool) {
 	switch {
 	case len(s) == 36 && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-':
@@ -53,6 +56,7 @@ func hexDigits(s string, simple bool) (string, bool) {
 	return strings.ToLower(s), true
 }
 
+// uuidReason returns why input is not a UUID, in the words of Pydantic.
 func uuidReason(in, s string, before int, simple bool) string {
 	var hyphens []int
 	for i, r := range s {

@@ -7,7 +7,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// An id has one canonical spelling, that of everybody else who reads ids, or a reason.
+// FuzzParseUUID checks that accepted input has the canonical form that package uuid returns, and that other input gets a
+// reason.
 func FuzzParseUUID(f *testing.F) {
 	for _, s := range []string{
 		"01930f6e-0000-7000-8000-000000000001", "01930F6E-0000-7000-8000-000000000001", "01930f6e000070008000000000000001", "{01930f6e-0000-7000-8000-000000000001}", "urn:uuid:01930f6e-0000-7000-8000-000000000001",
@@ -18,17 +19,17 @@ func FuzzParseUUID(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in string) {
 		id, reason := ParseUUID(in)
 		if (id == "") == (reason == "") || !utf8.ValidString(reason) && utf8.ValidString(in) {
-			t.Fatalf("%q is %q, because %q", in, id, reason)
+			t.Fatalf("ParseUUID(%q) = %q, %q", in, id, reason)
 		}
 		if id == "" {
 			return
 		}
 		known, err := uuid.Parse(in)
 		if err != nil || known.String() != id {
-			t.Errorf("%q is %s; others read %s, %v", in, id, known, err)
+			t.Errorf("ParseUUID(%q) = %s; uuid.Parse: %s, %v", in, id, known, err)
 		}
 		if again, _ := ParseUUID(id); again != id {
-			t.Errorf("%s is %s", id, again)
+			t.Errorf("ParseUUID(%s) = %s, want the same", id, again)
 		}
 	})
 }
@@ -49,7 +50,7 @@ func TestParseUUID(t *testing.T) {
 	} {
 		got, reason := ParseUUID(in)
 		if reason != want || want == "" && len(got) != 36 {
-			t.Errorf("%q: %q, %q; want %q", in, got, reason, want)
+			t.Errorf("ParseUUID(%q) = %q, %q, want reason %q", in, got, reason, want)
 		}
 	}
 }

@@ -9,23 +9,22 @@ import (
 	"hydragate/identity"
 )
 
-// Claims are the claims of a staff token that say what its holder may do:
+// Claims are the claims of a staff token that determine the scopes of its holder:
 //
-//   - hydragate_scopes lists scopes, such as "customers:read claims:issue". When it is
-//     there, it alone decides; scopes that do not exist are nothing.
-//   - Otherwise roles, or role, gives the scopes of the roles named. admin: every
-//     scope. staff: reads all but API keys, writes customers, identities and messages,
-//     replays deliveries, issues claim codes. viewer: reads all but API keys. Other
-//     names are nothing.
+//   - hydragate_scopes lists scopes, such as "customers:read claims:issue". If it is present, roles
+//     are ignored. Unknown scopes are ignored.
+//   - Otherwise the roles in roles and role determine the scopes. admin has all scopes. staff reads
+//     everything except API keys, writes customers, identities and messages, replays deliveries and
+//     issues claim codes. viewer reads everything except API keys. Unknown roles are ignored.
 //
-// Each may be a list of names or one text with blanks between them.
+// Each claim is a list of names, or one string of names separated by spaces.
 type Claims struct {
 	Scopes *stringList `json:"hydragate_scopes"`
 	Roles  stringList  `json:"roles"`
 	Role   stringList  `json:"role"`
 }
 
-// GrantedScopes gives the scopes that the claims stand for, each once and in order.
+// GrantedScopes returns the scopes that the claims grant, sorted and without duplicates.
 func (c Claims) GrantedScopes() []string {
 	granted := map[string]bool{}
 	if c.Scopes != nil {
@@ -58,25 +57,25 @@ func roleScopes(role string) []string {
 	return nil
 }
 
-// stringList is a list of texts, or one text with blanks between them. Anything else is an
-// empty list: a claim of another shape gives no rights.
+// A stringList is decoded from a list of strings, or from one string of words separated by spaces.
+// Any other value decodes to an empty list, which grants nothing.
 type stringList []string
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (n *stringList) UnmarshalJSON(b []byte) error {
-	*n = stringList{}
+func (l *stringList) UnmarshalJSON(b []byte) error {
+	*l = stringList{}
 	var list []any
 	if json.Unmarshal(b, &list) == nil {
 		for _, v := range list {
 			if s, ok := v.(string); ok {
-				*n = append(*n, s)
+				*l = append(*l, s)
 			}
 		}
 		return nil
 	}
 	var text string
 	if json.Unmarshal(b, &text) == nil {
-		*n = append(*n, strings.Fields(text)...)
+		*l = append(*l, strings.Fields(text)...)
 	}
 	return nil
 }

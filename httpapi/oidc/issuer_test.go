@@ -19,7 +19,7 @@ import (
 	"testing"
 )
 
-// A fakeIssuer publishes keys and signs with them, on loopback.
+// A fakeIssuer is an issuer on the loopback interface.
 type fakeIssuer struct {
 	*httptest.Server
 	t *testing.T
@@ -27,10 +27,10 @@ type fakeIssuer struct {
 	mu            sync.Mutex
 	keys          map[string]crypto.Signer // published
 	down          bool
-	blockUntil    chan struct{} // not nil: answers wait for it
+	blockUntil    chan struct{} // if not nil, responses wait until it is closed
 	requestCounts map[string]int
-	jwksURI       string // jwks_uri; "": its own
-	extraKeys     []any  // published beside
+	jwksURI       string // the published jwks_uri; default: that of the fakeIssuer
+	extraKeys     []any  // published in addition to keys
 }
 
 func newFakeIssuer(t *testing.T) *fakeIssuer {
@@ -56,15 +56,15 @@ func newRSAKey(t *testing.T) crypto.Signer {
 	return k
 }
 
-// ServeHTTP answers discovery and the key set.
+// ServeHTTP serves the discovery document and the key set.
 func (i *fakeIssuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	i.mu.Lock()
 	i.requestCounts[r.URL.Path]++
-	hangs := i.blockUntil
+	block := i.blockUntil
 	i.mu.Unlock()
-	if hangs != nil {
+	if block != nil {
 		select {
-		case <-hangs:
+		case <-block:
 		case <-r.Context().Done():
 		}
 		return
@@ -78,11 +78,11 @@ func (i *fakeIssuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	switch r.URL.Path {
 	case "/.well-known/openid-configuration":
-		at := i.jwksURI
-		if at == "" {
-			at = i.URL + "/keys"
+		jwksURI := i.jwksURI
+		if jwksURI == "" {
+			jwksURI = i.URL + "/keys"
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"issuer": i.URL, "jwks_uri": at, "id_token_signing_alg_values_supported": []string{"none", "HS256", "RS256"}})
+		_ = json.NewEncoder(w).Encode(map[string]any{"issuer": i.URL, "jwks_uri": jwksURI, "id_token_signing_alg_values_supported": []string{"none", "HS256", "RS256"}})
 	case "/keys":
 		set := append([]any{}, i.extraKeys...)
 		for id, k := range i.keys {
@@ -119,7 +119,7 @@ func publicJWK(id string, k crypto.Signer) map[string]string {
 
 func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// sign makes a token as the header and claims say, whatever that is.
+// sign returns a token with the given header and claims, valid or not.
 func (i *fakeIssuer) sign(header, claims map[string]any) string {
 	h, _ := json.Marshal(header)
 	c, _ := json.Marshal(claims)
@@ -135,7 +135,7 @@ func signature(t *testing.T, alg any, key crypto.Signer, input string) []byte {
 	switch alg {
 	case "none":
 		return nil
-	case "HS256": // with the public key for a secret
+	case "HS256": // with the public key as the secret
 		der, _ := x509.MarshalPKIXPublicKey(key.Public())
 		m := hmac.New(sha256.New, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 		m.Write([]byte(input))
@@ -155,6 +155,6 @@ func signature(t *testing.T, alg any, key crypto.Signer, input string) []byte {
 		}
 		return b
 	}
-	t.Fatalf("no key to sign with: %T", key)
+	t.Fatalf("cannot sign with a %T", key)
 	return nil
 }

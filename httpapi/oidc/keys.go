@@ -16,19 +16,19 @@ import (
 )
 
 const (
-	issuerTimeout      = 4 * time.Second  // for all that is asked at once
-	minRefreshInterval = 5 * time.Second  // between two questions, whatever tokens come
-	keyRefreshInterval = 10 * time.Minute // so that a key which the issuer withdrew ends
-	keyMaxAge          = 24 * time.Hour   // while the issuer does not answer
+	issuerTimeout      = 4 * time.Second  // for discovery and the key set together
+	minRefreshInterval = 5 * time.Second  // between two fetches, whatever tokens arrive
+	keyRefreshInterval = 10 * time.Minute // after which a key withdrawn by the issuer is rejected
+	keyMaxAge          = 24 * time.Hour   // while the issuer is unavailable
 	maxIssuerKeys      = 64
 )
 
-// errSignature says that no key of the issuer made a signature.
-var errSignature = errors.New("no key of the issuer made this signature")
+// errSignature is returned for a signature that no key of the issuer verifies.
+var errSignature = errors.New("signature not made by a key of the issuer")
 
-// issuerKeys are the keys an issuer signs with, as it publishes them. They are read
-// when they are first needed, when a token names one that is not among them, and from
-// time to time; never more often than every issuerPause.
+// issuerKeys is the key set that an issuer publishes. It is fetched when it is first needed, when a
+// signature cannot be verified with the cached keys, and every keyRefreshInterval, but never more
+// often than every minRefreshInterval.
 type issuerKeys struct {
 	issuer string
 	client *http.Client
@@ -38,15 +38,15 @@ type issuerKeys struct {
 	flight singleflight.Group
 
 	mu      sync.Mutex
-	jwksURI string // the keys' own address, once discovered
+	jwksURI string // URL of the key set, once discovered
 	keys    []jose.JSONWebKey
-	readAt  time.Time // when keys came
-	askedAt time.Time // when the last question ended, and how
-	lastErr error
+	readAt  time.Time // when keys were fetched
+	askedAt time.Time // when the last fetch ended
+	lastErr error     // of the last fetch
 }
 
-// VerifySignature implements oidc.KeySet: it gives what a key of the issuer signed;
-// errSignature when none did.
+// VerifySignature implements oidc.KeySet. It returns the payload of a token, errSignature if no key
+// of the issuer signed it, or another error if the keys are unavailable.
 func (k *issuerKeys) VerifySignature(ctx context.Context, token string) ([]byte, error) {
 	signed, err := jose.ParseSigned(token, joseAlgorithms())
 	if err != nil || len(signed.Signatures) != 1 {
@@ -55,16 +55,16 @@ func (k *issuerKeys) VerifySignature(ctx context.Context, token string) ([]byte,
 	keys, stale := k.cachedKeys()
 	if payload, ok := verifySignature(signed, keys); ok {
 		if stale {
-			k.refresh() // nobody waits for it
+			k.refresh() // in the background
 		}
 		return payload, nil
 	}
 	select {
-	case answer := <-k.refresh():
-		if answer.Err != nil {
-			return nil, answer.Err
+	case result := <-k.refresh():
+		if result.Err != nil {
+			return nil, result.Err
 		}
-		if payload, ok := verifySignature(signed, answer.Val.([]jose.JSONWebKey)); ok {
+		if payload, ok := verifySignature(signed, result.Val.([]jose.JSONWebKey)); ok {
 			return payload, nil
 		}
 		return nil, errSignature
@@ -81,7 +81,8 @@ func joseAlgorithms() []jose.SignatureAlgorithm {
 	return all
 }
 
-// verifySignature gives the payload when one of the keys that may have signed it did.
+// verifySignature returns the payload if one of the keys verifies the signature. Keys with another
+// ID or algorithm than the header's are not tried.
 func verifySignature(signed *jose.JSONWebSignature, keys []jose.JSONWebKey) ([]byte, bool) {
 	h := signed.Signatures[0].Header
 	for _, key := range keys {
@@ -95,7 +96,7 @@ func verifySignature(signed *jose.JSONWebSignature, keys []jose.JSONWebKey) ([]b
 	return nil, false
 }
 
-// cachedKeys gives the keys that were read, and whether they should be read again.
+// cachedKeys returns the cached keys, and whether they should be fetched again.
 func (k *issuerKeys) cachedKeys() (keys []jose.JSONWebKey, stale bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -106,8 +107,8 @@ func (k *issuerKeys) cachedKeys() (keys []jose.JSONWebKey, stale bool) {
 	return k.keys, age > keyRefreshInterval
 }
 
-// refresh asks for the keys. Whoever wants them at the same time gets the same answer,
-// and so does who wants them within issuerPause after it. It ends by itself.
+// refresh fetches the keys. Concurrent calls, and calls within minRefreshInterval after a fetch,
+// share its result. The fetch does not depend on the callers' contexts.
 func (k *issuerKeys) refresh() <-chan singleflight.Result {
 	return k.flight.DoChan("keys", func() (any, error) {
 		k.mu.Lock()
@@ -115,13 +116,13 @@ func (k *issuerKeys) refresh() <-chan singleflight.Result {
 		if k.now().Sub(k.askedAt) < minRefreshInterval {
 			return k.keys, k.lastErr
 		}
-		where := k.jwksURI
+		uri := k.jwksURI
 		k.mu.Unlock()
-		keys, where, err := k.load(where)
+		keys, uri, err := k.load(uri)
 		k.mu.Lock()
-		k.jwksURI, k.askedAt, k.lastErr = where, k.now(), err
+		k.jwksURI, k.askedAt, k.lastErr = uri, k.now(), err
 		if err != nil {
-			k.log.Warn("keys of the issuer of staff tokens cannot be read", "issuer", k.issuer, "err", err)
+			k.log.Warn("fetch staff token keys failed", "issuer", k.issuer, "error", err)
 			return nil, err
 		}
 		k.keys, k.readAt = keys, k.askedAt
@@ -129,20 +130,20 @@ func (k *issuerKeys) refresh() <-chan singleflight.Result {
 	})
 }
 
-// load reads the keys, and where they are when that is not known. After a failure it
-// is not known.
-func (k *issuerKeys) load(at string) (keys []jose.JSONWebKey, where string, err error) {
+// load fetches the keys from uri, which it discovers if it is empty. The returned URI is empty after
+// a failure, so that the next call discovers it again.
+func (k *issuerKeys) load(uri string) (keys []jose.JSONWebKey, foundURI string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), issuerTimeout)
 	defer cancel()
-	if at == "" {
-		if at, err = k.discover(ctx); err != nil {
-			return nil, "", fmt.Errorf("discovery: %w", err)
+	if uri == "" {
+		if uri, err = k.discover(ctx); err != nil {
+			return nil, "", fmt.Errorf("discover key set: %w", err)
 		}
 	}
-	if keys, err = k.fetch(ctx, at); err != nil {
-		return nil, "", fmt.Errorf("read keys: %w", err)
+	if keys, err = k.fetch(ctx, uri); err != nil {
+		return nil, "", fmt.Errorf("fetch key set: %w", err)
 	}
-	return keys, at, nil
+	return keys, uri, nil
 }
 
 func (k *issuerKeys) discover(ctx context.Context) (string, error) {
@@ -150,60 +151,63 @@ func (k *issuerKeys) discover(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", truncateError(err)
 	}
-	var said struct {
+	var metadata struct {
 		Keys string `json:"jwks_uri"`
 	}
-	if err := p.Claims(&said); err != nil {
+	if err := p.Claims(&metadata); err != nil {
 		return "", truncateError(err)
 	}
-	if !IsSafeIssuerURL(said.Keys) {
-		return "", errors.New("jwks_uri must begin with https://")
+	if !IsSafeIssuerURL(metadata.Keys) {
+		return "", errors.New("jwks_uri is not an https URL")
 	}
-	return said.Keys, nil
+	return metadata.Keys, nil
 }
 
-// truncateError cuts an error in which a whole page may stand.
+// truncateError shortens an error that may contain a whole page.
 func truncateError(err error) error {
-	const most = 300
-	if text := err.Error(); len(text) > most {
-		return fmt.Errorf("%.*q …", most, text)
+	const maxBytes = 300
+	if text := err.Error(); len(text) > maxBytes {
+		return fmt.Errorf("%.*q …", maxBytes, text)
 	}
 	return err
 }
 
-func (k *issuerKeys) fetch(ctx context.Context, at string) ([]jose.JSONWebKey, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+func (k *issuerKeys) fetch(ctx context.Context, uri string) ([]jose.JSONWebKey, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, uri, nil)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := k.client.Do(r)
+	resp, err := k.client.Do(r)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = answer.Body.Close() }()
-	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the answer is %s", answer.Status)
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("unexpected status %s", resp.Status)
 	}
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
-	if err := json.NewDecoder(answer.Body).Decode(&set); err != nil {
-		return nil, errors.New("the answer is no key set")
+	if err := json.NewDecoder(resp.Body).Decode(&set); err != nil {
+		return nil, errors.New("response is not a key set")
 	}
 	keys := usableKeys(set.Keys)
 	if len(keys) == 0 {
-		return nil, errors.New("none of the keys can be used")
+		return nil, errors.New("no usable key in the key set")
 	}
 	return keys, nil
 }
 
-// usableKeys gives the public keys for signatures. What is of a kind not known here, or
-// for another use, is passed over (RFC 7517, section 5).
+// usableKeys returns the public signature keys. Keys of an unknown type or for another use are
+// ignored (RFC 7517, section 5).
 func usableKeys(raw []json.RawMessage) []jose.JSONWebKey {
 	var keys []jose.JSONWebKey
 	for _, b := range raw {
 		var key jose.JSONWebKey
-		if json.Unmarshal(b, &key) == nil && key.Valid() && key.IsPublic() && key.Use != "enc" && len(keys) < maxIssuerKeys {
+		if json.Unmarshal(b, &key) != nil || !key.Valid() || !key.IsPublic() || key.Use == "enc" {
+			continue
+		}
+		if len(keys) < maxIssuerKeys {
 			keys = append(keys, key)
 		}
 	}

@@ -1,3 +1,7 @@
+// Package oidc verifies the tokens that an OpenID Connect issuer signs for members of staff, and
+// maps their claims to scopes. It does not implement a login flow.
+//
+// See https://openid.net/specs/openid-connect-core-1_0.html and RFC 9068 for the token formats.
 package oidc
 
 import (
@@ -19,20 +23,20 @@ import (
 	"hydragate/httpapi/operation"
 )
 
-// clockSkew is how far the issuer's clock may be from ours.
+// clockSkew is the tolerated difference between the clocks of the issuer and the gateway.
 const clockSkew = time.Minute
 
-// signingAlgorithms sign with a key that only the issuer has. A list of the issuer's own
-// could hold others.
+// signingAlgorithms are the accepted algorithms. All of them are asymmetric; the list that the issuer
+// publishes is ignored because it could contain others.
 var signingAlgorithms = []string{
 	oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.EdDSA,
 }
 
-// tokenTypes are the types of token that say who somebody is. Issuers sign others with
-// the same keys, such as logout tokens.
+// tokenTypes are the accepted values of the typ header. Issuers use the same keys for tokens that do
+// not authenticate a person, such as logout tokens.
 var tokenTypes = map[string]bool{"": true, "jwt": true, "at+jwt": true}
 
-// A Verifier recognises people by tokens of one issuer for one audience.
+// A Verifier verifies the tokens of one issuer for one audience.
 type Verifier struct {
 	issuer, audience string
 	keys             *issuerKeys
@@ -40,63 +44,64 @@ type Verifier struct {
 	now              func() time.Time
 }
 
-// NewVerifier asks the issuer nothing before the first token comes.
+// NewVerifier returns a Verifier. It contacts the issuer when the first token is verified.
 func NewVerifier(issuer, audience string, log *slog.Logger) *Verifier {
-	s := &Verifier{issuer: issuer, audience: audience, log: log, now: time.Now}
-	s.keys = &issuerKeys{issuer: issuer, client: issuerClient(), log: log, now: time.Now}
-	return s
+	v := &Verifier{issuer: issuer, audience: audience, log: log, now: time.Now}
+	v.keys = &issuerKeys{issuer: issuer, client: issuerClient(), log: log, now: time.Now}
+	return v
 }
 
-// Verify implements httpapi.Staff.
-func (s *Verifier) Verify(ctx context.Context, token string) (operation.StaffMember, error) {
+// Verify returns the member of staff that a token identifies. It returns
+// operation.ErrInvalidStaffToken if the token is not valid, and operation.ErrIssuerUnavailable if the
+// keys of the issuer cannot be fetched.
+func (v *Verifier) Verify(ctx context.Context, token string) (operation.StaffMember, error) {
 	if !tokenTypes[tokenType(token)] {
-		return s.reject(ctx, "not a type that says who somebody is")
+		return v.reject(ctx, "unexpected token type")
 	}
-	// Who may use a token when is decided below, with a skew that the library lacks.
-	checked := &trackingKeySet{keys: s.keys}
-	t, err := oidc.NewVerifier(s.issuer, checked, &oidc.Config{
-		ClientID: s.audience, SupportedSigningAlgs: signingAlgorithms, SkipExpiryCheck: true,
+	// member checks the validity period, because the library allows no clock skew.
+	checked := &trackingKeySet{keys: v.keys}
+	t, err := oidc.NewVerifier(v.issuer, checked, &oidc.Config{
+		ClientID: v.audience, SupportedSigningAlgs: signingAlgorithms, SkipExpiryCheck: true,
 	}).Verify(ctx, token)
 	switch {
 	case checked.lookupErr != nil:
 		return operation.StaffMember{}, fmt.Errorf("%w: %w", operation.ErrIssuerUnavailable, checked.lookupErr)
 	case err != nil:
-		return s.reject(ctx, "not signed by the issuer, or for another audience")
+		return v.reject(ctx, "wrong signature, issuer or audience")
 	}
-	return s.member(ctx, t)
+	return v.member(ctx, t)
 }
 
-func (s *Verifier) member(ctx context.Context, t *oidc.IDToken) (operation.StaffMember, error) {
+func (v *Verifier) member(ctx context.Context, t *oidc.IDToken) (operation.StaffMember, error) {
 	var times struct {
 		NotBefore float64         `json:"nbf"`
-		Events    json.RawMessage `json:"events"` // only in tokens that announce something
+		Events    json.RawMessage `json:"events"` // only in security event tokens
 	}
 	var claims Claims
 	if t.Claims(&times) != nil || t.Claims(&claims) != nil {
-		return s.reject(ctx, "claims of another shape")
+		return v.reject(ctx, "malformed claims")
 	}
-	now := s.now()
+	now := v.now()
 	switch {
 	case t.Subject == "":
-		return s.reject(ctx, "no subject")
+		return v.reject(ctx, "no subject")
 	case !now.Before(t.Expiry.Add(clockSkew)):
-		return s.reject(ctx, "expired")
+		return v.reject(ctx, "expired")
 	case float64(now.Add(clockSkew).Unix()) < times.NotBefore:
-		return s.reject(ctx, "not valid yet")
+		return v.reject(ctx, "not valid yet")
 	case times.Events != nil:
-		return s.reject(ctx, "not a token that says who somebody is")
+		return v.reject(ctx, "security event token")
 	}
 	return operation.StaffMember{Subject: t.Subject, Scopes: claims.GrantedScopes()}, nil
 }
 
-// reject tells the operator why; who sent the token hears only that it is not good.
-func (s *Verifier) reject(ctx context.Context, why string) (operation.StaffMember, error) {
-	s.log.DebugContext(ctx, "staff token refused", "why", why)
+// reject logs the reason, which is not disclosed to the client.
+func (v *Verifier) reject(ctx context.Context, reason string) (operation.StaffMember, error) {
+	v.log.DebugContext(ctx, "staff token rejected", "reason", reason)
 	return operation.StaffMember{}, operation.ErrInvalidStaffToken
 }
 
-// tokenType gives the type a token says it is of, in lower case and without what may
-// stand before it.
+// tokenType returns the typ header of a token in lower case, without the prefix "application/".
 func tokenType(token string) string {
 	head, _, _ := strings.Cut(token, ".")
 	b, err := base64.RawURLEncoding.DecodeString(head)
@@ -109,33 +114,34 @@ func tokenType(token string) string {
 	return strings.TrimPrefix(strings.ToLower(header.Type), "application/")
 }
 
-// trackingKeySet tells a signature that is wrong from one that cannot be checked now,
-// which the library's error does not.
+// A trackingKeySet records whether the keys were unavailable. The error of the library does not
+// distinguish that from an invalid signature.
 type trackingKeySet struct {
 	keys      *issuerKeys
 	lookupErr error
 }
 
 // VerifySignature implements oidc.KeySet.
-func (c *trackingKeySet) VerifySignature(ctx context.Context, token string) ([]byte, error) {
-	payload, err := c.keys.VerifySignature(ctx, token)
+func (t *trackingKeySet) VerifySignature(ctx context.Context, token string) ([]byte, error) {
+	payload, err := t.keys.VerifySignature(ctx, token)
 	if err != nil && !errors.Is(err, errSignature) {
-		c.lookupErr = err
+		t.lookupErr = err
 	}
 	return payload, err
 }
 
-const maxIssuerBytes = 1 << 20 // bytes of an answer of the issuer
+// maxIssuerBytes is the maximum size of a response of the issuer.
+const maxIssuerBytes = 1 << 20
 
-// issuerClient calls the issuer: for a short time, for short answers, and never where
-// anybody could listen.
+// issuerClient returns a client for requests to the issuer. It limits their time and the size of
+// responses, and follows redirects to safe URLs only.
 func issuerClient() *http.Client {
 	return &http.Client{
 		Timeout:   issuerTimeout,
 		Transport: limitedTransport{http.DefaultTransport},
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			if len(via) > 3 || !IsSafeIssuerURL(r.URL.String()) {
-				return errors.New("the issuer leads somewhere else")
+				return errors.New("issuer redirects too often or to an insecure URL")
 			}
 			return nil
 		},
@@ -145,25 +151,25 @@ func issuerClient() *http.Client {
 type limitedTransport struct{ http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
-func (s limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	answer, err := s.RoundTripper.RoundTrip(r)
+func (t limitedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := t.RoundTripper.RoundTrip(r)
 	if err == nil {
-		answer.Body = struct {
+		resp.Body = struct {
 			io.Reader
 			io.Closer
-		}{io.LimitReader(answer.Body, maxIssuerBytes), answer.Body}
+		}{io.LimitReader(resp.Body, maxIssuerBytes), resp.Body}
 	}
-	return answer, err
+	return resp, err
 }
 
-// IsSafeIssuerURL reports whether what is read there can be trusted: over TLS, or from
-// this machine.
+// IsSafeIssuerURL reports whether a response from a URL can be trusted: the URL must use https, or
+// http on the local host.
 func IsSafeIssuerURL(raw string) bool {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" || u.User != nil {
 		return false
 	}
 	ip := net.ParseIP(u.Hostname())
-	here := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
-	return u.Scheme == "https" || u.Scheme == "http" && here
+	isLoopback := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+	return u.Scheme == "https" || u.Scheme == "http" && isLoopback
 }

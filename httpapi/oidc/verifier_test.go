@@ -14,12 +14,12 @@ import (
 	"hydragate/httpapi/operation"
 )
 
-// A desk of staff: an issuer, and what recognises its tokens, on a clock of its own.
+// A verifierFixture is a fake issuer and a verifier of its tokens with a fake clock.
 type verifierFixture struct {
 	*fakeIssuer
 	verifier *Verifier
 	log      *lockedText
-	clock    atomic.Int64 // seconds since it began
+	clock    atomic.Int64 // seconds since start
 	start    time.Time
 }
 
@@ -48,15 +48,15 @@ func newVerifierFixture(t *testing.T) *verifierFixture {
 	return d
 }
 
-// token is one of Matt's that is good; change says what is different.
-func (d *verifierFixture) token(change func(header, claims map[string]any)) string {
-	now := d.verifier.now().Unix()
+// token returns a valid token, modified by change.
+func (f *verifierFixture) token(change func(header, claims map[string]any)) string {
+	now := f.verifier.now().Unix()
 	header := map[string]any{"alg": "ES256", "kid": "e1", "typ": "JWT"}
-	claims := map[string]any{"iss": d.URL, "aud": "hydragate", "sub": "matt", "iat": now, "exp": now + 300, "role": "staff"}
+	claims := map[string]any{"iss": f.URL, "aud": "hydragate", "sub": "matt", "iat": now, "exp": now + 300, "role": "staff"}
 	if change != nil {
 		change(header, claims)
 	}
-	return d.sign(header, claims)
+	return f.sign(header, claims)
 }
 
 func TestVerifier(t *testing.T) {
@@ -66,33 +66,33 @@ func TestVerifier(t *testing.T) {
 		change func(h, c map[string]any)
 		good   bool
 	}{
-		"ES256":                   {nil, true},
-		"RS256":                   {func(h, _ map[string]any) { h["alg"], h["kid"] = "RS256", "r1" }, true},
-		"AccessToken":             {func(h, _ map[string]any) { h["typ"] = "at+jwt" }, true},
-		"AccessTokenLong":         {func(h, _ map[string]any) { h["typ"] = "application/AT+JWT" }, true},
-		"Untyped":                 {func(h, _ map[string]any) { delete(h, "typ") }, true},
-		"WithoutKeyID":            {func(h, _ map[string]any) { delete(h, "kid"); h["kid"] = "e1" }, true},
-		"SeveralAudiences":        {func(_, c map[string]any) { c["aud"] = []string{"crm", "hydragate"} }, true},
-		"ExpiredWithinSkew":       {func(_, c map[string]any) { c["exp"] = now - 59 }, true},
-		"Expired":                 {func(_, c map[string]any) { c["exp"] = now - 61 }, false},
-		"NeverExpires":            {func(_, c map[string]any) { delete(c, "exp") }, false},
-		"NotYetWithinSkew":        {func(_, c map[string]any) { c["nbf"] = now + 55 }, true},
-		"NotYet":                  {func(_, c map[string]any) { c["nbf"] = now + 90 }, false},
-		"NotYetAsText":            {func(_, c map[string]any) { c["nbf"] = "tomorrow" }, false},
-		"WrongAudience":           {func(_, c map[string]any) { c["aud"] = "crm" }, false},
-		"NoAudience":              {func(_, c map[string]any) { delete(c, "aud") }, false},
-		"WrongIssuer":             {func(_, c map[string]any) { c["iss"] = "https://login.example.com" }, false},
-		"IssuerWithSlash":         {func(_, c map[string]any) { c["iss"] = d.URL + "/" }, false},
-		"NoSubject":               {func(_, c map[string]any) { delete(c, "sub") }, false},
-		"None":                    {func(h, _ map[string]any) { h["alg"] = "none" }, false},
-		"NoneSpelledOtherwise":    {func(h, _ map[string]any) { h["alg"] = "nOnE" }, false},
-		"HS256WithPublicKey":      {func(h, _ map[string]any) { h["alg"], h["kid"] = "HS256", "r1" }, false},
-		"HS256WithPublicEC":       {func(h, _ map[string]any) { h["alg"] = "HS256" }, false},
-		"AlgorithmOfAnotherKey":   {func(h, _ map[string]any) { h["alg"] = "RS256" }, false},
-		"OtherAlgorithmOfTheKey":  {func(h, _ map[string]any) { h["alg"], h["kid"] = "PS256", "r1" }, false},
-		"LogoutToken":             {func(h, _ map[string]any) { h["typ"] = "logout+jwt" }, false},
-		"LogoutTokenByItsContent": {func(_, c map[string]any) { c["events"] = map[string]any{} }, false},
-		"CriticalExtension":       {func(h, _ map[string]any) { h["crit"] = []string{"b64"}; h["b64"] = false }, false},
+		"ES256":                                 {nil, true},
+		"RS256":                                 {func(h, _ map[string]any) { h["alg"], h["kid"] = "RS256", "r1" }, true},
+		"access token":                          {func(h, _ map[string]any) { h["typ"] = "at+jwt" }, true},
+		"access token with the full media type": {func(h, _ map[string]any) { h["typ"] = "application/AT+JWT" }, true},
+		"no type":                               {func(h, _ map[string]any) { delete(h, "typ") }, true},
+		"no key ID":                             {func(h, _ map[string]any) { delete(h, "kid"); h["kid"] = "e1" }, true},
+		"several audiences":                     {func(_, c map[string]any) { c["aud"] = []string{"crm", "hydragate"} }, true},
+		"expired within clock skew":             {func(_, c map[string]any) { c["exp"] = now - 59 }, true},
+		"expired":                               {func(_, c map[string]any) { c["exp"] = now - 61 }, false},
+		"no expiry":                             {func(_, c map[string]any) { delete(c, "exp") }, false},
+		"not yet valid within clock skew":       {func(_, c map[string]any) { c["nbf"] = now + 55 }, true},
+		"not yet valid":                         {func(_, c map[string]any) { c["nbf"] = now + 90 }, false},
+		"nbf is a string":                       {func(_, c map[string]any) { c["nbf"] = "tomorrow" }, false},
+		"wrong audience":                        {func(_, c map[string]any) { c["aud"] = "crm" }, false},
+		"no audience":                           {func(_, c map[string]any) { delete(c, "aud") }, false},
+		"wrong issuer":                          {func(_, c map[string]any) { c["iss"] = "https://login.example.com" }, false},
+		"issuer with a trailing slash":          {func(_, c map[string]any) { c["iss"] = d.URL + "/" }, false},
+		"no subject":                            {func(_, c map[string]any) { delete(c, "sub") }, false},
+		"alg none":                              {func(h, _ map[string]any) { h["alg"] = "none" }, false},
+		"alg nOnE":                              {func(h, _ map[string]any) { h["alg"] = "nOnE" }, false},
+		"HS256 with the public RSA key":         {func(h, _ map[string]any) { h["alg"], h["kid"] = "HS256", "r1" }, false},
+		"HS256 with the public EC key":          {func(h, _ map[string]any) { h["alg"] = "HS256" }, false},
+		"algorithm of another key":              {func(h, _ map[string]any) { h["alg"] = "RS256" }, false},
+		"another algorithm of the key":          {func(h, _ map[string]any) { h["alg"], h["kid"] = "PS256", "r1" }, false},
+		"logout token by type":                  {func(h, _ map[string]any) { h["typ"] = "logout+jwt" }, false},
+		"logout token by claims":                {func(_, c map[string]any) { c["events"] = map[string]any{} }, false},
+		"critical extension":                    {func(h, _ map[string]any) { h["crit"] = []string{"b64"}; h["b64"] = false }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, err := d.verifier.Verify(t.Context(), d.token(c.change))
@@ -100,7 +100,7 @@ func TestVerifier(t *testing.T) {
 				t.Fatalf("%+v, %v", m, err)
 			}
 			if !c.good && (!errors.Is(err, operation.ErrInvalidStaffToken) || m.Subject != "") {
-				t.Fatalf("%+v, %v; want ErrNotStaff", m, err)
+				t.Fatalf("%+v, %v; want ErrInvalidStaffToken", m, err)
 			}
 		})
 	}
@@ -111,31 +111,31 @@ func TestVerifier_TamperedToken(t *testing.T) {
 	good := d.token(nil)
 	parts := strings.Split(good, ".")
 	admin := strings.Split(d.token(func(_, c map[string]any) { c["role"] = "admin" }), ".")
-	stranger := newVerifierFixture(t) // another issuer, whose key has the same id
+	other := newVerifierFixture(t) // another issuer, whose key has the same ID
 	for name, token := range map[string]string{
-		"OtherClaims":    parts[0] + "." + admin[1] + "." + parts[2],
-		"NoSignature":    parts[0] + "." + parts[1] + ".",
-		"CutSignature":   good[:len(good)-4],
-		"OtherKey":       stranger.token(func(_, c map[string]any) { c["iss"] = d.URL }),
-		"NoKeyNamed":     parts[0] + "." + admin[1] + "." + admin[2] + "." + parts[2],
-		"Text":           "eyJ.e30.x",
-		"EmbeddedOwnKey": d.embeddedKeyToken(t),
+		"claims of another token": parts[0] + "." + admin[1] + "." + parts[2],
+		"no signature":            parts[0] + "." + parts[1] + ".",
+		"truncated signature":     good[:len(good)-4],
+		"key of another issuer":   other.token(func(_, c map[string]any) { c["iss"] = d.URL }),
+		"four parts":              parts[0] + "." + admin[1] + "." + admin[2] + "." + parts[2],
+		"not a token":             "eyJ.e30.x",
+		"embedded key":            d.embeddedKeyToken(t),
 	} {
 		if m, err := d.verifier.Verify(t.Context(), token); !errors.Is(err, operation.ErrInvalidStaffToken) {
 			t.Errorf("%s: %+v, %v", name, m, err)
 		}
 	}
 	if strings.Contains(d.log.String(), parts[1]) {
-		t.Error("a token in the log")
+		t.Error("the log contains a token")
 	}
 }
 
-// embeddedKeyToken is a token that brings the key it is to be checked with.
-func (d *verifierFixture) embeddedKeyToken(t *testing.T) string {
-	mine := newECKey(t)
-	d.update(func() { d.keys["mine"] = mine })
-	token := d.token(func(h, _ map[string]any) { h["kid"], h["jwk"] = "mine", publicJWK("mine", mine) })
-	d.update(func() { delete(d.keys, "mine") })
+// embeddedKeyToken returns a token whose header contains the key that signed it.
+func (f *verifierFixture) embeddedKeyToken(t *testing.T) string {
+	own := newECKey(t)
+	f.update(func() { f.keys["own"] = own })
+	token := f.token(func(h, _ map[string]any) { h["kid"], h["jwk"] = "own", publicJWK("own", own) })
+	f.update(func() { delete(f.keys, "own") })
 	return token
 }
 
@@ -145,10 +145,10 @@ func TestVerifier_Scopes(t *testing.T) {
 		claims map[string]any
 		want   string
 	}{
-		"UnknownRole": {map[string]any{"role": "janitor"}, ""},
-		"Scopes":      {map[string]any{"hydragate_scopes": "claims:issue customers:read root"}, "claims:issue customers:read"},
-		"ScopesList":  {map[string]any{"hydragate_scopes": []any{"customers:read", 7}, "role": "admin"}, "customers:read"},
-		"NoScopes":    {map[string]any{"hydragate_scopes": "", "role": "admin"}, ""},
+		"unknown role":       {map[string]any{"role": "unknown"}, ""},
+		"scopes as a string": {map[string]any{"hydragate_scopes": "claims:issue customers:read root"}, "claims:issue customers:read"},
+		"scopes as a list":   {map[string]any{"hydragate_scopes": []any{"customers:read", 7}, "role": "admin"}, "customers:read"},
+		"empty scopes":       {map[string]any{"hydragate_scopes": "", "role": "admin"}, ""},
 	} {
 		m, err := d.verifier.Verify(t.Context(), d.token(func(_, cl map[string]any) { delete(cl, "role"); maps.Copy(cl, c.claims) }))
 		if got := strings.Join(m.Scopes, " "); err != nil || got != c.want {
@@ -165,32 +165,32 @@ func TestVerifier_KeyRotation(t *testing.T) {
 	d.clock.Add(6)
 	d.mustVerify(t, next)
 	if n := d.requestCount("/keys"); n != 2 {
-		t.Errorf("keys asked %d times", n)
+		t.Errorf("key set fetched %d times", n)
 	}
 	if n := d.requestCount("/.well-known/openid-configuration"); n != 1 {
-		t.Errorf("discovery asked %d times", n)
+		t.Errorf("discovery document fetched %d times", n)
 	}
 
-	// A key that the issuer withdrew ends when the keys are read again.
+	// A withdrawn key is rejected when the keys are fetched again.
 	old := d.token(nil)
 	d.update(func() { delete(d.keys, "e1") })
 	d.clock.Add(int64(keyRefreshInterval/time.Second) + 1)
 	fresh := d.token(func(h, _ map[string]any) { h["kid"] = "e2" })
 	d.mustVerify(t, fresh)
-	<-d.verifier.keys.refresh() // shares the question that is on its way, or its answer
+	<-d.verifier.keys.refresh() // shares the fetch in progress, or its result
 	if _, err := d.verifier.Verify(t.Context(), old); !errors.Is(err, operation.ErrInvalidStaffToken) {
-		t.Errorf("withdrawn key: %v", err)
+		t.Errorf("Verify of a token with a withdrawn key: %v, want ErrInvalidStaffToken", err)
 	}
 }
 
-// Made-up key ids cost the issuer one question in issuerPause.
+// TestVerifier_UnknownKeysRateLimited checks that tokens with unknown keys cause one fetch per minRefreshInterval.
 func TestVerifier_UnknownKeysRateLimited(t *testing.T) {
 	d := newVerifierFixture(t)
-	stranger := newVerifierFixture(t)
+	other := newVerifierFixture(t)
 	var all sync.WaitGroup
 	for range 50 {
 		all.Go(func() {
-			token := stranger.token(func(_, c map[string]any) { c["iss"] = d.URL })
+			token := other.token(func(_, c map[string]any) { c["iss"] = d.URL })
 			if _, err := d.verifier.Verify(context.Background(), token); !errors.Is(err, operation.ErrInvalidStaffToken) {
 				t.Error(err)
 			}
@@ -198,7 +198,7 @@ func TestVerifier_UnknownKeysRateLimited(t *testing.T) {
 	}
 	all.Wait()
 	if n := d.requestCount("/keys"); n != 1 {
-		t.Errorf("keys asked %d times", n)
+		t.Errorf("key set fetched %d times", n)
 	}
 }
 
@@ -211,13 +211,13 @@ func TestVerifier_IssuerOutage(t *testing.T) {
 		}
 	}
 	if n := d.requestCount("/.well-known/openid-configuration"); n != 1 {
-		t.Errorf("asked %d times while it was down", n)
+		t.Errorf("discovery document fetched %d times during the outage, want 1", n)
 	}
 	d.update(func() { d.down = false })
 	d.clock.Add(6)
 	d.mustVerify(t, d.token(nil))
 
-	// Down again: the keys in hand are good for a day.
+	// In another outage, the cached keys remain valid for a day.
 	d.update(func() { d.down = true })
 	d.clock.Add(3600)
 	d.mustVerify(t, d.token(nil))
@@ -228,11 +228,11 @@ func TestVerifier_IssuerOutage(t *testing.T) {
 		t.Fatal(err)
 	}
 	if strings.Count(d.log.String(), "level=WARN") > 4 {
-		t.Error("a warning for every token")
+		t.Error("a warning for each token")
 	}
 }
 
-// An issuer that never answers holds up nobody longer than they wish.
+// TestVerifier_IssuerTimeout checks that a hanging issuer does not delay a caller beyond its context.
 func TestVerifier_IssuerTimeout(t *testing.T) {
 	d := newVerifierFixture(t)
 	release := make(chan struct{})
@@ -251,7 +251,7 @@ func TestVerifier_InsecureKeyURL(t *testing.T) {
 	if _, err := d.verifier.Verify(t.Context(), d.token(nil)); !errors.Is(err, operation.ErrIssuerUnavailable) {
 		t.Fatal(err)
 	}
-	if !strings.Contains(d.log.String(), "jwks_uri must begin with https://") {
+	if !strings.Contains(d.log.String(), "jwks_uri is not an https URL") {
 		t.Error(d.log)
 	}
 }
@@ -260,18 +260,18 @@ func TestVerifier_UnsupportedKeys(t *testing.T) {
 	d := newVerifierFixture(t)
 	d.update(func() {
 		d.extraKeys = []any{
-			map[string]string{"kty": "OKP", "crv": "Ed448", "x": "AAAA", "kid": "odd"},
+			map[string]string{"kty": "OKP", "crv": "Ed448", "x": "AAAA", "kid": "unsupported"},
 			map[string]string{"kty": "oct", "k": "c2VjcmV0", "kid": "shared"},
 			map[string]string{"kty": "EC", "crv": "P-256", "x": "AAAA", "y": "AAAA", "kid": "broken"},
-			"nonsense",
+			"not a key",
 		}
 	})
 	d.mustVerify(t, d.token(nil))
 }
 
-func (d *verifierFixture) mustVerify(t *testing.T, token string) {
+func (f *verifierFixture) mustVerify(t *testing.T, token string) {
 	t.Helper()
-	if m, err := d.verifier.Verify(t.Context(), token); err != nil || m.Subject != "matt" {
+	if m, err := f.verifier.Verify(t.Context(), token); err != nil || m.Subject != "matt" {
 		t.Fatalf("%+v, %v", m, err)
 	}
 }

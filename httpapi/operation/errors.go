@@ -96,11 +96,11 @@ func IsUnavailable(err error) bool {
 func inviteProblem(err error) *fastapi.Problem {
 	switch {
 	case errors.Is(err, claim.ErrInvitesDisabled):
-		return fastapi.ValidationProblem(fastapi.ValueError("the instance does not invite by SMS or WhatsApp: its field sms_invites is false", "body", "channel"))
+		return fastapi.ValidationProblem(fastapi.ValueError("the instance does not allow invites by SMS or WhatsApp; set sms_invites to allow them", "body", "channel"))
 	case errors.Is(err, claim.ErrTooManyInvites):
-		return fastapi.NewProblem(http.StatusConflict, "Customer has 5 live invites: revoke one first")
+		return fastapi.NewProblem(http.StatusConflict, "Customer has 5 live invites; revoke one first")
 	case errors.Is(err, claim.ErrInviteUsed):
-		return fastapi.NewProblem(http.StatusConflict, "Invite was used already")
+		return fastapi.NewProblem(http.StatusConflict, "Invite was already used")
 	}
 	return nil
 }

@@ -33,15 +33,15 @@ func cleanAgentURL(s string, allowPrivate bool) (string, *fastapi.Violation) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Opaque != "":
-		return "", fastapi.InvalidValue("an agent URL is an absolute https URL")
+		return "", fastapi.InvalidValue("an agent URL must be an absolute https URL")
 	case u.User != nil:
-		return "", fastapi.InvalidValue("an agent URL holds no user name and no password")
+		return "", fastapi.InvalidValue("an agent URL must not contain a user name or password")
 	case allowPrivate:
 		return s, nil
 	case u.Scheme != "https":
-		return "", fastapi.InvalidValue("an agent URL is an https URL")
+		return "", fastapi.InvalidValue("an agent URL must be an https URL")
 	case isPrivateHost(u.Hostname()):
-		return "", fastapi.InvalidValue("an agent URL is on a public address")
+		return "", fastapi.InvalidValue("an agent URL must be on a public address")
 	}
 	return s, nil
 }

@@ -173,7 +173,7 @@ func (u *API) createUser(ctx context.Context, in *struct{ Body newUser }) (*user
 func (b newUser) parse(tenant string) (u identity.User, wrong []fastapi.Violation) {
 	email, phone, fk := strings.TrimSpace(b.Email.Value), strings.TrimSpace(b.PhoneNumber.Value), strings.TrimSpace(b.FKID.Value)
 	if email == "" && phone == "" && fk == "" {
-		wrong = append(wrong, fastapi.ValueError("at least one of email, phoneNumber and fkId is needed", "body"))
+		wrong = append(wrong, fastapi.ValueError("at least one of email, phoneNumber and fkId is required", "body"))
 	}
 	if email != "" && !b.SkipEmailValidation.Value {
 		if _, bad := fastapi.CleanEmail(email); bad != nil {
@@ -216,7 +216,7 @@ func (u *API) searchUser(ctx context.Context, in *struct {
 		}
 	}
 	if given != 1 {
-		return nil, fastapi.ValidationProblem(fastapi.ValueError("exactly one of email, phoneNumber and fkId is needed", "query"))
+		return nil, fastapi.ValidationProblem(fastapi.ValueError("exactly one of email, phoneNumber and fkId is required", "query"))
 	}
 	if number, err := identity.NormalizePhone(q.Phone); err == nil {
 		q.Phone = number

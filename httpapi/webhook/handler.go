@@ -1,3 +1,5 @@
+// Package webhook receives the webhooks of channel providers, authenticates them with the adapter of the channel, and
+// stores their messages. It does not process messages. Its responses have the format that the provider expects.
 package webhook
 
 import (
@@ -10,7 +12,6 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
-	"strconv"
 	"sync"
 	"time"
 
@@ -21,41 +22,43 @@ import (
 	"hydragate/gateway"
 )
 
-// Handler is where providers deliver: it finds the endpoint, lets the adapter check and
-// read the request, has it stored, and answers in the provider's words. Nothing else
-// happens inside the request.
+// A Handler handles the webhooks of all channels. It looks up the endpoint, lets the adapter authenticate and decode the
+// request, stores its messages, and acknowledges it.
 type Handler struct {
 	Adapters  map[adapters.Channel]adapters.Adapter
 	Endpoints EndpointSource
 	Inbox     Acceptor
 	Log       *slog.Logger
+	Metrics   *Metrics // optional
 
 	failures failureLimiter
 }
 
-// EndpointSource finds the endpoint a hook belongs to. Fresh looks past any cache, and
-// gives the cached endpoint again when it was asked too often.
+// An EndpointSource looks up endpoints. Its methods return gateway.ErrNoEndpoint if there is none.
 type EndpointSource interface {
+	// Endpoint returns the endpoint of a channel, which may come from a cache.
 	Endpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error)
+	// Refresh bypasses the cache, unless it is called too often.
 	Refresh(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error)
 }
 
-// An Acceptor stores what was delivered, durably before it returns nil.
+// An Acceptor stores the messages of webhooks.
 type Acceptor interface {
+	// Accept returns nil when the messages are stored durably.
 	Accept(ctx context.Context, ep adapters.Endpoint, in adapters.Inbound) error
 }
 
-// handleTimeout is how long a hook may take in all: below the shortest patience of a
-// provider, and above what the inbox allows itself.
+// handleTimeout is the maximum duration of a request. It is below the shortest timeout of a provider, and above that of
+// the inbox.
 const handleTimeout = 4500 * time.Millisecond
 
-// Mount adds the hooks to mux.
+// Mount registers the handler for all webhook paths.
 func (h *Handler) Mount(mux *http.ServeMux) {
 	mux.Handle("/hooks/{channel}/{instance_id}", h)
 	mux.Handle("/hooks/{channel}/{instance_id}/{hook}", h)
 }
 
-// ServeHTTP takes one delivery.
+// ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Request-Id", rand.Text())
 	w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -66,7 +69,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // recoverPanic answers for an adapter that panicked, so that the provider tries again.
 func (h *Handler) recoverPanic(w http.ResponseWriter, r *http.Request) {
 	if reason := recover(); reason != nil {
-		h.Log.ErrorContext(r.Context(), "panic in a hook", "channel", r.PathValue("channel"), "instance", r.PathValue("instance_id"), "stack", string(debug.Stack()))
+		h.Log.ErrorContext(r.Context(), "panic in a hook",
+			"channel", r.PathValue("channel"), "instance", r.PathValue("instance_id"), "stack", string(debug.Stack()))
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 }
@@ -89,7 +93,7 @@ func (h *Handler) handle(w http.ResponseWriter, r *http.Request) {
 	ep, err := h.Endpoints.Endpoint(ctx, instance, channel)
 	if err != nil {
 		if errors.Is(err, gateway.ErrNoMasterKey) {
-			h.Log.ErrorContext(ctx, "hook not taken", "channel", channel, "instance", instance, "error", err)
+			h.Log.ErrorContext(ctx, "webhook rejected", "channel", channel, "instance", instance, "error", err)
 		}
 		h.reject(w, r, channel, h.errorStatus(r, err))
 		return
@@ -101,34 +105,34 @@ func (h *Handler) handle(w http.ResponseWriter, r *http.Request) {
 	}
 	err = h.Inbox.Accept(ctx, ep, in)
 	if err != nil {
-		requestsTotal.WithLabelValues(string(channel), "unstored").Inc()
-		h.Log.ErrorContext(ctx, "hook not stored", "channel", channel, "instance", instance, "error", err)
-	} else {
-		requestsTotal.WithLabelValues(string(channel), "stored").Inc()
+		h.Log.ErrorContext(ctx, "store webhook failed", "channel", channel, "instance", instance, "error", err)
 	}
+	h.Metrics.recordAccepted(channel, err)
 	in.Ack(w, err)
 }
 
-// receive reads a request, and reads it again against the endpoint as stored when it
-// does not fit the one in memory: another replica may just have changed the keys. An
-// adapter leaves the body of what it found forged to be read again.
-func (h *Handler) receive(r *http.Request, a adapters.Adapter, ep adapters.Endpoint, hook string) (adapters.Inbound, error) {
+// receive authenticates and decodes a request. If authentication fails, it tries again with the stored endpoint if that
+// differs from the cached one, because another replica may have changed the credentials. Adapters restore the body of
+// requests that they reject.
+func (h *Handler) receive(
+	r *http.Request, a adapters.Adapter, ep adapters.Endpoint, hook string,
+) (adapters.Inbound, error) {
 	in, err := a.Receive(r, ep, hook)
 	if !errors.Is(err, adapters.ErrForged) && !errors.Is(err, adapters.ErrNoKey) {
 		return in, err
 	}
-	fresh, ferr := h.Endpoints.Refresh(r.Context(), ep.InstanceID, ep.Channel)
-	if ferr != nil || sameCredentials(ep, fresh) {
+	stored, lookupErr := h.Endpoints.Refresh(r.Context(), ep.InstanceID, ep.Channel)
+	if lookupErr != nil || sameCredentials(ep, stored) {
 		return in, err
 	}
-	return a.Receive(r, fresh, hook)
+	return a.Receive(r, stored, hook)
 }
 
 func sameCredentials(a, b adapters.Endpoint) bool {
 	return a.Address == b.Address && maps.Equal(a.Credentials, b.Credentials) && maps.Equal(a.Settings, b.Settings)
 }
 
-// errorStatus decides what a caller whose request is not taken is told: next to nothing.
+// errorStatus returns the status for a rejected request. A status is all that the client learns.
 func (h *Handler) errorStatus(r *http.Request, err error) int {
 	switch {
 	case errors.Is(err, adapters.ErrForged), errors.Is(err, adapters.ErrMalformed):
@@ -144,20 +148,20 @@ func (h *Handler) errorStatus(r *http.Request, err error) int {
 	return http.StatusServiceUnavailable
 }
 
-// A rejecter is an adapter whose provider must be refused in words of its own.
+// A rejecter is an adapter that writes the response to rejected requests itself.
 type rejecter interface {
 	Refuse(w http.ResponseWriter, status int)
 }
 
-// reject answers without a body, or as the adapter wishes: Twilio would send a
-// text/plain body to the person as an SMS.
+// reject rejects a request without a body, or as the adapter requires. Twilio would send a text/plain body to the person as
+// an SMS.
 func (h *Handler) reject(w http.ResponseWriter, r *http.Request, channel adapters.Channel, status int) {
-	requestsTotal.WithLabelValues(h.channelLabel(channel), strconv.Itoa(status)).Inc()
-	h.Log.InfoContext(r.Context(), "hook refused", "channel", h.channelLabel(channel), "status", status)
+	h.Metrics.recordRejected(h.channelLabel(channel), status)
+	h.Log.InfoContext(r.Context(), "webhook rejected", "channel", h.channelLabel(channel), "status", status)
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", "5")
 	}
-	w.Header().Set("Connection", "close") // what is left of the body is not read
+	w.Header().Set("Connection", "close") // the rest of the body is not read
 	if a, ok := h.Adapters[channel].(rejecter); ok {
 		a.Refuse(w, status)
 		return
@@ -165,6 +169,7 @@ func (h *Handler) reject(w http.ResponseWriter, r *http.Request, channel adapter
 	w.WriteHeader(status)
 }
 
+// channelLabel returns the channel, or "none" if it does not exist, so that the label values are a closed set.
 func (h *Handler) channelLabel(channel adapters.Channel) string {
 	if h.Adapters[channel] == nil {
 		return "none"
@@ -172,9 +177,8 @@ func (h *Handler) channelLabel(channel adapters.Channel) string {
 	return string(channel)
 }
 
-// failureLimiter limits how often one address may fail to prove itself. It only ever
-// changes the answer of a request that failed: whoever signs rightly is never kept
-// out by somebody else behind the same address.
+// A failureLimiter limits failed authentications per client network. It only affects the response to requests that fail,
+// so that valid requests from the same network are never rejected.
 type failureLimiter struct {
 	mu       sync.Mutex
 	limiters map[netip.Prefix]*rate.Limiter
@@ -182,9 +186,10 @@ type failureLimiter struct {
 
 const (
 	failuresPerMinute  = 20
-	maxTrackedNetworks = 10_000 // addresses remembered
+	maxTrackedNetworks = 10_000
 )
 
+// allow reports whether a failure is within the limit of the network of the remote address.
 func (f *failureLimiter) allow(remote string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -200,8 +205,8 @@ func (f *failureLimiter) allow(remote string) bool {
 	return l.Allow()
 }
 
-// callerNetwork is what counts as one caller: an IPv4 address however written, or a /64 of
-// IPv6, which one subscriber holds whole.
+// callerNetwork returns the network that counts as one client: an IPv4 address, also if it is mapped to IPv6, or a /64 of
+// IPv6, which is usually assigned to one subscriber.
 func callerNetwork(remote string) netip.Prefix {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {

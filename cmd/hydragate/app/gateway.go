@@ -195,16 +195,14 @@ func (p *Gateway) wireComponents(speak map[adapters.Channel]adapters.Adapter, ke
 	p.Inbox.UseSpooler(p.spooler)
 	p.pollers = &ingest.Pollers{Store: p.Store, Inbox: p.Inbox, Adapters: speak, Holder: holder, Log: p.Log}
 	p.retention = &gateway.Purger{Store: p.Store, Log: p.Log}
-	p.Webhooks = &webhook.Handler{Adapters: speak, Endpoints: p.spooler, Inbox: p.Inbox, Log: p.Log}
+	p.Webhooks = &webhook.Handler{Adapters: speak, Endpoints: p.spooler, Inbox: p.Inbox, Log: p.Log, Metrics: webhook.NewMetrics(reg)}
 	p.API = p.newAPI(desk, publicURL, private, reg)
 }
 
-// newMetricsRegistry returns a registry with the metrics of the Go runtime, the process and the
-// webhooks. The stages of the pipeline register their own.
+// newMetricsRegistry returns a registry with the metrics of the Go runtime and the process.
 func newMetricsRegistry() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	reg.MustRegister(webhook.Collectors()...)
 	return reg
 }
 
