@@ -10,29 +10,26 @@ import (
 	"time"
 )
 
-// Twilio is a pretend Twilio: the part of its REST API that a messaging gateway
-// uses, and the webhook client that it is. It signs what it posts, tries again as
-// the fragment of a URL says, turns to the fallback URL, and sends a webhook's
-// answer in text/plain to the person, as the original does. As the original does
-// not, it posts to http and to loopback.
+// Twilio simulates Twilio: the part of its REST API that a messaging gateway uses, and its webhook
+// client. Like Twilio, it signs webhooks, retries them as the fragment of the URL says, then tries
+// the fallback URL, and sends the body of a text/plain response to the person. Unlike Twilio, it
+// posts to http URLs and to loopback addresses.
 //
-// An address is spelled as Twilio spells it: a number on SMS, "whatsapp:" and a
-// number on WhatsApp; so are the chats of the transcript. Faults hit calls by these
-// names: Accounts.fetch, IncomingPhoneNumbers.list, IncomingPhoneNumbers.fetch,
-// IncomingPhoneNumbers.update, Messages.create, Messages.list, Media.list,
-// Services.list, Services.PhoneNumbers.fetch.
+// Addresses are written as Twilio writes them: a number for SMS, "whatsapp:" and a number for
+// WhatsApp. So are the chats of the transcript. The names of calls for Arm are Accounts.fetch,
+// IncomingPhoneNumbers.list, IncomingPhoneNumbers.fetch, IncomingPhoneNumbers.update,
+// Messages.create, Messages.list, Media.list, Services.list and Services.PhoneNumbers.fetch.
 //
-// Make one with NewTwilio and serve it where you like; it is safe for concurrent
-// use.
+// A Twilio is made with NewTwilio and is an http.Handler. It is safe for concurrent use.
 type Twilio struct {
 	Transcript
 	Faults
 
-	// WebhookClient posts to webhooks. It may be replaced before the first message.
+	// WebhookClient posts webhooks. It may be replaced before the first message.
 	WebhookClient *http.Client
 
-	// OutOfOrder makes the status callbacks of a message come in reverse. It is set
-	// before the first message.
+	// OutOfOrder reverses the order of the status callbacks of a message. It must be set before
+	// the first message.
 	OutOfOrder bool
 
 	mu           sync.Mutex
@@ -45,13 +42,13 @@ type Twilio struct {
 	failureCodes map[string]int // by recipient
 	deliveries   map[string]*twilioDelivery
 
-	ctx     context.Context // ends with Close
+	ctx     context.Context // canceled by Close
 	stop    context.CancelFunc
 	posting sync.WaitGroup
 }
 
-// A twilioNumber is a sender: a phone number, or a WhatsApp sender, which the API
-// does not list.
+// A twilioNumber is a phone number, or a WhatsApp sender, which has no SID because the API does not
+// list it.
 type twilioNumber struct {
 	account, sid, address string
 	smsURL, smsMethod     string
@@ -67,22 +64,24 @@ type twilioService struct {
 	addresses         []string
 }
 
-// NewTwilio gives a Twilio without accounts.
+// NewTwilio returns a Twilio without accounts.
 func NewTwilio() *Twilio {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Twilio{
-		WebhookClient: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
-		tokens:        map[string]string{},
-		optedOut:      map[string]bool{},
-		lastInbound:   map[string]time.Time{},
-		failureCodes:  map[string]int{},
-		deliveries:    map[string]*twilioDelivery{},
-		ctx:           ctx,
-		stop:          stop,
+		WebhookClient: &http.Client{
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		tokens:       map[string]string{},
+		optedOut:     map[string]bool{},
+		lastInbound:  map[string]time.Time{},
+		failureCodes: map[string]int{},
+		deliveries:   map[string]*twilioDelivery{},
+		ctx:          ctx,
+		stop:         stop,
 	}
 }
 
-// Close stops every webhook and waits until none runs.
+// Close cancels running webhooks and waits until they have returned. No webhook is posted after it.
 func (t *Twilio) Close() {
 	t.mu.Lock()
 	t.stop()
@@ -90,31 +89,33 @@ func (t *Twilio) Close() {
 	t.posting.Wait()
 }
 
-// AddAccount opens an account, such as "AC" and 32 hexadecimal digits, with its auth
-// token.
+// AddAccount adds an account with its auth token. On Twilio, an account SID is "AC" and 32
+// hexadecimal digits.
 func (t *Twilio) AddAccount(sid, token string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.tokens[sid] = token
 }
 
-// RotateToken gives an account another auth token: from now on the API takes that
-// one only, and webhooks are signed with it.
+// RotateToken replaces the auth token of an account: the API accepts only the new one, and webhooks
+// are signed with it.
 func (t *Twilio) RotateToken(account, token string) { t.AddAccount(account, token) }
 
-// AddNumber gives an account a phone number that can send and receive SMS. It gives
-// the SID of the number.
+// AddNumber adds a phone number that can send and receive SMS to an account. It returns the SID of
+// the number.
 func (t *Twilio) AddNumber(account, number string) (sid string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := &twilioNumber{account: account, sid: newTwilioSID("PN"), address: number, smsMethod: http.MethodPost, fallbackMethod: http.MethodPost}
+	n := &twilioNumber{
+		account: account, sid: newTwilioSID("PN"), address: number,
+		smsMethod: http.MethodPost, fallbackMethod: http.MethodPost,
+	}
 	t.numbers = append(t.numbers, n)
 	return n.sid
 }
 
-// SetWhatsAppURL makes a number a WhatsApp sender of the account that posts its
-// messages to u, and to fallback what u does not take. On the original this is done
-// in the console.
+// SetWhatsAppURL makes a number a WhatsApp sender of the account and sets its webhook to u and its
+// fallback URL to fallback. On Twilio this is done in the console.
 func (t *Twilio) SetWhatsAppURL(account, number, u, fallback string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -127,9 +128,8 @@ func (t *Twilio) SetWhatsAppURL(account, number, u, fallback string) {
 	n.account, n.smsURL, n.fallbackURL = account, u, fallback
 }
 
-// AddService puts numbers of an account into a Messaging Service, and gives its SID.
-// Their messages are posted to u; with an empty one, to the URL of the number
-// written to.
+// AddService adds a Messaging Service with numbers of an account and returns its SID. Messages to
+// these numbers are posted to u. If u is empty, they are posted to the webhook of the number.
 func (t *Twilio) AddService(account, u string, numbers ...string) (sid string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -138,15 +138,15 @@ func (t *Twilio) AddService(account, u string, numbers ...string) (sid string) {
 	return s.sid
 }
 
-// FailMessages makes the messages to an address end as "undelivered" with an error code.
-// They are taken, and a status callback tells.
+// FailMessages makes messages to an address undeliverable: the API accepts them, and the last status
+// callback is "undelivered" with the error code.
 func (t *Twilio) FailMessages(address string, code int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.failureCodes[address] = code
 }
 
-// Webhook gives the URLs that a number posts its messages to.
+// Webhook returns the webhook and the fallback URL of a number.
 func (t *Twilio) Webhook(number string) (u, fallback string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -156,7 +156,7 @@ func (t *Twilio) Webhook(number string) (u, fallback string) {
 	return "", ""
 }
 
-// SetWebhook sets the URLs of a number, as somebody does in Twilio's console.
+// SetWebhook sets the webhook and the fallback URL of a number, as in Twilio's console.
 func (t *Twilio) SetWebhook(number, u, fallback string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -165,14 +165,14 @@ func (t *Twilio) SetWebhook(number, u, fallback string) {
 	}
 }
 
-// OptedOut reports whether a person has told a number to stop.
+// OptedOut reports whether a person has opted out of messages from a number.
 func (t *Twilio) OptedOut(person, number string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.optedOut[conversationKey(person, number)]
 }
 
-// findNumber gives the sender with this address, or nil; t.mu is held.
+// findNumber returns the number with this address, or nil. The caller must hold t.mu.
 func (t *Twilio) findNumber(address string) *twilioNumber {
 	for _, n := range t.numbers {
 		if n.address == address {
@@ -182,7 +182,8 @@ func (t *Twilio) findNumber(address string) *twilioNumber {
 	return nil
 }
 
-// findService gives the service an address belongs to, or nil; t.mu is held.
+// findService returns the Messaging Service that contains an address, or nil. The caller must hold
+// t.mu.
 func (t *Twilio) findService(address string) *twilioService {
 	for _, s := range t.services {
 		for _, a := range s.addresses {

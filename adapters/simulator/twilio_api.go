@@ -8,22 +8,22 @@ import (
 	"strings"
 )
 
-// A twilioResponse is what a call of the API ends with.
+// A twilioResponse is a response of the API. doc is encoded as JSON.
 type twilioResponse struct {
 	status int
 	doc    any
 }
 
-// A twilioCall is one request of the API, found by its path.
+// A twilioCall is an API request, identified by its method and path.
 type twilioCall struct {
-	name    string // by which faults hit it
-	account string // of the path; empty for services
-	sid     string // of the thing the path ends with
-	member  string
+	name    string // for Arm
+	account string // in the path; empty for Messaging Services
+	sid     string // of the resource
+	member  string // SID of a number in a Messaging Service
 	run     func(t *Twilio, c twilioCall, form url.Values) twilioResponse
 }
 
-// ServeHTTP answers a call of the API.
+// ServeHTTP handles an API request.
 func (t *Twilio) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	user, token, _ := r.BasicAuth()
 	if err := r.ParseForm(); err != nil {
@@ -40,28 +40,29 @@ func (t *Twilio) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fault.respond(w, r)
 		return
 	}
-	answer := twilioError(http.StatusUnauthorized, 20003, "Authenticate")
+	response := twilioError(http.StatusUnauthorized, 20003, "Authenticate")
 	if c.account == "" {
 		c.account = user
 	}
 	if t.isAuthorized(user, token) && user == c.account {
-		answer = c.run(t, c, r.Form)
+		response = c.run(t, c, r.Form)
 	}
 	if hit {
 		fault.respond(w, r)
 		return
 	}
-	answer.write(w)
+	response.write(w)
 }
 
-// isAuthorized reports whether token is the one of the account now.
+// isAuthorized reports whether token is the current auth token of the account.
 func (t *Twilio) isAuthorized(account, token string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	known, ok := t.tokens[account]
-	return ok && token == known && token != ""
+	current, ok := t.tokens[account]
+	return ok && token == current && token != ""
 }
 
+// routeTwilio returns the call of a request. ok is false if the simulator does not have it.
 func routeTwilio(r *http.Request) (twilioCall, bool) {
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	if parts[0] == "v1" {
@@ -110,7 +111,7 @@ func routeTwilioService(method string, parts []string) (twilioCall, bool) {
 func (t *Twilio) fetchAccount(c twilioCall, _ url.Values) twilioResponse {
 	return twilioResponse{http.StatusOK, map[string]any{
 		"sid": c.account, "owner_account_sid": c.account, "status": "active", "type": "Full",
-		"friendly_name": "Pretend", "uri": accountURI(c) + ".json",
+		"friendly_name": "Simulator", "uri": accountURI(c) + ".json",
 	}}
 }
 
@@ -129,7 +130,8 @@ func (t *Twilio) listNumbers(c twilioCall, form url.Values) twilioResponse {
 	}}
 }
 
-// updateNumber sets what form names of a number; a fetch names nothing.
+// updateNumber sets the fields of a number that form contains and returns the number. A fetch is an
+// update with an empty form.
 func (t *Twilio) updateNumber(c twilioCall, form url.Values) twilioResponse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -152,7 +154,8 @@ func (t *Twilio) updateNumber(c twilioCall, form url.Values) twilioResponse {
 		}
 		return twilioResponse{http.StatusOK, n.doc()}
 	}
-	return twilioError(http.StatusNotFound, 20404, "The requested resource "+accountURI(c)+"/IncomingPhoneNumbers/"+c.sid+".json was not found")
+	uri := accountURI(c) + "/IncomingPhoneNumbers/" + c.sid + ".json"
+	return twilioError(http.StatusNotFound, 20404, "The requested resource "+uri+" was not found")
 }
 
 func (t *Twilio) listServices(c twilioCall, _ url.Values) twilioResponse {
@@ -167,7 +170,10 @@ func (t *Twilio) listServices(c twilioCall, _ url.Values) twilioResponse {
 			})
 		}
 	}
-	return twilioResponse{http.StatusOK, map[string]any{"services": found, "meta": map[string]any{"page": 0, "page_size": 50, "next_page_url": nil, "key": "services"}}}
+	return twilioResponse{http.StatusOK, map[string]any{
+		"services": found,
+		"meta":     map[string]any{"page": 0, "page_size": 50, "next_page_url": nil, "key": "services"},
+	}}
 }
 
 func (t *Twilio) fetchMember(c twilioCall, _ url.Values) twilioResponse {
@@ -177,7 +183,9 @@ func (t *Twilio) fetchMember(c twilioCall, _ url.Values) twilioResponse {
 		for _, address := range s.addresses {
 			n := t.findNumber(address)
 			if s.sid == c.sid && s.account == c.account && n != nil && n.sid == c.member {
-				return twilioResponse{http.StatusOK, map[string]any{"sid": n.sid, "service_sid": s.sid, "phone_number": n.address}}
+				return twilioResponse{http.StatusOK, map[string]any{
+					"sid": n.sid, "service_sid": s.sid, "phone_number": n.address,
+				}}
 			}
 		}
 	}
@@ -202,12 +210,13 @@ func isWebhookURL(s string) bool {
 
 func twilioError(status, code int, message string) twilioResponse {
 	return twilioResponse{status, map[string]any{
-		"code": code, "message": message, "more_info": fmt.Sprintf("https://www.twilio.com/docs/errors/%d", code), "status": status,
+		"code": code, "message": message, "status": status,
+		"more_info": fmt.Sprintf("https://www.twilio.com/docs/errors/%d", code),
 	}}
 }
 
-func (a twilioResponse) write(w http.ResponseWriter) {
+func (r twilioResponse) write(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json;charset=utf-8")
-	w.WriteHeader(a.status)
-	_ = json.NewEncoder(w).Encode(a.doc) // the caller may be gone
+	w.WriteHeader(r.status)
+	_ = json.NewEncoder(w).Encode(r.doc) // the client may have disconnected
 }

@@ -8,38 +8,38 @@ import (
 	"time"
 )
 
-// A TwilioOption adds to a text that a person sends.
+// A TwilioOption changes an inbound message or the form of its webhook.
 type TwilioOption func(m *twilioMessage, form url.Values)
 
-// TwilioParam adds a parameter to the webhook, or replaces one.
+// TwilioParam sets a parameter of the webhook.
 func TwilioParam(name, value string) TwilioOption {
 	return func(_ *twilioMessage, form url.Values) { form.Set(name, value) }
 }
 
-// TwilioMedia attaches a file of this type.
+// TwilioMedia attaches a file with this content type.
 func TwilioMedia(contentType string) TwilioOption {
 	return func(m *twilioMessage, form url.Values) {
 		n, sid := strconv.Itoa(len(m.media)), newTwilioSID("ME")
 		m.media = append(m.media, twilioMedia{sid, contentType})
-		form.Set("MediaUrl"+n, fmt.Sprintf("https://api.twilio.com/2010-04-01/Accounts/%s/Messages/%s/Media/%s", m.account, m.sid, sid))
+		form.Set("MediaUrl"+n, fmt.Sprintf(
+			"https://api.twilio.com/2010-04-01/Accounts/%s/Messages/%s/Media/%s", m.account, m.sid, sid))
 		form.Set("MediaContentType"+n, contentType)
 		form.Set("NumMedia", strconv.Itoa(len(m.media)))
 	}
 }
 
-// SendText makes a person write to a number, posts the webhook and returns when Twilio
-// has done what it does about it, which is after 15 seconds at most. It gives the
-// SID of the message, and "" when nobody has the number. On WhatsApp the two
-// addresses begin with "whatsapp:".
+// SendText sends a message from a person to a number, and posts its webhook with all retries, which
+// takes at most 30 seconds. It returns the SID of the message, or "" if the number does not exist.
+// On WhatsApp both addresses begin with "whatsapp:".
 //
-// Twilio acts by itself on STOP, START and HELP by SMS, and posts the webhook too.
+// On SMS, Twilio acts on keywords such as STOP, START and HELP, and posts the webhook as well.
 func (t *Twilio) SendText(from, to, body string, options ...TwilioOption) (sid string) {
 	sid = t.recordInbound(from, to, body, options)
 	t.Redeliver(sid)
 	return sid
 }
 
-// recordInbound puts a text into the log and makes its webhook ready.
+// recordInbound adds an inbound message to the log and prepares its webhook.
 func (t *Twilio) recordInbound(from, to, body string, options []TwilioOption) (sid string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -48,7 +48,8 @@ func (t *Twilio) recordInbound(from, to, body string, options []TwilioOption) (s
 		return ""
 	}
 	m := &twilioMessage{
-		account: n.account, sid: newTwilioSID("SM"), direction: "inbound", from: from, to: to, body: body, status: "received", created: time.Now(),
+		account: n.account, sid: newTwilioSID("SM"), direction: "inbound", from: from, to: to, body: body,
+		status: "received", created: time.Now(),
 	}
 	form := m.webhookForm()
 	u := n.smsURL
@@ -64,7 +65,9 @@ func (t *Twilio) recordInbound(from, to, body string, options []TwilioOption) (s
 	}
 	t.messages = append(t.messages, m)
 	t.lastInbound[conversationKey(from, to)] = m.created
-	t.deliveries[m.sid] = &twilioDelivery{message: m, url: u, fallback: n.fallbackURL, form: form, token: newTwilioSID("")}
+	t.deliveries[m.sid] = &twilioDelivery{
+		message: m, url: u, fallback: n.fallbackURL, form: form, token: newTwilioSID(""),
+	}
 	t.Add(Line{ID: m.sid, Chat: from, Sender: from, Text: body})
 	if !isWhatsApp(to) {
 		t.applyKeyword(m)
@@ -72,32 +75,35 @@ func (t *Twilio) recordInbound(from, to, body string, options []TwilioOption) (s
 	return m.sid
 }
 
-// applyKeyword does what Twilio does by itself; t.mu is held.
+// applyKeyword updates the opt-out state and replies if the message is a keyword. The caller must
+// hold t.mu.
 func (t *Twilio) applyKeyword(m *twilioMessage) {
-	talk, say := conversationKey(m.from, m.to), ""
+	conversation, reply := conversationKey(m.from, m.to), ""
 	switch strings.ToUpper(strings.TrimSpace(m.body)) {
 	case "STOP", "STOPALL", "UNSUBSCRIBE", "END", "QUIT", "CANCEL", "REVOKE", "OPTOUT":
-		t.optedOut[talk] = true
-		say = "You have successfully been unsubscribed. You will not receive any more messages from this number. Reply START to resubscribe."
+		t.optedOut[conversation] = true
+		reply = "You have successfully been unsubscribed. You will not receive any more messages from this number. " +
+			"Reply START to resubscribe."
 	case "START", "YES", "UNSTOP":
-		if t.optedOut[talk] {
-			say = "You have successfully been re-subscribed to messages from this number. Reply HELP for help. Reply STOP to unsubscribe. Msg&Data Rates May Apply."
+		if t.optedOut[conversation] {
+			reply = "You have successfully been re-subscribed to messages from this number. Reply HELP for help. " +
+				"Reply STOP to unsubscribe. Msg&Data Rates May Apply."
 		}
-		delete(t.optedOut, talk)
+		delete(t.optedOut, conversation)
 	case "HELP", "INFO":
-		say = "Reply STOP to unsubscribe. Msg&Data Rates May Apply."
+		reply = "Reply STOP to unsubscribe. Msg&Data Rates May Apply."
 	}
-	if say != "" {
-		t.Add(Line{ID: newTwilioSID("SM"), Chat: m.from, Sender: "twilio", Text: say})
+	if reply != "" {
+		t.Add(Line{ID: newTwilioSID("SM"), Chat: m.from, Sender: "twilio", Text: reply})
 	}
 }
 
-// webhookForm gives the parameters of the webhook of a text.
+// webhookForm returns the parameters of the webhook of an inbound message.
 func (m *twilioMessage) webhookForm() url.Values {
 	form := url.Values{
 		"MessageSid": {m.sid}, "SmsSid": {m.sid}, "SmsMessageSid": {m.sid}, "AccountSid": {m.account},
-		"From": {m.from}, "To": {m.to}, "Body": {m.body}, "NumMedia": {"0"}, "NumSegments": {strconv.Itoa(segmentCount(m.body))},
-		"SmsStatus": {"received"}, "ApiVersion": {"2010-04-01"},
+		"From": {m.from}, "To": {m.to}, "Body": {m.body}, "NumMedia": {"0"},
+		"NumSegments": {strconv.Itoa(segmentCount(m.body))}, "SmsStatus": {"received"}, "ApiVersion": {"2010-04-01"},
 	}
 	if isWhatsApp(m.to) {
 		form.Set("WaId", strings.TrimPrefix(m.from, whatsAppPrefix+"+"))
@@ -105,9 +111,9 @@ func (m *twilioMessage) webhookForm() url.Values {
 		form.Set("MessageType", "text")
 		return form
 	}
-	for _, end := range []string{"From", "To"} {
+	for _, party := range []string{"From", "To"} {
 		for name, value := range map[string]string{"City": "", "State": "CA", "Zip": "", "Country": "US"} {
-			form.Set(end+name, value)
+			form.Set(party+name, value)
 		}
 	}
 	return form

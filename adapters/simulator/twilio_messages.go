@@ -11,7 +11,7 @@ import (
 	"unicode/utf16"
 )
 
-// A twilioMessage is a line of Twilio's log.
+// A twilioMessage is a message in Twilio's log.
 type twilioMessage struct {
 	account, sid, service, direction string
 	from, to, body                   string
@@ -31,12 +31,13 @@ const (
 func (t *Twilio) createMessage(c twilioCall, form url.Values) twilioResponse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if refusal, ok := t.validateMessage(c, form); ok {
-		return refusal
+	if code, message := t.validateMessage(c, form); code != 0 {
+		return twilioError(http.StatusBadRequest, code, message)
 	}
 	m := &twilioMessage{
 		account: c.account, sid: newTwilioSID("SM"), service: form.Get("MessagingServiceSid"), direction: "outbound-api",
-		from: t.senderAddress(c, form), to: form.Get("To"), body: form.Get("Body"), status: "queued", created: time.Now(),
+		from: t.senderAddress(c, form), to: form.Get("To"), body: form.Get("Body"),
+		status: "queued", created: time.Now(),
 	}
 	t.messages = append(t.messages, m)
 	doc := m.doc()
@@ -61,33 +62,32 @@ func (t *Twilio) createMessage(c twilioCall, form url.Values) twilioResponse {
 	return twilioResponse{http.StatusCreated, doc}
 }
 
-// validateMessage gives the error of a message that Twilio does not take; t.mu is held.
-func (t *Twilio) validateMessage(c twilioCall, form url.Values) (twilioResponse, bool) {
+// validateMessage returns Twilio's error for a message that it rejects. The code is 0 if the message
+// is valid. The caller must hold t.mu.
+func (t *Twilio) validateMessage(c twilioCall, form url.Values) (code int, message string) {
 	to, body, from := form.Get("To"), form.Get("Body"), t.senderAddress(c, form)
-	no := func(code int, message string) (twilioResponse, bool) {
-		return twilioError(http.StatusBadRequest, code, message), true
-	}
 	switch {
 	case to == "":
-		return no(21604, "A 'To' phone number is required.")
+		return 21604, "A 'To' phone number is required."
 	case body == "" && form.Get("MediaUrl") == "":
-		return no(21602, "Message body is required.")
+		return 21602, "Message body is required."
 	case !isE164(strings.TrimPrefix(to, whatsAppPrefix)):
-		return no(21211, "Invalid 'To' Phone Number: "+to)
+		return 21211, "Invalid 'To' Phone Number: " + to
 	case from == "":
-		return no(21606, "The 'From' phone number provided is not a valid message-capable Twilio phone number for this destination.")
+		return 21606, "The 'From' phone number provided is not a valid message-capable Twilio phone number " +
+			"for this destination."
 	case isWhatsApp(from) != isWhatsApp(to):
-		return no(21910, "Invalid From and To pair. From and To should be of the same channel")
+		return 21910, "Invalid From and To pair. From and To should be of the same channel"
 	case len(utf16.Encode([]rune(body))) > twilioMaxText:
-		return no(21617, "The concatenated message body exceeds the 1600 character limit")
+		return 21617, "The concatenated message body exceeds the 1600 character limit"
 	case t.optedOut[conversationKey(to, from)]:
-		return no(21610, "Attempt to send to unsubscribed recipient")
+		return 21610, "Attempt to send to unsubscribed recipient"
 	}
-	return twilioResponse{}, false
+	return 0, ""
 }
 
-// senderAddress gives the address that a message leaves from: empty when the account
-// has no such sender; t.mu is held.
+// senderAddress returns the address from which a message is sent. It returns "" if the account has
+// no such sender. The caller must hold t.mu.
 func (t *Twilio) senderAddress(c twilioCall, form url.Values) string {
 	from := form.Get("From")
 	for _, s := range t.services {
@@ -156,7 +156,7 @@ func pageStart(found []*twilioMessage, token string) (start int, ok bool) {
 	return 0, false
 }
 
-// matches reports whether the filters of a list let m through.
+// matches reports whether m passes the filters of a list request.
 func (m *twilioMessage) matches(form url.Values) bool {
 	if to := form.Get("To"); to != "" && to != m.to {
 		return false
@@ -192,22 +192,27 @@ func (t *Twilio) listMedia(c twilioCall, _ url.Values) twilioResponse {
 		}
 		files := []any{}
 		for _, f := range m.media {
-			files = append(files, map[string]any{"sid": f.sid, "parent_sid": m.sid, "account_sid": m.account, "content_type": f.contentType})
+			files = append(files, map[string]any{
+				"sid": f.sid, "parent_sid": m.sid, "account_sid": m.account, "content_type": f.contentType,
+			})
 		}
-		return twilioResponse{http.StatusOK, map[string]any{"media_list": files, "page": 0, "page_size": 50, "next_page_uri": nil}}
+		return twilioResponse{http.StatusOK, map[string]any{
+			"media_list": files, "page": 0, "page_size": 50, "next_page_uri": nil,
+		}}
 	}
 	return twilioError(http.StatusNotFound, 20404, "The requested resource was not found")
 }
 
 func (m *twilioMessage) doc() map[string]any {
 	at := m.created.UTC().Format(time.RFC1123Z)
+	uri := "/2010-04-01/Accounts/" + m.account + "/Messages/" + m.sid
 	doc := map[string]any{
 		"sid": m.sid, "account_sid": m.account, "messaging_service_sid": nil, "api_version": "2010-04-01",
 		"direction": m.direction, "from": m.from, "to": m.to, "body": m.body, "status": m.status,
 		"num_segments": strconv.Itoa(segmentCount(m.body)), "num_media": strconv.Itoa(len(m.media)),
 		"date_created": at, "date_updated": at, "date_sent": at, "error_code": nil, "error_message": nil,
-		"price": nil, "price_unit": "USD", "uri": "/2010-04-01/Accounts/" + m.account + "/Messages/" + m.sid + ".json",
-		"subresource_uris": map[string]any{"media": "/2010-04-01/Accounts/" + m.account + "/Messages/" + m.sid + "/Media.json"},
+		"price": nil, "price_unit": "USD", "uri": uri + ".json",
+		"subresource_uris": map[string]any{"media": uri + "/Media.json"},
 	}
 	if m.service != "" {
 		doc["messaging_service_sid"] = m.service
@@ -221,17 +226,17 @@ func (m *twilioMessage) doc() map[string]any {
 	return doc
 }
 
-// segmentCount counts the parts a carrier makes of a text, taking all that is ASCII to
-// be GSM-7.
+// segmentCount returns the number of SMS segments of a text. It treats ASCII as GSM-7 and encodes
+// any other text as UCS-2.
 func segmentCount(text string) int {
-	units, one, each := len(text), 160, 153
+	units, single, part := len(text), 160, 153
 	if strings.ContainsFunc(text, func(r rune) bool { return r > 127 }) {
-		units, one, each = len(utf16.Encode([]rune(text))), 70, 67
+		units, single, part = len(utf16.Encode([]rune(text))), 70, 67
 	}
-	if units <= one {
+	if units <= single {
 		return 1
 	}
-	return (units + each - 1) / each
+	return (units + part - 1) / part
 }
 
 func isE164(s string) bool {

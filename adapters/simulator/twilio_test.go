@@ -33,7 +33,7 @@ func newTestTwilio(t *testing.T) (tw *Twilio, origin string) {
 	return tw, srv.URL
 }
 
-// webhookRecorder is a webhook that answers in one way and remembers what it got.
+// A webhookRecorder is a webhook that records requests and always sends the same response.
 type webhookRecorder struct {
 	status            int
 	contentType, body string
@@ -60,7 +60,9 @@ func serveWebhook(t *testing.T, h http.Handler) string {
 	return srv.URL + "/hook"
 }
 
-func callTwilio(t *testing.T, method, u, user, token string, form url.Values) (status int, doc map[string]any) {
+func callTwilio(
+	t *testing.T, method, u, user, token string, form url.Values,
+) (status int, doc map[string]any) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, u, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -88,35 +90,38 @@ func TestTwilio_CreateMessage(t *testing.T) {
 	tw.AddNumber("AC00000000000000000000000000000002", "+15005550002")
 	tw.SendText("+14155550102", twilioTestNumber, "Stop")
 	u := origin + "/2010-04-01/Accounts/" + twilioAccountSID + "/Messages.json"
+	form := func(to, from, body string) url.Values {
+		return url.Values{"To": {to}, "From": {from}, "Body": {body}}
+	}
 	for name, c := range map[string]struct {
 		form url.Values
-		code float64
+		code float64 // 0: accepted
 	}{
-		"Taken":          {url.Values{"To": {twilioSteve}, "From": {twilioTestNumber}, "Body": {"hello"}}, 0},
-		"NoTo":           {url.Values{"From": {twilioTestNumber}, "Body": {"hello"}}, 21604},
-		"NoBody":         {url.Values{"To": {twilioSteve}, "From": {twilioTestNumber}}, 21602},
-		"InvalidTo":      {url.Values{"To": {"4155550101"}, "From": {twilioTestNumber}, "Body": {"hello"}}, 21211},
-		"ForeignFrom":    {url.Values{"To": {twilioSteve}, "From": {"+15005550002"}, "Body": {"hello"}}, 21606},
-		"TooLong":        {url.Values{"To": {twilioSteve}, "From": {twilioTestNumber}, "Body": {strings.Repeat("😀", 801)}}, 21617},
-		"OptedOut":       {url.Values{"To": {"+14155550102"}, "From": {twilioTestNumber}, "Body": {"hello"}}, 21610},
-		"ChannelsMixed":  {url.Values{"To": {twilioSteve}, "From": {"whatsapp:" + twilioTestNumber}, "Body": {"hello"}}, 21910},
-		"UnknownService": {url.Values{"To": {twilioSteve}, "MessagingServiceSid": {"MG1"}, "Body": {"hello"}}, 21606},
+		"accepted":        {form(twilioSteve, twilioTestNumber, "hello"), 0},
+		"no To":           {form("", twilioTestNumber, "hello"), 21604},
+		"no body":         {form(twilioSteve, twilioTestNumber, ""), 21602},
+		"invalid To":      {form("4155550101", twilioTestNumber, "hello"), 21211},
+		"From not ours":   {form(twilioSteve, "+15005550002", "hello"), 21606},
+		"too long":        {form(twilioSteve, twilioTestNumber, strings.Repeat("😀", 801)), 21617},
+		"opted out":       {form("+14155550102", twilioTestNumber, "hello"), 21610},
+		"channels differ": {form(twilioSteve, "whatsapp:"+twilioTestNumber, "hello"), 21910},
+		"unknown service": {url.Values{"To": {twilioSteve}, "MessagingServiceSid": {"MG1"}, "Body": {"hello"}}, 21606},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, doc := callTwilio(t, http.MethodPost, u, twilioAccountSID, twilioAuthToken, c.form)
 			if c.code == 0 {
 				if status != http.StatusCreated || doc["status"] != "queued" || doc["num_segments"] != "1" {
-					t.Errorf("%d %v", status, doc)
+					t.Errorf("response = %d %v, want 201 and a queued message of one segment", status, doc)
 				}
 				return
 			}
 			if status != http.StatusBadRequest || doc["code"] != c.code {
-				t.Errorf("%d %v; want code %v", status, doc, c.code)
+				t.Errorf("response = %d %v, want 400 with code %v", status, doc, c.code)
 			}
 		})
 	}
-	if ls := tw.Replies(twilioSteve); len(ls) != 1 || ls[0].Text != "hello" {
-		t.Errorf("%+v", ls)
+	if lines := tw.Replies(twilioSteve); len(lines) != 1 || lines[0].Text != "hello" {
+		t.Errorf("Replies = %+v, want one", lines)
 	}
 }
 
@@ -128,22 +133,24 @@ func TestTwilio_Auth(t *testing.T) {
 		user, token string
 		status      int
 	}{
-		"Good":         {twilioAccountSID, twilioAuthToken, 200},
-		"WrongToken":   {twilioAccountSID, "x", 401},
-		"EmptyToken":   {twilioAccountSID, "", 401},
-		"OtherAccount": {"AC00000000000000000000000000000002", "other", 401},
-		"Nobody":       {"", "", 401},
+		"valid":         {twilioAccountSID, twilioAuthToken, 200},
+		"wrong token":   {twilioAccountSID, "x", 401},
+		"empty token":   {twilioAccountSID, "", 401},
+		"other account": {"AC00000000000000000000000000000002", "other", 401},
+		"no user":       {"", "", 401},
 	} {
 		if status, doc := callTwilio(t, http.MethodGet, u, c.user, c.token, nil); status != c.status {
-			t.Errorf("%s: %d %v", name, status, doc)
+			t.Errorf("%s: response = %d %v, want %d", name, status, doc, c.status)
 		}
 	}
-	tw.RotateToken(twilioAccountSID, "fresh")
+	tw.RotateToken(twilioAccountSID, "new")
 	if status, _ := callTwilio(t, http.MethodGet, u, twilioAccountSID, twilioAuthToken, nil); status != 401 {
-		t.Errorf("the old token after rotation: %d", status)
+		t.Errorf("response with the previous token = %d, want 401", status)
 	}
-	if status, doc := callTwilio(t, http.MethodGet, origin+"/2010-04-01/Accounts/"+twilioAccountSID+"/Calls.json", twilioAccountSID, "fresh", nil); status != 404 || doc["code"] != 20404.0 {
-		t.Errorf("what is not there: %d %v", status, doc)
+	u = origin + "/2010-04-01/Accounts/" + twilioAccountSID + "/Calls.json"
+	status, doc := callTwilio(t, http.MethodGet, u, twilioAccountSID, "new", nil)
+	if status != 404 || doc["code"] != 20404.0 {
+		t.Errorf("response for an unknown resource = %d %v, want 404 with code 20404", status, doc)
 	}
 }
 
@@ -151,15 +158,16 @@ func TestTwilio_WhatsAppWindow(t *testing.T) {
 	tw, origin := newTestTwilio(t)
 	tw.SetWhatsAppURL(twilioAccountSID, twilioTestNumber, "", "")
 	u := origin + "/2010-04-01/Accounts/" + twilioAccountSID + "/Messages.json"
-	send := url.Values{"To": {"whatsapp:" + twilioSteve}, "From": {"whatsapp:" + twilioTestNumber}, "Body": {"hello"}}
+	person, number := "whatsapp:"+twilioSteve, "whatsapp:"+twilioTestNumber
+	send := url.Values{"To": {person}, "From": {number}, "Body": {"hello"}}
 	for _, want := range []int{0, 1} {
 		if status, doc := callTwilio(t, http.MethodPost, u, twilioAccountSID, twilioAuthToken, send); status != 201 {
-			t.Fatal(status, doc)
+			t.Fatalf("response = %d %v, want 201", status, doc)
 		}
-		if n := len(tw.Replies("whatsapp:" + twilioSteve)); n != want {
-			t.Errorf("Steve reads %d messages; want %d", n, want)
+		if n := len(tw.Replies(person)); n != want {
+			t.Errorf("%d messages received, want %d", n, want)
 		}
-		tw.SendText("whatsapp:"+twilioSteve, "whatsapp:"+twilioTestNumber, "hi")
+		tw.SendText(person, number, "hi")
 	}
 }
 
@@ -169,8 +177,13 @@ func TestTwilio_ListPages(t *testing.T) {
 		tw.SendText(twilioSteve, twilioTestNumber, "hi")
 	}
 	tw.SendText("+14155550102", twilioTestNumber, "hi")
-	next, seen, pages := "/2010-04-01/Accounts/"+twilioAccountSID+"/Messages.json?PageSize=2&From="+url.QueryEscape(twilioSteve), map[string]bool{}, 0
+	path := "/2010-04-01/Accounts/" + twilioAccountSID + "/Messages.json?"
+	list := origin + path
+	next, seen, pages := path+"PageSize=2&From="+url.QueryEscape(twilioSteve), map[string]bool{}, 0
 	for next != "" {
+		if pages == 1 {
+			tw.SendText(twilioSteve, twilioTestNumber, "a message during paging does not shift the pages")
+		}
 		_, doc := callTwilio(t, http.MethodGet, origin+next, twilioAccountSID, twilioAuthToken, nil)
 		for _, m := range doc["messages"].([]any) {
 			seen[m.(map[string]any)["sid"].(string)] = true
@@ -179,76 +192,89 @@ func TestTwilio_ListPages(t *testing.T) {
 		pages++
 	}
 	if len(seen) != 5 || pages != 3 {
-		t.Errorf("%d messages on %d pages", len(seen), pages)
+		t.Errorf("%d messages on %d pages, want 5 on 3", len(seen), pages)
 	}
 	future := url.Values{"DateSent>": {time.Now().Add(time.Hour).UTC().Format(time.RFC3339)}}
-	_, doc := callTwilio(t, http.MethodGet, origin+"/2010-04-01/Accounts/"+twilioAccountSID+"/Messages.json?"+future.Encode(), twilioAccountSID, twilioAuthToken, nil)
+	_, doc := callTwilio(t, http.MethodGet, list+future.Encode(), twilioAccountSID, twilioAuthToken, nil)
 	if n := len(doc["messages"].([]any)); n != 0 {
-		t.Errorf("%d messages of the future", n)
+		t.Errorf("%d messages sent in the future, want 0", n)
+	}
+	status, doc := callTwilio(t, http.MethodGet, list+"PageToken=PAx", twilioAccountSID, twilioAuthToken, nil)
+	if status != http.StatusBadRequest {
+		t.Errorf("response for an invalid page token = %d %v, want 400", status, doc)
 	}
 }
 
 func TestTwilio_WebhookResponses(t *testing.T) {
+	const empty = `<?xml version="1.0" encoding="UTF-8"?><Response/>`
+	const twoMessages = "<Response><Message>a &amp; b</Message><Message><Body>c</Body></Message></Response>"
 	for name, c := range map[string]struct {
-		hook *webhookRecorder
-		want []string
-		good bool
+		status            int
+		contentType, body string
+		wantReplies       []string
+		wantDelivered     bool
 	}{
-		"EmptyTwiML":   {&webhookRecorder{status: 200, contentType: "text/xml", body: `<?xml version="1.0" encoding="UTF-8"?><Response/>`}, nil, true},
-		"Nothing":      {&webhookRecorder{status: 204, contentType: "text/plain"}, nil, true},
-		"PlainText":    {&webhookRecorder{status: 200, contentType: "text/plain; charset=utf-8", body: "ok"}, []string{"ok"}, true},
-		"TwiML":        {&webhookRecorder{status: 200, contentType: "application/xml", body: "<Response><Message>a &amp; b</Message><Message><Body>c</Body></Message></Response>"}, []string{"a & b", "c"}, true},
-		"JSON":         {&webhookRecorder{status: 200, contentType: "application/json", body: "{}"}, nil, false},
-		"BrokenTwiML":  {&webhookRecorder{status: 200, contentType: "text/xml", body: "<Response>"}, nil, false},
-		"PlainRefusal": {&webhookRecorder{status: 403, contentType: "text/plain", body: "Forbidden"}, nil, false},
+		"empty TwiML":          {200, "text/xml", empty, nil, true},
+		"no body":              {204, "text/plain", "", nil, true},
+		"plain text":           {200, "text/plain; charset=utf-8", "ok", []string{"ok"}, true},
+		"TwiML":                {200, "application/xml", twoMessages, []string{"a & b", "c"}, true},
+		"JSON":                 {200, "application/json", "{}", nil, false},
+		"invalid TwiML":        {200, "text/xml", "<Response>", nil, false},
+		"rejection plain text": {403, "text/plain", "Forbidden", nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tw, _ := newTestTwilio(t)
-			tw.SetWebhook(twilioTestNumber, serveWebhook(t, c.hook), "")
+			webhook := &webhookRecorder{status: c.status, contentType: c.contentType, body: c.body}
+			tw.SetWebhook(twilioTestNumber, serveWebhook(t, webhook), "")
 			sid := tw.SendText(twilioSteve, twilioTestNumber, "hi")
-			var got []string
+			var replies []string
 			for _, l := range tw.Replies(twilioSteve) {
-				got = append(got, l.Text)
+				replies = append(replies, l.Text)
 			}
-			if !slices.Equal(got, c.want) || tw.Delivered(sid) != c.good {
-				t.Errorf("Steve reads %q; %+v", got, tw.Attempts(sid))
+			if !slices.Equal(replies, c.wantReplies) {
+				t.Errorf("replies = %q, want %q", replies, c.wantReplies)
+			}
+			if got := tw.Delivered(sid); got != c.wantDelivered {
+				t.Errorf("Delivered = %v, want %v; attempts %+v", got, c.wantDelivered, tw.Attempts(sid))
 			}
 		})
 	}
 }
 
-// By default Twilio tries once more, and only when nobody took the connection.
+// By default Twilio retries once, and only if it cannot connect.
 func TestTwilio_Retries(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = closed.Close()
-	broken := serveWebhook(t, &webhookRecorder{status: 500, contentType: "text/xml"})
+	_ = l.Close()
+	closed := "http://" + l.Addr().String()
+	failing := serveWebhook(t, &webhookRecorder{status: 500, contentType: "text/xml"})
 	missing := serveWebhook(t, &webhookRecorder{status: 404, contentType: "text/xml"})
 	for name, c := range map[string]struct {
 		url      string
 		attempts int
 	}{
-		"NobodyThere":   {"http://" + closed.Addr().String(), 2},
-		"500":           {broken, 1},
-		"500Asked":      {broken + "#rc=3&rp=5xx", 4},
-		"500AskedFor4":  {broken + "#rc=3&rp=4xx", 1},
-		"404All":        {missing + "#rc=5&rp=all", 6},
-		"404AskedAbove": {missing + "#rc=99&rp=4xx,ct", 6},
-		"NoRetry":       {"http://" + closed.Addr().String() + "#rc=0", 1},
+		"closed port":                  {closed, 2},
+		"closed port, no retries":      {closed + "#rc=0", 1},
+		"500":                          {failing, 1},
+		"500, retries for 5xx":         {failing + "#rc=3&rp=5xx", 4},
+		"500, retries for 4xx":         {failing + "#rc=3&rp=4xx", 1},
+		"404, retries for all":         {missing + "#rc=5&rp=all", 6},
+		"404, retries above the limit": {missing + "#rc=99&rp=4xx,ct", 6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tw, _ := newTestTwilio(t)
 			fallback := &webhookRecorder{status: 200, contentType: "text/xml"}
 			tw.SetWebhook(twilioTestNumber, c.url, serveWebhook(t, fallback))
 			sid := tw.SendText(twilioSteve, twilioTestNumber, "hi")
-			if as := tw.Attempts(sid); len(as) != c.attempts+1 || !tw.Delivered(sid) {
-				t.Errorf("%+v; want %d and the fallback", as, c.attempts)
+			if attempts := tw.Attempts(sid); len(attempts) != c.attempts+1 || !tw.Delivered(sid) {
+				t.Fatalf("attempts = %+v, want %d and a successful fallback", attempts, c.attempts)
 			}
 			primary, _, _ := strings.Cut(c.url, "#")
-			if f := fallback.forms[0]; f.Get("ErrorCode") != "11200" || f.Get("ErrorUrl") != primary || f.Get("MessageSid") != sid {
-				t.Errorf("%v", f)
+			form := fallback.forms[0]
+			if form.Get("ErrorCode") != "11200" || form.Get("ErrorUrl") != primary || form.Get("MessageSid") != sid {
+				t.Errorf("fallback form = %v, want error 11200 of %s", form, primary)
 			}
 		})
 	}
@@ -256,73 +282,74 @@ func TestTwilio_Retries(t *testing.T) {
 
 func TestTwilio_IdempotencyToken(t *testing.T) {
 	tw, _ := newTestTwilio(t)
-	h := &webhookRecorder{status: 503, contentType: "text/xml"}
-	u := serveWebhook(t, h)
+	webhook := &webhookRecorder{status: 503, contentType: "text/xml"}
+	u := serveWebhook(t, webhook)
 	tw.SetWebhook(twilioTestNumber, u+"#rc=2&rp=all", u)
 	tw.SendText(twilioSteve, twilioTestNumber, "hi")
 	tokens := map[string]bool{}
-	for _, head := range h.headers {
-		tokens[head.Get("I-Twilio-Idempotency-Token")] = true
+	for _, header := range webhook.headers {
+		tokens[header.Get("I-Twilio-Idempotency-Token")] = true
 	}
-	if len(h.headers) != 4 || len(tokens) != 1 || tokens[""] {
-		t.Errorf("%d attempts with %d tokens", len(h.headers), len(tokens))
+	if len(webhook.headers) != 4 || len(tokens) != 1 || tokens[""] {
+		t.Errorf("%d attempts with tokens %v, want 4 with the same one", len(webhook.headers), tokens)
 	}
 }
 
-// A webhook that does not answer costs the time its URL allows, and no more.
+// The fragment of a URL limits the time for a webhook that does not respond.
 func TestTwilio_Timeout(t *testing.T) {
 	tw, _ := newTestTwilio(t)
-	silent := serveWebhook(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	hanging := serveWebhook(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 	}))
-	tw.SetWebhook(twilioTestNumber, silent+"#tt=50&rc=5&rp=all", "")
+	tw.SetWebhook(twilioTestNumber, hanging+"#tt=50&rc=5&rp=all", "")
 	sid := tw.SendText(twilioSteve, twilioTestNumber, "hi")
-	if as := tw.Attempts(sid); len(as) != 1 || as[0].Err == nil {
-		t.Errorf("%+v", as)
+	if attempts := tw.Attempts(sid); len(attempts) != 1 || attempts[0].Err == nil {
+		t.Errorf("attempts = %+v, want one that fails", attempts)
 	}
 }
 
 func TestTwilio_Close(t *testing.T) {
 	tw, _ := newTestTwilio(t)
-	asked := make(chan struct{})
+	received := make(chan struct{})
 	tw.SetWebhook(twilioTestNumber, serveWebhook(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		close(asked)
+		close(received)
 		<-r.Context().Done()
 	})), "")
-	done := make(chan string)
-	go func() { done <- tw.SendText(twilioSteve, twilioTestNumber, "hi") }()
-	<-asked
+	sids := make(chan string)
+	go func() { sids <- tw.SendText(twilioSteve, twilioTestNumber, "hi") }()
+	<-received
 	tw.Close()
-	if sid := <-done; tw.Delivered(sid) {
-		t.Error("taken")
+	if sid := <-sids; tw.Delivered(sid) {
+		t.Error("Delivered of a webhook canceled by Close = true, want false")
 	}
 	if sid := tw.SendText(twilioSteve, twilioTestNumber, "hi"); len(tw.Attempts(sid)) != 0 {
-		t.Error("posted after Close")
+		t.Errorf("attempts after Close = %+v, want none", tw.Attempts(sid))
 	}
 }
 
 func TestTwilio_Keywords(t *testing.T) {
 	tw, _ := newTestTwilio(t)
 	for _, c := range []struct {
-		text   string
-		out    bool
-		spoken int // lines of Twilio itself so far
+		text         string
+		wantOptedOut bool
+		wantLines    int // sent by Twilio so far
 	}{{"stop please", false, 0}, {" Stop ", true, 1}, {"HELP", true, 2}, {"start", false, 3}, {"YES", false, 3}} {
 		tw.SendText(twilioSteve, twilioTestNumber, c.text)
-		spoken := 0
+		lines := 0
 		for _, l := range tw.Lines(twilioSteve) {
 			if l.Sender == "twilio" {
-				spoken++
+				lines++
 			}
 		}
-		if tw.OptedOut(twilioSteve, twilioTestNumber) != c.out || spoken != c.spoken {
-			t.Errorf("after %q: opted out %v, %d lines of Twilio", c.text, tw.OptedOut(twilioSteve, twilioTestNumber), spoken)
+		if got := tw.OptedOut(twilioSteve, twilioTestNumber); got != c.wantOptedOut || lines != c.wantLines {
+			t.Errorf("after %q: OptedOut = %v with %d lines of Twilio, want %v with %d",
+				c.text, got, lines, c.wantOptedOut, c.wantLines)
 		}
 	}
 	if sid := tw.SendText(twilioSteve, "+15005550009", "hi"); sid != "" {
-		t.Errorf("a text to nobody has the SID %s", sid)
+		t.Errorf("SendText to an unknown number = %q, want \"\"", sid)
 	}
 }
 
@@ -331,11 +358,15 @@ func TestTwilio_Faults(t *testing.T) {
 	u := origin + "/2010-04-01/Accounts/" + twilioAccountSID + "/Messages.json"
 	form := url.Values{"To": {twilioSteve}, "From": {twilioTestNumber}, "Body": {"hello"}}
 	tw.Arm("Messages.create", Fault{Status: 429, Body: "{}"}, Fault{Hang: true})
-	if status, _ := callTwilio(t, http.MethodPost, u, twilioAccountSID, twilioAuthToken, form); status != 429 || len(tw.Replies("")) != 0 {
-		t.Errorf("%d, %v", status, tw.Replies(""))
+	status, _ := callTwilio(t, http.MethodPost, u, twilioAccountSID, twilioAuthToken, form)
+	if status != 429 || len(tw.Replies("")) != 0 {
+		t.Errorf("response = %d with messages %v, want 429 without", status, tw.Replies(""))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	r, _ := http.NewRequestWithContext(ctx, http.MethodPost, u, strings.NewReader(form.Encode()))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, u, strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.SetBasicAuth(twilioAccountSID, twilioAuthToken)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	failed := make(chan error)
@@ -348,6 +379,6 @@ func TestTwilio_Faults(t *testing.T) {
 	}
 	cancel()
 	if err := <-failed; err == nil {
-		t.Error("answered")
+		t.Error("a hanging call returned a response")
 	}
 }

@@ -22,20 +22,20 @@ import (
 // A TwilioAttempt is one request to a webhook.
 type TwilioAttempt struct {
 	URL    string // without its fragment
-	Status int    // zero without an answer
-	Err    error  // why there was none, or what was wrong with it
+	Status int    // 0 without a response
+	Err    error  // why there was no response, or why Twilio cannot use it
 }
 
-// A twilioDelivery is a text on its way to a webhook.
+// A twilioDelivery is the webhook of an inbound message and its attempts so far.
 type twilioDelivery struct {
 	message       *twilioMessage
 	url, fallback string
 	form          url.Values
-	token         string // the same for all attempts
+	token         string // I-Twilio-Idempotency-Token, the same for all attempts
 	attempts      []TwilioAttempt
 }
 
-// Attempts gives the requests made for a text so far, oldest first.
+// Attempts returns the webhook requests for a message so far, oldest first.
 func (t *Twilio) Attempts(sid string) []TwilioAttempt {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -45,17 +45,17 @@ func (t *Twilio) Attempts(sid string) []TwilioAttempt {
 	return nil
 }
 
-// Delivered reports whether a webhook took a text: the last answer was 2xx and in a
-// form that Twilio reads.
+// Delivered reports whether the last webhook request for a message succeeded: its response was 2xx
+// with a body that Twilio can use.
 func (t *Twilio) Delivered(sid string) bool {
-	as := t.Attempts(sid)
-	return len(as) > 0 && as[len(as)-1].accepted()
+	attempts := t.Attempts(sid)
+	return len(attempts) > 0 && attempts[len(attempts)-1].accepted()
 }
 
 func (a TwilioAttempt) accepted() bool { return a.Err == nil && a.Status/100 == 2 }
 
-// Redeliver posts the webhook of a text once more, as the original may do at any
-// time: first the number's URL, then the fallback. It reports whether one took it.
+// Redeliver posts the webhook of a message again, as Twilio may do at any time: first to the number's
+// URL, then to the fallback URL. It reports whether one of them accepted it.
 func (t *Twilio) Redeliver(sid string) bool {
 	t.mu.Lock()
 	d := t.deliveries[sid]
@@ -78,13 +78,14 @@ func (t *Twilio) Redeliver(sid string) bool {
 
 func (a TwilioAttempt) errorCode() string {
 	if a.Status/100 == 2 {
-		return "12300" // of a type or shape that Twilio cannot read
+		return "12300" // invalid content type
 	}
-	return "11200" // retrieval failure
+	return "11200" // HTTP retrieval failure
 }
 
-// A retryPolicy is what the fragment of a webhook URL asks for, with Twilio's
-// defaults.
+// A retryPolicy is the retry policy in the fragment of a webhook URL, with Twilio's defaults.
+//
+// See https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides.
 type retryPolicy struct {
 	count       int
 	kinds       string
@@ -111,7 +112,7 @@ func parseRetryPolicy(fragment string) retryPolicy {
 	return p
 }
 
-// shouldRetry reports whether p asks for another attempt after this one.
+// shouldRetry reports whether p allows another attempt after a failed one.
 func (p retryPolicy) shouldRetry(a TwilioAttempt) bool {
 	kind := "ct"
 	var ne net.Error
@@ -133,19 +134,19 @@ func (p retryPolicy) shouldRetry(a TwilioAttempt) bool {
 	return false
 }
 
-// postWithRetries posts form to u until it is taken or u's policy is used up, and gives the
-// last attempt.
+// postWithRetries posts form to u until it is accepted or the retry policy of u is exhausted. It
+// returns the last attempt.
 func (t *Twilio) postWithRetries(d *twilioDelivery, u string, form url.Values) (last TwilioAttempt) {
 	u, fragment, _ := strings.Cut(u, "#")
 	p := parseRetryPolicy(fragment)
 	ctx, cancel := context.WithTimeout(t.ctx, p.total)
 	defer cancel()
 	for range 1 + p.count {
-		var say []string
-		last, say = t.postWebhook(ctx, p, u, d, form)
+		var replies []string
+		last, replies = t.postWebhook(ctx, p, u, d, form)
 		t.mu.Lock()
 		d.attempts = append(d.attempts, last)
-		for _, text := range say {
+		for _, text := range replies {
 			t.sendReply(d.message, text)
 		}
 		t.mu.Unlock()
@@ -156,11 +157,11 @@ func (t *Twilio) postWithRetries(d *twilioDelivery, u string, form url.Values) (
 	return last
 }
 
-// sendReply sends what a webhook answered to the person; t.mu is held.
-func (t *Twilio) sendReply(to *twilioMessage, text string) {
+// sendReply sends a text of a webhook's response to the sender of in. The caller must hold t.mu.
+func (t *Twilio) sendReply(in *twilioMessage, text string) {
 	m := &twilioMessage{
-		account: to.account, sid: newTwilioSID("SM"), service: to.service, direction: "outbound-reply",
-		from: to.to, to: to.from, body: text, status: "delivered", created: time.Now(),
+		account: in.account, sid: newTwilioSID("SM"), service: in.service, direction: "outbound-reply",
+		from: in.to, to: in.from, body: text, status: "delivered", created: time.Now(),
 	}
 	t.messages = append(t.messages, m)
 	if !t.optedOut[conversationKey(m.to, m.from)] {
@@ -168,8 +169,10 @@ func (t *Twilio) sendReply(to *twilioMessage, text string) {
 	}
 }
 
-// postWebhook makes one attempt and reads from the answer what the person is to be told.
-func (t *Twilio) postWebhook(ctx context.Context, p retryPolicy, u string, d *twilioDelivery, form url.Values) (a TwilioAttempt, say []string) {
+// postWebhook makes one attempt. It returns the texts in the response, which are for the person.
+func (t *Twilio) postWebhook(
+	ctx context.Context, p retryPolicy, u string, d *twilioDelivery, form url.Values,
+) (a TwilioAttempt, replies []string) {
 	ctx, cancel := context.WithTimeout(ctx, p.read)
 	defer cancel()
 	a.URL = u
@@ -192,13 +195,14 @@ func (t *Twilio) postWebhook(ctx context.Context, p retryPolicy, u string, d *tw
 	}
 	a.Status = resp.StatusCode
 	if a.Status/100 == 2 {
-		say, a.Err = parseTwiML(resp.Header.Get("Content-Type"), body)
+		replies, a.Err = parseTwiML(resp.Header.Get("Content-Type"), body)
 	}
-	return a, say
+	return a, replies
 }
 
-// parseTwiML reads the answer of a webhook: TwiML, or a text to send as it is.
-func parseTwiML(contentType string, body []byte) (say []string, err error) {
+// parseTwiML returns the texts in the response of a webhook: those of TwiML, or the body of a
+// text/plain response.
+func parseTwiML(contentType string, body []byte) (replies []string, err error) {
 	if len(strings.TrimSpace(string(body))) == 0 {
 		return nil, nil
 	}
@@ -221,12 +225,12 @@ func parseTwiML(contentType string, body []byte) (say []string, err error) {
 		return nil, errors.New("12100: document parse failure")
 	}
 	for _, m := range twiml.Messages {
-		say = append(say, strings.TrimSpace(m.Text+m.Body))
+		replies = append(replies, strings.TrimSpace(m.Text+m.Body))
 	}
-	return say, nil
+	return replies, nil
 }
 
-// postStatusCallbacks tells the states of a message, each once.
+// postStatusCallbacks posts a status callback for each state. It does not retry.
 func (t *Twilio) postStatusCallbacks(m *twilioMessage, u string, states []string) {
 	u, _, _ = strings.Cut(u, "#")
 	for _, state := range states {
@@ -248,8 +252,8 @@ func (t *Twilio) postStatusCallbacks(m *twilioMessage, u string, states []string
 	}
 }
 
-// newSignedRequest makes a request as Twilio signs it: over the URL as configured and the
-// parameters, sorted, with nothing between.
+// newSignedRequest returns a webhook request with Twilio's signature of the configured URL and the
+// sorted parameters.
 func (t *Twilio) newSignedRequest(ctx context.Context, account, u string, form url.Values) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, u, strings.NewReader(form.Encode()))
 	if err != nil {
