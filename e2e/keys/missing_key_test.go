@@ -84,7 +84,7 @@ func TestKeyRotation_MissingKey(t *testing.T) {
 	early = r.startReplica(k2)
 	r.addReplica(early)
 	h.Exec(`update lanes set lease_until = now(), due_at = now() where kind = 'inbox'`)
-	harness.Eventually(t, "the message is looked at without the key", func() bool { return strings.Contains(r.log.String(), `"message not worked"`) })
+	harness.Eventually(t, "the message is looked at without the key", func() bool { return strings.Contains(r.log.String(), `"process message failed"`) })
 	var state string
 	var attempts int
 	h.Scan(`select state, attempts from messages where sealed is not null or text like '/claim%'`, nil, &state, &attempts)

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,128 +13,132 @@ import (
 	"hydragate/identity"
 )
 
-// bareCodeTimeout is how long letters alone wait for the word whether they are
-// somebody's code. Then they go no further, and the sender is told.
+// bareCodeTimeout is how long a message that may be a code without a command waits while the code
+// store is unavailable. After that it is not delivered, and the sender is asked for a new code.
 const bareCodeTimeout = time.Minute
 
-// handleCommand answers what is meant for the gateway itself; mine says that it was.
-func (w *Worker) handleCommand(ctx context.Context, in gateway.StoredMessage, v decision) (out decision, mine bool, err error) {
-	me, err := w.botUsername(ctx, in)
+// handleCommand executes a message that is a chat command or a claim code. handled is false if the
+// message is neither.
+func (w *Worker) handleCommand(
+	ctx context.Context, in gateway.StoredMessage, d decision,
+) (out decision, handled bool, err error) {
+	username, err := w.botUsername(ctx, in)
 	if err != nil {
-		return v, false, err
+		return d, false, err
 	}
-	t, ok := claim.Parse(in.Message.Text, me)
+	t, ok := claim.Parse(in.Message.Text, username)
 	if ok && !t.Command && (!in.HasLiveCode || claim.IsInviteCode(t.Code)) {
-		// Six letters alone are an ordinary word, and twelve nothing of ours, unless they
-		// are somebody's code.
+		// The letters may be ordinary words: they are a claim only if the code is live.
 		ok, err = w.Claims.IsLiveCode(ctx, w.newAttempt(in, t))
-		if err != nil && !errors.Is(err, claim.ErrCodeStoreUnavailable) {
-			return v, false, err
-		}
-		if err != nil && in.Age < bareCodeTimeout {
-			v, err = w.deferClaim(ctx, in, v, w.newAttempt(in, t), err)
-			return v, true, err
-		}
-		if err != nil {
-			return w.reply(in, v, "withheld", textCodeLost), true, nil
+		switch {
+		case err != nil && !errors.Is(err, claim.ErrCodeStoreUnavailable):
+			return d, false, err
+		case err != nil && in.Age < bareCodeTimeout:
+			d, err = w.deferClaim(ctx, in, d, w.newAttempt(in, t), err)
+			return d, true, err
+		case err != nil:
+			return w.reply(in, d, "withheld", textCodeLost), true, nil
 		}
 	}
 	if ok {
-		v, err := w.handleClaim(ctx, in, v, t)
-		return v, true, err
+		d, err = w.handleClaim(ctx, in, d, t)
+		return d, true, err
 	}
 	if in.Encrypted && claim.IsAddressedToBot(in.Message.Text) {
-		v.outcome = "for_another_bot"
-		return v, true, nil
+		d.outcome = "for_another_bot"
+		return d, true, nil
 	}
-	c := in.Message.Command
-	if c == nil || in.Message.Kind != adapters.Text {
-		return v, false, nil
+	if in.Message.Command == nil || in.Message.Kind != adapters.Text {
+		return d, false, nil
 	}
-	switch c.Name {
+	d, handled = w.handleChatCommand(in, d)
+	return d, handled, nil
+}
+
+// handleChatCommand executes a command other than /claim.
+func (w *Worker) handleChatCommand(in gateway.StoredMessage, d decision) (out decision, handled bool) {
+	switch in.Message.Command.Name {
 	case "start":
-		return w.reply(in, v, "welcomed", welcomeText(in)), true, nil
+		return w.reply(in, d, "welcomed", cmp.Or(in.Instance.WelcomeText, textWelcome)), true
 	case "help":
-		return w.reply(in, v, "helped", textHelp), true, nil
+		return w.reply(in, d, "helped", textHelp), true
 	case "whoami":
-		return w.requirePrivate(in, v, func() decision { return w.reply(in, v, "told", whoamiText(in.EffectiveRole(w.Now()))) }), true, nil
+		return w.requirePrivate(in, d, func() decision {
+			return w.reply(in, d, "told", whoamiText(in.EffectiveRole(w.Now())))
+		}), true
 	case "unlink":
-		return w.requirePrivate(in, v, func() decision { return w.handleUnlink(in, v) }), true, nil
+		return w.requirePrivate(in, d, func() decision { return w.handleUnlink(in, d) }), true
 	}
-	return v, false, nil
+	return d, false
 }
 
-func welcomeText(in gateway.StoredMessage) string {
-	if in.Instance.WelcomeText != "" {
-		return in.Instance.WelcomeText
-	}
-	return textWelcome
-}
-
-// maxPaidReplies is how many answers of the house's own a person gets within an hour where
-// each costs money: nobody shall make the gateway write without end.
+// maxPaidReplies is how many replies of the gateway itself a conversation gets per hour on a channel
+// that charges for messages, so that nobody can make the gateway send without limit.
 const maxPaidReplies = 10
 
-// reply answers and ends the message. Where answers cost money, one too many is not given,
-// unless it tells whose the account is from now on.
-func (w *Worker) reply(in gateway.StoredMessage, v decision, outcome, text string) decision {
-	v.outcome, v.commitNow = outcome, true
+// reply sends text to the sender and ends the processing of the message. On a paid channel the reply
+// is subject to maxPaidReplies unless the owner of the account changes.
+func (w *Worker) reply(in gateway.StoredMessage, d decision, outcome, text string) decision {
+	d.outcome, d.commitNow = outcome, true
 	rows := w.replyRows(in, text)
-	if adapters.TraitsOf(in.Channel).Paid && !v.changesOwner() {
+	if adapters.TraitsOf(in.Channel).Paid && !d.changesOwner() {
 		for i := range rows {
 			rows[i].MaxPerHour = maxPaidReplies
 		}
 	}
-	v.replies = append(v.replies, rows...)
-	return v
+	d.replies = append(d.replies, rows...)
+	return d
 }
 
-// requirePrivate does f in a private conversation, and asks for one elsewhere.
-func (w *Worker) requirePrivate(in gateway.StoredMessage, v decision, f func() decision) decision {
+// requirePrivate returns f() in a private conversation. In a group it asks the sender to use one.
+func (w *Worker) requirePrivate(in gateway.StoredMessage, d decision, f func() decision) decision {
 	if in.Message.Chat.Group {
-		return w.reply(in, v, "not_private", textPrivateOnly)
+		return w.reply(in, d, "not_private", textPrivateOnly)
 	}
 	return f()
 }
 
-// handleClaim rules on a claim. Nothing is redeemed but what the sender wrote here, now,
-// in private, with the own account.
-func (w *Worker) handleClaim(ctx context.Context, in gateway.StoredMessage, v decision, t claim.ParsedText) (decision, error) {
+// handleClaim decides about a claim. A code is redeemed only if the sender typed it in a private
+// conversation, and the channel vouches for that.
+func (w *Worker) handleClaim(
+	ctx context.Context, in gateway.StoredMessage, d decision, t claim.ParsedText,
+) (decision, error) {
 	m := in.Message
 	if m.Chat.Group && claim.IsInviteCode(t.Code) {
 		r, err := w.Claims.DecideExposedInvite(ctx, w.newAttempt(in, t))
 		if err != nil {
-			return v, err
+			return d, err
 		}
 		r.Attempt.Code = ""
-		v.claim = &r
+		d.claim = &r
 	}
 	switch {
 	case m.Chat.Group:
-		return w.reply(in, v, "not_private", textPrivateOnly), nil
+		return w.reply(in, d, "not_private", textPrivateOnly), nil
 	case m.UnprovenReason != "" || m.Kind != adapters.Text:
-		return w.reply(in, v, "not_proven", textPrivateOnly), nil
+		return w.reply(in, d, "not_proven", textPrivateOnly), nil
 	case t.Code == "":
-		return w.reply(in, v, "hint", textHint), nil
+		return w.reply(in, d, "hint", textHint), nil
 	case claim.IsInviteCode(t.Code) && !t.Command:
-		return w.reply(in, v, "hint", textInviteHint), nil
+		return w.reply(in, d, "hint", textInviteHint), nil
 	}
 	a := w.newAttempt(in, t)
 	r, err := w.Claims.DecideRedemption(ctx, a)
 	if errors.Is(err, claim.ErrCodeStoreUnavailable) {
-		return w.deferClaim(ctx, in, v, a, err)
+		return w.deferClaim(ctx, in, d, a, err)
 	}
 	if err != nil {
-		return v, err
+		return d, err
 	}
-	return w.applyClaimDecision(in, v, r), nil
+	return w.applyClaimDecision(in, d, r), nil
 }
 
+// newAttempt returns the attempt to redeem the code in a message.
 func (w *Worker) newAttempt(in gateway.StoredMessage, t claim.ParsedText) claim.Attempt {
 	a := claim.Attempt{
 		TenantID: in.TenantID, InstanceID: in.InstanceID, Channel: string(in.Channel), SenderID: in.Message.Sender.ID,
-		IdentityID: in.Sender.ID, MessageID: in.ID, Code: t.Code, ReceivedAt: in.ReceivedAt, InstanceIdentityID: in.Sender.ID,
-		Paid: adapters.TraitsOf(in.Channel).Paid,
+		IdentityID: in.Sender.ID, InstanceIdentityID: in.Sender.ID, MessageID: in.ID, Code: t.Code,
+		ReceivedAt: in.ReceivedAt, Paid: adapters.TraitsOf(in.Channel).Paid,
 	}
 	if in.Sender.InstanceID != in.InstanceID {
 		a.InstanceIdentityID = gateway.NewID()
@@ -141,117 +146,130 @@ func (w *Worker) newAttempt(in gateway.StoredMessage, t claim.ParsedText) claim.
 	return a
 }
 
-// deferClaim waits for the proofs, tells the sender once when that takes longer, and
-// gives up when the code would have expired meanwhile.
-func (w *Worker) deferClaim(ctx context.Context, in gateway.StoredMessage, v decision, a claim.Attempt, cause error) (decision, error) {
-	if !errors.Is(cause, claim.ErrCodeStoreUnavailable) {
-		return v, cause
-	}
-	w.Log.WarnContext(ctx, "claim waits for proofs", "message", in.ID, "waited", in.Age.Round(time.Second), "error", cause)
+// deferClaim retries a claim later because the code store is unavailable. It notifies the sender once
+// if this takes longer, and decides without a check when the code would have expired.
+func (w *Worker) deferClaim(
+	ctx context.Context, in gateway.StoredMessage, d decision, a claim.Attempt, cause error,
+) (decision, error) {
 	if in.Age > claim.CodeTTL+claim.CodeGracePeriod {
 		r, err := w.Claims.DecideWithoutCheck(ctx, a)
 		if err != nil {
-			return v, err
+			return d, err
 		}
-		return w.applyClaimDecision(in, v, r), nil
+		return w.applyClaimDecision(in, d, r), nil
 	}
-	// As long again as it has waited: 1, 2, 4 … 30 s, and one look in the span in which
-	// the sender is told.
-	wait := min(30*time.Second, max(time.Second, in.Age))
+	// The delay doubles the age of the message, within 1 and 30 s. So there is one attempt while the
+	// age is between checkNoticeDelay and twice that, in which the sender is notified.
+	delay := min(30*time.Second, max(time.Second, in.Age))
+	w.Log.WarnContext(ctx, "check claim code failed", "message", in.ID, "waited_ms", in.Age.Milliseconds(),
+		"retry_in_ms", delay.Milliseconds(), "error", cause)
 	if in.Age >= checkNoticeDelay && in.Age < 2*checkNoticeDelay {
-		v.replies = w.replyRows(in, textChecking)
+		d.replies = w.replyRows(in, textChecking)
 	}
-	v.outcome, v.commitNow, v.deferred, v.retryAt = "waits", true, true, w.Now().Add(wait)
-	return v, nil
+	d.outcome, d.commitNow, d.deferred, d.retryAt = "waits", true, true, w.Now().Add(delay)
+	return d, nil
 }
 
-// applyClaimDecision answers a ruling, and on success tells everybody whom it concerns.
-func (w *Worker) applyClaimDecision(in gateway.StoredMessage, v decision, r claim.Decision) decision {
+// applyClaimDecision replies with the result of a claim. On success it also notifies the application
+// and the customer's other identities.
+func (w *Worker) applyClaimDecision(in gateway.StoredMessage, d decision, r claim.Decision) decision {
 	r.Attempt.Code = ""
-	v.claim = &r
-	text := map[claim.Outcome]string{
-		claim.Granted: textVerified, claim.AlreadyVerified: textAlreadyVerified, claim.Declined: textDeclined, claim.CodeLost: textCodeLost, claim.Throttled: throttledText(r.RetryAfter),
-	}[r.Outcome]
+	d.claim = &r
 	if r.Silent {
-		v.outcome, v.commitNow = string(r.Outcome), true
-		return v
+		d.outcome, d.commitNow = string(r.Outcome), true
+		return d
 	}
-	v = w.reply(in, v, string(r.Outcome), text)
+	d = w.reply(in, d, string(r.Outcome), claimReply(r))
 	switch {
 	case r.Grant != nil:
-		return w.announceLink(in, v, r, in.Sender.ID)
+		return w.announceLink(in, d, r, in.Sender.ID)
 	case r.Redeem != nil:
-		return w.announceLink(in, w.linkRedeemer(in, v, r), r, r.Redeem.IdentityID)
+		return w.announceLink(in, w.linkRedeemer(in, d, r), r, r.Redeem.IdentityID)
 	}
-	return v
+	return d
 }
 
-// linkRedeemer makes sure that who opened an invite has an identity within the instance. Who
-// was known by one of all instances gets another: an invite holds for one instance.
-func (w *Worker) linkRedeemer(in gateway.StoredMessage, v decision, r claim.Decision) decision {
+// claimReply returns the reply to a claim.
+func claimReply(r claim.Decision) string {
+	switch r.Outcome {
+	case claim.Granted:
+		return textVerified
+	case claim.AlreadyVerified:
+		return textAlreadyVerified
+	case claim.CodeLost:
+		return textCodeLost
+	case claim.Throttled:
+		return throttledText(r.RetryAfter)
+	}
+	return textDeclined
+}
+
+// linkRedeemer ensures that the redeemer of an invite has an identity scoped to the instance, since
+// an invite holds for one instance. It creates one if the redeemer's identity has another scope.
+func (w *Worker) linkRedeemer(in gateway.StoredMessage, d decision, r claim.Decision) decision {
 	if in.Sender.InstanceID != in.InstanceID && r.Redeem.IdentityID == r.Attempt.InstanceIdentityID {
-		a, m := in.SenderAddress(), in.Message
-		v.created = &identity.Identity{
-			ID: r.Redeem.IdentityID, TenantID: a.TenantID, InstanceID: a.InstanceID, Channel: a.Channel, ExternalID: a.ExternalID,
-			DisplayName: m.Sender.Name, Username: m.Sender.Username,
-		}
+		created := newIdentity(in, r.Redeem.IdentityID)
+		d.created = &created
 	}
-	v.setParticipant = true
-	return v
+	d.setParticipant = true
+	return d
 }
 
-// announceLink tells the runtime and the customer's other accounts of a new one.
-func (w *Worker) announceLink(in gateway.StoredMessage, v decision, r claim.Decision, identityID string) decision {
-	v.deliveries = append(v.deliveries, gateway.Delivery{
-		ID: gateway.NewID(), TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID, IdentityID: identityID, Type: "identity.verified",
-		Parked: in.Instance.AgentURL == "",
+// announceLink notifies the application and the customer's other identities of a new one.
+func (w *Worker) announceLink(in gateway.StoredMessage, d decision, r claim.Decision, identityID string) decision {
+	d.deliveries = append(d.deliveries, gateway.Delivery{
+		ID: gateway.NewID(), TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID,
+		IdentityID: identityID, Type: "identity.verified", Parked: in.Instance.AgentURL == "",
 	})
-	v.replies = append(v.replies, w.linkNotices(in, r)...)
-	return v
+	d.replies = append(d.replies, w.linkNotices(in, r)...)
+	return d
 }
 
-// linkNotices tell the customer's other verified identities of the new one, now and
-// again a day later: who was tricked into handing over a code may only then look.
+// linkNotices returns notices about a new identity for the customer's other verified identities: one
+// to be sent now, and a reminder a day later, because a customer who was tricked into giving away a
+// code may not look earlier.
 func (w *Worker) linkNotices(in gateway.StoredMessage, r claim.Decision) []gateway.OutboxRow {
 	var rows []gateway.OutboxRow
+	channelName := adapters.TraitsOf(in.Channel).DisplayName
 	for _, o := range r.LinkedConversations {
+		channel := adapters.Channel(o.Channel)
 		row := gateway.OutboxRow{
-			TenantID: in.TenantID, ConversationID: gateway.ConversationID(o.InstanceID, adapters.Channel(o.Channel), o.ChatID), InstanceID: o.InstanceID,
-			Channel: adapters.Channel(o.Channel), Recipient: o.Recipient, Chat: adapters.Chat{ID: o.ChatID}, Cause: "notice", MessageID: in.ID,
+			TenantID: in.TenantID, ConversationID: gateway.ConversationID(o.InstanceID, channel, o.ChatID),
+			InstanceID: o.InstanceID, Channel: channel, Recipient: o.Recipient, Chat: adapters.Chat{ID: o.ChatID},
+			Cause: "notice", MessageID: in.ID,
 		}
-		a := w.Adapters[row.Channel]
-		rows = append(rows, gateway.SplitReply(a, row, fmt.Sprintf(textNewAccount, adapters.TraitsOf(in.Channel).DisplayName))...)
+		a := w.Adapters[channel]
+		rows = append(rows, gateway.SplitReply(a, row, fmt.Sprintf(textNewAccount, channelName))...)
 		row.Cause, row.Delay = "reminder", 24*time.Hour
-		rows = append(rows, gateway.SplitReply(a, row, fmt.Sprintf(textNewAccountReminder, adapters.TraitsOf(in.Channel).DisplayName))...)
+		rows = append(rows, gateway.SplitReply(a, row, fmt.Sprintf(textNewAccountReminder, channelName))...)
 	}
 	return rows
 }
 
-// handleUnlink asks back once, then removes the link.
-func (w *Worker) handleUnlink(in gateway.StoredMessage, v decision) decision {
+// handleUnlink asks for a confirmation of the first /unlink and unlinks the identity on the second.
+func (w *Worker) handleUnlink(in gateway.StoredMessage, d decision) decision {
 	if in.Message.UnprovenReason != "" {
-		return w.reply(in, v, "not_proven", textPrivateOnly)
+		return w.reply(in, d, "not_proven", textPrivateOnly)
 	}
 	if in.Sender.CustomerID == "" {
-		return w.reply(in, v, "not_linked", textNotLinked)
+		return w.reply(in, d, "not_linked", textNotLinked)
 	}
-	u := &gateway.UnlinkRequest{TenantID: in.TenantID, IdentityID: in.Sender.ID}
-	v.unlink = u
+	d.unlink = &gateway.UnlinkRequest{
+		TenantID: in.TenantID, IdentityID: in.Sender.ID, Requested: !in.UnlinkRequested, Confirmed: in.UnlinkRequested,
+	}
 	if !in.UnlinkRequested {
-		u.Requested = true
-		return w.reply(in, v, "unlink_asked", textUnlinkAsk)
+		return w.reply(in, d, "unlink_asked", textUnlinkAsk)
 	}
-	u.Confirmed = true
-	v.events = append(v.events, unlinkEvent(in))
-	v.setParticipant, v.updated = false, nil
-	return w.reply(in, v, "unlinked", textUnlinked)
+	d.events = append(d.events, unlinkEvent(in))
+	d.setParticipant, d.updated = false, nil
+	return w.reply(in, d, "unlinked", textUnlinked)
 }
 
-// unlinkEvent is the audit log's word on who owned the identity.
+// unlinkEvent returns the audit event of an unlinking, which names the former customer.
 func unlinkEvent(in gateway.StoredMessage) identity.Event {
 	return identity.Event{
-		TenantID: in.TenantID, Kind: "identity.unlinked", Actor: identity.Actor("sender:" + in.Sender.ID), CustomerID: in.Sender.CustomerID,
-		IdentityID: in.Sender.ID, InstanceID: in.InstanceID, MessageID: in.ID,
+		TenantID: in.TenantID, Kind: "identity.unlinked", Actor: identity.Actor("sender:" + in.Sender.ID),
+		CustomerID: in.Sender.CustomerID, IdentityID: in.Sender.ID, InstanceID: in.InstanceID, MessageID: in.ID,
 		Detail: map[string]string{"channel": string(in.Channel), "external_id": in.Message.Sender.ID},
 	}
 }

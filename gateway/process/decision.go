@@ -8,12 +8,12 @@ import (
 	"hydragate/identity"
 )
 
-// A decision is what becomes of one message.
+// A decision is the result of processing one message, not stored yet.
 type decision struct {
 	outcome   string
 	text      *string // replaces the stored text
-	commitNow bool    // to be settled before the next message is looked at
-	deferred  bool    // not settled: looked at again at next
+	commitNow bool    // must be committed before the next message is processed
+	deferred  bool    // not processed: to be retried at retryAt
 	retryAt   time.Time
 
 	created        *identity.Identity
@@ -26,27 +26,37 @@ type decision struct {
 	setParticipant bool
 }
 
-func (v decision) addTo(s *gateway.Commit, in gateway.StoredMessage) {
-	if !v.deferred { // waiting is no failed attempt
-		s.Messages = append(s.Messages, gateway.MessageResult{ID: in.ID, Outcome: v.outcome, Text: v.text})
+// addTo adds the decision about a message to a commit.
+func (d decision) addTo(c *gateway.Commit, in gateway.StoredMessage) {
+	if !d.deferred { // a deferred message is not a failed attempt
+		c.Messages = append(c.Messages, gateway.MessageResult{ID: in.ID, Outcome: d.outcome, Text: d.text})
 	}
-	if v.created != nil {
-		s.CreatedIdentities = append(s.CreatedIdentities, *v.created)
+	if d.created != nil {
+		c.CreatedIdentities = append(c.CreatedIdentities, *d.created)
 	}
-	if v.updated != nil {
-		s.IdentityUpdates = append(s.IdentityUpdates, *v.updated)
+	if d.updated != nil {
+		c.IdentityUpdates = append(c.IdentityUpdates, *d.updated)
 	}
-	if v.setParticipant {
-		s.Participant = &gateway.ConversationParticipant{ConversationID: in.ConversationID, TenantID: in.TenantID, Address: in.SenderAddress()}
+	if d.setParticipant {
+		c.Participant = &gateway.ConversationParticipant{
+			ConversationID: in.ConversationID, TenantID: in.TenantID, Address: in.SenderAddress(),
+		}
 	}
-	s.Events = append(s.Events, v.events...)
-	s.Deliveries = append(s.Deliveries, v.deliveries...)
-	s.Replies = append(s.Replies, v.replies...)
-	s.Claim, s.Unlink = v.claim, v.unlink
+	c.Events = append(c.Events, d.events...)
+	c.Deliveries = append(c.Deliveries, d.deliveries...)
+	c.Replies = append(c.Replies, d.replies...)
+	c.Claim, c.Unlink = d.claim, d.unlink
 }
 
-// changesOwner reports whether the message makes the account somebody's or nobody's, or
-// asks whether it shall.
-func (v decision) changesOwner() bool {
-	return v.unlink != nil || v.claim != nil && (v.claim.Grant != nil || v.claim.Redeem != nil)
+// identityUpdate returns a copy of the update of the sender's identity, or an empty one.
+func (d decision) identityUpdate(in gateway.StoredMessage) gateway.IdentityUpdate {
+	if d.updated != nil {
+		return *d.updated
+	}
+	return gateway.IdentityUpdate{IdentityID: in.Sender.ID}
+}
+
+// changesOwner reports whether the message links or unlinks the account, or requests the unlinking.
+func (d decision) changesOwner() bool {
+	return d.unlink != nil || d.claim != nil && (d.claim.Grant != nil || d.claim.Redeem != nil)
 }

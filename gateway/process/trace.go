@@ -9,24 +9,28 @@ import (
 	"hydragate/gateway"
 )
 
-// messageSpans are the spans of messages that are settled together: they end then.
+// messageSpans are the spans of messages that share a commit. They end after the commit.
 type messageSpans []trace.Span
 
+// start starts the span of a message.
 func (s *messageSpans) start(ctx context.Context, in gateway.StoredMessage) context.Context {
 	ctx, span := gateway.StartSpan(ctx, "process", "inbox", trace.SpanKindConsumer)
 	if !span.IsRecording() {
 		return ctx
 	}
 	span.SetAttributes(
-		attribute.String("messaging.message.id", in.ID), attribute.String("messaging.message.conversation_id", in.ConversationID),
-		attribute.String(gateway.TraceInstance, in.InstanceID), attribute.String(gateway.TraceChannel, string(in.Channel)), attribute.Int("hydragate.attempt", in.Attempts+1))
+		attribute.String("messaging.message.id", in.ID),
+		attribute.String("messaging.message.conversation_id", in.ConversationID),
+		attribute.String(gateway.TraceInstance, in.InstanceID),
+		attribute.String(gateway.TraceChannel, string(in.Channel)),
+		attribute.Int("hydragate.attempt", in.Attempts+1))
 	*s = append(*s, span)
 	return ctx
 }
 
-// setOutcome says what became of the message begun last. Errors may name what a trace
-// must not, and stay in the log.
-func (s *messageSpans) setOutcome(v decision, err error) {
+// setOutcome records the result of the message whose span was started last. The text of err is only
+// logged, since it may contain data that must not be traced.
+func (s *messageSpans) setOutcome(d decision, err error) {
 	if len(*s) == 0 {
 		return
 	}
@@ -35,9 +39,10 @@ func (s *messageSpans) setOutcome(v decision, err error) {
 		gateway.SetSpanError(span, "stumbled")
 		return
 	}
-	span.SetAttributes(attribute.String(gateway.TraceOutcome, v.outcome))
+	span.SetAttributes(attribute.String(gateway.TraceOutcome, d.outcome))
 }
 
+// end ends all spans.
 func (s *messageSpans) end() {
 	for _, span := range *s {
 		span.End()

@@ -1,3 +1,6 @@
+// Package process processes the messages of conversations: it resolves the sender, executes chat
+// commands and claims, and passes other messages on to delivery. It neither receives messages nor
+// sends replies; its results are commits for the store.
 package process
 
 import (
@@ -14,7 +17,8 @@ import (
 	"hydragate/identity"
 )
 
-// A Worker works the messages of a conversation: who is it, a command, hand on.
+// A Worker processes the messages of a conversation: it resolves the sender, executes commands and
+// passes other messages on to delivery.
 type Worker struct {
 	Store     MessageStore
 	Claims    *claim.Service
@@ -24,100 +28,107 @@ type Worker struct {
 	Metrics   *Metrics // nil: not counted
 	Now       func() time.Time
 
-	// Woken is called when there is new work of another kind in the store.
+	// Wake is called with the kinds of queue to which work was added.
 	Wake func(kinds ...gateway.QueueKind)
 }
 
-// A MessageStore gives messages to work and stores what became of them.
+// A MessageStore returns messages to be processed and stores the results.
 type MessageStore interface {
+	// PendingMessages returns the oldest unprocessed messages of a conversation, at most
+	// gateway.FetchLimit.
 	PendingMessages(ctx context.Context, l gateway.Lease) ([]gateway.StoredMessage, error)
-	Apply(ctx context.Context, s gateway.Commit) error
+	// Apply stores a commit under its lease. It returns gateway.ErrFenced if a claim in it is no
+	// longer valid, and gateway.ErrUnstorable if the data cannot be stored.
+	Apply(ctx context.Context, c gateway.Commit) error
 }
 
 const (
-	maxAttempts      = 8                // then a message is dead and its conversation goes on
-	maxFenceRetries  = 3                // looks at a claim in a row that its fence refused; then it has failed
-	decideTimeout    = 20 * time.Second // for deciding about one message
-	checkNoticeDelay = 5 * time.Second  // then the sender is told that checking takes longer
+	maxAttempts      = 8                // after which a message is dead
+	maxFenceRetries  = 3                // consecutive decisions about a claim that its fence rejects
+	decideTimeout    = 20 * time.Second // for the decision about one message
+	checkNoticeDelay = 5 * time.Second  // after which the sender is notified that a code check takes longer
 )
 
-// Run works one lane until nothing waits, or until a message must wait.
-func (w *Worker) Run(ctx context.Context, l gateway.Lease, turn queue.Slice) error {
-	falls := 0
+// Run processes messages until none is left, one must be retried later, or the slice expires. It then
+// releases the lease. It has the signature of queue.Runner.Process.
+func (w *Worker) Run(ctx context.Context, l gateway.Lease, slice queue.Slice) error {
+	fenced := 0
 	for {
-		ins, err := w.Store.PendingMessages(ctx, l)
+		messages, err := w.Store.PendingMessages(ctx, l)
 		if err != nil {
 			return err
 		}
-		more, err := w.processBatch(ctx, l, ins, len(ins) == gateway.FetchLimit)
+		more, err := w.processBatch(ctx, l, messages, len(messages) == gateway.FetchLimit)
 		var f *fencedError
 		if errors.As(err, &f) {
-			if falls++; falls < maxFenceRetries {
-				continue // it has another answer now
+			if fenced++; fenced < maxFenceRetries {
+				continue // the decision will differ
 			}
 			return w.retryFenced(ctx, l, f.messages)
 		}
-		falls = 0
+		fenced = 0
 		if err != nil || !more {
 			return err
 		}
-		if turn.Expired() {
+		if slice.Expired() {
 			return w.Store.Apply(ctx, gateway.Commit{Lease: l, Release: true, Next: w.Now()})
 		}
 	}
 }
 
-// processBatch works ins in order; behind says that others may wait behind them. Ordinary
-// messages are settled together; after a command the rest is read again, for it may have
-// changed who is speaking.
-func (w *Worker) processBatch(ctx context.Context, l gateway.Lease, ins []gateway.StoredMessage, behind bool) (more bool, err error) {
-	s := gateway.Commit{Lease: l}
-	if len(ins) == 0 {
-		s.Release = true
-		return false, w.Store.Apply(ctx, s)
+// processBatch processes messages in order and reports whether there is more to do. If behind is set,
+// other messages may be waiting behind them. Ordinary messages share a commit. A message that may
+// change who the sender is ends the commit, and the rest is read again.
+func (w *Worker) processBatch(
+	ctx context.Context, l gateway.Lease, messages []gateway.StoredMessage, behind bool,
+) (more bool, err error) {
+	c := gateway.Commit{Lease: l}
+	if len(messages) == 0 {
+		c.Release = true
+		return false, w.Store.Apply(ctx, c)
 	}
 	var spans messageSpans
 	defer func() { spans.end() }()
-	for i, in := range ins {
+	for i, in := range messages {
 		started := w.Now()
-		one, err := w.decideSafely(spans.start(ctx, in), in)
-		spans.setOutcome(one, err)
+		d, err := w.decideSafely(spans.start(ctx, in), in)
+		spans.setOutcome(d, err)
 		if err != nil {
-			return false, w.recordFailure(ctx, s, in, err)
+			return false, w.recordFailure(ctx, c, in, err)
 		}
-		one.addTo(&s, in)
-		w.logOutcome(ctx, in, one, w.Now().Sub(started))
-		if one.commitNow {
-			more = !one.deferred && (i < len(ins)-1 || behind)
-			s.Release, s.Next = !more, one.retryAt
-			return w.apply(ctx, s, ins[:i+1], more)
+		d.addTo(&c, in)
+		w.logOutcome(ctx, in, d, w.Now().Sub(started))
+		if d.commitNow {
+			more = !d.deferred && (i < len(messages)-1 || behind)
+			c.Release, c.Next = !more, d.retryAt
+			return w.apply(ctx, c, messages[:i+1], more)
 		}
 	}
-	s.Release = !behind
-	return w.apply(ctx, s, ins, behind)
+	c.Release = !behind
+	return w.apply(ctx, c, messages, behind)
 }
 
-// decideSafely decides about one message; a panic is an error like any other.
-func (w *Worker) decideSafely(ctx context.Context, in gateway.StoredMessage) (v decision, err error) {
+// decideSafely returns the decision about one message. A panic is returned as an error.
+func (w *Worker) decideSafely(ctx context.Context, in gateway.StoredMessage) (d decision, err error) {
 	defer gateway.RecoverInto(&err)
 	if in.Err != nil {
-		return v, fmt.Errorf("read stored message: %w", in.Err)
+		return d, fmt.Errorf("read stored message: %w", in.Err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
 	defer cancel()
 	return w.decide(ctx, in)
 }
 
-// A fencedError says that nothing of ins was stored: the fence refused the claim that is the
-// last of them.
+// fencedError reports that a commit was rolled back because the claim in its last message was
+// rejected by its fence.
 type fencedError struct{ messages []gateway.StoredMessage }
 
 func (f *fencedError) Error() string { return gateway.ErrFenced.Error() }
 
-// retryFenced ends looking at a claim that is ruled good and refused by its fence time after
-// time. What was said before it is settled without it.
-func (w *Worker) retryFenced(ctx context.Context, l gateway.Lease, ins []gateway.StoredMessage) error {
-	before, in := ins[:len(ins)-1], ins[len(ins)-1]
+// retryFenced schedules a retry of a claim that its fence has rejected repeatedly. The messages before
+// it are committed without it.
+func (w *Worker) retryFenced(ctx context.Context, l gateway.Lease, messages []gateway.StoredMessage) error {
+	before, in := messages[:len(messages)-1], messages[len(messages)-1]
 	if len(before) > 0 {
 		if more, err := w.processBatch(ctx, l, before, true); err != nil || !more {
 			return err
@@ -126,58 +137,70 @@ func (w *Worker) retryFenced(ctx context.Context, l gateway.Lease, ins []gateway
 	return w.recordFailure(ctx, gateway.Commit{Lease: l}, in, gateway.ErrFenced)
 }
 
-// apply stores what became of ins, and says whether there is more to do. A claim
-// whose fence fell meanwhile is to be looked at again with everything beside it, a *fall;
-// of several messages that cannot be stored together each is tried alone.
-func (w *Worker) apply(ctx context.Context, s gateway.Commit, ins []gateway.StoredMessage, more bool) (bool, error) {
-	err := w.Store.Apply(ctx, s)
+// apply stores the decisions about messages and returns more, or an error. It returns a *fencedError
+// if the claim in the last message was rejected by its fence. If several messages cannot be stored
+// together, it processes the first alone, to isolate the one at fault.
+func (w *Worker) apply(
+	ctx context.Context, c gateway.Commit, messages []gateway.StoredMessage, more bool,
+) (bool, error) {
+	err := w.Store.Apply(ctx, c)
 	switch {
 	case errors.Is(err, gateway.ErrFenced):
-		return false, &fencedError{ins}
-	case errors.Is(err, gateway.ErrUnstorable) && len(ins) > 1:
-		return w.processBatch(ctx, s.Lease, ins[:1], true)
+		return false, &fencedError{messages}
+	case errors.Is(err, gateway.ErrUnstorable) && len(messages) > 1:
+		return w.processBatch(ctx, c.Lease, messages[:1], true)
 	case errors.Is(err, gateway.ErrUnstorable):
-		return false, w.recordFailure(ctx, gateway.Commit{Lease: s.Lease}, ins[0], err)
+		return false, w.recordFailure(ctx, gateway.Commit{Lease: c.Lease}, messages[0], err)
 	case err != nil:
 		return false, err
 	}
-	for _, m := range s.Messages {
-		if !m.Retry {
-			w.Metrics.recordProcessed(ins[0].Channel, m.Outcome)
-		}
-	}
-	if len(s.Deliveries) > 0 {
-		w.Wake(gateway.DeliveryQueue)
-	}
-	if len(s.Replies) > 0 {
-		w.Wake(gateway.OutboxQueue)
-	}
-	if s.Claim != nil {
-		if err := w.Claims.DropCodes(ctx, *s.Claim); err != nil {
-			w.Log.InfoContext(ctx, "proof not dropped", "error", err)
-		}
-	}
+	w.afterCommit(ctx, c, messages[0].Channel)
 	return more, nil
 }
 
-// recordFailure ends a look that failed: what was decided before stays, the message is tried
-// again later, and after maxAttempts it is put aside so that the conversation goes on.
-func (w *Worker) recordFailure(ctx context.Context, s gateway.Commit, in gateway.StoredMessage, cause error) error {
-	w.Log.ErrorContext(ctx, "message not worked", "channel", in.Channel, "instance", in.InstanceID, "id", in.ID, "attempt", in.Attempts+1, "error", cause)
-	s.Release = true
-	if errors.Is(cause, gateway.ErrNoMasterKey) { // no fault of the message: another process may have the key
-		s.Next = w.Now().Add(gateway.KeyRetryDelay)
-		return w.Store.Apply(ctx, s)
+// afterCommit counts the processed messages of a commit, wakes the queues to which it added work and
+// drops the codes that it redeemed.
+func (w *Worker) afterCommit(ctx context.Context, c gateway.Commit, channel adapters.Channel) {
+	for _, m := range c.Messages {
+		if !m.Retry {
+			w.Metrics.recordProcessed(channel, m.Outcome)
+		}
+	}
+	if len(c.Deliveries) > 0 {
+		w.Wake(gateway.DeliveryQueue)
+	}
+	if len(c.Replies) > 0 {
+		w.Wake(gateway.OutboxQueue)
+	}
+	if c.Claim != nil {
+		if err := w.Claims.DropCodes(ctx, *c.Claim); err != nil {
+			w.Log.InfoContext(ctx, "drop claim code failed", "error", err)
+		}
+	}
+}
+
+// recordFailure commits the decisions before a failed message, and schedules a retry of the message.
+// After maxAttempts the message is dead, so that its conversation goes on.
+func (w *Worker) recordFailure(ctx context.Context, c gateway.Commit, in gateway.StoredMessage, cause error) error {
+	w.Log.ErrorContext(ctx, "process message failed", "channel", in.Channel, "instance", in.InstanceID, "id", in.ID,
+		"attempt", in.Attempts+1, "error", cause)
+	c.Release = true
+	if errors.Is(cause, gateway.ErrNoMasterKey) { // not counted: another process may have the key
+		c.Next = w.Now().Add(gateway.KeyRetryDelay)
+		return w.Store.Apply(ctx, c)
 	}
 	m := gateway.MessageResult{ID: in.ID, Retry: true}
-	s.Next = w.Now().Add(retryDelay(in.Attempts))
+	c.Next = w.Now().Add(retryDelay(in.Attempts))
 	if in.Attempts+1 >= maxAttempts {
 		m = gateway.MessageResult{ID: in.ID, Dead: true, Outcome: "dead"}
-		s.Next = w.Now()
-		s.Events = append(s.Events, identity.Event{TenantID: in.TenantID, Kind: "message.dead", Actor: identity.System, InstanceID: in.InstanceID, MessageID: in.ID})
+		c.Next = w.Now()
+		c.Events = append(c.Events, identity.Event{
+			TenantID: in.TenantID, Kind: "message.dead", Actor: identity.System,
+			InstanceID: in.InstanceID, MessageID: in.ID,
+		})
 	}
-	s.Messages = append(s.Messages, m)
-	return w.Store.Apply(ctx, s)
+	c.Messages = append(c.Messages, m)
+	return w.Store.Apply(ctx, c)
 }
 
 // retryDelay is 1, 2, 4 … 30 s after that many attempts.
@@ -185,7 +208,8 @@ func retryDelay(attempts int) time.Duration {
 	return min(30*time.Second, time.Second<<min(max(attempts, 0), 5))
 }
 
-// decide decides about one message. It changes nothing by itself.
+// decide returns the decision about one message. It stores nothing, but checking a claim code counts
+// as an attempt.
 func (w *Worker) decide(ctx context.Context, in gateway.StoredMessage) (decision, error) {
 	switch in.Message.Kind {
 	case adapters.Undecodable:
@@ -202,122 +226,124 @@ func (w *Worker) decide(ctx context.Context, in gateway.StoredMessage) (decision
 	if in.SenderBlocked {
 		return decision{outcome: "refused"}, nil
 	}
-	v := w.resolveSender(&in)
+	d := w.resolveSender(&in)
 	switch in.Message.Kind {
 	case adapters.Block, adapters.Unblock, adapters.OptOut, adapters.OptIn, adapters.Help:
-		return applyOptOut(in, v), nil
+		return applyOptOut(in, d), nil
 	}
-	if v, mine, err := w.handleCommand(ctx, in, v); mine || err != nil {
-		return v, err
+	if d, handled, err := w.handleCommand(ctx, in, d); handled || err != nil {
+		return d, err
 	}
-	if in.Encrypted { // it looked like a code, and is none: what was hidden is shown
-		v.text = &in.Message.Text
+	if in.Encrypted { // it looked like a code but is none, so the text is no longer redacted
+		d.text = &in.Message.Text
 	}
 	if in.Sender.CustomerID == "" && in.Instance.UnknownSenders != gateway.ForwardUnknown {
-		return w.applyUnknownPolicy(in, v), nil
+		return w.applyUnknownPolicy(in, d), nil
 	}
-	return w.forward(in, w.notifyReclaim(in, v)), nil
+	return w.forward(in, w.notifyReclaim(in, d)), nil
 }
 
-// notifyReclaim tells a person once that the account must be claimed again.
-func (w *Worker) notifyReclaim(in gateway.StoredMessage, v decision) decision {
+// notifyReclaim asks the sender, once, to claim the account again if its verification has expired.
+func (w *Worker) notifyReclaim(in gateway.StoredMessage, d decision) decision {
 	if in.ReclaimNotified || in.Message.Chat.Group || in.EffectiveRole(w.Now()).Reason == "" {
-		return v
+		return d
 	}
-	s := gateway.IdentityUpdate{IdentityID: in.Sender.ID}
-	if v.updated != nil {
-		s = *v.updated
-	}
-	s.ReclaimNotified = true
-	v.updated, v.commitNow = &s, true
-	v.replies = append(v.replies, w.replyRows(in, textReclaim)...)
-	return v
+	u := d.identityUpdate(in)
+	u.ReclaimNotified = true
+	d.updated, d.commitNow = &u, true
+	d.replies = append(d.replies, w.replyRows(in, textReclaim)...)
+	return d
 }
 
-// resolveSender makes sure that the sender has an identity, and notes what is new about them.
+// resolveSender creates an identity for an unknown sender and sets it in the message. For a known
+// sender it decides which fields of the identity the message changes.
 func (w *Worker) resolveSender(in *gateway.StoredMessage) decision {
-	var v decision
-	m := in.Message
-	v.setParticipant = !m.Chat.Group && (in.Sender.ID == "" || in.ConversationIdentity != in.Sender.ID)
+	var d decision
+	d.setParticipant = !in.Message.Chat.Group && (in.Sender.ID == "" || in.ConversationIdentity != in.Sender.ID)
 	if in.Sender.ID == "" {
-		a := in.SenderAddress()
-		in.Sender = identity.Identity{
-			ID: gateway.NewID(), TenantID: a.TenantID, InstanceID: a.InstanceID, Channel: a.Channel, ExternalID: a.ExternalID,
-			DisplayName: m.Sender.Name, Username: m.Sender.Username,
-		}
-		met := in.Sender
-		v.created = &met
-		v.commitNow = true // the next message is read with this identity
-		return v
+		in.Sender = newIdentity(*in, gateway.NewID())
+		created := in.Sender
+		d.created = &created
+		d.commitNow = true // the next message is read with this identity
+		return d
 	}
-	var s gateway.IdentityUpdate
-	if in.Sender.CustomerID == "" && m.Sender.Name != "" && m.Sender.Name != in.Sender.DisplayName {
-		s.DisplayName = m.Sender.Name
+	u := gateway.IdentityUpdate{
+		UpdateLastSeen: in.Sender.IsVerified() && in.ReceivedAt.Sub(in.Sender.LastSeenAt) > identity.LastSeenPrecision,
 	}
-	if m.Sender.Username != "" && m.Sender.Username != in.Sender.Username {
-		s.Username = m.Sender.Username
+	sender := in.Message.Sender
+	if in.Sender.CustomerID == "" && sender.Name != "" && sender.Name != in.Sender.DisplayName {
+		u.DisplayName = sender.Name
 	}
-	if !in.Sender.BlockedAt.IsZero() && m.Kind != adapters.Block {
-		s.Blocked = new(bool)
+	if sender.Username != "" && sender.Username != in.Sender.Username {
+		u.Username = sender.Username
 	}
-	s.UpdateLastSeen = in.Sender.IsVerified() && in.ReceivedAt.Sub(in.Sender.LastSeenAt) > identity.LastSeenPrecision
+	if !in.Sender.BlockedAt.IsZero() && in.Message.Kind != adapters.Block {
+		u.Blocked = new(bool)
+	}
 	if in.Sender.ExpiryReason == "" && in.Instance.VerificationPolicy.InactivityExceeded(in.Sender, in.ReceivedAt) {
-		s.ExpiryReason, in.Sender.ExpiryReason = identity.ExpiredByInactivity, identity.ExpiredByInactivity
-		v.commitNow = true // the next message is read with this doubt
+		u.ExpiryReason, in.Sender.ExpiryReason = identity.ExpiredByInactivity, identity.ExpiredByInactivity
+		d.commitNow = true // the next message is read with the expired verification
 	}
-	if s != (gateway.IdentityUpdate{}) {
-		s.IdentityID = in.Sender.ID
-		v.updated = &s
+	if u != (gateway.IdentityUpdate{}) {
+		u.IdentityID = in.Sender.ID
+		d.updated = &u
 	}
-	return v
+	return d
 }
 
-// applyOptOut stores what a carrier or a channel says of the person's wishes. None of it is
-// for the runtime, and nothing is answered: the carrier does that.
-func applyOptOut(in gateway.StoredMessage, v decision) decision {
-	v.outcome = string(in.Message.Kind)
-	s := gateway.IdentityUpdate{IdentityID: in.Sender.ID}
-	if v.updated != nil {
-		s = *v.updated
+// newIdentity returns an identity for the sender of a message, scoped to its instance.
+func newIdentity(in gateway.StoredMessage, id string) identity.Identity {
+	a := in.SenderAddress()
+	return identity.Identity{
+		ID: id, TenantID: a.TenantID, InstanceID: a.InstanceID, Channel: a.Channel, ExternalID: a.ExternalID,
+		DisplayName: in.Message.Sender.Name, Username: in.Message.Sender.Username,
 	}
+}
+
+// applyOptOut records that the sender opted in or out, or blocked or unblocked the bot. Such messages
+// are neither delivered to the application nor replied to, since the carrier replies to them.
+func applyOptOut(in gateway.StoredMessage, d decision) decision {
+	d.outcome = string(in.Message.Kind)
+	u := d.identityUpdate(in)
 	yes, no := true, false
 	switch in.Message.Kind {
 	case adapters.OptOut:
-		s.OptedOut = &yes
+		u.OptedOut = &yes
 	case adapters.OptIn:
-		s.OptedOut = &no
+		u.OptedOut = &no
 	case adapters.Block:
-		s.Blocked = &yes
+		u.Blocked = &yes
 	case adapters.Unblock:
-		s.Blocked = &no
+		u.Blocked = &no
 	default:
-		return v
+		return d
 	}
-	v.updated = &s
-	return v
+	d.updated = &u
+	return d
 }
 
-// applyUnknownPolicy keeps strangers from the runtime, as the instance wishes.
-func (w *Worker) applyUnknownPolicy(in gateway.StoredMessage, v decision) decision {
-	v.outcome = "dropped"
-	if in.Instance.UnknownSenders == gateway.ReplyToUnknown && v.created != nil && !in.Message.Chat.Group {
-		v.outcome = "answered"
-		v.replies = w.replyRows(in, textUnknownSender)
+// applyUnknownPolicy does not deliver a message from an unknown sender. It replies to the sender's
+// first private message if the instance is configured to.
+func (w *Worker) applyUnknownPolicy(in gateway.StoredMessage, d decision) decision {
+	d.outcome = "dropped"
+	if in.Instance.UnknownSenders == gateway.ReplyToUnknown && d.created != nil && !in.Message.Chat.Group {
+		d.outcome = "answered"
+		d.replies = w.replyRows(in, textUnknownSender)
 	}
-	return v
+	return d
 }
 
-// forward leaves the message to the agent runtime.
-func (w *Worker) forward(in gateway.StoredMessage, v decision) decision {
-	v.outcome = "forwarded"
-	v.deliveries = append(v.deliveries, gateway.Delivery{
-		ID: gateway.NewID(), TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID, MessageID: in.ID, Type: "message.received",
-		Parked: in.Instance.AgentURL == "",
+// forward delivers the message to the application.
+func (w *Worker) forward(in gateway.StoredMessage, d decision) decision {
+	d.outcome = "forwarded"
+	d.deliveries = append(d.deliveries, gateway.Delivery{
+		ID: gateway.NewID(), TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID,
+		MessageID: in.ID, Type: "message.received", Parked: in.Instance.AgentURL == "",
 	})
-	return v
+	return d
 }
 
-// replyRows is the house's own answer to a message, where it was said.
+// replyRows returns the outbox rows of a reply by the gateway itself, to the chat of the message.
 func (w *Worker) replyRows(in gateway.StoredMessage, text string) []gateway.OutboxRow {
 	return gateway.SplitReply(w.Adapters[in.Channel], gateway.OutboxRow{
 		TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID, Channel: in.Channel,
@@ -325,13 +351,14 @@ func (w *Worker) replyRows(in gateway.StoredMessage, text string) []gateway.Outb
 	}, text)
 }
 
-// logOutcome writes the one line that tells what became of a message.
-func (w *Worker) logOutcome(ctx context.Context, in gateway.StoredMessage, v decision, took time.Duration) {
-	role := in.EffectiveRole(w.Now()).Role
-	w.Log.InfoContext(ctx, "message", "channel", in.Channel, "instance", in.InstanceID, "id", in.ID, "outcome", v.outcome,
-		"role", role, "identity", in.Sender.ID, "waited", in.Age.Round(time.Millisecond), "took", took.Round(time.Microsecond))
+// logOutcome writes the log line of a processed message.
+func (w *Worker) logOutcome(ctx context.Context, in gateway.StoredMessage, d decision, took time.Duration) {
+	w.Log.InfoContext(ctx, "message processed", "channel", in.Channel, "instance", in.InstanceID, "id", in.ID,
+		"outcome", d.outcome, "role", in.EffectiveRole(w.Now()).Role, "identity", in.Sender.ID,
+		"waited_ms", in.Age.Milliseconds(), "took_ms", took.Milliseconds())
 }
 
+// botUsername returns the username of the bot at the message's endpoint, or "" if it has none.
 func (w *Worker) botUsername(ctx context.Context, in gateway.StoredMessage) (string, error) {
 	ep, err := w.Endpoints.Endpoint(ctx, in.InstanceID, in.Channel)
 	if errors.Is(err, gateway.ErrNoEndpoint) {

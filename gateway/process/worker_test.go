@@ -15,46 +15,46 @@ import (
 	"hydragate/identity"
 )
 
-// A conversationStore is a store with one conversation in it, whose messages wait to be worked.
+// A conversationStore is a MessageStore with the messages of one conversation.
 type conversationStore struct {
 	pending  []gateway.StoredMessage
-	reject   func(gateway.Commit) error // nil: everything is stored
-	commits  []gateway.Commit           // and stored
-	attempts int
+	reject   func(gateway.Commit) error // nil: all commits are stored
+	commits  []gateway.Commit           // stored
+	attempts int                        // calls of Apply
 	released bool
-	retryAt  time.Time // when the line is looked at again
+	retryAt  time.Time // when the queue is due again
 }
 
-func (l *conversationStore) PendingMessages(context.Context, gateway.Lease) ([]gateway.StoredMessage, error) {
-	return slices.Clone(l.pending[:min(len(l.pending), gateway.FetchLimit)]), nil
+func (s *conversationStore) PendingMessages(context.Context, gateway.Lease) ([]gateway.StoredMessage, error) {
+	return slices.Clone(s.pending[:min(len(s.pending), gateway.FetchLimit)]), nil
 }
 
-func (l *conversationStore) Apply(_ context.Context, s gateway.Commit) error {
-	if l.released {
+func (s *conversationStore) Apply(_ context.Context, c gateway.Commit) error {
+	if s.released {
 		return gateway.ErrLeaseLost
 	}
-	l.attempts++
-	if l.reject != nil {
-		if err := l.reject(s); err != nil {
+	s.attempts++
+	if s.reject != nil {
+		if err := s.reject(c); err != nil {
 			return err
 		}
 	}
-	l.commits, l.released, l.retryAt = append(l.commits, s), s.Release, s.Next
-	for _, m := range s.Messages {
-		i := slices.IndexFunc(l.pending, func(in gateway.StoredMessage) bool { return in.ID == m.ID })
+	s.commits, s.released, s.retryAt = append(s.commits, c), c.Release, c.Next
+	for _, m := range c.Messages {
+		i := slices.IndexFunc(s.pending, func(in gateway.StoredMessage) bool { return in.ID == m.ID })
 		if m.Retry {
-			l.pending[i].Attempts++
+			s.pending[i].Attempts++
 			continue
 		}
-		l.pending = slices.Delete(l.pending, i, i+1)
+		s.pending = slices.Delete(s.pending, i, i+1)
 	}
 	return nil
 }
 
-// outcomes gives what became of the messages that were settled, in order.
-func (l *conversationStore) outcomes() (all []string) {
-	for _, s := range l.commits {
-		for _, m := range s.Messages {
+// outcomes returns the IDs and outcomes of the committed messages, in order.
+func (s *conversationStore) outcomes() (all []string) {
+	for _, c := range s.commits {
+		for _, m := range c.Messages {
 			outcome := m.Outcome
 			if m.Retry {
 				outcome = "retry"
@@ -65,52 +65,52 @@ func (l *conversationStore) outcomes() (all []string) {
 	return all
 }
 
-// newConversation gives a line in which an owner says texts.
+// newConversation returns a store with messages from a verified owner.
 func newConversation(texts ...string) *conversationStore {
-	l := &conversationStore{}
+	s := &conversationStore{}
 	for i, text := range texts {
 		in := gateway.StoredMessage{
-			ID: fmt.Sprint(i), TenantID: "t", InstanceID: "i", ConversationID: "c", ConversationIdentity: "id", Channel: adapters.Telegram, ReceivedAt: time.Now(),
-			Message:  adapters.Message{Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: "1"}, Chat: adapters.Chat{ID: "1"}},
+			ID: fmt.Sprint(i), TenantID: "t", InstanceID: "i", ConversationID: "c", ConversationIdentity: "id",
+			Channel: adapters.Telegram, ReceivedAt: time.Now(),
+			Message: adapters.Message{
+				Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: "1"}, Chat: adapters.Chat{ID: "1"},
+			},
 			Sender:   identity.Identity{ID: "id", CustomerID: "cu", VerifiedAt: time.Now(), LastSeenAt: time.Now()},
 			Instance: gateway.Instance{UnknownSenders: gateway.ForwardUnknown},
 		}
 		if c, ok := adapters.ParseCommand(text, ""); ok {
 			in.Message.Command = &c
 		}
-		l.pending = append(l.pending, in)
+		s.pending = append(s.pending, in)
 	}
-	return l
+	return s
 }
 
-func (l *conversationStore) newWorker() *Worker {
-	return &Worker{Store: l, Endpoints: noEndpoints{}, Log: slog.New(slog.DiscardHandler), Now: time.Now, Wake: func(...gateway.QueueKind) {}}
-}
-
-func TestWorker_UnstorableMessage(t *testing.T) {
-	l := newConversation("good", "poison", "good", "/help", "good")
-	l.reject = func(s gateway.Commit) error {
-		if slices.ContainsFunc(s.Messages, func(m gateway.MessageResult) bool { return m.ID == "1" && !m.Retry && !m.Dead }) {
-			return gateway.ErrUnstorable
-		}
-		return nil
-	}
-	l.pending[1].Attempts = maxAttempts - 1
-	for len(l.pending) > 0 {
-		l.released = false
-		if err := l.newWorker().Run(t.Context(), gateway.Lease{}, queue.NewSlice(t.Context(), time.Hour)); err != nil {
-			t.Fatal(err)
-		}
-		if len(l.pending) > 0 && l.retryAt.IsZero() {
-			t.Fatalf("the line was given back, for nobody to look at again, with %d messages in it", len(l.pending))
-		}
-	}
-	if got, want := fmt.Sprint(l.outcomes()), "[0 forwarded 1 dead 2 forwarded 3 helped 4 forwarded]"; got != want {
-		t.Errorf("%s; want %s", got, want)
+// newWorker returns a worker on store, for which every claim code is right.
+func newWorker(store MessageStore) *Worker {
+	return &Worker{
+		Store: store, Claims: &claim.Service{Store: validCodes{}, Codes: validCodes{}}, Endpoints: noEndpoints{},
+		Log: slog.New(slog.DiscardHandler), Now: time.Now, Wake: func(...gateway.QueueKind) {},
 	}
 }
 
-// A validCodes ledger has a live code for whoever asks, and its proofs find every code right.
+// run calls w.Run with a slice that does not expire.
+func run(t *testing.T, w *Worker) {
+	t.Helper()
+	if err := w.Run(t.Context(), gateway.Lease{}, queue.NewSlice(t.Context(), time.Hour)); err != nil {
+		t.Fatalf("Run() = %v, want nil", err)
+	}
+}
+
+// noEndpoints has no endpoints.
+type noEndpoints struct{}
+
+func (noEndpoints) Endpoint(context.Context, string, adapters.Channel) (adapters.Endpoint, error) {
+	return adapters.Endpoint{}, gateway.ErrNoEndpoint
+}
+
+// validCodes is a claim.Store with a live code for every sender, and a claim.CodeStore in which every
+// code matches.
 type validCodes struct {
 	claim.Store
 	claim.CodeStore
@@ -126,85 +126,106 @@ func (validCodes) Check(context.Context, claim.Target, string, string, string) (
 
 func (validCodes) Drop(context.Context, claim.Target) error { return nil }
 
+// TestWorker_UnstorableMessage checks that a message whose decision cannot be stored ends as dead, and
+// that the messages around it are processed.
+func TestWorker_UnstorableMessage(t *testing.T) {
+	s := newConversation("good", "unstorable", "good", "/help", "good")
+	s.reject = func(c gateway.Commit) error {
+		unstorable := func(m gateway.MessageResult) bool { return m.ID == "1" && !m.Retry && !m.Dead }
+		if slices.ContainsFunc(c.Messages, unstorable) {
+			return gateway.ErrUnstorable
+		}
+		return nil
+	}
+	s.pending[1].Attempts = maxAttempts - 1
+	for len(s.pending) > 0 {
+		s.released = false
+		run(t, newWorker(s))
+		if len(s.pending) > 0 && s.retryAt.IsZero() {
+			t.Fatalf("released without a retry, with %d messages pending", len(s.pending))
+		}
+	}
+	if got, want := fmt.Sprint(s.outcomes()), "[0 forwarded 1 dead 2 forwarded 3 helped 4 forwarded]"; got != want {
+		t.Errorf("outcomes = %s, want %s", got, want)
+	}
+}
+
+// TestWorker_FencedClaim checks that a claim rejected by its fence is decided again, and retried like
+// any failed message if that does not help. The message before it is not affected.
 func TestWorker_FencedClaim(t *testing.T) {
-	for name, c := range map[string]struct {
-		falls    int // how often the fence refuses
-		attempts int // before
-		tried    int // settlements, those that were refused among them
-		want     string
-		soon     bool // the line is looked at again
+	const always = 1 << 30
+	for _, tt := range []struct {
+		name       string
+		rejections int    // by the fence
+		attempts   int    // failed before
+		applies    int    // calls of Apply, including the rejected ones
+		want       string // outcomes
+		retry      bool   // the queue is due again
 	}{
-		"Never":       {0, 0, 2, "[0 forwarded 1 claimed 2 forwarded]", false},
-		"Once":        {1, 0, 3, "[0 forwarded 1 claimed 2 forwarded]", false},
-		"Twice":       {2, 0, 4, "[0 forwarded 1 claimed 2 forwarded]", false},
-		"Thrice":      {3, 0, 5, "[0 forwarded 1 retry]", true},
-		"ForEver":     {1 << 30, 0, 5, "[0 forwarded 1 retry]", true},
-		"AndLongTime": {1 << 30, maxAttempts - 1, 5, "[0 forwarded 1 dead]", true},
+		{"not rejected", 0, 0, 2, "[0 forwarded 1 claimed 2 forwarded]", false},
+		{"rejected once", 1, 0, 3, "[0 forwarded 1 claimed 2 forwarded]", false},
+		{"rejected twice", 2, 0, 4, "[0 forwarded 1 claimed 2 forwarded]", false},
+		{"rejected three times", 3, 0, 5, "[0 forwarded 1 retry]", true},
+		{"always rejected", always, 0, 5, "[0 forwarded 1 retry]", true},
+		{"last attempt", always, maxAttempts - 1, 5, "[0 forwarded 1 dead]", true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			l := newConversation("hello", "/claim WDJBMJ", "bye")
-			l.pending[1].Attempts = c.attempts
-			falls := 0
-			l.reject = func(s gateway.Commit) error {
-				if l.attempts > 20 {
-					return fmt.Errorf("tried %d times", l.attempts)
+		t.Run(tt.name, func(t *testing.T) {
+			s := newConversation("hello", "/claim WDJBMJ", "bye")
+			s.pending[1].Attempts = tt.attempts
+			rejections := 0
+			s.reject = func(c gateway.Commit) error {
+				if s.attempts > 20 {
+					return fmt.Errorf("Apply called %d times", s.attempts)
 				}
-				if falls < c.falls && s.Claim != nil && s.Claim.Grant != nil {
-					falls++
+				if rejections < tt.rejections && c.Claim != nil && c.Claim.Grant != nil {
+					rejections++
 					return gateway.ErrFenced
 				}
 				return nil
 			}
-			w := l.newWorker()
-			w.Claims = &claim.Service{Store: validCodes{}, Codes: validCodes{}}
-			began := time.Now()
-			if err := w.Run(t.Context(), gateway.Lease{}, queue.NewSlice(t.Context(), time.Hour)); err != nil {
-				t.Fatal(err)
+			started := time.Now()
+			run(t, newWorker(s))
+			if got := fmt.Sprint(s.outcomes()); got != tt.want || s.attempts != tt.applies {
+				t.Errorf("outcomes = %s after %d calls of Apply, want %s after %d", got, s.attempts, tt.want, tt.applies)
 			}
-			if got := fmt.Sprint(l.outcomes()); got != c.want || l.attempts != c.tried {
-				t.Errorf("%s in %d settlements; want %s in %d", got, l.attempts, c.want, c.tried)
-			}
-			if soon := !l.retryAt.IsZero(); !l.released || soon != c.soon || l.retryAt.Sub(began) > time.Minute {
-				t.Errorf("given back %v, to be looked at again at %v", l.released, l.retryAt)
+			if retry := !s.retryAt.IsZero(); !s.released || retry != tt.retry || s.retryAt.Sub(started) > time.Minute {
+				t.Errorf("released = %v, due again at %v, want released, due again: %v", s.released, s.retryAt, tt.retry)
 			}
 		})
 	}
 }
 
+// TestWorker_PaidReplyLimit checks which replies are limited per hour.
 func TestWorker_PaidReplyLimit(t *testing.T) {
-	for name, c := range map[string]struct {
+	for _, tt := range []struct {
+		name    string
 		channel adapters.Channel
 		text    string
 		change  func(*gateway.StoredMessage)
 		want    int
 	}{
-		"HelpBySMS":      {adapters.SMS, "/help", nil, maxPaidReplies},
-		"HelpByWhatsApp": {adapters.WhatsApp, "/help", nil, maxPaidReplies},
-		"HelpOnTelegram": {adapters.Telegram, "/help", nil, 0},
-		"Whoami":         {adapters.SMS, "/whoami", nil, maxPaidReplies},
-		"Start":          {adapters.SMS, "/start", nil, maxPaidReplies},
-		"Hint":           {adapters.SMS, "/claim", nil, maxPaidReplies},
-		"Claimed":        {adapters.SMS, "/claim WDJBMJ", nil, 0},
-		"AsksToUnlink":   {adapters.SMS, "/unlink", nil, 0},
-		"Unlinks":        {adapters.SMS, "/unlink", func(in *gateway.StoredMessage) { in.UnlinkRequested = true }, 0},
-		"NothingToUnlink": {adapters.SMS, "/unlink", func(in *gateway.StoredMessage) {
+		{"help by SMS", adapters.SMS, "/help", nil, maxPaidReplies},
+		{"help by WhatsApp", adapters.WhatsApp, "/help", nil, maxPaidReplies},
+		{"help on Telegram", adapters.Telegram, "/help", nil, 0},
+		{"whoami", adapters.SMS, "/whoami", nil, maxPaidReplies},
+		{"start", adapters.SMS, "/start", nil, maxPaidReplies},
+		{"claim without code", adapters.SMS, "/claim", nil, maxPaidReplies},
+		{"claim", adapters.SMS, "/claim WDJBMJ", nil, 0},
+		{"unlink requested", adapters.SMS, "/unlink", nil, 0},
+		{"unlink confirmed", adapters.SMS, "/unlink", func(in *gateway.StoredMessage) { in.UnlinkRequested = true }, 0},
+		{"unlink without link", adapters.SMS, "/unlink", func(in *gateway.StoredMessage) {
 			in.Sender.CustomerID, in.Sender.VerifiedAt = "", time.Time{}
 		}, maxPaidReplies},
 	} {
-		t.Run(name, func(t *testing.T) {
-			l := newConversation(c.text)
-			in := &l.pending[0]
-			in.Channel = c.channel
-			if c.change != nil {
-				c.change(in)
+		t.Run(tt.name, func(t *testing.T) {
+			s := newConversation(tt.text)
+			s.pending[0].Channel = tt.channel
+			if tt.change != nil {
+				tt.change(&s.pending[0])
 			}
-			w := l.newWorker()
-			w.Claims = &claim.Service{Store: validCodes{}, Codes: validCodes{}}
-			if err := w.Run(t.Context(), gateway.Lease{}, queue.NewSlice(t.Context(), time.Hour)); err != nil {
-				t.Fatal(err)
-			}
-			if rows := l.commits[0].Replies; len(rows) != 1 || rows[0].MaxPerHour != c.want {
-				t.Errorf("%+v; want one answer, of at most %d", rows, c.want)
+			run(t, newWorker(s))
+			if rows := s.commits[0].Replies; len(rows) != 1 || rows[0].MaxPerHour != tt.want {
+				t.Errorf("replies = %+v, want one with MaxPerHour %d", rows, tt.want)
 			}
 		})
 	}
