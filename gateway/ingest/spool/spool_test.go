@@ -254,8 +254,8 @@ func TestSpool_QuarantinesCorruptRecords(t *testing.T) {
 		if err != nil || !bytes.Equal(side, rotten[lost*each:(lost+1)*each]) {
 			t.Fatalf("rotten at %d: %d bytes are put aside, want the record once (%v)", at, len(side), err)
 		}
-		if n := strings.Count(log.String(), "put aside"); n != 1 {
-			t.Fatalf("said %d times: %s", n, log.String())
+		if n := strings.Count(log.String(), "quarantined"); n != 1 {
+			t.Fatalf("logged %d times, want once: %s", n, log.String())
 		}
 		next.Close()
 	}
