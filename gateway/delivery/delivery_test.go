@@ -138,10 +138,10 @@ func TestDeliverer_Retry(t *testing.T) {
 		disable bool
 		atLeast time.Duration
 	}{
-		"Down":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, 1, false, 0},
-		"RetryAfter": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Retry-After", "77"); w.WriteHeader(429) }, 1, false, 77 * time.Second},
-		"Gone":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(410) }, 1, true, 0},
-		"Redirect":   {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }, 1, false, 0},
+		"down":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, 1, false, 0},
+		"retry after": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Retry-After", "77"); w.WriteHeader(429) }, 1, false, 77 * time.Second},
+		"gone":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(410) }, 1, true, 0},
+		"redirect":   {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }, 1, false, 0},
 		"Cut":        {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 1, false, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -172,7 +172,7 @@ func TestDeliverer_Retry(t *testing.T) {
 
 func TestDeliverer_InvalidResponse(t *testing.T) {
 	for name, body := range map[string]string{
-		"Empty": "", "NotJSON": "<html>", "Null": "null", "Wrong": `{"replies":"x"}`, "Huge": strings.Repeat("x", maxResponse+10), "Array": "[]",
+		"empty": "", "NotJSON": "<html>", "Null": "null", "Wrong": `{"replies":"x"}`, "Huge": strings.Repeat("x", maxResponse+10), "Array": "[]",
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
@@ -230,10 +230,10 @@ func TestDocument_RoleReason(t *testing.T) {
 		reason   string
 		verified bool
 	}{
-		"Fresh":   {1, "", identity.Owner, "", true},
+		"fresh":   {1, "", identity.Owner, "", true},
 		"Old":     {31, "", identity.Verified, "verification_expired", true},
-		"VeryOld": {91, "", identity.Unverified, "verification_expired", false},
-		"Doubted": {1, identity.ExpiredByInactivity, identity.Unverified, "number_may_have_changed_hands", false},
+		"very old": {91, "", identity.Unverified, "verification_expired", false},
+		"doubted": {1, identity.ExpiredByInactivity, identity.Unverified, "number_may_have_changed_hands", false},
 	} {
 		e := newEvent("", "1", "hello")
 		e.VerificationPolicy = identity.VerificationPolicy{OwnerDays: 30, CustomerDays: 90}

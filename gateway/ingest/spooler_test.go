@@ -147,7 +147,7 @@ var errStoreDown = fmt.Errorf("down: %w", gateway.ErrUnavailable)
 
 func TestSpooler_ReplaysAfterOutage(t *testing.T) {
 	for name, fault := range map[string]error{
-		"Away": errStoreDown, "Full": fmt.Errorf("disk full: %w", gateway.ErrRejected), "Busy": gateway.ErrOverloaded, "Whatever": errors.New("odd"),
+		"away": errStoreDown, "Full": fmt.Errorf("disk full: %w", gateway.ErrRejected), "Busy": gateway.ErrOverloaded, "Whatever": errors.New("odd"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := &flakyStore{err: fault}
@@ -272,16 +272,16 @@ func TestSpooler_DropsInvalidRecords(t *testing.T) {
 		change func(*flakyStore)
 		stored int
 	}{
-		"AsItWas":                   {func(*flakyStore) {}, 1},
-		"EndpointRemoved":           {func(s *flakyStore) { s.endpointRemoved = true }, 0},
-		"EndpointRemovedAndAnother": {func(s *flakyStore) { s.endpointID = "another" }, 0},
-		"CredentialEnded":           {func(s *flakyStore) { s.creds = adapters.Credentials{adapters.AuthToken: "token two"} }, 0},
-		"CredentialReplaced": {func(s *flakyStore) {
+		"as it was":                   {func(*flakyStore) {}, 1},
+		"endpoint removed":           {func(s *flakyStore) { s.endpointRemoved = true }, 0},
+		"endpoint removed and another": {func(s *flakyStore) { s.endpointID = "another" }, 0},
+		"credential ended":           {func(s *flakyStore) { s.creds = adapters.Credentials{adapters.AuthToken: "token two"} }, 0},
+		"credential replaced": {func(s *flakyStore) {
 			s.creds = adapters.Credentials{adapters.AuthToken: "token two", adapters.AuthToken + "_old": "token one"}
 		}, 1},
-		"SenderErasedSince":  {func(s *flakyStore) { s.erased = map[string]time.Time{"1": time.Now().Add(time.Second)} }, 0},
-		"SenderErasedBefore": {func(s *flakyStore) { s.erased = map[string]time.Time{"1": time.Now().Add(-time.Hour)} }, 1},
-		"SomebodyElseErased": {func(s *flakyStore) { s.erased = map[string]time.Time{"2": time.Now().Add(time.Second)} }, 1},
+		"sender erased since":  {func(s *flakyStore) { s.erased = map[string]time.Time{"1": time.Now().Add(time.Second)} }, 0},
+		"sender erased before": {func(s *flakyStore) { s.erased = map[string]time.Time{"1": time.Now().Add(-time.Hour)} }, 1},
+		"somebody else erased": {func(s *flakyStore) { s.erased = map[string]time.Time{"2": time.Now().Add(time.Second)} }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := &flakyStore{err: errStoreDown}
@@ -372,13 +372,13 @@ func TestSpooler_CachedEndpoint(t *testing.T) {
 		cold  bool
 		good  bool
 	}{
-		"Answers":        {good: true},
-		"Away":           {fault: errStoreDown, later: time.Hour, good: true},
-		"AwayForADay":    {fault: errStoreDown, later: 25 * time.Hour},
-		"ColdStart":      {fault: errStoreDown, cold: true},
-		"SaysItIsGone":   {gone: true, later: time.Minute},
-		"SaysOtherwise":  {fault: errors.New("permission denied"), later: time.Minute},
-		"NotYetAskedFor": {cold: true, good: true},
+		"answers":        {good: true},
+		"away":           {fault: errStoreDown, later: time.Hour, good: true},
+		"away for a day":    {fault: errStoreDown, later: 25 * time.Hour},
+		"cold start":      {fault: errStoreDown, cold: true},
+		"says it is gone":   {gone: true, later: time.Minute},
+		"says otherwise":  {fault: errors.New("permission denied"), later: time.Minute},
+		"not yet asked for": {cold: true, good: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store, now := &flakyStore{}, time.Now()
