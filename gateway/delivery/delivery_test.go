@@ -138,11 +138,11 @@ func TestDeliverer_Retry(t *testing.T) {
 		disable bool
 		atLeast time.Duration
 	}{
-		"down":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, 1, false, 0},
+		"down":        {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, 1, false, 0},
 		"retry after": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Retry-After", "77"); w.WriteHeader(429) }, 1, false, 77 * time.Second},
-		"gone":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(410) }, 1, true, 0},
-		"redirect":   {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }, 1, false, 0},
-		"Cut":        {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 1, false, 0},
+		"gone":        {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(410) }, 1, true, 0},
+		"redirect":    {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }, 1, false, 0},
+		"Cut":         {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 1, false, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var posts atomic.Int32
@@ -230,10 +230,10 @@ func TestDocument_RoleReason(t *testing.T) {
 		reason   string
 		verified bool
 	}{
-		"fresh":   {1, "", identity.Owner, "", true},
-		"Old":     {31, "", identity.Verified, "verification_expired", true},
+		"fresh":    {1, "", identity.Owner, "", true},
+		"Old":      {31, "", identity.Verified, "verification_expired", true},
 		"very old": {91, "", identity.Unverified, "verification_expired", false},
-		"doubted": {1, identity.ExpiredByInactivity, identity.Unverified, "number_may_have_changed_hands", false},
+		"doubted":  {1, identity.ExpiredByInactivity, identity.Unverified, "number_may_have_changed_hands", false},
 	} {
 		e := newEvent("", "1", "hello")
 		e.VerificationPolicy = identity.VerificationPolicy{OwnerDays: 30, CustomerDays: 90}

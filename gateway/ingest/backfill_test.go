@@ -112,10 +112,10 @@ func TestBackfill_Lookback(t *testing.T) {
 		first bool
 		want  time.Duration
 	}{
-		"regular":         {ago: 15 * time.Minute, want: 25 * time.Minute},
+		"regular":           {ago: 15 * time.Minute, want: 25 * time.Minute},
 		"after a week":      {ago: 7 * 24 * time.Hour, want: 24*time.Hour + 10*time.Minute},
-		"just connected":   {ago: time.Minute, first: true, want: time.Minute},
-		"connected long":   {ago: 7 * 24 * time.Hour, first: true, want: 24*time.Hour + 10*time.Minute},
+		"just connected":    {ago: time.Minute, first: true, want: time.Minute},
+		"connected long":    {ago: 7 * 24 * time.Hour, first: true, want: 24*time.Hour + 10*time.Minute},
 		"clock went before": {ago: -time.Minute, want: 9 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -137,10 +137,10 @@ func TestBackfill_Retry(t *testing.T) {
 		least  time.Duration
 		marked gateway.EndpointStatus
 	}{
-		"unreachable":        {err: &adapters.SendError{Reason: adapters.Unreachable}, least: gateway.MinBackoff, atMost: gateway.MaxBackoff},
-		"throttled":          {err: &adapters.SendError{Reason: adapters.Throttled, RetryAfter: time.Hour}, least: time.Hour, atMost: time.Hour},
+		"unreachable":         {err: &adapters.SendError{Reason: adapters.Unreachable}, least: gateway.MinBackoff, atMost: gateway.MaxBackoff},
+		"throttled":           {err: &adapters.SendError{Reason: adapters.Throttled, RetryAfter: time.Hour}, least: time.Hour, atMost: time.Hour},
 		"credentials refused": {err: &adapters.SendError{Reason: adapters.BadSecret}, least: gateway.MinBackoff, atMost: gateway.MaxBackoff, marked: gateway.EndpointError},
-		"cannot be stored":     {take: errStoreDown, least: gateway.MinBackoff, atMost: gateway.MaxBackoff},
+		"cannot be stored":    {take: errStoreDown, least: gateway.MinBackoff, atMost: gateway.MaxBackoff},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := &fakeBackfillStore{task: gateway.BackfillTask{State: gateway.EndpointState{Endpoint: smsEndpoint}, StartedAt: time.Now(), Since: time.Now()}}

@@ -272,10 +272,10 @@ func TestSpooler_DropsInvalidRecords(t *testing.T) {
 		change func(*flakyStore)
 		stored int
 	}{
-		"as it was":                   {func(*flakyStore) {}, 1},
-		"endpoint removed":           {func(s *flakyStore) { s.endpointRemoved = true }, 0},
+		"as it was":                    {func(*flakyStore) {}, 1},
+		"endpoint removed":             {func(s *flakyStore) { s.endpointRemoved = true }, 0},
 		"endpoint removed and another": {func(s *flakyStore) { s.endpointID = "another" }, 0},
-		"credential ended":           {func(s *flakyStore) { s.creds = adapters.Credentials{adapters.AuthToken: "token two"} }, 0},
+		"credential ended":             {func(s *flakyStore) { s.creds = adapters.Credentials{adapters.AuthToken: "token two"} }, 0},
 		"credential replaced": {func(s *flakyStore) {
 			s.creds = adapters.Credentials{adapters.AuthToken: "token two", adapters.AuthToken + "_old": "token one"}
 		}, 1},
@@ -372,12 +372,12 @@ func TestSpooler_CachedEndpoint(t *testing.T) {
 		cold  bool
 		good  bool
 	}{
-		"answers":        {good: true},
-		"away":           {fault: errStoreDown, later: time.Hour, good: true},
+		"answers":           {good: true},
+		"away":              {fault: errStoreDown, later: time.Hour, good: true},
 		"away for a day":    {fault: errStoreDown, later: 25 * time.Hour},
-		"cold start":      {fault: errStoreDown, cold: true},
+		"cold start":        {fault: errStoreDown, cold: true},
 		"says it is gone":   {gone: true, later: time.Minute},
-		"says otherwise":  {fault: errors.New("permission denied"), later: time.Minute},
+		"says otherwise":    {fault: errors.New("permission denied"), later: time.Minute},
 		"not yet asked for": {cold: true, good: true},
 	} {
 		t.Run(name, func(t *testing.T) {
