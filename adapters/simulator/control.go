@@ -16,16 +16,17 @@ import (
 	"hydragate/adapters"
 )
 
-// A Control lets anybody at this machine type as a person on the pretend channels,
-// and read what was said there. What is typed takes the way of a real message: the
-// pretend provider posts it, signed, to the gateway's hook.
+// A Control sends messages as a person on the simulated channels, and returns the transcript. A
+// message takes the same path as a real one: the simulated provider posts it, signed, to the
+// gateway's webhook.
 //
-// It serves three calls: GET / gives a Lobby, POST /say takes a Saying and gives a
-// Said, and GET /transcript?channel=&as=&after=&wait= gives a Talk. Errors are
-// {"error": "…"}. Serve it on loopback alone: it asks nobody for a password.
+// It is an http.Handler with three routes: GET / returns a ControlInfo, POST /say accepts a
+// SendRequest and returns a SendResponse, and GET /transcript?channel=&as=&after=&wait= returns a
+// TranscriptPage. Errors are {"error": "…"}. It has no authentication and must only be served on
+// loopback.
 type Control struct {
 	Telegram *Telegram
-	Bot      string // username of the bot on Telegram
+	Bot      string // the bot's username on Telegram
 
 	Twilio         *Twilio
 	SMSNumber      string
@@ -33,19 +34,19 @@ type Control struct {
 
 	Slack *Slack
 	AppID string
-	// SocketAppID is another app, in Socket Mode, that hears people instead as long as it
-	// is connected; empty: there is none.
+	// SocketAppID is an app in Socket Mode that receives messages in place of AppID while it is
+	// connected. It may be empty.
 	SocketAppID string
-	Team        string // workspace of people whose ids name none
+	Team        string // workspace of user IDs without a team
 }
 
-// A ControlInfo says where the bot can be written to, by channel.
+// A ControlInfo holds the address of the bot on each channel.
 type ControlInfo struct {
 	Addresses map[adapters.Channel]string `json:"addresses"`
 }
 
-// A SendRequest is what a person types. As is the external id: Telegram's numeric user
-// id, a phone number, or Slack's user id, with or without the team before it.
+// A SendRequest is a message of a person. Sender is the external ID: Telegram's numeric user ID, a
+// phone number, or Slack's user ID with or without "team:" before it.
 type SendRequest struct {
 	Channel adapters.Channel `json:"channel"`
 	Sender  string           `json:"as"`
@@ -53,20 +54,20 @@ type SendRequest struct {
 	Text    string           `json:"text"`
 }
 
-// A SendResponse is what became of a Saying. Answer is what Slack shows at once to who typed
-// a slash command.
+// A SendResponse is the result of a SendRequest. Reply is the text of the response to a slash
+// command, which Slack shows to the sender.
 type SendResponse struct {
 	Reply string `json:"answer,omitempty"`
 }
 
-// A TranscriptPage is a part of a conversation. Next is the number to ask for what follows.
+// A TranscriptPage is a part of a conversation. Next is the value of "after" for the next page.
 type TranscriptPage struct {
 	Lines []TranscriptLine `json:"lines"`
 	Next  int              `json:"next"`
 }
 
-// A TranscriptLine is something said in a conversation: by the person, by the bot or, as
-// Twilio answers to STOP, by the provider.
+// A TranscriptLine is a message in a conversation. The provider is the sender of messages such as
+// Twilio's reply to STOP.
 type TranscriptLine struct {
 	From    string    `json:"from"` // FromPerson, FromBot or FromProvider
 	Private bool      `json:"private"`
@@ -74,24 +75,24 @@ type TranscriptLine struct {
 	At      time.Time `json:"at"`
 }
 
-// Who says a TalkLine.
+// Values of TranscriptLine.From.
 const (
 	FromPerson   = "person"
 	FromBot      = "bot"
 	FromProvider = "provider"
 )
 
-// Errors of Say.
+// Errors of Send.
 var (
-	// ErrUnknownSender says that there is no such channel, or nobody of this name on it.
-	ErrUnknownSender = errors.New("nobody can type that")
-	// ErrNotAccepted says that the gateway did not take the message from the provider.
-	ErrNotAccepted = errors.New("the gateway did not take the message")
+	// ErrUnknownSender means that the channel or the sender does not exist, or that the text is empty.
+	ErrUnknownSender = errors.New("invalid message")
+	// ErrNotAccepted means that the gateway did not accept the webhook of the message.
+	ErrNotAccepted = errors.New("the gateway did not accept the message")
 )
 
-// Send types a text as a person and returns when the gateway has taken it. answer is
-// what Slack shows at once to who typed a slash command.
-func (c *Control) Send(ctx context.Context, s SendRequest) (answer string, err error) {
+// Send sends a message as a person and returns when the gateway has accepted it. reply is the text
+// of the response to a slash command on Slack.
+func (c *Control) Send(ctx context.Context, s SendRequest) (reply string, err error) {
 	if _, _, err := c.Conversation(s.Channel, s.Sender); err != nil {
 		return "", err
 	}
@@ -104,16 +105,17 @@ func (c *Control) Send(ctx context.Context, s SendRequest) (answer string, err e
 	case adapters.SMS:
 		return "", c.sendTwilio(s.Sender, c.SMSNumber, s.Text)
 	case adapters.WhatsApp:
-		return "", c.sendTwilio(whatsAppPrefix+s.Sender, whatsAppPrefix+c.WhatsAppNumber, s.Text, TwilioParam("ProfileName", cmp.Or(s.Name, s.Sender)))
+		name := TwilioParam("ProfileName", cmp.Or(s.Name, s.Sender))
+		return "", c.sendTwilio(whatsAppPrefix+s.Sender, whatsAppPrefix+c.WhatsAppNumber, s.Text, name)
 	}
 	return c.sendSlack(ctx, s)
 }
 
 func (c *Control) sendTelegram(ctx context.Context, s SendRequest) error {
-	id, _ := strconv.ParseInt(s.Sender, 10, 64) // Conversation has read it
+	id, _ := strconv.ParseInt(s.Sender, 10, 64) // validated by Conversation
 	update := c.Telegram.SendText(c.Bot, TelegramUser{ID: id, FirstName: s.Name}, s.Text)
 	if update == 0 {
-		return fmt.Errorf("%w: the bot is not set up", ErrNotAccepted)
+		return fmt.Errorf("%w: the bot has no webhook", ErrNotAccepted)
 	}
 	if _, err := c.Telegram.WaitDelivered(ctx, update); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotAccepted, err)
@@ -129,7 +131,7 @@ func (c *Control) sendTwilio(from, to, text string, options ...TwilioOption) err
 	return nil
 }
 
-func (c *Control) sendSlack(ctx context.Context, s SendRequest) (answer string, err error) {
+func (c *Control) sendSlack(ctx context.Context, s SendRequest) (reply string, err error) {
 	u := c.slackUser(s.Sender)
 	u.Name = s.Name
 	if !strings.HasPrefix(s.Text, "/") {
@@ -140,45 +142,47 @@ func (c *Control) sendSlack(ctx context.Context, s SendRequest) (answer string, 
 		return "", err
 	}
 	command, text, _ := strings.Cut(s.Text, " ")
-	a, err := c.Slack.SendCommand(ctx, c.activeAppID(), u, "", command, strings.TrimSpace(text))
+	response, err := c.Slack.SendCommand(ctx, c.activeAppID(), u, "", command, strings.TrimSpace(text))
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("%w: %w", ErrNotAccepted, err)
-	case a.Status/100 != 2:
+	case response.Status/100 != 2:
 		return "", ErrNotAccepted
 	}
-	return a.Text, nil
+	return response.Text, nil
 }
 
-// Conversation gives what is said between a person and the bot, and the name of that
-// chat in it.
-func (c *Control) Conversation(channel adapters.Channel, as string) (t *Transcript, chat string, err error) {
-	wrong := func(right string) error { return fmt.Errorf("%w: %s", ErrUnknownSender, right) }
+// Conversation returns the transcript of a channel and the chat of a person with the bot in it. It
+// returns ErrUnknownSender if the channel does not exist or sender is not an external ID of it.
+func (c *Control) Conversation(
+	channel adapters.Channel, sender string,
+) (t *Transcript, chat string, err error) {
+	invalid := func(want string) error { return fmt.Errorf("%w: %s", ErrUnknownSender, want) }
 	switch channel {
 	case adapters.Telegram:
-		if id, err := strconv.ParseInt(as, 10, 64); err != nil || id <= 0 || strconv.FormatInt(id, 10) != as {
-			return nil, "", wrong("people on Telegram have a number, such as 12345")
+		if id, err := strconv.ParseInt(sender, 10, 64); err != nil || id <= 0 || strconv.FormatInt(id, 10) != sender {
+			return nil, "", invalid("a Telegram user ID is a number, such as 12345")
 		}
-		return &c.Telegram.Transcript, as, nil
+		return &c.Telegram.Transcript, sender, nil
 	case adapters.SMS, adapters.WhatsApp:
-		if !isE164(as) {
-			return nil, "", wrong("phone numbers are written with their country code, such as +12025550123")
+		if !isE164(sender) {
+			return nil, "", invalid("a phone number includes the country code, such as +12025550123")
 		}
 		if channel == adapters.WhatsApp {
-			as = whatsAppPrefix + as
+			sender = whatsAppPrefix + sender
 		}
-		return &c.Twilio.Transcript, as, nil
+		return &c.Twilio.Transcript, sender, nil
 	case adapters.Slack:
-		u := c.slackUser(as)
+		u := c.slackUser(sender)
 		if !strings.HasPrefix(u.Team, "T") || !strings.HasPrefix(u.ID, "U") && !strings.HasPrefix(u.ID, "W") {
-			return nil, "", wrong("people on Slack have a user id, such as U023BECGF")
+			return nil, "", invalid("a Slack user ID begins with U or W, such as U023BECGF")
 		}
 		return &c.Slack.Transcript, u.Chat(), nil
 	}
-	return nil, "", wrong("there are the channels telegram, sms, whatsapp and slack")
+	return nil, "", invalid("the channel must be telegram, sms, whatsapp or slack")
 }
 
-// activeAppID gives the Slack app that hears people now.
+// activeAppID returns the Slack app that receives messages now.
 func (c *Control) activeAppID() string {
 	if c.SocketAppID != "" && c.Slack.SocketCount(c.SocketAppID) > 0 {
 		return c.SocketAppID
@@ -186,37 +190,38 @@ func (c *Control) activeAppID() string {
 	return c.AppID
 }
 
-func (c *Control) slackUser(as string) SlackUser {
-	as = strings.ToUpper(as)
-	if team, id, ok := strings.Cut(as, ":"); ok {
+func (c *Control) slackUser(sender string) SlackUser {
+	sender = strings.ToUpper(sender)
+	if team, id, ok := strings.Cut(sender, ":"); ok {
 		return SlackUser{Team: team, ID: id}
 	}
-	return SlackUser{Team: c.Team, ID: as}
+	return SlackUser{Team: c.Team, ID: sender}
 }
 
-// ServeHTTP answers to programs at this machine. What a web page could send from
-// somebody's browser is refused.
+// ServeHTTP handles the three routes for programs on this machine. It rejects requests that a web
+// page could send from a browser.
 func (c *Control) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !isLoopback(r.Host) {
-		writeControlError(w, http.StatusForbidden, errors.New("only for programs at this machine"))
+		writeControlError(w, http.StatusForbidden, errors.New("only available to programs on this machine"))
 		return
 	}
 	switch r.Method + " " + r.URL.Path {
 	case "GET /":
 		writeControlJSON(w, http.StatusOK, ControlInfo{Addresses: map[adapters.Channel]string{
-			adapters.Telegram: "@" + c.Bot, adapters.SMS: c.SMSNumber, adapters.WhatsApp: c.WhatsAppNumber, adapters.Slack: c.Team,
+			adapters.Telegram: "@" + c.Bot, adapters.SMS: c.SMSNumber,
+			adapters.WhatsApp: c.WhatsAppNumber, adapters.Slack: c.Team,
 		}})
 	case "POST /say":
 		c.serveSend(w, r)
 	case "GET /transcript":
 		c.serveTranscript(w, r)
 	default:
-		writeControlError(w, http.StatusNotFound, errors.New("there are GET /, POST /say and GET /transcript"))
+		writeControlError(w, http.StatusNotFound, errors.New("the routes are GET /, POST /say and GET /transcript"))
 	}
 }
 
-// isLoopback reports whether the host of a request names this machine. A name that
-// only leads here, as a web page may have, does not.
+// isLoopback reports whether the Host of a request is localhost or a loopback address. Other names
+// that resolve to loopback are not accepted, which prevents DNS rebinding.
 func isLoopback(host string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
@@ -228,8 +233,9 @@ func isLoopback(host string) bool {
 const maxSendRequest = 256 << 10
 
 func (c *Control) serveSend(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Content-Type") != "application/json" { // what a form on a web page cannot send
-		writeControlError(w, http.StatusUnsupportedMediaType, errors.New("the Content-Type must be application/json"))
+	if r.Header.Get("Content-Type") != "application/json" { // a form on a web page cannot send it
+		err := errors.New("the Content-Type must be application/json")
+		writeControlError(w, http.StatusUnsupportedMediaType, err)
 		return
 	}
 	var s SendRequest
@@ -237,18 +243,18 @@ func (c *Control) serveSend(w http.ResponseWriter, r *http.Request) {
 		writeControlError(w, http.StatusBadRequest, errors.New("the body must be JSON with channel, as, name and text"))
 		return
 	}
-	answer, err := c.Send(r.Context(), s)
+	reply, err := c.Send(r.Context(), s)
 	switch {
 	case errors.Is(err, ErrUnknownSender):
 		writeControlError(w, http.StatusBadRequest, err)
 	case err != nil:
 		writeControlError(w, http.StatusBadGateway, err)
 	default:
-		writeControlJSON(w, http.StatusAccepted, SendResponse{Reply: answer})
+		writeControlJSON(w, http.StatusAccepted, SendResponse{Reply: reply})
 	}
 }
 
-// maxTranscriptWait is how long a call for what was said waits at most.
+// maxTranscriptWait limits how long a request for the transcript waits for new lines.
 const maxTranscriptWait = 60 * time.Second
 
 func (c *Control) serveTranscript(w http.ResponseWriter, r *http.Request) {
@@ -265,18 +271,20 @@ func (c *Control) serveTranscript(w http.ResponseWriter, r *http.Request) {
 	writeControlJSON(w, http.StatusOK, t.waitPage(ctx, chat, max(after, 0)))
 }
 
-// waitPage gives what was said in chat after the first so many lines, as soon as there is
-// something or ctx ends.
+// waitPage returns the lines of chat after the first after lines. If there are none, it waits until
+// there are or ctx ends.
 func (t *Transcript) waitPage(ctx context.Context, chat string, after int) TranscriptPage {
 	for {
 		changed := t.watch()
 		lines := t.Lines(chat)
 		if len(lines) > after || ctx.Err() != nil {
-			talk := TranscriptPage{Lines: []TranscriptLine{}, Next: len(lines)}
+			page := TranscriptPage{Lines: []TranscriptLine{}, Next: len(lines)}
 			for _, l := range lines[min(after, len(lines)):] {
-				talk.Lines = append(talk.Lines, TranscriptLine{From: l.source(), Private: l.Private, Text: l.Text, At: l.At})
+				page.Lines = append(page.Lines, TranscriptLine{
+					From: l.source(), Private: l.Private, Text: l.Text, At: l.At,
+				})
 			}
-			return talk
+			return page
 		}
 		select {
 		case <-changed:

@@ -15,21 +15,21 @@ import (
 	"hydragate/adapters"
 )
 
-// A Server is a server that only programs at this machine reach.
+// A Server is an HTTP server on loopback.
 type Server struct {
 	URL    string
 	server *http.Server
 	done   chan struct{}
 }
 
-// StartServer serves h at addr until close.
+// StartServer serves h at addr, which must be a loopback address, until Close.
 func StartServer(addr string, h http.Handler) (*Server, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, fmt.Errorf("%s must be host:port", addr)
 	}
 	if a, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !a.IsLoopback()) {
-		return nil, fmt.Errorf("%s must be an address of this machine alone, such as 127.0.0.1", host)
+		return nil, fmt.Errorf("%s must be a loopback address, such as 127.0.0.1", host)
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -49,13 +49,13 @@ func StartServer(addr string, h http.Handler) (*Server, error) {
 	return s, nil
 }
 
-// Close ends the server at once, also for who waits for an answer.
+// Close stops the server immediately and closes all connections.
 func (s *Server) Close() {
 	_ = s.server.Close()
 	<-s.done
 }
 
-// The accounts of the demo. The numbers are of the range that is kept for fiction.
+// The accounts of the demo. The phone numbers are in the range that is reserved for fiction.
 const (
 	DemoBot            = "hydragate_demo_bot"
 	DemoSMSNumber      = "+12025550100"
@@ -67,29 +67,30 @@ const (
 	DemoBotUser        = "U0BOT"
 )
 
-// A Providers is all providers of the demo, with an account at each. The secrets are
-// made anew each time.
+// Providers holds the providers of the demo, each with an account. The secrets are random.
 type Providers struct {
 	Telegram *Telegram
 	Twilio   *Twilio
 	Slack    *Slack
-	Servers  map[string]*Server // by the provider's name
+	Servers  map[string]*Server // by name of the provider
 
 	TelegramToken, SlackToken, SlackSecret string
 	TwilioSID, TwilioToken                 string
-	socket                                 SlackApp // in Socket Mode
+	socket                                 SlackApp // uses Socket Mode
 }
 
-// StartProviders opens the providers; port is where the first listens, with the others at
-// the ports after it, and 0 means free ones.
+// StartProviders starts the providers. They listen on port and the ports after it, or on free ports
+// if port is 0.
 func StartProviders(port int) (p *Providers, err error) {
 	p = &Providers{
 		Telegram: NewTelegram(), Twilio: NewTwilio(), Slack: NewSlack(), Servers: map[string]*Server{},
-		TelegramToken: "700000001:" + (rand.Text() + rand.Text())[:35], SlackToken: "xoxb-" + rand.Text(), SlackSecret: rand.Text(),
+		TelegramToken: "700000001:" + (rand.Text() + rand.Text())[:35],
+		SlackToken:    "xoxb-" + rand.Text(), SlackSecret: rand.Text(),
 		TwilioSID: "AC" + RandomHex(), TwilioToken: RandomHex(),
 		socket: SlackApp{
 			AppID: DemoSocketApp, TeamID: DemoTeam, TeamName: demoTeamName, BotUserID: DemoBotUser,
-			Token: "xoxb-" + rand.Text(), SigningSecret: rand.Text(), AppToken: "xapp-1-" + DemoSocketApp + "-" + rand.Text(),
+			Token: "xoxb-" + rand.Text(), SigningSecret: rand.Text(),
+			AppToken: "xapp-1-" + DemoSocketApp + "-" + rand.Text(),
 		},
 	}
 	defer func() {
@@ -106,13 +107,13 @@ func StartProviders(port int) (p *Providers, err error) {
 		return net.JoinHostPort("127.0.0.1", strconv.Itoa(n))
 	}
 	if p.Servers["Telegram"], err = StartServer(at(0), p.Telegram); err != nil {
-		return p, fmt.Errorf("open the pretend Telegram: %w", err)
+		return p, fmt.Errorf("start simulated Telegram: %w", err)
 	}
 	if p.Servers["Twilio"], err = StartServer(at(1), p.Twilio); err != nil {
-		return p, fmt.Errorf("open the pretend Twilio: %w", err)
+		return p, fmt.Errorf("start simulated Twilio: %w", err)
 	}
 	if p.Servers["Slack"], err = StartServer(at(2), p.Slack); err != nil {
-		return p, fmt.Errorf("open the pretend Slack: %w", err)
+		return p, fmt.Errorf("start simulated Slack: %w", err)
 	}
 	p.Telegram.AddBot(p.TelegramToken, DemoBot)
 	p.Twilio.AddAccount(p.TwilioSID, p.TwilioToken)
@@ -123,29 +124,35 @@ func StartProviders(port int) (p *Providers, err error) {
 	return p, nil
 }
 
+// RandomHex returns 32 random hexadecimal digits.
 func RandomHex() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return hex.EncodeToString(b[:])
 }
 
-// slackApp is the Slack app, with the hooks below the URL hook.
-func (p *Providers) slackApp(hook string) SlackApp {
-	app := SlackApp{AppID: DemoApp, TeamID: DemoTeam, TeamName: demoTeamName, BotUserID: DemoBotUser, Token: p.SlackToken, SigningSecret: p.SlackSecret}
-	if hook != "" {
-		app.EventsURL, app.CommandsURL, app.InteractivityURL = hook+"/events", hook+"/commands", hook+"/interactivity"
+// slackApp returns the Slack app with its webhooks below baseURL. If baseURL is empty, it has none.
+func (p *Providers) slackApp(baseURL string) SlackApp {
+	app := SlackApp{
+		AppID: DemoApp, TeamID: DemoTeam, TeamName: demoTeamName, BotUserID: DemoBotUser,
+		Token: p.SlackToken, SigningSecret: p.SlackSecret,
+	}
+	if baseURL != "" {
+		app.EventsURL, app.CommandsURL = baseURL+"/events", baseURL+"/commands"
+		app.InteractivityURL = baseURL + "/interactivity"
 	}
 	return app
 }
 
-// A ChannelAccount is what a channel of the demo can be set up with.
+// A ChannelAccount is an account at a provider. Body is the request body that sets up its channel in
+// the gateway's API.
 type ChannelAccount struct {
 	Name    string
 	Channel adapters.Channel
 	Body    map[string]any
 }
 
-// ChannelAccounts are those that the providers know.
+// ChannelAccounts returns the accounts at the providers.
 func (p *Providers) ChannelAccounts() []ChannelAccount {
 	twilio := func(number string) map[string]any {
 		return map[string]any{"account_sid": p.TwilioSID, "auth_token": p.TwilioToken, "phone_number": number}
@@ -156,25 +163,29 @@ func (p *Providers) ChannelAccounts() []ChannelAccount {
 		{"SMS", adapters.SMS, twilio(DemoSMSNumber)},
 		{"WhatsApp", adapters.WhatsApp, twilio(demoWhatsAppNumber)},
 		{"Slack", adapters.Slack, map[string]any{"bot_token": p.SlackToken, "signing_secret": p.SlackSecret}},
-		{"Slack, connected", adapters.Slack, map[string]any{"bot_token": p.socket.Token, "signing_secret": p.socket.SigningSecret, "app_token": p.socket.AppToken}},
+		{"Slack, connected", adapters.Slack, map[string]any{
+			"bot_token": p.socket.Token, "signing_secret": p.socket.SigningSecret, "app_token": p.socket.AppToken,
+		}},
 	}
 }
 
-// SetWebhookURLs does what people do at the consoles of Slack and Twilio: they enter the
-// URLs of the hooks, which their APIs have no call for.
-func (p *Providers) SetWebhookURLs(hooks map[adapters.Channel]string) {
-	p.Slack.AddApp(p.slackApp(strings.TrimSuffix(hooks[adapters.Slack], "/events")))
-	p.Twilio.SetWhatsAppURL(p.TwilioSID, demoWhatsAppNumber, hooks[adapters.WhatsApp], hooks[adapters.WhatsApp])
+// SetWebhookURLs sets the webhooks that are entered in the consoles of Slack and Twilio, because
+// their APIs cannot set them.
+func (p *Providers) SetWebhookURLs(urls map[adapters.Channel]string) {
+	p.Slack.AddApp(p.slackApp(strings.TrimSuffix(urls[adapters.Slack], "/events")))
+	p.Twilio.SetWhatsAppURL(p.TwilioSID, demoWhatsAppNumber, urls[adapters.WhatsApp], urls[adapters.WhatsApp])
 }
 
-// NewControl is how people type there.
+// NewControl returns a Control of the providers.
 func (p *Providers) NewControl() *Control {
 	return &Control{
-		Telegram: p.Telegram, Bot: DemoBot, Twilio: p.Twilio, SMSNumber: DemoSMSNumber, WhatsAppNumber: demoWhatsAppNumber,
+		Telegram: p.Telegram, Bot: DemoBot,
+		Twilio: p.Twilio, SMSNumber: DemoSMSNumber, WhatsAppNumber: demoWhatsAppNumber,
 		Slack: p.Slack, AppID: DemoApp, SocketAppID: DemoSocketApp, Team: DemoTeam,
 	}
 }
 
+// Close stops the providers and their servers.
 func (p *Providers) Close() {
 	p.Telegram.Close()
 	p.Twilio.Close()

@@ -1,7 +1,8 @@
-// Package simulator plays the providers: pretend Telegram, Twilio and Slack servers
-// that behave as the originals do, faults included. The demo, the dashboard's
-// simulator and the tests share them. A pretend provider does not forgive what the
-// original would refuse, and does not hide what arrives twice.
+// Package simulator implements simulated Telegram, Twilio and Slack servers that behave as the
+// originals do, including their faults. The demo and the tests use them. A simulated provider
+// rejects what the original rejects, and records duplicates.
+//
+// It covers the parts of the providers' APIs that package adapters uses, not all of them.
 package simulator
 
 import (
@@ -11,21 +12,21 @@ import (
 	"time"
 )
 
-// A Line is something said in a chat of a pretend provider.
+// A Line is a message in a chat of a simulated provider.
 type Line struct {
-	ID      string // the provider's id of the message
-	Chat    string // a person's id, or a room's
-	Sender  string // empty: the bot
+	ID      string // the provider's ID of the message
+	Chat    string // ID of a person or a group
+	Sender  string // empty for the bot
 	Text    string
 	Private bool // shown to one person only, such as Slack's ephemeral messages
 	At      time.Time
 }
 
-// FromBot reports whether the gateway said it.
+// FromBot reports whether the bot, and so the gateway, sent the line.
 func (l Line) FromBot() bool { return l.Sender == "" }
 
-// A Transcript keeps what was said, in order. The zero value is ready; it is safe
-// for concurrent use.
+// A Transcript records the lines of all chats in order. The zero value is ready to use. A Transcript
+// is safe for concurrent use.
 type Transcript struct {
 	mu      sync.Mutex
 	lines   []Line
@@ -44,36 +45,37 @@ func (t *Transcript) Add(l Line) {
 	}
 }
 
-// Lines gives what was said in chat, oldest first; "" means all chats.
+// Lines returns the lines of chat, oldest first. If chat is empty, it returns those of all chats.
 func (t *Transcript) Lines(chat string) []Line {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var ls []Line
+	var lines []Line
 	for _, l := range t.lines {
 		if chat == "" || l.Chat == chat {
-			ls = append(ls, l)
+			lines = append(lines, l)
 		}
 	}
-	return ls
+	return lines
 }
 
-// Replies gives the lines of chat that the bot said.
+// Replies returns the lines of chat that the bot sent.
 func (t *Transcript) Replies(chat string) []Line {
-	var ls []Line
+	var replies []Line
 	for _, l := range t.Lines(chat) {
 		if l.FromBot() {
-			ls = append(ls, l)
+			replies = append(replies, l)
 		}
 	}
-	return ls
+	return replies
 }
 
-// WaitReply waits for the bot's answer number n (from 0) in chat.
+// WaitReply returns the reply with index n in chat, and waits until there is one. It returns the
+// cause of ctx if ctx ends first.
 func (t *Transcript) WaitReply(ctx context.Context, chat string, n int) (Line, error) {
 	for {
 		changed := t.watch()
-		if ls := t.Replies(chat); len(ls) > n {
-			return ls[n], nil
+		if replies := t.Replies(chat); len(replies) > n {
+			return replies[n], nil
 		}
 		select {
 		case <-changed:
@@ -83,7 +85,7 @@ func (t *Transcript) WaitReply(ctx context.Context, chat string, n int) (Line, e
 	}
 }
 
-// watch gives a channel that is closed at the next Add.
+// watch returns a channel that the next Add closes.
 func (t *Transcript) watch() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -93,33 +95,33 @@ func (t *Transcript) watch() <-chan struct{} {
 	return t.changed
 }
 
-// A Fault is what a provider does in place of its answer.
+// A Fault replaces the response of a provider.
 type Fault struct {
 	Status int
 	Header http.Header
 	Body   string
-	Hang   bool // take the request, do the work, and never answer
-	Cut    bool // take the request, do the work, and cut the connection
+	Hang   bool // process the request and do not respond
+	Cut    bool // process the request and close the connection
 }
 
-// Faults are faults waiting for the calls they hit, by method name. The zero value
-// is ready; it is safe for concurrent use.
+// Faults holds the faults for future calls by method name. The zero value is ready to use. A Faults
+// is safe for concurrent use.
 type Faults struct {
 	mu    sync.Mutex
 	armed map[string][]Fault
 }
 
-// Arm makes the next call of method meet f; more faults wait for the calls after.
-func (fs *Faults) Arm(method string, f ...Fault) {
+// Arm adds faults for the next calls of method, one for each call.
+func (fs *Faults) Arm(method string, faults ...Fault) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fs.armed == nil {
 		fs.armed = map[string][]Fault{}
 	}
-	fs.armed[method] = append(fs.armed[method], f...)
+	fs.armed[method] = append(fs.armed[method], faults...)
 }
 
-// pop gives the fault that hits this call of method, if one waits.
+// pop removes and returns the fault for this call of method. It reports whether there is one.
 func (fs *Faults) pop(method string) (Fault, bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -131,7 +133,7 @@ func (fs *Faults) pop(method string) (Fault, bool) {
 	return q[0], true
 }
 
-// respond answers with f, after the work when f is lossy.
+// respond sends the response of f, hangs until the client disconnects, or closes the connection.
 func (f Fault) respond(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case f.Hang:
@@ -147,5 +149,5 @@ func (f Fault) respond(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// afterProcessing reports whether the provider does the work before the fault shows.
+// afterProcessing reports whether the provider processes the request before the fault.
 func (f Fault) afterProcessing() bool { return f.Hang || f.Cut }
