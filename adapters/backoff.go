@@ -4,31 +4,58 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 )
 
-// A Backoff is how long a Poller waits between tries: longer each time, and never the same
-// for two of them.
-type Backoff struct{ next *backoff.ExponentialBackOff }
-
-// NewBackoff gives a Pause that begins with first and grows to most, both more or less.
-func NewBackoff(first, most time.Duration) *Backoff {
-	w := backoff.NewExponentialBackOff()
-	w.InitialInterval, w.MaxInterval = first, most
-	return &Backoff{w}
+// A BackoffPolicy describes delays that grow exponentially with the number of failures. Every retry
+// in the gateway follows one.
+type BackoffPolicy struct {
+	Initial    time.Duration // mean delay after the first failure
+	Max        time.Duration // largest mean delay
+	Multiplier float64       // growth of the mean from one failure to the next
+	Jitter     float64       // largest deviation from the mean, as a fraction of it; 0 for none
 }
 
-// Next gives the next wait.
-func (p *Backoff) Next() time.Duration { return p.next.NextBackOff() }
+// Delay returns how long to wait after a number of earlier failures, with jitter. It is never less
+// than retryAfter, which is what the other side asked for, or zero.
+func (p BackoffPolicy) Delay(failures int, retryAfter time.Duration) time.Duration {
+	mean := min(float64(p.Max), float64(p.Initial)*math.Pow(p.Multiplier, float64(max(failures, 0))))
+	b := backoff.ExponentialBackOff{
+		InitialInterval: time.Duration(mean), RandomizationFactor: p.Jitter, Multiplier: p.Multiplier, MaxInterval: p.Max,
+	}
+	return max(b.NextBackOff(), retryAfter)
+}
 
-// Reset begins again with the first.
-func (p *Backoff) Reset() { p.next.Reset() }
+// A Backoff counts consecutive failures and returns the delays of its policy. It is not safe for
+// concurrent use.
+type Backoff struct {
+	policy   BackoffPolicy
+	failures int
+}
 
-// Sleep waits as long as a failed call calls for, or gives the error back when waiting
-// is senseless: the provider does not know the credentials, or it is none of its errors.
-func (p *Backoff) Sleep(ctx context.Context, log *slog.Logger, ep Endpoint, err error) error {
+// NewBackoff returns the backoff of a poller: delays start at initial, grow by half up to max, and
+// deviate by up to half.
+func NewBackoff(initial, max time.Duration) *Backoff {
+	return &Backoff{policy: BackoffPolicy{Initial: initial, Max: max, Multiplier: 1.5, Jitter: 0.5}}
+}
+
+// Next records a failure and returns the delay before the next attempt.
+func (b *Backoff) Next() time.Duration {
+	delay := b.policy.Delay(b.failures, 0)
+	b.failures++
+	return delay
+}
+
+// Reset forgets the failures; the next delay is the first of the policy. Call it after a success.
+func (b *Backoff) Reset() { b.failures = 0 }
+
+// Sleep waits before the next attempt after err, at least as long as its RetryAfter. It returns err
+// without waiting if retrying cannot help: the credentials were rejected, or err is not a
+// *SendError. It returns ctx.Err() if ctx ends first.
+func (b *Backoff) Sleep(ctx context.Context, log *slog.Logger, ep Endpoint, err error) error {
 	var e *SendError
 	if !errors.As(err, &e) || e.Reason == BadSecret {
 		return err
@@ -36,18 +63,20 @@ func (p *Backoff) Sleep(ctx context.Context, log *slog.Logger, ep Endpoint, err 
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	wait := max(p.Next(), e.RetryAfter)
-	log.WarnContext(ctx, "poll waits", slog.String("endpoint", ep.ID), slog.String("reason", string(e.Reason)), slog.String("code", e.Code), slog.Duration("wait", wait))
-	Sleep(ctx, wait)
-	return nil
+	delay := max(b.Next(), e.RetryAfter)
+	log.WarnContext(ctx, "poll failed, retrying", "endpoint", ep.ID, "reason", e.Reason, "code", e.Code,
+		"retry_in_ms", delay.Milliseconds(), "error", err)
+	return Sleep(ctx, delay)
 }
 
-// Sleep waits, or until ctx ends.
-func Sleep(ctx context.Context, d time.Duration) {
+// Sleep waits for d. It returns ctx.Err() if ctx ends first, and nil otherwise.
+func Sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
+		return nil
 	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

@@ -26,8 +26,7 @@ const purgeInterval = 10 * time.Minute
 // Run purges every ten minutes until ctx ends.
 func (p *Purger) Run(ctx context.Context) {
 	for {
-		adapters.Sleep(ctx, purgeInterval)
-		if ctx.Err() != nil {
+		if adapters.Sleep(ctx, purgeInterval) != nil {
 			return
 		}
 		n, err := p.Store.Purge(ctx)

@@ -1,25 +1,18 @@
 package gateway
 
 import (
-	"math/rand/v2"
 	"time"
+
+	"hydragate/adapters"
 )
 
-const (
-	KeyRetryDelay = 10 * time.Second // before what needs a master key that is not here is looked at again
-)
+// KeyRetryDelay is the delay before work is retried that needs a master key which this process does
+// not have. Another process may have it.
+const KeyRetryDelay = 10 * time.Second
 
-const (
-	MinBackoff = 10 * time.Second
-	MaxBackoff = 8 * time.Minute // before jitter, which adds up to a quarter
-)
-
-// Backoff gives how long to wait after so many failures: 10 seconds at first, 10
-// minutes at most, never two replicas' seats in step.
-func Backoff(failures int) time.Duration {
-	d := MaxBackoff
-	if failures < 6 {
-		d = min(d, MinBackoff<<failures)
-	}
-	return d + rand.N(d/4)
+// SetupBackoff returns the policy for the set-up of endpoints and for back-fills: 10 to 12.5 seconds
+// at first, then twice as long after each failure, up to 8 to 10 minutes. The jitter spreads the
+// endpoints, and the replicas.
+func SetupBackoff() adapters.BackoffPolicy {
+	return adapters.BackoffPolicy{Initial: 11250 * time.Millisecond, Max: 9 * time.Minute, Multiplier: 2, Jitter: 1.0 / 9}
 }

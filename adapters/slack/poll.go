@@ -84,7 +84,9 @@ func (a *Adapter) keepConnected(ctx context.Context, ep adapters.Endpoint, hear 
 			}
 			wait := pause.Next()
 			a.log().InfoContext(ctx, "socket to be replaced", slog.String("endpoint", ep.ID), slog.String("reason", reason), slog.Duration("wait", wait))
-			adapters.Sleep(ctx, wait)
+			if err := adapters.Sleep(ctx, wait); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 		}
 	}
@@ -165,10 +167,9 @@ func (a *Adapter) deliver(ctx context.Context, ep adapters.Endpoint, batch []ada
 			return true
 		}
 		wait := pause.Next()
-		if ctx.Err() != nil || time.Since(came)+wait > ackTimeout {
+		if ctx.Err() != nil || time.Since(came)+wait > ackTimeout || adapters.Sleep(ctx, wait) != nil {
 			a.log().WarnContext(ctx, "messages left to Slack", slog.String("endpoint", ep.ID), slog.String("reason", "not stored"), slog.Int("messages", len(batch)))
 			return false
 		}
-		adapters.Sleep(ctx, wait)
 	}
 }

@@ -41,7 +41,9 @@ func (a *Adapter) Poll(ctx context.Context, ep adapters.Endpoint, cursor string,
 			return err
 		}
 		if next.next == at.next { // nothing that Telegram could be told to forget
-			adapters.Sleep(ctx, pause.Next())
+			if err := adapters.Sleep(ctx, pause.Next()); err != nil {
+				return err
+			}
 		} else {
 			pause.Reset()
 		}
@@ -84,7 +86,9 @@ func (a *Adapter) deliver(ctx context.Context, ep adapters.Endpoint, batch []ada
 		}
 		wait := pause.Next()
 		a.log().WarnContext(ctx, "poll waits", slog.String("endpoint", ep.ID), slog.String("reason", "not stored"), slog.Duration("wait", wait))
-		adapters.Sleep(ctx, wait)
+		if err := adapters.Sleep(ctx, wait); err != nil {
+			return err
+		}
 	}
 }
 

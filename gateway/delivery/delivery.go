@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -140,7 +139,7 @@ func (p *Deliverer) deliverOne(ctx context.Context, l gateway.Lease, e gateway.E
 		r.Status = gateway.Delivered
 		s.Replies = replies
 	default:
-		r.Status, r.Error, r.Delay = gateway.Pending, adapters.Sanitize(err.Error(), maxErrorText), retryDelay(e.Attempts+1, a.retryAfter)
+		r.Status, r.Error, r.Delay = gateway.Pending, adapters.Sanitize(err.Error(), maxErrorText), retryPolicy().Delay(e.Attempts, a.retryAfter)
 		s.Next, waits = p.Now().Add(r.Delay), true
 	}
 	if a.status == http.StatusGone {
@@ -265,11 +264,10 @@ func (p *Deliverer) parseReplies(e gateway.Event, body []byte) []gateway.OutboxR
 	return rows
 }
 
-// retryDelay is 1, 2, 4 … 600 s with full jitter in its upper half, and never less than
-// asked for.
-func retryDelay(attempt int, asked time.Duration) time.Duration {
-	d := min(600*time.Second, time.Second<<min(attempt-1, 10))
-	return max(d/2+time.Duration(rand.Int64N(int64(d/2)+1)), asked)
+// retryPolicy returns delays of 0.5 to 1 second after the first failed attempt, then twice as long
+// after each, up to 5 to 10 minutes.
+func retryPolicy() adapters.BackoffPolicy {
+	return adapters.BackoffPolicy{Initial: 750 * time.Millisecond, Max: 450 * time.Second, Multiplier: 2, Jitter: 1.0 / 3}
 }
 
 // retryAfter reads the header of RFC 9110, section 10.2.3, up to an hour.

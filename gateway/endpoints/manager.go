@@ -241,7 +241,7 @@ func (c *Manager) applyResult(seat gateway.EndpointState, err error) (gateway.En
 			return seat, time.Time{}
 		}
 	}
-	retryAt := c.now().Add(gateway.Backoff(seat.Retries))
+	retryAt := c.now().Add(gateway.SetupBackoff().Delay(seat.Retries, 0))
 	seat.Retries++
 	return seat, retryAt
 }

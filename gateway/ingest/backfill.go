@@ -91,7 +91,7 @@ func (f *Backfill) Run(ctx context.Context) {
 func (f *Backfill) waitAfterError(ctx context.Context, err error) {
 	if ctx.Err() == nil {
 		f.Log.WarnContext(ctx, "lease endpoints for back-fill failed", "error", err)
-		adapters.Sleep(ctx, queue.ErrorDelay)
+		_ = adapters.Sleep(ctx, queue.ErrorDelay)
 	}
 }
 
@@ -158,17 +158,17 @@ func (f *Backfill) recordFailure(after, ctx context.Context, t gateway.BackfillT
 	}
 	f.Metrics.recordBackfill(ep.Channel, reason)
 	log.WarnContext(ctx, "back-fill failed", "reason", reason, "failures", t.Failures+1, "error", err)
-	wait := gateway.Backoff(t.Failures)
+	var retryAfter time.Duration
 	if se != nil {
-		wait = max(wait, se.RetryAfter)
+		retryAfter = se.RetryAfter
 	}
 	if se != nil && se.Reason == adapters.BadSecret {
 		t.State.Status, t.State.ErrorMessage = gateway.EndpointError, "The provider refuses the credentials."
-		if _, err := f.Store.SetEndpointStatus(after, t.State, time.Now().Add(gateway.Backoff(t.State.Retries))); err != nil {
+		if _, err := f.Store.SetEndpointStatus(after, t.State, time.Now().Add(gateway.SetupBackoff().Delay(t.State.Retries, 0))); err != nil {
 			return err
 		}
 	}
-	return f.Store.FailBackfill(after, ep.TenantID, ep.ID, wait)
+	return f.Store.FailBackfill(after, ep.TenantID, ep.ID, gateway.SetupBackoff().Delay(t.Failures, retryAfter))
 }
 
 // fetchMissing stores the messages of the log that are not stored yet.

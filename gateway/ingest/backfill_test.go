@@ -137,10 +137,10 @@ func TestBackfill_Retry(t *testing.T) {
 		least  time.Duration
 		marked gateway.EndpointStatus
 	}{
-		"unreachable":         {err: &adapters.SendError{Reason: adapters.Unreachable}, least: gateway.MinBackoff, atMost: gateway.MaxBackoff},
+		"unreachable":         {err: &adapters.SendError{Reason: adapters.Unreachable}, least: 9 * time.Second, atMost: 13 * time.Second},
 		"throttled":           {err: &adapters.SendError{Reason: adapters.Throttled, RetryAfter: time.Hour}, least: time.Hour, atMost: time.Hour},
-		"credentials refused": {err: &adapters.SendError{Reason: adapters.BadSecret}, least: gateway.MinBackoff, atMost: gateway.MaxBackoff, marked: gateway.EndpointError},
-		"cannot be stored":    {take: errStoreDown, least: gateway.MinBackoff, atMost: gateway.MaxBackoff},
+		"credentials refused": {err: &adapters.SendError{Reason: adapters.BadSecret}, least: 9 * time.Second, atMost: 13 * time.Second, marked: gateway.EndpointError},
+		"cannot be stored":    {take: errStoreDown, least: 9 * time.Second, atMost: 13 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := &fakeBackfillStore{task: gateway.BackfillTask{State: gateway.EndpointState{Endpoint: smsEndpoint}, StartedAt: time.Now(), Since: time.Now()}}

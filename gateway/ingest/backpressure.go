@@ -47,7 +47,7 @@ func (p *Backpressure) Active() bool {
 func (p *Backpressure) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		p.probe(ctx)
-		adapters.Sleep(ctx, probeInterval)
+		_ = adapters.Sleep(ctx, probeInterval)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"runtime/debug"
 	"time"
 
@@ -256,9 +255,9 @@ func (s *Sender) retryResult(row gateway.OutboxRow, se *adapters.SendError) gate
 	return r
 }
 
-// resendDelay is 1, 2, 4 … 300 s, more or less a quarter, and never less than asked for.
-func resendDelay(attempts int, asked time.Duration) time.Duration {
-	d := min(300*time.Second, time.Second<<min(max(attempts-1, 0), 9))
-	d += time.Duration((rand.Float64() - 0.5) / 2 * float64(d))
-	return max(d, asked)
+// resendDelay returns how long to wait after that many attempts: 1, 2, 4 … 300 seconds, give or
+// take a quarter, and at least retryAfter.
+func resendDelay(attempts int, retryAfter time.Duration) time.Duration {
+	policy := adapters.BackoffPolicy{Initial: time.Second, Max: 300 * time.Second, Multiplier: 2, Jitter: 0.25}
+	return policy.Delay(attempts-1, retryAfter)
 }

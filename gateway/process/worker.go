@@ -190,7 +190,7 @@ func (w *Worker) recordFailure(ctx context.Context, c gateway.Commit, in gateway
 		return w.Store.Apply(ctx, c)
 	}
 	m := gateway.MessageResult{ID: in.ID, Retry: true}
-	c.Next = w.Now().Add(retryDelay(in.Attempts))
+	c.Next = w.Now().Add(retryPolicy().Delay(in.Attempts, 0))
 	if in.Attempts+1 >= maxAttempts {
 		m = gateway.MessageResult{ID: in.ID, Dead: true, Outcome: "dead"}
 		c.Next = w.Now()
@@ -203,9 +203,9 @@ func (w *Worker) recordFailure(ctx context.Context, c gateway.Commit, in gateway
 	return w.Store.Apply(ctx, c)
 }
 
-// retryDelay is 1, 2, 4 … 30 s after that many attempts.
-func retryDelay(attempts int) time.Duration {
-	return min(30*time.Second, time.Second<<min(max(attempts, 0), 5))
+// retryPolicy returns delays of 1, 2, 4, 8, 16 and then 30 seconds.
+func retryPolicy() adapters.BackoffPolicy {
+	return adapters.BackoffPolicy{Initial: time.Second, Max: 30 * time.Second, Multiplier: 2}
 }
 
 // decide returns the decision about one message. It stores nothing, but checking a claim code counts
