@@ -23,7 +23,9 @@ type addressOwners struct {
 }
 
 // loadAddressOwners reads the identities of an address and groups them for customer.
-func (s *Store) loadAddressOwners(ctx context.Context, tx sqldb.DB, tenant, customer, channel, externalID string) (addressOwners, error) {
+func (s *Store) loadAddressOwners(
+	ctx context.Context, tx sqldb.DB, tenant, customer, channel, externalID string,
+) (addressOwners, error) {
 	a := addressOwners{channel: channel, externalID: externalID}
 	rs, err := tx.Query(ctx, `
 		select `+identityColumns+`, claim_gen from identities
@@ -99,7 +101,8 @@ const maxOwnerships = 1000
 const ownershipColumns = `identity_id, instance_id, channel, external_id, customer_id, since, until, erased_at`
 
 func scanOwnership(sc sqldb.ScanFunc) (o identity.Ownership, err error) {
-	err = sc(sqldb.Text(&o.IdentityID), sqldb.Text(&o.InstanceID), &o.Channel, &o.ExternalID, sqldb.Text(&o.CustomerID), sqldb.Time(&o.Since), sqldb.Time(&o.Until), sqldb.Time(&o.ErasedAt))
+	err = sc(sqldb.Text(&o.IdentityID), sqldb.Text(&o.InstanceID), &o.Channel, &o.ExternalID, sqldb.Text(&o.CustomerID),
+		sqldb.Time(&o.Since), sqldb.Time(&o.Until), sqldb.Time(&o.ErasedAt))
 	return o, err
 }
 

@@ -45,9 +45,11 @@ func TestAddressHistory(t *testing.T) {
 				t.Errorf("history: %s; want %s", got, words)
 			}
 		}
-		u := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: a.Channel, ExternalID: a.ExternalID})
+		u := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: a.Channel,
+			ExternalID: a.ExternalID})
 		want("")
-		if at, err := f.IdentityAddress(t.Context(), f.tenant, u.ID); err != nil || at.ExternalID != "12345" || at.InstanceID != f.instance {
+		if at, err := f.IdentityAddress(t.Context(), f.tenant, u.ID); err != nil || at.ExternalID != "12345" ||
+			at.InstanceID != f.instance {
 			t.Errorf("address %+v, %v", at, err)
 		}
 		if _, err := f.Adopt(t.Context(), f.tenant, steve, u.ID, identity.System); err != nil {
@@ -61,11 +63,13 @@ func TestAddressHistory(t *testing.T) {
 		if at, err := f.IdentityAddress(t.Context(), f.tenant, u.ID); err != nil || at.ExternalID != "12345" {
 			t.Errorf("address of who is gone: %+v, %v", at, err)
 		}
-		i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: matt, Channel: a.Channel, ExternalID: a.ExternalID}, identity.System)
+		i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: matt, Channel: a.Channel,
+			ExternalID: a.ExternalID}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.EditIdentity(t.Context(), f.tenant, matt, i.ID, identity.Edit{DisplayName: new(string)}, identity.System); err != nil {
+		if _, err := f.EditIdentity(t.Context(), f.tenant, matt, i.ID, identity.Edit{DisplayName: new(string)},
+			identity.System); err != nil {
 			t.Fatal(err)
 		}
 		want("Steve, Matt…")
@@ -73,14 +77,16 @@ func TestAddressHistory(t *testing.T) {
 		want("Steve, Matt, Steve…")
 		f.undoMerge(matt)
 		want("Steve, Matt, Steve, Matt…")
-		if os, err := f.CustomerHistory(t.Context(), f.tenant, steve); err != nil || len(os) != 2 || os[0].IdentityID != u.ID {
+		if os, err := f.CustomerHistory(t.Context(), f.tenant, steve); err != nil || len(os) != 2 ||
+			os[0].IdentityID != u.ID {
 			t.Errorf("of Steve: %+v, %v", os, err)
 		}
 		if _, err := f.EraseCustomer(t.Context(), f.tenant, steve, identity.System); err != nil {
 			t.Fatal(err)
 		}
 		want("Steve (erased:), Matt, Steve (erased:), Matt…")
-		if at, err := f.IdentityAddress(t.Context(), f.tenant, u.ID); err != nil || !strings.HasPrefix(at.ExternalID, "erased:") {
+		if at, err := f.IdentityAddress(t.Context(), f.tenant, u.ID); err != nil ||
+			!strings.HasPrefix(at.ExternalID, "erased:") {
 			t.Errorf("address of who was erased: %+v, %v", at, err)
 		}
 		if _, err := f.EraseCustomer(t.Context(), f.tenant, matt, identity.System); err != nil {
@@ -99,14 +105,16 @@ func TestAddressHistory(t *testing.T) {
 func TestAddressHistory_InstanceDeleted(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		steve, _ := f.createCustomer("", 0)
-		_, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: steve, InstanceID: f.instance, Channel: "telegram", ExternalID: "777"}, identity.System)
+		_, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: steve, InstanceID: f.instance,
+			Channel: "telegram", ExternalID: "777"}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := f.DeleteInstance(t.Context(), f.tenant, f.instance, identity.System); err != nil {
 			t.Fatal(err)
 		}
-		if got := f.formatHistory(identity.Address{Channel: "telegram", ExternalID: "777"}, map[string]string{steve: "Steve"}); got != "Steve" {
+		if got := f.formatHistory(identity.Address{Channel: "telegram", ExternalID: "777"},
+			map[string]string{steve: "Steve"}); got != "Steve" {
 			t.Errorf("history: %s", got)
 		}
 	}})

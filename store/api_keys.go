@@ -18,7 +18,8 @@ const apiKeyColumns = `id, tenant_id, name, hint, scopes, instance_id, expires_a
 
 func scanAPIKey(sc sqldb.ScanFunc) (k identity.APIKey, err error) {
 	var scopes string
-	err = sc(sqldb.Text(&k.ID), sqldb.Text(&k.TenantID), &k.Name, &k.Hint, &scopes, sqldb.Text(&k.InstanceID), sqldb.Time(&k.ExpiresAt), sqldb.Time(&k.RevokedAt), sqldb.Time(&k.LastUsedAt), sqldb.Time(&k.CreatedAt))
+	err = sc(sqldb.Text(&k.ID), sqldb.Text(&k.TenantID), &k.Name, &k.Hint, &scopes, sqldb.Text(&k.InstanceID),
+		sqldb.Time(&k.ExpiresAt), sqldb.Time(&k.RevokedAt), sqldb.Time(&k.LastUsedAt), sqldb.Time(&k.CreatedAt))
 	k.Scopes = strings.Fields(scopes)
 	return k, err
 }
@@ -36,7 +37,8 @@ func (s *Store) APIKey(ctx context.Context, hash string) (identity.APIKey, error
 func (s *Store) TouchAPIKey(ctx context.Context, tenant, id string, at time.Time) error {
 	_, err := s.db.Exec(ctx, `
 		update api_keys set last_used_at = $3
-		where tenant_id = $1 and id = $2 and (last_used_at is null or last_used_at < $3)`, tenant, id, at.UTC().Truncate(time.Minute))
+		where tenant_id = $1 and id = $2 and (last_used_at is null or last_used_at < $3)`, tenant, id,
+		at.UTC().Truncate(time.Minute))
 	return s.apiKeyError("record use of API key", err)
 }
 
@@ -45,7 +47,9 @@ func (s *Store) TouchAPIKey(ctx context.Context, tenant, id string, at time.Time
 // replaced: its previous token was never returned to anyone. It returns identity.ErrNoInstance if
 // the tenant has no instance k.InstanceID, and identity.ErrNotFound if k.ID belongs to another
 // tenant.
-func (s *Store) CreateAPIKey(ctx context.Context, k identity.APIKey, hash string, by identity.Actor) (created identity.APIKey, err error) {
+func (s *Store) CreateAPIKey(
+	ctx context.Context, k identity.APIKey, hash string, by identity.Actor,
+) (created identity.APIKey, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		created, err = s.insertAPIKey(ctx, tx, k, hash, by, "key.created", "")
 		return err
@@ -66,7 +70,8 @@ func (s *Store) insertAPIKey(
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		on conflict (id) do nothing
 		returning `+apiKeyColumns,
-		orNewID(k.ID), k.TenantID, k.Name, k.Hint, hash, strings.Join(k.Scopes, " "), sqldb.TextOrNull(k.InstanceID), sqldb.TimeOrNull(k.ExpiresAt), s.now())
+		orNewID(k.ID), k.TenantID, k.Name, k.Hint, hash, strings.Join(k.Scopes, " "), sqldb.TextOrNull(k.InstanceID),
+		sqldb.TimeOrNull(k.ExpiresAt), s.now())
 	created, err := sqldb.ScanOne(rs, err, scanAPIKey)
 	if sqldb.IsNoRows(err) {
 		rs, err := tx.Query(ctx, `
@@ -81,7 +86,8 @@ func (s *Store) insertAPIKey(
 	if replaces != "" {
 		detail["replaces"] = replaces
 	}
-	return created, recordEvents(ctx, tx, identity.Event{TenantID: k.TenantID, Kind: kind, Actor: by, InstanceID: k.InstanceID, Detail: detail})
+	return created, recordEvents(ctx, tx, identity.Event{TenantID: k.TenantID, Kind: kind, Actor: by,
+		InstanceID: k.InstanceID, Detail: detail})
 }
 
 // ListAPIKeys returns at most limit API keys of a tenant in order of creation, starting after the
@@ -103,7 +109,8 @@ func (s *Store) RotateAPIKey(
 ) (created identity.APIKey, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		// Lock the row before reading it, so that a key revoked concurrently is not copied.
-		rs, err := tx.Query(ctx, `update api_keys set hint = hint where tenant_id = $1 and id = $2 returning `+apiKeyColumns, tenant, id)
+		rs, err := tx.Query(ctx,
+			`update api_keys set hint = hint where tenant_id = $1 and id = $2 returning `+apiKeyColumns, tenant, id)
 		old, err := sqldb.ScanOne(rs, err, scanAPIKey)
 		if err != nil {
 			return err
@@ -112,7 +119,8 @@ func (s *Store) RotateAPIKey(
 			return identity.ErrNotFound
 		}
 		if old.ExpiresAt.IsZero() || oldUntil.Before(old.ExpiresAt) {
-			if _, err := tx.Exec(ctx, `update api_keys set expires_at = $3 where tenant_id = $1 and id = $2`, tenant, id, sqldb.TimeOrNull(oldUntil)); err != nil {
+			if _, err := tx.Exec(ctx, `update api_keys set expires_at = $3 where tenant_id = $1 and id = $2`, tenant, id,
+				sqldb.TimeOrNull(oldUntil)); err != nil {
 				return err
 			}
 		}
@@ -141,17 +149,21 @@ func (s *Store) RevokeAPIKey(ctx context.Context, tenant, id string, by identity
 // revokeAPIKey revokes a key and records the event. It returns 0 if the key is revoked already or
 // does not exist.
 func (s *Store) revokeAPIKey(ctx context.Context, tx sqldb.DB, tenant, id string, by identity.Actor) (int64, error) {
-	n, err := tx.Exec(ctx, `update api_keys set revoked_at = $3 where tenant_id = $1 and id = $2 and revoked_at is null`, tenant, id, s.now())
+	n, err := tx.Exec(ctx, `update api_keys set revoked_at = $3 where tenant_id = $1 and id = $2 and revoked_at is null`,
+		tenant, id, s.now())
 	if err != nil || n == 0 {
 		return n, err
 	}
-	return n, recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "key.revoked", Actor: by, Detail: map[string]string{"key": id}})
+	return n, recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "key.revoked", Actor: by,
+		Detail: map[string]string{"key": id}})
 }
 
 // EnsureAPIKey makes token the only valid API key with this name: it creates the key unless it
 // exists and revokes all others with the name, in one transaction. created reports whether the key
 // was created. It returns ErrKeyRevoked if the key was revoked or belongs to another tenant.
-func (s *Store) EnsureAPIKey(ctx context.Context, tenant, name, token string, scopes []string) (created bool, err error) {
+func (s *Store) EnsureAPIKey(
+	ctx context.Context, tenant, name, token string, scopes []string,
+) (created bool, err error) {
 	hash := identity.HashToken(token)
 	ensure := func(tx sqldb.DB) error {
 		created = false
@@ -160,7 +172,8 @@ func (s *Store) EnsureAPIKey(ctx context.Context, tenant, name, token string, sc
 		switch {
 		case sqldb.IsNoRows(err):
 			created = true
-			if k, err = s.insertAPIKey(ctx, tx, identity.APIKey{TenantID: tenant, Name: name, Hint: keyHint(token), Scopes: scopes}, hash, identity.System, "key.created", ""); err != nil {
+			if k, err = s.insertAPIKey(ctx, tx, identity.APIKey{TenantID: tenant, Name: name, Hint: keyHint(token),
+				Scopes: scopes}, hash, identity.System, "key.created", ""); err != nil {
 				return err
 			}
 		case err != nil:

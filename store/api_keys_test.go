@@ -16,7 +16,8 @@ func TestEnsureAPIKey(t *testing.T) {
 			t.Fatalf("an empty database holds %d keys, %v", n, err)
 		}
 		first, second := identity.NewToken("hg_live_"), identity.NewToken("hg_live_")
-		other, err := s.CreateAPIKey(ctx, identity.APIKey{TenantID: identity.DefaultTenant, Name: "desk"}, newID(), identity.System)
+		other, err := s.CreateAPIKey(ctx, identity.APIKey{TenantID: identity.DefaultTenant, Name: "desk"}, newID(),
+			identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,7 +30,8 @@ func TestEnsureAPIKey(t *testing.T) {
 			return k.IsLive(time.Now())
 		}
 		for _, want := range []bool{true, false} {
-			if created, err := s.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", first, identity.Scopes); err != nil || created != want {
+			if created, err := s.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", first, identity.Scopes); err != nil ||
+				created != want {
 				t.Errorf("created %v, %v; want %v", created, err, want)
 			}
 		}
@@ -37,19 +39,23 @@ func TestEnsureAPIKey(t *testing.T) {
 		if err != nil || !k.HasScope("keys:write") || k.Hint != first[len(first)-4:] || k.Name != "bootstrap" {
 			t.Errorf("kept: %+v, %v", k, err)
 		}
-		if created, err := s.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", second, identity.Scopes); err != nil || !created {
+		if created, err := s.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", second, identity.Scopes); err != nil ||
+			!created {
 			t.Errorf("another token: created %v, %v", created, err)
 		}
 		if live(first) || !live(second) {
 			t.Errorf("live: the old one %v, the new one %v", live(first), live(second))
 		}
-		if _, err := s.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", first, identity.Scopes); !errors.Is(err, ErrKeyRevoked) || !live(second) {
+		if _, err := s.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", first, identity.Scopes); !errors.Is(err,
+			ErrKeyRevoked) || !live(second) {
 			t.Errorf("a revoked token: %v; want ErrKeyRevoked", err)
 		}
-		if _, err := s.EnsureAPIKey(ctx, newTenant(t, s), "bootstrap", second, identity.Scopes); !errors.Is(err, ErrKeyRevoked) {
+		if _, err := s.EnsureAPIKey(ctx, newTenant(t, s), "bootstrap", second, identity.Scopes); !errors.Is(err,
+			ErrKeyRevoked) {
 			t.Errorf("another tenant's token: %v; want ErrKeyRevoked", err)
 		}
-		if ks, err := s.ListAPIKeys(ctx, identity.DefaultTenant, "", 10); err != nil || len(ks) != 3 || ks[0].ID != other.ID || !ks[0].IsLive(time.Now()) {
+		if ks, err := s.ListAPIKeys(ctx, identity.DefaultTenant, "", 10); err != nil || len(ks) != 3 ||
+			ks[0].ID != other.ID || !ks[0].IsLive(time.Now()) {
 			t.Errorf("keys: %+v, %v", ks, err)
 		}
 	})
@@ -63,7 +69,8 @@ func TestEnsureAPIKey_ConcurrentReplicas(t *testing.T) {
 		for n := range created {
 			wg.Go(func() {
 				var err error
-				if created[n], err = s.EnsureAPIKey(t.Context(), identity.DefaultTenant, "bootstrap", token, identity.Scopes); err != nil {
+				if created[n], err = s.EnsureAPIKey(t.Context(), identity.DefaultTenant, "bootstrap", token,
+					identity.Scopes); err != nil {
 					t.Error(err)
 				}
 			})

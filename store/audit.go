@@ -51,7 +51,8 @@ func auditInsertStmt(e identity.Event, customer string) sqldb.Statement {
 	}
 	columns, placeholders := ``, ``
 	args := []any{
-		e.ID, e.TenantID, e.Kind, string(e.Actor), sqldb.TextOrNull(e.CustomerID), sqldb.TextOrNull(e.IdentityID), sqldb.TextOrNull(e.InstanceID), sqldb.TextOrNull(e.MessageID),
+		e.ID, e.TenantID, e.Kind, string(e.Actor), sqldb.TextOrNull(e.CustomerID), sqldb.TextOrNull(e.IdentityID),
+		sqldb.TextOrNull(e.InstanceID), sqldb.TextOrNull(e.MessageID),
 		string(detail),
 	}
 	if !e.At.IsZero() {
@@ -59,7 +60,8 @@ func auditInsertStmt(e identity.Event, customer string) sqldb.Statement {
 		args = append(args, sqldb.TimeOrNull(e.At))
 	}
 	return sqldb.Statement{Query: `
-		insert into audit_events (id, tenant_id, kind, actor, customer_id, identity_id, instance_id, message_id, detail` + columns + `)
+		insert into audit_events (id, tenant_id, kind, actor, customer_id, identity_id, instance_id, message_id, detail` +
+		columns + `)
 		values ($1, $2, $3, $4, ` + customer + `, $6, $7, $8, $9` + placeholders + `)`, Args: args}
 }
 
@@ -82,7 +84,8 @@ func identityEvent(i identity.Identity, kind string, by identity.Actor, detail m
 	for k, v := range detail {
 		d[k] = v
 	}
-	return identity.Event{TenantID: i.TenantID, Kind: kind, Actor: by, CustomerID: i.CustomerID, IdentityID: i.ID, InstanceID: i.InstanceID, Detail: d}
+	return identity.Event{TenantID: i.TenantID, Kind: kind, Actor: by, CustomerID: i.CustomerID, IdentityID: i.ID,
+		InstanceID: i.InstanceID, Detail: d}
 }
 
 // editEvents returns the events for an edit: one for granted rights, one for a withdrawn
@@ -126,14 +129,17 @@ func editEvents(before, after identity.Identity, e identity.Edit, by identity.Ac
 // AuditEvents returns at most limit events that match q, newest first, starting after the event
 // with the ID before, or with the newest if before is empty. A filter value that the database
 // cannot interpret matches nothing.
-func (s *Store) AuditEvents(ctx context.Context, tenant string, q identity.EventQuery, before string, limit int) ([]identity.Event, error) {
+func (s *Store) AuditEvents(
+	ctx context.Context, tenant string, q identity.EventQuery, before string, limit int,
+) ([]identity.Event, error) {
 	where, args := ``, []any{tenant, limit}
 	filter := func(condition string, value any) {
 		args = append(args, value)
 		where += fmt.Sprintf(` and `+condition, len(args))
 	}
 	for _, f := range []struct{ condition, value string }{
-		{`kind = $%d`, q.Kind}, {`actor = $%d`, string(q.Actor)}, {`customer_id = $%d`, q.CustomerID}, {`identity_id = $%d`, q.IdentityID}, {`instance_id = $%d`, q.InstanceID},
+		{`kind = $%d`, q.Kind}, {`actor = $%d`, string(q.Actor)}, {`customer_id = $%d`, q.CustomerID},
+		{`identity_id = $%d`, q.IdentityID}, {`instance_id = $%d`, q.InstanceID},
 		{`seq < (select b.seq from audit_events b where b.tenant_id = $1 and b.id = $%d)`, before},
 	} {
 		if f.value != "" {
@@ -159,7 +165,8 @@ func (s *Store) AuditEvents(ctx context.Context, tenant string, q identity.Event
 
 func scanEvent(sc sqldb.ScanFunc) (e identity.Event, err error) {
 	var detail string
-	err = sc(sqldb.Text(&e.ID), sqldb.Text(&e.TenantID), &e.Kind, &e.Actor, sqldb.Text(&e.CustomerID), sqldb.Text(&e.IdentityID), sqldb.Text(&e.InstanceID), sqldb.Text(&e.MessageID), &detail, sqldb.Time(&e.At))
+	err = sc(sqldb.Text(&e.ID), sqldb.Text(&e.TenantID), &e.Kind, &e.Actor, sqldb.Text(&e.CustomerID),
+		sqldb.Text(&e.IdentityID), sqldb.Text(&e.InstanceID), sqldb.Text(&e.MessageID), &detail, sqldb.Time(&e.At))
 	if err != nil {
 		return e, err
 	}

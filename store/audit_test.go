@@ -22,7 +22,8 @@ func TestAudit(t *testing.T) {
 			t.Errorf("nothing: %v", err)
 		}
 		err := s.Audit(t.Context(),
-			identity.Event{TenantID: tenant, Kind: "claim.failed", Actor: "sender:x", IdentityID: newID(), MessageID: newID(), Detail: map[string]string{"reason": "wrong \x00 \xff"}, At: at},
+			identity.Event{TenantID: tenant, Kind: "claim.failed", Actor: "sender:x", IdentityID: newID(), MessageID: newID(),
+				Detail: map[string]string{"reason": "wrong \x00 \xff"}, At: at},
 			identity.Event{TenantID: tenant, Kind: "claim.issued", Actor: identity.System})
 		if err != nil {
 			t.Fatal(err)
@@ -34,7 +35,8 @@ func TestAudit(t *testing.T) {
 		if age := time.Since(es[1].At); age < -time.Minute || age > time.Minute {
 			t.Errorf("without a time: %v; want now", es[1].At)
 		}
-		if err := s.Audit(t.Context(), identity.Event{TenantID: tenant, Kind: "a"}, identity.Event{TenantID: unknownID, Kind: "b"}); err == nil {
+		if err := s.Audit(t.Context(), identity.Event{TenantID: tenant, Kind: "a"},
+			identity.Event{TenantID: unknownID, Kind: "b"}); err == nil {
 			t.Error("an event of no tenant was kept")
 		}
 		if n := len(auditLog(t, s, tenant)); n != 2 {
@@ -48,9 +50,11 @@ func TestAuditEvents(t *testing.T) {
 		customer, who, instance := newID(), newID(), newID()
 		at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 		for i, e := range []identity.Event{
-			{Kind: "a", Actor: "key:1", CustomerID: customer}, {Kind: "b", Actor: "key:2", IdentityID: who}, {Kind: "a", Actor: "key:2", InstanceID: instance}, {Kind: "c", Actor: "system"},
+			{Kind: "a", Actor: "key:1", CustomerID: customer}, {Kind: "b", Actor: "key:2", IdentityID: who},
+			{Kind: "a", Actor: "key:2", InstanceID: instance}, {Kind: "c", Actor: "system"},
 		} {
-			e.TenantID, e.At, e.Detail = f.tenant, at.Add(time.Duration(i)*time.Millisecond), map[string]string{"n": fmt.Sprint(i)}
+			e.TenantID, e.At, e.Detail = f.tenant, at.Add(time.Duration(i)*time.Millisecond),
+				map[string]string{"n": fmt.Sprint(i)}
 			if err := f.Audit(t.Context(), e); err != nil {
 				t.Fatal(err)
 			}
@@ -73,9 +77,12 @@ func TestAuditEvents(t *testing.T) {
 			q    identity.EventQuery
 			want string
 		}{
-			{identity.EventQuery{}, "3210"}, {identity.EventQuery{Kind: "a"}, "20"}, {identity.EventQuery{Actor: "key:2"}, "21"}, {identity.EventQuery{CustomerID: customer}, "0"},
-			{identity.EventQuery{IdentityID: who}, "1"}, {identity.EventQuery{InstanceID: instance}, "2"}, {identity.EventQuery{Kind: "a", Actor: "key:2"}, "2"},
-			{identity.EventQuery{Since: at.Add(time.Millisecond), Until: at.Add(3 * time.Millisecond)}, "21"}, {identity.EventQuery{Since: at.Add(4 * time.Millisecond), Until: at.Add(time.Hour)}, ""},
+			{identity.EventQuery{}, "3210"}, {identity.EventQuery{Kind: "a"}, "20"},
+			{identity.EventQuery{Actor: "key:2"}, "21"}, {identity.EventQuery{CustomerID: customer}, "0"},
+			{identity.EventQuery{IdentityID: who}, "1"}, {identity.EventQuery{InstanceID: instance}, "2"},
+			{identity.EventQuery{Kind: "a", Actor: "key:2"}, "2"},
+			{identity.EventQuery{Since: at.Add(time.Millisecond), Until: at.Add(3 * time.Millisecond)}, "21"},
+			{identity.EventQuery{Since: at.Add(4 * time.Millisecond), Until: at.Add(time.Hour)}, ""},
 			{identity.EventQuery{CustomerID: "x"}, ""}, {identity.EventQuery{Kind: "' or 1=1 --"}, ""},
 		} {
 			if got, _ := seen(c.q, "", 10); got != c.want {
@@ -87,7 +94,8 @@ func TestAuditEvents(t *testing.T) {
 		if first != "32" || second != "10" {
 			t.Errorf("pages %s and %s", first, second)
 		}
-		if es, err := f.AuditEvents(t.Context(), newTenant(t, f.Store), identity.EventQuery{}, last, 10); err != nil || len(es) != 0 {
+		if es, err := f.AuditEvents(t.Context(), newTenant(t, f.Store), identity.EventQuery{}, last, 10); err != nil ||
+			len(es) != 0 {
 			t.Errorf("another tenant sees %d events, %v", len(es), err)
 		}
 	}})
@@ -101,12 +109,15 @@ func TestAuditLog_AppendOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		attacks := []string{
-			`update audit_events set detail = '{}'`, `update audit_events set actor = 'system'`, `delete from audit_events`, `delete from audit_events where id = '` + e.ID + `'`,
+			`update audit_events set detail = '{}'`, `update audit_events set actor = 'system'`, `delete from audit_events`,
+			`delete from audit_events where id = '` + e.ID + `'`,
 		}
 		if f.Engine() == "postgres" {
 			attacks = append(attacks, `truncate audit_events`, `truncate tenants cascade`)
 		} else {
-			attacks = append(attacks, `insert or replace into audit_events (seq, id, tenant_id, kind, actor) select seq, id, tenant_id, 'x', 'x' from audit_events`,
+			attacks = append(attacks,
+				`insert or replace into audit_events (seq, id, tenant_id, kind, actor) select seq, id, tenant_id, 'x', 'x'
+					from audit_events`,
 				`insert or replace into audit_events (id, tenant_id, kind, actor) select id, tenant_id, 'x', 'x' from audit_events`)
 		}
 		for _, attack := range attacks {
@@ -127,7 +138,8 @@ func TestAuditLog_AppendOnly(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		for _, attack := range []string{`update audit_events set actor = 'system'`, `update audit_events set detail = '{}', kind = 'x'`, `delete from audit_events`} {
+		for _, attack := range []string{`update audit_events set actor = 'system'`,
+			`update audit_events set detail = '{}', kind = 'x'`, `delete from audit_events`} {
 			err := f.db.InTx(t.Context(), func(tx sqldb.DB) error {
 				if err := f.allowAuditRewrite(t.Context(), tx, true); err != nil {
 					return err
@@ -171,11 +183,13 @@ func TestAuditLog_UnprivilegedRoleCannotRewrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = plain.Close(t.Context()) }()
-	if _, err := plain.Exec(t.Context(), `insert into audit_events (id, tenant_id, kind, actor) values ($1, $2, 'b', 'key:1')`, newID(), tenant); err != nil {
+	if _, err := plain.Exec(t.Context(),
+		`insert into audit_events (id, tenant_id, kind, actor) values ($1, $2, 'b', 'key:1')`, newID(), tenant); err != nil {
 		t.Errorf("it cannot write: %v", err)
 	}
 	for _, attack := range []string{
-		`update audit_events set detail = '{}'`, `delete from audit_events`, `truncate audit_events`, `alter table audit_events disable trigger all`,
+		`update audit_events set detail = '{}'`, `delete from audit_events`, `truncate audit_events`,
+		`alter table audit_events disable trigger all`,
 		`drop trigger audit_events_keep on audit_events`, `drop table audit_events`, `set session_replication_role = replica`,
 		`create or replace function audit_events_keep() returns trigger language plpgsql as 'begin return new; end'`,
 	} {

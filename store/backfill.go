@@ -15,7 +15,9 @@ import (
 // LeaseBackfills leases at most n active endpoints of the given channels whose back-fill is due,
 // each for gateway.BackfillLeaseDuration. Endpoints whose credentials cannot be decrypted are left
 // out.
-func (s *Store) LeaseBackfills(ctx context.Context, channels []adapters.Channel, n int) ([]gateway.BackfillTask, error) {
+func (s *Store) LeaseBackfills(
+	ctx context.Context, channels []adapters.Channel, n int,
+) ([]gateway.BackfillTask, error) {
 	in, args := s.channelPlaceholders(channels, n)
 	rs, err := s.db.Query(ctx, `
 		update endpoints set backfill_at = `+s.dialect.NowPlus(int(gateway.BackfillLeaseDuration/time.Second))+`
@@ -33,13 +35,16 @@ func (s *Store) LeaseBackfills(ctx context.Context, channels []adapters.Channel,
 		}
 		return t, err
 	})
-	active := slices.DeleteFunc(tasks, func(t gateway.BackfillTask) bool { return t.State.Status != gateway.EndpointActive })
+	active := slices.DeleteFunc(tasks,
+		func(t gateway.BackfillTask) bool { return t.State.Status != gateway.EndpointActive })
 	return active, s.endpointError("lease endpoints to back-fill", err)
 }
 
 // CompleteBackfill records that the provider's log was read up to upTo, a time of the database
 // clock, and makes the next back-fill due after next.
-func (s *Store) CompleteBackfill(ctx context.Context, tenant, endpoint string, upTo time.Time, next time.Duration) error {
+func (s *Store) CompleteBackfill(
+	ctx context.Context, tenant, endpoint string, upTo time.Time, next time.Duration,
+) error {
 	_, err := s.db.Exec(ctx, `
 		update endpoints set backfilled_at = $3, backfill_failures = 0, backfill_at = `+s.dialect.NowPlusExpr("$4")+`
 		where tenant_id = $1 and id = $2`, tenant, endpoint, sqldb.TimeOrNull(upTo), next.Seconds())
@@ -74,14 +79,17 @@ func (s *Store) channelPlaceholders(channels []adapters.Channel, others ...any) 
 }
 
 // MissingKeys returns the keys for which no message is stored for the channel of an instance.
-func (s *Store) MissingKeys(ctx context.Context, tenant, instance string, channel adapters.Channel, keys []string) ([]string, error) {
+func (s *Store) MissingKeys(
+	ctx context.Context, tenant, instance string, channel adapters.Channel, keys []string,
+) ([]string, error) {
 	args, placeholders := []any{tenant, instance, string(channel)}, make([]string, len(keys))
 	for i, k := range keys {
 		args = append(args, k)
 		placeholders[i] = sqldb.Placeholder(len(args))
 	}
 	rs, err := s.db.Query(ctx, `
-		select key from messages where tenant_id = $1 and instance_id = $2 and channel = $3 and key in (`+strings.Join(placeholders, ", ")+`)`, args...)
+		select key from messages where tenant_id = $1 and instance_id = $2 and channel = $3
+			and key in (`+strings.Join(placeholders, ", ")+`)`, args...)
 	known, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
 	if err != nil {
 		return nil, fmt.Errorf("look up stored messages: %w", err)

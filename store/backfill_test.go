@@ -19,13 +19,16 @@ var phoneChannels = []adapters.Channel{adapters.SMS, adapters.WhatsApp}
 // savePhoneEndpoint makes an instance with a seat on SMS.
 func savePhoneEndpoint(t *testing.T, s *Store, status gateway.EndpointStatus) gateway.EndpointState {
 	t.Helper()
-	i, err := s.CreateInstance(t.Context(), gateway.Instance{TenantID: identity.DefaultTenant, Name: "acme", UnknownSenders: gateway.ForwardUnknown},
-		gateway.InstanceSecrets{AgentSecretKey: "ask_" + uuid.NewString(), WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, identity.System)
+	i, err := s.CreateInstance(t.Context(), gateway.Instance{TenantID: identity.DefaultTenant, Name: "acme",
+		UnknownSenders: gateway.ForwardUnknown},
+		gateway.InstanceSecrets{AgentSecretKey: "ask_" + uuid.NewString(),
+			WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, identity.System)
 	if err != nil {
 		t.Fatal(err)
 	}
 	seat, err := s.SaveEndpoint(t.Context(), gateway.EndpointState{Status: status, Endpoint: adapters.Endpoint{
-		TenantID: identity.DefaultTenant, InstanceID: i.ID, Channel: adapters.SMS, Mode: adapters.Webhook, Address: "+14155550100",
+		TenantID: identity.DefaultTenant, InstanceID: i.ID, Channel: adapters.SMS, Mode: adapters.Webhook,
+		Address: "+14155550100",
 	}}, time.Time{}, identity.System)
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +51,8 @@ func TestLeaseBackfills_SingleHolder(t *testing.T) {
 		savePhoneEndpoint(t, s, gateway.EndpointError)
 		seat := savePhoneEndpoint(t, s, gateway.EndpointActive)
 		first := leaseBackfills(t, s)
-		if len(first) != 1 || first[0].State.ID != seat.ID || !first[0].FirstRun || !first[0].Since.Equal(seat.CreatedAt) || first[0].StartedAt.Before(seat.CreatedAt.Add(-time.Minute)) {
+		if len(first) != 1 || first[0].State.ID != seat.ID || !first[0].FirstRun || !first[0].Since.Equal(seat.CreatedAt) ||
+			first[0].StartedAt.Before(seat.CreatedAt.Add(-time.Minute)) {
 			t.Fatalf("%+v, want the one that is active", first)
 		}
 		if again := leaseBackfills(t, s); len(again) > 0 {
@@ -60,11 +64,13 @@ func TestLeaseBackfills_SingleHolder(t *testing.T) {
 		}
 		must(t, s.ScheduleBackfills(t.Context(), phoneChannels))
 		next := leaseBackfills(t, s)
-		if len(next) != 1 || next[0].FirstRun || !next[0].Since.Equal(first[0].StartedAt.Truncate(s.dialect.ClockResolution)) {
+		if len(next) != 1 || next[0].FirstRun ||
+			!next[0].Since.Equal(first[0].StartedAt.Truncate(s.dialect.ClockResolution)) {
 			t.Fatalf("%+v, want it since %s", next, first[0].StartedAt)
 		}
 		must(t, s.FailBackfill(t.Context(), seat.TenantID, seat.ID, 0))
-		if failed := leaseBackfills(t, s); len(failed) != 1 || failed[0].Failures != 1 || !failed[0].Since.Equal(next[0].Since) {
+		if failed := leaseBackfills(t, s); len(failed) != 1 || failed[0].Failures != 1 ||
+			!failed[0].Since.Equal(next[0].Since) {
 			t.Fatalf("%+v, want one failure", failed)
 		}
 	})
@@ -97,9 +103,11 @@ func TestErasedSince(t *testing.T) {
 		s := open(t)
 		seat := savePhoneEndpoint(t, s, gateway.EndpointActive)
 		before := time.Now().Add(-time.Minute)
-		c, err := s.CreateCustomer(t.Context(), identity.Customer{TenantID: seat.TenantID, FirstName: "Steve"}, identity.System)
+		c, err := s.CreateCustomer(t.Context(), identity.Customer{TenantID: seat.TenantID, FirstName: "Steve"},
+			identity.System)
 		must(t, err)
-		_, err = s.Link(t.Context(), identity.Identity{TenantID: seat.TenantID, CustomerID: c.ID, InstanceID: seat.InstanceID, Channel: "sms", ExternalID: "+14155550101"}, identity.System)
+		_, err = s.Link(t.Context(), identity.Identity{TenantID: seat.TenantID, CustomerID: c.ID,
+			InstanceID: seat.InstanceID, Channel: "sms", ExternalID: "+14155550101"}, identity.System)
 		must(t, err)
 		ask := func(id string, at time.Time) bool {
 			erased, err := s.ErasedSince(t.Context(), seat.TenantID, before)
@@ -115,7 +123,8 @@ func TestErasedSince(t *testing.T) {
 			id   string
 			at   time.Time
 			want bool
-		}{{"+14155550101", before, true}, {"+14155550101", time.Now().Add(time.Minute), false}, {"+14155550102", before, false}} {
+		}{{"+14155550101", before, true}, {"+14155550101", time.Now().Add(time.Minute), false},
+			{"+14155550102", before, false}} {
 			if got := ask(c.id, c.at); got != c.want {
 				t.Errorf("%s at %s: erased %v", c.id, c.at, got)
 			}

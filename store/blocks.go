@@ -14,7 +14,9 @@ import (
 // If instance is not empty, senders of other instances are not found. BlockSender returns
 // identity.ErrNotFound if there is no such identity and identity.ErrAlreadyLinked if it belongs to
 // a customer.
-func (s *Store) BlockSender(ctx context.Context, tenant, instance, id string, by identity.Actor) (since time.Time, err error) {
+func (s *Store) BlockSender(
+	ctx context.Context, tenant, instance, id string, by identity.Actor,
+) (since time.Time, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		i, blockedAt, err := s.lockUnknownSender(ctx, tx, tenant, instance, id)
 		if err != nil || !blockedAt.IsZero() {
@@ -22,7 +24,8 @@ func (s *Store) BlockSender(ctx context.Context, tenant, instance, id string, by
 			return err
 		}
 		since = s.now()
-		if _, err := tx.Exec(ctx, `update identities set refused_at = $3, updated_at = $3 where tenant_id = $1 and id = $2`, tenant, id, since); err != nil {
+		if _, err := tx.Exec(ctx, `update identities set refused_at = $3, updated_at = $3 where tenant_id = $1 and id = $2`,
+			tenant, id, since); err != nil {
 			return err
 		}
 		return recordEvents(ctx, tx, identityEvent(i, "identity.blocked", by, nil))
@@ -38,7 +41,9 @@ func (s *Store) UnblockSender(ctx context.Context, tenant, instance, id string, 
 		if err != nil || blockedAt.IsZero() {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `update identities set refused_at = null, updated_at = $3 where tenant_id = $1 and id = $2`, tenant, id, s.now()); err != nil {
+		if _, err := tx.Exec(ctx,
+			`update identities set refused_at = null, updated_at = $3 where tenant_id = $1 and id = $2`, tenant, id,
+			s.now()); err != nil {
 			return err
 		}
 		return recordEvents(ctx, tx, identityEvent(i, "identity.unblocked", by, nil))
@@ -76,7 +81,8 @@ func (s *Store) IsSenderBlocked(ctx context.Context, a identity.Address) (bool, 
 			and customer_id is null and refused_at is not null
 			and not exists (
 				select 1 from identities o
-				where o.tenant_id = $1 and o.channel = $2 and o.external_id = $3 and (o.instance_id = $4 or o.instance_id is null) and o.customer_id is not null)
+				where o.tenant_id = $1 and o.channel = $2 and o.external_id = $3 and (o.instance_id = $4 or o.instance_id is null)
+					and o.customer_id is not null)
 		limit 1`, a.TenantID, a.Channel, a.ExternalID, a.InstanceID)
 	ids, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 func TestBlockSender(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		steve, owned := f.createCustomer("", 1)
-		u := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram", ExternalID: "777"})
+		u := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
+			ExternalID: "777"})
 		a := identity.Address{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram", ExternalID: "777"}
 		refused := func(want bool) {
 			t.Helper()
@@ -36,7 +37,8 @@ func TestBlockSender(t *testing.T) {
 		if _, err := f.BlockSender(t.Context(), f.tenant, "", u.ID, "key:1"); err != nil {
 			t.Fatal(err)
 		}
-		for _, c := range []struct{ tenant, instance, id string }{{f.tenant, newID(), u.ID}, {newTenant(t, f.Store), "", u.ID}, {f.tenant, "", newID()}, {f.tenant, "", "x"}} {
+		for _, c := range []struct{ tenant, instance, id string }{{f.tenant, newID(), u.ID},
+			{newTenant(t, f.Store), "", u.ID}, {f.tenant, "", newID()}, {f.tenant, "", "x"}} {
 			if _, err := f.BlockSender(t.Context(), c.tenant, c.instance, c.id, "key:1"); !errors.Is(err, identity.ErrNotFound) {
 				t.Errorf("%+v: %v; want ErrNotFound", c, err)
 			}
@@ -49,7 +51,9 @@ func TestBlockSender(t *testing.T) {
 			t.Fatal(err)
 		}
 		refused(false)
-		if n := queryText(t, f.Store, `select cast(count(*) as text) from identities where tenant_id = $1 and refused_at is not null`, f.tenant); n != "0" {
+		if n := queryText(t, f.Store,
+			`select cast(count(*) as text) from identities where tenant_id = $1 and refused_at is not null`,
+			f.tenant); n != "0" {
 			t.Error("the refusal stays on an adopted sender")
 		}
 		kinds := map[string]int{}

@@ -15,7 +15,8 @@ const recordColumns = customerColumns + `, fk_id, fk_user_id, source, context`
 
 func scanRecord(sc sqldb.ScanFunc) (r identity.Record, err error) {
 	r.Customer, err = scanCustomer(func(dest ...any) error {
-		return sc(append(dest, sqldb.Text(&r.FKID), sqldb.Text(&r.FKUserID), sqldb.Text(&r.Source), sqldb.Text(&r.Context))...)
+		return sc(append(dest, sqldb.Text(&r.FKID), sqldb.Text(&r.FKUserID), sqldb.Text(&r.Source),
+			sqldb.Text(&r.Context))...)
 	})
 	return r, err
 }
@@ -157,7 +158,8 @@ func auditStmts(events []identity.Event) []sqldb.Statement {
 	rows := &batchInsert{table: `audit_events (id, tenant_id, kind, actor, customer_id, identity_id, detail)`}
 	for _, e := range events {
 		detail, _ := json.Marshal(e.Detail) // a map of strings cannot fail
-		rows.add([]any{newID(), e.TenantID, e.Kind, string(e.Actor), sqldb.TextOrNull(e.CustomerID), sqldb.TextOrNull(e.IdentityID), string(detail)})
+		rows.add([]any{newID(), e.TenantID, e.Kind, string(e.Actor), sqldb.TextOrNull(e.CustomerID),
+			sqldb.TextOrNull(e.IdentityID), string(detail)})
 	}
 	return rows.stmts()
 }

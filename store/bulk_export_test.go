@@ -18,10 +18,13 @@ func TestRecords_RoundTrip(t *testing.T) {
 		newNamedInstance(t, from, "Support")
 		newNamedInstance(t, to, "Support")
 		r := newRecord("steve@example.com", "telegram:1", "sms:+61400000001", "wechat:o'steve")
-		r.FirstName, r.LastName, r.CompanyName, r.Locale, r.Timezone, r.PhoneNumber = "Steve", "=cmd()", "'Acme", "en-AU", "Australia/Sydney", "+61400000001"
+		r.FirstName, r.LastName, r.CompanyName, r.Locale, r.Timezone, r.PhoneNumber = "Steve", "=cmd()", "'Acme", "en-AU",
+			"Australia/Sydney", "+61400000001"
 		r.Metadata, r.FKID, r.FKUserID, r.Source, r.Context = json.RawMessage(`{"a":[1,2]}`), "crm-1", "u", "web", "a\nb"
-		r.Identities[0].Instance, r.Identities[0].RoleOverride, r.Identities[0].DisplayName = "Support", identity.RoleOwner, "Steve"
-		r.Identities[1].Metadata, r.Identities[2].AvatarURL, r.Identities[2].Username = json.RawMessage(`{"b":null}`), "https://example.com/a.png", "steve"
+		r.Identities[0].Instance, r.Identities[0].RoleOverride, r.Identities[0].DisplayName = "Support", identity.RoleOwner,
+			"Steve"
+		r.Identities[1].Metadata, r.Identities[2].AvatarURL, r.Identities[2].Username = json.RawMessage(`{"b":null}`),
+			"https://example.com/a.png", "steve"
 		wantResults(t, importRecords(t, from, nil, r, newRecord("alone@example.com")), "created 3", "created 0")
 		out := allRecords(t, from)
 		wantResults(t, importRecords(t, to, nil, out...), "created 3", "created 0")
@@ -77,7 +80,8 @@ func formatRecords(rs []identity.Record) string {
 
 func newNamedInstance(t *testing.T, s *Store, name string) string {
 	t.Helper()
-	i, err := s.CreateInstance(t.Context(), gateway.Instance{TenantID: identity.DefaultTenant, Name: name}, gateway.InstanceSecrets{AgentSecretKey: newID()}, "command")
+	i, err := s.CreateInstance(t.Context(), gateway.Instance{TenantID: identity.DefaultTenant, Name: name},
+		gateway.InstanceSecrets{AgentSecretKey: newID()}, "command")
 	if err != nil {
 		t.Fatal(err)
 	}

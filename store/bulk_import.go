@@ -51,7 +51,9 @@ func (i *Import) ImportRecords(ctx context.Context, records []identity.Record) (
 }
 
 // importRecords imports a batch in one transaction, or only plans it for a dry run.
-func (i *Import) importRecords(ctx context.Context, records []identity.Record) (results []identity.ImportResult, err error) {
+func (i *Import) importRecords(
+	ctx context.Context, records []identity.Record,
+) (results []identity.ImportResult, err error) {
 	if i.options.DryRun {
 		if i.plan == nil {
 			i.plan = newImportPlan(i.store, i.options)
@@ -74,7 +76,8 @@ func (i *Import) importRecords(ctx context.Context, records []identity.Record) (
 
 // isRecordError reports whether err may be caused by the data of a record.
 func (s *Store) isRecordError(err error) bool {
-	return s.dialect.IsDuplicate(err) || s.dialect.IsForeignKeyViolation(err) || s.dialect.IsUnstorable(err) || errors.Is(err, identity.ErrAlreadyLinked)
+	return s.dialect.IsDuplicate(err) || s.dialect.IsForeignKeyViolation(err) || s.dialect.IsUnstorable(err) ||
+		errors.Is(err, identity.ErrAlreadyLinked)
 }
 
 // recordError returns the message for a record that caused err.
@@ -111,10 +114,12 @@ func (p *importPlan) write(ctx context.Context, tx sqldb.DB) error {
 			}
 			i.ID = newID()
 			identities.add(p.identityRow(i, now))
-			events = append(append(events, p.event("identity.linked", i.CustomerID, i.ID, map[string]string{"channel": i.Channel})), p.grantEvents(i)...)
+			events = append(append(events, p.event("identity.linked", i.CustomerID, i.ID,
+				map[string]string{"channel": i.Channel})), p.grantEvents(i)...)
 		}
 	}
-	if err := tx.Batch(ctx, slices.Concat(customers.stmts(), updates, identities.stmts(), auditStmts(events))); err != nil {
+	if err := tx.Batch(ctx, slices.Concat(customers.stmts(), updates, identities.stmts(),
+		auditStmts(events))); err != nil {
 		return fmt.Errorf("store records: %w", err)
 	}
 	for _, i := range adopted {
@@ -126,13 +131,17 @@ func (p *importPlan) write(ctx context.Context, tx sqldb.DB) error {
 }
 
 func newCustomerInsert() *batchInsert {
-	return &batchInsert{table: `customers (id, tenant_id, email, phone_number, first_name, last_name, company_name, locale, timezone, metadata, fk_id, fk_user_id, source, context, created_at, updated_at)`}
+	return &batchInsert{table: `customers (id, tenant_id, email, phone_number, first_name, last_name, company_name,
+		locale, timezone, metadata, fk_id, fk_user_id, source, context, created_at, updated_at)`}
 }
 
 func (p *importPlan) customerRow(r identity.Record, now time.Time) []any {
 	return []any{
-		r.ID, p.options.TenantID, sqldb.TextOrNull(r.Email), sqldb.TextOrNull(r.PhoneNumber), sqldb.TextOrNull(r.FirstName), sqldb.TextOrNull(r.LastName), sqldb.TextOrNull(r.CompanyName), sqldb.TextOrNull(r.Locale), sqldb.TextOrNull(r.Timezone),
-		jsonObject(r.Metadata), sqldb.TextOrNull(r.FKID), sqldb.TextOrNull(r.FKUserID), sqldb.TextOrNull(r.Source), sqldb.TextOrNull(r.Context), now, now,
+		r.ID, p.options.TenantID, sqldb.TextOrNull(r.Email), sqldb.TextOrNull(r.PhoneNumber), sqldb.TextOrNull(r.FirstName),
+		sqldb.TextOrNull(r.LastName), sqldb.TextOrNull(r.CompanyName), sqldb.TextOrNull(r.Locale),
+		sqldb.TextOrNull(r.Timezone),
+		jsonObject(r.Metadata), sqldb.TextOrNull(r.FKID), sqldb.TextOrNull(r.FKUserID), sqldb.TextOrNull(r.Source),
+		sqldb.TextOrNull(r.Context), now, now,
 	}
 }
 
@@ -147,17 +156,21 @@ func (p *importPlan) updateStmt(c importChange, now time.Time) sqldb.Statement {
 	if slices.Contains(c.fields, "metadata") {
 		ch.set("metadata", jsonObject(r.Metadata))
 	}
-	return sqldb.Statement{Query: `update customers set updated_at = $3` + ch.assignments + ` where tenant_id = $1 and id = $2`, Args: ch.args}
+	return sqldb.Statement{Query: `update customers set updated_at = $3` + ch.assignments +
+		` where tenant_id = $1 and id = $2`, Args: ch.args}
 }
 
 func newIdentityInsert() *batchInsert {
-	return &batchInsert{table: `identities (id, tenant_id, customer_id, instance_id, channel, external_id, display_name, username, role_override, metadata, verified_at, avatar_url, info_url, page_url, created_at, updated_at)`}
+	return &batchInsert{table: `identities (id, tenant_id, customer_id, instance_id, channel, external_id, display_name,
+		username, role_override, metadata, verified_at, avatar_url, info_url, page_url, created_at, updated_at)`}
 }
 
 func (p *importPlan) identityRow(i identity.RecordIdentity, now time.Time) []any {
 	return []any{
-		i.ID, p.options.TenantID, i.CustomerID, sqldb.TextOrNull(i.InstanceID), i.Channel, i.ExternalID, sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.Username), sqldb.TextOrNull(i.RoleOverride),
-		jsonObject(i.Metadata), sqldb.TimeOrNull(p.verifiedAt(i)), sqldb.TextOrNull(i.AvatarURL), sqldb.TextOrNull(i.InfoURL), sqldb.TextOrNull(i.PageURL), now, now,
+		i.ID, p.options.TenantID, i.CustomerID, sqldb.TextOrNull(i.InstanceID), i.Channel, i.ExternalID,
+		sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.Username), sqldb.TextOrNull(i.RoleOverride),
+		jsonObject(i.Metadata), sqldb.TimeOrNull(p.verifiedAt(i)), sqldb.TextOrNull(i.AvatarURL),
+		sqldb.TextOrNull(i.InfoURL), sqldb.TextOrNull(i.PageURL), now, now,
 	}
 }
 
@@ -168,22 +181,28 @@ func (p *importPlan) grantEvents(i identity.RecordIdentity) []identity.Event {
 		events = append(events, p.event("identity.granted", i.CustomerID, i.ID, changedFields([]string{"role_override"})))
 	}
 	if !p.verifiedAt(i).IsZero() {
-		events = append(events, p.event("identity.granted", i.CustomerID, i.ID, map[string]string{"fields": "verified", "reason": p.options.TrustReason}))
+		events = append(events, p.event("identity.granted", i.CustomerID, i.ID,
+			map[string]string{"fields": "verified", "reason": p.options.TrustReason}))
 	}
 	return events
 }
 
 // linkUnknownSender links an address that belongs to an unknown sender.
-func (p *importPlan) linkUnknownSender(ctx context.Context, tx sqldb.DB, i identity.RecordIdentity, now time.Time) error {
+func (p *importPlan) linkUnknownSender(
+	ctx context.Context, tx sqldb.DB, i identity.RecordIdentity, now time.Time,
+) error {
 	linked, err := p.store.linkTx(ctx, tx, i.Identity, p.options.Actor)
 	if err != nil {
 		return err
 	}
 	i.ID, i.RoleOverride = linked.ID, "" // linkTx has recorded the event for the role
 	return tx.Batch(ctx, append([]sqldb.Statement{{Query: `
-		update identities set username = coalesce($3, username), avatar_url = $4, info_url = $5, page_url = $6, verified_at = $7, updated_at = $8
+		update identities set username = coalesce($3, username), avatar_url = $4, info_url = $5, page_url = $6,
+			verified_at = $7, updated_at = $8
 		where tenant_id = $1 and id = $2`,
-		Args: []any{p.options.TenantID, i.ID, sqldb.TextOrNull(i.Username), sqldb.TextOrNull(i.AvatarURL), sqldb.TextOrNull(i.InfoURL), sqldb.TextOrNull(i.PageURL), sqldb.TimeOrNull(p.verifiedAt(i)), now}}}, auditStmts(p.grantEvents(i))...))
+		Args: []any{p.options.TenantID, i.ID, sqldb.TextOrNull(i.Username), sqldb.TextOrNull(i.AvatarURL),
+			sqldb.TextOrNull(i.InfoURL), sqldb.TextOrNull(i.PageURL), sqldb.TimeOrNull(p.verifiedAt(i)), now}}},
+		auditStmts(p.grantEvents(i))...))
 }
 
 // verifiedAt returns when an identity was verified, or the zero time if the options do not trust
@@ -201,5 +220,6 @@ func (p *importPlan) event(kind, customer, id string, detail map[string]string) 
 		detail = map[string]string{}
 	}
 	detail["by"] = "import"
-	return identity.Event{TenantID: p.options.TenantID, Kind: kind, Actor: p.options.Actor, CustomerID: customer, IdentityID: id, Detail: detail}
+	return identity.Event{TenantID: p.options.TenantID, Kind: kind, Actor: p.options.Actor, CustomerID: customer,
+		IdentityID: id, Detail: detail}
 }

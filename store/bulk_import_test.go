@@ -14,7 +14,8 @@ func newRecord(email string, identities ...string) identity.Record {
 	r := identity.Record{Customer: identity.Customer{Email: email}}
 	for _, i := range identities {
 		channel, id, _ := strings.Cut(i, ":")
-		r.Identities = append(r.Identities, identity.RecordIdentity{Identity: identity.Identity{Channel: channel, ExternalID: id}})
+		r.Identities = append(r.Identities,
+			identity.RecordIdentity{Identity: identity.Identity{Channel: channel, ExternalID: id}})
 	}
 	return r
 }
@@ -78,7 +79,8 @@ func TestImport_MatchesCustomers(t *testing.T) {
 		}
 		other := "telegram: the identity belongs to another customer"
 		want := []string{
-			"created 1", "updated 1", "created 1", "updated 0", "created 1", "kept 1", "updated 0", "created 0", "email: already used by another customer", other, other,
+			"created 1", "updated 1", "created 1", "updated 0", "created 1", "kept 1", "updated 0", "created 0",
+			"email: already used by another customer", other, other,
 			"id, email, fk_id or an identity is required to identify the customer", "created 1",
 		}
 		wantResults(t, importRecords(t, s, func(h *identity.ImportOptions) { h.DryRun = true }, records...), want...)
@@ -93,7 +95,8 @@ func TestImport_MatchesCustomers(t *testing.T) {
 				t.Errorf("record %d again: %s", n, again[n])
 			}
 		}
-		i, email, err := s.Lookup(t.Context(), identity.Address{TenantID: identity.DefaultTenant, Channel: "sms", ExternalID: "+61400000001"})
+		i, email, err := s.Lookup(t.Context(), identity.Address{TenantID: identity.DefaultTenant, Channel: "sms",
+			ExternalID: "+61400000001"})
 		if err != nil || !strings.EqualFold(email, "steve@example.com") || i.IsVerified() {
 			t.Errorf("%+v, %s, %v", i, email, err)
 		}
@@ -104,9 +107,11 @@ func TestImport_LinksUnknownSenders(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
 		bot := newNamedInstance(t, s, "Support")
-		mustExec(t, s, `insert into identities (id, tenant_id, instance_id, channel, external_id, created_at, updated_at) values ($1, $2, $3, 'telegram', '7', $4, $4)`,
+		mustExec(t, s, `insert into identities (id, tenant_id, instance_id, channel, external_id, created_at, updated_at)
+			values ($1, $2, $3, 'telegram', '7', $4, $4)`,
 			newID(), identity.DefaultTenant, bot, s.now())
-		wantResults(t, importRecords(t, s, nil, newRecord("steve@example.com", "telegram:7", "sms:+61400000001")), "created 2")
+		wantResults(t, importRecords(t, s, nil, newRecord("steve@example.com", "telegram:7", "sms:+61400000001")),
+			"created 2")
 		rs, err := s.db.Query(t.Context(), `select cast(count(*) as text) from identities where channel = 'telegram'`)
 		if n, _ := sqldb.ScanOne(rs, err, sqldb.ScanString); n != "1" {
 			t.Errorf("%s people have one address", n)
@@ -122,7 +127,8 @@ func TestImport_VerifiesOnlyWithTrust(t *testing.T) {
 		r.Identities[0].VerifiedAt, r.Identities[0].RoleOverride = at, identity.RoleOwner
 		wantResults(t, importRecords(t, s, nil, r), "created 1")
 		lookup := func(id string) identity.Identity {
-			i, _, err := s.Lookup(t.Context(), identity.Address{TenantID: identity.DefaultTenant, Channel: "telegram", ExternalID: id})
+			i, _, err := s.Lookup(t.Context(), identity.Address{TenantID: identity.DefaultTenant, Channel: "telegram",
+				ExternalID: id})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -159,7 +165,8 @@ func TestImport_ReportsInvalidRecord(t *testing.T) {
 		}
 		records[4].ID = "0198a2f0-0000-7000-8000-000000000009"
 		mustExec(t, s, `insert into tenants (id, name) values ($1, 'other')`, "00000000-0000-7000-8000-000000000002")
-		mustExec(t, s, `insert into customers (id, tenant_id, created_at, updated_at) values ($1, $2, $3, $3)`, records[4].ID, "00000000-0000-7000-8000-000000000002", s.now())
+		mustExec(t, s, `insert into customers (id, tenant_id, created_at, updated_at) values ($1, $2, $3, $3)`,
+			records[4].ID, "00000000-0000-7000-8000-000000000002", s.now())
 		said := importRecords(t, s, nil, records...)
 		for n, line := range said {
 			if (line == "created 0") == (n == 4) {

@@ -147,8 +147,12 @@ func (p *importPlan) readCustomers(ctx context.Context, d sqldb.DB, values []str
 func (p *importPlan) readMerged(ctx context.Context, d sqldb.DB, ids []string) error {
 	for chunk := range slices.Chunk(ids, maxListed) {
 		list, args := sqldb.PlaceholderList([]any{p.options.TenantID}, chunk, "$%d")
-		rs, err := d.Query(ctx, `select customer_id from customer_merges where tenant_id = $1 and customer_id in (`+list+`)`, args...)
-		found, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (id string, err error) { return id, sc(sqldb.Text(&id)) })
+		rs, err := d.Query(ctx,
+			`select customer_id from customer_merges where tenant_id = $1 and customer_id in (`+list+`)`, args...)
+		found, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (id string, err error) {
+			return id,
+				sc(sqldb.Text(&id))
+		})
 		if err != nil {
 			return fmt.Errorf("look up merged customers: %w", err)
 		}

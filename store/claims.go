@@ -55,12 +55,16 @@ func (s *Store) issueCodeTx(
 	var expires time.Time
 	owner := identity.Identity{ID: id, TenantID: tenant, CustomerID: customer}
 	rs, err := tx.Query(ctx, `
-		update identities set claim_gen = claim_gen + 1, claim_expires_at = `+s.dialect.NowPlus(int(claim.CodeTTL/time.Second))+`,
+		update identities set claim_gen = claim_gen + 1,
+			claim_expires_at = `+s.dialect.NowPlus(int(claim.CodeTTL/time.Second))+`,
 			claim_used_msg = null, claim_revoked_at = null, claim_key = $4
 		where tenant_id = $1 and customer_id = $2 and id = $3
-		returning instance_id, channel, external_id, claim_gen, claim_expires_at, verified_at, role_override, doubt`, tenant, customer, id, s.keys.IDs()[0])
+		returning instance_id, channel, external_id, claim_gen, claim_expires_at, verified_at, role_override, doubt`,
+		tenant, customer, id, s.keys.IDs()[0])
 	_, err = sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (struct{}, error) {
-		return struct{}{}, sc(sqldb.Text(&target.InstanceID), &target.Channel, &target.ExternalID, &target.Gen, sqldb.Time(&expires), sqldb.Time(&owner.VerifiedAt), sqldb.Text(&owner.RoleOverride), sqldb.Text((*string)(&owner.ExpiryReason)))
+		return struct{}{}, sc(sqldb.Text(&target.InstanceID), &target.Channel, &target.ExternalID, &target.Gen,
+			sqldb.Time(&expires), sqldb.Time(&owner.VerifiedAt), sqldb.Text(&owner.RoleOverride),
+			sqldb.Text((*string)(&owner.ExpiryReason)))
 	})
 	owner.InstanceID, owner.Channel = target.InstanceID, target.Channel
 	switch {
@@ -89,7 +93,9 @@ func (s *Store) issueCodeTx(
 }
 
 // revokeCodes revokes the live codes of the identities that match where and records the reason.
-func (s *Store) revokeCodes(ctx context.Context, tx sqldb.DB, by identity.Actor, reason, where string, args ...any) error {
+func (s *Store) revokeCodes(
+	ctx context.Context, tx sqldb.DB, by identity.Actor, reason, where string, args ...any,
+) error {
 	rs, err := tx.Query(ctx, `
 		update identities set claim_revoked_at = `+s.dialect.Now+`
 		where `+where+` and claim_used_msg is null and claim_revoked_at is null and claim_expires_at >= `+s.dialect.Now+`
@@ -107,7 +113,9 @@ func (s *Store) revokeCodes(ctx context.Context, tx sqldb.DB, by identity.Actor,
 
 // checkIssueLimits returns a *claim.TooManyCodesError if a limit for the recipient or the actor is
 // reached.
-func (s *Store) checkIssueLimits(ctx context.Context, tx sqldb.DB, tenant string, to issueScope, by identity.Actor) error {
+func (s *Store) checkIssueLimits(
+	ctx context.Context, tx sqldb.DB, tenant string, to issueScope, by identity.Actor,
+) error {
 	// Codes of one actor are issued one after another, so that each count includes the codes
 	// issued concurrently.
 	if s.dialect.AdvisoryLock != "" {
@@ -128,8 +136,12 @@ func (s *Store) checkIssueLimits(ctx context.Context, tx sqldb.DB, tenant string
 		var oldest time.Time
 		rs, err := tx.Query(ctx, `
 			select count(*), min(at) from audit_events
-			where tenant_id = $1 and `+l.column+` = $2 and kind in (`+l.kinds+`) and at > `+s.dialect.NowPlus(-int(l.window/time.Second)), tenant, l.id)
-		if _, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (struct{}, error) { return struct{}{}, sc(&n, sqldb.Time(&oldest)) }); err != nil {
+			where tenant_id = $1 and `+l.column+` = $2 and kind in (`+l.kinds+`)
+				and at > `+s.dialect.NowPlus(-int(l.window/time.Second)), tenant, l.id)
+		if _, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (struct{}, error) {
+			return struct{}{},
+				sc(&n, sqldb.Time(&oldest))
+		}); err != nil {
 			return fmt.Errorf("count codes issued: %w", err)
 		}
 		if n >= l.limit {
@@ -143,7 +155,8 @@ func (s *Store) checkIssueLimits(ctx context.Context, tx sqldb.DB, tenant string
 // code is still redeemable but the ring does not have the master key with which it was hashed:
 // every code would be reported as wrong.
 func (s *Store) CodeState(ctx context.Context, a claim.Attempt) (claim.CodeState, error) {
-	st := claim.CodeState{Target: claim.Target{TenantID: a.TenantID, IdentityID: a.IdentityID, Channel: a.Channel, ExternalID: a.SenderID}, Status: claim.NoCode}
+	st := claim.CodeState{Target: claim.Target{TenantID: a.TenantID, IdentityID: a.IdentityID, Channel: a.Channel,
+		ExternalID: a.SenderID}, Status: claim.NoCode}
 	var key string
 	err := s.db.Batch(ctx, []sqldb.Statement{
 		{Query: `
@@ -151,7 +164,8 @@ func (s *Store) CodeState(ctx context.Context, a claim.Attempt) (claim.CodeState
 				coalesce((select owner_max_age_days from instances n where n.tenant_id = $1 and n.id = $4), 0),
 				coalesce((select customer_max_age_days from instances n where n.tenant_id = $1 and n.id = $4), 0),
 				case when ` + redeemableCodeExpr(s.dialect) + ` then claim_key end,
-				case when claim_expires_at is null then 'no_code' when claim_used_msg is not null then 'used' when claim_revoked_at is not null then 'revoked'
+				case when claim_expires_at is null then 'no_code' when claim_used_msg is not null then 'used'
+					when claim_revoked_at is not null then 'revoked'
 					when claim_expires_at < $3 then 'expired' else 'live' end
 			from identities where tenant_id = $1 and id = $2`, Args: []any{a.TenantID, a.IdentityID, a.ReceivedAt, a.InstanceID},
 			Read: func(rs sqldb.Rows) error {
@@ -159,7 +173,8 @@ func (s *Store) CodeState(ctx context.Context, a claim.Attempt) (claim.CodeState
 					var owner identity.Identity
 					var f identity.VerificationPolicy
 					var status string
-					err := sc(sqldb.Text(&st.Target.InstanceID), sqldb.Text(&st.CustomerID), &st.Target.Gen, sqldb.Time(&st.ExpiresAt), sqldb.Text(&st.UsedBy), sqldb.Time(&owner.VerifiedAt), sqldb.Text(&owner.RoleOverride),
+					err := sc(sqldb.Text(&st.Target.InstanceID), sqldb.Text(&st.CustomerID), &st.Target.Gen,
+						sqldb.Time(&st.ExpiresAt), sqldb.Text(&st.UsedBy), sqldb.Time(&owner.VerifiedAt), sqldb.Text(&owner.RoleOverride),
 						sqldb.Text((*string)(&owner.ExpiryReason)), &f.OwnerDays, &f.CustomerDays, sqldb.Text(&key), &status)
 					owner.CustomerID = st.CustomerID
 					st.Verified, st.Status = s.hasValidVerification(owner, f), claim.Status(status)
@@ -184,7 +199,8 @@ func (s *Store) CodeState(ctx context.Context, a claim.Attempt) (claim.CodeState
 func (s *Store) throttleNoticeStmt(a claim.Attempt, notified *bool) sqldb.Statement {
 	return sqldb.Statement{Query: `
 		select count(*) from audit_events
-		where tenant_id = $1 and identity_id = $2 and kind = 'claim.throttled' and at > ` + s.dialect.NowPlus(-15*60), Args: []any{a.TenantID, a.IdentityID},
+		where tenant_id = $1 and identity_id = $2 and kind = 'claim.throttled' and at > ` + s.dialect.NowPlus(-15*60),
+		Args: []any{a.TenantID, a.IdentityID},
 		Read: func(rs sqldb.Rows) error {
 			n, err := sqldb.ScanOne(rs, nil, func(sc sqldb.ScanFunc) (n int, err error) { return n, sc(&n) })
 			*notified = n > 0
@@ -195,18 +211,23 @@ func (s *Store) throttleNoticeStmt(a claim.Attempt, notified *bool) sqldb.Statem
 // redeemableCodeExpr returns the condition that the last code of an identity can still be
 // redeemed, including the grace period for delayed messages.
 func redeemableCodeExpr(d sqldb.Dialect) string {
-	return `claim_used_msg is null and claim_revoked_at is null and claim_expires_at > ` + d.NowPlus(-int(claim.CodeGracePeriod/time.Second))
+	return `claim_used_msg is null and claim_revoked_at is null and claim_expires_at > ` +
+		d.NowPlus(-int(claim.CodeGracePeriod/time.Second))
 }
 
 // failuresStmt counts the failed attempts of the sender, without the current message.
 func (s *Store) failuresStmt(a claim.Attempt, count *claim.Failures) sqldb.Statement {
 	return sqldb.Statement{Query: `
 		select at, ` + s.dialect.Now + ` from claim_failures
-		where tenant_id = $1 and instance_id = $2 and channel = $3 and sender_id = $4 and message_id <> $5 and at > ` + s.dialect.NowPlus(-24*60*60) + `
+		where tenant_id = $1 and instance_id = $2 and channel = $3 and sender_id = $4 and message_id <> $5 and at > ` +
+		s.dialect.NowPlus(-24*60*60) + `
 		order by at desc limit 100`, Args: []any{a.TenantID, a.InstanceID, a.Channel, a.SenderID, a.MessageID},
 		Read: func(rs sqldb.Rows) error {
 			var now time.Time
-			times, err := sqldb.ScanAll(rs, nil, func(sc sqldb.ScanFunc) (at time.Time, err error) { return at, sc(sqldb.Time(&at), sqldb.Time(&now)) })
+			times, err := sqldb.ScanAll(rs, nil, func(sc sqldb.ScanFunc) (at time.Time, err error) {
+				return at,
+					sc(sqldb.Time(&at), sqldb.Time(&now))
+			})
 			*count = countFailures(times, now)
 			return err
 		}}
@@ -238,7 +259,8 @@ func (s *Store) linkedConversationsStmt(a claim.Attempt, st *claim.CodeState) sq
 	return sqldb.Statement{Query: `
 		select min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text)
 		from identities me
-		join identities i on i.tenant_id = me.tenant_id and i.customer_id = me.customer_id and i.id <> me.id and i.verified_at is not null and i.doubt is null
+		join identities i on i.tenant_id = me.tenant_id and i.customer_id = me.customer_id and i.id <> me.id
+			and i.verified_at is not null and i.doubt is null
 		join conversations c on c.tenant_id = i.tenant_id and c.identity_id = i.id and not c.is_group
 		where me.tenant_id = $1 and me.id = $2
 		group by c.instance_id, i.id order by 5, 4 limit 20`, Args: []any{a.TenantID, a.IdentityID},
@@ -265,8 +287,10 @@ func (s *Store) claimStmts(st gateway.Commit) []sqldb.Statement {
 			update identities set
 				claim_gen = case when claim_gen = $3 and customer_id is not null and verified_at is null and claim_used_msg is null
 					and claim_revoked_at is null and claim_expires_at >= $4 then claim_gen else -1 end,
-				claim_used_msg = $5, verified_at = $6, role_override = $7, unlink_asked_at = null, updated_at = $6, last_heard_at = $6, ` + clearExpirySQL + `
-			where tenant_id = $1 and id = $2`, Args: []any{a.TenantID, g.IdentityID, g.Gen, a.ReceivedAt, a.MessageID, now, identity.RoleOwner}},
+				claim_used_msg = $5, verified_at = $6, role_override = $7, unlink_asked_at = null, updated_at = $6,
+					last_heard_at = $6, ` + clearExpirySQL + `
+			where tenant_id = $1 and id = $2`, Args: []any{a.TenantID, g.IdentityID, g.Gen, a.ReceivedAt, a.MessageID, now,
+			identity.RoleOwner}},
 			// If the identity was removed, no row of identities can violate a constraint.
 			sqldb.Statement{Query: `
 				update lanes set wakes = -1
@@ -288,7 +312,8 @@ func (s *Store) claimStmts(st gateway.Commit) []sqldb.Statement {
 	if d.CountsAsFailure {
 		stmts = append(stmts, sqldb.Statement{Query: `
 			insert into claim_failures (tenant_id, instance_id, channel, sender_id, message_id)
-			values ($1, $2, $3, $4, $5) on conflict do nothing`, Args: []any{a.TenantID, a.InstanceID, a.Channel, a.SenderID, a.MessageID}})
+			values ($1, $2, $3, $4, $5) on conflict do nothing`,
+			Args: []any{a.TenantID, a.InstanceID, a.Channel, a.SenderID, a.MessageID}})
 	}
 	for _, e := range d.Events {
 		stmts = append(stmts, auditOwnerStmt(e))

@@ -18,7 +18,8 @@ func TestIssue_ActorLimitUnderConcurrency(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		const by = identity.Actor("key:stolen")
 		for range maxIssuedPerHour - 1 {
-			if err := h.Audit(t.Context(), identity.Event{TenantID: tenant, Kind: "claim.issued", Actor: by, IdentityID: newID()}); err != nil {
+			if err := h.Audit(t.Context(), identity.Event{TenantID: tenant, Kind: "claim.issued", Actor: by,
+				IdentityID: newID()}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -71,14 +72,17 @@ func TestClaim_WrongSenderEventNamesOwner(t *testing.T) {
 			t.Fatal(err)
 		}
 		a, st := h.startRedemption("8", "WDJBMJ")
-		r, err := (&claim.Service{Store: h.Store, Codes: fixedChecker{CheckResult: claim.CheckResult{Result: claim.Missing, OtherIdentityID: his, OtherGen: issued.Gen}}}).DecideRedemption(t.Context(), a)
+		r, err := (&claim.Service{Store: h.Store,
+			Codes: fixedChecker{CheckResult: claim.CheckResult{Result: claim.Missing, OtherIdentityID: his,
+				OtherGen: issued.Gen}}}).DecideRedemption(t.Context(), a)
 		if err != nil {
 			t.Fatal(err)
 		}
 		st.Claim = &r
 		h.apply(st)
 		for customer, want := range map[string]int{steve: 1, matt: 0} {
-			es, err := h.AuditEvents(t.Context(), tenant, identity.EventQuery{CustomerID: customer, Kind: "claim.wrong_sender"}, "", 10)
+			es, err := h.AuditEvents(t.Context(), tenant, identity.EventQuery{CustomerID: customer,
+				Kind: "claim.wrong_sender"}, "", 10)
 			if err != nil || len(es) != want {
 				t.Errorf("%d events of customer %s, %v; want %d", len(es), customer, err, want)
 			}
@@ -109,7 +113,8 @@ func (h fixture) startClaim(external string) (claim.Target, claim.Attempt, gatew
 				if !in.HasLiveCode {
 					h.t.Fatal("no code waits")
 				}
-				return sub, claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: external, IdentityID: id, MessageID: in.ID, ReceivedAt: in.ReceivedAt}, l
+				return sub, claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: external,
+					IdentityID: id, MessageID: in.ID, ReceivedAt: in.ReceivedAt}, l
 			}
 		}
 	}
@@ -154,7 +159,8 @@ func TestApply_ClaimFenced(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				i, email, err := h.Lookup(t.Context(), identity.Address{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: "1"})
+				i, email, err := h.Lookup(t.Context(), identity.Address{TenantID: tenant, InstanceID: h.instance,
+					Channel: "telegram", ExternalID: "1"})
 				if err != nil || i.Role() != identity.Owner || email != "" {
 					t.Fatalf("%+v, %v; want an owner", i, err)
 				}
@@ -193,7 +199,8 @@ func TestState_CountsFailures(t *testing.T) {
 		for i := range 6 {
 			a.MessageID = newID()
 			h.apply(gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Declined, CountsAsFailure: true, Attempt: a}})
-			h.apply(gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Declined, CountsAsFailure: true, Attempt: a}}) // counts once
+			h.apply(gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Declined, CountsAsFailure: true,
+				Attempt: a}}) // counts once
 			other := a
 			other.MessageID = newID()
 			st, err := h.CodeState(t.Context(), other)
@@ -215,10 +222,12 @@ func TestState_CountsFailures(t *testing.T) {
 func TestApply_ClaimOfDeletedIdentity(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		sub, a, l := h.startClaim("1")
-		if _, err := h.db.Exec(t.Context(), `delete from identities where tenant_id = $1 and id = $2`, tenant, a.IdentityID); err != nil {
+		if _, err := h.db.Exec(t.Context(), `delete from identities where tenant_id = $1 and id = $2`, tenant,
+			a.IdentityID); err != nil {
 			t.Fatal(err)
 		}
-		err := h.Apply(t.Context(), gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Granted, Grant: &sub, Attempt: a}})
+		err := h.Apply(t.Context(),
+			gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Granted, Grant: &sub, Attempt: a}})
 		if !errors.Is(err, gateway.ErrFenced) {
 			t.Fatalf("%v; want ErrFenced", err)
 		}

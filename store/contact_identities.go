@@ -21,7 +21,9 @@ func scanContact(sc sqldb.ScanFunc) (c identity.ContactIdentity, err error) {
 
 // ContactIdentities returns at most limit identities in order of ID after the first skip, and the
 // number of all. If instance is not empty, identities scoped to other instances are left out.
-func (s *Store) ContactIdentities(ctx context.Context, tenant, instance string, skip, limit int) (contacts []identity.ContactIdentity, total int, err error) {
+func (s *Store) ContactIdentities(
+	ctx context.Context, tenant, instance string, skip, limit int,
+) (contacts []identity.ContactIdentity, total int, err error) {
 	where, args := ` where tenant_id = $1`, []any{tenant}
 	if instance != "" {
 		where, args = where+` and (instance_id = $2 or instance_id is null)`, append(args, instance)
@@ -48,7 +50,9 @@ func (s *Store) ContactIdentity(ctx context.Context, tenant, id string) (identit
 // customer, it is linked as by Link. Without one, the address must not exist in its scope. It
 // returns identity.ErrAlreadyLinked if the address is taken and identity.ErrNoContact if the
 // customer or instance does not exist.
-func (s *Store) CreateContactIdentity(ctx context.Context, c identity.ContactIdentity, by identity.Actor) (created identity.ContactIdentity, err error) {
+func (s *Store) CreateContactIdentity(
+	ctx context.Context, c identity.ContactIdentity, by identity.Actor,
+) (created identity.ContactIdentity, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		i, err := s.insertContactIdentity(ctx, tx, c.Identity, by)
 		if err != nil {
@@ -57,7 +61,8 @@ func (s *Store) CreateContactIdentity(ctx context.Context, c identity.ContactIde
 		rs, err := tx.Query(ctx, `
 			update identities set avatar_url = $3, info_url = $4, page_url = $5, username = $6
 			where tenant_id = $1 and id = $2 returning `+contactColumns,
-			i.TenantID, i.ID, sqldb.TextOrNull(c.AvatarURL), sqldb.TextOrNull(c.InfoURL), sqldb.TextOrNull(c.PageURL), sqldb.TextOrNull(c.Username))
+			i.TenantID, i.ID, sqldb.TextOrNull(c.AvatarURL), sqldb.TextOrNull(c.InfoURL), sqldb.TextOrNull(c.PageURL),
+			sqldb.TextOrNull(c.Username))
 		created, err = sqldb.ScanOne(rs, err, scanContact)
 		return err
 	})
@@ -79,9 +84,11 @@ func (s *Store) insertContactIdentity(
 		return i, err
 	}
 	rs, err := tx.Query(ctx, `
-		insert into identities (id, tenant_id, instance_id, channel, external_id, display_name, metadata, created_at, updated_at)
+		insert into identities (id, tenant_id, instance_id, channel, external_id, display_name, metadata, created_at,
+			updated_at)
 		values ($1, $2, $3, $4, $5, $6, '{}', $7, $7)
-		returning `+identityColumns, newID(), i.TenantID, sqldb.TextOrNull(i.InstanceID), i.Channel, i.ExternalID, sqldb.TextOrNull(i.DisplayName), s.now())
+		returning `+identityColumns, newID(), i.TenantID, sqldb.TextOrNull(i.InstanceID), i.Channel, i.ExternalID,
+		sqldb.TextOrNull(i.DisplayName), s.now())
 	created, err := sqldb.ScanOne(rs, err, scanIdentity)
 	if err != nil {
 		return i, err
@@ -121,7 +128,9 @@ func (s *Store) ReplaceContactIdentity(
 ) (replaced identity.ContactIdentity, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		// Lock the row before reading it, so that no claim is redeemed concurrently.
-		rs, err := tx.Query(ctx, `select `+identityColumns+` from identities where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), c.TenantID, c.ID)
+		rs, err := tx.Query(ctx,
+			`select `+identityColumns+` from identities where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), c.TenantID,
+			c.ID)
 		before, err := sqldb.ScanOne(rs, err, scanIdentity)
 		if err == nil && before.InstanceID != c.InstanceID {
 			err = identity.ErrNotFound
@@ -136,9 +145,12 @@ func (s *Store) ReplaceContactIdentity(
 			}
 		}
 		rs, err = tx.Query(ctx, `
-			update identities set channel = $3, external_id = $4, display_name = $5, username = $6, avatar_url = $7, info_url = $8, page_url = $9, updated_at = $10
+			update identities set channel = $3, external_id = $4, display_name = $5, username = $6, avatar_url = $7,
+				info_url = $8, page_url = $9, updated_at = $10
 			where tenant_id = $1 and id = $2 returning `+contactColumns,
-			after.TenantID, after.ID, after.Channel, after.ExternalID, sqldb.TextOrNull(after.DisplayName), sqldb.TextOrNull(after.Username), sqldb.TextOrNull(c.AvatarURL), sqldb.TextOrNull(c.InfoURL), sqldb.TextOrNull(c.PageURL), s.now())
+			after.TenantID, after.ID, after.Channel, after.ExternalID, sqldb.TextOrNull(after.DisplayName),
+			sqldb.TextOrNull(after.Username), sqldb.TextOrNull(c.AvatarURL), sqldb.TextOrNull(c.InfoURL),
+			sqldb.TextOrNull(c.PageURL), s.now())
 		if replaced, err = sqldb.ScanOne(rs, err, scanContact); err != nil {
 			return err
 		}
@@ -177,8 +189,11 @@ func ownershipChanged(before, after identity.Identity) bool {
 // transferIdentity prepares an identity for its new customer or address: it ends the verification
 // and everything else that belongs to the old one. If the identity has a customer and is valid for
 // all instances, unknown senders with its address are merged into it.
-func (s *Store) transferIdentity(ctx context.Context, tx sqldb.DB, before, after identity.Identity, by identity.Actor) error {
-	if err := s.revokeCodes(ctx, tx, by, "passed_on", `tenant_id = $1 and id = $2`, before.TenantID, before.ID); err != nil {
+func (s *Store) transferIdentity(
+	ctx context.Context, tx sqldb.DB, before, after identity.Identity, by identity.Actor,
+) error {
+	if err := s.revokeCodes(ctx, tx, by, "passed_on", `tenant_id = $1 and id = $2`, before.TenantID,
+		before.ID); err != nil {
 		return err
 	}
 	if after.CustomerID == "" {
@@ -190,12 +205,14 @@ func (s *Store) transferIdentity(ctx context.Context, tx sqldb.DB, before, after
 	if addressChanged(before, after) {
 		reset = `, opted_out_at = null, blocked_at = null, refused_at = null`
 		after.OptedOutAt, after.BlockedAt = time.Time{}, time.Time{}
-		if _, err := tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`, before.TenantID, before.ID); err != nil {
+		if _, err := tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`,
+			before.TenantID, before.ID); err != nil {
 			return err
 		}
 	}
 	_, err := tx.Exec(ctx, `
-		update identities set customer_id = $3, verified_at = null, `+clearExpirySQL+`, role_override = null, claim_gen = claim_gen + 1, claim_expires_at = null,
+		update identities set customer_id = $3, verified_at = null, `+clearExpirySQL+`, role_override = null,
+			claim_gen = claim_gen + 1, claim_expires_at = null,
 			claim_used_msg = null, claim_revoked_at = null, unlink_asked_at = null`+reset+`
 		where tenant_id = $1 and id = $2`, after.TenantID, after.ID, sqldb.TextOrNull(after.CustomerID))
 	if err != nil || after.CustomerID == "" || after.InstanceID != "" {
@@ -231,7 +248,8 @@ func replacementEvents(before, after identity.Identity, by identity.Actor) []ide
 // their identity, and the audit log keeps the owner of the address.
 func (s *Store) DeleteContactIdentity(ctx context.Context, tenant, instance, id string, by identity.Actor) error {
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
-		rs, err := tx.Query(ctx, `select `+identityColumns+` from identities where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), tenant, id)
+		rs, err := tx.Query(ctx,
+			`select `+identityColumns+` from identities where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), tenant, id)
 		i, err := sqldb.ScanOne(rs, err, scanIdentity)
 		if err == nil && i.InstanceID != instance {
 			err = identity.ErrNotFound
@@ -239,7 +257,8 @@ func (s *Store) DeleteContactIdentity(ctx context.Context, tenant, instance, id 
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`, tenant, id); err != nil {
+		if _, err := tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`,
+			tenant, id); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, `delete from identities where tenant_id = $1 and id = $2`, tenant, id); err != nil {

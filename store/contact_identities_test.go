@@ -26,20 +26,25 @@ func TestContactIdentities(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		for _, at := range []string{"", "/v4"} {
 			steve := w.createCustomer()
-			full := `"contactIdentityType":"TWITTER","value":"13616` + at + `","avatarUrl":"https://images.example.com/steve.png","infoUrl":"https://social.example.com/users?id=1",` +
+			full := `"contactIdentityType":"TWITTER","value":"13616` + at +
+				`","avatarUrl":"https://images.example.com/steve.png","infoUrl":"https://social.example.com/users?id=1",` +
 				`"screenName":"@steve","originalContactPageUrl":"https://social.example.com/steve"`
 			got := w.want(w.apiKey, "POST", at+contactsPath, `{`+full+`,"contactId":"`+steve+`"}`, 201, nil)
-			want := `{"id":"` + got.id() + `","contactId":"` + steve + `","contactIdentityType":"Twitter","name":null,"value":"13616` + at + `",` +
+			want := `{"id":"` + got.id() + `","contactId":"` + steve +
+				`","contactIdentityType":"Twitter","name":null,"value":"13616` + at + `",` +
 				`"avatarUrl":"https://images.example.com/steve.png","infoUrl":"https://social.example.com/users?id=1","screenName":"@steve","originalContactPageUrl":"https://social.example.com/steve"}`
 			if got.text != want {
 				t.Errorf("got  %s\nwant %s", got.text, want)
 			}
-			if read := w.want(w.apiKey, "GET", at+contactsPath+"/"+got.id(), "", 200, nil); read.text != want || read.header.Get("Cache-Control") != "no-store" {
+			if read := w.want(w.apiKey, "GET", at+contactsPath+"/"+got.id(), "", 200, nil); read.text != want ||
+				read.header.Get("Cache-Control") != "no-store" {
 				t.Errorf("read %s %v", read.text, read.header)
 			}
 			// absent becomes null
-			put := w.want(w.apiKey, "PUT", at+contactsPath+"/"+got.id(), `{"contactIdentityType":"Twitter","value":"13616`+at+`"}`, 200, nil)
-			want = `{"id":"` + got.id() + `","contactId":null,"contactIdentityType":"Twitter","name":null,"value":"13616` + at + `","avatarUrl":null,"infoUrl":null,"screenName":null,"originalContactPageUrl":null}`
+			put := w.want(w.apiKey, "PUT", at+contactsPath+"/"+got.id(),
+				`{"contactIdentityType":"Twitter","value":"13616`+at+`"}`, 200, nil)
+			want = `{"id":"` + got.id() + `","contactId":null,"contactIdentityType":"Twitter","name":null,"value":"13616` +
+				at + `","avatarUrl":null,"infoUrl":null,"screenName":null,"originalContactPageUrl":null}`
 			if put.text != want {
 				t.Errorf("put %s", put.text)
 			}
@@ -50,7 +55,8 @@ func TestContactIdentities(t *testing.T) {
 			if gone := w.want(w.apiKey, "DELETE", at+contactsPath+"/"+got.id(), "", 204, nil); gone.text != "" {
 				t.Errorf("a body: %s", gone.text)
 			}
-			w.want(w.apiKey, "DELETE", at+contactsPath+"/"+got.id(), "", 404, map[string]any{"errorCode": "NotFound", "message": "Contact identity not found"})
+			w.want(w.apiKey, "DELETE", at+contactsPath+"/"+got.id(), "", 404,
+				map[string]any{"errorCode": "NotFound", "message": "Contact identity not found"})
 		}
 	})
 }
@@ -61,19 +67,24 @@ func TestContactIdentities_Types(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		steve := w.createCustomer()
 		for typ, c := range map[string]struct{ channel, value, kept string }{
-			"visitor": {"visitor", "v-1", "v-1"}, "email": {"email", " steve@example.com ", "steve@example.com"}, "SMS": {"sms", "+61 400 111 222", "+61400111222"},
-			"Facebook": {"facebook", "1", "1"}, "Twitter": {"twitter", "1", "1"}, "WeChat": {"wechat", "w_1", "w_1"}, "ssoid": {"ssoid", "s", "s"},
-			"externalid": {"externalid", "e", "e"}, "Whatsapp": {"whatsapp", "whatsapp:+61400111222", "+61400111222"}, "inphase": {"inphase", "i", "i"},
+			"visitor": {"visitor", "v-1", "v-1"}, "email": {"email", " steve@example.com ", "steve@example.com"},
+			"SMS":      {"sms", "+61 400 111 222", "+61400111222"},
+			"Facebook": {"facebook", "1", "1"}, "Twitter": {"twitter", "1", "1"}, "WeChat": {"wechat", "w_1", "w_1"},
+			"ssoid":      {"ssoid", "s", "s"},
+			"externalid": {"externalid", "e", "e"}, "Whatsapp": {"whatsapp", "whatsapp:+61400111222", "+61400111222"},
+			"inphase":  {"inphase", "i", "i"},
 			"Telegram": {"telegram", "12345", "12345"}, "Slack": {"slack", "t024be7ld:u023becgf", "T024BE7LD:U023BECGF"},
 		} {
-			w.want(w.apiKey, "POST", contactsPath, fmt.Sprintf(`{"contactIdentityType":%q,"value":%q,"contactId":%q}`, strings.ToUpper(typ), c.value, steve), 201,
+			w.want(w.apiKey, "POST", contactsPath, fmt.Sprintf(`{"contactIdentityType":%q,"value":%q,"contactId":%q}`,
+				strings.ToUpper(typ), c.value, steve), 201,
 				map[string]any{"contactIdentityType": typ, "value": c.kept})
 			i, _, err := w.Lookup(t.Context(), identity.Address{TenantID: w.tenant, Channel: c.channel, ExternalID: c.kept})
 			if err != nil || i.CustomerID != steve {
 				t.Errorf("%s: %v", typ, err)
 			}
 		}
-		i, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, Channel: "line", ExternalID: "l"}, identity.System)
+		i, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, Channel: "line",
+			ExternalID: "l"}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,35 +101,45 @@ func TestContactIdentities_Limits(t *testing.T) {
 			body, message string
 			status        int
 		}{
-			"Nothing":       {`{}`, "contactIdentityType: Field required; value: Field required", 400},
-			"NoBody":        {``, "Field required", 400},
-			"NotJSON":       {`{"a"`, "JSON decode error", 400},
-			"Type":          {`{"contactIdentityType":"fax","value":"1"}`, "contactIdentityType: the type must be one of visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram, Slack", 400},
-			"TypeLongS":     {`{"contactIdentityType":"ſms","value":"+61400111222"}`, "contactIdentityType: the type must be one of visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram, Slack", 400},
-			"EmptyValue":    {`{"contactIdentityType":"email","value":""}`, "value: String should have at least 1 character", 400},
-			"LongValue":     {`{"contactIdentityType":"email","value":"` + strings.Repeat("x", 256) + `"}`, "value: String should have at most 255 characters", 400},
-			"BadTelegram":   {`{"contactIdentityType":"telegram","value":"@steve"}`, "value: a Telegram value is the numeric user id, such as 12345", 400},
-			"BadPhone":      {`{"contactIdentityType":"sms","value":"0400"}`, "value: a phone number is written with its country code, such as +61400111222", 400},
-			"BadContact":    {address + `,"contactId":"x"}`, "contactId: Input should be a valid UUID, invalid character: found `x` at 1", 400},
+			"Nothing": {`{}`, "contactIdentityType: Field required; value: Field required", 400},
+			"NoBody":  {``, "Field required", 400},
+			"NotJSON": {`{"a"`, "JSON decode error", 400},
+			"Type": {`{"contactIdentityType":"fax","value":"1"}`,
+				"contactIdentityType: a type is one of visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram, Slack", 400},
+			"TypeLongS": {`{"contactIdentityType":"ſms","value":"+61400111222"}`,
+				"contactIdentityType: a type is one of visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram, Slack", 400},
+			"EmptyValue": {`{"contactIdentityType":"email","value":""}`, "value: String should have at least 1 character",
+				400},
+			"LongValue": {`{"contactIdentityType":"email","value":"` + strings.Repeat("x", 256) + `"}`,
+				"value: String should have at most 255 characters", 400},
+			"BadTelegram": {`{"contactIdentityType":"telegram","value":"@steve"}`,
+				"value: a Telegram value is the numeric user id, such as 12345", 400},
+			"BadPhone": {`{"contactIdentityType":"sms","value":"0400"}`,
+				"value: a phone number is written with its country code, such as +61400111222", 400},
+			"BadContact": {address + `,"contactId":"x"}`,
+				"contactId: Input should be a valid UUID, invalid character: found `x` at 1", 400},
 			"NoSuchContact": {address + `,"contactId":"` + unknownID + `"}`, "Contact not found", 404},
 			"Verified":      {address + `,"verified":true}`, "verified: Extra inputs are not permitted", 400},
 			"Id":            {address + `,"id":"1"}`, "id: Extra inputs are not permitted", 400},
 			"RoleOverride":  {address + `,"role_override":"owner"}`, "role_override: Extra inputs are not permitted", 400},
 			"Capitals":      {address + `,"ContactId":null}`, "ContactId: Extra inputs are not permitted", 400},
-			"Script":        {url("javascript:alert(1)"), "avatarUrl: a URL must be an absolute https URL", 400},
-			"Data":          {url("data:text/html,x"), "avatarUrl: a URL must be an absolute https URL", 400},
-			"Http":          {url("http://example.com"), "avatarUrl: a URL must be an absolute https URL", 400},
-			"NoScheme":      {url("//evil.example.com"), "avatarUrl: a URL must be an absolute https URL", 400},
-			"Backslashes":   {url(`https:\\evil.example.com`), "avatarUrl: a URL must be an absolute https URL", 400},
-			"Backslash":     {url(`https://example.com/\evil`), "avatarUrl: a URL must not contain spaces, backslashes or invisible characters", 400},
-			"NoHost":        {url("https:///x"), "avatarUrl: a URL must be an absolute https URL", 400},
-			"UserInfo":      {url("https://a:b@example.com"), "avatarUrl: a URL must not contain a user name or password", 400},
-			"User":          {url("https://example.com@evil.example.com"), "avatarUrl: a URL must not contain a user name or password", 400},
-			"Bidi":          {url("https://example.com/\u202egpj.exe"), "avatarUrl: a URL must not contain spaces, backslashes or invisible characters", 400},
-			"LongURL":       {url(long), "avatarUrl: String should have at most 2048 characters", 400},
-			"LongestURL":    {url(long[:2048]), "", 201},
-			"EmptyURL":      {`{"contactIdentityType":"email","value":"b@example.com","avatarUrl":"","infoUrl":null}`, "", 201},
-			"Large":         {`{"a":"` + strings.Repeat("x", 256<<10) + `"}`, "Request Entity Too Large", 413},
+			"Script":        {url("javascript:alert(1)"), "avatarUrl: a URL is an absolute https URL", 400},
+			"Data":          {url("data:text/html,x"), "avatarUrl: a URL is an absolute https URL", 400},
+			"Http":          {url("http://example.com"), "avatarUrl: a URL is an absolute https URL", 400},
+			"NoScheme":      {url("//evil.example.com"), "avatarUrl: a URL is an absolute https URL", 400},
+			"Backslashes":   {url(`https:\\evil.example.com`), "avatarUrl: a URL is an absolute https URL", 400},
+			"Backslash": {url(`https://example.com/\evil`),
+				"avatarUrl: a URL holds no blanks, backslashes or invisible characters", 400},
+			"NoHost":   {url("https:///x"), "avatarUrl: a URL is an absolute https URL", 400},
+			"UserInfo": {url("https://a:b@example.com"), "avatarUrl: a URL holds no user name and no password", 400},
+			"User": {url("https://example.com@evil.example.com"),
+				"avatarUrl: a URL holds no user name and no password", 400},
+			"Bidi": {url("https://example.com/\u202egpj.exe"),
+				"avatarUrl: a URL holds no blanks, backslashes or invisible characters", 400},
+			"LongURL":    {url(long), "avatarUrl: String should have at most 2048 characters", 400},
+			"LongestURL": {url(long[:2048]), "", 201},
+			"EmptyURL":   {`{"contactIdentityType":"email","value":"b@example.com","avatarUrl":"","infoUrl":null}`, "", 201},
+			"Large":      {`{"a":"` + strings.Repeat("x", 256<<10) + `"}`, "Request Entity Too Large", 413},
 		} {
 			t.Run(name, func(t *testing.T) {
 				w := &apiFixture{Store: w.Store, t: t, url: w.url, apiKey: w.apiKey}
@@ -128,7 +149,9 @@ func TestContactIdentities_Limits(t *testing.T) {
 				}
 				w.want(w.apiKey, "POST", contactsPath, c.body, c.status, fields)
 				if c.status == 400 {
-					w.want(w.apiKey, "PUT", contactsPath+"/"+w.do(w.apiKey, "POST", contactsPath, `{"contactIdentityType":"visitor","value":"`+newID()+`"}`).id(), c.body, 400, map[string]any{"errorCode": "BadRequest", "message": c.message})
+					w.want(w.apiKey, "PUT", contactsPath+"/"+w.do(w.apiKey, "POST", contactsPath,
+						`{"contactIdentityType":"visitor","value":"`+newID()+`"}`).id(), c.body, 400,
+						map[string]any{"errorCode": "BadRequest", "message": c.message})
 				}
 			})
 		}
@@ -138,15 +161,18 @@ func TestContactIdentities_Limits(t *testing.T) {
 		for _, id := range []string{"x", unknownID, newID()} {
 			w.want(w.apiKey, "GET", contactsPath+"/"+id, "", 404, map[string]any{"errorCode": "NotFound"})
 		}
-		if got := w.want("", "GET", contactsPath, "", 401, map[string]any{"errorCode": "Unauthorized"}); got.header.Get("WWW-Authenticate") != "Bearer" {
+		if got := w.want("", "GET", contactsPath, "", 401,
+			map[string]any{"errorCode": "Unauthorized"}); got.header.Get("WWW-Authenticate") != "Bearer" {
 			t.Errorf("headers %v", got.header)
 		}
 		reader := w.newKey(w.tenant, "", "identities:read")
 		w.want(reader, "GET", contactsPath, "", 200, nil)
-		w.want(reader, "POST", contactsPath, "{}", 403, map[string]any{"errorCode": "Forbidden", "message": "Missing scope: identities:write"})
+		w.want(reader, "POST", contactsPath, "{}", 403,
+			map[string]any{"errorCode": "Forbidden", "message": "Missing scope: identities:write"})
 		w.want(w.newKey(w.tenant, "", "identities:write"), "GET", contactsPath, "", 403, nil)
 		w.want(w.apiKey, "GET", "/v4/nothing", "", 404, map[string]any{"errorCode": "NotFound"})
-		if got := w.want(w.apiKey, "PATCH", contactsPath, "{}", 405, map[string]any{"errorCode": "MethodNotAllowed"}); got.header.Get("Allow") != "GET, POST" {
+		if got := w.want(w.apiKey, "PATCH", contactsPath, "{}", 405,
+			map[string]any{"errorCode": "MethodNotAllowed"}); got.header.Get("Allow") != "GET, POST" {
 			t.Errorf("Allow %q", got.header.Get("Allow"))
 		}
 	})
@@ -157,7 +183,8 @@ func TestContactIdentities_Paging(t *testing.T) {
 		steve := w.createCustomer()
 		var ids []string
 		for n := range 101 {
-			i, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, Channel: "visitor", ExternalID: fmt.Sprint(n)}, identity.System)
+			i, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, Channel: "visitor",
+				ExternalID: fmt.Sprint(n)}, identity.System)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -170,7 +197,8 @@ func TestContactIdentities_Paging(t *testing.T) {
 				}
 				return fmt.Sprintf("%s%s%s?pageIndex=%d", publicURL, at, contactsPath, n)
 			}
-			for _, p := range []struct{ page, first, rows, previous, next int }{{1, 0, 50, 0, 2}, {2, 50, 50, 1, 3}, {3, 100, 1, 2, 0}, {4, 0, 0, 3, 0}} {
+			for _, p := range []struct{ page, first, rows, previous, next int }{{1, 0, 50, 0, 2}, {2, 50, 50, 1, 3},
+				{3, 100, 1, 2, 0}, {4, 0, 0, 3, 0}} {
 				got := w.want(w.apiKey, "GET", fmt.Sprintf("%s%s?pageIndex=%d", at, contactsPath, p.page), "", 200,
 					map[string]any{"total": 101, "nextPage": link(p.next), "previousPage": link(p.previous)})
 				rows, _ := got.body["contactIdentities"].([]any)
@@ -200,16 +228,19 @@ func TestContactIdentities_AddressTaken(t *testing.T) {
 		post("1", "", 409)
 		noted := post("2", "", 201)
 		post("2", "", 409)
-		if _, _, err := w.Lookup(t.Context(), identity.Address{TenantID: w.tenant, InstanceID: w.instance, Channel: "telegram", ExternalID: "2"}); err == nil {
+		if _, _, err := w.Lookup(t.Context(), identity.Address{TenantID: w.tenant, InstanceID: w.instance,
+			Channel: "telegram", ExternalID: "2"}); err == nil {
 			t.Error("lookup answers an address of nobody")
 		}
 		if got := post("2", steve, 201); got.id() != noted.id() {
 			t.Error("the noted address was not taken over")
 		}
 		// somebody wrote before: the gateway met them
-		sender := newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "telegram", ExternalID: "3", DisplayName: "Steve", Username: "steve"})
+		sender := newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "telegram",
+			ExternalID: "3", DisplayName: "Steve", Username: "steve"})
 		talk := newConversation(t, w.Store, w.tenant, w.instance, sender.ID)
-		w.want(w.apiKey, "GET", contactsPath+"/"+sender.ID, "", 200, map[string]any{"contactId": nil, "name": "Steve", "screenName": "steve", "value": "3"})
+		w.want(w.apiKey, "GET", contactsPath+"/"+sender.ID, "", 200,
+			map[string]any{"contactId": nil, "name": "Steve", "screenName": "steve", "value": "3"})
 		post("3", "", 409)
 		got := post("3", steve, 201)
 		if with := queryText(t, w.Store, `select identity_id from conversations where id = $1`, talk); with != got.id() {
@@ -217,18 +248,23 @@ func TestContactIdentities_AddressTaken(t *testing.T) {
 		}
 		// noted first, met by the gateway later, linked at last
 		noted = post("4", "", 201)
-		met := newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "telegram", ExternalID: "4"})
+		met := newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "telegram",
+			ExternalID: "4"})
 		talk = newConversation(t, w.Store, w.tenant, w.instance, met.ID)
-		w.want(w.apiKey, "PUT", contactsPath+"/"+noted.id(), `{"contactIdentityType":"telegram","value":"4","contactId":"`+steve+`"}`, 200, nil)
+		w.want(w.apiKey, "PUT", contactsPath+"/"+noted.id(),
+			`{"contactIdentityType":"telegram","value":"4","contactId":"`+steve+`"}`, 200, nil)
 		w.want(w.apiKey, "GET", contactsPath+"/"+met.ID, "", 404, nil)
 		if with := queryText(t, w.Store, `select identity_id from conversations where id = $1`, talk); with != noted.id() {
 			t.Errorf("the conversation is with %s; want %s", with, noted.id())
 		}
 		noted = post("5", "", 201)
-		newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "telegram", ExternalID: "5"})
+		newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "telegram",
+			ExternalID: "5"})
 		post("5", steve, 201)
 		for _, c := range []struct{ value, contact string }{{"1", `"` + steve + `"`}, {"1", "null"}} {
-			w.want(w.apiKey, "PUT", contactsPath+"/"+noted.id(), `{"contactIdentityType":"telegram","value":"`+c.value+`","contactId":`+c.contact+`}`, 409, map[string]any{"errorCode": "Conflict"})
+			w.want(w.apiKey, "PUT", contactsPath+"/"+noted.id(),
+				`{"contactIdentityType":"telegram","value":"`+c.value+`","contactId":`+c.contact+`}`, 409,
+				map[string]any{"errorCode": "Conflict"})
 		}
 	})
 }
@@ -241,7 +277,8 @@ func TestContactIdentities_ConcurrentCreate(t *testing.T) {
 			answers := map[int]int{}
 			for range 12 {
 				wg.Go(func() {
-					got := w.do(w.apiKey, "POST", contactsPath, `{"contactIdentityType":"visitor","value":"`+value+`","contactId":`+contact+`}`)
+					got := w.do(w.apiKey, "POST", contactsPath,
+						`{"contactIdentityType":"visitor","value":"`+value+`","contactId":`+contact+`}`)
 					mu.Lock()
 					defer mu.Unlock()
 					answers[got.status]++
@@ -276,7 +313,8 @@ func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
 			t.Run(c.name, func(t *testing.T) {
 				w := &apiFixture{Store: w.Store, t: t, url: w.url, tenant: w.tenant, instance: w.instance, apiKey: w.apiKey}
 				external := fmt.Sprint(700 + n)
-				i, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, InstanceID: w.instance, Channel: "telegram", ExternalID: external, DisplayName: "Steve", RoleOverride: "owner"}, identity.System)
+				i, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, InstanceID: w.instance,
+					Channel: "telegram", ExternalID: external, DisplayName: "Steve", RoleOverride: "owner"}, identity.System)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -291,7 +329,9 @@ func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
 					contact = `"` + c.contact + `"`
 				}
 				value := strings.ReplaceAll(c.value, "%", external)
-				w.want(w.apiKey, "PUT", contactsPath+"/"+i.ID, `{"contactIdentityType":"`+c.typ+`","value":"`+value+`","contactId":`+contact+`,"screenName":"@s"}`, 200, map[string]any{"value": value, "screenName": "@s"})
+				w.want(w.apiKey, "PUT", contactsPath+"/"+i.ID,
+					`{"contactIdentityType":"`+c.typ+`","value":"`+value+`","contactId":`+contact+`,"screenName":"@s"}`, 200,
+					map[string]any{"value": value, "screenName": "@s"})
 				got, err := w.ContactIdentity(t.Context(), w.tenant, i.ID)
 				if err != nil {
 					t.Fatal(err)
@@ -303,10 +343,12 @@ func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
 				if (gen == fmt.Sprint(before.Gen)) != c.keeps {
 					t.Errorf("claim generation %s, was %d", gen, before.Gen)
 				}
-				if live := queryText(t, w.Store, `select cast(claim_expires_at as text) from identities where id = $1`, i.ID) != ""; live != c.keeps {
+				if live := queryText(t, w.Store, `select cast(claim_expires_at as text) from identities where id = $1`,
+					i.ID) != ""; live != c.keeps {
 					t.Errorf("a live code: %v", live)
 				}
-				if with := queryText(t, w.Store, `select identity_id from conversations where id = $1`, talk) == i.ID; with != c.talks {
+				if with := queryText(t, w.Store, `select identity_id from conversations where id = $1`,
+					talk) == i.ID; with != c.talks {
 					t.Errorf("the conversation is with it: %v", with)
 				}
 				if (got.DisplayName == "Steve") != c.talks {
@@ -329,7 +371,8 @@ func TestContactIdentities_InstanceKey(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		steve := w.createCustomer()
 		link := func(instance, external string) string {
-			i, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, InstanceID: instance, Channel: "telegram", ExternalID: external}, identity.System)
+			i, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, InstanceID: instance,
+				Channel: "telegram", ExternalID: external}, identity.System)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -341,7 +384,8 @@ func TestContactIdentities_InstanceKey(t *testing.T) {
 		for id, want := range map[string][2]int{own: {200, 200}, wide: {200, 403}, other: {404, 404}} {
 			w.want(key, "GET", contactsPath+"/"+id, "", want[0], nil)
 			value := map[string]string{own: "1", wide: "2", other: "3"}[id]
-			w.want(key, "PUT", contactsPath+"/"+id, `{"contactIdentityType":"telegram","value":"`+value+`","contactId":"`+steve+`"}`, want[1], nil)
+			w.want(key, "PUT", contactsPath+"/"+id,
+				`{"contactIdentityType":"telegram","value":"`+value+`","contactId":"`+steve+`"}`, want[1], nil)
 		}
 		w.want(key, "DELETE", contactsPath+"/"+wide, "", 403, nil)
 		w.want(key, "DELETE", contactsPath+"/"+other, "", 404, nil)
@@ -360,12 +404,14 @@ func TestContactIdentities_InstanceKey(t *testing.T) {
 func TestContactIdentities_LinkedDuringReplace(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		key := w.newKey(w.tenant, w.instance, "identities:read", "identities:write")
-		seen, err := w.ContactIdentity(t.Context(), w.tenant, w.want(key, "POST", contactsPath, `{"contactIdentityType":"telegram","value":"7"}`, 201, nil).id())
+		seen, err := w.ContactIdentity(t.Context(), w.tenant,
+			w.want(key, "POST", contactsPath, `{"contactIdentityType":"telegram","value":"7"}`, 201, nil).id())
 		if err != nil || seen.InstanceID != w.instance {
 			t.Fatalf("%+v, %v", seen, err)
 		}
 		steve := w.createCustomer()
-		linked, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, Channel: "telegram", ExternalID: "7"}, identity.System)
+		linked, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, Channel: "telegram",
+			ExternalID: "7"}, identity.System)
 		if err != nil || linked.ID != seen.ID || linked.InstanceID != "" {
 			t.Fatalf("%+v, %v; want the same row, of every instance", linked, err)
 		}
@@ -374,10 +420,12 @@ func TestContactIdentities_LinkedDuringReplace(t *testing.T) {
 		if got, err := w.ReplaceContactIdentity(t.Context(), mine, nil, "key:test"); !errors.Is(err, identity.ErrNotFound) {
 			t.Errorf("replaced: %+v, %v", got, err)
 		}
-		if err := w.DeleteContactIdentity(t.Context(), w.tenant, seen.InstanceID, seen.ID, "key:test"); !errors.Is(err, identity.ErrNotFound) {
+		if err := w.DeleteContactIdentity(t.Context(), w.tenant, seen.InstanceID, seen.ID, "key:test"); !errors.Is(err,
+			identity.ErrNotFound) {
 			t.Errorf("deleted: %v", err)
 		}
-		if i, _, err := w.Lookup(t.Context(), identity.Address{TenantID: w.tenant, InstanceID: w.otherInstance, Channel: "telegram", ExternalID: "7"}); err != nil || i.CustomerID != steve {
+		if i, _, err := w.Lookup(t.Context(), identity.Address{TenantID: w.tenant, InstanceID: w.otherInstance,
+			Channel: "telegram", ExternalID: "7"}); err != nil || i.CustomerID != steve {
 			t.Errorf("%+v, %v; want steve's", i, err)
 		}
 	})

@@ -15,7 +15,9 @@ import (
 // it took part. If instance is not empty, conversations of other instances are left out. Messages
 // from an address of the customer at a time when it belonged to someone else are not the
 // customer's. It returns identity.ErrNotFound for an unknown customer.
-func (s *Store) CustomerConversations(ctx context.Context, tenant, customer, instance string) ([]gateway.CustomerConversation, error) {
+func (s *Store) CustomerConversations(
+	ctx context.Context, tenant, customer, instance string,
+) ([]gateway.CustomerConversation, error) {
 	identities, err := s.CustomerIdentities(ctx, tenant, customer, "")
 	if err != nil {
 		return nil, err
@@ -57,7 +59,9 @@ func (s *Store) accountConversations(
 
 // ReceivedMessages returns at most limit messages that the customer sent in a conversation, in
 // order, starting after the sequence number after. Claim codes in them are masked, as stored.
-func (s *Store) ReceivedMessages(ctx context.Context, t gateway.CustomerConversation, after int64, limit int) ([]gateway.ReceivedMessage, error) {
+func (s *Store) ReceivedMessages(
+	ctx context.Context, t gateway.CustomerConversation, after int64, limit int,
+) ([]gateway.ReceivedMessage, error) {
 	rs, err := s.db.Query(ctx, `
 		select seq, id, kind, text, body, received_at from messages
 		where tenant_id = $1 and conversation_id = $2 and sender_id = $3 and seq > $4
@@ -85,7 +89,9 @@ func (s *Store) ReceivedMessages(ctx context.Context, t gateway.CustomerConversa
 
 // SentMessages returns at most limit replies that were sent to the customer in a conversation, in
 // order, starting after the sequence number after.
-func (s *Store) SentMessages(ctx context.Context, t gateway.CustomerConversation, after int64, limit int) ([]gateway.SentMessage, error) {
+func (s *Store) SentMessages(
+	ctx context.Context, t gateway.CustomerConversation, after int64, limit int,
+) ([]gateway.SentMessage, error) {
 	rs, err := s.db.Query(ctx, `
 		select seq, id, text, cause, status, created_at from outbox
 		where tenant_id = $1 and conversation_id = $2 and recipient = $3 and seq > $4

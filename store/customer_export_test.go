@@ -31,7 +31,8 @@ func TestCustomerConversations(t *testing.T) {
 				}
 				after = ms[0].Seq
 				said = append(said, ms[0].Text)
-				if len(ms[0].Attachments) != 1 || ms[0].Attachments[0] != (gateway.ReceivedFile{Kind: "image", Name: "canary.jpg"}) {
+				if len(ms[0].Attachments) != 1 ||
+					ms[0].Attachments[0] != (gateway.ReceivedFile{Kind: "image", Name: "canary.jpg"}) {
 					t.Errorf("attachments %+v", ms[0].Attachments)
 				}
 			}
@@ -47,13 +48,16 @@ func TestCustomerConversations(t *testing.T) {
 		if len(talks) != 3 || len(said) != 4 || len(sent) != 2 {
 			t.Errorf("%d conversations; said %q, sent %q", len(talks), said, sent)
 		}
-		if all := fmt.Sprint(said); strings.Contains(all, "somebody else") || strings.Contains(all, "canarycode") || strings.Contains(all, "elsewhere") || strings.Contains(all, "unlinking") {
+		if all := fmt.Sprint(said); strings.Contains(all, "somebody else") || strings.Contains(all, "canarycode") ||
+			strings.Contains(all, "elsewhere") || strings.Contains(all, "unlinking") {
 			t.Errorf("said %q", said)
 		}
-		if elsewhere, err := f.CustomerConversations(t.Context(), f.tenant, p.customer, newID()); err != nil || len(elsewhere) != 0 {
+		if elsewhere, err := f.CustomerConversations(t.Context(), f.tenant, p.customer, newID()); err != nil ||
+			len(elsewhere) != 0 {
 			t.Errorf("in another instance %v, %v", elsewhere, err)
 		}
-		if _, err := f.CustomerConversations(t.Context(), newTenant(t, f.Store), p.customer, ""); !errors.Is(err, identity.ErrNotFound) {
+		if _, err := f.CustomerConversations(t.Context(), newTenant(t, f.Store), p.customer, ""); !errors.Is(err,
+			identity.ErrNotFound) {
 			t.Errorf("for another tenant: %v", err)
 		}
 	}})

@@ -26,10 +26,12 @@ func (s *Store) MergeCustomer(
 			return err
 		}
 		m = identity.Merge{CustomerID: id, TargetID: into, At: s.now()}
-		if err := s.revokeInvites(ctx, tx, by, "customer_merged", `tenant_id = $1 and customer_id = $2`, tenant, id); err != nil {
+		if err := s.revokeInvites(ctx, tx, by, "customer_merged", `tenant_id = $1 and customer_id = $2`, tenant,
+			id); err != nil {
 			return err
 		}
-		if err := s.revokeCodes(ctx, tx, by, "customer_merged", `tenant_id = $1 and customer_id = $2`, tenant, id); err != nil {
+		if err := s.revokeCodes(ctx, tx, by, "customer_merged", `tenant_id = $1 and customer_id = $2`, tenant,
+			id); err != nil {
 			return err
 		}
 		moved, err := s.archiveCustomer(ctx, tx, tenant, m)
@@ -41,8 +43,10 @@ func (s *Store) MergeCustomer(
 		}
 		m.IdentityCount = len(moved)
 		return recordEvents(ctx, tx, append([]identity.Event{
-			{TenantID: tenant, Kind: "customer.merged", Actor: by, CustomerID: id, Detail: map[string]string{"into": into, "identities": fmt.Sprint(len(moved))}},
-			{TenantID: tenant, Kind: "customer.absorbed", Actor: by, CustomerID: into, Detail: map[string]string{"from": id, "identities": fmt.Sprint(len(moved))}},
+			{TenantID: tenant, Kind: "customer.merged", Actor: by, CustomerID: id,
+				Detail: map[string]string{"into": into, "identities": fmt.Sprint(len(moved))}},
+			{TenantID: tenant, Kind: "customer.absorbed", Actor: by, CustomerID: into,
+				Detail: map[string]string{"from": id, "identities": fmt.Sprint(len(moved))}},
 		}, movedEvents(moved, id, by)...)...)
 	})
 	return m, s.customerError("merge customers", err)
@@ -55,7 +59,8 @@ func hasRights(i identity.Identity) bool { return i.IsVerified() || i.RoleOverri
 // get identities. It returns identity.ErrNotFound unless both exist. Customers are always locked
 // in order of ID, so that two merges do not deadlock.
 func (s *Store) lockCustomers(ctx context.Context, tx sqldb.DB, tenant, a, b string) error {
-	rs, err := tx.Query(ctx, `select id from customers where tenant_id = $1 and id in ($2, $3) order by id`+s.dialect.ForUpdate(), tenant, a, b)
+	rs, err := tx.Query(ctx,
+		`select id from customers where tenant_id = $1 and id in ($2, $3) order by id`+s.dialect.ForUpdate(), tenant, a, b)
 	ids, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
 	if err == nil && len(ids) < 2 {
 		err = identity.ErrNotFound
@@ -69,15 +74,19 @@ func (s *Store) archiveCustomer(
 	ctx context.Context, tx sqldb.DB, tenant string, m identity.Merge,
 ) (moved []identity.Identity, err error) {
 	err = tx.Batch(ctx, []sqldb.Statement{
-		{Query: `insert into customer_merges (customer_id, tenant_id, into_id, merged_at) values ($1, $2, $3, $4)`, Args: []any{m.CustomerID, tenant, m.TargetID, m.At}},
-		{Query: `insert into merged_customers select * from customers where tenant_id = $1 and id = $2`, Args: []any{tenant, m.CustomerID}},
+		{Query: `insert into customer_merges (customer_id, tenant_id, into_id, merged_at) values ($1, $2, $3, $4)`,
+			Args: []any{m.CustomerID, tenant, m.TargetID, m.At}},
+		{Query: `insert into merged_customers select * from customers where tenant_id = $1 and id = $2`,
+			Args: []any{tenant, m.CustomerID}},
 		{Query: `
 			insert into merged_identities (tenant_id, customer_id, identity_id)
-			select tenant_id, customer_id, id from identities where tenant_id = $1 and customer_id = $2`, Args: []any{tenant, m.CustomerID}},
+			select tenant_id, customer_id, id from identities where tenant_id = $1 and customer_id = $2`,
+			Args: []any{tenant, m.CustomerID}},
 		{Query: `
 			update identities set customer_id = $3, updated_at = $4
 			where tenant_id = $1 and customer_id = $2
-			returning ` + identityColumns, Args: []any{tenant, m.CustomerID, m.TargetID, m.At}, Read: sqldb.ScanInto(&moved, scanIdentity)},
+			returning ` + identityColumns, Args: []any{tenant, m.CustomerID, m.TargetID, m.At},
+			Read: sqldb.ScanInto(&moved, scanIdentity)},
 		{Query: `delete from customers where tenant_id = $1 and id = $2`, Args: []any{tenant, m.CustomerID}},
 	})
 	return moved, err
@@ -106,7 +115,8 @@ func (s *Store) UndoMerge(
 	err = s.retryTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
 			select into_id from customer_merges
-			where tenant_id = $1 and customer_id = $2 and merged_at > `+s.dialect.NowPlus(-int(identity.MergeUndoWindow/time.Second))+s.dialect.ForUpdate(), tenant, id)
+			where tenant_id = $1 and customer_id = $2
+				and merged_at > `+s.dialect.NowPlus(-int(identity.MergeUndoWindow/time.Second))+s.dialect.ForUpdate(), tenant, id)
 		into, err := sqldb.ScanOne(rs, err, sqldb.ScanString)
 		if err != nil {
 			return err
@@ -118,7 +128,9 @@ func (s *Store) UndoMerge(
 		if c, err = s.restoreCustomer(ctx, tx, tenant, id); err != nil {
 			return err
 		}
-		if err := s.revokeCodes(ctx, tx, by, "customer_unmerged", `tenant_id = $1 and customer_id = $2 and id in (select identity_id from merged_identities where tenant_id = $1 and customer_id = $3)`, tenant, survivor, id); err != nil {
+		if err := s.revokeCodes(ctx, tx, by, "customer_unmerged",
+			`tenant_id = $1 and customer_id = $2 and id in (select identity_id from merged_identities where tenant_id = $1
+				and customer_id = $3)`, tenant, survivor, id); err != nil {
 			return err
 		}
 		moved, err := s.restoreIdentities(ctx, tx, tenant, id, survivor, append(chain, id))
@@ -129,8 +141,10 @@ func (s *Store) UndoMerge(
 			return identity.ErrGrantRequired
 		}
 		return recordEvents(ctx, tx, append([]identity.Event{
-			{TenantID: tenant, Kind: "customer.unmerged", Actor: by, CustomerID: id, Detail: map[string]string{"from": survivor, "identities": fmt.Sprint(len(moved))}},
-			{TenantID: tenant, Kind: "customer.released", Actor: by, CustomerID: survivor, Detail: map[string]string{"to": id, "identities": fmt.Sprint(len(moved))}},
+			{TenantID: tenant, Kind: "customer.unmerged", Actor: by, CustomerID: id,
+				Detail: map[string]string{"from": survivor, "identities": fmt.Sprint(len(moved))}},
+			{TenantID: tenant, Kind: "customer.released", Actor: by, CustomerID: survivor,
+				Detail: map[string]string{"to": id, "identities": fmt.Sprint(len(moved))}},
 		}, movedEvents(moved, survivor, by)...)...)
 	})
 	if errors.Is(err, identity.ErrIdentifierReused) {
@@ -159,16 +173,20 @@ func (s *Store) restoreIdentities(
 ) (moved []identity.Identity, err error) {
 	stmts := []sqldb.Statement{{Query: `
 		update identities set customer_id = $2, updated_at = $4
-		where tenant_id = $1 and customer_id = $3 and id in (select identity_id from merged_identities where tenant_id = $1 and customer_id = $2)
-		returning ` + identityColumns, Args: []any{tenant, id, survivor, s.now()}, Read: sqldb.ScanInto(&moved, scanIdentity)}}
+		where tenant_id = $1 and customer_id = $3 and id in (select identity_id from merged_identities where tenant_id = $1
+			and customer_id = $2)
+		returning ` + identityColumns, Args: []any{tenant, id, survivor, s.now()},
+		Read: sqldb.ScanInto(&moved, scanIdentity)}}
 	for _, t := range tombstones {
 		stmts = append(stmts, sqldb.Statement{Query: `
 			delete from merged_identities
-			where tenant_id = $1 and customer_id = $2 and identity_id in (select id from identities where tenant_id = $1 and customer_id = $3)`, Args: []any{tenant, t, id}})
+			where tenant_id = $1 and customer_id = $2 and identity_id in (select id from identities where tenant_id = $1
+				and customer_id = $3)`, Args: []any{tenant, t, id}})
 	}
 	stmts = append(stmts,
 		sqldb.Statement{Query: `delete from merged_customers where tenant_id = $1 and id = $2`, Args: []any{tenant, id}},
-		sqldb.Statement{Query: `delete from customer_merges where tenant_id = $1 and customer_id = $2`, Args: []any{tenant, id}})
+		sqldb.Statement{Query: `delete from customer_merges where tenant_id = $1 and customer_id = $2`,
+			Args: []any{tenant, id}})
 	return moved, tx.Batch(ctx, stmts)
 }
 
@@ -185,7 +203,8 @@ func (s *Store) MergedInto(ctx context.Context, tenant, id string) (string, erro
 		if err := s.checkCustomer(ctx, tenant, into); !errors.Is(err, identity.ErrNotFound) {
 			return into, err
 		}
-		rs, err := s.db.Query(ctx, `select into_id from customer_merges where tenant_id = $1 and customer_id = $2`, tenant, into)
+		rs, err := s.db.Query(ctx, `select into_id from customer_merges where tenant_id = $1 and customer_id = $2`, tenant,
+			into)
 		if into, err = sqldb.ScanOne(rs, err, sqldb.ScanString); err != nil {
 			return "", s.customerError("look up merge", err)
 		}
@@ -195,9 +214,12 @@ func (s *Store) MergedInto(ctx context.Context, tenant, id string) (string, erro
 // lockSurvivor follows the merges from id to an existing customer and locks it. chain lists the
 // merged customers on the way. The chain has no cycles: a customer is merged while it exists, and
 // no longer exists afterwards.
-func (s *Store) lockSurvivor(ctx context.Context, tx sqldb.DB, tenant, id string) (chain []string, survivor string, err error) {
+func (s *Store) lockSurvivor(
+	ctx context.Context, tx sqldb.DB, tenant, id string,
+) (chain []string, survivor string, err error) {
 	for {
-		rs, err := tx.Query(ctx, `select id from customers where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), tenant, id)
+		rs, err := tx.Query(ctx, `select id from customers where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), tenant,
+			id)
 		if _, err = sqldb.ScanOne(rs, err, sqldb.ScanString); !sqldb.IsNoRows(err) {
 			return chain, id, err
 		}

@@ -52,9 +52,12 @@ func (f *tenantFixture) wantIdentities(customer string, want ...string) {
 
 func TestMergeCustomer(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){
-		"ThereAndBack": testMergeAndUndo, "Chain": testMergeChain, "ChainBackToFront": testMergeChainReversed, "MergedAgainElsewhere": testMergeAgain,
-		"OnlyWhatMovedAndIsStillThere": testUndoMovedOnly, "EmailTakenMeanwhile": testUndoEmailTaken, "ThirtyDays": testUndoExpired, "OfSomebodyElse": testMergeForeign,
-		"AtOnce": testConcurrentMerges, "LinkAtOnce": testConcurrentLink, "DeletedSurvivor": testDeletedSurvivor, "Rights": testMergeNeedsGrant, "Codes": testMergeRevokesCodes,
+		"ThereAndBack": testMergeAndUndo, "Chain": testMergeChain, "ChainBackToFront": testMergeChainReversed,
+		"MergedAgainElsewhere":         testMergeAgain,
+		"OnlyWhatMovedAndIsStillThere": testUndoMovedOnly, "EmailTakenMeanwhile": testUndoEmailTaken,
+		"ThirtyDays": testUndoExpired, "OfSomebodyElse": testMergeForeign,
+		"AtOnce": testConcurrentMerges, "LinkAtOnce": testConcurrentLink, "DeletedSurvivor": testDeletedSurvivor,
+		"Rights": testMergeNeedsGrant, "Codes": testMergeRevokesCodes,
 	})
 }
 
@@ -94,14 +97,16 @@ func testMergeAndUndo(t *testing.T, f *tenantFixture) {
 	if _, err := f.MergedInto(t.Context(), f.tenant, a); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("still merged: %v", err)
 	}
-	if n := queryText(t, f.Store, `select cast(count(*) as text) from merged_identities where tenant_id = $1`, f.tenant); n != "0" {
+	if n := queryText(t, f.Store, `select cast(count(*) as text) from merged_identities where tenant_id = $1`,
+		f.tenant); n != "0" {
 		t.Errorf("%s identities still noted as moved", n)
 	}
 	kinds := map[string]int{}
 	for _, e := range auditLog(t, f.Store, f.tenant) {
 		kinds[e.Kind]++
 	}
-	if kinds["customer.merged"] != 1 || kinds["customer.absorbed"] != 1 || kinds["customer.unmerged"] != 1 || kinds["customer.released"] != 1 || kinds["identity.moved"] != 4 {
+	if kinds["customer.merged"] != 1 || kinds["customer.absorbed"] != 1 || kinds["customer.unmerged"] != 1 ||
+		kinds["customer.released"] != 1 || kinds["identity.moved"] != 4 {
 		t.Errorf("events %v", kinds)
 	}
 }
@@ -172,12 +177,14 @@ func testUndoEmailTaken(t *testing.T, f *tenantFixture) {
 	b, bs := f.createCustomer("b@example.com", 0)
 	f.mergeCustomer(a, b)
 	other, _ := f.createCustomer("A@example.com", 0)
-	if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err, identity.ErrIdentifierReused) {
+	if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err,
+		identity.ErrIdentifierReused) {
 		t.Errorf("undone: %v; want ErrReclaimed", err)
 	}
 	f.wantIdentities(b, append(bs, as...)...)
 	free := ""
-	if _, err := f.EditCustomer(t.Context(), f.tenant, other, identity.CustomerEdit{Email: &free}, identity.System); err != nil {
+	if _, err := f.EditCustomer(t.Context(), f.tenant, other, identity.CustomerEdit{Email: &free},
+		identity.System); err != nil {
 		t.Fatal(err)
 	}
 	f.undoMerge(a)
@@ -194,17 +201,20 @@ func testUndoExpired(t *testing.T, f *tenantFixture) {
 			t.Fatal(err)
 		}
 	}
-	mustExec(t, f.Store, `update customer_merges set merged_at = `+f.dialect.NowPlus(-29*24*60*60)+` where customer_id = $1`, a)
+	mustExec(t, f.Store,
+		`update customer_merges set merged_at = `+f.dialect.NowPlus(-29*24*60*60)+` where customer_id = $1`, a)
 	sweep()
 	f.undoMerge(a)
 	f.mergeCustomer(a, b)
-	mustExec(t, f.Store, `update customer_merges set merged_at = `+f.dialect.NowPlus(-30*24*60*60-10)+` where customer_id = $1`, a)
+	mustExec(t, f.Store,
+		`update customer_merges set merged_at = `+f.dialect.NowPlus(-30*24*60*60-10)+` where customer_id = $1`, a)
 	if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("undone after 30 days: %v", err)
 	}
 	sweep()
 	for _, table := range []string{"merged_customers", "merged_identities"} {
-		if n := queryText(t, f.Store, `select cast(count(*) as text) from `+table+` where tenant_id = $1`, f.tenant); n != "0" {
+		if n := queryText(t, f.Store, `select cast(count(*) as text) from `+table+` where tenant_id = $1`,
+			f.tenant); n != "0" {
 			t.Errorf("%s rows left in %s", n, table)
 		}
 	}
@@ -220,15 +230,18 @@ func testMergeForeign(t *testing.T, f *tenantFixture) {
 	stranger := newTenantFixture(t, f.Store)
 	theirs, _ := stranger.createCustomer("", 1)
 	for _, c := range []struct{ tenant, id, into string }{
-		{f.tenant, a, theirs}, {f.tenant, theirs, a}, {stranger.tenant, a, b}, {f.tenant, a, newID()}, {f.tenant, newID(), a}, {f.tenant, a, a}, {f.tenant, "x", a},
+		{f.tenant, a, theirs}, {f.tenant, theirs, a}, {stranger.tenant, a, b}, {f.tenant, a, newID()},
+		{f.tenant, newID(), a}, {f.tenant, a, a}, {f.tenant, "x", a},
 	} {
-		if _, err := f.MergeCustomer(t.Context(), c.tenant, c.id, c.into, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
+		if _, err := f.MergeCustomer(t.Context(), c.tenant, c.id, c.into, true, identity.System); !errors.Is(err,
+			identity.ErrNotFound) {
 			t.Errorf("%+v: %v; want ErrNotFound", c, err)
 		}
 	}
 	f.wantIdentities(a, as...)
 	f.mergeCustomer(a, b)
-	if _, err := f.UndoMerge(t.Context(), stranger.tenant, a, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := f.UndoMerge(t.Context(), stranger.tenant, a, true, identity.System); !errors.Is(err,
+		identity.ErrNotFound) {
 		t.Errorf("undone by another tenant: %v", err)
 	}
 	if _, err := f.MergedInto(t.Context(), stranger.tenant, a); !errors.Is(err, identity.ErrNotFound) {
@@ -283,7 +296,8 @@ func testMergeNeedsGrant(t *testing.T, f *tenantFixture) {
 		b, bs := f.createCustomer("", 1)
 		set = strings.ReplaceAll(set, "now()", f.dialect.Now)
 		mustExec(t, f.Store, `update identities set `+set+` where id = $1`, as[1])
-		if _, err := f.MergeCustomer(t.Context(), f.tenant, a, b, false, identity.System); !errors.Is(err, identity.ErrGrantRequired) {
+		if _, err := f.MergeCustomer(t.Context(), f.tenant, a, b, false, identity.System); !errors.Is(err,
+			identity.ErrGrantRequired) {
 			t.Errorf("%s: %v; want ErrNeedsGrant", set, err)
 		}
 		f.wantIdentities(a, as...)
@@ -291,7 +305,8 @@ func testMergeNeedsGrant(t *testing.T, f *tenantFixture) {
 			t.Errorf("%+v", m)
 		}
 		f.wantIdentities(b, append(bs, as...)...)
-		if _, err := f.UndoMerge(t.Context(), f.tenant, a, false, identity.System); !errors.Is(err, identity.ErrGrantRequired) {
+		if _, err := f.UndoMerge(t.Context(), f.tenant, a, false, identity.System); !errors.Is(err,
+			identity.ErrGrantRequired) {
 			t.Errorf("back, %s: %v; want ErrNeedsGrant", set, err)
 		}
 		f.wantIdentities(b, append(bs, as...)...)
@@ -313,7 +328,8 @@ func testMergeRevokesCodes(t *testing.T, f *tenantFixture) {
 	b, bs := f.createCustomer("", 1)
 	fence := func(id string) claim.Status {
 		t.Helper()
-		st, err := f.CodeState(t.Context(), claim.Attempt{TenantID: f.tenant, InstanceID: f.instance, IdentityID: id, MessageID: newID(), ReceivedAt: time.Now()})
+		st, err := f.CodeState(t.Context(), claim.Attempt{TenantID: f.tenant, InstanceID: f.instance, IdentityID: id,
+			MessageID: newID(), ReceivedAt: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -342,7 +358,9 @@ func testMergeRevokesCodes(t *testing.T, f *tenantFixture) {
 	if got := fence(as[0]); got != claim.Revoked {
 		t.Errorf("the code of who came back is %s", got)
 	}
-	if n := queryText(t, f.Store, `select cast(count(*) as text) from audit_events where tenant_id = $1 and kind = 'claim.revoked' and identity_id = $2`, f.tenant, as[0]); n != "2" {
+	if n := queryText(t, f.Store,
+		`select cast(count(*) as text) from audit_events where tenant_id = $1 and kind = 'claim.revoked'
+			and identity_id = $2`, f.tenant, as[0]); n != "2" {
 		t.Errorf("%s codes are said to be revoked; want 2", n)
 	}
 }
@@ -358,7 +376,8 @@ func testConcurrentLink(t *testing.T, f *tenantFixture) {
 		var mu sync.Mutex
 		for n := range 4 {
 			wg.Go(func() {
-				_, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: a, Channel: "sms", ExternalID: fmt.Sprintf("+6140000%d%d", round, n)}, identity.System)
+				_, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: a, Channel: "sms",
+					ExternalID: fmt.Sprintf("+6140000%d%d", round, n)}, identity.System)
 				if err != nil && !errors.Is(err, identity.ErrNotFound) {
 					t.Error(err)
 				}
@@ -410,7 +429,8 @@ func tableColumns(t *testing.T, s *Store, table string) []string {
 	t.Helper()
 	query := `select name from pragma_table_info($1) order by cid`
 	if s.Engine() == "postgres" {
-		query = `select column_name from information_schema.columns where table_schema = 'public' and table_name = $1 order by ordinal_position`
+		query = `select column_name from information_schema.columns where table_schema = 'public' and table_name = $1
+			order by ordinal_position`
 	}
 	rs, err := s.db.Query(t.Context(), query, table)
 	names, err := sqldb.ScanAll(rs, err, sqldb.ScanString)

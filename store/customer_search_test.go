@@ -25,13 +25,17 @@ func newSearchTenant(t *testing.T, s *Store, n int) (tenant string) {
 	tenant = newTenant(t, s)
 	mustExec(t, s, `alter table customers set (autovacuum_enabled = off)`) // it would count a table that is half full
 	mustExec(t, s, `
-		insert into customers (id, tenant_id, email, phone_number, first_name, last_name, company_name, created_at, updated_at)
-		select cast(lpad(to_hex(n), 8, '0') || '-0000-7000-8000-' || substr(md5(n || cast($1 as text)), 1, 12) as uuid), cast($1 as uuid), 'Person' || n || '@example.com', '+614' || lpad(cast(n as text), 8, '0'),
-			case when n % 100 = 0 then 'Steve' else 'First' || md5(cast(n as text)) end, 'Last' || md5(cast(n + 7 as text)), case when n % 3 = 0 then 'Company' || n end, now(), now()
+		insert into customers (id, tenant_id, email, phone_number, first_name, last_name, company_name, created_at,
+			updated_at)
+		select cast(lpad(to_hex(n), 8, '0') || '-0000-7000-8000-' || substr(md5(n || cast($1 as text)), 1, 12) as uuid),
+			cast($1 as uuid), 'Person' || n || '@example.com', '+614' || lpad(cast(n as text), 8, '0'),
+			case when n % 100 = 0 then 'Steve' else 'First' || md5(cast(n as text)) end, 'Last' || md5(cast(n + 7 as text)),
+				case when n % 3 = 0 then 'Company' || n end, now(), now()
 		from generate_series(1, cast($2 as integer)) n`, tenant, n)
 	mustExec(t, s, `
 		insert into identities (id, tenant_id, customer_id, channel, external_id, created_at, updated_at)
-		select gen_random_uuid(), tenant_id, id, 'sms', phone_number, now(), now() from customers where tenant_id = $1`, tenant)
+		select gen_random_uuid(), tenant_id, id, 'sms', phone_number, now(), now() from customers where tenant_id = $1`,
+		tenant)
 	mustExec(t, s, `vacuum analyze customers`)
 	mustExec(t, s, `vacuum analyze identities`)
 	return tenant
@@ -46,7 +50,8 @@ func TestListCustomers_UsesIndexes(t *testing.T) {
 	}
 	s := mustOpen(t, freshPostgres(t))
 	tenant := newSearchTenant(t, s, n)
-	middle := queryText(t, s, fmt.Sprintf(`select id from customers where tenant_id = $1 order by id offset %d limit 1`, n/2), tenant)
+	middle := queryText(t, s, fmt.Sprintf(`select id from customers where tenant_id = $1 order by id offset %d limit 1`,
+		n/2), tenant)
 	type query = identity.CustomerQuery
 	for name, c := range map[string]struct {
 		q     query
@@ -122,14 +127,17 @@ func explain(t *testing.T, s *Store, tenant string, q identity.CustomerQuery, af
 func TestListCustomers_Prefixes(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		for _, c := range []identity.Customer{
-			{Email: "Steve.One@example.com", PhoneNumber: "+61400111222"}, {Email: "steve.two@example.com", PhoneNumber: "+61400111333"}, {Email: "a%b@example.com", PhoneNumber: "+49170111222"},
+			{Email: "Steve.One@example.com", PhoneNumber: "+61400111222"},
+			{Email: "steve.two@example.com", PhoneNumber: "+61400111333"},
+			{Email: "a%b@example.com", PhoneNumber: "+49170111222"},
 		} {
 			c.TenantID = f.tenant
 			kept, err := f.CreateCustomer(t.Context(), c, identity.System)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: kept.ID, Channel: "wechat", ExternalID: "Wx_" + c.Email}, identity.System); err != nil {
+			if _, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: kept.ID, Channel: "wechat",
+				ExternalID: "Wx_" + c.Email}, identity.System); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -137,9 +145,12 @@ func TestListCustomers_Prefixes(t *testing.T) {
 			q    identity.CustomerQuery
 			want int
 		}{
-			{identity.CustomerQuery{EmailPrefix: "STEVE."}, 2}, {identity.CustomerQuery{EmailPrefix: "one"}, 0}, {identity.CustomerQuery{EmailPrefix: "a%"}, 1}, {identity.CustomerQuery{EmailPrefix: "%"}, 0},
-			{identity.CustomerQuery{PhonePrefix: "+61400111"}, 2}, {identity.CustomerQuery{PhonePrefix: "+49"}, 1}, {identity.CustomerQuery{PhonePrefix: "0400"}, 0},
-			{identity.CustomerQuery{ExternalPrefix: "wx_STEVE"}, 2}, {identity.CustomerQuery{ExternalPrefix: "wx%"}, 0}, {identity.CustomerQuery{ExternalPrefix: "w_"}, 0},
+			{identity.CustomerQuery{EmailPrefix: "STEVE."}, 2}, {identity.CustomerQuery{EmailPrefix: "one"}, 0},
+			{identity.CustomerQuery{EmailPrefix: "a%"}, 1}, {identity.CustomerQuery{EmailPrefix: "%"}, 0},
+			{identity.CustomerQuery{PhonePrefix: "+61400111"}, 2}, {identity.CustomerQuery{PhonePrefix: "+49"}, 1},
+			{identity.CustomerQuery{PhonePrefix: "0400"}, 0},
+			{identity.CustomerQuery{ExternalPrefix: "wx_STEVE"}, 2}, {identity.CustomerQuery{ExternalPrefix: "wx%"}, 0},
+			{identity.CustomerQuery{ExternalPrefix: "w_"}, 0},
 			{identity.CustomerQuery{EmailPrefix: "steve", PhonePrefix: "+613"}, 0},
 		} {
 			cs, err := f.ListCustomers(t.Context(), f.tenant, c.q, "", 10)

@@ -11,11 +11,13 @@ import (
 	"hydragate/store/sqldb"
 )
 
-const customerColumns = `id, tenant_id, email, phone_number, first_name, last_name, company_name, locale, timezone, metadata, created_at, updated_at`
+const customerColumns = `id, tenant_id, email, phone_number, first_name, last_name, company_name, locale, timezone,
+	metadata, created_at, updated_at`
 
 func scanCustomer(sc sqldb.ScanFunc) (c identity.Customer, err error) {
 	var metadata string
-	err = sc(sqldb.Text(&c.ID), sqldb.Text(&c.TenantID), sqldb.Text(&c.Email), sqldb.Text(&c.PhoneNumber), sqldb.Text(&c.FirstName), sqldb.Text(&c.LastName), sqldb.Text(&c.CompanyName),
+	err = sc(sqldb.Text(&c.ID), sqldb.Text(&c.TenantID), sqldb.Text(&c.Email), sqldb.Text(&c.PhoneNumber),
+		sqldb.Text(&c.FirstName), sqldb.Text(&c.LastName), sqldb.Text(&c.CompanyName),
 		sqldb.Text(&c.Locale), sqldb.Text(&c.Timezone), &metadata, sqldb.Time(&c.CreatedAt), sqldb.Time(&c.UpdatedAt))
 	c.Metadata = json.RawMessage(metadata)
 	return c, err
@@ -29,22 +31,26 @@ func (s *Store) CreateCustomer(
 ) (created identity.Customer, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
-			insert into customers (id, tenant_id, email, phone_number, first_name, last_name, company_name, locale, timezone, metadata, created_at, updated_at)
+			insert into customers (id, tenant_id, email, phone_number, first_name, last_name, company_name, locale, timezone,
+				metadata, created_at, updated_at)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
 			on conflict (id) do nothing
 			returning `+customerColumns,
-			orNewID(c.ID), c.TenantID, sqldb.TextOrNull(c.Email), sqldb.TextOrNull(c.PhoneNumber), sqldb.TextOrNull(c.FirstName), sqldb.TextOrNull(c.LastName), sqldb.TextOrNull(c.CompanyName),
+			orNewID(c.ID), c.TenantID, sqldb.TextOrNull(c.Email), sqldb.TextOrNull(c.PhoneNumber),
+			sqldb.TextOrNull(c.FirstName), sqldb.TextOrNull(c.LastName), sqldb.TextOrNull(c.CompanyName),
 			sqldb.TextOrNull(c.Locale), sqldb.TextOrNull(c.Timezone), jsonObject(c.Metadata), s.now())
 		created, err = sqldb.ScanOne(rs, err, scanCustomer)
 		if sqldb.IsNoRows(err) {
-			rs, err := tx.Query(ctx, `select `+customerColumns+` from customers where tenant_id = $1 and id = $2`, c.TenantID, c.ID)
+			rs, err := tx.Query(ctx, `select `+customerColumns+` from customers where tenant_id = $1 and id = $2`, c.TenantID,
+				c.ID)
 			created, err = sqldb.ScanOne(rs, err, scanCustomer)
 			return err
 		}
 		if err != nil {
 			return err
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: c.TenantID, Kind: "customer.created", Actor: by, CustomerID: created.ID})
+		return recordEvents(ctx, tx, identity.Event{TenantID: c.TenantID, Kind: "customer.created", Actor: by,
+			CustomerID: created.ID})
 	})
 	return created, s.customerError("create customer", err)
 }
@@ -80,7 +86,8 @@ func (s *Store) EditCustomer(
 		if c, err = sqldb.ScanOne(rs, err, scanCustomer); err != nil {
 			return err
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "customer.updated", Actor: by, CustomerID: id, Detail: changedFields(update.fields)})
+		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "customer.updated", Actor: by, CustomerID: id,
+			Detail: changedFields(update.fields)})
 	})
 	return c, s.customerError("change customer", err)
 }
@@ -111,7 +118,9 @@ func customerFilter(q identity.CustomerQuery, args ...any) (string, []any) {
 	for _, f := range []struct{ value, condition string }{
 		{q.Email, `lower(email) = lower($%[1]d)`},
 		{q.Phone, `phone_number = $%[1]d`},
-		{prefixPattern(q.Name), `(lower(first_name) like lower($%[1]d) escape '\' or lower(last_name) like lower($%[1]d) escape '\' or lower(company_name) like lower($%[1]d) escape '\')`},
+		{prefixPattern(q.Name),
+			`(lower(first_name) like lower($%[1]d) escape '\' or lower(last_name) like lower($%[1]d) escape '\'
+				or lower(company_name) like lower($%[1]d) escape '\')`},
 		{q.ExternalID, `exists (
 			select 1 from identities i
 			where i.tenant_id = customers.tenant_id and i.customer_id = customers.id and lower(i.external_id) = lower($%[1]d))`},
@@ -119,7 +128,8 @@ func customerFilter(q identity.CustomerQuery, args ...any) (string, []any) {
 		{prefixPattern(q.PhonePrefix), `phone_number like $%[1]d escape '\'`},
 		{prefixPattern(q.ExternalPrefix), `exists (
 			select 1 from identities i
-			where i.tenant_id = customers.tenant_id and i.customer_id = customers.id and lower(i.external_id) like lower($%[1]d) escape '\')`},
+			where i.tenant_id = customers.tenant_id and i.customer_id = customers.id
+				and lower(i.external_id) like lower($%[1]d) escape '\')`},
 	} {
 		if f.value != "" {
 			args = append(args, f.value)
@@ -200,7 +210,9 @@ func startAfter(after string) string {
 // invites, all in one transaction. Conversations are kept without their identity, and the audit
 // log keeps the owner of each address. It returns the targets of the deleted claim codes, whose
 // entries in the code store are to be removed, and identity.ErrNotFound for an unknown customer.
-func (s *Store) DeleteCustomer(ctx context.Context, tenant, id string, by identity.Actor) (targets []claim.Target, err error) {
+func (s *Store) DeleteCustomer(
+	ctx context.Context, tenant, id string, by identity.Actor,
+) (targets []claim.Target, err error) {
 	err = s.retryTx(ctx, func(tx sqldb.DB) error {
 		targets, err = s.deleteCustomerTx(ctx, tx, tenant, id, by)
 		return err
@@ -216,7 +228,8 @@ func (s *Store) deleteCustomerTx(
 	if _, err = sqldb.ScanOne(rs, err, sqldb.ScanString); err != nil {
 		return nil, err
 	}
-	if err := s.revokeInvites(ctx, tx, by, "customer_deleted", `tenant_id = $1 and customer_id = $2`, tenant, id); err != nil {
+	if err := s.revokeInvites(ctx, tx, by, "customer_deleted", `tenant_id = $1 and customer_id = $2`, tenant,
+		id); err != nil {
 		return nil, err
 	}
 	deleted, err := s.lockIdentities(ctx, tx, `tenant_id = $1 and customer_id = $2`, tenant, id)
@@ -254,7 +267,8 @@ func deleteCustomerStmts(tenant, id string, merged []string) []sqldb.Statement {
 	for _, m := range merged {
 		stmts = append(stmts,
 			sqldb.Statement{Query: `delete from merged_customers where tenant_id = $1 and id = $2`, Args: []any{tenant, m}},
-			sqldb.Statement{Query: `delete from merged_identities where tenant_id = $1 and customer_id = $2`, Args: []any{tenant, m}})
+			sqldb.Statement{Query: `delete from merged_identities where tenant_id = $1 and customer_id = $2`,
+				Args: []any{tenant, m}})
 	}
 	return stmts
 }
@@ -268,7 +282,8 @@ type lockedIdentity struct {
 
 // lockIdentities locks the identities that match where in order of ID and returns them.
 func (s *Store) lockIdentities(ctx context.Context, tx sqldb.DB, where string, args ...any) ([]lockedIdentity, error) {
-	rs, err := tx.Query(ctx, `select `+identityColumns+`, claim_gen from identities where `+where+` order by id`+s.dialect.ForUpdate(), args...)
+	rs, err := tx.Query(ctx,
+		`select `+identityColumns+`, claim_gen from identities where `+where+` order by id`+s.dialect.ForUpdate(), args...)
 	return sqldb.ScanAll(rs, err, scanLockedIdentity)
 }
 

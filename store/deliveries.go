@@ -19,10 +19,13 @@ func (s *Store) PendingEvents(ctx context.Context, l gateway.Lease) ([]gateway.E
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	rs, err := s.db.Query(ctx, `
-		select d.id, d.event_type, d.attempts, `+s.dialect.SecondsUntil("d.due_at")+`, -(`+s.dialect.SecondsUntil("d.created_at")+`), d.created_at, d.instance_id,
+		select d.id, d.event_type, d.attempts, `+s.dialect.SecondsUntil("d.due_at")+`,
+			-(`+s.dialect.SecondsUntil("d.created_at")+`), d.created_at, d.instance_id,
 			m.id, m.channel, m.body, m.text, m.received_at,
-			i.id, i.customer_id, i.channel, i.external_id, i.display_name, i.username, i.role_override, i.verified_at, i.doubt, u.email,
-			coalesce(n.owner_max_age_days, 0), coalesce(n.customer_max_age_days, 0), n.agent_url, n.agent_disabled_at, n.webhook_secret, `+s.previousSecretsExpr("n")+`
+			i.id, i.customer_id, i.channel, i.external_id, i.display_name, i.username, i.role_override, i.verified_at, i.doubt,
+				u.email,
+			coalesce(n.owner_max_age_days, 0), coalesce(n.customer_max_age_days, 0), n.agent_url, n.agent_disabled_at,
+				n.webhook_secret, `+s.previousSecretsExpr("n")+`
 		from (
 			select deliveries.*, coalesce(identity_id, (
 				select `+senderIdentityExpr("w")+` from messages w
@@ -46,9 +49,12 @@ func (s *Store) scanEvent(sc sqldb.ScanFunc, l gateway.Lease) (gateway.Event, er
 	e := gateway.Event{Delivery: gateway.Delivery{TenantID: l.TenantID, ConversationID: l.ConversationID}}
 	var channel, body, secret, retired, identityChannel string
 	i, m := &e.Sender, &e.Message
-	err := sc(&e.ID, &e.Type, &e.Attempts, sqldb.Seconds(&e.Delay), sqldb.Seconds(&e.Age), sqldb.Time(&e.CreatedAt), &e.InstanceID,
+	err := sc(&e.ID, &e.Type, &e.Attempts, sqldb.Seconds(&e.Delay), sqldb.Seconds(&e.Age), sqldb.Time(&e.CreatedAt),
+		&e.InstanceID,
 		sqldb.Text(&e.MessageID), sqldb.Text(&channel), sqldb.Text(&body), sqldb.Text(&m.Text), sqldb.Time(&e.ReceivedAt),
-		sqldb.Text(&i.ID), sqldb.Text(&i.CustomerID), sqldb.Text(&identityChannel), sqldb.Text(&i.ExternalID), sqldb.Text(&i.DisplayName), sqldb.Text(&i.Username), sqldb.Text(&i.RoleOverride), sqldb.Time(&i.VerifiedAt), sqldb.Text((*string)(&i.ExpiryReason)), sqldb.Text(&e.CustomerEmail),
+		sqldb.Text(&i.ID), sqldb.Text(&i.CustomerID), sqldb.Text(&identityChannel), sqldb.Text(&i.ExternalID),
+		sqldb.Text(&i.DisplayName), sqldb.Text(&i.Username), sqldb.Text(&i.RoleOverride), sqldb.Time(&i.VerifiedAt),
+		sqldb.Text((*string)(&i.ExpiryReason)), sqldb.Text(&e.CustomerEmail),
 		&e.VerificationPolicy.OwnerDays, &e.VerificationPolicy.CustomerDays,
 		sqldb.Text(&e.AgentURL), sqldb.Time(&e.DisabledAt), &secret, sqldb.Text(&retired))
 	if err != nil {
@@ -58,7 +64,8 @@ func (s *Store) scanEvent(sc sqldb.ScanFunc, l gateway.Lease) (gateway.Event, er
 	if body != "" {
 		e.Err = json.Unmarshal([]byte(body), m)
 	}
-	m.Text, e.Channel, i.Channel, i.TenantID, e.IdentityID = stored, adapters.Channel(channel), identityChannel, l.TenantID, i.ID
+	m.Text, e.Channel, i.Channel, i.TenantID, e.IdentityID = stored, adapters.Channel(channel), identityChannel,
+		l.TenantID, i.ID
 	if e.Secrets, err = s.decryptSigningSecrets(l.TenantID, e.InstanceID, secret, retired); err != nil {
 		e.Err = err
 	}
@@ -71,9 +78,11 @@ func (s *Store) deliveryStmts(st gateway.Commit) []sqldb.Statement {
 	tenant, now := st.Lease.TenantID, s.now()
 	for _, d := range st.Deliveries {
 		stmts = append(stmts, sqldb.Statement{Query: `
-			insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, identity_id, event_type, due_at, created_at)
+			insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, identity_id, event_type, due_at,
+				created_at)
 			values ($1, $2, $3, $4, $5, $6, $7, ` + s.dialect.Now + `, ` + s.dialect.Now + `)`,
-			Args: []any{d.ID, d.TenantID, d.ConversationID, d.InstanceID, sqldb.TextOrNull(d.MessageID), sqldb.TextOrNull(d.IdentityID), d.Type}})
+			Args: []any{d.ID, d.TenantID, d.ConversationID, d.InstanceID, sqldb.TextOrNull(d.MessageID),
+				sqldb.TextOrNull(d.IdentityID), d.Type}})
 	}
 	if slices.ContainsFunc(st.Deliveries, func(d gateway.Delivery) bool { return !d.Parked }) {
 		stmts = append(stmts, s.wakeQueue(gateway.DeliveryQueue, tenant, st.Lease.ConversationID, 0))
@@ -81,13 +90,15 @@ func (s *Store) deliveryStmts(st gateway.Commit) []sqldb.Statement {
 	for _, r := range st.DeliveryResults {
 		if r.Status == gateway.Pending {
 			stmts = append(stmts, sqldb.Statement{Query: `
-				update deliveries set attempts = attempts + 1, due_at = ` + s.dialect.NowPlusExpr("$3") + `, answer_status = $4, error = $5
+				update deliveries set attempts = attempts + 1, due_at = ` + s.dialect.NowPlusExpr("$3") +
+				`, answer_status = $4, error = $5
 				where tenant_id = $1 and id = $2`, Args: []any{tenant, r.ID, r.Delay.Seconds(), r.HTTPStatus, r.Error}})
 			continue
 		}
 		stmts = append(stmts, sqldb.Statement{Query: `
 			update deliveries set status = $3, attempts = attempts + 1, answer_status = $4, error = $5, settled_at = $6
-			where tenant_id = $1 and id = $2`, Args: []any{tenant, r.ID, string(r.Status), r.HTTPStatus, sqldb.TextOrNull(r.Error), now}})
+			where tenant_id = $1 and id = $2`, Args: []any{tenant, r.ID, string(r.Status), r.HTTPStatus,
+			sqldb.TextOrNull(r.Error), now}})
 	}
 	return stmts
 }
@@ -104,7 +115,8 @@ func (s *Store) DisableAgent(ctx context.Context, tenant, instance, url string) 
 		if err != nil || n == 0 {
 			return err
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance.agent_gone", Actor: identity.System, InstanceID: instance})
+		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance.agent_gone", Actor: identity.System,
+			InstanceID: instance})
 	})
 	if err != nil {
 		return fmt.Errorf("disable application: %w", err)
@@ -116,7 +128,8 @@ func (s *Store) DisableAgent(ctx context.Context, tenant, instance, url string) 
 // or enabled.
 func (s *Store) wakeDeliveries(ctx context.Context, tx sqldb.DB, tenant, instance string) error {
 	if _, err := tx.Exec(ctx, `
-		update deliveries set due_at = `+s.dialect.Now+` where tenant_id = $1 and instance_id = $2 and status = 'pending' and due_at > `+s.dialect.Now, tenant, instance); err != nil {
+		update deliveries set due_at = `+s.dialect.Now+` where tenant_id = $1 and instance_id = $2 and status = 'pending'
+			and due_at > `+s.dialect.Now, tenant, instance); err != nil {
 		return err
 	}
 	_, err := tx.Exec(ctx, `

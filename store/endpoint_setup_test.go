@@ -76,13 +76,15 @@ func (p *fakeProvider) setAvailable(yes bool) {
 
 func newEndpointService(s *Store) (*endpoints.Manager, *fakeProvider) {
 	p := &fakeProvider{connected: make(chan struct{}, 100)}
-	return &endpoints.Manager{Adapters: map[adapters.Channel]adapters.Adapter{adapters.Telegram: p}, Store: s, PublicURL: "https://gate.example.com"}, p
+	return &endpoints.Manager{Adapters: map[adapters.Channel]adapters.Adapter{adapters.Telegram: p}, Store: s,
+		PublicURL: "https://gate.example.com"}, p
 }
 
 func TestEndpointSetup(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
-		for name, test := range map[string]func(*testing.T, *Store, string){"SetUpAndRemove": testSetupAndRemove, "SetUpLater": testSetupRetry, "ManyAtOnceAgree": testConcurrentSetups} {
+		for name, test := range map[string]func(*testing.T, *Store, string){"SetUpAndRemove": testSetupAndRemove,
+			"SetUpLater": testSetupRetry, "ManyAtOnceAgree": testConcurrentSetups} {
 			t.Run(name, func(t *testing.T) { test(t, s, newTenant(t, s)) })
 		}
 	})
@@ -104,11 +106,13 @@ func testSetupAndRemove(t *testing.T, s *Store, tenant string) {
 	}
 	again, err := c.Configure(t.Context(), telegramConfig(tenant, i))
 	old := first.Credentials[adapters.WebhookSecret]
-	if good := again.Current(adapters.WebhookSecret); err != nil || again.ID != first.ID || len(good) != 2 || p.currentSecret() != good[0] || good[1] != old || good[0] == old {
+	if good := again.Current(adapters.WebhookSecret); err != nil || again.ID != first.ID || len(good) != 2 ||
+		p.currentSecret() != good[0] || good[1] != old || good[0] == old {
 		t.Errorf("again: %v; want the same row with a new secret that the provider knows, and the old one beside it", err)
 	}
 	ep, err := c.Endpoint(t.Context(), i, adapters.Telegram)
-	if err != nil || ep.Credentials[adapters.WebhookSecret] != p.currentSecret() || ep.WebhookURL != "https://gate.example.com/hooks/telegram/"+i {
+	if err != nil || ep.Credentials[adapters.WebhookSecret] != p.currentSecret() ||
+		ep.WebhookURL != "https://gate.example.com/hooks/telegram/"+i {
 		t.Errorf("for hooks: %q, %v", ep.WebhookURL, err)
 	}
 	other := newTenant(t, s)
@@ -131,13 +135,15 @@ func testSetupRetry(t *testing.T, s *Store, tenant string) {
 	i := newInstance(t, s, tenant).ID
 	p.setAvailable(false)
 	seat, err := c.Configure(t.Context(), telegramConfig(tenant, i))
-	if err != nil || seat.Status != gateway.EndpointError || seat.ErrorMessage != "Telegram does not answer." || seat.Retries != 1 {
+	if err != nil || seat.Status != gateway.EndpointError || seat.ErrorMessage != "Telegram does not answer." ||
+		seat.Retries != 1 {
 		t.Fatalf("%v %q %d, %v", seat.Status, seat.ErrorMessage, seat.Retries, err)
 	}
 	p.setAvailable(true)
 	mustExec(t, s, `update endpoints set retry_at = $2 where tenant_id = $1`, tenant, s.now())
 	runUntilConnected(t, c, p)
-	if seat, err = c.EndpointState(t.Context(), tenant, i, adapters.Telegram); err != nil || seat.Status != gateway.EndpointActive || seat.Address != "7" || seat.Retries != 0 || seat.ErrorMessage != "" {
+	if seat, err = c.EndpointState(t.Context(), tenant, i, adapters.Telegram); err != nil ||
+		seat.Status != gateway.EndpointActive || seat.Address != "7" || seat.Retries != 0 || seat.ErrorMessage != "" {
 		t.Errorf("when it answers: %v %q, %v", seat.Status, seat.ErrorMessage, err)
 	}
 }
@@ -174,11 +180,13 @@ func testConcurrentSetups(t *testing.T, s *Store, tenant string) {
 		<-p.connected
 	}
 	// Who was overtaken left the endpoint due, so that the last word is told last.
-	if n := queryText(t, s, `select cast(count(*) as text) from endpoints where tenant_id = $1 and retry_at is not null`, tenant); n == "1" {
+	if n := queryText(t, s, `select cast(count(*) as text) from endpoints where tenant_id = $1 and retry_at is not null`,
+		tenant); n == "1" {
 		runUntilConnected(t, c, p)
 	}
 	seat, err := c.EndpointState(t.Context(), tenant, i, adapters.Telegram)
-	if err != nil || seat.Status != gateway.EndpointActive || seat.Credentials[adapters.WebhookSecret] != p.currentSecret() {
+	if err != nil || seat.Status != gateway.EndpointActive ||
+		seat.Credentials[adapters.WebhookSecret] != p.currentSecret() {
 		t.Errorf("%v, %v; want the provider to know the secret that is kept", seat.Status, err)
 	}
 	if n := queryText(t, s, `select cast(count(*) as text) from endpoints where tenant_id = $1`, tenant); n != "1" {

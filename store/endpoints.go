@@ -21,20 +21,25 @@ import (
 // endpointColumns returns the columns for scanEndpoint. The last one is the number of seconds for
 // which the previous credentials are still valid.
 func (s *Store) endpointColumns() string {
-	return `id, tenant_id, instance_id, channel, mode, address, status, error_message, settings, credentials, retries, last_event_at, created_at, updated_at,
-		case when old_for is null then cast(0 as double precision) when old_until is null then cast(old_for as double precision) else ` + s.dialect.SecondsUntil("old_until") + ` end`
+	return `id, tenant_id, instance_id, channel, mode, address, status, error_message, settings, credentials, retries,
+		last_event_at, created_at, updated_at,
+		case when old_for is null then cast(0 as double precision)
+			when old_until is null then cast(old_for as double precision) else ` + s.dialect.SecondsUntil("old_until") + ` end`
 }
 
 // credentialsUnreadable is the error message of an endpoint whose credentials cannot be decrypted.
 // It is shown to staff.
-const credentialsUnreadable = "The credentials cannot be decrypted with the given master keys. Set up the channel again."
+const credentialsUnreadable = "The credentials cannot be decrypted with the given master keys. " +
+	"Set up the channel again."
 
 // scanEndpoint reads an endpoint and decrypts its credentials. If they cannot be decrypted, the
 // endpoint has status error and Err set, so that it does not make a list of endpoints unreadable.
 func (s *Store) scanEndpoint(sc sqldb.ScanFunc) (ep gateway.EndpointState, err error) {
 	var settings, sealed string
-	err = sc(sqldb.Text(&ep.ID), sqldb.Text(&ep.TenantID), sqldb.Text(&ep.InstanceID), &ep.Channel, &ep.Mode, &ep.Address, &ep.Status, sqldb.Text(&ep.ErrorMessage),
-		&settings, &sealed, &ep.Retries, sqldb.Time(&ep.LastEventAt), sqldb.Time(&ep.CreatedAt), sqldb.Time(&ep.UpdatedAt), sqldb.Seconds(&ep.GraceRemaining))
+	err = sc(sqldb.Text(&ep.ID), sqldb.Text(&ep.TenantID), sqldb.Text(&ep.InstanceID), &ep.Channel, &ep.Mode,
+		&ep.Address, &ep.Status, sqldb.Text(&ep.ErrorMessage),
+		&settings, &sealed, &ep.Retries, sqldb.Time(&ep.LastEventAt), sqldb.Time(&ep.CreatedAt), sqldb.Time(&ep.UpdatedAt),
+		sqldb.Seconds(&ep.GraceRemaining))
 	if err != nil {
 		return ep, err
 	}
@@ -45,7 +50,8 @@ func (s *Store) scanEndpoint(sc sqldb.ScanFunc) (ep gateway.EndpointState, err e
 	var missing *keyring.MissingKeyError
 	switch {
 	case errors.As(err, &missing):
-		ep.Status, ep.ErrorMessage, ep.Err, err = gateway.EndpointError, "The credentials cannot be decrypted: "+missing.Error()+".", err, nil
+		ep.Status, ep.ErrorMessage, ep.Err, err = gateway.EndpointError,
+			"The credentials cannot be decrypted: "+missing.Error()+".", err, nil
 	case errors.Is(err, keyring.ErrDecrypt):
 		ep.Status, ep.ErrorMessage, ep.Err, err = gateway.EndpointError, credentialsUnreadable, err, nil
 	}
@@ -80,7 +86,9 @@ func (s *Store) openCredentials(ep adapters.Endpoint, sealed string) (adapters.C
 
 // EndpointState returns the endpoint of an instance on a channel. It returns gateway.ErrNoInstance
 // or gateway.ErrNoEndpoint if there is no such instance or endpoint.
-func (s *Store) EndpointState(ctx context.Context, tenant, instance string, channel adapters.Channel) (gateway.EndpointState, error) {
+func (s *Store) EndpointState(
+	ctx context.Context, tenant, instance string, channel adapters.Channel,
+) (gateway.EndpointState, error) {
 	rs, err := s.db.Query(ctx, `
 		select `+s.endpointColumns()+` from endpoints
 		where tenant_id = $1 and instance_id = $2 and channel = $3`, tenant, instance, string(channel))
@@ -111,7 +119,9 @@ func (s *Store) EndpointStates(ctx context.Context, tenant, instance string) ([]
 // returns gateway.ErrNoEndpoint if there is none or it is disabled, an error that matches
 // gateway.ErrUnavailable if the database is unavailable, and another error if the credentials
 // cannot be decrypted.
-func (s *Store) WebhookEndpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
+func (s *Store) WebhookEndpoint(
+	ctx context.Context, instance string, channel adapters.Channel,
+) (adapters.Endpoint, error) {
 	if id, err := uuid.Parse(instance); err != nil || id.String() != instance {
 		return adapters.Endpoint{}, gateway.ErrNoEndpoint
 	}
@@ -127,9 +137,11 @@ func (s *Store) WebhookEndpoint(ctx context.Context, instance string, channel ad
 
 // PollingEndpoints returns the active endpoints of all tenants that poll or hold a connection.
 func (s *Store) PollingEndpoints(ctx context.Context) ([]gateway.EndpointState, error) {
-	rs, err := s.db.Query(ctx, `select `+s.endpointColumns()+` from endpoints where mode in ('polling', 'socket') and status = 'active' order by id`)
+	rs, err := s.db.Query(ctx,
+		`select `+s.endpointColumns()+` from endpoints where mode in ('polling', 'socket') and status = 'active' order by id`)
 	endpoints, err := sqldb.ScanAll(rs, err, s.scanEndpoint)
-	active := slices.DeleteFunc(endpoints, func(ep gateway.EndpointState) bool { return ep.Status != gateway.EndpointActive })
+	active := slices.DeleteFunc(endpoints,
+		func(ep gateway.EndpointState) bool { return ep.Status != gateway.EndpointActive })
 	return active, s.endpointError("list polling endpoints", err)
 }
 
@@ -139,7 +151,9 @@ func (s *Store) PollingEndpoints(ctx context.Context) ([]gateway.EndpointState, 
 // the provider, the period starts when that succeeds. EndpointsToRetry returns the endpoint from
 // retryAt on, or never if retryAt is zero. SaveEndpoint returns gateway.ErrNoInstance for an
 // unknown instance.
-func (s *Store) SaveEndpoint(ctx context.Context, ep gateway.EndpointState, retryAt time.Time, by identity.Actor) (saved gateway.EndpointState, err error) {
+func (s *Store) SaveEndpoint(
+	ctx context.Context, ep gateway.EndpointState, retryAt time.Time, by identity.Actor,
+) (saved gateway.EndpointState, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		for range 3 {
 			// Lock the row before reading it.
@@ -172,25 +186,33 @@ func (s *Store) SaveEndpoint(ctx context.Context, ep gateway.EndpointState, retr
 	return saved, nil
 }
 
-func (s *Store) insertEndpoint(ctx context.Context, tx sqldb.DB, ep gateway.EndpointState, retryAt time.Time) (gateway.EndpointState, error) {
+// insertEndpoint inserts an endpoint with a new ID. It returns sql.ErrNoRows if the instance has
+// one on the channel.
+func (s *Store) insertEndpoint(
+	ctx context.Context, tx sqldb.DB, ep gateway.EndpointState, retryAt time.Time,
+) (gateway.EndpointState, error) {
 	ep.ID = newID()
 	settings, sealed, err := s.encodeEndpoint(ep)
 	if err != nil {
 		return ep, err
 	}
 	rs, err := tx.Query(ctx, `
-		insert into endpoints (id, tenant_id, instance_id, channel, mode, address, status, error_message, settings, credentials, retry_at, retries, created_at, updated_at)
+		insert into endpoints (id, tenant_id, instance_id, channel, mode, address, status, error_message, settings,
+			credentials, retry_at, retries, created_at, updated_at)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)
 		on conflict do nothing
 		returning `+s.endpointColumns(),
-		ep.ID, ep.TenantID, ep.InstanceID, string(ep.Channel), string(ep.Mode), ep.Address, string(ep.Status), sqldb.TextOrNull(ep.ErrorMessage),
+		ep.ID, ep.TenantID, ep.InstanceID, string(ep.Channel), string(ep.Mode), ep.Address, string(ep.Status),
+		sqldb.TextOrNull(ep.ErrorMessage),
 		settings, sealed, sqldb.TimeOrNull(retryAt), ep.Retries, s.now())
 	return sqldb.ScanOne(rs, err, s.scanEndpoint)
 }
 
 // updateEndpoint replaces an endpoint. If the address changes, polling and back-fill start from
 // the beginning.
-func (s *Store) updateEndpoint(ctx context.Context, tx sqldb.DB, before, ep gateway.EndpointState, retryAt time.Time) (gateway.EndpointState, error) {
+func (s *Store) updateEndpoint(
+	ctx context.Context, tx sqldb.DB, before, ep gateway.EndpointState, retryAt time.Time,
+) (gateway.EndpointState, error) {
 	ep.ID = before.ID
 	creds, graceSeconds, startNow := withPreviousCredentials(before, ep)
 	ep.Credentials = creds
@@ -200,11 +222,14 @@ func (s *Store) updateEndpoint(ctx context.Context, tx sqldb.DB, before, ep gate
 	}
 	rs, err := tx.Query(ctx, `
 		update endpoints set mode = $3, poll_cursor = case when address = $4 then poll_cursor else '' end,
-			backfilled_at = case when address = $4 then backfilled_at else `+s.dialect.Now+` end, backfill_at = null, address = $4, status = $5, error_message = $6,
+			backfilled_at = case when address = $4 then backfilled_at else `+s.dialect.Now+` end, backfill_at = null,
+				address = $4, status = $5, error_message = $6,
 			settings = $7, credentials = $8, retry_at = $9, retries = $10, updated_at = $11, poll_epoch = poll_epoch + 1,
-			old_for = case when $12 = 0 then null when $13 then $12 else old_for end, old_until = case when $12 > 0 and $13 and $14 then `+s.dialect.NowPlusExpr("$12")+` when $12 = 0 or $13 then null else old_until end
+			old_for = case when $12 = 0 then null when $13 then $12 else old_for end, old_until = case when $12 > 0 and $13
+				and $14 then `+s.dialect.NowPlusExpr("$12")+` when $12 = 0 or $13 then null else old_until end
 		where tenant_id = $1 and id = $2 returning `+s.endpointColumns(),
-		ep.TenantID, ep.ID, string(ep.Mode), ep.Address, string(ep.Status), sqldb.TextOrNull(ep.ErrorMessage), settings, sealed, sqldb.TimeOrNull(retryAt),
+		ep.TenantID, ep.ID, string(ep.Mode), ep.Address, string(ep.Status), sqldb.TextOrNull(ep.ErrorMessage), settings,
+		sealed, sqldb.TimeOrNull(retryAt),
 		ep.Retries, s.now(), graceSeconds, startNow,
 		!adapters.TraitsOf(ep.Channel).SecretSetByGateway)
 	return sqldb.ScanOne(rs, err, s.scanEndpoint)
@@ -250,21 +275,27 @@ func configuredEvent(before, requested, saved gateway.EndpointState, by identity
 // ep.UpdatedAt, it is left unchanged and made due, because the provider may have received the
 // older configuration last; a concurrent call is then outdated, too. stored is false in this case
 // and if the endpoint was removed.
-func (s *Store) SetEndpointStatus(ctx context.Context, ep gateway.EndpointState, retryAt time.Time) (stored bool, err error) {
+func (s *Store) SetEndpointStatus(
+	ctx context.Context, ep gateway.EndpointState, retryAt time.Time,
+) (stored bool, err error) {
 	settings, _, err := s.encodeEndpoint(ep)
 	if err != nil {
 		return false, err
 	}
 	startGracePeriod := ``
 	if retryAt.IsZero() { // the provider has the new configuration, or will never get it
-		startGracePeriod = `, old_until = coalesce(old_until, case when old_for is not null then ` + s.dialect.NowPlusExpr("old_for") + ` end)`
+		startGracePeriod = `, old_until = coalesce(old_until, case when old_for is not null then ` +
+			s.dialect.NowPlusExpr("old_for") + ` end)`
 	}
 	n, err := s.db.Exec(ctx, `
-		update endpoints set status = $4, error_message = $5, retries = $6, address = $7, settings = $8, retry_at = $9`+startGracePeriod+`
+		update endpoints set status = $4, error_message = $5, retries = $6, address = $7, settings = $8,
+			retry_at = $9`+startGracePeriod+`
 		where tenant_id = $1 and id = $2 and updated_at = $3`,
-		ep.TenantID, ep.ID, sqldb.TimeOrNull(ep.UpdatedAt), string(ep.Status), sqldb.TextOrNull(ep.ErrorMessage), ep.Retries, ep.Address, settings, sqldb.TimeOrNull(retryAt))
+		ep.TenantID, ep.ID, sqldb.TimeOrNull(ep.UpdatedAt), string(ep.Status), sqldb.TextOrNull(ep.ErrorMessage),
+		ep.Retries, ep.Address, settings, sqldb.TimeOrNull(retryAt))
 	if err == nil && n == 0 {
-		_, err = s.db.Exec(ctx, `update endpoints set retry_at = $3, updated_at = $3 where tenant_id = $1 and id = $2`, ep.TenantID, ep.ID, s.now())
+		_, err = s.db.Exec(ctx, `update endpoints set retry_at = $3, updated_at = $3 where tenant_id = $1 and id = $2`,
+			ep.TenantID, ep.ID, s.now())
 	}
 	return n > 0, s.endpointError("set endpoint status", err)
 }
@@ -278,7 +309,8 @@ func (s *Store) EndpointsToRetry(ctx context.Context, limit int) ([]gateway.Endp
 	rs, err := s.db.Query(ctx, `
 		update endpoints set retry_at = $2
 		where id in (
-			select id from endpoints where retry_at <= $1 and status <> 'disabled' order by retry_at limit $3`+s.dialect.SkipLocked+`)
+			select id from endpoints where retry_at <= $1 and status <> 'disabled' order by retry_at
+				limit $3`+s.dialect.SkipLocked+`)
 		returning `+s.endpointColumns(), s.now(), s.now().Add(setupLease), limit)
 	endpoints, err := sqldb.ScanAll(rs, err, s.scanEndpoint)
 	return endpoints, s.endpointError("lease endpoints to set up", err)
@@ -288,22 +320,27 @@ func (s *Store) EndpointsToRetry(ctx context.Context, limit int) ([]gateway.Endp
 func (s *Store) TouchEndpoint(ctx context.Context, id string, at time.Time) error {
 	_, err := s.db.Exec(ctx, `
 		update endpoints set last_event_at = $2
-		where id = $1 and (last_event_at is null or last_event_at < $3)`, id, sqldb.TimeOrNull(at), sqldb.TimeOrNull(at.Add(-10*time.Second)))
+		where id = $1 and (last_event_at is null or last_event_at < $3)`, id, sqldb.TimeOrNull(at),
+		sqldb.TimeOrNull(at.Add(-10*time.Second)))
 	return s.endpointError("record event of endpoint", err)
 }
 
 // RemoveEndpoint deletes an endpoint with its credentials. It returns gateway.ErrNoEndpoint if
 // there is none.
-func (s *Store) RemoveEndpoint(ctx context.Context, tenant, instance string, channel adapters.Channel, by identity.Actor) error {
+func (s *Store) RemoveEndpoint(
+	ctx context.Context, tenant, instance string, channel adapters.Channel, by identity.Actor,
+) error {
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
-		n, err := tx.Exec(ctx, `delete from endpoints where tenant_id = $1 and instance_id = $2 and channel = $3`, tenant, instance, string(channel))
+		n, err := tx.Exec(ctx, `delete from endpoints where tenant_id = $1 and instance_id = $2 and channel = $3`, tenant,
+			instance, string(channel))
 		if err != nil {
 			return err
 		}
 		if n == 0 {
 			return gateway.ErrNoEndpoint
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "channel.removed", Actor: by, InstanceID: instance, Detail: map[string]string{"channel": string(channel)}})
+		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "channel.removed", Actor: by,
+			InstanceID: instance, Detail: map[string]string{"channel": string(channel)}})
 	})
 	return s.endpointError("remove endpoint", err)
 }

@@ -32,7 +32,8 @@ func TestEndpoints_MovedCredentialsRejected(t *testing.T) {
 		}
 		own := sealed(mine.ID)
 		for name, value := range map[string]string{
-			"AnotherRow": sealed(second.ID), "AnotherTenant": sealed(other.ID), "Changed": own[:len(own)-3] + "AAA", "Nothing": "",
+			"AnotherRow": sealed(second.ID), "AnotherTenant": sealed(other.ID), "Changed": own[:len(own)-3] + "AAA",
+			"Nothing":       "",
 			"AnotherColumn": queryText(t, h.Store, `select webhook_secret from instances where id = $1`, h.instance),
 		} {
 			mustExec(t, h.Store, `update endpoints set credentials = $1 where id = $2`, value, mine.ID)
@@ -40,12 +41,14 @@ func TestEndpoints_MovedCredentialsRejected(t *testing.T) {
 			if !errors.Is(err, keyring.ErrDecrypt) || ep.Credentials != nil {
 				t.Errorf("%s: %v", name, err)
 			}
-			if seat, err := h.EndpointState(t.Context(), tenant, h.instance, adapters.SMS); err != nil || seat.Status != gateway.EndpointError || seat.ErrorMessage != credentialsUnreadable || seat.Err == nil {
+			if seat, err := h.EndpointState(t.Context(), tenant, h.instance, adapters.SMS); err != nil ||
+				seat.Status != gateway.EndpointError || seat.ErrorMessage != credentialsUnreadable || seat.Err == nil {
 				t.Errorf("%s: staff see %v %q, %v", name, seat.Status, seat.ErrorMessage, err)
 			}
 		}
 		mustExec(t, h.Store, `update instances set webhook_secret = $1 where id = $2`, own, h.instance)
-		if secrets, err := h.SigningSecrets(t.Context(), tenant, h.instance); !errors.Is(err, keyring.ErrDecrypt) || secrets != nil {
+		if secrets, err := h.SigningSecrets(t.Context(), tenant, h.instance); !errors.Is(err, keyring.ErrDecrypt) ||
+			secrets != nil {
 			t.Errorf("credentials as a signing secret: %v", err)
 		}
 		mustExec(t, h.Store, `update endpoints set credentials = $1 where id = $2`, own, mine.ID)
@@ -86,8 +89,10 @@ func TestEndpoints(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
 		for name, test := range map[string]func(*testing.T, *Store, adapters.Endpoint){
-			"SaveAndFind": testSaveAndRead, "SaveTwiceIsOnce": testSaveTwice, "ManySaveAtOnce": testConcurrentSaves, "CredentialsAreSealed": testCredentialsEncrypted,
-			"OldKeysStayGoodForAWhile": testPreviousCredentials, "OldKeysOfAnotherAccountDoNot": testOtherAccountCredentials, "NewBotPollsAnew": testPollCursorReset, "Remove": testRemoveEndpoint,
+			"SaveAndFind": testSaveAndRead, "SaveTwiceIsOnce": testSaveTwice, "ManySaveAtOnce": testConcurrentSaves,
+			"CredentialsAreSealed":     testCredentialsEncrypted,
+			"OldKeysStayGoodForAWhile": testPreviousCredentials, "OldKeysOfAnotherAccountDoNot": testOtherAccountCredentials,
+			"NewBotPollsAnew": testPollCursorReset, "Remove": testRemoveEndpoint,
 			"MarkOnlyWhatWasSeen": testSetEndpointStatus, "Touch": testTouchEndpoint, "HookOfNobody": testUnknownInstance,
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -99,33 +104,39 @@ func TestEndpoints(t *testing.T) {
 }
 
 func testSaveAndRead(t *testing.T, s *Store, ep adapters.Endpoint) {
-	if _, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); !errors.Is(err, gateway.ErrNoEndpoint) {
+	if _, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); !errors.Is(err,
+		gateway.ErrNoEndpoint) {
 		t.Errorf("before: %v; want ErrNoEndpoint", err)
 	}
 	if seats, err := s.EndpointStates(t.Context(), ep.TenantID, ep.InstanceID); err != nil || len(seats) != 0 {
 		t.Errorf("before: %d seats, %v", len(seats), err)
 	}
-	kept := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointError, ErrorMessage: "no answer"}, timeZero)
+	kept := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointError,
+		ErrorMessage: "no answer"}, timeZero)
 	ep.ID = kept.ID
 	got, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
-	if err != nil || got.Status != gateway.EndpointError || got.ErrorMessage != "no answer" || got.CreatedAt.IsZero() || !got.UpdatedAt.Equal(kept.UpdatedAt) {
+	if err != nil || got.Status != gateway.EndpointError || got.ErrorMessage != "no answer" || got.CreatedAt.IsZero() ||
+		!got.UpdatedAt.Equal(kept.UpdatedAt) {
 		t.Errorf("found: %v %q %v", got.Status, got.ErrorMessage, err)
 	}
 	hooked, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, found := range map[string]adapters.Endpoint{"saved": kept.Endpoint, "found": got.Endpoint, "for a hook": hooked} {
+	for what, found := range map[string]adapters.Endpoint{"saved": kept.Endpoint, "found": got.Endpoint,
+		"for a hook": hooked} {
 		wantEndpoint(t, what, found, ep)
 	}
 	telegram := ep
 	telegram.Channel, telegram.Credentials, telegram.Settings = adapters.Telegram, nil, nil
 	mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: telegram}, timeZero)
-	if seats, err := s.EndpointStates(t.Context(), ep.TenantID, ep.InstanceID); err != nil || len(seats) != 2 || seats[0].Channel != adapters.SMS || seats[1].Channel != adapters.Telegram {
+	if seats, err := s.EndpointStates(t.Context(), ep.TenantID, ep.InstanceID); err != nil || len(seats) != 2 ||
+		seats[0].Channel != adapters.SMS || seats[1].Channel != adapters.Telegram {
 		t.Errorf("%d seats, %v; want both", len(seats), err)
 	}
 	es := auditLog(t, s, ep.TenantID)
-	if e := es[1]; e.Kind != "channel.configured" || e.Actor != "key:k" || e.InstanceID != ep.InstanceID || e.Detail["channel"] != "sms" || e.Detail["fields"] != "account_sid auth_token address mode" {
+	if e := es[1]; e.Kind != "channel.configured" || e.Actor != "key:k" || e.InstanceID != ep.InstanceID ||
+		e.Detail["channel"] != "sms" || e.Detail["fields"] != "account_sid auth_token address mode" {
 		t.Errorf("event: %+v", e)
 	}
 }
@@ -159,7 +170,8 @@ func testConcurrentSaves(t *testing.T, s *Store, ep adapters.Endpoint) {
 	var wg sync.WaitGroup
 	for n := range ids {
 		wg.Go(func() {
-			seat, err := s.SaveEndpoint(t.Context(), gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointActive}, timeZero, identity.System)
+			seat, err := s.SaveEndpoint(t.Context(), gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointActive},
+				timeZero, identity.System)
 			if err != nil {
 				t.Error(err)
 			}
@@ -186,7 +198,8 @@ func testCredentialsEncrypted(t *testing.T, s *Store, ep adapters.Endpoint) {
 	mustExec(t, s, `update endpoints set credentials = $2 where id = $1`, moved.ID, kept)
 	got, err := s.EndpointState(t.Context(), ep.TenantID, other.ID, ep.Channel)
 	if err != nil || got.Status != gateway.EndpointError || len(got.Credentials) != 0 || got.ErrorMessage == "" {
-		t.Errorf("credentials of another row: %v, %d of them, %v; want a faulty seat without any", got.Status, len(got.Credentials), err)
+		t.Errorf("credentials of another row: %v, %d of them, %v; want a faulty seat without any", got.Status,
+			len(got.Credentials), err)
 	}
 }
 
@@ -195,7 +208,8 @@ func testPreviousCredentials(t *testing.T, s *Store, ep adapters.Endpoint) {
 	rotated := ep
 	rotated.Credentials = adapters.Credentials{adapters.AccountSID: "AC1", adapters.AuthToken: "token two"}
 	for range 2 {
-		if got := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: rotated}, timeZero).Current(adapters.AuthToken); fmt.Sprint(got) != "[token two token one]" {
+		if got := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: rotated},
+			timeZero).Current(adapters.AuthToken); fmt.Sprint(got) != "[token two token one]" {
 			t.Errorf("good now: %v", got)
 		}
 	}
@@ -212,7 +226,8 @@ func testPreviousCredentials(t *testing.T, s *Store, ep adapters.Endpoint) {
 		return fmt.Sprint(hooked.Current(adapters.AuthToken))
 	}
 	left := func() string {
-		return queryText(t, s, `select coalesce(cast(round(`+s.dialect.SecondsUntil("old_until")+`) as text), 'nobody knows') from endpoints where instance_id = $1`, ep.InstanceID)
+		return queryText(t, s,
+			`select coalesce(cast(round(`+s.dialect.SecondsUntil("old_until")+`) as text), 'nobody knows') from endpoints where instance_id = $1`, ep.InstanceID)
 	}
 	// People tell Twilio: it is not for Twilio's API to answer before the time runs.
 	if !strings.HasPrefix(left(), "86400") {
@@ -222,10 +237,12 @@ func testPreviousCredentials(t *testing.T, s *Store, ep adapters.Endpoint) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.SetEndpointStatus(t.Context(), seat, s.now().Add(time.Minute)); err != nil || !strings.HasPrefix(left(), "86") {
+	if _, err := s.SetEndpointStatus(t.Context(), seat, s.now().Add(time.Minute)); err != nil ||
+		!strings.HasPrefix(left(), "86") {
 		t.Errorf("while the provider does not answer it ends in %s s, %v", left(), err)
 	}
-	if _, err := s.SetEndpointStatus(t.Context(), seat, timeZero); err != nil || !strings.HasPrefix(left(), "86") || good() != "[token two token one]" {
+	if _, err := s.SetEndpointStatus(t.Context(), seat, timeZero); err != nil || !strings.HasPrefix(left(), "86") ||
+		good() != "[token two token one]" {
 		t.Errorf("told: %s are good for %s s, %v", good(), left(), err)
 	}
 	// The same again begins nothing anew.
@@ -258,7 +275,8 @@ func testOtherAccountCredentials(t *testing.T, s *Store, ep adapters.Endpoint) {
 		other.Credentials = maps.Clone(ep.Credentials)
 		other.Credentials[adapters.AuthToken] = "token two"
 		change(&other)
-		if got := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: other}, timeZero).Current(adapters.AuthToken); fmt.Sprint(got) != "[token two]" {
+		if got := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: other},
+			timeZero).Current(adapters.AuthToken); fmt.Sprint(got) != "[token two]" {
 			t.Errorf("another %s: %v is good", name, got)
 		}
 	}
@@ -280,13 +298,15 @@ func testPollCursorReset(t *testing.T, s *Store, ep adapters.Endpoint) {
 
 func testRemoveEndpoint(t *testing.T, s *Store, ep adapters.Endpoint) {
 	mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	if err := s.RemoveEndpoint(t.Context(), newTenant(t, s), ep.InstanceID, ep.Channel, "key:k"); !errors.Is(err, gateway.ErrNoEndpoint) {
+	if err := s.RemoveEndpoint(t.Context(), newTenant(t, s), ep.InstanceID, ep.Channel, "key:k"); !errors.Is(err,
+		gateway.ErrNoEndpoint) {
 		t.Errorf("by another tenant: %v", err)
 	}
 	if err := s.RemoveEndpoint(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel, "key:k"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.RemoveEndpoint(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel, "key:k"); !errors.Is(err, gateway.ErrNoEndpoint) {
+	if err := s.RemoveEndpoint(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel, "key:k"); !errors.Is(err,
+		gateway.ErrNoEndpoint) {
 		t.Errorf("again: %v", err)
 	}
 	if _, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel); !errors.Is(err, gateway.ErrNoEndpoint) {
@@ -306,16 +326,19 @@ func testSetEndpointStatus(t *testing.T, s *Store, ep adapters.Endpoint) {
 			t.Errorf("kept %v, %v; want %v", kept, err, want)
 		}
 	}
-	seen.Status, seen.ErrorMessage, seen.Address, seen.Settings = gateway.EndpointActive, "", "+61400111444", map[string]string{"a": "b"}
+	seen.Status, seen.ErrorMessage, seen.Address, seen.Settings = gateway.EndpointActive, "", "+61400111444",
+		map[string]string{"a": "b"}
 	mark(seen, true)
 	got, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
-	if err != nil || got.Status != gateway.EndpointActive || got.Address != seen.Address || got.Settings["a"] != "b" || !got.UpdatedAt.Equal(seen.UpdatedAt) {
+	if err != nil || got.Status != gateway.EndpointActive || got.Address != seen.Address || got.Settings["a"] != "b" ||
+		!got.UpdatedAt.Equal(seen.UpdatedAt) {
 		t.Errorf("marked: %v %v %v %v", got.Status, got.Address, got.Settings, err)
 	}
 	mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
 	seen.Status = gateway.EndpointError
 	mark(seen, false)
-	if got, err = s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); err != nil || got.Status != gateway.EndpointActive {
+	if got, err = s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); err != nil ||
+		got.Status != gateway.EndpointActive {
 		t.Errorf("the later word lost: %v, %v", got.Status, err)
 	}
 	due, err := s.EndpointsToRetry(t.Context(), 100)
@@ -331,11 +354,13 @@ func testSetEndpointStatus(t *testing.T, s *Store, ep adapters.Endpoint) {
 func testTouchEndpoint(t *testing.T, s *Store, ep adapters.Endpoint) {
 	seat := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
 	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	for _, use := range []struct{ at, want time.Time }{{at, at}, {at.Add(5 * time.Second), at}, {at.Add(11 * time.Second), at.Add(11 * time.Second)}, {at, at.Add(11 * time.Second)}} {
+	for _, use := range []struct{ at, want time.Time }{{at, at}, {at.Add(5 * time.Second), at},
+		{at.Add(11 * time.Second), at.Add(11 * time.Second)}, {at, at.Add(11 * time.Second)}} {
 		if err := s.TouchEndpoint(t.Context(), seat.ID, use.at); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); err != nil || !got.LastEventAt.Equal(use.want) {
+		if got, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); err != nil ||
+			!got.LastEventAt.Equal(use.want) {
 			t.Errorf("heard at %v: %v, %v; want %v", use.at, got.LastEventAt, err, use.want)
 		}
 	}
@@ -343,7 +368,8 @@ func testTouchEndpoint(t *testing.T, s *Store, ep adapters.Endpoint) {
 
 func testUnknownInstance(t *testing.T, s *Store, ep adapters.Endpoint) {
 	seat := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	for _, instance := range []string{"", "x", unknownID, strings.ToUpper(ep.InstanceID), "{" + ep.InstanceID + "}", "urn:uuid:" + ep.InstanceID, ep.InstanceID + "' or '1'='1"} {
+	for _, instance := range []string{"", "x", unknownID, strings.ToUpper(ep.InstanceID), "{" + ep.InstanceID + "}",
+		"urn:uuid:" + ep.InstanceID, ep.InstanceID + "' or '1'='1"} {
 		if _, err := s.WebhookEndpoint(t.Context(), instance, ep.Channel); !errors.Is(err, gateway.ErrNoEndpoint) {
 			t.Errorf("instance %q: %v; want ErrNoEndpoint", instance, err)
 		}
@@ -366,7 +392,8 @@ func TestEndpointsToRetry_SingleHolder(t *testing.T) {
 			if n%4 == 0 {
 				retryAt = s.now().Add(time.Hour)
 			}
-			mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: endpoint(tenant, newInstance(t, s, tenant).ID), Status: gateway.EndpointError}, retryAt)
+			mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: endpoint(tenant, newInstance(t, s, tenant).ID),
+				Status: gateway.EndpointError}, retryAt)
 		}
 		var mu sync.Mutex
 		taken := map[string]int{}
@@ -408,7 +435,9 @@ func TestPollingEndpoints(t *testing.T) {
 		for n, c := range []struct {
 			mode   adapters.Mode
 			status gateway.EndpointStatus
-		}{{adapters.Polling, gateway.EndpointActive}, {adapters.Webhook, gateway.EndpointActive}, {adapters.Polling, gateway.EndpointError}, {adapters.Socket, gateway.EndpointActive}, {adapters.Polling, gateway.EndpointActive}, {adapters.Socket, gateway.EndpointError}} {
+		}{{adapters.Polling, gateway.EndpointActive}, {adapters.Webhook, gateway.EndpointActive},
+			{adapters.Polling, gateway.EndpointError}, {adapters.Socket, gateway.EndpointActive},
+			{adapters.Polling, gateway.EndpointActive}, {adapters.Socket, gateway.EndpointError}} {
 			tenant := newTenant(t, s)
 			ep := endpoint(tenant, newInstance(t, s, tenant).ID)
 			ep.Mode = c.mode

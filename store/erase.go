@@ -23,7 +23,9 @@ import (
 // A customer that was deleted before can still be erased. EraseCustomer returns the targets of the
 // deleted claim codes, and identity.ErrNotFound if there is nothing to erase, for example because
 // the customer was erased before.
-func (s *Store) EraseCustomer(ctx context.Context, tenant, id string, by identity.Actor) (targets []claim.Target, err error) {
+func (s *Store) EraseCustomer(
+	ctx context.Context, tenant, id string, by identity.Actor,
+) (targets []claim.Target, err error) {
 	err = s.retryTx(ctx, func(tx sqldb.DB) error {
 		e := &erasure{store: s, tx: tx, tenant: tenant, customer: id, actor: by, counts: map[string]int64{}}
 		for _, step := range []func(context.Context) error{
@@ -187,15 +189,19 @@ func (e *erasure) eraseConversations(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	const sentMessages = `(select m.id from messages m where m.tenant_id = $1 and m.conversation_id = $2 and m.sender_id = $3)`
+	const sentMessages = `(select m.id from messages m where m.tenant_id = $1 and m.conversation_id = $2
+		and m.sender_id = $3)`
 	for _, c := range e.conversations {
 		if !c.group {
 			continue
 		}
 		err := e.deleteCounted(ctx, []any{e.tenant, c.id, c.ExternalID}, [][2]string{
-			{"receipts", deleteReceiptsSQL(`o.conversation_id = $2 and (o.recipient = $3 or o.message_id in ` + sentMessages + `)`)},
-			{"replies", `delete from outbox where tenant_id = $1 and conversation_id = $2 and (recipient = $3 or message_id in ` + sentMessages + `)`},
-			{"deliveries", `delete from deliveries where tenant_id = $1 and conversation_id = $2 and message_id in ` + sentMessages},
+			{"receipts", deleteReceiptsSQL(`o.conversation_id = $2 and (o.recipient = $3 or o.message_id in ` + sentMessages +
+				`)`)},
+			{"replies", `delete from outbox where tenant_id = $1 and conversation_id = $2
+				and (recipient = $3 or message_id in ` + sentMessages + `)`},
+			{"deliveries", `delete from deliveries where tenant_id = $1 and conversation_id = $2 and message_id in ` +
+				sentMessages},
 			{"messages", `delete from messages where tenant_id = $1 and conversation_id = $2 and sender_id = $3`},
 		})
 		if err != nil {
@@ -211,14 +217,16 @@ func deleteReceiptsSQL(replies string) string {
 	return `
 		delete from receipts
 		where tenant_id = $1 and (instance_id, channel, provider_id) in (
-			select o.instance_id, o.channel, o.provider_id from outbox o where o.tenant_id = $1 and o.provider_id is not null and ` + replies + `)`
+			select o.instance_id, o.channel, o.provider_id from outbox o where o.tenant_id = $1 and o.provider_id is not null
+				and ` + replies + `)`
 }
 
 // eraseFailures deletes the failed claim attempts of the addresses.
 func (e *erasure) eraseFailures(ctx context.Context) error {
 	for _, a := range e.addresses {
 		rs, err := e.tx.Query(ctx, `
-			select distinct instance_id from claim_failures where tenant_id = $1 and channel = $2 and sender_id = $3`, e.tenant, a.channel, a.externalID)
+			select distinct instance_id from claim_failures where tenant_id = $1 and channel = $2 and sender_id = $3`,
+			e.tenant, a.channel, a.externalID)
 		instances, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
 		if err != nil {
 			return err
@@ -228,7 +236,8 @@ func (e *erasure) eraseFailures(ctx context.Context) error {
 				continue
 			}
 			err := e.deleteCounted(ctx, []any{e.tenant, a.channel, a.externalID, i}, [][2]string{
-				{"failures", `delete from claim_failures where tenant_id = $1 and channel = $2 and sender_id = $3 and instance_id = $4`}})
+				{"failures", `delete from claim_failures where tenant_id = $1 and channel = $2 and sender_id = $3
+					and instance_id = $4`}})
 			if err != nil {
 				return err
 			}
@@ -296,7 +305,8 @@ func (e *erasure) recordErasure(ctx context.Context) error {
 	for name, n := range e.counts {
 		detail[name] = fmt.Sprint(n)
 	}
-	return recordEvents(ctx, e.tx, identity.Event{TenantID: e.tenant, Kind: "customer.erased", Actor: e.actor, CustomerID: e.customer, Detail: detail})
+	return recordEvents(ctx, e.tx, identity.Event{TenantID: e.tenant, Kind: "customer.erased", Actor: e.actor,
+		CustomerID: e.customer, Detail: detail})
 }
 
 // deleteCounted runs statements in order, each given with the name under which its rows are

@@ -81,7 +81,8 @@ func (e *erasure) addFormerIdentities(ctx context.Context) error {
 			continue
 		}
 		rs, err := e.tx.Query(ctx, `
-			select identity_id from identity_owners where tenant_id = $1 and channel = $2 and external_id = $3`, e.tenant, a.channel, a.externalID)
+			select identity_id from identity_owners where tenant_id = $1 and channel = $2 and external_id = $3`, e.tenant,
+			a.channel, a.externalID)
 		ids, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
 		if err != nil {
 			return err
@@ -109,7 +110,8 @@ func (e *erasure) eraseDetail(ctx context.Context, id string, detail map[string]
 	if err != nil {
 		return err
 	}
-	return e.deleteCounted(ctx, []any{e.tenant, id, string(doc)}, [][2]string{{"events", `update audit_events set detail = $3 where tenant_id = $1 and id = $2`}})
+	return e.deleteCounted(ctx, []any{e.tenant, id, string(doc)},
+		[][2]string{{"events", `update audit_events set detail = $3 where tenant_id = $1 and id = $2`}})
 }
 
 // identifies reports whether v equals or contains a term that identifies the customer. Terms
@@ -177,7 +179,8 @@ func (e *erasure) responsesAfter(ctx context.Context, after gateway.IdempotencyK
 func (e *erasure) eraseResponse(ctx context.Context, row responseRow, patterns [][]byte) error {
 	args := []any{e.tenant, row.key.Principal, row.key.Key}
 	if e.identifies(row.key.Key) {
-		return e.deleteCounted(ctx, args, [][2]string{{"answers", `delete from idempotency_keys where tenant_id = $1 and principal = $2 and key = $3`}})
+		return e.deleteCounted(ctx, args,
+			[][2]string{{"answers", `delete from idempotency_keys where tenant_id = $1 and principal = $2 and key = $3`}})
 	}
 	if row.sealed == "" {
 		return nil

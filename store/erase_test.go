@@ -35,10 +35,12 @@ const (
 func newTracedCustomer(f *tenantFixture) *tracedCustomer {
 	t, ctx := f.t, f.t.Context()
 	t.Helper()
-	p := &tracedCustomer{tenantFixture: f, markers: []string{"canary", markedNumber, markedTelegram, strings.ToLower(markedSlack)}}
+	p := &tracedCustomer{tenantFixture: f, markers: []string{"canary", markedNumber, markedTelegram,
+		strings.ToLower(markedSlack)}}
 	create := func(email, phone string) string {
 		c, err := f.CreateCustomer(ctx, identity.Customer{
-			TenantID: f.tenant, Email: email, PhoneNumber: phone, FirstName: "Canarysteve", LastName: "Canarylast", CompanyName: "Canaryworks", Metadata: []byte(`{"note":"canarymeta"}`),
+			TenantID: f.tenant, Email: email, PhoneNumber: phone, FirstName: "Canarysteve", LastName: "Canarylast",
+			CompanyName: "Canaryworks", Metadata: []byte(`{"note":"canarymeta"}`),
 		}, identity.System)
 		if err != nil {
 			t.Fatal(err)
@@ -47,7 +49,8 @@ func newTracedCustomer(f *tenantFixture) *tracedCustomer {
 	}
 	link := func(customer, instance, channel, id string) string {
 		i, err := f.Link(ctx, identity.Identity{
-			TenantID: f.tenant, CustomerID: customer, InstanceID: instance, Channel: channel, ExternalID: id, DisplayName: "Canaryname", Username: "canaryuser", Metadata: []byte(`{"x":"canarymeta"}`),
+			TenantID: f.tenant, CustomerID: customer, InstanceID: instance, Channel: channel, ExternalID: id,
+			DisplayName: "Canaryname", Username: "canaryuser", Metadata: []byte(`{"x":"canarymeta"}`),
 		}, identity.System)
 		if err != nil {
 			t.Fatal(err)
@@ -62,7 +65,9 @@ func newTracedCustomer(f *tenantFixture) *tracedCustomer {
 	if err := f.Unlink(ctx, f.tenant, p.customer, p.unlinkedIdentity, identity.System); err != nil {
 		t.Fatal(err)
 	}
-	mustExec(t, f.Store, `update customers set fk_id = $2, source = 'canarysource', context = 'canarycontext' where id = $1`, p.customer, "canaryfk"+f.tenant)
+	mustExec(t, f.Store,
+		`update customers set fk_id = $2, source = 'canarysource', context = 'canarycontext' where id = $1`, p.customer,
+		"canaryfk"+f.tenant)
 	mustExec(t, f.Store, `update identities set avatar_url = 'https://canary.example.com' where id = $1`, p.sms)
 	p.addMessages(t)
 	p.addReplies(t)
@@ -72,8 +77,10 @@ func newTracedCustomer(f *tenantFixture) *tracedCustomer {
 // addMessages leaves messages in conversations of the person, and in groups.
 func (p *tracedCustomer) addMessages(t *testing.T) {
 	second := newInstance(t, p.Store, p.tenant).ID
-	newUnknown(t, p.Store, identity.Identity{TenantID: p.tenant, InstanceID: second, Channel: "sms", ExternalID: markedNumber, DisplayName: "Canaryname"})
-	newUnknown(t, p.Store, identity.Identity{TenantID: p.tenant, InstanceID: second, Channel: "slack", ExternalID: markedSlack, Username: "canaryuser"})
+	newUnknown(t, p.Store, identity.Identity{TenantID: p.tenant, InstanceID: second, Channel: "sms",
+		ExternalID: markedNumber, DisplayName: "Canaryname"})
+	newUnknown(t, p.Store, identity.Identity{TenantID: p.tenant, InstanceID: second, Channel: "slack",
+		ExternalID: markedSlack, Username: "canaryuser"})
 	direct := p.arrival(p.instance, "telegram", markedTelegram, markedTelegram, false, "canarytext")
 	sealed := p.arrival(p.instance, "telegram", markedTelegram, markedTelegram, false, "/claim ******")
 	sealed.Secret = &gateway.Secret{Text: "/claim canarycode", Raw: []byte("canary")}
@@ -89,29 +96,37 @@ func (p *tracedCustomer) addMessages(t *testing.T) {
 	mustExec(t, p.Store, `update messages set state = 'dead', outcome = 'dead' where id = $1`, direct.ID)
 	for n, m := range []gateway.IncomingMessage{direct, group} {
 		mustExec(t, p.Store, `
-			insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, event_type, status, due_at, created_at, error)
-			values ($1, $2, $3, $4, $5, 'message.received', 'dead', $6, $6, 'canaryerror')`, newID(), p.tenant, m.ConversationID, p.instance, m.ID, p.now())
+			insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, event_type, status, due_at,
+				created_at, error)
+			values ($1, $2, $3, $4, $5, 'message.received', 'dead', $6, $6, 'canaryerror')`, newID(), p.tenant,
+			m.ConversationID, p.instance, m.ID, p.now())
 		mustExec(t, p.Store, `
-			insert into outbox (id, tenant_id, conversation_id, instance_id, channel, recipient, place, text, cause, message_id, status, due_at, provider_id, created_at, updated_at)
+			insert into outbox (id, tenant_id, conversation_id, instance_id, channel, recipient, place, text, cause, message_id,
+				status, due_at, provider_id, created_at, updated_at)
 			values ($1, $2, $3, $4, 'telegram', $5, 'canaryplace', 'canaryreply', 'agent', $6, 'sent', $7, $8, $7, $7)`,
 			newID(), p.tenant, m.ConversationID, p.instance, markedTelegram, m.ID, p.now(), fmt.Sprintf("canaryprovider%d", n))
 		mustExec(t, p.Store, `
-			insert into receipts (tenant_id, instance_id, channel, provider_id, status, rank, at) values ($1, $2, 'telegram', $3, 'delivered', 3, $4)`,
+			insert into receipts (tenant_id, instance_id, channel, provider_id, status, rank, at)
+				values ($1, $2, 'telegram', $3, 'delivered', 3, $4)`,
 			p.tenant, p.instance, fmt.Sprintf("canaryprovider%d", n), p.now())
 	}
 	for _, instance := range []string{p.instance, second} {
-		mustExec(t, p.Store, `insert into claim_failures (tenant_id, instance_id, channel, sender_id, message_id) values ($1, $2, 'sms', $3, $4)`, p.tenant, instance, markedNumber, newID())
+		mustExec(t, p.Store,
+			`insert into claim_failures (tenant_id, instance_id, channel, sender_id, message_id)
+				values ($1, $2, 'sms', $3, $4)`, p.tenant, instance, markedNumber, newID())
 	}
 }
 
 // addReplies leaves what the API keeps: answers for repeated calls, and events.
 func (p *tracedCustomer) addReplies(t *testing.T) {
 	for key, body := range map[string]string{
-		"k1": `{"id":"` + p.customer + `","email":"canary@example.com"}`, "k2": `{"external_id":"` + markedTelegram + `"}`, "k3": `{"id":"somebody else"}`,
+		"k1": `{"id":"` + p.customer + `","email":"canary@example.com"}`, "k2": `{"external_id":"` + markedTelegram + `"}`,
+		"k3": `{"id":"somebody else"}`,
 	} {
 		p.addStoredResponse(t, key, body)
 	}
-	err := p.Audit(t.Context(), identity.Event{TenantID: p.tenant, Kind: "b", Actor: "sender:x", IdentityID: p.unlinkedIdentity, Detail: map[string]string{"channel": "slack", "external_id": markedSlack}})
+	err := p.Audit(t.Context(), identity.Event{TenantID: p.tenant, Kind: "b", Actor: "sender:x",
+		IdentityID: p.unlinkedIdentity, Detail: map[string]string{"channel": "slack", "external_id": markedSlack}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +143,8 @@ func (p *tracedCustomer) addStoredResponse(t *testing.T, key, body string) {
 func (p *tracedCustomer) addStoredNames(t *testing.T) {
 	t.Helper()
 	p.addStoredResponse(t, "canary@example.com", `{}`)
-	err := p.Audit(t.Context(), identity.Event{TenantID: p.tenant, Kind: "a", Actor: "key:1", CustomerID: p.customer, Detail: map[string]string{"note": "sent to Canary@Example.com by hand", "fields": "email"}})
+	err := p.Audit(t.Context(), identity.Event{TenantID: p.tenant, Kind: "a", Actor: "key:1", CustomerID: p.customer,
+		Detail: map[string]string{"note": "sent to Canary@Example.com by hand", "fields": "email"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,8 +196,10 @@ func TestEraseCustomer_LeavesNoTrace(t *testing.T) {
 		p.addStoredNames(t)
 		before := findTraces(t, f.Store, p.markers...)
 		for _, want := range []string{
-			"customers.email", "customers.metadata", "customers.fk_id", "customers.context", "merged_customers.email", "identities.external_id", "identities.display_name", "identities.avatar_url",
-			"identity_owners.external_id", "conversations.place_id", "messages.sender_id", "messages.text", "messages.body", "deliveries.error", "outbox.text", "outbox.recipient",
+			"customers.email", "customers.metadata", "customers.fk_id", "customers.context", "merged_customers.email",
+			"identities.external_id", "identities.display_name", "identities.avatar_url",
+			"identity_owners.external_id", "conversations.place_id", "messages.sender_id", "messages.text", "messages.body",
+			"deliveries.error", "outbox.text", "outbox.recipient",
 			"receipts.provider_id", "claim_failures.sender_id", "audit_events.detail", "idempotency_keys.key",
 		} {
 			if !slices.Contains(before, want) {
@@ -191,11 +209,13 @@ func TestEraseCustomer_LeavesNoTrace(t *testing.T) {
 		begun := time.Now()
 		p.eraseCustomer()
 		took, left := time.Since(begun), findTraces(t, f.Store, p.markers...)
-		t.Logf("words of the person stood in %d columns; erased in %s they stand in %d", len(before), took.Round(time.Millisecond), len(left))
+		t.Logf("words of the person stood in %d columns; erased in %s they stand in %d", len(before),
+			took.Round(time.Millisecond), len(left))
 		if len(left) > 0 {
 			t.Errorf("left in %v", left)
 		}
-		if n := queryText(t, f.Store, `select cast(count(*) as text) from messages where tenant_id = $1`, f.tenant); n != "1" {
+		if n := queryText(t, f.Store, `select cast(count(*) as text) from messages where tenant_id = $1`,
+			f.tenant); n != "1" {
 			t.Errorf("%s messages left; want the one that somebody else wrote in the group", n)
 		}
 		p.checkStoredResponses(t)
@@ -211,12 +231,14 @@ func TestEraseCustomer_LeavesNoTrace(t *testing.T) {
 
 func (p *tracedCustomer) checkStoredResponses(t *testing.T) {
 	t.Helper()
-	kept := queryText(t, p.Store, `select cast(count(*) as text) from idempotency_keys where tenant_id = $1 and answer is not null`, p.tenant)
+	kept := queryText(t, p.Store,
+		`select cast(count(*) as text) from idempotency_keys where tenant_id = $1 and answer is not null`, p.tenant)
 	if kept != "1" {
 		t.Errorf("%s answers kept; want that about somebody else", kept)
 	}
 	// The same call again is not worked again.
-	a, found, err := p.ReserveIdempotencyKey(t.Context(), gateway.IdempotencyKey{TenantID: p.tenant, Principal: "key", Key: "k1", Fingerprint: "f"})
+	a, found, err := p.ReserveIdempotencyKey(t.Context(),
+		gateway.IdempotencyKey{TenantID: p.tenant, Principal: "key", Key: "k1", Fingerprint: "f"})
 	if err != nil || !found || a.Fingerprint == "f" || len(a.Body) != 0 {
 		t.Errorf("a repeated call: %+v, %v, %v", a, found, err)
 	}
@@ -233,7 +255,8 @@ func (p *tracedCustomer) checkErasureEvent(t *testing.T) {
 			t.Errorf("%s: %q; want a count", name, n)
 		}
 	}
-	if d := es[0].Detail; d["messages"] != "6" || d["identities"] != "4" || d["replies"] != "2" || d["receipts"] != "2" || d["failures"] != "2" || d["merged"] != "1" {
+	if d := es[0].Detail; d["messages"] != "6" || d["identities"] != "4" || d["replies"] != "2" ||
+		d["receipts"] != "2" || d["failures"] != "2" || d["merged"] != "1" {
 		t.Errorf("counts %v", d)
 	}
 }
@@ -261,7 +284,8 @@ func TestEraseCustomer_DisplayedNumber(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		const known, shown = "+525512345678", "+5215512345678"
 		customer, _ := f.createCustomer("steve@example.com", 0)
-		i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: customer, Channel: "whatsapp", ExternalID: known}, identity.System)
+		i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: customer, Channel: "whatsapp",
+			ExternalID: known}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -291,12 +315,14 @@ func TestEraseCustomer_KeepsOtherCustomers(t *testing.T) {
 		matt, _ := f.createCustomer("matt@example.com", 0)
 		shared := newInstance(t, f.Store, f.tenant).ID
 		for customer, instance := range map[string]string{steve: "", matt: shared} {
-			_, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: customer, InstanceID: instance, Channel: "sms", ExternalID: markedNumber}, identity.System)
+			_, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: customer, InstanceID: instance,
+				Channel: "sms", ExternalID: markedNumber}, identity.System)
 			if err != nil {
 				t.Fatal(err)
 			}
 		}
-		f.insertMessages(f.arrival(f.instance, "sms", markedNumber, markedNumber, false, "of Steve"), f.arrival(shared, "sms", markedNumber, markedNumber, false, "of Matt"))
+		f.insertMessages(f.arrival(f.instance, "sms", markedNumber, markedNumber, false, "of Steve"),
+			f.arrival(shared, "sms", markedNumber, markedNumber, false, "of Matt"))
 		if _, err := f.EraseCustomer(t.Context(), f.tenant, steve, identity.System); err != nil {
 			t.Fatal(err)
 		}
@@ -308,7 +334,8 @@ func TestEraseCustomer_KeepsOtherCustomers(t *testing.T) {
 				t.Errorf("%q is gone", text)
 			}
 		}
-		if is, err := f.CustomerIdentities(t.Context(), f.tenant, matt, ""); err != nil || len(is) != 1 || is[0].ExternalID != markedNumber {
+		if is, err := f.CustomerIdentities(t.Context(), f.tenant, matt, ""); err != nil || len(is) != 1 ||
+			is[0].ExternalID != markedNumber {
 			t.Errorf("Matt has %+v, %v", is, err)
 		}
 	}})
@@ -344,7 +371,8 @@ func TestDeleteCustomer(t *testing.T) {
 		if _, err := f.Customer(t.Context(), f.tenant, steve); !errors.Is(err, identity.ErrNotFound) {
 			t.Errorf("the customer: %v", err)
 		}
-		if n := queryText(t, f.Store, `select cast(count(*) as text) from conversations where id = $1 and identity_id is null`, talk); n != "1" {
+		if n := queryText(t, f.Store,
+			`select cast(count(*) as text) from conversations where id = $1 and identity_id is null`, talk); n != "1" {
 			t.Error("the conversation is gone, or still with somebody")
 		}
 		kinds := map[string]int{}
@@ -374,7 +402,8 @@ func TestEraseCustomer_DuringProcessing(t *testing.T) {
 				if n == 3 {
 					close(begun)
 				}
-				_, err = f.InsertMessages(t.Context(), []gateway.IncomingMessage{f.arrival(f.instance, "telegram", markedTelegram, markedTelegram, false, "more")}, nil)
+				_, err = f.InsertMessages(t.Context(),
+					[]gateway.IncomingMessage{f.arrival(f.instance, "telegram", markedTelegram, markedTelegram, false, "more")}, nil)
 				if err != nil {
 					break
 				}
@@ -389,7 +418,8 @@ func TestEraseCustomer_DuringProcessing(t *testing.T) {
 					for _, in := range ins {
 						st.Messages = append(st.Messages, gateway.MessageResult{ID: in.ID, Outcome: "forwarded"})
 						st.Participant = &gateway.ConversationParticipant{ConversationID: in.ConversationID, TenantID: f.tenant,
-							Address: identity.Address{TenantID: f.tenant, InstanceID: in.InstanceID, Channel: string(in.Channel), ExternalID: in.Message.Sender.ID}}
+							Address: identity.Address{TenantID: f.tenant, InstanceID: in.InstanceID, Channel: string(in.Channel),
+								ExternalID: in.Message.Sender.ID}}
 					}
 					_ = f.Apply(t.Context(), st) // may find everything gone
 				}
@@ -417,18 +447,22 @@ func TestEraseCustomer_DuringAdopt(t *testing.T) {
 	ctx, second := t.Context(), newInstance(t, f.Store, f.tenant).ID
 	steve, _ := f.createCustomer("steve@example.com", 0)
 	matt, _ := f.createCustomer("matt@example.com", 0)
-	if _, err := f.Link(ctx, identity.Identity{TenantID: f.tenant, CustomerID: steve, InstanceID: f.instance, Channel: "telegram", ExternalID: "7"}, identity.System); err != nil {
+	if _, err := f.Link(ctx, identity.Identity{TenantID: f.tenant, CustomerID: steve, InstanceID: f.instance,
+		Channel: "telegram", ExternalID: "7"}, identity.System); err != nil {
 		t.Fatal(err)
 	}
 	unknown := newID()
-	mustExec(t, f.Store, `insert into identities (id, tenant_id, instance_id, channel, external_id, created_at, updated_at) values ($1, $2, $3, 'telegram', '7', $4, $4)`,
+	mustExec(t, f.Store,
+		`insert into identities (id, tenant_id, instance_id, channel, external_id, created_at, updated_at)
+			values ($1, $2, $3, 'telegram', '7', $4, $4)`,
 		unknown, f.tenant, second, f.now())
 	talk := f.arrival(f.instance, "telegram", "7", "7", false, "hello")
 	f.insertMessages(talk)
 
 	erased := make(chan error, 1)
 	err := f.db.InTx(ctx, func(tx sqldb.DB) error {
-		rs, err := tx.Query(ctx, `select kind from lanes where conversation_id = $1`+f.dialect.ForUpdate(), talk.ConversationID)
+		rs, err := tx.Query(ctx, `select kind from lanes where conversation_id = $1`+f.dialect.ForUpdate(),
+			talk.ConversationID)
 		if _, err := sqldb.ScanAll(rs, err, sqldb.ScanString); err != nil {
 			return err
 		}
@@ -436,7 +470,9 @@ func TestEraseCustomer_DuringAdopt(t *testing.T) {
 			_, err := f.EraseCustomer(ctx, f.tenant, steve, "key:1")
 			erased <- err
 		}()
-		for queryText(t, f.Store, `select cast(count(*) as text) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) == "0" {
+		for queryText(t, f.Store,
+			`select cast(count(*) as text) from pg_stat_activity where datname = current_database()
+				and wait_event_type = 'Lock'`) == "0" {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}

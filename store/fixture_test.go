@@ -108,7 +108,8 @@ func runTenantTests(t *testing.T, tests map[string]func(*testing.T, *tenantFixtu
 // createCustomer makes a customer with so many identities.
 func (f *tenantFixture) createCustomer(email string, identities int) (id string, linked []string) {
 	f.t.Helper()
-	c, err := f.CreateCustomer(f.t.Context(), identity.Customer{TenantID: f.tenant, Email: email, FirstName: "Steve", Metadata: []byte(`{"a":1}`)}, identity.System)
+	c, err := f.CreateCustomer(f.t.Context(), identity.Customer{TenantID: f.tenant, Email: email, FirstName: "Steve",
+		Metadata: []byte(`{"a":1}`)}, identity.System)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -121,7 +122,8 @@ func (f *tenantFixture) createCustomer(email string, identities int) (id string,
 func (f *tenantFixture) linkIdentity(customer string) string {
 	f.t.Helper()
 	f.serial++
-	i, err := f.Link(f.t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: customer, Channel: "telegram", ExternalID: fmt.Sprint(f.serial)}, identity.System)
+	i, err := f.Link(f.t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: customer, Channel: "telegram",
+		ExternalID: fmt.Sprint(f.serial)}, identity.System)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -139,8 +141,10 @@ type fixture struct {
 
 func newFixture(t *testing.T, s *Store) fixture {
 	t.Helper()
-	i, err := s.CreateInstance(t.Context(), gateway.Instance{TenantID: tenant, Name: "acme", UnknownSenders: gateway.ForwardUnknown},
-		gateway.InstanceSecrets{AgentSecretKey: "ask_" + newID(), WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, identity.System)
+	i, err := s.CreateInstance(t.Context(), gateway.Instance{TenantID: tenant, Name: "acme",
+		UnknownSenders: gateway.ForwardUnknown},
+		gateway.InstanceSecrets{AgentSecretKey: "ask_" + newID(), WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
+		identity.System)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +156,8 @@ func (h fixture) arrival(sender, key, text string) gateway.IncomingMessage {
 		ID: newID(), TenantID: tenant, InstanceID: h.instance, Channel: adapters.Telegram,
 		ConversationID: gateway.ConversationID(h.instance, adapters.Telegram, sender),
 		Message: adapters.Message{
-			Key: key, Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: sender, Name: "Steve"}, Chat: adapters.Chat{ID: sender},
+			Key: key, Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: sender, Name: "Steve"},
+			Chat: adapters.Chat{ID: sender},
 		},
 	}
 }
@@ -198,7 +203,8 @@ func (h fixture) createCustomerIdentity(external string) (customer, id string) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	i, err := h.Link(h.t.Context(), identity.Identity{TenantID: tenant, CustomerID: c.ID, InstanceID: h.instance, Channel: "telegram", ExternalID: external}, identity.System)
+	i, err := h.Link(h.t.Context(), identity.Identity{TenantID: tenant, CustomerID: c.ID, InstanceID: h.instance,
+		Channel: "telegram", ExternalID: external}, identity.System)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -216,12 +222,17 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func (f *tenantFixture) arrival(instance string, channel adapters.Channel, sender, place string, group bool, text string) gateway.IncomingMessage {
+func (f *tenantFixture) arrival(
+	instance string, channel adapters.Channel, sender, place string, group bool, text string,
+) gateway.IncomingMessage {
 	return gateway.IncomingMessage{
-		ID: newID(), TenantID: f.tenant, InstanceID: instance, Channel: channel, ConversationID: gateway.ConversationID(instance, channel, place),
+		ID: newID(), TenantID: f.tenant, InstanceID: instance, Channel: channel,
+		ConversationID: gateway.ConversationID(instance, channel, place),
 		Message: adapters.Message{
-			Key: newID(), Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: sender, Name: "Canaryname", Username: "canaryuser"},
-			Chat: adapters.Chat{ID: place, Group: group}, Media: []adapters.Attachment{{Kind: "image", Ref: "canaryref", Name: "canary.jpg"}},
+			Key: newID(), Kind: adapters.Text, Text: text,
+			Sender: adapters.Sender{ID: sender, Name: "Canaryname", Username: "canaryuser"},
+			Chat:   adapters.Chat{ID: place, Group: group},
+			Media:  []adapters.Attachment{{Kind: "image", Ref: "canaryref", Name: "canary.jpg"}},
 		},
 	}
 }
@@ -243,7 +254,8 @@ func newTenant(t *testing.T, s *Store) string {
 func newInstance(t *testing.T, s *Store, tenant string) gateway.Instance {
 	t.Helper()
 	i, err := s.CreateInstance(t.Context(), gateway.Instance{TenantID: tenant, Name: "bot"},
-		gateway.InstanceSecrets{AgentSecretKey: identity.NewToken("hg_agent_"), WebhookSecret: identity.NewToken("whsec_")}, identity.System)
+		gateway.InstanceSecrets{AgentSecretKey: identity.NewToken("hg_agent_"), WebhookSecret: identity.NewToken("whsec_")},
+		identity.System)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +265,8 @@ func newInstance(t *testing.T, s *Store, tenant string) gateway.Instance {
 func newUnknown(t *testing.T, s *Store, i identity.Identity) identity.Identity {
 	t.Helper()
 	rs, err := s.db.Query(t.Context(), `
-		insert into identities (id, tenant_id, instance_id, channel, external_id, display_name, username, created_at, updated_at)
+		insert into identities (id, tenant_id, instance_id, channel, external_id, display_name, username, created_at,
+			updated_at)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $8) returning `+identityColumns,
 		newID(), i.TenantID, i.InstanceID, i.Channel, i.ExternalID, i.DisplayName, i.Username, s.now())
 	kept, err := sqldb.ScanOne(rs, err, scanIdentity)
@@ -292,7 +305,9 @@ func auditLog(t *testing.T, s *Store, tenant string) []identity.Event {
 		from audit_events where tenant_id = $1 order by seq`, tenant)
 	es, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (e identity.Event, err error) {
 		var detail string
-		if err := sc(sqldb.Text(&e.ID), sqldb.Text(&e.TenantID), &e.Kind, &e.Actor, sqldb.Text(&e.CustomerID), sqldb.Text(&e.IdentityID), sqldb.Text(&e.InstanceID), sqldb.Text(&e.MessageID), &detail, sqldb.Time(&e.At)); err != nil {
+		if err := sc(sqldb.Text(&e.ID), sqldb.Text(&e.TenantID), &e.Kind, &e.Actor, sqldb.Text(&e.CustomerID),
+			sqldb.Text(&e.IdentityID), sqldb.Text(&e.InstanceID), sqldb.Text(&e.MessageID), &detail,
+			sqldb.Time(&e.At)); err != nil {
 			return e, err
 		}
 		return e, json.Unmarshal([]byte(detail), &e.Detail)

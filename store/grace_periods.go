@@ -26,7 +26,8 @@ func withPreviousCredentials(
 		creds = adapters.Credentials{}
 	}
 	period := gracePeriod(next)
-	if period <= 0 || before.Address == "" || before.Address != next.Address || before.Credentials[adapters.AccountSID] != creds[adapters.AccountSID] {
+	if period <= 0 || before.Address == "" || before.Address != next.Address ||
+		before.Credentials[adapters.AccountSID] != creds[adapters.AccountSID] {
 		return creds, 0, false
 	}
 	for _, key := range signingCredentials() {
@@ -43,9 +44,11 @@ func withPreviousCredentials(
 	return creds, seconds, false
 }
 
-func gracePeriod(seat gateway.EndpointState) time.Duration {
-	if seat.GracePeriod != nil {
-		return *seat.GracePeriod
+// gracePeriod returns how long replaced credentials remain valid: the period that staff set, or
+// that of the channel.
+func gracePeriod(ep gateway.EndpointState) time.Duration {
+	if ep.GracePeriod != nil {
+		return *ep.GracePeriod
 	}
-	return adapters.TraitsOf(seat.Channel).GracePeriod
+	return adapters.TraitsOf(ep.Channel).GracePeriod
 }

@@ -22,14 +22,17 @@ const (
 // without a response ends after a minute, because its process may have crashed; the same request
 // then gets the same resource ID, because the first attempt may have succeeded. Responses are kept
 // for a day.
-func (s *Store) ReserveIdempotencyKey(ctx context.Context, k gateway.IdempotencyKey) (a gateway.StoredResponse, found bool, err error) {
+func (s *Store) ReserveIdempotencyKey(
+	ctx context.Context, k gateway.IdempotencyKey,
+) (a gateway.StoredResponse, found bool, err error) {
 	for range 3 {
 		rs, err := s.db.Query(ctx, `
 			insert into idempotency_keys (tenant_id, principal, key, fingerprint, makes, created_at)
 			values ($1, $2, $3, $4, $5, `+s.dialect.Now+`)
 			on conflict (tenant_id, principal, key) do update
 			set fingerprint = excluded.fingerprint, status = null, answer = null, created_at = excluded.created_at,
-				makes = case when idempotency_keys.created_at <= `+s.dialect.NowPlus(-responseTTL)+` then excluded.makes else coalesce(idempotency_keys.makes, excluded.makes) end
+				makes = case when idempotency_keys.created_at <= `+s.dialect.NowPlus(-responseTTL)+` then excluded.makes
+					else coalesce(idempotency_keys.makes, excluded.makes) end
 			where idempotency_keys.created_at <= `+s.dialect.NowPlus(-responseTTL)+`
 				or (idempotency_keys.status is null and idempotency_keys.fingerprint = excluded.fingerprint
 					and idempotency_keys.created_at <= `+s.dialect.NowPlus(-callTimeout)+`)
@@ -86,7 +89,8 @@ func (s *Store) SaveResponse(ctx context.Context, k gateway.IdempotencyKey, a ga
 func (s *Store) ReleaseIdempotencyKey(ctx context.Context, k gateway.IdempotencyKey) error {
 	_, err := s.db.Exec(ctx, `
 		update idempotency_keys set created_at = `+s.dialect.NowPlus(-callTimeout)+`
-		where tenant_id = $1 and principal = $2 and key = $3 and fingerprint = $4 and status is null`, k.TenantID, k.Principal, k.Key, k.Fingerprint)
+		where tenant_id = $1 and principal = $2 and key = $3 and fingerprint = $4 and status is null`, k.TenantID,
+		k.Principal, k.Key, k.Fingerprint)
 	if err != nil {
 		return fmt.Errorf("release idempotency key: %w", err)
 	}

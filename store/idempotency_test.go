@@ -13,8 +13,10 @@ func TestIdempotency(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
 		for name, test := range map[string]func(*testing.T, *Store, gateway.IdempotencyKey){
-			"AnswerIsGivenAgain": testResponseReplayed, "AnswerIsSealed": testResponseEncrypted, "ForgottenCallIsMadeAgain": testReleasedKey, "OneOfManyCalls": testConcurrentCalls,
-			"CrashedCallIsTakenOver": testCrashedCall, "AnswerOfYesterdayIsGone": testExpiredResponse, "KeysAreTheCallersOwn": testKeysSeparate,
+			"AnswerIsGivenAgain": testResponseReplayed, "AnswerIsSealed": testResponseEncrypted,
+			"ForgottenCallIsMadeAgain": testReleasedKey, "OneOfManyCalls": testConcurrentCalls,
+			"CrashedCallIsTakenOver": testCrashedCall, "AnswerOfYesterdayIsGone": testExpiredResponse,
+			"KeysAreTheCallersOwn": testKeysSeparate,
 		} {
 			t.Run(name, func(t *testing.T) {
 				test(t, s, gateway.IdempotencyKey{TenantID: newTenant(t, s), Principal: newID(), Key: "k", Fingerprint: "f"})
@@ -34,7 +36,8 @@ func reserveKey(t *testing.T, s *Store, k gateway.IdempotencyKey, wantFound bool
 
 func saveResponse(t *testing.T, s *Store, k gateway.IdempotencyKey, body string) {
 	t.Helper()
-	if err := s.SaveResponse(t.Context(), k, gateway.StoredResponse{Fingerprint: k.Fingerprint, Status: 201, Body: []byte(body)}); err != nil {
+	if err := s.SaveResponse(t.Context(), k, gateway.StoredResponse{Fingerprint: k.Fingerprint, Status: 201,
+		Body: []byte(body)}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -62,7 +65,8 @@ func testResponseReplayed(t *testing.T, s *Store, k gateway.IdempotencyKey) {
 func testResponseEncrypted(t *testing.T, s *Store, k gateway.IdempotencyKey) {
 	reserveKey(t, s, k, false)
 	saveResponse(t, s, k, `{"secret":"hg_live_once"}`)
-	if kept := queryText(t, s, `select answer from idempotency_keys where tenant_id = $1`, k.TenantID); strings.Contains(kept, "hg_live") {
+	if kept := queryText(t, s, `select answer from idempotency_keys where tenant_id = $1`,
+		k.TenantID); strings.Contains(kept, "hg_live") {
 		t.Error("the answer is kept in the clear")
 	}
 	mustExec(t, s, `update idempotency_keys set principal = 'other' where tenant_id = $1`, k.TenantID)
@@ -122,7 +126,8 @@ func testCrashedCall(t *testing.T, s *Store, k gateway.IdempotencyKey) {
 func testExpiredResponse(t *testing.T, s *Store, k gateway.IdempotencyKey) {
 	reserveKey(t, s, k, false)
 	saveResponse(t, s, k, `{}`)
-	mustExec(t, s, `update idempotency_keys set created_at = `+s.dialect.NowPlus(-24*60*60-10)+` where tenant_id = $1`, k.TenantID)
+	mustExec(t, s, `update idempotency_keys set created_at = `+s.dialect.NowPlus(-24*60*60-10)+` where tenant_id = $1`,
+		k.TenantID)
 	k.Fingerprint = "g"
 	reserveKey(t, s, k, false)
 	if a := reserveKey(t, s, k, true); a.Status != 0 || a.Fingerprint != "g" || a.Body != nil {

@@ -10,13 +10,16 @@ import (
 	"hydragate/store/sqldb"
 )
 
-const identityColumns = `id, tenant_id, customer_id, instance_id, channel, external_id, display_name, username, role_override, metadata,
+const identityColumns = `id, tenant_id, customer_id, instance_id, channel, external_id, display_name, username,
+	role_override, metadata,
 	verified_at, opted_out_at, blocked_at, created_at, updated_at, doubt`
 
 func scanIdentity(sc sqldb.ScanFunc) (i identity.Identity, err error) {
 	var metadata string
-	err = sc(sqldb.Text(&i.ID), sqldb.Text(&i.TenantID), sqldb.Text(&i.CustomerID), sqldb.Text(&i.InstanceID), &i.Channel, &i.ExternalID, sqldb.Text(&i.DisplayName), sqldb.Text(&i.Username),
-		sqldb.Text(&i.RoleOverride), &metadata, sqldb.Time(&i.VerifiedAt), sqldb.Time(&i.OptedOutAt), sqldb.Time(&i.BlockedAt), sqldb.Time(&i.CreatedAt), sqldb.Time(&i.UpdatedAt), sqldb.Text((*string)(&i.ExpiryReason)))
+	err = sc(sqldb.Text(&i.ID), sqldb.Text(&i.TenantID), sqldb.Text(&i.CustomerID), sqldb.Text(&i.InstanceID),
+		&i.Channel, &i.ExternalID, sqldb.Text(&i.DisplayName), sqldb.Text(&i.Username),
+		sqldb.Text(&i.RoleOverride), &metadata, sqldb.Time(&i.VerifiedAt), sqldb.Time(&i.OptedOutAt),
+		sqldb.Time(&i.BlockedAt), sqldb.Time(&i.CreatedAt), sqldb.Time(&i.UpdatedAt), sqldb.Text((*string)(&i.ExpiryReason)))
 	i.Metadata = json.RawMessage(metadata)
 	return i, err
 }
@@ -29,7 +32,8 @@ func (s *Store) Lookup(ctx context.Context, a identity.Address) (i identity.Iden
 		select `+identityColumns+`,
 			(select email from customers c where c.tenant_id = identities.tenant_id and c.id = identities.customer_id)
 		from identities
-		where tenant_id = $1 and channel = $2 and external_id = $3 and customer_id is not null and (instance_id = $4 or instance_id is null)
+		where tenant_id = $1 and channel = $2 and external_id = $3 and customer_id is not null
+			and (instance_id = $4 or instance_id is null)
 		order by (case when instance_id is null then 1 else 0 end) limit 1`,
 		a.TenantID, a.Channel, a.ExternalID, sqldb.TextOrNull(a.InstanceID))
 	i, err = sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (identity.Identity, error) {
@@ -69,7 +73,9 @@ func (s *Store) CustomerIdentities(ctx context.Context, tenant, customer, channe
 // UnknownSenders returns at most limit identities that belong to no customer in order of ID,
 // starting after the ID after. If instance is not empty, those of other instances are left out.
 // Senders whose address has since been linked for all instances are not included.
-func (s *Store) UnknownSenders(ctx context.Context, tenant, instance, after string, limit int) ([]identity.Identity, error) {
+func (s *Store) UnknownSenders(
+	ctx context.Context, tenant, instance, after string, limit int,
+) ([]identity.Identity, error) {
 	where, args := ``, []any{tenant, startAfter(after), limit}
 	if instance != "" {
 		where, args = ` and instance_id = $4`, append(args, instance)
@@ -78,7 +84,8 @@ func (s *Store) UnknownSenders(ctx context.Context, tenant, instance, after stri
 		select `+identityColumns+` from identities
 		where tenant_id = $1 and customer_id is null and id > $2`+where+` and not exists (
 			select 1 from identities o
-			where o.tenant_id = identities.tenant_id and o.channel = identities.channel and o.external_id = identities.external_id
+			where o.tenant_id = identities.tenant_id and o.channel = identities.channel
+				and o.external_id = identities.external_id
 				and o.instance_id is null and o.customer_id is not null)
 		order by id limit $3`, args...)
 	identities, err := sqldb.ScanAll(rs, err, scanIdentity)
@@ -90,7 +97,9 @@ func (s *Store) UnknownSenders(ctx context.Context, tenant, instance, after stri
 // further rows with the address within the scope are merged into it. Link returns
 // identity.ErrAlreadyLinked if the address belongs to a customer, identity.ErrNotFound for an
 // unknown customer, and identity.ErrNoInstance for an unknown instance.
-func (s *Store) Link(ctx context.Context, i identity.Identity, by identity.Actor) (linked identity.Identity, err error) {
+func (s *Store) Link(
+	ctx context.Context, i identity.Identity, by identity.Actor,
+) (linked identity.Identity, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) (err error) {
 		linked, err = s.linkTx(ctx, tx, i, by)
 		return err
@@ -135,11 +144,13 @@ func (s *Store) linkTx(
 // insertIdentity inserts an identity. It returns sql.ErrNoRows if its address exists in its scope.
 func (s *Store) insertIdentity(ctx context.Context, tx sqldb.DB, i identity.Identity) (identity.Identity, error) {
 	rs, err := tx.Query(ctx, `
-		insert into identities (id, tenant_id, customer_id, instance_id, channel, external_id, display_name, username, role_override, metadata, created_at, updated_at)
+		insert into identities (id, tenant_id, customer_id, instance_id, channel, external_id, display_name, username,
+			role_override, metadata, created_at, updated_at)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
 		on conflict do nothing
 		returning `+identityColumns,
-		newID(), i.TenantID, i.CustomerID, sqldb.TextOrNull(i.InstanceID), i.Channel, i.ExternalID, sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.Username),
+		newID(), i.TenantID, i.CustomerID, sqldb.TextOrNull(i.InstanceID), i.Channel, i.ExternalID,
+		sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.Username),
 		sqldb.TextOrNull(i.RoleOverride), jsonObject(i.Metadata), s.now())
 	return sqldb.ScanOne(rs, err, scanIdentity)
 }
@@ -155,14 +166,16 @@ func (s *Store) adoptUnknown(ctx context.Context, tx sqldb.DB, i identity.Identi
 		metadata = m
 	}
 	rs, err := tx.Query(ctx, `
-		update identities set customer_id = $4, instance_id = $9, display_name = coalesce($5, display_name), role_override = $6,
+		update identities set customer_id = $4, instance_id = $9, display_name = coalesce($5, display_name),
+			role_override = $6,
 			metadata = coalesce($7, metadata), updated_at = $8
 		where tenant_id = $1 and customer_id is null and id = (
 			select id from identities
 			where tenant_id = $1 and channel = $2 and external_id = $3 and customer_id is null`+within+`
 			order by id limit 1)
 		returning `+identityColumns,
-		i.TenantID, i.Channel, i.ExternalID, i.CustomerID, sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.RoleOverride), metadata, s.now(), sqldb.TextOrNull(i.InstanceID))
+		i.TenantID, i.Channel, i.ExternalID, i.CustomerID, sqldb.TextOrNull(i.DisplayName),
+		sqldb.TextOrNull(i.RoleOverride), metadata, s.now(), sqldb.TextOrNull(i.InstanceID))
 	adopted, err := sqldb.ScanOne(rs, err, scanIdentity)
 	if s.dialect.IsDuplicate(err) {
 		return adopted, identity.ErrAlreadyLinked // a customer has the address for all instances
@@ -178,14 +191,16 @@ func (s *Store) adoptUnknown(ctx context.Context, tx sqldb.DB, i identity.Identi
 func (s *Store) mergeUnknown(ctx context.Context, tx sqldb.DB, kept identity.Identity) (identity.Identity, error) {
 	rs, err := tx.Query(ctx, `
 		select `+identityColumns+` from identities
-		where tenant_id = $1 and channel = $2 and external_id = $3 and customer_id is null order by id`+s.dialect.ForUpdate(), kept.TenantID, kept.Channel, kept.ExternalID)
+		where tenant_id = $1 and channel = $2 and external_id = $3 and customer_id is null
+			order by id`+s.dialect.ForUpdate(), kept.TenantID, kept.Channel, kept.ExternalID)
 	unknown, err := sqldb.ScanAll(rs, err, scanIdentity)
 	if err != nil || len(unknown) == 0 {
 		return kept, err
 	}
 	for _, u := range unknown {
 		err := tx.Batch(ctx, []sqldb.Statement{
-			{Query: `update conversations set identity_id = $3 where tenant_id = $1 and identity_id = $2`, Args: []any{u.TenantID, u.ID, kept.ID}},
+			{Query: `update conversations set identity_id = $3 where tenant_id = $1 and identity_id = $2`,
+				Args: []any{u.TenantID, u.ID, kept.ID}},
 			{Query: `delete from identities where tenant_id = $1 and id = $2`, Args: []any{u.TenantID, u.ID}},
 		})
 		if err != nil {
@@ -221,7 +236,9 @@ func (s *Store) linkError(ctx context.Context, i identity.Identity, linkErr erro
 // Adopt links an unknown sender to a customer and returns the identity. It returns
 // identity.ErrAlreadyLinked if the identity belongs to a customer, also if a concurrent call was
 // first, and identity.ErrNotFound if the customer or the identity does not exist.
-func (s *Store) Adopt(ctx context.Context, tenant, customer, id string, by identity.Actor) (i identity.Identity, err error) {
+func (s *Store) Adopt(
+	ctx context.Context, tenant, customer, id string, by identity.Actor,
+) (i identity.Identity, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
 			update identities set customer_id = $3, updated_at = $4
@@ -267,7 +284,8 @@ func (s *Store) EditIdentity(
 	}
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		if e.Verified != nil {
-			if err := s.revokeCodes(ctx, tx, by, "verified_set", `tenant_id = $1 and customer_id = $2 and id = $3`, tenant, customer, id); err != nil {
+			if err := s.revokeCodes(ctx, tx, by, "verified_set", `tenant_id = $1 and customer_id = $2 and id = $3`, tenant,
+				customer, id); err != nil {
 				return err
 			}
 		}
@@ -283,7 +301,8 @@ func (s *Store) EditIdentity(
 		i.Metadata = json.RawMessage(jsonObject(i.Metadata))
 		_, err = tx.Exec(ctx, `
 			update identities set display_name = $3, role_override = $4, metadata = $5, verified_at = $6
-			where tenant_id = $1 and id = $2`, tenant, id, sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.RoleOverride), string(i.Metadata), sqldb.TimeOrNull(i.VerifiedAt))
+			where tenant_id = $1 and id = $2`, tenant, id, sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.RoleOverride),
+			string(i.Metadata), sqldb.TimeOrNull(i.VerifiedAt))
 		if err == nil && i.ExpiryReason != before.ExpiryReason {
 			err = clearExpiry(ctx, tx, tenant, id)
 		}
@@ -313,7 +332,8 @@ func (s *Store) Unlink(ctx context.Context, tenant, customer, id string, by iden
 		if err := s.revokeCodes(ctx, tx, by, "unlinked", `tenant_id = $1 and id = $2`, tenant, id); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`, tenant, id); err != nil {
+		if _, err := tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`,
+			tenant, id); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, `delete from identities where tenant_id = $1 and id = $2`, tenant, id); err != nil {
@@ -327,7 +347,8 @@ func (s *Store) Unlink(ctx context.Context, tenant, customer, id string, by iden
 // identityError maps errors of the database to those of package identity.
 func (s *Store) identityError(op string, err error) error {
 	switch {
-	case err == nil || errors.Is(err, identity.ErrAlreadyLinked) || errors.Is(err, identity.ErrNotFound) || errors.Is(err, identity.ErrNoInstance):
+	case err == nil || errors.Is(err, identity.ErrAlreadyLinked) || errors.Is(err, identity.ErrNotFound) ||
+		errors.Is(err, identity.ErrNoInstance):
 		return err
 	case sqldb.IsNoRows(err) || s.dialect.IsUnstorable(err):
 		return identity.ErrNotFound

@@ -25,19 +25,22 @@ func newSuite(s *Store) identitytest.Harness {
 		},
 		ConversationIdentity: func(t *testing.T, tenant, conversation string) string {
 			t.Helper()
-			return queryText(t, s, `select identity_id from conversations where tenant_id = $1 and id = $2`, tenant, conversation)
+			return queryText(t, s, `select identity_id from conversations where tenant_id = $1 and id = $2`, tenant,
+				conversation)
 		},
 		IssueCode: func(t *testing.T, tenant, id string) {
 			t.Helper()
 			mustExec(t, s, `
-				update identities set claim_gen = claim_gen + 1, claim_expires_at = `+s.dialect.NowPlus(900)+`, claim_used_msg = null, claim_revoked_at = null
+				update identities set claim_gen = claim_gen + 1, claim_expires_at = `+s.dialect.NowPlus(900)+`,
+					claim_used_msg = null, claim_revoked_at = null
 				where tenant_id = $1 and id = $2`, tenant, id)
 		},
 		HasLiveCode: func(t *testing.T, tenant, id string) bool {
 			t.Helper()
 			return queryText(t, s, `
 				select cast(count(*) as text) from identities
-				where tenant_id = $1 and id = $2 and claim_expires_at > `+s.dialect.Now+` and claim_used_msg is null and claim_revoked_at is null`, tenant, id) == "1"
+				where tenant_id = $1 and id = $2 and claim_expires_at > `+s.dialect.Now+` and claim_used_msg is null
+					and claim_revoked_at is null`, tenant, id) == "1"
 		},
 		Events: func(t *testing.T, tenant string) []identity.Event { return auditLog(t, s, tenant) },
 	}
@@ -54,7 +57,8 @@ func TestSchema_ForeignKeysSeparateTenants(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		i, err := s.Link(t.Context(), identity.Identity{TenantID: theirs, CustomerID: customer.ID, Channel: "sms", ExternalID: "+61400111222"}, identity.System)
+		i, err := s.Link(t.Context(), identity.Identity{TenantID: theirs, CustomerID: customer.ID, Channel: "sms",
+			ExternalID: "+61400111222"}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,17 +66,23 @@ func TestSchema_ForeignKeysSeparateTenants(t *testing.T) {
 			query string
 			args  []any
 		}{
-			"IdentityOfTheirCustomer": {`insert into identities (id, tenant_id, customer_id, channel, external_id, created_at, updated_at) values ($1, $2, $3, 'sms', '+1', $4, $4)`,
+			"IdentityOfTheirCustomer": {`insert into identities (id, tenant_id, customer_id, channel, external_id, created_at,
+				updated_at) values ($1, $2, $3, 'sms', '+1', $4, $4)`,
 				[]any{newID(), mine, customer.ID, s.now()}},
-			"IdentityInTheirInstance": {`insert into identities (id, tenant_id, instance_id, channel, external_id, created_at, updated_at) values ($1, $2, $3, 'sms', '+1', $4, $4)`,
+			"IdentityInTheirInstance": {`insert into identities (id, tenant_id, instance_id, channel, external_id, created_at,
+				updated_at) values ($1, $2, $3, 'sms', '+1', $4, $4)`,
 				[]any{newID(), mine, instance, s.now()}},
-			"EndpointOfTheirInstance": {`insert into endpoints (id, tenant_id, instance_id, channel, mode, status, credentials, created_at, updated_at) values ($1, $2, $3, 'sms', 'webhook', 'active', '', $4, $4)`,
+			"EndpointOfTheirInstance": {`insert into endpoints (id, tenant_id, instance_id, channel, mode, status, credentials,
+				created_at, updated_at) values ($1, $2, $3, 'sms', 'webhook', 'active', '', $4, $4)`,
 				[]any{newID(), mine, instance, s.now()}},
-			"ConversationOfTheirInstance": {`insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group, created_at) values ($1, $2, $3, 'sms', '+1', false, $4)`,
+			"ConversationOfTheirInstance": {`insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group,
+				created_at) values ($1, $2, $3, 'sms', '+1', false, $4)`,
 				[]any{newID(), mine, instance, s.now()}},
-			"ConversationWithTheirIdentity": {`insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group, identity_id, created_at) values ($1, $2, $3, 'sms', '+1', false, $4, $5)`,
+			"ConversationWithTheirIdentity": {`insert into conversations (id, tenant_id, instance_id, channel, place_id,
+				is_group, identity_id, created_at) values ($1, $2, $3, 'sms', '+1', false, $4, $5)`,
 				[]any{newID(), mine, own, i.ID, s.now()}},
-			"KeyForTheirInstance": {`insert into api_keys (id, tenant_id, name, hint, hash, scopes, instance_id, created_at) values ($1, $2, 'k', '', $3, '', $4, $5)`,
+			"KeyForTheirInstance": {`insert into api_keys (id, tenant_id, name, hint, hash, scopes, instance_id, created_at)
+				values ($1, $2, 'k', '', $3, '', $4, $5)`,
 				[]any{newID(), mine, newID(), instance, s.now()}},
 			"TheirIdentityMoved": {`update identities set tenant_id = $1 where id = $2`, []any{mine, i.ID}},
 		} {
@@ -95,11 +105,13 @@ func TestLink_KeepsOptOut(t *testing.T) {
 		}
 		var us []identity.Identity
 		for range 3 {
-			us = append(us, newUnknown(t, s, identity.Identity{TenantID: tenant, InstanceID: newInstance(t, s, tenant).ID, Channel: "sms", ExternalID: "+61400111222"}))
+			us = append(us, newUnknown(t, s, identity.Identity{TenantID: tenant, InstanceID: newInstance(t, s, tenant).ID,
+				Channel: "sms", ExternalID: "+61400111222"}))
 		}
 		mustExec(t, s, `update identities set blocked_at = $2 where id = $1`, us[0].ID, s.now())
 		mustExec(t, s, `update identities set opted_out_at = $2 where id = $1`, us[1].ID, s.now())
-		got, err := s.Link(t.Context(), identity.Identity{TenantID: tenant, CustomerID: customer.ID, Channel: "sms", ExternalID: "+61400111222"}, identity.System)
+		got, err := s.Link(t.Context(), identity.Identity{TenantID: tenant, CustomerID: customer.ID, Channel: "sms",
+			ExternalID: "+61400111222"}, identity.System)
 		if err != nil || got.OptedOutAt.IsZero() || !got.BlockedAt.IsZero() {
 			t.Errorf("%+v, %v; want opted out and reachable", got, err)
 		}

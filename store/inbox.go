@@ -27,9 +27,9 @@ import (
 // that match gateway.ErrUnstorable if the database rejects the data, gateway.ErrUnavailable if it
 // cannot run the statements, and gateway.ErrRejected for any other error of the database.
 func (s *Store) InsertMessages(
-	ctx context.Context, as []gateway.IncomingMessage, c *gateway.Cursor,
+	ctx context.Context, messages []gateway.IncomingMessage, c *gateway.Cursor,
 ) (stored int, err error) {
-	stmts, err := s.insertStmts(as, c, &stored)
+	stmts, err := s.insertStmts(messages, c, &stored)
 	if err != nil {
 		return 0, err
 	}
@@ -38,11 +38,11 @@ func (s *Store) InsertMessages(
 	}
 	err = s.ingestDB.Batch(ctx, stmts)
 	if err != nil && s.dialect.IsForeignKeyViolation(err) && s.conversations.reset() {
-		return s.InsertMessages(ctx, as, c)
+		return s.InsertMessages(ctx, messages, c)
 	}
 	switch {
 	case err == nil:
-		s.conversations.add(as)
+		s.conversations.add(messages)
 		return stored, nil
 	case s.dialect.IsCheckViolation(err, "endpoints_poll"):
 		return 0, gateway.ErrLeaseLost
@@ -57,7 +57,9 @@ func (s *Store) InsertMessages(
 }
 
 // insertStmts returns the statements of InsertMessages, which add to *stored.
-func (s *Store) insertStmts(as []gateway.IncomingMessage, c *gateway.Cursor, stored *int) ([]sqldb.Statement, error) {
+func (s *Store) insertStmts(
+	messages []gateway.IncomingMessage, c *gateway.Cursor, stored *int,
+) ([]sqldb.Statement, error) {
 	stmts := make([]sqldb.Statement, 0, 8)
 	if c != nil {
 		stmts = append(stmts, cursorStmt(c))
@@ -66,24 +68,24 @@ func (s *Store) insertStmts(as []gateway.IncomingMessage, c *gateway.Cursor, sto
 	// Batches therefore do not deadlock, and the order of seq, which is assigned under the
 	// lock, is the order of commits within a conversation. The IDs and times of messages do
 	// not have that order, because they are assigned before the lock.
-	conversations := distinctConversations(as)
+	conversations := distinctConversations(messages)
 	for chunk := range chunks(s.unseenConversations(conversations)) {
 		stmts = append(stmts, s.insertConversationsStmt(chunk))
 	}
 	for chunk := range chunks(conversations) {
 		stmts = append(stmts, s.wakeInboxStmt(chunk))
 	}
-	for chunk := range chunks(as) {
-		messages, err := s.insertMessagesStmt(chunk)
+	for chunk := range chunks(messages) {
+		insert, err := s.insertMessagesStmt(chunk)
 		if err != nil {
 			return nil, err
 		}
-		messages.Read = func(rs sqldb.Rows) error {
+		insert.Read = func(rs sqldb.Rows) error {
 			ids, err := sqldb.ScanAll(rs, nil, sqldb.ScanString)
 			*stored += len(ids)
 			return err
 		}
-		stmts = append(stmts, messages)
+		stmts = append(stmts, insert)
 	}
 	return stmts, nil
 }
@@ -104,13 +106,15 @@ func chunks[T any](all []T) iter.Seq[[]T] {
 }
 
 // distinctConversations returns one message of each conversation, in order of conversation ID.
-func distinctConversations(as []gateway.IncomingMessage) []*gateway.IncomingMessage {
-	each := make([]*gateway.IncomingMessage, len(as))
-	for i := range as {
-		each[i] = &as[i]
+func distinctConversations(messages []gateway.IncomingMessage) []*gateway.IncomingMessage {
+	first := make([]*gateway.IncomingMessage, len(messages))
+	for i := range messages {
+		first[i] = &messages[i]
 	}
-	slices.SortFunc(each, func(a, b *gateway.IncomingMessage) int { return cmp.Compare(a.ConversationID, b.ConversationID) })
-	return slices.CompactFunc(each, func(a, b *gateway.IncomingMessage) bool { return a.ConversationID == b.ConversationID })
+	slices.SortFunc(first,
+		func(a, b *gateway.IncomingMessage) int { return cmp.Compare(a.ConversationID, b.ConversationID) })
+	return slices.CompactFunc(first,
+		func(a, b *gateway.IncomingMessage) bool { return a.ConversationID == b.ConversationID })
 }
 
 // cursorStmt advances a poller's cursor. It violates a check constraint if the lease is lost.
@@ -123,21 +127,21 @@ func cursorStmt(c *gateway.Cursor) sqldb.Statement {
 }
 
 // unseenConversations returns the messages whose conversations are not known to exist.
-func (s *Store) unseenConversations(as []*gateway.IncomingMessage) []*gateway.IncomingMessage {
-	var out []*gateway.IncomingMessage
-	for _, a := range as {
+func (s *Store) unseenConversations(messages []*gateway.IncomingMessage) []*gateway.IncomingMessage {
+	var unseen []*gateway.IncomingMessage
+	for _, a := range messages {
 		if !s.conversations.has(a.ConversationID) {
-			out = append(out, a)
+			unseen = append(unseen, a)
 		}
 	}
-	return out
+	return unseen
 }
 
 // insertConversationsStmt inserts the conversations of messages unless they exist.
-func (s *Store) insertConversationsStmt(as []*gateway.IncomingMessage) sqldb.Statement {
+func (s *Store) insertConversationsStmt(messages []*gateway.IncomingMessage) sqldb.Statement {
 	var v rowValues
 	now := s.now()
-	for _, a := range as {
+	for _, a := range messages {
 		v.add(a.ConversationID, a.TenantID, a.InstanceID, string(a.Channel), a.Message.Chat.ID, a.Message.Chat.Group, now)
 	}
 	return sqldb.Statement{Query: `
@@ -146,9 +150,9 @@ func (s *Store) insertConversationsStmt(as []*gateway.IncomingMessage) sqldb.Sta
 }
 
 // wakeInboxStmt makes the inbox queues of the messages due.
-func (s *Store) wakeInboxStmt(as []*gateway.IncomingMessage) sqldb.Statement {
+func (s *Store) wakeInboxStmt(messages []*gateway.IncomingMessage) sqldb.Statement {
 	var v rowValues
-	for _, a := range as {
+	for _, a := range messages {
 		v.add(a.ConversationID, string(gateway.InboxQueue), a.TenantID, rawSQL(s.dialect.Now))
 	}
 	return s.wakeStmt(v)
@@ -160,16 +164,17 @@ func (s *Store) wakeStmt(v rowValues) sqldb.Statement {
 	return sqldb.Statement{Query: `
 		insert into lanes (conversation_id, kind, tenant_id, due_at)
 		values ` + v.String() + `
-		on conflict (conversation_id, kind) do update set due_at = ` + s.dialect.Least("lanes.due_at", "excluded.due_at") + `, wakes = lanes.wakes + 1`, Args: v.args}
+		on conflict (conversation_id, kind) do update set due_at = ` + s.dialect.Least("lanes.due_at", "excluded.due_at") +
+		`, wakes = lanes.wakes + 1`, Args: v.args}
 }
 
 // insertMessagesStmt inserts messages and returns the IDs of new ones. Secrets are encrypted.
-func (s *Store) insertMessagesStmt(as []gateway.IncomingMessage) (sqldb.Statement, error) {
+func (s *Store) insertMessagesStmt(messages []gateway.IncomingMessage) (sqldb.Statement, error) {
 	var v rowValues
 	// Messages from the spool were received earlier. Their age was measured by the process
 	// that received them; the present time is that of the database.
-	late := slices.ContainsFunc(as, func(a gateway.IncomingMessage) bool { return a.Age > 0 })
-	for _, a := range as {
+	withAge := slices.ContainsFunc(messages, func(a gateway.IncomingMessage) bool { return a.Age > 0 })
+	for _, a := range messages {
 		var sealed any
 		if a.Secret != nil {
 			plain, err := json.Marshal(a.Secret)
@@ -183,14 +188,15 @@ func (s *Store) insertMessagesStmt(as []gateway.IncomingMessage) (sqldb.Statemen
 		if err != nil {
 			return sqldb.Statement{}, err
 		}
-		row := []any{a.ID, a.TenantID, a.ConversationID, a.InstanceID, string(a.Channel), m.Key, sqldb.TextOrNull(m.AltKey), string(m.Kind), m.Sender.ID, body, m.Text, sealed}
-		if late {
+		row := []any{a.ID, a.TenantID, a.ConversationID, a.InstanceID, string(a.Channel), m.Key, sqldb.TextOrNull(m.AltKey),
+			string(m.Kind), m.Sender.ID, body, m.Text, sealed}
+		if withAge {
 			row = append(row, timeAgo{s.dialect, max(0, a.Age)})
 		}
 		v.add(row...)
 	}
 	columns := `id, tenant_id, conversation_id, instance_id, channel, key, alt_key, kind, sender_id, body, text, sealed`
-	if late {
+	if withAge {
 		columns += `, received_at`
 	}
 	return sqldb.Statement{Query: `
@@ -258,8 +264,10 @@ type seenConversations struct {
 	ids map[string]struct{}
 }
 
+// maxSeenConversations limits the memory of seenConversations.
 const maxSeenConversations = 100_000
 
+// has reports whether a conversation is in the set.
 func (k *seenConversations) has(id string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -267,13 +275,14 @@ func (k *seenConversations) has(id string) bool {
 	return ok
 }
 
-func (k *seenConversations) add(as []gateway.IncomingMessage) {
+// add adds the conversations of messages to the set.
+func (k *seenConversations) add(messages []gateway.IncomingMessage) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ids == nil || len(k.ids) > maxSeenConversations {
 		k.ids = map[string]struct{}{}
 	}
-	for _, a := range as {
+	for _, a := range messages {
 		k.ids[a.ConversationID] = struct{}{}
 	}
 }

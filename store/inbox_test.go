@@ -72,9 +72,11 @@ func TestInsertMessages_Deduplicated(t *testing.T) {
 
 func TestInsertMessages_CursorFenced(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		seat, err := h.SaveEndpoint(t.Context(), gateway.EndpointState{Status: gateway.EndpointActive, Endpoint: adapters.Endpoint{
-			TenantID: tenant, InstanceID: h.instance, Channel: adapters.Telegram, Mode: adapters.Polling, Address: "42", Credentials: adapters.Credentials{adapters.BotToken: "42:x"},
-		}}, time.Time{}, identity.System)
+		seat, err := h.SaveEndpoint(t.Context(), gateway.EndpointState{Status: gateway.EndpointActive,
+			Endpoint: adapters.Endpoint{
+				TenantID: tenant, InstanceID: h.instance, Channel: adapters.Telegram, Mode: adapters.Polling, Address: "42",
+				Credentials: adapters.Credentials{adapters.BotToken: "42:x"},
+			}}, time.Time{}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +88,8 @@ func TestInsertMessages_CursorFenced(t *testing.T) {
 			t.Fatal("two holders")
 		}
 		c := gateway.Cursor{EndpointID: seat.ID, TenantID: tenant, Holder: "one", Epoch: epoch, Value: "7"}
-		if n, err := h.InsertMessages(t.Context(), []gateway.IncomingMessage{h.arrival("1", "k1", "a")}, &c); err != nil || n != 1 {
+		if n, err := h.InsertMessages(t.Context(), []gateway.IncomingMessage{h.arrival("1", "k1", "a")}, &c); err != nil ||
+			n != 1 {
 			t.Fatalf("stored %d, %v", n, err)
 		}
 		if err := h.ReleasePollLease(t.Context(), tenant, seat.ID, "one", epoch); err != nil {
@@ -96,7 +99,8 @@ func TestInsertMessages_CursorFenced(t *testing.T) {
 		if err != nil || !ok || now == epoch || cursor != "7" {
 			t.Fatalf("second holder: epoch %d after %d, cursor %q, %v", now, epoch, cursor, err)
 		}
-		if _, err := h.InsertMessages(t.Context(), []gateway.IncomingMessage{h.arrival("1", "k2", "b")}, &c); !errors.Is(err, gateway.ErrLeaseLost) {
+		if _, err := h.InsertMessages(t.Context(), []gateway.IncomingMessage{h.arrival("1", "k2", "b")},
+			&c); !errors.Is(err, gateway.ErrLeaseLost) {
 			t.Fatalf("the old holder stored: %v", err)
 		}
 	})
@@ -107,7 +111,8 @@ func lateArrival(seat gateway.EndpointState, key string, age time.Duration) gate
 	return gateway.IncomingMessage{
 		ID: newID(), TenantID: seat.TenantID, InstanceID: seat.InstanceID, Channel: seat.Channel, Age: age,
 		ConversationID: gateway.ConversationID(seat.InstanceID, seat.Channel, "+14155550101"),
-		Message:        adapters.Message{Key: key, Kind: adapters.Text, Text: "hello", Sender: adapters.Sender{ID: "+14155550101"}, Chat: adapters.Chat{ID: "+14155550101"}},
+		Message: adapters.Message{Key: key, Kind: adapters.Text, Text: "hello",
+			Sender: adapters.Sender{ID: "+14155550101"}, Chat: adapters.Chat{ID: "+14155550101"}},
 	}
 }
 
@@ -117,26 +122,33 @@ func TestInsertMessages_Late(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
 		seat := savePhoneEndpoint(t, s, gateway.EndpointActive)
-		as := []gateway.IncomingMessage{lateArrival(seat, "old", 90*time.Minute), lateArrival(seat, "new", 0), lateArrival(seat, "moment", time.Microsecond), lateArrival(seat, "future", -time.Hour)}
+		as := []gateway.IncomingMessage{lateArrival(seat, "old", 90*time.Minute), lateArrival(seat, "new", 0),
+			lateArrival(seat, "moment", time.Microsecond), lateArrival(seat, "future", -time.Hour)}
 		for i, want := range []int{4, 0} {
 			n, err := s.InsertMessages(t.Context(), as, nil)
 			if err != nil || n != want {
 				t.Fatalf("time %d: stored %d, want %d: %v", i, n, want, err)
 			}
 		}
-		rs, err := s.db.Query(t.Context(), `select key, -(`+s.dialect.SecondsUntil("received_at")+`) from messages order by seq`)
+		rs, err := s.db.Query(t.Context(),
+			`select key, -(`+s.dialect.SecondsUntil("received_at")+`) from messages order by seq`)
 		type received struct {
 			key string
 			ago time.Duration
 		}
-		got, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (r received, err error) { return r, sc(&r.key, sqldb.Seconds(&r.ago)) })
+		got, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (r received, err error) {
+			return r,
+				sc(&r.key, sqldb.Seconds(&r.ago))
+		})
 		must(t, err)
 		for i, r := range got {
-			if off := r.ago - max(0, as[i].Age); r.key != as[i].Message.Key || off < -2*time.Millisecond || off > 20*time.Second {
+			if off := r.ago - max(0, as[i].Age); r.key != as[i].Message.Key || off < -2*time.Millisecond ||
+				off > 20*time.Second {
 				t.Errorf("%s was received %s ago, want %s", r.key, r.ago, as[i].Age)
 			}
 		}
-		missing, err := s.MissingKeys(t.Context(), seat.TenantID, seat.InstanceID, seat.Channel, []string{"a", "old", "b", "new"})
+		missing, err := s.MissingKeys(t.Context(), seat.TenantID, seat.InstanceID, seat.Channel,
+			[]string{"a", "old", "b", "new"})
 		if err != nil || !slices.Equal(missing, []string{"a", "b"}) {
 			t.Fatalf("missing %q %v", missing, err)
 		}

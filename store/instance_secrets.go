@@ -20,14 +20,18 @@ const maxPreviousSecrets = 4
 // overlap, until the time returned. If overlap is zero, the previous secrets of the kind end
 // immediately. It returns gateway.ErrNoInstance for an unknown instance.
 func (s *Store) RotateInstanceSecret(
-	ctx context.Context, tenant, id string, kind gateway.SecretKind, secret string, overlap time.Duration, by identity.Actor,
+	ctx context.Context, tenant, id string, kind gateway.SecretKind, secret string, overlap time.Duration,
+	by identity.Actor,
 ) (until time.Time, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		// Lock the row first, so that concurrent rotations run one after another.
 		rs, err := tx.Query(ctx, `
 			update instances set updated_at = $3
 			where tenant_id = $1 and id = $2 returning webhook_secret, agent_secret_hash`, tenant, id, s.now())
-		old, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (old [2]string, err error) { return old, sc(&old[0], &old[1]) })
+		old, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (old [2]string, err error) {
+			return old,
+				sc(&old[0], &old[1])
+		})
 		if err != nil {
 			return err
 		}
@@ -43,10 +47,12 @@ func (s *Store) RotateInstanceSecret(
 		if kind == gateway.AgentSecretKey {
 			column, value = `agent_secret_hash`, identity.HashToken(secret)
 		}
-		if _, err := tx.Exec(ctx, `update instances set `+column+` = $3 where tenant_id = $1 and id = $2`, tenant, id, value); err != nil {
+		if _, err := tx.Exec(ctx, `update instances set `+column+` = $3 where tenant_id = $1 and id = $2`, tenant, id,
+			value); err != nil {
 			return err
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance." + string(kind) + "_rotated", Actor: by, InstanceID: id,
+		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance." + string(kind) + "_rotated",
+			Actor: by, InstanceID: id,
 			Detail: map[string]string{"overlap_seconds": fmt.Sprint(int(overlap / time.Second))}})
 	})
 	return until, s.instanceError("rotate secret of instance", err)
@@ -55,7 +61,8 @@ func (s *Store) RotateInstanceSecret(
 // insertPreviousSecret stores the replaced secret. A signing secret is encrypted again, bound to
 // its new row.
 func (s *Store) insertPreviousSecret(
-	ctx context.Context, tx sqldb.DB, tenant, instance string, kind gateway.SecretKind, old [2]string, overlap time.Duration,
+	ctx context.Context, tx sqldb.DB, tenant, instance string, kind gateway.SecretKind, old [2]string,
+	overlap time.Duration,
 ) (until time.Time, err error) {
 	id, hash, sealed := newID(), old[1], ""
 	if kind == gateway.WebhookSecret {
@@ -69,7 +76,10 @@ func (s *Store) insertPreviousSecret(
 		insert into retired_secrets (id, tenant_id, instance_id, kind, sealed, hash, until)
 		values ($1, $2, $3, $4, $5, $6, `+s.dialect.NowPlusExpr("$7")+`) returning until`,
 		id, tenant, instance, string(kind), sqldb.TextOrNull(sealed), sqldb.TextOrNull(hash), overlap.Seconds())
-	until, err = sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (at time.Time, err error) { return at, sc(sqldb.Time(&at)) })
+	until, err = sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (at time.Time, err error) {
+		return at,
+			sc(sqldb.Time(&at))
+	})
 	if err != nil {
 		return until, err
 	}
@@ -84,23 +94,33 @@ func (s *Store) insertPreviousSecret(
 
 // RevokePreviousSecrets ends the previous secrets of a kind immediately. It returns
 // gateway.ErrNoInstance for an unknown instance, and no error if there are none.
-func (s *Store) RevokePreviousSecrets(ctx context.Context, tenant, id string, kind gateway.SecretKind, by identity.Actor) error {
+func (s *Store) RevokePreviousSecrets(
+	ctx context.Context, tenant, id string, kind gateway.SecretKind, by identity.Actor,
+) error {
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
-		rs, err := tx.Query(ctx, `update instances set updated_at = updated_at where tenant_id = $1 and id = $2 returning id`, tenant, id)
-		if _, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (id string, err error) { return id, sc(sqldb.Text(&id)) }); err != nil {
+		rs, err := tx.Query(ctx,
+			`update instances set updated_at = updated_at where tenant_id = $1 and id = $2 returning id`, tenant, id)
+		if _, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (id string, err error) {
+			return id,
+				sc(sqldb.Text(&id))
+		}); err != nil {
 			return err
 		}
 		n, err := s.deletePreviousSecrets(ctx, tx, tenant, id, kind)
 		if err != nil || n == 0 {
 			return err
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance." + string(kind) + "_ended", Actor: by, InstanceID: id})
+		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance." + string(kind) + "_ended",
+			Actor: by, InstanceID: id})
 	})
 	return s.instanceError("revoke previous secrets of instance", err)
 }
 
-func (s *Store) deletePreviousSecrets(ctx context.Context, tx sqldb.DB, tenant, instance string, kind gateway.SecretKind) (int64, error) {
-	return tx.Exec(ctx, `delete from retired_secrets where tenant_id = $1 and instance_id = $2 and kind = $3`, tenant, instance, string(kind))
+func (s *Store) deletePreviousSecrets(
+	ctx context.Context, tx sqldb.DB, tenant, instance string, kind gateway.SecretKind,
+) (int64, error) {
+	return tx.Exec(ctx, `delete from retired_secrets where tenant_id = $1 and instance_id = $2 and kind = $3`, tenant,
+		instance, string(kind))
 }
 
 func webhookSecretAAD(tenant, instance string) string {
@@ -116,7 +136,8 @@ func previousSecretAAD(tenant, id string) string {
 func (s *Store) previousSecretsExpr(instance string) string {
 	return `(
 		select string_agg(cast(r.id as text) || ':' || r.sealed, ',' order by r.id desc) from retired_secrets r
-		where r.tenant_id = ` + instance + `.tenant_id and r.instance_id = ` + instance + `.id and r.kind = 'webhook_secret' and r.until > ` + s.dialect.Now + `)`
+		where r.tenant_id = ` + instance + `.tenant_id and r.instance_id = ` + instance +
+		`.id and r.kind = 'webhook_secret' and r.until > ` + s.dialect.Now + `)`
 }
 
 // decryptSigningSecrets decrypts the present signing secret and the previous ones, newest first.
@@ -143,7 +164,9 @@ func (s *Store) decryptSigningSecrets(tenant, instance, sealed, previous string)
 // SigningSecrets returns the valid signing secrets of an instance, newest first. It returns
 // gateway.ErrNoInstance for an unknown instance.
 func (s *Store) SigningSecrets(ctx context.Context, tenant, instance string) ([]string, error) {
-	rs, err := s.db.Query(ctx, `select webhook_secret, `+s.previousSecretsExpr("n")+` from instances n where n.tenant_id = $1 and n.id = $2`, tenant, instance)
+	rs, err := s.db.Query(ctx,
+		`select webhook_secret, `+s.previousSecretsExpr("n")+` from instances n where n.tenant_id = $1 and n.id = $2`,
+		tenant, instance)
 	columns, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (columns [2]string, err error) {
 		return columns, sc(&columns[0], sqldb.Text(&columns[1]))
 	})

@@ -32,7 +32,8 @@ func TestRotateInstanceSecret_Webhook(t *testing.T) {
 			return strings.Join(secrets, " ")
 		}
 		const first = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-		if until := rotate(gateway.WebhookSecret, "whsec_two", time.Hour); time.Until(until) < 59*time.Minute || signing() != "whsec_two "+first {
+		if until := rotate(gateway.WebhookSecret, "whsec_two", time.Hour); time.Until(until) < 59*time.Minute ||
+			signing() != "whsec_two "+first {
 			t.Errorf("signed with %s until %v", signing(), until)
 		}
 		// Again because an answer was lost: what the runtime knows stays good.
@@ -43,12 +44,15 @@ func TestRotateInstanceSecret_Webhook(t *testing.T) {
 		h.insertMessages(h.arrival("1", "k1", "hello"))
 		l := h.lease(gateway.InboxQueue, "test")[0]
 		h.apply(gateway.Commit{Lease: l, Release: true, Deliveries: []gateway.Delivery{{
-			ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance, MessageID: h.inbound(l)[0].ID, Type: "message.received"}}})
+			ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance,
+			MessageID: h.inbound(l)[0].ID, Type: "message.received"}}})
 		es, err := h.PendingEvents(t.Context(), h.lease(gateway.DeliveryQueue, "test")[0])
 		if err != nil || len(es) != 1 || es[0].Err != nil || strings.Join(es[0].Secrets, " ") != signing() {
 			t.Fatalf("an event: %v, %v", es, err)
 		}
-		mustExec(t, h.Store, `update retired_secrets set until = `+h.dialect.NowPlus(-1)+` where until = (select min(until) from retired_secrets)`)
+		mustExec(t, h.Store,
+			`update retired_secrets set until = `+h.dialect.NowPlus(-1)+` where until = (select min(until)
+				from retired_secrets)`)
 		if signing() != "whsec_three whsec_two" {
 			t.Errorf("past its time it signs: %s", signing())
 		}
@@ -79,7 +83,8 @@ func TestRotateInstanceSecret_Webhook(t *testing.T) {
 				t.Errorf("a secret in the audit log: %v", e)
 			}
 		}
-		if got := strings.Join(kinds, " "); got != "rotated3600 rotated3600 rotated0"+strings.Repeat(" rotated3600", 2*maxPreviousSecrets)+" ended" {
+		if got := strings.Join(kinds, " "); got != "rotated3600 rotated3600 rotated0"+strings.Repeat(" rotated3600",
+			2*maxPreviousSecrets)+" ended" {
 			t.Errorf("audit: %s", got)
 		}
 	})
@@ -98,7 +103,8 @@ func TestRotateInstanceSecret_AgentKey(t *testing.T) {
 		}
 		rotate := func(key string, overlap time.Duration) {
 			t.Helper()
-			if _, err := h.RotateInstanceSecret(t.Context(), tenant, i.ID, gateway.AgentSecretKey, key, overlap, "key:k"); err != nil {
+			if _, err := h.RotateInstanceSecret(t.Context(), tenant, i.ID, gateway.AgentSecretKey, key, overlap,
+				"key:k"); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -112,20 +118,24 @@ func TestRotateInstanceSecret_AgentKey(t *testing.T) {
 			t.Error("past its time the old one is good")
 		}
 		rotate("ask_three", time.Hour)
-		if err := h.RevokePreviousSecrets(t.Context(), tenant, i.ID, gateway.WebhookSecret, "key:k"); err != nil || !lets("ask_two") {
+		if err := h.RevokePreviousSecrets(t.Context(), tenant, i.ID, gateway.WebhookSecret, "key:k"); err != nil ||
+			!lets("ask_two") {
 			t.Errorf("the other kind was ended: %v", err)
 		}
-		if err := h.RevokePreviousSecrets(t.Context(), tenant, i.ID, gateway.AgentSecretKey, "key:k"); err != nil || lets("ask_two") || !lets("ask_three") {
+		if err := h.RevokePreviousSecrets(t.Context(), tenant, i.ID, gateway.AgentSecretKey, "key:k"); err != nil ||
+			lets("ask_two") || !lets("ask_three") {
 			t.Errorf("ended by staff the old one is good: %v", err)
 		}
 		if n, err := h.Purge(t.Context()); err != nil || n != 0 {
 			t.Errorf("swept %d, %v", n, err)
 		}
 		foreign := newTenant(t, h.Store)
-		if _, err := h.RotateInstanceSecret(t.Context(), foreign, i.ID, gateway.AgentSecretKey, "ask_x", time.Hour, "key:k"); !errors.Is(err, gateway.ErrNoInstance) {
+		if _, err := h.RotateInstanceSecret(t.Context(), foreign, i.ID, gateway.AgentSecretKey, "ask_x", time.Hour,
+			"key:k"); !errors.Is(err, gateway.ErrNoInstance) {
 			t.Errorf("by another tenant: %v", err)
 		}
-		if err := h.RevokePreviousSecrets(t.Context(), foreign, i.ID, gateway.AgentSecretKey, "key:k"); !errors.Is(err, gateway.ErrNoInstance) {
+		if err := h.RevokePreviousSecrets(t.Context(), foreign, i.ID, gateway.AgentSecretKey, "key:k"); !errors.Is(err,
+			gateway.ErrNoInstance) {
 			t.Errorf("ended by another tenant: %v", err)
 		}
 	})

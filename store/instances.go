@@ -11,12 +11,15 @@ import (
 	"hydragate/store/sqldb"
 )
 
-const instanceColumns = `id, tenant_id, name, agent_url, agent_disabled_at, unknown_senders, welcome_text, created_at, updated_at,
+const instanceColumns = `id, tenant_id, name, agent_url, agent_disabled_at, unknown_senders, welcome_text, created_at,
+	updated_at,
 	coalesce(owner_max_age_days, 0), coalesce(customer_max_age_days, 0), coalesce(silence_max_days, 0), sms_invites`
 
 func scanInstance(sc sqldb.ScanFunc) (i gateway.Instance, err error) {
-	err = sc(sqldb.Text(&i.ID), sqldb.Text(&i.TenantID), &i.Name, sqldb.Text(&i.AgentURL), sqldb.Time(&i.AgentDisabledAt), &i.UnknownSenders, sqldb.Text(&i.WelcomeText),
-		sqldb.Time(&i.CreatedAt), sqldb.Time(&i.UpdatedAt), &i.VerificationPolicy.OwnerDays, &i.VerificationPolicy.CustomerDays, &i.VerificationPolicy.InactivityDays, &i.SMSInvites)
+	err = sc(sqldb.Text(&i.ID), sqldb.Text(&i.TenantID), &i.Name, sqldb.Text(&i.AgentURL),
+		sqldb.Time(&i.AgentDisabledAt), &i.UnknownSenders, sqldb.Text(&i.WelcomeText),
+		sqldb.Time(&i.CreatedAt), sqldb.Time(&i.UpdatedAt), &i.VerificationPolicy.OwnerDays,
+		&i.VerificationPolicy.CustomerDays, &i.VerificationPolicy.InactivityDays, &i.SMSInvites)
 	return i, err
 }
 
@@ -31,16 +34,20 @@ func (s *Store) CreateInstance(
 		i.UnknownSenders = gateway.ForwardUnknown
 	}
 	id := orNewID(i.ID)
-	hash, sealed := identity.HashToken(secrets.AgentSecretKey), s.keys.Seal([]byte(secrets.WebhookSecret), webhookSecretAAD(i.TenantID, id))
+	hash, sealed := identity.HashToken(secrets.AgentSecretKey),
+		s.keys.Seal([]byte(secrets.WebhookSecret), webhookSecretAAD(i.TenantID, id))
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
-			insert into instances (id, tenant_id, name, agent_url, unknown_senders, welcome_text, agent_secret_hash, webhook_secret, created_at, updated_at,
+			insert into instances (id, tenant_id, name, agent_url, unknown_senders, welcome_text, agent_secret_hash,
+				webhook_secret, created_at, updated_at,
 				owner_max_age_days, customer_max_age_days, silence_max_days, sms_invites)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13)
 			on conflict (id) do nothing
 			returning `+instanceColumns,
-			id, i.TenantID, i.Name, sqldb.TextOrNull(i.AgentURL), string(i.UnknownSenders), sqldb.TextOrNull(i.WelcomeText), hash, sealed, s.now(),
-			daysOrNull(i.VerificationPolicy.OwnerDays), daysOrNull(i.VerificationPolicy.CustomerDays), daysOrNull(i.VerificationPolicy.InactivityDays), i.SMSInvites)
+			id, i.TenantID, i.Name, sqldb.TextOrNull(i.AgentURL), string(i.UnknownSenders), sqldb.TextOrNull(i.WelcomeText),
+			hash, sealed, s.now(),
+			daysOrNull(i.VerificationPolicy.OwnerDays), daysOrNull(i.VerificationPolicy.CustomerDays),
+			daysOrNull(i.VerificationPolicy.InactivityDays), i.SMSInvites)
 		created, err = sqldb.ScanOne(rs, err, scanInstance)
 		if sqldb.IsNoRows(err) {
 			rs, err := tx.Query(ctx, `
@@ -52,7 +59,8 @@ func (s *Store) CreateInstance(
 		if err != nil {
 			return err
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: i.TenantID, Kind: "instance.created", Actor: by, InstanceID: id})
+		return recordEvents(ctx, tx, identity.Event{TenantID: i.TenantID, Kind: "instance.created", Actor: by,
+			InstanceID: id})
 	})
 	return created, s.instanceError("create instance", err)
 }
@@ -110,7 +118,8 @@ func (s *Store) EditInstance(
 				return err
 			}
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance.updated", Actor: by, InstanceID: id, Detail: changedFields(update.fields)})
+		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance.updated", Actor: by, InstanceID: id,
+			Detail: changedFields(update.fields)})
 	})
 	return i, s.instanceError("change instance", err)
 }
@@ -131,7 +140,9 @@ func (s *Store) ListInstances(ctx context.Context, tenant, after string, limit i
 func (s *Store) DeleteInstance(ctx context.Context, tenant, id string, by identity.Actor) error {
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
 		// Lock the row first, so that nothing is added to the instance.
-		rs, err := tx.Query(ctx, `update instances set updated_at = $3 where tenant_id = $1 and id = $2 returning `+instanceColumns, tenant, id, s.now())
+		rs, err := tx.Query(ctx,
+			`update instances set updated_at = $3 where tenant_id = $1 and id = $2 returning `+instanceColumns, tenant, id,
+			s.now())
 		if _, err = sqldb.ScanOne(rs, err, scanInstance); err != nil {
 			return err
 		}

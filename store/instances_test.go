@@ -16,7 +16,8 @@ func TestInstances(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
 		for name, test := range map[string]func(*testing.T, *Store, string){
-			"Create": testCreateInstance, "Edit": testEditInstance, "List": testListInstances, "Delete": testDeleteInstance, "OfAnotherTenant": testForeignInstance,
+			"Create": testCreateInstance, "Edit": testEditInstance, "List": testListInstances, "Delete": testDeleteInstance,
+			"OfAnotherTenant": testForeignInstance,
 		} {
 			t.Run(name, func(t *testing.T) { test(t, s, newTenant(t, s)) })
 		}
@@ -24,8 +25,10 @@ func TestInstances(t *testing.T) {
 }
 
 func testCreateInstance(t *testing.T, s *Store, tenant string) {
-	secrets := gateway.InstanceSecrets{AgentSecretKey: identity.NewToken("hg_agent_"), WebhookSecret: identity.NewToken("whsec_")}
-	in := gateway.Instance{TenantID: tenant, Name: "bot", AgentURL: "https://agent.example.com/", UnknownSenders: gateway.ReplyToUnknown, WelcomeText: "Hello"}
+	secrets := gateway.InstanceSecrets{AgentSecretKey: identity.NewToken("hg_agent_"),
+		WebhookSecret: identity.NewToken("whsec_")}
+	in := gateway.Instance{TenantID: tenant, Name: "bot", AgentURL: "https://agent.example.com/",
+		UnknownSenders: gateway.ReplyToUnknown, WelcomeText: "Hello"}
 	got, err := s.CreateInstance(t.Context(), in, secrets, "key:k")
 	if err != nil || got.ID == "" || got.CreatedAt.IsZero() || !got.CreatedAt.Equal(got.UpdatedAt) {
 		t.Fatalf("created: %+v, %v", got, err)
@@ -42,13 +45,15 @@ func testCreateInstance(t *testing.T, s *Store, tenant string) {
 	if err != nil || stale || string(plain) != secrets.WebhookSecret {
 		t.Errorf("the signing secret does not open: %v", err)
 	}
-	if h := queryText(t, s, `select agent_secret_hash from instances where tenant_id = $1 and id = $2`, tenant, got.ID); h != identity.HashToken(secrets.AgentSecretKey) {
+	if h := queryText(t, s, `select agent_secret_hash from instances where tenant_id = $1 and id = $2`, tenant,
+		got.ID); h != identity.HashToken(secrets.AgentSecretKey) {
 		t.Error("the agent's key is not kept as its hash")
 	}
 	if bare := newInstance(t, s, tenant); bare.UnknownSenders != gateway.ForwardUnknown || bare.AgentURL != "" {
 		t.Errorf("without anything: %+v", bare)
 	}
-	if es := auditLog(t, s, tenant); len(es) != 2 || es[0].Kind != "instance.created" || es[0].Actor != "key:k" || es[0].InstanceID != got.ID {
+	if es := auditLog(t, s, tenant); len(es) != 2 || es[0].Kind != "instance.created" || es[0].Actor != "key:k" ||
+		es[0].InstanceID != got.ID {
 		t.Errorf("events: %+v", es)
 	}
 }
@@ -58,17 +63,22 @@ func testEditInstance(t *testing.T, s *Store, tenant string) {
 	mustExec(t, s, `update instances set agent_disabled_at = $2 where id = $1`, i.ID, s.now())
 	drop, empty := gateway.DropUnknown, ""
 	name, url := "other", "https://agent.example.com/"
-	got, err := s.EditInstance(t.Context(), tenant, i.ID, gateway.InstanceEdit{Name: &name, UnknownSenders: &drop}, "key:k")
-	if err != nil || got.Name != name || got.UnknownSenders != drop || got.AgentDisabledAt.IsZero() || got.UpdatedAt.Before(i.UpdatedAt) {
+	got, err := s.EditInstance(t.Context(), tenant, i.ID, gateway.InstanceEdit{Name: &name, UnknownSenders: &drop},
+		"key:k")
+	if err != nil || got.Name != name || got.UnknownSenders != drop || got.AgentDisabledAt.IsZero() ||
+		got.UpdatedAt.Before(i.UpdatedAt) {
 		t.Errorf("edited: %+v, %v; want it disabled still", got, err)
 	}
-	if got, err = s.EditInstance(t.Context(), tenant, i.ID, gateway.InstanceEdit{AgentURL: &url}, "key:k"); err != nil || got.AgentURL != url || !got.AgentDisabledAt.IsZero() {
+	if got, err = s.EditInstance(t.Context(), tenant, i.ID, gateway.InstanceEdit{AgentURL: &url}, "key:k"); err != nil ||
+		got.AgentURL != url || !got.AgentDisabledAt.IsZero() {
 		t.Errorf("new URL: %+v, %v; want it enabled", got, err)
 	}
-	if got, err = s.EditInstance(t.Context(), tenant, i.ID, gateway.InstanceEdit{AgentURL: &empty}, "key:k"); err != nil || got.AgentURL != "" || got.Name != name {
+	if got, err = s.EditInstance(t.Context(), tenant, i.ID, gateway.InstanceEdit{AgentURL: &empty},
+		"key:k"); err != nil || got.AgentURL != "" || got.Name != name {
 		t.Errorf("cleared: %+v, %v", got, err)
 	}
-	if _, err := s.EditInstance(t.Context(), tenant, unknownID, gateway.InstanceEdit{}, "key:k"); !errors.Is(err, gateway.ErrNoInstance) {
+	if _, err := s.EditInstance(t.Context(), tenant, unknownID, gateway.InstanceEdit{}, "key:k"); !errors.Is(err,
+		gateway.ErrNoInstance) {
 		t.Errorf("unknown: %v", err)
 	}
 	if es := auditLog(t, s, tenant); es[1].Kind != "instance.updated" || es[1].Detail["fields"] != "name unknown_senders" {
@@ -102,28 +112,33 @@ func testDeleteInstance(t *testing.T, s *Store, tenant string) {
 		t.Fatal(err)
 	}
 	link := func(instance, id string) identity.Identity {
-		l, err := s.Link(t.Context(), identity.Identity{TenantID: tenant, CustomerID: customer.ID, InstanceID: instance, Channel: "telegram", ExternalID: id}, identity.System)
+		l, err := s.Link(t.Context(), identity.Identity{TenantID: tenant, CustomerID: customer.ID, InstanceID: instance,
+			Channel: "telegram", ExternalID: id}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return l
 	}
 	scoped, all := link(i.ID, "1"), link("", "2")
-	unknown := newUnknown(t, s, identity.Identity{TenantID: tenant, InstanceID: i.ID, Channel: "telegram", ExternalID: "3"})
+	unknown := newUnknown(t, s, identity.Identity{TenantID: tenant, InstanceID: i.ID, Channel: "telegram",
+		ExternalID: "3"})
 	for _, with := range []string{scoped.ID, all.ID, unknown.ID} {
 		newConversation(t, s, tenant, i.ID, with)
 	}
 	stays := newConversation(t, s, tenant, other.ID, all.ID)
-	if _, err := s.SaveEndpoint(t.Context(), gateway.EndpointState{Endpoint: endpoint(tenant, i.ID), Status: gateway.EndpointActive}, timeZero, identity.System); err != nil {
+	if _, err := s.SaveEndpoint(t.Context(), gateway.EndpointState{Endpoint: endpoint(tenant, i.ID),
+		Status: gateway.EndpointActive}, timeZero, identity.System); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.CreateAPIKey(t.Context(), identity.APIKey{TenantID: tenant, InstanceID: i.ID}, newID(), identity.System); err != nil {
+	if _, err := s.CreateAPIKey(t.Context(), identity.APIKey{TenantID: tenant, InstanceID: i.ID}, newID(),
+		identity.System); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.DeleteInstance(t.Context(), tenant, i.ID, "key:k"); err != nil {
 		t.Fatal(err)
 	}
-	for table, want := range map[string]string{"instances": "1", "endpoints": "0", "identities": "1", "conversations": "1", "api_keys": "0"} {
+	for table, want := range map[string]string{"instances": "1", "endpoints": "0", "identities": "1",
+		"conversations": "1", "api_keys": "0"} {
 		if n := queryText(t, s, `select cast(count(*) as text) from `+table+` where tenant_id = $1`, tenant); n != want {
 			t.Errorf("%s: %s rows are left; want %s", table, n, want)
 		}
@@ -136,7 +151,8 @@ func testDeleteInstance(t *testing.T, s *Store, tenant string) {
 	}
 	es := auditLog(t, s, tenant)
 	last := es[len(es)-1]
-	if es[len(es)-2].Kind != "instance.deleted" || last.Kind != "identity.unlinked" || last.IdentityID != scoped.ID || last.CustomerID != customer.ID || last.Detail["external_id"] != "1" {
+	if es[len(es)-2].Kind != "instance.deleted" || last.Kind != "identity.unlinked" || last.IdentityID != scoped.ID ||
+		last.CustomerID != customer.ID || last.Detail["external_id"] != "1" {
 		t.Errorf("history forgets who owned what: %+v", es[len(es)-2:])
 	}
 }
@@ -150,7 +166,8 @@ func testForeignInstance(t *testing.T, s *Store, tenant string) {
 	errs["delete"] = s.DeleteInstance(t.Context(), mine, i.ID, "key:k")
 	_, errs["seats"] = s.EndpointStates(t.Context(), mine, i.ID)
 	_, errs["seat"] = s.EndpointState(t.Context(), mine, i.ID, adapters.Telegram)
-	_, errs["save seat"] = s.SaveEndpoint(t.Context(), gateway.EndpointState{Endpoint: endpoint(mine, i.ID), Status: gateway.EndpointActive}, timeZero, "key:k")
+	_, errs["save seat"] = s.SaveEndpoint(t.Context(),
+		gateway.EndpointState{Endpoint: endpoint(mine, i.ID), Status: gateway.EndpointActive}, timeZero, "key:k")
 	_, errs["no id"] = s.Instance(t.Context(), tenant, "no id at all")
 	for what, err := range errs {
 		if !errors.Is(err, gateway.ErrNoInstance) {

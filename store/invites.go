@@ -17,14 +17,17 @@ import (
 )
 
 func (s *Store) inviteColumns() string {
-	return `id, tenant_id, instance_id, channel, customer_id, role_override, created_at, expires_at, used_at, identity_id, revoked_at,
+	return `id, tenant_id, instance_id, channel, customer_id, role_override, created_at, expires_at, used_at, identity_id,
+		revoked_at,
 		case when expires_at < ` + s.dialect.Now + ` then 1 else 0 end`
 }
 
 func scanInvite(sc sqldb.ScanFunc) (i claim.Invite, err error) {
 	var expired int
-	err = sc(sqldb.Text(&i.ID), sqldb.Text(&i.TenantID), sqldb.Text(&i.InstanceID), &i.Channel, sqldb.Text(&i.CustomerID), sqldb.Text(&i.RoleOverride),
-		sqldb.Time(&i.CreatedAt), sqldb.Time(&i.ExpiresAt), sqldb.Time(&i.UsedAt), sqldb.Text(&i.IdentityID), sqldb.Time(&i.RevokedAt), &expired)
+	err = sc(sqldb.Text(&i.ID), sqldb.Text(&i.TenantID), sqldb.Text(&i.InstanceID), &i.Channel,
+		sqldb.Text(&i.CustomerID), sqldb.Text(&i.RoleOverride),
+		sqldb.Time(&i.CreatedAt), sqldb.Time(&i.ExpiresAt), sqldb.Time(&i.UsedAt), sqldb.Text(&i.IdentityID),
+		sqldb.Time(&i.RevokedAt), &expired)
 	i.Expired = expired == 1
 	return i, err
 }
@@ -77,7 +80,8 @@ func (s *Store) IssueInvite(
 			insert into invites (id, tenant_id, instance_id, channel, customer_id, role_override, mac, key_id, expires_at)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, `+s.dialect.NowPlus(int(claim.InviteLife/time.Second))+`)
 			returning `+s.inviteColumns(),
-			newID(), i.TenantID, i.InstanceID, i.Channel, i.CustomerID, sqldb.TextOrNull(i.RoleOverride), inviteMAC(key, i.InstanceID, i.Channel, code), keyID)
+			newID(), i.TenantID, i.InstanceID, i.Channel, i.CustomerID, sqldb.TextOrNull(i.RoleOverride),
+			inviteMAC(key, i.InstanceID, i.Channel, code), keyID)
 		if issued, err = sqldb.ScanOne(rs, err, scanInvite); err != nil {
 			return err
 		}
@@ -88,11 +92,15 @@ func (s *Store) IssueInvite(
 
 // checkInviteAllowed locks the customer and the instance and checks the consent to invites.
 func (s *Store) checkInviteAllowed(ctx context.Context, tx sqldb.DB, i claim.Invite) error {
-	rs, err := tx.Query(ctx, `update customers set updated_at = updated_at where tenant_id = $1 and id = $2 returning id`, i.TenantID, i.CustomerID)
+	rs, err := tx.Query(ctx,
+		`update customers set updated_at = updated_at where tenant_id = $1 and id = $2 returning id`, i.TenantID,
+		i.CustomerID)
 	if _, err = sqldb.ScanOne(rs, err, sqldb.ScanString); err != nil {
 		return err
 	}
-	rs, err = tx.Query(ctx, `update instances set sms_invites = sms_invites where tenant_id = $1 and id = $2 returning sms_invites`, i.TenantID, i.InstanceID)
+	rs, err = tx.Query(ctx,
+		`update instances set sms_invites = sms_invites where tenant_id = $1 and id = $2 returning sms_invites`, i.TenantID,
+		i.InstanceID)
 	allowed, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (yes bool, err error) { return yes, sc(&yes) })
 	switch {
 	case sqldb.IsNoRows(err) || s.dialect.IsUnstorable(err):
@@ -108,7 +116,8 @@ func (s *Store) checkInviteAllowed(ctx context.Context, tx sqldb.DB, i claim.Inv
 func (s *Store) checkInviteLimits(ctx context.Context, tx sqldb.DB, i claim.Invite, by identity.Actor) error {
 	rs, err := tx.Query(ctx, `
 		select count(*) from invites
-		where tenant_id = $1 and customer_id = $2 and used_msg is null and revoked_at is null and expires_at >= `+s.dialect.Now, i.TenantID, i.CustomerID)
+		where tenant_id = $1 and customer_id = $2 and used_msg is null and revoked_at is null
+			and expires_at >= `+s.dialect.Now, i.TenantID, i.CustomerID)
 	live, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (n int, err error) { return n, sc(&n) })
 	switch {
 	case err != nil:
@@ -122,7 +131,9 @@ func (s *Store) checkInviteLimits(ctx context.Context, tx sqldb.DB, i claim.Invi
 // Invites returns at most limit invites of a customer in order of creation, starting after the ID
 // after. If instance is not empty, invites of other instances are left out. It returns
 // identity.ErrNotFound for an unknown customer.
-func (s *Store) Invites(ctx context.Context, tenant, customer, instance, after string, limit int) ([]claim.Invite, error) {
+func (s *Store) Invites(
+	ctx context.Context, tenant, customer, instance, after string, limit int,
+) ([]claim.Invite, error) {
 	where, args := ``, []any{tenant, customer, startAfter(after), limit}
 	if instance != "" {
 		where, args = ` and instance_id = $5`, append(args, instance)
@@ -161,7 +172,8 @@ func (s *Store) RevokeInvite(ctx context.Context, tenant, customer, instance, id
 		case i.Status() == claim.Revoked:
 			return nil
 		}
-		if _, err := tx.Exec(ctx, `update invites set revoked_at = $3 where tenant_id = $1 and id = $2`, tenant, id, s.now()); err != nil {
+		if _, err := tx.Exec(ctx, `update invites set revoked_at = $3 where tenant_id = $1 and id = $2`, tenant, id,
+			s.now()); err != nil {
 			return err
 		}
 		return recordEvents(ctx, tx, inviteEvent(i, "invite.revoked", by, ""))
@@ -170,7 +182,9 @@ func (s *Store) RevokeInvite(ctx context.Context, tenant, customer, instance, id
 }
 
 // revokeInvites revokes the live invites that match where, in the transaction of the cause.
-func (s *Store) revokeInvites(ctx context.Context, tx sqldb.DB, by identity.Actor, reason, where string, args ...any) error {
+func (s *Store) revokeInvites(
+	ctx context.Context, tx sqldb.DB, by identity.Actor, reason, where string, args ...any,
+) error {
 	rs, err := tx.Query(ctx, `
 		update invites set revoked_at = `+s.dialect.Now+`
 		where `+where+` and used_msg is null and revoked_at is null and expires_at >= `+s.dialect.Now+`
@@ -195,12 +209,14 @@ func inviteEvent(i claim.Invite, kind string, by identity.Actor, reason string) 
 	if reason != "" {
 		detail["reason"] = reason
 	}
-	return identity.Event{TenantID: i.TenantID, Kind: kind, Actor: by, CustomerID: i.CustomerID, InstanceID: i.InstanceID, Detail: detail}
+	return identity.Event{TenantID: i.TenantID, Kind: kind, Actor: by, CustomerID: i.CustomerID,
+		InstanceID: i.InstanceID, Detail: detail}
 }
 
 // inviteError maps errors of the database to those of packages claim and identity.
 func (s *Store) inviteError(op string, err error) error {
-	for _, known := range []error{claim.ErrInvitesDisabled, claim.ErrTooManyInvites, claim.ErrInviteUsed, claim.ErrTooManyCodes} {
+	for _, known := range []error{claim.ErrInvitesDisabled, claim.ErrTooManyInvites, claim.ErrInviteUsed,
+		claim.ErrTooManyCodes} {
 		if errors.Is(err, known) {
 			return err
 		}

@@ -46,11 +46,13 @@ func (h fixture) startRedemption(sender, code string) (a claim.Attempt, st gatew
 				continue
 			}
 			st = gateway.Commit{Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "claimed"}}}
-			a = claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: sender, IdentityID: in.Sender.ID,
-				MessageID: in.ID, Code: code, ReceivedAt: in.ReceivedAt, InstanceIdentityID: in.Sender.ID}
+			a = claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: sender,
+				IdentityID: in.Sender.ID,
+				MessageID:  in.ID, Code: code, ReceivedAt: in.ReceivedAt, InstanceIdentityID: in.Sender.ID}
 			if in.Sender.InstanceID == "" {
 				a.InstanceIdentityID = newID()
-				st.CreatedIdentities = []identity.Identity{{ID: a.InstanceIdentityID, TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: sender}}
+				st.CreatedIdentities = []identity.Identity{{ID: a.InstanceIdentityID, TenantID: tenant, InstanceID: h.instance,
+					Channel: "telegram", ExternalID: sender}}
 			}
 			if a.IdentityID == "" {
 				a.IdentityID = a.InstanceIdentityID
@@ -85,7 +87,8 @@ func (h fixture) redeem(sender, code string) claim.Decision {
 
 func (h fixture) senderIdentity(sender string) identity.Identity {
 	h.t.Helper()
-	i, _, err := h.Lookup(h.t.Context(), identity.Address{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: sender})
+	i, _, err := h.Lookup(h.t.Context(), identity.Address{TenantID: tenant, InstanceID: h.instance, Channel: "telegram",
+		ExternalID: sender})
 	if err != nil && !errors.Is(err, identity.ErrNotFound) {
 		h.t.Fatal(err)
 	}
@@ -106,7 +109,8 @@ func (h fixture) inviteStates(customer string) (states []claim.Status) {
 
 func (h fixture) linkIdentity(customer, instance, sender string) identity.Identity {
 	h.t.Helper()
-	i, err := h.Link(h.t.Context(), identity.Identity{TenantID: tenant, CustomerID: customer, InstanceID: instance, Channel: "telegram", ExternalID: sender}, "key:test")
+	i, err := h.Link(h.t.Context(), identity.Identity{TenantID: tenant, CustomerID: customer, InstanceID: instance,
+		Channel: "telegram", ExternalID: sender}, "key:test")
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -133,8 +137,10 @@ func TestInvite_RedeemLinksSender(t *testing.T) {
 			_, st := h.startRedemption("7", "")
 			h.apply(st)
 		}, claim.Granted, "", identity.Verified, true},
-		{"linked to the customer already", func(h fixture, c string) { h.linkIdentity(c, h.instance, "7") }, claim.Granted, "", identity.Verified, true},
-		{"linked to the customer for every instance", func(h fixture, c string) { h.linkIdentity(c, "", "7") }, claim.Granted, "", identity.Verified, true},
+		{"linked to the customer already", func(h fixture, c string) { h.linkIdentity(c, h.instance, "7") }, claim.Granted,
+			"", identity.Verified, true},
+		{"linked to the customer for every instance", func(h fixture, c string) { h.linkIdentity(c, "", "7") },
+			claim.Granted, "", identity.Verified, true},
 		{"linked to the customer here and to another for every instance", func(h fixture, c string) {
 			h.linkIdentity(h.createCustomer(), "", "7")
 			h.linkIdentity(c, h.instance, "7")
@@ -147,8 +153,11 @@ func TestInvite_RedeemLinksSender(t *testing.T) {
 			i := h.linkIdentity(c, "", "7")
 			_, _ = h.EditIdentity(h.t.Context(), tenant, c, i.ID, identity.Edit{Verified: trueValue()}, "key:test")
 		}, claim.AlreadyVerified, "", identity.Verified, false},
-		{"linked to another customer", func(h fixture, _ string) { h.linkIdentity(h.createCustomer(), h.instance, "7") }, claim.Declined, "account_of_another_customer", identity.Unverified, false},
-		{"linked to another customer for every instance", func(h fixture, _ string) { h.linkIdentity(h.createCustomer(), "", "7") }, claim.Declined, "account_of_another_customer", identity.Unverified, false},
+		{"linked to another customer", func(h fixture, _ string) { h.linkIdentity(h.createCustomer(), h.instance, "7") },
+			claim.Declined, "account_of_another_customer", identity.Unverified, false},
+		{"linked to another customer for every instance",
+			func(h fixture, _ string) { h.linkIdentity(h.createCustomer(), "", "7") }, claim.Declined,
+			"account_of_another_customer", identity.Unverified, false},
 	}
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		for _, tt := range tests {
@@ -165,10 +174,12 @@ func TestInvite_RedeemLinksSender(t *testing.T) {
 				_, code := h.issueInvite(customer, "")
 				r := h.redeem("7", code)
 				got := h.senderIdentity("7")
-				if r.Outcome != tt.want || r.Reason != tt.reason || r.CountsAsFailure != (tt.want == claim.Declined) || got.Role() != tt.role || (got.CustomerID == customer) != (tt.want != claim.Declined) {
+				if r.Outcome != tt.want || r.Reason != tt.reason || r.CountsAsFailure != (tt.want == claim.Declined) ||
+					got.Role() != tt.role || (got.CustomerID == customer) != (tt.want != claim.Declined) {
 					t.Fatalf("%s (%s), counted %v; the account is %+v", r.Outcome, r.Reason, r.CountsAsFailure, got)
 				}
-				if tt.want == claim.Granted && (got.InstanceID != h.instance || got.ID != r.Redeem.IdentityID || got.VerifiedAt.IsZero()) {
+				if tt.want == claim.Granted && (got.InstanceID != h.instance || got.ID != r.Redeem.IdentityID ||
+					got.VerifiedAt.IsZero()) {
 					t.Errorf("%+v; want one of the instance", got)
 				}
 				want := claim.Live
@@ -178,7 +189,8 @@ func TestInvite_RedeemLinksSender(t *testing.T) {
 				if states := h.inviteStates(customer); !slices.Equal(states, []claim.Status{want}) {
 					t.Errorf("the invite is %v", states)
 				}
-				with := queryText(t, h.Store, `select identity_id from conversations where id = $1`, gateway.ConversationID(h.instance, adapters.Telegram, "7"))
+				with := queryText(t, h.Store, `select identity_id from conversations where id = $1`,
+					gateway.ConversationID(h.instance, adapters.Telegram, "7"))
 				if with != got.ID {
 					t.Errorf("the conversation is with %q, the account is %s", with, got.ID)
 				}
@@ -213,7 +225,10 @@ func TestInvite_RedeemFenced(t *testing.T) {
 		"expired": func(h fixture, _ string, _ claim.Invite) {
 			mustExec(h.t, h.Store, `update invites set expires_at = '2020-01-01 00:00:00.000+00:00'`)
 		},
-		"linked meanwhile":  func(h fixture, _ string, _ claim.Invite) { h.linkIdentity(h.createCustomer(), h.instance, "7") },
+		"linked meanwhile": func(h fixture, _ string, _ claim.Invite) {
+			h.linkIdentity(h.createCustomer(), h.instance,
+				"7")
+		},
 		"linked everywhere": func(h fixture, _ string, _ claim.Invite) { h.linkIdentity(h.createCustomer(), "", "7") },
 		"customer merged": func(h fixture, c string, _ claim.Invite) {
 			_, _ = h.MergeCustomer(h.t.Context(), tenant, c, h.createCustomer(), true, "key:test")
@@ -224,14 +239,19 @@ func TestInvite_RedeemFenced(t *testing.T) {
 		"customer erased": func(h fixture, c string, _ claim.Invite) {
 			_, _ = h.EraseCustomer(h.t.Context(), tenant, c, "key:test")
 		},
-		"invite gone":       func(h fixture, _ string, _ claim.Invite) { mustExec(h.t, h.Store, `delete from invites`) },
-		"conversation gone": func(h fixture, _ string, _ claim.Invite) { mustExec(h.t, h.Store, `delete from conversations`) },
+		"invite gone": func(h fixture, _ string, _ claim.Invite) { mustExec(h.t, h.Store, `delete from invites`) },
+		"conversation gone": func(h fixture, _ string, _ claim.Invite) {
+			mustExec(h.t, h.Store,
+				`delete from conversations`)
+		},
 		"both are gone": func(h fixture, _ string, _ claim.Invite) {
 			mustExec(h.t, h.Store, `delete from conversations`)
 			mustExec(h.t, h.Store, `delete from invites`)
 		},
 		"somebody was first": func(h fixture, _ string, _ claim.Invite) {
-			mustExec(h.t, h.Store, `insert into identities (id, tenant_id, instance_id, channel, external_id, created_at, updated_at) values ($1, $2, $3, 'telegram', '7', $4, $4)`, newID(), tenant, h.instance, h.now())
+			mustExec(h.t, h.Store,
+				`insert into identities (id, tenant_id, instance_id, channel, external_id, created_at, updated_at)
+					values ($1, $2, $3, 'telegram', '7', $4, $4)`, newID(), tenant, h.instance, h.now())
 		},
 	}
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
@@ -268,7 +288,9 @@ func TestInvite_RedeemFenced(t *testing.T) {
 				if got := h.senderIdentity("7"); got.IsVerified() || got.CustomerID == customer {
 					t.Errorf("%+v", got)
 				}
-				if n := queryText(t, h.Store, `select cast(count(*) as text) from audit_events where kind = 'invite.redeemed' and customer_id = $1`, customer); n != "0" {
+				if n := queryText(t, h.Store,
+					`select cast(count(*) as text) from audit_events where kind = 'invite.redeemed' and customer_id = $1`,
+					customer); n != "0" {
 					t.Error("it is told as a success")
 				}
 			})
@@ -280,7 +302,8 @@ func TestIssueInvite_Limits(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		desk := &claim.Service{Store: h.Store}
 		press := func(customer string, by identity.Actor) error {
-			_, _, err := desk.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", CustomerID: customer}, by)
+			_, _, err := desk.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance,
+				Channel: "telegram", CustomerID: customer}, by)
 			return err
 		}
 		steve := h.createCustomer()
@@ -298,7 +321,8 @@ func TestIssueInvite_Limits(t *testing.T) {
 			t.Fatal(err)
 		}
 		var many *claim.TooManyCodesError
-		if err := press(steve, "key:test"); !errors.As(err, &many) || many.RetryAfter <= 0 || many.RetryAfter > 15*time.Minute {
+		if err := press(steve, "key:test"); !errors.As(err, &many) || many.RetryAfter <= 0 ||
+			many.RetryAfter > 15*time.Minute {
 			t.Fatalf("the sixth in a quarter: %v", err)
 		}
 		// One member of staff, many customers; codes count, too.
@@ -326,7 +350,8 @@ func TestIssueInvite_Limits(t *testing.T) {
 				t.Errorf("unknown %s: %v", name, err)
 			}
 		}
-		if _, _, err := desk.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: newID(), Channel: "telegram", CustomerID: h.createCustomer()}, "key:idle"); !errors.Is(err, identity.ErrNoInstance) {
+		if _, _, err := desk.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: newID(),
+			Channel: "telegram", CustomerID: h.createCustomer()}, "key:idle"); !errors.Is(err, identity.ErrNoInstance) {
 			t.Errorf("unknown instance: %v", err)
 		}
 	})
@@ -338,7 +363,8 @@ func TestIssueInvite_PhoneNeedsConsent(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		desk, steve := &claim.Service{Store: h.Store}, h.createCustomer()
 		by := func(channel string) error {
-			_, _, err := desk.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance, Channel: channel, CustomerID: steve}, "key:test")
+			_, _, err := desk.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance, Channel: channel,
+				CustomerID: steve}, "key:test")
 			return err
 		}
 		for _, c := range []string{"sms", "whatsapp"} {
@@ -347,7 +373,8 @@ func TestIssueInvite_PhoneNeedsConsent(t *testing.T) {
 			}
 		}
 		no := false
-		if i, err := h.EditInstance(t.Context(), tenant, h.instance, gateway.InstanceEdit{SMSInvites: trueValue()}, "key:test"); err != nil || !i.SMSInvites {
+		if i, err := h.EditInstance(t.Context(), tenant, h.instance, gateway.InstanceEdit{SMSInvites: trueValue()},
+			"key:test"); err != nil || !i.SMSInvites {
 			t.Fatal(i, err)
 		}
 		for _, c := range []string{"sms", "whatsapp", "slack"} {
@@ -356,10 +383,12 @@ func TestIssueInvite_PhoneNeedsConsent(t *testing.T) {
 			}
 		}
 		name := "Support"
-		if _, err := h.EditInstance(t.Context(), tenant, h.instance, gateway.InstanceEdit{Name: &name}, "key:test"); err != nil || !slices.Equal(h.inviteStates(steve), []claim.Status{claim.Live, claim.Live, claim.Live}) {
+		if _, err := h.EditInstance(t.Context(), tenant, h.instance, gateway.InstanceEdit{Name: &name},
+			"key:test"); err != nil || !slices.Equal(h.inviteStates(steve), []claim.Status{claim.Live, claim.Live, claim.Live}) {
 			t.Fatal(h.inviteStates(steve), err)
 		}
-		if i, err := h.EditInstance(t.Context(), tenant, h.instance, gateway.InstanceEdit{SMSInvites: &no}, "key:test"); err != nil || i.SMSInvites {
+		if i, err := h.EditInstance(t.Context(), tenant, h.instance, gateway.InstanceEdit{SMSInvites: &no},
+			"key:test"); err != nil || i.SMSInvites {
 			t.Fatal(i, err)
 		}
 		if got := h.inviteStates(steve); !slices.Equal(got, []claim.Status{claim.Revoked, claim.Revoked, claim.Live}) {
@@ -389,7 +418,8 @@ func TestInvite_RevokedWithCustomer(t *testing.T) {
 			if r := h.redeem("9", code); r.Outcome != claim.Declined {
 				t.Errorf("%s: %+v", reason, r)
 			}
-			events, err := h.AuditEvents(t.Context(), tenant, identity.EventQuery{Kind: "invite.revoked", CustomerID: steve}, "", 10)
+			events, err := h.AuditEvents(t.Context(), tenant, identity.EventQuery{Kind: "invite.revoked", CustomerID: steve},
+				"", 10)
 			if err != nil || len(events) != 1 || events[0].Detail["reason"] != reason || events[0].Detail["invite_id"] != i.ID {
 				t.Errorf("%s: %+v, %v", reason, events, err)
 			}
@@ -437,10 +467,12 @@ func TestInvite_InstanceScoped(t *testing.T) {
 		if known, err := h.InviteExists(t.Context(), a); !known || err != nil {
 			t.Errorf("not known: %v", err)
 		}
-		if err := h.RevokeInvite(t.Context(), tenant, i.CustomerID, other.instance, i.ID, "key:test"); !errors.Is(err, identity.ErrNotFound) {
+		if err := h.RevokeInvite(t.Context(), tenant, i.CustomerID, other.instance, i.ID, "key:test"); !errors.Is(err,
+			identity.ErrNotFound) {
 			t.Errorf("revoked for another instance: %v", err)
 		}
-		if err := h.RevokeInvite(t.Context(), newID(), i.CustomerID, "", i.ID, "key:test"); !errors.Is(err, identity.ErrNotFound) {
+		if err := h.RevokeInvite(t.Context(), newID(), i.CustomerID, "", i.ID, "key:test"); !errors.Is(err,
+			identity.ErrNotFound) {
 			t.Errorf("revoked for another tenant: %v", err)
 		}
 		if err := h.RevokeInvite(t.Context(), tenant, newID(), "", i.ID, "key:test"); !errors.Is(err, identity.ErrNotFound) {

@@ -29,12 +29,15 @@ func (h fixture) keyUsageOf(key string) KeyUsage {
 func TestActiveKeyUsage(t *testing.T) {
 	forEachEngineWithKey(t, func(t *testing.T, h fixture, k1 string) {
 		h.fillSealedColumns(3)
-		mustExec(t, h.Store, `update messages set state = 'done' where cast(id as text) = (select min(cast(id as text)) from messages)`)
-		mustExec(t, h.Store, `update outbox set status = 'sent' where cast(id as text) = (select min(cast(id as text)) from outbox)`)
+		mustExec(t, h.Store,
+			`update messages set state = 'done' where cast(id as text) = (select min(cast(id as text)) from messages)`)
+		mustExec(t, h.Store,
+			`update outbox set status = 'sent' where cast(id as text) = (select min(cast(id as text)) from outbox)`)
 		inUse, err := h.withKeys(keyring.GenerateKey("k2")).ActiveKeyUsage(t.Context())
 		want := []KeyUsage{
 			{Key: "k2", Available: true, Primary: true, Sealed: map[string]int{}},
-			{Key: "k1", Sealed: map[string]int{"endpoints.credentials": 1, "instances.webhook_secret": 1, "retired_secrets.sealed": 1, "messages.sealed": 2, "outbox.place": 2}},
+			{Key: "k1", Sealed: map[string]int{"endpoints.credentials": 1, "instances.webhook_secret": 1,
+				"retired_secrets.sealed": 1, "messages.sealed": 2, "outbox.place": 2}},
 		}
 		if err != nil || fmt.Sprint(inUse) != fmt.Sprint(want) {
 			t.Errorf("%+v, %v; want %+v", inUse, err, want)
@@ -53,17 +56,21 @@ func TestKeyUsage_ClaimCodes(t *testing.T) {
 		k2 := keyring.GenerateKey("k2")
 		both := h.withKeys(k2, k1)
 		both.reencryptAll()
-		if got := both.keyUsageOf("k1"); got.Codes != 1 || got.IsUnused() || !got.CodesUntil.Equal(expires.Add(claim.CodeGracePeriod)) {
+		if got := both.keyUsageOf("k1"); got.Codes != 1 || got.IsUnused() ||
+			!got.CodesUntil.Equal(expires.Add(claim.CodeGracePeriod)) {
 			t.Errorf("%+v; want one code until %v", got, expires.Add(claim.CodeGracePeriod))
 		}
-		a := claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: "12345", IdentityID: id, MessageID: newID(), ReceivedAt: h.now()}
+		a := claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: "12345", IdentityID: id,
+			MessageID: newID(), ReceivedAt: h.now()}
 		if _, err := both.CodeState(t.Context(), a); err != nil {
 			t.Errorf("with both keys: %v", err)
 		}
 		if _, err := h.withKeys(k2).CodeState(t.Context(), a); !errors.Is(err, gateway.ErrNoMasterKey) {
 			t.Errorf("without its key a right code would be called wrong: %v", err)
 		}
-		mustExec(t, h.Store, `update identities set claim_expires_at = `+h.dialect.NowPlus(-int(claim.CodeGracePeriod/time.Second)-1)+` where id = $1`, id)
+		mustExec(t, h.Store,
+			`update identities set claim_expires_at = `+h.dialect.NowPlus(-int(claim.CodeGracePeriod/time.Second)-1)+`
+				where id = $1`, id)
 		if got := both.keyUsageOf("k1"); !got.IsUnused() {
 			t.Errorf("when its time has passed: %+v", got)
 		}
@@ -77,17 +84,20 @@ func TestKeyUsage_ClaimCodes(t *testing.T) {
 func TestKeyUsage_Invites(t *testing.T) {
 	forEachEngineWithKey(t, func(t *testing.T, h fixture, k1 string) {
 		customer, _ := h.createCustomerIdentity("12345")
-		i, err := h.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", CustomerID: customer}, "WDJBMJBCDFGH", "key:k")
+		i, err := h.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance, Channel: "telegram",
+			CustomerID: customer}, "WDJBMJBCDFGH", "key:k")
 		if err != nil {
 			t.Fatal(err)
 		}
 		k2 := keyring.GenerateKey("k2")
 		both := h.withKeys(k2, k1)
 		both.reencryptAll()
-		if got := both.keyUsageOf("k1"); got.Codes != 1 || got.IsUnused() || !got.CodesUntil.Equal(i.ExpiresAt.Add(claim.CodeGracePeriod)) {
+		if got := both.keyUsageOf("k1"); got.Codes != 1 || got.IsUnused() ||
+			!got.CodesUntil.Equal(i.ExpiresAt.Add(claim.CodeGracePeriod)) {
 			t.Errorf("%+v; want one invite until %v", got, i.ExpiresAt.Add(claim.CodeGracePeriod))
 		}
-		opening := claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", Code: "WDJBMJBCDFGH", ReceivedAt: h.now()}
+		opening := claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", Code: "WDJBMJBCDFGH",
+			ReceivedAt: h.now()}
 		for name, want := range map[string]bool{"with both keys": true, "without its key": false} {
 			ring := both
 			if !want {
@@ -97,7 +107,8 @@ func TestKeyUsage_Invites(t *testing.T) {
 				t.Errorf("%s it is known: %v, %v", name, known, err)
 			}
 		}
-		if err := h.RevokeInvite(t.Context(), tenant, customer, "", i.ID, "key:k"); err != nil || !both.keyUsageOf("k1").IsUnused() {
+		if err := h.RevokeInvite(t.Context(), tenant, customer, "", i.ID, "key:k"); err != nil ||
+			!both.keyUsageOf("k1").IsUnused() {
 			t.Errorf("revoked: %+v, %v", both.keyUsageOf("k1"), err)
 		}
 	})

@@ -9,44 +9,50 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// Lease takes at most n lanes of a kind that are due and that nobody works, none of the
-// instances to be spared.
-func (s *Store) Lease(ctx context.Context, kind gateway.QueueKind, holder string, n int, spared ...string) ([]gateway.Lease, error) {
+// Lease leases at most n due queues of a kind that are not leased. Queues of the excluded
+// instances are left out.
+func (s *Store) Lease(
+	ctx context.Context, kind gateway.QueueKind, holder string, n int, excluded ...string,
+) ([]gateway.Lease, error) {
 	until := s.dialect.NowPlus(int(gateway.LeaseDuration / time.Second))
-	others, args := ``, []any{holder, string(kind), n}
-	if len(spared) > 0 {
+	where, args := ``, []any{holder, string(kind), n}
+	if len(excluded) > 0 {
 		var in string
-		in, args = sqldb.PlaceholderList(args, spared, "$%d")
-		others = ` and not exists (select 1 from conversations c where c.id = lanes.conversation_id and c.instance_id in (` + in + `))`
+		in, args = sqldb.PlaceholderList(args, excluded, "$%d")
+		where = ` and not exists (select 1 from conversations c where c.id = lanes.conversation_id and c.instance_id in (` +
+			in + `))`
 	}
 	rs, err := s.db.Query(ctx, `
 		update lanes set holder = $1, epoch = epoch + 1, lease_until = `+until+`, due_at = `+until+`
 		where kind = $2 and conversation_id in (
 			select conversation_id from lanes
-			where kind = $2 and due_at <= `+s.dialect.Now+` and lease_until <= `+s.dialect.Now+others+`
+			where kind = $2 and due_at <= `+s.dialect.Now+` and lease_until <= `+s.dialect.Now+where+`
 			order by due_at limit $3`+s.dialect.SkipLocked+`)
-		returning conversation_id, tenant_id, (select c.instance_id from conversations c where c.id = lanes.conversation_id), epoch, wakes`, args...)
+		returning conversation_id, tenant_id, (select c.instance_id from conversations c where c.id = lanes.conversation_id),
+			epoch, wakes`, args...)
 	return sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (l gateway.Lease, err error) {
 		l.Kind, l.Holder = kind, holder
 		return l, sc(&l.ConversationID, &l.TenantID, &l.InstanceID, &l.Epoch, &l.Wakes)
 	})
 }
 
-// ReleaseStale gives back every lease of lanes and pollers, so that nobody waits for a
-// process that died. Only who knows that no other process is at this database may call
-// it: with one that lives, both would work the same lanes until it finds its lease gone.
+// ReleaseStale releases all leases of queues and pollers, so that a restarted process does not
+// wait for the leases of the previous one to expire. It must only be called if no other process
+// uses the database: the work of a running holder would be done twice until it notices the loss.
 func (s *Store) ReleaseStale(ctx context.Context) error {
 	return s.db.Batch(ctx, []sqldb.Statement{
-		{Query: `update lanes set lease_until = ` + s.dialect.Now + `, due_at = ` + s.dialect.Now + `, holder = '' where holder <> ''`},
+		{Query: `update lanes set lease_until = ` + s.dialect.Now + `, due_at = ` + s.dialect.Now +
+			`, holder = '' where holder <> ''`},
 		{Query: `update endpoints set poll_until = ` + s.dialect.Now + `, poll_holder = '' where poll_holder <> ''`},
 	})
 }
 
-// leaseStmt renews or gives back a lease, and trips the check that undoes the whole
-// batch when the lane has another holder by now.
+// leaseStmt renews or releases a lease. It violates a check constraint, which rolls back the
+// batch, if the lease is lost.
 func (s *Store) leaseStmt(st gateway.Commit) sqldb.Statement {
 	l := st.Lease
-	hold := `lease_until = ` + s.dialect.NowPlus(int(gateway.LeaseDuration/time.Second)) + `, due_at = ` + s.dialect.NowPlus(int(gateway.LeaseDuration/time.Second))
+	assignments := `lease_until = ` + s.dialect.NowPlus(int(gateway.LeaseDuration/time.Second)) + `, due_at = ` +
+		s.dialect.NowPlus(int(gateway.LeaseDuration/time.Second))
 	args := []any{l.ConversationID, string(l.Kind), l.TenantID, l.Epoch, l.Holder}
 	if st.Release {
 		next := `null`
@@ -55,15 +61,18 @@ func (s *Store) leaseStmt(st gateway.Commit) sqldb.Statement {
 			next = s.dialect.NowPlusExpr("$7")
 			args = append(args, st.Next.Sub(time.Now()).Seconds())
 		}
-		hold = `lease_until = ` + s.dialect.Now + `, holder = '', due_at = case when wakes = $6 then ` + next + ` else ` + s.dialect.Now + ` end`
+		assignments = `lease_until = ` + s.dialect.Now + `, holder = '', due_at = case when wakes = $6 then ` + next +
+			` else ` + s.dialect.Now + ` end`
 	}
 	return sqldb.Statement{Query: `
-		update lanes set epoch = case when epoch = $4 and holder = $5 then epoch else -1 end, ` + hold + `
+		update lanes set epoch = case when epoch = $4 and holder = $5 then epoch else -1 end, ` + assignments + `
 		where conversation_id = $1 and kind = $2 and tenant_id = $3`, Args: args}
 }
 
-// Apply stores what working a lane changed, whole or not at all, in one round trip.
-// gateway.ErrLeaseLost, gateway.ErrFenced, gateway.ErrUnstorable.
+// Apply stores the result of processing a queue in one transaction and one round trip. It returns
+// gateway.ErrLeaseLost if another worker holds the queue, gateway.ErrFenced if a claim in the
+// commit can no longer be granted, and an error that matches gateway.ErrUnstorable if the database
+// rejects the data. Nothing is stored if it returns an error.
 func (s *Store) Apply(ctx context.Context, st gateway.Commit) error {
 	stmts := []sqldb.Statement{s.leaseStmt(st)}
 	stmts = append(stmts, s.claimStmts(st)...)
@@ -88,23 +97,29 @@ func (s *Store) Apply(ctx context.Context, st gateway.Commit) error {
 		return nil
 	case s.dialect.IsCheckViolation(err, "lanes_lease"):
 		return gateway.ErrLeaseLost
-	case s.dialect.IsCheckViolation(err, "identities_claim"), s.dialect.IsCheckViolation(err, "invites_fence"), s.dialect.IsCheckViolation(err, "lanes_claim"):
+	case s.dialect.IsCheckViolation(err, "identities_claim"),
+		s.dialect.IsCheckViolation(err, "invites_fence"),
+		s.dialect.IsCheckViolation(err, "lanes_claim"):
 		return gateway.ErrFenced
 	case s.dialect.IsUnstorable(err):
 		return fmt.Errorf("%w: %w", gateway.ErrUnstorable, err)
 	}
-	return fmt.Errorf("settle %s of a conversation: %w", st.Lease.Kind, err)
+	return fmt.Errorf("apply commit to %s queue: %w", st.Lease.Kind, err)
 }
 
-// wakeQueue announces work of a kind, to be done after so long.
+// wakeQueue makes a queue of a conversation due after a delay.
 func (s *Store) wakeQueue(kind gateway.QueueKind, tenant, conversation string, after time.Duration) sqldb.Statement {
 	var v rowValues
 	v.add(conversation, string(kind), tenant, rawSQL(s.dialect.NowPlus(int(after.Seconds()))))
 	return s.wakeStmt(v)
 }
 
-// AcquirePollLease implements gateway.PollStore.
-func (s *Store) AcquirePollLease(ctx context.Context, tenant, endpoint, holder string) (epoch int64, cursor string, ok bool, err error) {
+// AcquirePollLease implements ingest.PollStore. It acquires or renews the lease of an endpoint's
+// poller and returns its epoch and the stored cursor. ok is false if another process holds the
+// lease.
+func (s *Store) AcquirePollLease(
+	ctx context.Context, tenant, endpoint, holder string,
+) (epoch int64, cursor string, ok bool, err error) {
 	rs, err := s.db.Query(ctx, `
 		update endpoints set poll_until = `+s.dialect.NowPlus(int(gateway.PollLeaseDuration/time.Second))+`,
 			poll_epoch = case when poll_holder = $3 then poll_epoch else poll_epoch + 1 end, poll_holder = $3
@@ -117,7 +132,7 @@ func (s *Store) AcquirePollLease(ctx context.Context, tenant, endpoint, holder s
 	return epoch, cursor, err == nil, err
 }
 
-// ReleasePollLease implements gateway.PollStore.
+// ReleasePollLease implements ingest.PollStore. It does nothing if the lease is lost.
 func (s *Store) ReleasePollLease(ctx context.Context, tenant, endpoint, holder string, epoch int64) error {
 	_, err := s.db.Exec(ctx, `
 		update endpoints set poll_until = `+s.dialect.Now+`, poll_holder = ''

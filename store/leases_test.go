@@ -24,7 +24,8 @@ func TestLease_SingleHolder(t *testing.T) {
 		// What came meanwhile makes the lane due when it is given back.
 		h.apply(gateway.Commit{Lease: first[0], Release: true})
 		h.apply(gateway.Commit{Lease: first[1], Release: true})
-		if again := h.lease(gateway.InboxQueue, "two"); len(again) != 1 || again[0].ConversationID != gateway.ConversationID(h.instance, adapters.Telegram, "1") {
+		if again := h.lease(gateway.InboxQueue, "two"); len(again) != 1 ||
+			again[0].ConversationID != gateway.ConversationID(h.instance, adapters.Telegram, "1") {
 			t.Fatalf("after the release: %+v", again)
 		}
 	})
@@ -34,19 +35,22 @@ func TestApply_LostLease(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		h.insertMessages(h.arrival("1", "k1", "a"))
 		old := h.lease(gateway.InboxQueue, "one")[0]
-		if _, err := h.db.Exec(t.Context(), `update lanes set lease_until = $1, due_at = $1`, time.Now().UTC().Add(-time.Minute)); err != nil {
+		if _, err := h.db.Exec(t.Context(), `update lanes set lease_until = $1, due_at = $1`,
+			time.Now().UTC().Add(-time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		now := h.lease(gateway.InboxQueue, "two")[0]
 		in := h.inbound(now)[0]
-		err := h.Apply(t.Context(), gateway.Commit{Lease: old, Release: true, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "stale"}}})
+		err := h.Apply(t.Context(), gateway.Commit{Lease: old, Release: true,
+			Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "stale"}}})
 		if !errors.Is(err, gateway.ErrLeaseLost) {
 			t.Fatalf("settling under a lost lease: %v; want ErrLeaseLost", err)
 		}
 		if left := h.inbound(now); len(left) != 1 {
 			t.Fatalf("the stale holder settled the message")
 		}
-		h.apply(gateway.Commit{Lease: now, Release: true, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "forwarded"}}})
+		h.apply(gateway.Commit{Lease: now, Release: true,
+			Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "forwarded"}}})
 		if left := h.inbound(now); len(left) != 0 {
 			t.Fatalf("the message is still there")
 		}
@@ -69,7 +73,8 @@ func TestReleaseStale(t *testing.T) {
 		}
 		in := h.inbound(heir[0])
 		for _, l := range []gateway.Lease{dead, heir[0]} {
-			err := h.Apply(t.Context(), gateway.Commit{Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: in[0].ID, Outcome: "forwarded"}}})
+			err := h.Apply(t.Context(), gateway.Commit{Lease: l, Release: true,
+				Messages: []gateway.MessageResult{{ID: in[0].ID, Outcome: "forwarded"}}})
 			if lost := errors.Is(err, gateway.ErrLeaseLost); lost != (l.Holder == "one") {
 				t.Errorf("%s settles: %v", l.Holder, err)
 			}

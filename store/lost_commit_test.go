@@ -36,7 +36,8 @@ func TestIdempotency_LostCommit(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		l := &lossyDB{DB: w.db}
 		w.db = l
-		rotated, err := w.CreateAPIKey(t.Context(), identity.APIKey{TenantID: w.tenant, Name: "old", Scopes: identity.Scopes}, identity.HashToken("hg_live_old"), identity.System)
+		rotated, err := w.CreateAPIKey(t.Context(), identity.APIKey{TenantID: w.tenant, Name: "old",
+			Scopes: identity.Scopes}, identity.HashToken("hg_live_old"), identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +50,8 @@ func TestIdempotency_LostCommit(t *testing.T) {
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				count := func() int {
-					n, _ := strconv.Atoi(queryText(t, w.Store, `select cast(count(*) as text) from `+c.table+` where tenant_id = $1`, w.tenant))
+					n, _ := strconv.Atoi(queryText(t, w.Store, `select cast(count(*) as text) from `+c.table+` where tenant_id = $1`,
+						w.tenant))
 					return n
 				}
 				before := count()
@@ -64,10 +66,12 @@ func TestIdempotency_LostCommit(t *testing.T) {
 				if made.status != http.StatusCreated || made.header.Get("Idempotency-Replayed") != "" {
 					t.Fatalf("made again: %d %s", made.status, made.text)
 				}
-				if again := w.doIdempotent(c.path, c.body, c.name); again.text != made.text || again.header.Get("Idempotency-Replayed") != "true" {
+				if again := w.doIdempotent(c.path, c.body, c.name); again.text != made.text ||
+					again.header.Get("Idempotency-Replayed") != "true" {
 					t.Errorf("replayed: %d %s", again.status, again.text)
 				}
-				if n, told := count()-before, strings.Count(strings.Join(w.eventKinds(w.tenant), " "), c.event)-events; n != 1 || told != 1 {
+				if n, told := count()-before, strings.Count(strings.Join(w.eventKinds(w.tenant), " "), c.event)-events; n != 1 ||
+					told != 1 {
 					t.Errorf("%d made, %d told of", n, told)
 				}
 				w.checkSecret(t, made)
@@ -96,7 +100,8 @@ func (w *apiFixture) checkSecret(t *testing.T, made apiResponse) {
 		if err != nil || i.ID != made.id() {
 			t.Errorf("the agent's key shown: %+v, %v", i, err)
 		}
-		if secrets, err := w.SigningSecrets(t.Context(), w.tenant, made.id()); err != nil || len(secrets) != 1 || secrets[0] != made.body["webhook_secret"] {
+		if secrets, err := w.SigningSecrets(t.Context(), w.tenant, made.id()); err != nil || len(secrets) != 1 ||
+			secrets[0] != made.body["webhook_secret"] {
 			t.Errorf("the signing secret shown is not the one that signs, %v", err)
 		}
 	}
@@ -121,11 +126,13 @@ func TestReserveIdempotencyKey_ResourceID(t *testing.T) {
 		if again := reserveKey(t, s, k, false).ResourceID; again != first {
 			t.Errorf("after a failure %s; want %s", again, first)
 		}
-		mustExec(t, s, `update idempotency_keys set created_at = `+s.dialect.NowPlus(-70)+` where principal = $1`, k.Principal)
+		mustExec(t, s, `update idempotency_keys set created_at = `+s.dialect.NowPlus(-70)+` where principal = $1`,
+			k.Principal)
 		if again := reserveKey(t, s, k, false).ResourceID; again != first {
 			t.Errorf("after a crash %s; want %s", again, first)
 		}
-		mustExec(t, s, `update idempotency_keys set created_at = `+s.dialect.NowPlus(-responseTTL-1)+` where principal = $1`, k.Principal)
+		mustExec(t, s, `update idempotency_keys set created_at = `+s.dialect.NowPlus(-responseTTL-1)+`
+			where principal = $1`, k.Principal)
 		if next := reserveKey(t, s, k, false).ResourceID; next == first || next == "" {
 			t.Errorf("a day later %q; want a new id", next)
 		}

@@ -12,41 +12,44 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// A KeyMismatchError says that a key has the id of another one that the database knows.
+// A KeyMismatchError reports that a key of the ring differs from the key with the same ID that was
+// used with the database before.
 type KeyMismatchError struct {
 	ID string
 }
 
+// Error names the key and what to do.
 func (e *KeyMismatchError) Error() string {
-	return fmt.Sprintf("HYDRAGATE_MASTER_KEYS: the key %q is another one than the %q of this database: give it another id, or give the right key", e.ID, e.ID)
+	return fmt.Sprintf("HYDRAGATE_MASTER_KEYS: key %q differs from the key %q of this database: "+
+		"use the original key, or give the new key another ID", e.ID, e.ID)
 }
 
-// registerKeys notes the keys of the ring in the database, and gives *WrongKey for one that
-// is not what its id says: it would open nothing, and seal what nobody else opens.
+// registerKeys records the keys of the ring in the database. It returns a *KeyMismatchError if the
+// database knows another key with the same ID, which could not decrypt the stored values.
 func (s *Store) registerKeys(ctx context.Context) error {
 	rs, err := s.db.Query(ctx, `select id, fingerprint from master_keys`)
 	known, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (k [2]string, err error) { return k, sc(&k[0], &k[1]) })
 	if err != nil {
-		return fmt.Errorf("read master keys met: %w", err)
+		return fmt.Errorf("read registered master keys: %w", err)
 	}
-	met := map[string]string{}
+	fingerprints := map[string]string{}
 	for _, k := range known {
-		met[k[0]] = k[1]
+		fingerprints[k[0]] = k[1]
 	}
 	for _, k := range s.keys.Current() {
-		if met[k.ID] == "" {
-			if met[k.ID], err = s.registerKey(ctx, k); err != nil {
-				return fmt.Errorf("note master key: %w", err)
+		if fingerprints[k.ID] == "" {
+			if fingerprints[k.ID], err = s.registerKey(ctx, k); err != nil {
+				return fmt.Errorf("register master key: %w", err)
 			}
 		}
-		if met[k.ID] != k.Fingerprint() {
+		if fingerprints[k.ID] != k.Fingerprint() {
 			return &KeyMismatchError{k.ID}
 		}
 	}
 	return nil
 }
 
-// registerKey gives the fingerprint that is kept: of two at once the first stays.
+// registerKey records a key unless its ID is known and returns the recorded fingerprint.
 func (s *Store) registerKey(ctx context.Context, k keyring.Key) (fingerprint string, err error) {
 	_, err = s.db.Exec(ctx, `
 		insert into master_keys (id, fingerprint, pseudonyms) values ($1, $2, $3)
@@ -58,25 +61,27 @@ func (s *Store) registerKey(ctx context.Context, k keyring.Key) (fingerprint str
 	return sqldb.ScanOne(rs, err, sqldb.ScanString)
 }
 
-// newPseudonym takes the place of an erased value: the same for the same value of a
-// tenant and channel, and telling nobody who lacks the master keys what it was.
+// newPseudonym returns the replacement for an erased value. It is the same for the same value of a
+// tenant and channel, and does not reveal the value without the master keys.
 func (s *Store) newPseudonym(tenant, channel, value string) string {
 	return pseudonym(s.keys.Derive(pseudonymKeyLabel)[0], tenant, channel, value)
 }
 
+// pseudonymKeyLabel is the label of the derived key that computes pseudonyms.
 const pseudonymKeyLabel = "pseudonym/v1"
 
-// pseudonyms gives a value's pseudonyms under all master keys that the database has
-// met, to look it up by: also under those that have gone.
+// pseudonyms returns the pseudonyms of a value under all master keys ever used with the database,
+// including removed ones.
 func (s *Store) pseudonyms(ctx context.Context, tenant, channel, value string) ([]string, error) {
 	keys, err := s.pseudonymKeys(ctx)
-	var ps []string
+	var pseudonyms []string
 	for _, k := range keys {
-		ps = append(ps, pseudonym(k, tenant, channel, value))
+		pseudonyms = append(pseudonyms, pseudonym(k, tenant, channel, value))
 	}
-	return ps, err
+	return pseudonyms, err
 }
 
+// pseudonymKeys decrypts the derived keys that compute pseudonyms.
 func (s *Store) pseudonymKeys(ctx context.Context) ([][]byte, error) {
 	rs, err := s.db.Query(ctx, `select id, pseudonyms from master_keys order by id`)
 	keys, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (key []byte, err error) {
@@ -88,7 +93,7 @@ func (s *Store) pseudonymKeys(ctx context.Context) ([][]byte, error) {
 		return key, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read what makes pseudonyms: %w", err)
+		return nil, fmt.Errorf("read pseudonym keys: %w", err)
 	}
 	return keys, nil
 }

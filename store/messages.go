@@ -12,31 +12,37 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// senderIdentityExpr finds the identity behind a message: the owned one of the instance before the
-// owned one of all instances before an unknown sender's. It is read together with the
-// message, so that a claim, link or unlink holds from its commit on. It stands in the
-// select list of a limited query: as a condition of a join it would be tried on every
-// identity of the tenant.
+// senderIdentityExpr returns the expression for the identity of the sender of a message: that of a
+// customer in the instance, else that of a customer for all instances, else that of an unknown
+// sender. It is evaluated when the message is read, so that claims, links and unlinks apply as
+// soon as they are committed. It must be in the select list of a limited query: as a join
+// condition it would be evaluated for every identity of the tenant.
 func senderIdentityExpr(message string) string {
 	return `(
 		select x.id from identities x
-		where x.tenant_id = ` + message + `.tenant_id and x.channel = ` + message + `.channel and x.external_id = ` + message + `.sender_id
+		where x.tenant_id = ` + message + `.tenant_id and x.channel = ` + message + `.channel and x.external_id = ` +
+		message + `.sender_id
 			and (x.instance_id = ` + message + `.instance_id or x.instance_id is null)
-		order by (case when x.customer_id is null then 1 else 0 end), (case when x.instance_id is null then 1 else 0 end) limit 1)`
+		order by (case when x.customer_id is null then 1 else 0 end), (case when x.instance_id is null then 1 else 0 end)
+			limit 1)`
 }
 
-// PendingMessages gives the oldest messages of a conversation that are to be worked, with
-// whom they are from as of now.
+// PendingMessages returns the oldest unprocessed messages of a leased conversation with the
+// present state of their senders. If a row cannot be decoded or decrypted, the message's Err is
+// set.
 func (s *Store) PendingMessages(ctx context.Context, l gateway.Lease) ([]gateway.StoredMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	rs, err := s.db.Query(ctx, `
-		select m.id, m.instance_id, m.channel, m.body, m.text, m.sealed, m.attempts, m.received_at, -(`+s.dialect.SecondsUntil("m.received_at")+`),
-			i.id, i.customer_id, i.instance_id, i.display_name, i.username, i.role_override, i.verified_at, i.doubt, i.last_heard_at, i.opted_out_at, i.blocked_at,
+		select m.id, m.instance_id, m.channel, m.body, m.text, m.sealed, m.attempts, m.received_at,
+			-(`+s.dialect.SecondsUntil("m.received_at")+`),
+			i.id, i.customer_id, i.instance_id, i.display_name, i.username, i.role_override, i.verified_at, i.doubt,
+				i.last_heard_at, i.opted_out_at, i.blocked_at,
 			case when i.reclaim_told_at is not null then 1 else 0 end,
 			case when i.refused_at is not null and i.customer_id is null then 1 else 0 end,
 			case when i.unlink_asked_at > `+s.dialect.NowPlus(-int(gateway.UnlinkWindow/time.Second))+` then 1 else 0 end,
-			case when i.claim_expires_at >= m.received_at and i.claim_used_msg is null and i.claim_revoked_at is null and i.verified_at is null then 1 else 0 end,
+			case when i.claim_expires_at >= m.received_at and i.claim_used_msg is null and i.claim_revoked_at is null
+				and i.verified_at is null then 1 else 0 end,
 			c.identity_id, n.name, n.agent_url, n.unknown_senders, n.welcome_text,
 			coalesce(n.owner_max_age_days, 0), coalesce(n.customer_max_age_days, 0), coalesce(n.silence_max_days, 0)
 		from (
@@ -47,30 +53,38 @@ func (s *Store) PendingMessages(ctx context.Context, l gateway.Lease) ([]gateway
 		join instances n on n.tenant_id = m.tenant_id and n.id = m.instance_id
 		left join identities i on i.tenant_id = m.tenant_id and i.id = m.whose
 		order by m.seq`, l.TenantID, l.ConversationID, gateway.FetchLimit)
-	ins, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (gateway.StoredMessage, error) { return s.scanInbound(sc, l) })
+	messages, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (gateway.StoredMessage,
+		error) {
+		return s.scanInbound(sc, l)
+	})
 	if err != nil {
-		return nil, fmt.Errorf("read messages to work: %w", err)
+		return nil, fmt.Errorf("read pending messages: %w", err)
 	}
-	return ins, nil
+	return messages, nil
 }
 
 func (s *Store) scanInbound(sc sqldb.ScanFunc, l gateway.Lease) (gateway.StoredMessage, error) {
 	in := gateway.StoredMessage{TenantID: l.TenantID, ConversationID: l.ConversationID}
 	var body, sealed, unknown string
 	var channel string
-	var waits, asked, refused, told int
+	var hasCode, unlinkRequested, blocked, reclaimNotified int
 	i, n := &in.Sender, &in.Instance
-	err := sc(&in.ID, &in.InstanceID, &channel, &body, &in.Message.Text, sqldb.Text(&sealed), &in.Attempts, sqldb.Time(&in.ReceivedAt), sqldb.Seconds(&in.Age),
-		sqldb.Text(&i.ID), sqldb.Text(&i.CustomerID), sqldb.Text(&i.InstanceID), sqldb.Text(&i.DisplayName), sqldb.Text(&i.Username), sqldb.Text(&i.RoleOverride), sqldb.Time(&i.VerifiedAt), sqldb.Text((*string)(&i.ExpiryReason)), sqldb.Time(&i.LastSeenAt), sqldb.Time(&i.OptedOutAt), sqldb.Time(&i.BlockedAt), &told, &refused, &asked,
-		&waits, sqldb.Text(&in.ConversationIdentity), &n.Name, sqldb.Text(&n.AgentURL), &unknown, sqldb.Text(&n.WelcomeText),
+	err := sc(&in.ID, &in.InstanceID, &channel, &body, &in.Message.Text, sqldb.Text(&sealed), &in.Attempts,
+		sqldb.Time(&in.ReceivedAt), sqldb.Seconds(&in.Age),
+		sqldb.Text(&i.ID), sqldb.Text(&i.CustomerID), sqldb.Text(&i.InstanceID), sqldb.Text(&i.DisplayName),
+		sqldb.Text(&i.Username), sqldb.Text(&i.RoleOverride), sqldb.Time(&i.VerifiedAt),
+		sqldb.Text((*string)(&i.ExpiryReason)), sqldb.Time(&i.LastSeenAt), sqldb.Time(&i.OptedOutAt),
+		sqldb.Time(&i.BlockedAt), &reclaimNotified, &blocked, &unlinkRequested,
+		&hasCode, sqldb.Text(&in.ConversationIdentity), &n.Name, sqldb.Text(&n.AgentURL), &unknown,
+		sqldb.Text(&n.WelcomeText),
 		&n.VerificationPolicy.OwnerDays, &n.VerificationPolicy.CustomerDays, &n.VerificationPolicy.InactivityDays)
 	if err != nil {
 		return in, err
 	}
 	stored := in.Message.Text
 	in.Err = json.Unmarshal([]byte(body), &in.Message)
-	in.Channel, in.HasLiveCode, in.UnlinkRequested = adapters.Channel(channel), waits == 1, asked == 1
-	in.SenderBlocked, in.ReclaimNotified = refused == 1, told == 1
+	in.Channel, in.HasLiveCode, in.UnlinkRequested = adapters.Channel(channel), hasCode == 1, unlinkRequested == 1
+	in.SenderBlocked, in.ReclaimNotified = blocked == 1, reclaimNotified == 1
 	in.Message.Text = stored
 	n.ID, n.TenantID, n.UnknownSenders = in.InstanceID, in.TenantID, gateway.UnknownSenderPolicy(unknown)
 	if i.ID != "" {
@@ -82,6 +96,7 @@ func (s *Store) scanInbound(sc sqldb.ScanFunc, l gateway.Lease) (gateway.StoredM
 	return in, nil
 }
 
+// openInbound decrypts the secret part of a message.
 func (s *Store) openInbound(in *gateway.StoredMessage, sealed string) error {
 	plain, _, err := s.keys.Open(sealed, keyring.AssociatedData(in.TenantID, "messages.sealed", in.ID))
 	if err != nil {
@@ -98,14 +113,16 @@ func (s *Store) openInbound(in *gateway.StoredMessage, sealed string) error {
 	return nil
 }
 
-// messageStmts end messages: what was sealed is wiped with the last word on them. An
-// undecodable message keeps its sealed bytes, as long as others keep their texts, for
-// whoever mends the reader.
+// messageStmts returns the statements that store the outcome of messages. The encrypted part of a
+// processed message is deleted. Undecodable messages keep theirs until the texts of messages are
+// purged, so that the decoder can be fixed.
 func (s *Store) messageStmts(st gateway.Commit) []sqldb.Statement {
 	var stmts []sqldb.Statement
 	for _, m := range st.Messages {
 		if m.Retry {
-			stmts = append(stmts, sqldb.Statement{Query: `update messages set attempts = attempts + 1 where tenant_id = $1 and id = $2`, Args: []any{st.Lease.TenantID, m.ID}})
+			stmts = append(stmts,
+				sqldb.Statement{Query: `update messages set attempts = attempts + 1 where tenant_id = $1 and id = $2`,
+					Args: []any{st.Lease.TenantID, m.ID}})
 			continue
 		}
 		state := "done"
@@ -117,19 +134,21 @@ func (s *Store) messageStmts(st gateway.Commit) []sqldb.Statement {
 			set, args = `, text = $6`, append(args, *m.Text)
 		}
 		stmts = append(stmts, sqldb.Statement{Query: `
-			update messages set state = $3, outcome = $4, worked_at = $5, sealed = case when kind = 'undecodable' then sealed end` + set + `
+			update messages set state = $3, outcome = $4, worked_at = $5, sealed = case
+				when kind = 'undecodable' then sealed end` + set + `
 			where tenant_id = $1 and id = $2`, Args: args})
 	}
 	return stmts
 }
 
-// insertSenderStmts store who wrote for the first time.
+// insertSenderStmts returns the statements that insert new unknown senders.
 func (s *Store) insertSenderStmts(st gateway.Commit) []sqldb.Statement {
 	var stmts []sqldb.Statement
 	now := s.now()
 	if len(st.CreatedIdentities) > 0 {
-		// Who was erased meanwhile is not to be met again: with the conversation the lane
-		// went too, so that there is nothing left to trip over but this.
+		// A sender who was erased in the meantime must not be inserted again. The queue was
+		// deleted with the conversation, so that leaseStmt updated no row; this insert violates
+		// its constraint instead.
 		stmts = append(stmts, sqldb.Statement{Query: `
 			insert into lanes (conversation_id, kind, tenant_id, epoch)
 			select t.id, 'inbox', t.id, -1 from tenants t
@@ -138,19 +157,21 @@ func (s *Store) insertSenderStmts(st gateway.Commit) []sqldb.Statement {
 	}
 	for _, i := range st.CreatedIdentities {
 		stmts = append(stmts, sqldb.Statement{Query: `
-			insert into identities (id, tenant_id, instance_id, channel, external_id, display_name, username, created_at, updated_at)
+			insert into identities (id, tenant_id, instance_id, channel, external_id, display_name, username, created_at,
+				updated_at)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $8) on conflict do nothing`,
-			Args: []any{i.ID, i.TenantID, i.InstanceID, i.Channel, i.ExternalID, sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.Username), now}})
+			Args: []any{i.ID, i.TenantID, i.InstanceID, i.Channel, i.ExternalID, sqldb.TextOrNull(i.DisplayName),
+				sqldb.TextOrNull(i.Username), now}})
 	}
 	return stmts
 }
 
-// senderStmts store what people wish, and whom conversations are with.
+// senderStmts returns the statements that update senders and the participants of conversations.
 func (s *Store) senderStmts(st gateway.Commit) []sqldb.Statement {
 	var stmts []sqldb.Statement
 	now := s.now()
-	for _, v := range st.IdentityUpdates {
-		stmts = append(stmts, s.activityStmts(st.Lease.TenantID, v, now)...)
+	for _, u := range st.IdentityUpdates {
+		stmts = append(stmts, s.activityStmts(st.Lease.TenantID, u, now)...)
 	}
 	if p := st.Participant; p != nil {
 		a := p.Address
@@ -158,33 +179,39 @@ func (s *Store) senderStmts(st gateway.Commit) []sqldb.Statement {
 			update conversations set identity_id = (
 				select x.id from identities x
 				where x.tenant_id = $1 and x.channel = $3 and x.external_id = $4 and (x.instance_id = $5 or x.instance_id is null)
-				order by (case when x.customer_id is null then 1 else 0 end), (case when x.instance_id is null then 1 else 0 end) limit 1)
+				order by (case when x.customer_id is null then 1 else 0 end), (case when x.instance_id is null then 1 else 0 end)
+					limit 1)
 			where tenant_id = $1 and id = $2`, Args: []any{p.TenantID, p.ConversationID, a.Channel, a.ExternalID, a.InstanceID}})
 	}
 	return append(stmts, s.unlinkStmts(st.Unlink, now)...)
 }
 
-func (s *Store) activityStmts(tenant string, v gateway.IdentityUpdate, now time.Time) []sqldb.Statement {
+// activityStmts returns the statements for one update of an identity.
+func (s *Store) activityStmts(tenant string, u gateway.IdentityUpdate, now time.Time) []sqldb.Statement {
 	var stmts []sqldb.Statement
-	if v.ExpiryReason != "" {
-		stmts = expireVerificationStmts(v.ExpiryReason, now, tenant, `$2`, v.IdentityID)
+	if u.ExpiryReason != "" {
+		stmts = expireVerificationStmts(u.ExpiryReason, now, tenant, `$2`, u.IdentityID)
 	}
-	if v.UpdateLastSeen {
-		stmts = append(stmts, sqldb.Statement{Query: `update identities set last_heard_at = $3 where tenant_id = $1 and id = $2`, Args: []any{tenant, v.IdentityID, now}})
+	if u.UpdateLastSeen {
+		stmts = append(stmts,
+			sqldb.Statement{Query: `update identities set last_heard_at = $3 where tenant_id = $1 and id = $2`,
+				Args: []any{tenant, u.IdentityID, now}})
 	}
-	if v.ReclaimNotified {
-		stmts = append(stmts, sqldb.Statement{Query: `update identities set reclaim_told_at = $3 where tenant_id = $1 and id = $2`, Args: []any{tenant, v.IdentityID, now}})
+	if u.ReclaimNotified {
+		stmts = append(stmts,
+			sqldb.Statement{Query: `update identities set reclaim_told_at = $3 where tenant_id = $1 and id = $2`,
+				Args: []any{tenant, u.IdentityID, now}})
 	}
-	set, args := "", []any{tenant, v.IdentityID, now}
+	set, args := "", []any{tenant, u.IdentityID, now}
 	add := func(column string, value any) {
 		args = append(args, value)
 		set += fmt.Sprintf(", %s = $%d", column, len(args))
 	}
-	if v.DisplayName != "" {
-		add("display_name", v.DisplayName)
+	if u.DisplayName != "" {
+		add("display_name", u.DisplayName)
 	}
-	if v.Username != "" {
-		add("username", v.Username)
+	if u.Username != "" {
+		add("username", u.Username)
 	}
 	flag := func(column string, on *bool) {
 		if on != nil && *on {
@@ -193,42 +220,48 @@ func (s *Store) activityStmts(tenant string, v gateway.IdentityUpdate, now time.
 			set += ", " + column + " = null"
 		}
 	}
-	flag("opted_out_at", v.OptedOut)
-	flag("blocked_at", v.Blocked)
+	flag("opted_out_at", u.OptedOut)
+	flag("blocked_at", u.Blocked)
 	if set == "" {
 		return stmts
 	}
-	return append(stmts, sqldb.Statement{Query: `update identities set updated_at = $3` + set + ` where tenant_id = $1 and id = $2`, Args: args})
+	return append(stmts,
+		sqldb.Statement{Query: `update identities set updated_at = $3` + set + ` where tenant_id = $1 and id = $2`,
+			Args: args})
 }
 
-// unlinkStmts remove an identity by its own person's wish, or note that they were
-// asked.
+// unlinkStmts returns the statements that delete an identity at the request of its owner, or
+// record or cancel an unconfirmed request.
 func (s *Store) unlinkStmts(u *gateway.UnlinkRequest, now time.Time) []sqldb.Statement {
 	switch {
 	case u == nil:
 		return nil
 	case !u.Confirmed && !u.Requested:
-		return []sqldb.Statement{{Query: `update identities set unlink_asked_at = null where tenant_id = $1 and id = $2`, Args: []any{u.TenantID, u.IdentityID}}}
+		return []sqldb.Statement{{Query: `update identities set unlink_asked_at = null where tenant_id = $1 and id = $2`,
+			Args: []any{u.TenantID, u.IdentityID}}}
 	case !u.Confirmed:
-		return []sqldb.Statement{{Query: `update identities set unlink_asked_at = $3 where tenant_id = $1 and id = $2`, Args: []any{u.TenantID, u.IdentityID, now}}}
+		return []sqldb.Statement{{Query: `update identities set unlink_asked_at = $3 where tenant_id = $1 and id = $2`,
+			Args: []any{u.TenantID, u.IdentityID, now}}}
 	}
 	return []sqldb.Statement{
-		// Locked first, as everywhere: nobody joins an identity that is being removed.
-		{Query: `update identities set updated_at = $3 where tenant_id = $1 and id = $2`, Args: []any{u.TenantID, u.IdentityID, now}},
-		{Query: `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`, Args: []any{u.TenantID, u.IdentityID}},
+		// Lock the row first, so that nothing is added to the identity.
+		{Query: `update identities set updated_at = $3 where tenant_id = $1 and id = $2`,
+			Args: []any{u.TenantID, u.IdentityID, now}},
+		{Query: `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`,
+			Args: []any{u.TenantID, u.IdentityID}},
 		{Query: `delete from identities where tenant_id = $1 and id = $2`, Args: []any{u.TenantID, u.IdentityID}},
 	}
 }
 
-// CountUnprocessed counts the messages that wait to be worked, of all tenants, but no further
-// than most. The order is that of an index which holds nothing else.
-func (s *Store) CountUnprocessed(ctx context.Context, most int) (int, error) {
+// CountUnprocessed returns the number of unprocessed messages of all tenants, at most limit. It
+// reads only an index on unprocessed messages.
+func (s *Store) CountUnprocessed(ctx context.Context, limit int) (int, error) {
 	rs, err := s.db.Query(ctx, `
 		select count(*) from (
-			select 1 from messages where state = 'new' order by conversation_id, seq limit $1) m`, most)
+			select 1 from messages where state = 'new' order by conversation_id, seq limit $1) m`, limit)
 	n, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (n int, err error) { return n, sc(&n) })
 	if err != nil {
-		return 0, fmt.Errorf("count messages that wait: %w", err)
+		return 0, fmt.Errorf("count unprocessed messages: %w", err)
 	}
 	return n, nil
 }

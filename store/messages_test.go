@@ -57,7 +57,8 @@ func TestApply_ErasedSenderNotRecreated(t *testing.T) {
 			t.Fatal(err)
 		}
 		met := identity.Identity{ID: newID(), TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: "1"}
-		if err := h.Apply(t.Context(), gateway.Commit{Lease: l, Release: true, CreatedIdentities: []identity.Identity{met}}); !errors.Is(err, gateway.ErrLeaseLost) {
+		if err := h.Apply(t.Context(), gateway.Commit{Lease: l, Release: true,
+			CreatedIdentities: []identity.Identity{met}}); !errors.Is(err, gateway.ErrLeaseLost) {
 			t.Fatalf("%v; want ErrLeaseLost", err)
 		}
 	})

@@ -15,43 +15,55 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// PendingReplies gives the oldest replies of a conversation that wait to be sent. A
-// reminder waits for its hour without holding up what comes after it; next is when
-// the first such one is due.
-func (s *Store) PendingReplies(ctx context.Context, l gateway.Lease) (out []gateway.OutboxRow, next time.Time, err error) {
+// PendingReplies returns the oldest replies of a leased conversation that are to be sent. A
+// reminder that is not yet due does not delay the replies after it; next is the time at which the
+// first of these reminders is due, or zero. If the chat of a reply cannot be decrypted, its Err is
+// set.
+func (s *Store) PendingReplies(
+	ctx context.Context, l gateway.Lease,
+) (replies []gateway.OutboxRow, next time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	var reminder time.Duration
 	err = s.db.Batch(ctx, []sqldb.Statement{
 		{Query: `
-			select o.id, o.instance_id, o.channel, o.recipient, o.place, o.text, o.reply_to, o.cause, o.message_id, o.status, o.attempts, o.maybe, ` + s.dialect.SecondsUntil("o.due_at") + `, -(` + s.dialect.SecondsUntil("o.created_at") + `), i.opted_out_at
+			select o.id, o.instance_id, o.channel, o.recipient, o.place, o.text, o.reply_to, o.cause, o.message_id, o.status,
+				o.attempts, o.maybe, ` + s.dialect.SecondsUntil("o.due_at") + `, -(` + s.dialect.SecondsUntil("o.created_at") + `),
+					i.opted_out_at
 			from outbox o
 			join conversations c on c.tenant_id = o.tenant_id and c.id = o.conversation_id
 			left join identities i on i.tenant_id = c.tenant_id and i.id = c.identity_id
 			where o.tenant_id = $1 and o.conversation_id = $2 and o.status in ('queued', 'sending')
 				and (o.cause <> 'reminder' or o.due_at <= ` + s.dialect.Now + `)
 			order by o.seq limit $3`, Args: []any{l.TenantID, l.ConversationID, gateway.FetchLimit},
-			Read: sqldb.ScanInto(&out, func(sc sqldb.ScanFunc) (gateway.OutboxRow, error) { return s.scanOutbox(sc, l) })},
-		{Query: `select ` + s.dialect.SecondsUntil("min(due_at)") + ` from outbox where tenant_id = $1 and conversation_id = $2 and status = 'queued' and cause = 'reminder'`, Args: []any{l.TenantID, l.ConversationID},
+			Read: sqldb.ScanInto(&replies, func(sc sqldb.ScanFunc) (gateway.OutboxRow, error) { return s.scanOutbox(sc, l) })},
+		{Query: `select ` + s.dialect.SecondsUntil("min(due_at)") +
+			` from outbox where tenant_id = $1 and conversation_id = $2 and status = 'queued' and cause = 'reminder'`,
+			Args: []any{l.TenantID, l.ConversationID},
 			Read: func(rs sqldb.Rows) error {
-				_, err := sqldb.ScanOne(rs, nil, func(sc sqldb.ScanFunc) (struct{}, error) { return struct{}{}, sc(sqldb.Seconds(&reminder)) })
+				_, err := sqldb.ScanOne(rs, nil, func(sc sqldb.ScanFunc) (struct{}, error) {
+					return struct{}{},
+						sc(sqldb.Seconds(&reminder))
+				})
 				return err
 			}},
 	})
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("read replies to send: %w", err)
+		return nil, time.Time{}, fmt.Errorf("read pending replies: %w", err)
 	}
 	if reminder > 0 {
 		next = time.Now().Add(reminder)
 	}
-	return out, next, nil
+	return replies, next, nil
 }
 
 func (s *Store) scanOutbox(sc sqldb.ScanFunc, l gateway.Lease) (gateway.OutboxRow, error) {
 	o := gateway.OutboxRow{TenantID: l.TenantID, ConversationID: l.ConversationID}
 	var channel, place, status string
 	var optedOut time.Time
-	err := sc(&o.ID, &o.InstanceID, &channel, &o.Recipient, &place, &o.Text, sqldb.Text(&o.ReplyTo), &o.Cause, sqldb.Text(&o.MessageID), &status, &o.Attempts, &o.PossiblySent, sqldb.Seconds(&o.Delay), sqldb.Seconds(&o.Age), sqldb.Time(&optedOut))
+	err := sc(&o.ID, &o.InstanceID, &channel, &o.Recipient, &place, &o.Text, sqldb.Text(&o.ReplyTo), &o.Cause,
+		sqldb.Text(&o.MessageID), &status, &o.Attempts, &o.PossiblySent, sqldb.Seconds(&o.Delay), sqldb.Seconds(&o.Age),
+		sqldb.Time(&optedOut))
 	if err != nil {
 		return o, err
 	}
@@ -64,39 +76,45 @@ func (s *Store) scanOutbox(sc sqldb.ScanFunc, l gateway.Lease) (gateway.OutboxRo
 	return o, nil
 }
 
-// sealChat seals a place: it may hold an address that works without a password.
-func (s *Store) sealChat(tenant, id string, p adapters.Chat) (string, error) {
-	b, err := json.Marshal(p)
+// sealChat encrypts a chat, which may contain a reply URL that works without a password.
+func (s *Store) sealChat(tenant, id string, chat adapters.Chat) (string, error) {
+	b, err := json.Marshal(chat)
 	return s.keys.Seal(b, keyring.AssociatedData(tenant, "outbox.place", id)), err
 }
 
+// outboxStmts returns the statements that store new replies, unreachable participants and the
+// results of sends.
 func (s *Store) outboxStmts(st gateway.Commit) ([]sqldb.Statement, error) {
 	var stmts []sqldb.Statement
 	now := s.now()
-	wakes := map[string]time.Duration{}
+	delays := map[string]time.Duration{}
 	for _, o := range st.Replies {
 		place, err := s.sealChat(o.TenantID, o.ID, o.Chat)
 		if err != nil {
 			return nil, err
 		}
-		row := `$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, ` + s.dialect.NowPlusExpr("$12") + `, ` + s.dialect.Now + `, ` + s.dialect.Now
-		args := []any{o.ID, o.TenantID, o.ConversationID, o.InstanceID, string(o.Channel), o.Recipient, place, o.Text, sqldb.TextOrNull(o.ReplyTo), o.Cause, sqldb.TextOrNull(o.MessageID), o.Delay.Seconds()}
+		row := `$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, ` + s.dialect.NowPlusExpr("$12") + `, ` + s.dialect.Now +
+			`, ` + s.dialect.Now
+		args := []any{o.ID, o.TenantID, o.ConversationID, o.InstanceID, string(o.Channel), o.Recipient, place, o.Text,
+			sqldb.TextOrNull(o.ReplyTo), o.Cause, sqldb.TextOrNull(o.MessageID), o.Delay.Seconds()}
 		rows := `values (` + row + `)`
 		if o.MaxPerHour > 0 {
 			rows = `
 			select ` + row + ` where $13 > (
 				select count(*) from outbox
-				where tenant_id = $2 and conversation_id = $3 and cause = $10 and created_at > ` + s.dialect.NowPlus(-int(time.Hour/time.Second)) + `)`
+				where tenant_id = $2 and conversation_id = $3 and cause = $10 and created_at > ` +
+				s.dialect.NowPlus(-int(time.Hour/time.Second)) + `)`
 			args = append(args, o.MaxPerHour)
 		}
 		stmts = append(stmts, sqldb.Statement{Query: `
-			insert into outbox (id, tenant_id, conversation_id, instance_id, channel, recipient, place, text, reply_to, cause, message_id, due_at, created_at, updated_at)
+			insert into outbox (id, tenant_id, conversation_id, instance_id, channel, recipient, place, text, reply_to, cause,
+				message_id, due_at, created_at, updated_at)
 			` + rows, Args: args})
-		if w, ok := wakes[o.ConversationID]; !ok || o.Delay < w {
-			wakes[o.ConversationID] = o.Delay
+		if delay, ok := delays[o.ConversationID]; !ok || o.Delay < delay {
+			delays[o.ConversationID] = o.Delay
 		}
 	}
-	stmts = append(stmts, s.wakeOutbox(st.Lease.TenantID, wakes)...)
+	stmts = append(stmts, s.wakeOutbox(st.Lease.TenantID, delays)...)
 	if u := st.Unreachable; u != nil {
 		column := "blocked_at"
 		if u.OptedOut {
@@ -107,7 +125,8 @@ func (s *Store) outboxStmts(st gateway.Commit) ([]sqldb.Statement, error) {
 			where tenant_id = $1 and id = (select identity_id from conversations where tenant_id = $1 and id = $2)`,
 			Args: []any{st.Lease.TenantID, u.ConversationID, now}})
 		if u.ExpiryReason != "" {
-			stmts = append(stmts, expireVerificationStmts(u.ExpiryReason, now, st.Lease.TenantID, `select identity_id from conversations where tenant_id = $1 and id = $2`, u.ConversationID)...)
+			stmts = append(stmts, expireVerificationStmts(u.ExpiryReason, now, st.Lease.TenantID,
+				`select identity_id from conversations where tenant_id = $1 and id = $2`, u.ConversationID)...)
 		}
 	}
 	for _, r := range st.SendResults {
@@ -120,67 +139,78 @@ func (s *Store) outboxStmts(st gateway.Commit) ([]sqldb.Statement, error) {
 	return stmts, nil
 }
 
-// wakeOutbox announces replies, in one order everywhere, so that no two wait for each
-// other.
-func (s *Store) wakeOutbox(tenant string, wakes map[string]time.Duration) []sqldb.Statement {
+// wakeOutbox makes the outbox queues of conversations due after their delays, in order of
+// conversation ID, so that two batches do not deadlock.
+func (s *Store) wakeOutbox(tenant string, delays map[string]time.Duration) []sqldb.Statement {
 	var stmts []sqldb.Statement
-	for _, c := range slices.Sorted(maps.Keys(wakes)) {
-		stmts = append(stmts, s.wakeQueue(gateway.OutboxQueue, tenant, c, wakes[c]))
+	for _, c := range slices.Sorted(maps.Keys(delays)) {
+		stmts = append(stmts, s.wakeQueue(gateway.OutboxQueue, tenant, c, delays[c]))
 	}
 	return stmts
 }
 
+// sendStmts returns the statements that store the result of one send.
 func (s *Store) sendStmts(tenant string, r gateway.SendResult, now time.Time) ([]sqldb.Statement, error) {
 	id := r.Row.ID
 	switch r.Status {
 	case gateway.Sending:
-		return []sqldb.Statement{{Query: `update outbox set status = 'sending', attempts = attempts + 1, updated_at = $3 where tenant_id = $1 and id = $2`, Args: []any{tenant, id, now}}}, nil
+		return []sqldb.Statement{{Query: `update outbox set status = 'sending', attempts = attempts + 1, updated_at = $3
+			where tenant_id = $1 and id = $2`, Args: []any{tenant, id, now}}}, nil
 	case adapters.Queued:
 		place, err := s.sealChat(tenant, id, r.Row.Chat)
 		if err != nil {
 			return nil, err
 		}
 		return []sqldb.Statement{{Query: `
-			update outbox set status = 'queued', due_at = ` + s.dialect.NowPlusExpr("$3") + `, reason = $4, code = $5, place = $6, maybe = $7, updated_at = $8
-			where tenant_id = $1 and id = $2`, Args: []any{tenant, id, r.Delay.Seconds(), sqldb.TextOrNull(string(r.Reason)), sqldb.TextOrNull(r.Code), place, r.PossiblySent, now}}}, nil
+			update outbox set status = 'queued', due_at = ` + s.dialect.NowPlusExpr("$3") +
+			`, reason = $4, code = $5, place = $6, maybe = $7, updated_at = $8
+			where tenant_id = $1 and id = $2`, Args: []any{tenant, id, r.Delay.Seconds(), sqldb.TextOrNull(string(r.Reason)),
+			sqldb.TextOrNull(r.Code), place, r.PossiblySent, now}}}, nil
 	case adapters.Sent:
 		return []sqldb.Statement{
-			{Query: `update outbox set status = 'sent', provider_id = $3, reason = null, code = null, updated_at = $4 where tenant_id = $1 and id = $2`, Args: []any{tenant, id, sqldb.TextOrNull(r.ProviderID), now}},
-			// The channel's own word on it may have come before this one.
+			{Query: `update outbox set status = 'sent', provider_id = $3, reason = null, code = null, updated_at = $4
+				where tenant_id = $1 and id = $2`, Args: []any{tenant, id, sqldb.TextOrNull(r.ProviderID), now}},
+			// A receipt may have been stored before the provider's ID of the reply.
 			receiptStmt(tenant, r.Row.InstanceID, r.Row.Channel, r.ProviderID, now),
 		}, nil
 	}
-	return []sqldb.Statement{{Query: `update outbox set status = $3, reason = $4, code = $5, updated_at = $6 where tenant_id = $1 and id = $2`,
+	return []sqldb.Statement{{Query: `update outbox set status = $3, reason = $4, code = $5, updated_at = $6
+		where tenant_id = $1 and id = $2`,
 		Args: []any{tenant, id, string(r.Status), sqldb.TextOrNull(string(r.Reason)), sqldb.TextOrNull(r.Code), now}}}, nil
 }
 
-// receiptStmt puts what the channel said of a reply on the reply.
+// receiptStmt updates the status of a reply from its receipt.
 func receiptStmt(tenant, instance string, channel adapters.Channel, providerID string, now time.Time) sqldb.Statement {
 	return sqldb.Statement{Query: `
 		update outbox set
-			status = coalesce((select r.status from receipts r where r.tenant_id = $1 and r.instance_id = $2 and r.channel = $3 and r.provider_id = $4 and r.rank > 2), status),
-			code = coalesce((select nullif(r.code, '') from receipts r where r.tenant_id = $1 and r.instance_id = $2 and r.channel = $3 and r.provider_id = $4), code),
+			status = coalesce((select r.status from receipts r where r.tenant_id = $1 and r.instance_id = $2 and r.channel = $3
+				and r.provider_id = $4 and r.rank > 2), status),
+			code = coalesce((select nullif(r.code, '') from receipts r where r.tenant_id = $1 and r.instance_id = $2
+				and r.channel = $3 and r.provider_id = $4), code),
 			updated_at = $5
 		where tenant_id = $1 and instance_id = $2 and channel = $3 and provider_id = $4`,
 		Args: []any{tenant, instance, string(channel), providerID, now}}
 }
 
-// ApplyReceipts stores what a channel says of replies sent earlier. Receipts come twice,
-// out of order, and before the reply's own id is stored.
-func (s *Store) ApplyReceipts(ctx context.Context, ep adapters.Endpoint, rs []adapters.Receipt) error {
+// ApplyReceipts stores delivery receipts of replies in one transaction. Receipts may be
+// duplicated, arrive out of order, and arrive before the provider's ID of the reply is stored.
+func (s *Store) ApplyReceipts(ctx context.Context, ep adapters.Endpoint, receipts []adapters.Receipt) error {
 	var stmts []sqldb.Statement
 	now := s.now()
-	for _, r := range rs {
+	for _, r := range receipts {
 		stmts = append(stmts,
 			sqldb.Statement{Query: `
 				insert into receipts (tenant_id, instance_id, channel, provider_id, status, rank, code, at)
 				values ($1, $2, $3, $4, $5, $6, $7, $8)
-				on conflict (instance_id, channel, provider_id) do update set status = excluded.status, rank = excluded.rank, code = excluded.code, at = excluded.at
+				on conflict (instance_id, channel, provider_id) do update set status = excluded.status, rank = excluded.rank,
+					code = excluded.code, at = excluded.at
 				where receipts.rank < excluded.rank`,
-				Args: []any{ep.TenantID, ep.InstanceID, string(ep.Channel), r.ProviderID, string(r.Status), r.Status.Rank(), r.Code, now}},
+				Args: []any{ep.TenantID, ep.InstanceID, string(ep.Channel), r.ProviderID, string(r.Status), r.Status.Rank(),
+					r.Code, now}},
 			receiptStmt(ep.TenantID, ep.InstanceID, ep.Channel, r.ProviderID, now))
 		if r.Gone {
-			// A receipt that came before the reply's own id tells nothing; the next one will.
+			// If the provider's ID of the reply is not stored yet, this has no effect; a later
+			// receipt repeats it.
 			stmts = append(stmts, expireVerificationStmts(identity.ExpiredByTermination, now, ep.TenantID, `
 				select c.identity_id from outbox o
 				join conversations c on c.tenant_id = o.tenant_id and c.id = o.conversation_id

@@ -32,14 +32,16 @@ func TestOutbox_OrderAndEarlyReceipts(t *testing.T) {
 			t.Fatalf("the reminder is due in %v", d)
 		}
 		ep := adapters.Endpoint{TenantID: tenant, InstanceID: h.instance, Channel: adapters.Telegram}
-		if err := h.ApplyReceipts(t.Context(), ep, []adapters.Receipt{{ProviderID: "p0", Status: adapters.Delivered}, {ProviderID: "p0", Status: adapters.Sent}}); err != nil {
+		if err := h.ApplyReceipts(t.Context(), ep, []adapters.Receipt{{ProviderID: "p0", Status: adapters.Delivered},
+			{ProviderID: "p0", Status: adapters.Sent}}); err != nil {
 			t.Fatal(err)
 		}
 		h.apply(gateway.Commit{Lease: out, SendResults: []gateway.SendResult{{Row: got[0], Status: gateway.Sending}}})
 		if got, _, _ := h.PendingReplies(t.Context(), out); got[0].Status != gateway.Sending || got[0].Attempts != 1 {
 			t.Fatalf("while sending: %+v", got[0])
 		}
-		h.apply(gateway.Commit{Lease: out, SendResults: []gateway.SendResult{{Row: got[0], Status: adapters.Sent, ProviderID: "p0"}}})
+		h.apply(gateway.Commit{Lease: out,
+			SendResults: []gateway.SendResult{{Row: got[0], Status: adapters.Sent, ProviderID: "p0"}}})
 		rs, err := h.db.Query(t.Context(), `select status from outbox where id = $1`, got[0].ID)
 		if s, err := sqldb.ScanOne(rs, err, sqldb.ScanString); err != nil || s != "delivered" {
 			t.Fatalf("status %q, %v; want delivered, as the receipt said before", s, err)
@@ -66,7 +68,8 @@ func TestOutbox_ConversationLimit(t *testing.T) {
 			atMost int
 			want   bool
 		}{
-			{0, "agent", 0, true}, {0, "command", 2, true}, {0, "command", 2, true}, {0, "command", 2, false}, {0, "agent", 2, true},
+			{0, "agent", 0, true}, {0, "command", 2, true}, {0, "command", 2, true}, {0, "command", 2, false},
+			{0, "agent", 2, true},
 			{1, "command", 2, true}, {0, "command", 0, true}, {0, "command", 3, false}, {0, "command", 4, true},
 		} {
 			if got := said(ls[step.of], step.cause, step.atMost); got != step.want {

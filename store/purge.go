@@ -7,22 +7,25 @@ import (
 	"hydragate/store/sqldb"
 )
 
-const daySeconds = 24 * 60 * 60 // in seconds
+// daySeconds is the length of a day in seconds.
+const daySeconds = 24 * 60 * 60
 
-// How long things are kept, by the database's clock.
+// Retention periods in seconds, by the clock of the database.
 const (
-	textRetention = 30 * daySeconds // what people wrote and were answered, since it came or was sent
-	rowRetention  = 90 * daySeconds // the rows of messages: their keys tell a repeated delivery
+	textRetention = 30 * daySeconds // texts of messages and replies
+	rowRetention  = 90 * daySeconds // rows of messages, whose keys identify redeliveries
 )
 
-// purgeBatch is how many rows one statement takes: few, so that nobody waits for it.
+// purgeBatch is the maximum number of rows that one statement changes, so that other transactions
+// do not wait long for its locks.
 const purgeBatch = 1000
 
-// Purge empties messages and replies after 30 days and removes them after 90, with what
-// hangs on them: those that are settled, and of which nothing waits to be posted or
-// sent. It removes replaced secrets once they end, idempotency keys after a day, counted
-// failures after two days, what would undo a merge after 30 days, and receipts, settled
-// deliveries and what became of invites after 90.
+// Purge removes old data and returns the number of changed rows. Texts of messages and replies are
+// cleared after 30 days and their rows deleted after 90 days, with the rows that refer to them, if
+// the message is processed and nothing is left to be delivered or sent. Previous secrets are
+// deleted when their grace period ends; idempotency keys after a day; failed claim attempts after
+// two days; archived merged customers after 30 days; receipts, finished deliveries and expired
+// invites after 90 days. Rows are deleted in batches with a transaction each.
 func (s *Store) Purge(ctx context.Context) (int64, error) {
 	var total int64
 	for _, queries := range [][]string{
@@ -31,21 +34,23 @@ func (s *Store) Purge(ctx context.Context) (int64, error) {
 		{`delete from claim_failures where at < ` + s.dialect.NowPlus(-2*daySeconds)},
 		{`delete from invites where expires_at < ` + s.dialect.NowPlus(-90*daySeconds)},
 		{`delete from receipts where at < ` + s.dialect.NowPlus(-90*daySeconds)},
-		{`delete from merged_customers where id in (select customer_id from customer_merges where merged_at < ` + s.dialect.NowPlus(-30*daySeconds) + `)`},
-		{`delete from merged_identities where customer_id in (select customer_id from customer_merges where merged_at < ` + s.dialect.NowPlus(-30*daySeconds) + `)`},
+		{`delete from merged_customers where id in (select customer_id from customer_merges where merged_at < ` +
+			s.dialect.NowPlus(-30*daySeconds) + `)`},
+		{`delete from merged_identities where customer_id in (select customer_id from customer_merges where merged_at < ` +
+			s.dialect.NowPlus(-30*daySeconds) + `)`},
 		s.clearMessageTexts(), s.clearReplyTexts(), s.deleteMessages(), s.deleteReplies(), s.deleteDeliveries(),
 	} {
 		n, err := s.runInBatches(ctx, queries)
 		total += n
 		if err != nil {
-			return total, fmt.Errorf("sweep: %w", err)
+			return total, fmt.Errorf("purge: %w", err)
 		}
 	}
 	return total, nil
 }
 
-// runInBatches runs statements together, each time in a transaction of its own, until the
-// last of them finds less than it could take.
+// runInBatches runs the statements together, each time in a new transaction, until the last of
+// them changes fewer rows than purgeBatch.
 func (s *Store) runInBatches(ctx context.Context, queries []string) (total int64, err error) {
 	for {
 		changed, stmts := make([]int64, len(queries)), make([]sqldb.Statement, len(queries))
@@ -64,59 +69,67 @@ func (s *Store) runInBatches(ctx context.Context, queries []string) (total int64
 	}
 }
 
-// batchLimit ends a select of the rows that one statement takes. What another process works
-// on is left to the next sweep.
+// batchLimit returns the end of a select of the rows that one statement changes. Rows that are
+// locked by another process are left to the next purge.
 func (s *Store) batchLimit(order string) string {
 	return fmt.Sprintf(` order by `+order+` limit %d`, purgeBatch) + s.dialect.SkipLocked
 }
 
-// An empty message has the body {}, which no other has.
+// clearMessageTexts clears the texts of processed messages. A cleared message has the body {},
+// which no other message has.
 func (s *Store) clearMessageTexts() []string {
 	return []string{`
 		update messages set text = '', body = '{}', sealed = null
 		where id in (
 			select m.id from messages m
 			where m.state <> 'new' and m.body <> '{}' and m.received_at < ` + s.dialect.NowPlus(-textRetention) + `
-				and not exists (select 1 from deliveries d where d.message_id = m.id and d.status = 'pending')` + s.batchLimit(`m.received_at`) + `)`}
+				and not exists (select 1 from deliveries d where d.message_id = m.id and d.status = 'pending')` +
+		s.batchLimit(`m.received_at`) + `)`}
 }
 
+// clearReplyTexts clears the texts of sent replies.
 func (s *Store) clearReplyTexts() []string {
 	return []string{`
 		update outbox set text = ''
 		where id in (
 			select id from outbox
-			where status not in ('queued', 'sending') and text <> '' and updated_at < ` + s.dialect.NowPlus(-textRetention) + s.batchLimit(`updated_at`) + `)`}
+			where status not in ('queued', 'sending') and text <> '' and updated_at < ` + s.dialect.NowPlus(-textRetention) +
+		s.batchLimit(`updated_at`) + `)`}
 }
 
-// deleteMessages removes the same messages thrice: their events, their replies, and, of
-// which none is left, themselves.
+// deleteMessages deletes the events and replies of old messages, and then the messages that have
+// no events left. All statements select the same messages.
 func (s *Store) deleteMessages() []string {
 	expired := `
 		select m.id from messages m
 		where m.state <> 'new' and m.body = '{}' and m.received_at < ` + s.dialect.NowPlus(-rowRetention) + `
 			and not exists (select 1 from deliveries d where d.message_id = m.id and d.status = 'pending')
-			and not exists (select 1 from outbox o where o.message_id = m.id and o.status in ('queued', 'sending'))` + s.batchLimit(`m.received_at`)
+			and not exists (select 1 from outbox o where o.message_id = m.id and o.status in ('queued', 'sending'))` +
+		s.batchLimit(`m.received_at`)
 	return []string{
 		`delete from deliveries where message_id in (` + expired + `)`,
 		`delete from outbox where message_id in (` + expired + `)`,
-		`delete from messages where id in (` + expired + `) and not exists (select 1 from deliveries d where d.message_id = messages.id)`,
+		`delete from messages where id in (` + expired +
+			`) and not exists (select 1 from deliveries d where d.message_id = messages.id)`,
 	}
 }
 
-// deleteReplies removes what answered no message that is here.
+// deleteReplies deletes old replies, including those that do not refer to a message.
 func (s *Store) deleteReplies() []string {
 	return []string{`
 		delete from outbox
 		where id in (
 			select id from outbox
-			where status not in ('queued', 'sending') and text = '' and updated_at < ` + s.dialect.NowPlus(-rowRetention) + s.batchLimit(`updated_at`) + `)`}
+			where status not in ('queued', 'sending') and text = '' and updated_at < ` + s.dialect.NowPlus(-rowRetention) +
+		s.batchLimit(`updated_at`) + `)`}
 }
 
-// deleteDeliveries removes deliveries of no message.
+// deleteDeliveries deletes old deliveries that do not refer to a message.
 func (s *Store) deleteDeliveries() []string {
 	return []string{`
 		delete from deliveries
 		where id in (
 			select id from deliveries
-			where message_id is null and status <> 'pending' and settled_at < ` + s.dialect.NowPlus(-rowRetention) + s.batchLimit(`settled_at`) + `)`}
+			where message_id is null and status <> 'pending' and settled_at < ` + s.dialect.NowPlus(-rowRetention) +
+		s.batchLimit(`settled_at`) + `)`}
 }

@@ -20,8 +20,10 @@ func (f *tenantFixture) insertDone(sender string, days int) gateway.IncomingMess
 	a.Secret = &gateway.Secret{Raw: []byte("canary")}
 	f.insertMessages(a)
 	mustExec(f.t, f.Store, `
-		insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, event_type, status, due_at, created_at, settled_at)
-		values ($1, $2, $3, $4, $5, 'message.received', 'delivered', $6, $6, $6)`, newID(), f.tenant, a.ConversationID, f.instance, a.ID, f.now())
+		insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, event_type, status, due_at,
+			created_at, settled_at)
+		values ($1, $2, $3, $4, $5, 'message.received', 'delivered', $6, $6, $6)`, newID(), f.tenant, a.ConversationID,
+		f.instance, a.ID, f.now())
 	f.insertReply(a, a.ID)
 	f.backdate(days, a)
 	return a
@@ -31,7 +33,8 @@ func (f *tenantFixture) insertDone(sender string, days int) gateway.IncomingMess
 func (f *tenantFixture) insertReply(a gateway.IncomingMessage, message string) {
 	f.t.Helper()
 	mustExec(f.t, f.Store, `
-		insert into outbox (id, tenant_id, conversation_id, instance_id, channel, recipient, place, text, cause, message_id, status, due_at, created_at, updated_at)
+		insert into outbox (id, tenant_id, conversation_id, instance_id, channel, recipient, place, text, cause, message_id,
+			status, due_at, created_at, updated_at)
 		values ($1, $2, $3, $4, 'telegram', $5, 'sealed', 'what Steve was answered', 'agent', $6, 'sent', $7, $7, $7)`,
 		newID(), f.tenant, a.ConversationID, f.instance, a.Message.Sender.ID, sqldb.TextOrNull(message), f.now())
 }
@@ -40,9 +43,12 @@ func (f *tenantFixture) insertReply(a gateway.IncomingMessage, message string) {
 func (f *tenantFixture) backdate(days int, a gateway.IncomingMessage) {
 	f.t.Helper()
 	then := f.dialect.NowPlus(-days * daySeconds)
-	mustExec(f.t, f.Store, `update messages set state = 'done', received_at = `+then+` where conversation_id = $1`, a.ConversationID)
-	mustExec(f.t, f.Store, `update deliveries set created_at = `+then+`, settled_at = `+then+` where conversation_id = $1`, a.ConversationID)
-	mustExec(f.t, f.Store, `update outbox set created_at = `+then+`, updated_at = `+then+` where conversation_id = $1`, a.ConversationID)
+	mustExec(f.t, f.Store, `update messages set state = 'done', received_at = `+then+` where conversation_id = $1`,
+		a.ConversationID)
+	mustExec(f.t, f.Store,
+		`update deliveries set created_at = `+then+`, settled_at = `+then+` where conversation_id = $1`, a.ConversationID)
+	mustExec(f.t, f.Store, `update outbox set created_at = `+then+`, updated_at = `+then+` where conversation_id = $1`,
+		a.ConversationID)
 }
 
 // remaining says what is left of a conversation: "empty 1 2 3" is a message without its
@@ -88,8 +94,10 @@ func TestPurge_Retention(t *testing.T) {
 		{"DeadIsRemoved", 91, execOn(`update messages set state = 'dead' where id = $1`), "gone 0 0 0"},
 		{"Quarantined", 31, execOn(`update messages set kind = 'undecodable' where id = $1`), "empty 1 0 1"},
 		{"UnsettledStays", 400, execOn(`update messages set state = 'new' where id = $1`), "full 1 0 0"},
-		{"NotPostedYet", 31, execOn(`update deliveries set status = 'pending', settled_at = null where message_id = $1`), "full 1 0 1"},
-		{"NeverPosted", 400, execOn(`update deliveries set status = 'pending', settled_at = null where message_id = $1`), "full 1 0 0"},
+		{"NotPostedYet", 31, execOn(`update deliveries set status = 'pending', settled_at = null where message_id = $1`),
+			"full 1 0 1"},
+		{"NeverPosted", 400, execOn(`update deliveries set status = 'pending', settled_at = null where message_id = $1`),
+			"full 1 0 0"},
 		{"NotToBePosted", 91, execOn(`update deliveries set status = 'dead' where message_id = $1`), "gone 0 0 0"},
 		{"NotSentYet", 31, execOn(`update outbox set status = 'queued' where message_id = $1`), "empty 1 1 0"},
 		{"BeingSent", 400, execOn(`update outbox set status = 'sending' where message_id = $1`), "empty 1 1 0"},
@@ -101,11 +109,14 @@ func TestPurge_Retention(t *testing.T) {
 		{"AnsweredNothing", 91, execOn(`update outbox set message_id = null where message_id = $1`), "gone 0 0 0"},
 		{"EventOfNoMessage", 91, execOn(`update deliveries set message_id = null where message_id = $1`), "gone 0 0 0"},
 		{"NewerEventOfNoMessage", 89, execOn(`update deliveries set message_id = null where message_id = $1`), "empty 1 0 1"},
-		{"EventOfNoMessageNotPosted", 91, execOn(`update deliveries set message_id = null, status = 'pending', settled_at = null where message_id = $1`), "gone 1 0 0"},
+		{"EventOfNoMessageNotPosted", 91,
+			execOn(`update deliveries set message_id = null, status = 'pending', settled_at = null where message_id = $1`),
+			"gone 1 0 0"},
 	} {
 		tests[c.name] = func(t *testing.T, f *tenantFixture) {
 			foreign := newTenantFixture(t, f.Store)
-			as := map[*tenantFixture]gateway.IncomingMessage{f: f.insertDone("1", c.days), foreign: foreign.insertDone("1", c.days)}
+			as := map[*tenantFixture]gateway.IncomingMessage{f: f.insertDone("1", c.days),
+				foreign: foreign.insertDone("1", c.days)}
 			for f, a := range as {
 				if c.and != nil {
 					c.and(f, a)
@@ -165,7 +176,8 @@ func TestPurge_ClearedMessageReadable(t *testing.T) {
 			t.Fatalf("%+v, %v", talks, err)
 		}
 		ms, err := f.ReceivedMessages(t.Context(), talks[0], 0, 10)
-		if err != nil || len(ms) != 1 || ms[0].ID != a.ID || ms[0].Text != "" || len(ms[0].Attachments) != 0 || !ms[0].SentAt.IsZero() {
+		if err != nil || len(ms) != 1 || ms[0].ID != a.ID || ms[0].Text != "" || len(ms[0].Attachments) != 0 ||
+			!ms[0].SentAt.IsZero() {
 			t.Errorf("received %+v, %v", ms, err)
 		}
 		rs, err := f.SentMessages(t.Context(), talks[0], 0, 10)
@@ -187,8 +199,10 @@ func TestPurge_Batches(t *testing.T) {
 		}
 		f.insertMessages(many...)
 		mustExec(t, f.Store, `
-			insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, event_type, status, due_at, created_at, settled_at)
-			select id, tenant_id, conversation_id, instance_id, id, 'message.received', 'delivered', received_at, received_at, received_at from messages where conversation_id = $1`, many[0].ConversationID)
+			insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, event_type, status, due_at,
+				created_at, settled_at)
+			select id, tenant_id, conversation_id, instance_id, id, 'message.received', 'delivered', received_at, received_at,
+				received_at from messages where conversation_id = $1`, many[0].ConversationID)
 		f.backdate(31, many[0])
 		if n := f.purge(); n != int64(len(many)) {
 			t.Errorf("emptied %d of %d", n, len(many))
@@ -210,7 +224,8 @@ func TestPurge_Batches(t *testing.T) {
 		if got := f.remaining(many[0]); got != "gone 0 0 0" {
 			t.Errorf("left is %q", got)
 		}
-		if n := queryText(t, f.Store, `select cast(count(*) as text) from messages where conversation_id = $1`, many[0].ConversationID); n != "0" {
+		if n := queryText(t, f.Store, `select cast(count(*) as text) from messages where conversation_id = $1`,
+			many[0].ConversationID); n != "0" {
 			t.Errorf("%s messages are left", n)
 		}
 	}})
@@ -222,7 +237,8 @@ func TestPurge_UsesIndexes(t *testing.T) {
 		if f.Engine() != "sqlite" {
 			t.Skip("Postgres decides by how much there is")
 		}
-		for _, queries := range [][]string{f.clearMessageTexts(), f.clearReplyTexts(), f.deleteMessages(), f.deleteReplies(), f.deleteDeliveries()} {
+		for _, queries := range [][]string{f.clearMessageTexts(), f.clearReplyTexts(), f.deleteMessages(),
+			f.deleteReplies(), f.deleteDeliveries()} {
 			for _, q := range queries {
 				rs, err := f.db.Query(t.Context(), `explain query plan `+q)
 				steps, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (step string, err error) {

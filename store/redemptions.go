@@ -11,32 +11,34 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// inviteCondition finds the invite whose letters were typed, in a statement whose args are
-// these.
+// inviteCondition returns the condition on invites v that matches the typed code, and its
+// arguments.
 func (s *Store) inviteCondition(a claim.Attempt) (where string, args []any) {
 	args = []any{a.TenantID, a.InstanceID, a.Channel}
-	var places []string
+	var placeholders []string
 	for _, mac := range s.inviteMACs(a.InstanceID, a.Channel, a.Code) {
 		args = append(args, mac)
-		places = append(places, sqldb.Placeholder(len(args)))
+		placeholders = append(placeholders, sqldb.Placeholder(len(args)))
 	}
-	return `v.tenant_id = $1 and v.instance_id = $2 and v.channel = $3 and v.mac in (` + strings.Join(places, ", ") + `)`, args
+	return `v.tenant_id = $1 and v.instance_id = $2 and v.channel = $3 and v.mac in (` +
+		strings.Join(placeholders, ", ") + `)`, args
 }
 
-// InviteExists implements claim.Invites.
+// InviteExists implements claim.Store. It reports whether the typed code belongs to an invite,
+// live or not.
 func (s *Store) InviteExists(ctx context.Context, a claim.Attempt) (bool, error) {
 	where, args := s.inviteCondition(a)
 	rs, err := s.db.Query(ctx, `
 		select v.id from invites v
 		where `+where, args...)
-	found, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
+	ids, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
 	if err != nil {
-		return false, fmt.Errorf("look for invite: %w", err)
+		return false, fmt.Errorf("look up invite: %w", err)
 	}
-	return len(found) > 0, nil
+	return len(ids) > 0, nil
 }
 
-// InviteState implements claim.Invites, in one round trip whatever it finds.
+// InviteState implements claim.Store in one round trip, whether or not the code exists.
 func (s *Store) InviteState(ctx context.Context, a claim.Attempt) (claim.InviteState, error) {
 	var st claim.InviteState
 	err := s.db.Batch(ctx, []sqldb.Statement{
@@ -49,6 +51,7 @@ func (s *Store) InviteState(ctx context.Context, a claim.Attempt) (claim.InviteS
 	return st, err
 }
 
+// inviteStmt reads the invite with the typed code.
 func (s *Store) inviteStmt(a claim.Attempt, st *claim.InviteState) sqldb.Statement {
 	where, args := s.inviteCondition(a)
 	return sqldb.Statement{Query: `
@@ -57,17 +60,20 @@ func (s *Store) inviteStmt(a claim.Attempt, st *claim.InviteState) sqldb.Stateme
 		from invites v where ` + where, Args: append(args, a.ReceivedAt),
 		Read: func(rs sqldb.Rows) error {
 			_, err := sqldb.ScanAll(rs, nil, func(sc sqldb.ScanFunc) (struct{}, error) {
-				var fence string
-				i, err := scanInvite(func(dest ...any) error { return sc(append([]any{sqldb.Text(&st.UsedBy), &fence}, dest...)...) })
-				st.Invite, st.Status = i, claim.Status(fence)
+				var status string
+				i, err := scanInvite(func(dest ...any) error {
+					return sc(append([]any{sqldb.Text(&st.UsedBy), &status},
+						dest...)...)
+				})
+				st.Invite, st.Status = i, claim.Status(status)
 				return struct{}{}, err
 			})
 			return err
 		}}
 }
 
-// redeemerStmt reads whose account it is that the invite would be opened with: as
-// everywhere, that of the instance before that of all instances.
+// redeemerStmt reads the identities of the sender: one scoped to the instance takes precedence
+// over one for all instances.
 func (s *Store) redeemerStmt(a claim.Attempt, st *claim.InviteState) sqldb.Statement {
 	return sqldb.Statement{Query: `
 		select id, instance_id, customer_id, verified_at, role_override, doubt,
@@ -75,18 +81,20 @@ func (s *Store) redeemerStmt(a claim.Attempt, st *claim.InviteState) sqldb.State
 			coalesce((select customer_max_age_days from instances n where n.tenant_id = $1 and n.id = $4), 0)
 		from identities
 		where tenant_id = $1 and channel = $2 and external_id = $3 and (instance_id = $4 or instance_id is null)
-		order by (case when instance_id is null then 1 else 0 end)`, Args: []any{a.TenantID, a.Channel, a.SenderID, a.InstanceID},
+		order by (case when instance_id is null then 1 else 0 end)`,
+		Args: []any{a.TenantID, a.Channel, a.SenderID, a.InstanceID},
 		Read: func(rs sqldb.Rows) error {
 			_, err := sqldb.ScanAll(rs, nil, func(sc sqldb.ScanFunc) (struct{}, error) {
-				var who identity.Identity
-				var f identity.VerificationPolicy
-				err := sc(sqldb.Text(&who.ID), sqldb.Text(&who.InstanceID), sqldb.Text(&who.CustomerID), sqldb.Time(&who.VerifiedAt), sqldb.Text(&who.RoleOverride), sqldb.Text((*string)(&who.ExpiryReason)),
-					&f.OwnerDays, &f.CustomerDays)
-				if who.InstanceID != "" {
-					st.InstanceIdentityID = who.ID
+				var i identity.Identity
+				var policy identity.VerificationPolicy
+				err := sc(sqldb.Text(&i.ID), sqldb.Text(&i.InstanceID), sqldb.Text(&i.CustomerID), sqldb.Time(&i.VerifiedAt),
+					sqldb.Text(&i.RoleOverride), sqldb.Text((*string)(&i.ExpiryReason)),
+					&policy.OwnerDays, &policy.CustomerDays)
+				if i.InstanceID != "" {
+					st.InstanceIdentityID = i.ID
 				}
-				if st.CustomerID == "" && who.CustomerID != "" {
-					st.CustomerID, st.Verified = who.CustomerID, s.hasValidVerification(who, f)
+				if st.CustomerID == "" && i.CustomerID != "" {
+					st.CustomerID, st.Verified = i.CustomerID, s.hasValidVerification(i, policy)
 				}
 				return struct{}{}, err
 			})
@@ -94,51 +102,63 @@ func (s *Store) redeemerStmt(a claim.Attempt, st *claim.InviteState) sqldb.State
 		}}
 }
 
-// inviterConversationsStmt finds the direct conversations with the verified identities of the
-// customer who was invited, one for each identity.
+// inviterConversationsStmt reads the direct conversations with the verified identities of the
+// invited customer, one for each identity and instance.
 func (s *Store) inviterConversationsStmt(a claim.Attempt, st *claim.InviteState) sqldb.Statement {
 	where, args := s.inviteCondition(a)
 	return sqldb.Statement{Query: `
 		select min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text)
 		from invites v
-		join identities i on i.tenant_id = v.tenant_id and i.customer_id = v.customer_id and i.verified_at is not null and i.doubt is null
+		join identities i on i.tenant_id = v.tenant_id and i.customer_id = v.customer_id and i.verified_at is not null
+			and i.doubt is null
 		join conversations c on c.tenant_id = i.tenant_id and c.identity_id = i.id and not c.is_group
 		where ` + where + ` and not (i.channel = v.channel and i.external_id = ` + sqldb.Placeholder(len(args)+1) + `)
-		group by c.instance_id, i.id order by 5, 4 limit 20`, Args: append(args, a.SenderID), Read: sqldb.ScanInto(&st.LinkedConversations, scanLinkedConversation)}
+		group by c.instance_id, i.id order by 5, 4 limit 20`, Args: append(args, a.SenderID),
+		Read: sqldb.ScanInto(&st.LinkedConversations, scanLinkedConversation)}
 }
 
-// redemptionStmts make an account the customer's own. The invite trips its check when it
-// cannot be opened any more, and the last statement one of the lanes unless all came
-// about: the customer may be gone, the account somebody's, the conversation erased.
-// Whose the account is, is asked as openerStmt asks: a fence that refuses what was
-// granted there would be asked again for ever. For the same reason a live claim code of the
-// account ends: its fence refuses whoever is verified, and a doubt may come first.
+// redemptionStmts returns the statements that redeem an invite: they link the account to the
+// customer and verify it. The update of the invite violates a check constraint if the invite can
+// no longer be redeemed or the account belongs to another customer, by the same rule as
+// redeemerStmt; if the rules differed, the redemption would be granted and rejected again forever.
+// The last statement violates a constraint if the customer, the identity or the conversation was
+// deleted.
+//
+// A live claim code of the account is revoked: its fence would reject a verified identity, and the
+// verification may expire before the code does.
 func (s *Store) redemptionStmts(st gateway.Commit) []sqldb.Statement {
 	if st.Claim == nil || st.Claim.Redeem == nil {
 		return nil
 	}
-	g, a, now := st.Claim.Redeem, st.Claim.Attempt, s.now()
+	redemption, a, now := st.Claim.Redeem, st.Claim.Attempt, s.now()
 	return []sqldb.Statement{
-		// Locked in this order everywhere: the customer, its invites, its identities.
-		{Query: `update customers set updated_at = updated_at where tenant_id = $1 and id = $2`, Args: []any{a.TenantID, g.Invite.CustomerID}},
+		// The order of locks is the same everywhere: the customer, its invites, its identities.
+		{Query: `update customers set updated_at = updated_at where tenant_id = $1 and id = $2`,
+			Args: []any{a.TenantID, redemption.Invite.CustomerID}},
 		{Query: `
 			update invites set
 				fence = case when used_msg is null and revoked_at is null and expires_at >= $3
 					and not exists (
 						select 1 from identities x
-						where x.tenant_id = $1 and x.channel = invites.channel and x.external_id = $5 and x.customer_id <> invites.customer_id
+						where x.tenant_id = $1 and x.channel = invites.channel and x.external_id = $5
+							and x.customer_id <> invites.customer_id
 							and (x.instance_id = invites.instance_id or x.instance_id is null and not exists (
 								select 1 from identities y
 								where y.tenant_id = $1 and y.channel = x.channel and y.external_id = $5 and y.instance_id = invites.instance_id
 									and y.customer_id = invites.customer_id))) then fence else -1 end,
 				used_msg = $4, used_at = $6, identity_id = $7
-			where tenant_id = $1 and id = $2`, Args: []any{a.TenantID, g.Invite.ID, a.ReceivedAt, a.MessageID, a.SenderID, now, g.IdentityID}},
+			where tenant_id = $1 and id = $2`, Args: []any{a.TenantID, redemption.Invite.ID, a.ReceivedAt, a.MessageID,
+			a.SenderID, now, redemption.IdentityID}},
 		{Query: `
-			update identities set customer_id = $3, role_override = $4, verified_at = $5, unlink_asked_at = null, updated_at = $5, last_heard_at = $5,
+			update identities set customer_id = $3, role_override = $4, verified_at = $5, unlink_asked_at = null,
+				updated_at = $5, last_heard_at = $5,
 				claim_revoked_at = coalesce(claim_revoked_at, $5), ` + clearExpirySQL + `
-			where tenant_id = $1 and id = $2 and channel = $6 and external_id = $7 and instance_id = $8 and (customer_id is null or customer_id = $3)
+			where tenant_id = $1 and id = $2 and channel = $6 and external_id = $7 and instance_id = $8
+				and (customer_id is null or customer_id = $3)
 				and exists (select 1 from invites where tenant_id = $1 and id = $9 and customer_id = $3 and used_msg = $10)`,
-			Args: []any{a.TenantID, g.IdentityID, g.Invite.CustomerID, sqldb.TextOrNull(g.Invite.RoleOverride), now, a.Channel, a.SenderID, a.InstanceID, g.Invite.ID, a.MessageID}},
+			Args: []any{a.TenantID, redemption.IdentityID, redemption.Invite.CustomerID,
+				sqldb.TextOrNull(redemption.Invite.RoleOverride), now, a.Channel, a.SenderID, a.InstanceID, redemption.Invite.ID,
+				a.MessageID}},
 		{Query: `
 			insert into lanes (conversation_id, kind, tenant_id, wakes)
 			select t.id, 'inbox', t.id, -1 from tenants t
@@ -147,6 +167,6 @@ func (s *Store) redemptionStmts(st gateway.Commit) []sqldb.Statement {
 				join identities i on i.tenant_id = v.tenant_id and i.id = v.identity_id and i.customer_id = v.customer_id
 				join conversations c on c.tenant_id = v.tenant_id and c.id = $4
 				where v.tenant_id = $1 and v.id = $2 and v.used_msg = $3 and i.verified_at is not null)`,
-			Args: []any{a.TenantID, g.Invite.ID, a.MessageID, st.Lease.ConversationID}},
+			Args: []any{a.TenantID, redemption.Invite.ID, a.MessageID, st.Lease.ConversationID}},
 	}
 }

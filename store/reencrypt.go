@@ -10,16 +10,15 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// A sealedColumn is a column that holds sealed values. Row names the columns that name
-// a row within its tenant: what Seal bound the value to.
+// A sealedColumn is a column with encrypted values.
 type sealedColumn struct {
 	table, column string
-	tenant        string   // the column of the tenant; empty: of none
-	keyColumns    []string // in the order of an index
-	activeWhere   string   // of which values anybody notices at once that they do not open; empty: of none
+	tenant        string   // the tenant column, or "" if the table has none
+	keyColumns    []string // the columns that identify a row within its tenant, in the order of an index
+	activeWhere   string   // condition for values that a running gateway needs, or "" for none
 }
 
-// sealedColumns are all there are.
+// sealedColumns returns all columns with encrypted values.
 func sealedColumns() []sealedColumn {
 	const tenant = "tenant_id"
 	return []sealedColumn{
@@ -33,10 +32,11 @@ func sealedColumns() []sealedColumn {
 	}
 }
 
-// Name is the column as people write it.
+// name returns the name of the column with that of its table.
 func (c sealedColumn) name() string { return c.table + "." + c.column }
 
-// orderColumns names a row by itself, in the order of the primary key.
+// orderColumns returns the columns that identify a row in the table, in the order of its primary
+// key.
 func (c sealedColumn) orderColumns() []string {
 	if len(c.keyColumns) == 1 || c.tenant == "" {
 		return c.keyColumns
@@ -44,45 +44,45 @@ func (c sealedColumn) orderColumns() []string {
 	return append([]string{c.tenant}, c.keyColumns...)
 }
 
-// A sealedValue is one that is to be sealed anew.
+// A sealedValue is an encrypted value and its row.
 type sealedValue struct {
 	tenant string
 	key    []string
 	sealed string
 }
 
-// reencryptBatch is how many values one transaction seals anew: few, so that nobody waits
-// for it who writes the same rows.
+// reencryptBatch is the number of values that one transaction encrypts again, so that other
+// transactions do not wait long for its locks.
 const reencryptBatch = 100
 
-// A ReencryptProgress tells of values that were sealed anew, or could not be.
+// ReencryptProgress is the result of one transaction of Reencrypt.
 type ReencryptProgress struct {
-	Column      string // "outbox.place"
-	Reencrypted int
-	Missing     int // sealed with a key that the ring does not hold
-	Corrupt     int // changed or moved: no key opens them
+	Column      string // such as "outbox.place"
+	Reencrypted int    // values encrypted with the first key now
+	Missing     int    // values encrypted with a key that the ring does not have
+	Corrupt     int    // values that were changed or moved
 }
 
-// Reencrypt seals every value anew that another key than the first of the ring sealed, in
-// small transactions, while any number of processes go on. A row that somebody is
-// writing is left to who calls it again: until Hanging finds nothing. It may end at any
-// point and be begun again, and run twice at once. said is told of each transaction.
-func (s *Store) Reencrypt(ctx context.Context, said func(ReencryptProgress)) error {
+// Reencrypt encrypts all values that were encrypted with another key than the first of the ring
+// again with the first. It works in small transactions while other processes use the database, and
+// calls report after each. Rows locked by another transaction are skipped; call Reencrypt again
+// until KeyUsage reports no values for the old key. Reencrypt may be interrupted and repeated, and
+// several calls may run concurrently.
+func (s *Store) Reencrypt(ctx context.Context, report func(ReencryptProgress)) error {
 	for _, c := range sealedColumns() {
-		if err := s.reencryptColumn(ctx, c, said); err != nil {
-			return fmt.Errorf("seal %s anew: %w", c.name(), err)
+		if err := s.reencryptColumn(ctx, c, report); err != nil {
+			return fmt.Errorf("re-encrypt %s: %w", c.name(), err)
 		}
 	}
 	return nil
 }
 
-func (s *Store) reencryptColumn(ctx context.Context, c sealedColumn, said func(ReencryptProgress)) error {
+func (s *Store) reencryptColumn(ctx context.Context, c sealedColumn, report func(ReencryptProgress)) error {
 	for after := []string(nil); ; {
 		var stale []sealedValue
-		done := ReencryptProgress{Column: c.name()}
-		// A few, so that a busy database is no reason to give up.
+		var progress ReencryptProgress
 		err := s.retryTx(ctx, func(tx sqldb.DB) (err error) {
-			done = ReencryptProgress{Column: c.name()}
+			progress = ReencryptProgress{Column: c.name()}
 			if stale, err = s.staleValues(ctx, tx, c, after); err != nil {
 				return err
 			}
@@ -91,11 +91,11 @@ func (s *Store) reencryptColumn(ctx context.Context, c sealedColumn, said func(R
 				st, err := s.reencryptStmt(c, v)
 				switch {
 				case errors.Is(err, keyring.ErrDecrypt) && !isMissingKey(err):
-					done.Corrupt++
+					progress.Corrupt++
 				case err != nil:
-					done.Missing++
+					progress.Missing++
 				default:
-					done.Reencrypted++
+					progress.Reencrypted++
 					stmts = append(stmts, st)
 				}
 			}
@@ -107,7 +107,7 @@ func (s *Store) reencryptColumn(ctx context.Context, c sealedColumn, said func(R
 		if err != nil || len(stale) == 0 {
 			return err
 		}
-		said(done)
+		report(progress)
 		after = c.position(stale[len(stale)-1])
 	}
 }
@@ -117,7 +117,7 @@ func isMissingKey(err error) bool {
 	return errors.As(err, &m)
 }
 
-// position names where v is, in the order of its column.
+// position returns the position of a value in the order of orderColumns.
 func (c sealedColumn) position(v sealedValue) []string {
 	if len(c.orderColumns()) == len(c.keyColumns) {
 		return v.key
@@ -125,8 +125,8 @@ func (c sealedColumn) position(v sealedValue) []string {
 	return append([]string{v.tenant}, v.key...)
 }
 
-// staleValues reads and locks the next values after a place that the first key did not seal.
-// It waits for nobody, so that nobody waits for it in a circle.
+// staleValues locks and returns the next values after a position that are not encrypted with the
+// first key. It skips locked rows, so that it cannot deadlock.
 func (s *Store) staleValues(ctx context.Context, tx sqldb.DB, c sealedColumn, after []string) ([]sealedValue, error) {
 	tenant := c.tenant
 	if tenant == "" {
@@ -136,12 +136,12 @@ func (s *Store) staleValues(ctx context.Context, tx sqldb.DB, c sealedColumn, af
 	args := []any{first, len(first)}
 	from := ``
 	if after != nil {
-		var places []string
+		var placeholders []string
 		for _, a := range after {
 			args = append(args, a)
-			places = append(places, sqldb.Placeholder(len(args)))
+			placeholders = append(placeholders, sqldb.Placeholder(len(args)))
 		}
-		from = ` and (` + strings.Join(c.orderColumns(), ", ") + `) > (` + strings.Join(places, ", ") + `)`
+		from = ` and (` + strings.Join(c.orderColumns(), ", ") + `) > (` + strings.Join(placeholders, ", ") + `)`
 	}
 	args = append(args, reencryptBatch)
 	rs, err := tx.Query(ctx, `
@@ -150,23 +150,23 @@ func (s *Store) staleValues(ctx context.Context, tx sqldb.DB, c sealedColumn, af
 		order by `+strings.Join(c.orderColumns(), ", ")+` limit `+sqldb.Placeholder(len(args))+s.dialect.SkipLocked, args...)
 	return sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (v sealedValue, err error) {
 		v.key = make([]string, len(c.keyColumns))
-		into := []any{sqldb.Text(&v.tenant), &v.sealed}
+		dest := []any{sqldb.Text(&v.tenant), &v.sealed}
 		for i := range v.key {
-			into = append(into, sqldb.Text(&v.key[i]))
+			dest = append(dest, sqldb.Text(&v.key[i]))
 		}
-		return v, sc(into...)
+		return v, sc(dest...)
 	})
 }
 
-// reencryptStmt is the statement that puts a value sealed anew in the place of the one that
-// was read, if it is there still.
+// reencryptStmt returns the statement that replaces a value with the same value encrypted with the
+// first key, unless it has changed since it was read.
 func (s *Store) reencryptStmt(c sealedColumn, v sealedValue) (sqldb.Statement, error) {
-	bound := keyring.AssociatedData(v.tenant, c.name(), strings.Join(v.key, "\x1f"))
-	plain, _, err := s.keys.Open(v.sealed, bound)
+	aad := keyring.AssociatedData(v.tenant, c.name(), strings.Join(v.key, "\x1f"))
+	plain, _, err := s.keys.Open(v.sealed, aad)
 	if err != nil {
 		return sqldb.Statement{}, err
 	}
-	args := []any{s.keys.Seal(plain, bound), v.sealed}
+	args := []any{s.keys.Seal(plain, aad), v.sealed}
 	where := c.column + ` = $2`
 	if c.tenant != "" {
 		args = append(args, v.tenant)

@@ -19,7 +19,8 @@ import (
 // withKeys is the same database with other master keys.
 func (h fixture) withKeys(keys ...string) fixture {
 	h.t.Helper()
-	return fixture{&Store{db: h.db, ingestDB: h.ingestDB, dialect: h.dialect, keys: mustRing(h.t, keys...), now: h.now}, h.t, h.instance}
+	return fixture{&Store{db: h.db, ingestDB: h.ingestDB, dialect: h.dialect, keys: mustRing(h.t, keys...), now: h.now},
+		h.t, h.instance}
 }
 
 // forEachEngineWithKey runs test with a house whose key is k1, and that one.
@@ -41,7 +42,8 @@ func (h fixture) fillSealedColumns(n int) {
 	h.t.Helper()
 	t := h.t
 	seat := mustSaveEndpoint(t, h.Store, gateway.EndpointState{Endpoint: endpoint(tenant, h.instance)}, timeZero)
-	if _, err := h.RotateInstanceSecret(t.Context(), tenant, h.instance, gateway.WebhookSecret, fmt.Sprint("whsec_", newID()), time.Hour, "key:k"); err != nil {
+	if _, err := h.RotateInstanceSecret(t.Context(), tenant, h.instance, gateway.WebhookSecret,
+		fmt.Sprint("whsec_", newID()), time.Hour, "key:k"); err != nil {
 		t.Fatal(err)
 	}
 	var as []gateway.IncomingMessage
@@ -53,8 +55,9 @@ func (h fixture) fillSealedColumns(n int) {
 	h.insertMessages(as...)
 	for _, l := range h.leaseAllQueues(gateway.InboxQueue) {
 		h.apply(gateway.Commit{Lease: l, Release: true, Next: time.Now(), Replies: []gateway.OutboxRow{{
-			ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance, Channel: seat.Channel, Recipient: "1",
-			Chat: adapters.Chat{ID: "place " + l.ConversationID}, Text: "hello", Cause: "command",
+			ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance, Channel: seat.Channel,
+			Recipient: "1",
+			Chat:      adapters.Chat{ID: "place " + l.ConversationID}, Text: "hello", Cause: "command",
 		}}})
 	}
 	for i := range n {
@@ -78,9 +81,11 @@ func (h fixture) leaseAllQueues(kind gateway.QueueKind) (all []gateway.Lease) {
 // the database's own word on what there is.
 func (h fixture) countPrefixed(beginning string) map[string]int {
 	h.t.Helper()
-	catalog := `select m.name, p.name from sqlite_master m join pragma_table_info(m.name) p on 1 where m.type = 'table' order by 1, 2`
+	catalog := `select m.name, p.name from sqlite_master m join pragma_table_info(m.name) p on 1 where m.type = 'table'
+		order by 1, 2`
 	if h.Engine() == "postgres" {
-		catalog = `select cast(table_name as text), cast(column_name as text) from information_schema.columns where table_schema = 'public' and data_type = 'text' order by 1, 2`
+		catalog = `select cast(table_name as text), cast(column_name as text) from information_schema.columns
+			where table_schema = 'public' and data_type = 'text' order by 1, 2`
 	}
 	rs, err := h.db.Query(h.t.Context(), catalog)
 	columns, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (c [2]string, err error) { return c, sc(&c[0], &c[1]) })
@@ -89,7 +94,8 @@ func (h fixture) countPrefixed(beginning string) map[string]int {
 	}
 	found := map[string]int{}
 	for _, c := range columns {
-		n := queryText(h.t, h.Store, `select cast(count(*) as text) from "`+c[0]+`" where substr(cast("`+c[1]+`" as text), 1, `+fmt.Sprint(len(beginning))+`) = '`+beginning+`'`)
+		n := queryText(h.t, h.Store,
+			`select cast(count(*) as text) from "`+c[0]+`" where substr(cast("`+c[1]+`" as text), 1, `+fmt.Sprint(len(beginning))+`) = '`+beginning+`'`)
 		if n != "0" {
 			count, err := strconv.Atoi(n)
 			if err != nil {
@@ -147,7 +153,8 @@ func TestReencrypt_AllColumns(t *testing.T) {
 		}
 		// What was erased under the old key is found by what it was when the key has gone.
 		erased := h.newPseudonym(tenant, "sms", "+61400111222")
-		if ps, err := h.withKeys(k2).pseudonyms(t.Context(), tenant, "sms", "+61400111222"); err != nil || !slices.Contains(ps, erased) {
+		if ps, err := h.withKeys(k2).pseudonyms(t.Context(), tenant, "sms", "+61400111222"); err != nil ||
+			!slices.Contains(ps, erased) {
 			t.Errorf("pseudonyms %v, %v; want %s among them", ps, err, erased)
 		}
 		h.withKeys(k2).checkAllDecrypt(reencryptBatch + 30)
@@ -204,7 +211,8 @@ func TestReencrypt_ConcurrentWriters(t *testing.T) {
 			for n := 0; ctx.Err() == nil; n++ {
 				ep := endpoint(tenant, h.instance)
 				ep.Credentials[adapters.AuthToken] = fmt.Sprint("token ", n)
-				if _, err := []fixture{before, after}[n%2].SaveEndpoint(t.Context(), gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointActive}, timeZero, "key:k"); err != nil {
+				if _, err := []fixture{before, after}[n%2].SaveEndpoint(t.Context(),
+					gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointActive}, timeZero, "key:k"); err != nil {
 					t.Error(err)
 				}
 				lastToken = ep.Credentials[adapters.AuthToken]

@@ -47,7 +47,8 @@ func newAPIFixture(t *testing.T, s *Store) *apiFixture {
 	w.url = server.URL
 	instance := func(tenant string) (id, key string) {
 		key = identity.NewToken("ask_")
-		i, err := s.CreateInstance(t.Context(), gateway.Instance{TenantID: tenant, Name: "bot"}, gateway.InstanceSecrets{AgentSecretKey: key}, identity.System)
+		i, err := s.CreateInstance(t.Context(), gateway.Instance{TenantID: tenant, Name: "bot"},
+			gateway.InstanceSecrets{AgentSecretKey: key}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +67,8 @@ func (w *apiFixture) newKey(tenant, instance string, scopes ...string) string {
 		scopes = identity.Scopes
 	}
 	token := identity.NewToken("hg_live_")
-	_, err := w.CreateAPIKey(w.t.Context(), identity.APIKey{TenantID: tenant, InstanceID: instance, Name: "k", Scopes: scopes}, identity.HashToken(token), identity.System)
+	_, err := w.CreateAPIKey(w.t.Context(), identity.APIKey{TenantID: tenant, InstanceID: instance, Name: "k",
+		Scopes: scopes}, identity.HashToken(token), identity.System)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -150,7 +152,8 @@ func runAPITest(t *testing.T, test func(t *testing.T, w *apiFixture)) {
 func TestSurfaces_Consistent(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		customer := func(phone string) string {
-			return w.want(w.apiKey, "POST", "/v1/customers", `{"first_name":"Steve","last_name":"Example","phone_number":"`+phone+`"}`, 201, nil).id()
+			return w.want(w.apiKey, "POST", "/v1/customers",
+				`{"first_name":"Steve","last_name":"Example","phone_number":"`+phone+`"}`, 201, nil).id()
 		}
 		for name, c := range map[string]struct {
 			phone string
@@ -158,34 +161,46 @@ func TestSurfaces_Consistent(t *testing.T) {
 		}{
 			"Native": {"+61400111001", func(phone string) (string, string) {
 				id := customer(phone)
-				return id, w.want(w.apiKey, "POST", "/v1/customers/"+id+"/identities", `{"channel":"sms","external_id":"`+phone+`"}`, 201, nil).id()
+				return id, w.want(w.apiKey, "POST", "/v1/customers/"+id+"/identities",
+					`{"channel":"sms","external_id":"`+phone+`"}`, 201, nil).id()
 			}},
 			"User": {"+61400111002", func(phone string) (string, string) {
-				id := w.want(w.instanceKey, "POST", "/external/users", `{"firstName":"Steve","lastName":"Example","phoneNumber":"`+phone+`"}`, 201, nil).id()
-				return id, w.want(w.apiKey, "GET", "/v1/customers/lookup/identity?channel=sms&instance_id="+w.instance+"&external_id=%2B"+phone[1:], "", 200, nil).body["identity_id"].(string)
+				id := w.want(w.instanceKey, "POST", "/external/users",
+					`{"firstName":"Steve","lastName":"Example","phoneNumber":"`+phone+`"}`, 201, nil).id()
+				return id, w.want(w.apiKey, "GET",
+					"/v1/customers/lookup/identity?channel=sms&instance_id="+w.instance+"&external_id=%2B"+phone[1:], "", 200,
+					nil).body["identity_id"].(string)
 			}},
 			"Contact": {"+61400111003", func(phone string) (string, string) {
 				id := customer(phone)
-				return id, w.want(w.apiKey, "POST", "/global/contactIdentities", `{"contactIdentityType":"sms","value":"`+phone+`","contactId":"`+id+`"}`, 201, nil).id()
+				return id, w.want(w.apiKey, "POST", "/global/contactIdentities",
+					`{"contactIdentityType":"sms","value":"`+phone+`","contactId":"`+id+`"}`, 201, nil).id()
 			}},
 		} {
 			t.Run(name, func(t *testing.T) {
-				w := &apiFixture{Store: w.Store, t: t, url: w.url, tenant: w.tenant, instance: w.instance, instanceKey: w.instanceKey, apiKey: w.apiKey}
+				w := &apiFixture{Store: w.Store, t: t, url: w.url, tenant: w.tenant, instance: w.instance,
+					instanceKey: w.instanceKey, apiKey: w.apiKey}
 				customer, id := c.make(c.phone)
 				query := "phoneNumber=%2B" + c.phone[1:]
-				w.want(w.apiKey, "GET", "/v1/customers/"+customer, "", 200, map[string]any{"phone_number": c.phone, "first_name": "Steve"})
-				w.want(w.apiKey, "GET", "/v1/customers/"+customer+"/identities/"+id, "", 200, map[string]any{"external_id": c.phone, "channel": "sms", "verified": false})
-				w.want(w.instanceKey, "GET", "/external/users/"+customer, "", 200, map[string]any{"phoneNumber": c.phone, "firstName": "Steve", "isAnonymized": false})
-				got := w.want(w.instanceKey, "GET", "/external/users/search?"+query, "", 200, map[string]any{"conversationIds": []any{}})
+				w.want(w.apiKey, "GET", "/v1/customers/"+customer, "", 200,
+					map[string]any{"phone_number": c.phone, "first_name": "Steve"})
+				w.want(w.apiKey, "GET", "/v1/customers/"+customer+"/identities/"+id, "", 200,
+					map[string]any{"external_id": c.phone, "channel": "sms", "verified": false})
+				w.want(w.instanceKey, "GET", "/external/users/"+customer, "", 200,
+					map[string]any{"phoneNumber": c.phone, "firstName": "Steve", "isAnonymized": false})
+				got := w.want(w.instanceKey, "GET", "/external/users/search?"+query, "", 200,
+					map[string]any{"conversationIds": []any{}})
 				if user, _ := got.body["user"].(map[string]any); user["id"] != customer {
 					t.Errorf("found %s; want %s", got.text, customer)
 				}
-				w.want(w.apiKey, "GET", "/v4/global/contactIdentities/"+id, "", 200, map[string]any{"contactId": customer, "contactIdentityType": "SMS", "value": c.phone})
+				w.want(w.apiKey, "GET", "/v4/global/contactIdentities/"+id, "", 200,
+					map[string]any{"contactId": customer, "contactIdentityType": "SMS", "value": c.phone})
 				if !strings.Contains(w.do(w.apiKey, "GET", "/global/contactIdentities", "").text, id) {
 					t.Error("not among the contact identities")
 				}
 				w.want(w.instanceKey, "DELETE", "/external/users/"+customer, "", 204, nil)
-				for _, gone := range []string{"/v1/customers/" + customer, "/v1/customers/" + customer + "/identities/" + id, "/global/contactIdentities/" + id} {
+				for _, gone := range []string{"/v1/customers/" + customer, "/v1/customers/" + customer + "/identities/" + id,
+					"/global/contactIdentities/" + id} {
 					w.want(w.apiKey, "GET", gone, "", 404, nil)
 				}
 			})
@@ -197,7 +212,9 @@ func TestSurfaces_Consistent(t *testing.T) {
 // and compares, byte for byte, with what is said of ids that do not exist.
 func TestSurfaces_TenantIsolation(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
-		user := w.want(w.foreignInstanceKey, "POST", "/external/users", `{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61400111222","fkId":"7"}`, 201, nil).id()
+		user := w.want(w.foreignInstanceKey, "POST", "/external/users",
+			`{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61400111222","fkId":"7"}`,
+			201, nil).id()
 		list := w.want(w.foreignAPIKey, "GET", "/global/contactIdentities", "", 200, map[string]any{"total": 1})
 		contact := list.body["contactIdentities"].([]any)[0].(map[string]any)["id"].(string)
 		replacement := `{"contactIdentityType":"sms","value":"+61400111333"}`
@@ -220,8 +237,12 @@ func TestSurfaces_TenantIsolation(t *testing.T) {
 			}
 		}
 		w.want(w.apiKey, "GET", "/global/contactIdentities", "", 200, map[string]any{"total": 0})
-		w.want(w.apiKey, "POST", "/global/contactIdentities", `{"contactIdentityType":"email","value":"a@example.com","contactId":"`+user+`"}`, 404, map[string]any{"message": "Contact not found"})
+		w.want(w.apiKey, "POST", "/global/contactIdentities",
+			`{"contactIdentityType":"email","value":"a@example.com","contactId":"`+user+`"}`, 404,
+			map[string]any{"message": "Contact not found"})
 		// and what is taken there is free here
-		w.want(w.instanceKey, "POST", "/external/users", `{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61400111222","fkId":"7"}`, 201, nil)
+		w.want(w.instanceKey, "POST", "/external/users",
+			`{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61400111222","fkId":"7"}`,
+			201, nil)
 	})
 }

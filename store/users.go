@@ -14,27 +14,31 @@ const userColumns = customerColumns + `, fk_id, fk_user_id, source, context`
 
 func scanUser(sc sqldb.ScanFunc) (u identity.User, err error) {
 	u.Customer, err = scanCustomer(func(dest ...any) error {
-		return sc(append(dest, sqldb.Text(&u.FKID), sqldb.Text(&u.FKUserID), sqldb.Text(&u.Source), sqldb.Text(&u.Context))...)
+		return sc(append(dest, sqldb.Text(&u.FKID), sqldb.Text(&u.FKUserID), sqldb.Text(&u.Source),
+			sqldb.Text(&u.Context))...)
 	})
 	return u, err
 }
 
-// InstanceByAgentKey gives the instance whose secret key hashes to hash: the one in use, or one that
-// was replaced and is good still. gateway.ErrNoInstance.
+// InstanceByAgentKey returns the instance whose agent secret key, the present or a still valid
+// previous one, has the given hash. It returns gateway.ErrNoInstance if there is none.
 func (s *Store) InstanceByAgentKey(ctx context.Context, hash string) (gateway.Instance, error) {
 	rs, err := s.db.Query(ctx, `
 		select `+instanceColumns+` from instances
 		where agent_secret_hash = $1
-			or id = (select instance_id from retired_secrets where hash = $1 and kind = 'agent_secret_key' and until > `+s.dialect.Now+`)`, hash)
+			or id = (select instance_id from retired_secrets where hash = $1 and kind = 'agent_secret_key'
+				and until > `+s.dialect.Now+`)`, hash)
 	i, err := sqldb.ScanOne(rs, err, scanInstance)
 	return i, s.instanceError("look up agent", err)
 }
 
-// CreateUser keeps a customer with a new id and, for a phone number, an unverified
-// sms identity of the instance. Phone numbers are not unique among customers, so the
-// creations of a tenant take turns: of two at once with the same e-mail address, phone
-// number or fkId one gets httpapi.ErrUserExists.
-func (s *Store) CreateUser(ctx context.Context, instance string, u identity.User, by identity.Actor) (kept identity.User, err error) {
+// CreateUser stores a customer with a new ID and, if it has a valid phone number, an unverified
+// SMS identity of the instance. Since phone numbers of customers need not be unique, the tenant
+// row is locked: of concurrent calls with the same e-mail address, phone number or fkId one
+// succeeds and the others return identity.ErrUserExists.
+func (s *Store) CreateUser(
+	ctx context.Context, instance string, u identity.User, by identity.Actor,
+) (created identity.User, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		if _, err := tx.Exec(ctx, `update tenants set created_at = created_at where id = $1`, u.TenantID); err != nil {
 			return err
@@ -43,35 +47,41 @@ func (s *Store) CreateUser(ctx context.Context, instance string, u identity.User
 			return err
 		}
 		rs, err := tx.Query(ctx, `
-			insert into customers (id, tenant_id, email, phone_number, first_name, last_name, metadata, fk_id, fk_user_id, source, context, created_at, updated_at)
+			insert into customers (id, tenant_id, email, phone_number, first_name, last_name, metadata, fk_id, fk_user_id,
+				source, context, created_at, updated_at)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
 			returning `+userColumns,
-			newID(), u.TenantID, sqldb.TextOrNull(u.Email), sqldb.TextOrNull(u.PhoneNumber), sqldb.TextOrNull(u.FirstName), sqldb.TextOrNull(u.LastName), jsonObject(u.Metadata),
-			sqldb.TextOrNull(u.FKID), sqldb.TextOrNull(u.FKUserID), sqldb.TextOrNull(u.Source), sqldb.TextOrNull(u.Context), s.now())
-		if kept, err = sqldb.ScanOne(rs, err, scanUser); err != nil {
+			newID(), u.TenantID, sqldb.TextOrNull(u.Email), sqldb.TextOrNull(u.PhoneNumber), sqldb.TextOrNull(u.FirstName),
+			sqldb.TextOrNull(u.LastName), jsonObject(u.Metadata),
+			sqldb.TextOrNull(u.FKID), sqldb.TextOrNull(u.FKUserID), sqldb.TextOrNull(u.Source), sqldb.TextOrNull(u.Context),
+			s.now())
+		if created, err = sqldb.ScanOne(rs, err, scanUser); err != nil {
 			return err
 		}
-		err = recordEvents(ctx, tx, identity.Event{TenantID: u.TenantID, Kind: "user.created", Actor: by, CustomerID: kept.ID, InstanceID: instance})
+		err = recordEvents(ctx, tx, identity.Event{TenantID: u.TenantID, Kind: "user.created", Actor: by,
+			CustomerID: created.ID, InstanceID: instance})
 		if err != nil {
 			return err
 		}
-		return s.linkPhone(ctx, tx, instance, kept, by)
+		return s.linkPhone(ctx, tx, instance, created, by)
 	})
 	if err != nil {
 		return identity.User{}, s.userError("create user", err)
 	}
-	return kept, nil
+	return created, nil
 }
 
-// checkUserUnique looks for a customer who has what u wants to have. A phone number is also
-// that of an sms identity in which the instance would recognise somebody.
+// checkUserUnique returns identity.ErrUserExists if a customer has the e-mail address, phone
+// number or fkId of u. The external ID of an SMS identity that is valid in the instance counts as
+// a phone number of its customer.
 func checkUserUnique(ctx context.Context, tx sqldb.DB, instance string, u identity.User) error {
 	rs, err := tx.Query(ctx, `
 		select id from customers
 		where tenant_id = $1 and (lower(email) = lower($2) or phone_number = $3 or fk_id = $4)
 		union all
 		select id from identities
-		where tenant_id = $1 and channel = 'sms' and external_id = $3 and customer_id is not null and (instance_id = $5 or instance_id is null)
+		where tenant_id = $1 and channel = 'sms' and external_id = $3 and customer_id is not null
+			and (instance_id = $5 or instance_id is null)
 		limit 1`, u.TenantID, sqldb.TextOrNull(u.Email), sqldb.TextOrNull(u.PhoneNumber), sqldb.TextOrNull(u.FKID), instance)
 	ids, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
 	if err == nil && len(ids) > 0 {
@@ -80,8 +90,7 @@ func checkUserUnique(ctx context.Context, tx sqldb.DB, instance string, u identi
 	return err
 }
 
-// linkPhone makes the sms identity of a user. A number that nobody could write from
-// has none.
+// linkPhone links the SMS identity of a user, unless its phone number cannot be an SMS sender.
 func (s *Store) linkPhone(ctx context.Context, tx sqldb.DB, instance string, u identity.User, by identity.Actor) error {
 	if u.PhoneNumber == "" {
 		return nil
@@ -90,22 +99,26 @@ func (s *Store) linkPhone(ctx context.Context, tx sqldb.DB, instance string, u i
 	if err != nil {
 		return nil
 	}
-	_, err = s.linkTx(ctx, tx, identity.Identity{TenantID: u.TenantID, CustomerID: u.ID, InstanceID: instance, Channel: "sms", ExternalID: number}, by)
+	_, err = s.linkTx(ctx, tx, identity.Identity{TenantID: u.TenantID, CustomerID: u.ID, InstanceID: instance,
+		Channel: "sms", ExternalID: number}, by)
 	return err
 }
 
-// User gives a user of the tenant; identity.ErrNotFound.
+// User returns a user of the tenant. It returns identity.ErrNotFound if there is none with the ID.
 func (s *Store) User(ctx context.Context, tenant, id string) (identity.User, error) {
 	rs, err := s.db.Query(ctx, `select `+userColumns+` from customers where tenant_id = $1 and id = $2`, tenant, id)
 	u, err := sqldb.ScanOne(rs, err, scanUser)
 	return u, s.userError("read user", err)
 }
 
-// FindUser gives the oldest user that fits, and the conversations of the instance
-// with them, oldest first; identity.ErrNotFound.
-func (s *Store) FindUser(ctx context.Context, tenant, instance string, q identity.UserQuery) (u identity.User, conversations []string, err error) {
+// FindUser returns the oldest user that matches q and the IDs of its conversations with the
+// instance, oldest first. It returns identity.ErrNotFound if none matches.
+func (s *Store) FindUser(
+	ctx context.Context, tenant, instance string, q identity.UserQuery,
+) (u identity.User, conversations []string, err error) {
 	where, args := userFilter(tenant, instance, q)
-	rs, err := s.db.Query(ctx, `select `+userColumns+` from customers where tenant_id = $1 and `+where+` order by id limit 1`, args...)
+	rs, err := s.db.Query(ctx,
+		`select `+userColumns+` from customers where tenant_id = $1 and `+where+` order by id limit 1`, args...)
 	if u, err = sqldb.ScanOne(rs, err, scanUser); err != nil {
 		return u, nil, s.userError("find user", err)
 	}
@@ -118,6 +131,7 @@ func (s *Store) FindUser(ctx context.Context, tenant, instance string, q identit
 	return u, conversations, s.userError("find conversations of user", err)
 }
 
+// userFilter returns the condition for q and the arguments of the statement.
 func userFilter(tenant, instance string, q identity.UserQuery) (string, []any) {
 	switch {
 	case q.Email != "":
@@ -127,12 +141,13 @@ func userFilter(tenant, instance string, q identity.UserQuery) (string, []any) {
 	}
 	return `(phone_number = $2 or exists (
 		select 1 from identities i
-		where i.tenant_id = $1 and i.customer_id = customers.id and i.channel = 'sms' and i.external_id = $2 and (i.instance_id = $3 or i.instance_id is null)))`,
+		where i.tenant_id = $1 and i.customer_id = customers.id and i.channel = 'sms' and i.external_id = $2
+			and (i.instance_id = $3 or i.instance_id is null)))`,
 		[]any{tenant, q.Phone, instance}
 }
 
-// DeleteUser removes the customer as DeleteCustomer does, for the whole tenant;
-// identity.ErrNotFound. Their conversations stay and belong to nobody.
+// DeleteUser deletes a user as DeleteCustomer does and records an additional event. It returns
+// identity.ErrNotFound for an unknown user.
 func (s *Store) DeleteUser(ctx context.Context, tenant, id string, by identity.Actor) error {
 	err := s.retryTx(ctx, func(tx sqldb.DB) error {
 		// The customer's codes end with its rows; the entries in the code store expire.
@@ -147,8 +162,8 @@ func (s *Store) DeleteUser(ctx context.Context, tenant, id string, by identity.A
 	return s.userError("delete user", err)
 }
 
-// userError puts the domain's errors in place of the database's.
-func (s *Store) userError(doing string, err error) error {
+// userError maps errors of the database to those of package identity.
+func (s *Store) userError(op string, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -157,5 +172,5 @@ func (s *Store) userError(doing string, err error) error {
 	case sqldb.IsNoRows(err) || s.dialect.IsUnstorable(err):
 		return identity.ErrNotFound
 	}
-	return fmt.Errorf("%s: %w", doing, err)
+	return fmt.Errorf("%s: %w", op, err)
 }

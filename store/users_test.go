@@ -15,7 +15,8 @@ const userBody = `{"firstName":"Steve","lastName":"Example","email":"steve@examp
 func TestUsers(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		got := w.want(w.instanceKey, "POST", "/external/users", userBody, 201, nil)
-		want := `{"id":"` + got.id() + `","firstName":"Steve","lastName":"Example","context":"Support","source":"webchat","fkId":"123456","fkUserId":"u-1",` +
+		want := `{"id":"` + got.id() +
+			`","firstName":"Steve","lastName":"Example","context":"Support","source":"webchat","fkId":"123456","fkUserId":"u-1",` +
 			`"email":"steve@example.com","phoneNumber":"+61400111222","metadata":{"customData":{"n":[1,2],"tier":"gold"}},"isAnonymized":false}`
 		if got.text != want {
 			t.Errorf("got  %s\nwant %s", got.text, want)
@@ -27,14 +28,18 @@ func TestUsers(t *testing.T) {
 		if same.text != want {
 			t.Errorf("read %s", same.text)
 		}
-		for _, filter := range []string{"email=STEVE@example.com", "phoneNumber=%2B61400111222", "phoneNumber=+61%20400%20111%20222", "fkId=123456"} {
-			if found := w.want(w.instanceKey, "GET", "/external/users/search?"+filter, "", 200, nil); found.text != `{"user":`+want+`,"conversationIds":[]}` {
+		for _, filter := range []string{"email=STEVE@example.com", "phoneNumber=%2B61400111222",
+			"phoneNumber=+61%20400%20111%20222", "fkId=123456"} {
+			if found := w.want(w.instanceKey, "GET", "/external/users/search?"+filter, "", 200,
+				nil); found.text != `{"user":`+want+`,"conversationIds":[]}` {
 				t.Errorf("%s: %s", filter, found.text)
 			}
 		}
-		w.want(w.apiKey, "GET", "/v1/customers/"+got.id(), "", 200, map[string]any{"metadata": map[string]any{"customData": map[string]any{"tier": "gold", "n": []any{1, 2}}}})
+		w.want(w.apiKey, "GET", "/v1/customers/"+got.id(), "", 200,
+			map[string]any{"metadata": map[string]any{"customData": map[string]any{"tier": "gold", "n": []any{1, 2}}}})
 		w.want(w.instanceKey, "DELETE", "/external/users/"+got.id(), "", 204, nil)
-		w.want(w.instanceKey, "DELETE", "/external/users/"+got.id(), "", 404, map[string]any{"name": "ENTITY_NOT_FOUND_ERROR", "status": 404})
+		w.want(w.instanceKey, "DELETE", "/external/users/"+got.id(), "", 404,
+			map[string]any{"name": "ENTITY_NOT_FOUND_ERROR", "status": 404})
 		kinds := w.eventKinds(w.tenant)
 		for _, kind := range []string{"user.created", "identity.linked", "user.deleted", "identity.unlinked"} {
 			if !slices.Contains(kinds, kind) {
@@ -54,19 +59,23 @@ func TestUsers_Limits(t *testing.T) {
 			status  int
 			message string
 		}{
-			"NoName":           {`{"email":"a@example.com"}`, 400, "firstName: Field required; lastName: Field required"},
-			"NothingToFind":    {who + `}`, 400, "at least one of email, phoneNumber and fkId is required"},
-			"NullToFind":       {who + `,"email":null,"fkId":null}`, 400, "at least one of email, phoneNumber and fkId is required"},
-			"BlankToFind":      {who + `,"fkId":"  "}`, 400, "at least one of email, phoneNumber and fkId is required"},
-			"EmptyEmail":       {who + `,"email":""}`, 400, "email: String should have at least 1 character"},
-			"BadEmail":         {who + `,"email":"steve"}`, 400, "email: value is not a valid email address"},
-			"BadPhone":         {who + `,"phoneNumber":"0400"}`, 400, "phoneNumber: a phone number is written with its country code, such as +61400111222"},
-			"BothBad":          {who + `,"phoneNumber":"0400","email":"steve"}`, 400, "email: value is not a valid email address; phoneNumber: a phone number is written with its country code, such as +61400111222"},
-			"Unknown":          {who + `,"fkId":"1","tenant_id":"x"}`, 400, "tenant_id: Extra inputs are not permitted"},
-			"Id":               {who + `,"fkId":"1","id":"x"}`, 400, "id: Extra inputs are not permitted"},
-			"Capitals":         {who + `,"FkId":"1"}`, 400, "FkId: Extra inputs are not permitted"},
-			"Twice":            {who + `,"fkId":"1","fkId":"2"}`, 400, "fkId: duplicate field"},
-			"LongName":         {`{"firstName":"` + long + `","lastName":"E","fkId":"1"}`, 400, "firstName: String should have at most 255 characters"},
+			"NoName":        {`{"email":"a@example.com"}`, 400, "firstName: Field required; lastName: Field required"},
+			"NothingToFind": {who + `}`, 400, "at least one of email, phoneNumber and fkId is needed"},
+			"NullToFind": {who + `,"email":null,"fkId":null}`, 400,
+				"at least one of email, phoneNumber and fkId is needed"},
+			"BlankToFind": {who + `,"fkId":"  "}`, 400, "at least one of email, phoneNumber and fkId is needed"},
+			"EmptyEmail":  {who + `,"email":""}`, 400, "email: String should have at least 1 character"},
+			"BadEmail":    {who + `,"email":"steve"}`, 400, "email: value is not a valid email address"},
+			"BadPhone": {who + `,"phoneNumber":"0400"}`, 400,
+				"phoneNumber: a phone number is written with its country code, such as +61400111222"},
+			"BothBad": {who + `,"phoneNumber":"0400","email":"steve"}`, 400,
+				"email: value is not a valid email address; phoneNumber: a phone number is written with its country code, such as +61400111222"},
+			"Unknown":  {who + `,"fkId":"1","tenant_id":"x"}`, 400, "tenant_id: Extra inputs are not permitted"},
+			"Id":       {who + `,"fkId":"1","id":"x"}`, 400, "id: Extra inputs are not permitted"},
+			"Capitals": {who + `,"FkId":"1"}`, 400, "FkId: Extra inputs are not permitted"},
+			"Twice":    {who + `,"fkId":"1","fkId":"2"}`, 400, "fkId: the field is given twice"},
+			"LongName": {`{"firstName":"` + long + `","lastName":"E","fkId":"1"}`, 400,
+				"firstName: String should have at most 255 characters"},
 			"CustomDataAsList": {who + `,"fkId":"1","customData":[]}`, 400, "customData: Input should be a valid dictionary"},
 			"NotJSON":          {`{`, 400, "JSON decode error"},
 			"Empty":            {``, 400, "Field required"},
@@ -88,20 +97,26 @@ func TestUsers_Limits(t *testing.T) {
 				w.want(w.instanceKey, "POST", "/external/users", c.body, c.status, fields)
 			})
 		}
-		for _, filter := range []string{"", "?", "?email=", "?email=%20", "?email=a@example.com&fkId=1", "?email=&fkId=1", "?name=Steve", "?phoneNumber=%00"} {
-			w.want(w.instanceKey, "GET", "/external/users/search"+filter, "", 400, map[string]any{"status": 400, "name": "BAD_REQUEST"})
+		for _, filter := range []string{"", "?", "?email=", "?email=%20", "?email=a@example.com&fkId=1", "?email=&fkId=1",
+			"?name=Steve", "?phoneNumber=%00"} {
+			w.want(w.instanceKey, "GET", "/external/users/search"+filter, "", 400,
+				map[string]any{"status": 400, "name": "BAD_REQUEST"})
 		}
-		for _, filter := range []string{"email=%25", "email=s%25", "email=_teve", "fkId=%25", "fkId=_%25", "phoneNumber=%25", "fkId=zzz", "email=*", "fkId='%20or%201=1"} {
-			w.want(w.instanceKey, "GET", "/external/users/search?"+filter, "", 404, map[string]any{"status": 404, "name": "ENTITY_NOT_FOUND_ERROR", "message": "User not found."})
+		for _, filter := range []string{"email=%25", "email=s%25", "email=_teve", "fkId=%25", "fkId=_%25",
+			"phoneNumber=%25", "fkId=zzz", "email=*", "fkId='%20or%201=1"} {
+			w.want(w.instanceKey, "GET", "/external/users/search?"+filter, "", 404,
+				map[string]any{"status": 404, "name": "ENTITY_NOT_FOUND_ERROR", "message": "User not found."})
 		}
 		w.want(w.instanceKey, "GET", "/external/users/search?fkId=%25_", "", 200, nil)
 		w.want(w.instanceKey, "GET", "/external/users/search?phoneNumber=ext.%2012", "", 200, nil)
 		w.want(w.instanceKey, "GET", "/external/users/search?phoneNumber=%2B61400111333", "", 200, nil)
 		for _, id := range []string{"nobody", newID(), "search%20"} {
-			w.want(w.instanceKey, "GET", "/external/users/"+id, "", 404, map[string]any{"message": "User not found.", "details": map[string]any{"code": "ENTITY_NOT_FOUND"}})
+			w.want(w.instanceKey, "GET", "/external/users/"+id, "", 404,
+				map[string]any{"message": "User not found.", "details": map[string]any{"code": "ENTITY_NOT_FOUND"}})
 		}
 		w.want(w.instanceKey, "GET", "/external/nothing", "", 404, map[string]any{"name": "ENTITY_NOT_FOUND_ERROR"})
-		if got := w.want(w.instanceKey, "PUT", "/external/users", "{}", 405, map[string]any{"status": 405}); got.header.Get("Allow") != "POST" {
+		if got := w.want(w.instanceKey, "PUT", "/external/users", "{}", 405,
+			map[string]any{"status": 405}); got.header.Get("Allow") != "POST" {
 			t.Errorf("Allow %q", got.header.Get("Allow"))
 		}
 	})
@@ -112,7 +127,8 @@ func TestUsers_Limits(t *testing.T) {
 func TestUsers_AgentKeyScope(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		const refused = `{"status":403,"name":"FORBIDDEN_ERROR","message":"Invalid API key or secret key. Ensure that you are using a valid authentication key.","details":{"code":"INVALID_CREDENTIALS"}}`
-		for name, secret := range map[string]string{"None": "", "APIKey": w.apiKey, "Wrong": "ask_x", "Long": strings.Repeat("x", 600), "Hash": identity.HashToken(w.instanceKey)} {
+		for name, secret := range map[string]string{"None": "", "APIKey": w.apiKey, "Wrong": "ask_x",
+			"Long": strings.Repeat("x", 600), "Hash": identity.HashToken(w.instanceKey)} {
 			if got := w.want(secret, "GET", "/external/users/search?fkId=1", "", 403, nil); got.text != refused {
 				t.Errorf("%s: %s", name, got.text)
 			}
@@ -132,9 +148,11 @@ func TestUsers_Conflict(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		w.want(w.instanceKey, "POST", "/external/users", userBody, 201, nil)
 		native := w.want(w.apiKey, "POST", "/v1/customers", `{"first_name":"Steve"}`, 201, nil).id()
-		w.want(w.apiKey, "POST", "/v1/customers/"+native+"/identities", `{"channel":"sms","external_id":"+61400111999"}`, 201, nil)
+		w.want(w.apiKey, "POST", "/v1/customers/"+native+"/identities", `{"channel":"sms","external_id":"+61400111999"}`,
+			201, nil)
 		const who = `{"firstName":"Steve","lastName":"Example"`
-		for _, taken := range []string{`"email":"STEVE@EXAMPLE.COM"`, `"phoneNumber":"61400111222"`, `"fkId":"123456"`, `"phoneNumber":"+61400111999"`,
+		for _, taken := range []string{`"email":"STEVE@EXAMPLE.COM"`, `"phoneNumber":"61400111222"`, `"fkId":"123456"`,
+			`"phoneNumber":"+61400111999"`,
 			`"email":"free@example.com","phoneNumber":"+61400111444","fkId":"123456"`} {
 			for _, agent := range []string{w.instanceKey, w.otherInstanceKey} {
 				got := w.want(agent, "POST", "/external/users", who+`,`+taken+`}`, 400, nil)
@@ -145,7 +163,8 @@ func TestUsers_Conflict(t *testing.T) {
 		}
 		// nothing of the refused ones was kept
 		w.want(w.instanceKey, "GET", "/external/users/search?email=free@example.com", "", 404, nil)
-		w.want(w.instanceKey, "POST", "/external/users", who+`,"email":"free@example.com","phoneNumber":"+61400111444"}`, 201, nil)
+		w.want(w.instanceKey, "POST", "/external/users", who+`,"email":"free@example.com","phoneNumber":"+61400111444"}`,
+			201, nil)
 	})
 }
 
@@ -178,19 +197,24 @@ func TestUsers_ConcurrentCreate(t *testing.T) {
 // conversations, and an agent is told of its own conversations alone.
 func TestUsers_LinksUnknownSender(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
-		sender := newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "sms", ExternalID: "+61400111222"})
+		sender := newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "sms",
+			ExternalID: "+61400111222"})
 		mine := newConversation(t, w.Store, w.tenant, w.instance, sender.ID)
 		user := w.want(w.instanceKey, "POST", "/external/users", userBody, 201, nil).id()
-		other, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: user, InstanceID: w.otherInstance, Channel: "telegram", ExternalID: "1"}, identity.System)
+		other, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: user,
+			InstanceID: w.otherInstance, Channel: "telegram", ExternalID: "1"}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
 		theirs := newConversation(t, w.Store, w.tenant, w.otherInstance, other.ID)
-		w.want(w.instanceKey, "GET", "/external/users/search?fkId=123456", "", 200, map[string]any{"conversationIds": []any{mine}})
-		w.want(w.otherInstanceKey, "GET", "/external/users/search?fkId=123456", "", 200, map[string]any{"conversationIds": []any{theirs}})
+		w.want(w.instanceKey, "GET", "/external/users/search?fkId=123456", "", 200,
+			map[string]any{"conversationIds": []any{mine}})
+		w.want(w.otherInstanceKey, "GET", "/external/users/search?fkId=123456", "", 200,
+			map[string]any{"conversationIds": []any{theirs}})
 		w.want(w.apiKey, "GET", "/global/contactIdentities/"+sender.ID, "", 200, map[string]any{"contactId": user})
 		w.want(w.instanceKey, "DELETE", "/external/users/"+user, "", 204, nil)
-		if with := queryText(t, w.Store, `select identity_id from conversations where tenant_id = $1 and id = $2`, w.tenant, mine); with != "" {
+		if with := queryText(t, w.Store, `select identity_id from conversations where tenant_id = $1 and id = $2`, w.tenant,
+			mine); with != "" {
 			t.Errorf("the conversation is still with %s", with)
 		}
 	})

@@ -16,7 +16,8 @@ import (
 func (h fixture) createAgedOwner(external string, days int, f identity.VerificationPolicy) (customer, id string) {
 	h.t.Helper()
 	customer, id = h.createCustomerIdentity(external)
-	mustExec(h.t, h.Store, `update identities set verified_at = $2, role_override = 'owner' where id = $1`, id, h.now().AddDate(0, 0, -days))
+	mustExec(h.t, h.Store, `update identities set verified_at = $2, role_override = 'owner' where id = $1`, id,
+		h.now().AddDate(0, 0, -days))
 	e := gateway.InstanceEdit{OwnerDays: &f.OwnerDays, CustomerDays: &f.CustomerDays, InactivityDays: &f.InactivityDays}
 	i, err := h.EditInstance(h.t.Context(), tenant, h.instance, e, "key:test")
 	if err != nil || i.VerificationPolicy != f {
@@ -39,7 +40,8 @@ func (h fixture) ownerIdentity(customer, id string) identity.Identity {
 func TestVerification_ReclaimAfterExpiry(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		customer, id := h.createAgedOwner("1", 29, identity.VerificationPolicy{OwnerDays: 30})
-		if _, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test"); !errors.Is(err, identity.ErrAlreadyVerified) {
+		if _, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test"); !errors.Is(err,
+			identity.ErrAlreadyVerified) {
 			t.Fatalf("a fresh one: %v", err)
 		}
 		if i := h.ownerIdentity(customer, id); i.Role() != identity.Owner {
@@ -51,7 +53,8 @@ func TestVerification_ReclaimAfterExpiry(t *testing.T) {
 			t.Fatal(err)
 		}
 		i := h.ownerIdentity(customer, id)
-		if st := (identity.VerificationPolicy{}).EffectiveRole(i, h.now()); i.IsVerified() || st.Reason != identity.VerificationExpired {
+		if st := (identity.VerificationPolicy{}).EffectiveRole(i, h.now()); i.IsVerified() ||
+			st.Reason != identity.VerificationExpired {
 			t.Fatalf("%+v, %+v", i, st)
 		}
 		h.insertMessages(h.arrival("1", "again", "/claim ******"))
@@ -60,11 +63,13 @@ func TestVerification_ReclaimAfterExpiry(t *testing.T) {
 		if !in.HasLiveCode {
 			t.Fatal("no code waits")
 		}
-		a := claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: "1", IdentityID: id, MessageID: in.ID, ReceivedAt: in.ReceivedAt}
+		a := claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: "1", IdentityID: id,
+			MessageID: in.ID, ReceivedAt: in.ReceivedAt}
 		if st, err := h.CodeState(t.Context(), a); err != nil || st.Verified || st.Status != claim.Live {
 			t.Fatalf("%+v, %v", st, err)
 		}
-		h.apply(gateway.Commit{Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "claimed"}}, Claim: &claim.Decision{Outcome: claim.Granted, Grant: &sub, Attempt: a}})
+		h.apply(gateway.Commit{Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "claimed"}},
+			Claim: &claim.Decision{Outcome: claim.Granted, Grant: &sub, Attempt: a}})
 		i = h.ownerIdentity(customer, id)
 		if i.Role() != identity.Owner || i.ExpiryReason != "" || h.now().Sub(i.VerifiedAt) > time.Hour {
 			t.Fatalf("%+v", i)
@@ -89,15 +94,18 @@ func TestVerification_ReclaimAfterExpiry(t *testing.T) {
 func TestVerification_StrictestPolicy(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		customer, id := h.createAgedOwner("1", 31, identity.VerificationPolicy{})
-		if _, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test"); !errors.Is(err, identity.ErrAlreadyVerified) {
+		if _, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test"); !errors.Is(err,
+			identity.ErrAlreadyVerified) {
 			t.Fatal(err)
 		}
 		strict := newInstance(t, h.Store, tenant)
 		one, month := 1, 30
-		if _, err := h.EditInstance(t.Context(), tenant, strict.ID, gateway.InstanceEdit{OwnerDays: &one, CustomerDays: &month}, "key:test"); err != nil {
+		if _, err := h.EditInstance(t.Context(), tenant, strict.ID,
+			gateway.InstanceEdit{OwnerDays: &one, CustomerDays: &month}, "key:test"); err != nil {
 			t.Fatal(err)
 		}
-		a := claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: "1", IdentityID: id, MessageID: newID(), ReceivedAt: h.now()}
+		a := claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: "1", IdentityID: id,
+			MessageID: newID(), ReceivedAt: h.now()}
 		if st, err := h.CodeState(t.Context(), a); err != nil || !st.Verified {
 			t.Fatalf("%+v, %v", st, err)
 		}
@@ -106,7 +114,8 @@ func TestVerification_StrictestPolicy(t *testing.T) {
 			t.Fatalf("%+v, %v", st, err)
 		}
 		mustExec(t, h.Store, `update identities set instance_id = $2 where id = $1`, id, h.instance)
-		if _, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test"); !errors.Is(err, identity.ErrAlreadyVerified) {
+		if _, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test"); !errors.Is(err,
+			identity.ErrAlreadyVerified) {
 			t.Fatalf("another instance's policy: %v", err)
 		}
 		mustExec(t, h.Store, `update identities set instance_id = null where id = $1`, id)
@@ -125,7 +134,8 @@ func TestIssue_LimitKeepsVerification(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		mustExec(t, h.Store, `update identities set verified_at = $2, role_override = 'owner', doubt = 'silence' where id = $1`, id, h.now())
+		mustExec(t, h.Store,
+			`update identities set verified_at = $2, role_override = 'owner', doubt = 'silence' where id = $1`, id, h.now())
 		var many *claim.TooManyCodesError
 		if _, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test"); !errors.As(err, &many) {
 			t.Fatal(err)
@@ -142,24 +152,31 @@ func TestVerification_AccountChangeExpires(t *testing.T) {
 		want identity.ExpiryReason
 	}{
 		"OptedOut": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
-			h.apply(gateway.Commit{Lease: l, Release: true, Unreachable: &gateway.Unreachable{ConversationID: l.ConversationID, OptedOut: true, ExpiryReason: identity.ExpiredByOptOut}})
+			h.apply(gateway.Commit{Lease: l, Release: true,
+				Unreachable: &gateway.Unreachable{ConversationID: l.ConversationID, OptedOut: true,
+					ExpiryReason: identity.ExpiredByOptOut}})
 		}, identity.ExpiredByOptOut},
 		"Deactivated": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
-			h.apply(gateway.Commit{Lease: l, Release: true, Unreachable: &gateway.Unreachable{ConversationID: l.ConversationID, ExpiryReason: identity.ExpiredByTermination}})
+			h.apply(gateway.Commit{Lease: l, Release: true,
+				Unreachable: &gateway.Unreachable{ConversationID: l.ConversationID, ExpiryReason: identity.ExpiredByTermination}})
 		}, identity.ExpiredByTermination},
 		"MerelyBlocked": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
 			h.apply(gateway.Commit{Lease: l, Release: true, Unreachable: &gateway.Unreachable{ConversationID: l.ConversationID}})
 		}, ""},
 		"Silence": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
-			h.apply(gateway.Commit{Lease: l, Release: true, IdentityUpdates: []gateway.IdentityUpdate{{IdentityID: in.Sender.ID, ExpiryReason: identity.ExpiredByInactivity, UpdateLastSeen: true, ReclaimNotified: true}}})
+			h.apply(gateway.Commit{Lease: l, Release: true,
+				IdentityUpdates: []gateway.IdentityUpdate{{IdentityID: in.Sender.ID, ExpiryReason: identity.ExpiredByInactivity,
+					UpdateLastSeen: true, ReclaimNotified: true}}})
 		}, identity.ExpiredByInactivity},
 		"NobodyHasTheNumber": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
-			row := gateway.OutboxRow{ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance, Channel: adapters.Telegram, Recipient: "1", Text: "x", Cause: "agent"}
+			row := gateway.OutboxRow{ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance,
+				Channel: adapters.Telegram, Recipient: "1", Text: "x", Cause: "agent"}
 			h.apply(gateway.Commit{Lease: l, Release: true, Replies: []gateway.OutboxRow{row}})
 			mustExec(h.t, h.Store, `update outbox set provider_id = 'p1' where id = $1`, row.ID)
 			ep := adapters.Endpoint{TenantID: tenant, InstanceID: h.instance, Channel: adapters.Telegram}
 			for range 2 {
-				if err := h.ApplyReceipts(h.t.Context(), ep, []adapters.Receipt{{ProviderID: "p1", Status: adapters.Failed, Code: "30005", Gone: true}}); err != nil {
+				if err := h.ApplyReceipts(h.t.Context(), ep,
+					[]adapters.Receipt{{ProviderID: "p1", Status: adapters.Failed, Code: "30005", Gone: true}}); err != nil {
 					h.t.Fatal(err)
 				}
 			}
@@ -172,7 +189,8 @@ func TestVerification_AccountChangeExpires(t *testing.T) {
 				l := h.lease(gateway.InboxQueue, "one")[0]
 				in := h.inbound(l)[0]
 				h.apply(gateway.Commit{Lease: l, Participant: &gateway.ConversationParticipant{
-					ConversationID: l.ConversationID, TenantID: tenant, Address: identity.Address{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: "1"}}})
+					ConversationID: l.ConversationID, TenantID: tenant,
+					Address: identity.Address{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: "1"}}})
 				c.sign(h, l, in)
 				if i := h.ownerIdentity(customer, id); i.ExpiryReason != c.want || !i.IsVerified() {
 					t.Fatalf("%+v; want doubt %q", i, c.want)
@@ -204,15 +222,19 @@ func TestInbound_VerificationState(t *testing.T) {
 		h.insertMessages(h.arrival("1", "m1", "hello"))
 		l := h.lease(gateway.InboxQueue, "one")[0]
 		in := h.inbound(l)[0]
-		if in.Instance.VerificationPolicy != f || !in.Sender.LastSeenAt.Equal(heard) || !in.ReclaimNotified || in.Sender.ExpiryReason != "" {
+		if in.Instance.VerificationPolicy != f || !in.Sender.LastSeenAt.Equal(heard) || !in.ReclaimNotified ||
+			in.Sender.ExpiryReason != "" {
 			t.Errorf("%+v", in)
 		}
 		h.apply(gateway.Commit{
-			Lease: l, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "forwarded"}}, IdentityUpdates: []gateway.IdentityUpdate{{IdentityID: id, ExpiryReason: identity.ExpiredByInactivity}},
-			Deliveries: []gateway.Delivery{{ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance, MessageID: in.ID, Type: "message.received"}},
+			Lease: l, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "forwarded"}},
+			IdentityUpdates: []gateway.IdentityUpdate{{IdentityID: id, ExpiryReason: identity.ExpiredByInactivity}},
+			Deliveries: []gateway.Delivery{{ID: newID(), TenantID: tenant, ConversationID: l.ConversationID,
+				InstanceID: h.instance, MessageID: in.ID, Type: "message.received"}},
 		})
 		es, err := h.PendingEvents(t.Context(), l)
-		if err != nil || len(es) != 1 || es[0].Sender.ExpiryReason != identity.ExpiredByInactivity || es[0].VerificationPolicy.OwnerDays != 30 || es[0].VerificationPolicy.CustomerDays != 90 {
+		if err != nil || len(es) != 1 || es[0].Sender.ExpiryReason != identity.ExpiredByInactivity ||
+			es[0].VerificationPolicy.OwnerDays != 30 || es[0].VerificationPolicy.CustomerDays != 90 {
 			t.Errorf("%+v, %v", es, err)
 		}
 	})

@@ -14,7 +14,8 @@ func FuzzRing_Open(f *testing.F) {
 	}
 	const bound = "tenant\x1fendpoints.credentials\x1frow"
 	sealed := ring.Seal([]byte("secret"), bound)
-	for _, s := range []string{sealed, sealed + "A", sealed[:len(sealed)-1], sealed + "\n", strings.Replace(sealed, ".k1.", ".k2.", 1), strings.Replace(sealed, "v1.", "v2.", 1), "v1.k1.", "v1..", "", "\xff"} {
+	for _, s := range []string{sealed, sealed + "A", sealed[:len(sealed)-1], sealed + "\n",
+		strings.Replace(sealed, ".k1.", ".k2.", 1), strings.Replace(sealed, "v1.", "v2.", 1), "v1.k1.", "v1..", "", "\xff"} {
 		f.Add(s, bound)
 		f.Add(s, bound+"2")
 	}
@@ -28,7 +29,9 @@ func FuzzRing_Open(f *testing.F) {
 
 // Whatever master keys are given, they are good or it is said which is not, without a key.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{GenerateKey("k1"), GenerateKey("k1") + "," + GenerateKey("k2"), GenerateKey("k1") + "," + GenerateKey("k1"), "k1:c2hvcnRzaG9ydHNob3J0c2hvcnQ=", ":,:", "", "\x00", "k1:" + strings.Repeat("A", 43)} {
+	for _, s := range []string{GenerateKey("k1"), GenerateKey("k1") + "," + GenerateKey("k2"),
+		GenerateKey("k1") + "," + GenerateKey("k1"), "k1:c2hvcnRzaG9ydHNob3J0c2hvcnQ=", ":,:", "", "\x00",
+		"k1:" + strings.Repeat("A", 43)} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -35,19 +35,24 @@ func TestRing_OpenBoundToRow(t *testing.T) {
 		stale bool
 		want  error
 	}{
-		"ItsOwn":               {mustParse(t, k1), place, false, nil},
-		"BehindANewerKey":      {mustParse(t, k2, k1), place, true, nil},
-		"BeforeANewerKey":      {mustParse(t, k1, k2), place, false, nil},
-		"AnotherRow":           {mustParse(t, k1), AssociatedData("tenant", "endpoints.credentials", "row2"), false, ErrDecrypt},
-		"AnotherColumn":        {mustParse(t, k1), AssociatedData("tenant", "instances.webhook_secret", "row"), false, ErrDecrypt},
-		"AnotherTenant":        {mustParse(t, k1), AssociatedData("tenant2", "endpoints.credentials", "row"), false, ErrDecrypt},
-		"SameTextCutElsewhere": {mustParse(t, k1), AssociatedData("tenan", "t\x1fendpoints.credentials", "row"), false, ErrDecrypt},
-		"AnotherRing":          {mustParse(t, k2, k3), place, false, gateway.ErrNoMasterKey},
-		"AnotherKeyOfTheID":    {mustParse(t, GenerateKey("k1")), place, false, ErrDecrypt},
+		"ItsOwn":          {mustParse(t, k1), place, false, nil},
+		"BehindANewerKey": {mustParse(t, k2, k1), place, true, nil},
+		"BeforeANewerKey": {mustParse(t, k1, k2), place, false, nil},
+		"AnotherRow": {mustParse(t, k1), AssociatedData("tenant", "endpoints.credentials", "row2"), false,
+			ErrDecrypt},
+		"AnotherColumn": {mustParse(t, k1), AssociatedData("tenant", "instances.webhook_secret", "row"), false,
+			ErrDecrypt},
+		"AnotherTenant": {mustParse(t, k1), AssociatedData("tenant2", "endpoints.credentials", "row"), false,
+			ErrDecrypt},
+		"SameTextCutElsewhere": {mustParse(t, k1), AssociatedData("tenan", "t\x1fendpoints.credentials", "row"), false,
+			ErrDecrypt},
+		"AnotherRing":       {mustParse(t, k2, k3), place, false, gateway.ErrNoMasterKey},
+		"AnotherKeyOfTheID": {mustParse(t, GenerateKey("k1")), place, false, ErrDecrypt},
 	} {
 		t.Run(name, func(t *testing.T) {
 			plain, stale, err := c.ring.Open(sealed, c.bind)
-			if !errors.Is(err, c.want) || err == nil && (string(plain) != "a secret" || stale != c.stale) || err != nil && (plain != nil || !errors.Is(err, ErrDecrypt)) {
+			if !errors.Is(err, c.want) || err == nil && (string(plain) != "a secret" || stale != c.stale) || err != nil &&
+				(plain != nil || !errors.Is(err, ErrDecrypt)) {
 				t.Errorf("%q, %v, %v; want %v", plain, stale, err, c.want)
 			}
 		})
@@ -66,7 +71,8 @@ func TestRing_OpenTampered(t *testing.T) {
 	keys := mustParse(t, GenerateKey("k1"))
 	sealed := keys.Seal([]byte("a secret"), "place")
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	tries := []string{"", ".", "..", "v1..", "v1.k1", "v1.k1.", "v2" + sealed[2:], sealed + "A", sealed + "=", sealed[:len(sealed)-1], strings.ToUpper(sealed), " " + sealed, sealed + "\n"}
+	tries := []string{"", ".", "..", "v1..", "v1.k1", "v1.k1.", "v2" + sealed[2:], sealed + "A", sealed + "=",
+		sealed[:len(sealed)-1], strings.ToUpper(sealed), " " + sealed, sealed + "\n"}
 	for i := range sealed {
 		for _, with := range []byte{letters[(strings.IndexByte(letters, sealed[i])+1)%64], '.', '*'} {
 			if sealed[i] != with {

@@ -37,7 +37,9 @@ func openSQLite(ctx context.Context, file string) (*sqlite, error) {
 	if err := createPrivateFile(file); err != nil {
 		return nil, err
 	}
-	dsn := sqliteURI(file) + "?_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)&_txlock=immediate&_time_format=sqlite"
+	dsn := sqliteURI(file) +
+		"?_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=foreign_keys(1)" +
+		"&_pragma=busy_timeout(5000)&_txlock=immediate&_time_format=sqlite"
 	writer, err := sql.Open("sqlite", dsn)
 	if err != nil {
 		return nil, err
@@ -172,7 +174,8 @@ func (s *sqlite) Dialect() Dialect {
 		IsDatabaseError:       func(err error) bool { return errorCode(err) != 0 },
 		IsUnavailable: func(err error) bool {
 			switch errorCode(err) & 0xff {
-			case 0, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_INTERRUPT,
+			case 0, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
+				sqlite3.SQLITE_INTERRUPT,
 				sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM:
 				return true
 			}

@@ -19,7 +19,8 @@ import (
 
 // sqlMethods are the methods whose argument, or the field of a statement, is run as SQL, and
 // which argument that is.
-var sqlMethods = map[string]int{"Exec": 1, "Query": 1, "QueryRow": 1, "ExecContext": 1, "QueryContext": 1, "QueryRowContext": 1, "Prepare": 1, "PrepareContext": 1}
+var sqlMethods = map[string]int{"Exec": 1, "Query": 1, "QueryRow": 1, "ExecContext": 1, "QueryContext": 1,
+	"QueryRowContext": 1, "Prepare": 1, "PrepareContext": 1}
 
 // A Auditor follows texts in one package.
 type Auditor struct {
@@ -45,7 +46,8 @@ func AuditFiles(t *testing.T, files []string, src map[string]string) *Auditor {
 		}
 		a.files = append(a.files, f)
 	}
-	a.info = &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Uses: map[*ast.Ident]types.Object{}, Defs: map[*ast.Ident]types.Object{}, Selections: map[*ast.SelectorExpr]*types.Selection{}}
+	a.info = &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Uses: map[*ast.Ident]types.Object{},
+		Defs: map[*ast.Ident]types.Object{}, Selections: map[*ast.SelectorExpr]*types.Selection{}}
 	// What others declare is not needed to follow a text: errors about imports are passed over.
 	conf := types.Config{Importer: importer.Default(), Error: func(error) {}, FakeImportC: true}
 	_, _ = conf.Check("store", a.fset, a.files, a.info)
@@ -286,11 +288,14 @@ func (a *Auditor) traceCall(c *ast.CallExpr) string {
 		switch {
 		case isDialect(sel.X):
 			return arguments(0)
-		case pkg != nil && (pkg.Name == "strings" && (sel.Sel.Name == "ReplaceAll" || sel.Sel.Name == "Join" || sel.Sel.Name == "Repeat" || sel.Sel.Name == "TrimSuffix" || sel.Sel.Name == "TrimPrefix") || pkg.Name == "fmt" && sel.Sel.Name == "Sprintf" || pkg.Name == "strconv" && sel.Sel.Name == "Itoa"):
+		case pkg != nil && (pkg.Name == "strings" && (sel.Sel.Name == "ReplaceAll" || sel.Sel.Name == "Join" ||
+			sel.Sel.Name == "Repeat" || sel.Sel.Name == "TrimSuffix" || sel.Sel.Name == "TrimPrefix") || pkg.Name == "fmt" &&
+			sel.Sel.Name == "Sprintf" || pkg.Name == "strconv" && sel.Sel.Name == "Itoa"):
 			return arguments(0)
 		}
 		// The standard library is read where it is at hand.
-		if of := a.info.Uses[sel.Sel]; sel.Sel.Name == "String" && (of == nil || of.Pkg() != nil && of.Pkg().Path() == "strings") {
+		if of := a.info.Uses[sel.Sel]; sel.Sel.Name == "String" &&
+			(of == nil || of.Pkg() != nil && of.Pkg().Path() == "strings") {
 			return a.traceBuilder(sel.X)
 		}
 		return a.traceFunction(sel.Sel, 0)
