@@ -8,7 +8,8 @@ import (
 	"hydragate/identity"
 )
 
-// formatHistory gives the history of an address in words: who, and whether they still own it.
+// formatHistory returns the history of an address as text: the name of each owner, with "…" for the
+// present one.
 func (f *tenantFixture) formatHistory(a identity.Address, names map[string]string) string {
 	f.t.Helper()
 	a.TenantID = f.tenant
@@ -16,33 +17,33 @@ func (f *tenantFixture) formatHistory(a identity.Address, names map[string]strin
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	var words []string
+	var entries []string
 	for _, o := range os {
-		word := names[o.CustomerID]
+		entry := names[o.CustomerID]
 		if !o.ErasedAt.IsZero() {
-			word += " (" + o.ExternalID[:7] + ")"
+			entry += " (" + o.ExternalID[:7] + ")"
 		}
 		if o.Until.IsZero() {
-			word += "…"
+			entry += "…"
 		} else if o.Until.Before(o.Since) {
-			word += " backwards"
+			entry += " backwards"
 		}
-		words = append(words, word)
+		entries = append(entries, entry)
 	}
-	return strings.Join(words, ", ")
+	return strings.Join(entries, ", ")
 }
 
-// TestAddressHistory walks an address through everything that can happen to its owner.
+// TestAddressHistory changes the owner of an address in every possible way.
 func TestAddressHistory(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		steve, _ := f.createCustomer("", 0)
 		matt, _ := f.createCustomer("", 0)
 		names := map[string]string{steve: "Steve", matt: "Matt"}
 		a := identity.Address{Channel: "telegram", ExternalID: "12345"}
-		want := func(words string) {
+		want := func(history string) {
 			t.Helper()
-			if got := f.formatHistory(a, names); got != words {
-				t.Errorf("history: %s; want %s", got, words)
+			if got := f.formatHistory(a, names); got != history {
+				t.Errorf("history = %q, want %q", got, history)
 			}
 		}
 		u := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: a.Channel,
@@ -50,7 +51,7 @@ func TestAddressHistory(t *testing.T) {
 		want("")
 		if at, err := f.IdentityAddress(t.Context(), f.tenant, u.ID); err != nil || at.ExternalID != "12345" ||
 			at.InstanceID != f.instance {
-			t.Errorf("address %+v, %v", at, err)
+			t.Errorf("IdentityAddress(unknown sender) = %+v, %v", at, err)
 		}
 		if _, err := f.Adopt(t.Context(), f.tenant, steve, u.ID, identity.System); err != nil {
 			t.Fatal(err)
@@ -61,7 +62,7 @@ func TestAddressHistory(t *testing.T) {
 		}
 		want("Steve")
 		if at, err := f.IdentityAddress(t.Context(), f.tenant, u.ID); err != nil || at.ExternalID != "12345" {
-			t.Errorf("address of who is gone: %+v, %v", at, err)
+			t.Errorf("IdentityAddress(deleted) = %+v, %v", at, err)
 		}
 		i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: matt, Channel: a.Channel,
 			ExternalID: a.ExternalID}, identity.System)
@@ -79,7 +80,7 @@ func TestAddressHistory(t *testing.T) {
 		want("Steve, Matt, Steve, Matt…")
 		if os, err := f.CustomerHistory(t.Context(), f.tenant, steve); err != nil || len(os) != 2 ||
 			os[0].IdentityID != u.ID {
-			t.Errorf("of Steve: %+v, %v", os, err)
+			t.Errorf("CustomerHistory(steve) = %+v, %v", os, err)
 		}
 		if _, err := f.EraseCustomer(t.Context(), f.tenant, steve, identity.System); err != nil {
 			t.Fatal(err)
@@ -87,7 +88,7 @@ func TestAddressHistory(t *testing.T) {
 		want("Steve (erased:), Matt, Steve (erased:), Matt…")
 		if at, err := f.IdentityAddress(t.Context(), f.tenant, u.ID); err != nil ||
 			!strings.HasPrefix(at.ExternalID, "erased:") {
-			t.Errorf("address of who was erased: %+v, %v", at, err)
+			t.Errorf("IdentityAddress(erased) = %+v, %v, want a pseudonym", at, err)
 		}
 		if _, err := f.EraseCustomer(t.Context(), f.tenant, matt, identity.System); err != nil {
 			t.Fatal(err)
@@ -95,13 +96,13 @@ func TestAddressHistory(t *testing.T) {
 		want("Steve (erased:), Matt (erased:), Steve (erased:), Matt (erased:)")
 		for _, c := range [][2]string{{newTenant(t, f.Store), u.ID}, {f.tenant, newID()}, {f.tenant, "x"}} {
 			if _, err := f.IdentityAddress(t.Context(), c[0], c[1]); !errors.Is(err, identity.ErrNotFound) {
-				t.Errorf("address of %v: %v; want ErrNotFound", c, err)
+				t.Errorf("IdentityAddress(%v) = %v, want ErrNotFound", c, err)
 			}
 		}
 	}})
 }
 
-// TestAddressHistory_InstanceDeleted: rows that go by themselves are told too.
+// TestAddressHistory_InstanceDeleted tests that identities deleted by a cascade are recorded.
 func TestAddressHistory_InstanceDeleted(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		steve, _ := f.createCustomer("", 0)
@@ -115,7 +116,7 @@ func TestAddressHistory_InstanceDeleted(t *testing.T) {
 		}
 		if got := f.formatHistory(identity.Address{Channel: "telegram", ExternalID: "777"},
 			map[string]string{steve: "Steve"}); got != "Steve" {
-			t.Errorf("history: %s", got)
+			t.Errorf("history = %q, want Steve", got)
 		}
 	}})
 }

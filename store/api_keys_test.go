@@ -13,10 +13,10 @@ func TestEnsureAPIKey(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s, ctx := open(t), t.Context()
 		if n, err := s.CountAPIKeys(ctx); err != nil || n != 0 {
-			t.Fatalf("an empty database holds %d keys, %v", n, err)
+			t.Fatalf("CountAPIKeys() of an empty database = %d, %v", n, err)
 		}
 		first, second := identity.NewToken("hg_live_"), identity.NewToken("hg_live_")
-		other, err := s.CreateAPIKey(ctx, identity.APIKey{TenantID: identity.DefaultTenant, Name: "desk"}, newID(),
+		other, err := s.CreateAPIKey(ctx, identity.APIKey{TenantID: identity.DefaultTenant, Name: "staff"}, newID(),
 			identity.System)
 		if err != nil {
 			t.Fatal(err)
@@ -32,31 +32,31 @@ func TestEnsureAPIKey(t *testing.T) {
 		for _, want := range []bool{true, false} {
 			if created, err := s.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", first, identity.Scopes); err != nil ||
 				created != want {
-				t.Errorf("created %v, %v; want %v", created, err, want)
+				t.Errorf("EnsureAPIKey(first) = %v, %v, want %v", created, err, want)
 			}
 		}
 		k, err := s.APIKey(ctx, identity.HashToken(first))
 		if err != nil || !k.HasScope("keys:write") || k.Hint != first[len(first)-4:] || k.Name != "bootstrap" {
-			t.Errorf("kept: %+v, %v", k, err)
+			t.Errorf("APIKey() = %+v, %v", k, err)
 		}
 		if created, err := s.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", second, identity.Scopes); err != nil ||
 			!created {
-			t.Errorf("another token: created %v, %v", created, err)
+			t.Errorf("EnsureAPIKey(second) = %v, %v, want true", created, err)
 		}
 		if live(first) || !live(second) {
-			t.Errorf("live: the old one %v, the new one %v", live(first), live(second))
+			t.Errorf("live: first %v, second %v, want only the second", live(first), live(second))
 		}
 		if _, err := s.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", first, identity.Scopes); !errors.Is(err,
 			ErrKeyRevoked) || !live(second) {
-			t.Errorf("a revoked token: %v; want ErrKeyRevoked", err)
+			t.Errorf("EnsureAPIKey(revoked token) = %v, want ErrKeyRevoked", err)
 		}
 		if _, err := s.EnsureAPIKey(ctx, newTenant(t, s), "bootstrap", second, identity.Scopes); !errors.Is(err,
 			ErrKeyRevoked) {
-			t.Errorf("another tenant's token: %v; want ErrKeyRevoked", err)
+			t.Errorf("EnsureAPIKey(token of another tenant) = %v, want ErrKeyRevoked", err)
 		}
 		if ks, err := s.ListAPIKeys(ctx, identity.DefaultTenant, "", 10); err != nil || len(ks) != 3 ||
 			ks[0].ID != other.ID || !ks[0].IsLive(time.Now()) {
-			t.Errorf("keys: %+v, %v", ks, err)
+			t.Errorf("ListAPIKeys() = %+v, %v, want three keys", ks, err)
 		}
 	})
 }
@@ -76,14 +76,14 @@ func TestEnsureAPIKey_ConcurrentReplicas(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		made := 0
+		count := 0
 		for _, c := range created {
 			if c {
-				made++
+				count++
 			}
 		}
-		if n, err := s.CountAPIKeys(t.Context()); made != 1 || n != 1 || err != nil {
-			t.Errorf("%d said they made it, %d keys, %v; want one", made, n, err)
+		if n, err := s.CountAPIKeys(t.Context()); count != 1 || n != 1 || err != nil {
+			t.Errorf("%d calls created the key, %d keys stored, %v, want one", count, n, err)
 		}
 	})
 }

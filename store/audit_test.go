@@ -19,7 +19,7 @@ func TestAudit(t *testing.T) {
 		tenant := newTenant(t, s)
 		at := time.Date(2026, 1, 2, 3, 4, 5, 678000, time.UTC)
 		if err := s.Audit(t.Context()); err != nil {
-			t.Errorf("nothing: %v", err)
+			t.Errorf("Audit() without events: %v", err)
 		}
 		err := s.Audit(t.Context(),
 			identity.Event{TenantID: tenant, Kind: "claim.failed", Actor: "sender:x", IdentityID: newID(), MessageID: newID(),
@@ -30,27 +30,27 @@ func TestAudit(t *testing.T) {
 		}
 		es := auditLog(t, s, tenant)
 		if len(es) != 2 || !es[0].At.Equal(at) || es[0].MessageID == "" || es[0].CustomerID != "" || es[0].ID == "" {
-			t.Fatalf("%+v", es)
+			t.Fatalf("audit log = %+v", es)
 		}
 		if age := time.Since(es[1].At); age < -time.Minute || age > time.Minute {
-			t.Errorf("without a time: %v; want now", es[1].At)
+			t.Errorf("time of an event without time = %v, want now", es[1].At)
 		}
 		if err := s.Audit(t.Context(), identity.Event{TenantID: tenant, Kind: "a"},
 			identity.Event{TenantID: unknownID, Kind: "b"}); err == nil {
-			t.Error("an event of no tenant was kept")
+			t.Error("an event of an unknown tenant was stored")
 		}
 		if n := len(auditLog(t, s, tenant)); n != 2 {
-			t.Errorf("%d events; want all of a call or none", n)
+			t.Errorf("%d events stored, want all events of a call or none", n)
 		}
 	})
 }
 
 func TestAuditEvents(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
-		customer, who, instance := newID(), newID(), newID()
+		customer, identityID, instance := newID(), newID(), newID()
 		at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 		for i, e := range []identity.Event{
-			{Kind: "a", Actor: "key:1", CustomerID: customer}, {Kind: "b", Actor: "key:2", IdentityID: who},
+			{Kind: "a", Actor: "key:1", CustomerID: customer}, {Kind: "b", Actor: "key:2", IdentityID: identityID},
 			{Kind: "a", Actor: "key:2", InstanceID: instance}, {Kind: "c", Actor: "system"},
 		} {
 			e.TenantID, e.At, e.Detail = f.tenant, at.Add(time.Duration(i)*time.Millisecond),
@@ -59,7 +59,7 @@ func TestAuditEvents(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		seen := func(q identity.EventQuery, before string, limit int) (ns, last string) {
+		list := func(q identity.EventQuery, before string, limit int) (ns, last string) {
 			t.Helper()
 			es, err := f.AuditEvents(t.Context(), f.tenant, q, before, limit)
 			if err != nil {
@@ -79,29 +79,29 @@ func TestAuditEvents(t *testing.T) {
 		}{
 			{identity.EventQuery{}, "3210"}, {identity.EventQuery{Kind: "a"}, "20"},
 			{identity.EventQuery{Actor: "key:2"}, "21"}, {identity.EventQuery{CustomerID: customer}, "0"},
-			{identity.EventQuery{IdentityID: who}, "1"}, {identity.EventQuery{InstanceID: instance}, "2"},
+			{identity.EventQuery{IdentityID: identityID}, "1"}, {identity.EventQuery{InstanceID: instance}, "2"},
 			{identity.EventQuery{Kind: "a", Actor: "key:2"}, "2"},
 			{identity.EventQuery{Since: at.Add(time.Millisecond), Until: at.Add(3 * time.Millisecond)}, "21"},
 			{identity.EventQuery{Since: at.Add(4 * time.Millisecond), Until: at.Add(time.Hour)}, ""},
 			{identity.EventQuery{CustomerID: "x"}, ""}, {identity.EventQuery{Kind: "' or 1=1 --"}, ""},
 		} {
-			if got, _ := seen(c.q, "", 10); got != c.want {
-				t.Errorf("%+v: %s; want %s", c.q, got, c.want)
+			if got, _ := list(c.q, "", 10); got != c.want {
+				t.Errorf("AuditEvents(%+v) = %s, want %s", c.q, got, c.want)
 			}
 		}
-		first, last := seen(identity.EventQuery{}, "", 2)
-		second, _ := seen(identity.EventQuery{}, last, 2)
+		first, last := list(identity.EventQuery{}, "", 2)
+		second, _ := list(identity.EventQuery{}, last, 2)
 		if first != "32" || second != "10" {
-			t.Errorf("pages %s and %s", first, second)
+			t.Errorf("pages = %s and %s, want 32 and 10", first, second)
 		}
 		if es, err := f.AuditEvents(t.Context(), newTenant(t, f.Store), identity.EventQuery{}, last, 10); err != nil ||
 			len(es) != 0 {
-			t.Errorf("another tenant sees %d events, %v", len(es), err)
+			t.Errorf("AuditEvents() of another tenant = %d events, %v, want none", len(es), err)
 		}
 	}})
 }
 
-// TestAuditLog_AppendOnly tries, past all methods, to change what was written.
+// TestAuditLog_AppendOnly tries to change stored events with SQL statements.
 func TestAuditLog_AppendOnly(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		e := identity.Event{ID: newID(), TenantID: f.tenant, Kind: "a", Actor: "key:1", Detail: map[string]string{"a": "b"}}
@@ -122,10 +122,10 @@ func TestAuditLog_AppendOnly(t *testing.T) {
 		}
 		for _, attack := range attacks {
 			if _, err := f.db.Exec(t.Context(), attack); err == nil || !strings.Contains(err.Error(), "only grows") {
-				t.Errorf("%s: %v", attack, err)
+				t.Errorf("%s: %v, want an error", attack, err)
 			}
 		}
-		// Who erases rewrites details, and nothing else; afterwards nobody does.
+		// An erasure may rewrite details, and nothing else; afterwards nothing may be rewritten.
 		err := f.db.InTx(t.Context(), func(tx sqldb.DB) error {
 			if err := f.allowAuditRewrite(t.Context(), tx, true); err != nil {
 				return err
@@ -148,7 +148,7 @@ func TestAuditLog_AppendOnly(t *testing.T) {
 				return err
 			})
 			if err == nil || !strings.Contains(err.Error(), "only grows") {
-				t.Errorf("%s while erasing: %v", attack, err)
+				t.Errorf("%s during an erasure: %v, want an error", attack, err)
 			}
 		}
 		if _, err := f.db.Exec(t.Context(), `update audit_events set detail = '{}'`); err == nil {
@@ -157,8 +157,8 @@ func TestAuditLog_AppendOnly(t *testing.T) {
 	}})
 }
 
-// TestAuditLog_UnprivilegedRoleCannotRewrite connects as a role that may write every table
-// and owns none, as a gateway should.
+// TestAuditLog_UnprivilegedRoleCannotRewrite connects as a role that may write all tables and owns
+// none, as recommended for the gateway.
 func TestAuditLog_UnprivilegedRoleCannotRewrite(t *testing.T) {
 	dsn := freshPostgres(t)
 	s := mustOpen(t, dsn)
@@ -185,7 +185,7 @@ func TestAuditLog_UnprivilegedRoleCannotRewrite(t *testing.T) {
 	defer func() { _ = plain.Close(t.Context()) }()
 	if _, err := plain.Exec(t.Context(),
 		`insert into audit_events (id, tenant_id, kind, actor) values ($1, $2, 'b', 'key:1')`, newID(), tenant); err != nil {
-		t.Errorf("it cannot write: %v", err)
+		t.Errorf("insert as unprivileged role: %v", err)
 	}
 	for _, attack := range []string{
 		`update audit_events set detail = '{}'`, `delete from audit_events`, `truncate audit_events`,
@@ -194,10 +194,10 @@ func TestAuditLog_UnprivilegedRoleCannotRewrite(t *testing.T) {
 		`create or replace function audit_events_keep() returns trigger language plpgsql as 'begin return new; end'`,
 	} {
 		if _, err := plain.Exec(t.Context(), attack); err == nil {
-			t.Errorf("the role can: %s", attack)
+			t.Errorf("%s as unprivileged role succeeded, want an error", attack)
 		}
 	}
 	if n := queryText(t, s, `select cast(count(*) as text) from audit_events`); n != "2" {
-		t.Errorf("%s events; want 2", n)
+		t.Errorf("%s events stored, want 2", n)
 	}
 }

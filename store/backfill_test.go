@@ -16,7 +16,7 @@ var _ ingest.BackfillStore = (*Store)(nil)
 
 var phoneChannels = []adapters.Channel{adapters.SMS, adapters.WhatsApp}
 
-// savePhoneEndpoint makes an instance with a seat on SMS.
+// savePhoneEndpoint creates an instance with an SMS endpoint.
 func savePhoneEndpoint(t *testing.T, s *Store, status gateway.EndpointStatus) gateway.EndpointState {
 	t.Helper()
 	i, err := s.CreateInstance(t.Context(), gateway.Instance{TenantID: identity.DefaultTenant, Name: "acme",
@@ -26,14 +26,14 @@ func savePhoneEndpoint(t *testing.T, s *Store, status gateway.EndpointStatus) ga
 	if err != nil {
 		t.Fatal(err)
 	}
-	seat, err := s.SaveEndpoint(t.Context(), gateway.EndpointState{Status: status, Endpoint: adapters.Endpoint{
+	ep, err := s.SaveEndpoint(t.Context(), gateway.EndpointState{Status: status, Endpoint: adapters.Endpoint{
 		TenantID: identity.DefaultTenant, InstanceID: i.ID, Channel: adapters.SMS, Mode: adapters.Webhook,
 		Address: "+14155550100",
 	}}, time.Time{}, identity.System)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return seat
+	return ep
 }
 
 func leaseBackfills(t *testing.T, s *Store) []gateway.BackfillTask {
@@ -49,75 +49,75 @@ func TestLeaseBackfills_SingleHolder(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
 		savePhoneEndpoint(t, s, gateway.EndpointError)
-		seat := savePhoneEndpoint(t, s, gateway.EndpointActive)
+		ep := savePhoneEndpoint(t, s, gateway.EndpointActive)
 		first := leaseBackfills(t, s)
-		if len(first) != 1 || first[0].State.ID != seat.ID || !first[0].FirstRun || !first[0].Since.Equal(seat.CreatedAt) ||
-			first[0].StartedAt.Before(seat.CreatedAt.Add(-time.Minute)) {
-			t.Fatalf("%+v, want the one that is active", first)
+		if len(first) != 1 || first[0].State.ID != ep.ID || !first[0].FirstRun || !first[0].Since.Equal(ep.CreatedAt) ||
+			first[0].StartedAt.Before(ep.CreatedAt.Add(-time.Minute)) {
+			t.Fatalf("tasks = %+v, want one for the active endpoint", first)
 		}
 		if again := leaseBackfills(t, s); len(again) > 0 {
-			t.Fatalf("taken twice: %+v", again)
+			t.Fatalf("leased twice: %+v", again)
 		}
-		must(t, s.CompleteBackfill(t.Context(), seat.TenantID, seat.ID, first[0].StartedAt, time.Hour))
+		must(t, s.CompleteBackfill(t.Context(), ep.TenantID, ep.ID, first[0].StartedAt, time.Hour))
 		if early := leaseBackfills(t, s); len(early) > 0 {
-			t.Fatalf("due before its time: %+v", early)
+			t.Fatalf("leased before it is due: %+v", early)
 		}
 		must(t, s.ScheduleBackfills(t.Context(), phoneChannels))
 		next := leaseBackfills(t, s)
 		if len(next) != 1 || next[0].FirstRun ||
 			!next[0].Since.Equal(first[0].StartedAt.Truncate(s.dialect.ClockResolution)) {
-			t.Fatalf("%+v, want it since %s", next, first[0].StartedAt)
+			t.Fatalf("tasks = %+v, want one since %s", next, first[0].StartedAt)
 		}
-		must(t, s.FailBackfill(t.Context(), seat.TenantID, seat.ID, 0))
+		must(t, s.FailBackfill(t.Context(), ep.TenantID, ep.ID, 0))
 		if failed := leaseBackfills(t, s); len(failed) != 1 || failed[0].Failures != 1 ||
 			!failed[0].Since.Equal(next[0].Since) {
-			t.Fatalf("%+v, want one failure", failed)
+			t.Fatalf("tasks = %+v, want one with one failure", failed)
 		}
 	})
 }
 
-// Another number's messages are its own from when it was set up.
+// The back-fill of a new number starts when the number was set up.
 func TestSaveEndpoint_NewNumberRestartsBackfill(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
-		seat := savePhoneEndpoint(t, s, gateway.EndpointActive)
-		long := time.Now().Add(-20 * time.Hour).UTC()
-		must(t, s.CompleteBackfill(t.Context(), seat.TenantID, seat.ID, long, 0))
-		_, err := s.SaveEndpoint(t.Context(), seat, time.Time{}, identity.System)
+		ep := savePhoneEndpoint(t, s, gateway.EndpointActive)
+		upTo := time.Now().Add(-20 * time.Hour).UTC()
+		must(t, s.CompleteBackfill(t.Context(), ep.TenantID, ep.ID, upTo, 0))
+		_, err := s.SaveEndpoint(t.Context(), ep, time.Time{}, identity.System)
 		must(t, err)
 		if same := leaseBackfills(t, s); len(same) != 1 || time.Since(same[0].Since) < 19*time.Hour {
-			t.Fatalf("%+v, want it since %s", same, long)
+			t.Fatalf("tasks = %+v, want one since %s", same, upTo)
 		}
-		seat.Address = "+14155550199"
-		_, err = s.SaveEndpoint(t.Context(), seat, time.Time{}, identity.System)
+		ep.Address = "+14155550199"
+		_, err = s.SaveEndpoint(t.Context(), ep, time.Time{}, identity.System)
 		must(t, err)
 		if other := leaseBackfills(t, s); len(other) != 1 || time.Since(other[0].Since) > time.Hour {
-			t.Fatalf("%+v, want it since now", other)
+			t.Fatalf("tasks = %+v, want one since now", other)
 		}
 	})
 }
 
-// Who was erased stays erased, whatever comes late: by the pseudonym, nobody else.
+// Messages that arrive late from an erased account are recognized by its pseudonym.
 func TestErasedSince(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
-		seat := savePhoneEndpoint(t, s, gateway.EndpointActive)
+		ep := savePhoneEndpoint(t, s, gateway.EndpointActive)
 		before := time.Now().Add(-time.Minute)
-		c, err := s.CreateCustomer(t.Context(), identity.Customer{TenantID: seat.TenantID, FirstName: "Steve"},
+		c, err := s.CreateCustomer(t.Context(), identity.Customer{TenantID: ep.TenantID, FirstName: "Steve"},
 			identity.System)
 		must(t, err)
-		_, err = s.Link(t.Context(), identity.Identity{TenantID: seat.TenantID, CustomerID: c.ID,
-			InstanceID: seat.InstanceID, Channel: "sms", ExternalID: "+14155550101"}, identity.System)
+		_, err = s.Link(t.Context(), identity.Identity{TenantID: ep.TenantID, CustomerID: c.ID,
+			InstanceID: ep.InstanceID, Channel: "sms", ExternalID: "+14155550101"}, identity.System)
 		must(t, err)
-		ask := func(id string, at time.Time) bool {
-			erased, err := s.ErasedSince(t.Context(), seat.TenantID, before)
+		erasedAt := func(id string, at time.Time) bool {
+			erased, err := s.ErasedSince(t.Context(), ep.TenantID, before)
 			must(t, err)
 			return erased(adapters.SMS, id, at)
 		}
-		if ask("+14155550101", before) {
-			t.Fatal("erased before anybody erased")
+		if erasedAt("+14155550101", before) {
+			t.Fatal("reported as erased before the erasure")
 		}
-		_, err = s.EraseCustomer(t.Context(), seat.TenantID, c.ID, identity.System)
+		_, err = s.EraseCustomer(t.Context(), ep.TenantID, c.ID, identity.System)
 		must(t, err)
 		for _, c := range []struct {
 			id   string
@@ -125,8 +125,8 @@ func TestErasedSince(t *testing.T) {
 			want bool
 		}{{"+14155550101", before, true}, {"+14155550101", time.Now().Add(time.Minute), false},
 			{"+14155550102", before, false}} {
-			if got := ask(c.id, c.at); got != c.want {
-				t.Errorf("%s at %s: erased %v", c.id, c.at, got)
+			if got := erasedAt(c.id, c.at); got != c.want {
+				t.Errorf("erased(%s, %s) = %v, want %v", c.id, c.at, got, c.want)
 			}
 		}
 	})

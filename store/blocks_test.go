@@ -13,55 +13,55 @@ func TestBlockSender(t *testing.T) {
 		u := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
 			ExternalID: "777"})
 		a := identity.Address{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram", ExternalID: "777"}
-		refused := func(want bool) {
+		wantBlocked := func(want bool) {
 			t.Helper()
 			if got, err := f.IsSenderBlocked(t.Context(), a); err != nil || got != want {
-				t.Errorf("refused: %v, %v; want %v", got, err, want)
+				t.Errorf("IsSenderBlocked() = %v, %v, want %v", got, err, want)
 			}
 		}
-		refused(false)
+		wantBlocked(false)
 		since, err := f.BlockSender(t.Context(), f.tenant, "", u.ID, "key:1")
 		if err != nil || since.IsZero() {
-			t.Fatalf("%v, %v", since, err)
+			t.Fatalf("BlockSender() = %v, %v", since, err)
 		}
 		if again, err := f.BlockSender(t.Context(), f.tenant, f.instance, u.ID, "key:1"); err != nil || !again.Equal(since) {
-			t.Errorf("again: %v, %v; want %v", again, err, since)
+			t.Errorf("second BlockSender() = %v, %v, want %v", again, err, since)
 		}
-		refused(true)
+		wantBlocked(true)
 		for range 2 {
 			if err := f.UnblockSender(t.Context(), f.tenant, f.instance, u.ID, "key:1"); err != nil {
 				t.Fatal(err)
 			}
 		}
-		refused(false)
+		wantBlocked(false)
 		if _, err := f.BlockSender(t.Context(), f.tenant, "", u.ID, "key:1"); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range []struct{ tenant, instance, id string }{{f.tenant, newID(), u.ID},
 			{newTenant(t, f.Store), "", u.ID}, {f.tenant, "", newID()}, {f.tenant, "", "x"}} {
 			if _, err := f.BlockSender(t.Context(), c.tenant, c.instance, c.id, "key:1"); !errors.Is(err, identity.ErrNotFound) {
-				t.Errorf("%+v: %v; want ErrNotFound", c, err)
+				t.Errorf("BlockSender(%+v) = %v, want ErrNotFound", c, err)
 			}
 		}
 		if _, err := f.BlockSender(t.Context(), f.tenant, "", owned[0], "key:1"); !errors.Is(err, identity.ErrAlreadyLinked) {
-			t.Errorf("a customer's: %v; want ErrTaken", err)
+			t.Errorf("BlockSender(identity of a customer) = %v, want ErrAlreadyLinked", err)
 		}
-		// Who becomes a customer is heard.
+		// Linking the sender to a customer ends the block.
 		if _, err := f.Adopt(t.Context(), f.tenant, steve, u.ID, "key:1"); err != nil {
 			t.Fatal(err)
 		}
-		refused(false)
+		wantBlocked(false)
 		if n := queryText(t, f.Store,
 			`select cast(count(*) as text) from identities where tenant_id = $1 and refused_at is not null`,
 			f.tenant); n != "0" {
-			t.Error("the refusal stays on an adopted sender")
+			t.Error("an adopted sender is still blocked")
 		}
 		kinds := map[string]int{}
 		for _, e := range auditLog(t, f.Store, f.tenant) {
 			kinds[e.Kind]++
 		}
 		if kinds["identity.blocked"] != 2 || kinds["identity.unblocked"] != 1 {
-			t.Errorf("events %v", kinds)
+			t.Errorf("events = %v, want two blocks and one unblock", kinds)
 		}
 	}})
 }

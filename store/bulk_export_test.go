@@ -29,7 +29,7 @@ func TestRecords_RoundTrip(t *testing.T) {
 		out := allRecords(t, from)
 		wantResults(t, importRecords(t, to, nil, out...), "created 3", "created 0")
 		if a, b := formatRecords(out), formatRecords(allRecords(t, to)); a != b {
-			t.Errorf("\n%s\nis not\n%s", a, b)
+			t.Errorf("records before:\n%s\nafter:\n%s", a, b)
 		}
 		wantResults(t, importRecords(t, to, nil, out...), "kept 0", "kept 0")
 	})
@@ -44,7 +44,7 @@ func TestRecords_Paging(t *testing.T) {
 		}
 		importRecords(t, s, nil, records...)
 		if got := allRecords(t, s); len(got) != 25 || got[24].Identities[0].ExternalID != "25" {
-			t.Errorf("%d records", len(got))
+			t.Errorf("Records() returned %d records, want 25", len(got))
 		}
 	})
 }
@@ -64,7 +64,7 @@ func allRecords(t *testing.T, s *Store) (all []identity.Record) {
 	}
 }
 
-// formatRecords writes records down without what is the database's own.
+// formatRecords formats records without the fields that the database assigns.
 func formatRecords(rs []identity.Record) string {
 	var b strings.Builder
 	for _, r := range rs {

@@ -22,28 +22,28 @@ func newRecord(email string, identities ...string) identity.Record {
 
 func importRecords(t *testing.T, s *Store, change func(*identity.ImportOptions), rs ...identity.Record) []string {
 	t.Helper()
-	how := identity.ImportOptions{TenantID: identity.DefaultTenant, Actor: "command"}
+	options := identity.ImportOptions{TenantID: identity.DefaultTenant, Actor: "command"}
 	if change != nil {
-		change(&how)
+		change(&options)
 	}
-	done, err := s.NewImport(how).ImportRecords(t.Context(), rs)
+	done, err := s.NewImport(options).ImportRecords(t.Context(), rs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var said []string
+	var lines []string
 	for _, d := range done {
 		switch {
 		case d.Err != nil:
-			said = append(said, d.Err.Error())
+			lines = append(lines, d.Err.Error())
 		case d.Created:
-			said = append(said, fmt.Sprint("created ", d.Linked))
+			lines = append(lines, fmt.Sprint("created ", d.Linked))
 		case d.Updated:
-			said = append(said, fmt.Sprint("updated ", d.Linked))
+			lines = append(lines, fmt.Sprint("updated ", d.Linked))
 		default:
-			said = append(said, fmt.Sprint("kept ", d.Linked))
+			lines = append(lines, fmt.Sprint("kept ", d.Linked))
 		}
 	}
-	return said
+	return lines
 }
 
 func wantResults(t *testing.T, got []string, want ...string) {
@@ -85,20 +85,20 @@ func TestImport_MatchesCustomers(t *testing.T) {
 		}
 		wantResults(t, importRecords(t, s, func(h *identity.ImportOptions) { h.DryRun = true }, records...), want...)
 		if cs, _ := s.ListCustomers(t.Context(), identity.DefaultTenant, identity.CustomerQuery{}, "", 10); len(cs) != 0 {
-			t.Fatalf("a dry run made %d customers", len(cs))
+			t.Fatalf("dry run created %d customers", len(cs))
 		}
 		wantResults(t, importRecords(t, s, nil, records...), want...)
 		again := importRecords(t, s, nil, records...)
 		for n := range again {
-			// The two spellings of one address follow each other again.
+			// Records with different spellings of an address update the customer again.
 			if strings.HasPrefix(again[n], "created") {
-				t.Errorf("record %d again: %s", n, again[n])
+				t.Errorf("result of record %d imported again = %q", n, again[n])
 			}
 		}
 		i, email, err := s.Lookup(t.Context(), identity.Address{TenantID: identity.DefaultTenant, Channel: "sms",
 			ExternalID: "+61400000001"})
 		if err != nil || !strings.EqualFold(email, "steve@example.com") || i.IsVerified() {
-			t.Errorf("%+v, %s, %v", i, email, err)
+			t.Errorf("Lookup() = %+v, %s, %v", i, email, err)
 		}
 	})
 }
@@ -114,7 +114,7 @@ func TestImport_LinksUnknownSenders(t *testing.T) {
 			"created 2")
 		rs, err := s.db.Query(t.Context(), `select cast(count(*) as text) from identities where channel = 'telegram'`)
 		if n, _ := sqldb.ScanOne(rs, err, sqldb.ScanString); n != "1" {
-			t.Errorf("%s people have one address", n)
+			t.Errorf("%s identities have the address, want 1", n)
 		}
 	})
 }
@@ -138,9 +138,9 @@ func TestImport_VerifiesOnlyWithTrust(t *testing.T) {
 			t.Errorf("%+v", i)
 		}
 		trust := func(h *identity.ImportOptions) { h.TrustReason = "moved from the old gateway" }
-		wantResults(t, importRecords(t, s, trust, r), "kept 0") // who is there stays as they are
+		wantResults(t, importRecords(t, s, trust, r), "kept 0") // existing identities are not changed
 		if lookup("1").IsVerified() {
-			t.Error("an identity that was there is verified")
+			t.Error("an existing identity was verified")
 		}
 		r.Email, r.Identities[0].ExternalID = "matt@example.com", "2"
 		wantResults(t, importRecords(t, s, trust, r), "created 1")
@@ -150,12 +150,12 @@ func TestImport_VerifiesOnlyWithTrust(t *testing.T) {
 		rs, err := s.db.Query(t.Context(), `select detail from audit_events where kind = 'identity.granted' order by seq`)
 		details, _ := sqldb.ScanAll(rs, err, sqldb.ScanString)
 		if got := strings.Join(details, ""); len(details) != 3 || strings.Count(got, "moved from the old gateway") != 1 {
-			t.Errorf("%v", details)
+			t.Errorf("details of identity.granted = %v", details)
 		}
 	})
 }
 
-// TestImport_ReportsInvalidRecord lets the database refuse one record of many.
+// TestImport_ReportsInvalidRecord imports a batch in which the database rejects one record.
 func TestImport_ReportsInvalidRecord(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
@@ -167,15 +167,15 @@ func TestImport_ReportsInvalidRecord(t *testing.T) {
 		mustExec(t, s, `insert into tenants (id, name) values ($1, 'other')`, "00000000-0000-7000-8000-000000000002")
 		mustExec(t, s, `insert into customers (id, tenant_id, created_at, updated_at) values ($1, $2, $3, $3)`,
 			records[4].ID, "00000000-0000-7000-8000-000000000002", s.now())
-		said := importRecords(t, s, nil, records...)
-		for n, line := range said {
-			if (line == "created 0") == (n == 4) {
-				t.Errorf("%d: %s", n, line)
+		results := importRecords(t, s, nil, records...)
+		for n, result := range results {
+			if (result == "created 0") == (n == 4) {
+				t.Errorf("result of record %d = %q", n, result)
 			}
 		}
 		rs, err := s.Records(t.Context(), identity.DefaultTenant, "", 100)
 		if len(rs) != 8 {
-			t.Errorf("%d customers, %v", len(rs), err)
+			t.Errorf("%d customers stored, %v, want 8", len(rs), err)
 		}
 	})
 }

@@ -12,8 +12,8 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// TestIssue_ActorLimitUnderConcurrency has one key, with one code left in its hour, issue another
-// while the last is about to be kept.
+// TestIssue_ActorLimitUnderConcurrency issues the last code that an actor may issue within an hour,
+// and another one before the first is committed.
 func TestIssue_ActorLimitUnderConcurrency(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		const by = identity.Actor("key:stolen")
@@ -34,7 +34,7 @@ func TestIssue_ActorLimitUnderConcurrency(t *testing.T) {
 				_, _, err := h.IssueCode(t.Context(), tenant, matt, other, by)
 				second <- err
 			}()
-			select { // it waits, or is done by now
+			select { // the second call waits for the first or has returned
 			case err := <-second:
 				second <- err
 			case <-time.After(time.Second):
@@ -46,12 +46,12 @@ func TestIssue_ActorLimitUnderConcurrency(t *testing.T) {
 		}
 		var tooMany *claim.TooManyCodesError
 		if err := <-second; !errors.As(err, &tooMany) {
-			t.Errorf("a code more than an hour has: %v", err)
+			t.Errorf("IssueCode() over the limit = %v, want TooManyCodesError", err)
 		}
 	})
 }
 
-// fixedChecker are Proofs that know a code as somebody else's.
+// fixedChecker is a code store in which each code belongs to another identity.
 type fixedChecker struct {
 	claim.CodeStore
 	claim.CheckResult
@@ -61,8 +61,8 @@ func (f fixedChecker) Check(context.Context, claim.Target, string, string, strin
 	return f.CheckResult, nil
 }
 
-// TestClaim_WrongSenderEventNamesOwner has Matt type Steve's code. It is Steve's customer whose
-// code is burnt: the event is his, and Matt's audit log and export know nothing of Steve.
+// TestClaim_WrongSenderEventNamesOwner lets Matt type Steve's code, which revokes the code. The event
+// is recorded for Steve, and Matt's audit log and export do not reveal anything about Steve.
 func TestClaim_WrongSenderEventNamesOwner(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		steve, his := h.createCustomerIdentity("7")
@@ -84,18 +84,18 @@ func TestClaim_WrongSenderEventNamesOwner(t *testing.T) {
 			es, err := h.AuditEvents(t.Context(), tenant, identity.EventQuery{CustomerID: customer,
 				Kind: "claim.wrong_sender"}, "", 10)
 			if err != nil || len(es) != want {
-				t.Errorf("%d events of customer %s, %v; want %d", len(es), customer, err, want)
+				t.Errorf("customer %s has %d events, %v, want %d", customer, len(es), err, want)
 			}
 			for _, e := range es {
 				if e.IdentityID != his || e.Detail["typed_by"] != a.IdentityID {
-					t.Errorf("%+v", e)
+					t.Errorf("event = %+v", e)
 				}
 			}
 		}
 	})
 }
 
-// startClaim prepares an attempt of the identity with a live code.
+// startClaim issues a code and stores a claim message from the identity.
 func (h fixture) startClaim(external string) (claim.Target, claim.Attempt, gateway.Lease) {
 	h.t.Helper()
 	customer, id := h.createCustomerIdentity(external)
@@ -104,42 +104,42 @@ func (h fixture) startClaim(external string) (claim.Target, claim.Attempt, gatew
 		h.t.Fatal(err)
 	}
 	if d := time.Until(expires); d < 14*time.Minute || d > 16*time.Minute {
-		h.t.Fatalf("the code expires in %v", d)
+		h.t.Fatalf("code expires in %v, want about 15m", d)
 	}
 	h.insertMessages(h.arrival(external, "claim"+external, "/claim ******"))
 	for _, l := range h.lease(gateway.InboxQueue, "one") {
 		for _, in := range h.inbound(l) {
 			if in.Message.Sender.ID == external {
 				if !in.HasLiveCode {
-					h.t.Fatal("no code waits")
+					h.t.Fatal("HasLiveCode = false, want true")
 				}
 				return sub, claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: external,
 					IdentityID: id, MessageID: in.ID, ReceivedAt: in.ReceivedAt}, l
 			}
 		}
 	}
-	h.t.Fatal("no message")
+	h.t.Fatal("message not found")
 	return sub, claim.Attempt{}, gateway.Lease{}
 }
 
 func TestApply_ClaimFenced(t *testing.T) {
-	for name, spoil := range map[string]string{
-		"Good":     ``,
-		"Reissued": `update identities set claim_gen = claim_gen + 1`,
-		"Used":     `update identities set claim_used_msg = id`,
-		"Revoked":  `update identities set claim_revoked_at = claim_expires_at`,
-		"Expired":  `update identities set claim_expires_at = '2020-01-01 00:00:00+00:00'`,
-		"Verified": `update identities set verified_at = claim_expires_at`,
+	for name, change := range map[string]string{
+		"valid code":        ``,
+		"code reissued":     `update identities set claim_gen = claim_gen + 1`,
+		"code used":         `update identities set claim_used_msg = id`,
+		"code revoked":      `update identities set claim_revoked_at = claim_expires_at`,
+		"code expired":      `update identities set claim_expires_at = '2020-01-01 00:00:00+00:00'`,
+		"identity verified": `update identities set verified_at = claim_expires_at`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			forEachEngineFixture(t, func(t *testing.T, h fixture) {
 				sub, a, l := h.startClaim("1")
 				st, err := h.CodeState(t.Context(), a)
 				if err != nil || st.Status != claim.Live || st.Target != sub {
-					t.Fatalf("state %+v, %v; want live %+v", st, err, sub)
+					t.Fatalf("CodeState() = %+v, %v, want live %+v", st, err, sub)
 				}
-				if spoil != "" {
-					if _, err := h.db.Exec(t.Context(), spoil); err != nil {
+				if change != "" {
+					if _, err := h.db.Exec(t.Context(), change); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -147,12 +147,12 @@ func TestApply_ClaimFenced(t *testing.T) {
 					Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: a.MessageID, Outcome: "claimed"}},
 					Claim: &claim.Decision{Outcome: claim.Granted, Grant: &sub, Attempt: a},
 				})
-				if spoil != "" {
+				if change != "" {
 					if !errors.Is(err, gateway.ErrFenced) {
-						t.Fatalf("%v; want ErrFenced", err)
+						t.Fatalf("Apply() = %v, want ErrFenced", err)
 					}
 					if len(h.inbound(l)) != 1 {
-						t.Fatal("the message was settled though the grant was refused")
+						t.Fatal("the message was processed although the grant was rejected")
 					}
 					return
 				}
@@ -162,10 +162,10 @@ func TestApply_ClaimFenced(t *testing.T) {
 				i, email, err := h.Lookup(t.Context(), identity.Address{TenantID: tenant, InstanceID: h.instance,
 					Channel: "telegram", ExternalID: "1"})
 				if err != nil || i.Role() != identity.Owner || email != "" {
-					t.Fatalf("%+v, %v; want an owner", i, err)
+					t.Fatalf("Lookup() = %+v, %v, want an owner", i, err)
 				}
 				if st, err := h.CodeState(t.Context(), a); err != nil || !st.Verified || st.UsedBy != a.MessageID {
-					t.Fatalf("state after: %+v, %v", st, err)
+					t.Fatalf("CodeState() after the claim = %+v, %v", st, err)
 				}
 			})
 		})
@@ -178,17 +178,17 @@ func TestIssue_Limits(t *testing.T) {
 		for n := range 5 {
 			s, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test")
 			if err != nil || s.Gen != int64(n+1) {
-				t.Fatalf("code %d: generation %d, %v", n+1, s.Gen, err)
+				t.Fatalf("code %d: generation = %d, %v", n+1, s.Gen, err)
 			}
 		}
 		_, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test")
 		var many *claim.TooManyCodesError
 		if !errors.As(err, &many) || many.RetryAfter <= 0 || many.RetryAfter > 15*time.Minute {
-			t.Fatalf("the sixth code: %v", err)
+			t.Fatalf("IssueCode() over the limit = %v, want TooManyCodesError", err)
 		}
 		_, other := h.createCustomerIdentity("2")
 		if _, _, err := h.IssueCode(t.Context(), tenant, customer, other, "key:test"); !errors.Is(err, identity.ErrNotFound) {
-			t.Fatalf("another customer's identity: %v; want ErrNotFound", err)
+			t.Fatalf("IssueCode(identity of another customer) = %v, want ErrNotFound", err)
 		}
 	})
 }
@@ -200,21 +200,21 @@ func TestState_CountsFailures(t *testing.T) {
 			a.MessageID = newID()
 			h.apply(gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Declined, CountsAsFailure: true, Attempt: a}})
 			h.apply(gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Declined, CountsAsFailure: true,
-				Attempt: a}}) // counts once
+				Attempt: a}}) // counted once
 			other := a
 			other.MessageID = newID()
 			st, err := h.CodeState(t.Context(), other)
 			if err != nil || st.Failures.QuarterHour != i+1 || st.Failures.Day != i+1 {
-				t.Fatalf("after %d: %+v, %v", i+1, st.Failures, err)
+				t.Fatalf("failures after %d attempts = %+v, %v", i+1, st.Failures, err)
 			}
 			if wait := st.Failures.RetryAfter; (wait > 0) != (i+1 >= claim.MaxFailuresPerQuarterHour) || wait > 15*time.Minute {
-				t.Fatalf("after %d: wait %v", i+1, wait)
+				t.Fatalf("RetryAfter after %d attempts = %v", i+1, wait)
 			}
 		}
-		stranger := a
-		stranger.SenderID, stranger.MessageID = "2", newID()
-		if st, err := h.CodeState(t.Context(), stranger); err != nil || st.Failures.Day != 0 {
-			t.Fatalf("somebody else's failures count: %+v, %v", st.Failures, err)
+		other := a
+		other.SenderID, other.MessageID = "2", newID()
+		if st, err := h.CodeState(t.Context(), other); err != nil || st.Failures.Day != 0 {
+			t.Fatalf("failures of another sender = %+v, %v, want none", st.Failures, err)
 		}
 	})
 }
@@ -229,7 +229,7 @@ func TestApply_ClaimOfDeletedIdentity(t *testing.T) {
 		err := h.Apply(t.Context(),
 			gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Granted, Grant: &sub, Attempt: a}})
 		if !errors.Is(err, gateway.ErrFenced) {
-			t.Fatalf("%v; want ErrFenced", err)
+			t.Fatalf("Apply() = %v, want ErrFenced", err)
 		}
 	})
 }

@@ -38,22 +38,22 @@ func TestContactIdentities(t *testing.T) {
 			}
 			if read := w.want(w.apiKey, "GET", at+contactsPath+"/"+got.id(), "", 200, nil); read.text != want ||
 				read.header.Get("Cache-Control") != "no-store" {
-				t.Errorf("read %s %v", read.text, read.header)
+				t.Errorf("GET: %s, headers %v", read.text, read.header)
 			}
-			// absent becomes null
+			// Absent fields become null.
 			put := w.want(w.apiKey, "PUT", at+contactsPath+"/"+got.id(),
 				`{"contactIdentityType":"Twitter","value":"13616`+at+`"}`, 200, nil)
 			want = `{"id":"` + got.id() + `","contactId":null,"contactIdentityType":"Twitter","name":null,"value":"13616` +
 				at + `","avatarUrl":null,"infoUrl":null,"screenName":null,"originalContactPageUrl":null}`
 			if put.text != want {
-				t.Errorf("put %s", put.text)
+				t.Errorf("PUT: %s, want %s", put.text, want)
 			}
 			list := w.want(w.apiKey, "GET", at+contactsPath, "", 200, nil)
 			if list.text != `{"contactIdentities":[`+want+`],"nextPage":null,"previousPage":null,"total":1}` {
-				t.Errorf("list %s", list.text)
+				t.Errorf("list: %s", list.text)
 			}
 			if gone := w.want(w.apiKey, "DELETE", at+contactsPath+"/"+got.id(), "", 204, nil); gone.text != "" {
-				t.Errorf("a body: %s", gone.text)
+				t.Errorf("body of DELETE = %q, want none", gone.text)
 			}
 			w.want(w.apiKey, "DELETE", at+contactsPath+"/"+got.id(), "", 404,
 				map[string]any{"errorCode": "NotFound", "message": "Contact identity not found"})
@@ -61,8 +61,8 @@ func TestContactIdentities(t *testing.T) {
 	})
 }
 
-// TestContactIdentities_Types writes every type in another case, with a value that its channel
-// takes, and looks it up by that channel.
+// TestContactIdentities_Types creates a contact identity of each type, with the type in another
+// case, and looks it up on the corresponding channel.
 func TestContactIdentities_Types(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		steve := w.createCustomer()
@@ -101,45 +101,45 @@ func TestContactIdentities_Limits(t *testing.T) {
 			body, message string
 			status        int
 		}{
-			"Nothing": {`{}`, "contactIdentityType: Field required; value: Field required", 400},
-			"NoBody":  {``, "Field required", 400},
-			"NotJSON": {`{"a"`, "JSON decode error", 400},
+			"empty object": {`{}`, "contactIdentityType: Field required; value: Field required", 400},
+			"no body":      {``, "Field required", 400},
+			"not JSON":     {`{"a"`, "JSON decode error", 400},
 			"Type": {`{"contactIdentityType":"fax","value":"1"}`,
 				"contactIdentityType: a type is one of visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram, Slack", 400},
-			"TypeLongS": {`{"contactIdentityType":"ſms","value":"+61400111222"}`,
+			"type with long s": {`{"contactIdentityType":"ſms","value":"+61400111222"}`,
 				"contactIdentityType: a type is one of visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram, Slack", 400},
-			"EmptyValue": {`{"contactIdentityType":"email","value":""}`, "value: String should have at least 1 character",
+			"empty value": {`{"contactIdentityType":"email","value":""}`, "value: String should have at least 1 character",
 				400},
-			"LongValue": {`{"contactIdentityType":"email","value":"` + strings.Repeat("x", 256) + `"}`,
+			"long value": {`{"contactIdentityType":"email","value":"` + strings.Repeat("x", 256) + `"}`,
 				"value: String should have at most 255 characters", 400},
-			"BadTelegram": {`{"contactIdentityType":"telegram","value":"@steve"}`,
+			"invalid Telegram ID": {`{"contactIdentityType":"telegram","value":"@steve"}`,
 				"value: a Telegram value is the numeric user id, such as 12345", 400},
-			"BadPhone": {`{"contactIdentityType":"sms","value":"0400"}`,
+			"invalid phone number": {`{"contactIdentityType":"sms","value":"0400"}`,
 				"value: a phone number is written with its country code, such as +61400111222", 400},
-			"BadContact": {address + `,"contactId":"x"}`,
+			"invalid contact ID": {address + `,"contactId":"x"}`,
 				"contactId: Input should be a valid UUID, invalid character: found `x` at 1", 400},
-			"NoSuchContact": {address + `,"contactId":"` + unknownID + `"}`, "Contact not found", 404},
-			"Verified":      {address + `,"verified":true}`, "verified: Extra inputs are not permitted", 400},
-			"Id":            {address + `,"id":"1"}`, "id: Extra inputs are not permitted", 400},
-			"RoleOverride":  {address + `,"role_override":"owner"}`, "role_override: Extra inputs are not permitted", 400},
-			"Capitals":      {address + `,"ContactId":null}`, "ContactId: Extra inputs are not permitted", 400},
-			"Script":        {url("javascript:alert(1)"), "avatarUrl: a URL is an absolute https URL", 400},
-			"Data":          {url("data:text/html,x"), "avatarUrl: a URL is an absolute https URL", 400},
-			"Http":          {url("http://example.com"), "avatarUrl: a URL is an absolute https URL", 400},
-			"NoScheme":      {url("//evil.example.com"), "avatarUrl: a URL is an absolute https URL", 400},
-			"Backslashes":   {url(`https:\\evil.example.com`), "avatarUrl: a URL is an absolute https URL", 400},
-			"Backslash": {url(`https://example.com/\evil`),
+			"unknown contact":     {address + `,"contactId":"` + unknownID + `"}`, "Contact not found", 404},
+			"verified":            {address + `,"verified":true}`, "verified: Extra inputs are not permitted", 400},
+			"id":                  {address + `,"id":"1"}`, "id: Extra inputs are not permitted", 400},
+			"role override":       {address + `,"role_override":"owner"}`, "role_override: Extra inputs are not permitted", 400},
+			"wrong case of field": {address + `,"ContactId":null}`, "ContactId: Extra inputs are not permitted", 400},
+			"javascript URL":      {url("javascript:alert(1)"), "avatarUrl: a URL is an absolute https URL", 400},
+			"data URL":            {url("data:text/html,x"), "avatarUrl: a URL is an absolute https URL", 400},
+			"http URL":            {url("http://example.com"), "avatarUrl: a URL is an absolute https URL", 400},
+			"URL without scheme":  {url("//evil.example.com"), "avatarUrl: a URL is an absolute https URL", 400},
+			"backslashes in URL":  {url(`https:\\evil.example.com`), "avatarUrl: a URL is an absolute https URL", 400},
+			"backslash in URL path": {url(`https://example.com/\evil`),
 				"avatarUrl: a URL holds no blanks, backslashes or invisible characters", 400},
-			"NoHost":   {url("https:///x"), "avatarUrl: a URL is an absolute https URL", 400},
-			"UserInfo": {url("https://a:b@example.com"), "avatarUrl: a URL holds no user name and no password", 400},
-			"User": {url("https://example.com@evil.example.com"),
+			"URL without host":         {url("https:///x"), "avatarUrl: a URL is an absolute https URL", 400},
+			"user and password in URL": {url("https://a:b@example.com"), "avatarUrl: a URL holds no user name and no password", 400},
+			"user in URL": {url("https://example.com@evil.example.com"),
 				"avatarUrl: a URL holds no user name and no password", 400},
-			"Bidi": {url("https://example.com/\u202egpj.exe"),
+			"invisible character in URL": {url("https://example.com/\u202egpj.exe"),
 				"avatarUrl: a URL holds no blanks, backslashes or invisible characters", 400},
-			"LongURL":    {url(long), "avatarUrl: String should have at most 2048 characters", 400},
-			"LongestURL": {url(long[:2048]), "", 201},
-			"EmptyURL":   {`{"contactIdentityType":"email","value":"b@example.com","avatarUrl":"","infoUrl":null}`, "", 201},
-			"Large":      {`{"a":"` + strings.Repeat("x", 256<<10) + `"}`, "Request Entity Too Large", 413},
+			"URL too long": {url(long), "avatarUrl: String should have at most 2048 characters", 400},
+			"longest URL":  {url(long[:2048]), "", 201},
+			"empty URL":    {`{"contactIdentityType":"email","value":"b@example.com","avatarUrl":"","infoUrl":null}`, "", 201},
+			"large body":   {`{"a":"` + strings.Repeat("x", 256<<10) + `"}`, "Request Entity Too Large", 413},
 		} {
 			t.Run(name, func(t *testing.T) {
 				w := &apiFixture{Store: w.Store, t: t, url: w.url, apiKey: w.apiKey}
@@ -163,7 +163,7 @@ func TestContactIdentities_Limits(t *testing.T) {
 		}
 		if got := w.want("", "GET", contactsPath, "", 401,
 			map[string]any{"errorCode": "Unauthorized"}); got.header.Get("WWW-Authenticate") != "Bearer" {
-			t.Errorf("headers %v", got.header)
+			t.Errorf("headers = %v, want WWW-Authenticate: Bearer", got.header)
 		}
 		reader := w.newKey(w.tenant, "", "identities:read")
 		w.want(reader, "GET", contactsPath, "", 200, nil)
@@ -173,7 +173,7 @@ func TestContactIdentities_Limits(t *testing.T) {
 		w.want(w.apiKey, "GET", "/v4/nothing", "", 404, map[string]any{"errorCode": "NotFound"})
 		if got := w.want(w.apiKey, "PATCH", contactsPath, "{}", 405,
 			map[string]any{"errorCode": "MethodNotAllowed"}); got.header.Get("Allow") != "GET, POST" {
-			t.Errorf("Allow %q", got.header.Get("Allow"))
+			t.Errorf("Allow = %q, want GET, POST", got.header.Get("Allow"))
 		}
 	})
 }
@@ -203,15 +203,15 @@ func TestContactIdentities_Paging(t *testing.T) {
 					map[string]any{"total": 101, "nextPage": link(p.next), "previousPage": link(p.previous)})
 				rows, _ := got.body["contactIdentities"].([]any)
 				if len(rows) != p.rows || p.rows > 0 && rows[0].(map[string]any)["id"] != ids[p.first] {
-					t.Errorf("page %d: %d rows", p.page, len(rows))
+					t.Errorf("page %d has %d rows, want %d", p.page, len(rows), p.rows)
 				}
 			}
 		}
 	})
 }
 
-// TestContactIdentities_AddressTaken: an address is somebody's or nobody's once; nobody's comes to who
-// links it.
+// TestContactIdentities_AddressTaken tests that an address exists once in its scope, and that an
+// address without a customer is taken over by the customer to whom it is linked.
 func TestContactIdentities_AddressTaken(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		steve, matt := w.createCustomer(), w.createCustomer()
@@ -230,12 +230,12 @@ func TestContactIdentities_AddressTaken(t *testing.T) {
 		post("2", "", 409)
 		if _, _, err := w.Lookup(t.Context(), identity.Address{TenantID: w.tenant, InstanceID: w.instance,
 			Channel: "telegram", ExternalID: "2"}); err == nil {
-			t.Error("lookup answers an address of nobody")
+			t.Error("Lookup found an address that belongs to no customer")
 		}
 		if got := post("2", steve, 201); got.id() != noted.id() {
-			t.Error("the noted address was not taken over")
+			t.Error("a new identity was created instead of taking over the address")
 		}
-		// somebody wrote before: the gateway met them
+		// The sender is known because of an earlier message.
 		sender := newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "telegram",
 			ExternalID: "3", DisplayName: "Steve", Username: "steve"})
 		talk := newConversation(t, w.Store, w.tenant, w.instance, sender.ID)
@@ -244,9 +244,9 @@ func TestContactIdentities_AddressTaken(t *testing.T) {
 		post("3", "", 409)
 		got := post("3", steve, 201)
 		if with := queryText(t, w.Store, `select identity_id from conversations where id = $1`, talk); with != got.id() {
-			t.Errorf("the conversation is with %s; want %s", with, got.id())
+			t.Errorf("identity of the conversation = %s, want %s", with, got.id())
 		}
-		// noted first, met by the gateway later, linked at last
+		// The contact identity is created first, then a message arrives, then it is linked.
 		noted = post("4", "", 201)
 		met := newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "telegram",
 			ExternalID: "4"})
@@ -255,7 +255,7 @@ func TestContactIdentities_AddressTaken(t *testing.T) {
 			`{"contactIdentityType":"telegram","value":"4","contactId":"`+steve+`"}`, 200, nil)
 		w.want(w.apiKey, "GET", contactsPath+"/"+met.ID, "", 404, nil)
 		if with := queryText(t, w.Store, `select identity_id from conversations where id = $1`, talk); with != noted.id() {
-			t.Errorf("the conversation is with %s; want %s", with, noted.id())
+			t.Errorf("identity of the conversation = %s, want %s", with, noted.id())
 		}
 		noted = post("5", "", 201)
 		newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "telegram",
@@ -271,44 +271,43 @@ func TestContactIdentities_AddressTaken(t *testing.T) {
 
 func TestContactIdentities_ConcurrentCreate(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
-		for value, contact := range map[string]string{"nobody": "null", "somebody": `"` + w.createCustomer() + `"`} {
+		for value, contact := range map[string]string{"unlinked": "null", "linked": `"` + w.createCustomer() + `"`} {
 			var wg sync.WaitGroup
 			var mu sync.Mutex
-			answers := map[int]int{}
+			statuses := map[int]int{}
 			for range 12 {
 				wg.Go(func() {
 					got := w.do(w.apiKey, "POST", contactsPath,
 						`{"contactIdentityType":"visitor","value":"`+value+`","contactId":`+contact+`}`)
 					mu.Lock()
 					defer mu.Unlock()
-					answers[got.status]++
+					statuses[got.status]++
 				})
 			}
 			wg.Wait()
-			if answers[201] != 1 || answers[409] != 11 {
-				t.Errorf("%s: %v; want one 201 and eleven 409", value, answers)
+			if statuses[201] != 1 || statuses[409] != 11 {
+				t.Errorf("%s: statuses = %v, want one 201 and eleven 409", value, statuses)
 			}
 		}
 	})
 }
 
-// TestContactIdentities_ReplaceEndsVerification replaces a verified owner with a live code in every
-// way: what was proven goes with the owner and with the address, and with nothing
-// else.
+// TestContactIdentities_ReplaceEndsVerification replaces each part of a verified identity with a
+// live code. The verification ends with the customer and with the address, and with nothing else.
 func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		steve, matt := w.createCustomer(), w.createCustomer()
 		for n, c := range []struct {
 			name, typ, value, contact string
-			keeps                     bool
-			talks                     bool
+			wantVerified              bool // the verification is kept
+			wantConversation          bool // the conversation and the display name are kept
 		}{
-			{"Nothing", "telegram", "%", steve, true, true},
-			{"Owner", "telegram", "%", matt, false, true},
-			{"NoOwner", "telegram", "%", "", false, true},
-			{"Address", "telegram", "9%", steve, false, false},
-			{"Type", "visitor", "%", steve, false, false},
-			{"All", "visitor", "9%", matt, false, false},
+			{"nothing changed", "telegram", "%", steve, true, true},
+			{"customer changed", "telegram", "%", matt, false, true},
+			{"customer removed", "telegram", "%", "", false, true},
+			{"address changed", "telegram", "9%", steve, false, false},
+			{"type changed", "visitor", "%", steve, false, false},
+			{"everything changed", "visitor", "9%", matt, false, false},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				w := &apiFixture{Store: w.Store, t: t, url: w.url, tenant: w.tenant, instance: w.instance, apiKey: w.apiKey}
@@ -336,37 +335,37 @@ func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got.IsVerified() != c.keeps || (got.RoleOverride == "owner") != c.keeps || got.InstanceID != w.instance {
-					t.Errorf("%+v; want proof kept: %v", got.Identity, c.keeps)
+				if got.IsVerified() != c.wantVerified || (got.RoleOverride == "owner") != c.wantVerified || got.InstanceID != w.instance {
+					t.Errorf("identity = %+v, want verification kept: %v", got.Identity, c.wantVerified)
 				}
 				gen := queryText(t, w.Store, `select cast(claim_gen as text) from identities where id = $1`, i.ID)
-				if (gen == fmt.Sprint(before.Gen)) != c.keeps {
-					t.Errorf("claim generation %s, was %d", gen, before.Gen)
+				if (gen == fmt.Sprint(before.Gen)) != c.wantVerified {
+					t.Errorf("claim generation = %s, before %d, want kept: %v", gen, before.Gen, c.wantVerified)
 				}
 				if live := queryText(t, w.Store, `select cast(claim_expires_at as text) from identities where id = $1`,
-					i.ID) != ""; live != c.keeps {
-					t.Errorf("a live code: %v", live)
+					i.ID) != ""; live != c.wantVerified {
+					t.Errorf("has a live code = %v, want %v", live, c.wantVerified)
 				}
 				if with := queryText(t, w.Store, `select identity_id from conversations where id = $1`,
-					talk) == i.ID; with != c.talks {
-					t.Errorf("the conversation is with it: %v", with)
+					talk) == i.ID; with != c.wantConversation {
+					t.Errorf("conversation kept = %v, want %v", with, c.wantConversation)
 				}
-				if (got.DisplayName == "Steve") != c.talks {
-					t.Errorf("named %q", got.DisplayName)
+				if (got.DisplayName == "Steve") != c.wantConversation {
+					t.Errorf("display name = %q, want kept: %v", got.DisplayName, c.wantConversation)
 				}
 			})
 		}
 		kinds := w.eventKinds(w.tenant)
 		for _, kind := range []string{"identity.updated", "identity.unlinked", "identity.linked", "identity.noted"} {
 			if !slices.Contains(kinds, kind) {
-				t.Errorf("no %s in %v", kind, kinds)
+				t.Errorf("event %s missing in %v", kind, kinds)
 			}
 		}
 	})
 }
 
-// TestContactIdentities_InstanceKey: such a key sees its own and what is of every instance,
-// and changes its own.
+// TestContactIdentities_InstanceKey tests that a key of an instance reads the identities of its
+// instance and of all instances, and changes only those of its instance.
 func TestContactIdentities_InstanceKey(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		steve := w.createCustomer()
@@ -392,15 +391,14 @@ func TestContactIdentities_InstanceKey(t *testing.T) {
 		made := w.want(key, "POST", contactsPath, `{"contactIdentityType":"telegram","value":"3"}`, 201, nil)
 		got, err := w.ContactIdentity(t.Context(), w.tenant, made.id())
 		if err != nil || got.InstanceID != w.instance {
-			t.Errorf("%+v, %v; want one of the key's instance", got, err)
+			t.Errorf("ContactIdentity() = %+v, %v, want one of the key's instance", got, err)
 		}
 		w.want(key, "DELETE", contactsPath+"/"+made.id(), "", 204, nil)
 	})
 }
 
-// TestContactIdentities_LinkedDuringReplace links the address of an unknown sender for every instance
-// between the look at who may change the row and the change itself: a key of one instance
-// must not reach what all of them believe.
+// TestContactIdentities_LinkedDuringReplace links an unknown sender for all instances after a key
+// of one instance was authorized to change it. The key must not change the linked identity.
 func TestContactIdentities_LinkedDuringReplace(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		key := w.newKey(w.tenant, w.instance, "identities:read", "identities:write")
@@ -413,20 +411,20 @@ func TestContactIdentities_LinkedDuringReplace(t *testing.T) {
 		linked, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, Channel: "telegram",
 			ExternalID: "7"}, identity.System)
 		if err != nil || linked.ID != seen.ID || linked.InstanceID != "" {
-			t.Fatalf("%+v, %v; want the same row, of every instance", linked, err)
+			t.Fatalf("Link() = %+v, %v, want the same row for all instances", linked, err)
 		}
 		mine := seen
 		mine.CustomerID = w.createCustomer()
 		if got, err := w.ReplaceContactIdentity(t.Context(), mine, nil, "key:test"); !errors.Is(err, identity.ErrNotFound) {
-			t.Errorf("replaced: %+v, %v", got, err)
+			t.Errorf("ReplaceContactIdentity() = %+v, %v, want ErrNotFound", got, err)
 		}
 		if err := w.DeleteContactIdentity(t.Context(), w.tenant, seen.InstanceID, seen.ID, "key:test"); !errors.Is(err,
 			identity.ErrNotFound) {
-			t.Errorf("deleted: %v", err)
+			t.Errorf("DeleteContactIdentity() = %v, want ErrNotFound", err)
 		}
 		if i, _, err := w.Lookup(t.Context(), identity.Address{TenantID: w.tenant, InstanceID: w.otherInstance,
 			Channel: "telegram", ExternalID: "7"}); err != nil || i.CustomerID != steve {
-			t.Errorf("%+v, %v; want steve's", i, err)
+			t.Errorf("Lookup() = %+v, %v, want the identity of steve", i, err)
 		}
 	})
 }

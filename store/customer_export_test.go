@@ -10,19 +10,19 @@ import (
 	"hydragate/identity"
 )
 
-// TestCustomerConversations gives a customer what is theirs: not what others wrote in a group,
-// nor what came from an account where another speaks.
+// TestCustomerConversations tests that an export has neither the messages of others in a group, nor
+// messages from an address while it belonged to someone else.
 func TestCustomerConversations(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		p := newTracedCustomer(f)
-		talks, err := f.CustomerConversations(t.Context(), f.tenant, p.customer, "")
+		conversations, err := f.CustomerConversations(t.Context(), f.tenant, p.customer, "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		var said, sent []string
-		for _, talk := range talks {
+		var received, sent []string
+		for _, c := range conversations {
 			for after := int64(0); ; {
-				ms, err := f.ReceivedMessages(t.Context(), talk, after, 1)
+				ms, err := f.ReceivedMessages(t.Context(), c, after, 1)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -30,13 +30,13 @@ func TestCustomerConversations(t *testing.T) {
 					break
 				}
 				after = ms[0].Seq
-				said = append(said, ms[0].Text)
+				received = append(received, ms[0].Text)
 				if len(ms[0].Attachments) != 1 ||
 					ms[0].Attachments[0] != (gateway.ReceivedFile{Kind: "image", Name: "canary.jpg"}) {
-					t.Errorf("attachments %+v", ms[0].Attachments)
+					t.Errorf("attachments = %+v", ms[0].Attachments)
 				}
 			}
-			replies, err := f.SentMessages(t.Context(), talk, 0, 10)
+			replies, err := f.SentMessages(t.Context(), c, 0, 10)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -44,21 +44,21 @@ func TestCustomerConversations(t *testing.T) {
 				sent = append(sent, m.Text)
 			}
 		}
-		// The sms account is the customer's in one instance only, and slack's no more.
-		if len(talks) != 3 || len(said) != 4 || len(sent) != 2 {
-			t.Errorf("%d conversations; said %q, sent %q", len(talks), said, sent)
+		// The SMS address belongs to the customer in one instance only, the Slack address no longer.
+		if len(conversations) != 3 || len(received) != 4 || len(sent) != 2 {
+			t.Errorf("%d conversations, received %q, sent %q", len(conversations), received, sent)
 		}
-		if all := fmt.Sprint(said); strings.Contains(all, "somebody else") || strings.Contains(all, "canarycode") ||
+		if all := fmt.Sprint(received); strings.Contains(all, "somebody else") || strings.Contains(all, "canarycode") ||
 			strings.Contains(all, "elsewhere") || strings.Contains(all, "unlinking") {
-			t.Errorf("said %q", said)
+			t.Errorf("received messages = %q", received)
 		}
 		if elsewhere, err := f.CustomerConversations(t.Context(), f.tenant, p.customer, newID()); err != nil ||
 			len(elsewhere) != 0 {
-			t.Errorf("in another instance %v, %v", elsewhere, err)
+			t.Errorf("CustomerConversations(other instance) = %v, %v, want none", elsewhere, err)
 		}
 		if _, err := f.CustomerConversations(t.Context(), newTenant(t, f.Store), p.customer, ""); !errors.Is(err,
 			identity.ErrNotFound) {
-			t.Errorf("for another tenant: %v", err)
+			t.Errorf("CustomerConversations(other tenant) = %v, want ErrNotFound", err)
 		}
 	}})
 }

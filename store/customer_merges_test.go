@@ -32,7 +32,7 @@ func (f *tenantFixture) undoMerge(id string) identity.Customer {
 	return c
 }
 
-// wantIdentities fails the test unless a customer has just these identities.
+// wantIdentities checks that a customer has exactly the given identities.
 func (f *tenantFixture) wantIdentities(customer string, want ...string) {
 	f.t.Helper()
 	is, err := f.CustomerIdentities(f.t.Context(), f.tenant, customer, "")
@@ -46,60 +46,60 @@ func (f *tenantFixture) wantIdentities(customer string, want ...string) {
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
-		f.t.Errorf("the customer has %v; want %v", got, want)
+		f.t.Errorf("identities = %v, want %v", got, want)
 	}
 }
 
 func TestMergeCustomer(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){
-		"ThereAndBack": testMergeAndUndo, "Chain": testMergeChain, "ChainBackToFront": testMergeChainReversed,
-		"MergedAgainElsewhere":         testMergeAgain,
-		"OnlyWhatMovedAndIsStillThere": testUndoMovedOnly, "EmailTakenMeanwhile": testUndoEmailTaken,
-		"ThirtyDays": testUndoExpired, "OfSomebodyElse": testMergeForeign,
-		"AtOnce": testConcurrentMerges, "LinkAtOnce": testConcurrentLink, "DeletedSurvivor": testDeletedSurvivor,
-		"Rights": testMergeNeedsGrant, "Codes": testMergeRevokesCodes,
+		"merge and undo": testMergeAndUndo, "chain": testMergeChain, "chain undone in reverse": testMergeChainReversed,
+		"merged again":                 testMergeAgain,
+		"only moved identities return": testUndoMovedOnly, "e-mail address reused": testUndoEmailTaken,
+		"undo expired": testUndoExpired, "other tenant": testMergeForeign,
+		"concurrent merges": testConcurrentMerges, "concurrent link": testConcurrentLink, "survivor deleted": testDeletedSurvivor,
+		"grant required": testMergeNeedsGrant, "codes revoked": testMergeRevokesCodes,
 	})
 }
 
 func testMergeAndUndo(t *testing.T, f *tenantFixture) {
 	a, as := f.createCustomer("a@example.com", 2)
 	b, bs := f.createCustomer("b@example.com", 1)
-	talk := newConversation(t, f.Store, f.tenant, f.instance, as[0])
-	was, _ := f.Customer(t.Context(), f.tenant, a)
+	conversation := newConversation(t, f.Store, f.tenant, f.instance, as[0])
+	before, _ := f.Customer(t.Context(), f.tenant, a)
 	mustExec(t, f.Store, `update customers set fk_id = 'crm-1' where id = $1`, a)
 	if m := f.mergeCustomer(a, b); m.IdentityCount != 2 || m.TargetID != b || m.UndoUntil().Sub(m.At) != 30*24*time.Hour {
-		t.Errorf("%+v", m)
+		t.Errorf("MergeCustomer() = %+v", m)
 	}
 	if _, err := f.Customer(t.Context(), f.tenant, a); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("the merged customer: %v", err)
+		t.Errorf("Customer(merged) = %v, want ErrNotFound", err)
 	}
 	if into, err := f.MergedInto(t.Context(), f.tenant, a); into != b || err != nil {
-		t.Errorf("survivor %s, %v", into, err)
+		t.Errorf("MergedInto() = %s, %v, want %s", into, err, b)
 	}
 	f.wantIdentities(b, append(bs, as...)...)
 	if c, _ := f.Customer(t.Context(), f.tenant, b); c.Email != "b@example.com" {
-		t.Errorf("the survivor's e-mail address is %s", c.Email)
+		t.Errorf("e-mail address of the target = %s, want b@example.com", c.Email)
 	}
-	if with := queryText(t, f.Store, `select identity_id from conversations where id = $1`, talk); with != as[0] {
-		t.Error("the conversation lost its person")
+	if with := queryText(t, f.Store, `select identity_id from conversations where id = $1`, conversation); with != as[0] {
+		t.Error("the conversation lost its identity")
 	}
-	if c := f.undoMerge(a); fmt.Sprint(c) != fmt.Sprint(was) {
-		t.Errorf("back: %v\nwas:  %v", c, was)
+	if c := f.undoMerge(a); fmt.Sprint(c) != fmt.Sprint(before) {
+		t.Errorf("restored = %v\nbefore   = %v", c, before)
 	}
 	if fk := queryText(t, f.Store, `select fk_id from customers where id = $1`, a); fk != "crm-1" {
-		t.Errorf("a column was lost: %q", fk)
+		t.Errorf("fk_id = %q, want crm-1", fk)
 	}
 	f.wantIdentities(a, as...)
 	f.wantIdentities(b, bs...)
 	if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("undone twice: %v", err)
+		t.Errorf("second UndoMerge() = %v, want ErrNotFound", err)
 	}
 	if _, err := f.MergedInto(t.Context(), f.tenant, a); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("still merged: %v", err)
+		t.Errorf("MergedInto() after undo = %v, want ErrNotFound", err)
 	}
 	if n := queryText(t, f.Store, `select cast(count(*) as text) from merged_identities where tenant_id = $1`,
 		f.tenant); n != "0" {
-		t.Errorf("%s identities still noted as moved", n)
+		t.Errorf("%s rows left in merged_identities, want 0", n)
 	}
 	kinds := map[string]int{}
 	for _, e := range auditLog(t, f.Store, f.tenant) {
@@ -107,7 +107,7 @@ func testMergeAndUndo(t *testing.T, f *tenantFixture) {
 	}
 	if kinds["customer.merged"] != 1 || kinds["customer.absorbed"] != 1 || kinds["customer.unmerged"] != 1 ||
 		kinds["customer.released"] != 1 || kinds["identity.moved"] != 4 {
-		t.Errorf("events %v", kinds)
+		t.Errorf("events = %v", kinds)
 	}
 }
 
@@ -119,7 +119,7 @@ func testMergeChain(t *testing.T, f *tenantFixture) {
 	f.mergeCustomer(b, c)
 	f.wantIdentities(c, as[0], bs[0], cs[0])
 	if into, err := f.MergedInto(t.Context(), f.tenant, a); into != c || err != nil {
-		t.Errorf("survivor %s, %v; want the last of the chain", into, err)
+		t.Errorf("MergedInto() = %s, %v, want the end of the chain", into, err)
 	}
 	f.undoMerge(b)
 	f.wantIdentities(b, as[0], bs[0])
@@ -144,8 +144,8 @@ func testMergeChainReversed(t *testing.T, f *tenantFixture) {
 	f.wantIdentities(c, cs[0])
 }
 
-// testMergeAgain: what went back and came again by another way is not the older merge's
-// to give.
+// testMergeAgain tests that undoing an older merge does not take identities that were returned and
+// moved again by a newer merge.
 func testMergeAgain(t *testing.T, f *tenantFixture) {
 	a, as := f.createCustomer("", 1)
 	b, bs := f.createCustomer("", 1)
@@ -179,7 +179,7 @@ func testUndoEmailTaken(t *testing.T, f *tenantFixture) {
 	other, _ := f.createCustomer("A@example.com", 0)
 	if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err,
 		identity.ErrIdentifierReused) {
-		t.Errorf("undone: %v; want ErrReclaimed", err)
+		t.Errorf("UndoMerge() = %v, want ErrIdentifierReused", err)
 	}
 	f.wantIdentities(b, append(bs, as...)...)
 	free := ""
@@ -195,7 +195,7 @@ func testUndoExpired(t *testing.T, f *tenantFixture) {
 	a, as := f.createCustomer("a@example.com", 1)
 	b, _ := f.createCustomer("", 0)
 	f.mergeCustomer(a, b)
-	sweep := func() {
+	purge := func() {
 		t.Helper()
 		if _, err := f.Purge(t.Context()); err != nil {
 			t.Fatal(err)
@@ -203,23 +203,23 @@ func testUndoExpired(t *testing.T, f *tenantFixture) {
 	}
 	mustExec(t, f.Store,
 		`update customer_merges set merged_at = `+f.dialect.NowPlus(-29*24*60*60)+` where customer_id = $1`, a)
-	sweep()
+	purge()
 	f.undoMerge(a)
 	f.mergeCustomer(a, b)
 	mustExec(t, f.Store,
 		`update customer_merges set merged_at = `+f.dialect.NowPlus(-30*24*60*60-10)+` where customer_id = $1`, a)
 	if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("undone after 30 days: %v", err)
+		t.Errorf("UndoMerge() after 30 days = %v, want ErrNotFound", err)
 	}
-	sweep()
+	purge()
 	for _, table := range []string{"merged_customers", "merged_identities"} {
 		if n := queryText(t, f.Store, `select cast(count(*) as text) from `+table+` where tenant_id = $1`,
 			f.tenant); n != "0" {
-			t.Errorf("%s rows left in %s", n, table)
+			t.Errorf("%s rows left in %s, want 0", n, table)
 		}
 	}
 	if into, err := f.MergedInto(t.Context(), f.tenant, a); into != b || err != nil {
-		t.Errorf("survivor %s, %v; want it known for good", into, err)
+		t.Errorf("MergedInto() after the purge = %s, %v, want %s", into, err, b)
 	}
 	f.wantIdentities(b, as...)
 }
@@ -227,30 +227,30 @@ func testUndoExpired(t *testing.T, f *tenantFixture) {
 func testMergeForeign(t *testing.T, f *tenantFixture) {
 	a, as := f.createCustomer("", 1)
 	b, _ := f.createCustomer("", 0)
-	stranger := newTenantFixture(t, f.Store)
-	theirs, _ := stranger.createCustomer("", 1)
+	other := newTenantFixture(t, f.Store)
+	theirs, _ := other.createCustomer("", 1)
 	for _, c := range []struct{ tenant, id, into string }{
-		{f.tenant, a, theirs}, {f.tenant, theirs, a}, {stranger.tenant, a, b}, {f.tenant, a, newID()},
+		{f.tenant, a, theirs}, {f.tenant, theirs, a}, {other.tenant, a, b}, {f.tenant, a, newID()},
 		{f.tenant, newID(), a}, {f.tenant, a, a}, {f.tenant, "x", a},
 	} {
 		if _, err := f.MergeCustomer(t.Context(), c.tenant, c.id, c.into, true, identity.System); !errors.Is(err,
 			identity.ErrNotFound) {
-			t.Errorf("%+v: %v; want ErrNotFound", c, err)
+			t.Errorf("MergeCustomer(%+v) = %v, want ErrNotFound", c, err)
 		}
 	}
 	f.wantIdentities(a, as...)
 	f.mergeCustomer(a, b)
-	if _, err := f.UndoMerge(t.Context(), stranger.tenant, a, true, identity.System); !errors.Is(err,
+	if _, err := f.UndoMerge(t.Context(), other.tenant, a, true, identity.System); !errors.Is(err,
 		identity.ErrNotFound) {
-		t.Errorf("undone by another tenant: %v", err)
+		t.Errorf("UndoMerge() by another tenant = %v, want ErrNotFound", err)
 	}
-	if _, err := f.MergedInto(t.Context(), stranger.tenant, a); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("told to another tenant: %v", err)
+	if _, err := f.MergedInto(t.Context(), other.tenant, a); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("MergedInto() for another tenant = %v, want ErrNotFound", err)
 	}
 }
 
-// testConcurrentMerges merges three customers in a circle, from many sides: whatever happens,
-// every identity has an owner, and undoing what happened brings everything back.
+// testConcurrentMerges merges three customers in a circle concurrently. Two merges must succeed, and
+// undoing them must restore all identities.
 func testConcurrentMerges(t *testing.T, f *tenantFixture) {
 	ids, owned := [3]string{}, [3][]string{}
 	for n := range ids {
@@ -275,7 +275,7 @@ func testConcurrentMerges(t *testing.T, f *tenantFixture) {
 	}
 	wg.Wait()
 	if merged != 2 {
-		t.Errorf("%d merges of three customers; want 2", merged)
+		t.Errorf("%d merges of three customers succeeded, want 2", merged)
 	}
 	for n := 0; n < 6; n++ {
 		_, err := f.UndoMerge(t.Context(), f.tenant, ids[n%3], true, identity.System)
@@ -288,8 +288,8 @@ func testConcurrentMerges(t *testing.T, f *tenantFixture) {
 	}
 }
 
-// testMergeNeedsGrant: what is verified, or an owner, is given to another customer only by who may
-// make it so by hand. Otherwise the right to merge would be the right to grant.
+// testMergeNeedsGrant tests that verified identities and owners move only with the right to grant.
+// Otherwise the right to merge would imply the right to grant.
 func testMergeNeedsGrant(t *testing.T, f *tenantFixture) {
 	for _, set := range []string{`verified_at = now()`, `role_override = 'owner'`} {
 		a, as := f.createCustomer("", 2)
@@ -298,16 +298,16 @@ func testMergeNeedsGrant(t *testing.T, f *tenantFixture) {
 		mustExec(t, f.Store, `update identities set `+set+` where id = $1`, as[1])
 		if _, err := f.MergeCustomer(t.Context(), f.tenant, a, b, false, identity.System); !errors.Is(err,
 			identity.ErrGrantRequired) {
-			t.Errorf("%s: %v; want ErrNeedsGrant", set, err)
+			t.Errorf("MergeCustomer() with %s = %v, want ErrGrantRequired", set, err)
 		}
 		f.wantIdentities(a, as...)
 		if m := f.mergeCustomer(a, b); m.IdentityCount != 2 {
-			t.Errorf("%+v", m)
+			t.Errorf("MergeCustomer() = %+v, want two identities", m)
 		}
 		f.wantIdentities(b, append(bs, as...)...)
 		if _, err := f.UndoMerge(t.Context(), f.tenant, a, false, identity.System); !errors.Is(err,
 			identity.ErrGrantRequired) {
-			t.Errorf("back, %s: %v; want ErrNeedsGrant", set, err)
+			t.Errorf("UndoMerge() with %s = %v, want ErrGrantRequired", set, err)
 		}
 		f.wantIdentities(b, append(bs, as...)...)
 		f.undoMerge(a)
@@ -317,16 +317,16 @@ func testMergeNeedsGrant(t *testing.T, f *tenantFixture) {
 	b, bs := f.createCustomer("", 1)
 	mustExec(t, f.Store, `update identities set verified_at = `+f.dialect.Now+` where id = $1`, bs[0])
 	if _, err := f.MergeCustomer(t.Context(), f.tenant, a, b, false, identity.System); err != nil {
-		t.Errorf("nothing verified moves: %v", err)
+		t.Errorf("MergeCustomer() of unverified identities = %v", err)
 	}
 }
 
-// testMergeRevokesCodes: a code was read aloud to one customer, and must not make its account
-// another's, in neither direction.
+// testMergeRevokesCodes tests that a code issued for one customer cannot be redeemed after its
+// identity moved to another, by a merge or by undoing it.
 func testMergeRevokesCodes(t *testing.T, f *tenantFixture) {
 	a, as := f.createCustomer("", 1)
 	b, bs := f.createCustomer("", 1)
-	fence := func(id string) claim.Status {
+	status := func(id string) claim.Status {
 		t.Helper()
 		st, err := f.CodeState(t.Context(), claim.Attempt{TenantID: f.tenant, InstanceID: f.instance, IdentityID: id,
 			MessageID: newID(), ReceivedAt: time.Now()})
@@ -340,33 +340,33 @@ func testMergeRevokesCodes(t *testing.T, f *tenantFixture) {
 		if _, _, err := f.IssueCode(t.Context(), f.tenant, customer, id, identity.System); err != nil {
 			t.Fatal(err)
 		}
-		if got := fence(id); got != claim.Live {
-			t.Fatalf("a new code is %s", got)
+		if got := status(id); got != claim.Live {
+			t.Fatalf("status of a new code = %s, want live", got)
 		}
 	}
 	issue(a, as[0])
 	issue(b, bs[0])
 	f.mergeCustomer(a, b)
-	if got := fence(as[0]); got != claim.Revoked {
-		t.Errorf("the code of who was merged is %s", got)
+	if got := status(as[0]); got != claim.Revoked {
+		t.Errorf("status of the moved code = %s, want revoked", got)
 	}
-	if got := fence(bs[0]); got != claim.Live {
-		t.Errorf("the code of who stayed is %s", got)
+	if got := status(bs[0]); got != claim.Live {
+		t.Errorf("status of the other code = %s, want live", got)
 	}
 	issue(b, as[0])
 	f.undoMerge(a)
-	if got := fence(as[0]); got != claim.Revoked {
-		t.Errorf("the code of who came back is %s", got)
+	if got := status(as[0]); got != claim.Revoked {
+		t.Errorf("status of the returned code = %s, want revoked", got)
 	}
 	if n := queryText(t, f.Store,
 		`select cast(count(*) as text) from audit_events where tenant_id = $1 and kind = 'claim.revoked'
 			and identity_id = $2`, f.tenant, as[0]); n != "2" {
-		t.Errorf("%s codes are said to be revoked; want 2", n)
+		t.Errorf("%s claim.revoked events, want 2", n)
 	}
 }
 
-// testConcurrentLink links to a customer while it is merged: the identity is the survivor's,
-// or the link is refused.
+// testConcurrentLink links identities to a customer while it is merged. Each identity must belong to
+// the target, or the link must fail.
 func testConcurrentLink(t *testing.T, f *tenantFixture) {
 	for round := range 8 {
 		a, _ := f.createCustomer("", 1)
@@ -392,7 +392,7 @@ func testConcurrentLink(t *testing.T, f *tenantFixture) {
 		wg.Wait()
 		is, err := f.CustomerIdentities(t.Context(), f.tenant, b, "")
 		if err != nil || len(is) != 2+linked {
-			t.Errorf("the survivor has %d identities, %v; want 2 and %d linked meanwhile", len(is), err, linked)
+			t.Errorf("target has %d identities, %v, want 2 and %d linked concurrently", len(is), err, linked)
 		}
 	}
 }
@@ -405,15 +405,15 @@ func testDeletedSurvivor(t *testing.T, f *tenantFixture) {
 		t.Fatal(err)
 	}
 	if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("undone: %v", err)
+		t.Errorf("UndoMerge() = %v, want ErrNotFound", err)
 	}
 	if _, err := f.MergedInto(t.Context(), f.tenant, a); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("survivor: %v", err)
+		t.Errorf("MergedInto() = %v, want ErrNotFound", err)
 	}
 }
 
-// TestSchema_MergedCustomersColumns: rows are copied whole between the two,
-// so a column that one of them lacks would be lost or end in another.
+// TestSchema_MergedCustomersColumns tests that both tables have the same columns in the same order,
+// because rows are copied between them with select *.
 func TestSchema_MergedCustomersColumns(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
@@ -424,7 +424,7 @@ func TestSchema_MergedCustomersColumns(t *testing.T) {
 	})
 }
 
-// tableColumns gives the columns of a table in their order.
+// tableColumns returns the columns of a table in order.
 func tableColumns(t *testing.T, s *Store, table string) []string {
 	t.Helper()
 	query := `select name from pragma_table_info($1) order by cid`

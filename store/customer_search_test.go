@@ -15,15 +15,15 @@ import (
 const (
 	searchCustomers     = 50_000
 	searchCustomersLong = 1_000_000 // with HYDRAGATE_TEST_LONG=1
-	maxScannedShare     = 5         // a search reads less than this part of the crowd
+	maxScannedShare     = 5         // a search may read 1/5 of the rows in vain
 )
 
-// newSearchTenant fills a tenant with customers, each with an identity. Of every hundred one
-// is a Steve, and all have numbers and addresses of their own.
+// newSearchTenant creates a tenant with n customers, each with an identity, a unique phone number and
+// a unique e-mail address. One in a hundred is named Steve.
 func newSearchTenant(t *testing.T, s *Store, n int) (tenant string) {
 	t.Helper()
 	tenant = newTenant(t, s)
-	mustExec(t, s, `alter table customers set (autovacuum_enabled = off)`) // it would count a table that is half full
+	mustExec(t, s, `alter table customers set (autovacuum_enabled = off)`) // the statistics would be those of a half-full table
 	mustExec(t, s, `
 		insert into customers (id, tenant_id, email, phone_number, first_name, last_name, company_name, created_at,
 			updated_at)
@@ -41,8 +41,8 @@ func newSearchTenant(t *testing.T, s *Store, n int) (tenant string) {
 	return tenant
 }
 
-// TestListCustomers_UsesIndexes: whatever is searched for, found or not, rare or common, first
-// page or later, is found by an index and without reading through the crowd.
+// TestListCustomers_UsesIndexes tests that each kind of search uses an index and reads few rows in
+// vain, whether or not it finds anything, for rare and common values, on first and later pages.
 func TestListCustomers_UsesIndexes(t *testing.T) {
 	n := searchCustomers
 	if os.Getenv("HYDRAGATE_TEST_LONG") == "1" {
@@ -58,47 +58,47 @@ func TestListCustomers_UsesIndexes(t *testing.T) {
 		after string
 		found int
 	}{
-		"Everybody":             {query{}, "", 51},
-		"EmailWhole":            {query{Email: "PERSON4711@example.com"}, "", 1},
-		"EmailOfNobody":         {query{Email: "nobody@example.com"}, "", 0},
-		"EmailBegins":           {query{EmailPrefix: "Person4711"}, "", -1},
-		"EmailBeginsOfAll":      {query{EmailPrefix: "person"}, middle, 51},
-		"EmailBeginsOfNobody":   {query{EmailPrefix: "x"}, "", 0},
-		"PhoneWhole":            {query{Phone: "+61400004711"}, "", 1},
-		"PhoneBegins":           {query{PhonePrefix: "+6140000471"}, "", 10},
-		"PhoneBeginsOfNobody":   {query{PhonePrefix: "+49"}, "", 0},
-		"NameCommon":            {query{Name: "steve"}, "", 51},
-		"NameCommonLaterPage":   {query{Name: "steve"}, middle, 51},
-		"NameRare":              {query{Name: "company4711"}, "", -1},
-		"NameOfNobody":          {query{Name: "zzz"}, "", 0},
-		"NameOfNobodyLater":     {query{Name: "zzz"}, middle, 0},
-		"NameOfAll":             {query{Name: "f"}, "", 51},
-		"ExternalWhole":         {query{ExternalID: "+61400004711"}, "", 1},
-		"ExternalOfNobody":      {query{ExternalID: "12345"}, "", 0},
-		"ExternalBegins":        {query{ExternalPrefix: "+6140000471"}, "", 10},
-		"ExternalBeginsOfAll":   {query{ExternalPrefix: "+614"}, middle, 51},
-		"ExternalBeginsOfNone":  {query{ExternalPrefix: "T0"}, "", 0},
-		"NameAndPhone":          {query{Name: "steve", Phone: "+61400004700"}, "", 1},
-		"WholeAndBeginsOfSteve": {query{EmailPrefix: "person4700", Name: "steve"}, "", -1},
+		"no filter":                  {query{}, "", 51},
+		"e-mail":                     {query{Email: "PERSON4711@example.com"}, "", 1},
+		"unknown e-mail":             {query{Email: "nobody@example.com"}, "", 0},
+		"e-mail prefix":              {query{EmailPrefix: "Person4711"}, "", -1},
+		"e-mail prefix of all":       {query{EmailPrefix: "person"}, middle, 51},
+		"unknown e-mail prefix":      {query{EmailPrefix: "x"}, "", 0},
+		"phone":                      {query{Phone: "+61400004711"}, "", 1},
+		"phone prefix":               {query{PhonePrefix: "+6140000471"}, "", 10},
+		"unknown phone prefix":       {query{PhonePrefix: "+49"}, "", 0},
+		"common name":                {query{Name: "steve"}, "", 51},
+		"common name, later page":    {query{Name: "steve"}, middle, 51},
+		"rare name":                  {query{Name: "company4711"}, "", -1},
+		"unknown name":               {query{Name: "zzz"}, "", 0},
+		"unknown name, later page":   {query{Name: "zzz"}, middle, 0},
+		"name prefix of all":         {query{Name: "f"}, "", 51},
+		"external ID":                {query{ExternalID: "+61400004711"}, "", 1},
+		"unknown external ID":        {query{ExternalID: "12345"}, "", 0},
+		"external ID prefix":         {query{ExternalPrefix: "+6140000471"}, "", 10},
+		"external ID prefix of all":  {query{ExternalPrefix: "+614"}, middle, 51},
+		"unknown external ID prefix": {query{ExternalPrefix: "T0"}, "", 0},
+		"name and phone":             {query{Name: "steve", Phone: "+61400004700"}, "", 1},
+		"name and e-mail prefix":     {query{EmailPrefix: "person4700", Name: "steve"}, "", -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cs, err := s.ListCustomers(t.Context(), tenant, c.q, c.after, 51)
 			if err != nil || len(cs) != c.found && c.found >= 0 || c.found < 0 && len(cs) == 0 {
-				t.Fatalf("%d found, %v; want %d", len(cs), err, c.found)
+				t.Fatalf("ListCustomers() found %d, %v, want %d", len(cs), err, c.found)
 			}
 			plan := explain(t, s, tenant, c.q, c.after)
 			if read := rowsRemoved(t, plan); read > n/maxScannedShare {
-				t.Errorf("%d of %d read in vain\n%s", read, n, plan)
+				t.Errorf("%d of %d rows read in vain\n%s", read, n, plan)
 			}
 			if strings.Contains(plan, "Seq Scan") || !strings.Contains(plan, "Index") {
-				t.Errorf("no index:\n%s", plan)
+				t.Errorf("plan uses no index:\n%s", plan)
 			}
 		})
 	}
 }
 
-// rowsRemoved gives how many rows a plan read and did not want. It is the same on a busy
-// machine, which time is not.
+// rowsRemoved returns how many rows a plan read in vain. Unlike the duration, this does not depend on
+// the load of the machine.
 func rowsRemoved(t *testing.T, plan string) (rows int) {
 	t.Helper()
 	for _, m := range rowsRemovedPattern.FindAllStringSubmatch(plan, -1) {
@@ -155,7 +155,7 @@ func TestListCustomers_Prefixes(t *testing.T) {
 		} {
 			cs, err := f.ListCustomers(t.Context(), f.tenant, c.q, "", 10)
 			if err != nil || len(cs) != c.want {
-				t.Errorf("%+v: %d, %v; want %d", c.q, len(cs), err, c.want)
+				t.Errorf("ListCustomers(%+v) found %d, %v, want %d", c.q, len(cs), err, c.want)
 			}
 		}
 	}})

@@ -13,13 +13,13 @@ import (
 	"hydragate/gateway/endpoints"
 )
 
-// fakeProvider plays Telegram: it answers or it does not, and knows the secret it was
-// told last.
+// fakeProvider is a Telegram adapter that can be made unavailable. It records the webhook secret that
+// was set last.
 type fakeProvider struct {
 	mu          sync.Mutex
 	unavailable bool
 	secret      string
-	connected   chan struct{} // gets one for each Connect, when there is room
+	connected   chan struct{} // receives one value for each Connect while there is room
 }
 
 func (*fakeProvider) Channel() adapters.Channel { return adapters.Telegram }
@@ -83,8 +83,8 @@ func newEndpointService(s *Store) (*endpoints.Manager, *fakeProvider) {
 func TestEndpointSetup(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
-		for name, test := range map[string]func(*testing.T, *Store, string){"SetUpAndRemove": testSetupAndRemove,
-			"SetUpLater": testSetupRetry, "ManyAtOnceAgree": testConcurrentSetups} {
+		for name, test := range map[string]func(*testing.T, *Store, string){"set up and remove": testSetupAndRemove,
+			"retry": testSetupRetry, "concurrent set-ups": testConcurrentSetups} {
 			t.Run(name, func(t *testing.T) { test(t, s, newTenant(t, s)) })
 		}
 	})
@@ -108,25 +108,26 @@ func testSetupAndRemove(t *testing.T, s *Store, tenant string) {
 	old := first.Credentials[adapters.WebhookSecret]
 	if good := again.Current(adapters.WebhookSecret); err != nil || again.ID != first.ID || len(good) != 2 ||
 		p.currentSecret() != good[0] || good[1] != old || good[0] == old {
-		t.Errorf("again: %v; want the same row with a new secret that the provider knows, and the old one beside it", err)
+		t.Errorf("second Configure() = %v, want the same row with a new secret known to the provider, "+
+			"and the previous one", err)
 	}
 	ep, err := c.Endpoint(t.Context(), i, adapters.Telegram)
 	if err != nil || ep.Credentials[adapters.WebhookSecret] != p.currentSecret() ||
 		ep.WebhookURL != "https://gate.example.com/hooks/telegram/"+i {
-		t.Errorf("for hooks: %q, %v", ep.WebhookURL, err)
+		t.Errorf("Endpoint(): webhook URL %q, %v", ep.WebhookURL, err)
 	}
 	other := newTenant(t, s)
 	if _, err := c.Configure(t.Context(), telegramConfig(other, i)); !errors.Is(err, gateway.ErrNoInstance) {
-		t.Errorf("by another tenant: %v", err)
+		t.Errorf("Configure() by another tenant = %v, want ErrNoInstance", err)
 	}
 	if err := c.Remove(t.Context(), other, i, adapters.Telegram, "key:k"); !errors.Is(err, gateway.ErrNoInstance) {
-		t.Errorf("removed by another tenant: %v", err)
+		t.Errorf("Remove() by another tenant = %v, want ErrNoInstance", err)
 	}
 	if err := c.Remove(t.Context(), tenant, i, adapters.Telegram, "key:k"); err != nil || p.currentSecret() != "" {
-		t.Errorf("removed: %v", err)
+		t.Errorf("Remove() = %v", err)
 	}
 	if n := queryText(t, s, `select cast(count(*) as text) from endpoints where tenant_id = $1`, tenant); n != "0" {
-		t.Errorf("%s rows with credentials are left", n)
+		t.Errorf("%s endpoints left, want 0", n)
 	}
 }
 
@@ -134,21 +135,21 @@ func testSetupRetry(t *testing.T, s *Store, tenant string) {
 	c, p := newEndpointService(s)
 	i := newInstance(t, s, tenant).ID
 	p.setAvailable(false)
-	seat, err := c.Configure(t.Context(), telegramConfig(tenant, i))
-	if err != nil || seat.Status != gateway.EndpointError || seat.ErrorMessage != "Telegram does not answer." ||
-		seat.Retries != 1 {
-		t.Fatalf("%v %q %d, %v", seat.Status, seat.ErrorMessage, seat.Retries, err)
+	ep, err := c.Configure(t.Context(), telegramConfig(tenant, i))
+	if err != nil || ep.Status != gateway.EndpointError || ep.ErrorMessage != "Telegram does not answer." ||
+		ep.Retries != 1 {
+		t.Fatalf("%v %q %d, %v", ep.Status, ep.ErrorMessage, ep.Retries, err)
 	}
 	p.setAvailable(true)
 	mustExec(t, s, `update endpoints set retry_at = $2 where tenant_id = $1`, tenant, s.now())
 	runUntilConnected(t, c, p)
-	if seat, err = c.EndpointState(t.Context(), tenant, i, adapters.Telegram); err != nil ||
-		seat.Status != gateway.EndpointActive || seat.Address != "7" || seat.Retries != 0 || seat.ErrorMessage != "" {
-		t.Errorf("when it answers: %v %q, %v", seat.Status, seat.ErrorMessage, err)
+	if ep, err = c.EndpointState(t.Context(), tenant, i, adapters.Telegram); err != nil ||
+		ep.Status != gateway.EndpointActive || ep.Address != "7" || ep.Retries != 0 || ep.ErrorMessage != "" {
+		t.Errorf("state after the retry: %v %q, %v", ep.Status, ep.ErrorMessage, err)
 	}
 }
 
-// runUntilConnected runs c until the provider was told of an endpoint and that was kept.
+// runUntilConnected runs c until it has connected an endpoint and stored the result.
 func runUntilConnected(t *testing.T, c *endpoints.Manager, p *fakeProvider) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -158,7 +159,7 @@ func runUntilConnected(t *testing.T, c *endpoints.Manager, p *fakeProvider) {
 	select {
 	case <-p.connected:
 	case <-ctx.Done():
-		t.Error("the provider was told nothing")
+		t.Error("no endpoint was connected")
 	}
 	cancel()
 	wg.Wait()
@@ -179,17 +180,17 @@ func testConcurrentSetups(t *testing.T, s *Store, tenant string) {
 	for len(p.connected) > 0 {
 		<-p.connected
 	}
-	// Who was overtaken left the endpoint due, so that the last word is told last.
+	// An outdated call made the endpoint due, so that the last configuration is sent last.
 	if n := queryText(t, s, `select cast(count(*) as text) from endpoints where tenant_id = $1 and retry_at is not null`,
 		tenant); n == "1" {
 		runUntilConnected(t, c, p)
 	}
-	seat, err := c.EndpointState(t.Context(), tenant, i, adapters.Telegram)
-	if err != nil || seat.Status != gateway.EndpointActive ||
-		seat.Credentials[adapters.WebhookSecret] != p.currentSecret() {
-		t.Errorf("%v, %v; want the provider to know the secret that is kept", seat.Status, err)
+	ep, err := c.EndpointState(t.Context(), tenant, i, adapters.Telegram)
+	if err != nil || ep.Status != gateway.EndpointActive ||
+		ep.Credentials[adapters.WebhookSecret] != p.currentSecret() {
+		t.Errorf("status = %v, %v, want active with the secret known to the provider", ep.Status, err)
 	}
 	if n := queryText(t, s, `select cast(count(*) as text) from endpoints where tenant_id = $1`, tenant); n != "1" {
-		t.Errorf("%s rows; want one", n)
+		t.Errorf("%s endpoints, want 1", n)
 	}
 }

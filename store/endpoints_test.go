@@ -17,8 +17,8 @@ import (
 	"hydragate/store/keyring"
 )
 
-// TestEndpoints_MovedCredentialsRejected swaps what is sealed by SQL, between rows, columns and
-// tenants: whoever asks for it gets an error and nothing else.
+// TestEndpoints_MovedCredentialsRejected moves encrypted values between rows, columns and tenants with
+// SQL statements. Reading them must fail.
 func TestEndpoints_MovedCredentialsRejected(t *testing.T) {
 	forEachEngineWithKey(t, func(t *testing.T, h fixture, _ string) {
 		mine := mustSaveEndpoint(t, h.Store, gateway.EndpointState{Endpoint: endpoint(tenant, h.instance)}, timeZero)
@@ -27,33 +27,33 @@ func TestEndpoints_MovedCredentialsRejected(t *testing.T) {
 		other := mustSaveEndpoint(t, h.Store, gateway.EndpointState{Endpoint: theirs}, timeZero)
 		sibling := endpoint(tenant, newInstance(t, h.Store, tenant).ID)
 		second := mustSaveEndpoint(t, h.Store, gateway.EndpointState{Endpoint: sibling}, timeZero)
-		sealed := func(id string) string {
+		credentials := func(id string) string {
 			return queryText(t, h.Store, `select credentials from endpoints where id = $1`, id)
 		}
-		own := sealed(mine.ID)
+		own := credentials(mine.ID)
 		for name, value := range map[string]string{
-			"AnotherRow": sealed(second.ID), "AnotherTenant": sealed(other.ID), "Changed": own[:len(own)-3] + "AAA",
-			"Nothing":       "",
-			"AnotherColumn": queryText(t, h.Store, `select webhook_secret from instances where id = $1`, h.instance),
+			"value of another row": credentials(second.ID), "value of another tenant": credentials(other.ID), "changed value": own[:len(own)-3] + "AAA",
+			"empty value":             "",
+			"value of another column": queryText(t, h.Store, `select webhook_secret from instances where id = $1`, h.instance),
 		} {
 			mustExec(t, h.Store, `update endpoints set credentials = $1 where id = $2`, value, mine.ID)
 			ep, err := h.WebhookEndpoint(t.Context(), h.instance, adapters.SMS)
 			if !errors.Is(err, keyring.ErrDecrypt) || ep.Credentials != nil {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("WebhookEndpoint() with %s = %v, want ErrDecrypt", name, err)
 			}
-			if seat, err := h.EndpointState(t.Context(), tenant, h.instance, adapters.SMS); err != nil ||
-				seat.Status != gateway.EndpointError || seat.ErrorMessage != credentialsUnreadable || seat.Err == nil {
-				t.Errorf("%s: staff see %v %q, %v", name, seat.Status, seat.ErrorMessage, err)
+			if state, err := h.EndpointState(t.Context(), tenant, h.instance, adapters.SMS); err != nil ||
+				state.Status != gateway.EndpointError || state.ErrorMessage != credentialsUnreadable || state.Err == nil {
+				t.Errorf("EndpointState() with %s: %v %q, %v", name, state.Status, state.ErrorMessage, err)
 			}
 		}
 		mustExec(t, h.Store, `update instances set webhook_secret = $1 where id = $2`, own, h.instance)
 		if secrets, err := h.SigningSecrets(t.Context(), tenant, h.instance); !errors.Is(err, keyring.ErrDecrypt) ||
 			secrets != nil {
-			t.Errorf("credentials as a signing secret: %v", err)
+			t.Errorf("SigningSecrets() with credentials of an endpoint = %v, want ErrDecrypt", err)
 		}
 		mustExec(t, h.Store, `update endpoints set credentials = $1 where id = $2`, own, mine.ID)
 		if _, err := h.WebhookEndpoint(t.Context(), h.instance, adapters.SMS); err != nil {
-			t.Errorf("put back: %v", err)
+			t.Errorf("WebhookEndpoint() with the original value = %v", err)
 		}
 	})
 }
@@ -73,12 +73,12 @@ func endpoint(tenant, instance string) adapters.Endpoint {
 	}
 }
 
-func mustSaveEndpoint(t *testing.T, s *Store, seat gateway.EndpointState, retryAt time.Time) gateway.EndpointState {
+func mustSaveEndpoint(t *testing.T, s *Store, state gateway.EndpointState, retryAt time.Time) gateway.EndpointState {
 	t.Helper()
-	if seat.Status == "" {
-		seat.Status = gateway.EndpointActive
+	if state.Status == "" {
+		state.Status = gateway.EndpointActive
 	}
-	got, err := s.SaveEndpoint(t.Context(), seat, retryAt, "key:k")
+	got, err := s.SaveEndpoint(t.Context(), state, retryAt, "key:k")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,11 +89,11 @@ func TestEndpoints(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
 		for name, test := range map[string]func(*testing.T, *Store, adapters.Endpoint){
-			"SaveAndFind": testSaveAndRead, "SaveTwiceIsOnce": testSaveTwice, "ManySaveAtOnce": testConcurrentSaves,
-			"CredentialsAreSealed":     testCredentialsEncrypted,
-			"OldKeysStayGoodForAWhile": testPreviousCredentials, "OldKeysOfAnotherAccountDoNot": testOtherAccountCredentials,
-			"NewBotPollsAnew": testPollCursorReset, "Remove": testRemoveEndpoint,
-			"MarkOnlyWhatWasSeen": testSetEndpointStatus, "Touch": testTouchEndpoint, "HookOfNobody": testUnknownInstance,
+			"save and read": testSaveAndRead, "save twice": testSaveTwice, "concurrent saves": testConcurrentSaves,
+			"credentials encrypted": testCredentialsEncrypted,
+			"previous credentials":  testPreviousCredentials, "credentials of another account": testOtherAccountCredentials,
+			"poll cursor of a new bot": testPollCursorReset, "remove": testRemoveEndpoint,
+			"set status": testSetEndpointStatus, "touch": testTouchEndpoint, "unknown instance": testUnknownInstance,
 		} {
 			t.Run(name, func(t *testing.T) {
 				tenant := newTenant(t, s)
@@ -106,10 +106,10 @@ func TestEndpoints(t *testing.T) {
 func testSaveAndRead(t *testing.T, s *Store, ep adapters.Endpoint) {
 	if _, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); !errors.Is(err,
 		gateway.ErrNoEndpoint) {
-		t.Errorf("before: %v; want ErrNoEndpoint", err)
+		t.Errorf("EndpointState() before saving = %v, want ErrNoEndpoint", err)
 	}
-	if seats, err := s.EndpointStates(t.Context(), ep.TenantID, ep.InstanceID); err != nil || len(seats) != 0 {
-		t.Errorf("before: %d seats, %v", len(seats), err)
+	if endpointStates, err := s.EndpointStates(t.Context(), ep.TenantID, ep.InstanceID); err != nil || len(endpointStates) != 0 {
+		t.Errorf("EndpointStates() before saving = %d endpoints, %v", len(endpointStates), err)
 	}
 	kept := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointError,
 		ErrorMessage: "no answer"}, timeZero)
@@ -117,27 +117,27 @@ func testSaveAndRead(t *testing.T, s *Store, ep adapters.Endpoint) {
 	got, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
 	if err != nil || got.Status != gateway.EndpointError || got.ErrorMessage != "no answer" || got.CreatedAt.IsZero() ||
 		!got.UpdatedAt.Equal(kept.UpdatedAt) {
-		t.Errorf("found: %v %q %v", got.Status, got.ErrorMessage, err)
+		t.Errorf("EndpointState(): %v %q, %v", got.Status, got.ErrorMessage, err)
 	}
-	hooked, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel)
+	byWebhook, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, found := range map[string]adapters.Endpoint{"saved": kept.Endpoint, "found": got.Endpoint,
-		"for a hook": hooked} {
+	for what, found := range map[string]adapters.Endpoint{"saved": kept.Endpoint, "read": got.Endpoint,
+		"for a webhook": byWebhook} {
 		wantEndpoint(t, what, found, ep)
 	}
 	telegram := ep
 	telegram.Channel, telegram.Credentials, telegram.Settings = adapters.Telegram, nil, nil
 	mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: telegram}, timeZero)
-	if seats, err := s.EndpointStates(t.Context(), ep.TenantID, ep.InstanceID); err != nil || len(seats) != 2 ||
-		seats[0].Channel != adapters.SMS || seats[1].Channel != adapters.Telegram {
-		t.Errorf("%d seats, %v; want both", len(seats), err)
+	if endpointStates, err := s.EndpointStates(t.Context(), ep.TenantID, ep.InstanceID); err != nil || len(endpointStates) != 2 ||
+		endpointStates[0].Channel != adapters.SMS || endpointStates[1].Channel != adapters.Telegram {
+		t.Errorf("EndpointStates() = %d endpoints, %v, want both", len(endpointStates), err)
 	}
 	es := auditLog(t, s, ep.TenantID)
 	if e := es[1]; e.Kind != "channel.configured" || e.Actor != "key:k" || e.InstanceID != ep.InstanceID ||
 		e.Detail["channel"] != "sms" || e.Detail["fields"] != "account_sid auth_token address mode" {
-		t.Errorf("event: %+v", e)
+		t.Errorf("event = %+v", e)
 	}
 }
 
@@ -148,7 +148,7 @@ func wantEndpoint(t *testing.T, what string, got, want adapters.Endpoint) {
 		return fmt.Sprint(ep.ID, ep.TenantID, ep.InstanceID, ep.Channel, ep.Mode, ep.Address, ep.Settings, creds)
 	}
 	if plain(got) != plain(want) {
-		t.Errorf("%s: %s; want %s", what, plain(got), plain(want))
+		t.Errorf("endpoint %s = %s, want %s", what, plain(got), plain(want))
 	}
 }
 
@@ -156,12 +156,12 @@ func testSaveTwice(t *testing.T, s *Store, ep adapters.Endpoint) {
 	first := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
 	again := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
 	if again.ID != first.ID || !again.CreatedAt.Equal(first.CreatedAt) || again.UpdatedAt.Before(first.UpdatedAt) {
-		t.Errorf("saved %s at %v, then %s at %v", first.ID, first.UpdatedAt, again.ID, again.UpdatedAt)
+		t.Errorf("saved as %s at %v, then as %s at %v", first.ID, first.UpdatedAt, again.ID, again.UpdatedAt)
 	}
 	ep.ID = first.ID
-	wantEndpoint(t, "again", again.Endpoint, ep)
+	wantEndpoint(t, "saved again", again.Endpoint, ep)
 	if es := auditLog(t, s, ep.TenantID); es[2].Detail["fields"] != "" {
-		t.Errorf("the same again changed %q", es[2].Detail["fields"])
+		t.Errorf("fields changed by saving the same endpoint = %q", es[2].Detail["fields"])
 	}
 }
 
@@ -170,27 +170,27 @@ func testConcurrentSaves(t *testing.T, s *Store, ep adapters.Endpoint) {
 	var wg sync.WaitGroup
 	for n := range ids {
 		wg.Go(func() {
-			seat, err := s.SaveEndpoint(t.Context(), gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointActive},
+			state, err := s.SaveEndpoint(t.Context(), gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointActive},
 				timeZero, identity.System)
 			if err != nil {
 				t.Error(err)
 			}
-			ids[n] = seat.ID
+			ids[n] = state.ID
 		})
 	}
 	wg.Wait()
 	for _, id := range ids {
 		if id != ids[0] {
-			t.Errorf("rows %s and %s; want one", ids[0], id)
+			t.Errorf("saved as %s and %s, want one endpoint", ids[0], id)
 		}
 	}
 }
 
 func testCredentialsEncrypted(t *testing.T, s *Store, ep adapters.Endpoint) {
-	seat := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	kept := queryText(t, s, `select credentials from endpoints where id = $1`, seat.ID)
+	state := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
+	kept := queryText(t, s, `select credentials from endpoints where id = $1`, state.ID)
 	if strings.Contains(kept, "token") || strings.Contains(kept, "AC1") || strings.Contains(kept, "redacted") {
-		t.Error("the credentials are kept in the clear")
+		t.Error("the credentials are not encrypted")
 	}
 	other := newInstance(t, s, ep.TenantID)
 	ep.InstanceID = other.ID
@@ -198,7 +198,7 @@ func testCredentialsEncrypted(t *testing.T, s *Store, ep adapters.Endpoint) {
 	mustExec(t, s, `update endpoints set credentials = $2 where id = $1`, moved.ID, kept)
 	got, err := s.EndpointState(t.Context(), ep.TenantID, other.ID, ep.Channel)
 	if err != nil || got.Status != gateway.EndpointError || len(got.Credentials) != 0 || got.ErrorMessage == "" {
-		t.Errorf("credentials of another row: %v, %d of them, %v; want a faulty seat without any", got.Status,
+		t.Errorf("EndpointState() with credentials of another row: %v, %d credentials, %v, want an error without any", got.Status,
 			len(got.Credentials), err)
 	}
 }
@@ -210,58 +210,58 @@ func testPreviousCredentials(t *testing.T, s *Store, ep adapters.Endpoint) {
 	for range 2 {
 		if got := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: rotated},
 			timeZero).Current(adapters.AuthToken); fmt.Sprint(got) != "[token two token one]" {
-			t.Errorf("good now: %v", got)
+			t.Errorf("valid credentials = %v, want both", got)
 		}
 	}
-	hooked, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel)
-	if err != nil || len(hooked.Current(adapters.AuthToken)) != 2 {
-		t.Errorf("for a hook: %d keys, %v; want both", len(hooked.Current(adapters.AuthToken)), err)
+	byWebhook, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel)
+	if err != nil || len(byWebhook.Current(adapters.AuthToken)) != 2 {
+		t.Errorf("WebhookEndpoint() has %d valid credentials, %v, want both", len(byWebhook.Current(adapters.AuthToken)), err)
 	}
-	good := func() string {
+	valid := func() string {
 		t.Helper()
-		hooked, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel)
+		byWebhook, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return fmt.Sprint(hooked.Current(adapters.AuthToken))
+		return fmt.Sprint(byWebhook.Current(adapters.AuthToken))
 	}
 	left := func() string {
 		return queryText(t, s,
-			`select coalesce(cast(round(`+s.dialect.SecondsUntil("old_until")+`) as text), 'nobody knows') from endpoints where instance_id = $1`, ep.InstanceID)
+			`select coalesce(cast(round(`+s.dialect.SecondsUntil("old_until")+`) as text), 'unknown') from endpoints where instance_id = $1`, ep.InstanceID)
 	}
-	// People tell Twilio: it is not for Twilio's API to answer before the time runs.
+	// Staff set the secret at Twilio, so the grace period starts when the endpoint is saved.
 	if !strings.HasPrefix(left(), "86400") {
-		t.Errorf("before the provider answered the overlap ends in %s s", left())
+		t.Errorf("grace period after saving ends in %s s, want a day", left())
 	}
-	seat, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
+	state, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.SetEndpointStatus(t.Context(), seat, s.now().Add(time.Minute)); err != nil ||
+	if _, err := s.SetEndpointStatus(t.Context(), state, s.now().Add(time.Minute)); err != nil ||
 		!strings.HasPrefix(left(), "86") {
-		t.Errorf("while the provider does not answer it ends in %s s, %v", left(), err)
+		t.Errorf("grace period during retries ends in %s s, %v, want a day", left(), err)
 	}
-	if _, err := s.SetEndpointStatus(t.Context(), seat, timeZero); err != nil || !strings.HasPrefix(left(), "86") ||
-		good() != "[token two token one]" {
-		t.Errorf("told: %s are good for %s s, %v", good(), left(), err)
+	if _, err := s.SetEndpointStatus(t.Context(), state, timeZero); err != nil || !strings.HasPrefix(left(), "86") ||
+		valid() != "[token two token one]" {
+		t.Errorf("after set-up %s are valid for %s s, %v", valid(), left(), err)
 	}
-	// The same again begins nothing anew.
+	// Saving the same endpoint does not restart the grace period.
 	mustExec(t, s, `update endpoints set old_until = `+s.dialect.NowPlus(60)+` where instance_id = $1`, ep.InstanceID)
 	mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: rotated}, timeZero)
 	if !strings.HasPrefix(left(), "60") && !strings.HasPrefix(left(), "59") {
-		t.Errorf("the same again is good for %s s", left())
+		t.Errorf("grace period after saving again ends in %s s, want 60", left())
 	}
 	mustExec(t, s, `update endpoints set old_until = `+s.dialect.NowPlus(-1)+` where instance_id = $1`, ep.InstanceID)
-	if good() != "[token two]" {
-		t.Errorf("after the overlap %s are good", good())
+	if valid() != "[token two]" {
+		t.Errorf("valid after the grace period = %s", valid())
 	}
-	// What leaked is ended at once, and what was replaced before with it.
+	// A zero grace period ends all previous credentials immediately.
 	third := ep
 	third.Credentials = adapters.Credentials{adapters.AccountSID: "AC1", adapters.AuthToken: "token three"}
 	var none time.Duration
 	mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: third, GracePeriod: &none}, timeZero)
-	if good() != "[token three]" {
-		t.Errorf("without an overlap %s are good", good())
+	if valid() != "[token three]" {
+		t.Errorf("valid without a grace period = %s", valid())
 	}
 }
 
@@ -277,22 +277,22 @@ func testOtherAccountCredentials(t *testing.T, s *Store, ep adapters.Endpoint) {
 		change(&other)
 		if got := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: other},
 			timeZero).Current(adapters.AuthToken); fmt.Sprint(got) != "[token two]" {
-			t.Errorf("another %s: %v is good", name, got)
+			t.Errorf("valid for another %s = %v, want only the new one", name, got)
 		}
 	}
 }
 
 func testPollCursorReset(t *testing.T, s *Store, ep adapters.Endpoint) {
 	ep.Mode = adapters.Polling
-	seat := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	mustExec(t, s, `update endpoints set poll_cursor = '77' where id = $1`, seat.ID)
-	cursor := func() string { return queryText(t, s, `select poll_cursor from endpoints where id = $1`, seat.ID) }
+	state := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
+	mustExec(t, s, `update endpoints set poll_cursor = '77' where id = $1`, state.ID)
+	cursor := func() string { return queryText(t, s, `select poll_cursor from endpoints where id = $1`, state.ID) }
 	if mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero); cursor() != "77" {
-		t.Errorf("the same again polls from %q", cursor())
+		t.Errorf("cursor after saving again = %q, want 77", cursor())
 	}
 	ep.Address = "+61400111333"
 	if mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero); cursor() != "" {
-		t.Errorf("another bot polls from %q", cursor())
+		t.Errorf("cursor of another bot = %q, want none", cursor())
 	}
 }
 
@@ -300,86 +300,86 @@ func testRemoveEndpoint(t *testing.T, s *Store, ep adapters.Endpoint) {
 	mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
 	if err := s.RemoveEndpoint(t.Context(), newTenant(t, s), ep.InstanceID, ep.Channel, "key:k"); !errors.Is(err,
 		gateway.ErrNoEndpoint) {
-		t.Errorf("by another tenant: %v", err)
+		t.Errorf("RemoveEndpoint() by another tenant = %v, want ErrNoEndpoint", err)
 	}
 	if err := s.RemoveEndpoint(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel, "key:k"); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.RemoveEndpoint(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel, "key:k"); !errors.Is(err,
 		gateway.ErrNoEndpoint) {
-		t.Errorf("again: %v", err)
+		t.Errorf("second RemoveEndpoint() = %v, want ErrNoEndpoint", err)
 	}
 	if _, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel); !errors.Is(err, gateway.ErrNoEndpoint) {
-		t.Errorf("hook: %v", err)
+		t.Errorf("WebhookEndpoint() after removal = %v, want ErrNoEndpoint", err)
 	}
 	es := auditLog(t, s, ep.TenantID)
 	if e := es[len(es)-1]; e.Kind != "channel.removed" || e.Detail["channel"] != "sms" {
-		t.Errorf("event: %+v", e)
+		t.Errorf("event = %+v", e)
 	}
 }
 
 func testSetEndpointStatus(t *testing.T, s *Store, ep adapters.Endpoint) {
-	seen := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointError}, timeZero)
-	mark := func(seat gateway.EndpointState, want bool) {
+	read := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointError}, timeZero)
+	setStatus := func(state gateway.EndpointState, want bool) {
 		t.Helper()
-		if kept, err := s.SetEndpointStatus(t.Context(), seat, timeZero); err != nil || kept != want {
-			t.Errorf("kept %v, %v; want %v", kept, err, want)
+		if stored, err := s.SetEndpointStatus(t.Context(), state, timeZero); err != nil || stored != want {
+			t.Errorf("SetEndpointStatus() = %v, %v, want %v", stored, err, want)
 		}
 	}
-	seen.Status, seen.ErrorMessage, seen.Address, seen.Settings = gateway.EndpointActive, "", "+61400111444",
+	read.Status, read.ErrorMessage, read.Address, read.Settings = gateway.EndpointActive, "", "+61400111444",
 		map[string]string{"a": "b"}
-	mark(seen, true)
+	setStatus(read, true)
 	got, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
-	if err != nil || got.Status != gateway.EndpointActive || got.Address != seen.Address || got.Settings["a"] != "b" ||
-		!got.UpdatedAt.Equal(seen.UpdatedAt) {
-		t.Errorf("marked: %v %v %v %v", got.Status, got.Address, got.Settings, err)
+	if err != nil || got.Status != gateway.EndpointActive || got.Address != read.Address || got.Settings["a"] != "b" ||
+		!got.UpdatedAt.Equal(read.UpdatedAt) {
+		t.Errorf("EndpointState() = %v %v %v, %v", got.Status, got.Address, got.Settings, err)
 	}
 	mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	seen.Status = gateway.EndpointError
-	mark(seen, false)
+	read.Status = gateway.EndpointError
+	setStatus(read, false)
 	if got, err = s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); err != nil ||
 		got.Status != gateway.EndpointActive {
-		t.Errorf("the later word lost: %v, %v", got.Status, err)
+		t.Errorf("outdated status was stored: %v, %v", got.Status, err)
 	}
 	due, err := s.EndpointsToRetry(t.Context(), 100)
-	if err != nil || len(due) != 1 || due[0].ID != seen.ID {
-		t.Errorf("%d seats due, %v; want this one", len(due), err)
+	if err != nil || len(due) != 1 || due[0].ID != read.ID {
+		t.Errorf("EndpointsToRetry() = %d endpoints, %v, want the outdated one", len(due), err)
 	}
 	if err := s.RemoveEndpoint(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel, identity.System); err != nil {
 		t.Fatal(err)
 	}
-	mark(seen, false)
+	setStatus(read, false)
 }
 
 func testTouchEndpoint(t *testing.T, s *Store, ep adapters.Endpoint) {
-	seat := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
+	state := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
 	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	for _, use := range []struct{ at, want time.Time }{{at, at}, {at.Add(5 * time.Second), at},
 		{at.Add(11 * time.Second), at.Add(11 * time.Second)}, {at, at.Add(11 * time.Second)}} {
-		if err := s.TouchEndpoint(t.Context(), seat.ID, use.at); err != nil {
+		if err := s.TouchEndpoint(t.Context(), state.ID, use.at); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); err != nil ||
 			!got.LastEventAt.Equal(use.want) {
-			t.Errorf("heard at %v: %v, %v; want %v", use.at, got.LastEventAt, err, use.want)
+			t.Errorf("LastEventAt after an event at %v = %v, %v, want %v", use.at, got.LastEventAt, err, use.want)
 		}
 	}
 }
 
 func testUnknownInstance(t *testing.T, s *Store, ep adapters.Endpoint) {
-	seat := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
+	state := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
 	for _, instance := range []string{"", "x", unknownID, strings.ToUpper(ep.InstanceID), "{" + ep.InstanceID + "}",
 		"urn:uuid:" + ep.InstanceID, ep.InstanceID + "' or '1'='1"} {
 		if _, err := s.WebhookEndpoint(t.Context(), instance, ep.Channel); !errors.Is(err, gateway.ErrNoEndpoint) {
-			t.Errorf("instance %q: %v; want ErrNoEndpoint", instance, err)
+			t.Errorf("WebhookEndpoint(%q) = %v, want ErrNoEndpoint", instance, err)
 		}
 	}
 	if _, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, adapters.Slack); !errors.Is(err, gateway.ErrNoEndpoint) {
-		t.Errorf("another channel: %v", err)
+		t.Errorf("WebhookEndpoint() on another channel = %v, want ErrNoEndpoint", err)
 	}
-	mustExec(t, s, `update endpoints set status = 'disabled' where id = $1`, seat.ID)
+	mustExec(t, s, `update endpoints set status = 'disabled' where id = $1`, state.ID)
 	if _, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel); !errors.Is(err, gateway.ErrNoEndpoint) {
-		t.Errorf("disabled: %v; want ErrNoEndpoint", err)
+		t.Errorf("WebhookEndpoint() of a disabled endpoint = %v, want ErrNoEndpoint", err)
 	}
 }
 
@@ -396,33 +396,33 @@ func TestEndpointsToRetry_SingleHolder(t *testing.T) {
 				Status: gateway.EndpointError}, retryAt)
 		}
 		var mu sync.Mutex
-		taken := map[string]int{}
+		leased := map[string]int{}
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
 				for {
-					seats, err := s.EndpointsToRetry(t.Context(), 3)
+					endpointStates, err := s.EndpointsToRetry(t.Context(), 3)
 					if err != nil {
 						t.Error(err)
 					}
-					if len(seats) == 0 {
+					if len(endpointStates) == 0 {
 						return
 					}
 					mu.Lock()
-					for _, seat := range seats {
-						taken[seat.ID]++
+					for _, state := range endpointStates {
+						leased[state.ID]++
 					}
 					mu.Unlock()
 				}
 			})
 		}
 		wg.Wait()
-		if len(taken) != 15 {
-			t.Errorf("%d taken; want the 15 that were due", len(taken))
+		if len(leased) != 15 {
+			t.Errorf("%d endpoints leased, want the 15 that were due", len(leased))
 		}
-		for id, n := range taken {
+		for id, n := range leased {
 			if n != 1 {
-				t.Errorf("%s was taken %d times", id, n)
+				t.Errorf("endpoint %s was leased %d times, want once", id, n)
 			}
 		}
 	})
@@ -441,17 +441,17 @@ func TestPollingEndpoints(t *testing.T) {
 			tenant := newTenant(t, s)
 			ep := endpoint(tenant, newInstance(t, s, tenant).ID)
 			ep.Mode = c.mode
-			seat := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep, Status: c.status}, timeZero)
+			state := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep, Status: c.status}, timeZero)
 			switch n {
 			case 0, 3:
-				want = append(want, seat.ID)
+				want = append(want, state.ID)
 			case 4:
-				mustExec(t, s, `update endpoints set credentials = 'v1.gone.x' where id = $1`, seat.ID)
+				mustExec(t, s, `update endpoints set credentials = 'v1.gone.x' where id = $1`, state.ID)
 			}
 		}
-		seats, err := s.PollingEndpoints(t.Context())
-		if err != nil || len(seats) != 2 || seats[0].ID != want[0] || seats[1].ID != want[1] {
-			t.Errorf("%d seats, %v; want %v", len(seats), err, want)
+		endpointStates, err := s.PollingEndpoints(t.Context())
+		if err != nil || len(endpointStates) != 2 || endpointStates[0].ID != want[0] || endpointStates[1].ID != want[1] {
+			t.Errorf("PollingEndpoints() = %d endpoints, %v, want %v", len(endpointStates), err, want)
 		}
 	})
 }

@@ -13,10 +13,10 @@ func TestIdempotency(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
 		for name, test := range map[string]func(*testing.T, *Store, gateway.IdempotencyKey){
-			"AnswerIsGivenAgain": testResponseReplayed, "AnswerIsSealed": testResponseEncrypted,
-			"ForgottenCallIsMadeAgain": testReleasedKey, "OneOfManyCalls": testConcurrentCalls,
-			"CrashedCallIsTakenOver": testCrashedCall, "AnswerOfYesterdayIsGone": testExpiredResponse,
-			"KeysAreTheCallersOwn": testKeysSeparate,
+			"response replayed": testResponseReplayed, "response encrypted": testResponseEncrypted,
+			"released key": testReleasedKey, "concurrent calls": testConcurrentCalls,
+			"crashed call": testCrashedCall, "expired response": testExpiredResponse,
+			"keys of different callers": testKeysSeparate,
 		} {
 			t.Run(name, func(t *testing.T) {
 				test(t, s, gateway.IdempotencyKey{TenantID: newTenant(t, s), Principal: newID(), Key: "k", Fingerprint: "f"})

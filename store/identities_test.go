@@ -66,25 +66,25 @@ func TestSchema_ForeignKeysSeparateTenants(t *testing.T) {
 			query string
 			args  []any
 		}{
-			"IdentityOfTheirCustomer": {`insert into identities (id, tenant_id, customer_id, channel, external_id, created_at,
+			"identity of a foreign customer": {`insert into identities (id, tenant_id, customer_id, channel, external_id, created_at,
 				updated_at) values ($1, $2, $3, 'sms', '+1', $4, $4)`,
 				[]any{newID(), mine, customer.ID, s.now()}},
-			"IdentityInTheirInstance": {`insert into identities (id, tenant_id, instance_id, channel, external_id, created_at,
+			"identity in a foreign instance": {`insert into identities (id, tenant_id, instance_id, channel, external_id, created_at,
 				updated_at) values ($1, $2, $3, 'sms', '+1', $4, $4)`,
 				[]any{newID(), mine, instance, s.now()}},
-			"EndpointOfTheirInstance": {`insert into endpoints (id, tenant_id, instance_id, channel, mode, status, credentials,
+			"endpoint of a foreign instance": {`insert into endpoints (id, tenant_id, instance_id, channel, mode, status, credentials,
 				created_at, updated_at) values ($1, $2, $3, 'sms', 'webhook', 'active', '', $4, $4)`,
 				[]any{newID(), mine, instance, s.now()}},
-			"ConversationOfTheirInstance": {`insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group,
+			"conversation of a foreign instance": {`insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group,
 				created_at) values ($1, $2, $3, 'sms', '+1', false, $4)`,
 				[]any{newID(), mine, instance, s.now()}},
-			"ConversationWithTheirIdentity": {`insert into conversations (id, tenant_id, instance_id, channel, place_id,
+			"conversation with a foreign identity": {`insert into conversations (id, tenant_id, instance_id, channel, place_id,
 				is_group, identity_id, created_at) values ($1, $2, $3, 'sms', '+1', false, $4, $5)`,
 				[]any{newID(), mine, own, i.ID, s.now()}},
-			"KeyForTheirInstance": {`insert into api_keys (id, tenant_id, name, hint, hash, scopes, instance_id, created_at)
+			"API key for a foreign instance": {`insert into api_keys (id, tenant_id, name, hint, hash, scopes, instance_id, created_at)
 				values ($1, $2, 'k', '', $3, '', $4, $5)`,
 				[]any{newID(), mine, newID(), instance, s.now()}},
-			"TheirIdentityMoved": {`update identities set tenant_id = $1 where id = $2`, []any{mine, i.ID}},
+			"foreign identity moved": {`update identities set tenant_id = $1 where id = $2`, []any{mine, i.ID}},
 		} {
 			if _, err := s.db.Exec(t.Context(), c.query, c.args...); !s.dialect.IsForeignKeyViolation(err) {
 				t.Errorf("%s: %v; want a foreign key that refuses it", name, err)

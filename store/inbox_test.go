@@ -72,7 +72,7 @@ func TestInsertMessages_Deduplicated(t *testing.T) {
 
 func TestInsertMessages_CursorFenced(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		seat, err := h.SaveEndpoint(t.Context(), gateway.EndpointState{Status: gateway.EndpointActive,
+		ep, err := h.SaveEndpoint(t.Context(), gateway.EndpointState{Status: gateway.EndpointActive,
 			Endpoint: adapters.Endpoint{
 				TenantID: tenant, InstanceID: h.instance, Channel: adapters.Telegram, Mode: adapters.Polling, Address: "42",
 				Credentials: adapters.Credentials{adapters.BotToken: "42:x"},
@@ -80,22 +80,22 @@ func TestInsertMessages_CursorFenced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		epoch, cursor, ok, err := h.AcquirePollLease(t.Context(), tenant, seat.ID, "one")
+		epoch, cursor, ok, err := h.AcquirePollLease(t.Context(), tenant, ep.ID, "one")
 		if err != nil || !ok || cursor != "" {
 			t.Fatalf("take: %v, %v", ok, err)
 		}
-		if _, _, ok, _ := h.AcquirePollLease(t.Context(), tenant, seat.ID, "two"); ok {
+		if _, _, ok, _ := h.AcquirePollLease(t.Context(), tenant, ep.ID, "two"); ok {
 			t.Fatal("two holders")
 		}
-		c := gateway.Cursor{EndpointID: seat.ID, TenantID: tenant, Holder: "one", Epoch: epoch, Value: "7"}
+		c := gateway.Cursor{EndpointID: ep.ID, TenantID: tenant, Holder: "one", Epoch: epoch, Value: "7"}
 		if n, err := h.InsertMessages(t.Context(), []gateway.IncomingMessage{h.arrival("1", "k1", "a")}, &c); err != nil ||
 			n != 1 {
 			t.Fatalf("stored %d, %v", n, err)
 		}
-		if err := h.ReleasePollLease(t.Context(), tenant, seat.ID, "one", epoch); err != nil {
+		if err := h.ReleasePollLease(t.Context(), tenant, ep.ID, "one", epoch); err != nil {
 			t.Fatal(err)
 		}
-		now, cursor, ok, err := h.AcquirePollLease(t.Context(), tenant, seat.ID, "two")
+		now, cursor, ok, err := h.AcquirePollLease(t.Context(), tenant, ep.ID, "two")
 		if err != nil || !ok || now == epoch || cursor != "7" {
 			t.Fatalf("second holder: epoch %d after %d, cursor %q, %v", now, epoch, cursor, err)
 		}
@@ -107,10 +107,10 @@ func TestInsertMessages_CursorFenced(t *testing.T) {
 }
 
 // lateArrival makes an arrival that was received so long ago.
-func lateArrival(seat gateway.EndpointState, key string, age time.Duration) gateway.IncomingMessage {
+func lateArrival(ep gateway.EndpointState, key string, age time.Duration) gateway.IncomingMessage {
 	return gateway.IncomingMessage{
-		ID: newID(), TenantID: seat.TenantID, InstanceID: seat.InstanceID, Channel: seat.Channel, Age: age,
-		ConversationID: gateway.ConversationID(seat.InstanceID, seat.Channel, "+14155550101"),
+		ID: newID(), TenantID: ep.TenantID, InstanceID: ep.InstanceID, Channel: ep.Channel, Age: age,
+		ConversationID: gateway.ConversationID(ep.InstanceID, ep.Channel, "+14155550101"),
 		Message: adapters.Message{Key: key, Kind: adapters.Text, Text: "hello",
 			Sender: adapters.Sender{ID: "+14155550101"}, Chat: adapters.Chat{ID: "+14155550101"}},
 	}
@@ -121,9 +121,9 @@ func lateArrival(seat gateway.EndpointState, key string, age time.Duration) gate
 func TestInsertMessages_Late(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
-		seat := savePhoneEndpoint(t, s, gateway.EndpointActive)
-		as := []gateway.IncomingMessage{lateArrival(seat, "old", 90*time.Minute), lateArrival(seat, "new", 0),
-			lateArrival(seat, "moment", time.Microsecond), lateArrival(seat, "future", -time.Hour)}
+		ep := savePhoneEndpoint(t, s, gateway.EndpointActive)
+		as := []gateway.IncomingMessage{lateArrival(ep, "old", 90*time.Minute), lateArrival(ep, "new", 0),
+			lateArrival(ep, "moment", time.Microsecond), lateArrival(ep, "future", -time.Hour)}
 		for i, want := range []int{4, 0} {
 			n, err := s.InsertMessages(t.Context(), as, nil)
 			if err != nil || n != want {
@@ -147,7 +147,7 @@ func TestInsertMessages_Late(t *testing.T) {
 				t.Errorf("%s was received %s ago, want %s", r.key, r.ago, as[i].Age)
 			}
 		}
-		missing, err := s.MissingKeys(t.Context(), seat.TenantID, seat.InstanceID, seat.Channel,
+		missing, err := s.MissingKeys(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel,
 			[]string{"a", "old", "b", "new"})
 		if err != nil || !slices.Equal(missing, []string{"a", "b"}) {
 			t.Fatalf("missing %q %v", missing, err)

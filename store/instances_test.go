@@ -16,8 +16,8 @@ func TestInstances(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
 		for name, test := range map[string]func(*testing.T, *Store, string){
-			"Create": testCreateInstance, "Edit": testEditInstance, "List": testListInstances, "Delete": testDeleteInstance,
-			"OfAnotherTenant": testForeignInstance,
+			"create": testCreateInstance, "edit": testEditInstance, "list": testListInstances, "delete": testDeleteInstance,
+			"other tenant": testForeignInstance,
 		} {
 			t.Run(name, func(t *testing.T) { test(t, s, newTenant(t, s)) })
 		}

@@ -42,11 +42,11 @@ func TestIdempotency_LostCommit(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range []struct{ name, path, body, table, event string }{
-			{"Customer", "/v1/customers", `{"first_name":"Steve"}`, "customers", "customer.created"},
-			{"CustomerWithEmail", "/v1/customers", `{"email":"steve@example.com"}`, "customers", "customer.created"},
-			{"Instance", "/v1/instances", `{"name":"Support"}`, "instances", "instance.created"},
-			{"Key", "/v1/keys", `{"name":"desk","scopes":["customers:read"]}`, "api_keys", "key.created"},
-			{"RotatedKey", "/v1/keys/" + rotated.ID + "/rotate", `{}`, "api_keys", "key.rotated"},
+			{"customer", "/v1/customers", `{"first_name":"Steve"}`, "customers", "customer.created"},
+			{"customer with e-mail", "/v1/customers", `{"email":"steve@example.com"}`, "customers", "customer.created"},
+			{"instance", "/v1/instances", `{"name":"Support"}`, "instances", "instance.created"},
+			{"API key", "/v1/keys", `{"name":"desk","scopes":["customers:read"]}`, "api_keys", "key.created"},
+			{"rotated API key", "/v1/keys/" + rotated.ID + "/rotate", `{}`, "api_keys", "key.rotated"},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				count := func() int {

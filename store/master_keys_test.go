@@ -14,10 +14,10 @@ func TestOpen_KeyMismatch(t *testing.T) {
 			keys []string
 			ok   bool
 		}{
-			"TheSame":          {[]string{k1}, true},
-			"TheSameAndNewer":  {[]string{keyring.GenerateKey("k9"), k1}, true},
-			"AnotherOne":       {[]string{keyring.GenerateKey("k1")}, false},
-			"AnotherOneBehind": {[]string{keyring.GenerateKey("k8"), keyring.GenerateKey("k1")}, false},
+			"same key":                            {[]string{k1}, true},
+			"same key and a new one":              {[]string{keyring.GenerateKey("k9"), k1}, true},
+			"other key with the ID":               {[]string{keyring.GenerateKey("k1")}, false},
+			"other key with the ID as second key": {[]string{keyring.GenerateKey("k8"), keyring.GenerateKey("k1")}, false},
 		} {
 			err := h.withKeys(c.keys...).registerKeys(t.Context())
 			var wrong *KeyMismatchError

@@ -41,7 +41,7 @@ func forEachEngineWithKey(t *testing.T, test func(t *testing.T, h fixture, k1 st
 func (h fixture) fillSealedColumns(n int) {
 	h.t.Helper()
 	t := h.t
-	seat := mustSaveEndpoint(t, h.Store, gateway.EndpointState{Endpoint: endpoint(tenant, h.instance)}, timeZero)
+	ep := mustSaveEndpoint(t, h.Store, gateway.EndpointState{Endpoint: endpoint(tenant, h.instance)}, timeZero)
 	if _, err := h.RotateInstanceSecret(t.Context(), tenant, h.instance, gateway.WebhookSecret,
 		fmt.Sprint("whsec_", newID()), time.Hour, "key:k"); err != nil {
 		t.Fatal(err)
@@ -55,7 +55,7 @@ func (h fixture) fillSealedColumns(n int) {
 	h.insertMessages(as...)
 	for _, l := range h.leaseAllQueues(gateway.InboxQueue) {
 		h.apply(gateway.Commit{Lease: l, Release: true, Next: time.Now(), Replies: []gateway.OutboxRow{{
-			ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance, Channel: seat.Channel,
+			ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance, Channel: ep.Channel,
 			Recipient: "1",
 			Chat:      adapters.Chat{ID: "place " + l.ConversationID}, Text: "hello", Cause: "command",
 		}}})

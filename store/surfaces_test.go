@@ -159,19 +159,19 @@ func TestSurfaces_Consistent(t *testing.T) {
 			phone string
 			make  func(phone string) (customer, identity string)
 		}{
-			"Native": {"+61400111001", func(phone string) (string, string) {
+			"native API": {"+61400111001", func(phone string) (string, string) {
 				id := customer(phone)
 				return id, w.want(w.apiKey, "POST", "/v1/customers/"+id+"/identities",
 					`{"channel":"sms","external_id":"`+phone+`"}`, 201, nil).id()
 			}},
-			"User": {"+61400111002", func(phone string) (string, string) {
+			"user API": {"+61400111002", func(phone string) (string, string) {
 				id := w.want(w.instanceKey, "POST", "/external/users",
 					`{"firstName":"Steve","lastName":"Example","phoneNumber":"`+phone+`"}`, 201, nil).id()
 				return id, w.want(w.apiKey, "GET",
 					"/v1/customers/lookup/identity?channel=sms&instance_id="+w.instance+"&external_id=%2B"+phone[1:], "", 200,
 					nil).body["identity_id"].(string)
 			}},
-			"Contact": {"+61400111003", func(phone string) (string, string) {
+			"contact API": {"+61400111003", func(phone string) (string, string) {
 				id := customer(phone)
 				return id, w.want(w.apiKey, "POST", "/global/contactIdentities",
 					`{"contactIdentityType":"sms","value":"`+phone+`","contactId":"`+id+`"}`, 201, nil).id()

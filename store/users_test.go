@@ -59,31 +59,31 @@ func TestUsers_Limits(t *testing.T) {
 			status  int
 			message string
 		}{
-			"NoName":        {`{"email":"a@example.com"}`, 400, "firstName: Field required; lastName: Field required"},
-			"NothingToFind": {who + `}`, 400, "at least one of email, phoneNumber and fkId is needed"},
-			"NullToFind": {who + `,"email":null,"fkId":null}`, 400,
+			"no name":       {`{"email":"a@example.com"}`, 400, "firstName: Field required; lastName: Field required"},
+			"no identifier": {who + `}`, 400, "at least one of email, phoneNumber and fkId is needed"},
+			"null identifiers": {who + `,"email":null,"fkId":null}`, 400,
 				"at least one of email, phoneNumber and fkId is needed"},
-			"BlankToFind": {who + `,"fkId":"  "}`, 400, "at least one of email, phoneNumber and fkId is needed"},
-			"EmptyEmail":  {who + `,"email":""}`, 400, "email: String should have at least 1 character"},
-			"BadEmail":    {who + `,"email":"steve"}`, 400, "email: value is not a valid email address"},
-			"BadPhone": {who + `,"phoneNumber":"0400"}`, 400,
+			"blank identifier": {who + `,"fkId":"  "}`, 400, "at least one of email, phoneNumber and fkId is needed"},
+			"empty e-mail":     {who + `,"email":""}`, 400, "email: String should have at least 1 character"},
+			"invalid e-mail":   {who + `,"email":"steve"}`, 400, "email: value is not a valid email address"},
+			"invalid phone number": {who + `,"phoneNumber":"0400"}`, 400,
 				"phoneNumber: a phone number is written with its country code, such as +61400111222"},
-			"BothBad": {who + `,"phoneNumber":"0400","email":"steve"}`, 400,
+			"invalid e-mail and phone number": {who + `,"phoneNumber":"0400","email":"steve"}`, 400,
 				"email: value is not a valid email address; phoneNumber: a phone number is written with its country code, such as +61400111222"},
-			"Unknown":  {who + `,"fkId":"1","tenant_id":"x"}`, 400, "tenant_id: Extra inputs are not permitted"},
-			"Id":       {who + `,"fkId":"1","id":"x"}`, 400, "id: Extra inputs are not permitted"},
-			"Capitals": {who + `,"FkId":"1"}`, 400, "FkId: Extra inputs are not permitted"},
-			"Twice":    {who + `,"fkId":"1","fkId":"2"}`, 400, "fkId: the field is given twice"},
-			"LongName": {`{"firstName":"` + long + `","lastName":"E","fkId":"1"}`, 400,
+			"unknown field":       {who + `,"fkId":"1","tenant_id":"x"}`, 400, "tenant_id: Extra inputs are not permitted"},
+			"id":                  {who + `,"fkId":"1","id":"x"}`, 400, "id: Extra inputs are not permitted"},
+			"wrong case of field": {who + `,"FkId":"1"}`, 400, "FkId: Extra inputs are not permitted"},
+			"field given twice":   {who + `,"fkId":"1","fkId":"2"}`, 400, "fkId: the field is given twice"},
+			"long name": {`{"firstName":"` + long + `","lastName":"E","fkId":"1"}`, 400,
 				"firstName: String should have at most 255 characters"},
-			"CustomDataAsList": {who + `,"fkId":"1","customData":[]}`, 400, "customData: Input should be a valid dictionary"},
-			"NotJSON":          {`{`, 400, "JSON decode error"},
-			"Empty":            {``, 400, "Field required"},
-			"Large":            {`{"a":"` + strings.Repeat("x", 256<<10) + `"}`, 413, "Request Entity Too Large"},
-			"SkippedPhone":     {who + `,"phoneNumber":"ext. 12","skipPhoneNumberValidation":true}`, 201, ""},
-			"SkippedEmail":     {who + `,"email":"steve","skipEmailValidation":true}`, 201, ""},
-			"SkippedGoodPhone": {who + `,"phoneNumber":"+61 400 111 333","skipPhoneNumberValidation":true}`, 201, ""},
-			"OnlyFKID":         {who + `,"fkId":"%_"}`, 201, ""},
+			"custom data as list":                    {who + `,"fkId":"1","customData":[]}`, 400, "customData: Input should be a valid dictionary"},
+			"not JSON":                               {`{`, 400, "JSON decode error"},
+			"empty body":                             {``, 400, "Field required"},
+			"large body":                             {`{"a":"` + strings.Repeat("x", 256<<10) + `"}`, 413, "Request Entity Too Large"},
+			"phone validation skipped":               {who + `,"phoneNumber":"ext. 12","skipPhoneNumberValidation":true}`, 201, ""},
+			"e-mail validation skipped":              {who + `,"email":"steve","skipEmailValidation":true}`, 201, ""},
+			"phone validation skipped, valid number": {who + `,"phoneNumber":"+61 400 111 333","skipPhoneNumberValidation":true}`, 201, ""},
+			"only fkId":                              {who + `,"fkId":"%_"}`, 201, ""},
 		} {
 			t.Run(name, func(t *testing.T) {
 				w := &apiFixture{Store: w.Store, t: t, url: w.url, instanceKey: w.instanceKey}
@@ -127,8 +127,8 @@ func TestUsers_Limits(t *testing.T) {
 func TestUsers_AgentKeyScope(t *testing.T) {
 	runAPITest(t, func(t *testing.T, w *apiFixture) {
 		const refused = `{"status":403,"name":"FORBIDDEN_ERROR","message":"Invalid API key or secret key. Ensure that you are using a valid authentication key.","details":{"code":"INVALID_CREDENTIALS"}}`
-		for name, secret := range map[string]string{"None": "", "APIKey": w.apiKey, "Wrong": "ask_x",
-			"Long": strings.Repeat("x", 600), "Hash": identity.HashToken(w.instanceKey)} {
+		for name, secret := range map[string]string{"no key": "", "API key": w.apiKey, "wrong key": "ask_x",
+			"long key": strings.Repeat("x", 600), "hash of the key": identity.HashToken(w.instanceKey)} {
 			if got := w.want(secret, "GET", "/external/users/search?fkId=1", "", 403, nil); got.text != refused {
 				t.Errorf("%s: %s", name, got.text)
 			}

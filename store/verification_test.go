@@ -151,24 +151,24 @@ func TestVerification_AccountChangeExpires(t *testing.T) {
 		sign func(h fixture, l gateway.Lease, in gateway.StoredMessage)
 		want identity.ExpiryReason
 	}{
-		"OptedOut": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
+		"opted out": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
 			h.apply(gateway.Commit{Lease: l, Release: true,
 				Unreachable: &gateway.Unreachable{ConversationID: l.ConversationID, OptedOut: true,
 					ExpiryReason: identity.ExpiredByOptOut}})
 		}, identity.ExpiredByOptOut},
-		"Deactivated": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
+		"account deactivated": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
 			h.apply(gateway.Commit{Lease: l, Release: true,
 				Unreachable: &gateway.Unreachable{ConversationID: l.ConversationID, ExpiryReason: identity.ExpiredByTermination}})
 		}, identity.ExpiredByTermination},
-		"MerelyBlocked": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
+		"bot blocked": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
 			h.apply(gateway.Commit{Lease: l, Release: true, Unreachable: &gateway.Unreachable{ConversationID: l.ConversationID}})
 		}, ""},
-		"Silence": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
+		"inactivity": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
 			h.apply(gateway.Commit{Lease: l, Release: true,
 				IdentityUpdates: []gateway.IdentityUpdate{{IdentityID: in.Sender.ID, ExpiryReason: identity.ExpiredByInactivity,
 					UpdateLastSeen: true, ReclaimNotified: true}}})
 		}, identity.ExpiredByInactivity},
-		"NobodyHasTheNumber": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
+		"number disconnected": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
 			row := gateway.OutboxRow{ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance,
 				Channel: adapters.Telegram, Recipient: "1", Text: "x", Cause: "agent"}
 			h.apply(gateway.Commit{Lease: l, Release: true, Replies: []gateway.OutboxRow{row}})

@@ -35,19 +35,19 @@ func TestRing_OpenBoundToRow(t *testing.T) {
 		stale bool
 		want  error
 	}{
-		"ItsOwn":          {mustParse(t, k1), place, false, nil},
-		"BehindANewerKey": {mustParse(t, k2, k1), place, true, nil},
-		"BeforeANewerKey": {mustParse(t, k1, k2), place, false, nil},
-		"AnotherRow": {mustParse(t, k1), AssociatedData("tenant", "endpoints.credentials", "row2"), false,
+		"same row":         {mustParse(t, k1), place, false, nil},
+		"second key":       {mustParse(t, k2, k1), place, true, nil},
+		"first key of two": {mustParse(t, k1, k2), place, false, nil},
+		"another row": {mustParse(t, k1), AssociatedData("tenant", "endpoints.credentials", "row2"), false,
 			ErrDecrypt},
-		"AnotherColumn": {mustParse(t, k1), AssociatedData("tenant", "instances.webhook_secret", "row"), false,
+		"another column": {mustParse(t, k1), AssociatedData("tenant", "instances.webhook_secret", "row"), false,
 			ErrDecrypt},
-		"AnotherTenant": {mustParse(t, k1), AssociatedData("tenant2", "endpoints.credentials", "row"), false,
+		"another tenant": {mustParse(t, k1), AssociatedData("tenant2", "endpoints.credentials", "row"), false,
 			ErrDecrypt},
-		"SameTextCutElsewhere": {mustParse(t, k1), AssociatedData("tenan", "t\x1fendpoints.credentials", "row"), false,
+		"separator moved": {mustParse(t, k1), AssociatedData("tenan", "t\x1fendpoints.credentials", "row"), false,
 			ErrDecrypt},
-		"AnotherRing":       {mustParse(t, k2, k3), place, false, gateway.ErrNoMasterKey},
-		"AnotherKeyOfTheID": {mustParse(t, GenerateKey("k1")), place, false, ErrDecrypt},
+		"key missing":           {mustParse(t, k2, k3), place, false, gateway.ErrNoMasterKey},
+		"other key with the ID": {mustParse(t, GenerateKey("k1")), place, false, ErrDecrypt},
 	} {
 		t.Run(name, func(t *testing.T) {
 			plain, stale, err := c.ring.Open(sealed, c.bind)
