@@ -105,9 +105,9 @@ func TestContactIdentities_Limits(t *testing.T) {
 			"no body":      {``, "Field required", 400},
 			"not JSON":     {`{"a"`, "JSON decode error", 400},
 			"Type": {`{"contactIdentityType":"fax","value":"1"}`,
-				"contactIdentityType: a type is one of visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram, Slack", 400},
+				"contactIdentityType: the type must be one of visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram, Slack", 400},
 			"type with long s": {`{"contactIdentityType":"ſms","value":"+61400111222"}`,
-				"contactIdentityType: a type is one of visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram, Slack", 400},
+				"contactIdentityType: the type must be one of visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram, Slack", 400},
 			"empty value": {`{"contactIdentityType":"email","value":""}`, "value: String should have at least 1 character",
 				400},
 			"long value": {`{"contactIdentityType":"email","value":"` + strings.Repeat("x", 256) + `"}`,
@@ -123,19 +123,20 @@ func TestContactIdentities_Limits(t *testing.T) {
 			"id":                  {address + `,"id":"1"}`, "id: Extra inputs are not permitted", 400},
 			"role override":       {address + `,"role_override":"owner"}`, "role_override: Extra inputs are not permitted", 400},
 			"wrong case of field": {address + `,"ContactId":null}`, "ContactId: Extra inputs are not permitted", 400},
-			"javascript URL":      {url("javascript:alert(1)"), "avatarUrl: a URL is an absolute https URL", 400},
-			"data URL":            {url("data:text/html,x"), "avatarUrl: a URL is an absolute https URL", 400},
-			"http URL":            {url("http://example.com"), "avatarUrl: a URL is an absolute https URL", 400},
-			"URL without scheme":  {url("//evil.example.com"), "avatarUrl: a URL is an absolute https URL", 400},
-			"backslashes in URL":  {url(`https:\\evil.example.com`), "avatarUrl: a URL is an absolute https URL", 400},
+			"javascript URL":      {url("javascript:alert(1)"), "avatarUrl: a URL must be an absolute https URL", 400},
+			"data URL":            {url("data:text/html,x"), "avatarUrl: a URL must be an absolute https URL", 400},
+			"http URL":            {url("http://example.com"), "avatarUrl: a URL must be an absolute https URL", 400},
+			"URL without scheme":  {url("//evil.example.com"), "avatarUrl: a URL must be an absolute https URL", 400},
+			"backslashes in URL":  {url(`https:\\evil.example.com`), "avatarUrl: a URL must be an absolute https URL", 400},
 			"backslash in URL path": {url(`https://example.com/\evil`),
-				"avatarUrl: a URL holds no blanks, backslashes or invisible characters", 400},
-			"URL without host":         {url("https:///x"), "avatarUrl: a URL is an absolute https URL", 400},
-			"user and password in URL": {url("https://a:b@example.com"), "avatarUrl: a URL holds no user name and no password", 400},
+				"avatarUrl: a URL must not contain spaces, backslashes or invisible characters", 400},
+			"URL without host": {url("https:///x"), "avatarUrl: a URL must be an absolute https URL", 400},
+			"user and password in URL": {url("https://a:b@example.com"),
+				"avatarUrl: a URL must not contain a user name or password", 400},
 			"user in URL": {url("https://example.com@evil.example.com"),
-				"avatarUrl: a URL holds no user name and no password", 400},
+				"avatarUrl: a URL must not contain a user name or password", 400},
 			"invisible character in URL": {url("https://example.com/\u202egpj.exe"),
-				"avatarUrl: a URL holds no blanks, backslashes or invisible characters", 400},
+				"avatarUrl: a URL must not contain spaces, backslashes or invisible characters", 400},
 			"URL too long": {url(long), "avatarUrl: String should have at most 2048 characters", 400},
 			"longest URL":  {url(long[:2048]), "", 201},
 			"empty URL":    {`{"contactIdentityType":"email","value":"b@example.com","avatarUrl":"","infoUrl":null}`, "", 201},
@@ -335,7 +336,8 @@ func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got.IsVerified() != c.wantVerified || (got.RoleOverride == "owner") != c.wantVerified || got.InstanceID != w.instance {
+				if got.IsVerified() != c.wantVerified || (got.RoleOverride == "owner") != c.wantVerified ||
+					got.InstanceID != w.instance {
 					t.Errorf("identity = %+v, want verification kept: %v", got.Identity, c.wantVerified)
 				}
 				gen := queryText(t, w.Store, `select cast(claim_gen as text) from identities where id = $1`, i.ID)

@@ -56,8 +56,9 @@ func TestMergeCustomer(t *testing.T) {
 		"merged again":                 testMergeAgain,
 		"only moved identities return": testUndoMovedOnly, "e-mail address reused": testUndoEmailTaken,
 		"undo expired": testUndoExpired, "other tenant": testMergeForeign,
-		"concurrent merges": testConcurrentMerges, "concurrent link": testConcurrentLink, "survivor deleted": testDeletedSurvivor,
-		"grant required": testMergeNeedsGrant, "codes revoked": testMergeRevokesCodes,
+		"concurrent merges": testConcurrentMerges, "concurrent link": testConcurrentLink,
+		"survivor deleted": testDeletedSurvivor,
+		"grant required":   testMergeNeedsGrant, "codes revoked": testMergeRevokesCodes,
 	})
 }
 

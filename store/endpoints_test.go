@@ -32,7 +32,8 @@ func TestEndpoints_MovedCredentialsRejected(t *testing.T) {
 		}
 		own := credentials(mine.ID)
 		for name, value := range map[string]string{
-			"value of another row": credentials(second.ID), "value of another tenant": credentials(other.ID), "changed value": own[:len(own)-3] + "AAA",
+			"value of another row": credentials(second.ID), "value of another tenant": credentials(other.ID),
+			"changed value":           own[:len(own)-3] + "AAA",
 			"empty value":             "",
 			"value of another column": queryText(t, h.Store, `select webhook_secret from instances where id = $1`, h.instance),
 		} {
@@ -108,7 +109,8 @@ func testSaveAndRead(t *testing.T, s *Store, ep adapters.Endpoint) {
 		gateway.ErrNoEndpoint) {
 		t.Errorf("EndpointState() before saving = %v, want ErrNoEndpoint", err)
 	}
-	if endpointStates, err := s.EndpointStates(t.Context(), ep.TenantID, ep.InstanceID); err != nil || len(endpointStates) != 0 {
+	if endpointStates, err := s.EndpointStates(t.Context(), ep.TenantID, ep.InstanceID); err != nil ||
+		len(endpointStates) != 0 {
 		t.Errorf("EndpointStates() before saving = %d endpoints, %v", len(endpointStates), err)
 	}
 	kept := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointError,
@@ -130,7 +132,8 @@ func testSaveAndRead(t *testing.T, s *Store, ep adapters.Endpoint) {
 	telegram := ep
 	telegram.Channel, telegram.Credentials, telegram.Settings = adapters.Telegram, nil, nil
 	mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: telegram}, timeZero)
-	if endpointStates, err := s.EndpointStates(t.Context(), ep.TenantID, ep.InstanceID); err != nil || len(endpointStates) != 2 ||
+	if endpointStates, err := s.EndpointStates(t.Context(), ep.TenantID, ep.InstanceID); err != nil ||
+		len(endpointStates) != 2 ||
 		endpointStates[0].Channel != adapters.SMS || endpointStates[1].Channel != adapters.Telegram {
 		t.Errorf("EndpointStates() = %d endpoints, %v, want both", len(endpointStates), err)
 	}
@@ -198,7 +201,8 @@ func testCredentialsEncrypted(t *testing.T, s *Store, ep adapters.Endpoint) {
 	mustExec(t, s, `update endpoints set credentials = $2 where id = $1`, moved.ID, kept)
 	got, err := s.EndpointState(t.Context(), ep.TenantID, other.ID, ep.Channel)
 	if err != nil || got.Status != gateway.EndpointError || len(got.Credentials) != 0 || got.ErrorMessage == "" {
-		t.Errorf("EndpointState() with credentials of another row: %v, %d credentials, %v, want an error without any", got.Status,
+		t.Errorf("EndpointState() with credentials of another row: %v, %d credentials, %v, want an error without any",
+			got.Status,
 			len(got.Credentials), err)
 	}
 }
