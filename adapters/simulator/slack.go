@@ -12,34 +12,33 @@ import (
 	"time"
 )
 
-// Slack is a pretend Slack. It serves the Web API at /api/<method> and the
-// addresses for answers at /response/<id>, and is the client that posts events,
-// slash commands and interactions to apps, signed and retried as Slack does. Apps with
-// an app-level token get them over Socket Mode, at /link/.
-// Faults hit calls by method name, answers by the name "response_url", connections
-// about to be opened by "link", and envelopes by "socket": Hang stalls the connection,
-// Body goes into it in place of the envelope, and after Cut it is cut.
+// Slack simulates Slack. It serves the Web API at /api/<method>, response URLs at /response/<id> and
+// Socket Mode at /link/. It posts events, slash commands and interactions to apps, signed and
+// retried as Slack does. Apps with an app-level token receive them over Socket Mode.
 //
-// A chat of its Transcript is a room's id or, for what one person alone sees,
-// SlackUser.Chat. Make one with NewSlack and serve it where you like; it is safe
-// for concurrent use.
+// The names for Arm are the method names of the Web API, "response_url", "link" for opening a
+// connection, and "socket" for sending an envelope. Of a "socket" fault, Hang stalls the connection,
+// Body is sent in place of the envelope, and Cut closes the connection after it.
+//
+// A chat in its Transcript is the ID of a channel or, for messages that one person sees,
+// SlackUser.Chat. A Slack is made with NewSlack and is an http.Handler. It is safe for concurrent
+// use.
 type Slack struct {
 	Transcript
 	Faults
 
-	// Client posts to the apps. It may be replaced before the first post; it must
-	// not follow redirects.
+	// Client posts to the apps. It may be replaced before the first request. It must not follow
+	// redirects.
 	Client *http.Client
 
-	// Timeout is how long an app may take to answer: 3 s, as with the original.
+	// Timeout is the time for an app to respond. Slack's is 3 s.
 	Timeout time.Duration
 
-	// Scale stretches the waits before an event is posted again: 1 is the original's
-	// pace, which is at once, after a minute, and after five. It is set before the
-	// first event.
+	// RetryScale scales the delays before an event is posted again. 1 is Slack's pace: immediately,
+	// after one minute and after five more. It must be set before the first event.
 	RetryScale float64
 
-	// Now is the clock of the pretend server.
+	// Now is the clock of the server.
 	Now func() time.Time
 
 	mu           sync.Mutex
@@ -51,11 +50,11 @@ type Slack struct {
 	posts        []slackPost
 	responseURLs map[string]*slackResponseURL
 	sockets      slackSockets
-	lastID       int64 // numbers ids and timestamps
+	lastID       int64 // makes IDs and timestamps unique
 }
 
-// An SlackApp is a Slack app, installed with a bot user in one workspace. The URLs are
-// where it wants its requests; an empty one gets none.
+// A SlackApp is a Slack app that is installed with a bot user in one workspace. A URL may be empty,
+// and then receives no requests.
 type SlackApp struct {
 	AppID         string
 	TeamID        string
@@ -69,23 +68,23 @@ type SlackApp struct {
 	CommandsURL      string
 	InteractivityURL string
 
-	// AppToken is the app-level token. With one, Socket Mode is on: everything goes
-	// over connections, and nothing to the URLs.
+	// AppToken is the app-level token. If it is set, the app uses Socket Mode and its URLs receive
+	// nothing.
 	AppToken string
-	// SocketModeOff says that Socket Mode was switched off in the app's settings.
+	// SocketModeOff means that Socket Mode was disabled in the app's settings.
 	SocketModeOff bool
 }
 
-// A SlackUser is a person with an account in a workspace. In a channel that two
-// organisations share, it may be another workspace than the app's.
+// A SlackUser is a person with an account in a workspace. In a shared channel, it may be another
+// workspace than that of the app.
 type SlackUser struct {
 	Team string
 	ID   string
 	Name string
 }
 
-// Chat is the name of the person's direct conversation in the transcript, and of
-// the person as a sender: the team and the user id.
+// Chat returns team and user ID, which identify the person's direct conversation and the person as a
+// sender in the transcript.
 func (u SlackUser) Chat() string { return u.Team + ":" + u.ID }
 
 // A slackDirect is the conversation of one person with one app.
@@ -96,7 +95,7 @@ type slackDirect struct {
 
 type slackRoom struct{ archived bool }
 
-// A slackPost is a message as history keeps it.
+// A slackPost is a message in the history of a channel.
 type slackPost struct {
 	channel, ts, thread, user, botID, text, metadata string
 }
@@ -109,10 +108,12 @@ type slackResponseURL struct {
 	remaining int
 }
 
-// NewSlack gives a server that knows no app and nobody.
+// NewSlack returns a server without apps and users.
 func NewSlack() *Slack {
 	return &Slack{
-		Client:       &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		Client: &http.Client{
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
 		Timeout:      3 * time.Second,
 		RetryScale:   1,
 		Now:          time.Now,
@@ -121,26 +122,27 @@ func NewSlack() *Slack {
 		directs:      map[string]slackDirect{},
 		rooms:        map[string]slackRoom{},
 		responseURLs: map[string]*slackResponseURL{},
-		sockets:      slackSockets{tickets: map[string]slackTicket{}, pending: map[string]chan []byte{}, changed: make(chan struct{})},
+		sockets: slackSockets{
+			tickets: map[string]slackTicket{}, pending: map[string]chan []byte{}, changed: make(chan struct{}),
+		},
 	}
 }
 
-// SetURL tells the server its own origin, which the addresses for answers start
-// with.
+// SetURL sets the origin of the server, with which response URLs begin.
 func (s *Slack) SetURL(base string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.baseURL = strings.TrimSuffix(base, "/")
 }
 
-// APIURL is where the Web API is, as an app is told: it ends in /api/.
+// APIURL returns the base URL of the Web API. It ends in /api/.
 func (s *Slack) APIURL() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.baseURL + "/api/"
 }
 
-// AddApp installs an app, or replaces the one with the same AppID.
+// AddApp installs an app or replaces the one with the same AppID.
 func (s *Slack) AddApp(app SlackApp) {
 	app.BotID = cmp.Or(app.BotID, "B"+strings.TrimPrefix(app.AppID, "A"))
 	app.TeamName = cmp.Or(app.TeamName, app.TeamID)
@@ -149,29 +151,28 @@ func (s *Slack) AddApp(app SlackApp) {
 	s.apps[app.AppID] = app
 }
 
-// AddUser makes a person known before they say anything.
+// AddUser adds a person who has not sent a message yet.
 func (s *Slack) AddUser(u SlackUser) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.users[u.Chat()] = u
 }
 
-// AddRoom makes a channel that the apps are members of; in an archived one nobody
-// may post.
+// AddRoom adds a channel of which the apps are members. Posting to an archived channel fails.
 func (s *Slack) AddRoom(channel string, archived bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rooms[channel] = slackRoom{archived: archived}
 }
 
-// DM is the id of the direct conversation of a person with an app.
+// DM returns the ID of the direct conversation of a person with an app.
 func (s *Slack) DM(appID string, u SlackUser) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.openDirect(appID, u)
 }
 
-// openDirect gives the direct conversation of u with an app. The caller holds s.mu.
+// openDirect returns the ID of the direct conversation of u with an app. The caller must hold s.mu.
 func (s *Slack) openDirect(appID string, u SlackUser) string {
 	sum := sha256.Sum256([]byte(appID + " " + u.Chat()))
 	channel := "D" + strings.ToUpper(hex.EncodeToString(sum[:5]))
@@ -180,8 +181,7 @@ func (s *Slack) openDirect(appID string, u SlackUser) string {
 	return channel
 }
 
-// transcriptChat is the name in the transcript of the conversation channel. The caller holds
-// s.mu.
+// transcriptChat returns the chat of a channel in the transcript. The caller must hold s.mu.
 func (s *Slack) transcriptChat(channel string) string {
 	if d, ok := s.directs[channel]; ok {
 		return d.user.Chat()
@@ -189,19 +189,20 @@ func (s *Slack) transcriptChat(channel string) string {
 	return channel
 }
 
-// nextTimestamp gives the name of the next message. The caller holds s.mu.
+// nextTimestamp returns a new message timestamp, which identifies a message. The caller must hold
+// s.mu.
 func (s *Slack) nextTimestamp() string {
 	s.lastID++
 	return fmt.Sprintf("%d.%06d", s.Now().Unix(), s.lastID%1_000_000)
 }
 
-// nextID gives the next id with a prefix. The caller holds s.mu.
+// nextID returns a new ID with a prefix. The caller must hold s.mu.
 func (s *Slack) nextID(prefix string) string {
 	s.lastID++
 	return fmt.Sprintf("%s%010d", prefix, s.lastID)
 }
 
-var errUnknownSlackApp = errors.New("simulator: no Slack app with this id")
+var errUnknownSlackApp = errors.New("simulator: unknown Slack app")
 
 func (s *Slack) findApp(appID string) (SlackApp, error) {
 	s.mu.Lock()

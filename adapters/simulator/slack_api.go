@@ -11,10 +11,10 @@ import (
 
 const (
 	slackMaxBody = 1 << 20
-	slackMaxText = 40_000 // characters; more is cut
+	slackMaxText = 40_000 // characters; longer texts are truncated
 )
 
-// A slackCall is one call of the Web API by an app whose token is good.
+// A slackCall is a call of the Web API with a valid token.
 type slackCall struct {
 	app  SlackApp
 	form url.Values
@@ -24,6 +24,7 @@ type slackFields map[string]any
 
 func slackError(code string) slackFields { return slackFields{"ok": false, "error": code} }
 
+// ServeHTTP handles a call of the Web API, a request to a response URL or a Socket Mode connection.
 func (s *Slack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if id, ok := strings.CutPrefix(r.URL.Path, "/response/"); ok {
 		s.serveResponseURL(w, r, id)
@@ -48,20 +49,20 @@ func (s *Slack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fault.respond(w, r)
 		return
 	}
-	answer := s.authorizeCall(method, r)
+	response := s.authorizeCall(method, r)
 	if faulty {
 		fault.respond(w, r)
 		return
 	}
-	writeSlackJSON(w, answer)
+	writeSlackJSON(w, response)
 }
 
-func writeSlackJSON(w http.ResponseWriter, answer slackFields) {
+func writeSlackJSON(w http.ResponseWriter, response slackFields) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	_ = json.NewEncoder(w).Encode(answer)
+	_ = json.NewEncoder(w).Encode(response)
 }
 
-// authorizeCall carries out one call: the token first, then the method.
+// authorizeCall checks the token of a call and executes it.
 func (s *Slack) authorizeCall(method string, r *http.Request) slackFields {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,8 +87,10 @@ func (s *Slack) authorizeCall(method string, r *http.Request) slackFields {
 func (s *Slack) dispatch(method string, c slackCall) slackFields {
 	switch method {
 	case "auth.test":
-		return slackFields{"ok": true, "url": "https://example.slack.com/", "team": c.app.TeamName, "user": "bot",
-			"team_id": c.app.TeamID, "user_id": c.app.BotUserID, "bot_id": c.app.BotID, "is_enterprise_install": false}
+		return slackFields{
+			"ok": true, "url": "https://example.slack.com/", "team": c.app.TeamName, "user": "bot",
+			"team_id": c.app.TeamID, "user_id": c.app.BotUserID, "bot_id": c.app.BotID, "is_enterprise_install": false,
+		}
 	case "bots.info":
 		return s.botsInfo(c)
 	case "users.info":
@@ -110,7 +113,9 @@ func (s *Slack) botsInfo(c slackCall) slackFields {
 	if c.form.Get("bot") != c.app.BotID {
 		return slackError("bot_not_found")
 	}
-	return slackFields{"ok": true, "bot": slackFields{"id": c.app.BotID, "app_id": c.app.AppID, "user_id": c.app.BotUserID, "name": "bot", "deleted": false}}
+	return slackFields{"ok": true, "bot": slackFields{
+		"id": c.app.BotID, "app_id": c.app.AppID, "user_id": c.app.BotUserID, "name": "bot", "deleted": false,
+	}}
 }
 
 func (s *Slack) usersInfo(c slackCall) slackFields {
@@ -119,12 +124,13 @@ func (s *Slack) usersInfo(c slackCall) slackFields {
 		return slackError("user_not_found")
 	}
 	return slackFields{"ok": true, "user": slackFields{
-		"id": u.ID, "team_id": u.Team, "name": strings.ToLower(u.Name), "real_name": u.Name, "deleted": false, "is_bot": false,
-		"is_stranger": u.Team != c.app.TeamID, "profile": slackFields{"real_name": u.Name, "display_name": u.Name, "team": u.Team},
+		"id": u.ID, "team_id": u.Team, "name": strings.ToLower(u.Name), "real_name": u.Name,
+		"deleted": false, "is_bot": false, "is_stranger": u.Team != c.app.TeamID,
+		"profile": slackFields{"real_name": u.Name, "display_name": u.Name, "team": u.Team},
 	}}
 }
 
-// findUser finds a person by user id as an app sees them: the own workspace first.
+// findUser returns the person with a user ID, preferably in the workspace of the app.
 func (s *Slack) findUser(app SlackApp, id string) (SlackUser, bool) {
 	if u, ok := s.users[app.TeamID+":"+id]; ok {
 		return u, true
@@ -145,8 +151,8 @@ func (s *Slack) conversationsOpen(c slackCall) slackFields {
 	return slackFields{"ok": true, "channel": slackFields{"id": s.openDirect(c.app.AppID, u)}}
 }
 
-// resolveChannel resolves what an app names as the channel of a post. A user id opens
-// the direct conversation. The code says what is wrong.
+// resolveChannel returns the channel to which an app posts. If the parameter is a user ID, it is the
+// direct conversation. code is Slack's error code if the app cannot post there.
 func (s *Slack) resolveChannel(c slackCall) (channel, code string) {
 	channel = c.form.Get("channel")
 	if strings.HasPrefix(channel, "U") || strings.HasPrefix(channel, "W") {
@@ -177,7 +183,10 @@ func (s *Slack) postMessage(c slackCall) slackFields {
 	case strings.TrimSpace(text) == "":
 		return slackError("no_text")
 	}
-	p := slackPost{channel: channel, ts: s.nextTimestamp(), thread: c.form.Get("thread_ts"), user: c.app.BotUserID, botID: c.app.BotID, text: text, metadata: c.form.Get("metadata")}
+	p := slackPost{
+		channel: channel, ts: s.nextTimestamp(), thread: c.form.Get("thread_ts"), text: text,
+		user: c.app.BotUserID, botID: c.app.BotID, metadata: c.form.Get("metadata"),
+	}
 	s.posts = append(s.posts, p)
 	s.Add(Line{ID: p.ts, Chat: s.transcriptChat(channel), Text: renderSlackText(text)})
 	return slackFields{"ok": true, "channel": channel, "ts": p.ts, "message": p.fields(false)}
@@ -200,8 +209,8 @@ func (s *Slack) postEphemeral(c slackCall) slackFields {
 	return slackFields{"ok": true, "message_ts": ts}
 }
 
-// history gives the messages of a conversation, newest first, or those of one
-// thread, oldest first. Metadata comes only when asked for.
+// history returns the messages of a conversation, newest first, or those of a thread, oldest first.
+// They include metadata only if the call asks for it.
 func (s *Slack) history(c slackCall, thread string) slackFields {
 	channel, code := s.resolveChannel(c)
 	if code != "" {
@@ -210,11 +219,10 @@ func (s *Slack) history(c slackCall, thread string) slackFields {
 	metadata := c.form.Get("include_all_metadata")
 	messages := []slackFields{}
 	for _, p := range s.posts {
-		inThread := thread != "" && (p.thread == thread || p.ts == thread)
-		if p.channel != channel || thread == "" && p.thread != "" || thread != "" && !inThread || p.ts <= c.form.Get("oldest") {
-			continue
+		listed := p.thread == thread || thread != "" && p.ts == thread
+		if p.channel == channel && listed && p.ts > c.form.Get("oldest") {
+			messages = append(messages, p.fields(metadata == "1" || metadata == "true"))
 		}
-		messages = append(messages, p.fields(metadata == "1" || metadata == "true"))
 	}
 	if thread == "" {
 		slices.Reverse(messages)

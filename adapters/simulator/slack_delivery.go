@@ -20,27 +20,27 @@ const (
 	slackForm = "application/x-www-form-urlencoded"
 )
 
-// A SlackDelivery is what became of one event.
+// A SlackDelivery is the delivery of an event with all its attempts.
 type SlackDelivery struct {
 	EventID  string
 	Attempts []SlackAttempt
 }
 
-// A SlackAttempt is one post of an event: the status of the answer or, when there
-// was none in time, the error.
+// A SlackAttempt is an attempt to deliver an event: the status of the response, or the error if there
+// was none in time.
 type SlackAttempt struct {
 	Status int
 	Err    error
 }
 
-// Accepted reports whether the app took the event in the end.
+// Accepted reports whether the last attempt succeeded.
 func (d SlackDelivery) Accepted() bool {
 	return len(d.Attempts) > 0 && d.Attempts[len(d.Attempts)-1].accepted()
 }
 
 func (a SlackAttempt) accepted() bool { return a.Err == nil && a.Status/100 == 2 }
 
-// retryReason is why Slack posts again, in its own words.
+// retryReason returns the value of X-Slack-Retry-Reason for the next attempt.
 func (a SlackAttempt) retryReason() string {
 	switch {
 	case errors.Is(a.Err, context.DeadlineExceeded):
@@ -51,8 +51,8 @@ func (a SlackAttempt) retryReason() string {
 	return "http_error"
 }
 
-// Verify asks the app's events URL for a challenge, as Slack does when the URL is
-// entered, and gives an error when the answer is not that challenge.
+// Verify sends a challenge to the app's events URL, as Slack does when the URL is entered. It returns
+// an error if the response is not the challenge.
 func (s *Slack) Verify(ctx context.Context, appID string) error {
 	app, err := s.findApp(appID)
 	if err != nil {
@@ -65,34 +65,37 @@ func (s *Slack) Verify(ctx context.Context, appID string) error {
 	if err != nil {
 		return fmt.Errorf("encode challenge: %w", err)
 	}
-	status, answer, err := s.post(ctx, app, app.EventsURL, slackJSON, body, nil)
+	status, response, err := s.post(ctx, app, app.EventsURL, slackJSON, body, nil)
 	switch {
 	case err != nil:
-		return fmt.Errorf("verify the events URL: %w", err)
-	case status != http.StatusOK || string(bytes.TrimSpace(answer)) != challenge:
-		return fmt.Errorf("verify the events URL: status %d, and not the challenge", status)
+		return fmt.Errorf("verify events URL: %w", err)
+	case status != http.StatusOK || string(bytes.TrimSpace(response)) != challenge:
+		return fmt.Errorf("verify events URL: status %d, the response is not the challenge", status)
 	}
 	return nil
 }
 
-// deliverEvent posts an event that u caused until the app takes it, Slack gives up or
-// ctx ends.
+// deliverEvent delivers an event of u until the app accepts it, all attempts have failed or ctx ends.
 func (s *Slack) deliverEvent(ctx context.Context, app SlackApp, u SlackUser, inner any) SlackDelivery {
 	s.mu.Lock()
 	d := SlackDelivery{EventID: s.nextID("Ev")}
 	s.mu.Unlock()
 	body, err := json.Marshal(slackFields{
-		"token": "deprecated", "team_id": u.Team, "context_team_id": app.TeamID, "context_enterprise_id": nil, "api_app_id": app.AppID,
-		"type": "event_callback", "event_id": d.EventID, "event_time": s.Now().Unix(), "event_context": "4-" + d.EventID,
+		"token": "deprecated", "team_id": u.Team, "context_team_id": app.TeamID, "context_enterprise_id": nil,
+		"api_app_id": app.AppID, "type": "event_callback",
+		"event_id": d.EventID, "event_time": s.Now().Unix(), "event_context": "4-" + d.EventID,
 		"is_ext_shared_channel": u.Team != app.TeamID, "event": inner,
-		"authorizations": []slackFields{{"enterprise_id": nil, "team_id": app.TeamID, "user_id": app.BotUserID, "is_bot": true, "is_enterprise_install": false}},
+		"authorizations": []slackFields{{
+			"enterprise_id": nil, "team_id": app.TeamID, "user_id": app.BotUserID, "is_bot": true,
+			"is_enterprise_install": false,
+		}},
 	})
 	if err != nil {
 		d.Attempts = append(d.Attempts, SlackAttempt{Err: fmt.Errorf("encode event: %w", err)})
 	}
 	if err == nil && app.AppToken != "" {
-		over, _ := s.deliverPayload(ctx, app, SlackEvents, body)
-		return SlackDelivery{EventID: d.EventID, Attempts: over.Attempts}
+		delivery, _ := s.deliverPayload(ctx, app, SlackEvents, body)
+		return SlackDelivery{EventID: d.EventID, Attempts: delivery.Attempts}
 	}
 	if err != nil || app.EventsURL == "" {
 		return d
@@ -108,17 +111,19 @@ func (s *Slack) deliverEvent(ctx context.Context, app SlackApp, u SlackUser, inn
 		if attempt.accepted() || errors.Is(err, errSlackNoRetry) {
 			return d
 		}
-		header = http.Header{"X-Slack-Retry-Num": {strconv.Itoa(n + 1)}, "X-Slack-Retry-Reason": {attempt.retryReason()}}
+		header = http.Header{
+			"X-Slack-Retry-Num": {strconv.Itoa(n + 1)}, "X-Slack-Retry-Reason": {attempt.retryReason()},
+		}
 	}
 	return d
 }
 
-// slackRetryDelays are the waits before each attempt to deliver something.
+// slackRetryDelays returns the delay before each attempt.
 func slackRetryDelays() []time.Duration {
 	return []time.Duration{0, 0, time.Minute, 5 * time.Minute}
 }
 
-// sleepContext waits; it is false when ctx ended first.
+// sleepContext waits for d. It returns false if ctx ends first.
 func sleepContext(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
@@ -134,20 +139,22 @@ func sleepContext(ctx context.Context, d time.Duration) bool {
 }
 
 var (
-	errSlackNoRetry = errors.New("the app asked not to be tried again")
-	errSlackNoURL   = errors.New("the app has no URL for this")
+	errSlackNoRetry = errors.New("the app requested no retries")
+	errSlackNoURL   = errors.New("the app has no URL for this request")
 )
 
-// post signs a body anew and posts it once.
-func (s *Slack) post(ctx context.Context, app SlackApp, to, contentType string, body []byte, header http.Header) (status int, answer []byte, err error) {
-	if to == "" {
+// post signs a body with the current time and posts it to a URL of the app.
+func (s *Slack) post(
+	ctx context.Context, app SlackApp, url, contentType string, body []byte, header http.Header,
+) (status int, response []byte, err error) {
+	if url == "" {
 		return 0, nil, errSlackNoURL
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
-		return 0, nil, fmt.Errorf("post to the app: %w", err)
+		return 0, nil, fmt.Errorf("post to app: %w", err)
 	}
 	for k, v := range header {
 		r.Header[k] = v
@@ -159,17 +166,17 @@ func (s *Slack) post(ctx context.Context, app SlackApp, to, contentType string, 
 	r.Header.Set("X-Slack-Signature", slackSignature(app.SigningSecret, timestamp, body))
 	resp, err := s.Client.Do(r)
 	if err != nil {
-		return 0, nil, fmt.Errorf("post to the app: %w", err)
+		return 0, nil, fmt.Errorf("post to app: %w", err)
 	}
 	defer resp.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, slackMaxBody))
+	response, err = io.ReadAll(io.LimitReader(resp.Body, slackMaxBody))
 	if err != nil {
-		return 0, nil, fmt.Errorf("read the app's answer: %w", err)
+		return 0, nil, fmt.Errorf("read response of app: %w", err)
 	}
 	if resp.StatusCode/100 != 2 && resp.Header.Get("X-Slack-No-Retry") == "1" {
-		return resp.StatusCode, answer, errSlackNoRetry
+		return resp.StatusCode, response, errSlackNoRetry
 	}
-	return resp.StatusCode, answer, nil
+	return resp.StatusCode, response, nil
 }
 
 func slackSignature(secret, timestamp string, body []byte) string {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Kinds of envelope in Socket Mode.
+// Types of Socket Mode envelopes.
 const (
 	SlackEvents      = "events_api"
 	SlackCommands    = "slash_commands"
@@ -17,27 +17,32 @@ const (
 
 var errSlackNoSocket = errors.New("the app has no connection")
 
-// DeliverEnvelope delivers a payload as it is given over Socket Mode, with every retry it
-// takes. answer is what came with the acknowledgement.
-func (s *Slack) DeliverEnvelope(ctx context.Context, appID, kind string, payload json.RawMessage) (d SlackDelivery, answer json.RawMessage, err error) {
+// DeliverEnvelope delivers a payload unchanged over Socket Mode, with retries. response is the payload
+// of the acknowledgement.
+func (s *Slack) DeliverEnvelope(
+	ctx context.Context, appID, kind string, payload json.RawMessage,
+) (d SlackDelivery, response json.RawMessage, err error) {
 	app, err := s.findApp(appID)
 	if err != nil {
 		return SlackDelivery{}, nil, err
 	}
-	d, answer = s.deliverPayload(ctx, app, kind, payload)
-	return d, answer, nil
+	d, response = s.deliverPayload(ctx, app, kind, payload)
+	return d, response, nil
 }
 
-// deliverPayload delivers a payload until a connection acknowledges it, Slack gives up or ctx
-// ends. Each attempt is an envelope of its own, to the next connection in turn.
-func (s *Slack) deliverPayload(ctx context.Context, app SlackApp, kind string, payload json.RawMessage) (d SlackDelivery, answer []byte) {
+// deliverPayload delivers a payload until the app acknowledges it, all attempts have failed or ctx
+// ends. Each attempt is a new envelope on the next connection in round-robin order.
+func (s *Slack) deliverPayload(
+	ctx context.Context, app SlackApp, kind string, payload json.RawMessage,
+) (d SlackDelivery, response []byte) {
 	reason := ""
 	for n, wait := range slackRetryDelays() {
 		if !sleepContext(ctx, time.Duration(float64(wait)*s.RetryScale)) {
 			return d, nil
 		}
-		answer, err := s.sendEnvelope(ctx, app, slackFields{
-			"type": kind, "payload": payload, "accepts_response_payload": kind != SlackEvents, "retry_attempt": n, "retry_reason": reason,
+		response, err := s.sendEnvelope(ctx, app, slackFields{
+			"type": kind, "payload": payload, "accepts_response_payload": kind != SlackEvents,
+			"retry_attempt": n, "retry_reason": reason,
 		})
 		a := SlackAttempt{Status: 200, Err: err}
 		if err != nil {
@@ -45,15 +50,15 @@ func (s *Slack) deliverPayload(ctx context.Context, app SlackApp, kind string, p
 		}
 		d.Attempts = append(d.Attempts, a)
 		if a.accepted() {
-			return d, answer
+			return d, response
 		}
 	}
 	return d, nil
 }
 
-// sendEnvelope sends one envelope and waits for its acknowledgement for as long as Slack
-// does, whatever becomes of the connection.
-func (s *Slack) sendEnvelope(ctx context.Context, app SlackApp, fields slackFields) (answer []byte, err error) {
+// sendEnvelope sends an envelope and waits for its acknowledgement until s.Timeout, even if the
+// connection closes.
+func (s *Slack) sendEnvelope(ctx context.Context, app SlackApp, fields slackFields) (response []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	k, err := s.nextSocket(ctx, app.AppID)
@@ -76,23 +81,23 @@ func (s *Slack) sendEnvelope(ctx context.Context, app SlackApp, fields slackFiel
 		_ = k.conn.NetConn().Close()
 	}
 	select {
-	case answer := <-acked:
-		return answer, nil
+	case response := <-acked:
+		return response, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("no acknowledgement: %w", ctx.Err())
 	}
 }
 
-// nextSocket gives the connection whose turn it is; when there is none, it waits.
+// nextSocket returns the next connection of an app in round-robin order. It waits until there is one.
 func (s *Slack) nextSocket(ctx context.Context, appID string) (*slackSocket, error) {
 	for {
 		s.mu.Lock()
 		changed := s.sockets.changed
 		s.sockets.lastIndex++
-		turn := s.sockets.lastIndex
+		index := s.sockets.lastIndex
 		s.mu.Unlock()
-		if of := s.appSockets(appID); len(of) > 0 {
-			return of[turn%len(of)], nil
+		if sockets := s.appSockets(appID); len(sockets) > 0 {
+			return sockets[index%len(sockets)], nil
 		}
 		select {
 		case <-changed:
@@ -102,14 +107,15 @@ func (s *Slack) nextSocket(ctx context.Context, appID string) (*slackSocket, err
 	}
 }
 
-// newEnvelope names a new envelope, whose acknowledgement is waited for.
+// newEnvelope returns a new envelope ID and the channel that receives the payload of its
+// acknowledgement.
 func (s *Slack) newEnvelope() (id string, acked <-chan []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	answer := make(chan []byte, 1)
+	responses := make(chan []byte, 1)
 	id = s.nextID("envelope-")
-	s.sockets.pending[id] = answer
-	return id, answer
+	s.sockets.pending[id] = responses
+	return id, responses
 }
 
 func (s *Slack) dropEnvelope(id string) {

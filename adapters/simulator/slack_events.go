@@ -5,17 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"strings"
 	"sync"
 )
 
-// ErrSlackCommand says that a person cannot say this in Slack: what starts with "/"
-// is a command there, never a message.
-var ErrSlackCommand = errors.New("simulator: Slack reads a text that starts with / as a command")
+// ErrSlackCommand means that a text begins with "/", which makes it a slash command in Slack.
+var ErrSlackCommand = errors.New("simulator: a text that begins with / is a command in Slack")
 
-// SendText types text to the app in the direct conversation and delivers the event,
-// with every retry it takes.
+// SendText sends a text to the app in the direct conversation and delivers its event, with retries.
+// It returns ErrSlackCommand if the text begins with "/".
 func (s *Slack) SendText(ctx context.Context, appID string, u SlackUser, text string) (SlackDelivery, error) {
 	app, err := s.findApp(appID)
 	if err != nil {
@@ -29,31 +29,28 @@ func (s *Slack) SendText(ctx context.Context, appID string, u SlackUser, text st
 	return s.deliverEvent(ctx, app, u, event), nil
 }
 
-// SendMention types a text that mentions the app into a channel. Slack tells the app
-// twice, as a message and as a mention, in no order; the deliveries come in this
-// one.
-func (s *Slack) SendMention(ctx context.Context, appID string, u SlackUser, channel, text string) (message, mention SlackDelivery, err error) {
+// SendMention sends a text that mentions the app in a channel. As on Slack, the app receives two
+// events concurrently, "message" and "app_mention".
+func (s *Slack) SendMention(
+	ctx context.Context, appID string, u SlackUser, channel, text string,
+) (message, mention SlackDelivery, err error) {
 	app, err := s.findApp(appID)
 	if err != nil {
 		return SlackDelivery{}, SlackDelivery{}, err
 	}
 	s.addMember(u, channel)
-	said := s.addMessage(u, channel, "<@"+app.BotUserID+"> "+escapeSlackText(text))
-	twin := slackFields{}
-	for k, v := range said {
-		twin[k] = v
-	}
-	said["channel_type"] = "channel"
-	twin["type"] = "app_mention"
+	messageEvent := s.addMessage(u, channel, "<@"+app.BotUserID+"> "+escapeSlackText(text))
+	mentionEvent := maps.Clone(messageEvent)
+	messageEvent["channel_type"] = "channel"
+	mentionEvent["type"] = "app_mention"
 	var wg sync.WaitGroup
-	wg.Go(func() { mention = s.deliverEvent(ctx, app, u, twin) })
-	message = s.deliverEvent(ctx, app, u, said)
+	wg.Go(func() { mention = s.deliverEvent(ctx, app, u, mentionEvent) })
+	message = s.deliverEvent(ctx, app, u, messageEvent)
 	wg.Wait()
 	return message, mention, nil
 }
 
-// SendEvent delivers an inner event as it is given, in the envelope of the app's own
-// workspace.
+// SendEvent delivers an inner event unchanged, as an event of the app's workspace.
 func (s *Slack) SendEvent(ctx context.Context, appID string, inner json.RawMessage) (SlackDelivery, error) {
 	app, err := s.findApp(appID)
 	if err != nil {
@@ -62,19 +59,20 @@ func (s *Slack) SendEvent(ctx context.Context, appID string, inner json.RawMessa
 	return s.deliverEvent(ctx, app, SlackUser{Team: app.TeamID}, inner), nil
 }
 
-// A SlackResponse is what an app answers to a slash command at once. The person who
-// typed it sees the text, and nobody else does.
+// A SlackResponse is the immediate response of an app to a slash command. Only the sender sees it
+// unless ResponseType is "in_channel".
 type SlackResponse struct {
 	Status       int
 	ResponseType string
 	Text         string
 }
 
-// SendCommand types a slash command, such as "/claim" with a text; channel "" is the
-// direct conversation with the app. It gives what the app answers at once; what it
-// posts to the response_url later is a private line of the person's chat. Slack
-// never posts a slash command twice; over Socket Mode it may deliver it again.
-func (s *Slack) SendCommand(ctx context.Context, appID string, u SlackUser, channel, command, text string) (SlackResponse, error) {
+// SendCommand sends a slash command, such as "/claim", with a text. If channel is empty, it is sent in
+// the direct conversation. It returns the immediate response of the app; later responses to the
+// response URL are lines in the transcript. Slack retries slash commands only over Socket Mode.
+func (s *Slack) SendCommand(
+	ctx context.Context, appID string, u SlackUser, channel, command, text string,
+) (SlackResponse, error) {
 	app, err := s.findApp(appID)
 	if err != nil {
 		return SlackResponse{}, err
@@ -84,22 +82,24 @@ func (s *Slack) SendCommand(ctx context.Context, appID string, u SlackUser, chan
 	if err != nil {
 		return SlackResponse{}, fmt.Errorf("slash command: %w", err)
 	}
-	answer := SlackResponse{Status: status, ResponseType: "ephemeral", Text: string(body)}
-	var said struct {
+	response := SlackResponse{Status: status, ResponseType: "ephemeral", Text: string(body)}
+	var doc struct {
 		ResponseType string `json:"response_type"`
 		Text         string `json:"text"`
 	}
-	if json.Unmarshal(body, &said) == nil {
-		answer.Text = renderSlackText(said.Text)
-		if said.ResponseType != "" {
-			answer.ResponseType = said.ResponseType
+	if json.Unmarshal(body, &doc) == nil {
+		response.Text = renderSlackText(doc.Text)
+		if doc.ResponseType != "" {
+			response.ResponseType = doc.ResponseType
 		}
 	}
-	return answer, nil
+	return response, nil
 }
 
-// deliverCommand delivers a slash command and gives what the app answers.
-func (s *Slack) deliverCommand(ctx context.Context, app SlackApp, form url.Values) (status int, answer []byte, err error) {
+// deliverCommand delivers a slash command and returns the response of the app.
+func (s *Slack) deliverCommand(
+	ctx context.Context, app SlackApp, form url.Values,
+) (status int, response []byte, err error) {
 	if app.AppToken == "" {
 		return s.post(ctx, app, app.CommandsURL, slackForm, []byte(form.Encode()), nil)
 	}
@@ -111,11 +111,11 @@ func (s *Slack) deliverCommand(ctx context.Context, app SlackApp, form url.Value
 	if err != nil {
 		return 0, nil, fmt.Errorf("encode command: %w", err)
 	}
-	d, answer := s.deliverPayload(ctx, app, SlackCommands, payload)
+	d, response := s.deliverPayload(ctx, app, SlackCommands, payload)
 	if !d.Accepted() {
 		return 0, nil, fmt.Errorf("the app did not respond: %+v", d.Attempts)
 	}
-	return 200, answer, nil
+	return 200, response, nil
 }
 
 func (s *Slack) commandForm(app SlackApp, u SlackUser, channel, command, text string) url.Values {
@@ -126,18 +126,23 @@ func (s *Slack) commandForm(app SlackApp, u SlackUser, channel, command, text st
 	if channel == "" || channel == direct {
 		channel, name = direct, "directmessage"
 	}
-	s.Add(Line{ID: s.nextTimestamp(), Chat: u.Chat(), Sender: u.Chat(), Text: strings.TrimSpace(command + " " + text), Private: true})
+	line := strings.TrimSpace(command + " " + text)
+	s.Add(Line{ID: s.nextTimestamp(), Chat: u.Chat(), Sender: u.Chat(), Text: line, Private: true})
 	return url.Values{
-		"token": {"deprecated"}, "team_id": {u.Team}, "team_domain": {"example"}, "channel_id": {channel}, "channel_name": {name},
-		"user_id": {u.ID}, "user_name": {strings.ToLower(u.Name)}, "command": {command}, "text": {escapeSlackText(text)},
-		"api_app_id": {app.AppID}, "is_enterprise_install": {"false"}, "response_url": {s.newResponseURL(u, channel)}, "trigger_id": {s.nextID("1.")},
+		"token": {"deprecated"}, "team_id": {u.Team}, "team_domain": {"example"},
+		"channel_id": {channel}, "channel_name": {name},
+		"user_id": {u.ID}, "user_name": {strings.ToLower(u.Name)},
+		"command": {command}, "text": {escapeSlackText(text)},
+		"api_app_id": {app.AppID}, "is_enterprise_install": {"false"},
+		"response_url": {s.newResponseURL(u, channel)}, "trigger_id": {s.nextID("1.")},
 	}
 }
 
-// PressButton presses a button with a value on a message of the app in a channel; ""
-// is the direct conversation. Slack posts an interaction once; over Socket Mode it may
-// deliver it again.
-func (s *Slack) PressButton(ctx context.Context, appID string, u SlackUser, channel, value string) (SlackAttempt, error) {
+// PressButton presses a button with a value on a message of the app in a channel. If channel is empty,
+// the message is in the direct conversation. Slack retries interactions only over Socket Mode.
+func (s *Slack) PressButton(
+	ctx context.Context, appID string, u SlackUser, channel, value string,
+) (SlackAttempt, error) {
 	app, err := s.findApp(appID)
 	if err != nil {
 		return SlackAttempt{}, err
@@ -166,19 +171,21 @@ func (s *Slack) buttonPayload(app SlackApp, u SlackUser, channel, value string) 
 	if channel == "" || channel == direct {
 		channel, name = direct, "directmessage"
 	}
-	on := s.nextTimestamp()
+	message, userName := s.nextTimestamp(), strings.ToLower(u.Name)
 	return slackFields{
 		"type": "block_actions", "api_app_id": app.AppID, "token": "deprecated", "trigger_id": s.nextID("2."),
-		"user":      slackFields{"id": u.ID, "username": strings.ToLower(u.Name), "name": strings.ToLower(u.Name), "team_id": u.Team},
+		"user":      slackFields{"id": u.ID, "username": userName, "name": userName, "team_id": u.Team},
 		"team":      slackFields{"id": app.TeamID, "domain": "example"},
-		"container": slackFields{"type": "message", "message_ts": on, "channel_id": channel, "is_ephemeral": false},
+		"container": slackFields{"type": "message", "message_ts": message, "channel_id": channel, "is_ephemeral": false},
 		"channel":   slackFields{"id": channel, "name": name}, "enterprise": nil, "is_enterprise_install": false,
 		"response_url": s.newResponseURL(u, channel),
-		"actions":      []slackFields{{"type": "button", "action_id": "press", "block_id": "b", "value": value, "action_ts": s.nextTimestamp()}},
+		"actions": []slackFields{{
+			"type": "button", "action_id": "press", "block_id": "b", "value": value, "action_ts": s.nextTimestamp(),
+		}},
 	}
 }
 
-// addMember makes a person and a room known.
+// addMember adds a person and a channel if they are unknown.
 func (s *Slack) addMember(u SlackUser, channel string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,8 +195,7 @@ func (s *Slack) addMember(u SlackUser, channel string) {
 	}
 }
 
-// addMessage keeps a message of a person and gives the event of it; text is as Slack
-// writes it.
+// addMessage adds a message of a person to the history and returns its event. text is escaped.
 func (s *Slack) addMessage(u SlackUser, channel, text string) slackFields {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -203,13 +209,13 @@ func (s *Slack) addMessage(u SlackUser, channel, text string) slackFields {
 	}
 }
 
-// escapeSlackText writes what a person typed as Slack passes it on.
+// escapeSlackText escapes a text as Slack does in events.
 func escapeSlackText(text string) string {
 	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(text)
 }
 
-// renderSlackText writes a text as people see it. What was not escaped takes effect:
-// "<!channel>" calls everybody, and a label hides its link.
+// renderSlackText returns a text as people see it. Unescaped entities take effect: "<!channel>"
+// becomes a mention, and the label of a link replaces it.
 func renderSlackText(text string) string {
 	var b strings.Builder
 	for {
@@ -227,9 +233,9 @@ func renderSlackText(text string) string {
 }
 
 func renderSlackEntity(entity string) string {
-	target, label, labelled := strings.Cut(entity, "|")
+	target, label, hasLabel := strings.Cut(entity, "|")
 	switch {
-	case labelled:
+	case hasLabel:
 		return label
 	case strings.HasPrefix(target, "!"):
 		return "@" + target[1:]

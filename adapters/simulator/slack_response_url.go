@@ -8,16 +8,18 @@ import (
 	"time"
 )
 
-// An address for answers takes five, within half an hour.
+// Limits of a response URL.
 const (
 	slackResponseLimit    = 5
 	slackResponseLifetime = 30 * time.Minute
 )
 
-// newResponseURL gives a new address for answers to u. The caller holds s.mu.
+// newResponseURL returns a new response URL for u in a channel. The caller must hold s.mu.
 func (s *Slack) newResponseURL(u SlackUser, channel string) string {
 	id := s.nextID("R")
-	s.responseURLs[id] = &slackResponseURL{user: u, channel: channel, expires: s.Now().Add(slackResponseLifetime), remaining: slackResponseLimit}
+	s.responseURLs[id] = &slackResponseURL{
+		user: u, channel: channel, expires: s.Now().Add(slackResponseLifetime), remaining: slackResponseLimit,
+	}
 	return s.baseURL + "/response/" + id
 }
 
@@ -32,37 +34,39 @@ func (s *Slack) serveResponseURL(w http.ResponseWriter, r *http.Request, id stri
 		fault.respond(w, r)
 		return
 	}
-	status, said := s.postResponse(id, body)
+	status, result := s.postResponse(id, body)
 	if faulty {
 		fault.respond(w, r)
 		return
 	}
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, said)
+	_, _ = io.WriteString(w, result)
 }
 
-func (s *Slack) postResponse(id string, body []byte) (status int, said string) {
+// postResponse posts a message to a response URL. It returns the status and the body of the response.
+func (s *Slack) postResponse(id string, body []byte) (status int, result string) {
 	var m struct {
 		Text         string `json:"text"`
 		ResponseType string `json:"response_type"`
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a := s.responseURLs[id]
+	target := s.responseURLs[id]
 	switch {
-	case a == nil, s.Now().After(a.expires):
+	case target == nil, s.Now().After(target.expires):
 		return http.StatusNotFound, "expired_url"
-	case a.remaining == 0:
+	case target.remaining == 0:
 		return http.StatusNotFound, "used_url"
 	case json.Unmarshal(body, &m) != nil:
 		return http.StatusBadRequest, "invalid_payload"
 	case strings.TrimSpace(m.Text) == "":
 		return http.StatusBadRequest, "no_text"
 	}
-	a.remaining--
-	line := Line{ID: s.nextTimestamp(), Chat: a.user.Chat(), Text: renderSlackText(truncateSlackText(m.Text)), Private: true}
+	target.remaining--
+	text := renderSlackText(truncateSlackText(m.Text))
+	line := Line{ID: s.nextTimestamp(), Chat: target.user.Chat(), Text: text, Private: true}
 	if m.ResponseType == "in_channel" {
-		line.Chat, line.Private = s.transcriptChat(a.channel), false
+		line.Chat, line.Private = s.transcriptChat(target.channel), false
 	}
 	s.Add(line)
 	return http.StatusOK, "ok"

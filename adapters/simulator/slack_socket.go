@@ -16,20 +16,20 @@ import (
 const (
 	slackTicketLifetime = 30 * time.Second
 	slackPingInterval   = 5 * time.Second
-	slackReadTimeout    = 12 * time.Second // of an app, after which its connection is closed
-	slackGracePeriod    = 10 * time.Second // between the word that a connection ends, and its end
+	slackReadTimeout    = 12 * time.Second // after which a silent connection is closed
+	slackGracePeriod    = 10 * time.Second // between "disconnect" and the end of a connection
 	slackMaxSockets     = 10
-	slackMaxAck         = 20 << 10 // a longer answer is dropped without a word
+	slackMaxAck         = 20 << 10 // longer acknowledgements are ignored
 	slackWriteTimeout   = 5 * time.Second
 )
 
-// slackSockets is what the pretend Slack knows of Socket Mode. Slack.mu guards it.
+// slackSockets is the state of Socket Mode. It is guarded by Slack.mu.
 type slackSockets struct {
 	tickets   map[string]slackTicket
 	open      []*slackSocket
 	lastIndex int
 	changed   chan struct{}          // closed when a connection is opened
-	pending   map[string]chan []byte // by envelope: for its answer
+	pending   map[string]chan []byte // by envelope ID; receives the payload of the acknowledgement
 	acked     []string
 	dropAcks  bool
 }
@@ -43,15 +43,15 @@ type slackTicket struct {
 type slackSocket struct {
 	app     string
 	conn    *websocket.Conn
-	closing bool // gets no more envelopes; Slack.mu guards it
+	closing bool // receives no more envelopes; guarded by Slack.mu
 	closed  chan struct{}
 
 	mu      sync.Mutex
-	stalled bool // says nothing any more, and hears nothing
+	stalled bool // neither sends nor processes frames
 }
 
-// connectionsOpen answers apps.connections.open: an app-level token gets a ticket that
-// is good for one connection. The caller holds s.mu.
+// connectionsOpen handles apps.connections.open: with an app-level token, it returns a URL with a
+// ticket for one connection. The caller must hold s.mu.
 func (s *Slack) connectionsOpen(r *http.Request) slackFields {
 	bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok || bearer == "" {
@@ -67,15 +67,16 @@ func (s *Slack) connectionsOpen(r *http.Request) slackFields {
 			}
 			ticket := s.nextID("ticket-")
 			s.sockets.tickets[ticket] = slackTicket{app: app.AppID, expires: s.Now().Add(slackTicketLifetime)}
-			address := "ws" + strings.TrimPrefix(s.baseURL, "http") + "/link/?" + url.Values{"ticket": {ticket}, "app_id": {app.AppID}}.Encode()
-			return slackFields{"ok": true, "url": address}
+			query := url.Values{"ticket": {ticket}, "app_id": {app.AppID}}
+			u := "ws" + strings.TrimPrefix(s.baseURL, "http") + "/link/?" + query.Encode()
+			return slackFields{"ok": true, "url": u}
 		}
 	}
 	return slackError("invalid_auth")
 }
 
-// serveSocket turns a ticket into a connection, says hello, and hears acknowledgements
-// until it ends.
+// serveSocket redeems a ticket for a connection, sends hello, and processes acknowledgements until the
+// connection closes.
 func (s *Slack) serveSocket(w http.ResponseWriter, r *http.Request) {
 	if fault, faulty := s.pop("link"); faulty {
 		fault.respond(w, r)
@@ -83,12 +84,12 @@ func (s *Slack) serveSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	app, ok := s.redeemTicket(r.URL.Query().Get("ticket"))
 	if !ok {
-		http.Error(w, "no such ticket", http.StatusUnauthorized)
+		http.Error(w, "invalid ticket", http.StatusUnauthorized)
 		return
 	}
 	conn, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
 	if err != nil {
-		return // Upgrade has answered
+		return // Upgrade has sent the response
 	}
 	k := &slackSocket{app: app, conn: conn, closed: make(chan struct{})}
 	defer s.removeSocket(k)
@@ -107,17 +108,17 @@ func (s *Slack) serveSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	go k.sendPings()
 	for {
-		_, words, err := conn.ReadMessage()
+		_, frame, err := conn.ReadMessage()
 		if err != nil {
 			return
 		}
 		if !k.isStalled() {
-			s.handleAck(words)
+			s.handleAck(frame)
 		}
 	}
 }
 
-// redeemTicket takes a ticket, which is good once.
+// redeemTicket returns the app of a ticket and invalidates the ticket.
 func (s *Slack) redeemTicket(ticket string) (app string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,25 +127,29 @@ func (s *Slack) redeemTicket(ticket string) (app string, ok bool) {
 	return t.app, ok && s.Now().Before(t.expires)
 }
 
-// sendHello says hello and lets a connection have envelopes, which come after the hello. One
-// connection too many is told so and gets none.
+// sendHello registers a connection for envelopes, which follow the hello. If the app has too many
+// connections, it sends "disconnect" and returns false.
 func (s *Slack) sendHello(k *slackSocket) bool {
-	k.mu.Lock() // whoever finds the connection among the open ones waits for the hello
+	k.mu.Lock() // an envelope waits until hello has been sent
 	defer k.mu.Unlock()
 	n := s.registerSocket(k)
 	if n > slackMaxSockets {
-		_ = k.write(slackFields{"type": "disconnect", "reason": "too_many_websockets", "debug_info": slackFields{"host": "pretend"}})
+		_ = k.write(disconnectFrame("too_many_websockets"))
 		return false
 	}
 	_ = k.write(slackFields{
 		"type": "hello", "num_connections": n, "connection_info": slackFields{"app_id": k.app},
-		"debug_info": slackFields{"host": "pretend", "approximate_connection_time": 18060},
+		"debug_info": slackFields{"host": "simulator", "approximate_connection_time": 18060},
 	})
 	return true
 }
 
-// registerSocket lets a connection have envelopes and gives how many the app has now. One too many
-// gets none.
+func disconnectFrame(reason string) slackFields {
+	return slackFields{"type": "disconnect", "reason": reason, "debug_info": slackFields{"host": "simulator"}}
+}
+
+// registerSocket adds a connection to the open ones unless its app has slackMaxSockets. It returns
+// the number of connections of the app, including this one.
 func (s *Slack) registerSocket(k *slackSocket) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,107 +175,107 @@ func (s *Slack) removeSocket(k *slackSocket) {
 	s.sockets.open = slices.DeleteFunc(s.sockets.open, func(o *slackSocket) bool { return o == k })
 }
 
-// handleAck hears an app's answer to an envelope.
-func (s *Slack) handleAck(words []byte) {
-	var said struct {
+// handleAck processes the acknowledgement of an envelope.
+func (s *Slack) handleAck(frame []byte) {
+	var ack struct {
 		EnvelopeID string          `json:"envelope_id"`
 		Payload    json.RawMessage `json:"payload"`
 	}
-	if len(words) > slackMaxAck || json.Unmarshal(words, &said) != nil {
+	if len(frame) > slackMaxAck || json.Unmarshal(frame, &ack) != nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	answer, waits := s.sockets.pending[said.EnvelopeID]
-	if s.sockets.dropAcks || !waits {
+	responses, ok := s.sockets.pending[ack.EnvelopeID]
+	if s.sockets.dropAcks || !ok {
 		return
 	}
-	delete(s.sockets.pending, said.EnvelopeID)
-	s.sockets.acked = append(s.sockets.acked, said.EnvelopeID)
-	answer <- said.Payload
+	delete(s.sockets.pending, ack.EnvelopeID)
+	s.sockets.acked = append(s.sockets.acked, ack.EnvelopeID)
+	responses <- ack.Payload
 }
 
-// SocketCount gives how many connections of an app get envelopes.
+// SocketCount returns the number of connections of an app that receive envelopes.
 func (s *Slack) SocketCount(appID string) int { return len(s.appSockets(appID)) }
 
 func (s *Slack) appSockets(appID string) []*slackSocket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var of []*slackSocket
+	var sockets []*slackSocket
 	for _, k := range s.sockets.open {
 		if k.app == appID && !k.closing {
-			of = append(of, k)
+			sockets = append(sockets, k)
 		}
 	}
-	return of
+	return sockets
 }
 
-// AckedEnvelopes gives the ids of all envelopes acknowledged in time, in that order.
+// AckedEnvelopes returns the IDs of all envelopes that were acknowledged in time, in order of
+// acknowledgement.
 func (s *Slack) AckedEnvelopes() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.sockets.acked)
 }
 
-// PendingEnvelopes gives how many envelopes are in connections and not acknowledged yet.
+// PendingEnvelopes returns the number of envelopes that were sent and not acknowledged yet.
 func (s *Slack) PendingEnvelopes() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.sockets.pending)
 }
 
-// ExpectAck makes Acked count the acknowledgement of an envelope that is put into a
-// connection with Frame.
+// ExpectAck makes AckedEnvelopes include an envelope that is sent with SendFrame.
 func (s *Slack) ExpectAck(envelopeID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sockets.pending[envelopeID] = make(chan []byte, 1)
 }
 
-// DropAcks makes acknowledgements get lost from now on, or arrive again.
-func (s *Slack) DropAcks(lose bool) {
+// DropAcks sets whether acknowledgements are ignored.
+func (s *Slack) DropAcks(drop bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sockets.dropAcks = lose
+	s.sockets.dropAcks = drop
 }
 
-// CutSockets cuts every connection of an app without a word.
+// CutSockets closes every connection of an app without a close frame.
 func (s *Slack) CutSockets(appID string) {
 	for _, k := range s.appSockets(appID) {
 		_ = k.conn.NetConn().Close()
 	}
 }
 
-// StallSockets makes the connections of an app say nothing more, and hear nothing, without
-// being closed. Envelopes still go into them.
+// StallSockets makes the connections of an app unresponsive without closing them. Envelopes sent on
+// them are lost.
 func (s *Slack) StallSockets(appID string) {
 	for _, k := range s.appSockets(appID) {
 		k.stall()
 	}
 }
 
-// DisconnectSockets tells the connections of an app that they end ("warning",
-// "refresh_requested" or "link_disabled"), and ends them a while later. They get no more
-// envelopes. With "link_disabled" Socket Mode is off from now on.
+// DisconnectSockets sends "disconnect" with a reason ("warning", "refresh_requested" or
+// "link_disabled") on the connections of an app, and closes them after a grace period. They receive
+// no more envelopes. "link_disabled" also disables Socket Mode.
 func (s *Slack) DisconnectSockets(appID, reason string) {
-	of := s.appSockets(appID)
+	sockets := s.appSockets(appID)
 	s.mu.Lock()
 	if app, ok := s.apps[appID]; ok && reason == "link_disabled" {
 		app.SocketModeOff = true
 		s.apps[appID] = app
 	}
-	for _, k := range of {
+	for _, k := range sockets {
 		k.closing = true
 	}
 	s.mu.Unlock()
-	for _, k := range of {
-		_ = k.send(slackFields{"type": "disconnect", "reason": reason, "debug_info": slackFields{"host": "pretend"}})
+	for _, k := range sockets {
+		_ = k.send(disconnectFrame(reason))
 		time.AfterFunc(time.Duration(float64(slackGracePeriod)*s.RetryScale), func() { _ = k.conn.Close() })
 	}
 }
 
-// SendFrame puts a frame of any bytes into each connection of an app, also one that is about
-// to end.
+// SendFrame sends a text frame with any content on each connection of an app, including those that are
+// about to close.
 func (s *Slack) SendFrame(appID string, raw []byte) {
 	s.mu.Lock()
 	open := slices.Clone(s.sockets.open)
@@ -284,7 +289,7 @@ func (s *Slack) SendFrame(appID string, raw []byte) {
 
 var errSlackStalled = errors.New("the connection is stalled")
 
-// send writes a frame, in its turn.
+// send encodes and writes a frame.
 func (k *slackSocket) send(f slackFields) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -297,7 +302,7 @@ func (k *slackSocket) sendRaw(raw []byte) error {
 	return k.writeRaw(raw)
 }
 
-// write is called with k.mu held, as is writeRaw.
+// write encodes and writes a frame. The caller must hold k.mu.
 func (k *slackSocket) write(f slackFields) error {
 	raw, err := json.Marshal(f)
 	if err != nil {
@@ -306,6 +311,7 @@ func (k *slackSocket) write(f slackFields) error {
 	return k.writeRaw(raw)
 }
 
+// writeRaw writes a text frame. The caller must hold k.mu.
 func (k *slackSocket) writeRaw(raw []byte) error {
 	if k.stalled {
 		return errSlackStalled
@@ -322,7 +328,7 @@ func (k *slackSocket) writeControl(kind int, data string) error {
 	return nil
 }
 
-// extendDeadline gives the app a while until it must be heard again.
+// extendDeadline moves the time by which the app must send a ping or pong.
 func (k *slackSocket) extendDeadline() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -344,14 +350,14 @@ func (k *slackSocket) isStalled() bool {
 	return k.stalled
 }
 
-// sendPings pings the app until the connection ends.
+// sendPings pings the app until the connection closes.
 func (k *slackSocket) sendPings() {
 	tick := time.NewTicker(slackPingInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			_ = k.writeControl(websocket.PingMessage, "Ping from pretend Slack")
+			_ = k.writeControl(websocket.PingMessage, "Ping from simulated Slack")
 		case <-k.closed:
 			return
 		}

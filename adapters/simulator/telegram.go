@@ -13,40 +13,38 @@ import (
 	"time"
 )
 
-// Telegram is a pretend Bot API server. It serves the API at /bot<token>/<method>
-// and files at /file/bot<token>/<path>, keeps each update until it is confirmed,
-// and is the webhook client that Telegram is. As one's own Bot API server does, it
-// takes webhooks on http and on any port. Faults hit calls by method name.
+// Telegram simulates a Bot API server. It serves the API at /bot<token>/<method> and files at
+// /file/bot<token>/<path>, holds each update until it is confirmed, and posts updates to webhooks.
+// Like a local Bot API server, it accepts webhooks with http and any port. The names of calls for
+// Arm are the method names.
 //
-// Make one with NewTelegram and serve it where you like; it is safe for concurrent
-// use.
+// A Telegram is made with NewTelegram and is an http.Handler. It is safe for concurrent use.
 type Telegram struct {
 	Transcript
 	Faults
 
-	// WebhookClient posts updates to webhooks. It may be replaced before the first
-	// setWebhook; it must not follow redirects, as the original does not.
+	// WebhookClient posts updates to webhooks. It may be replaced before the first setWebhook. It
+	// must not follow redirects, as Telegram does not.
 	WebhookClient *http.Client
 
-	// Scale stretches the waits before an update is posted again: 1 is the
-	// original's pace, which starts at a second. It is set before the first
-	// setWebhook.
+	// RetryScale scales the delays before an update is posted again. 1 is Telegram's pace, which
+	// starts at one second. It must be set before the first setWebhook.
 	RetryScale float64
 
 	mu          sync.Mutex
 	bots        map[string]*telegramBot // by token
 	updates     map[int64]*telegramUpdate
-	files       map[string][]byte // by file id
+	files       map[string][]byte // by file_id
 	lastUpdate  int64
 	lastMessage int64
 	lastQuery   int64
 
-	ctx     context.Context // ends with Close
+	ctx     context.Context // canceled by Close
 	stop    context.CancelFunc
 	posting sync.WaitGroup
 }
 
-// A TelegramUser is somebody with a Telegram account.
+// A TelegramUser is a person with a Telegram account.
 type TelegramUser struct {
 	ID        int64
 	FirstName string
@@ -58,32 +56,34 @@ type telegramBot struct {
 	token    string
 	username string
 	commands json.RawMessage
-	allowed  []string // kinds of update asked for; empty means the usual ones
+	allowed  []string // allowed_updates; empty for the default
 	blocked  map[string]bool
 	calls    map[string][]map[string]string
 
 	pending []*telegramUpdate // not confirmed yet, in order
-	updated chan struct{}     // closed at the next update
-	poll    *telegramPoll     // the getUpdates that waits now
-	webhook *telegramWebhook  // nil while no webhook is set
+	updated chan struct{}     // closed by the next update
+	poll    *telegramPoll     // the getUpdates call that is waiting, or nil
+	webhook *telegramWebhook  // nil if no webhook is set
 }
 
-// NewTelegram gives a server that knows no bot.
+// NewTelegram returns a server without bots.
 func NewTelegram() *Telegram {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Telegram{
-		WebhookClient: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
-		RetryScale:    1,
-		bots:          map[string]*telegramBot{},
-		updates:       map[int64]*telegramUpdate{},
-		files:         map[string][]byte{},
-		lastUpdate:    731_000_000,
-		ctx:           ctx,
-		stop:          stop,
+		WebhookClient: &http.Client{
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		RetryScale: 1,
+		bots:       map[string]*telegramBot{},
+		updates:    map[int64]*telegramUpdate{},
+		files:      map[string][]byte{},
+		lastUpdate: 731_000_000,
+		ctx:        ctx,
+		stop:       stop,
 	}
 }
 
-// Close stops delivering to webhooks and waits until no delivery runs.
+// Close cancels deliveries to webhooks and waits until they have returned.
 func (t *Telegram) Close() {
 	t.mu.Lock()
 	t.stop()
@@ -91,26 +91,29 @@ func (t *Telegram) Close() {
 	t.posting.Wait()
 }
 
-// AddBot makes the server know a bot. The id of the bot is the number before the
-// colon of its token.
+// AddBot adds a bot. Its ID is the number before the colon of its token.
 func (t *Telegram) AddBot(token, username string) {
 	head, _, _ := strings.Cut(token, ":")
 	id, _ := strconv.ParseInt(head, 10, 64)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.bots[token] = &telegramBot{id: id, token: token, username: username, blocked: map[string]bool{}, calls: map[string][]map[string]string{}, updated: make(chan struct{})}
+	t.bots[token] = &telegramBot{
+		id: id, token: token, username: username, blocked: map[string]bool{},
+		calls: map[string][]map[string]string{}, updated: make(chan struct{}),
+	}
 }
 
-// SendText types text to the bot in a private chat and gives the id of the update that
-// carries it: 0 when there is no such bot, or it did not ask for messages.
+// SendText sends a text to the bot in a private chat. It returns the ID of its update, or 0 if the
+// bot does not exist or does not allow updates with messages.
 func (t *Telegram) SendText(bot string, from TelegramUser, text string) (updateID int64) {
 	return t.addMessage(bot, from.chat(), from, text)
 }
 
-// SendGroupText types text into a group, whose id is negative. The bot hears all that
-// is said there, as with privacy mode off.
+// SendGroupText sends a text in a group, whose ID is negative. The bot receives all messages of the
+// group, as with privacy mode disabled. It returns an update ID like SendText.
 func (t *Telegram) SendGroupText(bot string, group int64, from TelegramUser, text string) (updateID int64) {
-	return t.addMessage(bot, map[string]any{"id": group, "type": "supergroup", "title": "Group " + strconv.FormatInt(-group, 10)}, from, text)
+	title := "Group " + strconv.FormatInt(-group, 10)
+	return t.addMessage(bot, map[string]any{"id": group, "type": "supergroup", "title": title}, from, text)
 }
 
 func (t *Telegram) addMessage(bot string, chat map[string]any, from TelegramUser, text string) int64 {
@@ -121,15 +124,18 @@ func (t *Telegram) addMessage(bot string, chat map[string]any, from TelegramUser
 		return 0
 	}
 	t.lastMessage++
-	m := map[string]any{"message_id": t.lastMessage, "from": from.user(), "chat": chat, "date": time.Now().Unix(), "text": text}
-	if es := commandEntities(text); len(es) > 0 {
-		m["entities"] = es
+	m := map[string]any{
+		"message_id": t.lastMessage, "from": from.user(), "chat": chat, "date": time.Now().Unix(), "text": text,
+	}
+	if entities := commandEntities(text); len(entities) > 0 {
+		m["entities"] = entities
 	}
 	t.Add(Line{ID: strconv.FormatInt(t.lastMessage, 10), Chat: fmt.Sprint(chat["id"]), Sender: from.id(), Text: text})
 	return t.addUpdate(b, "message", m)
 }
 
-// PressButton presses a button with the value data below the bot's message of the id.
+// PressButton presses a button with callback data below a message of the bot. It returns an update
+// ID like SendText.
 func (t *Telegram) PressButton(bot string, from TelegramUser, messageID int64, data string) (updateID int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -139,43 +145,48 @@ func (t *Telegram) PressButton(bot string, from TelegramUser, messageID int64, d
 	}
 	t.lastQuery++
 	return t.addUpdate(b, "callback_query", map[string]any{
-		"id": strconv.FormatInt(from.ID<<20+t.lastQuery, 10), "from": from.user(), "chat_instance": strconv.FormatInt(-from.ID, 10), "data": data,
-		"message": map[string]any{"message_id": messageID, "from": b.user(), "chat": from.chat(), "date": time.Now().Unix()},
+		"id": strconv.FormatInt(from.ID<<20+t.lastQuery, 10), "from": from.user(), "data": data,
+		"chat_instance": strconv.FormatInt(-from.ID, 10),
+		"message": map[string]any{
+			"message_id": messageID, "from": b.user(), "chat": from.chat(), "date": time.Now().Unix(),
+		},
 	})
 }
 
-// Block closes the private chat: the bot is told, and can send nothing there.
+// Block blocks the bot in the private chat. The bot receives an update and cannot send messages
+// there. It returns an update ID like SendText.
 func (t *Telegram) Block(bot string, from TelegramUser) (updateID int64) {
 	return t.changeMembership(bot, from, "member", "kicked")
 }
 
-// Unblock opens the private chat again.
+// Unblock reverses Block.
 func (t *Telegram) Unblock(bot string, from TelegramUser) (updateID int64) {
 	return t.changeMembership(bot, from, "kicked", "member")
 }
 
-func (t *Telegram) changeMembership(bot string, from TelegramUser, was, is string) int64 {
+func (t *Telegram) changeMembership(bot string, from TelegramUser, oldStatus, newStatus string) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	b := t.findBot(bot)
 	if b == nil {
 		return 0
 	}
-	b.blocked[from.id()] = is == "kicked"
-	state := func(s string) map[string]any {
-		if s == "kicked" {
-			return map[string]any{"user": b.user(), "status": s, "until_date": 0}
+	b.blocked[from.id()] = newStatus == "kicked"
+	member := func(status string) map[string]any {
+		if status == "kicked" {
+			return map[string]any{"user": b.user(), "status": status, "until_date": 0}
 		}
-		return map[string]any{"user": b.user(), "status": s}
+		return map[string]any{"user": b.user(), "status": status}
 	}
 	return t.addUpdate(b, "my_chat_member", map[string]any{
-		"chat": from.chat(), "from": from.user(), "date": time.Now().Unix(), "old_chat_member": state(was), "new_chat_member": state(is),
+		"chat": from.chat(), "from": from.user(), "date": time.Now().Unix(),
+		"old_chat_member": member(oldStatus), "new_chat_member": member(newStatus),
 	})
 }
 
-// PushUpdate hands the bot an update as it is, whatever the bot asked for: it gets a new
-// id when it has none, and the one it has is not checked. It gives 0 when there is
-// no such bot.
+// PushUpdate delivers an update unchanged, even if the bot does not allow its kind. It adds an
+// update_id if the update has none, and does not check the one it has. It returns the ID, or 0 if
+// the bot does not exist.
 func (t *Telegram) PushUpdate(bot string, update json.RawMessage) (updateID int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -186,27 +197,28 @@ func (t *Telegram) PushUpdate(bot string, update json.RawMessage) (updateID int6
 	var head struct {
 		ID int64 `json:"update_id"`
 	}
-	_ = json.Unmarshal(update, &head) // a broken update is handed over too
+	_ = json.Unmarshal(update, &head) // an invalid update is delivered too
 	if head.ID == 0 {
 		t.lastUpdate++
 		head.ID = t.lastUpdate
 		if rest, ok := strings.CutPrefix(strings.TrimSpace(string(update)), "{"); ok {
-			update = json.RawMessage(strings.Replace(fmt.Sprintf(`{"update_id":%d,%s`, head.ID, rest), ",}", "}", 1))
+			withID := fmt.Sprintf(`{"update_id":%d,%s`, head.ID, rest)
+			update = json.RawMessage(strings.Replace(withID, ",}", "}", 1))
 		}
 	}
 	t.enqueue(b, &telegramUpdate{id: head.ID, raw: update, queue: queueName(update), confirmed: make(chan struct{})})
 	return head.ID
 }
 
-// AddFile makes the server hold a file that getFile finds by its id.
+// AddFile adds a file for getFile.
 func (t *Telegram) AddFile(fileID string, content []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.files[fileID] = content
 }
 
-// Delivered reports whether an update is confirmed: its webhook answered 2xx, or
-// getUpdates was asked for a later one.
+// Delivered reports whether an update is confirmed: the webhook responded with 2xx, or getUpdates was
+// called with a larger offset.
 func (t *Telegram) Delivered(updateID int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -214,7 +226,7 @@ func (t *Telegram) Delivered(updateID int64) bool {
 	return u != nil && u.isConfirmed()
 }
 
-// Attempts gives how often an update was handed to its bot.
+// Attempts returns how often an update was sent to its bot.
 func (t *Telegram) Attempts(updateID int64) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -224,14 +236,14 @@ func (t *Telegram) Attempts(updateID int64) int {
 	return 0
 }
 
-// WaitDelivered waits until an update is confirmed and gives how often it was
-// handed to its bot.
+// WaitDelivered waits until an update is confirmed and returns how often it was sent to its bot. It
+// returns the cause of ctx if ctx ends first.
 func (t *Telegram) WaitDelivered(ctx context.Context, updateID int64) (attempts int, err error) {
 	t.mu.Lock()
 	u := t.updates[updateID]
 	t.mu.Unlock()
 	if u == nil {
-		return 0, fmt.Errorf("update %d was never sent", updateID)
+		return 0, fmt.Errorf("unknown update %d", updateID)
 	}
 	select {
 	case <-u.confirmed:
@@ -241,7 +253,7 @@ func (t *Telegram) WaitDelivered(ctx context.Context, updateID int64) (attempts 
 	}
 }
 
-// PendingUpdates gives the ids of the updates that a bot has not confirmed, in order.
+// PendingUpdates returns the IDs of the updates that a bot has not confirmed, in order.
 func (t *Telegram) PendingUpdates(bot string) []int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -254,7 +266,7 @@ func (t *Telegram) PendingUpdates(bot string) []int64 {
 	return ids
 }
 
-// Webhook gives the webhook that a bot has set; both are empty when it has none.
+// Webhook returns the URL and the secret token of the webhook of a bot. Both are empty if it has none.
 func (t *Telegram) Webhook(bot string) (url, secret string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -264,7 +276,7 @@ func (t *Telegram) Webhook(bot string) (url, secret string) {
 	return "", ""
 }
 
-// Commands gives the last commands that a bot has set, as it sent them.
+// Commands returns the commands of a bot as setMyCommands received them.
 func (t *Telegram) Commands(bot string) json.RawMessage {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -274,11 +286,11 @@ func (t *Telegram) Commands(bot string) json.RawMessage {
 	return nil
 }
 
-// maxCalls is how many calls of one method are remembered.
+// maxCalls limits the recorded calls of a method.
 const maxCalls = 256
 
-// Calls gives the parameters of the last calls of a method, oldest first; what is
-// not a string is there as JSON.
+// Calls returns the parameters of the last calls of a method, oldest first. Values that are not
+// strings are JSON.
 func (t *Telegram) Calls(bot, method string) []map[string]string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -288,7 +300,7 @@ func (t *Telegram) Calls(bot, method string) []map[string]string {
 	return nil
 }
 
-// findBot gives the bot of a username; t.mu is held.
+// findBot returns the bot with a username, or nil. The caller must hold t.mu.
 func (t *Telegram) findBot(username string) *telegramBot {
 	for _, b := range t.bots {
 		if strings.EqualFold(b.username, strings.TrimPrefix(username, "@")) {
@@ -298,15 +310,16 @@ func (t *Telegram) findBot(username string) *telegramBot {
 	return nil
 }
 
-// addUpdate queues an update of a kind for b, if b wants the kind; t.mu is held.
-func (t *Telegram) addUpdate(b *telegramBot, kind string, what map[string]any) int64 {
+// addUpdate adds an update of a kind to the queue of b and returns its ID. It returns 0 if b does not
+// allow the kind. The caller must hold t.mu.
+func (t *Telegram) addUpdate(b *telegramBot, kind string, content map[string]any) int64 {
 	if len(b.allowed) > 0 && !slices.Contains(b.allowed, kind) {
 		return 0
 	}
 	t.lastUpdate++
-	raw, err := json.Marshal(map[string]any{"update_id": t.lastUpdate, kind: what})
+	raw, err := json.Marshal(map[string]any{"update_id": t.lastUpdate, kind: content})
 	if err != nil {
-		panic(err) // maps of strings and numbers always marshal
+		panic(err) // content has only strings, numbers and maps
 	}
 	t.enqueue(b, &telegramUpdate{id: t.lastUpdate, raw: raw, queue: queueName(raw), confirmed: make(chan struct{})})
 	return t.lastUpdate

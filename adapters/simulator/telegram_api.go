@@ -13,7 +13,7 @@ import (
 	"unicode/utf16"
 )
 
-// A telegramResponse is what the Bot API says to every call.
+// A telegramResponse is the response to a call of the Bot API.
 type telegramResponse struct {
 	OK          bool   `json:"ok"`
 	Result      any    `json:"result,omitempty"`
@@ -27,17 +27,17 @@ func telegramError(code int, description string) telegramResponse {
 	return telegramResponse{ErrorCode: code, Description: description}
 }
 
-func (a telegramResponse) withDescription(description string) telegramResponse {
-	a.Description = description
-	return a
+func (r telegramResponse) withDescription(description string) telegramResponse {
+	r.Description = description
+	return r
 }
 
-func (a telegramResponse) write(w http.ResponseWriter) {
+func (r telegramResponse) write(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json")
-	if !a.OK {
-		w.WriteHeader(a.ErrorCode)
+	if !r.OK {
+		w.WriteHeader(r.ErrorCode)
 	}
-	if batch, ok := a.Result.([]json.RawMessage); ok { // byte for byte, also what no encoder would pass on
+	if batch, ok := r.Result.([]json.RawMessage); ok { // unchanged, even if it is not valid JSON
 		_, _ = w.Write([]byte(`{"ok":true,"result":[`))
 		for i, u := range batch {
 			if i > 0 {
@@ -48,15 +48,16 @@ func (a telegramResponse) write(w http.ResponseWriter) {
 		_, _ = w.Write([]byte("]}"))
 		return
 	}
-	_ = json.NewEncoder(w).Encode(a)
+	_ = json.NewEncoder(w).Encode(r)
 }
 
 const (
 	telegramMaxBody = 4 << 20
-	telegramMaxText = 4096 // UTF-16 units
+	telegramMaxText = 4096 // UTF-16 code units
 	telegramMaxFile = 20 << 20
 )
 
+// ServeHTTP handles a call of the Bot API or the download of a file.
 func (t *Telegram) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if rest, ok := strings.CutPrefix(r.URL.Path, "/file/bot"); ok {
 		t.serveFile(w, r, rest)
@@ -85,19 +86,19 @@ func (t *Telegram) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		telegramError(http.StatusUnauthorized, "Unauthorized").write(w)
 		return
 	}
-	answer := t.dispatch(r, b, method, params)
+	response := t.dispatch(r, b, method, params)
 	if faulty {
 		fault.respond(w, r)
 		return
 	}
-	answer.write(w)
+	response.write(w)
 }
 
-// dispatch carries out one call of a bot.
+// dispatch records and executes a call of a bot.
 func (t *Telegram) dispatch(r *http.Request, b *telegramBot, method string, p map[string]string) telegramResponse {
 	t.mu.Lock()
-	cs := append(b.calls[method], p)
-	b.calls[method] = cs[max(0, len(cs)-maxCalls):]
+	calls := append(b.calls[method], p)
+	b.calls[method] = calls[max(0, len(calls)-maxCalls):]
 	t.mu.Unlock()
 	switch strings.ToLower(method) {
 	case "getme":
@@ -118,7 +119,8 @@ func (t *Telegram) dispatch(r *http.Request, b *telegramBot, method string, p ma
 		return t.sendMessage(b, p)
 	case "answercallbackquery":
 		if p["callback_query_id"] == "" {
-			return telegramError(http.StatusBadRequest, "Bad Request: query is too old and response timeout expired or query ID is invalid")
+			return telegramError(http.StatusBadRequest,
+				"Bad Request: query is too old and response timeout expired or query ID is invalid")
 		}
 		return telegramOK(true)
 	case "getfile":
@@ -135,7 +137,8 @@ func (t *Telegram) setMyCommands(b *telegramBot, p map[string]string) telegramRe
 		return telegramError(http.StatusBadRequest, "Bad Request: can't parse commands")
 	}
 	for _, c := range commands {
-		if commandLength("/"+c.Command) != len(c.Command)+1 || c.Command != strings.ToLower(c.Command) || len(c.Command) > 32 {
+		valid := commandLength("/"+c.Command) == len(c.Command)+1 && c.Command == strings.ToLower(c.Command)
+		if !valid || len(c.Command) > 32 {
 			return telegramError(http.StatusBadRequest, "Bad Request: BOT_COMMAND_INVALID")
 		}
 		if c.Description == "" || len(c.Description) > 256 {
@@ -183,11 +186,11 @@ func (t *Telegram) sendMessage(b *telegramBot, p map[string]string) telegramResp
 	})
 }
 
-// canReply reports whether the message to answer is there, or need not be.
+// canReply reports whether the message of reply_parameters exists or does not have to.
 func (t *Telegram) canReply(chat, parameters string) bool {
 	var reply struct {
-		ID      int64 `json:"message_id"`
-		Without bool  `json:"allow_sending_without_reply"`
+		ID           int64 `json:"message_id"`
+		AllowMissing bool  `json:"allow_sending_without_reply"`
 	}
 	if json.Unmarshal([]byte(parameters), &reply) != nil {
 		return false
@@ -197,7 +200,7 @@ func (t *Telegram) canReply(chat, parameters string) bool {
 			return true
 		}
 	}
-	return reply.Without
+	return reply.AllowMissing
 }
 
 func (t *Telegram) getFile(id string) telegramResponse {
@@ -210,7 +213,9 @@ func (t *Telegram) getFile(id string) telegramResponse {
 	case len(content) > telegramMaxFile:
 		return telegramError(http.StatusBadRequest, "Bad Request: file is too big")
 	}
-	return telegramOK(map[string]any{"file_id": id, "file_unique_id": "u" + id, "file_size": len(content), "file_path": "documents/" + id})
+	return telegramOK(map[string]any{
+		"file_id": id, "file_unique_id": "u" + id, "file_size": len(content), "file_path": "documents/" + id,
+	})
 }
 
 func (t *Telegram) serveFile(w http.ResponseWriter, r *http.Request, rest string) {
@@ -228,9 +233,9 @@ func (t *Telegram) serveFile(w http.ResponseWriter, r *http.Request, rest string
 	_, _ = w.Write(content)
 }
 
-// telegramParams reads the parameters of a call from wherever the Bot API takes
-// them: the query, a form, multipart parts or a JSON body. A multipart body
-// without any part is no fault: client libraries send that.
+// telegramParams returns the parameters of a call from all places where the Bot API accepts them: the
+// query, a form, a multipart form or a JSON body. A multipart form without parts is valid, because
+// client libraries send it.
 func telegramParams(r *http.Request) (map[string]string, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, telegramMaxBody))
 	if err != nil {
@@ -269,7 +274,7 @@ func copyFirstValues(p map[string]string, form url.Values) {
 
 func jsonParams(body []byte) map[string]string {
 	var fields map[string]json.RawMessage
-	_ = json.Unmarshal(body, &fields) // the method says what is missing
+	_ = json.Unmarshal(body, &fields) // the method rejects missing parameters
 	p := map[string]string{}
 	for k, raw := range fields {
 		var s string

@@ -11,13 +11,13 @@ import (
 	"unicode/utf16"
 )
 
-// A telegramUpdate waits in the queue of its bot until it is confirmed.
+// A telegramUpdate is an update in the queue of its bot.
 type telegramUpdate struct {
 	id        int64
 	raw       json.RawMessage
-	queue     string // updates of one queue reach a webhook one after the other
+	queue     string // updates of a queue are posted to a webhook in order
 	attempts  int
-	confirmed chan struct{} // closed then
+	confirmed chan struct{} // closed when the update is confirmed
 }
 
 func (u *telegramUpdate) isConfirmed() bool {
@@ -29,13 +29,13 @@ func (u *telegramUpdate) isConfirmed() bool {
 	}
 }
 
-// A telegramPoll is a getUpdates that waits.
+// A telegramPoll is a getUpdates call that is waiting for updates.
 type telegramPoll struct {
 	ended  chan struct{} // closed when another call ends it
 	reason string        // set before ended is closed
 }
 
-// enqueue appends an update and wakes whoever waits for it; t.mu is held.
+// enqueue appends an update and starts its delivery. The caller must hold t.mu.
 func (t *Telegram) enqueue(b *telegramBot, u *telegramUpdate) {
 	t.updates[u.id] = u
 	b.pending = append(b.pending, u)
@@ -44,7 +44,7 @@ func (t *Telegram) enqueue(b *telegramBot, u *telegramUpdate) {
 	t.startDeliveries(b)
 }
 
-// confirm forgets pending updates of b that match; t.mu is held.
+// confirm removes the pending updates of b that match. The caller must hold t.mu.
 func (b *telegramBot) confirm(match func(*telegramUpdate) bool) {
 	b.pending = slices.DeleteFunc(b.pending, func(u *telegramUpdate) bool {
 		if !match(u) {
@@ -55,25 +55,27 @@ func (b *telegramBot) confirm(match func(*telegramUpdate) bool) {
 	})
 }
 
-// endPoll ends the long poll that waits, if one does; t.mu is held.
-func (b *telegramBot) endPoll(why string) {
+// endPoll ends the waiting getUpdates call, if there is one. The caller must hold t.mu.
+func (b *telegramBot) endPoll(reason string) {
 	if b.poll != nil {
-		b.poll.reason = why
+		b.poll.reason = reason
 		close(b.poll.ended)
 		b.poll = nil
 	}
 }
 
 const (
-	conflictWebhook    = "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first"
-	conflictPoll       = "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"
+	conflictWebhook = "Conflict: can't use getUpdates method while webhook is active; " +
+		"use deleteWebhook to delete the webhook first"
+	conflictPoll = "Conflict: terminated by other getUpdates request; " +
+		"make sure that only one bot instance is running"
 	conflictSetWebhook = "Conflict: terminated by setWebhook request"
 	telegramMaxPoll    = 50 * time.Second
 	telegramMaxBatch   = 100
 )
 
-// getUpdates confirms what lies below the offset, then waits for something to hand
-// over. Of two callers the older is sent away.
+// getUpdates confirms the updates below the offset, then waits for updates. Of two concurrent calls,
+// the older ends with a conflict.
 func (t *Telegram) getUpdates(r *http.Request, b *telegramBot, p map[string]string) telegramResponse {
 	offset, _ := strconv.ParseInt(p["offset"], 10, 64)
 	limit, _ := strconv.Atoi(p["limit"])
@@ -84,14 +86,14 @@ func (t *Telegram) getUpdates(r *http.Request, b *telegramBot, p map[string]stri
 	timeout := time.NewTimer(min(time.Duration(max(seconds, 0))*time.Second, telegramMaxPoll))
 	defer timeout.Stop()
 
-	me := &telegramPoll{ended: make(chan struct{})}
+	poll := &telegramPoll{ended: make(chan struct{})}
 	t.mu.Lock()
 	if b.webhook != nil {
 		t.mu.Unlock()
 		return telegramError(http.StatusConflict, conflictWebhook)
 	}
 	b.endPoll(conflictPoll)
-	b.poll = me
+	b.poll = poll
 	b.setAllowedUpdates(p["allowed_updates"])
 	if offset < 0 {
 		offset = b.idFromEnd(-offset)
@@ -100,19 +102,19 @@ func (t *Telegram) getUpdates(r *http.Request, b *telegramBot, p map[string]stri
 	t.mu.Unlock()
 
 	for {
-		batch, arrived, over := t.nextBatch(b, me, limit, false)
-		if over {
+		batch, arrived, done := t.nextBatch(b, poll, limit, false)
+		if done {
 			return telegramOK(batch)
 		}
 		select {
 		case <-arrived:
 		case <-timeout.C:
-			batch, _, _ = t.nextBatch(b, me, limit, true)
+			batch, _, _ = t.nextBatch(b, poll, limit, true)
 			return telegramOK(batch)
-		case <-me.ended:
-			return telegramError(http.StatusConflict, me.reason)
+		case <-poll.ended:
+			return telegramError(http.StatusConflict, poll.reason)
 		case <-r.Context().Done():
-			t.nextBatch(b, me, 0, true)
+			t.nextBatch(b, poll, 0, true)
 			return telegramOK([]json.RawMessage{})
 		case <-t.ctx.Done():
 			return telegramOK([]json.RawMessage{})
@@ -120,27 +122,30 @@ func (t *Telegram) getUpdates(r *http.Request, b *telegramBot, p map[string]stri
 	}
 }
 
-// nextBatch gives what is pending and whether the poll is over with it; last ends the
-// poll in any case.
-func (t *Telegram) nextBatch(b *telegramBot, me *telegramPoll, limit int, last bool) (raws []json.RawMessage, arrived <-chan struct{}, over bool) {
+// nextBatch returns up to limit pending updates, and a channel that the next update closes. done
+// reports whether the poll has ended, which last forces. A poll that another call has ended gets no
+// updates.
+func (t *Telegram) nextBatch(
+	b *telegramBot, poll *telegramPoll, limit int, last bool,
+) (batch []json.RawMessage, arrived <-chan struct{}, done bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	raws = []json.RawMessage{}
-	if b.poll != me { // ended meanwhile: the updates are another's
-		return raws, b.updated, false
+	batch = []json.RawMessage{}
+	if b.poll != poll {
+		return batch, b.updated, false
 	}
 	for _, u := range b.pending[:min(limit, len(b.pending))] {
 		u.attempts++
-		raws = append(raws, u.raw)
+		batch = append(batch, u.raw)
 	}
-	over = last || len(raws) > 0
-	if over {
+	done = last || len(batch) > 0
+	if done {
 		b.poll = nil
 	}
-	return raws, b.updated, over
+	return batch, b.updated, done
 }
 
-// idFromEnd gives the id of the n-th pending update from the end; t.mu is held.
+// idFromEnd returns the ID of the n-th pending update from the end. The caller must hold t.mu.
 func (b *telegramBot) idFromEnd(n int64) int64 {
 	if len(b.pending) == 0 {
 		return 0
@@ -148,7 +153,7 @@ func (b *telegramBot) idFromEnd(n int64) int64 {
 	return b.pending[max(0, len(b.pending)-int(min(n, int64(len(b.pending)))))].id
 }
 
-// setAllowedUpdates keeps the kinds of update asked for, if the call names them.
+// setAllowedUpdates sets the allowed kinds of updates if the call has allowed_updates.
 func (b *telegramBot) setAllowedUpdates(allowed string) {
 	var kinds []string
 	if json.Unmarshal([]byte(allowed), &kinds) == nil {
@@ -156,8 +161,8 @@ func (b *telegramBot) setAllowedUpdates(allowed string) {
 	}
 }
 
-// queueName names the queue of an update: messages of one chat keep their order,
-// other kinds have queues of their own.
+// queueName returns the queue of an update. Messages of a chat share one; other kinds have separate
+// queues.
 func queueName(raw json.RawMessage) string {
 	type inChat struct {
 		Chat struct {
@@ -175,7 +180,7 @@ func queueName(raw json.RawMessage) string {
 			} `json:"from"`
 		} `json:"callback_query"`
 	}
-	_ = json.Unmarshal(raw, &u) // what cannot be read has a queue of its own
+	_ = json.Unmarshal(raw, &u) // an invalid update has its own queue
 	switch {
 	case u.Message != nil:
 		return "chat " + string(u.Message.Chat.ID)
@@ -189,23 +194,23 @@ func queueName(raw json.RawMessage) string {
 	return "update " + string(u.ID)
 }
 
-// commandEntities marks the commands in a text as Telegram does, in UTF-16 units.
+// commandEntities returns the bot_command entities of a text, in UTF-16 code units.
 func commandEntities(text string) []map[string]any {
-	var es []map[string]any
-	at, before := 0, ' '
+	var entities []map[string]any
+	offset, previous := 0, ' '
 	for i, r := range text {
-		if r == '/' && unicode.IsSpace(before) {
+		if r == '/' && unicode.IsSpace(previous) {
 			if n := commandLength(text[i:]); n > 1 {
-				es = append(es, map[string]any{"offset": at, "length": n, "type": "bot_command"})
+				entities = append(entities, map[string]any{"offset": offset, "length": n, "type": "bot_command"})
 			}
 		}
-		at += max(1, utf16.RuneLen(r))
-		before = r
+		offset += max(1, utf16.RuneLen(r))
+		previous = r
 	}
-	return es
+	return entities
 }
 
-// commandLength gives the length of "/name" or "/name@bot" at the start of s.
+// commandLength returns the length of "/name" or "/name@bot" at the start of s.
 func commandLength(s string) int {
 	word := func(s string) int {
 		return len(s) - len(strings.TrimLeftFunc(s, func(r rune) bool {

@@ -15,10 +15,10 @@ import (
 // A telegramWebhook is the webhook of a bot, from setWebhook until the next one.
 type telegramWebhook struct {
 	url, secret string
-	ctx         context.Context // ends with the webhook
+	ctx         context.Context // canceled when the webhook is replaced or deleted
 	stop        context.CancelFunc
-	slots       chan struct{}   // one for each connection allowed
-	working     map[string]bool // queues that are being delivered
+	slots       chan struct{}   // limits concurrent requests to max_connections
+	working     map[string]bool // queues with a running deliverQueue
 	lastError   string
 	lastErrorAt int64
 }
@@ -38,7 +38,8 @@ func (t *Telegram) setWebhook(b *telegramBot, p map[string]string) telegramRespo
 	}
 	u, err := url.Parse(p["url"])
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return telegramError(http.StatusBadRequest, "Bad Request: bad webhook: An HTTPS URL must be provided for webhook")
+		return telegramError(http.StatusBadRequest,
+			"Bad Request: bad webhook: An HTTPS URL must be provided for webhook")
 	}
 	if len(p["secret_token"]) > 256 {
 		return telegramError(http.StatusBadRequest, "Bad Request: secret token is too long")
@@ -58,7 +59,10 @@ func (t *Telegram) setWebhook(b *telegramBot, p map[string]string) telegramRespo
 	b.removeWebhook(p)
 	b.setAllowedUpdates(p["allowed_updates"])
 	ctx, stop := context.WithCancel(t.ctx)
-	b.webhook = &telegramWebhook{url: p["url"], secret: p["secret_token"], ctx: ctx, stop: stop, slots: make(chan struct{}, connections), working: map[string]bool{}}
+	b.webhook = &telegramWebhook{
+		url: p["url"], secret: p["secret_token"], ctx: ctx, stop: stop,
+		slots: make(chan struct{}, connections), working: map[string]bool{},
+	}
 	t.startDeliveries(b)
 	return telegramOK(true).withDescription("Webhook was set")
 }
@@ -72,7 +76,7 @@ func (t *Telegram) deleteWebhook(b *telegramBot, p map[string]string) telegramRe
 	return telegramOK(true).withDescription("Webhook was deleted")
 }
 
-// removeWebhook stops the webhook, if there is one; t.mu is held.
+// removeWebhook removes the webhook and reports whether there was one. The caller must hold t.mu.
 func (b *telegramBot) removeWebhook(p map[string]string) bool {
 	if p["drop_pending_updates"] == "true" {
 		b.confirm(func(*telegramUpdate) bool { return true })
@@ -101,7 +105,8 @@ func (t *Telegram) getWebhookInfo(b *telegramBot) telegramResponse {
 	return telegramOK(info)
 }
 
-// startDeliveries sees to it that every queue with updates is being delivered; t.mu is held.
+// startDeliveries starts a deliverQueue for each queue with updates that has none. The caller must
+// hold t.mu.
 func (t *Telegram) startDeliveries(b *telegramBot) {
 	h := b.webhook
 	if h == nil || t.ctx.Err() != nil {
@@ -116,13 +121,13 @@ func (t *Telegram) startDeliveries(b *telegramBot) {
 	}
 }
 
-// deliverQueue posts the updates of one queue in order. None is sent before the one
-// ahead of it got its 2xx.
+// deliverQueue posts the updates of a queue in order. It retries an update until the webhook responds
+// with 2xx.
 func (t *Telegram) deliverQueue(b *telegramBot, h *telegramWebhook, queue string) {
 	delay := telegramMinBackoff
 	for u := t.nextUpdate(b, h, queue); u != nil; u = t.nextUpdate(b, h, queue) {
-		asked, err := t.postUpdate(b, h, u)
-		if err == "" {
+		retryAfter, failure := t.postUpdate(b, h, u)
+		if failure == "" {
 			t.mu.Lock()
 			b.confirm(func(p *telegramUpdate) bool { return p == u })
 			t.mu.Unlock()
@@ -130,12 +135,12 @@ func (t *Telegram) deliverQueue(b *telegramBot, h *telegramWebhook, queue string
 			continue
 		}
 		wait := delay
-		if asked > 0 {
-			wait = asked
+		if retryAfter > 0 {
+			wait = retryAfter
 		}
 		delay = min(2*delay, telegramMaxBackoff+rand.N(telegramMaxBackoff))
 		t.mu.Lock()
-		h.lastError, h.lastErrorAt = err, time.Now().Unix()
+		h.lastError, h.lastErrorAt = failure, time.Now().Unix()
 		t.mu.Unlock()
 		select {
 		case <-time.After(time.Duration(float64(wait) * t.RetryScale)):
@@ -145,7 +150,8 @@ func (t *Telegram) deliverQueue(b *telegramBot, h *telegramWebhook, queue string
 	}
 }
 
-// nextUpdate gives the oldest update of a queue, or nil when the work is done.
+// nextUpdate returns the oldest update of a queue. It returns nil if the queue is empty or the webhook
+// was removed.
 func (t *Telegram) nextUpdate(b *telegramBot, h *telegramWebhook, queue string) *telegramUpdate {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -161,9 +167,11 @@ func (t *Telegram) nextUpdate(b *telegramBot, h *telegramWebhook, queue string) 
 	return nil
 }
 
-// postUpdate sends one update. Anything but a 2xx is a failure, which it tells in
-// Telegram's words, with how long the webhook asked it to wait.
-func (t *Telegram) postUpdate(b *telegramBot, h *telegramWebhook, u *telegramUpdate) (retryAfter time.Duration, failure string) {
+// postUpdate posts an update. If the response is not 2xx, it returns Telegram's last_error_message and
+// the Retry-After of the webhook.
+func (t *Telegram) postUpdate(
+	b *telegramBot, h *telegramWebhook, u *telegramUpdate,
+) (retryAfter time.Duration, failure string) {
 	select {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
@@ -180,21 +188,22 @@ func (t *Telegram) postUpdate(b *telegramBot, h *telegramWebhook, u *telegramUpd
 	if h.secret != "" {
 		r.Header.Set("X-Telegram-Bot-Api-Secret-Token", h.secret)
 	}
-	answer, err := t.WebhookClient.Do(r)
+	resp, err := t.WebhookClient.Do(r)
 	if err != nil {
 		return 0, "Connection failed"
 	}
-	defer answer.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
-	if answer.StatusCode/100 == 2 {
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if resp.StatusCode/100 == 2 {
 		t.runWebhookReply(r, b, body)
 		return 0, ""
 	}
-	seconds, _ := strconv.Atoi(answer.Header.Get("Retry-After"))
-	return min(time.Duration(max(seconds, 0))*time.Second, telegramMaxRetryAfter), "Wrong response from the webhook: " + answer.Status
+	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+	retryAfter = min(time.Duration(max(seconds, 0))*time.Second, telegramMaxRetryAfter)
+	return retryAfter, "Wrong response from the webhook: " + resp.Status
 }
 
-// runWebhookReply carries out the call that the answer of a webhook may hold.
+// runWebhookReply executes the API call in the response of a webhook, if there is one.
 func (t *Telegram) runWebhookReply(r *http.Request, b *telegramBot, body []byte) {
 	var call struct {
 		Method string `json:"method"`
