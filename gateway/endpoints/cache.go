@@ -11,11 +11,12 @@ import (
 )
 
 const (
-	cacheTTL        = 2 * time.Second // how old an endpoint may be for hooks and sends
-	refreshInterval = time.Second     // how often Fresh may ask the store for one endpoint
+	cacheTTL        = 2 * time.Second // maximum age of an endpoint returned by Endpoint
+	refreshInterval = time.Second     // between reads of one endpoint by Refresh
 	maxCacheEntries = 16384
 )
 
+// A cacheKey identifies an endpoint.
 type cacheKey struct {
 	instance string
 	channel  adapters.Channel
@@ -24,149 +25,150 @@ type cacheKey struct {
 type cacheEntry struct {
 	endpoint    adapters.Endpoint
 	readAt      time.Time
-	refreshedAt time.Time // when Fresh asked last
-	stale       bool      // Fresh asked since it was read
+	refreshedAt time.Time // last read started by Refresh
+	stale       bool      // Refresh has started another read since readAt
 }
 
-// Endpoint gives the endpoint of an instance on a channel, for hooks and sends, at
-// most two seconds old: a change holds everywhere after that time. ErrNoEndpoint. Its
-// Credentials and Settings are shared, and must not be written to.
-func (c *Manager) Endpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
+// Endpoint returns the endpoint of an instance on a channel, from a cache whose entries are at most
+// two seconds old. It returns gateway.ErrNoEndpoint if there is none. The Credentials and Settings of
+// the endpoint are shared and must not be modified.
+func (m *Manager) Endpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
 	k := cacheKey{instance, channel}
-	if s, ok := c.lookup(k); ok && !s.stale && c.now().Sub(s.readAt) < cacheTTL {
-		return s.endpoint, nil
+	if e, ok := m.lookup(k); ok && !e.stale && m.now().Sub(e.readAt) < cacheTTL {
+		return e.endpoint, nil
 	}
-	return c.load(ctx, k)
+	return m.load(ctx, k)
 }
 
-// LastKnown gives the endpoint as it was read last, at most a day ago, without asking the
-// store: for when the store does not answer. One that the store said is gone is gone,
-// and a replaced credential is good for no longer than the store said.
-func (c *Manager) LastKnown(instance string, channel adapters.Channel) (ep adapters.Endpoint, ok bool) {
-	s, ok := c.lookup(cacheKey{instance, channel})
-	ep, since := s.endpoint, c.now().Sub(s.readAt)
-	if since > ep.GraceRemaining {
+// LastKnown returns the endpoint as it was last read, at most gateway.MaxOutage ago. It does not use
+// the store and serves to bridge its outages. An endpoint that the store has reported as missing is
+// not returned, nor is a previous secret whose grace period is over.
+func (m *Manager) LastKnown(instance string, channel adapters.Channel) (ep adapters.Endpoint, ok bool) {
+	e, ok := m.lookup(cacheKey{instance, channel})
+	age := m.now().Sub(e.readAt)
+	ep = e.endpoint
+	if age > ep.GraceRemaining {
 		ep.Credentials = ep.WithoutPrevious()
 	}
-	return ep, ok && since < gateway.MaxOutage
+	return ep, ok && age < gateway.MaxOutage
 }
 
-// Refresh gives the endpoint as the store has it now, to be used once when a signature
-// does not fit: the credentials may have changed a moment ago. It asks the store at
-// most once a second for each endpoint, so that forged requests are no load.
-func (c *Manager) Refresh(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
+// Refresh returns the endpoint as it is stored now. It is called when a signature does not match, since
+// the credentials may just have changed. It reads an endpoint at most once a second, so that forged
+// requests do not overload the store, and otherwise returns the result of Endpoint.
+func (m *Manager) Refresh(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
 	k := cacheKey{instance, channel}
-	if !c.allowRefresh(k) {
-		return c.Endpoint(ctx, instance, channel)
+	if !m.allowRefresh(k) {
+		return m.Endpoint(ctx, instance, channel)
 	}
-	return c.load(ctx, k)
+	return m.load(ctx, k)
 }
 
-// allowRefresh lets one caller a second through for each endpoint. What was read before
-// is old from then on, so that whoever comes meanwhile waits for the same answer.
-func (c *Manager) allowRefresh(k cacheKey) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s, ok := c.cache[k]
-	if ok && c.now().Sub(s.refreshedAt) < refreshInterval {
+// allowRefresh reports whether Refresh may read an endpoint now: once a second. It marks the cached
+// entry as stale, so that concurrent callers wait for the result of the read.
+func (m *Manager) allowRefresh(k cacheKey) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.cache[k]
+	if ok && m.now().Sub(e.refreshedAt) < refreshInterval {
 		return false
 	}
 	if ok {
-		s.refreshedAt, s.stale = c.now(), true
-		c.cache[k] = s
+		e.refreshedAt, e.stale = m.now(), true
+		m.cache[k] = e
 	}
 	return true
 }
 
-// Invalidate makes the next Endpoint ask the store.
-func (c *Manager) Invalidate(instance string, channel adapters.Channel) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.generation++
-	delete(c.cache, cacheKey{instance, channel})
-	c.group.Forget(groupKey(cacheKey{instance, channel}))
+// Invalidate removes an endpoint from the cache. The result of a read in progress is not cached.
+func (m *Manager) Invalidate(instance string, channel adapters.Channel) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.generation++
+	delete(m.cache, cacheKey{instance, channel})
+	m.group.Forget(groupKey(cacheKey{instance, channel}))
 }
 
-func (c *Manager) lookup(k cacheKey) (cacheEntry, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s, ok := c.cache[k]
-	return s, ok
+func (m *Manager) lookup(k cacheKey) (cacheEntry, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.cache[k]
+	return e, ok
 }
 
+// groupKey returns the key under which concurrent reads of an endpoint are combined.
 func groupKey(k cacheKey) string { return k.instance + "\x1f" + string(k.channel) }
 
-// load asks the store once for all who wait for the same endpoint. A caller who goes
-// away leaves the others their answer.
-func (c *Manager) load(ctx context.Context, k cacheKey) (adapters.Endpoint, error) {
-	answer := c.group.DoChan(groupKey(k), func() (any, error) {
+// load reads an endpoint from the store and caches it. Concurrent callers share one read, which
+// continues if one of them cancels.
+func (m *Manager) load(ctx context.Context, k cacheKey) (adapters.Endpoint, error) {
+	result := m.group.DoChan(groupKey(k), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 		defer cancel()
-		turned := c.currentGeneration()
-		ep, err := c.Store.WebhookEndpoint(ctx, k.instance, k.channel)
+		generation := m.currentGeneration()
+		ep, err := m.Store.WebhookEndpoint(ctx, k.instance, k.channel)
 		if errors.Is(err, gateway.ErrNoEndpoint) {
-			c.removeEntry(k)
+			m.removeEntry(k)
 		}
 		if err != nil {
 			return adapters.Endpoint{}, err
 		}
-		ep.WebhookURL = c.WebhookURL(k.channel, k.instance)
-		c.put(k, ep, turned)
+		ep.WebhookURL = m.WebhookURL(k.channel, k.instance)
+		m.put(k, ep, generation)
 		return ep, nil
 	})
 	select {
-	case a := <-answer:
-		ep, _ := a.Val.(adapters.Endpoint)
-		return ep, a.Err
+	case r := <-result:
+		ep, _ := r.Val.(adapters.Endpoint)
+		return ep, r.Err
 	case <-ctx.Done():
 		return adapters.Endpoint{}, ctx.Err()
 	}
 }
 
-func (c *Manager) currentGeneration() int64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.generation
+func (m *Manager) currentGeneration() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.generation
 }
 
-// removeEntry forgets an endpoint that is not there any more.
-func (c *Manager) removeEntry(k cacheKey) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.cache, k)
+// removeEntry removes an endpoint that no longer exists from the cache.
+func (m *Manager) removeEntry(k cacheKey) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.cache, k)
 }
 
-// put remembers an endpoint, unless something was forgotten since it was asked for.
-// Only endpoints that exist are remembered: names made up by strangers push out
-// nothing.
-func (c *Manager) put(k cacheKey, ep adapters.Endpoint, turned int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if turned != c.generation {
+// put caches an endpoint, unless the cache was invalidated since the given generation. Only existing
+// endpoints are cached, so that requests for others cannot evict them.
+func (m *Manager) put(k cacheKey, ep adapters.Endpoint, generation int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if generation != m.generation {
 		return
 	}
-	if c.cache == nil {
-		c.cache = map[cacheKey]cacheEntry{}
+	if m.cache == nil {
+		m.cache = map[cacheKey]cacheEntry{}
 	}
-	if len(c.cache) >= maxCacheEntries {
-		c.evict()
+	if len(m.cache) >= maxCacheEntries {
+		m.evict()
 	}
-	c.cache[k] = cacheEntry{endpoint: ep, readAt: c.now(), refreshedAt: c.cache[k].refreshedAt}
+	m.cache[k] = cacheEntry{endpoint: ep, readAt: m.now(), refreshedAt: m.cache[k].refreshedAt}
 }
 
-// evict drops what is too old to be used, what may not be needed, and anything at
-// all when nothing is.
-func (c *Manager) evict() {
-	for _, most := range []time.Duration{gateway.MaxOutage, time.Hour, cacheTTL} {
-		maps.DeleteFunc(c.cache, func(_ cacheKey, s cacheEntry) bool { return c.now().Sub(s.readAt) >= most })
-		if len(c.cache) < maxCacheEntries {
+// evict makes room in the cache. It removes old entries first, and arbitrary ones if that is not
+// enough.
+func (m *Manager) evict() {
+	for _, maxAge := range []time.Duration{gateway.MaxOutage, time.Hour, cacheTTL} {
+		maps.DeleteFunc(m.cache, func(_ cacheKey, e cacheEntry) bool { return m.now().Sub(e.readAt) >= maxAge })
+		if len(m.cache) < maxCacheEntries {
 			return
 		}
 	}
-	for k := range c.cache {
-		if len(c.cache) < maxCacheEntries {
+	for k := range m.cache {
+		if len(m.cache) < maxCacheEntries {
 			return
 		}
-		delete(c.cache, k)
+		delete(m.cache, k)
 	}
 }

@@ -1,3 +1,5 @@
+// Package endpoints sets up the endpoints of instances, retries set-ups that failed temporarily and
+// caches endpoints for webhooks and replies. How a provider is configured is up to its adapter.
 package endpoints
 
 import (
@@ -20,311 +22,354 @@ import (
 	"hydragate/identity"
 )
 
-// Store is what Channels keeps seats in. Credentials are sealed there.
+// A Store stores endpoints. It encrypts their credentials.
 type Store interface {
-	// Seat gives an instance's seat on a channel; ErrNoInstance, ErrNoEndpoint.
-	EndpointState(ctx context.Context, tenant, instance string, channel adapters.Channel) (gateway.EndpointState, error)
-	// Seats gives all seats of an instance; ErrNoInstance.
+	// EndpointState returns the endpoint of an instance on a channel. It returns
+	// gateway.ErrNoInstance or gateway.ErrNoEndpoint if there is none.
+	EndpointState(
+		ctx context.Context, tenant, instance string, channel adapters.Channel,
+	) (gateway.EndpointState, error)
+	// EndpointStates returns all endpoints of an instance. It returns gateway.ErrNoInstance if
+	// there is no such instance.
 	EndpointStates(ctx context.Context, tenant, instance string) ([]gateway.EndpointState, error)
-	// EndpointForHook gives the endpoint that a request in public is for; ErrNoEndpoint.
+	// WebhookEndpoint returns the endpoint that a webhook request addresses. It returns
+	// gateway.ErrNoEndpoint if there is none.
 	WebhookEndpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error)
-	// SaveSeat keeps a seat, one for each instance and channel, due again at retryAt
-	// (zero: never). It gives it with its id and the credentials that are good now.
-	SaveEndpoint(ctx context.Context, s gateway.EndpointState, retryAt time.Time, by identity.Actor) (gateway.EndpointState, error)
-	// MarkSeat keeps what became of a seat that was saved at s.UpdatedAt. One that was
-	// saved again since keeps what it has, is due at once and counts as saved again; one
-	// that was removed stays so: kept is false.
-	SetEndpointStatus(ctx context.Context, s gateway.EndpointState, retryAt time.Time) (kept bool, err error)
-	// SeatsToRetry gives seats that are due, each to one caller for two minutes.
+	// SaveEndpoint creates or replaces the endpoint of an instance on a channel. Its set-up is to be
+	// retried at retryAt, or never if that is zero. SaveEndpoint returns the endpoint with its ID and
+	// all valid credentials.
+	SaveEndpoint(
+		ctx context.Context, s gateway.EndpointState, retryAt time.Time, by identity.Actor,
+	) (gateway.EndpointState, error)
+	// SetEndpointStatus stores the result of setting up the endpoint as it was saved at
+	// s.UpdatedAt. If the endpoint has been saved again or removed since, it returns false and does
+	// not store the result; an endpoint that was saved again is then due for another set-up.
+	SetEndpointStatus(ctx context.Context, s gateway.EndpointState, retryAt time.Time) (stored bool, err error)
+	// EndpointsToRetry returns at most limit endpoints whose set-up is to be retried now. Each is
+	// returned to one caller within two minutes.
 	EndpointsToRetry(ctx context.Context, limit int) ([]gateway.EndpointState, error)
-	// RemoveSeat removes a seat with its credentials; ErrNoEndpoint.
+	// RemoveEndpoint deletes an endpoint and its credentials. It returns gateway.ErrNoEndpoint if
+	// there is none.
 	RemoveEndpoint(ctx context.Context, tenant, instance string, channel adapters.Channel, by identity.Actor) error
 }
 
-// Manager sets the channels of instances up: it checks credentials with the
-// provider, keeps them, and points the provider here. What a provider does not answer
-// is tried again in the background (Run). It must not be copied after first use.
+// A Manager sets up the endpoints of instances: it checks the credentials with the provider, stores
+// them and configures the provider to call the gateway. Run retries set-ups that failed temporarily.
+// A Manager must not be copied after first use.
 type Manager struct {
 	Adapters  map[adapters.Channel]adapters.Adapter
 	Store     Store
-	PublicURL string           // origin that providers call
-	Log       *slog.Logger     // nil: nowhere
+	PublicURL string           // origin of the webhook URLs
+	Log       *slog.Logger     // nil: no logs
 	Now       func() time.Time // nil: time.Now
 
 	mu         sync.Mutex
 	cache      map[cacheKey]cacheEntry
-	generation int64 // counts Forget: what was read before is not kept after
+	generation int64 // incremented by Invalidate; results read under an older one are not cached
 	group      singleflight.Group
 }
 
 const (
-	providerTimeout   = 30 * time.Second // the longest wait for one answer of a provider
-	disconnectTimeout = 10 * time.Second // the same when a channel is removed
+	providerTimeout   = 30 * time.Second // for one call to a provider
+	disconnectTimeout = 10 * time.Second // for the call that removes an endpoint
 	storeTimeout      = 10 * time.Second
-	maxErrorMessage   = 500 // bytes of a provider's reason
+	maxErrorMessage   = 500 // bytes of a provider's error message
 )
 
-// Configure gives an instance a seat on a channel, or changes the one it has: the
-// same twice is once. What the provider refuses is returned as *adapters.SetupError;
-// refused credentials are not kept. What the provider does not answer leaves the seat
-// Faulty, with a message, to be tried again. ErrNoInstance, ErrNoEndpoint for a
-// channel that nobody speaks here.
+// Configure sets up the endpoint of an instance on a channel, or changes it. Repeated calls have the
+// same result as one.
 //
-// A secret that the provider signs with, and that is replaced, stays good for a while
-// after the provider was told of the new one: for overlap, or as is usual on the
-// channel when there is none. Zero ends it at once, and any that was replaced before.
-func (c *Manager) Configure(ctx context.Context, cfg gateway.EndpointConfig) (gateway.EndpointState, error) {
-	if c.Adapters[cfg.Channel] == nil {
+// If the provider rejects the credentials, Configure returns an *adapters.SetupError and stores
+// nothing. If the provider rejects only the webhook, the error is returned and stored. If the provider
+// does not respond, the returned endpoint has status gateway.EndpointError and a message, and its
+// set-up is retried by Run. Configure returns gateway.ErrNoInstance for an unknown instance and
+// gateway.ErrNoEndpoint for a channel without an adapter.
+//
+// The grace period of a replaced signing secret begins when the provider has the new one.
+func (m *Manager) Configure(ctx context.Context, cfg gateway.EndpointConfig) (gateway.EndpointState, error) {
+	if m.Adapters[cfg.Channel] == nil {
 		return gateway.EndpointState{}, gateway.ErrNoEndpoint
 	}
-	was, err := c.Store.EndpointState(ctx, cfg.TenantID, cfg.InstanceID, cfg.Channel)
+	old, err := m.Store.EndpointState(ctx, cfg.TenantID, cfg.InstanceID, cfg.Channel)
 	if err != nil && !errors.Is(err, gateway.ErrNoEndpoint) {
 		return gateway.EndpointState{}, err
 	}
-	seat := gateway.EndpointState{GracePeriod: cfg.GracePeriod, Endpoint: adapters.Endpoint{
-		ID: was.ID, TenantID: cfg.TenantID, InstanceID: cfg.InstanceID, Channel: cfg.Channel,
+	state := gateway.EndpointState{GracePeriod: cfg.GracePeriod, Endpoint: adapters.Endpoint{
+		ID: old.ID, TenantID: cfg.TenantID, InstanceID: cfg.InstanceID, Channel: cfg.Channel,
 		Mode: cmp.Or(cfg.Mode, adapters.Webhook), Address: cfg.Address, Credentials: maps.Clone(cfg.Credentials),
 	}}
-	if err := c.fillDefaults(&seat, was); err != nil {
+	if err := fillDefaults(&state, old); err != nil {
 		return gateway.EndpointState{}, err
 	}
-	checked, err := c.checkCredentials(ctx, seat)
+	checked, err := m.checkCredentials(ctx, state)
 	if ctx.Err() != nil {
 		return gateway.EndpointState{}, ctx.Err()
 	}
 	if err != nil {
-		return c.saveUnreachable(ctx, seat, err, cfg.Actor)
+		return m.saveUnreachable(ctx, state, err, cfg.Actor)
 	}
-	checked.Status, checked.ErrorMessage = gateway.EndpointError, "Being set up."
-	kept, err := c.save(ctx, checked, c.now().Add(2*providerTimeout), cfg.Actor)
+	checked.Status, checked.ErrorMessage = gateway.EndpointError, "Set-up in progress."
+	saved, err := m.save(ctx, checked, m.now().Add(2*providerTimeout), cfg.Actor)
 	if err != nil {
 		return gateway.EndpointState{}, err
 	}
-	// From here on it is kept, so a caller who went away does not leave it half done.
-	return c.connect(context.WithoutCancel(ctx), kept)
+	// The endpoint is stored: the set-up must be completed even if the caller cancels.
+	return m.connect(context.WithoutCancel(ctx), saved)
 }
 
-// fillDefaults adds what the caller does not bring: a new webhook secret where the gateway sets it, and
-// what is known of the same credentials.
-func (c *Manager) fillDefaults(seat *gateway.EndpointState, was gateway.EndpointState) error {
-	same := was.ID != "" && sameCredentials(seat.Credentials, was.Credentials)
-	if same && seat.Address == "" {
-		seat.Address, seat.Settings = was.Address, maps.Clone(was.Settings)
+// fillDefaults sets what the configuration leaves open: the address and settings that are known for
+// the same credentials, and a new webhook secret if the gateway chooses the secrets of the channel.
+func fillDefaults(state *gateway.EndpointState, old gateway.EndpointState) error {
+	same := old.ID != "" && containsCredentials(old.Credentials, state.Credentials)
+	if same && state.Address == "" {
+		state.Address, state.Settings = old.Address, maps.Clone(old.Settings)
 	}
-	if !adapters.TraitsOf(seat.Channel).SecretSetByGateway {
+	if !adapters.TraitsOf(state.Channel).SecretSetByGateway {
 		return nil
 	}
-	if seat.Credentials == nil {
-		return &adapters.SetupError{Reason: adapters.Refused, Field: adapters.BotToken, Message: "A bot token is needed."}
+	if state.Credentials == nil {
+		return &adapters.SetupError{
+			Reason: adapters.Refused, Field: adapters.BotToken, Message: "A bot token is required.",
+		}
 	}
-	seat.Credentials[adapters.WebhookSecret] = newWebhookSecret()
+	state.Credentials[adapters.WebhookSecret] = newWebhookSecret()
 	return nil
 }
 
-// sameCredentials reports whether everything a was given is in b.
-func sameCredentials(a, b adapters.Credentials) bool {
-	for k, v := range a {
-		if b[k] != v {
+// containsCredentials reports whether all credentials in given, which are not empty, are in stored.
+func containsCredentials(stored, given adapters.Credentials) bool {
+	for k, v := range given {
+		if stored[k] != v {
 			return false
 		}
 	}
-	return len(a) > 0
+	return len(given) > 0
 }
 
-// newWebhookSecret makes a secret of the signs that Telegram allows.
+// newWebhookSecret returns a random secret of characters that Telegram allows.
 func newWebhookSecret() string {
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// saveUnreachable keeps a seat whose provider does not answer; what it refuses is not
-// kept.
-func (c *Manager) saveUnreachable(ctx context.Context, seat gateway.EndpointState, refused error, by identity.Actor) (gateway.EndpointState, error) {
-	seat, retryAt := c.applyResult(seat, refused)
+// saveUnreachable stores an endpoint whose credentials could not be checked, for a retry. If retrying
+// cannot help, it stores nothing and returns cause.
+func (m *Manager) saveUnreachable(
+	ctx context.Context, state gateway.EndpointState, cause error, by identity.Actor,
+) (gateway.EndpointState, error) {
+	state, retryAt := m.applyResult(state, cause)
 	if retryAt.IsZero() {
-		return gateway.EndpointState{}, refused
+		return gateway.EndpointState{}, cause
 	}
-	kept, err := c.save(ctx, seat, retryAt, by)
+	saved, err := m.save(ctx, state, retryAt, by)
 	if err != nil {
 		return gateway.EndpointState{}, err
 	}
-	c.logSetup(ctx, kept, refused)
-	return kept, nil
+	m.logSetup(ctx, saved, cause)
+	return saved, nil
 }
 
-func (c *Manager) save(ctx context.Context, seat gateway.EndpointState, retryAt time.Time, by identity.Actor) (gateway.EndpointState, error) {
-	kept, err := c.Store.SaveEndpoint(ctx, seat, retryAt, by)
-	c.Invalidate(seat.InstanceID, seat.Channel)
+func (m *Manager) save(
+	ctx context.Context, state gateway.EndpointState, retryAt time.Time, by identity.Actor,
+) (gateway.EndpointState, error) {
+	saved, err := m.Store.SaveEndpoint(ctx, state, retryAt, by)
+	m.Invalidate(state.InstanceID, state.Channel)
 	if err != nil {
 		return gateway.EndpointState{}, err
 	}
-	return c.withURL(kept), nil
+	return m.withURL(saved), nil
 }
 
-// checkCredentials asks the provider about the credentials and gives the seat with what it told.
-func (c *Manager) checkCredentials(ctx context.Context, seat gateway.EndpointState) (gateway.EndpointState, error) {
-	seat = c.withURL(seat)
-	p, ok := c.Adapters[seat.Channel].(adapters.Configurer)
+// checkCredentials checks the credentials with the provider. It returns the endpoint with the address
+// and settings that the provider reports.
+func (m *Manager) checkCredentials(
+	ctx context.Context, state gateway.EndpointState,
+) (gateway.EndpointState, error) {
+	state = m.withURL(state)
+	configurer, ok := m.Adapters[state.Channel].(adapters.Configurer)
 	if !ok {
-		return seat, nil
+		return state, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, providerTimeout)
 	defer cancel()
-	told, err := p.Check(ctx, seat.Endpoint)
+	checked, err := configurer.Check(ctx, state.Endpoint)
 	if err != nil {
-		return seat, redactSecrets(err, seat.Credentials)
+		return state, redactSecrets(err, state.Credentials)
 	}
-	seat.Address, seat.Settings = told.Address, told.Settings
-	return seat, nil
+	state.Address, state.Settings = checked.Address, checked.Settings
+	return state, nil
 }
 
-// connect points the provider at a seat that is kept, and keeps what came of it. A
-// failure that is only the end of ctx says nothing: the seat stays due.
-func (c *Manager) connect(ctx context.Context, seat gateway.EndpointState) (gateway.EndpointState, error) {
-	var refused error
-	if p, ok := c.Adapters[seat.Channel].(adapters.Configurer); ok {
-		within, cancel := context.WithTimeout(ctx, providerTimeout)
-		refused = redactSecrets(p.Connect(within, seat.Endpoint), seat.Credentials)
+// connect configures the provider for a stored endpoint and stores the result. It stores nothing if
+// ctx ends, so that the set-up is retried.
+func (m *Manager) connect(ctx context.Context, state gateway.EndpointState) (gateway.EndpointState, error) {
+	var result error
+	if configurer, ok := m.Adapters[state.Channel].(adapters.Configurer); ok {
+		providerCtx, cancel := context.WithTimeout(ctx, providerTimeout)
+		result = redactSecrets(configurer.Connect(providerCtx, state.Endpoint), state.Credentials)
 		cancel()
 	}
-	if refused != nil && ctx.Err() != nil {
+	if result != nil && ctx.Err() != nil {
 		return gateway.EndpointState{}, ctx.Err()
 	}
-	return c.saveStatus(ctx, seat, refused)
+	return m.saveResult(ctx, state, result)
 }
 
-// saveStatus keeps what became of a seat. It gives refused back when trying again is
-// senseless.
-func (c *Manager) saveStatus(ctx context.Context, seat gateway.EndpointState, refused error) (gateway.EndpointState, error) {
+// saveResult stores the result of a set-up and returns the endpoint. It also returns result if
+// retrying cannot help.
+func (m *Manager) saveResult(
+	ctx context.Context, state gateway.EndpointState, result error,
+) (gateway.EndpointState, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	seat, retryAt := c.applyResult(seat, refused)
-	kept, err := c.Store.SetEndpointStatus(ctx, seat, retryAt)
-	c.Invalidate(seat.InstanceID, seat.Channel)
+	state, retryAt := m.applyResult(state, result)
+	stored, err := m.Store.SetEndpointStatus(ctx, state, retryAt)
+	m.Invalidate(state.InstanceID, state.Channel)
 	if err != nil {
 		return gateway.EndpointState{}, err
 	}
-	if !kept {
-		return c.resolveConflict(ctx, seat)
+	if !stored {
+		return m.resolveConflict(ctx, state)
 	}
-	c.logSetup(ctx, seat, refused)
-	if refused != nil && retryAt.IsZero() {
-		return seat, refused
+	m.logSetup(ctx, state, result)
+	if result != nil && retryAt.IsZero() {
+		return state, result
 	}
-	return seat, nil
+	return state, nil
 }
 
-// resolveConflict gives what a seat became while it was set up. One that was removed must
-// not leave its provider pointing here.
-func (c *Manager) resolveConflict(ctx context.Context, seat gateway.EndpointState) (gateway.EndpointState, error) {
-	now, err := c.EndpointState(ctx, seat.TenantID, seat.InstanceID, seat.Channel)
+// resolveConflict returns the current state of an endpoint that was saved again or removed during its
+// set-up. The provider of a removed endpoint is disconnected.
+func (m *Manager) resolveConflict(
+	ctx context.Context, state gateway.EndpointState,
+) (gateway.EndpointState, error) {
+	current, err := m.EndpointState(ctx, state.TenantID, state.InstanceID, state.Channel)
 	if errors.Is(err, gateway.ErrNoEndpoint) || errors.Is(err, gateway.ErrNoInstance) {
-		c.disconnect(ctx, seat)
+		m.disconnect(ctx, state)
 	}
-	return now, err
+	return current, err
 }
 
-// applyResult says what err makes of a seat, and when to try again (zero: never).
-func (c *Manager) applyResult(seat gateway.EndpointState, err error) (gateway.EndpointState, time.Time) {
+// applyResult returns an endpoint with the status that results from err, and when to retry the set-up,
+// or zero if it must not be retried.
+func (m *Manager) applyResult(state gateway.EndpointState, err error) (gateway.EndpointState, time.Time) {
 	if err == nil {
-		seat.Status, seat.ErrorMessage, seat.Retries = gateway.EndpointActive, "", 0
-		return seat, time.Time{}
+		state.Status, state.ErrorMessage, state.Retries = gateway.EndpointActive, "", 0
+		return state, time.Time{}
 	}
-	seat.Status, seat.ErrorMessage = gateway.EndpointError, "The provider does not answer."
+	state.Status, state.ErrorMessage = gateway.EndpointError, "The provider does not respond."
 	var se *adapters.SetupError
 	if errors.As(err, &se) {
-		if m := strings.TrimSpace(adapters.Sanitize(se.Message, maxErrorMessage)); m != "" {
-			seat.ErrorMessage = m
+		if message := strings.TrimSpace(adapters.Sanitize(se.Message, maxErrorMessage)); message != "" {
+			state.ErrorMessage = message
 		}
 		if !se.Retryable() {
-			return seat, time.Time{}
+			return state, time.Time{}
 		}
 	}
-	retryAt := c.now().Add(gateway.SetupBackoff().Delay(seat.Retries, 0))
-	seat.Retries++
-	return seat, retryAt
+	retryAt := m.now().Add(gateway.SetupBackoff().Delay(state.Retries, 0))
+	state.Retries++
+	return state, retryAt
 }
 
-func (c *Manager) logSetup(ctx context.Context, seat gateway.EndpointState, err error) {
-	level, reason := slog.LevelInfo, ""
+// logSetup logs the result of a set-up.
+func (m *Manager) logSetup(ctx context.Context, state gateway.EndpointState, err error) {
+	level, message, reason := slog.LevelInfo, "set up endpoint completed", ""
+	if err != nil {
+		level, message = slog.LevelWarn, "set up endpoint failed"
+	}
 	var se *adapters.SetupError
 	if errors.As(err, &se) {
-		level, reason = slog.LevelWarn, string(se.Reason)
+		reason = string(se.Reason)
 	}
-	c.log().Log(ctx, level, "channel set up", "tenant", seat.TenantID, "instance", seat.InstanceID, "channel", string(seat.Channel),
-		"status", string(seat.Status), "reason", reason, "retries", seat.Retries)
+	m.log().Log(ctx, level, message, append(logAttrs(state),
+		"status", string(state.Status), "reason", reason, "retries", state.Retries)...)
 }
 
-// EndpointState gives an instance's seat on a channel; ErrNoInstance, ErrNoEndpoint.
-func (c *Manager) EndpointState(ctx context.Context, tenant, instance string, channel adapters.Channel) (gateway.EndpointState, error) {
-	seat, err := c.Store.EndpointState(ctx, tenant, instance, channel)
+// logAttrs returns log attributes that identify an endpoint.
+func logAttrs(state gateway.EndpointState) []any {
+	return []any{"tenant", state.TenantID, "instance", state.InstanceID, "channel", string(state.Channel)}
+}
+
+// EndpointState returns the endpoint of an instance on a channel. It returns gateway.ErrNoInstance or
+// gateway.ErrNoEndpoint if there is none.
+func (m *Manager) EndpointState(
+	ctx context.Context, tenant, instance string, channel adapters.Channel,
+) (gateway.EndpointState, error) {
+	state, err := m.Store.EndpointState(ctx, tenant, instance, channel)
 	if err != nil {
 		return gateway.EndpointState{}, err
 	}
-	return c.withURL(seat), nil
+	return m.withURL(state), nil
 }
 
-// EndpointStates gives all seats of an instance; ErrNoInstance.
-func (c *Manager) EndpointStates(ctx context.Context, tenant, instance string) ([]gateway.EndpointState, error) {
-	seats, err := c.Store.EndpointStates(ctx, tenant, instance)
-	for i := range seats {
-		seats[i] = c.withURL(seats[i])
+// EndpointStates returns all endpoints of an instance. It returns gateway.ErrNoInstance if there is no
+// such instance.
+func (m *Manager) EndpointStates(ctx context.Context, tenant, instance string) ([]gateway.EndpointState, error) {
+	states, err := m.Store.EndpointStates(ctx, tenant, instance)
+	for i := range states {
+		states[i] = m.withURL(states[i])
 	}
-	return seats, err
+	return states, err
 }
 
-// Remove takes a channel from an instance: the provider is told, if it answers in
-// time, and the endpoint goes with its credentials. ErrNoInstance, ErrNoEndpoint.
-func (c *Manager) Remove(ctx context.Context, tenant, instance string, channel adapters.Channel, by identity.Actor) error {
-	seat, err := c.EndpointState(ctx, tenant, instance, channel)
+// Remove removes the endpoint of an instance on a channel, with its credentials. It first disconnects
+// the provider, but does not fail if the provider does not respond. It returns gateway.ErrNoInstance
+// or gateway.ErrNoEndpoint if there is no such endpoint.
+func (m *Manager) Remove(
+	ctx context.Context, tenant, instance string, channel adapters.Channel, by identity.Actor,
+) error {
+	state, err := m.EndpointState(ctx, tenant, instance, channel)
 	if err != nil {
 		return err
 	}
-	c.disconnect(ctx, seat)
-	err = c.Store.RemoveEndpoint(ctx, tenant, instance, channel, by)
-	c.Invalidate(instance, channel)
+	m.disconnect(ctx, state)
+	err = m.Store.RemoveEndpoint(ctx, tenant, instance, channel, by)
+	m.Invalidate(instance, channel)
 	return err
 }
 
-func (c *Manager) disconnect(ctx context.Context, seat gateway.EndpointState) {
-	p, ok := c.Adapters[seat.Channel].(adapters.Configurer)
+// disconnect asks the provider to stop calling the gateway.
+func (m *Manager) disconnect(ctx context.Context, state gateway.EndpointState) {
+	configurer, ok := m.Adapters[state.Channel].(adapters.Configurer)
 	if !ok {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, disconnectTimeout)
 	defer cancel()
-	if err := p.Disconnect(ctx, seat.Endpoint); err != nil {
+	if err := configurer.Disconnect(ctx, state.Endpoint); err != nil {
 		reason := ""
 		var se *adapters.SetupError
 		if errors.As(err, &se) {
 			reason = string(se.Reason)
 		}
-		c.log().WarnContext(ctx, "channel removed without its provider", "tenant", seat.TenantID, "instance", seat.InstanceID, "channel", string(seat.Channel), "reason", reason)
+		// The error itself is not logged, because it may contain a secret.
+		m.log().WarnContext(ctx, "disconnect provider failed", append(logAttrs(state), "reason", reason)...)
 	}
 }
 
-// WebhookURL gives the public URL of an endpoint's main hook, below which its other
-// hooks lie.
-func (c *Manager) WebhookURL(channel adapters.Channel, instance string) string {
-	return fmt.Sprintf("%s/hooks/%s/%s", strings.TrimRight(c.PublicURL, "/"), channel, instance)
+// WebhookURL returns the public URL of an endpoint's main webhook. The paths of its other webhooks are
+// below it.
+func (m *Manager) WebhookURL(channel adapters.Channel, instance string) string {
+	return fmt.Sprintf("%s/hooks/%s/%s", strings.TrimRight(m.PublicURL, "/"), channel, instance)
 }
 
-func (c *Manager) withURL(seat gateway.EndpointState) gateway.EndpointState {
-	seat.WebhookURL = c.WebhookURL(seat.Channel, seat.InstanceID)
-	return seat
+func (m *Manager) withURL(state gateway.EndpointState) gateway.EndpointState {
+	state.WebhookURL = m.WebhookURL(state.Channel, state.InstanceID)
+	return state
 }
 
-func (c *Manager) now() time.Time {
-	if c.Now != nil {
-		return c.Now()
+func (m *Manager) now() time.Time {
+	if m.Now != nil {
+		return m.Now()
 	}
 	return time.Now()
 }
 
-func (c *Manager) log() *slog.Logger {
-	if c.Log != nil {
-		return c.Log
+func (m *Manager) log() *slog.Logger {
+	if m.Log != nil {
+		return m.Log
 	}
 	return slog.New(slog.DiscardHandler)
 }

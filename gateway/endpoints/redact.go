@@ -8,20 +8,20 @@ import (
 	"hydragate/adapters"
 )
 
-// redactSecrets gives the error of a set-up without a provider's reason that repeats a secret
-// it was sent: the reason is shown to staff, and kept.
+// redactSecrets returns err, the error of a set-up. If its message repeats one of the credentials, the
+// message is replaced, because it is stored and shown to staff.
 func redactSecrets(err error, creds adapters.Credentials) error {
-	var refused *adapters.SetupError
-	if !errors.As(err, &refused) || !containsSecret(refused.Message, creds) {
+	var se *adapters.SetupError
+	if !errors.As(err, &se) || !containsSecret(se.Message, creds) {
 		return err
 	}
-	told := *refused
-	told.Message, told.Err = "The provider gave a reason that repeats a secret, so it is not shown.", nil
-	return &told
+	redacted := *se
+	redacted.Message, redacted.Err = "The provider's error message contains a secret and is not shown.", nil
+	return &redacted
 }
 
-// containsSecret reports whether a text holds one of the secrets, as it is or as a provider
-// reads it from a header.
+// containsSecret reports whether text contains one of the credentials, in plain or as part of a Basic
+// authorization header.
 func containsSecret(text string, creds adapters.Credentials) bool {
 	for name, secret := range creds {
 		if secret == "" || name == adapters.AccountSID {

@@ -13,66 +13,67 @@ import (
 )
 
 const (
-	retryInterval  = 5 * time.Second // how often seats that are due are looked for
-	retryBatchSize = 8               // how many at a time
+	retryInterval  = 5 * time.Second // between searches for set-ups to be retried
+	retryBatchSize = 8               // retried concurrently
 )
 
-// Run sets seats up again whose provider did not answer, until ctx ends. Any number
-// of replicas may run at once: each seat is tried by one of them at a time.
-func (c *Manager) Run(ctx context.Context) {
-	tick := time.NewTimer(0)
-	defer tick.Stop()
+// Run retries set-ups that failed temporarily until ctx ends. Several replicas may call it
+// concurrently: an endpoint is set up by one of them at a time.
+func (m *Manager) Run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
-		case <-tick.C:
+		case <-timer.C:
 		case <-ctx.Done():
 			return
 		}
-		for c.retryDue(ctx) == retryBatchSize && ctx.Err() == nil {
+		for m.retryDue(ctx) == retryBatchSize && ctx.Err() == nil {
 		}
-		tick.Reset(retryInterval + rand.N(retryInterval/5))
+		timer.Reset(retryInterval + rand.N(retryInterval/5))
 	}
 }
 
-// retryDue tries the seats that are due once each and tells how many there were.
-func (c *Manager) retryDue(ctx context.Context) int {
-	seats, err := c.Store.EndpointsToRetry(ctx, retryBatchSize)
+// retryDue retries a batch of set-ups that are due and returns their number.
+func (m *Manager) retryDue(ctx context.Context) int {
+	states, err := m.Store.EndpointsToRetry(ctx, retryBatchSize)
 	if err != nil && ctx.Err() == nil {
-		c.log().ErrorContext(ctx, "channels to set up again cannot be read", "error", err)
+		m.log().ErrorContext(ctx, "read endpoints to retry failed", "error", err)
 	}
 	var wg sync.WaitGroup
-	for _, seat := range seats {
-		wg.Go(func() { c.retry(ctx, c.withURL(seat)) })
+	for _, state := range states {
+		wg.Go(func() { m.retry(ctx, m.withURL(state)) })
 	}
 	wg.Wait()
-	return len(seats)
+	return len(states)
 }
 
-// retry sets one seat up from the start. A stop in the middle leaves the seat due.
-func (c *Manager) retry(ctx context.Context, seat gateway.EndpointState) {
+// retry sets up an endpoint from the start. If ctx ends first, the endpoint stays due.
+func (m *Manager) retry(ctx context.Context, state gateway.EndpointState) {
 	defer func() {
-		if reason := recover(); reason != nil {
-			c.log().ErrorContext(ctx, "panic in setting up", "tenant", seat.TenantID, "instance", seat.InstanceID, "channel", string(seat.Channel), "error", reason, "stack", string(debug.Stack()))
+		if value := recover(); value != nil {
+			m.log().ErrorContext(ctx, "set up endpoint panicked",
+				append(logAttrs(state), "error", value, "stack", string(debug.Stack()))...)
 		}
 	}()
-	if c.Adapters[seat.Channel] == nil {
+	if m.Adapters[state.Channel] == nil {
 		return
 	}
-	if seat.Err != nil { // who has the master key may do it
-		c.log().ErrorContext(ctx, "channel not set up again", "tenant", seat.TenantID, "instance", seat.InstanceID, "channel", string(seat.Channel), "error", seat.Err)
+	if state.Err != nil { // another process may have the master key
+		m.log().ErrorContext(ctx, "read endpoint failed", append(logAttrs(state), "error", state.Err)...)
 		return
 	}
-	seat, err := c.checkCredentials(ctx, seat)
+	state, err := m.checkCredentials(ctx, state)
 	switch {
 	case ctx.Err() != nil:
 		return
 	case err == nil:
-		_, err = c.connect(ctx, seat)
+		_, err = m.connect(ctx, state)
 	default:
-		_, err = c.saveStatus(ctx, seat, err)
+		_, err = m.saveResult(ctx, state, err)
 	}
-	var refused *adapters.SetupError
-	if err != nil && ctx.Err() == nil && !errors.As(err, &refused) && !errors.Is(err, gateway.ErrNoEndpoint) {
-		c.log().ErrorContext(ctx, "channel set up again, and the outcome not kept", "tenant", seat.TenantID, "instance", seat.InstanceID, "channel", string(seat.Channel), "error", err)
+	var se *adapters.SetupError // logged by saveResult
+	if err != nil && ctx.Err() == nil && !errors.As(err, &se) && !errors.Is(err, gateway.ErrNoEndpoint) {
+		m.log().ErrorContext(ctx, "store endpoint status failed", append(logAttrs(state), "error", err)...)
 	}
 }
