@@ -13,14 +13,13 @@ import (
 	"hydragate/gateway"
 )
 
-// newCachedManager gives channels with one endpoint set up, and its store.
+// newCachedManager returns a manager with the endpoint of instance i, whose address is "bot 7", and its
+// store.
 func newCachedManager(t *testing.T) (*Manager, *fakeStore) {
 	t.Helper()
-	c, s := newManager(&fakeProvider{channel: adapters.Telegram})
-	if _, err := configure(t, c, adapters.Credentials{adapters.BotToken: token}); err != nil {
-		t.Fatal(err)
-	}
-	return c, s
+	m, s := newManager(&fakeProvider{channel: adapters.Telegram})
+	mustConfigure(t, m, tokenCredentials)
+	return m, s
 }
 
 func (s *fakeStore) readCount() int {
@@ -29,24 +28,26 @@ func (s *fakeStore) readCount() int {
 	return s.reads
 }
 
-// setAddress sets the address behind the cache's back, as another replica does.
+// setAddress changes the stored address without invalidating the cache, as another replica does.
 func (s *fakeStore) setAddress(address string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for k, seat := range s.rows {
-		seat.Address = address
-		s.rows[k] = seat
+	for k, state := range s.rows {
+		state.Address = address
+		s.rows[k] = state
 	}
 }
 
 func TestEndpoint_Cached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, s := newCachedManager(t)
+		m, s := newCachedManager(t)
 		get := func(want string, reads int) {
 			t.Helper()
-			ep, err := c.Endpoint(t.Context(), "i", adapters.Telegram)
-			if err != nil || ep.Address != want || ep.WebhookURL != "https://gate.example.com/hooks/telegram/i" || s.readCount() != reads {
-				t.Errorf("%q at %q after %d reads, %v; want %q after %d", ep.Address, ep.WebhookURL, s.readCount(), err, want, reads)
+			ep, err := m.Endpoint(t.Context(), "i", adapters.Telegram)
+			const url = "https://gate.example.com/hooks/telegram/i"
+			if err != nil || ep.Address != want || ep.WebhookURL != url || s.readCount() != reads {
+				t.Errorf("Endpoint() = %q at %q, %v after %d reads, want %q after %d",
+					ep.Address, ep.WebhookURL, err, s.readCount(), want, reads)
 			}
 		}
 		get("bot 7", 1)
@@ -55,84 +56,84 @@ func TestEndpoint_Cached(t *testing.T) {
 		time.Sleep(cacheTTL)
 		get("bot 8", 2)
 		s.setAddress("bot 9")
-		c.Invalidate("i", adapters.Telegram)
+		m.Invalidate("i", adapters.Telegram)
 		get("bot 9", 3)
-		if _, err := configure(t, c, adapters.Credentials{adapters.BotToken: token}); err != nil {
-			t.Fatal(err)
-		}
+		mustConfigure(t, m, tokenCredentials)
 		get("bot 7", 4)
 	})
 }
 
 func TestEndpoint_NotFoundIsNotCached(t *testing.T) {
-	c, s := newManager(&fakeProvider{channel: adapters.Telegram})
+	m, s := newManager(&fakeProvider{channel: adapters.Telegram})
 	for n := range 2 * maxCacheEntries {
-		if _, err := c.Endpoint(t.Context(), fmt.Sprint(n), adapters.Telegram); !errors.Is(err, gateway.ErrNoEndpoint) {
-			t.Fatal(err)
+		if _, err := m.Endpoint(t.Context(), fmt.Sprint(n), adapters.Telegram); !errors.Is(err, gateway.ErrNoEndpoint) {
+			t.Fatalf("Endpoint() = %v, want ErrNoEndpoint", err)
 		}
 	}
-	if len(c.cache) != 0 || s.readCount() != 2*maxCacheEntries {
-		t.Errorf("%d kept", len(c.cache))
+	if len(m.cache) != 0 || s.readCount() != 2*maxCacheEntries {
+		t.Errorf("%d entries in the cache after %d reads, want 0 after %d", len(m.cache), s.readCount(), 2*maxCacheEntries)
 	}
-	s.err = errors.New("database away")
-	if _, err := c.Endpoint(t.Context(), "i", adapters.Telegram); !errors.Is(err, s.err) {
-		t.Errorf("%v; want the store's error", err)
+	s.err = errors.New("database unavailable")
+	if _, err := m.Endpoint(t.Context(), "i", adapters.Telegram); !errors.Is(err, s.err) {
+		t.Errorf("Endpoint() = %v, want %v", err, s.err)
 	}
 }
 
 func TestCache_Bounded(t *testing.T) {
-	c, s := newManager(&fakeProvider{channel: adapters.Telegram})
+	m, s := newManager(&fakeProvider{channel: adapters.Telegram})
 	for n := range maxCacheEntries + 100 {
 		i := fmt.Sprint(n)
-		s.rows[cacheKey{i, adapters.Telegram}] = gateway.EndpointState{Endpoint: adapters.Endpoint{ID: i, InstanceID: i, Channel: adapters.Telegram}}
-		if _, err := c.Endpoint(t.Context(), i, adapters.Telegram); err != nil {
+		s.rows[cacheKey{i, adapters.Telegram}] = gateway.EndpointState{
+			Endpoint: adapters.Endpoint{ID: i, InstanceID: i, Channel: adapters.Telegram},
+		}
+		if _, err := m.Endpoint(t.Context(), i, adapters.Telegram); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(c.cache) > maxCacheEntries {
-		t.Errorf("%d kept; want at most %d", len(c.cache), maxCacheEntries)
+	if len(m.cache) > maxCacheEntries {
+		t.Errorf("%d entries in the cache, want at most %d", len(m.cache), maxCacheEntries)
 	}
 }
 
 func TestRefresh_RateLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, s := newCachedManager(t)
-		fresh := func(want string, reads int) {
+		m, s := newCachedManager(t)
+		refresh := func(want string, reads int) {
 			t.Helper()
-			ep, err := c.Refresh(t.Context(), "i", adapters.Telegram)
+			ep, err := m.Refresh(t.Context(), "i", adapters.Telegram)
 			if err != nil || ep.Address != want || s.readCount() != reads {
-				t.Errorf("%q after %d reads, %v; want %q after %d", ep.Address, s.readCount(), err, want, reads)
+				t.Errorf("Refresh() = %q, %v after %d reads, want %q after %d", ep.Address, err, s.readCount(), want, reads)
 			}
 		}
-		if _, err := c.Endpoint(t.Context(), "i", adapters.Telegram); err != nil {
+		if _, err := m.Endpoint(t.Context(), "i", adapters.Telegram); err != nil {
 			t.Fatal(err)
 		}
 		s.setAddress("bot 8")
-		fresh("bot 8", 2)
+		refresh("bot 8", 2)
 		s.setAddress("bot 9")
 		for range 100 {
-			fresh("bot 8", 2)
+			refresh("bot 8", 2)
 		}
 		time.Sleep(refreshInterval)
-		fresh("bot 9", 3)
+		refresh("bot 9", 3)
 		var wg sync.WaitGroup
 		time.Sleep(refreshInterval)
 		for range 100 {
-			wg.Go(func() { _, _ = c.Refresh(t.Context(), "i", adapters.Telegram) })
+			wg.Go(func() { _, _ = m.Refresh(t.Context(), "i", adapters.Telegram) })
 		}
 		wg.Wait()
 		if n := s.readCount(); n > 4 {
-			t.Errorf("a hundred at once made %d reads; want one", n-3)
+			t.Errorf("100 concurrent calls of Refresh made %d reads, want at most 1", n-3)
 		}
 	})
 }
 
-// TestRefresh_ConcurrentCallers: when the credentials changed and one request
-// makes them be read again, the others that came with it do not get the old ones.
+// TestRefresh_ConcurrentCallers checks that concurrent callers wait for the read that one of them
+// starts, and do not get the cached endpoint.
 func TestRefresh_ConcurrentCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, s := newCachedManager(t)
-		if _, err := c.Endpoint(t.Context(), "i", adapters.Telegram); err != nil {
+		m, s := newCachedManager(t)
+		if _, err := m.Endpoint(t.Context(), "i", adapters.Telegram); err != nil {
 			t.Fatal(err)
 		}
 		s.setAddress("bot 8")
@@ -140,8 +141,8 @@ func TestRefresh_ConcurrentCallers(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() {
-				if ep, err := c.Refresh(t.Context(), "i", adapters.Telegram); err != nil || ep.Address != "bot 8" {
-					t.Errorf("%q, %v; want what holds now", ep.Address, err)
+				if ep, err := m.Refresh(t.Context(), "i", adapters.Telegram); err != nil || ep.Address != "bot 8" {
+					t.Errorf("Refresh() = %q, %v, want %q", ep.Address, err, "bot 8")
 				}
 			})
 		}
@@ -149,27 +150,27 @@ func TestRefresh_ConcurrentCallers(t *testing.T) {
 		close(s.readGate)
 		wg.Wait()
 		if n := s.readCount(); n != 2 {
-			t.Errorf("%d reads; want two", n)
+			t.Errorf("%d reads, want 2", n)
 		}
 	})
 }
 
 func TestEndpoint_ConcurrentReadsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, s := newCachedManager(t)
+		m, s := newCachedManager(t)
 		s.readGate = make(chan struct{})
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(func() {
-				if ep, err := c.Endpoint(t.Context(), "i", adapters.Telegram); err != nil || ep.Address != "bot 7" {
-					t.Errorf("%q, %v", ep.Address, err)
+				if ep, err := m.Endpoint(t.Context(), "i", adapters.Telegram); err != nil || ep.Address != "bot 7" {
+					t.Errorf("Endpoint() = %q, %v, want %q", ep.Address, err, "bot 7")
 				}
 			})
 		}
-		gone, cancel := context.WithCancel(t.Context())
+		ctx, cancel := context.WithCancel(t.Context())
 		wg.Go(func() {
-			if _, err := c.Endpoint(gone, "i", adapters.Telegram); !errors.Is(err, context.Canceled) {
-				t.Errorf("a caller who went away: %v", err)
+			if _, err := m.Endpoint(ctx, "i", adapters.Telegram); !errors.Is(err, context.Canceled) {
+				t.Errorf("Endpoint(canceled context) = %v, want context.Canceled", err)
 			}
 		})
 		synctest.Wait()
@@ -178,25 +179,25 @@ func TestEndpoint_ConcurrentReadsShared(t *testing.T) {
 		close(s.readGate)
 		wg.Wait()
 		if n := s.readCount(); n != 1 {
-			t.Errorf("%d reads; want one", n)
+			t.Errorf("%d reads, want 1", n)
 		}
 	})
 }
 
-// TestInvalidate_DuringRead: what was read before a change is not kept after it.
+// TestInvalidate_DuringRead checks that an endpoint read before a change is not cached after it.
 func TestInvalidate_DuringRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, s := newCachedManager(t)
+		m, s := newCachedManager(t)
 		s.readGate = make(chan struct{})
 		var wg sync.WaitGroup
-		wg.Go(func() { _, _ = c.Endpoint(t.Context(), "i", adapters.Telegram) })
+		wg.Go(func() { _, _ = m.Endpoint(t.Context(), "i", adapters.Telegram) })
 		synctest.Wait()
 		s.setAddress("bot 8")
-		c.Invalidate("i", adapters.Telegram)
+		m.Invalidate("i", adapters.Telegram)
 		close(s.readGate)
 		wg.Wait()
-		if ep, err := c.Endpoint(t.Context(), "i", adapters.Telegram); err != nil || ep.Address != "bot 8" {
-			t.Errorf("%q, %v; want what holds now", ep.Address, err)
+		if ep, err := m.Endpoint(t.Context(), "i", adapters.Telegram); err != nil || ep.Address != "bot 8" {
+			t.Errorf("Endpoint() = %q, %v, want %q", ep.Address, err, "bot 8")
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"regexp"
 	"strings"
@@ -21,81 +22,89 @@ import (
 
 var _ gateway.EndpointFinder = (*Manager)(nil)
 
-// fakeStore is a SeatStore in memory.
+// A fakeStore is a Store in memory.
 type fakeStore struct {
 	mu       sync.Mutex
 	rows     map[cacheKey]gateway.EndpointState
 	due      map[cacheKey]time.Time
-	saved    int
-	reads    int
-	err      error
-	readGate chan struct{} // when not nil, a read waits for it
+	saved    int           // calls that changed UpdatedAt
+	reads    int           // calls of WebhookEndpoint
+	err      error         // not nil: returned by WebhookEndpoint and SaveEndpoint
+	readGate chan struct{} // not nil: reads wait until it is closed
 }
 
 func newFakeStore() *fakeStore {
 	return &fakeStore{rows: map[cacheKey]gateway.EndpointState{}, due: map[cacheKey]time.Time{}}
 }
 
-func (s *fakeStore) EndpointState(_ context.Context, _, instance string, channel adapters.Channel) (gateway.EndpointState, error) {
+func (s *fakeStore) EndpointState(
+	_ context.Context, _, instance string, channel adapters.Channel,
+) (gateway.EndpointState, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if instance == "gone" {
 		return gateway.EndpointState{}, gateway.ErrNoInstance
 	}
-	seat, ok := s.rows[cacheKey{instance, channel}]
+	state, ok := s.rows[cacheKey{instance, channel}]
 	if !ok {
 		return gateway.EndpointState{}, gateway.ErrNoEndpoint
 	}
-	return seat, nil
+	return state, nil
 }
 
 func (s *fakeStore) EndpointStates(_ context.Context, _, instance string) ([]gateway.EndpointState, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var seats []gateway.EndpointState
-	for k, seat := range s.rows {
+	var states []gateway.EndpointState
+	for k, state := range s.rows {
 		if k.instance == instance {
-			seats = append(seats, seat)
+			states = append(states, state)
 		}
 	}
-	return seats, nil
+	return states, nil
 }
 
-func (s *fakeStore) WebhookEndpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
+func (s *fakeStore) WebhookEndpoint(
+	_ context.Context, instance string, channel adapters.Channel,
+) (adapters.Endpoint, error) {
 	s.mu.Lock()
 	s.reads++
-	broken, reading := s.err, s.readGate
-	seat, err := s.rows[cacheKey{instance, channel}], broken
+	gate := s.readGate
+	state, err := s.rows[cacheKey{instance, channel}], s.err
 	s.mu.Unlock()
-	if reading != nil {
-		<-reading
+	if gate != nil {
+		<-gate
 	}
-	if err == nil && seat.ID == "" {
+	if err == nil && state.ID == "" {
 		err = gateway.ErrNoEndpoint
 	}
-	return seat.Endpoint, err
+	return state.Endpoint, err
 }
 
-func (s *fakeStore) SaveEndpoint(_ context.Context, seat gateway.EndpointState, retryAt time.Time, _ identity.Actor) (gateway.EndpointState, error) {
+func (s *fakeStore) SaveEndpoint(
+	_ context.Context, state gateway.EndpointState, retryAt time.Time, _ identity.Actor,
+) (gateway.EndpointState, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
 		return gateway.EndpointState{}, s.err
 	}
-	k := cacheKey{seat.InstanceID, seat.Channel}
+	k := cacheKey{state.InstanceID, state.Channel}
 	s.saved++
-	seat.ID, seat.WebhookURL, seat.UpdatedAt = "seat of "+seat.InstanceID, "", time.Unix(int64(s.saved), 0)
-	s.rows[k] = seat
+	state.ID, state.WebhookURL, state.UpdatedAt = "endpoint of "+state.InstanceID, "", time.Unix(int64(s.saved), 0)
+	s.rows[k] = state
 	s.schedule(k, retryAt)
-	return seat, nil
+	return state, nil
 }
 
-func (s *fakeStore) SetEndpointStatus(_ context.Context, seat gateway.EndpointState, retryAt time.Time) (bool, error) {
+func (s *fakeStore) SetEndpointStatus(
+	_ context.Context, state gateway.EndpointState, retryAt time.Time,
+) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := cacheKey{seat.InstanceID, seat.Channel}
+	k := cacheKey{state.InstanceID, state.Channel}
 	row, ok := s.rows[k]
-	if !ok || !row.UpdatedAt.Equal(seat.UpdatedAt) {
+	if !ok || !row.UpdatedAt.Equal(state.UpdatedAt) {
 		if ok {
 			s.saved++
 			row.UpdatedAt = time.Unix(int64(s.saved), 0)
@@ -103,7 +112,8 @@ func (s *fakeStore) SetEndpointStatus(_ context.Context, seat gateway.EndpointSt
 		}
 		return false, nil
 	}
-	row.Status, row.ErrorMessage, row.Retries, row.Address, row.Settings = seat.Status, seat.ErrorMessage, seat.Retries, seat.Address, seat.Settings
+	row.Status, row.ErrorMessage, row.Retries = state.Status, state.ErrorMessage, state.Retries
+	row.Address, row.Settings = state.Address, state.Settings
 	s.rows[k] = row
 	s.schedule(k, retryAt)
 	return true, nil
@@ -119,17 +129,19 @@ func (s *fakeStore) schedule(k cacheKey, at time.Time) {
 func (s *fakeStore) EndpointsToRetry(_ context.Context, limit int) ([]gateway.EndpointState, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var seats []gateway.EndpointState
+	var states []gateway.EndpointState
 	for k, at := range s.due {
-		if len(seats) < limit && !at.After(time.Now()) {
-			seats = append(seats, s.rows[k])
+		if len(states) < limit && !at.After(time.Now()) {
+			states = append(states, s.rows[k])
 			s.due[k] = time.Now().Add(2 * time.Minute)
 		}
 	}
-	return seats, nil
+	return states, nil
 }
 
-func (s *fakeStore) RemoveEndpoint(_ context.Context, _, instance string, channel adapters.Channel, _ identity.Actor) error {
+func (s *fakeStore) RemoveEndpoint(
+	_ context.Context, _, instance string, channel adapters.Channel, _ identity.Actor,
+) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.rows, cacheKey{instance, channel})
@@ -140,9 +152,9 @@ func (s *fakeStore) RemoveEndpoint(_ context.Context, _, instance string, channe
 func (s *fakeStore) row(instance string) gateway.EndpointState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for k, seat := range s.rows {
+	for k, state := range s.rows {
 		if k.instance == instance {
-			return seat
+			return state
 		}
 	}
 	return gateway.EndpointState{}
@@ -159,19 +171,21 @@ func (s *fakeStore) dueAt(instance string) time.Time {
 	return time.Time{}
 }
 
-// fakeProvider is a Configurer that does what a test says, and remembers what it was
-// asked.
+// A providerFunc is what a fakeProvider does in a call.
+type providerFunc = func(context.Context, adapters.Endpoint) error
+
+// A fakeProvider is a Configurer whose results the test defines. It records the calls.
 type fakeProvider struct {
 	channel adapters.Channel
 
 	mu                         sync.Mutex
-	check, connect, disconnect func(context.Context, adapters.Endpoint) error
+	check, connect, disconnect providerFunc
 	calls                      []string
 	last                       adapters.Endpoint
 }
 
-// set makes what the provider does next, while it is being asked.
-func (p *fakeProvider) set(call *func(context.Context, adapters.Endpoint) error, f func(context.Context, adapters.Endpoint) error) {
+// set replaces a function of p. It may be called while p is in use.
+func (p *fakeProvider) set(call *providerFunc, f providerFunc) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	*call = f
@@ -203,10 +217,10 @@ func (p *fakeProvider) Disconnect(ctx context.Context, ep adapters.Endpoint) err
 	return p.call(ctx, "disconnect", ep, &p.disconnect)
 }
 
-func (p *fakeProvider) call(ctx context.Context, call string, ep adapters.Endpoint, does *func(context.Context, adapters.Endpoint) error) error {
+func (p *fakeProvider) call(ctx context.Context, name string, ep adapters.Endpoint, call *providerFunc) error {
 	p.mu.Lock()
-	p.calls, p.last = append(p.calls, call), ep
-	f := *does
+	p.calls, p.last = append(p.calls, name), ep
+	f := *call
 	p.mu.Unlock()
 	if f == nil {
 		return nil
@@ -226,328 +240,389 @@ func (p *fakeProvider) lastEndpoint() adapters.Endpoint {
 	return p.last
 }
 
-func failWith(reason adapters.Reason) func(context.Context, adapters.Endpoint) error {
+const token = "7:token"
+
+var tokenCredentials = adapters.Credentials{adapters.BotToken: token}
+
+func failWith(reason adapters.Reason) providerFunc {
 	return func(context.Context, adapters.Endpoint) error {
-		return &adapters.SetupError{Reason: reason, Field: adapters.BotToken, Message: "The provider says " + string(reason) + "."}
+		return &adapters.SetupError{
+			Reason: reason, Field: adapters.BotToken, Message: "The provider reports " + string(reason) + ".",
+		}
 	}
 }
 
+// hang does not respond until ctx ends.
 func hang(ctx context.Context, _ adapters.Endpoint) error {
 	<-ctx.Done()
-	return &adapters.SetupError{Reason: adapters.Unreachable, Message: "no answer"}
+	return &adapters.SetupError{Reason: adapters.Unreachable, Message: "no response"}
 }
 
 func newManager(p *fakeProvider) (*Manager, *fakeStore) {
 	s := newFakeStore()
-	return &Manager{Adapters: map[adapters.Channel]adapters.Adapter{p.channel: p}, Store: s, PublicURL: "https://gate.example.com/"}, s
+	return &Manager{
+		Adapters: map[adapters.Channel]adapters.Adapter{p.channel: p}, Store: s, PublicURL: "https://gate.example.com/",
+	}, s
 }
 
-const token = "7:token"
+// runManager calls m.Run until the returned function is called. That function waits for Run to return.
+func runManager(t *testing.T, m *Manager) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { m.Run(ctx) })
+	return func() { cancel(); wg.Wait() }
+}
 
 func newConfig(instance string, channel adapters.Channel, creds adapters.Credentials) gateway.EndpointConfig {
-	return gateway.EndpointConfig{TenantID: "t", InstanceID: instance, Channel: channel, Credentials: creds, Actor: "key:k"}
+	return gateway.EndpointConfig{
+		TenantID: "t", InstanceID: instance, Channel: channel, Credentials: creds, Actor: "key:k",
+	}
 }
 
-func configure(t *testing.T, c *Manager, creds adapters.Credentials) (gateway.EndpointState, error) {
+// configure sets up the endpoint of instance i on the channel of m's only adapter.
+func configure(t *testing.T, m *Manager, creds adapters.Credentials) (gateway.EndpointState, error) {
 	t.Helper()
-	for ch := range c.Adapters {
-		return c.Configure(t.Context(), newConfig("i", ch, creds))
+	for channel := range m.Adapters {
+		return m.Configure(t.Context(), newConfig("i", channel, creds))
 	}
 	return gateway.EndpointState{}, nil
 }
 
+// mustConfigure is like configure, and fails the test if there is an error.
+func mustConfigure(t *testing.T, m *Manager, creds adapters.Credentials) gateway.EndpointState {
+	t.Helper()
+	state, err := configure(t, m, creds)
+	if err != nil {
+		t.Fatalf("Configure() = %v, want nil", err)
+	}
+	return state
+}
+
 func TestConfigure(t *testing.T) {
 	p := &fakeProvider{channel: adapters.Telegram}
-	c, s := newManager(p)
+	m, s := newManager(p)
 	p.connect = func(_ context.Context, ep adapters.Endpoint) error {
-		if row := s.row("i"); row.ID == "" || row.Credentials[adapters.WebhookSecret] != ep.Credentials[adapters.WebhookSecret] || s.dueAt("i").IsZero() {
-			t.Errorf("connected before it was kept, or not due if this process ends: %v", row)
+		row := s.row("i")
+		if row.ID == "" || s.dueAt("i").IsZero() {
+			t.Errorf("connected before the endpoint was stored and due for a retry: %+v", row)
+		}
+		if row.Credentials[adapters.WebhookSecret] != ep.Credentials[adapters.WebhookSecret] {
+			t.Error("connected with another webhook secret than is stored")
 		}
 		return nil
 	}
-	creds := adapters.Credentials{adapters.BotToken: token}
-	seat, err := configure(t, c, creds)
-	if err != nil || seat.Status != gateway.EndpointActive || seat.Address != "bot 7" || seat.Settings[adapters.BotUsername] != "acme_bot" || seat.Mode != adapters.Webhook {
-		t.Fatalf("%v, %v", seat.Status, err)
+	creds := maps.Clone(tokenCredentials)
+	state := mustConfigure(t, m, creds)
+	if state.Status != gateway.EndpointActive || state.Mode != adapters.Webhook ||
+		state.Address != "bot 7" || state.Settings[adapters.BotUsername] != "acme_bot" {
+		t.Fatalf("Configure() = %+v, want an active endpoint as reported by the provider", state.Endpoint)
 	}
-	if seat.WebhookURL != "https://gate.example.com/hooks/telegram/i" || p.lastEndpoint().WebhookURL != seat.WebhookURL {
-		t.Errorf("webhook %q", seat.WebhookURL)
+	const want = "https://gate.example.com/hooks/telegram/i"
+	if state.WebhookURL != want || p.lastEndpoint().WebhookURL != want {
+		t.Errorf("webhook URL = %q, provider has %q, want %q", state.WebhookURL, p.lastEndpoint().WebhookURL, want)
 	}
-	secret := seat.Credentials[adapters.WebhookSecret]
+	secret := state.Credentials[adapters.WebhookSecret]
 	if !regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`).MatchString(secret) {
-		t.Errorf("a webhook secret of %d signs", len(secret))
+		t.Errorf("webhook secret has %d characters, want 43 that Telegram allows", len(secret))
 	}
 	if len(creds) != 1 {
-		t.Error("the caller's credentials were written to")
+		t.Error("Configure modified the credentials of the caller")
 	}
-	if !s.dueAt("i").IsZero() || s.row("i").Status != gateway.EndpointActive {
-		t.Errorf("kept as %v, due at %v", s.row("i").Status, s.dueAt("i"))
+	if row := s.row("i"); row.Status != gateway.EndpointActive || !s.dueAt("i").IsZero() {
+		t.Errorf("stored status = %v, due at %v, want active and not due", row.Status, s.dueAt("i"))
 	}
-	if again, err := configure(t, c, creds); err != nil || again.ID != seat.ID || again.Credentials[adapters.WebhookSecret] == secret || p.lastEndpoint().Credentials[adapters.WebhookSecret] != again.Credentials[adapters.WebhookSecret] {
-		t.Errorf("again: %v; want the same row and a new secret, and the provider told of it", err)
+}
+
+func TestConfigure_Again(t *testing.T) {
+	p := &fakeProvider{channel: adapters.Telegram}
+	m, _ := newManager(p)
+	secret := func(s gateway.EndpointState) string { return s.Credentials[adapters.WebhookSecret] }
+	first := mustConfigure(t, m, tokenCredentials)
+	second := mustConfigure(t, m, tokenCredentials)
+	if second.ID != first.ID || secret(second) == secret(first) {
+		t.Errorf("second Configure() has ID %q, want %q and a new webhook secret", second.ID, first.ID)
 	}
-	if other, err := configure(t, c, adapters.Credentials{adapters.BotToken: "8:token"}); err != nil || other.Credentials[adapters.WebhookSecret] == secret {
-		t.Errorf("another bot has the secret of this one, or %v", err)
+	if p.lastEndpoint().Credentials[adapters.WebhookSecret] != secret(second) {
+		t.Error("the provider does not have the new webhook secret")
 	}
-	if p.callLog() != "check connect check connect check connect" {
-		t.Errorf("asked %s", p.callLog())
+	other := mustConfigure(t, m, adapters.Credentials{adapters.BotToken: "8:token"})
+	if secret(other) == secret(first) {
+		t.Error("another bot has the webhook secret of the first")
+	}
+	if got, want := p.callLog(), "check connect check connect check connect"; got != want {
+		t.Errorf("provider calls = %q, want %q", got, want)
 	}
 }
 
 func TestConfigure_Refused(t *testing.T) {
 	for _, reason := range []adapters.Reason{adapters.BadSecret, adapters.Refused} {
 		p := &fakeProvider{channel: adapters.Slack, check: failWith(reason)}
-		c, s := newManager(p)
+		m, s := newManager(p)
+		_, err := configure(t, m, tokenCredentials)
 		var se *adapters.SetupError
-		if _, err := configure(t, c, adapters.Credentials{adapters.BotToken: token}); !errors.As(err, &se) || se.Reason != reason || se.Field != adapters.BotToken {
-			t.Errorf("%s: %v; want it returned", reason, err)
+		if !errors.As(err, &se) || se.Reason != reason || se.Field != adapters.BotToken {
+			t.Errorf("%s: Configure() = %v, want the error of the provider", reason, err)
 		}
 		if s.saved != 0 || p.callLog() != "check" {
-			t.Errorf("%s: %d rows saved, asked %s", reason, s.saved, p.callLog())
+			t.Errorf("%s: saved %d rows, provider calls %q, want 0, %q", reason, s.saved, p.callLog(), "check")
 		}
 	}
 }
 
 func TestConfigure_RefusedAtConnect(t *testing.T) {
 	p := &fakeProvider{channel: adapters.Telegram, connect: failWith(adapters.Refused)}
-	c, s := newManager(p)
+	m, s := newManager(p)
+	state, err := configure(t, m, tokenCredentials)
 	var se *adapters.SetupError
-	seat, err := configure(t, c, adapters.Credentials{adapters.BotToken: token})
-	if !errors.As(err, &se) || seat.Status != gateway.EndpointError {
-		t.Errorf("%v, %v; want the refusal", seat.Status, err)
+	if !errors.As(err, &se) || state.Status != gateway.EndpointError {
+		t.Errorf("Configure() = %v, %v, want status error and the error of the provider", state.Status, err)
 	}
-	if row := s.row("i"); row.Status != gateway.EndpointError || row.ErrorMessage != "The provider says refused." || !s.dueAt("i").IsZero() {
-		t.Errorf("kept: %v %q, due %v; want an error nobody retries", row.Status, row.ErrorMessage, s.dueAt("i"))
+	row := s.row("i")
+	if row.Status != gateway.EndpointError || row.ErrorMessage != "The provider reports refused." ||
+		!s.dueAt("i").IsZero() {
+		t.Errorf("stored %v %q, due at %v, want an error without a retry", row.Status, row.ErrorMessage, s.dueAt("i"))
 	}
 }
 
 func TestConfigure_NotFound(t *testing.T) {
 	p := &fakeProvider{channel: adapters.Telegram}
-	c, s := newManager(p)
-	creds := adapters.Credentials{adapters.BotToken: token}
-	if _, err := c.Configure(t.Context(), newConfig("gone", adapters.Telegram, creds)); !errors.Is(err, gateway.ErrNoInstance) {
-		t.Errorf("unknown instance: %v", err)
+	m, s := newManager(p)
+	unknown := newConfig("gone", adapters.Telegram, tokenCredentials)
+	if _, err := m.Configure(t.Context(), unknown); !errors.Is(err, gateway.ErrNoInstance) {
+		t.Errorf("Configure(unknown instance) = %v, want ErrNoInstance", err)
 	}
-	if _, err := c.Configure(t.Context(), newConfig("i", adapters.SMS, creds)); !errors.Is(err, gateway.ErrNoEndpoint) {
-		t.Errorf("a channel nobody speaks: %v", err)
+	unsupported := newConfig("i", adapters.SMS, tokenCredentials)
+	if _, err := m.Configure(t.Context(), unsupported); !errors.Is(err, gateway.ErrNoEndpoint) {
+		t.Errorf("Configure(channel without adapter) = %v, want ErrNoEndpoint", err)
 	}
 	if p.callLog() != "" {
-		t.Errorf("asked %s for nothing", p.callLog())
+		t.Errorf("provider calls = %q, want none", p.callLog())
 	}
-	s.err = errors.New("database away")
-	if _, err := configure(t, c, creds); !errors.Is(err, s.err) || p.callLog() != "check" {
-		t.Errorf("not kept: %v, asked %s; want no webhook without a row", err, p.callLog())
+	s.err = errors.New("database unavailable")
+	if _, err := configure(t, m, tokenCredentials); !errors.Is(err, s.err) || p.callLog() != "check" {
+		t.Errorf("Configure() = %v, provider calls %q, want %v and no webhook", err, p.callLog(), s.err)
 	}
 }
 
 func TestRun_RetriesUnreachable(t *testing.T) {
-	for name, at := range map[string]func(*fakeProvider, func(context.Context, adapters.Endpoint) error){
-		"Check":   func(p *fakeProvider, f func(context.Context, adapters.Endpoint) error) { p.set(&p.check, f) },
-		"Connect": func(p *fakeProvider, f func(context.Context, adapters.Endpoint) error) { p.set(&p.connect, f) },
+	for _, tt := range []struct {
+		name string
+		call func(*fakeProvider) *providerFunc
+	}{
+		{"check", func(p *fakeProvider) *providerFunc { return &p.check }},
+		{"connect", func(p *fakeProvider) *providerFunc { return &p.connect }},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := &fakeProvider{channel: adapters.Telegram}
-				ch, s := newManager(p)
-				at(p, failWith(adapters.Unreachable))
-				seat, err := configure(t, ch, adapters.Credentials{adapters.BotToken: token})
-				if err != nil || seat.Status != gateway.EndpointError || seat.ErrorMessage != "The provider says unreachable." {
-					t.Fatalf("%v %q, %v", seat.Status, seat.ErrorMessage, err)
+				m, s := newManager(p)
+				p.set(tt.call(p), failWith(adapters.Unreachable))
+				state := mustConfigure(t, m, tokenCredentials)
+				if state.Status != gateway.EndpointError || state.ErrorMessage != "The provider reports unreachable." {
+					t.Fatalf("Configure() = %v %q, want the error of the provider", state.Status, state.ErrorMessage)
 				}
 				if d := time.Until(s.dueAt("i")); d < 10*time.Second || d > 13*time.Second {
-					t.Errorf("first retry in %v", d)
+					t.Errorf("first retry in %v, want 10 to 13 s", d)
 				}
-				ctx, cancel := context.WithCancel(t.Context())
-				var wg sync.WaitGroup
-				wg.Go(func() { ch.Run(ctx) })
+				stop := runManager(t, m)
 				time.Sleep(time.Hour)
 				if row := s.row("i"); row.Status != gateway.EndpointError || row.Retries < 6 {
-					t.Errorf("after an hour: %v, %d retries", row.Status, row.Retries)
+					t.Errorf("after an hour: status %v after %d retries, want error after at least 6", row.Status, row.Retries)
 				}
 				if d := time.Until(s.dueAt("i")); d > 10*time.Minute {
-					t.Errorf("waits %v", d)
+					t.Errorf("next retry in %v, want at most 10 min", d)
 				}
-				at(p, nil)
+				p.set(tt.call(p), nil)
 				time.Sleep(11 * time.Minute)
-				if row := s.row("i"); row.Status != gateway.EndpointActive || row.ErrorMessage != "" || row.Retries != 0 || row.Address != "bot 7" || !s.dueAt("i").IsZero() {
-					t.Errorf("when it answers: %v %q, address %q", row.Status, row.ErrorMessage, row.Address)
-				}
-				if !strings.HasSuffix(p.callLog(), "check connect") || p.lastEndpoint().WebhookURL == "" {
-					t.Errorf("asked %s at %q", p.callLog(), p.lastEndpoint().WebhookURL)
-				}
-				n := p.callLog()
+				checkRecovered(t, p, s)
+				calls := p.callLog()
 				time.Sleep(time.Hour)
-				if p.callLog() != n {
-					t.Error("asks on")
+				if p.callLog() != calls {
+					t.Error("the provider is called after the set-up was completed")
 				}
-				cancel()
-				wg.Wait()
+				stop()
 			})
 		})
+	}
+}
+
+// checkRecovered reports an error unless the last set-up of instance i was successful.
+func checkRecovered(t *testing.T, p *fakeProvider, s *fakeStore) {
+	t.Helper()
+	row := s.row("i")
+	if row.Status != gateway.EndpointActive || row.ErrorMessage != "" || row.Retries != 0 ||
+		row.Address != "bot 7" || !s.dueAt("i").IsZero() {
+		t.Errorf("stored %v %q with %d retries and address %q, want an active endpoint that is not due",
+			row.Status, row.ErrorMessage, row.Retries, row.Address)
+	}
+	if !strings.HasSuffix(p.callLog(), "check connect") || p.lastEndpoint().WebhookURL == "" {
+		t.Errorf("provider calls = %q with URL %q, want check and connect last", p.callLog(), p.lastEndpoint().WebhookURL)
 	}
 }
 
 func TestRun_StopsRetryingWhenRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &fakeProvider{channel: adapters.Telegram, check: failWith(adapters.Throttled)}
-		c, s := newManager(p)
-		if _, err := configure(t, c, adapters.Credentials{adapters.BotToken: token}); err != nil {
-			t.Fatal(err)
-		}
+		m, s := newManager(p)
+		mustConfigure(t, m, tokenCredentials)
 		p.check = failWith(adapters.BadSecret)
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Go(func() { c.Run(ctx) })
+		stop := runManager(t, m)
 		time.Sleep(time.Hour)
-		if row := s.row("i"); row.Status != gateway.EndpointError || row.ErrorMessage != "The provider says bad_secret." || p.callLog() != "check check" {
-			t.Errorf("%v %q, asked %s", row.Status, row.ErrorMessage, p.callLog())
+		row := s.row("i")
+		if row.Status != gateway.EndpointError || row.ErrorMessage != "The provider reports bad_secret." {
+			t.Errorf("stored %v %q, want the error of the provider", row.Status, row.ErrorMessage)
 		}
-		cancel()
-		wg.Wait()
+		if got, want := p.callLog(), "check check"; got != want {
+			t.Errorf("provider calls = %q, want %q", got, want)
+		}
+		stop()
 	})
 }
 
 func TestRun_StopsWhileProviderHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &fakeProvider{channel: adapters.Telegram, check: failWith(adapters.Unreachable)}
-		c, s := newManager(p)
-		if _, err := configure(t, c, adapters.Credentials{adapters.BotToken: token}); err != nil {
-			t.Fatal(err)
-		}
+		m, s := newManager(p)
+		mustConfigure(t, m, tokenCredentials)
 		p.check = hang
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { defer close(done); c.Run(ctx) }()
+		stop := runManager(t, m)
 		time.Sleep(20 * time.Second)
-		began := time.Now()
-		cancel()
-		<-done
-		if d := time.Since(began); d != 0 {
-			t.Errorf("stopped after %v", d)
+		started := time.Now()
+		stop()
+		if d := time.Since(started); d != 0 {
+			t.Errorf("Run returned after %v, want immediately", d)
 		}
 		if s.dueAt("i").IsZero() {
-			t.Error("the seat is not due any more, and was not set up")
+			t.Error("the endpoint is not due any more although it was not set up")
 		}
 	})
 }
 
 func TestConfigure_Canceled(t *testing.T) {
 	p := &fakeProvider{channel: adapters.Telegram}
-	c, s := newManager(p)
+	m, s := newManager(p)
 	ctx, cancel := context.WithCancel(t.Context())
 	p.connect = func(ctx context.Context, _ adapters.Endpoint) error { cancel(); return ctx.Err() }
-	creds := adapters.Credentials{adapters.BotToken: token}
-	if _, err := c.Configure(ctx, newConfig("i", adapters.Telegram, creds)); err != nil || s.row("i").Status != gateway.EndpointActive {
-		t.Errorf("after it was kept: %v, %v; want it set up", s.row("i").Status, err)
+	_, err := m.Configure(ctx, newConfig("i", adapters.Telegram, tokenCredentials))
+	if err != nil || s.row("i").Status != gateway.EndpointActive {
+		t.Errorf("canceled after the endpoint was stored: %v, status %v, want the set-up completed", err, s.row("i").Status)
 	}
-	p.check = func(ctx context.Context, ep adapters.Endpoint) error { return hang(ctx, ep) }
-	if _, err := c.Configure(ctx, newConfig("j", adapters.Telegram, creds)); !errors.Is(err, context.Canceled) || s.row("j").ID != "" {
-		t.Errorf("before it was kept: %v; want nothing kept", err)
+	p.check = hang
+	_, err = m.Configure(ctx, newConfig("j", adapters.Telegram, tokenCredentials))
+	if !errors.Is(err, context.Canceled) || s.row("j").ID != "" {
+		t.Errorf("canceled before the endpoint was stored: %v, want context.Canceled and nothing stored", err)
 	}
 }
 
-// TestConfigure_Concurrent: what was saved last is what the provider hears last.
+// TestConfigure_Concurrent checks that the provider ends up with the configuration that was stored
+// last.
 func TestConfigure_Concurrent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &fakeProvider{channel: adapters.Telegram}
-		c, s := newManager(p)
+		m, s := newManager(p)
 		first := true
-		p.connect = func(_ context.Context, ep adapters.Endpoint) error {
+		p.connect = func(context.Context, adapters.Endpoint) error {
 			if first {
 				first = false
-				if _, err := configure(t, c, adapters.Credentials{adapters.BotToken: "8:token"}); err != nil {
-					t.Error(err)
-				}
+				mustConfigure(t, m, adapters.Credentials{adapters.BotToken: "8:token"})
 			}
 			return nil
 		}
-		seat, err := configure(t, c, adapters.Credentials{adapters.BotToken: token})
-		if err != nil || seat.Credentials[adapters.BotToken] != "8:token" || seat.WebhookURL == "" {
-			t.Errorf("the one overtaken sees another seat than is kept, or %v", err)
+		state := mustConfigure(t, m, tokenCredentials)
+		if state.Credentials[adapters.BotToken] != "8:token" || state.WebhookURL == "" {
+			t.Error("the overtaken Configure does not return the endpoint that is stored")
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Go(func() { c.Run(ctx) })
+		stop := runManager(t, m)
 		time.Sleep(time.Minute)
-		if got := p.lastEndpoint(); got.Credentials[adapters.BotToken] != "8:token" || s.row("i").Status != gateway.EndpointActive {
-			t.Error("the provider heard the older word last")
+		if p.lastEndpoint().Credentials[adapters.BotToken] != "8:token" || s.row("i").Status != gateway.EndpointActive {
+			t.Error("the provider does not have the configuration that was stored last")
 		}
-		cancel()
-		wg.Wait()
+		stop()
 	})
 }
 
 func TestConfigure_RemovedDuringSetup(t *testing.T) {
 	p := &fakeProvider{channel: adapters.Telegram}
-	c, s := newManager(p)
+	m, s := newManager(p)
 	p.connect = func(ctx context.Context, _ adapters.Endpoint) error {
 		return s.RemoveEndpoint(ctx, "t", "i", adapters.Telegram, identity.System)
 	}
-	if _, err := configure(t, c, adapters.Credentials{adapters.BotToken: token}); !errors.Is(err, gateway.ErrNoEndpoint) || p.callLog() != "check connect disconnect" {
-		t.Errorf("%v, asked %s; want the provider to forget it", err, p.callLog())
+	if _, err := configure(t, m, tokenCredentials); !errors.Is(err, gateway.ErrNoEndpoint) {
+		t.Errorf("Configure() = %v, want ErrNoEndpoint", err)
+	}
+	if got, want := p.callLog(), "check connect disconnect"; got != want {
+		t.Errorf("provider calls = %q, want %q", got, want)
 	}
 }
 
 func TestRemove(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for name, disconnect := range map[string]func(context.Context, adapters.Endpoint) error{"Answers": nil, "Refuses": failWith(adapters.BadSecret), "Hangs": hang} {
-			p := &fakeProvider{channel: adapters.Telegram, disconnect: disconnect}
-			c, s := newManager(p)
-			if _, err := configure(t, c, adapters.Credentials{adapters.BotToken: token}); err != nil {
-				t.Fatal(err)
-			}
-			began := time.Now()
-			if err := c.Remove(t.Context(), "t", "i", adapters.Telegram, "key:k"); err != nil || s.row("i").ID != "" {
-				t.Errorf("%s: %v", name, err)
-			}
-			if d := time.Since(began); d > disconnectTimeout {
-				t.Errorf("%s: took %v", name, d)
-			}
-			if p.lastEndpoint().WebhookURL != "https://gate.example.com/hooks/telegram/i" {
-				t.Errorf("%s: disconnected %q", name, p.lastEndpoint().WebhookURL)
-			}
-			if err := c.Remove(t.Context(), "t", "i", adapters.Telegram, "key:k"); !errors.Is(err, gateway.ErrNoEndpoint) {
-				t.Errorf("%s, again: %v", name, err)
-			}
-			if _, err := c.Endpoint(t.Context(), "i", adapters.Telegram); !errors.Is(err, gateway.ErrNoEndpoint) {
-				t.Errorf("%s: still there for hooks: %v", name, err)
-			}
-		}
-	})
+	for _, tt := range []struct {
+		name       string
+		disconnect providerFunc
+	}{
+		{"provider responds", nil},
+		{"provider refuses", failWith(adapters.BadSecret)},
+		{"provider hangs", hang},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &fakeProvider{channel: adapters.Telegram, disconnect: tt.disconnect}
+				m, s := newManager(p)
+				mustConfigure(t, m, tokenCredentials)
+				started := time.Now()
+				if err := m.Remove(t.Context(), "t", "i", adapters.Telegram, "key:k"); err != nil || s.row("i").ID != "" {
+					t.Errorf("Remove() = %v, want nil and no row", err)
+				}
+				if d := time.Since(started); d > disconnectTimeout {
+					t.Errorf("Remove took %v, want at most %v", d, disconnectTimeout)
+				}
+				if got, want := p.lastEndpoint().WebhookURL, "https://gate.example.com/hooks/telegram/i"; got != want {
+					t.Errorf("disconnected %q, want %q", got, want)
+				}
+				err := m.Remove(t.Context(), "t", "i", adapters.Telegram, "key:k")
+				if !errors.Is(err, gateway.ErrNoEndpoint) {
+					t.Errorf("second Remove() = %v, want ErrNoEndpoint", err)
+				}
+				if _, err := m.Endpoint(t.Context(), "i", adapters.Telegram); !errors.Is(err, gateway.ErrNoEndpoint) {
+					t.Errorf("Endpoint() = %v, want ErrNoEndpoint", err)
+				}
+			})
+		})
+	}
 }
 
 func TestConfigure_NoSecretLeaks(t *testing.T) {
 	var log bytes.Buffer
-	for _, fault := range []func(context.Context, adapters.Endpoint) error{nil, failWith(adapters.Unreachable), failWith(adapters.Refused)} {
-		p := &fakeProvider{channel: adapters.Telegram, connect: fault, disconnect: fault}
-		c, _ := newManager(p)
-		c.Log = slog.New(slog.NewTextHandler(&log, nil))
-		seat, err := configure(t, c, adapters.Credentials{adapters.BotToken: token})
-		if err := c.Remove(t.Context(), "t", "i", adapters.Telegram, "key:k"); err != nil {
-			t.Fatal(err)
+	for _, result := range []providerFunc{nil, failWith(adapters.Unreachable), failWith(adapters.Refused)} {
+		p := &fakeProvider{channel: adapters.Telegram, connect: result, disconnect: result}
+		m, _ := newManager(p)
+		m.Log = slog.New(slog.NewTextHandler(&log, nil))
+		state, err := configure(t, m, tokenCredentials)
+		if err := m.Remove(t.Context(), "t", "i", adapters.Telegram, "key:k"); err != nil {
+			t.Fatalf("Remove() = %v, want nil", err)
 		}
-		all := fmt.Sprintf("%v %+v %#v %v %s", seat, seat, seat, err, log.String())
-		if strings.Contains(all, token) || strings.Contains(all, p.lastEndpoint().Credentials[adapters.WebhookSecret]) {
-			t.Error("a secret is told")
+		output := fmt.Sprintf("%v %+v %#v %v %s", state, state, state, err, log.String())
+		secret := p.lastEndpoint().Credentials[adapters.WebhookSecret]
+		if strings.Contains(output, token) || strings.Contains(output, secret) {
+			t.Error("a secret is printed or logged")
 		}
 	}
-	if n := strings.Count(log.String(), "channel set up"); n != 3 {
-		t.Errorf("%d lines of three set-ups:\n%s", n, log.String())
+	if n := strings.Count(log.String(), "set up endpoint"); n != 3 {
+		t.Errorf("%d log lines for three set-ups, want 3:\n%s", n, log.String())
 	}
 }
 
 func TestEndpointStates_WebhookURL(t *testing.T) {
 	p := &fakeProvider{channel: adapters.Slack}
-	c, _ := newManager(p)
-	if _, err := configure(t, c, adapters.Credentials{adapters.BotToken: token}); err != nil {
-		t.Fatal(err)
+	m, _ := newManager(p)
+	mustConfigure(t, m, tokenCredentials)
+	const want = "https://gate.example.com/hooks/slack/i"
+	states, err := m.EndpointStates(t.Context(), "t", "i")
+	if err != nil || len(states) != 1 || states[0].WebhookURL != want {
+		t.Errorf("EndpointStates() = %d endpoints, %v, want one with webhook URL %q", len(states), err, want)
 	}
-	seats, err := c.EndpointStates(t.Context(), "t", "i")
-	if err != nil || len(seats) != 1 || seats[0].WebhookURL != "https://gate.example.com/hooks/slack/i" {
-		t.Errorf("%d seats, %v", len(seats), err)
-	}
-	one, err := c.EndpointState(t.Context(), "t", "i", adapters.Slack)
-	if err != nil || one.WebhookURL != seats[0].WebhookURL {
-		t.Errorf("%q, %v", one.WebhookURL, err)
+	state, err := m.EndpointState(t.Context(), "t", "i", adapters.Slack)
+	if err != nil || state.WebhookURL != want {
+		t.Errorf("EndpointState() has webhook URL %q, %v, want %q", state.WebhookURL, err, want)
 	}
 }

@@ -10,28 +10,37 @@ import (
 
 func TestRedactSecrets(t *testing.T) {
 	creds := adapters.Credentials{adapters.AccountSID: "AC0123", adapters.AuthToken: "fedcba98"}
-	for name, c := range map[string]struct {
-		reason string
-		shown  bool
+	for _, tt := range []struct {
+		name    string
+		message string
+		shown   bool
 	}{
-		"PlainWords":  {"The account AC0123 is suspended.", true},
-		"Nothing":     {"", true},
-		"TheSecret":   {"bad token fedcba98!", false},
-		"ItsHeader":   {"Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("AC0123:fedcba98")), false},
-		"InBase64":    {base64.StdEncoding.EncodeToString([]byte("fedcba98")), false},
-		"PartOfIt":    {"a token ends in 98", true},
-		"InLongWords": {"xxfedcba98xx", false},
+		{"no secret", "The account AC0123 is suspended.", true},
+		{"empty", "", true},
+		{"secret", "bad token fedcba98!", false},
+		{
+			"authorization header",
+			"Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("AC0123:fedcba98")), false,
+		},
+		{"base64", base64.StdEncoding.EncodeToString([]byte("fedcba98")), false},
+		{"part of the secret", "a token ends in 98", true},
+		{"secret within a word", "xxfedcba98xx", false},
 	} {
-		t.Run(name, func(t *testing.T) {
-			err := redactSecrets(&adapters.SetupError{Reason: adapters.Refused, Field: "auth_token", Message: c.reason}, creds)
+		t.Run(tt.name, func(t *testing.T) {
+			err := redactSecrets(&adapters.SetupError{
+				Reason: adapters.Refused, Field: "auth_token", Message: tt.message,
+			}, creds)
 			var se *adapters.SetupError
-			if !errors.As(err, &se) || se.Reason != adapters.Refused || se.Field != "auth_token" || (se.Message == c.reason) != c.shown {
-				t.Errorf("%+v", se)
+			if !errors.As(err, &se) || se.Reason != adapters.Refused || se.Field != "auth_token" {
+				t.Fatalf("redactSecrets() = %+v, want the same reason and field", err)
+			}
+			if shown := se.Message == tt.message; shown != tt.shown {
+				t.Errorf("redactSecrets(%q) has message %q, want unchanged: %v", tt.message, se.Message, tt.shown)
 			}
 		})
 	}
 	other := errors.New("fedcba98")
 	if redactSecrets(other, creds) != other || redactSecrets(nil, creds) != nil {
-		t.Error("another error is not left as it is")
+		t.Error("redactSecrets changed an error that is not a *adapters.SetupError")
 	}
 }
