@@ -17,16 +17,21 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-telegram/bot"
+
 	"hydragate/adapters"
 )
 
 const (
 	defaultAPI  = "https://api.telegram.org"
 	callTimeout = 30 * time.Second
-	maxResponse = 8 << 20 // getUpdates answers with 4 MiB at most
+	maxResponse = 8 << 20 // getUpdates returns at most 4 MiB
 )
 
-// A response is what the Bot API answers to every call.
+// errMalformedURL replaces the error of the URL parser, which would quote the URL.
+var errMalformedURL = errors.New("malformed URL of the Bot API server")
+
+// A response is the envelope of all responses of the Bot API.
 type response struct {
 	OK          bool            `json:"ok"`
 	Result      json.RawMessage `json:"result"`
@@ -38,7 +43,7 @@ type response struct {
 	} `json:"parameters"`
 }
 
-// A status is what an HTTP answer says besides its body.
+// A status is the HTTP status of a response, with its Retry-After header.
 type status struct {
 	code       int
 	retryAfter string
@@ -46,21 +51,84 @@ type status struct {
 
 func (s status) ok() bool { return s.code/100 == 2 }
 
-// call makes one call of the Bot API with params as JSON and reads its result. Every
-// error is a *adapters.SendError that holds neither the token nor the parameters.
-//
-// The calls are made here and not by the SDK, whose errors quote what the server
-// said, and which cannot tell a call that never left from one that may be done.
-func (a *Adapter) call(ctx context.Context, ep adapters.Endpoint, timeout time.Duration, method string, params, result any) error {
-	status, raw, err := a.post(ctx, ep, timeout, method, params)
-	if err != nil {
-		return err
-	}
-	return decodeResponse(status, raw, result)
+// An exchange is one call of the Bot API. It is the HTTP client of the SDK for that call, and records
+// the response itself: the SDK's errors quote what the server sent, do not distinguish a request
+// that was never sent from one whose response was lost, and do not limit the response.
+type exchange struct {
+	client *http.Client
+
+	sent   atomic.Bool // the request may have reached the server
+	done   bool        // Do was called
+	err    error       // error of the transport
+	status status
+	body   []byte
 }
 
-// post makes one call and gives the answer unread.
-func (a *Adapter) post(ctx context.Context, ep adapters.Endpoint, timeout time.Duration, method string, params any) (status, []byte, error) {
+// Do implements bot.HttpClient.
+func (x *exchange) Do(r *http.Request) (*http.Response, error) {
+	x.done = true
+	trace := &httptrace.ClientTrace{WroteHeaders: func() { x.sent.Store(true) }}
+	response, err := x.client.Do(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+	if err != nil {
+		x.err = err
+		return nil, err
+	}
+	defer response.Body.Close()
+	x.status = status{response.StatusCode, response.Header.Get("Retry-After")}
+	if x.body, x.err = io.ReadAll(io.LimitReader(response.Body, maxResponse)); x.err != nil {
+		return nil, x.err
+	}
+	response.Body = io.NopCloser(bytes.NewReader(x.body))
+	return response, nil
+}
+
+// sendError returns the error of an exchange without a complete response, or nil.
+func (x *exchange) sendError() error {
+	switch {
+	case !x.done:
+		return newSendError(adapters.Refused, "", errors.New("encode request"))
+	case x.err == nil:
+		return nil
+	case x.status.code != 0:
+		return newSendError(adapters.Ambiguous, strconv.Itoa(x.status.code), redactCause(x.err))
+	}
+	return newSendError(noResponseReason(x.sent.Load()), "", redactCause(x.err))
+}
+
+// call calls a method of the Bot API through the SDK and decodes the result of the response. Every
+// error is an *adapters.SendError that contains neither the token nor the parameters.
+//
+// The result is decoded from the recorded response, so that a field which the SDK cannot decode
+// does not make a call fail that has succeeded.
+func (a *Adapter) call(
+	ctx context.Context, ep adapters.Endpoint, timeout time.Duration, result any, method func(context.Context, *bot.Bot) error,
+) error {
+	tokens := ep.Current(adapters.BotToken)
+	if len(tokens) == 0 {
+		return newSendError(adapters.BadSecret, "", errors.New("no bot token"))
+	}
+	if _, err := url.Parse(a.baseURL()); err != nil {
+		return newSendError(adapters.Unreachable, "", errMalformedURL)
+	}
+	x := &exchange{client: a.httpClient()}
+	b, err := bot.New(url.PathEscape(tokens[0]), bot.WithSkipGetMe(), bot.WithServerURL(a.baseURL()),
+		bot.WithHTTPClient(timeout, x), bot.WithErrorsHandler(func(error) {}), bot.WithUpdatesChannelCap(0))
+	if err != nil {
+		return newSendError(adapters.BadSecret, "", errors.New("no bot token"))
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	_ = method(ctx, b) // x has the response, or the error
+	if err := x.sendError(); err != nil {
+		return err
+	}
+	return decodeResponse(x.status, x.body, result)
+}
+
+// post calls a method that the SDK does not export, with params as JSON, and returns the response.
+func (a *Adapter) post(
+	ctx context.Context, ep adapters.Endpoint, timeout time.Duration, method string, params any,
+) (status, []byte, error) {
 	tokens := ep.Current(adapters.BotToken)
 	if len(tokens) == 0 {
 		return status{}, nil, newSendError(adapters.BadSecret, "", errors.New("no bot token"))
@@ -69,45 +137,38 @@ func (a *Adapter) post(ctx context.Context, ep adapters.Endpoint, timeout time.D
 	if err != nil {
 		return status{}, nil, newSendError(adapters.Refused, "", fmt.Errorf("encode %s", method))
 	}
-	var left atomic.Bool
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { left.Store(true) }})
-	r, err := http.NewRequestWithContext(traced, http.MethodPost, a.baseURL()+"/bot"+url.PathEscape(tokens[0])+"/"+method, bytes.NewReader(body))
+	address := a.baseURL() + "/bot" + url.PathEscape(tokens[0]) + "/" + method
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
 	if err != nil {
-		return status{}, nil, newSendError(adapters.Unreachable, "", errors.New("the address of the Bot API server is malformed"))
+		return status{}, nil, newSendError(adapters.Unreachable, "", errMalformedURL)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	answer, err := a.httpClient().Do(r)
-	if err != nil {
-		return status{}, nil, newSendError(noResponseReason(left.Load()), "", redactCause(err))
-	}
-	defer answer.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(answer.Body, maxResponse))
-	if err != nil {
-		return status{}, nil, newSendError(adapters.Ambiguous, strconv.Itoa(answer.StatusCode), redactCause(err))
-	}
-	return status{answer.StatusCode, answer.Header.Get("Retry-After")}, raw, nil
+	x := &exchange{client: a.httpClient()}
+	_, _ = x.Do(r) // x has the response, or the error
+	return x.status, x.body, x.sendError()
 }
 
-// decodeResponse sorts an answer that has arrived.
+// decodeResponse decodes a complete response into result, which may be nil.
 func decodeResponse(s status, raw []byte, result any) error {
-	var said response
-	if json.Unmarshal(raw, &said) != nil || !said.OK && said.Code == 0 {
+	var r response
+	if json.Unmarshal(raw, &r) != nil || !r.OK && r.Code == 0 {
 		return s.sendError()
 	}
-	if !said.OK {
-		return said.sendError()
+	if !r.OK {
+		return r.sendError()
 	}
-	if result != nil && json.Unmarshal(said.Result, result) != nil {
-		return newSendError(adapters.Ambiguous, strconv.Itoa(s.code), errors.New("the result cannot be read"))
+	if result != nil && json.Unmarshal(r.Result, result) != nil {
+		return newSendError(adapters.Ambiguous, strconv.Itoa(s.code), errors.New("decode result"))
 	}
 	return nil
 }
 
-// sendError sorts an answer that is not the Bot API's: one of a proxy, or half of one.
+// sendError returns the error for a response that is not from the Bot API, such as that of a
+// proxy, or that is incomplete.
 func (s status) sendError() *adapters.SendError {
-	e := newSendError(adapters.Unreachable, strconv.Itoa(s.code), errors.New("the answer is not the Bot API's"))
+	e := newSendError(adapters.Unreachable, strconv.Itoa(s.code), errors.New("response is not from the Bot API"))
 	switch {
 	case s.ok():
 		e.Reason = adapters.Ambiguous
@@ -118,7 +179,7 @@ func (s status) sendError() *adapters.SendError {
 	return e
 }
 
-// sendError sorts what the Bot API refused.
+// sendError returns the error for a response in which the Bot API reports one.
 func (s response) sendError() *adapters.SendError {
 	e := adapters.ErrorFromStatus(s.Code, strconv.Itoa(s.Code))
 	if e == nil {
@@ -130,7 +191,7 @@ func (s response) sendError() *adapters.SendError {
 		e.RetryAfter = clampSeconds(s.Parameters.RetryAfter)
 	case s.Code == http.StatusForbidden:
 		e.Reason, e.Gone = adapters.Blocked, strings.Contains(s.Description, "user is deactivated")
-	case s.Code == http.StatusNotFound: // how the server answers a token that cannot be one
+	case s.Code == http.StatusNotFound: // the response to a malformed token
 		e.Reason = adapters.BadSecret
 	case s.Parameters.MigrateTo != 0:
 		e.Reason, e.NewChatID = adapters.Moved, formatInt(s.Parameters.MigrateTo)
@@ -138,18 +199,18 @@ func (s response) sendError() *adapters.SendError {
 	return e
 }
 
-// A apiError is Telegram's own description of an error. It prints only phrases known
-// to hold nothing of the message or the chat.
+// An apiError is Telegram's description of an error. It prints only phrases that are known to
+// contain nothing of the message or the chat.
 type apiError struct{ description string }
 
-func (r *apiError) Error() string {
+func (e *apiError) Error() string {
 	for _, phrase := range [...]string{
 		"bot was blocked by the user", "user is deactivated", "bot was kicked", "bot is not a member", "bot can't initiate conversation",
 		"bot can't send messages to bots", "chat not found", "message thread not found", "TOPIC_CLOSED", "message is too long",
 		"message text is empty", "not enough rights", "have no rights", "group chat was upgraded", "message to be replied not found",
 		"Too Many Requests", "Unauthorized", "terminated by other getUpdates", "webhook is active", "terminated by setWebhook",
 	} {
-		if strings.Contains(r.description, phrase) {
+		if strings.Contains(e.description, phrase) {
 			return phrase
 		}
 	}
@@ -160,16 +221,16 @@ func newSendError(reason adapters.Reason, code string, err error) *adapters.Send
 	return &adapters.SendError{Reason: reason, Code: code, Err: err}
 }
 
-// noResponseReason says what to think of a call without an answer.
-func noResponseReason(left bool) adapters.Reason {
-	if left {
+// noResponseReason returns the reason for a call without a response.
+func noResponseReason(sent bool) adapters.Reason {
+	if sent {
 		return adapters.Ambiguous
 	}
 	return adapters.Unreachable
 }
 
-// redactCause gives what went wrong on the way, without the URL, which holds the token,
-// and without what a stranger may have answered.
+// redactCause returns the cause of a transport error without the URL, which contains the token,
+// and without anything a server may have sent.
 func redactCause(err error) error {
 	var timeout interface{ Timeout() bool }
 	var op *net.OpError
@@ -189,7 +250,7 @@ func redactCause(err error) error {
 
 const maxRetryAfter = time.Hour
 
-// clampSeconds keeps what a server asks for within reason.
+// clampSeconds returns n seconds, between zero and maxRetryAfter.
 func clampSeconds(n int64) time.Duration {
 	return time.Duration(min(max(n, 0), int64(maxRetryAfter/time.Second))) * time.Second
 }
@@ -201,8 +262,8 @@ func (a *Adapter) baseURL() string {
 	return strings.TrimRight(a.APIURL, "/")
 }
 
-// httpClient gives the client: the one it was given, or one that keeps enough connections
-// for many chats at once.
+// httpClient returns the client of the adapter, or one that keeps enough idle connections for many
+// concurrent chats. It follows no redirects.
 func (a *Adapter) httpClient() *http.Client {
 	a.clientOnce.Do(func() {
 		var c http.Client

@@ -12,27 +12,27 @@ import (
 	"hydragate/adapters"
 )
 
-// staleAfter is when a position says nothing any more: a week without updates, and
-// Telegram draws their numbers anew, perhaps lower.
+// staleAfter is the age at which a position is ignored. After a week without updates, Telegram
+// chooses new update IDs, which may be lower.
 const staleAfter = 6 * 24 * time.Hour
 
-// A position is how far a bot's updates have been taken. As a cursor it reads
-// "<next>@<unix seconds>@<mark>".
+// A position is the progress of a bot's poller. Its text form is "<next>@<unix seconds>@<token
+// hash>".
 type position struct {
-	next      int64     // the first update that is not taken yet; 0 when nobody knows
-	at        time.Time // when the last one was taken
-	tokenHash string    // of the token: with another token the numbers may start over
+	next      int64     // the first update not yet stored; 0 if unknown
+	at        time.Time // time of the last batch
+	tokenHash string    // hash of the token; with another token the IDs may start over
 }
 
-// parsePosition reads a cursor. One that cannot be read, or belongs to another
-// token, is as good as none: what Telegram sends again has the same key.
+// parsePosition parses a cursor. A cursor that is malformed or belongs to another token yields the
+// zero position: updates that are fetched again have the same key.
 func parsePosition(cursor string, ep adapters.Endpoint) position {
 	none := position{tokenHash: tokenHash(ep)}
 	head, rest, _ := strings.Cut(cursor, "@")
-	seconds, of, marked := strings.Cut(rest, "@")
+	seconds, hash, hasHash := strings.Cut(rest, "@")
 	next, err := strconv.ParseInt(head, 10, 64)
 	unix, errAt := strconv.ParseInt(seconds, 10, 64)
-	if err != nil || errAt != nil || next < 0 || marked && of != none.tokenHash {
+	if err != nil || errAt != nil || next < 0 || hasHash && hash != none.tokenHash {
 		return none
 	}
 	return position{next: next, at: time.Unix(unix, 0), tokenHash: none.tokenHash}
@@ -42,7 +42,7 @@ func (p position) String() string {
 	return formatInt(p.next) + "@" + formatInt(p.at.Unix()) + "@" + p.tokenHash
 }
 
-// offset gives what to ask Telegram for; 0 asks for all it has.
+// offset returns the offset parameter of getUpdates; 0 requests all pending updates.
 func (p position) offset(now time.Time) int64 {
 	if now.Sub(p.at) > staleAfter {
 		return 0
@@ -50,21 +50,21 @@ func (p position) offset(now time.Time) int64 {
 	return p.next
 }
 
-// advance gives the position behind a batch. It follows the batch even where that
-// leads below p: then the numbers were drawn anew.
+// advance returns the position after a batch. It may be lower than p, if Telegram has chosen new
+// IDs.
 func (p position) advance(raws []json.RawMessage, now time.Time) position {
 	var last int64
 	for _, raw := range raws {
 		last = max(last, updateID(raw))
 	}
 	next := position{next: p.next, at: now, tokenHash: p.tokenHash}
-	if last > 0 && last < math.MaxInt64 { // behind that Telegram would count from the end
+	if last > 0 && last < math.MaxInt64 { // a negative offset counts from the end
 		next.next = last + 1
 	}
 	return next
 }
 
-// tokenHash tells one token from another and nothing else.
+// tokenHash returns a short hash that distinguishes tokens.
 func tokenHash(ep adapters.Endpoint) string {
 	for _, token := range ep.Current(adapters.BotToken) {
 		sum := sha256.Sum256([]byte(token))

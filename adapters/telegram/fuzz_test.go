@@ -16,11 +16,11 @@ import (
 	"hydragate/adapters/telegram"
 )
 
-// maxReadTime is more than any one request may take to be read.
+// maxReadTime is the maximum time for reading one request.
 const maxReadTime = 5 * time.Second
 
-// Whatever comes with the right secret is one message that can be kept, and the same
-// one every time.
+// FuzzReceive checks that every authenticated request yields exactly one storable message, and the
+// same one each time.
 func FuzzReceive(f *testing.F) {
 	files, err := filepath.Glob("testdata/main/*.json")
 	if err != nil || len(files) == 0 {
@@ -57,7 +57,7 @@ func FuzzReceive(f *testing.F) {
 	})
 }
 
-// A secret opens when it is the one that is kept, and no other does.
+// FuzzSecret checks that only the stored secret is accepted.
 func FuzzSecret(f *testing.F) {
 	f.Add(secret, secret)
 	f.Add("", "")

@@ -50,9 +50,8 @@ const (
 	maxMIME = 128
 )
 
-// attachments gives what a message carries besides text. A file's Ref is the id
-// that getFile takes; a location's is a geo URI (RFC 5870), a contact's a tel URI
-// (RFC 3966).
+// attachments returns the content of a message other than text. The Ref of a file is the ID for
+// getFile, that of a location a geo URI (RFC 5870), and that of a contact a tel URI (RFC 3966).
 func (m media) attachments() []adapters.Attachment {
 	var as []adapters.Attachment
 	if p, ok := largestPhoto(m.Photo); ok {
@@ -60,7 +59,7 @@ func (m media) attachments() []adapters.Attachment {
 	}
 	document := m.Document
 	if m.Animation != nil {
-		document = nil // Telegram repeats an animation as a document, for old clients
+		document = nil // Telegram repeats an animation as a document for old clients
 	}
 	for _, f := range []struct {
 		kind string
@@ -88,7 +87,7 @@ func (f *file) attachment(kind string) adapters.Attachment {
 	}
 }
 
-// largestPhoto picks the best of the sizes in which Telegram offers a photo.
+// largestPhoto returns the largest of the sizes of a photo.
 func largestPhoto(ps []photo) (best photo, ok bool) {
 	for _, p := range ps {
 		if !ok || p.Width*p.Height > best.Width*best.Height {

@@ -17,12 +17,12 @@ const (
 	maxName     = 256
 	maxUsername = 64
 	maxLocale   = 35   // RFC 5646, §4.4.1
-	maxAction   = 1024 // callback data has 64 bytes at most
+	maxAction   = 1024 // callback data has at most 64 bytes
 	maxQueryID  = 256
 )
 
-// parseUpdate turns the bytes of one update into a message. It cannot fail: what it does
-// not understand is kept whole.
+// parseUpdate returns the message in one update. It does not fail: an update that cannot be
+// decoded becomes an Undecodable message with all its bytes.
 func parseUpdate(raw []byte, ep adapters.Endpoint) adapters.Message {
 	var u update
 	if err := json.Unmarshal(raw, &u); err != nil || u.ID == 0 {
@@ -49,8 +49,8 @@ func parseUpdate(raw []byte, ep adapters.Endpoint) adapters.Message {
 	return adapters.Message{Key: messageKey(ep, "u", u.ID, digest(raw)), Kind: adapters.Unsupported}
 }
 
-// messageKey names one delivery of an endpoint. Update ids are drawn anew after a quiet
-// week, so a key never rests on one alone.
+// messageKey returns the deduplication key of an update. Update IDs may repeat after a week
+// without updates, so they are never the only part.
 func messageKey(ep adapters.Endpoint, parts ...any) string {
 	k := ep.Address
 	for _, p := range parts {
@@ -64,12 +64,12 @@ func digest(raw []byte) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// undecodableMessage keeps an update that cannot be read.
+// undecodableMessage returns a message with the bytes of an update that cannot be decoded.
 func undecodableMessage(raw []byte, ep adapters.Endpoint) adapters.Message {
 	return adapters.Message{Key: messageKey(ep, "x", updateID(raw), digest(raw)), Kind: adapters.Undecodable, Raw: raw}
 }
 
-// normalize reads a message; kind is Text or Edit.
+// normalize returns m as a message of kind Text or Edit.
 func (m *message) normalize(kind adapters.Kind, raw []byte, ep adapters.Endpoint) adapters.Message {
 	if m.ID == 0 || m.Chat.ID == 0 {
 		return undecodableMessage(raw, ep)
@@ -100,21 +100,21 @@ func (m *message) normalize(kind adapters.Kind, raw []byte, ep adapters.Endpoint
 	return out
 }
 
-// normalizeUnserved reads a message from where the bot does not answer, for the reason why.
-// Its place cannot be mistaken for a private chat with the bot, whose number a
-// business chat may share.
-func (m *message) normalizeUnserved(why string, raw []byte, ep adapters.Endpoint) adapters.Message {
+// normalizeUnserved returns a message from a chat in which the bot does not reply, for the given
+// reason. The ID of its chat is distinct from those of private chats with the bot, because a
+// business chat may have the same one.
+func (m *message) normalizeUnserved(reason string, raw []byte, ep adapters.Endpoint) adapters.Message {
 	if m.ID == 0 || m.Chat.ID == 0 {
 		return undecodableMessage(raw, ep)
 	}
 	out := m.baseMessage(ep)
-	out.Kind, out.UnprovenReason = adapters.Unsupported, why
+	out.Kind, out.UnprovenReason = adapters.Unsupported, reason
 	out.Key = messageKey(ep, "b", m.BusinessConnectionID, m.Chat.ID, m.ID, m.EditDate)
-	out.Chat = adapters.Chat{ID: adapters.Sanitize(why+":"+m.BusinessConnectionID+":"+formatInt(m.Chat.ID), maxRef), Group: true}
+	out.Chat = adapters.Chat{ID: adapters.Sanitize(reason+":"+m.BusinessConnectionID+":"+formatInt(m.Chat.ID), maxRef), Group: true}
 	return out
 }
 
-// baseMessage reads what all messages have: ids, sender and place.
+// baseMessage returns the fields that all messages have.
 func (m *message) baseMessage(ep adapters.Endpoint) adapters.Message {
 	return adapters.Message{
 		Key:        messageKey(ep, "m", m.Chat.ID, m.ID),
@@ -126,8 +126,8 @@ func (m *message) baseMessage(ep adapters.Endpoint) adapters.Message {
 	}
 }
 
-// sender names the person, unless the message speaks for a chat: then its "from" is
-// an account that all such messages share.
+// sender returns the person who wrote the message. If the message was sent on behalf of a chat,
+// only its title is returned, because all such messages share one "from" account.
 func (m *message) sender() adapters.Sender {
 	if m.SenderChat != nil {
 		return adapters.Sender{Name: adapters.Sanitize(m.SenderChat.Title, maxName)}
@@ -147,8 +147,7 @@ func (u *user) sender() adapters.Sender {
 	}
 }
 
-// toChat takes every chat but a private one for a group, also those of a type that
-// Telegram has yet to invent.
+// toChat returns the chat. Every chat that is not private is a group, including types added later.
 func (m *message) toChat() adapters.Chat {
 	p := adapters.Chat{ID: formatInt(m.Chat.ID), Group: m.Chat.Type != "private"}
 	if m.IsTopicMessage && m.ThreadID != 0 {
@@ -157,7 +156,8 @@ func (m *message) toChat() adapters.Chat {
 	return p
 }
 
-// replyTo leaves out what every message of a topic answers: the one that opened it.
+// replyTo returns the ID of the message that m replies to. In a topic it ignores the message that
+// opened the topic, which every message refers to.
 func (m *message) replyTo() string {
 	if m.ReplyTo == nil || m.ReplyTo.ID == 0 || m.IsTopicMessage && m.ReplyTo.ID == m.ThreadID {
 		return ""
@@ -165,8 +165,8 @@ func (m *message) replyTo() string {
 	return formatInt(m.ReplyTo.ID)
 }
 
-// unprovenReason says what makes it doubtful that the sender wrote the message, here and
-// now.
+// unprovenReason returns why it is uncertain that the sender wrote the message now; empty if it is
+// certain.
 func (m *message) unprovenReason() string {
 	switch {
 	case m.IsAutomaticForward:
@@ -187,8 +187,8 @@ func (m *message) unprovenReason() string {
 	return ""
 }
 
-// normalize reads the press of a button. Place.Answer holds the id that ends the
-// waiting in the person's app.
+// normalize returns the press of a button as a message. Its ReplyToken is the ID with which the
+// query is answered.
 func (q *callbackQuery) normalize(raw []byte, ep adapters.Endpoint) adapters.Message {
 	if q.ID == "" || q.From == nil || q.From.ID == 0 {
 		return undecodableMessage(raw, ep)
@@ -209,8 +209,8 @@ func (q *callbackQuery) normalize(raw []byte, ep adapters.Endpoint) adapters.Mes
 	return out
 }
 
-// normalize reads a change of the bot's own membership: in a private chat, that
-// the person blocked the bot or let it in again.
+// normalize returns a change of the membership of the bot. In a private chat it means that the
+// person blocked or unblocked the bot.
 func (c *chatMemberUpdated) normalize(id int64, raw []byte, ep adapters.Endpoint) adapters.Message {
 	if c.Chat.ID == 0 {
 		return undecodableMessage(raw, ep)
@@ -234,10 +234,10 @@ func (c *chatMemberUpdated) normalize(id int64, raw []byte, ep adapters.Endpoint
 	return out
 }
 
-// maxUnixSeconds is the last that RFC 3339 can write.
+// maxUnixSeconds is the latest time that RFC 3339 can represent.
 const maxUnixSeconds = 253402300799
 
-// unixTime is zero for a time nobody can write down.
+// unixTime returns a time in UTC, or the zero time if it is out of range.
 func unixTime(seconds int64) time.Time {
 	if seconds <= 0 || seconds > maxUnixSeconds {
 		return time.Time{}

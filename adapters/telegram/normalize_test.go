@@ -10,20 +10,20 @@ import (
 	"hydragate/adapters/telegram"
 )
 
-// unavailableHandler answers every webhook with a failure.
+// unavailableHandler fails every webhook request.
 type unavailableHandler struct{}
 
 func (unavailableHandler) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusServiceUnavailable)
 }
 
-// canRedeem reports whether a message could carry a claim.
+// canRedeem reports whether a message may redeem a code.
 func canRedeem(m adapters.Message) bool {
 	return m.Kind == adapters.Text && m.Command != nil && m.UnprovenReason == "" && !m.Chat.Group && m.Sender.ID != ""
 }
 
-// Of all recorded ways to say a claim, only those of a person who types it in a
-// private chat may count.
+// TestReceive_ProvenClaims checks that of all recorded claims only those typed by a person in a
+// private chat can redeem a code.
 func TestReceive_ProvenClaims(t *testing.T) {
 	good := map[string]bool{"claim": true, "claim_at_bot": true, "claim_upper_newline": true, "claim_alone": true, "start_deep_link": true}
 	files, err := filepath.Glob("testdata/main/*.json")
@@ -46,8 +46,8 @@ func TestReceive_ProvenClaims(t *testing.T) {
 	}
 }
 
-// A number drawn again must not swallow a new message, and a message that comes
-// with another number is still the same.
+// TestReceive_MessageKeys checks that a repeated update ID does not hide a new message, and
+// that a message with another update ID is still the same.
 func TestReceive_MessageKeys(t *testing.T) {
 	key := func(body string) string {
 		t.Helper()
@@ -64,15 +64,15 @@ func TestReceive_MessageKeys(t *testing.T) {
 		a, b string
 		same bool
 	}{
-		"SameMessageOtherNumber": {message("1", "5", ""), message("2", "5", ""), true},
-		"OtherMessageSameNumber": {message("1", "5", ""), message("1", "6", ""), false},
-		"BusinessChatOfThatID":   {message("1", "5", ""), message("1", "5", `,"business_connection_id":"b"`), false},
-		"BlockSameNumber":        {`{"update_id":1,"my_chat_member":{"chat":{"id":7,"type":"private"},"date":1}}`, `{"update_id":1,"my_chat_member":{"chat":{"id":7,"type":"private"},"date":2}}`, false},
-		"UnknownSameNumber":      {`{"update_id":1,"new":{"a":1}}`, `{"update_id":1,"new":{"a":2}}`, false},
-		"OddSameNumber":          {`{"update_id":1,"message":{}}`, `{"update_id":1,"message":{"text":"y"}}`, false},
-		"TwoPresses":             {`{"update_id":1,"callback_query":{"id":"1","from":{"id":7}}}`, `{"update_id":1,"callback_query":{"id":"2","from":{"id":7}}}`, false},
-		"MessageThenItsEdit":     {message("1", "5", ""), `{"update_id":2,"edited_message":{"message_id":5,"chat":{"id":7},"edit_date":9,"text":"y"}}`, false},
-		"TwoEdits":               {`{"update_id":2,"edited_message":{"message_id":5,"chat":{"id":7},"edit_date":8}}`, `{"update_id":3,"edited_message":{"message_id":5,"chat":{"id":7},"edit_date":9}}`, false},
+		"same message other number": {message("1", "5", ""), message("2", "5", ""), true},
+		"other message same number": {message("1", "5", ""), message("1", "6", ""), false},
+		"business chat of that ID":  {message("1", "5", ""), message("1", "5", `,"business_connection_id":"b"`), false},
+		"block same number":         {`{"update_id":1,"my_chat_member":{"chat":{"id":7,"type":"private"},"date":1}}`, `{"update_id":1,"my_chat_member":{"chat":{"id":7,"type":"private"},"date":2}}`, false},
+		"unknown same number":       {`{"update_id":1,"new":{"a":1}}`, `{"update_id":1,"new":{"a":2}}`, false},
+		"odd same number":           {`{"update_id":1,"message":{}}`, `{"update_id":1,"message":{"text":"y"}}`, false},
+		"two presses":               {`{"update_id":1,"callback_query":{"id":"1","from":{"id":7}}}`, `{"update_id":1,"callback_query":{"id":"2","from":{"id":7}}}`, false},
+		"message then its edit":     {message("1", "5", ""), `{"update_id":2,"edited_message":{"message_id":5,"chat":{"id":7},"edit_date":9,"text":"y"}}`, false},
+		"two edits":                 {`{"update_id":2,"edited_message":{"message_id":5,"chat":{"id":7},"edit_date":8}}`, `{"update_id":3,"edited_message":{"message_id":5,"chat":{"id":7},"edit_date":9}}`, false},
 	} {
 		if same := key(c.a) == key(c.b); same != c.same {
 			t.Errorf("%s: %q and %q", name, key(c.a), key(c.b))

@@ -3,57 +3,60 @@ package telegram
 import (
 	"context"
 	"encoding/json"
-	"log/slog"
 	"time"
 
 	"hydragate/adapters"
 )
 
 const (
-	pollSeconds     = 50 // the longest that Telegram lets a call wait
+	pollSeconds     = 50 // maximum of the Bot API
 	pollTimeout     = pollSeconds*time.Second + 15*time.Second
 	minBackoff      = 500 * time.Millisecond
 	maxBackoff      = 30 * time.Second
-	maxStoreBackoff = 2 * time.Second // for a store that is away: Telegram's patience is not at stake
+	maxStoreBackoff = 2 * time.Second // while the store is unavailable
 	pollLimit       = 100
 )
 
-// Poll fetches updates until ctx ends. Nothing is confirmed to Telegram before take
-// has returned nil for it; a take that fails is tried again with the same batch. It
-// gives up only on a token that Telegram does not know.
-func (a *Adapter) Poll(ctx context.Context, ep adapters.Endpoint, cursor string, take func(ctx context.Context, batch []adapters.Message, cursor string) error) error {
+// Poll fetches updates until ctx ends. An update is acknowledged to Telegram only after take has
+// returned nil for it; take is retried with the same batch. Poll returns early only if Telegram
+// rejects the token.
+func (a *Adapter) Poll(
+	ctx context.Context, ep adapters.Endpoint, cursor string,
+	take func(ctx context.Context, batch []adapters.Message, cursor string) error,
+) error {
 	at := parsePosition(cursor, ep)
-	pause := adapters.NewBackoff(minBackoff, maxBackoff)
+	backoff := adapters.NewBackoff(minBackoff, maxBackoff)
 	for ctx.Err() == nil {
 		raws, err := a.getUpdates(ctx, ep, at.offset(a.now()))
 		if err != nil {
-			if stop := pause.Sleep(ctx, a.log(), ep, err); stop != nil {
+			if stop := backoff.Sleep(ctx, a.log(), ep, err); stop != nil {
 				return stop
 			}
 			continue
 		}
 		if len(raws) == 0 {
-			pause.Reset()
+			backoff.Reset()
 			continue
 		}
 		next := at.advance(raws, a.now())
 		if err := a.deliver(ctx, ep, parseUpdates(raws, ep), next.String(), take); err != nil {
 			return err
 		}
-		if next.next == at.next { // nothing that Telegram could be told to forget
-			if err := adapters.Sleep(ctx, pause.Next()); err != nil {
+		if next.next == at.next { // nothing to acknowledge
+			if err := adapters.Sleep(ctx, backoff.Next()); err != nil {
 				return err
 			}
 		} else {
-			pause.Reset()
+			backoff.Reset()
 		}
 		at = next
 	}
 	return ctx.Err()
 }
 
-// getUpdates asks once. The kinds of update are named each time, since Telegram keeps
-// what another program asked for last.
+// getUpdates makes one long poll. It is not a method of the SDK, which has only a poller of its
+// own. The kinds of updates are sent with each call, because Telegram remembers those of the last
+// call, by any program.
 func (a *Adapter) getUpdates(ctx context.Context, ep adapters.Endpoint, offset int64) ([]json.RawMessage, error) {
 	status, raw, err := a.post(ctx, ep, pollTimeout, "getUpdates", struct {
 		Offset  int64    `json:"offset,omitempty"`
@@ -74,18 +77,23 @@ func (a *Adapter) getUpdates(ctx context.Context, ep adapters.Endpoint, offset i
 	return nil, err
 }
 
-// deliver gives a batch to take until it is taken or ctx ends.
-func (a *Adapter) deliver(ctx context.Context, ep adapters.Endpoint, batch []adapters.Message, cursor string, take func(context.Context, []adapters.Message, string) error) error {
-	pause := adapters.NewBackoff(minBackoff, maxStoreBackoff)
+// deliver calls take with a batch until it succeeds or ctx ends.
+func (a *Adapter) deliver(
+	ctx context.Context, ep adapters.Endpoint, batch []adapters.Message, cursor string,
+	take func(context.Context, []adapters.Message, string) error,
+) error {
+	backoff := adapters.NewBackoff(minBackoff, maxStoreBackoff)
 	for {
-		if err := take(ctx, batch, cursor); err == nil {
+		err := take(ctx, batch, cursor)
+		if err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		wait := pause.Next()
-		a.log().WarnContext(ctx, "poll waits", slog.String("endpoint", ep.ID), slog.String("reason", "not stored"), slog.Duration("wait", wait))
+		wait := backoff.Next()
+		a.log().WarnContext(ctx, "store updates failed, retrying",
+			"endpoint", ep.ID, "retry_in_ms", wait.Milliseconds(), "error", err)
 		if err := adapters.Sleep(ctx, wait); err != nil {
 			return err
 		}

@@ -16,7 +16,7 @@ import (
 	"hydragate/adapters/telegram"
 )
 
-// A fakeStore takes batches as the store does: each message once, by its key.
+// A fakeStore stores batches like the database: each message once, by its key.
 type fakeStore struct {
 	mu       sync.Mutex
 	failures int // how many takes fail first
@@ -55,7 +55,7 @@ func (s *fakeStore) joinedTexts() string {
 	return strings.Join(s.texts, " ")
 }
 
-// startPolling runs Poll in the background until the test ends or stop is called.
+// startPolling runs Poll until the test ends or stop is called.
 func startPolling(t *testing.T, a *telegram.Adapter, cursor string, s *fakeStore) (stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -69,7 +69,7 @@ func startPolling(t *testing.T, a *telegram.Adapter, cursor string, s *fakeStore
 	return stop
 }
 
-// advance lets time pass in a bubble, and then everything that is due.
+// advance lets time pass in a synctest bubble and waits for everything that is due.
 func advance(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -112,8 +112,8 @@ func TestPoll_ConfirmsAfterStore(t *testing.T) {
 	})
 }
 
-// Whoever stops between storing and confirming finds everything again, and asks
-// for nothing twice after it.
+// TestPoll_ResumesAtCursor checks that a poller which stops between storing and acknowledging
+// fetches the updates again, and nothing twice afterwards.
 func TestPoll_ResumesAtCursor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, a := newSimulator(t)
@@ -138,12 +138,12 @@ func TestPoll_ResumesAtCursor(t *testing.T) {
 
 func TestPoll_UndecodableUpdate(t *testing.T) {
 	for name, poison := range map[string]string{
-		"OverflowingID":  `{"message":{"message_id":7,"chat":{"id":99999999999999999999,"type":"private"},"text":"x"}}`,
-		"TextIsAnObject": `{"message":{"message_id":7,"chat":{"id":7,"type":"private"},"text":{"a":1}}}`,
-		"EmptyMessage":   `{"message":{}}`,
-		"NoID":           `["no object"]`,
-		"TooDeep":        `{"message":{"message_id":7,"chat":{"id":7,"type":"private"},"text":"x]}\"","odd":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}}`,
-		"RawControl":     "{\"message\":{\"message_id\":7,\"chat\":{\"id\":7,\"type\":\"private\"},\"text\":\"a\x00b\"}}",
+		"overflowing ID":    `{"message":{"message_id":7,"chat":{"id":99999999999999999999,"type":"private"},"text":"x"}}`,
+		"text is an object": `{"message":{"message_id":7,"chat":{"id":7,"type":"private"},"text":{"a":1}}}`,
+		"empty message":     `{"message":{}}`,
+		"no ID":             `["no object"]`,
+		"too deep":          `{"message":{"message_id":7,"chat":{"id":7,"type":"private"},"text":"x]}\"","odd":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}}`,
+		"raw control":       "{\"message\":{\"message_id\":7,\"chat\":{\"id\":7,\"type\":\"private\"},\"text\":\"a\x00b\"}}",
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -166,8 +166,8 @@ func TestPoll_UndecodableUpdate(t *testing.T) {
 	}
 }
 
-// An update without an id cannot be confirmed alone: it is kept once, asked for
-// slowly, and gone with the next one.
+// TestPoll_UpdateWithoutID checks that an update without an ID, which cannot be acknowledged by
+// itself, is stored once, polled slowly, and acknowledged with the next one.
 func TestPoll_UpdateWithoutID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, a := newSimulator(t)
@@ -192,17 +192,17 @@ func TestPoll_Faults(t *testing.T) {
 		faults      []simulator.Fault
 		least, most time.Duration
 	}{
-		"Conflict":    {[]simulator.Fault{conflict, conflict, conflict}, time.Second, 10 * time.Second},
-		"Throttled":   {[]simulator.Fault{{Status: 429, Body: `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 40","parameters":{"retry_after":40}}`}}, 40 * time.Second, 41 * time.Second},
-		"BadGateway":  {[]simulator.Fault{{Status: 502, Body: "<html>"}}, 200 * time.Millisecond, time.Second},
-		"CutOff":      {[]simulator.Fault{{Cut: true}, {Cut: true}}, 400 * time.Millisecond, 3 * time.Second},
-		"NoAnswer":    {[]simulator.Fault{{Hang: true}}, time.Minute, 2 * time.Minute},
-		"NotAnArray":  {[]simulator.Fault{{Status: 200, Body: `{"ok":true,"result":{}}`}}, 200 * time.Millisecond, time.Second},
-		"CutInText":   {[]simulator.Fault{{Status: 200, Body: `{"ok":true,"result":[{"update_id":1,"message":{"text":"a]`}}, 200 * time.Millisecond, time.Second},
-		"HalfABatch":  {[]simulator.Fault{{Status: 200, Body: `{"ok":true,"result":[{"upd`}}, 200 * time.Millisecond, time.Second},
-		"Forbidden":   {[]simulator.Fault{{Status: 403, Body: `{"ok":false,"error_code":403,"description":"Forbidden"}`}}, 200 * time.Millisecond, time.Second},
-		"ManyInARow":  {slices.Repeat([]simulator.Fault{{Status: 500, Body: "oops"}}, 30), time.Minute, 30 * time.Minute},
-		"HugeWaiting": {[]simulator.Fault{{Status: 429, Body: `{"ok":false,"error_code":429,"parameters":{"retry_after":9223372036854775807}}`}}, time.Hour, time.Hour},
+		"conflict":      {[]simulator.Fault{conflict, conflict, conflict}, time.Second, 10 * time.Second},
+		"throttled":     {[]simulator.Fault{{Status: 429, Body: `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 40","parameters":{"retry_after":40}}`}}, 40 * time.Second, 41 * time.Second},
+		"bad gateway":   {[]simulator.Fault{{Status: 502, Body: "<html>"}}, 200 * time.Millisecond, time.Second},
+		"cut off":       {[]simulator.Fault{{Cut: true}, {Cut: true}}, 400 * time.Millisecond, 3 * time.Second},
+		"no answer":     {[]simulator.Fault{{Hang: true}}, time.Minute, 2 * time.Minute},
+		"not an array":  {[]simulator.Fault{{Status: 200, Body: `{"ok":true,"result":{}}`}}, 200 * time.Millisecond, time.Second},
+		"cut in text":   {[]simulator.Fault{{Status: 200, Body: `{"ok":true,"result":[{"update_id":1,"message":{"text":"a]`}}, 200 * time.Millisecond, time.Second},
+		"half a batch":  {[]simulator.Fault{{Status: 200, Body: `{"ok":true,"result":[{"upd`}}, 200 * time.Millisecond, time.Second},
+		"forbidden":     {[]simulator.Fault{{Status: 403, Body: `{"ok":false,"error_code":403,"description":"Forbidden"}`}}, 200 * time.Millisecond, time.Second},
+		"many in a row": {slices.Repeat([]simulator.Fault{{Status: 500, Body: "oops"}}, 30), time.Minute, 30 * time.Minute},
+		"huge waiting":  {[]simulator.Fault{{Status: 429, Body: `{"ok":false,"error_code":429,"parameters":{"retry_after":9223372036854775807}}`}}, time.Hour, time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -257,7 +257,7 @@ func TestPoll_CanceledWhileStoreFails(t *testing.T) {
 	})
 }
 
-// Two pollers of one bot cost conflicts, and no message.
+// TestPoll_TwoPollers checks that two pollers of one bot cause conflicts but lose no message.
 func TestPoll_TwoPollers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, a := newSimulator(t)
@@ -288,12 +288,12 @@ func TestPoll_Cursor(t *testing.T) {
 		mark string
 		asks string // the offset asked for; "" when it asks without
 	}{
-		"Fresh":        {next: 900, age: time.Minute, asks: "900"},
-		"FiveDays":     {next: 900, age: 5 * day, asks: "900"},
-		"SevenDays":    {next: 900, age: 7 * day},
-		"OtherToken":   {next: 900, age: time.Minute, mark: "@00000000"},
-		"NoneTakenYet": {next: 0, age: time.Minute},
-		"Negative":     {next: -5, age: time.Minute},
+		"fresh":          {next: 900, age: time.Minute, asks: "900"},
+		"five days":      {next: 900, age: 5 * day, asks: "900"},
+		"seven days":     {next: 900, age: 7 * day},
+		"other token":    {next: 900, age: time.Minute, mark: "@00000000"},
+		"none taken yet": {next: 0, age: time.Minute},
+		"negative":       {next: -5, age: time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -326,8 +326,8 @@ func TestPoll_Cursor(t *testing.T) {
 	}
 }
 
-// After a quiet week Telegram draws new ids, which may be lower: neither a poller
-// that kept running nor one that comes back may be deaf to them.
+// TestPoll_UpdateIDsReset checks that a poller, running or restarted, receives updates with the
+// lower IDs that Telegram may choose after a week without updates.
 func TestPoll_UpdateIDsReset(t *testing.T) {
 	low := func(id int, text string) []byte {
 		return fmt.Appendf(nil, `{"update_id":%d,"message":{"message_id":%d,"from":{"id":712345678,"is_bot":false,"first_name":"Steve"},"chat":{"id":712345678,"type":"private"},"date":1763776800,"text":%q}}`, id, id, text)

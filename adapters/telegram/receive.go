@@ -13,13 +13,13 @@ import (
 
 const (
 	secretHeader      = "X-Telegram-Bot-Api-Secret-Token"
-	maxBody           = 512 << 10 // of what is kept; no update that is known to be sent comes near
-	maxUpdateSize     = 4 << 20   // the most that Telegram puts into one answer to a poll
-	retryAfterSeconds = 5         // how long Telegram is asked to wait when a message could not be stored
+	maxBody           = 512 << 10 // of what is stored; known updates are much smaller
+	maxUpdateSize     = 4 << 20   // maximum of a response of getUpdates
+	retryAfterSeconds = 5         // sent if a message could not be stored
 )
 
-// Receive takes one update from the webhook. Nothing of the body is read before
-// the secret is found right.
+// Receive returns the message in one webhook request. It does not read the body before it has
+// checked the secret token.
 func (a *Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (adapters.Inbound, error) {
 	if hook != "" {
 		return adapters.Inbound{}, adapters.ErrUnknownWebhook
@@ -45,25 +45,25 @@ func (a *Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (a
 	return adapters.Inbound{Messages: []adapters.Message{m}, Ack: acknowledge}, nil
 }
 
-// hasValidSecret compares hashes, so that the time taken tells neither the secret nor
-// its length.
+// hasValidSecret compares hashes, so that the time taken reveals neither the secret nor its
+// length.
 func hasValidSecret(h http.Header, secrets []string) bool {
 	values := h.Values(secretHeader)
 	if len(values) != 1 {
 		return false
 	}
 	got := sha256.Sum256([]byte(values[0]))
-	right := 0
+	equal := 0
 	for _, s := range secrets {
 		want := sha256.Sum256([]byte(s))
-		right |= subtle.ConstantTimeCompare(got[:], want[:])
+		equal |= subtle.ConstantTimeCompare(got[:], want[:])
 	}
-	return right == 1
+	return equal == 1
 }
 
-// readBody reads the first maxBody bytes of an update; whole says that this is all. The
-// rest is not kept, and the update is taken nonetheless: Telegram holds a chat back, for
-// a day, behind one that is refused.
+// readBody reads up to maxBody bytes of an update; whole reports whether that is all of it. A
+// longer update is truncated rather than rejected, because Telegram would retry it for a day and
+// hold back later updates of the chat.
 func readBody(r *http.Request) (body []byte, whole bool, err error) {
 	if r.ContentLength > maxUpdateSize {
 		return nil, false, adapters.ErrTooLarge
@@ -82,10 +82,10 @@ func readBody(r *http.Request) (body []byte, whole bool, err error) {
 	return body, rest == 0, nil
 }
 
-// acknowledge answers without a body: Telegram would carry out a call it finds
-// there.
-func acknowledge(w http.ResponseWriter, taken error) {
-	if taken != nil {
+// acknowledge writes a response without a body, because Telegram would execute a method call in
+// the body.
+func acknowledge(w http.ResponseWriter, err error) {
+	if err != nil {
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfterSeconds))
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return

@@ -1,12 +1,19 @@
 package telegram_test
 
 import (
+	"encoding/json"
 	"errors"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/go-telegram/bot"
+	"github.com/go-telegram/bot/models"
 
 	"hydragate/adapters"
 	"hydragate/adapters/simulator"
@@ -17,7 +24,7 @@ func asSendError(t *testing.T, err error) *adapters.SendError {
 	t.Helper()
 	var se *adapters.SendError
 	if !errors.As(err, &se) {
-		t.Fatalf("%v (%T); want a *SendError", err, err)
+		t.Fatalf("error = %v (%T), want a *SendError", err, err)
 	}
 	return se
 }
@@ -27,14 +34,14 @@ func TestSend_Parameters(t *testing.T) {
 		reply adapters.Reply
 		want  map[string]string
 	}{
-		"Plain":        {adapters.Reply{Chat: adapters.Chat{ID: "712345678"}}, map[string]string{"chat_id": "712345678", "message_thread_id": "", "reply_parameters": ""}},
-		"ToThePerson":  {adapters.Reply{To: "712345678"}, map[string]string{"chat_id": "712345678"}},
-		"Group":        {adapters.Reply{To: "712345678", Chat: adapters.Chat{ID: "-1001987654321", Group: true}}, map[string]string{"chat_id": "-1001987654321"}},
-		"GiantID":      {adapters.Reply{Chat: adapters.Chat{ID: "4503599627370495"}}, map[string]string{"chat_id": "4503599627370495"}},
-		"Topic":        {adapters.Reply{Chat: adapters.Chat{ID: "-1001987650000", Group: true, Thread: "77"}}, map[string]string{"message_thread_id": "77"}},
-		"GeneralTopic": {adapters.Reply{Chat: adapters.Chat{ID: "-1001987650000", Group: true, Thread: "1"}}, map[string]string{"message_thread_id": ""}},
-		"Answer":       {adapters.Reply{Chat: adapters.Chat{ID: "712345678"}, ReplyTo: "1100"}, map[string]string{"reply_parameters": `{"message_id":1100,"allow_sending_without_reply":true}`}},
-		"OddAnswer":    {adapters.Reply{Chat: adapters.Chat{ID: "712345678"}, ReplyTo: "SM123"}, map[string]string{"reply_parameters": ""}},
+		"plain":         {adapters.Reply{Chat: adapters.Chat{ID: "712345678"}}, map[string]string{"chat_id": "712345678", "message_thread_id": "", "reply_parameters": ""}},
+		"to the person": {adapters.Reply{To: "712345678"}, map[string]string{"chat_id": "712345678"}},
+		"group":         {adapters.Reply{To: "712345678", Chat: adapters.Chat{ID: "-1001987654321", Group: true}}, map[string]string{"chat_id": "-1001987654321"}},
+		"giant ID":      {adapters.Reply{Chat: adapters.Chat{ID: "4503599627370495"}}, map[string]string{"chat_id": "4503599627370495"}},
+		"topic":         {adapters.Reply{Chat: adapters.Chat{ID: "-1001987650000", Group: true, Thread: "77"}}, map[string]string{"message_thread_id": "77"}},
+		"general topic": {adapters.Reply{Chat: adapters.Chat{ID: "-1001987650000", Group: true, Thread: "1"}}, map[string]string{"message_thread_id": ""}},
+		"answer":        {adapters.Reply{Chat: adapters.Chat{ID: "712345678"}, ReplyTo: "1100"}, map[string]string{"reply_parameters": `{"message_id":1100,"allow_sending_without_reply":true}`}},
+		"odd answer":    {adapters.Reply{Chat: adapters.Chat{ID: "712345678"}, ReplyTo: "SM123"}, map[string]string{"reply_parameters": ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, a := newSimulator(t)
@@ -47,11 +54,11 @@ func TestSend_Parameters(t *testing.T) {
 			c.want["text"], c.want["parse_mode"], c.want["link_preview_options"] = c.reply.Text, "", `{"is_disabled":true}`
 			for k, want := range c.want {
 				if call[k] != want {
-					t.Errorf("%s is %q; want %q", k, call[k], want)
+					t.Errorf("%s = %q, want %q", k, call[k], want)
 				}
 			}
 			if ls := server.Replies(""); len(ls) != 1 || ls[0].ID != id || ls[0].Text != c.reply.Text {
-				t.Errorf("said %+v, told id %q", ls, id)
+				t.Errorf("replies = %+v, want one with the ID %q", ls, id)
 			}
 		})
 	}
@@ -60,9 +67,9 @@ func TestSend_Parameters(t *testing.T) {
 func TestSend_AnswersCallbackQuery(t *testing.T) {
 	place := adapters.Chat{ID: "712345678", ReplyToken: "3059508764521987001"}
 	for name, fault := range map[string]*simulator.Fault{
-		"Good":     nil,
-		"TooOld":   {Status: 400, Body: `{"ok":false,"error_code":400,"description":"Bad Request: query is too old and response timeout expired or query ID is invalid"}`},
-		"NoAnswer": {Hang: true},
+		"good":      nil,
+		"too old":   {Status: 400, Body: `{"ok":false,"error_code":400,"description":"Bad Request: query is too old and response timeout expired or query ID is invalid"}`},
+		"no answer": {Hang: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -75,10 +82,10 @@ func TestSend_AnswersCallbackQuery(t *testing.T) {
 					t.Fatal(err)
 				}
 				if len(server.Replies("712345678")) != 1 {
-					t.Error("the reply was not said")
+					t.Error("the reply was not sent")
 				}
 				if calls := server.Calls(botUsername, "answerCallbackQuery"); fault == nil && (len(calls) != 1 || calls[0]["callback_query_id"] != place.ReplyToken) {
-					t.Errorf("answered %v", calls)
+					t.Errorf("answerCallbackQuery calls = %v", calls)
 				}
 			})
 		})
@@ -91,7 +98,7 @@ func TestSend_GroupMigrated(t *testing.T) {
 	_, err := a.Send(t.Context(), endpoint(), adapters.Reply{Chat: adapters.Chat{ID: "-4012345", Group: true}, Text: "hi"})
 	se := asSendError(t, err)
 	if se.Reason != adapters.Moved || se.NewChatID != "-1004503599627370" || !se.Retryable() {
-		t.Fatalf("%v to %q; want moved", se, se.NewChatID)
+		t.Fatalf("Send = %v, new chat %q, want moved", se, se.NewChatID)
 	}
 	if _, err := a.Send(t.Context(), endpoint(), adapters.Reply{Chat: adapters.Chat{ID: se.NewChatID, Group: true}, Text: "hi"}); err != nil {
 		t.Error(err)
@@ -105,16 +112,16 @@ func TestSend_Rejected(t *testing.T) {
 		reply  adapters.Reply
 		reason adapters.Reason
 	}{
-		"Blocked":   {adapters.Reply{To: "712345678", Text: "hi"}, adapters.Blocked},
-		"TooLong":   {adapters.Reply{To: "7", Text: strings.Repeat("😀", 2049)}, adapters.Refused},
-		"Blank":     {adapters.Reply{To: "7", Text: " \n"}, adapters.Refused},
-		"NotAChat":  {adapters.Reply{To: "+61400111222", Text: "hi"}, adapters.Refused},
-		"Elsewhere": {adapters.Reply{To: "7", Chat: adapters.Chat{ID: "business:bZ:7"}, Text: "hi"}, adapters.Refused},
+		"blocked":    {adapters.Reply{To: "712345678", Text: "hi"}, adapters.Blocked},
+		"too long":   {adapters.Reply{To: "7", Text: strings.Repeat("😀", 2049)}, adapters.Refused},
+		"blank":      {adapters.Reply{To: "7", Text: " \n"}, adapters.Refused},
+		"not a chat": {adapters.Reply{To: "+61400111222", Text: "hi"}, adapters.Refused},
+		"elsewhere":  {adapters.Reply{To: "7", Chat: adapters.Chat{ID: "business:bZ:7"}, Text: "hi"}, adapters.Refused},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := a.Send(t.Context(), endpoint(), c.reply)
 			if se := asSendError(t, err); se.Reason != c.reason || se.Retryable() {
-				t.Errorf("%v; want %s", err, c.reason)
+				t.Errorf("Send = %v, want %s", err, c.reason)
 			}
 		})
 	}
@@ -124,7 +131,8 @@ func TestSend_Rejected(t *testing.T) {
 	}
 }
 
-// What never left is safe to send again, and the error says so.
+// TestSend_Unreachable checks the reason of a request that was never sent, which is safe to
+// repeat.
 func TestSend_Unreachable(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -135,16 +143,66 @@ func TestSend_Unreachable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, a := range map[string]*telegram.Adapter{
-		"ConnectionRefused": {APIURL: "http://" + address},
-		"MalformedAddress":  {APIURL: "http://[::1"},
+		"connection refused": {APIURL: "http://" + address},
+		"malformed address":  {APIURL: "http://[::1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
 			_, err := a.Send(t.Context(), endpoint(), adapters.Reply{To: "7", Text: "hello"})
 			if se := asSendError(t, err); se.Reason != adapters.Unreachable || strings.Contains(err.Error(), token) || strings.Contains(err.Error(), "://") {
-				t.Errorf("%v after %v; want unreachable", err, time.Since(start))
+				t.Errorf("Send = %v after %v, want unreachable", err, time.Since(start))
 			}
 		})
+	}
+}
+
+// TestSend_UndecodableBySDK checks that a message whose response the SDK cannot decode counts as sent.
+func TestSend_UndecodableBySDK(t *testing.T) {
+	const result = `{"message_id":77,"date":"today","chat":{"id":"7"}}`
+	if err := json.Unmarshal([]byte(result), &models.Message{}); err == nil {
+		t.Fatal("the SDK decodes the response")
+	}
+	server, a := newSimulator(t)
+	server.Arm("sendMessage", simulator.Fault{Status: 200, Body: `{"ok":true,"result":` + result + `}`})
+	id, err := a.Send(t.Context(), endpoint(), adapters.Reply{To: "7", Text: "hello"})
+	if err != nil || id != "77" {
+		t.Errorf("Send = %q, %v, want 77", id, err)
+	}
+}
+
+// TestSDK_ErrorsUnusable shows why the adapter does not use the errors of the SDK: they quote what the
+// server sent, and are the same for a request that was never sent and for a lost response.
+func TestSDK_ErrorsUnusable(t *testing.T) {
+	lost := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer lost.Close()
+	quoting := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "<html>"+token+"</html>")
+	}))
+	defer quoting.Close()
+	send := func(url string) error {
+		b, err := bot.New(token, bot.WithSkipGetMe(), bot.WithServerURL(url))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = b.SendMessage(t.Context(), &bot.SendMessageParams{ChatID: 7, Text: "hello"})
+		return err
+	}
+	if err := send(quoting.URL); err == nil || !strings.Contains(err.Error(), token) {
+		t.Errorf("SendMessage = %v, want an error that quotes the response", err)
+	}
+	var op *net.OpError
+	if err := send(lost.URL); err == nil || errors.As(err, &op) {
+		t.Errorf("SendMessage = %v, want an error without the cause", err)
+	}
+	a := &telegram.Adapter{APIURL: quoting.URL}
+	if _, err := a.Send(t.Context(), endpoint(), adapters.Reply{To: "7", Text: "hello"}); err == nil ||
+		strings.Contains(err.Error(), token) {
+		t.Errorf("Send = %v, want an error without the response", err)
+	}
+	a = &telegram.Adapter{APIURL: lost.URL}
+	_, err := a.Send(t.Context(), endpoint(), adapters.Reply{To: "7", Text: "hello"})
+	if se := asSendError(t, err); se.Reason != adapters.Ambiguous {
+		t.Errorf("Send = %v, want %s", err, adapters.Ambiguous)
 	}
 }
 
@@ -154,6 +212,6 @@ func TestSend_NoToken(t *testing.T) {
 	ep.Credentials = nil
 	_, err := a.Send(t.Context(), ep, adapters.Reply{To: "7", Text: "hello"})
 	if se := asSendError(t, err); se.Reason != adapters.BadSecret || len(server.Replies("")) != 0 {
-		t.Errorf("%v; want bad_secret", err)
+		t.Errorf("Send = %v, want bad_secret", err)
 	}
 }

@@ -17,21 +17,23 @@ const (
 	maxErrorMessage = 256
 )
 
-// Check asks Telegram whose token it is and fills in Address, the bot's id, and its
-// username.
+// Check calls getMe, and returns ep with Address, the ID of the bot, and its username.
 func (a *Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.Endpoint, error) {
 	if !isBotToken(ep.Credentials[adapters.BotToken]) {
 		return ep, &adapters.SetupError{
 			Reason: adapters.Refused, Field: adapters.BotToken,
-			Message: "This is not a bot token. BotFather gives tokens like 123456789:AAE… with 35 characters after the colon.",
+			Message: "This is not a bot token. A token from BotFather looks like 123456789:AAE…, with 35 characters after the colon.",
 		}
 	}
 	var me models.User
-	if err := a.call(ctx, ep, callTimeout, "getMe", struct{}{}, &me); err != nil {
+	if err := a.call(ctx, ep, callTimeout, &me, func(ctx context.Context, b *bot.Bot) error {
+		_, err := b.GetMe(ctx)
+		return err
+	}); err != nil {
 		return ep, newSetupError(err, ep)
 	}
 	if !me.IsBot || me.ID == 0 || me.Username == "" {
-		return ep, &adapters.SetupError{Reason: adapters.Refused, Field: adapters.BotToken, Message: "This token is not a bot's."}
+		return ep, &adapters.SetupError{Reason: adapters.Refused, Field: adapters.BotToken, Message: "This token does not belong to a bot."}
 	}
 	ep.Address = formatInt(me.ID)
 	settings := map[string]string{}
@@ -41,14 +43,16 @@ func (a *Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.End
 	return ep, nil
 }
 
-// Connect points the bot at ep.WebhookURL, or for polling away from any webhook,
-// and tells Telegram which commands to offer in private chats. What waits at
-// Telegram stays there.
+// Connect sets the webhook of the bot to ep.WebhookURL, or removes it if the endpoint polls, and
+// sets the commands offered in private chats. Pending updates are kept.
 func (a *Adapter) Connect(ctx context.Context, ep adapters.Endpoint) error {
 	if err := a.configureWebhook(ctx, ep); err != nil {
 		return err
 	}
-	if err := a.call(ctx, ep, callTimeout, "setMyCommands", botCommands(), nil); err != nil {
+	if err := a.call(ctx, ep, callTimeout, nil, func(ctx context.Context, b *bot.Bot) error {
+		_, err := b.SetMyCommands(ctx, botCommands())
+		return err
+	}); err != nil {
 		return newSetupError(err, ep)
 	}
 	return nil
@@ -62,21 +66,27 @@ func (a *Adapter) configureWebhook(ctx context.Context, ep adapters.Endpoint) er
 	if len(secrets) == 0 || ep.WebhookURL == "" {
 		return &adapters.SetupError{Reason: adapters.Refused, Message: "The webhook needs a public URL and a secret."}
 	}
-	err := a.call(ctx, ep, callTimeout, "setWebhook", &bot.SetWebhookParams{
-		URL: ep.WebhookURL, SecretToken: secrets[0], AllowedUpdates: allowedUpdates(), MaxConnections: maxConnections,
-	}, nil)
+	err := a.call(ctx, ep, callTimeout, nil, func(ctx context.Context, b *bot.Bot) error {
+		_, err := b.SetWebhook(ctx, &bot.SetWebhookParams{
+			URL: ep.WebhookURL, SecretToken: secrets[0], AllowedUpdates: allowedUpdates(), MaxConnections: maxConnections,
+		})
+		return err
+	})
 	if err != nil {
 		return newSetupError(err, ep)
 	}
 	return nil
 }
 
-// Disconnect removes the webhook, if it is still the one at ep.WebhookURL.
+// Disconnect removes the webhook, if it is ep.WebhookURL.
 func (a *Adapter) Disconnect(ctx context.Context, ep adapters.Endpoint) error {
 	var info struct {
 		URL string `json:"url"`
 	}
-	if err := a.call(ctx, ep, callTimeout, "getWebhookInfo", struct{}{}, &info); err != nil {
+	if err := a.call(ctx, ep, callTimeout, &info, func(ctx context.Context, b *bot.Bot) error {
+		_, err := b.GetWebhookInfo(ctx)
+		return err
+	}); err != nil {
 		return newSetupError(err, ep)
 	}
 	if info.URL == "" || info.URL != ep.WebhookURL {
@@ -86,25 +96,19 @@ func (a *Adapter) Disconnect(ctx context.Context, ep adapters.Endpoint) error {
 }
 
 func (a *Adapter) deleteWebhook(ctx context.Context, ep adapters.Endpoint) error {
-	if err := a.call(ctx, ep, callTimeout, "deleteWebhook", &bot.DeleteWebhookParams{}, nil); err != nil {
+	if err := a.call(ctx, ep, callTimeout, nil, func(ctx context.Context, b *bot.Bot) error {
+		_, err := b.DeleteWebhook(ctx, &bot.DeleteWebhookParams{})
+		return err
+	}); err != nil {
 		return newSetupError(err, ep)
 	}
 	return nil
 }
 
-type commandScope struct {
-	Type string `json:"type"`
-}
-
-type commandList struct {
-	Commands []models.BotCommand `json:"commands"`
-	Scope    commandScope        `json:"scope"`
-}
-
-// botCommands are shown by the person's app while they type; only in private
-// chats, since a code does not belong into a group.
-func botCommands() commandList {
-	return commandList{
+// botCommands returns the commands that Telegram apps offer while typing. They are set only for
+// private chats, because codes must not be typed in groups.
+func botCommands() *bot.SetMyCommandsParams {
+	return &bot.SetMyCommandsParams{
 		Commands: []models.BotCommand{
 			{Command: "claim", Description: "Link this account with the code you were given"},
 			{Command: "whoami", Description: "Show what this account is linked to"},
@@ -112,32 +116,33 @@ func botCommands() commandList {
 			{Command: "help", Description: "What you can do here"},
 			{Command: "start", Description: "Begin"},
 		},
-		Scope: commandScope{"all_private_chats"},
+		Scope: &models.BotCommandScopeAllPrivateChats{},
 	}
 }
 
-// newSetupError puts a fault into words for staff: Telegram's own, where it has some.
+// newSetupError returns err as an error for staff, with Telegram's own description where there is
+// one.
 func newSetupError(err error, ep adapters.Endpoint) error {
 	var e *adapters.SendError
 	if !errors.As(err, &e) {
 		return err
 	}
 	s := &adapters.SetupError{Reason: e.Reason, Err: e}
-	var r *apiError
+	var described *apiError
 	switch {
 	case e.Reason == adapters.BadSecret:
-		s.Field, s.Message = adapters.BotToken, "Telegram does not know this bot token."
+		s.Field, s.Message = adapters.BotToken, "Telegram does not know this bot token. Copy it again from BotFather."
 	case e.Reason == adapters.Throttled:
-		s.Message = "Telegram asks to slow down."
+		s.Message = "Telegram is limiting requests. Try again in a minute."
 	case e.Reason == adapters.Unreachable || e.Reason == adapters.Ambiguous:
-		s.Reason, s.Message = adapters.Unreachable, "Telegram does not answer." // asking again is harmless
-	case errors.As(err, &r):
-		s.Reason, s.Message = adapters.Refused, redactSecrets(r.description, ep)
+		s.Reason, s.Message = adapters.Unreachable, "Telegram does not answer." // repeating the call is harmless
+	case errors.As(err, &described):
+		s.Reason, s.Message = adapters.Refused, redactSecrets(described.description, ep)
 	}
 	return s
 }
 
-// redactSecrets makes sure that no server can quote our secrets to staff.
+// redactSecrets returns s without the secrets of ep, which a server may have quoted.
 func redactSecrets(s string, ep adapters.Endpoint) string {
 	for _, secret := range ep.Credentials {
 		if secret != "" {
@@ -147,7 +152,7 @@ func redactSecrets(s string, ep adapters.Endpoint) string {
 	return adapters.Sanitize(s, maxErrorMessage)
 }
 
-// isBotToken reports whether s is made like a token: the bot's id, a colon, and some 35
+// isBotToken reports whether s has the form of a token: the bot's ID, a colon, and about 35
 // characters.
 func isBotToken(s string) bool {
 	id, secret, ok := strings.Cut(s, ":")

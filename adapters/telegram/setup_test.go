@@ -46,9 +46,9 @@ func TestCheck_SetsBotDetails(t *testing.T) {
 func TestCheck_MalformedToken(t *testing.T) {
 	server, a := newSimulator(t)
 	for name, bad := range map[string]string{
-		"Empty": "", "NoColon": strings.Repeat("a", 46), "NoID": ":" + strings.Repeat("a", 35), "Letters": "bot:" + strings.Repeat("a", 35),
-		"Short": "424242:abc", "Long": "424242:" + strings.Repeat("a", 100), "Blank": token[:20] + " " + token[20:], "Path": "424242:" + strings.Repeat("a", 35) + "/../x",
-		"Newline": token + "\n", "Umlaut": "424242:" + strings.Repeat("ä", 35), "Username": "@hydragate_bot",
+		"empty": "", "NoColon": strings.Repeat("a", 46), "NoID": ":" + strings.Repeat("a", 35), "Letters": "bot:" + strings.Repeat("a", 35),
+		"short": "424242:abc", "Long": "424242:" + strings.Repeat("a", 100), "Blank": token[:20] + " " + token[20:], "Path": "424242:" + strings.Repeat("a", 35) + "/../x",
+		"newline": token + "\n", "Umlaut": "424242:" + strings.Repeat("ä", 35), "Username": "@hydragate_bot",
 	} {
 		t.Run(name, func(t *testing.T) {
 			ep := endpoint()
@@ -71,11 +71,11 @@ func TestCheck_Faults(t *testing.T) {
 		reason adapters.Reason
 		field  string
 	}{
-		"UnknownToken": {simulator.Fault{Status: 401, Body: `{"ok":false,"error_code":401,"description":"Unauthorized"}`}, adapters.BadSecret, adapters.BotToken},
-		"NotABot":      {simulator.Fault{Status: 200, Body: `{"ok":true,"result":{"id":7,"is_bot":false,"first_name":"Steve"}}`}, adapters.Refused, adapters.BotToken},
-		"Throttled":    {simulator.Fault{Status: 429, Body: `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 1","parameters":{"retry_after":1}}`}, adapters.Throttled, ""},
-		"Down":         {simulator.Fault{Status: 502, Body: "<html>"}, adapters.Unreachable, ""},
-		"CutOff":       {simulator.Fault{Cut: true}, adapters.Unreachable, ""},
+		"unknown token": {simulator.Fault{Status: 401, Body: `{"ok":false,"error_code":401,"description":"Unauthorized"}`}, adapters.BadSecret, adapters.BotToken},
+		"not a bot":     {simulator.Fault{Status: 200, Body: `{"ok":true,"result":{"id":7,"is_bot":false,"first_name":"Steve"}}`}, adapters.Refused, adapters.BotToken},
+		"throttled":     {simulator.Fault{Status: 429, Body: `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 1","parameters":{"retry_after":1}}`}, adapters.Throttled, ""},
+		"down":          {simulator.Fault{Status: 502, Body: "<html>"}, adapters.Unreachable, ""},
+		"cut off":       {simulator.Fault{Cut: true}, adapters.Unreachable, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, a := newSimulator(t)
@@ -130,7 +130,7 @@ func TestConnectAndDisconnect(t *testing.T) {
 	}
 }
 
-// Going over to polling leaves what waits at Telegram where it is.
+// TestConnect_Polling checks that switching to polling keeps pending updates.
 func TestConnect_Polling(t *testing.T) {
 	server, a := newSimulator(t)
 	server.WebhookClient.Transport = handlerTransport{unavailableHandler{}}

@@ -1,8 +1,8 @@
-// Package telegram speaks to people through a Telegram bot: by webhook or by long
-// polling in, by the Bot API out.
+// Package telegram implements the Telegram channel: webhooks or long polling in, the Bot API out.
 //
-// It takes only what Telegram signed with the endpoint's secret, tells who wrote a
-// message and what makes that doubtful, and never loses an update it cannot read.
+// It accepts only updates with the secret token of the endpoint, reports who wrote a message and
+// what makes that uncertain, and never drops an update that it cannot decode. It does not store
+// anything. See https://core.telegram.org/bots/api.
 package telegram
 
 import (
@@ -14,22 +14,21 @@ import (
 	"hydragate/adapters"
 )
 
-// An Adapter speaks Telegram for every endpoint; each call brings its own. The zero
-// value is ready and speaks to Telegram's own servers. It must not be copied after
-// first use.
+// An Adapter implements the channel for all endpoints; each call names its endpoint. The zero
+// value is ready to use. An Adapter must not be copied after first use.
 type Adapter struct {
-	// APIURL is the origin of the Bot API server, without a slash at the end; empty
-	// means https://api.telegram.org.
+	// APIURL is the origin of the Bot API server, without a trailing slash. The default is
+	// https://api.telegram.org.
 	APIURL string
 
-	// HTTP makes the calls; nil means a client of the adapter's own. Redirects are
+	// HTTP is the client for all calls. The default is a client of the adapter. Redirects are
 	// never followed.
 	HTTP *http.Client
 
-	// Log tells of a poll that has to wait; nil means nowhere.
+	// Log receives entries about failed polls. The default discards them.
 	Log *slog.Logger
 
-	// Now is the clock; nil means time.Now.
+	// Now returns the current time. The default is time.Now.
 	Now func() time.Time
 
 	clientOnce sync.Once
@@ -41,13 +40,13 @@ var (
 	_ adapters.Configurer = (*Adapter)(nil)
 )
 
-// Channel gives adapters.Telegram.
+// Channel returns adapters.Telegram.
 func (a *Adapter) Channel() adapters.Channel { return adapters.Telegram }
 
-// maxText is the longest text of one message, in UTF-16 units.
+// maxText is the maximum length of a text in UTF-16 code units.
 const maxText = 4096
 
-// Limits gives what a Telegram message can carry.
+// Limits returns the limits of a Telegram message.
 func (a *Adapter) Limits() adapters.Limits {
 	return adapters.Limits{MaxText: maxText, Measure: adapters.UTF16Len}
 }
@@ -66,7 +65,7 @@ func (a *Adapter) log() *slog.Logger {
 	return slog.New(slog.DiscardHandler)
 }
 
-// allowedUpdates are the kinds of update that Telegram is asked for.
+// allowedUpdates returns the kinds of updates that the gateway processes.
 func allowedUpdates() []string {
 	return []string{"message", "edited_message", "callback_query", "my_chat_member"}
 }

@@ -32,8 +32,8 @@ func endpoint() adapters.Endpoint {
 	}
 }
 
-// handlerTransport carries calls to a handler without a network, so that a test can own
-// the clock.
+// A handlerTransport passes requests to a handler without a network, so that tests can use a fake
+// clock.
 type handlerTransport struct{ http.Handler }
 
 func (p handlerTransport) RoundTrip(r *http.Request) (resp *http.Response, err error) {
@@ -53,7 +53,7 @@ func (p handlerTransport) RoundTrip(r *http.Request) (resp *http.Response, err e
 	return w.Result(), nil
 }
 
-// newSimulator gives an adapter that speaks to a pretend Telegram in this process.
+// newSimulator returns a simulated Telegram server and an adapter that calls it.
 func newSimulator(t *testing.T) (*simulator.Telegram, *telegram.Adapter) {
 	t.Helper()
 	server := simulator.NewTelegram()
@@ -88,22 +88,22 @@ func TestAdapter(t *testing.T) {
 	t.Cleanup(api.Close)
 
 	arm := func(f simulator.Fault) func() { return func() { server.Arm("sendMessage", f) } }
-	says := func(status int, body string) func() { return arm(simulator.Fault{Status: status, Body: body}) }
+	respond := func(status int, body string) func() { return arm(simulator.Fault{Status: status, Body: body}) }
 	adaptertest.Run(t, adaptertest.Subject{
 		Adapter:  &telegram.Adapter{APIURL: api.URL},
 		Endpoint: endpoint(),
 		Request:  requestWithSecrets(secret),
 		Forgeries: map[string]func(adapters.Endpoint, string, []byte) *http.Request{
-			"NoSecret":      requestWithSecrets(),
-			"EmptySecret":   requestWithSecrets(""),
-			"WrongSecret":   requestWithSecrets("hook-secret_2"),
-			"PrefixOfIt":    requestWithSecrets("hook-secret_"),
-			"SecretTwice":   requestWithSecrets(secret, secret),
-			"RightAndWrong": requestWithSecrets("wrong", secret),
-			"Get":           modifiedRequest(func(r *http.Request) { r.Method = http.MethodGet }),
-			"Put":           modifiedRequest(func(r *http.Request) { r.Method = http.MethodPut }),
-			"Query":         modifiedRequest(func(r *http.Request) { r.URL.RawQuery = "update_id=1" }),
-			"EmptyQuery":    modifiedRequest(func(r *http.Request) { r.URL.ForceQuery = true }),
+			"no secret":       requestWithSecrets(),
+			"empty secret":    requestWithSecrets(""),
+			"wrong secret":    requestWithSecrets("hook-secret_2"),
+			"prefix of it":    requestWithSecrets("hook-secret_"),
+			"secret twice":    requestWithSecrets(secret, secret),
+			"right and wrong": requestWithSecrets("wrong", secret),
+			"Get":             modifiedRequest(func(r *http.Request) { r.Method = http.MethodGet }),
+			"Put":             modifiedRequest(func(r *http.Request) { r.Method = http.MethodPut }),
+			"query":           modifiedRequest(func(r *http.Request) { r.URL.RawQuery = "update_id=1" }),
+			"empty query":     modifiedRequest(func(r *http.Request) { r.URL.ForceQuery = true }),
 		},
 		CredentialKeys: []string{adapters.WebhookSecret, adapters.WebhookSecret + "_old"},
 		To:             "712345678",
@@ -115,27 +115,27 @@ func TestAdapter(t *testing.T) {
 			return texts
 		},
 		Faults: map[string]adaptertest.Fault{
-			"Throttled": {
-				Arm:    says(429, `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 30","parameters":{"retry_after":30}}`),
+			"throttled": {
+				Arm:    respond(429, `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 30","parameters":{"retry_after":30}}`),
 				Reason: adapters.Throttled, RetryAfter: 30 * time.Second,
 			},
-			"ThrottledByProxy": {
+			"throttled by proxy": {
 				Arm:    arm(simulator.Fault{Status: 429, Body: "slow down", Header: http.Header{"Retry-After": {"7"}}}),
 				Reason: adapters.Throttled, RetryAfter: 7 * time.Second,
 			},
-			"Blocked":      {Arm: says(403, `{"ok":false,"error_code":403,"description":"Forbidden: bot was blocked by the user"}`), Reason: adapters.Blocked},
-			"NoSuchChat":   {Arm: says(400, `{"ok":false,"error_code":400,"description":"Bad Request: chat not found"}`), Reason: adapters.Refused},
-			"QuotesUs":     {Arm: says(400, `{"ok":false,"error_code":400,"description":"Bad Request: hello `+token+`"}`), Reason: adapters.Refused},
-			"Moved":        {Arm: says(400, `{"ok":false,"error_code":400,"description":"Bad Request: group chat was upgraded to a supergroup chat","parameters":{"migrate_to_chat_id":-1002012345678}}`), Reason: adapters.Moved},
-			"BadToken":     {Arm: says(401, `{"ok":false,"error_code":401,"description":"Unauthorized"}`), Reason: adapters.BadSecret},
-			"NoSuchToken":  {Arm: says(404, `{"ok":false,"error_code":404,"description":"Not Found"}`), Reason: adapters.BadSecret},
-			"ServerError":  {Arm: says(500, `{"ok":false,"error_code":500,"description":"Internal Server Error"}`), Reason: adapters.Unreachable},
-			"BadGateway":   {Arm: says(502, "<html><h1>502 Bad Gateway</h1>hello</html>"), Reason: adapters.Unreachable},
-			"Redirect":     {Arm: arm(simulator.Fault{Status: 307, Header: http.Header{"Location": {"/elsewhere"}}}), Reason: adapters.Unreachable},
-			"HalfAnAnswer": {Arm: says(200, `{"ok":true,"result":{"mess`), Reason: adapters.Ambiguous},
-			"NotTheAPI":    {Arm: says(200, "<html>Welcome</html>"), Reason: adapters.Ambiguous},
-			"NoAnswer":     {Arm: arm(simulator.Fault{Hang: true}), Reason: adapters.Ambiguous, Timeout: 100 * time.Millisecond},
-			"CutOff":       {Arm: arm(simulator.Fault{Cut: true}), Reason: adapters.Ambiguous},
+			"blocked":        {Arm: respond(403, `{"ok":false,"error_code":403,"description":"Forbidden: bot was blocked by the user"}`), Reason: adapters.Blocked},
+			"no such chat":   {Arm: respond(400, `{"ok":false,"error_code":400,"description":"Bad Request: chat not found"}`), Reason: adapters.Refused},
+			"quotes us":      {Arm: respond(400, `{"ok":false,"error_code":400,"description":"Bad Request: hello `+token+`"}`), Reason: adapters.Refused},
+			"moved":          {Arm: respond(400, `{"ok":false,"error_code":400,"description":"Bad Request: group chat was upgraded to a supergroup chat","parameters":{"migrate_to_chat_id":-1002012345678}}`), Reason: adapters.Moved},
+			"bad token":      {Arm: respond(401, `{"ok":false,"error_code":401,"description":"Unauthorized"}`), Reason: adapters.BadSecret},
+			"no such token":  {Arm: respond(404, `{"ok":false,"error_code":404,"description":"Not Found"}`), Reason: adapters.BadSecret},
+			"server error":   {Arm: respond(500, `{"ok":false,"error_code":500,"description":"Internal Server Error"}`), Reason: adapters.Unreachable},
+			"bad gateway":    {Arm: respond(502, "<html><h1>502 Bad Gateway</h1>hello</html>"), Reason: adapters.Unreachable},
+			"redirect":       {Arm: arm(simulator.Fault{Status: 307, Header: http.Header{"Location": {"/elsewhere"}}}), Reason: adapters.Unreachable},
+			"half an answer": {Arm: respond(200, `{"ok":true,"result":{"mess`), Reason: adapters.Ambiguous},
+			"not the API":    {Arm: respond(200, "<html>Welcome</html>"), Reason: adapters.Ambiguous},
+			"no answer":      {Arm: arm(simulator.Fault{Hang: true}), Reason: adapters.Ambiguous, Timeout: 100 * time.Millisecond},
+			"cut off":        {Arm: arm(simulator.Fault{Cut: true}), Reason: adapters.Ambiguous},
 		},
 	})
 }
@@ -147,17 +147,17 @@ func TestReceive_SecretCheckedBeforeBody(t *testing.T) {
 			body, read := adaptertest.CountingBody(64 << 20)
 			r.Body, r.ContentLength = body, 64<<20
 			if _, err := new(telegram.Adapter).Receive(r, endpoint(), ""); !errors.Is(err, adapters.ErrForged) {
-				t.Errorf("%v; want ErrForged", err)
+				t.Errorf("Receive = %v, want ErrForged", err)
 			}
 			if n := read(); n != 0 {
-				t.Errorf("read %d bytes of a stranger's body", n)
+				t.Errorf("read %d bytes of an unauthenticated body", n)
 			}
 		})
 	}
 }
 
-// A genuine update that is too large to keep whole is taken, or Telegram would hold its
-// chat back behind it.
+// TestReceive_LargeUpdate checks that an update which is too large to store whole is accepted,
+// because otherwise Telegram would hold back later updates of the chat.
 func TestReceive_LargeUpdate(t *testing.T) {
 	big := []byte(`{"update_id":731000001,"message":{"message_id":1,"chat":{"id":1,"type":"private"},"text":"` + strings.Repeat("m", 1<<20) + `"}}`)
 	in, err := new(telegram.Adapter).Receive(requestWithSecrets(secret)(endpoint(), "", big), endpoint(), "")
@@ -176,7 +176,7 @@ func TestReceive_BodyLimit(t *testing.T) {
 			body, read := adaptertest.CountingBody(64 << 20)
 			r.Body, r.ContentLength = body, length
 			if _, err := new(telegram.Adapter).Receive(r, endpoint(), ""); !errors.Is(err, adapters.ErrTooLarge) {
-				t.Errorf("%v; want ErrTooLarge", err)
+				t.Errorf("Receive = %v, want ErrTooLarge", err)
 			}
 			if n := read(); n > 5<<20 {
 				t.Errorf("read %d bytes", n)
@@ -191,17 +191,18 @@ func TestReceive_PreviousSecret(t *testing.T) {
 	}
 }
 
-// A body cut off on the way must come again: it is not kept as an odd update.
+// TestReceive_TruncatedBody checks that a truncated body is rejected, so that Telegram sends it
+// again.
 func TestReceive_TruncatedBody(t *testing.T) {
 	for name, body := range map[string]io.Reader{
-		"Empty": strings.NewReader(""),
+		"empty": strings.NewReader(""),
 		"Cut":   io.MultiReader(strings.NewReader(`{"update_id":1,`), failingReader{}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := requestWithSecrets(secret)(endpoint(), "", nil)
 			r.Body, r.ContentLength = io.NopCloser(body), -1
 			if _, err := new(telegram.Adapter).Receive(r, endpoint(), ""); !errors.Is(err, adapters.ErrMalformed) {
-				t.Errorf("%v; want ErrMalformed", err)
+				t.Errorf("Receive = %v, want ErrMalformed", err)
 			}
 		})
 	}
@@ -216,13 +217,13 @@ func TestAck_NoBody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	taken, refused := httptest.NewRecorder(), httptest.NewRecorder()
-	in.Ack(taken, nil)
-	in.Ack(refused, errors.New("disk full"))
-	if taken.Code != http.StatusOK || taken.Body.Len() != 0 {
-		t.Errorf("stored: %d %q; want 200 and nothing", taken.Code, taken.Body)
+	stored, failed := httptest.NewRecorder(), httptest.NewRecorder()
+	in.Ack(stored, nil)
+	in.Ack(failed, errors.New("disk full"))
+	if stored.Code != http.StatusOK || stored.Body.Len() != 0 {
+		t.Errorf("stored: %d %q, want 200 without a body", stored.Code, stored.Body)
 	}
-	if refused.Code != http.StatusServiceUnavailable || refused.Header().Get("Retry-After") == "" || refused.Body.Len() != 0 {
-		t.Errorf("not stored: %d %v %q; want 503 with Retry-After", refused.Code, refused.Header(), refused.Body)
+	if failed.Code != http.StatusServiceUnavailable || failed.Header().Get("Retry-After") == "" || failed.Body.Len() != 0 {
+		t.Errorf("not stored: %d %v %q, want 503 with Retry-After", failed.Code, failed.Header(), failed.Body)
 	}
 }

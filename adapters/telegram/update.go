@@ -1,12 +1,10 @@
 package telegram
 
-import (
-	"encoding/json"
-)
+import "encoding/json"
 
-// The types below read what the gateway needs of an update and nothing else. Where
-// Telegram adds new values over time, they keep the raw JSON or ignore it, so that
-// a value nobody knows yet cannot make a message unreadable.
+// The types below decode only what the gateway needs of an update. Fields to which Telegram adds
+// new values over time are kept as raw JSON or ignored, so that an unknown value does not make a
+// message undecodable.
 
 type update struct {
 	ID                    int64              `json:"update_id"`
@@ -78,7 +76,7 @@ type chatMember struct {
 	Status string `json:"status"`
 }
 
-// isForwarded reports whether somebody else may have written the message first.
+// isForwarded reports whether someone else may have written the message.
 func (m *message) isForwarded() bool {
 	return m.ForwardDate != 0 || len(m.ForwardOrigin) > 0 && string(m.ForwardOrigin) != "null"
 }

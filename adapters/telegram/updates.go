@@ -6,11 +6,11 @@ import (
 	"strconv"
 )
 
-// splitUpdates finds the updates in an answer of getUpdates that is no JSON as a
-// whole, such as one nested deeper than the decoder goes: one bad update must not
-// hold back the others. whole says that the batch was found complete.
-func splitUpdates(answer []byte) (raws []json.RawMessage, whole bool) {
-	_, rest, found := bytes.Cut(answer, []byte(`"result":[`))
+// splitUpdates finds the updates in a response of getUpdates that is not valid JSON as a whole,
+// for example because one update is nested too deeply, so that it does not hold back the others.
+// whole reports whether the end of the list was found.
+func splitUpdates(response []byte) (raws []json.RawMessage, whole bool) {
+	_, rest, found := bytes.Cut(response, []byte(`"result":[`))
 	if !found {
 		return nil, false
 	}
@@ -42,8 +42,7 @@ func splitUpdates(answer []byte) (raws []json.RawMessage, whole bool) {
 	return nil, false
 }
 
-// updateID gives the id of an update of which perhaps nothing else can be read; 0
-// when it has none.
+// updateID returns the ID of an update that may be undecodable otherwise; 0 if it has none.
 func updateID(raw []byte) int64 {
 	var head struct {
 		ID int64 `json:"update_id"`

@@ -8,9 +8,8 @@ import (
 	"hydragate/adapters"
 )
 
-// Whatever an answer to a poll holds, each of its updates is a message that can be kept,
-// and the place behind them is one that Telegram can be asked from: never below nothing,
-// which would throw updates away.
+// FuzzUpdates checks that every response of getUpdates yields storable messages, and a next
+// offset that is not negative, which would discard updates.
 func FuzzUpdates(f *testing.F) {
 	for _, answer := range []string{
 		`{"ok":true,"result":[]}`, `{"ok":true,"result":[{"update_id":7,"message":{"message_id":1,"chat":{"id":1,"type":"private"},"from":{"id":1},"text":"hi"}},{"update_id":8}]}`,

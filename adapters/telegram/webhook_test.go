@@ -12,7 +12,7 @@ import (
 	"hydragate/adapters/telegram"
 )
 
-// A webhookServer serves the webhook as the gateway does: receive, take, acknowledge.
+// A webhookServer serves the webhook like the gateway: receive, store, acknowledge.
 type webhookServer struct {
 	adapter  *telegram.Adapter
 	store    *fakeStore
@@ -45,8 +45,8 @@ func (h *webhookServer) countStatus(code int) {
 	h.statuses[code]++
 }
 
-// While the store is away Telegram is told to come again; then each message is
-// there once, in order.
+// TestWebhook_StoreOutage checks that Telegram retries while the store is unavailable, and that
+// each message is then stored once, in order.
 func TestWebhook_StoreOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, a := newSimulator(t)
@@ -90,13 +90,13 @@ func TestWebhook_UpdateKinds(t *testing.T) {
 			do   func() int64
 			want func(m adapters.Message) bool
 		}{
-			"Claim": {func() int64 { return server.SendText(botUsername, steve, "/claim WDJBMJ") }, canRedeem},
-			"Group": {func() int64 { return server.SendGroupText(botUsername, -1001, steve, "/claim@"+botUsername+" WDJBMJ") }, func(m adapters.Message) bool { return m.Chat.Group && m.Command != nil && m.Sender.ID == "712345678" }},
-			"Callback": {func() int64 { return server.PressButton(botUsername, steve, 5, "yes") }, func(m adapters.Message) bool {
+			"claim": {func() int64 { return server.SendText(botUsername, steve, "/claim WDJBMJ") }, canRedeem},
+			"group": {func() int64 { return server.SendGroupText(botUsername, -1001, steve, "/claim@"+botUsername+" WDJBMJ") }, func(m adapters.Message) bool { return m.Chat.Group && m.Command != nil && m.Sender.ID == "712345678" }},
+			"callback": {func() int64 { return server.PressButton(botUsername, steve, 5, "yes") }, func(m adapters.Message) bool {
 				return m.Kind == adapters.Callback && m.Action == "yes" && m.Chat.ReplyToken != ""
 			}},
-			"Block":   {func() int64 { return server.Block(botUsername, steve) }, func(m adapters.Message) bool { return m.Kind == adapters.Block && m.Sender.ID == "712345678" }},
-			"Unblock": {func() int64 { return server.Unblock(botUsername, steve) }, func(m adapters.Message) bool { return m.Kind == adapters.Unblock }},
+			"block":   {func() int64 { return server.Block(botUsername, steve) }, func(m adapters.Message) bool { return m.Kind == adapters.Block && m.Sender.ID == "712345678" }},
+			"unblock": {func() int64 { return server.Unblock(botUsername, steve) }, func(m adapters.Message) bool { return m.Kind == adapters.Unblock }},
 		} {
 			if _, err := server.WaitDelivered(t.Context(), c.do()); err != nil {
 				t.Fatal(name, err)
@@ -108,7 +108,7 @@ func TestWebhook_UpdateKinds(t *testing.T) {
 	})
 }
 
-// A wrong secret is answered 403, and the update stays with Telegram.
+// TestWebhook_WrongSecret checks that a wrong secret gets 403 and Telegram keeps the update.
 func TestWebhook_WrongSecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, a := newSimulator(t)
@@ -127,7 +127,7 @@ func TestWebhook_WrongSecret(t *testing.T) {
 	})
 }
 
-// A recorder keeps messages.
+// A recorder records messages.
 type recorder struct {
 	mu       sync.Mutex
 	messages []adapters.Message
