@@ -85,6 +85,22 @@ func (t *Transcript) WaitReply(ctx context.Context, chat string, n int) (Line, e
 	}
 }
 
+// WaitLines waits until there are more than n lines and returns the lines after the first n. It
+// returns none if ctx ends first.
+func (t *Transcript) WaitLines(ctx context.Context, n int) []Line {
+	for {
+		changed := t.watch()
+		if lines := t.Lines(""); len(lines) > n {
+			return lines[n:]
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
 // watch returns a channel that the next Add closes.
 func (t *Transcript) watch() <-chan struct{} {
 	t.mu.Lock()

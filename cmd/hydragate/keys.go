@@ -15,89 +15,106 @@ import (
 )
 
 type keysCmd struct {
-	Create keysCreateCmd `cmd:"" help:"Create an API key and print it once."`
+	Create keysCreateCmd `cmd:"" help:"Create an API key and print it. It cannot be printed again."`
 	List   keysListCmd   `cmd:"" help:"List the API keys."`
-	Revoke keysRevokeCmd `cmd:"" help:"Revoke an API key; it stops working within seconds."`
+	Revoke keysRevokeCmd `cmd:"" help:"Revoke an API key. It stops working within seconds."`
 }
 
 type keysCreateCmd struct {
 	app.Settings `group:"Settings:"`
 	Name         string        `arg:"" help:"What the key is for."`
-	Scope        []string      `help:"Rights, comma-separated, such as customers:read,claims:issue. Default: all." placeholder:"SCOPE"`
-	Expires      time.Duration `help:"When it ends, such as 720h. Default: never." placeholder:"DURATION"`
-	For          string        `name:"instance" help:"Limit it to one instance." placeholder:"ID"`
+	Scope        []string      `help:"Scopes, separated by commas, such as customers:read,claims:issue. Default: all." placeholder:"SCOPE"`
+	Expires      time.Duration `help:"Time until the key expires, such as 720h. Default: never." placeholder:"DURATION"`
+	Instance     string        `help:"Restrict the key to one instance." placeholder:"ID"`
 }
 
+// Run creates an API key and prints it.
 func (c *keysCreateCmd) Run(ctx context.Context, con app.Console) error {
 	if strings.TrimSpace(c.Name) == "" {
 		return errors.New("the key needs a name: say what it is for")
 	}
+	if err := c.setScopes(); err != nil {
+		return err
+	}
+	token, id, err := c.create(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(con.Out, "%s\n\nStore the key now: it is shown once. Its id is %s.\n", token, id)
+	return err
+}
+
+// setScopes checks the scopes, and fills in the default.
+func (c *keysCreateCmd) setScopes() error {
 	if len(c.Scope) == 0 {
-		c.Scope = identity.Scopes
-		if c.For != "" {
-			c.Scope = slices.DeleteFunc(slices.Clone(identity.Scopes), func(sc string) bool { return sc == "channels:write" })
+		c.Scope = slices.Clone(identity.Scopes)
+		if c.Instance != "" {
+			c.Scope = slices.DeleteFunc(c.Scope, func(sc string) bool { return sc == "channels:write" })
 		}
 	}
 	for _, sc := range c.Scope {
 		if !slices.Contains(identity.Scopes, sc) {
-			return fmt.Errorf("--scope %s does not exist; there are %s", sc, strings.Join(identity.Scopes, ", "))
+			return fmt.Errorf("--scope %s does not exist; the scopes are %s", sc, strings.Join(identity.Scopes, ", "))
 		}
-		if c.For != "" && sc == "channels:write" {
-			return fmt.Errorf("a key for one instance cannot hold channels:write: who holds a provider's secret can forge its senders")
+		if c.Instance != "" && sc == "channels:write" {
+			return errors.New("a key for one instance cannot have channels:write: with the credentials of a provider " +
+				"its holder could forge messages of any sender")
 		}
 	}
+	return nil
+}
+
+// create stores a new key, and returns the token and the id of the key.
+func (c *keysCreateCmd) create(ctx context.Context) (token, id string, err error) {
 	s, err := app.OpenStore(ctx, &c.Settings)
 	if err != nil {
-		return err
+		return "", "", err
 	}
 	defer s.Close()
-	k := identity.APIKey{TenantID: identity.DefaultTenant, Name: c.Name, Scopes: c.Scope, InstanceID: c.For}
+	token = identity.NewToken("hg_live_")
+	k := identity.APIKey{
+		TenantID: identity.DefaultTenant, Name: c.Name, Scopes: c.Scope, InstanceID: c.Instance, Hint: token[len(token)-4:],
+	}
 	if c.Expires > 0 {
 		k.ExpiresAt = time.Now().UTC().Add(c.Expires)
 	}
-	token := identity.NewToken("hg_live_")
-	k.Hint = token[len(token)-4:]
 	k, err = s.CreateAPIKey(ctx, k, identity.HashToken(token), app.CommandActor)
 	if errors.Is(err, identity.ErrNoInstance) {
-		return fmt.Errorf("--instance must be the id of an instance: there is none %s", c.For)
+		return "", "", fmt.Errorf("--instance must be the id of an instance; %s does not exist", c.Instance)
 	}
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(con.Out, "%s\n\nThis is shown once. Its id is %s.\n", token, k.ID)
-	return err
+	return token, k.ID, err
 }
 
 type keysListCmd struct {
 	app.Settings `group:"Settings:"`
 }
 
+// Run lists the API keys.
 func (c *keysListCmd) Run(ctx context.Context, con app.Console) error {
-	if err := c.RequireData(); err != nil {
-		return err
-	}
 	s, err := app.OpenStore(ctx, &c.Settings)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	const pageSize = 100
 	w := tabwriter.NewWriter(con.Out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tNAME\tENDS IN\tSTATE\tLAST USED\tINSTANCE\tSCOPES")
 	for after := ""; ; {
-		ks, err := s.ListAPIKeys(ctx, identity.DefaultTenant, after, 100)
+		keys, err := s.ListAPIKeys(ctx, identity.DefaultTenant, after, pageSize)
 		if err != nil {
 			return err
 		}
-		for _, k := range ks {
+		for _, k := range keys {
 			after = k.ID
 			printKey(w, k)
 		}
-		if len(ks) < 100 {
+		if len(keys) < pageSize {
 			return w.Flush()
 		}
 	}
 }
 
+// printKey prints the line of a key.
 func printKey(w io.Writer, k identity.APIKey) {
 	state, used, instance := "live", "never", "all"
 	switch {
@@ -121,13 +138,11 @@ func printKey(w io.Writer, k identity.APIKey) {
 
 type keysRevokeCmd struct {
 	app.Settings `group:"Settings:"`
-	ID           string `arg:"" help:"Id of the key, as keys list shows it."`
+	ID           string `arg:"" help:"Id of the key, as hydragate keys list prints it."`
 }
 
+// Run revokes an API key.
 func (c *keysRevokeCmd) Run(ctx context.Context, con app.Console) error {
-	if err := c.RequireData(); err != nil {
-		return err
-	}
 	s, err := app.OpenStore(ctx, &c.Settings)
 	if err != nil {
 		return err

@@ -1,5 +1,5 @@
-// Hydragate carries messages between people on their channels and an agent, and
-// knows who is speaking.
+// Hydragate is a gateway between chat bots and the people who write to them on Telegram, SMS,
+// WhatsApp and Slack.
 package main
 
 import (
@@ -10,52 +10,57 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	_ "time/tzdata" // customers' time zones, on machines without the database
+	_ "time/tzdata" // time zones of customers, on machines without the database
 
 	"github.com/alecthomas/kong"
 
 	"hydragate/cmd/hydragate/app"
-	"hydragate/cmd/hydragate/demo"
 )
 
 // commands is the command line.
 type commands struct {
 	Serve       serveCmd         `cmd:"" help:"Run the gateway."`
-	Demo        demo.Options     `cmd:"" help:"Run everything in one process with pretend Telegram, Twilio and Slack, to look around without an account anywhere."`
-	Chat        demo.ChatOptions `cmd:"" help:"Type as a person on a pretend channel of a running demo."`
-	Migrate     migrateCmd       `cmd:"" help:"Bring the database's schema up to date, or show its state."`
+	Demo        demoCmd          `cmd:"" help:"Try the gateway with simulated providers, without any account."`
+	Chat        chatCmd          `cmd:"" help:"Write to the bot of a running demo."`
+	Migrate     migrateCmd       `cmd:"" help:"Apply database migrations, or show their status."`
 	Keys        keysCmd          `cmd:"" help:"Create, list and revoke API keys."`
-	Masterkey   masterkeyCmd     `cmd:"" help:"Make master keys, and seal everything anew with another one."`
-	Import      importCmd        `cmd:"" help:"Bring in customers and their identities from a CSV or JSON Lines file."`
-	Export      exportCmd        `cmd:"" help:"Write all customers and their identities to a CSV or JSON Lines file."`
-	Doctor      doctorCmd        `cmd:"" help:"Check configuration, database, Redis and the credentials of every endpoint."`
+	Masterkey   masterkeyCmd     `cmd:"" help:"Generate master keys and re-encrypt stored secrets."`
+	Import      importCmd        `cmd:"" help:"Import customers and their identities from a CSV or JSON Lines file."`
+	Export      exportCmd        `cmd:"" help:"Export all customers and their identities to a CSV or JSON Lines file."`
+	Doctor      doctorCmd        `cmd:"" help:"Check the settings, the database, Redis and the credentials of every channel."`
+	Healthcheck healthcheckCmd   `cmd:"" help:"Exit with 0 if the gateway on this machine is ready. For containers."`
 	Version     versionCmd       `cmd:"" help:"Print the version."`
-	Healthcheck healthcheckCmd   `cmd:"" help:"Ask a running gateway whether it is ready; for container health checks."`
+	VersionFlag kong.VersionFlag `name:"version" short:"v" help:"Print the version."`
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// After the first signal the default is back: a second one ends the process at once.
+	// After the first signal, restore the default: a second one ends the process immediately.
 	context.AfterFunc(ctx, stop)
-	app.IgnoreFileLimit()
+	app.IgnoreFileSizeLimit()
 	err := run(ctx, os.Args[1:], app.Console{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
 	stop()
 	if err != nil {
 		if !errors.Is(err, app.ErrReported) {
-			// One line, whatever libraries say in several.
+			// Libraries return errors of several lines; print one.
 			fmt.Fprintln(os.Stderr, "hydragate:", strings.Join(strings.Fields(err.Error()), " "))
 		}
 		os.Exit(1)
 	}
 }
 
-// run is main without the process.
+const description = `Hydragate is a gateway between chat bots and the people who write to them on Telegram, SMS, WhatsApp and Slack.
+
+To look around, run hydragate demo. Without settings, hydragate serve stores all data in ./hydragate-data. Each flag can also be set by the environment variable next to it.`
+
+// run executes the command line args.
 func run(ctx context.Context, args []string, c app.Console) error {
 	var cli commands
 	exited := false
 	parser, err := kong.New(&cli,
 		kong.Name("hydragate"),
-		kong.Description("A gateway between bots and the people who write to them on Telegram, by SMS, WhatsApp and in Slack.\n\nWith nothing configured, everything is kept in ./hydragate-data. Every flag can be set by the environment variable beside it."),
+		kong.Description(description),
+		kong.Vars{"version": versionLine()},
 		kong.Writers(c.Out, c.Err),
 		kong.Exit(func(int) { exited = true }),
 		kong.UsageOnError(),
@@ -66,31 +71,43 @@ func run(ctx context.Context, args []string, c app.Console) error {
 	if err != nil {
 		return err
 	}
-	if len(args) == 0 {
-		args = []string{"--help"}
-	}
-	k, err := parser.Parse(args)
+	k, err := parser.Parse(helpArgs(args))
 	if exited {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%w (%s --help shows what there is)", err, commandPath(err))
+		return fmt.Errorf("%w (run %s --help for usage)", err, commandPath(err))
 	}
 	return k.Run()
 }
 
-// commandPath gives the command that a wrong command line was for, as far as it can be told.
+// helpArgs returns args with --help in place of the word help, as in "help" or "help keys create".
+// Without arguments, it returns --help.
+func helpArgs(args []string) []string {
+	switch {
+	case len(args) == 0:
+		return []string{"--help"}
+	case args[0] == "help":
+		return append(args[1:len(args):len(args)], "--help")
+	}
+	return args
+}
+
+// commandPath returns the command that an invalid command line was for, as far as it was parsed.
 func commandPath(err error) string {
-	var wrong *kong.ParseError
-	if !errors.As(err, &wrong) || wrong.Context == nil || wrong.Context.Selected() == nil {
+	var parseErr *kong.ParseError
+	if !errors.As(err, &parseErr) || parseErr.Context == nil || parseErr.Context.Selected() == nil {
 		return "hydragate"
 	}
-	return wrong.Context.Selected().FullPath()
+	return parseErr.Context.Selected().FullPath()
 }
 
 type versionCmd struct{}
 
+// Run prints the version.
 func (versionCmd) Run(c app.Console) error {
-	_, err := fmt.Fprintln(c.Out, "hydragate", app.Version())
+	_, err := fmt.Fprintln(c.Out, versionLine())
 	return err
 }
+
+func versionLine() string { return "hydragate " + app.Version() }

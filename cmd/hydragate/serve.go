@@ -10,6 +10,7 @@ type serveCmd struct {
 	app.Settings `group:"Settings:"`
 }
 
+// Run runs the gateway until it is interrupted.
 func (c *serveCmd) Run(ctx context.Context, con app.Console) error {
 	if err := c.Check(); err != nil {
 		return err

@@ -61,7 +61,7 @@ func TestKeyRotation_Embedded(t *testing.T) {
 	}
 	for range 2 {
 		out, err := e.command("masterkey", "rotate").CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "0 values are left on other keys") {
+		if err != nil || !strings.Contains(string(out), "0 values are encrypted with other keys") {
 			t.Errorf("%v %s", err, out)
 		}
 	}
@@ -81,7 +81,7 @@ func TestKeyRotation_Embedded(t *testing.T) {
 	}
 	first.Kill()
 	// Nobody runs: the command takes the old keys out itself.
-	if out, err := e.command("masterkey", "rotate").CombinedOutput(); err != nil || !strings.Contains(string(out), "k1 is out of") || len(e.fileKeys()) != 1 {
+	if out, err := e.command("masterkey", "rotate").CombinedOutput(); err != nil || !strings.Contains(string(out), "removed key k1 from") || len(e.fileKeys()) != 1 {
 		t.Errorf("stopped: %v %s, keys %d", err, out, len(e.fileKeys()))
 	}
 	second := e.start(t)

@@ -36,7 +36,7 @@ func TestKeyRotation_MissingKey(t *testing.T) {
 		t.Fatal(r.failures)
 	}
 	r.removeOldest()
-	if out, err := r.command(t.Context(), k2, r.databaseURL, "serve").CombinedOutput(); err == nil || !strings.Contains(string(out), `HYDRAGATE_MASTER_KEYS opens nothing that this database holds: add what is missing, "k1" for`) {
+	if out, err := r.command(t.Context(), k2, r.databaseURL, "serve").CombinedOutput(); err == nil || !strings.Contains(string(out), `HYDRAGATE_MASTER_KEYS cannot decrypt this database: add the missing keys: "k1" for`) {
 		t.Errorf("started with a key that sealed nothing: %v %s", err, out)
 	}
 	r.addReplica(r.startReplica(k2 + "," + k1))
@@ -60,13 +60,13 @@ func TestKeyRotation_MissingKey(t *testing.T) {
 		t.Errorf("it does not say which key is missing, or too much: %s", log)
 	}
 	out, err := r.command(t.Context(), k2, r.databaseURL, "masterkey", "rotate").CombinedOutput()
-	if err == nil || !strings.Contains(string(out), `"k1" is not among the keys given`) {
+	if err == nil || !strings.Contains(string(out), `key "k1" is missing`) {
 		t.Errorf("rotated without the old key: %v %s", err, out)
 	}
-	if out, err := r.command(t.Context(), k2, r.databaseURL, "doctor").CombinedOutput(); err == nil || !strings.Contains(string(out), `✗ master keys: "k1" is missing for`) {
+	if out, err := r.command(t.Context(), k2, r.databaseURL, "doctor").CombinedOutput(); err == nil || !strings.Contains(string(out), `✗ master keys: key "k1" is missing for`) {
 		t.Errorf("doctor: %v %s", err, out)
 	}
-	if out, err := r.command(t.Context(), keyring.GenerateKey("k1"), r.databaseURL, "serve").CombinedOutput(); err == nil || !strings.Contains(string(out), `key "k1" differs from the key "k1" of this database`) {
+	if out, err := r.command(t.Context(), keyring.GenerateKey("k1"), r.databaseURL, "serve").CombinedOutput(); err == nil || !strings.Contains(string(out), `HYDRAGATE_MASTER_KEYS key "k1" differs from the key "k1" of this database`) {
 		t.Errorf("started with another key of the same id: %v %s", err, out)
 	}
 

@@ -5,79 +5,165 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"strings"
 	"time"
 
 	"hydragate/adapters"
 	"hydragate/gateway"
 	"hydragate/identity"
+	"hydragate/store/sqldb"
 )
 
 // checkTimeout bounds each check.
 const checkTimeout = 15 * time.Second
 
-// A DoctorReport prints a line for each check.
-type DoctorReport struct {
-	Out           io.Writer
-	Total, Failed int
+// Diagnose checks the settings, the database, the master keys, Redis, and the credentials of
+// every channel, and prints a line to out for each check. It does not migrate the database. It
+// returns ErrReported if a check failed.
+func Diagnose(ctx context.Context, s *Settings, out io.Writer) error {
+	d := doctor{out: out}
+	d.run(ctx, s)
+	if d.failed > 0 {
+		fmt.Fprintf(out, "\n%d of %d checks failed\n", d.failed, d.total)
+		return ErrReported
+	}
+	_, err := fmt.Fprintf(out, "\nall %d checks passed\n", d.total)
+	return err
 }
 
-func (d *DoctorReport) Add(what string, err error) {
-	d.Total++
-	if err != nil {
-		d.Failed++
-		fmt.Fprintf(d.Out, "✗ %s: %v\n", what, err)
+// A doctor prints the result of each check.
+type doctor struct {
+	out           io.Writer
+	total, failed int
+}
+
+// run makes all checks. It stops at the first failure that the other checks depend on.
+func (d *doctor) run(ctx context.Context, s *Settings) {
+	if !d.report("settings", checkSettings(s)) || !d.report("schema", checkSchema(ctx, s)) {
 		return
 	}
-	fmt.Fprintf(d.Out, "✓ %s\n", what)
+	g, err := New(ctx, s, s.PublicURL, slog.New(slog.DiscardHandler))
+	if err != nil {
+		d.report("start", err)
+		return
+	}
+	defer g.Close()
+	d.check(ctx, "database ("+g.Store.Engine()+")", g.Store.Ping)
+	d.check(ctx, "master keys", func(ctx context.Context) error { return checkKeyUsage(ctx, g.Store) })
+	d.check(ctx, "Redis", func(ctx context.Context) error { return g.Redis.Ping(ctx).Err() })
+	d.report("public URL", checkPublicURL(s.PublicURL))
+	if err := d.checkEndpoints(ctx, g); err != nil {
+		d.report("channels", err)
+	}
 }
 
-func (d *DoctorReport) Check(ctx context.Context, what string, check func(context.Context) error) {
+func (d *doctor) report(name string, err error) (ok bool) {
+	d.total++
+	if err != nil {
+		d.failed++
+		fmt.Fprintf(d.out, "✗ %s: %v\n", name, err)
+		return false
+	}
+	fmt.Fprintf(d.out, "✓ %s\n", name)
+	return true
+}
+
+func (d *doctor) check(ctx context.Context, name string, f func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	d.Add(what, check(ctx))
+	d.report(name, f(ctx))
 }
 
-// CheckEndpoints asks every provider whether the credentials kept are good.
-func (d *DoctorReport) CheckEndpoints(ctx context.Context, p *Gateway) error {
+func checkSettings(s *Settings) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	return s.requireData()
+}
+
+// checkSchema returns an error if migrations are pending. It runs before the store is opened,
+// which would apply them: whoever checks a newer program has not decided to upgrade yet.
+func checkSchema(ctx context.Context, s *Settings) error {
+	dsn, err := s.DSN()
+	if err != nil {
+		return err
+	}
+	migrations, err := sqldb.Migrations(ctx, dsn)
+	if err != nil {
+		return databaseError(s, err)
+	}
+	pending := 0
+	for _, m := range migrations {
+		if m.AppliedAt.IsZero() {
+			pending++
+		}
+	}
+	if pending > 0 {
+		return fmt.Errorf("%d of %d migrations are pending: run hydragate migrate up, or start the gateway, "+
+			"which applies them", pending, len(migrations))
+	}
+	return nil
+}
+
+func checkPublicURL(u string) error {
+	switch {
+	case u == "":
+		return errors.New("HYDRAGATE_PUBLIC_URL is not set, so providers cannot call this gateway: " +
+			"set it, or use polling for Telegram and Socket Mode for Slack")
+	case !strings.HasPrefix(u, "https://"):
+		return errors.New("HYDRAGATE_PUBLIC_URL does not start with https://: webhooks can be read and changed " +
+			"on the way, and Telegram and Slack do not call it")
+	}
+	return nil
+}
+
+// checkEndpoints checks the credentials of every channel with its provider.
+func (d *doctor) checkEndpoints(ctx context.Context, g *Gateway) error {
+	const pageSize = 100
 	for after := ""; ; {
-		instances, err := p.Store.ListInstances(ctx, identity.DefaultTenant, after, 100)
+		instances, err := g.Store.ListInstances(ctx, identity.DefaultTenant, after, pageSize)
 		if err != nil {
 			return err
 		}
 		for _, i := range instances {
 			after = i.ID
-			if err := d.checkInstance(ctx, p, i); err != nil {
+			if err := d.checkInstance(ctx, g, i); err != nil {
 				return err
 			}
 		}
-		if len(instances) < 100 {
+		if len(instances) < pageSize {
 			return nil
 		}
 	}
 }
 
-func (d *DoctorReport) checkInstance(ctx context.Context, p *Gateway, i gateway.Instance) error {
-	seats, err := p.Endpoints.EndpointStates(ctx, i.TenantID, i.ID)
+func (d *doctor) checkInstance(ctx context.Context, g *Gateway, i gateway.Instance) error {
+	states, err := g.Endpoints.EndpointStates(ctx, i.TenantID, i.ID)
 	if err != nil {
 		return err
 	}
-	for _, s := range seats {
-		d.Check(ctx, fmt.Sprintf("%s of %s (%s)", s.Channel, i.Name, i.ID), func(ctx context.Context) error {
-			a, ok := p.Endpoints.Adapters[s.Channel].(adapters.Configurer)
-			if !ok {
-				return nil
-			}
-			if _, err := a.Check(ctx, s.Endpoint); err != nil {
-				return err
-			}
-			if s.Status != gateway.EndpointActive {
-				return fmt.Errorf("is %s: %s", s.Status, s.ErrorMessage)
-			}
-			return nil
+	for _, st := range states {
+		d.check(ctx, fmt.Sprintf("%s of %s (%s)", st.Channel, i.Name, i.ID), func(ctx context.Context) error {
+			return checkEndpoint(ctx, g, st)
 		})
 	}
-	if len(seats) == 0 {
-		d.Add(fmt.Sprintf("channels of %s (%s)", i.Name, i.ID), errors.New("none is set up"))
+	if len(states) == 0 {
+		d.report(fmt.Sprintf("channels of %s (%s)", i.Name, i.ID), errors.New("no channel is connected"))
+	}
+	return nil
+}
+
+func checkEndpoint(ctx context.Context, g *Gateway, st gateway.EndpointState) error {
+	a, ok := g.Endpoints.Adapters[st.Channel].(adapters.Configurer)
+	if !ok {
+		return nil
+	}
+	if _, err := a.Check(ctx, st.Endpoint); err != nil {
+		return err
+	}
+	if st.Status != gateway.EndpointActive {
+		return fmt.Errorf("its status is %s: %s", st.Status, st.ErrorMessage)
 	}
 	return nil
 }

@@ -94,13 +94,13 @@ func New(ctx context.Context, s *Settings, publicURL string, log *slog.Logger) (
 	}
 	p.closers = append(p.closers, p.spool.Close)
 	if p.Store, err = store.Open(ctx, dsn, keys); err != nil {
-		return p, InvalidSetting("HYDRAGATE_DATABASE_URL", "names a database that cannot be used: "+err.Error())
+		return p, databaseError(s, err)
 	}
 	p.closers = append(p.closers, p.Store.Close)
 	if err := p.openRedis(ctx, s); err != nil {
 		return p, err
 	}
-	if s.UsesKeyFile() {
+	if s.usesKeyFile() {
 		file := s.KeyFile()
 		p.keyFile = &file
 	}
@@ -315,7 +315,7 @@ func (p *Gateway) checkMasterKeys(ctx context.Context, s *Settings) error {
 	case opens:
 		p.Log.WarnContext(ctx, "master keys that something in use is sealed with are missing: it waits for them", "setting", "HYDRAGATE_MASTER_KEYS", "missing", strings.Join(missing, "; "))
 	default:
-		return InvalidSetting(s.masterKeySource(), "opens nothing that this database holds: add what is missing, "+strings.Join(missing, "; "))
+		return InvalidSetting(s.masterKeySource(), "cannot decrypt this database: add the missing keys: "+strings.Join(missing, "; "))
 	}
 	return nil
 }
@@ -346,7 +346,7 @@ func (p *Gateway) EnsureAdminKey(ctx context.Context, s *Settings) (key string, 
 		return "", err
 	}
 	if s.usesPostgres() {
-		return "", InvalidSetting("HYDRAGATE_ADMIN_KEY", "is required, because the database has no API key yet: set at least 32 random characters")
+		return "", InvalidSetting("HYDRAGATE_ADMIN_KEY", "is required, because the database has no API key yet: set it to at least 32 random characters")
 	}
 	key = identity.NewToken("hg_live_")
 	_, err = p.Store.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", key, identity.Scopes)

@@ -15,16 +15,18 @@ import (
 	"hydragate/store/keyring"
 )
 
-// A KeyFile holds the master keys of an embedded gateway: one line, as
-// HYDRAGATE_MASTER_KEYS would have them. It is only ever replaced whole.
+// A KeyFile holds the master keys of an embedded gateway: one line, in the format of
+// HYDRAGATE_MASTER_KEYS. It is only ever replaced as a whole.
 type KeyFile struct{ Path string }
 
+// KeyFile returns the key file of the data directory, which need not exist.
 func (s *Settings) KeyFile() KeyFile { return KeyFile{filepath.Join(s.DataDir, "master.key")} }
 
-// UsesKeyFile reports whether the master keys are those of the data folder.
-func (s *Settings) UsesKeyFile() bool { return s.MasterKeys == "" }
+// usesKeyFile reports whether the master keys are in the data directory.
+func (s *Settings) usesKeyFile() bool { return s.MasterKeys == "" }
 
-// keyRing gives the keys of the file, which is made when there is none, and follows it.
+// keyRing returns a ring that follows the file. It creates the file, with a new key, if it does
+// not exist.
 func (f KeyFile) keyRing() (*keyring.Ring, error) {
 	if err := f.createIfMissing(); err != nil {
 		return nil, keyFileError(err)
@@ -39,13 +41,13 @@ func (f KeyFile) keyRing() (*keyring.Ring, error) {
 	return ring, nil
 }
 
-// createIfMissing makes the file, with a new key, when there is none: one, of however many do so
-// at once.
+// createIfMissing creates the file with a new key. If several processes do so concurrently, one
+// of them creates it.
 func (f KeyFile) createIfMissing() error {
 	if _, err := os.Stat(f.Path); !os.IsNotExist(err) {
 		return err
 	}
-	unlock, err := f.Lock()
+	unlock, err := f.lock()
 	if err != nil {
 		return err
 	}
@@ -57,71 +59,74 @@ func (f KeyFile) createIfMissing() error {
 }
 
 func keyFileError(err error) error {
-	return InvalidSetting("HYDRAGATE_DATA_DIR", "must hold master.key, readable and writable by its owner alone: "+err.Error())
+	return InvalidSetting("HYDRAGATE_DATA_DIR",
+		"must contain master.key, readable and writable by its owner only: "+err.Error())
 }
 
+// Read returns the content of the file, without surrounding space.
 func (f KeyFile) Read() (string, error) {
 	b, err := os.ReadFile(f.Path)
 	return strings.TrimSpace(string(b)), err
 }
 
-// lockTimeout is how long the file is waited for: it is changed in moments, but for a
-// rotation.
+// lockTimeout is how long lock waits. Only a rotation holds the lock for longer than a moment.
 const lockTimeout = 5 * time.Second
 
-// Lock keeps other processes from changing the file.
-func (f KeyFile) Lock() (unlock func(), err error) {
+// lock prevents other processes from changing the file until unlock is called.
+func (f KeyFile) lock() (unlock func(), err error) {
 	l, err := os.OpenFile(f.Path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	for late := time.Now().Add(lockTimeout); lockFile(l) != nil; {
-		if time.Now().After(late) {
+	for deadline := time.Now().Add(lockTimeout); lockFile(l) != nil; {
+		if time.Now().After(deadline) {
 			_ = l.Close()
-			return nil, fmt.Errorf("another masterkey rotate is at work on %s: let it end", f.Path)
+			return nil, fmt.Errorf("another masterkey rotate is changing %s: wait until it has finished", f.Path)
 		}
 		<-time.After(50 * time.Millisecond)
 	}
 	return func() { _ = l.Close() }, nil
 }
 
-// Prepend puts a key before those of the file.
+// Prepend makes key the first key of the file. The caller holds the lock.
 func (f KeyFile) Prepend(key string) error {
-	was, err := f.Read()
+	keys, err := f.Read()
 	if err != nil {
 		return err
 	}
-	return f.replace(key + "," + was)
+	return f.replace(key + "," + keys)
 }
 
-// MaxStoreDelay is more than passes from the sealing of a value until it is stored.
+// MaxStoreDelay is longer than it takes to store a value after it was encrypted.
 const MaxStoreDelay = time.Minute
 
-// pastStoreDelay reports whether nothing can be on its way that was sealed with a key which
-// was first before.
+// pastStoreDelay reports whether every value that was encrypted before the last change of the
+// file is stored by now.
 func (f KeyFile) pastStoreDelay() bool {
-	about, err := os.Stat(f.Path)
-	return err == nil && time.Since(about.ModTime()) > MaxStoreDelay
+	info, err := os.Stat(f.Path)
+	return err == nil && time.Since(info.ModTime()) > MaxStoreDelay
 }
 
-// DropUnusedKeys takes the keys out of the file that nothing hangs on, but never the first, and
-// gives their ids.
-func (f KeyFile) DropUnusedKeys(ctx context.Context, s *store.Store) (dropped []string, err error) {
+// dropUnusedKeys removes the keys that nothing needs from the file, but never the first, and
+// returns their ids. The caller holds the lock.
+func (f KeyFile) dropUnusedKeys(ctx context.Context, st *store.Store) (dropped []string, err error) {
 	text, err := f.Read()
 	if err != nil || !strings.Contains(text, ",") {
 		return nil, err
 	}
-	hanging, err := s.KeyUsage(ctx)
+	usage, err := st.KeyUsage(ctx)
 	if err != nil {
 		return nil, err
 	}
 	kept := slices.DeleteFunc(strings.Split(text, ","), func(key string) bool {
 		id, _, _ := strings.Cut(strings.TrimSpace(key), ":")
-		free := slices.ContainsFunc(hanging, func(h store.KeyUsage) bool { return h.Key == id && !h.Primary && h.IsUnused() })
-		if free {
+		unused := slices.ContainsFunc(usage, func(u store.KeyUsage) bool {
+			return u.Key == id && !u.Primary && u.IsUnused()
+		})
+		if unused {
 			dropped = append(dropped, id)
 		}
-		return free
+		return unused
 	})
 	if len(dropped) == 0 {
 		return nil, nil
@@ -129,8 +134,8 @@ func (f KeyFile) DropUnusedKeys(ctx context.Context, s *store.Store) (dropped []
 	return dropped, f.replace(strings.Join(kept, ","))
 }
 
-// replace writes the file so that whoever reads it, at whatever moment anything ends,
-// finds all of the old text or all of the new.
+// replace writes the file atomically: a reader finds the old text or the new text, also after a
+// crash.
 func (f KeyFile) replace(text string) error {
 	next := f.Path + ".new"
 	if err := os.Remove(next); err != nil && !os.IsNotExist(err) {
@@ -145,52 +150,68 @@ func (f KeyFile) replace(text string) error {
 	return syncDir(filepath.Dir(f.Path))
 }
 
-// maintainInterval is how long a key stays in the file after the last code that needs it.
+// writeNewFile writes a secret to a file that must not exist.
+func writeNewFile(file string, b []byte) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(b, '\n'))
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// maintainInterval is the time between two checks for keys that are no longer needed.
 const maintainInterval = time.Minute
 
-// maintain ends rotations until ctx ends: it seals anew what is left on an old key, and takes
-// the key out of the file once nothing hangs on it any more.
-func (f KeyFile) maintain(ctx context.Context, s *store.Store, kept *spool.Spool, log *slog.Logger) {
-	look := time.NewTimer(0)
-	defer look.Stop()
+// maintain finishes rotations until ctx ends: it re-encrypts what is left on an old key, and
+// removes the key from the file when nothing needs it.
+func (f KeyFile) maintain(ctx context.Context, st *store.Store, sp *spool.Spool, log *slog.Logger) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
-		case <-look.C:
+		case <-timer.C:
 		case <-ctx.Done():
 			return
 		}
-		// What the spool holds is sealed too, and so is what is left behind in its folder.
-		empty, err := kept.IsEmpty()
+		// Messages in the spool are encrypted too, also those of earlier processes.
+		empty, err := sp.IsEmpty()
 		switch {
 		case err != nil:
-			log.WarnContext(ctx, "master keys not looked through", "error", err)
+			log.WarnContext(ctx, "check master keys failed", "error", err)
 		case empty:
-			f.finishRotation(ctx, s, log)
+			f.finishRotation(ctx, st, log)
 		}
-		look.Reset(maintainInterval)
+		timer.Reset(maintainInterval)
 	}
 }
 
-// finishRotation leaves the file alone while a rotation is at work on it.
-func (f KeyFile) finishRotation(ctx context.Context, s *store.Store, log *slog.Logger) {
+// finishRotation does nothing while another process rotates the keys.
+func (f KeyFile) finishRotation(ctx context.Context, st *store.Store, log *slog.Logger) {
 	if text, err := f.Read(); err != nil || !strings.Contains(text, ",") || !f.pastStoreDelay() {
 		return
 	}
-	unlock, err := f.Lock()
+	unlock, err := f.lock()
 	if err != nil {
 		return
 	}
 	defer unlock()
-	// What was on its way when it was rotated, or was left by a rotation that was killed.
-	err = s.Reencrypt(ctx, func(store.ReencryptProgress) {})
+	// Values may have been stored since the rotation, or the rotation may have been killed.
+	err = st.Reencrypt(ctx, func(store.ReencryptProgress) {})
 	var dropped []string
 	if err == nil {
-		dropped, err = f.DropUnusedKeys(ctx, s)
+		dropped, err = f.dropUnusedKeys(ctx, st)
 	}
 	switch {
 	case err != nil && ctx.Err() == nil:
-		log.WarnContext(ctx, "master keys not looked through", "error", err)
+		log.WarnContext(ctx, "check master keys failed", "error", err)
 	case len(dropped) > 0:
-		log.InfoContext(ctx, "master keys that nothing needs any more are out of the data folder", "keys", dropped)
+		log.InfoContext(ctx, "unused master keys removed", "keys", dropped)
 	}
 }

@@ -96,13 +96,13 @@ func TestGateway_MissingMasterKeys(t *testing.T) {
 	}{
 		{keys: []string{red}, makes: 2},
 		{keys: []string{red}},
-		{keys: []string{blue}, ends: `HYDRAGATE_MASTER_KEYS opens nothing that this database holds: add what is missing, "red" for 2 instances.webhook_secret`},
+		{keys: []string{blue}, ends: `HYDRAGATE_MASTER_KEYS cannot decrypt this database: add the missing keys: "red" for 2 instances.webhook_secret`},
 		{keys: []string{red, blue}},
 		{keys: []string{blue, red}, makes: 1},
 		{keys: []string{red}, warns: `setting=HYDRAGATE_MASTER_KEYS missing="\"blue\" for 1 instances.webhook_secret"`},
 		{keys: []string{blue, green}, warns: `setting=HYDRAGATE_MASTER_KEYS missing="\"red\" for 2 instances.webhook_secret"`},
-		{keys: []string{green}, ends: `add what is missing, "blue" for 1 instances.webhook_secret; "red" for 2 instances.webhook_secret`},
-		{ends: `HYDRAGATE_MASTER_KEYS (not set: ` + s.KeyFile().Path + `) opens nothing`},
+		{keys: []string{green}, ends: `add the missing keys: "blue" for 1 instances.webhook_secret; "red" for 2 instances.webhook_secret`},
+		{ends: `HYDRAGATE_MASTER_KEYS (not set, so ` + s.KeyFile().Path + ` applies) cannot decrypt`},
 	} {
 		s.MasterKeys = strings.Join(tt.keys, ",")
 		var said strings.Builder

@@ -13,8 +13,8 @@ func lockFile(f *os.File) error {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }
 
-// IgnoreFileLimit makes a limit on the size of files an error of writing, not the end.
-func IgnoreFileLimit() { signal.Ignore(syscall.SIGXFSZ) }
+// IgnoreFileSizeLimit makes a limit on the size of files an error of writing, not the end.
+func IgnoreFileSizeLimit() { signal.Ignore(syscall.SIGXFSZ) }
 
 // syncDir makes sure that what was renamed in a folder stays so.
 func syncDir(dir string) error {

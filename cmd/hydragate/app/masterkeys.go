@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -11,40 +12,184 @@ import (
 	"time"
 
 	"hydragate/store"
+	"hydragate/store/keyring"
 )
 
-// NewKeyID names a key: no two of one database may have one name.
-func NewKeyID() string { return "k" + time.Now().UTC().Format("20060102T150405") }
+// NewKeyID returns a new id for a master key: the time, for the reader, and six random
+// characters, because a database must never see the same id for two keys.
+func NewKeyID() string {
+	return "k" + time.Now().UTC().Format("20060102T150405") + "-" + strings.ToLower(rand.Text()[:6])
+}
+
+// RotateKeys re-encrypts all stored secrets with the first master key and reports to out which
+// other keys are still needed. If the keys are in the data directory, it adds a new first key to
+// the key file before, and removes the keys that nothing needs after, unless a gateway is running:
+// that gateway removes them later. RotateKeys may be interrupted and repeated. It returns
+// ErrReported if values could not be re-encrypted.
+func RotateKeys(ctx context.Context, s *Settings, out io.Writer) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	if err := s.requireData(); err != nil {
+		return err
+	}
+	if s.usesKeyFile() {
+		return rotateKeyFile(ctx, s, out)
+	}
+	st, err := OpenStore(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	if err := reencrypt(ctx, st, out); err != nil {
+		return err
+	}
+	usage, err := st.KeyUsage(ctx)
+	if err != nil {
+		return err
+	}
+	return reportKeyUsage(out, usage, s.usesKeyFile(), nil)
+}
+
+// CheckKeys reports to out what is encrypted with which master key. It returns ErrReported if a
+// key other than the first is still needed.
+func CheckKeys(ctx context.Context, s *Settings, out io.Writer) error {
+	if err := s.requireData(); err != nil {
+		return err
+	}
+	st, err := OpenStore(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	usage, err := st.KeyUsage(ctx)
+	if err != nil {
+		return err
+	}
+	if err := reportKeyUsage(out, usage, s.usesKeyFile(), nil); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(usage, func(u store.KeyUsage) bool { return !u.Primary && !u.IsUnused() }) {
+		fmt.Fprintln(out, "not finished: claim codes or invites still depend on another key, see above")
+		return ErrReported
+	}
+	return nil
+}
+
+// rotateKeyFile rotates the keys of the data directory. A running gateway follows the file.
+func rotateKeyFile(ctx context.Context, s *Settings, out io.Writer) error {
+	if _, err := s.KeyRing(); err != nil {
+		return err
+	}
+	file := s.KeyFile()
+	unlock, err := file.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := startRotation(ctx, s, file, out); err != nil {
+		return err
+	}
+	// A running gateway encrypts with the new key from here on.
+	select {
+	case <-time.After(2 * keyring.RefreshInterval):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	st, err := OpenStore(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	if err := reencrypt(ctx, st, out); err != nil {
+		return err
+	}
+	dropped, err := dropKeysIfStopped(ctx, s, file, st, out)
+	if err != nil {
+		return err
+	}
+	usage, err := st.KeyUsage(ctx)
+	if err != nil {
+		return err
+	}
+	return reportKeyUsage(out, usage, true, dropped)
+}
+
+// startRotation puts a new key first in the key file. If an earlier rotation was interrupted, it
+// keeps the key of that rotation instead.
+func startRotation(ctx context.Context, s *Settings, file KeyFile, out io.Writer) error {
+	st, err := OpenStore(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	usage, err := st.KeyUsage(ctx)
+	if err != nil {
+		return err
+	}
+	interrupted := func(u store.KeyUsage) bool { return !u.Primary && u.Available && u.Values() > 0 }
+	if slices.ContainsFunc(usage, interrupted) {
+		fmt.Fprintf(out, "continuing an interrupted rotation to key %s\n", usage[0].Key)
+		return nil
+	}
+	id := NewKeyID()
+	if err := file.Prepend(keyring.GenerateKey(id)); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "added key %s to %s as the first key\n", id, file.Path)
+	return nil
+}
+
+// dropKeysIfStopped removes unused keys from the key file if no gateway is running, and returns
+// their ids. A running gateway may be about to store a value that it encrypted with one of them,
+// so it removes them itself.
+func dropKeysIfStopped(ctx context.Context, s *Settings, file KeyFile, st *store.Store, out io.Writer) (
+	dropped []string, err error,
+) {
+	unlock, err := lockDataDir(s)
+	if err != nil {
+		return nil, nil // a gateway is running
+	}
+	defer unlock()
+	if used, err := s.spoolHasRecords(); err != nil || used {
+		return nil, err // the next gateway removes the keys after it has stored these messages
+	}
+	dropped, err = file.dropUnusedKeys(ctx, st)
+	for _, id := range dropped {
+		fmt.Fprintf(out, "removed key %s from %s: nothing needs it\n", id, file.Path)
+	}
+	return dropped, err
+}
 
 const (
-	maxPasses        = 5 // over rows that somebody was writing
+	maxPasses        = 5 // over rows that were being written in the pass before
 	progressInterval = time.Second
 	passInterval     = 200 * time.Millisecond
 )
 
-// Reencrypt seals everything anew, as often as it takes for nothing to be left on a key
-// that is here. What it cannot is left to report.
-func Reencrypt(ctx context.Context, s *store.Store, out io.Writer) error {
-	all := 0
-	said := time.Now()
+// reencrypt re-encrypts values in several passes, until none is left that an available key can
+// decrypt or maxPasses is reached.
+func reencrypt(ctx context.Context, st *store.Store, out io.Writer) error {
+	total := 0
+	reported := time.Now()
 	for range maxPasses {
-		stuck := 0
-		err := s.Reencrypt(ctx, func(r store.ReencryptProgress) {
-			all += r.Reencrypted
-			stuck += r.Corrupt + r.Missing
-			if time.Since(said) >= progressInterval {
-				said = time.Now()
-				fmt.Fprintf(out, "%d sealed anew, at %s\n", all, r.Column)
+		failed := 0
+		err := st.Reencrypt(ctx, func(p store.ReencryptProgress) {
+			total += p.Reencrypted
+			failed += p.Corrupt + p.Missing
+			if time.Since(reported) >= progressInterval {
+				reported = time.Now()
+				fmt.Fprintf(out, "%d values re-encrypted so far, now in %s\n", total, p.Column)
 			}
 		})
 		if err != nil {
 			return err
 		}
-		left, err := countRemaining(ctx, s)
+		remaining, err := countRemaining(ctx, st)
 		if err != nil {
 			return err
 		}
-		if left <= stuck {
+		if remaining <= failed {
 			break
 		}
 		select {
@@ -53,67 +198,96 @@ func Reencrypt(ctx context.Context, s *store.Store, out io.Writer) error {
 			return ctx.Err()
 		}
 	}
-	_, err := fmt.Fprintf(out, "%d values sealed anew\n", all)
+	_, err := fmt.Fprintf(out, "%d values re-encrypted\n", total)
 	return err
 }
 
-// countRemaining counts the values on other keys than the first.
-func countRemaining(ctx context.Context, s *store.Store) (n int, err error) {
-	hanging, err := s.KeyUsage(ctx)
-	for _, h := range hanging {
-		if !h.Primary {
-			n += h.Values()
+// countRemaining returns the number of values that are encrypted with another key than the first.
+func countRemaining(ctx context.Context, st *store.Store) (n int, err error) {
+	usage, err := st.KeyUsage(ctx)
+	for _, u := range usage {
+		if !u.Primary {
+			n += u.Values()
 		}
 	}
 	return n, err
 }
 
-func DescribeKeyUsage(h store.KeyUsage, own bool) string {
-	switch {
-	case !h.Available:
-		return fmt.Sprintf("%.40q is not among the keys given and something needs it: %s", h.Key, formatCounts(h))
-	case h.Values() > 0:
-		return fmt.Sprintf("%s must stay: %s; when this does not end, a gateway seals with it, or values were changed", h.Key, formatCounts(h))
-	case h.Codes > 0 && own:
-		return fmt.Sprintf("%s stays until %s for %s; the gateway takes it out then", h.Key, h.CodesUntil.Format(time.RFC3339), formatCounts(h))
-	case h.Codes > 0:
-		return fmt.Sprintf("%s can be taken out of HYDRAGATE_MASTER_KEYS from %s on: until then %s", h.Key, h.CodesUntil.Format(time.RFC3339), formatCounts(h))
+// reportKeyUsage prints what depends on each key, except on those that were just dropped. It
+// returns ErrReported if values are encrypted with another key than the first.
+func reportKeyUsage(out io.Writer, usage []store.KeyUsage, keyFile bool, dropped []string) error {
+	remaining := 0
+	for _, u := range usage {
+		if u.Primary {
+			fmt.Fprintf(out, "key %s is the first key: %d values are encrypted with it\n", u.Key, u.Values())
+			continue
+		}
+		remaining += u.Values()
+		if !slices.Contains(dropped, u.Key) {
+			fmt.Fprintln(out, describeKeyUsage(u, keyFile))
+		}
 	}
-	if own {
-		return fmt.Sprintf("nothing needs %s any more: the gateway takes it out within two minutes", h.Key)
+	fmt.Fprintf(out, "%d values are encrypted with other keys\n", remaining)
+	if remaining > 0 {
+		return ErrReported
 	}
-	return fmt.Sprintf("%s can be taken out of HYDRAGATE_MASTER_KEYS now", h.Key)
+	return nil
 }
 
-func formatCounts(h store.KeyUsage) string {
-	var parts []string
-	for _, column := range slices.Sorted(maps.Keys(h.Sealed)) {
-		parts = append(parts, fmt.Sprintf("%d %s", h.Sealed[column], column))
+// describeKeyUsage returns a sentence about a key other than the first: whether and when it can
+// be removed. keyFile says that gateways remove keys themselves.
+func describeKeyUsage(u store.KeyUsage, keyFile bool) string {
+	until := u.CodesUntil.Format(time.RFC3339)
+	switch {
+	case !u.Available:
+		return fmt.Sprintf("key %.40q is missing and still needed for %s", u.Key, formatCounts(u))
+	case u.Values() > 0:
+		return fmt.Sprintf("key %s is still needed for %s: run the rotation again; if that does not help, "+
+			"a gateway still encrypts with this key, or the values are corrupt", u.Key, formatCounts(u))
+	case u.Codes > 0 && keyFile:
+		return fmt.Sprintf("key %s is needed until %s for %s; the gateway removes it then", u.Key, until, formatCounts(u))
+	case u.Codes > 0:
+		return fmt.Sprintf("key %s can be removed from HYDRAGATE_MASTER_KEYS after %s; until then it is needed for %s",
+			u.Key, until, formatCounts(u))
+	case keyFile:
+		return fmt.Sprintf("key %s is not needed; the gateway removes it within two minutes", u.Key)
 	}
-	if h.Codes > 0 {
-		parts = append(parts, fmt.Sprintf("%d claim codes and invites", h.Codes))
+	return fmt.Sprintf("key %s can be removed from HYDRAGATE_MASTER_KEYS now", u.Key)
+}
+
+// formatCounts lists what depends on a key, such as "2 instances.webhook_secret".
+func formatCounts(u store.KeyUsage) string {
+	var parts []string
+	for _, column := range slices.Sorted(maps.Keys(u.Sealed)) {
+		parts = append(parts, fmt.Sprintf("%d %s", u.Sealed[column], column))
+	}
+	if u.Codes > 0 {
+		parts = append(parts, fmt.Sprintf("%d claim codes and invites", u.Codes))
 	}
 	return strings.Join(parts, ", ")
 }
 
-// CheckKeyUsage says which keys are to go and still needed, or needed and missing.
-func CheckKeyUsage(ctx context.Context, s *store.Store) error {
-	hanging, err := s.KeyUsage(ctx)
+// checkKeyUsage returns an error that lists the keys that are missing, and those other than the
+// first that values are still encrypted with.
+func checkKeyUsage(ctx context.Context, st *store.Store) error {
+	usage, err := st.KeyUsage(ctx)
 	if err != nil {
 		return err
 	}
-	var ill []string
-	for _, h := range hanging {
+	var problems []string
+	for _, u := range usage {
 		switch {
-		case h.Primary || h.IsUnused():
-		case !h.Available:
-			ill = append(ill, fmt.Sprintf("%.40q is missing for %s", h.Key, formatCounts(h)))
-		case h.Values() > 0:
-			ill = append(ill, fmt.Sprintf("%s is still needed for %s: hydragate masterkey rotate", h.Key, formatCounts(h)))
+		case u.Primary || u.IsUnused():
+		case !u.Available:
+			problems = append(problems, fmt.Sprintf("key %.40q is missing for %s: add it to HYDRAGATE_MASTER_KEYS",
+				u.Key, formatCounts(u)))
+		case u.Values() > 0:
+			problems = append(problems, fmt.Sprintf("key %s is still needed for %s: run hydragate masterkey rotate",
+				u.Key, formatCounts(u)))
 		}
 	}
-	if len(ill) > 0 {
-		return errors.New(strings.Join(ill, "; "))
+	if len(problems) > 0 {
+		return errors.New(strings.Join(problems, "; "))
 	}
 	return nil
 }

@@ -13,8 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/mattn/go-isatty"
-
 	"hydragate/gateway/ingest/spool"
 	"hydragate/httpapi/oidc"
 	"hydragate/identity"
@@ -23,33 +21,34 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// Settings are all settings of the program. This one table is read by the command
-// line, the environment and --help; the README repeats it.
+// Settings are the settings of the program. This struct defines the flags, the environment
+// variables and --help. docs/operations.md repeats it; TestSettings_Documented compares them.
 type Settings struct {
-	Listen            string `env:"HYDRAGATE_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address to listen on; port 0 picks a free one."`
-	PublicURL         string `name:"public-url" env:"HYDRAGATE_PUBLIC_URL" placeholder:"URL" help:"The https origin that providers call. Default: the listen address."`
-	DatabaseURL       string `name:"database-url" env:"HYDRAGATE_DATABASE_URL" placeholder:"URL" help:"postgres://… for production. Default: an SQLite file in the data folder."`
-	RedisURL          string `name:"redis-url" env:"HYDRAGATE_REDIS_URL" placeholder:"URL" help:"redis://… or rediss://…; several, comma-separated, are a cluster. Default: inside this process."`
-	DataDir           string `name:"data-dir" env:"HYDRAGATE_DATA_DIR" default:"./hydragate-data" placeholder:"DIR" help:"Folder of this machine for messages that wait while the database is away, and for the embedded database and generated keys."`
-	MasterKeys        string `name:"master-keys" env:"HYDRAGATE_MASTER_KEYS" placeholder:"ID:BASE64" help:"Keys that seal secrets: the first seals, all open. Required with Postgres. Default: generated into the data folder."`
-	AdminKey          string `name:"admin-key" env:"HYDRAGATE_ADMIN_KEY" placeholder:"KEY" help:"First API key, with every right; at least 32 characters. Required with an empty Postgres; another one, at a later start, revokes it. Default: generated and printed once."`
-	OIDCIssuer        string `name:"oidc-issuer" env:"HYDRAGATE_OIDC_ISSUER" placeholder:"URL" help:"Accept staff bearer tokens (JWT) of this OpenID Connect issuer. Their claim hydragate_scopes lists scopes; without it roles or role names admin, staff or viewer. Default: off."`
-	OIDCAudience      string `name:"oidc-audience" env:"HYDRAGATE_OIDC_AUDIENCE" placeholder:"NAME" help:"The audience that staff tokens must be for. Required with an issuer."`
-	TelegramAPIURL    string `name:"telegram-api-url" env:"HYDRAGATE_TELEGRAM_API_URL" placeholder:"URL" help:"Another Bot API server."`
-	TwilioAPIURL      string `name:"twilio-api-url" env:"HYDRAGATE_TWILIO_API_URL" placeholder:"URL" help:"Another Twilio API server, such as a regional one."`
-	SlackAPIURL       string `name:"slack-api-url" env:"HYDRAGATE_SLACK_API_URL" placeholder:"URL" help:"Another Slack API, a URL that ends in /api/."`
-	AgentAllowPrivate string `name:"agent-allow-private" env:"HYDRAGATE_AGENT_ALLOW_PRIVATE" placeholder:"BOOL" help:"Allow agent URLs on loopback and private addresses. Default: only with the embedded database."`
-	LogLevel          string `name:"log-level" env:"HYDRAGATE_LOG_LEVEL" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error."`
-	LogFormat         string `name:"log-format" env:"HYDRAGATE_LOG_FORMAT" placeholder:"FORMAT" help:"json or text. Default: text on a terminal, else json."`
-	OTLPEndpoint      string `name:"otlp-endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" placeholder:"URL" help:"Send traces to this collector, by OTLP over HTTP. Default: off."`
+	Listen            string `env:"HYDRAGATE_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address to listen on. Port 0 picks a free port."`
+	PublicURL         string `name:"public-url" env:"HYDRAGATE_PUBLIC_URL" placeholder:"URL" help:"https origin at which providers reach the gateway. Default: the listen address."`
+	DatabaseURL       string `name:"database-url" env:"HYDRAGATE_DATABASE_URL" placeholder:"URL" help:"PostgreSQL database (postgres://…). Default: SQLite in the data directory."`
+	RedisURL          string `name:"redis-url" env:"HYDRAGATE_REDIS_URL" placeholder:"URL" help:"Redis server (redis://… or rediss://…). Several URLs, separated by commas, form a cluster. Required with several replicas. Default: inside the process."`
+	DataDir           string `name:"data-dir" env:"HYDRAGATE_DATA_DIR" default:"./hydragate-data" placeholder:"DIR" help:"Local directory for the message spool, the embedded database and generated keys."`
+	MasterKeys        string `name:"master-keys" env:"HYDRAGATE_MASTER_KEYS" placeholder:"ID:BASE64" help:"Encryption keys, separated by commas. The first encrypts; all can decrypt. Required with PostgreSQL. Default: generated in the data directory."`
+	AdminKey          string `name:"admin-key" env:"HYDRAGATE_ADMIN_KEY" placeholder:"KEY" help:"API key with all scopes, at least 32 characters. Required at the first start with PostgreSQL. Starting with another key revokes the previous one. Default: generated and printed once."`
+	OIDCIssuer        string `name:"oidc-issuer" env:"HYDRAGATE_OIDC_ISSUER" placeholder:"URL" help:"Accept staff tokens (JWT) of this OpenID Connect issuer. The claim hydragate_scopes lists their scopes; without it, the roles admin, staff and viewer apply. Default: off."`
+	OIDCAudience      string `name:"oidc-audience" env:"HYDRAGATE_OIDC_AUDIENCE" placeholder:"NAME" help:"Audience that staff tokens must have. Required with HYDRAGATE_OIDC_ISSUER."`
+	TelegramAPIURL    string `name:"telegram-api-url" env:"HYDRAGATE_TELEGRAM_API_URL" placeholder:"URL" help:"Telegram Bot API server. Default: https://api.telegram.org."`
+	TwilioAPIURL      string `name:"twilio-api-url" env:"HYDRAGATE_TWILIO_API_URL" placeholder:"URL" help:"Twilio API server, such as a regional one. Default: https://api.twilio.com."`
+	SlackAPIURL       string `name:"slack-api-url" env:"HYDRAGATE_SLACK_API_URL" placeholder:"URL" help:"Slack API, ending in /api/. Default: https://slack.com/api/."`
+	AgentAllowPrivate string `name:"agent-allow-private" env:"HYDRAGATE_AGENT_ALLOW_PRIVATE" placeholder:"BOOL" help:"Allow agent URLs on loopback and private addresses: true or false. Default: true with SQLite, false with PostgreSQL."`
+	LogLevel          string `name:"log-level" env:"HYDRAGATE_LOG_LEVEL" default:"info" placeholder:"LEVEL" help:"Least severe level to log: debug, info, warn or error."`
+	LogFormat         string `name:"log-format" env:"HYDRAGATE_LOG_FORMAT" placeholder:"FORMAT" help:"json or text. Default: text on a terminal, otherwise json."`
+	OTLPEndpoint      string `name:"otlp-endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" placeholder:"URL" help:"Collector that receives traces by OTLP over HTTP. Default: off."`
 }
 
-// InvalidSetting says which setting is wrong and what would be right, in one line. It never
-// holds the value: that may be a secret.
-func InvalidSetting(name, right string) error { return fmt.Errorf("%s %s", name, right) }
+// InvalidSetting returns an error of one line that names a setting and says what to do. It must
+// not contain the value, which may be a secret.
+func InvalidSetting(name, text string) error { return fmt.Errorf("%s %s", name, text) }
 
-// Check returns an error for the first invalid setting. It is not named Validate because kong would
-// call a method of that name and prefix the error with the command.
+// Check returns an error for the first invalid setting. It removes a trailing slash from PublicURL.
+// It is not named Validate because kong would call a method of that name and prefix the error with
+// the command.
 func (s *Settings) Check() error {
 	if _, _, err := net.SplitHostPort(s.Listen); err != nil {
 		return InvalidSetting("HYDRAGATE_LISTEN", "must be host:port, such as 127.0.0.1:8080 or :8080")
@@ -58,11 +57,11 @@ func (s *Settings) Check() error {
 		return err
 	}
 	if s.DatabaseURL != "" && !sqldb.IsPostgres(s.DatabaseURL) {
-		return InvalidSetting("HYDRAGATE_DATABASE_URL", "must begin with postgres://, or be unset for the embedded database")
+		return InvalidSetting("HYDRAGATE_DATABASE_URL", "must start with postgres://; leave it unset to use the embedded database")
 	}
 	for _, u := range strings.Split(s.RedisURL, ",") {
 		if s.RedisURL != "" && !strings.HasPrefix(u, "redis://") && !strings.HasPrefix(u, "rediss://") {
-			return InvalidSetting("HYDRAGATE_REDIS_URL", "must begin with redis:// or rediss://, or be unset for the embedded one")
+			return InvalidSetting("HYDRAGATE_REDIS_URL", "must start with redis:// or rediss://; leave it unset to use the embedded Redis")
 		}
 	}
 	if s.MasterKeys != "" {
@@ -72,15 +71,15 @@ func (s *Settings) Check() error {
 	}
 	switch {
 	case s.usesPostgres() && s.MasterKeys == "":
-		return InvalidSetting("HYDRAGATE_MASTER_KEYS", "is required with Postgres: hydragate masterkey new prints one")
+		return InvalidSetting("HYDRAGATE_MASTER_KEYS", "is required with PostgreSQL: run hydragate masterkey new to create a key")
 	case s.AdminKey != "" && len(s.AdminKey) < 32:
 		return InvalidSetting("HYDRAGATE_ADMIN_KEY", "must have at least 32 characters")
 	case s.OIDCIssuer == "" && s.OIDCAudience != "":
-		return InvalidSetting("HYDRAGATE_OIDC_ISSUER", "is required with HYDRAGATE_OIDC_AUDIENCE: tokens of an issuer are accepted, or none")
+		return InvalidSetting("HYDRAGATE_OIDC_ISSUER", "is required with HYDRAGATE_OIDC_AUDIENCE: set both, or neither")
 	case s.OIDCIssuer != "" && s.OIDCAudience == "":
-		return InvalidSetting("HYDRAGATE_OIDC_AUDIENCE", "is required with HYDRAGATE_OIDC_ISSUER: tokens for other programs must not be accepted")
+		return InvalidSetting("HYDRAGATE_OIDC_AUDIENCE", "is required with HYDRAGATE_OIDC_ISSUER: set both, or neither")
 	case s.OIDCIssuer != "" && !oidc.IsSafeIssuerURL(s.OIDCIssuer):
-		return InvalidSetting("HYDRAGATE_OIDC_ISSUER", "must be a URL that begins with https://, as the issuer's own documents write it")
+		return InvalidSetting("HYDRAGATE_OIDC_ISSUER", "must be the issuer URL exactly as the issuer publishes it, starting with https://")
 	}
 	if _, err := s.allowPrivateAgents(); err != nil {
 		return err
@@ -96,7 +95,7 @@ func (s *Settings) validateURLs() error {
 		{"HYDRAGATE_PUBLIC_URL", s.PublicURL, "must be an origin without a path, such as https://hooks.example.com", isOrigin},
 		{"HYDRAGATE_TELEGRAM_API_URL", s.TelegramAPIURL, "must be an origin without a path, such as https://api.telegram.org", isOrigin},
 		{"HYDRAGATE_TWILIO_API_URL", s.TwilioAPIURL, "must be an origin without a path, such as https://api.twilio.com", isOrigin},
-		{"OTEL_EXPORTER_OTLP_ENDPOINT", s.OTLPEndpoint, "must be the URL of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318", func(*url.URL) bool { return true }},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT", s.OTLPEndpoint, "must be the URL of a collector that accepts OTLP over HTTP, such as http://127.0.0.1:4318", func(*url.URL) bool { return true }},
 		{"HYDRAGATE_SLACK_API_URL", s.SlackAPIURL, "must be a URL that ends in /api/, such as https://slack.com/api/", func(u *url.URL) bool { return strings.HasSuffix(u.Path, "/api/") }},
 	} {
 		if c.value == "" {
@@ -127,7 +126,7 @@ func (s *Settings) validateLog() error {
 
 func (s *Settings) usesPostgres() bool { return s.DatabaseURL != "" }
 
-// allowPrivateAgents says whether agent URLs may lead to private addresses.
+// allowPrivateAgents reports whether agent URLs may point to private addresses.
 func (s *Settings) allowPrivateAgents() (bool, error) {
 	switch strings.ToLower(s.AgentAllowPrivate) {
 	case "":
@@ -140,43 +139,47 @@ func (s *Settings) allowPrivateAgents() (bool, error) {
 	return false, InvalidSetting("HYDRAGATE_AGENT_ALLOW_PRIVATE", "must be true or false")
 }
 
-// databaseFileName is the embedded database, in the data folder.
+// databaseFileName is the name of the embedded database in the data directory.
 const databaseFileName = "hydragate.db"
 
-// DSN is what store.Open takes. It makes the data folder when it is needed.
+// DSN returns the database URL or file for store.Open. With the embedded database it creates the
+// data directory.
 func (s *Settings) DSN() (string, error) {
 	if s.usesPostgres() {
 		return s.DatabaseURL, nil
 	}
 	if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
-		return "", InvalidSetting("HYDRAGATE_DATA_DIR", "must be a folder that can be written: "+err.Error())
+		return "", InvalidSetting("HYDRAGATE_DATA_DIR", "must be a writable directory: "+err.Error())
 	}
 	return filepath.Join(s.DataDir, databaseFileName), nil
 }
 
-// RequireData refuses to go on where no gateway keeps anything. What works on a gateway's data
-// makes no empty database in a folder that was a mistake.
-func (s *Settings) RequireData() error {
+// requireData returns an error if the data directory contains no database. It prevents commands
+// from creating an empty database in a mistyped directory.
+func (s *Settings) requireData() error {
 	if s.usesPostgres() {
 		return nil
 	}
 	if _, err := os.Stat(filepath.Join(s.DataDir, databaseFileName)); errors.Is(err, fs.ErrNotExist) {
-		return InvalidSetting("HYDRAGATE_DATA_DIR", "must be the folder of a gateway's data, and "+s.DataDir+" holds none: run this where the gateway runs, or name its folder")
+		return InvalidSetting("HYDRAGATE_DATA_DIR", fmt.Sprintf("must be the data directory of a gateway, and %s "+
+			"contains no database: set it, or run hydragate serve to create one", s.DataDir))
 	}
 	return nil
 }
 
-// openSpool makes the folder where messages wait while the database is away.
+// openSpool opens the spool in the data directory, for messages that arrive while the database is
+// unavailable.
 func (s *Settings) openSpool(log *slog.Logger) (*spool.Spool, error) {
 	sp, err := spool.Open(filepath.Join(s.DataDir, "spool"), spool.DefaultLimit, log)
 	if err != nil {
-		return nil, InvalidSetting("HYDRAGATE_DATA_DIR", "must be a folder that can be written, for messages that wait in its folder spool while the database is away: "+err.Error())
+		return nil, InvalidSetting("HYDRAGATE_DATA_DIR", "must be a writable directory, also for its subdirectory spool: "+
+			err.Error())
 	}
 	return sp, nil
 }
 
-// KeyRing gives the master keys: those of the settings, or the ones in the data
-// folder, which are made when there are none and followed when they change.
+// KeyRing returns the master keys: those of the settings, or else those of the key file. It
+// creates the key file if it does not exist, and the ring follows its changes.
 func (s *Settings) KeyRing() (*keyring.Ring, error) {
 	if s.MasterKeys != "" {
 		return keyring.Parse(s.MasterKeys)
@@ -184,40 +187,28 @@ func (s *Settings) KeyRing() (*keyring.Ring, error) {
 	return s.KeyFile().keyRing()
 }
 
-// writeNewFile writes a secret to a file that must not exist yet.
-func writeNewFile(file string, b []byte) error {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
-
-// Logger writes to w as the settings say.
+// Logger returns a logger that writes to w in the format and at the level of the settings.
 func (s *Settings) Logger(w io.Writer) *slog.Logger {
-	var l slog.Level
-	_ = l.UnmarshalText([]byte(s.LogLevel)) // checked before
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(s.LogLevel)) // checked by Check
 	format := s.LogFormat
-	if f, ok := w.(*os.File); format == "" && ok && isatty.IsTerminal(f.Fd()) {
+	if format == "" && IsTerminal(w) {
 		format = "text"
 	}
-	opts := &slog.HandlerOptions{Level: l}
+	opts := &slog.HandlerOptions{Level: level}
 	if format == "text" {
 		return slog.New(slog.NewTextHandler(w, opts))
 	}
 	return slog.New(slog.NewJSONHandler(w, opts))
 }
 
-// OpenStore opens the store of a command that runs beside a gateway.
+// OpenStore opens the database of a gateway for a command, which may run while the gateway does.
+// It returns an error if there is no database yet.
 func OpenStore(ctx context.Context, s *Settings) (*store.Store, error) {
 	if err := s.Check(); err != nil {
+		return nil, err
+	}
+	if err := s.requireData(); err != nil {
 		return nil, err
 	}
 	dsn, err := s.DSN()
@@ -228,15 +219,32 @@ func OpenStore(ctx context.Context, s *Settings) (*store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return store.Open(ctx, dsn, keys)
+	st, err := store.Open(ctx, dsn, keys)
+	if err != nil {
+		return nil, databaseError(s, err)
+	}
+	return st, nil
 }
 
-// CommandActor is the actor of what is done at the command line.
+// databaseError names the setting that is the cause of an error of store.Open.
+func databaseError(s *Settings, err error) error {
+	var mismatch *store.KeyMismatchError
+	switch {
+	case errors.As(err, &mismatch):
+		return InvalidSetting(s.masterKeySource(), fmt.Sprintf("key %q differs from the key %q of this database: "+
+			"restore the original key, or give the new key another id", mismatch.ID, mismatch.ID))
+	case s.usesPostgres():
+		return InvalidSetting("HYDRAGATE_DATABASE_URL", "names a database that cannot be used: "+err.Error())
+	}
+	return InvalidSetting("HYDRAGATE_DATA_DIR", "contains a database that cannot be used: "+err.Error())
+}
+
+// CommandActor is the actor in the audit log of what was done on the command line.
 const CommandActor identity.Actor = "command"
 
-// SpoolHasRecords reports whether gateways that ended left messages behind: they are sealed
-// too.
-func (s *Settings) SpoolHasRecords() (bool, error) {
+// spoolHasRecords reports whether gateways that have stopped left messages in the spool. These
+// messages are encrypted with a master key.
+func (s *Settings) spoolHasRecords() (bool, error) {
 	sp, err := s.openSpool(slog.New(slog.DiscardHandler))
 	if err != nil {
 		return false, err
@@ -246,21 +254,10 @@ func (s *Settings) SpoolHasRecords() (bool, error) {
 	return sp.HasRecords(), err
 }
 
-// masterKeySource names where the master keys come from.
+// masterKeySource describes where the master keys come from, for errors.
 func (s *Settings) masterKeySource() string {
-	if s.UsesKeyFile() {
-		return fmt.Sprintf("HYDRAGATE_MASTER_KEYS (not set: %s)", s.KeyFile().Path)
+	if s.usesKeyFile() {
+		return fmt.Sprintf("HYDRAGATE_MASTER_KEYS (not set, so %s applies)", s.KeyFile().Path)
 	}
 	return "HYDRAGATE_MASTER_KEYS"
-}
-
-// MigrationDSN gives what a migration needs: settings in order, and the address.
-func (s *Settings) MigrationDSN() (string, error) {
-	if s.usesPostgres() && s.MasterKeys == "" {
-		s.MasterKeys = keyring.GenerateKey("unused") // migrating seals nothing
-	}
-	if err := s.Check(); err != nil {
-		return "", err
-	}
-	return s.DSN()
 }

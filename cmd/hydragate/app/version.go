@@ -2,17 +2,45 @@ package app
 
 import (
 	"runtime/debug"
+	"time"
 )
 
-// version is set by the linker; go install and go run leave the module's own.
+// version is set by the linker in release builds.
 var version = ""
 
+// Version returns the version of the program: the one that the linker set, else the version of
+// the module, else the revision and commit time that the Go command recorded, with the suffix
+// "-dirty" if the working tree had changes.
 func Version() string {
 	if version != "" {
 		return version
 	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return buildVersion(info)
+}
+
+// buildVersion returns the version that info describes.
+func buildVersion(info *debug.BuildInfo) string {
+	settings := map[string]string{}
+	for _, s := range info.Settings {
+		settings[s.Key] = s.Value
+	}
+	revision := settings["vcs.revision"]
+	if revision == "" {
+		if info.Main.Version == "" {
+			return "(devel)"
+		}
 		return info.Main.Version
 	}
-	return "(devel)"
+	v := revision[:min(len(revision), 12)]
+	if settings["vcs.modified"] == "true" {
+		v += "-dirty"
+	}
+	if t, err := time.Parse(time.RFC3339, settings["vcs.time"]); err == nil {
+		v += " (" + t.UTC().Format("2006-01-02 15:04 UTC") + ")"
+	}
+	return v
 }

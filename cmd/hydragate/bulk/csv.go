@@ -14,15 +14,15 @@ import (
 	"hydragate/adapters"
 )
 
-// A csvColumn is a column of a CSV file of customers. Those of an identity come in
-// one set: a customer with several identities has several lines.
+// A csvColumn is a column of a CSV file of customers. A line has the columns of one identity, so
+// a customer with several identities has several lines.
 type csvColumn struct {
 	name     string
-	field    func(*customerLine, *identityFields) *string
-	rawField func(*customerLine, *identityFields) *json.RawMessage // instead of field
+	field    func(*customerLine, *identityFields) *string          // nil if rawField is set
+	rawField func(*customerLine, *identityFields) *json.RawMessage // nil if field is set
 }
 
-// csvColumns are all columns, in the order in which export writes them.
+// csvColumns returns all columns, in the order in which an export writes them.
 func csvColumns() []csvColumn {
 	type l = *customerLine
 	type i = *identityFields
@@ -54,24 +54,24 @@ func csvColumns() []csvColumn {
 	}
 }
 
-// channelColumns are optional columns named after channels. Each holds an external ID, the short
-// form of an identity.
+// channelColumns are optional columns named after channels. Each contains an external id on its
+// channel.
 var channelColumns = adapters.Channels()
 
 // A csvReader reads customers from CSV.
 type csvReader struct {
 	rows    *csv.Reader
-	columns []int // by position: index in all, or ^index in channelColumns
+	columns []int // by position: index in known, or ^index in channelColumns
 	known   []csvColumn
 }
 
-// lineError is what is wrong with one line; those after it may be good.
+// A lineError describes an invalid line. The following lines can still be read.
 type lineError struct{ error }
 
-// NewCSVReader reads the first line, which names the columns.
-func NewCSVReader(r io.Reader) (*csvReader, error) {
+// newCSVReader returns a reader of r. It reads the first line, which names the columns.
+func newCSVReader(r io.Reader) (*csvReader, error) {
 	b := bufio.NewReader(r)
-	if mark, _ := b.Peek(3); bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
+	if bom, _ := b.Peek(3); bytes.Equal(bom, []byte("\xef\xbb\xbf")) {
 		_, _ = b.Discard(3)
 	}
 	c := &csvReader{rows: csv.NewReader(b), known: csvColumns()}
@@ -79,7 +79,7 @@ func NewCSVReader(r io.Reader) (*csvReader, error) {
 	c.rows.ReuseRecord = true
 	head, err := c.rows.Read()
 	if errors.Is(err, io.EOF) {
-		return nil, errors.New("the file is empty: its first line must name the columns")
+		return nil, errors.New("the file is empty: the first line must name the columns")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("line 1: %w", err)
@@ -90,18 +90,18 @@ func NewCSVReader(r io.Reader) (*csvReader, error) {
 		if n := slices.Index(channelColumns, adapters.Channel(name)); n >= 0 {
 			at = ^n
 		} else if at < 0 {
-			return nil, fmt.Errorf("line 1: there is no column %q; hydragate import --help lists them", name)
+			return nil, fmt.Errorf("line 1: unknown column %q: hydragate import --help lists the columns", name)
 		}
 		if slices.Contains(c.columns, at) {
-			return nil, fmt.Errorf("line 1: the column %q is there twice", name)
+			return nil, fmt.Errorf("line 1: duplicate column %q", name)
 		}
 		c.columns = append(c.columns, at)
 	}
 	return c, nil
 }
 
-// detectSeparator is what stands between the columns: spreadsheets in much of Europe write
-// semicolons.
+// detectSeparator returns the character between the columns of the first line. Spreadsheets write
+// semicolons in many European locales.
 func detectSeparator(b *bufio.Reader) rune {
 	head, _ := b.Peek(b.Size())
 	first, _, _ := bytes.Cut(head, []byte("\n"))
@@ -113,28 +113,28 @@ func detectSeparator(b *bufio.Reader) rune {
 	return ','
 }
 
-// next gives a line and its number in the file; io.EOF after the last.
+// next implements lineReader.
 func (c *csvReader) next() (l customerLine, n int, err error) {
 	row, err := c.rows.Read()
-	var wrong *csv.ParseError
+	var invalid *csv.ParseError
 	switch {
 	case errors.Is(err, csv.ErrFieldCount):
 		n, _ = c.rows.FieldPos(0)
-		return l, n, lineError{fmt.Errorf("the line has %d columns, the first line %d", len(row), len(c.columns))}
-	case errors.As(err, &wrong):
-		return l, wrong.StartLine, lineError{wrong.Err}
+		return l, n, lineError{fmt.Errorf("the line has %d columns, but the first line has %d", len(row), len(c.columns))}
+	case errors.As(err, &invalid):
+		return l, invalid.StartLine, lineError{invalid.Err}
 	case err != nil:
 		return l, 0, err
 	}
 	n, _ = c.rows.FieldPos(0)
 	var i identityFields
-	var short []identityFields
+	var others []identityFields // of channelColumns
 	for at, column := range c.columns {
 		value := unescapeFormula(row[at])
 		switch {
 		case value == "":
 		case column < 0:
-			short = append(short, identityFields{Channel: string(channelColumns[^column]), ExternalID: value})
+			others = append(others, identityFields{Channel: string(channelColumns[^column]), ExternalID: value})
 		case c.known[column].rawField != nil:
 			*c.known[column].rawField(&l, &i) = json.RawMessage(value)
 		default:
@@ -144,14 +144,14 @@ func (c *csvReader) next() (l customerLine, n int, err error) {
 	if i.Channel != "" || i.ExternalID != "" {
 		l.Identities = append(l.Identities, i)
 	}
-	for _, s := range short {
-		s.Instance = i.Instance
-		l.Identities = append(l.Identities, s)
+	for _, other := range others {
+		other.Instance = i.Instance
+		l.Identities = append(l.Identities, other)
 	}
 	return l, n, nil
 }
 
-// A csvWriter writes customers as CSV, a line for each identity.
+// A csvWriter writes customers as CSV, with a line for each identity.
 type csvWriter struct {
 	w     *csv.Writer
 	known []csvColumn
@@ -167,11 +167,11 @@ func newCSVWriter(w io.Writer) (*csvWriter, error) {
 }
 
 func (c *csvWriter) write(l customerLine) error {
-	is := l.Identities
-	if len(is) == 0 {
-		is = []identityFields{{}}
+	identities := l.Identities
+	if len(identities) == 0 {
+		identities = []identityFields{{}}
 	}
-	for _, i := range is {
+	for _, i := range identities {
 		for n, col := range c.known {
 			if col.rawField != nil {
 				c.row[n] = escapeFormula(string(*col.rawField(&l, &i)))
@@ -191,8 +191,8 @@ func (c *csvWriter) flush() error {
 	return c.w.Error()
 }
 
-// formulaPrefixes begin a formula in a spreadsheet, which may send what is in other cells
-// to anybody. An apostrophe before one makes it text, for spreadsheets and for import.
+// formulaPrefixes are the characters that start a formula in a spreadsheet. A formula can send the
+// content of other cells to a server, so values that start with one are escaped with an apostrophe.
 const formulaPrefixes = "=+-@\t\r\n'"
 
 func escapeFormula(s string) string {

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// MaxJSONLine is the longest line of a file of JSON lines.
-const MaxJSONLine = 1 << 20
+// maxJSONLine is the maximum length of a line of JSON Lines, in bytes.
+const maxJSONLine = 1 << 20
 
 // A jsonlReader reads customers from JSON Lines.
 type jsonlReader struct {
@@ -19,16 +19,15 @@ type jsonlReader struct {
 	lineNumber int
 }
 
-func NewJSONLReader(r io.Reader) *jsonlReader {
-	b := bufio.NewReaderSize(r, MaxJSONLine)
-	if mark, _ := b.Peek(3); bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
+func newJSONLReader(r io.Reader) *jsonlReader {
+	b := bufio.NewReaderSize(r, maxJSONLine)
+	if bom, _ := b.Peek(3); bytes.Equal(bom, []byte("\xef\xbb\xbf")) {
 		_, _ = b.Discard(3)
 	}
 	return &jsonlReader{r: b}
 }
 
-// next gives a line and its number in the file; io.EOF after the last. Empty lines
-// are passed over.
+// next implements lineReader. It skips empty lines.
 func (j *jsonlReader) next() (l customerLine, n int, err error) {
 	for {
 		j.lineNumber++
@@ -48,7 +47,7 @@ func (j *jsonlReader) next() (l customerLine, n int, err error) {
 	}
 }
 
-// skipLine reads to the end of a line that is too long.
+// skipLine reads to the end of a line that is too long. It returns a lineError.
 func (j *jsonlReader) skipLine() error {
 	for {
 		switch _, err := j.r.ReadSlice('\n'); {
@@ -56,7 +55,7 @@ func (j *jsonlReader) skipLine() error {
 		case err != nil && !errors.Is(err, io.EOF):
 			return err
 		default:
-			return lineError{errors.New("the line has more than 1 MiB")}
+			return lineError{errors.New("the line is longer than 1 MiB")}
 		}
 	}
 }
@@ -68,19 +67,19 @@ func (j *jsonlReader) decodeLine(text []byte) (l customerLine, n int, err error)
 		return l, j.lineNumber, lineError{redactJSONError(err)}
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return l, j.lineNumber, lineError{errors.New("something stands after the JSON object")}
+		return l, j.lineNumber, lineError{errors.New("unexpected text after the JSON object")}
 	}
 	return l, j.lineNumber, nil
 }
 
-// redactJSONError says what is wrong with a line without what stands in it.
+// redactJSONError returns a description of err that does not contain values of the line.
 func redactJSONError(err error) error {
-	var kind *json.UnmarshalTypeError
-	if errors.As(err, &kind) && kind.Field != "" {
-		return fmt.Errorf("%s: a JSON %s does not fit here", kind.Field, kind.Value)
+	var mismatch *json.UnmarshalTypeError
+	if errors.As(err, &mismatch) && mismatch.Field != "" {
+		return fmt.Errorf("%s: cannot be a JSON %s", mismatch.Field, mismatch.Value)
 	}
 	if _, name, ok := strings.Cut(err.Error(), "json: unknown field "); ok {
-		return fmt.Errorf("there is no field %s", name)
+		return fmt.Errorf("unknown field %s", name)
 	}
 	return errors.New("the line is not a JSON object")
 }

@@ -9,22 +9,24 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/mattn/go-isatty"
+	"hydragate/cmd/hydragate/app"
 )
 
-// failureLog are the lines that failed: the first few are told, all are written to a
-// file when there is one.
+// A failureLog records the lines that failed. It prints the first ones, and writes all of them to
+// a file if there is one.
 type failureLog struct {
-	Count int
+	count int
 	out   io.Writer
-	file  *os.File
+	file  *os.File // nil if there is none
 	rows  *csv.Writer
 }
 
+// maxFailuresShown is the number of failed lines that are printed.
 const maxFailuresShown = 20
 
-func NewFailureLog(file string, tell io.Writer) (*failureLog, error) {
-	f := &failureLog{out: tell}
+// newFailureLog returns a log that prints to out. It creates file unless the name is empty.
+func newFailureLog(file string, out io.Writer) (*failureLog, error) {
+	f := &failureLog{out: out}
 	if file == "" {
 		return f, nil
 	}
@@ -36,21 +38,21 @@ func NewFailureLog(file string, tell io.Writer) (*failureLog, error) {
 	return f, f.rows.Write([]string{"line", "error"})
 }
 
-func (f *failureLog) add(line int, why string) error {
-	f.Count++
+func (f *failureLog) add(line int, message string) error {
+	f.count++
 	switch {
-	case f.Count <= maxFailuresShown:
-		fmt.Fprintf(f.out, "line %d: %s\n", line, why)
-	case f.Count == maxFailuresShown+1 && f.rows == nil:
-		fmt.Fprintln(f.out, "… and more; --errors FILE has all of them")
+	case f.count <= maxFailuresShown:
+		fmt.Fprintf(f.out, "line %d: %s\n", line, message)
+	case f.count == maxFailuresShown+1 && f.rows == nil:
+		fmt.Fprintln(f.out, "… more lines failed; --errors FILE writes all of them to a file")
 	}
 	if f.rows == nil {
 		return nil
 	}
-	return f.rows.Write([]string{strconv.Itoa(line), escapeFormula(why)})
+	return f.rows.Write([]string{strconv.Itoa(line), escapeFormula(message)})
 }
 
-func (f *failureLog) Close() error {
+func (f *failureLog) close() error {
 	if f.file == nil {
 		return nil
 	}
@@ -58,16 +60,17 @@ func (f *failureLog) Close() error {
 	return errors.Join(f.rows.Error(), f.file.Close())
 }
 
-// A progress shows on a terminal how far something is, once a second.
+// A progress prints a line on a terminal that it updates once a second. It prints nothing
+// elsewhere.
 type progress struct {
-	out     io.Writer // nil: nobody looks
+	out     io.Writer // nil if it is not a terminal
 	started time.Time
 	last    time.Time
 }
 
-func NewProgress(w io.Writer) *progress {
+func newProgress(w io.Writer) *progress {
 	p := &progress{started: time.Now()}
-	if f, ok := w.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
+	if app.IsTerminal(w) {
 		p.out = w
 	}
 	return p
@@ -79,11 +82,14 @@ func (p *progress) update(lines, failed int) {
 		return
 	}
 	p.last = now
-	fmt.Fprintf(p.out, "\r%d lines, %d failed, %.0f a second\x1b[K", lines, failed, float64(lines)/max(now.Sub(p.started).Seconds(), 0.001))
+	perSecond := float64(lines) / max(now.Sub(p.started).Seconds(), 0.001)
+	fmt.Fprintf(p.out, "\r%d lines, %d failed, %.0f per second\x1b[K", lines, failed, perSecond)
 }
 
-func (p *progress) Erase() {
+// erase removes the line, if there is one.
+func (p *progress) erase() {
 	if p.out != nil && !p.last.IsZero() {
 		fmt.Fprint(p.out, "\r\x1b[K")
+		p.last = time.Time{}
 	}
 }

@@ -14,12 +14,12 @@ import (
 	"hydragate/adapters"
 )
 
-// A apiClient works with the gateway as any program does: by its API, with a key.
+// An apiClient calls the REST API of the gateway.
 type apiClient struct {
 	URL, Key string
 }
 
-// An identityResponse is what the API answers of an identity.
+// An identityResponse is an identity in a response of the API.
 type identityResponse struct {
 	ID           string     `json:"id"`
 	CustomerID   string     `json:"customer_id"`
@@ -31,17 +31,19 @@ type identityResponse struct {
 	VerifiedAt   *time.Time `json:"verified_at"`
 }
 
-// An codeResponse is what the API answers when a code is issued.
+// A codeResponse is the response to a request for a claim code.
 type codeResponse struct {
 	Code         string `json:"code"`
 	ExpiresIn    int    `json:"expires_in_seconds"`
 	Instructions string `json:"instructions"`
 }
 
+// A JSONObject is a JSON object of a request.
 type JSONObject map[string]any
 
-// Call makes one call and reads the answer into answer, unless that is nil.
-func (s *apiClient) Call(ctx context.Context, method, path string, body, answer any) error {
+// Call sends a request to the API and decodes the response into response, unless that is nil. It
+// returns an error for every status other than 2xx.
+func (c *apiClient) Call(ctx context.Context, method, path string, body, response any) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	var content io.Reader
@@ -52,11 +54,11 @@ func (s *apiClient) Call(ctx context.Context, method, path string, body, answer 
 		}
 		content = bytes.NewReader(b)
 	}
-	r, err := http.NewRequestWithContext(ctx, method, s.URL+path, content)
+	r, err := http.NewRequestWithContext(ctx, method, c.URL+path, content)
 	if err != nil {
 		return err
 	}
-	r.Header.Set("Authorization", "Bearer "+s.Key)
+	r.Header.Set("Authorization", "Bearer "+c.Key)
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
@@ -65,58 +67,63 @@ func (s *apiClient) Call(ctx context.Context, method, path string, body, answer 
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	said, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	switch {
 	case err != nil:
 		return fmt.Errorf("%s %s: %w", method, path, err)
 	case resp.StatusCode/100 != 2:
-		return fmt.Errorf("%s %s answers %d: %s", method, path, resp.StatusCode, strings.TrimSpace(string(said)))
-	case answer == nil:
+		return fmt.Errorf("%s %s: status %d: %s", method, path, resp.StatusCode, strings.TrimSpace(string(b)))
+	case response == nil:
 		return nil
 	}
-	if err := json.Unmarshal(said, answer); err != nil {
+	if err := json.Unmarshal(b, response); err != nil {
 		return fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	return nil
 }
 
-// CreateInstance makes the demo's instance and gives its id and webhook secret.
-func (s *apiClient) CreateInstance(ctx context.Context, agentURL string) (id, secret string, err error) {
-	var made struct {
+// CreateInstance creates the instance of the demo and returns its id and webhook secret.
+func (c *apiClient) CreateInstance(ctx context.Context, appURL string) (id, secret string, err error) {
+	var created struct {
 		ID            string `json:"id"`
 		WebhookSecret string `json:"webhook_secret"`
 	}
-	err = s.Call(ctx, "POST", "/v1/instances", JSONObject{"name": "Demo", "agent_url": agentURL}, &made)
-	return made.ID, made.WebhookSecret, err
+	err = c.Call(ctx, "POST", "/v1/instances", JSONObject{"name": "Demo", "agent_url": appURL}, &created)
+	return created.ID, created.WebhookSecret, err
 }
 
-// createCustomer makes the demo's customer.
-func (s *apiClient) createCustomer(ctx context.Context) (id string, err error) {
-	var made struct {
+// createCustomer creates Steve, the customer of the demo, and returns his id.
+func (c *apiClient) createCustomer(ctx context.Context) (id string, err error) {
+	var created struct {
 		ID string `json:"id"`
 	}
-	err = s.Call(ctx, "POST", "/v1/customers", JSONObject{"first_name": "Steve", "email": "steve@example.com"}, &made)
-	return made.ID, err
+	err = c.Call(ctx, "POST", "/v1/customers", JSONObject{"first_name": "Steve", "email": "steve@example.com"}, &created)
+	return created.ID, err
 }
 
-// setUpChannel sets one channel up and gives the URL of its hook.
-func (s *apiClient) setUpChannel(ctx context.Context, instance string, channel adapters.Channel, account JSONObject) (hook string, err error) {
-	var made struct {
+// connectChannel connects a channel of an instance and returns its webhook URL.
+func (c *apiClient) connectChannel(
+	ctx context.Context, instance string, channel adapters.Channel, account JSONObject,
+) (webhookURL string, err error) {
+	var endpoint struct {
 		Status     string `json:"status"`
 		WebhookURL string `json:"webhook_url"`
 		Message    string `json:"message"`
 	}
-	if err := s.Call(ctx, "POST", "/v1/instances/"+instance+"/channels/"+string(channel), account, &made); err != nil {
+	path := "/v1/instances/" + instance + "/channels/" + string(channel)
+	if err := c.Call(ctx, "POST", path, account, &endpoint); err != nil {
 		return "", err
 	}
-	if made.Status != "active" || made.WebhookURL == "" {
-		return "", fmt.Errorf("the channel %s is set up and not active: %s %s", channel, made.Status, made.Message)
+	if endpoint.Status != "active" || endpoint.WebhookURL == "" {
+		return "", fmt.Errorf("%s is not active: its status is %q: %s", channel, endpoint.Status, endpoint.Message)
 	}
-	return made.WebhookURL, nil
+	return endpoint.WebhookURL, nil
 }
 
-// findUnknown finds somebody who wrote and whom nobody knows.
-func (s *apiClient) findUnknown(ctx context.Context, instance string, channel adapters.Channel, externalID string) (identityResponse, error) {
+// findUnknown returns the identity of a sender that belongs to no customer.
+func (c *apiClient) findUnknown(
+	ctx context.Context, instance string, channel adapters.Channel, externalID string,
+) (identityResponse, error) {
 	for cursor := ""; ; {
 		var page struct {
 			Items      []identityResponse `json:"items"`
@@ -126,7 +133,7 @@ func (s *apiClient) findUnknown(ctx context.Context, instance string, channel ad
 		if cursor != "" {
 			q.Set("cursor", cursor)
 		}
-		if err := s.Call(ctx, "GET", "/v1/identities?"+q.Encode(), nil, &page); err != nil {
+		if err := c.Call(ctx, "GET", "/v1/identities?"+q.Encode(), nil, &page); err != nil {
 			return identityResponse{}, err
 		}
 		for _, i := range page.Items {
@@ -140,28 +147,32 @@ func (s *apiClient) findUnknown(ctx context.Context, instance string, channel ad
 	}
 }
 
-// adoptIdentity links an unknown sender to a customer, under a name.
-func (s *apiClient) adoptIdentity(ctx context.Context, customer, identityID, name string) error {
-	at := "/v1/customers/" + customer + "/identities/" + identityID
-	if err := s.Call(ctx, "POST", at+"/adopt", nil, nil); err != nil {
+// adoptIdentity links the identity of an unknown sender to a customer, and sets its name.
+func (c *apiClient) adoptIdentity(ctx context.Context, customer, identityID, name string) error {
+	path := "/v1/customers/" + customer + "/identities/" + identityID
+	if err := c.Call(ctx, "POST", path+"/adopt", nil, nil); err != nil {
 		return err
 	}
-	return s.Call(ctx, "PATCH", at, JSONObject{"display_name": name}, nil)
+	return c.Call(ctx, "PATCH", path, JSONObject{"display_name": name}, nil)
 }
 
-// LinkIdentity links an account that staff knows to a customer, for one instance.
-func (s *apiClient) LinkIdentity(ctx context.Context, customer, instance string, channel adapters.Channel, externalID, name string) (i identityResponse, err error) {
+// LinkIdentity links an account to a customer, for one instance.
+func (c *apiClient) LinkIdentity(
+	ctx context.Context, customer, instance string, channel adapters.Channel, externalID, name string,
+) (i identityResponse, err error) {
 	body := JSONObject{"channel": channel, "external_id": externalID, "instance_id": instance, "display_name": name}
-	err = s.Call(ctx, "POST", "/v1/customers/"+customer+"/identities", body, &i)
+	err = c.Call(ctx, "POST", "/v1/customers/"+customer+"/identities", body, &i)
 	return i, err
 }
 
-func (s *apiClient) GetIdentity(ctx context.Context, customer, identityID string) (i identityResponse, err error) {
-	err = s.Call(ctx, "GET", "/v1/customers/"+customer+"/identities/"+identityID, nil, &i)
+// GetIdentity returns an identity of a customer.
+func (c *apiClient) GetIdentity(ctx context.Context, customer, identityID string) (i identityResponse, err error) {
+	err = c.Call(ctx, "GET", "/v1/customers/"+customer+"/identities/"+identityID, nil, &i)
 	return i, err
 }
 
-func (s *apiClient) IssueCode(ctx context.Context, customer, identityID string) (c codeResponse, err error) {
-	err = s.Call(ctx, "POST", "/v1/customers/"+customer+"/identities/"+identityID+"/claim-code", nil, &c)
-	return c, err
+// IssueCode issues a claim code for an identity.
+func (c *apiClient) IssueCode(ctx context.Context, customer, identityID string) (code codeResponse, err error) {
+	err = c.Call(ctx, "POST", "/v1/customers/"+customer+"/identities/"+identityID+"/claim-code", nil, &code)
+	return code, err
 }

@@ -1,144 +1,144 @@
 package demo
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
-
-	"github.com/mattn/go-isatty"
 
 	"hydragate/adapters"
 	"hydragate/adapters/simulator"
 	"hydragate/cmd/hydragate/app"
 )
 
+// ChatOptions are the options of the command chat, which sends messages to a running demo.
 type ChatOptions struct {
-	As      string `placeholder:"ID" help:"Who types. Telegram: the numeric user id. SMS and WhatsApp: the phone number. Slack: the user id. Default: the account of Steve, the demo's customer."`
-	Name    string `placeholder:"NAME" help:"The name that people on Telegram and WhatsApp show. Default: Steve, without --as."`
+	As      string `placeholder:"ID" help:"Account to write from. Telegram: numeric user id. SMS and WhatsApp: phone number. Slack: user id. Default: the account of Steve, the customer of the demo."`
+	Name    string `placeholder:"NAME" help:"Name of the person on Telegram and WhatsApp. Default: Steve without --as, otherwise none."`
 	Channel string `enum:"telegram,sms,whatsapp,slack" default:"telegram" placeholder:"CHANNEL" help:"telegram, sms, whatsapp or slack."`
-	Demo    string `env:"HYDRAGATE_DEMO_URL" default:"http://127.0.0.1:8089" placeholder:"URL" help:"Where the demo listens to people; it says so when it starts."`
+	Demo    string `env:"HYDRAGATE_DEMO_URL" default:"http://127.0.0.1:8089" placeholder:"URL" help:"Address of the running demo, if it is not the default."`
 }
 
-// Help is what chat --help says more.
+// Help implements kong.HelpProvider.
 func (ChatOptions) Help() string {
-	return `Each line of standard input is a message to the demo's bot, and takes the way of a real one, through the gateway's webhook. What the bot says is printed as it comes, also unasked, such as the notice that another account was linked. In Slack a line that starts with / is a slash command.
+	return `Start hydragate demo in another terminal first. Each line that you type is sent to the bot through the webhook of the gateway. Replies are printed when they arrive. In Slack, a line that starts with / is a slash command.
 
-At a terminal it stays until Ctrl-D. From a pipe, each line waits for its answer:
-
-  hydragate demo                                     (in another terminal)
-  hydragate chat
+Ctrl-D or Ctrl-C ends the chat. From a pipe, each line waits for its reply:
   echo hello | hydragate chat --channel sms --as +12025550167`
 }
 
 const (
-	replyTimeout = 5 * time.Second        // for the first answer to a line
-	quietPeriod  = 700 * time.Millisecond // after an answer, for another
+	replyTimeout = 5 * time.Second        // for the first reply to a line
+	quietPeriod  = 700 * time.Millisecond // after a reply, for another one
 )
 
-func (c *ChatOptions) Run(ctx context.Context, con app.Console) error {
-	channel := adapters.Channel(c.Channel)
-	if c.As == "" {
-		c.As, c.Name = steveAccount(channel), cmp.Or(c.Name, "Steve")
+// Run chats until the input ends, ctx ends or the demo stops.
+func (o *ChatOptions) Run(ctx context.Context, con app.Console) error {
+	channel := adapters.Channel(o.Channel)
+	if o.As == "" {
+		o.As, o.Name = steveAccount(channel), cmp.Or(o.Name, "Steve")
 	}
-	client := &controlClient{url: strings.TrimSuffix(c.Demo, "/")}
-	lobby, err := client.info(ctx)
+	client := &controlClient{url: strings.TrimSuffix(o.Demo, "/")}
+	info, err := client.info(ctx)
 	if err != nil {
 		return err
 	}
-	so, err := client.transcript(ctx, channel, c.As, 0, 0)
+	earlier, err := client.transcript(ctx, channel, o.As, 0, 0)
 	if err != nil {
 		return err
 	}
-	ctx, end := context.WithCancel(ctx)
-	defer end()
-	talk := &chatSession{Console: con, client: client, sender: simulator.SendRequest{Channel: channel, Sender: c.As, Name: c.Name}, interactive: isTerminal(con.In)}
-	if talk.interactive {
-		fmt.Fprintf(con.Err, "You are %s on %s and write to the bot at %s. Ctrl-D ends.\n", cmp.Or(c.Name, c.As), c.Channel, lobby.Addresses[channel])
+	name := cmp.Or(o.Name, o.As)
+	interactive := app.IsTerminal(con.In)
+	if interactive {
+		fmt.Fprintf(con.Err, "You are %s on %s and write to %s. Press Ctrl-D to leave.\n\n",
+			name, channelTitle(channel), info.Addresses[channel])
 	}
-	err = talk.run(ctx, so.Next)
+	lines, err := openLineIO(con, name+"> ")
+	if err != nil {
+		return err
+	}
+	defer lines.close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := &chatSession{
+		client: client, lines: lines, interactive: interactive,
+		sender: simulator.SendRequest{Channel: channel, Sender: o.As, Name: o.Name},
+	}
+	err = s.run(ctx, earlier.Next)
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return nil // Ctrl-C
+		return nil // SIGINT or SIGTERM
 	}
 	return err
 }
 
-func isTerminal(r io.Reader) bool {
-	f, ok := r.(*os.File)
-	return ok && isatty.IsTerminal(f.Fd())
-}
-
-// A chatSession is a conversation at the command line.
+// A chatSession is a conversation on the command line.
 type chatSession struct {
-	app.Console
 	client      *controlClient
+	lines       lineIO
 	sender      simulator.SendRequest
-	interactive bool
+	interactive bool // a person types: do not wait for replies before sending the next line
 }
 
-// run types what is read and prints what is heard after the first so many lines of
-// the conversation. It ends with the input, once no answer is waited for any more.
-func (c *chatSession) run(ctx context.Context, after int) error {
-	ctx, end := context.WithCancel(ctx)
-	defer end()
-	heard, deaf := make(chan string), make(chan error, 1)
-	go func() { deaf <- c.receive(ctx, after, heard) }()
-	lines, unread := make(chan string), make(chan error, 1)
-	// Who waits at a terminal cannot be called back: this one ends with the process.
-	go func() { unread <- c.readLines(ctx, lines) }()
+// run sends the lines that are read and prints the replies after the first ones of the
+// conversation. It returns when the input has ended; if the input is not a terminal, it waits for
+// the reply to the last line.
+func (s *chatSession) run(ctx context.Context, after int) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	replies, receiveErr := make(chan string), make(chan error, 1)
+	go func() { receiveErr <- s.receive(ctx, after, replies) }()
+	input, inputErr := make(chan string), make(chan error, 1)
+	// Reading from a terminal cannot be interrupted: this goroutine may end with the process only.
+	go func() { inputErr <- s.readInput(ctx, input) }()
 
-	var quiet <-chan time.Time // fires when nothing more is to be waited for; nil: now
-	answered, over := true, false
+	var timeout <-chan time.Time // fires when no further reply is expected; nil if none is
+	replied, ended := true, false
 	for {
-		typed := lines
-		if quiet != nil && !c.interactive {
-			typed = nil // a pipe waits for the answer before
+		next := input
+		if timeout != nil && !s.interactive {
+			next = nil // wait for the reply to the line before
 		}
 		select {
-		case text := <-typed:
-			if err := c.send(ctx, text); err != nil {
+		case text := <-next:
+			if err := s.send(ctx, text); err != nil {
 				return err
 			}
-			quiet, answered = time.After(replyTimeout), false
-		case text := <-heard:
-			c.print(text)
-			if answered = true; quiet != nil {
-				quiet = time.After(quietPeriod)
+			timeout, replied = time.After(replyTimeout), false
+		case text := <-replies:
+			s.print(text)
+			if replied = true; timeout != nil {
+				timeout = time.After(quietPeriod)
 			}
-		case <-quiet:
-			quiet = nil
-			if !answered && !c.interactive {
-				fmt.Fprintln(c.Err, "(no answer)")
+		case <-timeout:
+			timeout = nil
+			if !replied && !s.interactive {
+				s.lines.warn("(no reply)")
 			}
-			if over {
+			if ended {
 				return nil
 			}
-		case err := <-unread:
-			if err != nil || quiet == nil {
+		case err := <-inputErr:
+			if err != nil || timeout == nil || s.interactive {
 				return err
 			}
-			over = true
-		case err := <-deaf:
+			ended = true
+		case err := <-receiveErr:
 			return err
 		}
 	}
 }
 
-// maxInputLine is the longest line that is read.
-const maxInputLine = 64 << 10
-
-// readLines hands on the lines that are not empty.
-func (c *chatSession) readLines(ctx context.Context, lines chan<- string) error {
-	in := bufio.NewScanner(c.In)
-	in.Buffer(nil, maxInputLine)
-	for in.Scan() {
-		text := strings.TrimSpace(in.Text())
-		if text == "" {
+// readInput sends the lines of the input to lines, except empty ones. It returns nil at the end
+// of the input.
+func (s *chatSession) readInput(ctx context.Context, lines chan<- string) error {
+	for {
+		text, ok, err := s.lines.read()
+		if err != nil || !ok {
+			return err
+		}
+		if text = strings.TrimSpace(text); text == "" {
 			continue
 		}
 		select {
@@ -147,26 +147,22 @@ func (c *chatSession) readLines(ctx context.Context, lines chan<- string) error 
 			return nil
 		}
 	}
-	if errors.Is(in.Err(), bufio.ErrTooLong) {
-		return fmt.Errorf("a line is longer than %d bytes", maxInputLine)
-	}
-	return in.Err()
 }
 
-// receive hands on what is said to the person, until ctx ends or the demo does.
-func (c *chatSession) receive(ctx context.Context, after int, heard chan<- string) error {
+// receive sends what the bot and the provider wrote to replies, until ctx ends or the demo stops.
+func (s *chatSession) receive(ctx context.Context, after int, replies chan<- string) error {
 	for {
-		talk, err := c.client.transcript(ctx, c.sender.Channel, c.sender.Sender, after, pollTimeout)
+		page, err := s.client.transcript(ctx, s.sender.Channel, s.sender.Sender, after, pollTimeout)
 		if err != nil {
 			return err
 		}
-		after = talk.Next
-		for _, l := range talk.Lines {
+		after = page.Next
+		for _, l := range page.Lines {
 			if l.From == simulator.FromPerson {
 				continue
 			}
 			select {
-			case heard <- l.Text:
+			case replies <- l.Text:
 			case <-ctx.Done():
 				return nil
 			}
@@ -174,23 +170,26 @@ func (c *chatSession) receive(ctx context.Context, after int, heard chan<- strin
 	}
 }
 
-func (c *chatSession) send(ctx context.Context, text string) error {
-	s := c.sender
-	s.Text = text
-	said, err := c.client.send(ctx, s)
+// send sends a message. It prints the immediate response of a slash command.
+func (s *chatSession) send(ctx context.Context, text string) error {
+	req := s.sender
+	req.Text = text
+	resp, err := s.client.send(ctx, req)
 	if err != nil {
 		return err
 	}
-	if said.Reply != "" {
-		c.print(said.Reply)
+	if resp.Reply != "" {
+		s.print(resp.Reply)
 	}
 	return nil
 }
 
-// print shows what the bot says; beside what a person types, it says who it is.
-func (c *chatSession) print(text string) {
-	if c.interactive {
-		text = "bot: " + strings.ReplaceAll(text, "\n", "\n     ")
+// print prints a reply. If a person reads it, each reply starts with "bot: ".
+func (s *chatSession) print(text string) {
+	if s.interactive {
+		const prefix = "bot: "
+		width := s.lines.width() - len(prefix) - 1
+		text = prefix + strings.Join(wrapText(text, width), "\n"+strings.Repeat(" ", len(prefix)))
 	}
-	fmt.Fprintln(c.Out, text)
+	s.lines.print(text)
 }

@@ -1,3 +1,5 @@
+// Package demo implements the commands demo and chat: a gateway with simulated providers, a sample
+// application and a sample customer in one process, and a client that writes to it as any person.
 package demo
 
 import (
@@ -17,22 +19,24 @@ import (
 	"hydragate/identity"
 )
 
+// Options are the options of the command demo.
 type Options struct {
-	Script       bool   `help:"Play the story of a claim on Telegram, by SMS and in Slack, print it, and end."`
-	Listen       string `env:"HYDRAGATE_LISTEN" placeholder:"ADDR" help:"Address of the gateway. Default: 127.0.0.1:8080, or a free port where that is taken; with --script a free port."`
-	Control      string `placeholder:"ADDR" help:"Address that hydragate chat talks to, on this machine. Default: 127.0.0.1:8089, or a free port where that is taken."`
-	ProviderPort int    `name:"provider-port" placeholder:"PORT" help:"Port of the pretend Telegram; Twilio and Slack take the two after it. Default: free ones."`
-	AdminKey     string `name:"admin-key" env:"HYDRAGATE_ADMIN_KEY" placeholder:"KEY" help:"The API key, with every right; at least 32 characters. Default: a new one, which is shown."`
-	LogLevel     string `name:"log-level" env:"HYDRAGATE_LOG_LEVEL" default:"warn" placeholder:"LEVEL" help:"What the gateway logs to standard error: debug, info, warn or error."`
+	Script       bool   `help:"Play and check the whole story of a claim on Telegram, SMS and Slack, then exit."`
+	Details      bool   `help:"Also print the ids, the webhook URLs, the accounts of the simulated providers, and more commands to try."`
+	Listen       string `env:"HYDRAGATE_LISTEN" placeholder:"ADDR" help:"Address of the gateway. Default: 127.0.0.1:8080, or a free port if that is in use; with --script, a free port."`
+	Control      string `placeholder:"ADDR" help:"Local address for hydragate chat. Default: 127.0.0.1:8089, or a free port if that is in use."`
+	ProviderPort int    `name:"provider-port" placeholder:"PORT" help:"Port of the simulated Telegram. Twilio and Slack use the next two. Default: free ports."`
+	AdminKey     string `name:"admin-key" env:"HYDRAGATE_ADMIN_KEY" placeholder:"KEY" help:"API key with all scopes, at least 32 characters. Default: a new key, which is printed."`
+	LogLevel     string `name:"log-level" env:"HYDRAGATE_LOG_LEVEL" default:"warn" placeholder:"LEVEL" help:"Least severe level that the gateway logs to standard error: debug, info, warn or error."`
 }
 
-// Help is what demo --help says more.
+// Help implements kong.HelpProvider.
 func (Options) Help() string {
-	return `One process holds the gateway with an embedded database in a new folder that is removed at the end, pretend Telegram, Twilio and Slack servers on this machine, a sample agent that answers by the role of the sender, and a sample customer, Steve. Nothing leaves this machine.
+	return `The demo runs a gateway with an embedded database, simulated Telegram, Twilio and Slack servers, a sample application, and a sample customer, Steve. Nothing leaves this machine, and all data is removed at the end.
 
-Without --script it stays until Ctrl-C and says what there is to try; hydragate chat, in another terminal, types as anybody.
+Without --script it runs until Ctrl-C. It prints three steps to follow, and then what happens. Use hydragate chat in another terminal to write to the bot.
 
-With --script every step is played through the real webhooks and checked: the demo ends with status 0 when all came out as told, and else says in one sentence what did not.`
+With --script it sends every message through the real webhooks and checks each step. It exits with 0 if everything happened as described, otherwise with 1 and one sentence that says what did not.`
 }
 
 const (
@@ -40,49 +44,50 @@ const (
 	defaultControl = "127.0.0.1:8089"
 	anyPort        = "127.0.0.1:0"
 
-	stepTimeout = 10 * time.Second // how long the demo waits for anything
+	stepTimeout = 10 * time.Second // for anything that the demo waits for
 )
 
-func (c *Options) Run(ctx context.Context, con app.Console) error {
+// Run runs the demo until ctx ends, or until the script has been played.
+func (o *Options) Run(ctx context.Context, con app.Console) error {
 	dir, err := os.MkdirTemp("", "hydragate-demo-")
 	if err != nil {
-		return fmt.Errorf("make a folder for the demo's data: %w", err)
+		return fmt.Errorf("create a directory for the data of the demo: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	d := &Environment{Console: con, App: NewSampleApp()}
-	if d.Providers, err = simulator.StartProviders(c.ProviderPort); err != nil {
+	if d.Providers, err = simulator.StartProviders(o.ProviderPort); err != nil {
 		return err
 	}
 	defer d.Providers.Close()
-	agent, err := simulator.StartServer(anyPort, d.App)
+	application, err := simulator.StartServer(anyPort, d.App)
 	if err != nil {
-		return fmt.Errorf("open the sample agent: %w", err)
+		return fmt.Errorf("start the sample application: %w", err)
 	}
-	defer agent.Close()
-	d.AppURL = agent.URL
-	s := c.GatewaySettings(dir, d.Providers)
+	defer application.Close()
+	d.AppURL = application.URL
+	s := o.GatewaySettings(dir, d.Providers)
 	if err := s.Check(); err != nil {
 		return err
 	}
-	if c.Script {
+	if o.Script {
 		return d.RunWithGateway(ctx, s, d.runScript)
 	}
-	control, err := c.openControl(d.Providers.NewControl())
+	control, err := o.startControl(d.Providers.NewControl())
 	if err != nil {
 		return err
 	}
 	defer control.Close()
-	d.controlURL = control.URL
+	d.controlURL, d.details = control.URL, o.Details
 	if err := d.RunWithGateway(ctx, s, d.runInteractive); ctx.Err() == nil {
 		return err
 	}
-	return nil // Ctrl-C is how it ends
+	return nil // Ctrl-C
 }
 
-// openControl opens what hydragate chat talks to.
-func (c *Options) openControl(h http.Handler) (*simulator.Server, error) {
-	control, err := simulator.StartServer(cmp.Or(c.Control, defaultControl), h)
-	if err != nil && c.Control == "" {
+// startControl starts the server for hydragate chat.
+func (o *Options) startControl(h http.Handler) (*simulator.Server, error) {
+	control, err := simulator.StartServer(cmp.Or(o.Control, defaultControl), h)
+	if err != nil && o.Control == "" {
 		control, err = simulator.StartServer(anyPort, h)
 	}
 	if err != nil {
@@ -91,35 +96,43 @@ func (c *Options) openControl(h http.Handler) (*simulator.Server, error) {
 	return control, nil
 }
 
-// listenAddr is where the gateway listens.
-func (c *Options) listenAddr() string {
+// listenAddr returns the address on which the gateway listens.
+func (o *Options) listenAddr() string {
 	switch {
-	case c.Listen != "":
-		return c.Listen
-	case c.Script: // nobody looks for it, and several may run at once
+	case o.Listen != "":
+		return o.Listen
+	case o.Script: // several may run concurrently
 		return anyPort
 	}
 	return preferAddr(defaultListen)
 }
 
-// GatewaySettings are those of a gateway that knows only the pretend providers.
-func (c *Options) GatewaySettings(dir string, p *simulator.Providers) *app.Settings {
+// GatewaySettings returns the settings of a gateway that uses the simulated providers and stores
+// its data in dir.
+func (o *Options) GatewaySettings(dir string, p *simulator.Providers) *app.Settings {
 	s := &app.Settings{
-		Listen: c.listenAddr(), DataDir: dir, AdminKey: c.AdminKey, LogLevel: c.LogLevel, AgentAllowPrivate: "true",
-		TelegramAPIURL: p.Servers["Telegram"].URL, TwilioAPIURL: p.Servers["Twilio"].URL, SlackAPIURL: p.Slack.APIURL(),
+		Listen:            o.listenAddr(),
+		DataDir:           dir,
+		AdminKey:          o.AdminKey,
+		LogLevel:          o.LogLevel,
+		AgentAllowPrivate: "true",
+		TelegramAPIURL:    p.Servers["Telegram"].URL,
+		TwilioAPIURL:      p.Servers["Twilio"].URL,
+		SlackAPIURL:       p.Slack.APIURL(),
 	}
 	if s.AdminKey == "" {
 		s.AdminKey = identity.NewToken("hg_live_")
 	}
-	if at := dialAddr(s.Listen); at != s.Listen {
-		if _, port, _ := net.SplitHostPort(at); port != "0" {
-			s.PublicURL = "http://" + at
+	if addr := dialAddr(s.Listen); addr != s.Listen {
+		if _, port, _ := net.SplitHostPort(addr); port != "0" {
+			s.PublicURL = "http://" + addr
 		}
 	}
 	return s
 }
 
-// A Environment is everything that stands around the gateway.
+// An Environment is what surrounds the gateway of a demo: providers, an application, and a client
+// of the API.
 type Environment struct {
 	app.Console
 	Providers  *simulator.Providers
@@ -127,48 +140,46 @@ type Environment struct {
 	API        *apiClient
 	AppURL     string
 	controlURL string
+	details    bool // print all details at the start
 
-	InstanceID, CustomerID string // ids
+	InstanceID, CustomerID string
 	WebhookURLs            map[adapters.Channel]string
 }
 
-// RunWithGateway runs the gateway, and f beside it as soon as it accepts connections and is
-// set up. Whichever ends first ends the other.
+// RunWithGateway runs a gateway, sets it up, and calls f. When f returns, it stops the gateway. If
+// the gateway stops first, it cancels the context of f.
 func (d *Environment) RunWithGateway(ctx context.Context, s *app.Settings, f func(context.Context) error) error {
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	up, served := make(chan string, 1), make(chan error, 1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	ready, stopped := make(chan string, 1), make(chan error, 1)
+	o := app.Options{Ready: func(url, _ string) { ready <- url }}
 	go func() {
-		err := app.Serve(ctx, s, io.Discard, s.Logger(d.Err), app.Options{Ready: func(url, _ string) { up <- url }})
-		end(err)
-		served <- err
+		err := app.Serve(ctx, s, io.Discard, s.Logger(d.Err), o)
+		cancel(err)
+		stopped <- err
 	}()
 	select {
-	case url := <-up:
-		d.API = &apiClient{URL: url, Key: s.AdminKey}
-		if s.PublicURL != "" {
-			d.API.URL = s.PublicURL
-		}
-	case err := <-served:
+	case url := <-ready:
+		d.API = &apiClient{URL: cmp.Or(s.PublicURL, url), Key: s.AdminKey}
+	case err := <-stopped:
 		return err
 	}
 	err := d.setUp(ctx)
 	if err == nil {
 		err = f(ctx)
 	}
-	end(nil)
-	if broke := <-served; broke != nil {
-		return broke
+	cancel(nil)
+	if serveErr := <-stopped; serveErr != nil {
+		return serveErr
 	}
 	return err
 }
 
-// setUp sets up the instance, its channels and the customer, by the API as anybody
-// would.
+// setUp creates the instance and the customer and connects the channels, through the API.
 func (d *Environment) setUp(ctx context.Context) (err error) {
 	var secret string
 	if d.InstanceID, secret, err = d.API.CreateInstance(ctx, d.AppURL); err != nil {
-		return fmt.Errorf("make the sample instance: %w", err)
+		return fmt.Errorf("create the sample instance: %w", err)
 	}
 	if err := d.App.setSecret(secret); err != nil {
 		return err
@@ -176,23 +187,23 @@ func (d *Environment) setUp(ctx context.Context) (err error) {
 	d.WebhookURLs = map[adapters.Channel]string{}
 	for _, a := range d.Providers.ChannelAccounts() {
 		if d.WebhookURLs[a.Channel] != "" {
-			continue // the first way to set it up is the demo's
+			continue // use the first account of each channel
 		}
-		if d.WebhookURLs[a.Channel], err = d.API.setUpChannel(ctx, d.InstanceID, a.Channel, a.Body); err != nil {
-			return fmt.Errorf("set up the sample channels: %w", err)
+		if d.WebhookURLs[a.Channel], err = d.API.connectChannel(ctx, d.InstanceID, a.Channel, a.Body); err != nil {
+			return fmt.Errorf("connect the sample channels: %w", err)
 		}
 	}
 	d.Providers.SetWebhookURLs(d.WebhookURLs)
 	if err := d.Providers.Slack.Verify(ctx, simulator.DemoApp); err != nil {
-		return fmt.Errorf("enter the URL of the events at Slack: %w", err)
+		return fmt.Errorf("register the events URL with Slack: %w", err)
 	}
 	if d.CustomerID, err = d.API.createCustomer(ctx); err != nil {
-		return fmt.Errorf("make the sample customer: %w", err)
+		return fmt.Errorf("create the sample customer: %w", err)
 	}
 	return nil
 }
 
-// preferAddr gives addr or, where that is taken, a free port beside it.
+// preferAddr returns addr, or a free port of its host if addr is in use.
 func preferAddr(addr string) string {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -203,8 +214,8 @@ func preferAddr(addr string) string {
 	return addr
 }
 
-// dialAddr gives addr as a client at this machine dials it: an address that stands
-// for all of them is none to dial.
+// dialAddr returns the address at which a client on this machine reaches a server that listens on
+// addr, which may stand for all interfaces.
 func dialAddr(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if a, perr := netip.ParseAddr(host); err == nil && (host == "" || perr == nil && a.IsUnspecified()) {
@@ -213,16 +224,32 @@ func dialAddr(addr string) string {
 	return addr
 }
 
-// steveAccount gives the account of Steve, the demo's customer, on a channel.
+// steveAccount returns the account of Steve, the customer of the demo, on a channel.
 func steveAccount(c adapters.Channel) string {
 	return map[adapters.Channel]string{
-		adapters.Telegram: "12345", adapters.SMS: "+12025550123", adapters.WhatsApp: "+12025550123", adapters.Slack: simulator.DemoTeam + ":U0STEVE",
+		adapters.Telegram: "12345",
+		adapters.SMS:      "+12025550123",
+		adapters.WhatsApp: "+12025550123",
+		adapters.Slack:    simulator.DemoTeam + ":U0STEVE",
 	}[c]
 }
 
-// strangerAccount gives the account of another person on a channel.
+// strangerAccount returns the account of another person on a channel.
 func strangerAccount(c adapters.Channel) string {
 	return map[adapters.Channel]string{
-		adapters.Telegram: "67890", adapters.SMS: "+12025550167", adapters.WhatsApp: "+12025550167", adapters.Slack: simulator.DemoTeam + ":U0OTHER",
+		adapters.Telegram: "67890",
+		adapters.SMS:      "+12025550167",
+		adapters.WhatsApp: "+12025550167",
+		adapters.Slack:    simulator.DemoTeam + ":U0OTHER",
+	}[c]
+}
+
+// channelTitle returns the name of a channel for people.
+func channelTitle(c adapters.Channel) string {
+	return map[adapters.Channel]string{
+		adapters.Telegram: "Telegram",
+		adapters.SMS:      "SMS",
+		adapters.WhatsApp: "WhatsApp",
+		adapters.Slack:    "Slack",
 	}[c]
 }

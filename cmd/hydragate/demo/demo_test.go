@@ -19,11 +19,11 @@ import (
 	"hydragate/cmd/hydragate/app"
 )
 
-// demoTimeout is longer than any demo of these tests takes, on any machine.
+// demoTimeout is longer than any demo in these tests takes, on any machine.
 const demoTimeout = 90 * time.Second
 
-// useTempDir makes the demo put its data into a folder of the test, and checks at the
-// end that nothing is left there.
+// useTempDir makes the demo create its data in a directory of the test, and checks at the end that
+// it is empty.
 func useTempDir(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
@@ -44,46 +44,46 @@ func TestDemo_Script(t *testing.T) {
 	if err := c.Run(ctx, app.Console{In: strings.NewReader(""), Out: &out, Err: &logs}); err != nil {
 		t.Fatalf("%v\n%s%s", err, &out, &logs)
 	}
-	told := out.String()
+	output := out.String()
 	for _, title := range []string{"\nTelegram\n", "\nSMS\n", "\nSlack\n"} {
-		_, after, ok := strings.Cut(told, title)
+		_, after, ok := strings.Cut(output, title)
 		if !ok {
-			t.Fatalf("no chapter %q", title)
+			t.Fatalf("no section %q", title)
 		}
 		at := 0
 		for _, line := range []string{
-			"What is my balance?", "I do not know you yet", " as unknown", "among the unknown senders", "issues a code", "stranger → bot", "That code did not work.",
-			"That code did not work.", "issues a new code", "You are verified", "role_override owner", "identity.verified", "1,250.00 EUR", " as owner",
+			"What is my balance?", "I do not know you yet", ", role unknown", "among the unknown senders", "issues a code",
+			"stranger → bot", "That code did not work.", "That code did not work.", "issues a new code", "You are verified",
+			"role_override owner", "identity.verified", "1,250.00 EUR", ", role owner",
 		} {
 			i := strings.Index(after[at:], line)
 			if i < 0 {
-				t.Fatalf("%q does not come, or not in its place, in\n%s", line, after)
+				t.Fatalf("%q is missing, or not in its place, in\n%s", line, after)
 			}
 			at += i + len(line)
 		}
 	}
-	if strings.Contains(told, "\x1b") {
-		t.Error("colours where there is no terminal")
+	if strings.Contains(output, "\x1b") {
+		t.Error("the output has colors, but is not a terminal")
 	}
 	if logs.Len() > 0 {
-		t.Errorf("something to warn of: %s", &logs)
+		t.Errorf("the gateway logged warnings: %s", &logs)
 	}
 }
 
-// TestDemo_ScriptDetectsDeviation plays acts in which somebody does what the
-// story does not tell.
+// TestDemo_ScriptDetectsDeviation plays scenarios that deviate from the script. The script must fail.
 func TestDemo_ScriptDetectsDeviation(t *testing.T) {
 	useTempDir(t)
 	whoami := func(string) string { return "/whoami" }
-	telegram := func(change func(*scenario)) scenario {
+	modified := func(change func(*scenario)) scenario {
 		a := scenarios()[0]
 		change(&a)
 		return a
 	}
-	playing := func(a scenario) func(context.Context, *Environment) error {
+	play := func(a scenario) func(context.Context, *Environment) error {
 		return func(ctx context.Context, d *Environment) error {
-			tell := &scriptRun{Environment: d, printer: newPrinter(io.Discard), control: d.Providers.NewControl()}
-			return tell.runScenario(ctx, a)
+			s := &scriptRun{Environment: d, printer: newPrinter(io.Discard), control: d.Providers.NewControl()}
+			return s.runScenario(ctx, a)
 		}
 	}
 	for _, tt := range []struct {
@@ -91,48 +91,61 @@ func TestDemo_ScriptDetectsDeviation(t *testing.T) {
 		play func(context.Context, *Environment) error
 		want string
 	}{
-		{"StrangerDoesNotTry", playing(telegram(func(a *scenario) { a.strangerText = whoami })), `stranger should be answered "That code did not work."`},
-		{"CodeIsNotBurnt", playing(telegram(func(a *scenario) { a.strangerText = func(string) string { return "/claim BBBCCC" } })), `Steve should be answered "That code did not work."`},
-		{"SteveDoesNotClaim", playing(telegram(func(a *scenario) { a.validText = whoami })), `Steve should be answered "You are verified"`},
-		{"CodeReachesTheAgent", func(_ context.Context, d *Environment) error {
+		{
+			"stranger sends no code", play(modified(func(a *scenario) { a.strangerText = whoami })),
+			`the reply to stranger should contain "That code did not work."`,
+		},
+		{
+			"code not revoked",
+			play(modified(func(a *scenario) { a.strangerText = func(string) string { return "/claim BBBCCC" } })),
+			`the reply to Steve should contain "That code did not work."`,
+		},
+		{
+			"Steve sends no code", play(modified(func(a *scenario) { a.validText = whoami })),
+			`the reply to Steve should contain "You are verified"`,
+		},
+		{"code reaches the application", func(_ context.Context, d *Environment) error {
 			d.App.record(AppEvent{ID: "1", Data: appEventData{Text: "my code is wdj bmj"}})
-			tell := &scriptRun{Environment: d, printer: newPrinter(io.Discard), issuedCodes: []string{"WDJBMJ"}}
-			return tell.checkNoCodeLeaked()
-		}, "a code was handed to the agent"},
-		{"StrangerReachesTheAgent", func(_ context.Context, d *Environment) error {
-			d.App.record(AppEvent{ID: "1", Type: "message.received", Data: appEventData{Channel: "sms", Sender: appSender{ExternalID: strangerAccount(adapters.SMS)}}})
+			s := &scriptRun{Environment: d, printer: newPrinter(io.Discard), issuedCodes: []string{"WDJBMJ"}}
+			return s.checkNoCodeLeaked()
+		}, "the application received a code"},
+		{"stranger reaches the application", func(_ context.Context, d *Environment) error {
+			sender := appSender{ExternalID: strangerAccount(adapters.SMS)}
+			d.App.record(AppEvent{ID: "1", Type: eventReceived, Data: appEventData{Channel: "sms", Sender: sender}})
 			return (&scriptRun{Environment: d}).checkNoCodeLeaked()
-		}, "should not have seen what the stranger wrote"},
+		}, "should not have received the message of the stranger"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
 			defer cancel()
 			err := runDemo(ctx, t, nil, tt.play)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("%v", err)
+				t.Errorf("script error = %v, want one that contains %q", err, tt.want)
 			}
 		})
 	}
 }
 
-// runDemo runs a demo with f beside it; breaks breaks a provider before.
-func runDemo(ctx context.Context, t *testing.T, breaks func(*simulator.Providers), f func(context.Context, *Environment) error) error {
+// runDemo runs a demo and calls f when it is set up. It calls inject, if not nil, before the set-up.
+func runDemo(
+	ctx context.Context, t *testing.T, inject func(*simulator.Providers), f func(context.Context, *Environment) error,
+) error {
 	t.Helper()
 	p, err := simulator.StartProviders(0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	if breaks != nil {
-		breaks(p)
+	if inject != nil {
+		inject(p)
 	}
 	d := &Environment{Console: app.Console{Out: io.Discard, Err: io.Discard}, Providers: p, App: NewSampleApp()}
-	agent, err := simulator.StartServer(anyPort, d.App)
+	application, err := simulator.StartServer(anyPort, d.App)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer agent.Close()
-	d.AppURL = agent.URL
+	defer application.Close()
+	d.AppURL = application.URL
 	s := (&Options{Script: true, LogLevel: "error"}).GatewaySettings(t.TempDir(), p)
 	return d.RunWithGateway(ctx, s, func(ctx context.Context) error { return f(ctx, d) })
 }
@@ -141,12 +154,13 @@ func TestDemo_SetUpFailure(t *testing.T) {
 	useTempDir(t)
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
 	defer cancel()
-	refuses := func(p *simulator.Providers) {
+	inject := func(p *simulator.Providers) {
 		p.Slack.Arm("auth.test", simulator.Fault{Status: 200, Body: `{"ok":false,"error":"account_inactive"}`})
 	}
-	err := runDemo(ctx, t, refuses, func(context.Context, *Environment) error { return errors.New("should not come so far") })
-	if err == nil || !strings.Contains(err.Error(), "set up the sample channels") || !strings.Contains(err.Error(), "account_inactive") {
-		t.Errorf("%v", err)
+	err := runDemo(ctx, t, inject, func(context.Context, *Environment) error { return errors.New("set up despite the fault") })
+	if err == nil || !strings.Contains(err.Error(), "connect the sample channels") ||
+		!strings.Contains(err.Error(), "account_inactive") {
+		t.Errorf("set-up error = %v, want one about the channels with account_inactive", err)
 	}
 }
 
@@ -157,11 +171,11 @@ func TestDemo_ScriptInterrupted(t *testing.T) {
 	out := &triggerBuffer{trigger: "stranger", onTrigger: cancel}
 	err := (&Options{Script: true, LogLevel: "error"}).Run(ctx, app.Console{Out: out, Err: io.Discard})
 	if err == nil || !strings.Contains(err.Error(), "interrupted") {
-		t.Errorf("%v", err)
+		t.Errorf("Run of an interrupted script = %v, want an error that says so", err)
 	}
 }
 
-// A triggerBuffer keeps what is printed, and does something when it comes to a word.
+// A triggerBuffer collects what is printed, and calls onTrigger when that contains trigger.
 type triggerBuffer struct {
 	mu        sync.Mutex
 	buf       bytes.Buffer
@@ -186,24 +200,23 @@ func (o *triggerBuffer) String() string {
 	return o.buf.String()
 }
 
-// TestDemo_Chat starts a demo as somebody at a terminal would, types from others,
-// follows its own advice, and ends it.
+// TestDemo_Chat starts a demo, follows its instructions, chats from several accounts, and stops it.
 func TestDemo_Chat(t *testing.T) {
 	useTempDir(t)
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
 	defer cancel()
 	up := make(chan struct{})
-	guide := &triggerBuffer{trigger: "the wrong person", onTrigger: func() { close(up) }}
+	guide := &triggerBuffer{trigger: "from the wrong account", onTrigger: func() { close(up) }}
 	inner, interrupt := context.WithCancel(ctx)
 	defer interrupt()
-	ended := make(chan error, 1)
+	stopped := make(chan error, 1)
 	go func() {
-		c := &Options{Listen: anyPort, Control: anyPort, LogLevel: "error"}
-		ended <- c.Run(inner, app.Console{Out: guide, Err: io.Discard})
+		c := &Options{Details: true, Listen: anyPort, Control: anyPort, LogLevel: "error"}
+		stopped <- c.Run(inner, app.Console{Out: guide, Err: io.Discard})
 	}()
 	select {
 	case <-up:
-	case err := <-ended:
+	case err := <-stopped:
 		t.Fatalf("%v\n%s", err, guide)
 	case <-ctx.Done():
 		t.Fatal(guide)
@@ -211,7 +224,7 @@ func TestDemo_Chat(t *testing.T) {
 	find := func(pattern string) string {
 		m := regexp.MustCompile(pattern).FindStringSubmatch(guide.String())
 		if m == nil {
-			t.Fatalf("the guide does not tell %s:\n%s", pattern, guide)
+			t.Fatalf("the output does not match %s:\n%s", pattern, guide)
 		}
 		return m[1]
 	}
@@ -228,8 +241,8 @@ func TestDemo_Chat(t *testing.T) {
 	if out, _ := chat(ChatOptions{Channel: "telegram"}, "hello\n"); !strings.Contains(out, "Hello Steve! This chat is not verified yet.") || strings.Count(out, "\n") != 1 {
 		t.Errorf("Steve reads %q", out)
 	}
-	issued := apiClient{URL: find(`API reference +(http://[^/]+)`), Key: find(`Admin key +(\S+)`)}
-	code, err := issued.IssueCode(ctx, find(`Customer +(\S+)`), find(`Identity +(\S+)`))
+	client := apiClient{URL: find(`API reference +(http://[^/]+)`), Key: find(`API key +(\S+)`)}
+	code, err := client.IssueCode(ctx, find(`Customer +(\S+)`), find(`Identity +(\S+)`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +260,7 @@ func TestDemo_Chat(t *testing.T) {
 		t.Errorf("a stranger on WhatsApp reads %q", out)
 	}
 	if out, _ := chat(ChatOptions{Channel: "sms", As: "+12025550199"}, "STOP"); !strings.Contains(out, "unsubscribed") {
-		t.Errorf("who stops reads %q", out)
+		t.Errorf("reply to STOP = %q, want that of Twilio", out)
 	}
 	for _, tt := range []struct {
 		chat ChatOptions
@@ -256,7 +269,7 @@ func TestDemo_Chat(t *testing.T) {
 		{ChatOptions{Channel: "telegram", As: "@steve", Demo: control}, "have a number"},
 		{ChatOptions{Channel: "sms", As: "0170", Demo: control}, "country code"},
 		{ChatOptions{Channel: "slack", As: "steve", Demo: control}, "user id"},
-		{ChatOptions{Channel: "sms", Demo: issued.URL}, "is not a demo"},
+		{ChatOptions{Channel: "sms", Demo: client.URL}, "is not a demo"},
 		{ChatOptions{Channel: "sms", Demo: "http://127.0.0.1:1"}, "start one with hydragate demo"},
 	} {
 		err := tt.chat.Run(ctx, app.Console{In: strings.NewReader("hello\n"), Out: io.Discard, Err: io.Discard})
@@ -265,34 +278,40 @@ func TestDemo_Chat(t *testing.T) {
 		}
 	}
 
-	// Somebody still listens when the demo ends.
-	typing, hold := io.Pipe()
+	for _, want := range []string{"SMS        +12025550199: STOP", "receives identity.verified: sender 12345, role owner"} {
+		if !strings.Contains(guide.String(), want) {
+			t.Errorf("the output of the demo does not contain %q:\n%s", want, guide)
+		}
+	}
+
+	// A chat is open when the demo stops.
+	input, hold := io.Pipe()
 	defer hold.Close()
-	listening := make(chan error, 1)
+	chatErr := make(chan error, 1)
 	go func() {
 		c := ChatOptions{Channel: "telegram", As: "67890", Demo: control}
-		listening <- c.Run(ctx, app.Console{In: typing, Out: io.Discard, Err: io.Discard})
+		chatErr <- c.Run(ctx, app.Console{In: input, Out: io.Discard, Err: io.Discard})
 	}()
 	if _, err := io.WriteString(hold, "hello\n"); err != nil {
 		t.Fatal(err)
 	}
 	interrupt()
-	if err := <-ended; err != nil {
-		t.Errorf("the demo ends with %v", err)
+	if err := <-stopped; err != nil {
+		t.Errorf("Run of the demo = %v, want nil", err)
 	}
-	if err := <-listening; err == nil {
-		t.Error("chat does not say that the demo is gone")
+	if err := <-chatErr; err == nil {
+		t.Error("chat returned no error after the demo had stopped")
 	}
 }
 
-// TestDemo_GuideCommands follows the guide: what it names of the pretend providers
-// sets every channel up, in every way there is, and the bot hears people by it.
-func TestDemo_GuideCommands(t *testing.T) {
+// TestDemo_DetailedAccounts connects every channel in every mode with the accounts that the demo
+// prints, and checks that the bot then receives messages.
+func TestDemo_DetailedAccounts(t *testing.T) {
 	useTempDir(t)
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
 	defer cancel()
 	err := runDemo(ctx, t, nil, func(ctx context.Context, d *Environment) error {
-		guide := d.guide(identityResponse{})
+		text := d.detailText(identityResponse{})
 		for n, tt := range []struct {
 			name, mode string
 			channel    adapters.Channel
@@ -306,36 +325,38 @@ func TestDemo_GuideCommands(t *testing.T) {
 			{"SMS", "", adapters.SMS, 0, func(n int) string { return fmt.Sprint("+1202555019", n) }},
 			{"WhatsApp", "", adapters.WhatsApp, 0, func(n int) string { return fmt.Sprint("+1202555018", n) }},
 		} {
-			body := regexp.MustCompile(`\n  ` + tt.name + ` +({\S+})\n`).FindStringSubmatch(guide)
+			body := regexp.MustCompile(`\n  ` + tt.name + ` +({\S+})\n`).FindStringSubmatch(text)
 			if body == nil {
-				t.Fatalf("the guide does not tell of %s:\n%s", tt.name, guide)
+				t.Fatalf("no account %s in:\n%s", tt.name, text)
 			}
-			var is struct{ Status, Mode string }
-			if err := d.API.Call(ctx, "POST", "/v1/instances/"+d.InstanceID+"/channels/"+string(tt.channel), json.RawMessage(body[1]), &is); err != nil {
+			var endpoint struct{ Status, Mode string }
+			path := "/v1/instances/" + d.InstanceID + "/channels/" + string(tt.channel)
+			if err := d.API.Call(ctx, "POST", path, json.RawMessage(body[1]), &endpoint); err != nil {
 				return err
 			}
-			if is.Status != "active" || is.Mode != tt.mode {
-				t.Errorf("%s: %+v", tt.name, is)
+			if endpoint.Status != "active" || endpoint.Mode != tt.mode {
+				t.Errorf("%s: endpoint = %+v, want active, mode %q", tt.name, endpoint, tt.mode)
 			}
 			for d.Providers.Slack.SocketCount(simulator.DemoSocketApp) != tt.sockets && ctx.Err() == nil {
 				<-time.After(20 * time.Millisecond) // it takes a moment to connect
 			}
-			who := tt.as(n)
-			if _, err := d.Providers.NewControl().Send(ctx, simulator.SendRequest{Channel: tt.channel, Sender: who, Name: "Matt", Text: "hello"}); err != nil {
+			sender := tt.as(n)
+			req := simulator.SendRequest{Channel: tt.channel, Sender: sender, Name: "Matt", Text: "hello"}
+			if _, err := d.Providers.NewControl().Send(ctx, req); err != nil {
 				return fmt.Errorf("%s: %w", tt.name, err)
 			}
 			if tt.channel == adapters.Slack {
-				who = simulator.DemoTeam + ":" + who
+				sender = simulator.DemoTeam + ":" + sender
 			}
-			for len(d.App.Messages(string(tt.channel), who)) == 0 {
+			for len(d.App.Messages(string(tt.channel), sender)) == 0 {
 				if ctx.Err() != nil {
-					return fmt.Errorf("%s: the agent hears nothing: %w", tt.name, ctx.Err())
+					return fmt.Errorf("%s: the application received nothing: %w", tt.name, ctx.Err())
 				}
 				<-time.After(20 * time.Millisecond)
 			}
 		}
-		if !strings.Contains(guide, "'"+d.API.URL+"/v1/instances/"+d.InstanceID+"/channels/slack'; echo") || !strings.Contains(guide, "known to the providers above and to nobody else") {
-			t.Errorf("the guide does not say what to call, or that all is pretended:\n%s", guide)
+		if !strings.Contains(text, "'"+d.API.URL+"/v1/instances/"+d.InstanceID+"/channels/slack'; echo") {
+			t.Errorf("no command that connects Slack in:\n%s", text)
 		}
 		return nil
 	})
@@ -346,9 +367,9 @@ func TestDemo_GuideCommands(t *testing.T) {
 
 func TestPrinter_WrapsText(t *testing.T) {
 	var out bytes.Buffer
-	tell := newPrinter(&out)
-	tell.dialogue("Steve", "bot", strings.Repeat("word ", 20))
-	tell.note("%s", strings.Repeat("word ", 20))
+	p := newPrinter(&out)
+	p.dialogue("Steve", "bot", strings.Repeat("word ", 20))
+	p.note("%s", strings.Repeat("word ", 20))
 	for _, line := range strings.Split(out.String(), "\n") {
 		if len([]rune(line)) > 2+speakerColumn+2+textWidth || strings.TrimRight(line, " ") != line {
 			t.Errorf("%q", line)
@@ -359,15 +380,35 @@ func TestPrinter_WrapsText(t *testing.T) {
 	}
 }
 
-// TestSampleApp_VerifiesSignatures holds what a sample must show first.
 func TestSampleApp_VerifiesSignatures(t *testing.T) {
-	for role, want := range map[string]string{"owner": "1,250.00", "customer": "owner alone", "unverified": "not verified", "unknown": "do not know you", "": "do not know you"} {
-		if got := replyText(appSender{Role: role, DisplayName: "Steve"}); !strings.HasPrefix(got, "Hello Steve!") || !strings.Contains(got, want) || role != "owner" && strings.Contains(got, "EUR") {
-			t.Errorf("%s: %s", role, got)
-		}
-	}
 	a := NewSampleApp()
 	if a.verify([]byte("{}"), nil) || a.rejectedCount() != 1 {
-		t.Error("trusts before there is a secret")
+		t.Error("verify without a secret = true, want a rejected request")
+	}
+}
+
+func TestReplyText(t *testing.T) {
+	for role, want := range map[string]string{
+		"owner":      "1,250.00",
+		"customer":   "only tell the balance to the owner",
+		"unverified": "not verified",
+		"unknown":    "do not know you",
+		"":           "do not know you",
+	} {
+		got := replyText(appSender{Role: role, DisplayName: "Steve"})
+		if !strings.HasPrefix(got, "Hello Steve!") || !strings.Contains(got, want) {
+			t.Errorf("replyText(role %q) = %q, want a greeting and %q", role, got, want)
+		}
+		if role != "owner" && strings.Contains(got, "EUR") {
+			t.Errorf("replyText(role %q) = %q, which contains the balance", role, got)
+		}
+	}
+}
+
+// TestDemo_IntroductionLength checks that the start of the demo can be read at a glance.
+func TestDemo_IntroductionLength(t *testing.T) {
+	d := &Environment{API: &apiClient{URL: "http://127.0.0.1:8080", Key: "key"}, controlURL: "http://127.0.0.1:1"}
+	if n := strings.Count(d.introduction(identityResponse{}), "\n"); n > 20 {
+		t.Errorf("the introduction has %d lines, want at most 20", n)
 	}
 }

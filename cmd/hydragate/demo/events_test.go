@@ -18,7 +18,7 @@ import (
 	"hydragate/gateway/delivery"
 )
 
-// An eventDocument is what of the OpenAPI document tells of events.
+// An eventDocument is the part of the OpenAPI document that describes events.
 type eventDocument struct {
 	Webhooks map[string]struct {
 		Post struct {
@@ -34,6 +34,7 @@ type eventDocument struct {
 	Components struct{ Schemas map[string]eventSchema }
 }
 
+// An eventSchema is a schema of the OpenAPI document.
 type eventSchema struct {
 	Ref        string `json:"$ref"`
 	Type       any
@@ -43,9 +44,9 @@ type eventSchema struct {
 	Enum       []any
 }
 
-// TestEvents_MatchOpenAPI plays a claim, with a picture sent before, and holds
-// what the agent was posted to what the document says: the same fields, all of them, of
-// the types that it names. So are the document's own examples.
+// TestEvents_MatchOpenAPI plays a claim and sends a picture. The events that the application
+// receives, and the examples of the OpenAPI document, must match the schemas of the document: all
+// fields, no others, and of the documented types.
 func TestEvents_MatchOpenAPI(t *testing.T) {
 	useTempDir(t)
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
@@ -54,7 +55,7 @@ func TestEvents_MatchOpenAPI(t *testing.T) {
 		var mu sync.Mutex
 		var posted []json.RawMessage
 		headers := map[string]http.Header{}
-		agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		application := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
 			mu.Lock()
 			posted = append(posted, body)
@@ -63,22 +64,22 @@ func TestEvents_MatchOpenAPI(t *testing.T) {
 			r.Body = io.NopCloser(strings.NewReader(string(body)))
 			d.App.ServeHTTP(w, r)
 		}))
-		defer agent.Close()
-		if err := d.API.Call(ctx, "PATCH", "/v1/instances/"+d.InstanceID, JSONObject{"agent_url": agent.URL}, nil); err != nil {
+		defer application.Close()
+		if err := d.API.Call(ctx, "PATCH", "/v1/instances/"+d.InstanceID, JSONObject{"agent_url": application.URL}, nil); err != nil {
 			return err
 		}
 		d.Providers.Twilio.SendText("+12025550199", simulator.DemoSMSNumber, "a picture", simulator.TwilioMedia("image/jpeg"))
-		tell := &scriptRun{Environment: d, printer: newPrinter(io.Discard), control: d.Providers.NewControl()}
-		if err := tell.runScenario(ctx, scenarios()[0]); err != nil {
+		s := &scriptRun{Environment: d, printer: newPrinter(io.Discard), control: d.Providers.NewControl()}
+		if err := s.runScenario(ctx, scenarios()[0]); err != nil {
 			return err
 		}
-		harness.Eventually(t, "the picture is posted", func() bool { return len(d.App.Messages("sms", "+12025550199")) > 0 })
+		harness.Eventually(t, "the picture is delivered", func() bool { return len(d.App.Messages("sms", "+12025550199")) > 0 })
 		var doc eventDocument
 		if err := d.API.Call(ctx, "GET", "/openapi.json", nil, &doc); err != nil {
 			return err
 		}
-		if kinds := delivery.EventTypes(); len(doc.Webhooks) != len(kinds) {
-			t.Errorf("%d webhooks are documented, there are %d kinds of event", len(doc.Webhooks), len(kinds))
+		if types := delivery.EventTypes(); len(doc.Webhooks) != len(types) {
+			t.Errorf("%d webhooks are documented, want one for each of the %d types of event", len(doc.Webhooks), len(types))
 		}
 		seen, pictures := map[string]bool{}, false
 		mu.Lock()
@@ -90,16 +91,19 @@ func TestEvents_MatchOpenAPI(t *testing.T) {
 				return err
 			}
 			_ = json.Unmarshal(raw, &v)
-			hook, told := doc.Webhooks[e.Type]
-			if !told {
-				t.Errorf("%s is posted and not documented", e.Type)
+			hook, ok := doc.Webhooks[e.Type]
+			if !ok {
+				t.Errorf("%s is not documented", e.Type)
 				continue
 			}
 			seen[e.Type] = true
 			pictures = pictures || strings.Contains(string(raw), `"mime_type":"image/jpeg"`)
 			media := hook.Post.RequestBody.Content["application/json"]
-			for _, wrong := range append(doc.mismatches(media.Schema, v, e.Type), doc.mismatches(media.Schema, media.Example, "example of "+e.Type)...) {
-				t.Error(wrong)
+			for _, m := range doc.mismatches(media.Schema, v, e.Type) {
+				t.Error(m)
+			}
+			for _, m := range doc.mismatches(media.Schema, media.Example, "example of "+e.Type) {
+				t.Error(m)
 			}
 			for _, p := range hook.Post.Parameters {
 				if headers[string(raw)].Get(p.Name) == "" {
@@ -108,7 +112,7 @@ func TestEvents_MatchOpenAPI(t *testing.T) {
 			}
 		}
 		if len(seen) != len(doc.Webhooks) || !pictures {
-			t.Errorf("posted were %v of %d kinds, a picture: %v", slices.Sorted(maps.Keys(seen)), len(doc.Webhooks), pictures)
+			t.Errorf("received %v of %d types, a picture: %v", slices.Sorted(maps.Keys(seen)), len(doc.Webhooks), pictures)
 		}
 		return nil
 	})
@@ -117,8 +121,8 @@ func TestEvents_MatchOpenAPI(t *testing.T) {
 	}
 }
 
-// mismatches tells in what a value is not what a schema says: all its fields and no others.
-func (doc eventDocument) mismatches(s eventSchema, v any, at string) (wrong []string) {
+// mismatches returns the differences between a value and a schema. path is the path of the value.
+func (doc eventDocument) mismatches(s eventSchema, v any, path string) (found []string) {
 	if name, ok := strings.CutPrefix(s.Ref, "#/components/schemas/"); ok {
 		s = doc.Components.Schemas[name]
 	}
@@ -126,36 +130,38 @@ func (doc eventDocument) mismatches(s eventSchema, v any, at string) (wrong []st
 	if !ok {
 		types = []any{s.Type}
 	}
-	is := ""
+	got := ""
 	switch v := v.(type) {
 	case nil:
-		is = "null"
+		got = "null"
 	case bool:
-		is = "boolean"
+		got = "boolean"
 	case float64:
-		is = "integer" // there are no others
+		got = "integer" // events contain no other numbers
 	case string:
-		is = "string"
+		got = "string"
 	case []any:
-		is = "array"
+		got = "array"
 		for i, item := range v {
-			wrong = append(wrong, doc.mismatches(*s.Items, item, fmt.Sprintf("%s[%d]", at, i))...)
+			found = append(found, doc.mismatches(*s.Items, item, fmt.Sprintf("%s[%d]", path, i))...)
 		}
 	case map[string]any:
-		is = "object"
-		fields, told := slices.Sorted(maps.Keys(v)), slices.Sorted(maps.Keys(s.Properties))
-		if required := slices.Sorted(slices.Values(s.Required)); !slices.Equal(fields, told) || !slices.Equal(fields, required) {
-			wrong = append(wrong, fmt.Sprintf("%s has %v, documented are %v, as always there %v", at, fields, told, required))
+		got = "object"
+		fields, documented := slices.Sorted(maps.Keys(v)), slices.Sorted(maps.Keys(s.Properties))
+		required := slices.Sorted(slices.Values(s.Required))
+		if !slices.Equal(fields, documented) || !slices.Equal(fields, required) {
+			found = append(found, fmt.Sprintf("%s has the fields %v; %v are documented, %v as required",
+				path, fields, documented, required))
 		}
 		for name, field := range v {
-			wrong = append(wrong, doc.mismatches(s.Properties[name], field, at+"."+name)...)
+			found = append(found, doc.mismatches(s.Properties[name], field, path+"."+name)...)
 		}
 	}
-	if !slices.Contains(types, any(is)) {
-		wrong = append(wrong, fmt.Sprintf("%s is %s, documented is %v", at, is, types))
+	if !slices.Contains(types, any(got)) {
+		found = append(found, fmt.Sprintf("%s is %s, documented as %v", path, got, types))
 	}
 	if s.Enum != nil && !slices.Contains(s.Enum, v) {
-		wrong = append(wrong, fmt.Sprintf("%s is %v, documented is one of %v", at, v, s.Enum))
+		found = append(found, fmt.Sprintf("%s is %v, documented as one of %v", path, v, s.Enum))
 	}
-	return wrong
+	return found
 }

@@ -9,93 +9,131 @@ import (
 	"strings"
 
 	"hydragate/adapters"
+	"hydragate/cmd/hydragate/app"
 )
 
-// runInteractive links Steve's Telegram account, says where everything is and what to try, and
-// waits for the end.
+// runInteractive links Steve's Telegram account, prints what to try, and then prints what happens
+// until ctx ends.
 func (d *Environment) runInteractive(ctx context.Context) error {
-	known, err := d.API.LinkIdentity(ctx, d.CustomerID, d.InstanceID, adapters.Telegram, steveAccount(adapters.Telegram), "Steve")
+	steve, err := d.API.LinkIdentity(ctx, d.CustomerID, d.InstanceID, adapters.Telegram,
+		steveAccount(adapters.Telegram), "Steve")
 	if err != nil {
 		return fmt.Errorf("link the sample customer: %w", err)
 	}
-	if _, err := fmt.Fprint(d.Out, d.guide(known)); err != nil {
+	text := d.introduction(steve)
+	if d.details {
+		text += d.detailText(steve)
+	}
+	if _, err := fmt.Fprint(d.Out, text); err != nil {
 		return err
 	}
-	<-ctx.Done()
+	d.runLiveLog(ctx, steve)
 	return context.Cause(ctx)
 }
 
-// commandName is how the person started this program, and can start it again.
+// commandName returns the command that starts this program again. arg is the name by which it was
+// started.
 func commandName(arg string) string {
-	if strings.Contains(filepath.ToSlash(arg), "/go-build") { // gone when go run ends
+	if strings.Contains(filepath.ToSlash(arg), "/go-build") { // removed when go run ends
 		return "go run ./cmd/hydragate"
 	}
 	return arg
 }
 
-// guide is what to know about a running demo.
-func (d *Environment) guide(known identityResponse) string {
+// chatCommand returns the command that chats with this demo.
+func (d *Environment) chatCommand() string {
+	c := commandName(os.Args[0]) + " chat"
+	if d.controlURL != "http://"+defaultControl {
+		c += " --demo " + d.controlURL
+	}
+	return c
+}
+
+// curlCommand returns a command that calls the API.
+func (d *Environment) curlCommand(method, path string, body []byte) string {
+	c := "curl -s"
+	if method != "GET" {
+		c += " -X " + method
+	}
+	if body != nil {
+		c += " -H 'Content-Type: application/json' -d '" + string(body) + "'"
+	}
+	return c + " -H 'Authorization: Bearer " + d.API.Key + "' '" + d.API.URL + path + "'; echo"
+}
+
+func (d *Environment) codePath(identityID string) string {
+	return "/v1/customers/" + d.CustomerID + "/identities/" + identityID + "/claim-code"
+}
+
+// introduction returns what is printed at the start: at most 20 lines, so that it can be read at a
+// glance.
+func (d *Environment) introduction(steve identityResponse) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("The demo is running, on this machine only. Ctrl-C stops it and removes its data.")
+	line("")
+	line("  1. In a second terminal, chat as Steve, a customer:")
+	line("       %s", d.chatCommand())
+	line("     Ask: What is my balance? The bot does not answer that yet.")
+	line("")
+	if app.IsTerminal(d.In) {
+		line("  2. Press Enter here to issue a claim code for Steve, as your staff would.")
+	} else {
+		line("  2. In a third terminal, issue a claim code for Steve, as your staff would:")
+		line("       %s", d.curlCommand("POST", d.codePath(steve.ID), nil))
+	}
+	line("")
+	line("  3. In the chat, send /claim and the code. Then ask again.")
+	line("")
+	line("API reference  %s/docs", d.API.URL)
+	line("API key        %s", d.API.Key)
+	line("More to try    %s demo --details", commandName(os.Args[0]))
+	line("")
+	return b.String()
+}
+
+// detailText returns what is printed with --details.
+func (d *Environment) detailText(steve identityResponse) string {
 	var b strings.Builder
 	t := newPrinter(&b)
 	t.color = supportsColor(d.Out)
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	curl := func(method, path string, body ...byte) string {
-		c := "curl -s"
-		if method != "GET" {
-			c += " -X " + method
-		}
-		if body != nil {
-			c += " -H 'Content-Type: application/json' -d '" + string(body) + "'"
-		}
-		return c + " -H 'Authorization: Bearer " + d.API.Key + "' '" + d.API.URL + path + "'; echo"
-	}
-	chat := commandName(os.Args[0]) + " chat"
-	if d.controlURL != "http://"+defaultControl {
-		chat += " --demo " + d.controlURL
-	}
-	customer := "/v1/customers/" + d.CustomerID
+	chat := d.chatCommand()
 
-	line("The demo is running. Ctrl-C ends it and removes its data. Only this machine is involved.")
-	t.title("Where to look")
-	line("  API reference  %s/docs", d.API.URL)
-	line("  Admin key      %s", d.API.Key)
+	t.title("IDs and addresses")
 	line("  Instance       %s", d.InstanceID)
 	line("  Customer       %s (Steve)", d.CustomerID)
-	line("  Identity       %s (Steve's Telegram account %s, linked and not verified)", known.ID, known.ExternalID)
+	line("  Identity       %s (Steve's Telegram account %s, not verified)", steve.ID, steve.ExternalID)
 	for _, name := range []string{"Telegram", "Twilio", "Slack"} {
-		line("  %-14s %s (pretend)", name, d.Providers.Servers[name].URL)
+		line("  %-14s %s (simulated)", name, d.Providers.Servers[name].URL)
 	}
 	t.title("Webhook URLs")
-	line("  Telegram       %s", d.WebhookURLs[adapters.Telegram])
-	line("  SMS            %s", d.WebhookURLs[adapters.SMS])
-	line("  WhatsApp       %s", d.WebhookURLs[adapters.WhatsApp])
-	line("  Slack          %s", d.WebhookURLs[adapters.Slack])
-	t.title("Try: set a channel up again, or of an instance of your own")
-	line("  These accounts are pretended: made anew at each start, known to the providers above and to nobody else.")
+	for _, c := range []adapters.Channel{adapters.Telegram, adapters.SMS, adapters.WhatsApp, adapters.Slack} {
+		line("  %-14s %s", channelTitle(c), d.WebhookURLs[c])
+	}
+	t.title("Connect a channel again, or connect it to an instance of your own")
+	line("  Only the simulated providers know these accounts. They are new at each start.")
 	var last string
 	for _, a := range d.Providers.ChannelAccounts() {
-		body, _ := json.Marshal(a.Body) // texts by name cannot fail
+		body, _ := json.Marshal(a.Body) // a map of strings cannot fail
 		line("  %-16s %s", a.Name, body)
-		last = curl("POST", "/v1/instances/"+d.InstanceID+"/channels/"+string(a.Channel), body...)
+		last = d.curlCommand("POST", "/v1/instances/"+d.InstanceID+"/channels/"+string(a.Channel), body)
 	}
-	line("  With the last one the gateway connects to Slack (Socket Mode), and chat is heard over the connection:")
+	line("  This uses the last account. The gateway then receives messages over Slack's Socket Mode:")
 	line("       %s", last)
-	t.title("Try: the right person with the right code")
-	line("  1. In another terminal, be Steve, and ask for your balance:")
-	line("       %s --as %s --name Steve", chat, known.ExternalID)
-	line("  2. As staff, issue him a code:")
-	line("       %s", curl("POST", customer+"/identities/"+known.ID+"/claim-code"))
-	line("  3. As Steve, type /claim and the code, then ask again.")
-	t.title("Try: somebody whom nobody knows")
-	line("  1. Be a stranger by SMS, or on whatsapp or slack:")
+	t.title("Issue a claim code through the API")
+	line("       %s", d.curlCommand("POST", d.codePath(steve.ID), nil))
+	t.title("Verify an unknown sender")
+	line("  1. Write as a stranger by SMS, or use --channel whatsapp or slack:")
 	line("       %s --channel sms --as %s", chat, strangerAccount(adapters.SMS))
-	line("  2. As staff, see who wrote:")
-	line("       %s", curl("GET", "/v1/identities?customer=none"))
-	line("  3. Link the sender to Steve, with the id from there in place of IDENTITY, and issue a code:")
-	line("       %s", curl("POST", customer+"/identities/IDENTITY/adopt"))
-	line("       %s", curl("POST", customer+"/identities/IDENTITY/claim-code"))
-	t.title("Try: the wrong person with the right code")
-	line("  Issue somebody who is not verified yet a code, as above, and type it as another: the answer is the same as to a wrong code, and they need a new one.")
+	line("  2. As staff, list the unknown senders:")
+	line("       %s", d.curlCommand("GET", "/v1/identities?customer=none", nil))
+	line("  3. Replace IDENTITY by the id, link the sender to Steve, and issue a code:")
+	line("       %s", d.curlCommand("POST", "/v1/customers/"+d.CustomerID+"/identities/IDENTITY/adopt", nil))
+	line("       %s", d.curlCommand("POST", d.codePath("IDENTITY"), nil))
+	t.title("Send a code from the wrong account")
+	line("  Issue a code for an account that is not verified yet, and send it from another account. The code is")
+	line("  revoked, and the reply is the same as for a wrong code.")
 	line("       %s --as %s", chat, strangerAccount(adapters.Telegram))
 	line("")
 	return b.String()

@@ -7,34 +7,35 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/mattn/go-isatty"
+	"hydragate/cmd/hydragate/app"
 )
 
-// A printer prints a story: who says what to whom, and what happened behind it, in two
-// columns. It uses colour on a terminal alone.
+// A printer prints the script of the demo in two columns: who writes to whom and what, and what
+// happens in the gateway. It uses colors only on a terminal.
 type printer struct {
 	out   io.Writer
 	color bool
 }
 
 const (
-	speakerColumn = 18 // of what is said
-	textWidth     = 72 // of a line of it
+	speakerColumn = 18 // width of the first column
+	textWidth     = 72 // width of the second column
 )
 
 func newPrinter(w io.Writer) *printer { return &printer{out: w, color: supportsColor(w)} }
 
-// supportsColor reports whether w is a terminal whose owner has not asked for plain text.
+// supportsColor reports whether w is a terminal and neither NO_COLOR nor TERM=dumb is set.
 func supportsColor(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && isatty.IsTerminal(f.Fd()) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return app.IsTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
+// The styles of style.
 const (
 	styleBold = "1"
 	styleDim  = "2"
 )
 
+// style returns s in a style, if colors are used.
 func (t *printer) style(code, s string) string {
 	if !t.color {
 		return s
@@ -42,35 +43,35 @@ func (t *printer) style(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-// title begins a chapter.
+// title prints the title of a section.
 func (t *printer) title(s string) { fmt.Fprintf(t.out, "\n%s\n\n", t.style(styleBold, s)) }
 
-// paragraph prints a sentence of its own.
+// paragraph prints text over both columns.
 func (t *printer) paragraph(s string) {
 	for _, line := range wrapText(s, speakerColumn+2+textWidth) {
 		fmt.Fprintln(t.out, line)
 	}
 }
 
-// dialogue prints what somebody says to somebody.
+// dialogue prints a message.
 func (t *printer) dialogue(from, to, text string) { t.printRow(from+" → "+to, text, "") }
 
-// action prints what somebody does.
-func (t *printer) action(who, what string) { t.printRow(who, what, "") }
+// action prints an action of a person.
+func (t *printer) action(who, text string) { t.printRow(who, text, "") }
 
-// note prints what happened that nobody of the story sees.
+// note prints what happened in the gateway or in the application.
 func (t *printer) note(format string, args ...any) {
 	t.printRow("", "· "+fmt.Sprintf(format, args...), styleDim)
 }
 
 func (t *printer) printRow(who, text, style string) {
-	hanging := ""
+	indent := ""
 	if strings.HasPrefix(text, "· ") {
-		hanging = "  "
+		indent = "  "
 	}
 	for i, line := range wrapText(text, textWidth) {
 		if i > 0 {
-			who, line = "", hanging+line
+			who, line = "", indent+line
 		}
 		pad := strings.Repeat(" ", max(0, speakerColumn-utf8.RuneCountInString(who)))
 		if style != "" {
@@ -80,7 +81,7 @@ func (t *printer) printRow(who, text, style string) {
 	}
 }
 
-// wrapText breaks a text into lines of at most width characters, between words.
+// wrapText breaks text into lines of at most width characters, between words.
 func wrapText(text string, width int) []string {
 	var lines []string
 	for _, paragraph := range strings.Split(text, "\n") {

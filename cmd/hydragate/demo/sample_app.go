@@ -13,18 +13,17 @@ import (
 	"github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
-// A sampleApp is the program that answers, as simple as one can be: it checks who
-// signed, looks at the role of the sender, and replies in the same breath. It keeps
-// what it saw.
+// A sampleApp is a minimal application. It verifies the signature of each event, and replies
+// depending on the role of the sender. It records the events for the demo.
 type sampleApp struct {
 	mu       sync.Mutex
-	verifier *standardwebhooks.Webhook // nil until trust
+	verifier *standardwebhooks.Webhook // nil until setSecret
 	events   []AppEvent
 	rejected int
-	changed  chan struct{} // closed at the next event
+	changed  chan struct{} // closed when an event is recorded
 }
 
-// An AppEvent is what of an event the sample agent looks at.
+// An AppEvent contains the fields of an event that the sample application uses.
 type AppEvent struct {
 	ID   string       `json:"id"`
 	Type string       `json:"type"`
@@ -45,13 +44,20 @@ type appSender struct {
 	Role        string `json:"role"`
 }
 
+// The types of events that the sample application handles.
+const (
+	eventReceived = "message.received"
+	eventVerified = "identity.verified"
+)
+
+// NewSampleApp returns an application that rejects every event until setSecret is called.
 func NewSampleApp() *sampleApp { return &sampleApp{changed: make(chan struct{})} }
 
-// setSecret makes the agent believe what is signed with an instance's webhook secret.
+// setSecret makes the application accept events that are signed with secret.
 func (a *sampleApp) setSecret(secret string) error {
 	hook, err := standardwebhooks.NewWebhook(secret)
 	if err != nil {
-		return fmt.Errorf("read the instance's webhook secret: %w", err)
+		return fmt.Errorf("parse the webhook secret of the instance: %w", err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -59,6 +65,7 @@ func (a *sampleApp) setSecret(secret string) error {
 	return nil
 }
 
+// ServeHTTP records an event and answers with a reply.
 func (a *sampleApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 	var e AppEvent
@@ -74,14 +81,14 @@ func (a *sampleApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	type reply struct {
 		Text string `json:"text"`
 	}
-	answer := struct {
+	response := struct {
 		Replies []reply `json:"replies"`
 	}{Replies: []reply{}}
-	if e.Type == "message.received" {
-		answer.Replies = append(answer.Replies, reply{replyText(e.Data.Sender)})
+	if e.Type == eventReceived {
+		response.Replies = append(response.Replies, reply{replyText(e.Data.Sender)})
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(answer)
+	_ = json.NewEncoder(w).Encode(response)
 }
 
 func (a *sampleApp) verify(body []byte, h http.Header) bool {
@@ -94,8 +101,8 @@ func (a *sampleApp) verify(body []byte, h http.Header) bool {
 	return false
 }
 
-// replyText is all that the agent has to say. What it tells depends on the role and
-// never on what somebody calls himself.
+// replyText returns the reply to a message. It depends on the role of the sender, never on the
+// name, which people choose themselves.
 func replyText(s appSender) string {
 	hello := "Hello!"
 	if s.DisplayName != "" {
@@ -105,18 +112,18 @@ func replyText(s appSender) string {
 	case "owner":
 		return hello + " The balance of your account is 1,250.00 EUR."
 	case "customer":
-		return hello + " I know you, but I may tell the balance to the account's owner alone."
+		return hello + " I know you, but I can only tell the balance to the owner of the account."
 	case "unverified":
 		return hello + " This chat is not verified yet. Please send me the code that you were given, like this: /claim WDJ-BMJ"
 	}
 	return hello + " I do not know you yet, so I cannot talk about any account. Please call us."
 }
 
-// record notes an event; one that is posted again is still the same.
+// record records an event, unless it was delivered before.
 func (a *sampleApp) record(e AppEvent) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if slices.ContainsFunc(a.events, func(had AppEvent) bool { return had.ID == e.ID }) {
+	if slices.ContainsFunc(a.events, func(r AppEvent) bool { return r.ID == e.ID }) {
 		return
 	}
 	a.events = append(a.events, e)
@@ -124,20 +131,20 @@ func (a *sampleApp) record(e AppEvent) {
 	a.changed = make(chan struct{})
 }
 
-// Messages gives what a person wrote, as far as it reached the agent.
+// Messages returns the messages of a sender that were delivered to the application.
 func (a *sampleApp) Messages(channel, externalID string) []AppEvent {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var es []AppEvent
+	var messages []AppEvent
 	for _, e := range a.events {
-		if e.Type == "message.received" && e.Data.Channel == channel && e.Data.Sender.ExternalID == externalID {
-			es = append(es, e)
+		if e.Type == eventReceived && e.Data.Channel == channel && e.Data.Sender.ExternalID == externalID {
+			messages = append(messages, e)
 		}
 	}
-	return es
+	return messages
 }
 
-// receivedAny reports whether any message that reached the agent holds one of words.
+// receivedAny reports whether a message that was delivered contains one of words.
 func (a *sampleApp) receivedAny(words ...string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -151,21 +158,21 @@ func (a *sampleApp) receivedAny(words ...string) bool {
 	return false
 }
 
-// rejectedCount counts what came without a good signature.
+// rejectedCount returns the number of requests without a valid signature.
 func (a *sampleApp) rejectedCount() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.rejected
 }
 
-// awaitVerified waits until the agent is told that an identity is verified, and gives
-// the role it has now.
+// awaitVerified waits until the event identity.verified of an identity has been delivered and
+// returns the role in it.
 func (a *sampleApp) awaitVerified(ctx context.Context, identityID string) (role string, err error) {
 	for {
 		a.mu.Lock()
 		changed := a.changed
 		for _, e := range a.events {
-			if e.Type == "identity.verified" && e.Data.Identity.IdentityID == identityID {
+			if e.Type == eventVerified && e.Data.Identity.IdentityID == identityID {
 				a.mu.Unlock()
 				return e.Data.Identity.Role, nil
 			}
@@ -175,6 +182,24 @@ func (a *sampleApp) awaitVerified(ctx context.Context, identityID string) (role 
 		case <-changed:
 		case <-ctx.Done():
 			return "", context.Cause(ctx)
+		}
+	}
+}
+
+// waitEvents waits until more than n events are recorded and returns the events after the first n.
+// It returns none if ctx ends first.
+func (a *sampleApp) waitEvents(ctx context.Context, n int) []AppEvent {
+	for {
+		a.mu.Lock()
+		events, changed := slices.Clone(a.events), a.changed
+		a.mu.Unlock()
+		if len(events) > n {
+			return events[n:]
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
 		}
 	}
 }

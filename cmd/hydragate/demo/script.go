@@ -10,70 +10,72 @@ import (
 	"hydragate/claim"
 )
 
-// A scriptRun is the story while it is told.
+// A scriptRun is the state of a running script.
 type scriptRun struct {
 	*Environment
 	*printer
 	control *simulator.Control
 
 	issuedCodes           []string
-	verifiedOn            []scenario // verified so far
+	verifiedOn            []scenario // where Steve is verified
 	sentCount, replyCount int
 }
 
-// senderID gives the external id of somebody in the story.
-func senderID(a scenario, who string) string {
-	if who == "Steve" {
+// senderID returns the external id of a person.
+func senderID(a scenario, person string) string {
+	if person == "Steve" {
 		return steveAccount(a.channel)
 	}
 	return strangerAccount(a.channel)
 }
 
-// sendAndExpect lets somebody say text, and waits for one answer that holds want.
-func (t *scriptRun) sendAndExpect(ctx context.Context, a scenario, who, text, want string) (answer string, err error) {
-	before := t.countReplies(a, who)
+// sendAndExpect sends text as a person and waits for one reply, which must contain want.
+func (t *scriptRun) sendAndExpect(ctx context.Context, a scenario, person, text, want string) (reply string, err error) {
+	before := t.countReplies(a, person)
 	step, cancel := WithStepTimeout(ctx)
 	defer cancel()
 	name := ""
-	if who == "Steve" {
-		name = who
+	if person == "Steve" {
+		name = person
 	}
-	atOnce, err := t.control.Send(step, simulator.SendRequest{Channel: a.channel, Sender: senderID(a, who), Name: name, Text: text})
+	immediate, err := t.control.Send(step, simulator.SendRequest{
+		Channel: a.channel, Sender: senderID(a, person), Name: name, Text: text,
+	})
 	if err != nil {
-		return "", fmt.Errorf("%s writes: %w", who, err)
+		return "", fmt.Errorf("%s writes: %w", person, err)
 	}
 	t.sentCount++
-	said := text
+	shown := text
 	if a.messageKind != nil {
-		said += "   (" + a.messageKind(text) + ")"
+		shown += "   (" + a.messageKind(text) + ")"
 	}
-	t.dialogue(who, "bot", said)
-	if atOnce != "" {
-		t.dialogue("bot", who, atOnce)
+	t.dialogue(person, "bot", shown)
+	if immediate != "" {
+		t.dialogue("bot", person, immediate)
 	}
-	answer, err = t.awaitReply(ctx, a, who, before)
+	reply, err = t.awaitReply(ctx, a, person, before)
 	if err != nil {
-		return "", fmt.Errorf("%s waits for an answer: %w", who, err)
+		return "", fmt.Errorf("%s waits for a reply: %w", person, err)
 	}
-	if !strings.Contains(answer, want) {
-		return "", fmt.Errorf("%s should be answered %q, and is answered %q", who, want, answer)
+	if !strings.Contains(reply, want) {
+		return "", fmt.Errorf("the reply to %s should contain %q, but is %q", person, want, reply)
 	}
-	t.dialogue("bot", who, answer)
-	return answer, nil
+	t.dialogue("bot", person, reply)
+	return reply, nil
 }
 
-// countReplies counts what the bot has said to somebody.
-func (t *scriptRun) countReplies(a scenario, who string) int {
-	transcript, chat, err := t.control.Conversation(a.channel, senderID(a, who))
+// countReplies returns the number of replies to a person so far.
+func (t *scriptRun) countReplies(a scenario, person string) int {
+	transcript, chat, err := t.control.Conversation(a.channel, senderID(a, person))
 	if err != nil {
-		return 0 // Say tells
+		return 0 // Send reports the error
 	}
 	return len(transcript.Replies(chat))
 }
 
-// awaitReply waits for the bot's answer number n to somebody.
-func (t *scriptRun) awaitReply(ctx context.Context, a scenario, who string, n int) (string, error) {
-	transcript, chat, err := t.control.Conversation(a.channel, senderID(a, who))
+// awaitReply waits for reply number n to a person, counted from 0.
+func (t *scriptRun) awaitReply(ctx context.Context, a scenario, person string, n int) (string, error) {
+	transcript, chat, err := t.control.Conversation(a.channel, senderID(a, person))
 	if err != nil {
 		return "", err
 	}
@@ -87,27 +89,27 @@ func (t *scriptRun) awaitReply(ctx context.Context, a scenario, who string, n in
 	return line.Text, nil
 }
 
-// checkReceived makes sure that the agent has seen as many messages of Steve as it should,
-// and the last in this role.
+// checkReceived returns an error unless the application has received the number of messages of
+// Steve, the last of them with the role.
 func (t *scriptRun) checkReceived(a scenario, messages int, role string) error {
-	seen := t.App.Messages(string(a.channel), senderID(a, "Steve"))
-	if len(seen) != messages {
-		return fmt.Errorf("the agent should have seen %d messages of Steve, and saw %d", messages, len(seen))
+	received := t.App.Messages(string(a.channel), senderID(a, "Steve"))
+	if len(received) != messages {
+		return fmt.Errorf("the application should have received %d messages of Steve, but received %d", messages, len(received))
 	}
-	last := seen[len(seen)-1]
+	last := received[len(received)-1]
 	if last.Data.Sender.Role != role || last.Data.Text != question {
-		return fmt.Errorf("the agent should see Steve's question from role %s, and sees role %s", role, last.Data.Sender.Role)
+		return fmt.Errorf("the application should receive Steve's question with role %s, but received role %s", role, last.Data.Sender.Role)
 	}
-	t.note("the agent sees %s as %s", last.Data.Sender.ExternalID, last.Data.Sender.Role)
+	t.note("the application receives it from %s, role %s", last.Data.Sender.ExternalID, last.Data.Sender.Role)
 	return nil
 }
 
-// checkNoCodeLeaked makes sure that no claim was handed to the agent, and nothing that
-// was not signed.
+// checkNoCodeLeaked returns an error if the application has received a code, a message of the
+// stranger, or a request without a valid signature.
 func (t *scriptRun) checkNoCodeLeaked() error {
 	for _, a := range scenarios() {
 		if n := len(t.App.Messages(string(a.channel), senderID(a, "stranger"))); n != 0 {
-			return fmt.Errorf("%s: the agent should not have seen what the stranger wrote", a.title)
+			return fmt.Errorf("%s: the application should not have received the message of the stranger", a.title)
 		}
 	}
 	var spellings []string
@@ -115,15 +117,15 @@ func (t *scriptRun) checkNoCodeLeaked() error {
 		spellings = append(spellings, c, claim.Group(c), strings.ReplaceAll(claim.Group(c), "-", " "))
 	}
 	if t.App.receivedAny(spellings...) {
-		return errors.New("a code was handed to the agent")
+		return errors.New("the application received a code")
 	}
 	if t.App.rejectedCount() > 0 {
-		return errors.New("the agent was sent something whose signature is not the gateway's")
+		return errors.New("the application received a request without a valid signature")
 	}
 	return nil
 }
 
-// WithStepTimeout bounds one step.
+// WithStepTimeout returns a context that bounds one step of the demo.
 func WithStepTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, stepTimeout, fmt.Errorf("nothing came within %s", stepTimeout))
+	return context.WithTimeoutCause(ctx, stepTimeout, fmt.Errorf("timeout after %s", stepTimeout))
 }

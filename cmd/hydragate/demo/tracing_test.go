@@ -18,30 +18,30 @@ import (
 
 var claimCodePattern = regexp.MustCompile(`\b[BCDFGHJKLMNPQRSTVWXZ]{3}-?[BCDFGHJKLMNPQRSTVWXZ]{3}\b`)
 
-// TestTracing_DemoScript plays the demo's story with a collector beside it: every kind
-// of work has its span, and nothing that a person wrote or was told is in any.
+// TestTracing_DemoScript plays the script with a collector. Every kind of work must have a span,
+// and no span may contain a message, a reply or a secret.
 func TestTracing_DemoScript(t *testing.T) {
 	useTempDir(t)
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
 	defer cancel()
 	c := tracetest.NewCollector(t)
-	var headers sync.Map // of what the agent was sent
-	told := &triggerBuffer{}
+	var headers sync.Map // traceparent headers that the application received
+	out := &triggerBuffer{}
 	p, err := simulator.StartProviders(0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	d := &Environment{Console: app.Console{Out: told, Err: io.Discard}, Providers: p, App: NewSampleApp()}
-	agent, err := simulator.StartServer(anyPort, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	d := &Environment{Console: app.Console{Out: out, Err: io.Discard}, Providers: p, App: NewSampleApp()}
+	application, err := simulator.StartServer(anyPort, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		headers.Store(r.Header.Get("Traceparent"), true)
 		d.App.ServeHTTP(w, r)
 	}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer agent.Close()
-	d.AppURL = agent.URL
+	defer application.Close()
+	d.AppURL = application.URL
 	s := (&Options{Script: true, LogLevel: "error"}).GatewaySettings(t.TempDir(), p)
 	s.OTLPEndpoint = c.URL
 	if err := d.RunWithGateway(ctx, s, d.runScript); err != nil {
@@ -65,13 +65,13 @@ func TestTracing_DemoScript(t *testing.T) {
 	}
 	for _, s := range c.FindSpans("POST", "", "") {
 		if _, got := headers.Load("00-" + hex.EncodeToString(s.TraceId) + "-" + hex.EncodeToString(s.SpanId) + "-01"); !got {
-			t.Errorf("the agent was not told of trace %x", s.TraceId)
+			t.Errorf("the application did not receive trace %x", s.TraceId)
 		}
 	}
 
-	codes := claimCodePattern.FindAllString(told.String(), -1)
+	codes := claimCodePattern.FindAllString(out.String(), -1)
 	if len(codes) < 3 {
-		t.Fatal("the story has no codes; the canary below would sing of nothing")
+		t.Fatal("the script printed no codes, so the check below would check nothing")
 	}
 	secrets := []string{"What is my balance?", "1,250.00", "That code did not work", d.API.Key, p.TelegramToken, p.TwilioToken, "steve@"}
 	for _, code := range codes {
@@ -79,7 +79,7 @@ func TestTracing_DemoScript(t *testing.T) {
 	}
 	for _, s := range secrets {
 		if s != "" && bytes.Contains(c.Raw, []byte(s)) {
-			t.Errorf("%q is in a trace", s)
+			t.Errorf("a span contains %q", s)
 		}
 	}
 }

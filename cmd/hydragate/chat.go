@@ -1,0 +1,5 @@
+package main
+
+import "hydragate/cmd/hydragate/demo"
+
+type chatCmd struct{ demo.ChatOptions }

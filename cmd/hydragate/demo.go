@@ -1,0 +1,5 @@
+package main
+
+import "hydragate/cmd/hydragate/demo"
+
+type demoCmd struct{ demo.Options }
