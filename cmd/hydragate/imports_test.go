@@ -90,6 +90,7 @@ var restrictedImports = map[string]string{
 	"github.com/gorilla/websocket": "adapters/slack adapters/simulator",
 	"github.com/danielgtaylor/":    "httpapi",
 	"github.com/alecthomas/kong":   "cmd e2e/harness",
+	"golang.org/x/term":            "cmd",
 	"github.com/coreos/go-oidc/":   "httpapi/oidc",
 	"github.com/go-jose/":          "httpapi/oidc",
 	"go.opentelemetry.io/otel/sdk": "cmd",

@@ -17,7 +17,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"hydragate/cmd/hydragate/app"
 	"hydragate/cmd/hydragate/bulk"
 	"hydragate/e2e/harness"
 )

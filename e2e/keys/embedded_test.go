@@ -61,7 +61,7 @@ func TestKeyRotation_Embedded(t *testing.T) {
 	}
 	for range 2 {
 		out, err := e.command("masterkey", "rotate").CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "0 values are encrypted with other keys") {
+		if err != nil || !strings.Contains(string(out), "0 values encrypted with other keys") {
 			t.Errorf("%v %s", err, out)
 		}
 	}

@@ -73,7 +73,7 @@ func TestKeyRotation_UnderLoad(t *testing.T) {
 	}
 	// Two at once, then what they say.
 	said := r.rotateConcurrently(k2 + "," + k1)
-	if left := r.countEncryptedWith("k1"); left != 0 || !strings.Contains(said, "0 values are encrypted with other keys") || !strings.Contains(said, "key k1 can be removed from HYDRAGATE_MASTER_KEYS after ") {
+	if left := r.countEncryptedWith("k1"); left != 0 || !strings.Contains(said, "0 values encrypted with other keys") || !strings.Contains(said, "key k1 can be removed from HYDRAGATE_MASTER_KEYS after ") {
 		t.Errorf("%d values are left on the old key; it says %s", left, said)
 	}
 	redeem("when everything is sealed anew")

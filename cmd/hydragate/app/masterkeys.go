@@ -179,7 +179,7 @@ func reencrypt(ctx context.Context, st *store.Store, out io.Writer) error {
 			failed += p.Corrupt + p.Missing
 			if time.Since(reported) >= progressInterval {
 				reported = time.Now()
-				fmt.Fprintf(out, "%d values re-encrypted so far, now in %s\n", total, p.Column)
+				fmt.Fprintf(out, "%s re-encrypted so far, now in %s\n", countValues(total), p.Column)
 			}
 		})
 		if err != nil {
@@ -198,7 +198,7 @@ func reencrypt(ctx context.Context, st *store.Store, out io.Writer) error {
 			return ctx.Err()
 		}
 	}
-	_, err := fmt.Fprintf(out, "%d values re-encrypted\n", total)
+	_, err := fmt.Fprintf(out, "%s re-encrypted\n", countValues(total))
 	return err
 }
 
@@ -219,7 +219,7 @@ func reportKeyUsage(out io.Writer, usage []store.KeyUsage, keyFile bool, dropped
 	remaining := 0
 	for _, u := range usage {
 		if u.Primary {
-			fmt.Fprintf(out, "key %s is the first key: %d values are encrypted with it\n", u.Key, u.Values())
+			fmt.Fprintf(out, "key %s is the first key: %s encrypted with it\n", u.Key, countValues(u.Values()))
 			continue
 		}
 		remaining += u.Values()
@@ -227,7 +227,7 @@ func reportKeyUsage(out io.Writer, usage []store.KeyUsage, keyFile bool, dropped
 			fmt.Fprintln(out, describeKeyUsage(u, keyFile))
 		}
 	}
-	fmt.Fprintf(out, "%d values are encrypted with other keys\n", remaining)
+	fmt.Fprintf(out, "%s encrypted with other keys\n", countValues(remaining))
 	if remaining > 0 {
 		return ErrReported
 	}
@@ -253,6 +253,13 @@ func describeKeyUsage(u store.KeyUsage, keyFile bool) string {
 		return fmt.Sprintf("key %s is not needed; the gateway removes it within two minutes", u.Key)
 	}
 	return fmt.Sprintf("key %s can be removed from HYDRAGATE_MASTER_KEYS now", u.Key)
+}
+
+func countValues(n int) string {
+	if n == 1 {
+		return "1 value"
+	}
+	return fmt.Sprintf("%d values", n)
 }
 
 // formatCounts lists what depends on a key, such as "2 instances.webhook_secret".

@@ -40,7 +40,7 @@ func buildVersion(info *debug.BuildInfo) string {
 		v += "-dirty"
 	}
 	if t, err := time.Parse(time.RFC3339, settings["vcs.time"]); err == nil {
-		v += " (" + t.UTC().Format("2006-01-02 15:04 UTC") + ")"
+		v += " (" + t.UTC().Format(time.RFC3339) + ")"
 	}
 	return v
 }

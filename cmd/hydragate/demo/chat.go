@@ -52,8 +52,8 @@ func (o *ChatOptions) Run(ctx context.Context, con app.Console) error {
 	name := cmp.Or(o.Name, o.As)
 	interactive := app.IsTerminal(con.In)
 	if interactive {
-		fmt.Fprintf(con.Err, "You are %s on %s and write to %s. Press Ctrl-D to leave.\n\n",
-			name, channelTitle(channel), info.Addresses[channel])
+		fmt.Fprintf(con.Err, "You are %s on %s and write to %s.\nPress Ctrl-D to leave.\n\n",
+			name, adapters.TraitsOf(channel).DisplayName, info.Addresses[channel])
 	}
 	lines, err := openLineIO(con, name+"> ")
 	if err != nil {

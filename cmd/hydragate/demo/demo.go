@@ -243,13 +243,3 @@ func strangerAccount(c adapters.Channel) string {
 		adapters.Slack:    simulator.DemoTeam + ":U0OTHER",
 	}[c]
 }
-
-// channelTitle returns the name of a channel for people.
-func channelTitle(c adapters.Channel) string {
-	return map[adapters.Channel]string{
-		adapters.Telegram: "Telegram",
-		adapters.SMS:      "SMS",
-		adapters.WhatsApp: "WhatsApp",
-		adapters.Slack:    "Slack",
-	}[c]
-}

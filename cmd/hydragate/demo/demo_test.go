@@ -278,7 +278,7 @@ func TestDemo_Chat(t *testing.T) {
 		}
 	}
 
-	for _, want := range []string{"SMS        +12025550199: STOP", "receives identity.verified: sender 12345, role owner"} {
+	for _, want := range []string{"SMS        +12025550199: STOP", "identity.verified from Steve, role owner"} {
 		if !strings.Contains(guide.String(), want) {
 			t.Errorf("the output of the demo does not contain %q:\n%s", want, guide)
 		}

@@ -109,7 +109,7 @@ func (d *Environment) detailText(steve identityResponse) string {
 	}
 	t.title("Webhook URLs")
 	for _, c := range []adapters.Channel{adapters.Telegram, adapters.SMS, adapters.WhatsApp, adapters.Slack} {
-		line("  %-14s %s", channelTitle(c), d.WebhookURLs[c])
+		line("  %-14s %s", adapters.TraitsOf(c).DisplayName, d.WebhookURLs[c])
 	}
 	t.title("Connect a channel again, or connect it to an instance of your own")
 	line("  Only the simulated providers know these accounts. They are new at each start.")

@@ -80,17 +80,23 @@ func (l *liveLog) printMessage(channel adapters.Channel, line simulator.Line) {
 	if isWhatsApp {
 		channel = adapters.WhatsApp
 	}
-	if person == steveAccount(channel) {
-		person = "Steve"
-	}
+	person = personName(channel, person)
 	switch line.Sender {
 	case line.Chat:
-		l.print(channelTitle(channel), person+": "+line.Text, styleBold)
+		l.print(adapters.TraitsOf(channel).DisplayName, person+": "+line.Text, styleBold)
 	case "":
-		l.print(channelTitle(channel), "bot to "+person+": "+line.Text, "")
+		l.print(adapters.TraitsOf(channel).DisplayName, "bot to "+person+": "+line.Text, "")
 	default:
-		l.print(channelTitle(channel), "Twilio to "+person+": "+line.Text, "")
+		l.print(adapters.TraitsOf(channel).DisplayName, "Twilio to "+person+": "+line.Text, "")
 	}
+}
+
+// personName returns the name of the owner of an account, if it is known, or the account.
+func personName(channel adapters.Channel, account string) string {
+	if account == steveAccount(channel) {
+		return "Steve"
+	}
+	return account
 }
 
 // followEvents prints the events that the gateway delivers to the sample application.
@@ -106,7 +112,8 @@ func (l *liveLog) followEvents(ctx context.Context, a *sampleApp) {
 			if e.Type == eventVerified {
 				sender = e.Data.Identity
 			}
-			l.print("app", fmt.Sprintf("receives %s: sender %s, role %s", e.Type, sender.ExternalID, sender.Role), styleDim)
+			name := personName(adapters.Channel(e.Data.Channel), sender.ExternalID)
+			l.print("app", fmt.Sprintf("%s from %s, role %s", e.Type, name, sender.Role), styleDim)
 		}
 	}
 }
