@@ -13,25 +13,27 @@ func InviteURL(ep adapters.Endpoint, code string) string {
 	return adapters.TraitsOf(ep.Channel).InviteLink(ep, code, "/claim "+claim.Group(code))
 }
 
-// InviteInstructions is the sentence for staff to send: a link where there is one, and
-// what to write to which bot.
+// InviteInstructions returns the text that staff send to the invited person: how to redeem an invite at
+// an endpoint, and until when.
 func InviteInstructions(ep adapters.Endpoint, code string, expires time.Time) string {
 	how := fmt.Sprintf("Write to %s and send /claim %s", describeBot(ep), claim.Group(code))
 	if link := InviteURL(ep, code); link != "" {
 		how = fmt.Sprintf("Open %s, or write to %s and send /claim %s", link, describeBot(ep), claim.Group(code))
 	}
-	return fmt.Sprintf("%s, valid until %s UTC. Whoever opens it first is taken for the customer.", how, expires.UTC().Format("2006-01-02 15:04"))
+	return fmt.Sprintf("%s before %s UTC. The first person to do so is verified as the customer.",
+		how, expires.UTC().Format("2006-01-02 15:04"))
 }
 
-// ClaimInstructions is the sentence for staff to read aloud: which bot, how to reach it,
-// and what to type, with the letters spelled. ep is where the code can be typed; known
-// says whether there is such an endpoint.
-func ClaimInstructions(c claim.IssuedCode, ep adapters.Endpoint, known bool) string {
-	where := fmt.Sprintf("the %s bot", adapters.TraitsOf(adapters.Channel(c.Channel)).DisplayName)
-	if known {
-		where = describeBot(ep)
+// ClaimInstructions returns the sentence that staff read to the customer: what to send to which bot,
+// with the code spelled out, and until when. ep is an endpoint at which the code can be redeemed; it is
+// ignored if ok is false.
+func ClaimInstructions(c claim.IssuedCode, ep adapters.Endpoint, ok bool) string {
+	bot := fmt.Sprintf("the %s bot", adapters.TraitsOf(adapters.Channel(c.Channel)).DisplayName)
+	if ok {
+		bot = describeBot(ep)
 	}
-	return fmt.Sprintf("Write to %s and send /claim %s (%s), valid until %s UTC.", where, claim.Group(c.Code), claim.Spell(c.Code), c.ExpiresAt.UTC().Format("15:04"))
+	return fmt.Sprintf("Write to %s and send /claim %s (%s) before %s UTC.",
+		bot, claim.Group(c.Code), claim.Spell(c.Code), c.ExpiresAt.UTC().Format("15:04"))
 }
 
 // describeBot returns where people find the bot of an endpoint.

@@ -65,7 +65,7 @@ func examples() map[string]operation.Example {
 
 		"issue_invite": {Request: `{"channel":"telegram","instance_id":` + operation.ExampleInstanceID + `}`, Response: `{"channel":"telegram","code":"WDJBMJKLNPQR",
 			"customer_id":` + operation.ExampleID + `,"expires_at":"2026-11-23T02:00:00Z","expires_in_seconds":86400,"id":` + operation.ExampleID + `,"instance_id":` + operation.ExampleInstanceID + `,
-			"instructions":"Open https://t.me/acme_bot?start=claim_WDJBMJKLNPQR, or write to @acme_bot on Telegram and send /claim WDJB-MJKL-NPQR, valid until 2026-11-23 02:00 UTC. Whoever opens it first is taken for the customer.",
+			"instructions":"Open https://t.me/acme_bot?start=claim_WDJBMJKLNPQR, or write to @acme_bot on Telegram and send /claim WDJB-MJKL-NPQR before 2026-11-23 02:00 UTC. The first person to do so is verified as the customer.",
 			"role_override":null,"url":"https://t.me/acme_bot?start=claim_WDJBMJKLNPQR"}`},
 		"list_invites": {Response: pageExample(`{"channel":"telegram","created_at":"2026-11-22T02:00:00Z","customer_id":` + operation.ExampleID + `,"expires_at":"2026-11-23T02:00:00Z",
 			"id":` + operation.ExampleID + `,"identity_id":null,"instance_id":` + operation.ExampleInstanceID + `,"revoked_at":null,"role_override":"owner","state":"live","used_at":null}`)},

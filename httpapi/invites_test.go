@@ -81,7 +81,7 @@ func TestInvites(t *testing.T) {
 	for field, want := range map[string]any{
 		"channel": "telegram", "instance_id": w.instance, "customer_id": w.customer, "role_override": nil, "code": testInviteCode,
 		"url": "https://t.me/acme_bot?start=claim_" + testInviteCode, "expires_in_seconds": 86400.0, "expires_at": "2026-11-23T02:00:00Z",
-		"instructions": "Open https://t.me/acme_bot?start=claim_WDJBMJKLNPQR, or write to @acme_bot on Telegram and send /claim WDJB-MJKL-NPQR, valid until 2026-11-23 02:00 UTC. Whoever opens it first is taken for the customer.",
+		"instructions": "Open https://t.me/acme_bot?start=claim_WDJBMJKLNPQR, or write to @acme_bot on Telegram and send /claim WDJB-MJKL-NPQR before 2026-11-23 02:00 UTC. The first person to do so is verified as the customer.",
 	} {
 		if f[field] != want {
 			t.Errorf("%s: %v; want %v", field, f[field], want)
@@ -95,7 +95,7 @@ func TestInvites(t *testing.T) {
 	}
 
 	f = w.request("POST", of, body("slack", `,"role_override":"owner"`)).fields(t)
-	if f["url"] != nil || f["role_override"] != "owner" || f["instructions"] != "Write to the bot in the Slack workspace Acme and send /claim WDJB-MJKL-NPQR, valid until 2026-11-23 02:00 UTC. Whoever opens it first is taken for the customer." {
+	if f["url"] != nil || f["role_override"] != "owner" || f["instructions"] != "Write to the bot in the Slack workspace Acme and send /claim WDJB-MJKL-NPQR before 2026-11-23 02:00 UTC. The first person to do so is verified as the customer." {
 		t.Errorf("%v", f)
 	}
 	const notByPhone = `{"detail":[{"type":"value_error","loc":["body","channel"],"msg":"Value error, the instance does not allow invites by SMS or WhatsApp; set sms_invites to allow them"}]}`
