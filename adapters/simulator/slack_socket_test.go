@@ -13,8 +13,9 @@ import (
 	"hydragate/adapters/simulator"
 )
 
-// openSlackConnection asks for a ticket with a token and gives the answer.
-func openSlackConnection(t *testing.T, s *simulator.Slack, token string) (address, refusal string) {
+// openSlackConnection calls apps.connections.open with a token. It returns the URL of the connection
+// or Slack's error code.
+func openSlackConnection(t *testing.T, s *simulator.Slack, token string) (socketURL, code string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.APIURL()+"apps.connections.open", nil)
 	if err != nil {
@@ -26,11 +27,11 @@ func openSlackConnection(t *testing.T, s *simulator.Slack, token string) (addres
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	var answer struct{ URL, Error string }
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+	var doc struct{ URL, Error string }
+	if err := json.NewDecoder(resp.Body).Decode(&doc); err != nil {
 		t.Fatal(err)
 	}
-	return answer.URL, answer.Error
+	return doc.URL, doc.Error
 }
 
 type slackFrame struct {
@@ -42,23 +43,23 @@ type slackFrame struct {
 	Payload    json.RawMessage `json:"payload"`
 }
 
-// dialSlack connects, and gives the connection after its hello.
+// dialSlack returns a connection whose hello has been read.
 func dialSlack(t *testing.T, s *simulator.Slack) *websocket.Conn {
 	t.Helper()
-	address, refusal := openSlackConnection(t, s, "xapp-1")
-	if refusal != "" {
-		t.Fatal(refusal)
+	socketURL, code := openSlackConnection(t, s, "xapp-1")
+	if code != "" {
+		t.Fatalf("apps.connections.open: %s", code)
 	}
-	conn, _, err := websocket.DefaultDialer.DialContext(t.Context(), address, nil)
+	conn, _, err := websocket.DefaultDialer.DialContext(t.Context(), socketURL, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	if f := readSlackFrame(t, conn); f.Type != "hello" {
-		t.Fatalf("the first frame is %+v", f)
+		t.Fatalf("first frame = %+v, want hello", f)
 	}
-	if _, _, err := websocket.DefaultDialer.DialContext(t.Context(), address, nil); err == nil {
-		t.Error("a ticket is good twice")
+	if _, _, err := websocket.DefaultDialer.DialContext(t.Context(), socketURL, nil); err == nil {
+		t.Error("a ticket was accepted twice")
 	}
 	return conn
 }
@@ -81,19 +82,20 @@ func startSlackSocketMode(t *testing.T) *simulator.Slack {
 
 func TestSlackSocket_Tickets(t *testing.T) {
 	s := startSlackSocketMode(t)
-	for token, want := range map[string]string{"xapp-1": "", "xapp-2": "invalid_auth", "xoxb-1": "not_allowed_token_type", "": "not_authed"} {
-		if _, refusal := openSlackConnection(t, s, token); refusal != want {
-			t.Errorf("%q: %q; want %q", token, refusal, want)
+	for token, want := range map[string]string{
+		"xapp-1": "", "xapp-2": "invalid_auth", "xoxb-1": "not_allowed_token_type", "": "not_authed",
+	} {
+		if _, code := openSlackConnection(t, s, token); code != want {
+			t.Errorf("apps.connections.open with token %q = %q, want %q", token, code, want)
 		}
 	}
 	s.DisconnectSockets("A1", "link_disabled")
-	if _, refusal := openSlackConnection(t, s, "xapp-1"); refusal != "access_denied" {
-		t.Errorf("switched off: %q", refusal)
+	if _, code := openSlackConnection(t, s, "xapp-1"); code != "access_denied" {
+		t.Errorf("apps.connections.open after link_disabled = %q, want access_denied", code)
 	}
 }
 
-// An envelope without an acknowledgement comes again, in another envelope, to the
-// connection whose turn it is.
+// A payload that is not acknowledged is sent again, in a new envelope on the next connection.
 func TestSlackSocket_Redelivery(t *testing.T) {
 	s := startSlackSocketMode(t)
 	conns := []*websocket.Conn{dialSlack(t, s), dialSlack(t, s)}
@@ -102,23 +104,26 @@ func TestSlackSocket_Redelivery(t *testing.T) {
 		d, _ := s.SendText(t.Context(), "A1", slackSteve, "hello")
 		done <- d
 	}()
-	got := <-done // nobody acknowledges
-	if got.Accepted() || len(got.Attempts) != 4 {
-		t.Errorf("%+v; want four attempts", got)
+	if d := <-done; d.Accepted() || len(d.Attempts) != 4 {
+		t.Errorf("SendText = %+v, want 4 failed attempts", d)
 	}
 	var attempts []int
 	for _, conn := range conns {
 		for range 2 {
 			f := readSlackFrame(t, conn)
 			attempts = append(attempts, f.Attempt)
-			if f.Type != simulator.SlackEvents || (f.Reason == "timeout") != (f.Attempt > 0) || !strings.Contains(string(f.Payload), "hello") {
-				t.Errorf("%+v", f)
+			isRetry := f.Attempt > 0
+			if f.Type != simulator.SlackEvents || (f.Reason == "timeout") != isRetry {
+				t.Errorf("frame = %+v, want an event, with reason timeout if it is a retry", f)
+			}
+			if !strings.Contains(string(f.Payload), "hello") {
+				t.Errorf("payload = %s, want the text", f.Payload)
 			}
 		}
 	}
 	slices.Sort(attempts)
 	if !slices.Equal(attempts, []int{0, 1, 2, 3}) {
-		t.Errorf("the connections were sent attempts %v; want each once", attempts)
+		t.Errorf("attempts = %v, want each once", attempts)
 	}
 }
 
@@ -129,14 +134,18 @@ func TestSlackSocket_CommandResponse(t *testing.T) {
 	go func() {
 		f := slackFrame{}
 		if conn.ReadJSON(&f) == nil {
-			_ = conn.WriteJSON(map[string]any{"envelope_id": "of nobody"})
-			_ = conn.WriteJSON(map[string]any{"envelope_id": f.ID, "payload": map[string]string{"text": "One moment &amp; …"}})
+			_ = conn.WriteJSON(map[string]any{"envelope_id": "unknown"})
+			_ = conn.WriteJSON(map[string]any{
+				"envelope_id": f.ID, "payload": map[string]string{"text": "One moment &amp; …"},
+			})
 		}
 	}()
-	if got, err := s.SendCommand(t.Context(), "A1", slackSteve, "", "/claim", "WDJBMJ"); err != nil || got != (simulator.SlackResponse{Status: 200, ResponseType: "ephemeral", Text: "One moment & …"}) {
-		t.Errorf("%+v, %v", got, err)
+	got, err := s.SendCommand(t.Context(), "A1", slackSteve, "", "/claim", "WDJBMJ")
+	want := simulator.SlackResponse{Status: 200, ResponseType: "ephemeral", Text: "One moment & …"}
+	if err != nil || got != want {
+		t.Errorf("SendCommand = %+v, %v, want %+v, nil", got, err, want)
 	}
 	if n := len(s.AckedEnvelopes()); n != 1 || s.PendingEnvelopes() != 0 {
-		t.Errorf("%d acknowledged, %d waiting", n, s.PendingEnvelopes())
+		t.Errorf("%d envelopes acknowledged and %d pending, want 1 and 0", n, s.PendingEnvelopes())
 	}
 }

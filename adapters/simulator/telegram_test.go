@@ -37,47 +37,50 @@ type telegramResponse struct {
 	Description string          `json:"description"`
 }
 
-// callTelegram makes one call with form parameters, without a network.
+// callTelegram calls a method with form parameters, without a network.
 func callTelegram(t *testing.T, server http.Handler, method string, params ...string) telegramResponse {
 	t.Helper()
 	form := url.Values{}
 	for i := 0; i < len(params); i += 2 {
 		form.Set(params[i], params[i+1])
 	}
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/bot"+telegramToken+"/"+method, strings.NewReader(form.Encode()))
+	path := "/bot" + telegramToken + "/" + method
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(form.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	w := httptest.NewRecorder()
 	server.ServeHTTP(w, r)
-	var reply telegramResponse
-	if err := json.Unmarshal(w.Body.Bytes(), &reply); err != nil {
-		t.Errorf("%s answers %d %q", method, w.Code, w.Body)
+	var response telegramResponse
+	if err := json.Unmarshal(w.Body.Bytes(), &response); err != nil {
+		t.Errorf("%s: response %d %q is not JSON", method, w.Code, w.Body)
 	}
-	if !reply.OK && w.Code != reply.Code {
-		t.Errorf("%s: status %d and error_code %d", method, w.Code, reply.Code)
+	if !response.OK && w.Code != response.Code {
+		t.Errorf("%s: status %d differs from error_code %d", method, w.Code, response.Code)
 	}
-	return reply
+	return response
 }
 
-func updateIDs(t *testing.T, reply telegramResponse) (ids []int64) {
+// updateIDs returns the IDs of the updates in a response of getUpdates.
+func updateIDs(t *testing.T, response telegramResponse) (ids []int64) {
 	t.Helper()
-	var us []struct {
+	var updates []struct {
 		ID int64 `json:"update_id"`
 	}
-	if err := json.Unmarshal(reply.Result, &us); err != nil {
-		t.Fatalf("%s: %v", reply.Result, err)
+	if err := json.Unmarshal(response.Result, &updates); err != nil {
+		t.Fatalf("decode updates %s: %v", response.Result, err)
 	}
-	for _, u := range us {
+	for _, u := range updates {
 		ids = append(ids, u.ID)
 	}
 	return ids
 }
 
-// A webhookTransport plays the gateway: it fails until told otherwise and notes what came.
+// A webhookTransport is a webhook without a network. It records requests, and the first failures of
+// them fail.
 type webhookTransport struct {
 	mu         sync.Mutex
 	failures   int
-	retryAfter string // the Retry-After of a failure
-	body       string // of a success
+	retryAfter string // Retry-After of failed requests
+	body       string // of successful responses
 	texts      []string
 	secret     string
 	times      []time.Time
@@ -122,7 +125,7 @@ func (h *webhookTransport) receivedTexts() string {
 func TestTelegram_UpdateShape(t *testing.T) {
 	server := newTelegram(t)
 	server.SendText("hydragate_bot", telegramSteve, "😀 /claim@hydragate_bot WDJBMJ")
-	var us []struct {
+	var updates []struct {
 		Message struct {
 			ID   int64 `json:"message_id"`
 			From struct {
@@ -142,15 +145,26 @@ func TestTelegram_UpdateShape(t *testing.T) {
 			}
 		}
 	}
-	if err := json.Unmarshal(callTelegram(t, server, "getUpdates").Result, &us); err != nil || len(us) != 1 {
-		t.Fatal(us, err)
+	err := json.Unmarshal(callTelegram(t, server, "getUpdates").Result, &updates)
+	if err != nil || len(updates) != 1 {
+		t.Fatalf("getUpdates = %+v, %v, want one update", updates, err)
 	}
-	m := us[0].Message
-	if m.ID == 0 || m.From.ID != 712345678 || m.From.IsBot || m.From.Name != "Steve" || m.Chat.ID != 712345678 || m.Chat.Type != "private" || m.Date == 0 {
-		t.Errorf("%+v", m)
+	m := updates[0].Message
+	if m.ID == 0 || m.Date == 0 {
+		t.Errorf("message = %+v, want an ID and a date", m)
 	}
-	if len(m.Entities) != 1 || m.Entities[0].Type != "bot_command" || m.Entities[0].Offset != 3 || m.Entities[0].Length != len("/claim@hydragate_bot") {
-		t.Errorf("entities %+v", m.Entities)
+	if m.From.ID != 712345678 || m.From.IsBot || m.From.Name != "Steve" {
+		t.Errorf("from = %+v, want Steve", m.From)
+	}
+	if m.Chat.ID != 712345678 || m.Chat.Type != "private" {
+		t.Errorf("chat = %+v, want the private one of Steve", m.Chat)
+	}
+	if len(m.Entities) != 1 {
+		t.Fatalf("entities = %+v, want one", m.Entities)
+	}
+	e := m.Entities[0]
+	if e.Type != "bot_command" || e.Offset != 3 || e.Length != len("/claim@hydragate_bot") {
+		t.Errorf("entity = %+v, want the command at 3", e)
 	}
 }
 
@@ -162,15 +176,21 @@ func TestTelegram_Offset(t *testing.T) {
 	}
 	for range 2 {
 		if got := updateIDs(t, callTelegram(t, server, "getUpdates")); !slices.Equal(got, ids) {
-			t.Fatalf("without an offset: %v; want %v", got, ids)
+			t.Fatalf("getUpdates without an offset = %v, want %v", got, ids)
 		}
 	}
 	got := updateIDs(t, callTelegram(t, server, "getUpdates", "offset", encodeJSON(ids[1]), "limit", "1"))
 	if !slices.Equal(got, ids[1:2]) || !slices.Equal(server.PendingUpdates("hydragate_bot"), ids[1:]) {
-		t.Errorf("got %v, pending %v", got, server.PendingUpdates("hydragate_bot"))
+		t.Errorf("getUpdates = %v, pending %v, want %v, %v",
+			got, server.PendingUpdates("hydragate_bot"), ids[1:2], ids[1:])
 	}
-	if !server.Delivered(ids[0]) || server.Delivered(ids[1]) || server.Attempts(ids[0]) != 2 || server.Attempts(ids[1]) != 3 || server.Attempts(ids[2]) != 2 {
-		t.Errorf("delivered and attempts are off: %d %d %d", server.Attempts(ids[0]), server.Attempts(ids[1]), server.Attempts(ids[2]))
+	for i, want := range []struct {
+		delivered bool
+		attempts  int
+	}{{true, 2}, {false, 3}, {false, 2}} {
+		if d, n := server.Delivered(ids[i]), server.Attempts(ids[i]); d != want.delivered || n != want.attempts {
+			t.Errorf("update %d: Delivered = %v, Attempts = %d, want %v, %d", i, d, n, want.delivered, want.attempts)
+		}
 	}
 }
 
@@ -183,49 +203,57 @@ func TestTelegram_LongPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newTelegram(t)
 		start := time.Now()
-		if got := updateIDs(t, callTelegram(t, server, "getUpdates", "timeout", "600")); len(got) != 0 || time.Since(start) != 50*time.Second {
-			t.Errorf("%v after %v; want nothing after 50 s", got, time.Since(start))
+		got := updateIDs(t, callTelegram(t, server, "getUpdates", "timeout", "600"))
+		if took := time.Since(start); len(got) != 0 || took != 50*time.Second {
+			t.Errorf("getUpdates = %v after %v, want nothing after 50 s", got, took)
 		}
 		older, newer := make(chan telegramResponse, 1), make(chan telegramResponse, 1)
 		go func() { older <- callTelegram(t, server, "getUpdates", "timeout", "50") }()
 		synctest.Wait()
 		go func() { newer <- callTelegram(t, server, "getUpdates", "timeout", "50") }()
 		if r := <-older; r.Code != 409 || !strings.Contains(r.Description, "terminated by other getUpdates request") {
-			t.Errorf("the older poller: %+v; want 409", r)
+			t.Errorf("older getUpdates = %+v, want 409", r)
 		}
 		id := server.SendText("hydragate_bot", telegramSteve, "hi")
 		if got := updateIDs(t, <-newer); !slices.Equal(got, []int64{id}) {
-			t.Errorf("the newer poller got %v", got)
+			t.Errorf("newer getUpdates = %v, want %d", got, id)
 		}
 		go func() { older <- callTelegram(t, server, "getUpdates", "timeout", "50", "offset", encodeJSON(id+1)) }()
 		synctest.Wait()
 		callTelegram(t, server, "setWebhook", "url", "https://gateway.example/hook")
 		if r := <-older; r.Code != 409 || !strings.Contains(r.Description, "setWebhook") {
-			t.Errorf("while a webhook was set: %+v; want 409", r)
+			t.Errorf("getUpdates during setWebhook = %+v, want 409", r)
 		}
 		if r := callTelegram(t, server, "getUpdates"); r.Code != 409 || !strings.Contains(r.Description, "webhook is active") {
-			t.Errorf("with a webhook: %+v; want 409", r)
+			t.Errorf("getUpdates with a webhook = %+v, want 409", r)
 		}
 	})
 }
 
 func TestTelegram_WebhookRetryOrder(t *testing.T) {
+	delays := func(unit time.Duration, factors ...time.Duration) (all []time.Duration) {
+		for _, factor := range factors {
+			all = append(all, factor*unit)
+		}
+		return all
+	}
 	for name, c := range map[string]struct {
-		after string
-		scale float64
-		gaps  []time.Duration
+		retryAfter string
+		scale      float64
+		wantDelays []time.Duration
 	}{
-		"Doubling":   {"", 1, []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second}},
-		"RetryAfter": {"5", 1, []time.Duration{5 * time.Second, 5 * time.Second, 5 * time.Second, 5 * time.Second}},
-		"Scaled":     {"", 0.01, []time.Duration{10 * time.Millisecond, 20 * time.Millisecond, 40 * time.Millisecond, 80 * time.Millisecond}},
+		"doubling":    {"", 1, delays(time.Second, 1, 2, 4, 8)},
+		"Retry-After": {"5", 1, delays(time.Second, 5, 5, 5, 5)},
+		"scaled":      {"", 0.01, delays(10*time.Millisecond, 1, 2, 4, 8)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server := newTelegram(t)
-				hook := &webhookTransport{failures: 4, retryAfter: c.after}
-				server.WebhookClient, server.RetryScale = &http.Client{Transport: hook}, c.scale
-				if r := callTelegram(t, server, "setWebhook", "url", "https://gateway.example/hook", "secret_token", "s-1"); !r.OK {
-					t.Fatal(r)
+				webhook := &webhookTransport{failures: 4, retryAfter: c.retryAfter}
+				server.WebhookClient, server.RetryScale = &http.Client{Transport: webhook}, c.scale
+				r := callTelegram(t, server, "setWebhook", "url", "https://gateway.example/hook", "secret_token", "s-1")
+				if !r.OK {
+					t.Fatalf("setWebhook = %+v, want ok", r)
 				}
 				a := server.SendText("hydragate_bot", telegramSteve, "a")
 				b := server.SendText("hydragate_bot", telegramSteve, "b")
@@ -233,15 +261,15 @@ func TestTelegram_WebhookRetryOrder(t *testing.T) {
 				defer cancel()
 				for id, want := range map[int64]int{a: 5, b: 1} {
 					if n, err := server.WaitDelivered(ctx, id); n != want || err != nil {
-						t.Errorf("delivered after %d attempts, %v; want %d", n, err, want)
+						t.Errorf("WaitDelivered(%d) = %d, %v, want %d, nil", id, n, err, want)
 					}
 				}
-				if got := hook.receivedTexts(); got != "a a a a a b" || hook.secret != "s-1" {
-					t.Errorf("heard %q with secret %q", got, hook.secret)
+				if got := webhook.receivedTexts(); got != "a a a a a b" || webhook.secret != "s-1" {
+					t.Errorf("webhook received %q with secret %q, want a 5 times, b, and s-1", got, webhook.secret)
 				}
-				for i, want := range c.gaps {
-					if gap := hook.times[i+1].Sub(hook.times[i]); gap != want {
-						t.Errorf("attempt %d came after %v; want %v", i+2, gap, want)
+				for i, want := range c.wantDelays {
+					if got := webhook.times[i+1].Sub(webhook.times[i]); got != want {
+						t.Errorf("delay before attempt %d = %v, want %v", i+2, got, want)
 					}
 				}
 			})
@@ -249,23 +277,23 @@ func TestTelegram_WebhookRetryOrder(t *testing.T) {
 	}
 }
 
-// One chat that fails does not hold up the others.
+// A failing update blocks only its own chat.
 func TestTelegram_ChatsAreIndependent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newTelegram(t)
-		hook := &webhookTransport{failures: 1, retryAfter: "3600"}
-		server.WebhookClient = &http.Client{Transport: hook}
+		webhook := &webhookTransport{failures: 1, retryAfter: "3600"}
+		server.WebhookClient = &http.Client{Transport: webhook}
 		callTelegram(t, server, "setWebhook", "url", "https://gateway.example/hook")
-		stuck := server.SendText("hydragate_bot", telegramSteve, "stuck")
+		blocked := server.SendText("hydragate_bot", telegramSteve, "blocked")
 		synctest.Wait()
-		id := server.SendGroupText("hydragate_bot", -1001, telegramSteve, "free")
+		other := server.SendGroupText("hydragate_bot", -1001, telegramSteve, "other")
 		synctest.Wait()
-		if !server.Delivered(id) || server.Delivered(stuck) {
-			t.Errorf("heard %q", hook.receivedTexts())
+		if !server.Delivered(other) || server.Delivered(blocked) {
+			t.Errorf("webhook received %q, want both with only the second delivered", webhook.receivedTexts())
 		}
 		callTelegram(t, server, "deleteWebhook")
-		if got := updateIDs(t, callTelegram(t, server, "getUpdates")); !slices.Equal(got, []int64{stuck}) {
-			t.Errorf("left for polling: %v; want %d", got, stuck)
+		if got := updateIDs(t, callTelegram(t, server, "getUpdates")); !slices.Equal(got, []int64{blocked}) {
+			t.Errorf("getUpdates after deleteWebhook = %v, want %d", got, blocked)
 		}
 	})
 }
@@ -273,12 +301,13 @@ func TestTelegram_ChatsAreIndependent(t *testing.T) {
 func TestTelegram_WebhookReply(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newTelegram(t)
-		server.WebhookClient = &http.Client{Transport: &webhookTransport{body: `{"method":"sendMessage","chat_id":712345678,"text":"echo"}`}}
+		webhook := &webhookTransport{body: `{"method":"sendMessage","chat_id":712345678,"text":"echo"}`}
+		server.WebhookClient = &http.Client{Transport: webhook}
 		callTelegram(t, server, "setWebhook", "url", "https://gateway.example/hook")
 		server.SendText("hydragate_bot", telegramSteve, "hi")
 		line, err := server.WaitReply(t.Context(), "712345678", 0)
 		if err != nil || line.Text != "echo" {
-			t.Errorf("%+v, %v", line, err)
+			t.Errorf("WaitReply = %+v, %v, want the text echo", line, err)
 		}
 	})
 }
@@ -286,47 +315,63 @@ func TestTelegram_WebhookReply(t *testing.T) {
 func TestTelegram_Errors(t *testing.T) {
 	server := newTelegram(t)
 	server.Block("hydragate_bot", simulator.TelegramUser{ID: 9})
+	message := func(chat, text string, more ...string) []string {
+		return append([]string{"chat_id", chat, "text", text}, more...)
+	}
+	webhook := func(url, secret string) []string { return []string{"url", url, "secret_token", secret} }
+	const (
+		missingReply  = `{"message_id":99}`
+		upperCommand  = `[{"command":"Claim","description":"x"}]`
+		wrongSecret   = "Bad Request: secret token contains unallowed characters"
+		wrongURL      = "Bad Request: bad webhook: An HTTPS URL must be provided for webhook"
+		tooLong       = "Bad Request: message is too long"
+		noThread      = "Bad Request: message thread not found"
+		noReplyTarget = "Bad Request: message to be replied not found"
+	)
 	for name, c := range map[string]struct {
-		method string
-		params []string
-		code   int
-		says   string
+		method          string
+		params          []string
+		wantCode        int
+		wantDescription string
 	}{
-		"Empty":         {"sendMessage", []string{"chat_id", "7", "text", "  "}, 400, "Bad Request: message text is empty"},
-		"TooLong":       {"sendMessage", []string{"chat_id", "7", "text", strings.Repeat("😀", 2049)}, 400, "Bad Request: message is too long"},
-		"NoChat":        {"sendMessage", []string{"text", "x"}, 400, "Bad Request: chat not found"},
-		"Blocked":       {"sendMessage", []string{"chat_id", "9", "text", "x"}, 403, "Forbidden: bot was blocked by the user"},
-		"GeneralTopic":  {"sendMessage", []string{"chat_id", "-1001", "text", "x", "message_thread_id", "1"}, 400, "Bad Request: message thread not found"},
-		"ReplyToNone":   {"sendMessage", []string{"chat_id", "7", "text", "x", "reply_parameters", `{"message_id":99}`}, 400, "Bad Request: message to be replied not found"},
-		"SecretToken":   {"setWebhook", []string{"url", "https://gateway.example/", "secret_token", "a b"}, 400, "Bad Request: secret token contains unallowed characters"},
-		"NoURL":         {"setWebhook", []string{"url", "gateway"}, 400, "Bad Request: bad webhook: An HTTPS URL must be provided for webhook"},
-		"UpperCommand":  {"setMyCommands", []string{"commands", `[{"command":"Claim","description":"x"}]`}, 400, "Bad Request: BOT_COMMAND_INVALID"},
-		"NoFile":        {"getFile", []string{"file_id", "x"}, 400, "Bad Request: invalid file_id"},
-		"UnknownMethod": {"sendSmell", nil, 404, "Not Found: method not found"},
+		"empty text":     {"sendMessage", message("7", "  "), 400, "Bad Request: message text is empty"},
+		"text too long":  {"sendMessage", message("7", strings.Repeat("😀", 2049)), 400, tooLong},
+		"no chat":        {"sendMessage", []string{"text", "x"}, 400, "Bad Request: chat not found"},
+		"blocked":        {"sendMessage", message("9", "x"), 403, "Forbidden: bot was blocked by the user"},
+		"general topic":  {"sendMessage", message("-1001", "x", "message_thread_id", "1"), 400, noThread},
+		"missing reply":  {"sendMessage", message("7", "x", "reply_parameters", missingReply), 400, noReplyTarget},
+		"secret token":   {"setWebhook", webhook("https://gateway.example/", "a b"), 400, wrongSecret},
+		"invalid URL":    {"setWebhook", webhook("gateway", ""), 400, wrongURL},
+		"upper case":     {"setMyCommands", []string{"commands", upperCommand}, 400, "Bad Request: BOT_COMMAND_INVALID"},
+		"unknown file":   {"getFile", []string{"file_id", "x"}, 400, "Bad Request: invalid file_id"},
+		"unknown method": {"sendSmell", nil, 404, "Not Found: method not found"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if r := callTelegram(t, server, c.method, c.params...); r.OK || r.Code != c.code || r.Description != c.says {
-				t.Errorf("%d %q; want %d %q", r.Code, r.Description, c.code, c.says)
+			r := callTelegram(t, server, c.method, c.params...)
+			if r.OK || r.Code != c.wantCode || r.Description != c.wantDescription {
+				t.Errorf("%s = %d %q, want %d %q", c.method, r.Code, r.Description, c.wantCode, c.wantDescription)
 			}
 		})
 	}
-	if ls := server.Replies(""); len(ls) != 0 {
-		t.Errorf("said %v", ls)
+	if lines := server.Replies(""); len(lines) != 0 {
+		t.Errorf("Replies = %v, want none", lines)
 	}
 }
 
 func TestTelegram_UnknownToken(t *testing.T) {
 	server := newTelegram(t)
-	for path, code := range map[string]int{"/bot1:x/getMe": 401, "/getMe": 404, "/bot" + telegramToken: 404, "/file/bot1:x/documents/f1": 404} {
+	for path, want := range map[string]int{
+		"/bot1:x/getMe": 401, "/getMe": 404, "/bot" + telegramToken: 404, "/file/bot1:x/documents/f1": 404,
+	} {
 		w := httptest.NewRecorder()
 		server.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, nil))
-		if w.Code != code {
-			t.Errorf("%s: %d; want %d", path, w.Code, code)
+		if w.Code != want {
+			t.Errorf("status of %s = %d, want %d", path, w.Code, want)
 		}
 	}
 }
 
-// Client libraries send a multipart content type with nothing in it.
+// Client libraries send multipart forms without parts.
 func TestTelegram_ParameterEncodings(t *testing.T) {
 	server := newTelegram(t)
 	var parts strings.Builder
@@ -339,35 +384,38 @@ func TestTelegram_ParameterEncodings(t *testing.T) {
 	if err := form.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for name, c := range map[string]struct{ path, kind, body string }{
-		"EmptyMultipart": {"getMe", form.FormDataContentType(), ""},
-		"Multipart":      {"sendMessage", form.FormDataContentType(), parts.String()},
-		"JSON":           {"sendMessage", "application/json", `{"chat_id":7,"text":"json","link_preview_options":{"is_disabled":true}}`},
-		"Query":          {"sendMessage?chat_id=7&text=query", "", ""},
+	const jsonBody = `{"chat_id":7,"text":"json","link_preview_options":{"is_disabled":true}}`
+	for name, c := range map[string]struct{ path, contentType, body string }{
+		"empty multipart": {"getMe", form.FormDataContentType(), ""},
+		"multipart":       {"sendMessage", form.FormDataContentType(), parts.String()},
+		"JSON":            {"sendMessage", "application/json", jsonBody},
+		"query":           {"sendMessage?chat_id=7&text=query", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequest(http.MethodPost, "/bot"+telegramToken+"/"+c.path, strings.NewReader(c.body))
-			r.Header.Set("Content-Type", c.kind)
+			r.Header.Set("Content-Type", c.contentType)
 			w := httptest.NewRecorder()
 			server.ServeHTTP(w, r)
 			if w.Code != http.StatusOK {
-				t.Errorf("%d %s", w.Code, w.Body)
+				t.Errorf("response = %d %s, want 200", w.Code, w.Body)
 			}
 		})
 	}
-	if ls := server.Replies("7"); len(ls) != 3 {
-		t.Errorf("said %v; want three messages", ls)
+	if lines := server.Replies("7"); len(lines) != 3 {
+		t.Errorf("Replies = %v, want 3", lines)
 	}
 }
 
 func TestTelegram_Faults(t *testing.T) {
 	server := newTelegram(t)
-	server.Arm("sendMessage", simulator.Fault{Status: 403, Body: `{"ok":false,"error_code":403,"description":"Forbidden"}`})
-	if r := callTelegram(t, server, "sendMessage", "chat_id", "7", "text", "x"); r.Code != 403 || len(server.Replies("7")) != 0 {
-		t.Errorf("%+v, said %v", r, server.Replies("7"))
+	const forbidden = `{"ok":false,"error_code":403,"description":"Forbidden"}`
+	server.Arm("sendMessage", simulator.Fault{Status: 403, Body: forbidden})
+	r := callTelegram(t, server, "sendMessage", "chat_id", "7", "text", "x")
+	if r.Code != 403 || len(server.Replies("7")) != 0 {
+		t.Errorf("sendMessage = %+v with replies %v, want 403 without", r, server.Replies("7"))
 	}
 	if r := callTelegram(t, server, "sendMessage", "chat_id", "7", "text", "x"); !r.OK {
-		t.Errorf("the call after: %+v", r)
+		t.Errorf("next sendMessage = %+v, want ok", r)
 	}
 	server.Arm("sendMessage", simulator.Fault{Cut: true})
 	func() {
@@ -375,7 +423,7 @@ func TestTelegram_Faults(t *testing.T) {
 		callTelegram(t, server, "sendMessage", "chat_id", "7", "text", "y")
 	}()
 	if n := len(server.Replies("7")); n != 2 {
-		t.Errorf("%d messages; want the one that was cut off to count", n)
+		t.Errorf("%d replies, want 2 including that of the cut connection", n)
 	}
 }
 
@@ -383,13 +431,13 @@ func TestTelegram_AllowedUpdates(t *testing.T) {
 	server := newTelegram(t)
 	callTelegram(t, server, "getUpdates", "allowed_updates", `["message"]`)
 	if id := server.PressButton("hydragate_bot", telegramSteve, 1, "x"); id != 0 {
-		t.Errorf("a press came as update %d", id)
+		t.Errorf("PressButton = %d, want 0 because callback_query is not allowed", id)
 	}
 	if id := server.PushUpdate("hydragate_bot", json.RawMessage(`{"callback_query":{}}`)); id == 0 {
-		t.Error("a pushed update was dropped")
+		t.Error("PushUpdate = 0, want an ID")
 	}
 	if id := server.SendText("other_bot", telegramSteve, "x"); id != 0 {
-		t.Errorf("said to nobody as update %d", id)
+		t.Errorf("SendText to an unknown bot = %d, want 0", id)
 	}
 }
 
@@ -405,6 +453,6 @@ func TestTelegram_Files(t *testing.T) {
 	w := httptest.NewRecorder()
 	server.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/file/bot"+telegramToken+"/"+file.Path, nil))
 	if w.Code != http.StatusOK || w.Body.String() != "content" {
-		t.Errorf("%d %q", w.Code, w.Body)
+		t.Errorf("download = %d %q, want 200 and the content", w.Code, w.Body)
 	}
 }
