@@ -13,49 +13,49 @@ import (
 
 const contactsPath = "/global/contactIdentities"
 
-func (w *apiFixture) createCustomer() string {
-	w.t.Helper()
-	c, err := w.CreateCustomer(w.t.Context(), identity.Customer{TenantID: w.tenant, FirstName: "Steve"}, identity.System)
+func (f *apiFixture) createCustomer() string {
+	f.t.Helper()
+	c, err := f.CreateCustomer(f.t.Context(), identity.Customer{TenantID: f.tenant, FirstName: "Steve"}, identity.System)
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	return c.ID
 }
 
 func TestContactIdentities(t *testing.T) {
-	runAPITest(t, func(t *testing.T, w *apiFixture) {
+	runAPITest(t, func(t *testing.T, f *apiFixture) {
 		for _, at := range []string{"", "/v4"} {
-			steve := w.createCustomer()
+			steve := f.createCustomer()
 			full := `"contactIdentityType":"TWITTER","value":"13616` + at +
 				`","avatarUrl":"https://images.example.com/steve.png","infoUrl":"https://social.example.com/users?id=1",` +
 				`"screenName":"@steve","originalContactPageUrl":"https://social.example.com/steve"`
-			got := w.want(w.apiKey, "POST", at+contactsPath, `{`+full+`,"contactId":"`+steve+`"}`, 201, nil)
+			got := f.want(f.apiKey, "POST", at+contactsPath, `{`+full+`,"contactId":"`+steve+`"}`, 201, nil)
 			want := `{"id":"` + got.id() + `","contactId":"` + steve +
 				`","contactIdentityType":"Twitter","name":null,"value":"13616` + at + `",` +
 				`"avatarUrl":"https://images.example.com/steve.png","infoUrl":"https://social.example.com/users?id=1","screenName":"@steve","originalContactPageUrl":"https://social.example.com/steve"}`
 			if got.text != want {
 				t.Errorf("got  %s\nwant %s", got.text, want)
 			}
-			if read := w.want(w.apiKey, "GET", at+contactsPath+"/"+got.id(), "", 200, nil); read.text != want ||
+			if read := f.want(f.apiKey, "GET", at+contactsPath+"/"+got.id(), "", 200, nil); read.text != want ||
 				read.header.Get("Cache-Control") != "no-store" {
 				t.Errorf("GET: %s, headers %v", read.text, read.header)
 			}
 			// Absent fields become null.
-			put := w.want(w.apiKey, "PUT", at+contactsPath+"/"+got.id(),
+			put := f.want(f.apiKey, "PUT", at+contactsPath+"/"+got.id(),
 				`{"contactIdentityType":"Twitter","value":"13616`+at+`"}`, 200, nil)
 			want = `{"id":"` + got.id() + `","contactId":null,"contactIdentityType":"Twitter","name":null,"value":"13616` +
 				at + `","avatarUrl":null,"infoUrl":null,"screenName":null,"originalContactPageUrl":null}`
 			if put.text != want {
 				t.Errorf("PUT: %s, want %s", put.text, want)
 			}
-			list := w.want(w.apiKey, "GET", at+contactsPath, "", 200, nil)
+			list := f.want(f.apiKey, "GET", at+contactsPath, "", 200, nil)
 			if list.text != `{"contactIdentities":[`+want+`],"nextPage":null,"previousPage":null,"total":1}` {
 				t.Errorf("list: %s", list.text)
 			}
-			if gone := w.want(w.apiKey, "DELETE", at+contactsPath+"/"+got.id(), "", 204, nil); gone.text != "" {
+			if gone := f.want(f.apiKey, "DELETE", at+contactsPath+"/"+got.id(), "", 204, nil); gone.text != "" {
 				t.Errorf("body of DELETE = %q, want none", gone.text)
 			}
-			w.want(w.apiKey, "DELETE", at+contactsPath+"/"+got.id(), "", 404,
+			f.want(f.apiKey, "DELETE", at+contactsPath+"/"+got.id(), "", 404,
 				map[string]any{"errorCode": "NotFound", "message": "Contact identity not found"})
 		}
 	})
@@ -64,8 +64,8 @@ func TestContactIdentities(t *testing.T) {
 // TestContactIdentities_Types creates a contact identity of each type, with the type in another
 // case, and looks it up on the corresponding channel.
 func TestContactIdentities_Types(t *testing.T) {
-	runAPITest(t, func(t *testing.T, w *apiFixture) {
-		steve := w.createCustomer()
+	runAPITest(t, func(t *testing.T, f *apiFixture) {
+		steve := f.createCustomer()
 		for typ, c := range map[string]struct{ channel, value, kept string }{
 			"visitor": {"visitor", "v-1", "v-1"}, "email": {"email", " steve@example.com ", "steve@example.com"},
 			"SMS":      {"sms", "+61 400 111 222", "+61400111222"},
@@ -75,25 +75,25 @@ func TestContactIdentities_Types(t *testing.T) {
 			"inphase":  {"inphase", "i", "i"},
 			"Telegram": {"telegram", "12345", "12345"}, "Slack": {"slack", "t024be7ld:u023becgf", "T024BE7LD:U023BECGF"},
 		} {
-			w.want(w.apiKey, "POST", contactsPath, fmt.Sprintf(`{"contactIdentityType":%q,"value":%q,"contactId":%q}`,
+			f.want(f.apiKey, "POST", contactsPath, fmt.Sprintf(`{"contactIdentityType":%q,"value":%q,"contactId":%q}`,
 				strings.ToUpper(typ), c.value, steve), 201,
 				map[string]any{"contactIdentityType": typ, "value": c.kept})
-			i, _, err := w.Lookup(t.Context(), identity.Address{TenantID: w.tenant, Channel: c.channel, ExternalID: c.kept})
+			i, _, err := f.Lookup(t.Context(), identity.Address{TenantID: f.tenant, Channel: c.channel, ExternalID: c.kept})
 			if err != nil || i.CustomerID != steve {
 				t.Errorf("%s: %v", typ, err)
 			}
 		}
-		i, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, Channel: "line",
+		i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: steve, Channel: "line",
 			ExternalID: "l"}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.want(w.apiKey, "GET", contactsPath+"/"+i.ID, "", 200, map[string]any{"contactIdentityType": "line"})
+		f.want(f.apiKey, "GET", contactsPath+"/"+i.ID, "", 200, map[string]any{"contactIdentityType": "line"})
 	})
 }
 
 func TestContactIdentities_Limits(t *testing.T) {
-	runAPITest(t, func(t *testing.T, w *apiFixture) {
+	runAPITest(t, func(t *testing.T, f *apiFixture) {
 		const address = `{"contactIdentityType":"email","value":"a@example.com"`
 		url := func(u string) string { return fmt.Sprintf(address+`,"avatarUrl":%q}`, u) }
 		long := "https://example.com/" + strings.Repeat("x", 2029)
@@ -143,36 +143,36 @@ func TestContactIdentities_Limits(t *testing.T) {
 			"large body":   {`{"a":"` + strings.Repeat("x", 256<<10) + `"}`, "Request Entity Too Large", 413},
 		} {
 			t.Run(name, func(t *testing.T) {
-				w := &apiFixture{Store: w.Store, t: t, url: w.url, apiKey: w.apiKey}
+				f := &apiFixture{Store: f.Store, t: t, url: f.url, apiKey: f.apiKey}
 				fields := map[string]any{"message": c.message}
 				if c.status == 201 {
 					fields = nil
 				}
-				w.want(w.apiKey, "POST", contactsPath, c.body, c.status, fields)
+				f.want(f.apiKey, "POST", contactsPath, c.body, c.status, fields)
 				if c.status == 400 {
-					w.want(w.apiKey, "PUT", contactsPath+"/"+w.do(w.apiKey, "POST", contactsPath,
+					f.want(f.apiKey, "PUT", contactsPath+"/"+f.do(f.apiKey, "POST", contactsPath,
 						`{"contactIdentityType":"visitor","value":"`+newID()+`"}`).id(), c.body, 400,
 						map[string]any{"errorCode": "BadRequest", "message": c.message})
 				}
 			})
 		}
 		for _, page := range []string{"0", "-1", "x", "1.5", "", "1000001", "99999999999999999999"} {
-			w.want(w.apiKey, "GET", contactsPath+"?pageIndex="+page, "", 400, map[string]any{"errorCode": "BadRequest"})
+			f.want(f.apiKey, "GET", contactsPath+"?pageIndex="+page, "", 400, map[string]any{"errorCode": "BadRequest"})
 		}
 		for _, id := range []string{"x", unknownID, newID()} {
-			w.want(w.apiKey, "GET", contactsPath+"/"+id, "", 404, map[string]any{"errorCode": "NotFound"})
+			f.want(f.apiKey, "GET", contactsPath+"/"+id, "", 404, map[string]any{"errorCode": "NotFound"})
 		}
-		if got := w.want("", "GET", contactsPath, "", 401,
+		if got := f.want("", "GET", contactsPath, "", 401,
 			map[string]any{"errorCode": "Unauthorized"}); got.header.Get("WWW-Authenticate") != "Bearer" {
 			t.Errorf("headers = %v, want WWW-Authenticate: Bearer", got.header)
 		}
-		reader := w.newKey(w.tenant, "", "identities:read")
-		w.want(reader, "GET", contactsPath, "", 200, nil)
-		w.want(reader, "POST", contactsPath, "{}", 403,
+		reader := f.newKey(f.tenant, "", "identities:read")
+		f.want(reader, "GET", contactsPath, "", 200, nil)
+		f.want(reader, "POST", contactsPath, "{}", 403,
 			map[string]any{"errorCode": "Forbidden", "message": "Missing scope: identities:write"})
-		w.want(w.newKey(w.tenant, "", "identities:write"), "GET", contactsPath, "", 403, nil)
-		w.want(w.apiKey, "GET", "/v4/nothing", "", 404, map[string]any{"errorCode": "NotFound"})
-		if got := w.want(w.apiKey, "PATCH", contactsPath, "{}", 405,
+		f.want(f.newKey(f.tenant, "", "identities:write"), "GET", contactsPath, "", 403, nil)
+		f.want(f.apiKey, "GET", "/v4/nothing", "", 404, map[string]any{"errorCode": "NotFound"})
+		if got := f.want(f.apiKey, "PATCH", contactsPath, "{}", 405,
 			map[string]any{"errorCode": "MethodNotAllowed"}); got.header.Get("Allow") != "GET, POST" {
 			t.Errorf("Allow = %q, want GET, POST", got.header.Get("Allow"))
 		}
@@ -180,11 +180,11 @@ func TestContactIdentities_Limits(t *testing.T) {
 }
 
 func TestContactIdentities_Paging(t *testing.T) {
-	runAPITest(t, func(t *testing.T, w *apiFixture) {
-		steve := w.createCustomer()
+	runAPITest(t, func(t *testing.T, f *apiFixture) {
+		steve := f.createCustomer()
 		var ids []string
 		for n := range 101 {
-			i, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, Channel: "visitor",
+			i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: steve, Channel: "visitor",
 				ExternalID: fmt.Sprint(n)}, identity.System)
 			if err != nil {
 				t.Fatal(err)
@@ -200,7 +200,7 @@ func TestContactIdentities_Paging(t *testing.T) {
 			}
 			for _, p := range []struct{ page, first, rows, previous, next int }{{1, 0, 50, 0, 2}, {2, 50, 50, 1, 3},
 				{3, 100, 1, 2, 0}, {4, 0, 0, 3, 0}} {
-				got := w.want(w.apiKey, "GET", fmt.Sprintf("%s%s?pageIndex=%d", at, contactsPath, p.page), "", 200,
+				got := f.want(f.apiKey, "GET", fmt.Sprintf("%s%s?pageIndex=%d", at, contactsPath, p.page), "", 200,
 					map[string]any{"total": 101, "nextPage": link(p.next), "previousPage": link(p.previous)})
 				rows, _ := got.body["contactIdentities"].([]any)
 				if len(rows) != p.rows || p.rows > 0 && rows[0].(map[string]any)["id"] != ids[p.first] {
@@ -214,22 +214,22 @@ func TestContactIdentities_Paging(t *testing.T) {
 // TestContactIdentities_AddressTaken tests that an address exists once in its scope, and that an
 // address without a customer is taken over by the customer to whom it is linked.
 func TestContactIdentities_AddressTaken(t *testing.T) {
-	runAPITest(t, func(t *testing.T, w *apiFixture) {
-		steve, matt := w.createCustomer(), w.createCustomer()
+	runAPITest(t, func(t *testing.T, f *apiFixture) {
+		steve, matt := f.createCustomer(), f.createCustomer()
 		post := func(value, contact string, status int) apiResponse {
 			t.Helper()
 			body := `{"contactIdentityType":"telegram","value":"` + value + `"}`
 			if contact != "" {
 				body = strings.TrimSuffix(body, "}") + `,"contactId":"` + contact + `"}`
 			}
-			return w.want(w.apiKey, "POST", contactsPath, body, status, nil)
+			return f.want(f.apiKey, "POST", contactsPath, body, status, nil)
 		}
 		post("1", steve, 201)
 		post("1", matt, 409)
 		post("1", "", 409)
 		noted := post("2", "", 201)
 		post("2", "", 409)
-		if _, _, err := w.Lookup(t.Context(), identity.Address{TenantID: w.tenant, InstanceID: w.instance,
+		if _, _, err := f.Lookup(t.Context(), identity.Address{TenantID: f.tenant, InstanceID: f.instance,
 			Channel: "telegram", ExternalID: "2"}); err == nil {
 			t.Error("Lookup found an address that belongs to no customer")
 		}
@@ -237,33 +237,33 @@ func TestContactIdentities_AddressTaken(t *testing.T) {
 			t.Error("a new identity was created instead of taking over the address")
 		}
 		// The sender is known because of an earlier message.
-		sender := newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "telegram",
+		sender := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
 			ExternalID: "3", DisplayName: "Steve", Username: "steve"})
-		talk := newConversation(t, w.Store, w.tenant, w.instance, sender.ID)
-		w.want(w.apiKey, "GET", contactsPath+"/"+sender.ID, "", 200,
+		talk := newConversation(t, f.Store, f.tenant, f.instance, sender.ID)
+		f.want(f.apiKey, "GET", contactsPath+"/"+sender.ID, "", 200,
 			map[string]any{"contactId": nil, "name": "Steve", "screenName": "steve", "value": "3"})
 		post("3", "", 409)
 		got := post("3", steve, 201)
-		if with := queryText(t, w.Store, `select identity_id from conversations where id = $1`, talk); with != got.id() {
+		if with := queryText(t, f.Store, `select identity_id from conversations where id = $1`, talk); with != got.id() {
 			t.Errorf("identity of the conversation = %s, want %s", with, got.id())
 		}
 		// The contact identity is created first, then a message arrives, then it is linked.
 		noted = post("4", "", 201)
-		met := newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "telegram",
+		met := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
 			ExternalID: "4"})
-		talk = newConversation(t, w.Store, w.tenant, w.instance, met.ID)
-		w.want(w.apiKey, "PUT", contactsPath+"/"+noted.id(),
+		talk = newConversation(t, f.Store, f.tenant, f.instance, met.ID)
+		f.want(f.apiKey, "PUT", contactsPath+"/"+noted.id(),
 			`{"contactIdentityType":"telegram","value":"4","contactId":"`+steve+`"}`, 200, nil)
-		w.want(w.apiKey, "GET", contactsPath+"/"+met.ID, "", 404, nil)
-		if with := queryText(t, w.Store, `select identity_id from conversations where id = $1`, talk); with != noted.id() {
+		f.want(f.apiKey, "GET", contactsPath+"/"+met.ID, "", 404, nil)
+		if with := queryText(t, f.Store, `select identity_id from conversations where id = $1`, talk); with != noted.id() {
 			t.Errorf("identity of the conversation = %s, want %s", with, noted.id())
 		}
 		noted = post("5", "", 201)
-		newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "telegram",
+		newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
 			ExternalID: "5"})
 		post("5", steve, 201)
 		for _, c := range []struct{ value, contact string }{{"1", `"` + steve + `"`}, {"1", "null"}} {
-			w.want(w.apiKey, "PUT", contactsPath+"/"+noted.id(),
+			f.want(f.apiKey, "PUT", contactsPath+"/"+noted.id(),
 				`{"contactIdentityType":"telegram","value":"`+c.value+`","contactId":`+c.contact+`}`, 409,
 				map[string]any{"errorCode": "Conflict"})
 		}
@@ -271,14 +271,14 @@ func TestContactIdentities_AddressTaken(t *testing.T) {
 }
 
 func TestContactIdentities_ConcurrentCreate(t *testing.T) {
-	runAPITest(t, func(t *testing.T, w *apiFixture) {
-		for value, contact := range map[string]string{"unlinked": "null", "linked": `"` + w.createCustomer() + `"`} {
+	runAPITest(t, func(t *testing.T, f *apiFixture) {
+		for value, contact := range map[string]string{"unlinked": "null", "linked": `"` + f.createCustomer() + `"`} {
 			var wg sync.WaitGroup
 			var mu sync.Mutex
 			statuses := map[int]int{}
 			for range 12 {
 				wg.Go(func() {
-					got := w.do(w.apiKey, "POST", contactsPath,
+					got := f.do(f.apiKey, "POST", contactsPath,
 						`{"contactIdentityType":"visitor","value":"`+value+`","contactId":`+contact+`}`)
 					mu.Lock()
 					defer mu.Unlock()
@@ -296,8 +296,8 @@ func TestContactIdentities_ConcurrentCreate(t *testing.T) {
 // TestContactIdentities_ReplaceEndsVerification replaces each part of a verified identity with a
 // live code. The verification ends with the customer and with the address, and with nothing else.
 func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
-	runAPITest(t, func(t *testing.T, w *apiFixture) {
-		steve, matt := w.createCustomer(), w.createCustomer()
+	runAPITest(t, func(t *testing.T, f *apiFixture) {
+		steve, matt := f.createCustomer(), f.createCustomer()
 		for n, c := range []struct {
 			name, typ, value, contact string
 			wantVerified              bool // the verification is kept
@@ -311,44 +311,44 @@ func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
 			{"everything changed", "visitor", "9%", matt, false, false},
 		} {
 			t.Run(c.name, func(t *testing.T) {
-				w := &apiFixture{Store: w.Store, t: t, url: w.url, tenant: w.tenant, instance: w.instance, apiKey: w.apiKey}
+				f := &apiFixture{Store: f.Store, t: t, url: f.url, tenant: f.tenant, instance: f.instance, apiKey: f.apiKey}
 				external := fmt.Sprint(700 + n)
-				i, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, InstanceID: w.instance,
+				i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: steve, InstanceID: f.instance,
 					Channel: "telegram", ExternalID: external, DisplayName: "Steve", RoleOverride: "owner"}, identity.System)
 				if err != nil {
 					t.Fatal(err)
 				}
-				before, _, err := w.IssueCode(t.Context(), w.tenant, steve, i.ID, identity.System)
+				before, _, err := f.IssueCode(t.Context(), f.tenant, steve, i.ID, identity.System)
 				if err != nil {
 					t.Fatal(err)
 				}
-				mustExec(t, w.Store, `update identities set verified_at = $2 where id = $1`, i.ID, w.now())
-				talk := newConversation(t, w.Store, w.tenant, w.instance, i.ID)
+				mustExec(t, f.Store, `update identities set verified_at = $2 where id = $1`, i.ID, f.now())
+				talk := newConversation(t, f.Store, f.tenant, f.instance, i.ID)
 				contact := "null"
 				if c.contact != "" {
 					contact = `"` + c.contact + `"`
 				}
 				value := strings.ReplaceAll(c.value, "%", external)
-				w.want(w.apiKey, "PUT", contactsPath+"/"+i.ID,
+				f.want(f.apiKey, "PUT", contactsPath+"/"+i.ID,
 					`{"contactIdentityType":"`+c.typ+`","value":"`+value+`","contactId":`+contact+`,"screenName":"@s"}`, 200,
 					map[string]any{"value": value, "screenName": "@s"})
-				got, err := w.ContactIdentity(t.Context(), w.tenant, i.ID)
+				got, err := f.ContactIdentity(t.Context(), f.tenant, i.ID)
 				if err != nil {
 					t.Fatal(err)
 				}
 				if got.IsVerified() != c.wantVerified || (got.RoleOverride == "owner") != c.wantVerified ||
-					got.InstanceID != w.instance {
+					got.InstanceID != f.instance {
 					t.Errorf("identity = %+v, want verification kept: %v", got.Identity, c.wantVerified)
 				}
-				gen := queryText(t, w.Store, `select cast(claim_gen as text) from identities where id = $1`, i.ID)
+				gen := queryText(t, f.Store, `select cast(claim_gen as text) from identities where id = $1`, i.ID)
 				if (gen == fmt.Sprint(before.Gen)) != c.wantVerified {
 					t.Errorf("claim generation = %s, before %d, want kept: %v", gen, before.Gen, c.wantVerified)
 				}
-				if live := queryText(t, w.Store, `select cast(claim_expires_at as text) from identities where id = $1`,
+				if live := queryText(t, f.Store, `select cast(claim_expires_at as text) from identities where id = $1`,
 					i.ID) != ""; live != c.wantVerified {
 					t.Errorf("has a live code = %v, want %v", live, c.wantVerified)
 				}
-				if with := queryText(t, w.Store, `select identity_id from conversations where id = $1`,
+				if with := queryText(t, f.Store, `select identity_id from conversations where id = $1`,
 					talk) == i.ID; with != c.wantConversation {
 					t.Errorf("conversation kept = %v, want %v", with, c.wantConversation)
 				}
@@ -357,7 +357,7 @@ func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
 				}
 			})
 		}
-		kinds := w.eventKinds(w.tenant)
+		kinds := f.eventKinds(f.tenant)
 		for _, kind := range []string{"identity.updated", "identity.unlinked", "identity.linked", "identity.noted"} {
 			if !slices.Contains(kinds, kind) {
 				t.Errorf("event %s missing in %v", kind, kinds)
@@ -369,62 +369,62 @@ func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
 // TestContactIdentities_InstanceKey tests that a key of an instance reads the identities of its
 // instance and of all instances, and changes only those of its instance.
 func TestContactIdentities_InstanceKey(t *testing.T) {
-	runAPITest(t, func(t *testing.T, w *apiFixture) {
-		steve := w.createCustomer()
+	runAPITest(t, func(t *testing.T, f *apiFixture) {
+		steve := f.createCustomer()
 		link := func(instance, external string) string {
-			i, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, InstanceID: instance,
+			i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: steve, InstanceID: instance,
 				Channel: "telegram", ExternalID: external}, identity.System)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return i.ID
 		}
-		own, wide, other := link(w.instance, "1"), link("", "2"), link(w.otherInstance, "3")
-		key := w.newKey(w.tenant, w.instance, "identities:read", "identities:write")
-		w.want(key, "GET", contactsPath, "", 200, map[string]any{"total": 2})
+		own, wide, other := link(f.instance, "1"), link("", "2"), link(f.otherInstance, "3")
+		key := f.newKey(f.tenant, f.instance, "identities:read", "identities:write")
+		f.want(key, "GET", contactsPath, "", 200, map[string]any{"total": 2})
 		for id, want := range map[string][2]int{own: {200, 200}, wide: {200, 403}, other: {404, 404}} {
-			w.want(key, "GET", contactsPath+"/"+id, "", want[0], nil)
+			f.want(key, "GET", contactsPath+"/"+id, "", want[0], nil)
 			value := map[string]string{own: "1", wide: "2", other: "3"}[id]
-			w.want(key, "PUT", contactsPath+"/"+id,
+			f.want(key, "PUT", contactsPath+"/"+id,
 				`{"contactIdentityType":"telegram","value":"`+value+`","contactId":"`+steve+`"}`, want[1], nil)
 		}
-		w.want(key, "DELETE", contactsPath+"/"+wide, "", 403, nil)
-		w.want(key, "DELETE", contactsPath+"/"+other, "", 404, nil)
-		made := w.want(key, "POST", contactsPath, `{"contactIdentityType":"telegram","value":"3"}`, 201, nil)
-		got, err := w.ContactIdentity(t.Context(), w.tenant, made.id())
-		if err != nil || got.InstanceID != w.instance {
+		f.want(key, "DELETE", contactsPath+"/"+wide, "", 403, nil)
+		f.want(key, "DELETE", contactsPath+"/"+other, "", 404, nil)
+		made := f.want(key, "POST", contactsPath, `{"contactIdentityType":"telegram","value":"3"}`, 201, nil)
+		got, err := f.ContactIdentity(t.Context(), f.tenant, made.id())
+		if err != nil || got.InstanceID != f.instance {
 			t.Errorf("ContactIdentity() = %+v, %v, want one of the key's instance", got, err)
 		}
-		w.want(key, "DELETE", contactsPath+"/"+made.id(), "", 204, nil)
+		f.want(key, "DELETE", contactsPath+"/"+made.id(), "", 204, nil)
 	})
 }
 
 // TestContactIdentities_LinkedDuringReplace links an unknown sender for all instances after a key
 // of one instance was authorized to change it. The key must not change the linked identity.
 func TestContactIdentities_LinkedDuringReplace(t *testing.T) {
-	runAPITest(t, func(t *testing.T, w *apiFixture) {
-		key := w.newKey(w.tenant, w.instance, "identities:read", "identities:write")
-		seen, err := w.ContactIdentity(t.Context(), w.tenant,
-			w.want(key, "POST", contactsPath, `{"contactIdentityType":"telegram","value":"7"}`, 201, nil).id())
-		if err != nil || seen.InstanceID != w.instance {
+	runAPITest(t, func(t *testing.T, f *apiFixture) {
+		key := f.newKey(f.tenant, f.instance, "identities:read", "identities:write")
+		seen, err := f.ContactIdentity(t.Context(), f.tenant,
+			f.want(key, "POST", contactsPath, `{"contactIdentityType":"telegram","value":"7"}`, 201, nil).id())
+		if err != nil || seen.InstanceID != f.instance {
 			t.Fatalf("%+v, %v", seen, err)
 		}
-		steve := w.createCustomer()
-		linked, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: steve, Channel: "telegram",
+		steve := f.createCustomer()
+		linked, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: steve, Channel: "telegram",
 			ExternalID: "7"}, identity.System)
 		if err != nil || linked.ID != seen.ID || linked.InstanceID != "" {
 			t.Fatalf("Link() = %+v, %v, want the same row for all instances", linked, err)
 		}
 		mine := seen
-		mine.CustomerID = w.createCustomer()
-		if got, err := w.ReplaceContactIdentity(t.Context(), mine, nil, "key:test"); !errors.Is(err, identity.ErrNotFound) {
+		mine.CustomerID = f.createCustomer()
+		if got, err := f.ReplaceContactIdentity(t.Context(), mine, nil, "key:test"); !errors.Is(err, identity.ErrNotFound) {
 			t.Errorf("ReplaceContactIdentity() = %+v, %v, want ErrNotFound", got, err)
 		}
-		if err := w.DeleteContactIdentity(t.Context(), w.tenant, seen.InstanceID, seen.ID, "key:test"); !errors.Is(err,
+		if err := f.DeleteContactIdentity(t.Context(), f.tenant, seen.InstanceID, seen.ID, "key:test"); !errors.Is(err,
 			identity.ErrNotFound) {
 			t.Errorf("DeleteContactIdentity() = %v, want ErrNotFound", err)
 		}
-		if i, _, err := w.Lookup(t.Context(), identity.Address{TenantID: w.tenant, InstanceID: w.otherInstance,
+		if i, _, err := f.Lookup(t.Context(), identity.Address{TenantID: f.tenant, InstanceID: f.otherInstance,
 			Channel: "telegram", ExternalID: "7"}); err != nil || i.CustomerID != steve {
 			t.Errorf("Lookup() = %+v, %v, want the identity of steve", i, err)
 		}

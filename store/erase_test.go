@@ -15,12 +15,12 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// A tracedCustomer is one customer whose traces are everywhere, all marked.
+// A tracedCustomer is a customer with marked data in every table.
 type tracedCustomer struct {
 	*tenantFixture
 	customer, former string // former was merged into customer
 	sms, telegram    string
-	unlinkedIdentity string // an identity that was unlinked
+	unlinkedIdentity string // was unlinked
 	group, direct    string // conversations
 	markers          []string
 }
@@ -31,7 +31,7 @@ const (
 	markedSlack    = "T0CANARY1:U0CANARY1"
 )
 
-// newTracedCustomer leaves traces of one person in every table that holds any.
+// newTracedCustomer creates a customer and adds marked data to every table with personal data.
 func newTracedCustomer(f *tenantFixture) *tracedCustomer {
 	t, ctx := f.t, f.t.Context()
 	t.Helper()
@@ -74,7 +74,7 @@ func newTracedCustomer(f *tenantFixture) *tracedCustomer {
 	return p
 }
 
-// addMessages leaves messages in conversations of the person, and in groups.
+// addMessages adds messages, events and replies to direct conversations and to a group.
 func (p *tracedCustomer) addMessages(t *testing.T) {
 	second := newInstance(t, p.Store, p.tenant).ID
 	newUnknown(t, p.Store, identity.Identity{TenantID: p.tenant, InstanceID: second, Channel: "sms",
@@ -85,7 +85,7 @@ func (p *tracedCustomer) addMessages(t *testing.T) {
 	sealed := p.arrival(p.instance, "telegram", markedTelegram, markedTelegram, false, "/claim ******")
 	sealed.Secret = &gateway.Secret{Text: "/claim canarycode", Raw: []byte("canary")}
 	group := p.arrival(p.instance, "telegram", markedTelegram, "-100", true, "canarytext in a group")
-	other := p.arrival(p.instance, "telegram", "31337", "-100", true, "somebody else in the group")
+	other := p.arrival(p.instance, "telegram", "31337", "-100", true, "another member of the group")
 	other.Message.Sender.Name, other.Message.Sender.Username, other.Message.Media = "Matt", "matt", nil
 	p.insertMessages(direct, sealed, group, other,
 		p.arrival(p.instance, "sms", markedNumber, markedNumber, false, "canarytext"),
@@ -117,11 +117,11 @@ func (p *tracedCustomer) addMessages(t *testing.T) {
 	}
 }
 
-// addReplies leaves what the API keeps: answers for repeated calls, and events.
+// addReplies adds stored responses of the API and an audit event.
 func (p *tracedCustomer) addReplies(t *testing.T) {
 	for key, body := range map[string]string{
 		"k1": `{"id":"` + p.customer + `","email":"canary@example.com"}`, "k2": `{"external_id":"` + markedTelegram + `"}`,
-		"k3": `{"id":"somebody else"}`,
+		"k3": `{"id":"another customer"}`,
 	} {
 		p.addStoredResponse(t, key, body)
 	}
@@ -139,7 +139,7 @@ func (p *tracedCustomer) addStoredResponse(t *testing.T, key, body string) {
 	saveResponse(t, p.Store, k, body)
 }
 
-// addStoredNames leaves what only the customer's own row can tell to be theirs.
+// addStoredNames adds data that only the fields of the customer identify.
 func (p *tracedCustomer) addStoredNames(t *testing.T) {
 	t.Helper()
 	p.addStoredResponse(t, "canary@example.com", `{}`)
@@ -157,7 +157,7 @@ func (p *tracedCustomer) eraseCustomer() {
 	}
 }
 
-// findTraces gives where in the database any of words stands, in any letters.
+// findTraces returns the columns that contain one of words, ignoring case.
 func findTraces(t *testing.T, s *Store, words ...string) []string {
 	t.Helper()
 	tables := `select name from sqlite_master where type = 'table' and name not like 'sqlite_%'`
@@ -187,8 +187,8 @@ func findTraces(t *testing.T, s *Store, words ...string) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// TestEraseCustomer_LeavesNoTrace: after an erasure no column of any table holds a word of the
-// person. The control: before it, all these did.
+// TestEraseCustomer_LeavesNoTrace tests that after an erasure no column contains marked data. As a
+// control, it checks that the columns contained it before.
 func TestEraseCustomer_LeavesNoTrace(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		f := newTenantFixture(t, open(t))
@@ -203,44 +203,44 @@ func TestEraseCustomer_LeavesNoTrace(t *testing.T) {
 			"receipts.provider_id", "claim_failures.sender_id", "audit_events.detail", "idempotency_keys.key",
 		} {
 			if !slices.Contains(before, want) {
-				t.Errorf("the control is not found in %s", want)
+				t.Errorf("no marked data in %s before the erasure", want)
 			}
 		}
-		begun := time.Now()
+		start := time.Now()
 		p.eraseCustomer()
-		took, left := time.Since(begun), findTraces(t, f.Store, p.markers...)
-		t.Logf("words of the person stood in %d columns; erased in %s they stand in %d", len(before),
-			took.Round(time.Millisecond), len(left))
+		took, left := time.Since(start), findTraces(t, f.Store, p.markers...)
+		t.Logf("%d columns with marked data before the erasure, %d after; took_ms=%d",
+			len(before), len(left), took.Milliseconds())
 		if len(left) > 0 {
-			t.Errorf("left in %v", left)
+			t.Errorf("marked data left in %v", left)
 		}
 		if n := queryText(t, f.Store, `select cast(count(*) as text) from messages where tenant_id = $1`,
 			f.tenant); n != "1" {
-			t.Errorf("%s messages left; want the one that somebody else wrote in the group", n)
+			t.Errorf("%s messages left, want only the one of the other group member", n)
 		}
 		p.checkStoredResponses(t)
 		p.checkErasureEvent(t)
 		if _, err := f.EraseCustomer(t.Context(), f.tenant, p.customer, "key:1"); !errors.Is(err, identity.ErrNotFound) {
-			t.Errorf("erased twice: %v; want ErrNotFound", err)
+			t.Errorf("second EraseCustomer() = %v, want ErrNotFound", err)
 		}
 		if _, err := f.EraseCustomer(t.Context(), f.tenant, p.former, "key:1"); !errors.Is(err, identity.ErrNotFound) {
-			t.Errorf("erased who was merged: %v; want ErrNotFound", err)
+			t.Errorf("EraseCustomer(merged customer) = %v, want ErrNotFound", err)
 		}
 	})
 }
 
 func (p *tracedCustomer) checkStoredResponses(t *testing.T) {
 	t.Helper()
-	kept := queryText(t, p.Store,
+	left := queryText(t, p.Store,
 		`select cast(count(*) as text) from idempotency_keys where tenant_id = $1 and answer is not null`, p.tenant)
-	if kept != "1" {
-		t.Errorf("%s answers kept; want that about somebody else", kept)
+	if left != "1" {
+		t.Errorf("%s responses left, want only that about another customer", left)
 	}
-	// The same call again is not worked again.
+	// The same request is not executed again.
 	a, found, err := p.ReserveIdempotencyKey(t.Context(),
 		gateway.IdempotencyKey{TenantID: p.tenant, Principal: "key", Key: "k1", Fingerprint: "f"})
 	if err != nil || !found || a.Fingerprint == "f" || len(a.Body) != 0 {
-		t.Errorf("a repeated call: %+v, %v, %v", a, found, err)
+		t.Errorf("ReserveIdempotencyKey() = %+v, %v, %v, want a different request without a body", a, found, err)
 	}
 }
 
@@ -248,20 +248,20 @@ func (p *tracedCustomer) checkErasureEvent(t *testing.T) {
 	t.Helper()
 	es, err := p.AuditEvents(t.Context(), p.tenant, identity.EventQuery{Kind: "customer.erased"}, "", 10)
 	if err != nil || len(es) != 1 || es[0].CustomerID != p.customer || es[0].Actor != "key:1" {
-		t.Fatalf("receipt: %+v, %v", es, err)
+		t.Fatalf("customer.erased events = %+v, %v", es, err)
 	}
 	for name, n := range es[0].Detail {
 		if strings.Trim(n, "0123456789") != "" {
-			t.Errorf("%s: %q; want a count", name, n)
+			t.Errorf("detail %s = %q, want a number", name, n)
 		}
 	}
 	if d := es[0].Detail; d["messages"] != "6" || d["identities"] != "4" || d["replies"] != "2" ||
 		d["receipts"] != "2" || d["failures"] != "2" || d["merged"] != "1" {
-		t.Errorf("counts %v", d)
+		t.Errorf("counts = %v", d)
 	}
 }
 
-// TestEraseCustomer_AfterDelete: what a deletion leaves can be erased still.
+// TestEraseCustomer_AfterDelete tests that a deleted customer can be erased.
 func TestEraseCustomer_AfterDelete(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		p := newTracedCustomer(f)
@@ -269,48 +269,48 @@ func TestEraseCustomer_AfterDelete(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(findTraces(t, f.Store, p.markers...)) == 0 {
-			t.Error("a deletion erases")
+			t.Error("no marked data left after the deletion, want some")
 		}
 		p.eraseCustomer()
 		if left := findTraces(t, f.Store, p.markers...); len(left) > 0 {
-			t.Errorf("left in %v", left)
+			t.Errorf("marked data left in %v", left)
 		}
 	}})
 }
 
-// TestEraseCustomer_DisplayedNumber: the place of a conversation is spelled as the provider
-// does, and is the person's number too when nothing else is left of the conversation.
+// TestEraseCustomer_DisplayedNumber tests that a conversation is found by the provider's form of the
+// phone number, even if it has no messages left.
 func TestEraseCustomer_DisplayedNumber(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
-		const known, shown = "+525512345678", "+5215512345678"
+		const normalized, displayed = "+525512345678", "+5215512345678"
 		customer, _ := f.createCustomer("steve@example.com", 0)
 		i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: customer, Channel: "whatsapp",
-			ExternalID: known}, identity.System)
+			ExternalID: normalized}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
 		here, there := newInstance(t, f.Store, f.tenant).ID, newInstance(t, f.Store, f.tenant).ID
-		written := f.arrival(here, adapters.WhatsApp, known, shown, false, "hello")
-		bare := f.arrival(there, adapters.WhatsApp, known, shown, false, "forgotten since")
+		written := f.arrival(here, adapters.WhatsApp, normalized, displayed, false, "hello")
+		bare := f.arrival(there, adapters.WhatsApp, normalized, displayed, false, "forgotten since")
 		f.insertMessages(written, bare)
 		mustExec(t, f.Store, `update conversations set identity_id = $2 where id = $1`, written.ConversationID, i.ID)
 		mustExec(t, f.Store, `delete from messages where id = $1`, bare.ID)
 		if _, err := f.EraseCustomer(t.Context(), f.tenant, customer, "key:1"); err != nil {
 			t.Fatal(err)
 		}
-		if left := findTraces(t, f.Store, known, shown); len(left) > 0 {
-			t.Errorf("left in %v", left)
+		if left := findTraces(t, f.Store, normalized, displayed); len(left) > 0 {
+			t.Errorf("marked data left in %v", left)
 		}
 	}})
 }
 
-// TestEraseCustomer_KeepsOtherCustomers: who shares an account in another instance keeps what is
-// theirs, and so do other tenants.
+// TestEraseCustomer_KeepsOtherCustomers tests that the data of another customer with the same address
+// in another instance, and of other tenants, is kept.
 func TestEraseCustomer_KeepsOtherCustomers(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
-		stranger := newTenantFixture(t, f.Store)
-		theirs := stranger.arrival(stranger.instance, "sms", markedNumber, markedNumber, false, "theirs")
-		stranger.insertMessages(theirs)
+		foreign := newTenantFixture(t, f.Store)
+		theirs := foreign.arrival(foreign.instance, "sms", markedNumber, markedNumber, false, "theirs")
+		foreign.insertMessages(theirs)
 		steve, _ := f.createCustomer("steve@example.com", 0)
 		matt, _ := f.createCustomer("matt@example.com", 0)
 		shared := newInstance(t, f.Store, f.tenant).ID
@@ -327,16 +327,16 @@ func TestEraseCustomer_KeepsOtherCustomers(t *testing.T) {
 			t.Fatal(err)
 		}
 		if left := findTraces(t, f.Store, "of steve"); len(left) > 0 {
-			t.Errorf("left in %v", left)
+			t.Errorf("marked data left in %v", left)
 		}
 		for _, text := range []string{"of matt", "theirs"} {
 			if len(findTraces(t, f.Store, text)) == 0 {
-				t.Errorf("%q is gone", text)
+				t.Errorf("no trace of %q, want it kept", text)
 			}
 		}
 		if is, err := f.CustomerIdentities(t.Context(), f.tenant, matt, ""); err != nil || len(is) != 1 ||
 			is[0].ExternalID != markedNumber {
-			t.Errorf("Matt has %+v, %v", is, err)
+			t.Errorf("identities of Matt = %+v, %v, want one", is, err)
 		}
 	}})
 }
@@ -344,13 +344,13 @@ func TestEraseCustomer_KeepsOtherCustomers(t *testing.T) {
 func TestEraseCustomer_NotFound(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		steve, ids := f.createCustomer("steve@example.com", 1)
-		stranger := newTenantFixture(t, f.Store)
-		for _, c := range [][2]string{{stranger.tenant, steve}, {f.tenant, newID()}, {f.tenant, "x"}} {
+		foreign := newTenantFixture(t, f.Store)
+		for _, c := range [][2]string{{foreign.tenant, steve}, {f.tenant, newID()}, {f.tenant, "x"}} {
 			if _, err := f.EraseCustomer(t.Context(), c[0], c[1], identity.System); !errors.Is(err, identity.ErrNotFound) {
-				t.Errorf("erase %v: %v; want ErrNotFound", c, err)
+				t.Errorf("EraseCustomer(%v) = %v, want ErrNotFound", c, err)
 			}
 			if _, err := f.DeleteCustomer(t.Context(), c[0], c[1], identity.System); !errors.Is(err, identity.ErrNotFound) {
-				t.Errorf("delete %v: %v; want ErrNotFound", c, err)
+				t.Errorf("DeleteCustomer(%v) = %v, want ErrNotFound", c, err)
 			}
 		}
 		f.wantIdentities(steve, ids...)
@@ -360,36 +360,37 @@ func TestEraseCustomer_NotFound(t *testing.T) {
 func TestDeleteCustomer(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		steve, ids := f.createCustomer("steve@example.com", 2)
-		talk := newConversation(t, f.Store, f.tenant, f.instance, ids[0])
+		conversation := newConversation(t, f.Store, f.tenant, f.instance, ids[0])
 		if _, _, err := f.IssueCode(t.Context(), f.tenant, steve, ids[0], "key:1"); err != nil {
 			t.Fatal(err)
 		}
-		void, err := f.DeleteCustomer(t.Context(), f.tenant, steve, "key:1")
-		if err != nil || len(void) != 1 || void[0].IdentityID != ids[0] || void[0].Gen != 1 || void[0].TenantID != f.tenant {
-			t.Errorf("void %+v, %v; want the one with a code", void, err)
+		targets, err := f.DeleteCustomer(t.Context(), f.tenant, steve, "key:1")
+		if err != nil || len(targets) != 1 || targets[0].IdentityID != ids[0] || targets[0].Gen != 1 ||
+			targets[0].TenantID != f.tenant {
+			t.Errorf("DeleteCustomer() = %+v, %v, want the identity with a code", targets, err)
 		}
 		if _, err := f.Customer(t.Context(), f.tenant, steve); !errors.Is(err, identity.ErrNotFound) {
-			t.Errorf("the customer: %v", err)
+			t.Errorf("Customer() = %v, want ErrNotFound", err)
 		}
 		if n := queryText(t, f.Store,
-			`select cast(count(*) as text) from conversations where id = $1 and identity_id is null`, talk); n != "1" {
-			t.Error("the conversation is gone, or still with somebody")
+			`select cast(count(*) as text) from conversations where id = $1 and identity_id is null`, conversation); n != "1" {
+			t.Error("the conversation was deleted or still has an identity")
 		}
 		kinds := map[string]int{}
 		for _, e := range auditLog(t, f.Store, f.tenant) {
 			kinds[e.Kind]++
 			if e.Kind == "customer.deleted" && (e.CustomerID != steve || e.Actor != "key:1" || e.Detail["identities"] != "2") {
-				t.Errorf("%+v", e)
+				t.Errorf("event = %+v", e)
 			}
 		}
 		if kinds["customer.deleted"] != 1 || kinds["identity.unlinked"] != 2 {
-			t.Errorf("events %v", kinds)
+			t.Errorf("events = %v", kinds)
 		}
 	}})
 }
 
-// TestEraseCustomer_DuringProcessing erases while messages of the person come in and are worked: both
-// end, and nothing waits for ever.
+// TestEraseCustomer_DuringProcessing erases a customer while its messages are received and processed.
+// Neither must deadlock.
 func TestEraseCustomer_DuringProcessing(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		f := newTenantFixture(t, open(t))
@@ -421,7 +422,7 @@ func TestEraseCustomer_DuringProcessing(t *testing.T) {
 							Address: identity.Address{TenantID: f.tenant, InstanceID: in.InstanceID, Channel: string(in.Channel),
 								ExternalID: in.Message.Sender.ID}}
 					}
-					_ = f.Apply(t.Context(), st) // may find everything gone
+					_ = f.Apply(t.Context(), st) // may fail because the conversation was erased
 				}
 			}
 			done <- err
@@ -434,14 +435,14 @@ func TestEraseCustomer_DuringProcessing(t *testing.T) {
 				t.Errorf("worker: %v", err)
 			}
 		case <-time.After(20 * time.Second):
-			t.Fatal("the worker waits for ever")
+			t.Fatal("the worker did not end within 20s")
 		}
 	})
 }
 
-// TestEraseCustomer_DuringAdopt has staff adopt an unknown sender's row of the same account for
-// another customer, after the erasure read whose the account is and before it removes
-// identities. Who is told yes keeps the identity.
+// TestEraseCustomer_DuringAdopt adopts an unknown sender with the same address for another customer
+// after the erasure has read the owners of the address and before it deletes identities. The adopted
+// identity must be kept.
 func TestEraseCustomer_DuringAdopt(t *testing.T) {
 	f := newTenantFixture(t, mustOpen(t, freshPostgres(t))) // SQLite has one writer
 	ctx, second := t.Context(), newInstance(t, f.Store, f.tenant).ID
@@ -456,13 +457,13 @@ func TestEraseCustomer_DuringAdopt(t *testing.T) {
 		`insert into identities (id, tenant_id, instance_id, channel, external_id, created_at, updated_at)
 			values ($1, $2, $3, 'telegram', '7', $4, $4)`,
 		unknown, f.tenant, second, f.now())
-	talk := f.arrival(f.instance, "telegram", "7", "7", false, "hello")
-	f.insertMessages(talk)
+	message := f.arrival(f.instance, "telegram", "7", "7", false, "hello")
+	f.insertMessages(message)
 
 	erased := make(chan error, 1)
 	err := f.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `select kind from lanes where conversation_id = $1`+f.dialect.ForUpdate(),
-			talk.ConversationID)
+			message.ConversationID)
 		if _, err := sqldb.ScanAll(rs, err, sqldb.ScanString); err != nil {
 			return err
 		}
@@ -487,6 +488,6 @@ func TestEraseCustomer_DuringAdopt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if i, err := f.Identity(ctx, f.tenant, matt, unknown); err != nil {
-		t.Errorf("what was adopted: %+v, %v", i, err)
+		t.Errorf("Identity(adopted) = %+v, %v, want it kept", i, err)
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// forEachEngine runs test with fresh, empty stores on each engine. Postgres is the server
-// at HYDRAGATE_TEST_POSTGRES; make test starts one.
+// forEachEngine runs test on each engine. open returns a store on a new, empty database. The Postgres
+// server is that at HYDRAGATE_TEST_POSTGRES; make test starts one.
 func forEachEngine(t *testing.T, test func(t *testing.T, open func(*testing.T) *Store)) {
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
@@ -47,12 +47,12 @@ func mustOpen(t *testing.T, dsn string) *Store {
 	return s
 }
 
-// freshPostgres gives the URL of a new, empty database.
+// freshPostgres returns the URL of a new, empty database.
 func freshPostgres(t *testing.T) string {
 	t.Helper()
 	server := os.Getenv("HYDRAGATE_TEST_POSTGRES")
 	if server == "" {
-		t.Fatal("HYDRAGATE_TEST_POSTGRES names no server: run make test, or set it to a postgres:// URL of a superuser")
+		t.Fatal("HYDRAGATE_TEST_POSTGRES is not set: run make test, or set it to the postgres:// URL of a superuser")
 	}
 	ctx := context.Background()
 	admin, err := pgx.Connect(ctx, server)
@@ -82,7 +82,7 @@ func freshPostgres(t *testing.T) string {
 	return u.String()
 }
 
-// a family is a tenant with an instance, in which customers are merged.
+// tenantFixture is a store with a new tenant that has one instance.
 type tenantFixture struct {
 	*Store
 	t                *testing.T
@@ -96,6 +96,7 @@ func newTenantFixture(t *testing.T, s *Store) *tenantFixture {
 	return f
 }
 
+// runTenantTests runs the tests on each engine, each with its own tenant.
 func runTenantTests(t *testing.T, tests map[string]func(*testing.T, *tenantFixture)) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
@@ -105,7 +106,7 @@ func runTenantTests(t *testing.T, tests map[string]func(*testing.T, *tenantFixtu
 	})
 }
 
-// createCustomer makes a customer with so many identities.
+// createCustomer creates a customer with the given number of identities.
 func (f *tenantFixture) createCustomer(email string, identities int) (id string, linked []string) {
 	f.t.Helper()
 	c, err := f.CreateCustomer(f.t.Context(), identity.Customer{TenantID: f.tenant, Email: email, FirstName: "Steve",
@@ -132,7 +133,7 @@ func (f *tenantFixture) linkIdentity(customer string) string {
 
 const tenant = identity.DefaultTenant
 
-// a house is a store with one instance in it.
+// fixture is a store with one instance of the default tenant.
 type fixture struct {
 	*Store
 	t        *testing.T
@@ -151,6 +152,7 @@ func newFixture(t *testing.T, s *Store) fixture {
 	return fixture{s, t, i.ID}
 }
 
+// arrival returns a message from sender.
 func (h fixture) arrival(sender, key, text string) gateway.IncomingMessage {
 	return gateway.IncomingMessage{
 		ID: newID(), TenantID: tenant, InstanceID: h.instance, Channel: adapters.Telegram,
@@ -196,7 +198,7 @@ func (h fixture) apply(s gateway.Commit) {
 	}
 }
 
-// createCustomerIdentity is a customer with an identity that was never verified.
+// createCustomerIdentity creates a customer with an unverified identity.
 func (h fixture) createCustomerIdentity(external string) (customer, id string) {
 	h.t.Helper()
 	c, err := h.CreateCustomer(h.t.Context(), identity.Customer{TenantID: tenant, FirstName: "Steve"}, identity.System)
@@ -222,6 +224,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// arrival returns a message with marked data; see tracedCustomer.
 func (f *tenantFixture) arrival(
 	instance string, channel adapters.Channel, sender, place string, group bool, text string,
 ) gateway.IncomingMessage {
@@ -262,6 +265,7 @@ func newInstance(t *testing.T, s *Store, tenant string) gateway.Instance {
 	return i
 }
 
+// newUnknown inserts the identity of an unknown sender.
 func newUnknown(t *testing.T, s *Store, i identity.Identity) identity.Identity {
 	t.Helper()
 	rs, err := s.db.Query(t.Context(), `
@@ -269,16 +273,16 @@ func newUnknown(t *testing.T, s *Store, i identity.Identity) identity.Identity {
 			updated_at)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $8) returning `+identityColumns,
 		newID(), i.TenantID, i.InstanceID, i.Channel, i.ExternalID, i.DisplayName, i.Username, s.now())
-	kept, err := sqldb.ScanOne(rs, err, scanIdentity)
+	created, err := sqldb.ScanOne(rs, err, scanIdentity)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return kept
+	return created
 }
 
-// newConversation makes a conversation and then says with whom it is, as a worker
-// does; it tries again, as a worker does, when the identity went meanwhile.
-func newConversation(t *testing.T, s *Store, tenant, instance, with string) string {
+// newConversation creates a conversation and sets its identity, as a worker does. It retries if the
+// identity is deleted concurrently.
+func newConversation(t *testing.T, s *Store, tenant, instance, identityID string) string {
 	t.Helper()
 	id := newID()
 	mustExec(t, s, `
@@ -287,17 +291,18 @@ func newConversation(t *testing.T, s *Store, tenant, instance, with string) stri
 	for {
 		_, err := s.db.Exec(t.Context(), `
 			update conversations set identity_id = (select id from identities where tenant_id = $1 and id = $3)
-			where tenant_id = $1 and id = $2`, tenant, id, with)
+			where tenant_id = $1 and id = $2`, tenant, id, identityID)
 		if err == nil {
 			return id
 		}
 		if !s.dialect.IsForeignKeyViolation(err) {
-			t.Errorf("conversation: %v", err)
+			t.Errorf("set identity of conversation: %v", err)
 			return id
 		}
 	}
 }
 
+// auditLog returns the events of a tenant, oldest first.
 func auditLog(t *testing.T, s *Store, tenant string) []identity.Event {
 	t.Helper()
 	rs, err := s.db.Query(t.Context(), `
@@ -325,6 +330,7 @@ func mustExec(t *testing.T, s *Store, query string, args ...any) {
 	}
 }
 
+// queryText returns the only column of the only row of a query as text.
 func queryText(t *testing.T, s *Store, query string, args ...any) string {
 	t.Helper()
 	rs, err := s.db.Query(t.Context(), query, args...)
@@ -335,4 +341,5 @@ func queryText(t *testing.T, s *Store, query string, args ...any) string {
 	return v
 }
 
+// unknownID is a valid ID of nothing.
 const unknownID = "00000000-0000-7000-8000-0000000000ff"

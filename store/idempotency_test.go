@@ -29,7 +29,7 @@ func reserveKey(t *testing.T, s *Store, k gateway.IdempotencyKey, wantFound bool
 	t.Helper()
 	a, found, err := s.ReserveIdempotencyKey(t.Context(), k)
 	if err != nil || found != wantFound {
-		t.Errorf("remembered: %v, %v; want %v", found, err, wantFound)
+		t.Errorf("ReserveIdempotencyKey() found = %v, %v, want %v", found, err, wantFound)
 	}
 	return a
 }
@@ -45,7 +45,7 @@ func saveResponse(t *testing.T, s *Store, k gateway.IdempotencyKey, body string)
 func testResponseReplayed(t *testing.T, s *Store, k gateway.IdempotencyKey) {
 	reserveKey(t, s, k, false)
 	if a := reserveKey(t, s, k, true); a.Status != 0 || a.Fingerprint != "f" || a.Body != nil {
-		t.Errorf("while it is worked: %+v", a)
+		t.Errorf("response in progress = %+v", a)
 	}
 	saveResponse(t, s, k, `{"id":1}`)
 	saveResponse(t, s, k, `{"id":2}`)
@@ -53,7 +53,7 @@ func testResponseReplayed(t *testing.T, s *Store, k gateway.IdempotencyKey) {
 	other.Fingerprint = "g"
 	for _, k := range []gateway.IdempotencyKey{k, other} {
 		if a := reserveKey(t, s, k, true); a.Status != 201 || string(a.Body) != `{"id":1}` || a.Fingerprint != "f" {
-			t.Errorf("%+v; want the first answer, with the fingerprint it was for", a)
+			t.Errorf("response = %+v, want the first one with its fingerprint", a)
 		}
 	}
 	if err := s.ReleaseIdempotencyKey(t.Context(), k); err != nil {
@@ -65,14 +65,14 @@ func testResponseReplayed(t *testing.T, s *Store, k gateway.IdempotencyKey) {
 func testResponseEncrypted(t *testing.T, s *Store, k gateway.IdempotencyKey) {
 	reserveKey(t, s, k, false)
 	saveResponse(t, s, k, `{"secret":"hg_live_once"}`)
-	if kept := queryText(t, s, `select answer from idempotency_keys where tenant_id = $1`,
-		k.TenantID); strings.Contains(kept, "hg_live") {
-		t.Error("the answer is kept in the clear")
+	if stored := queryText(t, s, `select answer from idempotency_keys where tenant_id = $1`,
+		k.TenantID); strings.Contains(stored, "hg_live") {
+		t.Error("the response is not encrypted")
 	}
 	mustExec(t, s, `update idempotency_keys set principal = 'other' where tenant_id = $1`, k.TenantID)
 	k.Principal = "other"
 	if a, found, err := s.ReserveIdempotencyKey(t.Context(), k); err == nil || found || a.Body != nil {
-		t.Errorf("an answer moved to another caller opens: %v, %v", found, err)
+		t.Errorf("ReserveIdempotencyKey() with a moved response = %v, %v, want an error", found, err)
 	}
 }
 
@@ -104,7 +104,7 @@ func testConcurrentCalls(t *testing.T, s *Store, k gateway.IdempotencyKey) {
 		}
 	}
 	if n != 1 {
-		t.Errorf("%d of %d at once were the first", n, len(first))
+		t.Errorf("%d of %d concurrent calls reserved the key, want 1", n, len(first))
 	}
 }
 
@@ -131,7 +131,7 @@ func testExpiredResponse(t *testing.T, s *Store, k gateway.IdempotencyKey) {
 	k.Fingerprint = "g"
 	reserveKey(t, s, k, false)
 	if a := reserveKey(t, s, k, true); a.Status != 0 || a.Fingerprint != "g" || a.Body != nil {
-		t.Errorf("%+v; want nothing of yesterday's", a)
+		t.Errorf("response = %+v, want a new reservation", a)
 	}
 }
 

@@ -13,15 +13,15 @@ func TestIdentities(t *testing.T) {
 	})
 }
 
-// newSuite gives the suite its means, in the words of this database.
+// newSuite returns the harness of the suite for a store.
 func newSuite(s *Store) identitytest.Harness {
 	return identitytest.Harness{
 		Store:            s,
 		NewTenant:        func(t *testing.T) string { return newTenant(t, s) },
 		NewInstance:      func(t *testing.T, tenant string) string { return newInstance(t, s, tenant).ID },
 		AddUnknownSender: func(t *testing.T, i identity.Identity) identity.Identity { return newUnknown(t, s, i) },
-		NewConversation: func(t *testing.T, tenant, instance, with string) string {
-			return newConversation(t, s, tenant, instance, with)
+		NewConversation: func(t *testing.T, tenant, instance, id string) string {
+			return newConversation(t, s, tenant, instance, id)
 		},
 		ConversationIdentity: func(t *testing.T, tenant, conversation string) string {
 			t.Helper()
@@ -46,18 +46,18 @@ func newSuite(s *Store) identitytest.Harness {
 	}
 }
 
-// TestSchema_ForeignKeysSeparateTenants writes rows that point from one tenant into
-// another, past all methods: the database itself must refuse them.
+// TestSchema_ForeignKeysSeparateTenants inserts rows that refer to rows of another tenant with SQL
+// statements. The database must reject them.
 func TestSchema_ForeignKeysSeparateTenants(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
-		mine, theirs := newTenant(t, s), newTenant(t, s)
-		instance, own := newInstance(t, s, theirs).ID, newInstance(t, s, mine).ID
-		customer, err := s.CreateCustomer(t.Context(), identity.Customer{TenantID: theirs}, identity.System)
+		own, foreign := newTenant(t, s), newTenant(t, s)
+		instance, ownInstance := newInstance(t, s, foreign).ID, newInstance(t, s, own).ID
+		customer, err := s.CreateCustomer(t.Context(), identity.Customer{TenantID: foreign}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
-		i, err := s.Link(t.Context(), identity.Identity{TenantID: theirs, CustomerID: customer.ID, Channel: "sms",
+		i, err := s.Link(t.Context(), identity.Identity{TenantID: foreign, CustomerID: customer.ID, Channel: "sms",
 			ExternalID: "+61400111222"}, identity.System)
 		if err != nil {
 			t.Fatal(err)
@@ -68,33 +68,33 @@ func TestSchema_ForeignKeysSeparateTenants(t *testing.T) {
 		}{
 			"identity of a foreign customer": {`insert into identities (id, tenant_id, customer_id, channel, external_id, created_at,
 				updated_at) values ($1, $2, $3, 'sms', '+1', $4, $4)`,
-				[]any{newID(), mine, customer.ID, s.now()}},
+				[]any{newID(), own, customer.ID, s.now()}},
 			"identity in a foreign instance": {`insert into identities (id, tenant_id, instance_id, channel, external_id, created_at,
 				updated_at) values ($1, $2, $3, 'sms', '+1', $4, $4)`,
-				[]any{newID(), mine, instance, s.now()}},
+				[]any{newID(), own, instance, s.now()}},
 			"endpoint of a foreign instance": {`insert into endpoints (id, tenant_id, instance_id, channel, mode, status, credentials,
 				created_at, updated_at) values ($1, $2, $3, 'sms', 'webhook', 'active', '', $4, $4)`,
-				[]any{newID(), mine, instance, s.now()}},
+				[]any{newID(), own, instance, s.now()}},
 			"conversation of a foreign instance": {`insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group,
 				created_at) values ($1, $2, $3, 'sms', '+1', false, $4)`,
-				[]any{newID(), mine, instance, s.now()}},
+				[]any{newID(), own, instance, s.now()}},
 			"conversation with a foreign identity": {`insert into conversations (id, tenant_id, instance_id, channel, place_id,
 				is_group, identity_id, created_at) values ($1, $2, $3, 'sms', '+1', false, $4, $5)`,
-				[]any{newID(), mine, own, i.ID, s.now()}},
+				[]any{newID(), own, ownInstance, i.ID, s.now()}},
 			"API key for a foreign instance": {`insert into api_keys (id, tenant_id, name, hint, hash, scopes, instance_id, created_at)
 				values ($1, $2, 'k', '', $3, '', $4, $5)`,
-				[]any{newID(), mine, newID(), instance, s.now()}},
-			"foreign identity moved": {`update identities set tenant_id = $1 where id = $2`, []any{mine, i.ID}},
+				[]any{newID(), own, newID(), instance, s.now()}},
+			"foreign identity moved": {`update identities set tenant_id = $1 where id = $2`, []any{own, i.ID}},
 		} {
 			if _, err := s.db.Exec(t.Context(), c.query, c.args...); !s.dialect.IsForeignKeyViolation(err) {
-				t.Errorf("%s: %v; want a foreign key that refuses it", name, err)
+				t.Errorf("%s: %v, want a violation of a foreign key", name, err)
 			}
 		}
 	})
 }
 
-// TestLink_KeepsOptOut: somebody who said STOP to one instance is not written to
-// by all instances, and who can be reached by one is reachable.
+// TestLink_KeepsOptOut tests that an opt-out from one instance holds for all instances after a link,
+// and that a sender who can be reached through one instance is not blocked.
 func TestLink_KeepsOptOut(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
@@ -113,11 +113,11 @@ func TestLink_KeepsOptOut(t *testing.T) {
 		got, err := s.Link(t.Context(), identity.Identity{TenantID: tenant, CustomerID: customer.ID, Channel: "sms",
 			ExternalID: "+61400111222"}, identity.System)
 		if err != nil || got.OptedOutAt.IsZero() || !got.BlockedAt.IsZero() {
-			t.Errorf("%+v, %v; want opted out and reachable", got, err)
+			t.Errorf("Link() = %+v, %v, want opted out and not blocked", got, err)
 		}
 		back, err := s.Identity(t.Context(), tenant, customer.ID, got.ID)
 		if err != nil || !back.OptedOutAt.Equal(got.OptedOutAt) || !back.BlockedAt.IsZero() {
-			t.Errorf("kept %+v, %v", back, err)
+			t.Errorf("Identity() = %+v, %v, want opted out and not blocked", back, err)
 		}
 	})
 }

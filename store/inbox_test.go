@@ -16,14 +16,14 @@ import (
 
 func TestInsertMessages_OrderOfCommit(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		older := h.arrival("1", "k1", "id made first")
+		older := h.arrival("1", "k1", "ID assigned first")
 		h.insertMessages(h.arrival("1", "k2", "stored first"))
 		h.insertMessages(older)
-		h.wantPending("stored first", "id made first")
+		h.wantPending("stored first", "ID assigned first")
 	})
 }
 
-// wantPending checks what is to be worked in the conversation with sender 1.
+// wantPending checks the texts of the pending messages from sender 1.
 func (h fixture) wantPending(want ...string) {
 	h.t.Helper()
 	var got []string
@@ -31,7 +31,7 @@ func (h fixture) wantPending(want ...string) {
 		got = append(got, in.Message.Text)
 	}
 	if !slices.Equal(got, want) {
-		h.t.Fatalf("to be worked are %q, not %q", got, want)
+		h.t.Fatalf("pending messages = %q, want %q", got, want)
 	}
 }
 
@@ -39,7 +39,7 @@ func TestInsertMessages_Deduplicated(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		a := h.arrival("1", "k1", "hello")
 		if n := h.insertMessages(a, h.arrival("2", "k2", "hi")); n != 2 {
-			t.Fatalf("stored %d of 2", n)
+			t.Fatalf("InsertMessages() = %d, want 2", n)
 		}
 		var wg sync.WaitGroup
 		var mu sync.Mutex
@@ -58,14 +58,14 @@ func TestInsertMessages_Deduplicated(t *testing.T) {
 		}
 		wg.Wait()
 		if total != 0 {
-			t.Fatalf("a message stored before was stored %d times more", total)
+			t.Fatalf("a redelivered message was stored %d times", total)
 		}
 		alt := h.arrival("1", "k3", "twin")
 		alt.Message.AltKey = "twin"
 		twin := h.arrival("1", "k4", "twin")
 		twin.Message.AltKey = "twin"
 		if n := h.insertMessages(alt) + h.insertMessages(twin); n != 1 {
-			t.Fatalf("two announcements of one message stored %d times", n)
+			t.Fatalf("a message with the same AltKey was stored %d times, want 1", n)
 		}
 	})
 }
@@ -82,31 +82,31 @@ func TestInsertMessages_CursorFenced(t *testing.T) {
 		}
 		epoch, cursor, ok, err := h.AcquirePollLease(t.Context(), tenant, ep.ID, "one")
 		if err != nil || !ok || cursor != "" {
-			t.Fatalf("take: %v, %v", ok, err)
+			t.Fatalf("AcquirePollLease() = %v, %v", ok, err)
 		}
 		if _, _, ok, _ := h.AcquirePollLease(t.Context(), tenant, ep.ID, "two"); ok {
-			t.Fatal("two holders")
+			t.Fatal("a second holder acquired the lease")
 		}
 		c := gateway.Cursor{EndpointID: ep.ID, TenantID: tenant, Holder: "one", Epoch: epoch, Value: "7"}
 		if n, err := h.InsertMessages(t.Context(), []gateway.IncomingMessage{h.arrival("1", "k1", "a")}, &c); err != nil ||
 			n != 1 {
-			t.Fatalf("stored %d, %v", n, err)
+			t.Fatalf("InsertMessages() = %d, %v, want 1", n, err)
 		}
 		if err := h.ReleasePollLease(t.Context(), tenant, ep.ID, "one", epoch); err != nil {
 			t.Fatal(err)
 		}
 		now, cursor, ok, err := h.AcquirePollLease(t.Context(), tenant, ep.ID, "two")
 		if err != nil || !ok || now == epoch || cursor != "7" {
-			t.Fatalf("second holder: epoch %d after %d, cursor %q, %v", now, epoch, cursor, err)
+			t.Fatalf("AcquirePollLease() of the second holder: epoch %d after %d, cursor %q, %v", now, epoch, cursor, err)
 		}
 		if _, err := h.InsertMessages(t.Context(), []gateway.IncomingMessage{h.arrival("1", "k2", "b")},
 			&c); !errors.Is(err, gateway.ErrLeaseLost) {
-			t.Fatalf("the old holder stored: %v", err)
+			t.Fatalf("InsertMessages() by the old holder = %v, want ErrLeaseLost", err)
 		}
 	})
 }
 
-// lateArrival makes an arrival that was received so long ago.
+// lateArrival returns a message that was received age ago.
 func lateArrival(ep gateway.EndpointState, key string, age time.Duration) gateway.IncomingMessage {
 	return gateway.IncomingMessage{
 		ID: newID(), TenantID: ep.TenantID, InstanceID: ep.InstanceID, Channel: ep.Channel, Age: age,
@@ -116,8 +116,8 @@ func lateArrival(ep gateway.EndpointState, key string, age time.Duration) gatewa
 	}
 }
 
-// What comes late was received by the database's clock less its age, never later than
-// now, and stored once.
+// A message from the spool gets the time of the database minus its age, never a time in the future,
+// and is stored once.
 func TestInsertMessages_Late(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
@@ -127,7 +127,7 @@ func TestInsertMessages_Late(t *testing.T) {
 		for i, want := range []int{4, 0} {
 			n, err := s.InsertMessages(t.Context(), as, nil)
 			if err != nil || n != want {
-				t.Fatalf("time %d: stored %d, want %d: %v", i, n, want, err)
+				t.Fatalf("InsertMessages() call %d = %d, %v, want %d", i, n, err, want)
 			}
 		}
 		rs, err := s.db.Query(t.Context(),
@@ -144,17 +144,17 @@ func TestInsertMessages_Late(t *testing.T) {
 		for i, r := range got {
 			if off := r.ago - max(0, as[i].Age); r.key != as[i].Message.Key || off < -2*time.Millisecond ||
 				off > 20*time.Second {
-				t.Errorf("%s was received %s ago, want %s", r.key, r.ago, as[i].Age)
+				t.Errorf("age of %s = %s, want %s", r.key, r.ago, as[i].Age)
 			}
 		}
 		missing, err := s.MissingKeys(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel,
 			[]string{"a", "old", "b", "new"})
 		if err != nil || !slices.Equal(missing, []string{"a", "b"}) {
-			t.Fatalf("missing %q %v", missing, err)
+			t.Fatalf("MissingKeys() = %q, %v, want a and b", missing, err)
 		}
-		for most, want := range map[int]int{1: 1, 100: 4} {
-			if n, err := s.CountUnprocessed(t.Context(), most); err != nil || n != want {
-				t.Fatalf("%d wait, want %d: %v", n, want, err)
+		for limit, want := range map[int]int{1: 1, 100: 4} {
+			if n, err := s.CountUnprocessed(t.Context(), limit); err != nil || n != want {
+				t.Fatalf("CountUnprocessed(%d) = %d, %v, want %d", limit, n, err, want)
 			}
 		}
 		must(t, s.Probe(t.Context()))

@@ -11,8 +11,8 @@ import (
 	"hydragate/identity"
 )
 
-// TestRotateInstanceSecret_Webhook holds that a replaced secret is good beside the new one
-// for its time, by the database's clock, or until staff end it.
+// TestRotateInstanceSecret_Webhook tests that a previous secret is valid until its grace period, by
+// the clock of the database, ends or staff revoke it.
 func TestRotateInstanceSecret_Webhook(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		rotate := func(kind gateway.SecretKind, secret string, overlap time.Duration) time.Time {
@@ -34,12 +34,12 @@ func TestRotateInstanceSecret_Webhook(t *testing.T) {
 		const first = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 		if until := rotate(gateway.WebhookSecret, "whsec_two", time.Hour); time.Until(until) < 59*time.Minute ||
 			signing() != "whsec_two "+first {
-			t.Errorf("signed with %s until %v", signing(), until)
+			t.Errorf("signing secrets = %s until %v", signing(), until)
 		}
-		// Again because an answer was lost: what the runtime knows stays good.
+		// A second rotation after a lost response keeps the secret that the application knows.
 		rotate(gateway.WebhookSecret, "whsec_three", time.Hour)
 		if signing() != "whsec_three whsec_two "+first {
-			t.Errorf("signed with %s", signing())
+			t.Errorf("signing secrets after the second rotation = %s", signing())
 		}
 		h.insertMessages(h.arrival("1", "k1", "hello"))
 		l := h.lease(gateway.InboxQueue, "test")[0]
@@ -48,23 +48,23 @@ func TestRotateInstanceSecret_Webhook(t *testing.T) {
 			MessageID: h.inbound(l)[0].ID, Type: "message.received"}}})
 		es, err := h.PendingEvents(t.Context(), h.lease(gateway.DeliveryQueue, "test")[0])
 		if err != nil || len(es) != 1 || es[0].Err != nil || strings.Join(es[0].Secrets, " ") != signing() {
-			t.Fatalf("an event: %v, %v", es, err)
+			t.Fatalf("PendingEvents() = %v, %v, want one event with the signing secrets", es, err)
 		}
 		mustExec(t, h.Store,
 			`update retired_secrets set until = `+h.dialect.NowPlus(-1)+` where until = (select min(until)
 				from retired_secrets)`)
 		if signing() != "whsec_three whsec_two" {
-			t.Errorf("past its time it signs: %s", signing())
+			t.Errorf("signing secrets after the grace period = %s", signing())
 		}
 		rotate(gateway.WebhookSecret, "whsec_four", 0)
 		if signing() != "whsec_four" {
-			t.Errorf("rotated without an overlap it signs with %s", signing())
+			t.Errorf("signing secrets without a grace period = %s", signing())
 		}
 		for n := range 2 * maxPreviousSecrets {
 			rotate(gateway.WebhookSecret, fmt.Sprint("whsec_", n), time.Hour)
 		}
 		if got := len(strings.Fields(signing())); got != maxPreviousSecrets+1 {
-			t.Errorf("%d secrets sign", got)
+			t.Errorf("%d signing secrets, want %d", got, maxPreviousSecrets+1)
 		}
 		for range 2 {
 			if err := h.RevokePreviousSecrets(t.Context(), tenant, h.instance, gateway.WebhookSecret, "key:k"); err != nil {
@@ -72,7 +72,7 @@ func TestRotateInstanceSecret_Webhook(t *testing.T) {
 			}
 		}
 		if signing() != "whsec_7" {
-			t.Errorf("ended by staff, it signs with %s", signing())
+			t.Errorf("signing secrets after revocation = %s", signing())
 		}
 		var kinds []string
 		for _, e := range auditLog(t, h.Store, tenant) {
@@ -80,12 +80,12 @@ func TestRotateInstanceSecret_Webhook(t *testing.T) {
 				kinds = append(kinds, strings.TrimPrefix(e.Kind, "instance.webhook_secret_")+e.Detail["overlap_seconds"])
 			}
 			if strings.Contains(fmt.Sprint(e), "whsec_") {
-				t.Errorf("a secret in the audit log: %v", e)
+				t.Errorf("event contains a secret: %v", e)
 			}
 		}
 		if got := strings.Join(kinds, " "); got != "rotated3600 rotated3600 rotated0"+strings.Repeat(" rotated3600",
 			2*maxPreviousSecrets)+" ended" {
-			t.Errorf("audit: %s", got)
+			t.Errorf("events = %s", got)
 		}
 	})
 }
@@ -93,11 +93,11 @@ func TestRotateInstanceSecret_Webhook(t *testing.T) {
 func TestRotateInstanceSecret_AgentKey(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		i := newInstance(t, h.Store, tenant)
-		lets := func(key string) bool {
+		valid := func(key string) bool {
 			t.Helper()
 			got, err := h.InstanceByAgentKey(t.Context(), identity.HashToken(key))
 			if err != nil && !errors.Is(err, gateway.ErrNoInstance) || err == nil && got.ID != i.ID {
-				t.Errorf("%v, %v", got.ID, err)
+				t.Errorf("InstanceByAgentKey() = %v, %v", got.ID, err)
 			}
 			return err == nil
 		}
@@ -110,33 +110,33 @@ func TestRotateInstanceSecret_AgentKey(t *testing.T) {
 		}
 		rotate("ask_one", 0)
 		rotate("ask_two", time.Hour)
-		if !lets("ask_one") || !lets("ask_two") || lets("ask_three") {
-			t.Error("in the overlap both are good, and no other")
+		if !valid("ask_one") || !valid("ask_two") || valid("ask_three") {
+			t.Error("during the grace period both keys must be valid, and no other")
 		}
 		mustExec(t, h.Store, `update retired_secrets set until = `+h.dialect.NowPlus(-1))
-		if lets("ask_one") || !lets("ask_two") {
-			t.Error("past its time the old one is good")
+		if valid("ask_one") || !valid("ask_two") {
+			t.Error("the previous key is valid after the grace period")
 		}
 		rotate("ask_three", time.Hour)
 		if err := h.RevokePreviousSecrets(t.Context(), tenant, i.ID, gateway.WebhookSecret, "key:k"); err != nil ||
-			!lets("ask_two") {
-			t.Errorf("the other kind was ended: %v", err)
+			!valid("ask_two") {
+			t.Errorf("revoking webhook secrets revoked the agent key: %v", err)
 		}
 		if err := h.RevokePreviousSecrets(t.Context(), tenant, i.ID, gateway.AgentSecretKey, "key:k"); err != nil ||
-			lets("ask_two") || !lets("ask_three") {
-			t.Errorf("ended by staff the old one is good: %v", err)
+			valid("ask_two") || !valid("ask_three") {
+			t.Errorf("the previous key is valid after revocation: %v", err)
 		}
 		if n, err := h.Purge(t.Context()); err != nil || n != 0 {
-			t.Errorf("swept %d, %v", n, err)
+			t.Errorf("Purge() = %d, %v, want 0", n, err)
 		}
 		foreign := newTenant(t, h.Store)
 		if _, err := h.RotateInstanceSecret(t.Context(), foreign, i.ID, gateway.AgentSecretKey, "ask_x", time.Hour,
 			"key:k"); !errors.Is(err, gateway.ErrNoInstance) {
-			t.Errorf("by another tenant: %v", err)
+			t.Errorf("RotateInstanceSecret() by another tenant = %v, want ErrNoInstance", err)
 		}
 		if err := h.RevokePreviousSecrets(t.Context(), foreign, i.ID, gateway.AgentSecretKey, "key:k"); !errors.Is(err,
 			gateway.ErrNoInstance) {
-			t.Errorf("ended by another tenant: %v", err)
+			t.Errorf("RevokePreviousSecrets() by another tenant = %v, want ErrNoInstance", err)
 		}
 	})
 }

@@ -31,30 +31,30 @@ func testCreateInstance(t *testing.T, s *Store, tenant string) {
 		UnknownSenders: gateway.ReplyToUnknown, WelcomeText: "Hello"}
 	got, err := s.CreateInstance(t.Context(), in, secrets, "key:k")
 	if err != nil || got.ID == "" || got.CreatedAt.IsZero() || !got.CreatedAt.Equal(got.UpdatedAt) {
-		t.Fatalf("created: %+v, %v", got, err)
+		t.Fatalf("CreateInstance() = %+v, %v", got, err)
 	}
 	in.ID, in.CreatedAt, in.UpdatedAt = got.ID, got.CreatedAt, got.UpdatedAt
 	if back, err := s.Instance(t.Context(), tenant, got.ID); err != nil || back != in {
-		t.Errorf("read: %+v, %v; want %+v", back, err, in)
+		t.Errorf("Instance() = %+v, %v, want %+v", back, err, in)
 	}
-	kept := queryText(t, s, `select webhook_secret from instances where tenant_id = $1 and id = $2`, tenant, got.ID)
-	if strings.Contains(kept, secrets.WebhookSecret) {
-		t.Error("the signing secret is kept in the clear")
+	sealed := queryText(t, s, `select webhook_secret from instances where tenant_id = $1 and id = $2`, tenant, got.ID)
+	if strings.Contains(sealed, secrets.WebhookSecret) {
+		t.Error("the signing secret is not encrypted")
 	}
-	plain, stale, err := s.keys.Open(kept, keyring.AssociatedData(tenant, "instances.webhook_secret", got.ID))
+	plain, stale, err := s.keys.Open(sealed, keyring.AssociatedData(tenant, "instances.webhook_secret", got.ID))
 	if err != nil || stale || string(plain) != secrets.WebhookSecret {
-		t.Errorf("the signing secret does not open: %v", err)
+		t.Errorf("decrypt signing secret: %v", err)
 	}
 	if h := queryText(t, s, `select agent_secret_hash from instances where tenant_id = $1 and id = $2`, tenant,
 		got.ID); h != identity.HashToken(secrets.AgentSecretKey) {
-		t.Error("the agent's key is not kept as its hash")
+		t.Error("the agent's key is not stored as its hash")
 	}
 	if bare := newInstance(t, s, tenant); bare.UnknownSenders != gateway.ForwardUnknown || bare.AgentURL != "" {
-		t.Errorf("without anything: %+v", bare)
+		t.Errorf("CreateInstance() with defaults = %+v", bare)
 	}
 	if es := auditLog(t, s, tenant); len(es) != 2 || es[0].Kind != "instance.created" || es[0].Actor != "key:k" ||
 		es[0].InstanceID != got.ID {
-		t.Errorf("events: %+v", es)
+		t.Errorf("events = %+v", es)
 	}
 }
 
@@ -67,22 +67,22 @@ func testEditInstance(t *testing.T, s *Store, tenant string) {
 		"key:k")
 	if err != nil || got.Name != name || got.UnknownSenders != drop || got.AgentDisabledAt.IsZero() ||
 		got.UpdatedAt.Before(i.UpdatedAt) {
-		t.Errorf("edited: %+v, %v; want it disabled still", got, err)
+		t.Errorf("EditInstance(name) = %+v, %v, want the application still disabled", got, err)
 	}
 	if got, err = s.EditInstance(t.Context(), tenant, i.ID, gateway.InstanceEdit{AgentURL: &url}, "key:k"); err != nil ||
 		got.AgentURL != url || !got.AgentDisabledAt.IsZero() {
-		t.Errorf("new URL: %+v, %v; want it enabled", got, err)
+		t.Errorf("EditInstance(URL) = %+v, %v, want the application enabled", got, err)
 	}
 	if got, err = s.EditInstance(t.Context(), tenant, i.ID, gateway.InstanceEdit{AgentURL: &empty},
 		"key:k"); err != nil || got.AgentURL != "" || got.Name != name {
-		t.Errorf("cleared: %+v, %v", got, err)
+		t.Errorf("EditInstance(empty URL) = %+v, %v", got, err)
 	}
 	if _, err := s.EditInstance(t.Context(), tenant, unknownID, gateway.InstanceEdit{}, "key:k"); !errors.Is(err,
 		gateway.ErrNoInstance) {
-		t.Errorf("unknown: %v", err)
+		t.Errorf("EditInstance(unknown ID) = %v, want ErrNoInstance", err)
 	}
 	if es := auditLog(t, s, tenant); es[1].Kind != "instance.updated" || es[1].Detail["fields"] != "name unknown_senders" {
-		t.Errorf("events: %+v", es)
+		t.Errorf("events = %+v", es)
 	}
 }
 
@@ -101,7 +101,7 @@ func testListInstances(t *testing.T, s *Store, tenant string) {
 		}
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("pages hold %v; want %v", got, want)
+		t.Errorf("ListInstances() = %v, want %v", got, want)
 	}
 }
 
@@ -125,7 +125,7 @@ func testDeleteInstance(t *testing.T, s *Store, tenant string) {
 	for _, with := range []string{scoped.ID, all.ID, unknown.ID} {
 		newConversation(t, s, tenant, i.ID, with)
 	}
-	stays := newConversation(t, s, tenant, other.ID, all.ID)
+	otherConversation := newConversation(t, s, tenant, other.ID, all.ID)
 	if _, err := s.SaveEndpoint(t.Context(), gateway.EndpointState{Endpoint: endpoint(tenant, i.ID),
 		Status: gateway.EndpointActive}, timeZero, identity.System); err != nil {
 		t.Fatal(err)
@@ -140,41 +140,41 @@ func testDeleteInstance(t *testing.T, s *Store, tenant string) {
 	for table, want := range map[string]string{"instances": "1", "endpoints": "0", "identities": "1",
 		"conversations": "1", "api_keys": "0"} {
 		if n := queryText(t, s, `select cast(count(*) as text) from `+table+` where tenant_id = $1`, tenant); n != want {
-			t.Errorf("%s: %s rows are left; want %s", table, n, want)
+			t.Errorf("%s rows left in %s, want %s", n, table, want)
 		}
 	}
-	if p := queryText(t, s, `select identity_id from conversations where id = $1`, stays); p != all.ID {
-		t.Errorf("another instance's conversation is with %q", p)
+	if p := queryText(t, s, `select identity_id from conversations where id = $1`, otherConversation); p != all.ID {
+		t.Errorf("identity of another instance's conversation = %q, want %q", p, all.ID)
 	}
 	if err := s.DeleteInstance(t.Context(), tenant, i.ID, "key:k"); !errors.Is(err, gateway.ErrNoInstance) {
-		t.Errorf("again: %v", err)
+		t.Errorf("second DeleteInstance() = %v, want ErrNoInstance", err)
 	}
 	es := auditLog(t, s, tenant)
 	last := es[len(es)-1]
 	if es[len(es)-2].Kind != "instance.deleted" || last.Kind != "identity.unlinked" || last.IdentityID != scoped.ID ||
 		last.CustomerID != customer.ID || last.Detail["external_id"] != "1" {
-		t.Errorf("history forgets who owned what: %+v", es[len(es)-2:])
+		t.Errorf("last events = %+v, want the owner of the deleted identity", es[len(es)-2:])
 	}
 }
 
 func testForeignInstance(t *testing.T, s *Store, tenant string) {
-	i, mine := newInstance(t, s, tenant), newTenant(t, s)
+	i, other := newInstance(t, s, tenant), newTenant(t, s)
 	name := "x"
 	errs := map[string]error{}
-	_, errs["read"] = s.Instance(t.Context(), mine, i.ID)
-	_, errs["edit"] = s.EditInstance(t.Context(), mine, i.ID, gateway.InstanceEdit{Name: &name}, "key:k")
-	errs["delete"] = s.DeleteInstance(t.Context(), mine, i.ID, "key:k")
-	_, errs["seats"] = s.EndpointStates(t.Context(), mine, i.ID)
-	_, errs["seat"] = s.EndpointState(t.Context(), mine, i.ID, adapters.Telegram)
-	_, errs["save seat"] = s.SaveEndpoint(t.Context(),
-		gateway.EndpointState{Endpoint: endpoint(mine, i.ID), Status: gateway.EndpointActive}, timeZero, "key:k")
-	_, errs["no id"] = s.Instance(t.Context(), tenant, "no id at all")
+	_, errs["read"] = s.Instance(t.Context(), other, i.ID)
+	_, errs["edit"] = s.EditInstance(t.Context(), other, i.ID, gateway.InstanceEdit{Name: &name}, "key:k")
+	errs["delete"] = s.DeleteInstance(t.Context(), other, i.ID, "key:k")
+	_, errs["endpoints"] = s.EndpointStates(t.Context(), other, i.ID)
+	_, errs["endpoint"] = s.EndpointState(t.Context(), other, i.ID, adapters.Telegram)
+	_, errs["save endpoint"] = s.SaveEndpoint(t.Context(),
+		gateway.EndpointState{Endpoint: endpoint(other, i.ID), Status: gateway.EndpointActive}, timeZero, "key:k")
+	_, errs["invalid ID"] = s.Instance(t.Context(), tenant, "no id at all")
 	for what, err := range errs {
 		if !errors.Is(err, gateway.ErrNoInstance) {
-			t.Errorf("%s: %v; want ErrNoInstance", what, err)
+			t.Errorf("%s: %v, want ErrNoInstance", what, err)
 		}
 	}
-	if is, err := s.ListInstances(t.Context(), mine, "", 10); err != nil || len(is) != 0 {
-		t.Errorf("list: %+v, %v", is, err)
+	if is, err := s.ListInstances(t.Context(), other, "", 10); err != nil || len(is) != 0 {
+		t.Errorf("ListInstances(other tenant) = %+v, %v, want none", is, err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// createCustomer is one without any identity.
+// createCustomer creates a customer without identities.
 func (h fixture) createCustomer() string {
 	h.t.Helper()
 	c, err := h.CreateCustomer(h.t.Context(), identity.Customer{TenantID: tenant, FirstName: "Steve"}, identity.System)
@@ -35,8 +35,8 @@ func (h fixture) issueInvite(customer, role string) (claim.Invite, string) {
 	return i, code
 }
 
-// startRedemption prepares an attempt of a sender to open an invite, as the worker makes it.
-// Who is not known yet is met with it.
+// startRedemption stores a claim message of a sender and returns the attempt as the worker creates
+// it. A sender without an identity gets one with the commit.
 func (h fixture) startRedemption(sender, code string) (a claim.Attempt, st gateway.Commit) {
 	h.t.Helper()
 	h.insertMessages(h.arrival(sender, newID(), "/claim ******"))
@@ -60,7 +60,7 @@ func (h fixture) startRedemption(sender, code string) (a claim.Attempt, st gatew
 			return a, st
 		}
 	}
-	h.t.Fatal("no message")
+	h.t.Fatal("message not found")
 	return a, st
 }
 
@@ -73,7 +73,7 @@ func (h fixture) decideRedemption(a claim.Attempt) claim.Decision {
 	return r
 }
 
-// redeem lets a sender open an invite, whole, and gives the outcome.
+// redeem processes the attempt of a sender to redeem an invite and returns the decision.
 func (h fixture) redeem(sender, code string) claim.Decision {
 	h.t.Helper()
 	a, st := h.startRedemption(sender, code)
@@ -122,7 +122,7 @@ func trueValue() *bool {
 	return &v
 }
 
-// TestInvite_RedeemLinksSender opens invites with accounts of every standing.
+// TestInvite_RedeemLinksSender redeems invites with accounts in all possible states.
 func TestInvite_RedeemLinksSender(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -130,32 +130,32 @@ func TestInvite_RedeemLinksSender(t *testing.T) {
 		want    claim.Outcome
 		reason  string
 		role    identity.Role // of the account afterwards
-		spent   bool
+		used    bool          // the invite is used afterwards
 	}{
-		{"who never wrote", nil, claim.Granted, "", identity.Verified, true},
-		{"who wrote before", func(h fixture, _ string) {
+		{"no identity", nil, claim.Granted, "", identity.Verified, true},
+		{"unknown sender", func(h fixture, _ string) {
 			_, st := h.startRedemption("7", "")
 			h.apply(st)
 		}, claim.Granted, "", identity.Verified, true},
-		{"linked to the customer already", func(h fixture, c string) { h.linkIdentity(c, h.instance, "7") }, claim.Granted,
+		{"linked to the customer", func(h fixture, c string) { h.linkIdentity(c, h.instance, "7") }, claim.Granted,
 			"", identity.Verified, true},
-		{"linked to the customer for every instance", func(h fixture, c string) { h.linkIdentity(c, "", "7") },
+		{"linked to the customer for all instances", func(h fixture, c string) { h.linkIdentity(c, "", "7") },
 			claim.Granted, "", identity.Verified, true},
-		{"linked to the customer here and to another for every instance", func(h fixture, c string) {
+		{"linked to the customer in the instance and to another for all instances", func(h fixture, c string) {
 			h.linkIdentity(h.createCustomer(), "", "7")
 			h.linkIdentity(c, h.instance, "7")
 		}, claim.Granted, "", identity.Verified, true},
-		{"verified already", func(h fixture, c string) {
+		{"verified", func(h fixture, c string) {
 			i := h.linkIdentity(c, h.instance, "7")
 			_, _ = h.EditIdentity(h.t.Context(), tenant, c, i.ID, identity.Edit{Verified: trueValue()}, "key:test")
 		}, claim.AlreadyVerified, "", identity.Verified, false},
-		{"verified already for every instance", func(h fixture, c string) {
+		{"verified for all instances", func(h fixture, c string) {
 			i := h.linkIdentity(c, "", "7")
 			_, _ = h.EditIdentity(h.t.Context(), tenant, c, i.ID, identity.Edit{Verified: trueValue()}, "key:test")
 		}, claim.AlreadyVerified, "", identity.Verified, false},
 		{"linked to another customer", func(h fixture, _ string) { h.linkIdentity(h.createCustomer(), h.instance, "7") },
 			claim.Declined, "account_of_another_customer", identity.Unverified, false},
-		{"linked to another customer for every instance",
+		{"linked to another customer for all instances",
 			func(h fixture, _ string) { h.linkIdentity(h.createCustomer(), "", "7") }, claim.Declined,
 			"account_of_another_customer", identity.Unverified, false},
 	}
@@ -176,36 +176,36 @@ func TestInvite_RedeemLinksSender(t *testing.T) {
 				got := h.senderIdentity("7")
 				if r.Outcome != tt.want || r.Reason != tt.reason || r.CountsAsFailure != (tt.want == claim.Declined) ||
 					got.Role() != tt.role || (got.CustomerID == customer) != (tt.want != claim.Declined) {
-					t.Fatalf("%s (%s), counted %v; the account is %+v", r.Outcome, r.Reason, r.CountsAsFailure, got)
+					t.Fatalf("decision = %s (%s), counts as failure %v, identity = %+v", r.Outcome, r.Reason, r.CountsAsFailure, got)
 				}
 				if tt.want == claim.Granted && (got.InstanceID != h.instance || got.ID != r.Redeem.IdentityID ||
 					got.VerifiedAt.IsZero()) {
-					t.Errorf("%+v; want one of the instance", got)
+					t.Errorf("identity = %+v, want one scoped to the instance", got)
 				}
 				want := claim.Live
-				if tt.spent {
+				if tt.used {
 					want = claim.Used
 				}
 				if states := h.inviteStates(customer); !slices.Equal(states, []claim.Status{want}) {
-					t.Errorf("the invite is %v", states)
+					t.Errorf("invites = %v, want %v", states, want)
 				}
 				with := queryText(t, h.Store, `select identity_id from conversations where id = $1`,
 					gateway.ConversationID(h.instance, adapters.Telegram, "7"))
 				if with != got.ID {
-					t.Errorf("the conversation is with %q, the account is %s", with, got.ID)
+					t.Errorf("identity of the conversation = %q, want %s", with, got.ID)
 				}
-				// Whatever was, the invite is not good for anybody twice.
-				if again := h.redeem("8", code); (again.Outcome == claim.Granted) == tt.spent {
-					t.Errorf("the next one is %s", again.Outcome)
+				// In all cases, the invite can be redeemed only once.
+				if again := h.redeem("8", code); (again.Outcome == claim.Granted) == tt.used {
+					t.Errorf("outcome for another sender = %s", again.Outcome)
 				}
 				if tt.want == claim.Granted {
 					a := r.Attempt
 					if same := h.decideRedemption(a); same.Outcome != claim.Granted || same.Redeem != nil {
-						t.Errorf("the same message again: %+v", same)
+						t.Errorf("decision for the same message = %+v", same)
 					}
 					for range claim.MaxFailuresPerQuarterHour + 1 {
 						if owner := h.redeem("7", code); owner.Outcome != claim.AlreadyVerified || owner.CountsAsFailure {
-							t.Errorf("the same person again: %+v", owner)
+							t.Errorf("decision for the same sender = %+v", owner)
 						}
 					}
 				}
@@ -214,22 +214,22 @@ func TestInvite_RedeemLinksSender(t *testing.T) {
 	})
 }
 
-// TestInvite_RedeemFenced changes everything between the look and the settling.
+// TestInvite_RedeemFenced changes the state between the decision and the commit.
 func TestInvite_RedeemFenced(t *testing.T) {
-	spoils := map[string]func(h fixture, customer string, i claim.Invite){
-		"good": nil,
-		"used": func(h fixture, _ string, _ claim.Invite) { mustExec(h.t, h.Store, `update invites set used_msg = id`) },
+	changes := map[string]func(h fixture, customer string, i claim.Invite){
+		"no change": nil,
+		"used":      func(h fixture, _ string, _ claim.Invite) { mustExec(h.t, h.Store, `update invites set used_msg = id`) },
 		"revoked": func(h fixture, c string, i claim.Invite) {
 			_ = h.RevokeInvite(h.t.Context(), tenant, c, "", i.ID, "key:test")
 		},
 		"expired": func(h fixture, _ string, _ claim.Invite) {
 			mustExec(h.t, h.Store, `update invites set expires_at = '2020-01-01 00:00:00.000+00:00'`)
 		},
-		"linked meanwhile": func(h fixture, _ string, _ claim.Invite) {
+		"linked concurrently": func(h fixture, _ string, _ claim.Invite) {
 			h.linkIdentity(h.createCustomer(), h.instance,
 				"7")
 		},
-		"linked everywhere": func(h fixture, _ string, _ claim.Invite) { h.linkIdentity(h.createCustomer(), "", "7") },
+		"linked for all instances": func(h fixture, _ string, _ claim.Invite) { h.linkIdentity(h.createCustomer(), "", "7") },
 		"customer merged": func(h fixture, c string, _ claim.Invite) {
 			_, _ = h.MergeCustomer(h.t.Context(), tenant, c, h.createCustomer(), true, "key:test")
 		},
@@ -239,23 +239,23 @@ func TestInvite_RedeemFenced(t *testing.T) {
 		"customer erased": func(h fixture, c string, _ claim.Invite) {
 			_, _ = h.EraseCustomer(h.t.Context(), tenant, c, "key:test")
 		},
-		"invite gone": func(h fixture, _ string, _ claim.Invite) { mustExec(h.t, h.Store, `delete from invites`) },
-		"conversation gone": func(h fixture, _ string, _ claim.Invite) {
+		"invite deleted": func(h fixture, _ string, _ claim.Invite) { mustExec(h.t, h.Store, `delete from invites`) },
+		"conversation deleted": func(h fixture, _ string, _ claim.Invite) {
 			mustExec(h.t, h.Store,
 				`delete from conversations`)
 		},
-		"both are gone": func(h fixture, _ string, _ claim.Invite) {
+		"invite and conversation deleted": func(h fixture, _ string, _ claim.Invite) {
 			mustExec(h.t, h.Store, `delete from conversations`)
 			mustExec(h.t, h.Store, `delete from invites`)
 		},
-		"somebody was first": func(h fixture, _ string, _ claim.Invite) {
+		"identity inserted concurrently": func(h fixture, _ string, _ claim.Invite) {
 			mustExec(h.t, h.Store,
 				`insert into identities (id, tenant_id, instance_id, channel, external_id, created_at, updated_at)
 					values ($1, $2, $3, 'telegram', '7', $4, $4)`, newID(), tenant, h.instance, h.now())
 		},
 	}
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		for name, spoil := range spoils {
+		for name, change := range changes {
 			t.Run(name, func(t *testing.T) {
 				h := h
 				h.t = t
@@ -267,31 +267,31 @@ func TestInvite_RedeemFenced(t *testing.T) {
 				a, st := h.startRedemption("7", code)
 				r := h.decideRedemption(a)
 				if r.Outcome != claim.Granted || r.Redeem == nil {
-					t.Fatalf("%+v", r)
+					t.Fatalf("decision = %+v, want a redemption", r)
 				}
 				st.Claim = &r
 				st.Events = r.Events
-				if spoil != nil {
-					spoil(h, customer, i)
+				if change != nil {
+					change(h, customer, i)
 				}
 				err := h.Apply(t.Context(), st)
-				if spoil == nil {
+				if change == nil {
 					if got := h.senderIdentity("7"); err != nil || got.Role() != identity.Owner || got.CustomerID != customer {
-						t.Fatalf("%v: %+v", err, got)
+						t.Fatalf("Apply() = %v, identity = %+v", err, got)
 					}
 					return
 				}
-				gone := strings.Contains(name, "gone") && name != "invite gone"
-				if !errors.Is(err, gateway.ErrFenced) && !(gone && errors.Is(err, gateway.ErrLeaseLost)) {
-					t.Fatalf("%v; want ErrFenced", err)
+				conversationDeleted := strings.Contains(name, "conversation deleted")
+				if !errors.Is(err, gateway.ErrFenced) && !(conversationDeleted && errors.Is(err, gateway.ErrLeaseLost)) {
+					t.Fatalf("Apply() = %v, want ErrFenced", err)
 				}
 				if got := h.senderIdentity("7"); got.IsVerified() || got.CustomerID == customer {
-					t.Errorf("%+v", got)
+					t.Errorf("identity = %+v, want it unverified", got)
 				}
 				if n := queryText(t, h.Store,
 					`select cast(count(*) as text) from audit_events where kind = 'invite.redeemed' and customer_id = $1`,
 					customer); n != "0" {
-					t.Error("it is told as a success")
+					t.Error("an invite.redeemed event was recorded")
 				}
 			})
 		}
@@ -300,9 +300,9 @@ func TestInvite_RedeemFenced(t *testing.T) {
 
 func TestIssueInvite_Limits(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		desk := &claim.Service{Store: h.Store}
-		press := func(customer string, by identity.Actor) error {
-			_, _, err := desk.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance,
+		service := &claim.Service{Store: h.Store}
+		issue := func(customer string, by identity.Actor) error {
+			_, _, err := service.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance,
 				Channel: "telegram", CustomerID: customer}, by)
 			return err
 		}
@@ -312,64 +312,65 @@ func TestIssueInvite_Limits(t *testing.T) {
 			last, _ = h.issueInvite(steve, "")
 		}
 		if d := time.Until(last.ExpiresAt); d < claim.InviteLife-time.Minute || d > claim.InviteLife+time.Minute {
-			t.Errorf("an invite lives %v", d)
+			t.Errorf("invite expires in %v, want %v", d, claim.InviteLife)
 		}
-		if err := press(steve, "key:test"); !errors.Is(err, claim.ErrTooManyInvites) {
-			t.Fatalf("one too many: %v", err)
+		if err := issue(steve, "key:test"); !errors.Is(err, claim.ErrTooManyInvites) {
+			t.Fatalf("IssueInvite() over the limit of live invites = %v, want ErrTooManyInvites", err)
 		}
 		if err := h.RevokeInvite(t.Context(), tenant, steve, "", last.ID, "key:test"); err != nil {
 			t.Fatal(err)
 		}
 		var many *claim.TooManyCodesError
-		if err := press(steve, "key:test"); !errors.As(err, &many) || many.RetryAfter <= 0 ||
+		if err := issue(steve, "key:test"); !errors.As(err, &many) || many.RetryAfter <= 0 ||
 			many.RetryAfter > 15*time.Minute {
-			t.Fatalf("the sixth in a quarter: %v", err)
+			t.Fatalf("sixth IssueInvite() in 15 minutes = %v, want TooManyCodesError", err)
 		}
-		// One member of staff, many customers; codes count, too.
+		// The limit of an actor counts invites for different customers and codes.
 		_, id := h.createCustomerIdentity("7")
 		mustExec(t, h.Store, `update identities set customer_id = $2 where id = $1`, id, steve)
 		if _, _, err := h.IssueCode(t.Context(), tenant, steve, id, "key:busy"); err != nil {
 			t.Fatal(err)
 		}
 		for n := 1; n < maxIssuedPerHour; n++ {
-			if err := press(h.createCustomer(), "key:busy"); err != nil {
+			if err := issue(h.createCustomer(), "key:busy"); err != nil {
 				t.Fatal(n, err)
 			}
 		}
-		if err := press(h.createCustomer(), "key:busy"); !errors.As(err, &many) || many.RetryAfter > time.Hour {
-			t.Fatalf("one too many of one actor: %v", err)
+		if err := issue(h.createCustomer(), "key:busy"); !errors.As(err, &many) || many.RetryAfter > time.Hour {
+			t.Fatalf("IssueInvite() over the limit of the actor = %v, want TooManyCodesError", err)
 		}
-		if err := press(h.createCustomer(), "key:idle"); err != nil {
-			t.Fatalf("another actor: %v", err)
+		if err := issue(h.createCustomer(), "key:idle"); err != nil {
+			t.Fatalf("IssueInvite() by another actor = %v", err)
 		}
 		for name, i := range map[string]claim.Invite{
 			"customer": {TenantID: tenant, InstanceID: h.instance, Channel: "telegram", CustomerID: newID()},
 			"tenant":   {TenantID: newID(), InstanceID: h.instance, Channel: "telegram", CustomerID: h.createCustomer()},
 		} {
-			if _, _, err := desk.IssueInvite(t.Context(), i, "key:idle"); !errors.Is(err, identity.ErrNotFound) {
-				t.Errorf("unknown %s: %v", name, err)
+			if _, _, err := service.IssueInvite(t.Context(), i, "key:idle"); !errors.Is(err, identity.ErrNotFound) {
+				t.Errorf("IssueInvite() for an unknown %s = %v, want ErrNotFound", name, err)
 			}
 		}
-		if _, _, err := desk.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: newID(),
+		if _, _, err := service.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: newID(),
 			Channel: "telegram", CustomerID: h.createCustomer()}, "key:idle"); !errors.Is(err, identity.ErrNoInstance) {
-			t.Errorf("unknown instance: %v", err)
+			t.Errorf("IssueInvite() for an unknown instance = %v, want ErrNoInstance", err)
 		}
 	})
 }
 
-// TestIssueInvite_PhoneNeedsConsent are off unless the instance says otherwise, and end when it
-// changes its mind.
+// TestIssueInvite_PhoneNeedsConsent tests that invites on phone channels require the consent of the
+// instance and are revoked when it is withdrawn.
 func TestIssueInvite_PhoneNeedsConsent(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		desk, steve := &claim.Service{Store: h.Store}, h.createCustomer()
-		by := func(channel string) error {
-			_, _, err := desk.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance, Channel: channel,
+		service, steve := &claim.Service{Store: h.Store}, h.createCustomer()
+		issue := func(channel string) error {
+			_, _, err := service.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance,
+				Channel:    channel,
 				CustomerID: steve}, "key:test")
 			return err
 		}
 		for _, c := range []string{"sms", "whatsapp"} {
-			if err := by(c); !errors.Is(err, claim.ErrInvitesDisabled) {
-				t.Errorf("%s: %v", c, err)
+			if err := issue(c); !errors.Is(err, claim.ErrInvitesDisabled) {
+				t.Errorf("IssueInvite(%s) = %v", c, err)
 			}
 		}
 		no := false
@@ -378,8 +379,8 @@ func TestIssueInvite_PhoneNeedsConsent(t *testing.T) {
 			t.Fatal(i, err)
 		}
 		for _, c := range []string{"sms", "whatsapp", "slack"} {
-			if err := by(c); err != nil {
-				t.Errorf("%s: %v", c, err)
+			if err := issue(c); err != nil {
+				t.Errorf("IssueInvite(%s) = %v", c, err)
 			}
 		}
 		name := "Support"
@@ -392,12 +393,12 @@ func TestIssueInvite_PhoneNeedsConsent(t *testing.T) {
 			t.Fatal(i, err)
 		}
 		if got := h.inviteStates(steve); !slices.Equal(got, []claim.Status{claim.Revoked, claim.Revoked, claim.Live}) {
-			t.Error(got)
+			t.Errorf("invites = %v, want those on phone channels revoked", got)
 		}
 	})
 }
 
-// TestInvite_RevokedWithCustomer merges, deletes and erases, and tells so.
+// TestInvite_RevokedWithCustomer tests that merging, deleting and erasing a customer end its invites.
 func TestInvite_RevokedWithCustomer(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		for reason, end := range map[string]func(customer string) error{
@@ -416,12 +417,12 @@ func TestInvite_RevokedWithCustomer(t *testing.T) {
 				t.Fatal(err)
 			}
 			if r := h.redeem("9", code); r.Outcome != claim.Declined {
-				t.Errorf("%s: %+v", reason, r)
+				t.Errorf("%s: decision = %+v, want declined", reason, r)
 			}
 			events, err := h.AuditEvents(t.Context(), tenant, identity.EventQuery{Kind: "invite.revoked", CustomerID: steve},
 				"", 10)
 			if err != nil || len(events) != 1 || events[0].Detail["reason"] != reason || events[0].Detail["invite_id"] != i.ID {
-				t.Errorf("%s: %+v, %v", reason, events, err)
+				t.Errorf("%s: events = %+v, %v", reason, events, err)
 			}
 		}
 		steve := h.createCustomer()
@@ -430,7 +431,7 @@ func TestInvite_RevokedWithCustomer(t *testing.T) {
 			t.Fatal(err)
 		}
 		if r := h.redeem("9", code); r.Outcome != claim.Declined {
-			t.Errorf("erased: %+v", r)
+			t.Errorf("decision after the erasure = %+v, want declined", r)
 		}
 		matt := h.createCustomer()
 		h.issueInvite(matt, "")
@@ -438,12 +439,12 @@ func TestInvite_RevokedWithCustomer(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := queryText(t, h.Store, `select cast(count(*) as text) from invites`); n != "0" {
-			t.Errorf("%s invites outlive their instance", n)
+			t.Errorf("%s invites left after deleting the instance, want 0", n)
 		}
 	})
 }
 
-// TestInvite_InstanceScoped types right letters where they are others.
+// TestInvite_InstanceScoped tests that a code is valid only for its instance and channel.
 func TestInvite_InstanceScoped(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		i, code := h.issueInvite(h.createCustomer(), "")
@@ -453,33 +454,33 @@ func TestInvite_InstanceScoped(t *testing.T) {
 			"instance": func(a *claim.Attempt) { a.InstanceID = other.instance },
 			"channel":  func(a *claim.Attempt) { a.Channel = "sms" },
 			"tenant":   func(a *claim.Attempt) { a.TenantID = newID() },
-			"letters":  func(a *claim.Attempt) { a.Code = claim.NewInviteCode() },
+			"code":     func(a *claim.Attempt) { a.Code = claim.NewInviteCode() },
 		} {
 			b := a
 			change(&b)
 			if r := h.decideRedemption(b); r.Outcome != claim.Declined || r.Reason != "wrong" || !r.CountsAsFailure {
-				t.Errorf("another %s: %+v", name, r)
+				t.Errorf("decision for another %s = %+v, want a wrong code", name, r)
 			}
 			if known, err := h.InviteExists(t.Context(), b); known || err != nil {
-				t.Errorf("another %s is known: %v", name, err)
+				t.Errorf("InviteExists() for another %s = %v, %v, want false", name, known, err)
 			}
 		}
 		if known, err := h.InviteExists(t.Context(), a); !known || err != nil {
-			t.Errorf("not known: %v", err)
+			t.Errorf("InviteExists() = %v, %v, want true", known, err)
 		}
 		if err := h.RevokeInvite(t.Context(), tenant, i.CustomerID, other.instance, i.ID, "key:test"); !errors.Is(err,
 			identity.ErrNotFound) {
-			t.Errorf("revoked for another instance: %v", err)
+			t.Errorf("RevokeInvite(other instance) = %v, want ErrNotFound", err)
 		}
 		if err := h.RevokeInvite(t.Context(), newID(), i.CustomerID, "", i.ID, "key:test"); !errors.Is(err,
 			identity.ErrNotFound) {
-			t.Errorf("revoked for another tenant: %v", err)
+			t.Errorf("RevokeInvite(other tenant) = %v, want ErrNotFound", err)
 		}
 		if err := h.RevokeInvite(t.Context(), tenant, newID(), "", i.ID, "key:test"); !errors.Is(err, identity.ErrNotFound) {
-			t.Errorf("revoked for another customer: %v", err)
+			t.Errorf("RevokeInvite(other customer) = %v, want ErrNotFound", err)
 		}
 		if r := h.decideRedemption(a); r.Outcome != claim.Granted {
-			t.Errorf("where it holds: %+v", r)
+			t.Errorf("decision in the right instance = %+v, want granted", r)
 		}
 	})
 }
@@ -503,9 +504,9 @@ func TestInvite_SurvivesKeyRotation(t *testing.T) {
 	})
 }
 
-// TestInvite_RedeemRevokesCode opens an invite while a code of the same account is live,
-// and then gives cause for doubt. The code is over: it would be taken for good, and
-// refused by its fence, for ever.
+// TestInvite_RedeemRevokesCode redeems an invite while a claim code of the same account is live, and
+// then expires the verification. The code must not be live: it would be granted and rejected by its
+// fence forever.
 func TestInvite_RedeemRevokesCode(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		customer, id := h.createCustomerIdentity("7")
@@ -515,7 +516,7 @@ func TestInvite_RedeemRevokesCode(t *testing.T) {
 		}
 		_, code := h.issueInvite(customer, "")
 		if r := h.redeem("7", code); r.Outcome != claim.Granted {
-			t.Fatalf("the invite: %s", r.Outcome)
+			t.Fatalf("outcome of the invite = %s, want granted", r.Outcome)
 		}
 		h.mustBatch(t, expireVerificationStmts(identity.ExpiredByOptOut, h.now(), tenant, `$2`, id))
 		a, st := h.startRedemption("7", "WDJBMJ")
@@ -524,25 +525,25 @@ func TestInvite_RedeemRevokesCode(t *testing.T) {
 			t.Fatal(err)
 		}
 		if s.Status == claim.Live || s.Verified {
-			t.Errorf("fence %s, verified %v; want a code that is over, of somebody in doubt", s.Status, s.Verified)
+			t.Errorf("status = %s, verified = %v, want a revoked code and an expired verification", s.Status, s.Verified)
 		}
 		st.Claim = &claim.Decision{Attempt: a, Outcome: claim.Granted, Grant: &issued}
 		if err := h.Apply(t.Context(), st); !errors.Is(err, gateway.ErrFenced) {
-			t.Errorf("granted all the same: %v", err)
+			t.Errorf("Apply() of a grant = %v, want ErrFenced", err)
 		}
 
-		// Staff issue another, and that one is good.
+		// A new code is live.
 		issued, _, err = h.IssueCode(t.Context(), tenant, customer, id, "key:test")
 		if err != nil {
 			t.Fatal(err)
 		}
 		if s, err = h.CodeState(t.Context(), a); err != nil || s.Status != claim.Live || s.Target.Gen != issued.Gen {
-			t.Errorf("the next code: %+v, %v", s, err)
+			t.Errorf("CodeState() of the next code = %+v, %v", s, err)
 		}
 	})
 }
 
-// mustBatch runs statements as one transaction.
+// mustBatch runs statements in one transaction.
 func (h fixture) mustBatch(t *testing.T, stmts []sqldb.Statement) {
 	t.Helper()
 	if err := h.db.Batch(t.Context(), stmts); err != nil {

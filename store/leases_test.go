@@ -15,18 +15,18 @@ func TestLease_SingleHolder(t *testing.T) {
 		h.insertMessages(h.arrival("1", "k1", "a"), h.arrival("2", "k2", "b"))
 		first := h.lease(gateway.InboxQueue, "one")
 		if len(first) != 2 {
-			t.Fatalf("leased %d lanes; want 2", len(first))
+			t.Fatalf("leased %d queues, want 2", len(first))
 		}
 		h.insertMessages(h.arrival("1", "k3", "c"))
 		if again := h.lease(gateway.InboxQueue, "two"); len(again) != 0 {
-			t.Fatalf("a held lane was leased again: %+v", again)
+			t.Fatalf("a leased queue was leased again: %+v", again)
 		}
-		// What came meanwhile makes the lane due when it is given back.
+		// A message that arrived during the lease makes the queue due when it is released.
 		h.apply(gateway.Commit{Lease: first[0], Release: true})
 		h.apply(gateway.Commit{Lease: first[1], Release: true})
 		if again := h.lease(gateway.InboxQueue, "two"); len(again) != 1 ||
 			again[0].ConversationID != gateway.ConversationID(h.instance, adapters.Telegram, "1") {
-			t.Fatalf("after the release: %+v", again)
+			t.Fatalf("leases after the release = %+v, want one", again)
 		}
 	})
 }
@@ -44,15 +44,15 @@ func TestApply_LostLease(t *testing.T) {
 		err := h.Apply(t.Context(), gateway.Commit{Lease: old, Release: true,
 			Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "stale"}}})
 		if !errors.Is(err, gateway.ErrLeaseLost) {
-			t.Fatalf("settling under a lost lease: %v; want ErrLeaseLost", err)
+			t.Fatalf("Apply() with a lost lease = %v, want ErrLeaseLost", err)
 		}
 		if left := h.inbound(now); len(left) != 1 {
-			t.Fatalf("the stale holder settled the message")
+			t.Fatalf("a commit with a lost lease was stored")
 		}
 		h.apply(gateway.Commit{Lease: now, Release: true,
 			Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "forwarded"}}})
 		if left := h.inbound(now); len(left) != 0 {
-			t.Fatalf("the message is still there")
+			t.Fatalf("the message is still pending")
 		}
 	})
 }
@@ -60,53 +60,53 @@ func TestApply_LostLease(t *testing.T) {
 func TestReleaseStale(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		h.insertMessages(h.arrival("1", "k1", "a"))
-		dead := h.lease(gateway.InboxQueue, "one")[0]
-		if waits := h.lease(gateway.InboxQueue, "two"); len(waits) != 0 {
-			t.Fatalf("leased twice: %+v", waits)
+		stale := h.lease(gateway.InboxQueue, "one")[0]
+		if again := h.lease(gateway.InboxQueue, "two"); len(again) != 0 {
+			t.Fatalf("leased twice: %+v", again)
 		}
 		if err := h.ReleaseStale(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		heir := h.lease(gateway.InboxQueue, "two")
-		if len(heir) != 1 {
-			t.Fatalf("the heir has %+v", heir)
+		released := h.lease(gateway.InboxQueue, "two")
+		if len(released) != 1 {
+			t.Fatalf("leases after ReleaseStale() = %+v, want one", released)
 		}
-		in := h.inbound(heir[0])
-		for _, l := range []gateway.Lease{dead, heir[0]} {
+		in := h.inbound(released[0])
+		for _, l := range []gateway.Lease{stale, released[0]} {
 			err := h.Apply(t.Context(), gateway.Commit{Lease: l, Release: true,
 				Messages: []gateway.MessageResult{{ID: in[0].ID, Outcome: "forwarded"}}})
 			if lost := errors.Is(err, gateway.ErrLeaseLost); lost != (l.Holder == "one") {
-				t.Errorf("%s settles: %v", l.Holder, err)
+				t.Errorf("Apply() by %s = %v", l.Holder, err)
 			}
 		}
 	})
 }
 
-// Lanes of instances that are to be spared are left where they are.
+// TestLease_ExcludedInstances tests that queues of excluded instances are not leased.
 func TestLease_ExcludedInstances(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, one fixture) {
 		other := newFixture(t, one.Store)
 		one.insertMessages(one.arrival("1", "k1", "hello"))
 		other.insertMessages(other.arrival("2", "k2", "hello"))
-		lease := func(spared ...string) string {
-			ls, err := one.Lease(t.Context(), gateway.InboxQueue, "a", 10, spared...)
+		lease := func(excluded ...string) string {
+			ls, err := one.Lease(t.Context(), gateway.InboxQueue, "a", 10, excluded...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			var of []string
+			var instances []string
 			for _, l := range ls {
-				of = append(of, l.InstanceID)
+				instances = append(instances, l.InstanceID)
 			}
-			return strings.Join(of, " ")
+			return strings.Join(instances, " ")
 		}
 		if got := lease(one.instance, other.instance); got != "" {
-			t.Errorf("both are spared, and lanes of %s are leased", got)
+			t.Errorf("leased queues of %q with both instances excluded, want none", got)
 		}
 		if got := lease(one.instance); got != other.instance {
-			t.Errorf("one is spared, and lanes of %q are leased; want one of the other's", got)
+			t.Errorf("leased queues of %q with one instance excluded, want those of the other", got)
 		}
 		if got := lease(); got != one.instance {
-			t.Errorf("then lanes of %q are leased; want the one that was spared", got)
+			t.Errorf("leased queues of %q without exclusion, want those excluded before", got)
 		}
 	})
 }

@@ -14,8 +14,8 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// A lossyDB database is lost in the moment in which it commits, as often as told: what was
-// to be done is done, and nobody hears of it.
+// A lossyDB commits transactions but returns an error, as if the connection was lost, for the next
+// failures transactions.
 type lossyDB struct {
 	sqldb.DB
 	failures atomic.Int32
@@ -29,14 +29,14 @@ func (l *lossyDB) InTx(ctx context.Context, f func(sqldb.DB) error) error {
 	return err
 }
 
-// A call whose commit nobody heard of is answered 503. Made again, with the same key, it
-// is that call: what it created is there once, is told of once, and what was to be shown
-// once is shown and good.
+// TestIdempotency_LostCommit repeats requests whose commit succeeded but was answered with 503. With
+// the same idempotency key, the resource is created once, one event is recorded, and the returned
+// secrets are valid.
 func TestIdempotency_LostCommit(t *testing.T) {
-	runAPITest(t, func(t *testing.T, w *apiFixture) {
-		l := &lossyDB{DB: w.db}
-		w.db = l
-		rotated, err := w.CreateAPIKey(t.Context(), identity.APIKey{TenantID: w.tenant, Name: "old",
+	runAPITest(t, func(t *testing.T, f *apiFixture) {
+		l := &lossyDB{DB: f.db}
+		f.db = l
+		rotated, err := f.CreateAPIKey(t.Context(), identity.APIKey{TenantID: f.tenant, Name: "old",
 			Scopes: identity.Scopes}, identity.HashToken("hg_live_old"), identity.System)
 		if err != nil {
 			t.Fatal(err)
@@ -45,77 +45,79 @@ func TestIdempotency_LostCommit(t *testing.T) {
 			{"customer", "/v1/customers", `{"first_name":"Steve"}`, "customers", "customer.created"},
 			{"customer with e-mail", "/v1/customers", `{"email":"steve@example.com"}`, "customers", "customer.created"},
 			{"instance", "/v1/instances", `{"name":"Support"}`, "instances", "instance.created"},
-			{"API key", "/v1/keys", `{"name":"desk","scopes":["customers:read"]}`, "api_keys", "key.created"},
+			{"API key", "/v1/keys", `{"name":"staff","scopes":["customers:read"]}`, "api_keys", "key.created"},
 			{"rotated API key", "/v1/keys/" + rotated.ID + "/rotate", `{}`, "api_keys", "key.rotated"},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				count := func() int {
-					n, _ := strconv.Atoi(queryText(t, w.Store, `select cast(count(*) as text) from `+c.table+` where tenant_id = $1`,
-						w.tenant))
+					n, _ := strconv.Atoi(queryText(t, f.Store, `select cast(count(*) as text) from `+c.table+` where tenant_id = $1`,
+						f.tenant))
 					return n
 				}
+				key := strings.ReplaceAll(c.name, " ", "-")
 				before := count()
-				events := strings.Count(strings.Join(w.eventKinds(w.tenant), " "), c.event)
+				events := strings.Count(strings.Join(f.eventKinds(f.tenant), " "), c.event)
 				l.failures.Store(2)
 				for range 2 {
-					if lost := w.doIdempotent(c.path, c.body, c.name); lost.status != http.StatusServiceUnavailable {
-						t.Errorf("lost: %d %s", lost.status, lost.text)
+					if lost := f.doIdempotent(c.path, c.body, key); lost.status != http.StatusServiceUnavailable {
+						t.Errorf("lost commit: %d %s, want 503", lost.status, lost.text)
 					}
 				}
-				made := w.doIdempotent(c.path, c.body, c.name)
-				if made.status != http.StatusCreated || made.header.Get("Idempotency-Replayed") != "" {
-					t.Fatalf("made again: %d %s", made.status, made.text)
+				created := f.doIdempotent(c.path, c.body, key)
+				if created.status != http.StatusCreated || created.header.Get("Idempotency-Replayed") != "" {
+					t.Fatalf("repeated request: %d %s, want 201", created.status, created.text)
 				}
-				if again := w.doIdempotent(c.path, c.body, c.name); again.text != made.text ||
+				if again := f.doIdempotent(c.path, c.body, key); again.text != created.text ||
 					again.header.Get("Idempotency-Replayed") != "true" {
-					t.Errorf("replayed: %d %s", again.status, again.text)
+					t.Errorf("replayed request: %d %s, want the stored response", again.status, again.text)
 				}
-				if n, told := count()-before, strings.Count(strings.Join(w.eventKinds(w.tenant), " "), c.event)-events; n != 1 ||
-					told != 1 {
-					t.Errorf("%d made, %d told of", n, told)
+				if n, recorded := count()-before, strings.Count(strings.Join(f.eventKinds(f.tenant), " "),
+					c.event)-events; n != 1 ||
+					recorded != 1 {
+					t.Errorf("%d rows created, %d events recorded, want 1 of each", n, recorded)
 				}
-				w.checkSecret(t, made)
+				f.checkSecret(t, created)
 			})
 		}
 	})
 }
 
-// doIdempotent is ask with an API key and an Idempotency-Key.
-func (w *apiFixture) doIdempotent(path, body, key string) apiResponse {
-	w.t.Helper()
-	return w.do(w.apiKey, "POST", path, body, "Idempotency-Key", key)
+// doIdempotent sends a POST request with the API key and an Idempotency-Key.
+func (f *apiFixture) doIdempotent(path, body, key string) apiResponse {
+	f.t.Helper()
+	return f.do(f.apiKey, "POST", path, body, "Idempotency-Key", key)
 }
 
-// checkSecret checks that the secrets which an answer shows are those that hold.
-func (w *apiFixture) checkSecret(t *testing.T, made apiResponse) {
+// checkSecret checks that the secrets in a response are valid.
+func (f *apiFixture) checkSecret(t *testing.T, created apiResponse) {
 	t.Helper()
-	if token, _ := made.body["key"].(string); token != "" {
-		k, err := w.APIKey(t.Context(), identity.HashToken(token))
-		if err != nil || k.ID != made.id() || !strings.HasSuffix(token, k.Hint) {
-			t.Errorf("the key shown: %+v, %v", k, err)
+	if token, _ := created.body["key"].(string); token != "" {
+		k, err := f.APIKey(t.Context(), identity.HashToken(token))
+		if err != nil || k.ID != created.id() || !strings.HasSuffix(token, k.Hint) {
+			t.Errorf("APIKey() of the returned key = %+v, %v", k, err)
 		}
 	}
-	if key, _ := made.body["agent_secret_key"].(string); key != "" {
-		i, err := w.InstanceByAgentKey(t.Context(), identity.HashToken(key))
-		if err != nil || i.ID != made.id() {
-			t.Errorf("the agent's key shown: %+v, %v", i, err)
+	if key, _ := created.body["agent_secret_key"].(string); key != "" {
+		i, err := f.InstanceByAgentKey(t.Context(), identity.HashToken(key))
+		if err != nil || i.ID != created.id() {
+			t.Errorf("InstanceByAgentKey() of the returned key = %+v, %v", i, err)
 		}
-		if secrets, err := w.SigningSecrets(t.Context(), w.tenant, made.id()); err != nil || len(secrets) != 1 ||
-			secrets[0] != made.body["webhook_secret"] {
-			t.Errorf("the signing secret shown is not the one that signs, %v", err)
+		if secrets, err := f.SigningSecrets(t.Context(), f.tenant, created.id()); err != nil || len(secrets) != 1 ||
+			secrets[0] != created.body["webhook_secret"] {
+			t.Errorf("the returned signing secret is not valid, %v", err)
 		}
 	}
 }
 
-// The id of what a call creates outlives a failure and a crash, but not the day for
-// which the call is one.
+// TestReserveIdempotencyKey_ResourceID tests that the ID of the resource stays the same after a failure
+// and a crash, until the key expires after a day.
 func TestReserveIdempotencyKey_ResourceID(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
 		k := gateway.IdempotencyKey{TenantID: identity.DefaultTenant, Principal: newID(), Key: "k", Fingerprint: "f"}
 		first := reserveKey(t, s, k, false).ResourceID
 		if first == "" {
-			t.Fatal("no id")
+			t.Fatal("ResourceID is empty")
 		}
 		if err := s.ReleaseIdempotencyKey(t.Context(), k); err != nil {
 			t.Fatal(err)
@@ -124,17 +126,17 @@ func TestReserveIdempotencyKey_ResourceID(t *testing.T) {
 		other.Fingerprint = "g"
 		reserveKey(t, s, other, true)
 		if again := reserveKey(t, s, k, false).ResourceID; again != first {
-			t.Errorf("after a failure %s; want %s", again, first)
+			t.Errorf("ResourceID after a failure = %s, want %s", again, first)
 		}
 		mustExec(t, s, `update idempotency_keys set created_at = `+s.dialect.NowPlus(-70)+` where principal = $1`,
 			k.Principal)
 		if again := reserveKey(t, s, k, false).ResourceID; again != first {
-			t.Errorf("after a crash %s; want %s", again, first)
+			t.Errorf("ResourceID after a crash = %s, want %s", again, first)
 		}
 		mustExec(t, s, `update idempotency_keys set created_at = `+s.dialect.NowPlus(-responseTTL-1)+`
 			where principal = $1`, k.Principal)
 		if next := reserveKey(t, s, k, false).ResourceID; next == first || next == "" {
-			t.Errorf("a day later %q; want a new id", next)
+			t.Errorf("ResourceID after a day = %q, want a new one", next)
 		}
 	})
 }

@@ -7,7 +7,7 @@ import (
 	"hydragate/store/keyring"
 )
 
-// TestOpen_KeyMismatch: a ring with another key under a known id opens no store.
+// TestOpen_KeyMismatch tests that a ring with another key under a known ID is rejected.
 func TestOpen_KeyMismatch(t *testing.T) {
 	forEachEngineWithKey(t, func(t *testing.T, h fixture, k1 string) {
 		for name, c := range map[string]struct {
@@ -20,9 +20,9 @@ func TestOpen_KeyMismatch(t *testing.T) {
 			"other key with the ID as second key": {[]string{keyring.GenerateKey("k8"), keyring.GenerateKey("k1")}, false},
 		} {
 			err := h.withKeys(c.keys...).registerKeys(t.Context())
-			var wrong *KeyMismatchError
-			if c.ok && err != nil || !c.ok && (!errors.As(err, &wrong) || wrong.ID != "k1") {
-				t.Errorf("%s: %v", name, err)
+			var mismatch *KeyMismatchError
+			if c.ok && err != nil || !c.ok && (!errors.As(err, &mismatch) || mismatch.ID != "k1") {
+				t.Errorf("registerKeys() with %s = %v", name, err)
 			}
 		}
 	})

@@ -21,18 +21,18 @@ func TestInbound_ResolvesSender(t *testing.T) {
 			in := h.inbound(l)[0]
 			if in.Message.Sender.ID == "9" {
 				if in.Sender.ID != "" || in.Sender.Role() != identity.Unknown {
-					t.Errorf("a stranger is %+v", in.Sender)
+					t.Errorf("unknown sender = %+v", in.Sender)
 				}
 				continue
 			}
 			if in.Sender.ID != id || in.Sender.CustomerID != customer || in.Sender.Role() != identity.Unverified {
-				t.Errorf("steve is %+v", in.Sender)
+				t.Errorf("sender = %+v, want the unverified identity", in.Sender)
 			}
 			if in.Message.Text != "/claim WDJBMJ" || !in.Encrypted || in.Message.Chat.ReplyToken == "" {
-				t.Errorf("unsealed: %+v", in.Message)
+				t.Errorf("decrypted message = %+v", in.Message)
 			}
 			if in.ReceivedAt.IsZero() || time.Since(in.ReceivedAt) > time.Minute {
-				t.Errorf("received at %v", in.ReceivedAt)
+				t.Errorf("ReceivedAt = %v, want now", in.ReceivedAt)
 			}
 		}
 		var stored string
@@ -43,7 +43,7 @@ func TestInbound_ResolvesSender(t *testing.T) {
 		}
 		for _, s := range []string{"WDJBMJ", "hooks.example.com"} {
 			if strings.Contains(stored, s) {
-				t.Errorf("the table holds %s", s)
+				t.Errorf("the table contains %s in plain text", s)
 			}
 		}
 	})
@@ -56,10 +56,11 @@ func TestApply_ErasedSenderNotRecreated(t *testing.T) {
 		if _, err := h.db.Exec(t.Context(), `delete from conversations where tenant_id = $1`, tenant); err != nil {
 			t.Fatal(err)
 		}
-		met := identity.Identity{ID: newID(), TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: "1"}
+		sender := identity.Identity{ID: newID(), TenantID: tenant, InstanceID: h.instance, Channel: "telegram",
+			ExternalID: "1"}
 		if err := h.Apply(t.Context(), gateway.Commit{Lease: l, Release: true,
-			CreatedIdentities: []identity.Identity{met}}); !errors.Is(err, gateway.ErrLeaseLost) {
-			t.Fatalf("%v; want ErrLeaseLost", err)
+			CreatedIdentities: []identity.Identity{sender}}); !errors.Is(err, gateway.ErrLeaseLost) {
+			t.Fatalf("Apply() = %v, want ErrLeaseLost", err)
 		}
 	})
 }

@@ -9,8 +9,8 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// TestMigrate_SurfacesKeepsIdentities brings a database with a person and a
-// conversation in it up to date: SQLite makes the table of identities anew.
+// TestMigrate_SurfacesKeepsIdentities migrates a database of version 1 with an identity and a
+// conversation. On SQLite, a migration recreates the table identities.
 func TestMigrate_SurfacesKeepsIdentities(t *testing.T) {
 	for name, dsn := range map[string]func(*testing.T) string{
 		"sqlite":   func(t *testing.T) string { return filepath.Join(t.TempDir(), "hydragate.db") },
@@ -24,27 +24,27 @@ func TestMigrate_SurfacesKeepsIdentities(t *testing.T) {
 			c, err := s.ContactIdentity(t.Context(), identity.DefaultTenant, ids["identity"])
 			if err != nil || c.CustomerID != ids["customer"] || c.InstanceID != ids["instance"] || !c.IsVerified() ||
 				c.RoleOverride != "owner" || c.AvatarURL != "" {
-				t.Errorf("%+v, %v", c, err)
+				t.Errorf("ContactIdentity() = %+v, %v", c, err)
 			}
 			if with := queryText(t, s, `select identity_id from conversations where id = $1`,
 				ids["conversation"]); with != ids["identity"] {
-				t.Errorf("the conversation is with %q", with)
+				t.Errorf("identity of the conversation = %q, want %q", with, ids["identity"])
 			}
 			if _, err := s.db.Exec(t.Context(), `delete from identities where id = $1`,
 				ids["identity"]); !s.dialect.IsForeignKeyViolation(err) {
-				t.Errorf("%v; want a foreign key that holds", err)
+				t.Errorf("delete identity: %v, want a violation of a foreign key", err)
 			}
 			if err := s.DeleteInstance(t.Context(), identity.DefaultTenant, ids["instance"], identity.System); err != nil {
 				t.Error(err)
 			}
 			if _, err := s.ContactIdentity(t.Context(), identity.DefaultTenant, ids["identity"]); err == nil {
-				t.Error("the identity outlived its instance")
+				t.Error("the identity was not deleted with its instance")
 			}
 		})
 	}
 }
 
-// insertVersion1Rows fills a database of version 1 and gives the ids.
+// insertVersion1Rows inserts rows into a database of version 1 and returns their IDs.
 func insertVersion1Rows(t *testing.T, url string) map[string]string {
 	t.Helper()
 	d, ingest, err := sqldb.Open(t.Context(), url)

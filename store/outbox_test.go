@@ -26,10 +26,10 @@ func TestOutbox_OrderAndEarlyReceipts(t *testing.T) {
 		out := h.lease(gateway.OutboxQueue, "one")[0]
 		got, next, err := h.PendingReplies(t.Context(), out)
 		if err != nil || len(got) != 2 || got[0].Text != "0" || got[1].Text != "2" || got[0].Chat.ReplyToken != "secret" {
-			t.Fatalf("%+v, %v", got, err)
+			t.Fatalf("PendingReplies() = %+v, %v, want the first and the third", got, err)
 		}
 		if d := time.Until(next); d < 23*time.Hour {
-			t.Fatalf("the reminder is due in %v", d)
+			t.Fatalf("reminder is due in %v, want 24h", d)
 		}
 		ep := adapters.Endpoint{TenantID: tenant, InstanceID: h.instance, Channel: adapters.Telegram}
 		if err := h.ApplyReceipts(t.Context(), ep, []adapters.Receipt{{ProviderID: "p0", Status: adapters.Delivered},
@@ -38,13 +38,13 @@ func TestOutbox_OrderAndEarlyReceipts(t *testing.T) {
 		}
 		h.apply(gateway.Commit{Lease: out, SendResults: []gateway.SendResult{{Row: got[0], Status: gateway.Sending}}})
 		if got, _, _ := h.PendingReplies(t.Context(), out); got[0].Status != gateway.Sending || got[0].Attempts != 1 {
-			t.Fatalf("while sending: %+v", got[0])
+			t.Fatalf("reply being sent = %+v", got[0])
 		}
 		h.apply(gateway.Commit{Lease: out,
 			SendResults: []gateway.SendResult{{Row: got[0], Status: adapters.Sent, ProviderID: "p0"}}})
 		rs, err := h.db.Query(t.Context(), `select status from outbox where id = $1`, got[0].ID)
 		if s, err := sqldb.ScanOne(rs, err, sqldb.ScanString); err != nil || s != "delivered" {
-			t.Fatalf("status %q, %v; want delivered, as the receipt said before", s, err)
+			t.Fatalf("status = %q, %v, want delivered from the earlier receipt", s, err)
 		}
 	})
 }
@@ -52,33 +52,33 @@ func TestOutbox_OrderAndEarlyReceipts(t *testing.T) {
 func TestOutbox_ConversationLimit(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		h.insertMessages(h.arrival("1", "k1", "a"), h.arrival("2", "k2", "b"))
-		ls := h.lease(gateway.InboxQueue, "one")
-		said := func(l gateway.Lease, cause string, atMost int) (stored bool) {
+		leases := h.lease(gateway.InboxQueue, "one")
+		insert := func(l gateway.Lease, cause string, limit int) (stored bool) {
 			t.Helper()
 			row := gateway.OutboxRow{
 				ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance, Channel: adapters.Telegram,
-				Recipient: "1", Chat: adapters.Chat{ID: "1"}, Text: "hello", Cause: cause, MaxPerHour: atMost,
+				Recipient: "1", Chat: adapters.Chat{ID: "1"}, Text: "hello", Cause: cause, MaxPerHour: limit,
 			}
 			h.apply(gateway.Commit{Lease: l, Replies: []gateway.OutboxRow{row}})
 			return queryText(t, h.Store, `select cast(count(*) as text) from outbox where id = $1`, row.ID) == "1"
 		}
 		for _, step := range []struct {
-			of     int // lease
-			cause  string
-			atMost int
-			want   bool
+			lease int
+			cause string
+			limit int
+			want  bool
 		}{
 			{0, "agent", 0, true}, {0, "command", 2, true}, {0, "command", 2, true}, {0, "command", 2, false},
 			{0, "agent", 2, true},
 			{1, "command", 2, true}, {0, "command", 0, true}, {0, "command", 3, false}, {0, "command", 4, true},
 		} {
-			if got := said(ls[step.of], step.cause, step.atMost); got != step.want {
-				t.Errorf("%+v: stored %v", step, got)
+			if got := insert(leases[step.lease], step.cause, step.limit); got != step.want {
+				t.Errorf("reply %+v stored = %v, want %v", step, got, step.want)
 			}
 		}
 		mustExec(t, h.Store, `update outbox set created_at = $1`, time.Now().UTC().Add(-61*time.Minute))
-		if !said(ls[0], "command", 1) {
-			t.Error("what was said more than an hour ago counts")
+		if !insert(leases[0], "command", 1) {
+			t.Error("replies older than an hour count toward the limit")
 		}
 	})
 }

@@ -12,7 +12,8 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// insertDone leaves a message that was worked, posted and answered so many days ago.
+// insertDone inserts a message that was processed, delivered and answered the given number of days
+// ago.
 func (f *tenantFixture) insertDone(sender string, days int) gateway.IncomingMessage {
 	f.t.Helper()
 	a := f.arrival(f.instance, adapters.Telegram, sender, sender, false, "what Steve wrote")
@@ -29,7 +30,7 @@ func (f *tenantFixture) insertDone(sender string, days int) gateway.IncomingMess
 	return a
 }
 
-// insertReply leaves a reply to a message that was sent.
+// insertReply inserts a sent reply.
 func (f *tenantFixture) insertReply(a gateway.IncomingMessage, message string) {
 	f.t.Helper()
 	mustExec(f.t, f.Store, `
@@ -39,7 +40,7 @@ func (f *tenantFixture) insertReply(a gateway.IncomingMessage, message string) {
 		newID(), f.tenant, a.ConversationID, f.instance, a.Message.Sender.ID, sqldb.TextOrNull(message), f.now())
 }
 
-// backdate makes a message worked, and all of its conversation so many days old.
+// backdate marks a message as processed and makes its conversation the given number of days old.
 func (f *tenantFixture) backdate(days int, a gateway.IncomingMessage) {
 	f.t.Helper()
 	then := f.dialect.NowPlus(-days * daySeconds)
@@ -51,8 +52,8 @@ func (f *tenantFixture) backdate(days int, a gateway.IncomingMessage) {
 		a.ConversationID)
 }
 
-// remaining says what is left of a conversation: "empty 1 2 3" is a message without its
-// texts, one event, two replies that have theirs and three that do not.
+// remaining describes what is left of a conversation: "empty 1 2 3" is a message without text, one
+// event, two replies with text and three without.
 func (f *tenantFixture) remaining(a gateway.IncomingMessage) string {
 	f.t.Helper()
 	return queryText(f.t, f.Store, `
@@ -76,14 +77,14 @@ func (f *tenantFixture) purge() int64 {
 	return n
 }
 
-// What is done is kept for a while, and what is not until it is, whoever's it is.
+// TestPurge_Retention tests how long messages, events and replies are kept in each state.
 func TestPurge_Retention(t *testing.T) {
 	tests := map[string]func(*testing.T, *tenantFixture){}
 	for _, c := range []struct {
-		name string
-		days int
-		and  func(f *tenantFixture, a gateway.IncomingMessage)
-		want string // as left says it
+		name    string
+		days    int
+		prepare func(f *tenantFixture, a gateway.IncomingMessage)
+		want    string // the result of remaining
 	}{
 		{"new message", 0, nil, "full 1 1 0"},
 		{"29 days", 29, nil, "full 1 1 0"},
@@ -124,25 +125,25 @@ func TestPurge_Retention(t *testing.T) {
 			as := map[*tenantFixture]gateway.IncomingMessage{f: f.insertDone("1", c.days),
 				foreign: foreign.insertDone("1", c.days)}
 			for f, a := range as {
-				if c.and != nil {
-					c.and(f, a)
+				if c.prepare != nil {
+					c.prepare(f, a)
 				}
 			}
 			f.purge()
 			for f, a := range as {
 				if got := f.remaining(a); got != c.want {
-					t.Errorf("left is %q; want %q", got, c.want)
+					t.Errorf("remaining = %q, want %q", got, c.want)
 				}
 			}
 			if n := f.purge(); n != 0 {
-				t.Errorf("a second sweep changed %d rows", n)
+				t.Errorf("a second Purge() changed %d rows, want 0", n)
 			}
 		}
 	}
 	runTenantTests(t, tests)
 }
 
-// execOn changes what belongs to a message.
+// execOn returns a function that runs a statement with the ID of a message.
 func execOn(query string) func(*tenantFixture, gateway.IncomingMessage) {
 	return func(f *tenantFixture, a gateway.IncomingMessage) { mustExec(f.t, f.Store, query, a.ID) }
 }
@@ -158,45 +159,46 @@ func TestPurge_RedeliveryStillDeduplicated(t *testing.T) {
 			}
 			return n
 		}
-		empty, gone := f.insertDone("1", 31), f.insertDone("2", 91)
+		cleared, deleted := f.insertDone("1", 31), f.insertDone("2", 91)
 		f.purge()
-		byAlt := empty
+		byAlt := cleared
 		byAlt.Message.Key = newID()
-		if n := again(empty) + again(byAlt); n != 0 {
-			t.Errorf("a message whose text is gone was stored %d times more", n)
+		if n := again(cleared) + again(byAlt); n != 0 {
+			t.Errorf("a cleared message was stored %d times more, want 0", n)
 		}
-		if n := again(gone); n != 1 {
-			t.Errorf("a message whose key is gone was stored %d times", n)
+		if n := again(deleted); n != 1 {
+			t.Errorf("a deleted message was stored %d times, want 1", n)
 		}
 	}})
 }
 
-// A message that was emptied can be exported and erased.
+// TestPurge_ClearedMessageReadable tests that a cleared message can be exported and erased.
 func TestPurge_ClearedMessageReadable(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		customer, _ := f.createCustomer("steve@example.com", 1)
 		a := f.insertDone(fmt.Sprint(f.serial), 31)
 		f.purge()
-		talks, err := f.CustomerConversations(t.Context(), f.tenant, customer, "")
-		if err != nil || len(talks) != 1 {
-			t.Fatalf("%+v, %v", talks, err)
+		conversations, err := f.CustomerConversations(t.Context(), f.tenant, customer, "")
+		if err != nil || len(conversations) != 1 {
+			t.Fatalf("CustomerConversations() = %+v, %v, want one", conversations, err)
 		}
-		ms, err := f.ReceivedMessages(t.Context(), talks[0], 0, 10)
+		ms, err := f.ReceivedMessages(t.Context(), conversations[0], 0, 10)
 		if err != nil || len(ms) != 1 || ms[0].ID != a.ID || ms[0].Text != "" || len(ms[0].Attachments) != 0 ||
 			!ms[0].SentAt.IsZero() {
-			t.Errorf("received %+v, %v", ms, err)
+			t.Errorf("ReceivedMessages() = %+v, %v", ms, err)
 		}
-		rs, err := f.SentMessages(t.Context(), talks[0], 0, 10)
+		rs, err := f.SentMessages(t.Context(), conversations[0], 0, 10)
 		if err != nil || len(rs) != 1 || rs[0].Text != "" {
-			t.Errorf("replies %+v, %v", rs, err)
+			t.Errorf("SentMessages() = %+v, %v", rs, err)
 		}
 		if _, err := f.EraseCustomer(t.Context(), f.tenant, customer, "key:k"); err != nil || f.remaining(a) != "gone 0 0 0" {
-			t.Errorf("erased: %q, %v", f.remaining(a), err)
+			t.Errorf("remaining after the erasure = %q, %v", f.remaining(a), err)
 		}
 	}})
 }
 
-// More than one batch is swept, and two replicas that sweep at once do not fight.
+// TestPurge_Batches tests that more than one batch is purged, and that two replicas can purge
+// concurrently.
 func TestPurge_Batches(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		many := make([]gateway.IncomingMessage, 2*purgeBatch+purgeBatch/2)
@@ -211,37 +213,37 @@ func TestPurge_Batches(t *testing.T) {
 				received_at from messages where conversation_id = $1`, many[0].ConversationID)
 		f.backdate(31, many[0])
 		if n := f.purge(); n != int64(len(many)) {
-			t.Errorf("emptied %d of %d", n, len(many))
+			t.Errorf("Purge() changed %d rows, want %d", n, len(many))
 		}
 		f.backdate(91, many[0])
-		swept := make(chan error)
+		done := make(chan error)
 		for range 2 {
 			go func() {
 				_, err := f.Purge(t.Context())
-				swept <- err
+				done <- err
 			}()
 		}
 		for range 2 {
-			if err := <-swept; err != nil {
+			if err := <-done; err != nil {
 				t.Error(err)
 			}
 		}
-		f.purge() // what one replica left to the other
+		f.purge() // rows that one replica left to the other
 		if got := f.remaining(many[0]); got != "gone 0 0 0" {
-			t.Errorf("left is %q", got)
+			t.Errorf("remaining = %q, want nothing", got)
 		}
 		if n := queryText(t, f.Store, `select cast(count(*) as text) from messages where conversation_id = $1`,
 			many[0].ConversationID); n != "0" {
-			t.Errorf("%s messages are left", n)
+			t.Errorf("%s messages left, want 0", n)
 		}
 	}})
 }
 
-// TestPurge_UsesIndexes holds each statement of a sweep to the rows that it takes.
+// TestPurge_UsesIndexes tests that no statement scans a table or sorts rows.
 func TestPurge_UsesIndexes(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		if f.Engine() != "sqlite" {
-			t.Skip("Postgres decides by how much there is")
+			t.Skip("the plans of Postgres depend on the number of rows")
 		}
 		for _, queries := range [][]string{f.clearMessageTexts(), f.clearReplyTexts(), f.deleteMessages(),
 			f.deleteReplies(), f.deleteDeliveries()} {
@@ -264,7 +266,7 @@ func TestPurge_UsesIndexes(t *testing.T) {
 	}})
 }
 
-// TestPurge_Invites keeps what became of invites for 90 days.
+// TestPurge_Invites tests that expired invites are kept for 90 days.
 func TestPurge_Invites(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		steve := h.createCustomer()
@@ -275,7 +277,7 @@ func TestPurge_Invites(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := h.inviteStates(steve); !slices.Equal(got, []claim.Status{claim.Live}) {
-			t.Error(got)
+			t.Errorf("invites = %v, want one live", got)
 		}
 	})
 }

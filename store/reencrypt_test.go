@@ -16,14 +16,14 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// withKeys is the same database with other master keys.
+// withKeys returns a store on the same database with other master keys.
 func (h fixture) withKeys(keys ...string) fixture {
 	h.t.Helper()
 	return fixture{&Store{db: h.db, ingestDB: h.ingestDB, dialect: h.dialect, keys: mustRing(h.t, keys...), now: h.now},
 		h.t, h.instance}
 }
 
-// forEachEngineWithKey runs test with a house whose key is k1, and that one.
+// forEachEngineWithKey runs test on each engine with a fixture whose only master key is k1.
 func forEachEngineWithKey(t *testing.T, test func(t *testing.T, h fixture, k1 string)) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		k1 := keyring.GenerateKey("k1")
@@ -37,7 +37,7 @@ func forEachEngineWithKey(t *testing.T, test func(t *testing.T, h fixture, k1 st
 	})
 }
 
-// fillSealedColumns puts a value into every column that holds sealed ones.
+// fillSealedColumns stores values in all columns with encrypted values, n in those of messages.
 func (h fixture) fillSealedColumns(n int) {
 	h.t.Helper()
 	t := h.t
@@ -57,7 +57,7 @@ func (h fixture) fillSealedColumns(n int) {
 		h.apply(gateway.Commit{Lease: l, Release: true, Next: time.Now(), Replies: []gateway.OutboxRow{{
 			ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance, Channel: ep.Channel,
 			Recipient: "1",
-			Chat:      adapters.Chat{ID: "place " + l.ConversationID}, Text: "hello", Cause: "command",
+			Chat:      adapters.Chat{ID: "chat " + l.ConversationID}, Text: "hello", Cause: "command",
 		}}})
 	}
 	for i := range n {
@@ -77,9 +77,9 @@ func (h fixture) leaseAllQueues(kind gateway.QueueKind) (all []gateway.Lease) {
 	}
 }
 
-// countPrefixed finds, in every column of every table, the values that begin like this: by
-// the database's own word on what there is.
-func (h fixture) countPrefixed(beginning string) map[string]int {
+// countPrefixed counts the values with a prefix in all text columns that the catalog of the database
+// lists.
+func (h fixture) countPrefixed(prefix string) map[string]int {
 	h.t.Helper()
 	catalog := `select m.name, p.name from sqlite_master m join pragma_table_info(m.name) p on 1 where m.type = 'table'
 		order by 1, 2`
@@ -95,7 +95,7 @@ func (h fixture) countPrefixed(beginning string) map[string]int {
 	found := map[string]int{}
 	for _, c := range columns {
 		n := queryText(h.t, h.Store,
-			`select cast(count(*) as text) from "`+c[0]+`" where substr(cast("`+c[1]+`" as text), 1, `+fmt.Sprint(len(beginning))+`) = '`+beginning+`'`)
+			`select cast(count(*) as text) from "`+c[0]+`" where substr(cast("`+c[1]+`" as text), 1, `+fmt.Sprint(len(prefix))+`) = '`+prefix+`'`)
 		if n != "0" {
 			count, err := strconv.Atoi(n)
 			if err != nil {
@@ -108,16 +108,16 @@ func (h fixture) countPrefixed(beginning string) map[string]int {
 }
 
 func sumCounts(found map[string]int) (n int) {
-	for _, some := range found {
-		n += some
+	for _, count := range found {
+		n += count
 	}
 	return n
 }
 
 func (h fixture) reencryptAll() (r ReencryptProgress) {
 	h.t.Helper()
-	err := h.Reencrypt(h.t.Context(), func(one ReencryptProgress) {
-		r.Reencrypted, r.Missing, r.Corrupt = r.Reencrypted+one.Reencrypted, r.Missing+one.Missing, r.Corrupt+one.Corrupt
+	err := h.Reencrypt(h.t.Context(), func(p ReencryptProgress) {
+		r.Reencrypted, r.Missing, r.Corrupt = r.Reencrypted+p.Reencrypted, r.Missing+p.Missing, r.Corrupt+p.Corrupt
 	})
 	if err != nil {
 		h.t.Fatal(err)
@@ -125,87 +125,86 @@ func (h fixture) reencryptAll() (r ReencryptProgress) {
 	return r
 }
 
-// TestReencrypt_AllColumns seals anew, and looks in every column of every
-// table for what is left.
+// TestReencrypt_AllColumns tests that no column has a value encrypted with the old key afterwards.
 func TestReencrypt_AllColumns(t *testing.T) {
 	forEachEngineWithKey(t, func(t *testing.T, h fixture, k1 string) {
 		h.fillSealedColumns(reencryptBatch + 30)
 		want := h.countPrefixed(keyring.SealedPrefix("k1"))
 		if len(want) != len(sealedColumns()) {
-			t.Fatalf("sealed are %v; reseal knows %v", want, sealedColumns())
+			t.Fatalf("encrypted columns = %v, want %v", want, sealedColumns())
 		}
 		k2 := keyring.GenerateKey("k2")
 		both := h.withKeys(k2, k1)
 		if got := both.keyUsageOf("k1"); got.Values() != sumCounts(want) || !got.Available || got.Primary || got.IsUnused() {
-			t.Errorf("before: %+v; want %v", got, want)
+			t.Errorf("KeyUsage before = %+v, want %v", got, want)
 		}
 		if r := both.reencryptAll(); r.Reencrypted != sumCounts(want) || r.Corrupt+r.Missing != 0 {
-			t.Errorf("%+v; want %d", r, sumCounts(want))
+			t.Errorf("Reencrypt() = %+v, want %d values", r, sumCounts(want))
 		}
 		if left := h.countPrefixed(keyring.SealedPrefix("k1")); len(left) != 0 {
-			t.Errorf("left on the old key: %v", left)
+			t.Errorf("values encrypted with the old key = %v, want none", left)
 		}
 		if r := both.reencryptAll(); r != (ReencryptProgress{}) {
-			t.Errorf("again: %+v", r)
+			t.Errorf("second Reencrypt() = %+v, want nothing", r)
 		}
 		if got := both.keyUsageOf("k1"); !got.IsUnused() {
-			t.Errorf("after: %+v", got)
+			t.Errorf("KeyUsage after = %+v, want unused", got)
 		}
-		// What was erased under the old key is found by what it was when the key has gone.
+		// A value erased under the old key is found by its pseudonym without that key.
 		erased := h.newPseudonym(tenant, "sms", "+61400111222")
 		if ps, err := h.withKeys(k2).pseudonyms(t.Context(), tenant, "sms", "+61400111222"); err != nil ||
 			!slices.Contains(ps, erased) {
-			t.Errorf("pseudonyms %v, %v; want %s among them", ps, err, erased)
+			t.Errorf("pseudonyms() = %v, %v, want %s among them", ps, err, erased)
 		}
 		h.withKeys(k2).checkAllDecrypt(reencryptBatch + 30)
 	})
 }
 
-// checkAllDecrypt reads by every method that opens something.
+// checkAllDecrypt calls all methods that decrypt values.
 func (h fixture) checkAllDecrypt(n int) {
 	h.t.Helper()
 	t := h.t
 	ep, err := h.WebhookEndpoint(t.Context(), h.instance, adapters.SMS)
 	if err != nil || ep.Credentials[adapters.AuthToken] != "token one" {
-		t.Errorf("credentials: %v", err)
+		t.Errorf("WebhookEndpoint(): wrong credentials, %v", err)
 	}
 	if secrets, err := h.SigningSecrets(t.Context(), tenant, h.instance); err != nil || len(secrets) != 2 {
-		t.Errorf("%d signing secrets, %v", len(secrets), err)
+		t.Errorf("SigningSecrets() = %d secrets, %v, want 2", len(secrets), err)
 	}
 	texts := 0
 	for _, l := range h.leaseAllQueues(gateway.InboxQueue) {
 		for _, in := range h.inbound(l) {
 			if in.Err != nil || !strings.HasPrefix(in.Message.Text, "/claim code ") {
-				t.Errorf("message: %v", in.Err)
+				t.Errorf("pending message: %v", in.Err)
 			}
 			texts++
 		}
 	}
-	places := 0
+	chats := 0
 	for _, l := range h.leaseAllQueues(gateway.OutboxQueue) {
 		rows, _, err := h.PendingReplies(t.Context(), l)
-		if err != nil || len(rows) != 1 || rows[0].Err != nil || rows[0].Chat.ID != "place "+l.ConversationID {
-			t.Errorf("place: %v, %v", rows, err)
+		if err != nil || len(rows) != 1 || rows[0].Err != nil || rows[0].Chat.ID != "chat "+l.ConversationID {
+			t.Errorf("PendingReplies() = %v, %v", rows, err)
 		}
-		places++
+		chats++
 	}
-	if texts != n || places != n {
-		t.Errorf("%d texts and %d places; want %d", texts, places, n)
+	if texts != n || chats != n {
+		t.Errorf("decrypted %d messages and %d chats, want %d", texts, chats, n)
 	}
 	if ps, err := h.pseudonyms(t.Context(), tenant, "sms", "+61400111222"); err != nil || len(ps) < 1 {
-		t.Errorf("pseudonyms: %v, %v", ps, err)
+		t.Errorf("pseudonyms() = %v, %v", ps, err)
 	}
 }
 
-// TestReencrypt_ConcurrentWriters seals anew, twice at once, while others change the same rows
-// with the old key first and with the new. Nothing that they wrote is undone.
+// TestReencrypt_ConcurrentWriters runs Reencrypt twice concurrently while the same rows are written
+// with the old and the new first key. No write may be lost.
 func TestReencrypt_ConcurrentWriters(t *testing.T) {
 	forEachEngineWithKey(t, func(t *testing.T, h fixture, k1 string) {
 		h.fillSealedColumns(40)
 		k2 := keyring.GenerateKey("k2")
 		before, after := h.withKeys(k1, k2), h.withKeys(k2, k1)
 		ctx, stop := context.WithCancel(t.Context())
-		var writing, sealing sync.WaitGroup
+		var writing, reencrypting sync.WaitGroup
 		lastToken := ""
 		writing.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
@@ -219,7 +218,7 @@ func TestReencrypt_ConcurrentWriters(t *testing.T) {
 			}
 		})
 		for range 2 {
-			sealing.Go(func() {
+			reencrypting.Go(func() {
 				for range 10 {
 					if err := after.Reencrypt(t.Context(), func(ReencryptProgress) {}); err != nil {
 						t.Error(err)
@@ -227,22 +226,22 @@ func TestReencrypt_ConcurrentWriters(t *testing.T) {
 				}
 			})
 		}
-		sealing.Wait()
+		reencrypting.Wait()
 		stop()
 		writing.Wait()
 		ep, err := before.WebhookEndpoint(t.Context(), h.instance, adapters.SMS)
 		if err != nil || ep.Credentials[adapters.AuthToken] != lastToken {
-			t.Errorf("the last token was lost: %v", err)
+			t.Errorf("the last write was lost: %v", err)
 		}
 		after.reencryptAll()
 		if left := h.countPrefixed(keyring.SealedPrefix("k1")); len(left) != 0 {
-			t.Errorf("left on the old key: %v", left)
+			t.Errorf("values encrypted with the old key = %v, want none", left)
 		}
 	})
 }
 
-// TestReencrypt_ReportsUndecryptable: a value that was moved, and one whose key is not
-// there, stay as they are and are counted.
+// TestReencrypt_ReportsUndecryptable tests that a moved value and one with a missing key are counted
+// and not changed.
 func TestReencrypt_ReportsUndecryptable(t *testing.T) {
 	forEachEngineWithKey(t, func(t *testing.T, h fixture, k1 string) {
 		h.fillSealedColumns(2)
@@ -254,20 +253,20 @@ func TestReencrypt_ReportsUndecryptable(t *testing.T) {
 		mustExec(t, h.Store, `update messages set sealed = (select min(m.sealed) from messages m)`)
 		r := both.reencryptAll()
 		if r.Missing != 1 || r.Corrupt != 1 {
-			t.Errorf("%+v; want one of each", r)
+			t.Errorf("Reencrypt() = %+v, want one missing and one corrupt", r)
 		}
 		if got := both.keyUsageOf("k0"); got.Available || got.Sealed["outbox.place"] != 1 {
-			t.Errorf("a key that is missing: %+v", got)
+			t.Errorf("KeyUsage of the missing key = %+v", got)
 		}
 		if got := both.keyUsageOf("k1"); got.Sealed["messages.sealed"] != 1 {
-			t.Errorf("what does not open: %+v", got)
+			t.Errorf("KeyUsage of the corrupt value = %+v", got)
 		}
 		if got := queryText(t, h.Store, `select place from outbox where id = $1`, ids); got != foreign {
-			t.Error("a value whose key is missing was changed")
+			t.Error("a value with a missing key was changed")
 		}
-		// With the key given everything is well again.
+		// With the missing key, the value is encrypted again.
 		if h.withKeys(k2, k1, k0).reencryptAll(); both.keyUsageOf("k0").Values() != 0 {
-			t.Errorf("%+v", both.keyUsageOf("k0"))
+			t.Errorf("KeyUsage = %+v, want no values", both.keyUsageOf("k0"))
 		}
 	})
 }
@@ -280,7 +279,7 @@ func (h fixture) sealedChat(id string) string {
 	return sealed
 }
 
-// mustRing returns the key ring of keys, each "id:base64".
+// mustRing returns the ring of keys, each "id:base64".
 func mustRing(t *testing.T, keys ...string) *keyring.Ring {
 	t.Helper()
 	r, err := keyring.Parse(strings.Join(keys, ","))

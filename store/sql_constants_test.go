@@ -10,7 +10,7 @@ import (
 	"hydragate/store/sqltest"
 )
 
-// sourceFiles returns the files of a package, without its tests.
+// sourceFiles returns the source files of a package without tests.
 func sourceFiles(t *testing.T, pkg string) []string {
 	t.Helper()
 	dir, err := exec.Command("go", "list", "-f", "{{.Dir}}", pkg).Output()
@@ -24,7 +24,7 @@ func sourceFiles(t *testing.T, pkg string) []string {
 	return slices.DeleteFunc(all, func(f string) bool { return strings.HasSuffix(f, "_test.go") })
 }
 
-// TestSQL_OnlyConstants holds every text that the store runs to what it may be made of.
+// TestSQL_OnlyConstants tests that all statements of the store are built from constants.
 func TestSQL_OnlyConstants(t *testing.T) {
 	statements := 0
 	for _, pkg := range []string{"hydragate/store", "hydragate/store/sqldb"} {
@@ -39,12 +39,12 @@ func TestSQL_OnlyConstants(t *testing.T) {
 	}
 }
 
-// TestSQL_AuditControl is the control: each way to put a value into SQL is seen.
+// TestSQL_AuditControl is the control: the audit must report each way to put a value into a statement.
 func TestSQL_AuditControl(t *testing.T) {
 	const head = "package store\n\nimport (\"context\"; \"fmt\"; \"strings\")\n\ntype conn interface{ Query(ctx context.Context, q string, args ...any) }\ntype Statement struct{ Query string; Args []any }\ntype row struct{ Name string }\nconst columns = `a, b`\nvar _, _ = fmt.Sprint, strings.Join\n\n"
 	for name, c := range map[string]struct {
 		code string
-		seen bool
+		want bool // a violation is reported
 	}{
 		"constant":                  {"func f(ctx context.Context, db conn, id string) { db.Query(ctx, `select `+columns+` from t where id = $1`, id) }", false},
 		"constant in a variable":    {"func f(ctx context.Context, db conn, all bool) { q := `select 1`; if all { q += ` union select 2` }; db.Query(ctx, q) }", false},
@@ -63,8 +63,8 @@ func TestSQL_AuditControl(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := sqltest.AuditFiles(t, []string{"planted.go"}, map[string]string{"planted.go": head + c.code})
-			if a.Statements == 0 || (len(a.Violations) > 0) != c.seen {
-				t.Errorf("%d texts, %v", a.Statements, a.Violations)
+			if a.Statements == 0 || (len(a.Violations) > 0) != c.want {
+				t.Errorf("%d statements, violations %v, want a violation: %v", a.Statements, a.Violations, c.want)
 			}
 		})
 	}

@@ -18,17 +18,17 @@ func TestOpen(t *testing.T) {
 	})
 }
 
-// The files of an embedded database are for their owner alone, in whatever folder.
+// TestOpen_SQLiteFilesPrivate tests that only the owner can read the files of an SQLite database.
 func TestOpen_SQLiteFilesPrivate(t *testing.T) {
 	dir := t.TempDir()
 	mustOpen(t, filepath.Join(dir, "hydragate.db"))
 	files, err := os.ReadDir(dir)
 	if err != nil || len(files) < 2 {
-		t.Fatalf("%v, %v; want the database and its log", files, err)
+		t.Fatalf("files = %v, %v, want the database and its log", files, err)
 	}
 	for _, f := range files {
 		if info, err := f.Info(); err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s has mode %v, %v; want 0600", f.Name(), info.Mode(), err)
+			t.Errorf("mode of %s = %v, %v, want 0600", f.Name(), info.Mode(), err)
 		}
 	}
 }

@@ -13,8 +13,8 @@ const userBody = `{"firstName":"Steve","lastName":"Example","email":"steve@examp
 	"context":"Support","source":"webchat","customData":{"tier":"gold","n":[1,2]}}`
 
 func TestUsers(t *testing.T) {
-	runAPITest(t, func(t *testing.T, w *apiFixture) {
-		got := w.want(w.instanceKey, "POST", "/external/users", userBody, 201, nil)
+	runAPITest(t, func(t *testing.T, f *apiFixture) {
+		got := f.want(f.instanceKey, "POST", "/external/users", userBody, 201, nil)
 		want := `{"id":"` + got.id() +
 			`","firstName":"Steve","lastName":"Example","context":"Support","source":"webchat","fkId":"123456","fkUserId":"u-1",` +
 			`"email":"steve@example.com","phoneNumber":"+61400111222","metadata":{"customData":{"n":[1,2],"tier":"gold"}},"isAnonymized":false}`
@@ -22,36 +22,36 @@ func TestUsers(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", got.text, want)
 		}
 		if got.header.Get("Cache-Control") != "no-store" || got.header.Get("Content-Type") != "application/json" {
-			t.Errorf("headers %v", got.header)
+			t.Errorf("headers = %v", got.header)
 		}
-		same := w.want(w.otherInstanceKey, "GET", "/external/users/"+strings.ToUpper(got.id()), "", 200, nil)
+		same := f.want(f.otherInstanceKey, "GET", "/external/users/"+strings.ToUpper(got.id()), "", 200, nil)
 		if same.text != want {
-			t.Errorf("read %s", same.text)
+			t.Errorf("GET: %s, want %s", same.text, want)
 		}
 		for _, filter := range []string{"email=STEVE@example.com", "phoneNumber=%2B61400111222",
 			"phoneNumber=+61%20400%20111%20222", "fkId=123456"} {
-			if found := w.want(w.instanceKey, "GET", "/external/users/search?"+filter, "", 200,
+			if found := f.want(f.instanceKey, "GET", "/external/users/search?"+filter, "", 200,
 				nil); found.text != `{"user":`+want+`,"conversationIds":[]}` {
 				t.Errorf("%s: %s", filter, found.text)
 			}
 		}
-		w.want(w.apiKey, "GET", "/v1/customers/"+got.id(), "", 200,
+		f.want(f.apiKey, "GET", "/v1/customers/"+got.id(), "", 200,
 			map[string]any{"metadata": map[string]any{"customData": map[string]any{"tier": "gold", "n": []any{1, 2}}}})
-		w.want(w.instanceKey, "DELETE", "/external/users/"+got.id(), "", 204, nil)
-		w.want(w.instanceKey, "DELETE", "/external/users/"+got.id(), "", 404,
+		f.want(f.instanceKey, "DELETE", "/external/users/"+got.id(), "", 204, nil)
+		f.want(f.instanceKey, "DELETE", "/external/users/"+got.id(), "", 404,
 			map[string]any{"name": "ENTITY_NOT_FOUND_ERROR", "status": 404})
-		kinds := w.eventKinds(w.tenant)
+		kinds := f.eventKinds(f.tenant)
 		for _, kind := range []string{"user.created", "identity.linked", "user.deleted", "identity.unlinked"} {
 			if !slices.Contains(kinds, kind) {
-				t.Errorf("no %s in %v", kind, kinds)
+				t.Errorf("event %s missing in %v", kind, kinds)
 			}
 		}
 	})
 }
 
-// TestUsers_Limits sends what is refused, and what is just not refused.
+// TestUsers_Limits sends invalid bodies, and valid ones at the limits.
 func TestUsers_Limits(t *testing.T) {
-	runAPITest(t, func(t *testing.T, w *apiFixture) {
+	runAPITest(t, func(t *testing.T, f *apiFixture) {
 		const who = `{"firstName":"Steve","lastName":"Example"`
 		long := strings.Repeat("x", 256)
 		for name, c := range map[string]struct {
@@ -90,7 +90,7 @@ func TestUsers_Limits(t *testing.T) {
 			"only fkId": {who + `,"fkId":"%_"}`, 201, ""},
 		} {
 			t.Run(name, func(t *testing.T) {
-				w := &apiFixture{Store: w.Store, t: t, url: w.url, instanceKey: w.instanceKey}
+				f := &apiFixture{Store: f.Store, t: t, url: f.url, instanceKey: f.instanceKey}
 				fields := map[string]any{"status": c.status, "message": c.message}
 				switch c.status {
 				case 201:
@@ -98,128 +98,128 @@ func TestUsers_Limits(t *testing.T) {
 				case 400:
 					fields["name"] = "BAD_REQUEST"
 				}
-				w.want(w.instanceKey, "POST", "/external/users", c.body, c.status, fields)
+				f.want(f.instanceKey, "POST", "/external/users", c.body, c.status, fields)
 			})
 		}
 		for _, filter := range []string{"", "?", "?email=", "?email=%20", "?email=a@example.com&fkId=1", "?email=&fkId=1",
 			"?name=Steve", "?phoneNumber=%00"} {
-			w.want(w.instanceKey, "GET", "/external/users/search"+filter, "", 400,
+			f.want(f.instanceKey, "GET", "/external/users/search"+filter, "", 400,
 				map[string]any{"status": 400, "name": "BAD_REQUEST"})
 		}
 		for _, filter := range []string{"email=%25", "email=s%25", "email=_teve", "fkId=%25", "fkId=_%25",
 			"phoneNumber=%25", "fkId=zzz", "email=*", "fkId='%20or%201=1"} {
-			w.want(w.instanceKey, "GET", "/external/users/search?"+filter, "", 404,
+			f.want(f.instanceKey, "GET", "/external/users/search?"+filter, "", 404,
 				map[string]any{"status": 404, "name": "ENTITY_NOT_FOUND_ERROR", "message": "User not found."})
 		}
-		w.want(w.instanceKey, "GET", "/external/users/search?fkId=%25_", "", 200, nil)
-		w.want(w.instanceKey, "GET", "/external/users/search?phoneNumber=ext.%2012", "", 200, nil)
-		w.want(w.instanceKey, "GET", "/external/users/search?phoneNumber=%2B61400111333", "", 200, nil)
+		f.want(f.instanceKey, "GET", "/external/users/search?fkId=%25_", "", 200, nil)
+		f.want(f.instanceKey, "GET", "/external/users/search?phoneNumber=ext.%2012", "", 200, nil)
+		f.want(f.instanceKey, "GET", "/external/users/search?phoneNumber=%2B61400111333", "", 200, nil)
 		for _, id := range []string{"nobody", newID(), "search%20"} {
-			w.want(w.instanceKey, "GET", "/external/users/"+id, "", 404,
+			f.want(f.instanceKey, "GET", "/external/users/"+id, "", 404,
 				map[string]any{"message": "User not found.", "details": map[string]any{"code": "ENTITY_NOT_FOUND"}})
 		}
-		w.want(w.instanceKey, "GET", "/external/nothing", "", 404, map[string]any{"name": "ENTITY_NOT_FOUND_ERROR"})
-		if got := w.want(w.instanceKey, "PUT", "/external/users", "{}", 405,
+		f.want(f.instanceKey, "GET", "/external/nothing", "", 404, map[string]any{"name": "ENTITY_NOT_FOUND_ERROR"})
+		if got := f.want(f.instanceKey, "PUT", "/external/users", "{}", 405,
 			map[string]any{"status": 405}); got.header.Get("Allow") != "POST" {
-			t.Errorf("Allow %q", got.header.Get("Allow"))
+			t.Errorf("Allow = %q, want POST", got.header.Get("Allow"))
 		}
 	})
 }
 
-// TestUsers_AgentKeyScope: neither key opens the door of the other, and there is
-// one answer to every wrong one.
+// TestUsers_AgentKeyScope tests that agent keys and API keys are valid for their own APIs only, and
+// that all wrong keys get the same response.
 func TestUsers_AgentKeyScope(t *testing.T) {
-	runAPITest(t, func(t *testing.T, w *apiFixture) {
+	runAPITest(t, func(t *testing.T, f *apiFixture) {
 		const refused = `{"status":403,"name":"FORBIDDEN_ERROR","message":"Invalid API key or secret key. Ensure that you are using a valid authentication key.","details":{"code":"INVALID_CREDENTIALS"}}`
-		for name, secret := range map[string]string{"no key": "", "API key": w.apiKey, "wrong key": "ask_x",
-			"long key": strings.Repeat("x", 600), "hash of the key": identity.HashToken(w.instanceKey)} {
-			if got := w.want(secret, "GET", "/external/users/search?fkId=1", "", 403, nil); got.text != refused {
+		for name, secret := range map[string]string{"no key": "", "API key": f.apiKey, "wrong key": "ask_x",
+			"long key": strings.Repeat("x", 600), "hash of the key": identity.HashToken(f.instanceKey)} {
+			if got := f.want(secret, "GET", "/external/users/search?fkId=1", "", 403, nil); got.text != refused {
 				t.Errorf("%s: %s", name, got.text)
 			}
-			w.want(secret, "POST", "/external/users", "{", 403, nil)
+			f.want(secret, "POST", "/external/users", "{", 403, nil)
 		}
-		w.want(w.instanceKey, "GET", "/v1/customers", "", 401, nil)
-		w.want(w.instanceKey, "GET", "/global/contactIdentities", "", 401, nil)
-		if err := w.DeleteInstance(t.Context(), w.tenant, w.instance, identity.System); err != nil {
+		f.want(f.instanceKey, "GET", "/v1/customers", "", 401, nil)
+		f.want(f.instanceKey, "GET", "/global/contactIdentities", "", 401, nil)
+		if err := f.DeleteInstance(t.Context(), f.tenant, f.instance, identity.System); err != nil {
 			t.Fatal(err)
 		}
-		w.want(w.instanceKey, "GET", "/external/users/search?fkId=1", "", 403, nil)
+		f.want(f.instanceKey, "GET", "/external/users/search?fkId=1", "", 403, nil)
 	})
 }
 
-// TestUsers_Conflict makes users who have something of somebody else.
+// TestUsers_Conflict creates users with an e-mail address, phone number or fkId of another user.
 func TestUsers_Conflict(t *testing.T) {
-	runAPITest(t, func(t *testing.T, w *apiFixture) {
-		w.want(w.instanceKey, "POST", "/external/users", userBody, 201, nil)
-		native := w.want(w.apiKey, "POST", "/v1/customers", `{"first_name":"Steve"}`, 201, nil).id()
-		w.want(w.apiKey, "POST", "/v1/customers/"+native+"/identities", `{"channel":"sms","external_id":"+61400111999"}`,
+	runAPITest(t, func(t *testing.T, f *apiFixture) {
+		f.want(f.instanceKey, "POST", "/external/users", userBody, 201, nil)
+		native := f.want(f.apiKey, "POST", "/v1/customers", `{"first_name":"Steve"}`, 201, nil).id()
+		f.want(f.apiKey, "POST", "/v1/customers/"+native+"/identities", `{"channel":"sms","external_id":"+61400111999"}`,
 			201, nil)
 		const who = `{"firstName":"Steve","lastName":"Example"`
 		for _, taken := range []string{`"email":"STEVE@EXAMPLE.COM"`, `"phoneNumber":"61400111222"`, `"fkId":"123456"`,
 			`"phoneNumber":"+61400111999"`,
 			`"email":"free@example.com","phoneNumber":"+61400111444","fkId":"123456"`} {
-			for _, agent := range []string{w.instanceKey, w.otherInstanceKey} {
-				got := w.want(agent, "POST", "/external/users", who+`,`+taken+`}`, 400, nil)
+			for _, agent := range []string{f.instanceKey, f.otherInstanceKey} {
+				got := f.want(agent, "POST", "/external/users", who+`,`+taken+`}`, 400, nil)
 				if got.text != `{"status":400,"name":"BAD_REQUEST","message":"User already exists.","details":{"code":"INVALID_REQUEST"}}` {
 					t.Errorf("%s: %s", taken, got.text)
 				}
 			}
 		}
-		// nothing of the refused ones was kept
-		w.want(w.instanceKey, "GET", "/external/users/search?email=free@example.com", "", 404, nil)
-		w.want(w.instanceKey, "POST", "/external/users", who+`,"email":"free@example.com","phoneNumber":"+61400111444"}`,
+		// Nothing of the rejected users was stored.
+		f.want(f.instanceKey, "GET", "/external/users/search?email=free@example.com", "", 404, nil)
+		f.want(f.instanceKey, "POST", "/external/users", who+`,"email":"free@example.com","phoneNumber":"+61400111444"}`,
 			201, nil)
 	})
 }
 
-// TestUsers_ConcurrentCreate creates the same user many times at once, by each of the
-// three fields.
+// TestUsers_ConcurrentCreate creates the same user concurrently, identified by each of the three
+// fields.
 func TestUsers_ConcurrentCreate(t *testing.T) {
-	runAPITest(t, func(t *testing.T, w *apiFixture) {
+	runAPITest(t, func(t *testing.T, f *apiFixture) {
 		for _, same := range []string{`"email":"once@example.com"`, `"phoneNumber":"+61400111555"`, `"fkId":"once"`} {
 			var wg sync.WaitGroup
 			var mu sync.Mutex
-			answers := map[int]int{}
+			statuses := map[int]int{}
 			for n := range 12 {
-				agent := []string{w.instanceKey, w.otherInstanceKey}[n%2]
+				agent := []string{f.instanceKey, f.otherInstanceKey}[n%2]
 				wg.Go(func() {
-					got := w.do(agent, "POST", "/external/users", `{"firstName":"Steve","lastName":"Example",`+same+`}`)
+					got := f.do(agent, "POST", "/external/users", `{"firstName":"Steve","lastName":"Example",`+same+`}`)
 					mu.Lock()
 					defer mu.Unlock()
-					answers[got.status]++
+					statuses[got.status]++
 				})
 			}
 			wg.Wait()
-			if answers[201] != 1 || answers[400] != 11 {
-				t.Errorf("%s: %v; want one 201 and eleven 400", same, answers)
+			if statuses[201] != 1 || statuses[400] != 11 {
+				t.Errorf("%s: statuses = %v, want one 201 and eleven 400", same, statuses)
 			}
 		}
 	})
 }
 
-// TestUsers_LinksUnknownSender: who is unknown to the instance is adopted with their
-// conversations, and an agent is told of its own conversations alone.
+// TestUsers_LinksUnknownSender tests that an unknown sender of the instance is linked with its
+// conversations, and that an agent sees only the conversations of its own instance.
 func TestUsers_LinksUnknownSender(t *testing.T) {
-	runAPITest(t, func(t *testing.T, w *apiFixture) {
-		sender := newUnknown(t, w.Store, identity.Identity{TenantID: w.tenant, InstanceID: w.instance, Channel: "sms",
+	runAPITest(t, func(t *testing.T, f *apiFixture) {
+		sender := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: "sms",
 			ExternalID: "+61400111222"})
-		mine := newConversation(t, w.Store, w.tenant, w.instance, sender.ID)
-		user := w.want(w.instanceKey, "POST", "/external/users", userBody, 201, nil).id()
-		other, err := w.Link(t.Context(), identity.Identity{TenantID: w.tenant, CustomerID: user,
-			InstanceID: w.otherInstance, Channel: "telegram", ExternalID: "1"}, identity.System)
+		mine := newConversation(t, f.Store, f.tenant, f.instance, sender.ID)
+		user := f.want(f.instanceKey, "POST", "/external/users", userBody, 201, nil).id()
+		other, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: user,
+			InstanceID: f.otherInstance, Channel: "telegram", ExternalID: "1"}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
-		theirs := newConversation(t, w.Store, w.tenant, w.otherInstance, other.ID)
-		w.want(w.instanceKey, "GET", "/external/users/search?fkId=123456", "", 200,
+		theirs := newConversation(t, f.Store, f.tenant, f.otherInstance, other.ID)
+		f.want(f.instanceKey, "GET", "/external/users/search?fkId=123456", "", 200,
 			map[string]any{"conversationIds": []any{mine}})
-		w.want(w.otherInstanceKey, "GET", "/external/users/search?fkId=123456", "", 200,
+		f.want(f.otherInstanceKey, "GET", "/external/users/search?fkId=123456", "", 200,
 			map[string]any{"conversationIds": []any{theirs}})
-		w.want(w.apiKey, "GET", "/global/contactIdentities/"+sender.ID, "", 200, map[string]any{"contactId": user})
-		w.want(w.instanceKey, "DELETE", "/external/users/"+user, "", 204, nil)
-		if with := queryText(t, w.Store, `select identity_id from conversations where tenant_id = $1 and id = $2`, w.tenant,
+		f.want(f.apiKey, "GET", "/global/contactIdentities/"+sender.ID, "", 200, map[string]any{"contactId": user})
+		f.want(f.instanceKey, "DELETE", "/external/users/"+user, "", 204, nil)
+		if with := queryText(t, f.Store, `select identity_id from conversations where tenant_id = $1 and id = $2`, f.tenant,
 			mine); with != "" {
-			t.Errorf("the conversation is still with %s", with)
+			t.Errorf("identity of the conversation = %s, want none", with)
 		}
 	})
 }

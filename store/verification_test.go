@@ -11,8 +11,8 @@ import (
 	"hydragate/identity"
 )
 
-// createAgedOwner makes Steve's identity an owner verified so many days ago, at an instance of
-// the policy given.
+// createAgedOwner creates an owner who was verified the given number of days ago, and sets the policy
+// of the instance.
 func (h fixture) createAgedOwner(external string, days int, f identity.VerificationPolicy) (customer, id string) {
 	h.t.Helper()
 	customer, id = h.createCustomerIdentity(external)
@@ -21,7 +21,7 @@ func (h fixture) createAgedOwner(external string, days int, f identity.Verificat
 	e := gateway.InstanceEdit{OwnerDays: &f.OwnerDays, CustomerDays: &f.CustomerDays, InactivityDays: &f.InactivityDays}
 	i, err := h.EditInstance(h.t.Context(), tenant, h.instance, e, "key:test")
 	if err != nil || i.VerificationPolicy != f {
-		h.t.Fatalf("%+v, %v", i, err)
+		h.t.Fatalf("EditInstance() = %+v, %v", i, err)
 	}
 	return customer, id
 }
@@ -35,17 +35,17 @@ func (h fixture) ownerIdentity(customer, id string) identity.Identity {
 	return i
 }
 
-// TestVerification_ReclaimAfterExpiry walks the whole way round: fresh is refused, expired
-// gets a code that takes the verification back, and the claim brings it anew.
+// TestVerification_ReclaimAfterExpiry tests that no code is issued while the verification is valid,
+// that issuing one after its expiry withdraws the verification, and that the claim restores it.
 func TestVerification_ReclaimAfterExpiry(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		customer, id := h.createAgedOwner("1", 29, identity.VerificationPolicy{OwnerDays: 30})
 		if _, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test"); !errors.Is(err,
 			identity.ErrAlreadyVerified) {
-			t.Fatalf("a fresh one: %v", err)
+			t.Fatalf("IssueCode() while verified = %v, want ErrAlreadyVerified", err)
 		}
 		if i := h.ownerIdentity(customer, id); i.Role() != identity.Owner {
-			t.Fatalf("refusing changed it: %+v", i)
+			t.Fatalf("identity after the rejection = %+v, want an owner", i)
 		}
 		mustExec(t, h.Store, `update identities set verified_at = $2 where id = $1`, id, h.now().AddDate(0, 0, -31))
 		sub, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test")
@@ -55,27 +55,27 @@ func TestVerification_ReclaimAfterExpiry(t *testing.T) {
 		i := h.ownerIdentity(customer, id)
 		if st := (identity.VerificationPolicy{}).EffectiveRole(i, h.now()); i.IsVerified() ||
 			st.Reason != identity.VerificationExpired {
-			t.Fatalf("%+v, %+v", i, st)
+			t.Fatalf("identity = %+v, state = %+v, want an expired verification", i, st)
 		}
 		h.insertMessages(h.arrival("1", "again", "/claim ******"))
 		l := h.lease(gateway.InboxQueue, "one")[0]
 		in := h.inbound(l)[0]
 		if !in.HasLiveCode {
-			t.Fatal("no code waits")
+			t.Fatal("HasLiveCode = false, want true")
 		}
 		a := claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: "1", IdentityID: id,
 			MessageID: in.ID, ReceivedAt: in.ReceivedAt}
 		if st, err := h.CodeState(t.Context(), a); err != nil || st.Verified || st.Status != claim.Live {
-			t.Fatalf("%+v, %v", st, err)
+			t.Fatalf("CodeState() = %+v, %v", st, err)
 		}
 		h.apply(gateway.Commit{Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "claimed"}},
 			Claim: &claim.Decision{Outcome: claim.Granted, Grant: &sub, Attempt: a}})
 		i = h.ownerIdentity(customer, id)
 		if i.Role() != identity.Owner || i.ExpiryReason != "" || h.now().Sub(i.VerifiedAt) > time.Hour {
-			t.Fatalf("%+v", i)
+			t.Fatalf("identity = %+v, want a verified owner", i)
 		}
 		if st, err := h.CodeState(t.Context(), a); err != nil || !st.Verified {
-			t.Fatalf("%+v, %v", st, err)
+			t.Fatalf("CodeState() = %+v, %v", st, err)
 		}
 		var kinds []string
 		for _, e := range auditLog(t, h.Store, tenant) {
@@ -84,13 +84,13 @@ func TestVerification_ReclaimAfterExpiry(t *testing.T) {
 			}
 		}
 		if len(kinds) != 2 {
-			t.Errorf("%v", kinds)
+			t.Errorf("events = %v, want identity.unverified and claim.issued", kinds)
 		}
 	})
 }
 
-// An identity of every instance is as old as the strictest instance says; and one that
-// expired is not told that it is verified.
+// TestVerification_StrictestPolicy tests that the strictest policy of all instances applies to an
+// identity that is valid for all instances.
 func TestVerification_StrictestPolicy(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		customer, id := h.createAgedOwner("1", 31, identity.VerificationPolicy{})
@@ -107,16 +107,16 @@ func TestVerification_StrictestPolicy(t *testing.T) {
 		a := claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: "1", IdentityID: id,
 			MessageID: newID(), ReceivedAt: h.now()}
 		if st, err := h.CodeState(t.Context(), a); err != nil || !st.Verified {
-			t.Fatalf("%+v, %v", st, err)
+			t.Fatalf("CodeState() = %+v, %v", st, err)
 		}
 		a.InstanceID = strict.ID
 		if st, err := h.CodeState(t.Context(), a); err != nil || st.Verified {
-			t.Fatalf("%+v, %v", st, err)
+			t.Fatalf("CodeState() = %+v, %v", st, err)
 		}
 		mustExec(t, h.Store, `update identities set instance_id = $2 where id = $1`, id, h.instance)
 		if _, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test"); !errors.Is(err,
 			identity.ErrAlreadyVerified) {
-			t.Fatalf("another instance's policy: %v", err)
+			t.Fatalf("IssueCode() with a stricter policy of another instance = %v, want ErrAlreadyVerified", err)
 		}
 		mustExec(t, h.Store, `update identities set instance_id = null where id = $1`, id)
 		if _, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test"); err != nil {
@@ -125,7 +125,7 @@ func TestVerification_StrictestPolicy(t *testing.T) {
 	})
 }
 
-// TestRefusedCodeChangesNothing presses too often: the verification stays.
+// TestIssue_LimitKeepsVerification tests that the verification is kept if no code can be issued.
 func TestIssue_LimitKeepsVerification(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		customer, id := h.createCustomerIdentity("1")
@@ -141,15 +141,15 @@ func TestIssue_LimitKeepsVerification(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !h.ownerIdentity(customer, id).IsVerified() {
-			t.Error("the verification is gone, and no code is there")
+			t.Error("the verification was withdrawn although no code was issued")
 		}
 	})
 }
 
 func TestVerification_AccountChangeExpires(t *testing.T) {
 	for name, c := range map[string]struct {
-		sign func(h fixture, l gateway.Lease, in gateway.StoredMessage)
-		want identity.ExpiryReason
+		change func(h fixture, l gateway.Lease, in gateway.StoredMessage)
+		want   identity.ExpiryReason
 	}{
 		"opted out": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
 			h.apply(gateway.Commit{Lease: l, Release: true,
@@ -191,22 +191,22 @@ func TestVerification_AccountChangeExpires(t *testing.T) {
 				h.apply(gateway.Commit{Lease: l, Participant: &gateway.ConversationParticipant{
 					ConversationID: l.ConversationID, TenantID: tenant,
 					Address: identity.Address{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: "1"}}})
-				c.sign(h, l, in)
+				c.change(h, l, in)
 				if i := h.ownerIdentity(customer, id); i.ExpiryReason != c.want || !i.IsVerified() {
-					t.Fatalf("%+v; want doubt %q", i, c.want)
+					t.Fatalf("identity = %+v, want expiry reason %q", i, c.want)
 				}
-				told := 0
+				count := 0
 				for _, e := range auditLog(t, h.Store, tenant) {
 					if e.Kind == "identity.doubted" && e.IdentityID == id && e.Detail["reason"] == string(c.want) {
-						told++
+						count++
 					}
 				}
-				if (c.want != "") != (told == 1) {
-					t.Errorf("told %d times", told)
+				if (c.want != "") != (count == 1) {
+					t.Errorf("%d events with the reason %q", count, c.want)
 				}
 				_, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test")
 				if (c.want == "") != errors.Is(err, identity.ErrAlreadyVerified) {
-					t.Errorf("a new code: %v", err)
+					t.Errorf("IssueCode() = %v", err)
 				}
 			})
 		})
@@ -217,14 +217,14 @@ func TestInbound_VerificationState(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		f := identity.VerificationPolicy{OwnerDays: 30, CustomerDays: 90, InactivityDays: 60}
 		_, id := h.createAgedOwner("1", 31, f)
-		heard := h.now().AddDate(0, 0, -61).Truncate(time.Second)
-		mustExec(t, h.Store, `update identities set last_heard_at = $2, reclaim_told_at = $2 where id = $1`, id, heard)
+		lastSeen := h.now().AddDate(0, 0, -61).Truncate(time.Second)
+		mustExec(t, h.Store, `update identities set last_heard_at = $2, reclaim_told_at = $2 where id = $1`, id, lastSeen)
 		h.insertMessages(h.arrival("1", "m1", "hello"))
 		l := h.lease(gateway.InboxQueue, "one")[0]
 		in := h.inbound(l)[0]
-		if in.Instance.VerificationPolicy != f || !in.Sender.LastSeenAt.Equal(heard) || !in.ReclaimNotified ||
+		if in.Instance.VerificationPolicy != f || !in.Sender.LastSeenAt.Equal(lastSeen) || !in.ReclaimNotified ||
 			in.Sender.ExpiryReason != "" {
-			t.Errorf("%+v", in)
+			t.Errorf("pending message = %+v", in)
 		}
 		h.apply(gateway.Commit{
 			Lease: l, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "forwarded"}},
@@ -235,7 +235,7 @@ func TestInbound_VerificationState(t *testing.T) {
 		es, err := h.PendingEvents(t.Context(), l)
 		if err != nil || len(es) != 1 || es[0].Sender.ExpiryReason != identity.ExpiredByInactivity ||
 			es[0].VerificationPolicy.OwnerDays != 30 || es[0].VerificationPolicy.CustomerDays != 90 {
-			t.Errorf("%+v, %v", es, err)
+			t.Errorf("PendingEvents() = %+v, %v", es, err)
 		}
 	})
 }

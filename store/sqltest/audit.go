@@ -1,3 +1,7 @@
+// Package sqltest checks that SQL statements are built from constants, so that no value from
+// outside can become part of a statement. It follows every expression that a package passes to a
+// database back to its parts. It is not a general taint analysis: it knows the few ways in which
+// package store builds statements and reports everything else as a violation.
 package sqltest
 
 import (
@@ -14,24 +18,23 @@ import (
 	"testing"
 )
 
-// SQL is written in the store, of constants and of what the dialect gives. This follows
-// every text that is handed to a database back to what it is made of.
-
-// sqlMethods are the methods whose argument, or the field of a statement, is run as SQL, and
-// which argument that is.
+// sqlMethods maps the names of methods that run SQL to the index of the argument with the
+// statement.
 var sqlMethods = map[string]int{"Exec": 1, "Query": 1, "QueryRow": 1, "ExecContext": 1, "QueryContext": 1,
 	"QueryRowContext": 1, "Prepare": 1, "PrepareContext": 1}
 
-// A Auditor follows texts in one package.
+// An Auditor follows the statements of one package.
 type Auditor struct {
 	fset       *token.FileSet
 	files      []*ast.File
 	info       *types.Info
-	visiting   map[ast.Expr]bool // being followed: a text made longer in a loop comes back to itself
-	Violations []string
-	Statements int
+	visiting   map[ast.Expr]bool // expressions being followed, which may refer to themselves in a loop
+	Violations []string          // statements with a part that is not constant, sorted by position
+	Statements int               // number of statements found
 }
 
+// AuditFiles parses the files of a package and follows its statements. src replaces the content of
+// the files that it names.
 func AuditFiles(t *testing.T, files []string, src map[string]string) *Auditor {
 	t.Helper()
 	a := &Auditor{fset: token.NewFileSet(), visiting: map[ast.Expr]bool{}}
@@ -48,7 +51,7 @@ func AuditFiles(t *testing.T, files []string, src map[string]string) *Auditor {
 	}
 	a.info = &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Uses: map[*ast.Ident]types.Object{},
 		Defs: map[*ast.Ident]types.Object{}, Selections: map[*ast.SelectorExpr]*types.Selection{}}
-	// What others declare is not needed to follow a text: errors about imports are passed over.
+	// Declarations of other packages are not needed, so errors about imports are ignored.
 	conf := types.Config{Importer: importer.Default(), Error: func(error) {}, FakeImportC: true}
 	_, _ = conf.Check("store", a.fset, a.files, a.info)
 	for _, f := range a.files {
@@ -58,6 +61,7 @@ func AuditFiles(t *testing.T, files []string, src map[string]string) *Auditor {
 	return a
 }
 
+// visit checks a call of a method that runs SQL and a literal of a statement.
 func (a *Auditor) visit(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.CallExpr:
@@ -85,10 +89,12 @@ func (a *Auditor) visit(n ast.Node) bool {
 	return true
 }
 
+// isURLQuery reports whether a call is that of url.URL.Query.
 func isURLQuery(sel *ast.SelectorExpr, n *ast.CallExpr) bool {
 	return sel.Sel.Name == "Query" && len(n.Args) == 0
 }
 
+// checkStatement checks the field Query of a statement literal.
 func (a *Auditor) checkStatement(c *ast.CompositeLit) {
 	for i, e := range c.Elts {
 		if kv, ok := e.(*ast.KeyValueExpr); ok {
@@ -101,6 +107,7 @@ func (a *Auditor) checkStatement(c *ast.CompositeLit) {
 	}
 }
 
+// check records a violation unless e is built from constants.
 func (a *Auditor) check(e ast.Expr) {
 	a.Statements++
 	if why := a.trace(e); why != "" {
@@ -108,7 +115,8 @@ func (a *Auditor) check(e ast.Expr) {
 	}
 }
 
-// trace says what of a text is neither constant nor of the dialect; "" when nothing is.
+// trace returns a description of the part of e that is neither constant nor from the dialect, or
+// "" if there is none.
 func (a *Auditor) trace(e ast.Expr) string {
 	tv := a.info.Types[e]
 	if tv.Value != nil && tv.Value.Kind() == constant.String || isNumber(tv.Type) {
@@ -127,7 +135,7 @@ func (a *Auditor) trace(e ast.Expr) string {
 	case *ast.BinaryExpr:
 		return firstNonEmpty(a.trace(e.X), a.trace(e.Y))
 	case *ast.SelectorExpr:
-		if isDialect(e.X) || e.Sel.Name == "Query" { // the query of a statement is looked at where it is made
+		if isDialect(e.X) || e.Sel.Name == "Query" { // statements are checked where they are created
 			return ""
 		}
 		return a.traceField(e)
@@ -150,14 +158,15 @@ func (a *Auditor) trace(e ast.Expr) string {
 		return a.traceName(e)
 	case *ast.FuncLit:
 		return a.traceReturns(e.Body, 0)
-	case *ast.TypeAssertExpr: // a text of a type of its own
+	case *ast.TypeAssertExpr: // a string type of the package
 		if id, ok := e.Type.(*ast.Ident); ok {
 			return a.traceConversions(a.info.Uses[id])
 		}
 	}
-	return fmt.Sprintf("a %T", e)
+	return fmt.Sprintf("expression of type %T", e)
 }
 
+// isNumber reports whether t is an integer type.
 func isNumber(t types.Type) bool {
 	if t == nil {
 		return false
@@ -166,20 +175,21 @@ func isNumber(t types.Type) bool {
 	return ok && b.Info()&types.IsInteger != 0
 }
 
+// isText reports whether t is a string type.
 func isText(t types.Type) bool {
 	b, ok := t.Underlying().(*types.Basic)
 	return ok && b.Info()&types.IsString != 0
 }
 
-// traceField follows a field to everything that is put into it, where a value is written
-// out and where the field is set; or a constant of another package of the house.
+// traceField follows a field to all values assigned to it. A selector may also be a constant of
+// another package of the module.
 func (a *Auditor) traceField(e *ast.SelectorExpr) string {
 	field, ok := a.info.Uses[e.Sel].(*types.Var)
 	if !ok || field.Exported() {
 		if pkg, isName := e.X.(*ast.Ident); isName && isConstantOf(pkg.Name, e.Sel.Name) {
 			return ""
 		}
-		return "the field " + e.Sel.Name
+		return "field " + e.Sel.Name
 	}
 	why := ""
 	for _, f := range a.files {
@@ -216,7 +226,7 @@ func (a *Auditor) traceField(e *ast.SelectorExpr) string {
 	return why
 }
 
-// isConstantOf reports whether a package of the house declares a constant of this name.
+// isConstantOf reports whether a sibling package declares a constant with this name.
 func isConstantOf(pkg, name string) bool {
 	files, _ := filepath.Glob(filepath.Join("..", pkg, "*.go"))
 	for _, file := range files {
@@ -239,6 +249,7 @@ func isConstantOf(pkg, name string) bool {
 	return false
 }
 
+// firstNonEmpty returns the first non-empty string.
 func firstNonEmpty(all ...string) string {
 	for _, s := range all {
 		if s != "" {
@@ -259,6 +270,7 @@ func isStatementType(e ast.Expr) bool {
 	return false
 }
 
+// isDialect reports whether e is a value of type sqldb.Dialect, judged by its name.
 func isDialect(e ast.Expr) bool {
 	switch e := e.(type) {
 	case *ast.SelectorExpr:
@@ -272,8 +284,8 @@ func isDialect(e ast.Expr) bool {
 	return false
 }
 
-// traceCall follows a text that a function gives: of the dialect, of this package, or one
-// of the few of others that only join what they are given.
+// traceCall follows the result of a call: of a field of the dialect, of a function of the package,
+// or of a library function that only joins its arguments.
 func (a *Auditor) traceCall(c *ast.CallExpr) string {
 	arguments := func(from int) string {
 		for _, arg := range c.Args[from:] {
@@ -293,7 +305,7 @@ func (a *Auditor) traceCall(c *ast.CallExpr) string {
 			sel.Sel.Name == "Sprintf" || pkg.Name == "strconv" && sel.Sel.Name == "Itoa"):
 			return arguments(0)
 		}
-		// The standard library is read where it is at hand.
+		// The type is unknown if the source of the standard library is not available.
 		if of := a.info.Uses[sel.Sel]; sel.Sel.Name == "String" &&
 			(of == nil || of.Pkg() != nil && of.Pkg().Path() == "strings") {
 			return a.traceBuilder(sel.X)
@@ -302,24 +314,24 @@ func (a *Auditor) traceCall(c *ast.CallExpr) string {
 	}
 	id, ok := c.Fun.(*ast.Ident)
 	if !ok {
-		return "a call"
+		return "indirect call"
 	}
 	switch id.Name {
 	case "string", "append":
 		return arguments(0)
-	case "int", "int64", "len", "min", "max", "make": // a number is no text, and an empty list holds none
+	case "int", "int64", "len", "min", "max", "make": // numbers and empty lists are harmless
 		return ""
 	}
-	if _, isLocal := a.info.Uses[id].(*types.Var); isLocal { // a function under a name
+	if _, isLocal := a.info.Uses[id].(*types.Var); isLocal { // a function literal in a variable
 		return a.trace(id)
 	}
 	return a.traceFunction(id, 0)
 }
 
-// traceFunction follows what a function of this package gives, one of its results.
+// traceFunction follows the result of a function of this package with the index at.
 func (a *Auditor) traceFunction(name *ast.Ident, at int) string {
 	if name.Name == "Placeholder" || name.Name == "PlaceholderList" {
-		return "" // made of numbers by sqldb; inspect checks the format that a list is given
+		return "" // built from numbers
 	}
 	found := false
 	for _, f := range a.files {
@@ -335,12 +347,12 @@ func (a *Auditor) traceFunction(name *ast.Ident, at int) string {
 		}
 	}
 	if !found {
-		return "what " + name.Name + " gives"
+		return "result of " + name.Name
 	}
 	return ""
 }
 
-// traceConversions follows what is ever made a text of a type.
+// traceConversions follows all conversions to a type.
 func (a *Auditor) traceConversions(to types.Object) (why string) {
 	for _, f := range a.files {
 		ast.Inspect(f, func(n ast.Node) bool {
@@ -355,7 +367,7 @@ func (a *Auditor) traceConversions(to types.Object) (why string) {
 	return why
 }
 
-// traceBuilder follows what is ever written into a builder.
+// traceBuilder follows everything that is written to a strings.Builder.
 func (a *Auditor) traceBuilder(builder ast.Expr) (why string) {
 	object := func(e ast.Expr) types.Object {
 		if u, ok := e.(*ast.UnaryExpr); ok {
@@ -371,7 +383,7 @@ func (a *Auditor) traceBuilder(builder ast.Expr) (why string) {
 	}
 	is := object(builder)
 	if is == nil {
-		return "a builder"
+		return "unknown builder"
 	}
 	for _, f := range a.files {
 		ast.Inspect(f, func(n ast.Node) bool {
@@ -401,19 +413,19 @@ func (a *Auditor) traceBuilder(builder ast.Expr) (why string) {
 func (a *Auditor) traceResult(of ast.Expr, at int) string {
 	c, ok := of.(*ast.CallExpr)
 	if !ok {
-		return "one of several values"
+		return "one of several results"
 	}
 	called, ok := c.Fun.(*ast.Ident)
 	if sel, isMethod := c.Fun.(*ast.SelectorExpr); isMethod {
 		called, ok = sel.Sel, true
 	}
 	if !ok {
-		return "a call"
+		return "indirect call"
 	}
 	return a.traceFunction(called, at)
 }
 
-// traceReturns follows what a body returns, one of its results.
+// traceReturns follows the result with the index at of all return statements of a body.
 func (a *Auditor) traceReturns(body *ast.BlockStmt, at int) (why string) {
 	ast.Inspect(body, func(n ast.Node) bool {
 		if _, inner := n.(*ast.FuncLit); inner {
@@ -426,7 +438,7 @@ func (a *Auditor) traceReturns(body *ast.BlockStmt, at int) (why string) {
 			case len(r.Results) == 1:
 				why = firstNonEmpty(why, a.traceResult(r.Results[0], at))
 			default:
-				why = firstNonEmpty(why, "a result by its name")
+				why = firstNonEmpty(why, "named result")
 			}
 		}
 		return true
@@ -434,21 +446,21 @@ func (a *Auditor) traceReturns(body *ast.BlockStmt, at int) (why string) {
 	return why
 }
 
-// traceName follows a name to everything that is ever put under it, in all callers when
-// it is a parameter.
+// traceName follows a name to everything assigned to it, and for a parameter to the arguments of
+// all callers.
 func (a *Auditor) traceName(id *ast.Ident) string {
 	obj := a.info.Uses[id]
 	if obj == nil {
 		obj = a.info.Defs[id]
 	}
 	if obj == nil {
-		return "the name " + id.Name
+		return "name " + id.Name
 	}
 	if _, isConst := obj.(*types.Const); isConst {
 		return ""
 	}
 	if named, ok := obj.Type().(*types.Named); ok && named.Obj().Pkg() == obj.Pkg() && isText(named) {
-		return a.traceConversions(named.Obj()) // a text of a type of its own is made by conversion alone
+		return a.traceConversions(named.Obj()) // values of the type are created by conversions only
 	}
 	assigned, why := false, ""
 	put := func(e ast.Expr) {
@@ -460,7 +472,7 @@ func (a *Auditor) traceName(id *ast.Ident) string {
 			switch n := n.(type) {
 			case *ast.AssignStmt:
 				for i, l := range n.Lhs {
-					if in, ok := l.(*ast.IndexExpr); ok { // into a list
+					if in, ok := l.(*ast.IndexExpr); ok { // an element of a list
 						l = in.X
 					}
 					if lid, ok := l.(*ast.Ident); ok && (a.info.Defs[lid] == obj || a.info.Uses[lid] == obj) {
@@ -480,7 +492,7 @@ func (a *Auditor) traceName(id *ast.Ident) string {
 						if i < len(n.Values) {
 							put(n.Values[i])
 						} else {
-							assigned = true // empty
+							assigned = true // the zero value
 						}
 					}
 				}
@@ -498,18 +510,19 @@ func (a *Auditor) traceName(id *ast.Ident) string {
 				}
 			case *ast.FuncLit:
 				if parameterAt(a.info, n.Type, obj) >= 0 {
-					assigned = true // of a dialect's own functions, whose arguments are followed where they are called
+					assigned = true // functions of the dialect: arguments are followed at the calls
 				}
 			}
 			return true
 		})
 	}
 	if !assigned {
-		return "the name " + id.Name
+		return "name " + id.Name
 	}
 	return why
 }
 
+// parameterAt returns the index of obj among the parameters of a function, or -1.
 func parameterAt(info *types.Info, f *ast.FuncType, obj types.Object) int {
 	at := 0
 	for _, field := range f.Params.List {
@@ -523,8 +536,8 @@ func parameterAt(info *types.Info, f *ast.FuncType, obj types.Object) int {
 	return -1
 }
 
-// traceArguments follows what is passed to a function of this package. A function that is itself
-// one that runs SQL is looked at where it is called.
+// traceArguments follows the argument with the index at of all calls of a function of this
+// package. Arguments of a function that itself runs SQL are checked at the calls.
 func (a *Auditor) traceArguments(name *ast.Ident, at int) string {
 	if _, runs := sqlMethods[name.Name]; runs {
 		return ""
