@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
@@ -33,7 +32,7 @@ func (a *API) middleware(mux http.Handler) http.Handler {
 		defer func() {
 			v := recover()
 			if v != nil && v != http.ErrAbortHandler {
-				a.handlePanic(r.Context(), out, v)
+				a.handlePanic(r, out, v)
 			}
 			original.Pattern = r.Pattern // for outer middleware, such as tracing
 			a.logRequest(r, info, out, time.Since(start))
@@ -77,14 +76,20 @@ func setSafeHeaders(h http.Header, path, id string) {
 	}
 }
 
-// handlePanic logs a recovered panic and responds with 500 if nothing was written yet.
-func (a *API) handlePanic(ctx context.Context, w *responseRecorder, v any) {
+// handlePanic logs a recovered panic. If nothing was written yet, it responds with the status that the handler asked for,
+// or with an internal error in the format of the surface.
+func (a *API) handlePanic(r *http.Request, w *responseRecorder, v any) {
+	info := operation.RequestInfoOf(r.Context())
 	stack := make([]byte, 8<<10)
 	stack = stack[:runtime.Stack(stack, false)]
-	a.Log.ErrorContext(ctx, "handler panicked",
-		"request_id", operation.RequestInfoOf(ctx).ID, "error", panicText(v), "stack", string(stack))
-	if w.status == 0 {
-		fastapi.StatusProblem(http.StatusInternalServerError).Write(w)
+	a.Log.ErrorContext(r.Context(), "handler panicked", "request_id", info.ID, "route", routeLabel(r.Pattern),
+		"channel", r.PathValue("channel"), "instance", r.PathValue("instance_id"), "error", panicText(v), "stack", string(stack))
+	switch {
+	case w.status != 0:
+	case info.PanicStatus != 0:
+		w.WriteHeader(info.PanicStatus)
+	default:
+		a.surfaceForPath(r.URL.Path).AdaptProblem(fastapi.StatusProblem(http.StatusInternalServerError)).Write(w)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"hydragate/httpapi/operation"
 )
 
 func TestRequestID(t *testing.T) {
@@ -26,6 +28,26 @@ func TestMiddleware_Panic(t *testing.T) {
 	w.expect(got, 500, `{"detail":"Internal Server Error"}`)
 	if log := w.log.String(); !strings.Contains(log, "handler panicked") || !strings.Contains(log, "oops-1") || strings.Contains(log, "canary") {
 		t.Errorf("log: %s", log)
+	}
+}
+
+// TestMiddleware_PanicStatus checks that a mounted handler can choose the status of the response to a panic, as webhooks do,
+// that the stack is logged, and that the next request is handled.
+func TestMiddleware_PanicStatus(t *testing.T) {
+	w := newHarness(t, func(a *API) {
+		a.Mounts = []Mount{{Name: "hooks", Register: func(mux Mux) {
+			mux.Handle("/hooks/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				operation.RequestInfoOf(r.Context()).PanicStatus = http.StatusServiceUnavailable
+				if r.URL.Path == "/hooks/broken" {
+					panic("oops")
+				}
+			}))
+		}}}
+	})
+	w.expect(w.request("POST", "/hooks/broken", ""), 503, "")
+	w.expect(w.request("POST", "/hooks/fine", ""), 200, "")
+	if log := w.log.String(); !strings.Contains(log, "handler panicked") || !strings.Contains(log, "middleware_test.go") {
+		t.Errorf("the log does not contain the stack: %s", log)
 	}
 }
 

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"maps"
 	"net/http"
 	"slices"
@@ -10,7 +9,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
-	"hydragate/httpapi/fastapi"
 	"hydragate/httpapi/operation"
 )
 
@@ -29,7 +27,6 @@ func (a *API) surfaceMiddleware(to *operation.Route, ctx huma.Context, next func
 	r, w := humago.Unwrap(ctx)
 	w.Header().Set("Cache-Control", "no-store")
 	ctx = huma.WithContext(ctx, operation.WithSurface(ctx.Context(), to.Surface))
-	defer writePanicResponse(ctx.Context(), w)
 	authorize := to.Surface.Authorize
 	if authorize == nil {
 		authorize = a.authorize
@@ -44,19 +41,6 @@ func (a *API) surfaceMiddleware(to *operation.Route, ctx huma.Context, next func
 		return
 	}
 	next(in)
-}
-
-// writePanicResponse answers for a handler that panicked, in the shape of its surface, when
-// nothing was answered yet. The panic goes on to who logs it.
-func writePanicResponse(ctx context.Context, w http.ResponseWriter) {
-	reason := recover()
-	if reason == nil {
-		return
-	}
-	if out, ok := w.(*responseRecorder); ok && out.status == 0 && reason != http.ErrAbortHandler {
-		operation.SurfaceOf(ctx).AdaptProblem(fastapi.StatusProblem(http.StatusInternalServerError)).Write(w)
-	}
-	panic(reason)
 }
 
 // surfaceRoutes returns the routes of all surfaces.

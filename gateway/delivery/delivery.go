@@ -12,7 +12,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -161,14 +160,20 @@ type response struct {
 	retryAfter time.Duration
 }
 
-// roundTrip posts an event and reads what is answered. A panic is a fault like any other.
-func (p *Deliverer) roundTrip(ctx context.Context, e gateway.Event) (a response, replies []gateway.OutboxRow, err error) {
-	defer func() {
-		if reason := recover(); reason != nil {
-			p.Log.ErrorContext(ctx, "panic in a delivery", "id", e.ID, "instance", e.InstanceID, "error", reason, "stack", string(debug.Stack()))
-			err = errors.New("a fault of the gateway")
-		}
-	}()
+// roundTrip posts an event and parses the replies in the response. A panic is logged and becomes an
+// error without details, because staff can read the error of a delivery.
+func (p *Deliverer) roundTrip(ctx context.Context, e gateway.Event) (response, []gateway.OutboxRow, error) {
+	a, replies, err := p.postSafely(ctx, e)
+	if errors.Is(err, gateway.ErrPanic) {
+		p.Log.ErrorContext(ctx, "delivery panicked", "id", e.ID, "instance", e.InstanceID, "error", err)
+		err = errors.New("a fault of the gateway")
+	}
+	return a, replies, err
+}
+
+// postSafely posts an event and parses the replies in the response. A panic becomes an error.
+func (p *Deliverer) postSafely(ctx context.Context, e gateway.Event) (a response, replies []gateway.OutboxRow, err error) {
+	defer gateway.RecoverInto(&err)
 	if a, err = p.post(ctx, e); err == nil {
 		replies = p.parseReplies(e, a.body)
 	}

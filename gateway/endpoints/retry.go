@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -48,14 +47,22 @@ func (m *Manager) retryDue(ctx context.Context) int {
 	return len(states)
 }
 
-// retry sets up an endpoint from the start. If ctx ends first, the endpoint stays due.
+// retry sets up an endpoint from the start, and logs errors and panics. If ctx ends first, the
+// endpoint stays due.
 func (m *Manager) retry(ctx context.Context, state gateway.EndpointState) {
-	defer func() {
-		if value := recover(); value != nil {
-			m.log().ErrorContext(ctx, "set up endpoint panicked",
-				append(logAttrs(state), "error", value, "stack", string(debug.Stack()))...)
-		}
-	}()
+	if err := m.setUpSafely(ctx, state); err != nil {
+		m.log().ErrorContext(ctx, "set up endpoint panicked", append(logAttrs(state), "error", err)...)
+	}
+}
+
+// setUpSafely sets up an endpoint from the start. It returns an error only if the adapter panicked.
+func (m *Manager) setUpSafely(ctx context.Context, state gateway.EndpointState) (err error) {
+	defer gateway.RecoverInto(&err)
+	m.setUpAgain(ctx, state)
+	return nil
+}
+
+func (m *Manager) setUpAgain(ctx context.Context, state gateway.EndpointState) {
 	if m.Adapters[state.Channel] == nil {
 		return
 	}

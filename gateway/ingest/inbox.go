@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -244,15 +243,23 @@ func (b *Inbox) commit(ctx context.Context, first *pendingCommit, queue chan *pe
 	}
 }
 
-// insert stores arrivals. A panic says that one of them cannot be stored as it is.
-func (b *Inbox) insert(ctx context.Context, as []gateway.IncomingMessage, c *gateway.Cursor) (stored int, err error) {
-	defer func() {
-		if reason := recover(); reason != nil {
-			b.Log.ErrorContext(ctx, "panic in storing", "arrivals", len(as), "error", reason, "stack", string(debug.Stack()))
-			err = gateway.ErrUnstorable
-		}
-	}()
-	return b.Store.InsertMessages(ctx, as, c)
+// insert stores messages. A panic is logged and reported as gateway.ErrUnstorable, because one of the
+// messages has caused it.
+func (b *Inbox) insert(ctx context.Context, messages []gateway.IncomingMessage, c *gateway.Cursor) (int, error) {
+	stored, err := b.insertSafely(ctx, messages, c)
+	if errors.Is(err, gateway.ErrPanic) {
+		b.Log.ErrorContext(ctx, "insert of messages panicked", "messages", len(messages), "error", err)
+		err = gateway.ErrUnstorable
+	}
+	return stored, err
+}
+
+// insertSafely stores messages. A panic becomes an error.
+func (b *Inbox) insertSafely(
+	ctx context.Context, messages []gateway.IncomingMessage, c *gateway.Cursor,
+) (stored int, err error) {
+	defer gateway.RecoverInto(&err)
+	return b.Store.InsertMessages(ctx, messages, c)
 }
 
 // storeEach stores the messages of a batch one by one, so that one that the database rejects does

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"hydragate/adapters"
@@ -196,13 +195,23 @@ func expiryReason(r gateway.SendResult) identity.ExpiryReason {
 
 // send sends row once. resend says that the channel may have accepted it before. After a panic of
 // the adapter the outcome is ambiguous.
-func (s *Sender) send(ctx context.Context, row gateway.OutboxRow, resend bool) (r gateway.SendResult) {
-	defer func() {
-		if reason := recover(); reason != nil {
-			s.Log.ErrorContext(ctx, "panic in a send", "channel", row.Channel, "instance", row.InstanceID, "id", row.ID, "error", reason, "stack", string(debug.Stack()))
-			r = s.retryResult(row, &adapters.SendError{Reason: adapters.Ambiguous})
-		}
-	}()
+func (s *Sender) send(ctx context.Context, row gateway.OutboxRow, resend bool) gateway.SendResult {
+	r, err := s.sendSafely(ctx, row, resend)
+	if err != nil {
+		s.Log.ErrorContext(ctx, "send panicked",
+			"channel", row.Channel, "instance", row.InstanceID, "id", row.ID, "error", err)
+		return s.retryResult(row, &adapters.SendError{Reason: adapters.Ambiguous})
+	}
+	return r
+}
+
+// sendSafely sends row once. It returns an error only if the adapter panicked.
+func (s *Sender) sendSafely(ctx context.Context, row gateway.OutboxRow, resend bool) (r gateway.SendResult, err error) {
+	defer gateway.RecoverInto(&err)
+	return s.sendOnce(ctx, row, resend), nil
+}
+
+func (s *Sender) sendOnce(ctx context.Context, row gateway.OutboxRow, resend bool) gateway.SendResult {
 	ep, err := s.Endpoints.Endpoint(ctx, row.InstanceID, row.Channel)
 	a := s.Adapters[row.Channel]
 	if errors.Is(err, gateway.ErrNoEndpoint) || a == nil {

@@ -24,6 +24,10 @@ type RequestInfo struct {
 	ID    string
 	Key   identity.APIKey // zero until authenticated
 	Mount string          // name of the mount that handled the request, if any
+
+	// PanicStatus is the status of the response, without a body, if the handler panics. If it is
+	// zero, the response is an internal error in the format of the surface.
+	PanicStatus int
 }
 
 type requestInfoKey struct{}

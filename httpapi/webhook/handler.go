@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 
 	"hydragate/adapters"
 	"hydragate/gateway"
+	"hydragate/httpapi/operation"
 )
 
 // A Handler handles the webhooks of all channels. It looks up the endpoint, lets the adapter authenticate and decode the
@@ -62,17 +62,9 @@ func (h *Handler) Mount(mux *http.ServeMux) {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Request-Id", rand.Text())
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	defer h.recoverPanic(w, r)
+	// After a panic the provider must retry; the middleware of the API recovers it.
+	operation.RequestInfoOf(r.Context()).PanicStatus = http.StatusServiceUnavailable
 	h.handle(w, r)
-}
-
-// recoverPanic answers for an adapter that panicked, so that the provider tries again.
-func (h *Handler) recoverPanic(w http.ResponseWriter, r *http.Request) {
-	if reason := recover(); reason != nil {
-		h.Log.ErrorContext(r.Context(), "panic in a hook",
-			"channel", r.PathValue("channel"), "instance", r.PathValue("instance_id"), "stack", string(debug.Stack()))
-		w.WriteHeader(http.StatusServiceUnavailable)
-	}
 }
 
 func (h *Handler) handle(w http.ResponseWriter, r *http.Request) {

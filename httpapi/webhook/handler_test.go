@@ -6,22 +6,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 
 	"hydragate/adapters"
 	"hydragate/gateway"
+	"hydragate/httpapi/operation"
 )
-
-// A panickingAdapter panics in Receive if the request has the header X-Panic.
-type panickingAdapter struct{ adapters.Adapter }
-
-func (panickingAdapter) Receive(r *http.Request, _ adapters.Endpoint, _ string) (adapters.Inbound, error) {
-	if r.Header.Get("X-Panic") != "" {
-		panic("oops")
-	}
-	return adapters.Inbound{Ack: func(w http.ResponseWriter, _ error) { w.WriteHeader(http.StatusOK) }}, nil
-}
 
 // acceptAll is an EndpointSource that finds every endpoint, and an Acceptor that accepts everything.
 type acceptAll struct{}
@@ -36,29 +26,14 @@ func (acceptAll) Refresh(context.Context, string, adapters.Channel) (adapters.En
 
 func (acceptAll) Accept(context.Context, adapters.Endpoint, adapters.Inbound) error { return nil }
 
-// TestHandler_Panic checks that a panic is logged with its stack and answered with 503, so that the provider retries, and
-// that the next request is handled.
-func TestHandler_Panic(t *testing.T) {
-	var log strings.Builder
-	h := &Handler{
-		Adapters:  map[adapters.Channel]adapters.Adapter{adapters.Telegram: panickingAdapter{}},
-		Endpoints: acceptAll{}, Inbox: acceptAll{}, Log: slog.New(slog.NewTextHandler(&log, nil)),
-	}
-	mux := http.NewServeMux()
-	h.Mount(mux)
-	for _, c := range []struct {
-		header string
-		want   int
-	}{{"yes", http.StatusServiceUnavailable}, {"", http.StatusOK}} {
-		r, w := httptest.NewRequest(http.MethodPost, "/hooks/telegram/01a2012b-02ef-71ed-ade5-af96a0001aeb", nil), httptest.NewRecorder()
-		r.Header.Set("X-Panic", c.header)
-		mux.ServeHTTP(w, r)
-		if w.Code != c.want {
-			t.Errorf("status with X-Panic: %q = %d, want %d", c.header, w.Code, c.want)
-		}
-	}
-	if text := log.String(); !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "handler_test.go") {
-		t.Errorf("the log does not contain the stack: %s", text)
+// TestHandler_PanicStatus checks that the handler asks for the status that makes the provider retry.
+func TestHandler_PanicStatus(t *testing.T) {
+	h := &Handler{Endpoints: acceptAll{}, Inbox: acceptAll{}, Log: slog.New(slog.DiscardHandler)}
+	info := &operation.RequestInfo{}
+	r := httptest.NewRequest(http.MethodPost, "/hooks/telegram/01a2012b-02ef-71ed-ade5-af96a0001aeb", nil)
+	h.ServeHTTP(httptest.NewRecorder(), r.WithContext(operation.WithRequestInfo(t.Context(), info)))
+	if info.PanicStatus != http.StatusServiceUnavailable {
+		t.Errorf("PanicStatus = %d, want %d", info.PanicStatus, http.StatusServiceUnavailable)
 	}
 }
 
