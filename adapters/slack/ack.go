@@ -9,17 +9,17 @@ import (
 	"hydragate/adapters"
 )
 
-// What a person reads who typed a slash command, before the answer itself comes.
+// The immediate responses to a slash command. The reply itself follows.
 const (
 	workingText = "One moment …"
 	retryText   = "Sorry, that did not work just now. Please try again."
 )
 
-// inboundMessage gives m with the answer that makes Slack deliver again what was not
-// stored.
+// inboundMessage returns m with an acknowledgement that makes Slack redeliver a message that was
+// not stored.
 func inboundMessage(m adapters.Message) adapters.Inbound {
-	return adapters.Inbound{Messages: []adapters.Message{m}, Ack: func(w http.ResponseWriter, taken error) {
-		if taken != nil {
+	return adapters.Inbound{Messages: []adapters.Message{m}, Ack: func(w http.ResponseWriter, err error) {
+		if err != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
@@ -27,12 +27,12 @@ func inboundMessage(m adapters.Message) adapters.Inbound {
 	}}
 }
 
-// inboundCommand gives m with the answers to a slash command. Slack does not deliver
-// one again, so the person is asked to.
+// inboundCommand returns m with the response to a slash command. Slack does not redeliver
+// commands, so the person is asked to try again if it was not stored.
 func inboundCommand(m adapters.Message) adapters.Inbound {
-	return adapters.Inbound{Messages: []adapters.Message{m}, Ack: func(w http.ResponseWriter, taken error) {
+	return adapters.Inbound{Messages: []adapters.Message{m}, Ack: func(w http.ResponseWriter, err error) {
 		text := workingText
-		if taken != nil {
+		if err != nil {
 			text = retryText
 		}
 		answer, _ := json.Marshal(map[string]string{"response_type": "ephemeral", "text": text})
@@ -41,7 +41,7 @@ func inboundCommand(m adapters.Message) adapters.Inbound {
 	}}
 }
 
-// plainResponse carries no message and answers 200 with text.
+// plainResponse returns no message and responds with text.
 func plainResponse(text string) adapters.Inbound {
 	return adapters.Inbound{Ack: func(w http.ResponseWriter, _ error) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -50,19 +50,18 @@ func plainResponse(text string) adapters.Inbound {
 	}}
 }
 
-// undecodableMessage keeps what Slack signed and we cannot read.
+// undecodableMessage returns a message with an authenticated body that cannot be decoded.
 func undecodableMessage(body []byte) adapters.Message {
 	return adapters.Message{Key: digestKey(body), Kind: adapters.Undecodable, Raw: body}
 }
 
-// unsupportedMessage notes an event nobody needs. It names no sender, so that neither our
-// own posts nor another bot's make anybody known.
+// unsupportedMessage returns a message for an event that is not processed. It has no sender, so
+// that posts of bots do not create unknown senders.
 func unsupportedMessage(key string) adapters.Message {
 	return adapters.Message{Key: key, Kind: adapters.Unsupported}
 }
 
-// digestKey names a delivery that has no id of its own: the same bytes delivered
-// again have the same name.
+// digestKey returns the key of a delivery without an ID, derived from its bytes.
 func digestKey(body []byte) string {
 	sum := sha256.Sum256(body)
 	return "raw:" + hex.EncodeToString(sum[:16])

@@ -24,11 +24,11 @@ const (
 	maxRetryAfter = time.Hour // longest Retry-After that is believed
 )
 
-// errSlackResponse is under every error that is Slack's own word.
-var errSlackResponse = errors.New("slack said no")
+// errSlackResponse is wrapped by every error that Slack reported in a response.
+var errSlackResponse = errors.New("slack reported an error")
 
-// A call makes the requests of one method and remembers what is needed to say, when
-// it fails, whether Slack may have acted on it.
+// A call makes the requests of one method, and records whether Slack may have executed it if it
+// fails.
 type call struct {
 	client     http.Client
 	maybeSent  atomic.Bool // a request was written to a connection
@@ -48,13 +48,13 @@ func (a *Adapter) newCall() *call {
 	return c
 }
 
-// apiClient gives Slack's client over c. The SDK knows the wire of each method; what it
-// does with time and size is decided here.
+// apiClient returns a client of the SDK that sends its requests through c. The SDK knows the
+// parameters of each method; c decides about timeouts and sizes.
 func (c *call) apiClient(a *Adapter, token string) *api.Client {
 	return api.New(token, api.OptionAppLevelToken(token), api.OptionAPIURL(a.apiURL()), api.OptionHTTPClient(c))
 }
 
-// Do makes one request; a long answer is cut.
+// Do makes one request and limits the size of the response.
 func (c *call) Do(r *http.Request) (*http.Response, error) {
 	trace := &httptrace.ClientTrace{WroteHeaders: func() { c.maybeSent.Store(true) }}
 	resp, err := c.client.Do(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
@@ -72,7 +72,7 @@ func (c *call) Do(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// sendError says what an error of the call means for the reply.
+// sendError returns the error of the call as an *adapters.SendError.
 func (c *call) sendError(err error) *adapters.SendError {
 	var said api.SlackErrorResponse
 	var syntax *json.SyntaxError
@@ -85,14 +85,14 @@ func (c *call) sendError(err error) *adapters.SendError {
 		e.RetryAfter = c.retryAfter
 		return e
 	case errors.As(err, &syntax), errors.As(err, &shape):
-		return &adapters.SendError{Reason: adapters.Unreachable, Code: "not_json", Err: errors.New("the answer is not Slack's")}
+		return &adapters.SendError{Reason: adapters.Unreachable, Code: "not_json", Err: errors.New("response is not from Slack")}
 	case c.maybeSent.Load():
 		return &adapters.SendError{Reason: adapters.Ambiguous, Code: networkErrorCode(err), Err: stripURL(err)}
 	}
 	return &adapters.SendError{Reason: adapters.Unreachable, Code: networkErrorCode(err), Err: stripURL(err)}
 }
 
-// stripURL gives err without the URL the HTTP client puts around it.
+// stripURL returns err without the URL that the HTTP client adds.
 func stripURL(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
@@ -109,18 +109,18 @@ func networkErrorCode(err error) string {
 	return "connection"
 }
 
-// sanitizeCode lets through what looks like one of Slack's error codes.
-func sanitizeCode(said string) string {
-	if len(said) <= 64 && isKeyPart(said) {
-		return said
+// sanitizeCode returns code if it has the form of Slack's error codes.
+func sanitizeCode(code string) string {
+	if len(code) <= 64 && isKeyPart(code) {
+		return code
 	}
 	return "unknown"
 }
 
-// reasonForCode sorts Slack's error codes. Codes that are not listed are the answer to
-// this one reply, and will be the same tomorrow.
-func reasonForCode(said string) adapters.Reason {
-	switch said {
+// reasonForCode returns the reason for an error code of Slack. A code that is not listed concerns
+// only this reply and is permanent.
+func reasonForCode(code string) adapters.Reason {
+	switch code {
 	case "ratelimited", "rate_limited", "message_limit_exceeded":
 		return adapters.Throttled
 	case "invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired",
@@ -133,7 +133,7 @@ func reasonForCode(said string) adapters.Reason {
 	case "cannot_dm_bot", "messages_tab_disabled", "is_inactive":
 		return adapters.Blocked
 	}
-	if strings.HasPrefix(said, "user_") {
+	if strings.HasPrefix(code, "user_") {
 		return adapters.Blocked // user_not_found, user_disabled, user_not_visible, …
 	}
 	return adapters.Refused

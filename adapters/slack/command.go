@@ -7,16 +7,16 @@ import (
 	"hydragate/adapters"
 )
 
-// parseCommandForm reads a slash command as the hook gets it: a form.
+// parseCommandForm parses a slash command from the body of a webhook, which is a form.
 func (a *Adapter) parseCommandForm(body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
 	form, err := url.ParseQuery(string(body))
 	return a.parseCommand(form, err == nil, body, ep)
 }
 
-// parseCommand reads a slash command. Wherever it was typed, only the person who typed it
-// sees it and its answers, so its place is the person. whole says that the form holds
-// all that body does.
-func (a *Adapter) parseCommand(form url.Values, whole bool, body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
+// parseCommand parses a slash command. Only the person who typed it sees it and the replies, so
+// its chat is that person, wherever it was typed. complete reports whether form contains
+// everything in body.
+func (a *Adapter) parseCommand(form url.Values, complete bool, body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
 	if form.Get("ssl_check") == "1" && form.Get("command") == "" {
 		return plainResponse(""), nil
 	}
@@ -25,7 +25,7 @@ func (a *Adapter) parseCommand(form url.Values, whole bool, body []byte, ep adap
 	}
 	name, called := strings.CutPrefix(form.Get("command"), "/")
 	user, sender := form.Get("user_id"), externalID(form.Get("team_id"), form.Get("user_id"))
-	if !whole || hasRepeatedField(form) || !called || !isKeyPart(name) || sender == "" {
+	if !complete || hasRepeatedField(form) || !called || !isKeyPart(name) || sender == "" {
 		return inboundCommand(undecodableMessage(body)), nil
 	}
 	args := plainText(form.Get("text"))
@@ -52,9 +52,9 @@ func (a *Adapter) parseCommand(form url.Values, whole bool, body []byte, ep adap
 	return inboundCommand(m), nil
 }
 
-// isFromInstallation reports whether the person belongs to the workspace the app is
-// installed in, or to the organisation when it is installed in all of it. A command
-// names the person's own workspace, which in a shared channel may be another.
+// isFromInstallation reports whether the person belongs to the workspace in which the app is
+// installed, or to its organization. A command names the person's own workspace, which may be
+// another one in a shared channel.
 func isFromInstallation(form url.Values, ep adapters.Endpoint) bool {
 	if form.Get("is_enterprise_install") == "true" && equalsAny(ep.Address, form.Get("enterprise_id")) {
 		return true
@@ -62,8 +62,8 @@ func isFromInstallation(form url.Values, ep adapters.Endpoint) bool {
 	return equalsAny(ep.Address, form.Get("team_id"))
 }
 
-// hasRepeatedField reports whether a field comes twice, so that two readers could read
-// two values.
+// hasRepeatedField reports whether a field is repeated, so that two parsers could read different
+// values.
 func hasRepeatedField(form url.Values) bool {
 	for _, vs := range form {
 		if len(vs) > 1 {

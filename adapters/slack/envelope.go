@@ -7,11 +7,11 @@ import (
 	"hydragate/adapters"
 )
 
-// maxChallenge is the longest challenge that is answered.
+// maxChallenge is the maximum length of a challenge that is answered.
 const maxChallenge = 256
 
-// An envelope is what the Events API wraps every event in. The event stays raw, so
-// that whatever is in it never makes the envelope unreadable.
+// An envelope contains an event of the Events API. The event stays raw, so that its content never
+// makes the envelope undecodable.
 type envelope struct {
 	Type                string          `json:"type"`
 	Challenge           string          `json:"challenge"`
@@ -52,8 +52,8 @@ func parseEvent(body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
 	return inboundMessage(env.decode(body, ep)), nil
 }
 
-// challengeResponse answers Slack's question whether the URL is ours. The challenge is
-// repeated only when no browser could take it for anything but text.
+// challengeResponse answers Slack's verification of the URL. The challenge is repeated only if
+// browsers cannot interpret it as anything but text.
 func challengeResponse(challenge string) (adapters.Inbound, error) {
 	safe := allBytes(challenge, func(c byte) bool {
 		return isUpper(c) || isLower(c) || isDigit(c) || bytes.IndexByte([]byte("+/=_.-"), c) >= 0
@@ -85,7 +85,7 @@ func (e envelope) decode(body []byte, ep adapters.Endpoint) adapters.Message {
 	return m
 }
 
-// eventKey names the event itself, whatever it is about.
+// eventKey returns the key of the event itself.
 func (e envelope) eventKey(body []byte) string {
 	if isKeyPart(e.EventID) {
 		return "ev:" + e.EventID
@@ -93,7 +93,7 @@ func (e envelope) eventKey(body []byte) string {
 	return digestKey(body)
 }
 
-// botUserID is the bot's own user id.
+// botUserID returns the bot's user ID.
 func (e envelope) botUserID(ep adapters.Endpoint) string {
 	if id := ep.Settings[adapters.BotUserID]; id != "" {
 		return id

@@ -11,13 +11,12 @@ import (
 	"hydragate/adapters"
 )
 
-// maxFrame is the longest frame that is read: the largest body of a hook with an
-// envelope around it.
+// maxFrame is the maximum length of a frame: the largest body of a webhook with its envelope.
 const maxFrame = maxBody + 4<<10
 
-// A frame is one message of Socket Mode: an envelope around what a hook would get as
-// its body, or a word about the connection. The payload stays raw, so that whatever is
-// in it never makes the envelope unreadable.
+// A frame is one message of Socket Mode: an envelope with the body that a webhook would have, or a
+// message about the connection. The payload stays raw, so that its content never makes the
+// envelope undecodable.
 type frame struct {
 	Type            string          `json:"type"`
 	EnvelopeID      string          `json:"envelope_id"`
@@ -32,8 +31,8 @@ type frame struct {
 	malformed bool // not to be read as a whole
 }
 
-// decodeFrame reads a frame. Of one that is broken it still finds the id of the envelope
-// where that comes before the damage. raw is at most one byte longer than maxFrame.
+// decodeFrame decodes a frame. If it is malformed, decodeFrame still finds an envelope ID that
+// precedes the error. raw is at most one byte longer than maxFrame.
 func decodeFrame(raw []byte) frame {
 	var f frame
 	err := json.Unmarshal(raw, &f)
@@ -45,7 +44,7 @@ func decodeFrame(raw []byte) frame {
 	return f
 }
 
-// findEnvelopeID reads as far as it can for the id of the envelope.
+// findEnvelopeID returns the envelope ID, if it precedes the first syntax error.
 func findEnvelopeID(raw []byte) string {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
@@ -68,8 +67,8 @@ func findEnvelopeID(raw []byte) string {
 	return ""
 }
 
-// parsePayload reads an envelope with the readers of the hooks: what is delivered both
-// ways has the same keys, and is refused for the same reasons.
+// parsePayload parses an envelope with the parsers of the webhooks, so that messages have the same
+// keys and are rejected for the same reasons.
 func (a *Adapter) parsePayload(f frame, ep adapters.Endpoint) (in adapters.Inbound, err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
@@ -94,9 +93,9 @@ func (a *Adapter) parsePayload(f frame, ep adapters.Endpoint) (in adapters.Inbou
 	return inboundMessage(m), nil
 }
 
-// formFromJSON gives the fields of a JSON object as the form that a hook would get. whole is
-// false when they are not all plain values. A field that comes twice is there twice.
-func formFromJSON(payload []byte) (form url.Values, whole bool) {
+// formFromJSON returns the fields of a JSON object as a form. complete is false if not all values
+// are scalar. A repeated field is repeated in the form.
+func formFromJSON(payload []byte) (form url.Values, complete bool) {
 	form = url.Values{}
 	d := json.NewDecoder(bytes.NewReader(payload))
 	d.UseNumber()
@@ -129,14 +128,14 @@ func formFromJSON(payload []byte) (form url.Values, whole bool) {
 	return form, err == nil
 }
 
-// acknowledgement says that an envelope is stored, in the words that answer would have
-// for a hook. It is nil where the envelope has no name to be acknowledged by.
-func (f frame) acknowledgement(answer func(http.ResponseWriter, error)) []byte {
+// acknowledgement returns the message that acknowledges an envelope, with the response that ack
+// writes. It returns nil if the envelope has no ID.
+func (f frame) acknowledgement(ack func(http.ResponseWriter, error)) []byte {
 	if !isKeyPart(f.EnvelopeID) {
 		return nil
 	}
 	said := bufferedResponse{header: http.Header{}}
-	answer(&said, nil)
+	ack(&said, nil)
 	words := struct {
 		EnvelopeID string          `json:"envelope_id"`
 		Payload    json.RawMessage `json:"payload,omitempty"`
@@ -151,7 +150,7 @@ func (f frame) acknowledgement(answer func(http.ResponseWriter, error)) []byte {
 	return raw
 }
 
-// bufferedResponse keeps what a hook would have answered.
+// A bufferedResponse records the response of a webhook.
 type bufferedResponse struct {
 	header http.Header
 	body   bytes.Buffer

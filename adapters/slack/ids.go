@@ -21,37 +21,37 @@ func allBytes(s string, is func(byte) bool) bool {
 	return true
 }
 
-// isID reports whether s is an id of a team, a user or a channel. What is none
-// could not be joined into a name of ours without doubt.
+// isID reports whether s is the ID of a team, a user or a channel. Other strings could make keys
+// ambiguous.
 func isID(s string) bool {
 	return s != "" && len(s) <= 32 && allBytes(s, func(c byte) bool { return isUpper(c) || isDigit(c) })
 }
 
-// isKeyPart reports whether s may be part of a key: ids of events, triggers and
-// clients, and the codes of errors.
+// isKeyPart reports whether s may be part of a key: IDs of events, triggers and clients, and error
+// codes.
 func isKeyPart(s string) bool {
 	return s != "" && len(s) <= 128 && allBytes(s, func(c byte) bool {
 		return isUpper(c) || isLower(c) || isDigit(c) || c == '.' || c == '-' || c == '_'
 	})
 }
 
-// isUserID tells a user's id from a conversation's. In an organisation that Slack
-// calls Enterprise Grid it may start with W.
+// isUserID reports whether s is the ID of a user, rather than of a conversation. In Enterprise
+// Grid it may start with W.
 func isUserID(s string) bool {
 	return isID(s) && (s[0] == 'U' || s[0] == 'W')
 }
 
-// isTimestamp reports whether s is a timestamp as Slack names messages by it.
+// isTimestamp reports whether s is a timestamp in the form that identifies messages.
 func isTimestamp(s string) bool {
 	seconds, fraction, ok := strings.Cut(s, ".")
 	return ok && seconds != "" && fraction != "" && len(s) <= 32 && allBytes(seconds, isDigit) && allBytes(fraction, isDigit)
 }
 
-// maxUnixSeconds is the last that RFC 3339 can write.
+// maxUnixSeconds is the latest time that RFC 3339 can represent.
 const maxUnixSeconds = 253402300799
 
-// parseTimestamp reads the time of a message from its name; the zero time when there is
-// none in it, or none that can be written down.
+// parseTimestamp returns the time in the timestamp of a message, or the zero time if it is invalid
+// or out of range.
 func parseTimestamp(ts string) time.Time {
 	seconds, fraction, _ := strings.Cut(ts, ".")
 	s, err := strconv.ParseInt(seconds, 10, 64)
@@ -65,7 +65,7 @@ func parseTimestamp(ts string) time.Time {
 	return time.Unix(s, us*int64(time.Microsecond)).UTC()
 }
 
-// externalID names a person: ids of users are only unique together with their team.
+// externalID returns the external ID of a person. User IDs are unique only together with the team.
 func externalID(team, user string) string {
 	if !isID(team) || !isUserID(user) {
 		return ""

@@ -4,8 +4,8 @@ import (
 	"hydragate/adapters"
 )
 
-// installTeam is the workspace the app is installed in. It is not always team_id:
-// in a channel shared between organisations that may be the other side's.
+// installTeam returns the workspace in which the app is installed. It may differ from team_id,
+// which can be that of the other side of a shared channel.
 func (e envelope) installTeam() string {
 	if len(e.Authorizations) > 0 && e.Authorizations[0].TeamID != "" {
 		return e.Authorizations[0].TeamID
@@ -13,7 +13,7 @@ func (e envelope) installTeam() string {
 	return e.TeamID
 }
 
-// installEnterprise is the organisation of the installation, if it has one.
+// installEnterprise returns the organization of the installation, if there is one.
 func (e envelope) installEnterprise() string {
 	if len(e.Authorizations) > 0 && e.Authorizations[0].EnterpriseID != "" {
 		return e.Authorizations[0].EnterpriseID
@@ -21,13 +21,13 @@ func (e envelope) installEnterprise() string {
 	return e.EnterpriseID
 }
 
-// namesNoInstallation reports whether the envelope names no installation at all.
+// namesNoInstallation reports whether the envelope names no installation.
 func (e envelope) namesNoInstallation() bool {
 	return e.installTeam() == "" && e.installEnterprise() == ""
 }
 
-// isForeign reports whether the event was meant for another installation or another
-// app than ep's. Of an endpoint whose workspace is not known yet, every one is.
+// isForeign reports whether the event is for another installation or app than that of ep. It
+// returns true if the workspace of ep is unknown.
 func (e envelope) isForeign(ep adapters.Endpoint) bool {
 	return !e.namesNoInstallation() && !equalsAny(ep.Address, e.installTeam(), e.installEnterprise()) || isOtherApp(ep, e.APIAppID)
 }
@@ -42,17 +42,15 @@ func equalsAny(address string, ids ...string) bool {
 	return false
 }
 
-// isOtherApp reports whether appID names another app than ep's, as far as both are
-// known.
+// isOtherApp reports whether appID is known to differ from the app of ep.
 func isOtherApp(ep adapters.Endpoint, appID string) bool {
 	ours := ep.Settings[adapters.AppID]
 	return ours != "" && appID != "" && appID != ours
 }
 
-// actorTeam is the workspace of the person who acted, after the rules of Slack's
-// own SDKs. Ids in a shared channel belong to either side; where Slack names an
-// organisation that cannot be resolved to a workspace it is empty, and then nobody
-// is known to have acted.
+// actorTeam returns the workspace of the person who acted, by the rules of Slack's SDKs. IDs in a
+// shared channel belong to either side. If Slack names an organization that cannot be resolved to
+// a workspace, the result is empty and the sender is unknown.
 func (e envelope) actorTeam(ev event) string {
 	if !e.IsExtSharedChannel {
 		return e.installTeam()

@@ -8,8 +8,7 @@ import (
 	"hydragate/adapters"
 )
 
-// An interaction is what Slack posts when somebody uses a button, a menu or a
-// shortcut.
+// An interaction is what Slack sends when a person uses a button, a menu or a shortcut.
 type interaction struct {
 	Type       string   `json:"type"`
 	APIAppID   string   `json:"api_app_id"`
@@ -47,7 +46,7 @@ type action struct {
 
 const maxAction = 2000
 
-// parseInteractionForm reads an interaction as the hook gets it: JSON inside a form.
+// parseInteractionForm parses an interaction from the body of a webhook, which is JSON in a form.
 func parseInteractionForm(body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
 	form, err := url.ParseQuery(string(body))
 	if err != nil || len(form["payload"]) != 1 {
@@ -56,7 +55,7 @@ func parseInteractionForm(body []byte, ep adapters.Endpoint) (adapters.Inbound, 
 	return parseInteraction([]byte(form.Get("payload")), body, ep)
 }
 
-// parseInteraction reads an interaction, which came in body.
+// parseInteraction parses an interaction that was received in body.
 func parseInteraction(payload, body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
 	var in interaction
 	err := json.Unmarshal(payload, &in)
@@ -72,8 +71,8 @@ func parseInteraction(payload, body []byte, ep adapters.Endpoint) (adapters.Inbo
 	return inboundMessage(unsupportedMessage(in.key(digestKey(body)))), nil
 }
 
-// message reads a pressed button or a chosen option. It is false for every other
-// interaction, and for one without a person or a place.
+// message returns a pressed button or a chosen option as a message. It returns false for other
+// interactions, and for one without a person or a channel.
 func (in interaction) message(ep adapters.Endpoint) (adapters.Message, bool) {
 	channel := in.Channel.ID
 	if channel == "" {
@@ -105,18 +104,18 @@ func (in interaction) message(ep adapters.Endpoint) (adapters.Message, bool) {
 	return m, m.Key != ""
 }
 
-// key names the interaction; otherwise when Slack gave it no name.
-func (in interaction) key(otherwise string) string {
+// key returns the key of the interaction, or fallback if it has no ID.
+func (in interaction) key(fallback string) string {
 	if isKeyPart(in.TriggerID) {
 		return "i:" + in.TriggerID
 	}
 	if len(in.Actions) > 0 && isTimestamp(in.Actions[0].TS) && isID(in.User.ID) {
 		return "i:" + in.User.ID + ":" + in.Actions[0].TS
 	}
-	return otherwise
+	return fallback
 }
 
-// threadTS is where an answer belongs. A message that only one person sees starts no
+// threadTS returns the thread for replies. A message that only one person sees does not start a
 // thread.
 func (in interaction) threadTS(direct bool) string {
 	c := in.Container

@@ -7,13 +7,11 @@ import (
 	"hydragate/adapters"
 )
 
-// unprovenExternal marks what a person of another organisation did: their ids are
-// not ours to vouch for.
+// unprovenExternal is the UnprovenReason of messages from other organizations.
 const unprovenExternal = "external"
 
-// An event is a message event, or the message inside one that reports a change.
-// Only what is needed is read: blocks and attachments, which take every shape, are
-// not.
+// An event is a message event, or the message in an event that reports a change. Blocks and
+// attachments are not decoded.
 type event struct {
 	Type            string          `json:"type"`
 	Subtype         string          `json:"subtype"`
@@ -37,8 +35,8 @@ type edited struct {
 	TS string `json:"ts"`
 }
 
-// message reads what somebody said. It is false for what nobody said: joins,
-// deletions, unfurled links, and everything that bots post, this one first of all.
+// message returns what a person wrote. It returns false for joins, deletions, unfurled links and
+// everything posted by bots, including this one.
 func (e envelope) message(ev event, ep adapters.Endpoint) (adapters.Message, bool) {
 	if ev.Subtype == "message_changed" {
 		return e.edit(ev, ep)
@@ -54,8 +52,8 @@ func (e envelope) message(ev event, ep adapters.Endpoint) (adapters.Message, boo
 	return m, m.Text != "" || len(m.Media) > 0
 }
 
-// edit reads a new version of a message. Slack also reports a change when it has
-// unfurled a link; then the text is the same.
+// edit returns the new version of a message. Slack also reports a change after it has unfurled a
+// link; the text is then the same, and edit returns false.
 func (e envelope) edit(ev event, ep adapters.Endpoint) (adapters.Message, bool) {
 	now, before := ev.Message, ev.PreviousMessage
 	if now == nil || !isTimestamp(now.TS) || !now.isUserMessage(e.botUserID(ep), ep) {
@@ -77,26 +75,26 @@ func (e envelope) edit(ev event, ep adapters.Endpoint) (adapters.Message, bool) 
 	return m, true
 }
 
-// isUserMessage reports whether a person wrote ev with an own account.
-func (ev event) isUserMessage(me string, ep adapters.Endpoint) bool {
+// isUserMessage reports whether a person wrote ev with their own account.
+func (ev event) isUserMessage(botUserID string, ep adapters.Endpoint) bool {
 	switch ev.Subtype {
 	case "", "file_share", "thread_broadcast", "me_message":
 	default:
 		return false
 	}
-	return isUserID(ev.User) && ev.User != "USLACKBOT" && ev.User != me && ev.BotID == ""
+	return isUserID(ev.User) && ev.User != "USLACKBOT" && ev.User != botUserID && ev.BotID == ""
 }
 
-// buildMessage reads ev, which was said at the place of the event around it. A message and
-// the app_mention of the same post give the same.
-func (e envelope) buildMessage(ev, around event, ep adapters.Endpoint) adapters.Message {
-	direct := isDirect(around.Channel, around.ChannelType)
+// buildMessage returns ev as a message in the channel of the enclosing event. A message and the
+// app_mention of the same post yield the same message.
+func (e envelope) buildMessage(ev, outer event, ep adapters.Endpoint) adapters.Message {
+	direct := isDirect(outer.Channel, outer.ChannelType)
 	team := e.actorTeam(ev)
 	m := adapters.Message{
 		Kind:       adapters.Text,
 		ProviderID: ev.TS,
 		Sender:     adapters.Sender{ID: externalID(team, ev.User)},
-		Chat:       adapters.Chat{ID: around.Channel, Group: !direct, Thread: threadTS(ev, direct)},
+		Chat:       adapters.Chat{ID: outer.Channel, Group: !direct, Thread: threadTS(ev, direct)},
 		Text:       decodeText(ev.Text, e.botUserID(ep)),
 		Media:      attachments(ev.Files),
 		SentAt:     parseTimestamp(ev.TS),
@@ -116,14 +114,14 @@ func (e envelope) buildMessage(ev, around event, ep adapters.Endpoint) adapters.
 	return m
 }
 
-// isDirect reports whether a channel holds one person and the bot. An app_mention
-// does not tell the type of its channel; the id does.
+// isDirect reports whether a channel is a direct conversation with the bot. An app_mention has no
+// channel type, but the ID shows it.
 func isDirect(channel, channelType string) bool {
 	return strings.HasPrefix(channel, "D") && (channelType == "im" || channelType == "")
 }
 
-// threadTS is where an answer belongs: the thread ev is in or, in a room, the one it
-// can start.
+// threadTS returns the thread for replies: that of ev or, in a channel, the thread that ev can
+// start.
 func threadTS(ev event, direct bool) string {
 	if isTimestamp(ev.ThreadTS) {
 		return ev.ThreadTS
@@ -134,8 +132,8 @@ func threadTS(ev event, direct bool) string {
 	return ev.TS
 }
 
-// A file is one file of a message. Its URLs are not read: in a remote file they are
-// whatever its creator chose.
+// A file is a file of a message. Its URLs are not decoded, because those of a remote file are
+// chosen by its creator.
 type file struct {
 	ID         string  `json:"id"`
 	Name       string  `json:"name"`
@@ -148,8 +146,8 @@ type file struct {
 
 const maxName = 255
 
-// attachments reads the files of a message, by their ids at Slack. Files that are
-// gone, and those in a shape we do not know, are left out.
+// attachments returns the files of a message with their IDs. Deleted files and those of unknown
+// form are omitted.
 func attachments(raw json.RawMessage) []adapters.Attachment {
 	var entries []json.RawMessage
 	if json.Unmarshal(raw, &entries) != nil {

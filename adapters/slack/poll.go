@@ -3,7 +3,6 @@ package slack
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"sync"
 	"time"
@@ -17,11 +16,11 @@ const (
 
 	ackTimeout      = 3 * time.Second // how long Slack waits for an acknowledgement
 	minStoreBackoff = 200 * time.Millisecond
-	maxBatch        = 32 // letters taken at once
-	maxQueued       = 32 // letters waiting; then nothing more is read
+	maxBatch        = 32 // frames taken at once
+	maxQueued       = 32 // frames waiting; then nothing more is read
 )
 
-// A receivedFrame is an envelope with the connection it came on.
+// A receivedFrame is an envelope with its connection.
 type receivedFrame struct {
 	frame      frame
 	socket     *socket
@@ -30,60 +29,66 @@ type receivedFrame struct {
 
 type batchHandler = func(ctx context.Context, batch []adapters.Message, cursor string) error
 
-// Poll hears Socket Mode until ctx ends. A connection that ends is replaced, and one
-// that Slack asks to replace is heard until the new one is there. An envelope is
-// acknowledged, on the connection it came on, only after take has returned nil for it:
-// Slack delivers every other one again, also one whose acknowledgement was lost. It
-// gives up only when Slack refuses the app-level token. There is no cursor.
-func (a *Adapter) Poll(ctx context.Context, ep adapters.Endpoint, _ string, take func(ctx context.Context, batch []adapters.Message, cursor string) error) error {
-	hearing, stop := context.WithCancel(ctx)
+// Poll receives from Socket Mode until ctx ends. A connection that ends is replaced; one that
+// Slack asks to replace is read until the new one is open. An envelope is acknowledged on its own
+// connection, and only after take has returned nil for it: Slack redelivers all others, and those
+// whose acknowledgement was lost. Poll returns early only if Slack rejects the app-level token.
+// There is no cursor.
+func (a *Adapter) Poll(
+	ctx context.Context, ep adapters.Endpoint, _ string,
+	take func(ctx context.Context, batch []adapters.Message, cursor string) error,
+) error {
+	reading, stop := context.WithCancel(ctx)
 	defer stop()
-	// Connections outlive hearing until what is taken is acknowledged.
-	line, hangUp := context.WithCancel(context.WithoutCancel(ctx))
-	defer hangUp()
-	letters := make(chan receivedFrame, maxQueued)
-	var desk, sockets sync.WaitGroup
-	desk.Go(func() { a.processFrames(hearing, ep, letters, take) })
-	err := a.keepConnected(hearing, ep, func(s *socket, leave func(string)) {
+	// Connections stay open after reading ends, until the stored messages are acknowledged.
+	open, closeAll := context.WithCancel(context.WithoutCancel(ctx))
+	defer closeAll()
+	frames := make(chan receivedFrame, maxQueued)
+	var processor, sockets sync.WaitGroup
+	processor.Go(func() { a.processFrames(reading, ep, frames, take) })
+	err := a.keepConnected(reading, ep, func(s *socket, leave func(string)) {
 		sockets.Go(func() {
-			end := context.AfterFunc(line, s.close)
+			end := context.AfterFunc(open, s.close)
 			defer end()
 			defer s.close()
-			beating, still := context.WithCancel(line)
-			sockets.Go(func() { s.sendPings(beating) })
-			defer still()
-			s.readFrames(hearing, letters, leave)
+			pinging, stopPings := context.WithCancel(open)
+			sockets.Go(func() { s.sendPings(pinging) })
+			defer stopPings()
+			s.readFrames(reading, frames, leave)
 		})
 	})
 	stop()
-	desk.Wait()
-	hangUp()
+	processor.Wait()
+	closeAll()
 	sockets.Wait()
 	return err
 }
 
-// keepConnected opens a connection, and the next whenever one is needed. hear hears a
-// connection in the background and calls its leave once, when it is to be replaced.
-func (a *Adapter) keepConnected(ctx context.Context, ep adapters.Endpoint, hear func(s *socket, leave func(reason string))) error {
-	pause := adapters.NewBackoff(minBackoff, maxBackoff)
+// keepConnected opens a connection, and another one whenever it must be replaced. read must read a
+// connection in the background and call leave once when it must be replaced.
+func (a *Adapter) keepConnected(
+	ctx context.Context, ep adapters.Endpoint, read func(s *socket, leave func(reason string)),
+) error {
+	backoff := adapters.NewBackoff(minBackoff, maxBackoff)
 	for ctx.Err() == nil {
 		s, err := a.openSocket(ctx, ep)
 		if err != nil {
-			if stop := a.sleepBeforeRetry(ctx, ep, err, pause); stop != nil {
+			if stop := a.sleepBeforeRetry(ctx, ep, err, backoff); stop != nil {
 				return stop
 			}
 			continue
 		}
-		a.log().InfoContext(ctx, "socket opened", slog.String("endpoint", ep.ID))
+		a.log().InfoContext(ctx, "socket opened", "endpoint", ep.ID)
 		left := make(chan string, 1)
-		hear(s, func(reason string) { left <- reason })
+		read(s, func(reason string) { left <- reason })
 		select {
 		case reason := <-left:
 			if s.hasAcked.Load() || time.Since(s.opened) > maxBackoff {
-				pause.Reset()
+				backoff.Reset()
 			}
-			wait := pause.Next()
-			a.log().InfoContext(ctx, "socket to be replaced", slog.String("endpoint", ep.ID), slog.String("reason", reason), slog.Duration("wait", wait))
+			wait := backoff.Next()
+			a.log().InfoContext(ctx, "replacing socket",
+				"endpoint", ep.ID, "reason", reason, "retry_in_ms", wait.Milliseconds())
 			if err := adapters.Sleep(ctx, wait); err != nil {
 				return err
 			}
@@ -93,9 +98,9 @@ func (a *Adapter) keepConnected(ctx context.Context, ep adapters.Endpoint, hear 
 	return ctx.Err()
 }
 
-// sleepBeforeRetry waits as long as a failed connection calls for, or says why waiting is
-// senseless.
-func (a *Adapter) sleepBeforeRetry(ctx context.Context, ep adapters.Endpoint, err error, pause *adapters.Backoff) error {
+// sleepBeforeRetry waits before the next attempt after err. It returns err if retrying cannot
+// help.
+func (a *Adapter) sleepBeforeRetry(ctx context.Context, ep adapters.Endpoint, err error, backoff *adapters.Backoff) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -103,27 +108,27 @@ func (a *Adapter) sleepBeforeRetry(ctx context.Context, ep adapters.Endpoint, er
 	if errors.As(err, &e) && e.Reason == adapters.Refused && errors.Is(e, errSlackResponse) {
 		return err
 	}
-	return pause.Sleep(ctx, a.log(), ep, err)
+	return backoff.Sleep(ctx, a.log(), ep, err)
 }
 
-// processFrames takes letters in the order they came, until ctx ends.
-func (a *Adapter) processFrames(ctx context.Context, ep adapters.Endpoint, letters <-chan receivedFrame, take batchHandler) {
+// processFrames processes frames in order until ctx ends.
+func (a *Adapter) processFrames(ctx context.Context, ep adapters.Endpoint, frames <-chan receivedFrame, take batchHandler) {
 	for {
 		select {
-		case first := <-letters:
-			a.processBatch(ctx, ep, collectBatch(first, letters), take)
+		case first := <-frames:
+			a.processBatch(ctx, ep, collectBatch(first, frames), take)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// collectBatch adds to the first letter those that wait already.
-func collectBatch(first receivedFrame, letters <-chan receivedFrame) []receivedFrame {
+// collectBatch returns first with the frames that are already queued.
+func collectBatch(first receivedFrame, frames <-chan receivedFrame) []receivedFrame {
 	batch := []receivedFrame{first}
 	for len(batch) < maxBatch {
 		select {
-		case l := <-letters:
+		case l := <-frames:
 			batch = append(batch, l)
 		default:
 			return batch
@@ -132,43 +137,47 @@ func collectBatch(first receivedFrame, letters <-chan receivedFrame) []receivedF
 	return batch
 }
 
-// processBatch has a batch taken and acknowledges it. What is another app's or workspace's is
-// left to Slack, which may have somebody else to deliver it to.
+// processBatch stores a batch and acknowledges it. Envelopes for another app or workspace are not
+// acknowledged, because Slack may deliver them elsewhere.
 func (a *Adapter) processBatch(ctx context.Context, ep adapters.Endpoint, batch []receivedFrame, take batchHandler) {
 	var messages []adapters.Message
-	answers := make([]func(http.ResponseWriter, error), len(batch))
+	acks := make([]func(http.ResponseWriter, error), len(batch))
 	for i, l := range batch {
 		in, err := a.parsePayload(l.frame, ep)
 		if err != nil {
-			a.log().WarnContext(ctx, "envelope refused", slog.String("endpoint", ep.ID), slog.String("reason", err.Error()))
+			a.log().WarnContext(ctx, "envelope rejected", "endpoint", ep.ID, "error", err)
 			continue
 		}
-		messages, answers[i] = append(messages, in.Messages...), in.Ack
+		messages, acks[i] = append(messages, in.Messages...), in.Ack
 	}
 	if len(messages) > 0 && !a.deliver(ctx, ep, messages, batch[0].receivedAt, take) {
 		return
 	}
 	for i, l := range batch {
-		if answers[i] == nil {
+		if acks[i] == nil {
 			continue
 		}
-		if words := l.frame.acknowledgement(answers[i]); words != nil && l.socket.write(words) == nil {
+		if ack := l.frame.acknowledgement(acks[i]); ack != nil && l.socket.write(ack) == nil {
 			l.socket.hasAcked.Store(true)
 		}
 	}
 }
 
-// deliver gives a batch to take until it is taken or Slack has stopped waiting for it, and
-// is about to deliver it again.
-func (a *Adapter) deliver(ctx context.Context, ep adapters.Endpoint, batch []adapters.Message, came time.Time, take batchHandler) (taken bool) {
-	pause := adapters.NewBackoff(minStoreBackoff, maxBackoff)
+// deliver calls take with a batch until it succeeds, or until Slack is about to redeliver the
+// batch.
+func (a *Adapter) deliver(
+	ctx context.Context, ep adapters.Endpoint, batch []adapters.Message, receivedAt time.Time, take batchHandler,
+) (stored bool) {
+	backoff := adapters.NewBackoff(minStoreBackoff, maxBackoff)
 	for {
-		if err := take(ctx, batch, ""); err == nil {
+		err := take(ctx, batch, "")
+		if err == nil {
 			return true
 		}
-		wait := pause.Next()
-		if ctx.Err() != nil || time.Since(came)+wait > ackTimeout || adapters.Sleep(ctx, wait) != nil {
-			a.log().WarnContext(ctx, "messages left to Slack", slog.String("endpoint", ep.ID), slog.String("reason", "not stored"), slog.Int("messages", len(batch)))
+		wait := backoff.Next()
+		if ctx.Err() != nil || time.Since(receivedAt)+wait > ackTimeout || adapters.Sleep(ctx, wait) != nil {
+			a.log().WarnContext(ctx, "store messages failed, Slack redelivers them",
+				"endpoint", ep.ID, "messages", len(batch), "error", err)
 			return false
 		}
 	}

@@ -56,13 +56,13 @@ func TestReceive_SignatureAge(t *testing.T) {
 func TestReceive_UnusualGenuine(t *testing.T) {
 	a, ep, body := &slack.Adapter{Now: fixedTime}, endpoint(), readRecording(t, "events/im_text.json")
 	for name, change := range map[string]func(r *http.Request){
-		"Retry": func(r *http.Request) {
+		"retry": func(r *http.Request) {
 			r.Header.Set("X-Slack-Retry-Num", "3")
 			r.Header.Set("X-Slack-Retry-Reason", "http_timeout")
 		},
-		"Chunked":       func(r *http.Request) { r.ContentLength, r.TransferEncoding = -1, []string{"chunked"} },
-		"OtherHost":     func(r *http.Request) { r.Host = "evil.example"; r.Header.Set("X-Forwarded-Host", "evil.example") },
-		"NoContentType": func(r *http.Request) { r.Header.Del("Content-Type") },
+		"chunked":         func(r *http.Request) { r.ContentLength, r.TransferEncoding = -1, []string{"chunked"} },
+		"other host":      func(r *http.Request) { r.Host = "evil.example"; r.Header.Set("X-Forwarded-Host", "evil.example") },
+		"no content type": func(r *http.Request) { r.Header.Del("Content-Type") },
 	} {
 		r := genuineRequest(ep, "events", body)
 		change(r)
@@ -122,16 +122,16 @@ func TestReceive_OtherInstallation(t *testing.T) {
 		address string
 		want    error
 	}{
-		"Ours":                   {`{"team_id":"T1","authorizations":[{"team_id":"T1"}],"api_app_id":"A1",` + said, "T1", nil},
-		"OursByAuthorization":    {`{"team_id":"T9","authorizations":[{"team_id":"T1"}],` + said, "T1", nil},
-		"OursByTeam":             {`{"team_id":"T1","authorizations":[],` + said, "T1", nil},
-		"OursByEnterprise":       {`{"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E1","is_enterprise_install":true}],` + said, "E1", nil},
-		"OtherTeam":              {`{"team_id":"T9","authorizations":[{"team_id":"T9"}],` + said, "T1", adapters.ErrForged},
-		"OtherByAuthorization":   {`{"team_id":"T1","authorizations":[{"team_id":"T9"}],` + said, "T1", adapters.ErrForged},
-		"OtherEnterprise":        {`{"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E9"}],` + said, "E1", adapters.ErrForged},
-		"OtherApp":               {`{"team_id":"T1","authorizations":[{"team_id":"T1"}],"api_app_id":"A9",` + said, "T1", adapters.ErrForged},
-		"UnknownWorkspaceOfOurs": {`{"team_id":"T1","authorizations":[{"team_id":"T1"}],` + said, "", adapters.ErrForged},
-		"OtherTeamUnreadable":    {`{"team_id":"T9","type":"event_callback","event_id":7}`, "T1", adapters.ErrForged},
+		"ours":                      {`{"team_id":"T1","authorizations":[{"team_id":"T1"}],"api_app_id":"A1",` + said, "T1", nil},
+		"ours by authorization":     {`{"team_id":"T9","authorizations":[{"team_id":"T1"}],` + said, "T1", nil},
+		"ours by team":              {`{"team_id":"T1","authorizations":[],` + said, "T1", nil},
+		"ours by enterprise":        {`{"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E1","is_enterprise_install":true}],` + said, "E1", nil},
+		"other team":                {`{"team_id":"T9","authorizations":[{"team_id":"T9"}],` + said, "T1", adapters.ErrForged},
+		"other by authorization":    {`{"team_id":"T1","authorizations":[{"team_id":"T9"}],` + said, "T1", adapters.ErrForged},
+		"other enterprise":          {`{"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E9"}],` + said, "E1", adapters.ErrForged},
+		"other app":                 {`{"team_id":"T1","authorizations":[{"team_id":"T1"}],"api_app_id":"A9",` + said, "T1", adapters.ErrForged},
+		"unknown workspace of ours": {`{"team_id":"T1","authorizations":[{"team_id":"T1"}],` + said, "", adapters.ErrForged},
+		"other team unreadable":     {`{"team_id":"T9","type":"event_callback","event_id":7}`, "T1", adapters.ErrForged},
 	} {
 		ep := endpoint()
 		ep.Address, ep.Settings = c.address, map[string]string{adapters.AppID: "A1"}
@@ -148,18 +148,18 @@ func TestReceive_ActorTeam(t *testing.T) {
 	const here = `"team_id":"T1","authorizations":[{"team_id":"T1"}]`
 	const shared = here + `,"is_ext_shared_channel":true`
 	for name, c := range map[string]struct{ body, id, unproven string }{
-		"Plain":                {said(here, `"type":"message","team":"T1"`), "T1:U1", ""},
-		"PlainOtherTeamNamed":  {said(here, `"type":"message","team":"T9"`), "T1:U1", ""},
-		"Own":                  {said(shared, `"type":"message","team":"T1"`), "T1:U1", ""},
-		"Foreign":              {said(shared, `"type":"message","team":"T9","user_team":"T9"`), "T9:U1", "external"},
-		"ForeignDelivered":     {said(`"team_id":"T9","context_team_id":"T1","authorizations":[{"team_id":"T1"}],"is_ext_shared_channel":true`, `"type":"message","user_team":"T9"`), "T9:U1", "external"},
-		"ForeignMention":       {said(shared, `"type":"app_mention","user_team":"T9"`), "T9:U1", "external"},
-		"ForeignGridMention":   {said(shared, `"type":"app_mention","user_team":"E9"`), "", "external"},
-		"ForeignGridInOurTeam": {said(shared, `"type":"message","user_team":"E9","team":"T1"`), "", "external"},
-		"OwnGrid":              {said(shared+`,"enterprise_id":"E1"`, `"type":"message","user_team":"E1"`), "T1:U1", ""},
-		"ContextGrid":          {said(shared+`,"context_enterprise_id":"E2","context_team_id":"T2"`, `"type":"message","user_team":"E2"`), "T2:U1", "external"},
-		"NoTeam":               {said(shared, `"type":"message"`), "", "external"},
-		"NoTeamOfOrganisation": {said(`"team_id":"T9","authorizations":[{"team_id":null,"enterprise_id":"E1"}],"is_ext_shared_channel":true`, `"type":"message","team":"T9"`), "T9:U1", "external"},
+		"plain":                    {said(here, `"type":"message","team":"T1"`), "T1:U1", ""},
+		"plain other team named":   {said(here, `"type":"message","team":"T9"`), "T1:U1", ""},
+		"Own":                      {said(shared, `"type":"message","team":"T1"`), "T1:U1", ""},
+		"foreign":                  {said(shared, `"type":"message","team":"T9","user_team":"T9"`), "T9:U1", "external"},
+		"foreign delivered":        {said(`"team_id":"T9","context_team_id":"T1","authorizations":[{"team_id":"T1"}],"is_ext_shared_channel":true`, `"type":"message","user_team":"T9"`), "T9:U1", "external"},
+		"foreign mention":          {said(shared, `"type":"app_mention","user_team":"T9"`), "T9:U1", "external"},
+		"foreign grid mention":     {said(shared, `"type":"app_mention","user_team":"E9"`), "", "external"},
+		"foreign grid in our team": {said(shared, `"type":"message","user_team":"E9","team":"T1"`), "", "external"},
+		"own grid":                 {said(shared+`,"enterprise_id":"E1"`, `"type":"message","user_team":"E1"`), "T1:U1", ""},
+		"context grid":             {said(shared+`,"context_enterprise_id":"E2","context_team_id":"T2"`, `"type":"message","user_team":"E2"`), "T2:U1", "external"},
+		"no team":                  {said(shared, `"type":"message"`), "", "external"},
+		"no team of organisation":  {said(`"team_id":"T9","authorizations":[{"team_id":null,"enterprise_id":"E1"}],"is_ext_shared_channel":true`, `"type":"message","team":"T9"`), "T9:U1", "external"},
 	} {
 		ep := endpoint()
 		ep.Address = "T1"
@@ -191,9 +191,9 @@ func TestReceive_LargeBody(t *testing.T) {
 		want    error
 		most    int64
 	}{
-		"Unsigned":        {false, -1, adapters.ErrForged, 0},
-		"Signed":          {true, -1, adapters.ErrTooLarge, 1 << 20},
-		"SignedAndLength": {true, 64 << 20, adapters.ErrTooLarge, 0},
+		"unsigned":          {false, -1, adapters.ErrForged, 0},
+		"signed":            {true, -1, adapters.ErrTooLarge, 1 << 20},
+		"signed and length": {true, 64 << 20, adapters.ErrTooLarge, 0},
 	} {
 		body, read := adaptertest.CountingBody(64 << 20)
 		r := genuineRequest(endpoint(), "events", nil)
@@ -222,13 +222,13 @@ func TestAck(t *testing.T) {
 		status     int
 		says       string
 	}{
-		"EventStored":         {"events", "events/im_text.json", nil, 200, ""},
-		"EventNotStored":      {"events", "events/im_text.json", away, 503, ""},
-		"CommandStored":       {"commands", "commands/claim_in_im.form", nil, 200, `{"response_type":"ephemeral","text":"One moment …"}`},
-		"CommandNotStored":    {"commands", "commands/claim_in_im.form", away, 200, `{"response_type":"ephemeral","text":"Sorry, that did not work just now. Please try again."}`},
-		"SSLCheck":            {"commands", "commands/ssl_check.form", nil, 200, ""},
-		"InteractionStored":   {"interactivity", "interactivity/button_in_im.form", nil, 200, ""},
-		"InteractionUnstored": {"interactivity", "interactivity/button_in_im.form", away, 503, ""},
+		"event stored":         {"events", "events/im_text.json", nil, 200, ""},
+		"event not stored":     {"events", "events/im_text.json", away, 503, ""},
+		"command stored":       {"commands", "commands/claim_in_im.form", nil, 200, `{"response_type":"ephemeral","text":"One moment …"}`},
+		"command not stored":   {"commands", "commands/claim_in_im.form", away, 200, `{"response_type":"ephemeral","text":"Sorry, that did not work just now. Please try again."}`},
+		"SSLCheck":             {"commands", "commands/ssl_check.form", nil, 200, ""},
+		"interaction stored":   {"interactivity", "interactivity/button_in_im.form", nil, 200, ""},
+		"interaction unstored": {"interactivity", "interactivity/button_in_im.form", away, 503, ""},
 	} {
 		in, err := receive(t, endpoint(), c.hook, readRecording(t, c.file))
 		if err != nil {

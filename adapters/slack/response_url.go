@@ -14,17 +14,17 @@ import (
 	"hydragate/adapters"
 )
 
-// responseURLHost is where Slack takes the answers to slash commands.
+// responseURLHost is the host of the response URLs of slash commands.
 const responseURLHost = "hooks.slack.com"
 
-// escapeText stops a text from mentioning anybody or hiding where a link leads.
+// escapeText escapes text so that it cannot mention anyone or hide the target of a link.
 func escapeText(text string) string {
 	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(text)
 }
 
-// isResponseURL reports whether address is one Slack gives out for answers: on its own
-// host or, with another API server, on the origin of that one. We post nowhere
-// else, whoever signed the request that named it.
+// isResponseURL reports whether address is a response URL: on Slack's host or, with another API
+// server, on its origin. Replies are posted nowhere else, even if an authenticated request names
+// another address.
 func (a *Adapter) isResponseURL(address string) bool {
 	u, err := url.Parse(address)
 	if err != nil || u.User != nil || u.Fragment != "" || u.Opaque != "" {
@@ -40,16 +40,15 @@ func (a *Adapter) isResponseURL(address string) bool {
 	return server.Host != "" && u.Scheme == server.Scheme && u.Host == server.Host
 }
 
-// postToResponseURL posts a reply to the address of a slash command. taken is false when Slack
-// does not take answers there any more: an address is good for five within half an
-// hour.
-func (a *Adapter) postToResponseURL(ctx context.Context, reply adapters.Reply) (taken bool, err error) {
+// postToResponseURL posts a reply to the response URL of a slash command. accepted is false if
+// Slack no longer accepts replies there: a URL is valid for five replies within 30 minutes.
+func (a *Adapter) postToResponseURL(ctx context.Context, reply adapters.Reply) (accepted bool, err error) {
 	body, err := json.Marshal(map[string]any{
 		"response_type": "ephemeral", "replace_original": false, "mrkdwn": false,
 		"unfurl_links": false, "unfurl_media": false, "text": escapeText(reply.Text),
 	})
 	if err != nil {
-		return false, &adapters.SendError{Reason: adapters.Refused, Code: "encoding", Err: fmt.Errorf("encode answer: %w", err)}
+		return false, &adapters.SendError{Reason: adapters.Refused, Code: "encoding", Err: fmt.Errorf("encode reply: %w", err)}
 	}
 	c := a.newCall()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, reply.Chat.ReplyToken, bytes.NewReader(body))
@@ -73,7 +72,7 @@ func (a *Adapter) postToResponseURL(ctx context.Context, reply adapters.Reply) (
 	return false, nil
 }
 
-// isErrorResponse reports whether an answer says no in spite of its status.
+// isErrorResponse reports whether a response reports an error despite its status.
 func isErrorResponse(body io.Reader) bool {
 	var said struct {
 		OK *bool `json:"ok"`

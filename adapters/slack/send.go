@@ -12,7 +12,7 @@ import (
 	"hydragate/adapters"
 )
 
-// Replies carry their id in the metadata of the message, so that one whose fate is
+// Replies contain their ID in the metadata of the message, so that a reply whose outcome is
 // unknown can be looked up.
 const (
 	metadataType = "hydragate_reply"
@@ -22,14 +22,14 @@ const (
 	lookupLimit  = 200
 )
 
-// Send posts a reply as plain text: nothing in it mentions, formats or unfolds. The
-// answer to a slash command goes to its own address while Slack takes it there, and
-// is seen by that person alone; after that it goes to the direct conversation. A
-// reply that may already be there is looked up first, where the token allows.
+// Send posts a reply as plain text: nothing in it mentions, formats or unfurls. The reply to a
+// slash command goes to its response URL while Slack accepts it there, and is visible only to that
+// person; afterwards it goes to the direct conversation. A reply that may already have been posted
+// is looked up first, if the token permits.
 func (a *Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters.Reply) (string, error) {
 	tokens := ep.Current(adapters.BotToken)
 	if len(tokens) == 0 {
-		return "", &adapters.SendError{Reason: adapters.BadSecret, Code: "no_token", Err: errors.New("the endpoint has no bot token")}
+		return "", &adapters.SendError{Reason: adapters.BadSecret, Code: "no_token", Err: errors.New("no bot token")}
 	}
 	if a.isResponseURL(reply.Chat.ReplyToken) {
 		taken, err := a.postToResponseURL(ctx, reply)
@@ -41,7 +41,7 @@ func (a *Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters
 		}
 	}
 	if isOtherTeam(ep, reply) {
-		return "", &adapters.SendError{Reason: adapters.Refused, Code: "other_team", Err: errors.New("the person is of another workspace")}
+		return "", &adapters.SendError{Reason: adapters.Refused, Code: "other_team", Err: errors.New("recipient belongs to another workspace")}
 	}
 	if reply.MaybeSent {
 		ts, err := a.findSent(ctx, tokens[0], reply)
@@ -72,13 +72,13 @@ func (a *Adapter) postMessage(ctx context.Context, token string, reply adapters.
 		return "", c.sendError(err)
 	}
 	if ts == "" {
-		return "", &adapters.SendError{Reason: adapters.Unreachable, Code: "no_ts", Err: errors.New("slack named no message")}
+		return "", &adapters.SendError{Reason: adapters.Unreachable, Code: "no_ts", Err: errors.New("response without a timestamp")}
 	}
 	return ts, nil
 }
 
-// conversationID is where a reply goes. A person who never wrote has no place, and is
-// reached by the user id.
+// conversationID returns the conversation for a reply: the channel, or the user ID of a person who
+// has not written yet.
 func conversationID(reply adapters.Reply) string {
 	if reply.Chat.ID != "" {
 		return reply.Chat.ID
@@ -87,16 +87,16 @@ func conversationID(reply adapters.Reply) string {
 	return user
 }
 
-// isOtherTeam reports whether a reply would open a direct conversation with somebody
-// of another workspace. Their user id may be somebody else's in this one.
+// isOtherTeam reports whether a reply would open a direct conversation with a person of another
+// workspace. Their user ID may belong to someone else in this one.
 func isOtherTeam(ep adapters.Endpoint, reply adapters.Reply) bool {
 	team, _, named := strings.Cut(reply.To, ":")
 	return named && isUserID(conversationID(reply)) && strings.HasPrefix(ep.Address, "T") && team != ep.Address
 }
 
-// findSent gives the name of the message that carries reply's id already; it is empty
-// when there is none, and when the token may not look. While Slack does not answer,
-// the reply's fate stays unknown.
+// findSent returns the timestamp of the message that contains the reply's ID. It is empty if there
+// is none, or if the token does not permit the lookup. If Slack does not respond, the outcome of
+// the reply stays unknown.
 func (a *Adapter) findSent(ctx context.Context, token string, reply adapters.Reply) (string, error) {
 	c := a.newCall()
 	messages, err := a.recentMessages(ctx, c.apiClient(a, token), reply)

@@ -81,17 +81,17 @@ func TestSend_ResponseURL(t *testing.T) {
 		reason  adapters.Reason
 		wait    time.Duration
 	}{
-		"Taken":        {private: true},
-		"Expired":      {arm: armResponseURL(404, "expired_url", nil)},
-		"Used":         {arm: armResponseURL(404, "used_url", nil)},
-		"RefusedIn200": {arm: armResponseURL(200, `{"ok":false,"error":"used_url"}`, nil)},
-		"Redirected":   {arm: armResponseURL(302, "", http.Header{"Location": {"http://127.0.0.1:1/"}})},
-		"Throttled":    {arm: armResponseURL(429, "", http.Header{"Retry-After": {"7"}}), reason: adapters.Throttled, wait: 7 * time.Second},
-		"Unavailable":  {arm: armResponseURL(503, "", nil), reason: adapters.Unreachable},
-		"Cut":          {arm: func(s *simulator.Slack) { s.Arm("response_url", simulator.Fault{Cut: true}) }, private: true, reason: adapters.Ambiguous},
-		"Foreign":      {address: "https://hooks.slack.com.evil.example/x"},
-		"Metadata":     {address: "http://169.254.169.254/latest/meta-data"},
-		"Slack":        {address: "https://hooks.slack.com/commands/x"}, // not the server we were told of
+		"taken":          {private: true},
+		"expired":        {arm: armResponseURL(404, "expired_url", nil)},
+		"used":           {arm: armResponseURL(404, "used_url", nil)},
+		"refused in 200": {arm: armResponseURL(200, `{"ok":false,"error":"used_url"}`, nil)},
+		"redirected":     {arm: armResponseURL(302, "", http.Header{"Location": {"http://127.0.0.1:1/"}})},
+		"throttled":      {arm: armResponseURL(429, "", http.Header{"Retry-After": {"7"}}), reason: adapters.Throttled, wait: 7 * time.Second},
+		"unavailable":    {arm: armResponseURL(503, "", nil), reason: adapters.Unreachable},
+		"Cut":            {arm: func(s *simulator.Slack) { s.Arm("response_url", simulator.Fault{Cut: true}) }, private: true, reason: adapters.Ambiguous},
+		"foreign":        {address: "https://hooks.slack.com.evil.example/x"},
+		"metadata":       {address: "http://169.254.169.254/latest/meta-data"},
+		"slack":          {address: "https://hooks.slack.com/commands/x"}, // not the server we were told of
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, a := newSimulator(t)
@@ -150,9 +150,9 @@ func commandChat(t *testing.T, s *simulator.Slack, a *slack.Adapter) adapters.Ch
 
 func TestSend_RetryLooksUpFirst(t *testing.T) {
 	for name, place := range map[string]adapters.Chat{
-		"Direct": {ID: steve.ID},
-		"Room":   {ID: "C1", Group: true},
-		"Thread": {ID: "C1", Group: true, Thread: "1.1"},
+		"direct": {ID: steve.ID},
+		"room":   {ID: "C1", Group: true},
+		"thread": {ID: "C1", Group: true, Thread: "1.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, a := newSimulator(t)
@@ -180,9 +180,9 @@ func TestSend_RetryLookupFails(t *testing.T) {
 		fault  simulator.Fault
 		reason adapters.Reason
 	}{
-		"MayNotLook":  {simulator.Fault{Status: 200, Body: `{"ok":false,"error":"missing_scope","needed":"im:history"}`}, ""},
-		"Unavailable": {simulator.Fault{Status: 503}, adapters.Ambiguous},
-		"Throttled":   {simulator.Fault{Status: 429, Header: http.Header{"Retry-After": {"3"}}}, adapters.Ambiguous},
+		"may not look": {simulator.Fault{Status: 200, Body: `{"ok":false,"error":"missing_scope","needed":"im:history"}`}, ""},
+		"unavailable":  {simulator.Fault{Status: 503}, adapters.Ambiguous},
+		"throttled":    {simulator.Fault{Status: 429, Header: http.Header{"Retry-After": {"3"}}}, adapters.Ambiguous},
 	} {
 		s, a := newSimulator(t)
 		s.Arm("conversations.history", c.fault)

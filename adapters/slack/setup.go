@@ -19,11 +19,10 @@ const (
 	signingSecretPattern = `^[A-Za-z0-9]{16,128}$`
 )
 
-// Check asks Slack whose bot token this is, and gives ep with the workspace and the
-// bot's own ids. The id of the app stays unknown where the token lacks the scope
-// users:read. Slack offers no way to try a signing secret: only its shape is
-// checked. For Socket Mode it asks for a connection with the app-level token, and does
-// not use it.
+// Check calls auth.test and returns ep with the workspace and the bot's own IDs. The ID of the app
+// stays unknown if the token lacks the scope users:read. Slack offers no way to verify a signing
+// secret, so only its form is checked. For Socket Mode, Check requests a connection with the
+// app-level token and does not use it.
 func (a *Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.Endpoint, error) {
 	if err := validateCredentials(ep); err != nil {
 		return ep, err
@@ -33,7 +32,7 @@ func (a *Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.End
 		return ep, err
 	}
 	if !isID(who.TeamID) || !isUserID(who.UserID) || who.BotID == "" {
-		return ep, newSetupError(adapters.Refused, adapters.BotToken, "This token is not a bot's. Use the Bot User OAuth Token, which starts with xoxb-.")
+		return ep, newSetupError(adapters.Refused, adapters.BotToken, "This token does not belong to a bot. Use the Bot User OAuth Token, which starts with xoxb-.")
 	}
 	appID, err := a.appID(ctx, ep, who.BotID)
 	if err != nil {
@@ -54,9 +53,9 @@ func (a *Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.End
 	return ep, nil
 }
 
-// Connect makes sure that the token still works in the endpoint's workspace. It
-// sets nothing: Slack lets no bot token say where requests go, so staff enter the
-// URLs of the hooks in the app's own settings.
+// Connect checks that the token still works in the workspace of the endpoint. It configures
+// nothing: Slack does not let a bot token set request URLs, so staff enter them in the app's
+// settings.
 func (a *Adapter) Connect(ctx context.Context, ep adapters.Endpoint) error {
 	if err := validateCredentials(ep); err != nil {
 		return err
@@ -71,7 +70,7 @@ func (a *Adapter) Connect(ctx context.Context, ep adapters.Endpoint) error {
 	return nil
 }
 
-// Disconnect has nothing to undo, because Connect sets nothing.
+// Disconnect does nothing, because Connect configures nothing.
 func (a *Adapter) Disconnect(context.Context, adapters.Endpoint) error { return nil }
 
 func validateCredentials(ep adapters.Endpoint) error {
@@ -87,7 +86,7 @@ func validateCredentials(ep adapters.Endpoint) error {
 	return nil
 }
 
-// checkSocketMode asks whether the app-level token opens connections, and for this app.
+// checkSocketMode checks that the app-level token opens connections for the same app.
 func (a *Adapter) checkSocketMode(ctx context.Context, ep adapters.Endpoint, appID string) error {
 	if ep.Mode != adapters.Socket {
 		return nil
@@ -118,7 +117,7 @@ func (a *Adapter) authTest(ctx context.Context, ep adapters.Endpoint) (*api.Auth
 	return who, nil
 }
 
-// appID asks for the app behind the bot; it is empty when the token may not know.
+// appID returns the ID of the app of the bot; empty if the token does not permit the lookup.
 func (a *Adapter) appID(ctx context.Context, ep adapters.Endpoint, botID string) (string, error) {
 	c := a.newCall()
 	bot, err := c.apiClient(a, ep.Credentials[adapters.BotToken]).GetBotInfoContext(ctx, api.GetBotInfoParameters{Bot: botID})
@@ -138,8 +137,8 @@ func newSetupError(reason adapters.Reason, field, message string) *adapters.Setu
 	return &adapters.SetupError{Reason: reason, Field: field, Message: message, Err: errors.New("slack set-up")}
 }
 
-// setupErrorFrom says in words for staff why a call failed. Asking changes nothing at
-// Slack, so an answer that was lost may simply be asked for again.
+// setupErrorFrom returns e as an error for staff. The calls of a set-up change nothing, so an
+// ambiguous result is the same as none.
 func setupErrorFrom(e *adapters.SendError) *adapters.SetupError {
 	s := &adapters.SetupError{Reason: e.Reason, Err: e}
 	switch e.Reason {

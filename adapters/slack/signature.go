@@ -19,9 +19,8 @@ const (
 	timestampHeader = "X-Slack-Request-Timestamp"
 )
 
-// authenticate gives the raw body of r when Slack signed it with a signing secret
-// of ep within the last five minutes. What the headers alone disprove is refused
-// before the body is read.
+// authenticate returns the raw body of r if Slack signed it with a signing secret of ep within the
+// last five minutes. It checks the headers before it reads the body.
 func (a *Adapter) authenticate(r *http.Request, ep adapters.Endpoint) ([]byte, error) {
 	secrets := ep.Current(adapters.SigningSecret)
 	if len(secrets) == 0 {
@@ -53,8 +52,7 @@ func (a *Adapter) authenticate(r *http.Request, ep adapters.Endpoint) ([]byte, e
 	return body, nil
 }
 
-// sign computes Slack's signature, version 0, in the lower-case hexadecimal that
-// Slack itself writes.
+// sign returns Slack's signature, version 0, in lower-case hexadecimal.
 func sign(secret, timestamp string, body []byte) string {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte("v0:" + timestamp + ":"))
@@ -62,7 +60,7 @@ func sign(secret, timestamp string, body []byte) string {
 	return "v0=" + hex.EncodeToString(mac.Sum(nil))
 }
 
-// isFresh reports whether timestamp is plain decimal seconds near our clock.
+// isFresh reports whether timestamp is a decimal number of seconds close to the current time.
 func (a *Adapter) isFresh(timestamp string) bool {
 	if timestamp == "" || len(timestamp) > 12 || !allBytes(timestamp, isDigit) {
 		return false
@@ -75,7 +73,7 @@ func (a *Adapter) isFresh(timestamp string) bool {
 	return skew <= int64(maxSkew/time.Second) && -skew <= int64(maxSkew/time.Second)
 }
 
-// singleHeader gives the value of a header that is there exactly once.
+// singleHeader returns the value of a header that occurs exactly once.
 func singleHeader(h http.Header, name string) string {
 	if vs := h.Values(name); len(vs) == 1 {
 		return vs[0]

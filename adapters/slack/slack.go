@@ -1,9 +1,8 @@
-// Package slack speaks with people in Slack workspaces: it reads the Events API,
-// slash commands and interactivity over HTTP or, where no hook can be reached, over
-// Socket Mode, and answers with chat.postMessage.
+// Package slack implements the Slack channel: the Events API, slash commands and interactivity
+// over HTTP or, without a public URL, over Socket Mode; replies by chat.postMessage.
 //
-// One endpoint is one Slack app installed in one workspace. The package knows
-// Slack's protocol and nothing of who a sender is to us.
+// An endpoint is one Slack app installed in one workspace. The package does not store anything and
+// does not know who a sender is. See https://docs.slack.dev/apis/events-api.
 package slack
 
 import (
@@ -15,30 +14,29 @@ import (
 	"hydragate/adapters"
 )
 
-// DefaultAPIURL is the API of Slack itself.
+// DefaultAPIURL is the URL of the Slack API.
 const DefaultAPIURL = "https://slack.com/api/"
 
-// maxText is what Slack recommends as the longest text of one message, in
-// characters.
+// maxText is the maximum length of a message in characters that Slack recommends.
 const maxText = 4000
 
-// An Adapter speaks Slack. The zero value is ready and speaks with Slack itself;
-// an Adapter is safe for concurrent use while its fields stay as they are.
+// An Adapter implements the channel for all endpoints; each call names its endpoint. The zero
+// value is ready to use. An Adapter is safe for concurrent use as long as its fields do not
+// change.
 type Adapter struct {
-	// APIURL is the API server, with its last slash; empty means DefaultAPIURL.
-	// With another origin than Slack's, answers to slash commands are posted to
-	// that origin alone.
+	// APIURL is the URL of the API server, with a trailing slash. The default is DefaultAPIURL.
+	// With another origin, replies to slash commands are posted only to that origin.
 	APIURL string
 
-	// HTTP makes the calls; nil means a plain client. Whatever it says, a call ends
-	// after ten seconds where it sets no time, and no redirect is followed. Socket Mode
-	// dials as its transport does.
+	// HTTP is the client for all calls. The default is a client of the adapter. A call times out
+	// after ten seconds if HTTP has no timeout, and redirects are never followed. Socket Mode uses
+	// the dial settings of its transport.
 	HTTP *http.Client
 
-	// Now is the clock that signatures are checked against; nil means time.Now.
+	// Now returns the current time, against which signatures are checked. The default is time.Now.
 	Now func() time.Time
 
-	// Log hears why Socket Mode waits or starts anew; nil means nowhere.
+	// Log receives entries about Socket Mode connections. The default discards them.
 	Log *slog.Logger
 }
 
@@ -47,17 +45,16 @@ var (
 	_ adapters.Poller     = (*Adapter)(nil)
 )
 
-// Channel is adapters.Slack.
+// Channel returns adapters.Slack.
 func (a *Adapter) Channel() adapters.Channel { return adapters.Slack }
 
-// Limits says that Slack carries plain text of 4000 characters.
+// Limits returns the limits of a Slack message.
 func (a *Adapter) Limits() adapters.Limits {
 	return adapters.Limits{MaxText: maxText, Measure: utf8.RuneCountInString}
 }
 
-// Receive reads the hooks "events", "commands" and "interactivity". Nothing of a
-// body is believed before its signature is; that holds for Slack's own checks of
-// the URL too.
+// Receive parses the webhooks "events", "commands" and "interactivity". It checks the signature
+// before it parses the body, also for the verification of the URL by Slack.
 func (a *Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (adapters.Inbound, error) {
 	var read func([]byte, adapters.Endpoint) (adapters.Inbound, error)
 	switch hook {

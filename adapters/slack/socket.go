@@ -27,7 +27,7 @@ const (
 	maxFrameSkip = 8 << 20 // the rest of a frame that is too long is skipped up to here
 )
 
-// A socket is one connection of Socket Mode.
+// A socket is a connection of Socket Mode.
 type socket struct {
 	conn     *websocket.Conn
 	opened   time.Time
@@ -35,8 +35,8 @@ type socket struct {
 	hasAcked atomic.Bool // something that it brought is stored
 }
 
-// openSocket asks for a ticket, connects with it and waits for Slack's hello. Every
-// error it returns is a *adapters.SendError; none tells the ticket.
+// openSocket requests a URL, connects to it and waits for Slack's hello. Every error is an
+// *adapters.SendError that does not contain the URL.
 func (a *Adapter) openSocket(ctx context.Context, ep adapters.Endpoint) (*socket, error) {
 	address, err := a.socketURL(ctx, ep)
 	if err != nil {
@@ -60,12 +60,12 @@ func (a *Adapter) openSocket(ctx context.Context, ep adapters.Endpoint) (*socket
 	return s, nil
 }
 
-// socketURL asks for an address that is good for one connection. Asking changes nothing,
-// so an answer that was lost may be asked for again.
+// socketURL requests a URL for one connection. The call changes nothing, so it may be repeated if
+// the response is lost.
 func (a *Adapter) socketURL(ctx context.Context, ep adapters.Endpoint) (string, error) {
 	tokens := ep.Current(adapters.AppToken)
 	if len(tokens) == 0 {
-		return "", &adapters.SendError{Reason: adapters.BadSecret, Code: "no_token", Err: errors.New("the endpoint has no app-level token")}
+		return "", &adapters.SendError{Reason: adapters.BadSecret, Code: "no_token", Err: errors.New("no app-level token")}
 	}
 	c := a.newCall()
 	_, address, err := c.apiClient(a, tokens[0]).StartSocketModeContext(ctx)
@@ -73,13 +73,13 @@ func (a *Adapter) socketURL(ctx context.Context, ep adapters.Endpoint) (string, 
 		return "", c.sendError(err)
 	}
 	if !a.isSocketURL(address) {
-		return "", newUnreachableError("address", errors.New("the ticket leads elsewhere"))
+		return "", newUnreachableError("address", errors.New("URL of another host"))
 	}
 	return address, nil
 }
 
-// isSocketURL reports whether address is one of Slack's: the host of the API server or one
-// below it, as safe as the API itself.
+// isSocketURL reports whether address belongs to Slack: the host of the API server or a subdomain,
+// with TLS if the API uses it.
 func (a *Adapter) isSocketURL(address string) bool {
 	u, err := url.Parse(address)
 	if err != nil || u.User != nil || u.Fragment != "" || u.Opaque != "" {
@@ -92,8 +92,8 @@ func (a *Adapter) isSocketURL(address string) bool {
 	return u.Scheme == map[string]string{"https": "wss", "http": "ws"}[server.Scheme] && (u.Host == server.Host || strings.HasSuffix(u.Host, "."+server.Host))
 }
 
-// dial connects as the HTTP client would, and reads no more of the greeting than a
-// greeting has.
+// dial connects with the settings of the HTTP client and limits the size of the handshake
+// response.
 func (a *Adapter) dial(ctx context.Context, address string) (*websocket.Conn, error) {
 	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, HandshakeTimeout: callTimeout}
 	connect := (&net.Dialer{}).DialContext
@@ -128,7 +128,7 @@ func (a *Adapter) dial(ctx context.Context, address string) (*websocket.Conn, er
 	return conn, nil
 }
 
-// limitedConn gives so many bytes and no more until it is freed.
+// A limitedConn limits the number of bytes read until the limit is removed.
 type limitedConn struct {
 	net.Conn
 	remaining atomic.Int64
@@ -141,32 +141,32 @@ func (r *limitedConn) Read(p []byte) (int, error) {
 	}
 	left := r.remaining.Load()
 	if left <= 0 {
-		return 0, errors.New("a greeting without end")
+		return 0, errors.New("handshake response too long")
 	}
 	n, err := r.Conn.Read(p[:min(int64(len(p)), left)])
 	r.remaining.Add(-int64(n))
 	return n, err
 }
 
-// awaitHello waits for the hello of a connection, which must be of the endpoint's own app.
+// awaitHello waits for the hello of a connection, which must be for the app of the endpoint.
 func (s *socket) awaitHello(ctx context.Context, ep adapters.Endpoint) error {
-	unhurried := context.AfterFunc(ctx, func() { _ = s.conn.Close() })
-	defer unhurried()
+	stop := context.AfterFunc(ctx, func() { _ = s.conn.Close() })
+	defer stop()
 	f, err := s.readFrame(helloTimeout)
 	switch {
 	case err != nil:
 		return newUnreachableError("no_hello", err)
 	case f.Type == "disconnect":
-		return newUnreachableError(sanitizeCode(f.Reason), errors.New("slack hung up"))
+		return newUnreachableError(sanitizeCode(f.Reason), errors.New("disconnected"))
 	case f.Type != "hello":
-		return newUnreachableError("no_hello", errors.New("slack did not say hello"))
+		return newUnreachableError("no_hello", errors.New("no hello"))
 	case isOtherApp(ep, f.Connection.AppID):
-		return &adapters.SendError{Reason: adapters.BadSecret, Code: "other_app", Err: errors.New("the app-level token is another app's")}
+		return &adapters.SendError{Reason: adapters.BadSecret, Code: "other_app", Err: errors.New("app-level token belongs to another app")}
 	}
 	return nil
 }
 
-// readFrame reads the next frame. It gives up after so long a silence.
+// readFrame returns the next frame, or an error after a period of silence.
 func (s *socket) readFrame(silence time.Duration) (frame, error) {
 	if err := s.extendDeadline(silence); err != nil {
 		return frame{}, err
@@ -187,7 +187,7 @@ func (s *socket) readFrame(silence time.Duration) (frame, error) {
 	return decodeFrame(raw), nil
 }
 
-// extendDeadline bears so long a silence from now, within the grace there is.
+// extendDeadline sets the read deadline, which is never later than closesAt.
 func (s *socket) extendDeadline(silence time.Duration) error {
 	by := time.Now().Add(silence)
 	if !s.closesAt.IsZero() && by.After(s.closesAt) {
@@ -196,9 +196,9 @@ func (s *socket) extendDeadline(silence time.Duration) error {
 	return s.conn.SetReadDeadline(by)
 }
 
-// readFrames puts everything that comes in among the letters, until the connection or ctx
-// ends. It calls leave once, as soon as another connection is needed.
-func (s *socket) readFrames(ctx context.Context, letters chan<- receivedFrame, leave func(reason string)) {
+// readFrames sends envelopes to frames until the connection or ctx ends. It calls leave once, as
+// soon as another connection is needed.
+func (s *socket) readFrames(ctx context.Context, frames chan<- receivedFrame, leave func(reason string)) {
 	reason := "ended"
 	defer func() {
 		if s.closesAt.IsZero() {
@@ -222,27 +222,26 @@ func (s *socket) readFrames(ctx context.Context, letters chan<- receivedFrame, l
 			continue
 		}
 		select {
-		case letters <- receivedFrame{frame: f, socket: s, receivedAt: time.Now()}:
+		case frames <- receivedFrame{frame: f, socket: s, receivedAt: time.Now()}:
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// disconnectReason says in a word why a connection ended.
+// disconnectReason returns why a connection ended, for the log.
 func disconnectReason(err error) string {
-	var slow net.Error
+	var netErr net.Error
 	switch {
 	case errors.Is(err, websocket.ErrReadLimit):
 		return "frame too long"
-	case errors.As(err, &slow) && slow.Timeout():
+	case errors.As(err, &netErr) && netErr.Timeout():
 		return "stalled"
 	}
 	return "cut"
 }
 
-// sendPings keeps asking whether anybody is there, until ctx ends. Each answer is a sign
-// that listen hears.
+// sendPings sends pings until ctx ends. Each pong extends the read deadline.
 func (s *socket) sendPings(ctx context.Context) {
 	tick := time.NewTicker(pingInterval)
 	defer tick.Stop()
@@ -258,12 +257,12 @@ func (s *socket) sendPings(ctx context.Context) {
 	}
 }
 
-// write writes words to Slack. It is called by one goroutine at a time. A connection that
-// does not take them is of no more use.
-func (s *socket) write(words []byte) error {
+// write sends a message. It must not be called concurrently. It closes the connection after an
+// error.
+func (s *socket) write(message []byte) error {
 	err := s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if err == nil {
-		err = s.conn.WriteMessage(websocket.TextMessage, words)
+		err = s.conn.WriteMessage(websocket.TextMessage, message)
 	}
 	if err != nil {
 		_ = s.conn.Close()
@@ -271,18 +270,18 @@ func (s *socket) write(words []byte) error {
 	return err
 }
 
-// close says goodbye, if Slack still listens.
+// close sends a close message and closes the connection.
 func (s *socket) close() {
 	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
 	_ = s.conn.WriteControl(websocket.CloseMessage, bye, time.Now().Add(time.Second))
 	_ = s.conn.Close()
 }
 
-// newUnreachableError is the error of a connection that may succeed the next time. What it
-// wraps may tell an address with a ticket in it, so nothing of it is kept.
+// newUnreachableError returns the error of a connection that may succeed later. It keeps nothing
+// of err, which may contain the URL.
 func newUnreachableError(code string, err error) *adapters.SendError {
 	if c := networkErrorCode(err); c == "timeout" {
 		code += "_" + c
 	}
-	return &adapters.SendError{Reason: adapters.Unreachable, Code: code, Err: errors.New("no connection with Slack")}
+	return &adapters.SendError{Reason: adapters.Unreachable, Code: code, Err: errors.New("no connection to Slack")}
 }

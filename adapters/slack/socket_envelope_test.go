@@ -164,29 +164,29 @@ func TestSocket_ForgedEnvelopes(t *testing.T) {
 		unproven      string
 		kindOf        adapters.Kind
 	}{
-		"OtherTeam":            {simulator.SlackEvents, said(`"team_id":"T9","authorizations":[{"team_id":"T9"}]`), false, "", "", ""},
-		"OtherByAuthorization": {simulator.SlackEvents, said(`"team_id":"` + teamID + `","authorizations":[{"team_id":"T9"}]`), false, "", "", ""},
-		"OtherApp":             {simulator.SlackEvents, said(here + `,"api_app_id":"A9"`), false, "", "", ""},
-		"OtherAppsCommand":     {simulator.SlackCommands, command(teamID, "A9", ""), false, "", "", ""},
-		"OtherAppsPress":       {simulator.SlackInteractive, press(teamID, "A9", teamID), false, "", "", ""},
-		"OtherAppUnreadable":   {simulator.SlackEvents, `{"api_app_id":"A9","type":"event_callback","event_id":7}`, false, "", "", ""},
+		"other team":             {simulator.SlackEvents, said(`"team_id":"T9","authorizations":[{"team_id":"T9"}]`), false, "", "", ""},
+		"other by authorization": {simulator.SlackEvents, said(`"team_id":"` + teamID + `","authorizations":[{"team_id":"T9"}]`), false, "", "", ""},
+		"other app":              {simulator.SlackEvents, said(here + `,"api_app_id":"A9"`), false, "", "", ""},
+		"other apps command":     {simulator.SlackCommands, command(teamID, "A9", ""), false, "", "", ""},
+		"other apps press":       {simulator.SlackInteractive, press(teamID, "A9", teamID), false, "", "", ""},
+		"other app unreadable":   {simulator.SlackEvents, `{"api_app_id":"A9","type":"event_callback","event_id":7}`, false, "", "", ""},
 
-		"Ours":                {simulator.SlackEvents, said(here), true, steve.Chat(), "", adapters.Text},
-		"OursByAuthorization": {simulator.SlackEvents, said(`"team_id":"T9","authorizations":[{"team_id":"` + teamID + `"}]`), true, steve.Chat(), "", adapters.Text},
-		"OursWithoutApp":      {simulator.SlackCommands, command(teamID, "", ""), true, steve.Chat(), "", adapters.Text},
-		"OursWithNull":        {simulator.SlackCommands, command(teamID, appID, `,"enterprise_id":null,"is_enterprise_install":false`), true, steve.Chat(), "", adapters.Text},
-		"OursPressed":         {simulator.SlackInteractive, press(teamID, appID, teamID), true, teamID + ":U1", "", adapters.Callback},
+		"ours":                  {simulator.SlackEvents, said(here), true, steve.Chat(), "", adapters.Text},
+		"ours by authorization": {simulator.SlackEvents, said(`"team_id":"T9","authorizations":[{"team_id":"` + teamID + `"}]`), true, steve.Chat(), "", adapters.Text},
+		"ours without app":      {simulator.SlackCommands, command(teamID, "", ""), true, steve.Chat(), "", adapters.Text},
+		"ours with null":        {simulator.SlackCommands, command(teamID, appID, `,"enterprise_id":null,"is_enterprise_install":false`), true, steve.Chat(), "", adapters.Text},
+		"ours pressed":          {simulator.SlackInteractive, press(teamID, appID, teamID), true, teamID + ":U1", "", adapters.Callback},
 
 		// Somebody of another organisation is heard, and can prove nothing.
-		"ForeignMessage":    {simulator.SlackEvents, said(here + `,"is_ext_shared_channel":true`), true, "", "external", adapters.Text},
-		"ForeignCommand":    {simulator.SlackCommands, command("T9", appID, ""), true, "T9:U061F7AUR", "external", adapters.Text},
-		"ForeignEnterprise": {simulator.SlackCommands, command("T9", appID, `,"enterprise_id":"E1","is_enterprise_install":true`), true, "T9:U061F7AUR", "external", adapters.Text},
-		"ForeignPress":      {simulator.SlackInteractive, press(teamID, appID, "T9"), true, "T9:U1", "external", adapters.Callback},
+		"foreign message":    {simulator.SlackEvents, said(here + `,"is_ext_shared_channel":true`), true, "", "external", adapters.Text},
+		"foreign command":    {simulator.SlackCommands, command("T9", appID, ""), true, "T9:U061F7AUR", "external", adapters.Text},
+		"foreign enterprise": {simulator.SlackCommands, command("T9", appID, `,"enterprise_id":"E1","is_enterprise_install":true`), true, "T9:U061F7AUR", "external", adapters.Text},
+		"foreign press":      {simulator.SlackInteractive, press(teamID, appID, "T9"), true, "T9:U1", "external", adapters.Callback},
 
 		// Two readers could read two values.
-		"TwoUsers":   {simulator.SlackCommands, command(teamID, appID, `,"user_id":"U2"`), true, "", "", adapters.Undecodable},
-		"ObjectUser": {simulator.SlackCommands, `{"team_id":"` + teamID + `","command":"/claim","user_id":{"id":"U1"}}`, true, "", "", adapters.Undecodable},
-		"NoObject":   {simulator.SlackCommands, `["command"]`, true, "", "", adapters.Undecodable},
+		"two users":   {simulator.SlackCommands, command(teamID, appID, `,"user_id":"U2"`), true, "", "", adapters.Undecodable},
+		"object user": {simulator.SlackCommands, `{"team_id":"` + teamID + `","command":"/claim","user_id":{"id":"U1"}}`, true, "", "", adapters.Undecodable},
+		"no object":   {simulator.SlackCommands, `["command"]`, true, "", "", adapters.Undecodable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -221,24 +221,24 @@ func TestSocket_MalformedFrames(t *testing.T) {
 		raw   int    // bytes kept; -1: the whole frame
 		cut   bool   // the connection is given up
 	}{
-		"NotJSON":            {"garbage", "", -1, false},
-		"Array":              {`["events_api"]`, "", -1, false},
-		"Number":             {`7`, "", -1, false},
-		"HalfAFrame":         {`{"envelope_id":"e1","type":"events_api","payload":{"a":`, "e1", -1, false},
-		"RawControl":         {"{\"envelope_id\":\"e1\",\"type\":\"events_api\",\"payload\":{\"a\":\"\x00\"}}", "e1", -1, false},
-		"TooDeep":            {`{"envelope_id":"e1","type":"events_api","payload":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`, "e1", -1, false},
+		"not JSON":           {"garbage", "", -1, false},
+		"array":              {`["events_api"]`, "", -1, false},
+		"number":             {`7`, "", -1, false},
+		"half a frame":       {`{"envelope_id":"e1","type":"events_api","payload":{"a":`, "e1", -1, false},
+		"raw control":        {"{\"envelope_id\":\"e1\",\"type\":\"events_api\",\"payload\":{\"a\":\"\x00\"}}", "e1", -1, false},
+		"too deep":           {`{"envelope_id":"e1","type":"events_api","payload":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`, "e1", -1, false},
 		"IDAfterTheDamage":   {`{"payload":{"a":`, "", -1, false},
-		"UnknownKind":        {`{"envelope_id":"e1","type":"brand_new","payload":{"a":1}}`, "e1", -1, false},
-		"NoKind":             {`{"envelope_id":"e1","payload":{"a":1}}`, "e1", -1, false},
-		"KindIsAnObject":     {`{"envelope_id":"e1","type":{"a":1},"payload":{}}`, "e1", -1, false},
-		"NoPayload":          {`{"envelope_id":"e1","type":"events_api"}`, "e1", -1, false},
-		"PayloadIsText":      {`{"envelope_id":"e1","type":"events_api","payload":"x"}`, "e1", 3, false},
+		"unknown kind":       {`{"envelope_id":"e1","type":"brand_new","payload":{"a":1}}`, "e1", -1, false},
+		"no kind":            {`{"envelope_id":"e1","payload":{"a":1}}`, "e1", -1, false},
+		"kind is an object":  {`{"envelope_id":"e1","type":{"a":1},"payload":{}}`, "e1", -1, false},
+		"no payload":         {`{"envelope_id":"e1","type":"events_api"}`, "e1", -1, false},
+		"payload is text":    {`{"envelope_id":"e1","type":"events_api","payload":"x"}`, "e1", 3, false},
 		"IDIsANumber":        {`{"envelope_id":1,"type":"brand_new"}`, "", -1, false},
 		"IDIsHuge":           {`{"envelope_id":"` + strings.Repeat("e", 4096) + `","type":"brand_new"}`, "", -1, false},
 		"IDIsMarkup":         {`{"envelope_id":"<a>\n","type":"brand_new"}`, "", -1, false},
 		"IDInsideThePayload": {`{"type":"events_api","payload":{"envelope_id":"e1"},`, "", -1, false},
-		"Huge":               {huge, "e1", 512 << 10, false},
-		"Endless":            {`{"envelope_id":"e1","a":"` + strings.Repeat("a", 9<<20), "", 0, true},
+		"huge":               {huge, "e1", 512 << 10, false},
+		"endless":            {`{"envelope_id":"e1","a":"` + strings.Repeat("a", 9<<20), "", 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

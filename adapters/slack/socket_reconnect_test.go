@@ -148,23 +148,23 @@ func TestSocket_Faults(t *testing.T) {
 		faults      []simulator.Fault
 		least, most time.Duration
 	}{
-		"None":        {open, nil, 0, 0},
-		"Throttled":   {open, []simulator.Fault{{Status: 429, Header: http.Header{"Retry-After": {"40"}}}}, 40 * time.Second, 41 * time.Second},
-		"RateLimited": {open, says(`{"ok":false,"error":"ratelimited"}`), 200 * time.Millisecond, time.Second},
-		"BadGateway":  {open, []simulator.Fault{{Status: 502, Body: "<html>"}}, 200 * time.Millisecond, time.Second},
-		"HTML":        {open, says("<html>"), 200 * time.Millisecond, time.Second},
-		"NotFound":    {open, []simulator.Fault{{Status: 404}}, 200 * time.Millisecond, time.Second},
-		"Forbidden":   {open, []simulator.Fault{{Status: 403}}, 200 * time.Millisecond, time.Second},
-		"CutOff":      {open, []simulator.Fault{{Cut: true}, {Cut: true}}, 400 * time.Millisecond, 3 * time.Second},
-		"NoAnswer":    {open, []simulator.Fault{{Hang: true}}, 10 * time.Second, 11 * time.Second},
-		"Internal":    {open, says(`{"ok":false,"error":"internal_error"}`), 200 * time.Millisecond, time.Second},
-		"NoURL":       {open, says(`{"ok":true}`), 200 * time.Millisecond, time.Second},
-		"Elsewhere":   {open, says(`{"ok":true,"url":"ws://evil.test/link/?ticket=ticket-1"}`), 200 * time.Millisecond, time.Second},
-		"ManyInARow":  {open, slices.Repeat([]simulator.Fault{{Status: 500}}, 30), time.Minute, 30 * time.Minute},
-		"NoUpgrade":   {link, []simulator.Fault{{Status: 401, Body: "no such ticket"}}, 200 * time.Millisecond, time.Second},
-		"NoHandshake": {link, []simulator.Fault{{Hang: true}}, 10 * time.Second, 11 * time.Second},
-		"Cut":         {link, []simulator.Fault{{Cut: true}}, 200 * time.Millisecond, time.Second},
-		"Redirected":  {link, []simulator.Fault{{Status: 302, Header: http.Header{"Location": {"http://evil.test/"}}}}, 200 * time.Millisecond, time.Second},
+		"none":          {open, nil, 0, 0},
+		"throttled":     {open, []simulator.Fault{{Status: 429, Header: http.Header{"Retry-After": {"40"}}}}, 40 * time.Second, 41 * time.Second},
+		"rate limited":  {open, says(`{"ok":false,"error":"ratelimited"}`), 200 * time.Millisecond, time.Second},
+		"bad gateway":   {open, []simulator.Fault{{Status: 502, Body: "<html>"}}, 200 * time.Millisecond, time.Second},
+		"HTML":          {open, says("<html>"), 200 * time.Millisecond, time.Second},
+		"not found":     {open, []simulator.Fault{{Status: 404}}, 200 * time.Millisecond, time.Second},
+		"forbidden":     {open, []simulator.Fault{{Status: 403}}, 200 * time.Millisecond, time.Second},
+		"cut off":       {open, []simulator.Fault{{Cut: true}, {Cut: true}}, 400 * time.Millisecond, 3 * time.Second},
+		"no answer":     {open, []simulator.Fault{{Hang: true}}, 10 * time.Second, 11 * time.Second},
+		"internal":      {open, says(`{"ok":false,"error":"internal_error"}`), 200 * time.Millisecond, time.Second},
+		"no URL":        {open, says(`{"ok":true}`), 200 * time.Millisecond, time.Second},
+		"elsewhere":     {open, says(`{"ok":true,"url":"ws://evil.test/link/?ticket=ticket-1"}`), 200 * time.Millisecond, time.Second},
+		"many in a row": {open, slices.Repeat([]simulator.Fault{{Status: 500}}, 30), time.Minute, 30 * time.Minute},
+		"no upgrade":    {link, []simulator.Fault{{Status: 401, Body: "no such ticket"}}, 200 * time.Millisecond, time.Second},
+		"no handshake":  {link, []simulator.Fault{{Hang: true}}, 10 * time.Second, 11 * time.Second},
+		"Cut":           {link, []simulator.Fault{{Cut: true}}, 200 * time.Millisecond, time.Second},
+		"redirected":    {link, []simulator.Fault{{Status: 302, Header: http.Header{"Location": {"http://evil.test/"}}}}, 200 * time.Millisecond, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -199,16 +199,16 @@ func TestPoll_PermanentErrors(t *testing.T) {
 		reason adapters.Reason
 		code   string
 	}{
-		"UnknownToken":    {token("xapp-1-A0KRD7HC3-1-unknown"), adapters.BadSecret, "invalid_auth"},
-		"BotToken":        {token(botToken), adapters.BadSecret, "not_allowed_token_type"},
-		"NoToken":         {token(""), adapters.BadSecret, "no_token"},
-		"InvalidAuth":     {refuses("invalid_auth"), adapters.BadSecret, "invalid_auth"},
-		"AccountInactive": {refuses("account_inactive"), adapters.BadSecret, "account_inactive"},
-		"TokenRevoked":    {refuses("token_revoked"), adapters.BadSecret, "token_revoked"},
-		"NotAuthed":       {refuses("not_authed"), adapters.BadSecret, "not_authed"},
-		"MissingScope":    {refuses("missing_scope"), adapters.BadSecret, "missing_scope"},
-		"ForbiddenTeam":   {refuses("forbidden_team"), adapters.Refused, "forbidden_team"},
-		"AnotherApp": {func(_ *simulator.Slack, ep *adapters.Endpoint) {
+		"unknown token":    {token("xapp-1-A0KRD7HC3-1-unknown"), adapters.BadSecret, "invalid_auth"},
+		"bot token":        {token(botToken), adapters.BadSecret, "not_allowed_token_type"},
+		"no token":         {token(""), adapters.BadSecret, "no_token"},
+		"invalid auth":     {refuses("invalid_auth"), adapters.BadSecret, "invalid_auth"},
+		"account inactive": {refuses("account_inactive"), adapters.BadSecret, "account_inactive"},
+		"token revoked":    {refuses("token_revoked"), adapters.BadSecret, "token_revoked"},
+		"not authed":       {refuses("not_authed"), adapters.BadSecret, "not_authed"},
+		"missing scope":    {refuses("missing_scope"), adapters.BadSecret, "missing_scope"},
+		"forbidden team":   {refuses("forbidden_team"), adapters.Refused, "forbidden_team"},
+		"another app": {func(_ *simulator.Slack, ep *adapters.Endpoint) {
 			ep.Settings[adapters.AppID] = "A0OTHER001"
 		}, adapters.BadSecret, "other_app"},
 	} {

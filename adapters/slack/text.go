@@ -6,31 +6,31 @@ import (
 	"hydragate/adapters"
 )
 
-// decodeText gives a text as its writer saw it, without the mention that called the
-// bot: Slack escapes three characters and writes mentions and links as entities.
-func decodeText(raw, me string) string {
-	text := plainText(trimMention(raw, me))
+// decodeText returns a text as its author saw it, without a leading mention of the bot. Slack
+// escapes three characters and writes mentions and links as entities.
+func decodeText(raw, botUserID string) string {
+	text := plainText(trimMention(raw, botUserID))
 	if text == "" {
 		text = plainText(raw)
 	}
 	return adapters.Sanitize(text, adapters.MaxInboundText)
 }
 
-// trimMention takes a leading mention of the user me off a text.
-func trimMention(raw, me string) string {
+// trimMention removes a leading mention of the user botUserID.
+func trimMention(raw, botUserID string) string {
 	text := strings.TrimSpace(raw)
-	if me == "" || !strings.HasPrefix(text, "<@"+me) {
+	if botUserID == "" || !strings.HasPrefix(text, "<@"+botUserID) {
 		return text
 	}
 	mention, rest, ok := strings.Cut(text, ">")
-	if id, _, _ := strings.Cut(mention, "|"); !ok || id != "<@"+me {
+	if id, _, _ := strings.Cut(mention, "|"); !ok || id != "<@"+botUserID {
 		return text
 	}
 	return rest
 }
 
-// plainText undoes Slack's escapes and entities, in one pass: what an escape gives is
-// never read as an entity.
+// plainText decodes escapes and entities in one pass, so that the result of an escape is never
+// decoded as an entity.
 func plainText(raw string) string {
 	var b strings.Builder
 	for raw != "" {
@@ -57,7 +57,7 @@ func unescape(s string) string {
 	return strings.NewReplacer("&lt;", "<", "&gt;", ">", "&amp;", "&").Replace(s)
 }
 
-// decodeEntity gives what stands between "<" and ">" in the words a person saw.
+// decodeEntity returns the text that a person sees for the content between "<" and ">".
 func decodeEntity(entity string) string {
 	target, label, _ := strings.Cut(entity, "|")
 	switch {
@@ -80,8 +80,8 @@ func decodeEntity(entity string) string {
 	return formatLink(target, label)
 }
 
-// formatLink gives a link as its label when that is the address itself, and else
-// both: a label alone could hide where it leads.
+// formatLink returns the label of a link if it equals the address, and both otherwise, because a
+// label alone could hide the target.
 func formatLink(target, label string) string {
 	address := target
 	for _, scheme := range []string{"mailto:", "tel:", "https://", "http://"} {

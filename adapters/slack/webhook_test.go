@@ -147,19 +147,19 @@ func TestWebhook_ExternalUsers(t *testing.T) {
 	s, d := newWebhookServer(t)
 	stranger := simulator.SlackUser{Team: "T0EXTERN1", ID: steve.ID, Name: "Steve"}
 	said := map[string]func(ctx context.Context) error{
-		"Message": func(ctx context.Context) error {
+		"message": func(ctx context.Context) error {
 			_, err := s.SendText(ctx, appID, stranger, "claim WDJBMJ")
 			return err
 		},
-		"Mention": func(ctx context.Context) error {
+		"mention": func(ctx context.Context) error {
 			_, _, err := s.SendMention(ctx, appID, stranger, "C1", "claim WDJBMJ")
 			return err
 		},
-		"Slash": func(ctx context.Context) error {
+		"slash": func(ctx context.Context) error {
 			_, err := s.SendCommand(ctx, appID, stranger, "C1", "/claim", "WDJBMJ")
 			return err
 		},
-		"Press": func(ctx context.Context) error {
+		"press": func(ctx context.Context) error {
 			_, err := s.PressButton(ctx, appID, stranger, "C1", "yes")
 			return err
 		},
