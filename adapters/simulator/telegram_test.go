@@ -224,7 +224,8 @@ func TestTelegram_LongPoll(t *testing.T) {
 		if r := <-older; r.Code != 409 || !strings.Contains(r.Description, "setWebhook") {
 			t.Errorf("getUpdates during setWebhook = %+v, want 409", r)
 		}
-		if r := callTelegram(t, server, "getUpdates"); r.Code != 409 || !strings.Contains(r.Description, "webhook is active") {
+		r := callTelegram(t, server, "getUpdates")
+		if r.Code != 409 || !strings.Contains(r.Description, "webhook is active") {
 			t.Errorf("getUpdates with a webhook = %+v, want 409", r)
 		}
 	})

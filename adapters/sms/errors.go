@@ -142,7 +142,7 @@ func newInputError(field, message string) *adapters.SetupError {
 // a rejection refers.
 func newSetupError(err error, field string) *adapters.SetupError {
 	err = callErrorOf(err)
-	e := &adapters.SetupError{Reason: adapters.Unreachable, Message: "Twilio did not answer", Err: err}
+	e := &adapters.SetupError{Reason: adapters.Unreachable, Message: "Twilio did not respond", Err: err}
 	var response *apiError
 	if !errors.As(err, &response) {
 		return e
@@ -155,7 +155,7 @@ func newSetupError(err error, field string) *adapters.SetupError {
 		e.Field = ""
 	}
 	if e.Message == "" {
-		e.Message = fmt.Sprintf("Twilio answered %d", response.status)
+		e.Message = fmt.Sprintf("Twilio responded with status %d", response.status)
 	}
 	return e
 }

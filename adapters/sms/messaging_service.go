@@ -46,7 +46,7 @@ func (a Adapter) findService(
 func (a Adapter) recordService(ctx context.Context, ep adapters.Endpoint) {
 	s, err := a.findService(ctx, ep, ep.Settings[adapters.NumberSID])
 	if err != nil && !isNotFound(err) {
-		ep.Settings[adapters.Warning] = "Twilio did not tell whether the number belongs to a Messaging Service. " +
+		ep.Settings[adapters.Warning] = "Could not check whether the number belongs to a Messaging Service. " +
 			"If it does, save this form again later."
 		return
 	}

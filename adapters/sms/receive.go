@@ -106,8 +106,8 @@ func webhookURL(ep adapters.Endpoint, webhook string) string {
 }
 
 // isAddressedTo reports whether a message to this address is for ep. Twilio's signature covers the
-// URL of ep, but whoever holds the account's auth token can make one, so the number must be that of
-// ep as well.
+// URL of ep, but any holder of the account's auth token can sign, so the number must be that of ep as
+// well.
 //
 // The numbers of a Messaging Service share a webhook. A message to any of them is accepted if
 // Check found ep's number in that service. The request alone is not enough: a service of another

@@ -16,8 +16,7 @@ import (
 
 type forgery = func(ep adapters.Endpoint, webhook string, body []byte) *http.Request
 
-// withForm returns a genuine request whose form is changed before signing, as whoever holds the
-// token can make it.
+// withForm returns a genuine request whose form is changed before signing.
 func withForm(change func(form url.Values)) forgery {
 	return func(ep adapters.Endpoint, webhook string, body []byte) *http.Request {
 		form, _ := url.ParseQuery(string(body))

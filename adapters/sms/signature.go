@@ -17,12 +17,12 @@ import (
 //
 // twilio-go's client.RequestValidator is not used, because it is wrong in these cases, which
 // TestRequestValidator_Differences covers:
-//   - It signs one value of a repeated parameter. Twilio signs them all, so it rejects a genuine
-//     request, and accepts a captured request to which somebody has added values.
+//   - It checks only the first value of a repeated parameter, while Twilio signs all values. So it
+//     rejects a genuine request, and accepts a captured request with added values.
 //   - It removes the port of an IPv6 address incorrectly, and so rejects a genuine request.
 //   - It re-encodes the URL when it adds or removes a port, and so rejects a genuine request for a
 //     path with a character that net/url escapes.
-//   - With an empty token it accepts a signature that anybody can compute.
+//   - With an empty token it accepts a signature made with the empty key.
 func isSigned(signature string, tokens []string, u string, form url.Values) bool {
 	fields := signedText(form)
 	matches := 0
