@@ -22,7 +22,7 @@ func TestMetrics_RecordAttempt(t *testing.T) {
 	} {
 		tt.result.Row.Channel = adapters.SMS
 		m.recordAttempt(tt.result)
-		// Creating the counter again would add a series.
+		// This adds a series if recordAttempt used other labels.
 		_ = m.attempts.WithLabelValues("sms", tt.want)
 	}
 	families, err := reg.Gather()

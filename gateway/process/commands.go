@@ -72,8 +72,8 @@ func (w *Worker) handleChatCommand(in gateway.StoredMessage, d decision) (out de
 	return d, false
 }
 
-// maxPaidReplies is how many replies of the gateway itself a conversation gets per hour on a channel
-// that charges for messages, so that nobody can make the gateway send without limit.
+// maxPaidReplies is how many replies the gateway itself sends to a conversation per hour on a channel
+// that charges for messages. It bounds the cost that a sender can cause.
 const maxPaidReplies = 10
 
 // reply sends text to the sender and ends the processing of the message. On a paid channel the reply
