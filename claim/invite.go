@@ -26,6 +26,23 @@ var (
 	ErrInvitesDisabled = errors.New("claim: invites disabled on this channel")
 )
 
+// An InviteKey identifies an invite of a customer.
+type InviteKey struct {
+	TenantID   string
+	CustomerID string
+	InstanceID string // if not empty, the invite must be for this instance
+	InviteID   string
+}
+
+// An InviteQuery selects a page of the invites of a customer by ID.
+type InviteQuery struct {
+	TenantID   string
+	CustomerID string
+	InstanceID string // empty for all instances
+	After      string // ID of the last invite of the previous page
+	Limit      int
+}
+
 // An Invite is a single-use code that links the first account to redeem it to a customer whose
 // account is not known yet. It is valid on one channel of one instance. The code is not part of
 // the Invite.

@@ -21,7 +21,7 @@ type Store interface {
 	// IssueCode begins the next generation of the code of a customer's identity and ends the
 	// previous one. It returns identity.ErrNotFound, identity.ErrAlreadyVerified, or a
 	// *TooManyCodesError if the identity or the actor got too many codes.
-	IssueCode(ctx context.Context, tenant, customer, identityID string, by identity.Actor) (s Target, expires time.Time, err error)
+	IssueCode(ctx context.Context, k identity.Key, by identity.Actor) (s Target, expires time.Time, err error)
 
 	// CodeState returns what is stored about the sender of an attempt.
 	CodeState(ctx context.Context, a Attempt) (CodeState, error)
@@ -131,8 +131,8 @@ const (
 // IssueCode issues a new code for an identity of a customer and ends the previous one. The code is
 // stored nowhere else. It returns an error that wraps ErrCodeStoreUnavailable if the code could
 // not be stored; the previous code has then ended, and the caller should retry.
-func (d *Service) IssueCode(ctx context.Context, tenant, customer, identityID string, by identity.Actor) (IssuedCode, error) {
-	s, expires, err := d.Store.IssueCode(ctx, tenant, customer, identityID, by)
+func (d *Service) IssueCode(ctx context.Context, k identity.Key, by identity.Actor) (IssuedCode, error) {
+	s, expires, err := d.Store.IssueCode(ctx, k, by)
 	if err != nil {
 		return IssuedCode{}, err
 	}
@@ -140,7 +140,7 @@ func (d *Service) IssueCode(ctx context.Context, tenant, customer, identityID st
 	if err := d.Codes.Put(ctx, s, code); err != nil {
 		return IssuedCode{}, fmt.Errorf("%w: %w", ErrCodeStoreUnavailable, err)
 	}
-	return IssuedCode{Code: code, TenantID: tenant, InstanceID: s.InstanceID, Channel: s.Channel, IdentityID: s.IdentityID, ExpiresAt: expires}, nil
+	return IssuedCode{Code: code, TenantID: k.TenantID, InstanceID: s.InstanceID, Channel: s.Channel, IdentityID: s.IdentityID, ExpiresAt: expires}, nil
 }
 
 // DecideRedemption decides an attempt: the store states who may redeem a code, and the code store

@@ -12,6 +12,13 @@ type CustomerConversation struct {
 	Group      bool
 }
 
+// A CustomerConversationQuery selects the conversations of a customer.
+type CustomerConversationQuery struct {
+	TenantID   string
+	CustomerID string
+	InstanceID string // empty for all instances
+}
+
 // A ReceivedMessage is a stored message from a customer. It contains neither claim codes nor the
 // references with which attachments are fetched.
 type ReceivedMessage struct {

@@ -28,7 +28,7 @@ import (
 type ClaimService interface {
 	// IssueCode issues a claim code for an identity. It returns identity.ErrNotFound, identity.ErrAlreadyVerified, a
 	// *claim.TooManyCodesError, or claim.ErrCodeStoreUnavailable.
-	IssueCode(ctx context.Context, tenant, customer, identityID string, by identity.Actor) (claim.IssuedCode, error)
+	IssueCode(ctx context.Context, k identity.Key, by identity.Actor) (claim.IssuedCode, error)
 	// IssueInvite issues an invite. In addition to the errors of IssueCode it returns identity.ErrNoInstance,
 	// claim.ErrInvitesDisabled, or claim.ErrTooManyInvites.
 	IssueInvite(ctx context.Context, i claim.Invite, by identity.Actor) (issued claim.Invite, code string, err error)

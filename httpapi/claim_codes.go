@@ -25,7 +25,7 @@ func (a *API) issueClaimCode(ctx context.Context, in *IdentityPath) (*claimCodeO
 	if err := a.checkIdentityWrite(ctx, key, *in); err != nil {
 		return nil, err
 	}
-	issued, err := a.Claims.IssueCode(ctx, key.TenantID, in.CustomerID, in.IdentityID, key.Actor())
+	issued, err := a.Claims.IssueCode(ctx, in.key(key.TenantID), key.Actor())
 	if err != nil {
 		return nil, operation.NameNotFound("Identity", err)
 	}

@@ -19,7 +19,7 @@ type ExportStore interface {
 	CustomerHistory(ctx context.Context, tenant, customer string) ([]identity.Ownership, error)
 	// CustomerConversations returns the conversations in which a customer has written. A nonempty instance limits them
 	// to that instance.
-	CustomerConversations(ctx context.Context, tenant, customer, instance string) ([]gateway.CustomerConversation, error)
+	CustomerConversations(ctx context.Context, q gateway.CustomerConversationQuery) ([]gateway.CustomerConversation, error)
 	// ReceivedMessages returns the messages from the customer in a conversation, in order, whose Seq is above after.
 	ReceivedMessages(ctx context.Context, t gateway.CustomerConversation, after int64, limit int) ([]gateway.ReceivedMessage, error)
 	// SentMessages returns the messages to the customer in a conversation, in order, whose Seq is above after.
@@ -129,7 +129,9 @@ func (e customerExport) write(ctx context.Context, w io.Writer) error {
 }
 
 func (e customerExport) writeIdentities(ctx context.Context, j *jsonWriter) error {
-	is, err := e.Stores.Identities.CustomerIdentities(ctx, e.key.TenantID, e.customer.ID, "")
+	is, err := e.Stores.Identities.CustomerIdentities(ctx, identity.IdentityQuery{
+		TenantID: e.key.TenantID, CustomerID: e.customer.ID,
+	})
 	shown := []identityResponse{}
 	for _, i := range is {
 		if operation.CanReadIdentity(e.key, i) {
@@ -155,7 +157,9 @@ func (e customerExport) writeHistory(ctx context.Context, j *jsonWriter) error {
 }
 
 func (e customerExport) writeConversations(ctx context.Context, j *jsonWriter) error {
-	talks, err := e.Stores.Exports.CustomerConversations(ctx, e.key.TenantID, e.customer.ID, e.key.InstanceID)
+	talks, err := e.Stores.Exports.CustomerConversations(ctx, gateway.CustomerConversationQuery{
+		TenantID: e.key.TenantID, CustomerID: e.customer.ID, InstanceID: e.key.InstanceID,
+	})
 	if err != nil {
 		return err
 	}

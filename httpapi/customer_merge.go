@@ -16,7 +16,7 @@ type MergeStore interface {
 	// MergeCustomer moves the identities of one customer to another and hides the first one. Without mayGrant, it
 	// returns identity.ErrGrantRequired if a verified identity or one with the owner role would move. It returns
 	// identity.ErrNotFound if either customer does not exist.
-	MergeCustomer(ctx context.Context, tenant, id, into string, mayGrant bool, by identity.Actor) (identity.Merge, error)
+	MergeCustomer(ctx context.Context, m identity.MergeRequest, by identity.Actor) (identity.Merge, error)
 	// UndoMerge restores a merged customer and those of its identities that still belong to the other one. It returns
 	// identity.ErrNotFound, identity.ErrIdentifierReused, and identity.ErrGrantRequired under the condition of
 	// MergeCustomer.
@@ -48,7 +48,10 @@ func (a *API) mergeCustomer(ctx context.Context, in *struct {
 	if key.InstanceID != "" {
 		return nil, operation.KeyLimitedProblem()
 	}
-	m, err := a.Stores.Merges.MergeCustomer(ctx, key.TenantID, in.CustomerID, in.Body.Into, key.HasScope("identities:grant"), key.Actor())
+	m, err := a.Stores.Merges.MergeCustomer(ctx, identity.MergeRequest{
+		TenantID: key.TenantID, CustomerID: in.CustomerID, TargetID: in.Body.Into,
+		MayGrant: key.HasScope("identities:grant"),
+	}, key.Actor())
 	switch {
 	case errors.Is(err, identity.ErrGrantRequired):
 		return nil, operation.MissingScope("identities:grant")

@@ -41,7 +41,7 @@ func (w *harness) newCustomer() string {
 // newMergedCustomer is a customer of ours who was merged into Steve.
 func (w *harness) newMergedCustomer() string {
 	id := w.newCustomer()
-	_, _ = w.store.MergeCustomer(context.Background(), identity.DefaultTenant, id, w.customer, true, "")
+	_, _ = w.store.MergeCustomer(context.Background(), identity.MergeRequest{TenantID: identity.DefaultTenant, CustomerID: id, TargetID: w.customer, MayGrant: true}, "")
 	return id
 }
 
@@ -63,31 +63,31 @@ func (s *fakeStore) EraseCustomer(ctx context.Context, tenant, id string, by ide
 	return void, err
 }
 
-func (s *fakeStore) MergeCustomer(ctx context.Context, tenant, id, into string, mayGrant bool, by identity.Actor) (identity.Merge, error) {
-	if !mayGrant && s.data.needsGrant {
+func (s *fakeStore) MergeCustomer(ctx context.Context, req identity.MergeRequest, by identity.Actor) (identity.Merge, error) {
+	if !req.MayGrant && s.data.needsGrant {
 		return identity.Merge{}, identity.ErrGrantRequired
 	}
-	if _, err := s.Customer(ctx, tenant, into); err != nil {
+	if _, err := s.Customer(ctx, req.TenantID, req.TargetID); err != nil {
 		return identity.Merge{}, err
 	}
-	c, err := s.Customer(ctx, tenant, id)
+	c, err := s.Customer(ctx, req.TenantID, req.CustomerID)
 	if err != nil {
 		return identity.Merge{}, err
 	}
-	_, _ = s.DeleteCustomer(ctx, tenant, id, by)
+	_, _ = s.DeleteCustomer(ctx, req.TenantID, req.CustomerID, by)
 	defer s.lock()()
 	if s.data.merged == nil {
 		s.data.merged = map[string]fakeMerge{}
 	}
-	m := fakeMerge{customer: c, into: into}
+	m := fakeMerge{customer: c, into: req.TargetID}
 	for n := range s.identities {
-		if s.identities[n].CustomerID == id {
-			s.identities[n].CustomerID = into
+		if s.identities[n].CustomerID == req.CustomerID {
+			s.identities[n].CustomerID = req.TargetID
 			m.moved = append(m.moved, s.identities[n].ID)
 		}
 	}
-	s.data.merged[id] = m
-	return identity.Merge{CustomerID: id, TargetID: into, IdentityCount: len(m.moved), At: s.now}, nil
+	s.data.merged[req.CustomerID] = m
+	return identity.Merge{CustomerID: req.CustomerID, TargetID: req.TargetID, IdentityCount: len(m.moved), At: s.now}, nil
 }
 
 func (s *fakeStore) UndoMerge(_ context.Context, tenant, id string, mayGrant bool, _ identity.Actor) (identity.Customer, error) {
@@ -124,9 +124,9 @@ func (s *fakeStore) CustomerHistory(_ context.Context, _, customer string) ([]id
 	return filterRows(s.data.owners, 100, func(o identity.Ownership) bool { return o.CustomerID == customer }), nil
 }
 
-func (s *fakeStore) CustomerConversations(_ context.Context, _, _, instance string) ([]gateway.CustomerConversation, error) {
+func (s *fakeStore) CustomerConversations(_ context.Context, q gateway.CustomerConversationQuery) ([]gateway.CustomerConversation, error) {
 	defer s.lock()()
-	return filterRows(s.data.conversations, 100, func(t gateway.CustomerConversation) bool { return instance == "" || t.InstanceID == instance }), nil
+	return filterRows(s.data.conversations, 100, func(t gateway.CustomerConversation) bool { return q.InstanceID == "" || t.InstanceID == q.InstanceID }), nil
 }
 
 func (s *fakeStore) ReceivedMessages(_ context.Context, _ gateway.CustomerConversation, after int64, limit int) ([]gateway.ReceivedMessage, error) {
@@ -160,22 +160,22 @@ func (s *fakeStore) checkSender(tenant, instance, id string) error {
 	return err
 }
 
-func (s *fakeStore) BlockSender(_ context.Context, tenant, instance, id string, _ identity.Actor) (time.Time, error) {
+func (s *fakeStore) BlockSender(_ context.Context, k identity.SenderKey, _ identity.Actor) (time.Time, error) {
 	defer s.lock()()
-	if err := s.checkSender(tenant, instance, id); err != nil {
+	if err := s.checkSender(k.TenantID, k.InstanceID, k.IdentityID); err != nil {
 		return time.Time{}, err
 	}
 	if s.data.blocked == nil {
 		s.data.blocked = map[string]time.Time{}
 	}
-	s.data.blocked[id] = s.now
+	s.data.blocked[k.IdentityID] = s.now
 	return s.now, nil
 }
 
-func (s *fakeStore) UnblockSender(_ context.Context, tenant, instance, id string, _ identity.Actor) error {
+func (s *fakeStore) UnblockSender(_ context.Context, k identity.SenderKey, _ identity.Actor) error {
 	defer s.lock()()
-	delete(s.data.blocked, id)
-	return s.checkSender(tenant, instance, id)
+	delete(s.data.blocked, k.IdentityID)
+	return s.checkSender(k.TenantID, k.InstanceID, k.IdentityID)
 }
 
 func (s *fakeStore) AuditEvents(_ context.Context, tenant string, q identity.EventQuery, before string, limit int) ([]identity.Event, error) {

@@ -181,13 +181,13 @@ func (s *fakeStore) Lookup(_ context.Context, a identity.Address) (identity.Iden
 	return identity.Identity{}, "", identity.ErrNotFound
 }
 
-func (s *fakeStore) CustomerIdentities(_ context.Context, tenant, customer, channel string) ([]identity.Identity, error) {
+func (s *fakeStore) CustomerIdentities(_ context.Context, q identity.IdentityQuery) ([]identity.Identity, error) {
 	defer s.lock()()
-	if _, err := findRow(s.customers, func(c identity.Customer) bool { return c.TenantID == tenant && c.ID == customer }); err != nil {
+	if _, err := findRow(s.customers, func(c identity.Customer) bool { return c.TenantID == q.TenantID && c.ID == q.CustomerID }); err != nil {
 		return nil, err
 	}
 	return filterRows(s.identities, 1000, func(i identity.Identity) bool {
-		return i.CustomerID == customer && (channel == "" || i.Channel == channel)
+		return i.CustomerID == q.CustomerID && (q.Channel == "" || i.Channel == q.Channel)
 	}), nil
 }
 
@@ -209,29 +209,29 @@ func (s *fakeStore) Link(_ context.Context, i identity.Identity, _ identity.Acto
 	return i, nil
 }
 
-func (s *fakeStore) Adopt(_ context.Context, tenant, customer, id string, _ identity.Actor) (identity.Identity, error) {
+func (s *fakeStore) Adopt(_ context.Context, k identity.Key, _ identity.Actor) (identity.Identity, error) {
 	defer s.lock()()
 	for i := range s.identities {
-		if s.identities[i].TenantID == tenant && s.identities[i].ID == id {
+		if s.identities[i].TenantID == k.TenantID && s.identities[i].ID == k.IdentityID {
 			if s.identities[i].CustomerID != "" {
 				return identity.Identity{}, identity.ErrAlreadyLinked
 			}
-			s.identities[i].CustomerID = customer
+			s.identities[i].CustomerID = k.CustomerID
 			return s.identities[i], nil
 		}
 	}
 	return identity.Identity{}, identity.ErrNotFound
 }
 
-func (s *fakeStore) Identity(_ context.Context, tenant, customer, id string) (identity.Identity, error) {
+func (s *fakeStore) Identity(_ context.Context, k identity.Key) (identity.Identity, error) {
 	defer s.lock()()
-	return findRow(s.identities, func(i identity.Identity) bool { return i.TenantID == tenant && i.CustomerID == customer && i.ID == id })
+	return findRow(s.identities, func(i identity.Identity) bool { return hasKey(i, k) })
 }
 
-func (s *fakeStore) EditIdentity(_ context.Context, tenant, customer, id string, e identity.Edit, _ identity.Actor) (identity.Identity, error) {
+func (s *fakeStore) EditIdentity(_ context.Context, k identity.Key, e identity.Edit, _ identity.Actor) (identity.Identity, error) {
 	defer s.lock()()
 	for n, i := range s.identities {
-		if i.TenantID == tenant && i.CustomerID == customer && i.ID == id {
+		if hasKey(i, k) {
 			s.identities[n] = i.Apply(e, s.now)
 			return s.identities[n], nil
 		}
@@ -239,20 +239,20 @@ func (s *fakeStore) EditIdentity(_ context.Context, tenant, customer, id string,
 	return identity.Identity{}, identity.ErrNotFound
 }
 
-func (s *fakeStore) Unlink(_ context.Context, tenant, customer, id string, _ identity.Actor) error {
+func (s *fakeStore) Unlink(_ context.Context, k identity.Key, _ identity.Actor) error {
 	defer s.lock()()
 	before := len(s.identities)
-	s.identities = slices.DeleteFunc(s.identities, func(i identity.Identity) bool { return i.TenantID == tenant && i.CustomerID == customer && i.ID == id })
+	s.identities = slices.DeleteFunc(s.identities, func(i identity.Identity) bool { return hasKey(i, k) })
 	if len(s.identities) == before {
 		return identity.ErrNotFound
 	}
 	return nil
 }
 
-func (s *fakeStore) UnknownSenders(_ context.Context, tenant, instance, after string, limit int) ([]identity.Identity, error) {
+func (s *fakeStore) UnknownSenders(_ context.Context, q identity.SenderQuery) ([]identity.Identity, error) {
 	defer s.lock()()
-	return filterRows(s.identities, limit, func(i identity.Identity) bool {
-		return i.TenantID == tenant && i.CustomerID == "" && i.ID > after && (instance == "" || i.InstanceID == instance)
+	return filterRows(s.identities, q.Limit, func(i identity.Identity) bool {
+		return i.TenantID == q.TenantID && i.CustomerID == "" && i.ID > q.After && (q.InstanceID == "" || i.InstanceID == q.InstanceID)
 	}), nil
 }
 
@@ -346,6 +346,10 @@ func (s *fakeStore) ReleaseIdempotencyKey(_ context.Context, k gateway.Idempoten
 	defer s.lock()()
 	delete(s.answers, withoutFingerprint(k))
 	return nil
+}
+
+func hasKey(i identity.Identity, k identity.Key) bool {
+	return i.TenantID == k.TenantID && i.CustomerID == k.CustomerID && i.ID == k.IdentityID
 }
 
 func filterRows[T any](all []T, limit int, is func(T) bool) []T {

@@ -191,8 +191,8 @@ type fakeClaims struct {
 	err   error
 }
 
-func (d *fakeClaims) IssueCode(ctx context.Context, tenant, customer, id string, _ identity.Actor) (claim.IssuedCode, error) {
-	i, err := d.store.Identity(ctx, tenant, customer, id)
+func (d *fakeClaims) IssueCode(ctx context.Context, k identity.Key, _ identity.Actor) (claim.IssuedCode, error) {
+	i, err := d.store.Identity(ctx, k)
 	switch {
 	case err != nil:
 		return claim.IssuedCode{}, err
@@ -201,7 +201,7 @@ func (d *fakeClaims) IssueCode(ctx context.Context, tenant, customer, id string,
 	case i.IsVerified():
 		return claim.IssuedCode{}, identity.ErrAlreadyVerified
 	}
-	return claim.IssuedCode{Code: "WDJBMJ", TenantID: tenant, InstanceID: i.InstanceID, Channel: i.Channel, IdentityID: id}, nil
+	return claim.IssuedCode{Code: "WDJBMJ", TenantID: k.TenantID, InstanceID: i.InstanceID, Channel: i.Channel, IdentityID: k.IdentityID}, nil
 }
 
 type fakeEndpoints struct {

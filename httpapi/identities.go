@@ -14,17 +14,17 @@ import (
 type IdentityStore interface {
 	// CustomerIdentities returns the identities of a customer, oldest first. A nonempty channel limits them to that
 	// channel.
-	CustomerIdentities(ctx context.Context, tenant, customer, channel string) ([]identity.Identity, error)
+	CustomerIdentities(ctx context.Context, q identity.IdentityQuery) ([]identity.Identity, error)
 	// Link stores a new, unverified identity. If an unknown sender has the same address within the scope of the
 	// identity, that row is linked instead and keeps its conversations; further rows of the address within the scope
 	// are merged into it. Link returns identity.ErrAlreadyLinked if the address belongs to a customer, and
 	// identity.ErrNoInstance if the instance does not exist.
 	Link(ctx context.Context, i identity.Identity, by identity.Actor) (identity.Identity, error)
-	Identity(ctx context.Context, tenant, customer, id string) (identity.Identity, error)
+	Identity(ctx context.Context, k identity.Key) (identity.Identity, error)
 	// EditIdentity changes an identity. Setting verified to false invalidates a live claim code.
-	EditIdentity(ctx context.Context, tenant, customer, id string, e identity.Edit, by identity.Actor) (identity.Identity, error)
+	EditIdentity(ctx context.Context, k identity.Key, e identity.Edit, by identity.Actor) (identity.Identity, error)
 	// Unlink removes an identity. The audit log keeps the ID of its customer.
-	Unlink(ctx context.Context, tenant, customer, id string, by identity.Actor) error
+	Unlink(ctx context.Context, k identity.Key, by identity.Actor) error
 	// IdentityAddress returns the address of an identity, even if the identity was removed.
 	IdentityAddress(ctx context.Context, tenant, id string) (identity.Address, error)
 	// AddressHistory returns the customers that have owned an address, oldest first.
@@ -60,6 +60,10 @@ type IdentityPath struct {
 	IdentityID string `path:"identity_id" format:"uuid"`
 }
 
+func (p IdentityPath) key(tenant string) identity.Key {
+	return identity.Key{TenantID: tenant, CustomerID: p.CustomerID, IdentityID: p.IdentityID}
+}
+
 type identityOut struct{ Body identityResponse }
 
 type identitiesOut struct {
@@ -71,7 +75,9 @@ func (a *API) listIdentities(ctx context.Context, in *struct {
 	Channel string `query:"channel" pattern:"^[a-z][a-z0-9_]{0,31}$"`
 }) (*identitiesOut, error) {
 	key := operation.CallerOf(ctx)
-	all, err := a.Stores.Identities.CustomerIdentities(ctx, key.TenantID, in.CustomerID, in.Channel)
+	all, err := a.Stores.Identities.CustomerIdentities(ctx, identity.IdentityQuery{
+		TenantID: key.TenantID, CustomerID: in.CustomerID, Channel: in.Channel,
+	})
 	if err != nil {
 		return nil, operation.NameNotFound("Customer", err)
 	}
@@ -114,7 +120,7 @@ func (a *API) linkIdentity(ctx context.Context, in *struct {
 
 func (a *API) getIdentity(ctx context.Context, in *IdentityPath) (*identityOut, error) {
 	key := operation.CallerOf(ctx)
-	i, err := a.Stores.Identities.Identity(ctx, key.TenantID, in.CustomerID, in.IdentityID)
+	i, err := a.Stores.Identities.Identity(ctx, in.key(key.TenantID))
 	if err == nil && !operation.CanReadIdentity(key, i) {
 		err = identity.ErrNotFound
 	}
@@ -139,7 +145,7 @@ func (a *API) editIdentity(ctx context.Context, in *struct {
 	if err := a.checkIdentityWrite(ctx, key, in.IdentityPath); err != nil {
 		return nil, err
 	}
-	i, err := a.Stores.Identities.EditIdentity(ctx, key.TenantID, in.CustomerID, in.IdentityID, identity.Edit{
+	i, err := a.Stores.Identities.EditIdentity(ctx, in.key(key.TenantID), identity.Edit{
 		DisplayName: b.DisplayName.Edit(), RoleOverride: b.RoleOverride.Edit(), Metadata: fastapi.MetadataEdit(b.Metadata), Verified: b.Verified.Edit(),
 	}, key.Actor())
 	return &identityOut{toIdentity(i)}, operation.NameNotFound("Identity", err)
@@ -150,7 +156,8 @@ func (a *API) unlinkIdentity(ctx context.Context, in *IdentityPath) (*operation.
 	if err := a.checkIdentityWrite(ctx, key, *in); err != nil {
 		return nil, err
 	}
-	return nil, operation.NameNotFound("Identity", a.Stores.Identities.Unlink(ctx, key.TenantID, in.CustomerID, in.IdentityID, key.Actor()))
+	err := a.Stores.Identities.Unlink(ctx, in.key(key.TenantID), key.Actor())
+	return nil, operation.NameNotFound("Identity", err)
 }
 
 // checkIdentityWrite looks an identity up for keys that may not touch all of them. Where an
@@ -159,7 +166,7 @@ func (a *API) checkIdentityWrite(ctx context.Context, key identity.APIKey, at Id
 	if key.InstanceID == "" {
 		return nil
 	}
-	i, err := a.Stores.Identities.Identity(ctx, key.TenantID, at.CustomerID, at.IdentityID)
+	i, err := a.Stores.Identities.Identity(ctx, at.key(key.TenantID))
 	if err != nil {
 		return operation.NameNotFound("Identity", err)
 	}

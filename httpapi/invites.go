@@ -16,10 +16,10 @@ import (
 // InviteStore stores invites. A nonempty instance limits a method to the invites of that instance.
 type InviteStore interface {
 	// Invites returns the invites of a customer. It returns identity.ErrNotFound if the customer does not exist.
-	Invites(ctx context.Context, tenant, customer, instance, after string, limit int) ([]claim.Invite, error)
+	Invites(ctx context.Context, q claim.InviteQuery) ([]claim.Invite, error)
 	// RevokeInvite ends an invite. It returns identity.ErrNotFound if there is none, and claim.ErrInviteUsed if it was
 	// redeemed.
-	RevokeInvite(ctx context.Context, tenant, customer, instance, id string, by identity.Actor) error
+	RevokeInvite(ctx context.Context, k claim.InviteKey, by identity.Actor) error
 }
 
 // An invite is shown with its code once, when it is made.
@@ -123,12 +123,17 @@ func (a *API) listInvites(ctx context.Context, in *struct {
 }) (*operation.PageOut[inviteResponse], error) {
 	key := operation.CallerOf(ctx)
 	out, err := operation.FetchPage(in.PageQuery, func(after string, limit int) ([]claim.Invite, error) {
-		return a.Stores.Invites.Invites(ctx, key.TenantID, in.CustomerID, key.InstanceID, after, limit)
+		return a.Stores.Invites.Invites(ctx, claim.InviteQuery{
+			TenantID: key.TenantID, CustomerID: in.CustomerID, InstanceID: key.InstanceID, After: after, Limit: limit,
+		})
 	}, func(i claim.Invite) string { return i.ID }, toInvite)
 	return out, operation.NameNotFound("Customer", err)
 }
 
 func (a *API) revokeInvite(ctx context.Context, in *InvitePath) (*operation.NoBody, error) {
 	key := operation.CallerOf(ctx)
-	return nil, operation.NameNotFound("Invite", a.Stores.Invites.RevokeInvite(ctx, key.TenantID, in.CustomerID, key.InstanceID, in.InviteID, key.Actor()))
+	err := a.Stores.Invites.RevokeInvite(ctx, claim.InviteKey{
+		TenantID: key.TenantID, CustomerID: in.CustomerID, InstanceID: key.InstanceID, InviteID: in.InviteID,
+	}, key.Actor())
+	return nil, operation.NameNotFound("Invite", err)
 }

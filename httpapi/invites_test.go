@@ -35,21 +35,21 @@ func (s *fakeStore) addInvite(i claim.Invite) claim.Invite {
 	return i
 }
 
-func (s *fakeStore) Invites(ctx context.Context, tenant, customer, instance, after string, limit int) ([]claim.Invite, error) {
-	if _, err := s.Customer(ctx, tenant, customer); err != nil {
+func (s *fakeStore) Invites(ctx context.Context, q claim.InviteQuery) ([]claim.Invite, error) {
+	if _, err := s.Customer(ctx, q.TenantID, q.CustomerID); err != nil {
 		return nil, err
 	}
 	defer s.lock()()
-	return filterRows(s.invites, limit, func(i claim.Invite) bool {
-		return i.TenantID == tenant && i.CustomerID == customer && i.ID > after && (instance == "" || i.InstanceID == instance)
+	return filterRows(s.invites, q.Limit, func(i claim.Invite) bool {
+		return i.TenantID == q.TenantID && i.CustomerID == q.CustomerID && i.ID > q.After && (q.InstanceID == "" || i.InstanceID == q.InstanceID)
 	}), nil
 }
 
-func (s *fakeStore) RevokeInvite(_ context.Context, tenant, customer, instance, id string, _ identity.Actor) error {
+func (s *fakeStore) RevokeInvite(_ context.Context, k claim.InviteKey, _ identity.Actor) error {
 	defer s.lock()()
 	for n, i := range s.invites {
 		switch {
-		case i.TenantID != tenant || i.CustomerID != customer || i.ID != id || instance != "" && i.InstanceID != instance:
+		case i.TenantID != k.TenantID || i.CustomerID != k.CustomerID || i.ID != k.InviteID || k.InstanceID != "" && i.InstanceID != k.InstanceID:
 		case !i.UsedAt.IsZero():
 			return claim.ErrInviteUsed
 		default:

@@ -65,7 +65,7 @@ func (f *fakeSurfaces) DeleteUser(context.Context, string, string, identity.Acto
 	return err
 }
 
-func (f *fakeSurfaces) ContactIdentities(context.Context, string, string, int, int) ([]identity.ContactIdentity, int, error) {
+func (f *fakeSurfaces) ContactIdentities(context.Context, identity.ContactQuery) ([]identity.ContactIdentity, int, error) {
 	i, err := f.contact()
 	return []identity.ContactIdentity{i}, 1, err
 }
@@ -82,7 +82,7 @@ func (f *fakeSurfaces) ReplaceContactIdentity(context.Context, identity.ContactI
 	return f.contact()
 }
 
-func (f *fakeSurfaces) DeleteContactIdentity(context.Context, string, string, string, identity.Actor) error {
+func (f *fakeSurfaces) DeleteContactIdentity(context.Context, identity.SenderKey, identity.Actor) error {
 	_, err := f.contact()
 	return err
 }

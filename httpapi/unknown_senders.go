@@ -16,14 +16,14 @@ type SenderStore interface {
 	// Lookup returns the identity with an address, and the email address of its customer. An identity of the instance
 	// takes precedence over one of all instances. Unknown senders are not found.
 	Lookup(ctx context.Context, a identity.Address) (i identity.Identity, customerEmail string, err error)
-	UnknownSenders(ctx context.Context, tenant, instance, after string, limit int) ([]identity.Identity, error)
+	UnknownSenders(ctx context.Context, q identity.SenderQuery) ([]identity.Identity, error)
 	// Adopt links an unknown sender to a customer. Of concurrent calls, one succeeds.
-	Adopt(ctx context.Context, tenant, customer, id string, by identity.Actor) (identity.Identity, error)
+	Adopt(ctx context.Context, k identity.Key, by identity.Actor) (identity.Identity, error)
 	// BlockSender makes the gateway drop the messages of an unknown sender. It returns the time of the block, which is
 	// that of the first call.
-	BlockSender(ctx context.Context, tenant, instance, id string, by identity.Actor) (since time.Time, err error)
+	BlockSender(ctx context.Context, k identity.SenderKey, by identity.Actor) (since time.Time, err error)
 	// UnblockSender undoes BlockSender.
-	UnblockSender(ctx context.Context, tenant, instance, id string, by identity.Actor) error
+	UnblockSender(ctx context.Context, k identity.SenderKey, by identity.Actor) error
 }
 
 type lookupResponse struct {
@@ -75,7 +75,9 @@ func (a *API) listUnknownSenders(ctx context.Context, in *struct {
 		}
 	}
 	return operation.FetchPage(in.PageQuery, func(after string, limit int) ([]identity.Identity, error) {
-		return a.Stores.Senders.UnknownSenders(ctx, key.TenantID, instance, after, limit)
+		return a.Stores.Senders.UnknownSenders(ctx, identity.SenderQuery{
+			TenantID: key.TenantID, InstanceID: instance, After: after, Limit: limit,
+		})
 	}, func(i identity.Identity) string { return i.ID }, toIdentity)
 }
 
@@ -87,7 +89,7 @@ func (a *API) adoptIdentity(ctx context.Context, in *IdentityPath) (*identityOut
 	if _, err := a.Stores.Customers.Customer(ctx, key.TenantID, in.CustomerID); err != nil {
 		return nil, operation.NameNotFound("Customer", err)
 	}
-	i, err := a.Stores.Senders.Adopt(ctx, key.TenantID, in.CustomerID, in.IdentityID, key.Actor())
+	i, err := a.Stores.Senders.Adopt(ctx, in.key(key.TenantID), key.Actor())
 	return &identityOut{toIdentity(i)}, operation.NameNotFound("Identity", err)
 }
 
@@ -96,7 +98,9 @@ func (a *API) checkAdopt(ctx context.Context, key identity.APIKey, id string) er
 	if key.InstanceID == "" {
 		return nil
 	}
-	senders, err := a.Stores.Senders.UnknownSenders(ctx, key.TenantID, key.InstanceID, operation.PreviousID(id), 1)
+	senders, err := a.Stores.Senders.UnknownSenders(ctx, identity.SenderQuery{
+		TenantID: key.TenantID, InstanceID: key.InstanceID, After: operation.PreviousID(id), Limit: 1,
+	})
 	if err != nil {
 		return err
 	}
@@ -104,6 +108,11 @@ func (a *API) checkAdopt(ctx context.Context, key identity.APIKey, id string) er
 		return fastapi.NotFound("Identity")
 	}
 	return nil
+}
+
+// key identifies the sender. A key limited to one instance finds only the senders of that instance.
+func (p SenderPath) key(caller identity.APIKey) identity.SenderKey {
+	return identity.SenderKey{TenantID: caller.TenantID, InstanceID: caller.InstanceID, IdentityID: p.IdentityID}
 }
 
 type blockResponse struct {
@@ -118,7 +127,7 @@ type blockOut struct{ Body blockResponse }
 // customer is heard again.
 func (a *API) blockSender(ctx context.Context, in *SenderPath) (*blockOut, error) {
 	key := operation.CallerOf(ctx)
-	since, err := a.Stores.Senders.BlockSender(ctx, key.TenantID, key.InstanceID, in.IdentityID, key.Actor())
+	since, err := a.Stores.Senders.BlockSender(ctx, in.key(key), key.Actor())
 	if err != nil {
 		return nil, operation.NameNotFound("Identity", err)
 	}
@@ -127,7 +136,7 @@ func (a *API) blockSender(ctx context.Context, in *SenderPath) (*blockOut, error
 
 func (a *API) unblockSender(ctx context.Context, in *SenderPath) (*blockOut, error) {
 	key := operation.CallerOf(ctx)
-	if err := a.Stores.Senders.UnblockSender(ctx, key.TenantID, key.InstanceID, in.IdentityID, key.Actor()); err != nil {
+	if err := a.Stores.Senders.UnblockSender(ctx, in.key(key), key.Actor()); err != nil {
 		return nil, operation.NameNotFound("Identity", err)
 	}
 	return &blockOut{blockResponse{IdentityID: in.IdentityID}}, nil

@@ -14,3 +14,11 @@ type ContactIdentity struct {
 	InfoURL   string
 	PageURL   string
 }
+
+// A ContactQuery selects a page of contact identities.
+type ContactQuery struct {
+	TenantID   string
+	InstanceID string // if not empty, identities of other instances are excluded
+	Skip       int
+	Limit      int
+}

@@ -17,6 +17,14 @@ var ErrIdentifierReused = errors.New("identity: identifier belongs to another cu
 // owners to another customer and the caller may not grant these rights.
 var ErrGrantRequired = errors.New("identity: missing the right to grant verification and roles")
 
+// A MergeRequest describes the merge of the customer CustomerID into the customer TargetID.
+type MergeRequest struct {
+	TenantID   string
+	CustomerID string
+	TargetID   string
+	MayGrant   bool // verified identities and owners may be moved
+}
+
 // A Merge records that the identities and conversations of the customer CustomerID were moved
 // to the customer TargetID.
 type Merge struct {

@@ -64,6 +64,36 @@ type Identity struct {
 	UpdatedAt    time.Time
 }
 
+// A Key identifies an identity of a customer.
+type Key struct {
+	TenantID   string
+	CustomerID string
+	IdentityID string
+}
+
+// An IdentityQuery selects the identities of a customer.
+type IdentityQuery struct {
+	TenantID   string
+	CustomerID string
+	Channel    string // empty for all channels
+}
+
+// A SenderKey identifies an identity, with or without a customer. If InstanceID is not empty, the
+// identity must belong to that instance.
+type SenderKey struct {
+	TenantID   string
+	InstanceID string
+	IdentityID string
+}
+
+// A SenderQuery selects a page of unknown senders by ID.
+type SenderQuery struct {
+	TenantID   string
+	InstanceID string // empty for all instances
+	After      string // ID of the last sender of the previous page
+	Limit      int
+}
+
 // IsVerified reports whether the identity has been verified. The verification may have expired;
 // see VerificationPolicy.
 func (i Identity) IsVerified() bool { return !i.VerifiedAt.IsZero() }

@@ -14,18 +14,16 @@ import (
 // If instance is not empty, senders of other instances are not found. BlockSender returns
 // identity.ErrNotFound if there is no such identity and identity.ErrAlreadyLinked if it belongs to
 // a customer.
-func (s *Store) BlockSender(
-	ctx context.Context, tenant, instance, id string, by identity.Actor,
-) (since time.Time, err error) {
+func (s *Store) BlockSender(ctx context.Context, k identity.SenderKey, by identity.Actor) (since time.Time, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
-		i, blockedAt, err := s.lockUnknownSender(ctx, tx, tenant, instance, id)
+		i, blockedAt, err := s.lockUnknownSender(ctx, tx, k.TenantID, k.InstanceID, k.IdentityID)
 		if err != nil || !blockedAt.IsZero() {
 			since = blockedAt
 			return err
 		}
 		since = s.now()
 		if _, err := tx.Exec(ctx, `update identities set refused_at = $3, updated_at = $3 where tenant_id = $1 and id = $2`,
-			tenant, id, since); err != nil {
+			k.TenantID, k.IdentityID, since); err != nil {
 			return err
 		}
 		return recordEvents(ctx, tx, identityEvent(i, "identity.blocked", by, nil))
@@ -35,14 +33,14 @@ func (s *Store) BlockSender(
 
 // UnblockSender unblocks an unknown sender. It does nothing if the sender is not blocked. Its
 // errors are those of BlockSender.
-func (s *Store) UnblockSender(ctx context.Context, tenant, instance, id string, by identity.Actor) error {
+func (s *Store) UnblockSender(ctx context.Context, k identity.SenderKey, by identity.Actor) error {
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
-		i, blockedAt, err := s.lockUnknownSender(ctx, tx, tenant, instance, id)
+		i, blockedAt, err := s.lockUnknownSender(ctx, tx, k.TenantID, k.InstanceID, k.IdentityID)
 		if err != nil || blockedAt.IsZero() {
 			return err
 		}
 		if _, err := tx.Exec(ctx,
-			`update identities set refused_at = null, updated_at = $3 where tenant_id = $1 and id = $2`, tenant, id,
+			`update identities set refused_at = null, updated_at = $3 where tenant_id = $1 and id = $2`, k.TenantID, k.IdentityID,
 			s.now()); err != nil {
 			return err
 		}

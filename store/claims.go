@@ -38,10 +38,10 @@ type issueScope struct{ column, id, kinds string }
 // identity.ErrAlreadyVerified if its verification is valid, and a *claim.TooManyCodesError if a
 // limit is reached. Nothing changes if it returns an error.
 func (s *Store) IssueCode(
-	ctx context.Context, tenant, customer, id string, by identity.Actor,
+	ctx context.Context, k identity.Key, by identity.Actor,
 ) (target claim.Target, expires time.Time, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
-		target, expires, err = s.issueCodeTx(ctx, tx, tenant, customer, id, by)
+		target, expires, err = s.issueCodeTx(ctx, tx, k.TenantID, k.CustomerID, k.IdentityID, by)
 		return err
 	})
 	return target, expires, err

@@ -21,19 +21,17 @@ func scanContact(sc sqldb.ScanFunc) (c identity.ContactIdentity, err error) {
 
 // ContactIdentities returns at most limit identities in order of ID after the first skip, and the
 // number of all. If instance is not empty, identities scoped to other instances are left out.
-func (s *Store) ContactIdentities(
-	ctx context.Context, tenant, instance string, skip, limit int,
-) (contacts []identity.ContactIdentity, total int, err error) {
-	where, args := ` where tenant_id = $1`, []any{tenant}
-	if instance != "" {
-		where, args = where+` and (instance_id = $2 or instance_id is null)`, append(args, instance)
+func (s *Store) ContactIdentities(ctx context.Context, q identity.ContactQuery) (contacts []identity.ContactIdentity, total int, err error) {
+	where, args := ` where tenant_id = $1`, []any{q.TenantID}
+	if q.InstanceID != "" {
+		where, args = where+` and (instance_id = $2 or instance_id is null)`, append(args, q.InstanceID)
 	}
 	rs, err := s.db.Query(ctx, `select count(*) from identities`+where, args...)
 	if total, err = sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (n int, err error) { return n, sc(&n) }); err != nil {
 		return nil, 0, s.contactError("count contact identities", err)
 	}
 	page := fmt.Sprintf(` order by id limit $%d offset $%d`, len(args)+1, len(args)+2)
-	rs, err = s.db.Query(ctx, `select `+contactColumns+` from identities`+where+page, append(args, limit, skip)...)
+	rs, err = s.db.Query(ctx, `select `+contactColumns+` from identities`+where+page, append(args, q.Limit, q.Skip)...)
 	contacts, err = sqldb.ScanAll(rs, err, scanContact)
 	return contacts, total, s.contactError("list contact identities", err)
 }
@@ -246,22 +244,22 @@ func replacementEvents(before, after identity.Identity, by identity.Actor) []ide
 // DeleteContactIdentity deletes an identity of the tenant with the scope instance, "" for all
 // instances. It returns identity.ErrNotFound if there is none. Conversations are kept without
 // their identity, and the audit log keeps the owner of the address.
-func (s *Store) DeleteContactIdentity(ctx context.Context, tenant, instance, id string, by identity.Actor) error {
+func (s *Store) DeleteContactIdentity(ctx context.Context, k identity.SenderKey, by identity.Actor) error {
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx,
-			`select `+identityColumns+` from identities where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), tenant, id)
+			`select `+identityColumns+` from identities where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), k.TenantID, k.IdentityID)
 		i, err := sqldb.ScanOne(rs, err, scanIdentity)
-		if err == nil && i.InstanceID != instance {
+		if err == nil && i.InstanceID != k.InstanceID {
 			err = identity.ErrNotFound
 		}
 		if err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`,
-			tenant, id); err != nil {
+			k.TenantID, k.IdentityID); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `delete from identities where tenant_id = $1 and id = $2`, tenant, id); err != nil {
+		if _, err := tx.Exec(ctx, `delete from identities where tenant_id = $1 and id = $2`, k.TenantID, k.IdentityID); err != nil {
 			return err
 		}
 		return recordEvents(ctx, tx, unlinkedEvent(i, by))

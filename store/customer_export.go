@@ -15,10 +15,8 @@ import (
 // it took part. If instance is not empty, conversations of other instances are left out. Messages
 // from an address of the customer at a time when it belonged to someone else are not the
 // customer's. It returns identity.ErrNotFound for an unknown customer.
-func (s *Store) CustomerConversations(
-	ctx context.Context, tenant, customer, instance string,
-) ([]gateway.CustomerConversation, error) {
-	identities, err := s.CustomerIdentities(ctx, tenant, customer, "")
+func (s *Store) CustomerConversations(ctx context.Context, q gateway.CustomerConversationQuery) ([]gateway.CustomerConversation, error) {
+	identities, err := s.CustomerIdentities(ctx, identity.IdentityQuery{TenantID: q.TenantID, CustomerID: q.CustomerID})
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +27,7 @@ func (s *Store) CustomerConversations(
 			continue
 		}
 		seen[[2]string{i.Channel, i.ExternalID}] = true
-		more, err := s.accountConversations(ctx, tenant, customer, instance, i)
+		more, err := s.accountConversations(ctx, q.TenantID, q.CustomerID, q.InstanceID, i)
 		if err != nil {
 			return nil, fmt.Errorf("list conversations of customer: %w", err)
 		}

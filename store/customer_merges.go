@@ -11,43 +11,43 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// MergeCustomer merges the customer id into the customer into: the identities of id, and with them
-// their conversations, move to into, which keeps its own fields. The row of id is archived so that
-// UndoMerge can restore it. Invites and live claim codes of id are revoked, because they were
+// MergeCustomer merges the customer CustomerID into the customer TargetID: its identities and their
+// conversations move to TargetID, which keeps its own fields. The row of CustomerID is archived so
+// that UndoMerge can restore it. Its invites and live claim codes are revoked, because they were
 // issued for that customer. Everything happens in one transaction.
 //
-// It returns identity.ErrGrantRequired if mayGrant is false and a moved identity is verified or
+// It returns identity.ErrGrantRequired if MayGrant is false and a moved identity is verified or
 // has a role override, and identity.ErrNotFound if one of the customers does not exist.
 func (s *Store) MergeCustomer(
-	ctx context.Context, tenant, id, into string, mayGrant bool, by identity.Actor,
+	ctx context.Context, req identity.MergeRequest, by identity.Actor,
 ) (m identity.Merge, err error) {
 	err = s.retryTx(ctx, func(tx sqldb.DB) error {
-		if err := s.lockCustomers(ctx, tx, tenant, id, into); err != nil {
+		if err := s.lockCustomers(ctx, tx, req.TenantID, req.CustomerID, req.TargetID); err != nil {
 			return err
 		}
-		m = identity.Merge{CustomerID: id, TargetID: into, At: s.now()}
-		if err := s.revokeInvites(ctx, tx, by, "customer_merged", `tenant_id = $1 and customer_id = $2`, tenant,
-			id); err != nil {
+		m = identity.Merge{CustomerID: req.CustomerID, TargetID: req.TargetID, At: s.now()}
+		if err := s.revokeInvites(ctx, tx, by, "customer_merged", `tenant_id = $1 and customer_id = $2`, req.TenantID,
+			req.CustomerID); err != nil {
 			return err
 		}
-		if err := s.revokeCodes(ctx, tx, by, "customer_merged", `tenant_id = $1 and customer_id = $2`, tenant,
-			id); err != nil {
+		if err := s.revokeCodes(ctx, tx, by, "customer_merged", `tenant_id = $1 and customer_id = $2`, req.TenantID,
+			req.CustomerID); err != nil {
 			return err
 		}
-		moved, err := s.archiveCustomer(ctx, tx, tenant, m)
+		moved, err := s.archiveCustomer(ctx, tx, req.TenantID, m)
 		if err != nil {
 			return err
 		}
-		if !mayGrant && slices.ContainsFunc(moved, hasRights) {
+		if !req.MayGrant && slices.ContainsFunc(moved, hasRights) {
 			return identity.ErrGrantRequired
 		}
 		m.IdentityCount = len(moved)
 		return recordEvents(ctx, tx, append([]identity.Event{
-			{TenantID: tenant, Kind: "customer.merged", Actor: by, CustomerID: id,
-				Detail: map[string]string{"into": into, "identities": fmt.Sprint(len(moved))}},
-			{TenantID: tenant, Kind: "customer.absorbed", Actor: by, CustomerID: into,
-				Detail: map[string]string{"from": id, "identities": fmt.Sprint(len(moved))}},
-		}, movedEvents(moved, id, by)...)...)
+			{TenantID: req.TenantID, Kind: "customer.merged", Actor: by, CustomerID: req.CustomerID,
+				Detail: map[string]string{"into": req.TargetID, "identities": fmt.Sprint(len(moved))}},
+			{TenantID: req.TenantID, Kind: "customer.absorbed", Actor: by, CustomerID: req.TargetID,
+				Detail: map[string]string{"from": req.CustomerID, "identities": fmt.Sprint(len(moved))}},
+		}, movedEvents(moved, req.CustomerID, by)...)...)
 	})
 	return m, s.customerError("merge customers", err)
 }

@@ -16,7 +16,7 @@ import (
 
 func (f *tenantFixture) mergeCustomer(id, into string) identity.Merge {
 	f.t.Helper()
-	m, err := f.MergeCustomer(f.t.Context(), f.tenant, id, into, true, identity.System)
+	m, err := f.MergeCustomer(f.t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: id, TargetID: into, MayGrant: true}, identity.System)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func (f *tenantFixture) undoMerge(id string) identity.Customer {
 // wantIdentities checks that a customer has exactly the given identities.
 func (f *tenantFixture) wantIdentities(customer string, want ...string) {
 	f.t.Helper()
-	is, err := f.CustomerIdentities(f.t.Context(), f.tenant, customer, "")
+	is, err := f.CustomerIdentities(f.t.Context(), identity.IdentityQuery{TenantID: f.tenant, CustomerID: customer})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func testUndoMovedOnly(t *testing.T, f *tenantFixture) {
 	b, bs := f.createCustomer("", 1)
 	f.mergeCustomer(a, b)
 	later := f.linkIdentity(b)
-	if err := f.Unlink(t.Context(), f.tenant, b, as[0], identity.System); err != nil {
+	if err := f.Unlink(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: b, IdentityID: as[0]}, identity.System); err != nil {
 		t.Fatal(err)
 	}
 	f.undoMerge(a)
@@ -234,7 +234,7 @@ func testMergeForeign(t *testing.T, f *tenantFixture) {
 		{f.tenant, a, theirs}, {f.tenant, theirs, a}, {other.tenant, a, b}, {f.tenant, a, newID()},
 		{f.tenant, newID(), a}, {f.tenant, a, a}, {f.tenant, "x", a},
 	} {
-		if _, err := f.MergeCustomer(t.Context(), c.tenant, c.id, c.into, true, identity.System); !errors.Is(err,
+		if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: c.tenant, CustomerID: c.id, TargetID: c.into, MayGrant: true}, identity.System); !errors.Is(err,
 			identity.ErrNotFound) {
 			t.Errorf("MergeCustomer(%+v) = %v, want ErrNotFound", c, err)
 		}
@@ -263,7 +263,7 @@ func testConcurrentMerges(t *testing.T, f *tenantFixture) {
 	for n := range 24 {
 		from, into := ids[n%3], ids[(n+1+n/3%2)%3]
 		wg.Go(func() {
-			_, err := f.MergeCustomer(t.Context(), f.tenant, from, into, true, identity.System)
+			_, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: from, TargetID: into, MayGrant: true}, identity.System)
 			if err != nil && !errors.Is(err, identity.ErrNotFound) {
 				t.Error(err)
 			}
@@ -297,7 +297,7 @@ func testMergeNeedsGrant(t *testing.T, f *tenantFixture) {
 		b, bs := f.createCustomer("", 1)
 		set = strings.ReplaceAll(set, "now()", f.dialect.Now)
 		mustExec(t, f.Store, `update identities set `+set+` where id = $1`, as[1])
-		if _, err := f.MergeCustomer(t.Context(), f.tenant, a, b, false, identity.System); !errors.Is(err,
+		if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: a, TargetID: b}, identity.System); !errors.Is(err,
 			identity.ErrGrantRequired) {
 			t.Errorf("MergeCustomer() with %s = %v, want ErrGrantRequired", set, err)
 		}
@@ -317,7 +317,7 @@ func testMergeNeedsGrant(t *testing.T, f *tenantFixture) {
 	a, _ := f.createCustomer("", 2)
 	b, bs := f.createCustomer("", 1)
 	mustExec(t, f.Store, `update identities set verified_at = `+f.dialect.Now+` where id = $1`, bs[0])
-	if _, err := f.MergeCustomer(t.Context(), f.tenant, a, b, false, identity.System); err != nil {
+	if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: a, TargetID: b}, identity.System); err != nil {
 		t.Errorf("MergeCustomer() of unverified identities = %v", err)
 	}
 }
@@ -338,7 +338,7 @@ func testMergeRevokesCodes(t *testing.T, f *tenantFixture) {
 	}
 	issue := func(customer, id string) {
 		t.Helper()
-		if _, _, err := f.IssueCode(t.Context(), f.tenant, customer, id, identity.System); err != nil {
+		if _, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id}, identity.System); err != nil {
 			t.Fatal(err)
 		}
 		if got := status(id); got != claim.Live {
@@ -391,7 +391,7 @@ func testConcurrentLink(t *testing.T, f *tenantFixture) {
 		}
 		wg.Go(func() { f.mergeCustomer(a, b) })
 		wg.Wait()
-		is, err := f.CustomerIdentities(t.Context(), f.tenant, b, "")
+		is, err := f.CustomerIdentities(t.Context(), identity.IdentityQuery{TenantID: f.tenant, CustomerID: b})
 		if err != nil || len(is) != 2+linked {
 			t.Errorf("target has %d identities, %v, want 2 and %d linked concurrently", len(is), err, linked)
 		}

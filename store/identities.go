@@ -43,10 +43,10 @@ func (s *Store) Lookup(ctx context.Context, a identity.Address) (i identity.Iden
 }
 
 // Identity returns an identity of a customer. It returns identity.ErrNotFound if there is none.
-func (s *Store) Identity(ctx context.Context, tenant, customer, id string) (identity.Identity, error) {
+func (s *Store) Identity(ctx context.Context, k identity.Key) (identity.Identity, error) {
 	rs, err := s.db.Query(ctx, `
 		select `+identityColumns+` from identities
-		where tenant_id = $1 and customer_id = $2 and id = $3`, tenant, customer, id)
+		where tenant_id = $1 and customer_id = $2 and id = $3`, k.TenantID, k.CustomerID, k.IdentityID)
 	i, err := sqldb.ScanOne(rs, err, scanIdentity)
 	return i, s.identityError("read identity", err)
 }
@@ -54,10 +54,10 @@ func (s *Store) Identity(ctx context.Context, tenant, customer, id string) (iden
 // CustomerIdentities returns the identities of a customer, oldest first. If channel is not empty,
 // identities on other channels are left out. It returns identity.ErrNotFound for an unknown
 // customer.
-func (s *Store) CustomerIdentities(ctx context.Context, tenant, customer, channel string) ([]identity.Identity, error) {
-	where, args := ``, []any{tenant, customer}
-	if channel != "" {
-		where, args = ` and channel = $3`, append(args, channel)
+func (s *Store) CustomerIdentities(ctx context.Context, q identity.IdentityQuery) ([]identity.Identity, error) {
+	where, args := ``, []any{q.TenantID, q.CustomerID}
+	if q.Channel != "" {
+		where, args = ` and channel = $3`, append(args, q.Channel)
 	}
 	rs, err := s.db.Query(ctx, `
 		select `+identityColumns+` from identities
@@ -65,7 +65,7 @@ func (s *Store) CustomerIdentities(ctx context.Context, tenant, customer, channe
 		order by created_at, id`, args...)
 	identities, err := sqldb.ScanAll(rs, err, scanIdentity)
 	if err == nil && len(identities) == 0 {
-		return nil, s.checkCustomer(ctx, tenant, customer)
+		return nil, s.checkCustomer(ctx, q.TenantID, q.CustomerID)
 	}
 	return identities, s.identityError("list identities", err)
 }
@@ -73,12 +73,10 @@ func (s *Store) CustomerIdentities(ctx context.Context, tenant, customer, channe
 // UnknownSenders returns at most limit identities that belong to no customer in order of ID,
 // starting after the ID after. If instance is not empty, those of other instances are left out.
 // Senders whose address has since been linked for all instances are not included.
-func (s *Store) UnknownSenders(
-	ctx context.Context, tenant, instance, after string, limit int,
-) ([]identity.Identity, error) {
-	where, args := ``, []any{tenant, startAfter(after), limit}
-	if instance != "" {
-		where, args = ` and instance_id = $4`, append(args, instance)
+func (s *Store) UnknownSenders(ctx context.Context, q identity.SenderQuery) ([]identity.Identity, error) {
+	where, args := ``, []any{q.TenantID, startAfter(q.After), q.Limit}
+	if q.InstanceID != "" {
+		where, args = ` and instance_id = $4`, append(args, q.InstanceID)
 	}
 	rs, err := s.db.Query(ctx, `
 		select `+identityColumns+` from identities
@@ -236,14 +234,12 @@ func (s *Store) linkError(ctx context.Context, i identity.Identity, linkErr erro
 // Adopt links an unknown sender to a customer and returns the identity. It returns
 // identity.ErrAlreadyLinked if the identity belongs to a customer, also if a concurrent call was
 // first, and identity.ErrNotFound if the customer or the identity does not exist.
-func (s *Store) Adopt(
-	ctx context.Context, tenant, customer, id string, by identity.Actor,
-) (i identity.Identity, err error) {
+func (s *Store) Adopt(ctx context.Context, k identity.Key, by identity.Actor) (i identity.Identity, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
 			update identities set customer_id = $3, updated_at = $4
 			where tenant_id = $1 and id = $2 and customer_id is null
-			returning `+identityColumns, tenant, id, customer, s.now())
+			returning `+identityColumns, k.TenantID, k.IdentityID, k.CustomerID, s.now())
 		if i, err = sqldb.ScanOne(rs, err, scanIdentity); err != nil {
 			return err
 		}
@@ -253,7 +249,7 @@ func (s *Store) Adopt(
 		return i, nil
 	}
 	if sqldb.IsNoRows(err) || s.dialect.IsForeignKeyViolation(err) {
-		err = s.adoptError(ctx, tenant, customer, id)
+		err = s.adoptError(ctx, k.TenantID, k.CustomerID, k.IdentityID)
 	}
 	return identity.Identity{}, s.identityError("adopt identity", err)
 }
@@ -275,7 +271,7 @@ func (s *Store) adoptError(ctx context.Context, tenant, customer, id string) err
 // that a concurrent claim is not undone. It returns identity.ErrNotFound if the customer has no
 // such identity.
 func (s *Store) EditIdentity(
-	ctx context.Context, tenant, customer, id string, e identity.Edit, by identity.Actor,
+	ctx context.Context, k identity.Key, e identity.Edit, by identity.Actor,
 ) (i identity.Identity, err error) {
 	now := s.now()
 	endCode := ``
@@ -284,15 +280,15 @@ func (s *Store) EditIdentity(
 	}
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		if e.Verified != nil {
-			if err := s.revokeCodes(ctx, tx, by, "verified_set", `tenant_id = $1 and customer_id = $2 and id = $3`, tenant,
-				customer, id); err != nil {
+			if err := s.revokeCodes(ctx, tx, by, "verified_set", `tenant_id = $1 and customer_id = $2 and id = $3`, k.TenantID,
+				k.CustomerID, k.IdentityID); err != nil {
 				return err
 			}
 		}
 		rs, err := tx.Query(ctx, `
 			update identities set updated_at = $4`+endCode+`
 			where tenant_id = $1 and customer_id = $2 and id = $3
-			returning `+identityColumns, tenant, customer, id, now)
+			returning `+identityColumns, k.TenantID, k.CustomerID, k.IdentityID, now)
 		before, err := sqldb.ScanOne(rs, err, scanIdentity)
 		if err != nil {
 			return err
@@ -301,10 +297,10 @@ func (s *Store) EditIdentity(
 		i.Metadata = json.RawMessage(jsonObject(i.Metadata))
 		_, err = tx.Exec(ctx, `
 			update identities set display_name = $3, role_override = $4, metadata = $5, verified_at = $6
-			where tenant_id = $1 and id = $2`, tenant, id, sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.RoleOverride),
+			where tenant_id = $1 and id = $2`, k.TenantID, k.IdentityID, sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.RoleOverride),
 			string(i.Metadata), sqldb.TimeOrNull(i.VerifiedAt))
 		if err == nil && i.ExpiryReason != before.ExpiryReason {
-			err = clearExpiry(ctx, tx, tenant, id)
+			err = clearExpiry(ctx, tx, k.TenantID, k.IdentityID)
 		}
 		if err != nil {
 			return err
@@ -320,23 +316,23 @@ func (s *Store) EditIdentity(
 // Unlink deletes an identity of a customer and revokes a live claim code. Conversations are kept
 // without their identity, and the audit log keeps the owner of the address. It returns
 // identity.ErrNotFound if the customer has no such identity.
-func (s *Store) Unlink(ctx context.Context, tenant, customer, id string, by identity.Actor) error {
+func (s *Store) Unlink(ctx context.Context, k identity.Key, by identity.Actor) error {
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
 			select `+identityColumns+` from identities
-			where tenant_id = $1 and customer_id = $2 and id = $3`+s.dialect.ForUpdate(), tenant, customer, id)
+			where tenant_id = $1 and customer_id = $2 and id = $3`+s.dialect.ForUpdate(), k.TenantID, k.CustomerID, k.IdentityID)
 		i, err := sqldb.ScanOne(rs, err, scanIdentity)
 		if err != nil {
 			return err
 		}
-		if err := s.revokeCodes(ctx, tx, by, "unlinked", `tenant_id = $1 and id = $2`, tenant, id); err != nil {
+		if err := s.revokeCodes(ctx, tx, by, "unlinked", `tenant_id = $1 and id = $2`, k.TenantID, k.IdentityID); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`,
-			tenant, id); err != nil {
+			k.TenantID, k.IdentityID); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `delete from identities where tenant_id = $1 and id = $2`, tenant, id); err != nil {
+		if _, err := tx.Exec(ctx, `delete from identities where tenant_id = $1 and id = $2`, k.TenantID, k.IdentityID); err != nil {
 			return err
 		}
 		return recordEvents(ctx, tx, unlinkedEvent(i, by))

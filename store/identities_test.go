@@ -115,7 +115,7 @@ func TestLink_KeepsOptOut(t *testing.T) {
 		if err != nil || got.OptedOutAt.IsZero() || !got.BlockedAt.IsZero() {
 			t.Errorf("Link() = %+v, %v, want opted out and not blocked", got, err)
 		}
-		back, err := s.Identity(t.Context(), tenant, customer.ID, got.ID)
+		back, err := s.Identity(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer.ID, IdentityID: got.ID})
 		if err != nil || !back.OptedOutAt.Equal(got.OptedOutAt) || !back.BlockedAt.IsZero() {
 			t.Errorf("Identity() = %+v, %v, want opted out and not blocked", back, err)
 		}

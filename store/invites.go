@@ -131,12 +131,10 @@ func (s *Store) checkInviteLimits(ctx context.Context, tx sqldb.DB, i claim.Invi
 // Invites returns at most limit invites of a customer in order of creation, starting after the ID
 // after. If instance is not empty, invites of other instances are left out. It returns
 // identity.ErrNotFound for an unknown customer.
-func (s *Store) Invites(
-	ctx context.Context, tenant, customer, instance, after string, limit int,
-) ([]claim.Invite, error) {
-	where, args := ``, []any{tenant, customer, startAfter(after), limit}
-	if instance != "" {
-		where, args = ` and instance_id = $5`, append(args, instance)
+func (s *Store) Invites(ctx context.Context, q claim.InviteQuery) ([]claim.Invite, error) {
+	where, args := ``, []any{q.TenantID, q.CustomerID, startAfter(q.After), q.Limit}
+	if q.InstanceID != "" {
+		where, args = ` and instance_id = $5`, append(args, q.InstanceID)
 	}
 	rs, err := s.db.Query(ctx, `
 		select `+s.inviteColumns()+` from invites
@@ -144,7 +142,7 @@ func (s *Store) Invites(
 		order by id limit $4`, args...)
 	invites, err := sqldb.ScanAll(rs, err, scanInvite)
 	if err == nil && len(invites) == 0 {
-		return nil, s.checkCustomer(ctx, tenant, customer)
+		return nil, s.checkCustomer(ctx, q.TenantID, q.CustomerID)
 	}
 	return invites, s.inviteError("list invites", err)
 }
@@ -152,10 +150,10 @@ func (s *Store) Invites(
 // RevokeInvite revokes an invite of a customer. It does nothing if the invite is revoked already.
 // If instance is not empty, invites of other instances are not found. It returns
 // identity.ErrNotFound if there is no such invite and claim.ErrInviteUsed if it was redeemed.
-func (s *Store) RevokeInvite(ctx context.Context, tenant, customer, instance, id string, by identity.Actor) error {
-	within, args := ``, []any{tenant, customer, id}
-	if instance != "" {
-		within, args = ` and instance_id = $4`, append(args, instance)
+func (s *Store) RevokeInvite(ctx context.Context, k claim.InviteKey, by identity.Actor) error {
+	within, args := ``, []any{k.TenantID, k.CustomerID, k.InviteID}
+	if k.InstanceID != "" {
+		within, args = ` and instance_id = $4`, append(args, k.InstanceID)
 	}
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
 		// Lock the row first: a concurrent redemption happens before or fails.
@@ -172,7 +170,7 @@ func (s *Store) RevokeInvite(ctx context.Context, tenant, customer, instance, id
 		case i.Status() == claim.Revoked:
 			return nil
 		}
-		if _, err := tx.Exec(ctx, `update invites set revoked_at = $3 where tenant_id = $1 and id = $2`, tenant, id,
+		if _, err := tx.Exec(ctx, `update invites set revoked_at = $3 where tenant_id = $1 and id = $2`, k.TenantID, k.InviteID,
 			s.now()); err != nil {
 			return err
 		}

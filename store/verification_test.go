@@ -28,7 +28,7 @@ func (h fixture) createAgedOwner(external string, days int, f identity.Verificat
 
 func (h fixture) ownerIdentity(customer, id string) identity.Identity {
 	h.t.Helper()
-	i, err := h.Identity(h.t.Context(), tenant, customer, id)
+	i, err := h.Identity(h.t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func (h fixture) ownerIdentity(customer, id string) identity.Identity {
 func TestVerification_ReclaimAfterExpiry(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		customer, id := h.createAgedOwner("1", 29, identity.VerificationPolicy{OwnerDays: 30})
-		if _, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test"); !errors.Is(err,
+		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test"); !errors.Is(err,
 			identity.ErrAlreadyVerified) {
 			t.Fatalf("IssueCode() while verified = %v, want ErrAlreadyVerified", err)
 		}
@@ -48,7 +48,7 @@ func TestVerification_ReclaimAfterExpiry(t *testing.T) {
 			t.Fatalf("identity after the rejection = %+v, want an owner", i)
 		}
 		mustExec(t, h.Store, `update identities set verified_at = $2 where id = $1`, id, h.now().AddDate(0, 0, -31))
-		sub, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test")
+		sub, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +94,7 @@ func TestVerification_ReclaimAfterExpiry(t *testing.T) {
 func TestVerification_StrictestPolicy(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		customer, id := h.createAgedOwner("1", 31, identity.VerificationPolicy{})
-		if _, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test"); !errors.Is(err,
+		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test"); !errors.Is(err,
 			identity.ErrAlreadyVerified) {
 			t.Fatal(err)
 		}
@@ -114,12 +114,12 @@ func TestVerification_StrictestPolicy(t *testing.T) {
 			t.Fatalf("CodeState() = %+v, %v", st, err)
 		}
 		mustExec(t, h.Store, `update identities set instance_id = $2 where id = $1`, id, h.instance)
-		if _, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test"); !errors.Is(err,
+		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test"); !errors.Is(err,
 			identity.ErrAlreadyVerified) {
 			t.Fatalf("IssueCode() with a stricter policy of another instance = %v, want ErrAlreadyVerified", err)
 		}
 		mustExec(t, h.Store, `update identities set instance_id = null where id = $1`, id)
-		if _, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test"); err != nil {
+		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test"); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -130,14 +130,14 @@ func TestIssue_LimitKeepsVerification(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		customer, id := h.createCustomerIdentity("1")
 		for range maxIssuedPer15Min {
-			if _, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test"); err != nil {
+			if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test"); err != nil {
 				t.Fatal(err)
 			}
 		}
 		mustExec(t, h.Store,
 			`update identities set verified_at = $2, role_override = 'owner', doubt = 'silence' where id = $1`, id, h.now())
 		var many *claim.TooManyCodesError
-		if _, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test"); !errors.As(err, &many) {
+		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test"); !errors.As(err, &many) {
 			t.Fatal(err)
 		}
 		if !h.ownerIdentity(customer, id).IsVerified() {
@@ -204,7 +204,7 @@ func TestVerification_AccountChangeExpires(t *testing.T) {
 				if (c.want != "") != (count == 1) {
 					t.Errorf("%d events with the reason %q", count, c.want)
 				}
-				_, _, err := h.IssueCode(t.Context(), tenant, customer, id, "key:test")
+				_, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test")
 				if (c.want == "") != errors.Is(err, identity.ErrAlreadyVerified) {
 					t.Errorf("IssueCode() = %v", err)
 				}

@@ -104,7 +104,7 @@ func TestIssueCode_Concurrent(t *testing.T) {
 			}
 			var codes []string
 			for _, got := range harness.Concurrently(20, func(int) press {
-				c, err := h.Claims.IssueCode(h.T.Context(), harness.TestTenantID, p.CustomerID, p.IdentityID, identity.Actor("key:"+uuid.NewString()))
+				c, err := h.Claims.IssueCode(h.T.Context(), identity.Key{TenantID: harness.TestTenantID, CustomerID: p.CustomerID, IdentityID: p.IdentityID}, identity.Actor("key:"+uuid.NewString()))
 				return press{c, err}
 			}) {
 				var many *claim.TooManyCodesError
@@ -163,7 +163,7 @@ func TestCode_AlreadyVerified(t *testing.T) {
 			t.Errorf("%d messages are left, and the row was\n%s\nand is\n%s", left, before, after)
 		}
 		name := "Steve"
-		if _, err := h.Store.EditIdentity(t.Context(), harness.TestTenantID, p.CustomerID, p.IdentityID, identity.Edit{DisplayName: &name}, identity.System); err != nil {
+		if _, err := h.Store.EditIdentity(t.Context(), identity.Key{TenantID: harness.TestTenantID, CustomerID: p.CustomerID, IdentityID: p.IdentityID}, identity.Edit{DisplayName: &name}, identity.System); err != nil {
 			t.Fatal(err)
 		}
 		if identityRow(h, p.IdentityID) == before {

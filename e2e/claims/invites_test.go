@@ -148,7 +148,7 @@ func TestInvite_AcceptedForms(t *testing.T) {
 			h.Exec(h.ShiftedQuery(`update invites set expires_at = (select max(%s) from messages) where id = $1`, "-1"), i.ID)
 		}, "declined"},
 		{"revoked", text("/claim CODE"), func(h *harness.ClaimFixture, i claim.Invite) {
-			if err := h.Store.RevokeInvite(h.T.Context(), harness.TestTenantID, i.CustomerID, "", i.ID, identity.System); err != nil {
+			if err := h.Store.RevokeInvite(h.T.Context(), claim.InviteKey{TenantID: harness.TestTenantID, CustomerID: i.CustomerID, InviteID: i.ID}, identity.System); err != nil {
 				h.T.Fatal(err)
 			}
 		}, "declined"},
@@ -287,7 +287,7 @@ func TestInvite_GuessesThrottled(t *testing.T) {
 			}
 		}
 		ended, revoked := h.CreateInvite("")
-		if err := h.Store.RevokeInvite(t.Context(), harness.TestTenantID, ended.CustomerID, "", ended.ID, identity.System); err != nil {
+		if err := h.Store.RevokeInvite(t.Context(), claim.InviteKey{TenantID: harness.TestTenantID, CustomerID: ended.CustomerID, InviteID: ended.ID}, identity.System); err != nil {
 			t.Fatal(err)
 		}
 		exhaustAttempts(h, "740006", revoked, "declined")
@@ -391,7 +391,7 @@ func TestNoInviteLeaks(t *testing.T) {
 		}
 		name := "my link is " + claim.Group(codes[0])
 		p := h.CreateIdentity("750998")
-		if _, err := h.Store.EditIdentity(t.Context(), harness.TestTenantID, p.CustomerID, p.IdentityID, identity.Edit{DisplayName: &name}, identity.System); err != nil {
+		if _, err := h.Store.EditIdentity(t.Context(), identity.Key{TenantID: harness.TestTenantID, CustomerID: p.CustomerID, IdentityID: p.IdentityID}, identity.Edit{DisplayName: &name}, identity.System); err != nil {
 			t.Fatal(err)
 		}
 		if err := h.Redis.Set(t.Context(), "hg:planted:"+h.InstanceID, strings.ToLower(codes[1]), time.Minute).Err(); err != nil {

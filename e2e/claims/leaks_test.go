@@ -63,7 +63,7 @@ func TestNoCodeLeaks(t *testing.T) {
 		}
 
 		name := "my code is " + claim.Group(codes[0])
-		if _, err := h.Store.EditIdentity(t.Context(), harness.TestTenantID, q.CustomerID, q.IdentityID, identity.Edit{DisplayName: &name}, identity.System); err != nil {
+		if _, err := h.Store.EditIdentity(t.Context(), identity.Key{TenantID: harness.TestTenantID, CustomerID: q.CustomerID, IdentityID: q.IdentityID}, identity.Edit{DisplayName: &name}, identity.System); err != nil {
 			t.Fatal(err)
 		}
 		if err := h.Redis.Set(t.Context(), "hg:planted:"+h.InstanceID, strings.ToLower(codes[1]), time.Minute).Err(); err != nil {

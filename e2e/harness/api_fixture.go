@@ -121,7 +121,7 @@ func (h *APIFixture) CreateEntities(tenant string) Entities {
 		return c.ID
 	}
 	th.CustomerID, th.SecondCustomerID, th.mergedCustomerID = customer(), customer(), customer()
-	_, err = h.Store.MergeCustomer(ctx, tenant, th.mergedCustomerID, th.SecondCustomerID, true, identity.System)
+	_, err = h.Store.MergeCustomer(ctx, identity.MergeRequest{TenantID: tenant, CustomerID: th.mergedCustomerID, TargetID: th.SecondCustomerID, MayGrant: true}, identity.System)
 	h.Must(err)
 	link := func(instance, external string) string {
 		i, err := h.Store.Link(ctx, identity.Identity{TenantID: tenant, CustomerID: th.CustomerID, InstanceID: instance, Channel: "telegram", ExternalID: external}, identity.System)

@@ -163,7 +163,7 @@ func (h *ClaimFixture) CreateIdentity(external string) LinkedIdentity {
 // member of staff is not met.
 func (h *ClaimFixture) IssueCode(p LinkedIdentity) string {
 	h.T.Helper()
-	c, err := h.Claims.IssueCode(h.T.Context(), TestTenantID, p.CustomerID, p.IdentityID, identity.Actor("key:"+uuid.NewString()))
+	c, err := h.Claims.IssueCode(h.T.Context(), identity.Key{TenantID: TestTenantID, CustomerID: p.CustomerID, IdentityID: p.IdentityID}, identity.Actor("key:"+uuid.NewString()))
 	if err != nil {
 		h.T.Fatal(err)
 	}

@@ -123,7 +123,9 @@ func (c *API) contactLister(prefix string) func(context.Context, *contactPageQue
 	return func(ctx context.Context, in *contactPageQuery) (*struct{ Body contactPage }, error) {
 		key := operation.CallerOf(ctx)
 		before := (in.PageIndex - 1) * contactPageSize
-		is, total, err := c.Store.ContactIdentities(ctx, key.TenantID, key.InstanceID, before, contactPageSize)
+		is, total, err := c.Store.ContactIdentities(ctx, identity.ContactQuery{
+			TenantID: key.TenantID, InstanceID: key.InstanceID, Skip: before, Limit: contactPageSize,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -244,7 +246,10 @@ func (c *API) deleteContact(ctx context.Context, in *ContactPath) (*operation.No
 	if err != nil {
 		return nil, err
 	}
-	return nil, mapContactError(c.Store.DeleteContactIdentity(ctx, key.TenantID, was.InstanceID, was.ID, key.Actor()))
+	err = c.Store.DeleteContactIdentity(ctx, identity.SenderKey{
+		TenantID: key.TenantID, InstanceID: was.InstanceID, IdentityID: was.ID,
+	}, key.Actor())
+	return nil, mapContactError(err)
 }
 
 // findWritableContact gives a contact identity that the caller may change.

@@ -14,7 +14,7 @@ import (
 type Store interface {
 	// ContactIdentities returns identities by ID, which is the order of creation, and their total number. It skips the
 	// first skip identities. If instance is not empty, identities of other instances are excluded.
-	ContactIdentities(ctx context.Context, tenant, instance string, skip, limit int) (is []identity.ContactIdentity, total int, err error)
+	ContactIdentities(ctx context.Context, q identity.ContactQuery) (is []identity.ContactIdentity, total int, err error)
 	// ContactIdentity returns an identity of the tenant, or identity.ErrNotFound.
 	ContactIdentity(ctx context.Context, tenant, id string) (identity.ContactIdentity, error)
 	// CreateContactIdentity stores a new, unverified identity. If it has a contact and an unknown sender has the
@@ -26,5 +26,5 @@ type Store interface {
 	ReplaceContactIdentity(ctx context.Context, i identity.ContactIdentity, name *string, by identity.Actor) (identity.ContactIdentity, error)
 	// DeleteContactIdentity removes an identity of the instance or, if that is empty, of the tenant. It returns
 	// identity.ErrNotFound if there is none.
-	DeleteContactIdentity(ctx context.Context, tenant, instance, id string, by identity.Actor) error
+	DeleteContactIdentity(ctx context.Context, k identity.SenderKey, by identity.Actor) error
 }

@@ -34,7 +34,7 @@ func testPartialEdit(t *testing.T, h *fixture) {
 			i.DisplayName, i.RoleOverride, i.Metadata = "", "", json.RawMessage(`{}`)
 		}},
 	} {
-		got, err := h.Store.EditIdentity(t.Context(), h.tenant, h.customerID, i.ID, step.edit, staffActor)
+		got, err := h.Store.EditIdentity(t.Context(), h.key(i.ID), step.edit, staffActor)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -44,7 +44,7 @@ func testPartialEdit(t *testing.T, h *fixture) {
 		step.want(&i)
 		i.UpdatedAt = got.UpdatedAt
 		wantIdentity(t, "EditIdentity =", got, i)
-		stored, err := h.Store.Identity(t.Context(), h.tenant, h.customerID, i.ID)
+		stored, err := h.Store.Identity(t.Context(), h.key(i.ID))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +71,7 @@ func testVerifyAndUnverify(t *testing.T, h *fixture) {
 	i := h.mustLink(t, h.telegramIdentity("", "9"))
 	set := func(v bool) identity.Identity {
 		t.Helper()
-		got, err := h.Store.EditIdentity(t.Context(), h.tenant, h.customerID, i.ID, identity.Edit{Verified: &v}, staffActor)
+		got, err := h.Store.EditIdentity(t.Context(), h.key(i.ID), identity.Edit{Verified: &v}, staffActor)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,11 +103,11 @@ func testEditForeignIdentity(t *testing.T, h *fixture) {
 	other := h.createCustomer(t, "other@example.com")
 	i := h.mustLink(t, h.telegramIdentity("", "8"))
 	for _, c := range []struct{ customer, id string }{{h.customerID, u.ID}, {other, i.ID}, {h.customerID, missingID}, {missingID, i.ID}} {
-		if _, err := h.Store.EditIdentity(t.Context(), h.tenant, c.customer, c.id, identity.Edit{Verified: pointer(true)}, staffActor); !errors.Is(err, identity.ErrNotFound) {
+		if _, err := h.Store.EditIdentity(t.Context(), identity.Key{TenantID: h.tenant, CustomerID: c.customer, IdentityID: c.id}, identity.Edit{Verified: pointer(true)}, staffActor); !errors.Is(err, identity.ErrNotFound) {
 			t.Errorf("edit: %v; want ErrNotFound", err)
 		}
 	}
-	if got, err := h.Store.Identity(t.Context(), h.tenant, h.customerID, i.ID); err != nil || got.IsVerified() {
+	if got, err := h.Store.Identity(t.Context(), h.key(i.ID)); err != nil || got.IsVerified() {
 		t.Errorf("a rejected edit changed the identity: %+v, %v", got, err)
 	}
 }
@@ -119,13 +119,13 @@ func testConcurrentEdits(t *testing.T, h *fixture) {
 		{DisplayName: pointer("S")}, {RoleOverride: pointer("owner")}, {Metadata: pointer(json.RawMessage(`{"a":1}`))}, {Verified: pointer(true)},
 	} {
 		wg.Go(func() {
-			if _, err := h.Store.EditIdentity(t.Context(), h.tenant, h.customerID, i.ID, e, staffActor); err != nil {
+			if _, err := h.Store.EditIdentity(t.Context(), h.key(i.ID), e, staffActor); err != nil {
 				t.Errorf("edit: %v", err)
 			}
 		})
 	}
 	wg.Wait()
-	got, err := h.Store.Identity(t.Context(), h.tenant, h.customerID, i.ID)
+	got, err := h.Store.Identity(t.Context(), h.key(i.ID))
 	if err != nil || got.DisplayName != "S" || got.Role() != identity.Owner || string(got.Metadata) != `{"a":1}` {
 		t.Errorf("an edit was lost: %+v, %v", got, err)
 	}
@@ -133,7 +133,7 @@ func testConcurrentEdits(t *testing.T, h *fixture) {
 
 func testEmptyEdit(t *testing.T, h *fixture) {
 	i := h.mustLink(t, h.telegramIdentity("", "9"))
-	got, err := h.Store.EditIdentity(t.Context(), h.tenant, h.customerID, i.ID, identity.Edit{}, staffActor)
+	got, err := h.Store.EditIdentity(t.Context(), h.key(i.ID), identity.Edit{}, staffActor)
 	if err != nil || got.UpdatedAt.Before(i.UpdatedAt) {
 		t.Errorf("%+v, %v", got, err)
 	}

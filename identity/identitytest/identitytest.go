@@ -26,13 +26,13 @@ type Store interface {
 	ListCustomers(ctx context.Context, tenant string, q identity.CustomerQuery, after string, limit int) ([]identity.Customer, error)
 
 	Lookup(ctx context.Context, a identity.Address) (i identity.Identity, customerEmail string, err error)
-	CustomerIdentities(ctx context.Context, tenant, customer, channel string) ([]identity.Identity, error)
+	CustomerIdentities(ctx context.Context, q identity.IdentityQuery) ([]identity.Identity, error)
 	Link(ctx context.Context, i identity.Identity, by identity.Actor) (identity.Identity, error)
-	Adopt(ctx context.Context, tenant, customer, id string, by identity.Actor) (identity.Identity, error)
-	Identity(ctx context.Context, tenant, customer, id string) (identity.Identity, error)
-	EditIdentity(ctx context.Context, tenant, customer, id string, e identity.Edit, by identity.Actor) (identity.Identity, error)
-	Unlink(ctx context.Context, tenant, customer, id string, by identity.Actor) error
-	UnknownSenders(ctx context.Context, tenant, instance, after string, limit int) ([]identity.Identity, error)
+	Adopt(ctx context.Context, k identity.Key, by identity.Actor) (identity.Identity, error)
+	Identity(ctx context.Context, k identity.Key) (identity.Identity, error)
+	EditIdentity(ctx context.Context, k identity.Key, e identity.Edit, by identity.Actor) (identity.Identity, error)
+	Unlink(ctx context.Context, k identity.Key, by identity.Actor) error
+	UnknownSenders(ctx context.Context, q identity.SenderQuery) ([]identity.Identity, error)
 }
 
 // A Harness is a store, with functions that create and read what other parts of the program do.
@@ -103,6 +103,11 @@ func (h *fixture) createCustomer(t *testing.T, email string) string {
 
 // telegramIdentity returns an identity of the fixture's customer on Telegram, scoped to instance,
 // or to all instances if it is empty.
+// key returns the key of an identity of the fixture's customer.
+func (h *fixture) key(id string) identity.Key {
+	return identity.Key{TenantID: h.tenant, CustomerID: h.customerID, IdentityID: id}
+}
+
 func (h *fixture) telegramIdentity(instance, externalID string) identity.Identity {
 	return identity.Identity{TenantID: h.tenant, CustomerID: h.customerID, InstanceID: instance, Channel: "telegram", ExternalID: externalID}
 }

@@ -25,13 +25,13 @@ func testTenantIsolation(t *testing.T, h *fixture) {
 	errs := map[string]error{}
 	_, errs["customer"] = s.Customer(ctx, other.tenant, h.customerID)
 	_, errs["edit customer"] = s.EditCustomer(ctx, other.tenant, h.customerID, identity.CustomerEdit{FirstName: pointer("x")}, staffActor)
-	_, errs["identities"] = s.CustomerIdentities(ctx, other.tenant, h.customerID, "")
-	_, errs["identity"] = s.Identity(ctx, other.tenant, h.customerID, i.ID)
-	_, errs["edit identity"] = s.EditIdentity(ctx, other.tenant, h.customerID, i.ID, identity.Edit{Verified: pointer(true)}, staffActor)
-	_, errs["edit as identity of own customer"] = s.EditIdentity(ctx, other.tenant, other.customerID, i.ID, identity.Edit{Verified: pointer(true)}, staffActor)
-	errs["unlink"] = s.Unlink(ctx, other.tenant, h.customerID, i.ID, staffActor)
-	_, errs["adopt foreign sender"] = s.Adopt(ctx, other.tenant, other.customerID, u.ID, staffActor)
-	_, errs["adopt for foreign customer"] = s.Adopt(ctx, other.tenant, h.customerID, other.addUnknownSender(t, other.instance, "8").ID, staffActor)
+	_, errs["identities"] = s.CustomerIdentities(ctx, identity.IdentityQuery{TenantID: other.tenant, CustomerID: h.customerID})
+	_, errs["identity"] = s.Identity(ctx, identity.Key{TenantID: other.tenant, CustomerID: h.customerID, IdentityID: i.ID})
+	_, errs["edit identity"] = s.EditIdentity(ctx, identity.Key{TenantID: other.tenant, CustomerID: h.customerID, IdentityID: i.ID}, identity.Edit{Verified: pointer(true)}, staffActor)
+	_, errs["edit as identity of own customer"] = s.EditIdentity(ctx, identity.Key{TenantID: other.tenant, CustomerID: other.customerID, IdentityID: i.ID}, identity.Edit{Verified: pointer(true)}, staffActor)
+	errs["unlink"] = s.Unlink(ctx, identity.Key{TenantID: other.tenant, CustomerID: h.customerID, IdentityID: i.ID}, staffActor)
+	_, errs["adopt foreign sender"] = s.Adopt(ctx, identity.Key{TenantID: other.tenant, CustomerID: other.customerID, IdentityID: u.ID}, staffActor)
+	_, errs["adopt for foreign customer"] = s.Adopt(ctx, identity.Key{TenantID: other.tenant, CustomerID: h.customerID, IdentityID: other.addUnknownSender(t, other.instance, "8").ID}, staffActor)
 	_, _, errs["look up"] = s.Lookup(ctx, other.address(h.instance, "9"))
 	_, errs["rotate key"] = s.RotateAPIKey(ctx, other.tenant, k.ID, identity.APIKey{}, "new"+hash, time.Now(), staffActor)
 	errs["revoke key"] = s.RevokeAPIKey(ctx, other.tenant, k.ID, staffActor)
@@ -64,13 +64,13 @@ func testTenantIsolation(t *testing.T, h *fixture) {
 	if cs, err := s.ListCustomers(ctx, other.tenant, identity.CustomerQuery{ExternalID: "9"}, "", 10); err != nil || len(cs) != 1 || cs[0].ID != other.customerID {
 		t.Errorf("ListCustomers = %+v, %v", cs, err)
 	}
-	if us, err := s.UnknownSenders(ctx, other.tenant, h.instance, "", 10); err != nil || len(us) != 0 {
+	if us, err := s.UnknownSenders(ctx, identity.SenderQuery{TenantID: other.tenant, InstanceID: h.instance, Limit: 10}); err != nil || len(us) != 0 {
 		t.Errorf("foreign unknown senders: %+v, %v", us, err)
 	}
 	if ks, err := s.ListAPIKeys(ctx, other.tenant, "", 10); err != nil || len(ks) != 0 {
 		t.Errorf("foreign keys: %+v, %v", ks, err)
 	}
-	if got, err := s.Identity(ctx, h.tenant, h.customerID, i.ID); err != nil || got.IsVerified() || !got.UpdatedAt.Equal(i.UpdatedAt) {
+	if got, err := s.Identity(ctx, h.key(i.ID)); err != nil || got.IsVerified() || !got.UpdatedAt.Equal(i.UpdatedAt) {
 		t.Errorf("foreign identity: %+v, %v", got, err)
 	}
 	if p := h.ConversationIdentity(t, h.tenant, conversation); p != i.ID {

@@ -92,7 +92,7 @@ func testLinkMissingCustomer(t *testing.T, h *fixture) {
 	if _, err := h.Store.Link(t.Context(), h.telegramIdentity(missingID, "9"), staffActor); !errors.Is(err, identity.ErrNoInstance) {
 		t.Errorf("unknown instance: %v; want ErrNoInstance", err)
 	}
-	if _, err := h.Store.CustomerIdentities(t.Context(), h.tenant, missingID, ""); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.CustomerIdentities(t.Context(), identity.IdentityQuery{TenantID: h.tenant, CustomerID: missingID}); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("list of unknown customer: %v; want ErrNotFound", err)
 	}
 }
@@ -107,11 +107,11 @@ func testInstanceBeforeTenant(t *testing.T, h *fixture) {
 			t.Errorf("in %q: %s, %v; want %s", instance, got.ID, err, want)
 		}
 	}
-	is, err := h.Store.CustomerIdentities(t.Context(), h.tenant, h.customerID, "")
+	is, err := h.Store.CustomerIdentities(t.Context(), identity.IdentityQuery{TenantID: h.tenant, CustomerID: h.customerID})
 	if err != nil || len(is) != 2 || is[0].ID != all.ID || is[1].ID != own.ID {
 		t.Errorf("list: %+v, %v; want both, oldest first", is, err)
 	}
-	if is, err := h.Store.CustomerIdentities(t.Context(), h.tenant, h.customerID, "sms"); err != nil || len(is) != 0 {
+	if is, err := h.Store.CustomerIdentities(t.Context(), identity.IdentityQuery{TenantID: h.tenant, CustomerID: h.customerID, Channel: "sms"}); err != nil || len(is) != 0 {
 		t.Errorf("list of another channel: %+v, %v", is, err)
 	}
 }
@@ -121,7 +121,7 @@ func testUnknownSenderNotLinked(t *testing.T, h *fixture) {
 	if _, _, err := h.Store.Lookup(t.Context(), h.address(h.instance, "9")); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("look up: %v; want ErrNotFound", err)
 	}
-	if _, err := h.Store.Identity(t.Context(), h.tenant, h.customerID, u.ID); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.Identity(t.Context(), h.key(u.ID)); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("read as identity of the customer: %v; want ErrNotFound", err)
 	}
 }
@@ -136,7 +136,7 @@ func testLinkAdoptsUnknownSender(t *testing.T, h *fixture) {
 	if p := h.ConversationIdentity(t, h.tenant, conversation); p != u.ID {
 		t.Errorf("conversation belongs to %q", p)
 	}
-	if us, err := h.Store.UnknownSenders(t.Context(), h.tenant, "", "", 10); err != nil || len(us) != 0 {
+	if us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, Limit: 10}); err != nil || len(us) != 0 {
 		t.Errorf("UnknownSenders = %+v, %v, want none", us, err)
 	}
 	h.wantEvents(t, u.ID, "identity.adopted")
@@ -147,7 +147,7 @@ func testLinkKeepsOtherInstances(t *testing.T, h *fixture) {
 	if got := h.mustLink(t, h.telegramIdentity(h.instance, "9")); got.ID == other.ID {
 		t.Error("Link adopted a sender of another instance")
 	}
-	if us, err := h.Store.UnknownSenders(t.Context(), h.tenant, "", "", 10); err != nil || len(us) != 1 || us[0].ID != other.ID {
+	if us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, Limit: 10}); err != nil || len(us) != 1 || us[0].ID != other.ID {
 		t.Errorf("unknown: %+v, %v", us, err)
 	}
 }
@@ -166,7 +166,7 @@ func testLinkMergesUnknownSenders(t *testing.T, h *fixture) {
 			t.Errorf("conversation belongs to %q, want %s", p, got.ID)
 		}
 	}
-	us, err := h.Store.UnknownSenders(t.Context(), h.tenant, "", "", 10)
+	us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, Limit: 10})
 	if err != nil || len(us) != 1 || us[0].ID != unrelated.ID {
 		t.Errorf("unknown: %+v, %v; want %s alone", us, err, unrelated.ID)
 	}
@@ -184,7 +184,7 @@ func testLinkBesideInstanceScoped(t *testing.T, h *fixture) {
 	}
 	// A first message may be stored while the identity is linked; its sender is known.
 	h.addUnknownSender(t, h.NewInstance(t, h.tenant), "9")
-	if us, err := h.Store.UnknownSenders(t.Context(), h.tenant, "", "", 10); err != nil || len(us) != 0 {
+	if us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, Limit: 10}); err != nil || len(us) != 0 {
 		t.Errorf("unknown: %+v, %v", us, err)
 	}
 }
@@ -208,7 +208,7 @@ func concurrentLinks(unknown bool, scope string) func(*testing.T, *fixture) {
 		})
 		owned := 0
 		for _, c := range customers {
-			is, err := h.Store.CustomerIdentities(t.Context(), h.tenant, c, "")
+			is, err := h.Store.CustomerIdentities(t.Context(), identity.IdentityQuery{TenantID: h.tenant, CustomerID: c})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -246,17 +246,17 @@ func wantOneSuccess(t *testing.T, n int, do func(ctx context.Context, n int) err
 
 func testAdopt(t *testing.T, h *fixture) {
 	u := h.addUnknownSender(t, h.instance, "9")
-	if _, err := h.Store.Adopt(t.Context(), h.tenant, missingID, u.ID, staffActor); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.Adopt(t.Context(), identity.Key{TenantID: h.tenant, CustomerID: missingID, IdentityID: u.ID}, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("unknown customer: %v; want ErrNotFound", err)
 	}
-	if _, err := h.Store.Adopt(t.Context(), h.tenant, h.customerID, missingID, staffActor); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.Adopt(t.Context(), h.key(missingID), staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("unknown sender: %v; want ErrNotFound", err)
 	}
-	got, err := h.Store.Adopt(t.Context(), h.tenant, h.customerID, u.ID, staffActor)
+	got, err := h.Store.Adopt(t.Context(), h.key(u.ID), staffActor)
 	if err != nil || got.ID != u.ID || got.CustomerID != h.customerID || got.InstanceID != h.instance || got.IsVerified() {
 		t.Fatalf("adopted: %+v, %v", got, err)
 	}
-	if _, err := h.Store.Adopt(t.Context(), h.tenant, h.customerID, u.ID, staffActor); !errors.Is(err, identity.ErrAlreadyLinked) {
+	if _, err := h.Store.Adopt(t.Context(), h.key(u.ID), staffActor); !errors.Is(err, identity.ErrAlreadyLinked) {
 		t.Errorf("again: %v; want ErrAlreadyLinked", err)
 	}
 	h.wantEvents(t, u.ID, "identity.adopted")
@@ -266,7 +266,7 @@ func testConcurrentAdopts(t *testing.T, h *fixture) {
 	u := h.addUnknownSender(t, h.instance, "9")
 	customers := []string{h.customerID, h.createCustomer(t, "a@example.com")}
 	wantOneSuccess(t, 16, func(ctx context.Context, n int) error {
-		_, err := h.Store.Adopt(ctx, h.tenant, customers[n%2], u.ID, staffActor)
+		_, err := h.Store.Adopt(ctx, identity.Key{TenantID: h.tenant, CustomerID: customers[n%2], IdentityID: u.ID}, staffActor)
 		return err
 	})
 }
@@ -279,7 +279,7 @@ func testUnknownSendersPaging(t *testing.T, h *fixture) {
 	}
 	var got []string
 	for after := ""; ; {
-		us, err := h.Store.UnknownSenders(t.Context(), h.tenant, "", after, 3)
+		us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, After: after, Limit: 3})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -293,7 +293,7 @@ func testUnknownSendersPaging(t *testing.T, h *fixture) {
 	if !slices.Equal(got, want) {
 		t.Errorf("pages contain %v, want %v", got, want)
 	}
-	if us, err := h.Store.UnknownSenders(t.Context(), h.tenant, second, "", 10); err != nil || len(us) != 1 || us[0].ID != want[1] {
+	if us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, InstanceID: second, Limit: 10}); err != nil || len(us) != 1 || us[0].ID != want[1] {
 		t.Errorf("of one instance: %+v, %v", us, err)
 	}
 }
@@ -303,16 +303,16 @@ func testUnlink(t *testing.T, h *fixture) {
 	h.IssueCode(t, h.tenant, i.ID)
 	conversation := h.NewConversation(t, h.tenant, h.instance, i.ID)
 	other := h.createCustomer(t, "other@example.com")
-	if err := h.Store.Unlink(t.Context(), h.tenant, other, i.ID, staffActor); !errors.Is(err, identity.ErrNotFound) {
+	if err := h.Store.Unlink(t.Context(), identity.Key{TenantID: h.tenant, CustomerID: other, IdentityID: i.ID}, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Fatalf("identity of another customer: %v; want ErrNotFound", err)
 	}
 	if p := h.ConversationIdentity(t, h.tenant, conversation); p != i.ID {
 		t.Fatalf("after a failed Unlink the conversation belongs to %q", p)
 	}
-	if err := h.Store.Unlink(t.Context(), h.tenant, h.customerID, i.ID, staffActor); err != nil {
+	if err := h.Store.Unlink(t.Context(), h.key(i.ID), staffActor); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Store.Unlink(t.Context(), h.tenant, h.customerID, i.ID, staffActor); !errors.Is(err, identity.ErrNotFound) {
+	if err := h.Store.Unlink(t.Context(), h.key(i.ID), staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("again: %v; want ErrNotFound", err)
 	}
 	if p := h.ConversationIdentity(t, h.tenant, conversation); p != "" {
@@ -339,7 +339,7 @@ func testUnlinkConcurrentConversations(t *testing.T, h *fixture) {
 	}
 	for range 4 {
 		wg.Go(func() {
-			if err := h.Store.Unlink(t.Context(), h.tenant, h.customerID, i.ID, staffActor); err != nil && !errors.Is(err, identity.ErrNotFound) {
+			if err := h.Store.Unlink(t.Context(), h.key(i.ID), staffActor); err != nil && !errors.Is(err, identity.ErrNotFound) {
 				t.Errorf("unlink: %v", err)
 			}
 		})
