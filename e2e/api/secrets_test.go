@@ -109,7 +109,9 @@ func testSecretLeaks(t *testing.T, engine, format string) {
 	parrots := httptest.NewServer(birds)
 	t.Cleanup(parrots.Close)
 
-	h := &harness.APIFixture{T: t, AdminKey: "canary-" + identity.NewToken("hg_admin_"), Providers: harness.StartFakeProviders(t)}
+	providers := harness.StartProviders(t.Cleanup, 0)
+	providers.AddAccounts()
+	h := &harness.APIFixture{T: t, AdminKey: "canary-" + identity.NewToken("hg_admin_"), Providers: providers.Settings()}
 	master := keyring.GenerateKey("k1")
 	dir := t.TempDir()
 	env := []string{"HYDRAGATE_LISTEN=127.0.0.1:0", "HYDRAGATE_DATA_DIR=" + filepath.Join(dir, "data"), "HYDRAGATE_ADMIN_KEY=" + h.AdminKey, "HYDRAGATE_MASTER_KEYS=" + master, "HYDRAGATE_LOG_LEVEL=debug",
@@ -120,10 +122,7 @@ func testSecretLeaks(t *testing.T, engine, format string) {
 		env = append(env, "HYDRAGATE_DATABASE_URL="+dsn, "HYDRAGATE_REDIS_URL="+os.Getenv("HYDRAGATE_TEST_REDIS"))
 	}
 	log := filepath.Join(dir, "log")
-	providersOf := func(s app.Settings) []string {
-		return []string{"HYDRAGATE_TELEGRAM_API_URL=" + s.TelegramAPIURL, "HYDRAGATE_TWILIO_API_URL=" + s.TwilioAPIURL, "HYDRAGATE_SLACK_API_URL=" + s.SlackAPIURL}
-	}
-	first := startLoggedGateway(t, append(env, providersOf(h.Providers)...), log)
+	first := startLoggedGateway(t, append(env, harness.Env(h.Providers)...), log)
 	h.API = harness.NewClient("http://"+first.Addr, h.AdminKey, harness.EventTimeout)
 	ring, err := keyring.Parse(master)
 	h.Must(err)
@@ -144,7 +143,7 @@ func testSecretLeaks(t *testing.T, engine, format string) {
 
 	// The same again, with providers who refuse and repeat what they hear.
 	loud := app.Settings{TelegramAPIURL: parrots.URL, TwilioAPIURL: parrots.URL, SlackAPIURL: parrots.URL + "/api/"}
-	second := startLoggedGateway(t, append(env, providersOf(loud)...), log)
+	second := startLoggedGateway(t, append(env, harness.Env(loud)...), log)
 	h.API.URL = "http://" + second.Addr
 	f.callAll()
 	for range 7 { // a parrot refuses in seven ways

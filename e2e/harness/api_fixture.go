@@ -57,7 +57,9 @@ func ForEachAPIEngine(t *testing.T, test func(t *testing.T, h *APIFixture)) {
 func NewAPIFixture(t *testing.T, engine string, log *slog.Logger) *APIFixture {
 	t.Helper()
 	h := &APIFixture{T: t, AdminKey: identity.NewToken("hg_live_")}
-	h.Providers = StartFakeProviders(t)
+	providers := StartProviders(t.Cleanup, 0)
+	providers.AddAccounts()
+	h.Providers = providers.Settings()
 	s := h.newSettings(t, engine)
 	dsn := cmp.Or(s.DatabaseURL, filepath.Join(s.DataDir, "hydragate.db"))
 	var url string

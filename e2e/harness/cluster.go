@@ -3,7 +3,6 @@ package harness
 import (
 	"context"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"hydragate/adapters/simulator"
 	"hydragate/store/keyring"
 	"hydragate/store/sqldb"
 )
@@ -20,15 +18,13 @@ import (
 // people, pretend providers and an agent in this process, the gateway in others.
 type Cluster struct {
 	*gatewayRunner
-	T                 *testing.T
-	*DB               // not through the proxy
-	postgres          bool
-	Proxies           map[string]*Proxy // by which the gateway reaches "postgres" and "redis"
-	Telegram          *simulator.Telegram
-	Twilio            *simulator.Twilio
-	Slack             *simulator.Slack
+	T        *testing.T
+	*DB      // not through the proxy
+	postgres bool
+	Proxies  map[string]*Proxy // by which the gateway reaches "postgres" and "redis"
+	*Providers
 	Webhooks          *webhookLog
-	App               *EchoApp
+	App               *FakeApp
 	InstanceID        string // with SMS, Slack and Telegram by webhook
 	PollingInstanceID string // with Telegram that is polled
 	LoadCount         int
@@ -59,7 +55,7 @@ func StartCluster(t *testing.T, c ClusterOptions) (*Cluster, *Process) {
 	if c.DatabaseURL == "" {
 		c.DatabaseURL = CreateDatabase(t, TestPostgresURL(t))
 	}
-	s := &Cluster{gatewayRunner: newGatewayRunner(t, c.Fault), T: t, Proxies: map[string]*Proxy{}, postgres: sqldb.IsPostgres(c.DatabaseURL), Webhooks: &webhookLog{}, App: newEchoApp()}
+	s := &Cluster{gatewayRunner: newGatewayRunner(t, c.Fault), T: t, Proxies: map[string]*Proxy{}, postgres: sqldb.IsPostgres(c.DatabaseURL), Webhooks: &webhookLog{}, App: &FakeApp{ReplyText: "re {text}"}}
 	s.API.HTTP.Timeout = 10 * time.Second
 	s.env = append(s.env, "HYDRAGATE_MASTER_KEYS="+keyring.GenerateKey("k1"))
 	if s.postgres {
@@ -109,7 +105,7 @@ func (s *Cluster) ProxiedAgain(name string) string {
 // startProviders starts pretend providers, who are as impatient as a proof needs, and
 // take a moment for each message so that there is something to interrupt.
 func (s *Cluster) startProviders(through func(http.RoundTripper) http.RoundTripper) {
-	s.Telegram, s.Twilio, s.Slack = simulator.NewTelegram(), simulator.NewTwilio(), simulator.NewSlack()
+	s.Providers = StartProviders(s.T.Cleanup, 5*time.Millisecond)
 	s.Telegram.RetryScale, s.Slack.RetryScale, s.Slack.Timeout = 0.02, 0.01, 6*time.Second
 	if through == nil {
 		through = func(rt http.RoundTripper) http.RoundTripper { return rt }
@@ -117,39 +113,15 @@ func (s *Cluster) startProviders(through func(http.RoundTripper) http.RoundTripp
 	for channel, c := range map[string]*http.Client{"telegram": s.Telegram.WebhookClient, "sms": s.Twilio.WebhookClient, "slack": s.Slack.Client} {
 		c.Transport = through(s.Webhooks.transport(s.T, channel))
 	}
-	serve := func(h http.Handler) string {
-		server := httptest.NewServer(h)
-		s.T.Cleanup(func() {
-			server.CloseClientConnections() // a long poll would keep it open
-			server.Close()
-		})
-		return server.URL
-	}
-	s.Slack.SetURL(serve(slowHandler{s.Slack}))
-	s.env = append(s.env, "HYDRAGATE_TELEGRAM_API_URL="+serve(slowHandler{s.Telegram}), "HYDRAGATE_TWILIO_API_URL="+serve(slowHandler{s.Twilio}), "HYDRAGATE_SLACK_API_URL="+s.Slack.APIURL())
-	s.App.URL = serve(s.App)
-	s.T.Cleanup(s.Telegram.Close)
-	s.T.Cleanup(s.Twilio.Close)
-}
-
-// slowHandler answers a little after the work is done.
-type slowHandler struct{ http.Handler }
-
-func (u slowHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	u.Handler.ServeHTTP(w, r)
-	<-time.After(5 * time.Millisecond)
+	s.env = append(s.env, s.Providers.Env()...)
+	s.App.URL = ServeHTTP(s.T.Cleanup, s.App)
 }
 
 // setUp does what staff do: two instances, with a seat on every channel.
 func (s *Cluster) setUp() {
 	s.T.Helper()
-	s.Telegram.AddBot(TelegramToken, TelegramBot)
+	s.AddAccounts()
 	s.Telegram.AddBot(PollingToken, PollingBot)
-	s.Twilio.AddAccount(TwilioAccount, TwilioToken)
-	s.Twilio.AddNumber(TwilioAccount, SMSBotNumber)
-	app := simulator.SlackApp{AppID: SlackAppID, TeamID: SlackTeamID, TeamName: "Acme", BotUserID: "U0BOT", Token: SlackToken, SigningSecret: SlackSecret}
-	s.Slack.AddApp(app)
-	s.Slack.AddRoom(SlackChannelID, false)
 	for _, at := range []*string{&s.InstanceID, &s.PollingInstanceID} {
 		var i struct{ ID string }
 		s.MustCall("POST", "/v1/instances", map[string]string{"name": "acme", "agent_url": s.App.URL}, http.StatusCreated, &i)
@@ -158,8 +130,7 @@ func (s *Cluster) setUp() {
 	s.ConnectChannel(s.InstanceID, "telegram", map[string]string{"bot_token": TelegramToken, "mode": "webhook"})
 	s.ConnectChannel(s.InstanceID, "sms", map[string]string{"account_sid": TwilioAccount, "auth_token": TwilioToken, "phone_number": SMSBotNumber})
 	seat := s.ConnectChannel(s.InstanceID, "slack", map[string]string{"bot_token": SlackToken, "signing_secret": SlackSecret})
-	app.EventsURL, app.CommandsURL = seat["webhook_url"].(string), seat["commands_url"].(string)
-	s.Slack.AddApp(app)
+	s.Slack.AddApp(NewSlackApp(seat["webhook_url"].(string), seat["commands_url"].(string)))
 	s.ConnectChannel(s.PollingInstanceID, "telegram", map[string]string{"bot_token": PollingToken, "mode": "polling"})
 }
 

@@ -6,7 +6,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -72,18 +71,16 @@ func NewCrashFixture(t *testing.T, fault Fault) *crashFixture {
 			t.Fatal(err)
 		}
 	}
-	r.telegram = simulator.NewTelegram()
+	providers := StartProviders(t.Cleanup, 0)
+	r.telegram = providers.Telegram
 	r.telegram.RetryScale = 0.02
 	r.telegram.AddBot(crashBotToken, BotUsername)
-	api := httptest.NewServer(r.telegram)
-	agent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) { _, _ = io.Copy(&r.appEvents, req.Body) }))
-	t.Cleanup(agent.Close)
-	t.Cleanup(api.Close)
-	t.Cleanup(r.telegram.Close)
+	appURL := ServeHTTP(t.Cleanup, http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) { _, _ = io.Copy(&r.appEvents, req.Body) }))
+	r.env = append(r.env, providers.Env()...)
 	r.env = append(r.env,
 		"HYDRAGATE_DATABASE_URL="+r.postgres.URL(StartDelayProxy(t, r.postgres.Port, NetworkDelay)), "HYDRAGATE_REDIS_URL="+redisURL,
-		"HYDRAGATE_MASTER_KEYS="+master, "HYDRAGATE_TELEGRAM_API_URL="+api.URL, "HYDRAGATE_LOG_LEVEL=debug")
-	i, err := r.store.CreateInstance(t.Context(), gateway.Instance{TenantID: TestTenantID, Name: "acme", AgentURL: agent.URL, UnknownSenders: gateway.ForwardUnknown},
+		"HYDRAGATE_MASTER_KEYS="+master, "HYDRAGATE_LOG_LEVEL=debug")
+	i, err := r.store.CreateInstance(t.Context(), gateway.Instance{TenantID: TestTenantID, Name: "acme", AgentURL: appURL, UnknownSenders: gateway.ForwardUnknown},
 		gateway.InstanceSecrets{AgentSecretKey: "ask_" + uuid.NewString(), WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, identity.System)
 	if err != nil {
 		t.Fatal(err)

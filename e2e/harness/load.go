@@ -164,13 +164,14 @@ func (r *MessageLoad) Report() (v LoadReport) {
 		if stored[u.Text] > 1 {
 			blame(&v.StoredTwice, "stored twice")
 		}
-		if len(h.messages) > 1 || len(h.events) > 1 {
+		if h.Messages > 1 || h.Events > 1 {
 			blame(&v.duplicated, "two effects")
 		}
 		v.Redelivered += max(0, h.Calls-1)
 		v.ExtraReplies += max(0, read["re "+u.Text]-1)
 		if h.Calls > 0 {
-			turns[senderOf(u.Text)] = append(turns[senderOf(u.Text)], u)
+			sender, _, _ := strings.Cut(u.Text, " #")
+			turns[sender] = append(turns[sender], u)
 		}
 		v.stored += min(1, stored[u.Text])
 		if !taken {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"syscall"
 	"testing"
 
@@ -117,4 +118,15 @@ func Scaled(short, full int) int {
 		return full
 	}
 	return short
+}
+
+// Env returns the settings that are not empty as environment variables.
+func Env(s app.Settings) (env []string) {
+	v := reflect.ValueOf(s)
+	for i := range v.NumField() {
+		if value := v.Field(i).String(); value != "" {
+			env = append(env, v.Type().Field(i).Tag.Get("env")+"="+value)
+		}
+	}
+	return env
 }

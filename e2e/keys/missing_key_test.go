@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"slices"
@@ -15,8 +13,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"hydragate/adapters/simulator"
 	"hydragate/e2e/harness"
@@ -124,40 +120,11 @@ type rotationFixture struct {
 	messageIDs  atomic.Int64
 
 	requests, failed atomic.Int64
-	app              verifyingApp
+	app              harness.FakeApp
 	agentKey         atomic.Value // of the conversation-user API, as its caller knows it
 
 	failMu   sync.Mutex
 	failures []string // the first few
-}
-
-func (v *verifyingApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	wh, err := standardwebhooks.NewWebhook(v.secret)
-	if err == nil {
-		err = wh.Verify(body, r.Header)
-	}
-	if err != nil {
-		v.rejected++
-		w.WriteHeader(http.StatusUnauthorized)
-		return
-	}
-	if len(strings.Fields(r.Header.Get("webhook-signature"))) > 1 {
-		v.doubleSigned++
-	}
-	v.accepted[r.Header.Get("webhook-id")]++
-	_, _ = io.WriteString(w, `{"replies":[{"text":"I heard you"}]}`)
-}
-
-func (v *verifyingApp) setSecret(secret string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.secret = secret
 }
 
 // newRotationFixture makes the world, with replicas gateways under keys and every channel set
@@ -175,9 +142,8 @@ func newRotationFixture(t *testing.T, keys string, replicas int) *rotationFixtur
 	}
 	t.Cleanup(front.Close)
 	r := &rotationFixture{t: t, providers: p, front: front, client: harness.NewClient("", rotationAdminKey, 10*time.Second)}
-	r.app.accepted = map[string]int{}
-	agent := httptest.NewServer(&r.app)
-	t.Cleanup(agent.Close)
+	r.app.ReplyText = "I heard you"
+	r.app.URL = harness.ServeHTTP(t.Cleanup, &r.app)
 	r.databaseURL = harness.CreateDatabase(t, harness.TestPostgresURL(t))
 	r.db = harness.OpenDatabase(t, r.databaseURL)
 	r.env = []string{
@@ -194,9 +160,9 @@ func newRotationFixture(t *testing.T, keys string, replicas int) *rotationFixtur
 		WebhookSecret  string `json:"webhook_secret"`
 		AgentSecretKey string `json:"agent_secret_key"`
 	}
-	r.mustCall(rotationAdminKey, "POST", "/v1/instances", map[string]any{"name": "acme", "agent_url": agent.URL}, &made)
+	r.mustCall(rotationAdminKey, "POST", "/v1/instances", map[string]any{"name": "acme", "agent_url": r.app.URL}, &made)
 	r.instanceID = made.ID
-	r.app.setSecret(made.WebhookSecret)
+	r.app.Update(func() { r.app.Secret = made.WebhookSecret })
 	r.agentKey.Store(made.AgentSecretKey)
 	r.mustCall(rotationAdminKey, "POST", r.channelPath("telegram"), map[string]any{"bot_token": p.TelegramToken}, nil)
 	r.mustCall(rotationAdminKey, "POST", r.channelPath("sms"), map[string]any{"account_sid": p.TwilioSID, "auth_token": p.TwilioToken, "phone_number": simulator.DemoSMSNumber}, nil)

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -123,16 +122,6 @@ func TestProviderSecrets_GracePeriod(t *testing.T) {
 			t.Error("a secret is in the log")
 		}
 	})
-}
-
-// A verifyingApp is an agent runtime that believes what is signed with its secret, by the
-// library of the Standard Webhooks specification, and nothing else.
-type verifyingApp struct {
-	mu           sync.Mutex
-	secret       string
-	accepted     map[string]int
-	rejected     int
-	doubleSigned int // signed with several secrets
 }
 
 // telegramRequest is an update with the secret that Telegram has now.

@@ -91,14 +91,14 @@ func TestKeyRotation_UnderLoad(t *testing.T) {
 	if n := r.failed.Load(); n != 0 {
 		t.Errorf("%d of %d requests failed: %s", n, r.requests.Load(), strings.Join(r.failures, "\n"))
 	}
-	if r.app.rejected != 0 || r.app.doubleSigned == 0 {
-		t.Errorf("the agent refused %d of %d events, %d were signed twice", r.app.rejected, len(r.app.accepted), r.app.doubleSigned)
+	if r.app.Rejected != 0 || r.app.DoubleSigned == 0 {
+		t.Errorf("the agent refused %d of %d events, %d were signed twice", r.app.Rejected, len(r.app.Events), r.app.DoubleSigned)
 	}
 	if strings.Contains(r.log.String(), "is required but missing") {
 		t.Error("a gateway met a value that it could not open")
 	}
 	t.Logf("%d requests, %d failed; %d claims; %d events believed, %d refused, %d signed twice; %d signing secrets, %d agent keys, %d secrets of Telegram rotated; %d values on the old key before, %d after %d kills, %d at the end",
-		r.requests.Load(), r.failed.Load(), l.claims.Load(), len(r.app.accepted), r.app.rejected, r.app.doubleSigned, l.secretRotations.Load(), l.keyRotations.Load(), l.telegramRotations.Load(), before, inTheMiddle, killed, r.countEncryptedWith("k1"))
+		r.requests.Load(), r.failed.Load(), l.claims.Load(), len(r.app.Events), r.app.Rejected, r.app.DoubleSigned, l.secretRotations.Load(), l.keyRotations.Load(), l.telegramRotations.Load(), before, inTheMiddle, killed, r.countEncryptedWith("k1"))
 }
 
 // storeAnswers keeps so many answers of calls, sealed with a key, for a rotation to have enough
@@ -210,8 +210,8 @@ func (r *rotationFixture) requireIdle(t *testing.T) {
 	var dead, messages int
 	h.Scan(`select (select count(*) from messages where state = 'dead') + (select count(*) from deliveries where status = 'dead') + (select count(*) from outbox where status = 'failed' and code = 'unreadable')`, nil, &dead)
 	h.Scan(`select count(*) from deliveries where event_type = 'message.received'`, nil, &messages)
-	if dead > 0 || messages == 0 || len(r.app.accepted) < messages {
-		t.Errorf("%d were given up; the agent believed %d of %d events", dead, len(r.app.accepted), messages)
+	if dead > 0 || messages == 0 || len(r.app.Events) < messages {
+		t.Errorf("%d were given up; the agent believed %d of %d events", dead, len(r.app.Events), messages)
 	}
 }
 
@@ -325,7 +325,7 @@ func (l *rotationLoad) rotateSigning(ctx context.Context) {
 	case <-time.After(minSwitchTime):
 	case <-ctx.Done():
 	}
-	l.fixture.app.setSecret(made.WebhookSecret)
+	l.fixture.app.Update(func() { l.fixture.app.Secret = made.WebhookSecret })
 	l.secretRotations.Add(1)
 }
 

@@ -180,7 +180,7 @@ var appFaults = []appFault{appHangs, appFails, appDrips, appFloods, appGzipBomb}
 // A faultyApp runtime is an ear that has moods: for every call to one of its addresses, and
 // at the other for what begins with the name of somebody it does not like.
 type faultyApp struct {
-	*harness.EchoApp
+	*harness.FakeApp
 	url, selectiveURL string // likes is the address of those with friends
 
 	mu      sync.Mutex
@@ -195,7 +195,7 @@ const faultTargetPrefix = "disliked"
 // place of the runtime of the storm's first one, where it has moods for few.
 func newFaultyApp(s *harness.Cluster) *faultyApp {
 	s.T.Helper()
-	m := &faultyApp{EchoApp: s.App, fault: appHealthy, changed: make(chan struct{}), calls: map[appFault]int{}}
+	m := &faultyApp{FakeApp: s.App, fault: appHealthy, changed: make(chan struct{}), calls: map[appFault]int{}}
 	server := httptest.NewServer(m)
 	s.T.Cleanup(func() {
 		server.CloseClientConnections()
@@ -265,12 +265,12 @@ func (m *faultyApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	if strings.HasSuffix(m.selectiveURL, r.URL.Path) && !bytes.Contains(body, []byte(`"text":"`+faultTargetPrefix)) {
-		m.EchoApp.ServeHTTP(w, r)
+		m.FakeApp.ServeHTTP(w, r)
 		return
 	}
 	switch is, over := m.enterFault(); is {
 	case appHealthy:
-		m.EchoApp.ServeHTTP(w, r)
+		m.FakeApp.ServeHTTP(w, r)
 	case appHangs:
 		select {
 		case <-over:
@@ -282,7 +282,7 @@ func (m *faultyApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case appDrips:
 		dripResponse(w, r, over)
 	case appFloods, appGzipBomb: // it took the event, and then says what nobody can use
-		m.EchoApp.ServeHTTP(httptest.NewRecorder(), r)
+		m.FakeApp.ServeHTTP(httptest.NewRecorder(), r)
 		floodResponse(w, is)
 	}
 }

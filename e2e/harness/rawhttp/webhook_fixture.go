@@ -7,12 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -80,17 +78,9 @@ func NewWebhookFixture(t *testing.T, s app.Settings, run func(*WebhookFixture, *
 	master := keyring.GenerateKey("k1")
 	s.Listen, s.PublicURL, s.DataDir, s.MasterKeys, s.AdminKey = "127.0.0.1:0", webhookOrigin, t.TempDir(), master, WebhookAdminKey
 	s.LogLevel, s.LogFormat, s.AgentAllowPrivate = "debug", "json", "true"
-	telegram, twilio, slack := simulator.NewTelegram(), simulator.NewTwilio(), simulator.NewSlack()
-	t.Cleanup(telegram.Close)
-	t.Cleanup(twilio.Close)
-	pretend := func(handler http.Handler) string {
-		server := httptest.NewServer(handler)
-		t.Cleanup(server.Close)
-		return server.URL
-	}
-	s.TelegramAPIURL, s.TwilioAPIURL = pretend(telegram), pretend(twilio)
-	slack.SetURL(pretend(slack))
-	s.SlackAPIURL = slack.APIURL()
+	p := harness.StartProviders(t.Cleanup, 0)
+	urls := p.Settings()
+	s.TelegramAPIURL, s.TwilioAPIURL, s.SlackAPIURL = urls.TelegramAPIURL, urls.TwilioAPIURL, urls.SlackAPIURL
 	if err := s.Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +88,7 @@ func NewWebhookFixture(t *testing.T, s app.Settings, run func(*WebhookFixture, *
 	h.SpoolDir = filepath.Join(s.DataDir, "spool")
 	h.DB = harness.OpenDatabase(t, cmp.Or(s.DatabaseURL, filepath.Join(s.DataDir, "hydragate.db")))
 	h.api = harness.NewClient("http://"+h.Addr, WebhookAdminKey, harness.EventTimeout)
-	h.setUp(telegram, twilio, slack, master)
+	h.setUp(p.Telegram, p.Twilio, p.Slack, master)
 	return h
 }
 
@@ -115,14 +105,8 @@ func (h *WebhookFixture) ServeInChild(s *app.Settings) {
 		h.T.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	var env []string
-	for v, i := reflect.ValueOf(*s), 0; i < v.NumField(); i++ {
-		if value := v.Field(i).String(); value != "" {
-			env = append(env, v.Type().Field(i).Tag.Get("env")+"="+value)
-		}
-	}
 	cmd := exec.Command("hydragate", "serve")
-	cmd.Dir, cmd.Env = h.T.TempDir(), append(env, "PATH="+os.Getenv("PATH"))
+	cmd.Dir, cmd.Env = h.T.TempDir(), append(harness.Env(*s), "PATH="+os.Getenv("PATH"))
 	p, err := harness.StartProcess(h.T.Context(), cmd, log)
 	if err != nil {
 		h.T.Fatal(err)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,44 +12,41 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"hydragate/adapters/simulator"
 	"hydragate/e2e/harness"
 	"hydragate/store/keyring"
 )
 
-// appCommand hears [again] PATH=REGEXP… | answers TEXT | fails | hangs | recovers
+// appCommand implements the command app.
 func (w *scriptFixture) appCommand(ts *testscript.TestScript, args []string) error {
 	m := w.app
 	switch {
-	case len(args) > 1 && args[0] == "hears" && args[1] == "again":
-		return m.ExpectRedelivery(args[2:])
-	case len(args) > 1 && args[0] == "hears":
+	case len(args) > 0 && args[0] == "expect-redelivery":
+		return m.ExpectRedelivery(args[1:])
+	case len(args) > 1 && args[0] == "expect":
 		return m.ExpectEvent(args[1:])
-	case len(args) == 2 && args[0] == "answers":
+	case len(args) == 2 && args[0] == "reply":
 		m.Update(func() { m.ReplyText = args[1] })
 		return nil
-	case len(args) == 1 && (args[0] == "fails" || args[0] == "hangs"):
+	case len(args) == 1 && (args[0] == "fail" || args[0] == "hang"):
 		m.Update(func() { m.Failure = args[0] })
 		return nil
-	case len(args) == 1 && args[0] == "recovers":
+	case len(args) == 1 && args[0] == "recover":
 		m.Update(func() { m.Failure = "" })
 		return nil
 	}
-	return errors.New("usage: agent hears [again] PATH=REGEXP… | answers TEXT | fails | hangs | recovers")
+	return errors.New("usage: app expect|expect-redelivery PATH=REGEXP… | reply TEXT | fail | hang | recover")
 }
 
 type fixtureKey struct{}
 
-// A scriptFixture is everything around the gateway in one script: the people, the providers,
-// the agent, the staff and the servers.
+// A scriptFixture is the environment of one script: the processes of the gateway, the fake providers
+// and application, and the servers.
 type scriptFixture struct {
 	engine      string
 	dir         string // of the script
-	databaseURL string // of the database, not by way of a wire
+	databaseURL string // not through the proxy
 
-	telegram   *simulator.Telegram
-	twilio     *simulator.Twilio
-	slack      *simulator.Slack
+	*harness.Providers
 	clients    map[string]channelClient // by channel
 	app        *harness.FakeApp
 	senders    *telegramSenders
@@ -61,15 +56,15 @@ type scriptFixture struct {
 	front, postgresProxy, redisProxy *harness.Proxy
 	processes                        map[string]*harness.Process
 
-	repliesRead   map[string]int    // lines of the bot read, by channel and person
-	identityPaths map[string]string // identities, by channel and person
-	codes         []string          // every code that staff was given
-	secrets       []string          // every other secret
-	ctx           context.Context   // ends with the script
+	repliesRead   map[string]int    // replies checked, by channel and user
+	identityPaths map[string]string // paths of identities in the API, by channel and user
+	codes         []string          // claim codes and invites that were issued
+	secrets       []string          // other secrets
+	ctx           context.Context   // canceled when the script ends
 }
 
-// newScriptFixture makes the world of a script, with nothing running in it but the providers
-// and the agent.
+// newScriptFixture sets up the environment of a script with the fake providers and application. It
+// starts no gateway.
 func newScriptFixture(t *testing.T, env *testscript.Env, engine string) error {
 	ctx, stop := context.WithCancel(context.Background())
 	w := &scriptFixture{
@@ -82,11 +77,9 @@ func newScriptFixture(t *testing.T, env *testscript.Env, engine string) error {
 		w.killAll()
 		stop()
 	})
-	if err := w.startProviders(env); err != nil {
-		return err
-	}
+	w.startProviders(env)
 	w.app = &harness.FakeApp{}
-	w.app.URL = w.serve(env, w.app).URL
+	w.app.URL = harness.ServeHTTP(env.Defer, w.app)
 	front, err := harness.NewProxy()
 	if err != nil {
 		return err
@@ -113,48 +106,34 @@ func newScriptFixture(t *testing.T, env *testscript.Env, engine string) error {
 	return w.useServers(t, env)
 }
 
-// startProviders starts pretend Telegram, Twilio and Slack. They are as impatient as
-// a story needs: what takes them minutes takes them moments.
-func (w *scriptFixture) startProviders(env *testscript.Env) error {
-	w.telegram, w.twilio, w.slack = simulator.NewTelegram(), simulator.NewTwilio(), simulator.NewSlack()
-	w.telegram.RetryScale, w.slack.RetryScale = 0.2, 0.02
-	env.Defer(w.telegram.Close)
-	env.Defer(w.twilio.Close)
-	env.Setenv("HYDRAGATE_TELEGRAM_API_URL", w.serve(env, w.telegram).URL)
-	env.Setenv("HYDRAGATE_TWILIO_API_URL", w.serve(env, w.twilio).URL)
-	w.slack.SetURL(w.serve(env, w.slack).URL)
-	env.Setenv("HYDRAGATE_SLACK_API_URL", w.slack.APIURL())
+// startProviders starts the fake providers. They retry sooner than the real ones.
+func (w *scriptFixture) startProviders(env *testscript.Env) {
+	w.Providers = harness.StartProviders(env.Defer, 0)
+	w.Telegram.RetryScale, w.Slack.RetryScale = 0.2, 0.02
+	for _, setting := range w.Env() {
+		name, value, _ := strings.Cut(setting, "=")
+		env.Setenv(name, value)
+	}
 	w.clients = map[string]channelClient{
 		"telegram": telegramClient{w},
 		"sms":      twilioClient{w, ""},
 		"whatsapp": twilioClient{w, "whatsapp:"},
 		"slack":    slackClient{w},
 	}
-	return nil
 }
 
-// serve serves h until the script ends.
-func (w *scriptFixture) serve(env *testscript.Env, h http.Handler) *httptest.Server {
-	s := httptest.NewServer(h)
-	env.Defer(func() {
-		s.CloseClientConnections() // a long poll would keep it open
-		s.Close()
-	})
-	return s
-}
-
-// logTail gives the end of what the gateway logged.
+// logTail returns the end of the gateway's log.
 func (w *scriptFixture) logTail() string {
 	log, _ := os.ReadFile(filepath.Join(w.dir, logFile))
 	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
 	return strings.Join(lines[max(0, len(lines)-40):], "\n")
 }
 
-// rememberCommand NAME FILE REGEXP sets a variable to what the first group of an expression
-// finds in a file, in stdout, or in the answer of the last api or http.
-func (w *scriptFixture) rememberCommand(ts *testscript.TestScript, args []string) error {
+// captureCommand implements the command capture. It sets a variable to the first group of an
+// expression in a file, in stdout, or in the response to the last api or http command (answer).
+func (w *scriptFixture) captureCommand(ts *testscript.TestScript, args []string) error {
 	if len(args) != 3 {
-		return errors.New("usage: remember NAME FILE REGEXP")
+		return errors.New("usage: capture NAME FILE REGEXP")
 	}
 	re, err := regexp.Compile(args[2])
 	if err != nil {
@@ -162,7 +141,7 @@ func (w *scriptFixture) rememberCommand(ts *testscript.TestScript, args []string
 	}
 	m := re.FindStringSubmatch(ts.ReadFile(args[1]))
 	if len(m) < 2 {
-		return fmt.Errorf("nothing in %s matches %s", args[1], args[2])
+		return fmt.Errorf("%s does not match %s", args[1], args[2])
 	}
 	ts.Setenv(args[0], m[1])
 	return nil

@@ -24,30 +24,29 @@ func (w *scriptFixture) request(addr, method, path string, header http.Header, b
 	return c.Do(w.ctx, method, path, header, string(body))
 }
 
-// webhookTimeLimit is how long a provider may wait for an answer, whatever the gateway is
-// waiting for.
+// webhookTimeLimit is the longest time the gateway may take to respond to a webhook.
 const webhookTimeLimit = 5 * time.Second
 
-// apiCommand METHOD PATH [BODY] -> STATUS [REGEXP…] calls the API as JSON, with the key $KEY.
-// After "=>" in place of "->" it calls until the answer is this.
+// apiCommand implements the command api, which sends JSON with the key $KEY.
 func (w *scriptFixture) apiCommand(ts *testscript.TestScript, args []string) error {
 	return w.runRequest(ts, http.Header{"Authorization": {"Bearer " + ts.Getenv("KEY")}, "Content-Type": {"application/json"}}, args)
 }
 
-// httpCommand METHOD PATH [NAME:VALUE…] [BODY] -> STATUS [REGEXP…] calls with these headers
-// and no others. A PATH that begins with an address is of that gateway. A BODY that
-// begins with @ is a file. Expressions are looked for in the headers of the answer and
-// its body, and "^$" in the body alone.
+// httpCommand implements the command http, which sends only the headers given.
 func (w *scriptFixture) httpCommand(ts *testscript.TestScript, args []string) error {
 	return w.runRequest(ts, http.Header{}, args)
 }
 
 var headerPattern = regexp.MustCompile(`^([A-Za-z-]+): ?(.*)$`)
 
+// runRequest sends a request: METHOD PATH [NAME:VALUE…] [BODY] -> STATUS [REGEXP…]. A path may begin
+// with the address of a gateway. A body that begins with @ names a file. The expressions must match
+// the header or the body of the response, "^$" the body. With "=>" instead of "->" the request is
+// repeated until the response is as expected.
 func (w *scriptFixture) runRequest(ts *testscript.TestScript, header http.Header, args []string) error {
 	split := slices.IndexFunc(args, func(arg string) bool { return arg == "->" || arg == "=>" })
 	if split < 2 || len(args) < split+2 {
-		return errors.New("usage: METHOD PATH [NAME:VALUE…] [BODY] -> STATUS [REGEXP…]")
+		return errors.New("usage: api|http METHOD PATH [NAME:VALUE…] [BODY] ->|=> STATUS [REGEXP…]")
 	}
 	var body []byte
 	for _, arg := range args[2:split] {
@@ -70,22 +69,22 @@ func (w *scriptFixture) runRequest(ts *testscript.TestScript, header http.Header
 	return new(harness.Broadcast).WaitFor(harness.EventTimeout, call)
 }
 
-// checkCall makes one call, whose answer must be this. It leaves the body in a file.
+// checkCall sends one request and checks the response. It writes the body to the file answer.
 func (w *scriptFixture) checkCall(addr, method, path string, header http.Header, body []byte, status string, wants []string) error {
-	begun := time.Now()
+	start := time.Now()
 	a, err := w.request(addr, method, path, header, body)
 	if err != nil {
 		return err
 	}
-	took := time.Since(begun)
+	took := time.Since(start)
 	if err := os.WriteFile(filepath.Join(w.dir, "answer"), []byte(a.Body), 0o600); err != nil {
 		return err
 	}
 	if got := fmt.Sprint(a.Status); got != status {
-		return fmt.Errorf("the answer is %s after %s: %v %s", got, took, a.Header, a.Body)
+		return fmt.Errorf("status = %s after %s, want %s: %v %s", got, took, status, a.Header, a.Body)
 	}
 	if strings.HasPrefix(path, "/hooks/") && took > webhookTimeLimit {
-		return fmt.Errorf("the hook was answered after %s", took)
+		return fmt.Errorf("response to a webhook after %s", took)
 	}
 	return matchResponse(a, wants)
 }
@@ -99,7 +98,7 @@ func matchResponse(a harness.Response, wants []string) error {
 			return err
 		}
 		if !re.MatchString(a.Body) && (want == "^$" || !re.Match(head.Bytes())) {
-			return fmt.Errorf("%s is not in the answer %s%s", want, head.Bytes(), a.Body)
+			return fmt.Errorf("no match for %s in the response %s%s", want, head.Bytes(), a.Body)
 		}
 	}
 	return nil

@@ -14,16 +14,16 @@ import (
 	"hydragate/e2e/harness"
 )
 
-// nothing leaked: no code and no secret is where it must not be: in the database, in
-// Redis, in the log, with the agent. The search is not blind: it finds the planted
-// word where that must be, and the instance in the log.
-func (w *scriptFixture) checkLeaks(ts *testscript.TestScript, args []string) error {
+// checkLeaks implements the command expect-no-leaks. It searches the database, Redis, the log and the
+// events of the application for claim codes and secrets. It must find the planted code, and the
+// instance in the log.
+func (w *scriptFixture) checkLeaks(ts *testscript.TestScript, _ []string) error {
 	places, err := w.dumpPlaces()
 	if err != nil {
 		return err
 	}
 	if len(w.codes) == 0 {
-		return errors.New("no code was issued")
+		return errors.New("no code has been issued")
 	}
 	for place, content := range places {
 		found := codePattern(harness.PlantedCode, place).Match(content)
@@ -31,25 +31,25 @@ func (w *scriptFixture) checkLeaks(ts *testscript.TestScript, args []string) err
 			found = bytes.Contains(content, []byte(ts.Getenv("INSTANCE")))
 		}
 		if !found {
-			return fmt.Errorf("the search is blind: what must be found is not in the %s", place)
+			return fmt.Errorf("planted code not found in the %s", place)
 		}
 		for _, code := range w.codes {
 			if at := codePattern(code, place).FindIndex(content); at != nil {
-				return fmt.Errorf("a code is in the %s: …%q…", place, content[max(0, at[0]-60):min(len(content), at[1]+60)])
+				return fmt.Errorf("claim code in the %s: …%q…", place, content[max(0, at[0]-60):min(len(content), at[1]+60)])
 			}
 		}
 		for _, secret := range w.secrets {
 			if at := bytes.Index(content, []byte(secret)); at >= 0 {
-				return fmt.Errorf("a secret is in the %s: …%q…", place, content[max(0, at-60):at])
+				return fmt.Errorf("secret in the %s: …%q…", place, content[max(0, at-60):at])
 			}
 		}
 	}
 	return nil
 }
 
-// codePattern finds a code however it is written: in any case, and with anything between,
-// as long as it is a word of its own. In the bytes of files words have no ends, so
-// that only the likely ways of writing it can be told from chance.
+// codePattern returns an expression that matches a code in any case and with any separators, as a
+// separate word. In the bytes of files, where words have no boundaries, it matches only the common
+// spellings, because others occur by chance.
 func codePattern(code, place string) *regexp.Regexp {
 	if place == "files" && len(code) > 6 {
 		return regexp.MustCompile(`(?i)` + code[:4] + `( – |-| |)` + code[4:8] + `( – |-| |)` + code[8:])
@@ -61,12 +61,12 @@ func codePattern(code, place string) *regexp.Regexp {
 	return regexp.MustCompile(`(?i)(?:^|claim|[^a-z0-9+/])` + strings.Join(strings.Split(code, ""), `[^a-z0-9]{0,3}`) + `(?:[^a-z0-9+/]|$)`)
 }
 
-// dumpPlaces gives all that is kept and said, by place.
+// dumpPlaces returns what the gateway stored, logged and delivered, by place.
 func (w *scriptFixture) dumpPlaces() (map[string][]byte, error) {
 	places := map[string][]byte{}
 	w.app.Update(func() {
 		for _, e := range w.app.Events {
-			places["agent"] = append(append(places["agent"], e.Body...), '\n')
+			places["application"] = append(append(places["application"], e.Body...), '\n')
 		}
 	})
 	var err error

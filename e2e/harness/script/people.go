@@ -12,7 +12,7 @@ import (
 	"hydragate/e2e/harness"
 )
 
-// An scriptUser has an account everywhere.
+// A scriptUser is a user with an account on each channel.
 type scriptUser struct {
 	name     string
 	telegram simulator.TelegramUser
@@ -29,14 +29,14 @@ var users = map[string]scriptUser{
 	},
 }
 
-// A channelClient is a channel between people and the bot.
+// A channelClient sends messages as a user of a channel.
 type channelClient interface {
-	// says types a text to the bot in private. It gives an error when the channel could
-	// not hand it over; Telegram tries for ever, in the background.
+	// send sends a private message to the bot. It returns an error if the provider gives up on
+	// it; Telegram retries in the background until the message is delivered.
 	send(ctx context.Context, p scriptUser, text string) error
-	// chat names the private conversation in the transcript.
+	// chat returns the ID of the private conversation in the transcript.
 	chat(p scriptUser) string
-	// externalID names the person in the API.
+	// externalID returns the external ID of the user in the API.
 	externalID(p scriptUser) string
 	transcript() *simulator.Transcript
 }
@@ -44,8 +44,8 @@ type channelClient interface {
 type telegramClient struct{ w *scriptFixture }
 
 func (l telegramClient) send(_ context.Context, p scriptUser, text string) error {
-	if l.w.telegram.SendText(harness.TelegramBot, p.telegram, text) == 0 {
-		return errors.New("there is no such bot")
+	if l.w.Telegram.SendText(harness.TelegramBot, p.telegram, text) == 0 {
+		return errors.New("unknown bot")
 	}
 	return nil
 }
@@ -54,18 +54,18 @@ func (l telegramClient) chat(p scriptUser) string { return fmt.Sprint(p.telegram
 
 func (l telegramClient) externalID(p scriptUser) string { return fmt.Sprint(p.telegram.ID) }
 
-func (l telegramClient) transcript() *simulator.Transcript { return &l.w.telegram.Transcript }
+func (l telegramClient) transcript() *simulator.Transcript { return &l.w.Telegram.Transcript }
 
-// A twilioClient is SMS, or WhatsApp with its prefix.
+// A twilioClient sends SMS, or WhatsApp messages if prefix is "whatsapp:".
 type twilioClient struct {
 	w      *scriptFixture
 	prefix string
 }
 
 func (l twilioClient) send(_ context.Context, p scriptUser, text string) error {
-	sid := l.w.twilio.SendText(l.chat(p), l.prefix+harness.SMSBotNumber, text)
-	if !l.w.twilio.Delivered(sid) {
-		return fmt.Errorf("Twilio could not hand it over: %+v", l.w.twilio.Attempts(sid))
+	sid := l.w.Twilio.SendText(l.chat(p), l.prefix+harness.SMSBotNumber, text)
+	if !l.w.Twilio.Delivered(sid) {
+		return fmt.Errorf("message not delivered: %+v", l.w.Twilio.Attempts(sid))
 	}
 	return nil
 }
@@ -74,14 +74,14 @@ func (l twilioClient) chat(p scriptUser) string { return l.prefix + p.phone }
 
 func (l twilioClient) externalID(p scriptUser) string { return p.phone }
 
-func (l twilioClient) transcript() *simulator.Transcript { return &l.w.twilio.Transcript }
+func (l twilioClient) transcript() *simulator.Transcript { return &l.w.Twilio.Transcript }
 
 type slackClient struct{ w *scriptFixture }
 
 func (l slackClient) send(ctx context.Context, p scriptUser, text string) error {
-	d, err := l.w.slack.SendText(ctx, harness.SlackAppID, p.slack, text)
+	d, err := l.w.Slack.SendText(ctx, harness.SlackAppID, p.slack, text)
 	if err == nil && !d.Accepted() {
-		err = fmt.Errorf("Slack could not hand it over: %+v", d.Attempts)
+		err = fmt.Errorf("message not delivered: %+v", d.Attempts)
 	}
 	return err
 }
@@ -90,56 +90,56 @@ func (l slackClient) chat(p scriptUser) string { return p.slack.Chat() }
 
 func (l slackClient) externalID(p scriptUser) string { return p.slack.Chat() }
 
-func (l slackClient) transcript() *simulator.Transcript { return &l.w.slack.Transcript }
+func (l slackClient) transcript() *simulator.Transcript { return &l.w.Slack.Transcript }
 
-// steveCommand says CHANNEL TEXT | types slack COMMAND TEXT
+// steveCommand implements the command steve.
 func (w *scriptFixture) steveCommand(ts *testscript.TestScript, args []string) error {
 	return w.userCommand(users["steve"], args)
 }
 
-// strangerCommand does what steve does, as somebody who calls himself Steve.
+// strangerCommand implements the command stranger: another user with the same display name.
 func (w *scriptFixture) strangerCommand(ts *testscript.TestScript, args []string) error {
 	return w.userCommand(users["stranger"], args)
 }
 
 func (w *scriptFixture) userCommand(p scriptUser, args []string) error {
 	switch {
-	case len(args) == 3 && args[0] == "says" && w.clients[args[1]] != nil:
+	case len(args) == 3 && args[0] == "send" && w.clients[args[1]] != nil:
 		return w.clients[args[1]].send(w.ctx, p, args[2])
-	case len(args) == 4 && args[0] == "types" && args[1] == "slack":
-		return w.slashCommand(p, args[2], args[3])
+	case len(args) == 3 && args[0] == "slash-command":
+		return w.slashCommand(p, args[1], args[2])
 	}
-	return errors.New("usage: steve says CHANNEL TEXT | types slack COMMAND TEXT")
+	return errors.New("usage: steve|stranger send CHANNEL TEXT | slash-command COMMAND TEXT")
 }
 
-// slashCommand types a slash command into a room, where only the person sees it.
+// slashCommand sends a Slack slash command in a channel. The response must be ephemeral.
 func (w *scriptFixture) slashCommand(p scriptUser, command, text string) error {
-	a, err := w.slack.SendCommand(w.ctx, harness.SlackAppID, p.slack, harness.SlackChannelID, command, text)
+	a, err := w.Slack.SendCommand(w.ctx, harness.SlackAppID, p.slack, harness.SlackChannelID, command, text)
 	if err == nil && (a.Status != 200 || a.ResponseType != "ephemeral") {
-		err = fmt.Errorf("Slack was answered %+v", a)
+		err = fmt.Errorf("response to a slash command = %+v", a)
 	}
 	return err
 }
 
-// botCommand answers CHANNEL PERSON REGEXP: what the bot says next there is this.
-func (w *scriptFixture) botCommand(ts *testscript.TestScript, args []string) error {
-	if len(args) != 4 || args[0] != "answers" || w.clients[args[1]] == nil {
-		return errors.New("usage: bot answers CHANNEL PERSON REGEXP")
+// replyCommand implements the command expect-reply, which checks the next reply to a user.
+func (w *scriptFixture) replyCommand(ts *testscript.TestScript, args []string) error {
+	if len(args) != 3 || w.clients[args[0]] == nil {
+		return errors.New("usage: expect-reply CHANNEL USER REGEXP")
 	}
-	want, err := regexp.Compile(`(?s)^(?:` + args[3] + `)$`)
+	want, err := regexp.Compile(`(?s)^(?:` + args[2] + `)$`)
 	if err != nil {
 		return err
 	}
-	l, p, place := w.clients[args[1]], users[args[2]], args[1]+" "+args[2]
+	l, p, place := w.clients[args[0]], users[args[1]], args[0]+" "+args[1]
 	ctx, cancel := context.WithTimeout(w.ctx, harness.EventTimeout)
 	defer cancel()
-	said, err := l.transcript().WaitReply(ctx, l.chat(p), w.repliesRead[place])
+	reply, err := l.transcript().WaitReply(ctx, l.chat(p), w.repliesRead[place])
 	if err != nil {
-		return fmt.Errorf("the bot says nothing more: %w", err)
+		return fmt.Errorf("no further reply: %w", err)
 	}
 	w.repliesRead[place]++
-	if !want.MatchString(said.Text) {
-		return fmt.Errorf("the bot says %q", said.Text)
+	if !want.MatchString(reply.Text) {
+		return fmt.Errorf("reply = %q, want %s", reply.Text, want)
 	}
 	return nil
 }

@@ -18,26 +18,26 @@ import (
 // logFile is the log of all processes of a script.
 const logFile = "gateway.log"
 
-// passedSettings are what the script's environment says to a gateway.
+// passedSettings are the variables of a script that are passed to the gateway.
 var passedSettings = []string{
 	"HYDRAGATE_LISTEN", "HYDRAGATE_PUBLIC_URL", "HYDRAGATE_DATABASE_URL", "HYDRAGATE_REDIS_URL", "HYDRAGATE_DATA_DIR", "HYDRAGATE_MASTER_KEYS",
 	"HYDRAGATE_ADMIN_KEY", "HYDRAGATE_TELEGRAM_API_URL", "HYDRAGATE_TWILIO_API_URL", "HYDRAGATE_SLACK_API_URL", "HYDRAGATE_AGENT_ALLOW_PRIVATE",
 	"HYDRAGATE_LOG_LEVEL",
 }
 
-// gatewayCommand starts | stops | is killed | freezes | thaws
+// gatewayCommand implements the command gateway.
 func (w *scriptFixture) gatewayCommand(ts *testscript.TestScript, args []string) error {
 	return w.processCommand(ts, "gateway", args)
 }
 
-// replicaCommand does what gateway does, with a second process beside it.
+// replicaCommand implements the command replica, which controls a second process.
 func (w *scriptFixture) replicaCommand(ts *testscript.TestScript, args []string) error {
 	return w.processCommand(ts, "replica", args)
 }
 
 func (w *scriptFixture) processCommand(ts *testscript.TestScript, name string, args []string) error {
 	switch strings.Join(args, " ") {
-	case "starts":
+	case "start":
 		p, err := w.startGateway(ts)
 		if err != nil {
 			return err
@@ -46,30 +46,30 @@ func (w *scriptFixture) processCommand(ts *testscript.TestScript, name string, a
 		w.updateProxy()
 		ts.Setenv(strings.ToUpper(name)+"_ADDR", p.Addr)
 		return nil
-	case "stops":
+	case "stop":
 		return w.endProcess(name, (*harness.Process).Stop)
-	case "is killed":
+	case "kill":
 		return w.endProcess(name, func(p *harness.Process) error { p.Kill(); return nil })
-	case "freezes":
+	case "freeze":
 		return w.signalProcess(name, syscall.SIGSTOP)
-	case "thaws":
+	case "resume":
 		return w.signalProcess(name, syscall.SIGCONT)
 	}
-	return errors.New("usage: gateway starts | stops | is killed | freezes | thaws")
+	return errors.New("usage: gateway|replica start | stop | kill | freeze | resume")
 }
 
-// signalProcess stops the clock of a process, or lets it run on.
-func (w *scriptFixture) signalProcess(name string, how syscall.Signal) error {
+// signalProcess suspends or resumes a process.
+func (w *scriptFixture) signalProcess(name string, sig syscall.Signal) error {
 	p := w.processes[name]
 	if p == nil {
-		return fmt.Errorf("no %s runs", name)
+		return fmt.Errorf("%s is not running", name)
 	}
-	p.Frozen = how == syscall.SIGSTOP
+	p.Frozen = sig == syscall.SIGSTOP
 	w.updateProxy()
-	return p.Cmd.Process.Signal(how)
+	return p.Cmd.Process.Signal(sig)
 }
 
-// updateProxy makes the public address lead to the processes that run.
+// updateProxy routes the public address to the processes that are running.
 func (w *scriptFixture) updateProxy() {
 	var to []string
 	for _, p := range w.processes {
@@ -80,19 +80,18 @@ func (w *scriptFixture) updateProxy() {
 	w.front.SetTargets(to...)
 }
 
-func (w *scriptFixture) endProcess(name string, how func(*harness.Process) error) error {
+func (w *scriptFixture) endProcess(name string, end func(*harness.Process) error) error {
 	p := w.processes[name]
 	if p == nil {
-		return fmt.Errorf("no %s runs", name)
+		return fmt.Errorf("%s is not running", name)
 	}
 	delete(w.processes, name)
-	err := how(p)
+	err := end(p)
 	w.updateProxy()
 	return errors.Join(err, w.checkLog())
 }
 
-// startGateway runs the program, or what $PROGRAM says, after what the shell is told $BEFORE,
-// until it says that it listens.
+// startGateway starts the program, or $PROGRAM, after the shell command $BEFORE.
 func (w *scriptFixture) startGateway(ts *testscript.TestScript) (*harness.Process, error) {
 	log, err := os.OpenFile(filepath.Join(w.dir, logFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -116,7 +115,7 @@ func (w *scriptFixture) killAll() {
 	}
 }
 
-// checkLog gives an error when the log tells of a race or a panic.
+// checkLog returns an error if the log reports a panic or a data race.
 func (w *scriptFixture) checkLog() error {
 	log, err := os.ReadFile(filepath.Join(w.dir, logFile))
 	if err != nil {

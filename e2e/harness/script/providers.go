@@ -12,7 +12,7 @@ import (
 	"hydragate/e2e/harness"
 )
 
-// A pendingDeliveries holds what Slack is delivering in the background. The zero value is ready.
+// pendingDeliveries are the deliveries of Slack in the background. The zero value is ready to use.
 type pendingDeliveries struct {
 	wg sync.WaitGroup
 
@@ -20,35 +20,51 @@ type pendingDeliveries struct {
 	errs []error
 }
 
-// slack is sending PERSON TEXT | is sending PERSON /COMMAND TEXT | has delivered all | loses acks | hears acks | waits | drops | says REASON
-func (w *scriptFixture) slackCommand(ts *testscript.TestScript, args []string) error {
-	switch does := strings.Join(args[:min(2, len(args))], " "); {
-	case does == "is sending" && len(args) == 4:
-		w.deliveries.add(func() error { return w.clients["slack"].send(w.ctx, users[args[2]], args[3]) })
-		return nil
-	case does == "is sending" && len(args) == 5:
-		w.deliveries.add(func() error { return w.slashCommand(users[args[2]], args[3], args[4]) })
-		return nil
-	case strings.Join(args, " ") == "has delivered all":
+// slackCommand implements the command slack.
+func (w *scriptFixture) slackCommand(_ *testscript.TestScript, args []string) error {
+	if len(args) == 0 {
+		return errors.New(slackUsage)
+	}
+	switch args[0] {
+	case "send-background":
+		return w.sendSlackInBackground(args[1:])
+	case "wait-delivered":
 		return w.deliveries.wait(w.ctx)
-	case does == "loses acks", does == "hears acks":
-		w.slack.DropAcks(args[0] == "loses")
+	case "drop-acks", "accept-acks":
+		w.Slack.DropAcks(args[0] == "drop-acks")
 		return nil
-	case does == "waits":
+	case "wait-pending":
 		return new(harness.Broadcast).WaitFor(harness.EventTimeout, func() error {
-			if w.slack.PendingEnvelopes() == 0 {
-				return errors.New("Slack waits for no acknowledgement")
+			if w.Slack.PendingEnvelopes() == 0 {
+				return errors.New("no envelope is waiting for an acknowledgment")
 			}
 			return nil
 		})
-	case does == "drops":
-		w.slack.CutSockets(harness.SlackAppID)
+	case "cut-sockets":
+		w.Slack.CutSockets(harness.SlackAppID)
 		return nil
-	case args[0] == "says" && len(args) == 2:
-		w.slack.DisconnectSockets(harness.SlackAppID, args[1])
-		return nil
+	case "disconnect":
+		if len(args) == 2 {
+			w.Slack.DisconnectSockets(harness.SlackAppID, args[1])
+			return nil
+		}
 	}
-	return errors.New("usage: slack is sending PERSON [/COMMAND] TEXT | has delivered all | loses acks | hears acks | waits | drops | says REASON")
+	return errors.New(slackUsage)
+}
+
+const slackUsage = "usage: slack send-background USER [/COMMAND] TEXT | wait-delivered | drop-acks | accept-acks | " +
+	"wait-pending | cut-sockets | disconnect REASON"
+
+func (w *scriptFixture) sendSlackInBackground(args []string) error {
+	switch len(args) {
+	case 2:
+		w.deliveries.add(func() error { return w.clients["slack"].send(w.ctx, users[args[0]], args[1]) })
+	case 3:
+		w.deliveries.add(func() error { return w.slashCommand(users[args[0]], args[1], args[2]) })
+	default:
+		return errors.New(slackUsage)
+	}
+	return nil
 }
 
 func (b *pendingDeliveries) add(deliver func() error) {
@@ -61,7 +77,7 @@ func (b *pendingDeliveries) add(deliver func() error) {
 	})
 }
 
-// wait waits until everything is delivered or given up.
+// wait waits for all deliveries. It returns an error if one of them failed.
 func (b *pendingDeliveries) wait(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
@@ -73,31 +89,31 @@ func (b *pendingDeliveries) wait(ctx context.Context) error {
 	select {
 	case <-done:
 	case <-ctx.Done():
-		return errors.New("Slack is still delivering")
+		return errors.New("deliveries have not ended")
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := errors.Join(b.errs...); err != nil {
-		return fmt.Errorf("Slack could not deliver all: %w", err)
+		return fmt.Errorf("deliver: %w", err)
 	}
 	return nil
 }
 
-// telegram has nothing left: it could hand over all that people wrote.
-func (w *scriptFixture) telegramCommand(ts *testscript.TestScript, args []string) error {
-	if strings.Join(args, " ") == "has nothing left" {
+// telegramCommand implements the command telegram.
+func (w *scriptFixture) telegramCommand(_ *testscript.TestScript, args []string) error {
+	if strings.Join(args, " ") == "wait-confirmed" {
 		return w.waitTelegramConfirmed()
 	}
-	return errors.New("usage: telegram has nothing left")
+	return errors.New("usage: telegram wait-confirmed")
 }
 
-// waitTelegramConfirmed waits until every update is confirmed.
+// waitTelegramConfirmed waits until the gateway has confirmed all updates.
 func (w *scriptFixture) waitTelegramConfirmed() error {
 	ctx, cancel := context.WithTimeout(w.ctx, harness.EventTimeout)
 	defer cancel()
-	for _, id := range w.telegram.PendingUpdates(harness.TelegramBot) {
-		if attempts, err := w.telegram.WaitDelivered(ctx, id); err != nil {
-			return fmt.Errorf("update %d was handed over %d times and is not confirmed: %w", id, attempts, err)
+	for _, id := range w.Telegram.PendingUpdates(harness.TelegramBot) {
+		if attempts, err := w.Telegram.WaitDelivered(ctx, id); err != nil {
+			return fmt.Errorf("update %d not confirmed after %d attempts: %w", id, attempts, err)
 		}
 	}
 	return nil

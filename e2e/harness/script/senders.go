@@ -13,13 +13,10 @@ import (
 	"hydragate/e2e/harness"
 )
 
-// A telegramSenders is many people who write on Telegram at the same time, each one message
-// after the other. As Telegram does it, a message is handed over again until it is
-// acknowledged, and the next one of its chat not before: a gateway that is killed
-// leaves behind commits that Postgres goes on with, and what those store late comes
-// after whatever was stored meanwhile, which no gateway could prevent. So whoever hands
-// over the next one too early has no order to expect; whoever waits has all of it.
-// What was acknowledged is never handed over again: that is the gateway's to keep.
+// telegramSenders are users who send messages on Telegram concurrently. Each sends its messages in
+// sequence. As Telegram does, it repeats a message until the webhook is acknowledged before it sends
+// the next: a killed gateway can leave a commit that Postgres completes later, so only messages that
+// are sent one after the other have a defined order. An acknowledged message is not repeated.
 type telegramSenders struct {
 	harness.Broadcast
 	stop chan struct{}
@@ -31,34 +28,34 @@ type telegramSenders struct {
 
 const (
 	senderCount     = 8
-	firstSenderID   = 9000 // Telegram id of the first
+	firstSenderID   = 9000 // Telegram user ID of the first sender
 	sendInterval    = 10 * time.Millisecond
-	initialMessages = 120 // acknowledged messages that make a crowd
-	moreMessages    = 40  // and that show that it writes on
+	initialMessages = 120 // acknowledged messages after start
+	moreMessages    = 40  // further acknowledged messages after continue
 )
 
-// crowd writes [on] | stops writing | was heard [once] | was answered [once]
+// sendersCommand implements the command senders.
 func (w *scriptFixture) sendersCommand(ts *testscript.TestScript, args []string) error {
-	switch does := strings.Join(args, " "); does {
-	case "writes":
+	switch verb := strings.Join(args, " "); verb {
+	case "start":
 		return w.startSenders(ts.Getenv("INSTANCE"))
-	case "writes on":
+	case "continue":
 		return w.senders.waitAcknowledged(moreMessages)
-	case "stops writing":
+	case "stop":
 		close(w.senders.stop)
 		w.senders.wg.Wait()
 		return nil
-	case "was heard", "was heard once":
-		return w.app.WaitFor(harness.EventTimeout, func() error { return w.checkReceived(does == "was heard once") })
-	case "was answered", "was answered once":
-		return w.app.WaitFor(harness.EventTimeout, func() error { return w.checkReplies(does == "was answered once") })
+	case "expect-delivered", "expect-delivered once":
+		return w.app.WaitFor(harness.EventTimeout, func() error { return w.checkReceived(verb == "expect-delivered once") })
+	case "expect-answered", "expect-answered once":
+		return w.app.WaitFor(harness.EventTimeout, func() error { return w.checkReplies(verb == "expect-answered once") })
 	}
-	return errors.New("usage: crowd writes [on] | stops writing | was heard [once] | was answered [once]")
+	return errors.New("usage: senders start | continue | stop | expect-delivered [once] | expect-answered [once]")
 }
 
-// startSenders lets them write, and returns when enough was acknowledged.
+// startSenders starts the senders. It returns when initialMessages are acknowledged.
 func (w *scriptFixture) startSenders(instance string) error {
-	_, secret := w.telegram.Webhook(harness.TelegramBot)
+	_, secret := w.Telegram.Webhook(harness.TelegramBot)
 	c := &telegramSenders{stop: make(chan struct{})}
 	w.senders = c
 	for who := range senderCount {
@@ -86,12 +83,12 @@ func (w *scriptFixture) startSenders(instance string) error {
 	return c.waitAcknowledged(initialMessages)
 }
 
-// waitAcknowledged waits until so many more messages are acknowledged.
+// waitAcknowledged waits until enough further messages are acknowledged.
 func (c *telegramSenders) waitAcknowledged(enough int) error {
 	before := c.count()
 	return c.WaitFor(harness.EventTimeout, func() error {
 		if more := c.count() - before; more < enough {
-			return fmt.Errorf("only %d more messages of the crowd are acknowledged", more)
+			return fmt.Errorf("%d further messages acknowledged", more)
 		}
 		return nil
 	})
@@ -116,8 +113,8 @@ func (c *telegramSenders) acknowledge(text string) {
 	c.Notify()
 }
 
-// checkReceived gives an error unless the agent heard all that was acknowledged, of each
-// person in order and without a gap.
+// checkReceived returns an error unless the application has received all acknowledged messages, those
+// of each sender in order and without a gap.
 func (w *scriptFixture) checkReceived(once bool) error {
 	w.app.Mu.Lock()
 	defer w.app.Mu.Unlock()
@@ -133,31 +130,31 @@ func (w *scriptFixture) checkReceived(once bool) error {
 			continue
 		}
 		if n != next[who] {
-			return fmt.Errorf("of %d the agent heard %d where %d is next", who, n, next[who])
+			return fmt.Errorf("sender %d: application received message %d, want %d", who, n, next[who])
 		}
 		next[who]++
 		times[e.Field("text")] += e.Deliveries
 	}
-	return w.senders.compare("heard", once, times)
+	return w.senders.compare("delivered", once, times)
 }
 
-// checkReplies gives an error unless everybody got the answers to what was
-// acknowledged, in order and without a gap. An answer may come again, as its sender
-// may be killed before it notes that it was sent, but then before the next one.
+// checkReplies returns an error unless each sender has received the replies to all acknowledged
+// messages, in order and without a gap. A reply may be repeated before the next one, because a
+// gateway may be killed before it stores that the reply was sent.
 func (w *scriptFixture) checkReplies(once bool) error {
 	w.senders.mu.Lock()
 	defer w.senders.mu.Unlock()
 	times := map[string]int{}
 	for i := range senderCount {
 		next := 0
-		for _, l := range w.telegram.Replies(fmt.Sprint(firstSenderID + i)) {
+		for _, l := range w.Telegram.Replies(fmt.Sprint(firstSenderID + i)) {
 			text := strings.TrimPrefix(l.Text, "I heard that ")
 			var who, n int
 			if _, err := fmt.Sscanf(text, "%d says %d", &who, &n); err != nil {
 				continue
 			}
 			if n != next && n != next-1 {
-				return fmt.Errorf("%d was answered %d where %d is next", who, n, next)
+				return fmt.Errorf("sender %d: reply to message %d, want %d", who, n, next)
 			}
 			next = n + 1
 			times[text]++
@@ -166,7 +163,7 @@ func (w *scriptFixture) checkReplies(once bool) error {
 	return w.senders.compare("answered", once, times)
 }
 
-// compare compares what was acknowledged with what became of it; c.mu is held.
+// compare returns an error unless each acknowledged message occurs in times. c.mu must be held.
 func (c *telegramSenders) compare(what string, once bool, times map[string]int) error {
 	lost, twice := 0, 0
 	for _, text := range c.acknowledged {
@@ -178,7 +175,7 @@ func (c *telegramSenders) compare(what string, once bool, times map[string]int) 
 		}
 	}
 	if lost+twice > 0 {
-		return fmt.Errorf("of %d acknowledged messages %d were not %s, and %d more than once", len(c.acknowledged), lost, what, twice)
+		return fmt.Errorf("of %d acknowledged messages, %d were not %s and %d more than once", len(c.acknowledged), lost, what, twice)
 	}
 	return nil
 }

@@ -18,52 +18,52 @@ import (
 	"hydragate/e2e/harness"
 )
 
-// Texters are many people who text at the same time, each one message after the other.
+// smsSenders are users who send SMS concurrently, each one message after the other.
 type smsSenders struct {
 	mu       sync.Mutex
 	next     [smsSenderCount]int
-	sent     []string // what they texted that is the gateway's to keep
-	rejected []string // what Twilio gave up
-	late     []string // answers that came too late
+	sent     []string // texts that the gateway accepted
+	rejected []string // texts that Twilio gave up on
+	late     []string // responses that were late or had an unexpected status
 }
 
 const (
 	smsSenderCount = 8
-	firstSMSNumber = 14155550200 // number of the first
+	firstSMSNumber = 14155550200 // phone number of the first sender
 )
 
-const smsSendersUsage = `usage: texters write N[/LONG] [in vain] | were heard | were lost | are [not] in the log of Twilio |
-	fill the spool | leave nothing readable`
+const smsSendersUsage = `usage: sms-senders send N[/FULL] [rejected] | expect-delivered | expect-lost | break-backfill |
+	expect-backfill | fill-spool | expect-spool-encrypted`
 
-// texters write N [in vain] makes them write N texts in all, or LONG when the run is a
-// long one. Each is to be taken at once and in time; in vain, Twilio is to give each up.
+// smsSendersCommand implements the command sms-senders. Its verb send sends N texts in all, or FULL in
+// a full run. All must be accepted in time, or, with rejected, none.
 func (w *scriptFixture) smsSendersCommand(ts *testscript.TestScript, args []string) error {
 	if w.smsSenders == nil {
 		w.smsSenders = &smsSenders{}
 	}
-	switch does := strings.Join(args, " "); {
-	case len(args) >= 2 && args[0] == "write":
+	switch verb := strings.Join(args, " "); {
+	case len(args) >= 2 && args[0] == "send":
 		n, err := parseCount(args[1])
 		if err != nil {
 			return err
 		}
-		vain := len(args) == 4 && args[2] == "in" && args[3] == "vain"
-		if len(args) != 2 && !vain {
+		rejected := len(args) == 3 && args[2] == "rejected"
+		if len(args) != 2 && !rejected {
 			return errors.New(smsSendersUsage)
 		}
-		return w.sendSMS(n, vain)
-	case does == "were heard":
+		return w.sendSMS(n, rejected)
+	case verb == "expect-delivered":
 		return w.app.WaitFor(harness.EventTimeout+time.Duration(len(w.smsSenders.sent))*50*time.Millisecond, w.checkSMSReceived)
-	case does == "were lost":
+	case verb == "expect-lost":
 		return w.checkSMSLost()
-	case does == "fill the spool":
+	case verb == "fill-spool":
 		return w.fillSpool()
-	case does == "are not in the log of Twilio": // for the rest of the story
-		w.twilio.Arm("Messages.list", slices.Repeat([]simulator.Fault{{Status: 500, Body: `{"code":20500}`}}, 10_000)...)
+	case verb == "break-backfill": // until the script ends
+		w.Twilio.Arm("Messages.list", slices.Repeat([]simulator.Fault{{Status: 500, Body: `{"code":20500}`}}, 10_000)...)
 		return nil
-	case does == "leave nothing readable":
+	case verb == "expect-spool-encrypted":
 		return w.checkSpoolEncrypted()
-	case does == "are in the log of Twilio": // and so the gateway's to fetch
+	case verb == "expect-backfill": // the gateway fetches rejected texts from Twilio's log
 		w.smsSenders.sent = append(w.smsSenders.sent, w.smsSenders.rejected...)
 		w.smsSenders.rejected = nil
 		return nil
@@ -71,7 +71,7 @@ func (w *scriptFixture) smsSendersCommand(ts *testscript.TestScript, args []stri
 	return errors.New(smsSendersUsage)
 }
 
-// parseCount reads "200/4000": the first in a short run, the second in a long one.
+// parseCount parses a number such as "200", or "200/4000" for a short and a full run.
 func parseCount(arg string) (int, error) {
 	short, full, both := strings.Cut(arg, "/")
 	if both && harness.FullRun() {
@@ -80,7 +80,7 @@ func parseCount(arg string) (int, error) {
 	return strconv.Atoi(short)
 }
 
-func (w *scriptFixture) sendSMS(n int, vain bool) error {
+func (w *scriptFixture) sendSMS(n int, reject bool) error {
 	var all sync.WaitGroup
 	before, lost := len(w.smsSenders.sent)+len(w.smsSenders.rejected), len(w.smsSenders.rejected)
 	for who := range smsSenderCount {
@@ -96,18 +96,18 @@ func (w *scriptFixture) sendSMS(n int, vain bool) error {
 	defer t.mu.Unlock()
 	switch {
 	case len(t.sent)+len(t.rejected) != before+n:
-		return fmt.Errorf("they texted %d, not %d", len(t.sent)+len(t.rejected)-before, n)
+		return fmt.Errorf("%d texts sent, want %d", len(t.sent)+len(t.rejected)-before, n)
 	case len(t.late) > 0:
-		return fmt.Errorf("%d answers came too late, such as %s", len(t.late), t.late[0])
-	case vain && len(t.rejected)-lost < n:
-		return fmt.Errorf("%d of %d were taken all the same", n-len(t.rejected)+lost, n)
-	case !vain && len(t.rejected) > lost:
-		return fmt.Errorf("%d of %d were not taken, such as %s", len(t.rejected)-lost, n, t.rejected[lost])
+		return fmt.Errorf("%d unexpected responses, such as %s", len(t.late), t.late[0])
+	case reject && len(t.rejected)-lost < n:
+		return fmt.Errorf("%d of %d texts accepted, want none", n-len(t.rejected)+lost, n)
+	case !reject && len(t.rejected) > lost:
+		return fmt.Errorf("%d of %d texts rejected, such as %s", len(t.rejected)-lost, n, t.rejected[lost])
 	}
 	return nil
 }
 
-// fillSpool lets them write until a text is in vain.
+// fillSpool sends texts until one is rejected.
 func (w *scriptFixture) fillSpool() error {
 	const most = 2000
 	for n := range most {
@@ -115,24 +115,24 @@ func (w *scriptFixture) fillSpool() error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%d texts do not fill the spool", most)
+	return fmt.Errorf("spool not full after %d texts", most)
 }
 
-// sendOneSMS makes a person write, and looks how Twilio was answered. A gateway that is
-// not there answers nobody; one that is there answers each attempt in time.
+// sendOneSMS sends a text and records the responses to Twilio. Each attempt must get a response in
+// time unless no gateway is running.
 func (w *scriptFixture) sendOneSMS(who int) {
 	t := w.smsSenders
 	t.mu.Lock()
 	text := fmt.Sprintf("%d texts %d", firstSMSNumber+who, t.next[who])
 	t.next[who]++
 	t.mu.Unlock()
-	begun := time.Now()
-	sid := w.twilio.SendText(fmt.Sprintf("+%d", firstSMSNumber+who), harness.SMSBotNumber, text)
-	took := time.Since(begun)
-	attempts := w.twilio.Attempts(sid)
+	start := time.Now()
+	sid := w.Twilio.SendText(fmt.Sprintf("+%d", firstSMSNumber+who), harness.SMSBotNumber, text)
+	took := time.Since(start)
+	attempts := w.Twilio.Attempts(sid)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if w.twilio.Delivered(sid) {
+	if w.Twilio.Delivered(sid) {
 		t.sent = append(t.sent, text)
 	} else {
 		t.rejected = append(t.rejected, text)
@@ -142,13 +142,13 @@ func (w *scriptFixture) sendOneSMS(who int) {
 	}
 	for _, a := range attempts {
 		if a.Status != 200 && a.Status != 503 && a.Status != 0 {
-			t.late = append(t.late, fmt.Sprintf("a status of %d", a.Status))
+			t.late = append(t.late, fmt.Sprintf("status %d", a.Status))
 		}
 	}
 }
 
-// checkSMSReceived gives an error unless the agent heard each text as one message, and the
-// texts of each person in order.
+// checkSMSReceived returns an error unless the application has received each accepted text as one
+// message, and the texts of each sender in order.
 func (w *scriptFixture) checkSMSReceived() error {
 	w.app.Mu.Lock()
 	defer w.app.Mu.Unlock()
@@ -162,7 +162,7 @@ func (w *scriptFixture) checkSMSReceived() error {
 			continue
 		}
 		if before, wrote := last[who]; wrote && n <= before {
-			return fmt.Errorf("of %d the agent heard %d after %d", who, n, before)
+			return fmt.Errorf("sender %d: application received text %d after %d", who, n, before)
 		}
 		last[who] = n
 		messages[e.Field("text")]++
@@ -177,23 +177,23 @@ func (w *scriptFixture) checkSMSReceived() error {
 		}
 	}
 	if lost+twice > 0 {
-		return fmt.Errorf("of %d texts %d were not heard, and %d were stored twice", len(w.smsSenders.sent), lost, twice)
+		return fmt.Errorf("of %d texts, %d were not delivered and %d were stored twice", len(w.smsSenders.sent), lost, twice)
 	}
 	return nil
 }
 
-// checkSMSLost gives an error unless nothing that was in vain is stored.
+// checkSMSLost returns an error if a rejected text is stored.
 func (w *scriptFixture) checkSMSLost() error {
 	found, err := harness.QueryRows(w.databaseURL, `select text from messages where text like '% texts %'`)
 	if err != nil {
 		return err
 	}
 	if len(w.smsSenders.rejected) == 0 {
-		return errors.New("nothing was in vain")
+		return errors.New("no text was rejected")
 	}
-	for _, vain := range w.smsSenders.rejected {
+	for _, rejected := range w.smsSenders.rejected {
 		for _, text := range found {
-			if text == vain {
+			if text == rejected {
 				return fmt.Errorf("%q is stored", text)
 			}
 		}
@@ -201,9 +201,8 @@ func (w *scriptFixture) checkSMSLost() error {
 	return nil
 }
 
-// checkSpoolEncrypted gives an error when a file of the spool tells what somebody wrote, a
-// number or a code, or when there is none. The search is not blind: it finds what is
-// planted beside it.
+// checkSpoolEncrypted returns an error if the files of the spool contain a text, a phone number or a
+// claim code, or if there are none. It must find a planted phone number.
 func (w *scriptFixture) checkSpoolEncrypted() error {
 	dir := filepath.Join(w.dir, "data", "spool")
 	paths, err := filepath.Glob(filepath.Join(dir, "*"))
@@ -223,10 +222,10 @@ func (w *scriptFixture) checkSpoolEncrypted() error {
 	}
 	needles := append([]string{strconv.Itoa(firstSMSNumber), " texts ", users["steve"].phone[1:], harness.SMSBotNumber[1:], harness.TwilioAccount}, w.codes...)
 	if findNeedle(all, needles) != "" {
-		return fmt.Errorf("the spool tells %q", findNeedle(all, needles))
+		return fmt.Errorf("the spool contains %q", findNeedle(all, needles))
 	}
 	if findNeedle(append(all, "planted: +"+users["steve"].phone[1:]...), needles) == "" {
-		return errors.New("the search is blind")
+		return errors.New("planted phone number not found")
 	}
 	return nil
 }

@@ -12,35 +12,35 @@ import (
 	"hydragate/e2e/harness"
 )
 
-const staffUsage = `usage: staff opens instance NAME | adds customer NAME | connects CHANNEL [MODE] | adopts CHANNEL PERSON |
-	issues code CHANNEL PERSON | invites CHANNEL role=ROLE | sees CHANNEL PERSON FIELD=VALUE…`
+const staffUsage = `usage: staff create-instance NAME | create-customer NAME | connect CHANNEL [MODE] |
+	adopt CHANNEL USER | issue-code CHANNEL USER | invite CHANNEL role=ROLE | expect CHANNEL USER FIELD=VALUE…`
 
-// staffCommand does what staff do, by the API.
+// staffCommand implements the command staff, which calls the API.
 func (w *scriptFixture) staffCommand(ts *testscript.TestScript, args []string) error {
 	if len(args) < 2 {
 		return errors.New(staffUsage)
 	}
 	at := map[string]string{"INSTANCE": ts.Getenv("INSTANCE"), "CUSTOMER": ts.Getenv("CUSTOMER")}
-	switch does := strings.Join(args[:2], " "); {
-	case does == "opens instance" && len(args) == 3:
-		return w.createInstance(ts, args[2])
-	case does == "adds customer" && len(args) == 3:
-		return w.createCustomer(ts, args[2])
-	case args[0] == "connects":
+	switch verb := args[0]; {
+	case verb == "create-instance" && len(args) == 2:
+		return w.createInstance(ts, args[1])
+	case verb == "create-customer" && len(args) == 2:
+		return w.createCustomer(ts, args[1])
+	case verb == "connect":
 		return w.connectChannel(ts, at, args[1], append(args[2:], "webhook")[0])
-	case args[0] == "adopts" && len(args) == 3:
+	case verb == "adopt" && len(args) == 3:
 		return w.adoptIdentity(ts, at, args[1], args[2])
-	case does == "issues code" && len(args) == 4:
-		return w.issueCode(ts, at, args[2], args[3])
-	case args[0] == "invites" && len(args) == 3:
+	case verb == "issue-code" && len(args) == 3:
+		return w.issueCode(ts, at, args[1], args[2])
+	case verb == "invite" && len(args) == 3:
 		return w.createInvite(ts, at, args[1], strings.TrimPrefix(args[2], "role="))
-	case args[0] == "sees" && len(args) > 3:
+	case verb == "expect" && len(args) > 3:
 		return w.checkIdentity(args[1]+" "+args[2], args[3:])
 	}
 	return errors.New(staffUsage)
 }
 
-// callAPI calls the API with the key of the stories.
+// callAPI calls the API with the admin key.
 func (w *scriptFixture) callAPI(method, path string, body any, wantStatus int) (map[string]any, error) {
 	raw := []byte{}
 	if body != nil {
@@ -55,7 +55,7 @@ func (w *scriptFixture) callAPI(method, path string, body any, wantStatus int) (
 		return nil, err
 	}
 	if a.Status != wantStatus {
-		return nil, fmt.Errorf("%s %s is answered %d %s", method, path, a.Status, a.Body)
+		return nil, fmt.Errorf("%s %s = %d %s", method, path, a.Status, a.Body)
 	}
 	var doc map[string]any
 	if a.Body == "" {
@@ -85,17 +85,17 @@ func (w *scriptFixture) createCustomer(ts *testscript.TestScript, name string) e
 	return nil
 }
 
-// connectChannel sets a channel up, and does in the provider's console what only can be
-// done there. TELEGRAM_SECRET is what Telegram proves itself with then.
+// connectChannel sets up a channel, and enters the webhook URLs at the provider where its API cannot.
+// It sets TELEGRAM_SECRET to Telegram's secret token.
 func (w *scriptFixture) connectChannel(ts *testscript.TestScript, at map[string]string, channel, mode string) error {
 	body := map[string]any{}
 	switch channel {
 	case "telegram":
-		w.telegram.AddBot(harness.TelegramToken, harness.TelegramBot)
+		w.Telegram.AddBot(harness.TelegramToken, harness.TelegramBot)
 		body["bot_token"], body["mode"] = harness.TelegramToken, mode
 	case "sms", "whatsapp":
-		w.twilio.AddAccount(harness.TwilioAccount, harness.TwilioToken)
-		w.twilio.AddNumber(harness.TwilioAccount, harness.SMSBotNumber)
+		w.Twilio.AddAccount(harness.TwilioAccount, harness.TwilioToken)
+		w.Twilio.AddNumber(harness.TwilioAccount, harness.SMSBotNumber)
 		body["account_sid"], body["auth_token"], body["phone_number"] = harness.TwilioAccount, harness.TwilioToken, harness.SMSBotNumber
 	case "slack":
 		app := harness.NewSlackApp("", "")
@@ -103,38 +103,37 @@ func (w *scriptFixture) connectChannel(ts *testscript.TestScript, at map[string]
 		if mode == "socket" {
 			app.AppToken, body["app_token"] = harness.SlackAppToken, harness.SlackAppToken
 		}
-		w.slack.AddApp(app)
-		w.slack.AddRoom(harness.SlackChannelID, false)
+		w.Slack.AddApp(app)
+		w.Slack.AddRoom(harness.SlackChannelID, false)
 	}
 	c, err := w.callAPI("POST", "/v1/instances/"+at["INSTANCE"]+"/channels/"+channel, body, 200)
 	if err != nil {
 		return err
 	}
 	if c["status"] != "active" {
-		return fmt.Errorf("the channel is not active: %v", c)
+		return fmt.Errorf("channel status: %v, want active", c)
 	}
 	if channel == "slack" && c["mode"] != mode {
-		return fmt.Errorf("the channel is not in the mode asked for: %v", c)
+		return fmt.Errorf("channel mode: %v, want %s", c["mode"], mode)
 	}
 	if mode == "socket" {
-		return nil // nothing is to be entered in Slack's console
+		return nil // Socket Mode needs no webhook URL
 	}
 	url := fmt.Sprint(c["webhook_url"])
 	switch channel {
 	case "telegram":
-		_, secret := w.telegram.Webhook(harness.TelegramBot)
+		_, secret := w.Telegram.Webhook(harness.TelegramBot)
 		ts.Setenv("TELEGRAM_SECRET", secret)
 	case "whatsapp":
-		w.twilio.SetWhatsAppURL(harness.TwilioAccount, harness.SMSBotNumber, url, url)
+		w.Twilio.SetWhatsAppURL(harness.TwilioAccount, harness.SMSBotNumber, url, url)
 	case "slack":
-		w.slack.AddApp(harness.NewSlackApp(url, fmt.Sprint(c["commands_url"])))
-		return w.slack.Verify(w.ctx, harness.SlackAppID)
+		w.Slack.AddApp(harness.NewSlackApp(url, fmt.Sprint(c["commands_url"])))
+		return w.Slack.Verify(w.ctx, harness.SlackAppID)
 	}
 	return nil
 }
 
-// adoptIdentity finds somebody who wrote among the unknown senders and links them to the
-// customer.
+// adoptIdentity links an unknown sender to the customer.
 func (w *scriptFixture) adoptIdentity(ts *testscript.TestScript, at map[string]string, channel, name string) error {
 	page, err := w.callAPI("GET", "/v1/identities?customer=none&limit=100&instance_id="+at["INSTANCE"], nil, 200)
 	if err != nil {
@@ -153,26 +152,26 @@ func (w *scriptFixture) adoptIdentity(ts *testscript.TestScript, at map[string]s
 			return err
 		}
 		if adopted["customer_id"] != at["CUSTOMER"] || adopted["verified"] != false {
-			return fmt.Errorf("it is adopted as %v", adopted)
+			return fmt.Errorf("adopted identity = %v", adopted)
 		}
 		w.identityPaths[channel+" "+name] = "/v1/customers/" + at["CUSTOMER"] + "/identities/" + id
 		ts.Setenv("IDENTITY", id)
 		return nil
 	}
-	return fmt.Errorf("%s is not among the unknown senders %v", want, items)
+	return fmt.Errorf("%s is not an unknown sender: %v", want, items)
 }
 
-// issueCode presses "Generate code". CODE is the code then, ODD the same as somebody
-// might type it.
+// issueCode issues a claim code. It sets CODE to the code, and ODD to the code as a user might type
+// it.
 func (w *scriptFixture) issueCode(ts *testscript.TestScript, at map[string]string, channel, name string) error {
 	c, err := w.callAPI("POST", w.identityPaths[channel+" "+name]+"/claim-code", nil, 201)
 	if err != nil {
 		return err
 	}
-	code, said := fmt.Sprint(c["code"]), fmt.Sprint(c["instructions"])
+	code, instructions := fmt.Sprint(c["code"]), fmt.Sprint(c["instructions"])
 	grouped := code[:3] + "-" + code[3:]
-	if c["expires_in_seconds"] != 900.0 || !strings.Contains(said, "/claim "+grouped) {
-		return errors.New("the code is not shown as it must be")
+	if c["expires_in_seconds"] != 900.0 || !strings.Contains(instructions, "/claim "+grouped) {
+		return errors.New("unexpected instructions or expiry of the code")
 	}
 	w.codes = append(w.codes, code)
 	ts.Setenv("CODE", code)
@@ -180,8 +179,8 @@ func (w *scriptFixture) issueCode(ts *testscript.TestScript, at map[string]strin
 	return nil
 }
 
-// createInvite makes an invite. INVITE is its code then, INVITE_ID names it, and ODD_INVITE
-// is a command with the code as somebody might type it.
+// createInvite creates an invite. It sets INVITE to its code, INVITE_ID to its ID, and ODD_INVITE to a
+// command with the code as a user might type it.
 func (w *scriptFixture) createInvite(ts *testscript.TestScript, at map[string]string, channel, role string) error {
 	body := map[string]any{"channel": channel, "instance_id": at["INSTANCE"], "role_override": nil}
 	if role != "" {
@@ -191,13 +190,13 @@ func (w *scriptFixture) createInvite(ts *testscript.TestScript, at map[string]st
 	if err != nil {
 		return err
 	}
-	code, said := fmt.Sprint(i["code"]), fmt.Sprint(i["instructions"])
+	code, instructions := fmt.Sprint(i["code"]), fmt.Sprint(i["instructions"])
 	grouped := code[:4] + "-" + code[4:8] + "-" + code[8:]
 	link := map[string]string{
 		"telegram": "https://t.me/" + harness.TelegramBot + "?start=claim_" + code, "sms": "sms:" + harness.SMSBotNumber + "?body=%2Fclaim%20" + grouped,
 	}[channel]
-	if len(code) != 12 || i["expires_in_seconds"] != 86400.0 || i["url"] != link || !strings.Contains(said, "/claim "+grouped) {
-		return errors.New("the invite is not shown as it must be")
+	if len(code) != 12 || i["expires_in_seconds"] != 86400.0 || i["url"] != link || !strings.Contains(instructions, "/claim "+grouped) {
+		return errors.New("unexpected instructions, expiry or URL of the invite")
 	}
 	w.codes = append(w.codes, code)
 	ts.Setenv("INVITE", code)
@@ -206,16 +205,16 @@ func (w *scriptFixture) createInvite(ts *testscript.TestScript, at map[string]st
 	return nil
 }
 
-// checkIdentity gives an error unless the identity is like this now.
-func (w *scriptFixture) checkIdentity(who string, wants []string) error {
-	i, err := w.callAPI("GET", w.identityPaths[who], nil, 200)
+// checkIdentity returns an error unless the fields of the identity have the values in wants.
+func (w *scriptFixture) checkIdentity(user string, wants []string) error {
+	i, err := w.callAPI("GET", w.identityPaths[user], nil, 200)
 	if err != nil {
 		return err
 	}
 	for _, want := range wants {
 		field, value, _ := strings.Cut(want, "=")
 		if got := fmt.Sprint(i[field]); got != value {
-			return fmt.Errorf("staff see %s=%s", field, got)
+			return fmt.Errorf("%s = %s, want %s", field, got, value)
 		}
 	}
 	return nil

@@ -13,14 +13,14 @@ import (
 	"hydragate/e2e/harness"
 )
 
-// useServers gives the script a database of its own on the Postgres of the tests,
-// and the way to it and to their Redis by wires that can be cut.
+// useServers creates a database for the script, and connects the gateway to it and to Redis through
+// proxies.
 func (w *scriptFixture) useServers(t *testing.T, env *testscript.Env) error {
 	servers := map[string]*url.URL{}
 	for _, name := range []string{"HYDRAGATE_TEST_POSTGRES", "HYDRAGATE_TEST_REDIS"} {
 		u, err := url.Parse(os.Getenv(name))
 		if err != nil || u.Host == "" {
-			return fmt.Errorf("%s names no server: run make test, or set it", name)
+			return fmt.Errorf("%s is not set: run make test, or set it to the URL of a server", name)
 		}
 		servers[name] = u
 	}
@@ -52,27 +52,31 @@ func (w *scriptFixture) useServers(t *testing.T, env *testscript.Env) error {
 	return nil
 }
 
-// postgres goes away | freezes | comes back
-func (w *scriptFixture) postgresCommand(ts *testscript.TestScript, args []string) error {
+// postgresCommand implements the command postgres.
+func (w *scriptFixture) postgresCommand(_ *testscript.TestScript, args []string) error {
 	return setProxyState(w.postgresProxy, args)
 }
 
-// redis goes away | freezes | comes back
-func (w *scriptFixture) redisCommand(ts *testscript.TestScript, args []string) error {
+// redisCommand implements the command redis.
+func (w *scriptFixture) redisCommand(_ *testscript.TestScript, args []string) error {
 	return setProxyState(w.redisProxy, args)
 }
 
-func setProxyState(w *harness.Proxy, args []string) error {
-	state, known := map[string]harness.ProxyState{"goes away": harness.ProxyCut, "freezes": harness.ProxyFrozen, "comes back": harness.ProxyUp}[strings.Join(args, " ")]
-	if w == nil || !known {
-		return errors.New("usage: postgres|redis goes away | freezes | comes back, where there are servers")
+func setProxyState(p *harness.Proxy, args []string) error {
+	states := map[string]harness.ProxyState{
+		"cut": harness.ProxyCut, "freeze": harness.ProxyFrozen, "restore": harness.ProxyUp,
 	}
-	w.SetState(state)
+	state, known := states[strings.Join(args, " ")]
+	if p == nil || !known {
+		return errors.New("usage: postgres|redis cut | freeze | restore, on the engine postgres")
+	}
+	p.SetState(state)
 	return nil
 }
 
-// sqlCommand STATEMENT [[=>] VALUE] runs a statement, which gives this: now, or in the end.
-func (w *scriptFixture) sqlCommand(ts *testscript.TestScript, args []string) error {
+// sqlCommand implements the command sql. With a value it checks the result; after "=>" it waits until
+// the result is as expected.
+func (w *scriptFixture) sqlCommand(_ *testscript.TestScript, args []string) error {
 	switch {
 	case len(args) == 1:
 		return harness.ExecSQL(w.databaseURL, args[0])
@@ -84,11 +88,11 @@ func (w *scriptFixture) sqlCommand(ts *testscript.TestScript, args []string) err
 	return errors.New("usage: sql STATEMENT [[=>] VALUE]")
 }
 
-// expectRows gives an error unless the database says this.
+// expectRows returns an error unless the result of a statement is want.
 func (w *scriptFixture) expectRows(statement, want string) error {
 	found, err := harness.QueryRows(w.databaseURL, statement)
 	if got := strings.Join(found, " "); err == nil && got != want {
-		err = fmt.Errorf("the database says %q", got)
+		err = fmt.Errorf("%s = %q, want %q", statement, got, want)
 	}
 	return err
 }

@@ -1,0 +1,277 @@
+package harness
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/standard-webhooks/standard-webhooks/libraries/go"
+)
+
+// maxReplyText is how much of a message a FakeApp repeats in its reply.
+const maxReplyText = 100
+
+// A FakeApp is a fake application. It records the events that a gateway delivers and replies to
+// messages. The zero value accepts unsigned events and does not reply.
+type FakeApp struct {
+	Broadcast        // notified after each call
+	URL       string // that the gateway delivers events to
+
+	Mu           sync.Mutex
+	Secret       string // signing secret; events with another signature are rejected if it is not empty
+	ReplyText    string // reply to each message, with {text} for its text
+	Failure      string // "", "fail" (status 500) or "hang"
+	Events       []*ReceivedEvent
+	Errs         []error // invalid signatures, bodies and IDs
+	Rejected     int     // calls with an invalid signature
+	DoubleSigned int     // calls that were signed with two secrets
+
+	byID     map[string]*ReceivedEvent
+	byText   map[string][]*ReceivedEvent
+	position int // events that ExpectEvent has checked
+	blocked  map[string]*blockedCall
+}
+
+// A ReceivedEvent is an event and the number of its deliveries.
+type ReceivedEvent struct {
+	ID         string // webhook-id
+	Deliveries int
+	Body       []byte
+	First      time.Time // of the deliveries
+	order      int       // among all events
+	fields     map[string]any
+}
+
+type blockedCall struct{ waiting, released chan struct{} }
+
+// ServeHTTP records an event and replies.
+func (a *FakeApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, 4<<20))
+	if err != nil {
+		return
+	}
+	defer a.Notify()
+	status, reply, blocked := a.record(r.Header, body)
+	if blocked != nil {
+		<-blocked.released
+	}
+	if reply == "hang" {
+		a.Notify()
+		<-r.Context().Done()
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, reply)
+}
+
+// record returns the response to an event, or "hang".
+func (a *FakeApp) record(h http.Header, body []byte) (status int, reply string, blocked *blockedCall) {
+	a.Mu.Lock()
+	defer a.Mu.Unlock()
+	if status := a.verify(h, body); status != http.StatusOK {
+		return status, "", nil
+	}
+	e := a.find(h.Get(standardwebhooks.HeaderWebhookID), body)
+	if e == nil {
+		return http.StatusBadRequest, "", nil
+	}
+	e.Deliveries++
+	text := e.Field("text")
+	if blocked = a.blocked[text]; blocked != nil {
+		delete(a.blocked, text) // later calls are not blocked
+		close(blocked.waiting)
+	}
+	switch {
+	case a.Failure == "fail":
+		return http.StatusInternalServerError, "", blocked
+	case a.Failure == "hang":
+		return 0, "hang", blocked
+	case a.ReplyText == "" || e.messageID() == "":
+		return http.StatusOK, "{}", blocked
+	}
+	text = strings.ReplaceAll(a.ReplyText, "{text}", text[:min(len(text), maxReplyText)])
+	encoded, err := json.Marshal(map[string]any{"replies": []any{map[string]string{"text": text}}})
+	if err != nil {
+		panic(err)
+	}
+	return http.StatusOK, string(encoded), blocked
+}
+
+func (a *FakeApp) verify(h http.Header, body []byte) (status int) {
+	if a.Secret == "" {
+		return http.StatusOK
+	}
+	webhook, err := standardwebhooks.NewWebhook(a.Secret)
+	if err == nil {
+		err = webhook.Verify(body, h)
+	}
+	if err != nil {
+		a.Rejected++
+		a.Errs = append(a.Errs, fmt.Errorf("verify event %s: %w", h.Get(standardwebhooks.HeaderWebhookID), err))
+		return http.StatusUnauthorized
+	}
+	if len(strings.Fields(h.Get(standardwebhooks.HeaderWebhookSignature))) > 1 {
+		a.DoubleSigned++
+	}
+	return http.StatusOK
+}
+
+// find returns the event with an ID. It adds it if it is new, and returns nil if it is invalid.
+func (a *FakeApp) find(id string, body []byte) *ReceivedEvent {
+	if e := a.byID[id]; e != nil {
+		return e
+	}
+	if a.byID == nil {
+		a.byID, a.byText = map[string]*ReceivedEvent{}, map[string][]*ReceivedEvent{}
+	}
+	e := &ReceivedEvent{ID: id, Body: body, First: time.Now(), order: len(a.Events)}
+	if err := json.Unmarshal(body, &e.fields); err != nil {
+		a.Errs = append(a.Errs, fmt.Errorf("decode event %s: %w", id, err))
+		return nil
+	}
+	text := e.Field("text")
+	for _, other := range a.byText[text] {
+		if e.messageID() != "" && other.messageID() == e.messageID() {
+			a.Errs = append(a.Errs, fmt.Errorf("events %s and %s are of the same message %s", other.ID, id, e.messageID()))
+		}
+	}
+	a.Events, a.byID[id] = append(a.Events, e), e
+	a.byText[text] = append(a.byText[text], e)
+	return e
+}
+
+func (e *ReceivedEvent) messageID() string { return e.Field("message_id") }
+
+// Field returns a field of the event by its path below data, or "" if there is none. The path of a
+// field of the sender may be abbreviated; "type" is the type of the event.
+func (e *ReceivedEvent) Field(path string) string {
+	var v any = e.fields["data"]
+	switch path {
+	case "type":
+		v = e.fields
+	case "role", "verified", "external_id", "customer_email", "customer_id", "identity_id", "display_name":
+		path = "sender." + path
+	}
+	for _, key := range strings.Split(path, ".") {
+		m, _ := v.(map[string]any)
+		v = m[key]
+	}
+	if v == nil {
+		return ""
+	}
+	return fmt.Sprint(v)
+}
+
+// Update calls change while a.Mu is held.
+func (a *FakeApp) Update(change func()) {
+	a.Mu.Lock()
+	defer a.Mu.Unlock()
+	change()
+}
+
+// ExpectEvent waits for the next event. It returns an error unless each field matches its
+// expression, as in "text=Hello.*".
+func (a *FakeApp) ExpectEvent(fields []string) error {
+	err := a.WaitFor(EventTimeout, func() error {
+		a.Mu.Lock()
+		defer a.Mu.Unlock()
+		if len(a.Events) <= a.position {
+			return errors.New("no further event")
+		}
+		a.position++
+		return nil
+	})
+	a.Mu.Lock()
+	defer a.Mu.Unlock()
+	if err := errors.Join(append(a.Errs, err)...); err != nil {
+		return err
+	}
+	return a.Events[a.position-1].match(fields)
+}
+
+// ExpectRedelivery waits until the event that ExpectEvent checked last is delivered again.
+func (a *FakeApp) ExpectRedelivery(fields []string) error {
+	err := a.WaitFor(EventTimeout, func() error {
+		a.Mu.Lock()
+		defer a.Mu.Unlock()
+		if a.Events[a.position-1].Deliveries == 1 {
+			return errors.New("event not delivered again")
+		}
+		return errors.Join(a.Errs...)
+	})
+	a.Mu.Lock()
+	defer a.Mu.Unlock()
+	return errors.Join(err, a.Events[a.position-1].match(fields))
+}
+
+func (e *ReceivedEvent) match(fields []string) error {
+	for _, field := range fields {
+		path, pattern, _ := strings.Cut(field, "=")
+		re, err := regexp.Compile(`(?s)^(?:` + pattern + `)$`)
+		if err != nil {
+			return err
+		}
+		if got := e.Field(path); !re.MatchString(got) {
+			return fmt.Errorf("event has %s=%q, want %s: %s", path, got, pattern, e.Body)
+		}
+	}
+	return nil
+}
+
+// BlockFirstCall blocks the first call with a text until release is called. waiting is closed when
+// the call has arrived.
+func (a *FakeApp) BlockFirstCall(text string) (waiting <-chan struct{}, release func()) {
+	a.Mu.Lock()
+	defer a.Mu.Unlock()
+	b := &blockedCall{make(chan struct{}), make(chan struct{})}
+	if a.blocked == nil {
+		a.blocked = map[string]*blockedCall{}
+	}
+	a.blocked[text] = b
+	return b.waiting, func() { close(b.released) }
+}
+
+// A ReceivedText summarizes the events with one text.
+type ReceivedText struct {
+	Calls            int
+	Messages, Events int       // number of IDs
+	First            time.Time // of the calls
+	order            int       // of the first event among all
+}
+
+// Received returns the summary of a text. It returns the zero value if the text was not received.
+func (a *FakeApp) Received(text string) (r ReceivedText) {
+	a.Mu.Lock()
+	defer a.Mu.Unlock()
+	messages := map[string]bool{}
+	for i, e := range a.byText[text] {
+		if i == 0 {
+			r.First, r.order = e.First, e.order
+		}
+		r.Calls += e.Deliveries
+		messages[e.messageID()] = true
+	}
+	r.Events, r.Messages = len(a.byText[text]), len(messages)
+	return r
+}
+
+// FirstReceivedAfter returns when the first text that contains part was received for the first time
+// after a time.
+func (a *FakeApp) FirstReceivedAfter(part string, after time.Time) (first time.Time, ok bool) {
+	a.Mu.Lock()
+	defer a.Mu.Unlock()
+	for text, events := range a.byText {
+		at := events[0].First
+		if strings.Contains(text, part) && at.After(after) && (!ok || at.Before(first)) {
+			first, ok = at, true
+		}
+	}
+	return first, ok
+}
