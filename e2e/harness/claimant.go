@@ -197,7 +197,7 @@ func (c *claimant) sendAndAwait(ctx context.Context, texts ...string) []string {
 	outcomes := make([]string, len(texts))
 	first := c.sent
 	for _, text := range texts {
-		c.telegram.SendText(BotUsername, c.sender, text)
+		c.Telegram.SendText(BotUsername, c.sender, text)
 		c.sent++
 	}
 	for ctx.Err() == nil {
@@ -245,13 +245,13 @@ func (r *crashFixture) RequireNoCodesStored(t *testing.T) {
 	t.Helper()
 	everything := func() map[string]string {
 		return map[string]string{
-			"database": strings.Join(r.AllRows(""), "\n"), "redis": dumpRedis(t, r.redis), "log": r.log.String(), "agent": r.appEvents.String(),
+			"database": strings.Join(r.AllRows(""), "\n"), "redis": dumpRedis(t, r.redis), "log": r.Log.String(), "application": r.App.bodies(),
 		}
 	}
 	if hits := FindCodes(r.issuedCodes, everything()); len(hits) > 0 {
 		t.Errorf("of %d codes: %v", len(r.issuedCodes), hits)
 	}
-	if r.log.String() == "" || len(r.issuedCodes) == 0 {
+	if r.Log.String() == "" || len(r.issuedCodes) == 0 {
 		t.Error("there is no log, or there are no codes")
 	}
 	r.Exec(`update customers set last_name = $1 where id = (select min(id::text)::uuid from customers)`, r.issuedCodes[0])

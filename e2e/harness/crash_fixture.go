@@ -3,7 +3,6 @@ package harness
 import (
 	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -14,14 +13,12 @@ import (
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
-	"hydragate/adapters/simulator"
+	"hydragate/cmd/hydragate/app"
 	"hydragate/gateway"
 	"hydragate/identity"
 	"hydragate/store"
 	"hydragate/store/keyring"
 )
-
-const crashBotToken = "7000002:AAE0123456789abcdefghijklmnopqrstuv"
 
 // A crashFixture is a world in which everything breaks: servers of its own, a pretend
 // Telegram and an agent in this process, and a gateway in another that is killed.
@@ -31,27 +28,30 @@ type crashFixture struct {
 	Limit     CrashLimits
 	StopEarly func() bool
 
-	*gatewayRunner
-	postgres *PostgresServer
-	redis    *redis.Client
-	*DB
+	*Harness
+	postgres   *PostgresServer
+	redis      *redis.Client
 	store      *store.Store
-	telegram   *simulator.Telegram
 	instanceID string
 
-	appEvents   LockedBuffer
 	mu          sync.Mutex
 	issuedCodes []string // all that were ever read out
 }
 
 func NewCrashFixture(t *testing.T, fault Fault) *crashFixture {
 	t.Helper()
-	r := &crashFixture{t: t, gatewayRunner: newGatewayRunner(t, fault), postgres: StartPostgres(t)}
+	r := &crashFixture{t: t, postgres: StartPostgres(t)}
 	var redisURL string
 	redisURL, r.redis = startRedis(t)
 	direct := r.postgres.URL(r.postgres.Port)
-	master := keyring.GenerateKey("k1")
-	keys, err := keyring.Parse(master)
+	var p *Process
+	r.Harness, p = Start(t, Options{Fault: fault, DatabaseURL: direct, NoChannels: true, Settings: func(s *app.Settings) {
+		s.DatabaseURL = r.postgres.URL(StartDelayProxy(t, r.postgres.Port, NetworkDelay))
+		s.RedisURL, s.LogLevel = redisURL, "debug"
+	}})
+	defer p.Kill()
+	r.API.HTTP.Timeout = 2 * time.Second
+	keys, err := keyring.Parse(r.Settings.MasterKeys)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,6 @@ func NewCrashFixture(t *testing.T, fault Fault) *crashFixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.store.Close)
-	r.DB = OpenDatabase(t, direct)
 	// Every grant is written down by the database itself, whatever the program says.
 	for _, q := range []string{
 		`alter table audit_events disable trigger audit_events_keep`, // so that time can pass for the limits on codes
@@ -67,31 +66,15 @@ func NewCrashFixture(t *testing.T, fault Fault) *crashFixture {
 		`create function record_grant() returns trigger language plpgsql as 'begin insert into granted_claims values (new.id, new.claim_gen, new.claim_used_msg); return new; end'`,
 		`create trigger record_grant after update on identities for each row when (old.verified_at is null and new.verified_at is not null) execute function record_grant()`,
 	} {
-		if _, err := r.DB.ExecContext(t.Context(), q); err != nil {
-			t.Fatal(err)
-		}
+		r.Exec(q)
 	}
-	providers := StartProviders(t.Cleanup, 0)
-	r.telegram = providers.Telegram
-	r.telegram.RetryScale = 0.02
-	r.telegram.AddBot(crashBotToken, BotUsername)
-	appURL := ServeHTTP(t.Cleanup, http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) { _, _ = io.Copy(&r.appEvents, req.Body) }))
-	r.env = append(r.env, providers.Env()...)
-	r.env = append(r.env,
-		"HYDRAGATE_DATABASE_URL="+r.postgres.URL(StartDelayProxy(t, r.postgres.Port, NetworkDelay)), "HYDRAGATE_REDIS_URL="+redisURL,
-		"HYDRAGATE_MASTER_KEYS="+master, "HYDRAGATE_LOG_LEVEL=debug")
-	i, err := r.store.CreateInstance(t.Context(), gateway.Instance{TenantID: TestTenantID, Name: "acme", AgentURL: appURL, UnknownSenders: gateway.ForwardUnknown},
+	i, err := r.store.CreateInstance(t.Context(), gateway.Instance{TenantID: TestTenantID, Name: "acme", AgentURL: r.App.URL, UnknownSenders: gateway.ForwardUnknown},
 		gateway.InstanceSecrets{AgentSecretKey: "ask_" + uuid.NewString(), WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, identity.System)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.instanceID = i.ID
-	p, err := r.Start(t.Context())
-	if err != nil {
-		t.Fatalf("%v\n%s", err, r.log.String())
-	}
-	defer p.Kill()
-	r.API.MustCall(t, "POST", "/v1/instances/"+r.instanceID+"/channels/telegram", map[string]string{"bot_token": crashBotToken}, http.StatusOK, nil)
+	r.API.MustCall(t, "POST", "/v1/instances/"+r.instanceID+"/channels/telegram", map[string]string{"bot_token": TelegramToken}, http.StatusOK, nil)
 	return r
 }
 
@@ -126,7 +109,7 @@ func (r *crashFixture) Run(t *testing.T) {
 	if !r.reachedLimit() {
 		t.Errorf("not done in time: %s\nmessages left: %q\nlanes: %q\nTelegram still has %d",
 			r, r.QueryTexts(`select concat_ws(' ', state, sender_id, attempts, received_at, text) from messages where state <> 'done'`),
-			r.QueryTexts(`select concat_ws(' ', kind, holder, due_at, lease_until, now()) from lanes where due_at is not null`), len(r.telegram.PendingUpdates(BotUsername)))
+			r.QueryTexts(`select concat_ws(' ', kind, holder, due_at, lease_until, now()) from lanes where due_at is not null`), len(r.Telegram.PendingUpdates(BotUsername)))
 	}
 }
 
@@ -152,7 +135,7 @@ func (r *crashFixture) String() string {
 // killGateways runs the gateway and kills it, 30 to 150 ms after it began to listen.
 func (r *crashFixture) killGateways(ctx, life context.Context) {
 	for life.Err() == nil {
-		p, err := r.Start(life)
+		p, err := r.StartReplica(life)
 		if err != nil {
 			continue // the database is down
 		}
@@ -167,21 +150,10 @@ func (r *crashFixture) killGateways(ctx, life context.Context) {
 		}
 		p.Kill()
 		r.gatewayKills.Add(1)
-		r.expireLeases(life)
+		r.ExpireLeases(life)
 		if ctx.Err() != nil {
 			return
 		}
-	}
-}
-
-// expireLeases lets the time pass that leases of the dead still hold.
-func (r *crashFixture) expireLeases(ctx context.Context) {
-	for ctx.Err() == nil {
-		_, err := r.DB.ExecContext(ctx, `update lanes set lease_until = now(), due_at = now() - interval '1 second' where lease_until > now()`)
-		if err == nil {
-			return
-		}
-		<-time.After(20 * time.Millisecond)
 	}
 }
 

@@ -275,3 +275,14 @@ func (a *FakeApp) FirstReceivedAfter(part string, after time.Time) (first time.T
 	}
 	return first, ok
 }
+
+// bodies returns the bodies of all events.
+func (a *FakeApp) bodies() string {
+	a.Mu.Lock()
+	defer a.Mu.Unlock()
+	var b strings.Builder
+	for _, e := range a.Events {
+		b.Write(e.Body)
+	}
+	return b.String()
+}

@@ -24,7 +24,7 @@ func percentile(all []time.Duration, p float64) time.Duration {
 // A MessageLoad is a crowd that talks to the bots of a storm, and the ledger of what the
 // gateway took from it. Every text is said once.
 type MessageLoad struct {
-	*Cluster
+	*Harness
 	Name    string
 	Pace    func(ctx context.Context, i int) // waits until message i may be said; nil: at once
 	Users   []SimulatedUser
@@ -48,9 +48,9 @@ type sentMessage struct {
 }
 
 // NewLoad makes a round with so many people on each of the four ways in.
-func (s *Cluster) NewLoad(each int) *MessageLoad {
+func (s *Harness) NewLoad(each int) *MessageLoad {
 	s.LoadCount++
-	r := &MessageLoad{Cluster: s, Name: fmt.Sprintf("round %d", s.LoadCount)}
+	r := &MessageLoad{Harness: s, Name: fmt.Sprintf("round %d", s.LoadCount)}
 	for i := range each {
 		n := s.LoadCount*1000 + i
 		r.Users = append(r.Users, s.TelegramUser(TelegramBot, int64(100_000+n)), s.TelegramUser(PollingBot, int64(200_000+n)), s.smsUser(fmt.Sprintf("+1415555%04d", n)), s.SlackUser(fmt.Sprintf("U%05d", n)))
@@ -58,7 +58,7 @@ func (s *Cluster) NewLoad(each int) *MessageLoad {
 	return r
 }
 
-func (s *Cluster) TelegramUser(bot string, id int64) SimulatedUser {
+func (s *Harness) TelegramUser(bot string, id int64) SimulatedUser {
 	return SimulatedUser{Name: fmt.Sprintf("%s %d", bot, id), Send: func(_ context.Context, text string) func() bool {
 		update := s.Telegram.SendText(bot, simulator.TelegramUser{ID: id, FirstName: "Somebody"}, text)
 		return func() bool { return s.Telegram.Delivered(update) }
@@ -67,7 +67,7 @@ func (s *Cluster) TelegramUser(bot string, id int64) SimulatedUser {
 
 // smsUser is somebody whose provider posts a message again until it is taken, as it
 // may do at any time.
-func (s *Cluster) smsUser(number string) SimulatedUser {
+func (s *Harness) smsUser(number string) SimulatedUser {
 	return SimulatedUser{Name: number, Send: func(ctx context.Context, text string) func() bool {
 		sid := s.Twilio.SendText(number, SMSBotNumber, text)
 		taken := func() bool {
@@ -83,7 +83,7 @@ func (s *Cluster) smsUser(number string) SimulatedUser {
 }
 
 // SlackUser is somebody whose provider gives up after four attempts.
-func (s *Cluster) SlackUser(id string) SimulatedUser {
+func (s *Harness) SlackUser(id string) SimulatedUser {
 	u := simulator.SlackUser{Team: SlackTeamID, ID: id, Name: "Somebody"}
 	return SimulatedUser{Name: id, Send: func(ctx context.Context, text string) func() bool {
 		d, err := s.Slack.SendText(ctx, SlackAppID, u, text)
@@ -214,7 +214,7 @@ func (r *MessageLoad) storedCounts() map[string]int {
 }
 
 // ReplyCounts counts what the people read, on all channels.
-func (s *Cluster) ReplyCounts() map[string]int {
+func (s *Harness) ReplyCounts() map[string]int {
 	read := map[string]int{}
 	for _, tr := range []*simulator.Transcript{&s.Telegram.Transcript, &s.Twilio.Transcript, &s.Slack.Transcript} {
 		for _, l := range tr.Replies("") {

@@ -23,7 +23,7 @@ func (r *MessageLoad) SendInBackground(every time.Duration) (hush func()) {
 }
 
 // RestartPostgres is one stop and start of Postgres, and what is true around it.
-func (s *Cluster) RestartPostgres(pg *PostgresServer) {
+func (s *Harness) RestartPostgres(pg *PostgresServer) {
 	s.T.Helper()
 	s.Sleep(200*time.Millisecond + rand.N(400*time.Millisecond))
 	if err := pg.StopImmediately(); err != nil {
@@ -54,7 +54,7 @@ func (s *Cluster) RestartPostgres(pg *PostgresServer) {
 
 // AcceptedDuring counts the webhooks taken in a time in which nothing can be stored, but
 // for SMS: what was taken of those is looked for in the end.
-func (s *Cluster) AcceptedDuring(from, to time.Time) (n int) {
+func (s *Harness) AcceptedDuring(from, to time.Time) (n int) {
 	for _, a := range s.Webhooks.CompletedBetween(from, to) {
 		if a.Accepted() && a.Channel != "sms" {
 			n++
@@ -64,7 +64,7 @@ func (s *Cluster) AcceptedDuring(from, to time.Time) (n int) {
 }
 
 // RequireRecovery sees that every way in works soon after the database is back.
-func (s *Cluster) RequireRecovery(up time.Time) {
+func (s *Harness) RequireRecovery(up time.Time) {
 	s.T.Helper()
 	latest := time.Duration(0)
 	for _, channel := range []string{"telegram", "sms", "slack"} {
@@ -83,7 +83,7 @@ func (s *Cluster) RequireRecovery(up time.Time) {
 }
 
 // requireWithin waits for something, which must have happened so soon after a time.
-func (s *Cluster) requireWithin(d time.Duration, since time.Time, what string, happened func() (bool, time.Time)) {
+func (s *Harness) requireWithin(d time.Duration, since time.Time, what string, happened func() (bool, time.Time)) {
 	s.T.Helper()
 	var at time.Time
 	Eventually(s.T, what, func() (ok bool) {
@@ -96,7 +96,7 @@ func (s *Cluster) requireWithin(d time.Duration, since time.Time, what string, h
 }
 
 // Freeze lets nothing through to a server for a while.
-func (s *Cluster) Freeze(server string, d time.Duration) (from, to time.Time) {
+func (s *Harness) Freeze(server string, d time.Duration) (from, to time.Time) {
 	s.Proxies[server].SetState(ProxyFrozen)
 	from = time.Now()
 	s.Sleep(d)
@@ -106,7 +106,7 @@ func (s *Cluster) Freeze(server string, d time.Duration) (from, to time.Time) {
 }
 
 // IssueCodes links so many people on Telegram and gives their codes.
-func (s *Cluster) IssueCodes(n int) (codes map[int64]string) {
+func (s *Harness) IssueCodes(n int) (codes map[int64]string) {
 	s.T.Helper()
 	codes = map[int64]string{}
 	for range n {
@@ -125,7 +125,7 @@ func (s *Cluster) IssueCodes(n int) (codes map[int64]string) {
 
 // Latencies gives how long 99 of 100 hooks took in a time, and how long after it was
 // said what was said in it was handed over.
-func (s *Cluster) Latencies(r *MessageLoad, from, to time.Time) (p [2]time.Duration) {
+func (s *Harness) Latencies(r *MessageLoad, from, to time.Time) (p [2]time.Duration) {
 	var hooks, handed []time.Duration
 	for _, a := range s.Webhooks.StartedBetween(from, to) {
 		hooks = append(hooks, a.Duration())

@@ -147,7 +147,7 @@ func newEmbeddedGateway(t *testing.T) *embeddedGateway {
 
 func (e *embeddedGateway) command(args ...string) *exec.Cmd {
 	cmd := exec.Command("hydragate", append(args, "--data-dir", e.dir)...)
-	cmd.Env = append(os.Environ(), "HYDRAGATE_LISTEN=127.0.0.1:0", "HYDRAGATE_ADMIN_KEY="+rotationAdminKey, "HYDRAGATE_TELEGRAM_API_URL="+e.providers.Servers["Telegram"].URL)
+	cmd.Env = append(os.Environ(), "HYDRAGATE_LISTEN=127.0.0.1:0", "HYDRAGATE_ADMIN_KEY="+harness.AdminKey, "HYDRAGATE_TELEGRAM_API_URL="+e.providers.Servers["Telegram"].URL)
 	return cmd
 }
 
@@ -162,7 +162,7 @@ func (e *embeddedGateway) start(t *testing.T) *harness.Process {
 }
 
 func (e *embeddedGateway) callAPI(p *harness.Process, path, body string) (status int, answer []byte) {
-	res := post(p, path, harness.BearerHeader(rotationAdminKey), body)
+	res := post(p, path, harness.BearerHeader(harness.AdminKey), body)
 	return res.Status, []byte(res.Body)
 }
 

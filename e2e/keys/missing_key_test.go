@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"hydragate/adapters/simulator"
 	"hydragate/e2e/harness"
 	"hydragate/store/keyring"
 )
@@ -32,18 +30,18 @@ func TestKeyRotation_MissingKey(t *testing.T) {
 		t.Fatal(r.failures)
 	}
 	r.removeOldest()
-	if out, err := r.command(t.Context(), k2, r.databaseURL, "serve").CombinedOutput(); err == nil || !strings.Contains(string(out), `HYDRAGATE_MASTER_KEYS cannot decrypt this database: add the missing keys: "k1" for`) {
+	if out, err := r.command(t.Context(), k2, r.DSN, "serve").CombinedOutput(); err == nil || !strings.Contains(string(out), `HYDRAGATE_MASTER_KEYS cannot decrypt this database: add the missing keys: "k1" for`) {
 		t.Errorf("started with a key that sealed nothing: %v %s", err, out)
 	}
 	r.addReplica(r.startReplica(k2 + "," + k1))
-	r.mustCall(rotationAdminKey, "POST", "/v1/instances", map[string]any{"name": "sealed with the other key"}, nil)
+	r.mustCall(harness.AdminKey, "POST", "/v1/instances", map[string]any{"name": "sealed with the other key"}, nil)
 	r.removeOldest()
 	early := r.startReplica(k2)
 	r.addReplica(early)
 	for name, says := range map[string]func() (string, http.Header, []byte){
 		"telegram": func() (string, http.Header, []byte) { return r.telegramRequest(c.personID, "hello") },
-		"sms":      func() (string, http.Header, []byte) { return r.smsRequest(r.providers.TwilioToken, "hello") },
-		"slack":    func() (string, http.Header, []byte) { return r.slackRequest(r.providers.SlackSecret, "hello") },
+		"sms":      func() (string, http.Header, []byte) { return r.smsRequest(r.twilioToken, "hello") },
+		"slack":    func() (string, http.Header, []byte) { return r.slackRequest(r.slackSecret, "hello") },
 	} {
 		if status := r.postWebhook(says()); status != http.StatusServiceUnavailable {
 			t.Errorf("%s is answered %d", name, status)
@@ -52,24 +50,24 @@ func TestKeyRotation_MissingKey(t *testing.T) {
 	if r.failed.Load() == 0 {
 		t.Error("the test does not see that requests fail")
 	}
-	if log := r.log.String(); !strings.Contains(log, `master key \"k1\" is required`) || !strings.Contains(log, "HYDRAGATE_MASTER_KEYS") || strings.Contains(log, strings.SplitN(k1, ":", 2)[1]) {
+	if log := r.Log.String(); !strings.Contains(log, `master key \"k1\" is required`) || !strings.Contains(log, "HYDRAGATE_MASTER_KEYS") || strings.Contains(log, strings.SplitN(k1, ":", 2)[1]) {
 		t.Errorf("it does not say which key is missing, or too much: %s", log)
 	}
-	out, err := r.command(t.Context(), k2, r.databaseURL, "masterkey", "rotate").CombinedOutput()
+	out, err := r.command(t.Context(), k2, r.DSN, "masterkey", "rotate").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), `key "k1" is missing`) {
 		t.Errorf("rotated without the old key: %v %s", err, out)
 	}
-	if out, err := r.command(t.Context(), k2, r.databaseURL, "doctor").CombinedOutput(); err == nil || !strings.Contains(string(out), `✗ master keys: key "k1" is missing for`) {
+	if out, err := r.command(t.Context(), k2, r.DSN, "doctor").CombinedOutput(); err == nil || !strings.Contains(string(out), `✗ master keys: key "k1" is missing for`) {
 		t.Errorf("doctor: %v %s", err, out)
 	}
-	if out, err := r.command(t.Context(), keyring.GenerateKey("k1"), r.databaseURL, "serve").CombinedOutput(); err == nil || !strings.Contains(string(out), `HYDRAGATE_MASTER_KEYS key "k1" differs from the key "k1" of this database`) {
+	if out, err := r.command(t.Context(), keyring.GenerateKey("k1"), r.DSN, "serve").CombinedOutput(); err == nil || !strings.Contains(string(out), `HYDRAGATE_MASTER_KEYS key "k1" differs from the key "k1" of this database`) {
 		t.Errorf("started with another key of the same id: %v %s", err, out)
 	}
 
 	// A gateway with both takes a claim and stops; the one without waits with it.
 	r.removeOldest()
 	r.addReplica(r.startReplica(k2 + "," + k1))
-	h := r.db
+	h := r.DB
 	h.Exec(`update lanes set lease_until = now() + interval '1 hour'`) // nobody works for now
 	if status := r.postWebhook(r.telegramRequest(c.personID, "/claim "+c.code)); status != http.StatusOK {
 		t.Fatalf("with both keys: %d %v", status, r.failures)
@@ -80,7 +78,7 @@ func TestKeyRotation_MissingKey(t *testing.T) {
 	early = r.startReplica(k2)
 	r.addReplica(early)
 	h.Exec(`update lanes set lease_until = now(), due_at = now() where kind = 'inbox'`)
-	harness.Eventually(t, "the message is looked at without the key", func() bool { return strings.Contains(r.log.String(), `"process message failed"`) })
+	harness.Eventually(t, "the message is looked at without the key", func() bool { return strings.Contains(r.Log.String(), `"process message failed"`) })
 	var state string
 	var attempts int
 	h.Scan(`select state, attempts from messages where sealed is not null or text like '/claim%'`, nil, &state, &attempts)
@@ -98,21 +96,12 @@ func TestKeyRotation_MissingKey(t *testing.T) {
 	})
 }
 
-const rotationAdminKey = "an-admin-key-for-the-proof-of-rotation-01"
-
 // A rotationFixture is a world whose keys change while it is at work: providers, an agent that
 // checks what it is sent with the one secret it was told, and gateways that come and go
 // behind a load balancer which lets each finish before it goes.
 type rotationFixture struct {
-	t           *testing.T
-	providers   *simulator.Providers
-	front       *harness.Proxy
-	env         []string
-	databaseURL string
-	db          *harness.DB
-	client      *harness.Client
-	log         harness.LockedBuffer
-	instanceID  string
+	*harness.Harness
+	twilioToken, slackSecret string // as the providers have them now
 
 	mu          sync.RWMutex
 	replicas    []*harness.Process
@@ -120,7 +109,6 @@ type rotationFixture struct {
 	messageIDs  atomic.Int64
 
 	requests, failed atomic.Int64
-	app              harness.FakeApp
 	agentKey         atomic.Value // of the conversation-user API, as its caller knows it
 
 	failMu   sync.Mutex
@@ -131,60 +119,28 @@ type rotationFixture struct {
 // up.
 func newRotationFixture(t *testing.T, keys string, replicas int) *rotationFixture {
 	t.Helper()
-	p, err := simulator.StartProviders(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(p.Close)
-	front, err := harness.NewProxy()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(front.Close)
-	r := &rotationFixture{t: t, providers: p, front: front, client: harness.NewClient("", rotationAdminKey, 10*time.Second)}
-	r.app.ReplyText = "I heard you"
-	r.app.URL = harness.ServeHTTP(t.Cleanup, &r.app)
-	r.databaseURL = harness.CreateDatabase(t, harness.TestPostgresURL(t))
-	r.db = harness.OpenDatabase(t, r.databaseURL)
-	r.env = []string{
-		"HYDRAGATE_LISTEN=127.0.0.1:0", "HYDRAGATE_PUBLIC_URL=http://" + front.Addr(), "HYDRAGATE_REDIS_URL=" + harness.TestRedisURL(t), "HYDRAGATE_ADMIN_KEY=" + rotationAdminKey,
-		"HYDRAGATE_TELEGRAM_API_URL=" + p.Servers["Telegram"].URL, "HYDRAGATE_TWILIO_API_URL=" + p.Servers["Twilio"].URL,
-		"HYDRAGATE_SLACK_API_URL=" + p.Slack.APIURL(), "HYDRAGATE_AGENT_ALLOW_PRIVATE=true", "HYDRAGATE_DATA_DIR=" + t.TempDir(),
-	}
+	h, p := harness.Start(t, harness.Options{MasterKeys: keys})
+	h.App.Update(func() { h.App.Secret = h.WebhookSecret })
+	r := &rotationFixture{Harness: h, twilioToken: harness.TwilioToken, slackSecret: harness.SlackSecret}
+	r.agentKey.Store(h.AgentKey)
 	t.Cleanup(r.stopAll)
-	for range replicas {
+	r.addReplica(p)
+	for range replicas - 1 {
 		r.addReplica(r.startReplica(keys))
 	}
-	var made struct {
-		ID             string `json:"id"`
-		WebhookSecret  string `json:"webhook_secret"`
-		AgentSecretKey string `json:"agent_secret_key"`
-	}
-	r.mustCall(rotationAdminKey, "POST", "/v1/instances", map[string]any{"name": "acme", "agent_url": r.app.URL}, &made)
-	r.instanceID = made.ID
-	r.app.Update(func() { r.app.Secret = made.WebhookSecret })
-	r.agentKey.Store(made.AgentSecretKey)
-	r.mustCall(rotationAdminKey, "POST", r.channelPath("telegram"), map[string]any{"bot_token": p.TelegramToken}, nil)
-	r.mustCall(rotationAdminKey, "POST", r.channelPath("sms"), map[string]any{"account_sid": p.TwilioSID, "auth_token": p.TwilioToken, "phone_number": simulator.DemoSMSNumber}, nil)
-	r.mustCall(rotationAdminKey, "POST", r.channelPath("slack"), map[string]any{"bot_token": p.SlackToken, "signing_secret": p.SlackSecret}, nil)
 	return r
 }
 
 func (r *rotationFixture) channelPath(name string) string {
-	return "/v1/instances/" + r.instanceID + "/channels/" + name
-}
-
-// environ is that of a process of this world.
-func (r *rotationFixture) environ(keys, dsn string) []string {
-	return append(append(os.Environ(), r.env...), "HYDRAGATE_MASTER_KEYS="+keys, "HYDRAGATE_DATABASE_URL="+dsn)
+	return "/v1/instances/" + r.InstanceID + "/channels/" + name
 }
 
 // startReplica runs a gateway until it listens.
 func (r *rotationFixture) startReplica(keys string) *harness.Process {
-	r.t.Helper()
-	p, err := harness.StartProcess(r.t.Context(), r.command(context.Background(), keys, r.databaseURL, "serve"), &r.log)
+	r.T.Helper()
+	p, err := harness.StartProcess(r.T.Context(), r.command(context.Background(), keys, r.DSN, "serve"), &r.Log)
 	if err != nil {
-		r.t.Fatalf("%v\n%s", err, r.log.String())
+		r.T.Fatalf("%v\n%s", err, r.Log.String())
 	}
 	return p
 }
@@ -202,12 +158,12 @@ func (r *rotationFixture) updateProxy() {
 	for _, p := range r.replicas {
 		to = append(to, p.Addr)
 	}
-	r.front.SetTargets(to...)
+	r.Front.SetTargets(to...)
 }
 
 // removeOldest takes the oldest gateway out of the balance, lets it finish and stops it.
 func (r *rotationFixture) removeOldest() {
-	r.t.Helper()
+	r.T.Helper()
 	r.mu.Lock()
 	p := r.replicas[0]
 	r.replicas = slices.Clone(r.replicas[1:])
@@ -215,7 +171,7 @@ func (r *rotationFixture) removeOldest() {
 	r.mu.Unlock()
 	p.InFlight.Wait()
 	if err := p.Stop(); err != nil {
-		r.t.Error(err)
+		r.T.Error(err)
 	}
 }
 
@@ -227,7 +183,7 @@ func (r *rotationFixture) stopAll() {
 
 // restartAll restarts every gateway with these keys, one after the other.
 func (r *rotationFixture) restartAll(keys string) {
-	r.t.Helper()
+	r.T.Helper()
 	for range len(r.replicas) {
 		r.removeOldest()
 		r.addReplica(r.startReplica(keys))
@@ -248,7 +204,8 @@ func (r *rotationFixture) request(method, path string, header http.Header, body 
 	p, done := r.acquireReplica()
 	defer done()
 	r.requests.Add(1)
-	res, err := r.client.Do(context.Background(), method, "http://"+p.Addr+path, header, string(body))
+	to := harness.Client{URL: "http://" + p.Addr, HTTP: r.API.HTTP}
+	res, err := to.Do(context.Background(), method, path, header, string(body))
 	if err != nil {
 		return 0, []byte(err.Error()), nil
 	}
@@ -280,9 +237,9 @@ func (r *rotationFixture) callAPI(key, method, path string, body, into any) (ok 
 }
 
 func (r *rotationFixture) mustCall(key, method, path string, body, into any) {
-	r.t.Helper()
+	r.T.Helper()
 	if !r.callAPI(key, method, path, body, into) {
-		r.t.Fatalf("%v\n%s", r.failures, r.log.String())
+		r.T.Fatalf("%v\n%s", r.failures, r.Log.String())
 	}
 }
 
@@ -291,7 +248,7 @@ func (r *rotationFixture) createKey() string {
 	var made struct {
 		Key string `json:"key"`
 	}
-	r.callAPI(rotationAdminKey, "POST", "/v1/keys", map[string]any{"name": "load", "scopes": []string{"customers:read", "customers:write", "identities:read", "identities:write", "claims:issue", "instances:read", "channels:read"}}, &made)
+	r.callAPI(harness.AdminKey, "POST", "/v1/keys", map[string]any{"name": "load", "scopes": []string{"customers:read", "customers:write", "identities:read", "identities:write", "claims:issue", "instances:read", "channels:read"}}, &made)
 	return made.Key
 }
 
@@ -312,7 +269,7 @@ func (r *rotationFixture) issueCode(key string) (c pendingClaim, ok bool) {
 		Code string `json:"code"`
 	}
 	ok = r.callAPI(key, "POST", "/v1/customers", map[string]any{"first_name": "Steve"}, &customer) &&
-		r.callAPI(key, "POST", "/v1/customers/"+customer.ID+"/identities", map[string]any{"channel": "telegram", "external_id": fmt.Sprint(c.personID), "instance_id": r.instanceID}, &linked) &&
+		r.callAPI(key, "POST", "/v1/customers/"+customer.ID+"/identities", map[string]any{"channel": "telegram", "external_id": fmt.Sprint(c.personID), "instance_id": r.InstanceID}, &linked) &&
 		r.callAPI(key, "POST", "/v1/customers/"+customer.ID+"/identities/"+linked.ID+"/claim-code", nil, &issued)
 	c.code, c.identityPath = issued.Code, "/v1/customers/"+customer.ID+"/identities/"+linked.ID
 	return c, ok
@@ -338,14 +295,14 @@ func (r *rotationFixture) redeemCode(key string, c pendingClaim) bool {
 // command runs the program on the database, or on another way to it.
 func (r *rotationFixture) command(ctx context.Context, keys, dsn string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "hydragate", args...)
-	cmd.Env = r.environ(keys, dsn)
+	cmd.Env = r.Command("hydragate", []string{"HYDRAGATE_MASTER_KEYS=" + keys, "HYDRAGATE_DATABASE_URL=" + dsn}).Env
 	return cmd
 }
 
 // countEncryptedWith counts the values in all columns of all tables that a key sealed.
 func (r *rotationFixture) countEncryptedWith(id string) (n int) {
-	r.t.Helper()
-	h := r.db
+	r.T.Helper()
+	h := r.DB
 	for _, column := range h.QueryTexts(`select format('%I.%I', table_name, column_name) from information_schema.columns where table_schema = 'public' and data_type = 'text'`) {
 		table, name, _ := strings.Cut(column, ".")
 		var some int

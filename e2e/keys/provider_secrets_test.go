@@ -24,7 +24,7 @@ import (
 func TestProviderSecrets_GracePeriod(t *testing.T) {
 	t.Parallel()
 	r := newRotationFixture(t, keyring.GenerateKey("k1"), 1)
-	h := r.db
+	h := r.DB
 	says := map[string]func(secret string) (string, http.Header, []byte){
 		"telegram": func(secret string) (string, http.Header, []byte) {
 			path, header, body := r.telegramRequest(770001, "hello")
@@ -35,15 +35,15 @@ func TestProviderSecrets_GracePeriod(t *testing.T) {
 		"slack": func(secret string) (string, http.Header, []byte) { return r.slackRequest(secret, "hello") },
 	}
 	setUps := map[string]func() (secret string, body map[string]any){
-		"telegram": func() (string, map[string]any) { return "", map[string]any{"bot_token": r.providers.TelegramToken} },
+		"telegram": func() (string, map[string]any) { return "", map[string]any{"bot_token": harness.TelegramToken} },
 		"sms": func() (string, map[string]any) {
-			r.providers.TwilioToken = simulator.RandomHex()
-			r.providers.Twilio.RotateToken(r.providers.TwilioSID, r.providers.TwilioToken)
-			return r.providers.TwilioToken, map[string]any{"account_sid": r.providers.TwilioSID, "auth_token": r.providers.TwilioToken, "phone_number": simulator.DemoSMSNumber}
+			r.twilioToken = simulator.RandomHex()
+			r.Twilio.RotateToken(harness.TwilioAccount, r.twilioToken)
+			return r.twilioToken, map[string]any{"account_sid": harness.TwilioAccount, "auth_token": r.twilioToken, "phone_number": harness.SMSBotNumber}
 		},
 		"slack": func() (string, map[string]any) {
-			r.providers.SlackSecret = simulator.RandomHex()
-			return r.providers.SlackSecret, map[string]any{"bot_token": r.providers.SlackToken, "signing_secret": r.providers.SlackSecret}
+			r.slackSecret = simulator.RandomHex()
+			return r.slackSecret, map[string]any{"bot_token": harness.SlackToken, "signing_secret": r.slackSecret}
 		},
 	}
 	// All come from one address, which is told to slow down when too much of it is forged.
@@ -59,15 +59,15 @@ func TestProviderSecrets_GracePeriod(t *testing.T) {
 				t.Helper()
 				secret, body := setUps[channel]()
 				maps.Copy(body, more)
-				r.mustCall(rotationAdminKey, "POST", r.channelPath(channel), body, nil)
+				r.mustCall(harness.AdminKey, "POST", r.channelPath(channel), body, nil)
 				if channel == "telegram" {
-					_, secret = r.providers.Telegram.Webhook(simulator.DemoBot)
+					_, secret = r.Telegram.Webhook(harness.TelegramBot)
 				}
 				return secret
 			}
-			first := map[string]string{"sms": r.providers.TwilioToken, "slack": r.providers.SlackSecret}[channel]
+			first := map[string]string{"sms": r.twilioToken, "slack": r.slackSecret}[channel]
 			if channel == "telegram" {
-				_, first = r.providers.Telegram.Webhook(simulator.DemoBot)
+				_, first = r.Telegram.Webhook(harness.TelegramBot)
 			}
 			second := again(nil)
 			if a, b, c := status(first), status(second), status(simulator.RandomHex()); a != 200 || b != 200 || !refused(c) {
@@ -89,7 +89,7 @@ func TestProviderSecrets_GracePeriod(t *testing.T) {
 		})
 		h.Exec(`update endpoints set credentials = (select o.credentials from endpoints o where o.channel = 'slack') where channel = 'sms'`)
 		harness.Eventually(t, "the hook is closed", func() bool {
-			status, _, _ := r.request("POST", "/hooks/sms/"+r.instanceID, http.Header{}, nil)
+			status, _, _ := r.request("POST", "/hooks/sms/"+r.InstanceID, http.Header{}, nil)
 			return status == 503
 		})
 		// Answers to what was said before wait from now on, but for one that is on its way.
@@ -100,7 +100,7 @@ func TestProviderSecrets_GracePeriod(t *testing.T) {
 		})
 		said := func() (n int) {
 			for who := range 20 {
-				n += len(r.providers.Twilio.Replies(fmt.Sprintf("+614001%05d", who)))
+				n += len(r.Twilio.Replies(fmt.Sprintf("+614001%05d", who)))
 			}
 			return n
 		}
@@ -108,17 +108,17 @@ func TestProviderSecrets_GracePeriod(t *testing.T) {
 		if sent == 0 {
 			t.Error("nobody was ever answered: the test sees nothing")
 		}
-		path, header, body := r.smsRequest(r.providers.TwilioToken, "hello")
+		path, header, body := r.smsRequest(r.twilioToken, "hello")
 		if status, _, _ := r.request("POST", path, header, body); status != 503 {
 			t.Errorf("a genuine message is answered %d", status)
 		}
 		h.Exec(`update outbox set status = 'queued', due_at = now(), attempts = 0, provider_id = null where id = (select min(cast(id as text))::uuid from outbox where channel = 'sms' and status in ('sent', 'delivered'))`)
 		h.Exec(`update lanes set due_at = now() where kind = 'outbox'`)
-		harness.Eventually(t, "a reply is held back", func() bool { return strings.Contains(r.log.String(), `"outcome":"queued","reason":"unreachable"`) })
+		harness.Eventually(t, "a reply is held back", func() bool { return strings.Contains(r.Log.String(), `"outcome":"queued","reason":"unreachable"`) })
 		if n := said(); n != sent {
 			t.Errorf("%d texts were sent", n-sent)
 		}
-		if log := r.log.String(); strings.Contains(log, r.providers.SlackSecret) || strings.Contains(log, r.providers.TwilioToken) {
+		if log := r.Log.String(); strings.Contains(log, r.slackSecret) || strings.Contains(log, r.twilioToken) {
 			t.Error("a secret is in the log")
 		}
 	})
@@ -126,9 +126,9 @@ func TestProviderSecrets_GracePeriod(t *testing.T) {
 
 // telegramRequest is an update with the secret that Telegram has now.
 func (r *rotationFixture) telegramRequest(person int64, text string) (path string, header http.Header, body []byte) {
-	_, secret := r.providers.Telegram.Webhook(simulator.DemoBot)
+	_, secret := r.Telegram.Webhook(harness.TelegramBot)
 	n := r.messageIDs.Add(1)
-	return "/hooks/telegram/" + r.instanceID, http.Header{"X-Telegram-Bot-Api-Secret-Token": {secret}, "Content-Type": {"application/json"}}, telegramUpdate(n, person, text)
+	return "/hooks/telegram/" + r.InstanceID, http.Header{"X-Telegram-Bot-Api-Secret-Token": {secret}, "Content-Type": {"application/json"}}, telegramUpdate(n, person, text)
 }
 
 func telegramUpdate(n, person int64, text string) []byte {
@@ -142,11 +142,11 @@ func telegramUpdate(n, person int64, text string) []byte {
 // smsRequest is a message signed as Twilio describes it, with a token.
 func (r *rotationFixture) smsRequest(token, text string) (path string, header http.Header, body []byte) {
 	form := url.Values{
-		"AccountSid": {r.providers.TwilioSID}, "MessageSid": {"SM" + strings.ReplaceAll(uuid.NewString(), "-", "")}, "From": {fmt.Sprintf("+614001%05d", rand.N(20))},
-		"To": {simulator.DemoSMSNumber}, "Body": {text}, "NumMedia": {"0"}, "NumSegments": {"1"}, "ApiVersion": {"2010-04-01"},
+		"AccountSid": {harness.TwilioAccount}, "MessageSid": {"SM" + strings.ReplaceAll(uuid.NewString(), "-", "")}, "From": {fmt.Sprintf("+614001%05d", rand.N(20))},
+		"To": {harness.SMSBotNumber}, "Body": {text}, "NumMedia": {"0"}, "NumSegments": {"1"}, "ApiVersion": {"2010-04-01"},
 	}
-	path = "/hooks/sms/" + r.instanceID
-	signed := "http://" + r.front.Addr() + path
+	path = "/hooks/sms/" + r.InstanceID
+	signed := "http://" + r.Front.Addr() + path
 	return path, http.Header{"X-Twilio-Signature": {harness.TwilioSignature(token, signed, form)}, "Content-Type": {"application/x-www-form-urlencoded"}}, []byte(form.Encode())
 }
 
@@ -155,11 +155,11 @@ func (r *rotationFixture) slackRequest(secret, text string) (path string, header
 	n := r.messageIDs.Add(1)
 	now := fmt.Sprint(time.Now().Unix())
 	body, _ = json.Marshal(map[string]any{
-		"token": "deprecated", "team_id": simulator.DemoTeam, "context_team_id": simulator.DemoTeam, "api_app_id": simulator.DemoApp, "type": "event_callback", "event_id": fmt.Sprintf("Ev%09d", n), "event_time": time.Now().Unix(),
-		"authorizations": []map[string]any{{"team_id": simulator.DemoTeam, "user_id": simulator.DemoBotUser, "is_bot": true, "is_enterprise_install": false}},
-		"event":          map[string]any{"type": "message", "channel_type": "im", "channel": fmt.Sprintf("D%02d", n%20), "user": fmt.Sprintf("U%02d", n%20), "team": simulator.DemoTeam, "text": text, "ts": fmt.Sprintf("%s.%06d", now, n%1e6)},
+		"token": "deprecated", "team_id": harness.SlackTeamID, "context_team_id": harness.SlackTeamID, "api_app_id": harness.SlackAppID, "type": "event_callback", "event_id": fmt.Sprintf("Ev%09d", n), "event_time": time.Now().Unix(),
+		"authorizations": []map[string]any{{"team_id": harness.SlackTeamID, "user_id": "U0BOT", "is_bot": true, "is_enterprise_install": false}},
+		"event":          map[string]any{"type": "message", "channel_type": "im", "channel": fmt.Sprintf("D%02d", n%20), "user": fmt.Sprintf("U%02d", n%20), "team": harness.SlackTeamID, "text": text, "ts": fmt.Sprintf("%s.%06d", now, n%1e6)},
 	})
-	return "/hooks/slack/" + r.instanceID + "/events", http.Header{"X-Slack-Signature": {harness.SlackSignature(secret, now, string(body))}, "X-Slack-Request-Timestamp": {now}, "Content-Type": {"application/json"}}, body
+	return "/hooks/slack/" + r.InstanceID + "/events", http.Header{"X-Slack-Signature": {harness.SlackSignature(secret, now, string(body))}, "X-Slack-Request-Timestamp": {now}, "Content-Type": {"application/json"}}, body
 }
 
 // postWebhook posts what a provider says; anything but 200 is a failure.

@@ -77,11 +77,11 @@ func TestKeyRotation_UnderLoad(t *testing.T) {
 		t.Errorf("%d values are left on the old key; it says %s", left, said)
 	}
 	redeem("when everything is sealed anew")
-	if out, err := r.command(t.Context(), k2+","+k1, r.databaseURL, "masterkey", "rotate", "--check").CombinedOutput(); err == nil || !strings.Contains(string(out), "1 claim codes and invites") {
+	if out, err := r.command(t.Context(), k2+","+k1, r.DSN, "masterkey", "rotate", "--check").CombinedOutput(); err == nil || !strings.Contains(string(out), "1 claim codes and invites") {
 		t.Errorf("with a code out that hangs on the old key: %v %s", err, out)
 	}
 	redeem("when the old key is to go")
-	if out, err := r.command(t.Context(), k2+","+k1, r.databaseURL, "masterkey", "rotate", "--check").CombinedOutput(); err != nil {
+	if out, err := r.command(t.Context(), k2+","+k1, r.DSN, "masterkey", "rotate", "--check").CombinedOutput(); err != nil {
 		t.Errorf("when nothing hangs on the old key: %v %s", err, out)
 	}
 	r.restartAll(k2)
@@ -91,27 +91,27 @@ func TestKeyRotation_UnderLoad(t *testing.T) {
 	if n := r.failed.Load(); n != 0 {
 		t.Errorf("%d of %d requests failed: %s", n, r.requests.Load(), strings.Join(r.failures, "\n"))
 	}
-	if r.app.Rejected != 0 || r.app.DoubleSigned == 0 {
-		t.Errorf("the agent refused %d of %d events, %d were signed twice", r.app.Rejected, len(r.app.Events), r.app.DoubleSigned)
+	if r.App.Rejected != 0 || r.App.DoubleSigned == 0 {
+		t.Errorf("the agent refused %d of %d events, %d were signed twice", r.App.Rejected, len(r.App.Events), r.App.DoubleSigned)
 	}
-	if strings.Contains(r.log.String(), "is required but missing") {
+	if strings.Contains(r.Log.String(), "is required but missing") {
 		t.Error("a gateway met a value that it could not open")
 	}
 	t.Logf("%d requests, %d failed; %d claims; %d events believed, %d refused, %d signed twice; %d signing secrets, %d agent keys, %d secrets of Telegram rotated; %d values on the old key before, %d after %d kills, %d at the end",
-		r.requests.Load(), r.failed.Load(), l.claims.Load(), len(r.app.Events), r.app.Rejected, r.app.DoubleSigned, l.secretRotations.Load(), l.keyRotations.Load(), l.telegramRotations.Load(), before, inTheMiddle, killed, r.countEncryptedWith("k1"))
+		r.requests.Load(), r.failed.Load(), l.claims.Load(), len(r.App.Events), r.App.Rejected, r.App.DoubleSigned, l.secretRotations.Load(), l.keyRotations.Load(), l.telegramRotations.Load(), before, inTheMiddle, killed, r.countEncryptedWith("k1"))
 }
 
 // storeAnswers keeps so many answers of calls, sealed with a key, for a rotation to have enough
 // to do that it can be killed in the middle.
 func (r *rotationFixture) storeAnswers(master string, rows int) {
-	r.t.Helper()
+	r.T.Helper()
 	keys, err := keyring.Parse(master)
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
-	s, err := store.Open(r.t.Context(), r.databaseURL, keys)
+	s, err := store.Open(r.T.Context(), r.DSN, keys)
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	defer s.Close()
 	var all sync.WaitGroup
@@ -119,12 +119,12 @@ func (r *rotationFixture) storeAnswers(master string, rows int) {
 		all.Go(func() {
 			for n := part; n < rows; n += 8 {
 				k := gateway.IdempotencyKey{TenantID: harness.TestTenantID, Principal: "nobody", Key: fmt.Sprint(n), Fingerprint: "f"}
-				_, _, err := s.ReserveIdempotencyKey(r.t.Context(), k)
+				_, _, err := s.ReserveIdempotencyKey(r.T.Context(), k)
 				if err == nil {
-					err = s.SaveResponse(r.t.Context(), k, gateway.StoredResponse{Fingerprint: "f", Status: 201, Body: []byte(`{}`)})
+					err = s.SaveResponse(r.T.Context(), k, gateway.StoredResponse{Fingerprint: "f", Status: 201, Body: []byte(`{}`)})
 				}
 				if err != nil {
-					r.t.Error(err)
+					r.T.Error(err)
 					return
 				}
 			}
@@ -136,24 +136,24 @@ func (r *rotationFixture) storeAnswers(master string, rows int) {
 // killRotation begins a rotation, kills it once it has done something, and reports
 // whether something was left then.
 func (r *rotationFixture) killRotation(keys string) bool {
-	r.t.Helper()
+	r.T.Helper()
 	left := func() (rows int) {
-		r.db.Scan(`select count(*) from idempotency_keys where starts_with(answer, 'v1.k1.')`, nil, &rows)
+		r.DB.Scan(`select count(*) from idempotency_keys where starts_with(answer, 'v1.k1.')`, nil, &rows)
 		return rows
 	}
 	before := left()
-	u, err := url.Parse(r.databaseURL)
+	u, err := url.Parse(r.DSN)
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	port, err := strconv.Atoi(u.Port())
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
-	u.Host = fmt.Sprintf("127.0.0.1:%d", harness.StartDelayProxy(r.t, port, harness.NetworkDelay))
-	cmd := r.command(r.t.Context(), keys, u.String(), "masterkey", "rotate")
+	u.Host = fmt.Sprintf("127.0.0.1:%d", harness.StartDelayProxy(r.T, port, harness.NetworkDelay))
+	cmd := r.command(r.T.Context(), keys, u.String(), "masterkey", "rotate")
 	if err := cmd.Start(); err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -182,14 +182,14 @@ func (r *rotationFixture) killRotation(keys string) bool {
 // rotateConcurrently runs the rotation to its end, twice at the same time, and gives what they
 // said.
 func (r *rotationFixture) rotateConcurrently(keys string) string {
-	r.t.Helper()
+	r.T.Helper()
 	var said [2]string
 	var both sync.WaitGroup
 	for i := range said {
 		both.Go(func() {
-			out, err := r.command(r.t.Context(), keys, r.databaseURL, "masterkey", "rotate").CombinedOutput()
+			out, err := r.command(r.T.Context(), keys, r.DSN, "masterkey", "rotate").CombinedOutput()
 			if said[i] = string(out); err != nil {
-				r.t.Errorf("masterkey rotate: %v %s", err, out)
+				r.T.Errorf("masterkey rotate: %v %s", err, out)
 			}
 		})
 	}
@@ -201,7 +201,7 @@ func (r *rotationFixture) rotateConcurrently(keys string) string {
 // finds nothing given up.
 func (r *rotationFixture) requireIdle(t *testing.T) {
 	t.Helper()
-	h := r.db
+	h := r.DB
 	var left int
 	harness.Eventually(t, "everything is worked", func() bool {
 		h.Scan(`select (select count(*) from messages where state = 'new') + (select count(*) from deliveries where status = 'pending') + (select count(*) from outbox where status in ('queued', 'sending'))`, nil, &left)
@@ -210,8 +210,8 @@ func (r *rotationFixture) requireIdle(t *testing.T) {
 	var dead, messages int
 	h.Scan(`select (select count(*) from messages where state = 'dead') + (select count(*) from deliveries where status = 'dead') + (select count(*) from outbox where status = 'failed' and code = 'unreadable')`, nil, &dead)
 	h.Scan(`select count(*) from deliveries where event_type = 'message.received'`, nil, &messages)
-	if dead > 0 || messages == 0 || len(r.app.Events) < messages {
-		t.Errorf("%d were given up; the agent believed %d of %d events", dead, len(r.app.Events), messages)
+	if dead > 0 || messages == 0 || len(r.App.Events) < messages {
+		t.Errorf("%d were given up; the agent believed %d of %d events", dead, len(r.App.Events), messages)
 	}
 }
 
@@ -245,8 +245,8 @@ func (r *rotationFixture) startLoad(t *testing.T) *rotationLoad {
 		})
 	}
 	every(loadInterval, func() { r.postWebhook(r.telegramRequest(770000+rand.Int64N(20), "hello")) })
-	every(loadInterval, func() { r.postWebhook(r.smsRequest(r.providers.TwilioToken, "hello")) })
-	every(loadInterval, func() { r.postWebhook(r.slackRequest(r.providers.SlackSecret, "hello")) })
+	every(loadInterval, func() { r.postWebhook(r.smsRequest(r.twilioToken, "hello")) })
+	every(loadInterval, func() { r.postWebhook(r.slackRequest(r.slackSecret, "hello")) })
 	for range 2 {
 		key, issued := r.createKey(), 0
 		every(loadInterval, func() {
@@ -271,7 +271,7 @@ func (r *rotationFixture) startLoad(t *testing.T) *rotationLoad {
 		var seat struct {
 			Status string `json:"status"`
 		}
-		if r.callAPI(rotationAdminKey, "POST", r.channelPath("telegram"), map[string]any{"bot_token": r.providers.TelegramToken}, &seat); seat.Status != "active" {
+		if r.callAPI(harness.AdminKey, "POST", r.channelPath("telegram"), map[string]any{"bot_token": harness.TelegramToken}, &seat); seat.Status != "active" {
 			r.recordFailure("setting up Telegram", 0, []byte(seat.Status))
 		}
 		l.telegramRotations.Add(1)
@@ -318,14 +318,14 @@ func (l *rotationLoad) rotateSigning(ctx context.Context) {
 		WebhookSecret string    `json:"webhook_secret"`
 		OldGoodUntil  time.Time `json:"old_good_until"`
 	}
-	if !l.fixture.callAPI(rotationAdminKey, "POST", "/v1/instances/"+l.fixture.instanceID+"/webhook-secret/rotate", map[string]any{"overlap_seconds": 600}, &made) {
+	if !l.fixture.callAPI(harness.AdminKey, "POST", "/v1/instances/"+l.fixture.InstanceID+"/webhook-secret/rotate", map[string]any{"overlap_seconds": 600}, &made) {
 		return
 	}
 	select {
 	case <-time.After(minSwitchTime):
 	case <-ctx.Done():
 	}
-	l.fixture.app.Update(func() { l.fixture.app.Secret = made.WebhookSecret })
+	l.fixture.App.Update(func() { l.fixture.App.Secret = made.WebhookSecret })
 	l.secretRotations.Add(1)
 }
 
@@ -333,7 +333,7 @@ func (l *rotationLoad) rotateAgentKey(ctx context.Context) {
 	var made struct {
 		AgentSecretKey string `json:"agent_secret_key"`
 	}
-	if !l.fixture.callAPI(rotationAdminKey, "POST", "/v1/instances/"+l.fixture.instanceID+"/agent-secret-key/rotate", nil, &made) {
+	if !l.fixture.callAPI(harness.AdminKey, "POST", "/v1/instances/"+l.fixture.InstanceID+"/agent-secret-key/rotate", nil, &made) {
 		return
 	}
 	select {

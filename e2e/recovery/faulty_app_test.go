@@ -29,7 +29,7 @@ const maxMemory = 256 << 20
 // they differ too much there are more of them.
 func TestFaultyApp_Isolated(t *testing.T) {
 	harness.ParallelUnlessFull(t)
-	s, p := harness.StartCluster(t, harness.ClusterOptions{})
+	s, p := harness.Start(t, harness.Options{})
 	m := newFaultyApp(s)
 	people := s.NewLoad(harness.Scaled(2, 6))
 	var sufferers []*harness.MessageLoad
@@ -99,7 +99,7 @@ func TestFaultyApp_Isolated(t *testing.T) {
 
 // allowedLatency is what the slowest of a hundred messages may take, when before it took that
 // of some windows.
-func allowedLatency(s *harness.Cluster, r *harness.MessageLoad, before []measurement) time.Duration {
+func allowedLatency(s *harness.Harness, r *harness.MessageLoad, before []measurement) time.Duration {
 	return max(rawhttp.MaxSlowdown*deliveryLatency(s, r, before), time.Duration(harness.Scaled(2000, 100))*time.Millisecond)
 }
 
@@ -131,7 +131,7 @@ type measurement struct{ from, to time.Time }
 func measurementDuration() time.Duration { return time.Duration(harness.Scaled(1, 5)) * time.Second }
 
 // measureWindows lets so many windows pass.
-func measureWindows(s *harness.Cluster, n int) (all []measurement) {
+func measureWindows(s *harness.Harness, n int) (all []measurement) {
 	for range n {
 		w := measurement{from: time.Now()}
 		s.Sleep(measurementDuration())
@@ -143,7 +143,7 @@ func measureWindows(s *harness.Cluster, n int) (all []measurement) {
 
 // deliveryLatency gives how long it took until what was said was handed over, 99 of 100
 // times: the middle of several windows.
-func deliveryLatency(s *harness.Cluster, r *harness.MessageLoad, ws []measurement) time.Duration {
+func deliveryLatency(s *harness.Harness, r *harness.MessageLoad, ws []measurement) time.Duration {
 	var all []time.Duration
 	for _, w := range ws {
 		all = append(all, s.Latencies(r, w.from, w.to)[1])
@@ -193,7 +193,7 @@ const faultTargetPrefix = "disliked"
 
 // newFaultyApp makes the runtime of one more instance, whose bot is sulkyBot, and takes the
 // place of the runtime of the storm's first one, where it has moods for few.
-func newFaultyApp(s *harness.Cluster) *faultyApp {
+func newFaultyApp(s *harness.Harness) *faultyApp {
 	s.T.Helper()
 	m := &faultyApp{FakeApp: s.App, fault: appHealthy, changed: make(chan struct{}), calls: map[appFault]int{}}
 	server := httptest.NewServer(m)
@@ -217,7 +217,7 @@ const (
 )
 
 // gatherForFaultyApp is a crowd that talks to the bot of the sulky runtime's own instance.
-func gatherForFaultyApp(s *harness.Cluster, n int) *harness.MessageLoad {
+func gatherForFaultyApp(s *harness.Harness, n int) *harness.MessageLoad {
 	r := s.NewLoad(0)
 	for i := range n {
 		r.Users = append(r.Users, s.TelegramUser(faultyAppBot, int64(500_000+1000*s.LoadCount+i)))
@@ -226,7 +226,7 @@ func gatherForFaultyApp(s *harness.Cluster, n int) *harness.MessageLoad {
 }
 
 // gatherFaultTargets is a crowd that the runtime of the first instance has moods for.
-func gatherFaultTargets(s *harness.Cluster, n int) *harness.MessageLoad {
+func gatherFaultTargets(s *harness.Harness, n int) *harness.MessageLoad {
 	r := s.NewLoad(0)
 	r.Name = faultTargetPrefix + " in " + r.Name
 	for i := range n {

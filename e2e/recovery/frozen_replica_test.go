@@ -21,8 +21,8 @@ const maxTakeover = 15 * time.Second
 // times over; otherwise time is made to pass.
 func TestFrozenReplica_WritesFenced(t *testing.T) {
 	harness.RequireFullRun(t)
-	s, a := harness.StartCluster(t, harness.ClusterOptions{})
-	other := []string{"HYDRAGATE_DATABASE_URL=" + s.ProxiedAgain("postgres"), "HYDRAGATE_DATA_DIR=" + t.TempDir()}
+	s, a := harness.Start(t, harness.Options{})
+	other := []string{"HYDRAGATE_DATABASE_URL=" + s.SecondPostgresProxy(), "HYDRAGATE_DATA_DIR=" + t.TempDir()}
 	way := insertCommitLossProxy(t, s.Proxies["postgres"])
 	s.Replicated = true
 	pollers := 0
@@ -62,7 +62,7 @@ type freezeResult struct {
 
 // freezeReplica stops a in the middle of its work, lets another replica go on, and wakes
 // a again. The other has its own way to the database, and is gone in the end.
-func freezeReplica(s *harness.Cluster, a *harness.Process, way *commitLossProxy, other []string, each int) (f freezeResult) {
+func freezeReplica(s *harness.Harness, a *harness.Process, way *commitLossProxy, other []string, each int) (f freezeResult) {
 	s.T.Helper()
 	f.load = s.NewLoad(each)
 	hush := f.load.SendInBackground(100 * time.Millisecond)
@@ -83,7 +83,7 @@ func freezeReplica(s *harness.Cluster, a *harness.Process, way *commitLossProxy,
 	if !harness.FullRun() {
 		s.ExpireLeases(s.T.Context())
 	}
-	b, err := s.Start(s.T.Context(), other...)
+	b, err := s.StartReplica(s.T.Context(), other...)
 	if err != nil {
 		s.T.Fatal(err)
 	}

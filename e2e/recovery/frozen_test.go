@@ -19,7 +19,7 @@ const maxWebhookTime = 5 * time.Second
 // the end); what was taken is there once.
 func TestPostgresFrozen_NoLoss(t *testing.T) {
 	harness.RequireFullRun(t)
-	s, p := harness.StartCluster(t, harness.ClusterOptions{})
+	s, p := harness.Start(t, harness.Options{})
 	r := s.NewLoad(harness.Scaled(4, 25))
 	hush := r.SendInBackground(200 * time.Millisecond)
 	s.Sleep(time.Second)
@@ -52,7 +52,7 @@ func TestPostgresFrozen_NoLoss(t *testing.T) {
 	t.Run("control: acknowledged before it is stored", func(t *testing.T) {
 		p.Kill()
 		s.Fault = harness.AckBeforeCommit
-		p, err := s.Start(t.Context())
+		p, err := s.StartReplica(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +81,7 @@ const (
 // afterwards.
 func TestRedisFrozen_OnlyClaimsWait(t *testing.T) {
 	harness.RequireFullRun(t)
-	s, _ := harness.StartCluster(t, harness.ClusterOptions{})
+	s, _ := harness.Start(t, harness.Options{})
 	r := s.NewLoad(harness.Scaled(3, 6))
 	claims := s.IssueCodes(harness.Scaled(4, 12))
 	hush := r.SendInBackground(100 * time.Millisecond)

@@ -31,7 +31,7 @@ func TestFullDisk_NoLoss(t *testing.T) {
 		if err := pg.Start(); err != nil {
 			t.Fatal(err)
 		}
-		testFullDisk(t, harness.ClusterOptions{DatabaseURL: pg.URL(pg.Port)}, fillMessagesTable)
+		testFullDisk(t, harness.Options{DatabaseURL: pg.URL(pg.Port)}, fillMessagesTable)
 	})
 	t.Run("postgres, on a small file system", func(t *testing.T) {
 		harness.ParallelUnlessFull(t)
@@ -42,15 +42,15 @@ func TestFullDisk_NoLoss(t *testing.T) {
 		if err := pg.Start(); err != nil {
 			t.Fatal(err)
 		}
-		testFullDisk(t, harness.ClusterOptions{DatabaseURL: pg.URL(pg.Port)}, func(s *harness.Cluster) func() { return fillDisk(s, pg.Data) })
+		testFullDisk(t, harness.Options{DatabaseURL: pg.URL(pg.Port)}, func(s *harness.Harness) func() { return fillDisk(s, pg.Data) })
 	})
 	t.Run("sqlite, by number of pages", func(t *testing.T) {
 		harness.ParallelUnlessFull(t)
-		testFullDisk(t, harness.ClusterOptions{Env: []string{harness.SmallDatabase}, DatabaseURL: filepath.Join(t.TempDir(), "hydragate.db")}, fillSQLite)
+		testFullDisk(t, harness.Options{Engine: harness.SQLite, Env: []string{harness.SmallDatabase}}, fillSQLite)
 	})
 	t.Run("control: acknowledged before it is stored", func(t *testing.T) {
 		harness.ParallelUnlessFull(t)
-		s, _ := harness.StartCluster(t, harness.ClusterOptions{Fault: harness.AckBeforeCommit, Env: []string{harness.SmallDatabase}, DatabaseURL: filepath.Join(t.TempDir(), "hydragate.db")})
+		s, _ := harness.Start(t, harness.Options{Fault: harness.AckBeforeCommit, Engine: harness.SQLite, Env: []string{harness.SmallDatabase}})
 		r := s.NewLoad(2)
 		hush := r.SendInBackground(50 * time.Millisecond)
 		s.Sleep(time.Second)
@@ -65,8 +65,8 @@ func TestFullDisk_NoLoss(t *testing.T) {
 
 // testFullDisk lets people write before, while and after the disk is full; fill fills it
 // and gives the way to empty it.
-func testFullDisk(t *testing.T, c harness.ClusterOptions, fill func(*harness.Cluster) (empty func())) {
-	s, p := harness.StartCluster(t, c)
+func testFullDisk(t *testing.T, c harness.Options, fill func(*harness.Harness) (empty func())) {
+	s, p := harness.Start(t, c)
 	r := s.NewLoad(harness.Scaled(2, 10))
 	hush := r.SendInBackground(200 * time.Millisecond)
 	s.Sleep(time.Second)
@@ -105,7 +105,7 @@ func testFullDisk(t *testing.T, c harness.ClusterOptions, fill func(*harness.Clu
 
 // fillMessagesTable fills the table of messages up to the size that a file may have, so that no
 // page has room for another row.
-func fillMessagesTable(s *harness.Cluster) (empty func()) {
+func fillMessagesTable(s *harness.Harness) (empty func()) {
 	s.T.Helper()
 	for _, length := range []int{1900, 400, 100} {
 		for {
@@ -164,7 +164,7 @@ func moveToSmallDisk(t *testing.T, p *harness.PostgresServer) (moved bool) {
 
 // fillDisk leaves no room on the file system of a server, nor in the pages of its table
 // of messages.
-func fillDisk(s *harness.Cluster, data string) (empty func()) {
+func fillDisk(s *harness.Harness, data string) (empty func()) {
 	s.T.Helper()
 	name := filepath.Join(data, "filler")
 	f, err := os.Create(name)
@@ -187,7 +187,7 @@ func fillDisk(s *harness.Cluster, data string) (empty func()) {
 }
 
 // fillSQLite fills a SQLite up to what a small gateway may have.
-func fillSQLite(s *harness.Cluster) (empty func()) {
+func fillSQLite(s *harness.Harness) (empty func()) {
 	s.T.Helper()
 	s.Exec(`create table filler (x)`)
 	for s.QueryInt(`select page_count from pragma_page_count`) < harness.MaxSQLitePages+10 {

@@ -17,7 +17,7 @@ import (
 func TestKilledGateway_NoLoss(t *testing.T) {
 	harness.ParallelUnlessFull(t)
 	kills, each, n := harness.Scaled(12, 200), harness.Scaled(8, 30), harness.Scaled(10, 42)
-	s, p := harness.StartCluster(t, harness.ClusterOptions{})
+	s, p := harness.Start(t, harness.Options{})
 	p.Kill()
 	r := s.NewLoad(each)
 	killRepeatedly(s, r, n, kills)
@@ -35,7 +35,7 @@ func TestKilledGateway_NoLoss(t *testing.T) {
 
 // killRepeatedly lets the people of a round say n messages each while the gateway is killed
 // so often, 10 to 200 ms after it began to listen, and lets one live in the end.
-func killRepeatedly(s *harness.Cluster, r *harness.MessageLoad, n, kills int) {
+func killRepeatedly(s *harness.Harness, r *harness.MessageLoad, n, kills int) {
 	s.T.Helper()
 	ctx, stop := context.WithTimeout(s.T.Context(), 10*time.Minute)
 	defer stop()
@@ -43,7 +43,7 @@ func killRepeatedly(s *harness.Cluster, r *harness.MessageLoad, n, kills int) {
 	r.Pace = harness.DuringTurns(n, kills, &killed)
 	r.StartSending(ctx, n)
 	for range kills {
-		p, err := s.Start(ctx)
+		p, err := s.StartReplica(ctx)
 		if err != nil {
 			s.T.Fatalf("%v\n%s", err, s.LogTail())
 		}
@@ -52,7 +52,7 @@ func killRepeatedly(s *harness.Cluster, r *harness.MessageLoad, n, kills int) {
 		s.ExpireLeases(ctx)
 		killed.Advance()
 	}
-	p, err := s.Start(ctx)
+	p, err := s.StartReplica(ctx)
 	if err != nil {
 		s.T.Fatal(err)
 	}

@@ -22,7 +22,7 @@ import (
 func TestLostCommit_AppliedOnce(t *testing.T) {
 	harness.ParallelUnlessFull(t)
 	lost := harness.Scaled(25, 200)
-	s, _ := harness.StartCluster(t, harness.ClusterOptions{})
+	s, _ := harness.Start(t, harness.Options{})
 	f := insertCommitLossProxy(t, s.Proxies["postgres"])
 	r := s.NewLoad(4)
 	hush := r.SendInBackground(100 * time.Millisecond)

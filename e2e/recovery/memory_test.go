@@ -30,7 +30,7 @@ const (
 func TestMemory_Stable(t *testing.T) {
 	harness.RequireFullRun(t)
 	var all []*harness.RedeliveringTransport
-	s, p := harness.StartCluster(t, harness.ClusterOptions{WebhookTransport: func(way http.RoundTripper) http.RoundTripper {
+	s, p := harness.Start(t, harness.Options{WebhookTransport: func(way http.RoundTripper) http.RoundTripper {
 		th := &harness.RedeliveringTransport{Next: way, Ctx: t.Context()}
 		all = append(all, th)
 		return th
@@ -87,7 +87,7 @@ func TestMemory_Stable(t *testing.T) {
 }
 
 // talkInBackground lets several rounds murmur.
-func talkInBackground(s *harness.Cluster, every time.Duration, rounds ...*harness.MessageLoad) (hush func()) {
+func talkInBackground(s *harness.Harness, every time.Duration, rounds ...*harness.MessageLoad) (hush func()) {
 	var all []func()
 	for _, r := range rounds {
 		all = append(all, r.SendInBackground(every))
@@ -102,7 +102,7 @@ func talkInBackground(s *harness.Cluster, every time.Duration, rounds ...*harnes
 // A soakRun is what happens beside the people's talk, and the memory that a gateway has
 // meanwhile, once a second.
 type soakRun struct {
-	*harness.Cluster
+	*harness.Harness
 	attackers       *rawhttp.WebhookFixture // the gateway as it is reached from any address, with keys that are guessed
 	faultyApp       *faultyApp              // nil: no runtime has moods
 	residentSamples []float64               // bytes
@@ -111,9 +111,9 @@ type soakRun struct {
 	forgedCount, slowCount, freezeCount int
 }
 
-func newSoakRun(s *harness.Cluster, p *harness.Process) *soakRun {
+func newSoakRun(s *harness.Harness, p *harness.Process) *soakRun {
 	guess := rawhttp.InstanceAccounts{InstanceID: s.InstanceID, TelegramSecret: "guess", AccountSID: harness.TwilioAccount, AuthToken: "guess", Phone: harness.SMSBotNumber, TeamID: harness.SlackTeamID, AppID: harness.SlackAppID, SigningSecret: "guess"}
-	return &soakRun{Cluster: s, attackers: &rawhttp.WebhookFixture{T: s.T, Addr: p.Addr, Pid: p.Cmd.Process.Pid, Acme: guess}}
+	return &soakRun{Harness: s, attackers: &rawhttp.WebhookFixture{T: s.T, Addr: p.Addr, Pid: p.Cmd.Process.Pid, Acme: guess}}
 }
 
 // run lets a day pass in so many seconds. In each of them strangers try; in every

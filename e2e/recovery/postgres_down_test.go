@@ -17,7 +17,7 @@ func TestPostgresDown_NoLoss(t *testing.T) {
 	harness.ParallelUnlessFull(t)
 	outages := harness.Scaled(3, 20)
 	pg := harness.StartPostgres(t)
-	s, p := harness.StartCluster(t, harness.ClusterOptions{DatabaseURL: pg.URL(pg.Port)})
+	s, p := harness.Start(t, harness.Options{DatabaseURL: pg.URL(pg.Port)})
 	r := s.NewLoad(harness.Scaled(4, 10))
 	hush := r.SendInBackground(150 * time.Millisecond)
 	for range outages {
@@ -33,7 +33,7 @@ func TestPostgresDown_NoLoss(t *testing.T) {
 	t.Run("control: acknowledged before it is stored", func(t *testing.T) {
 		p.Kill()
 		s.Fault = harness.AckBeforeCommit
-		p, err := s.Start(t.Context())
+		p, err := s.StartReplica(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

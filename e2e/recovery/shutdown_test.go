@@ -14,7 +14,7 @@ import (
 func TestShutdown_UnderLoad(t *testing.T) {
 	harness.RequireFullRun(t)
 	times, each, n := harness.Scaled(3, 20), harness.Scaled(8, 30), harness.Scaled(12, 42)
-	s, p := harness.StartCluster(t, harness.ClusterOptions{})
+	s, p := harness.Start(t, harness.Options{})
 	var slowest time.Duration
 	r, p := rollGateways(s, p, times, each, n, func(p *harness.Process) { slowest = max(slowest, stopGracefully(s, p)) })
 	t.Logf("ended %d times, each with status 0, the slowest %s after SIGTERM", times, slowest.Round(time.Millisecond))
@@ -42,7 +42,7 @@ func TestShutdown_UnderLoad(t *testing.T) {
 
 // rollGateways lets people talk while one gateway after the other is ended; it gives the last
 // one, which lives.
-func rollGateways(s *harness.Cluster, p *harness.Process, times, each, n int, end func(*harness.Process)) (*harness.MessageLoad, *harness.Process) {
+func rollGateways(s *harness.Harness, p *harness.Process, times, each, n int, end func(*harness.Process)) (*harness.MessageLoad, *harness.Process) {
 	s.T.Helper()
 	r := s.NewLoad(each)
 	var ended harness.TurnCounter
@@ -62,7 +62,7 @@ func rollGateways(s *harness.Cluster, p *harness.Process, times, each, n int, en
 }
 
 // stopGracefully asks a gateway to end, which it must do in time and with status 0.
-func stopGracefully(s *harness.Cluster, p *harness.Process) (took time.Duration) {
+func stopGracefully(s *harness.Harness, p *harness.Process) (took time.Duration) {
 	s.T.Helper()
 	asked := time.Now()
 	if err := p.Stop(); err != nil {

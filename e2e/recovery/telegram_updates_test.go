@@ -18,7 +18,7 @@ import (
 func TestTelegramUpdateIDs_Reset(t *testing.T) {
 	harness.ParallelUnlessFull(t)
 	n := harness.Scaled(20, 100)
-	s, p := harness.StartCluster(t, harness.ClusterOptions{})
+	s, p := harness.Start(t, harness.Options{})
 	tells := func(from int64) {
 		t.Helper()
 		r := numberedRound(s, from)
@@ -59,7 +59,7 @@ func TestTelegramUpdateIDs_Reset(t *testing.T) {
 
 // numberedRound is a round of one person whose messages come in updates with numbers from
 // one on.
-func numberedRound(s *harness.Cluster, from int64) *harness.MessageLoad {
+func numberedRound(s *harness.Harness, from int64) *harness.MessageLoad {
 	r := s.NewLoad(0)
 	var next atomic.Int64
 	r.Users = []harness.SimulatedUser{{Name: fmt.Sprintf("%s from %d", harness.PollingBot, from), Send: func(_ context.Context, text string) func() bool {
@@ -74,7 +74,7 @@ func numberedRound(s *harness.Cluster, from int64) *harness.MessageLoad {
 }
 
 // agePollCursor makes the place where Telegram was polled last so many days old.
-func agePollCursor(s *harness.Cluster, days int) {
+func agePollCursor(s *harness.Harness, days int) {
 	s.T.Helper()
 	s.Exec(`update endpoints set poll_until = now(),
 		poll_cursor = split_part(poll_cursor, '@', 1) || '@' || (split_part(poll_cursor, '@', 2)::bigint - $2 * 86400) || '@' || split_part(poll_cursor, '@', 3)

@@ -28,7 +28,7 @@ const maxDeliveryDelay = 5 * time.Second
 // poller stands still, and the gateway is never restarted.
 func TestMalformedMessages_DoNotBlock(t *testing.T) {
 	harness.ParallelUnlessFull(t)
-	s, p := harness.StartCluster(t, harness.ClusterOptions{})
+	s, p := harness.Start(t, harness.Options{})
 	corpus := malformedInputs()
 	t.Logf("%d ways to poison a channel", len(corpus))
 	r := s.NewLoad(1)
@@ -191,7 +191,7 @@ func malformedInputs() []malformedInput {
 
 // malformedSenders gives how a dose is posted on each channel: as the provider would, signed.
 // Each gives an error when the provider would go on posting it for ever.
-func malformedSenders(s *harness.Cluster, t *testing.T) map[string]func(context.Context, malformedInput) error {
+func malformedSenders(s *harness.Harness, t *testing.T) map[string]func(context.Context, malformedInput) error {
 	n := 500_000_000
 	post := func(bot string) func(context.Context, malformedInput) error {
 		n += 100_000_000
@@ -220,7 +220,7 @@ func malformedSenders(s *harness.Cluster, t *testing.T) map[string]func(context.
 }
 
 // postMalformedSMS posts a form: the text as its body, or the whole of a body in every field.
-func postMalformedSMS(ctx context.Context, s *harness.Cluster, d malformedInput) error {
+func postMalformedSMS(ctx context.Context, s *harness.Harness, d malformedInput) error {
 	value := d.text + d.body
 	var plain string
 	if json.Unmarshal([]byte(value), &plain) == nil {
@@ -244,7 +244,7 @@ func postMalformedSMS(ctx context.Context, s *harness.Cluster, d malformedInput)
 
 // postMalformedSlack posts an event: with the text, or with the body in place of the event,
 // which Telegram's is to Slack. What is larger than Slack sends it gives up on.
-func postMalformedSlack(ctx context.Context, s *harness.Cluster, d malformedInput) error {
+func postMalformedSlack(ctx context.Context, s *harness.Harness, d malformedInput) error {
 	s.Webhooks.Mu.Lock()
 	ts := fmt.Sprintf("%d.%06d", time.Now().Unix(), len(s.Webhooks.Results))
 	s.Webhooks.Mu.Unlock()
@@ -265,7 +265,7 @@ func postMalformedSlack(ctx context.Context, s *harness.Cluster, d malformedInpu
 	return err
 }
 
-func postSigned(ctx context.Context, s *harness.Cluster, hook, body string, header http.Header) error {
+func postSigned(ctx context.Context, s *harness.Harness, hook, body string, header http.Header) error {
 	to := harness.Client{HTTP: s.API.HTTP}
 	res, err := to.Do(ctx, http.MethodPost, hook, header, body)
 	if err == nil && res.Status != http.StatusOK {

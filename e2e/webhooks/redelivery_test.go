@@ -19,7 +19,7 @@ import (
 func TestRedelivery_Deduplicated(t *testing.T) {
 	harness.ParallelUnlessFull(t)
 	var all []*harness.RedeliveringTransport
-	s, _ := harness.StartCluster(t, harness.ClusterOptions{WebhookTransport: func(way http.RoundTripper) http.RoundTripper {
+	s, _ := harness.Start(t, harness.Options{WebhookTransport: func(way http.RoundTripper) http.RoundTripper {
 		th := &harness.RedeliveringTransport{Next: way, Ctx: t.Context()}
 		all = append(all, th)
 		return th
@@ -57,7 +57,7 @@ func TestRedelivery_Deduplicated(t *testing.T) {
 
 // mentioningUser is somebody who mentions the bot in a room: Slack tells of it twice, under
 // two ids, one time in this order and one time in the other.
-func mentioningUser(s *harness.Cluster, id string) harness.SimulatedUser {
+func mentioningUser(s *harness.Harness, id string) harness.SimulatedUser {
 	said := 0
 	return harness.SimulatedUser{Name: id, Send: func(ctx context.Context, text string) func() bool {
 		said++
