@@ -33,7 +33,7 @@ func singleMessage(t *testing.T, in adapters.Inbound, err error) adapters.Messag
 		t.Fatal(err)
 	}
 	if len(in.Messages) != 1 {
-		t.Fatalf("%d messages; want 1", len(in.Messages))
+		t.Fatalf("%d messages, want 1", len(in.Messages))
 	}
 	return in.Messages[0]
 }
@@ -83,7 +83,7 @@ func TestReceive_SecretRotation(t *testing.T) {
 	}
 	delete(ep.Credentials, adapters.SigningSecret+"_old")
 	if _, err := a.Receive(signedRequest(signingSecret, fixedTime(), "events", body), ep, "events"); !errors.Is(err, adapters.ErrForged) {
-		t.Errorf("after rotation: %v; want ErrForged", err)
+		t.Errorf("after rotation: %v, want ErrForged", err)
 	}
 }
 
@@ -92,7 +92,7 @@ func TestReceive_URLVerification(t *testing.T) {
 	unsigned := genuineRequest(ep, "events", body)
 	unsigned.Header.Del("X-Slack-Signature")
 	if _, err := a.Receive(unsigned, ep, "events"); !errors.Is(err, adapters.ErrForged) {
-		t.Errorf("unsigned: %v; want ErrForged", err)
+		t.Errorf("unsigned: %v, want ErrForged", err)
 	}
 	ep.Address = "" // Slack asks before anybody knows the workspace
 	in, err := receive(t, ep, "events", body)
@@ -110,7 +110,7 @@ func TestReceive_URLVerification(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := receive(t, ep, "events", body); !errors.Is(err, adapters.ErrMalformed) {
-			t.Errorf("%s: %v; want ErrMalformed", name, err)
+			t.Errorf("%s: %v, want ErrMalformed", name, err)
 		}
 	}
 }
@@ -136,7 +136,7 @@ func TestReceive_OtherInstallation(t *testing.T) {
 		ep := endpoint()
 		ep.Address, ep.Settings = c.address, map[string]string{adapters.AppID: "A1"}
 		if _, err := receive(t, ep, "events", []byte(c.body)); !errors.Is(err, c.want) {
-			t.Errorf("%s: %v; want %v", name, err, c.want)
+			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
 }
@@ -159,16 +159,16 @@ func TestReceive_ActorTeam(t *testing.T) {
 		"own grid":                 {said(shared+`,"enterprise_id":"E1"`, `"type":"message","user_team":"E1"`), "T1:U1", ""},
 		"context grid":             {said(shared+`,"context_enterprise_id":"E2","context_team_id":"T2"`, `"type":"message","user_team":"E2"`), "T2:U1", "external"},
 		"no team":                  {said(shared, `"type":"message"`), "", "external"},
-		"no team of organisation":  {said(`"team_id":"T9","authorizations":[{"team_id":null,"enterprise_id":"E1"}],"is_ext_shared_channel":true`, `"type":"message","team":"T9"`), "T9:U1", "external"},
+		"no team of organization":  {said(`"team_id":"T9","authorizations":[{"team_id":null,"enterprise_id":"E1"}],"is_ext_shared_channel":true`, `"type":"message","team":"T9"`), "T9:U1", "external"},
 	} {
 		ep := endpoint()
 		ep.Address = "T1"
-		if strings.Contains(name, "Organisation") {
+		if strings.Contains(name, "organization") {
 			ep.Address = "E1"
 		}
 		in, err := receive(t, ep, "events", []byte(c.body))
 		if m := singleMessage(t, in, err); m.Sender.ID != c.id || m.UnprovenReason != c.unproven {
-			t.Errorf("%s: %q, %q; want %q, %q", name, m.Sender.ID, m.UnprovenReason, c.id, c.unproven)
+			t.Errorf("%s: %q, %q, want %q, %q", name, m.Sender.ID, m.UnprovenReason, c.id, c.unproven)
 		}
 	}
 }
@@ -202,7 +202,7 @@ func TestReceive_LargeBody(t *testing.T) {
 			clear(r.Header)
 		}
 		if _, err := a.Receive(r, endpoint(), "events"); !errors.Is(err, c.want) {
-			t.Errorf("%s: %v; want %v", name, err, c.want)
+			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 		if read() > c.most {
 			t.Errorf("%s: %d bytes read", name, read())
@@ -237,7 +237,7 @@ func TestAck(t *testing.T) {
 		w := httptest.NewRecorder()
 		in.Ack(w, c.taken)
 		if w.Code != c.status || w.Body.String() != c.says || w.Header().Get("X-Slack-No-Retry") != "" {
-			t.Errorf("%s: %d %q; want %d %q", name, w.Code, w.Body, c.status, c.says)
+			t.Errorf("%s: %d %q, want %d %q", name, w.Code, w.Body, c.status, c.says)
 		}
 	}
 }

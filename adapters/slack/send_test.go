@@ -49,7 +49,7 @@ func TestSend_PlainText(t *testing.T) {
 		"metadata": `{"event_type":"hydragate_reply","event_payload":{"id":"r1"}}`,
 	} {
 		if got := wire.form.Get(k); got != want {
-			t.Errorf("%s: %q; want %q", k, got, want)
+			t.Errorf("%s: %q, want %q", k, got, want)
 		}
 	}
 }
@@ -105,7 +105,7 @@ func TestSend_ResponseURL(t *testing.T) {
 			id, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: steve.Chat(), Chat: place, Text: "<linked> & done"})
 			var se *adapters.SendError
 			if errors.As(err, &se) && (se.Reason != c.reason || se.RetryAfter != c.wait || strings.Contains(err.Error(), "://")) || (err == nil) != (c.reason == "") {
-				t.Fatalf("%v; want %q after %v", err, c.reason, c.wait)
+				t.Fatalf("%v, want %q after %v", err, c.reason, c.wait)
 			}
 			said := s.Replies(steve.Chat())
 			switch {
@@ -114,7 +114,7 @@ func TestSend_ResponseURL(t *testing.T) {
 					t.Errorf("not taken, and Steve reads %v", said)
 				}
 			case len(said) != 1 || said[0].Private != c.private || said[0].Text != "<linked> & done" || err == nil && id == "":
-				t.Errorf("Steve reads %+v, id %q; want it once, private: %v", said, id, c.private)
+				t.Errorf("Steve reads %+v, id %q, want it once, private: %v", said, id, c.private)
 			}
 		})
 	}
@@ -165,7 +165,7 @@ func TestSend_RetryLooksUpFirst(t *testing.T) {
 			reply.MaybeSent = true
 			id, err := a.Send(t.Context(), endpoint(), reply)
 			if said := s.Replies(""); err != nil || len(said) != 1 || said[0].ID != id {
-				t.Errorf("said %v, id %q, %v; want the first, once", said, id, err)
+				t.Errorf("said %v, id %q, %v, want the first, once", said, id, err)
 			}
 			reply.ID = "r2"
 			if _, err := a.Send(t.Context(), endpoint(), reply); err != nil || len(s.Replies("")) != 2 {
@@ -208,7 +208,7 @@ func TestSend_Unreachable(t *testing.T) {
 		_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", Chat: place, Text: "hello"})
 		var se *adapters.SendError
 		if !errors.As(err, &se) || se.Reason != adapters.Unreachable || strings.Contains(err.Error(), "://") {
-			t.Errorf("%s: %v; want unreachable", name, err)
+			t.Errorf("%s: %v, want unreachable", name, err)
 		}
 	}
 }
@@ -220,7 +220,7 @@ func TestSend_NoToken(t *testing.T) {
 	_, err := a.Send(t.Context(), ep, adapters.Reply{ID: "r1", To: steve.Chat(), Text: "hello"})
 	var se *adapters.SendError
 	if !errors.As(err, &se) || se.Reason != adapters.BadSecret {
-		t.Errorf("%v; want bad_secret", err)
+		t.Errorf("%v, want bad_secret", err)
 	}
 }
 
@@ -243,6 +243,6 @@ func TestSend_ExpiredResponseURL(t *testing.T) {
 	}
 	got, err := json.Marshal(private)
 	if want := "[true,true,true,true,true,false,false]"; err != nil || string(got) != want {
-		t.Errorf("private: %s; want %s", got, want)
+		t.Errorf("private: %s, want %s", got, want)
 	}
 }

@@ -20,7 +20,7 @@ func TestCheck_Workspace(t *testing.T) {
 	}
 	want := map[string]string{"kept": "yes", adapters.TeamName: "Example", adapters.BotUserID: botUserID, adapters.BotID: "B0LAN0Z90", adapters.AppID: appID}
 	if got.Address != teamID || !maps.Equal(got.Settings, want) {
-		t.Errorf("%s %v; want %s %v", got.Address, got.Settings, teamID, want)
+		t.Errorf("%s %v, want %s %v", got.Address, got.Settings, teamID, want)
 	}
 	if len(ep.Settings) != 1 {
 		t.Errorf("the settings it was given changed: %v", ep.Settings)
@@ -32,12 +32,12 @@ func TestCheck_MissingScope(t *testing.T) {
 	s.Arm("bots.info", simulator.Fault{Status: 200, Body: `{"ok":false,"error":"missing_scope","needed":"users:read"}`})
 	got, err := a.Check(t.Context(), endpoint())
 	if err != nil || got.Settings[adapters.AppID] != "" || got.Address != teamID {
-		t.Errorf("%v, %v; want the workspace without the app", got.Settings, err)
+		t.Errorf("%v, %v, want the workspace without the app", got.Settings, err)
 	}
 }
 
 func TestCheck_Errors(t *testing.T) {
-	says := func(method, code string) func(*simulator.Slack, *adapters.Endpoint) {
+	reports := func(method, code string) func(*simulator.Slack, *adapters.Endpoint) {
 		return func(s *simulator.Slack, _ *adapters.Endpoint) {
 			s.Arm(method, simulator.Fault{Status: 200, Body: `{"ok":false,"error":"` + code + `"}`})
 		}
@@ -65,13 +65,13 @@ func TestCheck_Errors(t *testing.T) {
 		"other apps":      {withSocketMode("xapp-1-A0OTHER001-2157151564-abc"), adapters.Refused, adapters.AppToken, false},
 		"unknown app":     {withSocketMode("xapp-1-A0KRD7HC3-2157151564-unknown"), adapters.BadSecret, adapters.AppToken, false},
 		"odd app token":   {withSocketMode("xapp-of-another-kind"), adapters.BadSecret, adapters.AppToken, false},
-		"no connections":  {says("apps.connections.open", "missing_scope"), adapters.BadSecret, adapters.AppToken, false},
-		"sockets off":     {says("apps.connections.open", "access_denied"), adapters.Refused, adapters.AppToken, false},
+		"no connections":  {reports("apps.connections.open", "missing_scope"), adapters.BadSecret, adapters.AppToken, false},
+		"sockets off":     {reports("apps.connections.open", "access_denied"), adapters.Refused, adapters.AppToken, false},
 		"sockets away":    {status("apps.connections.open", 503), adapters.Unreachable, "", true},
 		"sockets later":   {status("apps.connections.open", 429), adapters.Throttled, "", true},
 		"unknown token":   {credential(adapters.BotToken, "xoxb-0000000000-0000000000-unknown"), adapters.BadSecret, adapters.BotToken, false},
-		"revoked":         {says("auth.test", "token_revoked"), adapters.BadSecret, adapters.BotToken, false},
-		"refused":         {says("auth.test", "access_denied"), adapters.Refused, adapters.BotToken, false},
+		"revoked":         {reports("auth.test", "token_revoked"), adapters.BadSecret, adapters.BotToken, false},
+		"refused":         {reports("auth.test", "access_denied"), adapters.Refused, adapters.BotToken, false},
 		"not a bot":       {withoutBotID, adapters.Refused, adapters.BotToken, false},
 		"away":            {status("auth.test", 503), adapters.Unreachable, "", true},
 		"Cut":             {func(s *simulator.Slack, _ *adapters.Endpoint) { s.Arm("auth.test", simulator.Fault{Cut: true}) }, adapters.Unreachable, "", true},
@@ -81,14 +81,14 @@ func TestCheck_Errors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, a := newSimulator(t)
 			ep := endpoint()
-			if strings.HasPrefix(name, "Sockets") || name == "NoConnections" {
+			if strings.HasPrefix(name, "sockets") || name == "no connections" {
 				ep = socketEndpoint()
 			}
 			c.change(s, &ep)
 			_, err := a.Check(t.Context(), ep)
 			var se *adapters.SetupError
 			if !errors.As(err, &se) || se.Reason != c.reason || se.Field != c.field || se.Retryable() != c.again || se.Message == "" {
-				t.Fatalf("%#v; want %s of %q", err, c.reason, c.field)
+				t.Fatalf("%#v, want %s of %q", err, c.reason, c.field)
 			}
 			for k, v := range ep.Credentials {
 				if v != "" && (strings.Contains(err.Error(), v) || strings.Contains(errors.Unwrap(err).Error(), v)) {

@@ -153,7 +153,7 @@ func TestAdapter(t *testing.T) {
 	s, adapter := newSimulator(t)
 	recorded := *adapter
 	recorded.APIURL = "" // recorded requests come from Slack itself
-	says := func(code string) func() {
+	reports := func(code string) func() {
 		return func() {
 			s.Arm("chat.postMessage", simulator.Fault{Status: 200, Body: `{"ok":false,"error":"` + code + `"}`})
 		}
@@ -179,7 +179,7 @@ func TestAdapter(t *testing.T) {
 			"rate limited":           {Arm: fault(simulator.Fault{Status: 429, Header: wait, Body: `{"ok":false,"error":"ratelimited"}`}), Reason: adapters.Throttled, RetryAfter: 30 * time.Second},
 			"rate limited no header": {Arm: fault(simulator.Fault{Status: 429}), Reason: adapters.Throttled},
 			"rate limited odd wait":  {Arm: fault(simulator.Fault{Status: 429, Header: http.Header{"Retry-After": {"soon"}}}), Reason: adapters.Throttled},
-			"rate limited in 200":    {Arm: says("ratelimited"), Reason: adapters.Throttled},
+			"rate limited in 200":    {Arm: reports("ratelimited"), Reason: adapters.Throttled},
 			"internal error":         {Arm: fault(simulator.Fault{Status: 500}), Reason: adapters.Unreachable},
 			"unavailable":            {Arm: fault(simulator.Fault{Status: 503, Body: "<html>"}), Reason: adapters.Unreachable},
 			"HTML":                   {Arm: fault(simulator.Fault{Status: 200, Body: "<html>maintenance</html>"}), Reason: adapters.Unreachable},
@@ -188,23 +188,23 @@ func TestAdapter(t *testing.T) {
 			"redirected":             {Arm: fault(simulator.Fault{Status: 302, Header: http.Header{"Location": {"http://127.0.0.1:1/"}}}), Reason: adapters.Refused},
 			"hang":                   {Arm: fault(simulator.Fault{Hang: true}), Reason: adapters.Ambiguous, Timeout: 300 * time.Millisecond},
 			"Cut":                    {Arm: fault(simulator.Fault{Cut: true}), Reason: adapters.Ambiguous},
-			"fatal error":            {Arm: says("fatal_error"), Reason: adapters.Ambiguous},
-			"invalid auth":           {Arm: says("invalid_auth"), Reason: adapters.BadSecret},
-			"token revoked":          {Arm: says("token_revoked"), Reason: adapters.BadSecret},
-			"account inactive":       {Arm: says("account_inactive"), Reason: adapters.BadSecret},
-			"not authed":             {Arm: says("not_authed"), Reason: adapters.BadSecret},
-			"missing scope":          {Arm: says("missing_scope"), Reason: adapters.BadSecret},
-			"channel not found":      {Arm: says("channel_not_found"), Reason: adapters.Refused},
-			"archived":               {Arm: says("is_archived"), Reason: adapters.Refused},
-			"not in channel":         {Arm: says("not_in_channel"), Reason: adapters.Refused},
-			"too long":               {Arm: says("msg_too_long"), Reason: adapters.Refused},
-			"restricted":             {Arm: says("restricted_action"), Reason: adapters.Refused},
-			"new code":               {Arm: says("brand_new_code"), Reason: adapters.Refused},
-			"code with URL":          {Arm: says("https://evil.example/hello"), Reason: adapters.Refused},
-			"user gone":              {Arm: says("user_not_found"), Reason: adapters.Blocked},
-			"user disabled":          {Arm: says("user_disabled"), Reason: adapters.Blocked},
-			"messages tab disabled":  {Arm: says("messages_tab_disabled"), Reason: adapters.Blocked},
-			"cannot DM bot":          {Arm: says("cannot_dm_bot"), Reason: adapters.Blocked},
+			"fatal error":            {Arm: reports("fatal_error"), Reason: adapters.Ambiguous},
+			"invalid auth":           {Arm: reports("invalid_auth"), Reason: adapters.BadSecret},
+			"token revoked":          {Arm: reports("token_revoked"), Reason: adapters.BadSecret},
+			"account inactive":       {Arm: reports("account_inactive"), Reason: adapters.BadSecret},
+			"not authed":             {Arm: reports("not_authed"), Reason: adapters.BadSecret},
+			"missing scope":          {Arm: reports("missing_scope"), Reason: adapters.BadSecret},
+			"channel not found":      {Arm: reports("channel_not_found"), Reason: adapters.Refused},
+			"archived":               {Arm: reports("is_archived"), Reason: adapters.Refused},
+			"not in channel":         {Arm: reports("not_in_channel"), Reason: adapters.Refused},
+			"too long":               {Arm: reports("msg_too_long"), Reason: adapters.Refused},
+			"restricted":             {Arm: reports("restricted_action"), Reason: adapters.Refused},
+			"new code":               {Arm: reports("brand_new_code"), Reason: adapters.Refused},
+			"code with URL":          {Arm: reports("https://evil.example/hello"), Reason: adapters.Refused},
+			"user gone":              {Arm: reports("user_not_found"), Reason: adapters.Blocked},
+			"user disabled":          {Arm: reports("user_disabled"), Reason: adapters.Blocked},
+			"messages tab disabled":  {Arm: reports("messages_tab_disabled"), Reason: adapters.Blocked},
+			"cannot DM bot":          {Arm: reports("cannot_dm_bot"), Reason: adapters.Blocked},
 		},
 	})
 }

@@ -177,7 +177,7 @@ func TestSocket_ForgedEnvelopes(t *testing.T) {
 		"ours with null":        {simulator.SlackCommands, command(teamID, appID, `,"enterprise_id":null,"is_enterprise_install":false`), true, steve.Chat(), "", adapters.Text},
 		"ours pressed":          {simulator.SlackInteractive, press(teamID, appID, teamID), true, teamID + ":U1", "", adapters.Callback},
 
-		// Somebody of another organisation is heard, and can prove nothing.
+		// Somebody of another organization is heard, and can prove nothing.
 		"foreign message":    {simulator.SlackEvents, said(here + `,"is_ext_shared_channel":true`), true, "", "external", adapters.Text},
 		"foreign command":    {simulator.SlackCommands, command("T9", appID, ""), true, "T9:U061F7AUR", "external", adapters.Text},
 		"foreign enterprise": {simulator.SlackCommands, command("T9", appID, `,"enterprise_id":"E1","is_enterprise_install":true`), true, "T9:U061F7AUR", "external", adapters.Text},
@@ -196,7 +196,7 @@ func TestSocket_ForgedEnvelopes(t *testing.T) {
 				synctest.Wait()
 				d, _, err := s.DeliverEnvelope(t.Context(), appID, c.kind, json.RawMessage(c.payload))
 				if err != nil || d.Accepted() != c.kept {
-					t.Fatalf("acknowledged: %v, %v; want %v", d.Accepted(), err, c.kept)
+					t.Fatalf("acknowledged: %v, %v, want %v", d.Accepted(), err, c.kept)
 				}
 				ms := kept.messages()
 				if !c.kept {
@@ -206,7 +206,7 @@ func TestSocket_ForgedEnvelopes(t *testing.T) {
 					return
 				}
 				if len(ms) != 1 || ms[0].Sender.ID != c.sender || ms[0].UnprovenReason != c.unproven || ms[0].Kind != c.kindOf {
-					t.Errorf("kept %+v; want %s of %q, unproven %q", ms, c.kindOf, c.sender, c.unproven)
+					t.Errorf("kept %+v, want %s of %q, unproven %q", ms, c.kindOf, c.sender, c.unproven)
 				}
 			})
 		})
@@ -251,7 +251,7 @@ func TestSocket_MalformedFrames(t *testing.T) {
 				s.SendFrame(appID, nil)
 				advance(2 * time.Second)
 				if got := strings.Join(s.AckedEnvelopes(), " "); got != c.acked {
-					t.Errorf("acknowledged %q; want %q", got, c.acked)
+					t.Errorf("acknowledged %q, want %q", got, c.acked)
 				}
 				ms := kept.messages()
 				if c.cut {
@@ -284,7 +284,7 @@ func TestSocket_UndecodableStoredOnce(t *testing.T) {
 			t.Fatalf("%+v, %v", d, err)
 		}
 		if n := len(kept.messages()); n != 1 || kept.attempts != 4 {
-			t.Errorf("kept %d of %d deliveries; want 1 of 4", n, kept.attempts)
+			t.Errorf("kept %d of %d deliveries, want 1 of 4", n, kept.attempts)
 		}
 	})
 }

@@ -76,7 +76,7 @@ func TestSocket_NoLossInBurst(t *testing.T) {
 		}
 		slices.Sort(texts)
 		if n := len(slices.Compact(slices.Clone(texts))); n != messages || len(texts) != messages {
-			t.Errorf("%d messages kept, %d of them different; want %d of both", len(texts), n, messages)
+			t.Errorf("%d messages kept, %d of them different, want %d of both", len(texts), n, messages)
 		}
 		if again < 20 {
 			t.Errorf("only %d deliveries were repeated: there was no trouble", again)
@@ -100,18 +100,18 @@ func TestSocket_ReplacedBeforeClose(t *testing.T) {
 				s.SendFrame(appID, encodeFrame(t, "events_api", "e1", readRecording(t, "events/im_text.json")))
 				synctest.Wait()
 				if n := len(kept.messages()); n != 1 || len(s.AckedEnvelopes()) != 1 {
-					t.Errorf("%d messages of the old connection kept, %d acknowledged; want it heard while it lasts", n, len(s.AckedEnvelopes()))
+					t.Errorf("%d messages of the old connection kept, %d acknowledged, want it heard while it lasts", n, len(s.AckedEnvelopes()))
 				}
 				advance(2 * time.Second)
 				if n := s.SocketCount(appID); n != 1 {
-					t.Errorf("%d new connections while the old one is open; want 1", n)
+					t.Errorf("%d new connections while the old one is open, want 1", n)
 				}
 				if d := <-sendText(t, s, "hello"); len(d.Attempts) != 1 || !d.Accepted() {
 					t.Errorf("on the new connection: %+v", d)
 				}
 				advance(time.Minute)
 				if n := s.SocketCount(appID); n != 1 {
-					t.Errorf("%d connections in the end; want 1", n)
+					t.Errorf("%d connections in the end, want 1", n)
 				}
 			})
 		})
@@ -142,7 +142,7 @@ func TestSocket_StallDetected(t *testing.T) {
 
 func TestSocket_Faults(t *testing.T) {
 	const open, link = "apps.connections.open", "link"
-	says := func(body string) []simulator.Fault { return []simulator.Fault{{Status: 200, Body: body}} }
+	reports := func(body string) []simulator.Fault { return []simulator.Fault{{Status: 200, Body: body}} }
 	for name, c := range map[string]struct {
 		call        string
 		faults      []simulator.Fault
@@ -150,16 +150,16 @@ func TestSocket_Faults(t *testing.T) {
 	}{
 		"none":          {open, nil, 0, 0},
 		"throttled":     {open, []simulator.Fault{{Status: 429, Header: http.Header{"Retry-After": {"40"}}}}, 40 * time.Second, 41 * time.Second},
-		"rate limited":  {open, says(`{"ok":false,"error":"ratelimited"}`), 200 * time.Millisecond, time.Second},
+		"rate limited":  {open, reports(`{"ok":false,"error":"ratelimited"}`), 200 * time.Millisecond, time.Second},
 		"bad gateway":   {open, []simulator.Fault{{Status: 502, Body: "<html>"}}, 200 * time.Millisecond, time.Second},
-		"HTML":          {open, says("<html>"), 200 * time.Millisecond, time.Second},
+		"HTML":          {open, reports("<html>"), 200 * time.Millisecond, time.Second},
 		"not found":     {open, []simulator.Fault{{Status: 404}}, 200 * time.Millisecond, time.Second},
 		"forbidden":     {open, []simulator.Fault{{Status: 403}}, 200 * time.Millisecond, time.Second},
 		"cut off":       {open, []simulator.Fault{{Cut: true}, {Cut: true}}, 400 * time.Millisecond, 3 * time.Second},
 		"no answer":     {open, []simulator.Fault{{Hang: true}}, 10 * time.Second, 11 * time.Second},
-		"internal":      {open, says(`{"ok":false,"error":"internal_error"}`), 200 * time.Millisecond, time.Second},
-		"no URL":        {open, says(`{"ok":true}`), 200 * time.Millisecond, time.Second},
-		"elsewhere":     {open, says(`{"ok":true,"url":"ws://evil.test/link/?ticket=ticket-1"}`), 200 * time.Millisecond, time.Second},
+		"internal":      {open, reports(`{"ok":false,"error":"internal_error"}`), 200 * time.Millisecond, time.Second},
+		"no URL":        {open, reports(`{"ok":true}`), 200 * time.Millisecond, time.Second},
+		"elsewhere":     {open, reports(`{"ok":true,"url":"ws://evil.test/link/?ticket=ticket-1"}`), 200 * time.Millisecond, time.Second},
 		"many in a row": {open, slices.Repeat([]simulator.Fault{{Status: 500}}, 30), time.Minute, 30 * time.Minute},
 		"no upgrade":    {link, []simulator.Fault{{Status: 401, Body: "no such ticket"}}, 200 * time.Millisecond, time.Second},
 		"no handshake":  {link, []simulator.Fault{{Hang: true}}, 10 * time.Second, 11 * time.Second},
@@ -178,7 +178,7 @@ func TestSocket_Faults(t *testing.T) {
 					t.Fatalf("kept %q after %+v", kept.texts(), d)
 				}
 				if waited := time.Since(start); waited < c.least || waited > c.most {
-					t.Errorf("connected after %v; want %v to %v", waited, c.least, c.most)
+					t.Errorf("connected after %v, want %v to %v", waited, c.least, c.most)
 				}
 			})
 		})
@@ -220,7 +220,7 @@ func TestPoll_PermanentErrors(t *testing.T) {
 				err := a.Poll(t.Context(), ep, "", (&fakeStore{}).add)
 				var se *adapters.SendError
 				if !errors.As(err, &se) || se.Reason != c.reason || se.Code != c.code {
-					t.Errorf("%v; want a *SendError that says %s (%s)", err, c.reason, c.code)
+					t.Errorf("%v, want a *SendError that says %s (%s)", err, c.reason, c.code)
 				}
 				if strings.Contains(fmt.Sprint(err), "xapp-") || strings.Contains(fmt.Sprint(err), "://") {
 					t.Errorf("the error tells a secret: %v", err)

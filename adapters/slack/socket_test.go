@@ -209,7 +209,7 @@ func TestSocket_NoAckWhenNotStored(t *testing.T) {
 		}
 		d := <-message
 		if kept.texts() != "hello" || !d.Accepted() || len(d.Attempts) != 3 {
-			t.Errorf("kept %q after %d attempts; want hello, once, at the third", kept.texts(), len(d.Attempts))
+			t.Errorf("kept %q after %d attempts, want hello, once, at the third", kept.texts(), len(d.Attempts))
 		}
 	})
 }
@@ -229,7 +229,7 @@ func TestSocket_StoreRetry(t *testing.T) {
 		synctest.Wait()
 		d := <-sendText(t, s, "hello")
 		if kept.texts() != "hello" || len(d.Attempts) != 1 || !d.Accepted() {
-			t.Errorf("kept %q after %d attempts; want hello at the first", kept.texts(), len(d.Attempts))
+			t.Errorf("kept %q after %d attempts, want hello at the first", kept.texts(), len(d.Attempts))
 		}
 	})
 }
@@ -246,7 +246,7 @@ func TestSocket_LostAck(t *testing.T) {
 		advance(2 * time.Second)
 		s.DropAcks(false)
 		if d := <-done; len(d.Attempts) != 2 || !d.Accepted() || kept.texts() != "hello" || kept.attempts != 2 {
-			t.Errorf("kept %q of %d takes, %d attempts; want it twice, and kept once", kept.texts(), kept.attempts, len(d.Attempts))
+			t.Errorf("kept %q of %d takes, %d attempts, want it twice, and kept once", kept.texts(), kept.attempts, len(d.Attempts))
 		}
 	})
 }
@@ -290,7 +290,7 @@ func TestSocket_CommandNotStored(t *testing.T) {
 			t.Error("acknowledged what nobody took")
 		}
 		if err := stop(); !errors.Is(err, context.Canceled) {
-			t.Errorf("ended with %v; want context.Canceled", err)
+			t.Errorf("ended with %v, want context.Canceled", err)
 		}
 	})
 }

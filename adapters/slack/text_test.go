@@ -33,7 +33,7 @@ func TestDecodeText(t *testing.T) {
 		"":          "",
 	} {
 		if got := decodeText(raw, "UBOT"); got != want {
-			t.Errorf("%q: %q; want %q", raw, got, want)
+			t.Errorf("%q: %q, want %q", raw, got, want)
 		}
 	}
 }
@@ -46,7 +46,7 @@ func TestParseTimestamp(t *testing.T) {
 		"99999999999999999999.1": "0001-01-01T00:00:00Z",
 	} {
 		if got := parseTimestamp(ts).Format("2006-01-02T15:04:05.999999999Z07:00"); got != want {
-			t.Errorf("%q: %s; want %s", ts, got, want)
+			t.Errorf("%q: %s, want %s", ts, got, want)
 		}
 	}
 }

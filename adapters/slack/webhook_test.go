@@ -119,7 +119,7 @@ func TestWebhook_Conversation(t *testing.T) {
 		t.Errorf("button: %+v", m)
 	}
 	if len(d.messages) != 4 {
-		t.Errorf("%d messages; want 4, the mention once", len(d.messages))
+		t.Errorf("%d messages, want 4, the mention once", len(d.messages))
 	}
 	direct := s.Replies(steve.Chat())
 	if len(direct) != 2 || direct[0].Text != "is <b> & so" || direct[0].Private || direct[1].Text != "linked" || !direct[1].Private {
@@ -135,11 +135,11 @@ func TestWebhook_RedeliveredUntilStored(t *testing.T) {
 	d.failures = 3
 	got, err := s.SendText(t.Context(), appID, steve, "hello")
 	if err != nil || !got.Accepted() || len(got.Attempts) != 4 || len(d.messages) != 1 {
-		t.Errorf("%+v, %v, kept %d; want the fourth attempt kept", got, err, len(d.messages))
+		t.Errorf("%+v, %v, kept %d, want the fourth attempt kept", got, err, len(d.messages))
 	}
 	d.failures = 1
 	if got, err := s.SendCommand(t.Context(), appID, steve, "", "/claim", "WDJBMJ"); err != nil || !strings.Contains(got.Text, "try again") || len(d.messages) != 1 {
-		t.Errorf("%+v, %v; want a word to try again", got, err)
+		t.Errorf("%+v, %v, want a word to try again", got, err)
 	}
 }
 
@@ -169,7 +169,7 @@ func TestWebhook_ExternalUsers(t *testing.T) {
 			t.Fatal(err)
 		}
 		if m := d.lastMessage(); m.Sender.ID != "T0EXTERN1:"+steve.ID || m.UnprovenReason != "external" {
-			t.Errorf("%s: %q, unproven %q; want the stranger, external", name, m.Sender.ID, m.UnprovenReason)
+			t.Errorf("%s: %q, unproven %q, want the stranger, external", name, m.Sender.ID, m.UnprovenReason)
 		}
 	}
 }
