@@ -266,9 +266,9 @@ func TestDemo_Chat(t *testing.T) {
 		chat ChatOptions
 		want string
 	}{
-		{ChatOptions{Channel: "telegram", As: "@steve", Demo: control}, "have a number"},
+		{ChatOptions{Channel: "telegram", As: "@steve", Demo: control}, "is a number"},
 		{ChatOptions{Channel: "sms", As: "0170", Demo: control}, "country code"},
-		{ChatOptions{Channel: "slack", As: "steve", Demo: control}, "user id"},
+		{ChatOptions{Channel: "slack", As: "steve", Demo: control}, "user ID"},
 		{ChatOptions{Channel: "sms", Demo: client.URL}, "is not a demo"},
 		{ChatOptions{Channel: "sms", Demo: "http://127.0.0.1:1"}, "start one with hydragate demo"},
 	} {
