@@ -26,7 +26,10 @@ func TestBackoffPolicy_Delay(t *testing.T) {
 		{name: "capped", policy: policy, failures: 5, min: 30 * time.Second, max: 30 * time.Second},
 		{name: "overflow", policy: policy, failures: math.MaxInt, min: 30 * time.Second, max: 30 * time.Second},
 		{name: "longer Retry-After", policy: policy, retryAfter: time.Minute, min: time.Minute, max: time.Minute},
-		{name: "shorter Retry-After", policy: policy, failures: 2, retryAfter: time.Second, min: 4 * time.Second, max: 4 * time.Second},
+		{
+			name: "shorter Retry-After", policy: policy, failures: 2, retryAfter: time.Second,
+			min: 4 * time.Second, max: 4 * time.Second,
+		},
 		{name: "jitter", policy: jittery, failures: 1, min: 15 * time.Second, max: 25 * time.Second},
 		{name: "jitter of the maximum", policy: jittery, failures: 9, min: 45 * time.Second, max: 75 * time.Second},
 	} {

@@ -8,36 +8,36 @@ import (
 	"net/http"
 )
 
-// initialBodySize is the room made for a body before any of it is there. Whoever announces
-// more must send it first.
+// initialBodySize is the largest buffer allocated before the first byte of a body arrives. A larger
+// Content-Length is not trusted.
 const initialBodySize = 16 << 10
 
-// ReadBody reads the body of r, of at most limit bytes, for an adapter that has to see
-// it before it knows who sent it: what it allocates for a stranger stays below twice
-// limit. The whole body can be read from r again afterwards. ErrTooLarge, ErrMalformed
-// for one that was cut off.
+// ReadBody reads the body of r, for an adapter that authenticates the raw bytes. It allocates at most
+// about twice limit, whatever an unauthenticated caller sends. On success the body of r is replaced
+// and can be read again. It returns ErrTooLarge if the body is longer than limit bytes, and
+// ErrMalformed if it cannot be read completely.
 func ReadBody(r *http.Request, limit int) ([]byte, error) {
 	if r.ContentLength > int64(limit) {
 		return nil, ErrTooLarge
 	}
-	room := initialBodySize
+	size := initialBodySize
 	if r.ContentLength >= 0 {
-		room = min(room, int(r.ContentLength)+1)
+		size = min(size, int(r.ContentLength)+1)
 	}
-	body, err := readUpTo(r.Body, make([]byte, 0, room), limit+1)
+	body, err := readUpTo(r.Body, make([]byte, 0, size), limit+1)
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge), len(body) > limit:
 		return nil, ErrTooLarge
 	case err != nil:
-		return nil, fmt.Errorf("%w: body cut off", ErrMalformed)
+		return nil, fmt.Errorf("%w: incomplete body", ErrMalformed)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return body, nil
 }
 
-// readUpTo fills body up to limit bytes, or until the end. It makes four times the room
-// whenever there is none left, so that little is copied and less is thrown away.
+// readUpTo appends to body from r until body has limit bytes or r ends. The buffer grows by a factor
+// of four, which copies and discards less than append does.
 func readUpTo(r io.Reader, body []byte, limit int) ([]byte, error) {
 	for len(body) < limit {
 		if len(body) == cap(body) {

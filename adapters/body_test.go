@@ -21,36 +21,39 @@ func TestReadBody(t *testing.T) {
 		read   int
 		want   error
 	}{
-		"Nothing":         {bytes.NewReader(nil), 0, 0, nil},
-		"NothingChunked":  {bytes.NewReader(nil), -1, 0, nil},
-		"Small":           {bytes.NewReader(full[:100]), 100, 100, nil},
-		"ByteByByte":      {iotest.OneByteReader(bytes.NewReader(full[:3000])), -1, 3000, nil},
-		"EndWithData":     {iotest.DataErrReader(bytes.NewReader(full[:3000])), -1, 3000, nil},
-		"Largest":         {bytes.NewReader(full), limit, limit, nil},
-		"LargestChunked":  {bytes.NewReader(full), -1, limit, nil},
-		"OneMoreChunked":  {bytes.NewReader(append(full, 'x')), -1, 0, adapters.ErrTooLarge},
-		"OneMoreTold":     {bytes.NewReader(nil), limit + 1, 0, adapters.ErrTooLarge},
-		"ForeverChunked":  {endlessReader{}, -1, 0, adapters.ErrTooLarge},
-		"LimitOfAnother":  {iotest.ErrReader(&http.MaxBytesError{Limit: 1}), -1, 0, adapters.ErrTooLarge},
-		"CutOff":          {io.MultiReader(bytes.NewReader(full[:10]), iotest.ErrReader(io.ErrUnexpectedEOF)), 20, 0, adapters.ErrMalformed},
-		"MoreThanItTold":  {bytes.NewReader(full[:50]), 10, 50, nil}, // net/http never lets it through
-		"AnnouncesAndEnd": {bytes.NewReader(nil), limit, 0, nil},
+		"empty":                         {bytes.NewReader(nil), 0, 0, nil},
+		"empty, chunked":                {bytes.NewReader(nil), -1, 0, nil},
+		"small":                         {bytes.NewReader(full[:100]), 100, 100, nil},
+		"byte by byte":                  {iotest.OneByteReader(bytes.NewReader(full[:3000])), -1, 3000, nil},
+		"EOF with the last bytes":       {iotest.DataErrReader(bytes.NewReader(full[:3000])), -1, 3000, nil},
+		"limit":                         {bytes.NewReader(full), limit, limit, nil},
+		"limit, chunked":                {bytes.NewReader(full), -1, limit, nil},
+		"over the limit, chunked":       {bytes.NewReader(append(full, 'x')), -1, 0, adapters.ErrTooLarge},
+		"Content-Length over the limit": {bytes.NewReader(nil), limit + 1, 0, adapters.ErrTooLarge},
+		"endless, chunked":              {endlessReader{}, -1, 0, adapters.ErrTooLarge},
+		"MaxBytesReader":                {iotest.ErrReader(&http.MaxBytesError{Limit: 1}), -1, 0, adapters.ErrTooLarge},
+		"incomplete": {
+			io.MultiReader(bytes.NewReader(full[:10]), iotest.ErrReader(io.ErrUnexpectedEOF)), 20, 0, adapters.ErrMalformed,
+		},
+		"longer than Content-Length":  {bytes.NewReader(full[:50]), 10, 50, nil}, // net/http prevents it
+		"shorter than Content-Length": {bytes.NewReader(nil), limit, 0, nil},
 	} {
 		r := &http.Request{Body: io.NopCloser(c.body), ContentLength: c.length}
 		body, err := adapters.ReadBody(r, limit)
 		if !errors.Is(err, c.want) || len(body) != c.read {
-			t.Errorf("%s: %d bytes, %v; want %d, %v", name, len(body), err, c.read, c.want)
+			t.Errorf("%s: ReadBody() = %d bytes, %v, want %d bytes, %v", name, len(body), err, c.read, c.want)
 		}
 		if err != nil {
 			continue
 		}
 		if again, err := io.ReadAll(r.Body); err != nil || !bytes.Equal(again, body) {
-			t.Errorf("%s: read again it has %d bytes, %v", name, len(again), err)
+			t.Errorf("%s: second read = %d bytes, %v, want the same %d bytes", name, len(again), err, len(body))
 		}
 	}
 }
 
-// A stranger decides how much is read of a body, up to the limit, and nothing else.
+// TestReadBody_Allocations checks that an unauthenticated caller cannot make ReadBody allocate much
+// more than the limit, nor anything that was only announced.
 func TestReadBody_Allocations(t *testing.T) {
 	const limit = 512 << 10
 	for name, c := range map[string]struct {
@@ -58,8 +61,8 @@ func TestReadBody_Allocations(t *testing.T) {
 		length int64
 		most   uint64
 	}{
-		"Endless":             {endlessReader{}, -1, 1 << 20},
-		"AnnouncedNeverThere": {bytes.NewReader(nil), limit, 20 << 10},
+		"endless":                 {endlessReader{}, -1, 1 << 20},
+		"announced, but not sent": {bytes.NewReader(nil), limit, 20 << 10},
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -67,11 +70,12 @@ func TestReadBody_Allocations(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		got := after.TotalAlloc - before.TotalAlloc
 		if got > c.most {
-			t.Errorf("%s: %d bytes allocated; want at most %d", name, got, c.most)
+			t.Errorf("%s: ReadBody() allocated %d bytes, want at most %d", name, got, c.most)
 		}
 	}
 }
 
+// An endlessReader never returns an error.
 type endlessReader struct{}
 
 func (endlessReader) Read(p []byte) (int, error) { return len(p), nil }

@@ -7,52 +7,56 @@ import (
 	"time"
 )
 
-// Errors of Receive. None says more than its name: an attacker reads nothing from
-// them.
+// Errors of Adapter.Receive. Their texts contain no details that help an attacker.
 var (
-	// ErrForged says that a request did not come from the channel, or was made for
-	// another endpoint.
+	// ErrForged means that the channel did not make the request, or made it for another endpoint.
 	ErrForged = errors.New("adapters: not signed by the channel for this endpoint")
-	// ErrNoKey says that the endpoint has no key to check a request with.
+
+	// ErrNoKey means that the endpoint has no key to authenticate the request.
 	ErrNoKey = errors.New("adapters: endpoint has no key to check requests with")
-	// ErrTooLarge says that the body is larger than the channel sends.
+
+	// ErrTooLarge means that the body exceeds the limit of the channel.
 	ErrTooLarge = errors.New("adapters: body too large")
-	// ErrMalformed says that an envelope cannot be read and cannot be kept either.
+
+	// ErrMalformed means that the envelope can neither be decoded nor stored as Undecodable.
 	ErrMalformed = errors.New("adapters: malformed request")
-	// ErrUnknownWebhook says that the channel has no hook of this name.
-	ErrUnknownWebhook = errors.New("adapters: no such hook")
+
+	// ErrUnknownWebhook means that the channel has no webhook of this name.
+	ErrUnknownWebhook = errors.New("adapters: no such webhook")
 )
 
-// A Reason says why a channel did not take a reply. It is a metric label and a log
-// field, so there are few and they are stable.
+// A Reason says why a channel did not accept a reply. It is a metric label and a log field, so the
+// set is small and stable.
 type Reason string
 
-// The reasons. Only Unreachable, Throttled and Ambiguous are worth another try.
+// The reasons. SendError.Retryable reports which of them are retried.
 const (
-	Unreachable Reason = "unreachable" // no answer, or a 5xx: not taken, try again
-	Ambiguous   Reason = "ambiguous"   // cut off after the request left: it may have been taken
-	Throttled   Reason = "throttled"   // the channel asks us to slow down: not taken, try again
-	Refused     Reason = "refused"     // the channel understood and said no
-	Blocked     Reason = "blocked"     // the person blocked us, left, or does not exist any more
-	OptedOut    Reason = "opted_out"   // the person unsubscribed with the carrier
-	Moved       Reason = "moved"       // the place has another id now: SendError.Place
-	BadSecret   Reason = "bad_secret"  // our credentials are wrong: somebody must look
+	Unreachable Reason = "unreachable" // no response, or a 5xx status: not accepted
+	Ambiguous   Reason = "ambiguous"   // the connection broke after the request was sent: it may have been accepted
+	Throttled   Reason = "throttled"   // rate limited by the channel: not accepted
+	Refused     Reason = "refused"     // rejected by the channel
+	Blocked     Reason = "blocked"     // the person blocked the bot, left, or no longer exists
+	OptedOut    Reason = "opted_out"   // the person unsubscribed at the carrier
+	Moved       Reason = "moved"       // the chat has another ID now: SendError.NewChatID
+	BadSecret   Reason = "bad_secret"  // the credentials were rejected: staff must act
 )
 
-// A SendError is the only error Send returns.
+// A SendError is the only type of error that Adapter.Send returns.
 type SendError struct {
 	Reason     Reason
-	Code       string        // the channel's own code, for the person reading the log
-	RetryAfter time.Duration // what the channel asked for; zero when it did not say
-	NewChatID  string        // the new place, when Moved
-	Gone       bool          // the account or number does not exist any more: another person may get it
-	Err        error         // never holds a URL, a token or a text
+	Code       string        // the channel's error code, for logs
+	RetryAfter time.Duration // delay that the channel asked for, or zero
+	NewChatID  string        // set if Reason is Moved
+	Gone       bool          // the account or number no longer exists and may be reassigned to another person
+	Err        error         // must not contain a URL, a secret or a message text
 }
 
+// Error returns the reason, the code and the cause.
 func (e *SendError) Error() string {
 	return fmt.Sprintf("send: %s (%s): %v", e.Reason, e.Code, e.Err)
 }
 
+// Unwrap returns the cause.
 func (e *SendError) Unwrap() error { return e.Err }
 
 // Retryable reports whether the same reply may be sent later.
@@ -60,7 +64,8 @@ func (e *SendError) Retryable() bool {
 	return e.Reason == Unreachable || e.Reason == Throttled || e.Reason == Ambiguous || e.Reason == Moved
 }
 
-// ErrorFromStatus sorts an HTTP answer that says no more than its status; 2xx gives nil.
+// ErrorFromStatus returns the SendError of an HTTP response without further details, or nil if status
+// is 2xx.
 func ErrorFromStatus(status int, code string) *SendError {
 	reason := Refused
 	switch {
@@ -78,15 +83,17 @@ func ErrorFromStatus(status int, code string) *SendError {
 
 // A SetupError says why an endpoint cannot be set up.
 type SetupError struct {
-	Reason  Reason // Unreachable and Throttled pass; BadSecret and Refused need another input
-	Field   string // which input, by its name in the API: "bot_token", "phone_number", …; may be empty
-	Message string // the provider's reason, for staff; never a secret
+	Reason  Reason // Unreachable and Throttled are temporary; BadSecret and Refused need other input
+	Field   string // name of the invalid field in the API, such as "bot_token"; may be empty
+	Message string // the provider's explanation, for staff; must not contain a secret
 	Err     error
 }
 
+// Error returns the reason and the provider's explanation.
 func (e *SetupError) Error() string { return fmt.Sprintf("set-up: %s: %s", e.Reason, e.Message) }
 
+// Unwrap returns the cause.
 func (e *SetupError) Unwrap() error { return e.Err }
 
-// Retryable reports whether the same set-up may work later.
+// Retryable reports whether the same set-up may succeed later.
 func (e *SetupError) Retryable() bool { return e.Reason == Unreachable || e.Reason == Throttled }

@@ -7,12 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// MaxInboundText is the longest text that is kept of one inbound message, in
-// bytes; more is cut. It is above the largest text any of the channels delivers.
+// MaxInboundText is the maximum length of the text of an inbound message, in bytes. Longer texts are
+// truncated. It exceeds what any of the channels delivers.
 const MaxInboundText = 64 << 10
 
-// Sanitize makes a text from outside safe to store: invalid UTF-8 and NUL become
-// U+FFFD, and it is cut to max bytes without splitting a character.
+// Sanitize makes external text safe to store. It truncates s to max bytes without splitting a
+// character, and then replaces invalid UTF-8 and NUL by U+FFFD.
 func Sanitize(s string, max int) string {
 	if len(s) > max {
 		cut := max
@@ -25,10 +25,10 @@ func Sanitize(s string, max int) string {
 	return strings.ReplaceAll(s, "\x00", "\uFFFD")
 }
 
-// ParseCommand reads "/name args" and "/name@bot args". me is the bot's own
-// username; a command addressed to another bot is none of ours. The name comes in
-// lower case, the arguments trimmed.
-func ParseCommand(text, me string) (Command, bool) {
+// ParseCommand parses "/name args" and "/name@bot args". It reports false if text is not a command or
+// is addressed to a bot other than botUsername. The name is returned in lower case, and the
+// arguments without surrounding white space.
+func ParseCommand(text, botUsername string) (Command, bool) {
 	if !strings.HasPrefix(text, "/") {
 		return Command{}, false
 	}
@@ -36,8 +36,8 @@ func ParseCommand(text, me string) (Command, bool) {
 	if i := strings.IndexFunc(head, unicode.IsSpace); i >= 0 {
 		head, args = head[:i], strings.TrimSpace(head[i:])
 	}
-	name, at, addressed := strings.Cut(head, "@")
-	if addressed && (me == "" || !strings.EqualFold(at, me)) {
+	name, bot, addressed := strings.Cut(head, "@")
+	if addressed && (botUsername == "" || !strings.EqualFold(bot, botUsername)) {
 		return Command{}, false
 	}
 	if !isCommandName(name) {
@@ -58,7 +58,7 @@ func isCommandName(s string) bool {
 	return true
 }
 
-// UTF16Len counts a text in UTF-16 units, the safe reading of Telegram's limit.
+// UTF16Len returns the length of a text in UTF-16 code units.
 func UTF16Len(s string) int {
 	n := 0
 	for _, r := range s {
@@ -67,9 +67,9 @@ func UTF16Len(s string) int {
 	return n
 }
 
-// Split cuts a text into parts of at most l.MaxText units, at the last newline or
-// blank in the second half of a part when there is one, never within a character.
-// Parts are trimmed, and an empty text gives none.
+// Split divides a text into parts of at most l.MaxText units. It splits after the last newline or
+// space in the second half of a part, or else between two characters. The parts have no surrounding
+// white space. Split returns nil if there is no other text.
 func (l Limits) Split(text string) []string {
 	var parts []string
 	for text = strings.TrimSpace(text); text != ""; text = strings.TrimSpace(text) {
@@ -80,18 +80,19 @@ func (l Limits) Split(text string) []string {
 	return parts
 }
 
+// firstPart returns the longest prefix of text that is one part, with trailing white space.
 func (l Limits) firstPart(text string) string {
-	used, soft := 0, -1
+	used, lastBreak := 0, -1
 	for i, r := range text {
 		used += l.Measure(string(r))
 		if used > l.MaxText && i > 0 {
-			if soft > i/2 {
-				return text[:soft]
+			if lastBreak > i/2 {
+				return text[:lastBreak]
 			}
 			return text[:i]
 		}
 		if r == '\n' || r == ' ' {
-			soft = i + 1
+			lastBreak = i + 1
 		}
 	}
 	return text

@@ -21,7 +21,7 @@ func TestParseCommand(t *testing.T) {
 	} {
 		got, ok := ParseCommand(text, "MyBot")
 		if got != want || ok != (want != Command{}) {
-			t.Errorf("%q: %+v, %v; want %+v", text, got, ok, want)
+			t.Errorf("ParseCommand(%q) = %+v, %v, want %+v", text, got, ok, want)
 		}
 	}
 }
@@ -34,10 +34,10 @@ func TestSanitize(t *testing.T) {
 		"\xed\xa0\x80": "\uFFFD", // a lone surrogate
 	} {
 		if got := Sanitize(in, 100); got != want || !utf8.ValidString(got) {
-			t.Errorf("%q: %q; want %q", in, got, want)
+			t.Errorf("Sanitize(%q, 100) = %q, want %q", in, got, want)
 		}
 	}
 	if got := Sanitize("ab😀", 4); got != "ab" {
-		t.Errorf("cut within a character: %q", got)
+		t.Errorf("Sanitize(%q, 4) = %q, want %q", "ab😀", got, "ab")
 	}
 }

@@ -1,6 +1,7 @@
-// Package adaptertest is what every adapter must pass, whatever its channel: it
-// takes what is genuine and nothing else, reads recorded payloads as written down,
-// acknowledges only what is stored, and sorts every fault of its provider.
+// Package adaptertest is the conformance suite of channel adapters. It checks that an adapter accepts
+// authentic requests and rejects all others, decodes recorded payloads as the golden files say,
+// acknowledges only what is stored, and maps every failure of its provider to a reason. It does not
+// check the set-up and polling of a channel, which differ too much.
 package adaptertest
 
 import (
@@ -10,6 +11,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -24,62 +26,63 @@ import (
 	"hydragate/adapters"
 )
 
-var update = flag.Bool("update", false, "write the golden files of recorded payloads anew")
+var update = flag.Bool("update", false, "rewrite the golden files of recorded payloads")
 
-// A Subject is an adapter with what the suite needs to act as its channel.
+// A Subject is an adapter under test, with what the suite needs to act as its channel.
 type Subject struct {
 	Adapter  adapters.Adapter
 	Endpoint adapters.Endpoint
 
-	// Request makes the request that the channel would make of a recorded body.
-	Request func(ep adapters.Endpoint, hook string, body []byte) *http.Request
+	// Request returns the authentic request in which the channel would send a recorded body.
+	Request func(ep adapters.Endpoint, webhook string, body []byte) *http.Request
 
-	// Forgeries make requests that the channel did not make for ep, by what is wrong
-	// with them. Each must end in ErrForged.
-	Forgeries map[string]func(ep adapters.Endpoint, hook string, body []byte) *http.Request
+	// Forgeries return requests that the channel did not make for ep, by what is wrong with them.
+	// Receive must return ErrForged for each.
+	Forgeries map[string]func(ep adapters.Endpoint, webhook string, body []byte) *http.Request
 
-	// Keys are the credentials that authenticate requests: without them all, no
-	// request may pass.
+	// CredentialKeys are the keys of the credentials that authenticate requests. If all of them are
+	// empty, no request may be accepted.
 	CredentialKeys []string
 
-	// To and Place are where the suite sends replies.
+	// To and Chat are where the suite sends replies.
 	To   string
 	Chat adapters.Chat
 
-	// Sent gives the texts that the pretend provider has taken, oldest first.
+	// SentTexts returns the texts that the fake provider has accepted, oldest first.
 	SentTexts func() []string
 
-	// Faults arm the pretend provider: the next Send must end in the reason.
+	// Faults are the failures of the provider that Send must report, by name.
 	Faults map[string]Fault
 }
 
-// A Fault is one way a provider can fail.
+// A Fault is a way in which a provider can fail.
 type Fault struct {
-	Arm        func()
+	Arm        func() // makes the next request to the fake provider fail
 	Reason     adapters.Reason
-	RetryAfter time.Duration // what the SendError must carry, when not zero
-	Timeout    time.Duration // of the context of Send; zero means 5 s
+	RetryAfter time.Duration // expected SendError.RetryAfter; zero if it is not checked
+	Timeout    time.Duration // of the context of Send; the default is 5 s
 }
 
-// Run runs the suite. Recorded payloads are the files testdata/HOOK/NAME.EXT,
-// where HOOK is "main" for the main hook; NAME.golden beside each holds the
-// messages and receipts it must give.
+// Run runs the suite. Recorded payloads are the files testdata/WEBHOOK/NAME.EXT, where WEBHOOK is
+// "main" for the main webhook. NAME.golden in the same directory holds the expected messages and
+// receipts; the flag -update rewrites it.
 func Run(t *testing.T, s Subject) {
-	t.Run("Recorded", func(t *testing.T) { testRecordedPayloads(t, s) })
-	t.Run("Forged", func(t *testing.T) { testForgedRequests(t, s) })
-	t.Run("ForgedThenGenuine", func(t *testing.T) { testRejectedThenAccepted(t, s) })
-	t.Run("NoKey", func(t *testing.T) { testNoKey(t, s) })
-	t.Run("UnknownHook", func(t *testing.T) {
+	t.Run("recorded payloads", func(t *testing.T) { testRecordedPayloads(t, s) })
+	t.Run("forged requests", func(t *testing.T) { testForgedRequests(t, s) })
+	t.Run("rejected, then accepted", func(t *testing.T) { testRejectedThenAccepted(t, s) })
+	t.Run("no key", func(t *testing.T) { testNoKey(t, s) })
+	t.Run("unknown webhook", func(t *testing.T) {
 		_, err := s.Adapter.Receive(s.Request(s.Endpoint, "nonsense", []byte(`{}`)), s.Endpoint, "nonsense")
 		if !errors.Is(err, adapters.ErrUnknownWebhook) {
-			t.Fatalf("hook nonsense: %v; want ErrNoHook", err)
+			t.Fatalf("Receive() of webhook \"nonsense\" = %v, want ErrUnknownWebhook", err)
 		}
 	})
-	t.Run("Send", func(t *testing.T) { testSend(t, s) })
-	t.Run("Faults", func(t *testing.T) { testFaults(t, s) })
-	t.Run("Split", func(t *testing.T) { testSplit(t, s) })
+	t.Run("send", func(t *testing.T) { testSend(t, s) })
+	t.Run("faults", func(t *testing.T) { testFaults(t, s) })
+	t.Run("split", func(t *testing.T) { testSplit(t, s) })
 }
 
+// A payload is a recorded body and the path of its golden file.
 type payload struct {
 	webhook, name, golden string
 	body                  []byte
@@ -91,7 +94,7 @@ func loadPayloads(t *testing.T) []payload {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var ps []payload
+	var payloads []payload
 	for _, f := range files {
 		if strings.HasSuffix(f, ".golden") || strings.HasPrefix(f, "testdata/fuzz") {
 			continue
@@ -100,60 +103,81 @@ func loadPayloads(t *testing.T) []payload {
 		if err != nil {
 			t.Fatal(err)
 		}
-		hook := filepath.Base(filepath.Dir(f))
-		ps = append(ps, payload{strings.Replace(hook, "main", "", 1), hook + "/" + filepath.Base(f), strings.TrimSuffix(f, filepath.Ext(f)) + ".golden", bytes.TrimRight(body, "\n")})
+		directory := filepath.Base(filepath.Dir(f))
+		payloads = append(payloads, payload{
+			webhook: strings.Replace(directory, "main", "", 1),
+			name:    directory + "/" + filepath.Base(f),
+			golden:  strings.TrimSuffix(f, filepath.Ext(f)) + ".golden",
+			body:    bytes.TrimRight(body, "\n"),
+		})
 	}
-	if len(ps) == 0 {
+	if len(payloads) == 0 {
 		t.Fatal("no recorded payloads under testdata")
 	}
-	return ps
+	return payloads
 }
 
 func testRecordedPayloads(t *testing.T, s Subject) {
 	for _, p := range loadPayloads(t) {
 		t.Run(p.name, func(t *testing.T) {
-			in, err := s.Adapter.Receive(s.Request(s.Endpoint, p.webhook, p.body), s.Endpoint, p.webhook)
-			if err != nil {
-				t.Fatalf("receive: %v", err)
+			in := s.receive(t, p)
+			checkGolden(t, p.golden, encodeInbound(t, in))
+			accepted := httptest.NewRecorder()
+			in.Ack(accepted, nil)
+			if accepted.Code/100 != 2 {
+				t.Errorf("status of Ack(nil) = %d, want 2xx", accepted.Code)
 			}
-			got := encodeInbound(t, in)
-			if *update {
-				if err := os.WriteFile(p.golden, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(p.golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(string(want), string(got)); d != "" {
-				t.Errorf("messages differ from %s (-want +got):\n%s", p.golden, d)
-			}
-			taken, refused := httptest.NewRecorder(), httptest.NewRecorder()
-			in.Ack(taken, nil)
-			if taken.Code/100 != 2 {
-				t.Errorf("stored, and answered %d", taken.Code)
-			}
-			if len(in.Messages)+len(in.Receipts) == 0 {
-				return
-			}
-			again, err := s.Adapter.Receive(s.Request(s.Endpoint, p.webhook, p.body), s.Endpoint, p.webhook)
-			if err != nil {
-				t.Fatalf("second time: %v", err)
-			}
-			again.Ack(refused, errors.New("database away"))
-			if refused.Code/100 == 2 && p.webhook != "commands" {
-				t.Errorf("not stored, and answered %d", refused.Code)
-			}
-			if strings.Contains(refused.Body.String(), "database") {
-				t.Errorf("the answer tells the error: %s", refused.Body)
-			}
-			for i := range again.Messages {
-				if again.Messages[i].Key != in.Messages[i].Key || again.Messages[i].Key == "" {
-					t.Errorf("key of the same delivery: %q, then %q", in.Messages[i].Key, again.Messages[i].Key)
-				}
+			if len(in.Messages)+len(in.Receipts) > 0 {
+				testRedelivery(t, s, p, in)
 			}
 		})
+	}
+}
+
+// receive returns the content of an authentic request.
+func (s Subject) receive(t *testing.T, p payload) adapters.Inbound {
+	t.Helper()
+	in, err := s.Adapter.Receive(s.Request(s.Endpoint, p.webhook, p.body), s.Endpoint, p.webhook)
+	if err != nil {
+		t.Fatalf("Receive() = %v, want nil", err)
+	}
+	return in
+}
+
+// checkGolden compares got with a golden file, which -update rewrites first.
+func checkGolden(t *testing.T, golden string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(golden, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Errorf("messages differ from %s (-want +got):\n%s", golden, d)
+	}
+}
+
+// testRedelivery checks that a redelivery of first has the same keys, and that the response does not
+// acknowledge it, nor contain the error, if it cannot be stored. Commands are exempt: their provider
+// does not redeliver, and the person gets the response.
+func testRedelivery(t *testing.T, s Subject, p payload, first adapters.Inbound) {
+	t.Helper()
+	second, rejected := s.receive(t, p), httptest.NewRecorder()
+	second.Ack(rejected, errors.New("database unavailable"))
+	if rejected.Code/100 == 2 && p.webhook != "commands" {
+		t.Errorf("status of Ack(error) = %d, want an error", rejected.Code)
+	}
+	if strings.Contains(rejected.Body.String(), "database") {
+		t.Errorf("the response contains the error: %s", rejected.Body)
+	}
+	for i, m := range second.Messages {
+		if want := first.Messages[i].Key; m.Key != want || m.Key == "" {
+			t.Errorf("key of the redelivery = %q, want %q", m.Key, want)
+		}
 	}
 }
 
@@ -178,72 +202,73 @@ func encodeInbound(t *testing.T, in adapters.Inbound) []byte {
 
 func testForgedRequests(t *testing.T, s Subject) {
 	if len(s.Forgeries) == 0 {
-		t.Fatal("no forgeries to refuse")
+		t.Fatal("the subject has no forgeries")
 	}
 	p := loadPayloads(t)[0]
 	for name, forge := range s.Forgeries {
 		t.Run(name, func(t *testing.T) {
-			if _, err := s.Adapter.Receive(forge(s.Endpoint, p.webhook, p.body), s.Endpoint, p.webhook); !errors.Is(err, adapters.ErrForged) {
-				t.Errorf("%v; want ErrForged", err)
+			_, err := s.Adapter.Receive(forge(s.Endpoint, p.webhook, p.body), s.Endpoint, p.webhook)
+			if !errors.Is(err, adapters.ErrForged) {
+				t.Errorf("Receive() = %v, want ErrForged", err)
 			}
 		})
 	}
 }
 
-// testRejectedThenAccepted holds that a request which did not fit one set of keys can still fit another.
+// testRejectedThenAccepted checks that a request that was rejected with outdated credentials is
+// accepted with the newer ones.
 func testRejectedThenAccepted(t *testing.T, s Subject) {
 	p := loadPayloads(t)[0]
-	old := s.Endpoint
-	old.Credentials = adapters.Credentials{}
-	for k, v := range s.Endpoint.Credentials {
-		old.Credentials[k] = v
-	}
-	for _, k := range s.CredentialKeys {
-		old.Credentials[k] = "the key before"
-	}
+	outdated := s.withKeys("another key")
 	r := s.Request(s.Endpoint, p.webhook, p.body)
-	if _, err := s.Adapter.Receive(r, old, p.webhook); !errors.Is(err, adapters.ErrForged) {
-		t.Fatalf("by the key before: %v; want ErrForged", err)
+	if _, err := s.Adapter.Receive(r, outdated, p.webhook); !errors.Is(err, adapters.ErrForged) {
+		t.Fatalf("Receive() with outdated credentials = %v, want ErrForged", err)
 	}
-	in, err := s.Adapter.Receive(r, s.Endpoint, p.webhook)
+	got, err := s.Adapter.Receive(r, s.Endpoint, p.webhook)
 	if err != nil {
-		t.Fatalf("by its own key: %v", err)
+		t.Fatalf("Receive() with new credentials = %v, want nil", err)
 	}
-	want, err := s.Adapter.Receive(s.Request(s.Endpoint, p.webhook, p.body), s.Endpoint, p.webhook)
-	if d := cmp.Diff(string(encodeInbound(t, want)), string(encodeInbound(t, in))); d != "" || err != nil {
-		t.Errorf("read again it is another message: %v\n%s", err, d)
+	want := s.receive(t, p)
+	if d := cmp.Diff(string(encodeInbound(t, want)), string(encodeInbound(t, got))); d != "" {
+		t.Errorf("messages of the second call differ (-want +got):\n%s", d)
 	}
 }
 
 func testNoKey(t *testing.T, s Subject) {
 	p := loadPayloads(t)[0]
+	ep := s.withKeys("")
+	_, err := s.Adapter.Receive(s.Request(ep, p.webhook, p.body), ep, p.webhook)
+	if !errors.Is(err, adapters.ErrNoKey) {
+		t.Errorf("Receive() with empty keys = %v, want ErrNoKey", err)
+	}
+}
+
+// withKeys returns the endpoint with one value for all credentials that authenticate requests.
+func (s Subject) withKeys(value string) adapters.Endpoint {
 	ep := s.Endpoint
-	ep.Credentials = adapters.Credentials{}
-	for k, v := range s.Endpoint.Credentials {
-		ep.Credentials[k] = v
-	}
+	ep.Credentials = maps.Clone(ep.Credentials)
 	for _, k := range s.CredentialKeys {
-		ep.Credentials[k] = ""
+		ep.Credentials[k] = value
 	}
-	if _, err := s.Adapter.Receive(s.Request(ep, p.webhook, p.body), ep, p.webhook); !errors.Is(err, adapters.ErrNoKey) {
-		t.Errorf("empty keys: %v; want ErrNoKey", err)
-	}
+	return ep
 }
 
 func testSend(t *testing.T, s Subject) {
 	before := len(s.SentTexts())
-	id, err := s.Adapter.Send(t.Context(), s.Endpoint, adapters.Reply{ID: "r1", To: s.To, Chat: s.Chat, Text: "a <b> & *c* _d_ <!channel> 😀"})
+	reply := adapters.Reply{ID: "r1", To: s.To, Chat: s.Chat, Text: "a <b> & *c* _d_ <!channel> 😀"}
+	id, err := s.Adapter.Send(t.Context(), s.Endpoint, reply)
 	if err != nil || id == "" {
-		t.Fatalf("send: id %q, %v", id, err)
+		t.Fatalf("Send() = %q, %v, want an ID", id, err)
 	}
 	if n := len(s.SentTexts()) - before; n != 1 {
-		t.Fatalf("the provider took %d messages", n)
+		t.Fatalf("the provider accepted %d messages, want 1", n)
 	}
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if _, err := s.Adapter.Send(t.Context(), s.Endpoint, adapters.Reply{ID: "r2", To: s.To, Chat: s.Chat, Text: "at once"}); err != nil {
-				t.Errorf("one of eight at once: %v", err)
+			reply := adapters.Reply{ID: "r2", To: s.To, Chat: s.Chat, Text: "concurrent"}
+			if _, err := s.Adapter.Send(t.Context(), s.Endpoint, reply); err != nil {
+				t.Errorf("concurrent Send() = %v, want nil", err)
 			}
 		})
 	}
@@ -260,24 +285,25 @@ func testFaults(t *testing.T, s Subject) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
-			_, err := s.Adapter.Send(ctx, s.Endpoint, adapters.Reply{ID: "r3", To: s.To, Chat: s.Chat, Text: "hello"})
+			reply := adapters.Reply{ID: "r3", To: s.To, Chat: s.Chat, Text: "hello"}
+			_, err := s.Adapter.Send(ctx, s.Endpoint, reply)
 			var se *adapters.SendError
 			if !errors.As(err, &se) {
-				t.Fatalf("%v (%T); want a *SendError", err, err)
+				t.Fatalf("Send() = %v (%T), want a *SendError", err, err)
 			}
 			if se.Reason != f.Reason {
-				t.Errorf("reason %q (%v); want %q", se.Reason, err, f.Reason)
+				t.Errorf("Send() failed with reason %q (%v), want %q", se.Reason, err, f.Reason)
 			}
 			if f.RetryAfter != 0 && se.RetryAfter != f.RetryAfter {
-				t.Errorf("retry after %v; want %v", se.RetryAfter, f.RetryAfter)
+				t.Errorf("RetryAfter = %v, want %v", se.RetryAfter, f.RetryAfter)
 			}
 			for k, v := range s.Endpoint.Credentials {
 				if v != "" && strings.Contains(err.Error(), v) {
-					t.Errorf("the error tells %s", k)
+					t.Errorf("the error contains the credential %s", k)
 				}
 			}
 			if strings.Contains(err.Error(), "hello") || strings.Contains(err.Error(), "://") {
-				t.Errorf("the error tells the text or a URL: %v", err)
+				t.Errorf("the error contains the text or a URL: %v", err)
 			}
 		})
 	}
@@ -286,28 +312,31 @@ func testFaults(t *testing.T, s Subject) {
 func testSplit(t *testing.T, s Subject) {
 	l := s.Adapter.Limits()
 	for name, text := range map[string]string{
-		"Words": strings.Repeat("word ", 3000), "NoBlanks": strings.Repeat("x", 9000), "Emoji": strings.Repeat("😀", 9000), "Mixed": strings.Repeat("я—😀 ", 4000),
+		"words":     strings.Repeat("word ", 3000),
+		"no spaces": strings.Repeat("x", 9000),
+		"emoji":     strings.Repeat("😀", 9000),
+		"mixed":     strings.Repeat("я—😀 ", 4000),
 	} {
 		var joined strings.Builder
-		for _, p := range l.Split(text) {
-			if n := l.Measure(p); n > l.MaxText || n == 0 {
-				t.Errorf("%s: a part of %d units; want 1 to %d", name, n, l.MaxText)
+		for _, part := range l.Split(text) {
+			if n := l.Measure(part); n > l.MaxText || n == 0 {
+				t.Errorf("%s: a part has %d units, want 1 to %d", name, n, l.MaxText)
 			}
-			joined.WriteString(p)
+			joined.WriteString(part)
 		}
 		strip := strings.NewReplacer(" ", "", "\n", "")
 		if strip.Replace(joined.String()) != strip.Replace(text) {
-			t.Errorf("%s: splitting lost or added something", name)
+			t.Errorf("%s: the parts do not join to the text", name)
 		}
 	}
 	if parts := l.Split(" \n "); len(parts) != 0 {
-		t.Errorf("a blank text gives %d parts", len(parts))
+		t.Errorf("Split() of white space = %q, want no parts", parts)
 	}
 }
 
-// CountingBody gives a request body that counts what is read of it, to prove what an
-// adapter reads before it knows the caller.
-func CountingBody(size int64) (body io.ReadCloser, read func() int64) {
+// CountingBody returns a request body of size bytes, and a function that returns how many of them were
+// read. Tests use it to check how much an adapter reads before it has authenticated the caller.
+func CountingBody(size int64) (body io.ReadCloser, bytesRead func() int64) {
 	b := &countingBody{remaining: size}
 	return b, func() int64 { return b.bytesRead }
 }

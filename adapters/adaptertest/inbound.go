@@ -15,10 +15,10 @@ import (
 	"hydragate/adapters"
 )
 
-// Limits of what an adapter may make of one request, whatever was in it.
+// Limits of the messages of one request, whatever it contains.
 const (
-	maxFieldLen   = 1024    // every text that is not what somebody said
-	maxEncodedLen = 4 << 20 // a message written down; undecodable ones are kept as base64
+	maxFieldLen   = 1024    // of every string except the texts that a person wrote, in bytes
+	maxEncodedLen = 4 << 20 // of a message in JSON, where Raw is in base64
 )
 
 var kinds = []adapters.Kind{
@@ -26,13 +26,13 @@ var kinds = []adapters.Kind{
 	adapters.Block, adapters.Unblock, adapters.Unsupported, adapters.Undecodable,
 }
 
-// CheckInbound holds that what an adapter made of a request can be kept and acted on, whatever
-// was in the request: every text is clean and bounded, every message has a name, and
-// who can prove something is somebody. Fuzz tests call it.
+// CheckInbound checks the invariants of what an adapter returns for any request: every string is
+// valid and bounded, every message has a key and a known kind, a message that proves its sender has
+// a sender and a chat, and a message survives encoding in JSON. Fuzz tests of adapters call it.
 func CheckInbound(t *testing.T, in adapters.Inbound) {
 	t.Helper()
 	if in.Ack == nil {
-		t.Fatal("there is no Ack")
+		t.Fatal("Ack is nil")
 	}
 	for _, m := range in.Messages {
 		checkMessage(t, m)
@@ -40,7 +40,7 @@ func CheckInbound(t *testing.T, in adapters.Inbound) {
 	for _, r := range in.Receipts {
 		checkFields(t, "receipt", r.ProviderID, r.Code)
 		if r.ProviderID == "" || r.Status.Rank() == 0 {
-			t.Errorf("a receipt of %q, %q", r.ProviderID, r.Status)
+			t.Errorf("receipt with provider ID %q and status %q, want an ID and a reported status", r.ProviderID, r.Status)
 		}
 	}
 	checkAck(t, in)
@@ -49,51 +49,52 @@ func CheckInbound(t *testing.T, in adapters.Inbound) {
 func checkMessage(t *testing.T, m adapters.Message) {
 	t.Helper()
 	if m.Key == "" || !slices.Contains(kinds, m.Kind) {
-		t.Errorf("key %q, kind %q", m.Key, m.Kind)
+		t.Errorf("message with key %q and kind %q, want a key and a known kind", m.Key, m.Kind)
 	}
-	checkFields(t, "message", m.Key, m.AltKey, m.ProviderID, m.Sender.ID, m.Sender.Name, m.Sender.Username, m.Sender.Locale,
+	checkFields(t, "message", m.Key, m.AltKey, m.ProviderID,
+		m.Sender.ID, m.Sender.Name, m.Sender.Username, m.Sender.Locale,
 		m.Chat.ID, m.Chat.Thread, m.Chat.ReplyToken, m.ReplyTo, m.UnprovenReason)
 	checkTexts(t, m.Text, m.Action)
 	if m.Command != nil {
 		checkFields(t, "command", m.Command.Name)
 		checkTexts(t, m.Command.Args)
 		if m.Command.Name == "" || m.Command.Name != strings.ToLower(m.Command.Name) {
-			t.Errorf("command %q", m.Command.Name)
+			t.Errorf("command name = %q, want lower case", m.Command.Name)
 		}
 	}
 	for _, a := range m.Media {
 		checkFields(t, "attachment", a.Kind, a.MIME, a.Name)
 		checkTexts(t, a.Ref)
 		if a.Kind == "" {
-			t.Error("an attachment of no kind")
+			t.Error("an attachment has no kind")
 		}
 	}
 	if (m.Kind == adapters.Undecodable) != (len(m.Raw) > 0) {
-		t.Errorf("kind %q with %d raw bytes", m.Kind, len(m.Raw))
+		t.Errorf("message of kind %q has %d raw bytes, want some only if undecodable", m.Kind, len(m.Raw))
 	}
-	speaks := m.Kind == adapters.Text || m.Kind == adapters.Media || m.Kind == adapters.Callback
-	if speaks && m.UnprovenReason == "" && (m.Sender.ID == "" || m.Chat.ID == "") {
-		t.Errorf("nobody, or nowhere, and yet proven: %q in %q", m.Sender.ID, m.Chat.ID)
+	isWritten := m.Kind == adapters.Text || m.Kind == adapters.Media || m.Kind == adapters.Callback
+	if isWritten && m.UnprovenReason == "" && (m.Sender.ID == "" || m.Chat.ID == "") {
+		t.Errorf("message proves its sender, but has sender %q and chat %q", m.Sender.ID, m.Chat.ID)
 	}
-	written, err := json.Marshal(m)
-	if err != nil || len(written) > maxEncodedLen {
-		t.Fatalf("written down it has %d bytes, %v", len(written), err)
+	encoded, err := json.Marshal(m)
+	if err != nil || len(encoded) > maxEncodedLen {
+		t.Fatalf("json.Marshal() = %d bytes, %v, want at most %d", len(encoded), err, maxEncodedLen)
 	}
-	var read adapters.Message
-	if err := json.Unmarshal(written, &read); err != nil {
+	var decoded adapters.Message
+	if err := json.Unmarshal(encoded, &decoded); err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(m, read) {
-		t.Errorf("what is read is not what was written (-was +is):\n%s", cmp.Diff(m, read))
+	if !reflect.DeepEqual(m, decoded) {
+		t.Errorf("message differs after encoding and decoding (-want +got):\n%s", cmp.Diff(m, decoded))
 	}
 }
 
-func checkFields(t *testing.T, of string, texts ...string) {
+func checkFields(t *testing.T, owner string, fields ...string) {
 	t.Helper()
-	for _, s := range texts {
+	for _, s := range fields {
 		checkText(t, s)
 		if len(s) > maxFieldLen {
-			t.Errorf("%s: a name of %d bytes", of, len(s))
+			t.Errorf("%s: a field has %d bytes, want at most %d", owner, len(s), maxFieldLen)
 		}
 	}
 }
@@ -103,7 +104,7 @@ func checkTexts(t *testing.T, texts ...string) {
 	for _, s := range texts {
 		checkText(t, s)
 		if len(s) > adapters.MaxInboundText+2 {
-			t.Errorf("a text of %d bytes", len(s))
+			t.Errorf("a text has %d bytes, want at most %d", len(s), adapters.MaxInboundText+2)
 		}
 	}
 }
@@ -111,23 +112,23 @@ func checkTexts(t *testing.T, texts ...string) {
 func checkText(t *testing.T, s string) {
 	t.Helper()
 	if !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
-		t.Errorf("cannot be kept: %q", s)
+		t.Errorf("string %q is not valid UTF-8 without NUL", s)
 	}
 }
 
-// checkAck holds that the provider is told that it was taken, or else to come again
-// (a person who waits for an answer is told in words), and in neither case what came.
+// checkAck checks that the response acknowledges stored messages, and that no response is long or
+// contains the error.
 func checkAck(t *testing.T, in adapters.Inbound) {
 	t.Helper()
-	taken, refused := httptest.NewRecorder(), httptest.NewRecorder()
-	in.Ack(taken, nil)
-	in.Ack(refused, errors.New("the database is away"))
-	if taken.Code/100 != 2 {
-		t.Errorf("taken, and answered %d", taken.Code)
+	accepted, rejected := httptest.NewRecorder(), httptest.NewRecorder()
+	in.Ack(accepted, nil)
+	in.Ack(rejected, errors.New("database unavailable"))
+	if accepted.Code/100 != 2 {
+		t.Errorf("status of Ack(nil) = %d, want 2xx", accepted.Code)
 	}
-	for _, w := range []*httptest.ResponseRecorder{taken, refused} {
+	for _, w := range []*httptest.ResponseRecorder{accepted, rejected} {
 		if w.Body.Len() > 512 || strings.Contains(w.Body.String(), "database") {
-			t.Errorf("the answer is %q", w.Body)
+			t.Errorf("response = %q, want a short one without the error", w.Body)
 		}
 	}
 }

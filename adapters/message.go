@@ -1,0 +1,88 @@
+package adapters
+
+import "time"
+
+// A Kind is the kind of an inbound message.
+type Kind string
+
+// The kinds of messages. OptOut, OptIn and Help are keywords to which the carrier itself responds.
+// Block and Unblock report that the person closed or reopened the chat.
+const (
+	Text        Kind = "text"
+	Media       Kind = "media" // has attachments; Text holds the caption
+	Edit        Kind = "edit"  // a new version of an earlier message
+	Callback    Kind = "callback"
+	OptOut      Kind = "opt_out"
+	OptIn       Kind = "opt_in"
+	Help        Kind = "help"
+	Block       Kind = "block"
+	Unblock     Kind = "unblock"
+	Unsupported Kind = "unsupported" // decoded, but of no use to an application
+	Undecodable Kind = "undecodable" // authentic, but not decoded; Raw holds it
+)
+
+// A Message is an inbound message. All its strings must be valid UTF-8 without NUL, and texts must be
+// at most MaxInboundText bytes long; see Sanitize.
+type Message struct {
+	// Key identifies the message within its endpoint: redeliveries have the same key, and different
+	// messages have different keys. AltKey is a second key, for channels that announce one message
+	// in two ways. It may be empty.
+	Key    string `json:"key"`
+	AltKey string `json:"alt_key,omitempty"`
+
+	Kind       Kind         `json:"kind"`
+	ProviderID string       `json:"provider_id,omitempty"` // the channel's ID of the message
+	Sender     Sender       `json:"sender"`
+	Chat       Chat         `json:"place"`
+	Text       string       `json:"text,omitempty"`
+	Command    *Command     `json:"command,omitempty"` // set if the text is a command to this bot
+	Action     string       `json:"action,omitempty"`  // value of a pressed button
+	Media      []Attachment `json:"media,omitempty"`
+	ReplyTo    string       `json:"reply_to,omitempty"` // ProviderID of the message that this one replies to
+	SentAt     time.Time    `json:"sent_at,omitzero"`   // by the channel's clock; informational
+
+	// UnprovenReason says in one word why the message does not prove who wrote it, such as
+	// "forwarded", "edited" or "caption". It is empty if the sender wrote the message now, in this
+	// chat, with their own account. A claim requires that it is empty and that Chat.Group is false.
+	UnprovenReason string `json:"unproven,omitempty"`
+
+	Raw []byte `json:"raw,omitempty"` // only set if Kind is Undecodable
+}
+
+// A Sender is the person as the channel knows them. Only ID identifies the person; names can change
+// and are informational.
+type Sender struct {
+	ID       string `json:"id"` // normalized; empty if the channel does not identify the sender
+	Name     string `json:"name,omitempty"`
+	Username string `json:"username,omitempty"`
+	Locale   string `json:"locale,omitempty"`
+}
+
+// A Chat is where a message was written, and where replies are sent.
+type Chat struct {
+	ID     string `json:"id"` // each chat is one conversation; a chat that is not a group has one person
+	Group  bool   `json:"group,omitempty"`
+	Thread string `json:"thread,omitempty"`
+
+	// ReplyToken is a short-lived address that replaces ID for the reply to this message, such as
+	// Slack's response_url. It is a secret.
+	ReplyToken string `json:"answer,omitempty"`
+}
+
+// A Command is a message of the form "/name args". The name is in lower case and does not include
+// "@bot".
+type Command struct {
+	Name string `json:"name"`
+	Args string `json:"args,omitempty"`
+}
+
+// An Attachment is a file in a message. Ref identifies it to the adapter and may be a private URL: it
+// is stored, but never shown.
+type Attachment struct {
+	Kind     string `json:"kind"` // "image", "audio", "video", "voice", "sticker", "location", "contact" or "file"
+	Ref      string `json:"ref"`
+	MIME     string `json:"mime,omitempty"`
+	Name     string `json:"name,omitempty"`
+	Size     int64  `json:"size,omitempty"`
+	Duration int    `json:"duration,omitempty"` // seconds
+}
