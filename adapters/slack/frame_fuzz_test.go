@@ -12,8 +12,8 @@ import (
 	"hydragate/adapters/adaptertest"
 )
 
-// Whatever comes over a socket is at most one message that can be kept, and the same one
-// every time, or it is not for us. It is acknowledged by its own name or not at all.
+// FuzzFrame checks that every frame yields at most one storable message, and the same one each
+// time, and that it is acknowledged by its own ID or not at all.
 func FuzzFrame(f *testing.F) {
 	for hook, kind := range map[string]string{"events": "events_api", "interactivity": "interactive"} {
 		files, err := filepath.Glob("testdata/" + hook + "/*.json")

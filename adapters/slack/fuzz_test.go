@@ -17,11 +17,11 @@ import (
 	"hydragate/adapters/slack"
 )
 
-// maxReadTime is more than any one request may take to be read.
+// maxReadTime is the maximum time for reading one request.
 const maxReadTime = 5 * time.Second
 
-// Whatever Slack signs is at most one message that can be kept, and the same one every
-// time, or it is not for us.
+// FuzzReceive checks that every signed request yields at most one storable message, and the same
+// one each time.
 func FuzzReceive(f *testing.F) {
 	hooks := []string{"events", "commands", "interactivity"}
 	for i, hook := range hooks {
@@ -67,8 +67,8 @@ func FuzzReceive(f *testing.F) {
 	})
 }
 
-// A request is Slack's when its signature is the one that Slack's documentation gives
-// for its time and its bytes, and the time is now.
+// FuzzSignature checks that a request is accepted only with the signature that Slack's
+// documentation specifies for its timestamp and body, and with a recent timestamp.
 func FuzzSignature(f *testing.F) {
 	now := strconv.FormatInt(fixedTime().Unix(), 10)
 	body := []byte(`{"type":"event_callback","team_id":"T024BE7LH","event_id":"Ev1","event":{"type":"x"}}`)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A pipeListener joins a client and a server inside the process, so that a bubble holds both.
+// A pipeListener connects a client and a server in memory, so that both run in one synctest bubble.
 type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -42,8 +42,7 @@ func (w *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) 
 	}
 }
 
-// A bufferedConn is an end of a pipe that takes what is written at once, as a socket of the
-// system does.
+// A bufferedConn is an end of a pipe whose writes do not wait for the reader, as with a socket.
 type bufferedConn struct {
 	net.Conn
 	mu     sync.Mutex

@@ -17,7 +17,7 @@ import (
 	"hydragate/adapters/slack"
 )
 
-// formRecorder keeps the form of the last call of a method.
+// formRecorder records the form of the last call of a method.
 type formRecorder struct {
 	http.Handler
 	method string
@@ -126,7 +126,7 @@ func armResponseURL(status int, body string, header http.Header) func(s *simulat
 	}
 }
 
-// commandChat is where the answer to a slash command of Steve belongs.
+// commandChat is the chat of a slash command of Steve.
 func commandChat(t *testing.T, s *simulator.Slack, a *slack.Adapter) adapters.Chat {
 	t.Helper()
 	got := make(chan adapters.Inbound, 1)

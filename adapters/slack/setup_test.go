@@ -99,7 +99,7 @@ func TestCheck_Errors(t *testing.T) {
 	}
 }
 
-// withSocketMode sets an endpoint up for Socket Mode with a token.
+// withSocketMode adds an app-level token to an endpoint.
 func withSocketMode(token string) func(*simulator.Slack, *adapters.Endpoint) {
 	return func(_ *simulator.Slack, ep *adapters.Endpoint) {
 		ep.Mode, ep.Credentials[adapters.AppToken] = adapters.Socket, token

@@ -29,7 +29,7 @@ const (
 
 var steve = simulator.SlackUser{Team: teamID, ID: "U061F7AUR", Name: "Steve"}
 
-// fixedTime is when the recorded requests come in.
+// fixedTime is the time at which recorded requests arrive.
 func fixedTime() time.Time { return time.Unix(1732190400, 0) }
 
 func endpoint() adapters.Endpoint {
@@ -53,7 +53,7 @@ func signature(secret, timestamp string, body []byte) string {
 	return "v0=" + hex.EncodeToString(mac.Sum(nil))
 }
 
-// signedRequest makes the request that Slack would make at a time with a secret.
+// signedRequest returns a request signed with a secret at a given time.
 func signedRequest(secret string, at time.Time, hook string, body []byte) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, "/hooks/slack/i1/"+hook, strings.NewReader(string(body)))
 	timestamp := strconv.FormatInt(at.Unix(), 10)
@@ -69,7 +69,7 @@ func genuineRequest(ep adapters.Endpoint, hook string, body []byte) *http.Reques
 
 type forgery = func(ep adapters.Endpoint, hook string, body []byte) *http.Request
 
-// forgeries are requests that Slack did not make, or not for this endpoint.
+// forgeries are requests that Slack did not send, or not for this endpoint.
 func forgeries() map[string]forgery {
 	header := func(change func(h http.Header)) forgery {
 		return func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
@@ -136,8 +136,8 @@ func forgeries() map[string]forgery {
 	}
 }
 
-// newSimulator starts a pretend Slack that knows the app of the tests, and gives an
-// adapter that speaks with it.
+// newSimulator starts a simulated Slack with the app of the tests, and returns an adapter that
+// calls it.
 func newSimulator(t *testing.T) (*simulator.Slack, *slack.Adapter) {
 	t.Helper()
 	s := simulator.NewSlack()
@@ -209,7 +209,7 @@ func TestAdapter(t *testing.T) {
 	})
 }
 
-// splitAdapter receives as from Slack itself and sends to the pretend one.
+// splitAdapter receives as if from Slack and sends to the simulator.
 type splitAdapter struct {
 	adapters.Adapter
 	receiver adapters.Adapter

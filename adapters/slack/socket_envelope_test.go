@@ -27,8 +27,8 @@ func encodeFrame(t *testing.T, kind, id string, payload []byte) []byte {
 	return raw
 }
 
-// socketPayload gives the body of a hook as Socket Mode would wrap it; ok is false for what
-// it never could.
+// socketPayload returns the body of a webhook as the payload of an envelope. ok is false for bodies
+// that Socket Mode never sends.
 func socketPayload(hook string, body []byte) (kind string, payload []byte, ok bool) {
 	if hook == "events" {
 		return simulator.SlackEvents, body, json.Valid(body)
@@ -52,7 +52,8 @@ func socketPayload(hook string, body []byte) (kind string, payload []byte, ok bo
 	return simulator.SlackCommands, payload, err == nil
 }
 
-// What is delivered by a webhook and by Socket Mode is read alike, keys included.
+// TestSocket_SameAsWebhook checks that webhooks and Socket Mode yield the same messages, with the
+// same keys.
 func TestSocket_SameAsWebhook(t *testing.T) {
 	for hook, pattern := range map[string]string{"events": "*.json", "commands": "*.form", "interactivity": "*.form"} {
 		files, err := filepath.Glob("testdata/" + hook + "/" + pattern)
@@ -113,7 +114,7 @@ func compactJSON(raw []byte) []byte {
 	return b.Bytes()
 }
 
-// The same message by a webhook and by Socket Mode, and by Socket Mode again, is one.
+// TestSocket_DuplicateOfWebhook checks that a message received by webhook and by Socket Mode is stored once.
 func TestSocket_DuplicateOfWebhook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
@@ -144,8 +145,8 @@ func TestSocket_DuplicateOfWebhook(t *testing.T) {
 	})
 }
 
-// What is another app's or another workspace's is neither kept nor acknowledged: Slack
-// may have somebody else to deliver it to. The genuine odd one passes.
+// TestSocket_ForgedEnvelopes checks that envelopes of other apps and workspaces are neither stored nor
+// acknowledged, and that unusual genuine ones are.
 func TestSocket_ForgedEnvelopes(t *testing.T) {
 	said := func(envelope string) string {
 		return `{` + envelope + `,"type":"event_callback","event_id":"Ev1","event":{"type":"message","channel":"D1","channel_type":"im","user":"U061F7AUR","text":"claim WDJBMJ","ts":"1.1"}}`
@@ -271,7 +272,8 @@ func TestSocket_MalformedFrames(t *testing.T) {
 	}
 }
 
-// An envelope nobody can read comes in another envelope each time, and is kept once.
+// TestSocket_UndecodableStoredOnce checks that an undecodable payload, redelivered with other envelope IDs,
+// is stored once.
 func TestSocket_UndecodableStoredOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)

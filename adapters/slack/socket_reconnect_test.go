@@ -22,8 +22,8 @@ import (
 	"hydragate/adapters/slack"
 )
 
-// In the middle of a burst connections are cut, stalled, and taken away with and without
-// a word, and now and then nothing can be stored. Every message is kept, once.
+// TestSocket_NoLossInBurst checks that every message is stored once although connections are cut,
+// stalled and replaced during a burst and the store fails at times.
 func TestSocket_NoLossInBurst(t *testing.T) {
 	const messages = 500
 	synctest.Test(t, func(t *testing.T) {
@@ -85,8 +85,8 @@ func TestSocket_NoLossInBurst(t *testing.T) {
 	})
 }
 
-// Slack says that a connection will end: what still comes in on it is taken, and the
-// new one is there before the old one ends.
+// TestSocket_ReplacedBeforeClose checks that after a disconnect warning messages on the old connection are
+// stored, and that the new one is open before the old one ends.
 func TestSocket_ReplacedBeforeClose(t *testing.T) {
 	for _, reason := range []string{"warning", "refresh_requested", "something_new"} {
 		t.Run(reason, func(t *testing.T) {
@@ -230,7 +230,7 @@ func TestPoll_PermanentErrors(t *testing.T) {
 	}
 }
 
-// Socket Mode is switched off, and the token revoked, while a connection is open.
+// TestPoll_SocketModeDisabled switches Socket Mode off, and revokes the token, while a connection is open.
 func TestPoll_SocketModeDisabled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
@@ -245,7 +245,7 @@ func TestPoll_SocketModeDisabled(t *testing.T) {
 	})
 }
 
-// Of one connection too many Slack says so and hangs up; nobody storms it then.
+// TestSocket_TooManyConnections checks that the adapter backs off if there are too many connections.
 func TestSocket_TooManyConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
@@ -263,7 +263,7 @@ func TestSocket_TooManyConnections(t *testing.T) {
 	})
 }
 
-// Whoever answers the handshake and does not stop is not listened to for ever.
+// TestSocket_EndlessHandshake checks that an endless handshake response is not read forever.
 func TestSocket_EndlessHandshake(t *testing.T) {
 	read := make(chan int64, 1)
 	synctest.Test(t, func(t *testing.T) {
@@ -347,7 +347,7 @@ func TestSocket_URLHost(t *testing.T) {
 	}
 }
 
-// A socketURLTransport answers as Slack's API, with tickets for one address.
+// A socketURLTransport responds like Slack's API, with URLs of one address.
 type socketURLTransport string
 
 func (address socketURLTransport) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -27,8 +27,8 @@ func socketEndpoint() adapters.Endpoint {
 	return ep
 }
 
-// newSocketSimulator starts a pretend Slack inside the process whose app has Socket Mode on. When
-// the test ends, the log may not tell a token or a ticket.
+// newSocketSimulator starts a simulated Slack in memory whose app uses Socket Mode. At the end of the
+// test it checks that the log contains no token and no connection URL.
 func newSocketSimulator(t *testing.T) (*simulator.Slack, *slack.Adapter) {
 	t.Helper()
 	s := simulator.NewSlack()
@@ -66,7 +66,7 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// A fakeStore takes batches as the store does: each message once, by its keys.
+// A fakeStore stores batches like the database: each message once, by its key.
 type fakeStore struct {
 	mu       sync.Mutex
 	nextErr  func() error // asked before each take; nil takes all
@@ -115,7 +115,7 @@ func (s *fakeStore) texts() string {
 
 type storeFunc = func(context.Context, []adapters.Message, string) error
 
-// startPolling runs Poll in the background until the test ends or stop is called.
+// startPolling runs Poll until the test ends or stop is called.
 func startPolling(t *testing.T, a *slack.Adapter, ep adapters.Endpoint, take storeFunc) (stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -129,13 +129,13 @@ func startPolling(t *testing.T, a *slack.Adapter, ep adapters.Endpoint, take sto
 	return stop
 }
 
-// advance lets time pass in a bubble, and then everything that is due.
+// advance lets time pass in a synctest bubble and waits for everything that is due.
 func advance(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// A pendingDelivery is a delivery under way.
+// A pendingDelivery is a delivery in progress.
 type pendingDelivery chan simulator.SlackDelivery
 
 func sendText(t *testing.T, s *simulator.Slack, text string) pendingDelivery {
@@ -151,8 +151,8 @@ func sendText(t *testing.T, s *simulator.Slack, text string) pendingDelivery {
 	return done
 }
 
-// observeAcks reports whether Slack hears an acknowledgement while the message is still
-// being taken, and whether it hears one after that.
+// observeAcks reports whether Slack receives an acknowledgement while the message is being stored,
+// and whether it receives one afterwards.
 func observeAcks(t *testing.T, wrap func(storeFunc) storeFunc) (soon, ever bool) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
@@ -214,7 +214,7 @@ func TestSocket_NoAckWhenNotStored(t *testing.T) {
 	})
 }
 
-// A take that fails for a moment is tried again while Slack still waits.
+// TestSocket_StoreRetry checks that a failed store is retried while Slack waits.
 func TestSocket_StoreRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
@@ -234,7 +234,7 @@ func TestSocket_StoreRetry(t *testing.T) {
 	})
 }
 
-// The message is stored and its acknowledgement lost: it comes again, and is one.
+// TestSocket_LostAck checks that a message whose acknowledgement was lost is stored once.
 func TestSocket_LostAck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)

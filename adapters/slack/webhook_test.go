@@ -14,8 +14,7 @@ import (
 	"hydragate/adapters/slack"
 )
 
-// A webhookServer stands behind the hooks: it keeps each message once and, while it is shut,
-// none.
+// A webhookServer serves the webhooks and stores each message once, or none while it is shut.
 type webhookServer struct {
 	adapter  *slack.Adapter
 	mu       sync.Mutex
@@ -58,7 +57,7 @@ func (d *webhookServer) lastMessage() adapters.Message {
 	return d.messages[len(d.messages)-1]
 }
 
-// newWebhookServer starts a pretend Slack whose app stands at a desk.
+// newWebhookServer starts a simulated Slack and a server for its webhooks.
 func newWebhookServer(t *testing.T) (*simulator.Slack, *webhookServer) {
 	t.Helper()
 	s, adapter := newSimulator(t)
