@@ -16,10 +16,11 @@ import (
 	"time"
 )
 
-// bareCommand is the hidden command that serves the handlers a gateway is measured
-// against: what net/http and the protocol cost, and nothing else.
+// bareCommand is the hidden command that serves minimal handlers, which are compared with the
+// gateway: they cost what net/http and the protocol cost.
 const bareCommand = "bare"
 
+// serveBare serves the minimal handlers until ctx ends.
 func serveBare(ctx context.Context, args []string, out io.Writer) error {
 	f := flag.NewFlagSet(bareCommand, flag.ContinueOnError)
 	token := f.String("token", "", "auth token of the Twilio account")
@@ -34,7 +35,9 @@ func serveBare(ctx context.Context, args []string, out io.Writer) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /"+telegramChannel, readUpdate)
 	mux.HandleFunc("POST /"+smsChannel, checkSignature(origin+"/"+smsChannel, *token))
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 2 * time.Second, ReadTimeout: 4 * time.Second, IdleTimeout: time.Minute}
+	srv := &http.Server{
+		Handler: mux, ReadHeaderTimeout: 2 * time.Second, ReadTimeout: 4 * time.Second, IdleTimeout: time.Minute,
+	}
 	context.AfterFunc(ctx, func() { _ = srv.Close() })
 	if err := json.NewEncoder(out).Encode(map[string]string{"listening": origin}); err != nil {
 		return err
@@ -45,7 +48,7 @@ func serveBare(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// readUpdate reads of an update what any bot needs, and answers 200.
+// readUpdate decodes the fields of an update that every bot needs, and answers 200.
 func readUpdate(w http.ResponseWriter, r *http.Request) {
 	var update struct {
 		ID      int64 `json:"update_id"`
@@ -71,8 +74,8 @@ func readUpdate(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 }
 
-// checkSignature answers 200 to what Twilio signed for this URL: an HMAC over the URL
-// and the parameters, sorted by name.
+// checkSignature answers 200 to requests with a valid signature of Twilio: an HMAC of the URL and the
+// parameters, sorted by name.
 func checkSignature(u, token string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := r.ParseForm(); err != nil {

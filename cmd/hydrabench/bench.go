@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A bench is one run of everything.
+// A bench is one run of the benchmark.
 type bench struct {
 	options
 	progress io.Writer
@@ -23,8 +23,8 @@ type bench struct {
 	providers *providers
 }
 
-// run measures the bare handlers, then the gateway on each engine. What the gateway
-// did wrong is in the report; an error says that nothing could be measured.
+// run measures the bare handlers, then the gateway on each engine. Failures of the gateway are in the
+// report. It returns an error if something could not be measured.
 func (b *bench) run(ctx context.Context) (err error) {
 	if b.dir, err = os.MkdirTemp("", "hydrabench-"); err != nil {
 		return err
@@ -33,19 +33,20 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer b.providers.close()
-	defer func() { // the logs stay for whoever wants to know why
+	defer func() { // keep the logs of a failed run
 		if err == nil && len(b.report.Failures) == 0 {
 			_ = os.RemoveAll(b.dir)
 		} else {
 			b.logf("the logs are in %s", b.dir)
 		}
 	}()
-	b.report.Machine = fmt.Sprintf("%d processors, %s %s/%s", runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	b.report.Settings = fmt.Sprintf("%d connections, %v a cell", b.connections, b.duration)
+	b.report.Machine = fmt.Sprintf("%d processors, %s %s/%s",
+		runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	b.report.Settings = fmt.Sprintf("%d connections, %v per cell", b.connections, b.duration)
 	if b.settled {
-		b.report.Settings += ", everybody has written before"
+		b.report.Settings += ", prepopulated database"
 	} else {
-		b.report.Settings += ", a new database"
+		b.report.Settings += ", new database"
 	}
 	if b.binary == "" {
 		b.logf("building the gateway")
@@ -69,7 +70,7 @@ func (b *bench) logf(format string, args ...any) {
 	fmt.Fprintf(b.progress, format+"\n", args...)
 }
 
-// measureHandlers measures what net/http and the protocol cost by themselves.
+// measureHandlers measures what net/http and the protocol cost.
 func (b *bench) measureHandlers(ctx context.Context) (err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -81,12 +82,13 @@ func (b *bench) measureHandlers(ctx context.Context) (err error) {
 	}
 	defer func() { _ = p.stop() }()
 	for _, channel := range []string{telegramChannel, smsChannel} {
-		h := b.providers.webhook(channel, p.url+"/"+channel)
-		if h.secret == "" {
-			h.secret = "unused" // the bare handler of Telegram checks none
+		w := b.providers.webhook(channel, p.url+"/"+channel)
+		if w.secret == "" {
+			w.secret = "unused" // the bare handler of Telegram checks none
 		}
-		l := load{webhooks: []webhook{h}, seq: new(atomic.Int64), senders: maxSenders, connections: b.connections}
-		c, err := probe{pid: p.pid()}.measure(ctx, b.duration, func(until time.Time, t *results) error { return l.run(ctx, until, t) })
+		l := load{webhooks: []webhook{w}, seq: new(atomic.Int64), senders: maxSenders, connections: b.connections}
+		run := func(until time.Time, t *results) error { return l.run(ctx, until, t) }
+		c, err := probe{pid: p.pid()}.measure(ctx, b.duration, run)
 		if err == nil && c.Refused > 0 {
 			err = fmt.Errorf("%d requests were refused", c.Refused)
 		}
@@ -104,7 +106,7 @@ func (b *bench) addCell(c cell) {
 	b.logf("%s", c)
 }
 
-// measureEngine measures the gateway on one engine, with a database made for this.
+// measureEngine measures the gateway on one engine, with a new database.
 func (b *bench) measureEngine(ctx context.Context, engine string) (err error) {
 	dir := filepath.Join(b.dir, engine)
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -135,10 +137,9 @@ func (b *bench) measureEngine(ctx context.Context, engine string) (err error) {
 	if err == nil {
 		err = b.runCells(ctx, g, d)
 	}
-	stopped := g.stop()
-	if ctx.Err() == nil && stopped != nil {
-		stopped = fmt.Errorf("stop the gateway: %w", stopped)
-		b.report.fail("%v; its log is %s", stopped, g.log.Name())
+	stopErr := g.stop()
+	if ctx.Err() == nil && stopErr != nil {
+		b.report.fail("stop the gateway: %v; its log is %s", stopErr, g.log.Name())
 	}
 	if d != nil {
 		err = errors.Join(err, d.close())
@@ -146,20 +147,22 @@ func (b *bench) measureEngine(ctx context.Context, engine string) (err error) {
 	return err
 }
 
-// runCells runs every cell of one engine. The bare inserts come before and after the
-// gateway's cells, since a machine does not stay the same.
+// runCells measures every cell of one engine. It measures bare inserts before and after the gateway,
+// because the speed of a machine changes.
 func (b *bench) runCells(ctx context.Context, g *gateway, d *database) error {
-	redis := "Redis embedded in the gateway"
+	redis := "embedded Redis"
 	if d.engine == enginePostgres && b.redis != "" {
-		redis = "Redis as a server"
+		redis = "Redis server"
 	}
 	b.report.Stores = append(b.report.Stores, d.description+"; "+redis)
-	hooks, err := g.setUpChannels(ctx, b.providers, b.channels)
+	webhooks, err := g.setUpChannels(ctx, b.providers, b.channels)
 	if err != nil {
 		return err
 	}
-	r := runner{bench: b, gateway: g, database: d, webhooks: hooks}
-	for _, step := range []func(context.Context) error{r.prepopulate, r.measureInserts, r.measureClosedLoop, r.measureOpenLoop, r.measureInserts, r.recordMemory} {
+	r := runner{bench: b, gateway: g, database: d, webhooks: webhooks}
+	for _, step := range []func(context.Context) error{
+		r.prepopulate, r.measureInserts, r.measureClosedLoop, r.measureOpenLoop, r.measureInserts, r.recordMemory,
+	} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -176,6 +179,7 @@ type runner struct {
 	seq      atomic.Int64
 }
 
+// measureInserts measures bare inserts, on PostgreSQL only.
 func (r *runner) measureInserts(ctx context.Context) error {
 	if r.database.engine != enginePostgres {
 		return nil
@@ -187,22 +191,23 @@ func (r *runner) measureInserts(ctx context.Context) error {
 	return err
 }
 
-// prepopulate makes the gateway one that has run for a while, when that is asked for: all
-// senders have written, and the planner knows its tables. Postgres does the latter by
-// itself within minutes.
+// prepopulate sends a message from every sender and analyzes the tables, if --settled is set. On a
+// gateway that has run for minutes, PostgreSQL has analyzed them by itself.
 func (r *runner) prepopulate(ctx context.Context) error {
 	if !r.settled {
 		return nil
 	}
-	r.logf("letting everybody write once on %s", r.database.engine)
-	for _, h := range r.webhooks {
+	r.logf("sending a message from every sender on %s", r.database.engine)
+	for _, w := range r.webhooks {
 		var t results
-		l := load{webhooks: []webhook{h}, seq: &r.seq, senders: maxSenders, connections: r.connections, maxMessages: maxSenders}
+		l := load{
+			webhooks: []webhook{w}, seq: &r.seq, senders: maxSenders, connections: r.connections, maxMessages: maxSenders,
+		}
 		if err := l.run(ctx, time.Now().Add(settleTimeout), &t); err != nil {
 			return err
 		}
 		if t.acked.Load() < maxSenders {
-			return fmt.Errorf("only %d of %d people could write by %s", t.acked.Load(), maxSenders, h.channel)
+			return fmt.Errorf("only %d of %d messages on %s were acknowledged", t.acked.Load(), maxSenders, w.channel)
 		}
 		if _, err := r.drain(ctx); err != nil {
 			return err
@@ -211,14 +216,15 @@ func (r *runner) prepopulate(ctx context.Context) error {
 	return r.database.analyze(ctx)
 }
 
-const settleTimeout = 2 * time.Minute // for a channel
+// settleTimeout bounds prepopulate, for each channel.
+const settleTimeout = 2 * time.Minute
 
-// measureClosedLoop measures each channel alone, with few senders and with many.
+// measureClosedLoop measures the throughput of each channel, with few and with many senders.
 func (r *runner) measureClosedLoop(ctx context.Context) error {
-	for _, h := range r.webhooks {
+	for _, w := range r.webhooks {
 		for _, senders := range r.senders {
-			c := cell{Name: h.channel, Senders: senders}
-			l := load{webhooks: []webhook{h}, seq: &r.seq, senders: senders, connections: r.connections}
+			c := cell{Name: w.channel, Senders: senders}
+			l := load{webhooks: []webhook{w}, seq: &r.seq, senders: senders, connections: r.connections}
 			if err := r.measureWebhooks(ctx, c, l); err != nil {
 				return err
 			}
@@ -227,12 +233,13 @@ func (r *runner) measureClosedLoop(ctx context.Context) error {
 	return nil
 }
 
-// measureOpenLoop measures how long a message takes when the gateway is not busy, all channels in
-// turn.
+// measureOpenLoop measures the latency at fixed rates, with all channels.
 func (r *runner) measureOpenLoop(ctx context.Context) error {
-	for _, pace := range r.rates {
-		c := cell{Name: strings.Join(r.channels, "+"), Senders: maxSenders, Rate: pace}
-		l := load{webhooks: r.webhooks, seq: &r.seq, senders: maxSenders, connections: r.connections, perSecond: pace}
+	for _, rate := range r.rates {
+		c := cell{Name: strings.Join(r.channels, "+"), Senders: maxSenders, Rate: rate}
+		l := load{
+			webhooks: r.webhooks, seq: &r.seq, senders: maxSenders, connections: r.connections, perSecond: rate,
+		}
 		if err := r.measureWebhooks(ctx, c, l); err != nil {
 			return err
 		}
@@ -240,22 +247,22 @@ func (r *runner) measureOpenLoop(ctx context.Context) error {
 	return nil
 }
 
-// measureWebhooks measures one load on the hooks, checks that what was acknowledged is stored,
-// and leaves nothing to do behind.
+// measureWebhooks measures one load on the webhooks, checks that every acknowledged message is stored,
+// and waits until all messages are processed.
 func (r *runner) measureWebhooks(ctx context.Context, named cell, l load) error {
 	before, err := r.database.countStored(ctx)
 	if err != nil {
 		return err
 	}
-	s := probe{pid: r.gateway.pid(), metrics: r.gateway.url, database: r.database}
-	c, err := s.measure(ctx, r.duration, func(until time.Time, t *results) error { return l.run(ctx, until, t) })
+	p := probe{pid: r.gateway.pid(), metrics: r.gateway.url, database: r.database}
+	c, err := p.measure(ctx, r.duration, func(until time.Time, t *results) error { return l.run(ctx, until, t) })
 	c.Engine, c.Name, c.Senders, c.Rate = r.database.engine, named.Name, named.Senders, named.Rate
 	if err != nil && c.Failed == 0 {
 		return err
 	}
-	after, serr := r.database.countStored(ctx)
-	if serr != nil {
-		return serr
+	after, countErr := r.database.countStored(ctx)
+	if countErr != nil {
+		return countErr
 	}
 	c.Stored = after - before
 	r.report.checkCell(c, err)
@@ -266,39 +273,39 @@ func (r *runner) measureWebhooks(ctx context.Context, named cell, l load) error 
 	return nil
 }
 
-// drainTimeout is how long the work behind the inbox may take after a cell. What is left
-// then is told, and goes on during the next cell.
+// drainTimeout bounds drain. The report contains a warning if messages are left then.
 const drainTimeout = time.Minute
 
-// drain waits until nothing waits to be worked, so that no cell pays for the one
-// before, and gives how many seconds that took.
+// drain waits until all messages are processed, so that a cell does not affect the next one. It
+// returns the time that took, in seconds.
 func (r *runner) drain(ctx context.Context) (float64, error) {
-	begun := time.Now()
-	look := time.NewTicker(100 * time.Millisecond)
-	defer look.Stop()
+	started := time.Now()
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
 	for {
 		n, err := r.database.countPending(ctx)
-		took := time.Since(begun)
+		took := time.Since(started)
 		if err != nil || n == 0 {
 			return took.Seconds(), err
 		}
 		if took > drainTimeout {
-			r.report.warn("%d messages still wait to be worked a minute after a cell on %s", n, r.database.engine)
-			r.logf("%d messages still wait", n)
+			r.report.warn("%d messages were not processed %v after a cell on %s", n, drainTimeout, r.database.engine)
+			r.logf("%d messages are not processed yet", n)
 			return took.Seconds(), nil
 		}
 		select {
-		case <-look.C:
+		case <-ticker.C:
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		}
 	}
 }
 
+// recordMemory notes the peak memory of the gateway.
 func (r *runner) recordMemory(context.Context) error {
 	peak, err := peakMemory(r.gateway.pid())
 	if err == nil {
-		r.report.note("the gateway on %s held %d MiB at most", r.database.engine, peak>>20)
+		r.report.note("peak memory of the gateway on %s: %d MiB", r.database.engine, peak>>20)
 	}
 	return err
 }

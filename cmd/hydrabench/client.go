@@ -11,29 +11,29 @@ import (
 	"time"
 )
 
-// A client is one keep-alive connection that writes requests made elsewhere and reads
-// of the answers no more than it must: the load shares its processors with what it
-// measures. It dials when it has to. It is for one goroutine.
+// A client is a keep-alive connection that sends complete requests and reads as little of the
+// responses as possible, because the load shares the processors with the gateway. It reconnects when
+// necessary. It must not be used concurrently.
 type client struct {
 	addr string
 	conn net.Conn
 	r    *bufio.Reader
 }
 
-const responseTimeout = 10 * time.Second // above the gateway's own limit for a hook
+const responseTimeout = 10 * time.Second // more than the gateway allows for a webhook
 
-var errMalformedResponse = errors.New("not an answer this client reads")
+var errMalformedResponse = errors.New("unsupported HTTP response")
 
-// do sends one request, whole, and gives the status of the answer. After an error it
-// is not known whether the request was taken.
+// do sends a request and returns the status of the response. After an error, the request may have
+// been processed or not.
 func (c *client) do(request []byte) (status int, err error) {
 	if c.conn == nil {
 		if err := c.dial(); err != nil {
 			return 0, err
 		}
 	}
-	status, again, err := c.roundTrip(request)
-	if err != nil || !again {
+	status, reusable, err := c.roundTrip(request)
+	if err != nil || !reusable {
 		c.close()
 	}
 	return status, err
@@ -55,8 +55,9 @@ func (c *client) close() {
 	}
 }
 
-// roundTrip reports with again whether the connection may be used once more.
-func (c *client) roundTrip(request []byte) (status int, again bool, err error) {
+// roundTrip sends a request on the connection. reusable reports whether the connection can be used
+// again.
+func (c *client) roundTrip(request []byte) (status int, reusable bool, err error) {
 	if err := c.conn.SetDeadline(time.Now().Add(responseTimeout)); err != nil {
 		return 0, false, err
 	}
@@ -73,20 +74,20 @@ func (c *client) roundTrip(request []byte) (status int, again bool, err error) {
 	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
 		return 0, false, errMalformedResponse
 	}
-	length, again, err := c.readHeader()
+	length, reusable, err := c.readHeader()
 	if err != nil {
 		return 0, false, err
 	}
 	if _, err := c.r.Discard(length); err != nil {
-		return 0, false, fmt.Errorf("reading the answer's body: %w", err)
+		return 0, false, fmt.Errorf("read the body of the response: %w", err)
 	}
-	return status, again, nil
+	return status, reusable, nil
 }
 
-// readHeader reads up to the body and gives its length. An answer whose length is not
-// said is none that a hook gives.
-func (c *client) readHeader() (length int, again bool, err error) {
-	length, again = -1, true
+// readHeader reads the header and returns the length of the body. Webhooks always send a length, so
+// a response without one is an error.
+func (c *client) readHeader() (length int, reusable bool, err error) {
+	length, reusable = -1, true
 	for {
 		line, err := c.r.ReadSlice('\n')
 		if err != nil {
@@ -104,11 +105,11 @@ func (c *client) readHeader() (length int, again bool, err error) {
 				return 0, false, errMalformedResponse
 			}
 		case bytes.EqualFold(name, []byte("Connection")):
-			again = !bytes.EqualFold(value, []byte("close"))
+			reusable = !bytes.EqualFold(value, []byte("close"))
 		}
 	}
 	if length < 0 {
 		return 0, false, fmt.Errorf("%w: %w", errMalformedResponse, io.ErrUnexpectedEOF)
 	}
-	return length, again, nil
+	return length, reusable, nil
 }

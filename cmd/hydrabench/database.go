@@ -23,19 +23,19 @@ const (
 	engineSQLite   = "sqlite"
 )
 
-// A database is where a gateway stores, seen from outside the gateway.
+// A database is the database of a gateway, accessed directly.
 type database struct {
 	engine      string
-	url         string // for the gateway; empty when it is embedded
+	url         string // for the gateway; empty for the embedded database
 	sql         *sql.DB
 	description string   // version and settings
-	warnings    []string // warnings
+	warnings    []string // about the settings
 
-	postmaster int          // 0 when the server's processes are not to be seen from here
-	drop       func() error // nil when there is nothing to drop
+	postmaster int          // process id of the server; 0 if it is not on this machine
+	drop       func() error // nil if there is nothing to drop
 }
 
-// newPostgres makes a database of its own on the server, to be dropped by close.
+// newPostgres creates a database on the server. The method close drops it.
 func newPostgres(ctx context.Context, server string) (*database, error) {
 	u, err := url.Parse(server)
 	if err != nil {
@@ -48,7 +48,7 @@ func newPostgres(ctx context.Context, server string) (*database, error) {
 	name := "hydrabench_" + randomHex(8)
 	if _, err := admin.ExecContext(ctx, "create database "+name); err != nil {
 		_ = admin.Close()
-		return nil, fmt.Errorf("make a database: %w", err)
+		return nil, fmt.Errorf("create a database: %w", err)
 	}
 	u.Path = "/" + name
 	d := &database{engine: enginePostgres, url: u.String(), drop: func() error {
@@ -67,13 +67,13 @@ func newPostgres(ctx context.Context, server string) (*database, error) {
 	return d, nil
 }
 
-// inspect learns what the server promises about commits, and where its processes are.
+// inspect reads the settings of the server that concern durability, and its process id.
 func (d *database) inspect(ctx context.Context) error {
 	values := map[string]string{}
 	for _, name := range []string{"server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers"} {
 		var v string
 		if err := d.sql.QueryRowContext(ctx, "select current_setting($1)", name).Scan(&v); err != nil {
-			return fmt.Errorf("read the settings of Postgres: %w", err)
+			return fmt.Errorf("read the settings of PostgreSQL: %w", err)
 		}
 		values[name] = v
 	}
@@ -81,7 +81,8 @@ func (d *database) inspect(ctx context.Context) error {
 		values["server_version"], values["fsync"], values["synchronous_commit"], values["shared_buffers"])
 	for _, name := range []string{"fsync", "synchronous_commit", "full_page_writes"} {
 		if values[name] == "off" {
-			d.warnings = append(d.warnings, "Postgres runs with "+name+" off: it promises less than it does in production, and no number of this run counts")
+			d.warnings = append(d.warnings,
+				"PostgreSQL runs with "+name+" off, unlike in production: the numbers of this run are meaningless")
 		}
 	}
 	var backend int
@@ -94,7 +95,7 @@ func (d *database) inspect(ctx context.Context) error {
 	return nil
 }
 
-// openSQLite looks at the embedded database of a gateway that runs in dir.
+// openSQLite opens the embedded database of a gateway that runs in dir, for reading.
 func openSQLite(ctx context.Context, dir string) (*database, error) {
 	file := filepath.Join(dir, "data", "hydragate.db")
 	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: file}).EscapedPath()+"?mode=ro&_pragma=busy_timeout(5000)")
@@ -106,22 +107,22 @@ func openSQLite(ctx context.Context, dir string) (*database, error) {
 	if err := db.QueryRowContext(ctx, "select sqlite_version()").Scan(&version); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the embedded database: %w", err), d.close())
 	}
-	d.description = "SQLite " + version + ", WAL, synchronous full, in the gateway's process"
+	d.description = "SQLite " + version + ", WAL, synchronous full, embedded"
 	return d, nil
 }
 
-// countStored counts the messages that are in the database.
+// countStored returns the number of messages in the database.
 func (d *database) countStored(ctx context.Context) (n int64, err error) {
 	return d.count(ctx, "select count(*) from messages")
 }
 
-// countPending counts the messages that nobody has worked yet.
+// countPending returns the number of messages that are not processed yet.
 func (d *database) countPending(ctx context.Context) (n int64, err error) {
 	return d.count(ctx, "select count(*) from messages where state = 'new'")
 }
 
-// analyze makes the planner of Postgres look at the tables. The embedded database
-// does without: there, nothing is written from here.
+// analyze updates the statistics of the query planner of PostgreSQL. It does nothing for the embedded
+// database, which is opened for reading only.
 func (d *database) analyze(ctx context.Context) error {
 	if d.engine != enginePostgres {
 		return nil
@@ -139,8 +140,8 @@ func (d *database) count(ctx context.Context, query string) (n int64, err error)
 	return n, nil
 }
 
-// cpuTime gives the processor time of the server so far, all databases together; zero
-// when it is not to be known.
+// cpuTime returns the processor time of the server so far, for all its databases. It returns zero if
+// it is unknown.
 func (d *database) cpuTime() (time.Duration, error) {
 	if d.postmaster == 0 {
 		return 0, nil
@@ -159,29 +160,28 @@ func (d *database) close() error {
 	return err
 }
 
-// measureInserts measures what this Postgres takes at best from callers who each wait for
-// their own commit: one row a call, into a table with the columns, checks and indexes
-// of messages, which must exist.
-func (d *database) measureInserts(ctx context.Context, duration time.Duration, callers int) (cell, error) {
+// measureInserts measures single inserts, each with a commit, from concurrent connections, into a
+// table with the columns, checks and indexes of the table messages, which must exist.
+func (d *database) measureInserts(ctx context.Context, duration time.Duration, connections int) (cell, error) {
 	cfg, err := pgxpool.ParseConfig(d.url)
 	if err != nil {
 		return cell{}, err
 	}
-	cfg.MaxConns = int32(callers)
+	cfg.MaxConns = int32(connections)
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return cell{}, err
 	}
 	defer pool.Close()
 	if _, err := pool.Exec(ctx, `create table bare_messages (like messages including all)`); err != nil {
-		return cell{}, fmt.Errorf("make the table of bare inserts: %w", err)
+		return cell{}, fmt.Errorf("create the table for bare inserts: %w", err)
 	}
 	defer func() { _, _ = pool.Exec(context.WithoutCancel(ctx), `drop table bare_messages`) }()
 
 	c, err := probe{database: d}.measure(ctx, duration, func(until time.Time, t *results) error {
 		var wg sync.WaitGroup
-		for caller := range callers {
-			wg.Go(func() { insertRows(ctx, pool, until, caller, t) })
+		for worker := range connections {
+			wg.Go(func() { insertRows(ctx, pool, until, worker, t) })
 		}
 		wg.Wait()
 		return nil
@@ -193,20 +193,25 @@ func (d *database) measureInserts(ctx context.Context, duration time.Duration, c
 	return c, err
 }
 
-func insertRows(ctx context.Context, pool *pgxpool.Pool, until time.Time, caller int, t *results) {
+// insertRows inserts rows one after the other until the time until.
+func insertRows(ctx context.Context, pool *pgxpool.Pool, until time.Time, worker int, t *results) {
 	var samples []sample
 	defer func() { t.addSamples(samples) }()
-	const body = `{"kind":"text","provider_id":"1000001","sender":{"id":"700000001","name":"Steve","username":"steve0001","locale":"en"},"place":{"id":"700000001"},"sent_at":"2026-01-01T12:00:00Z"}`
+	const body = `{"kind":"text","provider_id":"1000001",` +
+		`"sender":{"id":"700000001","name":"Steve","username":"steve0001","locale":"en"},` +
+		`"place":{"id":"700000001"},"sent_at":"2026-01-01T12:00:00Z"}`
 	tenant, instance := uuid.Nil, uuid.NewSHA1(uuid.Nil, []byte("instance"))
 	for n := 0; time.Now().Before(until); n++ {
 		sent := time.Now()
-		person := (n*64 + caller) % maxSenders
-		conversation := uuid.NewSHA1(instance, []byte(strconv.Itoa(person)))
+		sender := (n*64 + worker) % maxSenders
+		conversation := uuid.NewSHA1(instance, []byte(strconv.Itoa(sender)))
 		_, err := pool.Exec(ctx, `
-			insert into bare_messages (id, tenant_id, conversation_id, instance_id, channel, key, alt_key, kind, sender_id, body, text, sealed)
+			insert into bare_messages (id, tenant_id, conversation_id, instance_id, channel, key, alt_key, kind,
+				sender_id, body, text, sealed)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-			uuid.Must(uuid.NewV7()).String(), tenant.String(), conversation.String(), instance.String(), telegramChannel, fmt.Sprintf("%d:%d", caller, n), nil,
-			"text", strconv.Itoa(person), body, messageText, nil)
+			uuid.Must(uuid.NewV7()).String(), tenant.String(), conversation.String(), instance.String(), telegramChannel,
+			fmt.Sprintf("%d:%d", worker, n), nil,
+			"text", strconv.Itoa(sender), body, messageText, nil)
 		if err != nil {
 			t.addFailure(err)
 			return

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// buildGateway compiles the gateway as it is shipped and gives the path of the binary.
+// buildGateway builds the gateway as it is released and returns the path of the binary.
 func buildGateway(ctx context.Context, dir string, progress io.Writer) (string, error) {
 	file := filepath.Join(dir, "hydragate")
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "hydragate/cmd/hydragate")
@@ -31,7 +31,7 @@ func buildGateway(ctx context.Context, dir string, progress io.Writer) (string, 
 	return file, nil
 }
 
-// A process is a program that said on its first line of output where it listens.
+// A process is a running program. The first line of its output contained its URL.
 type process struct {
 	cmd *exec.Cmd
 	url string
@@ -43,8 +43,8 @@ const (
 	stopTimeout  = 20 * time.Second
 )
 
-// startProcess runs a program and waits until it listens. What it writes to standard error
-// goes to logFile. Of this process's environment it gets no setting of a gateway.
+// startProcess runs a program and waits until it listens. Its standard error is appended to logFile.
+// It inherits the environment except the settings of a gateway.
 func startProcess(ctx context.Context, logFile string, env []string, name string, args ...string) (*process, error) {
 	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -78,8 +78,8 @@ func startProcess(ctx context.Context, logFile string, env []string, name string
 	return p, nil
 }
 
-// readListenURL reads where a program listens from its first line, and goes on reading so
-// that the program never waits for its output to be read.
+// readListenURL returns the URL from the first line of a program. It discards the rest of the output
+// in the background, so that the program never blocks.
 func readListenURL(out io.ReadCloser) (string, error) {
 	lines := make(chan string, 1)
 	go func() {
@@ -90,18 +90,19 @@ func readListenURL(out io.ReadCloser) (string, error) {
 	}()
 	timer := time.AfterFunc(startTimeout, func() { _ = out.Close() })
 	defer timer.Stop()
-	var said struct {
+	var first struct {
 		Listening string `json:"listening"`
 	}
-	if err := json.Unmarshal([]byte(<-lines), &said); err != nil || said.Listening == "" {
-		return "", errors.New("it does not say where it listens")
+	if err := json.Unmarshal([]byte(<-lines), &first); err != nil || first.Listening == "" {
+		return "", errors.New("its first line of output does not contain a URL")
 	}
-	return said.Listening, nil
+	return first.Listening, nil
 }
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// stop ends the program as an operator would, and says when it did not end well.
+// stop stops the program with SIGTERM, and kills it after stopTimeout. It returns an error if the
+// program failed.
 func (p *process) stop() error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	kill := time.AfterFunc(stopTimeout, func() { _ = p.cmd.Process.Kill() })
@@ -115,31 +116,38 @@ func (p *process) wait() error {
 	return err
 }
 
-// A gateway is a running gateway with a database of its own.
+// A gateway is a running gateway with its own database.
 type gateway struct {
 	*process
 	adminKey string
 }
 
-// startGateway runs the gateway on a database: a Postgres URL, or "" for an embedded
-// one in dir.
+// startGateway runs a gateway on the PostgreSQL database at the URL postgres, or on an embedded one
+// in dir if it is empty.
 func startGateway(ctx context.Context, binary, dir, postgres, redis string, p *providers) (*gateway, error) {
 	var master [32]byte
 	_, _ = rand.Read(master[:])
 	g := &gateway{adminKey: "hg_live_" + rand.Text() + rand.Text()}
 	env := []string{
-		"HYDRAGATE_LISTEN=127.0.0.1:0", "HYDRAGATE_DATA_DIR=" + filepath.Join(dir, "data"), "HYDRAGATE_DATABASE_URL=" + postgres, "HYDRAGATE_REDIS_URL=" + redis,
-		"HYDRAGATE_MASTER_KEYS=bench:" + base64.StdEncoding.EncodeToString(master[:]), "HYDRAGATE_ADMIN_KEY=" + g.adminKey,
-		"HYDRAGATE_TELEGRAM_API_URL=" + p.telegramURL, "HYDRAGATE_TWILIO_API_URL=" + p.twilioURL, "HYDRAGATE_SLACK_API_URL=" + p.slackURL + "/api/",
-		"HYDRAGATE_LOG_LEVEL=warn", "HYDRAGATE_LOG_FORMAT=json",
+		"HYDRAGATE_LISTEN=127.0.0.1:0",
+		"HYDRAGATE_DATA_DIR=" + filepath.Join(dir, "data"),
+		"HYDRAGATE_DATABASE_URL=" + postgres,
+		"HYDRAGATE_REDIS_URL=" + redis,
+		"HYDRAGATE_MASTER_KEYS=bench:" + base64.StdEncoding.EncodeToString(master[:]),
+		"HYDRAGATE_ADMIN_KEY=" + g.adminKey,
+		"HYDRAGATE_TELEGRAM_API_URL=" + p.telegramURL,
+		"HYDRAGATE_TWILIO_API_URL=" + p.twilioURL,
+		"HYDRAGATE_SLACK_API_URL=" + p.slackURL + "/api/",
+		"HYDRAGATE_LOG_LEVEL=warn",
+		"HYDRAGATE_LOG_FORMAT=json",
 	}
 	var err error
 	g.process, err = startProcess(ctx, filepath.Join(dir, "gateway.log"), env, binary, "serve")
 	return g, err
 }
 
-// setUpChannels makes an instance and its channels through the public API, as staff would,
-// and gives their hooks. The instance has no agent: what is measured is the way in.
+// setUpChannels creates an instance, connects its channels through the API, and returns their
+// webhooks. The instance has no application, because only receiving is measured.
 func (g *gateway) setUpChannels(ctx context.Context, p *providers, channels []string) ([]webhook, error) {
 	var instance struct {
 		ID string `json:"id"`
@@ -147,29 +155,29 @@ func (g *gateway) setUpChannels(ctx context.Context, p *providers, channels []st
 	if err := g.call(ctx, "/v1/instances", map[string]string{"name": "Bench"}, &instance); err != nil {
 		return nil, err
 	}
-	setUps := map[string]map[string]string{
+	accounts := map[string]map[string]string{
 		telegramChannel: {"bot_token": p.botToken},
 		smsChannel:      {"account_sid": p.account, "auth_token": p.token, "phone_number": phoneNumber},
 		slackChannel:    {"bot_token": p.app.Token, "signing_secret": p.app.SigningSecret},
 	}
-	var hooks []webhook
+	var webhooks []webhook
 	for _, c := range channels {
-		var seat struct {
+		var endpoint struct {
 			Status     string `json:"status"`
 			WebhookURL string `json:"webhook_url"`
 		}
-		if err := g.call(ctx, "/v1/instances/"+instance.ID+"/channels/"+c, setUps[c], &seat); err != nil {
+		if err := g.call(ctx, "/v1/instances/"+instance.ID+"/channels/"+c, accounts[c], &endpoint); err != nil {
 			return nil, err
 		}
-		if seat.Status != "active" {
-			return nil, fmt.Errorf("set up %s: its status is %q", c, seat.Status)
+		if endpoint.Status != "active" {
+			return nil, fmt.Errorf("connect %s: its status is %q", c, endpoint.Status)
 		}
-		hooks = append(hooks, p.webhook(c, seat.WebhookURL))
+		webhooks = append(webhooks, p.webhook(c, endpoint.WebhookURL))
 	}
-	return hooks, nil
+	return webhooks, nil
 }
 
-// call posts in to a path of the API and reads the answer into out.
+// call posts in to a path of the API and decodes the response into out.
 func (g *gateway) call(ctx context.Context, path string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
@@ -186,15 +194,15 @@ func (g *gateway) call(ctx context.Context, path string, in, out any) error {
 		return fmt.Errorf("call %s: %w", path, err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
+	body, err = io.ReadAll(resp.Body)
 	if err != nil {
 		return fmt.Errorf("call %s: %w", path, err)
 	}
 	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("call %s: status %d: %s", path, resp.StatusCode, answer)
+		return fmt.Errorf("call %s: status %d: %s", path, resp.StatusCode, body)
 	}
-	if err := json.Unmarshal(answer, out); err != nil {
-		return fmt.Errorf("read the answer of %s: %w", path, err)
+	if err := json.Unmarshal(body, out); err != nil {
+		return fmt.Errorf("read the response of %s: %w", path, err)
 	}
 	return nil
 }

@@ -9,42 +9,41 @@ import (
 	"time"
 )
 
-// A load is requests to hooks. Message numbers are drawn from seq, so that no message
-// is ever sent twice.
+// A load sends messages to webhooks. It takes message numbers from seq, so no message is sent twice.
 type load struct {
-	webhooks    []webhook // in turn
+	webhooks    []webhook // used alternately
 	seq         *atomic.Int64
 	senders     int
 	connections int
 
-	maxMessages int // messages in all; 0 means no limit
+	maxMessages int // total number of messages; 0 means no limit
 
-	// perSecond is zero in a closed loop: each connection sends when it has the answer
-	// before. In an open loop, messages are due at a fixed pace whatever the answers do,
-	// and how long one took counts from when it was due.
+	// perSecond is zero in a closed loop: each connection sends a message after the response to the
+	// previous one. In an open loop, messages are due at a fixed rate, independent of responses, and
+	// their latency counts from the time at which they were due.
 	perSecond int
 }
 
-// A results is what came of a load.
+// results are the results of a load.
 type results struct {
-	acked   atomic.Int64 // answered 2xx, kept up to date while the load runs
-	refused atomic.Int64 // answered otherwise
-	failed  atomic.Int64 // not answered: nobody knows whether they were taken
+	acked   atomic.Int64 // responses 2xx; updated while the load runs
+	refused atomic.Int64 // other responses
+	failed  atomic.Int64 // no response: the message may be stored or not
 
 	mu       sync.Mutex
 	samples  []sample
-	firstErr error // the first failure
+	firstErr error // of the first failure
 }
 
 // A sample is one acknowledged message.
 type sample struct {
-	at        time.Time // when it was due in an open loop, when it was answered in a closed one
-	took      time.Duration
-	sendDelay time.Duration // how long after it was due it was sent, in an open loop
+	at        time.Time     // when it was due in an open loop; when it was acknowledged in a closed loop
+	took      time.Duration // latency
+	sendDelay time.Duration // time from being due to being sent, in an open loop
 }
 
-// run sends until the time is up, or ctx ends, and returns when every answer is there.
-// A connection that got no answer is not used again: the run has failed by then.
+// run sends messages until the time until, or until ctx ends, and returns after the last response. A
+// connection without a response is not used again, because the run has failed then.
 func (l *load) run(ctx context.Context, until time.Time, t *results) error {
 	var all [][]*connection
 	for range l.connections {
@@ -54,17 +53,17 @@ func (l *load) run(ctx context.Context, until time.Time, t *results) error {
 		}
 		all = append(all, cs)
 	}
-	begun := time.Now()
-	var turn atomic.Int64
+	started := time.Now()
+	var count atomic.Int64
 	due := func() (at time.Time, more bool) {
-		n := turn.Add(1)
+		n := count.Add(1)
 		if l.maxMessages > 0 && n > int64(l.maxMessages) {
 			return time.Time{}, false
 		}
 		if l.perSecond == 0 {
 			return time.Time{}, time.Now().Before(until)
 		}
-		at = begun.Add(time.Duration(n) * time.Second / time.Duration(l.perSecond))
+		at = started.Add(time.Duration(n) * time.Second / time.Duration(l.perSecond))
 		return at, at.Before(until)
 	}
 	var wg sync.WaitGroup
@@ -111,7 +110,7 @@ func (t *results) addSamples(ss []sample) {
 	t.samples = append(t.samples, ss...)
 }
 
-// A connection is a connection to one hook.
+// A connection is a connection to one webhook.
 type connection struct {
 	client
 	write requestWriter
@@ -123,7 +122,7 @@ func (l *load) newConnections() ([]*connection, error) {
 	for _, h := range l.webhooks {
 		u, err := url.Parse(h.url)
 		if err != nil {
-			return nil, fmt.Errorf("read the hook's URL: %w", err)
+			return nil, fmt.Errorf("parse the URL of the webhook: %w", err)
 		}
 		w, err := h.newWriter()
 		if err != nil {
@@ -134,8 +133,7 @@ func (l *load) newConnections() ([]*connection, error) {
 	return cs, nil
 }
 
-// sendOne sends one message and counts the answer. The sample is zero when the answer is a
-// refusal.
+// sendOne sends one message and counts the response. The sample is zero if the message was refused.
 func (l *load) sendOne(cs []*connection, due time.Time, t *results) (sample, error) {
 	n := l.seq.Add(1)
 	c := cs[n%int64(len(cs))]

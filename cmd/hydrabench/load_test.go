@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// fakeWebhooks counts what is posted, and how often each connection is used.
+// fakeWebhooks counts the request bodies that it receives.
 type fakeWebhooks struct {
 	mu     sync.Mutex
 	bodies map[string]int
@@ -49,33 +49,34 @@ func TestLoad_ClosedLoop(t *testing.T) {
 	}
 	acked, refused, failed := ta.acked.Load(), ta.refused.Load(), ta.failed.Load()
 	if int64(len(f.bodies)) != acked+refused || failed != 0 || refused != n.Load()/10 || acked == 0 {
-		t.Errorf("%d bodies, %d acknowledged, %d refused of %d, %d failed (%v)", len(f.bodies), acked, refused, n.Load(), failed, ta.firstErr)
+		t.Errorf("%d bodies, %d acknowledged, %d refused of %d, %d failed (%v)",
+			len(f.bodies), acked, refused, n.Load(), failed, ta.firstErr)
 	}
 	if int64(len(ta.samples)) != acked {
-		t.Errorf("%d samples", len(ta.samples))
+		t.Errorf("%d samples, want one for each of the %d acknowledged messages", len(ta.samples), acked)
 	}
 }
 
-// TestLoad_OpenLoopLatency holds every answer back until all that can be
-// sent is sent: the messages that had to wait for a connection waited all the same.
+// TestLoad_OpenLoopLatency delays every response until all connections are in use. The latency of
+// messages that had to wait for a connection must include that time.
 func TestLoad_OpenLoopLatency(t *testing.T) {
-	const connections, pace = 2, 1000
-	held := make(chan struct{})
-	_, h := startFakeWebhooks(t, func(http.ResponseWriter, *http.Request) { <-held })
-	begun := time.Now()
-	until := begun.Add(50 * time.Millisecond)
-	time.AfterFunc(100*time.Millisecond, func() { close(held) })
+	const connections, rate = 2, 1000
+	release := make(chan struct{})
+	_, h := startFakeWebhooks(t, func(http.ResponseWriter, *http.Request) { <-release })
+	started := time.Now()
+	until := started.Add(50 * time.Millisecond)
+	time.AfterFunc(100*time.Millisecond, func() { close(release) })
 	var ta results
-	l := load{webhooks: []webhook{h}, seq: new(atomic.Int64), senders: 1, connections: connections, perSecond: pace}
+	l := load{webhooks: []webhook{h}, seq: new(atomic.Int64), senders: 1, connections: connections, perSecond: rate}
 	if err := l.run(t.Context(), until, &ta); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(ta.samples); n < 45 || n > 50 {
-		t.Fatalf("%d samples of 50 due", n)
+		t.Fatalf("%d samples, want 45 to 50", n)
 	}
 	for _, s := range ta.samples {
-		if waited := begun.Add(100 * time.Millisecond).Sub(s.at); s.took < waited {
-			t.Errorf("due %v before the answers came, and took only %v", waited, s.took)
+		if waited := started.Add(100 * time.Millisecond).Sub(s.at); s.took < waited {
+			t.Errorf("latency = %v, want at least %v", s.took, waited)
 		}
 	}
 }
@@ -84,12 +85,13 @@ func TestLoad_ServerDown(t *testing.T) {
 	srv := httptest.NewServer(http.NotFoundHandler())
 	srv.Close()
 	var ta results
-	l := load{webhooks: []webhook{{channel: telegramChannel, url: srv.URL}}, seq: new(atomic.Int64), senders: 1, connections: 2}
+	w := webhook{channel: telegramChannel, url: srv.URL}
+	l := load{webhooks: []webhook{w}, seq: new(atomic.Int64), senders: 1, connections: 2}
 	if err := l.run(t.Context(), time.Now().Add(time.Minute), &ta); err != nil {
 		t.Fatal(err)
 	}
 	if ta.failed.Load() != 2 || ta.firstErr == nil {
-		t.Errorf("%d failed: %v", ta.failed.Load(), ta.firstErr)
+		t.Errorf("%d failures, first %v, want one for each of the 2 connections", ta.failed.Load(), ta.firstErr)
 	}
 }
 
@@ -101,7 +103,7 @@ func TestLoad_MaxMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(f.bodies) != 20 || ta.acked.Load() != 20 {
-		t.Errorf("%d bodies, %d acknowledged", len(f.bodies), ta.acked.Load())
+		t.Errorf("%d bodies, %d acknowledged, want 20", len(f.bodies), ta.acked.Load())
 	}
 }
 

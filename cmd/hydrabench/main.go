@@ -1,9 +1,10 @@
-// Hydrabench measures how fast a gateway takes messages from its channels: how many
-// it stores in a second, how long each waits, and what each costs. What the same
-// machine can do at best is measured in the same run, because a ratio holds where an
-// absolute number on a shared machine does not.
+// Hydrabench measures how fast a gateway receives messages: how many it stores per second, their
+// latency, and what each costs. In the same run it measures the upper limits of the machine, such as
+// bare inserts into the database, because on a shared machine ratios are more reliable than absolute
+// numbers.
 //
-// It needs Linux for the costs, which it reads from /proc.
+// It does not measure the delivery to applications. It reads processor times from /proc, so the costs
+// are available on Linux only.
 package main
 
 import (
@@ -21,7 +22,7 @@ import (
 	"time"
 )
 
-// options say what is measured, and for how long.
+// options are the options of the command line.
 type options struct {
 	duration    time.Duration
 	connections int
@@ -32,7 +33,7 @@ type options struct {
 	postgres    string
 	redis       string
 	binary      string
-	settled     bool
+	settled     bool // prepopulate the database
 	asJSON      bool
 }
 
@@ -48,8 +49,8 @@ func main() {
 	}
 }
 
-// run is main without the process. Its error says that something could not be
-// measured, or that the gateway lost or refused something.
+// run runs the benchmark. It returns an error if something could not be measured, or if the gateway
+// lost or refused messages.
 func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if len(args) > 0 && args[0] == bareCommand {
 		return serveBare(ctx, args[1:], out)
@@ -58,7 +59,8 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{options: o, progress: progress, report: report{Warnings: []string{}, Notes: []string{}, Failures: []string{}}}
+	empty := report{Warnings: []string{}, Notes: []string{}, Failures: []string{}} // encoded as [], not null
+	b := &bench{options: o, progress: progress, report: empty}
 	if err := b.run(ctx); err != nil {
 		return err
 	}
@@ -68,7 +70,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		err = b.report.writeText(out)
 	}
 	if err == nil && len(b.report.Failures) > 0 {
-		err = fmt.Errorf("%d things went wrong: %s", len(b.report.Failures), strings.Join(b.report.Failures, "; "))
+		err = fmt.Errorf("%d failures: %s", len(b.report.Failures), strings.Join(b.report.Failures, "; "))
 	}
 	return err
 }
@@ -80,22 +82,27 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 	)
 	f := flag.NewFlagSet("hydrabench", flag.ContinueOnError)
 	f.SetOutput(w)
-	f.DurationVar(&o.duration, "duration", 10*time.Second, "how long each cell is measured, after a warm-up of a quarter of it")
-	f.IntVar(&o.connections, "connections", 64, "connections of the closed loop, and callers of the bare inserts")
-	f.StringVar(&senders, "senders", "1,10000", "how many people write, comma-separated; at most 10000")
-	f.StringVar(&channels, "channels", "telegram,sms,slack", "channels to measure, comma-separated")
-	f.StringVar(&rates, "rates", "100,1000", "messages per second of the open loop, comma-separated")
+	f.DurationVar(&o.duration, "duration", 10*time.Second,
+		"duration of each measurement, after a warm-up of a quarter of it")
+	f.IntVar(&o.connections, "connections", 64, "concurrent connections, also of the bare inserts")
+	f.StringVar(&senders, "senders", "1,10000",
+		"numbers of senders to measure with, separated by commas; at most 10000 each")
+	f.StringVar(&channels, "channels", "telegram,sms,slack", "channels to measure, separated by commas")
+	f.StringVar(&rates, "rates", "100,1000", "messages per second of the open loop, separated by commas")
 	f.StringVar(&engine, "engine", "both", "postgres, sqlite or both")
-	f.StringVar(&o.postgres, "postgres", os.Getenv("HYDRAGATE_TEST_POSTGRES"), "`URL` of a Postgres server where a database may be made and dropped; default: $HYDRAGATE_TEST_POSTGRES")
-	f.StringVar(&o.redis, "redis", os.Getenv("HYDRAGATE_TEST_REDIS"), "`URL` of a Redis for the gateway on Postgres; default: $HYDRAGATE_TEST_REDIS, else the gateway's embedded one")
-	f.StringVar(&o.binary, "binary", "", "a gateway that is built already; default: build it from this module")
-	f.BoolVar(&o.settled, "settled", false, "before the cells, let everybody write once and the database learn the size of its tables, as on a gateway that has run for a while")
+	f.StringVar(&o.postgres, "postgres", os.Getenv("HYDRAGATE_TEST_POSTGRES"),
+		"`URL` of a PostgreSQL server on which a database is created and dropped; default: $HYDRAGATE_TEST_POSTGRES")
+	f.StringVar(&o.redis, "redis", os.Getenv("HYDRAGATE_TEST_REDIS"),
+		"`URL` of a Redis for the gateway on PostgreSQL; default: $HYDRAGATE_TEST_REDIS, otherwise the embedded Redis")
+	f.StringVar(&o.binary, "binary", "", "path of the gateway to measure; default: build it from this module")
+	f.BoolVar(&o.settled, "settled", false,
+		"first send a message from every sender and analyze the tables, as on a gateway that has run for a while")
 	f.BoolVar(&o.asJSON, "json", false, "print JSON")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
 	if f.NArg() > 0 {
-		return o, fmt.Errorf("%q is no flag", f.Arg(0))
+		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
 	var err error
 	if o.senders, err = parseNumbers("--senders", senders, maxSenders); err != nil {
@@ -107,7 +114,7 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 	o.channels = strings.Split(channels, ",")
 	for _, c := range o.channels {
 		if !slices.Contains(allChannels(), c) {
-			return o, fmt.Errorf("--channels must be of %s", strings.Join(allChannels(), ", "))
+			return o, fmt.Errorf("--channels must be from %s", strings.Join(allChannels(), ", "))
 		}
 	}
 	o.engines = []string{engine}
@@ -123,21 +130,22 @@ func (o options) validate() error {
 			return errors.New("--engine must be postgres, sqlite or both")
 		}
 		if e == enginePostgres && o.postgres == "" {
-			return errors.New("--postgres, or HYDRAGATE_TEST_POSTGRES, must name a Postgres server; or choose --engine sqlite")
+			return errors.New("--postgres or HYDRAGATE_TEST_POSTGRES must be the URL of a PostgreSQL server; " +
+				"or use --engine sqlite")
 		}
 	}
 	if o.duration < 100*time.Millisecond || o.connections < 1 || o.connections > 1000 {
-		return errors.New("--duration must be 100ms or more, and --connections from 1 to 1000")
+		return errors.New("--duration must be at least 100ms, and --connections from 1 to 1000")
 	}
 	return nil
 }
 
-func parseNumbers(name, list string, most int) ([]int, error) {
+func parseNumbers(name, list string, limit int) ([]int, error) {
 	var ns []int
 	for s := range strings.SplitSeq(list, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(s))
-		if err != nil || n < 1 || n > most {
-			return nil, fmt.Errorf("%s must be numbers from 1 to %d, comma-separated", name, most)
+		if err != nil || n < 1 || n > limit {
+			return nil, fmt.Errorf("%s must be numbers from 1 to %d, separated by commas", name, limit)
 		}
 		ns = append(ns, n)
 	}

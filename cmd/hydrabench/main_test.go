@@ -7,11 +7,13 @@ import (
 )
 
 func TestParseOptions(t *testing.T) {
-	o, err := parseOptions([]string{"--engine", "sqlite", "--senders", "5, 10", "--channels", "sms", "--duration", "1s", "--json"}, io.Discard)
-	if err != nil || !slices.Equal(o.senders, []int{5, 10}) || !slices.Equal(o.channels, []string{"sms"}) || !slices.Equal(o.engines, []string{engineSQLite}) || !o.asJSON {
-		t.Errorf("%+v, %v", o, err)
+	args := []string{"--engine", "sqlite", "--senders", "5, 10", "--channels", "sms", "--duration", "1s", "--json"}
+	o, err := parseOptions(args, io.Discard)
+	if err != nil || !slices.Equal(o.senders, []int{5, 10}) || !slices.Equal(o.channels, []string{"sms"}) ||
+		!slices.Equal(o.engines, []string{engineSQLite}) || !o.asJSON {
+		t.Errorf("parseOptions(%q) = %+v, %v", args, o, err)
 	}
-	for _, bad := range [][]string{
+	for _, args := range [][]string{
 		{"--engine", "oracle"},
 		{"--engine", "postgres", "--postgres", ""},
 		{"--engine", "sqlite", "--senders", "0"},
@@ -21,8 +23,8 @@ func TestParseOptions(t *testing.T) {
 		{"--engine", "sqlite", "--connections", "0"},
 		{"--engine", "sqlite", "more"},
 	} {
-		if _, err := parseOptions(bad, io.Discard); err == nil {
-			t.Errorf("%q: no error", bad)
+		if _, err := parseOptions(args, io.Discard); err == nil {
+			t.Errorf("parseOptions(%q) = nil, want an error", args)
 		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// A cell is one measurement. Times are in milliseconds, costs for each acknowledged
-// message in microseconds of processor time.
+// A cell is the result of one measurement. Latencies are in milliseconds. Costs are in microseconds
+// of processor time for each acknowledged message.
 type cell struct {
 	Engine  string `json:"engine,omitempty"`
 	Name    string `json:"what"`
@@ -26,7 +26,7 @@ type cell struct {
 	PerSecond float64 `json:"per_second"`
 	P50       float64 `json:"p50_ms"`
 	P99       float64 `json:"p99_ms"`
-	SendDelay float64 `json:"load_late_p99_ms,omitempty"` // what of it is the load's own, in an open loop
+	SendDelay float64 `json:"load_late_p99_ms,omitempty"` // part that the load caused, in an open loop
 
 	ProgramCPU  float64 `json:"program_cpu_us,omitempty"`
 	DatabaseCPU float64 `json:"database_cpu_us,omitempty"`
@@ -38,32 +38,33 @@ type cell struct {
 	Stored    int64   `json:"stored"`
 	Refused   int64   `json:"refused"`
 	Failed    int64   `json:"unanswered"`
-	OtherLoad float64 `json:"others_share"`                // of the machine, used by nobody measured here
-	Processed float64 `json:"worked_per_second,omitempty"` // behind the inbox, meanwhile
-	DrainTime float64 `json:"drained_after_s,omitempty"`   // until nothing waited any more
+	OtherLoad float64 `json:"others_share"`                // share of the machine that other programs used
+	Processed float64 `json:"worked_per_second,omitempty"` // messages that were processed during the measurement
+	DrainTime float64 `json:"drained_after_s,omitempty"`   // until all messages were processed
 
 	InsertRatio  float64 `json:"ratio_to_bare_inserts,omitempty"`
 	HandlerRatio float64 `json:"ratio_to_bare_handler,omitempty"`
 }
 
-// A probe is what bears the load: its costs are read from outside of it.
+// A probe measures a program and its database from outside.
 type probe struct {
-	pid      int       // 0 when it is this process
-	metrics  string    // origin of its metrics; empty when it has none
-	database *database // nil when it has none
+	pid      int       // 0 if the load measures only the database
+	metrics  string    // URL of its metrics, without the path; empty if it has none
+	database *database // nil if it has none
 }
 
-// A snapshot is what had been used up at one moment, and how many messages had been
-// acknowledged when each of it was read.
+// A snapshot contains the processor times and counters at one moment, and the number of messages that
+// were acknowledged when they were read.
 type snapshot struct {
 	at                      time.Time
 	program, database, load time.Duration
 	machine                 time.Duration
 	acked                   int64
 	counters                counters
-	ackedAtScrape           int64 // when the counters were read
+	ackedAtScrape           int64 // when counters was read
 }
 
+// read takes a snapshot.
 func (s probe) read(ctx context.Context, acked *atomic.Int64) (r snapshot, err error) {
 	if s.metrics != "" {
 		if r.counters, err = scrape(ctx, s.metrics); err != nil {
@@ -89,16 +90,18 @@ func (s probe) read(ctx context.Context, acked *atomic.Int64) (r snapshot, err e
 	return r, err
 }
 
-// measure drives a load for a warm-up and the duration, and gives what the duration
-// showed. drive loads until the time it is told, counting into the tally.
-func (s probe) measure(ctx context.Context, duration time.Duration, drive func(until time.Time, t *results) error) (cell, error) {
+// measure runs a load for a warm-up and the duration, and returns the results of the duration. run
+// must send messages until the time until and count them in t.
+func (s probe) measure(
+	ctx context.Context, duration time.Duration, run func(until time.Time, t *results) error,
+) (cell, error) {
 	var t results
-	warm := time.Now().Add(duration / 4)
-	until := warm.Add(duration)
-	driven := make(chan error, 1)
-	go func() { driven <- drive(until, &t) }()
+	from := time.Now().Add(duration / 4)
+	until := from.Add(duration)
+	done := make(chan error, 1)
+	go func() { done <- run(until, &t) }()
 
-	before, err := s.readAt(ctx, warm, &t)
+	before, err := s.readAt(ctx, from, &t)
 	if err != nil {
 		return cell{}, err
 	}
@@ -106,17 +109,18 @@ func (s probe) measure(ctx context.Context, duration time.Duration, drive func(u
 	if err != nil {
 		return cell{}, err
 	}
-	if err := <-driven; err != nil {
+	if err := <-done; err != nil {
 		return cell{}, err
 	}
 	if t.firstErr != nil {
-		err = fmt.Errorf("%d messages were not answered, the first: %w", t.failed.Load(), t.firstErr)
+		err = fmt.Errorf("%d messages got no response, the first: %w", t.failed.Load(), t.firstErr)
 	}
-	c := t.cell(warm, until)
+	c := t.cell(from, until)
 	c.addCosts(before, after)
 	return c, err
 }
 
+// readAt takes a snapshot at a time.
 func (s probe) readAt(ctx context.Context, at time.Time, t *results) (snapshot, error) {
 	timer := time.NewTimer(time.Until(at))
 	defer timer.Stop()
@@ -128,26 +132,26 @@ func (s probe) readAt(ctx context.Context, at time.Time, t *results) (snapshot, 
 	}
 }
 
-// cell gives what the samples between two times show.
+// cell returns the throughput and the latencies of the samples between two times.
 func (t *results) cell(from, to time.Time) cell {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var took, late []time.Duration
+	var latencies, delays []time.Duration
 	for _, s := range t.samples {
 		if !s.at.Before(from) && s.at.Before(to) {
-			took, late = append(took, s.took), append(late, s.sendDelay)
+			latencies, delays = append(latencies, s.took), append(delays, s.sendDelay)
 		}
 	}
-	slices.Sort(took)
-	slices.Sort(late)
+	slices.Sort(latencies)
+	slices.Sort(delays)
 	return cell{
-		PerSecond: float64(len(took)) / to.Sub(from).Seconds(),
-		P50:       ms(quantile(took, .5)), P99: ms(quantile(took, .99)), SendDelay: ms(quantile(late, .99)),
+		PerSecond: float64(len(latencies)) / to.Sub(from).Seconds(),
+		P50:       ms(quantile(latencies, .5)), P99: ms(quantile(latencies, .99)), SendDelay: ms(quantile(delays, .99)),
 		Acked: t.acked.Load(), Refused: t.refused.Load(), Failed: t.failed.Load(),
 	}
 }
 
-// quantile gives the smallest of sorted that is not below the share q of them.
+// quantile returns the smallest value of sorted that is not less than the share q of the values.
 func quantile(sorted []time.Duration, q float64) time.Duration {
 	if len(sorted) == 0 {
 		return 0
@@ -156,13 +160,16 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[max(0, min(i, len(sorted)-1))]
 }
 
+// ms returns d in milliseconds.
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// addCosts notes what each message cost between two readings.
+// addCosts sets what each message cost between two snapshots.
 func (c *cell) addCosts(a, b snapshot) {
 	if n := float64(b.acked - a.acked); n > 0 {
 		each := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) / n }
-		c.ProgramCPU, c.DatabaseCPU, c.LoadCPU = each(b.program-a.program), each(b.database-a.database), each(b.load-a.load)
+		c.ProgramCPU = each(b.program - a.program)
+		c.DatabaseCPU = each(b.database - a.database)
+		c.LoadCPU = each(b.load - a.load)
 	}
 	if n := float64(b.ackedAtScrape - a.ackedAtScrape); n > 0 {
 		c.Bytes, c.Allocs = (b.counters.bytes-a.counters.bytes)/n, (b.counters.allocs-a.counters.allocs)/n
@@ -172,12 +179,13 @@ func (c *cell) addCosts(a, b snapshot) {
 	c.Processed = (b.counters.processed - a.counters.processed) / b.at.Sub(a.at).Seconds()
 }
 
-// counters are sums of a process's Prometheus metrics over their labels.
+// counters are metrics of a process, summed over their labels.
 type counters struct {
-	bytes, allocs float64 // allocated so far
-	processed     float64 // messages worked behind the inbox so far
+	bytes, allocs float64 // allocated bytes, and number of allocations
+	processed     float64 // messages processed
 }
 
+// scrape reads the metrics of a program.
 func scrape(ctx context.Context, origin string) (counters, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, origin+"/metrics", nil)
 	if err != nil {
@@ -194,6 +202,7 @@ func scrape(ctx context.Context, origin string) (counters, error) {
 	return parseMetrics(resp.Body)
 }
 
+// parseMetrics parses the Prometheus text format.
 func parseMetrics(r io.Reader) (c counters, err error) {
 	sums := map[string]*float64{
 		"go_memstats_alloc_bytes_total":   &c.bytes,

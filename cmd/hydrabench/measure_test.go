@@ -17,7 +17,7 @@ func TestQuantile(t *testing.T) {
 		want time.Duration
 	}{{ds, .5, 50}, {ds, .99, 99}, {ds, 1, 100}, {ds[:1], .99, 1}, {ds[:3], .5, 2}, {nil, .5, 0}} {
 		if got := quantile(c.of, c.q); got != c.want {
-			t.Errorf("quantile %v of %d: %d", c.q, len(c.of), got)
+			t.Errorf("quantile(%d values, %v) = %d, want %d", len(c.of), c.q, got, c.want)
 		}
 	}
 }
@@ -29,7 +29,7 @@ func TestResults_CellWindow(t *testing.T) {
 		ta.samples = append(ta.samples, sample{at: at.Add(after), took: time.Millisecond})
 	}
 	if c := ta.cell(at, at.Add(2*time.Second)); c.PerSecond != 1 || c.P99 != 1 {
-		t.Errorf("%+v", c)
+		t.Errorf("cell = %+v, want 1 per second and a p99 of 1 ms", c)
 	}
 }
 
@@ -42,9 +42,9 @@ hydragate_messages_worked_total{channel="slack",outcome="a } b"} 4
 other 1
 `))
 	if err != nil || c.bytes != 2.5e7 || c.allocs != 98184 || c.processed != 7 {
-		t.Errorf("%+v, %v", c, err)
+		t.Errorf("parseMetrics = %+v, %v", c, err)
 	}
 	if _, err := parseMetrics(strings.NewReader("go_memstats_mallocs_total x\n")); err == nil {
-		t.Error("no error")
+		t.Error("parseMetrics of an invalid value = nil, want an error")
 	}
 }

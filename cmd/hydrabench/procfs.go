@@ -10,17 +10,18 @@ import (
 	"time"
 )
 
-// A procStat is the part of /proc/PID/stat that is read here.
+// A procStat contains some fields of /proc/PID/stat.
 type procStat struct {
 	command  string
 	parent   int
 	own      time.Duration // user and system time
-	children time.Duration // of its children that have ended
+	children time.Duration // of children that have exited
 }
 
-const clockTick = time.Second / 100 // the kernel's USER_HZ, the same on every platform of Go
+// clockTick is USER_HZ of the kernel, which is the same on every platform that Go supports.
+const clockTick = time.Second / 100
 
-var errMalformedStat = errors.New("not a stat of a process")
+var errMalformedStat = errors.New("malformed stat file")
 
 func readStat(pid int) (procStat, error) {
 	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
@@ -30,14 +31,14 @@ func readStat(pid int) (procStat, error) {
 	return parseStat(string(b))
 }
 
-// parseStat reads a stat line. The command stands in brackets and may hold anything,
-// so the fields are counted from the last bracket.
+// parseStat parses a line of a stat file. The command is in parentheses and may contain any
+// character, so fields are counted from the last parenthesis.
 func parseStat(line string) (procStat, error) {
-	open, shut := strings.IndexByte(line, '('), strings.LastIndexByte(line, ')')
-	if open < 0 || shut < open {
+	start, end := strings.IndexByte(line, '('), strings.LastIndexByte(line, ')')
+	if start < 0 || end < start {
 		return procStat{}, errMalformedStat
 	}
-	fields := strings.Fields(line[shut+1:])
+	fields := strings.Fields(line[end+1:])
 	if len(fields) < 15 {
 		return procStat{}, errMalformedStat
 	}
@@ -49,19 +50,19 @@ func parseStat(line string) (procStat, error) {
 		}
 	}
 	return procStat{
-		command: line[open+1 : shut], parent: int(ns[1]),
+		command: line[start+1 : end], parent: int(ns[1]),
 		own: time.Duration(ns[11]+ns[12]) * clockTick, children: time.Duration(ns[13]+ns[14]) * clockTick,
 	}, nil
 }
 
-// processTime gives the time a process has used so far.
+// processTime returns the processor time of a process so far.
 func processTime(pid int) (time.Duration, error) {
 	s, err := readStat(pid)
 	return s.own, err
 }
 
-// processTreeTime gives the time that a process and all its children have used so far,
-// those that have ended included, so that it never falls.
+// processTreeTime returns the processor time of a process and its children so far. It includes
+// children that have exited, so it never decreases.
 func processTreeTime(parent int) (time.Duration, error) {
 	p, err := readStat(parent)
 	if err != nil {
@@ -81,8 +82,8 @@ func processTreeTime(parent int) (time.Duration, error) {
 	return sum, nil
 }
 
-// machineTime gives the time that all processors together have been busy so far, with
-// what a hypervisor gave to others.
+// machineTime returns the time that all processors have been busy so far, including time that the
+// hypervisor gave to other machines.
 func machineTime() (time.Duration, error) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -94,7 +95,7 @@ func machineTime() (time.Duration, error) {
 		return 0, errMalformedStat
 	}
 	var sum int64
-	for _, i := range []int{1, 2, 3, 6, 7, 8} { // all but idle and waiting for a disk
+	for _, i := range []int{1, 2, 3, 6, 7, 8} { // all except idle and iowait
 		n, err := strconv.ParseInt(fields[i], 10, 64)
 		if err != nil {
 			return 0, errMalformedStat
@@ -104,7 +105,7 @@ func machineTime() (time.Duration, error) {
 	return time.Duration(sum) * clockTick, nil
 }
 
-// peakMemory gives the most memory a process has held, in bytes.
+// peakMemory returns the peak resident memory of a process, in bytes.
 func peakMemory(pid int) (int64, error) {
 	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
 	if err != nil {
@@ -116,5 +117,5 @@ func peakMemory(pid int) (int64, error) {
 			return kb << 10, err
 		}
 	}
-	return 0, errors.New("the kernel does not tell the memory of a process")
+	return 0, errors.New("the status of the process contains no VmHWM")
 }

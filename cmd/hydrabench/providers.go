@@ -12,9 +12,9 @@ import (
 	"hydragate/adapters/simulator"
 )
 
-// providers are pretend Telegram, Twilio and Slack servers in this process. They
-// answer the set-up of the channels, and would take replies. The messages that are
-// measured do not come from them but straight from the load, which is lighter.
+// providers are simulated Telegram, Twilio and Slack servers in this process, with which the gateway
+// connects its channels. The measured messages do not come from them but from a load, which costs
+// less.
 type providers struct {
 	telegram *simulator.Telegram
 	twilio   *simulator.Twilio
@@ -33,7 +33,7 @@ const (
 	phoneNumber = "+15005550006"
 )
 
-// startProviders serves the three on loopback, with one bot, one number and one app.
+// startProviders starts the servers on loopback, with one bot, one number and one app.
 func startProviders() (*providers, error) {
 	p := &providers{
 		telegram: simulator.NewTelegram(), twilio: simulator.NewTwilio(), slack: simulator.NewSlack(),
@@ -77,7 +77,7 @@ func (p *providers) close() {
 	p.twilio.Close()
 }
 
-// webhook gives what a channel's requests to u are made of.
+// webhook returns the webhook of a channel at the URL u.
 func (p *providers) webhook(channel, u string) webhook {
 	h := webhook{channel: channel, url: u}
 	switch channel {
@@ -92,7 +92,7 @@ func (p *providers) webhook(channel, u string) webhook {
 	return h
 }
 
-// randomHex gives n random hexadecimal digits.
+// randomHex returns n random hexadecimal digits.
 func randomHex(n int) string {
 	b := make([]byte, (n+1)/2)
 	_, _ = rand.Read(b) // never fails: crypto/rand crashes the program instead

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// A report is everything that a run found.
+// A report contains the results of a run.
 type report struct {
 	Machine  string   `json:"machine"`
 	Settings string   `json:"settings"`
@@ -20,19 +20,22 @@ type report struct {
 	Failures []string `json:"failures"` // lost or refused messages
 }
 
+// warn adds a warning.
 func (r *report) warn(format string, args ...any) {
 	r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...))
 }
 
+// note adds a note.
 func (r *report) note(format string, args ...any) {
 	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
 }
 
+// fail adds a failure.
 func (r *report) fail(format string, args ...any) {
 	r.Failures = append(r.Failures, fmt.Sprintf(format, args...))
 }
 
-// checkCell notes what must never be: a message lost, stored twice, or refused.
+// checkCell records a failure if a message was lost, stored twice, or refused.
 func (r *report) checkCell(c cell, err error) {
 	name := c.Engine + ", " + c.loadName()
 	if err != nil {
@@ -41,18 +44,20 @@ func (r *report) checkCell(c cell, err error) {
 	if c.Refused > 0 {
 		r.fail("%s: %d messages were refused", name, c.Refused)
 	}
-	// What was not answered, or refused after all, may be stored or not.
+	// A message without a response, or refused, may be stored or not.
 	if c.Stored < c.Acked || c.Stored > c.Acked+c.Failed+c.Refused {
 		r.fail("%s: %d messages were acknowledged and %d stored", name, c.Acked, c.Stored)
 	}
 }
 
+// writeJSON writes the report as JSON.
 func (r *report) writeJSON(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(r)
 }
 
+// writeText writes the report as Markdown.
 func (r *report) writeText(w io.Writer) error {
 	var b strings.Builder
 	for _, line := range append([]string{r.Machine, r.Settings}, r.Stores...) {
@@ -62,11 +67,11 @@ func (r *report) writeText(w io.Writer) error {
 		fmt.Fprintf(&b, "- **WARNING**: %s\n", line)
 	}
 	b.WriteString(`
-Closed loop: each connection sends its next message when the last is acknowledged. Open loop (with a pace): messages
-are due at fixed times, and how long one took counts from then. Costs are microseconds of processor time, bytes and
-allocations for each acknowledged message, and hold the work behind the inbox that was done meanwhile (worked/s). The
-instance has no agent. Load is what the load generator itself took on the same processors; others is the share of the
-machine that went elsewhere: to other programs, but also to Redis and to the kernel's own threads.
+Closed loop: each connection sends the next message when the previous one is acknowledged. Open loop (with a pace):
+messages are due at fixed times, and the latency counts from then. Costs are microseconds of processor time, bytes and
+allocations for each acknowledged message. They include the processing of messages during the measurement (worked/s).
+The instance has no application. Load is the cost of the load generator on the same processors. Others is the share of
+the machine that other programs used, including Redis and the kernel.
 
 `)
 	r.writeCells(&b)
@@ -83,33 +88,41 @@ machine that went elsewhere: to other programs, but also to Redis and to the ker
 	return err
 }
 
+// writeCells writes the table of cells.
 func (r *report) writeCells(b *strings.Builder) {
-	rows := [][]string{{"engine", "what", "senders", "pace", "per second", "p50 ms", "p99 ms", "program µs", "database µs", "load µs", "others %", "KB", "allocs",
-		"÷ insert", "÷ handler", "worked/s", "drain s", "acked", "stored", "refused", "lost?"}}
+	rows := [][]string{{
+		"engine", "what", "senders", "pace", "per second", "p50 ms", "p99 ms",
+		"program µs", "database µs", "load µs", "others %", "KB", "allocs",
+		"÷ insert", "÷ handler", "worked/s", "drain s", "acked", "stored", "refused", "lost?",
+	}}
 	for _, c := range r.Cells {
 		rows = append(rows, []string{
-			c.Engine, c.Name, formatWhole(float64(c.Senders)), formatWhole(float64(c.Rate)), formatWhole(c.PerSecond), fmt.Sprintf("%.1f", c.P50), fmt.Sprintf("%.1f", c.P99),
-			formatWhole(c.ProgramCPU), formatWhole(c.DatabaseCPU), formatWhole(c.LoadCPU), formatWhole(100 * c.OtherLoad), formatNonZero("%.1f", c.Bytes/1000), formatWhole(c.Allocs),
-			formatNonZero("%.2f", c.InsertRatio), formatNonZero("%.2f", c.HandlerRatio), formatWhole(c.Processed), formatNonZero("%.1f", c.DrainTime),
+			c.Engine, c.Name, formatWhole(float64(c.Senders)), formatWhole(float64(c.Rate)), formatWhole(c.PerSecond),
+			fmt.Sprintf("%.1f", c.P50), fmt.Sprintf("%.1f", c.P99),
+			formatWhole(c.ProgramCPU), formatWhole(c.DatabaseCPU), formatWhole(c.LoadCPU), formatWhole(100 * c.OtherLoad),
+			formatNonZero("%.1f", c.Bytes/1000), formatWhole(c.Allocs),
+			formatNonZero("%.2f", c.InsertRatio), formatNonZero("%.2f", c.HandlerRatio),
+			formatWhole(c.Processed), formatNonZero("%.1f", c.DrainTime),
 			fmt.Sprint(c.Acked), formatWhole(float64(c.Stored)), fmt.Sprint(c.Refused), fmt.Sprint(c.Failed),
 		})
 	}
 	writeTable(b, rows, 2)
 }
 
+// writeTargets writes the table of targets.
 func (r *report) writeTargets(b *strings.Builder) {
 	rows := [][]string{{"row", "what", "target", "measured", ""}}
 	for _, t := range r.Targets {
-		verdict := "missed"
+		result := "missed"
 		if t.Met {
-			verdict = "ok"
+			result = "ok"
 		}
-		rows = append(rows, []string{fmt.Sprint(t.Row), t.Name, t.Limit, t.Measured, verdict})
+		rows = append(rows, []string{fmt.Sprint(t.Row), t.Name, t.Limit, t.Measured, result})
 	}
 	writeTable(b, rows, 2)
 }
 
-// String is a cell as one line, for whoever waits for the end.
+// String returns a cell as one line, which is printed as soon as it is measured.
 func (c cell) String() string {
 	s := strings.TrimSpace(c.Engine + " " + c.Name)
 	if c.Senders > 0 {
@@ -118,12 +131,14 @@ func (c cell) String() string {
 	if c.Rate > 0 {
 		s += fmt.Sprintf(", open loop %d/s", c.Rate)
 	}
-	return fmt.Sprintf("%s: %.0f/s, p50 %.1f ms, p99 %.1f ms, %.0f µs + database %.0f µs, %.1f KB", s, c.PerSecond, c.P50, c.P99, c.ProgramCPU, c.DatabaseCPU, c.Bytes/1000)
+	return fmt.Sprintf("%s: %.0f/s, p50 %.1f ms, p99 %.1f ms, %.0f µs + database %.0f µs, %.1f KB",
+		s, c.PerSecond, c.P50, c.P99, c.ProgramCPU, c.DatabaseCPU, c.Bytes/1000)
 }
 
-// formatWhole prints a number without fraction, nothing for zero.
+// formatWhole formats a number without a fraction, and zero as the empty string.
 func formatWhole(v float64) string { return formatNonZero("%.0f", v) }
 
+// formatNonZero formats a number, and zero as the empty string.
 func formatNonZero(format string, v float64) string {
 	if v == 0 {
 		return ""
@@ -131,8 +146,8 @@ func formatNonZero(format string, v float64) string {
 	return fmt.Sprintf(format, v)
 }
 
-// writeTable writes rows, the first of which names the columns, so that they read well as
-// text and as Markdown. After the first columns, which are words, all are numbers.
+// writeTable writes rows as a Markdown table with aligned columns. The first row names the columns.
+// The first columns, as many as words, are text; the others are numbers.
 func writeTable(b *strings.Builder, rows [][]string, words int) {
 	width := make([]int, len(rows[0]))
 	for _, row := range rows {

@@ -15,25 +15,25 @@ import (
 	"time"
 )
 
-// A webhook is where a channel delivers, with what its requests are signed with.
+// A webhook is the URL of a channel and what is needed to sign its requests.
 type webhook struct {
 	channel string
 	url     string
 
-	secret  string // Telegram's, Twilio's auth token, or Slack's signing secret
-	account string // Twilio's account
-	number  string // Twilio's number
+	secret  string // secret token of Telegram, auth token of Twilio, or signing secret of Slack
+	account string // Twilio account SID
+	number  string // Twilio phone number
 	slack   slackApp
 }
 
-// A slackApp is what an event says of the app it is for.
+// A slackApp contains the ids in the events of a Slack app.
 type slackApp struct{ team, app, bot string }
 
-// A requestWriter appends to b one whole request: message number n, which is unique, from
-// one of the senders, who are counted from 0. It is for one goroutine.
+// A requestWriter appends a complete request to b: message n, which must be unique, from a sender,
+// counted from 0. It must not be called concurrently.
 type requestWriter func(b []byte, n int64, sender int) []byte
 
-// The texts are ordinary ones: nothing that looks like a command or a code.
+// The content of messages. It must not look like a command or a claim code.
 const (
 	senderName  = "Steve"
 	messageText = "Hello, is my order on its way? It should have been here on Tuesday."
@@ -46,13 +46,14 @@ const (
 	slackChannel    = "slack"
 )
 
+// allChannels returns the channels that can be measured.
 func allChannels() []string { return []string{telegramChannel, smsChannel, slackChannel} }
 
-// newWriter gives a writer of the channel's requests to h.
+// newWriter returns a writer of the requests of the channel.
 func (h webhook) newWriter() (requestWriter, error) {
 	u, err := url.Parse(h.url)
 	if err != nil {
-		return nil, fmt.Errorf("read the hook's URL: %w", err)
+		return nil, fmt.Errorf("parse the URL of the webhook: %w", err)
 	}
 	head := "POST " + u.RequestURI() + " HTTP/1.1\r\nHost: " + u.Host + "\r\n"
 	switch h.channel {
@@ -63,7 +64,7 @@ func (h webhook) newWriter() (requestWriter, error) {
 	case slackChannel:
 		return h.slackWriter(head), nil
 	}
-	return nil, fmt.Errorf("no requests of channel %q", h.channel)
+	return nil, fmt.Errorf("unknown channel %q", h.channel)
 }
 
 func (h webhook) telegramWriter(head string) requestWriter {
@@ -89,16 +90,19 @@ func (h webhook) telegramWriter(head string) requestWriter {
 	}
 }
 
-// smsWriter writes Twilio's parameters. They are made twice, for the form and for the
-// signature, which covers them sorted and decoded.
+// smsWriter returns a writer of requests of Twilio. It fills two templates: the encoded form, and the
+// signed text, in which the parameters are sorted and not encoded.
 func (h webhook) smsWriter(head string) requestWriter {
 	signature := hmac.New(sha1.New, []byte(h.secret))
-	head += "Content-Type: application/x-www-form-urlencoded; charset=UTF-8\r\nUser-Agent: TwilioProxy/1.1\r\nX-Twilio-Signature: "
+	head += "Content-Type: application/x-www-form-urlencoded; charset=UTF-8\r\nUser-Agent: TwilioProxy/1.1\r\n" +
+		"X-Twilio-Signature: "
 	const sidMark, fromMark = "\x00sid\x00", "\x00from\x00"
 	form := map[string]string{
-		"MessageSid": sidMark, "SmsSid": sidMark, "SmsMessageSid": sidMark, "AccountSid": h.account, "From": fromMark, "To": h.number,
-		"Body": messageText, "NumMedia": "0", "NumSegments": "2", "SmsStatus": "received", "ApiVersion": "2010-04-01",
-		"FromCity": "SAN FRANCISCO", "FromState": "CA", "FromZip": "94105", "FromCountry": "US", "ToCity": "", "ToState": "CA", "ToZip": "", "ToCountry": "US",
+		"MessageSid": sidMark, "SmsSid": sidMark, "SmsMessageSid": sidMark, "AccountSid": h.account,
+		"From": fromMark, "To": h.number, "Body": messageText, "NumMedia": "0", "NumSegments": "2",
+		"SmsStatus": "received", "ApiVersion": "2010-04-01",
+		"FromCity": "SAN FRANCISCO", "FromState": "CA", "FromZip": "94105", "FromCountry": "US",
+		"ToCity": "", "ToState": "CA", "ToZip": "", "ToCountry": "US",
 	}
 	names := make([]string, 0, len(form))
 	for name := range form {
@@ -127,7 +131,7 @@ func (h webhook) smsWriter(head string) requestWriter {
 	}
 }
 
-// splitTemplate splits a template at its marks and keeps them as parts.
+// splitTemplate splits a template at its marks, which are every second part of the result.
 func splitTemplate(template string, marks ...string) []string {
 	var parts []string
 	for template != "" {
@@ -146,8 +150,8 @@ func splitTemplate(template string, marks ...string) []string {
 	return parts
 }
 
-// fillTemplate appends the parts, with the SID of message n and the sender's number in place
-// of the marks.
+// fillTemplate appends the parts of a template, with the SID of message n and the phone number of the
+// sender in place of the marks.
 func fillTemplate(b []byte, parts []string, sidMark string, n int64, plus string, sender int) []byte {
 	for i, p := range parts {
 		switch {
@@ -166,12 +170,16 @@ func fillTemplate(b []byte, parts []string, sidMark string, n int64, plus string
 
 func (h webhook) slackWriter(head string) requestWriter {
 	signature := hmac.New(sha256.New, []byte(h.secret))
-	head += "Content-Type: application/json\r\nUser-Agent: Slackbot 1.0 (+https://api.slack.com/robots)\r\nX-Slack-Request-Timestamp: "
-	began := time.Now().Unix()
-	start := `{"token":"deprecated","team_id":"` + h.slack.team + `","context_team_id":"` + h.slack.team + `","context_enterprise_id":null,"api_app_id":"` + h.slack.app +
-		`","type":"event_callback","authorizations":[{"enterprise_id":null,"team_id":"` + h.slack.team + `","user_id":"` + h.slack.bot +
-		`","is_bot":true,"is_enterprise_install":false}],"is_ext_shared_channel":false,"event_context":"4-context","event_time":` + strconv.FormatInt(began, 10) +
-		`,"event":{"type":"message","channel_type":"im","team":"` + h.slack.team + `","text":"` + messageText + `","channel":"D0HYDRA`
+	head += "Content-Type: application/json\r\nUser-Agent: Slackbot 1.0 (+https://api.slack.com/robots)\r\n" +
+		"X-Slack-Request-Timestamp: "
+	started := time.Now().Unix()
+	start := `{"token":"deprecated","team_id":"` + h.slack.team + `","context_team_id":"` + h.slack.team +
+		`","context_enterprise_id":null,"api_app_id":"` + h.slack.app +
+		`","type":"event_callback","authorizations":[{"enterprise_id":null,"team_id":"` + h.slack.team +
+		`","user_id":"` + h.slack.bot + `","is_bot":true,"is_enterprise_install":false}],` +
+		`"is_ext_shared_channel":false,"event_context":"4-context","event_time":` + strconv.FormatInt(started, 10) +
+		`,"event":{"type":"message","channel_type":"im","team":"` + h.slack.team +
+		`","text":"` + messageText + `","channel":"D0HYDRA`
 	var body, text, sum []byte
 	return func(b []byte, n int64, sender int) []byte {
 		body = append(body[:0], start...)
@@ -181,7 +189,7 @@ func (h webhook) slackWriter(head string) requestWriter {
 		body = append(body, `","client_msg_id":"1f0e7a52-6f0b-4c7e-9d3a-`...)
 		body = appendPadded(body, n, 12)
 		body = append(body, `","ts":"`...)
-		body = strconv.AppendInt(body, began+n/1_000_000, 10)
+		body = strconv.AppendInt(body, started+n/1_000_000, 10)
 		body = append(body, '.')
 		body = appendPadded(body, n%1_000_000, 6)
 		body = append(body, `"},"event_id":"Ev`...)
@@ -199,21 +207,21 @@ func (h webhook) slackWriter(head string) requestWriter {
 	}
 }
 
-// sign signs text and gives the sum, in the memory of sum.
+// sign returns the sum of text. It reuses the memory of sum.
 func sign(h hash.Hash, sum, text []byte) []byte {
 	h.Reset()
 	h.Write(text)
 	return h.Sum(sum[:0])
 }
 
-// appendBody ends a head that lacks only its length, and appends the body.
+// appendBody appends the value of Content-Length, the end of the header, and the body.
 func appendBody(b, body []byte) []byte {
 	b = strconv.AppendInt(b, int64(len(body)), 10)
 	b = append(b, "\r\n\r\n"...)
 	return append(b, body...)
 }
 
-// appendPadded appends n in decimal, with zeros in front up to width.
+// appendPadded appends n in decimal, padded with zeros to width.
 func appendPadded(b []byte, n int64, width int) []byte {
 	if d := countDigits(n); d < width {
 		b = append(b, "000000000000"[:width-d]...)
@@ -221,6 +229,7 @@ func appendPadded(b []byte, n int64, width int) []byte {
 	return strconv.AppendInt(b, n, 10)
 }
 
+// countDigits returns the number of decimal digits of n, which must not be negative.
 func countDigits(n int64) int {
 	d := 1
 	for ; n >= 10; n /= 10 {

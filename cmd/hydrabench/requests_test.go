@@ -14,11 +14,15 @@ import (
 
 const origin = "https://hooks.example.com"
 
-// newEndpoint gives the endpoint that h's requests are for.
+// newEndpoint returns the adapter and the endpoint for the requests to h, and the last element of
+// the path.
 func newEndpoint(h webhook) (adapters.Adapter, adapters.Endpoint, string) {
 	switch h.channel {
 	case telegramChannel:
-		return &telegram.Adapter{}, adapters.Endpoint{Channel: adapters.Telegram, WebhookURL: h.url, Credentials: adapters.Credentials{adapters.WebhookSecret: h.secret}}, ""
+		return &telegram.Adapter{}, adapters.Endpoint{
+			Channel: adapters.Telegram, WebhookURL: h.url,
+			Credentials: adapters.Credentials{adapters.WebhookSecret: h.secret},
+		}, ""
 	case smsChannel:
 		return sms.Adapter{Name: adapters.SMS}, adapters.Endpoint{
 			Channel: adapters.SMS, WebhookURL: h.url, Address: h.number,
@@ -36,12 +40,18 @@ func testWebhooks(t *testing.T) []webhook {
 	t.Helper()
 	return []webhook{
 		{channel: telegramChannel, url: origin + "/hooks/telegram/1", secret: "a-secret"},
-		{channel: smsChannel, url: origin + "/hooks/sms/1", secret: randomHex(32), account: "AC" + randomHex(32), number: phoneNumber},
-		{channel: slackChannel, url: origin + "/hooks/slack/1/events", secret: randomHex(32), slack: slackApp{team: "T0HYDRA", app: "A0HYDRA", bot: "U0HYDRABOT"}},
+		{
+			channel: smsChannel, url: origin + "/hooks/sms/1",
+			secret: randomHex(32), account: "AC" + randomHex(32), number: phoneNumber,
+		},
+		{
+			channel: slackChannel, url: origin + "/hooks/slack/1/events",
+			secret: randomHex(32), slack: slackApp{team: "T0HYDRA", app: "A0HYDRA", bot: "U0HYDRABOT"},
+		},
 	}
 }
 
-// TestRequestWriter_AcceptedByAdapters has every adapter read what its channel's writer writes.
+// TestRequestWriter_AcceptedByAdapters passes the requests of every channel to its adapter.
 func TestRequestWriter_AcceptedByAdapters(t *testing.T) {
 	for _, h := range testWebhooks(t) {
 		t.Run(h.channel, func(t *testing.T) {
@@ -58,12 +68,12 @@ func TestRequestWriter_AcceptedByAdapters(t *testing.T) {
 				buf = write(buf[:0], c.n, c.sender)
 				m := receiveRequest(t, h, buf)
 				if m.Kind != adapters.Text || m.Text != messageText || m.UnprovenReason != "" || m.Command != nil {
-					t.Errorf("message %d reads as %+v", c.n, m)
+					t.Errorf("message %d was received as %+v", c.n, m)
 				}
 				keys[m.Key], senders[m.Sender.ID] = true, true
 			}
 			if len(keys) != 5 || len(senders) != 4 {
-				t.Errorf("%d keys and %d senders", len(keys), len(senders))
+				t.Errorf("%d keys and %d senders, want 5 and 4", len(keys), len(senders))
 			}
 		})
 	}
@@ -82,14 +92,14 @@ func receiveRequest(t *testing.T, h webhook, request []byte) adapters.Message {
 		t.Fatal(err)
 	}
 	if r.Buffered() > 0 || len(in.Messages) != 1 {
-		t.Fatalf("%d bytes too many, %d messages", r.Buffered(), len(in.Messages))
+		t.Fatalf("%d bytes after the request, %d messages, want 0 and 1", r.Buffered(), len(in.Messages))
 	}
 	return in.Messages[0]
 }
 
 func TestRequestWriter_UnknownChannel(t *testing.T) {
 	if _, err := (webhook{channel: "pigeon", url: origin}).newWriter(); err == nil {
-		t.Error("no error")
+		t.Error("newWriter of an unknown channel = nil, want an error")
 	}
 }
 

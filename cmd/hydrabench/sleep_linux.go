@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// sleepUntil returns as soon after t as the kernel can, and at once when t is over.
-// The timers of the runtime are up to a millisecond late, which is too much where
-// single milliseconds are measured: so the end of the wait is the kernel's.
+// sleepUntil sleeps until t. It returns immediately if t has passed. The timers of the Go runtime are
+// up to a millisecond late, which is too much here, so it uses a timer of the kernel for the end.
 func sleepUntil(t time.Time) {
 	const end = 2 * time.Millisecond
 	if d := time.Until(t); d > end {
@@ -15,6 +14,6 @@ func sleepUntil(t time.Time) {
 	}
 	for d := time.Until(t); d > 0; d = time.Until(t) {
 		ts := syscall.NsecToTimespec(int64(d))
-		_ = syscall.Nanosleep(&ts, nil) // when interrupted, the rest is slept
+		_ = syscall.Nanosleep(&ts, nil) // the loop continues after a signal
 	}
 }

@@ -4,5 +4,5 @@ package main
 
 import "time"
 
-// sleepUntil returns soon after t, and at once when t is over.
+// sleepUntil sleeps until t. It returns immediately if t has passed.
 func sleepUntil(t time.Time) { time.Sleep(time.Until(t)) }

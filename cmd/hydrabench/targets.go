@@ -4,10 +4,9 @@ import (
 	"fmt"
 )
 
-// A target is something the gateway promises, and what came of it. Rows are those of
-// the house's list of targets.
+// A target is a performance target and the measured value.
 type target struct {
-	Row      int    `json:"row"`
+	Row      int    `json:"row"` // groups related targets
 	Name     string `json:"what"`
 	Limit    string `json:"target"`
 	Measured string `json:"measured"`
@@ -22,15 +21,15 @@ const (
 	maxBytes           = 12_000
 	minPerSecondSQLite = 1500 // on the embedded database
 
-	maxOtherLoad = .15 // the share of the machine that may go to others; Redis and the kernel take some
+	maxOtherLoad = .15 // share of the machine for other programs, including Redis and the kernel
 )
 
-// maxP99 gives the limit in ms of the slowest percent at a pace, 0 for none.
-func maxP99(pace int) float64 {
-	return map[int]float64{100: 8, 1000: 20}[pace]
+// maxP99 returns the maximum 99th percentile at a rate, in milliseconds; 0 if there is no target.
+func maxP99(rate int) float64 {
+	return map[int]float64{100: 8, 1000: 20}[rate]
 }
 
-// evaluate compares the cells with each other and with the targets.
+// evaluate computes the ratios between cells and compares the cells with the targets.
 func (r *report) evaluate() {
 	insert := mean(r.Cells, func(c cell) (float64, bool) { return c.PerSecond, c.Name == "bare single inserts" })
 	for i := range r.Cells {
@@ -50,12 +49,12 @@ func (r *report) evaluate() {
 	r.evaluatePostgres(postgres)
 	r.evaluateRates()
 	for _, c := range sqlite {
-		r.requireAtLeast(13, "embedded, hooks stored per second, "+c.loadName(), c.PerSecond, minPerSecondSQLite, "%.0f")
+		r.requireAtLeast(13, "embedded, webhooks stored per second, "+c.loadName(), c.PerSecond, minPerSecondSQLite, "%.0f")
 	}
 }
 
-// compare sets a gateway's cell in relation to what was measured beside it. The bare
-// handlers know two channels; Slack is set against Telegram's, which reads JSON too.
+// compare computes the ratios of a cell of a gateway to the bare handler and the bare inserts. There
+// is no bare handler of Slack; it is compared with that of Telegram, which decodes JSON too.
 func (c *cell) compare(all []cell, insert float64) {
 	if c.Senders == 0 || c.Rate > 0 {
 		return
@@ -72,34 +71,34 @@ func (c *cell) compare(all []cell, insert float64) {
 	}
 }
 
-// evaluateMachine warns when the machine had something else to do.
+// evaluateMachine warns if other programs used the machine.
 func (r *report) evaluateMachine() {
 	most := 0.0
 	for _, c := range r.Cells {
 		most = max(most, c.OtherLoad)
 	}
 	if most > maxOtherLoad {
-		r.warn("other programs used up to %.0f %% of the machine during a cell: absolute numbers are too low, costs too high", 100*most)
+		r.warn("other programs used up to %.0f %% of the machine: rates are too low, costs too high", 100*most)
 	}
 }
 
 func (r *report) evaluatePostgres(cs []cell) {
 	for _, c := range cs {
-		r.requireAtLeast(1, "hooks ÷ bare single inserts, "+c.loadName(), c.InsertRatio, minInsertRatio, "%.2f")
+		r.requireAtLeast(1, "webhooks ÷ bare single inserts, "+c.loadName(), c.InsertRatio, minInsertRatio, "%.2f")
 	}
 	for _, c := range cs {
-		r.requireAtLeast(1, "hooks stored per second, "+c.loadName(), c.PerSecond, minPerSecond, "%.0f")
+		r.requireAtLeast(1, "webhooks stored per second, "+c.loadName(), c.PerSecond, minPerSecond, "%.0f")
 	}
 	for _, c := range cs {
-		r.requireAtMost(2, "CPU of the gateway per hook, µs, "+c.loadName(), c.ProgramCPU, maxProgramCPU, "%.0f")
+		r.requireAtMost(2, "CPU of the gateway per webhook, µs, "+c.loadName(), c.ProgramCPU, maxProgramCPU, "%.0f")
 	}
 	for _, c := range cs {
 		if c.DatabaseCPU > 0 {
-			r.requireAtMost(2, "CPU of Postgres per hook, µs, "+c.loadName(), c.DatabaseCPU, maxDatabaseCPU, "%.0f")
+			r.requireAtMost(2, "CPU of PostgreSQL per webhook, µs, "+c.loadName(), c.DatabaseCPU, maxDatabaseCPU, "%.0f")
 		}
 	}
 	for _, c := range cs {
-		r.requireAtMost(3, "allocated per hook, KB, "+c.loadName(), c.Bytes/1000, maxBytes/1000, "%.1f")
+		r.requireAtMost(3, "allocated per webhook, KB, "+c.loadName(), c.Bytes/1000, maxBytes/1000, "%.1f")
 	}
 }
 
@@ -111,7 +110,7 @@ func (r *report) evaluateRates() {
 	}
 }
 
-// loadName names a load on the hooks.
+// loadName returns the name of the load of a cell.
 func (c cell) loadName() string {
 	if c.Senders == 1 {
 		return c.Name + ", 1 sender"
@@ -119,15 +118,21 @@ func (c cell) loadName() string {
 	return fmt.Sprintf("%s, %d senders", c.Name, c.Senders)
 }
 
-func (r *report) requireAtLeast(row int, what string, v, limit float64, format string) {
-	r.Targets = append(r.Targets, target{Row: row, Name: what, Limit: "≥ " + fmt.Sprintf(format, limit), Measured: fmt.Sprintf(format, v), Met: v >= limit})
+// requireAtLeast adds a target that is met if v is at least limit.
+func (r *report) requireAtLeast(row int, name string, v, limit float64, format string) {
+	r.Targets = append(r.Targets, target{
+		Row: row, Name: name, Limit: "≥ " + fmt.Sprintf(format, limit), Measured: fmt.Sprintf(format, v), Met: v >= limit,
+	})
 }
 
-func (r *report) requireAtMost(row int, what string, v, limit float64, format string) {
-	r.Targets = append(r.Targets, target{Row: row, Name: what, Limit: "≤ " + fmt.Sprintf(format, limit), Measured: fmt.Sprintf(format, v), Met: v <= limit})
+// requireAtMost adds a target that is met if v is at most limit.
+func (r *report) requireAtMost(row int, name string, v, limit float64, format string) {
+	r.Targets = append(r.Targets, target{
+		Row: row, Name: name, Limit: "≤ " + fmt.Sprintf(format, limit), Measured: fmt.Sprintf(format, v), Met: v <= limit,
+	})
 }
 
-// mean gives the mean of what pick takes of the cells, 0 when it takes none.
+// mean returns the mean of the values that pick selects, or 0 if it selects none.
 func mean(cs []cell, pick func(cell) (float64, bool)) float64 {
 	sum, n := 0.0, 0.0
 	for _, c := range cs {
