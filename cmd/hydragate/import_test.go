@@ -17,19 +17,24 @@ import (
 	"hydragate/store/keyring"
 )
 
-// commandRunner runs a command on the database of a new data folder, or of Postgres.
+// commandRunner runs commands on one database.
 type commandRunner struct {
 	t   *testing.T
-	dsn []string // flags
+	dsn []string // flags that select the database
 }
 
+// forEachEngine runs a test with the embedded database and with PostgreSQL. open returns a runner on
+// a new database.
 func forEachEngine(t *testing.T, test func(t *testing.T, open func() commandRunner)) {
 	t.Run("sqlite", func(t *testing.T) {
 		test(t, func() commandRunner { return newEmbeddedRunner(t) })
 	})
 	t.Run("postgres", func(t *testing.T) {
 		test(t, func() commandRunner {
-			return commandRunner{t, []string{"--database-url", harness.CreateDatabase(t, harness.TestPostgresURL(t)), "--master-keys", keyring.GenerateKey("test"), "--data-dir", t.TempDir()}}
+			return commandRunner{t, []string{
+				"--database-url", harness.CreateDatabase(t, harness.TestPostgresURL(t)),
+				"--master-keys", keyring.GenerateKey("test"), "--data-dir", t.TempDir(),
+			}}
 		})
 	})
 }
@@ -45,17 +50,19 @@ func newEmbeddedRunner(t *testing.T) commandRunner {
 // importedCustomers is more than an import stores in one transaction.
 const importedCustomers = 1500
 
-func (b commandRunner) run(in string, args ...string) (out, said string, err error) {
+// run runs a command with the standard input in.
+func (b commandRunner) run(in string, args ...string) (out, errOut string, err error) {
 	var o, e bytes.Buffer
 	err = run(context.Background(), append(args, b.dsn...), app.Console{In: strings.NewReader(in), Out: &o, Err: &e})
 	return o.String(), e.String(), err
 }
 
+// mustRun is run for a command that must succeed. It returns the standard output.
 func (b commandRunner) mustRun(in string, args ...string) string {
 	b.t.Helper()
-	out, said, err := b.run(in, args...)
+	out, errOut, err := b.run(in, args...)
 	if err != nil {
-		b.t.Fatalf("%v: %v\n%s%s", args, err, out, said)
+		b.t.Fatalf("%v: %v\n%s%s", args, err, out, errOut)
 	}
 	return out
 }
@@ -78,12 +85,12 @@ func TestImport_Examples(t *testing.T) {
 			exported = append(exported, stripIDs(b.mustRun("", "export")))
 		}
 		if exported[0] != exported[1] {
-			t.Errorf("CSV and JSON Lines say different things:\n%s\n%s", exported[0], exported[1])
+			t.Errorf("imports of CSV and JSON Lines differ:\n%s\n%s", exported[0], exported[1])
 		}
 	})
 }
 
-// stripIDs takes the ids out, which are new in every database.
+// stripIDs removes the ids, which differ between databases.
 func stripIDs(jsonl string) string {
 	var b strings.Builder
 	for line := range strings.Lines(jsonl) {
@@ -105,22 +112,22 @@ func TestExport_RoundTrip(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "out.csv")
 		first.mustRun("", "export", "-o", file)
 		if _, _, err := first.run("", "export", "-o", file); err == nil {
-			t.Error("a file was overwritten")
+			t.Error("export overwrote a file")
 		}
 		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%v, %v; want mode 0600", info, err)
+			t.Errorf("Stat = %v, %v, want mode 0600", info, err)
 		}
 		sheet, _ := os.ReadFile(file)
 		for _, cell := range strings.FieldsFunc(string(sheet), func(r rune) bool { return r == ',' || r == '\n' }) {
 			if cell = strings.TrimPrefix(cell, `"`); cell != "" && strings.ContainsAny(cell[:1], "=+-@") {
-				t.Errorf("a spreadsheet would run %q", cell)
+				t.Errorf("cell %q is a formula in a spreadsheet", cell)
 			}
 		}
-		for _, how := range [][]string{{lines, "import", "-", "--format", "jsonl"}, {"", "import", file}} {
-			again := open()
-			again.mustRun(how[0], how[1:]...)
-			if got := again.mustRun("", "export", "--format", "jsonl"); got != lines {
-				t.Errorf("after %v:\n%s\nwant\n%s", how[1:], got, lines)
+		for _, c := range [][]string{{lines, "import", "-", "--format", "jsonl"}, {"", "import", file}} {
+			second := open()
+			second.mustRun(c[0], c[1:]...)
+			if got := second.mustRun("", "export", "--format", "jsonl"); got != lines {
+				t.Errorf("export after %v:\n%s\nwant\n%s", c[1:], got, lines)
 			}
 		}
 	})
@@ -131,46 +138,46 @@ func TestImport_InvalidLines(t *testing.T) {
 	b := newEmbeddedRunner(t)
 	future := time.Now().Add(time.Hour).Format(time.RFC3339)
 	for name, c := range map[string]struct{ format, in, want string }{
-		"Email":        {"csv", "email\nnobody", "line 2: email: is not"},
-		"Several":      {"csv", "email,phone_number,locale,timezone,id\nx,5,??,Nowhere,7", "email: is not a valid e-mail address; phone_number"},
-		"Number":       {"csv", "email,sms\na@example.com,+61400111222\nb@example.com,0400", "line 3: external_id"},
-		"AfterQuoted":  {"csv", "email,first_name\na@example.com,\"two\nlines\"\nb,x", "line 4: email"},
-		"Columns":      {"csv", "email,first_name\na@example.com", "line 2: the line has 1 columns, but the first line has 2"},
-		"BareQuote":    {"csv", "email\na\"b\nc@example.com", "line 2: "},
-		"Metadata":     {"csv", "email,metadata\na@example.com,[1]", "metadata: must be a JSON object"},
-		"Channel":      {"csv", "email,external_id\na@example.com,5", "channel: must be the name of a channel"},
-		"Role":         {"csv", "channel,external_id,role_override\ntelegram,5,admin", "role_override: must be owner"},
-		"Instance":     {"csv", "channel,external_id,instance\ntelegram,5,Nope", "instance: no instance has this id or name"},
-		"Future":       {"csv", "channel,external_id,verified_at\ntelegram,5," + future, "verified_at: must be a time in the past"},
-		"Latin1":       {"csv", "email,first_name\na@example.com,Ren\xe9", "first_name: contains NUL or invalid characters"},
-		"Nobody":       {"csv", "email,first_name\n,Steve", "is required to identify the customer"},
-		"Unknown":      {"jsonl", `{"emial":"a@example.com"}`, `line 1: unknown field "emial"`},
-		"NotJSON":      {"jsonl", "\n{secret", "line 2: the line is not a JSON object"},
-		"Trailing":     {"jsonl", `{"email":"a@example.com"} {}`, "unexpected text after the JSON object"},
-		"Type":         {"jsonl", `{"email":7}`, "email: cannot be a JSON number"},
-		"TooLong":      {"jsonl", `{"first_name":"` + strings.Repeat("x", 1<<20) + "\"}\n{}", "line 1: the line is longer than 1 MiB"},
-		"TooLongField": {"jsonl", `{"email":"a@example.com","first_name":"` + strings.Repeat("x", 256) + `"}`, "first_name: has more than 255"},
+		"invalid email":                     {"csv", "email\nnobody", "line 2: email: is not"},
+		"several violations":                {"csv", "email,phone_number,locale,timezone,id\nx,5,??,Nowhere,7", "email: is not a valid e-mail address; phone_number"},
+		"phone number without country code": {"csv", "email,sms\na@example.com,+61400111222\nb@example.com,0400", "line 3: external_id"},
+		"line after a quoted line break":    {"csv", "email,first_name\na@example.com,\"two\nlines\"\nb,x", "line 4: email"},
+		"missing column":                    {"csv", "email,first_name\na@example.com", "line 2: the line has 1 columns, but the first line has 2"},
+		"bare quote":                        {"csv", "email\na\"b\nc@example.com", "line 2: "},
+		"metadata not an object":            {"csv", "email,metadata\na@example.com,[1]", "metadata: must be a JSON object"},
+		"missing channel":                   {"csv", "email,external_id\na@example.com,5", "channel: must be the name of a channel"},
+		"unknown role":                      {"csv", "channel,external_id,role_override\ntelegram,5,admin", "role_override: must be owner"},
+		"unknown instance":                  {"csv", "channel,external_id,instance\ntelegram,5,Nope", "instance: no instance has this id or name"},
+		"verified in the future":            {"csv", "channel,external_id,verified_at\ntelegram,5," + future, "verified_at: must be a time in the past"},
+		"not UTF-8":                         {"csv", "email,first_name\na@example.com,Ren\xe9", "first_name: contains NUL or invalid characters"},
+		"nothing to match a customer by":    {"csv", "email,first_name\n,Steve", "is required to identify the customer"},
+		"unknown field":                     {"jsonl", `{"emial":"a@example.com"}`, `line 1: unknown field "emial"`},
+		"not JSON":                          {"jsonl", "\n{secret", "line 2: the line is not a JSON object"},
+		"text after the object":             {"jsonl", `{"email":"a@example.com"} {}`, "unexpected text after the JSON object"},
+		"wrong type":                        {"jsonl", `{"email":7}`, "email: cannot be a JSON number"},
+		"line too long":                     {"jsonl", `{"first_name":"` + strings.Repeat("x", 1<<20) + "\"}\n{}", "line 1: the line is longer than 1 MiB"},
+		"field too long":                    {"jsonl", `{"email":"a@example.com","first_name":"` + strings.Repeat("x", 256) + `"}`, "first_name: has more than 255"},
 	} {
-		_, said, err := b.run(c.in, "import", "-", "--format", c.format)
-		if !errors.Is(err, app.ErrReported) || !strings.Contains(said, c.want) {
-			t.Errorf("%s: %v, %q; want %q", name, err, said, c.want)
+		_, errOut, err := b.run(c.in, "import", "-", "--format", c.format)
+		if !errors.Is(err, app.ErrReported) || !strings.Contains(errOut, c.want) {
+			t.Errorf("%s: import = %v, standard error %q, want %q", name, err, errOut, c.want)
 		}
-		if strings.Contains(said, "secret") {
-			t.Errorf("%s: %q tells what stands there", name, said)
+		if strings.Contains(errOut, "secret") {
+			t.Errorf("%s: standard error %q contains the value", name, errOut)
 		}
 	}
 	for name, c := range map[string]struct{ format, in, want string }{
-		"NoColumn": {"csv", "email,nickname\na@example.com,x", `unknown column "nickname"`},
-		"Twice":    {"csv", "email,Email\na@example.com,x", "duplicate column"},
-		"Empty":    {"csv", "", "the file is empty"},
-		"NoFormat": {"", "", "--format"},
+		"unknown column":   {"csv", "email,nickname\na@example.com,x", `unknown column "nickname"`},
+		"duplicate column": {"csv", "email,Email\na@example.com,x", "duplicate column"},
+		"empty file":       {"csv", "", "the file is empty"},
+		"no format":        {"", "", "--format"},
 	} {
 		args := []string{"import", "-"}
 		if c.format != "" {
 			args = append(args, "--format", c.format)
 		}
 		if _, _, err := b.run(c.in, args...); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v; want %q", name, err, c.want)
+			t.Errorf("%s: import = %v, want %q", name, err, c.want)
 		}
 	}
 }
@@ -180,7 +187,7 @@ func TestImport_StoresValidLines(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func() commandRunner) {
 		b := open()
 		var in strings.Builder
-		in.WriteString("\xef\xbb\xbfEmail;First_Name;Telegram\r\n") // as a spreadsheet in Europe writes it
+		in.WriteString("\xef\xbb\xbfEmail;First_Name;Telegram\r\n") // byte order mark and semicolons
 		for n := range 1203 {
 			email := fmt.Sprintf("p%d@example.com", n)
 			if n%400 == 7 {
@@ -189,24 +196,26 @@ func TestImport_StoresValidLines(t *testing.T) {
 			fmt.Fprintf(&in, "%s;P%d;%d\r\n", email, n, n+1)
 		}
 		file := filepath.Join(t.TempDir(), "errors.csv")
-		out, said, err := b.run(in.String(), "import", "-", "--format", "csv", "--errors", file)
-		if !errors.Is(err, app.ErrReported) || !strings.HasPrefix(out, "1203 lines: 1200 customers created, 0 updated, 1200 identities linked, 0 lines unchanged, 3 failed") {
-			t.Fatalf("%v %s", err, out)
+		out, errOut, err := b.run(in.String(), "import", "-", "--format", "csv", "--errors", file)
+		const wantOut = "1203 lines: 1200 customers created, 0 updated, 1200 identities linked, 0 lines unchanged, 3 failed"
+		if !errors.Is(err, app.ErrReported) || !strings.HasPrefix(out, wantOut) {
+			t.Fatalf("import = %v, %s, want 1200 of 1203 lines", err, out)
 		}
 		want := ""
 		for _, n := range []int{9, 409, 809} {
 			want += fmt.Sprintf("line %d: email: is not a valid e-mail address\n", n)
 		}
-		if said != want {
-			t.Errorf("%q", said)
+		if errOut != want {
+			t.Errorf("standard error = %q, want %q", errOut, want)
 		}
-		if kept, _ := os.ReadFile(file); strings.Count(string(kept), "\n") != 4 || !strings.HasPrefix(string(kept), "line,error\n9,email: ") {
-			t.Errorf("%q", kept)
+		kept, _ := os.ReadFile(file)
+		if strings.Count(string(kept), "\n") != 4 || !strings.HasPrefix(string(kept), "line,error\n9,email: ") {
+			t.Errorf("errors file = %q, want a header and 3 lines", kept)
 		}
 	})
 }
 
-// TestImport_Interrupted ends an import in the middle; the same command goes on.
+// TestImport_Interrupted interrupts an import. The same command must continue it.
 func TestImport_Interrupted(t *testing.T) {
 	harness.ParallelUnlessFull(t)
 	b := newEmbeddedRunner(t)
@@ -217,20 +226,22 @@ func TestImport_Interrupted(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	s := app.Settings{Listen: "127.0.0.1:0", DataDir: b.dsn[1], LogLevel: "info"}
 	c := &importCmd{Settings: s, File: "-", Format: "jsonl"}
-	var out, said bytes.Buffer
-	err := c.Run(ctx, app.Console{In: &interruptingReader{in: strings.NewReader(in.String()), after: in.Len() / 2, interrupt: interrupt}, Out: &out, Err: &said})
+	var out, errOut bytes.Buffer
+	reader := &interruptingReader{in: strings.NewReader(in.String()), after: in.Len() / 2, interrupt: interrupt}
+	err := c.Run(ctx, app.Console{In: reader, Out: &out, Err: &errOut})
 	if err == nil || !strings.Contains(err.Error(), "interrupted after line") {
-		t.Fatalf("%v %s", err, &out)
+		t.Fatalf("interrupted import = %v, %s, want an error that says so", err, &out)
 	}
-	if got := b.mustRun(in.String(), "import", "-", "--format", "jsonl"); !strings.HasPrefix(got, "1500 lines: ") || strings.HasPrefix(got, "1500 lines: 0 customers") {
-		t.Errorf("%s", got)
+	got := b.mustRun(in.String(), "import", "-", "--format", "jsonl")
+	if !strings.HasPrefix(got, "1500 lines: ") || strings.HasPrefix(got, "1500 lines: 0 customers") {
+		t.Errorf("second import = %s, want all lines and some customers created", got)
 	}
 	if got := b.mustRun("", "export"); strings.Count(got, "\n") != importedCustomers {
-		t.Errorf("%d customers", strings.Count(got, "\n"))
+		t.Errorf("%d customers exported, want %d", strings.Count(got, "\n"), importedCustomers)
 	}
 }
 
-// An interruptingReader interrupts once so many bytes were read.
+// An interruptingReader calls interrupt when after bytes have been read.
 type interruptingReader struct {
 	in        *strings.Reader
 	after     int
@@ -254,9 +265,9 @@ func TestExport_Audited(t *testing.T) {
 	}
 	defer s.Close()
 	for _, kind := range []string{"customers.imported", "customers.exported"} {
-		es, err := s.AuditEvents(t.Context(), identity.DefaultTenant, identity.EventQuery{Kind: kind}, "", 10)
-		if err != nil || len(es) != 1 || es[0].Actor != app.CommandActor {
-			t.Errorf("%s: %v, %v", kind, es, err)
+		events, err := s.AuditEvents(t.Context(), identity.DefaultTenant, identity.EventQuery{Kind: kind}, "", 10)
+		if err != nil || len(events) != 1 || events[0].Actor != app.CommandActor {
+			t.Errorf("audit events of %s = %v, %v, want one of %s", kind, events, err, app.CommandActor)
 		}
 	}
 }

@@ -9,17 +9,14 @@ import (
 	"hydragate/e2e/harness/script"
 )
 
-// TestMain makes the test binary the program too: scripts that run hydragate run this
-// binary, race detector included, as a process of its own. Scripts mostly wait, so
-// that more of them than there are processors run at once. Beside it there is a gateway
-// that forgets, so that scripts about not forgetting are seen to notice.
+// TestMain makes the test binary serve as the programs that scripts run: hydragate, and forgetful, a
+// gateway without a spool, with which scripts must fail that check the spool.
 func TestMain(m *testing.M) {
 	harness.RunMain(m, map[string]func(){"hydragate": main})
 }
 
-// TestScripts plays the stories of testdata/script with the whole program: embedded,
-// and with Postgres and Redis. Some are about one of the two alone, and lie in a folder
-// of that name.
+// TestScripts runs the scripts in testdata/script with the whole program: with the embedded database,
+// and with PostgreSQL and Redis. The subdirectories contain scripts for one of the two.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []string{"sqlite", "postgres"} {

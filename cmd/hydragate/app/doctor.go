@@ -83,7 +83,7 @@ func checkSettings(s *Settings) error {
 }
 
 // checkSchema returns an error if migrations are pending. It runs before the store is opened,
-// which would apply them: whoever checks a newer program has not decided to upgrade yet.
+// which would apply them, because a check must not upgrade the database.
 func checkSchema(ctx context.Context, s *Settings) error {
 	dsn, err := s.DSN()
 	if err != nil {

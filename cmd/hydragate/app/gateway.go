@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -43,7 +44,7 @@ import (
 	"hydragate/store/keyring"
 )
 
-// A Gateway is the whole gateway, put together and not yet running.
+// A Gateway is an assembled gateway. Run starts it.
 type Gateway struct {
 	Store          *store.Store
 	Redis          redis.UniversalClient
@@ -56,7 +57,7 @@ type Gateway struct {
 	spool          *spool.Spool
 	spooler        *ingest.Spooler
 	Backfill       *ingest.Backfill
-	keyFile        *KeyFile // nil: the keys are in the settings
+	keyFile        *KeyFile // nil if the keys are in the settings
 	API            *httpapi.API
 	Webhooks       *webhook.Handler
 	Log            *slog.Logger
@@ -64,60 +65,65 @@ type Gateway struct {
 	closers        []func()
 }
 
-// How much is worked at once. Delivery waits for runtimes and outbox for channels, so
-// both have more in hand than the processors could work; half of it is the most that one
-// instance has.
+// The number of conversations that each queue processes concurrently. Delivery waits for
+// applications and the outbox for providers, so these have more than the processors could use. One
+// instance gets at most half of them.
 const (
 	inboxSize    = 8
 	DeliverySize = 512
 	OutboxSize   = 64
 )
 
-// New puts the parts together. publicURL is where providers reach them.
-func New(ctx context.Context, s *Settings, publicURL string, log *slog.Logger) (p *Gateway, err error) {
-	p = &Gateway{Log: log}
-	defer func() {
-		if err != nil {
-			p.Close()
-		}
-	}()
+// New opens the stores and assembles a gateway. publicURL is the URL at which providers reach it.
+// The caller must call Close.
+func New(ctx context.Context, s *Settings, publicURL string, log *slog.Logger) (*Gateway, error) {
+	g := &Gateway{Log: log}
+	if err := g.open(ctx, s, publicURL); err != nil {
+		g.Close()
+		return nil, err
+	}
+	return g, nil
+}
+
+// open opens the stores and wires the components. After an error, the caller must call Close.
+func (g *Gateway) open(ctx context.Context, s *Settings, publicURL string) error {
 	dsn, err := s.DSN()
 	if err != nil {
-		return p, err
+		return err
 	}
 	keys, err := s.KeyRing()
 	if err != nil {
-		return p, err
+		return err
 	}
-	if p.spool, err = s.openSpool(log); err != nil {
-		return p, err
+	if g.spool, err = s.openSpool(g.Log); err != nil {
+		return err
 	}
-	p.closers = append(p.closers, p.spool.Close)
-	if p.Store, err = store.Open(ctx, dsn, keys); err != nil {
-		return p, databaseError(s, err)
+	g.closers = append(g.closers, g.spool.Close)
+	if g.Store, err = store.Open(ctx, dsn, keys); err != nil {
+		return databaseError(s, err)
 	}
-	p.closers = append(p.closers, p.Store.Close)
-	if err := p.openRedis(ctx, s); err != nil {
-		return p, err
+	g.closers = append(g.closers, g.Store.Close)
+	if err := g.openRedis(ctx, s); err != nil {
+		return err
 	}
 	if s.usesKeyFile() {
 		file := s.KeyFile()
-		p.keyFile = &file
+		g.keyFile = &file
 	}
 	private, err := s.allowPrivateAgents()
 	if err != nil {
-		return p, err
+		return err
 	}
-	speak := newAdapters(s, log)
-	p.wireComponents(speak, keys, publicURL, private)
-	p.tracingEnabled = s.OTLPEndpoint != ""
+	byChannel := newAdapters(s, g.Log)
+	g.wireComponents(byChannel, keys, publicURL, private)
+	g.tracingEnabled = s.OTLPEndpoint != ""
 	if s.OIDCIssuer != "" {
-		p.API.Staff, p.API.StaffIssuer = oidc.NewVerifier(s.OIDCIssuer, s.OIDCAudience, log), s.OIDCIssuer
+		g.API.Staff, g.API.StaffIssuer = oidc.NewVerifier(s.OIDCIssuer, s.OIDCAudience, g.Log), s.OIDCIssuer
 	}
-	return p, nil
+	return nil
 }
 
-// newAdapters gives the adapters, by channel.
+// newAdapters returns the adapters by channel.
 func newAdapters(s *Settings, log *slog.Logger) map[adapters.Channel]adapters.Adapter {
 	return map[adapters.Channel]adapters.Adapter{
 		adapters.Telegram: &telegram.Adapter{APIURL: s.TelegramAPIURL, Log: log},
@@ -127,76 +133,101 @@ func newAdapters(s *Settings, log *slog.Logger) map[adapters.Channel]adapters.Ad
 	}
 }
 
-// redisLogger keeps the client's own words in the program's log.
+// redisLogger writes the log of the Redis client to the log of the program.
 type redisLogger struct{ log *slog.Logger }
 
 // Printf implements the client's logging interface.
 func (l redisLogger) Printf(ctx context.Context, format string, v ...any) {
-	l.log.DebugContext(ctx, "redis client", "said", fmt.Sprintf(format, v...))
+	l.log.DebugContext(ctx, "redis client", "message", fmt.Sprintf(format, v...))
 }
 
-func (p *Gateway) openRedis(ctx context.Context, s *Settings) error {
-	redis.SetLogger(redisLogger{p.Log})
+// openRedis connects to Redis, or starts the embedded Redis if no URL is set.
+func (g *Gateway) openRedis(ctx context.Context, s *Settings) error {
+	redis.SetLogger(redisLogger{g.Log})
 	if s.RedisURL == "" {
 		client, stop := rediscode.NewEmbedded()
-		p.Redis = client
-		p.closers = append(p.closers, stop)
+		g.Redis = client
+		g.closers = append(g.closers, stop)
 		return nil
 	}
 	client, err := rediscode.NewClient(s.RedisURL)
 	if err != nil {
 		return InvalidSetting("HYDRAGATE_REDIS_URL", "cannot be used: "+err.Error())
 	}
-	p.Redis = client
-	p.closers = append(p.closers, func() { _ = client.Close() })
-	// The gateway works without Redis, but for claims: a restart must not wait for it.
+	g.Redis = client
+	g.closers = append(g.closers, func() { _ = client.Close() })
+	// Everything except claims works without Redis, so a restart must not wait for it.
 	if err := client.Ping(ctx).Err(); err != nil {
-		p.Log.WarnContext(ctx, "Redis does not answer: no claim can be issued or redeemed until it does", "setting", "HYDRAGATE_REDIS_URL", "error", err)
+		g.Log.WarnContext(ctx, "redis unavailable, claim codes cannot be issued or redeemed until it is back",
+			"setting", "HYDRAGATE_REDIS_URL", "error", err)
 	}
 	return nil
 }
 
-// ClaimKeys gives what claim proofs are keyed with, as the master keys are now.
+// ClaimKeys returns a function that derives the keys for the hashes of claim codes from the current
+// master keys.
 func ClaimKeys(keys *keyring.Ring) func() [][]byte {
 	return func() [][]byte { return keys.Derive("claim/v1") }
 }
 
-func (p *Gateway) wireComponents(speak map[adapters.Channel]adapters.Adapter, keys *keyring.Ring, publicURL string, private bool) {
-	holder := leaseHolder()
-	reg := newMetricsRegistry()
-	received := ingest.NewMetrics(reg)
-	wake := func(kinds ...gateway.QueueKind) {
-		for _, l := range p.Queues {
-			for _, k := range kinds {
-				if l.Kind == k {
-					l.Wake()
-				}
-			}
+// wireComponents creates the components and connects them.
+func (g *Gateway) wireComponents(
+	byChannel map[adapters.Channel]adapters.Adapter, keys *keyring.Ring, publicURL string, private bool,
+) {
+	holder, reg := leaseHolder(), newMetricsRegistry()
+	claims := &claim.Service{Store: g.Store, Codes: &rediscode.Store{Redis: g.Redis, Keys: ClaimKeys(keys)}}
+	g.Endpoints = &endpoints.Manager{Adapters: byChannel, Store: g.Store, PublicURL: publicURL, Log: g.Log}
+	g.wireIngest(byChannel, keys, holder, ingest.NewMetrics(reg))
+	g.addQueue(gateway.InboxQueue, inboxSize, holder, (&process.Worker{
+		Store: g.Store, Claims: claims, Endpoints: g.Endpoints, Adapters: byChannel,
+		Log: g.Log, Metrics: process.NewMetrics(reg), Now: time.Now, Wake: g.wake,
+	}).Run)
+	g.addQueue(gateway.DeliveryQueue, DeliverySize, holder, (&delivery.Deliverer{
+		Store: g.Store, Client: delivery.NewClient(private), Adapters: byChannel,
+		Log: g.Log, Metrics: delivery.NewMetrics(reg), Now: time.Now, Wake: g.wake,
+	}).Run)
+	g.addQueue(gateway.OutboxQueue, OutboxSize, holder, (&outbox.Sender{
+		Store: g.Store, Endpoints: g.Endpoints, Adapters: byChannel,
+		Log: g.Log, Metrics: outbox.NewMetrics(reg), Now: time.Now,
+	}).Run)
+	g.retention = &gateway.Purger{Store: g.Store, Log: g.Log}
+	g.Webhooks = &webhook.Handler{Adapters: byChannel, Endpoints: g.spooler, Inbox: g.Inbox, Log: g.Log}
+	g.API = g.newAPI(claims, publicURL, private, reg)
+}
+
+// wireIngest creates the components that receive messages.
+func (g *Gateway) wireIngest(
+	byChannel map[adapters.Channel]adapters.Adapter, keys *keyring.Ring, holder string, metrics *ingest.Metrics,
+) {
+	g.Backpressure = &ingest.Backpressure{Store: g.Store, Log: g.Log, Metrics: metrics}
+	g.Inbox = ingest.NewInbox(g.Store, func() { g.wake(gateway.InboxQueue) }, g.Log)
+	g.Inbox.Backpressure, g.Inbox.Metrics = g.Backpressure, metrics
+	g.Backfill = &ingest.Backfill{Store: g.Store, Inbox: g.Inbox, Adapters: byChannel, Log: g.Log, Metrics: metrics}
+	g.spooler = ingest.NewSpooler(&ingest.Spooler{
+		Spool: g.spool, Cipher: keys, Endpoints: g.Endpoints, Store: g.Store, Backpressure: g.Backpressure,
+		Log: g.Log, Metrics: metrics, OnRecovered: g.Backfill.Trigger,
+	})
+	g.Inbox.UseSpooler(g.spooler)
+	g.pollers = &ingest.Pollers{Store: g.Store, Inbox: g.Inbox, Adapters: byChannel, Holder: holder, Log: g.Log}
+}
+
+// addQueue adds a queue that processes size conversations concurrently.
+func (g *Gateway) addQueue(
+	kind gateway.QueueKind, size int, holder string, process func(context.Context, gateway.Lease, queue.Slice) error,
+) {
+	g.Queues = append(g.Queues, queue.NewRunner(&queue.Runner{
+		Kind: kind, Store: g.Store, Holder: holder, Concurrency: size, Log: g.Log, Process: process,
+		LimitPerInstance: kind != gateway.InboxQueue,
+	}))
+}
+
+// wake makes the queues look for work immediately.
+func (g *Gateway) wake(kinds ...gateway.QueueKind) {
+	for _, q := range g.Queues {
+		if slices.Contains(kinds, q.Kind) {
+			q.Wake()
 		}
 	}
-	desk := &claim.Service{Store: p.Store, Codes: &rediscode.Store{Redis: p.Redis, Keys: ClaimKeys(keys)}}
-	p.Endpoints = &endpoints.Manager{Adapters: speak, Store: p.Store, PublicURL: publicURL, Log: p.Log}
-	worker := &process.Worker{Store: p.Store, Claims: desk, Endpoints: p.Endpoints, Adapters: speak, Log: p.Log, Metrics: process.NewMetrics(reg), Now: time.Now, Wake: wake}
-	poster := &delivery.Deliverer{Store: p.Store, Client: delivery.NewClient(private), Adapters: speak, Log: p.Log, Metrics: delivery.NewMetrics(reg), Now: time.Now, Wake: wake}
-	sender := &outbox.Sender{Store: p.Store, Endpoints: p.Endpoints, Adapters: speak, Log: p.Log, Metrics: outbox.NewMetrics(reg), Now: time.Now}
-	lanes := func(kind gateway.QueueKind, size int, work func(context.Context, gateway.Lease, queue.Slice) error) {
-		p.Queues = append(p.Queues, queue.NewRunner(&queue.Runner{Kind: kind, Store: p.Store, Holder: holder, Concurrency: size, Log: p.Log, Process: work, LimitPerInstance: kind != gateway.InboxQueue}))
-	}
-	lanes(gateway.InboxQueue, inboxSize, worker.Run)
-	lanes(gateway.DeliveryQueue, DeliverySize, poster.Run)
-	lanes(gateway.OutboxQueue, OutboxSize, sender.Run)
-	p.Backpressure = &ingest.Backpressure{Store: p.Store, Log: p.Log, Metrics: received}
-	p.Inbox = ingest.NewInbox(p.Store, func() { wake(gateway.InboxQueue) }, p.Log)
-	p.Inbox.Backpressure, p.Inbox.Metrics = p.Backpressure, received
-	p.Backfill = &ingest.Backfill{Store: p.Store, Inbox: p.Inbox, Adapters: speak, Log: p.Log, Metrics: received}
-	p.spooler = ingest.NewSpooler(&ingest.Spooler{
-		Spool: p.spool, Cipher: keys, Endpoints: p.Endpoints, Store: p.Store, Backpressure: p.Backpressure, Log: p.Log, Metrics: received, OnRecovered: p.Backfill.Trigger,
-	})
-	p.Inbox.UseSpooler(p.spooler)
-	p.pollers = &ingest.Pollers{Store: p.Store, Inbox: p.Inbox, Adapters: speak, Holder: holder, Log: p.Log}
-	p.retention = &gateway.Purger{Store: p.Store, Log: p.Log}
-	p.Webhooks = &webhook.Handler{Adapters: speak, Endpoints: p.spooler, Inbox: p.Inbox, Log: p.Log, Metrics: webhook.NewMetrics(reg)}
-	p.API = p.newAPI(desk, publicURL, private, reg)
 }
 
 // newMetricsRegistry returns a registry with the metrics of the Go runtime and the process.
@@ -206,41 +237,54 @@ func newMetricsRegistry() *prometheus.Registry {
 	return reg
 }
 
-// Handler answers everything. The hooks stand beside the API: they have shapes, limits
-// and log lines of their own. No mux stands around both, since it would redirect who
-// asks for a path with dots or doubled slashes; the API answers that there is nothing.
-func (p *Gateway) Handler() http.Handler {
-	hooks, api := http.NewServeMux(), p.API.Handler()
-	p.Webhooks.Mount(hooks)
+// Handler returns the handler of the API and of the webhooks, which have limits and log lines of
+// their own. It does not use a ServeMux for both, because that would redirect paths with dots or
+// double slashes; the API answers them with 404.
+func (g *Gateway) Handler() http.Handler {
+	webhooks, api := http.NewServeMux(), g.API.Handler()
+	g.Webhooks.Mount(webhooks)
 	both := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/hooks/") && path.Clean(r.URL.Path) == r.URL.Path {
-			hooks.ServeHTTP(w, r)
+			webhooks.ServeHTTP(w, r)
 			return
 		}
 		api.ServeHTTP(w, r)
 	})
-	if p.tracingEnabled {
+	if g.tracingEnabled {
 		return traceRequests(both)
 	}
 	return both
 }
 
-func (p *Gateway) newAPI(desk *claim.Service, publicURL string, private bool, reg *prometheus.Registry) *httpapi.API {
+// newAPI creates the API and its surfaces.
+func (g *Gateway) newAPI(
+	claims *claim.Service, publicURL string, private bool, reg *prometheus.Registry,
+) *httpapi.API {
 	var events []httpapi.EventType
-	for _, k := range delivery.EventTypes() {
-		events = append(events, httpapi.EventType(k))
+	for _, t := range delivery.EventTypes() {
+		events = append(events, httpapi.EventType(t))
 	}
 	limiter := &operation.RateLimiter{}
-	users, contacts := &userapi.API{Store: p.Store, Limiter: limiter}, &contactapi.API{Store: p.Store, PublicURL: publicURL}
+	users := &userapi.API{Store: g.Store, Limiter: limiter}
+	contacts := &contactapi.API{Store: g.Store, PublicURL: publicURL}
 	return &httpapi.API{
-		Stores: APIStores(p.Store), Surfaces: []*operation.Surface{users.Surface(), contacts.Surface()}, Limiter: limiter, Endpoints: p.Endpoints, Claims: desk, CodeDropper: desk.Codes, Log: p.Log, Metrics: reg, Version: Version(), PublicURL: publicURL,
+		Stores:                APIStores(g.Store),
+		Surfaces:              []*operation.Surface{users.Surface(), contacts.Surface()},
+		Limiter:               limiter,
+		Endpoints:             g.Endpoints,
+		Claims:                claims,
+		CodeDropper:           claims.Codes,
+		Log:                   g.Log,
+		Metrics:               reg,
+		Version:               Version(),
+		PublicURL:             publicURL,
 		Events:                events,
 		AllowPrivateAgentURLs: private,
-		Instructions: func(c claim.IssuedCode, seat gateway.EndpointState, ok bool) string {
-			return gateway.ClaimInstructions(c, seat.Endpoint, ok)
+		Instructions: func(c claim.IssuedCode, st gateway.EndpointState, ok bool) string {
+			return gateway.ClaimInstructions(c, st.Endpoint, ok)
 		},
-		Ready:      func(ctx context.Context) error { return p.Redis.Ping(ctx).Err() },
-		Overloaded: p.Backpressure.Active,
+		Ready:      func(ctx context.Context) error { return g.Redis.Ping(ctx).Err() },
+		Overloaded: g.Backpressure.Active,
 	}
 }
 
@@ -252,8 +296,8 @@ func APIStores(s *store.Store) httpapi.Stores {
 	}
 }
 
-// leaseHolder names this process in leases: unique, and telling to who reads the
-// database.
+// leaseHolder returns a unique name of this process for leases, which also tells a person where it
+// runs.
 func leaseHolder() string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -262,135 +306,140 @@ func leaseHolder() string {
 	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), uuid.NewString()[:8])
 }
 
-// runWorkers runs everything behind the hooks. It stops taking when ctx ends, and what is
-// in work may go on until hard ends. It returns when all of it has ended.
-func (p *Gateway) runWorkers(ctx, hard context.Context) {
+// runWorkers runs the pollers, the queues and the background tasks. They start nothing new after
+// ctx ends, and finish what they have started until hard ends. It returns when all have stopped.
+func (g *Gateway) runWorkers(ctx, hard context.Context) {
 	var wg sync.WaitGroup
-	for _, l := range p.Queues {
-		wg.Go(func() { l.Run(ctx, hard) })
+	for _, q := range g.Queues {
+		wg.Go(func() { q.Run(ctx, hard) })
 	}
-	wg.Go(func() { p.pollers.Run(ctx) })
-	wg.Go(func() { p.Endpoints.Run(ctx) })
-	wg.Go(func() { p.retention.Run(ctx) })
-	wg.Go(func() { p.Backpressure.Run(ctx) })
-	wg.Go(func() { p.Backfill.Run(ctx) })
-	if p.keyFile != nil {
-		wg.Go(func() { p.keyFile.maintain(ctx, p.Store, p.spool, p.Log) })
+	wg.Go(func() { g.pollers.Run(ctx) })
+	wg.Go(func() { g.Endpoints.Run(ctx) })
+	wg.Go(func() { g.retention.Run(ctx) })
+	wg.Go(func() { g.Backpressure.Run(ctx) })
+	wg.Go(func() { g.Backfill.Run(ctx) })
+	if g.keyFile != nil {
+		wg.Go(func() { g.keyFile.maintain(ctx, g.Store, g.spool, g.Log) })
 	}
 	wg.Wait()
 }
 
-func (p *Gateway) Close() {
-	for i := len(p.closers) - 1; i >= 0; i-- {
-		p.closers[i]()
+// Close closes the stores, in the reverse order of opening.
+func (g *Gateway) Close() {
+	for i := len(g.closers) - 1; i >= 0; i-- {
+		g.closers[i]()
 	}
-	p.closers = nil
+	g.closers = nil
 }
 
-// checkMasterKeys says which keys are missing for what is in use, and refuses a start with keys
-// that sealed nothing of it. With some of them a gateway starts: what hangs on the
-// others waits, and in a rotation done in another order than it should be that is less
-// than an outage.
-func (p *Gateway) checkMasterKeys(ctx context.Context, s *Settings) error {
-	within, cancel := context.WithTimeout(ctx, checkTimeout)
+// checkMasterKeys returns an error if values that are in use are encrypted, but none of them with an
+// available key. If only some keys are missing, it logs them: the gateway starts, and what needs the
+// missing keys waits. This limits the damage of a rotation in the wrong order.
+func (g *Gateway) checkMasterKeys(ctx context.Context, s *Settings) error {
+	timeout, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	inUse, err := p.Store.ActiveKeyUsage(within)
+	usage, err := g.Store.ActiveKeyUsage(timeout)
 	if err != nil {
-		p.Log.WarnContext(ctx, "not known whether all master keys in use are given", "error", err)
+		g.Log.WarnContext(ctx, "check master keys failed", "error", err)
 		return nil
 	}
 	var missing []string
-	opens := false
-	for _, h := range inUse {
+	anyAvailable := false
+	for _, u := range usage {
 		switch {
-		case h.Values() == 0:
-		case h.Available:
-			opens = true
+		case u.Values() == 0:
+		case u.Available:
+			anyAvailable = true
 		default:
-			missing = append(missing, fmt.Sprintf("%.40q for %s", h.Key, formatCounts(h)))
+			missing = append(missing, fmt.Sprintf("%.40q for %s", u.Key, formatCounts(u)))
 		}
 	}
 	switch {
 	case len(missing) == 0:
-	case opens:
-		p.Log.WarnContext(ctx, "master keys that something in use is sealed with are missing: it waits for them", "setting", "HYDRAGATE_MASTER_KEYS", "missing", strings.Join(missing, "; "))
+	case anyAvailable:
+		g.Log.WarnContext(ctx, "master keys missing, some messages and channels wait for them",
+			"setting", "HYDRAGATE_MASTER_KEYS", "missing", strings.Join(missing, "; "))
 	default:
-		return InvalidSetting(s.masterKeySource(), "cannot decrypt this database: add the missing keys: "+strings.Join(missing, "; "))
+		return InvalidSetting(s.masterKeySource(),
+			"cannot decrypt this database: add the missing keys: "+strings.Join(missing, "; "))
 	}
 	return nil
 }
 
-// prepare does what a start has to do before anything is taken or worked.
-func (p *Gateway) prepare(ctx context.Context, s *Settings) (key string, err error) {
-	if err := p.checkMasterKeys(ctx, s); err != nil {
+// prepare does what must happen before messages are received or processed. It returns the API key
+// that it generated, if any.
+func (g *Gateway) prepare(ctx context.Context, s *Settings) (adminKey string, err error) {
+	if err := g.checkMasterKeys(ctx, s); err != nil {
 		return "", err
 	}
-	if !s.usesPostgres() { // the folder is locked: whoever held a lease is dead
-		if err := p.Store.ReleaseStale(ctx); err != nil {
+	if !s.usesPostgres() { // the data directory is locked, so the holders of all leases have stopped
+		if err := g.Store.ReleaseStale(ctx); err != nil {
 			return "", err
 		}
 	}
-	p.spooler.TakeOver(ctx)
-	return p.EnsureAdminKey(ctx, s)
+	g.spooler.TakeOver(ctx)
+	return g.EnsureAdminKey(ctx, s)
 }
 
-// EnsureAdminKey makes sure that somebody can call the API. It gives the key when it was
-// made now: it is shown once.
-func (p *Gateway) EnsureAdminKey(ctx context.Context, s *Settings) (key string, err error) {
+// EnsureAdminKey makes sure that there is an API key. It returns the key if it generated one, which
+// must be shown to the operator now.
+func (g *Gateway) EnsureAdminKey(ctx context.Context, s *Settings) (key string, err error) {
 	if s.AdminKey != "" {
-		_, err := p.Store.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", s.AdminKey, identity.Scopes)
+		_, err := g.Store.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", s.AdminKey, identity.Scopes)
 		return "", err
 	}
-	n, err := p.Store.CountAPIKeys(ctx)
+	n, err := g.Store.CountAPIKeys(ctx)
 	if err != nil || n > 0 {
 		return "", err
 	}
 	if s.usesPostgres() {
-		return "", InvalidSetting("HYDRAGATE_ADMIN_KEY", "is required, because the database has no API key yet: set it to at least 32 random characters")
+		return "", InvalidSetting("HYDRAGATE_ADMIN_KEY",
+			"is required, because the database has no API key yet: set it to at least 32 random characters")
 	}
 	key = identity.NewToken("hg_live_")
-	_, err = p.Store.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", key, identity.Scopes)
+	_, err = g.Store.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", key, identity.Scopes)
 	return key, err
 }
 
-// Run serves and works until ctx ends: then readiness goes, polling and leasing stop,
-// requests in work end, what is leased is finished, and leases go back. finished is
-// false when something hung and was left behind; its lease runs out by itself.
-func (p *Gateway) Run(ctx context.Context, l net.Listener, up func()) (finished bool, err error) {
-	taking, stopTaking := context.WithCancel(context.WithoutCancel(ctx))
-	hard, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+// Run serves requests on l and processes messages until ctx ends. It calls ready when it accepts
+// connections. When ctx ends, it reports that it is not ready, stops polling and leasing, finishes
+// requests and leased work, and releases the leases. finished is false if something did not finish
+// in time; its lease expires.
+func (g *Gateway) Run(ctx context.Context, l net.Listener, ready func()) (finished bool, err error) {
+	accepting, stopAccepting := context.WithCancel(context.WithoutCancel(ctx))
+	hard, abort := context.WithCancel(context.WithoutCancel(ctx))
 	storing, stopStoring := context.WithCancel(context.WithoutCancel(ctx))
-	defer giveUp()
-	defer stopTaking()
+	defer abort()
+	defer stopAccepting()
 	defer stopStoring()
 
-	srv := newServer(p.Handler(), p.Log)
+	srv := newServer(g.Handler(), g.Log)
 	failed := make(chan error, 1)
 	var wg sync.WaitGroup
-	wg.Go(func() { p.Inbox.Run(storing) })
-	wg.Go(func() { p.spooler.Run(storing) })
-	wg.Go(func() { p.runWorkers(taking, hard) })
+	wg.Go(func() { g.Inbox.Run(storing) })
+	wg.Go(func() { g.spooler.Run(storing) })
+	wg.Go(func() { g.runWorkers(accepting, hard) })
 	wg.Go(func() { failed <- srv.Serve(l) })
-	up()
+	ready()
 
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
 	started := time.Now()
-	p.Log.Info("stopping")
-	p.API.Drain()
-	stopTaking()
-	timer := time.AfterFunc(workShutdownTimeout, giveUp)
+	g.Log.Info("stopping")
+	g.API.Drain()
+	stopAccepting()
+	timer := time.AfterFunc(workShutdownTimeout, abort)
 	defer timer.Stop()
-	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), httpShutdownTimeout)
+	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), httpShutdownTimeout)
 	defer cancel()
-	if serr := srv.Shutdown(finish); serr != nil {
+	if serr := srv.Shutdown(shutdown); serr != nil {
 		_ = srv.Close()
 	}
 	stopStoring()
 	finished = waitTimeout(&wg, shutdownTimeout-time.Since(started))
-	p.Log.Info("stopped", "took", time.Since(started).Round(time.Millisecond), "finished", finished)
+	g.Log.Info("stopped", "took_ms", time.Since(started).Milliseconds(), "finished", finished)
 	if errors.Is(err, http.ErrServerClosed) {
 		err = nil
 	}

@@ -15,8 +15,8 @@ import (
 	"hydragate/store/keyring"
 )
 
-// TestKeyFile_KeepsKeyOfSpooledRecords begins beside a spool that an earlier process left
-// and nobody adopted yet: the key that sealed it stays until it is stored.
+// TestKeyFile_KeepsKeyOfSpooledRecords rotates the keys while an earlier process has left a message
+// in the spool. The key that encrypted it must stay in the file until the message is stored.
 func TestKeyFile_KeepsKeyOfSpooledRecords(t *testing.T) {
 	s := &Settings{DataDir: t.TempDir(), Listen: "127.0.0.1:0"}
 	log := slog.New(slog.DiscardHandler)
@@ -24,14 +24,14 @@ func TestKeyFile_KeepsKeyOfSpooledRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	left, err := s.openSpool(log)
+	earlier, err := s.openSpool(log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := left.Append(t.Context(), []byte(ring.Seal([]byte("hello"), "spool/v1"))); err != nil {
+	if err := earlier.Append(t.Context(), []byte(ring.Seal([]byte("hello"), "spool/v1"))); err != nil {
 		t.Fatal(err)
 	}
-	left.Close()
+	earlier.Close()
 	file := s.KeyFile()
 	if err := file.Prepend(keyring.GenerateKey("k2")); err != nil {
 		t.Fatal(err)
@@ -51,74 +51,88 @@ func TestKeyFile_KeepsKeyOfSpooledRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	kept, err := s.openSpool(log)
+	sp, err := s.openSpool(log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer kept.Close()
-	tend := func() (keys int) {
+	defer sp.Close()
+	keysAfterMaintain := func() int {
 		ctx, stop := context.WithTimeout(t.Context(), time.Second)
 		defer stop()
-		file.maintain(ctx, db, kept, log)
+		file.maintain(ctx, db, sp, log)
 		ring, err := s.KeyRing()
 		if err != nil {
 			t.Fatal(err)
 		}
 		return len(ring.IDs())
 	}
-	if n := tend(); n != 2 {
-		t.Fatalf("%d keys are left of 2", n)
+	if n := keysAfterMaintain(); n != 2 {
+		t.Fatalf("%d keys while the spool has a message, want 2", n)
 	}
-	if _, err := kept.TakeOver(); err != nil {
+	if _, err := sp.TakeOver(); err != nil {
 		t.Fatal(err)
 	}
-	rs, err := kept.Next(1)
-	if err != nil || len(rs) != 1 {
-		t.Fatal(rs, err)
+	records, err := sp.Next(1)
+	if err != nil || len(records) != 1 {
+		t.Fatalf("Next(1) = %d records, %v, want 1", len(records), err)
 	}
-	if err := kept.Ack(rs); err != nil {
+	if err := sp.Ack(records); err != nil {
 		t.Fatal(err)
 	}
-	if n := tend(); n != 1 {
-		t.Errorf("%d keys are left when nothing is", n)
+	if n := keysAfterMaintain(); n != 1 {
+		t.Errorf("%d keys after the spool is empty, want 1", n)
 	}
 }
 
-// TestGateway_MissingMasterKeys starts on a database that keys sealed by turns: with
-// some of the keys it starts and says what is missing, with none of them it does not.
+// TestGateway_MissingMasterKeys starts a gateway on a database whose values are encrypted with several
+// keys. With some of them it starts and logs those that are missing; with none of them it fails.
 func TestGateway_MissingMasterKeys(t *testing.T) {
 	s := &Settings{DataDir: t.TempDir(), Listen: "127.0.0.1:0"}
 	red, blue, green := keyring.GenerateKey("red"), keyring.GenerateKey("blue"), keyring.GenerateKey("green")
 	for _, tt := range []struct {
-		keys        []string
-		makes       int // instances, once it has begun
-		warns, ends string
+		keys      []string
+		instances int // to create after the start
+		wantWarn  string
+		wantErr   string
 	}{
-		{keys: []string{red}, makes: 2},
+		{keys: []string{red}, instances: 2},
 		{keys: []string{red}},
-		{keys: []string{blue}, ends: `HYDRAGATE_MASTER_KEYS cannot decrypt this database: add the missing keys: "red" for 2 instances.webhook_secret`},
+		{
+			keys:    []string{blue},
+			wantErr: `HYDRAGATE_MASTER_KEYS cannot decrypt this database: add the missing keys: "red" for 2 instances.`,
+		},
 		{keys: []string{red, blue}},
-		{keys: []string{blue, red}, makes: 1},
-		{keys: []string{red}, warns: `setting=HYDRAGATE_MASTER_KEYS missing="\"blue\" for 1 instances.webhook_secret"`},
-		{keys: []string{blue, green}, warns: `setting=HYDRAGATE_MASTER_KEYS missing="\"red\" for 2 instances.webhook_secret"`},
-		{keys: []string{green}, ends: `add the missing keys: "blue" for 1 instances.webhook_secret; "red" for 2 instances.webhook_secret`},
-		{ends: `HYDRAGATE_MASTER_KEYS (not set, so ` + s.KeyFile().Path + ` applies) cannot decrypt`},
+		{keys: []string{blue, red}, instances: 1},
+		{keys: []string{red}, wantWarn: `setting=HYDRAGATE_MASTER_KEYS missing="\"blue\" for 1 instances.webhook_secret"`},
+		{
+			keys:     []string{blue, green},
+			wantWarn: `setting=HYDRAGATE_MASTER_KEYS missing="\"red\" for 2 instances.webhook_secret"`,
+		},
+		{
+			keys:    []string{green},
+			wantErr: `add the missing keys: "blue" for 1 instances.webhook_secret; "red" for 2 instances.webhook_secret`,
+		},
+		{wantErr: `HYDRAGATE_MASTER_KEYS (not set, so ` + s.KeyFile().Path + ` applies) cannot decrypt`},
 	} {
 		s.MasterKeys = strings.Join(tt.keys, ",")
-		var said strings.Builder
-		p, err := New(t.Context(), s, "http://127.0.0.1:0", slog.New(slog.NewTextHandler(&said, nil)))
+		var logs strings.Builder
+		p, err := New(t.Context(), s, "http://127.0.0.1:0", slog.New(slog.NewTextHandler(&logs, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, err = p.prepare(t.Context(), s)
-		if got := fmt.Sprint(err); (err != nil) != (tt.ends != "") || err != nil && (!strings.Contains(got, tt.ends) || strings.Contains(got, "\n")) {
-			t.Errorf("with %d keys: %s; want %q", len(tt.keys), got, tt.ends)
+		got := fmt.Sprint(err)
+		if (err != nil) != (tt.wantErr != "") || err != nil && !strings.Contains(got, tt.wantErr) || strings.Contains(got, "\n") {
+			t.Errorf("prepare with %d keys = %s, want %q", len(tt.keys), got, tt.wantErr)
 		}
-		if got := said.String(); strings.Contains(got, "level=WARN") != (tt.warns != "") || !strings.Contains(got, tt.warns) {
-			t.Errorf("with %d keys it said %q; want %q", len(tt.keys), got, tt.warns)
+		got = logs.String()
+		if strings.Contains(got, "level=WARN") != (tt.wantWarn != "") || !strings.Contains(got, tt.wantWarn) {
+			t.Errorf("log with %d keys = %q, want a warning %q", len(tt.keys), got, tt.wantWarn)
 		}
-		for range tt.makes {
-			if _, err := p.Store.CreateInstance(t.Context(), gateway.Instance{TenantID: identity.DefaultTenant, Name: "bot"}, gateway.InstanceSecrets{AgentSecretKey: identity.NewToken("ask_")}, identity.System); err != nil {
+		for range tt.instances {
+			i := gateway.Instance{TenantID: identity.DefaultTenant, Name: "bot"}
+			secrets := gateway.InstanceSecrets{AgentSecretKey: identity.NewToken("ask_")}
+			if _, err := p.Store.CreateInstance(t.Context(), i, secrets, identity.System); err != nil {
 				t.Fatal(err)
 			}
 		}

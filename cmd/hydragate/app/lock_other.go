@@ -4,11 +4,12 @@ package app
 
 import "os"
 
-// lockFile does nothing where there is no flock: the embedded database is for one
-// process, which the README says.
+// lockFile does nothing without flock. docs/operations.md says that the embedded database is for one
+// process only.
 func lockFile(*os.File) error { return nil }
 
+// IgnoreFileSizeLimit does nothing without the signal SIGXFSZ.
 func IgnoreFileSizeLimit() {}
 
-// syncDir does nothing where folders cannot be synced.
+// syncDir does nothing where directories cannot be synced.
 func syncDir(string) error { return nil }

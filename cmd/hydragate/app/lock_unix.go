@@ -8,15 +8,16 @@ import (
 	"syscall"
 )
 
-// lockFile takes a lock that ends with the process, however it ends.
+// lockFile locks a file without waiting. The lock ends with the process, even if it is killed.
 func lockFile(f *os.File) error {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }
 
-// IgnoreFileSizeLimit makes a limit on the size of files an error of writing, not the end.
+// IgnoreFileSizeLimit makes writes fail at the limit on file sizes. By default, the process would be
+// killed.
 func IgnoreFileSizeLimit() { signal.Ignore(syscall.SIGXFSZ) }
 
-// syncDir makes sure that what was renamed in a folder stays so.
+// syncDir makes renames in a directory durable.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -116,7 +116,7 @@ func rotateKeyFile(ctx context.Context, s *Settings, out io.Writer) error {
 }
 
 // startRotation puts a new key first in the key file. If an earlier rotation was interrupted, it
-// keeps the key of that rotation instead.
+// continues that rotation instead.
 func startRotation(ctx context.Context, s *Settings, file KeyFile, out io.Writer) error {
 	st, err := OpenStore(ctx, s)
 	if err != nil {

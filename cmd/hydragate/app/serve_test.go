@@ -13,46 +13,45 @@ import (
 // A singleConnListener is a listener with one connection.
 type singleConnListener chan net.Conn
 
-func (w singleConnListener) Accept() (net.Conn, error) {
-	if c, ok := <-w; ok {
+func (l singleConnListener) Accept() (net.Conn, error) {
+	if c, ok := <-l; ok {
 		return c, nil
 	}
 	return nil, net.ErrClosed
 }
 
-func (w singleConnListener) Close() error { close(w); return nil }
+func (l singleConnListener) Close() error { close(l); return nil }
 
-func (w singleConnListener) Addr() net.Addr { return &net.IPAddr{} }
+func (l singleConnListener) Addr() net.Addr { return &net.IPAddr{} }
 
-// TestServer_WriteTimeout asks for something and does not read the answer. It needs
-// no key: the documents are larger than any buffer on the way when they are asked for
-// often enough.
+// TestServer_WriteTimeout sends a request and does not read the response, which is larger than all
+// buffers. The server must close the connection.
 func TestServer_WriteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		answered := make(chan error, 1)
+		writeErr := make(chan error, 1)
 		srv := newServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			_, err := w.Write(make([]byte, 1<<20))
-			answered <- err
+			writeErr <- err
 		}), slog.New(slog.DiscardHandler))
 		client, conn := net.Pipe()
 		l := make(singleConnListener, 1)
 		l <- conn
-		ended := make(chan error, 1)
-		go func() { ended <- srv.Serve(l) }()
+		done := make(chan error, 1)
+		go func() { done <- srv.Serve(l) }()
 		if _, err := io.WriteString(client, "GET /docs/ HTTP/1.1\r\nHost: gate.example.com\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(writeTimeout + time.Second)
 		select {
-		case err := <-answered:
+		case err := <-writeErr:
 			if err == nil {
-				t.Error("the answer was read by nobody, and is said to be written")
+				t.Error("Write of a response that was not read = nil, want an error")
 			}
 		default:
-			t.Error("the answer waits still")
+			t.Error("Write is blocked after the timeout")
 		}
 		_ = client.Close()
 		_ = srv.Close()
-		<-ended
+		<-done
 	})
 }

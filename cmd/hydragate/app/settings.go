@@ -22,7 +22,7 @@ import (
 )
 
 // Settings are the settings of the program. This struct defines the flags, the environment
-// variables and --help. docs/operations.md repeats it; TestSettings_Documented compares them.
+// variables and --help. docs/operations.md repeats it; TestSettingsTable_Documented compares them.
 type Settings struct {
 	Listen            string `env:"HYDRAGATE_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address to listen on. Port 0 picks a free port."`
 	PublicURL         string `name:"public-url" env:"HYDRAGATE_PUBLIC_URL" placeholder:"URL" help:"https origin at which providers reach the gateway. Default: the listen address."`
@@ -57,11 +57,13 @@ func (s *Settings) Check() error {
 		return err
 	}
 	if s.DatabaseURL != "" && !sqldb.IsPostgres(s.DatabaseURL) {
-		return InvalidSetting("HYDRAGATE_DATABASE_URL", "must start with postgres://; leave it unset to use the embedded database")
+		return InvalidSetting("HYDRAGATE_DATABASE_URL",
+			"must start with postgres://; leave it unset to use the embedded database")
 	}
 	for _, u := range strings.Split(s.RedisURL, ",") {
 		if s.RedisURL != "" && !strings.HasPrefix(u, "redis://") && !strings.HasPrefix(u, "rediss://") {
-			return InvalidSetting("HYDRAGATE_REDIS_URL", "must start with redis:// or rediss://; leave it unset to use the embedded Redis")
+			return InvalidSetting("HYDRAGATE_REDIS_URL",
+				"must start with redis:// or rediss://; leave it unset to use the embedded Redis")
 		}
 	}
 	if s.MasterKeys != "" {
@@ -71,7 +73,8 @@ func (s *Settings) Check() error {
 	}
 	switch {
 	case s.usesPostgres() && s.MasterKeys == "":
-		return InvalidSetting("HYDRAGATE_MASTER_KEYS", "is required with PostgreSQL: run hydragate masterkey new to create a key")
+		return InvalidSetting("HYDRAGATE_MASTER_KEYS",
+			"is required with PostgreSQL: run hydragate masterkey new to create a key")
 	case s.AdminKey != "" && len(s.AdminKey) < 32:
 		return InvalidSetting("HYDRAGATE_ADMIN_KEY", "must have at least 32 characters")
 	case s.OIDCIssuer == "" && s.OIDCAudience != "":
@@ -79,7 +82,8 @@ func (s *Settings) Check() error {
 	case s.OIDCIssuer != "" && s.OIDCAudience == "":
 		return InvalidSetting("HYDRAGATE_OIDC_AUDIENCE", "is required with HYDRAGATE_OIDC_ISSUER: set both, or neither")
 	case s.OIDCIssuer != "" && !oidc.IsSafeIssuerURL(s.OIDCIssuer):
-		return InvalidSetting("HYDRAGATE_OIDC_ISSUER", "must be the issuer URL exactly as the issuer publishes it, starting with https://")
+		return InvalidSetting("HYDRAGATE_OIDC_ISSUER",
+			"must be the issuer URL exactly as the issuer publishes it, starting with https://")
 	}
 	if _, err := s.allowPrivateAgents(); err != nil {
 		return err
@@ -87,27 +91,43 @@ func (s *Settings) Check() error {
 	return s.validateLog()
 }
 
+// validateURLs checks the URLs except those of the database and Redis.
 func (s *Settings) validateURLs() error {
+	const origin = "must be an origin without a path, such as "
+	anyPath := func(*url.URL) bool { return true }
+	slackAPI := func(u *url.URL) bool { return strings.HasSuffix(u.Path, "/api/") }
 	for _, c := range []struct {
-		name, value, right string
-		ok                 func(*url.URL) bool
+		name, value, message string
+		valid                func(*url.URL) bool
 	}{
-		{"HYDRAGATE_PUBLIC_URL", s.PublicURL, "must be an origin without a path, such as https://hooks.example.com", isOrigin},
-		{"HYDRAGATE_TELEGRAM_API_URL", s.TelegramAPIURL, "must be an origin without a path, such as https://api.telegram.org", isOrigin},
-		{"HYDRAGATE_TWILIO_API_URL", s.TwilioAPIURL, "must be an origin without a path, such as https://api.twilio.com", isOrigin},
-		{"OTEL_EXPORTER_OTLP_ENDPOINT", s.OTLPEndpoint, "must be the URL of a collector that accepts OTLP over HTTP, such as http://127.0.0.1:4318", func(*url.URL) bool { return true }},
-		{"HYDRAGATE_SLACK_API_URL", s.SlackAPIURL, "must be a URL that ends in /api/, such as https://slack.com/api/", func(u *url.URL) bool { return strings.HasSuffix(u.Path, "/api/") }},
+		{"HYDRAGATE_PUBLIC_URL", s.PublicURL, origin + "https://hooks.example.com", isOrigin},
+		{"HYDRAGATE_TELEGRAM_API_URL", s.TelegramAPIURL, origin + "https://api.telegram.org", isOrigin},
+		{"HYDRAGATE_TWILIO_API_URL", s.TwilioAPIURL, origin + "https://api.twilio.com", isOrigin},
+		{
+			"HYDRAGATE_SLACK_API_URL", s.SlackAPIURL,
+			"must be a URL that ends in /api/, such as https://slack.com/api/", slackAPI,
+		},
+		{
+			"OTEL_EXPORTER_OTLP_ENDPOINT", s.OTLPEndpoint,
+			"must be the URL of a collector that accepts OTLP over HTTP, such as http://127.0.0.1:4318", anyPath,
+		},
 	} {
 		if c.value == "" {
 			continue
 		}
 		u, err := url.Parse(c.value)
-		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || !c.ok(u) {
-			return InvalidSetting(c.name, c.right)
+		if err != nil || !isPlainHTTP(u) || !c.valid(u) {
+			return InvalidSetting(c.name, c.message)
 		}
 	}
 	s.PublicURL = strings.TrimSuffix(s.PublicURL, "/")
 	return nil
+}
+
+// isPlainHTTP reports whether u is an HTTP URL without credentials, query and fragment.
+func isPlainHTTP(u *url.URL) bool {
+	return (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.User == nil && u.RawQuery == "" &&
+		u.Fragment == ""
 }
 
 func isOrigin(u *url.URL) bool { return u.Path == "" || u.Path == "/" }

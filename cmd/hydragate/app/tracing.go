@@ -22,48 +22,47 @@ import (
 	"hydragate/gateway"
 )
 
-// traceFlushTimeout bounds the sending of what is left at the end of the process.
+// traceFlushTimeout bounds the export of the last spans when the process stops.
 const traceFlushTimeout = 2 * time.Second
 
-// startTracing sends spans to the collector at endpoint, by OTLP over HTTP; other
-// variables of the OpenTelemetry specification (OTEL_EXPORTER_OTLP_HEADERS,
-// OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, …) hold too. Without an endpoint there are
-// no spans. A collector that does not answer holds nothing up. stop sends what is
-// left, and gives up after lastTraces.
+// startTracing exports spans to the collector at endpoint, by OTLP over HTTP. Other variables of the
+// OpenTelemetry specification, such as OTEL_EXPORTER_OTLP_HEADERS, OTEL_SERVICE_NAME and
+// OTEL_TRACES_SAMPLER, apply too. If endpoint is empty, it does nothing. An unavailable collector
+// does not delay the gateway. stop exports the remaining spans, for at most traceFlushTimeout.
 func startTracing(ctx context.Context, endpoint string, log *slog.Logger) (stop func(), err error) {
 	if endpoint == "" {
 		return func() {}, nil
 	}
-	to, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(strings.TrimSuffix(endpoint, "/")+"/v1/traces"))
+	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(strings.TrimSuffix(endpoint, "/")+"/v1/traces"))
 	if err != nil {
 		return nil, InvalidSetting("OTEL_EXPORTER_OTLP_ENDPOINT", "cannot be used: "+err.Error())
 	}
-	about, err := resource.New(ctx,
+	res, err := resource.New(ctx,
 		resource.WithAttributes(attribute.String("service.name", "hydragate"), attribute.String("service.version", Version())),
-		resource.WithTelemetrySDK(), resource.WithFromEnv()) // the environment has the last word
+		resource.WithTelemetrySDK(), resource.WithFromEnv()) // last, so that the environment overrides the others
 	if err != nil && !errors.Is(err, resource.ErrPartialResource) {
 		return nil, InvalidSetting("OTEL_RESOURCE_ATTRIBUTES", "cannot be used: "+err.Error())
 	}
-	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(to), sdktrace.WithResource(about))
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("traces not sent", "err", err) }))
+	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(res))
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("export traces failed", "error", err) }))
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	otel.SetTracerProvider(provider)
 	return func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), traceFlushTimeout)
 		defer cancel()
 		if err := provider.Shutdown(ctx); err != nil {
-			log.Warn("last traces not sent", "err", err)
+			log.Warn("export last traces failed", "error", err)
 		}
 		otel.SetTracerProvider(noop.NewTracerProvider())
 	}, nil
 }
 
-// traceRequests gives every request a span, named by its route. Who calls the API may
-// continue a trace; providers, who are anybody on the internet, may not.
+// traceRequests starts a span for every request, named by its route. Clients of the API may continue
+// a trace; requests to webhooks may not, because anyone can send them.
 func traceRequests(next http.Handler) http.Handler {
-	hook := func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/hooks/") }
+	isWebhook := func(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/hooks/") }
 	return otelhttp.NewHandler(recordRoute(next), "",
-		otelhttp.WithPublicEndpointFn(hook),
+		otelhttp.WithPublicEndpointFn(isWebhook),
 		otelhttp.WithFilter(func(r *http.Request) bool {
 			switch r.URL.Path {
 			case "/healthz", "/readyz", "/metrics":
@@ -73,8 +72,8 @@ func traceRequests(next http.Handler) http.Handler {
 		}))
 }
 
-// recordRoute tells the span of a request which route took it. The path itself is anything
-// that somebody typed, and is not kept.
+// recordRoute sets the route in the span of a request. It does not record the path, which can
+// contain any text.
 func recordRoute(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(w, r)

@@ -1,3 +1,4 @@
+// Package tracetest provides a fake collector of traces for tests.
 package tracetest
 
 import (
@@ -13,61 +14,63 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// A Collector takes traces by OTLP over HTTP, on loopback.
+// A Collector receives traces by OTLP over HTTP on loopback, and records them.
 type Collector struct {
 	*httptest.Server
 	Mu    sync.Mutex
-	Raw   []byte // all that came
+	Raw   []byte // bodies of all requests, decompressed
 	Spans []*tracepb.Span
 }
 
+// NewCollector starts a collector that is closed at the end of the test.
 func NewCollector(t *testing.T) *Collector {
 	c := &Collector{}
 	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost || r.URL.Path != "/v1/traces" {
-			t.Errorf("%s %s", r.Method, r.URL.Path)
+			t.Errorf("request %s %s, want POST /v1/traces", r.Method, r.URL.Path)
 		}
 		body := io.Reader(r.Body)
 		if r.Header.Get("Content-Encoding") == "gzip" {
 			body, _ = gzip.NewReader(r.Body)
 		}
 		b, err := io.ReadAll(body)
-		var sent collector.ExportTraceServiceRequest
+		var req collector.ExportTraceServiceRequest
 		if err == nil {
-			err = proto.Unmarshal(b, &sent)
+			err = proto.Unmarshal(b, &req)
 		}
 		if err != nil {
-			t.Error(err)
+			t.Errorf("read the traces: %v", err)
 		}
-		c.record(b, &sent)
+		c.record(b, &req)
 		w.Header().Set("Content-Type", "application/x-protobuf")
 	}))
 	t.Cleanup(c.Close)
 	return c
 }
 
-func (c *Collector) record(raw []byte, sent *collector.ExportTraceServiceRequest) {
+func (c *Collector) record(raw []byte, req *collector.ExportTraceServiceRequest) {
 	c.Mu.Lock()
 	defer c.Mu.Unlock()
 	c.Raw = append(c.Raw, raw...)
-	for _, r := range sent.ResourceSpans {
+	for _, r := range req.ResourceSpans {
 		for _, s := range r.ScopeSpans {
 			c.Spans = append(c.Spans, s.Spans...)
 		}
 	}
 }
 
-// FindSpans gives the spans of a name whose attribute has the value given.
+// FindSpans returns the spans of a name whose attribute has the value. If attribute is empty, it
+// returns all spans of the name.
 func (c *Collector) FindSpans(name, attribute, value string) []*tracepb.Span {
 	c.Mu.Lock()
 	defer c.Mu.Unlock()
-	var some []*tracepb.Span
+	var spans []*tracepb.Span
 	for _, s := range c.Spans {
 		if s.Name == name && (attribute == "" || attributeValue(s, attribute) == value) {
-			some = append(some, s)
+			spans = append(spans, s)
 		}
 	}
-	return some
+	return spans
 }
 
 func attributeValue(s *tracepb.Span, key string) string {
