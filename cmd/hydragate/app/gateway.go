@@ -1,3 +1,6 @@
+// Package app assembles and runs the gateway: settings, wiring, start and shutdown, tracing, and the
+// work of the commands that concern a gateway. It does not parse the command line, and contains
+// neither the demo nor the import and export of customers.
 package app
 
 import (

@@ -38,7 +38,8 @@ func startTracing(ctx context.Context, endpoint string, log *slog.Logger) (stop 
 		return nil, InvalidSetting("OTEL_EXPORTER_OTLP_ENDPOINT", "cannot be used: "+err.Error())
 	}
 	res, err := resource.New(ctx,
-		resource.WithAttributes(attribute.String("service.name", "hydragate"), attribute.String("service.version", Version())),
+		resource.WithAttributes(
+			attribute.String("service.name", "hydragate"), attribute.String("service.version", Version())),
 		resource.WithTelemetrySDK(), resource.WithFromEnv()) // last, so that the environment overrides the others
 	if err != nil && !errors.Is(err, resource.ErrPartialResource) {
 		return nil, InvalidSetting("OTEL_RESOURCE_ATTRIBUTES", "cannot be used: "+err.Error())

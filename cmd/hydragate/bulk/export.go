@@ -77,7 +77,9 @@ func newWriter(out io.Writer, format string) (lineWriter, error) {
 
 // Write writes all customers to out in order of their ids and records the export in the audit
 // log. It returns the number of customers. It calls progress with that number after each batch.
-func Write(ctx context.Context, st *store.Store, out io.Writer, format string, progress func(n int)) (n int, err error) {
+func Write(
+	ctx context.Context, st *store.Store, out io.Writer, format string, progress func(n int),
+) (n int, err error) {
 	w, err := newWriter(out, format)
 	if err != nil {
 		return 0, err

@@ -93,5 +93,6 @@ func (c *controlClient) call(ctx context.Context, method, path string, body []by
 }
 
 func (c *controlClient) notDemoError() error {
-	return fmt.Errorf("the server at %s is not a demo of hydragate: pass the address that the demo prints with --demo", c.url)
+	return fmt.Errorf("the server at %s is not a demo of hydragate: "+
+		"pass the address that the demo prints with --demo", c.url)
 }

@@ -238,8 +238,9 @@ func TestDemo_Chat(t *testing.T) {
 		return o.String(), e.String()
 	}
 
-	if out, _ := chat(ChatOptions{Channel: "telegram"}, "hello\n"); !strings.Contains(out, "Hello Steve! This chat is not verified yet.") || strings.Count(out, "\n") != 1 {
-		t.Errorf("Steve reads %q", out)
+	out, _ := chat(ChatOptions{Channel: "telegram"}, "hello\n")
+	if !strings.Contains(out, "Hello Steve! This chat is not verified yet.") || strings.Count(out, "\n") != 1 {
+		t.Errorf("reply to Steve = %q, want one line that says that he is not verified", out)
 	}
 	client := apiClient{URL: find(`API reference +(http://[^/]+)`), Key: find(`API key +(\S+)`)}
 	code, err := client.IssueCode(ctx, find(`Customer +(\S+)`), find(`Identity +(\S+)`))
@@ -249,15 +250,20 @@ func TestDemo_Chat(t *testing.T) {
 	if !strings.Contains(code.Instructions, "@"+simulator.DemoBot) {
 		t.Errorf("the instructions do not name the bot: %s", code.Instructions)
 	}
-	out, _ := chat(ChatOptions{Channel: "telegram", As: "12345", Name: "Steve"}, "/claim "+code.Code+"\n\nWhat is my balance?\n")
-	if lines := strings.Split(out, "\n"); len(lines) != 3 || !strings.Contains(lines[0], "You are verified") || !strings.Contains(lines[1], "1,250.00 EUR") {
-		t.Errorf("Steve reads %q", out)
+	steve := ChatOptions{Channel: "telegram", As: "12345", Name: "Steve"}
+	out, _ = chat(steve, "/claim "+code.Code+"\n\nWhat is my balance?\n")
+	lines := strings.Split(out, "\n")
+	if len(lines) != 3 || !strings.Contains(lines[0], "You are verified") || !strings.Contains(lines[1], "1,250.00 EUR") {
+		t.Errorf("replies to Steve = %q, want that he is verified, and the balance", out)
 	}
-	if out, _ := chat(ChatOptions{Channel: "slack", As: "U0OTHER"}, "/claim ZZXXCC\nclaim ZZXXCC"); out != "One moment …\n"+ReplyDeclined+" Codes last 15 minutes and work once; please ask for a new one.\n"+ReplyDeclined+" Codes last 15 minutes and work once; please ask for a new one.\n" {
-		t.Errorf("a stranger on Slack reads %q", out)
+	const declined = ReplyDeclined + " Codes last 15 minutes and work once; please ask for a new one.\n"
+	out, _ = chat(ChatOptions{Channel: "slack", As: "U0OTHER"}, "/claim ZZXXCC\nclaim ZZXXCC")
+	if out != "One moment …\n"+declined+declined {
+		t.Errorf("replies to a stranger on Slack = %q", out)
 	}
-	if out, _ := chat(ChatOptions{Channel: "whatsapp", As: "+12025550199", Name: "Matt"}, "hello"); !strings.HasPrefix(out, "Hello Matt! I do not know you yet") {
-		t.Errorf("a stranger on WhatsApp reads %q", out)
+	out, _ = chat(ChatOptions{Channel: "whatsapp", As: "+12025550199", Name: "Matt"}, "hello")
+	if !strings.HasPrefix(out, "Hello Matt! I do not know you yet") {
+		t.Errorf("reply to a stranger on WhatsApp = %q", out)
 	}
 	if out, _ := chat(ChatOptions{Channel: "sms", As: "+12025550199"}, "STOP"); !strings.Contains(out, "unsubscribed") {
 		t.Errorf("reply to STOP = %q, want that of Twilio", out)

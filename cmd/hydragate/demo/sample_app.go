@@ -114,7 +114,8 @@ func replyText(s appSender) string {
 	case "customer":
 		return hello + " I know you, but I can only tell the balance to the owner of the account."
 	case "unverified":
-		return hello + " This chat is not verified yet. Please send me the code that you were given, like this: /claim WDJ-BMJ"
+		return hello + " This chat is not verified yet. " +
+			"Please send me the code that you were given, like this: /claim WDJ-BMJ"
 	}
 	return hello + " I do not know you yet, so I cannot talk about any account. Please call us."
 }

@@ -76,7 +76,8 @@ func (d *Environment) runScript(ctx context.Context) error {
 		return fmt.Errorf("the script failed: %w", err)
 	}
 	t.title("Result")
-	t.paragraph(fmt.Sprintf("Every step was checked, in %.1f s: %d messages, %d replies and %d codes. No code reached the application.",
+	t.paragraph(fmt.Sprintf("Every step was checked, in %.1f s: %d messages, %d replies and %d codes. "+
+		"No code reached the application.",
 		time.Since(started).Seconds(), t.sentCount, t.replyCount, len(t.issuedCodes)))
 	return nil
 }
@@ -149,7 +150,8 @@ func (t *scriptRun) issueCode(ctx context.Context, a scenario, identityID, actio
 		return "", fmt.Errorf("Matt issues a code: %w", err)
 	}
 	if len(c.Code) != 6 || c.ExpiresIn != 900 || !strings.Contains(c.Instructions, claim.Spell(c.Code)) {
-		return "", errors.New("Matt issues a code: it should have six letters, expire after 900 seconds and have instructions")
+		return "", errors.New("Matt issues a code: it should have six letters, expire after 900 seconds " +
+			"and have instructions")
 	}
 	t.issuedCodes = append(t.issuedCodes, c.Code)
 	t.action("Matt", action)

@@ -30,7 +30,9 @@ func senderID(a scenario, person string) string {
 }
 
 // sendAndExpect sends text as a person and waits for one reply, which must contain want.
-func (t *scriptRun) sendAndExpect(ctx context.Context, a scenario, person, text, want string) (reply string, err error) {
+func (t *scriptRun) sendAndExpect(
+	ctx context.Context, a scenario, person, text, want string,
+) (reply string, err error) {
 	before := t.countReplies(a, person)
 	step, cancel := WithStepTimeout(ctx)
 	defer cancel()
@@ -94,11 +96,13 @@ func (t *scriptRun) awaitReply(ctx context.Context, a scenario, person string, n
 func (t *scriptRun) checkReceived(a scenario, messages int, role string) error {
 	received := t.App.Messages(string(a.channel), senderID(a, "Steve"))
 	if len(received) != messages {
-		return fmt.Errorf("the application should have received %d messages of Steve, but received %d", messages, len(received))
+		return fmt.Errorf("the application should have received %d messages of Steve, but received %d",
+			messages, len(received))
 	}
 	last := received[len(received)-1]
 	if last.Data.Sender.Role != role || last.Data.Text != question {
-		return fmt.Errorf("the application should receive Steve's question with role %s, but received role %s", role, last.Data.Sender.Role)
+		return fmt.Errorf("the application should receive Steve's question with role %s, but received role %s",
+			role, last.Data.Sender.Role)
 	}
 	t.note("the application receives it from %s, role %s", last.Data.Sender.ExternalID, last.Data.Sender.Role)
 	return nil
