@@ -99,7 +99,7 @@ func TestClaim_WrongSenderEventNamesOwner(t *testing.T) {
 func (h fixture) startClaim(external string) (claim.Target, claim.Attempt, gateway.Lease) {
 	h.t.Helper()
 	customer, id := h.createCustomerIdentity(external)
-	sub, expires, err := h.IssueCode(h.t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test")
+	target, expires, err := h.IssueCode(h.t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test")
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -113,13 +113,13 @@ func (h fixture) startClaim(external string) (claim.Target, claim.Attempt, gatew
 				if !in.HasLiveCode {
 					h.t.Fatal("HasLiveCode = false, want true")
 				}
-				return sub, claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: external,
+				return target, claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: external,
 					IdentityID: id, MessageID: in.ID, ReceivedAt: in.ReceivedAt}, l
 			}
 		}
 	}
 	h.t.Fatal("message not found")
-	return sub, claim.Attempt{}, gateway.Lease{}
+	return target, claim.Attempt{}, gateway.Lease{}
 }
 
 func TestApply_ClaimFenced(t *testing.T) {
@@ -133,10 +133,10 @@ func TestApply_ClaimFenced(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			forEachEngineFixture(t, func(t *testing.T, h fixture) {
-				sub, a, l := h.startClaim("1")
+				target, a, l := h.startClaim("1")
 				st, err := h.CodeState(t.Context(), a)
-				if err != nil || st.Status != claim.Live || st.Target != sub {
-					t.Fatalf("CodeState() = %+v, %v, want live %+v", st, err, sub)
+				if err != nil || st.Status != claim.Live || st.Target != target {
+					t.Fatalf("CodeState() = %+v, %v, want live %+v", st, err, target)
 				}
 				if change != "" {
 					if _, err := h.db.Exec(t.Context(), change); err != nil {
@@ -145,7 +145,7 @@ func TestApply_ClaimFenced(t *testing.T) {
 				}
 				err = h.Apply(t.Context(), gateway.Commit{
 					Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: a.MessageID, Outcome: "claimed"}},
-					Claim: &claim.Decision{Outcome: claim.Granted, Grant: &sub, Attempt: a},
+					Claim: &claim.Decision{Outcome: claim.Granted, Grant: &target, Attempt: a},
 				})
 				if change != "" {
 					if !errors.Is(err, gateway.ErrFenced) {
@@ -221,13 +221,13 @@ func TestState_CountsFailures(t *testing.T) {
 
 func TestApply_ClaimOfDeletedIdentity(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		sub, a, l := h.startClaim("1")
+		target, a, l := h.startClaim("1")
 		if _, err := h.db.Exec(t.Context(), `delete from identities where tenant_id = $1 and id = $2`, tenant,
 			a.IdentityID); err != nil {
 			t.Fatal(err)
 		}
 		err := h.Apply(t.Context(),
-			gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Granted, Grant: &sub, Attempt: a}})
+			gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Granted, Grant: &target, Attempt: a}})
 		if !errors.Is(err, gateway.ErrFenced) {
 			t.Fatalf("Apply() = %v, want ErrFenced", err)
 		}

@@ -52,8 +52,8 @@ func TestContactIdentities(t *testing.T) {
 			if list.text != `{"contactIdentities":[`+want+`],"nextPage":null,"previousPage":null,"total":1}` {
 				t.Errorf("list: %s", list.text)
 			}
-			if gone := f.want(f.apiKey, "DELETE", at+contactsPath+"/"+got.id(), "", 204, nil); gone.text != "" {
-				t.Errorf("body of DELETE = %q, want none", gone.text)
+			if deleted := f.want(f.apiKey, "DELETE", at+contactsPath+"/"+got.id(), "", 204, nil); deleted.text != "" {
+				t.Errorf("body of DELETE = %q, want none", deleted.text)
 			}
 			f.want(f.apiKey, "DELETE", at+contactsPath+"/"+got.id(), "", 404,
 				map[string]any{"errorCode": "NotFound", "message": "Contact identity not found"})
@@ -239,23 +239,25 @@ func TestContactIdentities_AddressTaken(t *testing.T) {
 		// The sender is known because of an earlier message.
 		sender := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
 			ExternalID: "3", DisplayName: "Steve", Username: "steve"})
-		talk := newConversation(t, f.Store, f.tenant, f.instance, sender.ID)
+		conversation := newConversation(t, f.Store, f.tenant, f.instance, sender.ID)
 		f.want(f.apiKey, "GET", contactsPath+"/"+sender.ID, "", 200,
 			map[string]any{"contactId": nil, "name": "Steve", "screenName": "steve", "value": "3"})
 		post("3", "", 409)
 		got := post("3", steve, 201)
-		if with := queryText(t, f.Store, `select identity_id from conversations where id = $1`, talk); with != got.id() {
+		if with := queryText(t, f.Store, `select identity_id from conversations where id = $1`,
+			conversation); with != got.id() {
 			t.Errorf("identity of the conversation = %s, want %s", with, got.id())
 		}
 		// The contact identity is created first, then a message arrives, then it is linked.
 		noted = post("4", "", 201)
-		met := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
+		later := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
 			ExternalID: "4"})
-		talk = newConversation(t, f.Store, f.tenant, f.instance, met.ID)
+		conversation = newConversation(t, f.Store, f.tenant, f.instance, later.ID)
 		f.want(f.apiKey, "PUT", contactsPath+"/"+noted.id(),
 			`{"contactIdentityType":"telegram","value":"4","contactId":"`+steve+`"}`, 200, nil)
-		f.want(f.apiKey, "GET", contactsPath+"/"+met.ID, "", 404, nil)
-		if with := queryText(t, f.Store, `select identity_id from conversations where id = $1`, talk); with != noted.id() {
+		f.want(f.apiKey, "GET", contactsPath+"/"+later.ID, "", 404, nil)
+		if with := queryText(t, f.Store, `select identity_id from conversations where id = $1`,
+			conversation); with != noted.id() {
 			t.Errorf("identity of the conversation = %s, want %s", with, noted.id())
 		}
 		noted = post("5", "", 201)
@@ -323,7 +325,7 @@ func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
 					t.Fatal(err)
 				}
 				mustExec(t, f.Store, `update identities set verified_at = $2 where id = $1`, i.ID, f.now())
-				talk := newConversation(t, f.Store, f.tenant, f.instance, i.ID)
+				conversation := newConversation(t, f.Store, f.tenant, f.instance, i.ID)
 				contact := "null"
 				if c.contact != "" {
 					contact = `"` + c.contact + `"`
@@ -349,7 +351,7 @@ func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
 					t.Errorf("has a live code = %v, want %v", live, c.wantVerified)
 				}
 				if with := queryText(t, f.Store, `select identity_id from conversations where id = $1`,
-					talk) == i.ID; with != c.wantConversation {
+					conversation) == i.ID; with != c.wantConversation {
 					t.Errorf("conversation kept = %v, want %v", with, c.wantConversation)
 				}
 				if (got.DisplayName == "Steve") != c.wantConversation {

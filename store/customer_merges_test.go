@@ -63,9 +63,9 @@ func TestMergeCustomer(t *testing.T) {
 }
 
 func testMergeAndUndo(t *testing.T, f *tenantFixture) {
-	a, as := f.createCustomer("a@example.com", 2)
-	b, bs := f.createCustomer("b@example.com", 1)
-	conversation := newConversation(t, f.Store, f.tenant, f.instance, as[0])
+	a, aIDs := f.createCustomer("a@example.com", 2)
+	b, bIDs := f.createCustomer("b@example.com", 1)
+	conversation := newConversation(t, f.Store, f.tenant, f.instance, aIDs[0])
 	before, _ := f.Customer(t.Context(), f.tenant, a)
 	mustExec(t, f.Store, `update customers set fk_id = 'crm-1' where id = $1`, a)
 	if m := f.mergeCustomer(a, b); m.IdentityCount != 2 || m.TargetID != b || m.UndoUntil().Sub(m.At) != 30*24*time.Hour {
@@ -77,11 +77,12 @@ func testMergeAndUndo(t *testing.T, f *tenantFixture) {
 	if into, err := f.MergedInto(t.Context(), f.tenant, a); into != b || err != nil {
 		t.Errorf("MergedInto() = %s, %v, want %s", into, err, b)
 	}
-	f.wantIdentities(b, append(bs, as...)...)
+	f.wantIdentities(b, append(bIDs, aIDs...)...)
 	if c, _ := f.Customer(t.Context(), f.tenant, b); c.Email != "b@example.com" {
 		t.Errorf("e-mail address of the target = %s, want b@example.com", c.Email)
 	}
-	if with := queryText(t, f.Store, `select identity_id from conversations where id = $1`, conversation); with != as[0] {
+	if with := queryText(t, f.Store, `select identity_id from conversations where id = $1`,
+		conversation); with != aIDs[0] {
 		t.Error("the conversation lost its identity")
 	}
 	if c := f.undoMerge(a); fmt.Sprint(c) != fmt.Sprint(before) {
@@ -90,8 +91,8 @@ func testMergeAndUndo(t *testing.T, f *tenantFixture) {
 	if fk := queryText(t, f.Store, `select fk_id from customers where id = $1`, a); fk != "crm-1" {
 		t.Errorf("fk_id = %q, want crm-1", fk)
 	}
-	f.wantIdentities(a, as...)
-	f.wantIdentities(b, bs...)
+	f.wantIdentities(a, aIDs...)
+	f.wantIdentities(b, bIDs...)
 	if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("second UndoMerge() = %v, want ErrNotFound", err)
 	}
@@ -113,87 +114,87 @@ func testMergeAndUndo(t *testing.T, f *tenantFixture) {
 }
 
 func testMergeChain(t *testing.T, f *tenantFixture) {
-	a, as := f.createCustomer("a@example.com", 1)
-	b, bs := f.createCustomer("b@example.com", 1)
-	c, cs := f.createCustomer("", 1)
+	a, aIDs := f.createCustomer("a@example.com", 1)
+	b, bIDs := f.createCustomer("b@example.com", 1)
+	c, cIDs := f.createCustomer("", 1)
 	f.mergeCustomer(a, b)
 	f.mergeCustomer(b, c)
-	f.wantIdentities(c, as[0], bs[0], cs[0])
+	f.wantIdentities(c, aIDs[0], bIDs[0], cIDs[0])
 	if into, err := f.MergedInto(t.Context(), f.tenant, a); into != c || err != nil {
 		t.Errorf("MergedInto() = %s, %v, want the end of the chain", into, err)
 	}
 	f.undoMerge(b)
-	f.wantIdentities(b, as[0], bs[0])
-	f.wantIdentities(c, cs[0])
+	f.wantIdentities(b, aIDs[0], bIDs[0])
+	f.wantIdentities(c, cIDs[0])
 	f.undoMerge(a)
-	f.wantIdentities(a, as[0])
-	f.wantIdentities(b, bs[0])
+	f.wantIdentities(a, aIDs[0])
+	f.wantIdentities(b, bIDs[0])
 }
 
 func testMergeChainReversed(t *testing.T, f *tenantFixture) {
-	a, as := f.createCustomer("a@example.com", 1)
-	b, bs := f.createCustomer("b@example.com", 1)
-	c, cs := f.createCustomer("", 1)
+	a, aIDs := f.createCustomer("a@example.com", 1)
+	b, bIDs := f.createCustomer("b@example.com", 1)
+	c, cIDs := f.createCustomer("", 1)
 	f.mergeCustomer(a, b)
 	f.mergeCustomer(b, c)
 	f.undoMerge(a)
-	f.wantIdentities(a, as[0])
-	f.wantIdentities(c, bs[0], cs[0])
+	f.wantIdentities(a, aIDs[0])
+	f.wantIdentities(c, bIDs[0], cIDs[0])
 	f.undoMerge(b)
-	f.wantIdentities(a, as[0])
-	f.wantIdentities(b, bs[0])
-	f.wantIdentities(c, cs[0])
+	f.wantIdentities(a, aIDs[0])
+	f.wantIdentities(b, bIDs[0])
+	f.wantIdentities(c, cIDs[0])
 }
 
 // testMergeAgain tests that undoing an older merge does not take identities that were returned and
 // moved again by a newer merge.
 func testMergeAgain(t *testing.T, f *tenantFixture) {
-	a, as := f.createCustomer("", 1)
-	b, bs := f.createCustomer("", 1)
-	c, cs := f.createCustomer("", 1)
+	a, aIDs := f.createCustomer("", 1)
+	b, bIDs := f.createCustomer("", 1)
+	c, cIDs := f.createCustomer("", 1)
 	f.mergeCustomer(a, b)
 	f.mergeCustomer(b, c)
 	f.undoMerge(a)
 	f.mergeCustomer(a, c)
 	f.undoMerge(b)
-	f.wantIdentities(b, bs[0])
-	f.wantIdentities(c, as[0], cs[0])
+	f.wantIdentities(b, bIDs[0])
+	f.wantIdentities(c, aIDs[0], cIDs[0])
 }
 
 func testUndoMovedOnly(t *testing.T, f *tenantFixture) {
-	a, as := f.createCustomer("", 2)
-	b, bs := f.createCustomer("", 1)
+	a, aIDs := f.createCustomer("", 2)
+	b, bIDs := f.createCustomer("", 1)
 	f.mergeCustomer(a, b)
 	later := f.linkIdentity(b)
-	if err := f.Unlink(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: b, IdentityID: as[0]}, identity.System); err != nil {
+	if err := f.Unlink(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: b, IdentityID: aIDs[0]}, identity.System); err != nil {
 		t.Fatal(err)
 	}
 	f.undoMerge(a)
-	f.wantIdentities(a, as[1])
-	f.wantIdentities(b, bs[0], later)
+	f.wantIdentities(a, aIDs[1])
+	f.wantIdentities(b, bIDs[0], later)
 }
 
 func testUndoEmailTaken(t *testing.T, f *tenantFixture) {
-	a, as := f.createCustomer("a@example.com", 1)
-	b, bs := f.createCustomer("b@example.com", 0)
+	a, aIDs := f.createCustomer("a@example.com", 1)
+	b, bIDs := f.createCustomer("b@example.com", 0)
 	f.mergeCustomer(a, b)
 	other, _ := f.createCustomer("A@example.com", 0)
 	if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err,
 		identity.ErrIdentifierReused) {
 		t.Errorf("UndoMerge() = %v, want ErrIdentifierReused", err)
 	}
-	f.wantIdentities(b, append(bs, as...)...)
+	f.wantIdentities(b, append(bIDs, aIDs...)...)
 	free := ""
 	if _, err := f.EditCustomer(t.Context(), f.tenant, other, identity.CustomerEdit{Email: &free},
 		identity.System); err != nil {
 		t.Fatal(err)
 	}
 	f.undoMerge(a)
-	f.wantIdentities(a, as...)
+	f.wantIdentities(a, aIDs...)
 }
 
 func testUndoExpired(t *testing.T, f *tenantFixture) {
-	a, as := f.createCustomer("a@example.com", 1)
+	a, aIDs := f.createCustomer("a@example.com", 1)
 	b, _ := f.createCustomer("", 0)
 	f.mergeCustomer(a, b)
 	purge := func() {
@@ -222,11 +223,11 @@ func testUndoExpired(t *testing.T, f *tenantFixture) {
 	if into, err := f.MergedInto(t.Context(), f.tenant, a); into != b || err != nil {
 		t.Errorf("MergedInto() after the purge = %s, %v, want %s", into, err, b)
 	}
-	f.wantIdentities(b, as...)
+	f.wantIdentities(b, aIDs...)
 }
 
 func testMergeForeign(t *testing.T, f *tenantFixture) {
-	a, as := f.createCustomer("", 1)
+	a, aIDs := f.createCustomer("", 1)
 	b, _ := f.createCustomer("", 0)
 	other := newTenantFixture(t, f.Store)
 	theirs, _ := other.createCustomer("", 1)
@@ -239,7 +240,7 @@ func testMergeForeign(t *testing.T, f *tenantFixture) {
 			t.Errorf("MergeCustomer(%+v) = %v, want ErrNotFound", c, err)
 		}
 	}
-	f.wantIdentities(a, as...)
+	f.wantIdentities(a, aIDs...)
 	f.mergeCustomer(a, b)
 	if _, err := f.UndoMerge(t.Context(), other.tenant, a, true, identity.System); !errors.Is(err,
 		identity.ErrNotFound) {
@@ -293,30 +294,30 @@ func testConcurrentMerges(t *testing.T, f *tenantFixture) {
 // Otherwise the right to merge would imply the right to grant.
 func testMergeNeedsGrant(t *testing.T, f *tenantFixture) {
 	for _, set := range []string{`verified_at = now()`, `role_override = 'owner'`} {
-		a, as := f.createCustomer("", 2)
-		b, bs := f.createCustomer("", 1)
+		a, aIDs := f.createCustomer("", 2)
+		b, bIDs := f.createCustomer("", 1)
 		set = strings.ReplaceAll(set, "now()", f.dialect.Now)
-		mustExec(t, f.Store, `update identities set `+set+` where id = $1`, as[1])
+		mustExec(t, f.Store, `update identities set `+set+` where id = $1`, aIDs[1])
 		if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: a, TargetID: b}, identity.System); !errors.Is(err,
 			identity.ErrGrantRequired) {
 			t.Errorf("MergeCustomer() with %s = %v, want ErrGrantRequired", set, err)
 		}
-		f.wantIdentities(a, as...)
+		f.wantIdentities(a, aIDs...)
 		if m := f.mergeCustomer(a, b); m.IdentityCount != 2 {
 			t.Errorf("MergeCustomer() = %+v, want two identities", m)
 		}
-		f.wantIdentities(b, append(bs, as...)...)
+		f.wantIdentities(b, append(bIDs, aIDs...)...)
 		if _, err := f.UndoMerge(t.Context(), f.tenant, a, false, identity.System); !errors.Is(err,
 			identity.ErrGrantRequired) {
 			t.Errorf("UndoMerge() with %s = %v, want ErrGrantRequired", set, err)
 		}
-		f.wantIdentities(b, append(bs, as...)...)
+		f.wantIdentities(b, append(bIDs, aIDs...)...)
 		f.undoMerge(a)
-		f.wantIdentities(a, as...)
+		f.wantIdentities(a, aIDs...)
 	}
 	a, _ := f.createCustomer("", 2)
-	b, bs := f.createCustomer("", 1)
-	mustExec(t, f.Store, `update identities set verified_at = `+f.dialect.Now+` where id = $1`, bs[0])
+	b, bIDs := f.createCustomer("", 1)
+	mustExec(t, f.Store, `update identities set verified_at = `+f.dialect.Now+` where id = $1`, bIDs[0])
 	if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: a, TargetID: b}, identity.System); err != nil {
 		t.Errorf("MergeCustomer() of unverified identities = %v", err)
 	}
@@ -325,8 +326,8 @@ func testMergeNeedsGrant(t *testing.T, f *tenantFixture) {
 // testMergeRevokesCodes tests that a code issued for one customer cannot be redeemed after its
 // identity moved to another, by a merge or by undoing it.
 func testMergeRevokesCodes(t *testing.T, f *tenantFixture) {
-	a, as := f.createCustomer("", 1)
-	b, bs := f.createCustomer("", 1)
+	a, aIDs := f.createCustomer("", 1)
+	b, bIDs := f.createCustomer("", 1)
 	status := func(id string) claim.Status {
 		t.Helper()
 		st, err := f.CodeState(t.Context(), claim.Attempt{TenantID: f.tenant, InstanceID: f.instance, IdentityID: id,
@@ -345,23 +346,23 @@ func testMergeRevokesCodes(t *testing.T, f *tenantFixture) {
 			t.Fatalf("status of a new code = %s, want live", got)
 		}
 	}
-	issue(a, as[0])
-	issue(b, bs[0])
+	issue(a, aIDs[0])
+	issue(b, bIDs[0])
 	f.mergeCustomer(a, b)
-	if got := status(as[0]); got != claim.Revoked {
+	if got := status(aIDs[0]); got != claim.Revoked {
 		t.Errorf("status of the moved code = %s, want revoked", got)
 	}
-	if got := status(bs[0]); got != claim.Live {
+	if got := status(bIDs[0]); got != claim.Live {
 		t.Errorf("status of the other code = %s, want live", got)
 	}
-	issue(b, as[0])
+	issue(b, aIDs[0])
 	f.undoMerge(a)
-	if got := status(as[0]); got != claim.Revoked {
+	if got := status(aIDs[0]); got != claim.Revoked {
 		t.Errorf("status of the returned code = %s, want revoked", got)
 	}
 	if n := queryText(t, f.Store,
 		`select cast(count(*) as text) from audit_events where tenant_id = $1 and kind = 'claim.revoked'
-			and identity_id = $2`, f.tenant, as[0]); n != "2" {
+			and identity_id = $2`, f.tenant, aIDs[0]); n != "2" {
 		t.Errorf("%s claim.revoked events, want 2", n)
 	}
 }

@@ -132,11 +132,11 @@ func TestListCustomers_Prefixes(t *testing.T) {
 			{Email: "a%b@example.com", PhoneNumber: "+49170111222"},
 		} {
 			c.TenantID = f.tenant
-			kept, err := f.CreateCustomer(t.Context(), c, identity.System)
+			created, err := f.CreateCustomer(t.Context(), c, identity.System)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: kept.ID, Channel: "wechat",
+			if _, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: created.ID, Channel: "wechat",
 				ExternalID: "Wx_" + c.Email}, identity.System); err != nil {
 				t.Fatal(err)
 			}

@@ -113,19 +113,19 @@ func testSaveAndRead(t *testing.T, s *Store, ep adapters.Endpoint) {
 		len(endpointStates) != 0 {
 		t.Errorf("EndpointStates() before saving = %d endpoints, %v", len(endpointStates), err)
 	}
-	kept := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointError,
+	saved := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointError,
 		ErrorMessage: "no answer"}, timeZero)
-	ep.ID = kept.ID
+	ep.ID = saved.ID
 	got, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
 	if err != nil || got.Status != gateway.EndpointError || got.ErrorMessage != "no answer" || got.CreatedAt.IsZero() ||
-		!got.UpdatedAt.Equal(kept.UpdatedAt) {
+		!got.UpdatedAt.Equal(saved.UpdatedAt) {
 		t.Errorf("EndpointState(): %v %q, %v", got.Status, got.ErrorMessage, err)
 	}
 	byWebhook, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, found := range map[string]adapters.Endpoint{"saved": kept.Endpoint, "read": got.Endpoint,
+	for what, found := range map[string]adapters.Endpoint{"saved": saved.Endpoint, "read": got.Endpoint,
 		"for a webhook": byWebhook} {
 		wantEndpoint(t, what, found, ep)
 	}
@@ -191,14 +191,14 @@ func testConcurrentSaves(t *testing.T, s *Store, ep adapters.Endpoint) {
 
 func testCredentialsEncrypted(t *testing.T, s *Store, ep adapters.Endpoint) {
 	state := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	kept := queryText(t, s, `select credentials from endpoints where id = $1`, state.ID)
-	if strings.Contains(kept, "token") || strings.Contains(kept, "AC1") || strings.Contains(kept, "redacted") {
+	saved := queryText(t, s, `select credentials from endpoints where id = $1`, state.ID)
+	if strings.Contains(saved, "token") || strings.Contains(saved, "AC1") || strings.Contains(saved, "redacted") {
 		t.Error("the credentials are not encrypted")
 	}
 	other := newInstance(t, s, ep.TenantID)
 	ep.InstanceID = other.ID
 	moved := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	mustExec(t, s, `update endpoints set credentials = $2 where id = $1`, moved.ID, kept)
+	mustExec(t, s, `update endpoints set credentials = $2 where id = $1`, moved.ID, saved)
 	got, err := s.EndpointState(t.Context(), ep.TenantID, other.ID, ep.Channel)
 	if err != nil || got.Status != gateway.EndpointError || len(got.Credentials) != 0 || got.ErrorMessage == "" {
 		t.Errorf("EndpointState() with credentials of another row: %v, %d credentials, %v, want an error without any",

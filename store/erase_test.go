@@ -396,12 +396,12 @@ func TestEraseCustomer_DuringProcessing(t *testing.T) {
 		f := newTenantFixture(t, open(t))
 		p := newTracedCustomer(f)
 		done := make(chan error, 1)
-		begun := make(chan struct{})
+		started := make(chan struct{})
 		go func() {
 			var err error
 			for n := range 30 {
 				if n == 3 {
-					close(begun)
+					close(started)
 				}
 				_, err = f.InsertMessages(t.Context(),
 					[]gateway.IncomingMessage{f.arrival(f.instance, "telegram", markedTelegram, markedTelegram, false, "more")}, nil)
@@ -414,9 +414,9 @@ func TestEraseCustomer_DuringProcessing(t *testing.T) {
 					break
 				}
 				for _, l := range ls {
-					ins, _ := f.PendingMessages(t.Context(), l)
+					pending, _ := f.PendingMessages(t.Context(), l)
 					st := gateway.Commit{Lease: l, Release: true}
-					for _, in := range ins {
+					for _, in := range pending {
 						st.Messages = append(st.Messages, gateway.MessageResult{ID: in.ID, Outcome: "forwarded"})
 						st.Participant = &gateway.ConversationParticipant{ConversationID: in.ConversationID, TenantID: f.tenant,
 							Address: identity.Address{TenantID: f.tenant, InstanceID: in.InstanceID, Channel: string(in.Channel),
@@ -427,7 +427,7 @@ func TestEraseCustomer_DuringProcessing(t *testing.T) {
 			}
 			done <- err
 		}()
-		<-begun
+		<-started
 		p.eraseCustomer()
 		select {
 		case err := <-done:

@@ -164,9 +164,9 @@ func (h fixture) arrival(sender, key, text string) gateway.IncomingMessage {
 	}
 }
 
-func (h fixture) insertMessages(as ...gateway.IncomingMessage) int {
+func (h fixture) insertMessages(messages ...gateway.IncomingMessage) int {
 	h.t.Helper()
-	n, err := h.InsertMessages(h.t.Context(), as, nil)
+	n, err := h.InsertMessages(h.t.Context(), messages, nil)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -184,11 +184,11 @@ func (h fixture) lease(kind gateway.QueueKind, holder string) []gateway.Lease {
 
 func (h fixture) inbound(l gateway.Lease) []gateway.StoredMessage {
 	h.t.Helper()
-	ins, err := h.PendingMessages(h.t.Context(), l)
+	pending, err := h.PendingMessages(h.t.Context(), l)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return ins
+	return pending
 }
 
 func (h fixture) apply(s gateway.Commit) {
@@ -240,9 +240,9 @@ func (f *tenantFixture) arrival(
 	}
 }
 
-func (f *tenantFixture) insertMessages(as ...gateway.IncomingMessage) {
+func (f *tenantFixture) insertMessages(messages ...gateway.IncomingMessage) {
 	f.t.Helper()
-	if _, err := f.InsertMessages(f.t.Context(), as, nil); err != nil {
+	if _, err := f.InsertMessages(f.t.Context(), messages, nil); err != nil {
 		f.t.Fatal(err)
 	}
 }

@@ -122,10 +122,10 @@ func TestInsertMessages_Late(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
 		ep := savePhoneEndpoint(t, s, gateway.EndpointActive)
-		as := []gateway.IncomingMessage{lateArrival(ep, "old", 90*time.Minute), lateArrival(ep, "new", 0),
+		messages := []gateway.IncomingMessage{lateArrival(ep, "old", 90*time.Minute), lateArrival(ep, "new", 0),
 			lateArrival(ep, "moment", time.Microsecond), lateArrival(ep, "future", -time.Hour)}
 		for i, want := range []int{4, 0} {
-			n, err := s.InsertMessages(t.Context(), as, nil)
+			n, err := s.InsertMessages(t.Context(), messages, nil)
 			if err != nil || n != want {
 				t.Fatalf("InsertMessages() call %d = %d, %v, want %d", i, n, err, want)
 			}
@@ -142,9 +142,9 @@ func TestInsertMessages_Late(t *testing.T) {
 		})
 		must(t, err)
 		for i, r := range got {
-			if off := r.ago - max(0, as[i].Age); r.key != as[i].Message.Key || off < -2*time.Millisecond ||
+			if off := r.ago - max(0, messages[i].Age); r.key != messages[i].Message.Key || off < -2*time.Millisecond ||
 				off > 20*time.Second {
-				t.Errorf("age of %s = %s, want %s", r.key, r.ago, as[i].Age)
+				t.Errorf("age of %s = %s, want %s", r.key, r.ago, messages[i].Age)
 			}
 		}
 		missing, err := s.MissingKeys(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel,

@@ -122,15 +122,15 @@ func TestPurge_Retention(t *testing.T) {
 	} {
 		tests[c.name] = func(t *testing.T, f *tenantFixture) {
 			foreign := newTenantFixture(t, f.Store)
-			as := map[*tenantFixture]gateway.IncomingMessage{f: f.insertDone("1", c.days),
+			messages := map[*tenantFixture]gateway.IncomingMessage{f: f.insertDone("1", c.days),
 				foreign: foreign.insertDone("1", c.days)}
-			for f, a := range as {
+			for f, a := range messages {
 				if c.prepare != nil {
 					c.prepare(f, a)
 				}
 			}
 			f.purge()
-			for f, a := range as {
+			for f, a := range messages {
 				if got := f.remaining(a); got != c.want {
 					t.Errorf("remaining = %q, want %q", got, c.want)
 				}

@@ -63,8 +63,8 @@ type ReencryptProgress struct {
 	Corrupt     int    // values that were changed or moved
 }
 
-// Reencrypt encrypts all values that were encrypted with another key than the first of the ring
-// again with the first. It works in small transactions while other processes use the database, and
+// Reencrypt re-encrypts all values with the first key of the ring, unless they are encrypted with
+// it already. It works in small transactions while other processes use the database, and
 // calls report after each. Rows locked by another transaction are skipped; call Reencrypt again
 // until KeyUsage reports no values for the old key. Reencrypt may be interrupted and repeated, and
 // several calls may run concurrently.

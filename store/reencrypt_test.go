@@ -46,13 +46,13 @@ func (h fixture) fillSealedColumns(n int) {
 		fmt.Sprint("whsec_", newID()), time.Hour, "key:k"); err != nil {
 		t.Fatal(err)
 	}
-	var as []gateway.IncomingMessage
+	var messages []gateway.IncomingMessage
 	for i := range n {
 		a := h.arrival(fmt.Sprint(i), newID(), "/claim ******")
 		a.Secret = &gateway.Secret{Text: fmt.Sprint("/claim code ", i)}
-		as = append(as, a)
+		messages = append(messages, a)
 	}
-	h.insertMessages(as...)
+	h.insertMessages(messages...)
 	for _, l := range h.leaseAllQueues(gateway.InboxQueue) {
 		h.apply(gateway.Commit{Lease: l, Release: true, Next: time.Now(), Replies: []gateway.OutboxRow{{
 			ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance, Channel: ep.Channel,

@@ -10,6 +10,9 @@ import (
 	"hydragate/store/sqldb"
 )
 
+// userChannel is the channel of the identities that the user API links.
+const userChannel = "sms"
+
 const userColumns = customerColumns + `, fk_id, fk_user_id, source, context`
 
 func scanUser(sc sqldb.ScanFunc) (u identity.User, err error) {
@@ -80,7 +83,7 @@ func checkUserUnique(ctx context.Context, tx sqldb.DB, instance string, u identi
 		where tenant_id = $1 and (lower(email) = lower($2) or phone_number = $3 or fk_id = $4)
 		union all
 		select id from identities
-		where tenant_id = $1 and channel = 'sms' and external_id = $3 and customer_id is not null
+		where tenant_id = $1 and channel = '`+userChannel+`' and external_id = $3 and customer_id is not null
 			and (instance_id = $5 or instance_id is null)
 		limit 1`, u.TenantID, sqldb.TextOrNull(u.Email), sqldb.TextOrNull(u.PhoneNumber), sqldb.TextOrNull(u.FKID), instance)
 	ids, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
@@ -100,7 +103,7 @@ func (s *Store) linkPhone(ctx context.Context, tx sqldb.DB, instance string, u i
 		return nil
 	}
 	_, err = s.linkTx(ctx, tx, identity.Identity{TenantID: u.TenantID, CustomerID: u.ID, InstanceID: instance,
-		Channel: "sms", ExternalID: number}, by)
+		Channel: userChannel, ExternalID: number}, by)
 	return err
 }
 
@@ -141,7 +144,7 @@ func userFilter(tenant, instance string, q identity.UserQuery) (string, []any) {
 	}
 	return `(phone_number = $2 or exists (
 		select 1 from identities i
-		where i.tenant_id = $1 and i.customer_id = customers.id and i.channel = 'sms' and i.external_id = $2
+		where i.tenant_id = $1 and i.customer_id = customers.id and i.channel = '` + userChannel + `' and i.external_id = $2
 			and (i.instance_id = $3 or i.instance_id is null)))`,
 		[]any{tenant, q.Phone, instance}
 }

@@ -52,7 +52,7 @@ func TestUsers(t *testing.T) {
 // TestUsers_Limits sends invalid bodies, and valid ones at the limits.
 func TestUsers_Limits(t *testing.T) {
 	runAPITest(t, func(t *testing.T, f *apiFixture) {
-		const who = `{"firstName":"Steve","lastName":"Example"`
+		const names = `{"firstName":"Steve","lastName":"Example"`
 		long := strings.Repeat("x", 256)
 		for name, c := range map[string]struct {
 			body    string
@@ -60,34 +60,34 @@ func TestUsers_Limits(t *testing.T) {
 			message string
 		}{
 			"no name":       {`{"email":"a@example.com"}`, 400, "firstName: Field required; lastName: Field required"},
-			"no identifier": {who + `}`, 400, "at least one of email, phoneNumber and fkId is required"},
-			"null identifiers": {who + `,"email":null,"fkId":null}`, 400,
+			"no identifier": {names + `}`, 400, "at least one of email, phoneNumber and fkId is required"},
+			"null identifiers": {names + `,"email":null,"fkId":null}`, 400,
 				"at least one of email, phoneNumber and fkId is required"},
-			"blank identifier": {who + `,"fkId":"  "}`, 400, "at least one of email, phoneNumber and fkId is required"},
-			"empty e-mail":     {who + `,"email":""}`, 400, "email: String should have at least 1 character"},
-			"invalid e-mail":   {who + `,"email":"steve"}`, 400, "email: value is not a valid email address"},
-			"invalid phone number": {who + `,"phoneNumber":"0400"}`, 400,
+			"blank identifier": {names + `,"fkId":"  "}`, 400, "at least one of email, phoneNumber and fkId is required"},
+			"empty e-mail":     {names + `,"email":""}`, 400, "email: String should have at least 1 character"},
+			"invalid e-mail":   {names + `,"email":"steve"}`, 400, "email: value is not a valid email address"},
+			"invalid phone number": {names + `,"phoneNumber":"0400"}`, 400,
 				"phoneNumber: a phone number is written with its country code, such as +61400111222"},
-			"invalid e-mail and phone number": {who + `,"phoneNumber":"0400","email":"steve"}`, 400,
+			"invalid e-mail and phone number": {names + `,"phoneNumber":"0400","email":"steve"}`, 400,
 				"email: value is not a valid email address; phoneNumber: a phone number is written with its country code, such as +61400111222"},
-			"unknown field":       {who + `,"fkId":"1","tenant_id":"x"}`, 400, "tenant_id: Extra inputs are not permitted"},
-			"id":                  {who + `,"fkId":"1","id":"x"}`, 400, "id: Extra inputs are not permitted"},
-			"wrong case of field": {who + `,"FkId":"1"}`, 400, "FkId: Extra inputs are not permitted"},
-			"field given twice":   {who + `,"fkId":"1","fkId":"2"}`, 400, "fkId: duplicate field"},
+			"unknown field":       {names + `,"fkId":"1","tenant_id":"x"}`, 400, "tenant_id: Extra inputs are not permitted"},
+			"id":                  {names + `,"fkId":"1","id":"x"}`, 400, "id: Extra inputs are not permitted"},
+			"wrong case of field": {names + `,"FkId":"1"}`, 400, "FkId: Extra inputs are not permitted"},
+			"field given twice":   {names + `,"fkId":"1","fkId":"2"}`, 400, "fkId: duplicate field"},
 			"long name": {`{"firstName":"` + long + `","lastName":"E","fkId":"1"}`, 400,
 				"firstName: String should have at most 255 characters"},
-			"custom data as list": {who + `,"fkId":"1","customData":[]}`, 400,
+			"custom data as list": {names + `,"fkId":"1","customData":[]}`, 400,
 				"customData: Input should be a valid dictionary"},
 			"not JSON":   {`{`, 400, "JSON decode error"},
 			"empty body": {``, 400, "Field required"},
 			"large body": {`{"a":"` + strings.Repeat("x", 256<<10) + `"}`, 413,
 				"Request Entity Too Large"},
-			"phone validation skipped": {who + `,"phoneNumber":"ext. 12","skipPhoneNumberValidation":true}`, 201,
+			"phone validation skipped": {names + `,"phoneNumber":"ext. 12","skipPhoneNumberValidation":true}`, 201,
 				""},
-			"e-mail validation skipped": {who + `,"email":"steve","skipEmailValidation":true}`, 201, ""},
-			"phone validation skipped, valid number": {who +
+			"e-mail validation skipped": {names + `,"email":"steve","skipEmailValidation":true}`, 201, ""},
+			"phone validation skipped, valid number": {names +
 				`,"phoneNumber":"+61 400 111 333","skipPhoneNumberValidation":true}`, 201, ""},
-			"only fkId": {who + `,"fkId":"%_"}`, 201, ""},
+			"only fkId": {names + `,"fkId":"%_"}`, 201, ""},
 		} {
 			t.Run(name, func(t *testing.T) {
 				f := &apiFixture{Store: f.Store, t: t, url: f.url, instanceKey: f.instanceKey}
@@ -154,12 +154,12 @@ func TestUsers_Conflict(t *testing.T) {
 		native := f.want(f.apiKey, "POST", "/v1/customers", `{"first_name":"Steve"}`, 201, nil).id()
 		f.want(f.apiKey, "POST", "/v1/customers/"+native+"/identities", `{"channel":"sms","external_id":"+61400111999"}`,
 			201, nil)
-		const who = `{"firstName":"Steve","lastName":"Example"`
+		const names = `{"firstName":"Steve","lastName":"Example"`
 		for _, taken := range []string{`"email":"STEVE@EXAMPLE.COM"`, `"phoneNumber":"61400111222"`, `"fkId":"123456"`,
 			`"phoneNumber":"+61400111999"`,
 			`"email":"free@example.com","phoneNumber":"+61400111444","fkId":"123456"`} {
 			for _, agent := range []string{f.instanceKey, f.otherInstanceKey} {
-				got := f.want(agent, "POST", "/external/users", who+`,`+taken+`}`, 400, nil)
+				got := f.want(agent, "POST", "/external/users", names+`,`+taken+`}`, 400, nil)
 				if got.text != `{"status":400,"name":"BAD_REQUEST","message":"User already exists.","details":{"code":"INVALID_REQUEST"}}` {
 					t.Errorf("%s: %s", taken, got.text)
 				}
@@ -167,7 +167,7 @@ func TestUsers_Conflict(t *testing.T) {
 		}
 		// Nothing of the rejected users was stored.
 		f.want(f.instanceKey, "GET", "/external/users/search?email=free@example.com", "", 404, nil)
-		f.want(f.instanceKey, "POST", "/external/users", who+`,"email":"free@example.com","phoneNumber":"+61400111444"}`,
+		f.want(f.instanceKey, "POST", "/external/users", names+`,"email":"free@example.com","phoneNumber":"+61400111444"}`,
 			201, nil)
 	})
 }

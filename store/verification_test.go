@@ -48,7 +48,7 @@ func TestVerification_ReclaimAfterExpiry(t *testing.T) {
 			t.Fatalf("identity after the rejection = %+v, want an owner", i)
 		}
 		mustExec(t, h.Store, `update identities set verified_at = $2 where id = $1`, id, h.now().AddDate(0, 0, -31))
-		sub, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test")
+		target, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +69,7 @@ func TestVerification_ReclaimAfterExpiry(t *testing.T) {
 			t.Fatalf("CodeState() = %+v, %v", st, err)
 		}
 		h.apply(gateway.Commit{Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "claimed"}},
-			Claim: &claim.Decision{Outcome: claim.Granted, Grant: &sub, Attempt: a}})
+			Claim: &claim.Decision{Outcome: claim.Granted, Grant: &target, Attempt: a}})
 		i = h.ownerIdentity(customer, id)
 		if i.Role() != identity.Owner || i.ExpiryReason != "" || h.now().Sub(i.VerifiedAt) > time.Hour {
 			t.Fatalf("identity = %+v, want a verified owner", i)

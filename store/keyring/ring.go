@@ -1,4 +1,4 @@
-// Package keyring encrypts the values that package store keeps encrypted. A Ring holds the master
+// Package keyring encrypts the values that package store stores in encrypted form. A Ring holds the master
 // keys; values are encrypted with AES-256-GCM under a key that HKDF-SHA256 derives from the first
 // master key, and bound to the row in which they are stored. The package does no I/O, except for
 // the function from which a followed ring loads its keys.
