@@ -1,5 +1,9 @@
 package claim
 
+import (
+	"testing"
+)
+
 // The kinds of text that Parse distinguishes.
 const (
 	noClaim            = "other" // not about claims
@@ -258,4 +262,28 @@ var parseTests = []struct{ name, text, want string }{
 	{"mention", "@wdjbmj", noClaim},
 	{"topic", "#wdjbmj", noClaim},
 	{"bar", "WDJBM|", noClaim},
+}
+
+func TestParse(t *testing.T) {
+	for _, tt := range parseTests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := describe(Parse(tt.text, "acme_bot")); got != tt.want {
+				t.Errorf("Parse(%q) = %s, want %s", tt.text, got, tt.want)
+			}
+		})
+	}
+}
+
+func describe(parsed ParsedText, ok bool) string {
+	switch {
+	case !ok && parsed == ParsedText{}:
+		return noClaim
+	case !ok:
+		return "other, but not empty"
+	case !parsed.Command:
+		return "alone " + parsed.Code
+	case parsed.Code == "":
+		return commandWithoutCode
+	}
+	return parsed.Code
 }

@@ -9,30 +9,6 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestParse(t *testing.T) {
-	for _, tt := range parseTests {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := describe(Parse(tt.text, "acme_bot")); got != tt.want {
-				t.Errorf("Parse(%q) = %s, want %s", tt.text, got, tt.want)
-			}
-		})
-	}
-}
-
-func describe(parsed ParsedText, ok bool) string {
-	switch {
-	case !ok && parsed == ParsedText{}:
-		return noClaim
-	case !ok:
-		return "other, but not empty"
-	case !parsed.Command:
-		return "alone " + parsed.Code
-	case parsed.Code == "":
-		return commandWithoutCode
-	}
-	return parsed.Code
-}
-
 func TestParse_WithoutBotName(t *testing.T) {
 	for _, tt := range []struct{ botName, text, want string }{
 		{"", "/claim WDJBMJ", sampleCode},

@@ -29,6 +29,7 @@ var allowedImports = map[string]string{
 	"identity/identitytest":       "",
 	"claim":                       "identity",
 	"claim/claimtest":             "identity",
+	"claim/modeltest":             "",
 	"claim/rediscode":             "claim",
 	"gateway":                     "adapters claim identity",
 	"gateway/queue":               "adapters claim gateway identity",

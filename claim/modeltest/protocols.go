@@ -1,4 +1,4 @@
-package claim
+package modeltest
 
 // A protocol describes how codes are issued and redeemed: the steps of a worker for a message, and
 // whether the database counts generations.

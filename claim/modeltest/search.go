@@ -1,4 +1,7 @@
-package claim
+// Package modeltest checks the protocol that redeems claim codes: it explores every reachable state
+// of a model of one identity, the database, Redis and processes that may stop at any point. It
+// models package claim and does not call it.
+package modeltest
 
 import (
 	"fmt"
