@@ -49,7 +49,9 @@ func (p *Pollers) Run(ctx context.Context) {
 	scan := time.NewTicker(pollScanInterval)
 	defer scan.Stop()
 	for {
-		p.reconcile(ctx, running, ended, &wg)
+		if ctx.Err() == nil {
+			p.reconcile(ctx, running, ended, &wg)
+		}
 		select {
 		case id := <-ended:
 			running[id].stop()
