@@ -1,7 +1,7 @@
-// Package httpapi serves the native HTTP API of the gateway: authentication, rate limits, idempotency, the OpenAPI
-// document, health checks, and one file per resource of /v1. It maps requests and responses; decisions are made by the
-// packages behind the interfaces of API. Other surfaces, such as package userapi, are passed in as API.Surfaces and
-// API.Mounts.
+// Package httpapi serves the native HTTP API of the gateway: authentication, rate limits,
+// idempotency, the OpenAPI document, health checks, and one file per resource of /v1. It maps
+// requests and responses; decisions are made by the packages behind the interfaces of API. Other
+// surfaces, such as package userapi, are passed in as API.Surfaces and API.Mounts.
 package httpapi
 
 import (
@@ -26,16 +26,17 @@ import (
 
 // A ClaimService issues claim codes and invites.
 type ClaimService interface {
-	// IssueCode issues a claim code for an identity. It returns identity.ErrNotFound, identity.ErrAlreadyVerified, a
-	// *claim.TooManyCodesError, or claim.ErrCodeStoreUnavailable.
+	// IssueCode issues a claim code for an identity. It returns identity.ErrNotFound,
+	// identity.ErrAlreadyVerified, a *claim.TooManyCodesError, or claim.ErrCodeStoreUnavailable.
 	IssueCode(ctx context.Context, k identity.Key, by identity.Actor) (claim.IssuedCode, error)
-	// IssueInvite issues an invite. In addition to the errors of IssueCode it returns identity.ErrNoInstance,
-	// claim.ErrInvitesDisabled, or claim.ErrTooManyInvites.
+	// IssueInvite issues an invite. In addition to the errors of IssueCode it returns
+	// identity.ErrNoInstance, claim.ErrInvitesDisabled, or claim.ErrTooManyInvites.
 	IssueInvite(ctx context.Context, i claim.Invite, by identity.Actor) (issued claim.Invite, code string, err error)
 }
 
-// An EndpointManager sets up the endpoints of instances with their providers. If a provider rejects the set-up, the
-// error is a *adapters.SetupError; if it does not respond, the returned state has status error.
+// An EndpointManager sets up the endpoints of instances with their providers. If a provider rejects
+// the set-up, the error is a *adapters.SetupError; if it does not respond, the returned state has
+// status error.
 type EndpointManager interface {
 	Configure(ctx context.Context, cfg gateway.EndpointConfig) (gateway.EndpointState, error)
 	EndpointState(ctx context.Context, tenant, instance string, channel adapters.Channel) (gateway.EndpointState, error)
@@ -43,13 +44,14 @@ type EndpointManager interface {
 	Remove(ctx context.Context, tenant, instance string, channel adapters.Channel, by identity.Actor) error
 }
 
-// Stores hold the resources of the API. All rows belong to a tenant: a row of another tenant is not found. Lists are
-// ordered by ID, which is the order of creation, start after the given ID (from the beginning if it is empty), and have
-// at most limit rows. Every change writes its audit event, with its actor, in the same transaction.
+// Stores hold the resources of the API. All rows belong to a tenant: a row of another tenant is not
+// found. Lists are ordered by ID, which is the order of creation, start after the given ID (from
+// the beginning if it is empty), and have at most limit rows. Every change writes its audit event,
+// with its actor, in the same transaction.
 //
-// A created resource gets a new ID unless it comes with one. If a resource with that ID exists, the request is a
-// repetition whose first response was lost: the resource stays as it is, and secrets that were never disclosed are
-// replaced by the given ones.
+// A created resource gets a new ID unless it comes with one. If a resource with that ID exists, the
+// request is a repetition whose first response was lost: the resource stays as it is, and secrets
+// that were never disclosed are replaced by the given ones.
 type Stores struct {
 	Health      HealthStore
 	Auth        AuthStore
@@ -71,15 +73,16 @@ type Mux interface {
 	Handle(pattern string, handler http.Handler)
 }
 
-// A Mount adds handlers that are not operations of the API, such as those of a web UI. They write their own error
-// responses. Request IDs, the request log, metrics and panic recovery apply to them as to the API.
+// A Mount adds handlers that are not operations of the API, such as those of a web UI. They write
+// their own error responses. Request IDs, the request log, metrics and panic recovery apply to them
+// as to the API.
 type Mount struct {
 	// Name identifies the mount in the request log.
 	Name string
 	// Register adds the handlers. The pattern "/" is reserved.
 	Register func(mux Mux)
-	// Header is set on every response before the handler runs. It replaces headers that the API sets by default, such
-	// as its Content-Security-Policy, which allows nothing.
+	// Header is set on every response before the handler runs. It replaces headers that the API
+	// sets by default, such as its Content-Security-Policy, which allows nothing.
 	Header http.Header
 }
 
@@ -100,25 +103,28 @@ func (m mountMux) Handle(pattern string, handler http.Handler) {
 	})
 }
 
-// An API is the HTTP API. Stores, Endpoints and Claims must be set; the zero values of the other fields are usable. An
-// API must not be copied, and its fields must not change after the call of Handler.
+// An API is the HTTP API. Stores, Endpoints and Claims must be set; the zero values of the other
+// fields are usable. An API must not be copied, and its fields must not change after the call of
+// Handler.
 type API struct {
 	Stores    Stores
 	Endpoints EndpointManager
 	Claims    ClaimService
 
-	// Staff verifies the tokens that StaffIssuer issues to members of staff. If nil, only API keys authenticate.
+	// Staff verifies the tokens that StaffIssuer issues to members of staff. If nil, only API keys
+	// authenticate.
 	Staff       StaffVerifier
 	StaffIssuer string
 
 	// Surfaces are APIs in other formats, such as those of packages userapi and contactapi.
 	Surfaces []*operation.Surface
 
-	// CodeDropper drops the claim codes of deleted identities. If nil, the codes expire by themselves.
+	// CodeDropper drops the claim codes of deleted identities. If nil, the codes expire by
+	// themselves.
 	CodeDropper CodeDropper
 
-	// Instructions returns one sentence for staff to pass on to the customer. ok is false if the code has no active
-	// endpoint of its own. The default is a sentence without a link.
+	// Instructions returns one sentence for staff to pass on to the customer. ok is false if the
+	// code has no active endpoint of its own. The default is a sentence without a link.
 	Instructions func(issued claim.IssuedCode, endpoint gateway.EndpointState, ok bool) string
 
 	Log     *slog.Logger         // default: discard
@@ -140,8 +146,8 @@ type API struct {
 	// Mounts add handlers that are not operations of the API.
 	Mounts []Mount
 
-	// Limiter limits the request rate of each API key. Surfaces that authenticate callers themselves should share it.
-	// The default is a limiter with its default rate.
+	// Limiter limits the request rate of each API key. Surfaces that authenticate callers
+	// themselves should share it. The default is a limiter with its default rate.
 	Limiter *operation.RateLimiter
 
 	replayWait time.Duration // how long a repeated request waits for the response of the first
@@ -195,7 +201,8 @@ func (a *API) setDefaults() {
 	a.reader = &operation.Reader{Checker: operation.NewChecker(a.AllowPrivateAgentURLs)}
 }
 
-// handleNoRoute responds to requests that match no route: with 405 if another method would match, else with 404.
+// handleNoRoute responds to requests that match no route: with 405 if another method would match,
+// else with 404.
 func handleNoRoute(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 	noRouteProblem(mux, r).Write(w)
 }

@@ -18,17 +18,20 @@ type KeyStore interface {
 	// CreateAPIKey stores a key whose token has the given hash.
 	CreateAPIKey(ctx context.Context, k identity.APIKey, hash string, by identity.Actor) (identity.APIKey, error)
 	ListAPIKeys(ctx context.Context, tenant, after string, limit int) ([]identity.APIKey, error)
-	// RotateAPIKey copies a key with the ID, hint and hash of its successor. The old key expires at oldUntil.
-	RotateAPIKey(ctx context.Context, tenant, id string, next identity.APIKey, hash string, oldUntil time.Time, by identity.Actor) (identity.APIKey, error)
+	// RotateAPIKey copies a key with the ID, hint and hash of its successor. The old key expires at
+	// oldUntil.
+	RotateAPIKey(
+		ctx context.Context, tenant, id string, next identity.APIKey, hash string, oldUntil time.Time, by identity.Actor,
+	) (identity.APIKey, error)
 	RevokeAPIKey(ctx context.Context, tenant, id string, by identity.Actor) error
 }
 
 const tokenPrefix = "hg_live_"
 
-// A scope is one right of an API key.
+// A scope is a permission of an API key.
 type scope string
 
-// Schema lists every scope there is.
+// Schema implements huma.SchemaProvider. It lists all scopes.
 func (scope) Schema(huma.Registry) *huma.Schema {
 	s := &huma.Schema{Type: huma.TypeString}
 	for _, name := range identity.Scopes {
@@ -49,7 +52,7 @@ type keyResponse struct {
 	Scopes     []string   `json:"scopes" nullable:"false"`
 }
 
-// A new key is shown with its token, once.
+// A createdKey is the response with the token of a new key, which is not shown again.
 type createdKey struct {
 	CreatedAt  time.Time  `json:"created_at"`
 	ExpiresAt  *time.Time `json:"expires_at"`
@@ -67,8 +70,15 @@ type createdKeyOut struct{ Body createdKey }
 
 func toKey(k identity.APIKey) keyResponse {
 	return keyResponse{
-		CreatedAt: k.CreatedAt.UTC(), ExpiresAt: operation.NullableTime(k.ExpiresAt), Hint: k.Hint, ID: k.ID, InstanceID: operation.NullableString(k.InstanceID),
-		LastUsedAt: operation.NullableTime(k.LastUsedAt), Name: k.Name, RevokedAt: operation.NullableTime(k.RevokedAt), Scopes: append([]string{}, k.Scopes...),
+		CreatedAt:  k.CreatedAt.UTC(),
+		ExpiresAt:  operation.NullableTime(k.ExpiresAt),
+		Hint:       k.Hint,
+		ID:         k.ID,
+		InstanceID: operation.NullableString(k.InstanceID),
+		LastUsedAt: operation.NullableTime(k.LastUsedAt),
+		Name:       k.Name,
+		RevokedAt:  operation.NullableTime(k.RevokedAt),
+		Scopes:     append([]string{}, k.Scopes...),
 	}
 }
 
@@ -99,14 +109,21 @@ func (a *API) createKey(ctx context.Context, in *struct{ Body newKey }) (*create
 	}
 	token := identity.NewToken(tokenPrefix)
 	k, err := a.Stores.Keys.CreateAPIKey(ctx, identity.APIKey{
-		ID: resourceID(ctx), TenantID: caller.TenantID, Name: b.Name, Hint: tokenHint(token), Scopes: scopes, InstanceID: instance, ExpiresAt: b.ExpiresAt.Value.UTC(),
+		ID:         resourceID(ctx),
+		TenantID:   caller.TenantID,
+		Name:       b.Name,
+		Hint:       tokenHint(token),
+		Scopes:     scopes,
+		InstanceID: instance,
+		ExpiresAt:  b.ExpiresAt.Value.UTC(),
 	}, identity.HashToken(token), caller.Actor())
 	return toCreatedKey(k, token), err
 }
 
-// keyInstance gives the instance a new key is limited to, if any. It must exist.
-func (a *API) keyInstance(ctx context.Context, caller identity.APIKey, named string) (string, error) {
-	instance, err := operation.ResolveInstance(caller, named)
+// keyInstance returns the instance that a new key is limited to, or "". It returns a problem if the
+// instance does not exist.
+func (a *API) keyInstance(ctx context.Context, caller identity.APIKey, requested string) (string, error) {
+	instance, err := operation.ResolveInstance(caller, requested)
 	if err != nil || instance == "" {
 		return "", err
 	}
@@ -114,12 +131,14 @@ func (a *API) keyInstance(ctx context.Context, caller identity.APIKey, named str
 	return instance, operation.NameNotFound("Instance", err)
 }
 
-// checkGrant refuses a key that would let its holder do more, or longer, than the caller
-// may.
+// checkGrant returns a problem if a new key would have more scopes or a longer lifetime than the
+// caller.
 func (a *API) checkGrant(caller identity.APIKey, scopes []string, instance string, expires time.Time) error {
 	if instance != "" {
 		if i := slices.Index(scopes, "channels:write"); i >= 0 {
-			return fastapi.ValidationProblem(fastapi.ValueError("a key limited to one instance cannot have the scope channels:write", "body", "scopes", i))
+			return fastapi.ValidationProblem(fastapi.ValueError(
+				"a key limited to one instance cannot have the scope channels:write", "body", "scopes", i,
+			))
 		}
 	}
 	if !expires.IsZero() && !expires.After(a.Now()) {
@@ -131,7 +150,8 @@ func (a *API) checkGrant(caller identity.APIKey, scopes []string, instance strin
 	return checkScopes(caller, scopes)
 }
 
-// checkRotate refuses a rotation whose answer would hand the caller more than it has.
+// checkRotate returns a problem if the new token would have more scopes or a longer lifetime than
+// the caller.
 func checkRotate(caller, old identity.APIKey) error {
 	if old.ID != caller.ID && outlives(old.ExpiresAt, caller) {
 		return fastapi.NewProblem(http.StatusForbidden, "A key cannot rotate keys that outlive it")
@@ -139,7 +159,8 @@ func checkRotate(caller, old identity.APIKey) error {
 	return checkScopes(caller, old.Scopes)
 }
 
-// outlives reports whether a key that ends at expires is good for longer than k.
+// outlives reports whether a key with the given expiry expires later than k. A zero time is no
+// expiry.
 func outlives(expires time.Time, k identity.APIKey) bool {
 	return !k.ExpiresAt.IsZero() && (expires.IsZero() || expires.After(k.ExpiresAt))
 }
@@ -172,9 +193,12 @@ func (a *API) listKeys(ctx context.Context, in *operation.PageQuery) (*operation
 	}, func(k identity.APIKey) string { return k.ID }, toKey)
 }
 
-// listVisibleKeys lists the keys that the caller sees: all, or those of its own instance.
-func (a *API) listVisibleKeys(ctx context.Context, caller identity.APIKey, after string, limit int) ([]identity.APIKey, error) {
-	var seen []identity.APIKey
+// listVisibleKeys returns the keys of the tenant or, if the caller is limited to an instance, of
+// that instance.
+func (a *API) listVisibleKeys(
+	ctx context.Context, caller identity.APIKey, after string, limit int,
+) ([]identity.APIKey, error) {
+	var visible []identity.APIKey
 	for {
 		keys, err := a.Stores.Keys.ListAPIKeys(ctx, caller.TenantID, after, limit)
 		if err != nil {
@@ -182,22 +206,22 @@ func (a *API) listVisibleKeys(ctx context.Context, caller identity.APIKey, after
 		}
 		for _, k := range keys {
 			if caller.InstanceID == "" || k.InstanceID == caller.InstanceID {
-				seen = append(seen, k)
+				visible = append(visible, k)
 			}
 		}
-		if len(seen) >= limit || len(keys) < limit {
-			return seen[:min(len(seen), limit)], nil
+		if len(visible) >= limit || len(keys) < limit {
+			return visible[:min(len(visible), limit)], nil
 		}
 		after = keys[len(keys)-1].ID
 	}
 }
 
-// KeyPath names the API key a call is about.
+// KeyPath is the path parameter of an API key.
 type KeyPath struct {
 	KeyID string `path:"key_id" format:"uuid"`
 }
 
-// findKey finds a key of the caller's to change.
+// findKey returns a key that the caller can see, or a problem.
 func (a *API) findKey(ctx context.Context, caller identity.APIKey, id string) (identity.APIKey, error) {
 	keys, err := a.Stores.Keys.ListAPIKeys(ctx, caller.TenantID, operation.PreviousID(id), 1)
 	if err != nil {
@@ -213,6 +237,7 @@ type rotation struct {
 	OverlapSeconds fastapi.Optional[int] `json:"overlap_seconds,omitempty" minimum:"0" maximum:"604800" doc:"How long the old key stays good. Default: a day."`
 }
 
+// defaultGracePeriod is the time for which a replaced key or secret remains valid by default.
 const defaultGracePeriod = 24 * time.Hour
 
 func (a *API) rotateKey(ctx context.Context, in *struct {
@@ -232,18 +257,21 @@ func (a *API) rotateKey(ctx context.Context, in *struct {
 	}
 	token := identity.NewToken(tokenPrefix)
 	next := identity.APIKey{ID: resourceID(ctx), Hint: tokenHint(token)}
-	k, err := a.Stores.Keys.RotateAPIKey(ctx, caller.TenantID, in.KeyID, next, identity.HashToken(token), a.oldKeyExpiry(old, in.Body), caller.Actor())
+	k, err := a.Stores.Keys.RotateAPIKey(
+		ctx, caller.TenantID, in.KeyID, next, identity.HashToken(token), a.oldKeyExpiry(old, in.Body), caller.Actor(),
+	)
 	a.keys.reset()
 	return toCreatedKey(k, token), operation.NameNotFound("API key", err)
 }
 
-// oldKeyExpiry gives when a rotated key ends. Rotation never makes it live longer.
+// oldKeyExpiry returns the expiry of a rotated key: the end of the grace period, but not later than
+// before the rotation.
 func (a *API) oldKeyExpiry(old identity.APIKey, r *rotation) time.Time {
-	overlap := defaultGracePeriod
+	gracePeriod := defaultGracePeriod
 	if r != nil && r.OverlapSeconds.IsSet {
-		overlap = time.Duration(r.OverlapSeconds.Value) * time.Second
+		gracePeriod = time.Duration(r.OverlapSeconds.Value) * time.Second
 	}
-	until := a.Now().Add(overlap).UTC()
+	until := a.Now().Add(gracePeriod).UTC()
 	if !old.ExpiresAt.IsZero() && old.ExpiresAt.Before(until) {
 		return old.ExpiresAt
 	}
@@ -254,7 +282,7 @@ func (a *API) revokeKey(ctx context.Context, in *KeyPath) (*operation.NoBody, er
 	caller := operation.CallerOf(ctx)
 	old, err := a.findKey(ctx, caller, in.KeyID)
 	if err == nil {
-		err = checkScopes(caller, old.Scopes) // no key ends one that may do more than itself
+		err = checkScopes(caller, old.Scopes) // a key cannot revoke keys with more scopes
 	}
 	if err != nil {
 		return nil, err

@@ -15,8 +15,11 @@ import (
 
 // AuditStore reads the audit log.
 type AuditStore interface {
-	// AuditEvents returns events, newest first. A nonempty before is the ID of the last event of the previous page.
-	AuditEvents(ctx context.Context, tenant string, q identity.EventQuery, before string, limit int) ([]identity.Event, error)
+	// AuditEvents returns events, newest first. A nonempty before is the ID of the last event of
+	// the previous page.
+	AuditEvents(
+		ctx context.Context, tenant string, q identity.EventQuery, before string, limit int,
+	) ([]identity.Event, error)
 }
 
 type eventResponse struct {
@@ -37,12 +40,19 @@ func toEvent(e identity.Event) eventResponse {
 		detail = map[string]string{}
 	}
 	return eventResponse{
-		Actor: string(e.Actor), At: e.At.UTC(), CustomerID: operation.NullableString(e.CustomerID), Detail: detail, ID: e.ID, IdentityID: operation.NullableString(e.IdentityID),
-		InstanceID: operation.NullableString(e.InstanceID), Kind: e.Kind, MessageID: operation.NullableString(e.MessageID),
+		Actor:      string(e.Actor),
+		At:         e.At.UTC(),
+		CustomerID: operation.NullableString(e.CustomerID),
+		Detail:     detail,
+		ID:         e.ID,
+		IdentityID: operation.NullableString(e.IdentityID),
+		InstanceID: operation.NullableString(e.InstanceID),
+		Kind:       e.Kind,
+		MessageID:  operation.NullableString(e.MessageID),
 	}
 }
 
-// auditQuery says which events of the audit log are asked for.
+// auditQuery contains the filters of the audit log.
 type auditQuery struct {
 	operation.PageQuery
 	Kind       string    `query:"kind" minLength:"1" maxLength:"64" doc:"Such as claim.redeemed."`
@@ -55,7 +65,7 @@ type auditQuery struct {
 	Format     string    `query:"format" enum:"json,csv" doc:"csv gives all events at once, after cursor; limit means nothing then. Accept: text/csv does the same. A value that a spreadsheet would run as a formula begins with an apostrophe."`
 }
 
-// readAudit answers the audit log, newest first.
+// readAudit returns a page of the audit log, or all of it as CSV, newest first.
 func (a *API) readAudit(ctx context.Context, in *auditQuery, h http.Header) (*operation.StreamResponse, error) {
 	key := operation.CallerOf(ctx)
 	instance, err := operation.ResolveInstance(key, in.InstanceID)
@@ -63,7 +73,13 @@ func (a *API) readAudit(ctx context.Context, in *auditQuery, h http.Header) (*op
 		return nil, err
 	}
 	q := identity.EventQuery{
-		Kind: in.Kind, Actor: identity.Actor(in.Actor), CustomerID: in.CustomerID, IdentityID: in.IdentityID, InstanceID: instance, Since: in.Since, Until: in.Until,
+		Kind:       in.Kind,
+		Actor:      identity.Actor(in.Actor),
+		CustomerID: in.CustomerID,
+		IdentityID: in.IdentityID,
+		InstanceID: instance,
+		Since:      in.Since,
+		Until:      in.Until,
 	}
 	list := func(before string, limit int) ([]identity.Event, error) {
 		return a.Stores.Audit.AuditEvents(ctx, key.TenantID, q, before, limit)
@@ -76,32 +92,37 @@ func (a *API) readAudit(ctx context.Context, in *auditQuery, h http.Header) (*op
 		return nil, err
 	}
 	body, err := fastapi.Encode(p.Body)
-	return &operation.StreamResponse{ContentType: "application/json", Write: func(_ context.Context, w io.Writer) error {
+	write := func(_ context.Context, w io.Writer) error {
 		_, err := w.Write(body)
 		return err
-	}}, err
+	}
+	return &operation.StreamResponse{ContentType: "application/json", Write: write}, err
 }
 
-// acceptsCSV reports whether a caller takes CSV and does not ask for JSON.
+// acceptsCSV reports whether the client accepts CSV and does not ask for JSON.
 func acceptsCSV(h http.Header) bool {
 	accept := strings.ToLower(strings.Join(h.Values("Accept"), ","))
 	return strings.Contains(accept, "text/csv") && !strings.Contains(accept, "json")
 }
 
-// batchRows is how many rows are read at a time for an answer that is poured.
+// batchRows is the number of rows read at a time for a streamed response.
 const batchRows = 500
 
-// streamAuditCSV pours all events. The first ones are read before the answer begins, so that
-// a database that does not answer is told as such.
-func (a *API) streamAuditCSV(before string, list func(before string, limit int) ([]identity.Event, error)) (*operation.StreamResponse, error) {
+// streamAuditCSV streams all events as CSV. It reads the first batch before the response begins, so
+// that an unavailable database results in an error response.
+func (a *API) streamAuditCSV(
+	before string, list func(before string, limit int) ([]identity.Event, error),
+) (*operation.StreamResponse, error) {
 	events, err := list(before, batchRows)
 	if err != nil {
 		return nil, err
 	}
-	return &operation.StreamResponse{ContentType: "text/csv; charset=utf-8", FileName: "audit.csv", Write: func(_ context.Context, out io.Writer) error {
+	write := func(_ context.Context, out io.Writer) error {
 		w := csv.NewWriter(out)
 		w.UseCRLF = true
-		_ = w.Write([]string{"at", "kind", "actor", "customer_id", "identity_id", "instance_id", "message_id", "detail", "id"})
+		_ = w.Write([]string{
+			"at", "kind", "actor", "customer_id", "identity_id", "instance_id", "message_id", "detail", "id",
+		})
 		for {
 			for _, e := range events {
 				if err := w.Write(csvRow(e)); err != nil {
@@ -116,19 +137,25 @@ func (a *API) streamAuditCSV(before string, list func(before string, limit int) 
 				return err
 			}
 		}
-	}}, nil
+	}
+	return &operation.StreamResponse{
+		ContentType: "text/csv; charset=utf-8", FileName: "audit.csv", Write: write,
+	}, nil
 }
 
 func csvRow(e identity.Event) []string {
-	detail, _ := fastapi.Encode(toEvent(e).Detail) // texts by name cannot fail
-	row := []string{e.At.UTC().Format(time.RFC3339Nano), e.Kind, string(e.Actor), e.CustomerID, e.IdentityID, e.InstanceID, e.MessageID, string(detail), e.ID}
+	detail, _ := fastapi.Encode(toEvent(e).Detail) // a map of strings: cannot fail
+	row := []string{
+		e.At.UTC().Format(time.RFC3339Nano), e.Kind, string(e.Actor), e.CustomerID, e.IdentityID, e.InstanceID,
+		e.MessageID, string(detail), e.ID,
+	}
 	for i := range row {
 		row[i] = escapeFormula(row[i])
 	}
 	return row
 }
 
-// escapeFormula keeps a spreadsheet from taking a text for a formula.
+// escapeFormula prefixes text that a spreadsheet would interpret as a formula with an apostrophe.
 func escapeFormula(s string) string {
 	if s != "" && strings.ContainsRune("=+-@\t\r\n", rune(s[0])) {
 		return "'" + s

@@ -33,33 +33,33 @@ const (
 	maxCachedKeys = 10_000
 )
 
-// authenticate finds the API key of a request, or the member of staff. Whatever is
-// wrong with the token, the answer is the same.
+// authenticate returns the API key of a request, or a key that stands for the member of staff. The
+// response does not depend on what is wrong with the token.
 func (a *API) authenticate(r *http.Request) (identity.APIKey, error) {
 	token, ok := requestToken(r.Header)
 	if !ok {
 		return identity.APIKey{}, fastapi.NotAuthenticated()
 	}
-	refused := error(fastapi.NotAuthenticated())
+	rejected := error(fastapi.NotAuthenticated())
 	if a.isStaffToken(r.Header, token) {
 		key, err := a.authenticateStaff(r.Context(), token)
 		if err == nil {
 			return key, nil
 		}
-		refused = err // unless it is a key after all
+		rejected = err // an API key may look like a staff token
 	}
 	if len(token) > operation.MaxTokenBytes {
-		return identity.APIKey{}, refused
+		return identity.APIKey{}, rejected
 	}
 	key, err := a.lookUpKey(r.Context(), identity.HashToken(token))
 	if errors.Is(err, identity.ErrNotFound) || err == nil && !key.IsLive(a.Now()) {
-		return identity.APIKey{}, refused
+		return identity.APIKey{}, rejected
 	}
 	return key, err
 }
 
-// requestToken takes the token from "Authorization: Bearer" or "X-Api-Key". Several are
-// good only when they are the same; the query is never looked at.
+// requestToken returns the token of the header "Authorization: Bearer" or "X-Api-Key". If there are
+// several, they must be equal. Tokens in the query are ignored.
 func requestToken(h http.Header) (string, bool) {
 	var tokens []string
 	for _, v := range h.Values("Authorization") {
@@ -83,6 +83,7 @@ func requestToken(h http.Header) (string, bool) {
 	return tokens[0], true
 }
 
+// lookUpKey returns the key whose token has the given hash, from the cache or the store.
 func (a *API) lookUpKey(ctx context.Context, hash string) (identity.APIKey, error) {
 	now := a.Now()
 	if key, ok := a.keys.get(hash, now); ok {
@@ -97,18 +98,17 @@ func (a *API) lookUpKey(ctx context.Context, hash string) (identity.APIKey, erro
 	return key, nil
 }
 
-// touchKey notes that a key is in use, once a minute. A call does not fail for it.
+// touchKey records the use of a key at most once a minute. If that fails, the request proceeds.
 func (a *API) touchKey(ctx context.Context, key identity.APIKey, now time.Time) {
 	if !key.IsLive(now) || now.Sub(key.LastUsedAt) < time.Minute {
 		return
 	}
 	if err := a.Stores.Auth.TouchAPIKey(ctx, key.TenantID, key.ID, now.UTC()); err != nil {
-		a.Log.WarnContext(ctx, "note use of API key", "key", key.ID, "err", err)
+		a.Log.WarnContext(ctx, "record use of API key failed", "key", key.ID, "error", err)
 	}
 }
 
-// keyCache remembers for a moment which keys are good, so that a busy caller costs
-// one look-up in two seconds. It holds hashes, never tokens.
+// A keyCache caches API keys by the hash of their token for keyCacheTTL.
 type keyCache struct {
 	mu sync.Mutex
 	m  map[string]cachedKey
@@ -135,36 +135,37 @@ func (c *keyCache) put(hash string, key identity.APIKey, now time.Time) {
 	c.m[hash] = cachedKey{key, now}
 }
 
-// reset drops everything, after a key changed.
+// reset clears the cache. It is called after a change of a key.
 func (c *keyCache) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.m = nil
 }
 
-// StaffVerifier recognises members of staff by the tokens of an identity provider, so that
-// people need no API key.
+// A StaffVerifier verifies the tokens that an identity provider issues to members of staff.
 type StaffVerifier interface {
-	// Recognise gives whose token it is. ErrNotStaff: it is not a valid one, whatever
-	// is wrong with it. ErrNoIssuer: that cannot be known now.
+	// Verify returns the member of staff that a token identifies. It returns
+	// operation.ErrInvalidStaffToken if the token is not valid, and operation.ErrIssuerUnavailable
+	// if it cannot be verified now.
 	Verify(ctx context.Context, token string) (operation.StaffMember, error)
 }
 
-// maxJWTBytes is the longest token of staff. Everything of a header must fit in 16 KiB.
+// maxJWTBytes is the maximum length of a staff token. The headers of a request are limited to 16
+// KiB.
 const maxJWTBytes = 8 << 10
 
-// jwtPattern is the shape of a signed token: three parts, the first of which is an object.
+// jwtPattern matches a signed JWT: three parts, the first of which is an encoded object.
 var jwtPattern = regexp.MustCompile(`^eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$`)
 
-// isStaffToken reports whether a request comes with what may be a token of staff. It is
-// a bearer token; X-Api-Key holds keys alone.
+// isStaffToken reports whether the token may be a staff token. The header X-Api-Key is for API keys
+// only.
 func (a *API) isStaffToken(h http.Header, token string) bool {
 	return a.Staff != nil && h.Get("Authorization") != "" && len(token) <= maxJWTBytes && jwtPattern.MatchString(token)
 }
 
-// authenticateStaff gives the rights of the person a token names, in the form of a key: the
-// default tenant, every instance. The token's end is the issuer's to enforce on the
-// token, not on what its holder makes.
+// authenticateStaff returns a key with the scopes of the member of staff, for all instances of the
+// default tenant. The key does not expire with the token, so that API keys created with it may
+// outlive the token.
 func (a *API) authenticateStaff(ctx context.Context, token string) (identity.APIKey, error) {
 	m, err := a.Staff.Verify(ctx, token)
 	switch {
@@ -178,14 +179,16 @@ func (a *API) authenticateStaff(ctx context.Context, token string) (identity.API
 		return identity.APIKey{}, err
 	}
 	subject := sanitizeSubject(m.Subject)
-	return identity.APIKey{ID: "user:" + subject, User: subject, TenantID: identity.DefaultTenant, Name: "staff", Scopes: m.Scopes}, nil
+	return identity.APIKey{
+		ID: "user:" + subject, User: subject, TenantID: identity.DefaultTenant, Name: "staff", Scopes: m.Scopes,
+	}, nil
 }
 
 var subjectPattern = regexp.MustCompile(`^[A-Za-z0-9@|:/+=._-]{1,128}$`)
 
-// sanitizeSubject gives the name under which a person stands in logs. What could be read
-// as something else there, or is too long, is shown as its hash; two people are never
-// the same.
+// sanitizeSubject returns the name of a subject for logs and the audit log. A subject that is too
+// long or contains other characters than subjectPattern allows is replaced by its hash. Different
+// subjects have different names.
 func sanitizeSubject(subject string) string {
 	if subjectPattern.MatchString(subject) {
 		return subject
@@ -194,17 +197,17 @@ func sanitizeSubject(subject string) string {
 	return "~" + hex.EncodeToString(h[:16])
 }
 
-// nativeMiddleware is the way into every operation: who are you, may you, is this right, and
-// was this asked before?
+// nativeMiddleware authorizes and checks requests to operations of the native API, and replays the
+// responses of repeated idempotent requests.
 func (a *API) nativeMiddleware(ctx huma.Context, next func(huma.Context)) {
-	called := a.routesByID[ctx.Operation().OperationID]
+	to := a.routesByID[ctx.Operation().OperationID]
 	r, w := humago.Unwrap(ctx)
-	if err := a.authorize(called, r); err != nil {
+	if err := a.authorize(to, r); err != nil {
 		a.responder.ProblemFor(r.Context(), err).Write(w)
 		return
 	}
 	in := &operation.RequestContext{BaseContext: ctx, Values: map[string]string{}}
-	if err := a.reader.Read(called, r, ctx.Operation(), in); err != nil {
+	if err := a.reader.Read(to, r, ctx.Operation(), in); err != nil {
 		a.responder.ProblemFor(r.Context(), err).Write(w)
 		return
 	}
@@ -212,9 +215,10 @@ func (a *API) nativeMiddleware(ctx huma.Context, next func(huma.Context)) {
 		a.responder.ProblemFor(r.Context(), err).Write(w)
 		return
 	}
-	a.runIdempotent(called, r, in, next)
+	a.runIdempotent(to, r, in, next)
 }
 
+// authorize authenticates a request, applies the rate limit, and checks the scope of the route.
 func (a *API) authorize(to *operation.Route, r *http.Request) error {
 	key, err := a.authenticate(r)
 	if err != nil {

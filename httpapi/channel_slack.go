@@ -24,8 +24,14 @@ type slackOut struct{ Body slackResponse }
 
 func toSlack(s gateway.EndpointState) *slackOut {
 	return &slackOut{slackResponse{
-		BotUserID: operation.NullableString(s.Settings[adapters.BotUserID]), CommandsURL: webhookURL(s, "/commands"), Enabled: isEnabled(s), Mode: operation.NullableString(string(s.Mode)),
-		Status: string(s.Status), TeamID: operation.NullableString(s.Address), TeamName: operation.NullableString(s.Settings[adapters.TeamName]), WebhookURL: webhookURL(s, "/events"),
+		BotUserID:   operation.NullableString(s.Settings[adapters.BotUserID]),
+		CommandsURL: webhookURL(s, "/commands"),
+		Enabled:     isEnabled(s),
+		Mode:        operation.NullableString(string(s.Mode)),
+		Status:      string(s.Status),
+		TeamID:      operation.NullableString(s.Address),
+		TeamName:    operation.NullableString(s.Settings[adapters.TeamName]),
+		WebhookURL:  webhookURL(s, "/events"),
 	}}
 }
 
@@ -45,7 +51,9 @@ func (a *API) setUpSlack(ctx context.Context, in *struct {
 	InstancePath
 	Body slackSetUp
 }) (*slackOut, error) {
-	mode, creds := adapters.Webhook, adapters.Credentials{adapters.BotToken: in.Body.BotToken, adapters.SigningSecret: in.Body.SigningSecret}
+	mode, creds := adapters.Webhook, adapters.Credentials{
+		adapters.BotToken: in.Body.BotToken, adapters.SigningSecret: in.Body.SigningSecret,
+	}
 	if token := in.Body.AppToken.Value; token != "" {
 		mode, creds[adapters.AppToken] = adapters.Socket, token
 	}

@@ -21,7 +21,10 @@ type phoneOut struct{ Body phoneResponse }
 
 func toPhone(s gateway.EndpointState) *phoneOut {
 	return &phoneOut{phoneResponse{
-		Enabled: isEnabled(s), PhoneNumber: operation.NullableString(strings.TrimPrefix(s.Address, "whatsapp:")), Status: string(s.Status), WebhookURL: webhookURL(s, ""),
+		Enabled:     isEnabled(s),
+		PhoneNumber: operation.NullableString(strings.TrimPrefix(s.Address, "whatsapp:")),
+		Status:      string(s.Status),
+		WebhookURL:  webhookURL(s, ""),
 	}}
 }
 

@@ -25,9 +25,15 @@ type telegramOut struct{ Body telegramResponse }
 
 func toTelegram(instance string, s gateway.EndpointState) *telegramOut {
 	return &telegramOut{telegramResponse{
-		BotUsername: operation.NullableString(s.Settings[adapters.BotUsername]), HasBotToken: s.Status != gateway.EndpointNotConfigured, InstanceID: instance,
-		Message: operation.NullableString(telegramMessage(s)), Mode: operation.NullableString(string(s.Mode)), Status: string(s.Status), TelegramEnabled: isEnabled(s),
-		WebhookRegistered: s.Status == gateway.EndpointActive && s.Mode == adapters.Webhook, WebhookURL: webhookURL(s, ""),
+		BotUsername:       operation.NullableString(s.Settings[adapters.BotUsername]),
+		HasBotToken:       s.Status != gateway.EndpointNotConfigured,
+		InstanceID:        instance,
+		Message:           operation.NullableString(telegramMessage(s)),
+		Mode:              operation.NullableString(string(s.Mode)),
+		Status:            string(s.Status),
+		TelegramEnabled:   isEnabled(s),
+		WebhookRegistered: s.Status == gateway.EndpointActive && s.Mode == adapters.Webhook,
+		WebhookURL:        webhookURL(s, ""),
 	}}
 }
 

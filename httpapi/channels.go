@@ -27,21 +27,26 @@ type channelsResponse struct {
 }
 
 func (a *API) listChannels(ctx context.Context, in *InstancePath) (*struct{ Body channelsResponse }, error) {
-	seats, err := a.Endpoints.EndpointStates(ctx, operation.CallerOf(ctx).TenantID, in.InstanceID)
+	states, err := a.Endpoints.EndpointStates(ctx, operation.CallerOf(ctx).TenantID, in.InstanceID)
 	if err != nil {
 		return nil, operation.NameNotFound("Instance", err)
 	}
-	out := channelsResponse{Channels: []channelResponse{}, Count: len(seats)}
-	for _, s := range seats {
+	out := channelsResponse{Channels: []channelResponse{}, Count: len(states)}
+	for _, s := range states {
 		out.Channels = append(out.Channels, channelResponse{
-			Address: operation.NullableString(s.Address), Channel: string(s.Channel), Enabled: isEnabled(s), ErrorMessage: operation.NullableString(s.ErrorMessage),
-			LastEventAt: operation.NullableTime(s.LastEventAt), Status: string(s.Status), WebhookURL: webhookURL(s, adapters.TraitsOf(s.Channel).WebhookSuffix),
+			Address:      operation.NullableString(s.Address),
+			Channel:      string(s.Channel),
+			Enabled:      isEnabled(s),
+			ErrorMessage: operation.NullableString(s.ErrorMessage),
+			LastEventAt:  operation.NullableTime(s.LastEventAt),
+			Status:       string(s.Status),
+			WebhookURL:   webhookURL(s, adapters.TraitsOf(s.Channel).WebhookSuffix),
 		})
 	}
 	return &struct{ Body channelsResponse }{out}, nil
 }
 
-// endpoint gives the endpoint of a channel; one that was never set up is a seat too.
+// endpoint returns the state of an endpoint. If there is none, its status is not_configured.
 func (a *API) endpoint(ctx context.Context, instance string, channel adapters.Channel) (gateway.EndpointState, error) {
 	s, err := a.Endpoints.EndpointState(ctx, operation.CallerOf(ctx).TenantID, instance, channel)
 	if errors.Is(err, gateway.ErrNoEndpoint) {
@@ -73,20 +78,21 @@ func gracePeriodOption(seconds fastapi.Optional[int]) *time.Duration {
 
 func (a *API) removeChannel(ctx context.Context, instance string, channel adapters.Channel) (*operation.NoBody, error) {
 	key := operation.CallerOf(ctx)
-	return nil, operation.NameNotFound("Instance", a.Endpoints.Remove(ctx, key.TenantID, instance, channel, key.Actor()))
+	return nil, operation.NameNotFound(
+		"Instance", a.Endpoints.Remove(ctx, key.TenantID, instance, channel, key.Actor()),
+	)
 }
 
-// isEnabled reports whether an endpoint is set up and not switched off; it may be in
-// error.
+// isEnabled reports whether an endpoint is set up and not disabled. It may have the status error.
 func isEnabled(s gateway.EndpointState) bool {
 	return s.Status == gateway.EndpointActive || s.Status == gateway.EndpointError
 }
 
-// webhookURL gives the URL that a provider calls, below the main one; null when it calls
-// none.
-func webhookURL(s gateway.EndpointState, below string) *string {
+// webhookURL returns the URL that the provider calls, with a suffix, or nil if the endpoint does
+// not use webhooks.
+func webhookURL(s gateway.EndpointState, suffix string) *string {
 	if s.WebhookURL == "" || s.Mode == adapters.Polling || s.Mode == adapters.Socket {
 		return nil
 	}
-	return operation.NullableString(s.WebhookURL + below)
+	return operation.NullableString(s.WebhookURL + suffix)
 }

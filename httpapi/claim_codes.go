@@ -18,8 +18,8 @@ type claimCodeResponse struct {
 
 type claimCodeOut struct{ Body claimCodeResponse }
 
-// issueClaimCode makes a new code each time it is called, and ends the one before:
-// an answer kept for a repeated call would be a code kept.
+// issueClaimCode issues a new code and revokes the previous one. It is not idempotent, because
+// replaying the response would require storing the code.
 func (a *API) issueClaimCode(ctx context.Context, in *IdentityPath) (*claimCodeOut, error) {
 	key := operation.CallerOf(ctx)
 	if err := a.checkIdentityWrite(ctx, key, *in); err != nil {
@@ -29,23 +29,23 @@ func (a *API) issueClaimCode(ctx context.Context, in *IdentityPath) (*claimCodeO
 	if err != nil {
 		return nil, operation.NameNotFound("Identity", err)
 	}
-	seat, ok := a.claimEndpoint(ctx, issued)
+	endpoint, ok := a.claimEndpoint(ctx, issued)
 	return &claimCodeOut{claimCodeResponse{
 		Code: issued.Code, ExpiresInSeconds: int(claim.CodeTTL.Seconds()), IdentityID: in.IdentityID,
-		Instructions: a.Instructions(issued, seat, ok),
+		Instructions: a.Instructions(issued, endpoint, ok),
 	}}, nil
 }
 
-// claimEndpoint gives the working endpoint that a code is to be typed to, when it is a
-// certain one. The code is issued by now: what cannot be found out only makes the
-// sentence plainer.
-func (a *API) claimEndpoint(ctx context.Context, issued claim.IssuedCode) (gateway.EndpointState, bool) {
+// claimEndpoint returns the active endpoint of the instance that a code is for. ok is false if
+// there is none, if the code is for all instances, or if the lookup fails; the instructions are
+// then less specific.
+func (a *API) claimEndpoint(ctx context.Context, issued claim.IssuedCode) (endpoint gateway.EndpointState, ok bool) {
 	if issued.InstanceID == "" || a.Endpoints == nil {
 		return gateway.EndpointState{}, false
 	}
-	seat, err := a.Endpoints.EndpointState(ctx, issued.TenantID, issued.InstanceID, adapters.Channel(issued.Channel))
-	if err != nil || seat.Status != gateway.EndpointActive {
+	endpoint, err := a.Endpoints.EndpointState(ctx, issued.TenantID, issued.InstanceID, adapters.Channel(issued.Channel))
+	if err != nil || endpoint.Status != gateway.EndpointActive {
 		return gateway.EndpointState{}, false
 	}
-	return seat, true
+	return endpoint, true
 }

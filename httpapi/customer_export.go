@@ -17,13 +17,20 @@ import (
 type ExportStore interface {
 	// CustomerHistory returns the addresses that a customer has owned, oldest first.
 	CustomerHistory(ctx context.Context, tenant, customer string) ([]identity.Ownership, error)
-	// CustomerConversations returns the conversations in which a customer has written. A nonempty instance limits them
-	// to that instance.
-	CustomerConversations(ctx context.Context, q gateway.CustomerConversationQuery) ([]gateway.CustomerConversation, error)
-	// ReceivedMessages returns the messages from the customer in a conversation, in order, whose Seq is above after.
-	ReceivedMessages(ctx context.Context, t gateway.CustomerConversation, after int64, limit int) ([]gateway.ReceivedMessage, error)
-	// SentMessages returns the messages to the customer in a conversation, in order, whose Seq is above after.
-	SentMessages(ctx context.Context, t gateway.CustomerConversation, after int64, limit int) ([]gateway.SentMessage, error)
+	// CustomerConversations returns the conversations in which a customer has written.
+	CustomerConversations(
+		ctx context.Context, q gateway.CustomerConversationQuery,
+	) ([]gateway.CustomerConversation, error)
+	// ReceivedMessages returns the messages from the customer in a conversation, in order, whose
+	// Seq is above after.
+	ReceivedMessages(
+		ctx context.Context, t gateway.CustomerConversation, after int64, limit int,
+	) ([]gateway.ReceivedMessage, error)
+	// SentMessages returns the messages to the customer in a conversation, in order, whose Seq is
+	// above after.
+	SentMessages(
+		ctx context.Context, t gateway.CustomerConversation, after int64, limit int,
+	) ([]gateway.SentMessage, error)
 }
 
 type exportResponse struct {
@@ -79,9 +86,8 @@ type sentResponse struct {
 	Text      string    `json:"text"`
 }
 
-// exportCustomer pours everything that is kept about a customer, some rows at a time.
-// A key limited to one instance gets what concerns that instance, and a key gets no part
-// for which it could not ask by itself.
+// exportCustomer streams all data about a customer. A key limited to one instance gets the data of
+// that instance. Parts for which the key lacks the scope are empty and listed in withheld.
 func (a *API) exportCustomer(ctx context.Context, in *CustomerPath, _ http.Header) (*operation.StreamResponse, error) {
 	key := operation.CallerOf(ctx)
 	c, err := a.Stores.Customers.Customer(ctx, key.TenantID, in.CustomerID)
@@ -92,9 +98,12 @@ func (a *API) exportCustomer(ctx context.Context, in *CustomerPath, _ http.Heade
 		return nil, err
 	}
 	e := customerExport{API: a, key: key, customer: c}
-	return &operation.StreamResponse{ContentType: "application/json", FileName: "customer-" + c.ID + ".json", Write: e.write}, nil
+	return &operation.StreamResponse{
+		ContentType: "application/json", FileName: "customer-" + c.ID + ".json", Write: e.write,
+	}, nil
 }
 
+// A customerExport writes the export of a customer.
 type customerExport struct {
 	*API
 	key      identity.APIKey
@@ -143,12 +152,17 @@ func (e customerExport) writeIdentities(ctx context.Context, j *jsonWriter) erro
 }
 
 func (e customerExport) writeHistory(ctx context.Context, j *jsonWriter) error {
-	spans, err := e.Stores.Exports.CustomerHistory(ctx, e.key.TenantID, e.customer.ID)
+	owners, err := e.Stores.Exports.CustomerHistory(ctx, e.key.TenantID, e.customer.ID)
 	shown := []ownedResponse{}
-	for _, o := range spans {
+	for _, o := range owners {
 		if operation.CanReadIdentity(e.key, identity.Identity{InstanceID: o.InstanceID}) {
 			shown = append(shown, ownedResponse{
-				Channel: o.Channel, ExternalID: o.ExternalID, IdentityID: o.IdentityID, InstanceID: operation.NullableString(o.InstanceID), Since: o.Since.UTC(), Until: operation.NullableTime(o.Until),
+				Channel:    o.Channel,
+				ExternalID: o.ExternalID,
+				IdentityID: o.IdentityID,
+				InstanceID: operation.NullableString(o.InstanceID),
+				Since:      o.Since.UTC(),
+				Until:      operation.NullableTime(o.Until),
 			})
 		}
 	}
@@ -157,7 +171,7 @@ func (e customerExport) writeHistory(ctx context.Context, j *jsonWriter) error {
 }
 
 func (e customerExport) writeConversations(ctx context.Context, j *jsonWriter) error {
-	talks, err := e.Stores.Exports.CustomerConversations(ctx, gateway.CustomerConversationQuery{
+	conversations, err := e.Stores.Exports.CustomerConversations(ctx, gateway.CustomerConversationQuery{
 		TenantID: e.key.TenantID, CustomerID: e.customer.ID, InstanceID: e.key.InstanceID,
 	})
 	if err != nil {
@@ -165,7 +179,7 @@ func (e customerExport) writeConversations(ctx context.Context, j *jsonWriter) e
 	}
 	j.name("conversations")
 	j.open("[")
-	for _, t := range talks {
+	for _, t := range conversations {
 		if err := e.writeConversation(ctx, j, t); err != nil {
 			return err
 		}
@@ -201,9 +215,14 @@ func (e customerExport) writeConversation(ctx context.Context, j *jsonWriter, t 
 }
 
 func toReceived(m gateway.ReceivedMessage) receivedResponse {
-	r := receivedResponse{Attachments: []fileResponse{}, ID: m.ID, Kind: m.Kind, ReceivedAt: m.ReceivedAt.UTC(), SentAt: operation.NullableTime(m.SentAt), Text: m.Text}
+	r := receivedResponse{
+		Attachments: []fileResponse{}, ID: m.ID, Kind: m.Kind, ReceivedAt: m.ReceivedAt.UTC(),
+		SentAt: operation.NullableTime(m.SentAt), Text: m.Text,
+	}
 	for _, f := range m.Attachments {
-		shown := fileResponse{Filename: operation.NullableString(f.Name), Kind: f.Kind, MIMEType: operation.NullableString(f.MIME)}
+		shown := fileResponse{
+			Filename: operation.NullableString(f.Name), Kind: f.Kind, MIMEType: operation.NullableString(f.MIME),
+		}
 		if f.Size > 0 {
 			shown.Size = &f.Size
 		}
@@ -220,8 +239,11 @@ func (e customerExport) writeAudit(ctx context.Context, j *jsonWriter) error {
 		func(ev identity.Event) string { return ev.ID }, toEvent)
 }
 
-// writeList writes a list of any length, piece rows in memory at a time.
-func writeList[R, T any, C comparable](j *jsonWriter, name string, from C, list func(after C) ([]R, error), at func(R) C, show func(R) T) error {
+// writeList writes a list of any length in batches of batchRows. list returns the rows after a
+// position, at returns the position of a row, and show converts a row.
+func writeList[R, T any, C comparable](
+	j *jsonWriter, name string, from C, list func(after C) ([]R, error), at func(R) C, show func(R) T,
+) error {
 	j.name(name)
 	j.open("[")
 	for {
@@ -241,12 +263,12 @@ func writeList[R, T any, C comparable](j *jsonWriter, name string, from C, list 
 	}
 }
 
-// A jsonWriter writes objects and lists whose ends nobody knows yet. It stops at the
-// first error and keeps it.
+// A jsonWriter writes JSON incrementally. After an error it writes nothing more; the error is in
+// err.
 type jsonWriter struct {
 	w        io.Writer
 	err      error
-	nonEmpty []bool // of every object and list that is open: something is in it
+	nonEmpty []bool // for each open object or list: it has an item
 }
 
 func (j *jsonWriter) raw(s string) {
@@ -255,17 +277,19 @@ func (j *jsonWriter) raw(s string) {
 	}
 }
 
+// open writes an opening bracket.
 func (j *jsonWriter) open(bracket string) {
 	j.raw(bracket)
 	j.nonEmpty = append(j.nonEmpty, false)
 }
 
+// close writes the closing bracket of the innermost object or list.
 func (j *jsonWriter) close(bracket string) {
 	j.raw(bracket)
 	j.nonEmpty = j.nonEmpty[:len(j.nonEmpty)-1]
 }
 
-// beginItem begins the next thing of what is open.
+// beginItem writes the separator before the next item of the innermost object or list.
 func (j *jsonWriter) beginItem() {
 	if last := len(j.nonEmpty) - 1; j.nonEmpty[last] {
 		j.raw(",")
@@ -274,11 +298,13 @@ func (j *jsonWriter) beginItem() {
 	}
 }
 
+// name writes the name of the next field.
 func (j *jsonWriter) name(name string) {
 	j.beginItem()
 	j.raw(`"` + name + `":`)
 }
 
+// value writes the JSON of v.
 func (j *jsonWriter) value(v any) {
 	b, err := fastapi.Encode(v)
 	if err != nil && j.err == nil {
@@ -287,6 +313,7 @@ func (j *jsonWriter) value(v any) {
 	j.raw(string(b))
 }
 
+// field writes a field of an object.
 func (j *jsonWriter) field(name string, v any) {
 	j.name(name)
 	j.value(v)

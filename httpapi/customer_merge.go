@@ -13,15 +13,16 @@ import (
 
 // MergeStore merges customers.
 type MergeStore interface {
-	// MergeCustomer moves the identities of one customer to another and hides the first one. Without mayGrant, it
-	// returns identity.ErrGrantRequired if a verified identity or one with the owner role would move. It returns
-	// identity.ErrNotFound if either customer does not exist.
+	// MergeCustomer moves the identities of one customer to another and hides the first one.
+	// Without MayGrant, it returns identity.ErrGrantRequired if a verified identity or one with the
+	// owner role would move. It returns identity.ErrNotFound if either customer does not exist.
 	MergeCustomer(ctx context.Context, m identity.MergeRequest, by identity.Actor) (identity.Merge, error)
-	// UndoMerge restores a merged customer and those of its identities that still belong to the other one. It returns
-	// identity.ErrNotFound, identity.ErrIdentifierReused, and identity.ErrGrantRequired under the condition of
-	// MergeCustomer.
+	// UndoMerge restores a merged customer and those of its identities that still belong to the
+	// other one. It returns identity.ErrNotFound, identity.ErrIdentifierReused, and
+	// identity.ErrGrantRequired under the condition of MergeCustomer.
 	UndoMerge(ctx context.Context, tenant, id string, mayGrant bool, by identity.Actor) (identity.Customer, error)
-	// MergedInto returns the ID of the customer that a merged customer is now part of, or identity.ErrNotFound.
+	// MergedInto returns the ID of the customer that a merged customer is now part of, or
+	// identity.ErrNotFound.
 	MergedInto(ctx context.Context, tenant, id string) (string, error)
 }
 
@@ -43,7 +44,9 @@ func (a *API) mergeCustomer(ctx context.Context, in *struct {
 }) (*mergeOut, error) {
 	key := operation.CallerOf(ctx)
 	if in.Body.Into == in.CustomerID {
-		return nil, fastapi.ValidationProblem(fastapi.ValueError("a customer cannot be merged into itself", "body", "into"))
+		return nil, fastapi.ValidationProblem(fastapi.ValueError(
+			"a customer cannot be merged into itself", "body", "into",
+		))
 	}
 	if key.InstanceID != "" {
 		return nil, operation.KeyLimitedProblem()
@@ -58,7 +61,12 @@ func (a *API) mergeCustomer(ctx context.Context, in *struct {
 	case err != nil:
 		return nil, operation.NameNotFound("Customer", err)
 	}
-	return &mergeOut{mergeResponse{CustomerID: m.CustomerID, Identities: m.IdentityCount, Into: m.TargetID, MergedAt: m.At.UTC(), UndoUntil: m.UndoUntil().UTC()}}, nil
+	return &mergeOut{
+		mergeResponse{
+			CustomerID: m.CustomerID, Identities: m.IdentityCount, Into: m.TargetID, MergedAt: m.At.UTC(),
+			UndoUntil: m.UndoUntil().UTC(),
+		},
+	}, nil
 }
 
 func (a *API) undoMerge(ctx context.Context, in *CustomerPath) (*customerOut, error) {
@@ -80,11 +88,12 @@ func (a *API) undoMerge(ctx context.Context, in *CustomerPath) (*customerOut, er
 	return &customerOut{toCustomer(c)}, nil
 }
 
-// createCustomer gives the customer that a path names.
-func (p CustomerPath) createCustomer() string { return p.CustomerID }
+// customer returns the ID in the path. handleCustomer requires it.
+func (p CustomerPath) customer() string { return p.CustomerID }
 
-// handleCustomer is do for operations on a customer: of one that was merged it says who it
-// is now. The answer is 404 all the same: nobody acts on another customer than named.
+// handleCustomer is operation.Handle for operations on a customer. For a customer that was merged,
+// the 404 response contains the ID of the merged customer. The operation is not applied to that
+// customer.
 func handleCustomer[I, O any](a *API, f func(context.Context, *I) (*O, error)) operation.Handler {
 	return operation.Handle(func(ctx context.Context, in *I) (*O, error) {
 		out, err := f(ctx, in)
@@ -92,20 +101,21 @@ func handleCustomer[I, O any](a *API, f func(context.Context, *I) (*O, error)) o
 			return out, nil
 		}
 		if p := operation.DomainProblem(err); p != nil && p.Status == http.StatusNotFound {
-			err = a.explainMerge(ctx, any(in).(interface{ createCustomer() string }).createCustomer(), err)
+			err = a.explainMerge(ctx, any(in).(interface{ customer() string }).customer(), err)
 		}
 		return nil, err
 	})
 }
 
-// explainMerge puts in place of err, about a customer who is not found, who they are now.
+// explainMerge returns a problem with the ID of the customer that a customer was merged into. If it
+// was not merged, it returns err.
 func (a *API) explainMerge(ctx context.Context, customer string, err error) error {
-	into, serr := a.Stores.Merges.MergedInto(ctx, operation.CallerOf(ctx).TenantID, customer)
+	into, mergeErr := a.Stores.Merges.MergedInto(ctx, operation.CallerOf(ctx).TenantID, customer)
 	switch {
-	case serr == nil:
+	case mergeErr == nil:
 		return fastapi.NewProblem(http.StatusNotFound, "Customer was merged into "+into)
-	case errors.Is(serr, identity.ErrNotFound):
+	case errors.Is(mergeErr, identity.ErrNotFound):
 		return err
 	}
-	return serr
+	return mergeErr
 }

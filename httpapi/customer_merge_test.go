@@ -76,7 +76,7 @@ func TestDeleteCustomer_Erase(t *testing.T) {
 	}
 	proofs.err = errors.New("redis is away")
 	w.expect(w.request("DELETE", "/v1/customers/"+w.customer+"?erase=true", ""), 204, "")
-	if len(w.store.data.erased) != 1 || !strings.Contains(w.log.String(), "not dropped") {
+	if len(w.store.data.erased) != 1 || !strings.Contains(w.log.String(), "drop codes of deleted identities failed") {
 		t.Errorf("erased %v", w.store.data.erased)
 	}
 	w.expect(w.request("DELETE", "/v1/customers/"+w.customer+"?erase=true", ""), 404, `{"detail":"Customer not found"}`)

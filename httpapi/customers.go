@@ -13,15 +13,22 @@ import (
 
 // CustomerStore stores customers. Its methods return identity.ErrNotFound for unknown customers.
 type CustomerStore interface {
-	// CreateCustomer stores a customer. It returns identity.ErrEmailTaken if another customer has the email address.
+	// CreateCustomer stores a customer. It returns identity.ErrEmailTaken if another customer has
+	// the email address.
 	CreateCustomer(ctx context.Context, c identity.Customer, by identity.Actor) (identity.Customer, error)
 	Customer(ctx context.Context, tenant, id string) (identity.Customer, error)
-	EditCustomer(ctx context.Context, tenant, id string, e identity.CustomerEdit, by identity.Actor) (identity.Customer, error)
-	ListCustomers(ctx context.Context, tenant string, q identity.CustomerQuery, after string, limit int) ([]identity.Customer, error)
-	// DeleteCustomer removes a customer, its identities, and the records needed to undo merges into it. Conversations
-	// remain, without a customer. It returns the targets whose claim codes are void.
+	EditCustomer(
+		ctx context.Context, tenant, id string, e identity.CustomerEdit, by identity.Actor,
+	) (identity.Customer, error)
+	ListCustomers(
+		ctx context.Context, tenant string, q identity.CustomerQuery, after string, limit int,
+	) ([]identity.Customer, error)
+	// DeleteCustomer removes a customer, its identities, and the records needed to undo merges into
+	// it. Conversations remain, without a customer. It returns the targets whose claim codes are
+	// void.
 	DeleteCustomer(ctx context.Context, tenant, id string, by identity.Actor) (void []claim.Target, err error)
-	// EraseCustomer is DeleteCustomer that also removes all personal data. It also accepts deleted customers.
+	// EraseCustomer is DeleteCustomer that also removes all personal data. It also accepts deleted
+	// customers.
 	EraseCustomer(ctx context.Context, tenant, id string, by identity.Actor) (void []claim.Target, err error)
 }
 
@@ -41,13 +48,21 @@ type customerResponse struct {
 
 func toCustomer(c identity.Customer) customerResponse {
 	return customerResponse{
-		ID: c.ID, Email: operation.NullableString(c.Email), PhoneNumber: operation.NullableString(c.PhoneNumber), FirstName: operation.NullableString(c.FirstName), LastName: operation.NullableString(c.LastName),
-		CompanyName: operation.NullableString(c.CompanyName), Locale: operation.NullableString(c.Locale), Timezone: operation.NullableString(c.Timezone), Metadata: fastapi.Object(c.Metadata),
-		CreatedAt: c.CreatedAt.UTC(), UpdatedAt: c.UpdatedAt.UTC(),
+		ID:          c.ID,
+		Email:       operation.NullableString(c.Email),
+		PhoneNumber: operation.NullableString(c.PhoneNumber),
+		FirstName:   operation.NullableString(c.FirstName),
+		LastName:    operation.NullableString(c.LastName),
+		CompanyName: operation.NullableString(c.CompanyName),
+		Locale:      operation.NullableString(c.Locale),
+		Timezone:    operation.NullableString(c.Timezone),
+		Metadata:    fastapi.Object(c.Metadata),
+		CreatedAt:   c.CreatedAt.UTC(),
+		UpdatedAt:   c.UpdatedAt.UTC(),
 	}
 }
 
-// customerFields is the body of a new customer and of a change to one.
+// customerFields is the request body for creating and changing a customer.
 type customerFields struct {
 	Email       fastapi.Optional[string]         `json:"email,omitempty" minLength:"1" maxLength:"254" format:"email" doc:"Unique in the tenant, without regard to case."`
 	PhoneNumber fastapi.Optional[string]         `json:"phone_number,omitempty" minLength:"1" maxLength:"30" format:"phone" doc:"With the country code; kept in E.164."`
@@ -59,7 +74,7 @@ type customerFields struct {
 	Metadata    fastapi.Optional[fastapi.Object] `json:"metadata,omitempty"`
 }
 
-// CustomerPath names the customer a call is about.
+// CustomerPath is the path parameter of a customer.
 type CustomerPath struct {
 	CustomerID string `path:"customer_id" format:"uuid"`
 }
@@ -69,8 +84,16 @@ type customerOut struct{ Body customerResponse }
 func (a *API) createCustomer(ctx context.Context, in *struct{ Body customerFields }) (*customerOut, error) {
 	key, b := operation.CallerOf(ctx), in.Body
 	c, err := a.Stores.Customers.CreateCustomer(ctx, identity.Customer{
-		ID: resourceID(ctx), TenantID: key.TenantID, Email: b.Email.Value, PhoneNumber: b.PhoneNumber.Value, FirstName: b.FirstName.Value, LastName: b.LastName.Value,
-		CompanyName: b.CompanyName.Value, Locale: b.Locale.Value, Timezone: b.Timezone.Value, Metadata: b.Metadata.Value.Raw(),
+		ID:          resourceID(ctx),
+		TenantID:    key.TenantID,
+		Email:       b.Email.Value,
+		PhoneNumber: b.PhoneNumber.Value,
+		FirstName:   b.FirstName.Value,
+		LastName:    b.LastName.Value,
+		CompanyName: b.CompanyName.Value,
+		Locale:      b.Locale.Value,
+		Timezone:    b.Timezone.Value,
+		Metadata:    b.Metadata.Value.Raw(),
 	}, key.Actor())
 	return &customerOut{toCustomer(c)}, err
 }
@@ -86,8 +109,14 @@ func (a *API) editCustomer(ctx context.Context, in *struct {
 }) (*customerOut, error) {
 	key, b := operation.CallerOf(ctx), in.Body
 	c, err := a.Stores.Customers.EditCustomer(ctx, key.TenantID, in.CustomerID, identity.CustomerEdit{
-		Email: b.Email.Edit(), PhoneNumber: b.PhoneNumber.Edit(), FirstName: b.FirstName.Edit(), LastName: b.LastName.Edit(),
-		CompanyName: b.CompanyName.Edit(), Locale: b.Locale.Edit(), Timezone: b.Timezone.Edit(), Metadata: fastapi.MetadataEdit(b.Metadata),
+		Email:       b.Email.Edit(),
+		PhoneNumber: b.PhoneNumber.Edit(),
+		FirstName:   b.FirstName.Edit(),
+		LastName:    b.LastName.Edit(),
+		CompanyName: b.CompanyName.Edit(),
+		Locale:      b.Locale.Edit(),
+		Timezone:    b.Timezone.Edit(),
+		Metadata:    fastapi.MetadataEdit(b.Metadata),
 	}, key.Actor())
 	return &customerOut{toCustomer(c)}, operation.NameNotFound("Customer", err)
 }
@@ -105,21 +134,27 @@ func (a *API) listCustomers(ctx context.Context, in *struct {
 }) (*operation.PageOut[customerResponse], error) {
 	tenant := operation.CallerOf(ctx).TenantID
 	q := identity.CustomerQuery{
-		Email: in.Email, Phone: in.PhoneNumber, Name: strings.TrimSpace(in.Name), ExternalID: strings.TrimSpace(in.ExternalID),
-		EmailPrefix: in.EmailPrefix, ExternalPrefix: strings.TrimSpace(in.ExternalPrefix),
+		Email:          in.Email,
+		Phone:          in.PhoneNumber,
+		Name:           strings.TrimSpace(in.Name),
+		ExternalID:     strings.TrimSpace(in.ExternalID),
+		EmailPrefix:    in.EmailPrefix,
+		ExternalPrefix: strings.TrimSpace(in.ExternalPrefix),
 	}
-	var blank []fastapi.Violation // would find everybody
-	for _, f := range []struct{ name, given, clean string }{
-		{"name", in.Name, q.Name}, {"external_id", in.ExternalID, q.ExternalID}, {"external_id_prefix", in.ExternalPrefix, q.ExternalPrefix},
+	var blank []fastapi.Violation // a blank filter would match all customers
+	for _, f := range []struct{ name, value, trimmed string }{
+		{"name", in.Name, q.Name},
+		{"external_id", in.ExternalID, q.ExternalID},
+		{"external_id_prefix", in.ExternalPrefix, q.ExternalPrefix},
 	} {
-		if f.given != "" && f.clean == "" {
+		if f.value != "" && f.trimmed == "" {
 			blank = append(blank, fastapi.ValueError("must not be blank", "query", f.name))
 		}
 	}
 	if blank != nil {
 		return nil, fastapi.ValidationProblem(blank...)
 	}
-	if in.PhonePrefix != "" { // a "+" in a query arrives as a blank when it was not escaped
+	if in.PhonePrefix != "" { // an unescaped "+" in a query is decoded as a space
 		q.PhonePrefix = "+" + strings.TrimLeft(in.PhonePrefix, "+ ")
 	}
 	return operation.FetchPage(in.PageQuery, func(after string, limit int) ([]identity.Customer, error) {
@@ -127,7 +162,7 @@ func (a *API) listCustomers(ctx context.Context, in *struct {
 	}, func(c identity.Customer) string { return c.ID }, toCustomer)
 }
 
-// A CodeDropper forgets what proves the claim codes of identities that are gone.
+// A CodeDropper drops the claim codes of a target.
 type CodeDropper interface {
 	Drop(ctx context.Context, s claim.Target) error
 }
@@ -152,15 +187,16 @@ func (a *API) deleteCustomer(ctx context.Context, in *struct {
 	return nil, nil
 }
 
-// dropCodes drops proofs of codes. The database refuses the codes already, and proofs
-// expire by themselves: what cannot be dropped now is logged and left to that.
+// dropCodes drops the claim codes of deleted identities. If that fails, the codes expire by
+// themselves; the database already rejects them.
 func (a *API) dropCodes(ctx context.Context, void []claim.Target) {
 	if a.CodeDropper == nil {
 		return
 	}
 	for _, s := range void {
 		if err := a.CodeDropper.Drop(ctx, s); err != nil {
-			a.Log.WarnContext(ctx, "proofs of deleted identities not dropped", "request_id", operation.RequestInfoOf(ctx).ID, "err", err)
+			a.Log.WarnContext(ctx, "drop codes of deleted identities failed",
+				"request_id", operation.RequestInfoOf(ctx).ID, "error", err)
 			return
 		}
 	}

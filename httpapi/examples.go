@@ -35,7 +35,7 @@ const (
 	examplePhoneSetUp = `{"account_sid":"ACXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX","auth_token":"…","phone_number":"+61400111222"}`
 )
 
-// examples are the examples of every operation, by its id.
+// examples returns the examples of all operations by ID.
 func examples() map[string]operation.Example {
 	return map[string]operation.Example{
 		"create_customer": {Request: `{"email":"steve@example.com","first_name":"Steve","locale":"en-AU","phone_number":"+61400111222","timezone":"Australia/Sydney"}`, Response: exampleCustomer},

@@ -20,8 +20,8 @@ type HealthStore interface {
 
 const readyTimeout = 2 * time.Second
 
-// mountHealth serves what watches over the program: it is alive, it can take work,
-// and its figures. None of it needs a key, and none of it says more than yes or no.
+// mountHealth serves liveness, readiness and metrics. They require no API key and disclose no
+// details of errors.
 func (a *API) mountHealth(mux *http.ServeMux) {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]any{"status": "ok"})
@@ -30,6 +30,8 @@ func (a *API) mountHealth(mux *http.ServeMux) {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Metrics, promhttp.HandlerOpts{Registry: a.Metrics}))
 }
 
+// readyz responds with 200 if all dependencies are available and the API is not draining, else with
+// 503.
 func (a *API) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
@@ -37,23 +39,23 @@ func (a *API) readyz(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusServiceUnavailable, map[string]any{"status": "draining"})
 		return
 	}
-	status, word, checks := http.StatusOK, "ok", map[string]string{}
+	status, text, checks := http.StatusOK, "ok", map[string]string{}
 	for _, part := range a.dependencies() {
 		checks[part.name] = "ok"
 		if err := part.check(ctx); err != nil {
-			checks[part.name], status, word = "unavailable", http.StatusServiceUnavailable, "unavailable"
-			a.Log.WarnContext(ctx, "not ready", "part", part.name, "err", err)
+			checks[part.name], status, text = "unavailable", http.StatusServiceUnavailable, "unavailable"
+			a.Log.WarnContext(ctx, "not ready", "dependency", part.name, "error", err)
 		}
 	}
 	if a.Overloaded != nil {
-		// Told, and no reason to be passed by: all replicas share what waits, and one that
-		// answers tells providers when to come again.
+		// Load does not make a replica unready: the backlog is shared by all replicas, and a
+		// replica under load tells providers when to retry.
 		checks["load"] = "ok"
 		if a.Overloaded() {
 			checks["load"] = "high"
 		}
 	}
-	writeJSON(w, status, map[string]any{"status": word, "checks": checks})
+	writeJSON(w, status, map[string]any{"status": text, "checks": checks})
 }
 
 type dependency struct {
@@ -70,7 +72,7 @@ func (a *API) dependencies() []dependency {
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
-	body, _ := fastapi.Encode(v) // texts only: cannot fail
+	body, _ := fastapi.Encode(v) // strings only: cannot fail
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)

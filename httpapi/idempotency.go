@@ -19,12 +19,16 @@ import (
 
 // IdempotencyStore stores the responses of idempotent requests.
 type IdempotencyStore interface {
-	// ReserveIdempotencyKey reserves a key for the first request that uses it. That request gets found == false and, in
-	// ResourceID, the ID of what it creates; it must end with SaveResponse or ReleaseIdempotencyKey. Further requests
-	// get the saved response, whose Status is 0 until there is one.
-	ReserveIdempotencyKey(ctx context.Context, k gateway.IdempotencyKey) (a gateway.StoredResponse, found bool, err error)
+	// ReserveIdempotencyKey reserves a key for the first request that uses it. That request gets
+	// found == false and, in ResourceID, the ID of what it creates; it must end with SaveResponse
+	// or ReleaseIdempotencyKey. Further requests get the saved response, whose Status is 0 until
+	// there is one.
+	ReserveIdempotencyKey(
+		ctx context.Context, k gateway.IdempotencyKey,
+	) (a gateway.StoredResponse, found bool, err error)
 	SaveResponse(ctx context.Context, k gateway.IdempotencyKey, a gateway.StoredResponse) error
-	// ReleaseIdempotencyKey lets the request be repeated. The repeated request gets the same ResourceID.
+	// ReleaseIdempotencyKey lets the request be repeated. The repeated request gets the same
+	// ResourceID.
 	ReleaseIdempotencyKey(ctx context.Context, k gateway.IdempotencyKey) error
 }
 
@@ -32,26 +36,28 @@ const (
 	replayPollInterval = 25 * time.Millisecond
 	maxReplayWait      = 3 * time.Second
 	storeTimeout       = 5 * time.Second
-	callTimeout        = 30 * time.Second // a call, though its caller may have gone
+	callTimeout        = 30 * time.Second // of a request whose client may have disconnected
 )
 
-// runIdempotent runs a call, or gives the answer of the same call made before. A call without
-// Idempotency-Key just runs, and so does one whose answer must not be kept.
-func (a *API) runIdempotent(to *operation.Route, r *http.Request, in *operation.RequestContext, next func(huma.Context)) {
+// runIdempotent handles a request, or replays the response of the first request with the same
+// Idempotency-Key. The key has no effect on routes whose responses must not be stored.
+func (a *API) runIdempotent(
+	to *operation.Route, r *http.Request, in *operation.RequestContext, next func(huma.Context),
+) {
 	if !to.AcceptsIdempotencyKey() || r.Header.Get(operation.IdempotencyKey) == "" {
 		next(in)
 		return
 	}
 	_, w := humago.Unwrap(in.BaseContext)
 	k := newIdempotencyKey(r, in)
-	kept, first, err := a.claimOrWait(r.Context(), k)
+	stored, first, err := a.claimOrWait(r.Context(), k)
 	switch {
 	case err != nil:
 		a.responder.ProblemFor(r.Context(), err).Write(w)
 	case first:
-		a.runRecorded(r, in, k, kept.ResourceID, next)
+		a.runRecorded(r, in, k, stored.ResourceID, next)
 	default:
-		replay(w, kept)
+		replay(w, stored)
 	}
 }
 
@@ -67,90 +73,105 @@ func newIdempotencyKey(r *http.Request, in *operation.RequestContext) gateway.Id
 	}
 }
 
-// claimOrWait claims the key, or waits a little for the answer of who did.
-func (a *API) claimOrWait(ctx context.Context, k gateway.IdempotencyKey) (kept gateway.StoredResponse, first bool, err error) {
-	patience := time.NewTimer(a.replayWait)
-	defer patience.Stop()
-	again := time.NewTicker(replayPollInterval)
-	defer again.Stop()
+// claimOrWait reserves the key for this request and reports first == true, or waits for the
+// response of the request that reserved it.
+func (a *API) claimOrWait(
+	ctx context.Context, k gateway.IdempotencyKey,
+) (stored gateway.StoredResponse, first bool, err error) {
+	timeout := time.NewTimer(a.replayWait)
+	defer timeout.Stop()
+	poll := time.NewTicker(replayPollInterval)
+	defer poll.Stop()
 	for {
-		kept, found, err := a.claimKey(ctx, k)
+		stored, found, err := a.claimKey(ctx, k)
 		switch {
 		case err != nil:
-			return kept, false, err
+			return stored, false, err
 		case !found:
-			return kept, true, nil
-		case kept.Fingerprint != k.Fingerprint:
-			return kept, false, fastapi.ValidationProblem(fastapi.ValueError("the key was already used for another request", "header", "idempotency-key"))
-		case kept.Status != 0:
-			return kept, false, nil
+			return stored, true, nil
+		case stored.Fingerprint != k.Fingerprint:
+			return stored, false, fastapi.ValidationProblem(fastapi.ValueError(
+				"the key was already used for another request", "header", "idempotency-key",
+			))
+		case stored.Status != 0:
+			return stored, false, nil
 		}
 		select {
-		case <-again.C:
-		case <-patience.C:
-			return kept, false, &fastapi.Problem{
+		case <-poll.C:
+		case <-timeout.C:
+			return stored, false, &fastapi.Problem{
 				Status: http.StatusConflict, Detail: "A request with this Idempotency-Key is still in progress",
 				Header: http.Header{"Retry-After": {"1"}},
 			}
 		case <-ctx.Done():
-			return kept, false, ctx.Err()
+			return stored, false, ctx.Err()
 		}
 	}
 }
 
-// claimKey claims the key, whether or not the caller waits for it: a caller who hangs up in
-// that moment would leave a claim behind that nobody knows of and nobody ends.
-func (a *API) claimKey(ctx context.Context, k gateway.IdempotencyKey) (kept gateway.StoredResponse, found bool, err error) {
+// claimKey reserves the key. It ignores the cancellation of ctx: if the client disconnected at that
+// moment, the reservation might be stored without a request that releases it.
+func (a *API) claimKey(
+	ctx context.Context, k gateway.IdempotencyKey,
+) (stored gateway.StoredResponse, found bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	return a.Stores.Idempotency.ReserveIdempotencyKey(ctx, k)
 }
 
-// runRecorded runs a call and keeps its answer, unless the same call may end
-// otherwise: after a failure of ours, a refusal for now, or a panic. A caller who hangs
-// up does not end it: broken off while it is committed, it could have happened and be
-// taken for a failure. A database that is lost in that moment leaves no other word
-// either; so what the call creates has its id before, and made again it is that.
-func (a *API) runRecorded(r *http.Request, in *operation.RequestContext, k gateway.IdempotencyKey, makes string, next func(huma.Context)) {
-	work, done := context.WithTimeout(context.WithoutCancel(in.BaseContext.Context()), callTimeout)
-	defer done()
-	work = context.WithValue(work, resourceIDKey{}, makes)
-	heard := &recorder{BaseContext: in, ctx: work}
+// runRecorded handles a request and stores its response. It releases the key instead if a retry may
+// have another result: after a 5xx or 429 response or a panic. The request continues if the client
+// disconnects, because canceling it during the commit could leave the result unknown. The result is
+// also unknown if the database connection is lost during the commit; therefore the ID of the
+// created resource is assigned in advance, so that a retry finds it.
+func (a *API) runRecorded(
+	r *http.Request, in *operation.RequestContext, k gateway.IdempotencyKey, resource string, next func(huma.Context),
+) {
+	requestCtx, cancelRequest := context.WithTimeout(context.WithoutCancel(in.BaseContext.Context()), callTimeout)
+	defer cancelRequest()
+	requestCtx = context.WithValue(requestCtx, resourceIDKey{}, resource)
+	rec := &recorder{BaseContext: in, ctx: requestCtx}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storeTimeout)
 		defer cancel()
-		if err := a.storeOutcome(ctx, k, heard); err != nil {
-			a.Log.ErrorContext(ctx, "keep answer of idempotent call", "request_id", operation.RequestInfoOf(ctx).ID, "err", err)
+		if err := a.storeOutcome(ctx, k, rec); err != nil {
+			a.Log.ErrorContext(ctx, "store idempotent response failed",
+				"request_id", operation.RequestInfoOf(ctx).ID, "error", err)
 		}
 	}()
-	next(heard)
+	next(rec)
 }
 
 type resourceIDKey struct{}
 
-// resourceID gives the id of what a call creates; "" leaves it to the store.
+// resourceID returns the ID for the resource that a request creates, or "" if the store should
+// assign one.
 func resourceID(ctx context.Context) string {
 	id, _ := ctx.Value(resourceIDKey{}).(string)
 	return id
 }
 
-func (a *API) storeOutcome(ctx context.Context, k gateway.IdempotencyKey, heard *recorder) error {
-	if heard.status == 0 || heard.status >= 500 || heard.status == http.StatusTooManyRequests {
+// storeOutcome stores the response, or releases the key if a retry may have another result.
+func (a *API) storeOutcome(ctx context.Context, k gateway.IdempotencyKey, rec *recorder) error {
+	if rec.status == 0 || rec.status >= 500 || rec.status == http.StatusTooManyRequests {
 		return a.Stores.Idempotency.ReleaseIdempotencyKey(ctx, k)
 	}
-	return a.Stores.Idempotency.SaveResponse(ctx, k, gateway.StoredResponse{Fingerprint: k.Fingerprint, Status: heard.status, Body: heard.body.Bytes()})
+	return a.Stores.Idempotency.SaveResponse(ctx, k, gateway.StoredResponse{
+		Fingerprint: k.Fingerprint, Status: rec.status, Body: rec.body.Bytes(),
+	})
 }
 
-func replay(w http.ResponseWriter, kept gateway.StoredResponse) {
+// replay writes a stored response.
+func replay(w http.ResponseWriter, stored gateway.StoredResponse) {
 	w.Header().Set("Idempotency-Replayed", "true")
-	if len(kept.Body) > 0 {
+	if len(stored.Body) > 0 {
 		w.Header().Set("Content-Type", "application/json")
 	}
-	w.WriteHeader(kept.Status)
-	_, _ = w.Write(kept.Body)
+	w.WriteHeader(stored.Status)
+	_, _ = w.Write(stored.Body)
 }
 
-// A recorder writes an answer through and remembers it.
+// A recorder records the response that it writes.
 type recorder struct {
 	operation.BaseContext
 	ctx    context.Context
@@ -158,14 +179,17 @@ type recorder struct {
 	body   bytes.Buffer
 }
 
-func (t *recorder) SetStatus(status int) {
-	t.status = status
-	t.BaseContext.SetStatus(status)
+// SetStatus implements huma.Context.
+func (r *recorder) SetStatus(status int) {
+	r.status = status
+	r.BaseContext.SetStatus(status)
 }
 
-// Context is the time that the call has, whatever becomes of its caller.
-func (t *recorder) Context() context.Context { return t.ctx }
+// Context returns the context of the request, which does not end when the client disconnects.
+func (r *recorder) Context() context.Context { return r.ctx }
 
-func (t *recorder) Status() int { return t.status }
+// Status implements huma.Context.
+func (r *recorder) Status() int { return r.status }
 
-func (t *recorder) BodyWriter() io.Writer { return io.MultiWriter(&t.body, t.BaseContext.BodyWriter()) }
+// BodyWriter implements huma.Context.
+func (r *recorder) BodyWriter() io.Writer { return io.MultiWriter(&r.body, r.BaseContext.BodyWriter()) }

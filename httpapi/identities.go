@@ -9,16 +9,15 @@ import (
 	"hydragate/identity"
 )
 
-// IdentityStore stores the identities of customers. Its methods return identity.ErrNotFound for an unknown customer or
-// identity.
+// IdentityStore stores the identities of customers. Its methods return identity.ErrNotFound for an
+// unknown customer or identity.
 type IdentityStore interface {
-	// CustomerIdentities returns the identities of a customer, oldest first. A nonempty channel limits them to that
-	// channel.
+	// CustomerIdentities returns identities of a customer, oldest first.
 	CustomerIdentities(ctx context.Context, q identity.IdentityQuery) ([]identity.Identity, error)
-	// Link stores a new, unverified identity. If an unknown sender has the same address within the scope of the
-	// identity, that row is linked instead and keeps its conversations; further rows of the address within the scope
-	// are merged into it. Link returns identity.ErrAlreadyLinked if the address belongs to a customer, and
-	// identity.ErrNoInstance if the instance does not exist.
+	// Link stores a new, unverified identity. If an unknown sender has the same address within the
+	// scope of the identity, that row is linked instead and keeps its conversations; further rows
+	// of the address within the scope are merged into it. Link returns identity.ErrAlreadyLinked if
+	// the address belongs to a customer, and identity.ErrNoInstance if the instance does not exist.
 	Link(ctx context.Context, i identity.Identity, by identity.Actor) (identity.Identity, error)
 	Identity(ctx context.Context, k identity.Key) (identity.Identity, error)
 	// EditIdentity changes an identity. Setting verified to false invalidates a live claim code.
@@ -48,13 +47,22 @@ type identityResponse struct {
 
 func toIdentity(i identity.Identity) identityResponse {
 	return identityResponse{
-		Channel: i.Channel, CreatedAt: i.CreatedAt.UTC(), CustomerID: operation.NullableString(i.CustomerID), DisplayName: operation.NullableString(i.DisplayName), ExternalID: i.ExternalID,
-		ID: i.ID, InstanceID: operation.NullableString(i.InstanceID), Metadata: fastapi.Object(i.Metadata), RoleOverride: operation.NullableString(i.RoleOverride), UpdatedAt: i.UpdatedAt.UTC(),
-		Verified: i.IsVerified(), VerifiedAt: operation.NullableTime(i.VerifiedAt),
+		Channel:      i.Channel,
+		CreatedAt:    i.CreatedAt.UTC(),
+		CustomerID:   operation.NullableString(i.CustomerID),
+		DisplayName:  operation.NullableString(i.DisplayName),
+		ExternalID:   i.ExternalID,
+		ID:           i.ID,
+		InstanceID:   operation.NullableString(i.InstanceID),
+		Metadata:     fastapi.Object(i.Metadata),
+		RoleOverride: operation.NullableString(i.RoleOverride),
+		UpdatedAt:    i.UpdatedAt.UTC(),
+		Verified:     i.IsVerified(),
+		VerifiedAt:   operation.NullableTime(i.VerifiedAt),
 	}
 }
 
-// IdentityPath names an identity, and the customer it belongs to.
+// IdentityPath contains the path parameters of an identity of a customer.
 type IdentityPath struct {
 	CustomerID string `path:"customer_id" format:"uuid"`
 	IdentityID string `path:"identity_id" format:"uuid"`
@@ -112,8 +120,14 @@ func (a *API) linkIdentity(ctx context.Context, in *struct {
 		return nil, err
 	}
 	i, err := a.Stores.Identities.Link(ctx, identity.Identity{
-		TenantID: key.TenantID, CustomerID: in.CustomerID, InstanceID: instance, Channel: b.Channel, ExternalID: b.ExternalID,
-		DisplayName: b.DisplayName.Value, RoleOverride: b.RoleOverride.Value, Metadata: b.Metadata.Value.Raw(),
+		TenantID:     key.TenantID,
+		CustomerID:   in.CustomerID,
+		InstanceID:   instance,
+		Channel:      b.Channel,
+		ExternalID:   b.ExternalID,
+		DisplayName:  b.DisplayName.Value,
+		RoleOverride: b.RoleOverride.Value,
+		Metadata:     b.Metadata.Value.Raw(),
 	}, key.Actor())
 	return &identityOut{toIdentity(i)}, operation.NameNotFound("Customer", err)
 }
@@ -146,7 +160,10 @@ func (a *API) editIdentity(ctx context.Context, in *struct {
 		return nil, err
 	}
 	i, err := a.Stores.Identities.EditIdentity(ctx, in.key(key.TenantID), identity.Edit{
-		DisplayName: b.DisplayName.Edit(), RoleOverride: b.RoleOverride.Edit(), Metadata: fastapi.MetadataEdit(b.Metadata), Verified: b.Verified.Edit(),
+		DisplayName:  b.DisplayName.Edit(),
+		RoleOverride: b.RoleOverride.Edit(),
+		Metadata:     fastapi.MetadataEdit(b.Metadata),
+		Verified:     b.Verified.Edit(),
 	}, key.Actor())
 	return &identityOut{toIdentity(i)}, operation.NameNotFound("Identity", err)
 }
@@ -160,13 +177,13 @@ func (a *API) unlinkIdentity(ctx context.Context, in *IdentityPath) (*operation.
 	return nil, operation.NameNotFound("Identity", err)
 }
 
-// checkIdentityWrite looks an identity up for keys that may not touch all of them. Where an
-// identity lives never changes, so that it still holds when the change is made.
-func (a *API) checkIdentityWrite(ctx context.Context, key identity.APIKey, at IdentityPath) error {
+// checkIdentityWrite returns a problem if the key may not change an identity. The instance of an
+// identity never changes, so that the result is still valid when the change is made.
+func (a *API) checkIdentityWrite(ctx context.Context, key identity.APIKey, path IdentityPath) error {
 	if key.InstanceID == "" {
 		return nil
 	}
-	i, err := a.Stores.Identities.Identity(ctx, at.key(key.TenantID))
+	i, err := a.Stores.Identities.Identity(ctx, path.key(key.TenantID))
 	if err != nil {
 		return operation.NameNotFound("Identity", err)
 	}
@@ -184,7 +201,12 @@ type ownerResponse struct {
 
 func toOwner(o identity.Ownership) ownerResponse {
 	return ownerResponse{
-		CustomerID: o.CustomerID, Erased: !o.ErasedAt.IsZero(), IdentityID: o.IdentityID, InstanceID: operation.NullableString(o.InstanceID), Since: o.Since.UTC(), Until: operation.NullableTime(o.Until),
+		CustomerID: o.CustomerID,
+		Erased:     !o.ErasedAt.IsZero(),
+		IdentityID: o.IdentityID,
+		InstanceID: operation.NullableString(o.InstanceID),
+		Since:      o.Since.UTC(),
+		Until:      operation.NullableTime(o.Until),
 	}
 }
 
@@ -197,23 +219,25 @@ type historyResponse struct {
 
 type historyOut struct{ Body historyResponse }
 
-// SenderPath names an identity, whoever it belongs to.
+// SenderPath is the path parameter of an identity, with or without a customer.
 type SenderPath struct {
 	IdentityID string `path:"identity_id" format:"uuid"`
 }
 
 func (a *API) identityHistory(ctx context.Context, in *SenderPath) (*historyOut, error) {
 	key := operation.CallerOf(ctx)
-	at, err := a.Stores.Identities.IdentityAddress(ctx, key.TenantID, in.IdentityID)
-	if err != nil || !operation.CanReadIdentity(key, identity.Identity{InstanceID: at.InstanceID}) {
+	address, err := a.Stores.Identities.IdentityAddress(ctx, key.TenantID, in.IdentityID)
+	if err != nil || !operation.CanReadIdentity(key, identity.Identity{InstanceID: address.InstanceID}) {
 		return nil, operation.NameNotFound("Identity", errorOrNotFound(err))
 	}
-	spans, err := a.Stores.Identities.AddressHistory(ctx, at)
+	owners, err := a.Stores.Identities.AddressHistory(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	out := historyResponse{Channel: at.Channel, ExternalID: at.ExternalID, IdentityID: in.IdentityID, Owners: []ownerResponse{}}
-	for _, o := range spans {
+	out := historyResponse{
+		Channel: address.Channel, ExternalID: address.ExternalID, IdentityID: in.IdentityID, Owners: []ownerResponse{},
+	}
+	for _, o := range owners {
 		if operation.CanReadIdentity(key, identity.Identity{InstanceID: o.InstanceID}) {
 			out.Owners = append(out.Owners, toOwner(o))
 		}
@@ -221,6 +245,7 @@ func (a *API) identityHistory(ctx context.Context, in *SenderPath) (*historyOut,
 	return &historyOut{out}, nil
 }
 
+// errorOrNotFound returns err, or identity.ErrNotFound if err is nil.
 func errorOrNotFound(err error) error {
 	if err == nil {
 		return identity.ErrNotFound

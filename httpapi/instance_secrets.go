@@ -10,16 +10,21 @@ import (
 	"hydragate/identity"
 )
 
-// SecretStore stores the secrets of instances. Its methods return gateway.ErrNoInstance for an unknown instance.
+// SecretStore stores the secrets of instances. Its methods return gateway.ErrNoInstance for an
+// unknown instance.
 type SecretStore interface {
-	// RotateInstanceSecret replaces a secret. The previous one remains valid for the grace period; the returned time is
-	// its end. A grace period of zero revokes all previous secrets immediately, and the time is zero.
-	RotateInstanceSecret(ctx context.Context, tenant, id string, kind gateway.SecretKind, secret string, gracePeriod time.Duration, by identity.Actor) (until time.Time, err error)
+	// RotateInstanceSecret replaces a secret. The previous one remains valid for the grace period;
+	// the returned time is its end. A grace period of zero revokes all previous secrets
+	// immediately, and the time is zero.
+	RotateInstanceSecret(
+		ctx context.Context, tenant, id string, kind gateway.SecretKind, secret string, gracePeriod time.Duration,
+		by identity.Actor,
+	) (until time.Time, err error)
 	// RevokePreviousSecrets ends the grace periods of all previous secrets.
 	RevokePreviousSecrets(ctx context.Context, tenant, id string, kind gateway.SecretKind, by identity.Actor) error
 }
 
-// An overlap says how long a secret that is replaced stays good.
+// An overlap is the request body with the grace period of the replaced secret.
 type overlap struct {
 	OverlapSeconds fastapi.Optional[int] `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"604800" doc:"How long the old secret stays good beside the new one. Default: a day. 0 ends it now, and any that was replaced before."`
 }
@@ -42,11 +47,13 @@ type newWebhookSecret struct {
 	WebhookSecret string     `json:"webhook_secret" doc:"Signs events, by the Standard Webhooks specification. Shown once."`
 }
 
-// rotateWebhookSecret gives an instance another secret to sign events with.
+// rotateWebhookSecret replaces the secret that signs the events of an instance.
 func (a *API) rotateWebhookSecret(ctx context.Context, in *rotateIn) (*struct{ Body newWebhookSecret }, error) {
 	secret := newInstanceSecrets().WebhookSecret
 	until, err := a.rotateSecret(ctx, in, gateway.WebhookSecret, secret)
-	return &struct{ Body newWebhookSecret }{newWebhookSecret{InstanceID: in.InstanceID, OldGoodUntil: operation.NullableTime(until), WebhookSecret: secret}}, err
+	return &struct{ Body newWebhookSecret }{
+		newWebhookSecret{InstanceID: in.InstanceID, OldGoodUntil: operation.NullableTime(until), WebhookSecret: secret},
+	}, err
 }
 
 type newAgentSecretKey struct {
@@ -55,30 +62,40 @@ type newAgentSecretKey struct {
 	OldGoodUntil   *time.Time `json:"old_good_until" doc:"The old key is let in until then. Null: it has ended."`
 }
 
-// rotateAgentSecretKey gives an instance another key for the conversation-user API.
+// rotateAgentSecretKey replaces the key of an instance for the conversation-user API.
 func (a *API) rotateAgentSecretKey(ctx context.Context, in *rotateIn) (*struct{ Body newAgentSecretKey }, error) {
 	secret := newInstanceSecrets().AgentSecretKey
 	until, err := a.rotateSecret(ctx, in, gateway.AgentSecretKey, secret)
-	return &struct{ Body newAgentSecretKey }{newAgentSecretKey{InstanceID: in.InstanceID, OldGoodUntil: operation.NullableTime(until), AgentSecretKey: secret}}, err
+	return &struct{ Body newAgentSecretKey }{
+		newAgentSecretKey{
+			InstanceID: in.InstanceID, OldGoodUntil: operation.NullableTime(until), AgentSecretKey: secret,
+		},
+	}, err
 }
 
-func (a *API) rotateSecret(ctx context.Context, in *rotateIn, kind gateway.SecretKind, secret string) (time.Time, error) {
+func (a *API) rotateSecret(
+	ctx context.Context, in *rotateIn, kind gateway.SecretKind, secret string,
+) (time.Time, error) {
 	key := operation.CallerOf(ctx)
-	until, err := a.Stores.Secrets.RotateInstanceSecret(ctx, key.TenantID, in.InstanceID, kind, secret, in.Body.duration(), key.Actor())
+	until, err := a.Stores.Secrets.RotateInstanceSecret(
+		ctx, key.TenantID, in.InstanceID, kind, secret, in.Body.duration(), key.Actor(),
+	)
 	return until, operation.NameNotFound("Instance", err)
 }
 
-// endWebhookSecrets ends the secrets that were replaced, before their time.
+// endWebhookSecrets revokes the replaced secrets before the end of their grace period.
 func (a *API) endWebhookSecrets(ctx context.Context, in *InstancePath) (*operation.NoBody, error) {
 	return a.endSecrets(ctx, in, gateway.WebhookSecret)
 }
 
-// endAgentSecretKeys ends the keys that were replaced, before their time.
+// endAgentSecretKeys revokes the replaced keys before the end of their grace period.
 func (a *API) endAgentSecretKeys(ctx context.Context, in *InstancePath) (*operation.NoBody, error) {
 	return a.endSecrets(ctx, in, gateway.AgentSecretKey)
 }
 
 func (a *API) endSecrets(ctx context.Context, in *InstancePath, kind gateway.SecretKind) (*operation.NoBody, error) {
 	key := operation.CallerOf(ctx)
-	return nil, operation.NameNotFound("Instance", a.Stores.Secrets.RevokePreviousSecrets(ctx, key.TenantID, in.InstanceID, kind, key.Actor()))
+	return nil, operation.NameNotFound(
+		"Instance", a.Stores.Secrets.RevokePreviousSecrets(ctx, key.TenantID, in.InstanceID, kind, key.Actor()),
+	)
 }

@@ -15,11 +15,16 @@ import (
 
 // InstanceStore stores instances. Its methods return gateway.ErrNoInstance for an unknown instance.
 type InstanceStore interface {
-	CreateInstance(ctx context.Context, i gateway.Instance, s gateway.InstanceSecrets, by identity.Actor) (gateway.Instance, error)
+	CreateInstance(
+		ctx context.Context, i gateway.Instance, s gateway.InstanceSecrets, by identity.Actor,
+	) (gateway.Instance, error)
 	Instance(ctx context.Context, tenant, id string) (gateway.Instance, error)
-	EditInstance(ctx context.Context, tenant, id string, e gateway.InstanceEdit, by identity.Actor) (gateway.Instance, error)
+	EditInstance(
+		ctx context.Context, tenant, id string, e gateway.InstanceEdit, by identity.Actor,
+	) (gateway.Instance, error)
 	ListInstances(ctx context.Context, tenant, after string, limit int) ([]gateway.Instance, error)
-	// DeleteInstance removes an instance with its endpoints, conversations and the identities limited to it.
+	// DeleteInstance removes an instance with its endpoints, conversations and the identities
+	// limited to it.
 	DeleteInstance(ctx context.Context, tenant, id string, by identity.Actor) error
 }
 
@@ -38,7 +43,7 @@ type instanceResponse struct {
 	WelcomeText     *string    `json:"welcome_text"`
 }
 
-// A new instance is shown with its secrets, once.
+// A createdInstance is the response with the secrets of a new instance, which are not shown again.
 type createdInstance struct {
 	AgentDisabledAt *time.Time `json:"agent_disabled_at"`
 	AgentSecretKey  string     `json:"agent_secret_key" doc:"Names the instance to the conversation-user API. Shown once."`
@@ -58,9 +63,18 @@ type createdInstance struct {
 
 func toInstance(i gateway.Instance) instanceResponse {
 	return instanceResponse{
-		AgentDisabledAt: operation.NullableTime(i.AgentDisabledAt), AgentURL: operation.NullableString(i.AgentURL), CreatedAt: i.CreatedAt.UTC(), ID: i.ID, Name: i.Name,
-		CustomerMaxAge: nullableDays(i.VerificationPolicy.CustomerDays), OwnerMaxAge: nullableDays(i.VerificationPolicy.OwnerDays), SilenceMax: nullableDays(i.VerificationPolicy.InactivityDays),
-		UnknownSenders: string(i.UnknownSenders), UpdatedAt: i.UpdatedAt.UTC(), WelcomeText: operation.NullableString(i.WelcomeText), SMSInvites: i.SMSInvites,
+		AgentDisabledAt: operation.NullableTime(i.AgentDisabledAt),
+		AgentURL:        operation.NullableString(i.AgentURL),
+		CreatedAt:       i.CreatedAt.UTC(),
+		ID:              i.ID,
+		Name:            i.Name,
+		CustomerMaxAge:  nullableDays(i.VerificationPolicy.CustomerDays),
+		OwnerMaxAge:     nullableDays(i.VerificationPolicy.OwnerDays),
+		SilenceMax:      nullableDays(i.VerificationPolicy.InactivityDays),
+		UnknownSenders:  string(i.UnknownSenders),
+		UpdatedAt:       i.UpdatedAt.UTC(),
+		WelcomeText:     operation.NullableString(i.WelcomeText),
+		SMSInvites:      i.SMSInvites,
 	}
 }
 
@@ -74,13 +88,24 @@ func nullableDays(n int) *int {
 func toCreatedInstance(i gateway.Instance, s gateway.InstanceSecrets) createdInstance {
 	v := toInstance(i)
 	return createdInstance{
-		AgentDisabledAt: v.AgentDisabledAt, AgentSecretKey: s.AgentSecretKey, AgentURL: v.AgentURL, CreatedAt: v.CreatedAt, ID: v.ID, Name: v.Name,
-		CustomerMaxAge: v.CustomerMaxAge, OwnerMaxAge: v.OwnerMaxAge, SilenceMax: v.SilenceMax,
-		UnknownSenders: v.UnknownSenders, UpdatedAt: v.UpdatedAt, WebhookSecret: s.WebhookSecret, WelcomeText: v.WelcomeText, SMSInvites: v.SMSInvites,
+		AgentDisabledAt: v.AgentDisabledAt,
+		AgentSecretKey:  s.AgentSecretKey,
+		AgentURL:        v.AgentURL,
+		CreatedAt:       v.CreatedAt,
+		ID:              v.ID,
+		Name:            v.Name,
+		CustomerMaxAge:  v.CustomerMaxAge,
+		OwnerMaxAge:     v.OwnerMaxAge,
+		SilenceMax:      v.SilenceMax,
+		UnknownSenders:  v.UnknownSenders,
+		UpdatedAt:       v.UpdatedAt,
+		WebhookSecret:   s.WebhookSecret,
+		WelcomeText:     v.WelcomeText,
+		SMSInvites:      v.SMSInvites,
 	}
 }
 
-// InstancePath names the instance a call is about.
+// InstancePath is the path parameter of an instance.
 type InstancePath struct {
 	InstanceID string `path:"instance_id" format:"uuid"`
 }
@@ -98,30 +123,39 @@ type newInstance struct {
 	SMSInvites     fastapi.Optional[bool]   `json:"sms_invites,omitempty" doc:"Whether staff may invite by SMS and WhatsApp, where a sender's number is as good as the carrier's word. False ends the invites that are live there. Default: false."`
 }
 
-func (a *API) createInstance(ctx context.Context, in *struct{ Body newInstance }) (*struct{ Body createdInstance }, error) {
+func (a *API) createInstance(
+	ctx context.Context, in *struct{ Body newInstance },
+) (*struct{ Body createdInstance }, error) {
 	key, b := operation.CallerOf(ctx), in.Body
 	if key.InstanceID != "" {
 		return nil, operation.KeyLimitedProblem()
 	}
 	secrets := newInstanceSecrets()
 	i, err := a.Stores.Instances.CreateInstance(ctx, gateway.Instance{
-		ID: resourceID(ctx), TenantID: key.TenantID, Name: b.Name, AgentURL: b.AgentURL.Value, UnknownSenders: unknownSendersPolicy(b.UnknownSenders.Value), WelcomeText: b.WelcomeText.Value,
-		VerificationPolicy: identity.VerificationPolicy{OwnerDays: b.OwnerMaxAge.Value, CustomerDays: b.CustomerMaxAge.Value, InactivityDays: b.SilenceMax.Value},
-		SMSInvites:         b.SMSInvites.Value,
+		ID:             resourceID(ctx),
+		TenantID:       key.TenantID,
+		Name:           b.Name,
+		AgentURL:       b.AgentURL.Value,
+		UnknownSenders: unknownSendersPolicy(b.UnknownSenders.Value),
+		WelcomeText:    b.WelcomeText.Value,
+		VerificationPolicy: identity.VerificationPolicy{
+			OwnerDays: b.OwnerMaxAge.Value, CustomerDays: b.CustomerMaxAge.Value, InactivityDays: b.SilenceMax.Value,
+		},
+		SMSInvites: b.SMSInvites.Value,
 	}, secrets, key.Actor())
 	return &struct{ Body createdInstance }{toCreatedInstance(i, secrets)}, err
 }
 
 func newInstanceSecrets() gateway.InstanceSecrets {
 	var b [32]byte
-	_, _ = rand.Read(b[:]) // never fails: crypto/rand crashes the program instead
+	_, _ = rand.Read(b[:]) // never fails
 	return gateway.InstanceSecrets{
 		AgentSecretKey: identity.NewToken("ask_"),
 		WebhookSecret:  "whsec_" + base64.StdEncoding.EncodeToString(b[:]),
 	}
 }
 
-// unknownSendersPolicy gives the policy named; none named is to hand messages on.
+// unknownSendersPolicy returns the named policy. The default is to forward messages.
 func unknownSendersPolicy(name string) gateway.UnknownSenderPolicy {
 	if name == "" {
 		return gateway.ForwardUnknown
@@ -129,7 +163,9 @@ func unknownSendersPolicy(name string) gateway.UnknownSenderPolicy {
 	return gateway.UnknownSenderPolicy(name)
 }
 
-func (a *API) listInstances(ctx context.Context, in *operation.PageQuery) (*operation.PageOut[instanceResponse], error) {
+func (a *API) listInstances(
+	ctx context.Context, in *operation.PageQuery,
+) (*operation.PageOut[instanceResponse], error) {
 	key := operation.CallerOf(ctx)
 	return operation.FetchPage(*in, func(after string, limit int) ([]gateway.Instance, error) {
 		if key.InstanceID == "" {
@@ -139,7 +175,7 @@ func (a *API) listInstances(ctx context.Context, in *operation.PageQuery) (*oper
 	}, func(i gateway.Instance) string { return i.ID }, toInstance)
 }
 
-// ownInstance is the list of instances for a key that is limited to one.
+// ownInstance returns the list of instances for a key that is limited to one.
 func (a *API) ownInstance(ctx context.Context, key identity.APIKey, after string) ([]gateway.Instance, error) {
 	if after >= key.InstanceID {
 		return nil, nil
@@ -169,8 +205,15 @@ func (a *API) editInstance(ctx context.Context, in *struct {
 	Body instanceEdit
 }) (*instanceOut, error) {
 	key, b := operation.CallerOf(ctx), in.Body
-	e := gateway.InstanceEdit{Name: b.Name.Edit(), AgentURL: b.AgentURL.Edit(), WelcomeText: b.WelcomeText.Edit(),
-		OwnerDays: b.OwnerMaxAge.Edit(), CustomerDays: b.CustomerMaxAge.Edit(), InactivityDays: b.SilenceMax.Edit(), SMSInvites: b.SMSInvites.Edit()}
+	e := gateway.InstanceEdit{
+		Name:           b.Name.Edit(),
+		AgentURL:       b.AgentURL.Edit(),
+		WelcomeText:    b.WelcomeText.Edit(),
+		OwnerDays:      b.OwnerMaxAge.Edit(),
+		CustomerDays:   b.CustomerMaxAge.Edit(),
+		InactivityDays: b.SilenceMax.Edit(),
+		SMSInvites:     b.SMSInvites.Edit(),
+	}
 	if b.UnknownSenders.IsSet {
 		p := unknownSendersPolicy(b.UnknownSenders.Value)
 		e.UnknownSenders = &p
@@ -185,18 +228,20 @@ func (a *API) deleteInstance(ctx context.Context, in *InstancePath) (*operation.
 		return nil, operation.NameNotFound("Instance", err)
 	}
 	err := a.Stores.Instances.DeleteInstance(ctx, key.TenantID, in.InstanceID, key.Actor())
-	a.keys.reset() // those of the instance went with it
+	a.keys.reset() // the keys of the instance were deleted
 	return nil, operation.NameNotFound("Instance", err)
 }
 
-// removeChannels tells the providers of an instance that nobody listens any more.
+// removeChannels removes the endpoints of an instance, also at the providers.
 func (a *API) removeChannels(ctx context.Context, key identity.APIKey, instance string) error {
-	seats, err := a.Endpoints.EndpointStates(ctx, key.TenantID, instance)
+	states, err := a.Endpoints.EndpointStates(ctx, key.TenantID, instance)
 	if err != nil {
 		return err
 	}
-	for _, s := range seats {
-		if err := a.Endpoints.Remove(ctx, key.TenantID, instance, s.Channel, key.Actor()); err != nil && !errors.Is(err, gateway.ErrNoEndpoint) {
+	for _, s := range states {
+		if err := a.Endpoints.Remove(
+			ctx, key.TenantID, instance, s.Channel, key.Actor(),
+		); err != nil && !errors.Is(err, gateway.ErrNoEndpoint) {
 			return err
 		}
 	}

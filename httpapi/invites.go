@@ -13,16 +13,17 @@ import (
 	"hydragate/identity"
 )
 
-// InviteStore stores invites. A nonempty instance limits a method to the invites of that instance.
+// InviteStore stores invites.
 type InviteStore interface {
-	// Invites returns the invites of a customer. It returns identity.ErrNotFound if the customer does not exist.
+	// Invites returns invites of a customer. It returns identity.ErrNotFound if the customer does
+	// not exist.
 	Invites(ctx context.Context, q claim.InviteQuery) ([]claim.Invite, error)
-	// RevokeInvite ends an invite. It returns identity.ErrNotFound if there is none, and claim.ErrInviteUsed if it was
-	// redeemed.
+	// RevokeInvite ends an invite. It returns identity.ErrNotFound if there is none, and
+	// claim.ErrInviteUsed if it was redeemed.
 	RevokeInvite(ctx context.Context, k claim.InviteKey, by identity.Actor) error
 }
 
-// An invite is shown with its code once, when it is made.
+// An issuedInvite is the response with the code of a new invite, which is not shown again.
 type issuedInvite struct {
 	Channel          string    `json:"channel" enum:"telegram,sms,slack,whatsapp"`
 	Code             string    `json:"code" doc:"Twelve letters. They are shown here and nowhere else."`
@@ -52,12 +53,21 @@ type inviteResponse struct {
 
 func toInvite(i claim.Invite) inviteResponse {
 	return inviteResponse{
-		Channel: i.Channel, CreatedAt: i.CreatedAt.UTC(), CustomerID: i.CustomerID, ExpiresAt: i.ExpiresAt.UTC(), ID: i.ID, IdentityID: operation.NullableString(i.IdentityID),
-		InstanceID: i.InstanceID, RevokedAt: operation.NullableTime(i.RevokedAt), RoleOverride: operation.NullableString(i.RoleOverride), State: string(i.Status()), UsedAt: operation.NullableTime(i.UsedAt),
+		Channel:      i.Channel,
+		CreatedAt:    i.CreatedAt.UTC(),
+		CustomerID:   i.CustomerID,
+		ExpiresAt:    i.ExpiresAt.UTC(),
+		ID:           i.ID,
+		IdentityID:   operation.NullableString(i.IdentityID),
+		InstanceID:   i.InstanceID,
+		RevokedAt:    operation.NullableTime(i.RevokedAt),
+		RoleOverride: operation.NullableString(i.RoleOverride),
+		State:        string(i.Status()),
+		UsedAt:       operation.NullableTime(i.UsedAt),
 	}
 }
 
-// InvitePath names an invite, and the customer who is invited.
+// InvitePath contains the path parameters of an invite of a customer.
 type InvitePath struct {
 	CustomerPath
 	InviteID string `path:"invite_id" format:"uuid"`
@@ -69,8 +79,8 @@ type newInvite struct {
 	RoleOverride fastapi.Optional[string] `json:"role_override,omitempty" enum:"owner" doc:"What a claim gives; needs the scope identities:grant, for whoever opens it becomes an owner. Absent or null: a verified customer, without the rights of an owner."`
 }
 
-// issueInvite makes a new invite each time it is called: an answer kept for a repeated
-// call would be a code kept.
+// issueInvite issues a new invite. It is not idempotent, because replaying the response would
+// require storing the code.
 func (a *API) issueInvite(ctx context.Context, in *struct {
 	CustomerPath
 	Body newInvite
@@ -85,36 +95,50 @@ func (a *API) issueInvite(ctx context.Context, in *struct {
 	if b.RoleOverride.Value != "" && !key.HasScope("identities:grant") {
 		return nil, operation.MissingScope("identities:grant")
 	}
-	seat, err := a.inviteEndpoint(ctx, key.TenantID, b)
+	endpoint, err := a.inviteEndpoint(ctx, key.TenantID, b)
 	if err != nil {
 		return nil, err
 	}
 	i, code, err := a.Claims.IssueInvite(ctx, claim.Invite{
-		TenantID: key.TenantID, InstanceID: b.InstanceID, Channel: b.Channel, CustomerID: in.CustomerID, RoleOverride: b.RoleOverride.Value,
+		TenantID:     key.TenantID,
+		InstanceID:   b.InstanceID,
+		Channel:      b.Channel,
+		CustomerID:   in.CustomerID,
+		RoleOverride: b.RoleOverride.Value,
 	}, key.Actor())
 	if err != nil {
 		return nil, operation.NameNotFound("Customer", err)
 	}
 	return &struct{ Body issuedInvite }{issuedInvite{
-		Channel: i.Channel, Code: code, CustomerID: i.CustomerID, ExpiresAt: i.ExpiresAt.UTC(), ExpiresInSeconds: int(claim.InviteLife.Seconds()), ID: i.ID,
-		InstanceID: i.InstanceID, Instructions: gateway.InviteInstructions(seat.Endpoint, code, i.ExpiresAt), RoleOverride: operation.NullableString(i.RoleOverride),
-		URL: operation.NullableString(gateway.InviteURL(seat.Endpoint, code)),
+		Channel:          i.Channel,
+		Code:             code,
+		CustomerID:       i.CustomerID,
+		ExpiresAt:        i.ExpiresAt.UTC(),
+		ExpiresInSeconds: int(claim.InviteLife.Seconds()),
+		ID:               i.ID,
+		InstanceID:       i.InstanceID,
+		Instructions:     gateway.InviteInstructions(endpoint.Endpoint, code, i.ExpiresAt),
+		RoleOverride:     operation.NullableString(i.RoleOverride),
+		URL:              operation.NullableString(gateway.InviteURL(endpoint.Endpoint, code)),
 	}}, nil
 }
 
-// inviteEndpoint gives the endpoint that the person is to write to.
+// inviteEndpoint returns the endpoint that redeems the invite, or a problem if the channel is not
+// connected.
 func (a *API) inviteEndpoint(ctx context.Context, tenant string, b newInvite) (gateway.EndpointState, error) {
 	if _, err := a.Stores.Instances.Instance(ctx, tenant, b.InstanceID); err != nil {
 		return gateway.EndpointState{}, operation.NameNotFound("Instance", err)
 	}
-	seat, err := a.Endpoints.EndpointState(ctx, tenant, b.InstanceID, adapters.Channel(b.Channel))
+	endpoint, err := a.Endpoints.EndpointState(ctx, tenant, b.InstanceID, adapters.Channel(b.Channel))
 	switch {
-	case errors.Is(err, gateway.ErrNoEndpoint), err == nil && !isEnabled(seat):
-		return gateway.EndpointState{}, fastapi.ValidationProblem(fastapi.ValueError("the instance is not connected to this channel", "body", "channel"))
+	case errors.Is(err, gateway.ErrNoEndpoint), err == nil && !isEnabled(endpoint):
+		return gateway.EndpointState{}, fastapi.ValidationProblem(fastapi.ValueError(
+			"the instance is not connected to this channel", "body", "channel",
+		))
 	case err != nil:
 		return gateway.EndpointState{}, operation.NameNotFound("Instance", err)
 	}
-	return seat, nil
+	return endpoint, nil
 }
 
 func (a *API) listInvites(ctx context.Context, in *struct {

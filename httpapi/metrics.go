@@ -35,8 +35,8 @@ func (m *metrics) recordRequest(route, method string, status int, duration time.
 	m.duration.WithLabelValues(values...).Observe(duration.Seconds())
 }
 
-// routeLabel returns the path of a pattern of ServeMux. It returns "unmatched" for a request that matches no route, so
-// that paths chosen by clients do not become labels.
+// routeLabel returns the path of a pattern of ServeMux. It returns "unmatched" for a request that
+// matches no route, so that paths chosen by clients do not become labels.
 func routeLabel(pattern string) string {
 	if _, path, ok := strings.Cut(pattern, " "); ok {
 		pattern = path

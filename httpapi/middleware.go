@@ -17,8 +17,8 @@ import (
 
 var requestIDPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
-// middleware wraps all handlers. It assigns request IDs, sets security headers, recovers panics, and logs and counts each
-// request.
+// middleware wraps all handlers. It assigns request IDs, sets security headers, recovers panics,
+// and logs and counts each request.
 func (a *API) middleware(mux http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, original *http.Request) {
 		start, r := time.Now(), original
@@ -44,8 +44,8 @@ func (a *API) middleware(mux http.Handler) http.Handler {
 	})
 }
 
-// checkPath responds to requests for which ServeMux would write a response in another format, such as the redirect for a
-// path with dots or repeated slashes.
+// checkPath responds to requests for which ServeMux would write a response in another format, such
+// as the redirect for a path with dots or repeated slashes.
 func (a *API) checkPath(mux http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		native := strings.HasPrefix(r.URL.Path, "/v1/")
@@ -60,7 +60,8 @@ func (a *API) checkPath(mux http.Handler) http.HandlerFunc {
 	}
 }
 
-// isCleanPath reports whether path.Clean does not change a path. A path outside the native API may end with a slash.
+// isCleanPath reports whether path.Clean does not change a path. A path outside the native API may
+// end with a slash.
 func isCleanPath(p string, native bool) bool {
 	clean := path.Clean(p)
 	return p != "" && (clean == p || !native && clean+"/" == p)
@@ -76,14 +77,15 @@ func setSafeHeaders(h http.Header, path, id string) {
 	}
 }
 
-// handlePanic logs a recovered panic. If nothing was written yet, it responds with the status that the handler asked for,
-// or with an internal error in the format of the surface.
+// handlePanic logs a recovered panic. If nothing was written yet, it responds with the status that
+// the handler asked for, or with an internal error in the format of the surface.
 func (a *API) handlePanic(r *http.Request, w *responseRecorder, v any) {
 	info := operation.RequestInfoOf(r.Context())
 	stack := make([]byte, 8<<10)
 	stack = stack[:runtime.Stack(stack, false)]
 	a.Log.ErrorContext(r.Context(), "handler panicked", "request_id", info.ID, "route", routeLabel(r.Pattern),
-		"channel", r.PathValue("channel"), "instance", r.PathValue("instance_id"), "error", panicText(v), "stack", string(stack))
+		"channel", r.PathValue("channel"), "instance", r.PathValue("instance_id"),
+		"error", panicText(v), "stack", string(stack))
 	switch {
 	case w.status != 0:
 	case info.PanicStatus != 0:
@@ -93,8 +95,8 @@ func (a *API) handlePanic(r *http.Request, w *responseRecorder, v any) {
 	}
 }
 
-// panicText describes a recovered value for the log. Only errors of the runtime are quoted, because other values may contain
-// personal data or secrets.
+// panicText describes a recovered value for the log. Only errors of the runtime are quoted, because
+// other values may contain personal data or secrets.
 func panicText(v any) string {
 	if err, ok := v.(runtime.Error); ok {
 		return err.Error()
@@ -102,7 +104,8 @@ func panicText(v any) string {
 	return fmt.Sprintf("%T", v)
 }
 
-// logRequest logs and counts a request. It logs the pattern of the route, never the path, the query or a body.
+// logRequest logs and counts a request. It logs the pattern of the route, never the path, the query
+// or a body.
 func (a *API) logRequest(r *http.Request, info *operation.RequestInfo, w *responseRecorder, duration time.Duration) {
 	if w.status == 0 {
 		w.status = http.StatusOK
@@ -119,7 +122,8 @@ func (a *API) logRequest(r *http.Request, info *operation.RequestInfo, w *respon
 	a.Log.Log(r.Context(), requestLogLevel(route), "request", attrs...)
 }
 
-// requestLogLevel returns the level of a route's log line. Probes and scrapes are logged at debug level.
+// requestLogLevel returns the level of a route's log line. Probes and scrapes are logged at debug
+// level.
 func requestLogLevel(route string) slog.Level {
 	switch route {
 	case "/healthz", "/readyz", "/metrics":
@@ -135,6 +139,7 @@ type responseRecorder struct {
 	bytes  int64
 }
 
+// WriteHeader implements http.ResponseWriter.
 func (w *responseRecorder) WriteHeader(status int) {
 	if w.status == 0 && status >= 200 {
 		w.status = status
@@ -142,6 +147,7 @@ func (w *responseRecorder) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
+// Write implements http.ResponseWriter.
 func (w *responseRecorder) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK

@@ -31,8 +31,8 @@ func TestMiddleware_Panic(t *testing.T) {
 	}
 }
 
-// TestMiddleware_PanicStatus checks that a mounted handler can choose the status of the response to a panic, as webhooks do,
-// that the stack is logged, and that the next request is handled.
+// TestMiddleware_PanicStatus checks that a mounted handler can choose the status of the response to
+// a panic, as webhooks do, that the stack is logged, and that the next request is handled.
 func TestMiddleware_PanicStatus(t *testing.T) {
 	w := newHarness(t, func(a *API) {
 		a.Mounts = []Mount{{Name: "hooks", Register: func(mux Mux) {

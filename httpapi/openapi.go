@@ -17,7 +17,7 @@ import (
 	"hydragate/httpapi/operation"
 )
 
-// openAPIConfig is the document before any operation is in it.
+// openAPIConfig returns the configuration of huma and the document without operations.
 func (a *API) openAPIConfig() huma.Config {
 	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
@@ -32,7 +32,10 @@ func (a *API) openAPIConfig() huma.Config {
 			{Name: "Instances", Description: "Bots: their channels, and the program that answers."},
 			{Name: "Channels", Description: "Endpoints of instances, set up with their providers."},
 			{Name: "Audit log", Description: "Who did what when. It only grows."},
-			{Name: "API keys", Description: "Who may call this API, and what they may do. A key limited to one instance sees that instance alone."},
+			{
+				Name:        "API keys",
+				Description: "Who may call this API, and what they may do. A key limited to one instance sees that instance alone.",
+			},
 		},
 		Components: &huma.Components{
 			Schemas: huma.NewMapRegistry(operation.SchemaPrefix, schemaName),
@@ -49,10 +52,13 @@ func (a *API) openAPIConfig() huma.Config {
 	if a.PublicURL != "" {
 		doc.Servers = []*huma.Server{{URL: a.PublicURL}}
 	}
-	return huma.Config{OpenAPI: doc, Formats: map[string]huma.Format{"application/json": jsonFormat()}, DefaultFormat: "application/json"}
+	return huma.Config{
+		OpenAPI: doc, Formats: map[string]huma.Format{"application/json": jsonFormat()},
+		DefaultFormat: "application/json",
+	}
 }
 
-// staffScheme says where tokens of staff come from.
+// staffScheme returns the security scheme of staff tokens.
 func staffScheme(issuer string) *huma.SecurityScheme {
 	return &huma.SecurityScheme{
 		Type: "openIdConnect", OpenIDConnectURL: strings.TrimSuffix(issuer, "/") + "/.well-known/openid-configuration",
@@ -67,8 +73,8 @@ func (a *API) version() string {
 	return a.Version
 }
 
-// finishDocument adds what is the same for the whole document, and takes out what the library
-// added for errors of its own.
+// finishDocument adds error schemas, surfaces, events and examples to the document, and removes the
+// error schemas of huma.
 func (a *API) finishDocument(doc *huma.OpenAPI) {
 	known := doc.Components.Schemas.Map()
 	delete(known, "ErrorModel")
@@ -95,7 +101,9 @@ func (a *API) finishDocument(doc *huma.OpenAPI) {
 
 func addErrorSchemas(known map[string]*huma.Schema) {
 	text := func() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
-	known["Error"] = &huma.Schema{Type: huma.TypeObject, Required: []string{"detail"}, Properties: map[string]*huma.Schema{"detail": text()}}
+	known["Error"] = &huma.Schema{
+		Type: huma.TypeObject, Required: []string{"detail"}, Properties: map[string]*huma.Schema{"detail": text()},
+	}
 	known["HTTPValidationError"] = &huma.Schema{Type: huma.TypeObject, Required: []string{"detail"}, Properties: map[string]*huma.Schema{
 		"detail": {Type: huma.TypeArray, Items: &huma.Schema{Ref: operation.SchemaPrefix + "ValidationError"}},
 	}}
@@ -107,8 +115,7 @@ func addErrorSchemas(known map[string]*huma.Schema) {
 	}}
 }
 
-// allowNull adds null to the values of nullable enums, which by JSON Schema must list
-// it.
+// allowNull adds null to the values of nullable enums, as JSON Schema requires.
 func allowNull(s *huma.Schema) {
 	for _, p := range s.Properties {
 		if p.Nullable && p.Enum != nil && !slices.Contains(p.Enum, nil) {
@@ -119,22 +126,23 @@ func allowNull(s *huma.Schema) {
 
 var inlineScript = regexp.MustCompile(`(?s)<script>(.*?)</script>`)
 
-// schemaName names a Go type in the document: customerAnswer is Customer there.
+// schemaName returns the name of a Go type in the document, for example Customer for
+// customerResponse.
 func schemaName(t reflect.Type, hint string) string {
 	return strings.ReplaceAll(huma.DefaultSchemaNamer(t, hint), "Response", "")
 }
 
-// mountDocs serves the OpenAPI document, and a page to browse it that loads nothing
-// from anywhere else.
+// mountDocs serves the OpenAPI document and a page to browse it, which loads nothing from other
+// hosts.
 func (a *API) mountDocs(mux *http.ServeMux, doc *huma.OpenAPI) {
-	text, err := json.Marshal(doc)
+	document, err := json.Marshal(doc)
 	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			a.responder.ProblemFor(r.Context(), err).Write(w)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(text)
+		_, _ = w.Write(document)
 	})
 	docs := v5emb.New("Hydragate", "/openapi.json", "/docs/")
 	policy := docsPolicy(docs)
@@ -146,7 +154,8 @@ func (a *API) mountDocs(mux *http.ServeMux, doc *huma.OpenAPI) {
 	mux.HandleFunc("GET /docs/", page)
 }
 
-// docsPolicy allows the page its own scripts, each by its hash, and nothing else.
+// docsPolicy returns the Content-Security-Policy of the page. It allows the inline scripts of the
+// page by their hash.
 func docsPolicy(docs http.Handler) string {
 	r, _ := http.NewRequest(http.MethodGet, "/docs/", nil) // a constant URL: cannot fail
 	page := &responseBuffer{header: http.Header{}}
@@ -160,38 +169,44 @@ func docsPolicy(docs http.Handler) string {
 		strings.Join(scripts, " ") + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
-// responseBuffer is a page that goes nowhere.
+// A responseBuffer is a ResponseWriter that buffers the body.
 type responseBuffer struct {
 	header http.Header
 	body   bytes.Buffer
 }
 
-func (k *responseBuffer) Header() http.Header { return k.header }
+// Header implements http.ResponseWriter.
+func (b *responseBuffer) Header() http.Header { return b.header }
 
-func (k *responseBuffer) WriteHeader(int) {}
+// WriteHeader implements http.ResponseWriter.
+func (b *responseBuffer) WriteHeader(int) {}
 
-func (k *responseBuffer) Write(b []byte) (int, error) { return k.body.Write(b) }
+// Write implements http.ResponseWriter.
+func (b *responseBuffer) Write(p []byte) (int, error) { return b.body.Write(p) }
 
-// An EventType is one kind of event that agent runtimes are posted. The document tells
-// of it; it is none of this API's calls.
+// An EventType describes a webhook that the gateway sends to applications. It is listed in the
+// OpenAPI document.
 type EventType struct {
 	Type, Summary string
-	Payload       any // an example: what is posted has its type
-	Response      any // an example of what is read of the answer; nil: nothing is
+	Payload       any // example of the request body; its type determines the schema
+	Response      any // example of the response body; nil if the response body is ignored
 }
 
-// describeEvents puts into the document what agent runtimes are posted.
+// describeEvents adds the webhooks to the document.
 func (a *API) describeEvents(doc *huma.OpenAPI) {
 	if len(a.Events) == 0 {
 		return
 	}
-	doc.Tags = append(doc.Tags, &huma.Tag{Name: "Events", Description: "What is posted to the agent_url of an instance, signed by the Standard Webhooks specification. Fields may be added."})
+	doc.Tags = append(doc.Tags, &huma.Tag{
+		Name:        "Events",
+		Description: "What is posted to the agent_url of an instance, signed by the Standard Webhooks specification. Fields may be added.",
+	})
 	doc.Webhooks = map[string]*huma.PathItem{}
 	for _, e := range a.Events {
-		taken := &huma.Response{Description: "The event is taken."}
+		accepted := &huma.Response{Description: "The event is accepted."}
 		if e.Response != nil {
-			taken.Description = "The event is taken, and the replies, if there are any, are sent."
-			taken.Content = exampleOf(doc, e.Response)
+			accepted.Description = "The event is taken, and the replies, if there are any, are sent."
+			accepted.Content = exampleOf(doc, e.Response)
 		}
 		doc.Webhooks[e.Type] = &huma.PathItem{Post: &huma.Operation{
 			OperationID: e.Type, Summary: e.Summary, Tags: []string{"Events"},
@@ -203,19 +218,25 @@ func (a *API) describeEvents(doc *huma.OpenAPI) {
 			},
 			RequestBody: &huma.RequestBody{Required: true, Content: exampleOf(doc, e.Payload)},
 			Responses: map[string]*huma.Response{
-				"2XX":     taken,
-				"410":     {Description: "Nothing is posted any more, until the agent_url is set again."},
-				"default": {Description: "The event is posted again for 24 hours, with growing pauses. Retry-After is honoured."},
+				"2XX": accepted,
+				"410": {Description: "Nothing is posted any more, until the agent_url is set again."},
+				"default": {
+					Description: "The event is posted again for 24 hours, with growing pauses. Retry-After is honoured.",
+				},
 			},
 		}}
 	}
 }
 
 func signatureHeader(name, meaning string) *huma.Param {
-	return &huma.Param{Name: name, In: "header", Required: true, Description: meaning, Schema: &huma.Schema{Type: huma.TypeString}}
+	return &huma.Param{
+		Name: name, In: "header", Required: true, Description: meaning, Schema: &huma.Schema{Type: huma.TypeString},
+	}
 }
 
-// exampleOf describes the type of a value, and shows the value.
+// exampleOf returns the schema of the type of v, with v as the example.
 func exampleOf(doc *huma.OpenAPI, v any) map[string]*huma.MediaType {
-	return map[string]*huma.MediaType{"application/json": {Schema: doc.Components.Schemas.Schema(reflect.TypeOf(v), true, ""), Example: v}}
+	return map[string]*huma.MediaType{
+		"application/json": {Schema: doc.Components.Schemas.Schema(reflect.TypeOf(v), true, ""), Example: v},
+	}
 }

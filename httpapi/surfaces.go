@@ -12,7 +12,7 @@ import (
 	"hydragate/httpapi/operation"
 )
 
-// operationMiddleware is the way into every operation of every surface.
+// operationMiddleware calls the middleware of the surface of the operation.
 func (a *API) operationMiddleware(ctx huma.Context, next func(huma.Context)) {
 	if to := a.routesByID[ctx.Operation().OperationID]; to.Surface != nil {
 		a.surfaceMiddleware(to, ctx, next)
@@ -21,8 +21,7 @@ func (a *API) operationMiddleware(ctx huma.Context, next func(huma.Context)) {
 	a.nativeMiddleware(ctx, next)
 }
 
-// surfaceMiddleware is the way into an operation of a surface: who are you, may you, is this
-// right?
+// surfaceMiddleware authorizes and checks requests to operations of a surface.
 func (a *API) surfaceMiddleware(to *operation.Route, ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	w.Header().Set("Cache-Control", "no-store")
@@ -55,11 +54,12 @@ func (a *API) surfaceRoutes() []*operation.Route {
 	return all
 }
 
-// mountSurfaces answers for what no route of a surface takes, in its shape.
+// mountSurfaces responds to requests below the prefixes of a surface that match no route, in the
+// format of the surface.
 func (a *API) mountSurfaces(mux *http.ServeMux) {
 	for _, s := range a.Surfaces {
-		for _, folder := range s.Prefixes {
-			mux.HandleFunc(folder, func(w http.ResponseWriter, r *http.Request) {
+		for _, prefix := range s.Prefixes {
+			mux.HandleFunc(prefix, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Cache-Control", "no-store")
 				s.AdaptProblem(noRouteProblem(mux, r)).Write(w)
 			})
@@ -67,17 +67,19 @@ func (a *API) mountSurfaces(mux *http.ServeMux) {
 	}
 }
 
-// surfaceForPath gives the surface in whose shape a path is answered; nil is the native one.
+// surfaceForPath returns the surface that determines the format of responses for a path, or nil for
+// the native API.
 func (a *API) surfaceForPath(path string) *operation.Surface {
 	for _, s := range a.Surfaces {
-		if slices.ContainsFunc(s.Prefixes, func(folder string) bool { return strings.HasPrefix(path, folder) }) {
+		if slices.ContainsFunc(s.Prefixes, func(prefix string) bool { return strings.HasPrefix(path, prefix) }) {
 			return s
 		}
 	}
 	return nil
 }
 
-// describeSurfaces adds the error schemas, tags and security schemes of the surfaces to the document.
+// describeSurfaces adds the error schemas, tags and security schemes of the surfaces to the
+// document.
 func (a *API) describeSurfaces(doc *huma.OpenAPI) {
 	for _, s := range a.Surfaces {
 		doc.Components.Schemas.Map()[s.ErrorSchema] = s.Schema

@@ -9,18 +9,19 @@ import (
 	"hydragate/identity"
 )
 
-// SenderStore resolves addresses and stores unknown senders, which are identities without a customer. A nonempty
-// instance limits a method to the senders of that instance. The methods return identity.ErrNotFound for an unknown
-// identity and identity.ErrAlreadyLinked for one that belongs to a customer.
+// SenderStore resolves addresses and stores unknown senders, which are identities without a
+// customer. Its methods return identity.ErrNotFound for an unknown identity and
+// identity.ErrAlreadyLinked for one that belongs to a customer.
 type SenderStore interface {
-	// Lookup returns the identity with an address, and the email address of its customer. An identity of the instance
-	// takes precedence over one of all instances. Unknown senders are not found.
+	// Lookup returns the identity with an address, and the email address of its customer. An
+	// identity of the instance takes precedence over one of all instances. Unknown senders are not
+	// found.
 	Lookup(ctx context.Context, a identity.Address) (i identity.Identity, customerEmail string, err error)
 	UnknownSenders(ctx context.Context, q identity.SenderQuery) ([]identity.Identity, error)
 	// Adopt links an unknown sender to a customer. Of concurrent calls, one succeeds.
 	Adopt(ctx context.Context, k identity.Key, by identity.Actor) (identity.Identity, error)
-	// BlockSender makes the gateway drop the messages of an unknown sender. It returns the time of the block, which is
-	// that of the first call.
+	// BlockSender makes the gateway drop the messages of an unknown sender. It returns the time of
+	// the block, which is that of the first call.
 	BlockSender(ctx context.Context, k identity.SenderKey, by identity.Actor) (since time.Time, err error)
 	// UnblockSender undoes BlockSender.
 	UnblockSender(ctx context.Context, k identity.SenderKey, by identity.Actor) error
@@ -49,13 +50,21 @@ func (a *API) lookupIdentity(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, fastapi.NotFound("Identity")
 	}
-	i, email, err := a.Stores.Senders.Lookup(ctx, identity.Address{TenantID: key.TenantID, InstanceID: instance, Channel: in.Channel, ExternalID: in.ExternalID})
+	i, email, err := a.Stores.Senders.Lookup(ctx, identity.Address{
+		TenantID: key.TenantID, InstanceID: instance, Channel: in.Channel, ExternalID: in.ExternalID,
+	})
 	if err != nil {
 		return nil, operation.NameNotFound("Identity", err)
 	}
 	return &lookupOut{lookupResponse{
-		Channel: i.Channel, CustomerEmail: operation.NullableString(email), CustomerID: i.CustomerID, DisplayName: operation.NullableString(i.DisplayName), ExternalID: i.ExternalID,
-		IdentityID: i.ID, RoleOverride: operation.NullableString(i.RoleOverride), Verified: i.IsVerified(),
+		Channel:       i.Channel,
+		CustomerEmail: operation.NullableString(email),
+		CustomerID:    i.CustomerID,
+		DisplayName:   operation.NullableString(i.DisplayName),
+		ExternalID:    i.ExternalID,
+		IdentityID:    i.ID,
+		RoleOverride:  operation.NullableString(i.RoleOverride),
+		Verified:      i.IsVerified(),
 	}}, nil
 }
 
@@ -93,7 +102,8 @@ func (a *API) adoptIdentity(ctx context.Context, in *IdentityPath) (*identityOut
 	return &identityOut{toIdentity(i)}, operation.NameNotFound("Identity", err)
 }
 
-// checkAdopt looks an unknown sender up for keys that see those of one instance only.
+// checkAdopt returns a problem if the key is limited to an instance and the unknown sender is not
+// one of that instance.
 func (a *API) checkAdopt(ctx context.Context, key identity.APIKey, id string) error {
 	if key.InstanceID == "" {
 		return nil
@@ -123,15 +133,16 @@ type blockResponse struct {
 
 type blockOut struct{ Body blockResponse }
 
-// blockSender has the messages of an unknown sender dropped. Who is linked to a
-// customer is heard again.
+// blockSender blocks an unknown sender. Linking the sender to a customer ends the block.
 func (a *API) blockSender(ctx context.Context, in *SenderPath) (*blockOut, error) {
 	key := operation.CallerOf(ctx)
 	since, err := a.Stores.Senders.BlockSender(ctx, in.key(key), key.Actor())
 	if err != nil {
 		return nil, operation.NameNotFound("Identity", err)
 	}
-	return &blockOut{blockResponse{Blocked: true, BlockedAt: operation.NullableTime(since), IdentityID: in.IdentityID}}, nil
+	return &blockOut{
+		blockResponse{Blocked: true, BlockedAt: operation.NullableTime(since), IdentityID: in.IdentityID},
+	}, nil
 }
 
 func (a *API) unblockSender(ctx context.Context, in *SenderPath) (*blockOut, error) {

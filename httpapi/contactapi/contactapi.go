@@ -1,5 +1,6 @@
-// Package contactapi serves the contact-identity API below /global and /v4/global, for applications that were written for
-// a product with that API. A contact is a customer, and a contact identity is an identity of the native API.
+// Package contactapi serves the contact-identity API below /global and /v4/global, for applications
+// that were written for a product with that API. A contact is a customer, and a contact identity is
+// an identity of the native API.
 package contactapi
 
 import (
@@ -18,9 +19,11 @@ import (
 	"hydragate/identity"
 )
 
+// TagContacts is the OpenAPI tag of the operations.
+const TagContacts = "Contact identities"
+
 const (
-	TagContacts     = "Contact identities"
-	v4Suffix        = "_v4"
+	v4Suffix        = "_v4" // of the operation IDs below /v4
 	contactPageSize = 50
 )
 
@@ -55,8 +58,13 @@ func (c *API) routes() []*operation.Route {
 		list, one := version.prefix+"/global/contactIdentities", version.prefix+"/global/contactIdentities/{id}"
 		all = append(all,
 			&operation.Route{
-				ID: "list_contact_identities", Method: "GET", Path: list, Scope: "identities:read",
-				Summary: "List contact identities", Status: 200, Handler: operation.Handle(c.contactLister(version.prefix)),
+				ID:      "list_contact_identities",
+				Method:  "GET",
+				Path:    list,
+				Scope:   "identities:read",
+				Summary: "List contact identities",
+				Status:  200,
+				Handler: operation.Handle(c.contactLister(version.prefix)),
 			},
 			&operation.Route{
 				ID: "get_contact_identity", Method: "GET", Path: one, Scope: "identities:read",
@@ -68,8 +76,14 @@ func (c *API) routes() []*operation.Route {
 				Traits: operation.MayConflict | operation.MayNotExist,
 			},
 			&operation.Route{
-				ID: "update_contact_identity", Method: "PUT", Path: one, Scope: "identities:write",
-				Summary: "Replace a contact identity", Status: 200, Handler: operation.Handle(c.replaceContact), Traits: operation.MayConflict,
+				ID:      "update_contact_identity",
+				Method:  "PUT",
+				Path:    one,
+				Scope:   "identities:write",
+				Summary: "Replace a contact identity",
+				Status:  200,
+				Handler: operation.Handle(c.replaceContact),
+				Traits:  operation.MayConflict,
 			},
 			&operation.Route{
 				ID: "delete_contact_identity", Method: "DELETE", Path: one, Scope: "identities:write",
@@ -98,8 +112,15 @@ type contactResponse struct {
 
 func toContact(i identity.ContactIdentity) contactResponse {
 	return contactResponse{
-		ID: i.ID, ContactID: operation.NullableString(i.CustomerID), ContactIdentityType: contactType(i.Channel), Name: operation.NullableString(i.DisplayName), Value: i.ExternalID,
-		AvatarURL: operation.NullableString(i.AvatarURL), InfoURL: operation.NullableString(i.InfoURL), ScreenName: operation.NullableString(i.Username), OriginalContactPageURL: operation.NullableString(i.PageURL),
+		ID:                     i.ID,
+		ContactID:              operation.NullableString(i.CustomerID),
+		ContactIdentityType:    contactType(i.Channel),
+		Name:                   operation.NullableString(i.DisplayName),
+		Value:                  i.ExternalID,
+		AvatarURL:              operation.NullableString(i.AvatarURL),
+		InfoURL:                operation.NullableString(i.InfoURL),
+		ScreenName:             operation.NullableString(i.Username),
+		OriginalContactPageURL: operation.NullableString(i.PageURL),
 	}
 }
 
@@ -114,8 +135,11 @@ type contactPageQuery struct {
 	PageIndex int `query:"pageIndex" minimum:"1" maximum:"1000000" default:"1" doc:"Pages hold 50, oldest first."`
 }
 
-// contactLister is the list under a prefix: the pages before and after are there too.
-func (c *API) contactLister(prefix string) func(context.Context, *contactPageQuery) (*struct{ Body contactPage }, error) {
+// contactLister returns the handler of the list below a path prefix. The URLs of other pages have
+// the same prefix.
+func (c *API) contactLister(
+	prefix string,
+) func(context.Context, *contactPageQuery) (*struct{ Body contactPage }, error) {
 	page := func(n int) *string {
 		uri := strings.TrimSuffix(c.PublicURL, "/") + prefix + "/global/contactIdentities?pageIndex=" + strconv.Itoa(n)
 		return &uri
@@ -123,14 +147,14 @@ func (c *API) contactLister(prefix string) func(context.Context, *contactPageQue
 	return func(ctx context.Context, in *contactPageQuery) (*struct{ Body contactPage }, error) {
 		key := operation.CallerOf(ctx)
 		before := (in.PageIndex - 1) * contactPageSize
-		is, total, err := c.Store.ContactIdentities(ctx, identity.ContactQuery{
+		identities, total, err := c.Store.ContactIdentities(ctx, identity.ContactQuery{
 			TenantID: key.TenantID, InstanceID: key.InstanceID, Skip: before, Limit: contactPageSize,
 		})
 		if err != nil {
 			return nil, err
 		}
 		out := contactPage{ContactIdentities: []contactResponse{}, Total: total}
-		for _, i := range is {
+		for _, i := range identities {
 			out.ContactIdentities = append(out.ContactIdentities, toContact(i))
 		}
 		if before > 0 {
@@ -143,8 +167,7 @@ func (c *API) contactLister(prefix string) func(context.Context, *contactPageQue
 	}
 }
 
-// ContactPath names the contact identity a call is about. An id that cannot be one is
-// of nothing.
+// ContactPath is the path parameter of a contact identity. An ID that is not a UUID is not found.
 type ContactPath struct {
 	ID string `path:"id" maxLength:"255"`
 }
@@ -156,9 +179,9 @@ func (c *API) getContact(ctx context.Context, in *ContactPath) (*contactOut, err
 	return &contactOut{toContact(i)}, err
 }
 
-// findContact gives a contact identity that the caller may read.
-func (c *API) findContact(ctx context.Context, spelled string) (identity.ContactIdentity, error) {
-	id, reason := fastapi.ParseUUID(spelled)
+// findContact returns a contact identity that the caller may read.
+func (c *API) findContact(ctx context.Context, id string) (identity.ContactIdentity, error) {
+	id, reason := fastapi.ParseUUID(id)
 	if reason != "" {
 		return identity.ContactIdentity{}, contactNotFound()
 	}
@@ -170,9 +193,10 @@ func (c *API) findContact(ctx context.Context, spelled string) (identity.Contact
 	return i, mapContactError(err)
 }
 
+// contactNotFound returns the response for an unknown contact identity.
 func contactNotFound() *fastapi.Problem { return fastapi.NotFound("Contact identity") }
 
-// mapContactError says what is wrong in the words of this surface.
+// mapContactError replaces errors of the store by the responses of this surface.
 func mapContactError(err error) error {
 	switch {
 	case errors.Is(err, identity.ErrNotFound):
@@ -185,7 +209,7 @@ func mapContactError(err error) error {
 	return err
 }
 
-// contactFields is the body of a new contact identity, and of all of one.
+// contactFields is the request body for creating and replacing a contact identity.
 type contactFields struct {
 	ContactIdentityType    string                   `json:"contactIdentityType" format:"contact-identity-type" doc:"visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram or Slack, in any case."`
 	Value                  string                   `json:"value" minLength:"1" maxLength:"255" doc:"SMS and Whatsapp: the number. Telegram: the numeric user id. Slack: team and user id, T…:U…."`
@@ -197,15 +221,24 @@ type contactFields struct {
 	OriginalContactPageURL fastapi.Optional[string] `json:"originalContactPageUrl,omitempty" maxLength:"2048" format:"web-url" doc:"An https URL; never fetched by the gateway."`
 }
 
+// contact returns the identity that the body describes, or a problem if the value is not valid for
+// the type.
 func (b contactFields) contact(tenant string) (identity.ContactIdentity, error) {
 	channel := strings.ToLower(b.ContactIdentityType)
 	value, err := gateway.NormalizeExternalID(adapters.Channel(channel), b.Value)
 	if err != nil {
-		return identity.ContactIdentity{}, fastapi.ValidationProblem(fastapi.ValueError(strings.ReplaceAll(err.Error(), "external_id", "value"), "body", "value"))
+		return identity.ContactIdentity{}, fastapi.ValidationProblem(fastapi.ValueError(
+			strings.ReplaceAll(err.Error(), "external_id", "value"), "body", "value",
+		))
 	}
 	return identity.ContactIdentity{
 		Identity: identity.Identity{
-			TenantID: tenant, CustomerID: b.ContactID.Value, Channel: channel, ExternalID: value, DisplayName: b.Name.Value, Username: b.ScreenName.Value,
+			TenantID:    tenant,
+			CustomerID:  b.ContactID.Value,
+			Channel:     channel,
+			ExternalID:  value,
+			DisplayName: b.Name.Value,
+			Username:    b.ScreenName.Value,
 		},
 		AvatarURL: b.AvatarURL.Value, InfoURL: b.InfoURL.Value, PageURL: b.OriginalContactPageURL.Value,
 	}, nil
@@ -227,7 +260,7 @@ func (c *API) replaceContact(ctx context.Context, in *struct {
 	Body contactFields
 }) (*contactOut, error) {
 	key := operation.CallerOf(ctx)
-	was, err := c.findWritableContact(ctx, in.ID)
+	current, err := c.findWritableContact(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -235,24 +268,24 @@ func (c *API) replaceContact(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	i.ID, i.InstanceID = was.ID, was.InstanceID
+	i.ID, i.InstanceID = current.ID, current.InstanceID
 	i, err = c.Store.ReplaceContactIdentity(ctx, i, in.Body.Name.Edit(), key.Actor())
 	return &contactOut{toContact(i)}, mapContactError(err)
 }
 
 func (c *API) deleteContact(ctx context.Context, in *ContactPath) (*operation.NoBody, error) {
 	key := operation.CallerOf(ctx)
-	was, err := c.findWritableContact(ctx, in.ID)
+	current, err := c.findWritableContact(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
 	err = c.Store.DeleteContactIdentity(ctx, identity.SenderKey{
-		TenantID: key.TenantID, InstanceID: was.InstanceID, IdentityID: was.ID,
+		TenantID: key.TenantID, InstanceID: current.InstanceID, IdentityID: current.ID,
 	}, key.Actor())
 	return nil, mapContactError(err)
 }
 
-// findWritableContact gives a contact identity that the caller may change.
+// findWritableContact returns a contact identity that the caller may change.
 func (c *API) findWritableContact(ctx context.Context, id string) (identity.ContactIdentity, error) {
 	i, err := c.findContact(ctx, id)
 	if err == nil {

@@ -9,7 +9,7 @@ import (
 	"hydragate/httpapi/operation"
 )
 
-// A contactError is how this surface says no.
+// A contactError is the body of an error response.
 type contactError struct {
 	ErrorCode string `json:"errorCode"`
 	Message   string `json:"message"`
@@ -19,6 +19,7 @@ func formatContactError(p *fastapi.Problem) any {
 	return contactError{ErrorCode: contactErrorCode(p.Status), Message: p.Summary()}
 }
 
+// contactErrorCode returns the error code for a status.
 func contactErrorCode(status int) string {
 	switch status {
 	case http.StatusBadRequest, http.StatusUnprocessableEntity:

@@ -14,14 +14,17 @@ const (
 	maxWebURL         = 2048
 )
 
-// contactTypes are the types of contact identities in the spelling in which they are
-// answered. In lower case each is the channel.
+// contactTypes returns the types of contact identities as they are written in responses. The
+// channel is the type in lower case.
 func contactTypes() []string {
-	return []string{"visitor", "email", "SMS", "Facebook", "Twitter", "WeChat", "ssoid", "externalid", "Whatsapp", "inphase", "Telegram", "Slack"}
+	return []string{
+		"visitor", "email", "SMS", "Facebook", "Twitter", "WeChat", "ssoid", "externalid", "Whatsapp", "inphase",
+		"Telegram", "Slack",
+	}
 }
 
-// contactType gives the type of a channel. One that this surface has no type for is
-// shown under its own name.
+// contactType returns the type for a channel. It returns the channel itself if there is no type for
+// it.
 func contactType(channel string) string {
 	for _, t := range contactTypes() {
 		if strings.EqualFold(t, channel) {
@@ -31,6 +34,7 @@ func contactType(channel string) string {
 	return channel
 }
 
+// cleanContactType returns the canonical form of a type.
 func cleanContactType(s string) (string, *fastapi.Violation) {
 	for _, t := range contactTypes() {
 		if strings.ToLower(t) == strings.ToLower(s) {
@@ -40,8 +44,8 @@ func cleanContactType(s string) (string, *fastapi.Violation) {
 	return "", fastapi.InvalidValue("the type must be one of " + strings.Join(contactTypes(), ", "))
 }
 
-// cleanWebURL takes what a browser may be sent to: an absolute https URL that hides
-// nothing. Empty is none.
+// cleanWebURL checks that a URL is safe to link to: an absolute https URL without credentials and
+// invisible characters. The empty string is accepted.
 func cleanWebURL(s string) (string, *fastapi.Violation) {
 	if s == "" {
 		return "", nil

@@ -1,7 +1,9 @@
-// Package fastapi validates requests and formats errors as FastAPI and Pydantic do, so that clients written for a FastAPI
-// service can use the API unchanged. It knows neither the routes nor the domain.
+// Package fastapi validates requests and formats errors as FastAPI and Pydantic do, so that clients
+// written for a FastAPI service can use the API unchanged. It knows neither the routes nor the
+// domain.
 //
-// See https://fastapi.tiangolo.com/tutorial/handling-errors and https://docs.pydantic.dev/latest/errors/validation_errors.
+// See https://fastapi.tiangolo.com/tutorial/handling-errors and
+// https://docs.pydantic.dev/latest/errors/validation_errors.
 package fastapi
 
 import (
@@ -18,8 +20,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// A Checker checks values against schemas of the OpenAPI document. It reports violations with the types and messages of
-// Pydantic, and converts valid values to their canonical form.
+// A Checker checks values against schemas of the OpenAPI document. It reports violations with the
+// types and messages of Pydantic, and converts valid values to their canonical form.
 type Checker struct {
 	// Formats check and canonicalize the strings of a format.
 	Formats map[string]func(s string) (canonical string, violation *Violation)
@@ -27,7 +29,8 @@ type Checker struct {
 	patterns sync.Map // compiled patterns: map[string]*regexp.Regexp
 }
 
-// Check returns the canonical form of v, which is the value at loc. It appends violations of the schema to violations.
+// Check returns the canonical form of v, which is the value at loc. It appends violations of the
+// schema to violations.
 func (c *Checker) Check(s *huma.Schema, v any, loc []any, violations *[]Violation) any {
 	if v == nil && s.Nullable {
 		return nil

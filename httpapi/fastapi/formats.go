@@ -33,7 +33,8 @@ func CleanUUID(s string) (string, *Violation) {
 // CleanTime converts an RFC 3339 time to UTC.
 func CleanTime(s string) (string, *Violation) {
 	t, err := time.Parse(time.RFC3339, s)
-	// After conversion to UTC, the year may be one that RFC 3339 and the databases cannot represent.
+	// After conversion to UTC, the year may be one that RFC 3339 and the databases cannot
+	// represent.
 	if y := t.UTC().Year(); err != nil || y < 1 || y > 9999 {
 		return "", &Violation{
 			Type: "datetime_from_date_parsing",
@@ -70,7 +71,8 @@ func CleanTimezone(s string) (string, *Violation) {
 	return s, nil
 }
 
-// InvalidValue returns a violation of a rule that is not part of the schema. reason is shown to the client.
+// InvalidValue returns a violation of a rule that is not part of the schema. reason is shown to the
+// client.
 func InvalidValue(reason string) *Violation {
 	return &Violation{Type: "value_error", Msg: "Value error, " + reason}
 }

@@ -24,9 +24,9 @@ const (
 	maxNameRunes = 100 // of a field name in a violation
 )
 
-// ReadJSON decodes a body that must consist of one JSON value. It is stricter than encoding/json: keys are case
-// sensitive, duplicate keys are violations, and depth and number of keys are limited before values are built. A body that
-// cannot be decoded is a problem.
+// ReadJSON decodes a body that must consist of one JSON value. It is stricter than encoding/json:
+// keys are case sensitive, duplicate keys are violations, and depth and number of keys are limited
+// before values are built. A body that cannot be decoded is a problem.
 func ReadJSON(body []byte) (any, []Violation, *Problem) {
 	body = bytes.TrimPrefix(body, []byte("\ufeff"))
 	if !utf8.Valid(body) {
@@ -111,8 +111,8 @@ func (r *strictReader) token() json.Token {
 	return token
 }
 
-// AppendLoc returns a new location with next appended. It truncates a long field name, so that responses do not grow with
-// the request.
+// AppendLoc returns a new location with next appended. It truncates a long field name, so that
+// responses do not grow with the request.
 func AppendLoc(loc []any, next any) []any {
 	if name, ok := next.(string); ok {
 		if runes := []rune(name); len(runes) > maxNameRunes {
@@ -122,7 +122,8 @@ func AppendLoc(loc []any, next any) []any {
 	return append(append(make([]any, 0, len(loc)+1), loc...), next)
 }
 
-// isStorable reports whether every supported database can store a number. Some overflow at exponents that JSON allows.
+// isStorable reports whether every supported database can store a number. Some overflow at
+// exponents that JSON allows.
 func isStorable(n json.Number) bool {
 	f, err := strconv.ParseFloat(n.String(), 64)
 	if err != nil || math.IsInf(f, 0) || len(n) > 400 {
@@ -133,8 +134,8 @@ func isStorable(n json.Number) bool {
 	return exponent == "" || err == nil && e > -400 && e < 400
 }
 
-// loneSurrogate returns the position, in characters, of the first escape of a surrogate that is not part of a pair, or -1.
-// encoding/json would decode it as U+FFFD. body must be valid JSON.
+// loneSurrogate returns the position, in characters, of the first escape of a surrogate that is not
+// part of a pair, or -1. encoding/json would decode it as U+FFFD. body must be valid JSON.
 func loneSurrogate(body []byte) int {
 	for i := 0; i < len(body); i++ {
 		if body[i] != '\\' {
@@ -155,7 +156,8 @@ func loneSurrogate(body []byte) int {
 	return -1
 }
 
-// decodeEscape returns the code unit of the \uXXXX escape at the beginning of b, or -1 if there is none.
+// decodeEscape returns the code unit of the \uXXXX escape at the beginning of b, or -1 if there is
+// none.
 func decodeEscape(b []byte) rune {
 	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
 		return -1

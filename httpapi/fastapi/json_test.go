@@ -12,8 +12,8 @@ import (
 // maxReadTime is the maximum time for decoding a body.
 const maxReadTime = 5 * time.Second
 
-// FuzzReadJSON checks that accepted bodies are within the limits and decoded as by encoding/json, and that other bodies get
-// a 4xx status.
+// FuzzReadJSON checks that accepted bodies are within the limits and decoded as by encoding/json,
+// and that other bodies get a 4xx status.
 func FuzzReadJSON(f *testing.F) {
 	for _, s := range []string{
 		`{"email":"steve@example.com"}`, `{"a":1,"a":2}`, `{"a":1,"A":2}`, `{"ſ":1}`, "\ufeff{}", `{} {}`, `{}x`, `[`, `"\ud800"`, `"\u0000"`, "\"\x00\"", "\"\xff\"", `1e999999`, `-0`, `1E+5`, `null`, `true`, ``,

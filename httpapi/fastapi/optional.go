@@ -7,8 +7,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// An Optional is a body field that may be absent, null, or have a value. In a PATCH request, an absent field remains
-// unchanged and null clears it.
+// An Optional is a body field that may be absent, null, or have a value. In a PATCH request, an
+// absent field remains unchanged and null clears it.
 type Optional[T any] struct {
 	IsSet bool // the field is present
 	Value T    // zero if the field is null
@@ -23,7 +23,8 @@ func (o *Optional[T]) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &o.Value)
 }
 
-// Edit returns nil if the field is absent. Otherwise it returns a pointer to the value, which is zero for null.
+// Edit returns nil if the field is absent. Otherwise it returns a pointer to the value, which is
+// zero for null.
 func (o Optional[T]) Edit() *T {
 	if !o.IsSet {
 		return nil
@@ -38,7 +39,8 @@ func (Optional[T]) Schema(r huma.Registry) *huma.Schema {
 	return &s
 }
 
-// An Object is a JSON object with arbitrary fields, which the gateway stores and returns without interpreting it.
+// An Object is a JSON object with arbitrary fields, which the gateway stores and returns without
+// interpreting it.
 type Object json.RawMessage
 
 // UnmarshalJSON implements json.Unmarshaler.

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// A Problem is an error response. The body lists the violations for status 422, and contains one sentence for other
-// statuses.
+// A Problem is an error response. The body lists the violations for status 422, and contains one
+// sentence for other statuses.
 type Problem struct {
 	Status     int
 	Detail     string
@@ -71,7 +71,8 @@ func ValidationProblem(vs ...Violation) *Problem {
 	return &Problem{Status: http.StatusUnprocessableEntity, Detail: "invalid request", Violations: vs}
 }
 
-// ValueError returns a violation, at loc, of a rule that is not part of the schema. reason is shown to the client.
+// ValueError returns a violation, at loc, of a rule that is not part of the schema. reason is shown
+// to the client.
 func ValueError(reason string, loc ...any) Violation {
 	return Violation{Type: "value_error", Loc: loc, Msg: "Value error, " + reason}
 }

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// ParseUUID returns the canonical form of a UUID: hyphenated and in lower case. It accepts hyphenated, unhyphenated, braced
-// and urn:uuid: forms in any case. For other input it returns the reason that Pydantic appends to
-// "Input should be a valid UUID, ".
+// ParseUUID returns the canonical form of a UUID: hyphenated and in lower case. It accepts
+// hyphenated, unhyphenated, braced and urn:uuid: forms in any case. For other input it returns the
+// reason that Pydantic appends to "Input should be a valid UUID, ".
 func ParseUUID(in string) (canonical, reason string) {
 	in = trimExactWrapper(in)
 	s, before, simple := trimWrapper(in)
@@ -18,8 +18,8 @@ func ParseUUID(in string) (canonical, reason string) {
 	return "", uuidReason(in, s, before, simple)
 }
 
-// trimExactWrapper removes the wrapper from input of exactly the right length. Positions in the reason then do not count
-// the wrapper, as in Pydantic.
+// trimExactWrapper removes the wrapper from input of exactly the right length. Positions in the
+// reason then do not count the wrapper, as in Pydantic.
 func trimExactWrapper(in string) string {
 	if len(in) == 38 && in[0] == '{' && in[37] == '}' {
 		return in[1:37]
@@ -30,8 +30,8 @@ func trimExactWrapper(in string) string {
 	return in
 }
 
-// trimWrapper removes braces or urn:uuid:. before is the number of bytes removed at the beginning, and simple reports that
-// there was no wrapper.
+// trimWrapper removes braces or urn:uuid:. before is the number of bytes removed at the beginning,
+// and simple reports that there was no wrapper.
 func trimWrapper(in string) (s string, before int, simple bool) {
 	switch {
 	case len(in) >= 2 && in[0] == '{' && in[len(in)-1] == '}':
@@ -76,7 +76,9 @@ func uuidReason(in, s string, before int, simple bool) string {
 	begin := [5]int{0, 9, 14, 19, 24}
 	for i, at := range hyphens {
 		if at != begin[i+1]-1 {
-			return fmt.Sprintf("invalid group length in group %d: expected %d, found %d", i, begin[i+1]-1-begin[i], at-begin[i])
+			return fmt.Sprintf(
+				"invalid group length in group %d: expected %d, found %d", i, begin[i+1]-1-begin[i], at-begin[i],
+			)
 		}
 	}
 	return fmt.Sprintf("invalid group length in group 4: expected 12, found %d", len(in)-24)

@@ -7,8 +7,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// FuzzParseUUID checks that accepted input has the canonical form that package uuid returns, and that other input gets a
-// reason.
+// FuzzParseUUID checks that accepted input has the canonical form that package uuid returns, and
+// that other input gets a reason.
 func FuzzParseUUID(f *testing.F) {
 	for _, s := range []string{
 		"01930f6e-0000-7000-8000-000000000001", "01930F6E-0000-7000-8000-000000000001", "01930f6e000070008000000000000001", "{01930f6e-0000-7000-8000-000000000001}", "urn:uuid:01930f6e-0000-7000-8000-000000000001",

@@ -50,7 +50,9 @@ func roleScopes(role string) []string {
 	case "admin":
 		return identity.Scopes
 	case "staff":
-		return append(reads, "claims:issue", "customers:write", "deliveries:write", "identities:write", "messages:write")
+		return append(
+			reads, "claims:issue", "customers:write", "deliveries:write", "identities:write", "messages:write",
+		)
 	case "viewer":
 		return reads
 	}

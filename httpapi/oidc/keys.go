@@ -130,8 +130,8 @@ func (k *issuerKeys) refresh() <-chan singleflight.Result {
 	})
 }
 
-// load fetches the keys from uri, which it discovers if it is empty. The returned URI is empty after
-// a failure, so that the next call discovers it again.
+// load fetches the keys from uri, which it discovers if it is empty. The returned URI is empty
+// after a failure, so that the next call discovers it again.
 func (k *issuerKeys) load(uri string) (keys []jose.JSONWebKey, foundURI string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), issuerTimeout)
 	defer cancel()

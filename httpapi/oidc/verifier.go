@@ -26,14 +26,14 @@ import (
 // clockSkew is the tolerated difference between the clocks of the issuer and the gateway.
 const clockSkew = time.Minute
 
-// signingAlgorithms are the accepted algorithms. All of them are asymmetric; the list that the issuer
-// publishes is ignored because it could contain others.
+// signingAlgorithms are the accepted algorithms. All of them are asymmetric; the list that the
+// issuer publishes is ignored because it could contain others.
 var signingAlgorithms = []string{
 	oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.EdDSA,
 }
 
-// tokenTypes are the accepted values of the typ header. Issuers use the same keys for tokens that do
-// not authenticate a person, such as logout tokens.
+// tokenTypes are the accepted values of the typ header. Issuers use the same keys for tokens that
+// do not authenticate a person, such as logout tokens.
 var tokenTypes = map[string]bool{"": true, "jwt": true, "at+jwt": true}
 
 // A Verifier verifies the tokens of one issuer for one audience.
@@ -52,8 +52,8 @@ func NewVerifier(issuer, audience string, log *slog.Logger) *Verifier {
 }
 
 // Verify returns the member of staff that a token identifies. It returns
-// operation.ErrInvalidStaffToken if the token is not valid, and operation.ErrIssuerUnavailable if the
-// keys of the issuer cannot be fetched.
+// operation.ErrInvalidStaffToken if the token is not valid, and operation.ErrIssuerUnavailable if
+// the keys of the issuer cannot be fetched.
 func (v *Verifier) Verify(ctx context.Context, token string) (operation.StaffMember, error) {
 	if !tokenTypes[tokenType(token)] {
 		return v.reject(ctx, "unexpected token type")

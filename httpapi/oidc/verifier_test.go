@@ -183,7 +183,8 @@ func TestVerifier_KeyRotation(t *testing.T) {
 	}
 }
 
-// TestVerifier_UnknownKeysRateLimited checks that tokens with unknown keys cause one fetch per minRefreshInterval.
+// TestVerifier_UnknownKeysRateLimited checks that tokens with unknown keys cause one fetch per
+// minRefreshInterval.
 func TestVerifier_UnknownKeysRateLimited(t *testing.T) {
 	d := newVerifierFixture(t)
 	other := newVerifierFixture(t)
@@ -232,7 +233,8 @@ func TestVerifier_IssuerOutage(t *testing.T) {
 	}
 }
 
-// TestVerifier_IssuerTimeout checks that a hanging issuer does not delay a caller beyond its context.
+// TestVerifier_IssuerTimeout checks that a hanging issuer does not delay a caller beyond its
+// context.
 func TestVerifier_IssuerTimeout(t *testing.T) {
 	d := newVerifierFixture(t)
 	release := make(chan struct{})

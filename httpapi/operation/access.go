@@ -1,3 +1,7 @@
+// Package operation contains what the native API and the other surfaces share: the route table and
+// its registration in the OpenAPI document, reading and checking of requests, the caller and its
+// access rights, rate limits, paging, and the mapping of domain errors to responses. It contains no
+// routes.
 package operation
 
 import (
@@ -7,21 +11,19 @@ import (
 	"hydragate/identity"
 )
 
-// What a key that is limited to one instance sees and does, on every route:
+// Access of an API key that is limited to one instance, on every route:
 //
-//   - Of instances there is one: others, their channels, identities, unknown senders
-//     and keys are not found, in the same words as if they did not exist. It cannot
-//     create instances.
-//   - Where an instance can be named and is not (lookup, unknown senders, a new
-//     identity, a new key), it is the key's own.
-//   - Customers are the tenant's, and so are identities of all instances: it may read
-//     them as its scopes allow, and write customers. It may not change, unlink, adopt
-//     or issue a code for an identity of all instances: what is proven there would
-//     hold for instances that are not its own.
-//   - It never holds channels:write: who holds a provider's secret can forge that
-//     provider's senders.
+//   - Other instances, their channels, identities, unknown senders and keys are not found. The
+//     response is that of a resource that does not exist. The key cannot create instances.
+//   - An optional instance in a request (lookup, unknown senders, a new identity, a new key)
+//     defaults to that of the key.
+//   - Customers and identities of all instances belong to the tenant. The key may read them, and
+//     write customers, as its scopes allow. It may not change, unlink or adopt an identity of all
+//     instances or issue a code for it, because the verification would apply to other instances.
+//   - The key cannot have the scope channels:write, because the holder of a provider's secret can
+//     forge the senders of that provider.
 
-// CheckInstance refuses a path of an instance that the key is not for.
+// CheckInstance returns a problem if the path names an instance that the key cannot access.
 func CheckInstance(key identity.APIKey, in *RequestContext) error {
 	if id := in.Values["path/instance_id"]; id != "" && !CanSeeInstance(key, id) {
 		return fastapi.NotFound("Instance")
@@ -29,12 +31,13 @@ func CheckInstance(key identity.APIKey, in *RequestContext) error {
 	return nil
 }
 
-// CanSeeInstance reports whether there is such an instance for the key.
+// CanSeeInstance reports whether an instance exists from the point of view of the key.
 func CanSeeInstance(key identity.APIKey, instance string) bool {
 	return key.InstanceID == "" || key.InstanceID == instance
 }
 
-// ResolveInstance gives the instance a call is about: the one named, or the key's own.
+// ResolveInstance returns the requested instance, or that of the key if none is requested. It
+// returns a problem if the key cannot access the requested one.
 func ResolveInstance(key identity.APIKey, instance string) (string, error) {
 	if instance == "" {
 		return key.InstanceID, nil
@@ -45,12 +48,12 @@ func ResolveInstance(key identity.APIKey, instance string) (string, error) {
 	return instance, nil
 }
 
-// CanReadIdentity reports whether there is such an identity for the key.
+// CanReadIdentity reports whether an identity exists from the point of view of the key.
 func CanReadIdentity(key identity.APIKey, i identity.Identity) bool {
 	return i.InstanceID == "" || CanSeeInstance(key, i.InstanceID)
 }
 
-// CheckIdentityWrite refuses an identity that the key must not touch.
+// CheckIdentityWrite returns a problem if the key may not change an identity.
 func CheckIdentityWrite(key identity.APIKey, i identity.Identity) error {
 	switch {
 	case !CanReadIdentity(key, i):
@@ -61,6 +64,8 @@ func CheckIdentityWrite(key identity.APIKey, i identity.Identity) error {
 	return nil
 }
 
+// KeyLimitedProblem returns the response to a key that is limited to one instance and requests
+// something of the tenant.
 func KeyLimitedProblem() *fastapi.Problem {
 	return fastapi.NewProblem(http.StatusForbidden, "This API key is limited to one instance")
 }

@@ -7,19 +7,21 @@ import (
 	"hydragate/identity"
 )
 
-// Errors of Staff.
+// Errors of staff token verifiers.
 var (
-	ErrInvalidStaffToken = errors.New("httpapi: no valid staff token")
-	ErrIssuerUnavailable = errors.New("httpapi: the issuer of staff tokens does not answer")
+	// ErrInvalidStaffToken is returned for a token that is not valid, for whatever reason.
+	ErrInvalidStaffToken = errors.New("operation: invalid staff token")
+	// ErrIssuerUnavailable is returned if a token cannot be verified now.
+	ErrIssuerUnavailable = errors.New("operation: token issuer unavailable")
 )
 
-// A StaffMember is one person of staff, known by a token that is good now.
+// A StaffMember is the person that a valid staff token identifies.
 type StaffMember struct {
-	Subject string   // as the issuer names the person, for good
-	Scopes  []string // none: recognised, and allowed nothing
+	Subject string   // permanent identifier assigned by the issuer
+	Scopes  []string // may be empty
 }
 
-// A RequestInfo is what the log line of a request says at its end.
+// A RequestInfo collects what the log line of a request contains.
 type RequestInfo struct {
 	ID    string
 	Key   identity.APIKey // zero until authenticated
@@ -37,12 +39,14 @@ func WithRequestInfo(ctx context.Context, info *RequestInfo) context.Context {
 	return context.WithValue(ctx, requestInfoKey{}, info)
 }
 
+// RequestInfoOf returns the information about the request of a context. It is empty outside of a
+// request.
 func RequestInfoOf(ctx context.Context) *RequestInfo {
-	if rec, ok := ctx.Value(requestInfoKey{}).(*RequestInfo); ok {
-		return rec
+	if info, ok := ctx.Value(requestInfoKey{}).(*RequestInfo); ok {
+		return info
 	}
 	return &RequestInfo{}
 }
 
-// CallerOf gives the API key that was let in.
+// CallerOf returns the authenticated API key.
 func CallerOf(ctx context.Context) identity.APIKey { return RequestInfoOf(ctx).Key }

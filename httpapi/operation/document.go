@@ -7,7 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// An Example is a request and its answer as the document shows them.
+// An Example contains the JSON bodies of a request and its response in the OpenAPI document.
 type Example struct{ Request, Response string }
 
 // IDs in examples.
@@ -19,13 +19,19 @@ const (
 // IdempotencyKey is the header that makes a request idempotent.
 const IdempotencyKey = "Idempotency-Key"
 
+// SchemaPrefix is the prefix of references to schemas of the document.
 const SchemaPrefix = "#/components/schemas/"
 
+// IdempotencyParam returns the parameter of routes that accept an Idempotency-Key.
 func IdempotencyParam() *huma.Param {
 	shortest, longest := 1, 255
 	return &huma.Param{
-		Name: IdempotencyKey, In: "header", Description: "For 24 hours the same call with the same key gets the same answer, with the header Idempotency-Replayed, and is worked once.",
-		Schema: &huma.Schema{Type: huma.TypeString, MinLength: &shortest, MaxLength: &longest, Pattern: "^[\\x20-\\x7e]*$"},
+		Name:        IdempotencyKey,
+		In:          "header",
+		Description: "For 24 hours the same call with the same key gets the same answer, with the header Idempotency-Replayed, and is worked once.",
+		Schema: &huma.Schema{
+			Type: huma.TypeString, MinLength: &shortest, MaxLength: &longest, Pattern: "^[\\x20-\\x7e]*$",
+		},
 	}
 }
 
@@ -38,9 +44,13 @@ func errorResponse(status int) *huma.Response {
 			"type": "string_too_short", "loc": []any{"body", "external_id"}, "msg": "String should have at least 1 character", "ctx": map[string]any{"min_length": 1},
 		}}}
 	}
-	r.Content = map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Ref: SchemaPrefix + schema}, Example: example}}
+	r.Content = map[string]*huma.MediaType{
+		"application/json": {Schema: &huma.Schema{Ref: SchemaPrefix + schema}, Example: example},
+	}
 	if status == http.StatusTooManyRequests {
-		r.Headers = map[string]*huma.Param{"Retry-After": {Description: "Seconds to wait.", Schema: &huma.Schema{Type: huma.TypeInteger}}}
+		r.Headers = map[string]*huma.Param{
+			"Retry-After": {Description: "Seconds to wait.", Schema: &huma.Schema{Type: huma.TypeInteger}},
+		}
 	}
 	return r
 }
@@ -66,7 +76,7 @@ func rawExample(text string) any {
 	return json.RawMessage(text)
 }
 
-// FindOperation finds a route in the document.
+// FindOperation returns the operation of a route in the document.
 func FindOperation(doc *huma.OpenAPI, to *Route) *huma.Operation {
 	item := doc.Paths[to.Path]
 	switch to.Method {

@@ -17,17 +17,20 @@ import (
 	"hydragate/identity"
 )
 
+// MissingScope returns a problem with status 403.
 func MissingScope(scope string) *fastapi.Problem {
 	return fastapi.NewProblem(http.StatusForbidden, "Missing scope: "+scope)
 }
 
+// TooManyRequests returns a problem with status 429 that tells the client to wait.
 func TooManyRequests(wait time.Duration) *fastapi.Problem {
 	p := fastapi.StatusProblem(http.StatusTooManyRequests)
 	p.Header = http.Header{"Retry-After": {strconv.Itoa(max(1, int(math.Ceil(wait.Seconds()))))}}
 	return p
 }
 
-// NameNotFound gives err the noun of what was looked for, when it was not found.
+// NameNotFound replaces identity.ErrNotFound by a problem that names the resource. It returns other
+// errors unchanged.
 func NameNotFound(noun string, err error) error {
 	if errors.Is(err, identity.ErrNotFound) {
 		return fastapi.NotFound(noun)
@@ -35,8 +38,8 @@ func NameNotFound(noun string, err error) error {
 	return err
 }
 
-// DomainProblem finds the answer to an error; nil means that it is ours, not the
-// caller's.
+// DomainProblem returns the response to an error of the domain packages, or nil if the error is not
+// the caller's fault.
 func DomainProblem(err error) *fastapi.Problem {
 	var p *fastapi.Problem
 	var wait *claim.TooManyCodesError
@@ -62,7 +65,8 @@ func DomainProblem(err error) *fastapi.Problem {
 		return fastapi.NewProblem(http.StatusConflict, "Identity is already verified")
 	case errors.As(err, &wait):
 		return TooManyRequests(wait.RetryAfter)
-	case errors.Is(err, claim.ErrCodeStoreUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, claim.ErrCodeStoreUnavailable), errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, context.Canceled):
 		return fastapi.StatusProblem(http.StatusServiceUnavailable)
 	case errors.As(err, &setup) && setup.Retryable():
 		return fastapi.StatusProblem(http.StatusServiceUnavailable)
@@ -72,6 +76,7 @@ func DomainProblem(err error) *fastapi.Problem {
 	return nil
 }
 
+// setupProblem returns the response to a set-up that the provider rejected.
 func setupProblem(e *adapters.SetupError) *fastapi.Problem {
 	loc := []any{"body"}
 	if e.Field != "" {
@@ -80,23 +85,26 @@ func setupProblem(e *adapters.SetupError) *fastapi.Problem {
 	return fastapi.ValidationProblem(fastapi.Violation{Type: "value_error", Loc: loc, Msg: e.Message})
 }
 
-// IsUnavailable reports whether something behind the API cannot be reached, or read by this
-// process, so that the same call is worth repeating.
+// IsUnavailable reports whether an error was caused by a dependency that is unavailable, so that
+// the request may be repeated.
 func IsUnavailable(err error) bool {
-	var ne net.Error
-	var answer interface{ SQLState() string } // of a database that is starting, stopping or full
-	if errors.As(err, &answer) {
-		class := answer.SQLState()[:2]
+	var netErr net.Error
+	var sqlErr interface{ SQLState() string }
+	if errors.As(err, &sqlErr) {
+		class := sqlErr.SQLState()[:2] // connection, resources or operator intervention
 		return class == "08" || class == "53" || class == "57"
 	}
-	return errors.Is(err, gateway.ErrNoMasterKey) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &ne) || errors.Is(err, io.ErrUnexpectedEOF)
+	return errors.Is(err, gateway.ErrNoMasterKey) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &netErr)
 }
 
-// inviteProblem finds the answer to an error of invites; nil for any other.
+// inviteProblem returns the response to an error of invites, or nil for other errors.
 func inviteProblem(err error) *fastapi.Problem {
 	switch {
 	case errors.Is(err, claim.ErrInvitesDisabled):
-		return fastapi.ValidationProblem(fastapi.ValueError("the instance does not allow invites by SMS or WhatsApp; set sms_invites to allow them", "body", "channel"))
+		return fastapi.ValidationProblem(fastapi.ValueError(
+			"the instance does not allow invites by SMS or WhatsApp; set sms_invites to allow them", "body", "channel",
+		))
 	case errors.Is(err, claim.ErrTooManyInvites):
 		return fastapi.NewProblem(http.StatusConflict, "Customer has 5 live invites; revoke one first")
 	case errors.Is(err, claim.ErrInviteUsed):

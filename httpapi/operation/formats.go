@@ -12,6 +12,8 @@ import (
 	"hydragate/identity"
 )
 
+// NewChecker returns a checker for the formats of the native API. allowPrivate allows agent URLs
+// over http and on private addresses.
 func NewChecker(allowPrivate bool) *fastapi.Checker {
 	return &fastapi.Checker{Formats: map[string]func(string) (string, *fastapi.Violation){
 		fastapi.FormatUUID:     fastapi.CleanUUID,
@@ -46,8 +48,8 @@ func cleanAgentURL(s string, allowPrivate bool) (string, *fastapi.Violation) {
 	return s, nil
 }
 
-// isPrivateHost reports whether a host is of this machine or its network by its very name.
-// Names are resolved, and judged again, by whoever dials.
+// isPrivateHost reports whether a host is a local name or a private address. Other names are
+// checked when the delivery client resolves them.
 func isPrivateHost(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
@@ -60,25 +62,26 @@ func isPrivateHost(host string) bool {
 	return !gateway.IsPublicAddr(ip)
 }
 
-// looksLikeNumber reports whether a host that is no address ends like one, as 127.1 and
-// 0x7f000001 do: some resolvers take it for one.
+// looksLikeNumber reports whether the last label of a host is a number, as in 127.1 and 0x7f000001.
+// Some resolvers interpret such names as addresses.
 func looksLikeNumber(host string) bool {
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	_, err := strconv.ParseUint(last, 0, 64)
 	return err == nil || strings.Trim(last, "0123456789") == ""
 }
 
-// CleanExternalID gives the external_id that stands beside a channel its one spelling.
-func CleanExternalID(values map[string]any, where string, wrong *[]fastapi.Violation) {
+// CleanExternalID normalizes the value external_id for the channel in the value channel, if both
+// are present.
+func CleanExternalID(values map[string]any, in string, violations *[]fastapi.Violation) {
 	channel, _ := values["channel"].(string)
 	id, ok := values["external_id"].(string)
 	if !ok || channel == "" {
 		return
 	}
-	clean, err := gateway.NormalizeExternalID(adapters.Channel(channel), id)
+	normalized, err := gateway.NormalizeExternalID(adapters.Channel(channel), id)
 	if err != nil {
-		*wrong = append(*wrong, fastapi.ValueError(err.Error(), where, "external_id"))
+		*violations = append(*violations, fastapi.ValueError(err.Error(), in, "external_id"))
 		return
 	}
-	values["external_id"] = clean
+	values["external_id"] = normalized
 }

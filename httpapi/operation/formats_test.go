@@ -7,10 +7,10 @@ import (
 	"hydragate/httpapi/fastapi"
 )
 
-// What a format takes is kept in one spelling, which it takes again; what it refuses it
-// does not show.
+// FuzzFormats checks that the canonical form of an accepted string is accepted unchanged, and that
+// other strings cause a violation.
 func FuzzFormats(f *testing.F) {
-	check := NewChecker(false)
+	checker := NewChecker(false)
 	names := []string{fastapi.FormatUUID, fastapi.FormatTime, fastapi.FormatEmail, fastapi.FormatPhone, fastapi.FormatLocale, fastapi.FormatTimezone, fastapi.FormatAgentURL}
 	for i := range names {
 		for _, s := range []string{
@@ -22,19 +22,19 @@ func FuzzFormats(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, which byte, in string) {
 		name := names[int(which)%len(names)]
-		clean, bad := check.Formats[name](in)
-		if bad != nil {
-			if bad.Msg == "" || bad.Type == "" {
-				t.Errorf("%s of %q: %+v", name, in, bad)
+		canonical, violation := checker.Formats[name](in)
+		if violation != nil {
+			if violation.Msg == "" || violation.Type == "" {
+				t.Errorf("%s(%q) = violation %+v", name, in, violation)
 			}
 			return
 		}
-		again, bad := check.Formats[name](clean)
-		if bad != nil || again != clean {
-			t.Errorf("%s: %q is kept as %q, and that as %q, %+v", name, in, clean, again, bad)
+		again, violation := checker.Formats[name](canonical)
+		if violation != nil || again != canonical {
+			t.Errorf("%s(%q) = %q, but %s of that = %q, %+v", name, in, canonical, name, again, violation)
 		}
-		if strings.ContainsRune(clean, 0) && name != fastapi.FormatAgentURL {
-			t.Errorf("%s: %q is kept as %q", name, in, clean)
+		if strings.ContainsRune(canonical, 0) && name != fastapi.FormatAgentURL {
+			t.Errorf("%s(%q) = %q, which contains NUL", name, in, canonical)
 		}
 	})
 }

@@ -9,23 +9,26 @@ import (
 	"hydragate/httpapi/fastapi"
 )
 
-// PageQuery is how lists are asked for: a cursor, and how many rows.
+// A PageQuery selects a page of a list.
 type PageQuery struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"50"`
 	Cursor string `query:"cursor" format:"uuid" doc:"next_cursor of the page before."`
 }
 
-// A Page is a part of a list, and where the next one begins.
+// A Page is a page of a list, with the cursor of the next page.
 type Page[T any] struct {
 	Items      []T     `json:"items" nullable:"false"`
 	NextCursor *string `json:"next_cursor"`
 }
 
+// A PageOut is the response that contains a page.
 type PageOut[T any] struct{ Body Page[T] }
 
-// FetchPage asks list for one row more than wanted, to know whether there is a next
-// page.
-func FetchPage[R, T any](p PageQuery, list func(after string, limit int) ([]R, error), id func(R) string, show func(R) T) (*PageOut[T], error) {
+// FetchPage returns a page of a list. It requests one additional row from list to find out whether
+// there is a next page. id returns the ID of a row, and show converts a row.
+func FetchPage[R, T any](
+	p PageQuery, list func(after string, limit int) ([]R, error), id func(R) string, show func(R) T,
+) (*PageOut[T], error) {
 	rows, err := list(p.Cursor, p.Limit+1)
 	if err != nil {
 		return nil, err
@@ -42,7 +45,7 @@ func FetchPage[R, T any](p PageQuery, list func(after string, limit int) ([]R, e
 	return &PageOut[T]{out}, nil
 }
 
-// NullableString is how an empty text is shown.
+// NullableString returns nil for an empty string.
 func NullableString(s string) *string {
 	if s == "" {
 		return nil
@@ -50,7 +53,7 @@ func NullableString(s string) *string {
 	return &s
 }
 
-// NullableTime is how a time that did not come is shown.
+// NullableTime returns nil for the zero time, and other times in UTC.
 func NullableTime(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -59,8 +62,8 @@ func NullableTime(t time.Time) *time.Time {
 	return &t
 }
 
-// PreviousID gives the id right before id: a list in order of id that starts after it
-// begins with the row of id, if there is one.
+// PreviousID returns the greatest UUID below id, or "" if there is none. A list that starts after
+// it begins with the row with that ID, if it exists.
 func PreviousID(id string) string {
 	n, ok := new(big.Int).SetString(strings.ReplaceAll(id, "-", ""), 16)
 	if !ok || n.Sign() == 0 {

@@ -7,7 +7,7 @@ import (
 	"hydragate/httpapi/fastapi"
 )
 
-// The place before a cursor is a cursor, and right before it.
+// FuzzPreviousID checks that PreviousID returns a lower UUID.
 func FuzzPreviousID(f *testing.F) {
 	for _, s := range []string{"00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000001", "01930f6e-0000-7000-8000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "", "x", "-", "1", strings.Repeat("f", 33)} {
 		f.Add(s)
@@ -15,17 +15,17 @@ func FuzzPreviousID(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in string) {
 		id, reason := fastapi.ParseUUID(in)
 		if reason != "" {
-			return // nothing else ever becomes a cursor
+			return // cursors are UUIDs
 		}
 		before := PreviousID(id)
 		if before == "" {
 			if id != "00000000-0000-0000-0000-000000000000" {
-				t.Errorf("nothing is before %s", id)
+				t.Errorf("PreviousID(%s) is empty", id)
 			}
 			return
 		}
 		if again, _ := fastapi.ParseUUID(before); again != before || before >= id {
-			t.Errorf("%s is before %s", before, id)
+			t.Errorf("PreviousID(%s) = %s", id, before)
 		}
 	})
 }
@@ -37,7 +37,7 @@ func TestPreviousID(t *testing.T) {
 		"00000000-0000-0000-0000-000000000000": "",
 	} {
 		if got := PreviousID(in); got != want {
-			t.Errorf("%s: %s", in, got)
+			t.Errorf("PreviousID(%s) = %s, want %s", in, got, want)
 		}
 	}
 }

@@ -11,7 +11,8 @@ import (
 // MaxTokenBytes is the maximum length of an API key.
 const MaxTokenBytes = 512
 
-// A RateLimiter limits the request rate of each key. The zero value is usable; it must not be copied after first use.
+// A RateLimiter limits the request rate of each key. The zero value is usable; it must not be
+// copied after first use.
 type RateLimiter struct {
 	Rate  float64          // requests per second; default: 100
 	Burst int              // default: 200
@@ -21,11 +22,12 @@ type RateLimiter struct {
 	limiters map[string]*rate.Limiter
 }
 
-// maxRateLimiters bounds the memory of a RateLimiter. When it is reached, all keys start with a full burst again.
+// maxRateLimiters bounds the memory of a RateLimiter. When it is reached, all keys start with a
+// full burst again.
 const maxRateLimiters = 10_000
 
-// Take consumes one request of the key's budget. If the budget is spent, it returns a problem with status 429 and the
-// time to wait.
+// Take consumes one request of the key's budget. If the budget is spent, it returns a problem with
+// status 429 and the time to wait.
 func (l *RateLimiter) Take(key string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

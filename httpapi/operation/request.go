@@ -13,24 +13,29 @@ import (
 	"hydragate/httpapi/fastapi"
 )
 
-// BaseContext lets a type embed huma.Context, whose method Context would hide the field.
+// BaseContext is huma.Context under another name, because an embedded field Context would conflict
+// with its method.
 type BaseContext huma.Context
 
-// An RequestContext request was authenticated and checked. What its handler reads from it
-// is clean: ids in their canonical spelling, the last of repeated query keys, a body
-// that is JSON and of the right shape.
+// A RequestContext is the context of an authorized and checked request. Handlers read canonical
+// values from it: IDs in canonical form, the last value of repeated query parameters, and a body
+// that conforms to the schema.
 type RequestContext struct {
 	BaseContext
-	Values map[string]string // by "query/limit"
+	Values map[string]string // by location and name, such as "query/limit"
 	Body   []byte
 }
 
+// Param implements huma.Context.
 func (c *RequestContext) Param(name string) string { return c.Values["path/"+name] }
 
+// Query implements huma.Context.
 func (c *RequestContext) Query(name string) string { return c.Values["query/"+name] }
 
+// BodyReader implements huma.Context.
 func (c *RequestContext) BodyReader() io.Reader { return bytes.NewReader(c.Body) }
 
+// Header implements huma.Context.
 func (c *RequestContext) Header(name string) string {
 	if name == "Content-Type" {
 		return "application/json"
@@ -41,46 +46,49 @@ func (c *RequestContext) Header(name string) string {
 // A Reader reads and checks requests.
 type Reader struct{ Checker *fastapi.Checker }
 
-// readRequest checks path, query, headers and body, in this order, and says everything that
-// is wrong with them at once.
+// Read reads path, query, headers and body, in this order, into in. If they are not valid, it
+// returns a problem with all violations.
 func (rd *Reader) Read(to *Route, r *http.Request, op *huma.Operation, in *RequestContext) error {
-	var wrong []fastapi.Violation
+	var violations []fastapi.Violation
 	for _, where := range []string{"path", "query", "header"} {
-		rd.readParams(where, op.Parameters, r, in, &wrong)
+		rd.readParams(where, op.Parameters, r, in, &violations)
 	}
 	if op.RequestBody != nil {
-		if err := rd.readBody(to, r, op, in, &wrong); err != nil {
+		if err := rd.readBody(to, r, op, in, &violations); err != nil {
 			return err
 		}
 	}
-	if len(wrong) > 0 {
-		return fastapi.ValidationProblem(wrong...)
+	if len(violations) > 0 {
+		return fastapi.ValidationProblem(violations...)
 	}
 	return nil
 }
 
-func (rd *Reader) readParams(where string, params []*huma.Param, r *http.Request, in *RequestContext, wrong *[]fastapi.Violation) {
-	clean := map[string]any{}
+func (rd *Reader) readParams(
+	where string, params []*huma.Param, r *http.Request, in *RequestContext, violations *[]fastapi.Violation,
+) {
+	values := map[string]any{}
 	query := r.URL.Query()
 	for _, p := range params {
 		if p.In != where {
 			continue
 		}
-		value, given := paramValue(where, p.Name, r, query)
-		if !given {
+		value, exists := paramValue(where, p.Name, r, query)
+		if !exists {
 			if p.Required {
-				*wrong = append(*wrong, fastapi.MissingField(where, locName(where, p.Name)))
+				*violations = append(*violations, fastapi.MissingField(where, locName(where, p.Name)))
 			}
 			continue
 		}
-		clean[p.Name] = rd.Checker.Check(p.Schema, value, []any{where, locName(where, p.Name)}, wrong)
+		values[p.Name] = rd.Checker.Check(p.Schema, value, []any{where, locName(where, p.Name)}, violations)
 	}
-	CleanExternalID(clean, where, wrong)
-	for name, v := range clean {
+	CleanExternalID(values, where, violations)
+	for name, v := range values {
 		in.Values[where+"/"+name] = paramText(v)
 	}
 }
 
+// paramValue returns a parameter and whether it is present.
 func paramValue(where, name string, r *http.Request, query url.Values) (string, bool) {
 	switch where {
 	case "path":
@@ -96,6 +104,7 @@ func paramValue(where, name string, r *http.Request, query url.Values) (string, 
 	return values[len(values)-1], true
 }
 
+// locName returns the name of a parameter in the location of a violation.
 func locName(where, name string) string {
 	if where == "header" {
 		return strings.ToLower(name)
@@ -103,8 +112,10 @@ func locName(where, name string) string {
 	return name
 }
 
-// readBody reads the body and leaves it, clean, in in.
-func (rd *Reader) readBody(to *Route, r *http.Request, op *huma.Operation, in *RequestContext, wrong *[]fastapi.Violation) error {
+// readBody reads the body into in.Body.
+func (rd *Reader) readBody(
+	to *Route, r *http.Request, op *huma.Operation, in *RequestContext, violations *[]fastapi.Violation,
+) error {
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 		return fastapi.StatusProblem(http.StatusUnsupportedMediaType)
 	}
@@ -117,58 +128,65 @@ func (rd *Reader) readBody(to *Route, r *http.Request, op *huma.Operation, in *R
 	}
 	if len(raw) == 0 {
 		if op.RequestBody.Required {
-			*wrong = append(*wrong, fastapi.MissingField("body"))
+			*violations = append(*violations, fastapi.MissingField("body"))
 		}
 		return nil
 	}
 	var value any = raw // not an object
 	if fastapi.IsJSON(r.Header.Get("Content-Type")) {
-		var twice []fastapi.Violation
-		if value, twice, p = fastapi.ReadJSON(raw); p != nil {
+		var duplicates []fastapi.Violation
+		if value, duplicates, p = fastapi.ReadJSON(raw); p != nil {
 			return p
 		}
-		*wrong = append(*wrong, twice...)
+		*violations = append(*violations, duplicates...)
 	}
-	clean := rd.checkFields(to, op, value, wrong)
+	values := rd.checkFields(to, op, value, violations)
 	var err error
-	in.Body, err = fastapi.Encode(clean)
+	in.Body, err = fastapi.Encode(values)
 	return err
 }
 
-// checkFields checks a body field by field, in the order of their declaration, and then
-// what should not be there.
-func (rd *Reader) checkFields(to *Route, op *huma.Operation, value any, wrong *[]fastapi.Violation) map[string]any {
+// checkFields checks the fields of a body, in the order of their declaration, and then reports
+// unknown fields. It returns the canonical values.
+func (rd *Reader) checkFields(to *Route, op *huma.Operation, value any, violations *[]fastapi.Violation) map[string]any {
 	if value == nil {
 		if op.RequestBody.Required {
-			*wrong = append(*wrong, fastapi.MissingField("body"))
+			*violations = append(*violations, fastapi.MissingField("body"))
 		}
 		return nil
 	}
-	given, ok := value.(map[string]any)
+	fields, ok := value.(map[string]any)
 	if !ok {
-		*wrong = append(*wrong, fastapi.Violation{Type: "model_attributes_type", Loc: []any{"body"}, Msg: "Input should be a valid dictionary or object to extract fields from"})
+		*violations = append(*violations, fastapi.Violation{
+			Type: "model_attributes_type", Loc: []any{"body"},
+			Msg: "Input should be a valid dictionary or object to extract fields from",
+		})
 		return nil
 	}
-	clean := map[string]any{}
+	values := map[string]any{}
 	for _, name := range to.Fields {
-		v, there := given[name]
+		v, exists := fields[name]
 		switch {
-		case there:
-			clean[name] = rd.Checker.Check(to.Schema.Properties[name], v, []any{"body", name}, wrong)
+		case exists:
+			values[name] = rd.Checker.Check(to.Schema.Properties[name], v, []any{"body", name}, violations)
 		case to.isRequired(name):
-			*wrong = append(*wrong, fastapi.MissingField("body", name))
+			*violations = append(*violations, fastapi.MissingField("body", name))
 		}
 	}
-	for _, name := range SortedKeys(given) {
+	for _, name := range SortedKeys(fields) {
 		if _, known := to.Schema.Properties[name]; !known {
-			*wrong = append(*wrong, fastapi.Violation{Type: "extra_forbidden", Loc: fastapi.AppendLoc([]any{"body"}, name), Msg: "Extra inputs are not permitted"})
+			*violations = append(*violations, fastapi.Violation{
+				Type: "extra_forbidden", Loc: fastapi.AppendLoc([]any{"body"}, name),
+				Msg: "Extra inputs are not permitted",
+			})
 		}
 	}
-	CleanExternalID(clean, "body", wrong)
-	return clean
+	CleanExternalID(values, "body", violations)
+	return values
 }
 
-// paramText writes a clean parameter as a handler's field reads it.
+// paramText formats a checked parameter for huma, which parses it into the field of the handler's
+// input.
 func paramText(v any) string {
 	if v == nil {
 		return ""

@@ -11,8 +11,8 @@ import (
 // A Responder writes the responses of operations that return errors or streams.
 type Responder struct{ Log *slog.Logger }
 
-// ProblemFor returns the response to an error, in the format of the requested surface. An error that is not the
-// caller's fault is logged with the request ID and not disclosed.
+// ProblemFor returns the response to an error, in the format of the requested surface. An error
+// that is not the caller's fault is logged with the request ID and not disclosed.
 func (rs *Responder) ProblemFor(ctx context.Context, err error) *fastapi.Problem {
 	p := DomainProblem(err)
 	if p == nil {

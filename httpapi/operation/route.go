@@ -12,7 +12,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// HumaOperation is what the document says of a route beyond its request and answer.
+// HumaOperation returns the operation of the route in the OpenAPI document, without its request and
+// response bodies.
 func (to *Route) HumaOperation() huma.Operation {
 	if to.Surface != nil {
 		return to.Surface.humaOperation(to)
@@ -23,7 +24,7 @@ func (to *Route) HumaOperation() huma.Operation {
 		Extensions:    map[string]any{"x-scope": to.Scope},
 		Security:      []map[string][]string{{"bearer": {}}, {"apiKey": {}}},
 		DefaultStatus: to.Status, SkipValidateParams: true, SkipValidateBody: true, MaxBodyBytes: -1,
-		// The body is read by then. A deadline would end calls that wait for a provider.
+		// The Reader has read the body. A deadline would abort requests that wait for a provider.
 		BodyReadTimeout: -1,
 		Responses:       map[string]*huma.Response{},
 	}
@@ -39,10 +40,11 @@ func (to *Route) HumaOperation() huma.Operation {
 	return op
 }
 
-// ErrorStatuses are the statuses a route says no with.
+// ErrorStatuses returns the error statuses of a route of the native API, in order.
 func (to *Route) ErrorStatuses() []int {
 	statuses := []int{401, 403, 422, 429, 500, 503}
-	if strings.Contains(to.Path, "{") || strings.Contains(to.Path, "lookup") || to.ID == "create_key" || to.ID == "list_unknown_senders" {
+	if strings.Contains(to.Path, "{") || strings.Contains(to.Path, "lookup") ||
+		to.ID == "create_key" || to.ID == "list_unknown_senders" {
 		statuses = append(statuses, 404)
 	}
 	if to.Traits&MayConflict != 0 || to.AcceptsIdempotencyKey() {
@@ -55,19 +57,19 @@ func (to *Route) ErrorStatuses() []int {
 	return statuses
 }
 
-// AddExamples shows a request and its answer.
+// AddExamples adds the example of the route to its operation in the document.
 func (to *Route) AddExamples(op *huma.Operation) {
 	e := to.Example
 	if op.RequestBody != nil {
 		op.RequestBody.Content["application/json"].Example = rawExample(e.Request)
 	}
-	if answer := op.Responses[strconv.Itoa(to.Status)]; answer != nil && answer.Content != nil {
-		answer.Content["application/json"].Example = rawExample(e.Response)
+	if resp := op.Responses[strconv.Itoa(to.Status)]; resp != nil && resp.Content != nil {
+		resp.Content["application/json"].Example = rawExample(e.Response)
 	}
 }
 
-// A Route is one operation: who may call it, and what answers. Routes, rights and
-// the OpenAPI document all come from the table below.
+// A Route is an operation: its method and path, the scope it requires, and its handler. Routing,
+// authorization and the OpenAPI document are derived from it.
 type Route struct {
 	ID      string
 	Method  string
@@ -78,38 +80,44 @@ type Route struct {
 	Status  int
 	Handler Handler
 	Traits  Traits
-	Surface *Surface // nil: the native API
+	Surface *Surface // nil for the native API; set by API
 	Example Example
 
-	Schema *huma.Schema // of the body; nil when there is none
+	// Set by SetBodySchema.
+	Schema *huma.Schema // of the body; nil if there is none
 	Fields []string     // of the body, in the order of their declaration
 }
 
 // Traits are properties of a route that its method and path do not determine.
 type Traits uint8
 
+// Traits of routes.
 const (
 	MayConflict   Traits = 1 << iota // may respond with 409
 	ReturnsSecret                    // the response must not be stored, so that Idempotency-Key is ignored
 	MayNotExist                      // may respond with 404 although the path has no parameter
 )
 
-// AcceptsIdempotencyKey reports whether a call takes an Idempotency-Key.
+// AcceptsIdempotencyKey reports whether the header Idempotency-Key has an effect.
 func (to *Route) AcceptsIdempotencyKey() bool {
 	return to.Method != http.MethodGet && to.Traits&ReturnsSecret == 0 && to.Surface == nil
 }
 
 func (to *Route) isRequired(field string) bool { return slices.Contains(to.Schema.Required, field) }
 
-// A Handler is a function of a request and its answer, ready to be registered.
+// A Handler registers a function as the handler of an operation. Handle and HandleStream create
+// handlers.
 type Handler struct {
-	request  reflect.Type
+	request reflect.Type
+	// Register adds the operation to the API.
 	Register func(rs *Responder, api huma.API, op huma.Operation)
 }
 
-// NoBody is an answer, or a request, without a word.
+// NoBody is a response without a body.
 type NoBody struct{}
 
+// Handle returns a handler that calls f with the checked request. I and O are the input and output
+// types of package huma.
 func Handle[I, O any](f func(context.Context, *I) (*O, error)) Handler {
 	return Handler{reflect.TypeFor[I](), func(rs *Responder, api huma.API, op huma.Operation) {
 		huma.Register(api, op, func(ctx context.Context, in *I) (*O, error) {
@@ -122,8 +130,8 @@ func Handle[I, O any](f func(context.Context, *I) (*O, error)) Handler {
 	}}
 }
 
-// bodyFields gives the names of the fields of a request's body, in the order in which
-// they were declared.
+// bodyFields returns the names of the fields of the request body in the order of their declaration,
+// or nil if there is no body.
 func (h Handler) bodyFields() []string {
 	body, ok := h.request.FieldByName("Body")
 	if !ok {
@@ -140,7 +148,7 @@ func (h Handler) bodyFields() []string {
 	return names
 }
 
-// SetBodySchema takes from the document what a body of the route must be.
+// SetBodySchema sets the schema and the fields of the request body from the document.
 func (to *Route) SetBodySchema(doc *huma.OpenAPI) {
 	op := FindOperation(doc, to)
 	if op.RequestBody == nil {
@@ -153,4 +161,5 @@ func (to *Route) SetBodySchema(doc *huma.OpenAPI) {
 	}
 }
 
+// SortedKeys returns the keys of a map in order.
 func SortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

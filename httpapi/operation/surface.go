@@ -12,13 +12,14 @@ import (
 	"hydragate/httpapi/fastapi"
 )
 
-// A Surface is an API in the format of another product, for applications that were written for that product. It serves
-// the same data as the native API.
+// A Surface is an API in the format of another product, for applications that were written for that
+// product. It serves the same data as the native API.
 type Surface struct {
 	Routes   []*Route
 	Prefixes []string // path prefixes below which all responses have the format of the surface
 
-	// Authorize authenticates and authorizes a request. If nil, API keys and scopes apply as in the native API.
+	// Authorize authenticates and authorizes a request. If nil, API keys and scopes apply as in the
+	// native API.
 	Authorize func(to *Route, r *http.Request) error
 	// FormatError returns the body of an error response.
 	FormatError func(p *fastapi.Problem) any
@@ -54,21 +55,31 @@ func (s *Surface) AdaptProblem(p *fastapi.Problem) *fastapi.Problem {
 	if s == nil {
 		return p
 	}
-	own := *p
-	if own.Status == http.StatusUnprocessableEntity {
-		own.Status = http.StatusBadRequest
+	adapted := *p
+	if adapted.Status == http.StatusUnprocessableEntity {
+		adapted.Status = http.StatusBadRequest
 	}
-	own.Format = s.FormatError
-	return &own
+	adapted.Format = s.FormatError
+	return &adapted
 }
 
-// humaOperation is what the document says of a route of the surface beyond its request
-// and answer.
+// humaOperation returns the operation of a route in the OpenAPI document, without its request and
+// response bodies.
 func (s *Surface) humaOperation(to *Route) huma.Operation {
 	op := huma.Operation{
-		OperationID: to.ID, Method: to.Method, Path: to.Path, Summary: to.Summary, Tags: []string{to.Tag}, Description: s.DescribeAccess(to), Security: s.Security,
-		DefaultStatus: to.Status, SkipValidateParams: true, SkipValidateBody: true, MaxBodyBytes: -1, BodyReadTimeout: -1,
-		Responses: map[string]*huma.Response{},
+		OperationID:        to.ID,
+		Method:             to.Method,
+		Path:               to.Path,
+		Summary:            to.Summary,
+		Tags:               []string{to.Tag},
+		Description:        s.DescribeAccess(to),
+		Security:           s.Security,
+		DefaultStatus:      to.Status,
+		SkipValidateParams: true,
+		SkipValidateBody:   true,
+		MaxBodyBytes:       -1,
+		BodyReadTimeout:    -1,
+		Responses:          map[string]*huma.Response{},
 	}
 	if to.Scope != "" {
 		op.Extensions = map[string]any{"x-scope": to.Scope}
@@ -97,6 +108,11 @@ func (s *Surface) RouteErrorStatuses(to *Route) []int {
 
 func (s *Surface) errorResponse(status int) *huma.Response {
 	r := errorResponse(status)
-	r.Content = map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Ref: SchemaPrefix + s.ErrorSchema}, Example: s.FormatError(fastapi.NewProblem(status, errorExample(status)))}}
+	r.Content = map[string]*huma.MediaType{
+		"application/json": {
+			Schema:  &huma.Schema{Ref: SchemaPrefix + s.ErrorSchema},
+			Example: s.FormatError(fastapi.NewProblem(status, errorExample(status))),
+		},
+	}
 	return r
 }

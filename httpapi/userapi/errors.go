@@ -9,8 +9,7 @@ import (
 	"hydragate/httpapi/operation"
 )
 
-// A userError is how this surface says no. Of what went wrong on our side it says no
-// more than that.
+// A userError is the body of an error response. Internal errors have only a status and a message.
 type userError struct {
 	Status  int            `json:"status"`
 	Name    string         `json:"name,omitempty"`
@@ -26,15 +25,16 @@ func formatUserError(p *fastapi.Problem) any {
 	}
 	e.Name, e.Details = name, map[string]any{"code": code}
 	if p.Violations != nil {
-		errors := make([]map[string]string, len(p.Violations))
+		fields := make([]map[string]string, len(p.Violations))
 		for i, v := range p.Violations {
-			errors[i] = map[string]string{"field": v.FieldPath(), "message": v.Message()}
+			fields[i] = map[string]string{"field": v.FieldPath(), "message": v.Message()}
 		}
-		e.Details["errors"] = errors
+		e.Details["errors"] = fields
 	}
 	return e
 }
 
+// userErrorName returns the name and the code of an error with a status.
 func userErrorName(status int) (name, code string) {
 	switch status {
 	case http.StatusBadRequest, http.StatusUnprocessableEntity:
@@ -65,7 +65,9 @@ func userErrorSchema() *huma.Schema {
 			"details": {Type: huma.TypeObject, Required: []string{"code"}, Properties: map[string]*huma.Schema{
 				"code": text(),
 				"errors": {Type: huma.TypeArray, Description: "Everything that is wrong with the request.", Items: &huma.Schema{
-					Type: huma.TypeObject, Required: []string{"field", "message"}, Properties: map[string]*huma.Schema{"field": text(), "message": text()},
+					Type:       huma.TypeObject,
+					Required:   []string{"field", "message"},
+					Properties: map[string]*huma.Schema{"field": text(), "message": text()},
 				}},
 			}},
 		},

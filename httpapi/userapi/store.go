@@ -9,16 +9,21 @@ import (
 
 // Store stores conversation users, which are the customers of the tenant.
 type Store interface {
-	// InstanceByAgentKey returns the instance whose agent secret key has the given hash, or gateway.ErrNoInstance.
+	// InstanceByAgentKey returns the instance whose agent secret key has the given hash, or
+	// gateway.ErrNoInstance.
 	InstanceByAgentKey(ctx context.Context, hash string) (gateway.Instance, error)
-	// CreateUser stores a customer with a new ID and, if it has a phone number, an unverified SMS identity of the
-	// instance. It returns identity.ErrUserExists if the email address, phone number or fkId is taken.
+	// CreateUser stores a customer with a new ID and, if it has a phone number, an unverified SMS
+	// identity of the instance. It returns identity.ErrUserExists if the email address, phone
+	// number or fkId is taken.
 	CreateUser(ctx context.Context, instance string, u identity.User, by identity.Actor) (identity.User, error)
 	// User returns a user of the tenant, or identity.ErrNotFound.
 	User(ctx context.Context, tenant, id string) (identity.User, error)
-	// FindUser returns the oldest user that matches, and the IDs of the instance's conversations with them, oldest
-	// first. It returns identity.ErrNotFound if there is none.
-	FindUser(ctx context.Context, tenant, instance string, q identity.UserQuery) (u identity.User, conversations []string, err error)
-	// DeleteUser removes the customer with all identities. It returns identity.ErrNotFound if there is none.
+	// FindUser returns the oldest user that matches, and the IDs of the instance's conversations
+	// with them, oldest first. It returns identity.ErrNotFound if there is none.
+	FindUser(
+		ctx context.Context, tenant, instance string, q identity.UserQuery,
+	) (u identity.User, conversations []string, err error)
+	// DeleteUser removes the customer with all identities. It returns identity.ErrNotFound if there
+	// is none.
 	DeleteUser(ctx context.Context, tenant, id string, by identity.Actor) error
 }

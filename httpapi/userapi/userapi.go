@@ -1,5 +1,6 @@
-// Package userapi serves the conversation-user API below /external, for applications that were written for a product with
-// that API. A user is a customer of the tenant. The package does not authenticate API keys of the native API.
+// Package userapi serves the conversation-user API below /external, for applications that were
+// written for a product with that API. A user is a customer of the tenant. The package does not
+// authenticate API keys of the native API.
 package userapi
 
 import (
@@ -17,13 +18,14 @@ import (
 	"hydragate/identity"
 )
 
-const (
-	agentSecretKey = "Agent-Secret-Key"
-	TagUsers       = "Conversation users"
-)
+// TagUsers is the OpenAPI tag of the operations.
+const TagUsers = "Conversation users"
 
-// An API is the surface of conversation users. An instance's agent secret key authenticates each request and
-// determines the instance.
+// agentSecretKey is the header that authenticates requests.
+const agentSecretKey = "Agent-Secret-Key"
+
+// An API is the surface of conversation users. An instance's agent secret key authenticates each
+// request and determines the instance.
 type API struct {
 	Store   Store
 	Limiter *operation.RateLimiter
@@ -56,8 +58,14 @@ func (u *API) routes() []*operation.Route {
 			Summary: "Create a conversation user", Status: 201, Handler: operation.Handle(u.createUser),
 		},
 		{
-			ID: "search_user", Method: "GET", Path: users + "/search", Tag: TagUsers,
-			Summary: "Find a conversation user", Status: 200, Handler: operation.Handle(u.searchUser), Traits: operation.MayNotExist,
+			ID:      "search_user",
+			Method:  "GET",
+			Path:    users + "/search",
+			Tag:     TagUsers,
+			Summary: "Find a conversation user",
+			Status:  200,
+			Handler: operation.Handle(u.searchUser),
+			Traits:  operation.MayNotExist,
 		},
 		{
 			ID: "get_user", Method: "GET", Path: user, Tag: TagUsers,
@@ -74,8 +82,8 @@ func (u *API) routes() []*operation.Route {
 	return all
 }
 
-// authorizeAgent authenticates the instance whose agent secret key is in the header. The response does not depend on
-// what is wrong with the key.
+// authorizeAgent authenticates the instance whose agent secret key is in the header. The response
+// does not depend on what is wrong with the key.
 func (u *API) authorizeAgent(_ *operation.Route, r *http.Request) error {
 	keys := r.Header.Values(agentSecretKey)
 	if len(keys) != 1 || keys[0] == "" || len(keys[0]) > operation.MaxTokenBytes {
@@ -92,10 +100,14 @@ func (u *API) authorizeAgent(_ *operation.Route, r *http.Request) error {
 	return u.Limiter.Take("agent:" + i.ID)
 }
 
+// invalidAgentKey returns the response to a missing or invalid key.
 func invalidAgentKey() *fastapi.Problem {
-	return fastapi.NewProblem(http.StatusForbidden, "Invalid API key or secret key. Ensure that you are using a valid authentication key.")
+	return fastapi.NewProblem(
+		http.StatusForbidden, "Invalid API key or secret key. Ensure that you are using a valid authentication key.",
+	)
 }
 
+// mapUserError replaces identity.ErrNotFound by the response of this surface.
 func mapUserError(err error) error {
 	if errors.Is(err, identity.ErrNotFound) {
 		return fastapi.NewProblem(http.StatusNotFound, "User not found.")
@@ -103,7 +115,7 @@ func mapUserError(err error) error {
 	return err
 }
 
-// agentActor names the agent in the audit log.
+// agentActor returns the actor of an instance in the audit log.
 func agentActor(caller identity.APIKey) identity.Actor {
 	return identity.Actor("agent:" + caller.InstanceID)
 }
@@ -122,23 +134,30 @@ type userResponse struct {
 	IsAnonymized bool         `json:"isAnonymized"`
 }
 
-// userMetadata is the part of a customer's metadata that users see.
+// userMetadata is the part of a customer's metadata that belongs to the user.
 type userMetadata struct {
 	CustomData fastapi.Object `json:"customData"`
 }
 
 func toUser(u identity.User) userResponse {
 	v := userResponse{
-		ID: u.ID, FirstName: operation.NullableString(u.FirstName), LastName: operation.NullableString(u.LastName), Context: operation.NullableString(u.Context), Source: operation.NullableString(u.Source), FKID: operation.NullableString(u.FKID),
-		FKUserID: operation.NullableString(u.FKUserID), Email: operation.NullableString(u.Email), PhoneNumber: operation.NullableString(u.PhoneNumber),
+		ID:          u.ID,
+		FirstName:   operation.NullableString(u.FirstName),
+		LastName:    operation.NullableString(u.LastName),
+		Context:     operation.NullableString(u.Context),
+		Source:      operation.NullableString(u.Source),
+		FKID:        operation.NullableString(u.FKID),
+		FKUserID:    operation.NullableString(u.FKUserID),
+		Email:       operation.NullableString(u.Email),
+		PhoneNumber: operation.NullableString(u.PhoneNumber),
 	}
-	// Metadata is the caller's own, so that "customData" may be anything: what is not
-	// an object is not shown.
-	var kept struct {
+	// The native API accepts any metadata, so that customData may be of another type. It is then
+	// omitted.
+	var metadata struct {
 		CustomData json.RawMessage `json:"customData"`
 	}
-	if json.Unmarshal(u.Metadata, &kept) == nil && strings.HasPrefix(string(kept.CustomData), "{") {
-		v.Metadata.CustomData = fastapi.Object(kept.CustomData)
+	if json.Unmarshal(u.Metadata, &metadata) == nil && strings.HasPrefix(string(metadata.CustomData), "{") {
+		v.Metadata.CustomData = fastapi.Object(metadata.CustomData)
 	}
 	return v
 }
@@ -169,33 +188,37 @@ func (u *API) createUser(ctx context.Context, in *struct{ Body newUser }) (*user
 	return &userOut{toUser(user)}, err
 }
 
-// parse gives the user described, and what is wrong with the description.
-func (b newUser) parse(tenant string) (u identity.User, wrong []fastapi.Violation) {
-	email, phone, fk := strings.TrimSpace(b.Email.Value), strings.TrimSpace(b.PhoneNumber.Value), strings.TrimSpace(b.FKID.Value)
-	if email == "" && phone == "" && fk == "" {
-		wrong = append(wrong, fastapi.ValueError("at least one of email, phoneNumber and fkId is required", "body"))
+// parse returns the user that the body describes, and the violations of rules that are not part of
+// the schema.
+func (b newUser) parse(tenant string) (u identity.User, violations []fastapi.Violation) {
+	email, phone := strings.TrimSpace(b.Email.Value), strings.TrimSpace(b.PhoneNumber.Value)
+	fkID := strings.TrimSpace(b.FKID.Value)
+	if email == "" && phone == "" && fkID == "" {
+		violations = append(violations, fastapi.ValueError("at least one of email, phoneNumber and fkId is required", "body"))
 	}
 	if email != "" && !b.SkipEmailValidation.Value {
-		if _, bad := fastapi.CleanEmail(email); bad != nil {
-			wrong = append(wrong, fastapi.ValueError(bad.Message(), "body", "email"))
+		if _, violation := fastapi.CleanEmail(email); violation != nil {
+			violations = append(violations, fastapi.ValueError(violation.Message(), "body", "email"))
 		}
 	}
-	// A number that is one is kept in E.164 in any case: it would not be found otherwise.
+	// A valid number is always stored in E.164 format, so that it can be found.
 	number, err := identity.NormalizePhone(phone)
 	switch {
 	case err == nil:
 		phone = number
 	case phone != "" && !b.SkipPhoneNumberValidation.Value:
-		wrong = append(wrong, fastapi.ValueError(err.Error(), "body", "phoneNumber"))
+		violations = append(violations, fastapi.ValueError(err.Error(), "body", "phoneNumber"))
 	}
 	u = identity.User{
-		Customer: identity.Customer{TenantID: tenant, FirstName: b.FirstName, LastName: b.LastName, Email: email, PhoneNumber: phone},
-		FKID:     fk, FKUserID: b.FKUserID.Value, Source: b.Source.Value, Context: b.Context.Value,
+		Customer: identity.Customer{
+			TenantID: tenant, FirstName: b.FirstName, LastName: b.LastName, Email: email, PhoneNumber: phone,
+		},
+		FKID: fkID, FKUserID: b.FKUserID.Value, Source: b.Source.Value, Context: b.Context.Value,
 	}
 	if b.CustomData.IsSet {
 		u.Metadata = json.RawMessage(`{"customData":` + string(b.CustomData.Value.Raw()) + `}`)
 	}
-	return u, wrong
+	return u, violations
 }
 
 type userFound struct {
@@ -208,15 +231,19 @@ func (u *API) searchUser(ctx context.Context, in *struct {
 	PhoneNumber string `query:"phoneNumber" minLength:"1" maxLength:"30" doc:"The whole number."`
 	FKID        string `query:"fkId" minLength:"1" maxLength:"255" doc:"The whole id."`
 }) (*struct{ Body userFound }, error) {
-	q := identity.UserQuery{Email: strings.TrimSpace(in.Email), Phone: strings.TrimSpace(in.PhoneNumber), FKID: strings.TrimSpace(in.FKID)}
-	given := 0
+	q := identity.UserQuery{
+		Email: strings.TrimSpace(in.Email), Phone: strings.TrimSpace(in.PhoneNumber), FKID: strings.TrimSpace(in.FKID),
+	}
+	filters := 0
 	for _, filter := range []string{q.Email, q.Phone, q.FKID} {
 		if filter != "" {
-			given++
+			filters++
 		}
 	}
-	if given != 1 {
-		return nil, fastapi.ValidationProblem(fastapi.ValueError("exactly one of email, phoneNumber and fkId is required", "query"))
+	if filters != 1 {
+		return nil, fastapi.ValidationProblem(fastapi.ValueError(
+			"exactly one of email, phoneNumber and fkId is required", "query",
+		))
 	}
 	if number, err := identity.NormalizePhone(q.Phone); err == nil {
 		q.Phone = number
@@ -231,7 +258,7 @@ func (u *API) searchUser(ctx context.Context, in *struct {
 	}, nil
 }
 
-// UserPath names the user a call is about. An id that cannot be one is of nobody.
+// UserPath is the path parameter of a user. An ID that is not a UUID is not found.
 type UserPath struct {
 	ID string `path:"id" maxLength:"255"`
 }

@@ -7,8 +7,8 @@ import (
 	"hydragate/identity"
 )
 
-// TestUser_CustomDataOnly: what a customer's metadata holds under the name of
-// custom data may be anything.
+// TestUser_CustomDataOnly checks that the metadata of a user contains only customData, and only if
+// that is an object.
 func TestUser_CustomDataOnly(t *testing.T) {
 	for in, want := range map[string]string{
 		``: `{}`, `{}`: `{}`, `{"customData":null}`: `{}`, `{"customData":[1]}`: `{}`, `{"customData":"x"}`: `{}`, `{"tier":"gold"}`: `{}`,
@@ -16,7 +16,7 @@ func TestUser_CustomDataOnly(t *testing.T) {
 	} {
 		got, err := fastapi.Encode(toUser(identity.User{Customer: identity.Customer{Metadata: []byte(in)}}).Metadata)
 		if err != nil || string(got) != `{"customData":`+want+`}` {
-			t.Errorf("%s: %s, %v", in, got, err)
+			t.Errorf("metadata of a user with %s = %s, %v", in, got, err)
 		}
 	}
 }

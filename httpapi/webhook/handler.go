@@ -1,5 +1,6 @@
-// Package webhook receives the webhooks of channel providers, authenticates them with the adapter of the channel, and
-// stores their messages. It does not process messages. Its responses have the format that the provider expects.
+// Package webhook receives the webhooks of channel providers, authenticates them with the adapter
+// of the channel, and stores their messages. It does not process messages. Its responses have the
+// format that the provider expects.
 package webhook
 
 import (
@@ -22,8 +23,8 @@ import (
 	"hydragate/httpapi/operation"
 )
 
-// A Handler handles the webhooks of all channels. It looks up the endpoint, lets the adapter authenticate and decode the
-// request, stores its messages, and acknowledges it.
+// A Handler handles the webhooks of all channels. It looks up the endpoint, lets the adapter
+// authenticate and decode the request, stores its messages, and acknowledges it.
 type Handler struct {
 	Adapters  map[adapters.Channel]adapters.Adapter
 	Endpoints EndpointSource
@@ -48,8 +49,8 @@ type Acceptor interface {
 	Accept(ctx context.Context, ep adapters.Endpoint, in adapters.Inbound) error
 }
 
-// handleTimeout is the maximum duration of a request. It is below the shortest timeout of a provider, and above that of
-// the inbox.
+// handleTimeout is the maximum duration of a request. It is below the shortest timeout of a
+// provider, and above that of the inbox.
 const handleTimeout = 4500 * time.Millisecond
 
 // Mount registers the handler for all webhook paths.
@@ -103,9 +104,9 @@ func (h *Handler) handle(w http.ResponseWriter, r *http.Request) {
 	in.Ack(w, err)
 }
 
-// receive authenticates and decodes a request. If authentication fails, it tries again with the stored endpoint if that
-// differs from the cached one, because another replica may have changed the credentials. Adapters restore the body of
-// requests that they reject.
+// receive authenticates and decodes a request. If authentication fails, it tries again with the
+// stored endpoint if that differs from the cached one, because another replica may have changed the
+// credentials. Adapters restore the body of requests that they reject.
 func (h *Handler) receive(
 	r *http.Request, a adapters.Adapter, ep adapters.Endpoint, hook string,
 ) (adapters.Inbound, error) {
@@ -145,8 +146,8 @@ type rejecter interface {
 	Refuse(w http.ResponseWriter, status int)
 }
 
-// reject rejects a request without a body, or as the adapter requires. Twilio would send a text/plain body to the person as
-// an SMS.
+// reject rejects a request without a body, or as the adapter requires. Twilio would send a
+// text/plain body to the person as an SMS.
 func (h *Handler) reject(w http.ResponseWriter, r *http.Request, channel adapters.Channel, status int) {
 	h.Metrics.recordRejected(h.channelLabel(channel), status)
 	h.Log.InfoContext(r.Context(), "webhook rejected", "channel", h.channelLabel(channel), "status", status)
@@ -161,7 +162,8 @@ func (h *Handler) reject(w http.ResponseWriter, r *http.Request, channel adapter
 	w.WriteHeader(status)
 }
 
-// channelLabel returns the channel, or "none" if it does not exist, so that the label values are a closed set.
+// channelLabel returns the channel, or "none" if it does not exist, so that the label values are a
+// closed set.
 func (h *Handler) channelLabel(channel adapters.Channel) string {
 	if h.Adapters[channel] == nil {
 		return "none"
@@ -169,8 +171,8 @@ func (h *Handler) channelLabel(channel adapters.Channel) string {
 	return string(channel)
 }
 
-// A failureLimiter limits failed authentications per client network. It only affects the response to requests that fail,
-// so that valid requests from the same network are never rejected.
+// A failureLimiter limits failed authentications per client network. It only affects the response
+// to requests that fail, so that valid requests from the same network are never rejected.
 type failureLimiter struct {
 	mu       sync.Mutex
 	limiters map[netip.Prefix]*rate.Limiter
@@ -197,8 +199,8 @@ func (f *failureLimiter) allow(remote string) bool {
 	return l.Allow()
 }
 
-// callerNetwork returns the network that counts as one client: an IPv4 address, also if it is mapped to IPv6, or a /64 of
-// IPv6, which is usually assigned to one subscriber.
+// callerNetwork returns the network that counts as one client: an IPv4 address, also if it is
+// mapped to IPv6, or a /64 of IPv6, which is usually assigned to one subscriber.
 func callerNetwork(remote string) netip.Prefix {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 	"hydragate/httpapi/operation"
 )
 
-// acceptAll is an EndpointSource that finds every endpoint, and an Acceptor that accepts everything.
+// acceptAll is an EndpointSource that finds every endpoint, and an Acceptor that accepts
+// everything.
 type acceptAll struct{}
 
 func (acceptAll) Endpoint(context.Context, string, adapters.Channel) (adapters.Endpoint, error) {
@@ -26,7 +27,8 @@ func (acceptAll) Refresh(context.Context, string, adapters.Channel) (adapters.En
 
 func (acceptAll) Accept(context.Context, adapters.Endpoint, adapters.Inbound) error { return nil }
 
-// TestHandler_PanicStatus checks that the handler asks for the status that makes the provider retry.
+// TestHandler_PanicStatus checks that the handler asks for the status that makes the provider
+// retry.
 func TestHandler_PanicStatus(t *testing.T) {
 	h := &Handler{Endpoints: acceptAll{}, Inbox: acceptAll{}, Log: slog.New(slog.DiscardHandler)}
 	info := &operation.RequestInfo{}
@@ -37,7 +39,8 @@ func TestHandler_PanicStatus(t *testing.T) {
 	}
 }
 
-// TestFailureLimiter_ByNetwork checks that failures are counted per IPv4 address and per IPv6 /64 network.
+// TestFailureLimiter_ByNetwork checks that failures are counted per IPv4 address and per IPv6 /64
+// network.
 func TestFailureLimiter_ByNetwork(t *testing.T) {
 	for name, c := range map[string]struct {
 		first, second string

@@ -14,7 +14,8 @@ type Metrics struct {
 	requests *prometheus.CounterVec
 }
 
-// NewMetrics returns the metrics of the package, registered with reg. They are not registered if reg is nil.
+// NewMetrics returns the metrics of the package, registered with reg. They are not registered if
+// reg is nil.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return &Metrics{
 		requests: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
