@@ -53,11 +53,13 @@ func TestAddressHistory(t *testing.T) {
 			at.InstanceID != f.instance {
 			t.Errorf("IdentityAddress(unknown sender) = %+v, %v", at, err)
 		}
-		if _, err := f.Adopt(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: steve, IdentityID: u.ID}, identity.System); err != nil {
+		if _, err := f.Adopt(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: steve, IdentityID: u.ID},
+			identity.System); err != nil {
 			t.Fatal(err)
 		}
 		want("Steve…")
-		if err := f.Unlink(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: steve, IdentityID: u.ID}, identity.System); err != nil {
+		if err := f.Unlink(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: steve, IdentityID: u.ID},
+			identity.System); err != nil {
 			t.Fatal(err)
 		}
 		want("Steve")
@@ -69,7 +71,8 @@ func TestAddressHistory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.EditIdentity(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: matt, IdentityID: i.ID}, identity.Edit{DisplayName: new(string)},
+		if _, err := f.EditIdentity(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: matt, IdentityID: i.ID},
+			identity.Edit{DisplayName: new(string)},
 			identity.System); err != nil {
 			t.Fatal(err)
 		}

@@ -9,11 +9,11 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// BlockSender blocks an unknown sender: their messages are dropped until UnblockSender is called
-// or the identity is linked to a customer. It returns the time since which the sender is blocked.
-// If instance is not empty, senders of other instances are not found. BlockSender returns
-// identity.ErrNotFound if there is no such identity and identity.ErrAlreadyLinked if it belongs to
-// a customer.
+// BlockSender blocks an unknown sender: their messages are dropped until UnblockSender is
+// called or the identity is linked to a customer. It returns the time since which the sender is
+// blocked. If k.InstanceID is not empty, senders of other instances are not found. BlockSender
+// returns identity.ErrNotFound if there is no such identity and identity.ErrAlreadyLinked if it
+// belongs to a customer.
 func (s *Store) BlockSender(ctx context.Context, k identity.SenderKey, by identity.Actor) (since time.Time, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		i, blockedAt, err := s.lockUnknownSender(ctx, tx, k.TenantID, k.InstanceID, k.IdentityID)
@@ -40,7 +40,8 @@ func (s *Store) UnblockSender(ctx context.Context, k identity.SenderKey, by iden
 			return err
 		}
 		if _, err := tx.Exec(ctx,
-			`update identities set refused_at = null, updated_at = $3 where tenant_id = $1 and id = $2`, k.TenantID, k.IdentityID,
+			`update identities set refused_at = null, updated_at = $3 where tenant_id = $1 and id = $2`, k.TenantID,
+			k.IdentityID,
 			s.now()); err != nil {
 			return err
 		}

@@ -24,30 +24,36 @@ func TestBlockSender(t *testing.T) {
 		if err != nil || since.IsZero() {
 			t.Fatalf("BlockSender() = %v, %v", since, err)
 		}
-		if again, err := f.BlockSender(t.Context(), identity.SenderKey{TenantID: f.tenant, InstanceID: f.instance, IdentityID: u.ID}, "key:1"); err != nil || !again.Equal(since) {
+		if again, err := f.BlockSender(t.Context(), identity.SenderKey{TenantID: f.tenant, InstanceID: f.instance,
+			IdentityID: u.ID}, "key:1"); err != nil || !again.Equal(since) {
 			t.Errorf("second BlockSender() = %v, %v, want %v", again, err, since)
 		}
 		wantBlocked(true)
 		for range 2 {
-			if err := f.UnblockSender(t.Context(), identity.SenderKey{TenantID: f.tenant, InstanceID: f.instance, IdentityID: u.ID}, "key:1"); err != nil {
+			if err := f.UnblockSender(t.Context(), identity.SenderKey{TenantID: f.tenant, InstanceID: f.instance,
+				IdentityID: u.ID}, "key:1"); err != nil {
 				t.Fatal(err)
 			}
 		}
 		wantBlocked(false)
-		if _, err := f.BlockSender(t.Context(), identity.SenderKey{TenantID: f.tenant, IdentityID: u.ID}, "key:1"); err != nil {
+		if _, err := f.BlockSender(t.Context(), identity.SenderKey{TenantID: f.tenant, IdentityID: u.ID},
+			"key:1"); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range []struct{ tenant, instance, id string }{{f.tenant, newID(), u.ID},
 			{newTenant(t, f.Store), "", u.ID}, {f.tenant, "", newID()}, {f.tenant, "", "x"}} {
-			if _, err := f.BlockSender(t.Context(), identity.SenderKey{TenantID: c.tenant, InstanceID: c.instance, IdentityID: c.id}, "key:1"); !errors.Is(err, identity.ErrNotFound) {
+			if _, err := f.BlockSender(t.Context(), identity.SenderKey{TenantID: c.tenant, InstanceID: c.instance,
+				IdentityID: c.id}, "key:1"); !errors.Is(err, identity.ErrNotFound) {
 				t.Errorf("BlockSender(%+v) = %v, want ErrNotFound", c, err)
 			}
 		}
-		if _, err := f.BlockSender(t.Context(), identity.SenderKey{TenantID: f.tenant, IdentityID: owned[0]}, "key:1"); !errors.Is(err, identity.ErrAlreadyLinked) {
+		if _, err := f.BlockSender(t.Context(), identity.SenderKey{TenantID: f.tenant, IdentityID: owned[0]},
+			"key:1"); !errors.Is(err, identity.ErrAlreadyLinked) {
 			t.Errorf("BlockSender(identity of a customer) = %v, want ErrAlreadyLinked", err)
 		}
 		// Linking the sender to a customer ends the block.
-		if _, err := f.Adopt(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: steve, IdentityID: u.ID}, "key:1"); err != nil {
+		if _, err := f.Adopt(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: steve, IdentityID: u.ID},
+			"key:1"); err != nil {
 			t.Fatal(err)
 		}
 		wantBlocked(false)

@@ -67,7 +67,8 @@ func TestClaim_WrongSenderEventNamesOwner(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		steve, his := h.createCustomerIdentity("7")
 		matt, _ := h.createCustomerIdentity("8")
-		issued, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: steve, IdentityID: his}, "key:test")
+		issued, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: steve, IdentityID: his},
+			"key:test")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +100,8 @@ func TestClaim_WrongSenderEventNamesOwner(t *testing.T) {
 func (h fixture) startClaim(external string) (claim.Target, claim.Attempt, gateway.Lease) {
 	h.t.Helper()
 	customer, id := h.createCustomerIdentity(external)
-	target, expires, err := h.IssueCode(h.t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test")
+	target, expires, err := h.IssueCode(h.t.Context(),
+		identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test")
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -176,18 +178,21 @@ func TestIssue_Limits(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		customer, id := h.createCustomerIdentity("1")
 		for n := range 5 {
-			s, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test")
+			s, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+				"key:test")
 			if err != nil || s.Gen != int64(n+1) {
 				t.Fatalf("code %d: generation = %d, %v", n+1, s.Gen, err)
 			}
 		}
-		_, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test")
+		_, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+			"key:test")
 		var many *claim.TooManyCodesError
 		if !errors.As(err, &many) || many.RetryAfter <= 0 || many.RetryAfter > 15*time.Minute {
 			t.Fatalf("IssueCode() over the limit = %v, want TooManyCodesError", err)
 		}
 		_, other := h.createCustomerIdentity("2")
-		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: other}, "key:test"); !errors.Is(err, identity.ErrNotFound) {
+		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: other},
+			"key:test"); !errors.Is(err, identity.ErrNotFound) {
 			t.Fatalf("IssueCode(identity of another customer) = %v, want ErrNotFound", err)
 		}
 	})

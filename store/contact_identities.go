@@ -19,9 +19,12 @@ func scanContact(sc sqldb.ScanFunc) (c identity.ContactIdentity, err error) {
 	return c, err
 }
 
-// ContactIdentities returns at most limit identities in order of ID after the first skip, and the
-// number of all. If instance is not empty, identities scoped to other instances are left out.
-func (s *Store) ContactIdentities(ctx context.Context, q identity.ContactQuery) (contacts []identity.ContactIdentity, total int, err error) {
+// ContactIdentities returns at most q.Limit identities in order of ID after the first q.Skip,
+// and the number of all. If q.InstanceID is not empty, identities scoped to other instances are
+// left out.
+func (s *Store) ContactIdentities(
+	ctx context.Context, q identity.ContactQuery,
+) (contacts []identity.ContactIdentity, total int, err error) {
 	where, args := ` where tenant_id = $1`, []any{q.TenantID}
 	if q.InstanceID != "" {
 		where, args = where+` and (instance_id = $2 or instance_id is null)`, append(args, q.InstanceID)
@@ -247,7 +250,8 @@ func replacementEvents(before, after identity.Identity, by identity.Actor) []ide
 func (s *Store) DeleteContactIdentity(ctx context.Context, k identity.SenderKey, by identity.Actor) error {
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx,
-			`select `+identityColumns+` from identities where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), k.TenantID, k.IdentityID)
+			`select `+identityColumns+` from identities where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), k.TenantID,
+			k.IdentityID)
 		i, err := sqldb.ScanOne(rs, err, scanIdentity)
 		if err == nil && i.InstanceID != k.InstanceID {
 			err = identity.ErrNotFound
@@ -259,7 +263,8 @@ func (s *Store) DeleteContactIdentity(ctx context.Context, k identity.SenderKey,
 			k.TenantID, k.IdentityID); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `delete from identities where tenant_id = $1 and id = $2`, k.TenantID, k.IdentityID); err != nil {
+		if _, err := tx.Exec(ctx, `delete from identities where tenant_id = $1 and id = $2`, k.TenantID,
+			k.IdentityID); err != nil {
 			return err
 		}
 		return recordEvents(ctx, tx, unlinkedEvent(i, by))

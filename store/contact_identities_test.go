@@ -320,7 +320,8 @@ func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				before, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: steve, IdentityID: i.ID}, identity.System)
+				before, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: steve, IdentityID: i.ID},
+					identity.System)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -422,7 +423,8 @@ func TestContactIdentities_LinkedDuringReplace(t *testing.T) {
 		if got, err := f.ReplaceContactIdentity(t.Context(), mine, nil, "key:test"); !errors.Is(err, identity.ErrNotFound) {
 			t.Errorf("ReplaceContactIdentity() = %+v, %v, want ErrNotFound", got, err)
 		}
-		if err := f.DeleteContactIdentity(t.Context(), identity.SenderKey{TenantID: f.tenant, InstanceID: seen.InstanceID, IdentityID: seen.ID}, "key:test"); !errors.Is(err,
+		if err := f.DeleteContactIdentity(t.Context(), identity.SenderKey{TenantID: f.tenant, InstanceID: seen.InstanceID,
+			IdentityID: seen.ID}, "key:test"); !errors.Is(err,
 			identity.ErrNotFound) {
 			t.Errorf("DeleteContactIdentity() = %v, want ErrNotFound", err)
 		}

@@ -11,11 +11,13 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// CustomerConversations returns the conversations of a customer: direct ones, and groups in which
-// it took part. If instance is not empty, conversations of other instances are left out. Messages
-// from an address of the customer at a time when it belonged to someone else are not the
-// customer's. It returns identity.ErrNotFound for an unknown customer.
-func (s *Store) CustomerConversations(ctx context.Context, q gateway.CustomerConversationQuery) ([]gateway.CustomerConversation, error) {
+// CustomerConversations returns the conversations of a customer: direct ones, and groups in
+// which it took part. If q.InstanceID is not empty, conversations of other instances are left
+// out. Messages from an address of the customer at a time when it belonged to someone else are
+// not the customer's. It returns identity.ErrNotFound for an unknown customer.
+func (s *Store) CustomerConversations(
+	ctx context.Context, q gateway.CustomerConversationQuery,
+) ([]gateway.CustomerConversation, error) {
 	identities, err := s.CustomerIdentities(ctx, identity.IdentityQuery{TenantID: q.TenantID, CustomerID: q.CustomerID})
 	if err != nil {
 		return nil, err

@@ -15,7 +15,8 @@ import (
 func TestCustomerConversations(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		p := newTracedCustomer(f)
-		conversations, err := f.CustomerConversations(t.Context(), gateway.CustomerConversationQuery{TenantID: f.tenant, CustomerID: p.customer})
+		conversations, err := f.CustomerConversations(t.Context(),
+			gateway.CustomerConversationQuery{TenantID: f.tenant, CustomerID: p.customer})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,11 +53,13 @@ func TestCustomerConversations(t *testing.T) {
 			strings.Contains(all, "elsewhere") || strings.Contains(all, "unlinking") {
 			t.Errorf("received messages = %q", received)
 		}
-		if elsewhere, err := f.CustomerConversations(t.Context(), gateway.CustomerConversationQuery{TenantID: f.tenant, CustomerID: p.customer, InstanceID: newID()}); err != nil ||
+		if elsewhere, err := f.CustomerConversations(t.Context(),
+			gateway.CustomerConversationQuery{TenantID: f.tenant, CustomerID: p.customer, InstanceID: newID()}); err != nil ||
 			len(elsewhere) != 0 {
 			t.Errorf("CustomerConversations(other instance) = %v, %v, want none", elsewhere, err)
 		}
-		if _, err := f.CustomerConversations(t.Context(), gateway.CustomerConversationQuery{TenantID: newTenant(t, f.Store), CustomerID: p.customer}); !errors.Is(err,
+		if _, err := f.CustomerConversations(t.Context(),
+			gateway.CustomerConversationQuery{TenantID: newTenant(t, f.Store), CustomerID: p.customer}); !errors.Is(err,
 			identity.ErrNotFound) {
 			t.Errorf("CustomerConversations(other tenant) = %v, want ErrNotFound", err)
 		}

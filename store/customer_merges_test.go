@@ -16,7 +16,8 @@ import (
 
 func (f *tenantFixture) mergeCustomer(id, into string) identity.Merge {
 	f.t.Helper()
-	m, err := f.MergeCustomer(f.t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: id, TargetID: into, MayGrant: true}, identity.System)
+	m, err := f.MergeCustomer(f.t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: id, TargetID: into,
+		MayGrant: true}, identity.System)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -166,7 +167,8 @@ func testUndoMovedOnly(t *testing.T, f *tenantFixture) {
 	b, bIDs := f.createCustomer("", 1)
 	f.mergeCustomer(a, b)
 	later := f.linkIdentity(b)
-	if err := f.Unlink(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: b, IdentityID: aIDs[0]}, identity.System); err != nil {
+	if err := f.Unlink(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: b, IdentityID: aIDs[0]},
+		identity.System); err != nil {
 		t.Fatal(err)
 	}
 	f.undoMerge(a)
@@ -235,7 +237,8 @@ func testMergeForeign(t *testing.T, f *tenantFixture) {
 		{f.tenant, a, theirs}, {f.tenant, theirs, a}, {other.tenant, a, b}, {f.tenant, a, newID()},
 		{f.tenant, newID(), a}, {f.tenant, a, a}, {f.tenant, "x", a},
 	} {
-		if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: c.tenant, CustomerID: c.id, TargetID: c.into, MayGrant: true}, identity.System); !errors.Is(err,
+		if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: c.tenant, CustomerID: c.id,
+			TargetID: c.into, MayGrant: true}, identity.System); !errors.Is(err,
 			identity.ErrNotFound) {
 			t.Errorf("MergeCustomer(%+v) = %v, want ErrNotFound", c, err)
 		}
@@ -264,7 +267,8 @@ func testConcurrentMerges(t *testing.T, f *tenantFixture) {
 	for n := range 24 {
 		from, into := ids[n%3], ids[(n+1+n/3%2)%3]
 		wg.Go(func() {
-			_, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: from, TargetID: into, MayGrant: true}, identity.System)
+			_, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: from, TargetID: into,
+				MayGrant: true}, identity.System)
 			if err != nil && !errors.Is(err, identity.ErrNotFound) {
 				t.Error(err)
 			}
@@ -298,7 +302,8 @@ func testMergeNeedsGrant(t *testing.T, f *tenantFixture) {
 		b, bIDs := f.createCustomer("", 1)
 		set = strings.ReplaceAll(set, "now()", f.dialect.Now)
 		mustExec(t, f.Store, `update identities set `+set+` where id = $1`, aIDs[1])
-		if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: a, TargetID: b}, identity.System); !errors.Is(err,
+		if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: a, TargetID: b},
+			identity.System); !errors.Is(err,
 			identity.ErrGrantRequired) {
 			t.Errorf("MergeCustomer() with %s = %v, want ErrGrantRequired", set, err)
 		}
@@ -318,7 +323,8 @@ func testMergeNeedsGrant(t *testing.T, f *tenantFixture) {
 	a, _ := f.createCustomer("", 2)
 	b, bIDs := f.createCustomer("", 1)
 	mustExec(t, f.Store, `update identities set verified_at = `+f.dialect.Now+` where id = $1`, bIDs[0])
-	if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: a, TargetID: b}, identity.System); err != nil {
+	if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: a, TargetID: b},
+		identity.System); err != nil {
 		t.Errorf("MergeCustomer() of unverified identities = %v", err)
 	}
 }
@@ -339,7 +345,8 @@ func testMergeRevokesCodes(t *testing.T, f *tenantFixture) {
 	}
 	issue := func(customer, id string) {
 		t.Helper()
-		if _, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id}, identity.System); err != nil {
+		if _, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id},
+			identity.System); err != nil {
 			t.Fatal(err)
 		}
 		if got := status(id); got != claim.Live {

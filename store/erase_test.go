@@ -62,7 +62,8 @@ func newTracedCustomer(f *tenantFixture) *tracedCustomer {
 	f.mergeCustomer(p.former, p.customer)
 	p.sms = link(p.customer, f.instance, "sms", markedNumber)
 	p.unlinkedIdentity = link(p.customer, "", "slack", markedSlack)
-	if err := f.Unlink(ctx, identity.Key{TenantID: f.tenant, CustomerID: p.customer, IdentityID: p.unlinkedIdentity}, identity.System); err != nil {
+	if err := f.Unlink(ctx, identity.Key{TenantID: f.tenant, CustomerID: p.customer, IdentityID: p.unlinkedIdentity},
+		identity.System); err != nil {
 		t.Fatal(err)
 	}
 	mustExec(t, f.Store,
@@ -334,7 +335,8 @@ func TestEraseCustomer_KeepsOtherCustomers(t *testing.T) {
 				t.Errorf("no trace of %q, want it kept", text)
 			}
 		}
-		if is, err := f.CustomerIdentities(t.Context(), identity.IdentityQuery{TenantID: f.tenant, CustomerID: matt}); err != nil || len(is) != 1 ||
+		if is, err := f.CustomerIdentities(t.Context(),
+			identity.IdentityQuery{TenantID: f.tenant, CustomerID: matt}); err != nil || len(is) != 1 ||
 			is[0].ExternalID != markedNumber {
 			t.Errorf("identities of Matt = %+v, %v, want one", is, err)
 		}
@@ -361,7 +363,8 @@ func TestDeleteCustomer(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		steve, ids := f.createCustomer("steve@example.com", 2)
 		conversation := newConversation(t, f.Store, f.tenant, f.instance, ids[0])
-		if _, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: steve, IdentityID: ids[0]}, "key:1"); err != nil {
+		if _, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: steve, IdentityID: ids[0]},
+			"key:1"); err != nil {
 			t.Fatal(err)
 		}
 		targets, err := f.DeleteCustomer(t.Context(), f.tenant, steve, "key:1")

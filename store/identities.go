@@ -51,9 +51,9 @@ func (s *Store) Identity(ctx context.Context, k identity.Key) (identity.Identity
 	return i, s.identityError("read identity", err)
 }
 
-// CustomerIdentities returns the identities of a customer, oldest first. If channel is not empty,
-// identities on other channels are left out. It returns identity.ErrNotFound for an unknown
-// customer.
+// CustomerIdentities returns the identities of a customer, oldest first. If q.Channel is not
+// empty, identities on other channels are left out. It returns identity.ErrNotFound for an
+// unknown customer.
 func (s *Store) CustomerIdentities(ctx context.Context, q identity.IdentityQuery) ([]identity.Identity, error) {
 	where, args := ``, []any{q.TenantID, q.CustomerID}
 	if q.Channel != "" {
@@ -70,9 +70,9 @@ func (s *Store) CustomerIdentities(ctx context.Context, q identity.IdentityQuery
 	return identities, s.identityError("list identities", err)
 }
 
-// UnknownSenders returns at most limit identities that belong to no customer in order of ID,
-// starting after the ID after. If instance is not empty, those of other instances are left out.
-// Senders whose address has since been linked for all instances are not included.
+// UnknownSenders returns at most q.Limit identities that belong to no customer in order of ID,
+// starting after the ID q.After. If q.InstanceID is not empty, those of other instances are
+// left out. Senders whose address has since been linked for all instances are not included.
 func (s *Store) UnknownSenders(ctx context.Context, q identity.SenderQuery) ([]identity.Identity, error) {
 	where, args := ``, []any{q.TenantID, startAfter(q.After), q.Limit}
 	if q.InstanceID != "" {
@@ -297,7 +297,8 @@ func (s *Store) EditIdentity(
 		i.Metadata = json.RawMessage(jsonObject(i.Metadata))
 		_, err = tx.Exec(ctx, `
 			update identities set display_name = $3, role_override = $4, metadata = $5, verified_at = $6
-			where tenant_id = $1 and id = $2`, k.TenantID, k.IdentityID, sqldb.TextOrNull(i.DisplayName), sqldb.TextOrNull(i.RoleOverride),
+			where tenant_id = $1 and id = $2`, k.TenantID, k.IdentityID, sqldb.TextOrNull(i.DisplayName),
+			sqldb.TextOrNull(i.RoleOverride),
 			string(i.Metadata), sqldb.TimeOrNull(i.VerifiedAt))
 		if err == nil && i.ExpiryReason != before.ExpiryReason {
 			err = clearExpiry(ctx, tx, k.TenantID, k.IdentityID)
@@ -332,7 +333,8 @@ func (s *Store) Unlink(ctx context.Context, k identity.Key, by identity.Actor) e
 			k.TenantID, k.IdentityID); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `delete from identities where tenant_id = $1 and id = $2`, k.TenantID, k.IdentityID); err != nil {
+		if _, err := tx.Exec(ctx, `delete from identities where tenant_id = $1 and id = $2`, k.TenantID,
+			k.IdentityID); err != nil {
 			return err
 		}
 		return recordEvents(ctx, tx, unlinkedEvent(i, by))

@@ -66,22 +66,27 @@ func TestSchema_ForeignKeysSeparateTenants(t *testing.T) {
 			query string
 			args  []any
 		}{
-			"identity of a foreign customer": {`insert into identities (id, tenant_id, customer_id, channel, external_id, created_at,
+			"identity of a foreign customer": {`insert into identities (id, tenant_id, customer_id, channel, external_id,
+				created_at,
 				updated_at) values ($1, $2, $3, 'sms', '+1', $4, $4)`,
 				[]any{newID(), own, customer.ID, s.now()}},
-			"identity in a foreign instance": {`insert into identities (id, tenant_id, instance_id, channel, external_id, created_at,
+			"identity in a foreign instance": {`insert into identities (id, tenant_id, instance_id, channel, external_id,
+				created_at,
 				updated_at) values ($1, $2, $3, 'sms', '+1', $4, $4)`,
 				[]any{newID(), own, instance, s.now()}},
-			"endpoint of a foreign instance": {`insert into endpoints (id, tenant_id, instance_id, channel, mode, status, credentials,
+			"endpoint of a foreign instance": {`insert into endpoints (id, tenant_id, instance_id, channel, mode, status,
+				credentials,
 				created_at, updated_at) values ($1, $2, $3, 'sms', 'webhook', 'active', '', $4, $4)`,
 				[]any{newID(), own, instance, s.now()}},
-			"conversation of a foreign instance": {`insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group,
+			"conversation of a foreign instance": {`insert into conversations (id, tenant_id, instance_id, channel, place_id,
+				is_group,
 				created_at) values ($1, $2, $3, 'sms', '+1', false, $4)`,
 				[]any{newID(), own, instance, s.now()}},
 			"conversation with a foreign identity": {`insert into conversations (id, tenant_id, instance_id, channel, place_id,
 				is_group, identity_id, created_at) values ($1, $2, $3, 'sms', '+1', false, $4, $5)`,
 				[]any{newID(), own, ownInstance, i.ID, s.now()}},
-			"API key for a foreign instance": {`insert into api_keys (id, tenant_id, name, hint, hash, scopes, instance_id, created_at)
+			"API key for a foreign instance": {`insert into api_keys (id, tenant_id, name, hint, hash, scopes, instance_id,
+				created_at)
 				values ($1, $2, 'k', '', $3, '', $4, $5)`,
 				[]any{newID(), own, newID(), instance, s.now()}},
 			"foreign identity moved": {`update identities set tenant_id = $1 where id = $2`, []any{own, i.ID}},

@@ -128,9 +128,9 @@ func (s *Store) checkInviteLimits(ctx context.Context, tx sqldb.DB, i claim.Invi
 	return s.checkIssueLimits(ctx, tx, i.TenantID, issueScope{"customer_id", i.CustomerID, inviteEventKinds}, by)
 }
 
-// Invites returns at most limit invites of a customer in order of creation, starting after the ID
-// after. If instance is not empty, invites of other instances are left out. It returns
-// identity.ErrNotFound for an unknown customer.
+// Invites returns at most q.Limit invites of a customer in order of creation, starting after
+// the ID q.After. If q.InstanceID is not empty, invites of other instances are left out. It
+// returns identity.ErrNotFound for an unknown customer.
 func (s *Store) Invites(ctx context.Context, q claim.InviteQuery) ([]claim.Invite, error) {
 	where, args := ``, []any{q.TenantID, q.CustomerID, startAfter(q.After), q.Limit}
 	if q.InstanceID != "" {
@@ -147,8 +147,8 @@ func (s *Store) Invites(ctx context.Context, q claim.InviteQuery) ([]claim.Invit
 	return invites, s.inviteError("list invites", err)
 }
 
-// RevokeInvite revokes an invite of a customer. It does nothing if the invite is revoked already.
-// If instance is not empty, invites of other instances are not found. It returns
+// RevokeInvite revokes an invite of a customer. It does nothing if the invite is revoked
+// already. If k.InstanceID is not empty, invites of other instances are not found. It returns
 // identity.ErrNotFound if there is no such invite and claim.ErrInviteUsed if it was redeemed.
 func (s *Store) RevokeInvite(ctx context.Context, k claim.InviteKey, by identity.Actor) error {
 	within, args := ``, []any{k.TenantID, k.CustomerID, k.InviteID}
@@ -170,7 +170,8 @@ func (s *Store) RevokeInvite(ctx context.Context, k claim.InviteKey, by identity
 		case i.Status() == claim.Revoked:
 			return nil
 		}
-		if _, err := tx.Exec(ctx, `update invites set revoked_at = $3 where tenant_id = $1 and id = $2`, k.TenantID, k.InviteID,
+		if _, err := tx.Exec(ctx, `update invites set revoked_at = $3 where tenant_id = $1 and id = $2`, k.TenantID,
+			k.InviteID,
 			s.now()); err != nil {
 			return err
 		}

@@ -147,11 +147,13 @@ func TestInvite_RedeemLinksSender(t *testing.T) {
 		}, claim.Granted, "", identity.Verified, true},
 		{"verified", func(h fixture, c string) {
 			i := h.linkIdentity(c, h.instance, "7")
-			_, _ = h.EditIdentity(h.t.Context(), identity.Key{TenantID: tenant, CustomerID: c, IdentityID: i.ID}, identity.Edit{Verified: trueValue()}, "key:test")
+			_, _ = h.EditIdentity(h.t.Context(), identity.Key{TenantID: tenant, CustomerID: c, IdentityID: i.ID},
+				identity.Edit{Verified: trueValue()}, "key:test")
 		}, claim.AlreadyVerified, "", identity.Verified, false},
 		{"verified for all instances", func(h fixture, c string) {
 			i := h.linkIdentity(c, "", "7")
-			_, _ = h.EditIdentity(h.t.Context(), identity.Key{TenantID: tenant, CustomerID: c, IdentityID: i.ID}, identity.Edit{Verified: trueValue()}, "key:test")
+			_, _ = h.EditIdentity(h.t.Context(), identity.Key{TenantID: tenant, CustomerID: c, IdentityID: i.ID},
+				identity.Edit{Verified: trueValue()}, "key:test")
 		}, claim.AlreadyVerified, "", identity.Verified, false},
 		{"linked to another customer", func(h fixture, _ string) { h.linkIdentity(h.createCustomer(), h.instance, "7") },
 			claim.Declined, "account_of_another_customer", identity.Unverified, false},
@@ -231,7 +233,8 @@ func TestInvite_RedeemFenced(t *testing.T) {
 		},
 		"linked for all instances": func(h fixture, _ string, _ claim.Invite) { h.linkIdentity(h.createCustomer(), "", "7") },
 		"customer merged": func(h fixture, c string, _ claim.Invite) {
-			_, _ = h.MergeCustomer(h.t.Context(), identity.MergeRequest{TenantID: tenant, CustomerID: c, TargetID: h.createCustomer(), MayGrant: true}, "key:test")
+			_, _ = h.MergeCustomer(h.t.Context(), identity.MergeRequest{TenantID: tenant, CustomerID: c,
+				TargetID: h.createCustomer(), MayGrant: true}, "key:test")
 		},
 		"customer deleted": func(h fixture, c string, _ claim.Invite) {
 			_, _ = h.DeleteCustomer(h.t.Context(), tenant, c, "key:test")
@@ -317,7 +320,8 @@ func TestIssueInvite_Limits(t *testing.T) {
 		if err := issue(steve, "key:test"); !errors.Is(err, claim.ErrTooManyInvites) {
 			t.Fatalf("IssueInvite() over the limit of live invites = %v, want ErrTooManyInvites", err)
 		}
-		if err := h.RevokeInvite(t.Context(), claim.InviteKey{TenantID: tenant, CustomerID: steve, InviteID: last.ID}, "key:test"); err != nil {
+		if err := h.RevokeInvite(t.Context(), claim.InviteKey{TenantID: tenant, CustomerID: steve, InviteID: last.ID},
+			"key:test"); err != nil {
 			t.Fatal(err)
 		}
 		var many *claim.TooManyCodesError
@@ -328,7 +332,8 @@ func TestIssueInvite_Limits(t *testing.T) {
 		// The limit of an actor counts invites for different customers and codes.
 		_, id := h.createCustomerIdentity("7")
 		mustExec(t, h.Store, `update identities set customer_id = $2 where id = $1`, id, steve)
-		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: steve, IdentityID: id}, "key:busy"); err != nil {
+		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: steve, IdentityID: id},
+			"key:busy"); err != nil {
 			t.Fatal(err)
 		}
 		for n := 1; n < maxIssuedPerHour; n++ {
@@ -403,7 +408,8 @@ func TestInvite_RevokedWithCustomer(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		for reason, end := range map[string]func(customer string) error{
 			"customer_merged": func(c string) error {
-				_, err := h.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: tenant, CustomerID: c, TargetID: h.createCustomer(), MayGrant: true}, "key:test")
+				_, err := h.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: tenant, CustomerID: c,
+					TargetID: h.createCustomer(), MayGrant: true}, "key:test")
 				return err
 			},
 			"customer_deleted": func(c string) error {
@@ -468,15 +474,18 @@ func TestInvite_InstanceScoped(t *testing.T) {
 		if known, err := h.InviteExists(t.Context(), a); !known || err != nil {
 			t.Errorf("InviteExists() = %v, %v, want true", known, err)
 		}
-		if err := h.RevokeInvite(t.Context(), claim.InviteKey{TenantID: tenant, CustomerID: i.CustomerID, InstanceID: other.instance, InviteID: i.ID}, "key:test"); !errors.Is(err,
+		if err := h.RevokeInvite(t.Context(), claim.InviteKey{TenantID: tenant, CustomerID: i.CustomerID,
+			InstanceID: other.instance, InviteID: i.ID}, "key:test"); !errors.Is(err,
 			identity.ErrNotFound) {
 			t.Errorf("RevokeInvite(other instance) = %v, want ErrNotFound", err)
 		}
-		if err := h.RevokeInvite(t.Context(), claim.InviteKey{TenantID: newID(), CustomerID: i.CustomerID, InviteID: i.ID}, "key:test"); !errors.Is(err,
+		if err := h.RevokeInvite(t.Context(), claim.InviteKey{TenantID: newID(), CustomerID: i.CustomerID, InviteID: i.ID},
+			"key:test"); !errors.Is(err,
 			identity.ErrNotFound) {
 			t.Errorf("RevokeInvite(other tenant) = %v, want ErrNotFound", err)
 		}
-		if err := h.RevokeInvite(t.Context(), claim.InviteKey{TenantID: tenant, CustomerID: newID(), InviteID: i.ID}, "key:test"); !errors.Is(err, identity.ErrNotFound) {
+		if err := h.RevokeInvite(t.Context(), claim.InviteKey{TenantID: tenant, CustomerID: newID(), InviteID: i.ID},
+			"key:test"); !errors.Is(err, identity.ErrNotFound) {
 			t.Errorf("RevokeInvite(other customer) = %v, want ErrNotFound", err)
 		}
 		if r := h.decideRedemption(a); r.Outcome != claim.Granted {
@@ -510,7 +519,8 @@ func TestInvite_SurvivesKeyRotation(t *testing.T) {
 func TestInvite_RedeemRevokesCode(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		customer, id := h.createCustomerIdentity("7")
-		issued, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test")
+		issued, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+			"key:test")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -533,7 +543,8 @@ func TestInvite_RedeemRevokesCode(t *testing.T) {
 		}
 
 		// A new code is live.
-		issued, _, err = h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test")
+		issued, _, err = h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+			"key:test")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -49,7 +49,8 @@ func TestActiveKeyUsage(t *testing.T) {
 func TestKeyUsage_ClaimCodes(t *testing.T) {
 	forEachEngineWithKey(t, func(t *testing.T, h fixture, k1 string) {
 		customer, id := h.createCustomerIdentity("12345")
-		_, expires, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:k")
+		_, expires, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+			"key:k")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +108,8 @@ func TestKeyUsage_Invites(t *testing.T) {
 				t.Errorf("InviteExists() %s = %v, %v, want %v", name, known, err, want)
 			}
 		}
-		if err := h.RevokeInvite(t.Context(), claim.InviteKey{TenantID: tenant, CustomerID: customer, InviteID: i.ID}, "key:k"); err != nil ||
+		if err := h.RevokeInvite(t.Context(), claim.InviteKey{TenantID: tenant, CustomerID: customer, InviteID: i.ID},
+			"key:k"); err != nil ||
 			!both.keyUsageOf("k1").IsUnused() {
 			t.Errorf("KeyUsage after revoking the invite = %+v, %v, want unused", both.keyUsageOf("k1"), err)
 		}

@@ -178,7 +178,8 @@ func TestPurge_ClearedMessageReadable(t *testing.T) {
 		customer, _ := f.createCustomer("steve@example.com", 1)
 		a := f.insertDone(fmt.Sprint(f.serial), 31)
 		f.purge()
-		conversations, err := f.CustomerConversations(t.Context(), gateway.CustomerConversationQuery{TenantID: f.tenant, CustomerID: customer})
+		conversations, err := f.CustomerConversations(t.Context(),
+			gateway.CustomerConversationQuery{TenantID: f.tenant, CustomerID: customer})
 		if err != nil || len(conversations) != 1 {
 			t.Fatalf("CustomerConversations() = %+v, %v, want one", conversations, err)
 		}

@@ -40,7 +40,8 @@ func (h fixture) ownerIdentity(customer, id string) identity.Identity {
 func TestVerification_ReclaimAfterExpiry(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		customer, id := h.createAgedOwner("1", 29, identity.VerificationPolicy{OwnerDays: 30})
-		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test"); !errors.Is(err,
+		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+			"key:test"); !errors.Is(err,
 			identity.ErrAlreadyVerified) {
 			t.Fatalf("IssueCode() while verified = %v, want ErrAlreadyVerified", err)
 		}
@@ -48,7 +49,8 @@ func TestVerification_ReclaimAfterExpiry(t *testing.T) {
 			t.Fatalf("identity after the rejection = %+v, want an owner", i)
 		}
 		mustExec(t, h.Store, `update identities set verified_at = $2 where id = $1`, id, h.now().AddDate(0, 0, -31))
-		target, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test")
+		target, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+			"key:test")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +96,8 @@ func TestVerification_ReclaimAfterExpiry(t *testing.T) {
 func TestVerification_StrictestPolicy(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		customer, id := h.createAgedOwner("1", 31, identity.VerificationPolicy{})
-		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test"); !errors.Is(err,
+		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+			"key:test"); !errors.Is(err,
 			identity.ErrAlreadyVerified) {
 			t.Fatal(err)
 		}
@@ -114,12 +117,14 @@ func TestVerification_StrictestPolicy(t *testing.T) {
 			t.Fatalf("CodeState() = %+v, %v", st, err)
 		}
 		mustExec(t, h.Store, `update identities set instance_id = $2 where id = $1`, id, h.instance)
-		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test"); !errors.Is(err,
+		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+			"key:test"); !errors.Is(err,
 			identity.ErrAlreadyVerified) {
 			t.Fatalf("IssueCode() with a stricter policy of another instance = %v, want ErrAlreadyVerified", err)
 		}
 		mustExec(t, h.Store, `update identities set instance_id = null where id = $1`, id)
-		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test"); err != nil {
+		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+			"key:test"); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -130,14 +135,16 @@ func TestIssue_LimitKeepsVerification(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		customer, id := h.createCustomerIdentity("1")
 		for range maxIssuedPer15Min {
-			if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test"); err != nil {
+			if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+				"key:test"); err != nil {
 				t.Fatal(err)
 			}
 		}
 		mustExec(t, h.Store,
 			`update identities set verified_at = $2, role_override = 'owner', doubt = 'silence' where id = $1`, id, h.now())
 		var many *claim.TooManyCodesError
-		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test"); !errors.As(err, &many) {
+		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+			"key:test"); !errors.As(err, &many) {
 			t.Fatal(err)
 		}
 		if !h.ownerIdentity(customer, id).IsVerified() {
@@ -204,7 +211,8 @@ func TestVerification_AccountChangeExpires(t *testing.T) {
 				if (c.want != "") != (count == 1) {
 					t.Errorf("%d events with the reason %q", count, c.want)
 				}
-				_, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test")
+				_, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+					"key:test")
 				if (c.want == "") != errors.Is(err, identity.ErrAlreadyVerified) {
 					t.Errorf("IssueCode() = %v", err)
 				}
