@@ -14,12 +14,13 @@ import (
 	"hydragate/gateway"
 )
 
-// maxHeaderBytes is how long the headers of an answer may be.
+// maxHeaderBytes is the maximum size of the headers of a response.
 const maxHeaderBytes = 64 << 10
 
-// NewClient makes the client that calls agent runtimes: no redirects, no proxy of the
-// environment, no inflating, and unless allowPrivate no address that is not public.
-// The address is checked when it is dialled, so that no name can resolve around it.
+// NewClient returns the HTTP client for calling applications: it follows no redirects, uses no
+// proxy from the environment, does not decompress, and unless allowPrivate connects only to public
+// addresses. The address is checked when it is dialed, so that DNS rebinding does not circumvent
+// the check.
 func NewClient(allowPrivate bool) *http.Client {
 	return newClient(&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}, allowPrivate)
 }
@@ -34,7 +35,7 @@ func newClient(d *net.Dialer, allowPrivate bool) *http.Client {
 			DialContext:           d.DialContext,
 			TLSHandshakeTimeout:   5 * time.Second,
 			ResponseHeaderTimeout: ResponseTimeout,
-			// As many runtimes as are called at once must not fill the memory.
+			// Many applications are called concurrently, so each response is limited.
 			MaxResponseHeaderBytes: maxHeaderBytes,
 			DisableCompression:     true,
 			MaxIdleConns:           256,
@@ -45,8 +46,8 @@ func newClient(d *net.Dialer, allowPrivate bool) *http.Client {
 	}
 }
 
-// ErrPrivateAddress says that an agent URL leads to an address that is not public.
-var ErrPrivateAddress = errors.New("the agent URL leads to an address that is not public")
+// ErrPrivateAddress is returned if an agent URL resolves to an address that is not public.
+var ErrPrivateAddress = errors.New("the agent URL resolves to an address that is not public")
 
 func checkPublic(_ context.Context, _, address string, _ syscall.RawConn) error {
 	ap, err := netip.ParseAddrPort(address)
@@ -56,7 +57,7 @@ func checkPublic(_ context.Context, _, address string, _ syscall.RawConn) error 
 	return nil
 }
 
-// redactURL gives a transport error without the URL in it.
+// redactURL returns a transport error without the URL.
 func redactURL(err error) error {
 	var ue *url.Error
 	if errors.As(err, &ue) {
@@ -67,7 +68,7 @@ func redactURL(err error) error {
 	case errors.Is(err, ErrPrivateAddress):
 		return ErrPrivateAddress
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no answer within %s", ResponseTimeout)
+		return fmt.Errorf("no response within %s", ResponseTimeout)
 	case errors.As(err, &oe):
 		return fmt.Errorf("cannot %s: %w", oe.Op, oe.Err)
 	}

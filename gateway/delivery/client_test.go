@@ -20,8 +20,8 @@ import (
 	"hydragate/gateway"
 )
 
-// privateAddrs are addresses that no agent URL leads to: this machine, its networks, the
-// metadata of clouds, what is reserved, and what carries another address inside.
+// privateAddrs are addresses that must not be called: of this machine and its networks, cloud
+// metadata, reserved ranges, and addresses that embed another address.
 var privateAddrs = []string{
 	"127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.255", "192.168.0.1", "192.168.255.255",
 	"169.254.169.254", "169.254.170.2", "100.64.0.1", "100.100.100.200", "100.127.255.255", "192.0.0.1", "192.0.0.192", "192.0.2.1", "192.88.99.1", "198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1",
@@ -30,7 +30,7 @@ var privateAddrs = []string{
 	"3fff::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fe80::1", "fec0::1", "ff02::1",
 }
 
-// publicAddrs are public addresses, some of them next door to those above.
+// publicAddrs are public addresses, some of them adjacent to the ranges of privateAddrs.
 var publicAddrs = []string{
 	"1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255", "128.0.0.0", "169.253.255.255", "169.255.0.0", "172.15.255.255", "172.32.0.0", "192.0.1.0", "192.167.255.255",
 	"192.169.0.0", "198.17.255.255", "198.20.0.0", "203.0.114.0", "223.255.255.255", "2606:4700::1111", "2a00::1", "2001:4860:4860::8888", "2003::1", "2400::1",
@@ -54,15 +54,14 @@ func TestIsPublicAddr(t *testing.T) {
 	}
 }
 
-// errDialed ends a connection that the client would have made, before a packet is sent.
-var errDialed = errors.New("this would have been opened")
+// errDialed ends a connection before a packet is sent.
+var errDialed = errors.New("dialed")
 
-// A fakeNetwork is the network as a client sees it: names that somebody else answers for, and
-// doors that are counted and never opened, but for a server on loopback that stands
-// behind every public address.
+// A fakeNetwork is the network of a client: a DNS server, and connections that are recorded and
+// not made, except to a server on loopback that stands for every public address.
 type fakeNetwork struct {
 	t        *testing.T
-	lookup   func(name string, asked int) []string // addresses of a name, by how often it was asked for
+	lookup   func(name string, asked int) []string // addresses of a name, by the number of queries for it
 	server   *httptest.Server
 	resolver string
 
@@ -96,7 +95,7 @@ func newFakeNetwork(t *testing.T, answer http.HandlerFunc) *fakeNetwork {
 	return s
 }
 
-// client is the program's own, in this street.
+// client returns the package's client in this network.
 func (s *fakeNetwork) client(allowPrivate bool) *http.Client {
 	d := &net.Dialer{Timeout: 5 * time.Second, Resolver: &net.Resolver{PreferGo: true, Dial: s.dialResolver}}
 	c := newClient(d, allowPrivate)
@@ -112,7 +111,8 @@ func (s *fakeNetwork) client(allowPrivate bool) *http.Client {
 	return s.redirectDials(c, d.DialContext)
 }
 
-// redirectDials has c dial by dial, and come to the server where a door would have opened.
+// redirectDials makes c use dial, and connects it to the server where a connection would have been
+// made.
 func (s *fakeNetwork) redirectDials(c *http.Client, dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Client {
 	tr := c.Transport.(*http.Transport)
 	tr.TLSClientConfig = s.server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
@@ -139,7 +139,7 @@ func (s *fakeNetwork) recordDial(address string) error {
 	return errDialed
 }
 
-// privateDials gives the doors that were opened and should not have been.
+// privateDials returns the private addresses that were dialed.
 func (s *fakeNetwork) privateDials() (wrong []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,8 +151,8 @@ func (s *fakeNetwork) privateDials() (wrong []string) {
 	return wrong
 }
 
-// serveDNS answers DNS questions: the question again, and an A or AAAA record for each
-// address of the name that is of the kind asked for.
+// serveDNS answers DNS queries with an A or AAAA record for each address of the name that is of
+// the requested type.
 func (s *fakeNetwork) serveDNS(on net.PacketConn) {
 	question := make([]byte, 512)
 	for {
@@ -167,7 +167,7 @@ func (s *fakeNetwork) serveDNS(on net.PacketConn) {
 			name += string(question[at+1:next]) + "."
 			at = next
 		}
-		end := at + 5 // its end, type and class
+		end := at + 5 // root label, type and class
 		kind := binary.BigEndian.Uint16(question[at+1:])
 		reply := append([]byte{}, question[:end]...)
 		binary.BigEndian.PutUint16(reply[2:], 0x8180)
@@ -187,7 +187,7 @@ func (s *fakeNetwork) serveDNS(on net.PacketConn) {
 
 const typeA, typeAAAA = 1, 28
 
-// setNames sets what names are answered with.
+// setNames sets the function that resolves names.
 func (s *fakeNetwork) setNames(names func(name string, asked int) []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -225,12 +225,11 @@ func hostOf(address string) string {
 
 func respondOK(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }
 
-// TestClient_RejectsPrivateAddresses posts to each address that is none for agents: as it
-// is, by a name, by a name that is public the first time and private the next, and by a
-// redirect. No door is opened, as the dialler counts; to public ones it is.
+// TestClient_RejectsPrivateAddresses calls each private address as a literal, by a name, by a name
+// that is public first and private later, and by a redirect. No private address may be dialed.
 func TestClient_RejectsPrivateAddresses(t *testing.T) {
 	const public = "93.184.216.34"
-	tries, refused := 0, 0
+	calls, rejected := 0, 0
 	for _, address := range privateAddrs {
 		s := newFakeNetwork(t, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://"+hostOf(address)+"/latest/meta-data/", http.StatusTemporaryRedirect)
@@ -248,34 +247,34 @@ func TestClient_RejectsPrivateAddresses(t *testing.T) {
 		})
 		c := s.client(false)
 		for way, host := range map[string]string{"literal": hostOf(address), "name": "named.example.com", "two addresses": "both.example.com"} {
-			tries++
+			calls++
 			if status, err := s.post(c, "https://"+host+"/events"); err == nil {
 				t.Errorf("%s, %s: %d", address, way, status)
 			} else if errors.Is(err, ErrPrivateAddress) {
-				refused++
+				rejected++
 			}
 		}
-		tries += 2
+		calls += 2
 		for range 4 {
 			_, _ = s.post(c, "https://rebinding.example.com/events")
 		}
 		if status, err := s.post(c, "https://redirecting.example.com/events"); err != nil || status != http.StatusTemporaryRedirect {
-			t.Errorf("%s: the redirect itself: %d %v", address, status, err)
+			t.Errorf("%s: redirect: %d %v", address, status, err)
 		}
 		if wrong := s.privateDials(); len(wrong) > 0 {
-			t.Errorf("%s: opened %v", address, wrong)
+			t.Errorf("%s: dialed %v", address, wrong)
 		}
 		if s.posts.Load() < 2 {
-			t.Errorf("%s: nobody was there while the name was public", address)
+			t.Errorf("%s: no request while the name was public", address)
 		}
 	}
-	if refused < len(privateAddrs)*2 {
-		t.Errorf("of %d only %d were refused as private", tries, refused)
+	if rejected < len(privateAddrs)*2 {
+		t.Errorf("%d calls, %d rejected as private", calls, rejected)
 	}
-	t.Logf("%d addresses, %d ways to them, 0 private doors opened; %d refused for what they are", len(privateAddrs), tries, refused)
+	t.Logf("%d addresses, %d calls, none dialed a private address, %d rejected as private", len(privateAddrs), calls, rejected)
 }
 
-// TestClient_AllowsPublicAddresses is the twin.
+// TestClient_AllowsPublicAddresses checks that public addresses are called.
 func TestClient_AllowsPublicAddresses(t *testing.T) {
 	for _, address := range publicAddrs {
 		s := newFakeNetwork(t, respondOK)
@@ -290,26 +289,26 @@ func TestClient_AllowsPublicAddresses(t *testing.T) {
 			}
 		}
 		if s.posts.Load() != int64(len(s.dialed)) {
-			t.Errorf("%s: %d posts by %v", address, s.posts.Load(), s.dialed)
+			t.Errorf("%s: %d requests by %v", address, s.posts.Load(), s.dialed)
 		}
 	}
 }
 
-// TestClient_RejectsUnusualHosts posts to hosts that some program reads as this
-// machine, with a resolver that says so of everything. A listener there counts.
+// TestClient_RejectsUnusualHosts calls hosts that some programs interpret as this machine, with a
+// resolver that returns its address for every name.
 func TestClient_RejectsUnusualHosts(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var came atomic.Int64
+	var connections atomic.Int64
 	go func() {
 		for {
 			conn, err := l.Accept()
 			if err != nil {
 				return
 			}
-			came.Add(1)
+			connections.Add(1)
 			_ = conn.Close()
 		}
 	}()
@@ -328,7 +327,7 @@ func TestClient_RejectsUnusualHosts(t *testing.T) {
 			s := newFakeNetwork(t, respondOK)
 			s.setNames(func(string, int) []string { return []string{"127.0.0.1", "::1"} })
 			c := s.client(false)
-			if direct { // on the machine's own resolver, whose doors really open
+			if direct { // with the system resolver and real connections
 				c = NewClient(false)
 			}
 			u := "https://" + host + ":" + port + "/events"
@@ -336,27 +335,27 @@ func TestClient_RejectsUnusualHosts(t *testing.T) {
 				continue
 			}
 			if direct && !resolvesLocally(host) {
-				continue // asking would leave the machine
+				continue // the query would leave the machine
 			}
 			if status, err := s.post(c, u); err == nil {
 				t.Errorf("%s: %d", u, status)
 			}
 			if wrong := s.privateDials(); len(wrong) > 0 {
-				t.Errorf("%s: opened %v", u, wrong)
+				t.Errorf("%s: dialed %v", u, wrong)
 			}
 		}
 	}
-	if n := came.Load(); n > 0 {
+	if n := connections.Load(); n > 0 {
 		t.Errorf("%d connections to this machine", n)
 	}
-	if _, err := NewClient(true).Get("http://" + l.Addr().String()); err == nil || came.Load() == 0 {
-		t.Error("the listener sees nothing: who may reach this machine did not")
+	if _, err := NewClient(true).Get("http://" + l.Addr().String()); err == nil || connections.Load() == 0 {
+		t.Error("the listener received no connection from a client that may connect")
 	}
-	t.Logf("%d spellings, 0 connections", len(hosts))
+	t.Logf("%d hosts, no connection", len(hosts))
 }
 
-// resolvesLocally reports whether a host is an address, or a name of this machine, so that
-// nobody else is asked for it.
+// resolvesLocally reports whether a host is an address or a name of this machine, so that
+// resolving it sends no query.
 func resolvesLocally(host string) bool {
 	host = strings.ToLower(strings.Trim(host, "[]."))
 	host, _, _ = strings.Cut(host, "%")
@@ -364,8 +363,8 @@ func resolvesLocally(host string) bool {
 	return err == nil || host == "localhost"
 }
 
-// TestClient_CheckBeforeDialControl is the control: a client that looks a name up,
-// checks what it hears, and then dials the name, goes where it must not.
+// TestClient_CheckBeforeDialControl is the control: a client that resolves a name, checks the
+// addresses, and then dials the name must connect to a private address.
 func TestClient_CheckBeforeDialControl(t *testing.T) {
 	s := newFakeNetwork(t, respondOK)
 	s.setNames(func(_ string, asked int) []string {
@@ -388,22 +387,22 @@ func TestClient_CheckBeforeDialControl(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(s.privateDials()) == 0 {
-		t.Error("the naive client opened no private door: this street shows nothing")
+		t.Error("the naive client dialed no private address")
 	}
 }
 
-// TestRedactURL gives every error of a call in the words that are kept.
+// TestRedactURL checks that no error contains the URL.
 func TestRedactURL(t *testing.T) {
 	s := newFakeNetwork(t, respondOK)
 	s.setNames(func(string, int) []string { return nil })
-	for _, to := range []string{"https://127.0.0.1/secret-path?token=secret", "https://nobody.example.com/secret-path", "https://[::1]/secret-path", "http://127.0.0.1:1/secret-path"} {
+	for _, to := range []string{"https://127.0.0.1/secret-path?token=secret", "https://unknown.example.com/secret-path", "https://[::1]/secret-path", "http://127.0.0.1:1/secret-path"} {
 		for _, private := range []bool{false, true} {
 			c := s.client(private)
 			if private {
 				c = NewClient(true)
 			}
 			if private && strings.Contains(to, "example.com") {
-				continue // asking would leave the machine
+				continue // the query would leave the machine
 			}
 			_, err := s.post(c, to)
 			var ue *url.Error
@@ -418,22 +417,21 @@ func TestRedactURL(t *testing.T) {
 	}
 }
 
-// TestClient_HeaderLimit: a runtime fills no memory with what stands
-// before the body, as it does not with the body.
+// TestClient_HeaderLimit checks that the headers of a response are limited.
 func TestClient_HeaderLimit(t *testing.T) {
 	for length, want := range map[int]int{maxHeaderBytes / 2: 200, 4 * maxHeaderBytes: 0} {
-		agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-Long", strings.Repeat("x", length))
 		}))
-		t.Cleanup(agent.Close)
-		res, err := NewClient(true).Post(agent.URL, "application/json", strings.NewReader(`{}`))
+		t.Cleanup(app.Close)
+		res, err := NewClient(true).Post(app.URL, "application/json", strings.NewReader(`{}`))
 		status := 0
 		if err == nil {
 			status = res.StatusCode
 			_ = res.Body.Close()
 		}
 		if status != want {
-			t.Errorf("headers of %d bytes: %d, %v; want %d", length, status, err, want)
+			t.Errorf("headers of %d bytes: %d, %v, want %d", length, status, err, want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
-// Package delivery hands messages to the agent runtime: one signed POST for each
-// event, in order within a conversation, tried again with backoff. It does not know
-// where a message came from, nor how an answer reaches its channel.
+// Package delivery delivers events to applications: one signed POST for each event, in order
+// within a conversation, with retries. It does not know where a message came from, nor how a reply
+// reaches its channel. Requests follow the Standard Webhooks specification,
+// https://www.standardwebhooks.com.
 package delivery
 
 import (
@@ -22,39 +23,39 @@ import (
 	"hydragate/gateway/queue"
 )
 
-// A Deliverer posts the events of a conversation, oldest first.
+// A Deliverer delivers the events of a conversation, oldest first.
 type Deliverer struct {
 	Store    Store
 	Client   *http.Client // see NewClient
 	Adapters map[adapters.Channel]adapters.Adapter
 	Log      *slog.Logger
-	Metrics  *Metrics // nil: not counted
+	Metrics  *Metrics // nil records nothing
 	Now      func() time.Time
 
-	// Woken is called when replies were stored.
+	// Wake is called after replies were stored.
 	Wake func(kinds ...gateway.QueueKind)
 }
 
-// A Store gives events to post and stores what became of them.
+// A Store provides events and stores the results of their delivery.
 type Store interface {
 	PendingEvents(ctx context.Context, l gateway.Lease) ([]gateway.Event, error)
 	Apply(ctx context.Context, s gateway.Commit) error
-	// SigningSecrets gives the live signing secrets of an instance, the newest first.
+	// SigningSecrets returns the valid signing secrets of an instance, newest first.
 	SigningSecrets(ctx context.Context, tenant, instance string) ([]string, error)
-	// DisableAgent stops calls to the runtime at url.
+	// DisableAgent stops deliveries to the application at url.
 	DisableAgent(ctx context.Context, tenant, instance, url string) error
 }
 
 const (
-	// ResponseTimeout is how long a runtime may take to answer.
+	// ResponseTimeout is the time an application has to respond.
 	ResponseTimeout = 30 * time.Second
-	// MaxEventAge is how long an event is tried before it is dead.
+	// MaxEventAge is the age after which an event is no longer retried.
 	MaxEventAge = 24 * time.Hour
 
-	keyRetryDelay = 10 * time.Second // before an event that needs a master key which is not here is looked at again
+	keyRetryDelay = 10 * time.Second // before an event is retried that needs an unknown master key
 
-	// secretsMaxAge is how old the secrets that an event is signed with may be: a runtime
-	// that knows only the newest one is spoken to in it from then on.
+	// secretsMaxAge is the maximum age of the secrets with which an event is signed. After a
+	// rotation all events are signed with the new secret within this time.
 	secretsMaxAge = time.Second
 
 	applyTimeout = 5 * time.Second
@@ -63,7 +64,7 @@ const (
 	maxErrorText = 300
 )
 
-// Run posts until nothing waits, or until an event must wait.
+// Run delivers events until none is left, or until the next one must wait.
 func (p *Deliverer) Run(ctx context.Context, l gateway.Lease, turn queue.Slice) error {
 	for {
 		read := p.Now()
@@ -84,8 +85,8 @@ func (p *Deliverer) Run(ctx context.Context, l gateway.Lease, turn queue.Slice) 
 				}
 			}
 			s, waits := p.deliverOne(ctx, l, e)
-			// The last one gives the lane back in the same step; what came meanwhile makes
-			// it due at once.
+			// The last commit also releases the queue. Events that have arrived since make it due
+			// immediately.
 			s.Release = waits || i == len(es)-1 && len(es) < gateway.FetchLimit
 			if err := p.apply(ctx, s); err != nil {
 				return err
@@ -100,29 +101,28 @@ func (p *Deliverer) Run(ctx context.Context, l gateway.Lease, turn queue.Slice) 
 	}
 }
 
-// apply stores what has already happened outside, though the time for the work before
-// it may be over.
+// apply stores results even if the time slice has ended, because the events have been delivered.
 func (p *Deliverer) apply(ctx context.Context, s gateway.Commit) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), applyTimeout)
 	defer cancel()
 	return p.Store.Apply(ctx, s)
 }
 
-// deliverOne posts one event and gives what that changes; waits says that nothing after it
-// may be posted before.
+// deliverOne delivers one event and returns the changes to store. waits reports whether later
+// events must wait for this one.
 func (p *Deliverer) deliverOne(ctx context.Context, l gateway.Lease, e gateway.Event) (s gateway.Commit, waits bool) {
 	s.Lease = l
 	started := p.Now()
-	nobody := e.AgentURL == "" || !e.DisabledAt.IsZero()
+	noApplication := e.AgentURL == "" || !e.DisabledAt.IsZero()
 	switch {
-	case errors.Is(e.Err, gateway.ErrNoMasterKey): // another process may have the key
-		p.Log.ErrorContext(ctx, "event not posted", "id", e.ID, "instance", e.InstanceID, "error", e.Err)
+	case errors.Is(e.Err, gateway.ErrNoMasterKey): // another replica may have the key
+		p.Log.ErrorContext(ctx, "deliver event failed", "id", e.ID, "instance", e.InstanceID, "error", e.Err)
 		s.Next = started.Add(keyRetryDelay)
 		return s, true
-	case e.Age > MaxEventAge && (nobody || e.Attempts > 0):
-		s.DeliveryResults = []gateway.DeliveryResult{{ID: e.ID, Status: gateway.Dead, Error: "not taken within 24 hours"}}
+	case e.Age > MaxEventAge && (noApplication || e.Attempts > 0):
+		s.DeliveryResults = []gateway.DeliveryResult{{ID: e.ID, Status: gateway.Dead, Error: "not delivered within 24 hours"}}
 		return s, false
-	case nobody:
+	case noApplication:
 		s.Next = started.Add(MaxEventAge - e.Age + time.Second) // woken when the instance gets a URL
 		return s, true
 	case e.Delay > 0 && e.Attempts > 0:
@@ -143,14 +143,14 @@ func (p *Deliverer) deliverOne(ctx context.Context, l gateway.Lease, e gateway.E
 	}
 	if a.status == http.StatusGone {
 		if err := p.Store.DisableAgent(ctx, e.TenantID, e.InstanceID, e.AgentURL); err != nil {
-			p.Log.WarnContext(ctx, "agent not disabled", "instance", e.InstanceID, "error", err)
+			p.Log.WarnContext(ctx, "disable agent URL failed", "instance", e.InstanceID, "error", err)
 		}
 	}
 	s.DeliveryResults = []gateway.DeliveryResult{r}
 	p.Metrics.recordAttempt(a.status)
 	p.Log.InfoContext(ctx, "delivery", "id", e.ID, "instance", e.InstanceID, "message", e.MessageID, "type", e.Type, "outcome", r.Status,
 		"status", a.status, "attempt", e.Attempts+1, "replies", len(s.Replies), "error", r.Error,
-		"waited", e.Age.Round(time.Millisecond), "took", p.Now().Sub(started).Round(time.Millisecond))
+		"waited_ms", e.Age.Milliseconds(), "took_ms", p.Now().Sub(started).Milliseconds())
 	return s, waits
 }
 
@@ -182,7 +182,7 @@ func (p *Deliverer) postSafely(ctx context.Context, e gateway.Event) (a response
 
 func (p *Deliverer) post(ctx context.Context, e gateway.Event) (response, error) {
 	if e.Err != nil {
-		return response{}, fmt.Errorf("the event cannot be read: %w", e.Err)
+		return response{}, fmt.Errorf("decode event: %w", e.Err)
 	}
 	payload, err := json.Marshal(document(e, p.Adapters[e.Channel], p.Now()))
 	if err != nil {
@@ -192,7 +192,7 @@ func (p *Deliverer) post(ctx context.Context, e gateway.Event) (response, error)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.AgentURL, bytes.NewReader(payload))
 	if err != nil {
-		return response{}, errors.New("the agent URL cannot be read")
+		return response{}, errors.New("invalid agent URL")
 	}
 	if err := sign(req.Header, e, payload, p.Now()); err != nil {
 		return response{}, err
@@ -207,18 +207,18 @@ func (p *Deliverer) post(ctx context.Context, e gateway.Event) (response, error)
 	a.body, err = io.ReadAll(io.LimitReader(res.Body, maxResponse+1))
 	switch {
 	case res.StatusCode/100 != 2:
-		return a, fmt.Errorf("the runtime answered %d", res.StatusCode)
+		return a, fmt.Errorf("the application responded with status %d", res.StatusCode)
 	case err != nil:
 		return a, redactURL(err)
 	case len(a.body) > maxResponse:
 		a.body = nil
-		p.Log.WarnContext(ctx, "answer too long, its replies are not sent", "delivery", e.ID, "limit", maxResponse)
+		p.Log.WarnContext(ctx, "application response too long, replies dropped", "delivery", e.ID, "limit", maxResponse)
 	}
 	return a, nil
 }
 
-// sign puts the headers of the Standard Webhooks specification on a request, signed
-// with every live secret.
+// sign sets the headers of the Standard Webhooks specification, with a signature for every valid
+// secret.
 func sign(h http.Header, e gateway.Event, payload []byte, now time.Time) error {
 	id := "msg_" + e.ID
 	h.Set("Content-Type", "application/json")
@@ -229,36 +229,36 @@ func sign(h http.Header, e gateway.Event, payload []byte, now time.Time) error {
 	for _, secret := range e.Secrets {
 		wh, err := standardwebhooks.NewWebhook(secret)
 		if err != nil {
-			return errors.New("the instance's signing secret cannot be used")
+			return errors.New("invalid signing secret")
 		}
 		sig, err := wh.Sign(id, now, payload)
 		if err != nil {
-			return errors.New("the event cannot be signed")
+			return errors.New("sign event failed")
 		}
 		all = append(append(all, ' '), sig...)
 	}
 	if len(all) == 0 {
-		return errors.New("the instance has no signing secret")
+		return errors.New("no signing secret")
 	}
 	h.Set(standardwebhooks.HeaderWebhookSignature, string(bytes.TrimSpace(all)))
 	return nil
 }
 
-// parseReplies reads what the runtime answers in the same breath. What cannot be read is
-// no reason to post the event again.
+// parseReplies returns the replies in the response of an application. An invalid response does not
+// cause the event to be delivered again.
 func (p *Deliverer) parseReplies(e gateway.Event, body []byte) []gateway.OutboxRow {
 	var doc eventReplies
 	if len(bytes.TrimSpace(body)) == 0 || e.MessageID == "" {
 		return nil
 	}
 	if err := json.Unmarshal(body, &doc); err != nil {
-		p.Log.Warn("answer is not the JSON it should be, its replies are not sent", "delivery", e.ID)
+		p.Log.Warn("invalid application response, replies dropped", "delivery", e.ID, "error", err)
 		return nil
 	}
 	var rows []gateway.OutboxRow
 	for i, r := range doc.Replies {
 		if i == maxReplies {
-			p.Log.Warn("too many replies, the rest is not sent", "delivery", e.ID, "limit", maxReplies)
+			p.Log.Warn("too many replies, rest dropped", "delivery", e.ID, "limit", maxReplies)
 			break
 		}
 		rows = append(rows, gateway.SplitReply(p.Adapters[e.Channel], gateway.OutboxRow{
@@ -275,7 +275,8 @@ func retryPolicy() adapters.BackoffPolicy {
 	return adapters.BackoffPolicy{Initial: 750 * time.Millisecond, Max: 450 * time.Second, Multiplier: 2, Jitter: 1.0 / 3}
 }
 
-// retryAfter reads the header of RFC 9110, section 10.2.3, up to an hour.
+// retryAfter returns the value of the Retry-After header (RFC 9110, section 10.2.3), at most one
+// hour.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	v := h.Get("Retry-After")
 	if s, err := strconv.Atoi(v); err == nil && s > 0 {

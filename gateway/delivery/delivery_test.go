@@ -27,14 +27,14 @@ const (
 	previousSecret = "whsec_plJ3nmyCDGBKInavdOK15jsl"
 )
 
-// fakeStore is a store with a few events on it.
+// A fakeStore is a store with a few events.
 type fakeStore struct {
 	events   []gateway.Event
 	commits  []gateway.Commit
 	disabled []string
 }
 
-// testSlice is long enough for everything.
+// testSlice is long enough for all tests.
 var testSlice = queue.NewSlice(context.Background(), time.Hour)
 
 func (s *fakeStore) PendingEvents(context.Context, gateway.Lease) ([]gateway.Event, error) {
@@ -77,7 +77,7 @@ func newDeliverer(s *fakeStore) *Deliverer {
 	return &Deliverer{Store: s, Client: NewClient(true), Log: slog.New(slog.DiscardHandler), Now: time.Now, Wake: func(...gateway.QueueKind) {}}
 }
 
-// verifySignature checks a request by the text of the Standard Webhooks specification, without
+// verifySignature verifies a request as the Standard Webhooks specification describes it, without
 // the library that signed it.
 func verifySignature(r *http.Request, body []byte, secret string) bool {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
@@ -103,7 +103,7 @@ func TestDeliverer_SignsEvents(t *testing.T) {
 			t.Error("not signed with both live secrets")
 		}
 		if verifySignature(r, append(body, ' '), currentSecret) || verifySignature(r, body, "whsec_AAAA") {
-			t.Error("the check passes anything")
+			t.Error("verifySignature accepts a forged signature")
 		}
 		if err := json.Unmarshal(body, &got); err != nil {
 			t.Error(err)
@@ -123,11 +123,11 @@ func TestDeliverer_SignsEvents(t *testing.T) {
 		texts = append(texts, o.Text)
 	}
 	if strings.Join(texts, " ") != "one two" {
-		t.Errorf("replies %q", texts)
+		t.Errorf("replies = %q", texts)
 	}
 	sender := got["data"].(map[string]any)["sender"].(map[string]any)
 	if got["type"] != "message.received" || got["id"] != "msg_1" || sender["role"] != "owner" || sender["verified"] != true {
-		t.Errorf("event %v", got)
+		t.Errorf("event = %v", got)
 	}
 }
 
@@ -157,14 +157,14 @@ func TestDeliverer_Retry(t *testing.T) {
 				t.Fatal(err)
 			}
 			if n := posts.Load(); n != c.posts {
-				t.Errorf("%d posts; want %d: nothing overtakes a failure", n, c.posts)
+				t.Errorf("%d requests, want %d; events must not overtake a failed one", n, c.posts)
 			}
 			last := s.commits[len(s.commits)-1]
 			if !last.Release || last.Next.Before(before.Add(c.atLeast)) || (len(s.disabled) > 0) != c.disable {
-				t.Errorf("settled %+v", last)
+				t.Errorf("last commit = %+v", last)
 			}
 			if r := s.results(); len(r) != 1 || r[0].Status != gateway.Pending || strings.Contains(r[0].Error, srv.URL) {
-				t.Errorf("results %+v", r)
+				t.Errorf("results = %+v", r)
 			}
 		})
 	}
@@ -225,7 +225,7 @@ func TestDocument_RoleReason(t *testing.T) {
 	now := time.Now()
 	for name, c := range map[string]struct {
 		days     int
-		doubt    identity.ExpiryReason
+		expired  identity.ExpiryReason
 		role     identity.Role
 		reason   string
 		verified bool
@@ -233,11 +233,11 @@ func TestDocument_RoleReason(t *testing.T) {
 		"fresh":    {1, "", identity.Owner, "", true},
 		"Old":      {31, "", identity.Verified, "verification_expired", true},
 		"very old": {91, "", identity.Unverified, "verification_expired", false},
-		"doubted":  {1, identity.ExpiredByInactivity, identity.Unverified, "number_may_have_changed_hands", false},
+		"inactive": {1, identity.ExpiredByInactivity, identity.Unverified, "number_may_have_changed_hands", false},
 	} {
 		e := newEvent("", "1", "hello")
 		e.VerificationPolicy = identity.VerificationPolicy{OwnerDays: 30, CustomerDays: 90}
-		e.Sender.VerifiedAt, e.Sender.ExpiryReason = now.AddDate(0, 0, -c.days), c.doubt
+		e.Sender.VerifiedAt, e.Sender.ExpiryReason = now.AddDate(0, 0, -c.days), c.expired
 		s := document(e, nil, now).(messageReceived).Data.Sender
 		reason := ""
 		if s.RoleReason != nil {
@@ -249,14 +249,13 @@ func TestDocument_RoleReason(t *testing.T) {
 	}
 }
 
-// A panicTransport transport panics.
+// A panicTransport panics.
 type panicTransport struct{}
 
 func (panicTransport) RoundTrip(*http.Request) (*http.Response, error) { panic("oops") }
 
-// TestDeliverer_Panic has a fault of ours meet a delivery: it counts as a try,
-// after which the event waits as after any other, and in the end is dead. It is logged
-// with where it came from, and nothing of it is shown to staff.
+// TestDeliverer_Panic checks that a panic counts as an attempt, after which the event waits like
+// any other, and that the log has the stack, but the stored error does not.
 func TestDeliverer_Panic(t *testing.T) {
 	old := newEvent("http://127.0.0.1:9", "2", "hello")
 	old.Age, old.Attempts = MaxEventAge+time.Second, 1
@@ -268,13 +267,13 @@ func TestDeliverer_Panic(t *testing.T) {
 	}
 	rs := s.results()
 	if len(rs) != 2 || rs[0].Status != gateway.Dead || rs[1].Status != gateway.Pending || rs[1].Delay <= 0 || rs[1].Error != "a fault of the gateway" {
-		t.Errorf("%+v; want one dead and one to be tried again", rs)
+		t.Errorf("results = %+v, want one dead and one pending", rs)
 	}
 	t.Logf("a day old: %s; a new one: %s, again in %s", rs[0].Status, rs[1].Status, rs[1].Delay.Round(time.Millisecond))
 	if last := s.commits[len(s.commits)-1]; !last.Release || last.Next.IsZero() {
-		t.Errorf("the lane is not given back until the next try: %+v", last)
+		t.Errorf("queue not released until the next attempt: %+v", last)
 	}
-	if said := log.String(); !strings.Contains(said, "level=ERROR") || !strings.Contains(said, "delivery_test.go") {
-		t.Errorf("the log does not tell what happened, and where: %s", said)
+	if entry := log.String(); !strings.Contains(entry, "level=ERROR") || !strings.Contains(entry, "delivery_test.go") {
+		t.Errorf("log without error and stack: %s", entry)
 	}
 }

@@ -6,14 +6,14 @@ import (
 	"hydragate/identity"
 )
 
-// A EventType is one kind of event that runtimes are posted.
+// An EventType describes one type of events.
 type EventType struct {
 	Type, Summary string
-	Payload       any // an example: what is posted has its type
-	Response      any // an example of what is read of the answer; nil: nothing is
+	Payload       any // an example of the body, of the same type as the real one
+	Response      any // an example of the response that is parsed; nil if it is ignored
 }
 
-// EventTypes are all that there are.
+// EventTypes returns all types of events.
 func EventTypes() []EventType {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	steve := eventSender{

@@ -14,8 +14,8 @@ import (
 	"hydragate/gateway"
 )
 
-// startPost begins the span of one attempt, as a client of HTTP. The path and query of
-// the agent's URL are its own secret.
+// startPost starts the span of one attempt. The path and query of the agent URL are not recorded,
+// because they may be secret.
 func startPost(ctx context.Context, e gateway.Event) (context.Context, trace.Span) {
 	ctx, span := otel.Tracer("hydragate/gateway/delivery").Start(ctx, http.MethodPost, trace.WithSpanKind(trace.SpanKindClient))
 	if span.IsRecording() {
@@ -28,7 +28,7 @@ func startPost(ctx context.Context, e gateway.Event) (context.Context, trace.Spa
 	return ctx, span
 }
 
-// propagate lets the runtime continue the trace (W3C Trace Context).
+// propagate lets the application continue the trace (W3C Trace Context).
 func propagate(ctx context.Context, req *http.Request) {
 	span := trace.SpanFromContext(ctx)
 	if !span.SpanContext().IsValid() {

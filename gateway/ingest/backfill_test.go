@@ -12,7 +12,7 @@ import (
 	"hydragate/gateway"
 )
 
-// fakeBackfillStore is a BackfillStore in memory, with one endpoint that is due.
+// A fakeBackfillStore is a BackfillStore in memory, with one endpoint that is due.
 type fakeBackfillStore struct {
 	task        gateway.BackfillTask
 	known       []string
@@ -60,7 +60,7 @@ func (l *fakeBackfillStore) SetEndpointStatus(_ context.Context, s gateway.Endpo
 	return true, nil
 }
 
-// fakeLog is an adapter whose provider keeps a log.
+// A fakeLog is an adapter whose provider keeps a log.
 type fakeLog struct {
 	adapters.Adapter
 	messages []adapters.Message
@@ -112,18 +112,18 @@ func TestBackfill_Lookback(t *testing.T) {
 		first bool
 		want  time.Duration
 	}{
-		"regular":           {ago: 15 * time.Minute, want: 25 * time.Minute},
-		"after a week":      {ago: 7 * 24 * time.Hour, want: 24*time.Hour + 10*time.Minute},
-		"just connected":    {ago: time.Minute, first: true, want: time.Minute},
-		"connected long":    {ago: 7 * 24 * time.Hour, first: true, want: 24*time.Hour + 10*time.Minute},
-		"clock went before": {ago: -time.Minute, want: 9 * time.Minute},
+		"regular":            {ago: 15 * time.Minute, want: 25 * time.Minute},
+		"after a week":       {ago: 7 * 24 * time.Hour, want: 24*time.Hour + 10*time.Minute},
+		"recently connected": {ago: time.Minute, first: true, want: time.Minute},
+		"connected long":     {ago: 7 * 24 * time.Hour, first: true, want: 24*time.Hour + 10*time.Minute},
+		"clock set back":     {ago: -time.Minute, want: 9 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &fakeLog{}
 			l := &fakeBackfillStore{task: gateway.BackfillTask{State: gateway.EndpointState{Endpoint: smsEndpoint}, StartedAt: now, Since: now.Add(-c.ago), FirstRun: c.first}}
 			newBackfill(l, b, &memoryStore{}).runDue(t.Context())
 			if got := now.Sub(b.since); got != c.want {
-				t.Fatalf("looked back %s, want %s", got, c.want)
+				t.Fatalf("searched the last %s, want %s", got, c.want)
 			}
 		})
 	}
@@ -131,22 +131,22 @@ func TestBackfill_Lookback(t *testing.T) {
 
 func TestBackfill_Retry(t *testing.T) {
 	for name, c := range map[string]struct {
-		err    error
-		take   error
-		atMost time.Duration
-		least  time.Duration
-		marked gateway.EndpointStatus
+		err     error
+		take    error
+		atMost  time.Duration
+		atLeast time.Duration
+		status  gateway.EndpointStatus
 	}{
-		"unreachable":         {err: &adapters.SendError{Reason: adapters.Unreachable}, least: 9 * time.Second, atMost: 13 * time.Second},
-		"throttled":           {err: &adapters.SendError{Reason: adapters.Throttled, RetryAfter: time.Hour}, least: time.Hour, atMost: time.Hour},
-		"credentials refused": {err: &adapters.SendError{Reason: adapters.BadSecret}, least: 9 * time.Second, atMost: 13 * time.Second, marked: gateway.EndpointError},
-		"cannot be stored":    {take: errStoreDown, least: 9 * time.Second, atMost: 13 * time.Second},
+		"unreachable":          {err: &adapters.SendError{Reason: adapters.Unreachable}, atLeast: 9 * time.Second, atMost: 13 * time.Second},
+		"throttled":            {err: &adapters.SendError{Reason: adapters.Throttled, RetryAfter: time.Hour}, atLeast: time.Hour, atMost: time.Hour},
+		"credentials rejected": {err: &adapters.SendError{Reason: adapters.BadSecret}, atLeast: 9 * time.Second, atMost: 13 * time.Second, status: gateway.EndpointError},
+		"store error":          {take: errStoreDown, atLeast: 9 * time.Second, atMost: 13 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := &fakeBackfillStore{task: gateway.BackfillTask{State: gateway.EndpointState{Endpoint: smsEndpoint}, StartedAt: time.Now(), Since: time.Now()}}
 			store := &memoryStore{reject: func(gateway.IncomingMessage) error { return c.take }}
 			newBackfill(l, &fakeLog{err: c.err, messages: []adapters.Message{loggedMessage(1, "a", time.Now())}}, store).runDue(t.Context())
-			if l.failed != 1 || !l.completedAt.IsZero() || l.next < c.least || l.next > c.atMost || l.status != c.marked {
+			if l.failed != 1 || !l.completedAt.IsZero() || l.next < c.atLeast || l.next > c.atMost || l.status != c.status {
 				t.Fatalf("%+v", l)
 			}
 		})

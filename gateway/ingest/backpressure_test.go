@@ -9,7 +9,7 @@ import (
 	"hydragate/gateway"
 )
 
-// fakeBackpressureStore is a PressureStore.
+// A fakeBackpressureStore is a BackpressureStore with fixed values.
 type fakeBackpressureStore struct {
 	unprocessed int
 	blocked     bool
@@ -23,29 +23,29 @@ func TestBackpressure(t *testing.T) {
 	b := runInbox(t, store)
 	b.Backpressure = p
 	for i, step := range []struct {
-		gauge fakeBackpressureStore
-		high  bool
+		store  fakeBackpressureStore
+		active bool
 	}{
 		{fakeBackpressureStore{unprocessed: 10}, false},
 		{fakeBackpressureStore{unprocessed: 11}, true},
-		{fakeBackpressureStore{unprocessed: 11, err: errors.New("no answer")}, true}, // as it was
+		{fakeBackpressureStore{unprocessed: 11, err: errors.New("no answer")}, true}, // unchanged
 		{fakeBackpressureStore{}, false},
 		{fakeBackpressureStore{blocked: true}, true},
-		{fakeBackpressureStore{err: errors.New("refused at once")}, false},
+		{fakeBackpressureStore{err: errors.New("connection refused")}, false},
 		{fakeBackpressureStore{}, false},
 	} {
-		*g = step.gauge
+		*g = step.store
 		p.probe(t.Context())
-		if p.Active() != step.high {
-			t.Fatalf("step %d: high %v", i, p.Active())
+		if p.Active() != step.active {
+			t.Fatalf("step %d: Active = %v", i, p.Active())
 		}
 		err := b.Accept(t.Context(), telegramEndpoint, inboundText(fmt.Sprint(i), "hello"))
-		late := b.AcceptBatch(t.Context(), telegramEndpoint, nil, gateway.Cursor{})
-		if errors.Is(err, gateway.ErrOverloaded) != step.high || errors.Is(late, gateway.ErrOverloaded) != step.high {
-			t.Fatalf("step %d: a hook gets %v, a poller %v", i, err, late)
+		pollErr := b.AcceptBatch(t.Context(), telegramEndpoint, nil, gateway.Cursor{})
+		if errors.Is(err, gateway.ErrOverloaded) != step.active || errors.Is(pollErr, gateway.ErrOverloaded) != step.active {
+			t.Fatalf("step %d: Accept = %v, AcceptBatch = %v", i, err, pollErr)
 		}
 	}
 	if len(store.stored()) != 4 {
-		t.Fatalf("stored %d", len(store.stored()))
+		t.Fatalf("stored %d messages, want 4", len(store.stored()))
 	}
 }

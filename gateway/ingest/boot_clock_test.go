@@ -8,10 +8,10 @@ import (
 
 func TestReadBootClock(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("only Linux shows it")
+		t.Skip("only Linux has this clock")
 	}
 	then := readBootClock()
 	if ago := readBootClock().since(then); then.BootID == "" || then.Elapsed <= 0 || ago < 0 || ago > time.Minute {
-		t.Errorf("%+v, %s ago", then, ago)
+		t.Errorf("readBootClock = %+v, %s ago", then, ago)
 	}
 }

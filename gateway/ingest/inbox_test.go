@@ -15,7 +15,7 @@ import (
 	"hydragate/gateway"
 )
 
-// memoryStore takes arrivals in memory, behind a gate when there is one.
+// A memoryStore stores messages in memory. If gate is set, it waits for it first.
 type memoryStore struct {
 	mu      sync.Mutex
 	gate    chan struct{}
@@ -95,24 +95,24 @@ func TestInbox_GroupCommit(t *testing.T) {
 		stop()
 		wg.Wait()
 		if n := len(store.stored()); n != 100 {
-			t.Fatalf("stored %d of 100", n)
+			t.Fatalf("stored %d of 100 messages", n)
 		}
-		// Two callers found nobody before them; the other 98 waited while those committed.
+		// Two callers committed alone, while the other 98 waited.
 		if n := len(store.batches); n > 5 {
-			t.Fatalf("%d commits for callers that waited together", n)
+			t.Fatalf("%d commits for 100 callers", n)
 		}
 	})
 }
 
 func TestInbox_Timeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &memoryStore{gate: make(chan struct{})} // frozen
+		store := &memoryStore{gate: make(chan struct{})} // never opened
 		b := NewInbox(store, func() {}, slog.New(slog.DiscardHandler))
 		ctx, stop := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() { b.Run(ctx) })
 		if err := b.Accept(t.Context(), telegramEndpoint, inboundText("1", "hello")); err == nil {
-			t.Error("acknowledged while nothing can be stored")
+			t.Error("Accept = nil although nothing was stored")
 		}
 		stop()
 		wg.Wait()
@@ -140,17 +140,17 @@ func TestInbox_QuarantinesUnstorable(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	good, kept := 0, 0
+	good, quarantined := 0, 0
 	for _, a := range store.stored() {
 		switch {
 		case a.Message.Kind == adapters.Undecodable && a.Secret != nil && string(a.Secret.Raw) == "poison":
-			kept++
+			quarantined++
 		case a.Message.Text == "good":
 			good++
 		}
 	}
-	if good != 16 || kept != 4 {
-		t.Fatalf("%d good and %d kept as bytes; want 16 and 4", good, kept)
+	if good != 16 || quarantined != 4 {
+		t.Fatalf("%d stored and %d quarantined, want 16 and 4", good, quarantined)
 	}
 }
 
@@ -158,12 +158,12 @@ func TestInbox_StoreError(t *testing.T) {
 	down := errors.New("down")
 	b := runInbox(t, &memoryStore{reject: func(gateway.IncomingMessage) error { return down }})
 	if err := b.Accept(t.Context(), telegramEndpoint, inboundText("1", "hello")); !errors.Is(err, down) {
-		t.Fatalf("%v; want the store's error", err)
+		t.Fatalf("Accept = %v, want the error of the store", err)
 	}
 }
 
 func TestNewIncomingMessage_EncryptsCodes(t *testing.T) {
-	for text, sealed := range map[string]bool{
+	for text, encrypted := range map[string]bool{
 		"/claim WDJBMJ":                 true,
 		"/claim@acme_bot wdj-bmj":       true,
 		"claim wdj bmj":                 true,
@@ -184,18 +184,18 @@ func TestNewIncomingMessage_EncryptsCodes(t *testing.T) {
 			m.Command = &c
 		}
 		a := newIncomingMessage(telegramEndpoint, m)
-		if got := a.Secret != nil; got != sealed {
-			t.Errorf("%q: sealed %v", text, got)
+		if got := a.Secret != nil; got != encrypted {
+			t.Errorf("%q: encrypted = %v", text, got)
 		}
-		open := a.Message.Text
+		plain := a.Message.Text
 		if a.Message.Command != nil {
-			open += a.Message.Command.Args
+			plain += a.Message.Command.Args
 		}
-		if sealed && strings.Contains(strings.ToUpper(strings.NewReplacer("-", "", " ", "").Replace(open)), "WDJBMJ") {
-			t.Errorf("%q: the code stays open in %q", text, open)
+		if encrypted && strings.Contains(strings.ToUpper(strings.NewReplacer("-", "", " ", "").Replace(plain)), "WDJBMJ") {
+			t.Errorf("%q: stored in plain text as %q", text, plain)
 		}
-		if sealed && a.Secret.Text != text {
-			t.Errorf("%q: sealed as %q", text, a.Secret.Text)
+		if encrypted && a.Secret.Text != text {
+			t.Errorf("%q: encrypted as %q", text, a.Secret.Text)
 		}
 	}
 }

@@ -19,17 +19,17 @@ import (
 	"hydragate/gateway/ingest/spool"
 )
 
-// flakyStore is a database that comes and goes, with one endpoint.
+// A flakyStore is a database that can fail or hang, with one endpoint.
 type flakyStore struct {
 	memoryStore
 	mu              sync.Mutex
-	err             error // what every call answers, when set
-	blocked         bool  // nothing is answered
+	err             error // returned by every call, unless nil
+	blocked         bool  // calls hang
 	endpointRemoved bool  // the endpoint
 	endpointID      string
-	creds           adapters.Credentials // of the endpoint; nil: phone's
+	creds           adapters.Credentials // of the endpoint; nil for those of smsEndpoint
 	erased          map[string]time.Time
-	lookups         int // for the endpoint
+	lookups         int // number of reads of the endpoint
 }
 
 func (s *flakyStore) update(f func()) {
@@ -40,13 +40,13 @@ func (s *flakyStore) update(f func()) {
 
 func (s *flakyStore) available(ctx context.Context) error {
 	s.mu.Lock()
-	fault, frozen := s.err, s.blocked
+	err, blocked := s.err, s.blocked
 	s.mu.Unlock()
-	if frozen {
+	if blocked {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	return fault
+	return err
 }
 
 func (s *flakyStore) InsertMessages(ctx context.Context, as []gateway.IncomingMessage, c *gateway.Cursor) (int, error) {
@@ -85,7 +85,7 @@ func (s *flakyStore) ErasedSince(ctx context.Context, _ string, since time.Time)
 	}, nil
 }
 
-// fakeCipher seals as a mirror does.
+// A fakeCipher encodes values instead of encrypting them.
 type fakeCipher struct{}
 
 func (fakeCipher) Seal(b []byte, bind string) string {
@@ -95,7 +95,7 @@ func (fakeCipher) Seal(b []byte, bind string) string {
 func (fakeCipher) Open(sealed, bind string) ([]byte, bool, error) {
 	b64, ok := strings.CutPrefix(sealed, bind+":")
 	if !ok {
-		return nil, false, errors.New("not sealed for this")
+		return nil, false, errors.New("wrong binding")
 	}
 	b, err := base64.StdEncoding.DecodeString(b64)
 	return b, false, err
@@ -113,7 +113,7 @@ func (s endpointStore) WebhookEndpoint(ctx context.Context, instance string, cha
 var smsEndpoint = adapters.Endpoint{ID: "seat", TenantID: "t", InstanceID: "01a2012b-02ef-71ed-ade5-af96a0001aeb", Channel: adapters.SMS,
 	Credentials: adapters.Credentials{adapters.AuthToken: "token one"}}
 
-// newTestSpooler makes a Spooler over store that does not run.
+// newTestSpooler returns a Spooler that is not running.
 func newTestSpooler(t *testing.T, store *flakyStore, dir string) *Spooler {
 	t.Helper()
 	sp, err := spool.Open(dir, spool.DefaultLimit, slog.New(slog.DiscardHandler))
@@ -128,7 +128,7 @@ func newTestSpooler(t *testing.T, store *flakyStore, dir string) *Spooler {
 	return s
 }
 
-// startInbox lets an Inbox commit until the test ends.
+// startInbox runs an Inbox until the test ends.
 func startInbox(t *testing.T, b *Inbox) {
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -147,7 +147,7 @@ var errStoreDown = fmt.Errorf("down: %w", gateway.ErrUnavailable)
 
 func TestSpooler_ReplaysAfterOutage(t *testing.T) {
 	for name, fault := range map[string]error{
-		"away": errStoreDown, "Full": fmt.Errorf("disk full: %w", gateway.ErrRejected), "Busy": gateway.ErrOverloaded, "Whatever": errors.New("odd"),
+		"unavailable": errStoreDown, "Full": fmt.Errorf("disk full: %w", gateway.ErrRejected), "overloaded": gateway.ErrOverloaded, "other error": errors.New("odd"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := &flakyStore{err: fault}
@@ -162,10 +162,10 @@ func TestSpooler_ReplaysAfterOutage(t *testing.T) {
 			}
 			s.replay(t.Context())
 			if len(store.stored()) > 0 {
-				t.Fatal("stored by a database that cannot")
+				t.Fatal("stored although the database fails")
 			}
 			store.update(func() { store.err = nil })
-			// Newer ones queue behind what is kept, though the database is back.
+			// Newer messages queue behind the spooled ones, although the database is available.
 			if err := s.inbox.Accept(t.Context(), smsEndpoint, inboundText("3", "text 3")); err != nil {
 				t.Fatal(err)
 			}
@@ -175,45 +175,44 @@ func TestSpooler_ReplaysAfterOutage(t *testing.T) {
 			}
 			for _, a := range store.stored() {
 				if a.TenantID != "tenant as stored" || a.Age <= 0 {
-					t.Fatalf("stored for %q with an age of %s", a.TenantID, a.Age)
+					t.Fatalf("stored for tenant %q with an age of %s", a.TenantID, a.Age)
 				}
 			}
 			if s.Spool.HasRecords() || recovered != 1 {
-				t.Fatalf("holding %v, recovered %d times", s.Spool.HasRecords(), recovered)
+				t.Fatalf("HasRecords = %v, recovered %d times", s.Spool.HasRecords(), recovered)
 			}
 		})
 	}
 }
 
-// What a process kept that died is as old as both clocks of the machine agree that it
-// is, and never older.
+// TestSpooler_AgeOfTakenOverRecords checks that the age is the smaller of what both clocks show.
 func TestSpooler_AgeOfTakenOverRecords(t *testing.T) {
 	const boot = "802d19e3"
-	kept := bootClock{boot, 100 * time.Second}
+	spooled := bootClock{boot, 100 * time.Second}
 	for _, tt := range []struct {
 		name      string
 		then, now bootClock
-		passed    time.Duration // by the clock that shows the time
+		passed    time.Duration // by the wall clock
 		want      time.Duration
 	}{
-		{"AMinute", kept, bootClock{boot, 160 * time.Second}, time.Minute, time.Minute},
-		{"ClockSetForward", kept, bootClock{boot, 160 * time.Second}, time.Hour, time.Minute},
-		{"ClockSetBack", kept, bootClock{boot, 3700 * time.Second}, time.Minute, time.Minute},
-		{"ClockSetBehindThen", kept, bootClock{boot, 160 * time.Second}, -time.Minute, 0},
-		{"StartedAgain", kept, bootClock{"another", 160 * time.Second}, time.Minute, 0},
-		{"RunForLess", kept, bootClock{boot, 40 * time.Second}, time.Minute, 0},
-		{"NoSuchClock", bootClock{}, bootClock{}, time.Minute, 0},
-		{"NoSuchClockThen", bootClock{}, bootClock{boot, 160 * time.Second}, time.Minute, 0},
-		{"Days", kept, bootClock{boot, 72 * time.Hour}, 72 * time.Hour, gateway.MaxOutage},
+		{"a minute", spooled, bootClock{boot, 160 * time.Second}, time.Minute, time.Minute},
+		{"clock set forward", spooled, bootClock{boot, 160 * time.Second}, time.Hour, time.Minute},
+		{"clock set back", spooled, bootClock{boot, 3700 * time.Second}, time.Minute, time.Minute},
+		{"clock set back before spooling", spooled, bootClock{boot, 160 * time.Second}, -time.Minute, 0},
+		{"rebooted", spooled, bootClock{"another", 160 * time.Second}, time.Minute, 0},
+		{"shorter uptime", spooled, bootClock{boot, 40 * time.Second}, time.Minute, 0},
+		{"no boot clock", bootClock{}, bootClock{}, time.Minute, 0},
+		{"no boot clock at spooling", bootClock{}, bootClock{boot, 160 * time.Second}, time.Minute, 0},
+		{"days", spooled, bootClock{boot, 72 * time.Hour}, 72 * time.Hour, gateway.MaxOutage},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir, store := t.TempDir(), &flakyStore{err: errStoreDown}
-			died := newTestSpooler(t, store, dir)
-			died.readClock = func() bootClock { return tt.then }
-			if err := died.spoolMessage(t.Context(), smsEndpoint, inboundText("1", "/claim WDJBMJ").Messages[0]); err != nil {
+			dead := newTestSpooler(t, store, dir)
+			dead.readClock = func() bootClock { return tt.then }
+			if err := dead.spoolMessage(t.Context(), smsEndpoint, inboundText("1", "/claim WDJBMJ").Messages[0]); err != nil {
 				t.Fatal(err)
 			}
-			died.Spool.Close()
+			dead.Spool.Close()
 			store.update(func() { store.err = nil })
 			s := newTestSpooler(t, store, dir)
 			s.readClock = func() bootClock { return tt.now }
@@ -225,10 +224,10 @@ func TestSpooler_AgeOfTakenOverRecords(t *testing.T) {
 			rs[0].At = rs[0].At.Add(-tt.passed)
 			as, _, err := s.loadRecords(t.Context(), rs)
 			if err != nil || len(as) != 1 || as[0].Age < tt.want || as[0].Age > tt.want+5*time.Second {
-				t.Errorf("%v, %v; want an age of %s", as, err, tt.want)
+				t.Errorf("loadRecords = %v, %v, want an age of %s", as, err, tt.want)
 			}
 			if tt.want == 0 && as[0].Age != 0 {
-				t.Errorf("an age of %s that nobody knows", as[0].Age)
+				t.Errorf("age = %s, want 0", as[0].Age)
 			}
 		})
 	}
@@ -239,7 +238,7 @@ func TestSpooler_SkipsRedeliveringChannels(t *testing.T) {
 	s := newTestSpooler(t, store, t.TempDir())
 	startInbox(t, s.inbox)
 	if err := s.inbox.Accept(t.Context(), telegramEndpoint, inboundText("1", "hello")); !errors.Is(err, gateway.ErrUnavailable) {
-		t.Fatalf("%v: Telegram is to deliver again", err)
+		t.Fatalf("Accept = %v, want ErrUnavailable, so that Telegram retries", err)
 	}
 }
 
@@ -254,16 +253,16 @@ func TestSpooler_Full(t *testing.T) {
 	s.Spool = small
 	startInbox(t, s.inbox)
 	if err := s.inbox.Accept(t.Context(), smsEndpoint, inboundText("1", "hello")); !errors.Is(err, spool.ErrFull) {
-		t.Fatalf("%v: acknowledged and kept nowhere", err)
+		t.Fatalf("Accept = %v, want ErrFull", err)
 	}
-	// What was refused then is asked for when the database is back.
+	// Refused messages are fetched from the log once the database is available.
 	recovered := false
 	s.OnRecovered = func() { recovered = true }
 	store.update(func() { store.err = nil })
 	s.unavailableUntil.Store(0)
 	s.replay(t.Context())
 	if !recovered {
-		t.Fatal("nobody looks for what was refused")
+		t.Fatal("OnRecovered was not called")
 	}
 }
 
@@ -272,16 +271,16 @@ func TestSpooler_DropsInvalidRecords(t *testing.T) {
 		change func(*flakyStore)
 		stored int
 	}{
-		"as it was":                    {func(*flakyStore) {}, 1},
-		"endpoint removed":             {func(s *flakyStore) { s.endpointRemoved = true }, 0},
-		"endpoint removed and another": {func(s *flakyStore) { s.endpointID = "another" }, 0},
-		"credential ended":             {func(s *flakyStore) { s.creds = adapters.Credentials{adapters.AuthToken: "token two"} }, 0},
+		"unchanged":          {func(*flakyStore) {}, 1},
+		"endpoint removed":   {func(s *flakyStore) { s.endpointRemoved = true }, 0},
+		"endpoint replaced":  {func(s *flakyStore) { s.endpointID = "another" }, 0},
+		"credential revoked": {func(s *flakyStore) { s.creds = adapters.Credentials{adapters.AuthToken: "token two"} }, 0},
 		"credential replaced": {func(s *flakyStore) {
 			s.creds = adapters.Credentials{adapters.AuthToken: "token two", adapters.AuthToken + "_old": "token one"}
 		}, 1},
-		"sender erased since":  {func(s *flakyStore) { s.erased = map[string]time.Time{"1": time.Now().Add(time.Second)} }, 0},
+		"sender erased later":  {func(s *flakyStore) { s.erased = map[string]time.Time{"1": time.Now().Add(time.Second)} }, 0},
 		"sender erased before": {func(s *flakyStore) { s.erased = map[string]time.Time{"1": time.Now().Add(-time.Hour)} }, 1},
-		"somebody else erased": {func(s *flakyStore) { s.erased = map[string]time.Time{"2": time.Now().Add(time.Second)} }, 1},
+		"other sender erased":  {func(s *flakyStore) { s.erased = map[string]time.Time{"2": time.Now().Add(time.Second)} }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := &flakyStore{err: errStoreDown}
@@ -293,24 +292,24 @@ func TestSpooler_DropsInvalidRecords(t *testing.T) {
 			store.update(func() { store.err = nil; c.change(store) })
 			s.replay(t.Context())
 			if n := len(store.stored()); n != c.stored || s.Spool.HasRecords() {
-				t.Fatalf("stored %d, want %d; holding %v", n, c.stored, s.Spool.HasRecords())
+				t.Fatalf("stored %d, want %d; HasRecords = %v", n, c.stored, s.Spool.HasRecords())
 			}
 		})
 	}
 }
 
-// One message that the database refuses holds up nobody, and is put aside only when
-// others show that it is the one at fault.
+// TestSpooler_QuarantinesRejected checks that a rejected message is quarantined only once the database
+// accepts another one.
 func TestSpooler_QuarantinesRejected(t *testing.T) {
 	store := &flakyStore{err: errStoreDown}
 	s := newTestSpooler(t, store, t.TempDir())
 	startInbox(t, s.inbox)
-	say := func(key, text string) {
+	accept := func(key, text string) {
 		if err := s.inbox.Accept(t.Context(), smsEndpoint, inboundText(key, text)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	say("1", "poison")
+	accept("1", "poison")
 	store.reject = func(a gateway.IncomingMessage) error {
 		if a.Message.Text == "poison" {
 			return gateway.ErrRejected
@@ -320,12 +319,12 @@ func TestSpooler_QuarantinesRejected(t *testing.T) {
 	store.update(func() { store.err = nil })
 	s.replay(t.Context())
 	if !s.Spool.HasRecords() {
-		t.Fatal("given up while nothing shows whose fault it is")
+		t.Fatal("quarantined although the database accepted no other message")
 	}
-	say("2", "good")
+	accept("2", "good")
 	s.replay(t.Context())
 	if got := messageTexts(store.stored()); !slices.Equal(got, []string{"good"}) || s.Spool.HasRecords() {
-		t.Fatalf("stored %q, holding %v", got, s.Spool.HasRecords())
+		t.Fatalf("stored %q, HasRecords = %v", got, s.Spool.HasRecords())
 	}
 }
 
@@ -350,35 +349,35 @@ func TestSpooler_Timeout(t *testing.T) {
 			if took := time.Since(begun); err != nil || took > 4*time.Second || i > 0 && took > 100*time.Millisecond {
 				t.Errorf("message %d: %v after %s", i, err, took)
 			}
-			time.Sleep(700 * time.Millisecond) // of a clock that only this test has
+			time.Sleep(700 * time.Millisecond) // of the fake clock
 		}
 		store.update(func() { store.blocked = false })
 		time.Sleep(10 * time.Second)
 		if n := len(store.stored()); n != 50 {
-			t.Errorf("stored %d of 50", n)
+			t.Errorf("stored %d of 50 messages", n)
 		}
 		stop()
 		wg.Wait()
 	})
 }
 
-// The endpoint in memory is good while nobody answers, for a day, and never against
-// the database's word.
+// TestSpooler_CachedEndpoint checks that the last known endpoint is used for a day while the database
+// is unavailable, and not if the database reports an error.
 func TestSpooler_CachedEndpoint(t *testing.T) {
 	for name, c := range map[string]struct {
-		fault error
+		err   error
 		gone  bool
 		later time.Duration
 		cold  bool
 		good  bool
 	}{
-		"answers":           {good: true},
-		"away":              {fault: errStoreDown, later: time.Hour, good: true},
-		"away for a day":    {fault: errStoreDown, later: 25 * time.Hour},
-		"cold start":        {fault: errStoreDown, cold: true},
-		"says it is gone":   {gone: true, later: time.Minute},
-		"says otherwise":    {fault: errors.New("permission denied"), later: time.Minute},
-		"not yet asked for": {cold: true, good: true},
+		"available":             {good: true},
+		"unavailable":           {err: errStoreDown, later: time.Hour, good: true},
+		"unavailable for a day": {err: errStoreDown, later: 25 * time.Hour},
+		"cold start":            {err: errStoreDown, cold: true},
+		"endpoint removed":      {gone: true, later: time.Minute},
+		"other error":           {err: errors.New("permission denied"), later: time.Minute},
+		"first request":         {cold: true, good: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store, now := &flakyStore{}, time.Now()
@@ -390,17 +389,17 @@ func TestSpooler_CachedEndpoint(t *testing.T) {
 				}
 			}
 			now = now.Add(c.later)
-			store.err, store.endpointRemoved = c.fault, c.gone
+			store.err, store.endpointRemoved = c.err, c.gone
 			if _, err := s.Endpoint(t.Context(), smsEndpoint.InstanceID, adapters.SMS); (err == nil) != c.good {
-				t.Fatalf("%v, good %v", err, c.good)
+				t.Fatalf("Endpoint = %v, want success: %v", err, c.good)
 			}
 			if !c.gone {
 				return
 			}
-			// Gone is gone, also when it does not answer after that.
+			// A removed endpoint stays removed while the database is unavailable.
 			store.endpointRemoved, store.err = false, errStoreDown
 			if _, err := s.Endpoint(t.Context(), smsEndpoint.InstanceID, adapters.SMS); err == nil {
-				t.Fatal("found again what the database said is gone")
+				t.Fatal("Endpoint returned a removed endpoint")
 			}
 		})
 	}

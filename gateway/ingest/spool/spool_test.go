@@ -34,7 +34,7 @@ func appendRecords(t *testing.T, s *Spool, bodies ...string) {
 	}
 }
 
-// readAll gives all that a spool holds, some at a time, and settles it.
+// readAll returns and acknowledges all records, a few at a time.
 func readAll(t *testing.T, s *Spool) (bodies []string) {
 	t.Helper()
 	for s.HasRecords() {
@@ -52,13 +52,14 @@ func readAll(t *testing.T, s *Spool) (bodies []string) {
 	return bodies
 }
 
-// crash ends a spool as a power cut would: the file stays, and its lock goes.
+// crash ends a spool as a power failure would: the file remains, and its lock is released. It
+// returns the path.
 func crash(s *Spool) string {
 	_ = s.own.Close()
 	return s.own.path
 }
 
-// takeOverDir gives a new process's spool of the folder, and how many records it took over.
+// takeOverDir returns the spool of a new process in dir, and the number of records it took over.
 func takeOverDir(t *testing.T, dir string) (*Spool, int64) {
 	t.Helper()
 	s := openSpool(t, dir, DefaultLimit)
@@ -79,20 +80,20 @@ func numberedMessages(n int) (out []string) {
 func TestSpool_Order(t *testing.T) {
 	s := openSpool(t, t.TempDir(), DefaultLimit)
 	if s.HasRecords() {
-		t.Fatal("an empty spool holds something")
+		t.Fatal("an empty spool has records")
 	}
-	for range 2 { // emptied, the file is used again
+	for range 2 { // an empty file is reused
 		appendRecords(t, s, numberedMessages(10)...)
 		if got := readAll(t, s); !slices.Equal(got, numberedMessages(10)) {
-			t.Fatalf("gave back %q", got)
+			t.Fatalf("records = %q", got)
 		}
 		if n, size := s.Stat(); n != 0 || size != 0 {
-			t.Fatalf("%d records and %d bytes are left", n, size)
+			t.Fatalf("Stat = %d, %d, want 0, 0", n, size)
 		}
 	}
 	s.Close()
 	if left, _ := filepath.Glob(filepath.Join(s.dir, "*")); len(left) > 0 {
-		t.Fatalf("it leaves %q", left)
+		t.Fatalf("Close left %q", left)
 	}
 }
 
@@ -114,7 +115,7 @@ func TestOpen_NotWritable(t *testing.T) {
 	}
 	for _, dir := range []string{file, filepath.Join(file, "spool"), "/proc/spool"} {
 		if _, err := Open(dir, DefaultLimit, slog.New(slog.DiscardHandler)); err == nil {
-			t.Errorf("%s is taken for a folder that can be written", dir)
+			t.Errorf("Open(%s) succeeded", dir)
 		}
 	}
 }
@@ -133,33 +134,34 @@ func TestSpool_GroupWrite(t *testing.T) {
 	got := readAll(t, s)
 	slices.Sort(got)
 	if len(slices.Compact(got)) != 500 {
-		t.Fatalf("%d of 500 came back", len(got))
+		t.Fatalf("%d of 500 records", len(got))
 	}
 }
 
 func TestTakeOver_AfterProcessEnds(t *testing.T) {
 	dir := t.TempDir()
-	living, dead := openSpool(t, dir, DefaultLimit), openSpool(t, dir, DefaultLimit)
-	appendRecords(t, living, "of the living")
+	running, dead := openSpool(t, dir, DefaultLimit), openSpool(t, dir, DefaultLimit)
+	appendRecords(t, running, "of the running")
 	appendRecords(t, dead, numberedMessages(5)...)
 	crash(dead)
 	s, n := takeOverDir(t, dir)
 	if n != 5 {
-		t.Fatalf("took over %d records, want the 5 of the dead", n)
+		t.Fatalf("TakeOver = %d, want 5", n)
 	}
 	appendRecords(t, s, "newer")
 	if got := readAll(t, s); !slices.Equal(got, append(numberedMessages(5), "newer")) {
-		t.Fatalf("gave back %q", got)
+		t.Fatalf("records = %q", got)
 	}
-	if got := readAll(t, living); !slices.Equal(got, []string{"of the living"}) {
-		t.Fatalf("the living has %q", got)
+	if got := readAll(t, running); !slices.Equal(got, []string{"of the running"}) {
+		t.Fatalf("records of the running process = %q", got)
 	}
 	if _, err := os.Stat(dead.own.path); !errors.Is(err, os.ErrNotExist) {
-		t.Fatal("the file of the dead is still there")
+		t.Fatal("the file of the dead process still exists")
 	}
 }
 
-// Of a restart only what was done is forgotten: nothing remembers how far one came.
+// TestTakeOver_ReplaysAfterCrash checks that all records of a file are read again after a crash,
+// because read offsets are not stored.
 func TestTakeOver_ReplaysAfterCrash(t *testing.T) {
 	dir := t.TempDir()
 	s := openSpool(t, dir, DefaultLimit)
@@ -174,7 +176,7 @@ func TestTakeOver_ReplaysAfterCrash(t *testing.T) {
 	crash(s)
 	next, _ := takeOverDir(t, dir)
 	if got := readAll(t, next); !slices.Equal(got, numberedMessages(5)) {
-		t.Fatalf("gave back %q", got)
+		t.Fatalf("records = %q", got)
 	}
 }
 
@@ -183,20 +185,20 @@ func TestSpool_RecordAge(t *testing.T) {
 	s := openSpool(t, dir, DefaultLimit)
 	s.opened = s.opened.Add(-time.Hour)
 	appendRecords(t, s, "old")
-	s.opened = s.opened.Add(-time.Minute) // a minute passes
+	s.opened = s.opened.Add(-time.Minute) // one minute later
 	rs, err := s.Next(1)
 	if err != nil || len(rs) != 1 || rs[0].Age < time.Minute || rs[0].Age > time.Minute+10*time.Second {
-		t.Fatalf("%+v %v, want an age of a minute", rs, err)
+		t.Fatalf("Next = %+v, %v, want an age of a minute", rs, err)
 	}
 	crash(s)
 	next, _ := takeOverDir(t, dir)
 	rs, err = next.Next(1)
 	if err != nil || len(rs) != 1 || rs[0].Age != 0 || time.Since(rs[0].At) > time.Minute {
-		t.Fatalf("%+v %v, want no age of what another process kept", rs, err)
+		t.Fatalf("Next = %+v, %v, want no age for a record of another process", rs, err)
 	}
 }
 
-// Cut anywhere, the file gives back every record before the cut.
+// TestTakeOver_TruncatedFile checks that every record before the truncation is found.
 func TestTakeOver_TruncatedFile(t *testing.T) {
 	s := openSpool(t, t.TempDir(), DefaultLimit)
 	appendRecords(t, s, numberedMessages(4)...)
@@ -211,14 +213,15 @@ func TestTakeOver_TruncatedFile(t *testing.T) {
 			writeFile(t, dir, append(slices.Clone(whole[:cut]), tail...))
 			next, _ := takeOverDir(t, dir)
 			if got := readAll(t, next); !slices.Equal(got, numberedMessages(4)[:cut/each]) {
-				t.Fatalf("cut at %d of %d (%s): gave back %q", cut, len(whole), name, got)
+				t.Fatalf("cut at %d of %d (%s): records = %q", cut, len(whole), name, got)
 			}
 			next.Close()
 		}
 	}
 }
 
-// What rots in the middle is put aside, and costs nothing that lies beside it.
+// TestSpool_QuarantinesCorruptRecords checks that a corrupt record is quarantined and the others are
+// read.
 func TestSpool_QuarantinesCorruptRecords(t *testing.T) {
 	s := openSpool(t, t.TempDir(), DefaultLimit)
 	appendRecords(t, s, numberedMessages(4)...)
@@ -229,9 +232,9 @@ func TestSpool_QuarantinesCorruptRecords(t *testing.T) {
 	each := len(whole) / 4
 	for at := each; at < 3*each; at++ {
 		dir := t.TempDir()
-		rotten := slices.Clone(whole)
-		rotten[at] ^= 0x20
-		path := writeFile(t, dir, rotten)
+		corrupt := slices.Clone(whole)
+		corrupt[at] ^= 0x20
+		path := writeFile(t, dir, corrupt)
 		var log bytes.Buffer
 		next, err := Open(dir, DefaultLimit, slog.New(slog.NewTextHandler(&log, nil)))
 		if err != nil {
@@ -240,7 +243,7 @@ func TestSpool_QuarantinesCorruptRecords(t *testing.T) {
 		if _, err := next.TakeOver(); err != nil {
 			t.Fatal(err)
 		}
-		for range 3 { // read again, as after a replay that failed
+		for range 3 { // as after a failed replay
 			if _, err := next.Next(10); err != nil {
 				t.Fatal(err)
 			}
@@ -248,11 +251,11 @@ func TestSpool_QuarantinesCorruptRecords(t *testing.T) {
 		lost := at / each
 		want := slices.Delete(numberedMessages(4), lost, lost+1)
 		if got := readAll(t, next); !slices.Equal(got, want) {
-			t.Fatalf("rotten at %d: gave back %q", at, got)
+			t.Fatalf("corrupt at %d: records = %q", at, got)
 		}
-		side, err := os.ReadFile(path + quarantineExt)
-		if err != nil || !bytes.Equal(side, rotten[lost*each:(lost+1)*each]) {
-			t.Fatalf("rotten at %d: %d bytes are put aside, want the record once (%v)", at, len(side), err)
+		quarantined, err := os.ReadFile(path + quarantineExt)
+		if err != nil || !bytes.Equal(quarantined, corrupt[lost*each:(lost+1)*each]) {
+			t.Fatalf("corrupt at %d: %d bytes quarantined, want the record once (%v)", at, len(quarantined), err)
 		}
 		if n := strings.Count(log.String(), "quarantined"); n != 1 {
 			t.Fatalf("logged %d times, want once: %s", n, log.String())
@@ -261,13 +264,12 @@ func TestSpool_QuarantinesCorruptRecords(t *testing.T) {
 	}
 }
 
-// A folder with a file that nobody adopted yet is not empty, whatever is in this
-// process's own.
+// TestSpool_IsEmpty checks that a folder with a file that was not taken over yet is not empty.
 func TestSpool_IsEmpty(t *testing.T) {
 	empty := func(s *Spool, want bool) {
 		t.Helper()
 		if got, err := s.IsEmpty(); got != want || err != nil {
-			t.Errorf("empty: %v, %v; want %v", got, err, want)
+			t.Errorf("IsEmpty = %v, %v, want %v", got, err, want)
 		}
 	}
 	dir := t.TempDir()
@@ -278,7 +280,7 @@ func TestSpool_IsEmpty(t *testing.T) {
 	first.Close()
 	next := openSpool(t, dir, DefaultLimit)
 	if next.HasRecords() {
-		t.Fatal("adopted by itself")
+		t.Fatal("Open took over a file")
 	}
 	empty(next, false)
 	if _, err := next.TakeOver(); err != nil {
@@ -299,16 +301,15 @@ func TestSpool_Limit(t *testing.T) {
 		}
 	}
 	if !errors.Is(err, ErrFull) || kept != 200/(headerSize+20) {
-		t.Fatalf("kept %d, then %v", kept, err)
+		t.Fatalf("appended %d records, then %v", kept, err)
 	}
 	if got := readAll(t, s); len(got) != kept {
-		t.Fatalf("gave back %d of %d", len(got), kept)
+		t.Fatalf("%d of %d records", len(got), kept)
 	}
-	appendRecords(t, s, "there is room again")
+	appendRecords(t, s, "after reading")
 }
 
-// A disk that takes no more, or whose folder was taken away, is an error, and what was
-// kept before stays.
+// TestSpool_WriteError checks that a failed write is reported and keeps earlier records.
 func TestSpool_WriteError(t *testing.T) {
 	dir := t.TempDir()
 	s := openSpool(t, dir, DefaultLimit)
@@ -319,16 +320,16 @@ func TestSpool_WriteError(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.own.File = readOnly
-	if err := s.Append(t.Context(), []byte("meanwhile")); err == nil {
-		t.Fatal("kept by a file that cannot be written")
+	if err := s.Append(t.Context(), []byte("lost")); err == nil {
+		t.Fatal("Append to a read-only file succeeded")
 	}
 	if n, _ := s.Stat(); n != 1 {
-		t.Fatalf("%d records, want 1", n)
+		t.Fatalf("Stat = %d records, want 1", n)
 	}
 	s.own.File = writable
 	appendRecords(t, s, "after")
 	if got := readAll(t, s); !slices.Equal(got, []string{"before", "after"}) {
-		t.Fatalf("gave back %q", got)
+		t.Fatalf("records = %q", got)
 	}
 }
 
