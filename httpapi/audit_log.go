@@ -23,15 +23,15 @@ type AuditStore interface {
 }
 
 type eventResponse struct {
-	Actor      string            `json:"actor" doc:"Who did it: key:…, sender:… (an identity) or system."`
-	At         time.Time         `json:"at"`
-	CustomerID *string           `json:"customer_id" format:"uuid"`
-	Detail     map[string]string `json:"detail"`
-	ID         string            `json:"id" format:"uuid"`
-	IdentityID *string           `json:"identity_id" format:"uuid"`
-	InstanceID *string           `json:"instance_id" format:"uuid"`
-	Kind       string            `json:"kind"`
-	MessageID  *string           `json:"message_id" format:"uuid"`
+	Actor      string            `json:"actor" doc:"Who caused the event: key: and the ID of an API key, user: and a member of staff, sender: and the ID of an identity, agent: and the ID of an instance, or system."`
+	At         time.Time         `json:"at" doc:"When it happened."`
+	CustomerID *string           `json:"customer_id" format:"uuid" doc:"Customer concerned, if any."`
+	Detail     map[string]string `json:"detail" doc:"Further facts, by name."`
+	ID         string            `json:"id" format:"uuid" doc:"ID of the event."`
+	IdentityID *string           `json:"identity_id" format:"uuid" doc:"Identity concerned, if any."`
+	InstanceID *string           `json:"instance_id" format:"uuid" doc:"Instance concerned, if any."`
+	Kind       string            `json:"kind" doc:"Kind of the event, such as identity.linked."`
+	MessageID  *string           `json:"message_id" format:"uuid" doc:"Message concerned, if any."`
 }
 
 func toEvent(e identity.Event) eventResponse {
@@ -55,14 +55,14 @@ func toEvent(e identity.Event) eventResponse {
 // auditQuery contains the filters of the audit log.
 type auditQuery struct {
 	operation.PageQuery
-	Kind       string    `query:"kind" minLength:"1" maxLength:"64" doc:"Such as claim.redeemed."`
-	Actor      string    `query:"actor" minLength:"1" maxLength:"64" doc:"Such as key:… with the id of an API key."`
-	CustomerID string    `query:"customer_id" format:"uuid"`
-	IdentityID string    `query:"identity_id" format:"uuid"`
-	InstanceID string    `query:"instance_id" format:"uuid" doc:"A key limited to one instance sees the events of that instance alone."`
-	Since      time.Time `query:"since" doc:"From this time on."`
-	Until      time.Time `query:"until" doc:"Before this time."`
-	Format     string    `query:"format" enum:"json,csv" doc:"csv gives all events at once, after cursor; limit means nothing then. Accept: text/csv does the same. A value that a spreadsheet would run as a formula begins with an apostrophe."`
+	Kind       string    `query:"kind" minLength:"1" maxLength:"64" doc:"Only events of this kind, such as claim.redeemed."`
+	Actor      string    `query:"actor" minLength:"1" maxLength:"64" doc:"Only events caused by this actor, such as key: and the ID of an API key."`
+	CustomerID string    `query:"customer_id" format:"uuid" doc:"Only events that concern this customer."`
+	IdentityID string    `query:"identity_id" format:"uuid" doc:"Only events that concern this identity."`
+	InstanceID string    `query:"instance_id" format:"uuid" doc:"Only events that concern this instance. A key limited to one instance sees only the events of that instance."`
+	Since      time.Time `query:"since" doc:"Only events at or after this time."`
+	Until      time.Time `query:"until" doc:"Only events before this time."`
+	Format     string    `query:"format" enum:"json,csv" doc:"csv returns all matching events after the cursor, regardless of limit; the header Accept: text/csv does the same. Values that a spreadsheet would run as a formula are prefixed with an apostrophe."`
 }
 
 // readAudit returns a page of the audit log, or all of it as CSV, newest first.

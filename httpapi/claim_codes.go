@@ -10,9 +10,9 @@ import (
 )
 
 type claimCodeResponse struct {
-	Code             string `json:"code" doc:"Six letters. They are shown here and nowhere else."`
-	ExpiresInSeconds int    `json:"expires_in_seconds"`
-	IdentityID       string `json:"identity_id" format:"uuid"`
+	Code             string `json:"code" doc:"Code of six letters. It is shown once."`
+	ExpiresInSeconds int    `json:"expires_in_seconds" doc:"Seconds until the code expires."`
+	IdentityID       string `json:"identity_id" format:"uuid" doc:"Identity that the code verifies."`
 	Instructions     string `json:"instructions" doc:"What to tell the customer, in one sentence."`
 }
 

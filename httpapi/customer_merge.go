@@ -27,11 +27,11 @@ type MergeStore interface {
 }
 
 type mergeResponse struct {
-	CustomerID string    `json:"customer_id" format:"uuid" doc:"Who was merged, and is not found any more."`
-	Identities int       `json:"identities" doc:"How many moved, with their conversations."`
-	Into       string    `json:"into" format:"uuid" doc:"Who they are now."`
-	MergedAt   time.Time `json:"merged_at"`
-	UndoUntil  time.Time `json:"undo_until"`
+	CustomerID string    `json:"customer_id" format:"uuid" doc:"Customer that was merged and no longer exists."`
+	Identities int       `json:"identities" doc:"Number of identities that moved, with their conversations."`
+	Into       string    `json:"into" format:"uuid" doc:"Customer that now owns the identities."`
+	MergedAt   time.Time `json:"merged_at" doc:"When the customers were merged."`
+	UndoUntil  time.Time `json:"undo_until" doc:"Until when the merge can be undone."`
 }
 
 type mergeOut struct{ Body mergeResponse }
@@ -39,7 +39,7 @@ type mergeOut struct{ Body mergeResponse }
 func (a *API) mergeCustomer(ctx context.Context, in *struct {
 	CustomerPath
 	Body struct {
-		Into string `json:"into" format:"uuid" doc:"The customer who stays, with its own fields: nothing is filled in from the other one."`
+		Into string `json:"into" format:"uuid" doc:"Customer that remains, with its own fields. Nothing is copied from the other customer."`
 	}
 }) (*mergeOut, error) {
 	key := operation.CallerOf(ctx)

@@ -33,17 +33,17 @@ type CustomerStore interface {
 }
 
 type customerResponse struct {
-	CompanyName *string        `json:"company_name"`
-	CreatedAt   time.Time      `json:"created_at"`
-	Email       *string        `json:"email"`
-	FirstName   *string        `json:"first_name"`
-	ID          string         `json:"id" format:"uuid"`
-	LastName    *string        `json:"last_name"`
-	Locale      *string        `json:"locale"`
+	CompanyName *string        `json:"company_name" doc:"Company of the customer."`
+	CreatedAt   time.Time      `json:"created_at" doc:"When the customer was created."`
+	Email       *string        `json:"email" doc:"Email address. It is unique in the tenant, regardless of case."`
+	FirstName   *string        `json:"first_name" doc:"First name of the customer."`
+	ID          string         `json:"id" format:"uuid" doc:"ID of the customer."`
+	LastName    *string        `json:"last_name" doc:"Last name of the customer."`
+	Locale      *string        `json:"locale" doc:"Language tag (BCP 47), such as en-AU."`
 	Metadata    fastapi.Object `json:"metadata"`
-	PhoneNumber *string        `json:"phone_number"`
-	Timezone    *string        `json:"timezone"`
-	UpdatedAt   time.Time      `json:"updated_at"`
+	PhoneNumber *string        `json:"phone_number" doc:"Phone number in E.164 format."`
+	Timezone    *string        `json:"timezone" doc:"IANA time zone, such as Australia/Sydney."`
+	UpdatedAt   time.Time      `json:"updated_at" doc:"When the customer was last changed."`
 }
 
 func toCustomer(c identity.Customer) customerResponse {
@@ -64,19 +64,19 @@ func toCustomer(c identity.Customer) customerResponse {
 
 // customerFields is the request body for creating and changing a customer.
 type customerFields struct {
-	Email       fastapi.Optional[string]         `json:"email,omitempty" minLength:"1" maxLength:"254" format:"email" doc:"Unique in the tenant, without regard to case."`
-	PhoneNumber fastapi.Optional[string]         `json:"phone_number,omitempty" minLength:"1" maxLength:"30" format:"phone" doc:"With the country code; kept in E.164."`
-	FirstName   fastapi.Optional[string]         `json:"first_name,omitempty" maxLength:"255"`
-	LastName    fastapi.Optional[string]         `json:"last_name,omitempty" maxLength:"255"`
-	CompanyName fastapi.Optional[string]         `json:"company_name,omitempty" maxLength:"255"`
-	Locale      fastapi.Optional[string]         `json:"locale,omitempty" minLength:"1" maxLength:"64" format:"bcp47"`
-	Timezone    fastapi.Optional[string]         `json:"timezone,omitempty" minLength:"1" maxLength:"64" format:"timezone"`
+	Email       fastapi.Optional[string]         `json:"email,omitempty" minLength:"1" maxLength:"254" format:"email" doc:"Email address. It is unique in the tenant, regardless of case."`
+	PhoneNumber fastapi.Optional[string]         `json:"phone_number,omitempty" minLength:"1" maxLength:"30" format:"phone" doc:"Phone number with country code. It is stored in E.164 format."`
+	FirstName   fastapi.Optional[string]         `json:"first_name,omitempty" maxLength:"255" doc:"First name of the customer."`
+	LastName    fastapi.Optional[string]         `json:"last_name,omitempty" maxLength:"255" doc:"Last name of the customer."`
+	CompanyName fastapi.Optional[string]         `json:"company_name,omitempty" maxLength:"255" doc:"Company of the customer."`
+	Locale      fastapi.Optional[string]         `json:"locale,omitempty" minLength:"1" maxLength:"64" format:"bcp47" doc:"Language tag (BCP 47), such as en-AU."`
+	Timezone    fastapi.Optional[string]         `json:"timezone,omitempty" minLength:"1" maxLength:"64" format:"timezone" doc:"IANA time zone, such as Australia/Sydney."`
 	Metadata    fastapi.Optional[fastapi.Object] `json:"metadata,omitempty"`
 }
 
 // CustomerPath is the path parameter of a customer.
 type CustomerPath struct {
-	CustomerID string `path:"customer_id" format:"uuid"`
+	CustomerID string `path:"customer_id" format:"uuid" doc:"ID of the customer."`
 }
 
 type customerOut struct{ Body customerResponse }
@@ -123,14 +123,14 @@ func (a *API) editCustomer(ctx context.Context, in *struct {
 
 func (a *API) listCustomers(ctx context.Context, in *struct {
 	operation.PageQuery
-	Email          string `query:"email" minLength:"1" maxLength:"254" doc:"The whole address, without regard to case."`
-	EmailPrefix    string `query:"email_prefix" minLength:"1" maxLength:"254" doc:"The beginning of the address, without regard to case."`
-	PhoneNumber    string `query:"phone_number" minLength:"1" maxLength:"30" format:"phone" doc:"The whole number."`
-	PhonePrefix    string `query:"phone_number_prefix" pattern:"^[+ ]?[0-9]{1,15}$" doc:"The beginning of the number, with the country code."`
-	Name           string `query:"name" minLength:"1" maxLength:"255" doc:"The beginning of the first, last or company name."`
-	ExternalID     string `query:"external_id" minLength:"1" maxLength:"255" doc:"The whole external id of one of the customer's identities."`
-	ExternalPrefix string `query:"external_id_prefix" minLength:"1" maxLength:"255" doc:"The beginning of the external id of one of the customer's identities, without regard to case."`
-	Channel        string `query:"channel" pattern:"^[a-z][a-z0-9_]{0,31}$" doc:"The channel of external_id, so that other spellings of it are found."`
+	Email          string `query:"email" minLength:"1" maxLength:"254" doc:"Whole email address, regardless of case."`
+	EmailPrefix    string `query:"email_prefix" minLength:"1" maxLength:"254" doc:"Beginning of the email address, regardless of case."`
+	PhoneNumber    string `query:"phone_number" minLength:"1" maxLength:"30" format:"phone" doc:"Whole phone number."`
+	PhonePrefix    string `query:"phone_number_prefix" pattern:"^[+ ]?[0-9]{1,15}$" doc:"Beginning of the phone number, with country code."`
+	Name           string `query:"name" minLength:"1" maxLength:"255" doc:"Beginning of the first name, last name or company name."`
+	ExternalID     string `query:"external_id" minLength:"1" maxLength:"255" doc:"Whole external_id of one of the customer's identities."`
+	ExternalPrefix string `query:"external_id_prefix" minLength:"1" maxLength:"255" doc:"Beginning of the external_id of one of the customer's identities, regardless of case."`
+	Channel        string `query:"channel" pattern:"^[a-z][a-z0-9_]{0,31}$" doc:"Channel of external_id, so that other spellings of it are found too."`
 }) (*operation.PageOut[customerResponse], error) {
 	tenant := operation.CallerOf(ctx).TenantID
 	q := identity.CustomerQuery{
@@ -169,7 +169,7 @@ type CodeDropper interface {
 
 func (a *API) deleteCustomer(ctx context.Context, in *struct {
 	CustomerPath
-	Erase bool `query:"erase" default:"false" doc:"Also removes personal data from every table and queue: messages both ways, deliveries, dead letters, and who was merged into the customer. What wrote from its accounts as an unknown sender counts, and so do accounts that it once had and nobody else has. The audit log keeps pseudonyms and a receipt. A customer that was deleted before can be erased still; what is erased is not found any more (404)."`
+	Erase bool `query:"erase" default:"false" doc:"Also remove the customer's personal data from every table and queue: messages in both directions, deliveries, dead letters and merged customers. This includes messages from the customer's accounts that arrived before they were linked, and accounts that the customer once had and no one else has now. The audit log keeps pseudonyms and a receipt. A deleted customer can still be erased; an erased one is not found (404)."`
 }) (*operation.NoBody, error) {
 	key := operation.CallerOf(ctx)
 	if key.InstanceID != "" {

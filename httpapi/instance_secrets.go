@@ -26,7 +26,7 @@ type SecretStore interface {
 
 // An overlap is the request body with the grace period of the replaced secret.
 type overlap struct {
-	OverlapSeconds fastapi.Optional[int] `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"604800" doc:"How long the old secret stays good beside the new one. Default: a day. 0 ends it now, and any that was replaced before."`
+	OverlapSeconds fastapi.Optional[int] `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"604800" doc:"How long the previous secret stays valid, in seconds. Default: one day. 0 ends it immediately, and any that was replaced before."`
 }
 
 func (o *overlap) duration() time.Duration {
@@ -42,9 +42,9 @@ type rotateIn struct {
 }
 
 type newWebhookSecret struct {
-	InstanceID    string     `json:"instance_id" format:"uuid"`
-	OldGoodUntil  *time.Time `json:"old_good_until" doc:"Events are signed with the old secret too until then. Null: it has ended."`
-	WebhookSecret string     `json:"webhook_secret" doc:"Signs events, by the Standard Webhooks specification. Shown once."`
+	InstanceID    string     `json:"instance_id" format:"uuid" doc:"ID of the instance."`
+	OldGoodUntil  *time.Time `json:"old_good_until" doc:"Until when events are also signed with the previous secret. Null: it has ended."`
+	WebhookSecret string     `json:"webhook_secret" doc:"Secret that signs events according to the Standard Webhooks specification. It is shown once."`
 }
 
 // rotateWebhookSecret replaces the secret that signs the events of an instance.
@@ -57,9 +57,9 @@ func (a *API) rotateWebhookSecret(ctx context.Context, in *rotateIn) (*struct{ B
 }
 
 type newAgentSecretKey struct {
-	AgentSecretKey string     `json:"agent_secret_key" doc:"Names the instance to the conversation-user API. Shown once."`
-	InstanceID     string     `json:"instance_id" format:"uuid"`
-	OldGoodUntil   *time.Time `json:"old_good_until" doc:"The old key is let in until then. Null: it has ended."`
+	AgentSecretKey string     `json:"agent_secret_key" doc:"Key of the conversation-user API for this instance. It is shown once."`
+	InstanceID     string     `json:"instance_id" format:"uuid" doc:"ID of the instance."`
+	OldGoodUntil   *time.Time `json:"old_good_until" doc:"Until when the previous key is accepted. Null: it has ended."`
 }
 
 // rotateAgentSecretKey replaces the key of an instance for the conversation-user API.

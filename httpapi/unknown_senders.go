@@ -28,22 +28,22 @@ type SenderStore interface {
 }
 
 type lookupResponse struct {
-	Channel       string  `json:"channel"`
-	CustomerEmail *string `json:"customer_email"`
-	CustomerID    string  `json:"customer_id" format:"uuid"`
-	DisplayName   *string `json:"display_name"`
-	ExternalID    string  `json:"external_id"`
-	IdentityID    string  `json:"identity_id" format:"uuid"`
-	RoleOverride  *string `json:"role_override" enum:"owner"`
-	Verified      bool    `json:"verified"`
+	Channel       string  `json:"channel" doc:"Channel of the account."`
+	CustomerEmail *string `json:"customer_email" doc:"Email address of the customer."`
+	CustomerID    string  `json:"customer_id" format:"uuid" doc:"Customer to whom the identity belongs."`
+	DisplayName   *string `json:"display_name" doc:"Name of the account, for staff. It is never matched."`
+	ExternalID    string  `json:"external_id" doc:"ID of the account on its channel, in normalized form."`
+	IdentityID    string  `json:"identity_id" format:"uuid" doc:"ID of the identity."`
+	RoleOverride  *string `json:"role_override" enum:"owner" doc:"Role that is granted once the identity is verified. Null: customer."`
+	Verified      bool    `json:"verified" doc:"Whether the identity is verified."`
 }
 
 type lookupOut struct{ Body lookupResponse }
 
 func (a *API) lookupIdentity(ctx context.Context, in *struct {
-	Channel    string `query:"channel" required:"true" pattern:"^[a-z][a-z0-9_]{0,31}$"`
-	ExternalID string `query:"external_id" required:"true" minLength:"1" maxLength:"255"`
-	InstanceID string `query:"instance_id" format:"uuid" doc:"An identity of this instance wins over one of all instances."`
+	Channel    string `query:"channel" required:"true" pattern:"^[a-z][a-z0-9_]{0,31}$" doc:"Channel of the account."`
+	ExternalID string `query:"external_id" required:"true" minLength:"1" maxLength:"255" doc:"ID of the account on its channel."`
+	InstanceID string `query:"instance_id" format:"uuid" doc:"Instance whose identities are also considered; they take precedence over identities of all instances."`
 }) (*lookupOut, error) {
 	key := operation.CallerOf(ctx)
 	instance, err := operation.ResolveInstance(key, in.InstanceID)
@@ -70,8 +70,8 @@ func (a *API) lookupIdentity(ctx context.Context, in *struct {
 
 func (a *API) listUnknownSenders(ctx context.Context, in *struct {
 	operation.PageQuery
-	Customer   string `query:"customer" required:"true" enum:"none" doc:"Only identities that belong to nobody are listed here."`
-	InstanceID string `query:"instance_id" format:"uuid"`
+	Customer   string `query:"customer" required:"true" enum:"none" doc:"Must be none: only senders that belong to no customer are listed."`
+	InstanceID string `query:"instance_id" format:"uuid" doc:"Only senders that wrote to this instance."`
 }) (*operation.PageOut[identityResponse], error) {
 	key := operation.CallerOf(ctx)
 	instance, err := operation.ResolveInstance(key, in.InstanceID)
@@ -126,9 +126,9 @@ func (p SenderPath) key(caller identity.APIKey) identity.SenderKey {
 }
 
 type blockResponse struct {
-	Blocked    bool       `json:"blocked"`
-	BlockedAt  *time.Time `json:"blocked_at"`
-	IdentityID string     `json:"identity_id" format:"uuid"`
+	Blocked    bool       `json:"blocked" doc:"Whether messages of the sender are dropped."`
+	BlockedAt  *time.Time `json:"blocked_at" doc:"When the sender was blocked. Null: it is not."`
+	IdentityID string     `json:"identity_id" format:"uuid" doc:"ID of the unknown sender."`
 }
 
 type blockOut struct{ Body blockResponse }

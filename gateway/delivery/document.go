@@ -11,81 +11,81 @@ import (
 // The events as the runtime reads them. What strangers write stands in text,
 // display_name and username alone; everything else is the gateway's own word.
 type messageReceived struct {
-	Type      string       `json:"type" enum:"message.received"`
-	ID        string       `json:"id" doc:"That of the header webhook-id. The same when an event comes again."`
-	Timestamp time.Time    `json:"timestamp"`
-	Data      eventMessage `json:"data"`
+	Type      string       `json:"type" enum:"message.received" doc:"Type of the event."`
+	ID        string       `json:"id" doc:"ID of the event, as in the header webhook-id. It is the same when the event is delivered again."`
+	Timestamp time.Time    `json:"timestamp" doc:"When the event was created."`
+	Data      eventMessage `json:"data" doc:"The message, its sender and its conversation."`
 }
 
 type identityVerified struct {
-	Type      string        `json:"type" enum:"identity.verified"`
-	ID        string        `json:"id" doc:"That of the header webhook-id. The same when an event comes again."`
-	Timestamp time.Time     `json:"timestamp"`
-	Data      eventIdentity `json:"data"`
+	Type      string        `json:"type" enum:"identity.verified" doc:"Type of the event."`
+	ID        string        `json:"id" doc:"ID of the event, as in the header webhook-id. It is the same when the event is delivered again."`
+	Timestamp time.Time     `json:"timestamp" doc:"When the event was created."`
+	Data      eventIdentity `json:"data" doc:"The identity and its conversation."`
 }
 
 type eventMessage struct {
-	MessageID         string             `json:"message_id" format:"uuid"`
-	ConversationID    string             `json:"conversation_id" format:"uuid" doc:"The thread with one person, or of one group. Its events come in order."`
-	InstanceID        string             `json:"instance_id" format:"uuid"`
-	Channel           string             `json:"channel" enum:"telegram,sms,slack,whatsapp"`
-	Text              string             `json:"text" doc:"As it was written."`
-	Attachments       []eventAttachment  `json:"attachments" nullable:"false"`
-	ReplyTo           *string            `json:"reply_to" doc:"The provider's id of the message that this one answers."`
-	Edited            bool               `json:"edited" doc:"A message from before, as it reads now."`
-	Command           *string            `json:"command" doc:"A command without its slash, that is none of the gateway's."`
-	Action            *string            `json:"action" doc:"The value of the button that was pressed."`
-	Group             bool               `json:"group" doc:"Others read along."`
-	SentAt            *time.Time         `json:"sent_at" doc:"By the provider's clock."`
-	ReceivedAt        time.Time          `json:"received_at"`
-	ProviderMessageID *string            `json:"provider_message_id"`
-	Sender            eventSender        `json:"sender"`
-	Capabilities      *eventCapabilities `json:"capabilities"`
+	MessageID         string             `json:"message_id" format:"uuid" doc:"ID of the message."`
+	ConversationID    string             `json:"conversation_id" format:"uuid" doc:"Conversation with one person, or in one group. Its events are delivered in order."`
+	InstanceID        string             `json:"instance_id" format:"uuid" doc:"Instance that received the message."`
+	Channel           string             `json:"channel" enum:"telegram,sms,slack,whatsapp" doc:"Channel of the message."`
+	Text              string             `json:"text" doc:"Text of the message, as it was written."`
+	Attachments       []eventAttachment  `json:"attachments" nullable:"false" doc:"Files of the message."`
+	ReplyTo           *string            `json:"reply_to" doc:"Provider's ID of the message to which this one replies."`
+	Edited            bool               `json:"edited" doc:"Whether this is the new text of an earlier message."`
+	Command           *string            `json:"command" doc:"Name of a command, without its slash, that the gateway does not handle itself."`
+	Action            *string            `json:"action" doc:"Value of the button that was pressed."`
+	Group             bool               `json:"group" doc:"Whether the conversation is a group, in which others can read the reply."`
+	SentAt            *time.Time         `json:"sent_at" doc:"When the message was sent, by the provider's clock."`
+	ReceivedAt        time.Time          `json:"received_at" doc:"When the gateway received the message."`
+	ProviderMessageID *string            `json:"provider_message_id" doc:"Provider's ID of the message."`
+	Sender            eventSender        `json:"sender" doc:"Who wrote the message."`
+	Capabilities      *eventCapabilities `json:"capabilities" doc:"What a reply can contain on this channel. Null if the channel is no longer connected."`
 }
 
 type eventIdentity struct {
-	InstanceID     string      `json:"instance_id" format:"uuid"`
-	ConversationID string      `json:"conversation_id" format:"uuid" doc:"Where the claim was made."`
-	Channel        string      `json:"channel" enum:"telegram,sms,slack,whatsapp"`
-	Identity       eventSender `json:"identity"`
+	InstanceID     string      `json:"instance_id" format:"uuid" doc:"Instance of the conversation."`
+	ConversationID string      `json:"conversation_id" format:"uuid" doc:"Conversation in which the identity was verified."`
+	Channel        string      `json:"channel" enum:"telegram,sms,slack,whatsapp" doc:"Channel of the identity."`
+	Identity       eventSender `json:"identity" doc:"The verified identity."`
 }
 
 type eventAttachment struct {
-	Kind     string  `json:"kind" doc:"image, audio, video, file, …"`
-	MIMEType *string `json:"mime_type"`
-	Size     *int64  `json:"size" doc:"In bytes, as far as it is known."`
-	Filename *string `json:"filename"`
+	Kind     string  `json:"kind" doc:"Kind of the file, such as image, audio, video or file."`
+	MIMEType *string `json:"mime_type" doc:"Media type of the file."`
+	Size     *int64  `json:"size" doc:"Size in bytes. Null if unknown."`
+	Filename *string `json:"filename" doc:"Name of the file."`
 }
 
 // A sender is told of as they are when the event is posted.
 type eventSender struct {
-	IdentityID    *string       `json:"identity_id" format:"uuid"`
-	ExternalID    string        `json:"external_id" doc:"The account on the channel."`
-	DisplayName   *string       `json:"display_name" doc:"What they call themselves. Proves nothing."`
-	Username      *string       `json:"username" doc:"Proves nothing either."`
-	Verified      bool          `json:"verified" doc:"The account is proven to be the customer's."`
-	VerifiedAt    *time.Time    `json:"verified_at"`
-	Role          identity.Role `json:"role" enum:"owner,customer,unverified,unknown" doc:"What they may know and do, as of when the event is posted."`
-	RoleReason    *string       `json:"role_reason" enum:"verification_expired,number_may_have_changed_hands" doc:"Why the role is lower than it was."`
-	CustomerID    *string       `json:"customer_id" format:"uuid"`
-	CustomerEmail *string       `json:"customer_email"`
+	IdentityID    *string       `json:"identity_id" format:"uuid" doc:"ID of the identity."`
+	ExternalID    string        `json:"external_id" doc:"ID of the account on its channel."`
+	DisplayName   *string       `json:"display_name" doc:"Name that the person chose. Never trust it."`
+	Username      *string       `json:"username" doc:"User name that the person chose. Never trust it."`
+	Verified      bool          `json:"verified" doc:"Whether the account is verified to be the customer's."`
+	VerifiedAt    *time.Time    `json:"verified_at" doc:"When the account was verified."`
+	Role          identity.Role `json:"role" enum:"owner,customer,unverified,unknown" doc:"Role of the sender at the time of delivery, which decides what the sender may do."`
+	RoleReason    *string       `json:"role_reason" enum:"verification_expired,number_may_have_changed_hands" doc:"Why the role is lower than before. Null: it is not."`
+	CustomerID    *string       `json:"customer_id" format:"uuid" doc:"Customer to whom the identity belongs. Null: an unknown sender."`
+	CustomerEmail *string       `json:"customer_email" doc:"Email address of the customer."`
 }
 
 type eventCapabilities struct {
-	MaxText     int  `json:"max_text" doc:"Longer replies are split."`
-	Markdown    bool `json:"markdown"`
-	Buttons     bool `json:"buttons"`
-	Edit        bool `json:"edit"`
-	Attachments bool `json:"attachments"`
+	MaxText     int  `json:"max_text" doc:"Maximum length of a text. Longer replies are split."`
+	Markdown    bool `json:"markdown" doc:"Whether replies can contain Markdown."`
+	Buttons     bool `json:"buttons" doc:"Whether replies can contain buttons."`
+	Edit        bool `json:"edit" doc:"Whether sent messages can be changed."`
+	Attachments bool `json:"attachments" doc:"Whether replies can contain files."`
 }
 
 // What a runtime may answer a message with.
 type eventReplies struct {
-	Replies []eventReply `json:"replies" nullable:"false" maxItems:"20"`
+	Replies []eventReply `json:"replies" nullable:"false" maxItems:"20" doc:"Replies to send, in order."`
 }
 
 type eventReply struct {
-	Text string `json:"text"`
+	Text string `json:"text" doc:"Text of the reply."`
 }
 
 // document gives the event that is posted for e.

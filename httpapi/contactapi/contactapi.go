@@ -99,15 +99,15 @@ func (c *API) routes() []*operation.Route {
 }
 
 type contactResponse struct {
-	ID                     string  `json:"id" format:"uuid"`
-	ContactID              *string `json:"contactId" format:"uuid" doc:"The customer; null for an unknown sender."`
-	ContactIdentityType    string  `json:"contactIdentityType"`
-	Name                   *string `json:"name"`
-	Value                  string  `json:"value"`
-	AvatarURL              *string `json:"avatarUrl"`
-	InfoURL                *string `json:"infoUrl"`
-	ScreenName             *string `json:"screenName"`
-	OriginalContactPageURL *string `json:"originalContactPageUrl"`
+	ID                     string  `json:"id" format:"uuid" doc:"ID of the contact identity."`
+	ContactID              *string `json:"contactId" format:"uuid" doc:"Contact to whom the identity belongs. Null: an unknown sender."`
+	ContactIdentityType    string  `json:"contactIdentityType" doc:"Type of the identity, such as email or SMS."`
+	Name                   *string `json:"name" doc:"Name of the account."`
+	Value                  string  `json:"value" doc:"ID of the account, in normalized form."`
+	AvatarURL              *string `json:"avatarUrl" doc:"URL of a picture."`
+	InfoURL                *string `json:"infoUrl" doc:"URL with information about the account."`
+	ScreenName             *string `json:"screenName" doc:"User name of the account."`
+	OriginalContactPageURL *string `json:"originalContactPageUrl" doc:"URL of the page on which the contact was made."`
 }
 
 func toContact(i identity.ContactIdentity) contactResponse {
@@ -125,14 +125,14 @@ func toContact(i identity.ContactIdentity) contactResponse {
 }
 
 type contactPage struct {
-	ContactIdentities []contactResponse `json:"contactIdentities" nullable:"false"`
-	NextPage          *string           `json:"nextPage" format:"uri"`
-	PreviousPage      *string           `json:"previousPage" format:"uri"`
-	Total             int               `json:"total"`
+	ContactIdentities []contactResponse `json:"contactIdentities" nullable:"false" doc:"Contact identities of this page, oldest first."`
+	NextPage          *string           `json:"nextPage" format:"uri" doc:"URL of the next page. Null: this is the last page."`
+	PreviousPage      *string           `json:"previousPage" format:"uri" doc:"URL of the previous page. Null: this is the first page."`
+	Total             int               `json:"total" doc:"Number of contact identities on all pages."`
 }
 
 type contactPageQuery struct {
-	PageIndex int `query:"pageIndex" minimum:"1" maximum:"1000000" default:"1" doc:"Pages hold 50, oldest first."`
+	PageIndex int `query:"pageIndex" minimum:"1" maximum:"1000000" default:"1" doc:"Number of the page, from 1. A page has up to 50 items."`
 }
 
 // contactLister returns the handler of the list below a path prefix. The URLs of other pages have
@@ -169,7 +169,7 @@ func (c *API) contactLister(
 
 // ContactPath is the path parameter of a contact identity. An ID that is not a UUID is not found.
 type ContactPath struct {
-	ID string `path:"id" maxLength:"255"`
+	ID string `path:"id" maxLength:"255" doc:"ID of the contact identity."`
 }
 
 type contactOut struct{ Body contactResponse }
@@ -211,14 +211,14 @@ func mapContactError(err error) error {
 
 // contactFields is the request body for creating and replacing a contact identity.
 type contactFields struct {
-	ContactIdentityType    string                   `json:"contactIdentityType" format:"contact-identity-type" doc:"visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram or Slack, in any case."`
-	Value                  string                   `json:"value" minLength:"1" maxLength:"255" doc:"SMS and Whatsapp: the number. Telegram: the numeric user id. Slack: team and user id, T…:U…."`
-	ContactID              fastapi.Optional[string] `json:"contactId,omitempty" format:"uuid" doc:"The customer. Null: an address that belongs to nobody yet."`
-	Name                   fastapi.Optional[string] `json:"name,omitempty" maxLength:"255" doc:"For staff to read; never matched. Absent: the name that the channel tells."`
-	AvatarURL              fastapi.Optional[string] `json:"avatarUrl,omitempty" maxLength:"2048" format:"web-url" doc:"An https URL; never fetched by the gateway."`
-	InfoURL                fastapi.Optional[string] `json:"infoUrl,omitempty" maxLength:"2048" format:"web-url" doc:"An https URL; never fetched by the gateway."`
-	ScreenName             fastapi.Optional[string] `json:"screenName,omitempty" maxLength:"255"`
-	OriginalContactPageURL fastapi.Optional[string] `json:"originalContactPageUrl,omitempty" maxLength:"2048" format:"web-url" doc:"An https URL; never fetched by the gateway."`
+	ContactIdentityType    string                   `json:"contactIdentityType" format:"contact-identity-type" doc:"Type of the identity, regardless of case: visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram or Slack."`
+	Value                  string                   `json:"value" minLength:"1" maxLength:"255" doc:"ID of the account. SMS and Whatsapp: the phone number. Telegram: the numeric user ID. Slack: team and user ID (T…:U…)."`
+	ContactID              fastapi.Optional[string] `json:"contactId,omitempty" format:"uuid" doc:"Contact to whom the identity belongs. Null: none yet."`
+	Name                   fastapi.Optional[string] `json:"name,omitempty" maxLength:"255" doc:"Name of the account, for staff. It is never matched. Absent: the name that the channel reports."`
+	AvatarURL              fastapi.Optional[string] `json:"avatarUrl,omitempty" maxLength:"2048" format:"web-url" doc:"HTTPS URL of a picture. The gateway never fetches it."`
+	InfoURL                fastapi.Optional[string] `json:"infoUrl,omitempty" maxLength:"2048" format:"web-url" doc:"HTTPS URL with information about the account. The gateway never fetches it."`
+	ScreenName             fastapi.Optional[string] `json:"screenName,omitempty" maxLength:"255" doc:"User name of the account."`
+	OriginalContactPageURL fastapi.Optional[string] `json:"originalContactPageUrl,omitempty" maxLength:"2048" format:"web-url" doc:"HTTPS URL of the page on which the contact was made. The gateway never fetches it."`
 }
 
 // contact returns the identity that the body describes, or a problem if the value is not valid for

@@ -11,14 +11,14 @@ import (
 
 // A PageQuery selects a page of a list.
 type PageQuery struct {
-	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"50"`
-	Cursor string `query:"cursor" format:"uuid" doc:"next_cursor of the page before."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"50" doc:"Maximum number of items to return."`
+	Cursor string `query:"cursor" format:"uuid" doc:"next_cursor of the previous page."`
 }
 
 // A Page is a page of a list, with the cursor of the next page.
 type Page[T any] struct {
-	Items      []T     `json:"items" nullable:"false"`
-	NextCursor *string `json:"next_cursor"`
+	Items      []T     `json:"items" nullable:"false" doc:"Items of this page."`
+	NextCursor *string `json:"next_cursor" doc:"Cursor of the next page. Null: this is the last page."`
 }
 
 // A PageOut is the response that contains a page.

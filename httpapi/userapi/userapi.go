@@ -121,17 +121,17 @@ func agentActor(caller identity.APIKey) identity.Actor {
 }
 
 type userResponse struct {
-	ID           string       `json:"id"`
-	FirstName    *string      `json:"firstName"`
-	LastName     *string      `json:"lastName"`
-	Context      *string      `json:"context"`
-	Source       *string      `json:"source"`
-	FKID         *string      `json:"fkId"`
-	FKUserID     *string      `json:"fkUserId"`
-	Email        *string      `json:"email"`
-	PhoneNumber  *string      `json:"phoneNumber"`
-	Metadata     userMetadata `json:"metadata"`
-	IsAnonymized bool         `json:"isAnonymized"`
+	ID           string       `json:"id" doc:"ID of the user."`
+	FirstName    *string      `json:"firstName" doc:"First name."`
+	LastName     *string      `json:"lastName" doc:"Last name."`
+	Context      *string      `json:"context" doc:"Free text that describes the user."`
+	Source       *string      `json:"source" doc:"Where the user comes from."`
+	FKID         *string      `json:"fkId" doc:"ID of the user in your own system."`
+	FKUserID     *string      `json:"fkUserId" doc:"Second ID of the user in your own system."`
+	Email        *string      `json:"email" doc:"Email address."`
+	PhoneNumber  *string      `json:"phoneNumber" doc:"Phone number in E.164 format."`
+	Metadata     userMetadata `json:"metadata" doc:"Data of the user."`
+	IsAnonymized bool         `json:"isAnonymized" doc:"Whether the personal data of the user was removed. Always false: such users are not found."`
 }
 
 // userMetadata is the part of a customer's metadata that belongs to the user.
@@ -163,17 +163,17 @@ func toUser(u identity.User) userResponse {
 }
 
 type newUser struct {
-	FirstName                 string                           `json:"firstName" minLength:"1" maxLength:"255"`
-	LastName                  string                           `json:"lastName" minLength:"1" maxLength:"255"`
-	Email                     fastapi.Optional[string]         `json:"email,omitempty" minLength:"1" maxLength:"254" doc:"One of email, phoneNumber and fkId is needed; each is unique in the tenant."`
-	PhoneNumber               fastapi.Optional[string]         `json:"phoneNumber,omitempty" minLength:"1" maxLength:"30" doc:"With the country code. The user is known by it on the SMS channel of the instance, unverified."`
-	FKID                      fastapi.Optional[string]         `json:"fkId,omitempty" minLength:"1" maxLength:"255" doc:"The user's id in your own system."`
-	FKUserID                  fastapi.Optional[string]         `json:"fkUserId,omitempty" maxLength:"255"`
-	Context                   fastapi.Optional[string]         `json:"context,omitempty" maxLength:"4096"`
-	Source                    fastapi.Optional[string]         `json:"source,omitempty" maxLength:"255"`
-	CustomData                fastapi.Optional[fastapi.Object] `json:"customData,omitempty" doc:"Comes back as metadata.customData."`
-	SkipPhoneNumberValidation fastapi.Optional[bool]           `json:"skipPhoneNumberValidation,omitempty" doc:"Keep the number even when nobody could be called there."`
-	SkipEmailValidation       fastapi.Optional[bool]           `json:"skipEmailValidation,omitempty" doc:"Keep the address even when nobody could be written to there."`
+	FirstName                 string                           `json:"firstName" minLength:"1" maxLength:"255" doc:"First name."`
+	LastName                  string                           `json:"lastName" minLength:"1" maxLength:"255" doc:"Last name."`
+	Email                     fastapi.Optional[string]         `json:"email,omitempty" minLength:"1" maxLength:"254" doc:"Email address, unique in the tenant. At least one of email, phoneNumber and fkId is required."`
+	PhoneNumber               fastapi.Optional[string]         `json:"phoneNumber,omitempty" minLength:"1" maxLength:"30" doc:"Phone number with country code, unique in the tenant. It also becomes an unverified SMS identity of the user in this instance."`
+	FKID                      fastapi.Optional[string]         `json:"fkId,omitempty" minLength:"1" maxLength:"255" doc:"ID of the user in your own system, unique in the tenant."`
+	FKUserID                  fastapi.Optional[string]         `json:"fkUserId,omitempty" maxLength:"255" doc:"Second ID of the user in your own system."`
+	Context                   fastapi.Optional[string]         `json:"context,omitempty" maxLength:"4096" doc:"Free text that describes the user."`
+	Source                    fastapi.Optional[string]         `json:"source,omitempty" maxLength:"255" doc:"Where the user comes from."`
+	CustomData                fastapi.Optional[fastapi.Object] `json:"customData,omitempty" doc:"Data of your own, returned as metadata.customData."`
+	SkipPhoneNumberValidation fastapi.Optional[bool]           `json:"skipPhoneNumberValidation,omitempty" doc:"Store the phone number even if it is not valid."`
+	SkipEmailValidation       fastapi.Optional[bool]           `json:"skipEmailValidation,omitempty" doc:"Store the email address even if it is not valid."`
 }
 
 type userOut struct{ Body userResponse }
@@ -222,14 +222,14 @@ func (b newUser) parse(tenant string) (u identity.User, violations []fastapi.Vio
 }
 
 type userFound struct {
-	User            userResponse `json:"user"`
-	ConversationIDs []string     `json:"conversationIds" nullable:"false" doc:"Of this agent, oldest first."`
+	User            userResponse `json:"user" doc:"The user."`
+	ConversationIDs []string     `json:"conversationIds" nullable:"false" doc:"Conversations of the user with this instance, oldest first."`
 }
 
 func (u *API) searchUser(ctx context.Context, in *struct {
-	Email       string `query:"email" minLength:"1" maxLength:"254" doc:"The whole address, without regard to case. Exactly one of the three is needed."`
-	PhoneNumber string `query:"phoneNumber" minLength:"1" maxLength:"30" doc:"The whole number."`
-	FKID        string `query:"fkId" minLength:"1" maxLength:"255" doc:"The whole id."`
+	Email       string `query:"email" minLength:"1" maxLength:"254" doc:"Whole email address, regardless of case. Exactly one of the three parameters is required."`
+	PhoneNumber string `query:"phoneNumber" minLength:"1" maxLength:"30" doc:"Whole phone number."`
+	FKID        string `query:"fkId" minLength:"1" maxLength:"255" doc:"Whole ID in your own system."`
 }) (*struct{ Body userFound }, error) {
 	q := identity.UserQuery{
 		Email: strings.TrimSpace(in.Email), Phone: strings.TrimSpace(in.PhoneNumber), FKID: strings.TrimSpace(in.FKID),
@@ -260,7 +260,7 @@ func (u *API) searchUser(ctx context.Context, in *struct {
 
 // UserPath is the path parameter of a user. An ID that is not a UUID is not found.
 type UserPath struct {
-	ID string `path:"id" maxLength:"255"`
+	ID string `path:"id" maxLength:"255" doc:"ID of the user."`
 }
 
 func (p UserPath) userID() (string, error) {
