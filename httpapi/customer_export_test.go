@@ -11,45 +11,71 @@ import (
 )
 
 func TestExportCustomer(t *testing.T) {
-	w := newHarness(t)
-	w.addEvents(1003, nil)
-	w.store.data.conversations = []gateway.CustomerConversation{{ID: unknownID, InstanceID: w.instance, Channel: "telegram", ExternalID: "12345"}, {ID: unknownID, InstanceID: w.otherInstance, Channel: "telegram", ExternalID: "12345"}}
-	for i := range int64(1001) {
-		w.store.data.received = append(w.store.data.received, gateway.ReceivedMessage{Seq: i + 1, ID: unknownID, Kind: "media", Text: "<hello>", ReceivedAt: w.clock, Attachments: []gateway.ReceivedFile{{Kind: "image", Name: "a.jpg", Size: 7}}})
+	h := newHarness(t)
+	h.addEvents(1003, nil)
+	h.store.data.conversations = []gateway.CustomerConversation{
+		{ID: unknownID, InstanceID: h.instance, Channel: "telegram", ExternalID: "12345"},
+		{ID: unknownID, InstanceID: h.otherInstance, Channel: "telegram", ExternalID: "12345"},
 	}
-	w.store.data.sent = []gateway.SentMessage{{Seq: 1, ID: unknownID, Text: "hi", Cause: "agent", Status: "sent", CreatedAt: w.clock}}
-	w.store.data.owners = []identity.Ownership{{IdentityID: w.tenantIdentity, Channel: "telegram", ExternalID: "12345", CustomerID: w.customer, Since: w.clock}}
+	for i := range int64(1001) {
+		h.store.data.received = append(h.store.data.received, gateway.ReceivedMessage{
+			Seq: i + 1, ID: unknownID, Kind: "media", Text: "<hello>", ReceivedAt: h.clock,
+			Attachments: []gateway.ReceivedFile{{Kind: "image", Name: "a.jpg", Size: 7}},
+		})
+	}
+	h.store.data.sent = []gateway.SentMessage{
+		{Seq: 1, ID: unknownID, Text: "hi", Cause: "agent", Status: "sent", CreatedAt: h.clock},
+	}
+	h.store.data.owners = []identity.Ownership{
+		{
+			IdentityID: h.tenantIdentity, Channel: "telegram", ExternalID: "12345", CustomerID: h.customer,
+			Since: h.clock,
+		},
+	}
 	read := func(headers ...string) (e exportResponse) {
 		t.Helper()
-		got := w.request("GET", "/v1/customers/"+w.customer+"/export", "", headers...)
-		if err := json.Unmarshal([]byte(got.body), &e); err != nil || got.status != 200 || got.header.Get("Content-Disposition") != `attachment; filename="customer-`+w.customer+`.json"` {
-			t.Fatalf("%d %v %v", got.status, err, got.header)
+		got := h.request("GET", "/v1/customers/"+h.customer+"/export", "", headers...)
+		if err := json.Unmarshal([]byte(got.body), &e); err != nil || got.status != 200 || got.header.Get("Content-Disposition") != `attachment; filename="customer-`+h.customer+`.json"` {
+			t.Fatalf("export = %d, %v, header %v", got.status, err, got.header)
 		}
 		return e
 	}
 	e := read()
-	if len(e.Withheld) != 0 || e.Customer.ID != w.customer || len(e.Identities) != 3 || len(e.History) != 1 || len(e.Conversations) != 2 || len(e.Audit) != 1003 || !e.ExportedAt.Equal(w.clock) {
-		t.Errorf("%d identities, %d owned, %d conversations, %d events", len(e.Identities), len(e.History), len(e.Conversations), len(e.Audit))
+	if len(e.Withheld) != 0 || e.Customer.ID != h.customer || len(e.Identities) != 3 || len(e.History) != 1 || len(e.Conversations) != 2 || len(e.Audit) != 1003 || !e.ExportedAt.Equal(h.clock) {
+		t.Errorf(
+			"export has %d identities, %d owners, %d conversations, %d events", len(e.Identities), len(e.History),
+			len(e.Conversations), len(e.Audit),
+		)
 	}
 	if c := e.Conversations[0]; len(c.Received) != 1001 || len(c.Sent) != 1 || c.Received[7].Text != "<hello>" || *c.Received[7].Attachments[0].Filename != "a.jpg" || c.Received[7].SentAt != nil {
-		t.Errorf("%d received, %d sent", len(c.Received), len(c.Sent))
+		t.Errorf("conversation has %d received and %d sent messages", len(c.Received), len(c.Sent))
 	}
-	if e := read(bearer(w.newInstanceKey("customers:read", "identities:read", "messages:read"))); len(e.Identities) != 2 || len(e.Conversations) != 1 || e.Conversations[0].InstanceID != w.instance {
-		t.Errorf("a limited key gets %d identities and %d conversations", len(e.Identities), len(e.Conversations))
+	if e := read(bearer(h.newInstanceKey(
+		"customers:read", "identities:read", "messages:read",
+	))); len(e.Identities) != 2 || len(e.Conversations) != 1 || e.Conversations[0].InstanceID != h.instance {
+		t.Errorf(
+			"a key limited to an instance gets %d identities and %d conversations", len(e.Identities),
+			len(e.Conversations),
+		)
 	}
 	for scope, withheld := range map[string]string{
 		"identities:read": "[conversations audit]", "messages:read": "[identities history audit]", "audit:read": "[identities history conversations]", "keys:read": "[identities history conversations audit]",
 	} {
-		e := read(bearer(w.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"customers:read", scope}})))
-		given := map[string]int{"identities": len(e.Identities), "history": len(e.History), "conversations": len(e.Conversations), "audit": len(e.Audit)}
-		for part, n := range given {
+		e := read(bearer(h.newKey(identity.APIKey{
+			TenantID: identity.DefaultTenant, Scopes: []string{"customers:read", scope},
+		})))
+		sizes := map[string]int{
+			"identities": len(e.Identities), "history": len(e.History), "conversations": len(e.Conversations),
+			"audit": len(e.Audit),
+		}
+		for part, n := range sizes {
 			if slices.Contains(e.Withheld, part) != (n == 0) {
-				t.Errorf("with %s: %d of %s", scope, n, part)
+				t.Errorf("scope %s: %d rows in %s", scope, n, part)
 			}
 		}
-		if fmt.Sprint(e.Withheld) != withheld || e.Customer.ID != w.customer {
-			t.Errorf("with %s there are withheld: %v; want %s", scope, e.Withheld, withheld)
+		if fmt.Sprint(e.Withheld) != withheld || e.Customer.ID != h.customer {
+			t.Errorf("scope %s: withheld = %v, want %s", scope, e.Withheld, withheld)
 		}
 	}
-	w.expect(w.request("GET", "/v1/customers/"+w.customer+"/export", "", bearer(w.foreignToken)), 404, `{"detail":"Customer not found"}`)
+	h.expect(h.request("GET", "/v1/customers/"+h.customer+"/export", "", bearer(h.foreignToken)), 404, `{"detail":"Customer not found"}`)
 }

@@ -11,74 +11,74 @@ import (
 )
 
 func TestMergeCustomer_Undo(t *testing.T) {
-	w := newHarness(t)
-	matt := w.newCustomer()
-	path := "/v1/customers/" + w.customer
-	w.expect(w.request("POST", path+"/merge", `{"into":"`+w.customer+`"}`), 422, `{"detail":[{"type":"value_error","loc":["body","into"],"msg":"Value error, a customer cannot be merged into itself"}]}`)
-	w.expect(w.request("POST", path+"/merge", `{}`), 422, `{"detail":[{"type":"missing","loc":["body","into"],"msg":"Field required"}]}`)
-	for _, into := range []string{w.foreignCustomer, unknownID} {
-		w.expect(w.request("POST", path+"/merge", `{"into":"`+into+`"}`), 404, `{"detail":"Customer not found"}`)
+	h := newHarness(t)
+	matt := h.newCustomer()
+	path := "/v1/customers/" + h.customer
+	h.expect(h.request("POST", path+"/merge", `{"into":"`+h.customer+`"}`), 422, `{"detail":[{"type":"value_error","loc":["body","into"],"msg":"Value error, a customer cannot be merged into itself"}]}`)
+	h.expect(h.request("POST", path+"/merge", `{}`), 422, `{"detail":[{"type":"missing","loc":["body","into"],"msg":"Field required"}]}`)
+	for _, into := range []string{h.foreignCustomer, unknownID} {
+		h.expect(h.request("POST", path+"/merge", `{"into":"`+into+`"}`), 404, `{"detail":"Customer not found"}`)
 	}
-	w.expect(w.request("POST", path+"/merge/undo", ""), 404, `{"detail":"Merge not found"}`)
-	w.store.data.needsGrant = true
-	w.expect(w.request("POST", path+"/merge", `{"into":"`+matt+`"}`, bearer(w.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"customers:write"}}))), 403, `{"detail":"Missing scope: identities:grant"}`)
-	w.expect(w.request("POST", path+"/merge", `{"into":"`+strings.ToUpper(matt)+`"}`), 200,
-		`{"customer_id":"`+w.customer+`","identities":3,"into":"`+matt+`","merged_at":"2026-11-22T02:00:00Z","undo_until":"2026-12-22T02:00:00Z"}`)
-	named := `{"detail":"Customer was merged into ` + matt + `"}`
+	h.expect(h.request("POST", path+"/merge/undo", ""), 404, `{"detail":"Merge not found"}`)
+	h.store.data.needsGrant = true
+	h.expect(h.request("POST", path+"/merge", `{"into":"`+matt+`"}`, bearer(h.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"customers:write"}}))), 403, `{"detail":"Missing scope: identities:grant"}`)
+	h.expect(h.request("POST", path+"/merge", `{"into":"`+strings.ToUpper(matt)+`"}`), 200,
+		`{"customer_id":"`+h.customer+`","identities":3,"into":"`+matt+`","merged_at":"2026-11-22T02:00:00Z","undo_until":"2026-12-22T02:00:00Z"}`)
+	merged := `{"detail":"Customer was merged into ` + matt + `"}`
 	for _, c := range []struct{ method, path, body string }{
 		{"GET", path, ""}, {"PATCH", path, `{}`}, {"DELETE", path, ""}, {"DELETE", path + "?erase=true", ""}, {"GET", path + "/export", ""}, {"POST", path + "/merge", `{"into":"` + matt + `"}`},
 	} {
-		w.expect(w.request(c.method, c.path, c.body), 404, named)
+		h.expect(h.request(c.method, c.path, c.body), 404, merged)
 	}
-	w.expect(w.request("GET", path, "", bearer(w.foreignToken)), 404, `{"detail":"Customer not found"}`)
-	w.expect(w.request("POST", path+"/merge/undo", "", bearer(w.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"customers:write"}}))), 403, `{"detail":"Missing scope: identities:grant"}`)
-	w.store.data.reclaimed = true
-	w.expect(w.request("POST", path+"/merge/undo", ""), 409, `{"detail":"Another customer now has the email or id of this customer"}`)
-	w.store.data.reclaimed = false
-	if got := w.request("POST", path+"/merge/undo", ""); got.status != 200 || got.fields(t)["id"] != w.customer {
-		t.Errorf("%d %s", got.status, got.body)
+	h.expect(h.request("GET", path, "", bearer(h.foreignToken)), 404, `{"detail":"Customer not found"}`)
+	h.expect(h.request("POST", path+"/merge/undo", "", bearer(h.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"customers:write"}}))), 403, `{"detail":"Missing scope: identities:grant"}`)
+	h.store.data.identifierReused = true
+	h.expect(h.request("POST", path+"/merge/undo", ""), 409, `{"detail":"Another customer now has the email or id of this customer"}`)
+	h.store.data.identifierReused = false
+	if got := h.request("POST", path+"/merge/undo", ""); got.status != 200 || got.fields(t)["id"] != h.customer {
+		t.Errorf("undo of a merge = %d %s", got.status, got.body)
 	}
-	w.expect(w.request("GET", path, ""), 200, "")
+	h.expect(h.request("GET", path, ""), 200, "")
 }
 
-// TestInstanceKey_CannotDeleteOrMerge: a key limited to one instance removes and merges
-// nobody, for that would reach into instances that are not its own.
+// TestInstanceKey_CannotDeleteOrMerge checks that a key limited to one instance cannot delete or
+// merge customers, which have identities in other instances.
 func TestInstanceKey_CannotDeleteOrMerge(t *testing.T) {
-	w := newHarness(t)
-	limited := bearer(w.newInstanceKey("customers:write", "customers:read"))
-	path := "/v1/customers/" + w.customer
+	h := newHarness(t)
+	limited := bearer(h.newInstanceKey("customers:write", "customers:read"))
+	path := "/v1/customers/" + h.customer
 	for _, c := range []struct{ method, path, body string }{
-		{"DELETE", path, ""}, {"DELETE", path + "?erase=true", ""}, {"POST", path + "/merge", `{"into":"` + w.newCustomer() + `"}`}, {"POST", "/v1/customers/" + w.newMergedCustomer() + "/merge/undo", ""},
+		{"DELETE", path, ""}, {"DELETE", path + "?erase=true", ""}, {"POST", path + "/merge", `{"into":"` + h.newCustomer() + `"}`}, {"POST", "/v1/customers/" + h.newMergedCustomer() + "/merge/undo", ""},
 	} {
-		w.expect(w.request(c.method, c.path, c.body, limited), 403, `{"detail":"This API key is limited to one instance"}`)
+		h.expect(h.request(c.method, c.path, c.body, limited), 403, `{"detail":"This API key is limited to one instance"}`)
 	}
 }
 
-// A fakeCodeDropper notes which proofs are dropped.
+// A fakeCodeDropper records the targets whose codes are dropped.
 type fakeCodeDropper struct {
 	dropped []claim.Target
 	err     error
 }
 
-func (p *fakeCodeDropper) Drop(_ context.Context, s claim.Target) error {
-	p.dropped = append(p.dropped, s)
-	return p.err
+func (d *fakeCodeDropper) Drop(_ context.Context, s claim.Target) error {
+	d.dropped = append(d.dropped, s)
+	return d.err
 }
 
 func TestDeleteCustomer_Erase(t *testing.T) {
-	proofs := &fakeCodeDropper{}
-	w := newHarness(t, func(a *API) { a.CodeDropper = proofs })
-	matt := w.newCustomer()
-	w.expect(w.request("DELETE", "/v1/customers/"+matt, ""), 204, "")
-	w.expect(w.request("DELETE", "/v1/customers/"+matt, ""), 404, `{"detail":"Customer not found"}`)
-	if len(w.store.data.erased) != 0 || len(proofs.dropped) != 1 || proofs.dropped[0].Gen != 3 {
-		t.Errorf("erased %v, dropped %v", w.store.data.erased, proofs.dropped)
+	codes := &fakeCodeDropper{}
+	h := newHarness(t, func(a *API) { a.CodeDropper = codes })
+	matt := h.newCustomer()
+	h.expect(h.request("DELETE", "/v1/customers/"+matt, ""), 204, "")
+	h.expect(h.request("DELETE", "/v1/customers/"+matt, ""), 404, `{"detail":"Customer not found"}`)
+	if len(h.store.data.erased) != 0 || len(codes.dropped) != 1 || codes.dropped[0].Gen != 3 {
+		t.Errorf("erased = %v, dropped = %v", h.store.data.erased, codes.dropped)
 	}
-	proofs.err = errors.New("redis is away")
-	w.expect(w.request("DELETE", "/v1/customers/"+w.customer+"?erase=true", ""), 204, "")
-	if len(w.store.data.erased) != 1 || !strings.Contains(w.log.String(), "drop codes of deleted identities failed") {
-		t.Errorf("erased %v", w.store.data.erased)
+	codes.err = errors.New("connection refused")
+	h.expect(h.request("DELETE", "/v1/customers/"+h.customer+"?erase=true", ""), 204, "")
+	if len(h.store.data.erased) != 1 || !strings.Contains(h.log.String(), "drop codes of deleted identities failed") {
+		t.Errorf("erased = %v", h.store.data.erased)
 	}
-	w.expect(w.request("DELETE", "/v1/customers/"+w.customer+"?erase=true", ""), 404, `{"detail":"Customer not found"}`)
-	w.expect(w.request("DELETE", "/v1/customers/"+w.customer+"?erase=perhaps", ""), 422, "")
+	h.expect(h.request("DELETE", "/v1/customers/"+h.customer+"?erase=true", ""), 404, `{"detail":"Customer not found"}`)
+	h.expect(h.request("DELETE", "/v1/customers/"+h.customer+"?erase=perhaps", ""), 422, "")
 }

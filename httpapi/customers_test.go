@@ -7,45 +7,45 @@ import (
 )
 
 func TestListCustomers_Prefix(t *testing.T) {
-	w := newHarness(t)
-	w.expect(w.request("GET", "/v1/customers?phone_number_prefix=abc", ""), 422, "")
-	w.expect(w.request("GET", "/v1/customers?email_prefix=", ""), 422, "")
+	h := newHarness(t)
+	h.expect(h.request("GET", "/v1/customers?phone_number_prefix=abc", ""), 422, "")
+	h.expect(h.request("GET", "/v1/customers?email_prefix=", ""), 422, "")
 	for _, q := range []string{"email_prefix=ST", "external_id_prefix=123", "email_prefix=steve&external_id_prefix=1"} {
-		if items := w.request("GET", "/v1/customers?"+q, "").fields(t)["items"].([]any); len(items) != 1 {
+		if items := h.request("GET", "/v1/customers?"+q, "").fields(t)["items"].([]any); len(items) != 1 {
 			t.Errorf("%s: %d", q, len(items))
 		}
 	}
 	for _, q := range []string{"phone_number_prefix=61", "phone_number_prefix=%2B61", "phone_number_prefix=+61"} {
-		if got := w.request("GET", "/v1/customers?"+q, "").fields(t)["items"].([]any); len(got) != 0 {
+		if got := h.request("GET", "/v1/customers?"+q, "").fields(t)["items"].([]any); len(got) != 0 {
 			t.Errorf("%s: %v", q, got)
 		}
 	}
 }
 
 func TestUpdateCustomer_AbsentNullValue(t *testing.T) {
-	w := newHarness(t)
-	made := w.request("POST", "/v1/customers", `{"email":"m@example.com","phone_number":"+61 400 111 222","first_name":"Matt","locale":"en-au","metadata":{"b":1,"a":[1.50]}}`)
-	w.expect(made, 201, "")
+	h := newHarness(t)
+	made := h.request("POST", "/v1/customers", `{"email":"m@example.com","phone_number":"+61 400 111 222","first_name":"Matt","locale":"en-au","metadata":{"b":1,"a":[1.50]}}`)
+	h.expect(made, 201, "")
 	id := made.fields(t)["id"].(string)
 	if !strings.Contains(made.body, `"metadata":{"a":[1.50],"b":1}`) || made.fields(t)["phone_number"] != "+61400111222" || made.fields(t)["locale"] != "en-AU" {
 		t.Error(made.body)
 	}
-	got := w.request("PATCH", "/v1/customers/"+id, `{"email":null,"metadata":null,"last_name":"<M&M>"}`)
+	got := h.request("PATCH", "/v1/customers/"+id, `{"email":null,"metadata":null,"last_name":"<M&M>"}`)
 	f := got.fields(t)
 	if f["email"] != nil || f["first_name"] != "Matt" || f["last_name"] != "<M&M>" || !strings.Contains(got.body, `"metadata":{}`) || !strings.Contains(got.body, "<M&M>") {
 		t.Error(got.body)
 	}
-	w.expect(w.request("PATCH", "/v1/customers/"+id, `{}`), 200, got.body)
+	h.expect(h.request("PATCH", "/v1/customers/"+id, `{}`), 200, got.body)
 }
 
 func TestListCustomers_Paging(t *testing.T) {
-	w := newHarness(t)
+	h := newHarness(t)
 	for range 4 {
-		w.expect(w.request("POST", "/v1/customers", `{}`), 201, "")
+		h.expect(h.request("POST", "/v1/customers", `{}`), 201, "")
 	}
 	seen, cursor := map[any]bool{}, ""
 	for pages := 0; ; pages++ {
-		page := w.request("GET", "/v1/customers?limit=2"+cursor, "").fields(t)
+		page := h.request("GET", "/v1/customers?limit=2"+cursor, "").fields(t)
 		for _, c := range page["items"].([]any) {
 			seen[c.(map[string]any)["id"]] = true
 		}
@@ -58,22 +58,24 @@ func TestListCustomers_Paging(t *testing.T) {
 		}
 		cursor = "&cursor=" + next
 	}
-	w.expect(w.request("GET", "/v1/customers?email=none@example.com", ""), 200, `{"items":[],"next_cursor":null}`)
-	w.expect(w.request("GET", "/v1/customers?cursor=x", ""), 422, "")
+	h.expect(h.request("GET", "/v1/customers?email=none@example.com", ""), 200, `{"items":[],"next_cursor":null}`)
+	h.expect(h.request("GET", "/v1/customers?cursor=x", ""), 422, "")
 }
 
 func TestListCustomers_Search(t *testing.T) {
-	w := newHarness(t)
-	for _, q := range []string{"email=STEVE@example.com", "name=Ste", "external_id=12345", "channel=telegram&external_id=%2012345"} {
-		if items := w.request("GET", "/v1/customers?"+q, "").fields(t)["items"].([]any); len(items) != 1 {
+	h := newHarness(t)
+	for _, q := range []string{
+		"email=STEVE@example.com", "name=Ste", "external_id=12345", "channel=telegram&external_id=%2012345",
+	} {
+		if items := h.request("GET", "/v1/customers?"+q, "").fields(t)["items"].([]any); len(items) != 1 {
 			t.Errorf("%s: %d", q, len(items))
 		}
 	}
-	w.expect(w.request("GET", "/v1/customers?email=", ""), 422, "")
-	look := func(q string) response { return w.request("GET", "/v1/customers/lookup/identity?"+q, "") }
-	w.expect(look("channel=telegram&external_id=+12345+"), 200,
-		`{"channel":"telegram","customer_email":"steve@example.com","customer_id":"`+w.customer+`","display_name":null,"external_id":"12345","identity_id":"`+w.tenantIdentity+`","role_override":null,"verified":false}`)
-	w.expect(look("channel=telegram&external_id=777&instance_id="+w.instance), 404, `{"detail":"Identity not found"}`)
-	w.expect(look("channel=telegram&external_id="+url.QueryEscape("1' or '1'='1")), 422, "")
-	w.expect(w.request("GET", "/v1/customers/"+w.customer+"/identities?channel=sms", ""), 200, `[]`)
+	h.expect(h.request("GET", "/v1/customers?email=", ""), 422, "")
+	look := func(q string) response { return h.request("GET", "/v1/customers/lookup/identity?"+q, "") }
+	h.expect(look("channel=telegram&external_id=+12345+"), 200,
+		`{"channel":"telegram","customer_email":"steve@example.com","customer_id":"`+h.customer+`","display_name":null,"external_id":"12345","identity_id":"`+h.tenantIdentity+`","role_override":null,"verified":false}`)
+	h.expect(look("channel=telegram&external_id=777&instance_id="+h.instance), 404, `{"detail":"Identity not found"}`)
+	h.expect(look("channel=telegram&external_id="+url.QueryEscape("1' or '1'='1")), 422, "")
+	h.expect(h.request("GET", "/v1/customers/"+h.customer+"/identities?channel=sms", ""), 200, `[]`)
 }

@@ -11,19 +11,19 @@ import (
 	"hydragate/identity"
 )
 
-// fakeData is what a fakeStore keeps of customers beyond their rows.
+// fakeData is the data of a fakeStore about merges, exports and the audit log.
 type fakeData struct {
-	merged        map[string]fakeMerge
-	blocked       map[string]time.Time
-	owners        []identity.Ownership
-	events        []identity.Event // oldest first
-	erased        []string
-	conversations []gateway.CustomerConversation
-	received      []gateway.ReceivedMessage
-	sent          []gateway.SentMessage
-	needsGrant    bool  // MergeCustomer finds what is verified
-	reclaimed     bool  // UndoMerge finds the e-mail address with somebody else
-	laterErr      error // what AuditEvents answers after the first rows
+	merged           map[string]fakeMerge
+	blocked          map[string]time.Time
+	owners           []identity.Ownership
+	events           []identity.Event // oldest first
+	erased           []string
+	conversations    []gateway.CustomerConversation
+	received         []gateway.ReceivedMessage
+	sent             []gateway.SentMessage
+	needsGrant       bool  // MergeCustomer and UndoMerge require the right to grant
+	identifierReused bool  // UndoMerge fails
+	laterErr         error // returned by AuditEvents for all but the first page
 }
 
 type fakeMerge struct {
@@ -32,23 +32,31 @@ type fakeMerge struct {
 	moved    []string
 }
 
-// newCustomer is a customer of ours beside Steve.
-func (w *harness) newCustomer() string {
-	c, _ := w.store.CreateCustomer(context.Background(), identity.Customer{TenantID: identity.DefaultTenant, FirstName: "Matt"}, "")
+// newCustomer returns the ID of another customer of the default tenant.
+func (h *harness) newCustomer() string {
+	c, _ := h.store.CreateCustomer(
+		context.Background(), identity.Customer{TenantID: identity.DefaultTenant, FirstName: "Matt"}, "",
+	)
 	return c.ID
 }
 
-// newMergedCustomer is a customer of ours who was merged into Steve.
-func (w *harness) newMergedCustomer() string {
-	id := w.newCustomer()
-	_, _ = w.store.MergeCustomer(context.Background(), identity.MergeRequest{TenantID: identity.DefaultTenant, CustomerID: id, TargetID: w.customer, MayGrant: true}, "")
+// newMergedCustomer returns the ID of a customer that was merged into the customer of the harness.
+func (h *harness) newMergedCustomer() string {
+	id := h.newCustomer()
+	_, _ = h.store.MergeCustomer(
+		context.Background(),
+		identity.MergeRequest{TenantID: identity.DefaultTenant, CustomerID: id, TargetID: h.customer, MayGrant: true},
+		"",
+	)
 	return id
 }
 
 func (s *fakeStore) DeleteCustomer(_ context.Context, tenant, id string, _ identity.Actor) ([]claim.Target, error) {
 	defer s.lock()()
 	before := len(s.customers)
-	s.customers = slices.DeleteFunc(s.customers, func(c identity.Customer) bool { return c.TenantID == tenant && c.ID == id })
+	s.customers = slices.DeleteFunc(
+		s.customers, func(c identity.Customer) bool { return c.TenantID == tenant && c.ID == id },
+	)
 	if len(s.customers) == before {
 		return nil, identity.ErrNotFound
 	}
@@ -63,7 +71,9 @@ func (s *fakeStore) EraseCustomer(ctx context.Context, tenant, id string, by ide
 	return void, err
 }
 
-func (s *fakeStore) MergeCustomer(ctx context.Context, req identity.MergeRequest, by identity.Actor) (identity.Merge, error) {
+func (s *fakeStore) MergeCustomer(
+	ctx context.Context, req identity.MergeRequest, by identity.Actor,
+) (identity.Merge, error) {
 	if !req.MayGrant && s.data.needsGrant {
 		return identity.Merge{}, identity.ErrGrantRequired
 	}
@@ -87,10 +97,14 @@ func (s *fakeStore) MergeCustomer(ctx context.Context, req identity.MergeRequest
 		}
 	}
 	s.data.merged[req.CustomerID] = m
-	return identity.Merge{CustomerID: req.CustomerID, TargetID: req.TargetID, IdentityCount: len(m.moved), At: s.now}, nil
+	return identity.Merge{
+		CustomerID: req.CustomerID, TargetID: req.TargetID, IdentityCount: len(m.moved), At: s.now,
+	}, nil
 }
 
-func (s *fakeStore) UndoMerge(_ context.Context, tenant, id string, mayGrant bool, _ identity.Actor) (identity.Customer, error) {
+func (s *fakeStore) UndoMerge(
+	_ context.Context, tenant, id string, mayGrant bool, _ identity.Actor,
+) (identity.Customer, error) {
 	defer s.lock()()
 	m, ok := s.data.merged[id]
 	switch {
@@ -98,7 +112,7 @@ func (s *fakeStore) UndoMerge(_ context.Context, tenant, id string, mayGrant boo
 		return identity.Customer{}, identity.ErrNotFound
 	case !mayGrant && s.data.needsGrant:
 		return identity.Customer{}, identity.ErrGrantRequired
-	case s.data.reclaimed:
+	case s.data.identifierReused:
 		return identity.Customer{}, identity.ErrIdentifierReused
 	}
 	delete(s.data.merged, id)
@@ -124,17 +138,26 @@ func (s *fakeStore) CustomerHistory(_ context.Context, _, customer string) ([]id
 	return filterRows(s.data.owners, 100, func(o identity.Ownership) bool { return o.CustomerID == customer }), nil
 }
 
-func (s *fakeStore) CustomerConversations(_ context.Context, q gateway.CustomerConversationQuery) ([]gateway.CustomerConversation, error) {
+func (s *fakeStore) CustomerConversations(
+	_ context.Context, q gateway.CustomerConversationQuery,
+) ([]gateway.CustomerConversation, error) {
 	defer s.lock()()
-	return filterRows(s.data.conversations, 100, func(t gateway.CustomerConversation) bool { return q.InstanceID == "" || t.InstanceID == q.InstanceID }), nil
+	return filterRows(
+		s.data.conversations, 100,
+		func(t gateway.CustomerConversation) bool { return q.InstanceID == "" || t.InstanceID == q.InstanceID },
+	), nil
 }
 
-func (s *fakeStore) ReceivedMessages(_ context.Context, _ gateway.CustomerConversation, after int64, limit int) ([]gateway.ReceivedMessage, error) {
+func (s *fakeStore) ReceivedMessages(
+	_ context.Context, _ gateway.CustomerConversation, after int64, limit int,
+) ([]gateway.ReceivedMessage, error) {
 	defer s.lock()()
 	return filterRows(s.data.received, limit, func(m gateway.ReceivedMessage) bool { return m.Seq > after }), nil
 }
 
-func (s *fakeStore) SentMessages(_ context.Context, _ gateway.CustomerConversation, after int64, limit int) ([]gateway.SentMessage, error) {
+func (s *fakeStore) SentMessages(
+	_ context.Context, _ gateway.CustomerConversation, after int64, limit int,
+) ([]gateway.SentMessage, error) {
 	defer s.lock()()
 	return filterRows(s.data.sent, limit, func(m gateway.SentMessage) bool { return m.Seq > after }), nil
 }
@@ -142,12 +165,17 @@ func (s *fakeStore) SentMessages(_ context.Context, _ gateway.CustomerConversati
 func (s *fakeStore) IdentityAddress(_ context.Context, tenant, id string) (identity.Address, error) {
 	defer s.lock()()
 	i, err := findRow(s.identities, func(i identity.Identity) bool { return i.TenantID == tenant && i.ID == id })
-	return identity.Address{TenantID: tenant, InstanceID: i.InstanceID, Channel: i.Channel, ExternalID: i.ExternalID}, err
+	return identity.Address{
+		TenantID: tenant, InstanceID: i.InstanceID, Channel: i.Channel, ExternalID: i.ExternalID,
+	}, err
 }
 
 func (s *fakeStore) AddressHistory(_ context.Context, a identity.Address) ([]identity.Ownership, error) {
 	defer s.lock()()
-	return filterRows(s.data.owners, 100, func(o identity.Ownership) bool { return o.Channel == a.Channel && o.ExternalID == a.ExternalID }), nil
+	return filterRows(
+		s.data.owners, 100,
+		func(o identity.Ownership) bool { return o.Channel == a.Channel && o.ExternalID == a.ExternalID },
+	), nil
 }
 
 func (s *fakeStore) checkSender(tenant, instance, id string) error {
@@ -178,7 +206,9 @@ func (s *fakeStore) UnblockSender(_ context.Context, k identity.SenderKey, _ ide
 	return s.checkSender(k.TenantID, k.InstanceID, k.IdentityID)
 }
 
-func (s *fakeStore) AuditEvents(_ context.Context, tenant string, q identity.EventQuery, before string, limit int) ([]identity.Event, error) {
+func (s *fakeStore) AuditEvents(
+	_ context.Context, tenant string, q identity.EventQuery, before string, limit int,
+) ([]identity.Event, error) {
 	defer s.lock()()
 	if before != "" && s.data.laterErr != nil {
 		return nil, s.data.laterErr
@@ -192,9 +222,11 @@ func (s *fakeStore) AuditEvents(_ context.Context, tenant string, q identity.Eve
 	}), nil
 }
 
-// matchesPrefixes reports whether a customer fits what a query says of beginnings.
+// matchesPrefixes reports whether a customer matches the prefixes of a query.
 func (s *fakeStore) matchesPrefixes(c identity.Customer, q identity.CustomerQuery) bool {
-	return strings.HasPrefix(strings.ToLower(c.Email), strings.ToLower(q.EmailPrefix)) && strings.HasPrefix(c.PhoneNumber, q.PhonePrefix) &&
+	return strings.HasPrefix(
+		strings.ToLower(c.Email), strings.ToLower(q.EmailPrefix),
+	) && strings.HasPrefix(c.PhoneNumber, q.PhonePrefix) &&
 		(q.ExternalPrefix == "" || slices.ContainsFunc(s.identities, func(i identity.Identity) bool {
 			return i.CustomerID == c.ID && strings.HasPrefix(i.ExternalID, q.ExternalPrefix)
 		}))

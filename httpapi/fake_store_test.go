@@ -13,26 +13,28 @@ import (
 	"hydragate/identity"
 )
 
-// fakeStore keeps everything in memory, in order of creation.
+// A fakeStore implements all stores in memory. Rows are in order of creation.
 type fakeStore struct {
 	mu         sync.Mutex
 	serial     int
 	now        time.Time
 	keys       []identity.APIKey
-	hashes     map[string]string // hash: key id
+	hashes     map[string]string // IDs of keys by hash
 	customers  []identity.Customer
 	identities []identity.Identity
 	instances  []gateway.Instance
 	invites    []claim.Invite
-	answers    map[gateway.IdempotencyKey]gateway.StoredResponse
-	err        error // what every call answers, when set
+	responses  map[gateway.IdempotencyKey]gateway.StoredResponse
+	err        error // returned by APIKey and Ping if not nil
 	panics     bool  // CreateCustomer panics
 	created    int   // customers ever created
 	data       fakeData
 }
 
 func newFakeStore(now time.Time) *fakeStore {
-	return &fakeStore{now: now, hashes: map[string]string{}, answers: map[gateway.IdempotencyKey]gateway.StoredResponse{}}
+	return &fakeStore{
+		now: now, hashes: map[string]string{}, responses: map[gateway.IdempotencyKey]gateway.StoredResponse{},
+	}
 }
 
 func (s *fakeStore) stores() Stores {
@@ -47,6 +49,7 @@ func (s *fakeStore) id() string {
 	return fmt.Sprintf("01930f6e-0000-7000-8000-%012x", s.serial)
 }
 
+// lock locks the store and returns the function that unlocks it.
 func (s *fakeStore) lock() func() {
 	s.mu.Lock()
 	return s.mu.Unlock
@@ -79,7 +82,9 @@ func (s *fakeStore) TouchAPIKey(_ context.Context, _, id string, at time.Time) e
 	return nil
 }
 
-func (s *fakeStore) CreateAPIKey(_ context.Context, k identity.APIKey, hash string, _ identity.Actor) (identity.APIKey, error) {
+func (s *fakeStore) CreateAPIKey(
+	_ context.Context, k identity.APIKey, hash string, _ identity.Actor,
+) (identity.APIKey, error) {
 	defer s.lock()()
 	k.ID, k.CreatedAt = s.id(), s.now
 	s.keys = append(s.keys, k)
@@ -92,7 +97,9 @@ func (s *fakeStore) ListAPIKeys(_ context.Context, tenant, after string, limit i
 	return filterRows(s.keys, limit, func(k identity.APIKey) bool { return k.TenantID == tenant && k.ID > after }), nil
 }
 
-func (s *fakeStore) RotateAPIKey(_ context.Context, tenant, id string, next identity.APIKey, hash string, until time.Time, _ identity.Actor) (identity.APIKey, error) {
+func (s *fakeStore) RotateAPIKey(
+	_ context.Context, tenant, id string, next identity.APIKey, hash string, until time.Time, _ identity.Actor,
+) (identity.APIKey, error) {
 	defer s.lock()()
 	for i, k := range s.keys {
 		if k.TenantID == tenant && k.ID == id {
@@ -117,10 +124,12 @@ func (s *fakeStore) RevokeAPIKey(_ context.Context, tenant, id string, _ identit
 	return identity.ErrNotFound
 }
 
-func (s *fakeStore) CreateCustomer(_ context.Context, c identity.Customer, _ identity.Actor) (identity.Customer, error) {
+func (s *fakeStore) CreateCustomer(
+	_ context.Context, c identity.Customer, _ identity.Actor,
+) (identity.Customer, error) {
 	defer s.lock()()
 	if s.panics {
-		panic("the store fell over with hg_live_canary")
+		panic("store failed with hg_live_canary")
 	}
 	for _, other := range s.customers {
 		if c.Email != "" && other.TenantID == c.TenantID && strings.EqualFold(other.Email, c.Email) {
@@ -138,7 +147,9 @@ func (s *fakeStore) Customer(_ context.Context, tenant, id string) (identity.Cus
 	return findRow(s.customers, func(c identity.Customer) bool { return c.TenantID == tenant && c.ID == id })
 }
 
-func (s *fakeStore) EditCustomer(_ context.Context, tenant, id string, e identity.CustomerEdit, _ identity.Actor) (identity.Customer, error) {
+func (s *fakeStore) EditCustomer(
+	_ context.Context, tenant, id string, e identity.CustomerEdit, _ identity.Actor,
+) (identity.Customer, error) {
 	defer s.lock()()
 	for i := range s.customers {
 		c := &s.customers[i]
@@ -159,12 +170,17 @@ func (s *fakeStore) EditCustomer(_ context.Context, tenant, id string, e identit
 	return identity.Customer{}, identity.ErrNotFound
 }
 
-func (s *fakeStore) ListCustomers(_ context.Context, tenant string, q identity.CustomerQuery, after string, limit int) ([]identity.Customer, error) {
+func (s *fakeStore) ListCustomers(
+	_ context.Context, tenant string, q identity.CustomerQuery, after string, limit int,
+) ([]identity.Customer, error) {
 	defer s.lock()()
 	return filterRows(s.customers, limit, func(c identity.Customer) bool {
 		return c.TenantID == tenant && c.ID > after && (q.Email == "" || strings.EqualFold(q.Email, c.Email)) && s.matchesPrefixes(c, q) &&
 			(q.Phone == "" || q.Phone == c.PhoneNumber) && (q.Name == "" || strings.HasPrefix(c.FirstName, q.Name)) &&
-			(q.ExternalID == "" || slices.ContainsFunc(s.identities, func(i identity.Identity) bool { return i.CustomerID == c.ID && i.ExternalID == q.ExternalID }))
+			(q.ExternalID == "" || slices.ContainsFunc(
+				s.identities,
+				func(i identity.Identity) bool { return i.CustomerID == c.ID && i.ExternalID == q.ExternalID },
+			))
 	}), nil
 }
 
@@ -183,7 +199,9 @@ func (s *fakeStore) Lookup(_ context.Context, a identity.Address) (identity.Iden
 
 func (s *fakeStore) CustomerIdentities(_ context.Context, q identity.IdentityQuery) ([]identity.Identity, error) {
 	defer s.lock()()
-	if _, err := findRow(s.customers, func(c identity.Customer) bool { return c.TenantID == q.TenantID && c.ID == q.CustomerID }); err != nil {
+	if _, err := findRow(
+		s.customers, func(c identity.Customer) bool { return c.TenantID == q.TenantID && c.ID == q.CustomerID },
+	); err != nil {
 		return nil, err
 	}
 	return filterRows(s.identities, 1000, func(i identity.Identity) bool {
@@ -193,10 +211,14 @@ func (s *fakeStore) CustomerIdentities(_ context.Context, q identity.IdentityQue
 
 func (s *fakeStore) Link(_ context.Context, i identity.Identity, _ identity.Actor) (identity.Identity, error) {
 	defer s.lock()()
-	if _, err := findRow(s.customers, func(c identity.Customer) bool { return c.TenantID == i.TenantID && c.ID == i.CustomerID }); err != nil {
+	if _, err := findRow(
+		s.customers, func(c identity.Customer) bool { return c.TenantID == i.TenantID && c.ID == i.CustomerID },
+	); err != nil {
 		return i, err
 	}
-	if _, err := findRow(s.instances, func(b gateway.Instance) bool { return b.TenantID == i.TenantID && b.ID == i.InstanceID }); err != nil && i.InstanceID != "" {
+	if _, err := findRow(
+		s.instances, func(b gateway.Instance) bool { return b.TenantID == i.TenantID && b.ID == i.InstanceID },
+	); err != nil && i.InstanceID != "" {
 		return i, identity.ErrNoInstance
 	}
 	for _, o := range s.identities {
@@ -228,7 +250,9 @@ func (s *fakeStore) Identity(_ context.Context, k identity.Key) (identity.Identi
 	return findRow(s.identities, func(i identity.Identity) bool { return hasKey(i, k) })
 }
 
-func (s *fakeStore) EditIdentity(_ context.Context, k identity.Key, e identity.Edit, _ identity.Actor) (identity.Identity, error) {
+func (s *fakeStore) EditIdentity(
+	_ context.Context, k identity.Key, e identity.Edit, _ identity.Actor,
+) (identity.Identity, error) {
 	defer s.lock()()
 	for n, i := range s.identities {
 		if hasKey(i, k) {
@@ -256,7 +280,9 @@ func (s *fakeStore) UnknownSenders(_ context.Context, q identity.SenderQuery) ([
 	}), nil
 }
 
-func (s *fakeStore) CreateInstance(_ context.Context, i gateway.Instance, _ gateway.InstanceSecrets, _ identity.Actor) (gateway.Instance, error) {
+func (s *fakeStore) CreateInstance(
+	_ context.Context, i gateway.Instance, _ gateway.InstanceSecrets, _ identity.Actor,
+) (gateway.Instance, error) {
 	defer s.lock()()
 	i.ID, i.CreatedAt, i.UpdatedAt = s.id(), s.now, s.now
 	s.instances = append(s.instances, i)
@@ -272,14 +298,18 @@ func (s *fakeStore) Instance(_ context.Context, tenant, id string) (gateway.Inst
 	return i, err
 }
 
-func (s *fakeStore) EditInstance(_ context.Context, tenant, id string, e gateway.InstanceEdit, _ identity.Actor) (gateway.Instance, error) {
+func (s *fakeStore) EditInstance(
+	_ context.Context, tenant, id string, e gateway.InstanceEdit, _ identity.Actor,
+) (gateway.Instance, error) {
 	defer s.lock()()
 	for n := range s.instances {
 		i := &s.instances[n]
 		if i.TenantID != tenant || i.ID != id {
 			continue
 		}
-		for to, from := range map[*string]*string{&i.Name: e.Name, &i.AgentURL: e.AgentURL, &i.WelcomeText: e.WelcomeText} {
+		for to, from := range map[*string]*string{
+			&i.Name: e.Name, &i.AgentURL: e.AgentURL, &i.WelcomeText: e.WelcomeText,
+		} {
 			if from != nil {
 				*to = *from
 			}
@@ -297,17 +327,23 @@ func (s *fakeStore) EditInstance(_ context.Context, tenant, id string, e gateway
 
 func (s *fakeStore) ListInstances(_ context.Context, tenant, after string, limit int) ([]gateway.Instance, error) {
 	defer s.lock()()
-	return filterRows(s.instances, limit, func(i gateway.Instance) bool { return i.TenantID == tenant && i.ID > after }), nil
+	return filterRows(
+		s.instances, limit, func(i gateway.Instance) bool { return i.TenantID == tenant && i.ID > after },
+	), nil
 }
 
-func (s *fakeStore) RotateInstanceSecret(ctx context.Context, tenant, id string, _ gateway.SecretKind, _ string, overlap time.Duration, _ identity.Actor) (time.Time, error) {
+func (s *fakeStore) RotateInstanceSecret(
+	ctx context.Context, tenant, id string, _ gateway.SecretKind, _ string, overlap time.Duration, _ identity.Actor,
+) (time.Time, error) {
 	if _, err := s.Instance(ctx, tenant, id); err != nil || overlap == 0 {
 		return time.Time{}, err
 	}
 	return s.now.Add(overlap), nil
 }
 
-func (s *fakeStore) RevokePreviousSecrets(ctx context.Context, tenant, id string, _ gateway.SecretKind, _ identity.Actor) error {
+func (s *fakeStore) RevokePreviousSecrets(
+	ctx context.Context, tenant, id string, _ gateway.SecretKind, _ identity.Actor,
+) error {
 	_, err := s.Instance(ctx, tenant, id)
 	return err
 }
@@ -315,7 +351,9 @@ func (s *fakeStore) RevokePreviousSecrets(ctx context.Context, tenant, id string
 func (s *fakeStore) DeleteInstance(_ context.Context, tenant, id string, _ identity.Actor) error {
 	defer s.lock()()
 	before := len(s.instances)
-	s.instances = slices.DeleteFunc(s.instances, func(i gateway.Instance) bool { return i.TenantID == tenant && i.ID == id })
+	s.instances = slices.DeleteFunc(
+		s.instances, func(i gateway.Instance) bool { return i.TenantID == tenant && i.ID == id },
+	)
 	if len(s.instances) == before {
 		return gateway.ErrNoInstance
 	}
@@ -327,24 +365,26 @@ func withoutFingerprint(k gateway.IdempotencyKey) gateway.IdempotencyKey {
 	return k
 }
 
-func (s *fakeStore) ReserveIdempotencyKey(_ context.Context, k gateway.IdempotencyKey) (gateway.StoredResponse, bool, error) {
+func (s *fakeStore) ReserveIdempotencyKey(
+	_ context.Context, k gateway.IdempotencyKey,
+) (gateway.StoredResponse, bool, error) {
 	defer s.lock()()
-	a, found := s.answers[withoutFingerprint(k)]
+	a, found := s.responses[withoutFingerprint(k)]
 	if !found {
-		s.answers[withoutFingerprint(k)] = gateway.StoredResponse{Fingerprint: k.Fingerprint}
+		s.responses[withoutFingerprint(k)] = gateway.StoredResponse{Fingerprint: k.Fingerprint}
 	}
 	return a, found, nil
 }
 
 func (s *fakeStore) SaveResponse(_ context.Context, k gateway.IdempotencyKey, a gateway.StoredResponse) error {
 	defer s.lock()()
-	s.answers[withoutFingerprint(k)] = a
+	s.responses[withoutFingerprint(k)] = a
 	return nil
 }
 
 func (s *fakeStore) ReleaseIdempotencyKey(_ context.Context, k gateway.IdempotencyKey) error {
 	defer s.lock()()
-	delete(s.answers, withoutFingerprint(k))
+	delete(s.responses, withoutFingerprint(k))
 	return nil
 }
 
@@ -352,19 +392,19 @@ func hasKey(i identity.Identity, k identity.Key) bool {
 	return i.TenantID == k.TenantID && i.CustomerID == k.CustomerID && i.ID == k.IdentityID
 }
 
-func filterRows[T any](all []T, limit int, is func(T) bool) []T {
+func filterRows[T any](rows []T, limit int, match func(T) bool) []T {
 	var found []T
-	for _, row := range all {
-		if is(row) && len(found) < limit {
+	for _, row := range rows {
+		if match(row) && len(found) < limit {
 			found = append(found, row)
 		}
 	}
 	return found
 }
 
-func findRow[T any](all []T, is func(T) bool) (T, error) {
-	for _, row := range all {
-		if is(row) {
+func findRow[T any](rows []T, match func(T) bool) (T, error) {
+	for _, row := range rows {
+		if match(row) {
 			return row, nil
 		}
 	}

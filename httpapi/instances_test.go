@@ -7,13 +7,15 @@ import (
 )
 
 func TestCreateInstance_SecretsShownOnce(t *testing.T) {
-	w := newHarness(t, func(a *API) { a.AllowPrivateAgentURLs = true })
-	made := w.request("POST", "/v1/instances", `{"name":"Support","agent_url":"http://127.0.0.1:9000/events"}`).fields(t)
+	h := newHarness(t, func(a *API) { a.AllowPrivateAgentURLs = true })
+	made := h.request("POST", "/v1/instances", `{"name":"Support","agent_url":"http://127.0.0.1:9000/events"}`).fields(t)
 	secret, _ := strings.CutPrefix(made["webhook_secret"].(string), "whsec_")
-	if raw, err := base64.StdEncoding.DecodeString(secret); err != nil || len(raw) != 32 || !strings.HasPrefix(made["agent_secret_key"].(string), "ask_") {
+	if raw, err := base64.StdEncoding.DecodeString(secret); err != nil || len(raw) != 32 || !strings.HasPrefix(
+		made["agent_secret_key"].(string), "ask_",
+	) {
 		t.Errorf("%v", made)
 	}
-	if again := w.request("GET", "/v1/instances/"+made["id"].(string), "").body; strings.Contains(again, "secret") {
+	if again := h.request("GET", "/v1/instances/"+made["id"].(string), "").body; strings.Contains(again, "secret") {
 		t.Error(again)
 	}
 }

@@ -19,20 +19,22 @@ import (
 
 const unknownID = "01930f6e-ffff-7000-8000-ffffffffffff"
 
-// routePath fills in a route's path. ids override what the world has.
-func (w *harness) routePath(to *operation.Route, ids map[string]string) string {
-	mine := map[string]string{"customer_id": w.customer, "identity_id": w.tenantIdentity, "instance_id": w.instance, "key_id": w.firstKeyID()}
+// routePath returns the path of a route with the IDs of the harness, or those in ids.
+func (h *harness) routePath(to *operation.Route, ids map[string]string) string {
+	values := map[string]string{
+		"customer_id": h.customer, "identity_id": h.tenantIdentity, "instance_id": h.instance, "key_id": h.firstKeyID(),
+	}
 	switch to.ID {
 	case "adopt_identity", "block_sender", "unblock_sender":
-		mine["identity_id"] = w.sender
+		values["identity_id"] = h.sender
 	case "revoke_invite":
-		mine["invite_id"], _ = w.newInvites()
+		values["invite_id"], _ = h.newInvites()
 	case "undo_merge":
-		mine["customer_id"] = w.newMergedCustomer()
+		values["customer_id"] = h.newMergedCustomer()
 	}
-	maps.Copy(mine, ids)
+	maps.Copy(values, ids)
 	path := to.Path
-	for name, id := range mine {
+	for name, id := range values {
 		path = strings.ReplaceAll(path, "{"+name+"}", id)
 	}
 	switch to.ID {
@@ -44,50 +46,50 @@ func (w *harness) routePath(to *operation.Route, ids map[string]string) string {
 	return path
 }
 
-func (w *harness) firstKeyID() string {
-	defer w.store.lock()()
-	return w.store.keys[0].ID
+func (h *harness) firstKeyID() string {
+	defer h.store.lock()()
+	return h.store.keys[0].ID
 }
 
-// exampleRequest gives the example request of a route, with ids of the world.
-func (w *harness) exampleRequest(to *operation.Route) string {
-	return strings.NewReplacer("steve@example.com", "steve@example.org", strings.Trim(exampleOtherID, `"`), w.newCustomer(), strings.Trim(operation.ExampleInstanceID, `"`), w.instance).Replace(to.Example.Request)
+// exampleRequest returns the example request of a route with IDs of the harness.
+func (h *harness) exampleRequest(to *operation.Route) string {
+	return strings.NewReplacer("steve@example.com", "steve@example.org", strings.Trim(exampleOtherID, `"`), h.newCustomer(), strings.Trim(operation.ExampleInstanceID, `"`), h.instance).Replace(to.Example.Request)
 }
 
-func (w *harness) setUpChannels() {
+func (h *harness) setUpChannels() {
 	for _, c := range []adapters.Channel{adapters.SMS, adapters.WhatsApp, adapters.Telegram, adapters.Slack} {
-		_, _ = w.endpoints.Configure(context.Background(), gateway.EndpointConfig{
-			TenantID: identity.DefaultTenant, InstanceID: w.instance, Channel: c, Address: "+61400111222",
+		_, _ = h.endpoints.Configure(context.Background(), gateway.EndpointConfig{
+			TenantID: identity.DefaultTenant, InstanceID: h.instance, Channel: c, Address: "+61400111222",
 		})
 	}
 }
 
-// TestRoutes_MatchExamples sends the example of every route and holds
-// the answer against the example in the document.
+// TestRoutes_MatchExamples sends the example request of each route and compares the response with
+// the example response.
 func TestRoutes_MatchExamples(t *testing.T) {
 	for _, to := range new(API).nativeRoutes() {
 		t.Run(to.ID, func(t *testing.T) {
-			w := newHarness(t)
-			w.setUpChannels()
-			w.addUnknownSender(w.instance, "9")
-			body := w.exampleRequest(to)
-			got := w.request(to.Method, w.routePath(to, nil), strings.ReplaceAll(body, "12345", "99999"))
-			w.expect(got, to.Status, "")
+			h := newHarness(t)
+			h.setUpChannels()
+			h.addUnknownSender(h.instance, "9")
+			body := h.exampleRequest(to)
+			got := h.request(to.Method, h.routePath(to, nil), strings.ReplaceAll(body, "12345", "99999"))
+			h.expect(got, to.Status, "")
 			if to.Status == http.StatusNoContent {
 				if got.body != "" {
-					t.Errorf("a body: %s", got.body)
+					t.Errorf("body = %q, want none", got.body)
 				}
 				return
 			}
 			var want, have any
 			if err := json.Unmarshal([]byte(to.Example.Response), &want); err != nil {
-				t.Fatalf("example: %v", err)
+				t.Fatalf("invalid example: %v", err)
 			}
 			if err := json.Unmarshal([]byte(got.body), &have); err != nil {
 				t.Fatal(err)
 			}
 			if !sameShape(want, have) {
-				t.Errorf("got  %s\nlike %s", got.body, to.Example.Response)
+				t.Errorf("response = %s\nwant the fields of %s", got.body, to.Example.Response)
 			}
 			if got.header.Get("Cache-Control") != "no-store" {
 				t.Errorf("Cache-Control %q", got.header.Get("Cache-Control"))
@@ -96,7 +98,7 @@ func TestRoutes_MatchExamples(t *testing.T) {
 	}
 }
 
-// sameShape reports whether two values have the same fields, all the way down.
+// sameShape reports whether two JSON values have the same fields and types, recursively.
 func sameShape(a, b any) bool {
 	switch a := a.(type) {
 	case map[string]any:
@@ -120,12 +122,12 @@ func sameShape(a, b any) bool {
 	return true
 }
 
-// TestOpenAPI_Document holds the document to the routes: every route is in it, with its
-// scope, examples and errors, and nothing else is.
+// TestOpenAPI_Document checks that the document contains the routes with their scopes, examples and
+// errors, and no other operations.
 func TestOpenAPI_Document(t *testing.T) {
-	w := newHarness(t)
-	got := w.request("GET", "/openapi.json", "", "Authorization")
-	w.expect(got, 200, "")
+	h := newHarness(t)
+	got := h.request("GET", "/openapi.json", "", "Authorization")
+	h.expect(got, 200, "")
 	var doc struct {
 		OpenAPI    string                               `json:"openapi"`
 		Paths      map[string]map[string]map[string]any `json:"paths"`
@@ -135,15 +137,15 @@ func TestOpenAPI_Document(t *testing.T) {
 		t.Fatal(err)
 	}
 	if doc.OpenAPI != "3.1.0" || strings.Contains(got.body, "ErrorModel") || strings.Contains(got.body, "problem+json") {
-		t.Error("not the document of this API")
+		t.Error("the document has another version, or error formats of huma")
 	}
 	operations := 0
 	for _, methods := range doc.Paths {
 		operations += len(methods)
 	}
-	routes := w.api.nativeRoutes()
+	routes := h.api.nativeRoutes()
 	if operations != len(routes) {
-		t.Errorf("%d operations, %d routes", operations, len(routes))
+		t.Errorf("document has %d operations, want %d", operations, len(routes))
 	}
 	for _, to := range routes {
 		op := doc.Paths[to.Path][strings.ToLower(to.Method)]
@@ -152,7 +154,7 @@ func TestOpenAPI_Document(t *testing.T) {
 			continue
 		}
 		if !slices.Contains(identity.Scopes, to.Scope) {
-			t.Errorf("%s: no such scope %s", to.ID, to.Scope)
+			t.Errorf("%s: unknown scope %s", to.ID, to.Scope)
 		}
 		responses := op["responses"].(map[string]any)
 		for _, status := range append(to.ErrorStatuses(), to.Status) {
@@ -180,100 +182,110 @@ func jsonMedia(holder any) map[string]any {
 	return media
 }
 
-// TestRoutes_Scopes calls every route with every scope but its own, and with its own alone.
+// TestRoutes_Scopes requests each route with all scopes except its own, and with only its own.
 func TestRoutes_Scopes(t *testing.T) {
-	w := newHarness(t)
-	w.setUpChannels()
-	for _, to := range w.api.nativeRoutes() {
+	h := newHarness(t)
+	h.setUpChannels()
+	for _, to := range h.api.nativeRoutes() {
 		others := slices.DeleteFunc(slices.Clone(identity.Scopes), func(s string) bool { return s == to.Scope })
-		got := w.request(to.Method, w.routePath(to, nil), w.exampleRequest(to), bearer(w.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: others})))
-		w.expect(got, 403, `{"detail":"Missing scope: `+to.Scope+`"}`)
-		got = w.request(to.Method, w.routePath(to, map[string]string{"customer_id": unknownID, "instance_id": unknownID, "key_id": unknownID}), w.exampleRequest(to),
-			bearer(w.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{to.Scope}})))
+		got := h.request(
+			to.Method, h.routePath(to, nil), h.exampleRequest(to),
+			bearer(h.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: others})),
+		)
+		h.expect(got, 403, `{"detail":"Missing scope: `+to.Scope+`"}`)
+		got = h.request(to.Method, h.routePath(to, map[string]string{
+			"customer_id": unknownID, "instance_id": unknownID, "key_id": unknownID,
+		}), h.exampleRequest(to),
+			bearer(h.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{to.Scope}})))
 		if got.status == 403 && to.ID != "create_key" || got.status == 401 || got.status >= 500 {
-			t.Errorf("%s with its scope: %d %s", to.ID, got.status, got.body)
+			t.Errorf("%s with its scope = %d %s", to.ID, got.status, got.body)
 		}
 	}
 }
 
-// TestRoutes_OtherTenantNotFound compares, byte for byte, what is said of ids of another
-// tenant with what is said of ids that do not exist.
+// TestRoutes_OtherTenantNotFound checks that the response to an ID of another tenant is that to an
+// unknown ID.
 func TestRoutes_OtherTenantNotFound(t *testing.T) {
-	w := newHarness(t)
-	w.setUpChannels()
-	keys, _ := w.store.ListAPIKeys(context.Background(), otherTenant, "", 1)
-	_, strangeInvite := w.newInvites()
-	for _, to := range w.api.nativeRoutes() {
-		for name, strange := range map[string]string{"customer_id": w.foreignCustomer, "identity_id": w.foreignIdentity, "instance_id": w.foreignInstance, "key_id": keys[0].ID, "invite_id": strangeInvite} {
+	h := newHarness(t)
+	h.setUpChannels()
+	keys, _ := h.store.ListAPIKeys(context.Background(), otherTenant, "", 1)
+	_, foreignInvite := h.newInvites()
+	for _, to := range h.api.nativeRoutes() {
+		for name, id := range map[string]string{
+			"customer_id": h.foreignCustomer, "identity_id": h.foreignIdentity, "instance_id": h.foreignInstance,
+			"key_id": keys[0].ID, "invite_id": foreignInvite,
+		} {
 			if !strings.Contains(to.Path, "{"+name+"}") {
 				continue
 			}
-			theirs := w.request(to.Method, w.routePath(to, map[string]string{name: strange}), w.exampleRequest(to))
-			unknown := w.request(to.Method, w.routePath(to, map[string]string{name: unknownID}), w.exampleRequest(to))
-			if theirs.status != 404 || theirs.body != unknown.body || unknown.status != 404 {
-				t.Errorf("%s %s: %d %s, unknown %d %s", to.ID, name, theirs.status, theirs.body, unknown.status, unknown.body)
+			foreign := h.request(to.Method, h.routePath(to, map[string]string{name: id}), h.exampleRequest(to))
+			unknown := h.request(to.Method, h.routePath(to, map[string]string{name: unknownID}), h.exampleRequest(to))
+			if foreign.status != 404 || foreign.body != unknown.body || unknown.status != 404 {
+				t.Errorf(
+					"%s with a foreign %s = %d %s, unknown ID %d %s", to.ID, name, foreign.status, foreign.body,
+					unknown.status, unknown.body,
+				)
 			}
 		}
 	}
-	// and an identity of ours under another customer of ours
-	other := w.request("POST", "/v1/customers", `{}`).fields(t)["id"].(string)
-	for _, to := range w.api.nativeRoutes() {
+	// An identity of another customer of the same tenant is not found either.
+	other := h.request("POST", "/v1/customers", `{}`).fields(t)["id"].(string)
+	for _, to := range h.api.nativeRoutes() {
 		if strings.Contains(to.Path, "{customer_id}") && strings.Contains(to.Path, "{identity_id}") && to.ID != "adopt_identity" {
-			got := w.request(to.Method, w.routePath(to, map[string]string{"customer_id": other}), w.exampleRequest(to))
-			w.expect(got, 404, `{"detail":"Identity not found"}`)
+			got := h.request(to.Method, h.routePath(to, map[string]string{"customer_id": other}), h.exampleRequest(to))
+			h.expect(got, 404, `{"detail":"Identity not found"}`)
 		}
 	}
 }
 
-// TestRoutes_MassAssignment tries to set what is not the caller's to set, on every route
-// that takes a body.
+// TestRoutes_MassAssignment sends read-only and internal fields to each route that has a body.
 func TestRoutes_MassAssignment(t *testing.T) {
-	w := newHarness(t)
-	for _, to := range w.api.nativeRoutes() {
+	h := newHarness(t)
+	for _, to := range h.api.nativeRoutes() {
 		if to.Example.Request == "" {
 			continue
 		}
-		known := w.api.routesByID[to.ID].Schema.Properties
+		known := h.api.routesByID[to.ID].Schema.Properties
 		for _, field := range []string{"id", "ID", "Id", "customer_id", "identity_id", "tenant_id", "tenantId", "verified", "Verified", "VERIFIED", "verified_at",
 			"role_override", "ROLE_OVERRIDE", "created_at", "updated_at", "claim_gen", "agent_secret_key", "webhook_secret", "hash", "hint", "scopes", "ſcopes", "Scopes",
 			"channel", "Channel", "ſtatus", "status", "__proto__", ""} {
 			if known[field] != nil {
 				continue
 			}
-			body := strings.TrimSuffix(strings.TrimSpace(w.exampleRequest(to)), "}") + fmt.Sprintf(",%q:true}", field)
-			got := w.request(to.Method, w.routePath(to, nil), body)
+			body := strings.TrimSuffix(strings.TrimSpace(h.exampleRequest(to)), "}") + fmt.Sprintf(",%q:true}", field)
+			got := h.request(to.Method, h.routePath(to, nil), body)
 			want := fmt.Sprintf(`{"detail":[{"type":"extra_forbidden","loc":["body",%q],"msg":"Extra inputs are not permitted"}]}`, field)
-			w.expect(got, 422, want)
+			h.expect(got, 422, want)
 		}
 	}
 	body := `{"channel":"telegram","external_id":"555","metadata":{"role_override":"owner","verified":true}}`
-	got := w.request("POST", "/v1/customers/"+w.customer+"/identities", body).fields(t)
+	got := h.request("POST", "/v1/customers/"+h.customer+"/identities", body).fields(t)
 	if got["role_override"] != nil || got["verified"] != false {
-		t.Errorf("metadata is more than data: %v", got)
+		t.Errorf("metadata changed the identity: %v", got)
 	}
 }
 
-// TestRoutes_NoSecretEchoed sends secrets in every field of every body, in ways that are
-// refused.
+// TestRoutes_NoSecretEchoed sends secrets in all fields of all bodies and checks that error
+// responses do not contain them.
 func TestRoutes_NoSecretEchoed(t *testing.T) {
-	w := newHarness(t)
+	h := newHarness(t)
 	const canary = "hg-canary-4711"
-	for _, to := range w.api.nativeRoutes() {
-		shape := w.api.routesByID[to.ID]
-		for _, name := range shape.Fields {
+	for _, to := range h.api.nativeRoutes() {
+		route := h.api.routesByID[to.ID]
+		for _, name := range route.Fields {
 			for _, body := range []string{
 				fmt.Sprintf(`{%q:{"a":%q}}`, name, canary), fmt.Sprintf(`{%q:[%q]}`, name, canary), fmt.Sprintf(`{%q:%q,"zzz":%q}`, name, canary, canary),
 				fmt.Sprintf(`{%q:%q,}`, name, canary), fmt.Sprintf(`{%q:"%s`, name, canary), fmt.Sprintf(`{%q:"%s\u0000"}`, name, canary), fmt.Sprintf(`{%q:"%s","a":1e999999}`, name, canary),
 				fmt.Sprintf(`%q`, canary), canary,
 			} {
-				got := w.request(to.Method, w.routePath(to, nil), body)
+				got := h.request(to.Method, h.routePath(to, nil), body)
 				if got.status >= 500 || got.status >= 400 && strings.Contains(got.body, "canary") {
 					t.Errorf("%s %s: %d %s", to.ID, body, got.status, got.body)
 				}
 			}
 		}
 	}
-	if strings.Contains(w.log.String(), canary) {
-		t.Error("a secret in the log")
+	if strings.Contains(h.log.String(), canary) {
+		t.Error("the log contains a secret")
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"hydragate/identity"
 )
 
-// fakeStaff knows tokens by heart.
+// fakeStaff verifies tokens by looking them up.
 type fakeStaff map[string]operation.StaffMember
 
 func (f fakeStaff) Verify(_ context.Context, token string) (operation.StaffMember, error) {
@@ -28,62 +28,68 @@ func (f fakeStaff) Verify(_ context.Context, token string) (operation.StaffMembe
 const (
 	staffToken     = "eyJh.matt.sig"
 	allScopesToken = "eyJh.second.sig"
-	noScopesToken  = "eyJh.nobody.sig"
+	noScopesToken  = "eyJh.noscopes.sig"
 )
 
 func withStaff(a *API) {
 	a.StaffIssuer = "https://login.example.com/"
 	a.Staff = fakeStaff{
-		staffToken:     {Subject: "auth0|matt", Scopes: []string{"customers:read", "customers:write", "claims:issue", "identities:write"}},
+		staffToken: {
+			Subject: "auth0|matt",
+			Scopes:  []string{"customers:read", "customers:write", "claims:issue", "identities:write"},
+		},
 		allScopesToken: {Subject: "line\nbreak", Scopes: identity.Scopes},
-		noScopesToken:  {Subject: "nobody"},
+		noScopesToken:  {Subject: "noscopes"},
 	}
 }
 
 func TestStaff_Authentication(t *testing.T) {
-	w := newHarness(t, withStaff)
-	long := w.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: identity.Scopes})
+	h := newHarness(t, withStaff)
+	long := h.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: identity.Scopes})
 	for name, c := range map[string]struct {
 		headers []string
 		status  int
 		body    string
 	}{
-		"staff":             {[]string{bearer(staffToken)}, 200, ""},
-		"key still":         {[]string{bearer(long)}, 200, ""},
-		"no rights":         {[]string{bearer(noScopesToken)}, 403, `{"detail":"Missing scope: customers:read"}`},
-		"not recognised":    {[]string{bearer("eyJh.forged.sig")}, 401, `{"detail":"Not authenticated"}`},
-		"too long":          {[]string{bearer("eyJh." + strings.Repeat("x", maxJWTBytes) + ".sig")}, 401, ""},
-		"issuer down":       {[]string{bearer("eyJh.x.down")}, 503, ""},
-		"not as a key":      {[]string{"Authorization", "X-Api-Key: " + staffToken}, 401, ""},
-		"with another key":  {[]string{bearer(staffToken), "X-Api-Key: " + long}, 401, ""},
-		"not in the query":  {[]string{"Authorization"}, 401, ""},
-		"of another scheme": {[]string{"Authorization: Basic " + staffToken}, 401, ""},
+		"staff":           {[]string{bearer(staffToken)}, 200, ""},
+		"API key":         {[]string{bearer(long)}, 200, ""},
+		"no scopes":       {[]string{bearer(noScopesToken)}, 403, `{"detail":"Missing scope: customers:read"}`},
+		"invalid":         {[]string{bearer("eyJh.forged.sig")}, 401, `{"detail":"Not authenticated"}`},
+		"too long":        {[]string{bearer("eyJh." + strings.Repeat("x", maxJWTBytes) + ".sig")}, 401, ""},
+		"issuer down":     {[]string{bearer("eyJh.x.down")}, 503, ""},
+		"in X-Api-Key":    {[]string{"Authorization", "X-Api-Key: " + staffToken}, 401, ""},
+		"with an API key": {[]string{bearer(staffToken), "X-Api-Key: " + long}, 401, ""},
+		"in the query":    {[]string{"Authorization"}, 401, ""},
+		"other scheme":    {[]string{"Authorization: Basic " + staffToken}, 401, ""},
 	} {
-		got := w.request("GET", "/v1/customers?access_token="+staffToken, "", c.headers...)
+		got := h.request("GET", "/v1/customers?access_token="+staffToken, "", c.headers...)
 		if got.status != c.status || c.body != "" && got.body != c.body {
-			t.Errorf("%s: %d %s", name, got.status, got.body)
+			t.Errorf("%s: got %d %s, want %d %s", name, got.status, got.body, c.status, c.body)
 		}
 	}
-	if got := w.request("GET", "/v1/customers", "", bearer("eyJh.x.down")); got.header.Get("Retry-After") == "" {
+	if got := h.request("GET", "/v1/customers", "", bearer("eyJh.x.down")); got.header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
-	if log := w.log.String(); strings.Contains(log, staffToken) || !strings.Contains(log, `"key":"user:auth0|matt"`) {
-		t.Error(log)
+	if log := h.log.String(); strings.Contains(log, staffToken) || !strings.Contains(log, `"key":"user:auth0|matt"`) {
+		t.Errorf("log = %s", log)
 	}
 }
 
 func TestStaff_Disabled(t *testing.T) {
-	w := newHarness(t)
-	w.expect(w.request("GET", "/v1/customers", "", bearer(staffToken)), 401, "")
-	w.expect(w.request("GET", "/v1/customers", "", bearer("eyJh."+strings.Repeat("x", 5000)+".sig")), 401, "")
+	h := newHarness(t)
+	h.expect(h.request("GET", "/v1/customers", "", bearer(staffToken)), 401, "")
+	h.expect(h.request("GET", "/v1/customers", "", bearer("eyJh."+strings.Repeat("x", 5000)+".sig")), 401, "")
 }
 
-// A bootstrap key may be any text, also one that looks like a token.
+// TestAuthentication_KeyResemblesJWT checks that an API key that looks like a JWT is accepted.
 func TestAuthentication_KeyResemblesJWT(t *testing.T) {
-	w := newHarness(t, withStaff)
-	const odd = "eyJhbGciOiJ.admin-key-of-long-ago.down"
-	_, _ = w.store.CreateAPIKey(t.Context(), identity.APIKey{TenantID: identity.DefaultTenant, Scopes: identity.Scopes}, identity.HashToken(odd), "")
-	w.expect(w.request("GET", "/v1/customers", "", bearer(odd)), 200, "")
+	h := newHarness(t, withStaff)
+	const key = "eyJhbGciOiJ.admin-key.down"
+	_, _ = h.store.CreateAPIKey(
+		t.Context(), identity.APIKey{TenantID: identity.DefaultTenant, Scopes: identity.Scopes},
+		identity.HashToken(key), "",
+	)
+	h.expect(h.request("GET", "/v1/customers", "", bearer(key)), 200, "")
 }
 
 func TestStaff_Actor(t *testing.T) {
@@ -98,28 +104,29 @@ func TestStaff_Actor(t *testing.T) {
 	} {
 		got := identity.APIKey{ID: "x", User: sanitizeSubject(subject)}.Actor()
 		if hashed := strings.HasSuffix(string(want), "~"); got != want && (!hashed || len(got) != len("user:~")+32 || !strings.HasPrefix(string(got), string(want))) {
-			t.Errorf("%q: %q", subject, got)
+			t.Errorf("actor of subject %q = %q, want %q", subject, got, want)
 		}
 	}
 	if sanitizeSubject("a b") == sanitizeSubject("a  b") {
-		t.Error("two people are one")
+		t.Error("different subjects have the same name")
 	}
 }
 
-// Each person has a rate limit and idempotency keys of their own.
+// TestStaff_SeparateCallers checks that rate limits and idempotency keys are separate for each
+// member of staff.
 func TestStaff_SeparateCallers(t *testing.T) {
-	w := newHarness(t, withStaff, func(a *API) { a.Limiter.Rate, a.Limiter.Burst = 0.001, 2 })
-	first := w.request("POST", "/v1/customers", `{"first_name":"Steve"}`, bearer(staffToken), "Idempotency-Key: one")
-	w.expect(first, 201, "")
-	w.expect(w.request("POST", "/v1/customers", `{"first_name":"Steve"}`, bearer(staffToken), "Idempotency-Key: one"), 201, first.body)
-	w.expect(w.request("GET", "/v1/customers", "", bearer(staffToken)), 429, "")
-	if other := w.request("POST", "/v1/customers", `{"first_name":"Steve"}`, bearer(allScopesToken), "Idempotency-Key: one"); other.status != 201 || other.body == first.body {
+	h := newHarness(t, withStaff, func(a *API) { a.Limiter.Rate, a.Limiter.Burst = 0.001, 2 })
+	first := h.request("POST", "/v1/customers", `{"first_name":"Steve"}`, bearer(staffToken), "Idempotency-Key: one")
+	h.expect(first, 201, "")
+	h.expect(h.request("POST", "/v1/customers", `{"first_name":"Steve"}`, bearer(staffToken), "Idempotency-Key: one"), 201, first.body)
+	h.expect(h.request("GET", "/v1/customers", "", bearer(staffToken)), 429, "")
+	if other := h.request("POST", "/v1/customers", `{"first_name":"Steve"}`, bearer(allScopesToken), "Idempotency-Key: one"); other.status != 201 || other.body == first.body {
 		t.Errorf("%d %s", other.status, other.body)
 	}
 }
 
 func TestStaff_OpenAPI(t *testing.T) {
-	w := newHarness(t, withStaff)
+	h := newHarness(t, withStaff)
 	var doc struct {
 		Components struct {
 			SecuritySchemes map[string]struct {
@@ -131,7 +138,7 @@ func TestStaff_OpenAPI(t *testing.T) {
 			Security []map[string][]string `json:"security"`
 		} `json:"paths"`
 	}
-	if err := json.Unmarshal([]byte(w.request("GET", "/openapi.json", "").body), &doc); err != nil {
+	if err := json.Unmarshal([]byte(h.request("GET", "/openapi.json", "").body), &doc); err != nil {
 		t.Fatal(err)
 	}
 	if s := doc.Components.SecuritySchemes["staff"]; s.Type != "openIdConnect" || s.URL != "https://login.example.com/.well-known/openid-configuration" {
@@ -142,14 +149,14 @@ func TestStaff_OpenAPI(t *testing.T) {
 	}
 }
 
-// What recognising fails for, of its own accord, is not the caller's fault.
+// failingStaff returns an unexpected error.
 type failingStaff struct{}
 
 func (failingStaff) Verify(context.Context, string) (operation.StaffMember, error) {
-	return operation.StaffMember{}, errors.New("out of order")
+	return operation.StaffMember{}, errors.New("unexpected")
 }
 
 func TestStaff_VerifierError(t *testing.T) {
-	w := newHarness(t, func(a *API) { a.Staff = failingStaff{} })
-	w.expect(w.request("GET", "/v1/customers", "", bearer(staffToken)), 500, `{"detail":"Internal Server Error"}`)
+	h := newHarness(t, func(a *API) { a.Staff = failingStaff{} })
+	h.expect(h.request("GET", "/v1/customers", "", bearer(staffToken)), 500, `{"detail":"Internal Server Error"}`)
 }

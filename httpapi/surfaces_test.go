@@ -16,7 +16,8 @@ import (
 	"hydragate/identity"
 )
 
-// fakeSurfaces answers with one user and one contact identity, or with err.
+// fakeSurfaces is a store with one user and one contact identity. If err is set, its methods return
+// it.
 type fakeSurfaces struct {
 	err    error
 	panics bool
@@ -24,7 +25,7 @@ type fakeSurfaces struct {
 
 func (f *fakeSurfaces) user() (identity.User, error) {
 	if f.panics {
-		panic("the store fell over with hg_live_canary")
+		panic("store failed with hg_live_canary")
 	}
 	return identity.User{
 		Customer: identity.Customer{ID: unknownID, FirstName: "Steve", LastName: "Example", Email: "steve@example.com", PhoneNumber: "+61400111222", Metadata: []byte(`{"customData":{"tier":"gold"},"own":1}`)},
@@ -34,10 +35,13 @@ func (f *fakeSurfaces) user() (identity.User, error) {
 
 func (f *fakeSurfaces) contact() (identity.ContactIdentity, error) {
 	if f.panics {
-		panic("the store fell over with hg_live_canary")
+		panic("store failed with hg_live_canary")
 	}
 	return identity.ContactIdentity{
-		Identity:  identity.Identity{ID: unknownID, CustomerID: unknownID, Channel: "twitter", ExternalID: "1", DisplayName: "Steve", Username: "@steve"},
+		Identity: identity.Identity{
+			ID: unknownID, CustomerID: unknownID, Channel: "twitter", ExternalID: "1", DisplayName: "Steve",
+			Username: "@steve",
+		},
 		AvatarURL: "https://a.example.com", InfoURL: "https://b.example.com", PageURL: "https://c.example.com",
 	}, f.err
 }
@@ -65,7 +69,9 @@ func (f *fakeSurfaces) DeleteUser(context.Context, string, string, identity.Acto
 	return err
 }
 
-func (f *fakeSurfaces) ContactIdentities(context.Context, identity.ContactQuery) ([]identity.ContactIdentity, int, error) {
+func (f *fakeSurfaces) ContactIdentities(
+	context.Context, identity.ContactQuery,
+) ([]identity.ContactIdentity, int, error) {
 	i, err := f.contact()
 	return []identity.ContactIdentity{i}, 1, err
 }
@@ -74,11 +80,15 @@ func (f *fakeSurfaces) ContactIdentity(context.Context, string, string) (identit
 	return f.contact()
 }
 
-func (f *fakeSurfaces) CreateContactIdentity(context.Context, identity.ContactIdentity, identity.Actor) (identity.ContactIdentity, error) {
+func (f *fakeSurfaces) CreateContactIdentity(
+	context.Context, identity.ContactIdentity, identity.Actor,
+) (identity.ContactIdentity, error) {
 	return f.contact()
 }
 
-func (f *fakeSurfaces) ReplaceContactIdentity(context.Context, identity.ContactIdentity, *string, identity.Actor) (identity.ContactIdentity, error) {
+func (f *fakeSurfaces) ReplaceContactIdentity(
+	context.Context, identity.ContactIdentity, *string, identity.Actor,
+) (identity.ContactIdentity, error) {
 	return f.contact()
 }
 
@@ -95,87 +105,89 @@ func newSurfaceHarness(t *testing.T, change ...func(*API)) (*harness, *fakeSurfa
 	}}, change...)...), f
 }
 
-// requestSurface calls a route of a surface with its example and the key that opens it.
-func (w *harness) requestSurface(to *operation.Route) response {
+// requestSurface sends the example request of a route of a surface with the key of the surface.
+func (h *harness) requestSurface(to *operation.Route) response {
 	path := strings.ReplaceAll(to.Path, "{id}", unknownID)
 	if to.ID == "search_user" {
 		path += "?fkId=1"
 	}
-	return w.request(to.Method, path, to.Example.Request, "Agent-Secret-Key: ask_1")
+	return h.request(to.Method, path, to.Example.Request, "Agent-Secret-Key: ask_1")
 }
 
 func TestSurface_MatchesExamples(t *testing.T) {
-	w, _ := newSurfaceHarness(t)
-	for _, to := range w.api.surfaceRoutes() {
-		got := w.requestSurface(to)
-		w.expect(got, to.Status, "")
+	h, _ := newSurfaceHarness(t)
+	for _, to := range h.api.surfaceRoutes() {
+		got := h.requestSurface(to)
+		h.expect(got, to.Status, "")
 		if to.Status == 204 {
-			w.expect(got, 204, "")
+			h.expect(got, 204, "")
 			continue
 		}
 		var want, have any
-		if err := errors.Join(json.Unmarshal([]byte(to.Example.Response), &want), json.Unmarshal([]byte(got.body), &have)); err != nil {
+		if err := errors.Join(
+			json.Unmarshal([]byte(to.Example.Response), &want), json.Unmarshal([]byte(got.body), &have),
+		); err != nil {
 			t.Fatalf("%s: %v", to.ID, err)
 		}
 		if !sameShape(want, have) {
-			t.Errorf("%s: got %s\nlike %s", to.ID, got.body, to.Example.Response)
+			t.Errorf("%s: response = %s\nwant the fields of %s", to.ID, got.body, to.Example.Response)
 		}
 	}
 }
 
-// TestSurface_Failures makes every route of the surfaces fail in each way that is ours.
+// TestSurface_Failures checks the response of each route of the surfaces to internal errors.
 func TestSurface_Failures(t *testing.T) {
-	w, f := newSurfaceHarness(t)
+	h, f := newSurfaceHarness(t)
 	for name, c := range map[string]struct {
 		err            error
-		explode        bool
+		panics         bool
 		status         int
 		user, contacts string
 	}{
-		"Unexpected": {errors.New("dial: canary"), false, 500, `{"status":500,"message":"Internal Server Error"}`, `{"errorCode":"InternalServerError","message":"Internal Server Error"}`},
-		"Panic":      {nil, true, 500, `{"status":500,"message":"Internal Server Error"}`, `{"errorCode":"InternalServerError","message":"Internal Server Error"}`},
-		"Late":       {context.DeadlineExceeded, false, 503, `{"status":503,"message":"Service Unavailable"}`, `{"errorCode":"ServiceUnavailable","message":"Service Unavailable"}`},
+		"unexpected error": {errors.New("dial: canary"), false, 500, `{"status":500,"message":"Internal Server Error"}`, `{"errorCode":"InternalServerError","message":"Internal Server Error"}`},
+		"panic":            {nil, true, 500, `{"status":500,"message":"Internal Server Error"}`, `{"errorCode":"InternalServerError","message":"Internal Server Error"}`},
+		"timeout":          {context.DeadlineExceeded, false, 503, `{"status":503,"message":"Service Unavailable"}`, `{"errorCode":"ServiceUnavailable","message":"Service Unavailable"}`},
 	} {
-		f.err, f.panics = c.err, c.explode
-		for _, to := range w.api.surfaceRoutes() {
+		f.err, f.panics = c.err, c.panics
+		for _, to := range h.api.surfaceRoutes() {
 			want := c.contacts
 			if to.Tag == userapi.TagUsers {
 				want = c.user
 			}
-			if got := w.requestSurface(to); got.status != c.status || got.body != want || got.header.Get("Content-Type") != "application/json" {
+			if got := h.requestSurface(to); got.status != c.status || got.body != want || got.header.Get("Content-Type") != "application/json" {
 				t.Errorf("%s %s: %d %s %v", name, to.ID, got.status, got.body, got.header)
 			}
 		}
 	}
-	if log := w.log.String(); !strings.Contains(log, "handler panicked") || strings.Contains(log, "hg_live_canary") {
-		t.Errorf("log: %s", log)
+	if log := h.log.String(); !strings.Contains(log, "handler panicked") || strings.Contains(log, "hg_live_canary") {
+		t.Errorf("log = %s", log)
 	}
 }
 
 func TestSurface_RateLimit(t *testing.T) {
-	w, _ := newSurfaceHarness(t, func(a *API) { a.Limiter.Rate, a.Limiter.Burst = 1, 1 })
-	w.expect(w.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: ask_1"), 200, "")
-	got := w.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: ask_1")
-	w.expect(got, 429, `{"status":429,"name":"TOO_MANY_REQUESTS_ERROR","message":"Too Many Requests","details":{"code":"RATE_LIMIT_EXCEEDED"}}`)
+	h, _ := newSurfaceHarness(t, func(a *API) { a.Limiter.Rate, a.Limiter.Burst = 1, 1 })
+	h.expect(h.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: ask_1"), 200, "")
+	got := h.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: ask_1")
+	h.expect(got, 429, `{"status":429,"name":"TOO_MANY_REQUESTS_ERROR","message":"Too Many Requests","details":{"code":"RATE_LIMIT_EXCEEDED"}}`)
 	if got.header.Get("Retry-After") != "1" {
-		t.Errorf("headers %v", got.header)
+		t.Errorf("header = %v, want Retry-After 1", got.header)
 	}
-	w.expect(w.request("GET", "/v4/global/contactIdentities", ""), 200, "")
-	w.expect(w.request("GET", "/v4/global/contactIdentities", ""), 429, `{"errorCode":"TooManyRequests","message":"Too Many Requests"}`)
+	h.expect(h.request("GET", "/v4/global/contactIdentities", ""), 200, "")
+	h.expect(h.request("GET", "/v4/global/contactIdentities", ""), 429, `{"errorCode":"TooManyRequests","message":"Too Many Requests"}`)
 }
 
-// TestSurface_Disabled: without a store for them nothing of them is.
+// TestSurface_Disabled checks that an API without surfaces does not serve or document them.
 func TestSurface_Disabled(t *testing.T) {
-	w := newHarness(t)
-	w.expect(w.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: ask_1"), 404, `{"detail":"Not Found"}`)
-	w.expect(w.request("GET", "/global/contactIdentities", ""), 404, `{"detail":"Not Found"}`)
-	if strings.Contains(w.request("GET", "/openapi.json", "").body, "contactIdentities") {
-		t.Error("in the document all the same")
+	h := newHarness(t)
+	h.expect(h.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: ask_1"), 404, `{"detail":"Not Found"}`)
+	h.expect(h.request("GET", "/global/contactIdentities", ""), 404, `{"detail":"Not Found"}`)
+	if strings.Contains(h.request("GET", "/openapi.json", "").body, "contactIdentities") {
+		t.Error("the document contains a surface that is not served")
 	}
 }
 
 func TestSurface_OpenAPI(t *testing.T) {
-	w, _ := newSurfaceHarness(t)
+	h, _ := newSurfaceHarness(t)
 	var doc struct {
 		Paths      map[string]map[string]map[string]any `json:"paths"`
 		Tags       []struct{ Name string }              `json:"tags"`
@@ -184,7 +196,7 @@ func TestSurface_OpenAPI(t *testing.T) {
 			SecuritySchemes map[string]any `json:"securitySchemes"`
 		} `json:"components"`
 	}
-	text := w.request("GET", "/openapi.json", "").body
+	text := h.request("GET", "/openapi.json", "").body
 	if err := json.Unmarshal([]byte(text), &doc); err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +205,7 @@ func TestSurface_OpenAPI(t *testing.T) {
 			t.Errorf("no tag %s", tag)
 		}
 	}
-	for _, to := range w.api.surfaceRoutes() {
+	for _, to := range h.api.surfaceRoutes() {
 		op := doc.Paths[to.Path][strings.ToLower(to.Method)]
 		if op == nil || op["operationId"] != to.ID || op["security"] == nil || strings.Contains(op["description"].(string), "``") {
 			t.Errorf("%s: %v", to.ID, op)
@@ -210,7 +222,7 @@ func TestSurface_OpenAPI(t *testing.T) {
 			}
 		}
 		if responses["422"] != nil || strings.Contains(text, "ErrorModel") {
-			t.Errorf("%s: an error of another surface", to.ID)
+			t.Errorf("%s: document contains errors of another surface", to.ID)
 		}
 	}
 	for _, ref := range strings.Split(text, `"$ref":"#/components/schemas/`)[1:] {

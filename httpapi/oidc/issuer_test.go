@@ -34,7 +34,9 @@ type fakeIssuer struct {
 }
 
 func newFakeIssuer(t *testing.T) *fakeIssuer {
-	i := &fakeIssuer{t: t, keys: map[string]crypto.Signer{"e1": newECKey(t), "r1": newRSAKey(t)}, requestCounts: map[string]int{}}
+	i := &fakeIssuer{
+		t: t, keys: map[string]crypto.Signer{"e1": newECKey(t), "r1": newRSAKey(t)}, requestCounts: map[string]int{},
+	}
 	i.Server = httptest.NewServer(i)
 	t.Cleanup(i.Close)
 	return i
@@ -82,7 +84,10 @@ func (i *fakeIssuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if jwksURI == "" {
 			jwksURI = i.URL + "/keys"
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"issuer": i.URL, "jwks_uri": jwksURI, "id_token_signing_alg_values_supported": []string{"none", "HS256", "RS256"}})
+		_ = json.NewEncoder(w).Encode(map[string]any{
+			"issuer": i.URL, "jwks_uri": jwksURI,
+			"id_token_signing_alg_values_supported": []string{"none", "HS256", "RS256"},
+		})
 	case "/keys":
 		set := append([]any{}, i.extraKeys...)
 		for id, k := range i.keys {
@@ -110,9 +115,13 @@ func publicJWK(id string, k crypto.Signer) map[string]string {
 	switch pub := k.Public().(type) {
 	case *ecdsa.PublicKey:
 		b, _ := pub.Bytes()
-		return map[string]string{"kty": "EC", "crv": "P-256", "use": "sig", "kid": id, "x": b64(b[1:33]), "y": b64(b[33:])}
+		return map[string]string{
+			"kty": "EC", "crv": "P-256", "use": "sig", "kid": id, "x": b64(b[1:33]), "y": b64(b[33:]),
+		}
 	case *rsa.PublicKey:
-		return map[string]string{"kty": "RSA", "use": "sig", "kid": id, "alg": "RS256", "n": b64(pub.N.Bytes()), "e": "AQAB"}
+		return map[string]string{
+			"kty": "RSA", "use": "sig", "kid": id, "alg": "RS256", "n": b64(pub.N.Bytes()), "e": "AQAB",
+		}
 	}
 	return nil
 }

@@ -42,7 +42,9 @@ func (l *lockedText) String() string {
 
 func newVerifierFixture(t *testing.T) *verifierFixture {
 	d := &verifierFixture{fakeIssuer: newFakeIssuer(t), log: &lockedText{}, start: time.Now()}
-	d.verifier = NewVerifier(d.URL, "hydragate", slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	d.verifier = NewVerifier(
+		d.URL, "hydragate", slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	)
 	d.verifier.now = func() time.Time { return d.start.Add(time.Duration(d.clock.Load()) * time.Second) }
 	d.verifier.keys.now = d.verifier.now
 	return d
@@ -52,7 +54,9 @@ func newVerifierFixture(t *testing.T) *verifierFixture {
 func (f *verifierFixture) token(change func(header, claims map[string]any)) string {
 	now := f.verifier.now().Unix()
 	header := map[string]any{"alg": "ES256", "kid": "e1", "typ": "JWT"}
-	claims := map[string]any{"iss": f.URL, "aud": "hydragate", "sub": "matt", "iat": now, "exp": now + 300, "role": "staff"}
+	claims := map[string]any{
+		"iss": f.URL, "aud": "hydragate", "sub": "matt", "iat": now, "exp": now + 300, "role": "staff",
+	}
 	if change != nil {
 		change(header, claims)
 	}
@@ -66,33 +70,43 @@ func TestVerifier(t *testing.T) {
 		change func(h, c map[string]any)
 		good   bool
 	}{
-		"ES256":                                 {nil, true},
-		"RS256":                                 {func(h, _ map[string]any) { h["alg"], h["kid"] = "RS256", "r1" }, true},
+		"ES256": {nil, true},
+		"RS256": {
+			func(h, _ map[string]any) { h["alg"], h["kid"] = "RS256", "r1" }, true,
+		},
 		"access token":                          {func(h, _ map[string]any) { h["typ"] = "at+jwt" }, true},
 		"access token with the full media type": {func(h, _ map[string]any) { h["typ"] = "application/AT+JWT" }, true},
 		"no type":                               {func(h, _ map[string]any) { delete(h, "typ") }, true},
-		"no key ID":                             {func(h, _ map[string]any) { delete(h, "kid"); h["kid"] = "e1" }, true},
-		"several audiences":                     {func(_, c map[string]any) { c["aud"] = []string{"crm", "hydragate"} }, true},
-		"expired within clock skew":             {func(_, c map[string]any) { c["exp"] = now - 59 }, true},
-		"expired":                               {func(_, c map[string]any) { c["exp"] = now - 61 }, false},
-		"no expiry":                             {func(_, c map[string]any) { delete(c, "exp") }, false},
-		"not yet valid within clock skew":       {func(_, c map[string]any) { c["nbf"] = now + 55 }, true},
-		"not yet valid":                         {func(_, c map[string]any) { c["nbf"] = now + 90 }, false},
-		"nbf is a string":                       {func(_, c map[string]any) { c["nbf"] = "tomorrow" }, false},
-		"wrong audience":                        {func(_, c map[string]any) { c["aud"] = "crm" }, false},
-		"no audience":                           {func(_, c map[string]any) { delete(c, "aud") }, false},
-		"wrong issuer":                          {func(_, c map[string]any) { c["iss"] = "https://login.example.com" }, false},
-		"issuer with a trailing slash":          {func(_, c map[string]any) { c["iss"] = d.URL + "/" }, false},
-		"no subject":                            {func(_, c map[string]any) { delete(c, "sub") }, false},
-		"alg none":                              {func(h, _ map[string]any) { h["alg"] = "none" }, false},
-		"alg nOnE":                              {func(h, _ map[string]any) { h["alg"] = "nOnE" }, false},
-		"HS256 with the public RSA key":         {func(h, _ map[string]any) { h["alg"], h["kid"] = "HS256", "r1" }, false},
-		"HS256 with the public EC key":          {func(h, _ map[string]any) { h["alg"] = "HS256" }, false},
-		"algorithm of another key":              {func(h, _ map[string]any) { h["alg"] = "RS256" }, false},
-		"another algorithm of the key":          {func(h, _ map[string]any) { h["alg"], h["kid"] = "PS256", "r1" }, false},
-		"logout token by type":                  {func(h, _ map[string]any) { h["typ"] = "logout+jwt" }, false},
-		"logout token by claims":                {func(_, c map[string]any) { c["events"] = map[string]any{} }, false},
-		"critical extension":                    {func(h, _ map[string]any) { h["crit"] = []string{"b64"}; h["b64"] = false }, false},
+		"no key ID": {
+			func(h, _ map[string]any) { delete(h, "kid"); h["kid"] = "e1" }, true,
+		},
+		"several audiences": {
+			func(_, c map[string]any) { c["aud"] = []string{"crm", "hydragate"} }, true,
+		},
+		"expired within clock skew":       {func(_, c map[string]any) { c["exp"] = now - 59 }, true},
+		"expired":                         {func(_, c map[string]any) { c["exp"] = now - 61 }, false},
+		"no expiry":                       {func(_, c map[string]any) { delete(c, "exp") }, false},
+		"not yet valid within clock skew": {func(_, c map[string]any) { c["nbf"] = now + 55 }, true},
+		"not yet valid":                   {func(_, c map[string]any) { c["nbf"] = now + 90 }, false},
+		"nbf is a string":                 {func(_, c map[string]any) { c["nbf"] = "tomorrow" }, false},
+		"wrong audience":                  {func(_, c map[string]any) { c["aud"] = "crm" }, false},
+		"no audience":                     {func(_, c map[string]any) { delete(c, "aud") }, false},
+		"wrong issuer": {
+			func(_, c map[string]any) { c["iss"] = "https://login.example.com" }, false,
+		},
+		"issuer with a trailing slash":  {func(_, c map[string]any) { c["iss"] = d.URL + "/" }, false},
+		"no subject":                    {func(_, c map[string]any) { delete(c, "sub") }, false},
+		"alg none":                      {func(h, _ map[string]any) { h["alg"] = "none" }, false},
+		"alg nOnE":                      {func(h, _ map[string]any) { h["alg"] = "nOnE" }, false},
+		"HS256 with the public RSA key": {func(h, _ map[string]any) { h["alg"], h["kid"] = "HS256", "r1" }, false},
+		"HS256 with the public EC key":  {func(h, _ map[string]any) { h["alg"] = "HS256" }, false},
+		"algorithm of another key":      {func(h, _ map[string]any) { h["alg"] = "RS256" }, false},
+		"another algorithm of the key":  {func(h, _ map[string]any) { h["alg"], h["kid"] = "PS256", "r1" }, false},
+		"logout token by type":          {func(h, _ map[string]any) { h["typ"] = "logout+jwt" }, false},
+		"logout token by claims":        {func(_, c map[string]any) { c["events"] = map[string]any{} }, false},
+		"critical extension": {
+			func(h, _ map[string]any) { h["crit"] = []string{"b64"}; h["b64"] = false }, false,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, err := d.verifier.Verify(t.Context(), d.token(c.change))
@@ -145,12 +159,18 @@ func TestVerifier_Scopes(t *testing.T) {
 		claims map[string]any
 		want   string
 	}{
-		"unknown role":       {map[string]any{"role": "unknown"}, ""},
-		"scopes as a string": {map[string]any{"hydragate_scopes": "claims:issue customers:read root"}, "claims:issue customers:read"},
-		"scopes as a list":   {map[string]any{"hydragate_scopes": []any{"customers:read", 7}, "role": "admin"}, "customers:read"},
-		"empty scopes":       {map[string]any{"hydragate_scopes": "", "role": "admin"}, ""},
+		"unknown role": {map[string]any{"role": "unknown"}, ""},
+		"scopes as a string": {
+			map[string]any{"hydragate_scopes": "claims:issue customers:read root"}, "claims:issue customers:read",
+		},
+		"scopes as a list": {
+			map[string]any{"hydragate_scopes": []any{"customers:read", 7}, "role": "admin"}, "customers:read",
+		},
+		"empty scopes": {map[string]any{"hydragate_scopes": "", "role": "admin"}, ""},
 	} {
-		m, err := d.verifier.Verify(t.Context(), d.token(func(_, cl map[string]any) { delete(cl, "role"); maps.Copy(cl, c.claims) }))
+		m, err := d.verifier.Verify(
+			t.Context(), d.token(func(_, cl map[string]any) { delete(cl, "role"); maps.Copy(cl, c.claims) }),
+		)
 		if got := strings.Join(m.Scopes, " "); err != nil || got != c.want {
 			t.Errorf("%s: %q, %v; want %q", name, got, err, c.want)
 		}

@@ -11,7 +11,10 @@ import (
 // other strings cause a violation.
 func FuzzFormats(f *testing.F) {
 	checker := NewChecker(false)
-	names := []string{fastapi.FormatUUID, fastapi.FormatTime, fastapi.FormatEmail, fastapi.FormatPhone, fastapi.FormatLocale, fastapi.FormatTimezone, fastapi.FormatAgentURL}
+	names := []string{
+		fastapi.FormatUUID, fastapi.FormatTime, fastapi.FormatEmail, fastapi.FormatPhone, fastapi.FormatLocale,
+		fastapi.FormatTimezone, fastapi.FormatAgentURL,
+	}
 	for i := range names {
 		for _, s := range []string{
 			"2030-01-31T12:00:00Z", "2030-01-31T12:00:00.123456789+14:00", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "steve@example.com", "a@b", "\"a b\"@c", "Steve <steve@example.com>", "+61400111222", "en-AU", "x-private", "i-klingon",

@@ -9,7 +9,11 @@ import (
 
 // FuzzPreviousID checks that PreviousID returns a lower UUID.
 func FuzzPreviousID(f *testing.F) {
-	for _, s := range []string{"00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000001", "01930f6e-0000-7000-8000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "", "x", "-", "1", strings.Repeat("f", 33)} {
+	for _, s := range []string{
+		"00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000001",
+		"01930f6e-0000-7000-8000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "", "x", "-", "1",
+		strings.Repeat("f", 33),
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, in string) {

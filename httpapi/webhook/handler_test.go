@@ -51,12 +51,14 @@ func TestFailureLimiter_ByNetwork(t *testing.T) {
 		"mapped address in hex":                         {"192.0.2.1:1000", "[::ffff:c000:201]:2000", true},
 		"other address":                                 {"192.0.2.1:1000", "192.0.2.2:1000", false},
 		"other mapped address":                          {"192.0.2.1:1000", "[::ffff:192.0.2.2]:1000", false},
-		"same IPv6 network":                             {"[2001:db8:1:2::1]:1", "[2001:db8:1:2:ffff:ffff:ffff:ffff]:1", true},
-		"other IPv6 network":                            {"[2001:db8:1:2::1]:1", "[2001:db8:1:3::1]:1", false},
-		"zone":                                          {"[fe80::1%eth0]:1", "[fe80::2%eth1]:1", true},
-		"no port":                                       {"192.0.2.1", "192.0.2.1:1", true},
-		"no addresses":                                  {"", "@", true}, // as for Unix sockets
-		"no address and an address":                     {"", "192.0.2.1:1", false},
+		"same IPv6 network": {
+			"[2001:db8:1:2::1]:1", "[2001:db8:1:2:ffff:ffff:ffff:ffff]:1", true,
+		},
+		"other IPv6 network":        {"[2001:db8:1:2::1]:1", "[2001:db8:1:3::1]:1", false},
+		"zone":                      {"[fe80::1%eth0]:1", "[fe80::2%eth1]:1", true},
+		"no port":                   {"192.0.2.1", "192.0.2.1:1", true},
+		"no addresses":              {"", "@", true}, // as for Unix sockets
+		"no address and an address": {"", "192.0.2.1:1", false},
 	} {
 		var f failureLimiter
 		for n := range failuresPerMinute {
