@@ -21,7 +21,8 @@ type KeyStore interface {
 	// RotateAPIKey copies a key with the ID, hint and hash of its successor. The old key expires at
 	// oldUntil.
 	RotateAPIKey(
-		ctx context.Context, tenant, id string, next identity.APIKey, hash string, oldUntil time.Time, by identity.Actor,
+		ctx context.Context, tenant, id string, next identity.APIKey, hash string, oldUntil time.Time,
+		by identity.Actor,
 	) (identity.APIKey, error)
 	RevokeAPIKey(ctx context.Context, tenant, id string, by identity.Actor) error
 }

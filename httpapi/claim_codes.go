@@ -43,7 +43,8 @@ func (a *API) claimEndpoint(ctx context.Context, issued claim.IssuedCode) (endpo
 	if issued.InstanceID == "" || a.Endpoints == nil {
 		return gateway.EndpointState{}, false
 	}
-	endpoint, err := a.Endpoints.EndpointState(ctx, issued.TenantID, issued.InstanceID, adapters.Channel(issued.Channel))
+	channel := adapters.Channel(issued.Channel)
+	endpoint, err := a.Endpoints.EndpointState(ctx, issued.TenantID, issued.InstanceID, channel)
 	if err != nil || endpoint.Status != gateway.EndpointActive {
 		return gateway.EndpointState{}, false
 	}

@@ -87,9 +87,9 @@ func (a *API) routes() []*operation.Route {
 			Summary: "Unlink an identity", Status: 204, Handler: operation.Handle(a.unlinkIdentity),
 		},
 		{
-			ID: "adopt_identity", Method: "POST", Path: identity + "/adopt", Scope: "identities:write", Tag: "Identities",
-			Summary: "Link an unknown sender to a customer", Status: 200, Handler: operation.Handle(a.adoptIdentity),
-			Traits: operation.MayConflict,
+			ID: "adopt_identity", Method: "POST", Path: identity + "/adopt", Scope: "identities:write",
+			Tag: "Identities", Summary: "Link an unknown sender to a customer", Status: 200,
+			Handler: operation.Handle(a.adoptIdentity), Traits: operation.MayConflict,
 		},
 		{
 			ID: "list_unknown_senders", Method: "GET", Path: "/v1/identities", Scope: "identities:read",
@@ -113,7 +113,8 @@ func (a *API) routes() []*operation.Route {
 		},
 
 		{
-			ID: "issue_claim_code", Method: "POST", Path: identity + "/claim-code", Scope: "claims:issue", Tag: "Claims",
+			ID: "issue_claim_code", Method: "POST", Path: identity + "/claim-code", Scope: "claims:issue",
+			Tag:     "Claims",
 			Summary: "Issue a claim code", Status: 201, Handler: operation.Handle(a.issueClaimCode),
 			Traits: operation.MayConflict | operation.ReturnsSecret,
 		},

@@ -29,7 +29,8 @@ const clockSkew = time.Minute
 // signingAlgorithms are the accepted algorithms. All of them are asymmetric; the list that the
 // issuer publishes is ignored because it could contain others.
 var signingAlgorithms = []string{
-	oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.EdDSA,
+	oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.PS384, oidc.PS512,
+	oidc.ES256, oidc.ES384, oidc.ES512, oidc.EdDSA,
 }
 
 // tokenTypes are the accepted values of the typ header. Issuers use the same keys for tokens that

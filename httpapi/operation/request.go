@@ -148,7 +148,9 @@ func (rd *Reader) readBody(
 
 // checkFields checks the fields of a body, in the order of their declaration, and then reports
 // unknown fields. It returns the canonical values.
-func (rd *Reader) checkFields(to *Route, op *huma.Operation, value any, violations *[]fastapi.Violation) map[string]any {
+func (rd *Reader) checkFields(
+	to *Route, op *huma.Operation, value any, violations *[]fastapi.Violation,
+) map[string]any {
 	if value == nil {
 		if op.RequestBody.Required {
 			*violations = append(*violations, fastapi.MissingField("body"))

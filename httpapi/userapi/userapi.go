@@ -194,7 +194,8 @@ func (b newUser) parse(tenant string) (u identity.User, violations []fastapi.Vio
 	email, phone := strings.TrimSpace(b.Email.Value), strings.TrimSpace(b.PhoneNumber.Value)
 	fkID := strings.TrimSpace(b.FKID.Value)
 	if email == "" && phone == "" && fkID == "" {
-		violations = append(violations, fastapi.ValueError("at least one of email, phoneNumber and fkId is required", "body"))
+		const reason = "at least one of email, phoneNumber and fkId is required"
+		violations = append(violations, fastapi.ValueError(reason, "body"))
 	}
 	if email != "" && !b.SkipEmailValidation.Value {
 		if _, violation := fastapi.CleanEmail(email); violation != nil {
