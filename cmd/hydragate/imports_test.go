@@ -60,6 +60,7 @@ var allowedImports = map[string]string{
 	"cmd/hydragate/demo":          "*",
 	"e2e/api":                     "*",
 	"e2e/claims":                  "*",
+	"e2e/examples":                "*",
 	"e2e/incidents":               "*",
 	"e2e/keys":                    "*",
 	"e2e/recovery":                "*",
@@ -67,6 +68,7 @@ var allowedImports = map[string]string{
 	"e2e/harness":                 "*",
 	"e2e/harness/rawhttp":         "*",
 	"e2e/harness/script":          "*",
+	"examples/go":                 "",
 }
 
 // forbiddenImports lists exceptions to "*" in allowedImports.
