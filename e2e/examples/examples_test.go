@@ -239,7 +239,8 @@ func (e *example) checkRedelivery(t *testing.T, first exchange) {
 	if got := e.deliver(t, "msg_second", first.body); !strings.Contains(got, "Request 2:") {
 		t.Errorf("answer to the next event = %q, want request 2", got)
 	}
-	if got := e.deliver(t, "msg_other", []byte(`{"type": "identity.verified", "data": {}}`)); strings.Contains(got, "Request") {
+	verified := []byte(`{"type": "identity.verified", "data": {}}`)
+	if got := e.deliver(t, "msg_verified", verified); strings.Contains(got, "Request") {
 		t.Errorf("answer to identity.verified = %q, want no replies", got)
 	}
 }
@@ -315,7 +316,8 @@ func (e *example) checkSignatures(t *testing.T, first exchange) {
 // are not complete. The application must survive, and must process an event that failed when it is
 // delivered again.
 func (e *example) checkMalformedRequests(t *testing.T, first exchange) {
-	if got, _ := e.post(t, e.signed(t, "msg_retried", time.Now(), []byte(`{"type":`))); got != http.StatusInternalServerError {
+	incomplete := e.signed(t, "msg_retried", time.Now(), []byte(`{"type":`))
+	if got, _ := e.post(t, incomplete); got != http.StatusInternalServerError {
 		t.Errorf("status of a body that is not JSON = %d, want 500", got)
 	}
 	if got := e.deliver(t, "msg_retried", first.body); !strings.Contains(got, "Request 4:") {

@@ -29,8 +29,8 @@ function verify(headers, body) {
 // answer does the work for an event and returns the body of the response.
 async function answer(event) {
   if (event.type !== "message.received") return { replies: [] };
-  const owner = event.data.sender.role === "owner";
-  const text = owner ? "The balance of your account is 42.00 EUR." : "I can only tell that to the owner of the account.";
+  let text = "I can only tell that to the owner of the account.";
+  if (event.data.sender.role === "owner") text = "The balance of your account is 42.00 EUR.";
   return { replies: [{ text: `Request ${++requests}: ${text}` }] };
 }
 
