@@ -32,10 +32,11 @@ type FakeApp struct {
 	Rejected     int     // calls with an invalid signature
 	DoubleSigned int     // calls that were signed with two secrets
 
-	byID     map[string]*ReceivedEvent
-	byText   map[string][]*ReceivedEvent
-	position int // events that ExpectEvent has checked
-	blocked  map[string]*blockedCall
+	byID      map[string]*ReceivedEvent
+	byMessage map[string]*ReceivedEvent
+	byText    map[string][]*ReceivedEvent
+	position  int // events that ExpectEvent has checked
+	blocked   map[string]*blockedCall
 }
 
 // A ReceivedEvent is an event and the number of its deliveries.
@@ -129,19 +130,21 @@ func (a *FakeApp) find(id string, body []byte) *ReceivedEvent {
 		return e
 	}
 	if a.byID == nil {
-		a.byID, a.byText = map[string]*ReceivedEvent{}, map[string][]*ReceivedEvent{}
+		a.byID, a.byMessage = map[string]*ReceivedEvent{}, map[string]*ReceivedEvent{}
+		a.byText = map[string][]*ReceivedEvent{}
 	}
 	e := &ReceivedEvent{ID: id, Body: body, First: time.Now(), order: len(a.Events)}
 	if err := json.Unmarshal(body, &e.fields); err != nil {
 		a.Errs = append(a.Errs, fmt.Errorf("decode event %s: %w", id, err))
 		return nil
 	}
-	text := e.Field("text")
-	for _, other := range a.byText[text] {
-		if e.messageID() != "" && other.messageID() == e.messageID() {
-			a.Errs = append(a.Errs, fmt.Errorf("events %s and %s are of the same message %s", other.ID, id, e.messageID()))
+	if message := e.messageID(); message != "" {
+		if other := a.byMessage[message]; other != nil {
+			a.Errs = append(a.Errs, fmt.Errorf("events %s and %s are of the same message %s", other.ID, id, message))
 		}
+		a.byMessage[message] = e
 	}
+	text := e.Field("text")
 	a.Events, a.byID[id] = append(a.Events, e), e
 	a.byText[text] = append(a.byText[text], e)
 	return e
