@@ -1,3 +1,5 @@
+//go:build unix
+
 package harness
 
 import (
@@ -23,13 +25,11 @@ import (
 	"hydragate/store/keyring"
 )
 
-// OtherTenantID is another organisation on the same gateway.
+// OtherTenantID is another tenant of the same gateway.
 const OtherTenantID = "00000000-0000-7000-8000-00000000beef"
 
-// An APIFixture is the whole program behind its HTTP, with a database of its own, pretend
-// providers, two tenants, and a hand on the database itself. What it is asked is made
-// from the document that the program gives of itself, so that nobody has to remember a
-// new route here.
+// An APIFixture is the API of a gateway with two tenants, without workers and request limits. Requests
+// are derived from the OpenAPI document, so that tests cover new operations.
 type APIFixture struct {
 	T       *testing.T
 	API     *Client
@@ -40,11 +40,11 @@ type APIFixture struct {
 	MasterKeys string
 	Operations []*APIOperation
 
-	Providers app.Settings // where they are
+	Providers app.Settings // URLs of the fake providers
 	serial    atomic.Int64
 }
 
-// ForEachAPIEngine runs test in a house on each engine.
+// ForEachAPIEngine runs test on each engine.
 func ForEachAPIEngine(t *testing.T, test func(t *testing.T, h *APIFixture)) {
 	for _, engine := range []string{"sqlite", "postgres"} {
 		t.Run(engine, func(t *testing.T) {
@@ -54,6 +54,7 @@ func ForEachAPIEngine(t *testing.T, test func(t *testing.T, h *APIFixture)) {
 	}
 }
 
+// NewAPIFixture starts the API on an engine, "sqlite" or "postgres".
 func NewAPIFixture(t *testing.T, engine string, log *slog.Logger) *APIFixture {
 	t.Helper()
 	h := &APIFixture{T: t, AdminKey: identity.NewToken("hg_live_")}
@@ -70,12 +71,12 @@ func NewAPIFixture(t *testing.T, engine string, log *slog.Logger) *APIFixture {
 	if _, err := h.gateway.EnsureAdminKey(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	h.Exec(`insert into tenants (id, name) values ($1, 'strange')`, OtherTenantID)
+	h.Exec(`insert into tenants (id, name) values ($1, 'other')`, OtherTenantID)
 	h.Operations = ReadOperations(t, url)
 	return h
 }
 
-// newSettings are those of a gateway on the engine.
+// newSettings returns the settings of a gateway on an engine.
 func (h *APIFixture) newSettings(t *testing.T, engine string) *app.Settings {
 	s := h.Providers
 	s.DataDir, s.AdminKey, s.AgentAllowPrivate = t.TempDir(), h.AdminKey, "true"
@@ -86,7 +87,7 @@ func (h *APIFixture) newSettings(t *testing.T, engine string) *app.Settings {
 	return &s
 }
 
-// StartReplica builds the program and serves what it answers, without a limit on calls.
+// StartReplica serves the API of another gateway without request limits. It returns its URL.
 func (h *APIFixture) StartReplica(t *testing.T, s *app.Settings, log *slog.Logger) (*app.Gateway, string) {
 	t.Helper()
 	p, err := app.New(t.Context(), s, "https://gate.example.com", log)
@@ -100,17 +101,17 @@ func (h *APIFixture) StartReplica(t *testing.T, s *app.Settings, log *slog.Logge
 	return p, server.URL
 }
 
-// Entities are one of everything that a route can be about, all of one tenant.
+// Entities are one of each kind of entity that a path can name, all of one tenant.
 type Entities struct {
 	TenantID, InstanceID, AgentKey                    string
 	CustomerID, SecondCustomerID, mergedCustomerID    string
-	IdentityID, tenantWideIdentityID, UnknownSenderID string // of the instance; of all instances; of nobody
-	externalID                                        string // id of identity on its channel
-	APIKeyID                                          string // an API key that holds keys:write alone
-	inviteID                                          string // of customer to the instance
+	IdentityID, tenantWideIdentityID, UnknownSenderID string // of the instance; of all instances; without a customer
+	externalID                                        string // of IdentityID
+	APIKeyID                                          string // has only the scope keys:write
+	inviteID                                          string // of the customer to the instance
 }
 
-// CreateEntities makes things, which no other call has seen.
+// CreateEntities creates new entities of a tenant.
 func (h *APIFixture) CreateEntities(tenant string) Entities {
 	h.T.Helper()
 	ctx, th := h.T.Context(), Entities{TenantID: tenant, AgentKey: identity.NewToken("ask_")}
@@ -142,27 +143,28 @@ func (h *APIFixture) CreateEntities(tenant string) Entities {
 	return th
 }
 
-// A IssuedKey is an API key with its token.
+// An IssuedKey is an API key with its token.
 type IssuedKey struct {
 	identity.APIKey
 	Token string
 }
 
-// CreateKey makes an API key.
+// CreateKey creates an API key.
 func (h *APIFixture) CreateKey(k identity.APIKey) IssuedKey {
 	h.T.Helper()
 	token := identity.NewToken("hg_live_")
 	if k.Name == "" {
-		k.Name = "proof"
+		k.Name = "test"
 	}
-	kept, err := h.Store.CreateAPIKey(h.T.Context(), k, identity.HashToken(token), identity.System)
+	created, err := h.Store.CreateAPIKey(h.T.Context(), k, identity.HashToken(token), identity.System)
 	h.Must(err)
-	return IssuedKey{kept, token}
+	return IssuedKey{created, token}
 }
 
-// UniqueDigits gives digits that were not given before.
+// UniqueDigits returns a new number.
 func (h *APIFixture) UniqueDigits() string { return fmt.Sprint(100_000 + h.serial.Add(1)) }
 
+// Must fails the test if err is not nil.
 func (h *APIFixture) Must(err error) {
 	h.T.Helper()
 	if err != nil {
@@ -170,11 +172,13 @@ func (h *APIFixture) Must(err error) {
 	}
 }
 
+// Send sends a request.
 func (h *APIFixture) Send(c APIRequest) Response {
 	h.T.Helper()
 	return h.SendTo(h.API.URL, c)
 }
 
+// SendTo sends a request to another gateway.
 func (h *APIFixture) SendTo(base string, c APIRequest) Response {
 	h.T.Helper()
 	to := Client{URL: base, HTTP: h.API.HTTP}
@@ -183,8 +187,8 @@ func (h *APIFixture) SendTo(base string, c APIRequest) Response {
 	return res
 }
 
-// AuthHeader gives the headers that open an operation: the instance's key for conversation
-// users, else an API key.
+// AuthHeader returns the headers that authorize an operation: the agent key for the external surface, or
+// an API key.
 func (op *APIOperation) AuthHeader(token string, th Entities) http.Header {
 	if op.Surface == "external" {
 		return http.Header{"Agent-Secret-Key": {th.AgentKey}}
@@ -192,7 +196,7 @@ func (op *APIOperation) AuthHeader(token string, th Entities) http.Header {
 	return BearerHeader(token)
 }
 
-// ValidRequest gives a call of op about th that should succeed.
+// ValidRequest returns a request of op with the entities that should succeed.
 func (h *APIFixture) ValidRequest(op *APIOperation, th Entities) APIRequest {
 	h.T.Helper()
 	if channel, needs := op.RequiredChannel(); needs {
@@ -203,7 +207,7 @@ func (h *APIFixture) ValidRequest(op *APIOperation, th Entities) APIRequest {
 	return APIRequest{Method: op.Method, Path: h.PathOf(op, op.PathIDs(h.T, th)) + h.queryFor(op, th), Body: h.exampleBody(op, th), Header: op.AuthHeader(h.AdminKey, th)}
 }
 
-// RequiredChannel names the channel that must be set up before op can succeed.
+// RequiredChannel returns the channel that must be set up before op.
 func (op *APIOperation) RequiredChannel() (name string, needs bool) {
 	if op.ID == "issue_invite" {
 		return "telegram", true
@@ -211,57 +215,57 @@ func (op *APIOperation) RequiredChannel() (name string, needs bool) {
 	return strings.CutPrefix(op.ID, "remove_")
 }
 
-// operation finds an operation by its id.
+// operation returns the operation with an ID.
 func (h *APIFixture) operation(id string) *APIOperation {
 	h.T.Helper()
 	at := slices.IndexFunc(h.Operations, func(op *APIOperation) bool { return op.ID == id })
 	if at < 0 {
-		h.T.Fatalf("there is no operation %s", id)
+		h.T.Fatalf("unknown operation %s", id)
 	}
 	return h.Operations[at]
 }
 
-// A preparedOperation is an operation with things of its own and the call that should succeed.
+// A preparedOperation is an operation with its own entities and a valid request.
 type preparedOperation struct {
 	Operation *APIOperation
 	Entities  Entities
 	Request   APIRequest
 }
 
-// PrepareAll readies every operation, so that what is refused of all can be held against one
-// state of the database.
-func (h *APIFixture) PrepareAll(which func(*APIOperation) bool) (all []preparedOperation) {
+// PrepareAll prepares the operations that include selects, so that the database does not change later.
+func (h *APIFixture) PrepareAll(include func(*APIOperation) bool) (all []preparedOperation) {
 	h.T.Helper()
 	for _, op := range h.Operations {
-		if which(op) {
-			mine := h.CreateEntities(TestTenantID)
-			all = append(all, preparedOperation{op, mine, h.ValidRequest(op, mine)})
+		if include(op) {
+			entities := h.CreateEntities(TestTenantID)
+			all = append(all, preparedOperation{op, entities, h.ValidRequest(op, entities)})
 		}
 	}
 	return all
 }
 
+// AnyOperation returns true.
 func AnyOperation(*APIOperation) bool { return true }
 
-// RequireUnchanged fails the test when the database is not as it was.
+// RequireUnchanged fails the test if the rows of the database have changed.
 func (h *APIFixture) RequireUnchanged(before []string) {
 	h.T.Helper()
 	if row := DiffRows(before, h.AllRows("")); row != "" {
-		h.T.Errorf("all was refused, and yet there is a row %s", row)
+		h.T.Errorf("all requests were rejected, but there is a row %s", row)
 	}
 }
 
-// SendAll makes the calls that should succeed.
+// SendAll sends the valid requests, which must succeed.
 func (h *APIFixture) SendAll(all []preparedOperation) {
 	h.T.Helper()
 	for _, s := range all {
 		if a := h.Send(s.Request); a.Status != s.Operation.Status {
-			h.T.Errorf("%s, asked rightly: %d %s", s.Operation.ID, a.Status, a.Body)
+			h.T.Errorf("valid request of %s = %d %s", s.Operation.ID, a.Status, a.Body)
 		}
 	}
 }
 
-// RawQuery gives the query of a call with the mark before it, or "".
+// RawQuery returns the query with the question mark, or "".
 func (c APIRequest) RawQuery() string {
 	if _, q, ok := strings.Cut(c.Path, "?"); ok {
 		return "?" + q
@@ -269,6 +273,7 @@ func (c APIRequest) RawQuery() string {
 	return ""
 }
 
+// PathOf returns the path of an operation with the IDs.
 func (h *APIFixture) PathOf(op *APIOperation, ids map[string]string) string {
 	h.T.Helper()
 	path := op.Path
@@ -276,12 +281,12 @@ func (h *APIFixture) PathOf(op *APIOperation, ids map[string]string) string {
 		path = strings.ReplaceAll(path, "{"+name+"}", id)
 	}
 	if strings.Contains(path, "{") {
-		h.T.Fatalf("%s: what its path names is not in the table of ids", op.ID)
+		h.T.Fatalf("%s: unknown path parameter", op.ID)
 	}
 	return path
 }
 
-// PathIDs says what each name in a path stands for.
+// PathIDs returns the values of path parameters.
 func (op *APIOperation) PathIDs(t *testing.T, th Entities) map[string]string {
 	t.Helper()
 	ids := map[string]string{"customer_id": th.CustomerID, "identity_id": th.IdentityID, "instance_id": th.InstanceID, "key_id": th.APIKeyID, "invite_id": th.inviteID}
@@ -300,7 +305,7 @@ func (op *APIOperation) PathIDs(t *testing.T, th Entities) map[string]string {
 	return ids
 }
 
-// queryFor gives what an operation must be asked.
+// queryFor returns the required query parameters.
 func (h *APIFixture) queryFor(op *APIOperation, th Entities) string {
 	h.T.Helper()
 	if op.ID == "search_user" {
@@ -313,7 +318,7 @@ func (h *APIFixture) queryFor(op *APIOperation, th Entities) string {
 		}
 		value, known := map[string]string{"channel": "telegram", "external_id": th.externalID, "customer": "none"}[p.Name]
 		if !known {
-			h.T.Fatalf("%s: what to ask for by %s is not in the table of queries", op.ID, p.Name)
+			h.T.Fatalf("%s: unknown query parameter %s", op.ID, p.Name)
 		}
 		parts = append(parts, p.Name+"="+value)
 	}
@@ -326,14 +331,14 @@ func (h *APIFixture) queryFor(op *APIOperation, th Entities) string {
 	return "?" + strings.Join(parts, "&")
 }
 
-// setExternalKey makes the customer of th known by an id of the caller's own, and gives it.
+// setExternalKey sets a new external key of the customer and returns it.
 func (h *APIFixture) setExternalKey(th Entities) string {
 	fk := h.UniqueDigits()
 	h.Exec(`update customers set fk_id = $1 where id = $2`, fk, th.CustomerID)
 	return fk
 }
 
-// exampleBody gives the example of the document, with what must be unique or exist made so.
+// exampleBody returns the example of the document, with values that are unique or exist.
 func (h *APIFixture) exampleBody(op *APIOperation, th Entities) string {
 	h.T.Helper()
 	if op.Body == nil {
@@ -341,7 +346,7 @@ func (h *APIFixture) exampleBody(op *APIOperation, th Entities) string {
 	}
 	fields := map[string]any{}
 	if err := json.Unmarshal(op.example, &fields); err != nil {
-		h.T.Fatalf("%s: the document has no example of its body: %v", op.ID, err)
+		h.T.Fatalf("%s: example of the body: %v", op.ID, err)
 	}
 	for name, value := range op.exampleValues(h, th) {
 		if _, given := fields[name]; given {
@@ -353,7 +358,7 @@ func (h *APIFixture) exampleBody(op *APIOperation, th Entities) string {
 	return string(b)
 }
 
-// exampleValues gives values for the fields of examples that stand for something.
+// exampleValues returns values for fields that must be unique or exist.
 func (op *APIOperation) exampleValues(h *APIFixture, th Entities) map[string]any {
 	n := h.UniqueDigits()
 	switch op.ID {
@@ -370,14 +375,14 @@ func (op *APIOperation) exampleValues(h *APIFixture, th Entities) map[string]any
 	}
 }
 
-// IsType reports whether the schema is of a type, or of that type or null.
+// IsType reports whether the schema has a type, possibly with null.
 func (s *APISchema) IsType(kind string) bool {
 	kinds, several := s.Type.([]any)
 	return s.Type == kind || several && slices.Contains(kinds, any(kind))
 }
 
-// CheckRejection gives an error unless a is an answer that says no with one of the statuses,
-// in the shape of the surface and in nothing else.
+// CheckRejection returns an error unless a is an error response with one of the statuses, in the format
+// of the surface.
 func (op *APIOperation) CheckRejection(a Response, statuses ...int) error {
 	if op.Surface != "native" {
 		for i, s := range statuses {
@@ -407,29 +412,32 @@ func (op *APIOperation) CheckRejection(a Response, statuses ...int) error {
 	return nil
 }
 
-// RowCount counts the rows of a table.
+// RowCount returns the number of rows of a table.
 func (h *APIFixture) RowCount(table string) int {
 	h.T.Helper()
 	return h.QueryInt(`select count(*) from ` + table)
 }
 
+// RandomID returns a new UUID.
 func RandomID() string { return uuid.Must(uuid.NewV7()).String() }
 
-// SkippedInShortRun reports whether the nth of many tries is left to the other engine in a short run:
-// what is refused before anything is looked up is refused the same on both, and SQLite is
-// slow when races are looked for.
+// SkippedInShortRun reports whether the nth of many similar requests is left out on SQLite in a short
+// run, because SQLite is slow with the race detector.
 func (h *APIFixture) SkippedInShortRun(n int) bool {
 	return !FullRun() && !h.IsPostgres() && n%8 != 0
 }
 
+// DiscardLogger returns a logger that discards everything.
 func DiscardLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
+// DecodeObject decodes a JSON object.
 func (h *APIFixture) DecodeObject(body string) (fields map[string]any) {
 	h.T.Helper()
 	h.Must(json.Unmarshal([]byte(body), &fields))
 	return fields
 }
 
+// EncodeJSON encodes v.
 func (h *APIFixture) EncodeJSON(v any) string {
 	h.T.Helper()
 	b, err := json.Marshal(v)
@@ -437,12 +445,12 @@ func (h *APIFixture) EncodeJSON(v any) string {
 	return string(b)
 }
 
-// CreateScopedKey gives a key of the default tenant with scopes.
+// CreateScopedKey creates an API key of the default tenant.
 func (h *APIFixture) CreateScopedKey(scopes ...string) IssuedKey {
 	return h.CreateKey(identity.APIKey{TenantID: TestTenantID, Scopes: scopes})
 }
 
-// CallAs calls with an API key.
+// CallAs sends a request with an API key.
 func (h *APIFixture) CallAs(token, method, path, body string) Response {
 	h.T.Helper()
 	return h.Send(APIRequest{Method: method, Path: path, Body: body, Header: BearerHeader(token)})

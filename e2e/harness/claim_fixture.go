@@ -1,3 +1,5 @@
+//go:build unix
+
 package harness
 
 import (
@@ -29,13 +31,14 @@ import (
 	"hydragate/store/keyring"
 )
 
+// TestTenantID is the tenant of the tests.
 const TestTenantID = identity.DefaultTenant
 
-// BotUsername is the username of the bot that proofs are typed to.
+// BotUsername is the username of the bot of a ClaimFixture.
 const BotUsername = "acme_bot"
 
-// A ClaimFixture is the real store, the real proofs and the real worker with one
-// instance, and a hand on the database itself.
+// A ClaimFixture is a store, a code store, an inbox and a worker with one instance, without a running
+// gateway. Tests process the messages step by step.
 type ClaimFixture struct {
 	T         *testing.T
 	Store     *store.Store
@@ -53,8 +56,7 @@ type ClaimFixture struct {
 	nextKey atomic.Int64
 }
 
-// ForEachStore runs test on each pair of engines: SQLite with the Redis built in, and
-// Postgres with a Redis server.
+// ForEachStore runs test on SQLite with the embedded Redis, and on Postgres with a Redis server.
 func ForEachStore(t *testing.T, test func(t *testing.T, h *ClaimFixture)) {
 	t.Run("sqlite+embedded", func(t *testing.T) {
 		client, stop := rediscode.NewEmbedded()
@@ -64,8 +66,8 @@ func ForEachStore(t *testing.T, test func(t *testing.T, h *ClaimFixture)) {
 	t.Run("postgres+redis", func(t *testing.T) { test(t, NewServerClaimFixture(t, nil)) })
 }
 
-// NewServerClaimFixture is a house on servers. prepare, when not nil, may change the empty
-// database first.
+// NewServerClaimFixture returns a fixture on Postgres and a Redis server. prepare, if not nil, is called
+// with the empty database.
 func NewServerClaimFixture(t *testing.T, prepare func(*DB)) *ClaimFixture {
 	t.Helper()
 	database := CreateDatabase(t, TestPostgresURL(t))
@@ -114,22 +116,22 @@ func newClaimFixture(t *testing.T, database, redisURL string, client redis.Unive
 	return h
 }
 
-// UseT makes t the test that h works for, until the function given is called.
+// UseT makes h report to t until done is called.
 func (h *ClaimFixture) UseT(t *testing.T) (done func()) {
 	outer := h.T
 	h.T, h.DB.T = t, t
 	return func() { h.T, h.DB.T = outer, outer }
 }
 
-// NewWorker gives a worker at desk that settles in settling.
-func (h *ClaimFixture) NewWorker(desk *claim.Service, settling process.MessageStore) *process.Worker {
+// NewWorker returns a worker that uses the claim service and the store given.
+func (h *ClaimFixture) NewWorker(claims *claim.Service, messages process.MessageStore) *process.Worker {
 	return &process.Worker{
-		Store: settling, Claims: desk, Endpoints: fixedEndpoint{h.endpoint()}, Adapters: map[adapters.Channel]adapters.Adapter{adapters.Telegram: &telegram.Adapter{}},
+		Store: messages, Claims: claims, Endpoints: fixedEndpoint{h.endpoint()}, Adapters: map[adapters.Channel]adapters.Adapter{adapters.Telegram: &telegram.Adapter{}},
 		Log: slog.New(slog.NewJSONHandler(h.Log, nil)), Now: time.Now, Wake: func(...gateway.QueueKind) {},
 	}
 }
 
-// A fixedEndpoint finds the one endpoint there is.
+// A fixedEndpoint returns the same endpoint for all instances.
 type fixedEndpoint struct{ ep adapters.Endpoint }
 
 func (s fixedEndpoint) Endpoint(context.Context, string, adapters.Channel) (adapters.Endpoint, error) {
@@ -138,14 +140,15 @@ func (s fixedEndpoint) Endpoint(context.Context, string, adapters.Channel) (adap
 
 func (h *ClaimFixture) endpoint() adapters.Endpoint {
 	return adapters.Endpoint{
-		ID: "seat", TenantID: TestTenantID, InstanceID: h.InstanceID, Channel: adapters.Telegram, Mode: adapters.Webhook, Address: "1",
+		ID: "endpoint", TenantID: TestTenantID, InstanceID: h.InstanceID, Channel: adapters.Telegram, Mode: adapters.Webhook, Address: "1",
 		Settings: map[string]string{adapters.BotUsername: BotUsername},
 	}
 }
 
-// A LinkedIdentity is an identity of a customer, not verified.
+// A LinkedIdentity is an identity of a customer.
 type LinkedIdentity struct{ CustomerID, IdentityID, ExternalID string }
 
+// CreateIdentity creates a customer with an unverified identity.
 func (h *ClaimFixture) CreateIdentity(external string) LinkedIdentity {
 	h.T.Helper()
 	c, err := h.Store.CreateCustomer(h.T.Context(), identity.Customer{TenantID: TestTenantID, FirstName: "Steve"}, identity.System)
@@ -159,8 +162,7 @@ func (h *ClaimFixture) CreateIdentity(external string) LinkedIdentity {
 	return LinkedIdentity{c.ID, i.ID, external}
 }
 
-// IssueCode gives a new code. Every press is somebody else's, so that the limit on one
-// member of staff is not met.
+// IssueCode issues a code. Each is issued by another actor, so that the limit per actor is not reached.
 func (h *ClaimFixture) IssueCode(p LinkedIdentity) string {
 	h.T.Helper()
 	c, err := h.Claims.IssueCode(h.T.Context(), identity.Key{TenantID: TestTenantID, CustomerID: p.CustomerID, IdentityID: p.IdentityID}, identity.Actor("key:"+uuid.NewString()))
@@ -170,13 +172,13 @@ func (h *ClaimFixture) IssueCode(p LinkedIdentity) string {
 	return c.Code
 }
 
-// SendText hands text over as if sender had typed it in place, and gives its key.
-func (h *ClaimFixture) SendText(sender, place, text string) (key string) {
+// SendText stores a text that a sender sent in a chat. It returns the key of the message.
+func (h *ClaimFixture) SendText(sender, chat, text string) (key string) {
 	h.T.Helper()
-	return h.SendMessage(adapters.Message{Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: sender}, Chat: adapters.Chat{ID: place}})
+	return h.SendMessage(adapters.Message{Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: sender}, Chat: adapters.Chat{ID: chat}})
 }
 
-// SendMessage hands a message over, under a key of its own.
+// SendMessage stores a message with a new key. It returns the key.
 func (h *ClaimFixture) SendMessage(m adapters.Message) (key string) {
 	h.T.Helper()
 	m.Key = fmt.Sprintf("1:m:%d", h.nextKey.Add(1))
@@ -189,13 +191,12 @@ func (h *ClaimFixture) SendMessage(m adapters.Message) (key string) {
 	return m.Key
 }
 
-// ProcessAll works all there is with worker, as many lanes at once as there are. What is not
-// due within a second is left.
+// ProcessAll processes all messages that become due within a second, conversations concurrently.
 func (h *ClaimFixture) ProcessAll(w *process.Worker) {
 	h.T.Helper()
-	look := time.NewTicker(time.Millisecond)
-	defer look.Stop()
-	for late := time.Now().Add(time.Second); ; {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Second); ; {
 		leases, err := h.Store.Lease(h.T.Context(), gateway.InboxQueue, h.Holder, 100)
 		if err != nil {
 			h.T.Fatal(err)
@@ -203,10 +204,10 @@ func (h *ClaimFixture) ProcessAll(w *process.Worker) {
 		if len(leases) == 0 {
 			var left int
 			h.Scan(`select count(*) from messages where state = 'new'`, nil, &left)
-			if left == 0 || time.Now().After(late) {
+			if left == 0 || time.Now().After(deadline) {
 				return
 			}
-			<-look.C
+			<-tick.C
 			continue
 		}
 		for _, err := range Concurrently(len(leases), func(i int) error {
@@ -219,7 +220,7 @@ func (h *ClaimFixture) ProcessAll(w *process.Worker) {
 	}
 }
 
-// ProcessOnce works what is due now, once, and does not mind when that fails.
+// ProcessOnce processes the messages that are due, once, and ignores errors.
 func (h *ClaimFixture) ProcessOnce(w *process.Worker) {
 	h.T.Helper()
 	leases, err := h.Store.Lease(h.T.Context(), gateway.InboxQueue, h.Holder, 100)
@@ -231,33 +232,33 @@ func (h *ClaimFixture) ProcessOnce(w *process.Worker) {
 	}
 }
 
-// ProcessMessages is work with the worker as it is in the program.
+// ProcessMessages calls ProcessAll with a worker as in the program.
 func (h *ClaimFixture) ProcessMessages() {
 	h.T.Helper()
 	h.ProcessAll(h.NewWorker(h.Claims, h.Store))
 }
 
-// Outcome gives what became of the message of a key.
+// Outcome returns the outcome of a message by its key.
 func (h *ClaimFixture) Outcome(key string) (outcome string) {
 	h.T.Helper()
 	h.Scan(`select coalesce(outcome, '') from messages where key = $1`, []any{key}, &outcome)
 	return outcome
 }
 
-// Replies gives the replies to the message of a key.
+// Replies returns the replies to a message by its key.
 func (h *ClaimFixture) Replies(key string) string {
 	h.T.Helper()
 	return strings.Join(h.QueryTexts(`select o.text from outbox o join messages m on m.id = o.message_id where m.key = $1 order by o.seq`, key), "\n")
 }
 
-// GrantCount counts how often the identity was granted, by the audit log.
+// GrantCount returns how often the identity was claimed, according to the audit log.
 func (h *ClaimFixture) GrantCount(identityID string) (n int) {
 	h.T.Helper()
 	h.Scan(`select count(*) from audit_events where identity_id = $1 and kind = 'claim.redeemed'`, []any{identityID}, &n)
 	return n
 }
 
-// NewAttempt gives what a worker would ask the desk, under a message id of its own.
+// NewAttempt returns an attempt to redeem a code, with a new message ID.
 func (h *ClaimFixture) NewAttempt(p LinkedIdentity, code string) claim.Attempt {
 	return claim.Attempt{
 		TenantID: TestTenantID, InstanceID: h.InstanceID, Channel: "telegram", SenderID: p.ExternalID, IdentityID: p.IdentityID,
@@ -265,13 +266,13 @@ func (h *ClaimFixture) NewAttempt(p LinkedIdentity, code string) claim.Attempt {
 	}
 }
 
-// RemoveClaimFence takes the check away that undoes a grant which the row refuses.
+// RemoveClaimFence drops the constraint that rolls back a stale claim.
 func (h *ClaimFixture) RemoveClaimFence() {
 	h.T.Helper()
 	h.DropConstraint("identities", "identities_claim", "constraint identities_claim check (claim_gen >= 0)")
 }
 
-// DropConstraint takes a named check from a table.
+// DropConstraint drops a check of a table. check is its definition in SQLite.
 func (h *ClaimFixture) DropConstraint(table, name, check string) {
 	h.T.Helper()
 	if h.IsPostgres() {
@@ -287,7 +288,7 @@ func (h *ClaimFixture) DropConstraint(table, name, check string) {
 		`pragma writable_schema = 1`,
 		`update sqlite_master set sql = replace(sql, '` + check + `', '') where name = '` + table + `'`,
 		`pragma writable_schema = reset`,
-		`create table dropped_constraint (x)`, // a new version of the schema, so that others read it again
+		`create table dropped_constraint (x)`, // changes the schema version, so that other connections read the schema again
 	} {
 		if _, err := conn.ExecContext(h.T.Context(), q); err != nil {
 			h.T.Fatal(q, err)
@@ -295,7 +296,7 @@ func (h *ClaimFixture) DropConstraint(table, name, check string) {
 	}
 }
 
-// ShiftedQuery puts into query the time received_at plus so many seconds.
+// ShiftedQuery inserts into query the time received_at plus seconds.
 func (h *ClaimFixture) ShiftedQuery(query, seconds string) string {
 	if h.IsPostgres() {
 		return fmt.Sprintf(query, "received_at + interval '"+seconds+" seconds'")
@@ -303,7 +304,7 @@ func (h *ClaimFixture) ShiftedQuery(query, seconds string) string {
 	return fmt.Sprintf(query, "strftime('%Y-%m-%d %H:%M:%f+00:00', received_at, '"+seconds+" seconds')")
 }
 
-// DropCode drops the proof of a person's last code.
+// DropCode deletes the current code of an identity from the code store.
 func (h *ClaimFixture) DropCode(p LinkedIdentity) {
 	h.T.Helper()
 	var gen int64
@@ -313,10 +314,10 @@ func (h *ClaimFixture) DropCode(p LinkedIdentity) {
 	}
 }
 
-// NewExternalID gives an account that was never seen.
+// NewExternalID returns a new external ID.
 func (h *ClaimFixture) NewExternalID() string { return fmt.Sprint(720_000_000 + h.nextKey.Add(1)) }
 
-// CreateInvite gives a new invite of a new customer, to the bot of the house.
+// CreateInvite creates an invite of a new customer to the instance. It returns the invite and its code.
 func (h *ClaimFixture) CreateInvite(role string) (claim.Invite, string) {
 	h.T.Helper()
 	c, err := h.Store.CreateCustomer(h.T.Context(), identity.Customer{TenantID: TestTenantID, FirstName: "Steve"}, identity.System)
@@ -331,16 +332,16 @@ func (h *ClaimFixture) CreateInvite(role string) (claim.Invite, string) {
 	return i, code
 }
 
-// RedemptionCounts counts the accounts that an invite's customer has, verified, and how often the
-// audit log says that the invite was opened.
-func (h *ClaimFixture) RedemptionCounts(i claim.Invite) (accounts, told int) {
+// RedemptionCounts returns the number of verified identities of an invite's customer, and of
+// redemptions in the audit log.
+func (h *ClaimFixture) RedemptionCounts(i claim.Invite) (identities, events int) {
 	h.T.Helper()
-	h.Scan(`select count(*) from identities where customer_id = $1 and verified_at is not null`, []any{i.CustomerID}, &accounts)
-	h.Scan(`select count(*) from audit_events where customer_id = $1 and kind = 'invite.redeemed'`, []any{i.CustomerID}, &told)
-	return accounts, told
+	h.Scan(`select count(*) from identities where customer_id = $1 and verified_at is not null`, []any{i.CustomerID}, &identities)
+	h.Scan(`select count(*) from audit_events where customer_id = $1 and kind = 'invite.redeemed'`, []any{i.CustomerID}, &events)
+	return identities, events
 }
 
-// AgedQuery puts into query the time so long ago.
+// AgedQuery inserts into query the time that was a duration ago.
 func (h *ClaimFixture) AgedQuery(query, ago string) string {
 	if h.IsPostgres() {
 		return fmt.Sprintf(query, "now() - interval '"+ago+"'")
@@ -348,7 +349,7 @@ func (h *ClaimFixture) AgedQuery(query, ago string) string {
 	return fmt.Sprintf(query, "strftime('%Y-%m-%d %H:%M:%f+00:00', 'now', '-"+ago+"')")
 }
 
-// Dump gives all that is kept, and the log.
+// Dump returns the log and the content of the database and of Redis, by place.
 func (h *ClaimFixture) Dump(log string) map[string]string {
 	h.T.Helper()
 	all := map[string]string{"log": log, "redis": dumpRedis(h.T, h.Redis)}

@@ -1,3 +1,5 @@
+//go:build unix
+
 package harness
 
 import (
@@ -13,7 +15,7 @@ import (
 	"hydragate/identity"
 )
 
-// A claimant is one person of the ruin, with what is known of the claim from outside.
+// A claimant is a user who claims an identity.
 type claimant struct {
 	*crashFixture
 	LinkedIdentity
@@ -21,8 +23,7 @@ type claimant struct {
 	sent   int // messages so far
 }
 
-// runClaimant is the story of one person, told in six ways by turns. It ends when the
-// person is verified.
+// runClaimant runs one of six scenarios, by n. It ends when the user is verified.
 func (r *crashFixture) runClaimant(ctx context.Context, n int64) {
 	c, err := r.newClaimant(ctx, n)
 	for err != nil && ctx.Err() == nil {
@@ -33,25 +34,25 @@ func (r *crashFixture) runClaimant(ctx context.Context, n int64) {
 		return
 	}
 	switch n % 6 {
-	case 0: // the code at once, and once more
+	case 0: // the same code twice
 		c.redeemUntilVerified(ctx, func(code string) []string { return c.sendAndAwait(ctx, "/claim "+code, "/claim "+code) })
-	case 1: // a wrong one first
+	case 1: // a wrong code first
 		c.redeemUntilVerified(ctx, func(code string) []string {
 			return c.sendAndAwait(ctx, "/claim "+WrongCode(code), "claim "+code[:3]+"-"+code[3:])[1:]
 		})
-	case 2: // the code before was read out, too
+	case 2: // a code that was replaced
 		old, _ := c.issueCode(ctx)
 		c.redeemUntilVerified(ctx, func(code string) []string {
 			got := c.sendAndAwait(ctx, "/claim "+old, code)
 			c.requireNot(got[0], "claimed")
 			return got[1:]
 		})
-	case 3: // verified, taken back, and the same code again
+	case 3: // a used code after the identity was unverified
 		code := c.redeemUntilVerified(ctx, func(code string) []string { return c.sendAndAwait(ctx, "/claim "+code) })
 		if c.unverify(ctx) {
 			c.requireNot(c.sendAndAwait(ctx, "/claim "+code)[0], "claimed")
 		}
-	case 4: // invited, by a link that two people open
+	case 4: // an invite that two users redeem
 		c.redeemInviteTwice(ctx)
 	default:
 		c.redeemUntilVerified(ctx, func(code string) []string { return c.sendAndAwait(ctx, "/claim "+code) })
@@ -73,12 +74,12 @@ func (r *crashFixture) newClaimant(ctx context.Context, n int64) (*claimant, err
 	return c, err
 }
 
-// redeemUntilVerified asks for codes and has them typed until one is granted, and judges every
-// answer on the way. It gives the code that was granted.
-func (c *claimant) redeemUntilVerified(ctx context.Context, types func(code string) []string) string {
+// redeemUntilVerified issues codes and sends them until one is accepted. It counts unexpected outcomes
+// and returns the code that was accepted.
+func (c *claimant) redeemUntilVerified(ctx context.Context, send func(code string) []string) string {
 	for ctx.Err() == nil {
 		code, epoch := c.issueCode(ctx)
-		got := types(code)
+		got := send(code)
 		for i, outcome := range got {
 			switch outcome {
 			case "claimed":
@@ -89,27 +90,25 @@ func (c *claimant) redeemUntilVerified(ctx context.Context, types func(code stri
 					c.UnexplainedLosses.Add(1)
 				}
 			case "":
-				return code // the end came first
+				return code // the test has ended
 			default:
-				// Already verified needs somebody who was: a grant whose answer was another.
 				c.WrongReplies.Add(1)
-				c.t.Logf("a right code in time is %q (message %d of %s)", outcome, i, c.ExternalID)
+				c.t.Logf("outcome of a valid code = %q (message %d of %s)", outcome, i, c.ExternalID)
 			}
 		}
 	}
 	return ""
 }
 
-// redeemInviteTwice has two people of whom nobody knows open one invite at the same time, twice
-// each. One of the four messages is good, and the next of that person finds them verified;
-// no proof is needed that could be lost.
+// redeemInviteTwice has two unknown users redeem an invite concurrently, twice each. One of the four
+// messages is accepted, and the other message of that user is already verified.
 func (c *claimant) redeemInviteTwice(ctx context.Context) {
 	code := c.issueInvite(ctx)
 	got := Concurrently(2, func(i int) []string {
-		opener := *c
-		opener.sender.ID += int64(i+1) * 1_000_000
-		opener.ExternalID, opener.sent = strconv.FormatInt(opener.sender.ID, 10), 0
-		return opener.sendAndAwait(ctx, "/start claim_"+code, "/claim "+code)
+		user := *c
+		user.sender.ID += int64(i+1) * 1_000_000
+		user.ExternalID, user.sent = strconv.FormatInt(user.sender.ID, 10), 0
+		return user.sendAndAwait(ctx, "/start claim_"+code, "/claim "+code)
 	})
 	counts := map[string]int{}
 	for _, outcome := range append(got[0], got[1]...) {
@@ -117,14 +116,14 @@ func (c *claimant) redeemInviteTwice(ctx context.Context) {
 	}
 	if ctx.Err() == nil && (counts["claimed"] != 1 || counts["already_verified"] != 1 || counts["declined"] != 2) {
 		c.WrongReplies.Add(1)
-		c.t.Logf("an invite that two people opened: %v", counts)
+		c.t.Logf("outcomes of an invite that two users redeemed: %v", counts)
 	}
 }
 
-// issueInvite asks for an invite until there is an answer with one.
+// issueInvite creates an invite, with retries until ctx ends.
 func (c *claimant) issueInvite(ctx context.Context) string {
 	for ctx.Err() == nil {
-		// What a lost answer left is live, too: time passes for the limits.
+		// Invites whose responses were lost count for the limits, too.
 		_, err := c.DB.ExecContext(ctx, `update audit_events set at = at - interval '2 days' where kind = 'invite.issued' and at > now() - interval '1 day'`)
 		if err == nil {
 			_, err = c.DB.ExecContext(ctx, `update invites set revoked_at = now() where customer_id = $1 and used_msg is null`, c.CustomerID)
@@ -151,15 +150,14 @@ func (c *claimant) issueInvite(ctx context.Context) string {
 func (c *claimant) requireNot(got, outcome string) {
 	if got == outcome {
 		c.WrongReplies.Add(1)
-		c.t.Logf("a dead code is %q (%s)", outcome, c.ExternalID)
+		c.t.Logf("outcome of a dead code = %q (%s)", outcome, c.ExternalID)
 	}
 }
 
-// issueCode presses "Generate code" until there is an answer with a code. epoch says what
-// had happened to Redis before.
+// issueCode issues a code, with retries until ctx ends. epoch is the epoch of Redis before.
 func (c *claimant) issueCode(ctx context.Context) (code string, epoch int64) {
 	for ctx.Err() == nil {
-		// The limits on codes are not what is tested here: time passes.
+		// Age the events that limit the number of codes.
 		if _, err := c.DB.ExecContext(ctx, `update audit_events set at = at - interval '2 days' where kind in ('claim.issued', 'claim.reissued', 'invite.issued') and at > now() - interval '1 day'`); err != nil {
 			sleepBriefly(ctx) // Postgres is down
 			continue
@@ -180,6 +178,7 @@ func (c *claimant) issueCode(ctx context.Context) (code string, epoch int64) {
 	return WrongCode(), epoch
 }
 
+// unverify sets the identity to not verified, with retries until ctx ends.
 func (c *claimant) unverify(ctx context.Context) bool {
 	for ctx.Err() == nil {
 		res := c.API.Call(ctx, http.MethodPatch, "/v1/customers/"+c.CustomerID+"/identities/"+c.IdentityID, map[string]bool{"verified": false})
@@ -191,8 +190,7 @@ func (c *claimant) unverify(ctx context.Context) bool {
 	return false
 }
 
-// sendAndAwait types texts one after the other, without waiting for answers between, and gives
-// what became of each.
+// sendAndAwait sends texts without waiting for the replies, and returns their outcomes.
 func (c *claimant) sendAndAwait(ctx context.Context, texts ...string) []string {
 	outcomes := make([]string, len(texts))
 	first := c.sent
@@ -226,36 +224,36 @@ func (c *claimant) sendAndAwait(ctx context.Context, texts ...string) []string {
 	return make([]string, len(texts))
 }
 
-// DuplicateGrants counts the codes that verified somebody twice, and the customers who got two
-// accounts by one invite, by the database's own word.
+// DuplicateGrants returns the number of codes that were accepted twice and of customers with two
+// identities from one invite, as recorded by the trigger.
 func (r *crashFixture) DuplicateGrants(t *testing.T) (n int) {
 	t.Helper()
 	n = r.QueryInt(`select count(*) from (select 1 from granted_claims group by identity_id having count(*) > 1) x`)
-	openers := r.QueryInt(`select count(*) from (select 1 from identities where verified_at is not null group by customer_id having count(*) > 1) x`)
+	redeemers := r.QueryInt(`select count(*) from (select 1 from identities where verified_at is not null group by customer_id having count(*) > 1) x`)
 	all := int64(r.QueryInt(`select count(distinct identity_id) from granted_claims`))
 	if all < r.done.Load() {
-		t.Errorf("%d people say they are verified, the database granted %d", r.done.Load(), all)
+		t.Errorf("%d users are verified, but %d claims are recorded", r.done.Load(), all)
 	}
-	return n + openers
+	return n + redeemers
 }
 
-// RequireNoCodesStored looks for every code of the proof in all that was kept, logged and
-// handed on. One that is planted is found.
+// RequireNoCodesStored searches for all codes in what was stored, logged and delivered. It must find a
+// planted code.
 func (r *crashFixture) RequireNoCodesStored(t *testing.T) {
 	t.Helper()
-	everything := func() map[string]string {
+	places := func() map[string]string {
 		return map[string]string{
 			"database": strings.Join(r.AllRows(""), "\n"), "redis": dumpRedis(t, r.redis), "log": r.Log.String(), "application": r.App.bodies(),
 		}
 	}
-	if hits := FindCodes(r.issuedCodes, everything()); len(hits) > 0 {
+	if hits := FindCodes(r.issuedCodes, places()); len(hits) > 0 {
 		t.Errorf("of %d codes: %v", len(r.issuedCodes), hits)
 	}
 	if r.Log.String() == "" || len(r.issuedCodes) == 0 {
-		t.Error("there is no log, or there are no codes")
+		t.Error("no log or no codes")
 	}
 	r.Exec(`update customers set last_name = $1 where id = (select min(id::text)::uuid from customers)`, r.issuedCodes[0])
-	if len(FindCodes(r.issuedCodes[:1], everything())) != 1 {
-		t.Error("the planted code is not found")
+	if len(FindCodes(r.issuedCodes[:1], places())) != 1 {
+		t.Error("planted code not found")
 	}
 }

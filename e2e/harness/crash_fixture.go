@@ -1,3 +1,5 @@
+//go:build unix
+
 package harness
 
 import (
@@ -20,8 +22,8 @@ import (
 	"hydragate/store/keyring"
 )
 
-// A crashFixture is a world in which everything breaks: servers of its own, a pretend
-// Telegram and an agent in this process, and a gateway in another that is killed.
+// A crashFixture has its own Postgres and Redis servers, which crash, and a gateway that is killed while
+// users claim identities.
 type crashFixture struct {
 	crashCounters
 	t         *testing.T
@@ -35,9 +37,10 @@ type crashFixture struct {
 	instanceID string
 
 	mu          sync.Mutex
-	issuedCodes []string // all that were ever read out
+	issuedCodes []string // all codes and invites
 }
 
+// NewCrashFixture starts the servers and sets up a Telegram bot.
 func NewCrashFixture(t *testing.T, fault Fault) *crashFixture {
 	t.Helper()
 	r := &crashFixture{t: t, postgres: StartPostgres(t)}
@@ -59,9 +62,9 @@ func NewCrashFixture(t *testing.T, fault Fault) *crashFixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.store.Close)
-	// Every grant is written down by the database itself, whatever the program says.
+	// A trigger records each claim, independently of the gateway.
 	for _, q := range []string{
-		`alter table audit_events disable trigger audit_events_keep`, // so that time can pass for the limits on codes
+		`alter table audit_events disable trigger audit_events_keep`, // lets the test age the events that limit codes
 		`create table granted_claims (identity_id uuid, gen bigint, message uuid)`,
 		`create function record_grant() returns trigger language plpgsql as 'begin insert into granted_claims values (new.id, new.claim_gen, new.claim_used_msg); return new; end'`,
 		`create trigger record_grant after update on identities for each row when (old.verified_at is null and new.verified_at is not null) execute function record_grant()`,
@@ -78,22 +81,22 @@ func NewCrashFixture(t *testing.T, fault Fault) *crashFixture {
 	return r
 }
 
-// A CrashLimits is how much of everything there is to be.
+// CrashLimits are the numbers of claims and faults after which a test ends.
 type CrashLimits struct{ Claims, Kills, Crashes, RedisRestores int64 }
 
-// Run lets people claim and everything else break until the toll is paid.
+// Run injects faults while users claim identities, until the limits are reached.
 func (r *crashFixture) Run(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), r.timeout())
 	defer stop()
-	chaos, calm := context.WithCancel(ctx)
-	defer calm()
+	faultCtx, stopFaults := context.WithCancel(ctx)
+	defer stopFaults()
 	var breaking, claiming sync.WaitGroup
-	breaking.Go(func() { r.killGateways(chaos, ctx) })
+	breaking.Go(func() { r.killGateways(faultCtx, ctx) })
 	if r.Limit.RedisRestores > 0 {
-		breaking.Go(func() { r.disruptRedis(chaos) })
+		breaking.Go(func() { r.disruptRedis(faultCtx) })
 	}
 	if r.Limit.Crashes > 0 {
-		breaking.Go(func() { r.crashPostgres(chaos) })
+		breaking.Go(func() { r.crashPostgres(faultCtx) })
 	}
 	for range 8 {
 		claiming.Go(func() {
@@ -103,11 +106,11 @@ func (r *crashFixture) Run(t *testing.T) {
 		})
 	}
 	claiming.Wait()
-	calm()
+	stopFaults()
 	stop()
 	breaking.Wait()
 	if !r.reachedLimit() {
-		t.Errorf("not done in time: %s\nmessages left: %q\nlanes: %q\nTelegram still has %d",
+		t.Errorf("timeout: %s\nmessages left: %q\nqueues: %q\npending updates: %d",
 			r, r.QueryTexts(`select concat_ws(' ', state, sender_id, attempts, received_at, text) from messages where state <> 'done'`),
 			r.QueryTexts(`select concat_ws(' ', kind, holder, due_at, lease_until, now()) from lanes where due_at is not null`), len(r.Telegram.PendingUpdates(BotUsername)))
 	}
@@ -128,11 +131,12 @@ func (r *crashFixture) reachedLimit() bool {
 }
 
 func (r *crashFixture) String() string {
-	return fmt.Sprintf("%d claims, %d kills, %d crashes of Postgres, %d Redis emptied or put back; %d told that the proof was lost, %d of them without cause; %d right codes called wrong",
+	return fmt.Sprintf("%d claims, %d kills, %d crashes of Postgres, %d times Redis flushed or restored; "+
+		"%d codes reported lost, %d of them without cause; %d valid codes rejected",
 		r.done.Load(), r.gatewayKills.Load(), r.postgresCrashes.Load(), r.redisRestores.Load(), r.lostReplies.Load(), r.UnexplainedLosses.Load(), r.WrongReplies.Load())
 }
 
-// killGateways runs the gateway and kills it, 30 to 150 ms after it began to listen.
+// killGateways starts the gateway and kills it after 30 to 150 ms, until ctx ends.
 func (r *crashFixture) killGateways(ctx, life context.Context) {
 	for life.Err() == nil {
 		p, err := r.StartReplica(life)
@@ -141,7 +145,7 @@ func (r *crashFixture) killGateways(ctx, life context.Context) {
 		}
 		lifespan := 30*time.Millisecond + rand.N(120*time.Millisecond)
 		if r.Limit.Kills > 0 && r.gatewayKills.Load() >= r.Limit.Kills && !FullRun() {
-			lifespan = time.Minute // let the rest of the people get through, on a busy machine too
+			lifespan = time.Minute // lets the remaining claims succeed on a busy machine
 		}
 		select {
 		case <-time.After(lifespan):
@@ -157,7 +161,7 @@ func (r *crashFixture) killGateways(ctx, life context.Context) {
 	}
 }
 
-// disruptRedis empties Redis, or puts an older copy of it back.
+// disruptRedis flushes Redis or restores an earlier snapshot.
 func (r *crashFixture) disruptRedis(ctx context.Context) {
 	var older []redisSnapshot
 	for ctx.Err() == nil {
@@ -187,6 +191,7 @@ func (r *crashFixture) disruptRedis(ctx context.Context) {
 	}
 }
 
+// crashPostgres crashes Postgres every few seconds.
 func (r *crashFixture) crashPostgres(ctx context.Context) {
 	for ctx.Err() == nil && r.postgresCrashes.Load() < r.Limit.Crashes {
 		select {
@@ -202,10 +207,10 @@ func (r *crashFixture) crashPostgres(ctx context.Context) {
 	}
 }
 
-// A crashCounters is what the ledger of the proof holds.
+// crashCounters count what happened during the test.
 type crashCounters struct {
 	started, done                                atomic.Int64
 	gatewayKills, postgresCrashes, redisRestores atomic.Int64
-	redisEpoch                                   atomic.Int64 // changes with every change made to Redis
+	redisEpoch                                   atomic.Int64 // incremented before and after each disruption of Redis
 	lostReplies, UnexplainedLosses, WrongReplies atomic.Int64
 }

@@ -1,3 +1,5 @@
+//go:build unix
+
 package harness
 
 import (
@@ -10,7 +12,7 @@ import (
 	"hydragate/claim"
 )
 
-// DiffRows gives a row in which two states differ, or "".
+// DiffRows returns a row that was added or removed, or "" if there is none.
 func DiffRows(before, after []string) string {
 	had := map[string]int{}
 	for _, row := range before {
@@ -29,8 +31,7 @@ func DiffRows(before, after []string) string {
 	return ""
 }
 
-// DumpFiles gives the bytes of all files in a folder: also what was deleted and not
-// overwritten yet.
+// DumpFiles returns the bytes of all files in a directory, including deleted rows of a database.
 func DumpFiles(dir string) ([]byte, error) {
 	var all []byte
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -44,19 +45,19 @@ func DumpFiles(dir string) ([]byte, error) {
 	return all, err
 }
 
-// codeSpellings are six ways in which a code could lie about.
+// codeSpellings returns the spellings of a code to search for.
 func codeSpellings(code string) []string {
 	lower := strings.ToLower(code)
 	return []string{code, lower, claim.Group(code), claim.Group(lower), code[:3] + " " + code[3:], claim.Spell(code)}
 }
 
-// FindCodes names the codes that are in any of the texts, in any spelling.
+// FindCodes returns where the codes occur in texts, in any spelling.
 func FindCodes(codes []string, texts map[string]string) (where []string) {
 	for name, text := range texts {
 		for i, code := range codes {
 			for _, s := range codeSpellings(code) {
 				if strings.Contains(text, s) {
-					where = append(where, fmt.Sprintf("%s holds code %d as %q", name, i, s))
+					where = append(where, fmt.Sprintf("%s contains code %d as %q", name, i, s))
 				}
 			}
 		}

@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package harness runs gateways for end-to-end tests, with the servers they need, fake providers and
 // a fake application. Start is the entry point. Fault injects defects for the controls of the tests.
 //

@@ -1,14 +1,15 @@
+//go:build unix
+
 package harness
 
 import (
 	"strings"
 )
 
-// InjectionMarker is in everything that is injected with a line of its own, so that it would be
-// seen where it begins one.
+// InjectionMarker is at the start of each injected line, so that tests can find it.
 const InjectionMarker = "forged-by-a-caller"
 
-// SQLInputs are texts that end a statement, begin another, or ask the database to wait.
+// SQLInputs returns texts that end a statement, begin another, or make the database wait.
 func SQLInputs() []string {
 	return []string{
 		`'`, `"`, "`", `''`, `\'`, `';`, `--`, `'--`, `' or '1'='1`, `' or 1=1--`, `' or 1=1#`, `' or 1=1/*`, `" or ""="`, `') or ('1'='1`, `')) or true--`, `1 or 1=1`, `1' or '1' = '1'--`,
@@ -20,13 +21,13 @@ func SQLInputs() []string {
 	}
 }
 
-// PatternInputs match everything where a filter is a pattern.
+// PatternInputs returns texts that match everything if a filter treats them as patterns.
 func PatternInputs() []string {
 	return []string{`%`, `%%`, `_`, `__`, `______`, `%a%`, `S%`, `Stev_`, `\%`, `*`, `?`, `[a-z]%`, `.*`, `^`, `(`, `(?i).*`, `{`, `~`, `!`}
 }
 
-// LineBreakInputs end a line of a header or a log and begin another, move a terminal, or run
-// in a browser or a spreadsheet.
+// LineBreakInputs returns texts that begin another line of a header or a log, control a terminal, or
+// run in a browser or a spreadsheet.
 func LineBreakInputs() []string {
 	return []string{
 		"a\r\nX-Injected: " + InjectionMarker, "a\nSet-Cookie: " + InjectionMarker, "a\r" + InjectionMarker, "a\r\n\r\n<html>" + InjectionMarker, "a\u2028" + InjectionMarker, "a\u2029" + InjectionMarker, "a\u0085" + InjectionMarker, "a\x0b" + InjectionMarker, "a\x0c" + InjectionMarker,
@@ -38,7 +39,7 @@ func LineBreakInputs() []string {
 	}
 }
 
-// PathInputs lead out of a folder, or to another route.
+// PathInputs returns path segments that lead out of a directory or to another route.
 func PathInputs() []string {
 	return []string{
 		`..`, `../`, `../../etc/passwd`, `..\..\windows`, `%2e%2e`, `%2e%2e%2f`, `..%2f..%2f`, `....//`, `..;/`, `/etc/passwd`, `//evil.example.com`, `file:///etc/passwd`, `.`, `./`, `%00`, `a%00b`, `%`, `%zz`, `%25`, `a/b`, `a?b=c`, `a#b`, `a;b=c`, `a b`, ` `,
@@ -46,7 +47,8 @@ func PathInputs() []string {
 	}
 }
 
-// BrokenJSONStrings are texts in JSON that no database keeps as they are, or that are none.
+// BrokenJSONStrings returns JSON values that are invalid, no strings, or strings that databases do not
+// store unchanged.
 func BrokenJSONStrings() []string {
 	return []string{
 		`"\u0000"`, `"a\u0000b"`, "\"\x00\"", "\"\xff\"", "\"\xc0\xaf\"", "\"\xc0\x80\"", "\"\xe0\x80\xaf\"", "\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"", "\"\xf8\x88\x80\x80\x80\"", "\"\x80\"", "\"\xe2\x82\"",
@@ -55,7 +57,7 @@ func BrokenJSONStrings() []string {
 	}
 }
 
-// BrokenBodies are whole bodies that must cost next to nothing.
+// BrokenBodies returns request bodies, by description, that must be rejected at little cost.
 func BrokenBodies() map[string]string {
 	keys := strings.Builder{}
 	for i := range 60_000 {

@@ -1,3 +1,5 @@
+//go:build unix
+
 package harness
 
 import (
@@ -12,7 +14,7 @@ import (
 	"hydragate/adapters/simulator"
 )
 
-// percentile gives the value below which the part p of all lies.
+// percentile returns the p-quantile of all, or 0 if there are none.
 func percentile(all []time.Duration, p float64) time.Duration {
 	if len(all) == 0 {
 		return 0
@@ -21,24 +23,24 @@ func percentile(all []time.Duration, p float64) time.Duration {
 	return all[min(len(all)-1, int(p*float64(len(all))))]
 }
 
-// A MessageLoad is a crowd that talks to the bots of a storm, and the ledger of what the
-// gateway took from it. Every text is said once.
+// A MessageLoad is a group of users who send messages, and a record of the messages that the gateway
+// accepted. Each text is sent once.
 type MessageLoad struct {
 	*Harness
 	Name    string
-	Pace    func(ctx context.Context, i int) // waits until message i may be said; nil: at once
+	Pace    func(ctx context.Context, i int) // waits before message i; may be nil
 	Users   []SimulatedUser
 	mu      sync.Mutex
 	Sent    []sentMessage
 	Senders sync.WaitGroup
 }
 
-// A SimulatedUser is one person in a conversation of their own.
+// A SimulatedUser is a user with a private conversation.
 type SimulatedUser struct {
 	Name string
-	// says types a text, and returns when the provider handed it over or gave up. taken
-	// tells whether the gateway took it, by what it answered.
-	Send func(ctx context.Context, text string) (taken func() bool)
+	// Send sends a text. It returns when the provider has delivered it or has given up. accepted
+	// reports whether the gateway acknowledged the message.
+	Send func(ctx context.Context, text string) (accepted func() bool)
 }
 
 type sentMessage struct {
@@ -47,7 +49,8 @@ type sentMessage struct {
 	accepted func() bool
 }
 
-// NewLoad makes a round with so many people on each of the four ways in.
+// NewLoad returns a load with a number of users on each of Telegram by webhook, Telegram by polling,
+// SMS and Slack.
 func (s *Harness) NewLoad(each int) *MessageLoad {
 	s.LoadCount++
 	r := &MessageLoad{Harness: s, Name: fmt.Sprintf("round %d", s.LoadCount)}
@@ -60,13 +63,12 @@ func (s *Harness) NewLoad(each int) *MessageLoad {
 
 func (s *Harness) TelegramUser(bot string, id int64) SimulatedUser {
 	return SimulatedUser{Name: fmt.Sprintf("%s %d", bot, id), Send: func(_ context.Context, text string) func() bool {
-		update := s.Telegram.SendText(bot, simulator.TelegramUser{ID: id, FirstName: "Somebody"}, text)
+		update := s.Telegram.SendText(bot, simulator.TelegramUser{ID: id, FirstName: "User"}, text)
 		return func() bool { return s.Telegram.Delivered(update) }
 	}}
 }
 
-// smsUser is somebody whose provider posts a message again until it is taken, as it
-// may do at any time.
+// smsUser returns a user whose provider repeats each message until it is accepted.
 func (s *Harness) smsUser(number string) SimulatedUser {
 	return SimulatedUser{Name: number, Send: func(ctx context.Context, text string) func() bool {
 		sid := s.Twilio.SendText(number, SMSBotNumber, text)
@@ -82,9 +84,9 @@ func (s *Harness) smsUser(number string) SimulatedUser {
 	}}
 }
 
-// SlackUser is somebody whose provider gives up after four attempts.
+// SlackUser returns a user whose provider gives up after four attempts.
 func (s *Harness) SlackUser(id string) SimulatedUser {
-	u := simulator.SlackUser{Team: SlackTeamID, ID: id, Name: "Somebody"}
+	u := simulator.SlackUser{Team: SlackTeamID, ID: id, Name: "User"}
 	return SimulatedUser{Name: id, Send: func(ctx context.Context, text string) func() bool {
 		d, err := s.Slack.SendText(ctx, SlackAppID, u, text)
 		taken := err == nil && slices.ContainsFunc(d.Attempts, func(a simulator.SlackAttempt) bool { return a.Err == nil && a.Status/100 == 2 })
@@ -92,52 +94,54 @@ func (s *Harness) SlackUser(id string) SimulatedUser {
 	}}
 }
 
-// StartSending lets everybody say n messages, one after the other, and returns at once.
+// StartSending makes each user send n messages in sequence. It does not wait for them.
 func (r *MessageLoad) StartSending(ctx context.Context, n int) {
-	for _, who := range r.Users {
+	for _, user := range r.Users {
 		r.Senders.Go(func() {
 			for i := 0; i < n && ctx.Err() == nil; i++ {
 				if r.Pace != nil {
 					r.Pace(ctx, i)
 				}
-				r.Send(ctx, who, fmt.Sprintf("%s: %s #%d", r.Name, who.Name, i))
+				r.Send(ctx, user, fmt.Sprintf("%s: %s #%d", r.Name, user.Name, i))
 			}
 		})
 	}
 }
 
-func (r *MessageLoad) Send(ctx context.Context, who SimulatedUser, text string) {
+// Send sends a text as a user and records it.
+func (r *MessageLoad) Send(ctx context.Context, user SimulatedUser, text string) {
 	at := time.Now()
-	taken := who.Send(ctx, text)
+	accepted := user.Send(ctx, text)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.Sent = append(r.Sent, sentMessage{text, at, taken})
+	r.Sent = append(r.Sent, sentMessage{text, at, accepted})
 }
 
-// A LoadReport counts what is not as promised, of the messages that were taken.
+// A LoadReport counts the accepted messages that were not processed as guaranteed.
 type LoadReport struct {
 	Sent, Accepted, stored    int
-	Lost                      int // taken and not in the database
+	Lost                      int // accepted but not in the database
 	StoredTwice               int // in the database more than once
-	undelivered               int // never handed to the agent
-	duplicated                int // handed over as more than one message, or under more than one id
-	reordered                 int // handed over before an earlier one of the same conversation
-	Unanswered                int // the reply was never sent
-	spoolReordered            int // the same of texts that a spool may have kept, beside another gateway
-	Redelivered, ExtraReplies int // calls of the agent and replies beyond the first
+	undelivered               int // never delivered to the application
+	duplicated                int // delivered as more than one message, or with more than one event ID
+	reordered                 int // delivered before an earlier message of the same conversation
+	Unanswered                int // without a reply
+	spoolReordered            int // reordered SMS while several gateways ran, each with a spool
+	Redelivered, ExtraReplies int // deliveries and replies after the first
 	examples                  []string
 }
 
-// Violations counts what may never be, whatever breaks.
+// Violations returns the number of violated guarantees.
 func (v LoadReport) Violations() int {
 	return v.Lost + v.StoredTwice + v.undelivered + v.duplicated + v.reordered + v.Unanswered
 }
 
 func (v LoadReport) String() string {
-	s := fmt.Sprintf("%d messages said, %d taken, %d stored: %d lost, %d stored twice, %d never handed over, %d of two effects, %d out of order, %d unanswered; handed over again %d, replies again %d",
+	s := fmt.Sprintf("%d messages sent, %d accepted, %d stored: %d lost, %d stored twice, %d undelivered, %d duplicated, "+
+		"%d out of order, %d unanswered; %d redelivered, %d extra replies",
 		v.Sent, v.Accepted, v.stored, v.Lost, v.StoredTwice, v.undelivered, v.duplicated, v.reordered, v.Unanswered, v.Redelivered, v.ExtraReplies)
 	if v.spoolReordered > 0 {
-		s += fmt.Sprintf("; %d texts from a spool out of order", v.spoolReordered)
+		s += fmt.Sprintf("; %d spooled texts out of order", v.spoolReordered)
 	}
 	if len(v.examples) > 0 {
 		s += fmt.Sprintf("; such as %q", v.examples)
@@ -145,33 +149,33 @@ func (v LoadReport) String() string {
 	return s
 }
 
-// Report compares what was said and taken with what is stored, what the agent heard and
-// what the people read. Everybody must have stopped talking.
+// Report compares the accepted messages with those that were stored, delivered and answered. It waits
+// until all messages are sent.
 func (r *MessageLoad) Report() (v LoadReport) {
 	r.T.Helper()
 	r.Senders.Wait()
 	stored, read := r.storedCounts(), r.ReplyCounts()
-	turns := map[string][]sentMessage{}
+	bySender := map[string][]sentMessage{}
 	for _, u := range r.Sent {
 		v.Sent++
 		taken, h := u.accepted(), r.App.Received(u.Text)
-		blame := func(counter *int, what string) {
+		count := func(counter *int, what string) {
 			*counter++
 			if len(v.examples) < 5 {
 				v.examples = append(v.examples, what+": "+u.Text)
 			}
 		}
 		if stored[u.Text] > 1 {
-			blame(&v.StoredTwice, "stored twice")
+			count(&v.StoredTwice, "stored twice")
 		}
 		if h.Messages > 1 || h.Events > 1 {
-			blame(&v.duplicated, "two effects")
+			count(&v.duplicated, "duplicated")
 		}
 		v.Redelivered += max(0, h.Calls-1)
 		v.ExtraReplies += max(0, read["re "+u.Text]-1)
 		if h.Calls > 0 {
 			sender, _, _ := strings.Cut(u.Text, " #")
-			turns[sender] = append(turns[sender], u)
+			bySender[sender] = append(bySender[sender], u)
 		}
 		v.stored += min(1, stored[u.Text])
 		if !taken {
@@ -180,14 +184,14 @@ func (r *MessageLoad) Report() (v LoadReport) {
 		v.Accepted++
 		switch {
 		case stored[u.Text] == 0:
-			blame(&v.Lost, "lost")
+			count(&v.Lost, "lost")
 		case h.Calls == 0:
-			blame(&v.undelivered, "unheard")
+			count(&v.undelivered, "undelivered")
 		case read["re "+u.Text] == 0:
-			blame(&v.Unanswered, "unanswered")
+			count(&v.Unanswered, "unanswered")
 		}
 	}
-	for _, us := range turns { // in the order they were said in
+	for _, us := range bySender { // in the order in which they were sent
 		for i := 1; i < len(us); i++ {
 			if r.App.Received(us[i].Text).order > r.App.Received(us[i-1].Text).order {
 				continue
@@ -203,7 +207,7 @@ func (r *MessageLoad) Report() (v LoadReport) {
 	return v
 }
 
-// storedCounts counts the rows of each text of the round.
+// storedCounts returns the number of stored messages by text.
 func (r *MessageLoad) storedCounts() map[string]int {
 	r.T.Helper()
 	counts := map[string]int{}
@@ -213,7 +217,7 @@ func (r *MessageLoad) storedCounts() map[string]int {
 	return counts
 }
 
-// ReplyCounts counts what the people read, on all channels.
+// ReplyCounts returns the number of replies by text, on all channels.
 func (s *Harness) ReplyCounts() map[string]int {
 	read := map[string]int{}
 	for _, tr := range []*simulator.Transcript{&s.Telegram.Transcript, &s.Twilio.Transcript, &s.Slack.Transcript} {

@@ -1,3 +1,5 @@
+//go:build unix
+
 package harness
 
 import (
@@ -9,23 +11,24 @@ import (
 	"testing"
 )
 
-// A call is one request of an operation.
+// An APIRequest is a request of an operation.
 type APIRequest struct {
 	Method, Path, Body string
 	Header             http.Header
 }
 
-// An APIOperation is an operation as the document describes it.
+// An APIOperation is an operation of the OpenAPI document.
 type APIOperation struct {
 	ID, Method, Path string
 	Scope            string
 	Surface          string // native, global or external
 	Status           int
 	Params           []APIParameter
-	Body             *APISchema // nil: it takes none
+	Body             *APISchema // nil if there is none
 	example          json.RawMessage
 }
 
+// An APIParameter is a parameter of an operation.
 type APIParameter struct {
 	Name     string     `json:"name"`
 	In       string     `json:"in"`
@@ -33,6 +36,7 @@ type APIParameter struct {
 	Schema   *APISchema `json:"schema"`
 }
 
+// An APISchema is a schema of the document.
 type APISchema struct {
 	Ref        string                `json:"$ref"`
 	Type       any                   `json:"type"`
@@ -42,7 +46,7 @@ type APISchema struct {
 	Items      *APISchema            `json:"items"`
 }
 
-// ReadOperations reads every operation from the document of a gateway, by its path.
+// ReadOperations returns all operations of the OpenAPI document of a gateway, sorted by ID.
 func ReadOperations(t *testing.T, base string) []*APIOperation {
 	t.Helper()
 	res, err := http.Get(base + "/openapi.json")
@@ -91,7 +95,7 @@ func ReadOperations(t *testing.T, base string) []*APIOperation {
 		}
 	}
 	if len(ops) < 50 {
-		t.Fatalf("the document has %d operations", len(ops))
+		t.Fatalf("%d operations in the document, want at least 50", len(ops))
 	}
 	slices.SortFunc(ops, func(a, b *APIOperation) int { return strings.Compare(a.ID, b.ID) })
 	return ops
@@ -102,11 +106,12 @@ func surfaceOf(t *testing.T, path string) string {
 	first, _, _ := strings.Cut(path[1:], "/")
 	surface, known := map[string]string{"v1": "native", "external": "external", "global": "global", "v4": "global"}[first]
 	if !known {
-		t.Fatalf("%s is of no surface that is known here", path)
+		t.Fatalf("unknown API surface of %s", path)
 	}
 	return surface
 }
 
+// SortedKeys returns the keys of m in order.
 func SortedKeys[V any](m map[string]V) []string {
 	var names []string
 	for n := range m {
@@ -116,6 +121,7 @@ func SortedKeys[V any](m map[string]V) []string {
 	return names
 }
 
+// Param returns the parameter with a name, or nil.
 func (op *APIOperation) Param(name string) *APIParameter {
 	for i := range op.Params {
 		if op.Params[i].Name == name {

@@ -1,3 +1,5 @@
+//go:build unix
+
 package harness
 
 import (
@@ -8,21 +10,22 @@ import (
 	"time"
 )
 
-// maxRecovery is how soon after a store is back its messages must flow again.
+// maxRecovery is how soon messages must be processed after a store is available again.
 const maxRecovery = 5 * time.Second
 
-// SendInBackground lets everybody talk, a message each so often, until they are hushed.
-func (r *MessageLoad) SendInBackground(every time.Duration) (hush func()) {
-	ctx, stop := context.WithCancel(r.T.Context())
+// SendInBackground makes each user send a message in each interval until stop is called.
+func (r *MessageLoad) SendInBackground(every time.Duration) (stop func()) {
+	ctx, cancel := context.WithCancel(r.T.Context())
 	r.Pace = EveryInterval(every)
 	r.StartSending(ctx, 1<<30)
 	return func() {
-		stop()
+		cancel()
 		r.Senders.Wait()
 	}
 }
 
-// RestartPostgres is one stop and start of Postgres, and what is true around it.
+// RestartPostgres stops and starts Postgres. It checks the responses to webhooks during the outage and
+// the recovery.
 func (s *Harness) RestartPostgres(pg *PostgresServer) {
 	s.T.Helper()
 	s.Sleep(200*time.Millisecond + rand.N(400*time.Millisecond))
@@ -31,20 +34,20 @@ func (s *Harness) RestartPostgres(pg *PostgresServer) {
 	}
 	down := time.Now()
 	s.Sleep(500*time.Millisecond + rand.N(500*time.Millisecond))
-	ups := time.Now()
-	if n := s.AcceptedDuring(down, ups); n > 0 {
-		s.T.Errorf("%d messages were taken while the database was down", n)
+	end := time.Now()
+	if n := s.AcceptedDuring(down, end); n > 0 {
+		s.T.Errorf("%d messages accepted while the database was down", n)
 	}
-	refused := 0
-	for _, a := range s.Webhooks.CompletedBetween(down, ups) {
+	rejected := 0
+	for _, a := range s.Webhooks.CompletedBetween(down, end) {
 		if a.Status == 503 {
-			refused++
+			rejected++
 		} else if a.Channel != "sms" || a.Status != 200 {
-			s.T.Errorf("a hook of %s is answered %d while the database is down", a.Channel, a.Status)
+			s.T.Errorf("webhook of %s = %d while the database was down", a.Channel, a.Status)
 		}
 	}
-	if refused == 0 {
-		s.T.Errorf("nobody wrote while the database was down")
+	if rejected == 0 {
+		s.T.Error("no webhook while the database was down")
 	}
 	if err := pg.Start(); err != nil {
 		s.T.Fatal(err)
@@ -52,8 +55,8 @@ func (s *Harness) RestartPostgres(pg *PostgresServer) {
 	s.RequireRecovery(time.Now())
 }
 
-// AcceptedDuring counts the webhooks taken in a time in which nothing can be stored, but
-// for SMS: what was taken of those is looked for in the end.
+// AcceptedDuring returns the number of webhooks that were accepted in an interval in which nothing could
+// be stored. It leaves out SMS, which are accepted into the spool.
 func (s *Harness) AcceptedDuring(from, to time.Time) (n int) {
 	for _, a := range s.Webhooks.CompletedBetween(from, to) {
 		if a.Accepted() && a.Channel != "sms" {
@@ -63,26 +66,26 @@ func (s *Harness) AcceptedDuring(from, to time.Time) (n int) {
 	return n
 }
 
-// RequireRecovery sees that every way in works soon after the database is back.
+// RequireRecovery checks that all channels work soon after the database is available again.
 func (s *Harness) RequireRecovery(up time.Time) {
 	s.T.Helper()
 	latest := time.Duration(0)
 	for _, channel := range []string{"telegram", "sms", "slack"} {
-		s.requireWithin(maxRecovery, up, "the first hook of "+channel+" is taken", func() (bool, time.Time) {
+		s.requireWithin(maxRecovery, up, "first webhook of "+channel, func() (bool, time.Time) {
 			at, ok := s.Webhooks.firstAccepted(channel, up)
 			latest = max(latest, at.Sub(up))
 			return ok, at
 		})
 	}
-	s.requireWithin(maxRecovery, up, "the first polled message is handed over", func() (bool, time.Time) {
+	s.requireWithin(maxRecovery, up, "first delivery of a polled message", func() (bool, time.Time) {
 		at, ok := s.App.FirstReceivedAfter(PollingBot, up)
 		latest = max(latest, at.Sub(up))
 		return ok, at
 	})
-	s.T.Logf("all flows again %s after it is back", latest.Round(time.Millisecond))
+	s.T.Logf("recovered after %s", latest.Round(time.Millisecond))
 }
 
-// requireWithin waits for something, which must have happened so soon after a time.
+// requireWithin waits for an event. It fails the test if the event happened later than d after since.
 func (s *Harness) requireWithin(d time.Duration, since time.Time, what string, happened func() (bool, time.Time)) {
 	s.T.Helper()
 	var at time.Time
@@ -91,11 +94,11 @@ func (s *Harness) requireWithin(d time.Duration, since time.Time, what string, h
 		return ok
 	})
 	if took := at.Sub(since); took > d {
-		s.T.Errorf("%s after %s; want within %s", what, took, d)
+		s.T.Errorf("%s after %s, want within %s", what, took, d)
 	}
 }
 
-// Freeze lets nothing through to a server for a while.
+// Freeze freezes the proxy in front of a server for a while. It returns the interval.
 func (s *Harness) Freeze(server string, d time.Duration) (from, to time.Time) {
 	s.Proxies[server].SetState(ProxyFrozen)
 	from = time.Now()
@@ -105,37 +108,38 @@ func (s *Harness) Freeze(server string, d time.Duration) (from, to time.Time) {
 	return from, to
 }
 
-// IssueCodes links so many people on Telegram and gives their codes.
+// IssueCodes links n users on Telegram to customers and issues their codes. It returns the codes by user
+// ID.
 func (s *Harness) IssueCodes(n int) (codes map[int64]string) {
 	s.T.Helper()
 	codes = map[int64]string{}
 	for range n {
 		s.CodesIssued++
-		who := int64(900_000 + s.CodesIssued)
+		user := int64(900_000 + s.CodesIssued)
 		var customer, linked struct{ ID string }
 		var issued struct{ Code string }
 		s.MustCall("POST", "/v1/customers", map[string]string{"first_name": "Steve"}, http.StatusCreated, &customer)
 		path := "/v1/customers/" + customer.ID + "/identities"
-		s.MustCall("POST", path, map[string]string{"channel": "telegram", "external_id": strconv.FormatInt(who, 10), "instance_id": s.InstanceID}, http.StatusCreated, &linked)
+		s.MustCall("POST", path, map[string]string{"channel": "telegram", "external_id": strconv.FormatInt(user, 10), "instance_id": s.InstanceID}, http.StatusCreated, &linked)
 		s.MustCall("POST", path+"/"+linked.ID+"/claim-code", struct{}{}, http.StatusCreated, &issued)
-		codes[who] = issued.Code
+		codes[user] = issued.Code
 	}
 	return codes
 }
 
-// Latencies gives how long 99 of 100 hooks took in a time, and how long after it was
-// said what was said in it was handed over.
+// Latencies returns the 99th percentile of the duration of webhooks that started in an interval, and of
+// the time from sending a message to its delivery.
 func (s *Harness) Latencies(r *MessageLoad, from, to time.Time) (p [2]time.Duration) {
-	var hooks, handed []time.Duration
+	var webhooks, deliveries []time.Duration
 	for _, a := range s.Webhooks.StartedBetween(from, to) {
-		hooks = append(hooks, a.Duration())
+		webhooks = append(webhooks, a.Duration())
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, u := range r.Sent {
 		if h := r.App.Received(u.Text); u.SentAt.After(from) && u.SentAt.Before(to) && h.Calls > 0 {
-			handed = append(handed, h.First.Sub(u.SentAt))
+			deliveries = append(deliveries, h.First.Sub(u.SentAt))
 		}
 	}
-	return [2]time.Duration{percentile(hooks, 0.99).Round(time.Millisecond), percentile(handed, 0.99).Round(time.Millisecond)}
+	return [2]time.Duration{percentile(webhooks, 0.99).Round(time.Millisecond), percentile(deliveries, 0.99).Round(time.Millisecond)}
 }

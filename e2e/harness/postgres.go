@@ -1,7 +1,8 @@
+//go:build unix
+
 package harness
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
@@ -12,12 +13,9 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
-	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
-// freePort gives a port of 127.0.0.1 that nobody listens on now.
+// freePort returns an unused port of 127.0.0.1.
 func freePort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -28,15 +26,15 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// An PostgresServer is a server that the test may crash.
+// A PostgresServer is a server that the test can stop and crash.
 type PostgresServer struct {
 	bin, Data  string
 	Port       int
-	credential *syscall.Credential // nil: who runs the test
-	Wrapper    []string            // a command that runs the server's, if any
+	credential *syscall.Credential // nil: the user who runs the test
+	Wrapper    []string            // a command that runs the tools of the server; may be empty
 }
 
-// StartPostgres makes and starts a server.
+// StartPostgres creates and starts a server.
 func StartPostgres(t *testing.T) *PostgresServer {
 	t.Helper()
 	p := NewPostgres(t)
@@ -46,19 +44,19 @@ func StartPostgres(t *testing.T) *PostgresServer {
 	return p
 }
 
-// NewPostgres makes a server that is to be started, with more options of initdb.
+// NewPostgres creates a server without starting it. options are passed to initdb.
 func NewPostgres(t *testing.T, options ...string) *PostgresServer {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "proof-postgres-")
+	dir, err := os.MkdirTemp("", "hydragate-postgres-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	p := &PostgresServer{bin: postgresBinDir(t), Data: filepath.Join(dir, "data"), Port: freePort(t)}
-	if os.Getuid() == 0 { // PostgreSQL refuses to run as root
+	if os.Getuid() == 0 { // PostgreSQL does not run as root
 		u, err := user.Lookup("postgres")
 		if err != nil {
-			t.Fatal("PostgreSQL does not run as root, and there is no user postgres to run it as")
+			t.Fatal("PostgreSQL does not run as root, and there is no user postgres")
 		}
 		uid, _ := strconv.Atoi(u.Uid)
 		gid, _ := strconv.Atoi(u.Gid)
@@ -74,8 +72,8 @@ func NewPostgres(t *testing.T, options ...string) *PostgresServer {
 	return p
 }
 
-// postgresBinDir gives the folder of the newest PostgreSQL there is, be it where Debian
-// keeps them or in the path.
+// postgresBinDir returns the directory of the newest PostgreSQL in Debian's directories, or else of
+// the one in the PATH.
 func postgresBinDir(t *testing.T) string {
 	t.Helper()
 	newest, bin := 0, ""
@@ -97,7 +95,7 @@ func postgresBinDir(t *testing.T) string {
 		_, err = os.Stat(filepath.Join(filepath.Dir(server), "initdb"))
 	}
 	if err != nil {
-		t.Fatalf("no PostgreSQL of one's own to crash, neither in /usr/lib/postgresql nor in the path: %v", err)
+		t.Fatalf("PostgreSQL not found in /usr/lib/postgresql or in the PATH: %v", err)
 	}
 	return filepath.Dir(server)
 }
@@ -113,14 +111,14 @@ func (p *PostgresServer) runTool(name string, args ...string) error {
 	return nil
 }
 
-// Start starts the server. What it has committed outlives a crash of the server:
-// the machine keeps what was written, so nobody waits for the disk.
+// Start starts the server without fsync. Commits survive a crash of the server, because the operating
+// system keeps what was written.
 func (p *PostgresServer) Start() error {
 	options := fmt.Sprintf("-p %d -k %s -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=100", p.Port, filepath.Dir(p.Data))
 	return p.runTool("pg_ctl", "-D", p.Data, "-w", "-l", filepath.Join(filepath.Dir(p.Data), "log"), "-o", options, "start")
 }
 
-// crash stops the server in the middle of whatever it does and starts it again.
+// crash stops the server immediately and starts it again.
 func (p *PostgresServer) crash() error {
 	if err := p.StopImmediately(); err != nil {
 		return err
@@ -128,30 +126,12 @@ func (p *PostgresServer) crash() error {
 	return p.Start()
 }
 
-// StopImmediately stops the server in the middle of whatever it does.
+// StopImmediately stops the server without a checkpoint.
 func (p *PostgresServer) StopImmediately() error {
 	return p.runTool("pg_ctl", "-D", p.Data, "-m", "immediate", "stop")
 }
 
+// URL returns the URL of the database at a port of this machine.
 func (p *PostgresServer) URL(port int) string {
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port)
-}
-
-// restore makes client hold c and nothing else, from one moment to the next: what a
-// failover to a replica that lags behind does.
-func (c redisSnapshot) restore(ctx context.Context, client *redis.Client) error {
-	_, err := client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		p.FlushDB(ctx)
-		for i, k := range c.keys {
-			p.Restore(ctx, k, c.ttls[i], c.values[i])
-		}
-		return nil
-	})
-	return err
-}
-
-func (r delayedReader) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	<-time.After(r.delay)
-	return n, err
 }

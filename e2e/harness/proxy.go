@@ -1,3 +1,5 @@
+//go:build unix
+
 package harness
 
 import (
@@ -11,9 +13,8 @@ import (
 	"time"
 )
 
-// A Proxy is an address that leads somewhere else: to the gateway and its replicas in
-// turn, or to a database that can be cut off. The address stays the same while what
-// is behind it comes and goes.
+// A Proxy forwards TCP connections to targets in turn. Its address does not change when the targets
+// do. Connections can be cut or frozen.
 type Proxy struct {
 	listener net.Listener
 
@@ -25,14 +26,17 @@ type Proxy struct {
 	conns      []net.Conn
 }
 
+// A ProxyState is how a proxy handles connections.
 type ProxyState string
 
+// The states of a proxy.
 const (
-	ProxyUp     ProxyState = "whole"
-	ProxyCut    ProxyState = "cut"    // whoever calls is hung up on
-	ProxyFrozen ProxyState = "frozen" // nobody hangs up, and nothing comes through
+	ProxyUp     ProxyState = "up"
+	ProxyCut    ProxyState = "cut"    // closes all connections
+	ProxyFrozen ProxyState = "frozen" // keeps connections open and forwards nothing
 )
 
+// NewProxy starts a proxy on a free port.
 func NewProxy(to ...string) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -43,22 +47,24 @@ func NewProxy(to ...string) (*Proxy, error) {
 	return w, nil
 }
 
+// Addr returns the address of the proxy as host:port.
 func (w *Proxy) Addr() string { return w.listener.Addr().String() }
 
-// SetTargets makes the wire lead to these addresses from now on.
+// SetTargets changes the targets of new connections.
 func (w *Proxy) SetTargets(to ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.Targets = slices.Clone(to)
 }
 
+// SetState changes how connections are handled.
 func (w *Proxy) SetState(s ProxyState) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.setStateLocked(s)
 }
 
-// setStateLocked changes the state; w.mu is held.
+// setStateLocked changes the state. w.mu must be held.
 func (w *Proxy) setStateLocked(s ProxyState) {
 	w.state = s
 	close(w.changed)
@@ -68,6 +74,7 @@ func (w *Proxy) setStateLocked(s ProxyState) {
 	}
 }
 
+// Close stops the proxy and closes all connections.
 func (w *Proxy) Close() {
 	_ = w.listener.Close()
 	w.mu.Lock()
@@ -75,7 +82,7 @@ func (w *Proxy) Close() {
 	w.setStateLocked(ProxyCut)
 }
 
-// closeConns ends every connection; w.mu is held.
+// closeConns closes all connections. w.mu must be held.
 func (w *Proxy) closeConns() {
 	for _, c := range w.conns {
 		_ = c.Close()
@@ -93,7 +100,7 @@ func (w *Proxy) acceptLoop() {
 	}
 }
 
-// serve connects a caller with the next address that answers.
+// serve connects a client with the next target that accepts connections.
 func (w *Proxy) serve(c net.Conn) {
 	defer func() { _ = c.Close() }()
 	if !w.track(c) || !w.waitOpen() {
@@ -118,7 +125,7 @@ func (w *Proxy) serve(c net.Conn) {
 	<-back
 }
 
-// track notes a connection that is to end when the wire is cut; false says it is.
+// track records a connection, to close it when the proxy is cut. It returns false if it is cut.
 func (w *Proxy) track(c net.Conn) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -129,7 +136,7 @@ func (w *Proxy) track(c net.Conn) bool {
 	return true
 }
 
-// waitOpen waits while the wire is frozen, and reports whether it is whole then.
+// waitOpen waits while the proxy is frozen. It reports whether the proxy is up.
 func (w *Proxy) waitOpen() bool {
 	for {
 		w.mu.Lock()
@@ -152,10 +159,10 @@ func (w *Proxy) dialTarget() (net.Conn, error) {
 			return c, nil
 		}
 	}
-	return nil, errors.New("nobody there")
+	return nil, errors.New("no target accepts connections")
 }
 
-// copyData carries bytes one way until either end is closed: well, or not.
+// copyData copies bytes in one direction until a connection is closed.
 func (w *Proxy) copyData(to, from net.Conn) {
 	b := make([]byte, 32<<10)
 	for {
@@ -176,8 +183,8 @@ func (w *Proxy) copyData(to, from net.Conn) {
 	}
 }
 
-// StartDelayProxy forwards connections to a port and holds every answer back for a while, so
-// that what happens between two statements takes as long as over a network.
+// StartDelayProxy starts a proxy that delays each response of the server at a port, as a network would.
+// It returns the port of the proxy.
 func StartDelayProxy(t *testing.T, to int, delay time.Duration) (port int) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -214,10 +221,17 @@ func StartDelayProxy(t *testing.T, to int, delay time.Duration) (port int) {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
+// A delayedReader delays the result of each Read.
 type delayedReader struct {
 	io.Reader
 	delay time.Duration
 }
 
-// NetworkDelay is added to each answer of Postgres.
+func (r delayedReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	<-time.After(r.delay)
+	return n, err
+}
+
+// NetworkDelay is the delay of responses of Postgres in tests.
 const NetworkDelay = 3 * time.Millisecond

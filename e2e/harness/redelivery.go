@@ -1,3 +1,5 @@
+//go:build unix
+
 package harness
 
 import (
@@ -9,7 +11,7 @@ import (
 	"sync"
 )
 
-// RedeliveringTransport is a provider that posts everything three times.
+// A RedeliveringTransport sends each request three times.
 type RedeliveringTransport struct {
 	Next http.RoundTripper
 	Ctx  context.Context
@@ -19,23 +21,23 @@ type RedeliveringTransport struct {
 	wg      sync.WaitGroup
 }
 
-// redeliveryWindow is among how many the third of a webhook comes.
+// redeliveryWindow is the number of requests that are held back for a late redelivery.
 const redeliveryWindow = 50
 
-// RoundTrip posts r and a copy of it at once, and one of the copies kept from before.
+// RoundTrip sends r, a copy of it concurrently, and a copy of an earlier request.
 func (th *RedeliveringTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return nil, err
 	}
-	again := func() *http.Request {
+	clone := func() *http.Request {
 		c := r.Clone(th.Ctx)
 		c.Body = io.NopCloser(bytes.NewReader(body))
 		return c
 	}
-	th.resend(again())
+	th.resend(clone())
 	th.mu.Lock()
-	th.delayed = append(th.delayed, again())
+	th.delayed = append(th.delayed, clone())
 	var late *http.Request
 	if n := len(th.delayed); n > redeliveryWindow {
 		i := rand.N(n)
@@ -59,7 +61,7 @@ func (th *RedeliveringTransport) resend(r *http.Request) {
 	})
 }
 
-// Flush posts what is left, and waits until all is answered.
+// Flush sends the requests that are held back and waits for all responses.
 func (th *RedeliveringTransport) Flush() {
 	th.mu.Lock()
 	for _, r := range th.delayed {

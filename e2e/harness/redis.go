@@ -1,3 +1,5 @@
+//go:build unix
+
 package harness
 
 import (
@@ -16,12 +18,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// startRedis starts a server that the test may empty.
+// startRedis starts a server that the test can empty.
 func startRedis(t *testing.T) (address string, client *redis.Client) {
 	t.Helper()
 	bin, err := exec.LookPath("redis-server")
 	if err != nil {
-		t.Fatalf("no Redis of one's own to empty: %v", err)
+		t.Fatalf("redis-server not found: %v", err)
 	}
 	port := strconv.Itoa(freePort(t))
 	cmd := exec.Command(bin, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
@@ -34,16 +36,17 @@ func startRedis(t *testing.T) (address string, client *redis.Client) {
 	})
 	client = redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + port})
 	t.Cleanup(func() { _ = client.Close() })
-	Eventually(t, "redis answers", func() bool { return client.Ping(t.Context()).Err() == nil })
+	Eventually(t, "Redis responds", func() bool { return client.Ping(t.Context()).Err() == nil })
 	return "redis://127.0.0.1:" + port, client
 }
 
-// A redisSnapshot is what a Redis held at some moment, with the time each key had left.
+// A redisSnapshot is the content of a Redis server, with the TTL of each key.
 type redisSnapshot struct {
 	keys, values []string
 	ttls         []time.Duration
 }
 
+// snapshotRedis reads all keys. It is not atomic.
 func snapshotRedis(ctx context.Context, client *redis.Client) (c redisSnapshot, err error) {
 	keys, err := client.Keys(ctx, "*").Result()
 	if err != nil {
@@ -52,20 +55,32 @@ func snapshotRedis(ctx context.Context, client *redis.Client) (c redisSnapshot, 
 	for _, k := range keys {
 		v, err := client.Dump(ctx, k).Result()
 		if err != nil {
-			continue // it was dropped meanwhile
+			continue // the key has been deleted
 		}
 		c.keys, c.values, c.ttls = append(c.keys, k), append(c.values, v), append(c.ttls, max(time.Millisecond, client.PTTL(ctx, k).Val()))
 	}
 	return c, nil
 }
 
-// TestRedisURL names the Redis to test on. Without a database in it, one is taken that
-// nobody uses by chance.
+// restore replaces the content of a Redis server atomically, as a failover to a stale replica does.
+func (c redisSnapshot) restore(ctx context.Context, client *redis.Client) error {
+	_, err := client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.FlushDB(ctx)
+		for i, k := range c.keys {
+			p.Restore(ctx, k, c.ttls[i], c.values[i])
+		}
+		return nil
+	})
+	return err
+}
+
+// TestRedisURL returns the URL of the Redis server for tests. If it names no database, it is database
+// 11.
 func TestRedisURL(t *testing.T) string {
 	t.Helper()
 	u, err := url.Parse(os.Getenv("HYDRAGATE_TEST_REDIS"))
 	if err != nil || u.Host == "" {
-		t.Fatal("HYDRAGATE_TEST_REDIS must name a Redis server, such as redis://127.0.0.1:6379")
+		t.Fatal("HYDRAGATE_TEST_REDIS is not set: run make test, or set it to the URL of a server")
 	}
 	if u.Path == "" || u.Path == "/" {
 		u.Path = "/11"
@@ -73,12 +88,11 @@ func TestRedisURL(t *testing.T) string {
 	return u.String()
 }
 
-// PlantedCode is a word like a code that Steve writes, so that the search for codes is
-// known to find one.
+// PlantedCode is a code in the messages of users. Searches for claim codes must find it.
 const PlantedCode = "KLMNPQ"
 
-// DumpTestRedis gives every key of the Redis of the tests with what it holds, and the planted
-// word for as long as that takes.
+// DumpTestRedis returns all keys and values of the Redis server for tests. It stores PlantedCode while
+// it runs.
 func DumpTestRedis() ([]byte, error) {
 	opts, err := redis.ParseURL(os.Getenv("HYDRAGATE_TEST_REDIS"))
 	if err != nil {
@@ -94,14 +108,14 @@ func DumpTestRedis() ([]byte, error) {
 	var all bytes.Buffer
 	each := client.Scan(ctx, 0, "*", 1000).Iterator()
 	for each.Next(ctx) {
-		hash, _ := client.HGetAll(ctx, each.Val()).Result() // another kind of key has no fields
-		text, _ := client.Get(ctx, each.Val()).Result()     // and this one no text
+		hash, _ := client.HGetAll(ctx, each.Val()).Result() // empty for other types
+		text, _ := client.Get(ctx, each.Val()).Result()     // empty for other types
 		fmt.Fprintln(&all, each.Val(), hash, text)
 	}
 	return all.Bytes(), each.Err()
 }
 
-// dumpRedis gives every key and value of a Redis.
+// dumpRedis returns all keys and values of a Redis server.
 func dumpRedis(t *testing.T, client redis.UniversalClient) string {
 	t.Helper()
 	ctx := context.Background()

@@ -1,3 +1,5 @@
+//go:build unix
+
 package harness
 
 import (
@@ -8,17 +10,17 @@ import (
 	"time"
 )
 
-// Eventually waits until is says so, for as long as a busy machine may take.
-func Eventually(t *testing.T, what string, is func() bool) {
+// Eventually waits until condition returns true. It fails the test after two minutes.
+func Eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	late := time.After(2 * time.Minute)
-	for !is() {
+	timeout := time.After(2 * time.Minute)
+	for !condition() {
 		select {
 		case <-tick.C:
-		case <-late:
-			t.Fatalf("not so within two minutes: %s", what)
+		case <-timeout:
+			t.Fatalf("timeout: %s", what)
 		}
 	}
 }
@@ -30,17 +32,17 @@ func sleepBriefly(ctx context.Context) {
 	}
 }
 
-// EventTimeout is how long a script waits for anything that has no limit of its own: for
-// longer than a conversation is held by a gateway that died.
+// EventTimeout is how long tests wait for an event. It is longer than a lease, so that work of a
+// killed gateway is taken over.
 const EventTimeout = 70 * time.Second
 
-// A Broadcast tells everybody who listens that something changed. The zero value is ready.
+// A Broadcast wakes up all waiters when something has changed. The zero value is ready to use.
 type Broadcast struct {
 	mu sync.Mutex
 	ch chan struct{}
 }
 
-// changed gives a channel that is closed when the bell is rung next.
+// changed returns a channel that is closed by the next Notify.
 func (b *Broadcast) changed() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -50,6 +52,7 @@ func (b *Broadcast) changed() <-chan struct{} {
 	return b.ch
 }
 
+// Notify wakes up all waiters.
 func (b *Broadcast) Notify() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -59,27 +62,27 @@ func (b *Broadcast) Notify() {
 	}
 }
 
-// WaitFor waits for done, looking again whenever the bell rings, and now and then for
-// what rings no bell. After within it gives the error that done gave last.
-func (b *Broadcast) WaitFor(within time.Duration, done func() error) error {
-	over, again := time.After(within), time.NewTicker(100*time.Millisecond)
-	defer again.Stop()
+// WaitFor waits until check returns nil. It calls check after each Notify, and every 100 ms. After the
+// timeout it returns the last error of check.
+func (b *Broadcast) WaitFor(timeout time.Duration, check func() error) error {
+	expired, tick := time.After(timeout), time.NewTicker(100*time.Millisecond)
+	defer tick.Stop()
 	for {
-		rung := b.changed()
-		err := done()
+		changed := b.changed()
+		err := check()
 		if err == nil {
 			return nil
 		}
 		select {
-		case <-rung:
-		case <-again.C:
-		case <-over:
-			return fmt.Errorf("after %s: %w", within, err)
+		case <-changed:
+		case <-tick.C:
+		case <-expired:
+			return fmt.Errorf("after %s: %w", timeout, err)
 		}
 	}
 }
 
-// Concurrently runs f n times at the same time and gives what each gave.
+// Concurrently calls f n times concurrently and returns the results.
 func Concurrently[T any](n int, f func(i int) T) []T {
 	out := make([]T, n)
 	start := make(chan struct{})

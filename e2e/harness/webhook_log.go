@@ -1,3 +1,5 @@
+//go:build unix
+
 package harness
 
 import (
@@ -7,29 +9,30 @@ import (
 	"time"
 )
 
-// A webhookLog keeps how every webhook of every provider was answered.
+// A webhookLog records the responses to all webhooks.
 type webhookLog struct {
 	Mu      sync.Mutex
 	Results []webhookResult
 }
 
-// A webhookResult is the answer to one webhook; a status of 0 says that there was none.
+// A webhookResult is the response to a webhook. Status is 0 if there was none.
 type webhookResult struct {
 	Channel        string
 	Status         int
 	started, Ended time.Time
 }
 
+// Duration returns the time until the response.
 func (a webhookResult) Duration() time.Duration { return a.Ended.Sub(a.started) }
 
-// Accepted reports whether the provider forgets the message with this answer.
+// Accepted reports whether the message was acknowledged.
 func (a webhookResult) Accepted() bool { return a.Status/100 == 2 }
 
-// transport gives a way for the webhooks of a channel that keeps the answers.
+// transport returns a transport that records the webhooks of a channel.
 func (l *webhookLog) transport(t *testing.T, channel string) http.RoundTripper {
-	way := &http.Transport{MaxIdleConnsPerHost: 64}
-	t.Cleanup(way.CloseIdleConnections)
-	return loggingTransport{l, channel, way}
+	next := &http.Transport{MaxIdleConnsPerHost: 64}
+	t.Cleanup(next.CloseIdleConnections)
+	return loggingTransport{l, channel, next}
 }
 
 type loggingTransport struct {
@@ -51,7 +54,7 @@ func (n loggingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// CompletedBetween gives the answers to webhooks that were posted and answered in a time.
+// CompletedBetween returns the webhooks that started and ended in an interval.
 func (l *webhookLog) CompletedBetween(from, to time.Time) (found []webhookResult) {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
@@ -63,7 +66,7 @@ func (l *webhookLog) CompletedBetween(from, to time.Time) (found []webhookResult
 	return found
 }
 
-// StartedBetween gives the answers to webhooks that were posted in a time, whenever answered.
+// StartedBetween returns the webhooks that started in an interval.
 func (l *webhookLog) StartedBetween(from, to time.Time) (found []webhookResult) {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
@@ -75,7 +78,7 @@ func (l *webhookLog) StartedBetween(from, to time.Time) (found []webhookResult) 
 	return found
 }
 
-// firstAccepted gives when the first webhook of a channel was taken after a time.
+// firstAccepted returns when the first webhook of a channel was accepted after a time.
 func (l *webhookLog) firstAccepted(channel string, after time.Time) (first time.Time, ok bool) {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()

@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package script implements the commands of the test scripts in cmd/hydragate/testdata/script. A
 // script runs gateways, sends messages to them through fake providers, and checks what the
 // application and the senders receive. See github.com/rogpeppe/go-internal/testscript for the
