@@ -23,79 +23,81 @@ const (
 	minNaiveAccepted = 100
 )
 
-// TestForgedWebhooks_Rejected sends requests that no provider made to the whole program, on
-// both engines. Each is answered with next to nothing and leaves nothing behind: no row
-// in any table, no byte that changed, nothing to learn in the log. Then each is sent
-// once more as the provider would have made it, and is taken: what refuses everything
-// does not pass here.
+// TestForgedWebhooks_Rejected checks that a running gateway rejects requests that no provider
+// made, on both engines. The response must reveal nothing, no row may change and the log may
+// contain no secret. The genuine version of each request must then be accepted, so that a gateway
+// that rejects everything fails.
 func TestForgedWebhooks_Rejected(t *testing.T) {
 	t.Parallel()
 	rawhttp.ForEachWebhookFixture(t, func(t *testing.T, h *rawhttp.WebhookFixture) {
 		all := sample(rawhttp.ForgedRequests(), h)
-		before, kept := h.RowCounts(), databaseDump(h, t)
-		refused, naive := 0, 0
+		before, dump := h.RowCounts(), databaseDump(h, t)
+		rejected, naive := 0, 0
 		for i, f := range all {
 			p := forge(h, f, 1000+i)
 			if expectRejected(h, t, f, p, before) {
-				refused++
+				rejected++
 			}
 			if acceptedByNaiveChecks(h, p) {
 				naive++
 			}
 		}
-		if now := databaseDump(h, t); now != kept {
-			t.Errorf("the forged requests changed something that is kept:\n%s", cmp.Diff(strings.Split(kept, "\n"), strings.Split(now, "\n")))
+		if now := databaseDump(h, t); now != dump {
+			t.Errorf("forged requests changed stored data (-want +got):\n%s",
+				cmp.Diff(strings.Split(dump, "\n"), strings.Split(now, "\n")))
 		}
 		checkLogHasNoSecrets(h, t, 1000+len(all))
 		genuine := 0
 		for i, f := range all {
-			if expectAccepted(h, t, f.Name, rawhttp.NewUnsignedRequest(f.Kind, 1000+i, h.Acme).Sign(), rawhttp.StoredMessages(f.Kind)) {
+			p := rawhttp.NewUnsignedRequest(f.Kind, 1000+i, h.Acme).Sign()
+			if expectAccepted(h, t, f.Name, p, rawhttp.StoredMessages(f.Kind)) {
 				genuine++
 			}
 		}
 		if h.RowCounts() == before {
-			t.Error("the count of rows is blind: it does not see what was taken")
+			t.Error("RowCounts did not change after genuine requests were accepted")
 		}
-		t.Logf("forged requests: %d, accepted: %d (by checks as they are often written: %d); the same made rightly: %d, refused: %d", len(all), len(all)-refused, naive, len(all), len(all)-genuine)
-		if naive < minNaiveAccepted*len(all)/len(rawhttp.ForgedRequests()) {
-			t.Errorf("checks as they are often written would take only %d of the forgeries: they are too easy", naive)
+		t.Logf("forged requests: %d, accepted: %d (by naive checks: %d); genuine requests: %d, rejected: %d",
+			len(all), len(all)-rejected, naive, len(all), len(all)-genuine)
+		if want := minNaiveAccepted * len(all) / len(rawhttp.ForgedRequests()); naive < want {
+			t.Errorf("forged requests accepted by naive checks = %d, want at least %d", naive, want)
 		}
-		if refused < minForgeries {
-			t.Errorf("only %d forgeries were refused; want at least %d", refused, minForgeries)
+		if rejected < minForgeries {
+			t.Errorf("rejected forged requests = %d, want at least %d", rejected, minForgeries)
 		}
 	})
 }
 
-// TestUnusualWebhooks_Accepted sends requests as providers make them on odd days. Each
-// is taken, and stored once however often it comes.
+// TestUnusualWebhooks_Accepted checks that valid but unusual requests are accepted, and that a
+// repeated request is stored once.
 func TestUnusualWebhooks_Accepted(t *testing.T) {
 	t.Parallel()
 	rawhttp.ForEachWebhookFixture(t, func(t *testing.T, h *rawhttp.WebhookFixture) {
 		all := sample(rawhttp.UnusualRequests(), h)
-		taken := 0
-		for i, o := range all {
-			d := rawhttp.NewUnsignedRequest(o.Kind, 5000+i, h.Acme)
-			if o.BeforeSigning != nil {
-				o.BeforeSigning(h, d)
+		accepted := 0
+		for i, u := range all {
+			d := rawhttp.NewUnsignedRequest(u.Kind, 5000+i, h.Acme)
+			if u.BeforeSigning != nil {
+				u.BeforeSigning(h, d)
 			}
 			p := d.Sign()
-			if o.AfterSigning != nil {
-				o.AfterSigning(h, p)
+			if u.AfterSigning != nil {
+				u.AfterSigning(h, p)
 			}
-			once := o.StoredMessages(d.Kind)
-			if expectAccepted(h, t, o.Name, p, once) && expectAccepted(h, t, o.Name+" again", p, 0) {
-				taken++
+			messages := u.StoredMessages(d.Kind)
+			if expectAccepted(h, t, u.Name, p, messages) && expectAccepted(h, t, u.Name+", redelivered", p, 0) {
+				accepted++
 			}
 		}
-		t.Logf("odd genuine requests: %d, refused or stored twice: %d", len(all), len(all)-taken)
-		if taken < minUnusual {
-			t.Errorf("only %d odd requests were taken; want at least %d", taken, minUnusual)
+		t.Logf("unusual requests: %d, rejected or stored twice: %d", len(all), len(all)-accepted)
+		if accepted < minUnusual {
+			t.Errorf("accepted unusual requests = %d, want at least %d", accepted, minUnusual)
 		}
 	})
 }
 
-// sample gives all cases, and for the second engine every third when time is short: what
-// refuses a request is the same on both.
+// sample returns all cases or, on Postgres in a short run, every third: authentication does not
+// depend on the engine.
 func sample[T any](all []T, h *rawhttp.WebhookFixture) (picked []T) {
 	if harness.FullRun() || !h.IsPostgres() {
 		return all
@@ -106,7 +108,7 @@ func sample[T any](all []T, h *rawhttp.WebhookFixture) (picked []T) {
 	return picked
 }
 
-// forge makes a forgery of message n.
+// forge returns forged request f with message number n.
 func forge(h *rawhttp.WebhookFixture, f rawhttp.ForgedRequest, n int) *rawhttp.RawRequest {
 	d := rawhttp.NewUnsignedRequest(f.Kind, n, h.Acme)
 	if f.BeforeSigning != nil {
@@ -119,79 +121,83 @@ func forge(h *rawhttp.WebhookFixture, f rawhttp.ForgedRequest, n int) *rawhttp.R
 	return p
 }
 
-// expectRejected sends a forged request, which must be refused as is documented and change
-// nothing.
-func expectRejected(h *rawhttp.WebhookFixture, t *testing.T, f rawhttp.ForgedRequest, p *rawhttp.RawRequest, before string) bool {
+// expectRejected sends a forged request and reports whether it was rejected with the documented
+// status, revealed nothing and changed no row.
+func expectRejected(h *rawhttp.WebhookFixture, t *testing.T, f rawhttp.ForgedRequest, p *rawhttp.RawRequest,
+	before string) bool {
 	t.Helper()
 	name := f.Kind + "/" + f.Name
 	a := h.Send(t, h.NewCallerAddr(), p)
 	ok := true
 	if a.Status != f.Status {
-		t.Errorf("%s: %d %q; want %d", name, a.Status, a.Body, f.Status)
+		t.Errorf("%s: status = %d %q, want %d", name, a.Status, a.Body, f.Status)
 		ok = false
 	}
 	if !isEmptyResponse(f.Kind, a) {
-		t.Errorf("%s: the answer is %v %q", name, a.Header, a.Body)
+		t.Errorf("%s: response = %v %q, want an empty one", name, a.Header, a.Body)
 		ok = false
 	}
-	for _, secret := range append(validProofs(h, p.Unsigned), h.Secrets...) {
+	for _, secret := range append(validSignatures(h, p.Unsigned), h.Secrets...) {
 		if strings.Contains(a.Dump(), secret) {
-			t.Errorf("%s: the answer tells a secret, or what would have been right", name)
+			t.Errorf("%s: the response contains a secret or the valid signature", name)
 			ok = false
 		}
 	}
 	if now := h.RowCounts(); now != before {
-		t.Errorf("%s: rows before:\n%s\nand after:\n%s", name, before, now)
+		t.Errorf("%s: row counts =\n%s\nwant them unchanged:\n%s", name, now, before)
 		ok = false
 	}
 	return ok
 }
 
-// validProofs gives what would have proven the request that was made a forgery of.
-func validProofs(h *rawhttp.WebhookFixture, d *rawhttp.UnsignedRequest) (all []string) {
-	for _, seat := range []rawhttp.InstanceAccounts{h.Acme, h.Neighbor} {
-		p := rawhttp.NewUnsignedRequest(d.Kind, d.Number, seat).Sign()
+// validSignatures returns the values that must not appear in the response to a forged request: the
+// valid signatures of the request and the text of its message.
+func validSignatures(h *rawhttp.WebhookFixture, d *rawhttp.UnsignedRequest) (all []string) {
+	for _, accounts := range []rawhttp.InstanceAccounts{h.Acme, h.Neighbor} {
+		p := rawhttp.NewUnsignedRequest(d.Kind, d.Number, accounts).Sign()
 		all = append(all, strings.TrimPrefix(p.Get(p.SignatureHeader()), "v0="))
 	}
 	return append(all, rawhttp.BodyMarker(d.Number))
 }
 
-// isEmptyResponse reports whether an answer is empty, or the one empty answer that Twilio
-// understands. What is no HTTP at all is told so by the server, in words of its own.
+// isEmptyResponse reports whether a response reveals nothing: it is empty, the empty TwiML
+// document, the 404 of an unknown path, or the error with which net/http answers invalid HTTP.
 func isEmptyResponse(kind string, a harness.Response) bool {
 	channel, _ := rawhttp.SplitKind(kind)
 	switch {
-	case a.Status == 400 && regexp.MustCompile(`^400 Bad Request(: [a-z -]+| Header|: [a-zA-Z -]+)?$`).MatchString(a.Body):
+	case a.Status == 400 && badRequestPattern.MatchString(a.Body):
 		return true
-	case a.Status == 501 && (a.Body == "501 Not Implemented: unsupported transfer encoding" || a.Body == "Unsupported transfer encoding"):
+	case a.Status == 501 && (a.Body == "501 Not Implemented: unsupported transfer encoding" ||
+		a.Body == "Unsupported transfer encoding"):
 		return true
-	case a.Status == 404 && a.Body == `{"detail":"Not Found"}`: // a path that is none of the hooks'
+	case a.Status == 404 && a.Body == `{"detail":"Not Found"}`: // not the path of a webhook
 		return true
 	case channel == "sms" || channel == "whatsapp":
-		const nothing = `<?xml version="1.0" encoding="UTF-8"?><Response/>`
-		return (a.Body == nothing || a.Body == "") && strings.HasPrefix(a.Header.Get("Content-Type"), "text/xml")
+		const emptyTwiML = `<?xml version="1.0" encoding="UTF-8"?><Response/>`
+		return (a.Body == emptyTwiML || a.Body == "") && strings.HasPrefix(a.Header.Get("Content-Type"), "text/xml")
 	}
 	return a.Body == ""
 }
 
-// expectAccepted sends a genuine request, which must bring this many messages.
+// expectAccepted sends a genuine request and reports whether it was accepted and stored the given
+// number of messages.
 func expectAccepted(h *rawhttp.WebhookFixture, t *testing.T, name string, p *rawhttp.RawRequest, messages int) bool {
 	t.Helper()
-	was := h.MessageCount()
+	before := h.MessageCount()
 	a := h.Send(t, h.NewCallerAddr(), p)
 	if a.Status != 200 {
-		t.Errorf("%s, genuine: %d %q", name, a.Status, a.Body)
+		t.Errorf("%s, genuine: status = %d %q, want 200", name, a.Status, a.Body)
 		return false
 	}
-	if got := h.MessageCount() - was; got != messages {
-		t.Errorf("%s, genuine: %d messages are stored; want %d", name, got, messages)
+	if got := h.MessageCount() - before; got != messages {
+		t.Errorf("%s, genuine: stored messages = %d, want %d", name, got, messages)
 		return false
 	}
 	return true
 }
 
-// databaseDump gives all that is kept, in the database and beside it, but for what the program
-// writes down of its own doings.
+// databaseDump returns the content of the database and the spool, except for columns that the
+// gateway updates by itself.
 func databaseDump(h *rawhttp.WebhookFixture, t *testing.T) string {
 	t.Helper()
 	all, err := harness.DumpFiles(h.SpoolDir)
@@ -216,32 +222,37 @@ func databaseDump(h *rawhttp.WebhookFixture, t *testing.T) string {
 	return string(all)
 }
 
-var longHexPattern = regexp.MustCompile(`[0-9a-fA-F]{64}`)
+var (
+	longHexPattern    = regexp.MustCompile(`[0-9a-fA-F]{64}`)
+	badRequestPattern = regexp.MustCompile(`^400 Bad Request(: [a-z -]+| Header|: [a-zA-Z -]+)?$`)
+)
 
-// checkLogHasNoSecrets looks through the log, at its most talkative, for what came in and for
-// what would have been right. The search is not blind: it finds what it must.
+// checkLogHasNoSecrets checks that the debug log contains no secret, no signature and no content
+// of a request. It also checks that rejections are logged and that the search finds a planted
+// signature.
 func checkLogHasNoSecrets(h *rawhttp.WebhookFixture, t *testing.T, until int) {
 	t.Helper()
 	log := h.Log.String()
 	if !strings.Contains(log, "webhook rejected") {
-		t.Error("the search is blind: not one refusal is in the log")
+		t.Error("the log contains no rejected webhook")
 	}
 	if planted := log + harness.SlackSignature("x", "1", "y"); !longHexPattern.MatchString(planted) {
-		t.Error("the search is blind: a planted signature is not found")
+		t.Error("longHexPattern does not match a planted signature")
 	}
-	if at := longHexPattern.FindString(log); at != "" {
-		t.Errorf("the log holds %q", at)
+	if found := longHexPattern.FindString(log); found != "" {
+		t.Errorf("the log contains the signature %q", found)
 	}
 	for _, word := range append([]string{"canary", "first_name", "MessageSid", "v0=", "evil.example"}, h.Secrets...) {
 		if strings.Contains(log, word) {
-			t.Errorf("the log holds %q, which was in a request or is a secret", word)
+			t.Errorf("the log contains %q, which is a secret or the content of a request", word)
 		}
 	}
 }
 
-// acceptedByNaiveChecks reports whether a request would pass checks as they are often written:
-// the URL is what the request says of itself, the first of several values counts, what
-// has no key is let through, and time plays no part. It shows that a forgery is one.
+// acceptedByNaiveChecks reports whether a request passes common but insufficient checks: the URL
+// is built from the request, only the first of several values counts, an instance without a key
+// accepts everything, and timestamps are ignored. A forgery that naive checks accept is a
+// realistic one.
 func acceptedByNaiveChecks(h *rawhttp.WebhookFixture, p *rawhttp.RawRequest) bool {
 	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(p.Encode())))
 	if err != nil {
@@ -251,16 +262,16 @@ func acceptedByNaiveChecks(h *rawhttp.WebhookFixture, p *rawhttp.RawRequest) boo
 	if err != nil {
 		return false
 	}
-	seat, found := naiveInstance(h, r.URL.Path)
+	accounts, found := naiveInstance(h, r.URL.Path)
 	if !found {
 		return false
 	}
 	switch channel, _ := rawhttp.SplitKind(p.Unsigned.Kind); channel {
 	case "telegram":
-		return strings.HasPrefix(r.Header.Get(rawhttp.TelegramSecretHeader), seat.TelegramSecret)
+		return strings.HasPrefix(r.Header.Get(rawhttp.TelegramSecretHeader), accounts.TelegramSecret)
 	case "slack":
-		right := harness.SlackSignature(seat.SigningSecret, r.Header.Get(rawhttp.SlackTimestampHeader), string(body))
-		return strings.EqualFold(r.Header.Get(rawhttp.SlackSignatureHeader), right)
+		want := harness.SlackSignature(accounts.SigningSecret, r.Header.Get(rawhttp.SlackTimestampHeader), string(body))
+		return strings.EqualFold(r.Header.Get(rawhttp.SlackSignatureHeader), want)
 	}
 	form, _ := url.ParseQuery(string(body))
 	for name, values := range form {
@@ -273,10 +284,11 @@ func acceptedByNaiveChecks(h *rawhttp.WebhookFixture, p *rawhttp.RawRequest) boo
 	if forwarded := r.Header.Get("X-Forwarded-Proto"); forwarded != "" {
 		scheme = forwarded
 	}
-	return r.Header.Get(rawhttp.TwilioSignatureHeader) == harness.TwilioSignature(seat.AuthToken, scheme+"://"+host+r.URL.RequestURI(), form)
+	want := harness.TwilioSignature(accounts.AuthToken, scheme+"://"+host+r.URL.RequestURI(), form)
+	return r.Header.Get(rawhttp.TwilioSignatureHeader) == want
 }
 
-// naiveInstance finds an instance without looking at anything but its id.
+// naiveInstance returns the instance whose ID occurs in the path, whatever else the path contains.
 func naiveInstance(h *rawhttp.WebhookFixture, path string) (rawhttp.InstanceAccounts, bool) {
 	for _, s := range []rawhttp.InstanceAccounts{h.Acme, h.Neighbor, h.OtherAccount, h.Keyless} {
 		if strings.Contains(strings.ToLower(path), s.InstanceID) {

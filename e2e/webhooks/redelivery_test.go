@@ -12,17 +12,17 @@ import (
 	"hydragate/e2e/harness"
 )
 
-// TestRedelivery_Deduplicated lets every provider post every webhook three times: twice at the same
-// time, and once more among the fifty that come after. Slack tells of a mention as a
-// message and as a mention too, in either order. Everything is stored once, heard once
-// and answered once. With HYDRAGATE_TEST_LONG=1: five thousand messages.
+// TestRedelivery_Deduplicated checks that each message is stored, delivered and answered once
+// although every provider posts every webhook three times: twice concurrently and once after up to
+// fifty later webhooks. Slack also reports each mention as two events, in either order. With
+// HYDRAGATE_TEST_LONG=1 the test sends five thousand messages.
 func TestRedelivery_Deduplicated(t *testing.T) {
 	harness.ParallelUnlessFull(t)
-	var all []*harness.RedeliveringTransport
-	s, _ := harness.Start(t, harness.Options{WebhookTransport: func(way http.RoundTripper) http.RoundTripper {
-		th := &harness.RedeliveringTransport{Next: way, Ctx: t.Context()}
-		all = append(all, th)
-		return th
+	var transports []*harness.RedeliveringTransport
+	s, _ := harness.Start(t, harness.Options{WebhookTransport: func(next http.RoundTripper) http.RoundTripper {
+		rt := &harness.RedeliveringTransport{Next: next, Ctx: t.Context()}
+		transports = append(transports, rt)
+		return rt
 	}})
 	round := func(n int) *harness.MessageLoad {
 		r := s.NewLoad(harness.Scaled(8, 30))
@@ -31,47 +31,51 @@ func TestRedelivery_Deduplicated(t *testing.T) {
 		}
 		r.StartSending(t.Context(), n)
 		r.Senders.Wait()
-		for _, th := range all {
-			th.Flush()
+		for _, rt := range transports {
+			rt.Flush()
 		}
 		if !s.WaitIdle(2 * time.Minute) {
-			t.Errorf("it is not quiet two minutes after\n%s", s.LogTail())
+			t.Errorf("not idle after 2 minutes\n%s", s.LogTail())
 		}
 		return r
 	}
 	n := harness.Scaled(8, 40)
 	r := round(n)
-	v := r.RequireComplete(n*len(r.Users)*3/4, 0) // of those of Telegram that are polled there is one
+	v := r.RequireComplete(n*len(r.Users)*3/4, 0) // only one of the Telegram users is polled
 	if v.Redelivered > 0 || v.Sent != v.Accepted {
-		t.Errorf("the agent was called again %d times, and %d of %d messages were taken", v.Redelivered, v.Accepted, v.Sent)
+		t.Errorf("redelivered events = %d, accepted messages = %d, want 0 and %d", v.Redelivered, v.Accepted, v.Sent)
 	}
-	t.Logf("%d webhooks were posted", len(s.Webhooks.StartedBetween(time.Time{}, time.Now())))
+	t.Logf("posted %d webhooks", len(s.Webhooks.StartedBetween(time.Time{}, time.Now())))
 	s.CheckLog()
 
-	t.Run("control: without the keys of messages", func(t *testing.T) {
+	t.Run("control: no deduplication index", func(t *testing.T) {
 		s.Exec(`drop index messages_key`)
 		s.Exec(`drop index messages_alt_key`)
 		round(2).RequireFault(func(v harness.LoadReport) int { return min(v.StoredTwice, v.ExtraReplies) })
 	})
 }
 
-// mentioningUser is somebody who mentions the bot in a room: Slack tells of it twice, under
-// two ids, one time in this order and one time in the other.
+// mentioningUser returns a Slack user who mentions the bot in a channel. Slack reports each
+// mention as a message event and an app_mention event with different event IDs; the order
+// alternates.
 func mentioningUser(s *harness.Harness, id string) harness.SimulatedUser {
-	said := 0
+	count := 0
 	return harness.SimulatedUser{Name: id, Send: func(ctx context.Context, text string) func() bool {
-		said++
+		count++
 		kinds := []string{"message", "app_mention"}
-		if said%2 == 0 {
+		if count%2 == 0 {
 			kinds[0], kinds[1] = kinds[1], kinds[0]
 		}
 		ts := fmt.Sprintf("%d.%06d", time.Now().Unix(), rand.N(1_000_000))
-		taken := false
+		accepted := false
 		for _, kind := range kinds {
-			event, _ := json.Marshal(map[string]string{"type": kind, "user": id, "text": "<@U0BOT> " + text, "ts": ts, "event_ts": ts, "channel": harness.SlackChannelID, "team": harness.SlackTeamID})
+			event, _ := json.Marshal(map[string]string{
+				"type": kind, "user": id, "text": "<@U0BOT> " + text, "ts": ts, "event_ts": ts,
+				"channel": harness.SlackChannelID, "team": harness.SlackTeamID,
+			})
 			d, err := s.Slack.SendEvent(ctx, harness.SlackAppID, event)
-			taken = taken || err == nil && d.Accepted()
+			accepted = accepted || err == nil && d.Accepted()
 		}
-		return func() bool { return taken }
+		return func() bool { return accepted }
 	}}
 }
