@@ -16,57 +16,64 @@ import (
 	"hydragate/e2e/harness"
 )
 
-// TestCode_FiveAttempts types a hundred wrong codes at once, in two processes where
-// two can share the stores: five are compared. A count that is read first and raised
-// after lets more through.
+// TestCode_FiveAttempts checks that only five of a hundred wrong codes sent concurrently are
+// compared, also in two processes if they can share the stores. The control reads the counter
+// before the check and increments it after.
 func TestCode_FiveAttempts(t *testing.T) {
 	harness.ParallelUnlessFull(t)
 	harness.ForEachStore(t, func(t *testing.T, h *harness.ClaimFixture) {
 		p := h.CreateIdentity("700011")
 		wrong := harness.WrongCode(h.IssueCode(p))
 		here := &harness.CountingCodeStore{CodeStore: h.Claims.Codes}
-		desk := &claim.Service{Store: h.Store, Codes: here}
+		service := &claim.Service{Store: h.Store, Codes: here}
 		attempt := func() claim.Attempt { return h.NewAttempt(p, wrong) }
-		all := map[claim.Result]int{}
+		results := map[claim.Result]int{}
 		if h.RedisURL == "" {
-			if err := harness.GuessConcurrently(t.Context(), desk, 100, attempt); err != nil {
+			if err := harness.GuessConcurrently(t.Context(), service, 100, attempt); err != nil {
 				t.Fatal(err)
 			}
 		} else {
 			in := harness.GuessInput{Database: h.DSN, Redis: h.RedisURL, Keys: h.MasterKey, Attempt: attempt()}
-			all = harness.GuessInTwoProcesses(t, desk, attempt, in)
+			results = harness.GuessInTwoProcesses(t, service, attempt, in)
 		}
 		for v, n := range here.Results {
-			all[v] += n
+			results[v] += n
 		}
-		if all[claim.Wrong] != claim.MaxTries || all[claim.Locked] != 100-claim.MaxTries || len(all) != 2 {
-			t.Errorf("verdicts %v; want %d wrong and the rest locked", all, claim.MaxTries)
+		if results[claim.Wrong] != claim.MaxTries || results[claim.Locked] != 100-claim.MaxTries || len(results) != 2 {
+			t.Errorf("results = %v, want %d wrong and the rest locked", results, claim.MaxTries)
 		}
-		t.Logf("100 wrong codes at once: %v", all)
+		t.Logf("100 concurrent wrong codes: %v", results)
 	})
 	t.Run("control: read, compare, count", func(t *testing.T) {
 		harness.ForEachStore(t, func(t *testing.T, h *harness.ClaimFixture) {
 			p := h.CreateIdentity("700012")
 			wrong := harness.WrongCode(h.IssueCode(p))
-			counted := &harness.CountingCodeStore{CodeStore: &lateCountingCodeStore{CodeStore: h.Claims.Codes, barrier: newCodeStoreBarrier(nil, 50)}}
-			if err := harness.GuessConcurrently(t.Context(), &claim.Service{Store: h.Store, Codes: counted}, 50, func() claim.Attempt { return h.NewAttempt(p, wrong) }); err != nil {
+			late := &lateCountingCodeStore{CodeStore: h.Claims.Codes, barrier: newCodeStoreBarrier(nil, 50)}
+			counted := &harness.CountingCodeStore{CodeStore: late}
+			service := &claim.Service{Store: h.Store, Codes: counted}
+			attempt := func() claim.Attempt { return h.NewAttempt(p, wrong) }
+			if err := harness.GuessConcurrently(t.Context(), service, 50, attempt); err != nil {
 				t.Fatal(err)
 			}
 			if n := counted.Results[claim.Wrong]; n <= claim.MaxTries {
-				t.Errorf("only %d were compared: the test does not see a count that comes late", n)
+				t.Errorf("compared codes with a late counter = %d, want more than %d", n, claim.MaxTries)
 			}
 		})
 	})
 }
 
-// A lateCountingCodeStore reads the count of tries, compares, and counts only then.
+// lateCountingCodeStore reads the number of tries, compares, and only then counts the try.
 type lateCountingCodeStore struct {
 	claim.CodeStore
 	tries   atomic.Int64
 	barrier *codeStoreBarrier
 }
 
-func (c *lateCountingCodeStore) Check(ctx context.Context, s claim.Target, typedIn, code, message string) (claim.CheckResult, error) {
+func (c *lateCountingCodeStore) Check(
+	ctx context.Context,
+	s claim.Target,
+	typedIn, code, message string,
+) (claim.CheckResult, error) {
 	tries := c.tries.Load()
 	c.barrier.wait()
 	if tries >= claim.MaxTries {
@@ -75,87 +82,98 @@ func (c *lateCountingCodeStore) Check(ctx context.Context, s claim.Target, typed
 	return claim.CheckResult{Result: claim.Wrong, Tries: int(c.tries.Add(1))}, nil
 }
 
-// TestGuessing_NoGrants lets a thousand senders try codes while two hundred other
-// people's are live. Nobody is granted, no code dies but one that was really typed,
-// and every owner's code works afterwards.
+// TestGuessing_NoGrants checks that a thousand senders who guess codes of two hundred other
+// customers are never granted. A guess revokes a code only if it is that code, and the codes of
+// all other customers still work afterwards.
 func TestGuessing_NoGrants(t *testing.T) {
 	harness.ParallelUnlessFull(t)
 	harness.ForEachStore(t, func(t *testing.T, h *harness.ClaimFixture) {
 		rounds, tries, owners := 1, 10_000, 200
 		switch {
-		case harness.FullRun() && h.RedisURL != "": // no round lasts as long as a code
+		case harness.FullRun() && h.RedisURL != "": // a round must be shorter than the life of a code
 			rounds, tries = 10, 100_000
 		case harness.FullRun():
 			tries = 100_000
-		case h.RedisURL == "": // the race detector makes the database in this process thirty times slower
+		case h.RedisURL == "": // SQLite is thirty times slower with the race detector
 			tries, owners = tries/20, owners/4
 		}
 		strangers := make([]harness.LinkedIdentity, 1_000)
 		for i := range strangers {
 			strangers[i] = harness.LinkedIdentity{IdentityID: uuid.NewString(), ExternalID: fmt.Sprint(900_000 + i)}
 		}
-		for i := range 50 { // some are known, and have no code
+		for i := range 50 { // some are linked but have no code
 			strangers[i] = h.CreateIdentity(strangers[i].ExternalID)
 		}
-		hits, codes := 0, map[string]string{} // identities by code, of all rounds
+		hits, codes := 0, map[string]string{} // identity by code, over all rounds
 		for range rounds {
 			hits += attackAndRedeem(h, strangers, codes, owners, tries)
 		}
-		t.Logf("%d tries by %d strangers at %d live codes: 0 granted; by chance the letters were %d times a live code's, which burns it", rounds*tries, len(strangers), owners, hits)
+		t.Logf("%d tries by %d strangers with %d live codes: 0 granted, %d codes guessed by chance and revoked",
+			rounds*tries, len(strangers), owners, hits)
 	})
 }
 
-// attackAndRedeem gives new people codes, lets strangers try, and then the owners.
-// It gives how often letters were right by chance.
-func attackAndRedeem(h *harness.ClaimFixture, strangers []harness.LinkedIdentity, live map[string]string, owners, tries int) (hits int) {
+// attackAndRedeem issues codes to new customers, lets strangers guess, and then lets the customers
+// redeem their codes. It returns how many codes were guessed by chance.
+func attackAndRedeem(
+	h *harness.ClaimFixture,
+	strangers []harness.LinkedIdentity,
+	live map[string]string,
+	owners, tries int,
+) (hits int) {
 	h.T.Helper()
-	people := make([]harness.LinkedIdentity, owners)
+	customers := make([]harness.LinkedIdentity, owners)
 	codes := make([]string, owners)
-	for i := range people {
-		people[i] = h.CreateIdentity(h.NewExternalID())
-		codes[i] = h.IssueCode(people[i])
-		for live[codes[i]] != "" { // one in a thousand times two are alike
-			codes[i] = h.IssueCode(people[i])
+	for i := range customers {
+		customers[i] = h.CreateIdentity(h.NewExternalID())
+		codes[i] = h.IssueCode(customers[i])
+		for live[codes[i]] != "" { // codes may collide by chance
+			codes[i] = h.IssueCode(customers[i])
 		}
-		live[codes[i]] = people[i].IdentityID
+		live[codes[i]] = customers[i].IdentityID
 	}
 	before := len(revokedIdentities(h))
 	hits = len(guessRandomCodes(h, strangers, live, tries))
 
-	// Control: really right letters are seen, and burn that one code.
-	teller := strangers[before%len(strangers)] // another in each round: nobody is told to wait
-	told := h.SendText(teller.ExternalID, teller.ExternalID, "/claim "+codes[0])
+	// Control: a correct code of another customer is detected, and revokes only that code.
+	stranger := strangers[before%len(strangers)] // another one in each round, to avoid throttling
+	key := h.SendText(stranger.ExternalID, stranger.ExternalID, "/claim "+codes[0])
 	h.ProcessMessages()
-	if got := h.Outcome(told); got != "declined" || h.GrantCount(teller.IdentityID) != 0 {
-		h.T.Errorf("somebody else's code was %q", got)
+	if got := h.Outcome(key); got != "declined" || h.GrantCount(stranger.IdentityID) != 0 {
+		h.T.Errorf("outcome of another customer's code = %q, want declined and no grant", got)
 	}
-	if revoked := revokedIdentities(h); len(revoked) != before+1 || !slices.Contains(revoked, people[0].IdentityID) {
-		h.T.Errorf("revoked: %v; want one more, whose code was typed", revoked)
+	if revoked := revokedIdentities(h); len(revoked) != before+1 || !slices.Contains(revoked, customers[0].IdentityID) {
+		h.T.Errorf("revoked identities = %v, want %d, including %s", revoked, before+1, customers[0].IdentityID)
 	}
-	for i, p := range people {
+	for i, p := range customers {
 		key, want := h.SendText(p.ExternalID, p.ExternalID, "/claim "+codes[i]), "claimed"
 		if i == 0 {
 			want = "declined"
 		}
 		h.ProcessMessages()
 		if got := h.Outcome(key); got != want {
-			h.T.Errorf("owner %d afterwards: %q; want %s", i, got, want)
+			h.T.Errorf("owner %d: outcome = %q, want %q", i, got, want)
 		}
 	}
 	return hits
 }
 
-// revokedIdentities gives the identities whose code was burnt.
+// revokedIdentities returns the identities whose code was revoked.
 func revokedIdentities(h *harness.ClaimFixture) []string {
 	h.T.Helper()
 	return h.QueryTexts(`select cast(id as text) from identities where claim_revoked_at is not null`)
 }
 
-// guessRandomCodes rules on tries of strangers. They are not settled, so nobody is ever
-// told to wait. It gives the identities whose codes were hit by chance.
-func guessRandomCodes(h *harness.ClaimFixture, strangers []harness.LinkedIdentity, live map[string]string, tries int) map[string]bool {
+// guessRandomCodes decides random codes of strangers without applying the decisions, so that no
+// sender is throttled. It returns the identities whose codes were guessed by chance.
+func guessRandomCodes(
+	h *harness.ClaimFixture,
+	strangers []harness.LinkedIdentity,
+	live map[string]string,
+	tries int,
+) map[string]bool {
 	h.T.Helper()
-	burnt := map[string]bool{}
+	revoked := map[string]bool{}
 	var mu sync.Mutex
 	var next atomic.Int64
 	err := errors.Join(harness.Concurrently(4, func(int) error {
@@ -173,14 +191,14 @@ func guessRandomCodes(h *harness.ClaimFixture, strangers []harness.LinkedIdentit
 			case err != nil:
 				return err
 			case r.Grant != nil || r.Outcome != claim.Declined:
-				return fmt.Errorf("a stranger is %s", r.Outcome)
+				return fmt.Errorf("outcome of a guess = %s, want declined", r.Outcome)
 			}
 			for _, b := range r.Revoke {
 				if live[code] != b.IdentityID {
-					return fmt.Errorf("a code dies that was not typed")
+					return errors.New("a code was revoked that was not guessed")
 				}
 				mu.Lock()
-				burnt[b.IdentityID] = true
+				revoked[b.IdentityID] = true
 				mu.Unlock()
 			}
 		}
@@ -188,11 +206,11 @@ func guessRandomCodes(h *harness.ClaimFixture, strangers []harness.LinkedIdentit
 	if err != nil {
 		h.T.Fatal(err)
 	}
-	return maps.Clone(burnt)
+	return maps.Clone(revoked)
 }
 
-// TestGuessing_NoLockout lets other people fail in earnest, settled and counted: the
-// right one is not kept waiting.
+// TestGuessing_NoLockout checks that failed attempts of other senders, applied and counted, do not
+// delay the customer who has the right code.
 func TestGuessing_NoLockout(t *testing.T) {
 	harness.ParallelUnlessFull(t)
 	tries, each := 200, 8
@@ -215,13 +233,13 @@ func TestGuessing_NoLockout(t *testing.T) {
 			}
 		}
 		if outcomes["declined"]+outcomes["throttled"] != tries || outcomes["throttled"] == 0 {
-			t.Errorf("outcomes of the others: %v", outcomes)
+			t.Errorf("outcomes of the other senders = %v, want only declined and throttled", outcomes)
 		}
 		key := h.SendText(p.ExternalID, p.ExternalID, "/claim "+code)
 		h.ProcessMessages()
 		if got := h.Outcome(key); got != "claimed" {
-			t.Errorf("the right one is %q", got)
+			t.Errorf("outcome of the right code = %q, want claimed", got)
 		}
-		t.Logf("%d wrong tries of others (%v), then the right one: %s", tries, outcomes, h.Outcome(key))
+		t.Logf("%d wrong codes of other senders (%v), then the right code: %s", tries, outcomes, h.Outcome(key))
 	})
 }

@@ -11,9 +11,9 @@ import (
 	"hydragate/identity"
 )
 
-// TestNoCodeLeaks issues and redeems codes in every way and looks for them in all
-// that is kept: the bytes of the database with what is not in its main file yet, all of
-// Redis, and the log. One that is planted is found.
+// TestNoCodeLeaks checks that no claim code is stored or logged in plain text. It issues and
+// redeems codes in every form, and then searches the database files, all of Redis and the log.
+// Planted codes show that the search works.
 func TestNoCodeLeaks(t *testing.T) {
 	harness.ForEachStore(t, func(t *testing.T, h *harness.ClaimFixture) {
 		var log harness.LockedBuffer
@@ -31,48 +31,57 @@ func TestNoCodeLeaks(t *testing.T) {
 			other := string(rune('1'+i)) + "700059"
 			h.SendText(other, other, "hello")
 			h.ProcessMessages()
-			group := h.SendMessage(adapters.Message{Kind: adapters.Text, Text: "/claim " + code, Sender: adapters.Sender{ID: p.ExternalID}, Chat: adapters.Chat{ID: "-100" + p.ExternalID, Group: true}})
+			group := h.SendMessage(adapters.Message{
+				Kind: adapters.Text, Text: "/claim " + code, Sender: adapters.Sender{ID: p.ExternalID},
+				Chat: adapters.Chat{ID: "-100" + p.ExternalID, Group: true},
+			})
 			wrong := h.SendText(p.ExternalID, p.ExternalID, "/claim "+harness.WrongCode(code))
 			right := h.SendText(p.ExternalID, p.ExternalID, typed)
 			again := h.SendText(p.ExternalID, p.ExternalID, "/claim "+code)
 			h.ProcessMessages()
 			foreign := h.SendText(other, other, "/claim "+code)
 			h.ProcessMessages()
-			for key, want := range map[string]string{group: "not_private", wrong: "declined", right: "claimed", again: "already_verified", foreign: "declined"} {
+			for key, want := range map[string]string{
+				group: "not_private", wrong: "declined", right: "claimed",
+				again: "already_verified", foreign: "declined",
+			} {
 				if got := h.Outcome(key); got != want {
-					t.Errorf("form %q: outcome %q; want %s", form, got, want)
+					t.Errorf("form %q: outcome = %q, want %q", form, got, want)
 				}
 			}
 		}
-		q := h.CreateIdentity("700058") // a code that stays live while we look
+		q := h.CreateIdentity("700058") // its code stays live during the search
 		live := h.IssueCode(q)
 		codes = append(codes, live)
-		r := h.CreateIdentity("700057") // a code that is typed alone by the wrong account
-		strayed := h.IssueCode(r)
-		codes = append(codes, strayed)
-		h.SendText("700056", "700056", claim.Group(strayed))
-		h.SendText(r.ExternalID, "-100"+r.ExternalID, strayed)
+		r := h.CreateIdentity("700057") // its code is sent without a command by another account
+		exposed := h.IssueCode(r)
+		codes = append(codes, exposed)
+		h.SendText("700056", "700056", claim.Group(exposed))
+		h.SendText(r.ExternalID, "-100"+r.ExternalID, exposed)
 		h.ProcessMessages()
 		if hits := harness.FindCodes(codes, h.Dump(log.String())); len(hits) > 0 {
-			t.Error(hits)
+			t.Error("codes found:", hits)
 		}
-		// Before it is worked, a code is there sealed alone.
+		// While a message is queued, its code is stored encrypted only.
 		h.SendText(q.ExternalID, q.ExternalID, "/claim "+live)
 		if hits := harness.FindCodes(codes, h.Dump(log.String())); len(hits) > 0 {
-			t.Error("while it waits:", hits)
+			t.Error("codes found while the message is queued:", hits)
 		}
 
 		name := "my code is " + claim.Group(codes[0])
-		if _, err := h.Store.EditIdentity(t.Context(), identity.Key{TenantID: harness.TestTenantID, CustomerID: q.CustomerID, IdentityID: q.IdentityID}, identity.Edit{DisplayName: &name}, identity.System); err != nil {
+		k := identity.Key{TenantID: harness.TestTenantID, CustomerID: q.CustomerID, IdentityID: q.IdentityID}
+		edit := identity.Edit{DisplayName: &name}
+		if _, err := h.Store.EditIdentity(t.Context(), k, edit, identity.System); err != nil {
 			t.Fatal(err)
 		}
-		if err := h.Redis.Set(t.Context(), "hg:planted:"+h.InstanceID, strings.ToLower(codes[1]), time.Minute).Err(); err != nil {
+		planted := strings.ToLower(codes[1])
+		if err := h.Redis.Set(t.Context(), "hg:planted:"+h.InstanceID, planted, time.Minute).Err(); err != nil {
 			t.Fatal(err)
 		}
 		_, _ = log.Write([]byte(claim.Spell(codes[2])))
-		planted := harness.FindCodes(codes, h.Dump(log.String()))
-		if len(planted) < 3 {
-			t.Errorf("of three that were planted there were found: %v", planted)
+		found := harness.FindCodes(codes, h.Dump(log.String()))
+		if len(found) < 3 {
+			t.Errorf("FindCodes = %v, want the three planted codes", found)
 		}
 	})
 }

@@ -19,18 +19,20 @@ import (
 	"hydragate/gateway/queue"
 )
 
-// A callRecorder writes down which calls a worker makes, in order.
+// callRecorder records the calls of a worker to the stores, in order.
 type callRecorder struct {
 	mu    sync.Mutex
 	calls []string
 }
 
+// record appends a call.
 func (w *callRecorder) record(call string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls = append(w.calls, call)
 }
 
+// drain returns the recorded calls and resets the recorder.
 func (w *callRecorder) drain() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -39,13 +41,14 @@ func (w *callRecorder) drain() []string {
 	return calls
 }
 
+// recordingClaimStore is a claim store that records the reads of codes and invites.
 type recordingClaimStore struct {
 	claim.Store
 	*callRecorder
 }
 
 func (l recordingClaimStore) CodeState(ctx context.Context, a claim.Attempt) (claim.CodeState, error) {
-	l.record("state")
+	l.record("code state")
 	return l.Store.CodeState(ctx, a)
 }
 
@@ -54,22 +57,23 @@ func (l recordingClaimStore) InviteState(ctx context.Context, a claim.Attempt) (
 	return l.Store.InviteState(ctx, a)
 }
 
+// recordingStore is a message store that records the reads and commits.
 type recordingStore struct {
 	process.MessageStore
 	*callRecorder
 }
 
 func (s recordingStore) PendingMessages(ctx context.Context, l gateway.Lease) ([]gateway.StoredMessage, error) {
-	s.record("inbound")
+	s.record("pending messages")
 	return s.MessageStore.PendingMessages(ctx, l)
 }
 
 func (s recordingStore) Apply(ctx context.Context, st gateway.Commit) error {
-	s.record("settle")
+	s.record("apply")
 	return s.MessageStore.Apply(ctx, st)
 }
 
-// recordingRedisHook is a hook that writes down each command.
+// recordingRedisHook is a go-redis hook that records each command.
 type recordingRedisHook struct{ *callRecorder }
 
 func (r recordingRedisHook) DialHook(next redis.DialHook) redis.DialHook {
@@ -92,16 +96,20 @@ func (r recordingRedisHook) ProcessPipelineHook(next redis.ProcessPipelineHook) 
 	}
 }
 
-// A rejectionCase is a way in which a code does not work.
+// rejectionCase is a reason for which a code is rejected.
 type rejectionCase struct {
 	name    string
-	prepare func(h *harness.ClaimFixture) (external, code string) // gives who types what
+	prepare func(h *harness.ClaimFixture) (sender, code string)
 	want    string
 }
 
-// rejectionCases are all of them, and one control that is none.
+// rejectionCases lists all reasons, and one control that is not rejected.
 var rejectionCases = []rejectionCase{
-	{"unknown sender", func(h *harness.ClaimFixture) (string, string) { return h.NewExternalID(), claim.NewCode() }, "declined"},
+	{
+		"unknown sender",
+		func(h *harness.ClaimFixture) (string, string) { return h.NewExternalID(), claim.NewCode() },
+		"declined",
+	},
 	{"no code", func(h *harness.ClaimFixture) (string, string) {
 		return h.CreateIdentity(h.NewExternalID()).ExternalID, claim.NewCode()
 	}, "declined"},
@@ -115,7 +123,7 @@ var rejectionCases = []rejectionCase{
 		h.Exec(`update identities set claim_expires_at = '2020-01-01 00:00:00.000+00:00' where id = $1`, p.IdentityID)
 		return p.ExternalID, code
 	}, "declined"},
-	{"expired, and the proof is gone", func(h *harness.ClaimFixture) (string, string) {
+	{"expired and dropped", func(h *harness.ClaimFixture) (string, string) {
 		p := h.CreateIdentity(h.NewExternalID())
 		code := h.IssueCode(p)
 		h.Exec(`update identities set claim_expires_at = '2020-01-01 00:00:00.000+00:00' where id = $1`, p.IdentityID)
@@ -145,20 +153,21 @@ var rejectionCases = []rejectionCase{
 	{"locked", func(h *harness.ClaimFixture) (string, string) {
 		p := h.CreateIdentity(h.NewExternalID())
 		code := h.IssueCode(p)
-		if err := harness.GuessConcurrently(h.T.Context(), h.Claims, claim.MaxTries, func() claim.Attempt { return h.NewAttempt(p, harness.WrongCode(code)) }); err != nil {
+		attempt := func() claim.Attempt { return h.NewAttempt(p, harness.WrongCode(code)) }
+		if err := harness.GuessConcurrently(h.T.Context(), h.Claims, claim.MaxTries, attempt); err != nil {
 			h.T.Fatal(err)
 		}
 		return p.ExternalID, code
 	}, "declined"},
-	{"somebody else's", func(h *harness.ClaimFixture) (string, string) {
+	{"another customer's", func(h *harness.ClaimFixture) (string, string) {
 		p := h.CreateIdentity(h.NewExternalID())
 		h.IssueCode(p)
 		return p.ExternalID, h.IssueCode(h.CreateIdentity(h.NewExternalID()))
 	}, "declined"},
-	{"somebody else's, by a stranger", func(h *harness.ClaimFixture) (string, string) {
+	{"another customer's, unknown sender", func(h *harness.ClaimFixture) (string, string) {
 		return h.NewExternalID(), h.IssueCode(h.CreateIdentity(h.NewExternalID()))
 	}, "declined"},
-	{"control: a verified person", func(h *harness.ClaimFixture) (string, string) {
+	{"control: verified sender", func(h *harness.ClaimFixture) (string, string) {
 		p := h.CreateIdentity(h.NewExternalID())
 		h.SendText(p.ExternalID, p.ExternalID, "/claim "+h.IssueCode(p))
 		h.ProcessMessages()
@@ -166,52 +175,61 @@ var rejectionCases = []rejectionCase{
 	}, "already_verified"},
 }
 
-// TestRejectedCodes_Indistinguishable fails in every way there is: the answer is the same to the
-// byte, and so are the calls to both stores up to the one that stores the answer. What
-// comes after it (a proof that is dropped) nobody waits for.
+// rejectionReply is the reply to every rejected code and invite.
+const rejectionReply = "That code did not work. Codes last 15 minutes and work once; please ask for a new one."
+
+// rejectionCalls are the calls to both stores for every rejected code.
+var rejectionCalls = []string{"pending messages", "code state", "evalsha", "get", "get", "code state", "apply"}
+
+// TestRejectedCodes_Indistinguishable checks that the reply to a rejected code is the same for
+// every reason, byte for byte, and so are the calls to both stores up to the one that stores the
+// reply. Later calls, such as dropping the code, do not delay the reply.
 func TestRejectedCodes_Indistinguishable(t *testing.T) {
 	harness.ForEachStore(t, func(t *testing.T, h *harness.ClaimFixture) {
-		seen := &callRecorder{}
-		h.Redis.AddHook(recordingRedisHook{seen})
+		recorder := &callRecorder{}
+		h.Redis.AddHook(recordingRedisHook{recorder})
 		for _, tt := range rejectionCases {
 			t.Run(tt.name, func(t *testing.T) {
 				defer h.UseT(t)()
-				w := h.NewWorker(&claim.Service{Store: recordingClaimStore{h.Store, seen}, Codes: h.Claims.Codes}, recordingStore{h.Store, seen})
-				external, code := tt.prepare(h)
-				h.SendText(external, "warm", "hello") // an unknown sender is met
+				service := &claim.Service{Store: recordingClaimStore{h.Store, recorder}, Codes: h.Claims.Codes}
+				w := h.NewWorker(service, recordingStore{h.Store, recorder})
+				sender, code := tt.prepare(h)
+				h.SendText(sender, "warm-up", "hello") // creates the record of an unknown sender
 				h.ProcessAll(w)
-				if _, err := h.Claims.DecideRedemption(t.Context(), h.NewAttempt(harness.LinkedIdentity{IdentityID: uuid.NewString()}, code)); err != nil { // scripts are loaded
+				// Load the Redis scripts.
+				unknown := h.NewAttempt(harness.LinkedIdentity{IdentityID: uuid.NewString()}, code)
+				if _, err := h.Claims.DecideRedemption(t.Context(), unknown); err != nil {
 					t.Fatal(err)
 				}
-				seen.drain()
-				key := h.SendText(external, external, "/claim "+code)
+				recorder.drain()
+				key := h.SendText(sender, sender, "/claim "+code)
 				h.ProcessAll(w)
-				calls := seen.drain()
-				if at := slices.Index(calls, "settle"); at >= 0 {
+				calls := recorder.drain()
+				if at := slices.Index(calls, "apply"); at >= 0 {
 					calls = calls[:at+1]
 				}
-				same := slices.Equal(calls, []string{"inbound", "state", "evalsha", "get", "get", "state", "settle"}) && h.Replies(key) == "That code did not work. Codes last 15 minutes and work once; please ask for a new one."
+				same := slices.Equal(calls, rejectionCalls) && h.Replies(key) == rejectionReply
 				if got := h.Outcome(key); got != tt.want || same != (tt.want == "declined") {
-					t.Errorf("%s: outcome %q, calls %q, answer %q", tt.name, got, calls, h.Replies(key))
+					t.Errorf("outcome = %q, want %q; calls = %q, reply = %q", got, tt.want, calls, h.Replies(key))
 				}
 			})
 		}
 	})
 }
 
-// revokesCode reports whether a failure of this kind ends a code that was live: that is
-// more to write, and no news to who typed the letters.
+// revokesCode reports whether this rejection revokes a live code. That takes one more write, and
+// reveals nothing to the sender.
 func (w rejectionCase) revokesCode() bool {
-	return w.name == "locked" || strings.HasPrefix(w.name, "somebody else's")
+	return w.name == "locked" || strings.HasPrefix(w.name, "another customer's")
 }
 
-// TestRejectedCodes_ConstantTime works failures of every kind by turns: the medians of the
-// times they take are within a tenth of each other, and within a third where a code
-// dies. A failure that skips the proofs on the way is quicker than all.
+// TestRejectedCodes_ConstantTime checks that the median processing times of all kinds of rejection
+// are within a tenth of each other, or within a third if a code is revoked. The control skips the
+// code store and must be faster than all others. Short runs notice only gross differences.
 func TestRejectedCodes_ConstantTime(t *testing.T) {
-	rounds, slack, burning := 5, 2.0, 2.0 // few rounds beside other work tell only gross differences
+	rounds, tolerance, revokedTolerance := 5, 2.0, 2.0
 	if harness.FullRun() {
-		rounds, slack, burning = 500, 0.1, 1./3
+		rounds, tolerance, revokedTolerance = 500, 0.1, 1./3
 	}
 	harness.ForEachStore(t, func(t *testing.T, h *harness.ClaimFixture) {
 		w := h.NewWorker(h.Claims, h.Store)
@@ -240,43 +258,49 @@ func TestRejectedCodes_ConstantTime(t *testing.T) {
 		middle := alike[len(alike)/2]
 		off := func(m time.Duration) float64 { return float64(m-middle) / float64(middle) }
 		for _, tt := range rejectionCases {
-			most := slack
+			limit := tolerance
 			if tt.revokesCode() {
-				most = burning
+				limit = revokedTolerance
 			}
-			if d := off(medians[tt.name]); tt.want == "declined" && (d > most || d < -most) {
-				t.Errorf("%s takes %v; the median of all kinds is %v", tt.name, medians[tt.name], middle)
+			if d := off(medians[tt.name]); tt.want == "declined" && (d > limit || d < -limit) {
+				t.Errorf("median of %q = %v, want it close to %v", tt.name, medians[tt.name], middle)
 			}
 		}
 		if harness.FullRun() && medians["control"] >= alike[0] {
-			t.Errorf("a failure that skips the proofs takes %v, others from %v: the test sees nothing", medians["control"], alike[0])
+			t.Errorf("median without the code store = %v, want less than %v", medians["control"], alike[0])
 		}
-		t.Logf("%d rounds: medians %+.1f %% to %+.1f %% from their middle of %v; where a code dies %+.1f %%; control without the proofs %+.1f %%", rounds,
-			100*off(alike[0]), 100*off(alike[len(alike)-1]), middle, 100*off(max(medians["locked"], medians["somebody else's"])), 100*off(medians["control"]))
+		t.Logf("%d rounds: medians %+.1f %% to %+.1f %% from %v", rounds,
+			100*off(alike[0]), 100*off(alike[len(alike)-1]), middle)
+		t.Logf("with a revoked code %+.1f %%, control without the code store %+.1f %%",
+			100*off(max(medians["locked"], medians["another customer's"])), 100*off(medians["control"]))
 	})
 }
 
-// skippingCodeStore proofs answer without looking.
+// skippingCodeStore returns Missing without a lookup.
 type skippingCodeStore struct{ claim.CodeStore }
 
 func (skippingCodeStore) Check(context.Context, claim.Target, string, string, string) (claim.CheckResult, error) {
 	return claim.CheckResult{Result: claim.Missing}, nil
 }
 
-// timeRejection gives the time that a worker takes for a code that prepare wants typed.
-func timeRejection(h *harness.ClaimFixture, w *process.Worker, prepare func(h *harness.ClaimFixture) (external, code string)) time.Duration {
+// timeRejection returns how long a worker takes to process the code that prepare returns.
+func timeRejection(
+	h *harness.ClaimFixture,
+	w *process.Worker,
+	prepare func(h *harness.ClaimFixture) (sender, code string),
+) time.Duration {
 	h.T.Helper()
-	external, code := prepare(h)
-	h.SendText(external, external, "hello") // an unknown sender is met
+	sender, code := prepare(h)
+	h.SendText(sender, sender, "hello") // creates the record of an unknown sender
 	h.ProcessAll(w)
-	h.SendText(external, external, "/claim "+code)
+	h.SendText(sender, sender, "/claim "+code)
 	leases, err := h.Store.Lease(h.T.Context(), gateway.InboxQueue, h.Holder, 2)
 	if err != nil || len(leases) != 1 {
-		h.T.Fatalf("%d lanes to work, %v", len(leases), err)
+		h.T.Fatalf("Lease = %d leases, %v; want 1", len(leases), err)
 	}
-	turn := queue.NewSlice(h.T.Context(), time.Minute)
+	slice := queue.NewSlice(h.T.Context(), time.Minute)
 	started := time.Now()
-	err = w.Run(h.T.Context(), leases[0], turn)
+	err = w.Run(h.T.Context(), leases[0], slice)
 	took := time.Since(started)
 	if err != nil {
 		h.T.Fatal(err)

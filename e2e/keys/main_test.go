@@ -1,3 +1,4 @@
+// Package keys tests the rotation of master keys and of provider secrets with the built program.
 package keys
 
 import (
@@ -6,4 +7,5 @@ import (
 	"hydragate/e2e/harness"
 )
 
+// TestMain builds the program and runs the tests.
 func TestMain(m *testing.M) { harness.RunMainWithCommands(m) }

@@ -18,14 +18,14 @@ import (
 	"hydragate/store/keyring"
 )
 
-// TestProviderSecrets_GracePeriod sets every channel up again with another secret. What
-// the provider signed with the old one is taken until its time is over, by the database's
-// clock, or until staff say so; what is signed with anything else never is.
+// TestProviderSecrets_GracePeriod checks the rotation of the secrets that sign webhooks. A webhook
+// signed with the previous secret is accepted until the grace period ends by the clock of the
+// database, or until the staff end it. A webhook signed with any other secret is rejected.
 func TestProviderSecrets_GracePeriod(t *testing.T) {
 	t.Parallel()
 	r := newRotationFixture(t, keyring.GenerateKey("k1"), 1)
 	h := r.DB
-	says := map[string]func(secret string) (string, http.Header, []byte){
+	newRequests := map[string]func(secret string) (string, http.Header, []byte){
 		"telegram": func(secret string) (string, http.Header, []byte) {
 			path, header, body := r.telegramRequest(770001, "hello")
 			header.Set("X-Telegram-Bot-Api-Secret-Token", secret)
@@ -39,26 +39,32 @@ func TestProviderSecrets_GracePeriod(t *testing.T) {
 		"sms": func() (string, map[string]any) {
 			r.twilioToken = simulator.RandomHex()
 			r.Twilio.RotateToken(harness.TwilioAccount, r.twilioToken)
-			return r.twilioToken, map[string]any{"account_sid": harness.TwilioAccount, "auth_token": r.twilioToken, "phone_number": harness.SMSBotNumber}
+			return r.twilioToken, map[string]any{
+				"account_sid":  harness.TwilioAccount,
+				"auth_token":   r.twilioToken,
+				"phone_number": harness.SMSBotNumber,
+			}
 		},
 		"slack": func() (string, map[string]any) {
 			r.slackSecret = simulator.RandomHex()
 			return r.slackSecret, map[string]any{"bot_token": harness.SlackToken, "signing_secret": r.slackSecret}
 		},
 	}
-	// All come from one address, which is told to slow down when too much of it is forged.
-	refused := func(status int) bool { return status == http.StatusForbidden || status == http.StatusTooManyRequests }
-	for channel, say := range says {
+	// Too many forged requests from one address are answered with 429.
+	rejected := func(status int) bool {
+		return status == http.StatusForbidden || status == http.StatusTooManyRequests
+	}
+	for channel, newRequest := range newRequests {
 		t.Run(channel, func(t *testing.T) {
 			status := func(secret string) int {
-				path, header, body := say(secret)
+				path, header, body := newRequest(secret)
 				got, _, _ := r.request("POST", path, header, body)
 				return got
 			}
-			again := func(more map[string]any) string {
+			rotate := func(options map[string]any) string {
 				t.Helper()
 				secret, body := setUps[channel]()
-				maps.Copy(body, more)
+				maps.Copy(body, options)
 				r.mustCall(harness.AdminKey, "POST", r.channelPath(channel), body, nil)
 				if channel == "telegram" {
 					_, secret = r.Telegram.Webhook(harness.TelegramBot)
@@ -69,54 +75,80 @@ func TestProviderSecrets_GracePeriod(t *testing.T) {
 			if channel == "telegram" {
 				_, first = r.Telegram.Webhook(harness.TelegramBot)
 			}
-			second := again(nil)
-			if a, b, c := status(first), status(second), status(simulator.RandomHex()); a != 200 || b != 200 || !refused(c) {
-				t.Errorf("in the overlap the old one is answered %d, the new one %d, another %d", a, b, c)
+			second := rotate(nil)
+			if a, b, c := status(first), status(second), status(simulator.RandomHex()); a != 200 || b != 200 ||
+				!rejected(c) {
+				t.Errorf(
+					"during the grace period: status %d for the previous secret, %d for the new, %d for an unknown",
+					a,
+					b,
+					c,
+				)
 			}
 			h.Exec(`update endpoints set old_until = now() - interval '1 second' where channel = $1`, channel)
-			harness.Eventually(t, "the old one is refused after its time", func() bool { return refused(status(first)) })
-			third := again(map[string]any{"overlap_seconds": 0})
-			if a, b, c := status(first), status(second), status(third); !refused(a) || !refused(b) || c != 200 {
-				t.Errorf("ended by staff the first is answered %d, the second %d, the new one %d", a, b, c)
+			harness.Eventually(
+				t,
+				"the previous secret is rejected after the grace period",
+				func() bool { return rejected(status(first)) },
+			)
+			third := rotate(map[string]any{"overlap_seconds": 0})
+			if a, b, c := status(first), status(second), status(third); !rejected(a) || !rejected(b) || c != 200 {
+				t.Errorf(
+					"without a grace period: status %d for the first secret, %d for the second, %d for the new",
+					a,
+					b,
+					c,
+				)
 			}
 		})
 	}
 	t.Run("credentials of another row", func(t *testing.T) {
-		harness.Eventually(t, "somebody is answered", func() bool {
+		harness.Eventually(t, "a text message is sent", func() bool {
 			var n int
 			h.Scan(`select count(*) from outbox where channel = 'sms' and status in ('sent', 'delivered')`, nil, &n)
 			return n > 0
 		})
-		h.Exec(`update endpoints set credentials = (select o.credentials from endpoints o where o.channel = 'slack') where channel = 'sms'`)
-		harness.Eventually(t, "the hook is closed", func() bool {
+		h.Exec(
+			`update endpoints set credentials = (select o.credentials from endpoints o where o.channel = 'slack')
+			where channel = 'sms'`,
+		)
+		harness.Eventually(t, "webhooks are rejected", func() bool {
 			status, _, _ := r.request("POST", "/hooks/sms/"+r.InstanceID, http.Header{}, nil)
 			return status == 503
 		})
-		// Answers to what was said before wait from now on, but for one that is on its way.
-		harness.Eventually(t, "nothing is on its way", func() bool {
+		// Replies are queued from now on. One may still be in flight.
+		harness.Eventually(t, "no reply is in flight", func() bool {
 			var n int
 			h.Scan(`select count(*) from outbox where channel = 'sms' and status = 'sending'`, nil, &n)
 			return n == 0
 		})
-		said := func() (n int) {
+		countTexts := func() (n int) {
 			for who := range 20 {
 				n += len(r.Twilio.Replies(fmt.Sprintf("+614001%05d", who)))
 			}
 			return n
 		}
-		sent := said()
+		sent := countTexts()
 		if sent == 0 {
-			t.Error("nobody was ever answered: the test sees nothing")
+			t.Error("texts sent = 0: the test would not notice another one")
 		}
 		path, header, body := r.smsRequest(r.twilioToken, "hello")
 		if status, _, _ := r.request("POST", path, header, body); status != 503 {
-			t.Errorf("a genuine message is answered %d", status)
+			t.Errorf("webhook with a valid signature: status %d, want 503", status)
 		}
-		h.Exec(`update outbox set status = 'queued', due_at = now(), attempts = 0, provider_id = null where id = (select min(cast(id as text))::uuid from outbox where channel = 'sms' and status in ('sent', 'delivered'))`)
+		h.Exec(
+			`update outbox set status = 'queued', due_at = now(), attempts = 0, provider_id = null
+			where id = (select min(cast(id as text))::uuid from outbox
+				where channel = 'sms' and status in ('sent', 'delivered'))`,
+		)
 		h.Exec(`update lanes set due_at = now() where kind = 'outbox'`)
-		harness.Eventually(t, "a reply is held back", func() bool { return strings.Contains(r.Log.String(), `"outcome":"queued","reason":"unreachable"`) })
-		if n := said(); n != sent {
-			t.Errorf("%d texts were sent", n-sent)
+		harness.Eventually(
+			t,
+			"the reply stays queued",
+			func() bool { return strings.Contains(r.Log.String(), `"outcome":"queued","reason":"unreachable"`) },
+		)
+		if n := countTexts(); n != sent {
+			t.Errorf("texts sent with the credentials of another row = %d, want 0", n-sent)
 		}
 		if log := r.Log.String(); strings.Contains(log, r.slackSecret) || strings.Contains(log, r.twilioToken) {
 			t.Error("a secret is in the log")
@@ -124,45 +156,75 @@ func TestProviderSecrets_GracePeriod(t *testing.T) {
 	})
 }
 
-// telegramRequest is an update with the secret that Telegram has now.
+// telegramRequest returns a webhook request of Telegram with a text message and the current secret.
 func (r *rotationFixture) telegramRequest(person int64, text string) (path string, header http.Header, body []byte) {
 	_, secret := r.Telegram.Webhook(harness.TelegramBot)
-	n := r.messageIDs.Add(1)
-	return "/hooks/telegram/" + r.InstanceID, http.Header{"X-Telegram-Bot-Api-Secret-Token": {secret}, "Content-Type": {"application/json"}}, telegramUpdate(n, person, text)
+	header = http.Header{
+		"X-Telegram-Bot-Api-Secret-Token": {secret},
+		"Content-Type":                    {"application/json"},
+	}
+	return "/hooks/telegram/" + r.InstanceID, header, telegramUpdate(r.messageIDs.Add(1), person, text)
 }
 
+// telegramUpdate returns the JSON of update n, a text message from person.
 func telegramUpdate(n, person int64, text string) []byte {
 	body, _ := json.Marshal(map[string]any{"update_id": n, "message": map[string]any{
 		"message_id": n, "date": time.Now().Unix(), "text": text,
-		"chat": map[string]any{"id": person, "type": "private", "first_name": "Steve"}, "from": map[string]any{"id": person, "is_bot": false, "first_name": "Steve"},
+		"chat": map[string]any{"id": person, "type": "private", "first_name": "Steve"},
+		"from": map[string]any{"id": person, "is_bot": false, "first_name": "Steve"},
 	}})
 	return body
 }
 
-// smsRequest is a message signed as Twilio describes it, with a token.
+// smsRequest returns a webhook request of Twilio with a text message, signed with token.
 func (r *rotationFixture) smsRequest(token, text string) (path string, header http.Header, body []byte) {
 	form := url.Values{
-		"AccountSid": {harness.TwilioAccount}, "MessageSid": {"SM" + strings.ReplaceAll(uuid.NewString(), "-", "")}, "From": {fmt.Sprintf("+614001%05d", rand.N(20))},
-		"To": {harness.SMSBotNumber}, "Body": {text}, "NumMedia": {"0"}, "NumSegments": {"1"}, "ApiVersion": {"2010-04-01"},
+		"AccountSid":  {harness.TwilioAccount},
+		"MessageSid":  {"SM" + strings.ReplaceAll(uuid.NewString(), "-", "")},
+		"From":        {fmt.Sprintf("+614001%05d", rand.N(20))},
+		"To":          {harness.SMSBotNumber},
+		"Body":        {text},
+		"NumMedia":    {"0"},
+		"NumSegments": {"1"},
+		"ApiVersion":  {"2010-04-01"},
 	}
 	path = "/hooks/sms/" + r.InstanceID
-	signed := "http://" + r.Front.Addr() + path
-	return path, http.Header{"X-Twilio-Signature": {harness.TwilioSignature(token, signed, form)}, "Content-Type": {"application/x-www-form-urlencoded"}}, []byte(form.Encode())
+	header = http.Header{
+		"X-Twilio-Signature": {harness.TwilioSignature(token, "http://"+r.Front.Addr()+path, form)},
+		"Content-Type":       {"application/x-www-form-urlencoded"},
+	}
+	return path, header, []byte(form.Encode())
 }
 
-// slackRequest is an event signed as Slack describes it, with a secret.
+// slackRequest returns a webhook request of Slack with a direct message, signed with secret.
 func (r *rotationFixture) slackRequest(secret, text string) (path string, header http.Header, body []byte) {
 	n := r.messageIDs.Add(1)
 	now := fmt.Sprint(time.Now().Unix())
 	body, _ = json.Marshal(map[string]any{
-		"token": "deprecated", "team_id": harness.SlackTeamID, "context_team_id": harness.SlackTeamID, "api_app_id": harness.SlackAppID, "type": "event_callback", "event_id": fmt.Sprintf("Ev%09d", n), "event_time": time.Now().Unix(),
-		"authorizations": []map[string]any{{"team_id": harness.SlackTeamID, "user_id": "U0BOT", "is_bot": true, "is_enterprise_install": false}},
-		"event":          map[string]any{"type": "message", "channel_type": "im", "channel": fmt.Sprintf("D%02d", n%20), "user": fmt.Sprintf("U%02d", n%20), "team": harness.SlackTeamID, "text": text, "ts": fmt.Sprintf("%s.%06d", now, n%1e6)},
+		"token": "deprecated", "api_app_id": harness.SlackAppID,
+		"team_id": harness.SlackTeamID, "context_team_id": harness.SlackTeamID,
+		"type": "event_callback", "event_id": fmt.Sprintf("Ev%09d", n), "event_time": time.Now().Unix(),
+		"authorizations": []map[string]any{
+			{"team_id": harness.SlackTeamID, "user_id": "U0BOT", "is_bot": true, "is_enterprise_install": false},
+		},
+		"event": map[string]any{
+			"type":         "message",
+			"channel_type": "im",
+			"channel":      fmt.Sprintf("D%02d", n%20),
+			"user":         fmt.Sprintf("U%02d", n%20),
+			"team":         harness.SlackTeamID,
+			"text":         text,
+			"ts":           fmt.Sprintf("%s.%06d", now, n%1e6),
+		},
 	})
-	return "/hooks/slack/" + r.InstanceID + "/events", http.Header{"X-Slack-Signature": {harness.SlackSignature(secret, now, string(body))}, "X-Slack-Request-Timestamp": {now}, "Content-Type": {"application/json"}}, body
+	return "/hooks/slack/" + r.InstanceID + "/events", http.Header{
+		"X-Slack-Signature":         {harness.SlackSignature(secret, now, string(body))},
+		"X-Slack-Request-Timestamp": {now},
+		"Content-Type":              {"application/json"},
+	}, body
 }
 
-// postWebhook posts what a provider says; anything but 200 is a failure.
+// postWebhook posts a webhook request and records a failure unless the status is 200.
 func (r *rotationFixture) postWebhook(path string, header http.Header, body []byte) (status int) {
 	status, answer, _ := r.request("POST", path, header, body)
 	if status != http.StatusOK {
