@@ -55,7 +55,7 @@ func TestKeyRotation_UnderLoad(t *testing.T) {
 	r.restartAll(k1 + "," + k2)
 	redeem("after the new key was added")
 	r.restartAll(k2 + "," + k1)
-	redeem("after the new key was rotated the first")
+	redeem("after the new key was made the first")
 	before := r.countEncryptedWith("k1")
 	if before < rows {
 		t.Fatalf("values encrypted with the old key = %d, want at least %d", before, rows)

@@ -16,183 +16,195 @@ import (
 	"hydragate/gateway/delivery"
 )
 
-// maxMemory is what the gateway may have resident, whatever goes on.
+// maxMemory is the limit of the resident memory of the gateway under any load.
 const maxMemory = 256 << 20
 
-// TestFaultyApp_Isolated lets the runtime of one instance hang, fail, drip and
-// pour, for everybody, and that of another for a few. Meanwhile what others say is handed
-// over as fast as before, and what these say arrives in the end, while the gateway stays
-// small. With HYDRAGATE_TEST_LONG=1 more of them wait than the gateway calls of one
-// instance at once, and runtimes hang for longer than it waits.
+// TestFaultyApp_Isolated checks that a faulty application does not affect other instances and
+// conversations. The application of one instance hangs, fails, responds slowly and sends huge
+// responses for all its users; the application of another instance does so for a few users.
+// Messages of other users must be delivered as fast as before, messages to the faulty applications
+// must be delivered in the end, and the memory of the gateway must stay below maxMemory.
 //
-// One p99 of a busy machine says little, so the middle of several is compared, and where
-// they differ too much there are more of them.
+// With HYDRAGATE_TEST_LONG=1 more messages wait than the gateway delivers concurrently to one
+// instance, and the applications hang for longer than the response timeout.
+//
+// A single p99 on a busy machine is noisy. The test compares the median over several windows, and
+// measures more windows if the difference is too large.
 func TestFaultyApp_Isolated(t *testing.T) {
 	harness.ParallelUnlessFull(t)
 	s, p := harness.Start(t, harness.Options{})
-	m := newFaultyApp(s)
+	faulty := newFaultyApp(s)
 	people := s.NewLoad(harness.Scaled(2, 6))
-	var sufferers []*harness.MessageLoad
-	hush := people.SendInBackground(500 * time.Millisecond)
-	s.Sleep(time.Second) // what only the first ones cost
+	var faultLoads []*harness.MessageLoad
+	stop := people.SendInBackground(500 * time.Millisecond)
+	s.Sleep(time.Second) // exclude the cost of the first messages
 	before := measureWindows(s, harness.Scaled(2, 8))
 	during := map[appFault][]measurement{}
-	for _, is := range appFaults {
-		m.setFault(is)
-		few, many := gatherFaultTargets(s, 3), gatherForFaultyApp(s, faultCallerCount(is))
+	for _, fault := range appFaults {
+		faulty.setFault(fault)
+		few, many := gatherFaultTargets(s, 3), gatherForFaultyApp(s, faultCallerCount(fault))
 		few.StartSending(t.Context(), 1)
 		many.StartSending(t.Context(), 1)
-		sufferers = append(sufferers, few, many)
-		during[is] = measureWindows(s, int(faultDuration(is)/measurementDuration()))
-		for most := 3 * len(during[is]); deliveryLatency(s, people, during[is]) > allowedLatency(s, people, before) && len(during[is]) < most; {
-			during[is] = append(during[is], measureWindows(s, 1)...)
+		faultLoads = append(faultLoads, few, many)
+		during[fault] = measureWindows(s, int(faultDuration(fault)/measurementDuration()))
+		limit := 3 * len(during[fault])
+		for len(during[fault]) < limit &&
+			deliveryLatency(s, people, during[fault]) > allowedLatency(s, people, before) {
+			during[fault] = append(during[fault], measureWindows(s, 1)...)
 		}
-		harness.Eventually(t, "everybody meets a runtime that "+string(is), func() bool { return m.callsDuring(is) >= faultCallerCount(is) })
+		harness.Eventually(t, "all users reach an application that "+string(fault), func() bool {
+			return faulty.callsDuring(fault) >= faultCallerCount(fault)
+		})
 	}
-	m.setFault(appHealthy)
+	faulty.setFault(appHealthy)
 	s.Sleep(measurementDuration())
-	hush()
+	stop()
 	if !s.WaitIdle(3 * time.Minute) {
-		t.Errorf("it is not quiet three minutes after\n%s", s.LogTail())
+		t.Errorf("not idle after three minutes\n%s", s.LogTail())
 	}
 	people.RequireComplete(1, 0)
-	suffered := 0
-	for _, r := range sufferers {
-		suffered += requireDelivered(r).Sent
+	faultMessages := 0
+	for _, r := range faultLoads {
+		faultMessages += requireDelivered(r).Sent
 	}
-	t.Logf("%d messages to runtimes in moods, all handed over", suffered)
+	t.Logf("%d messages to faulty applications, all delivered", faultMessages)
 	usual := deliveryLatency(s, people, before)
-	for _, is := range appFaults {
-		took := deliveryLatency(s, people, during[is])
-		t.Logf("others, before %s, while a runtime %s %s; %d calls met that", usual, is, took, m.callsDuring(is))
+	for _, fault := range appFaults {
+		took := deliveryLatency(s, people, during[fault])
+		t.Logf("p99 of other users %s before, %s while an application %s; %d requests met the fault",
+			usual, took, fault, faulty.callsDuring(fault))
 		if took > allowedLatency(s, people, before) {
-			t.Errorf("what others say is handed over within %s, and within %s while a runtime %s", usual, took, is)
+			t.Errorf("p99 of other users = %s while an application %s, want about %s", took, fault, usual)
 		}
 	}
 	peak := harness.ProcessMemory(t, p.Cmd.Process.Pid, "VmHWM:")
-	t.Logf("at most %d MiB resident", peak>>20)
+	t.Logf("peak resident memory %d MiB", peak>>20)
 	if peak > maxMemory && !harness.RaceEnabled() {
-		t.Errorf("%d bytes resident; want %d at most", peak, maxMemory)
+		t.Errorf("peak resident memory = %d bytes, want at most %d", peak, maxMemory)
 	}
 	s.CheckLog()
 
-	t.Run("control: runtimes are called one after the other", func(t *testing.T) {
+	t.Run("control: one delivery at a time", func(t *testing.T) {
 		harness.RequireFullRun(t)
 		p.Kill()
 		s.ExpireLeases(t.Context())
 		s.Fault = harness.SingleDelivery
 		s.Restart()
 		people := s.NewLoad(1)
-		hush := people.SendInBackground(500 * time.Millisecond)
+		stop := people.SendInBackground(500 * time.Millisecond)
 		s.Sleep(time.Second)
-		m.setFault(appHangs)
+		faulty.setFault(appHangs)
 		gatherForFaultyApp(s, 1).StartSending(t.Context(), 1)
-		held := measureWindows(s, 2)
-		m.setFault(appHealthy)
+		windows := measureWindows(s, 2)
+		faulty.setFault(appHealthy)
 		s.Sleep(measurementDuration())
-		hush()
-		if took := deliveryLatency(s, people, held); took <= rawhttp.MaxSlowdown*usual {
-			t.Errorf("the check does not see that others wait: %s", took)
+		stop()
+		if took := deliveryLatency(s, people, windows); took <= rawhttp.MaxSlowdown*usual {
+			t.Errorf("p99 of other users = %s, want more than %s", took, rawhttp.MaxSlowdown*usual)
 		}
 	})
 }
 
-// allowedLatency is what the slowest of a hundred messages may take, when before it took that
-// of some windows.
+// allowedLatency returns the maximum p99 of the delivery latency, given the windows measured
+// without a fault.
 func allowedLatency(s *harness.Harness, r *harness.MessageLoad, before []measurement) time.Duration {
-	return max(rawhttp.MaxSlowdown*deliveryLatency(s, r, before), time.Duration(harness.Scaled(2000, 100))*time.Millisecond)
+	return max(
+		rawhttp.MaxSlowdown*deliveryLatency(s, r, before),
+		time.Duration(harness.Scaled(2000, 100))*time.Millisecond,
+	)
 }
 
-// faultCallerCount is how many call on a runtime that has a mood for all; when it hangs, more than
-// the gateway calls at once.
-func faultCallerCount(is appFault) int {
-	if is == appHangs {
+// faultCallerCount returns how many users write to the faulty application. For an application that
+// hangs there are more than the gateway delivers concurrently.
+func faultCallerCount(fault appFault) int {
+	if fault == appHangs {
 		return harness.Scaled(5, app.DeliverySize/2+50)
 	}
 	return harness.Scaled(5, 60)
 }
 
-// faultDuration is how long a mood lasts, at the least.
-func faultDuration(is appFault) time.Duration {
+// faultDuration returns how long a fault lasts at least.
+func faultDuration(fault appFault) time.Duration {
 	switch {
 	case !harness.FullRun():
 		return measurementDuration()
-	case is == appHangs:
+	case fault == appHangs:
 		return 2*delivery.ResponseTimeout + 5*time.Second
-	case is == appDrips:
+	case fault == appDrips:
 		return delivery.ResponseTimeout + 10*time.Second
 	}
 	return 5 * measurementDuration()
 }
 
-// A measurement is a time in which is measured how fast messages are handed over.
+// measurement is a window in which delivery latency is measured.
 type measurement struct{ from, to time.Time }
 
+// measurementDuration returns the length of a window.
 func measurementDuration() time.Duration { return time.Duration(harness.Scaled(1, 5)) * time.Second }
 
-// measureWindows lets so many windows pass.
-func measureWindows(s *harness.Harness, n int) (all []measurement) {
+// measureWindows waits for n windows and returns them.
+func measureWindows(s *harness.Harness, n int) (windows []measurement) {
 	for range n {
 		w := measurement{from: time.Now()}
 		s.Sleep(measurementDuration())
 		w.to = time.Now()
-		all = append(all, w)
+		windows = append(windows, w)
 	}
-	return all
+	return windows
 }
 
-// deliveryLatency gives how long it took until what was said was handed over, 99 of 100
-// times: the middle of several windows.
-func deliveryLatency(s *harness.Harness, r *harness.MessageLoad, ws []measurement) time.Duration {
-	var all []time.Duration
-	for _, w := range ws {
-		all = append(all, s.Latencies(r, w.from, w.to)[1])
+// deliveryLatency returns the median over windows of the p99 of the delivery latency.
+func deliveryLatency(s *harness.Harness, r *harness.MessageLoad, windows []measurement) time.Duration {
+	var latencies []time.Duration
+	for _, w := range windows {
+		latencies = append(latencies, s.Latencies(r, w.from, w.to)[1])
 	}
-	return harness.Median(all)
+	return harness.Median(latencies)
 }
 
-// requireDelivered fails the test unless what was said was taken, and handed over once and in
-// order; a runtime in a mood may have answered nothing that could be sent.
+// requireDelivered fails the test unless every message was accepted and delivered once and in
+// order. Replies may be missing, because a faulty application may not have sent one.
 func requireDelivered(r *harness.MessageLoad) harness.LoadReport {
 	r.T.Helper()
 	v := r.Report()
 	if v.Violations() > v.Unanswered || v.Sent != v.Accepted {
-		r.T.Errorf("not everything arrived: %s\n%s", v, r.LogTail())
+		r.T.Errorf("load report = %s, want no lost, duplicate or reordered messages\n%s", v, r.LogTail())
 	}
 	return v
 }
 
-// A appFault is how a runtime answers for a while.
+// appFault is the way an application responds for a while.
 type appFault string
 
 const (
-	appHealthy  appFault = "well"
+	appHealthy  appFault = "is healthy"
 	appHangs    appFault = "hangs"
-	appFails    appFault = "answers 500"
-	appDrips    appFault = "drips a byte a second"
-	appFloods   appFault = "answers 100 MiB"
-	appGzipBomb appFault = "answers a gzip bomb"
+	appFails    appFault = "responds with 500"
+	appDrips    appFault = "sends a byte per second"
+	appFloods   appFault = "sends 100 MiB"
+	appGzipBomb appFault = "sends a gzip bomb"
 )
 
-// appFaults are all there are, in the order of the day.
+// appFaults lists the faults in the order of the test.
 var appFaults = []appFault{appHangs, appFails, appDrips, appFloods, appGzipBomb}
 
-// A faultyApp runtime is an ear that has moods: for every call to one of its addresses, and
-// at the other for what begins with the name of somebody it does not like.
+// faultyApp is an application with faults. It applies the current fault to all requests for url,
+// and on selectiveURL to messages whose text begins with faultTargetPrefix.
 type faultyApp struct {
 	*harness.FakeApp
-	url, selectiveURL string // likes is the address of those with friends
+	url, selectiveURL string
 
 	mu      sync.Mutex
 	fault   appFault
-	changed chan struct{}    // closed when the mood changes
-	calls   map[appFault]int // what came in a mood
+	changed chan struct{}    // closed when the fault changes
+	calls   map[appFault]int // requests by fault
 }
 
-const faultTargetPrefix = "disliked"
+// faultTargetPrefix begins the text of messages to which selectiveURL applies the fault.
+const faultTargetPrefix = "fault target"
 
-// newFaultyApp makes the runtime of one more instance, whose bot is sulkyBot, and takes the
-// place of the runtime of the storm's first one, where it has moods for few.
+// newFaultyApp creates an instance with its own bot, whose application is faulty for all users,
+// and replaces the application of the first instance with one that is faulty for some users.
 func newFaultyApp(s *harness.Harness) *faultyApp {
 	s.T.Helper()
 	m := &faultyApp{FakeApp: s.App, fault: appHealthy, changed: make(chan struct{}), calls: map[appFault]int{}}
@@ -205,18 +217,24 @@ func newFaultyApp(s *harness.Harness) *faultyApp {
 	m.url, m.selectiveURL = server.URL+"/all", server.URL+"/few"
 	s.Telegram.AddBot(faultyAppToken, faultyAppBot)
 	var i struct{ ID string }
-	s.MustCall("POST", "/v1/instances", map[string]string{"name": "sulky", "agent_url": m.url}, http.StatusCreated, &i)
+	s.MustCall("POST", "/v1/instances", map[string]string{"name": "faulty", "agent_url": m.url}, http.StatusCreated, &i)
 	s.ConnectChannel(i.ID, "telegram", map[string]string{"bot_token": faultyAppToken, "mode": "webhook"})
-	s.MustCall("PATCH", "/v1/instances/"+s.InstanceID, map[string]string{"agent_url": m.selectiveURL}, http.StatusOK, &i)
+	s.MustCall(
+		"PATCH",
+		"/v1/instances/"+s.InstanceID,
+		map[string]string{"agent_url": m.selectiveURL},
+		http.StatusOK,
+		&i,
+	)
 	return m
 }
 
 const (
-	faultyAppBot   = "acme_sulky_bot"
+	faultyAppBot   = "acme_faulty_bot"
 	faultyAppToken = "7000009:AAE0123456789abcdefghijklmnopqrstuv"
 )
 
-// gatherForFaultyApp is a crowd that talks to the bot of the sulky runtime's own instance.
+// gatherForFaultyApp returns a load of n users who write to the bot of the faulty application.
 func gatherForFaultyApp(s *harness.Harness, n int) *harness.MessageLoad {
 	r := s.NewLoad(0)
 	for i := range n {
@@ -225,7 +243,8 @@ func gatherForFaultyApp(s *harness.Harness, n int) *harness.MessageLoad {
 	return r
 }
 
-// gatherFaultTargets is a crowd that the runtime of the first instance has moods for.
+// gatherFaultTargets returns a load of n users for whom the application of the first instance is
+// faulty.
 func gatherFaultTargets(s *harness.Harness, n int) *harness.MessageLoad {
 	r := s.NewLoad(0)
 	r.Name = faultTargetPrefix + " in " + r.Name
@@ -235,15 +254,17 @@ func gatherFaultTargets(s *harness.Harness, n int) *harness.MessageLoad {
 	return r
 }
 
-func (m *faultyApp) setFault(to appFault) {
+// setFault changes the current fault and ends the requests that are blocked by the previous one.
+func (m *faultyApp) setFault(fault appFault) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.fault = to
+	m.fault = fault
 	close(m.changed)
 	m.changed = make(chan struct{})
 }
 
-// enterFault gives the mood a call meets, and what tells when it is over.
+// enterFault counts a request and returns the current fault and a channel that is closed when the
+// fault ends.
 func (m *faultyApp) enterFault() (appFault, <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -251,13 +272,14 @@ func (m *faultyApp) enterFault() (appFault, <-chan struct{}) {
 	return m.fault, m.changed
 }
 
-// callsDuring gives how many calls met a mood.
-func (m *faultyApp) callsDuring(is appFault) int {
+// callsDuring returns the number of requests during a fault.
+func (m *faultyApp) callsDuring(fault appFault) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.calls[is]
+	return m.calls[fault]
 }
 
+// ServeHTTP responds according to the current fault.
 func (m *faultyApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -268,7 +290,7 @@ func (m *faultyApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		m.FakeApp.ServeHTTP(w, r)
 		return
 	}
-	switch is, over := m.enterFault(); is {
+	switch fault, over := m.enterFault(); fault {
 	case appHealthy:
 		m.FakeApp.ServeHTTP(w, r)
 	case appHangs:
@@ -281,24 +303,24 @@ func (m *faultyApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusInternalServerError)
 	case appDrips:
 		dripResponse(w, r, over)
-	case appFloods, appGzipBomb: // it took the event, and then says what nobody can use
+	case appFloods, appGzipBomb: // accept the event, then send an unusable response
 		m.FakeApp.ServeHTTP(httptest.NewRecorder(), r)
-		floodResponse(w, is)
+		floodResponse(w, fault)
 	}
 }
 
-// dripResponse begins an answer that has no end while the mood lasts, and breaks it off.
+// dripResponse writes one byte per second until the fault ends, and then aborts the connection.
 func dripResponse(w http.ResponseWriter, r *http.Request, over <-chan struct{}) {
 	w.WriteHeader(http.StatusOK)
-	each := time.NewTicker(time.Second)
-	defer each.Stop()
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
 	for {
 		if _, err := io.WriteString(w, " "); err != nil {
 			return
 		}
 		_ = http.NewResponseController(w).Flush()
 		select {
-		case <-each.C:
+		case <-ticker.C:
 		case <-over:
 			panic(http.ErrAbortHandler)
 		case <-r.Context().Done():
@@ -307,9 +329,9 @@ func dripResponse(w http.ResponseWriter, r *http.Request, over <-chan struct{}) 
 	}
 }
 
-// floodResponse answers more than anybody reads: as it is, or when it is inflated.
-func floodResponse(w http.ResponseWriter, how appFault) {
-	if how == appGzipBomb {
+// floodResponse writes 100 MiB, either directly or as a small gzip body.
+func floodResponse(w http.ResponseWriter, fault appFault) {
+	if fault == appGzipBomb {
 		w.Header().Set("Content-Encoding", "gzip")
 		_, _ = io.WriteString(w, gzipBomb())
 		return
@@ -321,7 +343,10 @@ func floodResponse(w http.ResponseWriter, how appFault) {
 	}
 }
 
+// floodChunk is the repeated part of a flood.
 var floodChunk = bytes.Repeat([]byte("a"), 64<<10)
 
-// gzipBomb is 100 MiB of JSON in a hundred kilobytes.
-var gzipBomb = sync.OnceValue(func() string { return rawhttp.Gzipped(`{"replies":[{"text":"` + strings.Repeat("a", 100<<20)) })
+// gzipBomb returns 100 MiB of JSON, compressed to about 100 KB.
+var gzipBomb = sync.OnceValue(func() string {
+	return rawhttp.Gzipped(`{"replies":[{"text":"` + strings.Repeat("a", 100<<20))
+})

@@ -15,104 +15,105 @@ import (
 	"hydragate/e2e/harness"
 )
 
-// TestLostCommit_AppliedOnce lets Postgres commit, swallows what it says to that and hangs
-// up, whatever was being written, again and again. Nobody knows then whether it
-// happened: all the same every message is stored once, handed over as one effect and
-// answered once. With HYDRAGATE_TEST_LONG=1: two hundred answers.
+// TestLostCommit_AppliedOnce checks that a message is stored once, delivered with one effect and
+// answered once, although Postgres commits writes repeatedly without the gateway receiving the
+// response. With HYDRAGATE_TEST_LONG=1 two hundred responses are lost.
 func TestLostCommit_AppliedOnce(t *testing.T) {
 	harness.ParallelUnlessFull(t)
 	lost := harness.Scaled(25, 200)
 	s, _ := harness.Start(t, harness.Options{})
 	f := insertCommitLossProxy(t, s.Proxies["postgres"])
 	r := s.NewLoad(4)
-	hush := r.SendInBackground(100 * time.Millisecond)
+	stop := r.SendInBackground(100 * time.Millisecond)
 	f.loseCommits(t, lost)
-	hush()
+	stop()
 	if !s.WaitIdle(time.Minute) {
-		t.Errorf("it is not quiet a minute after\n%s", s.LogTail())
+		t.Errorf("not idle after a minute\n%s", s.LogTail())
 	}
-	t.Logf("answers swallowed, by the first thing that was written: %v", f.lostCounts())
+	t.Logf("dropped responses by first write: %v", f.lostCounts())
 	if f.lostCounts()["INSERT"] == 0 || f.lostCounts()["UPDATE"] == 0 {
-		t.Errorf("not all kinds of write lost their answer: %v", f.lostCounts())
+		t.Errorf("dropped responses = %v, want both INSERT and UPDATE", f.lostCounts())
 	}
 	r.RequireComplete(lost, 0)
 	s.CheckLog()
 
-	t.Run("control: without the keys of messages", func(t *testing.T) {
+	t.Run("control: without the unique message keys", func(t *testing.T) {
 		s.Exec(`drop index messages_key`)
 		s.Exec(`drop index messages_alt_key`)
 		r := s.NewLoad(4)
-		hush := r.SendInBackground(50 * time.Millisecond)
+		stop := r.SendInBackground(50 * time.Millisecond)
 		f.loseCommits(t, 40)
-		hush()
+		stop()
 		s.WaitIdle(time.Minute)
 		r.RequireFault(func(v harness.LoadReport) int { return v.StoredTwice })
 	})
 }
 
-// A commitLossProxy way to Postgres loses the answer to a commit when it is told to: the
-// server has committed, and the client meets a closed connection. It counts what the
-// server refuses, also when nobody is there any more to be told.
+// commitLossProxy is a Postgres proxy that drops the response to a commit on request and closes
+// the connection. It also counts the writes that the server rejects by a fence, even if the client
+// is gone.
 type commitLossProxy struct {
 	target      string
 	armed       atomic.Int64
 	mu          sync.Mutex
 	lostCommits map[string]int
-	rejected    map[string]int // by the fence
+	rejected    map[string]int // by fence
 }
 
-// fenceConstraints are the checks that a write trips whose lease is lost.
+// fenceConstraints are the check constraints that reject writes after a lease was lost.
 var fenceConstraints = []string{"lanes_lease", "endpoints_poll"}
 
-// insertCommitLossProxy puts a lossy way behind a wire.
-func insertCommitLossProxy(t *testing.T, w *harness.Proxy) *commitLossProxy {
+// insertCommitLossProxy puts a commitLossProxy between p and its target.
+func insertCommitLossProxy(t *testing.T, p *harness.Proxy) *commitLossProxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &commitLossProxy{target: w.Targets[0], lostCommits: map[string]int{}, rejected: map[string]int{}}
+	f := &commitLossProxy{target: p.Targets[0], lostCommits: map[string]int{}, rejected: map[string]int{}}
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {
-			near, err := l.Accept()
+			client, err := l.Accept()
 			if err != nil {
 				return
 			}
-			go f.forward(near)
+			go f.forward(client)
 		}
 	}()
-	w.SetTargets(l.Addr().String())
-	w.SetState(harness.ProxyCut) // who is connected comes again, by the new way
-	w.SetState(harness.ProxyUp)
+	p.SetTargets(l.Addr().String())
+	p.SetState(harness.ProxyCut) // clients reconnect through the new proxy
+	p.SetState(harness.ProxyUp)
 	return f
 }
 
-func (f *commitLossProxy) forward(near net.Conn) {
-	defer func() { _ = near.Close() }()
-	far, err := net.Dial("tcp", f.target)
+// forward copies between a client and the server until one of them closes or a response is
+// dropped.
+func (f *commitLossProxy) forward(client net.Conn) {
+	defer func() { _ = client.Close() }()
+	server, err := net.Dial("tcp", f.target)
 	if err != nil {
 		return
 	}
-	defer func() { _ = far.Close() }()
+	defer func() { _ = server.Close() }()
 	go func() {
-		_, _ = io.Copy(far, near)
-		_ = far.(*net.TCPConn).CloseWrite() // what was said before is still heard
+		_, _ = io.Copy(server, client)
+		_ = server.(*net.TCPConn).CloseWrite() // the server still receives what was sent before
 	}()
 	for {
-		answer, wrote, err := readUntilReady(far)
-		if err != nil || wrote != "" && f.dropCommit(wrote) {
+		response, write, err := readUntilReady(server)
+		if err != nil || write != "" && f.dropCommit(write) {
 			return
 		}
-		f.countRejections(answer)
-		_, _ = near.Write(answer)
+		f.countRejections(response)
+		_, _ = client.Write(response)
 	}
 }
 
-// countRejections counts the fences that an answer says were tripped.
-func (f *commitLossProxy) countRejections(answer []byte) {
+// countRejections counts the fences named in the errors of a response.
+func (f *commitLossProxy) countRejections(response []byte) {
 	for _, fence := range fenceConstraints {
-		if bytes.Contains(answer, []byte("\x00n"+fence+"\x00")) { // the name of a constraint
+		if bytes.Contains(response, []byte("\x00n"+fence+"\x00")) { // the constraint name field
 			f.mu.Lock()
 			f.rejected[fence]++
 			f.mu.Unlock()
@@ -120,9 +121,9 @@ func (f *commitLossProxy) countRejections(answer []byte) {
 	}
 }
 
-// readUntilReady reads what the server says until it is ready for the next query, which
-// is after it has committed, and tells what the first write in it was.
-func readUntilReady(server io.Reader) (answer []byte, wrote string, err error) {
+// readUntilReady reads from the server until it is ready for the next query, which is after the
+// commit. It returns the response and the command tag of the first write in it.
+func readUntilReady(server io.Reader) (response []byte, write string, err error) {
 	for {
 		head := make([]byte, 5)
 		if _, err := io.ReadFull(server, head); err != nil {
@@ -132,52 +133,54 @@ func readUntilReady(server io.Reader) (answer []byte, wrote string, err error) {
 		if _, err := io.ReadFull(server, body); err != nil {
 			return nil, "", err
 		}
-		answer = append(append(answer, head...), body...)
+		response = append(append(response, head...), body...)
 		switch head[0] {
 		case 'C':
 			for _, tag := range []string{"INSERT", "UPDATE"} {
-				if wrote == "" && bytes.HasPrefix(body, []byte(tag)) && !bytes.HasSuffix(body, []byte(" 0\x00")) {
-					wrote = tag
+				changed := !bytes.HasSuffix(body, []byte(" 0\x00"))
+				if write == "" && bytes.HasPrefix(body, []byte(tag)) && changed {
+					write = tag
 				}
 			}
-		case 'R', 'Z': // the server waits: for a password perhaps, or for a query
-			return answer, wrote, nil
+		case 'R', 'Z': // the server waits for authentication or for a query
+			return response, write, nil
 		}
 	}
 }
 
-// dropCommit takes one of the answers that are to be lost, not each that could be.
-func (f *commitLossProxy) dropCommit(wrote string) bool {
+// dropCommit reports whether to drop this response, and counts it.
+func (f *commitLossProxy) dropCommit(write string) bool {
 	for n := f.armed.Load(); n > 0; n = f.armed.Load() {
 		if f.armed.CompareAndSwap(n, n-1) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			f.lostCommits[wrote]++
+			f.lostCommits[write]++
 			return true
 		}
 	}
 	return false
 }
 
+// lostCounts returns the number of dropped responses by command tag.
 func (f *commitLossProxy) lostCounts() map[string]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return maps.Clone(f.lostCommits)
 }
 
-// rejectedCounts gives how often each fence was tripped.
+// rejectedCounts returns the number of rejected writes by fence.
 func (f *commitLossProxy) rejectedCounts() map[string]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return maps.Clone(f.rejected)
 }
 
-// loseCommits loses n answers, one after the other.
+// loseCommits drops n responses, one after the other.
 func (f *commitLossProxy) loseCommits(t *testing.T, n int) {
 	t.Helper()
 	for i := range n {
 		f.armed.Add(1)
-		harness.Eventually(t, fmt.Sprintf("answer %d is swallowed", i), func() bool { return f.armed.Load() == 0 })
+		harness.Eventually(t, fmt.Sprintf("response %d is dropped", i), func() bool { return f.armed.Load() == 0 })
 		harness.EveryInterval(50*time.Millisecond)(t.Context(), 0)
 	}
 }

@@ -14,136 +14,149 @@ import (
 	"hydragate/e2e/harness/rawhttp"
 )
 
-// How the gateway may change in a day.
+// Limits for the resources of the gateway during the soak test.
 const (
-	maxGrowth       = 0.05            // in the last two thirds of a day
-	maxLeftover     = 20              // goroutines, and open files, more than before anybody spoke
-	idleConnTimeout = 5 * time.Minute // until idle connections are closed
+	maxGrowth       = 0.05            // of memory in the last two thirds of the run
+	maxLeftover     = 20              // additional goroutines, and open files, at the end
+	idleConnTimeout = 5 * time.Minute // after which idle connections are closed
 )
 
-// TestMemory_Stable lets people talk on every channel for half an hour while
-// everything happens that may: every webhook comes three times, runtimes have moods,
-// Redis stands still, strangers forge hooks from ever new addresses and hold connections,
-// codes are typed, right and wrong. The memory of the process stays below what it may
-// have and, once it has come to its usual size, as it is; when all is quiet, goroutines
-// and files are as before.
+// TestMemory_Stable checks that the memory of the gateway stays below maxMemory and does not grow,
+// and that goroutines and open files return to their initial numbers. For half an hour users write
+// on every channel, every webhook is delivered three times, applications are faulty, Redis
+// freezes, codes are redeemed and guessed, and attackers forge webhooks from new addresses and
+// hold connections open.
 func TestMemory_Stable(t *testing.T) {
 	harness.RequireFullRun(t)
-	var all []*harness.RedeliveringTransport
-	s, p := harness.Start(t, harness.Options{WebhookTransport: func(way http.RoundTripper) http.RoundTripper {
-		th := &harness.RedeliveringTransport{Next: way, Ctx: t.Context()}
-		all = append(all, th)
-		return th
+	var transports []*harness.RedeliveringTransport
+	s, p := harness.Start(t, harness.Options{WebhookTransport: func(next http.RoundTripper) http.RoundTripper {
+		tr := &harness.RedeliveringTransport{Next: next, Ctx: t.Context()}
+		transports = append(transports, tr)
+		return tr
 	}})
 	d := newSoakRun(s, p)
 	files, goroutines := d.attackers.OpenFiles(t), d.attackers.Goroutines(t)
 	d.faultyApp = newFaultyApp(s)
 	people, few, many := s.NewLoad(harness.Scaled(10, 30)), gatherFaultTargets(s, 5), gatherForFaultyApp(s, 20)
-	hush := talkInBackground(s, 3*time.Second, people, few, many)
+	stop := talkInBackground(s, 3*time.Second, people, few, many)
 	d.run(harness.Scaled(90, 30*60))
-	hush()
-	for _, th := range all {
-		th.Flush()
+	stop()
+	for _, tr := range transports {
+		tr.Flush()
 	}
 	t.Log(d)
 	if d.peakMemory > maxMemory {
-		t.Errorf("%d bytes resident; want %d at most", d.peakMemory, maxMemory)
+		t.Errorf("peak resident memory = %d bytes, want at most %d", d.peakMemory, maxMemory)
 	}
 	if grown := growth(d.residentSamples); grown > maxGrowth {
-		t.Errorf("memory grew by %.1f %%; want %.1f %% at most", 100*grown, 100*maxGrowth)
+		t.Errorf("memory growth = %.1f %%, want at most %.1f %%", 100*grown, 100*maxGrowth)
 	}
 	if !s.WaitIdle(5 * time.Minute) {
-		t.Errorf("it is not quiet five minutes after\n%s", s.LogTail())
+		t.Errorf("not idle after five minutes\n%s", s.LogTail())
 	}
 	people.RequireComplete(1, 0)
-	t.Logf("%d messages to runtimes in moods, all handed over", requireDelivered(few).Sent+requireDelivered(many).Sent)
+	t.Logf("%d messages to faulty applications, all delivered", requireDelivered(few).Sent+requireDelivered(many).Sent)
 	if n := s.QueryInt(`select count(*) from identities where verified_at is not null`); n != s.CodesIssued {
-		t.Errorf("%d codes of %d were granted", n, s.CodesIssued)
+		t.Errorf("redeemed codes = %d, want %d", n, s.CodesIssued)
 	}
 	s.CheckLog()
-	quiet, left := time.Now(), func() (f, g int) { return d.attackers.OpenFiles(t) - files, d.attackers.Goroutines(t) - goroutines }
+	idleSince := time.Now()
+	left := func() (f, g int) {
+		return d.attackers.OpenFiles(t) - files, d.attackers.Goroutines(t) - goroutines
+	}
 	f, g := left()
-	for ; max(f, g) > maxLeftover && time.Since(quiet) < idleConnTimeout; f, g = left() {
+	for ; max(f, g) > maxLeftover && time.Since(idleSince) < idleConnTimeout; f, g = left() {
 		s.Sleep(time.Second)
 	}
-	t.Logf("before anybody spoke %d files and %d goroutines; %s after all was quiet %+d and %+d", files, goroutines, time.Since(quiet).Round(time.Second), f, g)
+	t.Logf("%d files and %d goroutines before the load; %+d and %+d, %s after it",
+		files, goroutines, f, g, time.Since(idleSince).Round(time.Second))
 	if max(f, g) > maxLeftover {
-		t.Errorf("%d files and %d goroutines more than before anybody spoke; want %d at most", f, g, maxLeftover)
+		t.Errorf("additional files and goroutines after the load = %d and %d, want at most %d", f, g, maxLeftover)
 	}
 
-	t.Run("control: a gateway that keeps what it reads", func(t *testing.T) {
+	t.Run("control: a gateway with a memory leak", func(t *testing.T) {
 		p.Kill()
 		s.ExpireLeases(t.Context())
 		s.Fault = harness.MemoryLeak
 		d := newSoakRun(s, s.Restart())
-		hush := talkInBackground(s, time.Second, s.NewLoad(10))
+		stop := talkInBackground(s, time.Second, s.NewLoad(10))
 		d.run(harness.Scaled(20, 60))
-		hush()
+		stop()
 		t.Log("control:", d)
 		if growth(d.residentSamples) <= maxGrowth {
-			t.Error("the check does not see that memory grows")
+			t.Error("memory growth with a leak is within the limit")
 		}
 	})
 }
 
-// talkInBackground lets several rounds murmur.
-func talkInBackground(s *harness.Harness, every time.Duration, rounds ...*harness.MessageLoad) (hush func()) {
-	var all []func()
-	for _, r := range rounds {
-		all = append(all, r.SendInBackground(every))
+// talkInBackground sends messages of several loads until stop is called.
+func talkInBackground(s *harness.Harness, interval time.Duration, loads ...*harness.MessageLoad) (stop func()) {
+	var stops []func()
+	for _, r := range loads {
+		stops = append(stops, r.SendInBackground(interval))
 	}
 	return func() {
-		for _, hush := range all {
-			hush()
+		for _, stop := range stops {
+			stop()
 		}
 	}
 }
 
-// A soakRun is what happens beside the people's talk, and the memory that a gateway has
-// meanwhile, once a second.
+// soakRun generates the load of the soak test apart from the messages of the users, and samples
+// the memory of the gateway once per second.
 type soakRun struct {
 	*harness.Harness
-	attackers       *rawhttp.WebhookFixture // the gateway as it is reached from any address, with keys that are guessed
-	faultyApp       *faultyApp              // nil: no runtime has moods
+	attackers       *rawhttp.WebhookFixture // send requests with guessed secrets from many addresses
+	faultyApp       *faultyApp              // nil if no application is faulty
 	residentSamples []float64               // bytes
-	peakMemory      int64                   // the most there ever was
+	peakMemory      int64                   // bytes
 
 	forgedCount, slowCount, freezeCount int
 }
 
+// newSoakRun returns a soak run against gateway p.
 func newSoakRun(s *harness.Harness, p *harness.Process) *soakRun {
-	guess := rawhttp.InstanceAccounts{InstanceID: s.InstanceID, TelegramSecret: "guess", AccountSID: harness.TwilioAccount, AuthToken: "guess", Phone: harness.SMSBotNumber, TeamID: harness.SlackTeamID, AppID: harness.SlackAppID, SigningSecret: "guess"}
-	return &soakRun{Harness: s, attackers: &rawhttp.WebhookFixture{T: s.T, Addr: p.Addr, Pid: p.Cmd.Process.Pid, Acme: guess}}
+	guess := rawhttp.InstanceAccounts{
+		InstanceID: s.InstanceID, TelegramSecret: "guess",
+		AccountSID: harness.TwilioAccount, AuthToken: "guess", Phone: harness.SMSBotNumber,
+		TeamID: harness.SlackTeamID, AppID: harness.SlackAppID, SigningSecret: "guess",
+	}
+	return &soakRun{
+		Harness:   s,
+		attackers: &rawhttp.WebhookFixture{T: s.T, Addr: p.Addr, Pid: p.Cmd.Process.Pid, Acme: guess},
+	}
 }
 
-// run lets a day pass in so many seconds. In each of them strangers try; in every
-// minute somebody claims, and twice Redis stands still; a mood lasts a forty-fifth of
-// the day, and all of them come at least seven times.
+// run generates load for the given number of seconds. Forged webhooks are sent every second. Every
+// minute a code is redeemed, and Redis freezes and slow clients connect twice. Each fault of the
+// application lasts a forty-fifth of the time and occurs at least seven times.
 func (d *soakRun) run(seconds int) {
 	d.T.Helper()
-	moods := append([]appFault{appHealthy}, appFaults...)
-	spell := max(1, seconds/45)
-	second := time.NewTicker(time.Second)
-	defer second.Stop()
-	var crowds sync.WaitGroup
-	defer crowds.Wait()
+	faults := append([]appFault{appHealthy}, appFaults...)
+	faultSeconds := max(1, seconds/45)
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	var slowClients sync.WaitGroup
+	defer slowClients.Wait()
 	defer d.Proxies["redis"].SetState(harness.ProxyUp)
 	for n := range seconds {
-		<-second.C
-		d.residentSamples = append(d.residentSamples, float64(harness.ProcessMemory(d.T, d.attackers.Pid, "VmRSS:")))
-		if d.faultyApp != nil && n%spell == 0 {
-			d.faultyApp.setFault(moods[n/spell%len(moods)])
+		<-ticker.C
+		resident := harness.ProcessMemory(d.T, d.attackers.Pid, "VmRSS:")
+		d.residentSamples = append(d.residentSamples, float64(resident))
+		if d.faultyApp != nil && n%faultSeconds == 0 {
+			d.faultyApp.setFault(faults[n/faultSeconds%len(faults)])
 		}
 		d.sendForgeries(n)
 		switch {
 		case n%60 == 0:
-			for who, code := range d.IssueCodes(1) {
-				d.Telegram.SendText(harness.TelegramBot, simulator.TelegramUser{ID: who, FirstName: "Steve"}, "/claim "+code)
+			for user, code := range d.IssueCodes(1) {
+				from := simulator.TelegramUser{ID: user, FirstName: "Steve"}
+				d.Telegram.SendText(harness.TelegramBot, from, "/claim "+code)
 			}
 		case n%30 == 5:
-			crowd := d.attackers.StartSlowClients(d.T, slowClientCount)
+			clients := d.attackers.StartSlowClients(d.T, slowClientCount)
 			d.slowCount += slowClientCount
-			crowds.Go(func() { crowd.Wait(d.T) })
+			slowClients.Go(func() { clients.Wait(d.T) })
 		case n%30 == 20:
 			d.Proxies["redis"].SetState(harness.ProxyFrozen)
 			d.freezeCount++
@@ -157,35 +170,44 @@ func (d *soakRun) run(seconds int) {
 	d.peakMemory = harness.ProcessMemory(d.T, d.attackers.Pid, "VmHWM:")
 }
 
+// slowClientCount is the number of slow clients that connect at a time.
 const slowClientCount = 30
 
-// sendForgeries forges a hook of each kind, from an address that never called before, and
-// types a code that is none.
+// sendForgeries sends a forged webhook of each kind from a new address, and a code that does not
+// exist.
 func (d *soakRun) sendForgeries(n int) {
 	d.T.Helper()
 	for i, kind := range []string{"telegram", "sms", "slack/events"} {
-		if a := d.attackers.Send(d.T, d.attackers.NewCallerAddr(), rawhttp.NewUnsignedRequest(kind, 10*n+i, d.attackers.Acme).Sign()); a.Status != http.StatusForbidden {
-			d.T.Errorf("a forged hook of %s is answered %d", kind, a.Status)
+		forged := rawhttp.NewUnsignedRequest(kind, 10*n+i, d.attackers.Acme).Sign()
+		if a := d.attackers.Send(d.T, d.attackers.NewCallerAddr(), forged); a.Status != http.StatusForbidden {
+			d.T.Errorf("forged %s webhook: status %d, want 403", kind, a.Status)
 		}
 		d.forgedCount++
 	}
-	d.Telegram.SendText(harness.TelegramBot, simulator.TelegramUser{ID: int64(700_000 + n%600), FirstName: "Guess"}, "/claim "+claim.NewCode())
+	guesser := simulator.TelegramUser{ID: int64(700_000 + n%600), FirstName: "Guess"}
+	d.Telegram.SendText(harness.TelegramBot, guesser, "/claim "+claim.NewCode())
 }
 
-// growth gives by what part the memory grew in the last two thirds of the day: the
-// middle of their last fifth against that of their first, each of which has all moods.
+// growth returns the relative growth of memory in the last two thirds of the run: the median of
+// their last fifth compared to the median of their first fifth. All faults occur in each fifth.
 func growth(resident []float64) float64 {
 	late := resident[len(resident)/3:]
 	fifth := len(late) / 5
 	return medianValue(late[len(late)-fifth:])/medianValue(late[:fifth]) - 1
 }
 
-func medianValue(of []float64) float64 { return slices.Sorted(slices.Values(of))[len(of)/2] }
+// medianValue returns the median of values.
+func medianValue(values []float64) float64 {
+	return slices.Sorted(slices.Values(values))[len(values)/2]
+}
 
+// String summarizes the run.
 func (d *soakRun) String() string {
 	const mib = 1 << 20
 	third := len(d.residentSamples) / 3
-	return fmt.Sprintf("%d seconds, %d forged hooks, %d slow clients, Redis frozen %d times, %d codes; at most %d MiB resident, the middle of each third %.1f, %.1f and %.1f MiB, growth at the end %+.1f %%",
+	return fmt.Sprintf("%d seconds, %d forged webhooks, %d slow clients, Redis frozen %d times, %d codes; "+
+		"peak resident memory %d MiB, medians of the thirds %.1f, %.1f and %.1f MiB, growth %+.1f %%",
 		len(d.residentSamples), d.forgedCount, d.slowCount, d.freezeCount, d.CodesIssued, d.peakMemory/mib,
-		medianValue(d.residentSamples[:third])/mib, medianValue(d.residentSamples[third:2*third])/mib, medianValue(d.residentSamples[2*third:])/mib, 100*growth(d.residentSamples))
+		medianValue(d.residentSamples[:third])/mib, medianValue(d.residentSamples[third:2*third])/mib,
+		medianValue(d.residentSamples[2*third:])/mib, 100*growth(d.residentSamples))
 }

@@ -7,18 +7,19 @@ import (
 	"hydragate/e2e/harness"
 )
 
-// TestShutdown_UnderLoad asks the gateway to end in the middle of its work, again and
-// again, and starts another when it has. Each ends well and in time; nothing is lost,
-// and no reply is said twice. With HYDRAGATE_TEST_LONG=1: twenty times, with 5,040
-// messages.
+// TestShutdown_UnderLoad checks that a gateway under load that receives SIGTERM exits in time and
+// with status 0. It repeats this with new gateways. No message may be lost and no reply sent
+// twice. With HYDRAGATE_TEST_LONG=1 there are twenty shutdowns and 5,040 messages.
 func TestShutdown_UnderLoad(t *testing.T) {
 	harness.RequireFullRun(t)
-	times, each, n := harness.Scaled(3, 20), harness.Scaled(8, 30), harness.Scaled(12, 42)
+	times, users, n := harness.Scaled(3, 20), harness.Scaled(8, 30), harness.Scaled(12, 42)
 	s, p := harness.Start(t, harness.Options{})
 	var slowest time.Duration
-	r, p := rollGateways(s, p, times, each, n, func(p *harness.Process) { slowest = max(slowest, stopGracefully(s, p)) })
-	t.Logf("ended %d times, each with status 0, the slowest %s after SIGTERM", times, slowest.Round(time.Millisecond))
-	r.RequireComplete(3*each*n, 0)
+	r, p := rollGateways(s, p, times, users, n, func(p *harness.Process) {
+		slowest = max(slowest, stopGracefully(s, p))
+	})
+	t.Logf("%d shutdowns with status 0, the slowest took %s", times, slowest.Round(time.Millisecond))
+	r.RequireComplete(3*users*n, 0)
 	s.CheckLog()
 
 	t.Run("control: killed", func(t *testing.T) {
@@ -27,7 +28,7 @@ func TestShutdown_UnderLoad(t *testing.T) {
 			r, p = rollGateways(s, p, 8, 8, 16, func(p *harness.Process) {
 				p.Kill()
 				if p.Cmd.ProcessState.Success() {
-					t.Error("the check does not see that a killed gateway did not end well")
+					t.Error("Success() = true for a killed gateway, want false")
 				}
 				s.ExpireLeases(t.Context())
 			})
@@ -36,15 +37,17 @@ func TestShutdown_UnderLoad(t *testing.T) {
 				return
 			}
 		}
-		t.Error("the check does not see that replies are said twice when the gateway is killed")
+		t.Error("extra replies = 0 with killed gateways, want some")
 	})
 }
 
-// rollGateways lets people talk while one gateway after the other is ended; it gives the last
-// one, which lives.
-func rollGateways(s *harness.Harness, p *harness.Process, times, each, n int, end func(*harness.Process)) (*harness.MessageLoad, *harness.Process) {
+// rollGateways sends messages while it ends and replaces the gateway the given number of times. It
+// returns the load and the last gateway, which still runs.
+func rollGateways(
+	s *harness.Harness, p *harness.Process, times, users, n int, end func(*harness.Process),
+) (*harness.MessageLoad, *harness.Process) {
 	s.T.Helper()
-	r := s.NewLoad(each)
+	r := s.NewLoad(users)
 	var ended harness.TurnCounter
 	r.Pace = harness.DuringTurns(n, times, &ended)
 	r.StartSending(s.T.Context(), n)
@@ -56,17 +59,18 @@ func rollGateways(s *harness.Harness, p *harness.Process, times, each, n int, en
 	}
 	r.Senders.Wait()
 	if !s.WaitIdle(time.Minute) {
-		s.T.Errorf("it is not quiet a minute after\n%s", s.LogTail())
+		s.T.Errorf("not idle after a minute\n%s", s.LogTail())
 	}
 	return r, p
 }
 
-// stopGracefully asks a gateway to end, which it must do in time and with status 0.
+// stopGracefully sends SIGTERM and fails the test unless the gateway exits in time and with status
+// 0. It returns how long that took.
 func stopGracefully(s *harness.Harness, p *harness.Process) (took time.Duration) {
 	s.T.Helper()
-	asked := time.Now()
+	started := time.Now()
 	if err := p.Stop(); err != nil {
 		s.T.Error(err)
 	}
-	return time.Since(asked)
+	return time.Since(started)
 }
