@@ -13,29 +13,35 @@ import (
 	"hydragate/identity"
 )
 
-// TestScopes_EveryRoute calls every route with every scope alone, with
-// none and with all; and with scopes that look like a wildcard. What a route does not
-// open to is refused before anything is looked up, and changes nothing.
+// TestScopes_EveryRoute calls every route with a key for each scope, with no scope, with all
+// scopes, with all but the required scope, and with scopes that look like a wildcard. It checks
+// that a key without the required scope is rejected with 403 and that nothing changes.
 func TestScopes_EveryRoute(t *testing.T) {
 	harness.ForEachAPIEngine(t, func(t *testing.T, h *harness.APIFixture) {
 		keys := map[string]harness.IssuedKey{"none": h.CreateScopedKey(), "all": h.CreateScopedKey(identity.Scopes...)}
 		for _, s := range identity.Scopes {
 			keys[s] = h.CreateScopedKey(s)
 		}
-		for _, s := range []string{"*", "*:*", "identities:*", "*:write", "identities", "IDENTITIES:WRITE", "identities:writ", "identities:write:x", "admin", "root", "%", "identities:read,identities:write"} {
+		wildcards := []string{
+			"*", "*:*", "identities:*", "*:write", "identities", "IDENTITIES:WRITE", "identities:writ",
+			"identities:write:x", "admin", "root", "%", "identities:read,identities:write",
+		}
+		for _, s := range wildcards {
 			keys[s] = h.CreateScopedKey(s)
 		}
 		stages := h.PrepareAll(func(op *harness.APIOperation) bool { return op.Surface != "external" })
 		for _, s := range stages {
 			if !slices.Contains(identity.Scopes, s.Operation.Scope) {
-				t.Errorf("%s: the document says the scope %q", s.Operation.ID, s.Operation.Scope)
+				t.Errorf("%s: documented scope = %q, want a known scope", s.Operation.ID, s.Operation.Scope)
 			}
 			name := "all but " + s.Operation.Scope
-			if _, there := keys[name]; !there {
-				keys[name] = h.CreateScopedKey(slices.DeleteFunc(slices.Clone(identity.Scopes), func(scope string) bool { return scope == s.Operation.Scope })...)
+			if _, ok := keys[name]; !ok {
+				keys[name] = h.CreateScopedKey(slices.DeleteFunc(slices.Clone(identity.Scopes), func(scope string) bool {
+					return scope == s.Operation.Scope
+				})...)
 			}
 		}
-		opened, refused := 0, 0
+		accepted, rejected := 0, 0
 		before := h.AllRows("")
 		for at, s := range stages {
 			for n, name := range harness.SortedKeys(keys) {
@@ -45,9 +51,10 @@ func TestScopes_EveryRoute(t *testing.T) {
 				c := s.Request
 				c.Header = s.Operation.AuthHeader(keys[name].Token, s.Entities)
 				a := h.Send(c)
-				refused++
-				if err := s.Operation.CheckRejection(a, 403); err != nil || !strings.Contains(a.Body, `"Missing scope: `+s.Operation.Scope+`"`) {
-					t.Errorf("%s with %s: %v %s", s.Operation.ID, name, err, a.Body)
+				rejected++
+				err := s.Operation.CheckRejection(a, 403)
+				if want := `"Missing scope: ` + s.Operation.Scope + `"`; err != nil || !strings.Contains(a.Body, want) {
+					t.Errorf("%s with scope %s: %v, response %s, want it to contain %s", s.Operation.ID, name, err, a.Body, want)
 				}
 			}
 		}
@@ -62,152 +69,211 @@ func TestScopes_EveryRoute(t *testing.T) {
 					c = h.ValidRequest(s.Operation, h.CreateEntities(harness.TestTenantID))
 				}
 				c.Header = s.Operation.AuthHeader(keys[name].Token, s.Entities)
-				opened++
+				accepted++
 				if a := h.Send(c); a.Status != s.Operation.Status {
-					t.Errorf("%s with %s: %d %s", s.Operation.ID, name, a.Status, a.Body)
+					t.Errorf("%s with scope %s = %d %s, want %d", s.Operation.ID, name, a.Status, a.Body, s.Operation.Status)
 				}
 			}
 		}
-		t.Logf("%d calls opened by their scope, %d refused to all others", opened, refused)
+		t.Logf("%d requests accepted with their scope, %d rejected without it", accepted, rejected)
 	})
 }
 
-// TestCreateKey_ScopeSubset asks for keys with scopes that there are not, and
-// with more than the caller holds.
+// TestCreateKey_ScopeSubset checks that a key cannot be created with unknown scopes or with scopes
+// that the caller does not have.
 func TestCreateKey_ScopeSubset(t *testing.T) {
 	h := harness.NewAPIFixture(t, "sqlite", harness.DiscardLogger())
 	th := h.CreateEntities(harness.TestTenantID)
-	few := h.CreateScopedKey("keys:write", "customers:read")
+	limited := h.CreateScopedKey("keys:write", "customers:read")
+	createKey := func(token string, body map[string]any) harness.Response {
+		return h.Send(harness.APIRequest{
+			Method: "POST", Path: "/v1/keys", Body: h.EncodeJSON(body), Header: http.Header{"X-Api-Key": {token}},
+		})
+	}
 	before := h.AllRows("")
-	asked := 0
-	for _, scope := range append([]string{"*", "keys:*", "customers:READ", "", " ", "customers:read ", "admin"}, identity.Scopes...) {
+	requests := 0
+	unknown := []string{"*", "keys:*", "customers:READ", "", " ", "customers:read ", "admin"}
+	for _, scope := range append(unknown, identity.Scopes...) {
 		if scope == "keys:write" || scope == "customers:read" {
 			continue
 		}
-		asked++
-		a := h.Send(harness.APIRequest{Method: "POST", Path: "/v1/keys", Body: h.EncodeJSON(map[string]any{"name": "x", "scopes": []string{"customers:read", scope}}), Header: http.Header{"X-Api-Key": {few.Token}}})
+		requests++
+		a := createKey(limited.Token, map[string]any{"name": "x", "scopes": []string{"customers:read", scope}})
 		if a.Status != 403 && a.Status != 422 {
-			t.Errorf("%q: %d %s", scope, a.Status, a.Body)
+			t.Errorf("create key with scope %q = %d %s, want 403 or 422", scope, a.Status, a.Body)
 		}
 	}
-	if a := h.Send(harness.APIRequest{Method: "POST", Path: "/v1/keys", Body: h.EncodeJSON(map[string]any{"name": "x", "scopes": []string{"channels:write"}, "instance_id": th.InstanceID}), Header: http.Header{"X-Api-Key": {h.AdminKey}}}); a.Status != 422 {
-		t.Errorf("channels:write for one instance: %d %s", a.Status, a.Body)
+	body := map[string]any{"name": "x", "scopes": []string{"channels:write"}, "instance_id": th.InstanceID}
+	if a := createKey(h.AdminKey, body); a.Status != 422 {
+		t.Errorf("create key with channels:write for one instance = %d %s, want 422", a.Status, a.Body)
 	}
 	if row := harness.DiffRows(before, h.AllRows("")); row != "" {
 		t.Error(row)
 	}
-	t.Logf("%d scopes asked for, 0 handed out", asked)
+	t.Logf("%d scopes requested, none granted", requests)
 }
 
-// invalidCredentials are headers that prove nothing.
+// invalidCredentials returns headers that do not authenticate a caller of the API.
 func invalidCredentials(h *harness.APIFixture, th harness.Entities) map[string]http.Header {
 	now := time.Now()
 	bearer := func(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
-	expired := h.CreateKey(identity.APIKey{TenantID: harness.TestTenantID, Scopes: identity.Scopes, ExpiresAt: now.Add(-time.Second)})
+	expired := h.CreateKey(identity.APIKey{
+		TenantID: harness.TestTenantID, Scopes: identity.Scopes, ExpiresAt: now.Add(-time.Second),
+	})
 	revoked := h.CreateScopedKey(identity.Scopes...)
 	h.Must(h.Store.RevokeAPIKey(h.T.Context(), harness.TestTenantID, revoked.ID, identity.System))
 	rotated := h.CreateScopedKey(identity.Scopes...)
-	_, err := h.Store.RotateAPIKey(h.T.Context(), harness.TestTenantID, rotated.ID, identity.APIKey{Hint: "xxxx"}, identity.HashToken(identity.NewToken("hg_live_")), now.Add(-time.Second), identity.System)
+	_, err := h.Store.RotateAPIKey(h.T.Context(), harness.TestTenantID, rotated.ID, identity.APIKey{Hint: "xxxx"},
+		identity.HashToken(identity.NewToken("hg_live_")), now.Add(-time.Second), identity.System)
 	h.Must(err)
 	other := h.CreateScopedKey(identity.Scopes...)
 	return map[string]http.Header{
-		"nothing": {}, "expired": bearer(expired.Token), "revoked": bearer(revoked.Token), "rotated out": bearer(rotated.Token),
-		"garbage": bearer("garbage"), "of the right shape": bearer(identity.NewToken("hg_live_")), "its hash": bearer(identity.HashToken(h.AdminKey)), "an id": bearer(expired.ID),
-		"empty": {"Authorization": {""}}, "bearer alone": {"Authorization": {"Bearer"}}, "bearer and blank": {"Authorization": {"Bearer "}}, "empty key": {"X-Api-Key": {""}},
-		"basic": {"Authorization": {"Basic " + h.AdminKey}}, "digest": {"Authorization": {"Digest " + h.AdminKey}}, "token": {"Authorization": {"Token " + h.AdminKey}}, "no scheme": {"Authorization": {h.AdminKey}},
-		"negotiate": {"Authorization": {"Negotiate " + h.AdminKey}}, "bearer with a comma": bearer(h.AdminKey + ", Bearer x"), "cut": bearer(h.AdminKey[:len(h.AdminKey)-1]), "longer": bearer(h.AdminKey + "x"),
-		"in capitals": bearer(strings.ToUpper(h.AdminKey)), "very long": bearer(strings.Repeat("a", 12<<10)), "513": bearer(strings.Repeat("a", 513)), "two, one right": {"Authorization": {"Bearer " + h.AdminKey, "Bearer x"}},
-		"two keys": {"X-Api-Key": {h.AdminKey, other.Token}}, "both, in conflict": {"Authorization": {"Bearer " + h.AdminKey}, "X-Api-Key": {other.Token}},
-		"both, one empty": {"Authorization": {"Bearer " + h.AdminKey}, "X-Api-Key": {""}}, "right key, wrong bearer": {"Authorization": {"Bearer garbage"}, "X-Api-Key": {h.AdminKey}},
-		"right key, basic too": {"Authorization": {"Basic eDp5"}, "X-Api-Key": {h.AdminKey}}, "a JWT": bearer("eyJhbGciOiJub25lIn0.eyJzdWIiOiJzdGV2ZSJ9."), "unicode": bearer("\u212aey"),
-		"agent's key": bearer(th.AgentKey), "cookie": {"Cookie": {"Authorization=" + h.AdminKey + "; token=" + h.AdminKey}}, "proxy": {"Proxy-Authorization": {"Bearer " + h.AdminKey}},
-		"forwarded": {"X-Forwarded-Authorization": {"Bearer " + h.AdminKey}, "X-Forwarded-User": {"admin"}}, "sql": bearer("' or '1'='1"), "wildcard": bearer("hg_live_%"), "nul": bearer("null"),
+		"no header":                    {},
+		"expired key":                  bearer(expired.Token),
+		"revoked key":                  bearer(revoked.Token),
+		"rotated key":                  bearer(rotated.Token),
+		"garbage":                      bearer("garbage"),
+		"unknown key":                  bearer(identity.NewToken("hg_live_")),
+		"hash of the key":              bearer(identity.HashToken(h.AdminKey)),
+		"key ID":                       bearer(expired.ID),
+		"empty header":                 {"Authorization": {""}},
+		"bearer without token":         {"Authorization": {"Bearer"}},
+		"bearer and space":             {"Authorization": {"Bearer "}},
+		"empty X-Api-Key":              {"X-Api-Key": {""}},
+		"basic":                        {"Authorization": {"Basic " + h.AdminKey}},
+		"digest":                       {"Authorization": {"Digest " + h.AdminKey}},
+		"token":                        {"Authorization": {"Token " + h.AdminKey}},
+		"no scheme":                    {"Authorization": {h.AdminKey}},
+		"negotiate":                    {"Authorization": {"Negotiate " + h.AdminKey}},
+		"two tokens in one header":     bearer(h.AdminKey + ", Bearer x"),
+		"truncated key":                bearer(h.AdminKey[:len(h.AdminKey)-1]),
+		"extended key":                 bearer(h.AdminKey + "x"),
+		"upper case key":               bearer(strings.ToUpper(h.AdminKey)),
+		"very long token":              bearer(strings.Repeat("a", 12<<10)),
+		"token of 513 bytes":           bearer(strings.Repeat("a", 513)),
+		"valid and invalid bearer":     {"Authorization": {"Bearer " + h.AdminKey, "Bearer x"}},
+		"two valid keys":               {"X-Api-Key": {h.AdminKey, other.Token}},
+		"different bearer and key":     {"Authorization": {"Bearer " + h.AdminKey}, "X-Api-Key": {other.Token}},
+		"bearer and empty key":         {"Authorization": {"Bearer " + h.AdminKey}, "X-Api-Key": {""}},
+		"valid key and invalid bearer": {"Authorization": {"Bearer garbage"}, "X-Api-Key": {h.AdminKey}},
+		"valid key and basic":          {"Authorization": {"Basic eDp5"}, "X-Api-Key": {h.AdminKey}},
+		"unsigned JWT":                 bearer("eyJhbGciOiJub25lIn0.eyJzdWIiOiJzdGV2ZSJ9."),
+		"non-ASCII token":              bearer("\u212aey"),
+		"agent secret key":             bearer(th.AgentKey),
+		"cookie":                       {"Cookie": {"Authorization=" + h.AdminKey + "; token=" + h.AdminKey}},
+		"proxy authorization":          {"Proxy-Authorization": {"Bearer " + h.AdminKey}},
+		"forwarded headers": {
+			"X-Forwarded-Authorization": {"Bearer " + h.AdminKey}, "X-Forwarded-User": {"admin"},
+		},
+		"SQL":      bearer("' or '1'='1"),
+		"wildcard": bearer("hg_live_%"),
+		"null":     bearer("null"),
 	}
 }
 
-// invalidAgentCredentials are headers that name no instance.
+// invalidAgentCredentials returns headers that do not authenticate an instance on the external
+// surface.
 func invalidAgentCredentials(h *harness.APIFixture, th, other harness.Entities) map[string]http.Header {
-	named := func(keys ...string) http.Header { return http.Header{"Agent-Secret-Key": keys} }
+	agentKey := func(keys ...string) http.Header { return http.Header{"Agent-Secret-Key": keys} }
 	return map[string]http.Header{
-		"nothing": {}, "empty": named(""), "garbage": named("garbage"), "of the right shape": named(identity.NewToken("ask_")), "two": named(th.AgentKey, other.AgentKey), "the same twice": named(th.AgentKey, th.AgentKey),
-		"an API key": named(h.AdminKey), "an API key as bearer": {"Authorization": {"Bearer " + h.AdminKey}}, "its key as bearer": {"Authorization": {"Bearer " + th.AgentKey}}, "its hash": named(identity.HashToken(th.AgentKey)),
-		"cut": named(th.AgentKey[:len(th.AgentKey)-1]), "in capitals": named(strings.ToUpper(th.AgentKey)), "very long": named(strings.Repeat("a", 12<<10)), "instance id": named(th.InstanceID), "blank before": named("x " + th.AgentKey),
-		"another header": {"X-Agent-Secret-Key": {th.AgentKey}}, "cookie": {"Cookie": {"Agent-Secret-Key=" + th.AgentKey}},
+		"no header":             {},
+		"empty header":          agentKey(""),
+		"garbage":               agentKey("garbage"),
+		"unknown key":           agentKey(identity.NewToken("ask_")),
+		"two keys":              agentKey(th.AgentKey, other.AgentKey),
+		"repeated key":          agentKey(th.AgentKey, th.AgentKey),
+		"API key":               agentKey(h.AdminKey),
+		"API key as bearer":     {"Authorization": {"Bearer " + h.AdminKey}},
+		"agent key as bearer":   {"Authorization": {"Bearer " + th.AgentKey}},
+		"hash of the key":       agentKey(identity.HashToken(th.AgentKey)),
+		"truncated key":         agentKey(th.AgentKey[:len(th.AgentKey)-1]),
+		"upper case key":        agentKey(strings.ToUpper(th.AgentKey)),
+		"very long key":         agentKey(strings.Repeat("a", 12<<10)),
+		"instance ID":           agentKey(th.InstanceID),
+		"prefix before the key": agentKey("x " + th.AgentKey),
+		"X-Agent-Secret-Key":    {"X-Agent-Secret-Key": {th.AgentKey}},
+		"cookie":                {"Cookie": {"Agent-Secret-Key=" + th.AgentKey}},
 	}
 }
 
-// TestInvalidCredentials_EveryRoute sends every route headers that prove nothing, and
-// the right key where it is not looked for: in the query and the body. Every answer is
-// the same, byte for byte, and nothing changes.
+// TestInvalidCredentials_EveryRoute sends invalid credentials to every route, and a valid key in
+// the query and the body, where it is not read. It checks that all responses of a route are
+// identical and that nothing changes.
 func TestInvalidCredentials_EveryRoute(t *testing.T) {
 	harness.ForEachAPIEngine(t, func(t *testing.T, h *harness.APIFixture) {
 		th, other := h.CreateEntities(harness.TestTenantID), h.CreateEntities(harness.TestTenantID)
-		open, agents := invalidCredentials(h, th), invalidAgentCredentials(h, th, other)
-		asked, rights := 0, map[string]harness.APIRequest{}
+		apiHeaders, agentHeaders := invalidCredentials(h, th), invalidAgentCredentials(h, th, other)
+		requests, valid := 0, map[string]harness.APIRequest{}
 		for _, op := range h.Operations {
-			rights[op.ID] = h.ValidRequest(op, th)
+			valid[op.ID] = h.ValidRequest(op, th)
 		}
 		before := h.AllRows("")
 		for _, op := range h.Operations {
-			right := rights[op.ID]
-			tries, status := open, 401
+			request := valid[op.ID]
+			headers, status := apiHeaders, 401
 			if op.Surface == "external" {
-				tries, status = agents, 403
+				headers, status = agentHeaders, 403
 			}
 			var first *harness.Response
-			try := func(why string, c harness.APIRequest) {
-				asked++
+			expectRejected := func(name string, c harness.APIRequest) {
+				requests++
 				a := h.Send(c)
 				if err := op.CheckRejection(a, status); err != nil {
-					t.Errorf("%s, %s: %v", op.ID, why, err)
+					t.Errorf("%s, %s: %v", op.ID, name, err)
 				}
-				if status == 401 && a.Header.Get("WWW-Authenticate") != "Bearer" {
-					t.Errorf("%s, %s: %v", op.ID, why, a.Header)
+				if got := a.Header.Get("WWW-Authenticate"); status == 401 && got != "Bearer" {
+					t.Errorf("%s, %s: WWW-Authenticate = %q, want Bearer", op.ID, name, got)
 				}
 				if first == nil {
 					first = &a
 				} else if err := compareIgnoringID(a, *first); err != nil {
-					t.Errorf("%s, %s: %v", op.ID, why, err)
+					t.Errorf("%s, %s: %v", op.ID, name, err)
 				}
 			}
-			for n, why := range harness.SortedKeys(tries) {
-				if h.SkippedInShortRun(n + asked) {
+			for n, name := range harness.SortedKeys(headers) {
+				if h.SkippedInShortRun(n + requests) {
 					continue
 				}
-				c := right
-				c.Header = tries[why].Clone()
-				try(why, c)
+				c := request
+				c.Header = headers[name].Clone()
+				expectRejected(name, c)
 			}
-			c := right
+			c := request
 			c.Header = http.Header{}
 			join := map[bool]string{true: "&", false: "?"}[strings.Contains(c.Path, "?")]
-			c.Path += join + strings.ReplaceAll("api_key=K&apikey=K&key=K&access_token=K&token=K&x-api-key=K&authorization=Bearer%20K&agent_secret_key="+th.AgentKey, "K", h.AdminKey)
-			try("in the query", c)
-			c.Path, c.Body = right.Path, `{"api_key":"`+h.AdminKey+`","access_token":"`+h.AdminKey+`","Agent-Secret-Key":"`+th.AgentKey+`"}`
-			try("in the body", c)
+			const query = "api_key=K&apikey=K&key=K&access_token=K&token=K&x-api-key=K&authorization=Bearer%20K"
+			c.Path += join + strings.ReplaceAll(query, "K", h.AdminKey) + "&agent_secret_key=" + th.AgentKey
+			expectRejected("key in the query", c)
+			c.Path = request.Path
+			c.Body = `{"api_key":"` + h.AdminKey + `","access_token":"` + h.AdminKey +
+				`","Agent-Secret-Key":"` + th.AgentKey + `"}`
+			expectRejected("key in the body", c)
 		}
 		h.RequireUnchanged(before)
-		// The twin: odd ways to say it that are right.
-		for why, header := range map[string]http.Header{
-			"bearer in small letters": {"Authorization": {"bearer " + h.AdminKey}}, "both, the same": {"Authorization": {"Bearer " + h.AdminKey}, "X-Api-Key": {h.AdminKey}},
-			"key alone": {"X-Api-Key": {h.AdminKey}}, "more blanks": {"Authorization": {"Bearer   " + h.AdminKey}},
+		// Unusual but valid credentials are accepted.
+		for name, header := range map[string]http.Header{
+			"lower case scheme":   {"Authorization": {"bearer " + h.AdminKey}},
+			"same bearer and key": {"Authorization": {"Bearer " + h.AdminKey}, "X-Api-Key": {h.AdminKey}},
+			"X-Api-Key":           {"X-Api-Key": {h.AdminKey}},
+			"several spaces":      {"Authorization": {"Bearer   " + h.AdminKey}},
 		} {
 			if a := h.Send(harness.APIRequest{Method: "GET", Path: "/v1/customers", Body: "", Header: header}); a.Status != 200 {
-				t.Errorf("%s: %d %s", why, a.Status, a.Body)
+				t.Errorf("GET /v1/customers with %s = %d %s, want 200", name, a.Status, a.Body)
 			}
 		}
-		t.Logf("%d routes, %d calls that prove nothing, 0 opened", len(h.Operations), asked)
+		t.Logf("%d routes, %d requests with invalid credentials, none accepted", len(h.Operations), requests)
 	})
 }
 
-// TestEndedKeys_EveryReplica ends keys on one replica while another one uses them all
-// the time, and measures how long that goes on.
+// TestEndedKeys_EveryReplica revokes, rotates and expires keys that are in use on other replicas,
+// and checks that no key is accepted for more than five seconds afterwards.
 func TestEndedKeys_EveryReplica(t *testing.T) {
-	const within = 5 * time.Second
+	const limit = 5 * time.Second
 	h := harness.NewAPIFixture(t, "postgres", harness.DiscardLogger())
 	s := h.Providers
-	s.DatabaseURL, s.RedisURL, s.MasterKeys, s.AdminKey = h.DSN, harness.TestRedisURL(t), h.MasterKeys, h.AdminKey
-	_, beside := h.StartReplica(t, &s, harness.DiscardLogger())
+	s.DatabaseURL, s.RedisURL = h.DSN, harness.TestRedisURL(t)
+	s.MasterKeys, s.AdminKey = h.MasterKeys, h.AdminKey
+	_, second := h.StartReplica(t, &s, harness.DiscardLogger())
 	_, third := h.StartReplica(t, &s, harness.DiscardLogger())
 	ends := map[string]func(k harness.IssuedKey) harness.Response{
 		"revoked": func(k harness.IssuedKey) harness.Response {
@@ -220,51 +286,59 @@ func TestEndedKeys_EveryReplica(t *testing.T) {
 	var mu sync.Mutex
 	longest := map[string]time.Duration{}
 	var all sync.WaitGroup
-	for why, end := range ends {
-		for _, base := range []string{beside, third} {
+	for reason, end := range ends {
+		for _, base := range []string{second, third} {
 			for range 2 {
 				k := h.CreateScopedKey("customers:read")
 				all.Go(func() {
 					use := func() int {
-						return h.SendTo(base, harness.APIRequest{Method: "GET", Path: "/v1/customers?limit=1", Body: "", Header: http.Header{"X-Api-Key": {k.Token}}}).Status
+						return h.SendTo(base,
+							harness.APIRequest{
+								Method: "GET", Path: "/v1/customers?limit=1", Body: "", Header: http.Header{"X-Api-Key": {k.Token}},
+							}).Status
 					}
 					if got := use(); got != 200 {
-						t.Errorf("before it was %s: %d", why, got)
+						t.Errorf("status before the key was %s = %d, want 200", reason, got)
 					}
-					begun := time.Now()
+					start := time.Now()
 					if a := end(k); a.Status/100 != 2 {
-						t.Errorf("%s: %d %s", why, a.Status, a.Body)
+						t.Errorf("request by which the key is %s = %d %s, want 2xx", reason, a.Status, a.Body)
 					}
-					for use() == 200 && time.Since(begun) < 2*within {
+					for use() == 200 && time.Since(start) < 2*limit {
 					}
-					took := time.Since(begun)
+					took := time.Since(start)
 					mu.Lock()
 					defer mu.Unlock()
-					longest[why] = max(longest[why], took)
+					longest[reason] = max(longest[reason], took)
 				})
 			}
 		}
 	}
-	// A key that expires does so on the clock, whatever is cached.
-	soon := h.CreateKey(identity.APIKey{TenantID: harness.TestTenantID, Scopes: []string{"customers:read"}, ExpiresAt: time.Now().Add(time.Second)})
+	// A key expires on time even if it is cached.
+	expiring := h.CreateKey(identity.APIKey{
+		TenantID: harness.TestTenantID, Scopes: []string{"customers:read"}, ExpiresAt: time.Now().Add(time.Second),
+	})
 	all.Go(func() {
-		for h.SendTo(beside, harness.APIRequest{Method: "GET", Path: "/v1/customers?limit=1", Body: "", Header: http.Header{"X-Api-Key": {soon.Token}}}).Status == 200 {
+		for h.SendTo(second,
+			harness.APIRequest{
+				Method: "GET", Path: "/v1/customers?limit=1", Body: "", Header: http.Header{"X-Api-Key": {expiring.Token}},
+			}).Status == 200 {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		longest["expired"] = time.Since(soon.ExpiresAt)
+		longest["expired"] = time.Since(expiring.ExpiresAt)
 	})
 	all.Wait()
-	for why, took := range longest {
-		if took > within {
-			t.Errorf("%s: used for %s more; want at most %s", why, took, within)
+	for reason, took := range longest {
+		if took > limit {
+			t.Errorf("%s key accepted for %s, want at most %s", reason, took, limit)
 		}
 	}
-	t.Logf("%d keys ended while two other replicas used them; the longest use after: %v", len(ends)*4+1, longest)
+	t.Logf("%d keys ended while in use on two other replicas; longest use afterwards: %v", len(ends)*4+1, longest)
 }
 
-// TestInvalidKeys_ConstantTime measures what the program does about a key of an id that there
-// is not, and about a wrong secret of one that there is: one look-up, in the same time.
+// TestInvalidKeys_ConstantTime checks that a request with an unknown key and one with an existing
+// key and a wrong secret take the same time.
 func TestInvalidKeys_ConstantTime(t *testing.T) {
 	harness.ForEachAPIEngine(t, func(t *testing.T, h *harness.APIFixture) {
 		runs := 300
@@ -276,20 +350,25 @@ func TestInvalidKeys_ConstantTime(t *testing.T) {
 		took := map[string][]time.Duration{}
 		for i := range runs {
 			flipped[len(flipped)-1] = "abcdefghijklmnop"[i%16]
-			for why, token := range map[string]string{"unknown": identity.NewToken("hg_live_"), "wrong secret": string(flipped[:len(flipped)-2]) + fmt.Sprintf("%02d", i%100)} {
-				begun := time.Now()
+			for kind, token := range map[string]string{
+				"unknown":      identity.NewToken("hg_live_"),
+				"wrong secret": string(flipped[:len(flipped)-2]) + fmt.Sprintf("%02d", i%100),
+			} {
+				start := time.Now()
 				a := h.CallAs(token, "GET", "/v1/customers", "")
-				took[why] = append(took[why], time.Since(begun))
+				took[kind] = append(took[kind], time.Since(start))
 				if a.Status != 401 {
-					t.Fatalf("%s: %d", why, a.Status)
+					t.Fatalf("request with %s key = %d, want 401", kind, a.Status)
 				}
 			}
 		}
 		unknown, wrong := harness.Median(took["unknown"]), harness.Median(took["wrong secret"])
-		apart := float64(unknown-wrong) / float64(max(unknown, wrong)) * 100
-		if harness.FullRun() && (apart > 10 || apart < -10) {
-			t.Errorf("unknown %s, wrong secret %s", unknown, wrong)
+		difference := float64(unknown-wrong) / float64(max(unknown, wrong)) * 100
+		if harness.FullRun() && (difference > 10 || difference < -10) {
+			t.Errorf("median time with an unknown key = %s, with a wrong secret = %s, want less than 10 %% difference", unknown,
+				wrong)
 		}
-		t.Logf("medians of %d: unknown %s, wrong secret %s: %.1f %% apart", runs, unknown, wrong, apart)
+		t.Logf("medians of %d requests: unknown key %s, wrong secret %s, difference %.1f %%", runs, unknown, wrong,
+			difference)
 	})
 }

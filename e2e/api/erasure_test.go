@@ -18,13 +18,13 @@ import (
 	"hydragate/identity"
 )
 
-// TestEraseCustomer_RemovesCodesFromRedis erases a customer with a live code in a running gateway: the
-// proof is gone from Redis, and nothing there tells who they were. What is left is a
-// hint that names a random id, under a keyed hash of the code, and expires.
+// TestEraseCustomer_RemovesCodesFromRedis checks that erasing a customer with a live code removes
+// the code and all personal data from Redis. Only a hint remains until it expires; it contains a
+// random ID and is stored under a keyed hash of the code.
 func TestEraseCustomer_RemovesCodesFromRedis(t *testing.T) {
 	server := os.Getenv("HYDRAGATE_TEST_REDIS")
 	if server == "" {
-		t.Fatal("HYDRAGATE_TEST_REDIS names no server: run make test, or set it to a redis:// URL")
+		t.Fatal("HYDRAGATE_TEST_REDIS is not set: run make test, or set it to a redis:// URL")
 	}
 	store, err := rediscode.NewClient(server)
 	if err != nil {
@@ -35,29 +35,36 @@ func TestEraseCustomer_RemovesCodesFromRedis(t *testing.T) {
 
 	const number = "+61400777666"
 	customer := call("POST", "/v1/customers", `{"email":"erased@example.com"}`, 201)["id"].(string)
-	linked := call("POST", "/v1/customers/"+customer+"/identities", `{"channel":"sms","external_id":"`+number+`"}`, 201)["id"].(string)
+	linked := call("POST", "/v1/customers/"+customer+"/identities",
+		`{"channel":"sms","external_id":"`+number+`"}`, 201)["id"].(string)
 	call("POST", "/v1/customers/"+customer+"/identities/"+linked+"/claim-code", "", 201)
-	const proof, hint = "hg:{c:", "hg:cx:"
-	if held := strings.Join(redisKeysContaining(t, store, linked), " "); !strings.Contains(held, proof) || !strings.Contains(held, hint) {
-		t.Fatalf("of a live code Redis holds %q; want a proof and a hint", held)
+	const codeKey, hintKey = "hg:{c:", "hg:cx:"
+	keys := strings.Join(redisKeysContaining(t, store, linked), " ")
+	if !strings.Contains(keys, codeKey) || !strings.Contains(keys, hintKey) {
+		t.Fatalf("Redis keys of a live code = %q, want a code and a hint", keys)
 	}
 	call("DELETE", "/v1/customers/"+customer+"?erase=true", "", 204)
 	if left := redisKeysContaining(t, store, customer, number, "erased@example.com"); len(left) > 0 {
-		t.Errorf("left in Redis: %v", left)
+		t.Errorf("Redis keys of an erased customer = %v, want none", left)
 	}
 	for _, key := range redisKeysContaining(t, store, linked) {
-		if life := store.PTTL(t.Context(), key).Val(); !strings.HasPrefix(key, hint) || life <= 0 || life > claim.CodeTTL+claim.CodeGracePeriod {
-			t.Errorf("left in Redis: %s for %v", key, life)
+		ttl := store.PTTL(t.Context(), key).Val()
+		if !strings.HasPrefix(key, hintKey) || ttl <= 0 || ttl > claim.CodeTTL+claim.CodeGracePeriod {
+			t.Errorf("Redis key %s remains with TTL %v, want only a hint that expires", key, ttl)
 		}
 	}
 	call("GET", "/v1/customers/"+customer, "", 404)
 	call("DELETE", "/v1/customers/"+customer+"?erase=true", "", 404)
 }
 
-// startEraseGateway runs a gateway and gives a way to call it as its admin.
+// startEraseGateway starts a gateway and returns a function that calls its API with the admin key
+// and checks the status.
 func startEraseGateway(t *testing.T, server string) func(method, path, body string, status int) map[string]any {
 	t.Helper()
-	s := &app.Settings{Listen: "127.0.0.1:0", DataDir: t.TempDir(), RedisURL: server, AdminKey: identity.NewToken("hg_live_"), LogLevel: "info"}
+	s := &app.Settings{
+		Listen: "127.0.0.1:0", DataDir: t.TempDir(), RedisURL: server, AdminKey: identity.NewToken("hg_live_"),
+		LogLevel: "info",
+	}
 	api := harness.NewClient(harness.ServeInProcess(t, s, slog.New(slog.DiscardHandler)), s.AdminKey, harness.EventTimeout)
 	return func(method, path, body string, status int) (fields map[string]any) {
 		t.Helper()
@@ -66,21 +73,21 @@ func startEraseGateway(t *testing.T, server string) func(method, path, body stri
 			t.Fatal(err)
 		}
 		if _ = json.Unmarshal([]byte(res.Body), &fields); res.Status != status {
-			t.Fatalf("%s %s: %d %s; want %d", method, path, res.Status, res.Body, status)
+			t.Fatalf("%s %s = %d %s, want %d", method, path, res.Status, res.Body, status)
 		}
 		return fields
 	}
 }
 
-// redisKeysContaining gives the keys of Redis that hold any of words, in their names or
-// values.
+// redisKeysContaining returns the Redis keys whose name or value contains any of words.
 func redisKeysContaining(t *testing.T, store redis.UniversalClient, words ...string) []string {
 	t.Helper()
 	var found []string
 	scan := store.Scan(t.Context(), 0, "*", 500).Iterator()
 	for scan.Next(t.Context()) {
 		key := scan.Val()
-		dump := key + fmt.Sprint(store.HGetAll(t.Context(), key).Val(), store.Get(t.Context(), key).Val(), store.SMembers(t.Context(), key).Val(), store.LRange(t.Context(), key, 0, -1).Val())
+		dump := key + fmt.Sprint(store.HGetAll(t.Context(), key).Val(), store.Get(t.Context(), key).Val(),
+			store.SMembers(t.Context(), key).Val(), store.LRange(t.Context(), key, 0, -1).Val())
 		for _, w := range words {
 			if strings.Contains(dump, w) {
 				found = append(found, key)

@@ -14,9 +14,9 @@ import (
 	"hydragate/e2e/harness"
 )
 
-// TestIdempotencyKey_ConcurrentRequests makes every call that takes an Idempotency-Key
-// fifty times at once. It happens once: the database has what one call leaves, and all
-// answers are the same. The same key with another body is refused.
+// TestIdempotencyKey_ConcurrentRequests sends many concurrent requests with the same
+// Idempotency-Key to every route that accepts one. It checks that the database changes as after
+// one request and that all responses are the same. The key must be rejected with another body.
 func TestIdempotencyKey_ConcurrentRequests(t *testing.T) {
 	harness.ForEachAPIEngine(t, func(t *testing.T, h *harness.APIFixture) {
 		routes, calls := 0, 0
@@ -25,68 +25,68 @@ func TestIdempotencyKey_ConcurrentRequests(t *testing.T) {
 				continue
 			}
 			routes++
-			atOnce := 50
+			concurrency := 50
 			if !harness.FullRun() && op.ID != "create_customer" {
-				atOnce = 12
+				concurrency = 12
 			}
 			if h.SkippedInShortRun(routes) && op.ID != "create_customer" {
-				atOnce = 4
+				concurrency = 4
 			}
-			calls += atOnce
-			// What one call leaves is learnt from one call.
-			alone := h.ValidRequest(op, h.CreateEntities(harness.TestTenantID))
+			calls += concurrency
+			// Measure the effect of a single request.
+			single := h.ValidRequest(op, h.CreateEntities(harness.TestTenantID))
 			before := rowCounts(h)
-			if a := h.Send(alone); a.Status != op.Status {
-				t.Errorf("%s alone: %d %s", op.ID, a.Status, a.Body)
+			if a := h.Send(single); a.Status != op.Status {
+				t.Errorf("single %s = %d %s, want %d", op.ID, a.Status, a.Body, op.Status)
 			}
-			leaves := rowCountChanges(h, before)
+			want := rowCountChanges(h, before)
 			c := h.ValidRequest(op, h.CreateEntities(harness.TestTenantID))
-			c.Header.Set("Idempotency-Key", "once-"+op.ID)
+			c.Header.Set("Idempotency-Key", "single-"+op.ID)
 			before = rowCounts(h)
-			answers := make([]harness.Response, atOnce)
-			var all sync.WaitGroup
-			for i := range answers {
-				all.Go(func() { answers[i] = h.Send(c) })
+			responses := make([]harness.Response, concurrency)
+			var wg sync.WaitGroup
+			for i := range responses {
+				wg.Go(func() { responses[i] = h.Send(c) })
 			}
-			all.Wait()
+			wg.Wait()
 			first := 0
-			for _, a := range answers {
-				if a.Status != op.Status || a.Body != answers[0].Body {
-					t.Errorf("%s: %d %s\nand %d %s", op.ID, a.Status, a.Body, answers[0].Status, answers[0].Body)
+			for _, a := range responses {
+				if a.Status != op.Status || a.Body != responses[0].Body {
+					t.Errorf("%s = %d %s, want %d %s", op.ID, a.Status, a.Body, op.Status, responses[0].Body)
 				}
 				if a.Header.Get("Idempotency-Replayed") == "" {
 					first++
 				}
 			}
-			grown := rowCountChanges(h, before)
-			delete(grown, "idempotency_keys")
-			if fmt.Sprint(grown) != fmt.Sprint(leaves) || first != 1 {
-				t.Errorf("%s: many calls left %v, one call %v; %d were the first", op.ID, grown, leaves, first)
+			got := rowCountChanges(h, before)
+			delete(got, "idempotency_keys")
+			if fmt.Sprint(got) != fmt.Sprint(want) || first != 1 {
+				t.Errorf("%s: row changes = %v, want %v; responses not replayed = %d, want 1", op.ID, got, want, first)
 			}
 			if op.Body == nil {
 				continue
 			}
 			other := h.ValidRequest(op, h.CreateEntities(harness.TestTenantID))
-			other.Header.Set("Idempotency-Key", "once-"+op.ID)
+			other.Header.Set("Idempotency-Key", "single-"+op.ID)
 			if op.Body.Properties["name"] != nil {
 				other.Body = withField(h, other.Body, "name", "another")
 			}
 			before = rowCounts(h)
 			if err := op.CheckRejection(h.Send(other), 422); err != nil {
-				t.Errorf("%s, the same key for another call: %v", op.ID, err)
+				t.Errorf("%s with a reused key: %v", op.ID, err)
 			}
-			if grown := rowCountChanges(h, before); len(grown) > 0 {
-				t.Errorf("%s, the same key for another call: %v", op.ID, grown)
+			if changes := rowCountChanges(h, before); len(changes) > 0 {
+				t.Errorf("%s with a reused key: row changes = %v, want none", op.ID, changes)
 			}
 		}
 		if routes < 15 {
-			t.Errorf("only %d routes take an Idempotency-Key", routes)
+			t.Errorf("routes that accept an Idempotency-Key = %d, want at least 15", routes)
 		}
-		t.Logf("%d routes, %d calls, those of a route at once: each happened once", routes, calls)
+		t.Logf("%d routes, %d calls, concurrent for each route: each took effect once", routes, calls)
 	})
 }
 
-// rowCounts counts the rows of every table.
+// rowCounts returns the number of rows of every table.
 func rowCounts(h *harness.APIFixture) map[string]int {
 	h.T.Helper()
 	n := map[string]int{}
@@ -96,129 +96,145 @@ func rowCounts(h *harness.APIFixture) map[string]int {
 	return n
 }
 
-// rowCountChanges gives by how much tables changed in size since.
-func rowCountChanges(h *harness.APIFixture, since map[string]int) map[string]int {
+// rowCountChanges returns the tables whose row count differs from before, with the difference.
+func rowCountChanges(h *harness.APIFixture, before map[string]int) map[string]int {
 	h.T.Helper()
-	by := map[string]int{}
+	changes := map[string]int{}
 	for table, n := range rowCounts(h) {
-		if n != since[table] {
-			by[table] = n - since[table]
+		if n != before[table] {
+			changes[table] = n - before[table]
 		}
 	}
-	return by
+	return changes
 }
 
-// TestIdempotencyKey_ClientDisconnect hangs up on calls at any moment, on the side of the
-// caller and, with Postgres, between the gateway and its database. What was asked for
-// happened whole or not at all, and asking again with the same key makes it happen once.
+// TestIdempotencyKey_ClientDisconnect cancels requests after a random time. It checks that a
+// request takes effect completely or not at all, and that retrying with the same key makes it take
+// effect exactly once.
 func TestIdempotencyKey_ClientDisconnect(t *testing.T) {
 	rounds := 40
 	if harness.FullRun() {
 		rounds = 400
 	}
 	harness.ForEachAPIEngine(t, func(t *testing.T, h *harness.APIFixture) {
-		var cut atomic.Int64
+		var canceled atomic.Int64
 		for n := range rounds {
 			email := fmt.Sprintf("cut-%d@example.com", n)
-			c := harness.APIRequest{Method: "POST", Path: "/v1/customers", Body: fmt.Sprintf(`{"email":%q}`, email), Header: http.Header{"Authorization": {"Bearer " + h.AdminKey}, "Idempotency-Key": {email}}}
-			for range 3 {
-				ctx, hangUp := context.WithTimeout(t.Context(), time.Duration(rand.IntN(4000))*time.Microsecond)
-				if _, err := h.API.Do(ctx, c.Method, c.Path, c.Header, c.Body); err != nil {
-					cut.Add(1)
-				}
-				hangUp()
+			c := harness.APIRequest{
+				Method: "POST", Path: "/v1/customers", Body: fmt.Sprintf(`{"email":%q}`, email),
+				Header: http.Header{"Authorization": {"Bearer " + h.AdminKey}, "Idempotency-Key": {email}},
 			}
-			var again harness.Response
-			harness.Eventually(t, "asking again is answered", func() bool {
-				again = h.Send(c)
-				return again.Status != 409 || again.Header.Get("Retry-After") == ""
+			for range 3 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(4000))*time.Microsecond)
+				if _, err := h.API.Do(ctx, c.Method, c.Path, c.Header, c.Body); err != nil {
+					canceled.Add(1)
+				}
+				cancel()
+			}
+			var retry harness.Response
+			harness.Eventually(t, "the retry gets a response", func() bool {
+				retry = h.Send(c)
+				return retry.Status != 409 || retry.Header.Get("Retry-After") == ""
 			})
-			if again.Status != 201 {
-				t.Errorf("asked again: %d %s", again.Status, again.Body)
+			if retry.Status != 201 {
+				t.Errorf("retry = %d %s, want 201", retry.Status, retry.Body)
 			}
 			requireSingleCustomer(h, email)
 		}
-		if cut.Load() == 0 {
-			t.Error("no call was cut")
+		if canceled.Load() == 0 {
+			t.Error("no call was interrupted")
 		}
-		t.Logf("%d calls, %d connections cut in the middle: each happened once", rounds, cut.Load())
+		t.Logf("%d calls, %d canceled: each took effect once", rounds, canceled.Load())
 	})
 }
 
-// requireSingleCustomer holds the database to one customer with one event of it.
+// requireSingleCustomer checks that the database contains one customer with the address and one
+// event of its creation.
 func requireSingleCustomer(h *harness.APIFixture, email string) {
 	h.T.Helper()
 	var customers, events int
 	h.Must(h.DB.QueryRowContext(h.T.Context(), `select count(*) from customers where email = $1`, email).Scan(&customers))
 	h.Must(h.DB.QueryRowContext(h.T.Context(), `
-		select count(*) from audit_events a join customers c on c.id = a.customer_id where c.email = $1 and a.kind = 'customer.created'`, email).Scan(&events))
+		select count(*) from audit_events a join customers c on c.id = a.customer_id
+				where c.email = $1 and a.kind = 'customer.created'`, email).Scan(&events))
 	if customers != 1 || events != 1 {
-		h.T.Errorf("%s: %d customers, %d events", email, customers, events)
+		h.T.Errorf("%s: customers = %d, events = %d, want 1 and 1", email, customers, events)
 	}
 }
 
-// TestIdempotencyKey_DatabaseDisconnect cuts the way to Postgres while calls are made.
+// TestIdempotencyKey_DatabaseDisconnect cuts the connection to Postgres during requests. It checks
+// that each request takes effect completely or not at all, and that it can be repeated.
 func TestIdempotencyKey_DatabaseDisconnect(t *testing.T) {
 	h := harness.NewAPIFixture(t, "postgres", harness.DiscardLogger())
-	w, err := harness.NewProxy(databaseHost(h.DSN))
+	proxy, err := harness.NewProxy(databaseHost(h.DSN))
 	h.Must(err)
-	t.Cleanup(w.Close)
+	t.Cleanup(proxy.Close)
 	s := h.Providers
-	s.DatabaseURL, s.RedisURL, s.MasterKeys, s.AdminKey = strings.Replace(h.DSN, databaseHost(h.DSN), w.Addr(), 1), harness.TestRedisURL(t), h.MasterKeys, h.AdminKey
-	_, beside := h.StartReplica(t, &s, harness.DiscardLogger())
-	rounds, unanswered, mended := 16, 0, 0
+	s.DatabaseURL = strings.Replace(h.DSN, databaseHost(h.DSN), proxy.Addr(), 1)
+	s.RedisURL, s.MasterKeys, s.AdminKey = harness.TestRedisURL(t), h.MasterKeys, h.AdminKey
+	_, replica := h.StartReplica(t, &s, harness.DiscardLogger())
+	rounds, failed, retried := 16, 0, 0
 	if harness.FullRun() {
 		rounds = 100
 	}
+	authorization := http.Header{"Authorization": {"Bearer " + h.AdminKey}}
 	for n := range rounds {
-		harness.Eventually(t, "the database is reached", func() bool {
-			return h.SendTo(beside, harness.APIRequest{Method: "GET", Path: "/v1/customers?limit=1", Body: "", Header: http.Header{"Authorization": {"Bearer " + h.AdminKey}}}).Status == 200
+		harness.Eventually(t, "the database is available", func() bool {
+			list := harness.APIRequest{Method: "GET", Path: "/v1/customers?limit=1", Header: authorization}
+			return h.SendTo(replica, list).Status == 200
 		})
 		emails := make([]string, 8)
-		answers := make([]harness.Response, len(emails))
-		var all sync.WaitGroup
-		for i := range emails {
-			emails[i] = fmt.Sprintf("wire-%d-%d@example.com", n, i)
-			all.Go(func() {
-				answers[i] = h.SendTo(beside, harness.APIRequest{Method: "POST", Path: "/v1/customers", Body: fmt.Sprintf(`{"email":%q}`, emails[i]), Header: http.Header{"Authorization": {"Bearer " + h.AdminKey}}})
+		create := func(email string) harness.Response {
+			body := fmt.Sprintf(`{"email":%q}`, email)
+			return h.SendTo(replica, harness.APIRequest{
+				Method: "POST", Path: "/v1/customers", Body: body, Header: authorization,
 			})
 		}
+		responses := make([]harness.Response, len(emails))
+		var wg sync.WaitGroup
+		for i := range emails {
+			emails[i] = fmt.Sprintf("wire-%d-%d@example.com", n, i)
+			wg.Go(func() { responses[i] = create(emails[i]) })
+		}
 		<-time.After(time.Duration(rand.IntN(30_000)) * time.Microsecond)
-		w.SetState(harness.ProxyCut)
-		all.Wait()
-		w.SetState(harness.ProxyUp)
-		for i, a := range answers {
+		proxy.SetState(harness.ProxyCut)
+		wg.Wait()
+		proxy.SetState(harness.ProxyUp)
+		for i, a := range responses {
 			var customers, events int
-			h.Must(h.DB.QueryRowContext(t.Context(), `select count(*) from customers where email = $1`, emails[i]).Scan(&customers))
+			h.Must(h.DB.QueryRowContext(t.Context(),
+				`select count(*) from customers where email = $1`, emails[i]).Scan(&customers))
 			h.Must(h.DB.QueryRowContext(t.Context(), `
-				select count(*) from audit_events a join customers c on c.id = a.customer_id where c.email = $1 and a.kind = 'customer.created'`, emails[i]).Scan(&events))
+				select count(*) from audit_events a join customers c on c.id = a.customer_id
+				where c.email = $1 and a.kind = 'customer.created'`, emails[i]).Scan(&events))
 			if a.Status == 201 && (customers != 1 || events != 1) {
-				t.Errorf("%s: answered %d, %d customers, %d events", emails[i], a.Status, customers, events)
+				t.Errorf("%s: status = 201 with %d customers and %d events, want 1 and 1", emails[i], customers, events)
 			}
 			if a.Status != 201 {
-				unanswered++
+				failed++
 				if a.Status != 503 && a.Status != 500 {
-					t.Errorf("%s: %d %s", emails[i], a.Status, a.Body)
+					t.Errorf("%s: status = %d %s, want 201, 500 or 503", emails[i], a.Status, a.Body)
 				}
 			}
 			if customers == 0 {
-				// What Postgres had heard before the cut may end only now: then the e-mail is taken.
-				harness.Eventually(t, "the same call is taken once the database is back", func() bool {
-					again := h.SendTo(beside, harness.APIRequest{Method: "POST", Path: "/v1/customers", Body: fmt.Sprintf(`{"email":%q}`, emails[i]), Header: http.Header{"Authorization": {"Bearer " + h.AdminKey}}}).Status
-					return again == 201 || again == 409
+				// Postgres may commit the interrupted request late; then the address is in use.
+				harness.Eventually(t, "the repeated request is accepted", func() bool {
+					status := create(emails[i]).Status
+					return status == 201 || status == 409
 				})
-				mended++
+				retried++
 			}
 			requireSingleCustomer(h, emails[i])
 		}
 	}
-	if unanswered == 0 {
-		t.Error("no call was cut")
+	if failed == 0 {
+		t.Error("no call was interrupted")
 	}
-	t.Logf("%d cuts, %d calls of %d without success, %d made again: 0 halves", rounds, unanswered, rounds*8, mended)
+	t.Logf("%d interruptions, %d of %d calls failed, %d repeated: none took effect partially", rounds, failed, rounds*8,
+		retried)
 }
 
-// databaseHost gives host and port of a URL.
+// databaseHost returns the host and port of a database URL.
 func databaseHost(database string) string {
 	_, rest, _ := strings.Cut(database, "//")
 	if _, after, ok := strings.Cut(rest, "@"); ok {

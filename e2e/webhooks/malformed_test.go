@@ -281,9 +281,9 @@ func postMalformedSlack(ctx context.Context, s *harness.Harness, d malformedInpu
 }
 
 // postSigned posts body and returns an error unless the status is 200.
-func postSigned(ctx context.Context, s *harness.Harness, url, body string, header http.Header) error {
+func postSigned(ctx context.Context, s *harness.Harness, target, body string, header http.Header) error {
 	client := harness.Client{HTTP: s.API.HTTP}
-	res, err := client.Do(ctx, http.MethodPost, url, header, body)
+	res, err := client.Do(ctx, http.MethodPost, target, header, body)
 	if err == nil && res.Status != http.StatusOK {
 		err = fmt.Errorf("status = %d, want 200", res.Status)
 	}
