@@ -100,92 +100,106 @@ func TestInvite_ConcurrentRedemption(t *testing.T) {
 	})
 }
 
-// TestInvite_AcceptedForms checks which messages redeem an invite and which do not.
-func TestInvite_AcceptedForms(t *testing.T) {
-	harness.ParallelUnlessFull(t)
-	text := func(template string) func(code, sender string) adapters.Message {
-		return func(code, sender string) adapters.Message {
-			grouped := claim.Group(code)
-			r := strings.NewReplacer(
-				"CODE", code, "code", strings.ToLower(code), "GROUPED", grouped, "grouped", strings.ToLower(grouped))
-			return adapters.Message{Kind: adapters.Text, Text: r.Replace(template)}
-		}
+// newMessage builds a message of sender with an invite code.
+type newMessage func(code, sender string) adapters.Message
+
+// inviteText returns a text message. It replaces CODE and GROUPED in template by the code as issued
+// and as shown to customers, and code and grouped by their lower case forms.
+func inviteText(template string) newMessage {
+	return func(code, _ string) adapters.Message {
+		grouped := claim.Group(code)
+		r := strings.NewReplacer(
+			"CODE", code, "code", strings.ToLower(code), "GROUPED", grouped, "grouped", strings.ToLower(grouped))
+		return adapters.Message{Kind: adapters.Text, Text: r.Replace(template)}
 	}
-	type newMessage func(code, sender string) adapters.Message
-	with := func(build newMessage, change func(m *adapters.Message, sender string)) newMessage {
-		return func(code, sender string) adapters.Message {
-			m := build(code, sender)
-			change(&m, sender)
-			return m
-		}
+}
+
+// withChange returns the message of build after change was applied.
+func withChange(build newMessage, change func(m *adapters.Message, sender string)) newMessage {
+	return func(code, sender string) adapters.Message {
+		m := build(code, sender)
+		change(&m, sender)
+		return m
 	}
-	inGroup := func(m *adapters.Message, sender string) { m.Chat = adapters.Chat{ID: "-100" + sender, Group: true} }
-	exec := func(query string) func(h *harness.ClaimFixture, i claim.Invite) {
-		return func(h *harness.ClaimFixture, i claim.Invite) { h.Exec(query, i.ID) }
-	}
-	tests := []struct {
-		name    string
-		message func(code, sender string) adapters.Message
-		before  func(h *harness.ClaimFixture, i claim.Invite)
-		want    string
-	}{
-		{"deep link", text("/start claim_CODE"), nil, "claimed"},
-		{"deep link to this bot", text("/start@" + harness.BotUsername + " claim_CODE"), nil, "claimed"},
-		{"as shown", text("/claim GROUPED"), nil, "claimed"},
-		{"lower case, with spaces", text("claim   grouped "), nil, "claimed"},
-		{"typographic quotes", text("„Claim grouped“."), nil, "claimed"},
-		{"two lines", text("/claim\nGROUPED"), nil, "claimed"},
+}
+
+// inGroup moves a message to a group chat.
+func inGroup(m *adapters.Message, sender string) {
+	m.Chat = adapters.Chat{ID: "-100" + sender, Group: true}
+}
+
+// updateInvite returns a function that runs query with the id of the invite.
+func updateInvite(query string) func(h *harness.ClaimFixture, i claim.Invite) {
+	return func(h *harness.ClaimFixture, i claim.Invite) { h.Exec(query, i.ID) }
+}
+
+// inviteForm is a message with an invite code and its outcome.
+type inviteForm struct {
+	name    string
+	message newMessage
+	before  func(h *harness.ClaimFixture, i claim.Invite) // runs before the message is processed
+	want    string
+}
+
+// inviteForms returns the accepted and the rejected forms.
+func inviteForms() []inviteForm {
+	return []inviteForm{
+		{"deep link", inviteText("/start claim_CODE"), nil, "claimed"},
+		{"deep link to this bot", inviteText("/start@" + harness.BotUsername + " claim_CODE"), nil, "claimed"},
+		{"as shown", inviteText("/claim GROUPED"), nil, "claimed"},
+		{"lower case, with spaces", inviteText("claim   grouped "), nil, "claimed"},
+		{"typographic quotes", inviteText("„Claim grouped“."), nil, "claimed"},
+		{"two lines", inviteText("/claim\nGROUPED"), nil, "claimed"},
 		{
 			"sender with a username",
-			with(text("/claim CODE"), func(m *adapters.Message, _ string) { m.Sender.Username = "steve" }),
+			withChange(inviteText("/claim CODE"), func(m *adapters.Message, _ string) { m.Sender.Username = "steve" }),
 			nil,
 			"claimed",
 		},
-		{"one second left", text("/claim CODE"), func(h *harness.ClaimFixture, i claim.Invite) {
-			h.Exec(
-				h.ShiftedQuery(`update invites set expires_at = (select max(%s) from messages) where id = $1`, "1"),
-				i.ID,
-			)
+		{"one second left", inviteText("/claim CODE"), func(h *harness.ClaimFixture, i claim.Invite) {
+			h.Exec(h.ShiftedQuery(`update invites set expires_at = (select max(%s) from messages) where id = $1`, "1"),
+				i.ID)
 		}, "claimed"},
 
-		{"without the command", text("GROUPED"), nil, "hint"},
-		{"to another bot", text("/claim@other_bot CODE"), nil, "for_another_bot"},
-		{"deep link to another bot", text("/start@other_bot claim_CODE"), nil, "for_another_bot"},
-		{"in a group", with(text("/claim CODE"), inGroup), nil, "not_private"},
-		{"deep link in a group", with(text("/start@"+harness.BotUsername+" claim_CODE"), inGroup), nil, "not_private"},
-		{"without the command in a group", with(text("GROUPED"), inGroup), nil, "not_private"},
-		{"forwarded to a group", with(text("/claim CODE"), func(m *adapters.Message, sender string) {
+		{"without the command", inviteText("GROUPED"), nil, "hint"},
+		{"to another bot", inviteText("/claim@other_bot CODE"), nil, "for_another_bot"},
+		{"deep link to another bot", inviteText("/start@other_bot claim_CODE"), nil, "for_another_bot"},
+		{"in a group", withChange(inviteText("/claim CODE"), inGroup), nil, "not_private"},
+		{
+			"deep link in a group", withChange(inviteText("/start@"+harness.BotUsername+" claim_CODE"), inGroup),
+			nil, "not_private",
+		},
+		{"without the command in a group", withChange(inviteText("GROUPED"), inGroup), nil, "not_private"},
+		{"forwarded to a group", withChange(inviteText("/claim CODE"), func(m *adapters.Message, sender string) {
 			m.Chat, m.UnprovenReason = adapters.Chat{ID: "-100" + sender, Group: true}, "forwarded"
 		}), nil, "not_private"},
 		{
 			"forwarded",
-			with(text("/claim CODE"), func(m *adapters.Message, _ string) { m.UnprovenReason = "forwarded" }),
+			withChange(inviteText("/claim CODE"), func(m *adapters.Message, _ string) { m.UnprovenReason = "forwarded" }),
 			nil,
 			"not_proven",
 		},
 		{
 			"edited",
-			with(text("/claim CODE"), func(m *adapters.Message, _ string) { m.Kind = adapters.Edit }),
+			withChange(inviteText("/claim CODE"), func(m *adapters.Message, _ string) { m.Kind = adapters.Edit }),
 			nil,
 			"not_proven",
 		},
 		{"wrong code", func(code, _ string) adapters.Message {
 			return adapters.Message{Kind: adapters.Text, Text: "/claim " + claim.NewInviteCode()}
 		}, nil, "declined"},
-		{"expired", text("/claim CODE"), func(h *harness.ClaimFixture, i claim.Invite) {
-			h.Exec(
-				h.ShiftedQuery(`update invites set expires_at = (select max(%s) from messages) where id = $1`, "-1"),
-				i.ID,
-			)
+		{"expired", inviteText("/claim CODE"), func(h *harness.ClaimFixture, i claim.Invite) {
+			h.Exec(h.ShiftedQuery(`update invites set expires_at = (select max(%s) from messages) where id = $1`, "-1"),
+				i.ID)
 		}, "declined"},
-		{"revoked", text("/claim CODE"), func(h *harness.ClaimFixture, i claim.Invite) {
+		{"revoked", inviteText("/claim CODE"), func(h *harness.ClaimFixture, i claim.Invite) {
 			k := claim.InviteKey{TenantID: harness.TestTenantID, CustomerID: i.CustomerID, InviteID: i.ID}
 			if err := h.Store.RevokeInvite(h.T.Context(), k, identity.System); err != nil {
 				h.T.Fatal(err)
 			}
 		}, "declined"},
-		{"used", text("/claim CODE"), exec(`update invites set used_msg = id where id = $1`), "declined"},
-		{"of another instance", text("/claim CODE"), func(h *harness.ClaimFixture, i claim.Invite) {
+		{"used", inviteText("/claim CODE"), updateInvite(`update invites set used_msg = id where id = $1`), "declined"},
+		{"of another instance", inviteText("/claim CODE"), func(h *harness.ClaimFixture, i claim.Invite) {
 			instance := gateway.Instance{TenantID: harness.TestTenantID, Name: "other"}
 			secrets := gateway.InstanceSecrets{AgentSecretKey: uuid.NewString(), WebhookSecret: "whsec_x"}
 			other, err := h.Store.CreateInstance(h.T.Context(), instance, secrets, identity.System)
@@ -196,46 +210,19 @@ func TestInvite_AcceptedForms(t *testing.T) {
 		}, "declined"},
 		{
 			"of another channel",
-			text("/claim CODE"),
-			exec(`update invites set channel = 'slack' where id = $1`),
+			inviteText("/claim CODE"),
+			updateInvite(`update invites set channel = 'slack' where id = $1`),
 			"declined",
 		},
 	}
+}
+
+// TestInvite_AcceptedForms checks which messages redeem an invite and which do not.
+func TestInvite_AcceptedForms(t *testing.T) {
+	harness.ParallelUnlessFull(t)
 	harness.ForEachStore(t, func(t *testing.T, h *harness.ClaimFixture) {
-		for n, tt := range tests {
-			t.Run(tt.name, func(t *testing.T) {
-				defer h.UseT(t)()
-				i, code := h.CreateInvite(identity.RoleOwner)
-				sender := fmt.Sprint(720_000 + n)
-				m := tt.message(code, sender)
-				m.Sender.ID = sender
-				if m.Chat.ID == "" {
-					m.Chat.ID = sender
-				}
-				key := h.SendMessage(m)
-				if tt.before != nil {
-					tt.before(h, i)
-				}
-				h.ProcessMessages()
-				accounts, _ := h.RedemptionCounts(i)
-				if got := h.Outcome(key); got != tt.want || (accounts == 1) != (tt.want == "claimed") {
-					t.Errorf("outcome = %q, accounts = %d; want %q", got, accounts, tt.want)
-				}
-				var revoked int
-				h.Scan(`select count(*) from invites where id = $1 and revoked_at is not null`, []any{i.ID}, &revoked)
-				if want := tt.want == "not_private" || tt.name == "revoked"; want != (revoked == 1) {
-					t.Errorf("revoked = %v, want %v: only an invite exposed in a group is revoked", revoked == 1, want)
-				}
-				var delivered int
-				h.Scan(
-					`select count(*) from deliveries d join messages m on m.id = d.message_id where m.key = $1`,
-					[]any{key},
-					&delivered,
-				)
-				if delivered != 0 {
-					t.Error("the message was delivered to the application")
-				}
-			})
+		for n, tt := range inviteForms() {
+			t.Run(tt.name, func(t *testing.T) { testInviteForm(t, h, tt, fmt.Sprint(720_000+n)) })
 		}
 		// Text that only looks like an invite code is delivered unchanged.
 		key := h.SendText("720999", "720999", "BCDF-GHJK-LMNP")
@@ -245,6 +232,37 @@ func TestInvite_AcceptedForms(t *testing.T) {
 			t.Errorf("outcome of text like an invite code = %q, want forwarded and unchanged", got)
 		}
 	})
+}
+
+// testInviteForm sends a new invite in the given form and checks the outcome.
+func testInviteForm(t *testing.T, h *harness.ClaimFixture, tt inviteForm, sender string) {
+	defer h.UseT(t)()
+	i, code := h.CreateInvite(identity.RoleOwner)
+	m := tt.message(code, sender)
+	m.Sender.ID = sender
+	if m.Chat.ID == "" {
+		m.Chat.ID = sender
+	}
+	key := h.SendMessage(m)
+	if tt.before != nil {
+		tt.before(h, i)
+	}
+	h.ProcessMessages()
+	accounts, _ := h.RedemptionCounts(i)
+	if got := h.Outcome(key); got != tt.want || (accounts == 1) != (tt.want == "claimed") {
+		t.Errorf("outcome = %q, accounts = %d; want %q", got, accounts, tt.want)
+	}
+	var revoked int
+	h.Scan(`select count(*) from invites where id = $1 and revoked_at is not null`, []any{i.ID}, &revoked)
+	if want := tt.want == "not_private" || tt.name == "revoked"; want != (revoked == 1) {
+		t.Errorf("revoked = %v, want %v: only an invite exposed in a group is revoked", revoked == 1, want)
+	}
+	var delivered int
+	h.Scan(`select count(*) from deliveries d join messages m on m.id = d.message_id where m.key = $1`,
+		[]any{key}, &delivered)
+	if delivered != 0 {
+		t.Error("the message was delivered to the application")
+	}
 }
 
 // TestRejectedInvites_Indistinguishable checks that the reply to a rejected invite is the same for
@@ -361,11 +379,8 @@ func TestInvite_GuessesThrottled(t *testing.T) {
 			t.Errorf("outcomes = %v, want %v", got, want)
 		}
 		if h.Replies(keys[5]) == "" || h.Replies(keys[6]) != "" {
-			t.Errorf(
-				"replies while throttled = %q, %q; want one reply, then none",
-				h.Replies(keys[5]),
-				h.Replies(keys[6]),
-			)
+			t.Errorf("replies while throttled = %q, %q; want one reply, then none",
+				h.Replies(keys[5]), h.Replies(keys[6]))
 		}
 		if accounts, _ := h.RedemptionCounts(i); accounts != 0 {
 			t.Errorf("accounts = %d, want 0", accounts)

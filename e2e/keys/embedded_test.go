@@ -204,11 +204,8 @@ func (e *embeddedGateway) countEncryptedWith(t *testing.T, id string) (n int) {
 		from sqlite_master m join pragma_table_info(m.name) p on 1 where m.type = 'table'`) {
 		table, name, _ := strings.Cut(column, ".")
 		var count int
-		h.Scan(
-			`select count(*) from "`+table+`" where substr(cast("`+name+`" as text), 1, $1) = $2`,
-			[]any{len(id) + 4, "v1." + id + "."},
-			&count,
-		)
+		h.Scan(`select count(*) from "`+table+`" where substr(cast("`+name+`" as text), 1, $1) = $2`,
+			[]any{len(id) + 4, "v1." + id + "."}, &count)
 		n += count
 	}
 	return n

@@ -38,11 +38,8 @@ func TestKeyRotation_MissingKey(t *testing.T) {
 			t.Errorf("hydragate %v = %v: %s; want an error with %q", args, err, out, want)
 		}
 	}
-	requireCommandFails(
-		`HYDRAGATE_MASTER_KEYS cannot decrypt this database: add the missing keys: "k1" for`,
-		k2,
-		"serve",
-	)
+	requireCommandFails(`HYDRAGATE_MASTER_KEYS cannot decrypt this database: add the missing keys: "k1" for`,
+		k2, "serve")
 	r.addReplica(r.startReplica(k2 + "," + k1))
 	r.mustCall(harness.AdminKey, "POST", "/v1/instances", map[string]any{"name": "encrypted with the other key"}, nil)
 	r.removeOldest()
@@ -67,11 +64,8 @@ func TestKeyRotation_MissingKey(t *testing.T) {
 	}
 	requireCommandFails(`key "k1" is missing`, k2, "masterkey", "rotate")
 	requireCommandFails(`✗ master keys: key "k1" is missing for`, k2, "doctor")
-	requireCommandFails(
-		`HYDRAGATE_MASTER_KEYS key "k1" differs from the key "k1" of this database`,
-		keyring.GenerateKey("k1"),
-		"serve",
-	)
+	requireCommandFails(`HYDRAGATE_MASTER_KEYS key "k1" differs from the key "k1" of this database`,
+		keyring.GenerateKey("k1"), "serve")
 
 	// A gateway with both keys accepts a claim and stops. A gateway without the old key leaves it queued.
 	r.removeOldest()
@@ -87,19 +81,13 @@ func TestKeyRotation_MissingKey(t *testing.T) {
 	early = r.startReplica(k2)
 	r.addReplica(early)
 	h.Exec(`update lanes set lease_until = now(), due_at = now() where kind = 'inbox'`)
-	harness.Eventually(
-		t,
-		"processing fails without the key",
-		func() bool { return strings.Contains(r.Log.String(), `"process message failed"`) },
-	)
+	harness.Eventually(t, "processing fails without the key", func() bool {
+		return strings.Contains(r.Log.String(), `"process message failed"`)
+	})
 	var state string
 	var attempts int
-	h.Scan(
-		`select state, attempts from messages where sealed is not null or text like '/claim%'`,
-		nil,
-		&state,
-		&attempts,
-	)
+	h.Scan(`select state, attempts from messages where sealed is not null or text like '/claim%'`,
+		nil, &state, &attempts)
 	if state != "new" || attempts != 0 {
 		t.Errorf("message state = %q after %d attempts, want new after 0", state, attempts)
 	}

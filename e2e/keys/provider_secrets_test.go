@@ -76,8 +76,8 @@ func TestProviderSecrets_GracePeriod(t *testing.T) {
 				_, first = r.Telegram.Webhook(harness.TelegramBot)
 			}
 			second := rotate(nil)
-			if a, b, c := status(first), status(second), status(simulator.RandomHex()); a != 200 || b != 200 ||
-				!rejected(c) {
+			a, b, c := status(first), status(second), status(simulator.RandomHex())
+			if a != 200 || b != 200 || !rejected(c) {
 				t.Errorf(
 					"during the grace period: status %d for the previous secret, %d for the new, %d for an unknown",
 					a,
@@ -86,74 +86,71 @@ func TestProviderSecrets_GracePeriod(t *testing.T) {
 				)
 			}
 			h.Exec(`update endpoints set old_until = now() - interval '1 second' where channel = $1`, channel)
-			harness.Eventually(
-				t,
-				"the previous secret is rejected after the grace period",
-				func() bool { return rejected(status(first)) },
-			)
+			harness.Eventually(t, "the previous secret is rejected after the grace period", func() bool {
+				return rejected(status(first))
+			})
 			third := rotate(map[string]any{"overlap_seconds": 0})
 			if a, b, c := status(first), status(second), status(third); !rejected(a) || !rejected(b) || c != 200 {
-				t.Errorf(
-					"without a grace period: status %d for the first secret, %d for the second, %d for the new",
-					a,
-					b,
-					c,
-				)
+				t.Errorf("without a grace period: status %d for the first secret, %d for the second, %d for the new",
+					a, b, c)
 			}
 		})
 	}
-	t.Run("credentials of another row", func(t *testing.T) {
-		harness.Eventually(t, "a text message is sent", func() bool {
-			var n int
-			h.Scan(`select count(*) from outbox where channel = 'sms' and status in ('sent', 'delivered')`, nil, &n)
-			return n > 0
-		})
-		h.Exec(
-			`update endpoints set credentials = (select o.credentials from endpoints o where o.channel = 'slack')
-			where channel = 'sms'`,
-		)
-		harness.Eventually(t, "webhooks are rejected", func() bool {
-			status, _, _ := r.request("POST", "/hooks/sms/"+r.InstanceID, http.Header{}, nil)
-			return status == 503
-		})
-		// Replies are queued from now on. One may still be in flight.
-		harness.Eventually(t, "no reply is in flight", func() bool {
-			var n int
-			h.Scan(`select count(*) from outbox where channel = 'sms' and status = 'sending'`, nil, &n)
-			return n == 0
-		})
-		countTexts := func() (n int) {
-			for who := range 20 {
-				n += len(r.Twilio.Replies(fmt.Sprintf("+614001%05d", who)))
-			}
-			return n
-		}
-		sent := countTexts()
-		if sent == 0 {
-			t.Error("texts sent = 0: the test would not notice another one")
-		}
-		path, header, body := r.smsRequest(r.twilioToken, "hello")
-		if status, _, _ := r.request("POST", path, header, body); status != 503 {
-			t.Errorf("webhook with a valid signature: status %d, want 503", status)
-		}
-		h.Exec(
-			`update outbox set status = 'queued', due_at = now(), attempts = 0, provider_id = null
-			where id = (select min(cast(id as text))::uuid from outbox
-				where channel = 'sms' and status in ('sent', 'delivered'))`,
-		)
-		h.Exec(`update lanes set due_at = now() where kind = 'outbox'`)
-		harness.Eventually(
-			t,
-			"the reply stays queued",
-			func() bool { return strings.Contains(r.Log.String(), `"outcome":"queued","reason":"unreachable"`) },
-		)
-		if n := countTexts(); n != sent {
-			t.Errorf("texts sent with the credentials of another row = %d, want 0", n-sent)
-		}
-		if log := r.Log.String(); strings.Contains(log, r.slackSecret) || strings.Contains(log, r.twilioToken) {
-			t.Error("a secret is in the log")
-		}
+	t.Run("credentials of another row", func(t *testing.T) { testForeignCredentials(t, r) })
+}
+
+// testForeignCredentials checks that a gateway neither accepts webhooks nor sends replies with
+// credentials that were copied from another row.
+func testForeignCredentials(t *testing.T, r *rotationFixture) {
+	h := r.DB
+	harness.Eventually(t, "a text message is sent", func() bool {
+		var n int
+		h.Scan(`select count(*) from outbox where channel = 'sms' and status in ('sent', 'delivered')`, nil, &n)
+		return n > 0
 	})
+	h.Exec(
+		`update endpoints set credentials = (select o.credentials from endpoints o where o.channel = 'slack')
+		where channel = 'sms'`,
+	)
+	harness.Eventually(t, "webhooks are rejected", func() bool {
+		status, _, _ := r.request("POST", "/hooks/sms/"+r.InstanceID, http.Header{}, nil)
+		return status == 503
+	})
+	// Replies are queued from now on. One may still be in flight.
+	harness.Eventually(t, "no reply is in flight", func() bool {
+		var n int
+		h.Scan(`select count(*) from outbox where channel = 'sms' and status = 'sending'`, nil, &n)
+		return n == 0
+	})
+	countTexts := func() (n int) {
+		for who := range 20 {
+			n += len(r.Twilio.Replies(fmt.Sprintf("+614001%05d", who)))
+		}
+		return n
+	}
+	sent := countTexts()
+	if sent == 0 {
+		t.Error("texts sent = 0: the test would not notice another one")
+	}
+	path, header, body := r.smsRequest(r.twilioToken, "hello")
+	if status, _, _ := r.request("POST", path, header, body); status != 503 {
+		t.Errorf("webhook with a valid signature: status %d, want 503", status)
+	}
+	h.Exec(
+		`update outbox set status = 'queued', due_at = now(), attempts = 0, provider_id = null
+		where id = (select min(cast(id as text))::uuid from outbox
+			where channel = 'sms' and status in ('sent', 'delivered'))`,
+	)
+	h.Exec(`update lanes set due_at = now() where kind = 'outbox'`)
+	harness.Eventually(t, "the reply stays queued", func() bool {
+		return strings.Contains(r.Log.String(), `"outcome":"queued","reason":"unreachable"`)
+	})
+	if n := countTexts(); n != sent {
+		t.Errorf("texts sent with the credentials of another row = %d, want 0", n-sent)
+	}
+	if log := r.Log.String(); strings.Contains(log, r.slackSecret) || strings.Contains(log, r.twilioToken) {
+		t.Error("a secret is in the log")
+	}
 }
 
 // telegramRequest returns a webhook request of Telegram with a text message and the current secret.

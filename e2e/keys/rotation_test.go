@@ -401,13 +401,8 @@ func (l *rotationLoad) rotateAgentKey(ctx context.Context) {
 	var rotated struct {
 		AgentSecretKey string `json:"agent_secret_key"`
 	}
-	if !l.fixture.callAPI(
-		harness.AdminKey,
-		"POST",
-		"/v1/instances/"+l.fixture.InstanceID+"/agent-secret-key/rotate",
-		nil,
-		&rotated,
-	) {
+	if !l.fixture.callAPI(harness.AdminKey,
+		"POST", "/v1/instances/"+l.fixture.InstanceID+"/agent-secret-key/rotate", nil, &rotated) {
 		return
 	}
 	select {

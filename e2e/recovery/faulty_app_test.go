@@ -219,13 +219,8 @@ func newFaultyApp(s *harness.Harness) *faultyApp {
 	var i struct{ ID string }
 	s.MustCall("POST", "/v1/instances", map[string]string{"name": "faulty", "agent_url": m.url}, http.StatusCreated, &i)
 	s.ConnectChannel(i.ID, "telegram", map[string]string{"bot_token": faultyAppToken, "mode": "webhook"})
-	s.MustCall(
-		"PATCH",
-		"/v1/instances/"+s.InstanceID,
-		map[string]string{"agent_url": m.selectiveURL},
-		http.StatusOK,
-		&i,
-	)
+	s.MustCall("PATCH",
+		"/v1/instances/"+s.InstanceID, map[string]string{"agent_url": m.selectiveURL}, http.StatusOK, &i)
 	return m
 }
 
