@@ -4,6 +4,12 @@ import (
 	"hydragate/httpapi/operation"
 )
 
+// The texts of error responses that several operations share.
+const (
+	emailTaken    = "Another customer has this email"
+	alreadyLinked = "Identity is already linked to a customer"
+)
+
 const (
 	exampleTimes = `"created_at":"2026-11-22T02:00:00Z","updated_at":"2026-11-22T02:00:00Z"`
 
@@ -38,38 +44,38 @@ const (
 // examples returns the examples of all operations by ID.
 func examples() map[string]operation.Example {
 	return map[string]operation.Example{
-		"create_customer": {Request: `{"email":"steve@example.com","first_name":"Steve","locale":"en-AU","phone_number":"+61400111222","timezone":"Australia/Sydney"}`, Response: exampleCustomer},
+		"create_customer": {Conflict: emailTaken, Request: `{"email":"steve@example.com","first_name":"Steve","locale":"en-AU","phone_number":"+61400111222","timezone":"Australia/Sydney"}`, Response: exampleCustomer},
 		"list_customers":  {Response: pageExample(exampleCustomer)},
 		"get_customer":    {Response: exampleCustomer},
-		"update_customer": {Request: `{"company_name":null,"metadata":{"tier":"gold"}}`, Response: exampleCustomer},
+		"update_customer": {Conflict: emailTaken, Request: `{"company_name":null,"metadata":{"tier":"gold"}}`, Response: exampleCustomer},
 
 		"delete_customer": {},
 		"merge_customer":  {Request: `{"into":` + exampleOtherID + `}`, Response: exampleMerge},
-		"undo_merge":      {Response: exampleCustomer},
+		"undo_merge":      {Conflict: "Another customer now has the email or id of this customer", NotFound: "Merge not found", Response: exampleCustomer},
 		"export_customer": {Response: exampleExport},
 
-		"lookup_identity": {Response: `{"channel":"telegram","customer_email":"steve@example.com","customer_id":` + operation.ExampleID + `,"display_name":"Steve",
+		"lookup_identity": {NotFound: "Identity not found", Response: `{"channel":"telegram","customer_email":"steve@example.com","customer_id":` + operation.ExampleID + `,"display_name":"Steve",
 			"external_id":"12345","identity_id":` + operation.ExampleID + `,"role_override":null,"verified":false}`},
 		"list_identities":      {Response: `[` + exampleIdentity + `]`},
-		"link_identity":        {Request: `{"channel":"telegram","display_name":"Steve","external_id":"12345"}`, Response: exampleIdentity},
+		"link_identity":        {NotFound: "Customer not found", Conflict: alreadyLinked, Request: `{"channel":"telegram","display_name":"Steve","external_id":"12345"}`, Response: exampleIdentity},
 		"get_identity":         {Response: exampleIdentity},
 		"update_identity":      {Request: `{"display_name":"Steve","metadata":null}`, Response: exampleIdentity},
 		"unlink_identity":      {},
-		"adopt_identity":       {Response: exampleIdentity},
+		"adopt_identity":       {Conflict: alreadyLinked, Response: exampleIdentity},
 		"list_unknown_senders": {Response: pageExample(exampleSender)},
-		"block_sender":         {Response: `{"blocked":true,"blocked_at":"2026-11-22T02:00:00Z","identity_id":` + operation.ExampleID + `}`},
-		"unblock_sender":       {Response: `{"blocked":false,"blocked_at":null,"identity_id":` + operation.ExampleID + `}`},
+		"block_sender":         {Conflict: alreadyLinked, Response: `{"blocked":true,"blocked_at":"2026-11-22T02:00:00Z","identity_id":` + operation.ExampleID + `}`},
+		"unblock_sender":       {Conflict: alreadyLinked, Response: `{"blocked":false,"blocked_at":null,"identity_id":` + operation.ExampleID + `}`},
 		"identity_history":     {Response: exampleHistory},
-		"issue_claim_code": {Response: `{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":` + operation.ExampleID + `,
+		"issue_claim_code": {Conflict: "Identity is already verified", Response: `{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":` + operation.ExampleID + `,
 			"instructions":"Ask the customer to send the bot this message: /claim WDJ-BMJ"}`},
 
-		"issue_invite": {Request: `{"channel":"telegram","instance_id":` + operation.ExampleInstanceID + `}`, Response: `{"channel":"telegram","code":"WDJBMJKLNPQR",
+		"issue_invite": {Conflict: "Customer has 5 live invites; revoke one first", Request: `{"channel":"telegram","instance_id":` + operation.ExampleInstanceID + `}`, Response: `{"channel":"telegram","code":"WDJBMJKLNPQR",
 			"customer_id":` + operation.ExampleID + `,"expires_at":"2026-11-23T02:00:00Z","expires_in_seconds":86400,"id":` + operation.ExampleID + `,"instance_id":` + operation.ExampleInstanceID + `,
 			"instructions":"Open https://t.me/acme_bot?start=claim_WDJBMJKLNPQR, or write to @acme_bot on Telegram and send /claim WDJB-MJKL-NPQR before 2026-11-23 02:00 UTC. The first person to do so is verified as the customer.",
 			"role_override":null,"url":"https://t.me/acme_bot?start=claim_WDJBMJKLNPQR"}`},
 		"list_invites": {Response: pageExample(`{"channel":"telegram","created_at":"2026-11-22T02:00:00Z","customer_id":` + operation.ExampleID + `,"expires_at":"2026-11-23T02:00:00Z",
 			"id":` + operation.ExampleID + `,"identity_id":null,"instance_id":` + operation.ExampleInstanceID + `,"revoked_at":null,"role_override":"owner","state":"live","used_at":null}`)},
-		"revoke_invite": {},
+		"revoke_invite": {Conflict: "Invite was already used"},
 
 		"create_instance":         {Request: `{"agent_url":"https://agent.example.com/events","name":"Support"}`, Response: `{"agent_secret_key":"ask_…","webhook_secret":"whsec_…",` + exampleInstanceFields + `}`},
 		"list_instances":          {Response: pageExample(`{` + exampleInstanceFields + `}`)},
@@ -98,7 +104,7 @@ func examples() map[string]operation.Example {
 
 		"create_key": {Request: `{"name":"dashboard","scopes":["customers:read","identities:read"]}`, Response: `{` + exampleKey + `,` + exampleToken + `}`},
 		"list_keys":  {Response: pageExample(`{` + exampleKey + `}`)},
-		"rotate_key": {Request: `{"overlap_seconds":3600}`, Response: `{` + exampleKey + `,` + exampleToken + `}`},
+		"rotate_key": {Conflict: "API key is revoked or expired", Request: `{"overlap_seconds":3600}`, Response: `{` + exampleKey + `,` + exampleToken + `}`},
 		"revoke_key": {},
 
 		"read_audit": {Response: pageExample(exampleEvent)},

@@ -1,18 +1,10 @@
 package httpapi
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
-	"net/http"
 	"reflect"
-	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/swaggest/swgui/v5emb"
 
 	"hydragate/httpapi/operation"
 )
@@ -21,32 +13,18 @@ import (
 func (a *API) openAPIConfig() huma.Config {
 	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
-		Info: &huma.Info{
-			Title: "Hydragate", Version: a.version(),
-			Description: "A messaging gateway: customers, their identities on every channel, and proof of who is speaking.",
-		},
-		Tags: []*huma.Tag{
-			{Name: "Customers", Description: "People and companies you know."},
-			{Name: "Identities", Description: "External accounts on channels, and whose they are."},
-			{Name: "Claims", Description: "Proof, by a code read aloud, that the person on a channel is the customer."},
-			{Name: "Instances", Description: "Bots: their channels, and the program that answers."},
-			{Name: "Channels", Description: "Endpoints of instances, set up with their providers."},
-			{Name: "Audit log", Description: "Who did what when. It only grows."},
-			{
-				Name:        "API keys",
-				Description: "Who may call this API, and what they may do. A key limited to one instance sees that instance alone.",
-			},
-		},
+		Info:    &huma.Info{Title: "Hydragate", Version: a.version(), Description: introduction},
+		Tags:    a.tags(),
 		Components: &huma.Components{
 			Schemas: huma.NewMapRegistry(operation.SchemaPrefix, schemaName),
 			SecuritySchemes: map[string]*huma.SecurityScheme{
-				"bearer": {Type: "http", Scheme: "bearer", Description: "An API key."},
-				"apiKey": {Type: "apiKey", In: "header", Name: "X-Api-Key", Description: "An API key."},
+				operation.Bearer: {Type: "http", Scheme: "bearer", Description: "An API key."},
+				"apiKey":         {Type: "apiKey", In: "header", Name: "X-Api-Key", Description: "An API key."},
 			},
 		},
 	}
 	if a.StaffIssuer != "" {
-		doc.Components.SecuritySchemes["bearer"].Description = "An API key, or a token of staff."
+		doc.Components.SecuritySchemes[operation.Bearer].Description = "An API key, or a token of a member of staff."
 		doc.Components.SecuritySchemes["staff"] = staffScheme(a.StaffIssuer)
 	}
 	if a.PublicURL != "" {
@@ -62,8 +40,32 @@ func (a *API) openAPIConfig() huma.Config {
 func staffScheme(issuer string) *huma.SecurityScheme {
 	return &huma.SecurityScheme{
 		Type: "openIdConnect", OpenIDConnectURL: strings.TrimSuffix(issuer, "/") + "/.well-known/openid-configuration",
-		Description: "A token that the issuer signed for this gateway. The claim hydragate_scopes lists scopes; without it, the claim roles or role: admin, staff, viewer.",
+		Description: "A token that the issuer signed for this gateway. The claim hydragate_scopes lists its scopes. " +
+			"Without it, the claim roles or role determines them: admin, staff or viewer.",
 	}
+}
+
+// tags returns the groups of operations in the order in which to read them. Those of the surfaces
+// follow later.
+func (a *API) tags() []*huma.Tag {
+	tags := []*huma.Tag{
+		{Name: "Instances", Description: "Bots. An instance has channels, and an application that replies to messages."},
+		{Name: "Channels", Description: "Connections of instances to Telegram, SMS, WhatsApp and Slack."},
+		{Name: "Customers", Description: "People and companies that you know."},
+		{Name: "Identities", Description: "Accounts on channels, and the customers to whom they belong."},
+		{Name: "Claims", Description: "Codes and invites with which customers prove that an account is theirs."},
+	}
+	if len(a.Events) > 0 {
+		tags = append(tags, &huma.Tag{
+			Name: "Events",
+			Description: "Webhooks that the gateway posts to the agent_url of an instance, signed according to the " +
+				"Standard Webhooks specification. Fields may be added.",
+		})
+	}
+	return append(tags,
+		&huma.Tag{Name: "Audit", Description: "The log of all changes."},
+		&huma.Tag{Name: "Keys", Description: "API keys and their scopes."},
+	)
 }
 
 func (a *API) version() string {
@@ -83,7 +85,7 @@ func (a *API) finishDocument(doc *huma.OpenAPI) {
 	a.describeSurfaces(doc)
 	a.describeEvents(doc)
 	for _, s := range known {
-		allowNull(s)
+		splitNullableEnums(s)
 	}
 	for _, to := range a.routesByID {
 		op := operation.FindOperation(doc, to)
@@ -95,94 +97,45 @@ func (a *API) finishDocument(doc *huma.OpenAPI) {
 				p.Example = "order-4711"
 			}
 		}
-		to.AddExamples(op)
+		to.AddExamples(op, a.reader.Checker)
 	}
 }
 
 func addErrorSchemas(known map[string]*huma.Schema) {
-	text := func() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
+	text := func(meaning string) *huma.Schema { return &huma.Schema{Type: huma.TypeString, Description: meaning} }
 	known["Error"] = &huma.Schema{
-		Type: huma.TypeObject, Required: []string{"detail"}, Properties: map[string]*huma.Schema{"detail": text()},
+		Type: huma.TypeObject, Description: "An error.", Required: []string{"detail"},
+		Properties: map[string]*huma.Schema{"detail": text("What is wrong, in one sentence.")},
 	}
-	known["HTTPValidationError"] = &huma.Schema{Type: huma.TypeObject, Required: []string{"detail"}, Properties: map[string]*huma.Schema{
-		"detail": {Type: huma.TypeArray, Items: &huma.Schema{Ref: operation.SchemaPrefix + "ValidationError"}},
-	}}
-	known["ValidationError"] = &huma.Schema{Type: huma.TypeObject, Required: []string{"loc", "msg", "type"}, Properties: map[string]*huma.Schema{
-		"loc":  {Type: huma.TypeArray, Items: &huma.Schema{AnyOf: []*huma.Schema{text(), {Type: huma.TypeInteger}}}},
-		"msg":  text(),
-		"type": text(),
-		"ctx":  {Type: huma.TypeObject, AdditionalProperties: true, Description: "What the schema allows."},
-	}}
-}
-
-// allowNull adds null to the values of nullable enums, as JSON Schema requires.
-func allowNull(s *huma.Schema) {
-	for _, p := range s.Properties {
-		if p.Nullable && p.Enum != nil && !slices.Contains(p.Enum, nil) {
-			p.Enum = append(slices.Clone(p.Enum), nil)
-		}
+	known["HTTPValidationError"] = &huma.Schema{
+		Type: huma.TypeObject, Description: "The error of a request that is not valid.", Required: []string{"detail"},
+		Properties: map[string]*huma.Schema{"detail": {
+			Type: huma.TypeArray, Description: "Every violation.",
+			Items: &huma.Schema{Ref: operation.SchemaPrefix + "ValidationError"},
+		}},
+	}
+	known["ValidationError"] = &huma.Schema{
+		Type: huma.TypeObject, Description: "One violation.", Required: []string{"loc", "msg", "type"},
+		Properties: map[string]*huma.Schema{
+			"loc": {
+				Type: huma.TypeArray, Description: "Where it is: body, path, query or header, and the name of the field.",
+				Items: &huma.Schema{AnyOf: []*huma.Schema{{Type: huma.TypeString}, {Type: huma.TypeInteger}}},
+			},
+			"msg":  text("What is wrong, for people."),
+			"type": text("Kind of the violation, for programs."),
+			"ctx": {
+				Type: huma.TypeObject, AdditionalProperties: true,
+				Description: "Values that the message mentions, such as limits.",
+			},
+		},
 	}
 }
-
-var inlineScript = regexp.MustCompile(`(?s)<script>(.*?)</script>`)
 
 // schemaName returns the name of a Go type in the document, for example Customer for
 // customerResponse.
 func schemaName(t reflect.Type, hint string) string {
 	return strings.ReplaceAll(huma.DefaultSchemaNamer(t, hint), "Response", "")
 }
-
-// mountDocs serves the OpenAPI document and a page to browse it, which loads nothing from other
-// hosts.
-func (a *API) mountDocs(mux *http.ServeMux, doc *huma.OpenAPI) {
-	document, err := json.Marshal(doc)
-	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
-		if err != nil {
-			a.responder.ProblemFor(r.Context(), err).Write(w)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(document)
-	})
-	docs := v5emb.New("Hydragate", "/openapi.json", "/docs/")
-	policy := docsPolicy(docs)
-	page := func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Security-Policy", policy)
-		docs.ServeHTTP(w, r)
-	}
-	mux.HandleFunc("GET /docs", page)
-	mux.HandleFunc("GET /docs/", page)
-}
-
-// docsPolicy returns the Content-Security-Policy of the page. It allows the inline scripts of the
-// page by their hash.
-func docsPolicy(docs http.Handler) string {
-	r, _ := http.NewRequest(http.MethodGet, "/docs/", nil) // a constant URL: cannot fail
-	page := &responseBuffer{header: http.Header{}}
-	docs.ServeHTTP(page, r)
-	scripts := []string{"'self'"}
-	for _, m := range inlineScript.FindAllSubmatch(page.body.Bytes(), -1) {
-		sum := sha256.Sum256(m[1])
-		scripts = append(scripts, "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'")
-	}
-	return "default-src 'none'; connect-src 'self'; img-src 'self' data:; font-src 'self' data:; style-src 'self' 'unsafe-inline'; script-src " +
-		strings.Join(scripts, " ") + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-}
-
-// A responseBuffer is a ResponseWriter that buffers the body.
-type responseBuffer struct {
-	header http.Header
-	body   bytes.Buffer
-}
-
-// Header implements http.ResponseWriter.
-func (b *responseBuffer) Header() http.Header { return b.header }
-
-// WriteHeader implements http.ResponseWriter.
-func (b *responseBuffer) WriteHeader(int) {}
-
-// Write implements http.ResponseWriter.
-func (b *responseBuffer) Write(p []byte) (int, error) { return b.body.Write(p) }
 
 // An EventType describes a webhook that the gateway sends to applications. It is listed in the
 // OpenAPI document.
@@ -197,31 +150,29 @@ func (a *API) describeEvents(doc *huma.OpenAPI) {
 	if len(a.Events) == 0 {
 		return
 	}
-	doc.Tags = append(doc.Tags, &huma.Tag{
-		Name:        "Events",
-		Description: "What is posted to the agent_url of an instance, signed by the Standard Webhooks specification. Fields may be added.",
-	})
 	doc.Webhooks = map[string]*huma.PathItem{}
 	for _, e := range a.Events {
 		accepted := &huma.Response{Description: "The event is accepted."}
 		if e.Response != nil {
-			accepted.Description = "The event is taken, and the replies, if there are any, are sent."
+			accepted.Description = "The event is accepted, and its replies, if any, are sent."
 			accepted.Content = exampleOf(doc, e.Response)
 		}
 		doc.Webhooks[e.Type] = &huma.PathItem{Post: &huma.Operation{
 			OperationID: e.Type, Summary: e.Summary, Tags: []string{"Events"},
-			Description: "The events of a conversation come one after the other. An event may come twice: its webhook-id is the same.",
+			Description: "The events of a conversation are delivered in order. An event may be delivered more than once, " +
+				"with the same webhook-id.",
+			Security: []map[string][]string{}, // authenticated by the signature
 			Parameters: []*huma.Param{
-				signatureHeader("webhook-id", "Names the event."),
-				signatureHeader("webhook-timestamp", "When this try was made, in seconds since 1970."),
-				signatureHeader("webhook-signature", "One signature for each secret of the instance that is good now."),
+				signatureHeader("webhook-id", "ID of the event."),
+				signatureHeader("webhook-timestamp", "When this attempt was made, in seconds since 1970."),
+				signatureHeader("webhook-signature", "Signatures, separated by spaces: one for each secret of the instance that is valid now."),
 			},
 			RequestBody: &huma.RequestBody{Required: true, Content: exampleOf(doc, e.Payload)},
 			Responses: map[string]*huma.Response{
 				"2XX": accepted,
-				"410": {Description: "Nothing is posted any more, until the agent_url is set again."},
+				"410": {Description: "No more events are posted until agent_url is set again."},
 				"default": {
-					Description: "The event is posted again for 24 hours, with growing pauses. Retry-After is honoured.",
+					Description: "The event is retried for 24 hours with backoff. Retry-After is honored.",
 				},
 			},
 		}}
@@ -234,9 +185,10 @@ func signatureHeader(name, meaning string) *huma.Param {
 	}
 }
 
-// exampleOf returns the schema of the type of v, with v as the example.
+// exampleOf returns the schema of the type of v, with v as the example. The schema allows additional
+// fields.
 func exampleOf(doc *huma.OpenAPI, v any) map[string]*huma.MediaType {
-	return map[string]*huma.MediaType{
-		"application/json": {Schema: doc.Components.Schemas.Schema(reflect.TypeOf(v), true, ""), Example: v},
-	}
+	schema := doc.Components.Schemas.Schema(reflect.TypeOf(v), true, "")
+	allowAdditionalFields(doc.Components.Schemas, schema)
+	return map[string]*huma.MediaType{"application/json": {Schema: schema, Example: v}}
 }

@@ -45,13 +45,13 @@ func (a *API) routes() []*operation.Route {
 		},
 		{
 			ID: "merge_customer", Method: "POST", Path: customer + "/merge", Scope: "customers:write", Tag: "Customers",
-			Summary: "Merge a customer into another; with verified accounts it needs identities:grant too", Status: 200,
+			Summary: "Merge a customer into another", Status: 200,
 			Handler: handleCustomer(a, a.mergeCustomer),
 		},
 		{
 			ID: "undo_merge", Method: "POST", Path: customer + "/merge/undo", Scope: "customers:write",
 			Tag:     "Customers",
-			Summary: "Undo a merge, for 30 days; with verified accounts it needs identities:grant too", Status: 200,
+			Summary: "Undo a merge", Status: 200,
 			Handler: operation.Handle(a.undoMerge), Traits: operation.MayConflict,
 		},
 		{
@@ -62,7 +62,7 @@ func (a *API) routes() []*operation.Route {
 
 		{
 			ID: "lookup_identity", Method: "GET", Path: "/v1/customers/lookup/identity", Scope: "identities:read",
-			Tag: "Identities", Summary: "Find whose address it is", Status: 200,
+			Tag: "Identities", Summary: "Look up an identity by address", Status: 200,
 			Handler: operation.Handle(a.lookupIdentity),
 		},
 		{
@@ -98,17 +98,17 @@ func (a *API) routes() []*operation.Route {
 		},
 		{
 			ID: "block_sender", Method: "POST", Path: "/v1/identities/{identity_id}/block", Scope: "identities:write",
-			Tag: "Identities", Summary: "Drop the messages of an unknown sender", Status: 200,
+			Tag: "Identities", Summary: "Block an unknown sender", Status: 200,
 			Handler: operation.Handle(a.blockSender), Traits: operation.MayConflict,
 		},
 		{
 			ID: "unblock_sender", Method: "POST", Path: "/v1/identities/{identity_id}/unblock",
-			Scope: "identities:write", Tag: "Identities", Summary: "Hear an unknown sender again", Status: 200,
+			Scope: "identities:write", Tag: "Identities", Summary: "Unblock an unknown sender", Status: 200,
 			Handler: operation.Handle(a.unblockSender), Traits: operation.MayConflict,
 		},
 		{
 			ID: "identity_history", Method: "GET", Path: "/v1/identities/{identity_id}/history",
-			Scope: "identities:read", Tag: "Identities", Summary: "Tell who owned an address when", Status: 200,
+			Scope: "identities:read", Tag: "Identities", Summary: "List the owners of an address", Status: 200,
 			Handler: operation.Handle(a.identityHistory),
 		},
 
@@ -121,7 +121,7 @@ func (a *API) routes() []*operation.Route {
 
 		{
 			ID: "issue_invite", Method: "POST", Path: invites, Scope: "claims:issue", Tag: "Claims",
-			Summary: "Invite a person whose account is unknown", Status: 201, Handler: handleCustomer(a, a.issueInvite),
+			Summary: "Invite a customer whose account is not yet known", Status: 201, Handler: handleCustomer(a, a.issueInvite),
 			Traits: operation.MayConflict | operation.ReturnsSecret,
 		},
 		{
@@ -156,22 +156,22 @@ func (a *API) routes() []*operation.Route {
 		},
 		{
 			ID: "rotate_webhook_secret", Method: "POST", Path: instance + "/webhook-secret/rotate",
-			Scope: "instances:write", Tag: "Instances", Summary: "Replace the secret that signs events", Status: 201,
+			Scope: "instances:write", Tag: "Instances", Summary: "Rotate the webhook secret", Status: 201,
 			Handler: operation.Handle(a.rotateWebhookSecret), Traits: operation.ReturnsSecret,
 		},
 		{
 			ID: "end_webhook_secrets", Method: "DELETE", Path: instance + "/webhook-secret/old",
-			Scope: "instances:write", Tag: "Instances", Summary: "End replaced signing secrets now", Status: 204,
+			Scope: "instances:write", Tag: "Instances", Summary: "End previous webhook secrets", Status: 204,
 			Handler: operation.Handle(a.endWebhookSecrets),
 		},
 		{
 			ID: "rotate_agent_secret_key", Method: "POST", Path: instance + "/agent-secret-key/rotate",
-			Scope: "instances:write", Tag: "Instances", Summary: "Replace the key of the conversation-user API",
+			Scope: "instances:write", Tag: "Instances", Summary: "Rotate the agent secret key",
 			Status: 201, Handler: operation.Handle(a.rotateAgentSecretKey), Traits: operation.ReturnsSecret,
 		},
 		{
 			ID: "end_agent_secret_keys", Method: "DELETE", Path: instance + "/agent-secret-key/old",
-			Scope: "instances:write", Tag: "Instances", Summary: "End replaced keys of the conversation-user API now",
+			Scope: "instances:write", Tag: "Instances", Summary: "End previous agent secret keys",
 			Status: 204, Handler: operation.Handle(a.endAgentSecretKeys),
 		},
 
@@ -233,26 +233,26 @@ func (a *API) routes() []*operation.Route {
 		},
 
 		{
-			ID: "create_key", Method: "POST", Path: "/v1/keys", Scope: "keys:write", Tag: "API keys",
+			ID: "create_key", Method: "POST", Path: "/v1/keys", Scope: "keys:write", Tag: "Keys",
 			Summary: "Create an API key", Status: 201, Handler: operation.Handle(a.createKey),
 		},
 		{
-			ID: "list_keys", Method: "GET", Path: "/v1/keys", Scope: "keys:read", Tag: "API keys",
+			ID: "list_keys", Method: "GET", Path: "/v1/keys", Scope: "keys:read", Tag: "Keys",
 			Summary: "List API keys", Status: 200, Handler: operation.Handle(a.listKeys),
 		},
 		{
-			ID: "rotate_key", Method: "POST", Path: "/v1/keys/{key_id}/rotate", Scope: "keys:write", Tag: "API keys",
-			Summary: "Replace an API key by a new one", Status: 201, Handler: operation.Handle(a.rotateKey),
+			ID: "rotate_key", Method: "POST", Path: "/v1/keys/{key_id}/rotate", Scope: "keys:write", Tag: "Keys",
+			Summary: "Rotate an API key", Status: 201, Handler: operation.Handle(a.rotateKey),
 			Traits: operation.MayConflict,
 		},
 		{
-			ID: "revoke_key", Method: "DELETE", Path: "/v1/keys/{key_id}", Scope: "keys:write", Tag: "API keys",
+			ID: "revoke_key", Method: "DELETE", Path: "/v1/keys/{key_id}", Scope: "keys:write", Tag: "Keys",
 			Summary: "Revoke an API key", Status: 204, Handler: operation.Handle(a.revokeKey),
 		},
 
 		{
-			ID: "read_audit", Method: "GET", Path: "/v1/audit", Scope: "audit:read", Tag: "Audit log",
-			Summary: "Read the audit log, newest first", Status: 200,
+			ID: "read_audit", Method: "GET", Path: "/v1/audit", Scope: "audit:read", Tag: "Audit",
+			Summary: "Read the audit log", Status: 200,
 			Handler: operation.HandleStream[auditQuery, operation.Page[eventResponse]](a.readAudit, "text/csv"),
 		},
 	}
@@ -260,9 +260,9 @@ func (a *API) routes() []*operation.Route {
 
 // nativeRoutes returns the routes of the native API with their examples.
 func (a *API) nativeRoutes() []*operation.Route {
-	routes, shown := a.routes(), examples()
+	routes, shown, described := a.routes(), examples(), descriptions()
 	for _, to := range routes {
-		to.Example = shown[to.ID]
+		to.Example, to.Description = shown[to.ID], described[to.ID]
 	}
 	return routes
 }

@@ -108,7 +108,7 @@ func newSurfaceHarness(t *testing.T, change ...func(*API)) (*harness, *fakeSurfa
 // requestSurface sends the example request of a route of a surface with the key of the surface.
 func (h *harness) requestSurface(to *operation.Route) response {
 	path := strings.ReplaceAll(to.Path, "{id}", unknownID)
-	if to.ID == "search_user" {
+	if to.ID == "external_search_user" {
 		path += "?fkId=1"
 	}
 	return h.request(to.Method, path, to.Example.Request, "Agent-Secret-Key: ask_1")

@@ -192,7 +192,7 @@ func (i *injector) testQueries(op *harness.APIOperation) {
 			} else {
 				q := at.Query()
 				q.Set(p.Name, text)
-				if op.ID == "search_user" {
+				if op.ID == "external_search_user" {
 					q = url.Values{p.Name: {text}}
 				}
 				c.Path = at.Path + "?" + q.Encode()

@@ -308,7 +308,7 @@ func (op *APIOperation) PathIDs(t *testing.T, th Entities) map[string]string {
 // queryFor returns the required query parameters.
 func (h *APIFixture) queryFor(op *APIOperation, th Entities) string {
 	h.T.Helper()
-	if op.ID == "search_user" {
+	if op.ID == "external_search_user" {
 		return "?fkId=" + h.setExternalKey(th)
 	}
 	var parts []string

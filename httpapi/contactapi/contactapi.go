@@ -25,6 +25,9 @@ const TagContacts = "Contact identities"
 const (
 	v4Suffix        = "_v4" // of the operation IDs below /v4
 	contactPageSize = 50
+
+	identityNotFoundText = "Contact identity not found"
+	identityExistsText   = "A contact identity with this type and value already exists"
 )
 
 // An API is the surface of contact identities. It accepts the API keys of the native API.
@@ -42,23 +45,23 @@ func (c *API) Surface() *operation.Surface {
 		},
 		Tag: &huma.Tag{
 			Name: TagContacts,
-			Description: "Identities, as contact identities: those of customers and of unknown senders. " +
+			Description: "Compatible API: the identities of customers and unknown senders as contact identities. " +
 				"The same paths are also under /v4.",
 		},
 		ErrorSchema: "ContactError", Schema: contactErrorSchema(), ErrorStatuses: []int{400, 401, 403, 429, 500, 503},
-		Security:       []map[string][]string{{"bearer": {}}, {"apiKey": {}}},
-		DescribeAccess: func(to *operation.Route) string { return "Needs the scope `" + to.Scope + "`." },
+		Security:       []map[string][]string{{operation.Bearer: {}}, {"apiKey": {}}},
+		DescribeAccess: func(to *operation.Route) string { return "Requires the scope `" + to.Scope + "`." },
 	}
 }
 
 func (c *API) routes() []*operation.Route {
-	shown := contactExamples()
+	shown, described := contactExamples(), contactDescriptions()
 	var all []*operation.Route
 	for _, version := range []struct{ prefix, suffix string }{{"", ""}, {"/v4", v4Suffix}} {
 		list, one := version.prefix+"/global/contactIdentities", version.prefix+"/global/contactIdentities/{id}"
 		all = append(all,
 			&operation.Route{
-				ID:      "list_contact_identities",
+				ID:      "contact_list_identities",
 				Method:  "GET",
 				Path:    list,
 				Scope:   "identities:read",
@@ -67,16 +70,16 @@ func (c *API) routes() []*operation.Route {
 				Handler: operation.Handle(c.contactLister(version.prefix)),
 			},
 			&operation.Route{
-				ID: "get_contact_identity", Method: "GET", Path: one, Scope: "identities:read",
+				ID: "contact_get_identity", Method: "GET", Path: one, Scope: "identities:read",
 				Summary: "Get a contact identity", Status: 200, Handler: operation.Handle(c.getContact),
 			},
 			&operation.Route{
-				ID: "create_contact_identity", Method: "POST", Path: list, Scope: "identities:write",
+				ID: "contact_create_identity", Method: "POST", Path: list, Scope: "identities:write",
 				Summary: "Create a contact identity", Status: 201, Handler: operation.Handle(c.createContact),
 				Traits: operation.MayConflict | operation.MayNotExist,
 			},
 			&operation.Route{
-				ID:      "update_contact_identity",
+				ID:      "contact_replace_identity",
 				Method:  "PUT",
 				Path:    one,
 				Scope:   "identities:write",
@@ -86,12 +89,13 @@ func (c *API) routes() []*operation.Route {
 				Traits:  operation.MayConflict,
 			},
 			&operation.Route{
-				ID: "delete_contact_identity", Method: "DELETE", Path: one, Scope: "identities:write",
+				ID: "contact_delete_identity", Method: "DELETE", Path: one, Scope: "identities:write",
 				Summary: "Delete a contact identity", Status: 204, Handler: operation.Handle(c.deleteContact),
 			},
 		)
 		for _, to := range all[len(all)-5:] {
-			to.Tag, to.Example = TagContacts, shown[to.ID]
+			to.Tag, to.Example, to.Description = TagContacts, shown[to.ID], described[to.ID]
+			to.Example.NotFound, to.Example.Conflict = identityNotFoundText, identityExistsText
 			to.ID += version.suffix
 		}
 	}
@@ -194,7 +198,9 @@ func (c *API) findContact(ctx context.Context, id string) (identity.ContactIdent
 }
 
 // contactNotFound returns the response for an unknown contact identity.
-func contactNotFound() *fastapi.Problem { return fastapi.NotFound("Contact identity") }
+func contactNotFound() *fastapi.Problem {
+	return fastapi.NewProblem(http.StatusNotFound, identityNotFoundText)
+}
 
 // mapContactError replaces errors of the store by the responses of this surface.
 func mapContactError(err error) error {
@@ -204,7 +210,7 @@ func mapContactError(err error) error {
 	case errors.Is(err, identity.ErrNoContact):
 		return fastapi.NotFound("Contact")
 	case errors.Is(err, identity.ErrAlreadyLinked):
-		return fastapi.NewProblem(http.StatusConflict, "A contact identity with this type and value already exists")
+		return fastapi.NewProblem(http.StatusConflict, identityExistsText)
 	}
 	return err
 }

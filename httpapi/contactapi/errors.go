@@ -49,7 +49,11 @@ func contactErrorCode(status int) string {
 func contactErrorSchema() *huma.Schema {
 	return &huma.Schema{
 		Type: huma.TypeObject, Required: []string{"errorCode", "message"},
-		Properties: map[string]*huma.Schema{"errorCode": {Type: huma.TypeString}, "message": {Type: huma.TypeString}},
+		Description: "An error.",
+		Properties: map[string]*huma.Schema{
+			"errorCode": {Type: huma.TypeString, Description: "Code of the error."},
+			"message":   {Type: huma.TypeString, Description: "What is wrong."},
+		},
 	}
 }
 
@@ -62,12 +66,24 @@ const exampleNewContactIdentity = `{"contactIdentityType":"Twitter","value":"136
 
 func contactExamples() map[string]operation.Example {
 	return map[string]operation.Example{
-		"list_contact_identities": {
+		"contact_list_identities": {
 			Response: `{"contactIdentities":[` + exampleContactIdentity + `],"nextPage":null,"previousPage":null,"total":1}`,
 		},
-		"get_contact_identity":    {Response: exampleContactIdentity},
-		"create_contact_identity": {Request: exampleNewContactIdentity, Response: exampleContactIdentity},
-		"update_contact_identity": {Request: exampleNewContactIdentity, Response: exampleContactIdentity},
-		"delete_contact_identity": {},
+		"contact_get_identity":     {Response: exampleContactIdentity},
+		"contact_create_identity":  {Request: exampleNewContactIdentity, Response: exampleContactIdentity},
+		"contact_replace_identity": {Request: exampleNewContactIdentity, Response: exampleContactIdentity},
+		"contact_delete_identity":  {},
+	}
+}
+
+// contactDescriptions returns the descriptions of the operations by ID, without the suffix of the version.
+func contactDescriptions() map[string]string {
+	return map[string]string{
+		"contact_list_identities": "Lists the identities of customers and unknown senders, 50 to a page.",
+		"contact_get_identity":    "Returns one contact identity.",
+		"contact_create_identity": "Creates an unverified identity, for a contact or for none.",
+		"contact_replace_identity": "Replaces a contact identity as a whole. Optional fields that are absent become null, " +
+			"except for name, which keeps the name that the channel reports.",
+		"contact_delete_identity": "Deletes a contact identity.",
 	}
 }

@@ -1,14 +1,24 @@
 package operation
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// An Example contains the JSON bodies of a request and its response in the OpenAPI document.
-type Example struct{ Request, Response string }
+// An Example contains the JSON bodies of a request and its response in the OpenAPI document, and the
+// texts of its error responses.
+type Example struct {
+	Request, Response string
+
+	BadRequest string // default: that of a body that cannot be read
+	Forbidden  string // default: that of a missing scope
+	NotFound   string // default: that of the last resource in the path
+	Conflict   string // default: that of a request with the same Idempotency-Key that is in progress
+}
 
 // IDs in examples.
 const (
@@ -22,51 +32,75 @@ const IdempotencyKey = "Idempotency-Key"
 // SchemaPrefix is the prefix of references to schemas of the document.
 const SchemaPrefix = "#/components/schemas/"
 
+// Bearer is the name of the security scheme of API keys as bearer tokens. It is in upper case so
+// that it sorts before the other schemes, which is the order in which Swagger UI offers them.
+const Bearer = "Bearer"
+
 // IdempotencyParam returns the parameter of routes that accept an Idempotency-Key.
 func IdempotencyParam() *huma.Param {
 	shortest, longest := 1, 255
 	return &huma.Param{
-		Name:        IdempotencyKey,
-		In:          "header",
-		Description: "For 24 hours the same call with the same key gets the same answer, with the header Idempotency-Replayed, and is worked once.",
+		Name: IdempotencyKey,
+		In:   "header",
+		Description: "Any text that identifies this request. For 24 hours, repeating the request with the same key " +
+			"returns the stored response, with the header Idempotency-Replayed, and changes nothing.",
 		Schema: &huma.Schema{
 			Type: huma.TypeString, MinLength: &shortest, MaxLength: &longest, Pattern: "^[\\x20-\\x7e]*$",
 		},
 	}
 }
 
-func errorResponse(status int) *huma.Response {
+func errorResponse(to *Route, status int) *huma.Response {
 	r := &huma.Response{Description: http.StatusText(status)}
-	schema, example := "Error", any(map[string]any{"detail": errorExample(status)})
+	schema, example := "Error", any(map[string]any{"detail": errorExample(to, status)})
 	if status == http.StatusUnprocessableEntity {
-		schema = "HTTPValidationError"
-		example = map[string]any{"detail": []any{map[string]any{
-			"type": "string_too_short", "loc": []any{"body", "external_id"}, "msg": "String should have at least 1 character", "ctx": map[string]any{"min_length": 1},
-		}}}
+		schema, example = "HTTPValidationError", nil // AddExamples sets it
 	}
 	r.Content = map[string]*huma.MediaType{
 		"application/json": {Schema: &huma.Schema{Ref: SchemaPrefix + schema}, Example: example},
 	}
 	if status == http.StatusTooManyRequests {
 		r.Headers = map[string]*huma.Param{
-			"Retry-After": {Description: "Seconds to wait.", Schema: &huma.Schema{Type: huma.TypeInteger}},
+			"Retry-After": {Description: "Seconds to wait before the next attempt.", Schema: &huma.Schema{Type: huma.TypeInteger}},
 		}
 	}
 	return r
 }
 
-func errorExample(status int) string {
+// errorExample returns the text of an error response of a route.
+func errorExample(to *Route, status int) string {
 	switch status {
 	case http.StatusBadRequest:
-		return "There was an error parsing the body"
+		return cmp.Or(to.Example.BadRequest, "There was an error parsing the body")
 	case http.StatusUnauthorized:
 		return "Not authenticated"
 	case http.StatusForbidden:
-		return "Missing scope: identities:write"
+		return cmp.Or(to.Example.Forbidden, "Missing scope: "+to.Scope)
 	case http.StatusNotFound:
-		return "Identity not found"
+		return cmp.Or(to.Example.NotFound, resourceName(to.Path)+" not found")
+	case http.StatusConflict:
+		return cmp.Or(to.Example.Conflict, "A request with this Idempotency-Key is still in progress")
 	}
 	return http.StatusText(status)
+}
+
+// resourceName returns the name of the resource that the last parameter of a path identifies.
+func resourceName(path string) string {
+	i := strings.LastIndexByte(path, '{')
+	if i < 0 {
+		return "Instance"
+	}
+	switch parameter, _, _ := strings.Cut(path[i+1:], "}"); parameter {
+	case "customer_id":
+		return "Customer"
+	case "identity_id":
+		return "Identity"
+	case "invite_id":
+		return "Invite"
+	case "key_id":
+		return "API key"
+	}
+	return "Instance"
 }
 
 func rawExample(text string) any {

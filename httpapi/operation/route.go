@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"hydragate/httpapi/fastapi"
 )
 
 // HumaOperation returns the operation of the route in the OpenAPI document, without its request and
@@ -20,22 +22,22 @@ func (to *Route) HumaOperation() huma.Operation {
 	}
 	op := huma.Operation{
 		OperationID: to.ID, Method: to.Method, Path: to.Path, Summary: to.Summary, Tags: []string{to.Tag},
-		Description:   "Needs the scope `" + to.Scope + "`.",
+		Description:   to.Description + "\n\nRequires the scope `" + to.Scope + "`.",
 		Extensions:    map[string]any{"x-scope": to.Scope},
-		Security:      []map[string][]string{{"bearer": {}}, {"apiKey": {}}},
+		Security:      []map[string][]string{{Bearer: {}}, {"apiKey": {}}},
 		DefaultStatus: to.Status, SkipValidateParams: true, SkipValidateBody: true, MaxBodyBytes: -1,
 		// The Reader has read the body. A deadline would abort requests that wait for a provider.
 		BodyReadTimeout: -1,
 		Responses:       map[string]*huma.Response{},
 	}
 	if to.Traits&ReturnsSecret != 0 {
-		op.Description += " Not idempotent: each call makes another one. Idempotency-Key is ignored, since a kept answer would be a kept secret."
+		op.Description += " Idempotency-Key is ignored, because the response contains a secret: each call creates a new one."
 	}
 	if to.AcceptsIdempotencyKey() {
 		op.Parameters = []*huma.Param{IdempotencyParam()}
 	}
 	for _, status := range to.ErrorStatuses() {
-		op.Responses[strconv.Itoa(status)] = errorResponse(status)
+		op.Responses[strconv.Itoa(status)] = errorResponse(to, status)
 	}
 	return op
 }
@@ -58,8 +60,9 @@ func (to *Route) ErrorStatuses() []int {
 }
 
 // AddExamples adds the example of the route to its operation in the document.
-func (to *Route) AddExamples(op *huma.Operation) {
+func (to *Route) AddExamples(op *huma.Operation, c *fastapi.Checker) {
 	e := to.Example
+	to.addViolationExample(op, c)
 	if op.RequestBody != nil {
 		op.RequestBody.Content["application/json"].Example = rawExample(e.Request)
 	}
@@ -71,17 +74,18 @@ func (to *Route) AddExamples(op *huma.Operation) {
 // A Route is an operation: its method and path, the scope it requires, and its handler. Routing,
 // authorization and the OpenAPI document are derived from it.
 type Route struct {
-	ID      string
-	Method  string
-	Path    string
-	Scope   string
-	Tag     string
-	Summary string
-	Status  int
-	Handler Handler
-	Traits  Traits
-	Surface *Surface // nil for the native API; set by API
-	Example Example
+	ID          string
+	Method      string
+	Path        string
+	Scope       string
+	Tag         string
+	Summary     string
+	Description string
+	Status      int
+	Handler     Handler
+	Traits      Traits
+	Surface     *Surface // nil for the native API; set by API
+	Example     Example
 
 	// Set by SetBodySchema.
 	Schema *huma.Schema // of the body; nil if there is none
@@ -159,6 +163,39 @@ func (to *Route) SetBodySchema(doc *huma.OpenAPI) {
 	if to.Schema.Ref != "" {
 		to.Schema = doc.Components.Schemas.SchemaFromRef(to.Schema.Ref)
 	}
+	// The document changes its schemas later, but requests are validated against these.
+	own := *to.Schema
+	own.Properties = maps.Clone(own.Properties)
+	to.Schema = &own
+}
+
+// addViolationExample sets the example of the response to a request that is not valid.
+func (to *Route) addViolationExample(op *huma.Operation, c *fastapi.Checker) {
+	problem := to.Surface.AdaptProblem(fastapi.ValidationProblem(to.exampleViolation(op, c)))
+	resp := op.Responses[strconv.Itoa(problem.Status)]
+	if resp != nil && to.Example.BadRequest == "" {
+		resp.Content["application/json"].Example = problem
+	}
+}
+
+// exampleViolation returns a violation that a request to the route can have: a missing field, or an
+// invalid parameter.
+func (to *Route) exampleViolation(op *huma.Operation, c *fastapi.Checker) fastapi.Violation {
+	if to.Schema != nil && len(to.Schema.Required) > 0 {
+		return fastapi.MissingField("body", to.Schema.Required[0])
+	}
+	for _, p := range op.Parameters {
+		if p.Required && p.In == "query" {
+			return fastapi.MissingField("query", p.Name)
+		}
+		for _, value := range []string{"123", "0", strings.Repeat("x", 256)} {
+			var violations []fastapi.Violation
+			if c.Check(p.Schema, value, []any{p.In, locName(p.In, p.Name)}, &violations); len(violations) > 0 {
+				return violations[0]
+			}
+		}
+	}
+	return fastapi.Violation{Type: "extra_forbidden", Loc: []any{"body", "color"}, Msg: "Extra inputs are not permitted"}
 }
 
 // SortedKeys returns the keys of a map in order.

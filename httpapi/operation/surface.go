@@ -72,7 +72,7 @@ func (s *Surface) humaOperation(to *Route) huma.Operation {
 		Path:               to.Path,
 		Summary:            to.Summary,
 		Tags:               []string{to.Tag},
-		Description:        s.DescribeAccess(to),
+		Description:        to.Description + "\n\n" + s.DescribeAccess(to),
 		Security:           s.Security,
 		DefaultStatus:      to.Status,
 		SkipValidateParams: true,
@@ -85,7 +85,7 @@ func (s *Surface) humaOperation(to *Route) huma.Operation {
 		op.Extensions = map[string]any{"x-scope": to.Scope}
 	}
 	for _, status := range s.RouteErrorStatuses(to) {
-		op.Responses[strconv.Itoa(status)] = s.errorResponse(status)
+		op.Responses[strconv.Itoa(status)] = s.errorResponse(to, status)
 	}
 	return op
 }
@@ -106,12 +106,12 @@ func (s *Surface) RouteErrorStatuses(to *Route) []int {
 	return statuses
 }
 
-func (s *Surface) errorResponse(status int) *huma.Response {
-	r := errorResponse(status)
+func (s *Surface) errorResponse(to *Route, status int) *huma.Response {
+	r := errorResponse(to, status)
 	r.Content = map[string]*huma.MediaType{
 		"application/json": {
 			Schema:  &huma.Schema{Ref: SchemaPrefix + s.ErrorSchema},
-			Example: s.FormatError(fastapi.NewProblem(status, errorExample(status))),
+			Example: s.FormatError(fastapi.NewProblem(status, errorExample(to, status))),
 		},
 	}
 	return r

@@ -56,18 +56,20 @@ func userErrorName(status int) (name, code string) {
 }
 
 func userErrorSchema() *huma.Schema {
-	text := func() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
+	text := func(meaning string) *huma.Schema { return &huma.Schema{Type: huma.TypeString, Description: meaning} }
 	return &huma.Schema{
 		Type: huma.TypeObject, Required: []string{"status", "message"},
-		Description: "What went wrong on our side has status and message alone.",
+		Description: "An error. Errors of the gateway have only status and message.",
 		Properties: map[string]*huma.Schema{
-			"status": {Type: huma.TypeInteger}, "name": text(), "message": text(),
-			"details": {Type: huma.TypeObject, Required: []string{"code"}, Properties: map[string]*huma.Schema{
-				"code": text(),
-				"errors": {Type: huma.TypeArray, Description: "Everything that is wrong with the request.", Items: &huma.Schema{
+			"status":  {Type: huma.TypeInteger, Description: "HTTP status of the response."},
+			"name":    text("Name of the error. Absent for errors of the gateway."),
+			"message": text("What is wrong."),
+			"details": {Type: huma.TypeObject, Description: "Further facts about the error. Absent for errors of the gateway.", Required: []string{"code"}, Properties: map[string]*huma.Schema{
+				"code": text("Code of the error."),
+				"errors": {Type: huma.TypeArray, Description: "Every violation, if the request is not valid.", Items: &huma.Schema{
 					Type:       huma.TypeObject,
 					Required:   []string{"field", "message"},
-					Properties: map[string]*huma.Schema{"field": text(), "message": text()},
+					Properties: map[string]*huma.Schema{"field": text("Field or parameter that is wrong."), "message": text("What is wrong with it.")},
 				}},
 			}},
 		},
@@ -79,10 +81,22 @@ const exampleUser = `{"id":` + operation.ExampleID + `,"firstName":"Steve","last
 
 func userExamples() map[string]operation.Example {
 	return map[string]operation.Example{
-		"create_user": {Request: `{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61400111222","fkId":"123456","fkUserId":"123456",
+		"external_create_user": {BadRequest: "User already exists.", Request: `{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61400111222","fkId":"123456","fkUserId":"123456",
 			"context":"Support","source":"webchat","customData":{"tier":"gold"},"skipPhoneNumberValidation":false,"skipEmailValidation":false}`, Response: exampleUser},
-		"search_user": {Response: `{"user":` + exampleUser + `,"conversationIds":["01930f6e-7a3c-7d42-8b11-2f0e9d8c7b6a"]}`},
-		"get_user":    {Response: exampleUser},
-		"delete_user": {},
+		"external_search_user": {Response: `{"user":` + exampleUser + `,"conversationIds":["01930f6e-7a3c-7d42-8b11-2f0e9d8c7b6a"]}`},
+		"external_get_user":    {Response: exampleUser},
+		"external_delete_user": {},
+	}
+}
+
+// userDescriptions returns the descriptions of the operations by ID.
+func userDescriptions() map[string]string {
+	return map[string]string{
+		"external_create_user": "Creates a customer of the tenant, who belongs to this instance. Email address, phone " +
+			"number and fkId must not be taken.",
+		"external_search_user": "Finds a user of this instance by exactly one of email, phoneNumber and fkId, and lists " +
+			"the conversations with this instance.",
+		"external_get_user":    "Returns one user.",
+		"external_delete_user": "Deletes a user and unlinks all identities of the user.",
 	}
 }

@@ -21,6 +21,11 @@ import (
 // TagUsers is the OpenAPI tag of the operations.
 const TagUsers = "Conversation users"
 
+const (
+	invalidKeyText   = "Invalid API key or secret key. Ensure that you are using a valid authentication key."
+	userNotFoundText = "User not found."
+)
+
 // agentSecretKey is the header that authenticates requests.
 const agentSecretKey = "Agent-Secret-Key"
 
@@ -36,29 +41,29 @@ func (u *API) Surface() *operation.Surface {
 	return &operation.Surface{
 		Routes: u.routes(), Prefixes: []string{"/external/"},
 		Authorize: u.authorizeAgent, FormatError: formatUserError,
-		Tag:         &huma.Tag{Name: TagUsers, Description: "Customers, as conversation users of one instance."},
+		Tag:         &huma.Tag{Name: TagUsers, Description: "Compatible API: customers as conversation users of one instance."},
 		ErrorSchema: "UserError", Schema: userErrorSchema(), ErrorStatuses: []int{400, 403, 429, 500, 503},
 		Security: []map[string][]string{{"agentSecretKey": {}}},
 		SecuritySchemes: map[string]*huma.SecurityScheme{"agentSecretKey": {
 			Type: "apiKey", In: "header", Name: agentSecretKey,
-			Description: "The agent_secret_key of an instance. It names the instance, and opens this surface alone.",
+			Description: "The agent_secret_key of an instance. It identifies the instance, and is valid for this API only.",
 		}},
 		DescribeAccess: func(*operation.Route) string {
-			return "Needs the secret key of an instance, in the header `Agent-Secret-Key`."
+			return "Requires the secret key of an instance in the header `Agent-Secret-Key`."
 		},
 	}
 }
 
 func (u *API) routes() []*operation.Route {
 	const users, user = "/external/users", "/external/users/{id}"
-	shown := userExamples()
+	shown, described := userExamples(), userDescriptions()
 	all := []*operation.Route{
 		{
-			ID: "create_user", Method: "POST", Path: users, Tag: TagUsers,
+			ID: "external_create_user", Method: "POST", Path: users, Tag: TagUsers,
 			Summary: "Create a conversation user", Status: 201, Handler: operation.Handle(u.createUser),
 		},
 		{
-			ID:      "search_user",
+			ID:      "external_search_user",
 			Method:  "GET",
 			Path:    users + "/search",
 			Tag:     TagUsers,
@@ -68,16 +73,17 @@ func (u *API) routes() []*operation.Route {
 			Traits:  operation.MayNotExist,
 		},
 		{
-			ID: "get_user", Method: "GET", Path: user, Tag: TagUsers,
+			ID: "external_get_user", Method: "GET", Path: user, Tag: TagUsers,
 			Summary: "Get a conversation user", Status: 200, Handler: operation.Handle(u.getUser),
 		},
 		{
-			ID: "delete_user", Method: "DELETE", Path: user, Tag: TagUsers,
+			ID: "external_delete_user", Method: "DELETE", Path: user, Tag: TagUsers,
 			Summary: "Delete a conversation user", Status: 204, Handler: operation.Handle(u.deleteUser),
 		},
 	}
 	for _, to := range all {
-		to.Example = shown[to.ID]
+		to.Example, to.Description = shown[to.ID], described[to.ID]
+		to.Example.Forbidden, to.Example.NotFound = invalidKeyText, userNotFoundText
 	}
 	return all
 }
@@ -102,15 +108,13 @@ func (u *API) authorizeAgent(_ *operation.Route, r *http.Request) error {
 
 // invalidAgentKey returns the response to a missing or invalid key.
 func invalidAgentKey() *fastapi.Problem {
-	return fastapi.NewProblem(
-		http.StatusForbidden, "Invalid API key or secret key. Ensure that you are using a valid authentication key.",
-	)
+	return fastapi.NewProblem(http.StatusForbidden, invalidKeyText)
 }
 
 // mapUserError replaces identity.ErrNotFound by the response of this surface.
 func mapUserError(err error) error {
 	if errors.Is(err, identity.ErrNotFound) {
-		return fastapi.NewProblem(http.StatusNotFound, "User not found.")
+		return fastapi.NewProblem(http.StatusNotFound, userNotFoundText)
 	}
 	return err
 }
