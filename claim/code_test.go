@@ -104,7 +104,12 @@ func TestNewInviteCode_GuessingOdds(t *testing.T) {
 		good += n
 	}
 	odds := 1e6 * 1000 / good
-	t.Logf("a million tries a day against a thousand invites: %.2g; by one sender: %.2g; tries for one in a million: %.3g", odds, MaxFailuresPerDay*1000/good, 1e-6*good/1000)
+	t.Logf(
+		"a million tries a day against a thousand invites: %.2g; by one sender: %.2g; tries for one in a million: %.3g",
+		odds,
+		MaxFailuresPerDay*1000/good,
+		1e-6*good/1000,
+	)
 	if odds > 1e-6 {
 		t.Errorf("odds of a day = %.2g, want at most 1e-6", odds)
 	}

@@ -112,7 +112,11 @@ type Redemption struct {
 
 // IssueInvite creates an invite and returns it with its code, which is stored nowhere else. Its
 // errors are those of InviteStore.IssueInvite.
-func (d *Service) IssueInvite(ctx context.Context, i Invite, by identity.Actor) (issued Invite, code string, err error) {
+func (d *Service) IssueInvite(
+	ctx context.Context,
+	i Invite,
+	by identity.Actor,
+) (issued Invite, code string, err error) {
 	code = NewInviteCode()
 	issued, err = d.Store.IssueInvite(ctx, i, code, by)
 	if err != nil {

@@ -122,7 +122,9 @@ var decorations = []string{
 func TestParse_Decorations(t *testing.T) {
 	noise := rapid.SliceOfN(rapid.SampledFrom(decorations), 0, 3)
 	letter := rapid.SampledFrom(strings.Split(alphabet, ""))
-	command := rapid.SampledFrom([]string{"/claim", "/Claim", "/CLAIM", "claim", "Claim", "/claim@acme_bot", "/start claim_"})
+	command := rapid.SampledFrom(
+		[]string{"/claim", "/Claim", "/CLAIM", "claim", "Claim", "/claim@acme_bot", "/start claim_"},
+	)
 	gap := rapid.SampledFrom([]string{" ", "\n", "\u00a0", ": "})
 	decorate := func(r *rapid.T) (code, text string, want ParsedText) {
 		add := func(parts ...string) { text += strings.Join(parts, "") }
@@ -219,7 +221,8 @@ func FuzzParse(f *testing.F) {
 		if parsed.Code == "" {
 			return
 		}
-		if len(parsed.Code) != codeLen && len(parsed.Code) != inviteLen || strings.Trim(parsed.Code, alphabet) != "" || !utf8.ValidString(parsed.Code) {
+		if len(parsed.Code) != codeLen && len(parsed.Code) != inviteLen || strings.Trim(parsed.Code, alphabet) != "" ||
+			!utf8.ValidString(parsed.Code) {
 			t.Fatalf("Parse(%q) returns the code %q", text, parsed.Code)
 		}
 		again, ok := Parse("/claim "+parsed.Code, botName)

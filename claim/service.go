@@ -140,7 +140,14 @@ func (d *Service) IssueCode(ctx context.Context, k identity.Key, by identity.Act
 	if err := d.Codes.Put(ctx, s, code); err != nil {
 		return IssuedCode{}, fmt.Errorf("%w: %w", ErrCodeStoreUnavailable, err)
 	}
-	return IssuedCode{Code: code, TenantID: k.TenantID, InstanceID: s.InstanceID, Channel: s.Channel, IdentityID: s.IdentityID, ExpiresAt: expires}, nil
+	return IssuedCode{
+		Code:       code,
+		TenantID:   k.TenantID,
+		InstanceID: s.InstanceID,
+		Channel:    s.Channel,
+		IdentityID: s.IdentityID,
+		ExpiresAt:  expires,
+	}, nil
 }
 
 // DecideRedemption decides an attempt: the store states who may redeem a code, and the code store
@@ -195,7 +202,11 @@ func (d *Service) IsLiveCode(ctx context.Context, a Attempt) (bool, error) {
 	if IsInviteCode(a.Code) {
 		return d.Store.InviteExists(ctx, a)
 	}
-	nobody := Target{TenantID: a.TenantID, Channel: a.Channel, IdentityID: "nobody"} // not the sender, so that the sender's own code is found too
+	nobody := Target{
+		TenantID:   a.TenantID,
+		Channel:    a.Channel,
+		IdentityID: "nobody",
+	} // not the sender, so that the sender's own code is found too
 	f, err := d.Codes.Check(ctx, nobody, a.InstanceID, a.Code, a.MessageID)
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrCodeStoreUnavailable, err)
@@ -213,7 +224,11 @@ func (d *Service) DecideWithoutCheck(ctx context.Context, a Attempt) (Decision, 
 	if err != nil {
 		return Decision{}, fmt.Errorf("read claim state: %w", err)
 	}
-	return Decision{Attempt: a, Outcome: CodeLost, Events: []identity.Event{s.event("claim.lost", a, "proofs did not answer")}}, nil
+	return Decision{
+		Attempt: a,
+		Outcome: CodeLost,
+		Events:  []identity.Event{s.event("claim.lost", a, "proofs did not answer")},
+	}, nil
 }
 
 // decide completes r from the state and the result of the check.

@@ -65,7 +65,8 @@ func TestApply_ClearsExpiryReason(t *testing.T) {
 	yes, no := true, false
 	t0 := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	i := Identity{CustomerID: "c", VerifiedAt: t0, ExpiryReason: ExpiredByInactivity}
-	if got := i.Apply(Edit{Verified: &yes}, t0.Add(time.Hour)); got.ExpiryReason != "" || !got.VerifiedAt.Equal(t0.Add(time.Hour)) {
+	if got := i.Apply(Edit{Verified: &yes}, t0.Add(time.Hour)); got.ExpiryReason != "" ||
+		!got.VerifiedAt.Equal(t0.Add(time.Hour)) {
 		t.Errorf("Apply = %+v", got)
 	}
 	if got := i.Apply(Edit{Verified: &no}, t0); got.ExpiryReason != "" || got.IsVerified() {

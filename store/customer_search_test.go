@@ -23,7 +23,11 @@ const (
 func newSearchTenant(t *testing.T, s *Store, n int) (tenant string) {
 	t.Helper()
 	tenant = newTenant(t, s)
-	mustExec(t, s, `alter table customers set (autovacuum_enabled = off)`) // the statistics would be those of a half-full table
+	mustExec(
+		t,
+		s,
+		`alter table customers set (autovacuum_enabled = off)`,
+	) // the statistics would be those of a half-full table
 	mustExec(t, s, `
 		insert into customers (id, tenant_id, email, phone_number, first_name, last_name, company_name, created_at,
 			updated_at)

@@ -230,8 +230,14 @@ func testPreviousCredentials(t *testing.T, s *Store, ep adapters.Endpoint) {
 		return fmt.Sprint(byWebhook.Current(adapters.AuthToken))
 	}
 	left := func() string {
-		return queryText(t, s,
-			`select coalesce(cast(round(`+s.dialect.SecondsUntil("old_until")+`) as text), 'unknown') from endpoints where instance_id = $1`, ep.InstanceID)
+		return queryText(
+			t,
+			s,
+			`select coalesce(cast(round(`+s.dialect.SecondsUntil(
+				"old_until",
+			)+`) as text), 'unknown') from endpoints where instance_id = $1`,
+			ep.InstanceID,
+		)
 	}
 	// Staff set the secret at Twilio, so the grace period starts when the endpoint is saved.
 	if !strings.HasPrefix(left(), "86400") {

@@ -94,8 +94,13 @@ func (h fixture) countPrefixed(prefix string) map[string]int {
 	}
 	found := map[string]int{}
 	for _, c := range columns {
-		n := queryText(h.t, h.Store,
-			`select cast(count(*) as text) from "`+c[0]+`" where substr(cast("`+c[1]+`" as text), 1, `+fmt.Sprint(len(prefix))+`) = '`+prefix+`'`)
+		n := queryText(
+			h.t,
+			h.Store,
+			`select cast(count(*) as text) from "`+c[0]+`" where substr(cast("`+c[1]+`" as text), 1, `+fmt.Sprint(
+				len(prefix),
+			)+`) = '`+prefix+`'`,
+		)
 		if n != "0" {
 			count, err := strconv.Atoi(n)
 			if err != nil {

@@ -79,13 +79,23 @@ func (c *call) sendError(err error) *adapters.SendError {
 	var shape *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &said):
-		return &adapters.SendError{Reason: reasonForCode(said.Err), Code: sanitizeCode(said.Err), Gone: said.Err == "user_disabled", RetryAfter: c.retryAfter, Err: errSlackResponse}
+		return &adapters.SendError{
+			Reason:     reasonForCode(said.Err),
+			Code:       sanitizeCode(said.Err),
+			Gone:       said.Err == "user_disabled",
+			RetryAfter: c.retryAfter,
+			Err:        errSlackResponse,
+		}
 	case c.status != 0 && c.status/100 != 2:
 		e := adapters.ErrorFromStatus(c.status, strconv.Itoa(c.status))
 		e.RetryAfter = c.retryAfter
 		return e
 	case errors.As(err, &syntax), errors.As(err, &shape):
-		return &adapters.SendError{Reason: adapters.Unreachable, Code: "not_json", Err: errors.New("response is not from Slack")}
+		return &adapters.SendError{
+			Reason: adapters.Unreachable,
+			Code:   "not_json",
+			Err:    errors.New("response is not from Slack"),
+		}
 	case c.maybeSent.Load():
 		return &adapters.SendError{Reason: adapters.Ambiguous, Code: networkErrorCode(err), Err: stripURL(err)}
 	}

@@ -16,7 +16,12 @@ func (a *Adapter) parseCommandForm(body []byte, ep adapters.Endpoint) (adapters.
 // parseCommand parses a slash command. Only the person who typed it sees it and the replies, so
 // its chat is that person, wherever it was typed. complete reports whether form contains
 // everything in body.
-func (a *Adapter) parseCommand(form url.Values, complete bool, body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
+func (a *Adapter) parseCommand(
+	form url.Values,
+	complete bool,
+	body []byte,
+	ep adapters.Endpoint,
+) (adapters.Inbound, error) {
 	if form.Get("ssl_check") == "1" && form.Get("command") == "" {
 		return plainResponse(""), nil
 	}

@@ -61,7 +61,8 @@ func FuzzFrame(f *testing.F) {
 		var said struct {
 			EnvelopeID string `json:"envelope_id"`
 		}
-		if words == nil != !isKeyPart(fr.EnvelopeID) || words != nil && (json.Unmarshal(words, &said) != nil || said.EnvelopeID != fr.EnvelopeID) {
+		if words == nil != !isKeyPart(fr.EnvelopeID) ||
+			words != nil && (json.Unmarshal(words, &said) != nil || said.EnvelopeID != fr.EnvelopeID) {
 			t.Errorf("%q is acknowledged with %s", fr.EnvelopeID, words)
 		}
 	})

@@ -48,7 +48,8 @@ func FuzzReceive(f *testing.F) {
 			t.Errorf("reading %d bytes took %v", len(body), took)
 		}
 		if err != nil {
-			if !errors.Is(err, adapters.ErrForged) && !errors.Is(err, adapters.ErrMalformed) && !errors.Is(err, adapters.ErrTooLarge) {
+			if !errors.Is(err, adapters.ErrForged) && !errors.Is(err, adapters.ErrMalformed) &&
+				!errors.Is(err, adapters.ErrTooLarge) {
 				t.Errorf("%v is none of the reasons", err)
 			}
 			return

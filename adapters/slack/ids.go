@@ -44,7 +44,8 @@ func isUserID(s string) bool {
 // isTimestamp reports whether s is a timestamp in the form that identifies messages.
 func isTimestamp(s string) bool {
 	seconds, fraction, ok := strings.Cut(s, ".")
-	return ok && seconds != "" && fraction != "" && len(s) <= 32 && allBytes(seconds, isDigit) && allBytes(fraction, isDigit)
+	return ok && seconds != "" && fraction != "" && len(s) <= 32 && allBytes(seconds, isDigit) &&
+		allBytes(fraction, isDigit)
 }
 
 // maxUnixSeconds is the latest time that RFC 3339 can represent.

@@ -29,7 +29,8 @@ func (e envelope) namesNoInstallation() bool {
 // isForeign reports whether the event is for another installation or app than that of ep. It
 // returns true if the workspace of ep is unknown.
 func (e envelope) isForeign(ep adapters.Endpoint) bool {
-	return !e.namesNoInstallation() && !equalsAny(ep.Address, e.installTeam(), e.installEnterprise()) || isOtherApp(ep, e.APIAppID)
+	return !e.namesNoInstallation() && !equalsAny(ep.Address, e.installTeam(), e.installEnterprise()) ||
+		isOtherApp(ep, e.APIAppID)
 }
 
 // equalsAny reports whether address is one of ids.

@@ -100,7 +100,12 @@ func (a *Adapter) keepConnected(
 
 // sleepBeforeRetry waits before the next attempt after err. It returns err if retrying cannot
 // help.
-func (a *Adapter) sleepBeforeRetry(ctx context.Context, ep adapters.Endpoint, err error, backoff *adapters.Backoff) error {
+func (a *Adapter) sleepBeforeRetry(
+	ctx context.Context,
+	ep adapters.Endpoint,
+	err error,
+	backoff *adapters.Backoff,
+) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -112,7 +117,12 @@ func (a *Adapter) sleepBeforeRetry(ctx context.Context, ep adapters.Endpoint, er
 }
 
 // processFrames processes frames in order until ctx ends.
-func (a *Adapter) processFrames(ctx context.Context, ep adapters.Endpoint, frames <-chan receivedFrame, take batchHandler) {
+func (a *Adapter) processFrames(
+	ctx context.Context,
+	ep adapters.Endpoint,
+	frames <-chan receivedFrame,
+	take batchHandler,
+) {
 	for {
 		select {
 		case first := <-frames:

@@ -75,7 +75,10 @@ func TestReceive_UnusualGenuine(t *testing.T) {
 func TestReceive_SecretRotation(t *testing.T) {
 	a, body := &slack.Adapter{Now: fixedTime}, readRecording(t, "events/im_text.json")
 	ep := endpoint()
-	ep.Credentials = adapters.Credentials{adapters.SigningSecret: "the-newer-secret", adapters.SigningSecret + "_old": signingSecret}
+	ep.Credentials = adapters.Credentials{
+		adapters.SigningSecret:          "the-newer-secret",
+		adapters.SigningSecret + "_old": signingSecret,
+	}
 	for _, s := range []string{"the-newer-secret", signingSecret} {
 		if _, err := a.Receive(signedRequest(s, fixedTime(), "events", body), ep, "events"); err != nil {
 			t.Errorf("during rotation: %v", err)
@@ -101,7 +104,9 @@ func TestReceive_URLVerification(t *testing.T) {
 	}
 	w := httptest.NewRecorder()
 	in.Ack(w, nil)
-	if len(in.Messages) != 0 || w.Code != 200 || w.Body.String() != "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P" || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") {
+	if len(in.Messages) != 0 || w.Code != 200 ||
+		w.Body.String() != "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P" ||
+		!strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") {
 		t.Errorf("%d messages, status %d, type %q, body %q", len(in.Messages), w.Code, w.Header().Get("Content-Type"), w.Body)
 	}
 	for name, challenge := range map[string]string{"Empty": "", "HTML": "<script>", "Long": strings.Repeat("a", 257), "Line": "a\nb"} {
@@ -256,7 +261,14 @@ func TestReceive_ResponseURLHost(t *testing.T) {
 		"https:\\\\hooks.slack.com\\x":                         false,
 		"":                                                     false,
 	} {
-		form := url.Values{"team_id": {teamID}, "user_id": {steve.ID}, "command": {"/claim"}, "text": {"WDJBMJ"}, "trigger_id": {"1.2.a"}, "response_url": {address}}
+		form := url.Values{
+			"team_id":      {teamID},
+			"user_id":      {steve.ID},
+			"command":      {"/claim"},
+			"text":         {"WDJBMJ"},
+			"trigger_id":   {"1.2.a"},
+			"response_url": {address},
+		}
 		in, err := receive(t, endpoint(), "commands", []byte(form.Encode()))
 		if m := singleMessage(t, in, err); (m.Chat.ReplyToken != "") != want {
 			t.Errorf("%q: answers go to %q", address, m.Chat.ReplyToken)

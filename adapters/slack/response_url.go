@@ -48,7 +48,11 @@ func (a *Adapter) postToResponseURL(ctx context.Context, reply adapters.Reply) (
 		"unfurl_links": false, "unfurl_media": false, "text": escapeText(reply.Text),
 	})
 	if err != nil {
-		return false, &adapters.SendError{Reason: adapters.Refused, Code: "encoding", Err: fmt.Errorf("encode reply: %w", err)}
+		return false, &adapters.SendError{
+			Reason: adapters.Refused,
+			Code:   "encoding",
+			Err:    fmt.Errorf("encode reply: %w", err),
+		}
 	}
 	c := a.newCall()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, reply.Chat.ReplyToken, bytes.NewReader(body))

@@ -41,7 +41,11 @@ func (a *Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters
 		}
 	}
 	if isOtherTeam(ep, reply) {
-		return "", &adapters.SendError{Reason: adapters.Refused, Code: "other_team", Err: errors.New("recipient belongs to another workspace")}
+		return "", &adapters.SendError{
+			Reason: adapters.Refused,
+			Code:   "other_team",
+			Err:    errors.New("recipient belongs to another workspace"),
+		}
 	}
 	if reply.MaybeSent {
 		ts, err := a.findSent(ctx, tokens[0], reply)
@@ -72,7 +76,11 @@ func (a *Adapter) postMessage(ctx context.Context, token string, reply adapters.
 		return "", c.sendError(err)
 	}
 	if ts == "" {
-		return "", &adapters.SendError{Reason: adapters.Unreachable, Code: "no_ts", Err: errors.New("response without a timestamp")}
+		return "", &adapters.SendError{
+			Reason: adapters.Unreachable,
+			Code:   "no_ts",
+			Err:    errors.New("response without a timestamp"),
+		}
 	}
 	return ts, nil
 }

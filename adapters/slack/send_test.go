@@ -40,7 +40,11 @@ func TestSend_PlainText(t *testing.T) {
 	t.Cleanup(server.Close)
 	s.AddRoom("C1", false)
 	a := &slack.Adapter{APIURL: server.URL + "/api/"}
-	_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", Chat: adapters.Chat{ID: "C1", Group: true, Thread: "1.1"}, Text: "<!channel> & <@U1>"})
+	_, err := a.Send(
+		t.Context(),
+		endpoint(),
+		adapters.Reply{ID: "r1", Chat: adapters.Chat{ID: "C1", Group: true, Thread: "1.1"}, Text: "<!channel> & <@U1>"},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +70,11 @@ func TestSend_UserWithoutChat(t *testing.T) {
 
 func TestSend_OtherWorkspace(t *testing.T) {
 	s, a := newSimulator(t)
-	_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: "T0EXTERN1:" + steve.ID, Chat: adapters.Chat{ID: steve.ID}, Text: "hello"})
+	_, err := a.Send(
+		t.Context(),
+		endpoint(),
+		adapters.Reply{ID: "r1", To: "T0EXTERN1:" + steve.ID, Chat: adapters.Chat{ID: steve.ID}, Text: "hello"},
+	)
 	var se *adapters.SendError
 	if !errors.As(err, &se) || se.Reason != adapters.Refused || len(s.Replies("")) != 0 {
 		t.Errorf("a person of another workspace with Steve's user id: %v, said %v", err, s.Replies(""))
@@ -102,9 +110,15 @@ func TestSend_ResponseURL(t *testing.T) {
 			if c.arm != nil {
 				c.arm(s)
 			}
-			id, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: steve.Chat(), Chat: place, Text: "<linked> & done"})
+			id, err := a.Send(
+				t.Context(),
+				endpoint(),
+				adapters.Reply{ID: "r1", To: steve.Chat(), Chat: place, Text: "<linked> & done"},
+			)
 			var se *adapters.SendError
-			if errors.As(err, &se) && (se.Reason != c.reason || se.RetryAfter != c.wait || strings.Contains(err.Error(), "://")) || (err == nil) != (c.reason == "") {
+			if errors.As(err, &se) &&
+				(se.Reason != c.reason || se.RetryAfter != c.wait || strings.Contains(err.Error(), "://")) ||
+				(err == nil) != (c.reason == "") {
 				t.Fatalf("%v, want %q after %v", err, c.reason, c.wait)
 			}
 			said := s.Replies(steve.Chat())
@@ -141,7 +155,16 @@ func commandChat(t *testing.T, s *simulator.Slack, a *slack.Adapter) adapters.Ch
 		got <- in
 	}))
 	defer hook.Close()
-	s.AddApp(simulator.SlackApp{AppID: appID, TeamID: teamID, BotUserID: botUserID, Token: botToken, SigningSecret: signingSecret, CommandsURL: hook.URL})
+	s.AddApp(
+		simulator.SlackApp{
+			AppID:         appID,
+			TeamID:        teamID,
+			BotUserID:     botUserID,
+			Token:         botToken,
+			SigningSecret: signingSecret,
+			CommandsURL:   hook.URL,
+		},
+	)
 	if _, err := s.SendCommand(t.Context(), appID, steve, "C1", "/claim", "WDJBMJ"); err != nil {
 		t.Fatal(err)
 	}
@@ -186,9 +209,14 @@ func TestSend_RetryLookupFails(t *testing.T) {
 	} {
 		s, a := newSimulator(t)
 		s.Arm("conversations.history", c.fault)
-		_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: steve.Chat(), Chat: adapters.Chat{ID: steve.ID}, Text: "hello", MaybeSent: true})
+		_, err := a.Send(
+			t.Context(),
+			endpoint(),
+			adapters.Reply{ID: "r1", To: steve.Chat(), Chat: adapters.Chat{ID: steve.ID}, Text: "hello", MaybeSent: true},
+		)
 		var se *adapters.SendError
-		if errors.As(err, &se) && se.Reason != c.reason || (err == nil) != (c.reason == "") || len(s.Replies("")) == 0 != (err != nil) {
+		if errors.As(err, &se) && se.Reason != c.reason || (err == nil) != (c.reason == "") ||
+			len(s.Replies("")) == 0 != (err != nil) {
 			t.Errorf("%s: %v, said %v", name, err, s.Replies(""))
 		}
 	}

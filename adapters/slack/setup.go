@@ -32,7 +32,11 @@ func (a *Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.End
 		return ep, err
 	}
 	if !isID(who.TeamID) || !isUserID(who.UserID) || who.BotID == "" {
-		return ep, newSetupError(adapters.Refused, adapters.BotToken, "This token does not belong to a bot. Use the Bot User OAuth Token, which starts with xoxb-.")
+		return ep, newSetupError(
+			adapters.Refused,
+			adapters.BotToken,
+			"This token does not belong to a bot. Use the Bot User OAuth Token, which starts with xoxb-.",
+		)
 	}
 	appID, err := a.appID(ctx, ep, who.BotID)
 	if err != nil {
@@ -75,13 +79,25 @@ func (a *Adapter) Disconnect(context.Context, adapters.Endpoint) error { return 
 
 func validateCredentials(ep adapters.Endpoint) error {
 	if !regexp.MustCompile(botTokenPattern).MatchString(ep.Credentials[adapters.BotToken]) {
-		return newSetupError(adapters.Refused, adapters.BotToken, "A bot token starts with xoxb-. It stands under OAuth & Permissions in the app's settings.")
+		return newSetupError(
+			adapters.Refused,
+			adapters.BotToken,
+			"A bot token starts with xoxb-. It stands under OAuth & Permissions in the app's settings.",
+		)
 	}
 	if !regexp.MustCompile(signingSecretPattern).MatchString(ep.Credentials[adapters.SigningSecret]) {
-		return newSetupError(adapters.Refused, adapters.SigningSecret, "The signing secret stands under Basic Information in the app's settings: letters and digits, without blanks.")
+		return newSetupError(
+			adapters.Refused,
+			adapters.SigningSecret,
+			"The signing secret stands under Basic Information in the app's settings: letters and digits, without blanks.",
+		)
 	}
 	if ep.Mode == adapters.Socket && !regexp.MustCompile(appTokenPattern).MatchString(ep.Credentials[adapters.AppToken]) {
-		return newSetupError(adapters.Refused, adapters.AppToken, "An app-level token starts with xapp-. It stands under Basic Information in the app's settings, and needs the scope connections:write.")
+		return newSetupError(
+			adapters.Refused,
+			adapters.AppToken,
+			"An app-level token starts with xapp-. It stands under Basic Information in the app's settings, and needs the scope connections:write.",
+		)
 	}
 	return nil
 }
@@ -93,7 +109,11 @@ func (a *Adapter) checkSocketMode(ctx context.Context, ep adapters.Endpoint, app
 	}
 	of := regexp.MustCompile(appTokenAppPattern).FindStringSubmatch(ep.Credentials[adapters.AppToken])
 	if of != nil && appID != "" && of[1] != appID {
-		return newSetupError(adapters.Refused, adapters.AppToken, "This app-level token belongs to another app than the bot token.")
+		return newSetupError(
+			adapters.Refused,
+			adapters.AppToken,
+			"This app-level token belongs to another app than the bot token.",
+		)
 	}
 	_, err := a.socketURL(ctx, ep)
 	var e *adapters.SendError
@@ -103,7 +123,10 @@ func (a *Adapter) checkSocketMode(ctx context.Context, ep adapters.Endpoint, app
 	refused := setupErrorFrom(e)
 	if refused.Field != "" {
 		refused.Field = adapters.AppToken
-		refused.Message = fmt.Sprintf("Slack does not accept this app-level token (%s). It needs the scope connections:write, and Socket Mode must be on in the app's settings.", e.Code)
+		refused.Message = fmt.Sprintf(
+			"Slack does not accept this app-level token (%s). It needs the scope connections:write, and Socket Mode must be on in the app's settings.",
+			e.Code,
+		)
 	}
 	return refused
 }
@@ -120,7 +143,8 @@ func (a *Adapter) authTest(ctx context.Context, ep adapters.Endpoint) (*api.Auth
 // appID returns the ID of the app of the bot; empty if the token does not permit the lookup.
 func (a *Adapter) appID(ctx context.Context, ep adapters.Endpoint, botID string) (string, error) {
 	c := a.newCall()
-	bot, err := c.apiClient(a, ep.Credentials[adapters.BotToken]).GetBotInfoContext(ctx, api.GetBotInfoParameters{Bot: botID})
+	bot, err := c.apiClient(a, ep.Credentials[adapters.BotToken]).
+		GetBotInfoContext(ctx, api.GetBotInfoParameters{Bot: botID})
 	if err != nil {
 		if e := setupErrorFrom(c.sendError(err)); e.Retryable() {
 			return "", e

@@ -18,7 +18,13 @@ func TestCheck_Workspace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{"kept": "yes", adapters.TeamName: "Example", adapters.BotUserID: botUserID, adapters.BotID: "B0LAN0Z90", adapters.AppID: appID}
+	want := map[string]string{
+		"kept":             "yes",
+		adapters.TeamName:  "Example",
+		adapters.BotUserID: botUserID,
+		adapters.BotID:     "B0LAN0Z90",
+		adapters.AppID:     appID,
+	}
 	if got.Address != teamID || !maps.Equal(got.Settings, want) {
 		t.Errorf("%s %v, want %s %v", got.Address, got.Settings, teamID, want)
 	}
@@ -87,7 +93,8 @@ func TestCheck_Errors(t *testing.T) {
 			c.change(s, &ep)
 			_, err := a.Check(t.Context(), ep)
 			var se *adapters.SetupError
-			if !errors.As(err, &se) || se.Reason != c.reason || se.Field != c.field || se.Retryable() != c.again || se.Message == "" {
+			if !errors.As(err, &se) || se.Reason != c.reason || se.Field != c.field || se.Retryable() != c.again ||
+				se.Message == "" {
 				t.Fatalf("%#v, want %s of %q", err, c.reason, c.field)
 			}
 			for k, v := range ep.Credentials {
@@ -115,7 +122,10 @@ func TestCheck_SocketMode(t *testing.T) {
 }
 
 func withoutBotID(s *simulator.Slack, _ *adapters.Endpoint) {
-	s.Arm("auth.test", simulator.Fault{Status: 200, Body: `{"ok":true,"team_id":"T024BE7LH","user_id":"U061F7AUR","team":"Example"}`})
+	s.Arm(
+		"auth.test",
+		simulator.Fault{Status: 200, Body: `{"ok":true,"team_id":"T024BE7LH","user_id":"U061F7AUR","team":"Example"}`},
+	)
 }
 
 func TestConnect(t *testing.T) {

@@ -114,7 +114,9 @@ func forgeries() map[string]forgery {
 		"upper case hex": header(func(h http.Header) {
 			h.Set("X-Slack-Signature", "v0="+strings.ToUpper(h.Get("X-Slack-Signature")[3:]))
 		}),
-		"other timestamp":      header(func(h http.Header) { h.Set("X-Slack-Request-Timestamp", strconv.FormatInt(fixedTime().Unix()+1, 10)) }),
+		"other timestamp": header(
+			func(h http.Header) { h.Set("X-Slack-Request-Timestamp", strconv.FormatInt(fixedTime().Unix()+1, 10)) },
+		),
 		"stale":                at(-301 * time.Second),
 		"from the future":      at(301 * time.Second),
 		"timestamp with plus":  timestamp("+" + now),
@@ -131,7 +133,11 @@ func forgeries() map[string]forgery {
 		"query":            target(http.MethodPost, "ssl_check=1"),
 		"payload in query": target(http.MethodPost, url.Values{"payload": {"{}"}}.Encode()),
 		"other app": func(ep adapters.Endpoint, hook string, _ []byte) *http.Request {
-			return genuineRequest(ep, hook, []byte("api_app_id=A0OTHER001&team_id="+teamID+"&user_id=U061F7AUR&command=%2Fclaim&text=WDJBMJ"))
+			return genuineRequest(
+				ep,
+				hook,
+				[]byte("api_app_id=A0OTHER001&team_id="+teamID+"&user_id=U061F7AUR&command=%2Fclaim&text=WDJBMJ"),
+			)
 		},
 	}
 }
@@ -144,7 +150,18 @@ func newSimulator(t *testing.T) (*simulator.Slack, *slack.Adapter) {
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.SetURL(server.URL)
-	s.AddApp(simulator.SlackApp{AppID: appID, TeamID: teamID, TeamName: "Example", BotUserID: botUserID, BotID: "B0LAN0Z90", Token: botToken, SigningSecret: signingSecret, AppToken: appToken})
+	s.AddApp(
+		simulator.SlackApp{
+			AppID:         appID,
+			TeamID:        teamID,
+			TeamName:      "Example",
+			BotUserID:     botUserID,
+			BotID:         "B0LAN0Z90",
+			Token:         botToken,
+			SigningSecret: signingSecret,
+			AppToken:      appToken,
+		},
+	)
 	s.AddUser(steve)
 	return s, &slack.Adapter{APIURL: s.APIURL(), HTTP: server.Client(), Now: fixedTime}
 }
@@ -176,35 +193,58 @@ func TestAdapter(t *testing.T) {
 			return texts
 		},
 		Faults: map[string]adaptertest.Fault{
-			"rate limited":           {Arm: fault(simulator.Fault{Status: 429, Header: wait, Body: `{"ok":false,"error":"ratelimited"}`}), Reason: adapters.Throttled, RetryAfter: 30 * time.Second},
+			"rate limited": {
+				Arm:        fault(simulator.Fault{Status: 429, Header: wait, Body: `{"ok":false,"error":"ratelimited"}`}),
+				Reason:     adapters.Throttled,
+				RetryAfter: 30 * time.Second,
+			},
 			"rate limited no header": {Arm: fault(simulator.Fault{Status: 429}), Reason: adapters.Throttled},
-			"rate limited odd wait":  {Arm: fault(simulator.Fault{Status: 429, Header: http.Header{"Retry-After": {"soon"}}}), Reason: adapters.Throttled},
-			"rate limited in 200":    {Arm: reports("ratelimited"), Reason: adapters.Throttled},
-			"internal error":         {Arm: fault(simulator.Fault{Status: 500}), Reason: adapters.Unreachable},
-			"unavailable":            {Arm: fault(simulator.Fault{Status: 503, Body: "<html>"}), Reason: adapters.Unreachable},
-			"HTML":                   {Arm: fault(simulator.Fault{Status: 200, Body: "<html>maintenance</html>"}), Reason: adapters.Unreachable},
-			"ok false alone":         {Arm: fault(simulator.Fault{Status: 200, Body: `{"ok":false}`}), Reason: adapters.Unreachable},
-			"half":                   {Arm: fault(simulator.Fault{Status: 200, Body: `{"ok":true,"ts":"17`}), Reason: adapters.Ambiguous},
-			"redirected":             {Arm: fault(simulator.Fault{Status: 302, Header: http.Header{"Location": {"http://127.0.0.1:1/"}}}), Reason: adapters.Refused},
-			"hang":                   {Arm: fault(simulator.Fault{Hang: true}), Reason: adapters.Ambiguous, Timeout: 300 * time.Millisecond},
-			"Cut":                    {Arm: fault(simulator.Fault{Cut: true}), Reason: adapters.Ambiguous},
-			"fatal error":            {Arm: reports("fatal_error"), Reason: adapters.Ambiguous},
-			"invalid auth":           {Arm: reports("invalid_auth"), Reason: adapters.BadSecret},
-			"token revoked":          {Arm: reports("token_revoked"), Reason: adapters.BadSecret},
-			"account inactive":       {Arm: reports("account_inactive"), Reason: adapters.BadSecret},
-			"not authed":             {Arm: reports("not_authed"), Reason: adapters.BadSecret},
-			"missing scope":          {Arm: reports("missing_scope"), Reason: adapters.BadSecret},
-			"channel not found":      {Arm: reports("channel_not_found"), Reason: adapters.Refused},
-			"archived":               {Arm: reports("is_archived"), Reason: adapters.Refused},
-			"not in channel":         {Arm: reports("not_in_channel"), Reason: adapters.Refused},
-			"too long":               {Arm: reports("msg_too_long"), Reason: adapters.Refused},
-			"restricted":             {Arm: reports("restricted_action"), Reason: adapters.Refused},
-			"new code":               {Arm: reports("brand_new_code"), Reason: adapters.Refused},
-			"code with URL":          {Arm: reports("https://evil.example/hello"), Reason: adapters.Refused},
-			"user gone":              {Arm: reports("user_not_found"), Reason: adapters.Blocked},
-			"user disabled":          {Arm: reports("user_disabled"), Reason: adapters.Blocked},
-			"messages tab disabled":  {Arm: reports("messages_tab_disabled"), Reason: adapters.Blocked},
-			"cannot DM bot":          {Arm: reports("cannot_dm_bot"), Reason: adapters.Blocked},
+			"rate limited odd wait": {
+				Arm:    fault(simulator.Fault{Status: 429, Header: http.Header{"Retry-After": {"soon"}}}),
+				Reason: adapters.Throttled,
+			},
+			"rate limited in 200": {Arm: reports("ratelimited"), Reason: adapters.Throttled},
+			"internal error":      {Arm: fault(simulator.Fault{Status: 500}), Reason: adapters.Unreachable},
+			"unavailable":         {Arm: fault(simulator.Fault{Status: 503, Body: "<html>"}), Reason: adapters.Unreachable},
+			"HTML": {
+				Arm:    fault(simulator.Fault{Status: 200, Body: "<html>maintenance</html>"}),
+				Reason: adapters.Unreachable,
+			},
+			"ok false alone": {
+				Arm:    fault(simulator.Fault{Status: 200, Body: `{"ok":false}`}),
+				Reason: adapters.Unreachable,
+			},
+			"half": {
+				Arm:    fault(simulator.Fault{Status: 200, Body: `{"ok":true,"ts":"17`}),
+				Reason: adapters.Ambiguous,
+			},
+			"redirected": {
+				Arm:    fault(simulator.Fault{Status: 302, Header: http.Header{"Location": {"http://127.0.0.1:1/"}}}),
+				Reason: adapters.Refused,
+			},
+			"hang": {
+				Arm:     fault(simulator.Fault{Hang: true}),
+				Reason:  adapters.Ambiguous,
+				Timeout: 300 * time.Millisecond,
+			},
+			"Cut":                   {Arm: fault(simulator.Fault{Cut: true}), Reason: adapters.Ambiguous},
+			"fatal error":           {Arm: reports("fatal_error"), Reason: adapters.Ambiguous},
+			"invalid auth":          {Arm: reports("invalid_auth"), Reason: adapters.BadSecret},
+			"token revoked":         {Arm: reports("token_revoked"), Reason: adapters.BadSecret},
+			"account inactive":      {Arm: reports("account_inactive"), Reason: adapters.BadSecret},
+			"not authed":            {Arm: reports("not_authed"), Reason: adapters.BadSecret},
+			"missing scope":         {Arm: reports("missing_scope"), Reason: adapters.BadSecret},
+			"channel not found":     {Arm: reports("channel_not_found"), Reason: adapters.Refused},
+			"archived":              {Arm: reports("is_archived"), Reason: adapters.Refused},
+			"not in channel":        {Arm: reports("not_in_channel"), Reason: adapters.Refused},
+			"too long":              {Arm: reports("msg_too_long"), Reason: adapters.Refused},
+			"restricted":            {Arm: reports("restricted_action"), Reason: adapters.Refused},
+			"new code":              {Arm: reports("brand_new_code"), Reason: adapters.Refused},
+			"code with URL":         {Arm: reports("https://evil.example/hello"), Reason: adapters.Refused},
+			"user gone":             {Arm: reports("user_not_found"), Reason: adapters.Blocked},
+			"user disabled":         {Arm: reports("user_disabled"), Reason: adapters.Blocked},
+			"messages tab disabled": {Arm: reports("messages_tab_disabled"), Reason: adapters.Blocked},
+			"cannot DM bot":         {Arm: reports("cannot_dm_bot"), Reason: adapters.Blocked},
 		},
 	})
 }

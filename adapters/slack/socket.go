@@ -89,7 +89,8 @@ func (a *Adapter) isSocketURL(address string) bool {
 	if err != nil || server.Host == "" {
 		return false
 	}
-	return u.Scheme == map[string]string{"https": "wss", "http": "ws"}[server.Scheme] && (u.Host == server.Host || strings.HasSuffix(u.Host, "."+server.Host))
+	return u.Scheme == map[string]string{"https": "wss", "http": "ws"}[server.Scheme] &&
+		(u.Host == server.Host || strings.HasSuffix(u.Host, "."+server.Host))
 }
 
 // dial connects with the settings of the HTTP client and limits the size of the handshake
@@ -161,7 +162,11 @@ func (s *socket) awaitHello(ctx context.Context, ep adapters.Endpoint) error {
 	case f.Type != "hello":
 		return newUnreachableError("no_hello", errors.New("no hello"))
 	case isOtherApp(ep, f.Connection.AppID):
-		return &adapters.SendError{Reason: adapters.BadSecret, Code: "other_app", Err: errors.New("app-level token belongs to another app")}
+		return &adapters.SendError{
+			Reason: adapters.BadSecret,
+			Code:   "other_app",
+			Err:    errors.New("app-level token belongs to another app"),
+		}
 	}
 	return nil
 }

@@ -100,7 +100,11 @@ func TestSocket_ReplacedBeforeClose(t *testing.T) {
 				s.SendFrame(appID, encodeFrame(t, "events_api", "e1", readRecording(t, "events/im_text.json")))
 				synctest.Wait()
 				if n := len(kept.messages()); n != 1 || len(s.AckedEnvelopes()) != 1 {
-					t.Errorf("%d messages of the old connection kept, %d acknowledged, want it heard while it lasts", n, len(s.AckedEnvelopes()))
+					t.Errorf(
+						"%d messages of the old connection kept, %d acknowledged, want it heard while it lasts",
+						n,
+						len(s.AckedEnvelopes()),
+					)
 				}
 				advance(2 * time.Second)
 				if n := s.SocketCount(appID); n != 1 {
@@ -351,7 +355,14 @@ func TestSocket_URLHost(t *testing.T) {
 type socketURLTransport string
 
 func (address socketURLTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	answer := map[string]any{"ok": true, "url": string(address), "team_id": teamID, "user_id": botUserID, "bot_id": "B0LAN0Z90", "bot": map[string]string{"app_id": appID}}
+	answer := map[string]any{
+		"ok":      true,
+		"url":     string(address),
+		"team_id": teamID,
+		"user_id": botUserID,
+		"bot_id":  "B0LAN0Z90",
+		"bot":     map[string]string{"app_id": appID},
+	}
 	body, err := json.Marshal(answer)
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(body)), Request: r}, err
 }

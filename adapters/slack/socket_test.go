@@ -48,7 +48,18 @@ func newSocketSimulator(t *testing.T) (*simulator.Slack, *slack.Adapter) {
 		}
 	})
 	s.SetURL("http://slack.test")
-	s.AddApp(simulator.SlackApp{AppID: appID, TeamID: teamID, TeamName: "Example", BotUserID: botUserID, BotID: "B0LAN0Z90", Token: botToken, SigningSecret: signingSecret, AppToken: appToken})
+	s.AddApp(
+		simulator.SlackApp{
+			AppID:         appID,
+			TeamID:        teamID,
+			TeamName:      "Example",
+			BotUserID:     botUserID,
+			BotID:         "B0LAN0Z90",
+			Token:         botToken,
+			SigningSecret: signingSecret,
+			AppToken:      appToken,
+		},
+	)
 	s.AddUser(steve)
 	return s, &slack.Adapter{
 		APIURL: s.APIURL(), HTTP: &http.Client{Transport: &http.Transport{DialContext: w.dial, DisableKeepAlives: true}},
@@ -247,7 +258,12 @@ func TestSocket_LostAck(t *testing.T) {
 		advance(2 * time.Second)
 		s.DropAcks(false)
 		if d := <-done; len(d.Attempts) != 2 || !d.Accepted() || kept.texts() != "hello" || kept.attempts != 2 {
-			t.Errorf("kept %q of %d takes, %d attempts, want it twice, and kept once", kept.texts(), kept.attempts, len(d.Attempts))
+			t.Errorf(
+				"kept %q of %d takes, %d attempts, want it twice, and kept once",
+				kept.texts(),
+				kept.attempts,
+				len(d.Attempts),
+			)
 		}
 	})
 }
@@ -266,12 +282,19 @@ func TestSocket_CommandsAndButtons(t *testing.T) {
 			t.Errorf("%+v, %v", p, err)
 		}
 		ms := kept.messages()
-		if len(ms) != 2 || ms[0].Command == nil || ms[0].Command.Args != "WDJBMJ" || ms[0].Sender.ID != steve.Chat() || ms[0].Chat.Group || ms[0].UnprovenReason != "" ||
-			ms[1].Kind != adapters.Callback || ms[1].Action != "yes" {
+		if len(ms) != 2 || ms[0].Command == nil || ms[0].Command.Args != "WDJBMJ" || ms[0].Sender.ID != steve.Chat() ||
+			ms[0].Chat.Group ||
+			ms[0].UnprovenReason != "" ||
+			ms[1].Kind != adapters.Callback ||
+			ms[1].Action != "yes" {
 			t.Fatalf("%+v", ms)
 		}
 		// The address for answers is the pretend server's own, and takes them.
-		id, err := a.Send(t.Context(), socketEndpoint(), adapters.Reply{ID: "r1", To: ms[0].Sender.ID, Chat: ms[0].Chat, Text: "done"})
+		id, err := a.Send(
+			t.Context(),
+			socketEndpoint(),
+			adapters.Reply{ID: "r1", To: ms[0].Sender.ID, Chat: ms[0].Chat, Text: "done"},
+		)
 		if err != nil || !strings.HasPrefix(id, "ephemeral:") {
 			t.Errorf("answered as %q, %v", id, err)
 		}

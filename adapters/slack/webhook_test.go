@@ -89,7 +89,8 @@ func TestWebhook_Conversation(t *testing.T) {
 	if got, err := s.SendText(ctx, appID, steve, "1 < 2 & <!channel>"); err != nil || !got.Accepted() {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	if m := d.lastMessage(); m.Sender.ID != steve.Chat() || m.Text != "1 < 2 & <!channel>" || m.Chat.Group || m.UnprovenReason != "" {
+	if m := d.lastMessage(); m.Sender.ID != steve.Chat() || m.Text != "1 < 2 & <!channel>" || m.Chat.Group ||
+		m.UnprovenReason != "" {
 		t.Errorf("direct message: %+v", m)
 	}
 	answer("is <b> & so")
@@ -97,7 +98,9 @@ func TestWebhook_Conversation(t *testing.T) {
 	if got, err := s.SendCommand(ctx, appID, steve, "C1", "/claim", "WDJBMJ"); err != nil || got.Text != "One moment …" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if m := d.lastMessage(); m.Command == nil || *m.Command != (adapters.Command{Name: "claim", Args: "WDJBMJ"}) || m.Chat.Group || m.UnprovenReason != "" {
+	if m := d.lastMessage(); m.Command == nil || *m.Command != (adapters.Command{Name: "claim", Args: "WDJBMJ"}) ||
+		m.Chat.Group ||
+		m.UnprovenReason != "" {
 		t.Errorf("slash command: %+v", m)
 	}
 	answer("linked")
@@ -121,7 +124,8 @@ func TestWebhook_Conversation(t *testing.T) {
 		t.Errorf("%d messages, want 4, the mention once", len(d.messages))
 	}
 	direct := s.Replies(steve.Chat())
-	if len(direct) != 2 || direct[0].Text != "is <b> & so" || direct[0].Private || direct[1].Text != "linked" || !direct[1].Private {
+	if len(direct) != 2 || direct[0].Text != "is <b> & so" || direct[0].Private || direct[1].Text != "linked" ||
+		!direct[1].Private {
 		t.Errorf("Steve reads %+v", direct)
 	}
 	if room := s.Replies("C1"); len(room) != 1 || room[0].Text != "hello room" {
@@ -137,7 +141,9 @@ func TestWebhook_RedeliveredUntilStored(t *testing.T) {
 		t.Errorf("%+v, %v, kept %d, want the fourth attempt kept", got, err, len(d.messages))
 	}
 	d.failures = 1
-	if got, err := s.SendCommand(t.Context(), appID, steve, "", "/claim", "WDJBMJ"); err != nil || !strings.Contains(got.Text, "try again") || len(d.messages) != 1 {
+	if got, err := s.SendCommand(t.Context(), appID, steve, "", "/claim", "WDJBMJ"); err != nil ||
+		!strings.Contains(got.Text, "try again") ||
+		len(d.messages) != 1 {
 		t.Errorf("%+v, %v, want a word to try again", got, err)
 	}
 }

@@ -101,7 +101,11 @@ func (x *exchange) sendError() error {
 // The result is decoded from the recorded response, so that a field which the SDK cannot decode
 // does not make a call fail that has succeeded.
 func (a *Adapter) call(
-	ctx context.Context, ep adapters.Endpoint, timeout time.Duration, result any, method func(context.Context, *bot.Bot) error,
+	ctx context.Context,
+	ep adapters.Endpoint,
+	timeout time.Duration,
+	result any,
+	method func(context.Context, *bot.Bot) error,
 ) error {
 	tokens := ep.Current(adapters.BotToken)
 	if len(tokens) == 0 {

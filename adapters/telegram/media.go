@@ -55,7 +55,10 @@ const (
 func (m media) attachments() []adapters.Attachment {
 	var as []adapters.Attachment
 	if p, ok := largestPhoto(m.Photo); ok {
-		as = append(as, adapters.Attachment{Kind: "image", Ref: adapters.Sanitize(p.FileID, maxRef), MIME: "image/jpeg", Size: p.Size})
+		as = append(
+			as,
+			adapters.Attachment{Kind: "image", Ref: adapters.Sanitize(p.FileID, maxRef), MIME: "image/jpeg", Size: p.Size},
+		)
 	}
 	document := m.Document
 	if m.Animation != nil {
@@ -72,10 +75,20 @@ func (m media) attachments() []adapters.Attachment {
 		}
 	}
 	if l := m.Location; l != nil {
-		as = append(as, adapters.Attachment{Kind: "location", Ref: "geo:" + formatDegrees(l.Latitude) + "," + formatDegrees(l.Longitude)})
+		as = append(
+			as,
+			adapters.Attachment{Kind: "location", Ref: "geo:" + formatDegrees(l.Latitude) + "," + formatDegrees(l.Longitude)},
+		)
 	}
 	if c := m.Contact; c != nil {
-		as = append(as, adapters.Attachment{Kind: "contact", Ref: adapters.Sanitize("tel:"+c.Phone, maxRef), Name: fullName(c.FirstName, c.LastName)})
+		as = append(
+			as,
+			adapters.Attachment{
+				Kind: "contact",
+				Ref:  adapters.Sanitize("tel:"+c.Phone, maxRef),
+				Name: fullName(c.FirstName, c.LastName),
+			},
+		)
 	}
 	return as
 }

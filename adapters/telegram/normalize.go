@@ -110,7 +110,10 @@ func (m *message) normalizeUnserved(reason string, raw []byte, ep adapters.Endpo
 	out := m.baseMessage(ep)
 	out.Kind, out.UnprovenReason = adapters.Unsupported, reason
 	out.Key = messageKey(ep, "b", m.BusinessConnectionID, m.Chat.ID, m.ID, m.EditDate)
-	out.Chat = adapters.Chat{ID: adapters.Sanitize(reason+":"+m.BusinessConnectionID+":"+formatInt(m.Chat.ID), maxRef), Group: true}
+	out.Chat = adapters.Chat{
+		ID:    adapters.Sanitize(reason+":"+m.BusinessConnectionID+":"+formatInt(m.Chat.ID), maxRef),
+		Group: true,
+	}
 	return out
 }
 

@@ -25,7 +25,13 @@ func canRedeem(m adapters.Message) bool {
 // TestReceive_ProvenClaims checks that of all recorded claims only those typed by a person in a
 // private chat can redeem a code.
 func TestReceive_ProvenClaims(t *testing.T) {
-	good := map[string]bool{"claim": true, "claim_at_bot": true, "claim_upper_newline": true, "claim_alone": true, "start_deep_link": true}
+	good := map[string]bool{
+		"claim":               true,
+		"claim_at_bot":        true,
+		"claim_upper_newline": true,
+		"claim_alone":         true,
+		"start_deep_link":     true,
+	}
 	files, err := filepath.Glob("testdata/main/*.json")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)

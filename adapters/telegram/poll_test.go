@@ -187,7 +187,10 @@ func TestPoll_UpdateWithoutID(t *testing.T) {
 }
 
 func TestPoll_Faults(t *testing.T) {
-	conflict := simulator.Fault{Status: 409, Body: `{"ok":false,"error_code":409,"description":"Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"}`}
+	conflict := simulator.Fault{
+		Status: 409,
+		Body:   `{"ok":false,"error_code":409,"description":"Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"}`,
+	}
 	for name, c := range map[string]struct {
 		faults      []simulator.Fault
 		least, most time.Duration
@@ -330,7 +333,13 @@ func TestPoll_Cursor(t *testing.T) {
 // lower IDs that Telegram may choose after a week without updates.
 func TestPoll_UpdateIDsReset(t *testing.T) {
 	low := func(id int, text string) []byte {
-		return fmt.Appendf(nil, `{"update_id":%d,"message":{"message_id":%d,"from":{"id":712345678,"is_bot":false,"first_name":"Steve"},"chat":{"id":712345678,"type":"private"},"date":1763776800,"text":%q}}`, id, id, text)
+		return fmt.Appendf(
+			nil,
+			`{"update_id":%d,"message":{"message_id":%d,"from":{"id":712345678,"is_bot":false,"first_name":"Steve"},"chat":{"id":712345678,"type":"private"},"date":1763776800,"text":%q}}`,
+			id,
+			id,
+			text,
+		)
 	}
 	t.Run("OpenClaw #80653: while it polls", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

@@ -68,7 +68,10 @@ func readBody(r *http.Request) (body []byte, whole bool, err error) {
 	if r.ContentLength > maxUpdateSize {
 		return nil, false, adapters.ErrTooLarge
 	}
-	first := &http.Request{Body: io.NopCloser(io.LimitReader(r.Body, maxBody)), ContentLength: min(r.ContentLength, maxBody)}
+	first := &http.Request{
+		Body:          io.NopCloser(io.LimitReader(r.Body, maxBody)),
+		ContentLength: min(r.ContentLength, maxBody),
+	}
 	if body, err = adapters.ReadBody(first, maxBody); err != nil || len(body) < maxBody {
 		return body, true, err
 	}

@@ -53,7 +53,11 @@ func sendParams(reply adapters.Reply) (*bot.SendMessageParams, error) {
 	if err != nil || formatInt(chat) != id {
 		return nil, newSendError(adapters.Refused, "", errors.New("not the ID of a Telegram chat"))
 	}
-	p := &bot.SendMessageParams{ChatID: chat, Text: reply.Text, LinkPreviewOptions: &models.LinkPreviewOptions{IsDisabled: bot.True()}}
+	p := &bot.SendMessageParams{
+		ChatID:             chat,
+		Text:               reply.Text,
+		LinkPreviewOptions: &models.LinkPreviewOptions{IsDisabled: bot.True()},
+	}
 	thread, err := strconv.Atoi(reply.Chat.Thread)
 	if err == nil && (thread != generalTopicID || !reply.Chat.Group) {
 		p.MessageThreadID = thread

@@ -84,7 +84,8 @@ func TestSend_AnswersCallbackQuery(t *testing.T) {
 				if len(server.Replies("712345678")) != 1 {
 					t.Error("the reply was not sent")
 				}
-				if calls := server.Calls(botUsername, "answerCallbackQuery"); fault == nil && (len(calls) != 1 || calls[0]["callback_query_id"] != place.ReplyToken) {
+				if calls := server.Calls(botUsername, "answerCallbackQuery"); fault == nil &&
+					(len(calls) != 1 || calls[0]["callback_query_id"] != place.ReplyToken) {
 					t.Errorf("answerCallbackQuery calls = %v", calls)
 				}
 			})
@@ -94,7 +95,13 @@ func TestSend_AnswersCallbackQuery(t *testing.T) {
 
 func TestSend_GroupMigrated(t *testing.T) {
 	server, a := newSimulator(t)
-	server.Arm("sendMessage", simulator.Fault{Status: 400, Body: `{"ok":false,"error_code":400,"description":"Bad Request: group chat was upgraded to a supergroup chat","parameters":{"migrate_to_chat_id":-1004503599627370}}`})
+	server.Arm(
+		"sendMessage",
+		simulator.Fault{
+			Status: 400,
+			Body:   `{"ok":false,"error_code":400,"description":"Bad Request: group chat was upgraded to a supergroup chat","parameters":{"migrate_to_chat_id":-1004503599627370}}`,
+		},
+	)
 	_, err := a.Send(t.Context(), endpoint(), adapters.Reply{Chat: adapters.Chat{ID: "-4012345", Group: true}, Text: "hi"})
 	se := asSendError(t, err)
 	if se.Reason != adapters.Moved || se.NewChatID != "-1004503599627370" || !se.Retryable() {
@@ -149,7 +156,8 @@ func TestSend_Unreachable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
 			_, err := a.Send(t.Context(), endpoint(), adapters.Reply{To: "7", Text: "hello"})
-			if se := asSendError(t, err); se.Reason != adapters.Unreachable || strings.Contains(err.Error(), token) || strings.Contains(err.Error(), "://") {
+			if se := asSendError(t, err); se.Reason != adapters.Unreachable || strings.Contains(err.Error(), token) ||
+				strings.Contains(err.Error(), "://") {
 				t.Errorf("Send = %v after %v, want unreachable", err, time.Since(start))
 			}
 		})

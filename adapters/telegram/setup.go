@@ -33,7 +33,11 @@ func (a *Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.End
 		return ep, newSetupError(err, ep)
 	}
 	if !me.IsBot || me.ID == 0 || me.Username == "" {
-		return ep, &adapters.SetupError{Reason: adapters.Refused, Field: adapters.BotToken, Message: "This token does not belong to a bot."}
+		return ep, &adapters.SetupError{
+			Reason:  adapters.Refused,
+			Field:   adapters.BotToken,
+			Message: "This token does not belong to a bot.",
+		}
 	}
 	ep.Address = formatInt(me.ID)
 	settings := map[string]string{}

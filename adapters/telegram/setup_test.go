@@ -35,7 +35,8 @@ func TestCheck_SetsBotDetails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Address != "424242" || got.Settings[adapters.BotUsername] != botUsername || got.Settings[adapters.Warning] != "kept" {
+	if got.Address != "424242" || got.Settings[adapters.BotUsername] != botUsername ||
+		got.Settings[adapters.Warning] != "kept" {
 		t.Errorf("address %q, settings %v", got.Address, got.Settings)
 	}
 	if ep.Settings[adapters.BotUsername] != "" {
@@ -55,7 +56,8 @@ func TestCheck_MalformedToken(t *testing.T) {
 			ep.Credentials = adapters.Credentials{adapters.BotToken: bad}
 			_, err := a.Check(t.Context(), ep)
 			se := asSetupError(t, err)
-			if se.Reason != adapters.Refused || se.Field != adapters.BotToken || se.Retryable() || bad != "" && strings.Contains(err.Error(), bad) {
+			if se.Reason != adapters.Refused || se.Field != adapters.BotToken || se.Retryable() ||
+				bad != "" && strings.Contains(err.Error(), bad) {
 				t.Errorf("%v in field %q", err, se.Field)
 			}
 		})
@@ -100,12 +102,14 @@ func TestConnectAndDisconnect(t *testing.T) {
 		}
 	}
 	for _, call := range server.Calls(botUsername, "setWebhook") {
-		if call["drop_pending_updates"] != "" || call["max_connections"] != "40" || call["allowed_updates"] != `["message","edited_message","callback_query","my_chat_member"]` {
+		if call["drop_pending_updates"] != "" || call["max_connections"] != "40" ||
+			call["allowed_updates"] != `["message","edited_message","callback_query","my_chat_member"]` {
 			t.Errorf("setWebhook with %v", call)
 		}
 	}
 	var commands []struct{ Command string }
-	if err := json.Unmarshal(server.Commands(botUsername), &commands); err != nil || len(commands) != 5 || commands[0].Command != "claim" {
+	if err := json.Unmarshal(server.Commands(botUsername), &commands); err != nil || len(commands) != 5 ||
+		commands[0].Command != "claim" {
 		t.Errorf("commands %s", server.Commands(botUsername))
 	}
 	if scope := server.Calls(botUsername, "setMyCommands")[0]["scope"]; scope != `{"type":"all_private_chats"}` {
@@ -155,15 +159,23 @@ func TestConnect_Faults(t *testing.T) {
 		server, a := newSimulator(t)
 		ep := webhookEndpoint()
 		ep.Credentials = adapters.Credentials{adapters.BotToken: token}
-		if se := asSetupError(t, a.Connect(t.Context(), ep)); se.Reason != adapters.Refused || len(server.Calls(botUsername, "setWebhook")) != 0 {
+		if se := asSetupError(t, a.Connect(t.Context(), ep)); se.Reason != adapters.Refused ||
+			len(server.Calls(botUsername, "setWebhook")) != 0 {
 			t.Errorf("%v", se)
 		}
 	})
 	t.Run("TelegramsOwnReason", func(t *testing.T) {
 		server, a := newSimulator(t)
-		server.Arm("setWebhook", simulator.Fault{Status: 400, Body: `{"ok":false,"error_code":400,"description":"Bad Request: bad webhook: Failed to resolve host; token ` + token + `, secret ` + secret + `"}`})
+		server.Arm(
+			"setWebhook",
+			simulator.Fault{
+				Status: 400,
+				Body:   `{"ok":false,"error_code":400,"description":"Bad Request: bad webhook: Failed to resolve host; token ` + token + `, secret ` + secret + `"}`,
+			},
+		)
 		se := asSetupError(t, a.Connect(t.Context(), webhookEndpoint()))
-		if se.Reason != adapters.Refused || !strings.HasPrefix(se.Message, "Bad Request: bad webhook: Failed to resolve host") {
+		if se.Reason != adapters.Refused ||
+			!strings.HasPrefix(se.Message, "Bad Request: bad webhook: Failed to resolve host") {
 			t.Errorf("%v; want Telegram's reason", se)
 		}
 		if strings.Contains(se.Error()+se.Err.Error(), token) || strings.Contains(se.Error()+se.Err.Error(), secret) {
@@ -172,7 +184,13 @@ func TestConnect_Faults(t *testing.T) {
 	})
 	t.Run("TooOften", func(t *testing.T) {
 		server, a := newSimulator(t)
-		server.Arm("setWebhook", simulator.Fault{Status: 429, Body: `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 1","parameters":{"retry_after":1}}`})
+		server.Arm(
+			"setWebhook",
+			simulator.Fault{
+				Status: 429,
+				Body:   `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 1","parameters":{"retry_after":1}}`,
+			},
+		)
 		if se := asSetupError(t, a.Connect(t.Context(), webhookEndpoint())); !se.Retryable() {
 			t.Errorf("%v; want one that passes", se)
 		}

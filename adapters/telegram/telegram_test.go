@@ -27,8 +27,12 @@ var steve = simulator.TelegramUser{ID: 712345678, FirstName: "Steve", Username: 
 func endpoint() adapters.Endpoint {
 	return adapters.Endpoint{
 		ID: "ep1", Channel: adapters.Telegram, Mode: adapters.Webhook, Address: "424242",
-		Settings:    map[string]string{adapters.BotUsername: botUsername},
-		Credentials: adapters.Credentials{adapters.BotToken: token, adapters.WebhookSecret: secret, adapters.WebhookSecret + "_old": "hook-secret_0"},
+		Settings: map[string]string{adapters.BotUsername: botUsername},
+		Credentials: adapters.Credentials{
+			adapters.BotToken:               token,
+			adapters.WebhookSecret:          secret,
+			adapters.WebhookSecret + "_old": "hook-secret_0",
+		},
 	}
 }
 
@@ -59,12 +63,19 @@ func newSimulator(t *testing.T) (*simulator.Telegram, *telegram.Adapter) {
 	server := simulator.NewTelegram()
 	t.Cleanup(server.Close)
 	server.AddBot(token, botUsername)
-	return server, &telegram.Adapter{HTTP: &http.Client{Transport: handlerTransport{server}}, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	return server, &telegram.Adapter{
+		HTTP: &http.Client{Transport: handlerTransport{server}},
+		Log:  slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
 }
 
 func requestWithSecrets(secrets ...string) func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
 	return func(_ adapters.Endpoint, _ string, body []byte) *http.Request {
-		r := httptest.NewRequest(http.MethodPost, "https://gateway.example/hooks/telegram/i1", strings.NewReader(string(body)))
+		r := httptest.NewRequest(
+			http.MethodPost,
+			"https://gateway.example/hooks/telegram/i1",
+			strings.NewReader(string(body)),
+		)
 		for _, s := range secrets {
 			r.Header.Add("X-Telegram-Bot-Api-Secret-Token", s)
 		}
@@ -116,26 +127,60 @@ func TestAdapter(t *testing.T) {
 		},
 		Faults: map[string]adaptertest.Fault{
 			"throttled": {
-				Arm:    respond(429, `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 30","parameters":{"retry_after":30}}`),
+				Arm: respond(
+					429,
+					`{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 30","parameters":{"retry_after":30}}`,
+				),
 				Reason: adapters.Throttled, RetryAfter: 30 * time.Second,
 			},
 			"throttled by proxy": {
 				Arm:    arm(simulator.Fault{Status: 429, Body: "slow down", Header: http.Header{"Retry-After": {"7"}}}),
 				Reason: adapters.Throttled, RetryAfter: 7 * time.Second,
 			},
-			"blocked":        {Arm: respond(403, `{"ok":false,"error_code":403,"description":"Forbidden: bot was blocked by the user"}`), Reason: adapters.Blocked},
-			"no such chat":   {Arm: respond(400, `{"ok":false,"error_code":400,"description":"Bad Request: chat not found"}`), Reason: adapters.Refused},
-			"quotes us":      {Arm: respond(400, `{"ok":false,"error_code":400,"description":"Bad Request: hello `+token+`"}`), Reason: adapters.Refused},
-			"moved":          {Arm: respond(400, `{"ok":false,"error_code":400,"description":"Bad Request: group chat was upgraded to a supergroup chat","parameters":{"migrate_to_chat_id":-1002012345678}}`), Reason: adapters.Moved},
-			"bad token":      {Arm: respond(401, `{"ok":false,"error_code":401,"description":"Unauthorized"}`), Reason: adapters.BadSecret},
-			"no such token":  {Arm: respond(404, `{"ok":false,"error_code":404,"description":"Not Found"}`), Reason: adapters.BadSecret},
-			"server error":   {Arm: respond(500, `{"ok":false,"error_code":500,"description":"Internal Server Error"}`), Reason: adapters.Unreachable},
-			"bad gateway":    {Arm: respond(502, "<html><h1>502 Bad Gateway</h1>hello</html>"), Reason: adapters.Unreachable},
-			"redirect":       {Arm: arm(simulator.Fault{Status: 307, Header: http.Header{"Location": {"/elsewhere"}}}), Reason: adapters.Unreachable},
+			"blocked": {
+				Arm:    respond(403, `{"ok":false,"error_code":403,"description":"Forbidden: bot was blocked by the user"}`),
+				Reason: adapters.Blocked,
+			},
+			"no such chat": {
+				Arm:    respond(400, `{"ok":false,"error_code":400,"description":"Bad Request: chat not found"}`),
+				Reason: adapters.Refused,
+			},
+			"quotes us": {
+				Arm:    respond(400, `{"ok":false,"error_code":400,"description":"Bad Request: hello `+token+`"}`),
+				Reason: adapters.Refused,
+			},
+			"moved": {
+				Arm: respond(
+					400,
+					`{"ok":false,"error_code":400,"description":"Bad Request: group chat was upgraded to a supergroup chat","parameters":{"migrate_to_chat_id":-1002012345678}}`,
+				),
+				Reason: adapters.Moved,
+			},
+			"bad token": {
+				Arm:    respond(401, `{"ok":false,"error_code":401,"description":"Unauthorized"}`),
+				Reason: adapters.BadSecret,
+			},
+			"no such token": {
+				Arm:    respond(404, `{"ok":false,"error_code":404,"description":"Not Found"}`),
+				Reason: adapters.BadSecret,
+			},
+			"server error": {
+				Arm:    respond(500, `{"ok":false,"error_code":500,"description":"Internal Server Error"}`),
+				Reason: adapters.Unreachable,
+			},
+			"bad gateway": {Arm: respond(502, "<html><h1>502 Bad Gateway</h1>hello</html>"), Reason: adapters.Unreachable},
+			"redirect": {
+				Arm:    arm(simulator.Fault{Status: 307, Header: http.Header{"Location": {"/elsewhere"}}}),
+				Reason: adapters.Unreachable,
+			},
 			"half an answer": {Arm: respond(200, `{"ok":true,"result":{"mess`), Reason: adapters.Ambiguous},
 			"not the API":    {Arm: respond(200, "<html>Welcome</html>"), Reason: adapters.Ambiguous},
-			"no answer":      {Arm: arm(simulator.Fault{Hang: true}), Reason: adapters.Ambiguous, Timeout: 100 * time.Millisecond},
-			"cut off":        {Arm: arm(simulator.Fault{Cut: true}), Reason: adapters.Ambiguous},
+			"no answer": {
+				Arm:     arm(simulator.Fault{Hang: true}),
+				Reason:  adapters.Ambiguous,
+				Timeout: 100 * time.Millisecond,
+			},
+			"cut off": {Arm: arm(simulator.Fault{Cut: true}), Reason: adapters.Ambiguous},
 		},
 	})
 }
@@ -159,12 +204,18 @@ func TestReceive_SecretCheckedBeforeBody(t *testing.T) {
 // TestReceive_LargeUpdate checks that an update which is too large to store whole is accepted,
 // because otherwise Telegram would hold back later updates of the chat.
 func TestReceive_LargeUpdate(t *testing.T) {
-	big := []byte(`{"update_id":731000001,"message":{"message_id":1,"chat":{"id":1,"type":"private"},"text":"` + strings.Repeat("m", 1<<20) + `"}}`)
+	big := []byte(
+		`{"update_id":731000001,"message":{"message_id":1,"chat":{"id":1,"type":"private"},"text":"` + strings.Repeat(
+			"m",
+			1<<20,
+		) + `"}}`,
+	)
 	in, err := new(telegram.Adapter).Receive(requestWithSecrets(secret)(endpoint(), "", big), endpoint(), "")
 	if err != nil || len(in.Messages) != 1 {
 		t.Fatalf("%v, %d messages", err, len(in.Messages))
 	}
-	if m := in.Messages[0]; m.Kind != adapters.Undecodable || len(m.Raw) != 512<<10 || !strings.Contains(m.Key, ":x:731000001:") {
+	if m := in.Messages[0]; m.Kind != adapters.Undecodable || len(m.Raw) != 512<<10 ||
+		!strings.Contains(m.Key, ":x:731000001:") {
 		t.Errorf("%s, %d bytes, key %q", m.Kind, len(m.Raw), m.Key)
 	}
 }
@@ -213,7 +264,9 @@ type failingReader struct{}
 func (failingReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 func TestAck_NoBody(t *testing.T) {
-	in, err := new(telegram.Adapter).Receive(requestWithSecrets(secret)(endpoint(), "", []byte(`{"update_id":1}`)), endpoint(), "")
+	in, err := new(
+		telegram.Adapter,
+	).Receive(requestWithSecrets(secret)(endpoint(), "", []byte(`{"update_id":1}`)), endpoint(), "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,12 @@ func FuzzUpdates(f *testing.F) {
 			f.Add([]byte(answer), cursor)
 		}
 	}
-	ep := adapters.Endpoint{ID: "e1", Channel: adapters.Telegram, Address: "424242", Credentials: adapters.Credentials{adapters.BotToken: "424242:token"}}
+	ep := adapters.Endpoint{
+		ID:          "e1",
+		Channel:     adapters.Telegram,
+		Address:     "424242",
+		Credentials: adapters.Credentials{adapters.BotToken: "424242:token"},
+	}
 	now := time.Unix(1_764_000_000, 0)
 	f.Fuzz(func(t *testing.T, answer []byte, cursor string) {
 		var said response
@@ -38,7 +43,8 @@ func FuzzUpdates(f *testing.F) {
 		if at.offset(now) < 0 || next.offset(now) < 0 {
 			t.Errorf("asked from %d, and then from %d", at.offset(now), next.offset(now))
 		}
-		if kept := parsePosition(next.String(), ep); kept.next != next.next || !kept.at.Equal(next.at) || kept.tokenHash != next.tokenHash {
+		if kept := parsePosition(next.String(), ep); kept.next != next.next || !kept.at.Equal(next.at) ||
+			kept.tokenHash != next.tokenHash {
 			t.Errorf("%+v is kept as %+v", next, kept)
 		}
 	})

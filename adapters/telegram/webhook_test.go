@@ -61,7 +61,8 @@ func TestWebhook_StoreOutage(t *testing.T) {
 		if _, err := server.WaitDelivered(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
-		if h.store.joinedTexts() != "a b c d" || h.statuses[http.StatusServiceUnavailable] != 3 || h.statuses[http.StatusForbidden] != 0 {
+		if h.store.joinedTexts() != "a b c d" || h.statuses[http.StatusServiceUnavailable] != 3 ||
+			h.statuses[http.StatusForbidden] != 0 {
 			t.Errorf("kept %q, answered %v", h.store.joinedTexts(), h.statuses)
 		}
 		if waited := time.Since(start); waited != 15*time.Second {
@@ -74,15 +75,17 @@ func TestWebhook_UpdateKinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, a := newSimulator(t)
 		s := &recorder{}
-		server.WebhookClient = &http.Client{Transport: handlerTransport{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			in, err := a.Receive(r, webhookEndpoint(), "")
-			if err != nil {
-				w.WriteHeader(http.StatusForbidden)
-				return
-			}
-			s.add(in.Messages...)
-			in.Ack(w, nil)
-		})}}
+		server.WebhookClient = &http.Client{
+			Transport: handlerTransport{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				in, err := a.Receive(r, webhookEndpoint(), "")
+				if err != nil {
+					w.WriteHeader(http.StatusForbidden)
+					return
+				}
+				s.add(in.Messages...)
+				in.Ack(w, nil)
+			})},
+		}
 		if err := a.Connect(t.Context(), webhookEndpoint()); err != nil {
 			t.Fatal(err)
 		}

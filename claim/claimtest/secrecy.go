@@ -32,7 +32,8 @@ func testOtherIdentity(t *testing.T, store Harness) {
 		t.Errorf("unknown code: %+v", got)
 	}
 	mustPut(t, p, stranger, differentCode(code))
-	if got := mustCheck(t, p, stranger, code, newID()); got.Result != claim.Wrong || got.OtherIdentityID != owner.IdentityID {
+	if got := mustCheck(t, p, stranger, code, newID()); got.Result != claim.Wrong ||
+		got.OtherIdentityID != owner.IdentityID {
 		t.Errorf("a stranger with another code: %+v", got)
 	}
 	stranger.Channel = "sms"
@@ -45,12 +46,14 @@ func testOtherIdentityTenantWide(t *testing.T, store Harness) {
 	p, owner, code := store.WithKeys(testKey(1)), newTarget(), claim.NewCode()
 	owner.InstanceID = ""
 	mustPut(t, p, owner, code)
-	if got, err := p.Check(t.Context(), owner, newID(), code, newID()); err != nil || got.Result != claim.Match || got.OtherIdentityID != "" {
+	if got, err := p.Check(t.Context(), owner, newID(), code, newID()); err != nil || got.Result != claim.Match ||
+		got.OtherIdentityID != "" {
 		t.Errorf("the owner in any instance: %+v, %v", got, err)
 	}
 	stranger := newTarget()
 	stranger.TenantID = owner.TenantID
-	if got := mustCheck(t, p, stranger, code, newID()); got.OtherIdentityID != owner.IdentityID || got.OtherGen != owner.Gen {
+	if got := mustCheck(t, p, stranger, code, newID()); got.OtherIdentityID != owner.IdentityID ||
+		got.OtherGen != owner.Gen {
 		t.Errorf("a stranger of the tenant: %+v", got)
 	}
 	stranger.TenantID = newID()

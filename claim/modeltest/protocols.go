@@ -98,26 +98,34 @@ var implementedProtocol = protocol{name: "check, fence, lost", fenced: true, ste
 }}
 
 // lostAsWrong is implementedProtocol, except that a missing code counts as wrong.
-var lostAsWrong = protocol{name: "check, fence", fenced: true, steps: replaceStep(implementedProtocol.steps, "commit", func(w *modelState, i int) nextStep {
-	m := &w.messages[i]
-	if (m.result == vMissing || m.result == vStale) && !m.lastRow.redeemedByMessage && !m.lastRow.verified {
-		m.reply = declined
-		return finish
-	}
-	return implementedProtocol.steps[3].run(w, i)
-})}
+var lostAsWrong = protocol{
+	name:   "check, fence",
+	fenced: true,
+	steps: replaceStep(implementedProtocol.steps, "commit", func(w *modelState, i int) nextStep {
+		m := &w.messages[i]
+		if (m.result == vMissing || m.result == vStale) && !m.lastRow.redeemedByMessage && !m.lastRow.verified {
+			m.reply = declined
+			return finish
+		}
+		return implementedProtocol.steps[3].run(w, i)
+	}),
+}
 
 // grantWithoutFence is implementedProtocol, except that the commit grants without checking the
 // row.
-var grantWithoutFence = protocol{name: "check, grant whatever the row says", fenced: true, steps: replaceStep(implementedProtocol.steps, "commit", func(w *modelState, i int) nextStep {
-	m := &w.messages[i]
-	if m.result == vMatch && m.lastRow.live && !m.lastRow.redeemedByMessage && !m.lastRow.verified {
-		w.used, w.verified = int8(i+1), true
-		w.recordGrant(i)
-		return advance
-	}
-	return implementedProtocol.steps[3].run(w, i)
-})}
+var grantWithoutFence = protocol{
+	name:   "check, grant whatever the row says",
+	fenced: true,
+	steps: replaceStep(implementedProtocol.steps, "commit", func(w *modelState, i int) nextStep {
+		m := &w.messages[i]
+		if m.result == vMatch && m.lastRow.live && !m.lastRow.redeemedByMessage && !m.lastRow.verified {
+			w.used, w.verified = int8(i+1), true
+			w.recordGrant(i)
+			return advance
+		}
+		return implementedProtocol.steps[3].run(w, i)
+	}),
+}
 
 // deleteThenGrant deletes the code from Redis, then updates the database.
 var deleteThenGrant = protocol{name: "GETDEL, UPDATE", steps: []modelStep{

@@ -29,7 +29,14 @@ type origin struct {
 }
 
 func newSearch(o protocol, b bounds) *stateSearch {
-	return &stateSearch{protocol: o, bounds: b, origins: map[modelState]origin{{}: {}}, frontier: []modelState{{}}, violations: map[violation]modelState{}, interruptedSteps: map[string]bool{}}
+	return &stateSearch{
+		protocol:         o,
+		bounds:           b,
+		origins:          map[modelState]origin{{}: {}},
+		frontier:         []modelState{{}},
+		violations:       map[violation]modelState{},
+		interruptedSteps: map[string]bool{},
+	}
 }
 
 // run explores all reachable states, or stops once the violation until is found.

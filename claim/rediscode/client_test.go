@@ -24,7 +24,8 @@ func TestNewClient(t *testing.T) {
 		}
 		defer client.Close()
 		o := client.(*redis.Client).Options()
-		if o.MaxRetries != 0 || !o.ContextTimeoutEnabled || o.ReadTimeout != stepTimeout || o.WriteTimeout != stepTimeout || o.DialTimeout != stepTimeout {
+		if o.MaxRetries != 0 || !o.ContextTimeoutEnabled || o.ReadTimeout != stepTimeout || o.WriteTimeout != stepTimeout ||
+			o.DialTimeout != stepTimeout {
 			t.Errorf("%s: limits not applied: %d retries, read timeout %v", url, o.MaxRetries, o.ReadTimeout)
 		}
 		if secure := strings.HasPrefix(url, "rediss"); secure != (o.TLSConfig != nil) {

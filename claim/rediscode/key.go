@@ -41,7 +41,16 @@ func (p *Store) deriveKeys() ([]derivedKey, error) {
 // codeHash returns the hash stored in place of code. It is valid only for s, on its channel and
 // instance, and for its generation.
 func (k derivedKey) codeHash(s claim.Target, code string) []byte {
-	return mac(k.hashSecret, "claim/v1", s.InstanceID, s.Channel, s.ExternalID, s.IdentityID, strconv.FormatInt(s.Gen, 10), code)
+	return mac(
+		k.hashSecret,
+		"claim/v1",
+		s.InstanceID,
+		s.Channel,
+		s.ExternalID,
+		s.IdentityID,
+		strconv.FormatInt(s.Gen, 10),
+		code,
+	)
 }
 
 // indexKey returns the key of the index entry of code.

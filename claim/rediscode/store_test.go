@@ -125,7 +125,14 @@ func TestStore_KeyLayout(t *testing.T) {
 	client := newMemoryClient(server)
 	t.Cleanup(func() { client.Close() })
 	p := &Store{Redis: client, Keys: staticKeys(bytes.Repeat([]byte{1}, 32))}
-	s := claim.Target{TenantID: "t", InstanceID: "i", Channel: "telegram", ExternalID: "12345", IdentityID: "0195a0b4", Gen: 3}
+	s := claim.Target{
+		TenantID:   "t",
+		InstanceID: "i",
+		Channel:    "telegram",
+		ExternalID: "12345",
+		IdentityID: "0195a0b4",
+		Gen:        3,
+	}
 	if err := p.Put(t.Context(), s, "WDJBMJ"); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +142,8 @@ func TestStore_KeyLayout(t *testing.T) {
 	const codeKeyName = "hg:{c:0195a0b4}:claim"
 	const indexKeyName = "hg:cx:fYXBnNVPsRMLOFUpCCrF_w"
 	fields, err := client.HGetAll(context.Background(), codeKeyName).Result()
-	if err != nil || len(fields) != 4 || fields["g"] != "3" || fields["f"] != "1" || fields["s"] != "\nm1\n" || len(fields["m"]) != 32 {
+	if err != nil || len(fields) != 4 || fields["g"] != "3" || fields["f"] != "1" || fields["s"] != "\nm1\n" ||
+		len(fields["m"]) != 32 {
 		t.Errorf("fields = %q, %v", fields, err)
 	}
 	for _, key := range server.Keys() {

@@ -73,13 +73,22 @@ func TestImport_Examples(t *testing.T) {
 		var exported []string
 		for _, file := range []string{"testdata/import/customers.csv", "testdata/import/customers.jsonl"} {
 			b := open()
-			if out := b.mustRun("", "import", file, "--dry-run"); !strings.Contains(out, "nothing was changed: 2 lines: 2 customers created") {
+			if out := b.mustRun("", "import", file, "--dry-run"); !strings.Contains(
+				out,
+				"nothing was changed: 2 lines: 2 customers created",
+			) {
 				t.Fatal(out)
 			}
-			if out := b.mustRun("", "import", file); !strings.HasPrefix(out, "2 lines: 2 customers created, 0 updated, 4 identities linked") {
+			if out := b.mustRun("", "import", file); !strings.HasPrefix(
+				out,
+				"2 lines: 2 customers created, 0 updated, 4 identities linked",
+			) {
 				t.Fatal(out)
 			}
-			if out := b.mustRun("", "import", file); !strings.HasPrefix(out, "2 lines: 0 customers created, 0 updated, 0 identities linked, 2 lines unchanged") {
+			if out := b.mustRun("", "import", file); !strings.HasPrefix(
+				out,
+				"2 lines: 0 customers created, 0 updated, 0 identities linked, 2 lines unchanged",
+			) {
 				t.Fatal(out)
 			}
 			exported = append(exported, stripIDs(b.mustRun("", "export")))

@@ -113,7 +113,10 @@ func (s *fakeNetwork) client(allowPrivate bool) *http.Client {
 
 // redirectDials makes c use dial, and connects it to the server where a connection would have been
 // made.
-func (s *fakeNetwork) redirectDials(c *http.Client, dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Client {
+func (s *fakeNetwork) redirectDials(
+	c *http.Client,
+	dial func(ctx context.Context, network, address string) (net.Conn, error),
+) *http.Client {
 	tr := c.Transport.(*http.Transport)
 	tr.TLSClientConfig = s.server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	tr.TLSClientConfig.ServerName = "example.com"
@@ -258,7 +261,8 @@ func TestClient_RejectsPrivateAddresses(t *testing.T) {
 		for range 4 {
 			_, _ = s.post(c, "https://rebinding.example.com/events")
 		}
-		if status, err := s.post(c, "https://redirecting.example.com/events"); err != nil || status != http.StatusTemporaryRedirect {
+		if status, err := s.post(c, "https://redirecting.example.com/events"); err != nil ||
+			status != http.StatusTemporaryRedirect {
 			t.Errorf("%s: redirect: %d %v", address, status, err)
 		}
 		if wrong := s.privateDials(); len(wrong) > 0 {
@@ -271,7 +275,12 @@ func TestClient_RejectsPrivateAddresses(t *testing.T) {
 	if rejected < len(privateAddrs)*2 {
 		t.Errorf("%d calls, %d rejected as private", calls, rejected)
 	}
-	t.Logf("%d addresses, %d calls, none dialed a private address, %d rejected as private", len(privateAddrs), calls, rejected)
+	t.Logf(
+		"%d addresses, %d calls, none dialed a private address, %d rejected as private",
+		len(privateAddrs),
+		calls,
+		rejected,
+	)
 }
 
 // TestClient_AllowsPublicAddresses checks that public addresses are called.
@@ -374,15 +383,21 @@ func TestClient_CheckBeforeDialControl(t *testing.T) {
 		return []string{"127.0.0.1"}
 	})
 	resolver := &net.Resolver{PreferGo: true, Dial: s.dialResolver}
-	d := &net.Dialer{Resolver: resolver, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error { return s.recordDial(address) }}
-	naive := s.redirectDials(newClient(&net.Dialer{}, true), func(ctx context.Context, network, address string) (net.Conn, error) {
-		host, _, _ := net.SplitHostPort(address)
-		found, err := resolver.LookupNetIP(ctx, "ip4", host)
-		if err != nil || !gateway.IsPublicAddr(found[0]) {
-			return nil, ErrPrivateAddress
-		}
-		return d.DialContext(ctx, network, address)
-	})
+	d := &net.Dialer{
+		Resolver:       resolver,
+		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error { return s.recordDial(address) },
+	}
+	naive := s.redirectDials(
+		newClient(&net.Dialer{}, true),
+		func(ctx context.Context, network, address string) (net.Conn, error) {
+			host, _, _ := net.SplitHostPort(address)
+			found, err := resolver.LookupNetIP(ctx, "ip4", host)
+			if err != nil || !gateway.IsPublicAddr(found[0]) {
+				return nil, ErrPrivateAddress
+			}
+			return d.DialContext(ctx, network, address)
+		},
+	)
 	if _, err := s.post(naive, "https://rebinding.example.com/"); err != nil {
 		t.Fatal(err)
 	}

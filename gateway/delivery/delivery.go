@@ -138,7 +138,10 @@ func (p *Deliverer) deliverOne(ctx context.Context, l gateway.Lease, e gateway.E
 		r.Status = gateway.Delivered
 		s.Replies = replies
 	default:
-		r.Status, r.Error, r.Delay = gateway.Pending, adapters.Sanitize(err.Error(), maxErrorText), retryPolicy().Delay(e.Attempts, a.retryAfter)
+		r.Status, r.Error, r.Delay = gateway.Pending, adapters.Sanitize(
+			err.Error(),
+			maxErrorText,
+		), retryPolicy().Delay(e.Attempts, a.retryAfter)
 		s.Next, waits = p.Now().Add(r.Delay), true
 	}
 	if a.status == http.StatusGone {
@@ -148,9 +151,32 @@ func (p *Deliverer) deliverOne(ctx context.Context, l gateway.Lease, e gateway.E
 	}
 	s.DeliveryResults = []gateway.DeliveryResult{r}
 	p.Metrics.recordAttempt(a.status)
-	p.Log.InfoContext(ctx, "delivery", "id", e.ID, "instance", e.InstanceID, "message", e.MessageID, "type", e.Type, "outcome", r.Status,
-		"status", a.status, "attempt", e.Attempts+1, "replies", len(s.Replies), "error", r.Error,
-		"waited_ms", e.Age.Milliseconds(), "took_ms", p.Now().Sub(started).Milliseconds())
+	p.Log.InfoContext(
+		ctx,
+		"delivery",
+		"id",
+		e.ID,
+		"instance",
+		e.InstanceID,
+		"message",
+		e.MessageID,
+		"type",
+		e.Type,
+		"outcome",
+		r.Status,
+		"status",
+		a.status,
+		"attempt",
+		e.Attempts+1,
+		"replies",
+		len(s.Replies),
+		"error",
+		r.Error,
+		"waited_ms",
+		e.Age.Milliseconds(),
+		"took_ms",
+		p.Now().Sub(started).Milliseconds(),
+	)
 	return s, waits
 }
 
@@ -172,7 +198,10 @@ func (p *Deliverer) roundTrip(ctx context.Context, e gateway.Event) (response, [
 }
 
 // postSafely posts an event and parses the replies in the response. A panic becomes an error.
-func (p *Deliverer) postSafely(ctx context.Context, e gateway.Event) (a response, replies []gateway.OutboxRow, err error) {
+func (p *Deliverer) postSafely(
+	ctx context.Context,
+	e gateway.Event,
+) (a response, replies []gateway.OutboxRow, err error) {
 	defer gateway.RecoverInto(&err)
 	if a, err = p.post(ctx, e); err == nil {
 		replies = p.parseReplies(e, a.body)

@@ -66,15 +66,39 @@ func (s *fakeStore) results() (rs []gateway.DeliveryResult) {
 
 func newEvent(url, id, text string) gateway.Event {
 	return gateway.Event{
-		Delivery:  gateway.Delivery{ID: id, TenantID: "t", ConversationID: "c", InstanceID: "i", MessageID: "m" + id, Type: "message.received"},
+		Delivery: gateway.Delivery{
+			ID:             id,
+			TenantID:       "t",
+			ConversationID: "c",
+			InstanceID:     "i",
+			MessageID:      "m" + id,
+			Type:           "message.received",
+		},
 		CreatedAt: time.Now(), Channel: adapters.Telegram, AgentURL: url, Secrets: []string{currentSecret, previousSecret},
-		Message: adapters.Message{Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: "1"}, Chat: adapters.Chat{ID: "1"}},
-		Sender:  identity.Identity{ID: "id", CustomerID: "cu", RoleOverride: identity.RoleOwner, VerifiedAt: time.Now(), DisplayName: "Steve\r\nX-Evil: 1"},
+		Message: adapters.Message{
+			Kind:   adapters.Text,
+			Text:   text,
+			Sender: adapters.Sender{ID: "1"},
+			Chat:   adapters.Chat{ID: "1"},
+		},
+		Sender: identity.Identity{
+			ID:           "id",
+			CustomerID:   "cu",
+			RoleOverride: identity.RoleOwner,
+			VerifiedAt:   time.Now(),
+			DisplayName:  "Steve\r\nX-Evil: 1",
+		},
 	}
 }
 
 func newDeliverer(s *fakeStore) *Deliverer {
-	return &Deliverer{Store: s, Client: NewClient(true), Log: slog.New(slog.DiscardHandler), Now: time.Now, Wake: func(...gateway.QueueKind) {}}
+	return &Deliverer{
+		Store:  s,
+		Client: NewClient(true),
+		Log:    slog.New(slog.DiscardHandler),
+		Now:    time.Now,
+		Wake:   func(...gateway.QueueKind) {},
+	}
 }
 
 // verifySignature verifies a request as the Standard Webhooks specification describes it, without
@@ -126,7 +150,8 @@ func TestDeliverer_SignsEvents(t *testing.T) {
 		t.Errorf("replies = %q", texts)
 	}
 	sender := got["data"].(map[string]any)["sender"].(map[string]any)
-	if got["type"] != "message.received" || got["id"] != "msg_1" || sender["role"] != "owner" || sender["verified"] != true {
+	if got["type"] != "message.received" || got["id"] != "msg_1" || sender["role"] != "owner" ||
+		sender["verified"] != true {
 		t.Errorf("event = %v", got)
 	}
 }
@@ -175,7 +200,9 @@ func TestDeliverer_InvalidResponse(t *testing.T) {
 		"empty": "", "NotJSON": "<html>", "Null": "null", "Wrong": `{"replies":"x"}`, "Huge": strings.Repeat("x", maxResponse+10), "Array": "[]",
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
+			srv := httptest.NewServer(
+				http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }),
+			)
 			defer srv.Close()
 			s := &fakeStore{events: []gateway.Event{newEvent(srv.URL, "1", "a")}}
 			if err := newDeliverer(s).Run(t.Context(), gateway.Lease{}, testSlice); err != nil {
@@ -266,7 +293,8 @@ func TestDeliverer_Panic(t *testing.T) {
 		t.Fatal(err)
 	}
 	rs := s.results()
-	if len(rs) != 2 || rs[0].Status != gateway.Dead || rs[1].Status != gateway.Pending || rs[1].Delay <= 0 || rs[1].Error != "a fault of the gateway" {
+	if len(rs) != 2 || rs[0].Status != gateway.Dead || rs[1].Status != gateway.Pending || rs[1].Delay <= 0 ||
+		rs[1].Error != "a fault of the gateway" {
 		t.Errorf("results = %+v, want one dead and one pending", rs)
 	}
 	t.Logf("a day old: %s; a new one: %s, again in %s", rs[0].Status, rs[1].Status, rs[1].Delay.Round(time.Millisecond))

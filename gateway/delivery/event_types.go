@@ -17,7 +17,9 @@ type EventType struct {
 func EventTypes() []EventType {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	steve := eventSender{
-		IdentityID: stringOrNil("019b7cd5-60f6-7bb7-a5ab-5f33b2e37dd3"), ExternalID: "12345", DisplayName: stringOrNil("Steve"), Username: stringOrNil("steve"),
+		IdentityID: stringOrNil(
+			"019b7cd5-60f6-7bb7-a5ab-5f33b2e37dd3",
+		), ExternalID: "12345", DisplayName: stringOrNil("Steve"), Username: stringOrNil("steve"),
 		Verified: true, VerifiedAt: &at, Role: identity.Owner,
 		CustomerID: stringOrNil("019b7cd5-60f1-7b05-8a3f-ed3d3d2d7b7a"), CustomerEmail: stringOrNil("steve@example.com"),
 	}

@@ -26,7 +26,11 @@ func FuzzResponse(f *testing.F) {
 		f.Add([]byte(s), "sms")
 		f.Add([]byte(s), "slack")
 	}
-	all := map[adapters.Channel]adapters.Adapter{adapters.Telegram: &telegram.Adapter{}, adapters.SMS: sms.Adapter{Name: adapters.SMS}, adapters.Slack: &slack.Adapter{}}
+	all := map[adapters.Channel]adapters.Adapter{
+		adapters.Telegram: &telegram.Adapter{},
+		adapters.SMS:      sms.Adapter{Name: adapters.SMS},
+		adapters.Slack:    &slack.Adapter{},
+	}
 	p := &Deliverer{Adapters: all, Log: slog.New(slog.DiscardHandler)}
 	f.Fuzz(func(t *testing.T, body []byte, channel string) {
 		if len(body) > maxResponse {
@@ -39,14 +43,19 @@ func FuzzResponse(f *testing.F) {
 		total, ids := 0, map[string]bool{}
 		for _, r := range rows {
 			total += len(r.Text)
-			if r.TenantID != "t1" || r.ConversationID != "c1" || r.InstanceID != "i1" || r.Recipient != "steve" || r.Chat.ID != "here" || r.MessageID != "m1" || string(r.Channel) != channel || ids[r.ID] {
+			if r.TenantID != "t1" || r.ConversationID != "c1" || r.InstanceID != "i1" || r.Recipient != "steve" ||
+				r.Chat.ID != "here" ||
+				r.MessageID != "m1" ||
+				string(r.Channel) != channel ||
+				ids[r.ID] {
 				t.Fatalf("misdirected or repeated reply: %+v", r)
 			}
 			ids[r.ID] = true
 			if !utf8.ValidString(r.Text) || strings.ContainsRune(r.Text, 0) {
 				t.Errorf("cannot be stored: %q", r.Text)
 			}
-			if a := all[r.Channel]; a != nil && (a.Limits().Measure(r.Text) > a.Limits().MaxText || strings.TrimSpace(r.Text) == "") {
+			if a := all[r.Channel]; a != nil &&
+				(a.Limits().Measure(r.Text) > a.Limits().MaxText || strings.TrimSpace(r.Text) == "") {
 				t.Errorf("cannot be sent: %d units", a.Limits().Measure(r.Text))
 			}
 		}

@@ -17,13 +17,22 @@ import (
 // startPost starts the span of one attempt. The path and query of the agent URL are not recorded,
 // because they may be secret.
 func startPost(ctx context.Context, e gateway.Event) (context.Context, trace.Span) {
-	ctx, span := otel.Tracer("hydragate/gateway/delivery").Start(ctx, http.MethodPost, trace.WithSpanKind(trace.SpanKindClient))
+	ctx, span := otel.Tracer("hydragate/gateway/delivery").
+		Start(ctx, http.MethodPost, trace.WithSpanKind(trace.SpanKindClient))
 	if span.IsRecording() {
 		span.SetAttributes(
-			attribute.String("http.request.method", http.MethodPost), attribute.Int("http.request.resend_count", e.Attempts),
-			attribute.String("messaging.message.id", e.MessageID), attribute.String("messaging.message.conversation_id", e.ConversationID),
-			attribute.String("hydragate.delivery.id", e.ID), attribute.String("hydragate.event.type", e.Type),
-			attribute.String(gateway.TraceInstance, e.InstanceID), attribute.String(gateway.TraceChannel, string(e.Channel)))
+			attribute.String("http.request.method", http.MethodPost),
+			attribute.Int("http.request.resend_count", e.Attempts),
+			attribute.String(
+				"messaging.message.id",
+				e.MessageID,
+			),
+			attribute.String("messaging.message.conversation_id", e.ConversationID),
+			attribute.String("hydragate.delivery.id", e.ID),
+			attribute.String("hydragate.event.type", e.Type),
+			attribute.String(gateway.TraceInstance, e.InstanceID),
+			attribute.String(gateway.TraceChannel, string(e.Channel)),
+		)
 	}
 	return ctx, span
 }

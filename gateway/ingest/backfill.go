@@ -33,7 +33,12 @@ type Backfill struct {
 // the endpoint received since a time, oldest first, with the same Keys as Receive. It stops at the
 // first error of take. Its own errors are of type *adapters.SendError.
 type LogFetcher interface {
-	FetchLog(ctx context.Context, ep adapters.Endpoint, since time.Time, take func(ctx context.Context, batch []adapters.Message) error) error
+	FetchLog(
+		ctx context.Context,
+		ep adapters.Endpoint,
+		since time.Time,
+		take func(ctx context.Context, batch []adapters.Message) error,
+	) error
 }
 
 // A BackfillStore stores the times up to which logs have been searched. Times are by its own
@@ -146,7 +151,12 @@ func (f *Backfill) backfillEndpoint(ctx context.Context, t gateway.BackfillTask)
 
 // recordFailure schedules the retry: immediately if only this process ends. If the provider
 // rejected the credentials, the status of the endpoint shows it.
-func (f *Backfill) recordFailure(after, ctx context.Context, t gateway.BackfillTask, log *slog.Logger, err error) error {
+func (f *Backfill) recordFailure(
+	after, ctx context.Context,
+	t gateway.BackfillTask,
+	log *slog.Logger,
+	err error,
+) error {
 	ep := t.State.Endpoint
 	if ctx.Err() != nil {
 		return f.Store.FailBackfill(after, ep.TenantID, ep.ID, 0)
@@ -179,28 +189,38 @@ func (f *Backfill) fetchMissing(ctx context.Context, t gateway.BackfillTask) (fo
 	if err != nil {
 		return 0, 0, err
 	}
-	err = f.Adapters[ep.Channel].(LogFetcher).FetchLog(ctx, ep, t.FetchFrom(), func(ctx context.Context, ms []adapters.Message) error {
-		found += len(ms)
-		for batch := range slices.Chunk(ms, maxBatch) {
-			missing, err := f.selectMissing(ctx, ep, batch, erased)
-			if err != nil {
-				return err
+	err = f.Adapters[ep.Channel].(LogFetcher).FetchLog(
+		ctx,
+		ep,
+		t.FetchFrom(),
+		func(ctx context.Context, ms []adapters.Message) error {
+			found += len(ms)
+			for batch := range slices.Chunk(ms, maxBatch) {
+				missing, err := f.selectMissing(ctx, ep, batch, erased)
+				if err != nil {
+					return err
+				}
+				n, err := f.Inbox.AcceptBackfill(ctx, ep, missing)
+				stored += n
+				if err != nil {
+					return err
+				}
 			}
-			n, err := f.Inbox.AcceptBackfill(ctx, ep, missing)
-			stored += n
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+			return nil
+		},
+	)
 	f.Metrics.recordBackfilled(ep.Channel, stored)
 	return found, stored, err
 }
 
 // selectMissing returns the messages that are not stored, without those of senders who were erased
 // later.
-func (f *Backfill) selectMissing(ctx context.Context, ep adapters.Endpoint, ms []adapters.Message, erased gateway.ErasedFunc) ([]adapters.Message, error) {
+func (f *Backfill) selectMissing(
+	ctx context.Context,
+	ep adapters.Endpoint,
+	ms []adapters.Message,
+	erased gateway.ErasedFunc,
+) ([]adapters.Message, error) {
 	keys := make([]string, len(ms))
 	for i, m := range ms {
 		keys[i] = m.Key

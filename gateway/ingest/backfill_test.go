@@ -44,7 +44,12 @@ func (l *fakeBackfillStore) ScheduleBackfills(context.Context, []adapters.Channe
 	return nil
 }
 
-func (l *fakeBackfillStore) MissingKeys(_ context.Context, _, _ string, _ adapters.Channel, keys []string) ([]string, error) {
+func (l *fakeBackfillStore) MissingKeys(
+	_ context.Context,
+	_, _ string,
+	_ adapters.Channel,
+	keys []string,
+) ([]string, error) {
 	return slices.DeleteFunc(slices.Clone(keys), func(k string) bool { return slices.Contains(l.known, k) }), nil
 }
 
@@ -68,7 +73,12 @@ type fakeLog struct {
 	since    time.Time
 }
 
-func (b *fakeLog) FetchLog(ctx context.Context, _ adapters.Endpoint, since time.Time, take func(context.Context, []adapters.Message) error) error {
+func (b *fakeLog) FetchLog(
+	ctx context.Context,
+	_ adapters.Endpoint,
+	since time.Time,
+	take func(context.Context, []adapters.Message) error,
+) error {
 	b.since = since
 	if b.err != nil {
 		return b.err
@@ -92,9 +102,21 @@ func newBackfill(l *fakeBackfillStore, b *fakeLog, store InboxStore) *Backfill {
 func TestBackfill_StoresMissingMessages(t *testing.T) {
 	now := time.Now()
 	store := &memoryStore{}
-	l := &fakeBackfillStore{task: gateway.BackfillTask{State: gateway.EndpointState{Endpoint: smsEndpoint}, StartedAt: now, Since: now.Add(-time.Hour)}, known: []string{"1", "3"}, erased: map[string]time.Time{"erased": now}}
+	l := &fakeBackfillStore{
+		task: gateway.BackfillTask{
+			State:     gateway.EndpointState{Endpoint: smsEndpoint},
+			StartedAt: now,
+			Since:     now.Add(-time.Hour),
+		},
+		known:  []string{"1", "3"},
+		erased: map[string]time.Time{"erased": now},
+	}
 	b := &fakeLog{messages: []adapters.Message{
-		loggedMessage(1, "a", now), loggedMessage(2, "a", now), loggedMessage(3, "b", now), loggedMessage(4, "erased", now.Add(-time.Minute)), loggedMessage(5, "erased", now.Add(time.Minute)), loggedMessage(6, "b", now),
+		loggedMessage(
+			1,
+			"a",
+			now,
+		), loggedMessage(2, "a", now), loggedMessage(3, "b", now), loggedMessage(4, "erased", now.Add(-time.Minute)), loggedMessage(5, "erased", now.Add(time.Minute)), loggedMessage(6, "b", now),
 	}}
 	newBackfill(l, b, store).runDue(t.Context())
 	if got, want := messageTexts(store.stored()), []string{"text 2", "text 5", "text 6"}; !slices.Equal(got, want) {
@@ -120,7 +142,14 @@ func TestBackfill_Lookback(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &fakeLog{}
-			l := &fakeBackfillStore{task: gateway.BackfillTask{State: gateway.EndpointState{Endpoint: smsEndpoint}, StartedAt: now, Since: now.Add(-c.ago), FirstRun: c.first}}
+			l := &fakeBackfillStore{
+				task: gateway.BackfillTask{
+					State:     gateway.EndpointState{Endpoint: smsEndpoint},
+					StartedAt: now,
+					Since:     now.Add(-c.ago),
+					FirstRun:  c.first,
+				},
+			}
 			newBackfill(l, b, &memoryStore{}).runDue(t.Context())
 			if got := now.Sub(b.since); got != c.want {
 				t.Fatalf("searched the last %s, want %s", got, c.want)
@@ -143,9 +172,19 @@ func TestBackfill_Retry(t *testing.T) {
 		"store error":          {take: errStoreDown, atLeast: 9 * time.Second, atMost: 13 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := &fakeBackfillStore{task: gateway.BackfillTask{State: gateway.EndpointState{Endpoint: smsEndpoint}, StartedAt: time.Now(), Since: time.Now()}}
+			l := &fakeBackfillStore{
+				task: gateway.BackfillTask{
+					State:     gateway.EndpointState{Endpoint: smsEndpoint},
+					StartedAt: time.Now(),
+					Since:     time.Now(),
+				},
+			}
 			store := &memoryStore{reject: func(gateway.IncomingMessage) error { return c.take }}
-			newBackfill(l, &fakeLog{err: c.err, messages: []adapters.Message{loggedMessage(1, "a", time.Now())}}, store).runDue(t.Context())
+			newBackfill(
+				l,
+				&fakeLog{err: c.err, messages: []adapters.Message{loggedMessage(1, "a", time.Now())}},
+				store,
+			).runDue(t.Context())
 			if l.failed != 1 || !l.completedAt.IsZero() || l.next < c.atLeast || l.next > c.atMost || l.status != c.status {
 				t.Fatalf("%+v", l)
 			}

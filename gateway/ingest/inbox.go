@@ -142,7 +142,11 @@ func (b *Inbox) AcceptBatch(ctx context.Context, ep adapters.Endpoint, ms []adap
 }
 
 // AcceptBackfill stores messages from a provider's log and returns the number of new ones.
-func (b *Inbox) AcceptBackfill(ctx context.Context, ep adapters.Endpoint, ms []adapters.Message) (stored int, err error) {
+func (b *Inbox) AcceptBackfill(
+	ctx context.Context,
+	ep adapters.Endpoint,
+	ms []adapters.Message,
+) (stored int, err error) {
 	if len(ms) == 0 {
 		return 0, nil
 	}

@@ -23,7 +23,11 @@ type memoryStore struct {
 	reject  func(gateway.IncomingMessage) error
 }
 
-func (t *memoryStore) InsertMessages(ctx context.Context, as []gateway.IncomingMessage, _ *gateway.Cursor) (int, error) {
+func (t *memoryStore) InsertMessages(
+	ctx context.Context,
+	as []gateway.IncomingMessage,
+	_ *gateway.Cursor,
+) (int, error) {
 	if t.gate != nil {
 		select {
 		case <-t.gate:
@@ -59,10 +63,19 @@ func (t *memoryStore) stored() (as []gateway.IncomingMessage) {
 	return as
 }
 
-var telegramEndpoint = adapters.Endpoint{TenantID: "t", InstanceID: "01a2012b-02ef-71ed-ade5-af96a0001aeb", Channel: adapters.Telegram, Settings: map[string]string{adapters.BotUsername: "acme_bot"}}
+var telegramEndpoint = adapters.Endpoint{
+	TenantID:   "t",
+	InstanceID: "01a2012b-02ef-71ed-ade5-af96a0001aeb",
+	Channel:    adapters.Telegram,
+	Settings:   map[string]string{adapters.BotUsername: "acme_bot"},
+}
 
 func inboundText(key, text string) adapters.Inbound {
-	return adapters.Inbound{Messages: []adapters.Message{{Key: key, Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: "1"}, Chat: adapters.Chat{ID: "1"}}}}
+	return adapters.Inbound{
+		Messages: []adapters.Message{
+			{Key: key, Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: "1"}, Chat: adapters.Chat{ID: "1"}},
+		},
+	}
 }
 
 // runInbox runs an Inbox over store until the test ends.

@@ -48,7 +48,11 @@ func quarantined(a gateway.IncomingMessage) gateway.IncomingMessage {
 	}
 	raw = append(raw, a.Message.Text...)
 	a.Secret = &gateway.Secret{Raw: raw}
-	a.Message = adapters.Message{Key: adapters.Sanitize(a.Message.Key, 200), Kind: adapters.Undecodable, Chat: adapters.Chat{ID: adapters.Sanitize(a.Message.Chat.ID, 200)}}
+	a.Message = adapters.Message{
+		Key:  adapters.Sanitize(a.Message.Key, 200),
+		Kind: adapters.Undecodable,
+		Chat: adapters.Chat{ID: adapters.Sanitize(a.Message.Chat.ID, 200)},
+	}
 	a.ConversationID = gateway.ConversationID(a.InstanceID, a.Channel, a.Message.Chat.ID)
 	return a
 }

@@ -155,7 +155,13 @@ func (p *Pollers) poll(ctx context.Context, a adapters.Poller, s gateway.Endpoin
 }
 
 // fetch calls Poll of the adapter and returns a panic as an error.
-func (p *Pollers) fetch(ctx context.Context, a adapters.Poller, s gateway.EndpointState, cursor string, take func(context.Context, []adapters.Message, string) error) (err error) {
+func (p *Pollers) fetch(
+	ctx context.Context,
+	a adapters.Poller,
+	s gateway.EndpointState,
+	cursor string,
+	take func(context.Context, []adapters.Message, string) error,
+) (err error) {
 	defer gateway.RecoverInto(&err)
 	return a.Poll(ctx, s.Endpoint, cursor, take)
 }

@@ -171,7 +171,16 @@ func (s *Spooler) accept(ctx context.Context, ep adapters.Endpoint, ms []adapter
 }
 
 func (s *Spooler) spoolMessage(ctx context.Context, ep adapters.Endpoint, m adapters.Message) error {
-	plain, err := json.Marshal(spoolRecord{Endpoint: ep.ID, Instance: ep.InstanceID, Channel: ep.Channel, Fingerprints: credentialFingerprints(ep), Message: m, KeptAt: s.readClock()})
+	plain, err := json.Marshal(
+		spoolRecord{
+			Endpoint:     ep.ID,
+			Instance:     ep.InstanceID,
+			Channel:      ep.Channel,
+			Fingerprints: credentialFingerprints(ep),
+			Message:      m,
+			KeptAt:       s.readClock(),
+		},
+	)
 	if err != nil {
 		return err
 	}

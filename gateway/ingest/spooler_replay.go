@@ -56,7 +56,8 @@ func (s *Spooler) replayBatch(ctx context.Context) (err error) {
 	}
 	stored := 0
 	if len(as) > 0 {
-		if stored, err = s.inbox.insert(ctx, as, nil); errors.Is(err, gateway.ErrUnstorable) || errors.Is(err, gateway.ErrRejected) {
+		if stored, err = s.inbox.insert(ctx, as, nil); errors.Is(err, gateway.ErrUnstorable) ||
+			errors.Is(err, gateway.ErrRejected) {
 			stored, err = s.replayEach(ctx, as, from)
 		}
 	}
@@ -74,7 +75,10 @@ func (s *Spooler) replayBatch(ctx context.Context) (err error) {
 // loadRecords decodes records and returns the messages to store, each with its record. It drops
 // messages whose endpoint was removed, whose credential was revoked, or whose sender was erased
 // after spooling.
-func (s *Spooler) loadRecords(ctx context.Context, rs []spool.Record) (as []gateway.IncomingMessage, from []spool.Record, err error) {
+func (s *Spooler) loadRecords(
+	ctx context.Context,
+	rs []spool.Record,
+) (as []gateway.IncomingMessage, from []spool.Record, err error) {
 	erased := map[string]gateway.ErasedFunc{} // by tenant ID
 	for _, r := range rs {
 		kept, err := s.decode(r)
@@ -95,7 +99,8 @@ func (s *Spooler) loadRecords(ctx context.Context, rs []spool.Record) (as []gate
 		if err != nil {
 			return nil, nil, fmt.Errorf("read the endpoint of a spooled message: %w", err)
 		}
-		if good := credentialFingerprints(ep); len(kept.Fingerprints) > 0 && !slices.ContainsFunc(kept.Fingerprints, func(p string) bool { return slices.Contains(good, p) }) {
+		if good := credentialFingerprints(ep); len(kept.Fingerprints) > 0 &&
+			!slices.ContainsFunc(kept.Fingerprints, func(p string) bool { return slices.Contains(good, p) }) {
 			s.recordDropped(ctx, kept, dropCredentialEnded)
 			continue
 		}
@@ -147,7 +152,11 @@ func (s *Spooler) decode(r spool.Record) (kept spoolRecord, err error) {
 
 // replayEach stores messages one by one. A message that the database rejects while it accepts
 // another is quarantined, so that it does not block the others.
-func (s *Spooler) replayEach(ctx context.Context, as []gateway.IncomingMessage, from []spool.Record) (stored int, err error) {
+func (s *Spooler) replayEach(
+	ctx context.Context,
+	as []gateway.IncomingMessage,
+	from []spool.Record,
+) (stored int, err error) {
 	type rejection struct {
 		record spool.Record
 		err    error
@@ -189,5 +198,16 @@ func (s *Spooler) quarantine(ctx context.Context, r spool.Record, cause error) e
 
 func (s *Spooler) recordDropped(ctx context.Context, kept spoolRecord, reason dropReason) {
 	s.Metrics.recordDropped(reason)
-	s.Log.WarnContext(ctx, "spooled message dropped", "reason", reason, "channel", kept.Channel, "instance", kept.Instance, "provider_id", kept.Message.ProviderID)
+	s.Log.WarnContext(
+		ctx,
+		"spooled message dropped",
+		"reason",
+		reason,
+		"channel",
+		kept.Channel,
+		"instance",
+		kept.Instance,
+		"provider_id",
+		kept.Message.ProviderID,
+	)
 }

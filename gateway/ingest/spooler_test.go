@@ -58,7 +58,11 @@ func (s *flakyStore) InsertMessages(ctx context.Context, as []gateway.IncomingMe
 
 func (s *flakyStore) Ping(ctx context.Context) error { return s.available(ctx) }
 
-func (s *flakyStore) EndpointForHook(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
+func (s *flakyStore) EndpointForHook(
+	ctx context.Context,
+	instance string,
+	channel adapters.Channel,
+) (adapters.Endpoint, error) {
 	s.update(func() { s.lookups++ })
 	if err := s.available(ctx); err != nil {
 		return adapters.Endpoint{}, err
@@ -72,7 +76,13 @@ func (s *flakyStore) EndpointForHook(ctx context.Context, instance string, chann
 	if creds == nil {
 		creds = smsEndpoint.Credentials
 	}
-	return adapters.Endpoint{ID: s.endpointID, TenantID: "tenant as stored", InstanceID: instance, Channel: channel, Credentials: creds}, nil
+	return adapters.Endpoint{
+		ID:          s.endpointID,
+		TenantID:    "tenant as stored",
+		InstanceID:  instance,
+		Channel:     channel,
+		Credentials: creds,
+	}, nil
 }
 
 func (s *flakyStore) ErasedSince(ctx context.Context, _ string, since time.Time) (gateway.ErasedFunc, error) {
@@ -106,12 +116,21 @@ type endpointStore struct {
 	*flakyStore
 }
 
-func (s endpointStore) WebhookEndpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
+func (s endpointStore) WebhookEndpoint(
+	ctx context.Context,
+	instance string,
+	channel adapters.Channel,
+) (adapters.Endpoint, error) {
 	return s.flakyStore.EndpointForHook(ctx, instance, channel)
 }
 
-var smsEndpoint = adapters.Endpoint{ID: "seat", TenantID: "t", InstanceID: "01a2012b-02ef-71ed-ade5-af96a0001aeb", Channel: adapters.SMS,
-	Credentials: adapters.Credentials{adapters.AuthToken: "token one"}}
+var smsEndpoint = adapters.Endpoint{
+	ID:          "seat",
+	TenantID:    "t",
+	InstanceID:  "01a2012b-02ef-71ed-ade5-af96a0001aeb",
+	Channel:     adapters.SMS,
+	Credentials: adapters.Credentials{adapters.AuthToken: "token one"},
+}
 
 // newTestSpooler returns a Spooler that is not running.
 func newTestSpooler(t *testing.T, store *flakyStore, dir string) *Spooler {
@@ -123,7 +142,15 @@ func newTestSpooler(t *testing.T, store *flakyStore, dir string) *Spooler {
 	t.Cleanup(sp.Close)
 	store.endpointID = smsEndpoint.ID
 	b := NewInbox(store, func() {}, slog.New(slog.DiscardHandler))
-	s := NewSpooler(&Spooler{Spool: sp, Cipher: fakeCipher{}, Endpoints: &endpoints.Manager{Store: endpointStore{flakyStore: store}}, Store: store, Log: slog.New(slog.DiscardHandler)})
+	s := NewSpooler(
+		&Spooler{
+			Spool:     sp,
+			Cipher:    fakeCipher{},
+			Endpoints: &endpoints.Manager{Store: endpointStore{flakyStore: store}},
+			Store:     store,
+			Log:       slog.New(slog.DiscardHandler),
+		},
+	)
 	b.UseSpooler(s)
 	return s
 }
@@ -170,7 +197,10 @@ func TestSpooler_ReplaysAfterOutage(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.replay(t.Context())
-			if got, want := messageTexts(store.stored()), []string{"text 0", "text 1", "text 2", "text 3"}; !slices.Equal(got, want) {
+			if got, want := messageTexts(store.stored()), []string{"text 0", "text 1", "text 2", "text 3"}; !slices.Equal(
+				got,
+				want,
+			) {
 				t.Fatalf("stored %q, want %q", got, want)
 			}
 			for _, a := range store.stored() {

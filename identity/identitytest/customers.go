@@ -36,7 +36,13 @@ func testCustomer(t *testing.T, h *fixture) {
 	if back, err := h.Store.Customer(t.Context(), h.tenant, got.ID); err != nil || fmt.Sprint(back) != fmt.Sprint(in) {
 		t.Errorf("Customer = %v, %v, want %v", back, err, in)
 	}
-	edited, err := h.Store.EditCustomer(t.Context(), h.tenant, got.ID, identity.CustomerEdit{LastName: pointer(""), CompanyName: pointer("Acme 2")}, staffActor)
+	edited, err := h.Store.EditCustomer(
+		t.Context(),
+		h.tenant,
+		got.ID,
+		identity.CustomerEdit{LastName: pointer(""), CompanyName: pointer("Acme 2")},
+		staffActor,
+	)
 	in.LastName, in.CompanyName, in.UpdatedAt = "", "Acme 2", edited.UpdatedAt
 	if err != nil || fmt.Sprint(edited) != fmt.Sprint(in) || edited.UpdatedAt.Before(edited.CreatedAt) {
 		t.Errorf("edited: %v, %v; want %v", edited, err, in)
@@ -84,7 +90,11 @@ func testConcurrentEmail(t *testing.T, h *fixture) {
 	var wg sync.WaitGroup
 	for n := range errs {
 		wg.Go(func() {
-			_, errs[n] = h.Store.CreateCustomer(t.Context(), identity.Customer{TenantID: h.tenant, Email: "new@example.com"}, staffActor)
+			_, errs[n] = h.Store.CreateCustomer(
+				t.Context(),
+				identity.Customer{TenantID: h.tenant, Email: "new@example.com"},
+				staffActor,
+			)
 		})
 	}
 	wg.Wait()
@@ -111,7 +121,8 @@ func testConcurrentCustomerEdits(t *testing.T, h *fixture) {
 		})
 	}
 	wg.Wait()
-	if c, err := h.Store.Customer(t.Context(), h.tenant, h.customerID); err != nil || c.FirstName+c.LastName+c.Locale+c.Timezone != "SteveOneenUTC" {
+	if c, err := h.Store.Customer(t.Context(), h.tenant, h.customerID); err != nil ||
+		c.FirstName+c.LastName+c.Locale+c.Timezone != "SteveOneenUTC" {
 		t.Errorf("an edit was lost: %+v, %v", c, err)
 	}
 }

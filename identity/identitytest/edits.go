@@ -50,7 +50,15 @@ func testPartialEdit(t *testing.T, h *fixture) {
 		}
 		wantIdentity(t, "Identity =", stored, i)
 	}
-	es := h.wantEvents(t, i.ID, "identity.linked", "identity.granted", "identity.updated", "identity.updated", "identity.updated")
+	es := h.wantEvents(
+		t,
+		i.ID,
+		"identity.linked",
+		"identity.granted",
+		"identity.updated",
+		"identity.updated",
+		"identity.updated",
+	)
 	for n, want := range []string{"", "role_override", "display_name", "metadata", "display_name metadata role_override"} {
 		if es[n].Detail["fields"] != want {
 			t.Errorf("fields of event %d = %q, want %q", n, es[n].Detail["fields"], want)
@@ -95,7 +103,17 @@ func testVerifyAndUnverify(t *testing.T, h *fixture) {
 	if set(false); h.HasLiveCode(t, h.tenant, i.ID) {
 		t.Error("the code is live after Verified was set to false")
 	}
-	h.wantEvents(t, i.ID, "identity.linked", "claim.revoked", "identity.granted", "identity.updated", "identity.unverified", "claim.revoked", "identity.updated")
+	h.wantEvents(
+		t,
+		i.ID,
+		"identity.linked",
+		"claim.revoked",
+		"identity.granted",
+		"identity.updated",
+		"identity.unverified",
+		"claim.revoked",
+		"identity.updated",
+	)
 }
 
 func testEditForeignIdentity(t *testing.T, h *fixture) {

@@ -17,13 +17,31 @@ type Store interface {
 	TouchAPIKey(ctx context.Context, tenant, id string, at time.Time) error
 	CreateAPIKey(ctx context.Context, k identity.APIKey, hash string, by identity.Actor) (identity.APIKey, error)
 	ListAPIKeys(ctx context.Context, tenant, after string, limit int) ([]identity.APIKey, error)
-	RotateAPIKey(ctx context.Context, tenant, id string, next identity.APIKey, hash string, oldUntil time.Time, by identity.Actor) (identity.APIKey, error)
+	RotateAPIKey(
+		ctx context.Context,
+		tenant, id string,
+		next identity.APIKey,
+		hash string,
+		oldUntil time.Time,
+		by identity.Actor,
+	) (identity.APIKey, error)
 	RevokeAPIKey(ctx context.Context, tenant, id string, by identity.Actor) error
 
 	CreateCustomer(ctx context.Context, c identity.Customer, by identity.Actor) (identity.Customer, error)
 	Customer(ctx context.Context, tenant, id string) (identity.Customer, error)
-	EditCustomer(ctx context.Context, tenant, id string, e identity.CustomerEdit, by identity.Actor) (identity.Customer, error)
-	ListCustomers(ctx context.Context, tenant string, q identity.CustomerQuery, after string, limit int) ([]identity.Customer, error)
+	EditCustomer(
+		ctx context.Context,
+		tenant, id string,
+		e identity.CustomerEdit,
+		by identity.Actor,
+	) (identity.Customer, error)
+	ListCustomers(
+		ctx context.Context,
+		tenant string,
+		q identity.CustomerQuery,
+		after string,
+		limit int,
+	) ([]identity.Customer, error)
 
 	Lookup(ctx context.Context, a identity.Address) (i identity.Identity, customerEmail string, err error)
 	CustomerIdentities(ctx context.Context, q identity.IdentityQuery) ([]identity.Identity, error)
@@ -109,12 +127,28 @@ func (h *fixture) key(id string) identity.Key {
 }
 
 func (h *fixture) telegramIdentity(instance, externalID string) identity.Identity {
-	return identity.Identity{TenantID: h.tenant, CustomerID: h.customerID, InstanceID: instance, Channel: "telegram", ExternalID: externalID}
+	return identity.Identity{
+		TenantID:   h.tenant,
+		CustomerID: h.customerID,
+		InstanceID: instance,
+		Channel:    "telegram",
+		ExternalID: externalID,
+	}
 }
 
 func (h *fixture) addUnknownSender(t *testing.T, instance, externalID string) identity.Identity {
 	t.Helper()
-	return h.AddUnknownSender(t, identity.Identity{TenantID: h.tenant, InstanceID: instance, Channel: "telegram", ExternalID: externalID, DisplayName: "S.", Username: "steve"})
+	return h.AddUnknownSender(
+		t,
+		identity.Identity{
+			TenantID:    h.tenant,
+			InstanceID:  instance,
+			Channel:     "telegram",
+			ExternalID:  externalID,
+			DisplayName: "S.",
+			Username:    "steve",
+		},
+	)
 }
 
 func (h *fixture) mustLink(t *testing.T, i identity.Identity) identity.Identity {

@@ -24,14 +24,49 @@ func testTenantIsolation(t *testing.T, h *fixture) {
 
 	errs := map[string]error{}
 	_, errs["customer"] = s.Customer(ctx, other.tenant, h.customerID)
-	_, errs["edit customer"] = s.EditCustomer(ctx, other.tenant, h.customerID, identity.CustomerEdit{FirstName: pointer("x")}, staffActor)
-	_, errs["identities"] = s.CustomerIdentities(ctx, identity.IdentityQuery{TenantID: other.tenant, CustomerID: h.customerID})
+	_, errs["edit customer"] = s.EditCustomer(
+		ctx,
+		other.tenant,
+		h.customerID,
+		identity.CustomerEdit{FirstName: pointer("x")},
+		staffActor,
+	)
+	_, errs["identities"] = s.CustomerIdentities(
+		ctx,
+		identity.IdentityQuery{TenantID: other.tenant, CustomerID: h.customerID},
+	)
 	_, errs["identity"] = s.Identity(ctx, identity.Key{TenantID: other.tenant, CustomerID: h.customerID, IdentityID: i.ID})
-	_, errs["edit identity"] = s.EditIdentity(ctx, identity.Key{TenantID: other.tenant, CustomerID: h.customerID, IdentityID: i.ID}, identity.Edit{Verified: pointer(true)}, staffActor)
-	_, errs["edit as identity of own customer"] = s.EditIdentity(ctx, identity.Key{TenantID: other.tenant, CustomerID: other.customerID, IdentityID: i.ID}, identity.Edit{Verified: pointer(true)}, staffActor)
-	errs["unlink"] = s.Unlink(ctx, identity.Key{TenantID: other.tenant, CustomerID: h.customerID, IdentityID: i.ID}, staffActor)
-	_, errs["adopt foreign sender"] = s.Adopt(ctx, identity.Key{TenantID: other.tenant, CustomerID: other.customerID, IdentityID: u.ID}, staffActor)
-	_, errs["adopt for foreign customer"] = s.Adopt(ctx, identity.Key{TenantID: other.tenant, CustomerID: h.customerID, IdentityID: other.addUnknownSender(t, other.instance, "8").ID}, staffActor)
+	_, errs["edit identity"] = s.EditIdentity(
+		ctx,
+		identity.Key{TenantID: other.tenant, CustomerID: h.customerID, IdentityID: i.ID},
+		identity.Edit{Verified: pointer(true)},
+		staffActor,
+	)
+	_, errs["edit as identity of own customer"] = s.EditIdentity(
+		ctx,
+		identity.Key{TenantID: other.tenant, CustomerID: other.customerID, IdentityID: i.ID},
+		identity.Edit{Verified: pointer(true)},
+		staffActor,
+	)
+	errs["unlink"] = s.Unlink(
+		ctx,
+		identity.Key{TenantID: other.tenant, CustomerID: h.customerID, IdentityID: i.ID},
+		staffActor,
+	)
+	_, errs["adopt foreign sender"] = s.Adopt(
+		ctx,
+		identity.Key{TenantID: other.tenant, CustomerID: other.customerID, IdentityID: u.ID},
+		staffActor,
+	)
+	_, errs["adopt for foreign customer"] = s.Adopt(
+		ctx,
+		identity.Key{
+			TenantID:   other.tenant,
+			CustomerID: h.customerID,
+			IdentityID: other.addUnknownSender(t, other.instance, "8").ID,
+		},
+		staffActor,
+	)
 	_, _, errs["look up"] = s.Lookup(ctx, other.address(h.instance, "9"))
 	_, errs["rotate key"] = s.RotateAPIKey(ctx, other.tenant, k.ID, identity.APIKey{}, "new"+hash, time.Now(), staffActor)
 	errs["revoke key"] = s.RevokeAPIKey(ctx, other.tenant, k.ID, staffActor)
@@ -61,10 +96,13 @@ func testTenantIsolation(t *testing.T, h *fixture) {
 	if got, err := s.APIKey(ctx, hash); err != nil || !got.LastUsedAt.IsZero() || !got.IsLive(time.Now()) {
 		t.Errorf("foreign key changed: %+v, %v", got, err)
 	}
-	if cs, err := s.ListCustomers(ctx, other.tenant, identity.CustomerQuery{ExternalID: "9"}, "", 10); err != nil || len(cs) != 1 || cs[0].ID != other.customerID {
+	if cs, err := s.ListCustomers(ctx, other.tenant, identity.CustomerQuery{ExternalID: "9"}, "", 10); err != nil ||
+		len(cs) != 1 ||
+		cs[0].ID != other.customerID {
 		t.Errorf("ListCustomers = %+v, %v", cs, err)
 	}
-	if us, err := s.UnknownSenders(ctx, identity.SenderQuery{TenantID: other.tenant, InstanceID: h.instance, Limit: 10}); err != nil || len(us) != 0 {
+	if us, err := s.UnknownSenders(ctx, identity.SenderQuery{TenantID: other.tenant, InstanceID: h.instance, Limit: 10}); err != nil ||
+		len(us) != 0 {
 		t.Errorf("foreign unknown senders: %+v, %v", us, err)
 	}
 	if ks, err := s.ListAPIKeys(ctx, other.tenant, "", 10); err != nil || len(ks) != 0 {

@@ -32,9 +32,20 @@ func (h *fixture) createKey(t *testing.T, k identity.APIKey) (created identity.A
 
 func testAPIKey(t *testing.T, h *fixture) {
 	until := time.Date(2040, 1, 2, 3, 4, 5, 0, time.UTC)
-	k, hash := h.createKey(t, identity.APIKey{Name: "support", Hint: "abcd", Scopes: []string{"customers:read", "claims:issue"}, InstanceID: h.instance, ExpiresAt: until})
+	k, hash := h.createKey(
+		t,
+		identity.APIKey{
+			Name:       "support",
+			Hint:       "abcd",
+			Scopes:     []string{"customers:read", "claims:issue"},
+			InstanceID: h.instance,
+			ExpiresAt:  until,
+		},
+	)
 	bare, _ := h.createKey(t, identity.APIKey{Name: "bare"})
-	if k.ID == "" || k.Name != "support" || k.Hint != "abcd" || k.InstanceID != h.instance || !k.ExpiresAt.Equal(until) || !k.HasScope("claims:issue") || k.HasScope("keys:write") {
+	if k.ID == "" || k.Name != "support" || k.Hint != "abcd" || k.InstanceID != h.instance || !k.ExpiresAt.Equal(until) ||
+		!k.HasScope("claims:issue") ||
+		k.HasScope("keys:write") {
 		t.Errorf("created: %+v", k)
 	}
 	if back, err := h.Store.APIKey(t.Context(), hash); err != nil || fmt.Sprint(back) != fmt.Sprint(k) {
@@ -61,7 +72,9 @@ func testAPIKey(t *testing.T, h *fixture) {
 	if ks, err := h.Store.ListAPIKeys(t.Context(), h.tenant, "", 1); err != nil || len(ks) != 1 || ks[0].ID != k.ID {
 		t.Errorf("first page: %+v, %v", ks, err)
 	}
-	if ks, err := h.Store.ListAPIKeys(t.Context(), h.tenant, k.ID, 10); err != nil || len(ks) != 1 || ks[0].ID != bare.ID || len(ks[0].Scopes) != 0 {
+	if ks, err := h.Store.ListAPIKeys(t.Context(), h.tenant, k.ID, 10); err != nil || len(ks) != 1 ||
+		ks[0].ID != bare.ID ||
+		len(ks[0].Scopes) != 0 {
 		t.Errorf("second page: %+v, %v", ks, err)
 	}
 	h.wantKeyEvents(t, k.ID, "key.created")
@@ -82,10 +95,23 @@ func (h *fixture) wantKeyEvents(t *testing.T, id string, want ...string) {
 }
 
 func testRotateKey(t *testing.T, h *fixture) {
-	old, oldHash := h.createKey(t, identity.APIKey{Name: "support", Hint: "aaaa", Scopes: []string{"keys:read"}, InstanceID: h.instance})
+	old, oldHash := h.createKey(
+		t,
+		identity.APIKey{Name: "support", Hint: "aaaa", Scopes: []string{"keys:read"}, InstanceID: h.instance},
+	)
 	until := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
-	k, err := h.Store.RotateAPIKey(t.Context(), h.tenant, old.ID, identity.APIKey{Hint: "bbbb"}, "new"+oldHash, until, staffActor)
-	if err != nil || k.ID == old.ID || k.Name != old.Name || k.Hint != "bbbb" || !k.HasScope("keys:read") || k.InstanceID != h.instance || !k.ExpiresAt.IsZero() {
+	k, err := h.Store.RotateAPIKey(
+		t.Context(),
+		h.tenant,
+		old.ID,
+		identity.APIKey{Hint: "bbbb"},
+		"new"+oldHash,
+		until,
+		staffActor,
+	)
+	if err != nil || k.ID == old.ID || k.Name != old.Name || k.Hint != "bbbb" || !k.HasScope("keys:read") ||
+		k.InstanceID != h.instance ||
+		!k.ExpiresAt.IsZero() {
 		t.Fatalf("rotated: %+v, %v", k, err)
 	}
 	if got, err := h.Store.APIKey(t.Context(), oldHash); err != nil || !got.ExpiresAt.Equal(until) {
@@ -140,7 +166,8 @@ func testConcurrentRevokeAndRotate(t *testing.T, h *fixture) {
 	})
 	for n := range 8 {
 		wg.Go(func() {
-			if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, k.ID, identity.APIKey{}, fmt.Sprint(n, hash), time.Now().Add(time.Hour), staffActor); err != nil && !errors.Is(err, identity.ErrNotFound) {
+			if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, k.ID, identity.APIKey{}, fmt.Sprint(n, hash), time.Now().Add(time.Hour), staffActor); err != nil &&
+				!errors.Is(err, identity.ErrNotFound) {
 				t.Errorf("rotate: %v", err)
 			}
 		})

@@ -39,7 +39,9 @@ func testLinkAndLookup(t *testing.T, h *fixture) {
 	in.DisplayName, in.Metadata = "Steve", json.RawMessage(`{"plan": "gold"}`)
 	in.VerifiedAt = h.mustLink(t, h.telegramIdentity("", "1")).CreatedAt // must be ignored
 	got := h.mustLink(t, in)
-	if got.ID == "" || got.TenantID != h.tenant || got.CustomerID != h.customerID || got.InstanceID != "" || got.IsVerified() || got.DisplayName != "Steve" {
+	if got.ID == "" || got.TenantID != h.tenant || got.CustomerID != h.customerID || got.InstanceID != "" ||
+		got.IsVerified() ||
+		got.DisplayName != "Steve" {
 		t.Fatalf("linked: %+v", got)
 	}
 	if got.CreatedAt.IsZero() || !got.CreatedAt.Equal(got.UpdatedAt) || got.CreatedAt.Location().String() != "UTC" {
@@ -53,7 +55,8 @@ func testLinkAndLookup(t *testing.T, h *fixture) {
 	if err := json.Unmarshal(found.Metadata, &meta); err != nil || meta["plan"] != "gold" {
 		t.Errorf("metadata: %s, %v", found.Metadata, err)
 	}
-	if bare := h.mustLink(t, h.telegramIdentity("", "2")); string(bare.Metadata) != "{}" || bare.DisplayName != "" || bare.RoleOverride != "" {
+	if bare := h.mustLink(t, h.telegramIdentity("", "2")); string(bare.Metadata) != "{}" || bare.DisplayName != "" ||
+		bare.RoleOverride != "" {
 		t.Errorf("without optional fields: %+v", bare)
 	}
 	h.wantEvents(t, got.ID, "identity.linked")
@@ -107,11 +110,15 @@ func testInstanceBeforeTenant(t *testing.T, h *fixture) {
 			t.Errorf("in %q: %s, %v; want %s", instance, got.ID, err, want)
 		}
 	}
-	is, err := h.Store.CustomerIdentities(t.Context(), identity.IdentityQuery{TenantID: h.tenant, CustomerID: h.customerID})
+	is, err := h.Store.CustomerIdentities(
+		t.Context(),
+		identity.IdentityQuery{TenantID: h.tenant, CustomerID: h.customerID},
+	)
 	if err != nil || len(is) != 2 || is[0].ID != all.ID || is[1].ID != own.ID {
 		t.Errorf("list: %+v, %v; want both, oldest first", is, err)
 	}
-	if is, err := h.Store.CustomerIdentities(t.Context(), identity.IdentityQuery{TenantID: h.tenant, CustomerID: h.customerID, Channel: "sms"}); err != nil || len(is) != 0 {
+	if is, err := h.Store.CustomerIdentities(t.Context(), identity.IdentityQuery{TenantID: h.tenant, CustomerID: h.customerID, Channel: "sms"}); err != nil ||
+		len(is) != 0 {
 		t.Errorf("list of another channel: %+v, %v", is, err)
 	}
 }
@@ -130,13 +137,16 @@ func testLinkAdoptsUnknownSender(t *testing.T, h *fixture) {
 	u := h.addUnknownSender(t, h.instance, "9")
 	conversation := h.NewConversation(t, h.tenant, h.instance, u.ID)
 	got := h.mustLink(t, h.telegramIdentity(h.instance, "9"))
-	if got.ID != u.ID || got.CustomerID != h.customerID || got.InstanceID != h.instance || got.DisplayName != "S." || got.Username != "steve" || got.IsVerified() {
+	if got.ID != u.ID || got.CustomerID != h.customerID || got.InstanceID != h.instance || got.DisplayName != "S." ||
+		got.Username != "steve" ||
+		got.IsVerified() {
 		t.Errorf("adopted: %+v; want the row of %s", got, u.ID)
 	}
 	if p := h.ConversationIdentity(t, h.tenant, conversation); p != u.ID {
 		t.Errorf("conversation belongs to %q", p)
 	}
-	if us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, Limit: 10}); err != nil || len(us) != 0 {
+	if us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, Limit: 10}); err != nil ||
+		len(us) != 0 {
 		t.Errorf("UnknownSenders = %+v, %v, want none", us, err)
 	}
 	h.wantEvents(t, u.ID, "identity.adopted")
@@ -147,7 +157,9 @@ func testLinkKeepsOtherInstances(t *testing.T, h *fixture) {
 	if got := h.mustLink(t, h.telegramIdentity(h.instance, "9")); got.ID == other.ID {
 		t.Error("Link adopted a sender of another instance")
 	}
-	if us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, Limit: 10}); err != nil || len(us) != 1 || us[0].ID != other.ID {
+	if us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, Limit: 10}); err != nil ||
+		len(us) != 1 ||
+		us[0].ID != other.ID {
 		t.Errorf("unknown: %+v, %v", us, err)
 	}
 }
@@ -155,7 +167,10 @@ func testLinkKeepsOtherInstances(t *testing.T, h *fixture) {
 func testLinkMergesUnknownSenders(t *testing.T, h *fixture) {
 	second := h.NewInstance(t, h.tenant)
 	first, again := h.addUnknownSender(t, h.instance, "9"), h.addUnknownSender(t, second, "9")
-	conversations := []string{h.NewConversation(t, h.tenant, h.instance, first.ID), h.NewConversation(t, h.tenant, second, again.ID)}
+	conversations := []string{
+		h.NewConversation(t, h.tenant, h.instance, first.ID),
+		h.NewConversation(t, h.tenant, second, again.ID),
+	}
 	unrelated := h.addUnknownSender(t, second, "8")
 	got := h.mustLink(t, h.telegramIdentity("", "9"))
 	if got.ID != first.ID || got.InstanceID != "" || got.CustomerID != h.customerID {
@@ -184,7 +199,8 @@ func testLinkBesideInstanceScoped(t *testing.T, h *fixture) {
 	}
 	// A first message may be stored while the identity is linked; its sender is known.
 	h.addUnknownSender(t, h.NewInstance(t, h.tenant), "9")
-	if us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, Limit: 10}); err != nil || len(us) != 0 {
+	if us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, Limit: 10}); err != nil ||
+		len(us) != 0 {
 		t.Errorf("unknown: %+v, %v", us, err)
 	}
 }
@@ -266,7 +282,11 @@ func testConcurrentAdopts(t *testing.T, h *fixture) {
 	u := h.addUnknownSender(t, h.instance, "9")
 	customers := []string{h.customerID, h.createCustomer(t, "a@example.com")}
 	wantOneSuccess(t, 16, func(ctx context.Context, n int) error {
-		_, err := h.Store.Adopt(ctx, identity.Key{TenantID: h.tenant, CustomerID: customers[n%2], IdentityID: u.ID}, staffActor)
+		_, err := h.Store.Adopt(
+			ctx,
+			identity.Key{TenantID: h.tenant, CustomerID: customers[n%2], IdentityID: u.ID},
+			staffActor,
+		)
 		return err
 	})
 }
@@ -293,7 +313,9 @@ func testUnknownSendersPaging(t *testing.T, h *fixture) {
 	if !slices.Equal(got, want) {
 		t.Errorf("pages contain %v, want %v", got, want)
 	}
-	if us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, InstanceID: second, Limit: 10}); err != nil || len(us) != 1 || us[0].ID != want[1] {
+	if us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, InstanceID: second, Limit: 10}); err != nil ||
+		len(us) != 1 ||
+		us[0].ID != want[1] {
 		t.Errorf("of one instance: %+v, %v", us, err)
 	}
 }

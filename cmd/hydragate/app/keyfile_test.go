@@ -122,7 +122,8 @@ func TestGateway_MissingMasterKeys(t *testing.T) {
 		}
 		_, err = p.prepare(t.Context(), s)
 		got := fmt.Sprint(err)
-		if (err != nil) != (tt.wantErr != "") || err != nil && !strings.Contains(got, tt.wantErr) || strings.Contains(got, "\n") {
+		if (err != nil) != (tt.wantErr != "") || err != nil && !strings.Contains(got, tt.wantErr) ||
+			strings.Contains(got, "\n") {
 			t.Errorf("prepare with %d keys = %s, want %q", len(tt.keys), got, tt.wantErr)
 		}
 		got = logs.String()

@@ -179,7 +179,8 @@ func FuzzSettings(f *testing.F) {
 			t.Errorf("Check(%q) = %q, want one line", value, text)
 		}
 		// Longer than any word of an error text, so it cannot occur by chance.
-		if len(value) > 80 && strings.Contains(text, value) || value == "deadbeefdeadbeefdeadbeefdeadbeef" && strings.Contains(text, value) {
+		if len(value) > 80 && strings.Contains(text, value) ||
+			value == "deadbeefdeadbeefdeadbeefdeadbeef" && strings.Contains(text, value) {
 			t.Errorf("Check(%q) = %q, which contains the value", value, text)
 		}
 	})

@@ -157,7 +157,12 @@ func TestDemo_SetUpFailure(t *testing.T) {
 	inject := func(p *simulator.Providers) {
 		p.Slack.Arm("auth.test", simulator.Fault{Status: 200, Body: `{"ok":false,"error":"account_inactive"}`})
 	}
-	err := runDemo(ctx, t, inject, func(context.Context, *Environment) error { return errors.New("set up despite the fault") })
+	err := runDemo(
+		ctx,
+		t,
+		inject,
+		func(context.Context, *Environment) error { return errors.New("set up despite the fault") },
+	)
 	if err == nil || !strings.Contains(err.Error(), "connect the sample channels") ||
 		!strings.Contains(err.Error(), "account_inactive") {
 		t.Errorf("set-up error = %v, want one about the channels with account_inactive", err)

@@ -73,7 +73,11 @@ func TestEvents_MatchOpenAPI(t *testing.T) {
 		if err := s.runScenario(ctx, scenarios()[0]); err != nil {
 			return err
 		}
-		harness.Eventually(t, "the picture is delivered", func() bool { return len(d.App.Messages("sms", "+12025550199")) > 0 })
+		harness.Eventually(
+			t,
+			"the picture is delivered",
+			func() bool { return len(d.App.Messages("sms", "+12025550199")) > 0 },
+		)
 		var doc eventDocument
 		if err := d.API.Call(ctx, "GET", "/openapi.json", nil, &doc); err != nil {
 			return err

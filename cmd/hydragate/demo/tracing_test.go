@@ -73,7 +73,15 @@ func TestTracing_DemoScript(t *testing.T) {
 	if len(codes) < 3 {
 		t.Fatal("the script printed no codes, so the check below would check nothing")
 	}
-	secrets := []string{"What is my balance?", "1,250.00", "That code did not work", d.API.Key, p.TelegramToken, p.TwilioToken, "steve@"}
+	secrets := []string{
+		"What is my balance?",
+		"1,250.00",
+		"That code did not work",
+		d.API.Key,
+		p.TelegramToken,
+		p.TwilioToken,
+		"steve@",
+	}
 	for _, code := range codes {
 		secrets = append(secrets, code, strings.ReplaceAll(code, "-", ""))
 	}

@@ -193,7 +193,8 @@ func (s *Spool) HasRecords() bool {
 // files have not been taken over.
 func (s *Spool) IsEmpty() (bool, error) {
 	paths, err := filepath.Glob(filepath.Join(s.dir, "*"+fileExt))
-	return err == nil && !s.HasRecords() && !slices.ContainsFunc(paths, func(path string) bool { return path != s.own.path }), err
+	return err == nil && !s.HasRecords() &&
+		!slices.ContainsFunc(paths, func(path string) bool { return path != s.own.path }), err
 }
 
 // Stat returns the number of records that are not acknowledged, and the size of the own file in
