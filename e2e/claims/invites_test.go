@@ -175,7 +175,9 @@ func inviteForms() []inviteForm {
 		}), nil, "not_private"},
 		{
 			"forwarded",
-			withChange(inviteText("/claim CODE"), func(m *adapters.Message, _ string) { m.UnprovenReason = "forwarded" }),
+			withChange(inviteText("/claim CODE"), func(m *adapters.Message, _ string) {
+				m.UnprovenReason = "forwarded"
+			}),
 			nil,
 			"not_proven",
 		},

@@ -391,6 +391,7 @@ func (l *rotationLoad) rotateSigning(ctx context.Context) {
 	select {
 	case <-time.After(minSwitchTime):
 	case <-ctx.Done():
+		return // the gateway still signs with the previous secret too
 	}
 	l.fixture.App.Update(func() { l.fixture.App.Secret = rotated.WebhookSecret })
 	l.secretRotations.Add(1)
