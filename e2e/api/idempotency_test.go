@@ -156,7 +156,7 @@ func requireSingleCustomer(h *harness.APIFixture, email string) {
 	h.Must(h.DB.QueryRowContext(h.T.Context(), `select count(*) from customers where email = $1`, email).Scan(&customers))
 	h.Must(h.DB.QueryRowContext(h.T.Context(), `
 		select count(*) from audit_events a join customers c on c.id = a.customer_id
-				where c.email = $1 and a.kind = 'customer.created'`, email).Scan(&events))
+		where c.email = $1 and a.kind = 'customer.created'`, email).Scan(&events))
 	if customers != 1 || events != 1 {
 		h.T.Errorf("%s: customers = %d, events = %d, want 1 and 1", email, customers, events)
 	}

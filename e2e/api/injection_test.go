@@ -21,12 +21,13 @@ import (
 	"hydragate/e2e/harness"
 )
 
-// newTeeLogger gives a logger that writes each record as JSON and as text.
+// newTeeLogger returns a logger that writes each record as JSON and as text.
 func newTeeLogger(asJSON, asText io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: slog.LevelDebug}
 	return slog.New(teeHandler{slog.NewJSONHandler(asJSON, options), slog.NewTextHandler(asText, options)})
 }
 
+// A teeHandler passes each record to two handlers.
 type teeHandler [2]slog.Handler
 
 func (h teeHandler) Enabled(context.Context, slog.Level) bool { return true }
@@ -46,9 +47,9 @@ func (h teeHandler) WithGroup(name string) slog.Handler {
 	return teeHandler{h[0].WithGroup(name), h[1].WithGroup(name)}
 }
 
-// TestInjection writes every text of the corpus into every field, every
-// parameter and every path of every route. It comes back as it was sent, or is refused
-// as the caller's fault; nothing else happens, and every line of the log stays a line.
+// TestInjection sends hostile texts in every path, parameter and body field of every route. It
+// checks that each text is returned unchanged or rejected with a 4xx status, that nothing else
+// changes, and that every log record stays on one line.
 func TestInjection(t *testing.T) {
 	for _, engine := range []string{"sqlite", "postgres"} {
 		t.Run(engine, func(t *testing.T) {
@@ -57,7 +58,7 @@ func TestInjection(t *testing.T) {
 			h := harness.NewAPIFixture(t, engine, newTeeLogger(&asJSON, &asText))
 			i := &injector{APIFixture: h}
 			strange := h.CreateEntities(harness.OtherTenantID)
-			tables, theirs := h.Tables(), i.tenantRows(strange)
+			tables, otherRows := h.Tables(), i.tenantRows(strange)
 			for n, op := range h.Operations {
 				if !h.SkippedInShortRun(n) {
 					i.testPaths(op)
@@ -76,19 +77,21 @@ func TestInjection(t *testing.T) {
 			}
 			h.RequireUnchanged(before)
 			if !slices.Equal(tables, h.Tables()) {
-				t.Errorf("tables were %v and are %v", tables, h.Tables())
+				t.Errorf("tables = %v, want %v", h.Tables(), tables)
 			}
-			if row := harness.DiffRows(theirs, i.tenantRows(strange)); row != "" {
-				t.Errorf("of another tenant: %s", row)
+			if row := harness.DiffRows(otherRows, i.tenantRows(strange)); row != "" {
+				t.Errorf("a row of another tenant changed: %s", row)
 			}
 			i.checkLogLines(asJSON.String(), asText.String())
 			i.checkCSVExports()
-			t.Logf("%d texts in paths, %d in queries, %d in fields, %d whole bodies: %d kept as they were, %d refused, 0 else; slowest %s", i.inPaths, i.inQueries, i.inFields, i.brokenBodyCount, i.accepted, i.rejected, i.slowest.Round(time.Millisecond))
+			t.Logf("%d texts in paths, %d in queries, %d in fields, %d bodies: %d accepted unchanged, %d rejected; slowest %s",
+				i.inPaths, i.inQueries, i.inFields, i.brokenBodyCount, i.accepted, i.rejected,
+				i.slowest.Round(time.Millisecond))
 		})
 	}
 }
 
-// An injector counts what it does.
+// An injector sends hostile input and counts the requests and their outcomes.
 type injector struct {
 	*harness.APIFixture
 	inPaths, inQueries, inFields, bodyIndex, accepted, rejected int
@@ -96,66 +99,68 @@ type injector struct {
 	slowest                                                     time.Duration
 }
 
-// tenantRows gives every row in which another tenant is named.
+// tenantRows returns the rows that contain the ID of the tenant of strange.
 func (i *injector) tenantRows(strange harness.Entities) []string {
-	return slices.DeleteFunc(i.AllRows(""), func(row string) bool { return !strings.Contains(row, strange.TenantID) })
+	return slices.DeleteFunc(i.AllRows(""), func(row string) bool {
+		return !strings.Contains(row, strange.TenantID)
+	})
 }
 
-// sendChecked sends a call that must be answered by what the caller did.
+// sendChecked sends a request and checks that the response is a success or a client error without
+// injected headers.
 func (i *injector) sendChecked(what string, c harness.APIRequest) harness.Response {
 	i.T.Helper()
-	begun := time.Now()
+	start := time.Now()
 	a := i.Send(c)
-	i.slowest = max(i.slowest, time.Since(begun))
+	i.slowest = max(i.slowest, time.Since(start))
 	if a.Status >= 500 || a.Status < 200 || a.Status/100 == 3 {
-		i.T.Errorf("%s: %d %.300s", what, a.Status, a.Body)
+		i.T.Errorf("%s: status = %d %.300s, want 2xx or 4xx", what, a.Status, a.Body)
 	}
 	if a.Header.Get("X-Injected") != "" || a.Header.Get("Set-Cookie") != "" {
-		i.T.Errorf("%s: %v", what, a.Header)
+		i.T.Errorf("%s: response with injected headers %v", what, a.Header)
 	}
 	return a
 }
 
-// sample gives the texts for one place: all of them in a long run; else every fortieth,
-// others in each place.
+// sample returns the texts to send in one place: all of them in a full run, otherwise every
+// fortieth, with a different offset for each place.
 func (i *injector) sample(lists ...[]string) []string {
-	const apart = 40
+	const step = 40
 	all := slices.Concat(lists...)
 	if harness.FullRun() {
 		return all
 	}
 	i.samplePlaces++
-	var some []string
-	for n := i.samplePlaces % apart; n < len(all); n += apart {
-		some = append(some, all[n])
+	var texts []string
+	for n := i.samplePlaces % step; n < len(all); n += step {
+		texts = append(texts, all[n])
 	}
-	return some
+	return texts
 }
 
+// testPaths sends hostile texts as each ID in the path of op.
 func (i *injector) testPaths(op *harness.APIOperation) {
 	th := i.CreateEntities(harness.TestTenantID)
-	right := i.ValidRequest(op, th)
+	valid := i.ValidRequest(op, th)
 	ids := op.PathIDs(i.T, th)
 	for name := range ids {
 		if !strings.Contains(op.Path, "{"+name+"}") {
 			continue
 		}
 		for _, text := range i.sample(harness.PathInputs(), harness.SQLInputs()[:12], harness.LineBreakInputs()[:8]) {
-			for _, spelling := range []string{url.PathEscape(text), strings.NewReplacer("?", "%3f", "#", "%23", " ", "+").Replace(text)} {
-				if strings.ContainsAny(spelling, "\x00\r\n\t\xff\x7f ") || !utf8.ValidString(spelling) || strings.Contains(spelling, "%zz") || strings.HasSuffix(spelling, "%") || strings.ContainsAny(spelling, "\x1b{") {
-					continue // no client sends it as a path
-				}
-				if _, err := url.ParseRequestURI("http://127.0.0.1/" + spelling); err != nil {
+			partlyEscaped := strings.NewReplacer("?", "%3f", "#", "%23", " ", "+").Replace(text)
+			for _, escaped := range []string{url.PathEscape(text), partlyEscaped} {
+				if !isSendablePath(escaped) {
 					continue
 				}
 				other := maps.Clone(ids)
-				other[name] = spelling
-				c := right
+				other[name] = escaped
+				c := valid
 				c.Path = i.PathOf(op, other)
 				i.inPaths++
-				a := i.sendChecked(fmt.Sprintf("%s, path %q", op.ID, spelling), c)
+				a := i.sendChecked(fmt.Sprintf("%s, path %q", op.ID, escaped), c)
 				if a.Status < 400 && !i.matchesOtherRoute(c) {
-					i.T.Errorf("%s, path %q: %d %.300s", op.ID, spelling, a.Status, a.Body)
+					i.T.Errorf("%s, path %q: status = %d %.300s, want 4xx", op.ID, escaped, a.Status, a.Body)
 				}
 				i.rejected++
 			}
@@ -163,31 +168,47 @@ func (i *injector) testPaths(op *harness.APIOperation) {
 	}
 }
 
-// matchesOtherRoute reports whether the path of a call is one of another operation that
-// needs none of the ids.
-func (i *injector) matchesOtherRoute(c harness.APIRequest) bool {
-	path, _, _ := strings.Cut(c.Path, "?")
-	return slices.ContainsFunc(i.Operations, func(op *harness.APIOperation) bool { return op.Method == c.Method && op.Path == path })
+// isSendablePath reports whether an HTTP client can send s in a path.
+func isSendablePath(s string) bool {
+	if strings.ContainsAny(s, "\x00\r\n\t\xff\x7f \x1b{") || !utf8.ValidString(s) {
+		return false
+	}
+	if strings.Contains(s, "%zz") || strings.HasSuffix(s, "%") {
+		return false
+	}
+	_, err := url.ParseRequestURI("http://127.0.0.1/" + s)
+	return err == nil
 }
 
+// matchesOtherRoute reports whether the path of a request is that of another operation without
+// parameters.
+func (i *injector) matchesOtherRoute(c harness.APIRequest) bool {
+	path, _, _ := strings.Cut(c.Path, "?")
+	return slices.ContainsFunc(i.Operations, func(op *harness.APIOperation) bool {
+		return op.Method == c.Method && op.Path == path
+	})
+}
+
+// testQueries sends hostile texts as each query parameter and header of op.
 func (i *injector) testQueries(op *harness.APIOperation) {
 	th := i.CreateEntities(harness.TestTenantID)
 	for _, p := range op.Params {
 		if p.In == "path" {
 			continue
 		}
-		for _, text := range i.sample(harness.SQLInputs(), harness.PatternInputs(), harness.LineBreakInputs(), harness.PathInputs()) {
+		for _, text := range i.sample(harness.SQLInputs(), harness.PatternInputs(), harness.LineBreakInputs(),
+			harness.PathInputs()) {
 			c := i.ValidRequest(op, th)
 			at, err := url.Parse(c.Path)
 			i.Must(err)
 			if p.In == "header" {
 				if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-					continue // no client sends it as a header
+					continue // a client cannot send it in a header
 				}
 				c.Header.Set(p.Name, text)
 				c.Body = strings.Replace(c.Body, "{", `{"zzz":1,`, 1)
 				if op.Body == nil {
-					continue // it would be done
+					continue // the request would be valid
 				}
 			} else {
 				q := at.Query()
@@ -207,18 +228,19 @@ func (i *injector) testQueries(op *harness.APIOperation) {
 			if op.Method != http.MethodGet || !p.Schema.IsType("string") || len(p.Schema.Enum) > 0 {
 				continue
 			}
-			// What nobody is called finds nobody. A channel alone is no question, and any id
-			// is a place to go on from.
+			// A search for an unknown value returns nothing. A channel alone does not filter, and
+			// any ID is a valid cursor.
 			if p.Name == "channel" || p.Name == "cursor" {
 				continue
 			}
 			if !strings.Contains(a.Body, `"items":[]`) && a.Body != "[]" {
-				i.T.Errorf("%s by %s %q: %.300s", op.ID, p.Name, text, a.Body)
+				i.T.Errorf("%s by %s %q = %.300s, want no items", op.ID, p.Name, text, a.Body)
 			}
 		}
 	}
 }
 
+// testFields sends hostile texts and invalid JSON strings as each body field of op.
 func (i *injector) testFields(op *harness.APIOperation) {
 	if op.Body == nil {
 		return
@@ -226,9 +248,10 @@ func (i *injector) testFields(op *harness.APIOperation) {
 	th := i.CreateEntities(harness.TestTenantID)
 	for _, name := range harness.SortedKeys(op.Body.Properties) {
 		schema := op.Body.Properties[name]
-		for _, text := range i.sample(harness.SQLInputs(), harness.PatternInputs(), harness.LineBreakInputs(), harness.PathInputs()) {
+		for _, text := range i.sample(harness.SQLInputs(), harness.PatternInputs(), harness.LineBreakInputs(),
+			harness.PathInputs()) {
 			if !utf8.ValidString(text) {
-				continue // in brokenTexts
+				continue // covered by harness.BrokenJSONStrings
 			}
 			i.testField(op, th, name, text, i.EncodeJSON(text))
 			if schema.IsType("object") {
@@ -244,7 +267,8 @@ func (i *injector) testFields(op *harness.APIOperation) {
 	}
 }
 
-// testField sends a body in which one field is raw JSON.
+// testField sends a body in which one field is the JSON value raw, and checks that the field is
+// returned unchanged or rejected.
 func (i *injector) testField(op *harness.APIOperation, th harness.Entities, name, text, raw string) {
 	c := i.ValidRequest(op, th)
 	var fields map[string]json.RawMessage
@@ -255,133 +279,143 @@ func (i *injector) testField(op *harness.APIOperation, th harness.Entities, name
 	before := i.RowCount(affectedTable(op))
 	i.inFields++
 	a := i.sendChecked(fmt.Sprintf("%s, %s %.200q", op.ID, name, raw), c)
-	made := i.RowCount(affectedTable(op)) - before
+	created := i.RowCount(affectedTable(op)) - before
 	if a.Status >= 400 {
 		i.rejected++
-		if made != 0 {
-			i.T.Errorf("%s, %s %.200q: refused, and yet %d rows", op.ID, name, raw, made)
+		if created != 0 {
+			i.T.Errorf("%s, %s %.200q: rejected, but created %d rows", op.ID, name, raw, created)
 		}
 		return
 	}
 	i.accepted++
 	if strings.Contains(strings.ToLower(raw), `"\ud`) || strings.Contains(raw, `"a\ud`) {
-		i.T.Errorf("%s, %s: half a character was taken: %s", op.ID, name, raw)
+		i.T.Errorf("%s, %s: accepted an unpaired surrogate: %s", op.ID, name, raw)
 	}
-	if made > 1 {
-		i.T.Errorf("%s, %s %.200q: %d rows", op.ID, name, raw, made)
+	if created > 1 {
+		i.T.Errorf("%s, %s %.200q: created %d rows, want at most 1", op.ID, name, raw, created)
 	}
-	var answer map[string]json.RawMessage
-	if a.Body == "" || json.Unmarshal([]byte(a.Body), &answer) != nil {
+	var response map[string]json.RawMessage
+	if a.Body == "" || json.Unmarshal([]byte(a.Body), &response) != nil {
 		return
 	}
 	var sent, got any
-	if back, shown := answer[name]; !shown || json.Unmarshal(back, &got) != nil || json.Unmarshal([]byte(raw), &sent) != nil {
+	value, ok := response[name]
+	if !ok || json.Unmarshal(value, &got) != nil || json.Unmarshal([]byte(raw), &sent) != nil {
 		return
 	}
 	if i.EncodeJSON(got) != i.EncodeJSON(sent) && !isNormalized(op.Body.Properties[name], name, sent, got) {
-		i.T.Errorf("%s, %s: sent %.200q, came back as %s", op.ID, name, raw, i.EncodeJSON(got))
+		i.T.Errorf("%s, %s: sent %.200q, got %s", op.ID, name, raw, i.EncodeJSON(got))
 	}
 }
 
-// isNormalized reports whether a value is kept in the one spelling of its kind, or as nothing
-// when it is empty.
+// isNormalized reports whether got is the normalized form of sent, or nil for an empty value.
 func isNormalized(s *harness.APISchema, name string, sent, got any) bool {
-	was, _ := sent.(string)
-	is, isText := got.(string)
+	before, _ := sent.(string)
+	after, isText := got.(string)
 	switch {
-	case was == "" && got == nil, s.IsType("boolean"), s.IsType("integer"):
+	case before == "" && got == nil, s.IsType("boolean"), s.IsType("integer"):
 		return true
 	case name == "external_id" || name == "value" || name == "fkId" || name == "email" || name == "phoneNumber":
-		return isText && is == strings.TrimSpace(was) || got == nil && strings.TrimSpace(was) == ""
+		return isText && after == strings.TrimSpace(before) || got == nil && strings.TrimSpace(before) == ""
 	case s.Format != "" || name == "contactIdentityType":
-		return isText && strings.EqualFold(is, was)
+		return isText && strings.EqualFold(after, before)
 	}
 	return false
 }
 
-// affectedTable is where a call of the operation may leave one row.
+// affectedTable returns the table in which an operation may create a row.
 func affectedTable(op *harness.APIOperation) string {
-	for _, names := range [][2]string{{"user", "customers"}, {"customer", "customers"}, {"instance", "instances"}, {"key", "api_keys"}, {"set_up", "endpoints"}} {
-		if strings.Contains(op.ID, names[0]) {
-			return names[1]
+	for _, t := range []struct{ operation, table string }{
+		{"user", "customers"}, {"customer", "customers"}, {"instance", "instances"},
+		{"key", "api_keys"}, {"set_up", "endpoints"},
+	} {
+		if strings.Contains(op.ID, t.operation) {
+			return t.table
 		}
 	}
 	return "identities"
 }
 
-func (i *injector) testBrokenBodies(op *harness.APIOperation, right harness.APIRequest) {
+// testBrokenBodies sends malformed bodies to op and checks that each is rejected quickly with a
+// short response.
+func (i *injector) testBrokenBodies(op *harness.APIOperation, valid harness.APIRequest) {
 	broken := harness.BrokenBodies()
-	for n, why := range harness.SortedKeys(broken) {
+	for n, kind := range harness.SortedKeys(broken) {
 		if !harness.FullRun() && (n+i.bodyIndex)%5 != 0 || i.SkippedInShortRun(n) {
 			i.bodyIndex++
 			continue
 		}
-		c := right
-		c.Body = broken[why]
+		c := valid
+		c.Body = broken[kind]
 		i.bodyIndex++
-		begun := time.Now()
-		a := i.sendChecked(op.ID+", "+why, c)
+		start := time.Now()
+		a := i.sendChecked(op.ID+", "+kind, c)
 		if err := op.CheckRejection(a, 400, 413, 415, 422); err != nil {
-			i.T.Errorf("%s, %s: %v", op.ID, why, err)
+			i.T.Errorf("%s, %s: %v", op.ID, kind, err)
 		}
-		if took := time.Since(begun); took > 3*time.Second {
-			i.T.Errorf("%s, %s: refused after %s", op.ID, why, took)
+		if took := time.Since(start); took > 3*time.Second {
+			i.T.Errorf("%s, %s: rejected after %s, want at most 3s", op.ID, kind, took)
 		}
 		if len(a.Body) > 20_000 {
-			i.T.Errorf("%s, %s: an answer of %d bytes", op.ID, why, len(a.Body))
+			i.T.Errorf("%s, %s: response of %d bytes, want at most 20000", op.ID, kind, len(a.Body))
 		}
 		i.rejected++
 		i.brokenBodyCount++
 	}
 }
 
-// checkLogLines holds both logs to one record a line, whatever was in the requests.
+// checkLogLines checks that both logs contain one record per line and no text of a request.
 func (i *injector) checkLogLines(asJSON, asText string) {
-	lines := strings.Split(strings.TrimSuffix(asJSON, "\n"), "\n")
-	others := strings.Split(strings.TrimSuffix(asText, "\n"), "\n")
-	if len(lines) < i.inFields || len(lines) != len(others) {
-		i.T.Errorf("%d lines of JSON, %d of text", len(lines), len(others))
+	jsonLines := strings.Split(strings.TrimSuffix(asJSON, "\n"), "\n")
+	textLines := strings.Split(strings.TrimSuffix(asText, "\n"), "\n")
+	if len(jsonLines) < i.inFields || len(jsonLines) != len(textLines) {
+		i.T.Errorf("log lines = %d as JSON, %d as text, want the same number and at least %d",
+			len(jsonLines), len(textLines), i.inFields)
 	}
-	for _, l := range lines {
+	for _, l := range jsonLines {
 		var r struct{ Time, Level, Msg string }
-		if err := json.Unmarshal([]byte(l), &r); err != nil || r.Time == "" || r.Level == "" || r.Msg == "" || r.Msg == harness.InjectionMarker {
-			i.T.Errorf("not a record: %q", l)
+		err := json.Unmarshal([]byte(l), &r)
+		if err != nil || r.Time == "" || r.Level == "" || r.Msg == "" || r.Msg == harness.InjectionMarker {
+			i.T.Errorf("log line %q is not a record", l)
 		}
 	}
-	for _, l := range others {
-		if !strings.HasPrefix(l, "time=") || strings.ContainsFunc(l, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0x9b }) || strings.HasPrefix(l, "time=2026-01-01T") {
-			i.T.Errorf("not a record: %q", l)
+	isControl := func(r rune) bool { return r < ' ' || r == 0x7f || r == 0x9b }
+	for _, l := range textLines {
+		if !strings.HasPrefix(l, "time=") || strings.ContainsFunc(l, isControl) || strings.HasPrefix(l, "time=2026-01-01T") {
+			i.T.Errorf("log line %q is not a record", l)
 		}
 	}
 	if strings.Contains(asJSON, harness.InjectionMarker) || strings.Contains(asText, harness.InjectionMarker) {
-		i.T.Error("a text of a request is in the log")
+		i.T.Error("the log contains a text of a request")
 	}
-	i.T.Logf("%d lines in each log", len(lines))
+	i.T.Logf("%d lines in each log", len(jsonLines))
 }
 
-// checkCSVExports holds every cell of both CSV exports to what no spreadsheet runs.
+// checkCSVExports checks that no cell of the two CSV exports is a formula.
 func (i *injector) checkCSVExports() {
 	for _, kind := range []string{"=1+1", "+1", "-1", "@a", "\t=1", "\r=1", "\n=1"} {
-		i.Exec(`insert into audit_events (id, tenant_id, at, kind, actor, detail) values ($1, $2, $3, $4, $4, '{}')`, harness.RandomID(), harness.TestTenantID, time.Now().UTC(), kind)
+		i.Exec(`insert into audit_events (id, tenant_id, at, kind, actor, detail) values ($1, $2, $3, $4, $4, '{}')`,
+			harness.RandomID(), harness.TestTenantID, time.Now().UTC(), kind)
 	}
 	a := i.CallAs(i.AdminKey, "GET", "/v1/audit?format=csv", "")
-	cells, armed := i.countCells(a.Body)
-	if cells == 0 || armed < 14 { // fourteen were just planted
-		i.T.Errorf("the audit log has %d cells, %d of them formulas", cells, armed)
+	cells, escaped := i.countCells(a.Body)
+	if cells == 0 || escaped < 14 { // the loop above planted fourteen
+		i.T.Errorf("audit log: cells = %d, escaped cells = %d, want at least 14 escaped", cells, escaped)
 	}
 	var out bytes.Buffer
 	n, err := bulk.Write(i.T.Context(), i.Store, &out, bulk.FormatCSV, func(int) {})
 	i.Must(err)
-	more, armedToo := i.countCells(out.String())
-	if n == 0 || armedToo == 0 && !i.SkippedInShortRun(1) {
-		i.T.Errorf("%d customers have %d cells, %d of them formulas", n, more, armedToo)
+	customerCells, customerEscaped := i.countCells(out.String())
+	if n == 0 || customerEscaped == 0 && !i.SkippedInShortRun(1) {
+		i.T.Errorf("export of %d customers: cells = %d, escaped cells = %d, want at least 1 escaped",
+			n, customerCells, customerEscaped)
 	}
-	i.T.Logf("%d cells of CSV, %d began like a formula and are text", cells+more, armed+armedToo)
+	i.T.Logf("%d CSV cells, %d escaped", cells+customerCells, escaped+customerEscaped)
 }
 
-// countCells counts the cells of a sheet, and those that were made text.
-func (i *injector) countCells(sheet string) (all, armed int) {
-	rows, err := csv.NewReader(strings.NewReader(sheet)).ReadAll()
+// countCells returns the number of cells of a CSV file, and of those that are escaped as text.
+func (i *injector) countCells(file string) (all, escaped int) {
+	rows, err := csv.NewReader(strings.NewReader(file)).ReadAll()
 	i.Must(err)
 	for _, row := range rows {
 		for _, cell := range row {
@@ -390,12 +424,12 @@ func (i *injector) countCells(sheet string) (all, armed int) {
 				continue
 			}
 			if strings.ContainsRune("=+-@\t\r\n", rune(cell[0])) {
-				i.T.Errorf("a cell is a formula: %q", cell)
+				i.T.Errorf("cell %q is a formula", cell)
 			}
 			if cell[0] == '\'' {
-				armed++
+				escaped++
 			}
 		}
 	}
-	return all, armed
+	return all, escaped
 }

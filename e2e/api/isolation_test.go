@@ -13,36 +13,37 @@ import (
 	"hydragate/identity"
 )
 
-// A foreign id is one that stands for something, and for nothing to who asks.
+// An otherID is an ID that the caller must not be able to use, with the reason.
 type otherID struct{ description, id string }
 
-// foreignIDs gives, for a name of an id, ids of others: of another tenant, of another
-// customer, of another instance, of what was deleted, and of the wrong kind.
-func foreignIDs(h *harness.APIFixture, name string, op *harness.APIOperation, mine, strange, neighbour, gone harness.Entities) []otherID {
-	kind := func(th harness.Entities) string {
+// foreignIDs returns values for the ID parameter name that must not be found: IDs of another
+// tenant, another customer, a deleted entity and another type, and special UUIDs.
+func foreignIDs(h *harness.APIFixture, name string, op *harness.APIOperation, own, strange, neighbor,
+	deleted harness.Entities) []otherID {
+	idOf := func(th harness.Entities) string {
 		if id, ok := op.PathIDs(h.T, th)[name]; ok {
 			return id
 		}
 		return map[string]string{"into": th.SecondCustomerID, "contactId": th.CustomerID}[name]
 	}
 	ids := []otherID{
-		{"another tenant's", kind(strange)},
-		{"deleted", kind(gone)},
-		{"another kind's", mine.InstanceID},
-		{"none", "00000000-0000-0000-0000-000000000000"},
-		{"all", "ffffffff-ffff-ffff-ffff-ffffffffffff"},
-		{"the tenant's own", harness.TestTenantID},
+		{"another tenant", idOf(strange)},
+		{"deleted", idOf(deleted)},
+		{"another type", own.InstanceID},
+		{"nil UUID", "00000000-0000-0000-0000-000000000000"},
+		{"max UUID", "ffffffff-ffff-ffff-ffff-ffffffffffff"},
+		{"tenant ID", harness.TestTenantID},
 	}
 	if name == "instance_id" {
-		ids[2].id = mine.CustomerID
+		ids[2].id = own.CustomerID
 	}
 	if name == "identity_id" && strings.Contains(op.Path, "{customer_id}") && op.ID != "adopt_identity" {
-		ids = append(ids, otherID{"another customer's", neighbour.IdentityID}, otherID{"nobody's", mine.UnknownSenderID})
+		ids = append(ids, otherID{"another customer", neighbor.IdentityID}, otherID{"unknown sender", own.UnknownSenderID})
 	}
 	return ids
 }
 
-// deleteEntities deletes all of th.
+// deleteEntities deletes the customers and the instance of th.
 func deleteEntities(h *harness.APIFixture, th harness.Entities) {
 	h.T.Helper()
 	for _, c := range []string{th.CustomerID, th.SecondCustomerID} {
@@ -52,27 +53,29 @@ func deleteEntities(h *harness.APIFixture, th harness.Entities) {
 	h.Must(h.Store.DeleteInstance(h.T.Context(), th.TenantID, th.InstanceID, identity.System))
 }
 
-// compareIgnoringID gives an error unless two answers are the same to the byte, headers and
-// all; the id that was asked for, the id of the request and the time may differ.
+// compareIgnoringID returns an error unless two responses are identical apart from the request ID
+// and the date.
 func compareIgnoringID(a, b harness.Response) error {
 	for _, h := range []http.Header{a.Header, b.Header} {
 		h.Del("X-Request-Id")
 		h.Del("Date")
 	}
 	if a.Status != b.Status || a.Body != b.Body || !maps.EqualFunc(a.Header, b.Header, slices.Equal) {
-		return fmt.Errorf("%d %v %s\nan unknown one: %d %v %s", a.Status, a.Header, a.Body, b.Status, b.Header, b.Body)
+		return fmt.Errorf("response = %d %v %s\nwant that to an unknown ID: %d %v %s", a.Status, a.Header, a.Body, b.Status,
+			b.Header, b.Body)
 	}
 	return nil
 }
 
-// TestIsolation_PathIDs asks every route for everything of others, in its path, its body
-// and its query: what is of another tenant, customer or instance, or is gone, is answered
-// like what never was, byte for byte, and nothing changes. One's own is found.
+// TestIsolation_PathIDs checks that every route answers the ID of another tenant or customer, or
+// of a deleted entity, in its path exactly as it answers an unknown ID, and that nothing changes.
+// The caller's own IDs must be found.
 func TestIsolation_PathIDs(t *testing.T) {
 	harness.ForEachAPIEngine(t, func(t *testing.T, h *harness.APIFixture) {
-		strange, neighbour, gone := h.CreateEntities(harness.OtherTenantID), h.CreateEntities(harness.TestTenantID), h.CreateEntities(harness.TestTenantID)
-		deleteEntities(h, gone)
-		stages, asked := h.PrepareAll(harness.AnyOperation), 0
+		strange, neighbor := h.CreateEntities(harness.OtherTenantID), h.CreateEntities(harness.TestTenantID)
+		deleted := h.CreateEntities(harness.TestTenantID)
+		deleteEntities(h, deleted)
+		stages, requests := h.PrepareAll(harness.AnyOperation), 0
 		before := h.AllRows("")
 		for _, s := range stages {
 			op, ids := s.Operation, s.Operation.PathIDs(t, s.Entities)
@@ -80,50 +83,51 @@ func TestIsolation_PathIDs(t *testing.T) {
 				if !strings.Contains(op.Path, "{"+name+"}") {
 					continue
 				}
-				as := func(id string) harness.Response {
-					asked++
+				send := func(id string) harness.Response {
+					requests++
 					other := maps.Clone(ids)
 					other[name] = id
 					c := s.Request
 					c.Path = h.PathOf(op, other) + s.Request.RawQuery()
 					return h.Send(c)
 				}
-				unknown := as(harness.RandomID())
+				unknown := send(harness.RandomID())
 				if err := op.CheckRejection(unknown, 404); err != nil {
 					t.Errorf("%s, unknown %s: %v", op.ID, name, err)
 				}
-				for _, f := range foreignIDs(h, name, op, s.Entities, strange, neighbour, gone) {
+				for _, f := range foreignIDs(h, name, op, s.Entities, strange, neighbor, deleted) {
 					if op.ID == "identity_history" && f.description == "deleted" {
-						continue // it is there for that
+						continue // the history of a deleted identity stays available
 					}
-					if err := compareIgnoringID(as(f.id), unknown); err != nil {
-						t.Errorf("%s, %s of %s: %v", op.ID, name, f.description, err)
+					if err := compareIgnoringID(send(f.id), unknown); err != nil {
+						t.Errorf("%s, %s (%s): %v", op.ID, name, f.description, err)
 					}
 				}
 			}
 		}
 		h.RequireUnchanged(before)
 		h.SendAll(stages)
-		t.Logf("%d routes found their own; %d calls about others", len(stages), asked)
+		t.Logf("%d routes accepted own IDs; %d requests with foreign IDs", len(stages), requests)
 	})
 }
 
-// TestIsolation_BodyAndQueryIDs does the same with every field and every
-// parameter that is an id.
+// TestIsolation_BodyAndQueryIDs checks the same for every body field and query parameter that is
+// an ID.
 func TestIsolation_BodyAndQueryIDs(t *testing.T) {
 	harness.ForEachAPIEngine(t, func(t *testing.T, h *harness.APIFixture) {
-		strange, neighbour, gone := h.CreateEntities(harness.OtherTenantID), h.CreateEntities(harness.TestTenantID), h.CreateEntities(harness.TestTenantID)
-		deleteEntities(h, gone)
-		asked := 0
+		strange, neighbor := h.CreateEntities(harness.OtherTenantID), h.CreateEntities(harness.TestTenantID)
+		deleted := h.CreateEntities(harness.TestTenantID)
+		deleteEntities(h, deleted)
+		requests := 0
 		for _, op := range h.Operations {
 			for _, p := range op.Params {
 				if p.In != "query" || p.Schema.Format != "uuid" {
 					continue
 				}
-				mine := h.CreateEntities(harness.TestTenantID)
-				ask := func(id string) harness.Response {
-					asked++
-					c := h.ValidRequest(op, mine)
+				own := h.CreateEntities(harness.TestTenantID)
+				send := func(id string) harness.Response {
+					requests++
+					c := h.ValidRequest(op, own)
 					at, err := url.Parse(c.Path)
 					h.Must(err)
 					q := at.Query()
@@ -131,22 +135,28 @@ func TestIsolation_BodyAndQueryIDs(t *testing.T) {
 					c.Path = at.Path + "?" + q.Encode()
 					return h.Send(c)
 				}
-				if p.Name == "cursor" { // where to go on: any id is a place, and shows nobody else's rows
-					for _, id := range []string{strange.CustomerID, strange.InstanceID, "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"} {
-						a := ask(id)
-						for _, theirs := range []string{strange.InstanceID, strange.CustomerID, strange.SecondCustomerID, strange.IdentityID, strange.UnknownSenderID, strange.APIKeyID} {
-							if a.Status != 200 || strings.Contains(a.Body, theirs) {
-								t.Errorf("%s, from %s on: %d %s", op.ID, id, a.Status, a.Body)
+				if p.Name == "cursor" { // any ID is a valid position, but must not reveal rows of others
+					for _, id := range []string{
+						strange.CustomerID, strange.InstanceID,
+						"00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff",
+					} {
+						a := send(id)
+						for _, foreign := range []string{
+							strange.InstanceID, strange.CustomerID, strange.SecondCustomerID,
+							strange.IdentityID, strange.UnknownSenderID, strange.APIKeyID,
+						} {
+							if a.Status != 200 || strings.Contains(a.Body, foreign) {
+								t.Errorf("%s with cursor %s = %d %s, want 200 without %s", op.ID, id, a.Status, a.Body, foreign)
 							}
 						}
 					}
 					continue
 				}
-				unknown := ask(harness.RandomID())
-				for _, f := range foreignIDs(h, p.Name, op, mine, strange, neighbour, gone) {
-					if f.description != "deleted" { // the audit log keeps what was
-						if err := compareIgnoringID(ask(f.id), unknown); err != nil {
-							t.Errorf("%s, %s of %s: %v", op.ID, p.Name, f.description, err)
+				unknown := send(harness.RandomID())
+				for _, f := range foreignIDs(h, p.Name, op, own, strange, neighbor, deleted) {
+					if f.description != "deleted" { // the audit log keeps events of deleted entities
+						if err := compareIgnoringID(send(f.id), unknown); err != nil {
+							t.Errorf("%s, %s (%s): %v", op.ID, p.Name, f.description, err)
 						}
 					}
 				}
@@ -158,72 +168,74 @@ func TestIsolation_BodyAndQueryIDs(t *testing.T) {
 				if op.Body.Properties[name].Format != "uuid" {
 					continue
 				}
-				mine := h.CreateEntities(harness.TestTenantID)
-				right := h.ValidRequest(op, mine)
+				own := h.CreateEntities(harness.TestTenantID)
+				valid := h.ValidRequest(op, own)
 				before := h.AllRows("")
-				ask := func(id string) harness.Response {
-					asked++
-					c := right
-					c.Body = withField(h, right.Body, name, id)
+				send := func(id string) harness.Response {
+					requests++
+					c := valid
+					c.Body = withField(h, valid.Body, name, id)
 					return h.Send(c)
 				}
-				unknown := ask(harness.RandomID())
+				unknown := send(harness.RandomID())
 				if err := op.CheckRejection(unknown, 404); err != nil {
 					t.Errorf("%s, unknown %s: %v", op.ID, name, err)
 				}
-				for _, f := range foreignIDs(h, name, op, mine, strange, neighbour, gone) {
-					if err := compareIgnoringID(ask(f.id), unknown); err != nil {
-						t.Errorf("%s, %s of %s: %v", op.ID, name, f.description, err)
+				for _, f := range foreignIDs(h, name, op, own, strange, neighbor, deleted) {
+					if err := compareIgnoringID(send(f.id), unknown); err != nil {
+						t.Errorf("%s, %s (%s): %v", op.ID, name, f.description, err)
 					}
 				}
 				if row := harness.DiffRows(before, h.AllRows("")); row != "" {
-					t.Errorf("%s, %s: not found, and yet %s", op.ID, name, row)
+					t.Errorf("%s, %s: not found, but a row changed: %s", op.ID, name, row)
 				}
 			}
 		}
-		t.Logf("%d calls about others in bodies and queries", asked)
+		t.Logf("%d requests with foreign IDs in bodies and queries", requests)
 	})
 }
 
-// TestIsolation_InstanceKeys asks every route with a key of another instance:
-// of what is the instance's it hears what it hears of what never was, and nothing of it
-// changes.
+// TestIsolation_InstanceKeys checks that a key of another instance gets the same response for the
+// entities of an instance as for unknown ones, and that nothing changes.
 func TestIsolation_InstanceKeys(t *testing.T) {
 	harness.ForEachAPIEngine(t, func(t *testing.T, h *harness.APIFixture) {
-		scopes := slices.DeleteFunc(slices.Clone(identity.Scopes), func(s string) bool { return s == "channels:write" })
-		other, asked := h.CreateEntities(harness.TestTenantID), 0
+		scopes := slices.DeleteFunc(slices.Clone(identity.Scopes), func(s string) bool {
+			return s == "channels:write"
+		})
+		other, requests := h.CreateEntities(harness.TestTenantID), 0
 		key := h.CreateKey(identity.APIKey{TenantID: harness.TestTenantID, Scopes: scopes, InstanceID: other.InstanceID})
-		stages := h.PrepareAll(func(op *harness.APIOperation) bool { return op.Surface != "external" }) // whose key is the instance's
+		// The external surface is authenticated with the key of the instance itself.
+		stages := h.PrepareAll(func(op *harness.APIOperation) bool { return op.Surface != "external" })
 		before := h.AllRows("")
 		for _, s := range stages {
 			op, ids := s.Operation, s.Operation.PathIDs(t, s.Entities)
 			for name, id := range ids {
 				if !strings.Contains(op.Path, "{"+name+"}") || name == "customer_id" {
-					continue // customers are the tenant's
+					continue // customers belong to the tenant
 				}
-				ask := func(id string) harness.Response {
-					asked++
+				send := func(id string) harness.Response {
+					requests++
 					to := maps.Clone(ids)
 					to[name] = id
 					c := s.Request
 					c.Path, c.Header = h.PathOf(op, to)+s.Request.RawQuery(), op.AuthHeader(key.Token, other)
 					return h.Send(c)
 				}
-				theirs, unknown := ask(id), ask(harness.RandomID())
+				foreign, unknown := send(id), send(harness.RandomID())
 				if unknown.Status != 404 && unknown.Status != 403 {
-					t.Errorf("%s: %d %s", op.ID, unknown.Status, unknown.Body)
+					t.Errorf("%s with an unknown %s = %d %s, want 403 or 404", op.ID, name, unknown.Status, unknown.Body)
 				}
-				if err := compareIgnoringID(theirs, unknown); err != nil {
+				if err := compareIgnoringID(foreign, unknown); err != nil {
 					t.Errorf("%s, %s of another instance: %v", op.ID, name, err)
 				}
 			}
 		}
 		h.RequireUnchanged(before)
-		t.Logf("%d calls with keys of another instance", asked)
+		t.Logf("%d requests with a key of another instance", requests)
 	})
 }
 
-// withField gives a body with a field set.
+// withField returns body with one field set to value.
 func withField(h *harness.APIFixture, body, name string, value any) string {
 	h.T.Helper()
 	fields := h.DecodeObject(body)

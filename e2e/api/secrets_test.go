@@ -27,48 +27,52 @@ import (
 	"hydragate/store/keyring"
 )
 
-// A canary is a secret, and where it may be seen all the same.
+// A canary is a secret that must not appear in any output.
 type canary struct {
 	name, secret string
-	stored       bool // in the database, as it is: it is there to be read again
+	stored       bool // may be in the database in plain text
 }
 
-// secretEncodings are six ways in which a text lies about: as it is, in a URL, in base64, in hex,
-// in JSON, and in the other case.
+// secretEncodings returns six encodings of a secret: plain, URL, base64, hex, JSON and the other
+// letter case.
 func secretEncodings(secret string) map[string]string {
 	quoted, _ := json.Marshal(secret)
-	turned := strings.ToUpper(secret)
-	if turned == secret {
-		turned = strings.ToLower(secret)
+	otherCase := strings.ToUpper(secret)
+	if otherCase == secret {
+		otherCase = strings.ToLower(secret)
 	}
 	return map[string]string{
-		"as it is": secret, "in a URL": url.QueryEscape(secret), "in base64": strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(secret)), "=")[:len(secret)],
-		"in hex": hex.EncodeToString([]byte(secret)), "in JSON": strings.Trim(string(quoted), `"`), "in the other case": turned,
+		"plain":      secret,
+		"URL":        url.QueryEscape(secret),
+		"base64":     strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(secret)), "=")[:len(secret)],
+		"hex":        hex.EncodeToString([]byte(secret)),
+		"JSON":       strings.Trim(string(quoted), `"`),
+		"other case": otherCase,
 	}
 }
 
-// findSecrets gives where canaries are in places in which they must not be.
-func findSecrets(canaries []canary, places map[string][]byte) (where []string) {
+// findSecrets returns a description of each canary that occurs in a place where it must not.
+func findSecrets(canaries []canary, places map[string][]byte) (found []string) {
 	for place, content := range places {
 		for _, c := range canaries {
 			if c.stored && (place == "database" || place == "files") {
 				continue
 			}
-			for way, s := range secretEncodings(c.secret) {
+			for encoding, s := range secretEncodings(c.secret) {
 				if at := bytes.Index(content, []byte(s)); at >= 0 {
-					where = append(where, fmt.Sprintf("%s, %s, in the %s: …%q…", c.name, way, place, content[max(0, at-80):at]))
+					found = append(found, fmt.Sprintf("%s, %s, in %s after %q", c.name, encoding, place, content[max(0, at-80):at]))
 				}
 			}
 		}
 	}
-	slices.Sort(where)
-	return where
+	slices.Sort(found)
+	return found
 }
 
-// TestNoSecretLeaks runs the program at its most talkative with secrets that are
-// known here, calls every route rightly and wrongly, and has providers answer with the
-// secrets that they were sent. Then it looks for them, in six spellings, in all that the
-// program says and keeps. One that is planted in each place is found.
+// TestNoSecretLeaks runs the gateway at log level debug with known secrets, sends valid and
+// invalid requests to every route, and lets providers repeat the secrets in their responses. It
+// then searches logs, traces, responses, the database and Redis for the secrets in six encodings.
+// As a control, a secret planted in each place must be found.
 func TestNoSecretLeaks(t *testing.T) {
 	harness.ParallelUnlessFull(t)
 	for _, c := range []struct{ engine, format string }{{"sqlite", "json"}, {"postgres", "text"}} {
@@ -79,7 +83,8 @@ func TestNoSecretLeaks(t *testing.T) {
 	}
 }
 
-// A echoingProvider is a provider that refuses every call and repeats all that it was sent.
+// An echoingProvider is a provider that rejects every call and repeats the request in the
+// response.
 type echoingProvider struct {
 	mu    sync.Mutex
 	calls int
@@ -93,29 +98,42 @@ func (p *echoingProvider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(io.LimitReader(r.Body, 1<<16))
 	auth := r.Header.Get("Authorization")
 	_, password, _ := r.BasicAuth()
-	said := fmt.Sprintf("%s %s %s %s %s", r.URL.Path, auth, password, strings.TrimPrefix(auth, "Bearer "), body)
+	echo := fmt.Sprintf("%s %s %s %s %s", r.URL.Path, auth, password, strings.TrimPrefix(auth, "Bearer "), body)
 	status := []int{400, 401, 403, 404, 429, 500, 503}[n%7]
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"ok": false, "error_code": status, "description": said, "error": said, "code": 20003, "message": said, "more_info": said, "status": status})
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"ok": false, "error_code": status, "description": echo, "error": echo,
+		"code": 20003, "message": echo, "more_info": echo, "status": status,
+	})
 }
 
+// testSecretLeaks runs TestNoSecretLeaks on one engine with one log format.
 func testSecretLeaks(t *testing.T, engine, format string) {
 	collector := tracetest.NewCollector(t)
-	agent := &harness.FakeApp{}
-	agentServer := httptest.NewServer(agent)
-	t.Cleanup(agentServer.Close)
-	birds := &echoingProvider{}
-	parrots := httptest.NewServer(birds)
-	t.Cleanup(parrots.Close)
+	fakeApp := &harness.FakeApp{}
+	appServer := httptest.NewServer(fakeApp)
+	t.Cleanup(appServer.Close)
+	echo := &echoingProvider{}
+	echoServer := httptest.NewServer(echo)
+	t.Cleanup(echoServer.Close)
 
 	providers := harness.StartProviders(t.Cleanup, 0)
 	providers.AddAccounts()
 	h := &harness.APIFixture{T: t, AdminKey: "canary-" + identity.NewToken("hg_admin_"), Providers: providers.Settings()}
 	master := keyring.GenerateKey("k1")
 	dir := t.TempDir()
-	env := []string{"HYDRAGATE_LISTEN=127.0.0.1:0", "HYDRAGATE_DATA_DIR=" + filepath.Join(dir, "data"), "HYDRAGATE_ADMIN_KEY=" + h.AdminKey, "HYDRAGATE_MASTER_KEYS=" + master, "HYDRAGATE_LOG_LEVEL=debug",
-		"HYDRAGATE_LOG_FORMAT=" + format, "HYDRAGATE_AGENT_ALLOW_PRIVATE=true", "OTEL_EXPORTER_OTLP_ENDPOINT=" + collector.URL, "PATH=" + os.Getenv("PATH")}
+	env := []string{
+		"HYDRAGATE_LISTEN=127.0.0.1:0",
+		"HYDRAGATE_DATA_DIR=" + filepath.Join(dir, "data"),
+		"HYDRAGATE_ADMIN_KEY=" + h.AdminKey,
+		"HYDRAGATE_MASTER_KEYS=" + master,
+		"HYDRAGATE_LOG_LEVEL=debug",
+		"HYDRAGATE_LOG_FORMAT=" + format,
+		"HYDRAGATE_AGENT_ALLOW_PRIVATE=true",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=" + collector.URL,
+		"PATH=" + os.Getenv("PATH"),
+	}
 	dsn := filepath.Join(dir, "data", "hydragate.db")
 	if engine == "postgres" {
 		dsn = harness.CreateDatabase(t, harness.TestPostgresURL(t))
@@ -135,18 +153,25 @@ func testSecretLeaks(t *testing.T, engine, format string) {
 
 	_, masterKey, _ := strings.Cut(master, ":")
 	f := &secretScan{APIFixture: h, errorBodies: &bytes.Buffer{}, canaries: []canary{
-		{"admin key", h.AdminKey, false}, {"master key", masterKey, false}, {"bot token", harness.TelegramToken, false}, {"auth token", harness.TwilioToken, false}, {"Slack token", harness.SlackToken, false}, {"signing secret", harness.SlackSecret, false},
+		{"admin key", h.AdminKey, false},
+		{"master key", masterKey, false},
+		{"bot token", harness.TelegramToken, false},
+		{"auth token", harness.TwilioToken, false},
+		{"Slack token", harness.SlackToken, false},
+		{"signing secret", harness.SlackSecret, false},
 	}}
 	f.callAll()
-	f.exchangeMessages(agentServer.URL, agent)
+	f.exchangeMessages(appServer.URL, fakeApp)
 	h.Must(first.Stop())
 
-	// The same again, with providers who refuse and repeat what they hear.
-	loud := app.Settings{TelegramAPIURL: parrots.URL, TwilioAPIURL: parrots.URL, SlackAPIURL: parrots.URL + "/api/"}
-	second := startLoggedGateway(t, append(env, harness.Env(loud)...), log)
+	// Repeat the requests with providers that reject every call and repeat it.
+	echoing := app.Settings{
+		TelegramAPIURL: echoServer.URL, TwilioAPIURL: echoServer.URL, SlackAPIURL: echoServer.URL + "/api/",
+	}
+	second := startLoggedGateway(t, append(env, harness.Env(echoing)...), log)
 	h.API.URL = "http://" + second.Addr
 	f.callAll()
-	for range 7 { // a parrot refuses in seven ways
+	for range 7 { // an echoingProvider has seven statuses
 		for _, op := range h.Operations {
 			if strings.HasPrefix(op.ID, "set_up_") {
 				f.recordResponse(f.Send(f.ValidRequest(op, f.CreateEntities(harness.TestTenantID))))
@@ -155,35 +180,37 @@ func testSecretLeaks(t *testing.T, engine, format string) {
 	}
 	f.readPublicPages()
 	h.Must(second.Stop())
-	if birds.calls < 28 {
-		t.Errorf("the providers heard only %d calls", birds.calls)
+	if echo.calls < 28 {
+		t.Errorf("calls to providers = %d, want at least 28", echo.calls)
 	}
 	if routes := len(f.called); routes != len(h.Operations) {
-		t.Errorf("%d of %d routes were called", routes, len(h.Operations))
+		t.Errorf("called routes = %d, want %d", routes, len(h.Operations))
 	}
 
-	places := f.collectPlaces(dir, log, engine, collector, agent)
-	for _, where := range findSecrets(f.canaries, places) {
-		t.Error(where)
+	places := f.collectPlaces(dir, log, engine, collector, fakeApp)
+	for _, found := range findSecrets(f.canaries, places) {
+		t.Error(found)
 	}
-	// The control: planted anywhere, in any spelling, it is found.
+	// Control: a planted secret must be found in every place and encoding.
 	planted := canary{"planted", "canary-planted/+=&é\"" + h.UniqueDigits(), false}
-	ways := 0
+	checks := 0
 	for place, content := range places {
 		if len(content) == 0 {
-			t.Errorf("nothing is in the %s", place)
+			t.Errorf("%s is empty", place)
 		}
-		for way, s := range secretEncodings(planted.secret) {
-			ways++
-			if len(findSecrets([]canary{planted}, map[string][]byte{place: append(slices.Clip(content), s...)})) == 0 {
-				t.Errorf("planted in the %s, %s, it is not found", place, way)
+		for encoding, s := range secretEncodings(planted.secret) {
+			checks++
+			withSecret := map[string][]byte{place: append(slices.Clip(content), s...)}
+			if len(findSecrets([]canary{planted}, withSecret)) == 0 {
+				t.Errorf("secret planted in %s (%s) not found", place, encoding)
 			}
 		}
 	}
-	t.Logf("%d secrets, %d places (%s), six spellings: 0 found; %d of %d planted found; %d calls of %d routes", len(f.canaries), len(places), strings.Join(harness.SortedKeys(places), ", "), ways, ways, f.calls, len(f.called))
+	t.Logf("%d secrets, %d places (%s), six encodings; %d planted secrets; %d requests to %d routes",
+		len(f.canaries), len(places), strings.Join(harness.SortedKeys(places), ", "), checks, f.calls, len(f.called))
 }
 
-// startLoggedGateway runs the program.
+// startLoggedGateway starts the gateway in a child process and appends its output to logFile.
 func startLoggedGateway(t *testing.T, env []string, logFile string) *harness.Process {
 	t.Helper()
 	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -201,22 +228,23 @@ func startLoggedGateway(t *testing.T, env []string, logFile string) *harness.Pro
 	return p
 }
 
-// A secretScan is all canaries of a run, and what was said where they flew by.
+// A secretScan holds the secrets of a run and the responses in which they must not appear.
 type secretScan struct {
 	*harness.APIFixture
 	canaries    []canary
-	errorBodies *bytes.Buffer // bodies of answers that say no
-	publicPages bytes.Buffer  // what anybody may read
+	errorBodies *bytes.Buffer // bodies and headers of error responses
+	publicPages bytes.Buffer  // responses that need no authentication
 	called      map[string]bool
 	calls       int
 }
 
-func (f *secretScan) add(what, secret string, kept bool) string {
-	f.canaries = append(f.canaries, canary{what, secret, kept})
+// add registers a secret and returns it.
+func (f *secretScan) add(name, secret string, stored bool) string {
+	f.canaries = append(f.canaries, canary{name, secret, stored})
 	return secret
 }
 
-// callAll calls every route rightly, and wrongly with secrets all over.
+// callAll sends a valid request and several invalid ones with secrets to every route.
 func (f *secretScan) callAll() {
 	if f.called == nil {
 		f.called = map[string]bool{}
@@ -225,32 +253,33 @@ func (f *secretScan) callAll() {
 	defer func() { f.AdminKey = admin }()
 	for _, op := range f.Operations {
 		if f.called[op.ID] && !harness.FullRun() && op.Body == nil {
-			continue // once is enough where nothing is sent
+			continue // a route without a body is called once
 		}
 		th := f.CreateEntities(harness.TestTenantID)
 		f.add("agent secret", th.AgentKey, false)
-		f.AdminKey = f.add("API key", f.CreateScopedKey(identity.Scopes...).Token, false) // one for each, so that none calls too often
+		// Each route has its own key, so that no key exceeds the request limit.
+		f.AdminKey = f.add("API key", f.CreateScopedKey(identity.Scopes...).Token, false)
 		if _, needs := op.RequiredChannel(); needs && f.called[op.ID] {
-			continue // nothing can be set up with who refuses
+			continue // an echoingProvider rejects the set-up
 		}
-		right := f.ValidRequest(op, th)
+		valid := f.ValidRequest(op, th)
 		if op.Param("Idempotency-Key") != nil {
-			right.Header.Set("Idempotency-Key", f.add("idempotency key", "idem-"+identity.NewToken(""), true))
+			valid.Header.Set("Idempotency-Key", f.add("idempotency key", "idem-"+identity.NewToken(""), true))
 		}
-		secret := f.add("what was sent wrongly", "canary-"+identity.NewToken(""), false)
-		for _, c := range f.invalidCalls(op, right, secret) {
+		secret := f.add("secret in an invalid request", "canary-"+identity.NewToken(""), false)
+		for _, c := range f.invalidCalls(op, valid, secret) {
 			f.recordResponse(f.Send(c))
 		}
-		a := f.Send(right)
+		a := f.Send(valid)
 		f.recordResponse(a)
 		f.called[op.ID] = true
 		if a.Status >= 500 && a.Status != 503 {
-			f.T.Errorf("%s: %d %s", op.ID, a.Status, a.Body)
+			f.T.Errorf("%s = %d %s, want no server error but 503", op.ID, a.Status, a.Body)
 		}
-		var made map[string]any
-		if json.Unmarshal([]byte(a.Body), &made) == nil {
+		var response map[string]any
+		if json.Unmarshal([]byte(a.Body), &response) == nil {
 			for _, name := range []string{"key", "agent_secret_key", "webhook_secret", "code"} {
-				if s, ok := made[name].(string); ok {
+				if s, ok := response[name].(string); ok {
 					f.add(name+" of "+op.ID, s, false)
 				}
 			}
@@ -258,16 +287,18 @@ func (f *secretScan) callAll() {
 	}
 }
 
-// invalidCalls gives calls that are refused, with a secret wherever one can be put.
-func (f *secretScan) invalidCalls(op *harness.APIOperation, right harness.APIRequest, secret string) []harness.APIRequest {
+// invalidCalls returns requests that are rejected, with a secret in every part of a request.
+func (f *secretScan) invalidCalls(
+	op *harness.APIOperation, valid harness.APIRequest, secret string,
+) []harness.APIRequest {
 	with := func(change func(c *harness.APIRequest)) harness.APIRequest {
-		c := right
-		c.Header = right.Header.Clone()
+		c := valid
+		c.Header = valid.Header.Clone()
 		c.Header.Del("Idempotency-Key")
 		change(&c)
 		return c
 	}
-	join := map[bool]string{true: "&", false: "?"}[strings.Contains(right.Path, "?")]
+	join := map[bool]string{true: "&", false: "?"}[strings.Contains(valid.Path, "?")]
 	calls := []harness.APIRequest{
 		with(func(c *harness.APIRequest) {
 			c.Header = http.Header{"Authorization": {"Bearer " + secret}}
@@ -289,14 +320,21 @@ func (f *secretScan) invalidCalls(op *harness.APIOperation, right harness.APIReq
 				continue
 			}
 			if _, isMap := value.(map[string]any); isMap && op.Body.Properties[name].IsType("object") {
-				continue // it would be taken
+				continue // the request would be valid
 			}
-			calls = append(calls, with(func(c *harness.APIRequest) { c.Body = withField(f.APIFixture, c.Body, name, value) }))
+			calls = append(calls, with(func(c *harness.APIRequest) {
+				c.Body = withField(f.APIFixture, c.Body, name, value)
+			}))
 		}
 	}
-	return append(calls, with(func(c *harness.APIRequest) { c.Body = secret }), with(func(c *harness.APIRequest) { c.Body = `"` + secret + `"` }), with(func(c *harness.APIRequest) { c.Body = strings.TrimSuffix(c.Body, "}") + `,"x":"` + secret }))
+	return append(calls,
+		with(func(c *harness.APIRequest) { c.Body = secret }),
+		with(func(c *harness.APIRequest) { c.Body = `"` + secret + `"` }),
+		with(func(c *harness.APIRequest) { c.Body = strings.TrimSuffix(c.Body, "}") + `,"x":"` + secret }),
+	)
 }
 
+// recordResponse counts a response and records the body and the headers of an error.
 func (f *secretScan) recordResponse(a harness.Response) {
 	f.calls++
 	if a.Status >= 400 {
@@ -305,40 +343,48 @@ func (f *secretScan) recordResponse(a harness.Response) {
 	}
 }
 
-// exchangeMessages has a person write to the bot and the agent answer, so that there are messages,
-// deliveries and replies.
-func (f *secretScan) exchangeMessages(agentURL string, agent *harness.FakeApp) {
+// exchangeMessages sends a message to the bot and waits until the application receives it, so that
+// the database contains messages, deliveries and replies.
+func (f *secretScan) exchangeMessages(appURL string, fakeApp *harness.FakeApp) {
 	f.T.Helper()
-	a := f.CallAs(f.AdminKey, "POST", "/v1/instances", f.EncodeJSON(map[string]any{"name": "talk", "agent_url": agentURL + "/events"}))
-	made := f.DecodeObject(a.Body)
-	agent.Update(func() { agent.Secret = fmt.Sprint(made["webhook_secret"]) })
-	f.add("agent secret", fmt.Sprint(made["agent_secret_key"]), false)
-	f.add("webhook secret", fmt.Sprint(made["webhook_secret"]), false)
-	instance := fmt.Sprint(made["id"])
-	a = f.CallAs(f.AdminKey, "POST", "/v1/instances/"+instance+"/channels/telegram", f.EncodeJSON(map[string]any{"bot_token": harness.TelegramToken}))
+	a := f.CallAs(f.AdminKey, "POST", "/v1/instances", f.EncodeJSON(map[string]any{
+		"name": "talk", "agent_url": appURL + "/events",
+	}))
+	created := f.DecodeObject(a.Body)
+	fakeApp.Update(func() { fakeApp.Secret = fmt.Sprint(created["webhook_secret"]) })
+	f.add("agent secret", fmt.Sprint(created["agent_secret_key"]), false)
+	f.add("webhook secret", fmt.Sprint(created["webhook_secret"]), false)
+	instance := fmt.Sprint(created["id"])
+	a = f.CallAs(f.AdminKey, "POST", "/v1/instances/"+instance+"/channels/telegram",
+		f.EncodeJSON(map[string]any{"bot_token": harness.TelegramToken}))
 	if a.Status != 200 {
-		f.T.Fatalf("set up: %d %s", a.Status, a.Body)
+		f.T.Fatalf("set up Telegram = %d %s, want 200", a.Status, a.Body)
 	}
 	text := "a message canary " + identity.NewToken("")
-	seat, err := f.Store.EndpointState(f.T.Context(), harness.TestTenantID, instance, "telegram")
+	endpoint, err := f.Store.EndpointState(f.T.Context(), harness.TestTenantID, instance, "telegram")
 	f.Must(err)
-	secret := f.add("hook secret", seat.Credentials["webhook_secret"], false)
-	update := `{"update_id":1,"message":{"message_id":1,"date":1763776800,"chat":{"id":4711,"type":"private"},"from":{"id":4711,"is_bot":false,"first_name":"Steve"},"text":` + f.EncodeJSON(text) + `}}`
-	hook := harness.APIRequest{Method: "POST", Path: "/hooks/telegram/" + instance, Body: update, Header: http.Header{"X-Telegram-Bot-Api-Secret-Token": {secret}}}
-	if a := f.Send(hook); a.Status != 200 {
-		f.T.Fatalf("hook: %d %s", a.Status, a.Body)
+	secret := f.add("webhook secret of Telegram", endpoint.Credentials["webhook_secret"], false)
+	update := `{"update_id":1,"message":{"message_id":1,"date":1763776800,"chat":{"id":4711,"type":"private"},` +
+		`"from":{"id":4711,"is_bot":false,"first_name":"Steve"},"text":` + f.EncodeJSON(text) + `}}`
+	webhook := harness.APIRequest{
+		Method: "POST", Path: "/hooks/telegram/" + instance, Body: update,
+		Header: http.Header{"X-Telegram-Bot-Api-Secret-Token": {secret}},
 	}
-	harness.Eventually(f.T, "the agent hears it", func() (heard bool) {
-		agent.Update(func() { heard = len(agent.Events) > 0 })
-		return heard
+	if a := f.Send(webhook); a.Status != 200 {
+		f.T.Fatalf("webhook = %d %s, want 200", a.Status, a.Body)
+	}
+	harness.Eventually(f.T, "the application receives the message", func() (received bool) {
+		fakeApp.Update(func() { received = len(fakeApp.Events) > 0 })
+		return received
 	})
-	forged := hook
-	forged.Header = http.Header{"X-Telegram-Bot-Api-Secret-Token": {f.add("forged secret", "forged-"+identity.NewToken(""), false)}}
+	forged := webhook
+	guess := f.add("forged secret", "forged-"+identity.NewToken(""), false)
+	forged.Header = http.Header{"X-Telegram-Bot-Api-Secret-Token": {guess}}
 	f.recordResponse(f.Send(forged))
 	f.canaries = append(f.canaries, canary{"message text", text, true})
 }
 
-// readPublicPages reads what anybody may read.
+// readPublicPages records the pages that need no authentication.
 func (f *secretScan) readPublicPages() {
 	for _, path := range []string{"/metrics", "/openapi.json", "/docs", "/healthz", "/readyz"} {
 		a := f.Send(harness.APIRequest{Method: "GET", Path: path, Body: "", Header: http.Header{}})
@@ -348,19 +394,24 @@ func (f *secretScan) readPublicPages() {
 
 var textFieldPattern = regexp.MustCompile(`"text":"[^"]*"`)
 
-// collectPlaces gives all that was said and kept.
-func (f *secretScan) collectPlaces(dir, log, engine string, collector *tracetest.Collector, agent *harness.FakeApp) map[string][]byte {
+// collectPlaces returns everything that the gateway has written, by place.
+func (f *secretScan) collectPlaces(
+	dir, log, engine string, collector *tracetest.Collector, fakeApp *harness.FakeApp,
+) map[string][]byte {
 	f.T.Helper()
-	places := map[string][]byte{"errors": f.errorBodies.Bytes(), "open pages": f.publicPages.Bytes(), "database": []byte(strings.Join(f.AllRows(""), "\n"))}
+	places := map[string][]byte{
+		"errors": f.errorBodies.Bytes(), "public pages": f.publicPages.Bytes(),
+		"database": []byte(strings.Join(f.AllRows(""), "\n")),
+	}
 	var err error
 	places["log"], err = os.ReadFile(log)
 	f.Must(err)
 	collector.Mu.Lock()
 	places["traces"] = bytes.Clone(collector.Raw)
 	collector.Mu.Unlock()
-	agent.Update(func() {
-		for _, e := range agent.Events { // what the person said is what the agent is for
-			places["agent"] = append(places["agent"], textFieldPattern.ReplaceAll(e.Body, []byte(`"text":""`))...)
+	fakeApp.Update(func() {
+		for _, e := range fakeApp.Events { // the text of the message is meant for the application
+			places["application"] = append(places["application"], textFieldPattern.ReplaceAll(e.Body, []byte(`"text":""`))...)
 		}
 	})
 	if engine == "sqlite" {
