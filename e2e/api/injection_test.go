@@ -57,8 +57,8 @@ func TestInjection(t *testing.T) {
 			var asJSON, asText harness.LockedBuffer
 			h := harness.NewAPIFixture(t, engine, newTeeLogger(&asJSON, &asText))
 			i := &injector{APIFixture: h}
-			strange := h.CreateEntities(harness.OtherTenantID)
-			tables, otherRows := h.Tables(), i.tenantRows(strange)
+			otherTenant := h.CreateEntities(harness.OtherTenantID)
+			tables, otherRows := h.Tables(), i.tenantRows(otherTenant)
 			for n, op := range h.Operations {
 				if !h.SkippedInShortRun(n) {
 					i.testPaths(op)
@@ -79,7 +79,7 @@ func TestInjection(t *testing.T) {
 			if !slices.Equal(tables, h.Tables()) {
 				t.Errorf("tables = %v, want %v", h.Tables(), tables)
 			}
-			if row := harness.DiffRows(otherRows, i.tenantRows(strange)); row != "" {
+			if row := harness.DiffRows(otherRows, i.tenantRows(otherTenant)); row != "" {
 				t.Errorf("a row of another tenant changed: %s", row)
 			}
 			i.checkLogLines(asJSON.String(), asText.String())
@@ -99,10 +99,10 @@ type injector struct {
 	slowest                                                     time.Duration
 }
 
-// tenantRows returns the rows that contain the ID of the tenant of strange.
-func (i *injector) tenantRows(strange harness.Entities) []string {
+// tenantRows returns the rows that contain the ID of the tenant of otherTenant.
+func (i *injector) tenantRows(otherTenant harness.Entities) []string {
 	return slices.DeleteFunc(i.AllRows(""), func(row string) bool {
-		return !strings.Contains(row, strange.TenantID)
+		return !strings.Contains(row, otherTenant.TenantID)
 	})
 }
 

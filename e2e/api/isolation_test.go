@@ -18,7 +18,7 @@ type otherID struct{ description, id string }
 
 // foreignIDs returns values for the ID parameter name that must not be found: IDs of another
 // tenant, another customer, a deleted entity and another type, and special UUIDs.
-func foreignIDs(h *harness.APIFixture, name string, op *harness.APIOperation, own, strange, neighbor,
+func foreignIDs(h *harness.APIFixture, name string, op *harness.APIOperation, own, otherTenant, neighbor,
 	deleted harness.Entities) []otherID {
 	idOf := func(th harness.Entities) string {
 		if id, ok := op.PathIDs(h.T, th)[name]; ok {
@@ -27,7 +27,7 @@ func foreignIDs(h *harness.APIFixture, name string, op *harness.APIOperation, ow
 		return map[string]string{"into": th.SecondCustomerID, "contactId": th.CustomerID}[name]
 	}
 	ids := []otherID{
-		{"another tenant", idOf(strange)},
+		{"another tenant", idOf(otherTenant)},
 		{"deleted", idOf(deleted)},
 		{"another type", own.InstanceID},
 		{"nil UUID", "00000000-0000-0000-0000-000000000000"},
@@ -72,7 +72,7 @@ func compareIgnoringID(a, b harness.Response) error {
 // The caller's own IDs must be found.
 func TestIsolation_PathIDs(t *testing.T) {
 	harness.ForEachAPIEngine(t, func(t *testing.T, h *harness.APIFixture) {
-		strange, neighbor := h.CreateEntities(harness.OtherTenantID), h.CreateEntities(harness.TestTenantID)
+		otherTenant, neighbor := h.CreateEntities(harness.OtherTenantID), h.CreateEntities(harness.TestTenantID)
 		deleted := h.CreateEntities(harness.TestTenantID)
 		deleteEntities(h, deleted)
 		stages, requests := h.PrepareAll(harness.AnyOperation), 0
@@ -95,7 +95,7 @@ func TestIsolation_PathIDs(t *testing.T) {
 				if err := op.CheckRejection(unknown, 404); err != nil {
 					t.Errorf("%s, unknown %s: %v", op.ID, name, err)
 				}
-				for _, f := range foreignIDs(h, name, op, s.Entities, strange, neighbor, deleted) {
+				for _, f := range foreignIDs(h, name, op, s.Entities, otherTenant, neighbor, deleted) {
 					if op.ID == "identity_history" && f.description == "deleted" {
 						continue // the history of a deleted identity stays available
 					}
@@ -115,7 +115,7 @@ func TestIsolation_PathIDs(t *testing.T) {
 // an ID.
 func TestIsolation_BodyAndQueryIDs(t *testing.T) {
 	harness.ForEachAPIEngine(t, func(t *testing.T, h *harness.APIFixture) {
-		strange, neighbor := h.CreateEntities(harness.OtherTenantID), h.CreateEntities(harness.TestTenantID)
+		otherTenant, neighbor := h.CreateEntities(harness.OtherTenantID), h.CreateEntities(harness.TestTenantID)
 		deleted := h.CreateEntities(harness.TestTenantID)
 		deleteEntities(h, deleted)
 		requests := 0
@@ -137,13 +137,13 @@ func TestIsolation_BodyAndQueryIDs(t *testing.T) {
 				}
 				if p.Name == "cursor" { // any ID is a valid position, but must not reveal rows of others
 					for _, id := range []string{
-						strange.CustomerID, strange.InstanceID,
+						otherTenant.CustomerID, otherTenant.InstanceID,
 						"00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff",
 					} {
 						a := send(id)
 						for _, foreign := range []string{
-							strange.InstanceID, strange.CustomerID, strange.SecondCustomerID,
-							strange.IdentityID, strange.UnknownSenderID, strange.APIKeyID,
+							otherTenant.InstanceID, otherTenant.CustomerID, otherTenant.SecondCustomerID,
+							otherTenant.IdentityID, otherTenant.UnknownSenderID, otherTenant.APIKeyID,
 						} {
 							if a.Status != 200 || strings.Contains(a.Body, foreign) {
 								t.Errorf("%s with cursor %s = %d %s, want 200 without %s", op.ID, id, a.Status, a.Body, foreign)
@@ -153,7 +153,7 @@ func TestIsolation_BodyAndQueryIDs(t *testing.T) {
 					continue
 				}
 				unknown := send(harness.RandomID())
-				for _, f := range foreignIDs(h, p.Name, op, own, strange, neighbor, deleted) {
+				for _, f := range foreignIDs(h, p.Name, op, own, otherTenant, neighbor, deleted) {
 					if f.description != "deleted" { // the audit log keeps events of deleted entities
 						if err := compareIgnoringID(send(f.id), unknown); err != nil {
 							t.Errorf("%s, %s (%s): %v", op.ID, p.Name, f.description, err)
@@ -181,7 +181,7 @@ func TestIsolation_BodyAndQueryIDs(t *testing.T) {
 				if err := op.CheckRejection(unknown, 404); err != nil {
 					t.Errorf("%s, unknown %s: %v", op.ID, name, err)
 				}
-				for _, f := range foreignIDs(h, name, op, own, strange, neighbor, deleted) {
+				for _, f := range foreignIDs(h, name, op, own, otherTenant, neighbor, deleted) {
 					if err := compareIgnoringID(send(f.id), unknown); err != nil {
 						t.Errorf("%s, %s (%s): %v", op.ID, name, f.description, err)
 					}

@@ -148,7 +148,7 @@ func testSecretLeaks(t *testing.T, engine, format string) {
 	h.Must(err)
 	t.Cleanup(h.Store.Close)
 	h.DB = harness.OpenDatabase(t, dsn)
-	h.Exec(`insert into tenants (id, name) values ($1, 'strange')`, harness.OtherTenantID)
+	h.Exec(`insert into tenants (id, name) values ($1, 'other')`, harness.OtherTenantID)
 	h.Operations = harness.ReadOperations(t, h.API.URL)
 
 	_, masterKey, _ := strings.Cut(master, ":")
