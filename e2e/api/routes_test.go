@@ -85,7 +85,7 @@ func TestRoutes_SecurityHeaders(t *testing.T) {
 			checkPrivateHeaders(t, op.ID, a)
 		}
 	}
-	public := []string{"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
+	public := []string{"/healthz", "/readyz", "/metrics", "/openapi.json", "/openapi-3.0.json", "/docs"}
 	for _, path := range append(slices.Clone(public), "/nothing", "/v1/nothing", "/external/nothing", "/global/nothing",
 		"/v4/nothing", "/hooks/telegram/x", "/hooks/none/x/y") {
 		header := http.Header{"Origin": {"https://evil.example.com"}}

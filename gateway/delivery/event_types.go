@@ -26,7 +26,7 @@ func EventTypes() []EventType {
 	const instance, conversation = "019b7cd5-60ec-71f0-b7cb-5f3d8aee2d4f", "5c3fb0a5-3a29-5a35-9b8e-0e6a2cb0f5c1"
 	return []EventType{
 		{
-			Type: "message.received", Summary: "Somebody wrote to the bot",
+			Type: "message.received", Summary: "A message was received",
 			Payload: messageReceived{"message.received", "msg_019b7cd6-4b7a-7c1d-8f0a-7d1f0d3c2b1a", at, eventMessage{
 				MessageID: "019b7cd6-4b70-7f6e-9a51-5a0a6d4cf1ee", ConversationID: conversation, InstanceID: instance, Channel: "telegram",
 				Text: "what is my balance?", Attachments: []eventAttachment{}, SentAt: &at, ReceivedAt: at, ProviderMessageID: stringOrNil("77"),
@@ -35,7 +35,7 @@ func EventTypes() []EventType {
 			Response: eventReplies{[]eventReply{{"It is 42.00 €."}}},
 		},
 		{
-			Type: "identity.verified", Summary: "Somebody proved that their account is a customer's",
+			Type: "identity.verified", Summary: "An identity was verified",
 			Payload: identityVerified{"identity.verified", "msg_019b7cd5-9a3e-75c2-a0b4-2f9d7c6e5b4a", at, eventIdentity{
 				InstanceID: instance, ConversationID: conversation, Channel: "telegram", Identity: steve,
 			}},
