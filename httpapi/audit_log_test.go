@@ -87,7 +87,11 @@ func TestAuditLog_Filters(t *testing.T) {
 	if items := h.request("GET", "/v1/audit", "", limited).fields(t)["items"].([]any); len(items) != 2 {
 		t.Errorf("a key limited to an instance gets %d events, want 2", len(items))
 	}
-	h.expect(h.request("GET", "/v1/audit?instance_id="+h.otherInstance, "", limited), 404, `{"detail":"Instance not found"}`)
+	h.expect(
+		h.request("GET", "/v1/audit?instance_id="+h.otherInstance, "", limited),
+		404,
+		`{"detail":"Instance not found"}`,
+	)
 	for _, bad := range []string{"since=yesterday", "customer_id=x", "format=xml", "kind=", "limit=0", "cursor=x"} {
 		h.expect(h.request("GET", "/v1/audit?"+bad, ""), 422, "")
 	}
@@ -115,7 +119,8 @@ func TestAuditLog_CSV(t *testing.T) {
 		if err != nil || len(rows) != 1204 {
 			t.Fatalf("CSV has %d rows, %v, want 1204", len(rows), err)
 		}
-		if strings.Join(rows[0], " ") != "at kind actor customer_id identity_id instance_id message_id detail id" || rows[1][0] != "2026-11-22T02:20:02Z" {
+		if strings.Join(rows[0], " ") != "at kind actor customer_id identity_id instance_id message_id detail id" ||
+			rows[1][0] != "2026-11-22T02:20:02Z" {
 			t.Errorf("first rows = %v\n%v", rows[0], rows[1])
 		}
 		for i, attack := range attacks {

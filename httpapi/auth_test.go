@@ -42,7 +42,8 @@ func TestAuthentication(t *testing.T) {
 		if got.status != c.status {
 			t.Errorf("%s: got %d %s, want %d", name, got.status, got.body, c.status)
 		}
-		if c.status == 401 && (got.body != `{"detail":"Not authenticated"}` || got.header.Get("WWW-Authenticate") != "Bearer") {
+		if c.status == 401 &&
+			(got.body != `{"detail":"Not authenticated"}` || got.header.Get("WWW-Authenticate") != "Bearer") {
 			t.Errorf("%s: %s %v", name, got.body, got.header)
 		}
 	}
@@ -96,20 +97,48 @@ func TestCreateKey_ScopeSubset(t *testing.T) {
 	limited := h.newKey(identity.APIKey{
 		TenantID: identity.DefaultTenant, Scopes: []string{"keys:write", "keys:read", "customers:read"},
 	})
-	h.expect(h.request("POST", "/v1/keys", `{"name":"x","scopes":["customers:read","claims:issue"]}`, bearer(limited)), 403, `{"detail":"Missing scope: claims:issue"}`)
+	h.expect(
+		h.request("POST", "/v1/keys", `{"name":"x","scopes":["customers:read","claims:issue"]}`, bearer(limited)),
+		403,
+		`{"detail":"Missing scope: claims:issue"}`,
+	)
 	h.expect(h.request("POST", "/v1/keys", `{"name":"x","scopes":["customers:read"]}`, bearer(limited)), 201, "")
 	h.expect(h.request("POST", "/v1/keys", `{"name":"x","scopes":["root"]}`, bearer(limited)), 422, "")
 	h.expect(h.request("POST", "/v1/keys/"+h.firstKeyID()+"/rotate", "", bearer(limited)), 403, "")
 	expiring := h.newKey(identity.APIKey{
 		TenantID: identity.DefaultTenant, Scopes: identity.Scopes, ExpiresAt: h.clock.Add(time.Hour),
 	})
-	h.expect(h.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read"]}`, bearer(expiring)), 403, `{"detail":"A key cannot create keys that outlive it"}`)
-	h.expect(h.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read"],"expires_at":"2026-11-22T02:30:00+00:00"}`, bearer(expiring)), 201, "")
+	h.expect(
+		h.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read"]}`, bearer(expiring)),
+		403,
+		`{"detail":"A key cannot create keys that outlive it"}`,
+	)
+	h.expect(
+		h.request(
+			"POST",
+			"/v1/keys",
+			`{"name":"x","scopes":["keys:read"],"expires_at":"2026-11-22T02:30:00+00:00"}`,
+			bearer(expiring),
+		),
+		201,
+		"",
+	)
 	h.expect(h.request("POST", "/v1/keys/"+h.firstKeyID()+"/rotate", "", bearer(expiring)), 403, "")
-	h.expect(h.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read"],"expires_at":"2020-01-01T00:00:00Z"}`), 422, "")
-	h.expect(h.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read","channels:write"],"instance_id":"`+h.instance+`"}`), 422,
-		`{"detail":[{"type":"value_error","loc":["body","scopes",1],"msg":"Value error, a key limited to one instance cannot have the scope channels:write"}]}`)
-	h.expect(h.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read"],"instance_id":"`+h.foreignInstance+`"}`), 404, `{"detail":"Instance not found"}`)
+	h.expect(
+		h.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read"],"expires_at":"2020-01-01T00:00:00Z"}`),
+		422,
+		"",
+	)
+	h.expect(
+		h.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read","channels:write"],"instance_id":"`+h.instance+`"}`),
+		422,
+		`{"detail":[{"type":"value_error","loc":["body","scopes",1],"msg":"Value error, a key limited to one instance cannot have the scope channels:write"}]}`,
+	)
+	h.expect(
+		h.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read"],"instance_id":"`+h.foreignInstance+`"}`),
+		404,
+		`{"detail":"Instance not found"}`,
+	)
 }
 
 func TestRotateKey_GracePeriod(t *testing.T) {
@@ -138,9 +167,36 @@ func TestIdentityGrant_RequiresScope(t *testing.T) {
 		h.expect(h.request("PATCH", one, body, bearer(writer)), 403, missing)
 	}
 	h.expect(h.request("PATCH", one, `{"display_name":"S"}`, bearer(writer)), 200, "")
-	h.expect(h.request("POST", "/v1/customers/"+h.customer+"/identities", `{"channel":"telegram","external_id":"9","role_override":"owner"}`, bearer(writer)), 403, missing)
-	h.expect(h.request("POST", "/v1/customers/"+h.customer+"/identities", `{"channel":"telegram","external_id":"9","role_override":null}`, bearer(writer)), 201, "")
-	h.expect(h.request("POST", "/v1/customers/"+h.customer+"/invites", `{"channel":"telegram","instance_id":"`+h.instance+`","role_override":"owner"}`, bearer(writer)), 403, missing)
+	h.expect(
+		h.request(
+			"POST",
+			"/v1/customers/"+h.customer+"/identities",
+			`{"channel":"telegram","external_id":"9","role_override":"owner"}`,
+			bearer(writer),
+		),
+		403,
+		missing,
+	)
+	h.expect(
+		h.request(
+			"POST",
+			"/v1/customers/"+h.customer+"/identities",
+			`{"channel":"telegram","external_id":"9","role_override":null}`,
+			bearer(writer),
+		),
+		201,
+		"",
+	)
+	h.expect(
+		h.request(
+			"POST",
+			"/v1/customers/"+h.customer+"/invites",
+			`{"channel":"telegram","instance_id":"`+h.instance+`","role_override":"owner"}`,
+			bearer(writer),
+		),
+		403,
+		missing,
+	)
 }
 
 func TestInstanceKey_Access(t *testing.T) {
@@ -214,7 +270,8 @@ func TestInstanceKey_Access(t *testing.T) {
 			t.Errorf("%s: %d items, want %d", path, len(items), want)
 		}
 	}
-	if body := h.request("GET", list, "", k).body; strings.Contains(body, h.otherInstanceIdentity) || !strings.Contains(body, h.instanceIdentity) {
+	if body := h.request("GET", list, "", k).body; strings.Contains(body, h.otherInstanceIdentity) ||
+		!strings.Contains(body, h.instanceIdentity) {
 		t.Errorf("identities = %s", body)
 	}
 }

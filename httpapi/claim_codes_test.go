@@ -23,7 +23,8 @@ func TestIdempotency_ClaimCodeNotStored(t *testing.T) {
 	if len(h.store.responses) != 0 {
 		t.Error("the response was stored")
 	}
-	if op := h.request("GET", "/openapi.json", "").body; !strings.Contains(op, "Idempotency-Key is ignored") || strings.Contains(op, "ends the one before") {
+	if op := h.request("GET", "/openapi.json", "").body; !strings.Contains(op, "Idempotency-Key is ignored") ||
+		strings.Contains(op, "ends the one before") {
 		t.Error(
 			"the document does not say that Idempotency-Key is ignored, or says that all secrets replace the previous one",
 		)
@@ -40,9 +41,17 @@ func TestIssueClaimCode(t *testing.T) {
 		}
 	})
 	path := "/v1/customers/" + h.customer + "/identities/"
-	h.expect(h.request("POST", path+h.instanceIdentity+"/claim-code", ""), 201, `{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":"`+h.instanceIdentity+`","instructions":"somewhere"}`)
+	h.expect(
+		h.request("POST", path+h.instanceIdentity+"/claim-code", ""),
+		201,
+		`{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":"`+h.instanceIdentity+`","instructions":"somewhere"}`,
+	)
 	h.setUpChannels()
-	h.expect(h.request("POST", path+h.instanceIdentity+"/claim-code", ""), 201, `{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":"`+h.instanceIdentity+`","instructions":"to @acme_bot"}`)
+	h.expect(
+		h.request("POST", path+h.instanceIdentity+"/claim-code", ""),
+		201,
+		`{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":"`+h.instanceIdentity+`","instructions":"to @acme_bot"}`,
+	)
 	h.claims.err = &claim.TooManyCodesError{RetryAfter: 1500 * time.Millisecond}
 	if got := h.request(
 		"POST", path+h.instanceIdentity+"/claim-code", "",
@@ -53,5 +62,9 @@ func TestIssueClaimCode(t *testing.T) {
 	h.expect(h.request("POST", path+h.instanceIdentity+"/claim-code", ""), 503, `{"detail":"Service Unavailable"}`)
 	h.claims.err = nil
 	h.request("PATCH", path+h.instanceIdentity, `{"verified":true}`)
-	h.expect(h.request("POST", path+h.instanceIdentity+"/claim-code", ""), 409, `{"detail":"Identity is already verified"}`)
+	h.expect(
+		h.request("POST", path+h.instanceIdentity+"/claim-code", ""),
+		409,
+		`{"detail":"Identity is already verified"}`,
+	)
 }

@@ -35,19 +35,25 @@ func TestExportCustomer(t *testing.T) {
 	read := func(headers ...string) (e exportResponse) {
 		t.Helper()
 		got := h.request("GET", "/v1/customers/"+h.customer+"/export", "", headers...)
-		if err := json.Unmarshal([]byte(got.body), &e); err != nil || got.status != 200 || got.header.Get("Content-Disposition") != `attachment; filename="customer-`+h.customer+`.json"` {
+		if err := json.Unmarshal([]byte(got.body), &e); err != nil || got.status != 200 ||
+			got.header.Get("Content-Disposition") != `attachment; filename="customer-`+h.customer+`.json"` {
 			t.Fatalf("export = %d, %v, header %v", got.status, err, got.header)
 		}
 		return e
 	}
 	e := read()
-	if len(e.Withheld) != 0 || e.Customer.ID != h.customer || len(e.Identities) != 3 || len(e.History) != 1 || len(e.Conversations) != 2 || len(e.Audit) != 1003 || !e.ExportedAt.Equal(h.clock) {
+	if len(e.Withheld) != 0 || e.Customer.ID != h.customer || len(e.Identities) != 3 || len(e.History) != 1 ||
+		len(e.Conversations) != 2 ||
+		len(e.Audit) != 1003 ||
+		!e.ExportedAt.Equal(h.clock) {
 		t.Errorf(
 			"export has %d identities, %d owners, %d conversations, %d events", len(e.Identities), len(e.History),
 			len(e.Conversations), len(e.Audit),
 		)
 	}
-	if c := e.Conversations[0]; len(c.Received) != 1001 || len(c.Sent) != 1 || c.Received[7].Text != "<hello>" || *c.Received[7].Attachments[0].Filename != "a.jpg" || c.Received[7].SentAt != nil {
+	if c := e.Conversations[0]; len(c.Received) != 1001 || len(c.Sent) != 1 || c.Received[7].Text != "<hello>" ||
+		*c.Received[7].Attachments[0].Filename != "a.jpg" ||
+		c.Received[7].SentAt != nil {
 		t.Errorf("conversation has %d received and %d sent messages", len(c.Received), len(c.Sent))
 	}
 	if e := read(bearer(h.newInstanceKey(
@@ -77,5 +83,9 @@ func TestExportCustomer(t *testing.T) {
 			t.Errorf("scope %s: withheld = %v, want %s", scope, e.Withheld, withheld)
 		}
 	}
-	h.expect(h.request("GET", "/v1/customers/"+h.customer+"/export", "", bearer(h.foreignToken)), 404, `{"detail":"Customer not found"}`)
+	h.expect(
+		h.request("GET", "/v1/customers/"+h.customer+"/export", "", bearer(h.foreignToken)),
+		404,
+		`{"detail":"Customer not found"}`,
+	)
 }

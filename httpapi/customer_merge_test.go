@@ -14,16 +14,36 @@ func TestMergeCustomer_Undo(t *testing.T) {
 	h := newHarness(t)
 	matt := h.newCustomer()
 	path := "/v1/customers/" + h.customer
-	h.expect(h.request("POST", path+"/merge", `{"into":"`+h.customer+`"}`), 422, `{"detail":[{"type":"value_error","loc":["body","into"],"msg":"Value error, a customer cannot be merged into itself"}]}`)
-	h.expect(h.request("POST", path+"/merge", `{}`), 422, `{"detail":[{"type":"missing","loc":["body","into"],"msg":"Field required"}]}`)
+	h.expect(
+		h.request("POST", path+"/merge", `{"into":"`+h.customer+`"}`),
+		422,
+		`{"detail":[{"type":"value_error","loc":["body","into"],"msg":"Value error, a customer cannot be merged into itself"}]}`,
+	)
+	h.expect(
+		h.request("POST", path+"/merge", `{}`),
+		422,
+		`{"detail":[{"type":"missing","loc":["body","into"],"msg":"Field required"}]}`,
+	)
 	for _, into := range []string{h.foreignCustomer, unknownID} {
 		h.expect(h.request("POST", path+"/merge", `{"into":"`+into+`"}`), 404, `{"detail":"Customer not found"}`)
 	}
 	h.expect(h.request("POST", path+"/merge/undo", ""), 404, `{"detail":"Merge not found"}`)
 	h.store.data.needsGrant = true
-	h.expect(h.request("POST", path+"/merge", `{"into":"`+matt+`"}`, bearer(h.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"customers:write"}}))), 403, `{"detail":"Missing scope: identities:grant"}`)
-	h.expect(h.request("POST", path+"/merge", `{"into":"`+strings.ToUpper(matt)+`"}`), 200,
-		`{"customer_id":"`+h.customer+`","identities":3,"into":"`+matt+`","merged_at":"2026-11-22T02:00:00Z","undo_until":"2026-12-22T02:00:00Z"}`)
+	h.expect(
+		h.request(
+			"POST",
+			path+"/merge",
+			`{"into":"`+matt+`"}`,
+			bearer(h.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"customers:write"}})),
+		),
+		403,
+		`{"detail":"Missing scope: identities:grant"}`,
+	)
+	h.expect(
+		h.request("POST", path+"/merge", `{"into":"`+strings.ToUpper(matt)+`"}`),
+		200,
+		`{"customer_id":"`+h.customer+`","identities":3,"into":"`+matt+`","merged_at":"2026-11-22T02:00:00Z","undo_until":"2026-12-22T02:00:00Z"}`,
+	)
 	merged := `{"detail":"Customer was merged into ` + matt + `"}`
 	for _, c := range []struct{ method, path, body string }{
 		{"GET", path, ""}, {"PATCH", path, `{}`}, {"DELETE", path, ""}, {"DELETE", path + "?erase=true", ""}, {"GET", path + "/export", ""}, {"POST", path + "/merge", `{"into":"` + matt + `"}`},
@@ -31,9 +51,22 @@ func TestMergeCustomer_Undo(t *testing.T) {
 		h.expect(h.request(c.method, c.path, c.body), 404, merged)
 	}
 	h.expect(h.request("GET", path, "", bearer(h.foreignToken)), 404, `{"detail":"Customer not found"}`)
-	h.expect(h.request("POST", path+"/merge/undo", "", bearer(h.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"customers:write"}}))), 403, `{"detail":"Missing scope: identities:grant"}`)
+	h.expect(
+		h.request(
+			"POST",
+			path+"/merge/undo",
+			"",
+			bearer(h.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"customers:write"}})),
+		),
+		403,
+		`{"detail":"Missing scope: identities:grant"}`,
+	)
 	h.store.data.identifierReused = true
-	h.expect(h.request("POST", path+"/merge/undo", ""), 409, `{"detail":"Another customer now has the email or id of this customer"}`)
+	h.expect(
+		h.request("POST", path+"/merge/undo", ""),
+		409,
+		`{"detail":"Another customer now has the email or id of this customer"}`,
+	)
 	h.store.data.identifierReused = false
 	if got := h.request("POST", path+"/merge/undo", ""); got.status != 200 || got.fields(t)["id"] != h.customer {
 		t.Errorf("undo of a merge = %d %s", got.status, got.body)

@@ -31,15 +31,22 @@ func TestListCustomers_Prefix(t *testing.T) {
 
 func TestUpdateCustomer_AbsentNullValue(t *testing.T) {
 	h := newHarness(t)
-	made := h.request("POST", "/v1/customers", `{"email":"m@example.com","phone_number":"+61 400 111 222","first_name":"Matt","locale":"en-au","metadata":{"b":1,"a":[1.50]}}`)
+	made := h.request(
+		"POST",
+		"/v1/customers",
+		`{"email":"m@example.com","phone_number":"+61 400 111 222","first_name":"Matt","locale":"en-au","metadata":{"b":1,"a":[1.50]}}`,
+	)
 	h.expect(made, 201, "")
 	id := made.fields(t)["id"].(string)
-	if !strings.Contains(made.body, `"metadata":{"a":[1.50],"b":1}`) || made.fields(t)["phone_number"] != "+61400111222" || made.fields(t)["locale"] != "en-AU" {
+	if !strings.Contains(made.body, `"metadata":{"a":[1.50],"b":1}`) || made.fields(t)["phone_number"] != "+61400111222" ||
+		made.fields(t)["locale"] != "en-AU" {
 		t.Error(made.body)
 	}
 	got := h.request("PATCH", "/v1/customers/"+id, `{"email":null,"metadata":null,"last_name":"<M&M>"}`)
 	f := got.fields(t)
-	if f["email"] != nil || f["first_name"] != "Matt" || f["last_name"] != "<M&M>" || !strings.Contains(got.body, `"metadata":{}`) || !strings.Contains(got.body, "<M&M>") {
+	if f["email"] != nil || f["first_name"] != "Matt" || f["last_name"] != "<M&M>" ||
+		!strings.Contains(got.body, `"metadata":{}`) ||
+		!strings.Contains(got.body, "<M&M>") {
 		t.Error(got.body)
 	}
 	h.expect(h.request("PATCH", "/v1/customers/"+id, `{}`), 200, got.body)
@@ -80,8 +87,11 @@ func TestListCustomers_Search(t *testing.T) {
 	}
 	h.expect(h.request("GET", "/v1/customers?email=", ""), 422, "")
 	look := func(q string) response { return h.request("GET", "/v1/customers/lookup/identity?"+q, "") }
-	h.expect(look("channel=telegram&external_id=+12345+"), 200,
-		`{"channel":"telegram","customer_email":"steve@example.com","customer_id":"`+h.customer+`","display_name":null,"external_id":"12345","identity_id":"`+h.tenantIdentity+`","role_override":null,"verified":false}`)
+	h.expect(
+		look("channel=telegram&external_id=+12345+"),
+		200,
+		`{"channel":"telegram","customer_email":"steve@example.com","customer_id":"`+h.customer+`","display_name":null,"external_id":"12345","identity_id":"`+h.tenantIdentity+`","role_override":null,"verified":false}`,
+	)
 	h.expect(look("channel=telegram&external_id=777&instance_id="+h.instance), 404, `{"detail":"Identity not found"}`)
 	h.expect(look("channel=telegram&external_id="+url.QueryEscape("1' or '1'='1")), 422, "")
 	h.expect(h.request("GET", "/v1/customers/"+h.customer+"/identities?channel=sms", ""), 200, `[]`)
@@ -293,8 +303,10 @@ func (s *fakeStore) AuditEvents(
 	slices.Reverse(newest)
 	return filterRows(newest, limit, func(e identity.Event) bool {
 		return e.TenantID == tenant && (before == "" || e.ID < before) && (q.Kind == "" || q.Kind == e.Kind) && (q.Actor == "" || q.Actor == e.Actor) &&
-			(q.CustomerID == "" || q.CustomerID == e.CustomerID) && (q.IdentityID == "" || q.IdentityID == e.IdentityID) && (q.InstanceID == "" || q.InstanceID == e.InstanceID) &&
-			!e.At.Before(q.Since) && (q.Until.IsZero() || e.At.Before(q.Until))
+			(q.CustomerID == "" || q.CustomerID == e.CustomerID) && (q.IdentityID == "" || q.IdentityID == e.IdentityID) &&
+			(q.InstanceID == "" || q.InstanceID == e.InstanceID) &&
+			!e.At.Before(q.Since) &&
+			(q.Until.IsZero() || e.At.Before(q.Until))
 	}), nil
 }
 

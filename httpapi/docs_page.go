@@ -60,7 +60,10 @@ func docsPolicy(docs http.Handler) string {
 		scripts = append(scripts, "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'")
 	}
 	return "default-src 'none'; connect-src 'self'; img-src 'self' data:; font-src 'self' data:; style-src 'self' 'unsafe-inline'; script-src " +
-		strings.Join(scripts, " ") + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+		strings.Join(
+			scripts,
+			" ",
+		) + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
 // A responseBuffer is a ResponseWriter that buffers the body.

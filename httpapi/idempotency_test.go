@@ -44,8 +44,11 @@ func TestIdempotency(t *testing.T) {
 	const key = "Idempotency-Key: k1"
 	first := h.request("POST", "/v1/customers", `{"first_name":"Steve"}`, key)
 	h.expect(first, 201, "")
-	h.expect(h.request("POST", "/v1/customers", `{"first_name":"Matt"}`, key), 422,
-		`{"detail":[{"type":"value_error","loc":["header","idempotency-key"],"msg":"Value error, the key was already used for another request"}]}`)
+	h.expect(
+		h.request("POST", "/v1/customers", `{"first_name":"Matt"}`, key),
+		422,
+		`{"detail":[{"type":"value_error","loc":["header","idempotency-key"],"msg":"Value error, the key was already used for another request"}]}`,
+	)
 	h.expect(h.request("POST", "/v1/customers", ` {"first_name" : "Steve"} `, key), 201, first.body)
 	if again := h.request("POST", "/v1/customers", `{"first_name":"Steve"}`, key, bearer(h.foreignToken)); again.body == first.body {
 		t.Error("another caller gets the stored response")
@@ -141,7 +144,8 @@ func TestIdempotency_ClientDisconnects(t *testing.T) {
 	if s.created[1] == nil {
 		t.Error("a request without an idempotency key continues after the client disconnected")
 	}
-	if again := h.request("POST", "/v1/customers", `{}`, "Idempotency-Key: gone"); again.status != 201 || again.header.Get("Idempotency-Replayed") != "true" {
+	if again := h.request("POST", "/v1/customers", `{}`, "Idempotency-Key: gone"); again.status != 201 ||
+		again.header.Get("Idempotency-Replayed") != "true" {
 		t.Errorf("%d %v", again.status, again.header)
 	}
 }

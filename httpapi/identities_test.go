@@ -26,8 +26,16 @@ func TestIdentityHistory(t *testing.T) {
 	h.expect(h.request("GET", path, ""), 200, head+erased+","+now+`]}`)
 	limited := bearer(h.newInstanceKey("identities:read"))
 	h.expect(h.request("GET", path, "", limited), 200, head+erased+`]}`)
-	h.expect(h.request("GET", "/v1/identities/"+h.otherInstanceIdentity+"/history", "", limited), 404, `{"detail":"Identity not found"}`)
-	h.expect(h.request("GET", "/v1/identities/"+h.sender+"/history", ""), 200, `{"channel":"telegram","external_id":"777","identity_id":"`+h.sender+`","owners":[]}`)
+	h.expect(
+		h.request("GET", "/v1/identities/"+h.otherInstanceIdentity+"/history", "", limited),
+		404,
+		`{"detail":"Identity not found"}`,
+	)
+	h.expect(
+		h.request("GET", "/v1/identities/"+h.sender+"/history", ""),
+		200,
+		`{"channel":"telegram","external_id":"777","identity_id":"`+h.sender+`","owners":[]}`,
+	)
 }
 
 func TestUpdateIdentity(t *testing.T) {
@@ -38,7 +46,8 @@ func TestUpdateIdentity(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	got = h.request("PATCH", one, `{"verified":false,"role_override":null}`).fields(t)
-	if got["verified"] != false || got["verified_at"] != nil || got["role_override"] != nil || got["display_name"] != "Steve" {
+	if got["verified"] != false || got["verified_at"] != nil || got["role_override"] != nil ||
+		got["display_name"] != "Steve" {
 		t.Errorf("%v", got)
 	}
 	h.expect(h.request("PATCH", "/v1/instances/"+h.instance, `{"name":null}`), 422, "")

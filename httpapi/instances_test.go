@@ -89,7 +89,13 @@ func (h *harness) seed() {
 		)
 		return i.ID
 	}
-	h.instance, h.otherInstance, h.foreignInstance = instance(identity.DefaultTenant), instance(identity.DefaultTenant), instance(otherTenant)
+	h.instance, h.otherInstance, h.foreignInstance = instance(
+		identity.DefaultTenant,
+	), instance(
+		identity.DefaultTenant,
+	), instance(
+		otherTenant,
+	)
 	customer := func(tenant string) string {
 		c, _ := h.store.CreateCustomer(
 			ctx, identity.Customer{TenantID: tenant, Email: "steve@example.com", FirstName: "Steve"}, "",

@@ -41,7 +41,8 @@ func (s *fakeStore) Invites(ctx context.Context, q claim.InviteQuery) ([]claim.I
 	}
 	defer s.lock()()
 	return filterRows(s.invites, q.Limit, func(i claim.Invite) bool {
-		return i.TenantID == q.TenantID && i.CustomerID == q.CustomerID && i.ID > q.After && (q.InstanceID == "" || i.InstanceID == q.InstanceID)
+		return i.TenantID == q.TenantID && i.CustomerID == q.CustomerID && i.ID > q.After &&
+			(q.InstanceID == "" || i.InstanceID == q.InstanceID)
 	}), nil
 }
 
@@ -99,7 +100,8 @@ func TestInvites(t *testing.T) {
 	}
 
 	f = h.request("POST", path, body("slack", `,"role_override":"owner"`)).fields(t)
-	if f["url"] != nil || f["role_override"] != "owner" || f["instructions"] != "Write to the bot in the Slack workspace Acme and send /claim WDJB-MJKL-NPQR before 2026-11-23 02:00 UTC. The first person to do so is verified as the customer." {
+	if f["url"] != nil || f["role_override"] != "owner" ||
+		f["instructions"] != "Write to the bot in the Slack workspace Acme and send /claim WDJB-MJKL-NPQR before 2026-11-23 02:00 UTC. The first person to do so is verified as the customer." {
 		t.Errorf("%v", f)
 	}
 	const disabled = `{"detail":[{"type":"value_error","loc":["body","channel"],"msg":"Value error, the instance does not allow invites by SMS or WhatsApp; set sms_invites to allow them"}]}`
@@ -115,10 +117,12 @@ func TestInvites(t *testing.T) {
 		t.Errorf("%v", f)
 	}
 	list := h.request("GET", path+"?limit=2", "")
-	if strings.Contains(list.body, testInviteCode) || strings.Contains(list.body, "WDJB") || strings.Contains(list.body, "url") {
+	if strings.Contains(list.body, testInviteCode) || strings.Contains(list.body, "WDJB") ||
+		strings.Contains(list.body, "url") {
 		t.Error("the list contains a code")
 	}
-	if items := list.fields(t)["items"].([]any); len(items) != 2 || items[0].(map[string]any)["state"] != "live" || list.fields(t)["next_cursor"] == nil {
+	if items := list.fields(t)["items"].([]any); len(items) != 2 || items[0].(map[string]any)["state"] != "live" ||
+		list.fields(t)["next_cursor"] == nil {
 		t.Error(list.body)
 	}
 	for range 2 {
@@ -140,8 +144,16 @@ func TestInvites_Rejected(t *testing.T) {
 	h.setUpChannels()
 	h.expect(h.request("POST", path, telegram(h.otherInstance)), 422, notConnected)
 	h.expect(h.request("POST", path, `{"channel":"email","instance_id":"`+h.instance+`"}`), 422, "")
-	h.expect(h.request("POST", path, `{"channel":"telegram","instance_id":"`+h.instance+`","role_override":"admin"}`), 422, "")
-	h.expect(h.request("POST", path, `{}`), 422, `{"detail":[{"type":"missing","loc":["body","channel"],"msg":"Field required"},{"type":"missing","loc":["body","instance_id"],"msg":"Field required"}]}`)
+	h.expect(
+		h.request("POST", path, `{"channel":"telegram","instance_id":"`+h.instance+`","role_override":"admin"}`),
+		422,
+		"",
+	)
+	h.expect(
+		h.request("POST", path, `{}`),
+		422,
+		`{"detail":[{"type":"missing","loc":["body","channel"],"msg":"Field required"},{"type":"missing","loc":["body","instance_id"],"msg":"Field required"}]}`,
+	)
 	const noInstance = `{"detail":"Instance not found"}`
 	for _, instance := range []string{h.foreignInstance, unknownID} {
 		h.expect(h.request("POST", path, telegram(instance)), 404, noInstance)
@@ -173,9 +185,14 @@ func TestInvites_InstanceKey(t *testing.T) {
 	path := "/v1/customers/" + h.customer + "/invites"
 	elsewhere := h.request("POST", path, `{"channel":"telegram","instance_id":"`+h.otherInstance+`"}`).fields(t)["id"].(string)
 	key := bearer(h.newInstanceKey("claims:issue", "identities:read"))
-	h.expect(h.request("POST", path, `{"channel":"telegram","instance_id":"`+h.otherInstance+`"}`, key), 404, `{"detail":"Instance not found"}`)
+	h.expect(
+		h.request("POST", path, `{"channel":"telegram","instance_id":"`+h.otherInstance+`"}`, key),
+		404,
+		`{"detail":"Instance not found"}`,
+	)
 	here := h.request("POST", path, `{"channel":"telegram","instance_id":"`+h.instance+`"}`, key).fields(t)["id"]
-	if items := h.request("GET", path, "", key).fields(t)["items"].([]any); len(items) != 1 || items[0].(map[string]any)["id"] != here {
+	if items := h.request("GET", path, "", key).fields(t)["items"].([]any); len(items) != 1 ||
+		items[0].(map[string]any)["id"] != here {
 		t.Errorf("%v", items)
 	}
 	h.expect(h.request("DELETE", path+"/"+elsewhere, "", key), 404, `{"detail":"Invite not found"}`)

@@ -29,7 +29,8 @@ func TestMiddleware_Panic(t *testing.T) {
 	h.store.panics = true
 	got := h.request("POST", "/v1/customers", `{}`, "X-Request-Id: oops-1")
 	h.expect(got, 500, `{"detail":"Internal Server Error"}`)
-	if log := h.log.String(); !strings.Contains(log, "handler panicked") || !strings.Contains(log, "oops-1") || strings.Contains(log, "canary") {
+	if log := h.log.String(); !strings.Contains(log, "handler panicked") || !strings.Contains(log, "oops-1") ||
+		strings.Contains(log, "canary") {
 		t.Errorf("log = %s", log)
 	}
 }
@@ -59,7 +60,8 @@ func TestMiddleware_LogLine(t *testing.T) {
 	h.request("GET", "/v1/customers/lookup/identity?channel=telegram&external_id=424242", "")
 	h.request("GET", "/v1/secret-path-4711?x=1", "")
 	log := h.log.String()
-	if strings.Count(log, `"msg":"request"`) != 2 || !strings.Contains(log, `"route":"/v1/customers/lookup/identity"`) || !strings.Contains(log, `"route":"unmatched"`) {
+	if strings.Count(log, `"msg":"request"`) != 2 || !strings.Contains(log, `"route":"/v1/customers/lookup/identity"`) ||
+		!strings.Contains(log, `"route":"unmatched"`) {
 		t.Errorf("log = %s", log)
 	}
 	if strings.Contains(log, "external_id") || strings.Contains(log, "secret-path") {
@@ -100,9 +102,17 @@ func TestHealth(t *testing.T) {
 	var redis error
 	h := newHarness(t, func(a *API) { a.Ready = func(context.Context) error { return redis } })
 	h.expect(h.request("GET", "/healthz", "", "Authorization"), 200, `{"status":"ok"}`)
-	h.expect(h.request("GET", "/readyz", "", "Authorization"), 200, `{"checks":{"database":"ok","migrations":"ok","redis":"ok"},"status":"ok"}`)
+	h.expect(
+		h.request("GET", "/readyz", "", "Authorization"),
+		200,
+		`{"checks":{"database":"ok","migrations":"ok","redis":"ok"},"status":"ok"}`,
+	)
 	redis = errors.New("dial redis: refused")
-	h.expect(h.request("GET", "/readyz", ""), 503, `{"checks":{"database":"ok","migrations":"ok","redis":"unavailable"},"status":"unavailable"}`)
+	h.expect(
+		h.request("GET", "/readyz", ""),
+		503,
+		`{"checks":{"database":"ok","migrations":"ok","redis":"unavailable"},"status":"unavailable"}`,
+	)
 	redis = nil
 	h.api.Drain()
 	h.expect(h.request("GET", "/readyz", ""), 503, `{"status":"draining"}`)

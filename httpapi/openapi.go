@@ -165,7 +165,10 @@ func (a *API) describeEvents(doc *huma.OpenAPI) {
 			Parameters: []*huma.Param{
 				signatureHeader("webhook-id", "ID of the event."),
 				signatureHeader("webhook-timestamp", "When this attempt was made, in seconds since 1970."),
-				signatureHeader("webhook-signature", "Signatures, separated by spaces: one for each secret of the instance that is valid now."),
+				signatureHeader(
+					"webhook-signature",
+					"Signatures, separated by spaces: one for each secret of the instance that is valid now.",
+				),
 			},
 			RequestBody: &huma.RequestBody{Required: true, Content: exampleOf(doc, e.Payload)},
 			Responses: map[string]*huma.Response{

@@ -53,7 +53,8 @@ func (h *harness) firstKeyID() string {
 
 // exampleRequest returns the example request of a route with IDs of the harness.
 func (h *harness) exampleRequest(to *operation.Route) string {
-	return strings.NewReplacer("steve@example.com", "steve@example.org", strings.Trim(exampleOtherID, `"`), h.newCustomer(), strings.Trim(operation.ExampleInstanceID, `"`), h.instance).Replace(to.Example.Request)
+	return strings.NewReplacer("steve@example.com", "steve@example.org", strings.Trim(exampleOtherID, `"`), h.newCustomer(), strings.Trim(operation.ExampleInstanceID, `"`), h.instance).
+		Replace(to.Example.Request)
 }
 
 func (h *harness) setUpChannels() {
@@ -149,7 +150,8 @@ func TestOpenAPI_Document(t *testing.T) {
 	}
 	for _, to := range routes {
 		op := doc.Paths[to.Path][strings.ToLower(to.Method)]
-		if op == nil || op["x-scope"] != to.Scope || op["operationId"] != to.ID || op["summary"] != to.Summary || op["security"] == nil {
+		if op == nil || op["x-scope"] != to.Scope || op["operationId"] != to.ID || op["summary"] != to.Summary ||
+			op["security"] == nil {
 			t.Errorf("%s: %v", to.ID, op["x-scope"])
 			continue
 		}
@@ -163,7 +165,8 @@ func TestOpenAPI_Document(t *testing.T) {
 				t.Errorf("%s %d: no schema or no example", to.ID, status)
 			}
 		}
-		if request := op["requestBody"]; (request != nil) != (to.Example.Request != "") || request != nil && jsonMedia(request)["example"] == nil {
+		if request := op["requestBody"]; (request != nil) != (to.Example.Request != "") ||
+			request != nil && jsonMedia(request)["example"] == nil {
 			t.Errorf("%s: no example of a request", to.ID)
 		}
 	}
@@ -231,7 +234,8 @@ func TestRoutes_OtherTenantNotFound(t *testing.T) {
 	// An identity of another customer of the same tenant is not found either.
 	other := h.request("POST", "/v1/customers", `{}`).fields(t)["id"].(string)
 	for _, to := range h.api.nativeRoutes() {
-		if strings.Contains(to.Path, "{customer_id}") && strings.Contains(to.Path, "{identity_id}") && to.ID != "adopt_identity" {
+		if strings.Contains(to.Path, "{customer_id}") && strings.Contains(to.Path, "{identity_id}") &&
+			to.ID != "adopt_identity" {
 			got := h.request(to.Method, h.routePath(to, map[string]string{"customer_id": other}), h.exampleRequest(to))
 			h.expect(got, 404, `{"detail":"Identity not found"}`)
 		}
@@ -254,7 +258,10 @@ func TestRoutes_MassAssignment(t *testing.T) {
 			}
 			body := strings.TrimSuffix(strings.TrimSpace(h.exampleRequest(to)), "}") + fmt.Sprintf(",%q:true}", field)
 			got := h.request(to.Method, h.routePath(to, nil), body)
-			want := fmt.Sprintf(`{"detail":[{"type":"extra_forbidden","loc":["body",%q],"msg":"Extra inputs are not permitted"}]}`, field)
+			want := fmt.Sprintf(
+				`{"detail":[{"type":"extra_forbidden","loc":["body",%q],"msg":"Extra inputs are not permitted"}]}`,
+				field,
+			)
 			h.expect(got, 422, want)
 		}
 	}

@@ -103,7 +103,8 @@ func TestStaff_Actor(t *testing.T) {
 		"~0123456789abcdef0123456": "user:~",
 	} {
 		got := identity.APIKey{ID: "x", User: sanitizeSubject(subject)}.Actor()
-		if hashed := strings.HasSuffix(string(want), "~"); got != want && (!hashed || len(got) != len("user:~")+32 || !strings.HasPrefix(string(got), string(want))) {
+		if hashed := strings.HasSuffix(string(want), "~"); got != want &&
+			(!hashed || len(got) != len("user:~")+32 || !strings.HasPrefix(string(got), string(want))) {
 			t.Errorf("actor of subject %q = %q, want %q", subject, got, want)
 		}
 	}
@@ -118,9 +119,14 @@ func TestStaff_SeparateCallers(t *testing.T) {
 	h := newHarness(t, withStaff, func(a *API) { a.Limiter.Rate, a.Limiter.Burst = 0.001, 2 })
 	first := h.request("POST", "/v1/customers", `{"first_name":"Steve"}`, bearer(staffToken), "Idempotency-Key: one")
 	h.expect(first, 201, "")
-	h.expect(h.request("POST", "/v1/customers", `{"first_name":"Steve"}`, bearer(staffToken), "Idempotency-Key: one"), 201, first.body)
+	h.expect(
+		h.request("POST", "/v1/customers", `{"first_name":"Steve"}`, bearer(staffToken), "Idempotency-Key: one"),
+		201,
+		first.body,
+	)
 	h.expect(h.request("GET", "/v1/customers", "", bearer(staffToken)), 429, "")
-	if other := h.request("POST", "/v1/customers", `{"first_name":"Steve"}`, bearer(allScopesToken), "Idempotency-Key: one"); other.status != 201 || other.body == first.body {
+	if other := h.request("POST", "/v1/customers", `{"first_name":"Steve"}`, bearer(allScopesToken), "Idempotency-Key: one"); other.status != 201 ||
+		other.body == first.body {
 		t.Errorf("%d %s", other.status, other.body)
 	}
 }
@@ -141,7 +147,8 @@ func TestStaff_OpenAPI(t *testing.T) {
 	if err := json.Unmarshal([]byte(h.request("GET", "/openapi.json", "").body), &doc); err != nil {
 		t.Fatal(err)
 	}
-	if s := doc.Components.SecuritySchemes["staff"]; s.Type != "openIdConnect" || s.URL != "https://login.example.com/.well-known/openid-configuration" {
+	if s := doc.Components.SecuritySchemes["staff"]; s.Type != "openIdConnect" ||
+		s.URL != "https://login.example.com/.well-known/openid-configuration" {
 		t.Errorf("%+v", s)
 	}
 	if sec := doc.Paths["/v1/customers"]["get"].Security; len(sec) != 3 {

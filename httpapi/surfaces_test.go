@@ -28,8 +28,15 @@ func (f *fakeSurfaces) user() (identity.User, error) {
 		panic("store failed with hg_live_canary")
 	}
 	return identity.User{
-		Customer: identity.Customer{ID: unknownID, FirstName: "Steve", LastName: "Example", Email: "steve@example.com", PhoneNumber: "+61400111222", Metadata: []byte(`{"customData":{"tier":"gold"},"own":1}`)},
-		FKID:     "1", FKUserID: "2", Source: "webchat", Context: "Support",
+		Customer: identity.Customer{
+			ID:          unknownID,
+			FirstName:   "Steve",
+			LastName:    "Example",
+			Email:       "steve@example.com",
+			PhoneNumber: "+61400111222",
+			Metadata:    []byte(`{"customData":{"tier":"gold"},"own":1}`),
+		},
+		FKID: "1", FKUserID: "2", Source: "webchat", Context: "Support",
 	}, f.err
 }
 
@@ -154,7 +161,8 @@ func TestSurface_Failures(t *testing.T) {
 			if to.Tag == userapi.TagUsers {
 				want = c.user
 			}
-			if got := h.requestSurface(to); got.status != c.status || got.body != want || got.header.Get("Content-Type") != "application/json" {
+			if got := h.requestSurface(to); got.status != c.status || got.body != want ||
+				got.header.Get("Content-Type") != "application/json" {
 				t.Errorf("%s %s: %d %s %v", name, to.ID, got.status, got.body, got.header)
 			}
 		}
@@ -168,12 +176,20 @@ func TestSurface_RateLimit(t *testing.T) {
 	h, _ := newSurfaceHarness(t, func(a *API) { a.Limiter.Rate, a.Limiter.Burst = 1, 1 })
 	h.expect(h.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: ask_1"), 200, "")
 	got := h.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: ask_1")
-	h.expect(got, 429, `{"status":429,"name":"TOO_MANY_REQUESTS_ERROR","message":"Too Many Requests","details":{"code":"RATE_LIMIT_EXCEEDED"}}`)
+	h.expect(
+		got,
+		429,
+		`{"status":429,"name":"TOO_MANY_REQUESTS_ERROR","message":"Too Many Requests","details":{"code":"RATE_LIMIT_EXCEEDED"}}`,
+	)
 	if got.header.Get("Retry-After") != "1" {
 		t.Errorf("header = %v, want Retry-After 1", got.header)
 	}
 	h.expect(h.request("GET", "/v4/global/contactIdentities", ""), 200, "")
-	h.expect(h.request("GET", "/v4/global/contactIdentities", ""), 429, `{"errorCode":"TooManyRequests","message":"Too Many Requests"}`)
+	h.expect(
+		h.request("GET", "/v4/global/contactIdentities", ""),
+		429,
+		`{"errorCode":"TooManyRequests","message":"Too Many Requests"}`,
+	)
 }
 
 // TestSurface_Disabled checks that an API without surfaces does not serve or document them.
@@ -207,7 +223,8 @@ func TestSurface_OpenAPI(t *testing.T) {
 	}
 	for _, to := range h.api.surfaceRoutes() {
 		op := doc.Paths[to.Path][strings.ToLower(to.Method)]
-		if op == nil || op["operationId"] != to.ID || op["security"] == nil || strings.Contains(op["description"].(string), "``") {
+		if op == nil || op["operationId"] != to.ID || op["security"] == nil ||
+			strings.Contains(op["description"].(string), "``") {
 			t.Errorf("%s: %v", to.ID, op)
 			continue
 		}
@@ -217,7 +234,8 @@ func TestSurface_OpenAPI(t *testing.T) {
 			if status != 204 && (media["schema"] == nil || media["example"] == nil) {
 				t.Errorf("%s %d: no schema or no example", to.ID, status)
 			}
-			if schema, _ := media["schema"].(map[string]any); status >= 400 && schema["$ref"] != operation.SchemaPrefix+to.Surface.ErrorSchema {
+			if schema, _ := media["schema"].(map[string]any); status >= 400 &&
+				schema["$ref"] != operation.SchemaPrefix+to.Surface.ErrorSchema {
 				t.Errorf("%s %d: %v", to.ID, status, schema)
 			}
 		}

@@ -17,10 +17,26 @@ import (
 func TestBlockSender(t *testing.T) {
 	h := newHarness(t)
 	path := "/v1/identities/" + h.sender
-	h.expect(h.request("POST", path+"/block", ""), 200, `{"blocked":true,"blocked_at":"2026-11-22T02:00:00Z","identity_id":"`+h.sender+`"}`)
-	h.expect(h.request("POST", path+"/unblock", ""), 200, `{"blocked":false,"blocked_at":null,"identity_id":"`+h.sender+`"}`)
-	h.expect(h.request("POST", "/v1/identities/"+h.tenantIdentity+"/block", ""), 409, `{"detail":"Identity is already linked to a customer"}`)
-	h.expect(h.request("POST", "/v1/identities/"+h.otherSender+"/block", "", bearer(h.newInstanceKey("identities:write"))), 404, `{"detail":"Identity not found"}`)
+	h.expect(
+		h.request("POST", path+"/block", ""),
+		200,
+		`{"blocked":true,"blocked_at":"2026-11-22T02:00:00Z","identity_id":"`+h.sender+`"}`,
+	)
+	h.expect(
+		h.request("POST", path+"/unblock", ""),
+		200,
+		`{"blocked":false,"blocked_at":null,"identity_id":"`+h.sender+`"}`,
+	)
+	h.expect(
+		h.request("POST", "/v1/identities/"+h.tenantIdentity+"/block", ""),
+		409,
+		`{"detail":"Identity is already linked to a customer"}`,
+	)
+	h.expect(
+		h.request("POST", "/v1/identities/"+h.otherSender+"/block", "", bearer(h.newInstanceKey("identities:write"))),
+		404,
+		`{"detail":"Identity not found"}`,
+	)
 	h.expect(h.request("POST", path+"/block", "", bearer(h.foreignToken)), 404, `{"detail":"Identity not found"}`)
 }
 
@@ -196,7 +212,8 @@ func (s *fakeStore) ListCustomers(
 	defer s.lock()()
 	return filterRows(s.customers, limit, func(c identity.Customer) bool {
 		return c.TenantID == tenant && c.ID > after && (q.Email == "" || strings.EqualFold(q.Email, c.Email)) && s.matchesPrefixes(c, q) &&
-			(q.Phone == "" || q.Phone == c.PhoneNumber) && (q.Name == "" || strings.HasPrefix(c.FirstName, q.Name)) &&
+			(q.Phone == "" || q.Phone == c.PhoneNumber) &&
+			(q.Name == "" || strings.HasPrefix(c.FirstName, q.Name)) &&
 			(q.ExternalID == "" || slices.ContainsFunc(
 				s.identities,
 				func(i identity.Identity) bool { return i.CustomerID == c.ID && i.ExternalID == q.ExternalID },
@@ -208,7 +225,8 @@ func (s *fakeStore) Lookup(_ context.Context, a identity.Address) (identity.Iden
 	defer s.lock()()
 	for _, instance := range []string{a.InstanceID, ""} {
 		for _, i := range s.identities {
-			if i.TenantID == a.TenantID && i.InstanceID == instance && i.Channel == a.Channel && i.ExternalID == a.ExternalID && i.CustomerID != "" {
+			if i.TenantID == a.TenantID && i.InstanceID == instance && i.Channel == a.Channel && i.ExternalID == a.ExternalID &&
+				i.CustomerID != "" {
 				c, _ := findRow(s.customers, func(c identity.Customer) bool { return c.ID == i.CustomerID })
 				return i, c.Email, nil
 			}
@@ -242,7 +260,8 @@ func (s *fakeStore) Link(_ context.Context, i identity.Identity, _ identity.Acto
 		return i, identity.ErrNoInstance
 	}
 	for _, o := range s.identities {
-		if o.TenantID == i.TenantID && o.InstanceID == i.InstanceID && o.Channel == i.Channel && o.ExternalID == i.ExternalID {
+		if o.TenantID == i.TenantID && o.InstanceID == i.InstanceID && o.Channel == i.Channel &&
+			o.ExternalID == i.ExternalID {
 			return i, identity.ErrAlreadyLinked
 		}
 	}
@@ -296,7 +315,8 @@ func (s *fakeStore) Unlink(_ context.Context, k identity.Key, _ identity.Actor) 
 func (s *fakeStore) UnknownSenders(_ context.Context, q identity.SenderQuery) ([]identity.Identity, error) {
 	defer s.lock()()
 	return filterRows(s.identities, q.Limit, func(i identity.Identity) bool {
-		return i.TenantID == q.TenantID && i.CustomerID == "" && i.ID > q.After && (q.InstanceID == "" || i.InstanceID == q.InstanceID)
+		return i.TenantID == q.TenantID && i.CustomerID == "" && i.ID > q.After &&
+			(q.InstanceID == "" || i.InstanceID == q.InstanceID)
 	}), nil
 }
 

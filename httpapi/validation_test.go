@@ -16,9 +16,13 @@ func TestErrorResponses(t *testing.T) {
 	pattern := `{"type":"string_pattern_mismatch","loc":["%","channel"],"msg":"String should match pattern '^[a-z][a-z0-9_]{0,31}$'","ctx":{"pattern":"^[a-z][a-z0-9_]{0,31}$"}}`
 	missingBody := func(f string) string { return `{"type":"missing","loc":["body","` + f + `"],"msg":"Field required"}` }
 	tooDeep := `{"detail":[{"type":"value_error","loc":["body"],"msg":"Value error, nested deeper than 32 levels"}]}`
-	notObject := list(`{"type":"model_attributes_type","loc":["body"],"msg":"Input should be a valid dictionary or object to extract fields from"}`)
+	notObject := list(
+		`{"type":"model_attributes_type","loc":["body"],"msg":"Input should be a valid dictionary or object to extract fields from"}`,
+	)
 	uuid := func(where, name, reason string) string {
-		return list(`{"type":"uuid_parsing","loc":["` + where + `","` + name + `"],"msg":"Input should be a valid UUID, ` + reason + `","ctx":{"error":"` + reason + `"}}`)
+		return list(
+			`{"type":"uuid_parsing","loc":["` + where + `","` + name + `"],"msg":"Input should be a valid UUID, ` + reason + `","ctx":{"error":"` + reason + `"}}`,
+		)
 	}
 	for name, c := range map[string]struct {
 		method, path, body string

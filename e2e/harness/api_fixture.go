@@ -115,31 +115,76 @@ type Entities struct {
 func (h *APIFixture) CreateEntities(tenant string) Entities {
 	h.T.Helper()
 	ctx, th := h.T.Context(), Entities{TenantID: tenant, AgentKey: identity.NewToken("ask_")}
-	i, err := h.Store.CreateInstance(ctx, gateway.Instance{TenantID: tenant, Name: "Support"}, gateway.InstanceSecrets{AgentSecretKey: th.AgentKey, WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, identity.System)
+	i, err := h.Store.CreateInstance(
+		ctx,
+		gateway.Instance{TenantID: tenant, Name: "Support"},
+		gateway.InstanceSecrets{AgentSecretKey: th.AgentKey, WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
+		identity.System,
+	)
 	h.Must(err)
 	th.InstanceID = i.ID
 	customer := func() string {
-		c, err := h.Store.CreateCustomer(ctx, identity.Customer{TenantID: tenant, Email: h.UniqueDigits() + "@example.com", FirstName: "Steve"}, identity.System)
+		c, err := h.Store.CreateCustomer(
+			ctx,
+			identity.Customer{TenantID: tenant, Email: h.UniqueDigits() + "@example.com", FirstName: "Steve"},
+			identity.System,
+		)
 		h.Must(err)
 		return c.ID
 	}
 	th.CustomerID, th.SecondCustomerID, th.mergedCustomerID = customer(), customer(), customer()
-	_, err = h.Store.MergeCustomer(ctx, identity.MergeRequest{TenantID: tenant, CustomerID: th.mergedCustomerID, TargetID: th.SecondCustomerID, MayGrant: true}, identity.System)
+	_, err = h.Store.MergeCustomer(
+		ctx,
+		identity.MergeRequest{
+			TenantID:   tenant,
+			CustomerID: th.mergedCustomerID,
+			TargetID:   th.SecondCustomerID,
+			MayGrant:   true,
+		},
+		identity.System,
+	)
 	h.Must(err)
 	link := func(instance, external string) string {
-		i, err := h.Store.Link(ctx, identity.Identity{TenantID: tenant, CustomerID: th.CustomerID, InstanceID: instance, Channel: "telegram", ExternalID: external}, identity.System)
+		i, err := h.Store.Link(
+			ctx,
+			identity.Identity{
+				TenantID:   tenant,
+				CustomerID: th.CustomerID,
+				InstanceID: instance,
+				Channel:    "telegram",
+				ExternalID: external,
+			},
+			identity.System,
+		)
 		h.Must(err)
 		return i.ID
 	}
 	th.externalID = h.UniqueDigits()
 	th.IdentityID, th.tenantWideIdentityID = link(th.InstanceID, th.externalID), link("", h.UniqueDigits())
-	c, err := h.Store.CreateContactIdentity(ctx, identity.ContactIdentity{Identity: identity.Identity{TenantID: tenant, InstanceID: th.InstanceID, Channel: "telegram", ExternalID: h.UniqueDigits()}}, identity.System)
+	c, err := h.Store.CreateContactIdentity(
+		ctx,
+		identity.ContactIdentity{
+			Identity: identity.Identity{
+				TenantID:   tenant,
+				InstanceID: th.InstanceID,
+				Channel:    "telegram",
+				ExternalID: h.UniqueDigits(),
+			},
+		},
+		identity.System,
+	)
 	h.Must(err)
 	th.UnknownSenderID = c.ID
-	invite, _, err := (&claim.Service{Store: h.Store}).IssueInvite(ctx, claim.Invite{TenantID: tenant, CustomerID: th.CustomerID, InstanceID: th.InstanceID, Channel: "telegram"}, identity.Actor("key:"+h.UniqueDigits()))
+	invite, _, err := (&claim.Service{Store: h.Store}).IssueInvite(
+		ctx,
+		claim.Invite{TenantID: tenant, CustomerID: th.CustomerID, InstanceID: th.InstanceID, Channel: "telegram"},
+		identity.Actor("key:"+h.UniqueDigits()),
+	)
 	h.Must(err)
 	th.inviteID = invite.ID
-	th.APIKeyID = h.CreateKey(identity.APIKey{TenantID: tenant, Name: "spare", Scopes: []string{"keys:write"}, InstanceID: th.InstanceID}).ID
+	th.APIKeyID = h.CreateKey(
+		identity.APIKey{TenantID: tenant, Name: "spare", Scopes: []string{"keys:write"}, InstanceID: th.InstanceID},
+	).ID
 	return th
 }
 
@@ -204,7 +249,12 @@ func (h *APIFixture) ValidRequest(op *APIOperation, th Entities) APIRequest {
 			h.T.Fatalf("set up %s: %d %s", channel, a.Status, a.Body)
 		}
 	}
-	return APIRequest{Method: op.Method, Path: h.PathOf(op, op.PathIDs(h.T, th)) + h.queryFor(op, th), Body: h.exampleBody(op, th), Header: op.AuthHeader(h.AdminKey, th)}
+	return APIRequest{
+		Method: op.Method,
+		Path:   h.PathOf(op, op.PathIDs(h.T, th)) + h.queryFor(op, th),
+		Body:   h.exampleBody(op, th),
+		Header: op.AuthHeader(h.AdminKey, th),
+	}
 }
 
 // RequiredChannel returns the channel that must be set up before op.
@@ -289,7 +339,13 @@ func (h *APIFixture) PathOf(op *APIOperation, ids map[string]string) string {
 // PathIDs returns the values of path parameters.
 func (op *APIOperation) PathIDs(t *testing.T, th Entities) map[string]string {
 	t.Helper()
-	ids := map[string]string{"customer_id": th.CustomerID, "identity_id": th.IdentityID, "instance_id": th.InstanceID, "key_id": th.APIKeyID, "invite_id": th.inviteID}
+	ids := map[string]string{
+		"customer_id": th.CustomerID,
+		"identity_id": th.IdentityID,
+		"instance_id": th.InstanceID,
+		"key_id":      th.APIKeyID,
+		"invite_id":   th.inviteID,
+	}
 	switch op.ID {
 	case "adopt_identity", "block_sender", "unblock_sender":
 		ids["identity_id"] = th.UnknownSenderID

@@ -85,7 +85,14 @@ func NewServerClaimFixture(t *testing.T, prepare func(*DB)) *ClaimFixture {
 
 func newClaimFixture(t *testing.T, database, redisURL string, client redis.UniversalClient) *ClaimFixture {
 	t.Helper()
-	h := &ClaimFixture{T: t, RedisURL: redisURL, Redis: client, MasterKey: keyring.GenerateKey("k1"), Log: io.Discard, Holder: "test"}
+	h := &ClaimFixture{
+		T:         t,
+		RedisURL:  redisURL,
+		Redis:     client,
+		MasterKey: keyring.GenerateKey("k1"),
+		Log:       io.Discard,
+		Holder:    "test",
+	}
 	var err error
 	if h.Keys, err = keyring.Parse(h.MasterKey); err != nil {
 		t.Fatal(err)
@@ -96,8 +103,15 @@ func newClaimFixture(t *testing.T, database, redisURL string, client redis.Unive
 	t.Cleanup(h.Store.Close)
 	h.DB = OpenDatabase(t, database)
 	h.Claims = &claim.Service{Store: h.Store, Codes: &rediscode.Store{Redis: client, Keys: app.ClaimKeys(h.Keys)}}
-	i, err := h.Store.CreateInstance(t.Context(), gateway.Instance{TenantID: TestTenantID, Name: "acme", UnknownSenders: gateway.ForwardUnknown},
-		gateway.InstanceSecrets{AgentSecretKey: "ask_" + uuid.NewString(), WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, identity.System)
+	i, err := h.Store.CreateInstance(
+		t.Context(),
+		gateway.Instance{TenantID: TestTenantID, Name: "acme", UnknownSenders: gateway.ForwardUnknown},
+		gateway.InstanceSecrets{
+			AgentSecretKey: "ask_" + uuid.NewString(),
+			WebhookSecret:  "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+		},
+		identity.System,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,11 +165,25 @@ type LinkedIdentity struct{ CustomerID, IdentityID, ExternalID string }
 // CreateIdentity creates a customer with an unverified identity.
 func (h *ClaimFixture) CreateIdentity(external string) LinkedIdentity {
 	h.T.Helper()
-	c, err := h.Store.CreateCustomer(h.T.Context(), identity.Customer{TenantID: TestTenantID, FirstName: "Steve"}, identity.System)
+	c, err := h.Store.CreateCustomer(
+		h.T.Context(),
+		identity.Customer{TenantID: TestTenantID, FirstName: "Steve"},
+		identity.System,
+	)
 	if err != nil {
 		h.T.Fatal(err)
 	}
-	i, err := h.Store.Link(h.T.Context(), identity.Identity{TenantID: TestTenantID, CustomerID: c.ID, InstanceID: h.InstanceID, Channel: "telegram", ExternalID: external}, identity.System)
+	i, err := h.Store.Link(
+		h.T.Context(),
+		identity.Identity{
+			TenantID:   TestTenantID,
+			CustomerID: c.ID,
+			InstanceID: h.InstanceID,
+			Channel:    "telegram",
+			ExternalID: external,
+		},
+		identity.System,
+	)
 	if err != nil {
 		h.T.Fatal(err)
 	}
@@ -165,7 +193,11 @@ func (h *ClaimFixture) CreateIdentity(external string) LinkedIdentity {
 // IssueCode issues a code. Each is issued by another actor, so that the limit per actor is not reached.
 func (h *ClaimFixture) IssueCode(p LinkedIdentity) string {
 	h.T.Helper()
-	c, err := h.Claims.IssueCode(h.T.Context(), identity.Key{TenantID: TestTenantID, CustomerID: p.CustomerID, IdentityID: p.IdentityID}, identity.Actor("key:"+uuid.NewString()))
+	c, err := h.Claims.IssueCode(
+		h.T.Context(),
+		identity.Key{TenantID: TestTenantID, CustomerID: p.CustomerID, IdentityID: p.IdentityID},
+		identity.Actor("key:"+uuid.NewString()),
+	)
 	if err != nil {
 		h.T.Fatal(err)
 	}
@@ -175,7 +207,9 @@ func (h *ClaimFixture) IssueCode(p LinkedIdentity) string {
 // SendText stores a text that a sender sent in a chat. It returns the key of the message.
 func (h *ClaimFixture) SendText(sender, chat, text string) (key string) {
 	h.T.Helper()
-	return h.SendMessage(adapters.Message{Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: sender}, Chat: adapters.Chat{ID: chat}})
+	return h.SendMessage(
+		adapters.Message{Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: sender}, Chat: adapters.Chat{ID: chat}},
+	)
 }
 
 // SendMessage stores a message with a new key. It returns the key.
@@ -248,7 +282,13 @@ func (h *ClaimFixture) Outcome(key string) (outcome string) {
 // Replies returns the replies to a message by its key.
 func (h *ClaimFixture) Replies(key string) string {
 	h.T.Helper()
-	return strings.Join(h.QueryTexts(`select o.text from outbox o join messages m on m.id = o.message_id where m.key = $1 order by o.seq`, key), "\n")
+	return strings.Join(
+		h.QueryTexts(
+			`select o.text from outbox o join messages m on m.id = o.message_id where m.key = $1 order by o.seq`,
+			key,
+		),
+		"\n",
+	)
 }
 
 // GrantCount returns how often the identity was claimed, according to the audit log.
@@ -320,12 +360,25 @@ func (h *ClaimFixture) NewExternalID() string { return fmt.Sprint(720_000_000 + 
 // CreateInvite creates an invite of a new customer to the instance. It returns the invite and its code.
 func (h *ClaimFixture) CreateInvite(role string) (claim.Invite, string) {
 	h.T.Helper()
-	c, err := h.Store.CreateCustomer(h.T.Context(), identity.Customer{TenantID: TestTenantID, FirstName: "Steve"}, identity.System)
+	c, err := h.Store.CreateCustomer(
+		h.T.Context(),
+		identity.Customer{TenantID: TestTenantID, FirstName: "Steve"},
+		identity.System,
+	)
 	if err != nil {
 		h.T.Fatal(err)
 	}
-	i, code, err := h.Claims.IssueInvite(h.T.Context(), claim.Invite{TenantID: TestTenantID, InstanceID: h.InstanceID, Channel: "telegram", CustomerID: c.ID, RoleOverride: role},
-		identity.Actor("key:"+uuid.NewString()))
+	i, code, err := h.Claims.IssueInvite(
+		h.T.Context(),
+		claim.Invite{
+			TenantID:     TestTenantID,
+			InstanceID:   h.InstanceID,
+			Channel:      "telegram",
+			CustomerID:   c.ID,
+			RoleOverride: role,
+		},
+		identity.Actor("key:"+uuid.NewString()),
+	)
 	if err != nil {
 		h.T.Fatal(err)
 	}
@@ -336,8 +389,16 @@ func (h *ClaimFixture) CreateInvite(role string) (claim.Invite, string) {
 // redemptions in the audit log.
 func (h *ClaimFixture) RedemptionCounts(i claim.Invite) (identities, events int) {
 	h.T.Helper()
-	h.Scan(`select count(*) from identities where customer_id = $1 and verified_at is not null`, []any{i.CustomerID}, &identities)
-	h.Scan(`select count(*) from audit_events where customer_id = $1 and kind = 'invite.redeemed'`, []any{i.CustomerID}, &events)
+	h.Scan(
+		`select count(*) from identities where customer_id = $1 and verified_at is not null`,
+		[]any{i.CustomerID},
+		&identities,
+	)
+	h.Scan(
+		`select count(*) from audit_events where customer_id = $1 and kind = 'invite.redeemed'`,
+		[]any{i.CustomerID},
+		&events,
+	)
 	return identities, events
 }
 

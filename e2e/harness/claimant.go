@@ -64,12 +64,26 @@ func (r *crashFixture) runClaimant(ctx context.Context, n int64) {
 
 func (r *crashFixture) newClaimant(ctx context.Context, n int64) (*claimant, error) {
 	c := &claimant{crashFixture: r, sender: simulator.TelegramUser{ID: 500_000 + n, FirstName: "Steve"}}
-	customer, err := r.store.CreateCustomer(ctx, identity.Customer{TenantID: TestTenantID, FirstName: "Steve"}, identity.System)
+	customer, err := r.store.CreateCustomer(
+		ctx,
+		identity.Customer{TenantID: TestTenantID, FirstName: "Steve"},
+		identity.System,
+	)
 	if err != nil {
 		return nil, err
 	}
 	external := strconv.FormatInt(c.sender.ID, 10)
-	i, err := r.store.Link(ctx, identity.Identity{TenantID: TestTenantID, CustomerID: customer.ID, InstanceID: r.instanceID, Channel: "telegram", ExternalID: external}, identity.System)
+	i, err := r.store.Link(
+		ctx,
+		identity.Identity{
+			TenantID:   TestTenantID,
+			CustomerID: customer.ID,
+			InstanceID: r.instanceID,
+			Channel:    "telegram",
+			ExternalID: external,
+		},
+		identity.System,
+	)
 	c.LinkedIdentity = LinkedIdentity{customer.ID, i.ID, external}
 	return c, err
 }
@@ -124,15 +138,27 @@ func (c *claimant) redeemInviteTwice(ctx context.Context) {
 func (c *claimant) issueInvite(ctx context.Context) string {
 	for ctx.Err() == nil {
 		// Invites whose responses were lost count for the limits, too.
-		_, err := c.DB.ExecContext(ctx, `update audit_events set at = at - interval '2 days' where kind = 'invite.issued' and at > now() - interval '1 day'`)
+		_, err := c.DB.ExecContext(
+			ctx,
+			`update audit_events set at = at - interval '2 days' where kind = 'invite.issued' and at > now() - interval '1 day'`,
+		)
 		if err == nil {
-			_, err = c.DB.ExecContext(ctx, `update invites set revoked_at = now() where customer_id = $1 and used_msg is null`, c.CustomerID)
+			_, err = c.DB.ExecContext(
+				ctx,
+				`update invites set revoked_at = now() where customer_id = $1 and used_msg is null`,
+				c.CustomerID,
+			)
 		}
 		if err != nil {
 			sleepBriefly(ctx) // Postgres is down
 			continue
 		}
-		res := c.API.Call(ctx, http.MethodPost, "/v1/customers/"+c.CustomerID+"/invites", map[string]string{"channel": "telegram", "instance_id": c.instanceID})
+		res := c.API.Call(
+			ctx,
+			http.MethodPost,
+			"/v1/customers/"+c.CustomerID+"/invites",
+			map[string]string{"channel": "telegram", "instance_id": c.instanceID},
+		)
 		var answer struct {
 			Code string `json:"code"`
 		}
@@ -163,7 +189,12 @@ func (c *claimant) issueCode(ctx context.Context) (code string, epoch int64) {
 			continue
 		}
 		epoch = c.redisEpoch.Load()
-		res := c.API.Call(ctx, http.MethodPost, "/v1/customers/"+c.CustomerID+"/identities/"+c.IdentityID+"/claim-code", struct{}{})
+		res := c.API.Call(
+			ctx,
+			http.MethodPost,
+			"/v1/customers/"+c.CustomerID+"/identities/"+c.IdentityID+"/claim-code",
+			struct{}{},
+		)
 		var answer struct {
 			Code string `json:"code"`
 		}
@@ -181,7 +212,12 @@ func (c *claimant) issueCode(ctx context.Context) (code string, epoch int64) {
 // unverify sets the identity to not verified, with retries until ctx ends.
 func (c *claimant) unverify(ctx context.Context) bool {
 	for ctx.Err() == nil {
-		res := c.API.Call(ctx, http.MethodPatch, "/v1/customers/"+c.CustomerID+"/identities/"+c.IdentityID, map[string]bool{"verified": false})
+		res := c.API.Call(
+			ctx,
+			http.MethodPatch,
+			"/v1/customers/"+c.CustomerID+"/identities/"+c.IdentityID,
+			map[string]bool{"verified": false},
+		)
 		if res.Status == http.StatusOK {
 			return true
 		}
@@ -200,14 +236,20 @@ func (c *claimant) sendAndAwait(ctx context.Context, texts ...string) []string {
 	}
 	for ctx.Err() == nil {
 		var n int
-		err := c.DB.QueryRowContext(ctx, `select count(*) from messages where sender_id = $1 and state <> 'new'`, c.ExternalID).Scan(&n)
+		err := c.DB.QueryRowContext(ctx, `select count(*) from messages where sender_id = $1 and state <> 'new'`, c.ExternalID).
+			Scan(&n)
 		if err == nil && n == c.sent {
 			break
 		}
 		sleepBriefly(ctx)
 	}
 	for ctx.Err() == nil {
-		rows, err := c.DB.QueryContext(ctx, `select outcome from messages where sender_id = $1 order by seq offset $2`, c.ExternalID, first)
+		rows, err := c.DB.QueryContext(
+			ctx,
+			`select outcome from messages where sender_id = $1 order by seq offset $2`,
+			c.ExternalID,
+			first,
+		)
 		if err != nil {
 			sleepBriefly(ctx)
 			continue
@@ -229,7 +271,9 @@ func (c *claimant) sendAndAwait(ctx context.Context, texts ...string) []string {
 func (r *crashFixture) DuplicateGrants(t *testing.T) (n int) {
 	t.Helper()
 	n = r.QueryInt(`select count(*) from (select 1 from granted_claims group by identity_id having count(*) > 1) x`)
-	redeemers := r.QueryInt(`select count(*) from (select 1 from identities where verified_at is not null group by customer_id having count(*) > 1) x`)
+	redeemers := r.QueryInt(
+		`select count(*) from (select 1 from identities where verified_at is not null group by customer_id having count(*) > 1) x`,
+	)
 	all := int64(r.QueryInt(`select count(distinct identity_id) from granted_claims`))
 	if all < r.done.Load() {
 		t.Errorf("%d users are verified, but %d claims are recorded", r.done.Load(), all)
@@ -243,7 +287,10 @@ func (r *crashFixture) RequireNoCodesStored(t *testing.T) {
 	t.Helper()
 	places := func() map[string]string {
 		return map[string]string{
-			"database": strings.Join(r.AllRows(""), "\n"), "redis": dumpRedis(t, r.redis), "log": r.Log.String(), "application": r.App.bodies(),
+			"database": strings.Join(
+				r.AllRows(""),
+				"\n",
+			), "redis": dumpRedis(t, r.redis), "log": r.Log.String(), "application": r.App.bodies(),
 		}
 	}
 	if hits := FindCodes(r.issuedCodes, places()); len(hits) > 0 {

@@ -71,13 +71,27 @@ func NewCrashFixture(t *testing.T, fault Fault) *crashFixture {
 	} {
 		r.Exec(q)
 	}
-	i, err := r.store.CreateInstance(t.Context(), gateway.Instance{TenantID: TestTenantID, Name: "acme", AgentURL: r.App.URL, UnknownSenders: gateway.ForwardUnknown},
-		gateway.InstanceSecrets{AgentSecretKey: "ask_" + uuid.NewString(), WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, identity.System)
+	i, err := r.store.CreateInstance(
+		t.Context(),
+		gateway.Instance{TenantID: TestTenantID, Name: "acme", AgentURL: r.App.URL, UnknownSenders: gateway.ForwardUnknown},
+		gateway.InstanceSecrets{
+			AgentSecretKey: "ask_" + uuid.NewString(),
+			WebhookSecret:  "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+		},
+		identity.System,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.instanceID = i.ID
-	r.API.MustCall(t, "POST", "/v1/instances/"+r.instanceID+"/channels/telegram", map[string]string{"bot_token": TelegramToken}, http.StatusOK, nil)
+	r.API.MustCall(
+		t,
+		"POST",
+		"/v1/instances/"+r.instanceID+"/channels/telegram",
+		map[string]string{"bot_token": TelegramToken},
+		http.StatusOK,
+		nil,
+	)
 	return r
 }
 
@@ -110,9 +124,17 @@ func (r *crashFixture) Run(t *testing.T) {
 	stop()
 	breaking.Wait()
 	if !r.reachedLimit() {
-		t.Errorf("timeout: %s\nmessages left: %q\nqueues: %q\npending updates: %d",
-			r, r.QueryTexts(`select concat_ws(' ', state, sender_id, attempts, received_at, text) from messages where state <> 'done'`),
-			r.QueryTexts(`select concat_ws(' ', kind, holder, due_at, lease_until, now()) from lanes where due_at is not null`), len(r.Telegram.PendingUpdates(BotUsername)))
+		t.Errorf(
+			"timeout: %s\nmessages left: %q\nqueues: %q\npending updates: %d",
+			r,
+			r.QueryTexts(
+				`select concat_ws(' ', state, sender_id, attempts, received_at, text) from messages where state <> 'done'`,
+			),
+			r.QueryTexts(
+				`select concat_ws(' ', kind, holder, due_at, lease_until, now()) from lanes where due_at is not null`,
+			),
+			len(r.Telegram.PendingUpdates(BotUsername)),
+		)
 	}
 }
 
@@ -127,13 +149,23 @@ func (r *crashFixture) reachedLimit() bool {
 	if r.StopEarly != nil && r.StopEarly() {
 		return true
 	}
-	return r.done.Load() >= r.Limit.Claims && r.gatewayKills.Load() >= r.Limit.Kills && r.postgresCrashes.Load() >= r.Limit.Crashes && r.redisRestores.Load() >= r.Limit.RedisRestores
+	return r.done.Load() >= r.Limit.Claims && r.gatewayKills.Load() >= r.Limit.Kills &&
+		r.postgresCrashes.Load() >= r.Limit.Crashes &&
+		r.redisRestores.Load() >= r.Limit.RedisRestores
 }
 
 func (r *crashFixture) String() string {
-	return fmt.Sprintf("%d claims, %d kills, %d crashes of Postgres, %d times Redis flushed or restored; "+
-		"%d codes reported lost, %d of them without cause; %d valid codes rejected",
-		r.done.Load(), r.gatewayKills.Load(), r.postgresCrashes.Load(), r.redisRestores.Load(), r.lostReplies.Load(), r.UnexplainedLosses.Load(), r.WrongReplies.Load())
+	return fmt.Sprintf(
+		"%d claims, %d kills, %d crashes of Postgres, %d times Redis flushed or restored; "+
+			"%d codes reported lost, %d of them without cause; %d valid codes rejected",
+		r.done.Load(),
+		r.gatewayKills.Load(),
+		r.postgresCrashes.Load(),
+		r.redisRestores.Load(),
+		r.lostReplies.Load(),
+		r.UnexplainedLosses.Load(),
+		r.WrongReplies.Load(),
+	)
 }
 
 // killGateways starts the gateway and kills it after 30 to 150 ms, until ctx ends.

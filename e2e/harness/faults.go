@@ -105,7 +105,11 @@ func consumingCodes(g *app.Gateway, s *app.Settings) error {
 // A consumingCodeStore deletes a code once it has matched.
 type consumingCodeStore struct{ claim.CodeStore }
 
-func (c consumingCodeStore) Check(ctx context.Context, target claim.Target, typedIn, code, message string) (claim.CheckResult, error) {
+func (c consumingCodeStore) Check(
+	ctx context.Context,
+	target claim.Target,
+	typedIn, code, message string,
+) (claim.CheckResult, error) {
 	result, err := c.CodeStore.Check(ctx, target, typedIn, code, message)
 	if err == nil && result.Result == claim.Match {
 		err = c.CodeStore.Drop(ctx, target)

@@ -87,7 +87,12 @@ type GuessInput struct {
 
 // GuessInTwoProcesses makes processGuesses wrong attempts in this process and as many in another
 // one at the same time. It returns the results of the checks in the other process.
-func GuessInTwoProcesses(t *testing.T, s *claim.Service, attempt func() claim.Attempt, in GuessInput) map[claim.Result]int {
+func GuessInTwoProcesses(
+	t *testing.T,
+	s *claim.Service,
+	attempt func() claim.Attempt,
+	in GuessInput,
+) map[claim.Result]int {
 	t.Helper()
 	input, err := json.Marshal(in)
 	if err != nil {

@@ -188,7 +188,11 @@ func (h *Harness) connectChannels() {
 	h.ConnectChannel(h.InstanceID, "sms", map[string]string{
 		"account_sid": TwilioAccount, "auth_token": TwilioToken, "phone_number": SMSBotNumber,
 	})
-	slack := h.ConnectChannel(h.InstanceID, "slack", map[string]string{"bot_token": SlackToken, "signing_secret": SlackSecret})
+	slack := h.ConnectChannel(
+		h.InstanceID,
+		"slack",
+		map[string]string{"bot_token": SlackToken, "signing_secret": SlackSecret},
+	)
 	h.Slack.AddApp(NewSlackApp(slack["webhook_url"].(string), slack["commands_url"].(string)))
 	h.ConnectChannel(h.PollingInstanceID, "telegram", map[string]string{"bot_token": PollingToken, "mode": "polling"})
 }

@@ -23,7 +23,27 @@ func SQLInputs() []string {
 
 // PatternInputs returns texts that match everything if a filter treats them as patterns.
 func PatternInputs() []string {
-	return []string{`%`, `%%`, `_`, `__`, `______`, `%a%`, `S%`, `Stev_`, `\%`, `*`, `?`, `[a-z]%`, `.*`, `^`, `(`, `(?i).*`, `{`, `~`, `!`}
+	return []string{
+		`%`,
+		`%%`,
+		`_`,
+		`__`,
+		`______`,
+		`%a%`,
+		`S%`,
+		`Stev_`,
+		`\%`,
+		`*`,
+		`?`,
+		`[a-z]%`,
+		`.*`,
+		`^`,
+		`(`,
+		`(?i).*`,
+		`{`,
+		`~`,
+		`!`,
+	}
 }
 
 // LineBreakInputs returns texts that begin another line of a header or a log, control a terminal, or

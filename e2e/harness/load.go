@@ -56,7 +56,13 @@ func (s *Harness) NewLoad(each int) *MessageLoad {
 	r := &MessageLoad{Harness: s, Name: fmt.Sprintf("round %d", s.LoadCount)}
 	for i := range each {
 		n := s.LoadCount*1000 + i
-		r.Users = append(r.Users, s.TelegramUser(TelegramBot, int64(100_000+n)), s.TelegramUser(PollingBot, int64(200_000+n)), s.smsUser(fmt.Sprintf("+1415555%04d", n)), s.SlackUser(fmt.Sprintf("U%05d", n)))
+		r.Users = append(
+			r.Users,
+			s.TelegramUser(TelegramBot, int64(100_000+n)),
+			s.TelegramUser(PollingBot, int64(200_000+n)),
+			s.smsUser(fmt.Sprintf("+1415555%04d", n)),
+			s.SlackUser(fmt.Sprintf("U%05d", n)),
+		)
 	}
 	return r
 }
@@ -89,7 +95,8 @@ func (s *Harness) SlackUser(id string) SimulatedUser {
 	u := simulator.SlackUser{Team: SlackTeamID, ID: id, Name: "User"}
 	return SimulatedUser{Name: id, Send: func(ctx context.Context, text string) func() bool {
 		d, err := s.Slack.SendText(ctx, SlackAppID, u, text)
-		taken := err == nil && slices.ContainsFunc(d.Attempts, func(a simulator.SlackAttempt) bool { return a.Err == nil && a.Status/100 == 2 })
+		taken := err == nil &&
+			slices.ContainsFunc(d.Attempts, func(a simulator.SlackAttempt) bool { return a.Err == nil && a.Status/100 == 2 })
 		return func() bool { return taken }
 	}}
 }
@@ -137,9 +144,21 @@ func (v LoadReport) Violations() int {
 }
 
 func (v LoadReport) String() string {
-	s := fmt.Sprintf("%d messages sent, %d accepted, %d stored: %d lost, %d stored twice, %d undelivered, %d duplicated, "+
-		"%d out of order, %d unanswered; %d redelivered, %d extra replies",
-		v.Sent, v.Accepted, v.stored, v.Lost, v.StoredTwice, v.undelivered, v.duplicated, v.reordered, v.Unanswered, v.Redelivered, v.ExtraReplies)
+	s := fmt.Sprintf(
+		"%d messages sent, %d accepted, %d stored: %d lost, %d stored twice, %d undelivered, %d duplicated, "+
+			"%d out of order, %d unanswered; %d redelivered, %d extra replies",
+		v.Sent,
+		v.Accepted,
+		v.stored,
+		v.Lost,
+		v.StoredTwice,
+		v.undelivered,
+		v.duplicated,
+		v.reordered,
+		v.Unanswered,
+		v.Redelivered,
+		v.ExtraReplies,
+	)
 	if v.spoolReordered > 0 {
 		s += fmt.Sprintf("; %d spooled texts out of order", v.spoolReordered)
 	}

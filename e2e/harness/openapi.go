@@ -78,7 +78,14 @@ func ReadOperations(t *testing.T, base string) []*APIOperation {
 	var ops []*APIOperation
 	for path, methods := range doc.Paths {
 		for method, o := range methods {
-			op := &APIOperation{ID: o.ID, Method: strings.ToUpper(method), Path: path, Scope: o.Scope, Surface: surfaceOf(t, path), Params: o.Parameters}
+			op := &APIOperation{
+				ID:      o.ID,
+				Method:  strings.ToUpper(method),
+				Path:    path,
+				Scope:   o.Scope,
+				Surface: surfaceOf(t, path),
+				Params:  o.Parameters,
+			}
 			for status := range o.Responses {
 				if strings.HasPrefix(status, "2") {
 					_, _ = fmt.Sscan(status, &op.Status)

@@ -120,7 +120,13 @@ func (s *Harness) IssueCodes(n int) (codes map[int64]string) {
 		var issued struct{ Code string }
 		s.MustCall("POST", "/v1/customers", map[string]string{"first_name": "Steve"}, http.StatusCreated, &customer)
 		path := "/v1/customers/" + customer.ID + "/identities"
-		s.MustCall("POST", path, map[string]string{"channel": "telegram", "external_id": strconv.FormatInt(user, 10), "instance_id": s.InstanceID}, http.StatusCreated, &linked)
+		s.MustCall(
+			"POST",
+			path,
+			map[string]string{"channel": "telegram", "external_id": strconv.FormatInt(user, 10), "instance_id": s.InstanceID},
+			http.StatusCreated,
+			&linked,
+		)
 		s.MustCall("POST", path+"/"+linked.ID+"/claim-code", struct{}{}, http.StatusCreated, &issued)
 		codes[user] = issued.Code
 	}
@@ -141,5 +147,8 @@ func (s *Harness) Latencies(r *MessageLoad, from, to time.Time) (p [2]time.Durat
 			deliveries = append(deliveries, h.First.Sub(u.SentAt))
 		}
 	}
-	return [2]time.Duration{percentile(webhooks, 0.99).Round(time.Millisecond), percentile(deliveries, 0.99).Round(time.Millisecond)}
+	return [2]time.Duration{
+		percentile(webhooks, 0.99).Round(time.Millisecond),
+		percentile(deliveries, 0.99).Round(time.Millisecond),
+	}
 }

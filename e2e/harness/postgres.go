@@ -114,8 +114,22 @@ func (p *PostgresServer) runTool(name string, args ...string) error {
 // Start starts the server without fsync. Commits survive a crash of the server, because the operating
 // system keeps what was written.
 func (p *PostgresServer) Start() error {
-	options := fmt.Sprintf("-p %d -k %s -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=100", p.Port, filepath.Dir(p.Data))
-	return p.runTool("pg_ctl", "-D", p.Data, "-w", "-l", filepath.Join(filepath.Dir(p.Data), "log"), "-o", options, "start")
+	options := fmt.Sprintf(
+		"-p %d -k %s -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=100",
+		p.Port,
+		filepath.Dir(p.Data),
+	)
+	return p.runTool(
+		"pg_ctl",
+		"-D",
+		p.Data,
+		"-w",
+		"-l",
+		filepath.Join(filepath.Dir(p.Data), "log"),
+		"-o",
+		options,
+		"start",
+	)
 }
 
 // crash stops the server immediately and starts it again.

@@ -26,7 +26,19 @@ func startRedis(t *testing.T) (address string, client *redis.Client) {
 		t.Fatalf("redis-server not found: %v", err)
 	}
 	port := strconv.Itoa(freePort(t))
-	cmd := exec.Command(bin, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
+	cmd := exec.Command(
+		bin,
+		"--port",
+		port,
+		"--bind",
+		"127.0.0.1",
+		"--save",
+		"",
+		"--appendonly",
+		"no",
+		"--dir",
+		t.TempDir(),
+	)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +69,16 @@ func snapshotRedis(ctx context.Context, client *redis.Client) (c redisSnapshot, 
 		if err != nil {
 			continue // the key has been deleted
 		}
-		c.keys, c.values, c.ttls = append(c.keys, k), append(c.values, v), append(c.ttls, max(time.Millisecond, client.PTTL(ctx, k).Val()))
+		c.keys, c.values, c.ttls = append(
+			c.keys,
+			k,
+		), append(
+			c.values,
+			v,
+		), append(
+			c.ttls,
+			max(time.Millisecond, client.PTTL(ctx, k).Val()),
+		)
 	}
 	return c, nil
 }

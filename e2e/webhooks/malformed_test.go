@@ -173,13 +173,25 @@ func malformedInputs() []malformedInput {
 		"an empty callback query":         `{"update_id":{n},"callback_query":{"id":"{n}"}}`,
 		"a callback query without sender": `{"update_id":{n},"callback_query":{"id":"","from":null,"data":null}}`,
 		"NUL in names":                    `{"update_id":{n},"message":{"message_id":{n},"date":1,"chat":{"id":400003,"type":"private"},"from":{"id":400003,"first_name":"\u0000","last_name":"\ud800","username":"\u0000"},"text":"named"}}`,
-		"a name of 100 kB":                `{"update_id":{n},"message":{"message_id":{n},"date":1,"chat":{"id":400004,"type":"private"},"from":{"id":400004,"first_name":"` + strings.Repeat("n", 100_000) + `"},"text":"long named"}}`,
-		"duplicate keys":                  `{"update_id":{n},"message":{"message_id":{n},"message_id":{n},"date":1,"chat":{"id":400001,"type":"private"},"chat":{"id":400005,"type":"private"},"from":{"id":400001},"text":"one","text":"two"}}`,
-		"a reply to null":                 `{"update_id":{n},"message":{"message_id":{n},"date":1,"chat":{"id":400001,"type":"private"},"from":{"id":400001},"reply_to_message":null,"text":"x"}}`,
-		"deeply nested replies":           `{"update_id":{n},"message":{"message_id":{n},"date":1,"chat":{"id":400001,"type":"private"},"from":{"id":400001},"text":"x","reply_to_message":` + strings.Repeat(`{"reply_to_message":`, 9000) + "null" + strings.Repeat("}", 9000) + `}}`,
-		"empty photos":                    `{"update_id":{n},"message":{"message_id":{n},"date":1,"chat":{"id":400001,"type":"private"},"from":{"id":400001},"photo":[null,{},{"file_id":null}]}}`,
-		"a document with -1 bytes":        `{"update_id":{n},"message":{"message_id":{n},"date":1,"chat":{"id":400001,"type":"private"},"from":{"id":400001},"document":{"file_id":"\u0000","file_name":"../../\u0000","file_size":-1}}}`,
-		"a million characters":            `{"update_id":{n},"message":{"message_id":{n},"date":1,"chat":{"id":400001,"type":"private"},"from":{"id":400001},"text":"` + strings.Repeat("m", 1_000_000) + `"}}`,
+		"a name of 100 kB": `{"update_id":{n},"message":{"message_id":{n},"date":1,"chat":{"id":400004,"type":"private"},"from":{"id":400004,"first_name":"` + strings.Repeat(
+			"n",
+			100_000,
+		) + `"},"text":"long named"}}`,
+		"duplicate keys":  `{"update_id":{n},"message":{"message_id":{n},"message_id":{n},"date":1,"chat":{"id":400001,"type":"private"},"chat":{"id":400005,"type":"private"},"from":{"id":400001},"text":"one","text":"two"}}`,
+		"a reply to null": `{"update_id":{n},"message":{"message_id":{n},"date":1,"chat":{"id":400001,"type":"private"},"from":{"id":400001},"reply_to_message":null,"text":"x"}}`,
+		"deeply nested replies": `{"update_id":{n},"message":{"message_id":{n},"date":1,"chat":{"id":400001,"type":"private"},"from":{"id":400001},"text":"x","reply_to_message":` + strings.Repeat(
+			`{"reply_to_message":`,
+			9000,
+		) + "null" + strings.Repeat(
+			"}",
+			9000,
+		) + `}}`,
+		"empty photos":             `{"update_id":{n},"message":{"message_id":{n},"date":1,"chat":{"id":400001,"type":"private"},"from":{"id":400001},"photo":[null,{},{"file_id":null}]}}`,
+		"a document with -1 bytes": `{"update_id":{n},"message":{"message_id":{n},"date":1,"chat":{"id":400001,"type":"private"},"from":{"id":400001},"document":{"file_id":"\u0000","file_name":"../../\u0000","file_size":-1}}}`,
+		"a million characters": `{"update_id":{n},"message":{"message_id":{n},"date":1,"chat":{"id":400001,"type":"private"},"from":{"id":400001},"text":"` + strings.Repeat(
+			"m",
+			1_000_000,
+		) + `"}}`,
 	}
 	var all []malformedInput
 	for _, name := range slices.Sorted(maps.Keys(texts)) {

@@ -61,7 +61,10 @@ func errorResponse(to *Route, status int) *huma.Response {
 	}
 	if status == http.StatusTooManyRequests {
 		r.Headers = map[string]*huma.Param{
-			"Retry-After": {Description: "Seconds to wait before the next attempt.", Schema: &huma.Schema{Type: huma.TypeInteger}},
+			"Retry-After": {
+				Description: "Seconds to wait before the next attempt.",
+				Schema:      &huma.Schema{Type: huma.TypeInteger},
+			},
 		}
 	}
 	return r

@@ -64,14 +64,22 @@ func userErrorSchema() *huma.Schema {
 			"status":  {Type: huma.TypeInteger, Description: "HTTP status of the response."},
 			"name":    text("Name of the error. Absent for errors of the gateway."),
 			"message": text("What is wrong."),
-			"details": {Type: huma.TypeObject, Description: "Further facts about the error. Absent for errors of the gateway.", Required: []string{"code"}, Properties: map[string]*huma.Schema{
-				"code": text("Code of the error."),
-				"errors": {Type: huma.TypeArray, Description: "Every violation, if the request is not valid.", Items: &huma.Schema{
-					Type:       huma.TypeObject,
-					Required:   []string{"field", "message"},
-					Properties: map[string]*huma.Schema{"field": text("Field or parameter that is wrong."), "message": text("What is wrong with it.")},
-				}},
-			}},
+			"details": {
+				Type:        huma.TypeObject,
+				Description: "Further facts about the error. Absent for errors of the gateway.",
+				Required:    []string{"code"},
+				Properties: map[string]*huma.Schema{
+					"code": text("Code of the error."),
+					"errors": {Type: huma.TypeArray, Description: "Every violation, if the request is not valid.", Items: &huma.Schema{
+						Type:     huma.TypeObject,
+						Required: []string{"field", "message"},
+						Properties: map[string]*huma.Schema{
+							"field":   text("Field or parameter that is wrong."),
+							"message": text("What is wrong with it."),
+						},
+					}},
+				},
+			},
 		},
 	}
 }
@@ -81,9 +89,15 @@ const exampleUser = `{"id":` + operation.ExampleID + `,"firstName":"Steve","last
 
 func userExamples() map[string]operation.Example {
 	return map[string]operation.Example{
-		"external_create_user": {BadRequest: "User already exists.", Request: `{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61400111222","fkId":"123456","fkUserId":"123456",
-			"context":"Support","source":"webchat","customData":{"tier":"gold"},"skipPhoneNumberValidation":false,"skipEmailValidation":false}`, Response: exampleUser},
-		"external_search_user": {Response: `{"user":` + exampleUser + `,"conversationIds":["01930f6e-7a3c-7d42-8b11-2f0e9d8c7b6a"]}`},
+		"external_create_user": {
+			BadRequest: "User already exists.",
+			Request: `{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61400111222","fkId":"123456","fkUserId":"123456",
+			"context":"Support","source":"webchat","customData":{"tier":"gold"},"skipPhoneNumberValidation":false,"skipEmailValidation":false}`,
+			Response: exampleUser,
+		},
+		"external_search_user": {
+			Response: `{"user":` + exampleUser + `,"conversationIds":["01930f6e-7a3c-7d42-8b11-2f0e9d8c7b6a"]}`,
+		},
 		"external_get_user":    {Response: exampleUser},
 		"external_delete_user": {},
 	}

@@ -41,7 +41,10 @@ func (u *API) Surface() *operation.Surface {
 	return &operation.Surface{
 		Routes: u.routes(), Prefixes: []string{"/external/"},
 		Authorize: u.authorizeAgent, FormatError: formatUserError,
-		Tag:         &huma.Tag{Name: TagUsers, Description: "Compatible API: customers as conversation users of one instance."},
+		Tag: &huma.Tag{
+			Name:        TagUsers,
+			Description: "Compatible API: customers as conversation users of one instance.",
+		},
 		ErrorSchema: "UserError", Schema: userErrorSchema(), ErrorStatuses: []int{400, 403, 429, 500, 503},
 		Security: []map[string][]string{{"agentSecretKey": {}}},
 		SecuritySchemes: map[string]*huma.SecurityScheme{"agentSecretKey": {

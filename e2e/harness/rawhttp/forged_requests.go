@@ -27,14 +27,30 @@ func signedForgery(kind, name string, status int, before func(h *WebhookFixture,
 }
 
 func unsignedForgery(kind, name string, status int, after func(p *RawRequest)) ForgedRequest {
-	return ForgedRequest{Kind: kind, Name: name, Status: status, AfterSigning: func(_ *WebhookFixture, p *RawRequest) { after(p) }}
+	return ForgedRequest{
+		Kind:         kind,
+		Name:         name,
+		Status:       status,
+		AfterSigning: func(_ *WebhookFixture, p *RawRequest) { after(p) },
+	}
 }
 
 func ForgedRequests() []ForgedRequest {
 	return slices.Concat(
-		telegramForgeries(), smsForgeries(), smsAddressForgeries(), statusForgeries(), whatsAppForgeries(),
-		slackForgeries("slack/events"), slackForgeries("slack/commands"), slackForgeries("slack/interactivity"), slackEnvelopes(),
-		framingForgeries("telegram"), framingForgeries("sms"), framingForgeries("slack/events"),
+		telegramForgeries(),
+		smsForgeries(),
+		smsAddressForgeries(),
+		statusForgeries(),
+		whatsAppForgeries(),
+		slackForgeries(
+			"slack/events",
+		),
+		slackForgeries("slack/commands"),
+		slackForgeries("slack/interactivity"),
+		slackEnvelopes(),
+		framingForgeries("telegram"),
+		framingForgeries("sms"),
+		framingForgeries("slack/events"),
 	)
 }
 
@@ -57,9 +73,24 @@ func telegramForgeries() []ForgedRequest {
 		unsignedForgery("telegram", "SecretWithNUL", 400, secret(func(s string) string { return s + "\x00" })),
 		unsignedForgery("telegram", "SecretCutByNUL", 400, secret(func(s string) string { return s[:8] + "\x00" + s[9:] })),
 		unsignedForgery("telegram", "SecretInOtherCase", 403, secret(swapCase)),
-		unsignedForgery("telegram", "SecretPercentEncoded", 403, secret(func(s string) string { return fmt.Sprintf("%%%X", s[0]) + s[1:] })),
-		unsignedForgery("telegram", "SecretOfLookAlikes", 403, secret(func(s string) string { return string(rune(s[0])-'!'+'！') + s[1:] })),
-		unsignedForgery("telegram", "SecretTwice", 403, func(p *RawRequest) { p.Add(TelegramSecretHeader, p.Get(TelegramSecretHeader)) }),
+		unsignedForgery(
+			"telegram",
+			"SecretPercentEncoded",
+			403,
+			secret(func(s string) string { return fmt.Sprintf("%%%X", s[0]) + s[1:] }),
+		),
+		unsignedForgery(
+			"telegram",
+			"SecretOfLookAlikes",
+			403,
+			secret(func(s string) string { return string(rune(s[0])-'!'+'！') + s[1:] }),
+		),
+		unsignedForgery(
+			"telegram",
+			"SecretTwice",
+			403,
+			func(p *RawRequest) { p.Add(TelegramSecretHeader, p.Get(TelegramSecretHeader)) },
+		),
 		unsignedForgery("telegram", "WrongAndRightSecret", 403, func(p *RawRequest) {
 			p.HeaderLines = append([]string{TelegramSecretHeader + ": guess"}, p.HeaderLines...)
 		}),
@@ -70,17 +101,47 @@ func telegramForgeries() []ForgedRequest {
 		}),
 		unsignedForgery("telegram", "SecretAndAQuery", 403, func(p *RawRequest) { p.Target += "?update_id=1" }),
 		unsignedForgery("telegram", "SecretAndAnEmptyQuery", 403, func(p *RawRequest) { p.Target += "?" }),
-		unsignedForgery("telegram", "SecretAsBearer", 403, func(p *RawRequest) { also("Authorization: Bearer " + p.Unsigned.key)(p) }),
-		unsignedForgery("telegram", "SecretUnderAnotherName", 403, func(p *RawRequest) { also("X_Telegram_Bot_Api_Secret_Token: " + p.Unsigned.key)(p) }),
+		unsignedForgery(
+			"telegram",
+			"SecretAsBearer",
+			403,
+			func(p *RawRequest) { also("Authorization: Bearer " + p.Unsigned.key)(p) },
+		),
+		unsignedForgery(
+			"telegram",
+			"SecretUnderAnotherName",
+			403,
+			func(p *RawRequest) { also("X_Telegram_Bot_Api_Secret_Token: " + p.Unsigned.key)(p) },
+		),
 		unsignedForgery("telegram", "SecretInATrailer", 403, func(p *RawRequest) {
 			also("Trailer: " + TelegramSecretHeader)(p)
 			p.UseChunks(100)
 			p.WireBody = strings.TrimSuffix(p.WireBody, "\r\n") + TelegramSecretHeader + ": " + p.Unsigned.key + "\r\n\r\n"
 		}),
-		signedForgery("telegram", "NeighboursSecret", 403, func(h *WebhookFixture, d *UnsignedRequest) { d.key = h.Neighbor.TelegramSecret }),
-		signedForgery("telegram", "OnTheNeighboursPath", 403, func(h *WebhookFixture, d *UnsignedRequest) { d.accounts = h.Neighbor }),
-		signedForgery("telegram", "EmptyKeyEmptySecret", 503, func(h *WebhookFixture, d *UnsignedRequest) { d.accounts, d.key = h.Keyless, "" }),
-		signedForgery("telegram", "EmptyKeyAnySecret", 503, func(h *WebhookFixture, d *UnsignedRequest) { d.accounts = h.Keyless }),
+		signedForgery(
+			"telegram",
+			"NeighboursSecret",
+			403,
+			func(h *WebhookFixture, d *UnsignedRequest) { d.key = h.Neighbor.TelegramSecret },
+		),
+		signedForgery(
+			"telegram",
+			"OnTheNeighboursPath",
+			403,
+			func(h *WebhookFixture, d *UnsignedRequest) { d.accounts = h.Neighbor },
+		),
+		signedForgery(
+			"telegram",
+			"EmptyKeyEmptySecret",
+			503,
+			func(h *WebhookFixture, d *UnsignedRequest) { d.accounts, d.key = h.Keyless, "" },
+		),
+		signedForgery(
+			"telegram",
+			"EmptyKeyAnySecret",
+			503,
+			func(h *WebhookFixture, d *UnsignedRequest) { d.accounts = h.Keyless },
+		),
 		{Kind: "telegram", Name: "OriginalURLOfAnother", Status: 403, AfterSigning: func(h *WebhookFixture, p *RawRequest) {
 			p.Add("X-Original-URL", p.Target)
 			p.Add("X-Rewrite-URL", p.Target)
@@ -91,7 +152,12 @@ func telegramForgeries() []ForgedRequest {
 		}),
 		unsignedForgery("telegram", "InstanceInUpperCase", 404, func(p *RawRequest) { p.Target = upperInstancePath(p) }),
 		unsignedForgery("telegram", "InstanceWithoutDashes", 404, func(p *RawRequest) {
-			p.Target = strings.Replace(p.Target, p.Unsigned.accounts.InstanceID, strings.ReplaceAll(p.Unsigned.accounts.InstanceID, "-", ""), 1)
+			p.Target = strings.Replace(
+				p.Target,
+				p.Unsigned.accounts.InstanceID,
+				strings.ReplaceAll(p.Unsigned.accounts.InstanceID, "-", ""),
+				1,
+			)
 		}),
 		unsignedForgery("telegram", "HookItDoesNotHave", 404, func(p *RawRequest) { p.Target += "/events" }),
 		unsignedForgery("telegram", "PathClimbsOut", 404, func(p *RawRequest) { p.Target += "%2F..%2Fx" }),
@@ -141,14 +207,24 @@ func signatureForgeries(kind string) []ForgedRequest {
 		unsignedForgery(kind, "LongerSignature", 403, signature(func(s string) string { return s + "0" })),
 		unsignedForgery(kind, "SignatureWithNUL", 400, signature(func(s string) string { return s[:10] + "\x00" + s[11:] })),
 		unsignedForgery(kind, "SignatureInOtherCase", 403, signature(swapCase)),
-		unsignedForgery(kind, "SignatureTwice", 403, func(p *RawRequest) { p.Add(p.SignatureHeader(), p.Get(p.SignatureHeader())) }),
+		unsignedForgery(
+			kind,
+			"SignatureTwice",
+			403,
+			func(p *RawRequest) { p.Add(p.SignatureHeader(), p.Get(p.SignatureHeader())) },
+		),
 		unsignedForgery(kind, "SignatureInTheQuery", 403, func(p *RawRequest) {
 			p.Target += "?" + p.SignatureHeader() + "=" + url.QueryEscape(p.Get(p.SignatureHeader()))
 			p.Del(p.SignatureHeader())
 		}),
 		unsignedForgery(kind, "Query", 403, func(p *RawRequest) { p.Target += "?a=1" }),
 		unsignedForgery(kind, "EmptyQuery", 403, func(p *RawRequest) { p.Target += "?" }),
-		unsignedForgery(kind, "OtherBody", 403, func(p *RawRequest) { p.Body = strings.ReplaceAll(p.Body, "canary", "kanary") + "&x=1" }),
+		unsignedForgery(
+			kind,
+			"OtherBody",
+			403,
+			func(p *RawRequest) { p.Body = strings.ReplaceAll(p.Body, "canary", "kanary") + "&x=1" },
+		),
 		unsignedForgery(kind, "TrailingBytes", 403, func(p *RawRequest) { p.Body += "\n" }),
 		unsignedForgery(kind, "LostLastByte", 403, func(p *RawRequest) { p.Body = p.Body[:len(p.Body)-2] }),
 		unsignedForgery(kind, "Gzip", 403, func(p *RawRequest) {
@@ -174,17 +250,32 @@ func framingForgeries(kind string) []ForgedRequest {
 	all := []ForgedRequest{
 		unsignedForgery(kind, "TwoLengths", 400, func(p *RawRequest) { p.Framing = []string{length(p, 0), length(p, 1)} }),
 		unsignedForgery(kind, "LengthList", 400, func(p *RawRequest) { p.Framing = []string{length(p, 0) + ", 0"} }),
-		unsignedForgery(kind, "LengthWithSign", 400, func(p *RawRequest) { p.Framing = []string{"Content-Length: +" + strconv.Itoa(len(p.Body))} }),
+		unsignedForgery(
+			kind,
+			"LengthWithSign",
+			400,
+			func(p *RawRequest) { p.Framing = []string{"Content-Length: +" + strconv.Itoa(len(p.Body))} },
+		),
 		unsignedForgery(kind, "LengthNegative", 400, framed("Content-Length: -1")),
 		unsignedForgery(kind, "LengthOverflows", 400, framed("Content-Length: 18446744073709551617")),
-		unsignedForgery(kind, "BlankBeforeColon", 400, func(p *RawRequest) { p.Framing = []string{"Content-Length : " + strconv.Itoa(len(p.Body))} }),
+		unsignedForgery(
+			kind,
+			"BlankBeforeColon",
+			400,
+			func(p *RawRequest) { p.Framing = []string{"Content-Length : " + strconv.Itoa(len(p.Body))} },
+		),
 		unsignedForgery(kind, "OtherCoding", 501, framed("Transfer-Encoding: xchunked")),
 		unsignedForgery(kind, "CodingTwice", 501, framed("Transfer-Encoding: chunked", "Transfer-Encoding: chunked")),
 		unsignedForgery(kind, "CodingList", 501, framed("Transfer-Encoding: gzip, chunked")),
 		unsignedForgery(kind, "CodingIdentity", 501, framed("Transfer-Encoding: identity")),
 		unsignedForgery(kind, "TwoHosts", 400, func(p *RawRequest) { p.Add("Host", "evil.example") }),
 		unsignedForgery(kind, "NoHost", 400, func(p *RawRequest) { p.Host = "a b" }),
-		unsignedForgery(kind, "LineWithoutColon", 400, func(p *RawRequest) { p.HeaderLines = append(p.HeaderLines, "nonsense") }),
+		unsignedForgery(
+			kind,
+			"LineWithoutColon",
+			400,
+			func(p *RawRequest) { p.HeaderLines = append(p.HeaderLines, "nonsense") },
+		),
 		unsignedForgery(kind, "LengthAndChunksUnproven", 403, unproven(func(p *RawRequest) {
 			p.UseChunks(50)
 			p.Framing = append(p.Framing, length(p, 0))

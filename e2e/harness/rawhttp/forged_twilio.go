@@ -29,28 +29,75 @@ func smsForgeries() []ForgedRequest {
 		return strings.Replace(d.URL, "hooks.acme.example", "evil.example", 1)
 	}
 	tricks := map[string]ForgedRequest{
-		"HostOfAnother":         signedFor(evil, func(p *RawRequest) { p.Host = "evil.example" }),
-		"AbsoluteForm":          signedFor(evil, func(p *RawRequest) { p.Target = "https://evil.example" + p.Target }),
-		"ForwardedHost":         signedFor(evil, func(p *RawRequest) { p.Add("X-Forwarded-Host", "evil.example"); p.Add("X-Forwarded-Proto", "https") }),
-		"Forwarded":             signedFor(evil, func(p *RawRequest) { p.Add("Forwarded", "for=192.0.2.1;host=evil.example;proto=https") }),
-		"OriginalURL":           signedFor(evil, func(p *RawRequest) { p.Add("X-Original-URL", "https://evil.example"+p.Target) }),
-		"OriginalHost":          signedFor(evil, func(p *RawRequest) { p.Add("X-Original-Host", "evil.example"); p.Add("X-Host", "evil.example") }),
-		"ForwardedPort":         signedFor(func(d *UnsignedRequest) string { return strings.Replace(d.URL, ".example", ".example:8443", 1) }, func(p *RawRequest) { p.Add("X-Forwarded-Port", "8443") }),
-		"ForwardedProto":        signedFor(func(d *UnsignedRequest) string { return strings.Replace(d.URL, "https:", "http:", 1) }, func(p *RawRequest) { p.Add("X-Forwarded-Proto", "http") }),
-		"ForwardedPrefix":       signedFor(func(d *UnsignedRequest) string { return strings.Replace(d.URL, "/hooks/", "/x/hooks/", 1) }, func(p *RawRequest) { p.Add("X-Forwarded-Prefix", "/x") }),
-		"HostWithUser":          signedFor(func(d *UnsignedRequest) string { return strings.Replace(d.URL, "//", "//steve@", 1) }, func(*RawRequest) {}),
-		"SlashAtTheEnd":         signedFor(func(d *UnsignedRequest) string { return d.URL + "/" }, func(*RawRequest) {}),
-		"URLWithFragment":       signedFor(func(d *UnsignedRequest) string { return d.URL + "#rc=5&rp=all" }, func(*RawRequest) {}),
-		"URLInUpperCase":        signedFor(func(d *UnsignedRequest) string { return strings.ToUpper(d.URL) }, func(*RawRequest) {}),
-		"NoURL":                 signedFor(func(*UnsignedRequest) string { return "" }, func(*RawRequest) {}),
-		"URLOfTheStatusHook":    signedFor(func(d *UnsignedRequest) string { return d.URL + "/status" }, func(*RawRequest) {}),
-		"QuerySigned":           signedFor(func(d *UnsignedRequest) string { return d.URL + "?a=1" }, func(p *RawRequest) { p.Target += "?a=1" }),
-		"QueryOfBodyHashSigned": signedFor(func(d *UnsignedRequest) string { return d.URL + "?bodySHA256=00" }, func(p *RawRequest) { p.Target += "?bodySHA256=00" }),
-		"FormInTheQuerySigned":  formInTheQuery(),
-		"NeighboursURL":         {BeforeSigning: func(h *WebhookFixture, d *UnsignedRequest) { d.URL = webhookURL("sms", "", h.Neighbor) }},
-		"OnTheNeighboursPath":   {AfterSigning: func(h *WebhookFixture, p *RawRequest) { p.Target = webhookPath("sms", "", h.Neighbor) }},
-		"OnTheWhatsAppPath":     {AfterSigning: func(h *WebhookFixture, p *RawRequest) { p.Target = webhookPath("whatsapp", "", h.Acme) }},
-		"ForeignersToken":       {BeforeSigning: func(h *WebhookFixture, d *UnsignedRequest) { d.key = h.OtherAccount.AuthToken }},
+		"HostOfAnother": signedFor(evil, func(p *RawRequest) { p.Host = "evil.example" }),
+		"AbsoluteForm":  signedFor(evil, func(p *RawRequest) { p.Target = "https://evil.example" + p.Target }),
+		"ForwardedHost": signedFor(
+			evil,
+			func(p *RawRequest) { p.Add("X-Forwarded-Host", "evil.example"); p.Add("X-Forwarded-Proto", "https") },
+		),
+		"Forwarded": signedFor(
+			evil,
+			func(p *RawRequest) { p.Add("Forwarded", "for=192.0.2.1;host=evil.example;proto=https") },
+		),
+		"OriginalURL": signedFor(
+			evil,
+			func(p *RawRequest) { p.Add("X-Original-URL", "https://evil.example"+p.Target) },
+		),
+		"OriginalHost": signedFor(
+			evil,
+			func(p *RawRequest) { p.Add("X-Original-Host", "evil.example"); p.Add("X-Host", "evil.example") },
+		),
+		"ForwardedPort": signedFor(
+			func(d *UnsignedRequest) string { return strings.Replace(d.URL, ".example", ".example:8443", 1) },
+			func(p *RawRequest) { p.Add("X-Forwarded-Port", "8443") },
+		),
+		"ForwardedProto": signedFor(
+			func(d *UnsignedRequest) string { return strings.Replace(d.URL, "https:", "http:", 1) },
+			func(p *RawRequest) { p.Add("X-Forwarded-Proto", "http") },
+		),
+		"ForwardedPrefix": signedFor(
+			func(d *UnsignedRequest) string { return strings.Replace(d.URL, "/hooks/", "/x/hooks/", 1) },
+			func(p *RawRequest) { p.Add("X-Forwarded-Prefix", "/x") },
+		),
+		"HostWithUser": signedFor(
+			func(d *UnsignedRequest) string { return strings.Replace(d.URL, "//", "//steve@", 1) },
+			func(*RawRequest) {},
+		),
+		"SlashAtTheEnd": signedFor(func(d *UnsignedRequest) string { return d.URL + "/" }, func(*RawRequest) {}),
+		"URLWithFragment": signedFor(
+			func(d *UnsignedRequest) string { return d.URL + "#rc=5&rp=all" },
+			func(*RawRequest) {},
+		),
+		"URLInUpperCase": signedFor(
+			func(d *UnsignedRequest) string { return strings.ToUpper(d.URL) },
+			func(*RawRequest) {},
+		),
+		"NoURL": signedFor(func(*UnsignedRequest) string { return "" }, func(*RawRequest) {}),
+		"URLOfTheStatusHook": signedFor(
+			func(d *UnsignedRequest) string { return d.URL + "/status" },
+			func(*RawRequest) {},
+		),
+		"QuerySigned": signedFor(
+			func(d *UnsignedRequest) string { return d.URL + "?a=1" },
+			func(p *RawRequest) { p.Target += "?a=1" },
+		),
+		"QueryOfBodyHashSigned": signedFor(
+			func(d *UnsignedRequest) string { return d.URL + "?bodySHA256=00" },
+			func(p *RawRequest) { p.Target += "?bodySHA256=00" },
+		),
+		"FormInTheQuerySigned": formInTheQuery(),
+		"NeighboursURL": {
+			BeforeSigning: func(h *WebhookFixture, d *UnsignedRequest) { d.URL = webhookURL("sms", "", h.Neighbor) },
+		},
+		"OnTheNeighboursPath": {
+			AfterSigning: func(h *WebhookFixture, p *RawRequest) { p.Target = webhookPath("sms", "", h.Neighbor) },
+		},
+		"OnTheWhatsAppPath": {
+			AfterSigning: func(h *WebhookFixture, p *RawRequest) { p.Target = webhookPath("whatsapp", "", h.Acme) },
+		},
+		"ForeignersToken": {
+			BeforeSigning: func(h *WebhookFixture, d *UnsignedRequest) { d.key = h.OtherAccount.AuthToken },
+		},
 		"ForeignersRequest": {BeforeSigning: func(h *WebhookFixture, d *UnsignedRequest) {
 			*d = *NewUnsignedRequest("sms", d.Number, h.OtherAccount)
 			d.accounts = h.Acme
@@ -60,8 +107,11 @@ func smsForgeries() []ForgedRequest {
 			*d = *NewUnsignedRequest("sms", d.Number, h.OtherAccount)
 			d.accounts, d.URL = h.Acme, u
 		}},
-		"EmptyToken":            {BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) { d.key = "" }},
-		"EmptyTokenWhereItIsSo": {Status: 503, BeforeSigning: func(h *WebhookFixture, d *UnsignedRequest) { *d = *NewUnsignedRequest("sms", d.Number, h.Keyless) }},
+		"EmptyToken": {BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) { d.key = "" }},
+		"EmptyTokenWhereItIsSo": {
+			Status:        503,
+			BeforeSigning: func(h *WebhookFixture, d *UnsignedRequest) { *d = *NewUnsignedRequest("sms", d.Number, h.Keyless) },
+		},
 		"RandomSignature": {AfterSigning: func(_ *WebhookFixture, p *RawRequest) {
 			p.Set(TwilioSignatureHeader, base64.StdEncoding.EncodeToString(make([]byte, sha1.Size)))
 		}},
@@ -89,7 +139,12 @@ func smsForgeries() []ForgedRequest {
 	}
 	return slices.Concat(all, signatureForgeries("sms"), methodForgeries("sms"), formForgeries("sms"), []ForgedRequest{
 		unsignedForgery("sms", "JSON", 403, func(p *RawRequest) { p.Set("Content-Type", "application/json") }),
-		unsignedForgery("sms", "Multipart", 403, func(p *RawRequest) { p.Set("Content-Type", "multipart/form-data; boundary=x") }),
+		unsignedForgery(
+			"sms",
+			"Multipart",
+			403,
+			func(p *RawRequest) { p.Set("Content-Type", "multipart/form-data; boundary=x") },
+		),
 		unsignedForgery("sms", "NoContentType", 403, func(p *RawRequest) { p.Del("Content-Type") }),
 		unsignedForgery("sms", "HookItDoesNotHave", 404, func(p *RawRequest) { p.Target += "/events" }),
 		unsignedForgery("sms", "InstanceInUpperCase", 404, func(p *RawRequest) { p.Target = upperInstancePath(p) }),
@@ -143,10 +198,20 @@ func formForgeries(kind string) []ForgedRequest {
 		unsignedForgery(kind, "SameFieldTwice", 403, func(p *RawRequest) { p.Body += "&ApiVersion=2010-04-01" }),
 		unsignedForgery(kind, "NewField", 403, func(p *RawRequest) { p.Body += "&OptOutType=STOP" }),
 		unsignedForgery(kind, "FieldWithoutName", 403, func(p *RawRequest) { p.Body += "&=" }),
-		unsignedForgery(kind, "FieldRemoved", 403, func(p *RawRequest) { p.Body = strings.Replace(p.Body, "&ApiVersion=2010-04-01", "", 1) }),
+		unsignedForgery(
+			kind,
+			"FieldRemoved",
+			403,
+			func(p *RawRequest) { p.Body = strings.Replace(p.Body, "&ApiVersion=2010-04-01", "", 1) },
+		),
 		unsignedForgery(kind, "Semicolons", 403, func(p *RawRequest) { p.Body = strings.ReplaceAll(p.Body, "&", ";") }),
 		unsignedForgery(kind, "BadEscape", 403, func(p *RawRequest) { p.Body += "&a=%zz" }),
-		unsignedForgery(kind, "NameInOtherCase", 403, func(p *RawRequest) { p.Body = strings.Replace(p.Body, "From=", "from=", 1) }),
+		unsignedForgery(
+			kind,
+			"NameInOtherCase",
+			403,
+			func(p *RawRequest) { p.Body = strings.Replace(p.Body, "From=", "from=", 1) },
+		),
 		unsignedForgery(kind, "ManyFields", 403, func(p *RawRequest) { p.Body += strings.Repeat("&a=1", 10_000) }),
 		{
 			Kind: kind, Name: "ResplitSender", Status: 403,
@@ -166,7 +231,13 @@ func formForgeries(kind string) []ForgedRequest {
 			AfterSigning: func(_ *WebhookFixture, p *RawRequest) {
 				resplit(func(f url.Values) {
 					from, city := f.Get("From"), f.Get("FromCity")
-					f["Body"], f["From"], f["FromCity"] = []string{"hello "}, []string{"+14155559999"}, []string{"From" + from + "FromCity" + city}
+					f["Body"], f["From"], f["FromCity"] = []string{
+						"hello ",
+					}, []string{
+						"+14155559999",
+					}, []string{
+						"From" + from + "FromCity" + city,
+					}
 				})(p)
 			},
 		},
@@ -200,7 +271,12 @@ func smsAddressForgeries() []ForgedRequest {
 		}),
 		signedForgery("sms", "ToNobody", 403, field("To", is(""))),
 		signedForgery("sms", "WithoutTo", 403, func(_ *WebhookFixture, d *UnsignedRequest) { d.form.Del("To") }),
-		signedForgery("sms", "AccountOfAnother", 403, field("AccountSid", func(h *WebhookFixture) string { return h.OtherAccount.AccountSID })),
+		signedForgery(
+			"sms",
+			"AccountOfAnother",
+			403,
+			field("AccountSid", func(h *WebhookFixture) string { return h.OtherAccount.AccountSID }),
+		),
 		signedForgery("sms", "NoAccount", 403, func(_ *WebhookFixture, d *UnsignedRequest) { d.form.Del("AccountSid") }),
 		signedForgery("sms", "WithoutFrom", 403, func(_ *WebhookFixture, d *UnsignedRequest) { d.form.Del("From") }),
 		signedForgery("sms", "FromTwoNumbers", 403, field("From", is("+14155559999From+14155550101"))),
@@ -211,32 +287,82 @@ func smsAddressForgeries() []ForgedRequest {
 		signedForgery("sms", "ASidOfACall", 403, field("MessageSid", is("CA00000000000000000000000000000001"))),
 		signedForgery("sms", "NoSid", 403, field("MessageSid", is(""))),
 		signedForgery("sms", "ASidWithAPath", 403, field("MessageSid", is("SM0000000000000000000000000000/../"))),
-		signedForgery("whatsapp", "NumberWithoutPrefix", 403, field("To", func(h *WebhookFixture) string { return h.Acme.Phone })),
+		signedForgery(
+			"whatsapp",
+			"NumberWithoutPrefix",
+			403,
+			field("To", func(h *WebhookFixture) string { return h.Acme.Phone }),
+		),
 		signedForgery("whatsapp", "PrefixTwice", 403, field("From", is("whatsapp:whatsapp:+14155550101"))),
 	}
 }
 
 func statusForgeries() []ForgedRequest {
 	return slices.Concat(signatureForgeries("sms/status")[:8], []ForgedRequest{
-		signedForgery("sms/status", "SignedForTheMainHook", 403, func(h *WebhookFixture, d *UnsignedRequest) { d.URL = webhookURL("sms", "", d.accounts) }),
-		signedForgery("sms/status", "ForeignersToken", 403, func(h *WebhookFixture, d *UnsignedRequest) { d.key = h.OtherAccount.AuthToken }),
-		signedForgery("sms/status", "AccountOfAnother", 403, func(h *WebhookFixture, d *UnsignedRequest) { d.form.Set("AccountSid", h.OtherAccount.AccountSID) }),
+		signedForgery(
+			"sms/status",
+			"SignedForTheMainHook",
+			403,
+			func(h *WebhookFixture, d *UnsignedRequest) { d.URL = webhookURL("sms", "", d.accounts) },
+		),
+		signedForgery(
+			"sms/status",
+			"ForeignersToken",
+			403,
+			func(h *WebhookFixture, d *UnsignedRequest) { d.key = h.OtherAccount.AuthToken },
+		),
+		signedForgery(
+			"sms/status",
+			"AccountOfAnother",
+			403,
+			func(h *WebhookFixture, d *UnsignedRequest) { d.form.Set("AccountSid", h.OtherAccount.AccountSID) },
+		),
 		signedForgery("sms/status", "EmptyToken", 403, func(_ *WebhookFixture, d *UnsignedRequest) { d.key = "" }),
 		signedForgery("sms/status", "EmptyTokenWhereItIsSo", 503, func(h *WebhookFixture, d *UnsignedRequest) {
 			*d = *NewUnsignedRequest("sms/status", d.Number, h.Keyless)
 		}),
 		unsignedForgery("sms/status", "SecondState", 403, func(p *RawRequest) { p.Body += "&MessageStatus=failed" }),
-		unsignedForgery("sms/status", "OtherState", 403, func(p *RawRequest) { p.Body = strings.Replace(p.Body, "delivered", "undelivered", 1) }),
+		unsignedForgery(
+			"sms/status",
+			"OtherState",
+			403,
+			func(p *RawRequest) { p.Body = strings.Replace(p.Body, "delivered", "undelivered", 1) },
+		),
 		unsignedForgery("sms/status", "Query", 403, func(p *RawRequest) { p.Target += "?MessageStatus=failed" }),
 	})
 }
 
 func whatsAppForgeries() []ForgedRequest {
 	return slices.Concat(signatureForgeries("whatsapp"), []ForgedRequest{
-		signedForgery("whatsapp", "SignedForSMS", 403, func(h *WebhookFixture, d *UnsignedRequest) { d.URL = webhookURL("sms", "", d.accounts) }),
-		signedForgery("whatsapp", "NeighboursURL", 403, func(h *WebhookFixture, d *UnsignedRequest) { d.URL = webhookURL("whatsapp", "", h.Neighbor) }),
-		signedForgery("whatsapp", "ForeignersToken", 403, func(h *WebhookFixture, d *UnsignedRequest) { d.key = h.OtherAccount.AuthToken }),
-		signedForgery("whatsapp", "EmptyTokenWhereThereIsNone", 503, func(h *WebhookFixture, d *UnsignedRequest) { *d = *NewUnsignedRequest("whatsapp", d.Number, h.Keyless) }),
-		{Kind: "whatsapp/status", Name: "SignedForTheMainHook", Status: 403, BeforeSigning: func(h *WebhookFixture, d *UnsignedRequest) { d.URL = webhookURL("whatsapp", "", d.accounts) }},
+		signedForgery(
+			"whatsapp",
+			"SignedForSMS",
+			403,
+			func(h *WebhookFixture, d *UnsignedRequest) { d.URL = webhookURL("sms", "", d.accounts) },
+		),
+		signedForgery(
+			"whatsapp",
+			"NeighboursURL",
+			403,
+			func(h *WebhookFixture, d *UnsignedRequest) { d.URL = webhookURL("whatsapp", "", h.Neighbor) },
+		),
+		signedForgery(
+			"whatsapp",
+			"ForeignersToken",
+			403,
+			func(h *WebhookFixture, d *UnsignedRequest) { d.key = h.OtherAccount.AuthToken },
+		),
+		signedForgery(
+			"whatsapp",
+			"EmptyTokenWhereThereIsNone",
+			503,
+			func(h *WebhookFixture, d *UnsignedRequest) { *d = *NewUnsignedRequest("whatsapp", d.Number, h.Keyless) },
+		),
+		{
+			Kind:          "whatsapp/status",
+			Name:          "SignedForTheMainHook",
+			Status:        403,
+			BeforeSigning: func(h *WebhookFixture, d *UnsignedRequest) { d.URL = webhookURL("whatsapp", "", d.accounts) },
+		},
 	})
 }

@@ -45,7 +45,13 @@ func BodyMarker(n int) string { return fmt.Sprintf("canary%dcanary", n) }
 // NewUnsignedRequest gives the request that a provider makes of message n, not signed yet.
 func NewUnsignedRequest(kind string, n int, seat InstanceAccounts) *UnsignedRequest {
 	channel, hook := SplitKind(kind)
-	d := &UnsignedRequest{Kind: kind, Number: n, accounts: seat, timestamp: time.Now(), URL: webhookURL(channel, hook, seat)}
+	d := &UnsignedRequest{
+		Kind:      kind,
+		Number:    n,
+		accounts:  seat,
+		timestamp: time.Now(),
+		URL:       webhookURL(channel, hook, seat),
+	}
 	prefix := ""
 	if channel == "whatsapp" {
 		prefix = "whatsapp:"
@@ -53,26 +59,105 @@ func NewUnsignedRequest(kind string, n int, seat InstanceAccounts) *UnsignedRequ
 	switch kind {
 	case "telegram":
 		d.key = seat.TelegramSecret
-		d.body = fmt.Sprintf(`{"update_id":%d,"message":{"message_id":%d,"date":1700000000,"text":"hello %s","from":{"id":7001,"is_bot":false,"first_name":"Steve"},"chat":{"id":7001,"type":"private"}}}`, 1000+n, n, BodyMarker(n))
+		d.body = fmt.Sprintf(
+			`{"update_id":%d,"message":{"message_id":%d,"date":1700000000,"text":"hello %s","from":{"id":7001,"is_bot":false,"first_name":"Steve"},"chat":{"id":7001,"type":"private"}}}`,
+			1000+n,
+			n,
+			BodyMarker(n),
+		)
 	case "sms", "whatsapp":
 		d.key = seat.AuthToken
-		d.form = formValues("MessageSid", messageSID(n), "SmsSid", messageSID(n), "AccountSid", seat.AccountSID, "From", prefix+"+14155550101", "To", prefix+seat.Phone,
-			"Body", "hello "+BodyMarker(n), "NumMedia", "0", "NumSegments", "1", "SmsStatus", "received", "ApiVersion", "2010-04-01", "FromCity", "", "ToCountry", "US")
+		d.form = formValues(
+			"MessageSid",
+			messageSID(n),
+			"SmsSid",
+			messageSID(n),
+			"AccountSid",
+			seat.AccountSID,
+			"From",
+			prefix+"+14155550101",
+			"To",
+			prefix+seat.Phone,
+			"Body",
+			"hello "+BodyMarker(n),
+			"NumMedia",
+			"0",
+			"NumSegments",
+			"1",
+			"SmsStatus",
+			"received",
+			"ApiVersion",
+			"2010-04-01",
+			"FromCity",
+			"",
+			"ToCountry",
+			"US",
+		)
 	case "sms/status", "whatsapp/status":
 		d.key = seat.AuthToken
-		d.form = formValues("MessageSid", messageSID(n), "AccountSid", seat.AccountSID, "MessageStatus", "delivered", "To", prefix+"+14155550101", "From", prefix+seat.Phone, "ApiVersion", "2010-04-01")
+		d.form = formValues(
+			"MessageSid",
+			messageSID(n),
+			"AccountSid",
+			seat.AccountSID,
+			"MessageStatus",
+			"delivered",
+			"To",
+			prefix+"+14155550101",
+			"From",
+			prefix+seat.Phone,
+			"ApiVersion",
+			"2010-04-01",
+		)
 	case "slack/events":
 		d.key = seat.SigningSecret
-		d.body = fmt.Sprintf(`{"token":"deprecated","team_id":%q,"api_app_id":%q,"type":"event_callback","event_id":"Ev%d","event_time":1700000000,"authorizations":[{"enterprise_id":null,"team_id":%q,"user_id":"U0BOT0","is_bot":true}],"event":{"type":"message","channel_type":"im","channel":"D0STEVE","user":"U0STEVE","team":%q,"text":"hello %s","ts":"1700000000.%06d"}}`,
-			seat.TeamID, seat.AppID, n, seat.TeamID, seat.TeamID, BodyMarker(n), n)
+		d.body = fmt.Sprintf(
+			`{"token":"deprecated","team_id":%q,"api_app_id":%q,"type":"event_callback","event_id":"Ev%d","event_time":1700000000,"authorizations":[{"enterprise_id":null,"team_id":%q,"user_id":"U0BOT0","is_bot":true}],"event":{"type":"message","channel_type":"im","channel":"D0STEVE","user":"U0STEVE","team":%q,"text":"hello %s","ts":"1700000000.%06d"}}`,
+			seat.TeamID,
+			seat.AppID,
+			n,
+			seat.TeamID,
+			seat.TeamID,
+			BodyMarker(n),
+			n,
+		)
 	case "slack/commands":
 		d.key = seat.SigningSecret
-		d.form = formValues("team_id", seat.TeamID, "api_app_id", seat.AppID, "user_id", "U0STEVE", "user_name", "steve", "channel_id", "D0STEVE", "channel_name", "directmessage",
-			"command", "/hello", "text", BodyMarker(n), "trigger_id", fmt.Sprintf("1.2.%d", n), "is_enterprise_install", "false")
+		d.form = formValues(
+			"team_id",
+			seat.TeamID,
+			"api_app_id",
+			seat.AppID,
+			"user_id",
+			"U0STEVE",
+			"user_name",
+			"steve",
+			"channel_id",
+			"D0STEVE",
+			"channel_name",
+			"directmessage",
+			"command",
+			"/hello",
+			"text",
+			BodyMarker(n),
+			"trigger_id",
+			fmt.Sprintf("1.2.%d", n),
+			"is_enterprise_install",
+			"false",
+		)
 	case "slack/interactivity":
 		d.key = seat.SigningSecret
-		d.form = formValues("payload", fmt.Sprintf(`{"type":"block_actions","api_app_id":%q,"trigger_id":"3.4.%d","team":{"id":%q},"user":{"id":"U0STEVE","team_id":%q,"username":"steve"},"channel":{"id":"D0STEVE"},"container":{"message_ts":"1700000000.1","channel_id":"D0STEVE"},"actions":[{"action_id":"press","value":%q,"action_ts":"1700000000.2"}]}`,
-			seat.AppID, n, seat.TeamID, seat.TeamID, BodyMarker(n)))
+		d.form = formValues(
+			"payload",
+			fmt.Sprintf(
+				`{"type":"block_actions","api_app_id":%q,"trigger_id":"3.4.%d","team":{"id":%q},"user":{"id":"U0STEVE","team_id":%q,"username":"steve"},"channel":{"id":"D0STEVE"},"container":{"message_ts":"1700000000.1","channel_id":"D0STEVE"},"actions":[{"action_id":"press","value":%q,"action_ts":"1700000000.2"}]}`,
+				seat.AppID,
+				n,
+				seat.TeamID,
+				seat.TeamID,
+				BodyMarker(n),
+			),
+		)
 	default:
 		panic(kind)
 	}
@@ -92,7 +177,13 @@ func StoredMessages(kind string) int {
 // Sign signs the draft: the request as the provider makes it.
 func (d *UnsignedRequest) Sign() *RawRequest {
 	channel, hook := SplitKind(d.Kind)
-	p := &RawRequest{Unsigned: d, Method: "POST", Target: webhookPath(channel, hook, d.accounts), Host: strings.TrimPrefix(webhookOrigin, "https://"), Body: d.body}
+	p := &RawRequest{
+		Unsigned: d,
+		Method:   "POST",
+		Target:   webhookPath(channel, hook, d.accounts),
+		Host:     strings.TrimPrefix(webhookOrigin, "https://"),
+		Body:     d.body,
+	}
 	if d.form != nil {
 		p.Body = d.form.Encode()
 		p.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -140,7 +231,10 @@ func (p *RawRequest) Set(name, value string) {
 func (p *RawRequest) Add(name, value string) { p.HeaderLines = append(p.HeaderLines, name+": "+value) }
 
 func (p *RawRequest) Del(name string) {
-	p.HeaderLines = slices.DeleteFunc(p.HeaderLines, func(l string) bool { return strings.HasPrefix(strings.ToLower(l), strings.ToLower(name)+":") })
+	p.HeaderLines = slices.DeleteFunc(
+		p.HeaderLines,
+		func(l string) bool { return strings.HasPrefix(strings.ToLower(l), strings.ToLower(name)+":") },
+	)
 }
 
 func (p *RawRequest) Get(name string) string {

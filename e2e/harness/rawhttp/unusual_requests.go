@@ -37,7 +37,11 @@ func UnusualRequests() []unusualRequest {
 // transportVariants are what a proxy and HTTP itself do to any request.
 func transportVariants(kind string) []unusualRequest {
 	on := func(name string, after func(p *RawRequest)) unusualRequest {
-		return unusualRequest{Kind: kind, Name: kind + " " + name, AfterSigning: func(_ *WebhookFixture, p *RawRequest) { after(p) }}
+		return unusualRequest{
+			Kind:         kind,
+			Name:         kind + " " + name,
+			AfterSigning: func(_ *WebhookFixture, p *RawRequest) { after(p) },
+		}
 	}
 	return []unusualRequest{
 		on("OtherHost", func(p *RawRequest) { p.Host = "10.0.0.7:8080" }),
@@ -90,12 +94,27 @@ func twilioVariants() []unusualRequest {
 		}}
 	}
 	sent := func(name string, change func(body string) string) unusualRequest {
-		return unusualRequest{Kind: "sms", Name: name, AfterSigning: func(_ *WebhookFixture, p *RawRequest) { p.Body = change(p.Body) }}
+		return unusualRequest{
+			Kind:         "sms",
+			Name:         name,
+			AfterSigning: func(_ *WebhookFixture, p *RawRequest) { p.Body = change(p.Body) },
+		}
 	}
 	return []unusualRequest{
 		sets("sms", "MessagingService", "MessagingServiceSid", "MG00000000000000000000000000000001"),
 		sets("sms", "FutureParameters", "SomethingNew", "1", "another.new-one_2", "", "Zeta", "x"),
-		sets("sms", "EmptyBodyWithMedia", "Body", "", "NumMedia", "1", "MediaUrl0", "https://api.twilio.com/2010-04-01/Accounts/AC0123456789abcdef0123456789abcdef/Messages/MM1/Media/ME1", "MediaContentType0", "image/jpeg"),
+		sets(
+			"sms",
+			"EmptyBodyWithMedia",
+			"Body",
+			"",
+			"NumMedia",
+			"1",
+			"MediaUrl0",
+			"https://api.twilio.com/2010-04-01/Accounts/AC0123456789abcdef0123456789abcdef/Messages/MM1/Media/ME1",
+			"MediaContentType0",
+			"image/jpeg",
+		),
 		sets("sms", "MultimediaSid", "MessageSid", "MM0000000000000000000000000000beef"),
 		sets("sms", "EmptyBody", "Body", ""),
 		sets("sms", "AlphanumericSender", "From", "ACME Shop"),
@@ -126,7 +145,11 @@ func twilioVariants() []unusualRequest {
 		{Kind: "sms", Name: "CharsetInType", AfterSigning: func(_ *WebhookFixture, p *RawRequest) {
 			p.Set("Content-Type", "application/x-www-form-urlencoded; charset=UTF-8")
 		}},
-		{Kind: "sms", Name: "TypeInUpperCase", AfterSigning: func(_ *WebhookFixture, p *RawRequest) { p.Set("Content-Type", "Application/X-WWW-Form-Urlencoded") }},
+		{
+			Kind:         "sms",
+			Name:         "TypeInUpperCase",
+			AfterSigning: func(_ *WebhookFixture, p *RawRequest) { p.Set("Content-Type", "Application/X-WWW-Form-Urlencoded") },
+		},
 		sent("PercentForBlank", func(b string) string { return strings.ReplaceAll(b, "+", "%20") }),
 		sent("LowerCaseEscapes", func(b string) string { return strings.ReplaceAll(b, "%2B", "%2b") }),
 		sent("EverythingEscaped", func(b string) string { return strings.ReplaceAll(b, "hello", "%68%65%6C%6C%6F") }),
@@ -140,19 +163,32 @@ func twilioVariants() []unusualRequest {
 
 func slackVariants() []unusualRequest {
 	said := func(name string, change ...string) unusualRequest {
-		return unusualRequest{Kind: "slack/events", Name: name, BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) { d.body = strings.NewReplacer(change...).Replace(d.body) }}
+		return unusualRequest{
+			Kind:          "slack/events",
+			Name:          name,
+			BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) { d.body = strings.NewReplacer(change...).Replace(d.body) },
+		}
 	}
 	off := func(name string, by time.Duration) unusualRequest {
-		return unusualRequest{Kind: "slack/events", Name: name, BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) { d.timestamp = time.Now().Add(by) }}
+		return unusualRequest{
+			Kind:          "slack/events",
+			Name:          name,
+			BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) { d.timestamp = time.Now().Add(by) },
+		}
 	}
 	return []unusualRequest{
 		{Kind: "slack/events", Name: "Retry", AfterSigning: func(_ *WebhookFixture, p *RawRequest) {
 			p.Add("X-Slack-Retry-Num", "3")
 			p.Add("X-Slack-Retry-Reason", "http_timeout")
 		}},
-		{Kind: "slack/events", Name: "Challenge", noMessage: true, BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) {
-			d.body = `{"token":"deprecated","type":"url_verification","challenge":"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P"}`
-		}},
+		{
+			Kind:      "slack/events",
+			Name:      "Challenge",
+			noMessage: true,
+			BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) {
+				d.body = `{"token":"deprecated","type":"url_verification","challenge":"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P"}`
+			},
+		},
 		off("OldByFourMinutes", -290*time.Second),
 		off("EarlyByFourMinutes", 290*time.Second),
 		said("SpacesInJSON", `":`, "\" :\r\n\t "),
@@ -163,15 +199,32 @@ func slackVariants() []unusualRequest {
 		said("EventNobodyKnows", `"type":"message"`, `"type":"brand_new_event"`),
 		said("EventIsNull", `"event":{`, `"event":null,"event_was":{`),
 		said("NULAndSurrogates", "hello", `hello\u0000\ud800`),
-		{Kind: "slack/events", Name: "NoContentType", AfterSigning: func(_ *WebhookFixture, p *RawRequest) { p.Del("Content-Type") }},
+		{
+			Kind:         "slack/events",
+			Name:         "NoContentType",
+			AfterSigning: func(_ *WebhookFixture, p *RawRequest) { p.Del("Content-Type") },
+		},
 		{Kind: "slack/events", Name: "Organisation", BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) {
 			d.body = strings.Replace(d.body, `"enterprise_id":null`, `"enterprise_id":"E0ACME"`, 1)
 		}},
-		{Kind: "slack/commands", Name: "SSLCheck", noMessage: true, BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) {
-			d.form = formValues("ssl_check", "1", "token", "deprecated")
-		}},
-		{Kind: "slack/commands", Name: "StrangerOfASharedChannel", BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) { d.form.Set("team_id", "T0ELSE") }},
-		{Kind: "slack/commands", Name: "NoText", BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) { d.form.Del("text") }},
+		{
+			Kind:      "slack/commands",
+			Name:      "SSLCheck",
+			noMessage: true,
+			BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) {
+				d.form = formValues("ssl_check", "1", "token", "deprecated")
+			},
+		},
+		{
+			Kind:          "slack/commands",
+			Name:          "StrangerOfASharedChannel",
+			BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) { d.form.Set("team_id", "T0ELSE") },
+		},
+		{
+			Kind:          "slack/commands",
+			Name:          "NoText",
+			BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) { d.form.Del("text") },
+		},
 		{Kind: "slack/interactivity", Name: "Shortcut", BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) {
 			d.form.Set("payload", strings.Replace(d.form.Get("payload"), "block_actions", "shortcut", 1))
 		}},
@@ -180,21 +233,47 @@ func slackVariants() []unusualRequest {
 
 func telegramVariants() []unusualRequest {
 	update := func(name, body string) unusualRequest {
-		return unusualRequest{Kind: "telegram", Name: name, BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) { d.body = body }}
+		return unusualRequest{
+			Kind:          "telegram",
+			Name:          name,
+			BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) { d.body = body },
+		}
 	}
 	return []unusualRequest{
-		update("OldShape", `{"update_id":900001,"message":{"message_id":1,"date":1435000000,"text":"x","from":{"id":7001,"first_name":"Steve"},"chat":{"id":7001,"first_name":"Steve","type":"private"},"forward_from":{"id":5,"first_name":"a"},"forward_date":1435000000}}`),
+		update(
+			"OldShape",
+			`{"update_id":900001,"message":{"message_id":1,"date":1435000000,"text":"x","from":{"id":7001,"first_name":"Steve"},"chat":{"id":7001,"first_name":"Steve","type":"private"},"forward_from":{"id":5,"first_name":"a"},"forward_date":1435000000}}`,
+		),
 		update("KindNobodyKnows", `{"update_id":900002,"brand_new":{"a":1}}`),
-		update("ForwardNobodyKnows", `{"update_id":900003,"message":{"message_id":3,"date":1,"text":"x","from":{"id":7001,"first_name":"Steve"},"chat":{"id":7001,"type":"private"},"forward_origin":{"type":"brand_new"}}}`),
-		update("LongNumbers", `{"update_id":900004,"message":{"message_id":4,"date":1,"text":"x","from":{"id":4503599627370495,"first_name":"Steve"},"chat":{"id":4503599627370495,"type":"private"}}}`),
-		update("NegativeNumber", `{"update_id":-5,"message":{"message_id":5,"date":1,"text":"x","from":{"id":7001,"first_name":"Steve"},"chat":{"id":7001,"type":"private"}}}`),
-		update("NULAndSurrogates", `{"update_id":900006,"message":{"message_id":6,"date":1,"text":"a\u0000\ud83d","from":{"id":7001,"first_name":"\u0000"},"chat":{"id":7001,"type":"private"}}}`),
+		update(
+			"ForwardNobodyKnows",
+			`{"update_id":900003,"message":{"message_id":3,"date":1,"text":"x","from":{"id":7001,"first_name":"Steve"},"chat":{"id":7001,"type":"private"},"forward_origin":{"type":"brand_new"}}}`,
+		),
+		update(
+			"LongNumbers",
+			`{"update_id":900004,"message":{"message_id":4,"date":1,"text":"x","from":{"id":4503599627370495,"first_name":"Steve"},"chat":{"id":4503599627370495,"type":"private"}}}`,
+		),
+		update(
+			"NegativeNumber",
+			`{"update_id":-5,"message":{"message_id":5,"date":1,"text":"x","from":{"id":7001,"first_name":"Steve"},"chat":{"id":7001,"type":"private"}}}`,
+		),
+		update(
+			"NULAndSurrogates",
+			`{"update_id":900006,"message":{"message_id":6,"date":1,"text":"a\u0000\ud83d","from":{"id":7001,"first_name":"\u0000"},"chat":{"id":7001,"type":"private"}}}`,
+		),
 		update("NotJSON", `{"update_id":900007,`),
 		update("TrailingBytes", `{"update_id":900008}garbage`),
 		update("Deep", `{"update_id":900009,"x":`+strings.Repeat("[", 9000)+strings.Repeat("]", 9000)+`}`),
 		update("Deeper", strings.Repeat(`{"a":`, 50_000)+"1"+strings.Repeat("}", 50_000)),
-		update("BrokenUTF8", "{\"update_id\":900010,\"message\":{\"message_id\":10,\"date\":1,\"text\":\"\xff\xfe\",\"from\":{\"id\":7001},\"chat\":{\"id\":7001,\"type\":\"private\"}}}"),
+		update(
+			"BrokenUTF8",
+			"{\"update_id\":900010,\"message\":{\"message_id\":10,\"date\":1,\"text\":\"\xff\xfe\",\"from\":{\"id\":7001},\"chat\":{\"id\":7001,\"type\":\"private\"}}}",
+		),
 		update("Zipped", Gzipped(`{"update_id":900011}`)),
-		{Kind: "telegram", Name: "NoContentType", AfterSigning: func(_ *WebhookFixture, p *RawRequest) { p.Del("Content-Type") }},
+		{
+			Kind:         "telegram",
+			Name:         "NoContentType",
+			AfterSigning: func(_ *WebhookFixture, p *RawRequest) { p.Del("Content-Type") },
+		},
 	}
 }

@@ -67,9 +67,19 @@ type WebhookFixture struct {
 
 // ForEachWebhookFixture runs test on the whole program, embedded and with servers.
 func ForEachWebhookFixture(t *testing.T, test func(t *testing.T, h *WebhookFixture)) {
-	t.Run("sqlite+embedded", func(t *testing.T) { test(t, NewWebhookFixture(t, app.Settings{}, (*WebhookFixture).ServeInProcess)) })
+	t.Run(
+		"sqlite+embedded",
+		func(t *testing.T) { test(t, NewWebhookFixture(t, app.Settings{}, (*WebhookFixture).ServeInProcess)) },
+	)
 	t.Run("postgres+redis", func(t *testing.T) {
-		test(t, NewWebhookFixture(t, app.Settings{DatabaseURL: harness.CreateDatabase(t, harness.TestPostgresURL(t)), RedisURL: harness.TestRedisURL(t)}, (*WebhookFixture).ServeInProcess))
+		test(
+			t,
+			NewWebhookFixture(
+				t,
+				app.Settings{DatabaseURL: harness.CreateDatabase(t, harness.TestPostgresURL(t)), RedisURL: harness.TestRedisURL(t)},
+				(*WebhookFixture).ServeInProcess,
+			),
+		)
 	})
 }
 
@@ -121,16 +131,37 @@ func (h *WebhookFixture) ServeInChild(s *app.Settings) {
 	})
 }
 
-func (h *WebhookFixture) setUp(telegram *simulator.Telegram, twilio *simulator.Twilio, slack *simulator.Slack, master string) {
+func (h *WebhookFixture) setUp(
+	telegram *simulator.Telegram,
+	twilio *simulator.Twilio,
+	slack *simulator.Slack,
+	master string,
+) {
 	const account, token = "AC0123456789abcdef0123456789abcdef", "fedcba98765432100123456789abcdef"
 	const foreignAccount, foreignToken = "ACfedcba98765432100123456789abcdef", "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
-	h.Acme = InstanceAccounts{AccountSID: account, AuthToken: token, Phone: "+14155550100", TeamID: "T0ACME", AppID: "A0ACME", SigningSecret: "8f742231b10e8888abcd99aaabbb85a5"}
-	h.Neighbor = InstanceAccounts{AccountSID: account, AuthToken: token, Phone: "+14155550109", TeamID: "T0NEXT", AppID: "A0NEXT", SigningSecret: "17c2d8f00000aaaa1111bbbb2222cccc"}
+	h.Acme = InstanceAccounts{
+		AccountSID:    account,
+		AuthToken:     token,
+		Phone:         "+14155550100",
+		TeamID:        "T0ACME",
+		AppID:         "A0ACME",
+		SigningSecret: "8f742231b10e8888abcd99aaabbb85a5",
+	}
+	h.Neighbor = InstanceAccounts{
+		AccountSID:    account,
+		AuthToken:     token,
+		Phone:         "+14155550109",
+		TeamID:        "T0NEXT",
+		AppID:         "A0NEXT",
+		SigningSecret: "17c2d8f00000aaaa1111bbbb2222cccc",
+	}
 	h.OtherAccount = InstanceAccounts{AccountSID: foreignAccount, AuthToken: foreignToken, Phone: "+442079460000"}
 	twilio.AddAccount(account, token)
 	twilio.AddAccount(foreignAccount, foreignToken)
 	for i, s := range []*InstanceAccounts{&h.Acme, &h.Neighbor, &h.OtherAccount} {
-		s.InstanceID = fmt.Sprint(h.callAPI(http.MethodPost, "/v1/instances", map[string]any{"name": fmt.Sprintf("instance %d", i), "unknown_senders": "forward"}, http.StatusCreated)["id"])
+		s.InstanceID = fmt.Sprint(
+			h.callAPI(http.MethodPost, "/v1/instances", map[string]any{"name": fmt.Sprintf("instance %d", i), "unknown_senders": "forward"}, http.StatusCreated)["id"],
+		)
 		twilio.AddNumber(s.AccountSID, s.Phone)
 		connect := func(channel string, body map[string]any) {
 			if c := h.callAPI(http.MethodPost, "/v1/instances/"+s.InstanceID+"/channels/"+channel, body, http.StatusOK); c["status"] != "active" {
@@ -148,7 +179,16 @@ func (h *WebhookFixture) setUp(telegram *simulator.Telegram, twilio *simulator.T
 		connect("telegram", map[string]any{"bot_token": botToken})
 		_, s.TelegramSecret = telegram.Webhook(bot)
 		slackToken := fmt.Sprintf("xoxb-000000000%d-hooks", i)
-		slack.AddApp(simulator.SlackApp{AppID: s.AppID, TeamID: s.TeamID, TeamName: "Acme", BotUserID: fmt.Sprintf("U0BOT%d", i), Token: slackToken, SigningSecret: s.SigningSecret})
+		slack.AddApp(
+			simulator.SlackApp{
+				AppID:         s.AppID,
+				TeamID:        s.TeamID,
+				TeamName:      "Acme",
+				BotUserID:     fmt.Sprintf("U0BOT%d", i),
+				Token:         slackToken,
+				SigningSecret: s.SigningSecret,
+			},
+		)
 		connect("slack", map[string]any{"bot_token": slackToken, "signing_secret": s.SigningSecret})
 		h.Secrets = append(h.Secrets, s.TelegramSecret, botToken, slackToken, s.SigningSecret, s.AuthToken)
 	}
@@ -169,8 +209,15 @@ func (h *WebhookFixture) createKeyless(master string) {
 		h.T.Fatal(err)
 	}
 	defer s.Close()
-	h.Keyless = InstanceAccounts{AccountSID: "AC00000000000000000000000000000000", Phone: "+14155550777", TeamID: "T0NONE", AppID: "A0NONE"}
-	h.Keyless.InstanceID = fmt.Sprint(h.callAPI(http.MethodPost, "/v1/instances", map[string]any{"name": "keyless"}, http.StatusCreated)["id"])
+	h.Keyless = InstanceAccounts{
+		AccountSID: "AC00000000000000000000000000000000",
+		Phone:      "+14155550777",
+		TeamID:     "T0NONE",
+		AppID:      "A0NONE",
+	}
+	h.Keyless.InstanceID = fmt.Sprint(
+		h.callAPI(http.MethodPost, "/v1/instances", map[string]any{"name": "keyless"}, http.StatusCreated)["id"],
+	)
 	for channel, seat := range map[adapters.Channel]adapters.Endpoint{
 		adapters.Telegram: {Address: "7000009", Credentials: adapters.Credentials{adapters.BotToken: "7000009:x", adapters.WebhookSecret: ""}},
 		adapters.SMS:      {Address: h.Keyless.Phone, Credentials: adapters.Credentials{adapters.AccountSID: h.Keyless.AccountSID, adapters.AuthToken: ""}},
@@ -178,7 +225,12 @@ func (h *WebhookFixture) createKeyless(master string) {
 		adapters.Slack:    {Address: h.Keyless.TeamID, Credentials: adapters.Credentials{adapters.BotToken: "xoxb-none", adapters.SigningSecret: ""}},
 	} {
 		seat.TenantID, seat.InstanceID, seat.Channel, seat.Mode = harness.TestTenantID, h.Keyless.InstanceID, channel, adapters.Webhook
-		kept, err := s.SaveEndpoint(h.T.Context(), gateway.EndpointState{Endpoint: seat, Status: gateway.EndpointActive}, time.Time{}, identity.System)
+		kept, err := s.SaveEndpoint(
+			h.T.Context(),
+			gateway.EndpointState{Endpoint: seat, Status: gateway.EndpointActive},
+			time.Time{},
+			identity.System,
+		)
 		if err != nil || kept.ID == "" {
 			h.T.Fatalf("%s without a key: %v", channel, err)
 		}
@@ -262,7 +314,12 @@ var goroutinePattern = regexp.MustCompile(`(?m)^go_goroutines (\d+)$`)
 
 func (h *WebhookFixture) Goroutines(t *testing.T) int {
 	t.Helper()
-	p := &RawRequest{Method: "GET", Target: "/metrics", Host: "127.0.0.1", HeaderLines: []string{"Authorization: Bearer " + WebhookAdminKey}}
+	p := &RawRequest{
+		Method:      "GET",
+		Target:      "/metrics",
+		Host:        "127.0.0.1",
+		HeaderLines: []string{"Authorization: Bearer " + WebhookAdminKey},
+	}
 	a := h.Send(t, "", p)
 	m := goroutinePattern.FindStringSubmatch(a.Body)
 	if m == nil {

@@ -72,7 +72,14 @@ func newScriptFixture(t *testing.T, env *testscript.Env, engine string) error {
 	w := &scriptFixture{
 		engine: engine, dir: env.WorkDir, ctx: ctx,
 		processes: map[string]*harness.Process{}, repliesRead: map[string]int{}, identityPaths: map[string]string{},
-		secrets: []string{harness.AdminKey, harness.TelegramToken, harness.TwilioToken, harness.SlackToken, harness.SlackSecret, harness.SlackAppToken},
+		secrets: []string{
+			harness.AdminKey,
+			harness.TelegramToken,
+			harness.TwilioToken,
+			harness.SlackToken,
+			harness.SlackSecret,
+			harness.SlackAppToken,
+		},
 	}
 	env.Values[fixtureKey{}] = w
 	env.Defer(func() {

@@ -31,7 +31,11 @@ const webhookTimeLimit = 5 * time.Second
 
 // apiCommand implements the command api, which sends JSON with the key $KEY.
 func (w *scriptFixture) apiCommand(ts *testscript.TestScript, args []string) error {
-	return w.runRequest(ts, http.Header{"Authorization": {"Bearer " + ts.Getenv("KEY")}, "Content-Type": {"application/json"}}, args)
+	return w.runRequest(
+		ts,
+		http.Header{"Authorization": {"Bearer " + ts.Getenv("KEY")}, "Content-Type": {"application/json"}},
+		args,
+	)
 }
 
 // httpCommand implements the command http, which sends only the headers given.
@@ -72,7 +76,13 @@ func (w *scriptFixture) runRequest(ts *testscript.TestScript, header http.Header
 }
 
 // checkCall sends one request and checks the response. It writes the body to the file answer.
-func (w *scriptFixture) checkCall(addr, method, path string, header http.Header, body []byte, status string, wants []string) error {
+func (w *scriptFixture) checkCall(
+	addr, method, path string,
+	header http.Header,
+	body []byte,
+	status string,
+	wants []string,
+) error {
 	start := time.Now()
 	a, err := w.request(addr, method, path, header, body)
 	if err != nil {

@@ -60,7 +60,9 @@ func codePattern(code, place string) *regexp.Regexp {
 	if place == "files" {
 		return regexp.MustCompile(a + `(-|)` + b + `|` + strings.ToLower(a) + `( – |-|)` + strings.ToLower(b))
 	}
-	return regexp.MustCompile(`(?i)(?:^|claim|[^a-z0-9+/])` + strings.Join(strings.Split(code, ""), `[^a-z0-9]{0,3}`) + `(?:[^a-z0-9+/]|$)`)
+	return regexp.MustCompile(
+		`(?i)(?:^|claim|[^a-z0-9+/])` + strings.Join(strings.Split(code, ""), `[^a-z0-9]{0,3}`) + `(?:[^a-z0-9+/]|$)`,
+	)
 }
 
 // dumpPlaces returns what the gateway stored, logged and delivered, by place.

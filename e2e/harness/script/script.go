@@ -68,7 +68,9 @@ func evalCondition(cond, engine string) (bool, error) {
 
 // command returns a command that calls f with the fixture of its script. The script fails with the
 // end of the gateway's log if f returns an error, or none after "!".
-func command(f func(w *scriptFixture, ts *testscript.TestScript, args []string) error) func(*testscript.TestScript, bool, []string) {
+func command(
+	f func(w *scriptFixture, ts *testscript.TestScript, args []string) error,
+) func(*testscript.TestScript, bool, []string) {
 	return func(ts *testscript.TestScript, neg bool, args []string) {
 		w := ts.Value(fixtureKey{}).(*scriptFixture)
 		err := f(w, ts, args)

@@ -73,8 +73,16 @@ func (w *scriptFixture) startSenders(instance string) error {
 				case <-pace.C:
 				}
 				text := fmt.Sprintf("%d says %d", firstSenderID+who, n)
-				a, err := w.request(w.front.Addr(), "POST", "/hooks/telegram/"+instance,
-					http.Header{"Content-Type": {"application/json"}, "X-Telegram-Bot-Api-Secret-Token": {secret}}, senderUpdate(who, n, text))
+				a, err := w.request(
+					w.front.Addr(),
+					"POST",
+					"/hooks/telegram/"+instance,
+					http.Header{
+						"Content-Type":                    {"application/json"},
+						"X-Telegram-Bot-Api-Secret-Token": {secret},
+					},
+					senderUpdate(who, n, text),
+				)
 				if err == nil && a.Status == http.StatusOK {
 					c.acknowledge(text)
 					n++
@@ -104,8 +112,16 @@ func (c *telegramSenders) count() int {
 
 func senderUpdate(who, n int, text string) []byte {
 	id := firstSenderID + who
-	return fmt.Appendf(nil, `{"update_id":%d,"message":{"message_id":%d,"date":%d,"text":%q,"from":{"id":%d,"is_bot":false,"first_name":"Somebody"},"chat":{"id":%d,"type":"private","first_name":"Somebody"}}}`,
-		1_000_000*(who+1)+n, n+1, time.Now().Unix(), text, id, id)
+	return fmt.Appendf(
+		nil,
+		`{"update_id":%d,"message":{"message_id":%d,"date":%d,"text":%q,"from":{"id":%d,"is_bot":false,"first_name":"Somebody"},"chat":{"id":%d,"type":"private","first_name":"Somebody"}}}`,
+		1_000_000*(who+1)+n,
+		n+1,
+		time.Now().Unix(),
+		text,
+		id,
+		id,
+	)
 }
 
 func (c *telegramSenders) acknowledge(text string) {
@@ -177,7 +193,13 @@ func (c *telegramSenders) compare(what string, once bool, times map[string]int) 
 		}
 	}
 	if lost+twice > 0 {
-		return fmt.Errorf("of %d acknowledged messages, %d were not %s and %d more than once", len(c.acknowledged), lost, what, twice)
+		return fmt.Errorf(
+			"of %d acknowledged messages, %d were not %s and %d more than once",
+			len(c.acknowledged),
+			lost,
+			what,
+			twice,
+		)
 	}
 	return nil
 }

@@ -55,7 +55,10 @@ func (w *scriptFixture) smsSendersCommand(ts *testscript.TestScript, args []stri
 		}
 		return w.sendSMS(n, rejected)
 	case verb == "expect-delivered":
-		return w.app.WaitFor(harness.EventTimeout+time.Duration(len(w.smsSenders.sent))*50*time.Millisecond, w.checkSMSReceived)
+		return w.app.WaitFor(
+			harness.EventTimeout+time.Duration(len(w.smsSenders.sent))*50*time.Millisecond,
+			w.checkSMSReceived,
+		)
 	case verb == "expect-lost":
 		return w.checkSMSLost()
 	case verb == "fill-spool":
@@ -222,7 +225,15 @@ func (w *scriptFixture) checkSpoolEncrypted() error {
 	if len(all) == 0 {
 		return errors.New("the spool is empty")
 	}
-	needles := append([]string{strconv.Itoa(firstSMSNumber), " texts ", users["steve"].phone[1:], harness.SMSBotNumber[1:], harness.TwilioAccount}, w.codes...)
+	needles := append(
+		[]string{
+			strconv.Itoa(firstSMSNumber),
+			" texts ",
+			users["steve"].phone[1:],
+			harness.SMSBotNumber[1:],
+			harness.TwilioAccount,
+		},
+		w.codes...)
 	if findNeedle(all, needles) != "" {
 		return fmt.Errorf("the spool contains %q", findNeedle(all, needles))
 	}

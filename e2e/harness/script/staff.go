@@ -52,7 +52,13 @@ func (w *scriptFixture) callAPI(method, path string, body any, wantStatus int) (
 		}
 		raw = b
 	}
-	a, err := w.request(w.front.Addr(), method, path, http.Header{"Authorization": {"Bearer " + harness.AdminKey}, "Content-Type": {"application/json"}}, raw)
+	a, err := w.request(
+		w.front.Addr(),
+		method,
+		path,
+		http.Header{"Authorization": {"Bearer " + harness.AdminKey}, "Content-Type": {"application/json"}},
+		raw,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +203,8 @@ func (w *scriptFixture) createInvite(ts *testscript.TestScript, at map[string]st
 	link := map[string]string{
 		"telegram": "https://t.me/" + harness.TelegramBot + "?start=claim_" + code, "sms": "sms:" + harness.SMSBotNumber + "?body=%2Fclaim%20" + grouped,
 	}[channel]
-	if len(code) != 12 || i["expires_in_seconds"] != 86400.0 || i["url"] != link || !strings.Contains(instructions, "/claim "+grouped) {
+	if len(code) != 12 || i["expires_in_seconds"] != 86400.0 || i["url"] != link ||
+		!strings.Contains(instructions, "/claim "+grouped) {
 		return errors.New("unexpected instructions, expiry or URL of the invite")
 	}
 	w.codes = append(w.codes, code)
