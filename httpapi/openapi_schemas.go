@@ -89,3 +89,115 @@ func nullable(anyOf any) (map[string]any, bool) {
 	value, ok := alternatives[0].(map[string]any)
 	return value, ok && (null["type"] == "null" || null["nullable"] == true)
 }
+
+// introduction is the description of the API in the OpenAPI document.
+const introduction = `The API of Hydragate, a gateway between chat bots and the people who write to them.
+It manages instances (bots), their channels, customers, and the identities that customers have on those channels.
+
+## First call
+
+With the API key that the gateway printed at its first start, list your customers:
+
+    curl -H 'Authorization: Bearer hg_live_…' https://gate.example.com/v1/customers
+
+## Authentication
+
+Send an API key as ` + "`Authorization: Bearer <key>`" + ` or ` + "`X-Api-Key: <key>`" + `. Each operation requires one scope of the key.
+A key that is limited to one instance sees only that instance.
+
+## Errors
+
+Errors are JSON with the field ` + "`detail`" + `: one sentence, or for status 422 a list of every violation.
+Every response has the header ` + "`X-Request-Id`" + `, which also appears in the log of the gateway.
+
+## Paging
+
+Lists return ` + "`items` and `next_cursor`" + `. Send ` + "`next_cursor` as `cursor`" + ` to get the next page. It is null on the last page.
+
+## Idempotency
+
+Send an ` + "`Idempotency-Key`" + ` with requests that change something. For 24 hours, repeating the request with the same key
+returns the stored response and changes nothing. The same key with another request is an error (422).
+
+## Limits
+
+An API key may make 100 requests a second, with bursts of 200. Beyond that, the response is 429 with the header ` + "`Retry-After`" + `.
+A request body may have up to 256 KiB.`
+
+// descriptions returns the descriptions of the native operations by ID.
+func descriptions() map[string]string {
+	const channelSetUp = "Checks the credentials with the provider, stores them encrypted and connects the channel. " +
+		"Setting up a channel again replaces its credentials."
+	const channelRemoval = "Disconnects the channel and deletes its credentials."
+	const channelState = "Returns the state of the channel. A channel that was never set up has the status not_configured."
+	return map[string]string{
+		"create_customer": "Creates a customer. All fields are optional.",
+		"list_customers":  "Lists customers, oldest first. Parameters filter the list; all of them must match.",
+		"get_customer":    "Returns one customer. For a customer that was merged, the error names the remaining one.",
+		"update_customer": "Changes a customer. Absent fields remain unchanged, and null clears a field.",
+		"delete_customer": "Deletes a customer and unlinks all identities. With erase, it also removes personal data.",
+		"merge_customer": "Moves the identities and conversations of a customer to another one. The merge can be undone " +
+			"for 30 days. If the customer has verified identities, it also requires the scope `identities:grant`.",
+		"undo_merge": "Undoes a merge of the last 30 days: restores the customer with the identities that were moved. " +
+			"If there are verified identities, it also requires the scope `identities:grant`.",
+		"export_customer": "Returns everything that is stored about a customer. Parts for which the key lacks the scope " +
+			"are empty and listed in withheld.",
+
+		"lookup_identity": "Returns the identity with an address and the customer to whom it belongs. Unknown senders " +
+			"are not found.",
+		"list_identities": "Lists the identities of a customer, oldest first, without pages.",
+		"link_identity": "Links an account to a customer. The identity is not verified yet. If the account has written " +
+			"before, its conversations are kept.",
+		"get_identity":    "Returns one identity.",
+		"update_identity": "Changes an identity. Absent fields remain unchanged, and null clears a field.",
+		"unlink_identity": "Unlinks an identity from the customer and revokes its claim code.",
+		"adopt_identity":  "Links an unknown sender, with the conversations so far, to a customer.",
+		"list_unknown_senders": "Lists the senders that belong to no customer, oldest first. An unknown sender is " +
+			"recorded with the first message to an instance.",
+		"block_sender":     "Drops all further messages of an unknown sender.",
+		"unblock_sender":   "Accepts messages of a blocked sender again.",
+		"identity_history": "Lists the customers who owned the address of an identity, oldest first.",
+
+		"issue_claim_code": "Issues a code that the customer sends to the bot within 15 minutes to verify the identity. " +
+			"It revokes the previous code.",
+		"issue_invite": "Issues an invite that is valid for 24 hours. The first account to redeem it is linked to the " +
+			"customer and verified.",
+		"list_invites":  "Lists the invites of a customer, oldest first. Codes are not included.",
+		"revoke_invite": "Revokes an invite that was not used yet.",
+
+		"create_instance": "Creates an instance with its secrets, which are shown once.",
+		"list_instances":  "Lists instances, oldest first.",
+		"get_instance":    "Returns one instance.",
+		"update_instance": "Changes an instance. Absent fields remain unchanged, and null clears a field.",
+		"delete_instance": "Deletes an instance with its channels, API keys and conversations, and the identities " +
+			"that are valid for it only.",
+		"rotate_webhook_secret": "Replaces the secret that signs events. During the grace period, events are signed with " +
+			"both secrets.",
+		"end_webhook_secrets": "Ends the grace period of previous webhook secrets immediately.",
+		"rotate_agent_secret_key": "Replaces the key of the conversation-user API. During the grace period, both keys " +
+			"are accepted.",
+		"end_agent_secret_keys": "Ends the grace period of previous agent secret keys immediately.",
+
+		"list_channels":   "Lists the channels of an instance that were set up, with their state.",
+		"get_sms":         channelState,
+		"set_up_sms":      channelSetUp,
+		"remove_sms":      channelRemoval,
+		"get_whatsapp":    channelState,
+		"set_up_whatsapp": channelSetUp,
+		"remove_whatsapp": channelRemoval,
+		"get_telegram":    channelState,
+		"set_up_telegram": channelSetUp,
+		"remove_telegram": channelRemoval,
+		"get_slack":       channelState,
+		"set_up_slack":    channelSetUp,
+		"remove_slack":    channelRemoval,
+
+		"create_key": "Creates an API key with a subset of the scopes of the calling key. The key is shown once.",
+		"list_keys":  "Lists API keys, oldest first, including revoked and expired ones.",
+		"rotate_key": "Replaces an API key by a new one with the same scopes. The previous key stays valid during the " +
+			"grace period.",
+		"revoke_key": "Revokes an API key. It stops working within two seconds.",
+
+		"read_audit": "Returns the events of the audit log, newest first, as JSON pages or as CSV.",
+	}
+}
