@@ -1,4 +1,4 @@
-# What is done with this repository. `make` alone lists it.
+# Tasks of this repository. `make` without a target lists them.
 
 SHELL       := /bin/bash
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
@@ -8,23 +8,23 @@ BENCHFLAGS  ?=
 LINTFLAGS   ?=
 PROOF       ?=
 
-# The race detector watches all code but SQLite, which is C made into Go: it would be
-# thirty times slower, and what it does within itself is not ours to judge.
-UNWATCHED := -gcflags='modernc.org/...=-race=false'
+# The race detector covers all code but SQLite, which is C translated to Go and would be thirty
+# times slower.
+NORACE := -gcflags='modernc.org/...=-race=false'
 
-# The Go that is installed builds this; none is fetched.
+# Build with the installed Go; never download another version.
 export GOTOOLCHAIN := local
 
 .DEFAULT_GOAL := help
 .PHONY: help build check lint test test-long proof bench fuzz clean
 
-help: ## List what there is to make
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build bin/hydragate, one static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/hydragate ./cmd/hydragate
 
-check: ## Look at the code: formatting and vet
+check: ## Check formatting and run go vet
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:" $$unformatted; exit 1; fi
 	go vet ./...
 
@@ -32,29 +32,29 @@ check: ## Look at the code: formatting and vet
 lint: ## Run the linters of .golangci.yml; takes minutes the first time, then seconds
 	go tool -modfile=tools/go.mod golangci-lint run $(LINTFLAGS) ./...
 
-test: ## Run everything, with the race detector, on SQLite, PostgreSQL and Redis
+test: ## Run all tests with the race detector, on SQLite, PostgreSQL and Redis
 	@.ci/servers --check
 	@$(MAKE) --no-print-directory check
 	go mod tidy -diff
-	@echo 'go test -race $(TESTFLAGS) ./...'; CGO_ENABLED=1 .ci/servers go test -race $(UNWATCHED) $(TESTFLAGS) ./...
+	@echo 'go test -race $(TESTFLAGS) ./...'; CGO_ENABLED=1 .ci/servers go test -race $(NORACE) $(TESTFLAGS) ./...
 	.ci/fuzz 10s
 
-test-long: ## Run everything whole: what test plays in short, and minutes of fuzzing; takes hours
+test-long: ## Run the long forms of all tests, and fuzz for five minutes each; takes hours
 	@.ci/servers --check
 	@$(MAKE) --no-print-directory check
 	HYDRAGATE_TEST_LONG=1 .ci/servers go test -count=1 -timeout 4h -p 1 ./...
 	.ci/fuzz 5m
 
-proof: ## Run one proof of SECURITY.md whole and print its figures: make proof PROOF=TestName
+proof: ## Run the long form of one test of SECURITY.md and print its figures: make proof PROOF=TestName
 	@set -o pipefail; dir=$$(grep -rlE '^func $(or $(PROOF),-)\(' --include='*_test.go' . | xargs -rn1 dirname | sort -u); \
 	if [ -z "$$dir" ]; then echo "usage: make proof PROOF=TestName; SECURITY.md has the names" >&2; exit 2; fi; \
 	HYDRAGATE_TEST_LONG=1 .ci/servers go test -count=1 -timeout 4h -v -run '^$(PROOF)$$' $$dir | grep -vE '^ *(=== |--- PASS)'
 
-bench: ## Measure, with a PostgreSQL that keeps what it says it keeps
+bench: ## Run the benchmarks, with a durable PostgreSQL
 	.ci/servers --durable go run ./cmd/hydrabench $(BENCHFLAGS)
 
-fuzz: ## Fuzz everything that reads what a stranger sends, a minute each
+fuzz: ## Fuzz every parser of untrusted input for a minute
 	.ci/fuzz 1m
 
-clean: ## Remove what was built
+clean: ## Remove build output
 	rm -rf bin

@@ -101,6 +101,8 @@ type IssuedCode struct {
 // member.
 type TooManyCodesError struct{ RetryAfter time.Duration }
 
+// Error returns the text of ErrTooManyCodes.
 func (e *TooManyCodesError) Error() string { return ErrTooManyCodes.Error() }
 
+// Is reports whether target is ErrTooManyCodes.
 func (e *TooManyCodesError) Is(target error) bool { return target == ErrTooManyCodes }
