@@ -9,7 +9,7 @@ import (
 // no keyboard switch on a phone, and do not look alike.
 const alphabet = "BCDFGHJKLMNPQRSTVWXZ"
 
-// The number of letters of a code, and of the code of an invite.
+// The lengths of claim codes and invite codes, in letters.
 const (
 	codeLen   = 6
 	inviteLen = 2 * codeLen

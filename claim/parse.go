@@ -246,8 +246,7 @@ func groupSize(groups []string) (size int, ok bool) {
 }
 
 // isCodeAttempt reports whether text that follows the ordinary word "claim" is an attempt to type
-// a code: nothing at all, something that is nearly a code, or a sentence that contains such a
-// thing.
+// a code: no text, text that is nearly a code, or a sentence that contains such text.
 func isCodeAttempt(rest string) bool {
 	return strings.IndexFunc(rest, isAlphanumeric) < 0 || isNearCode(rest, 1) || containsNearCode(rest)
 }

@@ -55,7 +55,7 @@ type CodeState struct {
 	UsedBy              string    // message that redeemed the last code
 	ExpiresAt           time.Time // of the last code
 	Failures            Failures
-	ThrottleNotified    bool // already told to wait, within the current window
+	ThrottleNotified    bool // already notified, within the current window, to wait
 	LinkedConversations []LinkedConversation
 }
 

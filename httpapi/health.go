@@ -58,7 +58,7 @@ func (a *API) readyz(w http.ResponseWriter, r *http.Request) {
 	}
 	if a.Overloaded != nil {
 		// Load does not make a replica unready: the backlog is shared by all replicas, and a
-		// replica under load tells providers when to retry.
+		// replica under load asks providers to retry later.
 		checks["load"] = "ok"
 		if a.Overloaded() {
 			checks["load"] = "high"

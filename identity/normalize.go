@@ -40,7 +40,7 @@ const (
 // Normalize returns the canonical form of an external ID, under which it is stored and looked
 // up. A phone number becomes E.164, without the mobile prefix that WhatsApp still shows in
 // Mexican numbers; the team and user of a TeamUserFormat become upper case. In every format
-// surrounding white space is removed. The error tells the caller which form is valid.
+// surrounding white space is removed. The error describes the valid form.
 func Normalize(format Format, externalID string) (string, error) {
 	id := strings.TrimSpace(externalID)
 	switch format {

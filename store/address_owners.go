@@ -22,7 +22,8 @@ type addressOwners struct {
 	unknownSenders []lockedIdentity // of no customer
 }
 
-// loadAddressOwners reads the identities of an address and groups them for customer.
+// loadAddressOwners returns the identities of an address, grouped into those of customer, those of
+// other customers and unknown senders.
 func (s *Store) loadAddressOwners(
 	ctx context.Context, tx sqldb.DB, tenant, customer, channel, externalID string,
 ) (addressOwners, error) {
@@ -44,7 +45,7 @@ func (s *Store) loadAddressOwners(
 	return a, err
 }
 
-// speaksIn reports whether messages from the address to an instance are the customer's: an
+// speaksIn reports whether messages from the address to an instance belong to the customer. An
 // identity scoped to the instance takes precedence over one for all instances.
 func (a addressOwners) speaksIn(instance string) bool {
 	return hasInstance(a.own, instance) || !hasInstance(a.otherCustomers, instance) && hasInstance(a.own, "")

@@ -51,7 +51,7 @@ func (s *Store) CompleteBackfill(
 	return s.endpointError("record back-fill of endpoint", err)
 }
 
-// FailBackfill records a failed back-fill and makes the retry due after next.
+// FailBackfill records a failed back-fill and schedules the retry. next is the delay.
 func (s *Store) FailBackfill(ctx context.Context, tenant, endpoint string, next time.Duration) error {
 	_, err := s.db.Exec(ctx, `
 		update endpoints set backfill_failures = backfill_failures + 1, backfill_at = `+s.dialect.NowPlusExpr("$3")+`

@@ -50,8 +50,8 @@ func (s *Store) UnblockSender(ctx context.Context, k identity.SenderKey, by iden
 	return s.identityError("unblock sender", err)
 }
 
-// lockUnknownSender locks and returns an unknown sender and the time since which it is blocked,
-// zero if it is not.
+// lockUnknownSender locks and returns an unknown sender. blockedAt is the time at which it was
+// blocked, or zero. The error is identity.ErrAlreadyLinked if the identity belongs to a customer.
 func (s *Store) lockUnknownSender(
 	ctx context.Context, tx sqldb.DB, tenant, instance, id string,
 ) (i identity.Identity, blockedAt time.Time, err error) {

@@ -91,7 +91,8 @@ func loadInstanceIndex(ctx context.Context, d sqldb.DB, tenant string) (instance
 	return index, nil
 }
 
-// withInstanceName returns i with Instance set to a text that resolve maps to i.InstanceID.
+// withInstanceName returns i with Instance set to the name of its instance, or to the ID if the name is
+// empty or ambiguous. resolve maps both back to i.InstanceID.
 func (c instanceIndex) withInstanceName(i identity.RecordIdentity) identity.RecordIdentity {
 	i.Instance = i.InstanceID
 	if n := c[i.InstanceID].name; n != "" && c[n].id == i.InstanceID && !c[n].ambiguous {

@@ -195,7 +195,8 @@ func (s *Store) CodeState(ctx context.Context, a claim.Attempt) (claim.CodeState
 	return st, nil
 }
 
-// throttleNoticeStmt reads whether the sender was told to wait within the last 15 minutes.
+// throttleNoticeStmt reads whether the sender was notified of the throttling within the last 15
+// minutes.
 func (s *Store) throttleNoticeStmt(a claim.Attempt, notified *bool) sqldb.Statement {
 	return sqldb.Statement{Query: `
 		select count(*) from audit_events

@@ -41,7 +41,7 @@ func inboundCommand(m adapters.Message) adapters.Inbound {
 	}}
 }
 
-// plainResponse returns no message and responds with text.
+// plainResponse returns an Inbound without messages whose acknowledgement is text.
 func plainResponse(text string) adapters.Inbound {
 	return adapters.Inbound{Ack: func(w http.ResponseWriter, _ error) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")

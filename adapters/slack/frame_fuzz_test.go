@@ -18,7 +18,7 @@ func FuzzFrame(f *testing.F) {
 	for hook, kind := range map[string]string{"events": "events_api", "interactivity": "interactive"} {
 		files, err := filepath.Glob("testdata/" + hook + "/*.json")
 		if err != nil || hook == "events" && len(files) == 0 {
-			f.Fatal("nothing recorded", err)
+			f.Fatal("no recorded frames", err)
 		}
 		for _, file := range files {
 			payload, err := os.ReadFile(file)
@@ -38,14 +38,14 @@ func FuzzFrame(f *testing.F) {
 	}
 	a, ep := &Adapter{}, adapters.Endpoint{ID: "e1", Channel: adapters.Slack, Mode: adapters.Socket, Address: "T024BE7LD"}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if len(raw) == 0 { // passed over by listen
+		if len(raw) == 0 { // skipped by listen
 			return
 		}
 		fr := decodeFrame(raw[:min(len(raw), maxFrame+1)])
 		in, err := a.parsePayload(fr, ep)
 		if err != nil {
 			if !errors.Is(err, adapters.ErrForged) && !errors.Is(err, adapters.ErrMalformed) {
-				t.Errorf("%v is none of the reasons", err)
+				t.Errorf("%v is not an expected error", err)
 			}
 			return
 		}
@@ -55,7 +55,7 @@ func FuzzFrame(f *testing.F) {
 		}
 		again, err := a.parsePayload(decodeFrame(fr.raw), ep)
 		if err != nil || !reflect.DeepEqual(in.Messages, again.Messages) {
-			t.Errorf("the second time: %+v, %v", again.Messages, err)
+			t.Errorf("the second call returned %+v, %v", again.Messages, err)
 		}
 		words := fr.acknowledgement(in.Ack)
 		var said struct {

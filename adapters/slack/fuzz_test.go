@@ -50,7 +50,7 @@ func FuzzReceive(f *testing.F) {
 		if err != nil {
 			if !errors.Is(err, adapters.ErrForged) && !errors.Is(err, adapters.ErrMalformed) &&
 				!errors.Is(err, adapters.ErrTooLarge) {
-				t.Errorf("%v is none of the reasons", err)
+				t.Errorf("%v is not an expected error", err)
 			}
 			return
 		}
@@ -63,7 +63,7 @@ func FuzzReceive(f *testing.F) {
 			t.Fatal(err)
 		}
 		if !reflect.DeepEqual(in.Messages, again.Messages) {
-			t.Errorf("the second time it is another message:\n%s", cmp.Diff(in.Messages, again.Messages))
+			t.Errorf("the second call returned another message:\n%s", cmp.Diff(in.Messages, again.Messages))
 		}
 	})
 }
@@ -94,7 +94,7 @@ func FuzzSignature(f *testing.F) {
 			at, perr := strconv.ParseInt(stamp, 10, 64)
 			off := fixedTime().Unix() - at
 			if proof != signature(signingSecret, stamp, body) || perr != nil || off > 300 || off < -300 || stamp[0] == '+' {
-				t.Errorf("%q at %q is taken: %v", proof, stamp, err)
+				t.Errorf("signature %q at %q is accepted: %v", proof, stamp, err)
 			}
 		}
 	})

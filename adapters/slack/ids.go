@@ -27,8 +27,8 @@ func isID(s string) bool {
 	return s != "" && len(s) <= 32 && allBytes(s, func(c byte) bool { return isUpper(c) || isDigit(c) })
 }
 
-// isKeyPart reports whether s may be part of a key: IDs of events, triggers and clients, and error
-// codes.
+// isKeyPart reports whether s is well formed as an ID of an event, trigger or client message, or as
+// an error code, so that it can be part of a Key.
 func isKeyPart(s string) bool {
 	return s != "" && len(s) <= 128 && allBytes(s, func(c byte) bool {
 		return isUpper(c) || isLower(c) || isDigit(c) || c == '.' || c == '-' || c == '_'

@@ -16,8 +16,8 @@ const (
 
 	ackTimeout      = 3 * time.Second // how long Slack waits for an acknowledgement
 	minStoreBackoff = 200 * time.Millisecond
-	maxBatch        = 32 // frames taken at once
-	maxQueued       = 32 // frames waiting; then nothing more is read
+	maxBatch        = 32 // maximum number of frames per batch
+	maxQueued       = 32 // maximum number of waiting frames; reading stops until there are fewer
 )
 
 // A receivedFrame is an envelope with its connection.

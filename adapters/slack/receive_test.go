@@ -48,7 +48,7 @@ func TestReceive_SignatureAge(t *testing.T) {
 	a, body := &slack.Adapter{Now: fixedTime}, readRecording(t, "events/im_text.json")
 	for _, skew := range []time.Duration{-300 * time.Second, -299 * time.Second, 0, 299 * time.Second, 300 * time.Second} {
 		if _, err := a.Receive(signedRequest(signingSecret, fixedTime().Add(skew), "events", body), endpoint(), "events"); err != nil {
-			t.Errorf("%v off: %v", skew, err)
+			t.Errorf("clock skew %v: %v", skew, err)
 		}
 	}
 }
@@ -97,7 +97,7 @@ func TestReceive_URLVerification(t *testing.T) {
 	if _, err := a.Receive(unsigned, ep, "events"); !errors.Is(err, adapters.ErrForged) {
 		t.Errorf("unsigned: %v, want ErrForged", err)
 	}
-	ep.Address = "" // Slack asks before anybody knows the workspace
+	ep.Address = "" // Slack verifies the URL before the workspace is known
 	in, err := receive(t, ep, "events", body)
 	if err != nil {
 		t.Fatal(err)
@@ -220,7 +220,7 @@ func TestReceive_LargeBody(t *testing.T) {
 }
 
 func TestAck(t *testing.T) {
-	away := errors.New("database away")
+	away := errors.New("database unavailable")
 	for name, c := range map[string]struct {
 		hook, file string
 		taken      error
@@ -271,7 +271,7 @@ func TestReceive_ResponseURLHost(t *testing.T) {
 		}
 		in, err := receive(t, endpoint(), "commands", []byte(form.Encode()))
 		if m := singleMessage(t, in, err); (m.Chat.ReplyToken != "") != want {
-			t.Errorf("%q: answers go to %q", address, m.Chat.ReplyToken)
+			t.Errorf("address %q: response URL = %q", address, m.Chat.ReplyToken)
 		}
 	}
 }

@@ -99,7 +99,7 @@ func TestSend_ResponseURL(t *testing.T) {
 		"Cut":            {arm: func(s *simulator.Slack) { s.Arm("response_url", simulator.Fault{Cut: true}) }, private: true, reason: adapters.Ambiguous},
 		"foreign":        {address: "https://hooks.slack.com.evil.example/x"},
 		"metadata":       {address: "http://169.254.169.254/latest/meta-data"},
-		"slack":          {address: "https://hooks.slack.com/commands/x"}, // not the server we were told of
+		"slack":          {address: "https://hooks.slack.com/commands/x"}, // not the configured server
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, a := newSimulator(t)
@@ -125,7 +125,7 @@ func TestSend_ResponseURL(t *testing.T) {
 			switch {
 			case c.reason != "" && !c.private:
 				if len(said) != 0 {
-					t.Errorf("not taken, and Steve reads %v", said)
+					t.Errorf("rejected, but Steve reads %v", said)
 				}
 			case len(said) != 1 || said[0].Private != c.private || said[0].Text != "<linked> & done" || err == nil && id == "":
 				t.Errorf("Steve reads %+v, id %q, want it once, private: %v", said, id, c.private)
@@ -180,19 +180,19 @@ func TestSend_RetryLooksUpFirst(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, a := newSimulator(t)
 			s.AddRoom("C1", false)
-			s.Arm("chat.postMessage", simulator.Fault{Cut: true}) // said, and we never heard of it
+			s.Arm("chat.postMessage", simulator.Fault{Cut: true}) // sent, but the response is lost
 			reply := adapters.Reply{ID: "r1", To: steve.Chat(), Chat: place, Text: "hello"}
 			if _, err := a.Send(t.Context(), endpoint(), reply); err == nil {
-				t.Fatal("a cut connection is no success")
+				t.Fatal("Send over a cut connection = nil, want an error")
 			}
 			reply.MaybeSent = true
 			id, err := a.Send(t.Context(), endpoint(), reply)
 			if said := s.Replies(""); err != nil || len(said) != 1 || said[0].ID != id {
-				t.Errorf("said %v, id %q, %v, want the first, once", said, id, err)
+				t.Errorf("replies %v, id %q, %v, want only the first reply", said, id, err)
 			}
 			reply.ID = "r2"
 			if _, err := a.Send(t.Context(), endpoint(), reply); err != nil || len(s.Replies("")) != 2 {
-				t.Errorf("another reply is not found under the first: %v, said %v", err, s.Replies(""))
+				t.Errorf("a reply with another ID was treated as the first: %v, replies %v", err, s.Replies(""))
 			}
 		})
 	}

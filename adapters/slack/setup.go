@@ -15,7 +15,7 @@ import (
 const (
 	botTokenPattern      = `^xoxb-[A-Za-z0-9-]{8,250}$`
 	appTokenPattern      = `^xapp-[A-Za-z0-9-]{8,250}$`
-	appTokenAppPattern   = `^xapp-[0-9]+-(A[A-Z0-9]+)-` // where the token tells whose it is
+	appTokenAppPattern   = `^xapp-[0-9]+-(A[A-Z0-9]+)-` // captures the app's ID
 	signingSecretPattern = `^[A-Za-z0-9]{16,128}$`
 )
 
@@ -161,8 +161,8 @@ func newSetupError(reason adapters.Reason, field, message string) *adapters.Setu
 	return &adapters.SetupError{Reason: reason, Field: field, Message: message, Err: errors.New("slack set-up")}
 }
 
-// setupErrorFrom returns e as an error for staff. The calls of a set-up change nothing, so an
-// ambiguous result is the same as none.
+// setupErrorFrom returns e as an error for staff. The calls during setup change nothing, so an
+// ambiguous result is reported as unreachable.
 func setupErrorFrom(e *adapters.SendError) *adapters.SetupError {
 	s := &adapters.SetupError{Reason: e.Reason, Err: e}
 	switch e.Reason {

@@ -29,7 +29,7 @@ func TestCheck_Workspace(t *testing.T) {
 		t.Errorf("%s %v, want %s %v", got.Address, got.Settings, teamID, want)
 	}
 	if len(ep.Settings) != 1 {
-		t.Errorf("the settings it was given changed: %v", ep.Settings)
+		t.Errorf("the settings of the caller changed: %v", ep.Settings)
 	}
 }
 
@@ -60,29 +60,29 @@ func TestCheck_Errors(t *testing.T) {
 		field  string
 		again  bool
 	}{
-		"no token":        {credential(adapters.BotToken, ""), adapters.Refused, adapters.BotToken, false},
-		"user token":      {credential(adapters.BotToken, "xoxp-2157151564-8047104812"), adapters.Refused, adapters.BotToken, false},
-		"token with line": {credential(adapters.BotToken, botToken+"\n"), adapters.Refused, adapters.BotToken, false},
-		"no secret":       {credential(adapters.SigningSecret, ""), adapters.Refused, adapters.SigningSecret, false},
-		"secret with gap": {credential(adapters.SigningSecret, "8f742231b10e8888 abcd99d0e1f285a5"), adapters.Refused, adapters.SigningSecret, false},
-		"no app token":    {withSocketMode(""), adapters.Refused, adapters.AppToken, false},
-		"bots app token":  {withSocketMode(botToken), adapters.Refused, adapters.AppToken, false},
-		"app token line":  {withSocketMode(appToken + "\n"), adapters.Refused, adapters.AppToken, false},
-		"other apps":      {withSocketMode("xapp-1-A0OTHER001-2157151564-abc"), adapters.Refused, adapters.AppToken, false},
-		"unknown app":     {withSocketMode("xapp-1-A0KRD7HC3-2157151564-unknown"), adapters.BadSecret, adapters.AppToken, false},
-		"odd app token":   {withSocketMode("xapp-of-another-kind"), adapters.BadSecret, adapters.AppToken, false},
-		"no connections":  {reports("apps.connections.open", "missing_scope"), adapters.BadSecret, adapters.AppToken, false},
-		"sockets off":     {reports("apps.connections.open", "access_denied"), adapters.Refused, adapters.AppToken, false},
-		"sockets away":    {status("apps.connections.open", 503), adapters.Unreachable, "", true},
-		"sockets later":   {status("apps.connections.open", 429), adapters.Throttled, "", true},
-		"unknown token":   {credential(adapters.BotToken, "xoxb-0000000000-0000000000-unknown"), adapters.BadSecret, adapters.BotToken, false},
-		"revoked":         {reports("auth.test", "token_revoked"), adapters.BadSecret, adapters.BotToken, false},
-		"refused":         {reports("auth.test", "access_denied"), adapters.Refused, adapters.BotToken, false},
-		"not a bot":       {withoutBotID, adapters.Refused, adapters.BotToken, false},
-		"away":            {status("auth.test", 503), adapters.Unreachable, "", true},
-		"Cut":             {func(s *simulator.Slack, _ *adapters.Endpoint) { s.Arm("auth.test", simulator.Fault{Cut: true}) }, adapters.Unreachable, "", true},
-		"throttled":       {status("auth.test", 429), adapters.Throttled, "", true},
-		"app away":        {status("bots.info", 503), adapters.Unreachable, "", true},
+		"no token":                {credential(adapters.BotToken, ""), adapters.Refused, adapters.BotToken, false},
+		"user token":              {credential(adapters.BotToken, "xoxp-2157151564-8047104812"), adapters.Refused, adapters.BotToken, false},
+		"token with line":         {credential(adapters.BotToken, botToken+"\n"), adapters.Refused, adapters.BotToken, false},
+		"no secret":               {credential(adapters.SigningSecret, ""), adapters.Refused, adapters.SigningSecret, false},
+		"secret with gap":         {credential(adapters.SigningSecret, "8f742231b10e8888 abcd99d0e1f285a5"), adapters.Refused, adapters.SigningSecret, false},
+		"no app token":            {withSocketMode(""), adapters.Refused, adapters.AppToken, false},
+		"bots app token":          {withSocketMode(botToken), adapters.Refused, adapters.AppToken, false},
+		"app token line":          {withSocketMode(appToken + "\n"), adapters.Refused, adapters.AppToken, false},
+		"other apps":              {withSocketMode("xapp-1-A0OTHER001-2157151564-abc"), adapters.Refused, adapters.AppToken, false},
+		"unknown app":             {withSocketMode("xapp-1-A0KRD7HC3-2157151564-unknown"), adapters.BadSecret, adapters.AppToken, false},
+		"unknown app token kind":  {withSocketMode("xapp-of-another-kind"), adapters.BadSecret, adapters.AppToken, false},
+		"no connections":          {reports("apps.connections.open", "missing_scope"), adapters.BadSecret, adapters.AppToken, false},
+		"sockets off":             {reports("apps.connections.open", "access_denied"), adapters.Refused, adapters.AppToken, false},
+		"Socket Mode unavailable": {status("apps.connections.open", 503), adapters.Unreachable, "", true},
+		"sockets later":           {status("apps.connections.open", 429), adapters.Throttled, "", true},
+		"unknown token":           {credential(adapters.BotToken, "xoxb-0000000000-0000000000-unknown"), adapters.BadSecret, adapters.BotToken, false},
+		"revoked":                 {reports("auth.test", "token_revoked"), adapters.BadSecret, adapters.BotToken, false},
+		"refused":                 {reports("auth.test", "access_denied"), adapters.Refused, adapters.BotToken, false},
+		"not a bot":               {withoutBotID, adapters.Refused, adapters.BotToken, false},
+		"Slack unavailable":       {status("auth.test", 503), adapters.Unreachable, "", true},
+		"Cut":                     {func(s *simulator.Slack, _ *adapters.Endpoint) { s.Arm("auth.test", simulator.Fault{Cut: true}) }, adapters.Unreachable, "", true},
+		"throttled":               {status("auth.test", 429), adapters.Throttled, "", true},
+		"app lookup unavailable":  {status("bots.info", 503), adapters.Unreachable, "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, a := newSimulator(t)
@@ -99,7 +99,7 @@ func TestCheck_Errors(t *testing.T) {
 			}
 			for k, v := range ep.Credentials {
 				if v != "" && (strings.Contains(err.Error(), v) || strings.Contains(errors.Unwrap(err).Error(), v)) {
-					t.Errorf("the error tells %s", k)
+					t.Errorf("the error contains %s", k)
 				}
 			}
 		})
@@ -143,7 +143,7 @@ func TestConnect(t *testing.T) {
 	}
 	s.Arm("auth.test", simulator.Fault{Status: 200, Body: `{"ok":false,"error":"account_inactive"}`})
 	if err := a.Connect(t.Context(), endpoint()); !errors.As(err, &se) || se.Reason != adapters.BadSecret {
-		t.Errorf("a dead token: %v", err)
+		t.Errorf("a revoked token: %v", err)
 	}
 	if err := a.Disconnect(t.Context(), endpoint()); err != nil {
 		t.Errorf("disconnect: %v", err)

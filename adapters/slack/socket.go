@@ -17,14 +17,14 @@ import (
 )
 
 const (
-	helloTimeout = 10 * time.Second // how long Slack may take to say hello
-	pingInterval = 10 * time.Second // how often we ask whether anybody is there
-	stallTimeout = 30 * time.Second // the longest silence, pings included
-	gracePeriod  = 15 * time.Second // how long a connection is heard that Slack wants replaced
+	helloTimeout = 10 * time.Second // maximum wait for Slack's hello
+	pingInterval = 10 * time.Second // interval between pings
+	stallTimeout = 30 * time.Second // maximum time without a frame, ping or pong
+	gracePeriod  = 15 * time.Second // time for which a connection is read after Slack's disconnect warning
 	writeTimeout = 5 * time.Second
 
 	maxHandshake = 256 << 10
-	maxFrameSkip = 8 << 20 // the rest of a frame that is too long is skipped up to here
+	maxFrameSkip = 8 << 20 // maximum number of bytes to skip after a frame that is too long
 )
 
 // A socket is a connection of Socket Mode.

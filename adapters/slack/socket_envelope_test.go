@@ -83,14 +83,14 @@ func TestSocket_SameAsWebhook(t *testing.T) {
 					for i := range want {
 						want[i].Chat.ReplyToken = "" // recorded requests name Slack's own, which this API is not
 						if hook != "events" && strings.HasPrefix(want[i].Key, "raw:") && i < len(got) {
-							want[i].Key, want[i].Raw, got[i].Raw = got[i].Key, nil, nil // of other bytes
+							want[i].Key, want[i].Raw, got[i].Raw = got[i].Key, nil, nil // derived from other bytes
 						}
 					}
 					for i := range got {
 						got[i].Chat.ReplyToken = ""
 					}
 					if hook == "events" {
-						for i := range want { // JSON in JSON comes without its blanks
+						for i := range want { // Slack compacts JSON within JSON
 							want[i].Raw, got[i].Raw = compactJSON(want[i].Raw), compactJSON(got[i].Raw)
 							if strings.HasPrefix(want[i].Key, "raw:") {
 								want[i].Key = got[i].Key
@@ -98,7 +98,7 @@ func TestSocket_SameAsWebhook(t *testing.T) {
 						}
 					}
 					if diff := cmp.Diff(want, got); diff != "" {
-						t.Errorf("by a hook and by Socket Mode (-hook +socket):\n%s", diff)
+						t.Errorf("message differs between webhook and Socket Mode (-webhook +socket):\n%s", diff)
 					}
 				})
 			})
@@ -139,7 +139,7 @@ func TestSocket_DuplicateOfWebhook(t *testing.T) {
 				}
 			}
 			if n := len(kept.messages()); n != before || before == 0 {
-				t.Errorf("%s is kept %d times", name, n-before+1)
+				t.Errorf("%s is stored %d times", name, n-before+1)
 			}
 		}
 	})
@@ -178,13 +178,13 @@ func TestSocket_ForgedEnvelopes(t *testing.T) {
 		"ours with null":        {simulator.SlackCommands, command(teamID, appID, `,"enterprise_id":null,"is_enterprise_install":false`), true, steve.Chat(), "", adapters.Text},
 		"ours pressed":          {simulator.SlackInteractive, press(teamID, appID, teamID), true, teamID + ":U1", "", adapters.Callback},
 
-		// Somebody of another organization is heard, and can prove nothing.
+		// Messages of other organizations are stored as unproven.
 		"foreign message":    {simulator.SlackEvents, said(here + `,"is_ext_shared_channel":true`), true, "", "external", adapters.Text},
 		"foreign command":    {simulator.SlackCommands, command("T9", appID, ""), true, "T9:U061F7AUR", "external", adapters.Text},
 		"foreign enterprise": {simulator.SlackCommands, command("T9", appID, `,"enterprise_id":"E1","is_enterprise_install":true`), true, "T9:U061F7AUR", "external", adapters.Text},
 		"foreign press":      {simulator.SlackInteractive, press(teamID, appID, "T9"), true, "T9:U1", "external", adapters.Callback},
 
-		// Two readers could read two values.
+		// Parsers may disagree about duplicate or mistyped fields.
 		"two users":   {simulator.SlackCommands, command(teamID, appID, `,"user_id":"U2"`), true, "", "", adapters.Undecodable},
 		"object user": {simulator.SlackCommands, `{"team_id":"` + teamID + `","command":"/claim","user_id":{"id":"U1"}}`, true, "", "", adapters.Undecodable},
 		"no object":   {simulator.SlackCommands, `["command"]`, true, "", "", adapters.Undecodable},
@@ -202,12 +202,12 @@ func TestSocket_ForgedEnvelopes(t *testing.T) {
 				ms := kept.messages()
 				if !c.kept {
 					if len(ms) != 0 || kept.attempts != 0 {
-						t.Errorf("kept %+v", ms)
+						t.Errorf("stored %+v", ms)
 					}
 					return
 				}
 				if len(ms) != 1 || ms[0].Sender.ID != c.sender || ms[0].UnprovenReason != c.unproven || ms[0].Kind != c.kindOf {
-					t.Errorf("kept %+v, want %s of %q, unproven %q", ms, c.kindOf, c.sender, c.unproven)
+					t.Errorf("stored %+v, want %s of %q, unproven %q", ms, c.kindOf, c.sender, c.unproven)
 				}
 			})
 		})
@@ -219,8 +219,8 @@ func TestSocket_MalformedFrames(t *testing.T) {
 	for name, c := range map[string]struct {
 		frame string
 		acked string // the envelope acknowledged, if it can be
-		raw   int    // bytes kept; -1: the whole frame
-		cut   bool   // the connection is given up
+		raw   int    // bytes stored; -1: the whole frame
+		cut   bool   // the connection is closed
 	}{
 		"not JSON":           {"garbage", "", -1, false},
 		"array":              {`["events_api"]`, "", -1, false},
@@ -257,15 +257,15 @@ func TestSocket_MalformedFrames(t *testing.T) {
 				ms := kept.messages()
 				if c.cut {
 					if len(ms) != 0 {
-						t.Errorf("kept %d messages", len(ms))
+						t.Errorf("stored %d messages, want 0", len(ms))
 					}
 				} else if len(ms) != 1 || ms[0].Kind != adapters.Undecodable || ms[0].Sender.ID != "" {
-					t.Fatalf("kept %.200v", ms)
+					t.Fatalf("stored %.200v", ms)
 				} else if c.raw == -1 && string(ms[0].Raw) != c.frame || c.raw >= 0 && len(ms[0].Raw) != c.raw {
-					t.Errorf("kept %d raw bytes of %d", len(ms[0].Raw), len(c.frame))
+					t.Errorf("stored %d raw bytes of %d", len(ms[0].Raw), len(c.frame))
 				}
 				if d := <-sendText(t, s, "hello"); !d.Accepted() || !strings.HasSuffix(kept.texts(), "hello") {
-					t.Errorf("after it nothing is heard: %+v, %.200q", d, kept.texts())
+					t.Errorf("no message is received after it: %+v, %.200q", d, kept.texts())
 				}
 			})
 		})
@@ -286,7 +286,7 @@ func TestSocket_UndecodableStoredOnce(t *testing.T) {
 			t.Fatalf("%+v, %v", d, err)
 		}
 		if n := len(kept.messages()); n != 1 || kept.attempts != 4 {
-			t.Errorf("kept %d of %d deliveries, want 1 of 4", n, kept.attempts)
+			t.Errorf("stored %d of %d deliveries, want 1 of 4", n, kept.attempts)
 		}
 	})
 }

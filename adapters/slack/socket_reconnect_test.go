@@ -28,7 +28,7 @@ func TestSocket_NoLossInBurst(t *testing.T) {
 	const messages = 500
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
-		s.RetryScale = 0.5 // an attempt after half a minute, and one after two and a half more
+		s.RetryScale = 0.5 // attempts after 30 and another 150 seconds
 		var turns int
 		kept := &fakeStore{nextErr: func() error {
 			if turns++; turns%7 == 0 {
@@ -64,7 +64,7 @@ func TestSocket_NoLossInBurst(t *testing.T) {
 		for i, d := range deliveries {
 			got := <-d
 			if !got.Accepted() {
-				t.Errorf("message %d was given up: %+v", i, got.Attempts)
+				t.Errorf("Slack gave up on message %d: %+v", i, got.Attempts)
 			}
 			again += len(got.Attempts) - 1
 		}
@@ -76,12 +76,12 @@ func TestSocket_NoLossInBurst(t *testing.T) {
 		}
 		slices.Sort(texts)
 		if n := len(slices.Compact(slices.Clone(texts))); n != messages || len(texts) != messages {
-			t.Errorf("%d messages kept, %d of them different, want %d of both", len(texts), n, messages)
+			t.Errorf("%d messages stored, %d of them distinct, want %d of both", len(texts), n, messages)
 		}
 		if again < 20 {
-			t.Errorf("only %d deliveries were repeated: there was no trouble", again)
+			t.Errorf("only %d deliveries were repeated: the faults had no effect", again)
 		}
-		t.Logf("%d messages, %d delivered again, %d takes", messages, again, kept.attempts)
+		t.Logf("%d messages, %d redeliveries, %d store calls", messages, again, kept.attempts)
 	})
 }
 
@@ -101,7 +101,7 @@ func TestSocket_ReplacedBeforeClose(t *testing.T) {
 				synctest.Wait()
 				if n := len(kept.messages()); n != 1 || len(s.AckedEnvelopes()) != 1 {
 					t.Errorf(
-						"%d messages of the old connection kept, %d acknowledged, want it heard while it lasts",
+						"%d messages of the old connection stored, %d acknowledged, want all of them",
 						n,
 						len(s.AckedEnvelopes()),
 					)
@@ -130,16 +130,16 @@ func TestSocket_StallDetected(t *testing.T) {
 		advance(10 * time.Minute)
 		calls := s.SocketCount(appID)
 		if calls != 1 || kept.attempts != 0 {
-			t.Fatalf("%d connections, %d takes; a quiet connection is a good one", calls, kept.attempts)
+			t.Fatalf("%d connections, %d store calls; want an idle connection to stay open", calls, kept.attempts)
 		}
 		s.StallSockets(appID)
 		d := sendText(t, s, "hello")
 		advance(45 * time.Second)
 		if n := s.SocketCount(appID); n != 1 {
-			t.Errorf("%d connections after the stalled one was noticed", n)
+			t.Errorf("%d connections after the stalled one was detected", n)
 		}
 		if got := <-d; !got.Accepted() || kept.texts() != "hello" {
-			t.Errorf("kept %q after %+v", kept.texts(), got)
+			t.Errorf("stored %q after %+v", kept.texts(), got)
 		}
 	})
 }
@@ -173,13 +173,13 @@ func TestSocket_Faults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, a := newSocketSimulator(t)
-				s.Timeout = time.Hour // it waits for a connection
+				s.Timeout = time.Hour // long enough to wait for a connection
 				s.Arm(c.call, c.faults...)
 				start := time.Now()
 				kept := &fakeStore{}
 				startPolling(t, a, socketEndpoint(), kept.add)
 				if d := <-sendText(t, s, "hello"); !d.Accepted() || kept.texts() != "hello" {
-					t.Fatalf("kept %q after %+v", kept.texts(), d)
+					t.Fatalf("stored %q after %+v", kept.texts(), d)
 				}
 				if waited := time.Since(start); waited < c.least || waited > c.most {
 					t.Errorf("connected after %v, want %v to %v", waited, c.least, c.most)
@@ -227,7 +227,7 @@ func TestPoll_PermanentErrors(t *testing.T) {
 					t.Errorf("%v, want a *SendError that says %s (%s)", err, c.reason, c.code)
 				}
 				if strings.Contains(fmt.Sprint(err), "xapp-") || strings.Contains(fmt.Sprint(err), "://") {
-					t.Errorf("the error tells a secret: %v", err)
+					t.Errorf("the error contains a secret: %v", err)
 				}
 			})
 		})
@@ -262,7 +262,7 @@ func TestSocket_TooManyConnections(t *testing.T) {
 			t.Errorf("%d connections; Slack allows 10", n)
 		}
 		if d := <-sendText(t, s, "hello"); !d.Accepted() || kept.texts() != "hello" {
-			t.Errorf("kept %q", kept.texts())
+			t.Errorf("stored %q", kept.texts())
 		}
 	})
 }
@@ -294,11 +294,11 @@ func TestSocket_EndlessHandshake(t *testing.T) {
 		startPolling(t, a, socketEndpoint(), kept.add)
 		advance(time.Minute)
 		if d := <-sendText(t, s, "hello"); !d.Accepted() {
-			t.Errorf("not connected after an endless greeting: %+v", d)
+			t.Errorf("not connected after an endless handshake: %+v", d)
 		}
 	})
 	if n := <-read; n > 512<<10 {
-		t.Errorf("%d bytes of the greeting were read", n)
+		t.Errorf("%d bytes of the handshake were read", n)
 	}
 }
 
@@ -345,7 +345,7 @@ func TestSocket_URLHost(t *testing.T) {
 		for address, want := range addresses {
 			a := &slack.Adapter{APIURL: api, HTTP: &http.Client{Transport: socketURLTransport(address)}}
 			if _, err := a.Check(t.Context(), socketEndpoint()); (err == nil) != want {
-				t.Errorf("with the API at %q, a ticket for %q gives %v", api, address, err)
+				t.Errorf("with the API at %q, connecting to %q = %v", api, address, err)
 			}
 		}
 	}

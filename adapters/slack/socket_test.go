@@ -43,7 +43,7 @@ func newSocketSimulator(t *testing.T) (*simulator.Slack, *slack.Adapter) {
 		serving.Wait()
 		for _, secret := range []string{appToken, botToken, "ticket-"} {
 			if strings.Contains(log.String(), secret) {
-				t.Errorf("the log tells %q:\n%s", secret, &log)
+				t.Errorf("the log contains %q:\n%s", secret, &log)
 			}
 		}
 	})
@@ -81,7 +81,7 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 // A fakeStore stores batches like the database: each message once, by its key.
 type fakeStore struct {
 	mu       sync.Mutex
-	nextErr  func() error // asked before each take; nil takes all
+	nextErr  func() error // called before each batch is stored; nil never fails
 	attempts int
 	seen     map[string]bool
 	stored   []adapters.Message
@@ -198,7 +198,7 @@ func TestSocket_AcksAfterStore(t *testing.T) {
 		}
 	}
 	if soon, _ := observeAcks(t, hasty); !soon {
-		t.Error("who acknowledges first and stores later is not noticed")
+		t.Error("observeAcks did not detect an acknowledgement before the store")
 	}
 }
 
@@ -208,7 +208,7 @@ func TestSocket_NoAckWhenNotStored(t *testing.T) {
 		back := time.Now().Add(10 * time.Second)
 		kept := &fakeStore{nextErr: func() error {
 			if time.Now().Before(back) {
-				return errors.New("database away")
+				return errors.New("database unavailable")
 			}
 			return nil
 		}}
@@ -217,11 +217,11 @@ func TestSocket_NoAckWhenNotStored(t *testing.T) {
 		message := sendText(t, s, "hello")
 		advance(9 * time.Second)
 		if len(s.AckedEnvelopes()) != 0 || kept.texts() != "" {
-			t.Fatalf("while nothing is stored, %d acknowledged, kept %q", len(s.AckedEnvelopes()), kept.texts())
+			t.Fatalf("while the store fails: %d acknowledged, stored %q, want neither", len(s.AckedEnvelopes()), kept.texts())
 		}
 		d := <-message
 		if kept.texts() != "hello" || !d.Accepted() || len(d.Attempts) != 3 {
-			t.Errorf("kept %q after %d attempts, want hello, once, at the third", kept.texts(), len(d.Attempts))
+			t.Errorf("stored %q after %d attempts, want hello, once, at the third", kept.texts(), len(d.Attempts))
 		}
 	})
 }
@@ -241,7 +241,7 @@ func TestSocket_StoreRetry(t *testing.T) {
 		synctest.Wait()
 		d := <-sendText(t, s, "hello")
 		if kept.texts() != "hello" || len(d.Attempts) != 1 || !d.Accepted() {
-			t.Errorf("kept %q after %d attempts, want hello at the first", kept.texts(), len(d.Attempts))
+			t.Errorf("stored %q after %d attempts, want hello at the first", kept.texts(), len(d.Attempts))
 		}
 	})
 }
@@ -259,7 +259,7 @@ func TestSocket_LostAck(t *testing.T) {
 		s.DropAcks(false)
 		if d := <-done; len(d.Attempts) != 2 || !d.Accepted() || kept.texts() != "hello" || kept.attempts != 2 {
 			t.Errorf(
-				"kept %q of %d takes, %d attempts, want it twice, and kept once",
+				"stored %q in %d store calls and %d attempts, want two attempts and one stored message",
 				kept.texts(),
 				kept.attempts,
 				len(d.Attempts),
@@ -289,7 +289,7 @@ func TestSocket_CommandsAndButtons(t *testing.T) {
 			ms[1].Action != "yes" {
 			t.Fatalf("%+v", ms)
 		}
-		// The address for answers is the pretend server's own, and takes them.
+		// The response URL belongs to the simulator and accepts replies.
 		id, err := a.Send(
 			t.Context(),
 			socketEndpoint(),
@@ -304,14 +304,14 @@ func TestSocket_CommandsAndButtons(t *testing.T) {
 func TestSocket_CommandNotStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
-		kept := &fakeStore{nextErr: func() error { return errors.New("database away") }}
+		kept := &fakeStore{nextErr: func() error { return errors.New("database unavailable") }}
 		stop := startPolling(t, a, socketEndpoint(), kept.add)
 		synctest.Wait()
 		if got, err := s.SendCommand(t.Context(), appID, steve, "", "/claim", "WDJBMJ"); err == nil {
 			t.Errorf("answered %+v", got)
 		}
 		if len(s.AckedEnvelopes()) != 0 {
-			t.Error("acknowledged what nobody took")
+			t.Error("acknowledged a message that was not stored")
 		}
 		if err := stop(); !errors.Is(err, context.Canceled) {
 			t.Errorf("ended with %v, want context.Canceled", err)
@@ -326,7 +326,7 @@ func TestSocket_CanceledDuringStore(t *testing.T) {
 		stop := startPolling(t, a, socketEndpoint(), func(ctx context.Context, _ []adapters.Message, _ string) error {
 			close(begun)
 			<-ctx.Done()
-			return nil // stored all the same
+			return nil // stored anyway
 		})
 		synctest.Wait()
 		done := sendText(t, s, "hello")
@@ -335,7 +335,7 @@ func TestSocket_CanceledDuringStore(t *testing.T) {
 			t.Errorf("ended with %v", err)
 		}
 		if d := <-done; !d.Accepted() || s.SocketCount(appID) != 0 {
-			t.Errorf("%+v, %d connections; what was stored is acknowledged before the last goodbye", d, s.SocketCount(appID))
+			t.Errorf("%+v, %d connections; want stored messages acknowledged before Poll returns", d, s.SocketCount(appID))
 		}
 	})
 }
@@ -404,7 +404,7 @@ func (b *bufferedConn) Write(p []byte) (int, error) {
 	case b.out <- bytes.Clone(p):
 		return len(p), nil
 	default:
-		return 0, errors.New("nobody reads")
+		return 0, errors.New("no reader")
 	}
 }
 

@@ -14,11 +14,11 @@ import (
 	"hydragate/adapters/slack"
 )
 
-// A webhookServer serves the webhooks and stores each message once, or none while it is shut.
+// A webhookServer serves the webhooks and stores each message once, or none while it is set to fail.
 type webhookServer struct {
 	adapter  *slack.Adapter
 	mu       sync.Mutex
-	failures int // requests to turn away
+	failures int // number of requests to reject
 	messages []adapters.Message
 	keys     map[string]bool
 }
@@ -37,7 +37,7 @@ func (d *webhookServer) store(ms []adapters.Message) error {
 	defer d.mu.Unlock()
 	if d.failures > 0 {
 		d.failures--
-		return errors.New("shut")
+		return errors.New("store failed")
 	}
 	for _, m := range ms {
 		if !d.keys[m.Key] {
@@ -138,13 +138,13 @@ func TestWebhook_RedeliveredUntilStored(t *testing.T) {
 	d.failures = 3
 	got, err := s.SendText(t.Context(), appID, steve, "hello")
 	if err != nil || !got.Accepted() || len(got.Attempts) != 4 || len(d.messages) != 1 {
-		t.Errorf("%+v, %v, kept %d, want the fourth attempt kept", got, err, len(d.messages))
+		t.Errorf("%+v, %v, stored %d, want the fourth attempt stored", got, err, len(d.messages))
 	}
 	d.failures = 1
 	if got, err := s.SendCommand(t.Context(), appID, steve, "", "/claim", "WDJBMJ"); err != nil ||
 		!strings.Contains(got.Text, "try again") ||
 		len(d.messages) != 1 {
-		t.Errorf("%+v, %v, want a word to try again", got, err)
+		t.Errorf("%+v, %v, want a request to try again", got, err)
 	}
 }
 
@@ -174,7 +174,7 @@ func TestWebhook_ExternalUsers(t *testing.T) {
 			t.Fatal(err)
 		}
 		if m := d.lastMessage(); m.Sender.ID != "T0EXTERN1:"+steve.ID || m.UnprovenReason != "external" {
-			t.Errorf("%s: %q, unproven %q, want the stranger, external", name, m.Sender.ID, m.UnprovenReason)
+			t.Errorf("%s: %q, unproven %q, want the external user", name, m.Sender.ID, m.UnprovenReason)
 		}
 	}
 }

@@ -52,7 +52,7 @@ func FuzzReceive(f *testing.F) {
 			t.Fatal(err)
 		}
 		if !reflect.DeepEqual(in.Messages, again.Messages) {
-			t.Errorf("the second time it is another message:\n%s", cmp.Diff(in.Messages, again.Messages))
+			t.Errorf("the second call returned another message:\n%s", cmp.Diff(in.Messages, again.Messages))
 		}
 	})
 }
@@ -83,7 +83,7 @@ func FuzzSecret(f *testing.F) {
 		}
 		r.Header = http.Header{}
 		if _, err := new(telegram.Adapter).Receive(r, ep, ""); err == nil {
-			t.Error("without any it is taken")
+			t.Error("a request without a secret is accepted")
 		}
 	})
 }

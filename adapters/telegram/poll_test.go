@@ -19,7 +19,7 @@ import (
 // A fakeStore stores batches like the database: each message once, by its key.
 type fakeStore struct {
 	mu       sync.Mutex
-	failures int // how many takes fail first
+	failures int // number of store calls that fail first
 	attempts int
 	seen     map[string]bool
 	texts    []string
@@ -33,7 +33,7 @@ func (s *fakeStore) add(_ context.Context, batch []adapters.Message, cursor stri
 	s.attempts++
 	if s.failures > 0 {
 		s.failures--
-		return errors.New("database away")
+		return errors.New("database unavailable")
 	}
 	if s.seen == nil {
 		s.seen = map[string]bool{}
@@ -87,16 +87,16 @@ func TestPoll_ConfirmsAfterStore(t *testing.T) {
 		sendTexts(server, "a", "b", "c", "d", "e")
 		s := &fakeStore{failures: 3}
 		stop := startPolling(t, a, "", s)
-		synctest.Wait() // the first take has failed
+		synctest.Wait() // the first store call has failed
 		if n := len(server.PendingUpdates(botUsername)); n != 5 || s.joinedTexts() != "" {
-			t.Fatalf("after a failed take Telegram holds %d of 5 and %q is kept", n, s.joinedTexts())
+			t.Fatalf("after a failed store Telegram holds %d of 5 and %q is stored", n, s.joinedTexts())
 		}
 		advance(time.Minute)
 		if got := s.joinedTexts(); got != "a b c d e" {
-			t.Errorf("kept %q; want a to e, once, in order", got)
+			t.Errorf("stored %q; want a to e, once, in order", got)
 		}
 		if s.attempts != 4 {
-			t.Errorf("%d takes; want 3 failed and 1 good", s.attempts)
+			t.Errorf("%d store calls; want 3 failed and 1 successful", s.attempts)
 		}
 		if ids := server.PendingUpdates(botUsername); len(ids) != 0 {
 			t.Errorf("not confirmed: %v", ids)
@@ -104,7 +104,7 @@ func TestPoll_ConfirmsAfterStore(t *testing.T) {
 		sendTexts(server, "f")
 		synctest.Wait()
 		if got := s.joinedTexts(); got != "a b c d e f" {
-			t.Errorf("kept %q; want f as well", got)
+			t.Errorf("stored %q; want f as well", got)
 		}
 		if err := stop(); !errors.Is(err, context.Canceled) {
 			t.Errorf("ended with %v; want context.Canceled", err)
@@ -131,7 +131,8 @@ func TestPoll_ResumesAtCursor(t *testing.T) {
 		startPolling(t, a, s.cursor, s)
 		synctest.Wait()
 		if s.joinedTexts() != "a b c" || s.attempts != 2 || len(server.PendingUpdates(botUsername)) != 0 {
-			t.Errorf("kept %q in %d takes, Telegram holds %v", s.joinedTexts(), s.attempts, server.PendingUpdates(botUsername))
+			t.Errorf("stored %q in %d store calls, Telegram holds %v",
+				s.joinedTexts(), s.attempts, server.PendingUpdates(botUsername))
 		}
 	})
 }
@@ -156,7 +157,7 @@ func TestPoll_UndecodableUpdate(t *testing.T) {
 				advance(time.Second)
 				want := []adapters.Kind{adapters.Text, adapters.Undecodable, adapters.Text}
 				if s.joinedTexts() != "before  after" || !slices.Equal(s.kinds, want) {
-					t.Errorf("kept %q of kinds %v; want %v", s.joinedTexts(), s.kinds, want)
+					t.Errorf("stored %q of kinds %v; want %v", s.joinedTexts(), s.kinds, want)
 				}
 				if ids := server.PendingUpdates(botUsername); len(ids) != 0 {
 					t.Errorf("not confirmed: %v", ids)
@@ -176,12 +177,12 @@ func TestPoll_UpdateWithoutID(t *testing.T) {
 		startPolling(t, a, "", s)
 		advance(10 * time.Minute)
 		if s.attempts > 60 || len(s.kinds) != 1 {
-			t.Errorf("%d takes in 10 minutes, kinds %v", s.attempts, s.kinds)
+			t.Errorf("%d store calls in 10 minutes, kinds %v", s.attempts, s.kinds)
 		}
 		sendTexts(server, "next")
 		advance(time.Minute)
 		if s.joinedTexts() != " next" || len(server.PendingUpdates(botUsername)) != 0 {
-			t.Errorf("kept %q, Telegram holds %v", s.joinedTexts(), server.PendingUpdates(botUsername))
+			t.Errorf("stored %q, Telegram holds %v", s.joinedTexts(), server.PendingUpdates(botUsername))
 		}
 	})
 }
@@ -225,7 +226,7 @@ func TestPoll_Faults(t *testing.T) {
 					t.Fatalf("ended with %v", err)
 				}
 				if waited := <-taken; waited < c.least || waited > c.most {
-					t.Errorf("came back after %v; want %v to %v", waited, c.least, c.most)
+					t.Errorf("polled again after %v; want %v to %v", waited, c.least, c.most)
 				}
 			})
 		})
@@ -255,7 +256,7 @@ func TestPoll_CanceledWhileStoreFails(t *testing.T) {
 			t.Errorf("ended with %v", err)
 		}
 		if len(server.PendingUpdates(botUsername)) != 1 {
-			t.Error("confirmed what nobody took")
+			t.Error("confirmed an update that was not stored")
 		}
 	})
 }
@@ -275,7 +276,7 @@ func TestPoll_TwoPollers(t *testing.T) {
 		}
 		advance(5 * time.Minute)
 		if got := s.joinedTexts(); got != strings.Join(want, " ") {
-			t.Errorf("kept %s", got)
+			t.Errorf("stored %s", got)
 		}
 		if len(server.PendingUpdates(botUsername)) != 0 {
 			t.Errorf("not confirmed: %v", server.PendingUpdates(botUsername))
@@ -289,7 +290,7 @@ func TestPoll_Cursor(t *testing.T) {
 		next int64
 		age  time.Duration
 		mark string
-		asks string // the offset asked for; "" when it asks without
+		asks string // the requested offset, or "" for none
 	}{
 		"fresh":          {next: 900, age: time.Minute, asks: "900"},
 		"five days":      {next: 900, age: 5 * day, asks: "900"},
@@ -307,7 +308,7 @@ func TestPoll_Cursor(t *testing.T) {
 				advance(2 * time.Minute)
 				for _, call := range server.Calls(botUsername, "getUpdates") {
 					if call["offset"] != c.asks {
-						t.Errorf("asked for offset %q; want %q", call["offset"], c.asks)
+						t.Errorf("requested offset %q; want %q", call["offset"], c.asks)
 					}
 				}
 			})
@@ -322,7 +323,7 @@ func TestPoll_Cursor(t *testing.T) {
 				startPolling(t, a, nonsense, s)
 				synctest.Wait()
 				if s.joinedTexts() != "a" {
-					t.Errorf("kept %q", s.joinedTexts())
+					t.Errorf("stored %q", s.joinedTexts())
 				}
 			})
 		})
@@ -353,7 +354,7 @@ func TestPoll_UpdateIDsReset(t *testing.T) {
 			server.PushUpdate(botUsername, low(101, "next"))
 			advance(time.Minute)
 			if s.joinedTexts() != "high low next" || len(server.PendingUpdates(botUsername)) != 0 {
-				t.Errorf("kept %q, Telegram holds %v", s.joinedTexts(), server.PendingUpdates(botUsername))
+				t.Errorf("stored %q, Telegram holds %v", s.joinedTexts(), server.PendingUpdates(botUsername))
 			}
 		})
 	})
@@ -365,7 +366,7 @@ func TestPoll_UpdateIDsReset(t *testing.T) {
 			startPolling(t, a, fmt.Sprintf("900001@%d", time.Now().Add(-8*24*time.Hour).Unix()), s)
 			synctest.Wait()
 			if s.joinedTexts() != "low" || !strings.HasPrefix(s.cursor, "101@") {
-				t.Errorf("kept %q with cursor %s; want the cursor to follow the new ids", s.joinedTexts(), s.cursor)
+				t.Errorf("stored %q with cursor %s; want the cursor to follow the new ids", s.joinedTexts(), s.cursor)
 			}
 		})
 	})

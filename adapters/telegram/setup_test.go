@@ -63,7 +63,7 @@ func TestCheck_MalformedToken(t *testing.T) {
 		})
 	}
 	if calls := server.Calls(botUsername, "getMe"); len(calls) != 0 {
-		t.Errorf("Telegram was asked %d times", len(calls))
+		t.Errorf("Telegram received %d calls", len(calls))
 	}
 }
 
@@ -122,7 +122,7 @@ func TestConnectAndDisconnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	if url, _ := server.Webhook(botUsername); url != webhookURL {
-		t.Fatalf("somebody else's webhook was removed: %q", url)
+		t.Fatalf("the webhook of another application was removed: %q", url)
 	}
 	for range 2 {
 		if err := a.Disconnect(t.Context(), ep); err != nil {
@@ -179,7 +179,7 @@ func TestConnect_Faults(t *testing.T) {
 			t.Errorf("%v; want Telegram's reason", se)
 		}
 		if strings.Contains(se.Error()+se.Err.Error(), token) || strings.Contains(se.Error()+se.Err.Error(), secret) {
-			t.Errorf("the error tells a secret: %v", se)
+			t.Errorf("the error contains a secret: %v", se)
 		}
 	})
 	t.Run("TooOften", func(t *testing.T) {
@@ -192,7 +192,7 @@ func TestConnect_Faults(t *testing.T) {
 			},
 		)
 		if se := asSetupError(t, a.Connect(t.Context(), webhookEndpoint())); !se.Retryable() {
-			t.Errorf("%v; want one that passes", se)
+			t.Errorf("%v; want a retryable error", se)
 		}
 	})
 }

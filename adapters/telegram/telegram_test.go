@@ -145,7 +145,7 @@ func TestAdapter(t *testing.T) {
 				Arm:    respond(400, `{"ok":false,"error_code":400,"description":"Bad Request: chat not found"}`),
 				Reason: adapters.Refused,
 			},
-			"quotes us": {
+			"token in description": {
 				Arm:    respond(400, `{"ok":false,"error_code":400,"description":"Bad Request: hello `+token+`"}`),
 				Reason: adapters.Refused,
 			},

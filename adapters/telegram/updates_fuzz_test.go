@@ -41,11 +41,11 @@ func FuzzUpdates(f *testing.F) {
 		at := parsePosition(cursor, ep)
 		next := at.advance(raws, now)
 		if at.offset(now) < 0 || next.offset(now) < 0 {
-			t.Errorf("asked from %d, and then from %d", at.offset(now), next.offset(now))
+			t.Errorf("offset moved from %d to %d", at.offset(now), next.offset(now))
 		}
 		if kept := parsePosition(next.String(), ep); kept.next != next.next || !kept.at.Equal(next.at) ||
 			kept.tokenHash != next.tokenHash {
-			t.Errorf("%+v is kept as %+v", next, kept)
+			t.Errorf("%+v is stored as %+v", next, kept)
 		}
 	})
 }

@@ -17,7 +17,7 @@ type webhookServer struct {
 	adapter  *telegram.Adapter
 	store    *fakeStore
 	mu       sync.Mutex
-	statuses map[int]int // answers by status
+	statuses map[int]int // responses by status
 }
 
 func (h *webhookServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -63,7 +63,7 @@ func TestWebhook_StoreOutage(t *testing.T) {
 		}
 		if h.store.joinedTexts() != "a b c d" || h.statuses[http.StatusServiceUnavailable] != 3 ||
 			h.statuses[http.StatusForbidden] != 0 {
-			t.Errorf("kept %q, answered %v", h.store.joinedTexts(), h.statuses)
+			t.Errorf("stored %q, response statuses %v", h.store.joinedTexts(), h.statuses)
 		}
 		if waited := time.Since(start); waited != 15*time.Second {
 			t.Errorf("took %v; want three times the Retry-After of 5 s", waited)
@@ -125,7 +125,7 @@ func TestWebhook_WrongSecret(t *testing.T) {
 		id := server.SendText(botUsername, steve, "hi")
 		advance(time.Minute)
 		if server.Delivered(id) || h.store.attempts != 0 || h.statuses[http.StatusForbidden] == 0 {
-			t.Errorf("delivered %v, takes %d, answered %v", server.Delivered(id), h.store.attempts, h.statuses)
+			t.Errorf("delivered %v, %d store calls, response statuses %v", server.Delivered(id), h.store.attempts, h.statuses)
 		}
 	})
 }

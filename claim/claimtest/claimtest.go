@@ -15,7 +15,7 @@ import (
 	"hydragate/claim"
 )
 
-// A Harness gives the suite access to a code store.
+// A Harness provides the suite with access to a code store.
 type Harness struct {
 	// WithKeys returns a CodeStore that hashes codes with the first key and verifies with all. All
 	// of them share one store.

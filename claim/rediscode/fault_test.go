@@ -151,7 +151,7 @@ func newStoreAt(t *testing.T, url string) *Store {
 	return &Store{Redis: client, Keys: staticKeys(bytes.Repeat([]byte{1}, 32))}
 }
 
-// A proxy forwards between clients and the server until told to stop. It ends when its clients do.
+// A proxy forwards between clients and the server until it is stopped. It ends when its clients do.
 type proxy struct {
 	url string
 

@@ -147,8 +147,8 @@ func (b *bench) measureEngine(ctx context.Context, engine string) (err error) {
 	return err
 }
 
-// runCells measures every cell of one engine. It measures bare inserts before and after the gateway,
-// because the speed of a machine changes.
+// runCells runs every measurement with one database engine. It measures plain inserts before and after
+// the gateway, because the speed of the machine may change.
 func (b *bench) runCells(ctx context.Context, g *gateway, d *database) error {
 	redis := "embedded Redis"
 	if d.engine == enginePostgres && b.redis != "" {

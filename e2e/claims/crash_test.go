@@ -9,7 +9,7 @@ import (
 // TestCrashes_ClaimsNeitherLostNorDoubled checks that crashes neither lose nor duplicate claims.
 // It kills the gateway repeatedly while customers redeem codes, crashes Postgres, flushes Redis
 // and restores older snapshots of it. A valid code in time is granted once. If Redis lost the
-// code, the customer is asked to get a new one, and is never told that the code was wrong.
+// code, the customer is asked to get a new one, and never gets the reply that the code was wrong.
 //
 // With HYDRAGATE_TEST_LONG=1 it runs until there were a thousand claims, three hundred kills, ten
 // crashes and a hundred restored snapshots.

@@ -334,7 +334,7 @@ func TestRejectedInvites_Indistinguishable(t *testing.T) {
 
 // TestInvite_GuessesThrottled checks that after five wrong invites and codes together a sender is
 // throttled, even with a right invite, while other senders are not. Invites of other customers
-// count like wrong ones; otherwise six tries would tell them apart.
+// count like wrong ones; otherwise six attempts would distinguish them.
 func TestInvite_GuessesThrottled(t *testing.T) {
 	harness.ParallelUnlessFull(t)
 	harness.ForEachStore(t, func(t *testing.T, h *harness.ClaimFixture) {

@@ -297,10 +297,10 @@ func (r *crashFixture) RequireNoCodesStored(t *testing.T) {
 		t.Errorf("of %d codes: %v", len(r.issuedCodes), hits)
 	}
 	if r.Log.String() == "" || len(r.issuedCodes) == 0 {
-		t.Error("no log or no codes")
+		t.Error("the log is empty or no code was issued, so the check is void")
 	}
 	r.Exec(`update customers set last_name = $1 where id = (select min(id::text)::uuid from customers)`, r.issuedCodes[0])
 	if len(FindCodes(r.issuedCodes[:1], places())) != 1 {
-		t.Error("planted code not found")
+		t.Error("FindCodes did not find a code that was written to the database")
 	}
 }

@@ -142,7 +142,7 @@ func (a *FakeApp) find(id string, body []byte) *ReceivedEvent {
 	}
 	if message := e.messageID(); message != "" {
 		if other := a.byMessage[message]; other != nil {
-			a.Errs = append(a.Errs, fmt.Errorf("events %s and %s are of the same message %s", other.ID, id, message))
+			a.Errs = append(a.Errs, fmt.Errorf("events %s and %s are both for message %s", other.ID, id, message))
 		}
 		a.byMessage[message] = e
 	}

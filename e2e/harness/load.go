@@ -247,30 +247,30 @@ func (s *Harness) ReplyCounts() map[string]int {
 	return read
 }
 
-// RequireComplete fails the test unless everything promised holds, with at most so many replies
-// sent again, and at least least messages taken.
+// RequireComplete fails the test unless every guarantee holds, at least least messages were accepted
+// and at most echoes replies were sent more than once.
 func (r *MessageLoad) RequireComplete(least, echoes int) LoadReport {
 	r.T.Helper()
 	v := r.Report()
 	r.T.Log(v)
 	if v.Violations() > 0 || v.ExtraReplies > echoes || v.Accepted < least {
-		r.T.Errorf("of %d messages that had to be taken, and at most %d replies again: %s\n%s", least, echoes, v, r.LogTail())
+		r.T.Errorf("want at least %d messages accepted and at most %d extra replies: %s\n%s", least, echoes, v, r.LogTail())
 	}
 	return v
 }
 
-// RequireFault fails the test unless the control, of which this is the round, shows the
-// fault it is there for.
+// RequireFault fails the test if count returns 0, which means that the load did not detect the fault
+// of a broken build.
 func (r *MessageLoad) RequireFault(count func(LoadReport) int) {
 	r.T.Helper()
 	v := r.Report()
 	r.T.Log("control:", v)
 	if count(v) == 0 {
-		r.T.Errorf("the check does not see what it is for: %s", v)
+		r.T.Errorf("the load did not detect the fault: %s", v)
 	}
 }
 
-// A TurnCounter turns again and again; people may wait for it.
+// A TurnCounter counts turns. Senders can wait for the next one.
 type TurnCounter struct {
 	Broadcast
 	turns atomic.Int64
@@ -281,7 +281,8 @@ func (t *TurnCounter) Advance() {
 	t.Notify()
 }
 
-// DuringTurns paces a round so that its n messages are spread over so many turns of a tide.
+// DuringTurns returns a function for MessageLoad.Pace that spreads n messages evenly over the given
+// number of turns of t.
 func DuringTurns(n, turns int, t *TurnCounter) func(context.Context, int) {
 	return func(ctx context.Context, i int) {
 		for {
@@ -298,7 +299,7 @@ func DuringTurns(n, turns int, t *TurnCounter) func(context.Context, int) {
 	}
 }
 
-// EveryInterval paces a round by the clock.
+// EveryInterval returns a function for MessageLoad.Pace that waits for d before each message.
 func EveryInterval(d time.Duration) func(context.Context, int) {
 	return func(ctx context.Context, _ int) {
 		select {

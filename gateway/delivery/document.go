@@ -8,8 +8,8 @@ import (
 	"hydragate/identity"
 )
 
-// The events as the runtime reads them. What strangers write stands in text,
-// display_name and username alone; everything else is the gateway's own word.
+// messageReceived is the body of a message.received event. Only text, display_name, username and
+// the attachments contain input of the sender; the gateway determines all other fields.
 type messageReceived struct {
 	Type      string       `json:"type" enum:"message.received" doc:"Type of the event."`
 	ID        string       `json:"id" doc:"ID of the event, as in the header webhook-id. It is the same when the event is delivered again."`
@@ -57,7 +57,7 @@ type eventAttachment struct {
 	Filename *string `json:"filename" doc:"Name of the file."`
 }
 
-// A sender is told of as they are when the event is posted.
+// eventSender describes a sender as of the time of delivery.
 type eventSender struct {
 	IdentityID    *string       `json:"identity_id" format:"uuid" doc:"ID of the identity."`
 	ExternalID    string        `json:"external_id" doc:"ID of the account on its channel."`
@@ -79,7 +79,7 @@ type eventCapabilities struct {
 	Attachments bool `json:"attachments" doc:"Whether replies can contain files."`
 }
 
-// What a runtime may answer a message with.
+// eventReplies is the schema of the application's response to a message.
 type eventReplies struct {
 	Replies []eventReply `json:"replies" nullable:"false" maxItems:"20" doc:"Replies to send, in order."`
 }
@@ -88,7 +88,7 @@ type eventReply struct {
 	Text string `json:"text" doc:"Text of the reply."`
 }
 
-// document gives the event that is posted for e.
+// document returns the body of the webhook that delivers e.
 func document(e gateway.Event, a adapters.Adapter, now time.Time) any {
 	id, at := "msg_"+e.ID, e.CreatedAt.UTC()
 	if e.MessageID == "" {
@@ -124,8 +124,8 @@ func newEventMessage(e gateway.Event, a adapters.Adapter, now time.Time) eventMe
 	return data
 }
 
-// newEventSender says who speaks, and with what right now. A right that was lowered comes
-// with the reason.
+// newEventSender returns the sender of e with the role that is effective at now, and the reason if
+// it is lower than the stored role.
 func newEventSender(e gateway.Event, externalID string, now time.Time) eventSender {
 	i, st := e.Sender, e.VerificationPolicy.EffectiveRole(e.Sender, now)
 	s := eventSender{

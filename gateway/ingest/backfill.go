@@ -15,7 +15,7 @@ import (
 )
 
 // A Backfill searches the logs of providers for messages whose webhooks were lost, because these
-// providers give up after seconds. It does so after each start, after each outage, and
+// providers stop retrying after seconds. It does so after each start, after each outage, and
 // periodically. Only one replica processes an endpoint at a time. Messages that are already stored
 // are left unchanged.
 type Backfill struct {

@@ -125,7 +125,7 @@ func (s endpointStore) WebhookEndpoint(
 }
 
 var smsEndpoint = adapters.Endpoint{
-	ID:          "seat",
+	ID:          "endpoint",
 	TenantID:    "t",
 	InstanceID:  "01a2012b-02ef-71ed-ade5-af96a0001aeb",
 	Channel:     adapters.SMS,

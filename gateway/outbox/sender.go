@@ -264,7 +264,7 @@ func (s *Sender) retryResult(row gateway.OutboxRow, se *adapters.SendError) gate
 	return r
 }
 
-// resendDelay returns how long to wait after that many attempts: 1, 2, 4 … 300 seconds, give or
+// resendDelay returns the delay after the given number of attempts: 1, 2, 4 … 300 seconds, give or
 // take a quarter, and at least retryAfter.
 func resendDelay(attempts int, retryAfter time.Duration) time.Duration {
 	policy := adapters.BackoffPolicy{Initial: time.Second, Max: 300 * time.Second, Multiplier: 2, Jitter: 0.25}

@@ -22,7 +22,7 @@ func MissingScope(scope string) *fastapi.Problem {
 	return fastapi.NewProblem(http.StatusForbidden, "Missing scope: "+scope)
 }
 
-// TooManyRequests returns a problem with status 429 that tells the client to wait.
+// TooManyRequests returns a problem with status 429 and the time after which to retry.
 func TooManyRequests(wait time.Duration) *fastapi.Problem {
 	p := fastapi.StatusProblem(http.StatusTooManyRequests)
 	p.Header = http.Header{"Retry-After": {strconv.Itoa(max(1, int(math.Ceil(wait.Seconds()))))}}

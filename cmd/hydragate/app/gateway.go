@@ -299,8 +299,8 @@ func APIStores(s *store.Store) httpapi.Stores {
 	}
 }
 
-// leaseHolder returns a unique name of this process for leases, which also tells a person where it
-// runs.
+// leaseHolder returns a unique name of this process for leases. It includes the host name, for
+// operators.
 func leaseHolder() string {
 	host, err := os.Hostname()
 	if err != nil {

@@ -87,7 +87,7 @@ func newTerminalIO(in, out *os.File, prompt string) (*terminalIO, error) {
 	return t, nil
 }
 
-// resize tells the line editor the size of the window, which may have changed.
+// resize updates the line editor's window size, which may have changed.
 func (t *terminalIO) resize() {
 	if columns, rows, err := term.GetSize(int(t.out.Fd())); err == nil && columns > 0 {
 		_ = t.term.SetSize(columns, rows)

@@ -133,7 +133,7 @@ func (t *scriptRun) linkSender(ctx context.Context, a scenario) (identityID stri
 	}
 	linked, err := t.API.GetIdentity(ctx, t.CustomerID, found.ID)
 	if err != nil {
-		return "", fmt.Errorf("Matt reads the identity: %w", err)
+		return "", fmt.Errorf("read the identity as Matt: %w", err)
 	}
 	if linked.Verified || linked.CustomerID != t.CustomerID {
 		return "", errors.New("Matt links Steve: the identity should be linked and not verified")
@@ -147,10 +147,10 @@ func (t *scriptRun) linkSender(ctx context.Context, a scenario) (identityID stri
 func (t *scriptRun) issueCode(ctx context.Context, a scenario, identityID, action string) (code string, err error) {
 	c, err := t.API.IssueCode(ctx, t.CustomerID, identityID)
 	if err != nil {
-		return "", fmt.Errorf("Matt issues a code: %w", err)
+		return "", fmt.Errorf("issue a code as Matt: %w", err)
 	}
 	if len(c.Code) != 6 || c.ExpiresIn != 900 || !strings.Contains(c.Instructions, claim.Spell(c.Code)) {
-		return "", errors.New("Matt issues a code: it should have six letters, expire after 900 seconds " +
+		return "", errors.New("issue a code as Matt: it should have six letters, expire after 900 seconds " +
 			"and have instructions")
 	}
 	t.issuedCodes = append(t.issuedCodes, c.Code)
@@ -188,7 +188,7 @@ func (t *scriptRun) exposeCode(ctx context.Context, a scenario, identityID, code
 func (t *scriptRun) checkUnverified(ctx context.Context, identityID string) error {
 	i, err := t.API.GetIdentity(ctx, t.CustomerID, identityID)
 	if err != nil {
-		return fmt.Errorf("Matt reads the identity: %w", err)
+		return fmt.Errorf("read the identity as Matt: %w", err)
 	}
 	if i.Verified || i.RoleOverride != "" {
 		return errors.New("Steve's identity is verified and should not be")
@@ -208,7 +208,7 @@ func (t *scriptRun) redeemCode(ctx context.Context, a scenario, identityID, code
 	}
 	i, err := t.API.GetIdentity(ctx, t.CustomerID, identityID)
 	if err != nil {
-		return fmt.Errorf("Matt reads the identity: %w", err)
+		return fmt.Errorf("read the identity as Matt: %w", err)
 	}
 	if !i.Verified || i.VerifiedAt == nil || i.RoleOverride != "owner" {
 		return errors.New("Steve was told that he is verified, but his identity is not verified as owner")

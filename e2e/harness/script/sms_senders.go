@@ -37,8 +37,8 @@ const (
 const smsSendersUsage = `usage: sms-senders send N[/FULL] [rejected] | expect-delivered | expect-lost | break-backfill |
 	expect-backfill | fill-spool | expect-spool-encrypted`
 
-// smsSendersCommand implements the command sms-senders. Its verb send sends N texts in all, or FULL in
-// a full run. All must be accepted in time, or, with rejected, none.
+// smsSendersCommand implements the command sms-senders. Its verb send sends N texts, or FULL in a full
+// run. It fails unless all of them are accepted in time or, with the argument rejected, all are rejected.
 func (w *scriptFixture) smsSendersCommand(ts *testscript.TestScript, args []string) error {
 	if w.smsSenders == nil {
 		w.smsSenders = &smsSenders{}

@@ -41,7 +41,7 @@ type Spool struct {
 	opened time.Time
 
 	pending          atomic.Int64 // records being written
-	ownRecords       atomic.Int64 // records of the own file, not acknowledged
+	ownRecords       atomic.Int64 // unacknowledged records in the file of this process
 	takenOverRecords atomic.Int64 // records of files taken over, not acknowledged
 
 	mu       sync.Mutex
@@ -94,7 +94,8 @@ func Open(dir string, limit int64, log *slog.Logger) (*Spool, error) {
 	return nil, errors.New("open spool: another process took over every new file")
 }
 
-// verifyWritable checks now that the disk can be written, rather than during an outage.
+// verifyWritable writes to the spool file, so that an unwritable disk is detected at startup and not
+// during an outage.
 func (s *Spool) verifyWritable() error {
 	if _, err := s.own.WriteAt(encodeFrame([]byte("proof"), s.opened, 0), 0); err != nil {
 		return err
@@ -161,8 +162,8 @@ func (s *Spool) flush() {
 	}
 }
 
-// write appends a batch to the own file. After a failed write the end of the file does not move,
-// so that the next write overwrites it.
+// write appends a batch to the file of this process. After a failed write the end of the file does
+// not move, so that the next write overwrites the partial batch.
 func (s *Spool) write(b *batch) error {
 	s.ownMu.Lock()
 	defer s.ownMu.Unlock()
