@@ -67,29 +67,25 @@ func (b commandRunner) mustRun(in string, args ...string) string {
 	return out
 }
 
+// TestImport_Examples imports the example files twice, after a dry run. The second import must
+// change nothing, and both formats must have the same result.
 func TestImport_Examples(t *testing.T) {
 	harness.ParallelUnlessFull(t)
 	forEachEngine(t, func(t *testing.T, open func() commandRunner) {
 		var exported []string
 		for _, file := range []string{"testdata/import/customers.csv", "testdata/import/customers.jsonl"} {
 			b := open()
-			if out := b.mustRun("", "import", file, "--dry-run"); !strings.Contains(
-				out,
-				"nothing was changed: 2 lines: 2 customers created",
-			) {
-				t.Fatal(out)
+			const wantDry = "nothing was changed: 2 lines: 2 customers created"
+			if out := b.mustRun("", "import", file, "--dry-run"); !strings.Contains(out, wantDry) {
+				t.Fatalf("import %s --dry-run = %q, want %q", file, out, wantDry)
 			}
-			if out := b.mustRun("", "import", file); !strings.HasPrefix(
-				out,
+			for _, want := range []string{
 				"2 lines: 2 customers created, 0 updated, 4 identities linked",
-			) {
-				t.Fatal(out)
-			}
-			if out := b.mustRun("", "import", file); !strings.HasPrefix(
-				out,
 				"2 lines: 0 customers created, 0 updated, 0 identities linked, 2 lines unchanged",
-			) {
-				t.Fatal(out)
+			} {
+				if out := b.mustRun("", "import", file); !strings.HasPrefix(out, want) {
+					t.Fatalf("import %s = %q, want %q", file, out, want)
+				}
 			}
 			exported = append(exported, stripIDs(b.mustRun("", "export")))
 		}
@@ -99,7 +95,7 @@ func TestImport_Examples(t *testing.T) {
 	})
 }
 
-// stripIDs removes the ids, which differ between databases.
+// stripIDs removes the IDs, which differ between databases.
 func stripIDs(jsonl string) string {
 	var b strings.Builder
 	for line := range strings.Lines(jsonl) {
@@ -191,6 +187,8 @@ func TestImport_InvalidLines(t *testing.T) {
 	}
 }
 
+// TestImport_StoresValidLines checks that invalid lines are reported and do not prevent the import
+// of the others.
 func TestImport_StoresValidLines(t *testing.T) {
 	harness.ParallelUnlessFull(t)
 	forEachEngine(t, func(t *testing.T, open func() commandRunner) {
@@ -206,9 +204,10 @@ func TestImport_StoresValidLines(t *testing.T) {
 		}
 		file := filepath.Join(t.TempDir(), "errors.csv")
 		out, errOut, err := b.run(in.String(), "import", "-", "--format", "csv", "--errors", file)
-		const wantOut = "1203 lines: 1200 customers created, 0 updated, 1200 identities linked, 0 lines unchanged, 3 failed"
+		const wantOut = "1203 lines: 1200 customers created, 0 updated, 1200 identities linked, " +
+			"0 lines unchanged, 3 failed"
 		if !errors.Is(err, app.ErrReported) || !strings.HasPrefix(out, wantOut) {
-			t.Fatalf("import = %v, %s, want 1200 of 1203 lines", err, out)
+			t.Fatalf("import = %v, %q, want %q", err, out, wantOut)
 		}
 		want := ""
 		for _, n := range []int{9, 409, 809} {
@@ -217,9 +216,9 @@ func TestImport_StoresValidLines(t *testing.T) {
 		if errOut != want {
 			t.Errorf("standard error = %q, want %q", errOut, want)
 		}
-		kept, _ := os.ReadFile(file)
-		if strings.Count(string(kept), "\n") != 4 || !strings.HasPrefix(string(kept), "line,error\n9,email: ") {
-			t.Errorf("errors file = %q, want a header and 3 lines", kept)
+		report, _ := os.ReadFile(file)
+		if strings.Count(string(report), "\n") != 4 || !strings.HasPrefix(string(report), "line,error\n9,email: ") {
+			t.Errorf("errors file = %q, want a header and 3 lines", report)
 		}
 	})
 }

@@ -9,8 +9,8 @@ import (
 	"hydragate/e2e/harness/script"
 )
 
-// TestMain makes the test binary serve as the programs that scripts run: hydragate, and forgetful, a
-// gateway without a spool, with which scripts must fail that check the spool.
+// TestMain makes the test binary serve as the programs that scripts run: hydragate with all its
+// commands, and the gateways with a fault of package harness, such as hydragate-without-spool.
 func TestMain(m *testing.M) {
 	harness.RunMain(m, map[string]func(){"hydragate": main})
 }

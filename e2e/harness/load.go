@@ -67,6 +67,7 @@ func (s *Harness) NewLoad(each int) *MessageLoad {
 	return r
 }
 
+// TelegramUser returns a user of a Telegram bot.
 func (s *Harness) TelegramUser(bot string, id int64) SimulatedUser {
 	return SimulatedUser{Name: fmt.Sprintf("%s %d", bot, id), Send: func(_ context.Context, text string) func() bool {
 		update := s.Telegram.SendText(bot, simulator.TelegramUser{ID: id, FirstName: "User"}, text)
@@ -78,15 +79,17 @@ func (s *Harness) TelegramUser(bot string, id int64) SimulatedUser {
 func (s *Harness) smsUser(number string) SimulatedUser {
 	return SimulatedUser{Name: number, Send: func(ctx context.Context, text string) func() bool {
 		sid := s.Twilio.SendText(number, SMSBotNumber, text)
-		taken := func() bool {
-			return slices.ContainsFunc(s.Twilio.Attempts(sid), func(a simulator.TwilioAttempt) bool { return a.Status/100 == 2 })
+		accepted := func() bool {
+			return slices.ContainsFunc(s.Twilio.Attempts(sid), func(a simulator.TwilioAttempt) bool {
+				return a.Status/100 == 2
+			})
 		}
-		again := EveryInterval(250 * time.Millisecond)
-		for !taken() && ctx.Err() == nil {
-			again(ctx, 0)
+		wait := EveryInterval(250 * time.Millisecond)
+		for !accepted() && ctx.Err() == nil {
+			wait(ctx, 0)
 			s.Twilio.Redeliver(sid)
 		}
-		return taken
+		return accepted
 	}}
 }
 
@@ -95,9 +98,10 @@ func (s *Harness) SlackUser(id string) SimulatedUser {
 	u := simulator.SlackUser{Team: SlackTeamID, ID: id, Name: "User"}
 	return SimulatedUser{Name: id, Send: func(ctx context.Context, text string) func() bool {
 		d, err := s.Slack.SendText(ctx, SlackAppID, u, text)
-		taken := err == nil &&
-			slices.ContainsFunc(d.Attempts, func(a simulator.SlackAttempt) bool { return a.Err == nil && a.Status/100 == 2 })
-		return func() bool { return taken }
+		accepted := err == nil && slices.ContainsFunc(d.Attempts, func(a simulator.SlackAttempt) bool {
+			return a.Err == nil && a.Status/100 == 2
+		})
+		return func() bool { return accepted }
 	}}
 }
 
@@ -177,7 +181,7 @@ func (r *MessageLoad) Report() (v LoadReport) {
 	bySender := map[string][]sentMessage{}
 	for _, u := range r.Sent {
 		v.Sent++
-		taken, h := u.accepted(), r.App.Received(u.Text)
+		accepted, h := u.accepted(), r.App.Received(u.Text)
 		count := func(counter *int, what string) {
 			*counter++
 			if len(v.examples) < 5 {
@@ -197,7 +201,7 @@ func (r *MessageLoad) Report() (v LoadReport) {
 			bySender[sender] = append(bySender[sender], u)
 		}
 		v.stored += min(1, stored[u.Text])
-		if !taken {
+		if !accepted {
 			continue
 		}
 		v.Accepted++
@@ -247,14 +251,15 @@ func (s *Harness) ReplyCounts() map[string]int {
 	return read
 }
 
-// RequireComplete fails the test unless every guarantee holds, at least least messages were accepted
-// and at most echoes replies were sent more than once.
-func (r *MessageLoad) RequireComplete(least, echoes int) LoadReport {
+// RequireComplete fails the test unless the report shows no violation, at least minAccepted
+// accepted messages and at most maxExtraReplies extra replies. It returns the report.
+func (r *MessageLoad) RequireComplete(minAccepted, maxExtraReplies int) LoadReport {
 	r.T.Helper()
 	v := r.Report()
 	r.T.Log(v)
-	if v.Violations() > 0 || v.ExtraReplies > echoes || v.Accepted < least {
-		r.T.Errorf("want at least %d messages accepted and at most %d extra replies: %s\n%s", least, echoes, v, r.LogTail())
+	if v.Violations() > 0 || v.ExtraReplies > maxExtraReplies || v.Accepted < minAccepted {
+		r.T.Errorf("Report = %s, want no violations, at least %d messages accepted and at most %d extra replies\n%s",
+			v, minAccepted, maxExtraReplies, r.LogTail())
 	}
 	return v
 }
@@ -276,6 +281,7 @@ type TurnCounter struct {
 	turns atomic.Int64
 }
 
+// Advance adds an iteration and wakes up all waiters.
 func (t *TurnCounter) Advance() {
 	t.turns.Add(1)
 	t.Notify()
@@ -309,6 +315,7 @@ func EveryInterval(d time.Duration) func(context.Context, int) {
 	}
 }
 
+// Median returns the median of ds, which must not be empty.
 func Median(ds []time.Duration) time.Duration {
 	sorted := slices.Sorted(slices.Values(ds))
 	return sorted[len(sorted)/2]

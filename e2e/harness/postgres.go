@@ -65,7 +65,8 @@ func NewPostgres(t *testing.T, options ...string) *PostgresServer {
 			t.Fatal(err)
 		}
 	}
-	if err := p.runTool("initdb", append([]string{"-D", p.Data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"}, options...)...); err != nil {
+	args := []string{"-D", p.Data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"}
+	if err := p.runTool("initdb", append(args, options...)...); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = p.StopImmediately() })
@@ -80,7 +81,7 @@ func postgresBinDir(t *testing.T) string {
 	bins, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 	for _, b := range bins {
 		version, err := strconv.Atoi(filepath.Base(filepath.Dir(b)))
-		if _, there := os.Stat(filepath.Join(b, "initdb")); err == nil && there == nil && version > newest {
+		if _, statErr := os.Stat(filepath.Join(b, "initdb")); err == nil && statErr == nil && version > newest {
 			newest, bin = version, b
 		}
 	}
@@ -100,6 +101,7 @@ func postgresBinDir(t *testing.T) string {
 	return filepath.Dir(server)
 }
 
+// runTool runs a program of the server. The error contains its output.
 func (p *PostgresServer) runTool(name string, args ...string) error {
 	words := slices.Concat(p.Wrapper, []string{filepath.Join(p.bin, name)}, args)
 	cmd := exec.Command(words[0], words[1:]...)
@@ -119,17 +121,8 @@ func (p *PostgresServer) Start() error {
 		p.Port,
 		filepath.Dir(p.Data),
 	)
-	return p.runTool(
-		"pg_ctl",
-		"-D",
-		p.Data,
-		"-w",
-		"-l",
-		filepath.Join(filepath.Dir(p.Data), "log"),
-		"-o",
-		options,
-		"start",
-	)
+	log := filepath.Join(filepath.Dir(p.Data), "log")
+	return p.runTool("pg_ctl", "-D", p.Data, "-w", "-l", log, "-o", options, "start")
 }
 
 // crash stops the server immediately and starts it again.

@@ -90,6 +90,7 @@ func (w *Proxy) closeConns() {
 	w.conns = nil
 }
 
+// acceptLoop serves connections until the listener is closed.
 func (w *Proxy) acceptLoop() {
 	for {
 		c, err := w.listener.Accept()
@@ -106,23 +107,23 @@ func (w *Proxy) serve(c net.Conn) {
 	if !w.track(c) || !w.waitOpen() {
 		return
 	}
-	far, err := w.dialTarget()
+	server, err := w.dialTarget()
 	if err != nil {
 		return
 	}
-	defer func() { _ = far.Close() }()
-	if !w.track(far) {
+	defer func() { _ = server.Close() }()
+	if !w.track(server) {
 		return
 	}
-	back := make(chan struct{})
+	done := make(chan struct{})
 	go func() {
-		w.copyData(c, far)
-		close(back)
+		w.copyData(c, server)
+		close(done)
 	}()
-	w.copyData(far, c)
+	w.copyData(server, c)
 	_ = c.Close()
-	_ = far.Close()
-	<-back
+	_ = server.Close()
+	<-done
 }
 
 // track records a connection, to close it when the proxy is cut. It returns false if it is cut.
@@ -149,13 +150,15 @@ func (w *Proxy) waitOpen() bool {
 	}
 }
 
+// dialTarget connects to the next target that accepts connections. It returns an error if none
+// does.
 func (w *Proxy) dialTarget() (net.Conn, error) {
 	w.mu.Lock()
 	w.nextTarget++
-	turn, to := w.nextTarget, w.Targets
+	first, to := w.nextTarget, w.Targets
 	w.mu.Unlock()
 	for i := range to {
-		if c, err := net.Dial("tcp", to[(turn+i)%len(to)]); err == nil {
+		if c, err := net.Dial("tcp", to[(first+i)%len(to)]); err == nil {
 			return c, nil
 		}
 	}
@@ -194,23 +197,23 @@ func StartDelayProxy(t *testing.T, to int, delay time.Duration) (port int) {
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
-			near, err := l.Accept()
+			client, err := l.Accept()
 			if err != nil {
 				return
 			}
-			far, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", to))
+			server, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", to))
 			if err != nil {
-				_ = near.Close()
+				_ = client.Close()
 				continue
 			}
-			both := func() { _, _ = near.Close(), far.Close() }
+			closeBoth := func() { _, _ = client.Close(), server.Close() }
 			all.Go(func() {
-				defer both()
-				_, _ = io.Copy(far, near)
+				defer closeBoth()
+				_, _ = io.Copy(server, client)
 			})
 			all.Go(func() {
-				defer both()
-				_, _ = io.Copy(near, delayedReader{far, delay})
+				defer closeBoth()
+				_, _ = io.Copy(client, delayedReader{server, delay})
 			})
 		}
 	})

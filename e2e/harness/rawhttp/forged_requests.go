@@ -10,9 +10,10 @@ import (
 	"strings"
 )
 
-// A ForgedRequest is a genuine request with one thing changed: before it was signed, as
-// somebody changes it who holds a key of another place, or after, as somebody does who
-// has none. A newcomer adds a line.
+// A ForgedRequest is a genuine request with one change that the gateway must reject with Status.
+// BeforeSigning changes the request before it is signed, as the holder of a key of another
+// instance could. AfterSigning changes the signed request, as someone without a key could. Either
+// may be nil.
 type ForgedRequest struct {
 	Kind, Name    string
 	Status        int
@@ -20,12 +21,12 @@ type ForgedRequest struct {
 	AfterSigning  func(h *WebhookFixture, p *RawRequest)
 }
 
-// The two things a forgery can be, as a table reads them.
-
+// signedForgery returns a forgery that is changed before it is signed.
 func signedForgery(kind, name string, status int, before func(h *WebhookFixture, d *UnsignedRequest)) ForgedRequest {
 	return ForgedRequest{Kind: kind, Name: name, Status: status, BeforeSigning: before}
 }
 
+// unsignedForgery returns a forgery that is changed after it is signed.
 func unsignedForgery(kind, name string, status int, after func(p *RawRequest)) ForgedRequest {
 	return ForgedRequest{
 		Kind:         kind,
@@ -35,6 +36,7 @@ func unsignedForgery(kind, name string, status int, after func(p *RawRequest)) F
 	}
 }
 
+// ForgedRequests returns all forged requests, in a fixed order.
 func ForgedRequests() []ForgedRequest {
 	return slices.Concat(
 		telegramForgeries(),
@@ -42,9 +44,7 @@ func ForgedRequests() []ForgedRequest {
 		smsAddressForgeries(),
 		statusForgeries(),
 		whatsAppForgeries(),
-		slackForgeries(
-			"slack/events",
-		),
+		slackForgeries("slack/events"),
 		slackForgeries("slack/commands"),
 		slackForgeries("slack/interactivity"),
 		slackEnvelopes(),
@@ -54,125 +54,106 @@ func ForgedRequests() []ForgedRequest {
 	)
 }
 
+// telegramForgeries returns forgeries of Telegram updates.
 func telegramForgeries() []ForgedRequest {
 	secret := func(change func(s string) string) func(*RawRequest) {
 		return func(p *RawRequest) { p.Set(TelegramSecretHeader, change(p.Get(TelegramSecretHeader))) }
 	}
-	also := func(line string) func(*RawRequest) {
-		return func(p *RawRequest) { p.Del(TelegramSecretHeader); p.HeaderLines = append(p.HeaderLines, line) }
+	insteadOfSecret := func(line string) func(*RawRequest) {
+		return func(p *RawRequest) {
+			p.Del(TelegramSecretHeader)
+			p.HeaderLines = append(p.HeaderLines, line)
+		}
 	}
 	all := []ForgedRequest{
-		unsignedForgery("telegram", "NoSecret", 403, func(p *RawRequest) { p.Del(TelegramSecretHeader) }),
-		unsignedForgery("telegram", "EmptySecret", 403, secret(func(string) string { return "" })),
-		unsignedForgery("telegram", "WrongSecret", 403, secret(func(s string) string { return strings.Repeat("A", len(s)) })),
-		unsignedForgery("telegram", "PrefixOfTheSecret", 403, secret(func(s string) string { return s[:len(s)-1] })),
-		unsignedForgery("telegram", "FirstByteOfTheSecret", 403, secret(func(s string) string { return s[:1] })),
-		unsignedForgery("telegram", "SecretAndMore", 403, secret(func(s string) string { return s + "A" })),
-		unsignedForgery("telegram", "SecretTwiceInOne", 403, secret(func(s string) string { return s + ", " + s })),
-		unsignedForgery("telegram", "SecretInQuotes", 403, secret(strconv.Quote)),
-		unsignedForgery("telegram", "SecretWithNUL", 400, secret(func(s string) string { return s + "\x00" })),
-		unsignedForgery("telegram", "SecretCutByNUL", 400, secret(func(s string) string { return s[:8] + "\x00" + s[9:] })),
-		unsignedForgery("telegram", "SecretInOtherCase", 403, secret(swapCase)),
-		unsignedForgery(
-			"telegram",
-			"SecretPercentEncoded",
-			403,
-			secret(func(s string) string { return fmt.Sprintf("%%%X", s[0]) + s[1:] }),
-		),
-		unsignedForgery(
-			"telegram",
-			"SecretOfLookAlikes",
-			403,
-			secret(func(s string) string { return string(rune(s[0])-'!'+'！') + s[1:] }),
-		),
-		unsignedForgery(
-			"telegram",
-			"SecretTwice",
-			403,
-			func(p *RawRequest) { p.Add(TelegramSecretHeader, p.Get(TelegramSecretHeader)) },
-		),
-		unsignedForgery("telegram", "WrongAndRightSecret", 403, func(p *RawRequest) {
+		unsignedForgery("telegram", "no secret", 403, func(p *RawRequest) { p.Del(TelegramSecretHeader) }),
+		unsignedForgery("telegram", "empty secret", 403, secret(func(string) string { return "" })),
+		unsignedForgery("telegram", "wrong secret", 403,
+			secret(func(s string) string { return strings.Repeat("A", len(s)) })),
+		unsignedForgery("telegram", "prefix of the secret", 403, secret(func(s string) string { return s[:len(s)-1] })),
+		unsignedForgery("telegram", "first byte of the secret only", 403,
+			secret(func(s string) string { return s[:1] })),
+		unsignedForgery("telegram", "secret with a suffix", 403, secret(func(s string) string { return s + "A" })),
+		unsignedForgery("telegram", "secret repeated in one header", 403,
+			secret(func(s string) string { return s + ", " + s })),
+		unsignedForgery("telegram", "secret in quotes", 403, secret(strconv.Quote)),
+		unsignedForgery("telegram", "NUL after the secret", 400, secret(func(s string) string { return s + "\x00" })),
+		unsignedForgery("telegram", "NUL within the secret", 400,
+			secret(func(s string) string { return s[:8] + "\x00" + s[9:] })),
+		unsignedForgery("telegram", "secret in other case", 403, secret(swapCase)),
+		unsignedForgery("telegram", "percent-encoded secret", 403,
+			secret(func(s string) string { return fmt.Sprintf("%%%X", s[0]) + s[1:] })),
+		unsignedForgery("telegram", "full-width character in the secret", 403,
+			secret(func(s string) string { return string(rune(s[0])-'!'+'！') + s[1:] })),
+		unsignedForgery("telegram", "repeated secret header", 403,
+			func(p *RawRequest) { p.Add(TelegramSecretHeader, p.Get(TelegramSecretHeader)) }),
+		unsignedForgery("telegram", "wrong secret before the valid one", 403, func(p *RawRequest) {
 			p.HeaderLines = append([]string{TelegramSecretHeader + ": guess"}, p.HeaderLines...)
 		}),
-		unsignedForgery("telegram", "RightAndWrongSecret", 403, func(p *RawRequest) { p.Add(TelegramSecretHeader, "guess") }),
-		unsignedForgery("telegram", "SecretInTheQuery", 403, func(p *RawRequest) {
+		unsignedForgery("telegram", "wrong secret after the valid one", 403,
+			func(p *RawRequest) { p.Add(TelegramSecretHeader, "guess") }),
+		unsignedForgery("telegram", "secret in the query", 403, func(p *RawRequest) {
 			p.Target += "?secret_token=" + p.Get(TelegramSecretHeader)
 			p.Del(TelegramSecretHeader)
 		}),
-		unsignedForgery("telegram", "SecretAndAQuery", 403, func(p *RawRequest) { p.Target += "?update_id=1" }),
-		unsignedForgery("telegram", "SecretAndAnEmptyQuery", 403, func(p *RawRequest) { p.Target += "?" }),
-		unsignedForgery(
-			"telegram",
-			"SecretAsBearer",
-			403,
-			func(p *RawRequest) { also("Authorization: Bearer " + p.Unsigned.key)(p) },
-		),
-		unsignedForgery(
-			"telegram",
-			"SecretUnderAnotherName",
-			403,
-			func(p *RawRequest) { also("X_Telegram_Bot_Api_Secret_Token: " + p.Unsigned.key)(p) },
-		),
-		unsignedForgery("telegram", "SecretInATrailer", 403, func(p *RawRequest) {
-			also("Trailer: " + TelegramSecretHeader)(p)
+		unsignedForgery("telegram", "valid secret with a query", 403,
+			func(p *RawRequest) { p.Target += "?update_id=1" }),
+		unsignedForgery("telegram", "valid secret with an empty query", 403, func(p *RawRequest) { p.Target += "?" }),
+		unsignedForgery("telegram", "secret as bearer token", 403,
+			func(p *RawRequest) { insteadOfSecret("Authorization: Bearer " + p.Unsigned.key)(p) }),
+		unsignedForgery("telegram", "secret under another header name", 403,
+			func(p *RawRequest) { insteadOfSecret("X_Telegram_Bot_Api_Secret_Token: " + p.Unsigned.key)(p) }),
+		unsignedForgery("telegram", "secret in a trailer", 403, func(p *RawRequest) {
+			insteadOfSecret("Trailer: " + TelegramSecretHeader)(p)
 			p.UseChunks(100)
-			p.WireBody = strings.TrimSuffix(p.WireBody, "\r\n") + TelegramSecretHeader + ": " + p.Unsigned.key + "\r\n\r\n"
+			trailer := TelegramSecretHeader + ": " + p.Unsigned.key
+			p.WireBody = strings.TrimSuffix(p.WireBody, "\r\n") + trailer + "\r\n\r\n"
 		}),
-		signedForgery(
-			"telegram",
-			"NeighboursSecret",
-			403,
-			func(h *WebhookFixture, d *UnsignedRequest) { d.key = h.Neighbor.TelegramSecret },
-		),
-		signedForgery(
-			"telegram",
-			"OnTheNeighboursPath",
-			403,
-			func(h *WebhookFixture, d *UnsignedRequest) { d.accounts = h.Neighbor },
-		),
-		signedForgery(
-			"telegram",
-			"EmptyKeyEmptySecret",
-			503,
-			func(h *WebhookFixture, d *UnsignedRequest) { d.accounts, d.key = h.Keyless, "" },
-		),
-		signedForgery(
-			"telegram",
-			"EmptyKeyAnySecret",
-			503,
-			func(h *WebhookFixture, d *UnsignedRequest) { d.accounts = h.Keyless },
-		),
-		{Kind: "telegram", Name: "OriginalURLOfAnother", Status: 403, AfterSigning: func(h *WebhookFixture, p *RawRequest) {
-			p.Add("X-Original-URL", p.Target)
-			p.Add("X-Rewrite-URL", p.Target)
-			p.Target = webhookPath("telegram", "", h.Neighbor)
-		}},
-		unsignedForgery("telegram", "UnknownInstance", 404, func(p *RawRequest) {
-			p.Target = strings.Replace(p.Target, p.Unsigned.accounts.InstanceID, "00000000-0000-7000-8000-000000000009", 1)
+		signedForgery("telegram", "secret of another instance", 403,
+			func(h *WebhookFixture, d *UnsignedRequest) { d.key = h.Neighbor.TelegramSecret }),
+		signedForgery("telegram", "path of another instance", 403,
+			func(h *WebhookFixture, d *UnsignedRequest) { d.accounts = h.Neighbor }),
+		signedForgery("telegram", "empty secret, endpoint with an empty key", 503,
+			func(h *WebhookFixture, d *UnsignedRequest) { d.accounts, d.key = h.Keyless, "" }),
+		signedForgery("telegram", "any secret, endpoint with an empty key", 503,
+			func(h *WebhookFixture, d *UnsignedRequest) { d.accounts = h.Keyless }),
+		{
+			Kind:   "telegram",
+			Name:   "X-Original-URL, path of another instance",
+			Status: 403,
+			AfterSigning: func(h *WebhookFixture, p *RawRequest) {
+				p.Add("X-Original-URL", p.Target)
+				p.Add("X-Rewrite-URL", p.Target)
+				p.Target = webhookPath("telegram", "", h.Neighbor)
+			},
+		},
+		unsignedForgery("telegram", "unknown instance", 404, func(p *RawRequest) {
+			const unknown = "00000000-0000-7000-8000-000000000009"
+			p.Target = strings.Replace(p.Target, p.Unsigned.accounts.InstanceID, unknown, 1)
 		}),
-		unsignedForgery("telegram", "InstanceInUpperCase", 404, func(p *RawRequest) { p.Target = upperInstancePath(p) }),
-		unsignedForgery("telegram", "InstanceWithoutDashes", 404, func(p *RawRequest) {
-			p.Target = strings.Replace(
-				p.Target,
-				p.Unsigned.accounts.InstanceID,
-				strings.ReplaceAll(p.Unsigned.accounts.InstanceID, "-", ""),
-				1,
-			)
+		unsignedForgery("telegram", "instance ID in upper case", 404,
+			func(p *RawRequest) { p.Target = upperInstancePath(p) }),
+		unsignedForgery("telegram", "instance ID without dashes", 404, func(p *RawRequest) {
+			id := p.Unsigned.accounts.InstanceID
+			p.Target = strings.Replace(p.Target, id, strings.ReplaceAll(id, "-", ""), 1)
 		}),
-		unsignedForgery("telegram", "HookItDoesNotHave", 404, func(p *RawRequest) { p.Target += "/events" }),
-		unsignedForgery("telegram", "PathClimbsOut", 404, func(p *RawRequest) { p.Target += "%2F..%2Fx" }),
-		unsignedForgery("telegram", "EmptyBody", 403, func(p *RawRequest) { p.Body = "" }),
-		unsignedForgery("telegram", "CutBody", 403, func(p *RawRequest) {
+		unsignedForgery("telegram", "unknown webhook path", 404, func(p *RawRequest) { p.Target += "/events" }),
+		unsignedForgery("telegram", "path traversal", 404, func(p *RawRequest) { p.Target += "%2F..%2Fx" }),
+		unsignedForgery("telegram", "empty body", 403, func(p *RawRequest) { p.Body = "" }),
+		unsignedForgery("telegram", "truncated body", 403, func(p *RawRequest) {
 			p.Framing, p.truncated = []string{"Content-Length: " + strconv.Itoa(len(p.Body)+10)}, true
 		}),
 	}
 	return append(all, methodForgeries("telegram")...)
 }
 
+// upperInstancePath returns the target of a request with its instance ID in upper case.
 func upperInstancePath(p *RawRequest) string {
-	return strings.Replace(p.Target, p.Unsigned.accounts.InstanceID, strings.ToUpper(p.Unsigned.accounts.InstanceID), 1)
+	id := p.Unsigned.accounts.InstanceID
+	return strings.Replace(p.Target, id, strings.ToUpper(id), 1)
 }
 
+// swapCase swaps the case of the ASCII letters in s.
 func swapCase(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -185,62 +166,58 @@ func swapCase(s string) string {
 	}, s)
 }
 
+// methodForgeries returns requests with a method other than POST.
 func methodForgeries(kind string) (all []ForgedRequest) {
 	for _, method := range []string{"GET", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS", "post", "TRACE"} {
-		all = append(all, unsignedForgery(kind, "Method"+method, 405, func(p *RawRequest) { p.Method = method }))
+		all = append(all, unsignedForgery(kind, "method "+method, 405, func(p *RawRequest) { p.Method = method }))
 	}
-	return append(all, unsignedForgery(kind, "MethodOverridden", 405, func(p *RawRequest) {
+	return append(all, unsignedForgery(kind, "method override header", 405, func(p *RawRequest) {
 		p.Method = "GET"
 		p.Add("X-HTTP-Method-Override", "POST")
 	}))
 }
 
-// signatureForgeries are about the header that holds a signature, whoever made it.
+// signatureForgeries returns forgeries of the signature header, and of the body and query that it
+// covers, for any provider that signs its requests.
 func signatureForgeries(kind string) []ForgedRequest {
 	signature := func(change func(s string) string) func(*RawRequest) {
 		return func(p *RawRequest) { p.Set(p.SignatureHeader(), change(p.Get(p.SignatureHeader()))) }
 	}
 	return []ForgedRequest{
-		unsignedForgery(kind, "NoSignature", 403, func(p *RawRequest) { p.Del(p.SignatureHeader()) }),
-		unsignedForgery(kind, "EmptySignature", 403, signature(func(string) string { return "" })),
-		unsignedForgery(kind, "TruncatedSignature", 403, signature(func(s string) string { return s[:len(s)-1] })),
-		unsignedForgery(kind, "LongerSignature", 403, signature(func(s string) string { return s + "0" })),
-		unsignedForgery(kind, "SignatureWithNUL", 400, signature(func(s string) string { return s[:10] + "\x00" + s[11:] })),
-		unsignedForgery(kind, "SignatureInOtherCase", 403, signature(swapCase)),
-		unsignedForgery(
-			kind,
-			"SignatureTwice",
-			403,
-			func(p *RawRequest) { p.Add(p.SignatureHeader(), p.Get(p.SignatureHeader())) },
-		),
-		unsignedForgery(kind, "SignatureInTheQuery", 403, func(p *RawRequest) {
+		unsignedForgery(kind, "no signature", 403, func(p *RawRequest) { p.Del(p.SignatureHeader()) }),
+		unsignedForgery(kind, "empty signature", 403, signature(func(string) string { return "" })),
+		unsignedForgery(kind, "truncated signature", 403, signature(func(s string) string { return s[:len(s)-1] })),
+		unsignedForgery(kind, "longer signature", 403, signature(func(s string) string { return s + "0" })),
+		unsignedForgery(kind, "NUL within the signature", 400,
+			signature(func(s string) string { return s[:10] + "\x00" + s[11:] })),
+		unsignedForgery(kind, "signature in other case", 403, signature(swapCase)),
+		unsignedForgery(kind, "repeated signature header", 403,
+			func(p *RawRequest) { p.Add(p.SignatureHeader(), p.Get(p.SignatureHeader())) }),
+		unsignedForgery(kind, "signature in the query", 403, func(p *RawRequest) {
 			p.Target += "?" + p.SignatureHeader() + "=" + url.QueryEscape(p.Get(p.SignatureHeader()))
 			p.Del(p.SignatureHeader())
 		}),
-		unsignedForgery(kind, "Query", 403, func(p *RawRequest) { p.Target += "?a=1" }),
-		unsignedForgery(kind, "EmptyQuery", 403, func(p *RawRequest) { p.Target += "?" }),
-		unsignedForgery(
-			kind,
-			"OtherBody",
-			403,
-			func(p *RawRequest) { p.Body = strings.ReplaceAll(p.Body, "canary", "kanary") + "&x=1" },
-		),
-		unsignedForgery(kind, "TrailingBytes", 403, func(p *RawRequest) { p.Body += "\n" }),
-		unsignedForgery(kind, "LostLastByte", 403, func(p *RawRequest) { p.Body = p.Body[:len(p.Body)-2] }),
-		unsignedForgery(kind, "Gzip", 403, func(p *RawRequest) {
+		unsignedForgery(kind, "query", 403, func(p *RawRequest) { p.Target += "?a=1" }),
+		unsignedForgery(kind, "empty query", 403, func(p *RawRequest) { p.Target += "?" }),
+		unsignedForgery(kind, "other body", 403,
+			func(p *RawRequest) { p.Body = strings.ReplaceAll(p.Body, "canary", "kanary") + "&x=1" }),
+		unsignedForgery(kind, "trailing bytes", 403, func(p *RawRequest) { p.Body += "\n" }),
+		unsignedForgery(kind, "missing last bytes", 403, func(p *RawRequest) { p.Body = p.Body[:len(p.Body)-2] }),
+		unsignedForgery(kind, "gzip", 403, func(p *RawRequest) {
 			p.Add("Content-Encoding", "gzip")
 			p.Body = Gzipped(p.Body)
 		}),
-		unsignedForgery(kind, "CutBody", 403, func(p *RawRequest) {
+		unsignedForgery(kind, "truncated body", 403, func(p *RawRequest) {
 			p.Framing, p.truncated = []string{"Content-Length: " + strconv.Itoa(len(p.Body)+10)}, true
 		}),
 	}
 }
 
-// framingForgeries try to have one server see where another sees none: whatever is
-// framed oddly is refused, or read in one way alone, in which it is not signed.
+// framingForgeries returns requests on whose boundaries two servers might disagree (request
+// smuggling). The gateway must reject the framing, or read the request in a way in which its
+// signature is invalid.
 func framingForgeries(kind string) []ForgedRequest {
-	unproven := func(change func(p *RawRequest)) func(p *RawRequest) {
+	unsigned := func(change func(p *RawRequest)) func(p *RawRequest) {
 		return func(p *RawRequest) { p.Del(p.SignatureHeader()); change(p) }
 	}
 	framed := func(lines ...string) func(p *RawRequest) {
@@ -248,47 +225,39 @@ func framingForgeries(kind string) []ForgedRequest {
 	}
 	length := func(p *RawRequest, more int) string { return "Content-Length: " + strconv.Itoa(len(p.Body)+more) }
 	all := []ForgedRequest{
-		unsignedForgery(kind, "TwoLengths", 400, func(p *RawRequest) { p.Framing = []string{length(p, 0), length(p, 1)} }),
-		unsignedForgery(kind, "LengthList", 400, func(p *RawRequest) { p.Framing = []string{length(p, 0) + ", 0"} }),
-		unsignedForgery(
-			kind,
-			"LengthWithSign",
-			400,
-			func(p *RawRequest) { p.Framing = []string{"Content-Length: +" + strconv.Itoa(len(p.Body))} },
-		),
-		unsignedForgery(kind, "LengthNegative", 400, framed("Content-Length: -1")),
-		unsignedForgery(kind, "LengthOverflows", 400, framed("Content-Length: 18446744073709551617")),
-		unsignedForgery(
-			kind,
-			"BlankBeforeColon",
-			400,
-			func(p *RawRequest) { p.Framing = []string{"Content-Length : " + strconv.Itoa(len(p.Body))} },
-		),
-		unsignedForgery(kind, "OtherCoding", 501, framed("Transfer-Encoding: xchunked")),
-		unsignedForgery(kind, "CodingTwice", 501, framed("Transfer-Encoding: chunked", "Transfer-Encoding: chunked")),
-		unsignedForgery(kind, "CodingList", 501, framed("Transfer-Encoding: gzip, chunked")),
-		unsignedForgery(kind, "CodingIdentity", 501, framed("Transfer-Encoding: identity")),
-		unsignedForgery(kind, "TwoHosts", 400, func(p *RawRequest) { p.Add("Host", "evil.example") }),
-		unsignedForgery(kind, "NoHost", 400, func(p *RawRequest) { p.Host = "a b" }),
-		unsignedForgery(
-			kind,
-			"LineWithoutColon",
-			400,
-			func(p *RawRequest) { p.HeaderLines = append(p.HeaderLines, "nonsense") },
-		),
-		unsignedForgery(kind, "LengthAndChunksUnproven", 403, unproven(func(p *RawRequest) {
+		unsignedForgery(kind, "two lengths", 400,
+			func(p *RawRequest) { p.Framing = []string{length(p, 0), length(p, 1)} }),
+		unsignedForgery(kind, "list of lengths", 400,
+			func(p *RawRequest) { p.Framing = []string{length(p, 0) + ", 0"} }),
+		unsignedForgery(kind, "length with sign", 400,
+			func(p *RawRequest) { p.Framing = []string{"Content-Length: +" + strconv.Itoa(len(p.Body))} }),
+		unsignedForgery(kind, "negative length", 400, framed("Content-Length: -1")),
+		unsignedForgery(kind, "length overflows", 400, framed("Content-Length: 18446744073709551617")),
+		unsignedForgery(kind, "space before colon", 400,
+			func(p *RawRequest) { p.Framing = []string{"Content-Length : " + strconv.Itoa(len(p.Body))} }),
+		unsignedForgery(kind, "unknown transfer coding", 501, framed("Transfer-Encoding: xchunked")),
+		unsignedForgery(kind, "repeated transfer coding", 501,
+			framed("Transfer-Encoding: chunked", "Transfer-Encoding: chunked")),
+		unsignedForgery(kind, "list of transfer codings", 501, framed("Transfer-Encoding: gzip, chunked")),
+		unsignedForgery(kind, "identity transfer coding", 501, framed("Transfer-Encoding: identity")),
+		unsignedForgery(kind, "two hosts", 400, func(p *RawRequest) { p.Add("Host", "evil.example") }),
+		unsignedForgery(kind, "invalid host", 400, func(p *RawRequest) { p.Host = "a b" }),
+		unsignedForgery(kind, "header line without colon", 400,
+			func(p *RawRequest) { p.HeaderLines = append(p.HeaderLines, "nonsense") }),
+		unsignedForgery(kind, "unsigned with length and chunks", 403, unsigned(func(p *RawRequest) {
 			p.UseChunks(50)
 			p.Framing = append(p.Framing, length(p, 0))
 		})),
 	}
-	if kind == "telegram" { // the secret proves who calls, whatever the body is
+	if kind == "telegram" { // the secret does not depend on the body
 		return all
 	}
-	return append(all, unsignedForgery(kind, "LengthSaysSignedChunksSayOther", 403, func(p *RawRequest) {
-		p.Framing, p.WireBody = []string{length(p, 0), "Transfer-Encoding: chunked"}, chunkedBody("Body=other&"+p.Body, 50)
-	}), unsignedForgery(kind, "ChunkOfNoSize", 403, func(p *RawRequest) {
+	return append(all, unsignedForgery(kind, "signed length with other chunks", 403, func(p *RawRequest) {
+		p.Framing = []string{length(p, 0), "Transfer-Encoding: chunked"}
+		p.WireBody = chunkedBody("Body=other&"+p.Body, 50)
+	}), unsignedForgery(kind, "invalid chunk size", 403, func(p *RawRequest) {
 		p.Framing, p.WireBody = []string{"Transfer-Encoding: chunked"}, "zz\r\n"+p.Body+"\r\n0\r\n\r\n"
-	}), unsignedForgery(kind, "ChunkTooLarge", 403, func(p *RawRequest) {
+	}), unsignedForgery(kind, "chunk size overflows", 403, func(p *RawRequest) {
 		p.Framing, p.WireBody = []string{"Transfer-Encoding: chunked"}, "ffffffffffffffff1\r\n"+p.Body+"\r\n0\r\n\r\n"
 	}))
 }

@@ -20,37 +20,39 @@ import (
 	"hydragate/e2e/harness"
 )
 
-// A UnsignedRequest is a request of a provider before it is signed.
+// An UnsignedRequest is a request of a provider before it is signed.
 type UnsignedRequest struct {
 	Kind     string // "telegram", "sms", "sms/status", "slack/events", …
-	Number   int    // what its ids are made of: another n is another message
+	Number   int    // determines the message IDs
 	accounts InstanceAccounts
 
-	key       string     // signs, or is the secret itself
-	URL       string     // that Twilio signs for
-	form      url.Values // where the body is a form
-	body      string     // where it is JSON
-	timestamp time.Time  // of Slack
+	key       string     // the signing key, or the secret of Telegram
+	URL       string     // signed by Twilio
+	form      url.Values // the body, if it is a form
+	body      string     // the body, if it is JSON
+	timestamp time.Time  // signed by Slack
 }
 
-// SplitKind gives the channel and the hook of a kind.
-func SplitKind(kind string) (channel, hook string) {
-	channel, hook, _ = strings.Cut(kind, "/")
-	return channel, hook
+// SplitKind returns the channel of a kind and the last segment of its webhook path, which may be
+// empty.
+func SplitKind(kind string) (channel, subpath string) {
+	channel, subpath, _ = strings.Cut(kind, "/")
+	return channel, subpath
 }
 
-// BodyMarker gives a word that is in every request, to look for afterwards.
+// BodyMarker returns a word that occurs in the text of message n only, so that tests can search
+// for it.
 func BodyMarker(n int) string { return fmt.Sprintf("canary%dcanary", n) }
 
-// NewUnsignedRequest gives the request that a provider makes of message n, not signed yet.
-func NewUnsignedRequest(kind string, n int, seat InstanceAccounts) *UnsignedRequest {
-	channel, hook := SplitKind(kind)
+// NewUnsignedRequest returns the request that a provider makes for message n, before it is signed.
+func NewUnsignedRequest(kind string, n int, accounts InstanceAccounts) *UnsignedRequest {
+	channel, subpath := SplitKind(kind)
 	d := &UnsignedRequest{
 		Kind:      kind,
 		Number:    n,
-		accounts:  seat,
+		accounts:  accounts,
 		timestamp: time.Now(),
-		URL:       webhookURL(channel, hook, seat),
+		URL:       webhookURL(channel, subpath, accounts),
 	}
 	prefix := ""
 	if channel == "whatsapp" {
@@ -58,7 +60,7 @@ func NewUnsignedRequest(kind string, n int, seat InstanceAccounts) *UnsignedRequ
 	}
 	switch kind {
 	case "telegram":
-		d.key = seat.TelegramSecret
+		d.key = accounts.TelegramSecret
 		d.body = fmt.Sprintf(
 			`{"update_id":%d,"message":{"message_id":%d,"date":1700000000,"text":"hello %s","from":{"id":7001,"is_bot":false,"first_name":"Steve"},"chat":{"id":7001,"type":"private"}}}`,
 			1000+n,
@@ -66,95 +68,67 @@ func NewUnsignedRequest(kind string, n int, seat InstanceAccounts) *UnsignedRequ
 			BodyMarker(n),
 		)
 	case "sms", "whatsapp":
-		d.key = seat.AuthToken
+		d.key = accounts.AuthToken
 		d.form = formValues(
-			"MessageSid",
-			messageSID(n),
-			"SmsSid",
-			messageSID(n),
-			"AccountSid",
-			seat.AccountSID,
-			"From",
-			prefix+"+14155550101",
-			"To",
-			prefix+seat.Phone,
-			"Body",
-			"hello "+BodyMarker(n),
-			"NumMedia",
-			"0",
-			"NumSegments",
-			"1",
-			"SmsStatus",
-			"received",
-			"ApiVersion",
-			"2010-04-01",
-			"FromCity",
-			"",
-			"ToCountry",
-			"US",
+			"MessageSid", messageSID(n),
+			"SmsSid", messageSID(n),
+			"AccountSid", accounts.AccountSID,
+			"From", prefix+"+14155550101",
+			"To", prefix+accounts.Phone,
+			"Body", "hello "+BodyMarker(n),
+			"NumMedia", "0",
+			"NumSegments", "1",
+			"SmsStatus", "received",
+			"ApiVersion", "2010-04-01",
+			"FromCity", "",
+			"ToCountry", "US",
 		)
 	case "sms/status", "whatsapp/status":
-		d.key = seat.AuthToken
+		d.key = accounts.AuthToken
 		d.form = formValues(
-			"MessageSid",
-			messageSID(n),
-			"AccountSid",
-			seat.AccountSID,
-			"MessageStatus",
-			"delivered",
-			"To",
-			prefix+"+14155550101",
-			"From",
-			prefix+seat.Phone,
-			"ApiVersion",
-			"2010-04-01",
+			"MessageSid", messageSID(n),
+			"AccountSid", accounts.AccountSID,
+			"MessageStatus", "delivered",
+			"To", prefix+"+14155550101",
+			"From", prefix+accounts.Phone,
+			"ApiVersion", "2010-04-01",
 		)
 	case "slack/events":
-		d.key = seat.SigningSecret
+		d.key = accounts.SigningSecret
 		d.body = fmt.Sprintf(
 			`{"token":"deprecated","team_id":%q,"api_app_id":%q,"type":"event_callback","event_id":"Ev%d","event_time":1700000000,"authorizations":[{"enterprise_id":null,"team_id":%q,"user_id":"U0BOT0","is_bot":true}],"event":{"type":"message","channel_type":"im","channel":"D0STEVE","user":"U0STEVE","team":%q,"text":"hello %s","ts":"1700000000.%06d"}}`,
-			seat.TeamID,
-			seat.AppID,
+			accounts.TeamID,
+			accounts.AppID,
 			n,
-			seat.TeamID,
-			seat.TeamID,
+			accounts.TeamID,
+			accounts.TeamID,
 			BodyMarker(n),
 			n,
 		)
 	case "slack/commands":
-		d.key = seat.SigningSecret
+		d.key = accounts.SigningSecret
 		d.form = formValues(
-			"team_id",
-			seat.TeamID,
-			"api_app_id",
-			seat.AppID,
-			"user_id",
-			"U0STEVE",
-			"user_name",
-			"steve",
-			"channel_id",
-			"D0STEVE",
-			"channel_name",
-			"directmessage",
-			"command",
-			"/hello",
-			"text",
-			BodyMarker(n),
-			"trigger_id",
-			fmt.Sprintf("1.2.%d", n),
-			"is_enterprise_install",
-			"false",
+			"team_id", accounts.TeamID,
+			"api_app_id", accounts.AppID,
+			"user_id", "U0STEVE",
+			"user_name", "steve",
+			"channel_id", "D0STEVE",
+			"channel_name", "directmessage",
+			"command", "/hello",
+			"text", BodyMarker(n),
+			"trigger_id", fmt.Sprintf("1.2.%d", n),
+			"is_enterprise_install", "false",
 		)
 	case "slack/interactivity":
-		d.key = seat.SigningSecret
+		d.key = accounts.SigningSecret
 		d.form = formValues(
 			"payload",
 			fmt.Sprintf(
 				`{"type":"block_actions","api_app_id":%q,"trigger_id":"3.4.%d","team":{"id":%q},"user":{"id":"U0STEVE","team_id":%q,"username":"steve"},"channel":{"id":"D0STEVE"},"container":{"message_ts":"1700000000.1","channel_id":"D0STEVE"},"actions":[{"action_id":"press","value":%q,"action_ts":"1700000000.2"}]}`,
-				seat.AppID,
+				accounts.AppID,
 				n,
-				seat.TeamID,
-				seat.TeamID,
+				accounts.TeamID,
+				accounts.TeamID,
 				BodyMarker(n),
 			),
 		)
@@ -164,9 +138,10 @@ func NewUnsignedRequest(kind string, n int, seat InstanceAccounts) *UnsignedRequ
 	return d
 }
 
+// messageSID returns the Twilio SID of message n.
 func messageSID(n int) string { return fmt.Sprintf("SM%032x", n) }
 
-// StoredMessages reports how many messages a genuine request of the kind brings.
+// StoredMessages returns the number of messages that the gateway stores for a genuine request.
 func StoredMessages(kind string) int {
 	if strings.HasSuffix(kind, "/status") {
 		return 0
@@ -174,13 +149,13 @@ func StoredMessages(kind string) int {
 	return 1
 }
 
-// Sign signs the draft: the request as the provider makes it.
+// Sign returns the signed request, as the provider sends it.
 func (d *UnsignedRequest) Sign() *RawRequest {
-	channel, hook := SplitKind(d.Kind)
+	channel, subpath := SplitKind(d.Kind)
 	p := &RawRequest{
 		Unsigned: d,
 		Method:   "POST",
-		Target:   webhookPath(channel, hook, d.accounts),
+		Target:   webhookPath(channel, subpath, d.accounts),
 		Host:     strings.TrimPrefix(webhookOrigin, "https://"),
 		Body:     d.body,
 	}
@@ -202,6 +177,7 @@ func (d *UnsignedRequest) Sign() *RawRequest {
 	return p
 }
 
+// The headers in which providers authenticate their requests.
 const (
 	TelegramSecretHeader  = "X-Telegram-Bot-Api-Secret-Token"
 	TwilioSignatureHeader = "X-Twilio-Signature"
@@ -209,27 +185,30 @@ const (
 	SlackTimestampHeader  = "X-Slack-Request-Timestamp"
 )
 
-// A RawRequest is a request as it goes over the wire, byte for byte.
+// A RawRequest is a request as it is sent, byte for byte. It need not be valid HTTP.
 type RawRequest struct {
 	Unsigned    *UnsignedRequest
 	Method      string
 	Target      string
 	Host        string
-	HeaderLines []string // of the header, without Host and what frames the body
+	HeaderLines []string // without Host and the lines in Framing
 	Body        string
 
-	Framing   []string // lines that frame the body; nil: Content-Length
-	WireBody  string   // what is sent for the body, when it is not the body itself
-	truncated bool     // the connection is closed for writing where the body was to go on
+	Framing   []string // header lines that frame the body; nil: the correct Content-Length
+	WireBody  string   // sent instead of Body if not empty
+	truncated bool     // the connection is closed for writing after the body
 }
 
+// Set replaces all lines of a header with one.
 func (p *RawRequest) Set(name, value string) {
 	p.Del(name)
 	p.Add(name, value)
 }
 
+// Add appends a header line.
 func (p *RawRequest) Add(name, value string) { p.HeaderLines = append(p.HeaderLines, name+": "+value) }
 
+// Del removes all lines of a header.
 func (p *RawRequest) Del(name string) {
 	p.HeaderLines = slices.DeleteFunc(
 		p.HeaderLines,
@@ -237,6 +216,7 @@ func (p *RawRequest) Del(name string) {
 	)
 }
 
+// Get returns the first value of a header, or an empty string if there is none.
 func (p *RawRequest) Get(name string) string {
 	for _, l := range p.HeaderLines {
 		if n, v, _ := strings.Cut(l, ":"); strings.EqualFold(n, name) {
@@ -246,7 +226,7 @@ func (p *RawRequest) Get(name string) string {
 	return ""
 }
 
-// SignatureHeader is the name of the header that proves where the request comes from.
+// SignatureHeader returns the name of the header that contains the signature or the secret.
 func (p *RawRequest) SignatureHeader() string {
 	switch channel, _ := SplitKind(p.Unsigned.Kind); channel {
 	case "telegram":
@@ -257,12 +237,13 @@ func (p *RawRequest) SignatureHeader() string {
 	return TwilioSignatureHeader
 }
 
-// UseChunks sends the body in chunks of size.
+// UseChunks makes the body be sent in chunks of the given size.
 func (p *RawRequest) UseChunks(size int) {
 	p.Framing = []string{"Transfer-Encoding: chunked"}
 	p.WireBody = chunkedBody(p.Body, size)
 }
 
+// chunkedBody returns body in the chunked transfer coding.
 func chunkedBody(body string, size int) string {
 	var b strings.Builder
 	for len(body) > 0 {
@@ -273,24 +254,24 @@ func chunkedBody(body string, size int) string {
 	return b.String() + "0\r\n\r\n"
 }
 
-// Encode gives the bytes of the request.
+// Encode returns the bytes of the request.
 func (p *RawRequest) Encode() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", p.Method, p.Target, p.Host)
-	frame, sent := p.Framing, p.WireBody
-	if frame == nil {
-		frame = []string{"Content-Length: " + strconv.Itoa(len(p.Body))}
+	framing, body := p.Framing, p.WireBody
+	if framing == nil {
+		framing = []string{"Content-Length: " + strconv.Itoa(len(p.Body))}
 	}
-	if sent == "" {
-		sent = p.Body
+	if body == "" {
+		body = p.Body
 	}
-	for _, l := range append(slices.Clone(p.HeaderLines), frame...) {
+	for _, l := range append(slices.Clone(p.HeaderLines), framing...) {
 		b.WriteString(l + "\r\n")
 	}
-	return b.String() + "\r\n" + sent
+	return b.String() + "\r\n" + body
 }
 
-// Send makes a request over a connection of its own, from an address.
+// Send sends a request on a new connection from the given address, and returns the response.
 func (h *WebhookFixture) Send(t *testing.T, from string, p *RawRequest) harness.Response {
 	t.Helper()
 	c := h.Dial(t, from)
@@ -306,6 +287,7 @@ func (h *WebhookFixture) Send(t *testing.T, from string, p *RawRequest) harness.
 	return ReadResponse(t, bufio.NewReader(c), p.Method)
 }
 
+// Dial connects to the gateway from the given address, or from any if from is empty.
 func (h *WebhookFixture) Dial(t *testing.T, from string) net.Conn {
 	t.Helper()
 	d := net.Dialer{Timeout: harness.EventTimeout}
@@ -322,12 +304,13 @@ func (h *WebhookFixture) Dial(t *testing.T, from string) net.Conn {
 	return c
 }
 
-// ReadResponse reads one answer, and leaves what follows it.
+// ReadResponse reads one response to a request with the given method. It leaves the bytes that
+// follow the response in from.
 func ReadResponse(t *testing.T, from *bufio.Reader, method string) harness.Response {
 	t.Helper()
 	res, err := http.ReadResponse(from, &http.Request{Method: method})
 	if err != nil {
-		t.Fatalf("no answer: %v", err)
+		t.Fatalf("ReadResponse: %v", err)
 	}
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(res.Body)
@@ -337,6 +320,7 @@ func ReadResponse(t *testing.T, from *bufio.Reader, method string) harness.Respo
 	return harness.Response{Status: res.StatusCode, Header: res.Header, Body: string(body)}
 }
 
+// Gzipped returns s compressed with gzip.
 func Gzipped(s string) string {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
@@ -345,11 +329,11 @@ func Gzipped(s string) string {
 	return b.String()
 }
 
-// WrongSignature is as well-formed as a right one.
+// WrongSignature returns a well-formed but invalid signature for p.
 func WrongSignature(p *RawRequest) string {
-	right := p.Get(p.SignatureHeader())
-	if strings.HasPrefix(right, "v0=") {
+	valid := p.Get(p.SignatureHeader())
+	if strings.HasPrefix(valid, "v0=") {
 		return "v0=" + strings.Repeat("0", 64)
 	}
-	return strings.Repeat("A", len(right)-1) + "="
+	return strings.Repeat("A", len(valid)-1) + "="
 }

@@ -13,83 +13,85 @@ import (
 	"time"
 )
 
-// What slow clients may have.
+// The limits for slow clients.
 const (
-	MaxSlowDuration = 5 * time.Second
-	dripInterval    = 400 * time.Millisecond // between the bytes of who sends one at a time
-	MaxSlowdown     = 2                      // times the p99 of a genuine request before
+	MaxSlowDuration = 5 * time.Second        // until a slow client is disconnected
+	dripInterval    = 400 * time.Millisecond // between the bytes of a client that sends one at a time
+	MaxSlowdown     = 2                      // factor by which slow clients may raise the p99 of genuine requests
 )
 
-// The ways to be slow. Each begins with what it sends at once, and goes on byte by byte.
+// slowBehaviors are the ways to be slow. A client sends first immediately, and rest byte by byte.
 var slowBehaviors = []struct {
 	name  string
-	makes func(h *WebhookFixture, n int) (atOnce, rest string)
+	makes func(h *WebhookFixture, n int) (first, rest string)
 }{
-	{"says nothing", func(*WebhookFixture, int) (string, string) { return "", "" }},
-	{"drips its header", func(h *WebhookFixture, n int) (string, string) {
+	{"sends nothing", func(*WebhookFixture, int) (string, string) { return "", "" }},
+	{"sends its header slowly", func(h *WebhookFixture, n int) (string, string) {
 		return "", NewUnsignedRequest("telegram", n, h.Acme).Sign().Encode()
 	}},
 	{"stops in the header", func(h *WebhookFixture, n int) (string, string) {
 		return NewUnsignedRequest("sms", n, h.Acme).Sign().Encode()[:60], ""
 	}},
-	{"drips its body", func(h *WebhookFixture, n int) (string, string) {
+	{"sends its body slowly", func(h *WebhookFixture, n int) (string, string) {
 		p := NewUnsignedRequest("slack/events", n, h.Acme).Sign()
 		p.Set(SlackSignatureHeader, WrongSignature(p))
 		return splitHead(p)
 	}},
-	{"drips the body of the provider", func(h *WebhookFixture, n int) (string, string) {
+	{"sends a genuine body slowly", func(h *WebhookFixture, n int) (string, string) {
 		return splitHead(NewUnsignedRequest("telegram", n, h.Acme).Sign())
 	}},
-	{"keeps its body", func(h *WebhookFixture, n int) (string, string) {
-		at, _ := splitHead(NewUnsignedRequest("sms", n, h.Acme).Sign())
-		return at, ""
+	{"sends no body", func(h *WebhookFixture, n int) (string, string) {
+		head, _ := splitHead(NewUnsignedRequest("sms", n, h.Acme).Sign())
+		return head, ""
 	}},
-	{"drips chunks", func(h *WebhookFixture, n int) (string, string) {
+	{"sends chunks slowly", func(h *WebhookFixture, n int) (string, string) {
 		p := NewUnsignedRequest("whatsapp", n, h.Acme).Sign()
 		p.UseChunks(1)
 		return splitHead(p)
 	}},
 }
 
+// splitHead splits an encoded request after its header.
 func splitHead(p *RawRequest) (head, body string) {
 	head, body, _ = strings.Cut(p.Encode(), "\r\n\r\n")
 	return head + "\r\n\r\n", body
 }
 
-// A slowClients is many slow clients.
-type slowClients struct {
+// SlowClients are slow clients that run concurrently.
+type SlowClients struct {
 	Connected chan struct{} // closed when all are connected
 	wg        sync.WaitGroup
 	stop      context.CancelFunc
 
 	mu      sync.Mutex
-	longest time.Duration // the longest that one of them was kept
+	longest time.Duration // until a client was disconnected
 	errs    []error
 }
 
-// runSlowClient is one slow client, until it is hung up on.
-func runSlowClient(ctx context.Context, conn net.Conn, atOnce, rest string) error {
+// runSlowClient sends slowly until the gateway closes the connection. It returns an error if ctx
+// ends first.
+func runSlowClient(ctx context.Context, conn net.Conn, first, rest string) error {
 	defer func() { _ = conn.Close() }()
 	deadline, _ := ctx.Deadline()
 	if err := conn.SetDeadline(deadline); err != nil {
 		return err
 	}
-	_, _ = io.WriteString(conn, atOnce)
-	gone := make(chan error, 1)
+	_, _ = io.WriteString(conn, first)
+	closed := make(chan error, 1)
 	go func() {
 		_, err := io.Copy(io.Discard, conn)
-		gone <- err
+		closed <- err
 	}()
-	each := time.NewTicker(dripInterval)
-	defer each.Stop()
+	ticker := time.NewTicker(dripInterval)
+	defer ticker.Stop()
 	for {
 		select {
-		case err := <-gone:
+		case err := <-closed:
 			if ne, ok := err.(net.Error); ok && ne.Timeout() {
 				return err
 			}
-			return nil // with or without a reset
-		case <-each.C:
+			return nil // closed by the gateway, with or without a reset
+		case <-ticker.C:
 			if rest != "" {
 				_, _ = io.WriteString(conn, rest[:1])
 				rest = rest[1:]
@@ -98,17 +100,19 @@ func runSlowClient(ctx context.Context, conn net.Conn, atOnce, rest string) erro
 	}
 }
 
-func (c *slowClients) record(after time.Duration, way string, err error) {
+// record records how long a client was connected, and its error.
+func (c *SlowClients) record(took time.Duration, behavior string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.longest = max(c.longest, after)
+	c.longest = max(c.longest, took)
 	if err != nil {
-		c.errs = append(c.errs, fmt.Errorf("who %s was never hung up on: %w", way, err))
+		c.errs = append(c.errs, fmt.Errorf("client that %s was not disconnected: %w", behavior, err))
 	}
 }
 
-// Wait waits until all of them were hung up on, and gives how long the last was kept.
-func (c *slowClients) Wait(t *testing.T) time.Duration {
+// Wait waits until all clients are disconnected, and returns how long the last one was connected.
+// It fails the test if a client was not disconnected.
+func (c *SlowClients) Wait(t *testing.T) time.Duration {
 	t.Helper()
 	c.wg.Wait()
 	c.stop()

@@ -1,5 +1,8 @@
 //go:build unix
 
+// Package rawhttp sends webhook requests to a running gateway byte for byte, for end-to-end tests:
+// genuine requests as providers sign them, forged ones that the gateway must reject, unusual ones
+// that it must accept, and slow clients. It does not judge the responses; the tests do.
 package rawhttp
 
 import (
@@ -30,13 +33,15 @@ import (
 	"hydragate/store/keyring"
 )
 
-// webhookOrigin is what providers call in these tests. Nobody listens there: requests go
-// to the program itself, as if a proxy had passed them on.
+// webhookOrigin is the public URL of the gateway, which providers sign. Nothing listens there. The
+// tests send requests to the gateway directly, as a reverse proxy would.
 const webhookOrigin = "https://hooks.acme.example"
 
+// WebhookAdminKey is the admin key of the gateway in a WebhookFixture.
 const WebhookAdminKey = "an-admin-key-for-the-hooks-0123456789abcd"
 
-// A InstanceAccounts is what there is to know about one instance: enough to sign for it.
+// InstanceAccounts are the accounts of one instance at the providers, with the keys that sign
+// requests.
 type InstanceAccounts struct {
 	InstanceID string
 
@@ -47,16 +52,16 @@ type InstanceAccounts struct {
 	TeamID, AppID, SigningSecret string
 }
 
-// A WebhookFixture is the whole program with everything a stranger may mistake for
-// something else: acme; a neighbour with a bot, a number of the same Twilio account and
-// an app of its own; a foreigner at another account; and one without any key.
+// A WebhookFixture is a running gateway with four instances. Acme is the one under test. Neighbor
+// has a Telegram bot and a Slack app of its own, and a number of the same Twilio account.
+// OtherAccount has another Twilio account. The endpoints of Keyless have no keys.
 type WebhookFixture struct {
 	T    *testing.T
 	Addr string
 	*harness.DB
-	SpoolDir string               // folder of what waits beside the database
-	Log      harness.LockedBuffer // of a program in this process
-	Pid      int                  // of one in another
+	SpoolDir string
+	Log      harness.LockedBuffer // after ServeInProcess
+	Pid      int                  // after ServeInChild
 
 	Acme, Neighbor, OtherAccount, Keyless InstanceAccounts
 	Secrets                               []string
@@ -65,7 +70,7 @@ type WebhookFixture struct {
 	callerCount int
 }
 
-// ForEachWebhookFixture runs test on the whole program, embedded and with servers.
+// ForEachWebhookFixture runs a test with the embedded database, and with PostgreSQL and Redis.
 func ForEachWebhookFixture(t *testing.T, test func(t *testing.T, h *WebhookFixture)) {
 	t.Run(
 		"sqlite+embedded",
@@ -76,19 +81,24 @@ func ForEachWebhookFixture(t *testing.T, test func(t *testing.T, h *WebhookFixtu
 			t,
 			NewWebhookFixture(
 				t,
-				app.Settings{DatabaseURL: harness.CreateDatabase(t, harness.TestPostgresURL(t)), RedisURL: harness.TestRedisURL(t)},
+				app.Settings{
+					DatabaseURL: harness.CreateDatabase(t, harness.TestPostgresURL(t)),
+					RedisURL:    harness.TestRedisURL(t),
+				},
 				(*WebhookFixture).ServeInProcess,
 			),
 		)
 	})
 }
 
-// NewWebhookFixture runs the program until the test ends: in this process, or as one of its own.
+// NewWebhookFixture starts a gateway with run, creates the instances and stops the gateway when
+// the test ends. run is ServeInProcess or ServeInChild.
 func NewWebhookFixture(t *testing.T, s app.Settings, run func(*WebhookFixture, *app.Settings)) *WebhookFixture {
 	t.Helper()
 	h := &WebhookFixture{T: t}
 	master := keyring.GenerateKey("k1")
-	s.Listen, s.PublicURL, s.DataDir, s.MasterKeys, s.AdminKey = "127.0.0.1:0", webhookOrigin, t.TempDir(), master, WebhookAdminKey
+	s.Listen, s.PublicURL, s.DataDir = "127.0.0.1:0", webhookOrigin, t.TempDir()
+	s.MasterKeys, s.AdminKey = master, WebhookAdminKey
 	s.LogLevel, s.LogFormat, s.AgentAllowPrivate = "debug", "json", "true"
 	p := harness.StartProviders(t.Cleanup, 0)
 	urls := p.Settings()
@@ -100,17 +110,17 @@ func NewWebhookFixture(t *testing.T, s app.Settings, run func(*WebhookFixture, *
 	h.SpoolDir = filepath.Join(s.DataDir, "spool")
 	h.DB = harness.OpenDatabase(t, cmp.Or(s.DatabaseURL, filepath.Join(s.DataDir, "hydragate.db")))
 	h.api = harness.NewClient("http://"+h.Addr, WebhookAdminKey, harness.EventTimeout)
-	h.setUp(p.Telegram, p.Twilio, p.Slack, master)
+	h.createInstances(p.Telegram, p.Twilio, p.Slack, master)
 	return h
 }
 
-// ServeInProcess runs the program in this process.
+// ServeInProcess runs the gateway in the process of the test.
 func (h *WebhookFixture) ServeInProcess(s *app.Settings) {
 	log := slog.New(slog.NewJSONHandler(&h.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	h.Addr = strings.TrimPrefix(harness.ServeInProcess(h.T, s, log), "http://")
 }
 
-// ServeInChild runs the program as a process of its own.
+// ServeInChild runs the gateway in a child process.
 func (h *WebhookFixture) ServeInChild(s *app.Settings) {
 	log, err := os.Create(filepath.Join(h.T.TempDir(), "log"))
 	if err != nil {
@@ -131,14 +141,15 @@ func (h *WebhookFixture) ServeInChild(s *app.Settings) {
 	})
 }
 
-func (h *WebhookFixture) setUp(
+// createInstances creates the instances and connects their channels.
+func (h *WebhookFixture) createInstances(
 	telegram *simulator.Telegram,
 	twilio *simulator.Twilio,
 	slack *simulator.Slack,
 	master string,
 ) {
 	const account, token = "AC0123456789abcdef0123456789abcdef", "fedcba98765432100123456789abcdef"
-	const foreignAccount, foreignToken = "ACfedcba98765432100123456789abcdef", "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+	const otherAccount, otherToken = "ACfedcba98765432100123456789abcdef", "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 	h.Acme = InstanceAccounts{
 		AccountSID:    account,
 		AuthToken:     token,
@@ -155,49 +166,54 @@ func (h *WebhookFixture) setUp(
 		AppID:         "A0NEXT",
 		SigningSecret: "17c2d8f00000aaaa1111bbbb2222cccc",
 	}
-	h.OtherAccount = InstanceAccounts{AccountSID: foreignAccount, AuthToken: foreignToken, Phone: "+442079460000"}
+	h.OtherAccount = InstanceAccounts{AccountSID: otherAccount, AuthToken: otherToken, Phone: "+442079460000"}
 	twilio.AddAccount(account, token)
-	twilio.AddAccount(foreignAccount, foreignToken)
-	for i, s := range []*InstanceAccounts{&h.Acme, &h.Neighbor, &h.OtherAccount} {
-		s.InstanceID = fmt.Sprint(
-			h.callAPI(http.MethodPost, "/v1/instances", map[string]any{"name": fmt.Sprintf("instance %d", i), "unknown_senders": "forward"}, http.StatusCreated)["id"],
-		)
-		twilio.AddNumber(s.AccountSID, s.Phone)
+	twilio.AddAccount(otherAccount, otherToken)
+	for i, accounts := range []*InstanceAccounts{&h.Acme, &h.Neighbor, &h.OtherAccount} {
+		accounts.InstanceID = h.createInstance(map[string]any{
+			"name": fmt.Sprintf("instance %d", i), "unknown_senders": "forward",
+		})
+		twilio.AddNumber(accounts.AccountSID, accounts.Phone)
 		connect := func(channel string, body map[string]any) {
-			if c := h.callAPI(http.MethodPost, "/v1/instances/"+s.InstanceID+"/channels/"+channel, body, http.StatusOK); c["status"] != "active" {
-				h.T.Fatalf("%s of instance %d: %v", channel, i, c)
+			path := "/v1/instances/" + accounts.InstanceID + "/channels/" + channel
+			if c := h.callAPI(http.MethodPost, path, body, http.StatusOK); c["status"] != "active" {
+				h.T.Fatalf("POST %s = %v, want an active channel", path, c)
 			}
 		}
-		phone := map[string]any{"account_sid": s.AccountSID, "auth_token": s.AuthToken, "phone_number": s.Phone}
+		phone := map[string]any{
+			"account_sid": accounts.AccountSID, "auth_token": accounts.AuthToken, "phone_number": accounts.Phone,
+		}
 		connect("sms", phone)
 		connect("whatsapp", phone)
-		if s.AppID == "" {
+		if accounts.AppID == "" {
 			continue
 		}
-		bot, botToken := fmt.Sprintf("bot%d_bot", i), fmt.Sprintf("700000%d:AAE0123456789abcdefghijklmnopqrstuv", i)
+		bot := fmt.Sprintf("bot%d_bot", i)
+		botToken := fmt.Sprintf("700000%d:AAE0123456789abcdefghijklmnopqrstuv", i)
 		telegram.AddBot(botToken, bot)
 		connect("telegram", map[string]any{"bot_token": botToken})
-		_, s.TelegramSecret = telegram.Webhook(bot)
+		_, accounts.TelegramSecret = telegram.Webhook(bot)
 		slackToken := fmt.Sprintf("xoxb-000000000%d-hooks", i)
 		slack.AddApp(
 			simulator.SlackApp{
-				AppID:         s.AppID,
-				TeamID:        s.TeamID,
+				AppID:         accounts.AppID,
+				TeamID:        accounts.TeamID,
 				TeamName:      "Acme",
 				BotUserID:     fmt.Sprintf("U0BOT%d", i),
 				Token:         slackToken,
-				SigningSecret: s.SigningSecret,
+				SigningSecret: accounts.SigningSecret,
 			},
 		)
-		connect("slack", map[string]any{"bot_token": slackToken, "signing_secret": s.SigningSecret})
-		h.Secrets = append(h.Secrets, s.TelegramSecret, botToken, slackToken, s.SigningSecret, s.AuthToken)
+		connect("slack", map[string]any{"bot_token": slackToken, "signing_secret": accounts.SigningSecret})
+		h.Secrets = append(h.Secrets,
+			accounts.TelegramSecret, botToken, slackToken, accounts.SigningSecret, accounts.AuthToken)
 	}
 	h.createKeyless(master)
 	h.Secrets = append(h.Secrets, h.OtherAccount.AuthToken, WebhookAdminKey)
 }
 
-// createKeyless makes the keyless instance. The API refuses a channel without a key, so its
-// seats are put where seats are kept: with empty keys, and with none at all.
+// createKeyless creates the instance without keys. Its endpoints are written to the store, with
+// empty keys or none, because the API rejects them.
 func (h *WebhookFixture) createKeyless(master string) {
 	h.T.Helper()
 	keys, err := keyring.Parse(master)
@@ -215,28 +231,47 @@ func (h *WebhookFixture) createKeyless(master string) {
 		TeamID:     "T0NONE",
 		AppID:      "A0NONE",
 	}
-	h.Keyless.InstanceID = fmt.Sprint(
-		h.callAPI(http.MethodPost, "/v1/instances", map[string]any{"name": "keyless"}, http.StatusCreated)["id"],
-	)
-	for channel, seat := range map[adapters.Channel]adapters.Endpoint{
-		adapters.Telegram: {Address: "7000009", Credentials: adapters.Credentials{adapters.BotToken: "7000009:x", adapters.WebhookSecret: ""}},
-		adapters.SMS:      {Address: h.Keyless.Phone, Credentials: adapters.Credentials{adapters.AccountSID: h.Keyless.AccountSID, adapters.AuthToken: ""}},
-		adapters.WhatsApp: {Address: h.Keyless.Phone, Credentials: adapters.Credentials{adapters.AccountSID: h.Keyless.AccountSID}},
-		adapters.Slack:    {Address: h.Keyless.TeamID, Credentials: adapters.Credentials{adapters.BotToken: "xoxb-none", adapters.SigningSecret: ""}},
+	h.Keyless.InstanceID = h.createInstance(map[string]any{"name": "keyless"})
+	for channel, endpoint := range map[adapters.Channel]adapters.Endpoint{
+		adapters.Telegram: {
+			Address:     "7000009",
+			Credentials: adapters.Credentials{adapters.BotToken: "7000009:x", adapters.WebhookSecret: ""},
+		},
+		adapters.SMS: {
+			Address:     h.Keyless.Phone,
+			Credentials: adapters.Credentials{adapters.AccountSID: h.Keyless.AccountSID, adapters.AuthToken: ""},
+		},
+		adapters.WhatsApp: {
+			Address:     h.Keyless.Phone,
+			Credentials: adapters.Credentials{adapters.AccountSID: h.Keyless.AccountSID},
+		},
+		adapters.Slack: {
+			Address:     h.Keyless.TeamID,
+			Credentials: adapters.Credentials{adapters.BotToken: "xoxb-none", adapters.SigningSecret: ""},
+		},
 	} {
-		seat.TenantID, seat.InstanceID, seat.Channel, seat.Mode = harness.TestTenantID, h.Keyless.InstanceID, channel, adapters.Webhook
-		kept, err := s.SaveEndpoint(
+		endpoint.TenantID, endpoint.InstanceID = harness.TestTenantID, h.Keyless.InstanceID
+		endpoint.Channel, endpoint.Mode = channel, adapters.Webhook
+		saved, err := s.SaveEndpoint(
 			h.T.Context(),
-			gateway.EndpointState{Endpoint: seat, Status: gateway.EndpointActive},
+			gateway.EndpointState{Endpoint: endpoint, Status: gateway.EndpointActive},
 			time.Time{},
 			identity.System,
 		)
-		if err != nil || kept.ID == "" {
-			h.T.Fatalf("%s without a key: %v", channel, err)
+		if err != nil || saved.ID == "" {
+			h.T.Fatalf("SaveEndpoint(%s) = %v, %v, want an endpoint", channel, saved, err)
 		}
 	}
 }
 
+// createInstance creates an instance with the API and returns its ID.
+func (h *WebhookFixture) createInstance(body map[string]any) string {
+	h.T.Helper()
+	return fmt.Sprint(h.callAPI(http.MethodPost, "/v1/instances", body, http.StatusCreated)["id"])
+}
+
+// callAPI calls the API and returns the fields of the response. It fails the test unless the
+// status is want.
 func (h *WebhookFixture) callAPI(method, path string, body any, want int) (fields map[string]any) {
 	h.T.Helper()
 	h.api.MustCall(h.T, method, path, body, want, &fields)
@@ -246,27 +281,28 @@ func (h *WebhookFixture) callAPI(method, path string, body any, want int) (field
 // MessageCount returns the number of stored messages.
 func (h *WebhookFixture) MessageCount() int { return h.QueryInt(`select count(*) from messages`) }
 
-// NewCallerAddr gives an address that nobody has called from yet, so that nobody is refused
-// for what another did.
+// NewCallerAddr returns a loopback address that has sent no request yet, so that the limit
+// on failed authentications does not affect the caller.
 func (h *WebhookFixture) NewCallerAddr() string {
 	h.callerCount++
 	return fmt.Sprintf("127.1.%d.%d", h.callerCount/250, 1+h.callerCount%250)
 }
 
-// webhookURL is where a provider delivers to a seat, as it was told.
-func webhookURL(channel, hook string, s InstanceAccounts) string {
-	return webhookOrigin + webhookPath(channel, hook, s)
+// webhookURL returns the URL to which a provider sends the webhooks of a channel.
+func webhookURL(channel, subpath string, accounts InstanceAccounts) string {
+	return webhookOrigin + webhookPath(channel, subpath, accounts)
 }
 
-func webhookPath(channel, hook string, s InstanceAccounts) string {
-	path := "/hooks/" + channel + "/" + s.InstanceID
-	if hook != "" {
-		path += "/" + hook
+// webhookPath returns the path of webhookURL.
+func webhookPath(channel, subpath string, accounts InstanceAccounts) string {
+	path := "/hooks/" + channel + "/" + accounts.InstanceID
+	if subpath != "" {
+		path += "/" + subpath
 	}
 	return path
 }
 
-// formValues copies a form, so that it can be changed.
+// formValues returns a form with the given names and values, which alternate.
 func formValues(pairs ...string) url.Values {
 	f := url.Values{}
 	for i := 0; i < len(pairs); i += 2 {
@@ -275,23 +311,25 @@ func formValues(pairs ...string) url.Values {
 	return f
 }
 
-func (h *WebhookFixture) StartSlowClients(t *testing.T, clients int) *slowClients {
+// StartSlowClients starts slow clients with all behaviors in equal numbers. They stop after 20
+// seconds at the latest.
+func (h *WebhookFixture) StartSlowClients(t *testing.T, clients int) *SlowClients {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
-	c := &slowClients{Connected: make(chan struct{}), stop: stop}
+	c := &SlowClients{Connected: make(chan struct{}), stop: stop}
 	var connected sync.WaitGroup
 	connected.Add(clients)
 	for i := range clients {
-		way := slowBehaviors[i%len(slowBehaviors)]
-		atOnce, rest := way.makes(h, 900_000+i)
+		behavior := slowBehaviors[i%len(slowBehaviors)]
+		first, rest := behavior.makes(h, 900_000+i)
 		c.wg.Go(func() {
 			conn, err := new(net.Dialer).DialContext(ctx, "tcp", h.Addr)
-			begun := time.Now()
+			start := time.Now()
 			connected.Done()
 			if err == nil {
-				err = runSlowClient(ctx, conn, atOnce, rest)
+				err = runSlowClient(ctx, conn, first, rest)
 			}
-			c.record(time.Since(begun), way.name, err)
+			c.record(time.Since(start), behavior.name, err)
 		})
 	}
 	go func() {
@@ -301,6 +339,7 @@ func (h *WebhookFixture) StartSlowClients(t *testing.T, clients int) *slowClient
 	return c
 }
 
+// OpenFiles returns the number of open files of the child process.
 func (h *WebhookFixture) OpenFiles(t *testing.T) int {
 	t.Helper()
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", h.Pid))
@@ -310,8 +349,10 @@ func (h *WebhookFixture) OpenFiles(t *testing.T) int {
 	return len(files)
 }
 
+// goroutinePattern matches the number of goroutines in the metrics.
 var goroutinePattern = regexp.MustCompile(`(?m)^go_goroutines (\d+)$`)
 
+// Goroutines returns the number of goroutines of the gateway, from its metrics.
 func (h *WebhookFixture) Goroutines(t *testing.T) int {
 	t.Helper()
 	p := &RawRequest{
@@ -320,10 +361,10 @@ func (h *WebhookFixture) Goroutines(t *testing.T) int {
 		Host:        "127.0.0.1",
 		HeaderLines: []string{"Authorization: Bearer " + WebhookAdminKey},
 	}
-	a := h.Send(t, "", p)
-	m := goroutinePattern.FindStringSubmatch(a.Body)
+	res := h.Send(t, "", p)
+	m := goroutinePattern.FindStringSubmatch(res.Body)
 	if m == nil {
-		t.Fatalf("no count of goroutines: %d %.200s", a.Status, a.Body)
+		t.Fatalf("GET /metrics = %d %.200s, want go_goroutines", res.Status, res.Body)
 	}
 	n, _ := strconv.Atoi(m[1])
 	return n
