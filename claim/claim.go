@@ -55,7 +55,7 @@ type CodeStore interface {
 // A CheckResult is the result of CodeStore.Check.
 type CheckResult struct {
 	Result Result
-	Tries  int // wrong tries so far, including this one
+	Tries  int // wrong codes so far, including this one
 
 	// OtherIdentityID is another identity that the code was issued for, and OtherGen its
 	// generation; empty if there is none. The database may have newer information.
@@ -73,7 +73,7 @@ type Result string
 const (
 	Match   Result = "match"
 	Wrong   Result = "wrong"
-	Locked  Result = "locked"  // not compared, because there were MaxTries wrong tries
+	Locked  Result = "locked"  // not compared, because there were MaxTries wrong codes
 	Missing Result = "missing" // no code is stored
 	Stale   Result = "stale"   // the stored code is of another generation
 )

@@ -15,7 +15,7 @@ import (
 const (
 	searchCustomers     = 50_000
 	searchCustomersLong = 1_000_000 // with HYDRAGATE_TEST_LONG=1
-	maxScannedShare     = 5         // a search may read 1/5 of the rows in vain
+	maxScannedShare     = 5         // a search may read 1/5 of the rows without returning them
 )
 
 // newSearchTenant creates a tenant with n customers, each with an identity, a unique phone number and

@@ -335,8 +335,8 @@ func (g *Gateway) Close() {
 	g.closers = nil
 }
 
-// checkMasterKeys returns an error if values that are in use are encrypted, but none of them with an
-// available key. If only some keys are missing, it logs them: the gateway starts, and what needs the
+// checkMasterKeys returns an error if encrypted values are in use and no available key can decrypt any
+// of them. If only some keys are missing, it logs them: the gateway starts, and what needs the
 // missing keys waits. This limits the damage of a rotation in the wrong order.
 func (g *Gateway) checkMasterKeys(ctx context.Context, s *Settings) error {
 	timeout, cancel := context.WithTimeout(ctx, checkTimeout)

@@ -126,17 +126,17 @@ func (t *scriptRun) linkSender(ctx context.Context, a scenario) (identityID stri
 	}
 	found, err := t.API.findUnknown(ctx, t.InstanceID, a.channel, steveAccount(a.channel))
 	if err != nil {
-		return "", fmt.Errorf("Matt lists the unknown senders: %w", err)
+		return "", fmt.Errorf("list the unknown senders as Matt: %w", err)
 	}
 	if err := t.API.adoptIdentity(ctx, t.CustomerID, found.ID, "Steve"); err != nil {
-		return "", fmt.Errorf("Matt links Steve: %w", err)
+		return "", fmt.Errorf("link Steve as Matt: %w", err)
 	}
 	linked, err := t.API.GetIdentity(ctx, t.CustomerID, found.ID)
 	if err != nil {
 		return "", fmt.Errorf("read the identity as Matt: %w", err)
 	}
 	if linked.Verified || linked.CustomerID != t.CustomerID {
-		return "", errors.New("Matt links Steve: the identity should be linked and not verified")
+		return "", errors.New("link Steve as Matt: the identity should be linked and not verified")
 	}
 	t.action("Matt", "finds "+found.ExternalID+" among the unknown senders and links it to Steve")
 	t.note("the identity is linked to the customer, but not verified")
@@ -211,7 +211,7 @@ func (t *scriptRun) redeemCode(ctx context.Context, a scenario, identityID, code
 		return fmt.Errorf("read the identity as Matt: %w", err)
 	}
 	if !i.Verified || i.VerifiedAt == nil || i.RoleOverride != "owner" {
-		return errors.New("Steve was told that he is verified, but his identity is not verified as owner")
+		return errors.New("the reply says that Steve is verified, but his identity is not verified as owner")
 	}
 	t.note("verified at %s with role_override %s", i.VerifiedAt.UTC().Format("15:04:05 UTC"), i.RoleOverride)
 	step, cancel := WithStepTimeout(ctx)

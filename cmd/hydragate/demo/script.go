@@ -44,7 +44,7 @@ func (t *scriptRun) sendAndExpect(
 		Channel: a.channel, Sender: senderID(a, person), Name: name, Text: text,
 	})
 	if err != nil {
-		return "", fmt.Errorf("%s writes: %w", person, err)
+		return "", fmt.Errorf("send as %s: %w", person, err)
 	}
 	t.sentCount++
 	shown := text
