@@ -143,25 +143,70 @@ func TestImport_InvalidLines(t *testing.T) {
 	b := newEmbeddedRunner(t)
 	future := time.Now().Add(time.Hour).Format(time.RFC3339)
 	for name, c := range map[string]struct{ format, in, want string }{
-		"invalid email":                     {"csv", "email\nnobody", "line 2: email: is not"},
-		"several violations":                {"csv", "email,phone_number,locale,timezone,id\nx,5,??,Nowhere,7", "email: is not a valid e-mail address; phone_number"},
-		"phone number without country code": {"csv", "email,sms\na@example.com,+61400111222\nb@example.com,0400", "line 3: external_id"},
-		"line after a quoted line break":    {"csv", "email,first_name\na@example.com,\"two\nlines\"\nb,x", "line 4: email"},
-		"missing column":                    {"csv", "email,first_name\na@example.com", "line 2: the line has 1 columns, but the first line has 2"},
-		"bare quote":                        {"csv", "email\na\"b\nc@example.com", "line 2: "},
-		"metadata not an object":            {"csv", "email,metadata\na@example.com,[1]", "metadata: must be a JSON object"},
-		"missing channel":                   {"csv", "email,external_id\na@example.com,5", "channel: must be the name of a channel"},
-		"unknown role":                      {"csv", "channel,external_id,role_override\ntelegram,5,admin", "role_override: must be owner"},
-		"unknown instance":                  {"csv", "channel,external_id,instance\ntelegram,5,Nope", "instance: no instance has this id or name"},
-		"verified in the future":            {"csv", "channel,external_id,verified_at\ntelegram,5," + future, "verified_at: must be a time in the past"},
-		"not UTF-8":                         {"csv", "email,first_name\na@example.com,Ren\xe9", "first_name: contains NUL or invalid characters"},
-		"nothing to match a customer by":    {"csv", "email,first_name\n,Steve", "is required to identify the customer"},
-		"unknown field":                     {"jsonl", `{"emial":"a@example.com"}`, `line 1: unknown field "emial"`},
-		"not JSON":                          {"jsonl", "\n{secret", "line 2: the line is not a JSON object"},
-		"text after the object":             {"jsonl", `{"email":"a@example.com"} {}`, "unexpected text after the JSON object"},
-		"wrong type":                        {"jsonl", `{"email":7}`, "email: cannot be a JSON number"},
-		"line too long":                     {"jsonl", `{"first_name":"` + strings.Repeat("x", 1<<20) + "\"}\n{}", "line 1: the line is longer than 1 MiB"},
-		"field too long":                    {"jsonl", `{"email":"a@example.com","first_name":"` + strings.Repeat("x", 256) + `"}`, "first_name: has more than 255"},
+		"invalid email": {"csv", "email\nnobody", "line 2: email: is not"},
+		"several violations": {
+			"csv", "email,phone_number,locale,timezone,id\nx,5,??,Nowhere,7",
+			"email: is not a valid e-mail address; phone_number",
+		},
+		"phone number without country code": {
+			"csv", "email,sms\na@example.com,+61400111222\nb@example.com,0400",
+			"line 3: external_id",
+		},
+		"line after a quoted line break": {
+			"csv", "email,first_name\na@example.com,\"two\nlines\"\nb,x",
+			"line 4: email",
+		},
+		"missing column": {
+			"csv", "email,first_name\na@example.com",
+			"line 2: the line has 1 columns, but the first line has 2",
+		},
+		"bare quote": {"csv", "email\na\"b\nc@example.com", "line 2: "},
+		"metadata not an object": {
+			"csv", "email,metadata\na@example.com,[1]",
+			"metadata: must be a JSON object",
+		},
+		"missing channel": {
+			"csv", "email,external_id\na@example.com,5",
+			"channel: must be the name of a channel",
+		},
+		"unknown role": {
+			"csv", "channel,external_id,role_override\ntelegram,5,admin",
+			"role_override: must be owner",
+		},
+		"unknown instance": {
+			"csv", "channel,external_id,instance\ntelegram,5,Nope",
+			"instance: no instance has this id or name",
+		},
+		"verified in the future": {
+			"csv", "channel,external_id,verified_at\ntelegram,5," + future,
+			"verified_at: must be a time in the past",
+		},
+		"not UTF-8": {
+			"csv", "email,first_name\na@example.com,Ren\xe9",
+			"first_name: contains NUL or invalid characters",
+		},
+		"nothing to match a customer by": {
+			"csv", "email,first_name\n,Steve",
+			"is required to identify the customer",
+		},
+		"unknown field": {
+			"jsonl", `{"emial":"a@example.com"}`,
+			`line 1: unknown field "emial"`,
+		},
+		"not JSON": {"jsonl", "\n{secret", "line 2: the line is not a JSON object"},
+		"text after the object": {
+			"jsonl", `{"email":"a@example.com"} {}`,
+			"unexpected text after the JSON object",
+		},
+		"wrong type": {"jsonl", `{"email":7}`, "email: cannot be a JSON number"},
+		"line too long": {
+			"jsonl", `{"first_name":"` + strings.Repeat("x", 1<<20) + "\"}\n{}",
+			"line 1: the line is longer than 1 MiB",
+		},
+		"field too long": {
+			"jsonl", `{"email":"a@example.com","first_name":"` + strings.Repeat("x", 256) + `"}`,
+			"first_name: has more than 255",
+		},
 	} {
 		_, errOut, err := b.run(c.in, "import", "-", "--format", c.format)
 		if !errors.Is(err, app.ErrReported) || !strings.Contains(errOut, c.want) {

@@ -281,7 +281,7 @@ type TurnCounter struct {
 	turns atomic.Int64
 }
 
-// Advance adds an iteration and wakes up all waiters.
+// Advance adds a turn and wakes up all waiters.
 func (t *TurnCounter) Advance() {
 	t.turns.Add(1)
 	t.Notify()

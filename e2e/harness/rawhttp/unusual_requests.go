@@ -281,7 +281,8 @@ func telegramVariants() []UnusualRequest {
 		update("very deeply nested JSON", strings.Repeat(`{"a":`, 50_000)+"1"+strings.Repeat("}", 50_000)),
 		update(
 			"invalid UTF-8",
-			"{\"update_id\":900010,\"message\":{\"message_id\":10,\"date\":1,\"text\":\"\xff\xfe\",\"from\":{\"id\":7001},\"chat\":{\"id\":7001,\"type\":\"private\"}}}",
+			"{\"update_id\":900010,\"message\":{\"message_id\":10,\"date\":1,\"text\":\"\xff\xfe\","+
+				"\"from\":{\"id\":7001},\"chat\":{\"id\":7001,\"type\":\"private\"}}}",
 		),
 		update("gzip", Gzipped(`{"update_id":900011}`)),
 		{
