@@ -42,6 +42,7 @@ type eventSchema struct {
 	Required   []string
 	Items      *eventSchema
 	Enum       []any
+	AnyOf      []eventSchema
 }
 
 // TestEvents_MatchOpenAPI plays a claim and sends a picture. The events that the application
@@ -129,6 +130,15 @@ func TestEvents_MatchOpenAPI(t *testing.T) {
 func (doc eventDocument) mismatches(s eventSchema, v any, path string) (found []string) {
 	if name, ok := strings.CutPrefix(s.Ref, "#/components/schemas/"); ok {
 		s = doc.Components.Schemas[name]
+	}
+	for i, alternative := range s.AnyOf {
+		of := doc.mismatches(alternative, v, path)
+		if len(of) == 0 {
+			return nil
+		}
+		if found = append(found, of...); i == len(s.AnyOf)-1 {
+			return found
+		}
 	}
 	types, ok := s.Type.([]any)
 	if !ok {
