@@ -1,7 +1,7 @@
 -- +goose Up
 
--- What conversation users have beyond customers: the ids of the agent's own system,
--- and how they came.
+-- The columns that only conversation users have: the IDs in the application's own
+-- system, and the source of the user.
 alter table customers
 	add column fk_id      text,
 	add column fk_user_id text,
@@ -9,8 +9,8 @@ alter table customers
 	add column context    text;
 create unique index customers_fk on customers (tenant_id, fk_id) where fk_id is not null;
 
--- What contact identities have beyond identities. An address may now be noted before
--- anybody owns it or wrote from it: nobody's, and of every instance.
+-- The columns that only contact identities have. An address may now be stored before it
+-- has an owner or a message: without a customer, for all instances.
 alter table identities
 	add column avatar_url text,
 	add column info_url   text,

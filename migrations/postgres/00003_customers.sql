@@ -1,17 +1,17 @@
 -- +goose Up
 
--- Customers are found by the beginning of what they are known by. These indexes hold
--- all rows: the planner does not know how common the words of a partial one are.
+-- Customers are searched by prefixes of their identifiers. These indexes contain all rows,
+-- because the planner cannot estimate how many rows a partial one would match.
 create index customers_email_prefix on customers (tenant_id, lower(email) text_pattern_ops);
 drop index customers_phone;
 create index customers_phone on customers (tenant_id, phone_number text_pattern_ops) where phone_number is not null;
 create index identities_external on identities (tenant_id, lower(external_id) text_pattern_ops);
 
--- The messages of an unknown sender who is refused are dropped.
+-- The time since which an unknown sender is blocked. Its messages are dropped.
 alter table identities add column refused_at timestamptz;
 
--- Who a merged customer is now. The row stays; what is needed to undo the merge goes
--- after 30 days: the customer as it was, and the identities that moved.
+-- The customer into which another one was merged. The row is kept. The data for undoing the
+-- merge, the former customer and the moved identities, is deleted after 30 days.
 create table customer_merges (
 	customer_id uuid primary key,
 	tenant_id   uuid not null references tenants,
@@ -22,7 +22,7 @@ create table customer_merges (
 create index customer_merges_into on customer_merges (tenant_id, into_id);
 create index customer_merges_at on customer_merges (merged_at);
 
--- Its columns are those of customers, in the same order: rows are copied whole.
+-- The columns must equal those of customers, in the same order, because whole rows are copied.
 create table merged_customers (like customers, primary key (id));
 
 create table merged_identities (
@@ -33,8 +33,8 @@ create table merged_identities (
 	foreign key (tenant_id, customer_id) references customer_merges (tenant_id, customer_id) on delete cascade
 );
 
--- Who owned which address when. The triggers below write it, whoever changes an
--- identity and however.
+-- The owners of each address over time. The triggers below record every change of an
+-- identity.
 create table identity_owners (
 	seq         bigint generated always as identity primary key,
 	tenant_id   uuid not null references tenants,
@@ -75,8 +75,8 @@ create trigger identities_passed after update of customer_id, channel, external_
 create trigger identities_unlinked after delete on identities for each row
 	when (old.customer_id is not null) execute function identities_owned();
 
--- Conversations of a person are found by where they are held, and those with nobody
--- in particular by who wrote in them.
+-- Conversations of a person are found by their chat, and those without an identity by the
+-- senders of their messages.
 create index conversations_place on conversations (tenant_id, channel, place_id);
 create index conversations_loose on conversations (tenant_id, channel) where is_group or identity_id is null;
 
@@ -86,9 +86,9 @@ create index audit_events_customer on audit_events (tenant_id, customer_id, seq)
 create index audit_events_instance on audit_events (tenant_id, instance_id, seq) where instance_id is not null;
 create index audit_events_at on audit_events (tenant_id, at);
 
--- The audit log only grows. A transaction that erases a person says
--- set_config('hydragate.erasing', 'on', true), and may then rewrite details; it can
--- change nothing else, and nobody removes a row.
+-- The audit log is append-only. A transaction that erases a person calls
+-- set_config('hydragate.erasing', 'on', true) and may then change details, but no other
+-- column. Rows cannot be deleted.
 -- +goose StatementBegin
 create function audit_events_keep() returns trigger language plpgsql as $$
 begin

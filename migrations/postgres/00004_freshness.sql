@@ -1,14 +1,14 @@
 -- +goose Up
 
--- How old a verification may be, by role, and how long a person may be silent. Null:
--- for ever.
+-- The maximum age of a verification by role, and the maximum time without a message. Null
+-- means no limit.
 alter table instances
 	add column owner_max_age_days    integer check (owner_max_age_days > 0),
 	add column customer_max_age_days integer check (customer_max_age_days > 0),
 	add column silence_max_days      integer check (silence_max_days > 0);
 
--- Why a verification is not believed any more, whether the person was told how to
--- claim again, and when they last wrote, more or less.
+-- Why and when a verification expired, when the person was asked to verify again, and the
+-- approximate time of their last message.
 alter table identities
 	add column doubted_at      timestamptz,
 	add column doubt           text check (doubt in ('expired', 'silence', 'opted_out', 'gone')),

@@ -1,11 +1,11 @@
 -- +goose Up
 
--- Whether staff may invite by SMS and WhatsApp, where a sender's number can be forged.
+-- Whether invites by SMS and WhatsApp are allowed, where a sender's number can be forged.
 alter table instances add column sms_invites boolean not null default false;
 
--- An invite makes a customer's own whoever opens it first. Of its code only a hash is
--- kept, under a key that is derived from the master key named. An opening that does not
--- hold any more trips the check, and with it everything written beside it.
+-- An invite is a single-use code that links the first account to redeem it to a customer.
+-- Only a keyed hash of the code is stored, with the ID of the master key. A redemption
+-- that is no longer valid violates the check, which rolls back the transaction.
 create table invites (
 	id            uuid primary key,
 	tenant_id     uuid not null,

@@ -117,7 +117,7 @@ create unique index identities_address on identities
 create index identities_customer on identities (tenant_id, customer_id, created_at) where customer_id is not null;
 create index identities_unknown on identities (tenant_id, id) where customer_id is null;
 
--- A conversation is the thread between a place on a channel and one instance.
+-- A conversation is the thread between a chat on a channel and one instance.
 create table conversations (
 	id          text primary key,
 	tenant_id   text not null,
@@ -133,9 +133,9 @@ create table conversations (
 );
 create index conversations_identity on conversations (tenant_id, identity_id) where identity_id is not null;
 
--- A lane is the unit of work: one kind of work of one conversation, done by one
--- holder at a time and in order. A write under a lost lease, or for a claim that does
--- not hold any more, trips a check, and with it everything written beside it.
+-- A row of lanes is a queue: the work of one kind for one conversation. Only the holder
+-- of its lease processes it, in order. A write after the lease was lost, or for a claim
+-- that is no longer valid, violates a check, which rolls back the transaction.
 create table lanes (
 	conversation_id text not null,
 	kind            text not null check (kind in ('inbox', 'delivery', 'outbox')),
@@ -230,8 +230,8 @@ create index outbox_pending on outbox (conversation_id, seq) where status in ('q
 create index outbox_conversation on outbox (conversation_id, seq);
 create index outbox_provider on outbox (instance_id, channel, provider_id) where provider_id is not null;
 
--- What a channel said of replies, kept apart because it may come before the reply's
--- own id is stored.
+-- Delivery receipts of replies. They have a table of their own because a receipt may
+-- arrive before the provider's ID of the reply is stored.
 create table receipts (
 	tenant_id   text not null,
 	instance_id text not null,
@@ -245,7 +245,7 @@ create table receipts (
 	foreign key (tenant_id, instance_id) references instances (tenant_id, id) on delete cascade
 );
 
--- Wrong codes by sender, for the limits that must outlive the store of the proofs.
+-- Wrong codes by sender, for the limits that must survive a loss of the code store.
 create table claim_failures (
 	tenant_id   text not null,
 	instance_id text not null,
@@ -273,7 +273,7 @@ create table audit_events (
 create index audit_events_identity on audit_events (tenant_id, identity_id, at) where identity_id is not null;
 create index audit_events_actor on audit_events (tenant_id, actor, kind, at);
 
--- Answers of mutating calls, to give the same answer to the same call. Sealed.
+-- Encrypted responses of mutating requests, for requests with the same Idempotency-Key.
 create table idempotency_keys (
 	tenant_id   text not null references tenants,
 	principal   text not null,

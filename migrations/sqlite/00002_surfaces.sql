@@ -1,16 +1,16 @@
 -- +goose Up
 
--- What conversation users have beyond customers: the ids of the agent's own system,
--- and how they came.
+-- The columns that only conversation users have: the IDs in the application's own
+-- system, and the source of the user.
 alter table customers add column fk_id text;
 alter table customers add column fk_user_id text;
 alter table customers add column source text;
 alter table customers add column context text;
 create unique index customers_fk on customers (tenant_id, fk_id) where fk_id is not null;
 
--- What contact identities have beyond identities. An address may now be noted before
--- anybody owns it or wrote from it: nobody's, and of every instance. The check that
--- forbade it goes, and SQLite makes a table anew for that.
+-- The columns that only contact identities have. An address may now be stored before it
+-- has an owner or a message: without a customer, for all instances. SQLite must recreate
+-- the table to drop the check that prevented it.
 create table identities_new (
 	id               text primary key,
 	tenant_id        text not null references tenants,

@@ -1,16 +1,16 @@
 -- +goose Up
 
--- Customers are found by the beginning of what they are known by.
+-- Customers are searched by prefixes of their identifiers.
 create index customers_email_prefix on customers (tenant_id, lower(email));
 drop index customers_phone;
 create index customers_phone on customers (tenant_id, phone_number) where phone_number is not null;
 create index identities_external on identities (tenant_id, lower(external_id));
 
--- The messages of an unknown sender who is refused are dropped.
+-- The time since which an unknown sender is blocked. Its messages are dropped.
 alter table identities add column refused_at timestamp;
 
--- Who a merged customer is now. The row stays; what is needed to undo the merge goes
--- after 30 days: the customer as it was, and the identities that moved.
+-- The customer into which another one was merged. The row is kept. The data for undoing the
+-- merge, the former customer and the moved identities, is deleted after 30 days.
 create table customer_merges (
 	customer_id text primary key,
 	tenant_id   text not null references tenants,
@@ -21,7 +21,7 @@ create table customer_merges (
 create index customer_merges_into on customer_merges (tenant_id, into_id);
 create index customer_merges_at on customer_merges (merged_at);
 
--- Its columns are those of customers, in the same order: rows are copied whole.
+-- The columns must equal those of customers, in the same order, because whole rows are copied.
 create table merged_customers as select * from customers where 0;
 create unique index merged_customers_id on merged_customers (id);
 
@@ -33,8 +33,8 @@ create table merged_identities (
 	foreign key (tenant_id, customer_id) references customer_merges (tenant_id, customer_id) on delete cascade
 );
 
--- Who owned which address when. The triggers below write it, whoever changes an
--- identity and however.
+-- The owners of each address over time. The triggers below record every change of an
+-- identity.
 create table identity_owners (
 	seq         integer primary key autoincrement,
 	tenant_id   text not null references tenants,
@@ -79,8 +79,8 @@ begin
 end;
 -- +goose StatementEnd
 
--- Conversations of a person are found by where they are held, and those with nobody
--- in particular by who wrote in them.
+-- Conversations of a person are found by their chat, and those without an identity by the
+-- senders of their messages.
 create index conversations_place on conversations (tenant_id, channel, place_id);
 create index conversations_loose on conversations (tenant_id, channel) where is_group or identity_id is null;
 
@@ -90,9 +90,8 @@ create index audit_events_customer on audit_events (tenant_id, customer_id, seq)
 create index audit_events_instance on audit_events (tenant_id, instance_id, seq) where instance_id is not null;
 create index audit_events_at on audit_events (tenant_id, at);
 
--- The audit log only grows. A transaction that erases a person turns the switch on,
--- may then rewrite details, and turns it off; it can change nothing else, and nobody
--- removes a row.
+-- The audit log is append-only. A transaction that erases a person turns the switch on, may
+-- then change details, but no other column, and turns it off. Rows cannot be deleted.
 create table audit_erasing (
 	one     integer primary key check (one = 1),
 	erasing boolean not null

@@ -1,8 +1,8 @@
 -- +goose Up
 
--- The master keys that this database has met, by their ids. The fingerprint tells a key
--- from another one of the same id. Pseudonyms cannot be made anew under another key, so
--- that what makes them is kept, sealed, when the master key has gone.
+-- The master keys that were used with this database. The fingerprint distinguishes keys with
+-- the same ID. Pseudonyms cannot be recomputed with another key, so the key that computes
+-- them is stored, encrypted, for the time after the master key is removed.
 create table master_keys (
 	id          text primary key,
 	fingerprint text not null,
@@ -10,7 +10,7 @@ create table master_keys (
 	created_at  timestamp not null default (strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'))
 );
 
--- Secrets of instances that a newer one replaced, good beside it for a while.
+-- Previous secrets of instances, which remain valid for the grace period.
 create table retired_secrets (
 	id          text primary key,
 	tenant_id   text not null,
@@ -26,11 +26,10 @@ create table retired_secrets (
 create index retired_secrets_instance on retired_secrets (tenant_id, instance_id, kind);
 create index retired_secrets_hash on retired_secrets (hash) where hash is not null;
 
--- The credential that a newer one replaced is good for so many seconds after the
--- provider was told of the newer one; null: there is none, and the provider was not
--- told yet.
+-- The grace period of the previous credential in seconds, and when it ends. It starts when
+-- the provider has the new credential. Null: there is none, or it has not started.
 alter table endpoints add column old_for integer check (old_for > 0);
 alter table endpoints add column old_until timestamp;
 
--- The master key on which the proof of the last claim code hangs.
+-- The ID of the master key with which the last claim code was hashed.
 alter table identities add column claim_key text;

@@ -1,5 +1,5 @@
 -- +goose Up
 
--- The id of what a call creates, given out before it is worked: made again because
--- nobody knows how it ended, it finds what it left behind.
+-- The ID of the resource that a request creates, assigned before it is processed, so that a
+-- repeated request finds what an interrupted one has created.
 alter table idempotency_keys add column makes text;
