@@ -225,12 +225,14 @@ func (h *ClaimFixture) SendMessage(m adapters.Message) (key string) {
 	return m.Key
 }
 
-// ProcessAll processes all messages that become due within a second, conversations concurrently.
+// ProcessAll processes messages, conversations concurrently, until none is left or none has become
+// due for two seconds.
 func (h *ClaimFixture) ProcessAll(w *process.Worker) {
 	h.T.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(time.Second); ; {
+	const idle = 2 * time.Second
+	for deadline := time.Now().Add(idle); ; {
 		leases, err := h.Store.Lease(h.T.Context(), gateway.InboxQueue, h.Holder, 100)
 		if err != nil {
 			h.T.Fatal(err)
@@ -251,6 +253,7 @@ func (h *ClaimFixture) ProcessAll(w *process.Worker) {
 				h.T.Error(err)
 			}
 		}
+		deadline = time.Now().Add(idle)
 	}
 }
 

@@ -168,14 +168,16 @@ func (r *crashFixture) String() string {
 	)
 }
 
-// killGateways starts the gateway and kills it after 30 to 150 ms, until ctx ends.
+// killGateways starts the gateway and kills it after 30 to 150 ms, or later on a machine where it
+// starts slowly, until ctx ends.
 func (r *crashFixture) killGateways(ctx, life context.Context) {
 	for life.Err() == nil {
+		began := time.Now()
 		p, err := r.StartReplica(life)
 		if err != nil {
 			continue // the database is down
 		}
-		lifespan := 30*time.Millisecond + rand.N(120*time.Millisecond)
+		lifespan := 30*time.Millisecond + rand.N(120*time.Millisecond+time.Since(began)/4)
 		if r.Limit.Kills > 0 && r.gatewayKills.Load() >= r.Limit.Kills && !FullRun() {
 			lifespan = time.Minute // lets the remaining claims succeed on a busy machine
 		}

@@ -62,7 +62,7 @@ func RunMainWithCommands(m *testing.M) {
 // runConcurrently allows more parallel tests than there are processors, because most tests wait
 // most of the time.
 func runConcurrently() {
-	if err := flag.Set("test.parallel", "6"); err != nil {
+	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
 }
