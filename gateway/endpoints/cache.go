@@ -34,10 +34,16 @@ type cacheEntry struct {
 // the endpoint are shared and must not be modified.
 func (m *Manager) Endpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error) {
 	k := cacheKey{instance, channel}
-	if e, ok := m.lookup(k); ok && !e.stale && m.now().Sub(e.readAt) < cacheTTL {
-		return e.endpoint, nil
+	if ep, ok := m.current(k); ok {
+		return ep, nil
 	}
-	return m.load(ctx, k)
+	return m.load(ctx, k, true)
+}
+
+// current returns the cached endpoint, if it is neither old nor stale.
+func (m *Manager) current(k cacheKey) (adapters.Endpoint, bool) {
+	e, ok := m.lookup(k)
+	return e.endpoint, ok && !e.stale && m.now().Sub(e.readAt) < cacheTTL
 }
 
 // LastKnown returns the endpoint as it was last read, at most gateway.MaxOutage ago. It does not use
@@ -61,7 +67,7 @@ func (m *Manager) Refresh(ctx context.Context, instance string, channel adapters
 	if !m.allowRefresh(k) {
 		return m.Endpoint(ctx, instance, channel)
 	}
-	return m.load(ctx, k)
+	return m.load(ctx, k, false)
 }
 
 // allowRefresh reports whether Refresh may read an endpoint now: once a second. It marks the cached
@@ -100,9 +106,13 @@ func (m *Manager) lookup(k cacheKey) (cacheEntry, bool) {
 func groupKey(k cacheKey) string { return k.instance + "\x1f" + string(k.channel) }
 
 // load reads an endpoint from the store and caches it. Concurrent callers share one read, which
-// continues if one of them cancels.
-func (m *Manager) load(ctx context.Context, k cacheKey) (adapters.Endpoint, error) {
+// continues if one of them cancels. If mayReuse is set, load returns the result of a read that has
+// ended since the caller looked.
+func (m *Manager) load(ctx context.Context, k cacheKey, mayReuse bool) (adapters.Endpoint, error) {
 	result := m.group.DoChan(groupKey(k), func() (any, error) {
+		if ep, ok := m.current(k); ok && mayReuse {
+			return ep, nil
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 		defer cancel()
 		generation := m.currentGeneration()
