@@ -54,6 +54,12 @@ func TestCheck_Errors(t *testing.T) {
 	credential := func(key, value string) func(*simulator.Slack, *adapters.Endpoint) {
 		return func(_ *simulator.Slack, ep *adapters.Endpoint) { ep.Credentials[key] = value }
 	}
+	socketMode := func(change func(*simulator.Slack, *adapters.Endpoint)) func(*simulator.Slack, *adapters.Endpoint) {
+		return func(s *simulator.Slack, ep *adapters.Endpoint) {
+			*ep = socketEndpoint()
+			change(s, ep)
+		}
+	}
 	for name, c := range map[string]struct {
 		change func(*simulator.Slack, *adapters.Endpoint)
 		reason adapters.Reason
@@ -71,10 +77,10 @@ func TestCheck_Errors(t *testing.T) {
 		"other apps":              {withSocketMode("xapp-1-A0OTHER001-2157151564-abc"), adapters.Refused, adapters.AppToken, false},
 		"unknown app":             {withSocketMode("xapp-1-A0KRD7HC3-2157151564-unknown"), adapters.BadSecret, adapters.AppToken, false},
 		"unknown app token kind":  {withSocketMode("xapp-of-another-kind"), adapters.BadSecret, adapters.AppToken, false},
-		"no connections":          {reports("apps.connections.open", "missing_scope"), adapters.BadSecret, adapters.AppToken, false},
-		"sockets off":             {reports("apps.connections.open", "access_denied"), adapters.Refused, adapters.AppToken, false},
-		"Socket Mode unavailable": {status("apps.connections.open", 503), adapters.Unreachable, "", true},
-		"sockets later":           {status("apps.connections.open", 429), adapters.Throttled, "", true},
+		"no connections":          {socketMode(reports("apps.connections.open", "missing_scope")), adapters.BadSecret, adapters.AppToken, false},
+		"sockets off":             {socketMode(reports("apps.connections.open", "access_denied")), adapters.Refused, adapters.AppToken, false},
+		"Socket Mode unavailable": {socketMode(status("apps.connections.open", 503)), adapters.Unreachable, "", true},
+		"sockets later":           {socketMode(status("apps.connections.open", 429)), adapters.Throttled, "", true},
 		"unknown token":           {credential(adapters.BotToken, "xoxb-0000000000-0000000000-unknown"), adapters.BadSecret, adapters.BotToken, false},
 		"revoked":                 {reports("auth.test", "token_revoked"), adapters.BadSecret, adapters.BotToken, false},
 		"refused":                 {reports("auth.test", "access_denied"), adapters.Refused, adapters.BotToken, false},
@@ -87,9 +93,6 @@ func TestCheck_Errors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, a := newSimulator(t)
 			ep := endpoint()
-			if strings.HasPrefix(name, "sockets") || name == "no connections" {
-				ep = socketEndpoint()
-			}
 			c.change(s, &ep)
 			_, err := a.Check(t.Context(), ep)
 			var se *adapters.SetupError
