@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"hydragate/adapters"
 )
 
 const (
@@ -102,7 +104,7 @@ func (s *Slack) deliverEvent(ctx context.Context, app SlackApp, u SlackUser, inn
 	}
 	header := http.Header{}
 	for n, wait := range slackRetryDelays() {
-		if !sleepContext(ctx, time.Duration(float64(wait)*s.RetryScale)) {
+		if adapters.Sleep(ctx, time.Duration(float64(wait)*s.RetryScale)) != nil {
 			return d
 		}
 		status, _, err := s.post(ctx, app, app.EventsURL, slackJSON, body, header)
@@ -121,21 +123,6 @@ func (s *Slack) deliverEvent(ctx context.Context, app SlackApp, u SlackUser, inn
 // slackRetryDelays returns the delay before each attempt.
 func slackRetryDelays() []time.Duration {
 	return []time.Duration{0, 0, time.Minute, 5 * time.Minute}
-}
-
-// sleepContext waits for d. It returns false if ctx ends first.
-func sleepContext(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 var (

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"hydragate/adapters"
 )
 
 // Types of Socket Mode envelopes.
@@ -37,7 +39,7 @@ func (s *Slack) deliverPayload(
 ) (d SlackDelivery, response []byte) {
 	reason := ""
 	for n, wait := range slackRetryDelays() {
-		if !sleepContext(ctx, time.Duration(float64(wait)*s.RetryScale)) {
+		if adapters.Sleep(ctx, time.Duration(float64(wait)*s.RetryScale)) != nil {
 			return d, nil
 		}
 		response, err := s.sendEnvelope(ctx, app, slackFields{
