@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"runtime"
 	"testing"
@@ -53,24 +54,28 @@ func TestReadBody(t *testing.T) {
 }
 
 // TestReadBody_Allocations checks that an unauthenticated caller cannot make ReadBody allocate much
-// more than the limit, nor anything that was only announced.
+// more than the limit, nor anything that was only announced. What the runtime allocates at the same
+// time is counted too, so the least of several measurements is compared.
 func TestReadBody_Allocations(t *testing.T) {
 	const limit = 512 << 10
 	for name, c := range map[string]struct {
-		body   io.Reader
+		body   io.Reader // can be read again
 		length int64
 		most   uint64
 	}{
-		"endless":                 {endlessReader{}, -1, 1 << 20},
+		"endless":                 {endlessReader{}, -1, 2 * limit},
 		"announced, but not sent": {bytes.NewReader(nil), limit, 20 << 10},
 	} {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		_, _ = adapters.ReadBody(&http.Request{Body: io.NopCloser(c.body), ContentLength: c.length}, limit)
-		runtime.ReadMemStats(&after)
-		got := after.TotalAlloc - before.TotalAlloc
-		if got > c.most {
-			t.Errorf("%s: ReadBody() allocated %d bytes, want at most %d", name, got, c.most)
+		least := uint64(math.MaxUint64)
+		for range 20 {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, _ = adapters.ReadBody(&http.Request{Body: io.NopCloser(c.body), ContentLength: c.length}, limit)
+			runtime.ReadMemStats(&after)
+			least = min(least, after.TotalAlloc-before.TotalAlloc)
+		}
+		if least > c.most {
+			t.Errorf("%s: ReadBody() allocated %d bytes, want at most %d", name, least, c.most)
 		}
 	}
 }
