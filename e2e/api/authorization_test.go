@@ -82,7 +82,7 @@ func TestScopes_EveryRoute(t *testing.T) {
 // TestCreateKey_ScopeSubset checks that a key cannot be created with unknown scopes or with scopes
 // that the caller does not have.
 func TestCreateKey_ScopeSubset(t *testing.T) {
-	h := harness.NewAPIFixture(t, "sqlite", harness.DiscardLogger())
+	h := harness.NewAPIFixture(t, harness.Options{Engine: harness.SQLite, APIOnly: true})
 	th := h.CreateEntities(harness.TestTenantID)
 	limited := h.CreateScopedKey("keys:write", "customers:read")
 	createKey := func(token string, body map[string]any) harness.Response {
@@ -269,12 +269,8 @@ func TestInvalidCredentials_EveryRoute(t *testing.T) {
 // and checks that no key is accepted for more than five seconds afterwards.
 func TestEndedKeys_EveryReplica(t *testing.T) {
 	const limit = 5 * time.Second
-	h := harness.NewAPIFixture(t, "postgres", harness.DiscardLogger())
-	s := h.Providers
-	s.DatabaseURL, s.RedisURL = h.DSN, harness.TestRedisURL(t)
-	s.MasterKeys, s.AdminKey = h.MasterKeys, h.AdminKey
-	_, second := h.StartReplica(t, &s, harness.DiscardLogger())
-	_, third := h.StartReplica(t, &s, harness.DiscardLogger())
+	h := harness.NewAPIFixture(t, harness.Options{APIOnly: true, Replicas: 3})
+	second, third := "http://"+h.Replicas[1].Addr, "http://"+h.Replicas[2].Addr
 	ends := map[string]func(k harness.IssuedKey) harness.Response{
 		"revoked": func(k harness.IssuedKey) harness.Response {
 			return h.CallAs(h.AdminKey, "DELETE", "/v1/keys/"+k.ID, "")

@@ -2,11 +2,9 @@ package api
 
 import (
 	"bytes"
-	"context"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -21,41 +19,17 @@ import (
 	"hydragate/e2e/harness"
 )
 
-// newTeeLogger returns a logger that writes each record as JSON and as text.
-func newTeeLogger(asJSON, asText io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: slog.LevelDebug}
-	return slog.New(teeHandler{slog.NewJSONHandler(asJSON, options), slog.NewTextHandler(asText, options)})
-}
-
-// A teeHandler passes each record to two handlers.
-type teeHandler [2]slog.Handler
-
-func (h teeHandler) Enabled(context.Context, slog.Level) bool { return true }
-
-func (h teeHandler) Handle(ctx context.Context, r slog.Record) error {
-	if err := h[0].Handle(ctx, r.Clone()); err != nil {
-		return err
-	}
-	return h[1].Handle(ctx, r)
-}
-
-func (h teeHandler) WithAttrs(as []slog.Attr) slog.Handler {
-	return teeHandler{h[0].WithAttrs(as), h[1].WithAttrs(as)}
-}
-
-func (h teeHandler) WithGroup(name string) slog.Handler {
-	return teeHandler{h[0].WithGroup(name), h[1].WithGroup(name)}
-}
-
 // TestInjection sends hostile texts in every path, parameter and body field of every route. It
 // checks that each text is returned unchanged or rejected with a 4xx status, that nothing else
 // changes, and that every log record stays on one line.
 func TestInjection(t *testing.T) {
-	for _, engine := range []string{"sqlite", "postgres"} {
-		t.Run(engine, func(t *testing.T) {
+	for _, engine := range []harness.Engine{harness.SQLite, harness.Postgres} {
+		t.Run(string(engine), func(t *testing.T) {
 			t.Parallel()
 			var asJSON, asText harness.LockedBuffer
-			h := harness.NewAPIFixture(t, engine, newTeeLogger(&asJSON, &asText))
+			options := &slog.HandlerOptions{Level: slog.LevelDebug}
+			h := harness.NewAPIFixture(t, harness.Options{Engine: engine, APIOnly: true, Log: slog.New(slog.NewMultiHandler(
+				slog.NewJSONHandler(&asJSON, options), slog.NewTextHandler(&asText, options)))})
 			i := &injector{APIFixture: h}
 			otherTenant := h.CreateEntities(harness.OtherTenantID)
 			tables, otherRows := h.Tables(), i.tenantRows(otherTenant)

@@ -25,7 +25,7 @@ func TestRoutes_ValidRequests(t *testing.T) {
 // TestRoutes_MethodNotAllowed checks that an undocumented method on a documented path gets 405
 // with the exact Allow header, and changes nothing.
 func TestRoutes_MethodNotAllowed(t *testing.T) {
-	h := harness.NewAPIFixture(t, "sqlite", harness.DiscardLogger())
+	h := harness.NewAPIFixture(t, harness.Options{Engine: harness.SQLite, APIOnly: true})
 	th := h.CreateEntities(harness.TestTenantID)
 	methods := map[string][]string{}
 	for _, op := range h.Operations {
@@ -69,7 +69,7 @@ func TestRoutes_MethodNotAllowed(t *testing.T) {
 // TestRoutes_SecurityHeaders checks the security headers of successful and error responses of
 // every route.
 func TestRoutes_SecurityHeaders(t *testing.T) {
-	h := harness.NewAPIFixture(t, "sqlite", harness.DiscardLogger())
+	h := harness.NewAPIFixture(t, harness.Options{Engine: harness.SQLite, APIOnly: true})
 	seen := map[int]int{}
 	for _, op := range h.Operations {
 		th := h.CreateEntities(harness.TestTenantID)

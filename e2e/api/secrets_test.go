@@ -8,11 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,8 +19,6 @@ import (
 	"hydragate/cmd/hydragate/app/tracetest"
 	"hydragate/e2e/harness"
 	"hydragate/identity"
-	"hydragate/store"
-	"hydragate/store/keyring"
 )
 
 // A canary is a secret that must not appear in any output.
@@ -75,8 +69,11 @@ func findSecrets(canaries []canary, places map[string][]byte) (found []string) {
 // As a control, a secret planted in each place must be found.
 func TestNoSecretLeaks(t *testing.T) {
 	harness.ParallelUnlessFull(t)
-	for _, c := range []struct{ engine, format string }{{"sqlite", "json"}, {"postgres", "text"}} {
-		t.Run(c.engine+","+c.format, func(t *testing.T) {
+	for _, c := range []struct {
+		engine harness.Engine
+		format string
+	}{{harness.SQLite, "json"}, {harness.Postgres, "text"}} {
+		t.Run(string(c.engine)+","+c.format, func(t *testing.T) {
 			t.Parallel()
 			testSecretLeaks(t, c.engine, c.format)
 		})
@@ -109,49 +106,16 @@ func (p *echoingProvider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // testSecretLeaks runs TestNoSecretLeaks on one engine with one log format.
-func testSecretLeaks(t *testing.T, engine, format string) {
+func testSecretLeaks(t *testing.T, engine harness.Engine, format string) {
 	collector := tracetest.NewCollector(t)
-	fakeApp := &harness.FakeApp{}
-	appServer := httptest.NewServer(fakeApp)
-	t.Cleanup(appServer.Close)
 	echo := &echoingProvider{}
-	echoServer := httptest.NewServer(echo)
-	t.Cleanup(echoServer.Close)
-
-	providers := harness.StartProviders(t.Cleanup, 0)
-	providers.AddAccounts()
-	h := &harness.APIFixture{T: t, AdminKey: "canary-" + identity.NewToken("hg_admin_"), Providers: providers.Settings()}
-	master := keyring.GenerateKey("k1")
-	dir := t.TempDir()
-	env := []string{
-		"HYDRAGATE_LISTEN=127.0.0.1:0",
-		"HYDRAGATE_DATA_DIR=" + filepath.Join(dir, "data"),
-		"HYDRAGATE_ADMIN_KEY=" + h.AdminKey,
-		"HYDRAGATE_MASTER_KEYS=" + master,
-		"HYDRAGATE_LOG_LEVEL=debug",
-		"HYDRAGATE_LOG_FORMAT=" + format,
-		"HYDRAGATE_AGENT_ALLOW_PRIVATE=true",
-		"OTEL_EXPORTER_OTLP_ENDPOINT=" + collector.URL,
-		"PATH=" + os.Getenv("PATH"),
-	}
-	dsn := filepath.Join(dir, "data", "hydragate.db")
-	if engine == "postgres" {
-		dsn = harness.CreateDatabase(t, harness.TestPostgresURL(t))
-		env = append(env, "HYDRAGATE_DATABASE_URL="+dsn, "HYDRAGATE_REDIS_URL="+os.Getenv("HYDRAGATE_TEST_REDIS"))
-	}
-	log := filepath.Join(dir, "log")
-	first := startLoggedGateway(t, append(env, harness.Env(h.Providers)...), log)
-	h.API = harness.NewClient("http://"+first.Addr, h.AdminKey, harness.EventTimeout)
-	ring, err := keyring.Parse(master)
-	h.Must(err)
-	h.Store, err = store.Open(t.Context(), dsn, ring)
-	h.Must(err)
-	t.Cleanup(h.Store.Close)
-	h.DB = harness.OpenDatabase(t, dsn)
-	h.Exec(`insert into tenants (id, name) values ($1, 'other')`, harness.OtherTenantID)
-	h.Operations = harness.ReadOperations(t, h.API.URL)
-
-	_, masterKey, _ := strings.Cut(master, ":")
+	echoURL := harness.ServeHTTP(t.Cleanup, echo)
+	admin := "canary-" + identity.NewToken("hg_admin_")
+	h := harness.NewAPIFixture(t, harness.Options{Engine: engine, Settings: func(s *app.Settings) {
+		s.AdminKey, s.LogLevel, s.LogFormat, s.OTLPEndpoint = admin, "debug", format, collector.URL
+	}})
+	h.AdminKey = admin
+	_, masterKey, _ := strings.Cut(h.Settings.MasterKeys, ":")
 	f := &secretScan{APIFixture: h, errorBodies: &bytes.Buffer{}, canaries: []canary{
 		{"admin key", h.AdminKey, false},
 		{"master key", masterKey, false},
@@ -161,15 +125,14 @@ func testSecretLeaks(t *testing.T, engine, format string) {
 		{"signing secret", harness.SlackSecret, false},
 	}}
 	f.callAll()
-	f.exchangeMessages(appServer.URL, fakeApp)
-	h.Must(first.Stop())
+	f.exchangeMessages()
+	h.Must(h.Replicas[0].Stop())
 
 	// Repeat the requests with providers that reject every call and repeat it.
 	echoing := app.Settings{
-		TelegramAPIURL: echoServer.URL, TwilioAPIURL: echoServer.URL, SlackAPIURL: echoServer.URL + "/api/",
+		TelegramAPIURL: echoURL, TwilioAPIURL: echoURL, SlackAPIURL: echoURL + "/api/",
 	}
-	second := startLoggedGateway(t, append(env, harness.Env(echoing)...), log)
-	h.API.URL = "http://" + second.Addr
+	second := h.Restart(harness.Env(echoing)...)
 	f.callAll()
 	for range 7 { // an echoingProvider has seven statuses
 		for _, op := range h.Operations {
@@ -187,7 +150,7 @@ func testSecretLeaks(t *testing.T, engine, format string) {
 		t.Errorf("called routes = %d, want %d", routes, len(h.Operations))
 	}
 
-	places := f.collectPlaces(dir, log, engine, collector, fakeApp)
+	places := f.collectPlaces(collector)
 	for _, found := range findSecrets(f.canaries, places) {
 		t.Error(found)
 	}
@@ -208,24 +171,6 @@ func testSecretLeaks(t *testing.T, engine, format string) {
 	}
 	t.Logf("%d secrets, %d places (%s), six encodings; %d planted secrets; %d requests to %d routes",
 		len(f.canaries), len(places), strings.Join(harness.SortedKeys(places), ", "), checks, f.calls, len(f.called))
-}
-
-// startLoggedGateway starts the gateway in a child process and appends its output to logFile.
-func startLoggedGateway(t *testing.T, env []string, logFile string) *harness.Process {
-	t.Helper()
-	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = log.Close() }()
-	cmd := exec.Command("hydragate", "serve")
-	cmd.Env = env
-	p, err := harness.StartProcess(t.Context(), cmd, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(p.Kill)
-	return p
 }
 
 // A secretScan holds the secrets of a run and the responses in which they must not appear.
@@ -345,13 +290,13 @@ func (f *secretScan) recordResponse(a harness.Response) {
 
 // exchangeMessages sends a message to the bot and waits until the application receives it, so that
 // the database contains messages, deliveries and replies.
-func (f *secretScan) exchangeMessages(appURL string, fakeApp *harness.FakeApp) {
+func (f *secretScan) exchangeMessages() {
 	f.T.Helper()
 	a := f.CallAs(f.AdminKey, "POST", "/v1/instances", f.EncodeJSON(map[string]any{
-		"name": "talk", "agent_url": appURL + "/events",
+		"name": "talk", "agent_url": f.App.URL + "/events",
 	}))
 	created := f.DecodeObject(a.Body)
-	fakeApp.Update(func() { fakeApp.Secret = fmt.Sprint(created["webhook_secret"]) })
+	f.App.Update(func() { f.App.Secret = fmt.Sprint(created["webhook_secret"]) })
 	f.add("agent secret", fmt.Sprint(created["agent_secret_key"]), false)
 	f.add("webhook secret", fmt.Sprint(created["webhook_secret"]), false)
 	instance := fmt.Sprint(created["id"])
@@ -374,7 +319,7 @@ func (f *secretScan) exchangeMessages(appURL string, fakeApp *harness.FakeApp) {
 		f.T.Fatalf("webhook = %d %s, want 200", a.Status, a.Body)
 	}
 	harness.Eventually(f.T, "the application receives the message", func() (received bool) {
-		fakeApp.Update(func() { received = len(fakeApp.Events) > 0 })
+		f.App.Update(func() { received = len(f.App.Events) > 0 })
 		return received
 	})
 	forged := webhook
@@ -395,35 +340,26 @@ func (f *secretScan) readPublicPages() {
 var textFieldPattern = regexp.MustCompile(`"text":"[^"]*"`)
 
 // collectPlaces returns everything that the gateway has written, by place.
-func (f *secretScan) collectPlaces(
-	dir, log, engine string, collector *tracetest.Collector, fakeApp *harness.FakeApp,
-) map[string][]byte {
+func (f *secretScan) collectPlaces(collector *tracetest.Collector) map[string][]byte {
 	f.T.Helper()
 	places := map[string][]byte{
-		"errors": f.errorBodies.Bytes(), "public pages": f.publicPages.Bytes(),
+		"log": []byte(f.Log.String()), "errors": f.errorBodies.Bytes(), "public pages": f.publicPages.Bytes(),
 		"database": []byte(strings.Join(f.AllRows(""), "\n")),
 	}
-	var err error
-	places["log"], err = os.ReadFile(log)
-	f.Must(err)
 	collector.Mu.Lock()
 	places["traces"] = bytes.Clone(collector.Raw)
 	collector.Mu.Unlock()
-	fakeApp.Update(func() {
-		for _, e := range fakeApp.Events { // the text of the message is meant for the application
+	f.App.Update(func() {
+		for _, e := range f.App.Events { // the text of the message is meant for the application
 			places["application"] = append(places["application"], textFieldPattern.ReplaceAll(e.Body, []byte(`"text":""`))...)
 		}
 	})
-	if engine == "sqlite" {
-		places["files"] = nil
-		for _, name := range []string{"hydragate.db", "hydragate.db-wal"} {
-			b, err := os.ReadFile(filepath.Join(dir, "data", name))
-			if err == nil {
-				places["files"] = append(places["files"], b...)
-			}
-		}
-	} else if places["redis"], err = harness.DumpTestRedis(); err != nil {
-		f.T.Fatal(err)
+	var err error
+	if f.IsPostgres() {
+		places["redis"], err = harness.DumpTestRedis()
+	} else {
+		places["files"], err = harness.DumpFiles(f.Settings.DataDir)
 	}
+	f.Must(err)
 	return places
 }

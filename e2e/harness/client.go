@@ -7,13 +7,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
-
-	"hydragate/cmd/hydragate/app"
 )
 
 // A Response is the response to an HTTP request. The zero value means that there was none.
@@ -105,29 +102,3 @@ func (c *Client) MustCall(t *testing.T, method, path string, body any, want int,
 
 // BearerHeader returns the header that authenticates an API request.
 func BearerHeader(key string) http.Header { return http.Header{"Authorization": {"Bearer " + key}} }
-
-// ServeInProcess runs a gateway in this process until the test ends. It returns its URL.
-func ServeInProcess(t *testing.T, s *app.Settings, log *slog.Logger) (url string) {
-	t.Helper()
-	if err := s.Check(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ready, ended := make(chan string, 1), make(chan error, 1)
-	go func() {
-		ended <- app.Serve(ctx, s, io.Discard, log, app.Options{Ready: func(url, _ string) { ready <- url }})
-	}()
-	select {
-	case url = <-ready:
-	case err := <-ended:
-		stop()
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
-	return url
-}

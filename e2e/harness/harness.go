@@ -10,17 +10,18 @@ package harness
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"hydragate/cmd/hydragate/app"
+	"hydragate/store"
 	"hydragate/store/keyring"
 )
 
@@ -28,6 +29,20 @@ import (
 type Options struct {
 	// Engine is Postgres, with a Redis server, if it is empty. With SQLite Redis is embedded.
 	Engine Engine
+	// Replicas is the number of gateways on the same database and Redis, 1 if it is 0. Several
+	// gateways need Postgres. Each has its own spool.
+	Replicas int
+	// InProcess runs the gateways in the process of the test, which is cheaper. They cannot be killed,
+	// stopped by a signal or run as commands.
+	InProcess bool
+	// APIOnly is like InProcess, and only requests are served: messages are stored but not processed,
+	// the rates of API keys are not limited, and requests do not pass a proxy.
+	APIOnly bool
+	// Modify, if not nil, is called with each gateway that runs in this process before it starts.
+	Modify func(*app.Gateway) error
+	// Log, if not nil, is the logger of the gateways that run in this process. Otherwise they
+	// write to Harness.Log.
+	Log *slog.Logger
 	// DatabaseURL is a Postgres database. If it is empty, a new one is created.
 	DatabaseURL string
 	// MasterKeys are generated if they are empty.
@@ -53,8 +68,15 @@ const (
 	SQLite   Engine = "sqlite"
 )
 
+// ForEachEngine runs test on each engine, one after the other.
+func ForEachEngine(t *testing.T, test func(t *testing.T, engine Engine)) {
+	for _, engine := range []Engine{SQLite, Postgres} {
+		t.Run(string(engine), func(t *testing.T) { test(t, engine) })
+	}
+}
+
 // A Harness is a gateway and its environment: fake providers and a fake application in this process,
-// gateways in other processes behind a proxy, and proxies in front of Postgres and Redis.
+// gateways behind a proxy, and proxies in front of Postgres and Redis.
 type Harness struct {
 	T        *testing.T
 	*DB      // not through the proxy
@@ -77,11 +99,13 @@ type Harness struct {
 	LoadCount   int
 	CodesIssued int // number of users who were issued a code
 
-	// Replicated is set by tests that run several gateways at a time. Each has its own spool, so
+	// Replicas are the gateways that Start started.
+	Replicas []*Process
+	// Replicated is set by Start and by tests that run several gateways at a time. Each has its own spool, so
 	// the order of texts is undefined if one of them was spooled.
 	Replicated bool
 
-	env []string
+	options Options
 }
 
 // The bot of the polling instance.
@@ -90,8 +114,8 @@ const (
 	PollingToken = "7000003:AAE0123456789abcdefghijklmnopqrstuv"
 )
 
-// Start starts a gateway and its environment until the test ends. Unless the options say otherwise
-// it connects all channels.
+// Start starts gateways and their environment until the test ends. Unless the options say otherwise
+// it connects all channels. It returns the first gateway.
 func Start(t *testing.T, o Options) (*Harness, *Process) {
 	t.Helper()
 	front, err := NewProxy()
@@ -101,18 +125,41 @@ func Start(t *testing.T, o Options) (*Harness, *Process) {
 	t.Cleanup(front.Close)
 	h := &Harness{
 		T: t, Fault: o.Fault, Front: front, Proxies: map[string]*Proxy{}, Webhooks: &webhookLog{},
-		App: &FakeApp{ReplyText: "re {text}"}, API: NewClient("http://"+front.Addr(), AdminKey, 10*time.Second), env: o.Env,
+		App: &FakeApp{ReplyText: "re {text}"}, API: NewClient("http://"+front.Addr(), AdminKey, 10*time.Second), options: o,
 	}
 	t.Cleanup(h.API.HTTP.CloseIdleConnections)
 	h.App.URL = ServeHTTP(t.Cleanup, h.App)
 	h.startProviders(o.WebhookTransport)
 	dsn := h.configure(o)
-	p := h.Restart()
+	p := h.startReplicas()
 	h.DB = OpenDatabase(t, dsn)
 	if !o.NoChannels {
 		h.connectChannels()
 	}
 	return h, p
+}
+
+// startReplicas starts the gateways and returns the first.
+func (h *Harness) startReplicas() *Process {
+	h.T.Helper()
+	if h.options.Replicas > 1 && h.options.Engine == SQLite {
+		h.T.Fatal("several gateways need Postgres")
+	}
+	h.Replicated = h.options.Replicas > 1
+	var addrs []string
+	for i := range max(1, h.options.Replicas) {
+		var settings []string
+		if i > 0 {
+			settings = []string{"HYDRAGATE_DATA_DIR=" + h.T.TempDir()}
+		}
+		p := h.Restart(settings...)
+		h.Replicas, addrs = append(h.Replicas, p), append(addrs, p.Addr)
+	}
+	h.Front.SetTargets(addrs...)
+	if h.options.APIOnly {
+		h.API.URL, h.API.HTTP.Timeout = "http://"+addrs[0], EventTimeout
+	}
+	return h.Replicas[0]
 }
 
 // configure sets h.Settings. It returns the DSN of the database.
@@ -128,13 +175,31 @@ func (h *Harness) configure(o Options) (dsn string) {
 		if dsn = o.DatabaseURL; dsn == "" {
 			dsn = CreateDatabase(h.T, TestPostgresURL(h.T))
 		}
-		s.DatabaseURL, s.RedisURL = h.proxied("postgres", dsn), h.proxied("redis", TestRedisURL(h.T))
+		s.DatabaseURL, s.RedisURL = dsn, TestRedisURL(h.T)
+		if !o.APIOnly {
+			s.DatabaseURL, s.RedisURL = h.proxied("postgres", dsn), h.proxied("redis", s.RedisURL)
+		}
 	}
 	if o.Settings != nil {
 		o.Settings(&s)
 	}
 	h.Settings = s
 	return dsn
+}
+
+// OpenStore opens the store of the gateways until the test ends.
+func (h *Harness) OpenStore() *store.Store {
+	h.T.Helper()
+	keys, err := keyring.Parse(h.Settings.MasterKeys)
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	s, err := store.Open(h.T.Context(), h.DSN, keys)
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	h.T.Cleanup(s.Close)
+	return s
 }
 
 // proxied starts a proxy in front of a server. It returns the URL with the address of the proxy.
@@ -154,10 +219,14 @@ func (h *Harness) proxied(name, server string) string {
 // through it.
 func (h *Harness) SecondPostgresProxy() string { return h.proxied("postgres again", h.DSN) }
 
-// startProviders starts fake providers that retry soon. Their responses are delayed so that a test
-// can interrupt a request.
+// startProviders starts fake providers that retry soon. If gateways can be killed, the responses are
+// delayed so that a test can interrupt a request.
 func (h *Harness) startProviders(wrap func(http.RoundTripper) http.RoundTripper) {
-	h.Providers = StartProviders(h.T.Cleanup, 5*time.Millisecond)
+	delay := 5 * time.Millisecond
+	if h.inProcess() {
+		delay = 0
+	}
+	h.Providers = StartProviders(h.T.Cleanup, delay)
 	h.Telegram.RetryScale, h.Slack.RetryScale, h.Slack.Timeout = 0.02, 0.01, 6*time.Second
 	for channel, c := range map[string]*http.Client{
 		"telegram": h.Telegram.WebhookClient, "sms": h.Twilio.WebhookClient, "slack": h.Slack.Client,
@@ -217,24 +286,29 @@ func (h *Harness) MustCall(method, path string, body any, want int, into any) {
 // variables take precedence.
 func (h *Harness) Command(program string, settings []string, args ...string) *exec.Cmd {
 	cmd := exec.Command(program, args...)
-	cmd.Env = slices.Concat(os.Environ(), Env(h.Settings), h.env, settings)
+	cmd.Env = slices.Concat(os.Environ(), Env(h.Settings), h.options.Env, settings)
 	return cmd
 }
 
 // StartReplica starts a gateway and routes all requests to it. Settings given as environment
 // variables take precedence.
-func (h *Harness) StartReplica(ctx context.Context, settings ...string) (*Process, error) {
-	p, err := StartProcess(ctx, h.Command(h.Fault.Program(), settings, "serve"), &h.Log)
+func (h *Harness) StartReplica(ctx context.Context, settings ...string) (p *Process, err error) {
+	if h.inProcess() {
+		p, err = h.startInProcess(settings)
+	} else {
+		p, err = StartProcess(ctx, h.Command(h.Fault.Program(), settings, "serve"), &h.Log)
+	}
 	if err == nil {
 		h.Front.SetTargets(p.Addr)
 	}
 	return p, err
 }
 
-// Restart starts a gateway in place of one that has ended.
-func (h *Harness) Restart() *Process {
+// Restart starts a gateway in place of one that has ended. It is like StartReplica, and fails the
+// test if the gateway does not start.
+func (h *Harness) Restart(settings ...string) *Process {
 	h.T.Helper()
-	p, err := h.StartReplica(h.T.Context())
+	p, err := h.StartReplica(h.T.Context(), settings...)
 	if err != nil {
 		h.T.Fatalf("%v\n%s", err, h.LogTail())
 	}
@@ -244,7 +318,10 @@ func (h *Harness) Restart() *Process {
 
 // Terminate sends SIGTERM to a gateway and waits until it has ended.
 func (h *Harness) Terminate(p *Process) {
-	p.Signal(h.T, syscall.SIGTERM)
+	h.T.Helper()
+	if err := p.terminate(); err != nil {
+		h.T.Fatal(err)
+	}
 	<-p.Exited
 }
 

@@ -20,16 +20,20 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"hydragate/cmd/hydragate/app"
 )
 
-// A Process is a gateway that runs as a separate process.
+// A Process is a gateway that runs as a separate process, or in the process of the test.
 type Process struct {
-	Cmd      *exec.Cmd
+	Cmd      *exec.Cmd      // nil in the process of the test
+	Gateway  *app.Gateway   // nil in a separate process
 	Addr     string         // host:port that it listens on
 	Frozen   bool           // set by the test while the process is stopped by SIGSTOP
 	InFlight sync.WaitGroup // requests that the test has sent to this process
 	Exited   chan struct{}  // closed when the process has ended and Err is set
 	Err      error          // result of Wait
+	stop     func()         // ends a gateway in this process
 }
 
 // StopTimeout is the longest time a gateway may take to shut down.
@@ -83,7 +87,7 @@ func (p *Process) awaitListening(ctx context.Context, first <-chan string) error
 // Stop sends SIGTERM and waits for the process. It returns an error if the process fails or does
 // not end within StopTimeout.
 func (p *Process) Stop() error {
-	if err := p.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := p.terminate(); err != nil {
 		return err
 	}
 	select {
@@ -98,9 +102,21 @@ func (p *Process) Stop() error {
 	return nil
 }
 
-// Kill ends the process with SIGKILL and waits for it. It does nothing if the process has ended.
+// terminate sends SIGTERM. It does not wait.
+func (p *Process) terminate() error {
+	if p.Cmd == nil {
+		p.stop()
+		return nil
+	}
+	return p.Cmd.Process.Signal(syscall.SIGTERM)
+}
+
+// Kill ends the process with SIGKILL and waits for it. It does nothing if the process has ended. A
+// gateway in the process of the test is shut down instead.
 func (p *Process) Kill() {
-	if err := p.Cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if p.Cmd == nil {
+		p.stop()
+	} else if err := p.Cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		panic(err)
 	}
 	<-p.Exited

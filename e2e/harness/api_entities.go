@@ -1,0 +1,96 @@
+//go:build unix
+
+package harness
+
+import (
+	"hydragate/claim"
+	"hydragate/gateway"
+	"hydragate/identity"
+)
+
+// Entities are one of each kind of entity that a path can name, all of one tenant.
+type Entities struct {
+	TenantID, InstanceID, AgentKey                    string
+	CustomerID, SecondCustomerID, mergedCustomerID    string
+	IdentityID, tenantWideIdentityID, UnknownSenderID string // of the instance; of all instances; without a customer
+	externalID                                        string // of IdentityID
+	APIKeyID                                          string // has only the scope keys:write
+	inviteID                                          string // of the customer to the instance
+}
+
+// CreateEntities creates new entities of a tenant.
+func (h *APIFixture) CreateEntities(tenant string) Entities {
+	h.T.Helper()
+	ctx, th := h.T.Context(), Entities{TenantID: tenant, AgentKey: identity.NewToken("ask_")}
+	i, err := h.Store.CreateInstance(
+		ctx,
+		gateway.Instance{TenantID: tenant, Name: "Support"},
+		gateway.InstanceSecrets{AgentSecretKey: th.AgentKey, WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
+		identity.System,
+	)
+	h.Must(err)
+	th.InstanceID = i.ID
+	customer := func() string {
+		c, err := h.Store.CreateCustomer(
+			ctx,
+			identity.Customer{TenantID: tenant, Email: h.UniqueDigits() + "@example.com", FirstName: "Steve"},
+			identity.System,
+		)
+		h.Must(err)
+		return c.ID
+	}
+	th.CustomerID, th.SecondCustomerID, th.mergedCustomerID = customer(), customer(), customer()
+	_, err = h.Store.MergeCustomer(
+		ctx,
+		identity.MergeRequest{
+			TenantID:   tenant,
+			CustomerID: th.mergedCustomerID,
+			TargetID:   th.SecondCustomerID,
+			MayGrant:   true,
+		},
+		identity.System,
+	)
+	h.Must(err)
+	link := func(instance, external string) string {
+		i, err := h.Store.Link(
+			ctx,
+			identity.Identity{
+				TenantID:   tenant,
+				CustomerID: th.CustomerID,
+				InstanceID: instance,
+				Channel:    "telegram",
+				ExternalID: external,
+			},
+			identity.System,
+		)
+		h.Must(err)
+		return i.ID
+	}
+	th.externalID = h.UniqueDigits()
+	th.IdentityID, th.tenantWideIdentityID = link(th.InstanceID, th.externalID), link("", h.UniqueDigits())
+	c, err := h.Store.CreateContactIdentity(
+		ctx,
+		identity.ContactIdentity{
+			Identity: identity.Identity{
+				TenantID:   tenant,
+				InstanceID: th.InstanceID,
+				Channel:    "telegram",
+				ExternalID: h.UniqueDigits(),
+			},
+		},
+		identity.System,
+	)
+	h.Must(err)
+	th.UnknownSenderID = c.ID
+	invite, _, err := (&claim.Service{Store: h.Store}).IssueInvite(
+		ctx,
+		claim.Invite{TenantID: tenant, CustomerID: th.CustomerID, InstanceID: th.InstanceID, Channel: "telegram"},
+		identity.Actor("key:"+h.UniqueDigits()),
+	)
+	h.Must(err)
+	th.inviteID = invite.ID
+	th.APIKeyID = h.CreateKey(
+		identity.APIKey{TenantID: tenant, Name: "spare", Scopes: []string{"keys:write"}, InstanceID: th.InstanceID},
+	).ID
+	return th
+}
