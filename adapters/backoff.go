@@ -36,10 +36,10 @@ type Backoff struct {
 	failures int
 }
 
-// NewBackoff returns the backoff of a poller: delays start at initial, grow by half up to max, and
-// deviate by up to half.
-func NewBackoff(initial, max time.Duration) *Backoff {
-	return &Backoff{policy: BackoffPolicy{Initial: initial, Max: max, Multiplier: 1.5, Jitter: 0.5}}
+// NewBackoff returns the backoff of a poller: delays start at initial, grow by half up to largest,
+// and deviate by up to half.
+func NewBackoff(initial, largest time.Duration) *Backoff {
+	return &Backoff{policy: BackoffPolicy{Initial: initial, Max: largest, Multiplier: 1.5, Jitter: 0.5}}
 }
 
 // Next records a failure and returns the delay before the next attempt.

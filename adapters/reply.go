@@ -23,7 +23,10 @@ type Receipt struct {
 	ProviderID string
 	Status     Status
 	Code       string // the channel's error code, if Status is Failed
-	Gone       bool   `json:",omitempty"` // the account or number no longer exists and may be reassigned to another person
+
+	// Gone reports that the account or number no longer exists and may be reassigned to another
+	// person.
+	Gone bool `json:",omitempty"`
 }
 
 // A Status is the delivery state of a reply.
@@ -47,6 +50,7 @@ func (s Status) Rank() int {
 		return 2
 	case Delivered, Failed:
 		return 3
+	default:
+		return 0
 	}
-	return 0
 }

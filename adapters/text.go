@@ -11,11 +11,11 @@ import (
 // truncated. It exceeds what any of the channels delivers.
 const MaxInboundText = 64 << 10
 
-// Sanitize makes external text safe to store. It truncates s to max bytes without splitting a
+// Sanitize makes external text safe to store. It truncates s to limit bytes without splitting a
 // character, and then replaces invalid UTF-8 and NUL by U+FFFD.
-func Sanitize(s string, max int) string {
-	if len(s) > max {
-		cut := max
+func Sanitize(s string, limit int) string {
+	if len(s) > limit {
+		cut := limit
 		for cut > 0 && !utf8.RuneStart(s[cut]) {
 			cut--
 		}

@@ -1,7 +1,7 @@
 package identity
 
 import (
-	"fmt"
+	"errors"
 	"regexp"
 	"strconv"
 	"strings"
@@ -49,18 +49,18 @@ func Normalize(format Format, externalID string) (string, error) {
 	case NumericFormat:
 		n, err := strconv.ParseInt(id, 10, 64)
 		if err != nil || n <= 0 || strconv.FormatInt(n, 10) != id {
-			return "", fmt.Errorf("a Telegram external_id is the numeric user id, such as 12345")
+			return "", errors.New("a Telegram external_id is the numeric user id, such as 12345")
 		}
 		return id, nil
 	case TeamUserFormat:
 		id = strings.ToUpper(id)
 		if !slackIDPattern.MatchString(id) {
-			return "", fmt.Errorf("a Slack external_id is team and user id, such as T024BE7LD:U023BECGF")
+			return "", errors.New("a Slack external_id is team and user id, such as T024BE7LD:U023BECGF")
 		}
 		return id, nil
 	}
 	if id == "" || strings.ContainsFunc(id, unicode.IsControl) || !utf8.ValidString(id) {
-		return "", fmt.Errorf("an external_id is printable text")
+		return "", errors.New("an external_id is printable text")
 	}
 	return id, nil
 }
@@ -78,7 +78,7 @@ func parsePhone(s string) (string, error) {
 	// A number that changes when it is formatted and parsed again is not valid: once stored, it
 	// could not be found.
 	if again, same := formatE164(number); !ok || !same || again != number {
-		return "", fmt.Errorf("a phone number is written with its country code, such as +61400111222")
+		return "", errors.New("a phone number is written with its country code, such as +61400111222")
 	}
 	return number, nil
 }

@@ -107,8 +107,9 @@ func (c *Control) Send(ctx context.Context, s SendRequest) (reply string, err er
 	case adapters.WhatsApp:
 		name := TwilioParam("ProfileName", cmp.Or(s.Name, s.Sender))
 		return "", c.sendTwilio(whatsAppPrefix+s.Sender, whatsAppPrefix+c.WhatsAppNumber, s.Text, name)
+	default: // Conversation accepts no other channel
+		return c.sendSlack(ctx, s)
 	}
-	return c.sendSlack(ctx, s)
 }
 
 func (c *Control) sendTelegram(ctx context.Context, s SendRequest) error {
@@ -310,6 +311,5 @@ func writeControlError(w http.ResponseWriter, status int, err error) {
 func writeControlJSON(w http.ResponseWriter, status int, doc any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(doc)
+	writeJSON(w, status, doc)
 }

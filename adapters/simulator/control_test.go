@@ -67,23 +67,28 @@ func TestControl_SendOnEveryChannel(t *testing.T) {
 	}{
 		"Telegram": {
 			simulator.SendRequest{Channel: adapters.Telegram, Sender: "12345", Name: "Steve", Text: "hi"},
-			[]string{`"id":12345`, `"first_name":"Steve"`, `"text":"hi"`}, "", "12345",
+			[]string{`"id":12345`, `"first_name":"Steve"`, `"text":"hi"`},
+			"", "12345",
 		},
 		"SMS": {
 			simulator.SendRequest{Channel: adapters.SMS, Sender: "+12025550123", Text: "hi"},
-			[]string{"From=%2B12025550123", "To=%2B12025550100", "Body=hi"}, "", "+12025550123",
+			[]string{"From=%2B12025550123", "To=%2B12025550100", "Body=hi"},
+			"", "+12025550123",
 		},
 		"WhatsApp": {
 			simulator.SendRequest{Channel: adapters.WhatsApp, Sender: "+12025550123", Name: "Matt", Text: "hi"},
-			[]string{"From=whatsapp%3A%2B12025550123", "ProfileName=Matt"}, "", "whatsapp:+12025550123",
+			[]string{"From=whatsapp%3A%2B12025550123", "ProfileName=Matt"},
+			"", "whatsapp:+12025550123",
 		},
 		"Slack": {
 			simulator.SendRequest{Channel: adapters.Slack, Sender: "U2", Text: "hi"},
-			[]string{`"user":"U2"`, `"text":"hi"`}, "", "T1:U2",
+			[]string{`"user":"U2"`, `"text":"hi"`},
+			"", "T1:U2",
 		},
 		"Slack command": {
 			simulator.SendRequest{Channel: adapters.Slack, Sender: "T1:U2", Text: "/claim  WDJ-BMJ"},
-			[]string{"command=%2Fclaim", "text=WDJ-BMJ", "user_id=U2"}, "one moment", "T1:U2",
+			[]string{"command=%2Fclaim", "text=WDJ-BMJ", "user_id=U2"},
+			"one moment", "T1:U2",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -7,6 +7,8 @@ package simulator
 
 import (
 	"context"
+	"encoding/json"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -157,9 +159,7 @@ func (f Fault) respond(w http.ResponseWriter, r *http.Request) {
 	case f.Cut:
 		panic(http.ErrAbortHandler)
 	default:
-		for k, v := range f.Header {
-			w.Header()[k] = v
-		}
+		maps.Copy(w.Header(), f.Header)
 		w.WriteHeader(f.Status)
 		_, _ = w.Write([]byte(f.Body))
 	}
@@ -167,3 +167,14 @@ func (f Fault) respond(w http.ResponseWriter, r *http.Request) {
 
 // afterProcessing reports whether the provider processes the request before the fault.
 func (f Fault) afterProcessing() bool { return f.Hang || f.Cut }
+
+// writeJSON sends doc with a status, or status 500 if doc cannot be encoded.
+func writeJSON(w http.ResponseWriter, status int, doc any) {
+	body, err := json.Marshal(doc)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // the client may have disconnected
+}

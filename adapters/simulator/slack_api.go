@@ -59,7 +59,7 @@ func (s *Slack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func writeSlackJSON(w http.ResponseWriter, response slackFields) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	_ = json.NewEncoder(w).Encode(response)
+	writeJSON(w, http.StatusOK, response)
 }
 
 // authorizeCall checks the token of a call and executes it.

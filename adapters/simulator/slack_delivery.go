@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -143,9 +144,7 @@ func (s *Slack) post(
 	if err != nil {
 		return 0, nil, fmt.Errorf("post to app: %w", err)
 	}
-	for k, v := range header {
-		r.Header[k] = v
-	}
+	maps.Copy(r.Header, header)
 	timestamp := strconv.FormatInt(s.Now().Unix(), 10)
 	r.Header.Set("Content-Type", contentType)
 	r.Header.Set("User-Agent", "Slackbot 1.0 (+https://api.slack.com/robots)")

@@ -101,7 +101,8 @@ func TestSlack_Retries(t *testing.T) {
 		"redirect":       {[]http.HandlerFunc{respondStatus(302)}, []string{"", httpError}, true},
 		"always fails": {
 			slices.Repeat([]http.HandlerFunc{respondStatus(500)}, 4),
-			[]string{"", httpError, httpError, httpError}, false,
+			[]string{"", httpError, httpError, httpError},
+			false,
 		},
 		"no retry requested": {[]http.HandlerFunc{noRetry}, []string{""}, false},
 	} {

@@ -39,7 +39,7 @@ type Telegram struct {
 	lastMessage int64
 	lastQuery   int64
 
-	ctx     context.Context // canceled by Close
+	ctx     context.Context //nolint:containedctx // of the deliveries; canceled by Close
 	stop    context.CancelFunc
 	posting sync.WaitGroup
 }

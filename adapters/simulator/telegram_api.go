@@ -34,9 +34,6 @@ func (r telegramResponse) withDescription(description string) telegramResponse {
 
 func (r telegramResponse) write(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json")
-	if !r.OK {
-		w.WriteHeader(r.ErrorCode)
-	}
 	if batch, ok := r.Result.([]json.RawMessage); ok { // unchanged, even if it is not valid JSON
 		_, _ = w.Write([]byte(`{"ok":true,"result":[`))
 		for i, u := range batch {
@@ -48,7 +45,11 @@ func (r telegramResponse) write(w http.ResponseWriter) {
 		_, _ = w.Write([]byte("]}"))
 		return
 	}
-	_ = json.NewEncoder(w).Encode(r)
+	status := http.StatusOK
+	if !r.OK {
+		status = r.ErrorCode
+	}
+	writeJSON(w, status, r)
 }
 
 const (
@@ -60,7 +61,7 @@ const (
 // ServeHTTP handles a call of the Bot API or the download of a file.
 func (t *Telegram) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if rest, ok := strings.CutPrefix(r.URL.Path, "/file/bot"); ok {
-		t.serveFile(w, r, rest)
+		t.serveFile(w, rest)
 		return
 	}
 	rest, ok := strings.CutPrefix(r.URL.Path, "/bot")
@@ -97,8 +98,8 @@ func (t *Telegram) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // dispatch records and executes a call of a bot.
 func (t *Telegram) dispatch(r *http.Request, b *telegramBot, method string, p map[string]string) telegramResponse {
 	t.mu.Lock()
-	calls := append(b.calls[method], p)
-	b.calls[method] = calls[max(0, len(calls)-maxCalls):]
+	b.calls[method] = append(b.calls[method], p)
+	b.calls[method] = b.calls[method][max(0, len(b.calls[method])-maxCalls):]
 	t.mu.Unlock()
 	switch strings.ToLower(method) {
 	case "getme":
@@ -218,7 +219,7 @@ func (t *Telegram) getFile(id string) telegramResponse {
 	})
 }
 
-func (t *Telegram) serveFile(w http.ResponseWriter, r *http.Request, rest string) {
+func (t *Telegram) serveFile(w http.ResponseWriter, rest string) {
 	token, path, _ := strings.Cut(rest, "/")
 	id, _ := strings.CutPrefix(path, "documents/")
 	t.mu.Lock()

@@ -15,7 +15,7 @@ import (
 // A telegramWebhook is the webhook of a bot, from setWebhook until the next one.
 type telegramWebhook struct {
 	url, secret string
-	ctx         context.Context // canceled when the webhook is replaced or deleted
+	ctx         context.Context //nolint:containedctx // canceled when the webhook is replaced or deleted
 	stop        context.CancelFunc
 	slots       chan struct{}   // limits concurrent requests to max_connections
 	working     map[string]bool // queues with a running deliverQueue

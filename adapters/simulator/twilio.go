@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,7 +43,7 @@ type Twilio struct {
 	failureCodes map[string]int // by recipient
 	deliveries   map[string]*twilioDelivery
 
-	ctx     context.Context // canceled by Close
+	ctx     context.Context //nolint:containedctx // of the deliveries; canceled by Close
 	stop    context.CancelFunc
 	posting sync.WaitGroup
 }
@@ -186,10 +187,8 @@ func (t *Twilio) findNumber(address string) *twilioNumber {
 // t.mu.
 func (t *Twilio) findService(address string) *twilioService {
 	for _, s := range t.services {
-		for _, a := range s.addresses {
-			if a == address {
-				return s
-			}
+		if slices.Contains(s.addresses, address) {
+			return s
 		}
 	}
 	return nil

@@ -1,7 +1,6 @@
 package simulator
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -217,6 +216,5 @@ func twilioError(status, code int, message string) twilioResponse {
 
 func (r twilioResponse) write(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json;charset=utf-8")
-	w.WriteHeader(r.status)
-	_ = json.NewEncoder(w).Encode(r.doc) // the client may have disconnected
+	writeJSON(w, r.status, r.doc)
 }

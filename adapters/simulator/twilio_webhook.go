@@ -126,7 +126,7 @@ func (p retryPolicy) shouldRetry(a TwilioAttempt) bool {
 	case errors.As(a.Err, &ne) && ne.Timeout():
 		kind = "rt"
 	}
-	for _, k := range strings.Split(p.kinds, ",") {
+	for k := range strings.SplitSeq(p.kinds, ",") {
 		if k == kind || k == "all" {
 			return true
 		}

@@ -104,8 +104,7 @@ func (c *call) sendError(err error) *adapters.SendError {
 
 // stripURL returns err without the URL that the HTTP client adds.
 func stripURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

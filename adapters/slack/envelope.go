@@ -1,8 +1,8 @@
 package slack
 
 import (
-	"bytes"
 	"encoding/json"
+	"strings"
 
 	"hydragate/adapters"
 )
@@ -36,14 +36,14 @@ type authorization struct {
 
 func parseEvent(body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
 	var env envelope
-	err := json.Unmarshal(body, &env)
-	if err == nil && env.Type == "url_verification" {
+	valid := json.Unmarshal(body, &env) == nil
+	if valid && env.Type == "url_verification" {
 		return challengeResponse(env.Challenge)
 	}
 	if env.isForeign(ep) {
 		return adapters.Inbound{}, adapters.ErrForged
 	}
-	if err != nil || env.Type == "" || env.namesNoInstallation() {
+	if !valid || env.Type == "" || env.namesNoInstallation() {
 		return inboundMessage(undecodableMessage(body)), nil
 	}
 	if env.Type != "event_callback" {
@@ -56,7 +56,7 @@ func parseEvent(body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
 // browsers cannot interpret it as anything but text.
 func challengeResponse(challenge string) (adapters.Inbound, error) {
 	safe := allBytes(challenge, func(c byte) bool {
-		return isUpper(c) || isLower(c) || isDigit(c) || bytes.IndexByte([]byte("+/=_.-"), c) >= 0
+		return isUpper(c) || isLower(c) || isDigit(c) || strings.IndexByte("+/=_.-", c) >= 0
 	})
 	if challenge == "" || len(challenge) > maxChallenge || !safe {
 		return adapters.Inbound{}, adapters.ErrMalformed

@@ -48,21 +48,20 @@ const maxAction = 2000
 
 // parseInteractionForm parses an interaction from the body of a webhook, which is JSON in a form.
 func parseInteractionForm(body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
-	form, err := url.ParseQuery(string(body))
-	if err != nil || len(form["payload"]) != 1 {
-		return inboundMessage(undecodableMessage(body)), nil
+	if form, err := url.ParseQuery(string(body)); err == nil && len(form["payload"]) == 1 {
+		return parseInteraction([]byte(form.Get("payload")), body, ep)
 	}
-	return parseInteraction([]byte(form.Get("payload")), body, ep)
+	return inboundMessage(undecodableMessage(body)), nil
 }
 
 // parseInteraction parses an interaction that was received in body.
 func parseInteraction(payload, body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
 	var in interaction
-	err := json.Unmarshal(payload, &in)
+	valid := json.Unmarshal(payload, &in) == nil
 	if isOtherApp(ep, in.APIAppID) {
 		return adapters.Inbound{}, adapters.ErrForged
 	}
-	if err != nil || in.Type == "" {
+	if !valid || in.Type == "" {
 		return inboundMessage(undecodableMessage(body)), nil
 	}
 	if m, ok := in.message(ep); ok {

@@ -41,7 +41,7 @@ func (e envelope) message(ev event, ep adapters.Endpoint) (adapters.Message, boo
 	if ev.Subtype == "message_changed" {
 		return e.edit(ev, ep)
 	}
-	if !ev.isUserMessage(e.botUserID(ep), ep) {
+	if !ev.isUserMessage(e.botUserID(ep)) {
 		return adapters.Message{}, false
 	}
 	m := e.buildMessage(ev, ev, ep)
@@ -56,7 +56,7 @@ func (e envelope) message(ev event, ep adapters.Endpoint) (adapters.Message, boo
 // link; the text is then the same, and edit returns false.
 func (e envelope) edit(ev event, ep adapters.Endpoint) (adapters.Message, bool) {
 	now, before := ev.Message, ev.PreviousMessage
-	if now == nil || !isTimestamp(now.TS) || !now.isUserMessage(e.botUserID(ep), ep) {
+	if now == nil || !isTimestamp(now.TS) || !now.isUserMessage(e.botUserID(ep)) {
 		return adapters.Message{}, false
 	}
 	if before == nil && now.Edited.TS == "" || before != nil && before.Text == now.Text {
@@ -76,7 +76,7 @@ func (e envelope) edit(ev event, ep adapters.Endpoint) (adapters.Message, bool) 
 }
 
 // isUserMessage reports whether a person wrote ev with their own account.
-func (ev event) isUserMessage(botUserID string, ep adapters.Endpoint) bool {
+func (ev event) isUserMessage(botUserID string) bool {
 	switch ev.Subtype {
 	case "", "file_share", "thread_broadcast", "me_message":
 	default:

@@ -32,8 +32,7 @@ func (a *Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.End
 		return ep, err
 	}
 	if !isID(who.TeamID) || !isUserID(who.UserID) || who.BotID == "" {
-		return ep, newSetupError(
-			adapters.Refused,
+		return ep, newInputError(
 			adapters.BotToken,
 			"This token does not belong to a bot. Use the Bot User OAuth Token, which starts with xoxb-.",
 		)
@@ -69,7 +68,7 @@ func (a *Adapter) Connect(ctx context.Context, ep adapters.Endpoint) error {
 		return err
 	}
 	if who.TeamID != ep.Address {
-		return newSetupError(adapters.Refused, adapters.BotToken, "This bot token belongs to another workspace.")
+		return newInputError(adapters.BotToken, "This bot token belongs to another workspace.")
 	}
 	return nil
 }
@@ -79,24 +78,22 @@ func (a *Adapter) Disconnect(context.Context, adapters.Endpoint) error { return 
 
 func validateCredentials(ep adapters.Endpoint) error {
 	if !regexp.MustCompile(botTokenPattern).MatchString(ep.Credentials[adapters.BotToken]) {
-		return newSetupError(
-			adapters.Refused,
+		return newInputError(
 			adapters.BotToken,
 			"A bot token starts with xoxb-. It stands under OAuth & Permissions in the app's settings.",
 		)
 	}
 	if !regexp.MustCompile(signingSecretPattern).MatchString(ep.Credentials[adapters.SigningSecret]) {
-		return newSetupError(
-			adapters.Refused,
+		return newInputError(
 			adapters.SigningSecret,
 			"The signing secret stands under Basic Information in the app's settings: letters and digits, without blanks.",
 		)
 	}
 	if ep.Mode == adapters.Socket && !regexp.MustCompile(appTokenPattern).MatchString(ep.Credentials[adapters.AppToken]) {
-		return newSetupError(
-			adapters.Refused,
+		return newInputError(
 			adapters.AppToken,
-			"An app-level token starts with xapp-. It stands under Basic Information in the app's settings, and needs the scope connections:write.",
+			"An app-level token starts with xapp-. It stands under Basic Information in the app's settings, "+
+				"and needs the scope connections:write.",
 		)
 	}
 	return nil
@@ -109,11 +106,7 @@ func (a *Adapter) checkSocketMode(ctx context.Context, ep adapters.Endpoint, app
 	}
 	of := regexp.MustCompile(appTokenAppPattern).FindStringSubmatch(ep.Credentials[adapters.AppToken])
 	if of != nil && appID != "" && of[1] != appID {
-		return newSetupError(
-			adapters.Refused,
-			adapters.AppToken,
-			"This app-level token belongs to another app than the bot token.",
-		)
+		return newInputError(adapters.AppToken, "This app-level token belongs to another app than the bot token.")
 	}
 	_, err := a.socketURL(ctx, ep)
 	var e *adapters.SendError
@@ -124,8 +117,8 @@ func (a *Adapter) checkSocketMode(ctx context.Context, ep adapters.Endpoint, app
 	if refused.Field != "" {
 		refused.Field = adapters.AppToken
 		refused.Message = fmt.Sprintf(
-			"Slack does not accept this app-level token (%s). It needs the scope connections:write, and Socket Mode must be on in the app's settings.",
-			e.Code,
+			"Slack does not accept this app-level token (%s). It needs the scope connections:write, "+
+				"and Socket Mode must be on in the app's settings.", e.Code,
 		)
 	}
 	return refused
@@ -157,8 +150,9 @@ func (a *Adapter) appID(ctx context.Context, ep adapters.Endpoint, botID string)
 	return bot.AppID, nil
 }
 
-func newSetupError(reason adapters.Reason, field, message string) *adapters.SetupError {
-	return &adapters.SetupError{Reason: reason, Field: field, Message: message, Err: errors.New("slack set-up")}
+// newInputError returns the error of an invalid set-up input, in words for staff.
+func newInputError(field, message string) *adapters.SetupError {
+	return &adapters.SetupError{Reason: adapters.Refused, Field: field, Message: message, Err: errors.New("slack set-up")}
 }
 
 // setupErrorFrom returns e as an error for staff. The calls during setup change nothing, so an

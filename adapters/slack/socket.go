@@ -119,6 +119,7 @@ func (a *Adapter) dial(ctx context.Context, address string) (*websocket.Conn, er
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	//nolint:bodyclose // the body is a buffer that needs not be closed
 	conn, _, err := dialer.DialContext(ctx, address, nil)
 	if err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ const (
 // sends requests without a context, reads error responses without a limit, drops their
 // Retry-After header, and treats redirects as success.
 type restClient struct {
-	ctx               context.Context
+	ctx               context.Context //nolint:containedctx // see above: twilio-go does not accept one
 	http              *http.Client
 	origin            string // replaces the host that twilio-go chose
 	accountSID, token string
@@ -155,8 +155,7 @@ func (c *restClient) newRequest(
 
 // stripURL returns the cause of err without the URL of the request, which contains phone numbers.
 func stripURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

@@ -41,9 +41,9 @@ func newResponseError(resp *http.Response, body []byte) error {
 		Message string `json:"message"`
 	}
 	err := json.Unmarshal(body, &doc)
-	clear := resp.StatusCode/100 == 5 || resp.StatusCode == http.StatusTooManyRequests ||
+	isClear := resp.StatusCode/100 == 5 || resp.StatusCode == http.StatusTooManyRequests ||
 		resp.StatusCode == http.StatusUnauthorized
-	if err != nil && !clear {
+	if err != nil && !isClear {
 		return &callError{
 			status: resp.StatusCode,
 			err:    fmt.Errorf("status %d in a response that is not from Twilio", resp.StatusCode),
@@ -106,8 +106,7 @@ func callErrorOf(err error) error {
 // newSendError returns err, an error of twilio-go, as a *SendError.
 func newSendError(err error) *adapters.SendError {
 	err = callErrorOf(err)
-	var response *apiError
-	if errors.As(err, &response) {
+	if response, ok := errors.AsType[*apiError](err); ok {
 		code := response.code
 		if code == 0 {
 			code = response.status
@@ -153,6 +152,7 @@ func newSetupError(err error, field string) *adapters.SetupError {
 		e.Field = adapters.AuthToken
 	case adapters.Unreachable, adapters.Throttled:
 		e.Field = ""
+	default: // the rejection refers to the input
 	}
 	if e.Message == "" {
 		e.Message = fmt.Sprintf("Twilio responded with status %d", response.status)

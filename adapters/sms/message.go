@@ -98,6 +98,7 @@ func (a Adapter) normalize(in inboundMessage) (m adapters.Message, ok bool) {
 		if c, ok := adapters.ParseCommand(strings.TrimSpace(m.Text), ""); ok {
 			m.Command = &c
 		}
+	default: // the text is no command
 	}
 	return m, true
 }

@@ -13,18 +13,17 @@ import (
 
 const servicePageSize = 50
 
-// findService returns the Messaging Service to which a number belongs. It returns nil if there is
-// none.
+// findService returns the Messaging Service to which a number belongs, and whether there is one.
 func (a Adapter) findService(
 	ctx context.Context, ep adapters.Endpoint, numberSID string,
-) (*messaging.MessagingV1Service, error) {
+) (service messaging.MessagingV1Service, ok bool, err error) {
 	twilio, err := a.newMessagingAPI(ctx, ep)
 	if err != nil {
-		return nil, err
+		return service, false, err
 	}
 	page, err := twilio.PageService((&messaging.ListServiceParams{}).SetPageSize(servicePageSize), "", "")
 	if err != nil {
-		return nil, err
+		return service, false, err
 	}
 	for _, s := range page.Services {
 		if !isSID(deref(s.Sid), "MG") {
@@ -32,26 +31,26 @@ func (a Adapter) findService(
 		}
 		member, err := twilio.FetchPhoneNumber(*s.Sid, numberSID)
 		if err == nil && deref(member.Sid) == numberSID {
-			return &s, nil
+			return s, true, nil
 		}
 		if err != nil && !isNotFound(err) {
-			return nil, err
+			return service, false, err
 		}
 	}
-	return nil, nil
+	return service, false, nil
 }
 
 // recordService writes what the Messaging Service of ep's number means for ep to its settings. A
 // failed request does not fail the set-up. An account without this API has no services either.
 func (a Adapter) recordService(ctx context.Context, ep adapters.Endpoint) {
-	s, err := a.findService(ctx, ep, ep.Settings[adapters.NumberSID])
+	s, ok, err := a.findService(ctx, ep, ep.Settings[adapters.NumberSID])
 	if err != nil && !isNotFound(err) {
 		ep.Settings[adapters.Warning] = "Could not check whether the number belongs to a Messaging Service. " +
 			"If it does, save this form again later."
 		return
 	}
 	delete(ep.Settings, MessagingService)
-	if s == nil {
+	if !ok {
 		return
 	}
 	ep.Settings[MessagingService] = *s.Sid

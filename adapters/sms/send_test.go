@@ -164,7 +164,8 @@ func TestSend_Request(t *testing.T) {
 		want  string
 	}{
 		"SMS": {
-			adapters.SMS, adapters.Reply{To: steve, Text: "a+b"},
+			adapters.SMS,
+			adapters.Reply{To: steve, Text: "a+b"},
 			"Body=a%2Bb&From=%2B15005550006&To=%2B14155550101",
 		},
 		"other number and status callback": {
@@ -175,7 +176,8 @@ func TestSend_Request(t *testing.T) {
 			"Body=x&From=%2B15005550007&StatusCallback=https%3A%2F%2Fg.example%2Fs&To=%2B14155550101",
 		},
 		"WhatsApp": {
-			adapters.WhatsApp, adapters.Reply{To: steve, Text: "x"},
+			adapters.WhatsApp,
+			adapters.Reply{To: steve, Text: "x"},
 			"Body=x&From=whatsapp%3A%2B15005550006&To=whatsapp%3A%2B14155550101",
 		},
 	} {

@@ -150,7 +150,7 @@ func (a *Adapter) post(
 	}
 	r.Header.Set("Content-Type", "application/json")
 	x := &exchange{client: a.httpClient()}
-	_, _ = x.Do(r) // x has the response, or the error
+	_, _ = x.Do(r) //nolint:bodyclose // Do has closed the body; x has the response, or the error
 	return x.status, x.body, x.sendError()
 }
 
@@ -209,10 +209,11 @@ type apiError struct{ description string }
 
 func (e *apiError) Error() string {
 	for _, phrase := range [...]string{
-		"bot was blocked by the user", "user is deactivated", "bot was kicked", "bot is not a member", "bot can't initiate conversation",
-		"bot can't send messages to bots", "chat not found", "message thread not found", "TOPIC_CLOSED", "message is too long",
-		"message text is empty", "not enough rights", "have no rights", "group chat was upgraded", "message to be replied not found",
-		"Too Many Requests", "Unauthorized", "terminated by other getUpdates", "webhook is active", "terminated by setWebhook",
+		"bot was blocked by the user", "user is deactivated", "bot was kicked", "bot is not a member",
+		"bot can't initiate conversation", "bot can't send messages to bots", "chat not found",
+		"message thread not found", "TOPIC_CLOSED", "message is too long", "message text is empty", "not enough rights",
+		"have no rights", "group chat was upgraded", "message to be replied not found", "Too Many Requests",
+		"Unauthorized", "terminated by other getUpdates", "webhook is active", "terminated by setWebhook",
 	} {
 		if strings.Contains(e.description, phrase) {
 			return phrase
@@ -275,8 +276,9 @@ func (a *Adapter) httpClient() *http.Client {
 			c = *a.HTTP
 		} else {
 			c.Transport = &http.Transport{
-				Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 64, IdleConnTimeout: 90 * time.Second,
-				TLSHandshakeTimeout: 10 * time.Second, DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+				Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 64,
+				IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 10 * time.Second,
+				DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 			}
 		}
 		c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

@@ -52,11 +52,12 @@ func parseUpdate(raw []byte, ep adapters.Endpoint) adapters.Message {
 // messageKey returns the deduplication key of an update. Update IDs may repeat after a week
 // without updates, so they are never the only part.
 func messageKey(ep adapters.Endpoint, parts ...any) string {
-	k := ep.Address
+	var k strings.Builder
+	k.WriteString(ep.Address)
 	for _, p := range parts {
-		k += ":" + fmt.Sprint(p)
+		k.WriteString(":" + fmt.Sprint(p))
 	}
-	return adapters.Sanitize(k, maxRef)
+	return adapters.Sanitize(k.String(), maxRef)
 }
 
 func digest(raw []byte) string {

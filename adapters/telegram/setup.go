@@ -22,7 +22,8 @@ func (a *Adapter) Check(ctx context.Context, ep adapters.Endpoint) (adapters.End
 	if !isBotToken(ep.Credentials[adapters.BotToken]) {
 		return ep, &adapters.SetupError{
 			Reason: adapters.Refused, Field: adapters.BotToken,
-			Message: "This is not a bot token. A token from BotFather looks like 123456789:AAE…, with 35 characters after the colon.",
+			Message: "This is not a bot token. A token from BotFather looks like 123456789:AAE…, " +
+				"with 35 characters after the colon.",
 		}
 	}
 	var me models.User

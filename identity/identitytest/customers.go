@@ -40,7 +40,7 @@ func testCustomer(t *testing.T, h *fixture) {
 		t.Context(),
 		h.tenant,
 		got.ID,
-		identity.CustomerEdit{LastName: pointer(""), CompanyName: pointer("Acme 2")},
+		identity.CustomerEdit{LastName: new(""), CompanyName: new("Acme 2")},
 		staffActor,
 	)
 	in.LastName, in.CompanyName, in.UpdatedAt = "", "Acme 2", edited.UpdatedAt
@@ -72,10 +72,10 @@ func testEmailUnique(t *testing.T, h *fixture) {
 		t.Errorf("in other case: %v; want ErrEmailTaken", err)
 	}
 	other := h.createCustomer(t, "other@example.com")
-	if _, err := h.Store.EditCustomer(t.Context(), h.tenant, other, identity.CustomerEdit{Email: pointer("Steve@example.com")}, staffActor); !errors.Is(err, identity.ErrEmailTaken) {
+	if _, err := h.Store.EditCustomer(t.Context(), h.tenant, other, identity.CustomerEdit{Email: new("Steve@example.com")}, staffActor); !errors.Is(err, identity.ErrEmailTaken) {
 		t.Errorf("by an edit: %v; want ErrEmailTaken", err)
 	}
-	if _, err := h.Store.EditCustomer(t.Context(), h.tenant, other, identity.CustomerEdit{Email: pointer("OTHER@example.com")}, staffActor); err != nil {
+	if _, err := h.Store.EditCustomer(t.Context(), h.tenant, other, identity.CustomerEdit{Email: new("OTHER@example.com")}, staffActor); err != nil {
 		t.Errorf("own address in other case: %v", err)
 	}
 	for range 2 {
@@ -113,7 +113,7 @@ func testConcurrentEmail(t *testing.T, h *fixture) {
 
 func testConcurrentCustomerEdits(t *testing.T, h *fixture) {
 	var wg sync.WaitGroup
-	for _, e := range []identity.CustomerEdit{{FirstName: pointer("Steve")}, {LastName: pointer("One")}, {Locale: pointer("en")}, {Timezone: pointer("UTC")}} {
+	for _, e := range []identity.CustomerEdit{{FirstName: new("Steve")}, {LastName: new("One")}, {Locale: new("en")}, {Timezone: new("UTC")}} {
 		wg.Go(func() {
 			if _, err := h.Store.EditCustomer(t.Context(), h.tenant, h.customerID, e, staffActor); err != nil {
 				t.Errorf("edit: %v", err)

@@ -185,4 +185,5 @@ func (h *fixture) wantEvents(t *testing.T, id string, kinds ...string) []identit
 	return got
 }
 
-func pointer[T any](v T) *T { return &v }
+//go:fix inline
+func pointer[T any](v T) *T { return new(v) }

@@ -28,7 +28,7 @@ func testTenantIsolation(t *testing.T, h *fixture) {
 		ctx,
 		other.tenant,
 		h.customerID,
-		identity.CustomerEdit{FirstName: pointer("x")},
+		identity.CustomerEdit{FirstName: new("x")},
 		staffActor,
 	)
 	_, errs["identities"] = s.CustomerIdentities(
@@ -39,13 +39,13 @@ func testTenantIsolation(t *testing.T, h *fixture) {
 	_, errs["edit identity"] = s.EditIdentity(
 		ctx,
 		identity.Key{TenantID: other.tenant, CustomerID: h.customerID, IdentityID: i.ID},
-		identity.Edit{Verified: pointer(true)},
+		identity.Edit{Verified: new(true)},
 		staffActor,
 	)
 	_, errs["edit as identity of own customer"] = s.EditIdentity(
 		ctx,
 		identity.Key{TenantID: other.tenant, CustomerID: other.customerID, IdentityID: i.ID},
-		identity.Edit{Verified: pointer(true)},
+		identity.Edit{Verified: new(true)},
 		staffActor,
 	)
 	errs["unlink"] = s.Unlink(

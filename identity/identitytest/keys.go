@@ -59,7 +59,9 @@ func testAPIKey(t *testing.T, h *fixture) {
 	}
 	at := time.Date(2030, 1, 1, 10, 0, 30, 0, time.UTC)
 	for _, use := range []struct{ at, want time.Time }{
-		{at, at.Truncate(time.Minute)}, {at.Add(20 * time.Second), at.Truncate(time.Minute)}, {at.Add(time.Minute), at.Add(time.Minute).Truncate(time.Minute)},
+		{at, at.Truncate(time.Minute)},
+		{at.Add(20 * time.Second), at.Truncate(time.Minute)},
+		{at.Add(time.Minute), at.Add(time.Minute).Truncate(time.Minute)},
 		{at, at.Add(time.Minute).Truncate(time.Minute)},
 	} {
 		if err := h.Store.TouchAPIKey(t.Context(), h.tenant, k.ID, use.at); err != nil {
