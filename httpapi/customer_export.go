@@ -138,7 +138,7 @@ func (e customerExport) write(ctx context.Context, w io.Writer) error {
 }
 
 func (e customerExport) writeIdentities(ctx context.Context, j *jsonWriter) error {
-	is, err := e.Stores.Identities.CustomerIdentities(ctx, identity.IdentityQuery{
+	is, err := e.Stores.Identities.CustomerIdentities(ctx, identity.Query{
 		TenantID: e.key.TenantID, CustomerID: e.customer.ID,
 	})
 	shown := []identityResponse{}

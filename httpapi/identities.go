@@ -13,7 +13,7 @@ import (
 // unknown customer or identity.
 type IdentityStore interface {
 	// CustomerIdentities returns identities of a customer, oldest first.
-	CustomerIdentities(ctx context.Context, q identity.IdentityQuery) ([]identity.Identity, error)
+	CustomerIdentities(ctx context.Context, q identity.Query) ([]identity.Identity, error)
 	// Link stores a new, unverified identity. If an unknown sender has the same address within the
 	// scope of the identity, that row is linked instead and keeps its conversations; further rows
 	// of the address within the scope are merged into it. Link returns identity.ErrAlreadyLinked if
@@ -83,7 +83,7 @@ func (a *API) listIdentities(ctx context.Context, in *struct {
 	Channel string `query:"channel" pattern:"^[a-z][a-z0-9_]{0,31}$" doc:"Only identities of this channel."`
 }) (*identitiesOut, error) {
 	key := operation.CallerOf(ctx)
-	all, err := a.Stores.Identities.CustomerIdentities(ctx, identity.IdentityQuery{
+	all, err := a.Stores.Identities.CustomerIdentities(ctx, identity.Query{
 		TenantID: key.TenantID, CustomerID: in.CustomerID, Channel: in.Channel,
 	})
 	if err != nil {

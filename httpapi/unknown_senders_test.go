@@ -235,7 +235,7 @@ func (s *fakeStore) Lookup(_ context.Context, a identity.Address) (identity.Iden
 	return identity.Identity{}, "", identity.ErrNotFound
 }
 
-func (s *fakeStore) CustomerIdentities(_ context.Context, q identity.IdentityQuery) ([]identity.Identity, error) {
+func (s *fakeStore) CustomerIdentities(_ context.Context, q identity.Query) ([]identity.Identity, error) {
 	defer s.lock()()
 	if _, err := findRow(
 		s.customers, func(c identity.Customer) bool { return c.TenantID == q.TenantID && c.ID == q.CustomerID },

@@ -71,8 +71,8 @@ type Key struct {
 	IdentityID string
 }
 
-// An IdentityQuery selects the identities of a customer.
-type IdentityQuery struct {
+// A Query selects the identities of a customer.
+type Query struct {
 	TenantID   string
 	CustomerID string
 	Channel    string // empty for all channels

@@ -18,7 +18,7 @@ import (
 func (s *Store) CustomerConversations(
 	ctx context.Context, q gateway.CustomerConversationQuery,
 ) ([]gateway.CustomerConversation, error) {
-	identities, err := s.CustomerIdentities(ctx, identity.IdentityQuery{TenantID: q.TenantID, CustomerID: q.CustomerID})
+	identities, err := s.CustomerIdentities(ctx, identity.Query{TenantID: q.TenantID, CustomerID: q.CustomerID})
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,7 @@ func (f *tenantFixture) undoMerge(id string) identity.Customer {
 // wantIdentities checks that a customer has exactly the given identities.
 func (f *tenantFixture) wantIdentities(customer string, want ...string) {
 	f.t.Helper()
-	is, err := f.CustomerIdentities(f.t.Context(), identity.IdentityQuery{TenantID: f.tenant, CustomerID: customer})
+	is, err := f.CustomerIdentities(f.t.Context(), identity.Query{TenantID: f.tenant, CustomerID: customer})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -399,7 +399,7 @@ func testConcurrentLink(t *testing.T, f *tenantFixture) {
 		}
 		wg.Go(func() { f.mergeCustomer(a, b) })
 		wg.Wait()
-		is, err := f.CustomerIdentities(t.Context(), identity.IdentityQuery{TenantID: f.tenant, CustomerID: b})
+		is, err := f.CustomerIdentities(t.Context(), identity.Query{TenantID: f.tenant, CustomerID: b})
 		if err != nil || len(is) != 2+linked {
 			t.Errorf("target has %d identities, %v, want 2 and %d linked concurrently", len(is), err, linked)
 		}

@@ -336,7 +336,7 @@ func TestEraseCustomer_KeepsOtherCustomers(t *testing.T) {
 			}
 		}
 		if is, err := f.CustomerIdentities(t.Context(),
-			identity.IdentityQuery{TenantID: f.tenant, CustomerID: matt}); err != nil || len(is) != 1 ||
+			identity.Query{TenantID: f.tenant, CustomerID: matt}); err != nil || len(is) != 1 ||
 			is[0].ExternalID != markedNumber {
 			t.Errorf("identities of Matt = %+v, %v, want one", is, err)
 		}

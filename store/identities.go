@@ -54,7 +54,7 @@ func (s *Store) Identity(ctx context.Context, k identity.Key) (identity.Identity
 // CustomerIdentities returns the identities of a customer, oldest first. If q.Channel is not
 // empty, identities on other channels are left out. It returns identity.ErrNotFound for an
 // unknown customer.
-func (s *Store) CustomerIdentities(ctx context.Context, q identity.IdentityQuery) ([]identity.Identity, error) {
+func (s *Store) CustomerIdentities(ctx context.Context, q identity.Query) ([]identity.Identity, error) {
 	where, args := ``, []any{q.TenantID, q.CustomerID}
 	if q.Channel != "" {
 		where, args = ` and channel = $3`, append(args, q.Channel)

@@ -44,7 +44,7 @@ type Store interface {
 	) ([]identity.Customer, error)
 
 	Lookup(ctx context.Context, a identity.Address) (i identity.Identity, customerEmail string, err error)
-	CustomerIdentities(ctx context.Context, q identity.IdentityQuery) ([]identity.Identity, error)
+	CustomerIdentities(ctx context.Context, q identity.Query) ([]identity.Identity, error)
 	Link(ctx context.Context, i identity.Identity, by identity.Actor) (identity.Identity, error)
 	Adopt(ctx context.Context, k identity.Key, by identity.Actor) (identity.Identity, error)
 	Identity(ctx context.Context, k identity.Key) (identity.Identity, error)

@@ -33,7 +33,7 @@ func testTenantIsolation(t *testing.T, h *fixture) {
 	)
 	_, errs["identities"] = s.CustomerIdentities(
 		ctx,
-		identity.IdentityQuery{TenantID: other.tenant, CustomerID: h.customerID},
+		identity.Query{TenantID: other.tenant, CustomerID: h.customerID},
 	)
 	_, errs["identity"] = s.Identity(ctx, identity.Key{TenantID: other.tenant, CustomerID: h.customerID, IdentityID: i.ID})
 	_, errs["edit identity"] = s.EditIdentity(

@@ -95,7 +95,7 @@ func testLinkMissingCustomer(t *testing.T, h *fixture) {
 	if _, err := h.Store.Link(t.Context(), h.telegramIdentity(missingID, "9"), staffActor); !errors.Is(err, identity.ErrNoInstance) {
 		t.Errorf("unknown instance: %v; want ErrNoInstance", err)
 	}
-	if _, err := h.Store.CustomerIdentities(t.Context(), identity.IdentityQuery{TenantID: h.tenant, CustomerID: missingID}); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.CustomerIdentities(t.Context(), identity.Query{TenantID: h.tenant, CustomerID: missingID}); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("list of unknown customer: %v; want ErrNotFound", err)
 	}
 }
@@ -112,12 +112,12 @@ func testInstanceBeforeTenant(t *testing.T, h *fixture) {
 	}
 	is, err := h.Store.CustomerIdentities(
 		t.Context(),
-		identity.IdentityQuery{TenantID: h.tenant, CustomerID: h.customerID},
+		identity.Query{TenantID: h.tenant, CustomerID: h.customerID},
 	)
 	if err != nil || len(is) != 2 || is[0].ID != all.ID || is[1].ID != own.ID {
 		t.Errorf("list: %+v, %v; want both, oldest first", is, err)
 	}
-	if is, err := h.Store.CustomerIdentities(t.Context(), identity.IdentityQuery{TenantID: h.tenant, CustomerID: h.customerID, Channel: "sms"}); err != nil ||
+	if is, err := h.Store.CustomerIdentities(t.Context(), identity.Query{TenantID: h.tenant, CustomerID: h.customerID, Channel: "sms"}); err != nil ||
 		len(is) != 0 {
 		t.Errorf("list of another channel: %+v, %v", is, err)
 	}
@@ -224,7 +224,7 @@ func concurrentLinks(unknown bool, scope string) func(*testing.T, *fixture) {
 		})
 		owned := 0
 		for _, c := range customers {
-			is, err := h.Store.CustomerIdentities(t.Context(), identity.IdentityQuery{TenantID: h.tenant, CustomerID: c})
+			is, err := h.Store.CustomerIdentities(t.Context(), identity.Query{TenantID: h.tenant, CustomerID: c})
 			if err != nil {
 				t.Fatal(err)
 			}
