@@ -56,3 +56,12 @@ const (
 	WebhookSecret  SecretKind = "webhook_secret"
 	AgentSecretKey SecretKind = "agent_secret_key"
 )
+
+// A SecretRotation replaces a secret of an instance.
+type SecretRotation struct {
+	TenantID    string
+	InstanceID  string
+	Kind        SecretKind
+	Secret      string        // the new secret
+	GracePeriod time.Duration // for which the previous secret remains valid
+}

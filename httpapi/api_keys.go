@@ -18,12 +18,8 @@ type KeyStore interface {
 	// CreateAPIKey stores a key whose token has the given hash.
 	CreateAPIKey(ctx context.Context, k identity.APIKey, hash string, by identity.Actor) (identity.APIKey, error)
 	ListAPIKeys(ctx context.Context, tenant, after string, limit int) ([]identity.APIKey, error)
-	// RotateAPIKey copies a key with the ID, hint and hash of its successor. The old key expires at
-	// oldUntil.
-	RotateAPIKey(
-		ctx context.Context, tenant, id string, next identity.APIKey, hash string, oldUntil time.Time,
-		by identity.Actor,
-	) (identity.APIKey, error)
+	// RotateAPIKey replaces a key by a copy, which it returns.
+	RotateAPIKey(ctx context.Context, r identity.KeyRotation, by identity.Actor) (identity.APIKey, error)
 	RevokeAPIKey(ctx context.Context, tenant, id string, by identity.Actor) error
 }
 
@@ -257,10 +253,10 @@ func (a *API) rotateKey(ctx context.Context, in *struct {
 		return nil, err
 	}
 	token := identity.NewToken(tokenPrefix)
-	next := identity.APIKey{ID: resourceID(ctx), Hint: tokenHint(token)}
-	k, err := a.Stores.Keys.RotateAPIKey(
-		ctx, caller.TenantID, in.KeyID, next, identity.HashToken(token), a.oldKeyExpiry(old, in.Body), caller.Actor(),
-	)
+	k, err := a.Stores.Keys.RotateAPIKey(ctx, identity.KeyRotation{
+		TenantID: caller.TenantID, KeyID: in.KeyID, NewID: resourceID(ctx), Hint: tokenHint(token),
+		Hash: identity.HashToken(token), OldUntil: a.oldKeyExpiry(old, in.Body),
+	}, caller.Actor())
 	a.keys.reset()
 	return toCreatedKey(k, token), operation.NameNotFound("API key", err)
 }

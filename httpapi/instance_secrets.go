@@ -16,10 +16,7 @@ type SecretStore interface {
 	// RotateInstanceSecret replaces a secret. The previous one remains valid for the grace period;
 	// the returned time is its end. A grace period of zero revokes all previous secrets
 	// immediately, and the time is zero.
-	RotateInstanceSecret(
-		ctx context.Context, tenant, id string, kind gateway.SecretKind, secret string, gracePeriod time.Duration,
-		by identity.Actor,
-	) (until time.Time, err error)
+	RotateInstanceSecret(ctx context.Context, r gateway.SecretRotation, by identity.Actor) (until time.Time, err error)
 	// RevokePreviousSecrets ends the grace periods of all previous secrets.
 	RevokePreviousSecrets(ctx context.Context, tenant, id string, kind gateway.SecretKind, by identity.Actor) error
 }
@@ -77,9 +74,9 @@ func (a *API) rotateSecret(
 	ctx context.Context, in *rotateIn, kind gateway.SecretKind, secret string,
 ) (time.Time, error) {
 	key := operation.CallerOf(ctx)
-	until, err := a.Stores.Secrets.RotateInstanceSecret(
-		ctx, key.TenantID, in.InstanceID, kind, secret, in.Body.duration(), key.Actor(),
-	)
+	until, err := a.Stores.Secrets.RotateInstanceSecret(ctx, gateway.SecretRotation{
+		TenantID: key.TenantID, InstanceID: in.InstanceID, Kind: kind, Secret: secret, GracePeriod: in.Body.duration(),
+	}, key.Actor())
 	return until, operation.NameNotFound("Instance", err)
 }
 

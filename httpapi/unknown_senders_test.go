@@ -134,15 +134,15 @@ func (s *fakeStore) ListAPIKeys(_ context.Context, tenant, after string, limit i
 }
 
 func (s *fakeStore) RotateAPIKey(
-	_ context.Context, tenant, id string, next identity.APIKey, hash string, until time.Time, _ identity.Actor,
+	_ context.Context, r identity.KeyRotation, _ identity.Actor,
 ) (identity.APIKey, error) {
 	defer s.lock()()
 	for i, k := range s.keys {
-		if k.TenantID == tenant && k.ID == id {
-			s.keys[i].ExpiresAt = until
-			k.ID, k.Hint = s.id(), next.Hint
+		if k.TenantID == r.TenantID && k.ID == r.KeyID {
+			s.keys[i].ExpiresAt = r.OldUntil
+			k.ID, k.Hint = s.id(), r.Hint
 			s.keys = append(s.keys, k)
-			s.hashes[hash] = k.ID
+			s.hashes[r.Hash] = k.ID
 			return k, nil
 		}
 	}
@@ -373,12 +373,12 @@ func (s *fakeStore) ListInstances(_ context.Context, tenant, after string, limit
 }
 
 func (s *fakeStore) RotateInstanceSecret(
-	ctx context.Context, tenant, id string, _ gateway.SecretKind, _ string, overlap time.Duration, _ identity.Actor,
+	ctx context.Context, r gateway.SecretRotation, _ identity.Actor,
 ) (time.Time, error) {
-	if _, err := s.Instance(ctx, tenant, id); err != nil || overlap == 0 {
+	if _, err := s.Instance(ctx, r.TenantID, r.InstanceID); err != nil || r.GracePeriod == 0 {
 		return time.Time{}, err
 	}
-	return s.now.Add(overlap), nil
+	return s.now.Add(r.GracePeriod), nil
 }
 
 func (s *fakeStore) RevokePreviousSecrets(

@@ -41,6 +41,16 @@ type APIKey struct {
 	User string
 }
 
+// A KeyRotation replaces an API key by a copy with another token.
+type KeyRotation struct {
+	TenantID string
+	KeyID    string    // of the replaced key
+	NewID    string    // of the copy; if it is empty, a new ID is assigned
+	Hint     string    // of the copy
+	Hash     string    // of the copy's token
+	OldUntil time.Time // when the replaced key expires, unless it expires earlier
+}
+
 // IsLive reports whether the key may be used at now.
 func (k APIKey) IsLive(now time.Time) bool {
 	return k.RevokedAt.IsZero() && (k.ExpiresAt.IsZero() || now.Before(k.ExpiresAt))

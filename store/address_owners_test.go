@@ -46,8 +46,10 @@ func TestAddressHistory(t *testing.T) {
 				t.Errorf("history = %q, want %q", got, history)
 			}
 		}
-		u := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: a.Channel,
-			ExternalID: a.ExternalID})
+		u := newUnknown(t, f.Store, identity.Identity{
+			TenantID: f.tenant, InstanceID: f.instance, Channel: a.Channel,
+			ExternalID: a.ExternalID,
+		})
 		want("")
 		if at, err := f.IdentityAddress(t.Context(), f.tenant, u.ID); err != nil || at.ExternalID != "12345" ||
 			at.InstanceID != f.instance {
@@ -66,8 +68,10 @@ func TestAddressHistory(t *testing.T) {
 		if at, err := f.IdentityAddress(t.Context(), f.tenant, u.ID); err != nil || at.ExternalID != "12345" {
 			t.Errorf("IdentityAddress(deleted) = %+v, %v", at, err)
 		}
-		i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: matt, Channel: a.Channel,
-			ExternalID: a.ExternalID}, identity.System)
+		i, err := f.Link(t.Context(), identity.Identity{
+			TenantID: f.tenant, CustomerID: matt, Channel: a.Channel,
+			ExternalID: a.ExternalID,
+		}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,8 +113,10 @@ func TestAddressHistory(t *testing.T) {
 func TestAddressHistory_InstanceDeleted(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		steve, _ := f.createCustomer("", 0)
-		_, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: steve, InstanceID: f.instance,
-			Channel: "telegram", ExternalID: "777"}, identity.System)
+		_, err := f.Link(t.Context(), identity.Identity{
+			TenantID: f.tenant, CustomerID: steve, InstanceID: f.instance,
+			Channel: "telegram", ExternalID: "777",
+		}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -51,7 +51,7 @@ func (s *Store) CreateAPIKey(
 	ctx context.Context, k identity.APIKey, hash string, by identity.Actor,
 ) (created identity.APIKey, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
-		created, err = s.insertAPIKey(ctx, tx, k, hash, by, "key.created", "")
+		created, err = s.insertAPIKey(ctx, tx, k, hash, keyEvent{by: by, kind: "key.created"})
 		return err
 	})
 	if err != nil && s.dialect.IsForeignKeyViolation(err) && k.InstanceID != "" {
@@ -60,10 +60,16 @@ func (s *Store) CreateAPIKey(
 	return created, s.apiKeyError("create API key", err)
 }
 
-// insertAPIKey implements CreateAPIKey in a transaction and records an event of the given kind.
-// replaces is the ID of the key that was rotated, if any.
+// A keyEvent describes the event that is recorded about a new API key.
+type keyEvent struct {
+	by       identity.Actor
+	kind     string
+	replaces string // the ID of the key that was rotated, if any
+}
+
+// insertAPIKey implements CreateAPIKey in a transaction and records the event e.
 func (s *Store) insertAPIKey(
-	ctx context.Context, tx sqldb.DB, k identity.APIKey, hash string, by identity.Actor, kind, replaces string,
+	ctx context.Context, tx sqldb.DB, k identity.APIKey, hash string, e keyEvent,
 ) (identity.APIKey, error) {
 	rs, err := tx.Query(ctx, `
 		insert into api_keys (id, tenant_id, name, hint, hash, scopes, instance_id, expires_at, created_at)
@@ -83,11 +89,12 @@ func (s *Store) insertAPIKey(
 		return created, err
 	}
 	detail := map[string]string{"key": created.ID}
-	if replaces != "" {
-		detail["replaces"] = replaces
+	if e.replaces != "" {
+		detail["replaces"] = e.replaces
 	}
-	return created, recordEvents(ctx, tx, identity.Event{TenantID: k.TenantID, Kind: kind, Actor: by,
-		InstanceID: k.InstanceID, Detail: detail})
+	return created, recordEvents(ctx, tx, identity.Event{
+		TenantID: k.TenantID, Kind: e.kind, Actor: e.by, InstanceID: k.InstanceID, Detail: detail,
+	})
 }
 
 // ListAPIKeys returns at most limit API keys of a tenant in order of creation, starting after the
@@ -100,17 +107,17 @@ func (s *Store) ListAPIKeys(ctx context.Context, tenant, after string, limit int
 	return keys, s.apiKeyError("list API keys", err)
 }
 
-// RotateAPIKey creates a copy of an API key with the ID and hint of next and the given hash, and
-// returns it. If next.ID is empty, a new ID is assigned; if a key with that ID exists, only its
-// hash and hint are replaced. The rotated key expires at oldUntil unless it expires earlier. It
-// returns identity.ErrNotFound if the key does not exist or is revoked or expired.
+// RotateAPIKey replaces an API key by a copy and returns the copy. If a key with the ID of the copy
+// exists, only its hash and hint are replaced. It returns identity.ErrNotFound if the replaced key
+// does not exist or is revoked or expired.
 func (s *Store) RotateAPIKey(
-	ctx context.Context, tenant, id string, next identity.APIKey, hash string, oldUntil time.Time, by identity.Actor,
+	ctx context.Context, r identity.KeyRotation, by identity.Actor,
 ) (created identity.APIKey, err error) {
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		// Lock the row before reading it, so that a key revoked concurrently is not copied.
 		rs, err := tx.Query(ctx,
-			`update api_keys set hint = hint where tenant_id = $1 and id = $2 returning `+apiKeyColumns, tenant, id)
+			`update api_keys set hint = hint where tenant_id = $1 and id = $2 returning `+apiKeyColumns,
+			r.TenantID, r.KeyID)
 		old, err := sqldb.ScanOne(rs, err, scanAPIKey)
 		if err != nil {
 			return err
@@ -118,14 +125,14 @@ func (s *Store) RotateAPIKey(
 		if !old.IsLive(s.now()) {
 			return identity.ErrNotFound
 		}
-		if old.ExpiresAt.IsZero() || oldUntil.Before(old.ExpiresAt) {
-			if _, err := tx.Exec(ctx, `update api_keys set expires_at = $3 where tenant_id = $1 and id = $2`, tenant, id,
-				sqldb.TimeOrNull(oldUntil)); err != nil {
+		if old.ExpiresAt.IsZero() || r.OldUntil.Before(old.ExpiresAt) {
+			if _, err := tx.Exec(ctx, `update api_keys set expires_at = $3 where tenant_id = $1 and id = $2`,
+				r.TenantID, r.KeyID, sqldb.TimeOrNull(r.OldUntil)); err != nil {
 				return err
 			}
 		}
-		old.ID, old.Hint = next.ID, next.Hint
-		created, err = s.insertAPIKey(ctx, tx, old, hash, by, "key.rotated", id)
+		old.ID, old.Hint = r.NewID, r.Hint
+		created, err = s.insertAPIKey(ctx, tx, old, r.Hash, keyEvent{by, "key.rotated", r.KeyID})
 		return err
 	})
 	return created, s.apiKeyError("rotate API key", err)
@@ -154,8 +161,10 @@ func (s *Store) revokeAPIKey(ctx context.Context, tx sqldb.DB, tenant, id string
 	if err != nil || n == 0 {
 		return n, err
 	}
-	return n, recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "key.revoked", Actor: by,
-		Detail: map[string]string{"key": id}})
+	return n, recordEvents(ctx, tx, identity.Event{
+		TenantID: tenant, Kind: "key.revoked", Actor: by,
+		Detail: map[string]string{"key": id},
+	})
 }
 
 // EnsureAPIKey makes token the only valid API key with this name: it creates the key unless it
@@ -172,8 +181,10 @@ func (s *Store) EnsureAPIKey(
 		switch {
 		case sqldb.IsNoRows(err):
 			created = true
-			if k, err = s.insertAPIKey(ctx, tx, identity.APIKey{TenantID: tenant, Name: name, Hint: keyHint(token),
-				Scopes: scopes}, hash, identity.System, "key.created", ""); err != nil {
+			if k, err = s.insertAPIKey(ctx, tx, identity.APIKey{
+				TenantID: tenant, Name: name, Hint: keyHint(token),
+				Scopes: scopes,
+			}, hash, keyEvent{by: identity.System, kind: "key.created"}); err != nil {
 				return err
 			}
 		case err != nil:
@@ -198,7 +209,7 @@ func (s *Store) revokeOtherKeys(ctx context.Context, tx sqldb.DB, keep identity.
 	rs, err := tx.Query(ctx, `
 		select id from api_keys
 		where tenant_id = $1 and name = $2 and id <> $3 and revoked_at is null order by id`, keep.TenantID, name, keep.ID)
-	ids, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (id string, err error) { return id, sc(sqldb.Text(&id)) })
+	ids, err := sqldb.ScanAll(rs, err, sqldb.ScanText)
 	if err != nil {
 		return err
 	}
@@ -213,7 +224,7 @@ func (s *Store) revokeOtherKeys(ctx context.Context, tx sqldb.DB, keep identity.
 // CountAPIKeys returns the number of API keys of all tenants, including revoked ones.
 func (s *Store) CountAPIKeys(ctx context.Context) (int, error) {
 	rs, err := s.db.Query(ctx, `select count(*) from api_keys`)
-	n, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (n int, err error) { return n, sc(&n) })
+	n, err := sqldb.ScanOne(rs, err, sqldb.ScanValue[int])
 	return n, s.apiKeyError("count API keys", err)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 
 	"hydragate/identity"
@@ -45,15 +46,15 @@ func auditInsertStmt(e identity.Event, customer string) sqldb.Statement {
 	if e.ID == "" {
 		e.ID = newID()
 	}
-	detail := []byte(`{}`)
+	detail := `{}`
 	if len(e.Detail) > 0 {
-		detail, _ = json.Marshal(e.Detail) // a map of strings cannot fail
+		detail = encodeDetail(e.Detail)
 	}
 	columns, placeholders := ``, ``
 	args := []any{
 		e.ID, e.TenantID, e.Kind, string(e.Actor), sqldb.TextOrNull(e.CustomerID), sqldb.TextOrNull(e.IdentityID),
 		sqldb.TextOrNull(e.InstanceID), sqldb.TextOrNull(e.MessageID),
-		string(detail),
+		detail,
 	}
 	if !e.At.IsZero() {
 		columns, placeholders = `, at`, `, $10`
@@ -63,6 +64,15 @@ func auditInsertStmt(e identity.Event, customer string) sqldb.Statement {
 		insert into audit_events (id, tenant_id, kind, actor, customer_id, identity_id, instance_id, message_id, detail` +
 		columns + `)
 		values ($1, $2, $3, $4, ` + customer + `, $6, $7, $8, $9` + placeholders + `)`, Args: args}
+}
+
+// encodeDetail returns the detail of an event as JSON.
+func encodeDetail(detail map[string]string) string {
+	b, err := json.Marshal(detail)
+	if err != nil {
+		panic(err) // maps of strings can be encoded
+	}
+	return string(b)
 }
 
 // changedFields returns the detail of an event that lists the changed fields.
@@ -81,11 +91,11 @@ func unlinkedEvent(i identity.Identity, by identity.Actor) identity.Event {
 // identityEvent returns an event about an identity. Its detail includes the channel.
 func identityEvent(i identity.Identity, kind string, by identity.Actor, detail map[string]string) identity.Event {
 	d := map[string]string{"channel": i.Channel}
-	for k, v := range detail {
-		d[k] = v
+	maps.Copy(d, detail)
+	return identity.Event{
+		TenantID: i.TenantID, Kind: kind, Actor: by, CustomerID: i.CustomerID, IdentityID: i.ID,
+		InstanceID: i.InstanceID, Detail: d,
 	}
-	return identity.Event{TenantID: i.TenantID, Kind: kind, Actor: by, CustomerID: i.CustomerID, IdentityID: i.ID,
-		InstanceID: i.InstanceID, Detail: d}
 }
 
 // editEvents returns the events for an edit: one for granted rights, one for a withdrawn
@@ -138,8 +148,11 @@ func (s *Store) AuditEvents(
 		where += fmt.Sprintf(` and `+condition, len(args))
 	}
 	for _, f := range []struct{ condition, value string }{
-		{`kind = $%d`, q.Kind}, {`actor = $%d`, string(q.Actor)}, {`customer_id = $%d`, q.CustomerID},
-		{`identity_id = $%d`, q.IdentityID}, {`instance_id = $%d`, q.InstanceID},
+		{`kind = $%d`, q.Kind},
+		{`actor = $%d`, string(q.Actor)},
+		{`customer_id = $%d`, q.CustomerID},
+		{`identity_id = $%d`, q.IdentityID},
+		{`instance_id = $%d`, q.InstanceID},
 		{`seq < (select b.seq from audit_events b where b.tenant_id = $1 and b.id = $%d)`, before},
 	} {
 		if f.value != "" {

@@ -22,8 +22,10 @@ func TestAudit(t *testing.T) {
 			t.Errorf("Audit() without events: %v", err)
 		}
 		err := s.Audit(t.Context(),
-			identity.Event{TenantID: tenant, Kind: "claim.failed", Actor: "sender:x", IdentityID: newID(), MessageID: newID(),
-				Detail: map[string]string{"reason": "wrong \x00 \xff"}, At: at},
+			identity.Event{
+				TenantID: tenant, Kind: "claim.failed", Actor: "sender:x", IdentityID: newID(), MessageID: newID(),
+				Detail: map[string]string{"reason": "wrong \x00 \xff"}, At: at,
+			},
 			identity.Event{TenantID: tenant, Kind: "claim.issued", Actor: identity.System})
 		if err != nil {
 			t.Fatal(err)
@@ -50,8 +52,10 @@ func TestAuditEvents(t *testing.T) {
 		customer, identityID, instance := newID(), newID(), newID()
 		at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 		for i, e := range []identity.Event{
-			{Kind: "a", Actor: "key:1", CustomerID: customer}, {Kind: "b", Actor: "key:2", IdentityID: identityID},
-			{Kind: "a", Actor: "key:2", InstanceID: instance}, {Kind: "c", Actor: "system"},
+			{Kind: "a", Actor: "key:1", CustomerID: customer},
+			{Kind: "b", Actor: "key:2", IdentityID: identityID},
+			{Kind: "a", Actor: "key:2", InstanceID: instance},
+			{Kind: "c", Actor: "system"},
 		} {
 			e.TenantID, e.At, e.Detail = f.tenant, at.Add(time.Duration(i)*time.Millisecond),
 				map[string]string{"n": fmt.Sprint(i)}
@@ -77,13 +81,17 @@ func TestAuditEvents(t *testing.T) {
 			q    identity.EventQuery
 			want string
 		}{
-			{identity.EventQuery{}, "3210"}, {identity.EventQuery{Kind: "a"}, "20"},
-			{identity.EventQuery{Actor: "key:2"}, "21"}, {identity.EventQuery{CustomerID: customer}, "0"},
-			{identity.EventQuery{IdentityID: identityID}, "1"}, {identity.EventQuery{InstanceID: instance}, "2"},
+			{identity.EventQuery{}, "3210"},
+			{identity.EventQuery{Kind: "a"}, "20"},
+			{identity.EventQuery{Actor: "key:2"}, "21"},
+			{identity.EventQuery{CustomerID: customer}, "0"},
+			{identity.EventQuery{IdentityID: identityID}, "1"},
+			{identity.EventQuery{InstanceID: instance}, "2"},
 			{identity.EventQuery{Kind: "a", Actor: "key:2"}, "2"},
 			{identity.EventQuery{Since: at.Add(time.Millisecond), Until: at.Add(3 * time.Millisecond)}, "21"},
 			{identity.EventQuery{Since: at.Add(4 * time.Millisecond), Until: at.Add(time.Hour)}, ""},
-			{identity.EventQuery{CustomerID: "x"}, ""}, {identity.EventQuery{Kind: "' or 1=1 --"}, ""},
+			{identity.EventQuery{CustomerID: "x"}, ""},
+			{identity.EventQuery{Kind: "' or 1=1 --"}, ""},
 		} {
 			if got, _ := list(c.q, "", 10); got != c.want {
 				t.Errorf("AuditEvents(%+v) = %s, want %s", c.q, got, c.want)
@@ -138,8 +146,10 @@ func TestAuditLog_AppendOnly(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		for _, attack := range []string{`update audit_events set actor = 'system'`,
-			`update audit_events set detail = '{}', kind = 'x'`, `delete from audit_events`} {
+		for _, attack := range []string{
+			`update audit_events set actor = 'system'`,
+			`update audit_events set detail = '{}', kind = 'x'`, `delete from audit_events`,
+		} {
 			err := f.db.InTx(t.Context(), func(tx sqldb.DB) error {
 				if err := f.allowAuditRewrite(t.Context(), tx, true); err != nil {
 					return err

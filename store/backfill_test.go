@@ -19,10 +19,14 @@ var phoneChannels = []adapters.Channel{adapters.SMS, adapters.WhatsApp}
 // savePhoneEndpoint creates an instance with an SMS endpoint.
 func savePhoneEndpoint(t *testing.T, s *Store, status gateway.EndpointStatus) gateway.EndpointState {
 	t.Helper()
-	i, err := s.CreateInstance(t.Context(), gateway.Instance{TenantID: identity.DefaultTenant, Name: "acme",
-		UnknownSenders: gateway.ForwardUnknown},
-		gateway.InstanceSecrets{AgentSecretKey: "ask_" + uuid.NewString(),
-			WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, identity.System)
+	i, err := s.CreateInstance(t.Context(), gateway.Instance{
+		TenantID: identity.DefaultTenant, Name: "acme",
+		UnknownSenders: gateway.ForwardUnknown,
+	},
+		gateway.InstanceSecrets{
+			AgentSecretKey: "ask_" + uuid.NewString(),
+			WebhookSecret:  "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+		}, identity.System)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,8 +110,10 @@ func TestErasedSince(t *testing.T) {
 		c, err := s.CreateCustomer(t.Context(), identity.Customer{TenantID: ep.TenantID, FirstName: "Steve"},
 			identity.System)
 		must(t, err)
-		_, err = s.Link(t.Context(), identity.Identity{TenantID: ep.TenantID, CustomerID: c.ID,
-			InstanceID: ep.InstanceID, Channel: "sms", ExternalID: "+14155550101"}, identity.System)
+		_, err = s.Link(t.Context(), identity.Identity{
+			TenantID: ep.TenantID, CustomerID: c.ID,
+			InstanceID: ep.InstanceID, Channel: "sms", ExternalID: "+14155550101",
+		}, identity.System)
 		must(t, err)
 		erasedAt := func(id string, at time.Time) bool {
 			erased, err := s.ErasedSince(t.Context(), ep.TenantID, before)
@@ -123,8 +129,11 @@ func TestErasedSince(t *testing.T) {
 			id   string
 			at   time.Time
 			want bool
-		}{{"+14155550101", before, true}, {"+14155550101", time.Now().Add(time.Minute), false},
-			{"+14155550102", before, false}} {
+		}{
+			{"+14155550101", before, true},
+			{"+14155550101", time.Now().Add(time.Minute), false},
+			{"+14155550102", before, false},
+		} {
 			if got := erasedAt(c.id, c.at); got != c.want {
 				t.Errorf("erased(%s, %s) = %v, want %v", c.id, c.at, got, c.want)
 			}

@@ -10,8 +10,10 @@ import (
 func TestBlockSender(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		steve, owned := f.createCustomer("", 1)
-		u := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
-			ExternalID: "777"})
+		u := newUnknown(t, f.Store, identity.Identity{
+			TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
+			ExternalID: "777",
+		})
 		a := identity.Address{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram", ExternalID: "777"}
 		wantBlocked := func(want bool) {
 			t.Helper()
@@ -24,14 +26,18 @@ func TestBlockSender(t *testing.T) {
 		if err != nil || since.IsZero() {
 			t.Fatalf("BlockSender() = %v, %v", since, err)
 		}
-		if again, err := f.BlockSender(t.Context(), identity.SenderKey{TenantID: f.tenant, InstanceID: f.instance,
-			IdentityID: u.ID}, "key:1"); err != nil || !again.Equal(since) {
+		if again, err := f.BlockSender(t.Context(), identity.SenderKey{
+			TenantID: f.tenant, InstanceID: f.instance,
+			IdentityID: u.ID,
+		}, "key:1"); err != nil || !again.Equal(since) {
 			t.Errorf("second BlockSender() = %v, %v, want %v", again, err, since)
 		}
 		wantBlocked(true)
 		for range 2 {
-			if err := f.UnblockSender(t.Context(), identity.SenderKey{TenantID: f.tenant, InstanceID: f.instance,
-				IdentityID: u.ID}, "key:1"); err != nil {
+			if err := f.UnblockSender(t.Context(), identity.SenderKey{
+				TenantID: f.tenant, InstanceID: f.instance,
+				IdentityID: u.ID,
+			}, "key:1"); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -40,10 +46,16 @@ func TestBlockSender(t *testing.T) {
 			"key:1"); err != nil {
 			t.Fatal(err)
 		}
-		for _, c := range []struct{ tenant, instance, id string }{{f.tenant, newID(), u.ID},
-			{newTenant(t, f.Store), "", u.ID}, {f.tenant, "", newID()}, {f.tenant, "", "x"}} {
-			if _, err := f.BlockSender(t.Context(), identity.SenderKey{TenantID: c.tenant, InstanceID: c.instance,
-				IdentityID: c.id}, "key:1"); !errors.Is(err, identity.ErrNotFound) {
+		for _, c := range []struct{ tenant, instance, id string }{
+			{f.tenant, newID(), u.ID},
+			{newTenant(t, f.Store), "", u.ID},
+			{f.tenant, "", newID()},
+			{f.tenant, "", "x"},
+		} {
+			if _, err := f.BlockSender(t.Context(), identity.SenderKey{
+				TenantID: c.tenant, InstanceID: c.instance,
+				IdentityID: c.id,
+			}, "key:1"); !errors.Is(err, identity.ErrNotFound) {
 				t.Errorf("BlockSender(%+v) = %v, want ErrNotFound", c, err)
 			}
 		}

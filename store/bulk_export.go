@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -158,9 +157,10 @@ func (i *batchInsert) stmt(rows [][]any) sqldb.Statement {
 func auditStmts(events []identity.Event) []sqldb.Statement {
 	rows := &batchInsert{table: `audit_events (id, tenant_id, kind, actor, customer_id, identity_id, detail)`}
 	for _, e := range events {
-		detail, _ := json.Marshal(e.Detail) // a map of strings cannot fail
-		rows.add([]any{newID(), e.TenantID, e.Kind, string(e.Actor), sqldb.TextOrNull(e.CustomerID),
-			sqldb.TextOrNull(e.IdentityID), string(detail)})
+		rows.add([]any{
+			newID(), e.TenantID, e.Kind, string(e.Actor), sqldb.TextOrNull(e.CustomerID),
+			sqldb.TextOrNull(e.IdentityID), encodeDetail(e.Detail),
+		})
 	}
 	return rows.stmts()
 }

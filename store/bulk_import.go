@@ -196,12 +196,16 @@ func (p *importPlan) linkUnknownSender(
 		return err
 	}
 	i.ID, i.RoleOverride = linked.ID, "" // linkTx has recorded the event for the role
-	return tx.Batch(ctx, append([]sqldb.Statement{{Query: `
+	return tx.Batch(ctx, append([]sqldb.Statement{{
+		Query: `
 		update identities set username = coalesce($3, username), avatar_url = $4, info_url = $5, page_url = $6,
 			verified_at = $7, updated_at = $8
 		where tenant_id = $1 and id = $2`,
-		Args: []any{p.options.TenantID, i.ID, sqldb.TextOrNull(i.Username), sqldb.TextOrNull(i.AvatarURL),
-			sqldb.TextOrNull(i.InfoURL), sqldb.TextOrNull(i.PageURL), sqldb.TimeOrNull(p.verifiedAt(i)), now}}},
+		Args: []any{
+			p.options.TenantID, i.ID, sqldb.TextOrNull(i.Username), sqldb.TextOrNull(i.AvatarURL),
+			sqldb.TextOrNull(i.InfoURL), sqldb.TextOrNull(i.PageURL), sqldb.TimeOrNull(p.verifiedAt(i)), now,
+		},
+	}},
 		auditStmts(p.grantEvents(i))...))
 }
 
@@ -220,6 +224,8 @@ func (p *importPlan) event(kind, customer, id string, detail map[string]string) 
 		detail = map[string]string{}
 	}
 	detail["by"] = "import"
-	return identity.Event{TenantID: p.options.TenantID, Kind: kind, Actor: p.options.Actor, CustomerID: customer,
-		IdentityID: id, Detail: detail}
+	return identity.Event{
+		TenantID: p.options.TenantID, Kind: kind, Actor: p.options.Actor, CustomerID: customer,
+		IdentityID: id, Detail: detail,
+	}
 }

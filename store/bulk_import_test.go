@@ -95,8 +95,10 @@ func TestImport_MatchesCustomers(t *testing.T) {
 				t.Errorf("result of record %d imported again = %q", n, again[n])
 			}
 		}
-		i, email, err := s.Lookup(t.Context(), identity.Address{TenantID: identity.DefaultTenant, Channel: "sms",
-			ExternalID: "+61400000001"})
+		i, email, err := s.Lookup(t.Context(), identity.Address{
+			TenantID: identity.DefaultTenant, Channel: "sms",
+			ExternalID: "+61400000001",
+		})
 		if err != nil || !strings.EqualFold(email, "steve@example.com") || i.IsVerified() {
 			t.Errorf("Lookup() = %+v, %s, %v", i, email, err)
 		}
@@ -127,8 +129,10 @@ func TestImport_VerifiesOnlyWithTrust(t *testing.T) {
 		r.Identities[0].VerifiedAt, r.Identities[0].RoleOverride = at, identity.RoleOwner
 		wantResults(t, importRecords(t, s, nil, r), "created 1")
 		lookup := func(id string) identity.Identity {
-			i, _, err := s.Lookup(t.Context(), identity.Address{TenantID: identity.DefaultTenant, Channel: "telegram",
-				ExternalID: id})
+			i, _, err := s.Lookup(t.Context(), identity.Address{
+				TenantID: identity.DefaultTenant, Channel: "telegram",
+				ExternalID: id,
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -149,10 +149,7 @@ func (p *importPlan) readMerged(ctx context.Context, d sqldb.DB, ids []string) e
 		list, args := sqldb.PlaceholderList([]any{p.options.TenantID}, chunk, "$%d")
 		rs, err := d.Query(ctx,
 			`select customer_id from customer_merges where tenant_id = $1 and customer_id in (`+list+`)`, args...)
-		found, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (id string, err error) {
-			return id,
-				sc(sqldb.Text(&id))
-		})
+		found, err := sqldb.ScanAll(rs, err, sqldb.ScanText)
 		if err != nil {
 			return fmt.Errorf("look up merged customers: %w", err)
 		}
@@ -321,9 +318,16 @@ type textColumn struct {
 // textColumns returns the text columns of a customer.
 func textColumns(r *identity.Record) []textColumn {
 	return []textColumn{
-		{"email", &r.Email}, {"phone_number", &r.PhoneNumber}, {"first_name", &r.FirstName},
-		{"last_name", &r.LastName}, {"company_name", &r.CompanyName}, {"locale", &r.Locale},
-		{"timezone", &r.Timezone}, {"fk_id", &r.FKID}, {"fk_user_id", &r.FKUserID}, {"source", &r.Source},
+		{"email", &r.Email},
+		{"phone_number", &r.PhoneNumber},
+		{"first_name", &r.FirstName},
+		{"last_name", &r.LastName},
+		{"company_name", &r.CompanyName},
+		{"locale", &r.Locale},
+		{"timezone", &r.Timezone},
+		{"fk_id", &r.FKID},
+		{"fk_user_id", &r.FKUserID},
+		{"source", &r.Source},
 		{"context", &r.Context},
 	}
 }

@@ -155,11 +155,14 @@ func (s *Store) checkIssueLimits(
 // code is still redeemable but the ring does not have the master key with which it was hashed:
 // every code would be reported as wrong.
 func (s *Store) CodeState(ctx context.Context, a claim.Attempt) (claim.CodeState, error) {
-	st := claim.CodeState{Target: claim.Target{TenantID: a.TenantID, IdentityID: a.IdentityID, Channel: a.Channel,
-		ExternalID: a.SenderID}, Status: claim.NoCode}
+	st := claim.CodeState{Target: claim.Target{
+		TenantID: a.TenantID, IdentityID: a.IdentityID, Channel: a.Channel,
+		ExternalID: a.SenderID,
+	}, Status: claim.NoCode}
 	var key string
 	err := s.db.Batch(ctx, []sqldb.Statement{
-		{Query: `
+		{
+			Query: `
 			select instance_id, customer_id, claim_gen, claim_expires_at, claim_used_msg, verified_at, role_override, doubt,
 				coalesce((select owner_max_age_days from instances n where n.tenant_id = $1 and n.id = $4), 0),
 				coalesce((select customer_max_age_days from instances n where n.tenant_id = $1 and n.id = $4), 0),
@@ -181,7 +184,8 @@ func (s *Store) CodeState(ctx context.Context, a claim.Attempt) (claim.CodeState
 					return struct{}{}, err
 				})
 				return err
-			}},
+			},
+		},
 		s.failuresStmt(a, &st.Failures),
 		s.throttleNoticeStmt(a, &st.ThrottleNotified),
 		s.linkedConversationsStmt(a, &st),
@@ -198,15 +202,17 @@ func (s *Store) CodeState(ctx context.Context, a claim.Attempt) (claim.CodeState
 // throttleNoticeStmt reads whether the sender was notified of the throttling within the last 15
 // minutes.
 func (s *Store) throttleNoticeStmt(a claim.Attempt, notified *bool) sqldb.Statement {
-	return sqldb.Statement{Query: `
+	return sqldb.Statement{
+		Query: `
 		select count(*) from audit_events
 		where tenant_id = $1 and identity_id = $2 and kind = 'claim.throttled' and at > ` + s.dialect.NowPlus(-15*60),
 		Args: []any{a.TenantID, a.IdentityID},
 		Read: func(rs sqldb.Rows) error {
-			n, err := sqldb.ScanOne(rs, nil, func(sc sqldb.ScanFunc) (n int, err error) { return n, sc(&n) })
+			n, err := sqldb.ScanOne(rs, nil, sqldb.ScanValue[int])
 			*notified = n > 0
 			return err
-		}}
+		},
+	}
 }
 
 // redeemableCodeExpr returns the condition that the last code of an identity can still be
@@ -218,20 +224,22 @@ func redeemableCodeExpr(d sqldb.Dialect) string {
 
 // failuresStmt counts the failed attempts of the sender, without the current message.
 func (s *Store) failuresStmt(a claim.Attempt, count *claim.Failures) sqldb.Statement {
-	return sqldb.Statement{Query: `
+	return sqldb.Statement{
+		Query: `
 		select at, ` + s.dialect.Now + ` from claim_failures
 		where tenant_id = $1 and instance_id = $2 and channel = $3 and sender_id = $4 and message_id <> $5 and at > ` +
-		s.dialect.NowPlus(-24*60*60) + `
+			s.dialect.NowPlus(-24*60*60) + `
 		order by at desc limit 100`, Args: []any{a.TenantID, a.InstanceID, a.Channel, a.SenderID, a.MessageID},
 		Read: func(rs sqldb.Rows) error {
 			var now time.Time
 			times, err := sqldb.ScanAll(rs, nil, func(sc sqldb.ScanFunc) (at time.Time, err error) {
-				return at,
-					sc(sqldb.Time(&at), sqldb.Time(&now))
+				err = sc(sqldb.Time(&at), sqldb.Time(&now))
+				return at, err
 			})
 			*count = countFailures(times, now)
 			return err
-		}}
+		},
+	}
 }
 
 // countFailures counts failures at the given times, newest first, as of now.
@@ -257,7 +265,8 @@ func countFailures(times []time.Time, now time.Time) claim.Failures {
 // linkedConversationsStmt reads the direct conversations with the other verified identities of the
 // customer, one for each identity and instance.
 func (s *Store) linkedConversationsStmt(a claim.Attempt, st *claim.CodeState) sqldb.Statement {
-	return sqldb.Statement{Query: `
+	return sqldb.Statement{
+		Query: `
 		select min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text)
 		from identities me
 		join identities i on i.tenant_id = me.tenant_id and i.customer_id = me.customer_id and i.id <> me.id
@@ -265,7 +274,8 @@ func (s *Store) linkedConversationsStmt(a claim.Attempt, st *claim.CodeState) sq
 		join conversations c on c.tenant_id = i.tenant_id and c.identity_id = i.id and not c.is_group
 		where me.tenant_id = $1 and me.id = $2
 		group by c.instance_id, i.id order by 5, 4 limit 20`, Args: []any{a.TenantID, a.IdentityID},
-		Read: sqldb.ScanInto(&st.LinkedConversations, scanLinkedConversation)}
+		Read: sqldb.ScanInto(&st.LinkedConversations, scanLinkedConversation),
+	}
 }
 
 func scanLinkedConversation(sc sqldb.ScanFunc) (o claim.LinkedConversation, err error) {
@@ -290,20 +300,26 @@ func (s *Store) claimStmts(st gateway.Commit) []sqldb.Statement {
 					and claim_revoked_at is null and claim_expires_at >= $4 then claim_gen else -1 end,
 				claim_used_msg = $5, verified_at = $6, role_override = $7, unlink_asked_at = null, updated_at = $6,
 					last_heard_at = $6, ` + clearExpirySQL + `
-			where tenant_id = $1 and id = $2`, Args: []any{a.TenantID, g.IdentityID, g.Gen, a.ReceivedAt, a.MessageID, now,
-			identity.RoleOwner}},
+			where tenant_id = $1 and id = $2`, Args: []any{
+			a.TenantID, g.IdentityID, g.Gen, a.ReceivedAt, a.MessageID, now,
+			identity.RoleOwner,
+		}},
 			// If the identity was removed, no row of identities can violate a constraint.
-			sqldb.Statement{Query: `
+			sqldb.Statement{
+				Query: `
 				update lanes set wakes = -1
 				where tenant_id = $1 and conversation_id = $2 and kind = $3
 					and not exists (select 1 from identities where tenant_id = $1 and id = $4)`,
-				Args: []any{a.TenantID, st.Lease.ConversationID, string(st.Lease.Kind), g.IdentityID}})
+				Args: []any{a.TenantID, st.Lease.ConversationID, string(st.Lease.Kind), g.IdentityID},
+			})
 	}
 	for _, b := range d.Revoke {
-		stmts = append(stmts, sqldb.Statement{Query: `
+		stmts = append(stmts, sqldb.Statement{
+			Query: `
 			update identities set claim_revoked_at = $4
 			where tenant_id = $1 and id = $2 and claim_gen = $3 and claim_used_msg is null and claim_revoked_at is null`,
-			Args: []any{a.TenantID, b.IdentityID, b.Gen, now}})
+			Args: []any{a.TenantID, b.IdentityID, b.Gen, now},
+		})
 	}
 	if i := d.RevokeInvite; i != nil {
 		stmts = append(stmts, sqldb.Statement{Query: `
@@ -311,10 +327,12 @@ func (s *Store) claimStmts(st gateway.Commit) []sqldb.Statement {
 			where tenant_id = $1 and id = $2 and used_msg is null and revoked_at is null`, Args: []any{a.TenantID, i.ID, now}})
 	}
 	if d.CountsAsFailure {
-		stmts = append(stmts, sqldb.Statement{Query: `
+		stmts = append(stmts, sqldb.Statement{
+			Query: `
 			insert into claim_failures (tenant_id, instance_id, channel, sender_id, message_id)
 			values ($1, $2, $3, $4, $5) on conflict do nothing`,
-			Args: []any{a.TenantID, a.InstanceID, a.Channel, a.SenderID, a.MessageID}})
+			Args: []any{a.TenantID, a.InstanceID, a.Channel, a.SenderID, a.MessageID},
+		})
 	}
 	for _, e := range d.Events {
 		stmts = append(stmts, auditOwnerStmt(e))

@@ -18,8 +18,10 @@ func TestIssue_ActorLimitUnderConcurrency(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		const by = identity.Actor("key:stolen")
 		for range maxIssuedPerHour - 1 {
-			if err := h.Audit(t.Context(), identity.Event{TenantID: tenant, Kind: "claim.issued", Actor: by,
-				IdentityID: newID()}); err != nil {
+			if err := h.Audit(t.Context(), identity.Event{
+				TenantID: tenant, Kind: "claim.issued", Actor: by,
+				IdentityID: newID(),
+			}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -73,17 +75,23 @@ func TestClaim_WrongSenderEventNamesOwner(t *testing.T) {
 			t.Fatal(err)
 		}
 		a, st := h.startRedemption("8", "WDJBMJ")
-		r, err := (&claim.Service{Store: h.Store,
-			Codes: fixedChecker{CheckResult: claim.CheckResult{Result: claim.Missing, OtherIdentityID: his,
-				OtherGen: issued.Gen}}}).DecideRedemption(t.Context(), a)
+		r, err := (&claim.Service{
+			Store: h.Store,
+			Codes: fixedChecker{CheckResult: claim.CheckResult{
+				Result: claim.Missing, OtherIdentityID: his,
+				OtherGen: issued.Gen,
+			}},
+		}).DecideRedemption(t.Context(), a)
 		if err != nil {
 			t.Fatal(err)
 		}
 		st.Claim = &r
 		h.apply(st)
 		for customer, want := range map[string]int{steve: 1, matt: 0} {
-			es, err := h.AuditEvents(t.Context(), tenant, identity.EventQuery{CustomerID: customer,
-				Kind: "claim.wrong_sender"}, "", 10)
+			es, err := h.AuditEvents(t.Context(), tenant, identity.EventQuery{
+				CustomerID: customer,
+				Kind:       "claim.wrong_sender",
+			}, "", 10)
 			if err != nil || len(es) != want {
 				t.Errorf("customer %s has %d events, %v, want %d", customer, len(es), err, want)
 			}
@@ -115,8 +123,10 @@ func (h fixture) startClaim(external string) (claim.Target, claim.Attempt, gatew
 				if !in.HasLiveCode {
 					h.t.Fatal("HasLiveCode = false, want true")
 				}
-				return target, claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: external,
-					IdentityID: id, MessageID: in.ID, ReceivedAt: in.ReceivedAt}, l
+				return target, claim.Attempt{
+					TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: external,
+					IdentityID: id, MessageID: in.ID, ReceivedAt: in.ReceivedAt,
+				}, l
 			}
 		}
 	}
@@ -161,8 +171,10 @@ func TestApply_ClaimFenced(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				i, email, err := h.Lookup(t.Context(), identity.Address{TenantID: tenant, InstanceID: h.instance,
-					Channel: "telegram", ExternalID: "1"})
+				i, email, err := h.Lookup(t.Context(), identity.Address{
+					TenantID: tenant, InstanceID: h.instance,
+					Channel: "telegram", ExternalID: "1",
+				})
 				if err != nil || i.Role() != identity.Owner || email != "" {
 					t.Fatalf("Lookup() = %+v, %v, want an owner", i, err)
 				}
@@ -204,8 +216,10 @@ func TestState_CountsFailures(t *testing.T) {
 		for i := range 6 {
 			a.MessageID = newID()
 			h.apply(gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Declined, CountsAsFailure: true, Attempt: a}})
-			h.apply(gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Declined, CountsAsFailure: true,
-				Attempt: a}}) // counted once
+			h.apply(gateway.Commit{Lease: l, Claim: &claim.Decision{
+				Outcome: claim.Declined, CountsAsFailure: true,
+				Attempt: a,
+			}}) // counted once
 			other := a
 			other.MessageID = newID()
 			st, err := h.CodeState(t.Context(), other)

@@ -30,7 +30,7 @@ func (s *Store) ContactIdentities(
 		where, args = where+` and (instance_id = $2 or instance_id is null)`, append(args, q.InstanceID)
 	}
 	rs, err := s.db.Query(ctx, `select count(*) from identities`+where, args...)
-	if total, err = sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (n int, err error) { return n, sc(&n) }); err != nil {
+	if total, err = sqldb.ScanOne(rs, err, sqldb.ScanValue[int]); err != nil {
 		return nil, 0, s.contactError("count contact identities", err)
 	}
 	page := fmt.Sprintf(` order by id limit $%d offset $%d`, len(args)+1, len(args)+2)

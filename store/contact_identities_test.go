@@ -83,8 +83,10 @@ func TestContactIdentities_Types(t *testing.T) {
 				t.Errorf("%s: %v", typ, err)
 			}
 		}
-		i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: steve, Channel: "line",
-			ExternalID: "l"}, identity.System)
+		i, err := f.Link(t.Context(), identity.Identity{
+			TenantID: f.tenant, CustomerID: steve, Channel: "line",
+			ExternalID: "l",
+		}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,20 +106,34 @@ func TestContactIdentities_Limits(t *testing.T) {
 			"empty object": {`{}`, "contactIdentityType: Field required; value: Field required", 400},
 			"no body":      {``, "Field required", 400},
 			"not JSON":     {`{"a"`, "JSON decode error", 400},
-			"Type": {`{"contactIdentityType":"fax","value":"1"}`,
-				"contactIdentityType: the type must be one of visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram, Slack", 400},
-			"type with long s": {`{"contactIdentityType":"ſms","value":"+61400111222"}`,
-				"contactIdentityType: the type must be one of visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram, Slack", 400},
-			"empty value": {`{"contactIdentityType":"email","value":""}`, "value: String should have at least 1 character",
-				400},
-			"long value": {`{"contactIdentityType":"email","value":"` + strings.Repeat("x", 256) + `"}`,
-				"value: String should have at most 255 characters", 400},
-			"invalid Telegram ID": {`{"contactIdentityType":"telegram","value":"@steve"}`,
-				"value: a Telegram value is the numeric user id, such as 12345", 400},
-			"invalid phone number": {`{"contactIdentityType":"sms","value":"0400"}`,
-				"value: a phone number is written with its country code, such as +61400111222", 400},
-			"invalid contact ID": {address + `,"contactId":"x"}`,
-				"contactId: Input should be a valid UUID, invalid character: found `x` at 1", 400},
+			"Type": {
+				`{"contactIdentityType":"fax","value":"1"}`,
+				"contactIdentityType: the type must be one of visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram, Slack", 400,
+			},
+			"type with long s": {
+				`{"contactIdentityType":"ſms","value":"+61400111222"}`,
+				"contactIdentityType: the type must be one of visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram, Slack", 400,
+			},
+			"empty value": {
+				`{"contactIdentityType":"email","value":""}`, "value: String should have at least 1 character",
+				400,
+			},
+			"long value": {
+				`{"contactIdentityType":"email","value":"` + strings.Repeat("x", 256) + `"}`,
+				"value: String should have at most 255 characters", 400,
+			},
+			"invalid Telegram ID": {
+				`{"contactIdentityType":"telegram","value":"@steve"}`,
+				"value: a Telegram value is the numeric user id, such as 12345", 400,
+			},
+			"invalid phone number": {
+				`{"contactIdentityType":"sms","value":"0400"}`,
+				"value: a phone number is written with its country code, such as +61400111222", 400,
+			},
+			"invalid contact ID": {
+				address + `,"contactId":"x"}`,
+				"contactId: Input should be a valid UUID, invalid character: found `x` at 1", 400,
+			},
 			"unknown contact":     {address + `,"contactId":"` + unknownID + `"}`, "Contact not found", 404},
 			"verified":            {address + `,"verified":true}`, "verified: Extra inputs are not permitted", 400},
 			"id":                  {address + `,"id":"1"}`, "id: Extra inputs are not permitted", 400},
@@ -128,15 +144,23 @@ func TestContactIdentities_Limits(t *testing.T) {
 			"http URL":            {url("http://example.com"), "avatarUrl: a URL must be an absolute https URL", 400},
 			"URL without scheme":  {url("//evil.example.com"), "avatarUrl: a URL must be an absolute https URL", 400},
 			"backslashes in URL":  {url(`https:\\evil.example.com`), "avatarUrl: a URL must be an absolute https URL", 400},
-			"backslash in URL path": {url(`https://example.com/\evil`),
-				"avatarUrl: a URL must not contain spaces, backslashes or invisible characters", 400},
+			"backslash in URL path": {
+				url(`https://example.com/\evil`),
+				"avatarUrl: a URL must not contain spaces, backslashes or invisible characters", 400,
+			},
 			"URL without host": {url("https:///x"), "avatarUrl: a URL must be an absolute https URL", 400},
-			"user and password in URL": {url("https://a:b@example.com"),
-				"avatarUrl: a URL must not contain a user name or password", 400},
-			"user in URL": {url("https://example.com@evil.example.com"),
-				"avatarUrl: a URL must not contain a user name or password", 400},
-			"invisible character in URL": {url("https://example.com/\u202egpj.exe"),
-				"avatarUrl: a URL must not contain spaces, backslashes or invisible characters", 400},
+			"user and password in URL": {
+				url("https://a:b@example.com"),
+				"avatarUrl: a URL must not contain a user name or password", 400,
+			},
+			"user in URL": {
+				url("https://example.com@evil.example.com"),
+				"avatarUrl: a URL must not contain a user name or password", 400,
+			},
+			"invisible character in URL": {
+				url("https://example.com/\u202egpj.exe"),
+				"avatarUrl: a URL must not contain spaces, backslashes or invisible characters", 400,
+			},
 			"URL too long": {url(long), "avatarUrl: String should have at most 2048 characters", 400},
 			"longest URL":  {url(long[:2048]), "", 201},
 			"empty URL":    {`{"contactIdentityType":"email","value":"b@example.com","avatarUrl":"","infoUrl":null}`, "", 201},
@@ -184,8 +208,10 @@ func TestContactIdentities_Paging(t *testing.T) {
 		steve := f.createCustomer()
 		var ids []string
 		for n := range 101 {
-			i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: steve, Channel: "visitor",
-				ExternalID: fmt.Sprint(n)}, identity.System)
+			i, err := f.Link(t.Context(), identity.Identity{
+				TenantID: f.tenant, CustomerID: steve, Channel: "visitor",
+				ExternalID: fmt.Sprint(n),
+			}, identity.System)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -198,8 +224,12 @@ func TestContactIdentities_Paging(t *testing.T) {
 				}
 				return fmt.Sprintf("%s%s%s?pageIndex=%d", publicURL, at, contactsPath, n)
 			}
-			for _, p := range []struct{ page, first, rows, previous, next int }{{1, 0, 50, 0, 2}, {2, 50, 50, 1, 3},
-				{3, 100, 1, 2, 0}, {4, 0, 0, 3, 0}} {
+			for _, p := range []struct{ page, first, rows, previous, next int }{
+				{1, 0, 50, 0, 2},
+				{2, 50, 50, 1, 3},
+				{3, 100, 1, 2, 0},
+				{4, 0, 0, 3, 0},
+			} {
 				got := f.want(f.apiKey, "GET", fmt.Sprintf("%s%s?pageIndex=%d", at, contactsPath, p.page), "", 200,
 					map[string]any{"total": 101, "nextPage": link(p.next), "previousPage": link(p.previous)})
 				rows, _ := got.body["contactIdentities"].([]any)
@@ -229,16 +259,20 @@ func TestContactIdentities_AddressTaken(t *testing.T) {
 		post("1", "", 409)
 		noted := post("2", "", 201)
 		post("2", "", 409)
-		if _, _, err := f.Lookup(t.Context(), identity.Address{TenantID: f.tenant, InstanceID: f.instance,
-			Channel: "telegram", ExternalID: "2"}); err == nil {
+		if _, _, err := f.Lookup(t.Context(), identity.Address{
+			TenantID: f.tenant, InstanceID: f.instance,
+			Channel: "telegram", ExternalID: "2",
+		}); err == nil {
 			t.Error("Lookup found an address that belongs to no customer")
 		}
 		if got := post("2", steve, 201); got.id() != noted.id() {
 			t.Error("a new identity was created instead of taking over the address")
 		}
 		// The sender is known because of an earlier message.
-		sender := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
-			ExternalID: "3", DisplayName: "Steve", Username: "steve"})
+		sender := newUnknown(t, f.Store, identity.Identity{
+			TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
+			ExternalID: "3", DisplayName: "Steve", Username: "steve",
+		})
 		conversation := newConversation(t, f.Store, f.tenant, f.instance, sender.ID)
 		f.want(f.apiKey, "GET", contactsPath+"/"+sender.ID, "", 200,
 			map[string]any{"contactId": nil, "name": "Steve", "screenName": "steve", "value": "3"})
@@ -250,8 +284,10 @@ func TestContactIdentities_AddressTaken(t *testing.T) {
 		}
 		// The contact identity is created first, then a message arrives, then it is linked.
 		noted = post("4", "", 201)
-		later := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
-			ExternalID: "4"})
+		later := newUnknown(t, f.Store, identity.Identity{
+			TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
+			ExternalID: "4",
+		})
 		conversation = newConversation(t, f.Store, f.tenant, f.instance, later.ID)
 		f.want(f.apiKey, "PUT", contactsPath+"/"+noted.id(),
 			`{"contactIdentityType":"telegram","value":"4","contactId":"`+steve+`"}`, 200, nil)
@@ -261,8 +297,10 @@ func TestContactIdentities_AddressTaken(t *testing.T) {
 			t.Errorf("identity of the conversation = %s, want %s", with, noted.id())
 		}
 		noted = post("5", "", 201)
-		newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
-			ExternalID: "5"})
+		newUnknown(t, f.Store, identity.Identity{
+			TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
+			ExternalID: "5",
+		})
 		post("5", steve, 201)
 		for _, c := range []struct{ value, contact string }{{"1", `"` + steve + `"`}, {"1", "null"}} {
 			f.want(f.apiKey, "PUT", contactsPath+"/"+noted.id(),
@@ -315,8 +353,10 @@ func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
 			t.Run(c.name, func(t *testing.T) {
 				f := &apiFixture{Store: f.Store, t: t, url: f.url, tenant: f.tenant, instance: f.instance, apiKey: f.apiKey}
 				external := fmt.Sprint(700 + n)
-				i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: steve, InstanceID: f.instance,
-					Channel: "telegram", ExternalID: external, DisplayName: "Steve", RoleOverride: "owner"}, identity.System)
+				i, err := f.Link(t.Context(), identity.Identity{
+					TenantID: f.tenant, CustomerID: steve, InstanceID: f.instance,
+					Channel: "telegram", ExternalID: external, DisplayName: "Steve", RoleOverride: "owner",
+				}, identity.System)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -375,8 +415,10 @@ func TestContactIdentities_InstanceKey(t *testing.T) {
 	runAPITest(t, func(t *testing.T, f *apiFixture) {
 		steve := f.createCustomer()
 		link := func(instance, external string) string {
-			i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: steve, InstanceID: instance,
-				Channel: "telegram", ExternalID: external}, identity.System)
+			i, err := f.Link(t.Context(), identity.Identity{
+				TenantID: f.tenant, CustomerID: steve, InstanceID: instance,
+				Channel: "telegram", ExternalID: external,
+			}, identity.System)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -413,8 +455,10 @@ func TestContactIdentities_LinkedDuringReplace(t *testing.T) {
 			t.Fatalf("%+v, %v", seen, err)
 		}
 		steve := f.createCustomer()
-		linked, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: steve, Channel: "telegram",
-			ExternalID: "7"}, identity.System)
+		linked, err := f.Link(t.Context(), identity.Identity{
+			TenantID: f.tenant, CustomerID: steve, Channel: "telegram",
+			ExternalID: "7",
+		}, identity.System)
 		if err != nil || linked.ID != seen.ID || linked.InstanceID != "" {
 			t.Fatalf("Link() = %+v, %v, want the same row for all instances", linked, err)
 		}
@@ -423,13 +467,17 @@ func TestContactIdentities_LinkedDuringReplace(t *testing.T) {
 		if got, err := f.ReplaceContactIdentity(t.Context(), mine, nil, "key:test"); !errors.Is(err, identity.ErrNotFound) {
 			t.Errorf("ReplaceContactIdentity() = %+v, %v, want ErrNotFound", got, err)
 		}
-		if err := f.DeleteContactIdentity(t.Context(), identity.SenderKey{TenantID: f.tenant, InstanceID: seen.InstanceID,
-			IdentityID: seen.ID}, "key:test"); !errors.Is(err,
+		if err := f.DeleteContactIdentity(t.Context(), identity.SenderKey{
+			TenantID: f.tenant, InstanceID: seen.InstanceID,
+			IdentityID: seen.ID,
+		}, "key:test"); !errors.Is(err,
 			identity.ErrNotFound) {
 			t.Errorf("DeleteContactIdentity() = %v, want ErrNotFound", err)
 		}
-		if i, _, err := f.Lookup(t.Context(), identity.Address{TenantID: f.tenant, InstanceID: f.otherInstance,
-			Channel: "telegram", ExternalID: "7"}); err != nil || i.CustomerID != steve {
+		if i, _, err := f.Lookup(t.Context(), identity.Address{
+			TenantID: f.tenant, InstanceID: f.otherInstance,
+			Channel: "telegram", ExternalID: "7",
+		}); err != nil || i.CustomerID != steve {
 			t.Errorf("Lookup() = %+v, %v, want the identity of steve", i, err)
 		}
 	})

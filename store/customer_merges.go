@@ -43,10 +43,14 @@ func (s *Store) MergeCustomer(
 		}
 		m.IdentityCount = len(moved)
 		return recordEvents(ctx, tx, append([]identity.Event{
-			{TenantID: req.TenantID, Kind: "customer.merged", Actor: by, CustomerID: req.CustomerID,
-				Detail: map[string]string{"into": req.TargetID, "identities": fmt.Sprint(len(moved))}},
-			{TenantID: req.TenantID, Kind: "customer.absorbed", Actor: by, CustomerID: req.TargetID,
-				Detail: map[string]string{"from": req.CustomerID, "identities": fmt.Sprint(len(moved))}},
+			{
+				TenantID: req.TenantID, Kind: "customer.merged", Actor: by, CustomerID: req.CustomerID,
+				Detail: map[string]string{"into": req.TargetID, "identities": fmt.Sprint(len(moved))},
+			},
+			{
+				TenantID: req.TenantID, Kind: "customer.absorbed", Actor: by, CustomerID: req.TargetID,
+				Detail: map[string]string{"from": req.CustomerID, "identities": fmt.Sprint(len(moved))},
+			},
 		}, movedEvents(moved, req.CustomerID, by)...)...)
 	})
 	return m, s.customerError("merge customers", err)
@@ -74,19 +78,27 @@ func (s *Store) archiveCustomer(
 	ctx context.Context, tx sqldb.DB, tenant string, m identity.Merge,
 ) (moved []identity.Identity, err error) {
 	err = tx.Batch(ctx, []sqldb.Statement{
-		{Query: `insert into customer_merges (customer_id, tenant_id, into_id, merged_at) values ($1, $2, $3, $4)`,
-			Args: []any{m.CustomerID, tenant, m.TargetID, m.At}},
-		{Query: `insert into merged_customers select * from customers where tenant_id = $1 and id = $2`,
-			Args: []any{tenant, m.CustomerID}},
-		{Query: `
+		{
+			Query: `insert into customer_merges (customer_id, tenant_id, into_id, merged_at) values ($1, $2, $3, $4)`,
+			Args:  []any{m.CustomerID, tenant, m.TargetID, m.At},
+		},
+		{
+			Query: `insert into merged_customers select * from customers where tenant_id = $1 and id = $2`,
+			Args:  []any{tenant, m.CustomerID},
+		},
+		{
+			Query: `
 			insert into merged_identities (tenant_id, customer_id, identity_id)
 			select tenant_id, customer_id, id from identities where tenant_id = $1 and customer_id = $2`,
-			Args: []any{tenant, m.CustomerID}},
-		{Query: `
+			Args: []any{tenant, m.CustomerID},
+		},
+		{
+			Query: `
 			update identities set customer_id = $3, updated_at = $4
 			where tenant_id = $1 and customer_id = $2
 			returning ` + identityColumns, Args: []any{tenant, m.CustomerID, m.TargetID, m.At},
-			Read: sqldb.ScanInto(&moved, scanIdentity)},
+			Read: sqldb.ScanInto(&moved, scanIdentity),
+		},
 		{Query: `delete from customers where tenant_id = $1 and id = $2`, Args: []any{tenant, m.CustomerID}},
 	})
 	return moved, err
@@ -141,10 +153,14 @@ func (s *Store) UndoMerge(
 			return identity.ErrGrantRequired
 		}
 		return recordEvents(ctx, tx, append([]identity.Event{
-			{TenantID: tenant, Kind: "customer.unmerged", Actor: by, CustomerID: id,
-				Detail: map[string]string{"from": survivor, "identities": fmt.Sprint(len(moved))}},
-			{TenantID: tenant, Kind: "customer.released", Actor: by, CustomerID: survivor,
-				Detail: map[string]string{"to": id, "identities": fmt.Sprint(len(moved))}},
+			{
+				TenantID: tenant, Kind: "customer.unmerged", Actor: by, CustomerID: id,
+				Detail: map[string]string{"from": survivor, "identities": fmt.Sprint(len(moved))},
+			},
+			{
+				TenantID: tenant, Kind: "customer.released", Actor: by, CustomerID: survivor,
+				Detail: map[string]string{"to": id, "identities": fmt.Sprint(len(moved))},
+			},
 		}, movedEvents(moved, survivor, by)...)...)
 	})
 	if errors.Is(err, identity.ErrIdentifierReused) {
@@ -171,12 +187,14 @@ func (s *Store) restoreCustomer(ctx context.Context, tx sqldb.DB, tenant, id str
 func (s *Store) restoreIdentities(
 	ctx context.Context, tx sqldb.DB, tenant, id, survivor string, tombstones []string,
 ) (moved []identity.Identity, err error) {
-	stmts := []sqldb.Statement{{Query: `
+	stmts := []sqldb.Statement{{
+		Query: `
 		update identities set customer_id = $2, updated_at = $4
 		where tenant_id = $1 and customer_id = $3 and id in (select identity_id from merged_identities where tenant_id = $1
 			and customer_id = $2)
 		returning ` + identityColumns, Args: []any{tenant, id, survivor, s.now()},
-		Read: sqldb.ScanInto(&moved, scanIdentity)}}
+		Read: sqldb.ScanInto(&moved, scanIdentity),
+	}}
 	for _, t := range tombstones {
 		stmts = append(stmts, sqldb.Statement{Query: `
 			delete from merged_identities
@@ -185,8 +203,10 @@ func (s *Store) restoreIdentities(
 	}
 	stmts = append(stmts,
 		sqldb.Statement{Query: `delete from merged_customers where tenant_id = $1 and id = $2`, Args: []any{tenant, id}},
-		sqldb.Statement{Query: `delete from customer_merges where tenant_id = $1 and customer_id = $2`,
-			Args: []any{tenant, id}})
+		sqldb.Statement{
+			Query: `delete from customer_merges where tenant_id = $1 and customer_id = $2`,
+			Args:  []any{tenant, id},
+		})
 	return moved, tx.Batch(ctx, stmts)
 }
 

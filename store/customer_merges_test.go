@@ -16,8 +16,10 @@ import (
 
 func (f *tenantFixture) mergeCustomer(id, into string) identity.Merge {
 	f.t.Helper()
-	m, err := f.MergeCustomer(f.t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: id, TargetID: into,
-		MayGrant: true}, identity.System)
+	m, err := f.MergeCustomer(f.t.Context(), identity.MergeRequest{
+		TenantID: f.tenant, CustomerID: id, TargetID: into,
+		MayGrant: true,
+	}, identity.System)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -234,11 +236,18 @@ func testMergeForeign(t *testing.T, f *tenantFixture) {
 	other := newTenantFixture(t, f.Store)
 	theirs, _ := other.createCustomer("", 1)
 	for _, c := range []struct{ tenant, id, into string }{
-		{f.tenant, a, theirs}, {f.tenant, theirs, a}, {other.tenant, a, b}, {f.tenant, a, newID()},
-		{f.tenant, newID(), a}, {f.tenant, a, a}, {f.tenant, "x", a},
+		{f.tenant, a, theirs},
+		{f.tenant, theirs, a},
+		{other.tenant, a, b},
+		{f.tenant, a, newID()},
+		{f.tenant, newID(), a},
+		{f.tenant, a, a},
+		{f.tenant, "x", a},
 	} {
-		if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: c.tenant, CustomerID: c.id,
-			TargetID: c.into, MayGrant: true}, identity.System); !errors.Is(err,
+		if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{
+			TenantID: c.tenant, CustomerID: c.id,
+			TargetID: c.into, MayGrant: true,
+		}, identity.System); !errors.Is(err,
 			identity.ErrNotFound) {
 			t.Errorf("MergeCustomer(%+v) = %v, want ErrNotFound", c, err)
 		}
@@ -267,8 +276,10 @@ func testConcurrentMerges(t *testing.T, f *tenantFixture) {
 	for n := range 24 {
 		from, into := ids[n%3], ids[(n+1+n/3%2)%3]
 		wg.Go(func() {
-			_, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: from, TargetID: into,
-				MayGrant: true}, identity.System)
+			_, err := f.MergeCustomer(t.Context(), identity.MergeRequest{
+				TenantID: f.tenant, CustomerID: from, TargetID: into,
+				MayGrant: true,
+			}, identity.System)
 			if err != nil && !errors.Is(err, identity.ErrNotFound) {
 				t.Error(err)
 			}
@@ -336,8 +347,10 @@ func testMergeRevokesCodes(t *testing.T, f *tenantFixture) {
 	b, bIDs := f.createCustomer("", 1)
 	status := func(id string) claim.Status {
 		t.Helper()
-		st, err := f.CodeState(t.Context(), claim.Attempt{TenantID: f.tenant, InstanceID: f.instance, IdentityID: id,
-			MessageID: newID(), ReceivedAt: time.Now()})
+		st, err := f.CodeState(t.Context(), claim.Attempt{
+			TenantID: f.tenant, InstanceID: f.instance, IdentityID: id,
+			MessageID: newID(), ReceivedAt: time.Now(),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -385,8 +398,10 @@ func testConcurrentLink(t *testing.T, f *tenantFixture) {
 		var mu sync.Mutex
 		for n := range 4 {
 			wg.Go(func() {
-				_, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: a, Channel: "sms",
-					ExternalID: fmt.Sprintf("+6140000%d%d", round, n)}, identity.System)
+				_, err := f.Link(t.Context(), identity.Identity{
+					TenantID: f.tenant, CustomerID: a, Channel: "sms",
+					ExternalID: fmt.Sprintf("+6140000%d%d", round, n),
+				}, identity.System)
 				if err != nil && !errors.Is(err, identity.ErrNotFound) {
 					t.Error(err)
 				}

@@ -140,8 +140,10 @@ func TestListCustomers_Prefixes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: created.ID, Channel: "wechat",
-				ExternalID: "Wx_" + c.Email}, identity.System); err != nil {
+			if _, err := f.Link(t.Context(), identity.Identity{
+				TenantID: f.tenant, CustomerID: created.ID, Channel: "wechat",
+				ExternalID: "Wx_" + c.Email,
+			}, identity.System); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -149,11 +151,15 @@ func TestListCustomers_Prefixes(t *testing.T) {
 			q    identity.CustomerQuery
 			want int
 		}{
-			{identity.CustomerQuery{EmailPrefix: "STEVE."}, 2}, {identity.CustomerQuery{EmailPrefix: "one"}, 0},
-			{identity.CustomerQuery{EmailPrefix: "a%"}, 1}, {identity.CustomerQuery{EmailPrefix: "%"}, 0},
-			{identity.CustomerQuery{PhonePrefix: "+61400111"}, 2}, {identity.CustomerQuery{PhonePrefix: "+49"}, 1},
+			{identity.CustomerQuery{EmailPrefix: "STEVE."}, 2},
+			{identity.CustomerQuery{EmailPrefix: "one"}, 0},
+			{identity.CustomerQuery{EmailPrefix: "a%"}, 1},
+			{identity.CustomerQuery{EmailPrefix: "%"}, 0},
+			{identity.CustomerQuery{PhonePrefix: "+61400111"}, 2},
+			{identity.CustomerQuery{PhonePrefix: "+49"}, 1},
 			{identity.CustomerQuery{PhonePrefix: "0400"}, 0},
-			{identity.CustomerQuery{ExternalPrefix: "wx_STEVE"}, 2}, {identity.CustomerQuery{ExternalPrefix: "wx%"}, 0},
+			{identity.CustomerQuery{ExternalPrefix: "wx_STEVE"}, 2},
+			{identity.CustomerQuery{ExternalPrefix: "wx%"}, 0},
 			{identity.CustomerQuery{ExternalPrefix: "w_"}, 0},
 			{identity.CustomerQuery{EmailPrefix: "steve", PhonePrefix: "+613"}, 0},
 		} {

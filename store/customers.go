@@ -49,8 +49,10 @@ func (s *Store) CreateCustomer(
 		if err != nil {
 			return err
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: c.TenantID, Kind: "customer.created", Actor: by,
-			CustomerID: created.ID})
+		return recordEvents(ctx, tx, identity.Event{
+			TenantID: c.TenantID, Kind: "customer.created", Actor: by,
+			CustomerID: created.ID,
+		})
 	})
 	return created, s.customerError("create customer", err)
 }
@@ -86,8 +88,10 @@ func (s *Store) EditCustomer(
 		if c, err = sqldb.ScanOne(rs, err, scanCustomer); err != nil {
 			return err
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "customer.updated", Actor: by, CustomerID: id,
-			Detail: changedFields(update.fields)})
+		return recordEvents(ctx, tx, identity.Event{
+			TenantID: tenant, Kind: "customer.updated", Actor: by, CustomerID: id,
+			Detail: changedFields(update.fields),
+		})
 	})
 	return c, s.customerError("change customer", err)
 }
@@ -118,9 +122,11 @@ func customerFilter(q identity.CustomerQuery, args ...any) (string, []any) {
 	for _, f := range []struct{ value, condition string }{
 		{q.Email, `lower(email) = lower($%[1]d)`},
 		{q.Phone, `phone_number = $%[1]d`},
-		{prefixPattern(q.Name),
+		{
+			prefixPattern(q.Name),
 			`(lower(first_name) like lower($%[1]d) escape '\' or lower(last_name) like lower($%[1]d) escape '\'
-				or lower(company_name) like lower($%[1]d) escape '\')`},
+				or lower(company_name) like lower($%[1]d) escape '\')`,
+		},
 		{q.ExternalID, `exists (
 			select 1 from identities i
 			where i.tenant_id = customers.tenant_id and i.customer_id = customers.id and lower(i.external_id) = lower($%[1]d))`},
@@ -257,18 +263,22 @@ func (s *Store) deleteCustomerTx(
 // archived rows of the customers merged into it.
 func deleteCustomerStmts(tenant, id string, merged []string) []sqldb.Statement {
 	stmts := []sqldb.Statement{
-		{Query: `
+		{
+			Query: `
 			update conversations set identity_id = null
 			where tenant_id = $1 and identity_id in (select id from identities where tenant_id = $1 and customer_id = $2)`,
-			Args: []any{tenant, id}},
+			Args: []any{tenant, id},
+		},
 		{Query: `delete from identities where tenant_id = $1 and customer_id = $2`, Args: []any{tenant, id}},
 		{Query: `delete from customers where tenant_id = $1 and id = $2`, Args: []any{tenant, id}},
 	}
 	for _, m := range merged {
 		stmts = append(stmts,
 			sqldb.Statement{Query: `delete from merged_customers where tenant_id = $1 and id = $2`, Args: []any{tenant, m}},
-			sqldb.Statement{Query: `delete from merged_identities where tenant_id = $1 and customer_id = $2`,
-				Args: []any{tenant, m}})
+			sqldb.Statement{
+				Query: `delete from merged_identities where tenant_id = $1 and customer_id = $2`,
+				Args:  []any{tenant, m},
+			})
 	}
 	return stmts
 }

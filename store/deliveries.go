@@ -77,12 +77,16 @@ func (s *Store) deliveryStmts(st gateway.Commit) []sqldb.Statement {
 	var stmts []sqldb.Statement
 	tenant, now := st.Lease.TenantID, s.now()
 	for _, d := range st.Deliveries {
-		stmts = append(stmts, sqldb.Statement{Query: `
+		stmts = append(stmts, sqldb.Statement{
+			Query: `
 			insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, identity_id, event_type, due_at,
 				created_at)
 			values ($1, $2, $3, $4, $5, $6, $7, ` + s.dialect.Now + `, ` + s.dialect.Now + `)`,
-			Args: []any{d.ID, d.TenantID, d.ConversationID, d.InstanceID, sqldb.TextOrNull(d.MessageID),
-				sqldb.TextOrNull(d.IdentityID), d.Type}})
+			Args: []any{
+				d.ID, d.TenantID, d.ConversationID, d.InstanceID, sqldb.TextOrNull(d.MessageID),
+				sqldb.TextOrNull(d.IdentityID), d.Type,
+			},
+		})
 	}
 	if slices.ContainsFunc(st.Deliveries, func(d gateway.Delivery) bool { return !d.Parked }) {
 		stmts = append(stmts, s.wakeQueue(gateway.DeliveryQueue, tenant, st.Lease.ConversationID, 0))
@@ -97,8 +101,10 @@ func (s *Store) deliveryStmts(st gateway.Commit) []sqldb.Statement {
 		}
 		stmts = append(stmts, sqldb.Statement{Query: `
 			update deliveries set status = $3, attempts = attempts + 1, answer_status = $4, error = $5, settled_at = $6
-			where tenant_id = $1 and id = $2`, Args: []any{tenant, r.ID, string(r.Status), r.HTTPStatus,
-			sqldb.TextOrNull(r.Error), now}})
+			where tenant_id = $1 and id = $2`, Args: []any{
+			tenant, r.ID, string(r.Status), r.HTTPStatus,
+			sqldb.TextOrNull(r.Error), now,
+		}})
 	}
 	return stmts
 }
@@ -115,8 +121,10 @@ func (s *Store) DisableAgent(ctx context.Context, tenant, instance, url string) 
 		if err != nil || n == 0 {
 			return err
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance.agent_gone", Actor: identity.System,
-			InstanceID: instance})
+		return recordEvents(ctx, tx, identity.Event{
+			TenantID: tenant, Kind: "instance.agent_gone", Actor: identity.System,
+			InstanceID: instance,
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("disable application: %w", err)

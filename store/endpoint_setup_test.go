@@ -76,15 +76,19 @@ func (p *fakeProvider) setAvailable(yes bool) {
 
 func newEndpointService(s *Store) (*endpoints.Manager, *fakeProvider) {
 	p := &fakeProvider{connected: make(chan struct{}, 100)}
-	return &endpoints.Manager{Adapters: map[adapters.Channel]adapters.Adapter{adapters.Telegram: p}, Store: s,
-		PublicURL: "https://gate.example.com"}, p
+	return &endpoints.Manager{
+		Adapters: map[adapters.Channel]adapters.Adapter{adapters.Telegram: p}, Store: s,
+		PublicURL: "https://gate.example.com",
+	}, p
 }
 
 func TestEndpointSetup(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
-		for name, test := range map[string]func(*testing.T, *Store, string){"set up and remove": testSetupAndRemove,
-			"retry": testSetupRetry, "concurrent set-ups": testConcurrentSetups} {
+		for name, test := range map[string]func(*testing.T, *Store, string){
+			"set up and remove": testSetupAndRemove,
+			"retry":             testSetupRetry, "concurrent set-ups": testConcurrentSetups,
+		} {
 			t.Run(name, func(t *testing.T) { test(t, s, newTenant(t, s)) })
 		}
 	})

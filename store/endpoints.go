@@ -339,8 +339,10 @@ func (s *Store) RemoveEndpoint(
 		if n == 0 {
 			return gateway.ErrNoEndpoint
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "channel.removed", Actor: by,
-			InstanceID: instance, Detail: map[string]string{"channel": string(channel)}})
+		return recordEvents(ctx, tx, identity.Event{
+			TenantID: tenant, Kind: "channel.removed", Actor: by,
+			InstanceID: instance, Detail: map[string]string{"channel": string(channel)},
+		})
 	})
 	return s.endpointError("remove endpoint", err)
 }

@@ -113,8 +113,10 @@ func testSaveAndRead(t *testing.T, s *Store, ep adapters.Endpoint) {
 		len(endpointStates) != 0 {
 		t.Errorf("EndpointStates() before saving = %d endpoints, %v", len(endpointStates), err)
 	}
-	saved := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointError,
-		ErrorMessage: "no answer"}, timeZero)
+	saved := mustSaveEndpoint(t, s, gateway.EndpointState{
+		Endpoint: ep, Status: gateway.EndpointError,
+		ErrorMessage: "no answer",
+	}, timeZero)
 	ep.ID = saved.ID
 	got, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
 	if err != nil || got.Status != gateway.EndpointError || got.ErrorMessage != "no answer" || got.CreatedAt.IsZero() ||
@@ -125,8 +127,10 @@ func testSaveAndRead(t *testing.T, s *Store, ep adapters.Endpoint) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, found := range map[string]adapters.Endpoint{"saved": saved.Endpoint, "read": got.Endpoint,
-		"for a webhook": byWebhook} {
+	for what, found := range map[string]adapters.Endpoint{
+		"saved": saved.Endpoint, "read": got.Endpoint,
+		"for a webhook": byWebhook,
+	} {
 		wantEndpoint(t, what, found, ep)
 	}
 	telegram := ep
@@ -364,8 +368,12 @@ func testSetEndpointStatus(t *testing.T, s *Store, ep adapters.Endpoint) {
 func testTouchEndpoint(t *testing.T, s *Store, ep adapters.Endpoint) {
 	state := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
 	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	for _, use := range []struct{ at, want time.Time }{{at, at}, {at.Add(5 * time.Second), at},
-		{at.Add(11 * time.Second), at.Add(11 * time.Second)}, {at, at.Add(11 * time.Second)}} {
+	for _, use := range []struct{ at, want time.Time }{
+		{at, at},
+		{at.Add(5 * time.Second), at},
+		{at.Add(11 * time.Second), at.Add(11 * time.Second)},
+		{at, at.Add(11 * time.Second)},
+	} {
 		if err := s.TouchEndpoint(t.Context(), state.ID, use.at); err != nil {
 			t.Fatal(err)
 		}
@@ -378,8 +386,10 @@ func testTouchEndpoint(t *testing.T, s *Store, ep adapters.Endpoint) {
 
 func testUnknownInstance(t *testing.T, s *Store, ep adapters.Endpoint) {
 	state := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	for _, instance := range []string{"", "x", unknownID, strings.ToUpper(ep.InstanceID), "{" + ep.InstanceID + "}",
-		"urn:uuid:" + ep.InstanceID, ep.InstanceID + "' or '1'='1"} {
+	for _, instance := range []string{
+		"", "x", unknownID, strings.ToUpper(ep.InstanceID), "{" + ep.InstanceID + "}",
+		"urn:uuid:" + ep.InstanceID, ep.InstanceID + "' or '1'='1",
+	} {
 		if _, err := s.WebhookEndpoint(t.Context(), instance, ep.Channel); !errors.Is(err, gateway.ErrNoEndpoint) {
 			t.Errorf("WebhookEndpoint(%q) = %v, want ErrNoEndpoint", instance, err)
 		}
@@ -402,8 +412,10 @@ func TestEndpointsToRetry_SingleHolder(t *testing.T) {
 			if n%4 == 0 {
 				retryAt = s.now().Add(time.Hour)
 			}
-			mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: endpoint(tenant, newInstance(t, s, tenant).ID),
-				Status: gateway.EndpointError}, retryAt)
+			mustSaveEndpoint(t, s, gateway.EndpointState{
+				Endpoint: endpoint(tenant, newInstance(t, s, tenant).ID),
+				Status:   gateway.EndpointError,
+			}, retryAt)
 		}
 		var mu sync.Mutex
 		leased := map[string]int{}
@@ -445,9 +457,14 @@ func TestPollingEndpoints(t *testing.T) {
 		for n, c := range []struct {
 			mode   adapters.Mode
 			status gateway.EndpointStatus
-		}{{adapters.Polling, gateway.EndpointActive}, {adapters.Webhook, gateway.EndpointActive},
-			{adapters.Polling, gateway.EndpointError}, {adapters.Socket, gateway.EndpointActive},
-			{adapters.Polling, gateway.EndpointActive}, {adapters.Socket, gateway.EndpointError}} {
+		}{
+			{adapters.Polling, gateway.EndpointActive},
+			{adapters.Webhook, gateway.EndpointActive},
+			{adapters.Polling, gateway.EndpointError},
+			{adapters.Socket, gateway.EndpointActive},
+			{adapters.Polling, gateway.EndpointActive},
+			{adapters.Socket, gateway.EndpointError},
+		} {
 			tenant := newTenant(t, s)
 			ep := endpoint(tenant, newInstance(t, s, tenant).ID)
 			ep.Mode = c.mode

@@ -237,7 +237,8 @@ func (e *erasure) eraseFailures(ctx context.Context) error {
 			}
 			err := e.deleteCounted(ctx, []any{e.tenant, a.channel, a.externalID, i}, [][2]string{
 				{"failures", `delete from claim_failures where tenant_id = $1 and channel = $2 and sender_id = $3
-					and instance_id = $4`}})
+					and instance_id = $4`},
+			})
 			if err != nil {
 				return err
 			}
@@ -305,8 +306,10 @@ func (e *erasure) recordErasure(ctx context.Context) error {
 	for name, n := range e.counts {
 		detail[name] = fmt.Sprint(n)
 	}
-	return recordEvents(ctx, e.tx, identity.Event{TenantID: e.tenant, Kind: "customer.erased", Actor: e.actor,
-		CustomerID: e.customer, Detail: detail})
+	return recordEvents(ctx, e.tx, identity.Event{
+		TenantID: e.tenant, Kind: "customer.erased", Actor: e.actor,
+		CustomerID: e.customer, Detail: detail,
+	})
 }
 
 // deleteCounted runs statements in order, each given with the name under which its rows are

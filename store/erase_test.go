@@ -35,8 +35,10 @@ const (
 func newTracedCustomer(f *tenantFixture) *tracedCustomer {
 	t, ctx := f.t, f.t.Context()
 	t.Helper()
-	p := &tracedCustomer{tenantFixture: f, markers: []string{"canary", markedNumber, markedTelegram,
-		strings.ToLower(markedSlack)}}
+	p := &tracedCustomer{tenantFixture: f, markers: []string{
+		"canary", markedNumber, markedTelegram,
+		strings.ToLower(markedSlack),
+	}}
 	create := func(email, phone string) string {
 		c, err := f.CreateCustomer(ctx, identity.Customer{
 			TenantID: f.tenant, Email: email, PhoneNumber: phone, FirstName: "Canarysteve", LastName: "Canarylast",
@@ -78,10 +80,14 @@ func newTracedCustomer(f *tenantFixture) *tracedCustomer {
 // addMessages adds messages, events and replies to direct conversations and to a group.
 func (p *tracedCustomer) addMessages(t *testing.T) {
 	second := newInstance(t, p.Store, p.tenant).ID
-	newUnknown(t, p.Store, identity.Identity{TenantID: p.tenant, InstanceID: second, Channel: "sms",
-		ExternalID: markedNumber, DisplayName: "Canaryname"})
-	newUnknown(t, p.Store, identity.Identity{TenantID: p.tenant, InstanceID: second, Channel: "slack",
-		ExternalID: markedSlack, Username: "canaryuser"})
+	newUnknown(t, p.Store, identity.Identity{
+		TenantID: p.tenant, InstanceID: second, Channel: "sms",
+		ExternalID: markedNumber, DisplayName: "Canaryname",
+	})
+	newUnknown(t, p.Store, identity.Identity{
+		TenantID: p.tenant, InstanceID: second, Channel: "slack",
+		ExternalID: markedSlack, Username: "canaryuser",
+	})
 	direct := p.arrival(p.instance, "telegram", markedTelegram, markedTelegram, false, "canarytext")
 	sealed := p.arrival(p.instance, "telegram", markedTelegram, markedTelegram, false, "/claim ******")
 	sealed.Secret = &gateway.Secret{Text: "/claim canarycode", Raw: []byte("canary")}
@@ -126,8 +132,10 @@ func (p *tracedCustomer) addReplies(t *testing.T) {
 	} {
 		p.addStoredResponse(t, key, body)
 	}
-	err := p.Audit(t.Context(), identity.Event{TenantID: p.tenant, Kind: "b", Actor: "sender:x",
-		IdentityID: p.unlinkedIdentity, Detail: map[string]string{"channel": "slack", "external_id": markedSlack}})
+	err := p.Audit(t.Context(), identity.Event{
+		TenantID: p.tenant, Kind: "b", Actor: "sender:x",
+		IdentityID: p.unlinkedIdentity, Detail: map[string]string{"channel": "slack", "external_id": markedSlack},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,8 +152,10 @@ func (p *tracedCustomer) addStoredResponse(t *testing.T, key, body string) {
 func (p *tracedCustomer) addStoredNames(t *testing.T) {
 	t.Helper()
 	p.addStoredResponse(t, "canary@example.com", `{}`)
-	err := p.Audit(t.Context(), identity.Event{TenantID: p.tenant, Kind: "a", Actor: "key:1", CustomerID: p.customer,
-		Detail: map[string]string{"note": "sent to Canary@Example.com by hand", "fields": "email"}})
+	err := p.Audit(t.Context(), identity.Event{
+		TenantID: p.tenant, Kind: "a", Actor: "key:1", CustomerID: p.customer,
+		Detail: map[string]string{"note": "sent to Canary@Example.com by hand", "fields": "email"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +184,7 @@ func findTraces(t *testing.T, s *Store, words ...string) []string {
 	for _, table := range names {
 		for _, column := range tableColumns(t, s, table) {
 			rs, err := s.db.Query(t.Context(), `select cast(`+column+` as text) from `+table)
-			values, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (v string, err error) { return v, sc(sqldb.Text(&v)) })
+			values, err := sqldb.ScanAll(rs, err, sqldb.ScanText)
 			if err != nil {
 				t.Fatalf("%s.%s: %v", table, column, err)
 			}
@@ -285,8 +295,10 @@ func TestEraseCustomer_DisplayedNumber(t *testing.T) {
 	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
 		const normalized, displayed = "+525512345678", "+5215512345678"
 		customer, _ := f.createCustomer("steve@example.com", 0)
-		i, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: customer, Channel: "whatsapp",
-			ExternalID: normalized}, identity.System)
+		i, err := f.Link(t.Context(), identity.Identity{
+			TenantID: f.tenant, CustomerID: customer, Channel: "whatsapp",
+			ExternalID: normalized,
+		}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -316,8 +328,10 @@ func TestEraseCustomer_KeepsOtherCustomers(t *testing.T) {
 		matt, _ := f.createCustomer("matt@example.com", 0)
 		shared := newInstance(t, f.Store, f.tenant).ID
 		for customer, instance := range map[string]string{steve: "", matt: shared} {
-			_, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: customer, InstanceID: instance,
-				Channel: "sms", ExternalID: markedNumber}, identity.System)
+			_, err := f.Link(t.Context(), identity.Identity{
+				TenantID: f.tenant, CustomerID: customer, InstanceID: instance,
+				Channel: "sms", ExternalID: markedNumber,
+			}, identity.System)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -421,9 +435,13 @@ func TestEraseCustomer_DuringProcessing(t *testing.T) {
 					st := gateway.Commit{Lease: l, Release: true}
 					for _, in := range pending {
 						st.Messages = append(st.Messages, gateway.MessageResult{ID: in.ID, Outcome: "forwarded"})
-						st.Participant = &gateway.ConversationParticipant{ConversationID: in.ConversationID, TenantID: f.tenant,
-							Address: identity.Address{TenantID: f.tenant, InstanceID: in.InstanceID, Channel: string(in.Channel),
-								ExternalID: in.Message.Sender.ID}}
+						st.Participant = &gateway.ConversationParticipant{
+							ConversationID: in.ConversationID, TenantID: f.tenant,
+							Address: identity.Address{
+								TenantID: f.tenant, InstanceID: in.InstanceID, Channel: string(in.Channel),
+								ExternalID: in.Message.Sender.ID,
+							},
+						}
 					}
 					_ = f.Apply(t.Context(), st) // may fail because the conversation was erased
 				}
@@ -451,8 +469,10 @@ func TestEraseCustomer_DuringAdopt(t *testing.T) {
 	ctx, second := t.Context(), newInstance(t, f.Store, f.tenant).ID
 	steve, _ := f.createCustomer("steve@example.com", 0)
 	matt, _ := f.createCustomer("matt@example.com", 0)
-	if _, err := f.Link(ctx, identity.Identity{TenantID: f.tenant, CustomerID: steve, InstanceID: f.instance,
-		Channel: "telegram", ExternalID: "7"}, identity.System); err != nil {
+	if _, err := f.Link(ctx, identity.Identity{
+		TenantID: f.tenant, CustomerID: steve, InstanceID: f.instance,
+		Channel: "telegram", ExternalID: "7",
+	}, identity.System); err != nil {
 		t.Fatal(err)
 	}
 	unknown := newID()

@@ -36,8 +36,10 @@ func reserveKey(t *testing.T, s *Store, k gateway.IdempotencyKey, wantFound bool
 
 func saveResponse(t *testing.T, s *Store, k gateway.IdempotencyKey, body string) {
 	t.Helper()
-	if err := s.SaveResponse(t.Context(), k, gateway.StoredResponse{Fingerprint: k.Fingerprint, Status: 201,
-		Body: []byte(body)}); err != nil {
+	if err := s.SaveResponse(t.Context(), k, gateway.StoredResponse{
+		Fingerprint: k.Fingerprint, Status: 201,
+		Body: []byte(body),
+	}); err != nil {
 		t.Fatal(err)
 	}
 }

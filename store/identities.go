@@ -197,8 +197,10 @@ func (s *Store) mergeUnknown(ctx context.Context, tx sqldb.DB, kept identity.Ide
 	}
 	for _, u := range unknown {
 		err := tx.Batch(ctx, []sqldb.Statement{
-			{Query: `update conversations set identity_id = $3 where tenant_id = $1 and identity_id = $2`,
-				Args: []any{u.TenantID, u.ID, kept.ID}},
+			{
+				Query: `update conversations set identity_id = $3 where tenant_id = $1 and identity_id = $2`,
+				Args:  []any{u.TenantID, u.ID, kept.ID},
+			},
 			{Query: `delete from identities where tenant_id = $1 and id = $2`, Args: []any{u.TenantID, u.ID}},
 		})
 		if err != nil {

@@ -57,8 +57,10 @@ func TestSchema_ForeignKeysSeparateTenants(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		i, err := s.Link(t.Context(), identity.Identity{TenantID: foreign, CustomerID: customer.ID, Channel: "sms",
-			ExternalID: "+61400111222"}, identity.System)
+		i, err := s.Link(t.Context(), identity.Identity{
+			TenantID: foreign, CustomerID: customer.ID, Channel: "sms",
+			ExternalID: "+61400111222",
+		}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,29 +68,41 @@ func TestSchema_ForeignKeysSeparateTenants(t *testing.T) {
 			query string
 			args  []any
 		}{
-			"identity of a foreign customer": {`insert into identities (id, tenant_id, customer_id, channel, external_id,
+			"identity of a foreign customer": {
+				`insert into identities (id, tenant_id, customer_id, channel, external_id,
 				created_at,
 				updated_at) values ($1, $2, $3, 'sms', '+1', $4, $4)`,
-				[]any{newID(), own, customer.ID, s.now()}},
-			"identity in a foreign instance": {`insert into identities (id, tenant_id, instance_id, channel, external_id,
+				[]any{newID(), own, customer.ID, s.now()},
+			},
+			"identity in a foreign instance": {
+				`insert into identities (id, tenant_id, instance_id, channel, external_id,
 				created_at,
 				updated_at) values ($1, $2, $3, 'sms', '+1', $4, $4)`,
-				[]any{newID(), own, instance, s.now()}},
-			"endpoint of a foreign instance": {`insert into endpoints (id, tenant_id, instance_id, channel, mode, status,
+				[]any{newID(), own, instance, s.now()},
+			},
+			"endpoint of a foreign instance": {
+				`insert into endpoints (id, tenant_id, instance_id, channel, mode, status,
 				credentials,
 				created_at, updated_at) values ($1, $2, $3, 'sms', 'webhook', 'active', '', $4, $4)`,
-				[]any{newID(), own, instance, s.now()}},
-			"conversation of a foreign instance": {`insert into conversations (id, tenant_id, instance_id, channel, place_id,
+				[]any{newID(), own, instance, s.now()},
+			},
+			"conversation of a foreign instance": {
+				`insert into conversations (id, tenant_id, instance_id, channel, place_id,
 				is_group,
 				created_at) values ($1, $2, $3, 'sms', '+1', false, $4)`,
-				[]any{newID(), own, instance, s.now()}},
-			"conversation with a foreign identity": {`insert into conversations (id, tenant_id, instance_id, channel, place_id,
+				[]any{newID(), own, instance, s.now()},
+			},
+			"conversation with a foreign identity": {
+				`insert into conversations (id, tenant_id, instance_id, channel, place_id,
 				is_group, identity_id, created_at) values ($1, $2, $3, 'sms', '+1', false, $4, $5)`,
-				[]any{newID(), own, ownInstance, i.ID, s.now()}},
-			"API key for a foreign instance": {`insert into api_keys (id, tenant_id, name, hint, hash, scopes, instance_id,
+				[]any{newID(), own, ownInstance, i.ID, s.now()},
+			},
+			"API key for a foreign instance": {
+				`insert into api_keys (id, tenant_id, name, hint, hash, scopes, instance_id,
 				created_at)
 				values ($1, $2, 'k', '', $3, '', $4, $5)`,
-				[]any{newID(), own, newID(), instance, s.now()}},
+				[]any{newID(), own, newID(), instance, s.now()},
+			},
 			"foreign identity moved": {`update identities set tenant_id = $1 where id = $2`, []any{own, i.ID}},
 		} {
 			if _, err := s.db.Exec(t.Context(), c.query, c.args...); !s.dialect.IsForeignKeyViolation(err) {
@@ -110,13 +124,17 @@ func TestLink_KeepsOptOut(t *testing.T) {
 		}
 		var us []identity.Identity
 		for range 3 {
-			us = append(us, newUnknown(t, s, identity.Identity{TenantID: tenant, InstanceID: newInstance(t, s, tenant).ID,
-				Channel: "sms", ExternalID: "+61400111222"}))
+			us = append(us, newUnknown(t, s, identity.Identity{
+				TenantID: tenant, InstanceID: newInstance(t, s, tenant).ID,
+				Channel: "sms", ExternalID: "+61400111222",
+			}))
 		}
 		mustExec(t, s, `update identities set blocked_at = $2 where id = $1`, us[0].ID, s.now())
 		mustExec(t, s, `update identities set opted_out_at = $2 where id = $1`, us[1].ID, s.now())
-		got, err := s.Link(t.Context(), identity.Identity{TenantID: tenant, CustomerID: customer.ID, Channel: "sms",
-			ExternalID: "+61400111222"}, identity.System)
+		got, err := s.Link(t.Context(), identity.Identity{
+			TenantID: tenant, CustomerID: customer.ID, Channel: "sms",
+			ExternalID: "+61400111222",
+		}, identity.System)
 		if err != nil || got.OptedOutAt.IsZero() || !got.BlockedAt.IsZero() {
 			t.Errorf("Link() = %+v, %v, want opted out and not blocked", got, err)
 		}

@@ -119,11 +119,13 @@ func distinctConversations(messages []gateway.IncomingMessage) []*gateway.Incomi
 
 // cursorStmt advances a poller's cursor. It violates a check constraint if the lease is lost.
 func cursorStmt(c *gateway.Cursor) sqldb.Statement {
-	return sqldb.Statement{Query: `
+	return sqldb.Statement{
+		Query: `
 		update endpoints set poll_cursor = $3,
 			poll_epoch = case when poll_epoch = $4 and poll_holder = $5 then poll_epoch else -1 end
 		where tenant_id = $1 and id = $2`,
-		Args: []any{c.TenantID, c.EndpointID, c.Value, c.Epoch, c.Holder}}
+		Args: []any{c.TenantID, c.EndpointID, c.Value, c.Epoch, c.Holder},
+	}
 }
 
 // unseenConversations returns the messages whose conversations are not known to exist.
@@ -188,8 +190,10 @@ func (s *Store) insertMessagesStmt(messages []gateway.IncomingMessage) (sqldb.St
 		if err != nil {
 			return sqldb.Statement{}, err
 		}
-		row := []any{a.ID, a.TenantID, a.ConversationID, a.InstanceID, string(a.Channel), m.Key, sqldb.TextOrNull(m.AltKey),
-			string(m.Kind), m.Sender.ID, body, m.Text, sealed}
+		row := []any{
+			a.ID, a.TenantID, a.ConversationID, a.InstanceID, string(a.Channel), m.Key, sqldb.TextOrNull(m.AltKey),
+			string(m.Kind), m.Sender.ID, body, m.Text, sealed,
+		}
 		if withAge {
 			row = append(row, timeAgo{s.dialect, max(0, a.Age)})
 		}

@@ -72,11 +72,13 @@ func TestInsertMessages_Deduplicated(t *testing.T) {
 
 func TestInsertMessages_CursorFenced(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		ep, err := h.SaveEndpoint(t.Context(), gateway.EndpointState{Status: gateway.EndpointActive,
+		ep, err := h.SaveEndpoint(t.Context(), gateway.EndpointState{
+			Status: gateway.EndpointActive,
 			Endpoint: adapters.Endpoint{
 				TenantID: tenant, InstanceID: h.instance, Channel: adapters.Telegram, Mode: adapters.Polling, Address: "42",
 				Credentials: adapters.Credentials{adapters.BotToken: "42:x"},
-			}}, time.Time{}, identity.System)
+			},
+		}, time.Time{}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,8 +113,10 @@ func lateArrival(ep gateway.EndpointState, key string, age time.Duration) gatewa
 	return gateway.IncomingMessage{
 		ID: newID(), TenantID: ep.TenantID, InstanceID: ep.InstanceID, Channel: ep.Channel, Age: age,
 		ConversationID: gateway.ConversationID(ep.InstanceID, ep.Channel, "+14155550101"),
-		Message: adapters.Message{Key: key, Kind: adapters.Text, Text: "hello",
-			Sender: adapters.Sender{ID: "+14155550101"}, Chat: adapters.Chat{ID: "+14155550101"}},
+		Message: adapters.Message{
+			Key: key, Kind: adapters.Text, Text: "hello",
+			Sender: adapters.Sender{ID: "+14155550101"}, Chat: adapters.Chat{ID: "+14155550101"},
+		},
 	}
 }
 
@@ -122,8 +126,10 @@ func TestInsertMessages_Late(t *testing.T) {
 	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
 		s := open(t)
 		ep := savePhoneEndpoint(t, s, gateway.EndpointActive)
-		messages := []gateway.IncomingMessage{lateArrival(ep, "old", 90*time.Minute), lateArrival(ep, "new", 0),
-			lateArrival(ep, "moment", time.Microsecond), lateArrival(ep, "future", -time.Hour)}
+		messages := []gateway.IncomingMessage{
+			lateArrival(ep, "old", 90*time.Minute), lateArrival(ep, "new", 0),
+			lateArrival(ep, "moment", time.Microsecond), lateArrival(ep, "future", -time.Hour),
+		}
 		for i, want := range []int{4, 0} {
 			n, err := s.InsertMessages(t.Context(), messages, nil)
 			if err != nil || n != want {

@@ -16,56 +16,57 @@ import (
 // that rotates again because it lost the response does not invalidate the secret in use.
 const maxPreviousSecrets = 4
 
-// RotateInstanceSecret replaces a secret of an instance. The previous one remains valid for
-// overlap, until the time returned. If overlap is zero, the previous secrets of the kind end
-// immediately. It returns gateway.ErrNoInstance for an unknown instance.
+// RotateInstanceSecret replaces a secret of an instance. The previous one remains valid for the
+// grace period, until the time returned. If the grace period is zero, the previous secrets of the
+// kind end immediately. It returns gateway.ErrNoInstance for an unknown instance.
 func (s *Store) RotateInstanceSecret(
-	ctx context.Context, tenant, id string, kind gateway.SecretKind, secret string, overlap time.Duration,
-	by identity.Actor,
+	ctx context.Context, r gateway.SecretRotation, by identity.Actor,
 ) (until time.Time, err error) {
+	tenant, id := r.TenantID, r.InstanceID
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		// Lock the row first, so that concurrent rotations run one after another.
 		rs, err := tx.Query(ctx, `
 			update instances set updated_at = $3
 			where tenant_id = $1 and id = $2 returning webhook_secret, agent_secret_hash`, tenant, id, s.now())
 		old, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (old [2]string, err error) {
-			return old,
-				sc(&old[0], &old[1])
+			err = sc(&old[0], &old[1])
+			return old, err
 		})
 		if err != nil {
 			return err
 		}
-		if overlap > 0 {
-			until, err = s.insertPreviousSecret(ctx, tx, tenant, id, kind, old, overlap)
+		if r.GracePeriod > 0 {
+			until, err = s.insertPreviousSecret(ctx, tx, r, old)
 		} else {
-			_, err = s.deletePreviousSecrets(ctx, tx, tenant, id, kind)
+			_, err = s.deletePreviousSecrets(ctx, tx, tenant, id, r.Kind)
 		}
 		if err != nil {
 			return err
 		}
-		column, value := `webhook_secret`, s.keys.Seal([]byte(secret), webhookSecretAAD(tenant, id))
-		if kind == gateway.AgentSecretKey {
-			column, value = `agent_secret_hash`, identity.HashToken(secret)
+		column, value := `webhook_secret`, s.keys.Seal([]byte(r.Secret), webhookSecretAAD(tenant, id))
+		if r.Kind == gateway.AgentSecretKey {
+			column, value = `agent_secret_hash`, identity.HashToken(r.Secret)
 		}
 		if _, err := tx.Exec(ctx, `update instances set `+column+` = $3 where tenant_id = $1 and id = $2`, tenant, id,
 			value); err != nil {
 			return err
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance." + string(kind) + "_rotated",
-			Actor: by, InstanceID: id,
-			Detail: map[string]string{"overlap_seconds": fmt.Sprint(int(overlap / time.Second))}})
+		return recordEvents(ctx, tx, identity.Event{
+			TenantID: tenant, Kind: "instance." + string(r.Kind) + "_rotated", Actor: by, InstanceID: id,
+			Detail: map[string]string{"overlap_seconds": fmt.Sprint(int(r.GracePeriod / time.Second))},
+		})
 	})
 	return until, s.instanceError("rotate secret of instance", err)
 }
 
-// insertPreviousSecret stores the replaced secret. A signing secret is encrypted again, bound to
+// insertPreviousSecret stores old, the replaced signing secret and the hash of the agent key. A signing secret is encrypted again, bound to
 // its new row.
 func (s *Store) insertPreviousSecret(
-	ctx context.Context, tx sqldb.DB, tenant, instance string, kind gateway.SecretKind, old [2]string,
-	overlap time.Duration,
+	ctx context.Context, tx sqldb.DB, r gateway.SecretRotation, old [2]string,
 ) (until time.Time, err error) {
+	tenant, instance, kind := r.TenantID, r.InstanceID, string(r.Kind)
 	id, hash, sealed := newID(), old[1], ""
-	if kind == gateway.WebhookSecret {
+	if r.Kind == gateway.WebhookSecret {
 		plain, _, err := s.keys.Open(old[0], webhookSecretAAD(tenant, instance))
 		if err != nil {
 			return until, err
@@ -75,10 +76,10 @@ func (s *Store) insertPreviousSecret(
 	rs, err := tx.Query(ctx, `
 		insert into retired_secrets (id, tenant_id, instance_id, kind, sealed, hash, until)
 		values ($1, $2, $3, $4, $5, $6, `+s.dialect.NowPlusExpr("$7")+`) returning until`,
-		id, tenant, instance, string(kind), sqldb.TextOrNull(sealed), sqldb.TextOrNull(hash), overlap.Seconds())
+		id, tenant, instance, kind, sqldb.TextOrNull(sealed), sqldb.TextOrNull(hash), r.GracePeriod.Seconds())
 	until, err = sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (at time.Time, err error) {
-		return at,
-			sc(sqldb.Time(&at))
+		err = sc(sqldb.Time(&at))
+		return at, err
 	})
 	if err != nil {
 		return until, err
@@ -88,7 +89,7 @@ func (s *Store) insertPreviousSecret(
 		where tenant_id = $1 and instance_id = $2 and kind = $3 and id not in (
 			select id from retired_secrets
 			where tenant_id = $1 and instance_id = $2 and kind = $3 and until > `+s.dialect.Now+`
-			order by id desc limit $4)`, tenant, instance, string(kind), maxPreviousSecrets)
+			order by id desc limit $4)`, tenant, instance, kind, maxPreviousSecrets)
 	return until, err
 }
 
@@ -100,18 +101,17 @@ func (s *Store) RevokePreviousSecrets(
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx,
 			`update instances set updated_at = updated_at where tenant_id = $1 and id = $2 returning id`, tenant, id)
-		if _, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (id string, err error) {
-			return id,
-				sc(sqldb.Text(&id))
-		}); err != nil {
+		if _, err := sqldb.ScanOne(rs, err, sqldb.ScanText); err != nil {
 			return err
 		}
 		n, err := s.deletePreviousSecrets(ctx, tx, tenant, id, kind)
 		if err != nil || n == 0 {
 			return err
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance." + string(kind) + "_ended",
-			Actor: by, InstanceID: id})
+		return recordEvents(ctx, tx, identity.Event{
+			TenantID: tenant, Kind: "instance." + string(kind) + "_ended",
+			Actor: by, InstanceID: id,
+		})
 	})
 	return s.instanceError("revoke previous secrets of instance", err)
 }

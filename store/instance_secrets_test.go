@@ -17,7 +17,9 @@ func TestRotateInstanceSecret_Webhook(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		rotate := func(kind gateway.SecretKind, secret string, overlap time.Duration) time.Time {
 			t.Helper()
-			until, err := h.RotateInstanceSecret(t.Context(), tenant, h.instance, kind, secret, overlap, "key:k")
+			until, err := h.RotateInstanceSecret(t.Context(), gateway.SecretRotation{
+				TenantID: tenant, InstanceID: h.instance, Kind: kind, Secret: secret, GracePeriod: overlap,
+			}, "key:k")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -45,7 +47,8 @@ func TestRotateInstanceSecret_Webhook(t *testing.T) {
 		l := h.lease(gateway.InboxQueue, "test")[0]
 		h.apply(gateway.Commit{Lease: l, Release: true, Deliveries: []gateway.Delivery{{
 			ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance,
-			MessageID: h.inbound(l)[0].ID, Type: "message.received"}}})
+			MessageID: h.inbound(l)[0].ID, Type: "message.received",
+		}}})
 		es, err := h.PendingEvents(t.Context(), h.lease(gateway.DeliveryQueue, "test")[0])
 		if err != nil || len(es) != 1 || es[0].Err != nil || strings.Join(es[0].Secrets, " ") != signing() {
 			t.Fatalf("PendingEvents() = %v, %v, want one event with the signing secrets", es, err)
@@ -103,8 +106,9 @@ func TestRotateInstanceSecret_AgentKey(t *testing.T) {
 		}
 		rotate := func(key string, overlap time.Duration) {
 			t.Helper()
-			if _, err := h.RotateInstanceSecret(t.Context(), tenant, i.ID, gateway.AgentSecretKey, key, overlap,
-				"key:k"); err != nil {
+			if _, err := h.RotateInstanceSecret(t.Context(), gateway.SecretRotation{
+				TenantID: tenant, InstanceID: i.ID, Kind: gateway.AgentSecretKey, Secret: key, GracePeriod: overlap,
+			}, "key:k"); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -130,8 +134,9 @@ func TestRotateInstanceSecret_AgentKey(t *testing.T) {
 			t.Errorf("Purge() = %d, %v, want 0", n, err)
 		}
 		foreign := newTenant(t, h.Store)
-		if _, err := h.RotateInstanceSecret(t.Context(), foreign, i.ID, gateway.AgentSecretKey, "ask_x", time.Hour,
-			"key:k"); !errors.Is(err, gateway.ErrNoInstance) {
+		if _, err := h.RotateInstanceSecret(t.Context(), gateway.SecretRotation{
+			TenantID: foreign, InstanceID: i.ID, Kind: gateway.AgentSecretKey, Secret: "ask_x", GracePeriod: time.Hour,
+		}, "key:k"); !errors.Is(err, gateway.ErrNoInstance) {
 			t.Errorf("RotateInstanceSecret() by another tenant = %v, want ErrNoInstance", err)
 		}
 		if err := h.RevokePreviousSecrets(t.Context(), foreign, i.ID, gateway.AgentSecretKey, "key:k"); !errors.Is(err,

@@ -59,8 +59,10 @@ func (s *Store) CreateInstance(
 		if err != nil {
 			return err
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: i.TenantID, Kind: "instance.created", Actor: by,
-			InstanceID: id})
+		return recordEvents(ctx, tx, identity.Event{
+			TenantID: i.TenantID, Kind: "instance.created", Actor: by,
+			InstanceID: id,
+		})
 	})
 	return created, s.instanceError("create instance", err)
 }
@@ -118,8 +120,10 @@ func (s *Store) EditInstance(
 				return err
 			}
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "instance.updated", Actor: by, InstanceID: id,
-			Detail: changedFields(update.fields)})
+		return recordEvents(ctx, tx, identity.Event{
+			TenantID: tenant, Kind: "instance.updated", Actor: by, InstanceID: id,
+			Detail: changedFields(update.fields),
+		})
 	})
 	return i, s.instanceError("change instance", err)
 }

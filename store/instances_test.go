@@ -25,10 +25,14 @@ func TestInstances(t *testing.T) {
 }
 
 func testCreateInstance(t *testing.T, s *Store, tenant string) {
-	secrets := gateway.InstanceSecrets{AgentSecretKey: identity.NewToken("hg_agent_"),
-		WebhookSecret: identity.NewToken("whsec_")}
-	in := gateway.Instance{TenantID: tenant, Name: "bot", AgentURL: "https://agent.example.com/",
-		UnknownSenders: gateway.ReplyToUnknown, WelcomeText: "Hello"}
+	secrets := gateway.InstanceSecrets{
+		AgentSecretKey: identity.NewToken("hg_agent_"),
+		WebhookSecret:  identity.NewToken("whsec_"),
+	}
+	in := gateway.Instance{
+		TenantID: tenant, Name: "bot", AgentURL: "https://agent.example.com/",
+		UnknownSenders: gateway.ReplyToUnknown, WelcomeText: "Hello",
+	}
 	got, err := s.CreateInstance(t.Context(), in, secrets, "key:k")
 	if err != nil || got.ID == "" || got.CreatedAt.IsZero() || !got.CreatedAt.Equal(got.UpdatedAt) {
 		t.Fatalf("CreateInstance() = %+v, %v", got, err)
@@ -112,22 +116,28 @@ func testDeleteInstance(t *testing.T, s *Store, tenant string) {
 		t.Fatal(err)
 	}
 	link := func(instance, id string) identity.Identity {
-		l, err := s.Link(t.Context(), identity.Identity{TenantID: tenant, CustomerID: customer.ID, InstanceID: instance,
-			Channel: "telegram", ExternalID: id}, identity.System)
+		l, err := s.Link(t.Context(), identity.Identity{
+			TenantID: tenant, CustomerID: customer.ID, InstanceID: instance,
+			Channel: "telegram", ExternalID: id,
+		}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return l
 	}
 	scoped, all := link(i.ID, "1"), link("", "2")
-	unknown := newUnknown(t, s, identity.Identity{TenantID: tenant, InstanceID: i.ID, Channel: "telegram",
-		ExternalID: "3"})
+	unknown := newUnknown(t, s, identity.Identity{
+		TenantID: tenant, InstanceID: i.ID, Channel: "telegram",
+		ExternalID: "3",
+	})
 	for _, with := range []string{scoped.ID, all.ID, unknown.ID} {
 		newConversation(t, s, tenant, i.ID, with)
 	}
 	otherConversation := newConversation(t, s, tenant, other.ID, all.ID)
-	if _, err := s.SaveEndpoint(t.Context(), gateway.EndpointState{Endpoint: endpoint(tenant, i.ID),
-		Status: gateway.EndpointActive}, timeZero, identity.System); err != nil {
+	if _, err := s.SaveEndpoint(t.Context(), gateway.EndpointState{
+		Endpoint: endpoint(tenant, i.ID),
+		Status:   gateway.EndpointActive,
+	}, timeZero, identity.System); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.CreateAPIKey(t.Context(), identity.APIKey{TenantID: tenant, InstanceID: i.ID}, newID(),
@@ -137,8 +147,10 @@ func testDeleteInstance(t *testing.T, s *Store, tenant string) {
 	if err := s.DeleteInstance(t.Context(), tenant, i.ID, "key:k"); err != nil {
 		t.Fatal(err)
 	}
-	for table, want := range map[string]string{"instances": "1", "endpoints": "0", "identities": "1",
-		"conversations": "1", "api_keys": "0"} {
+	for table, want := range map[string]string{
+		"instances": "1", "endpoints": "0", "identities": "1",
+		"conversations": "1", "api_keys": "0",
+	} {
 		if n := queryText(t, s, `select cast(count(*) as text) from `+table+` where tenant_id = $1`, tenant); n != want {
 			t.Errorf("%s rows left in %s, want %s", n, table, want)
 		}

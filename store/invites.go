@@ -101,7 +101,7 @@ func (s *Store) checkInviteAllowed(ctx context.Context, tx sqldb.DB, i claim.Inv
 	rs, err = tx.Query(ctx,
 		`update instances set sms_invites = sms_invites where tenant_id = $1 and id = $2 returning sms_invites`, i.TenantID,
 		i.InstanceID)
-	allowed, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (yes bool, err error) { return yes, sc(&yes) })
+	allowed, err := sqldb.ScanOne(rs, err, sqldb.ScanValue[bool])
 	switch {
 	case sqldb.IsNoRows(err) || s.dialect.IsUnstorable(err):
 		return identity.ErrNoInstance
@@ -118,7 +118,7 @@ func (s *Store) checkInviteLimits(ctx context.Context, tx sqldb.DB, i claim.Invi
 		select count(*) from invites
 		where tenant_id = $1 and customer_id = $2 and used_msg is null and revoked_at is null
 			and expires_at >= `+s.dialect.Now, i.TenantID, i.CustomerID)
-	live, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (n int, err error) { return n, sc(&n) })
+	live, err := sqldb.ScanOne(rs, err, sqldb.ScanValue[int])
 	switch {
 	case err != nil:
 		return fmt.Errorf("count live invites: %w", err)
@@ -208,14 +208,18 @@ func inviteEvent(i claim.Invite, kind string, by identity.Actor, reason string) 
 	if reason != "" {
 		detail["reason"] = reason
 	}
-	return identity.Event{TenantID: i.TenantID, Kind: kind, Actor: by, CustomerID: i.CustomerID,
-		InstanceID: i.InstanceID, Detail: detail}
+	return identity.Event{
+		TenantID: i.TenantID, Kind: kind, Actor: by, CustomerID: i.CustomerID,
+		InstanceID: i.InstanceID, Detail: detail,
+	}
 }
 
 // inviteError maps errors of the database to those of packages claim and identity.
 func (s *Store) inviteError(op string, err error) error {
-	for _, known := range []error{claim.ErrInvitesDisabled, claim.ErrTooManyInvites, claim.ErrInviteUsed,
-		claim.ErrTooManyCodes} {
+	for _, known := range []error{
+		claim.ErrInvitesDisabled, claim.ErrTooManyInvites, claim.ErrInviteUsed,
+		claim.ErrTooManyCodes,
+	} {
 		if errors.Is(err, known) {
 			return err
 		}

@@ -28,7 +28,8 @@ func (h fixture) createCustomer() string {
 func (h fixture) issueInvite(customer, role string) (claim.Invite, string) {
 	h.t.Helper()
 	i, code, err := (&claim.Service{Store: h.Store}).IssueInvite(h.t.Context(), claim.Invite{
-		TenantID: tenant, InstanceID: h.instance, Channel: "telegram", CustomerID: customer, RoleOverride: role}, "key:test")
+		TenantID: tenant, InstanceID: h.instance, Channel: "telegram", CustomerID: customer, RoleOverride: role,
+	}, "key:test")
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -46,13 +47,17 @@ func (h fixture) startRedemption(sender, code string) (a claim.Attempt, st gatew
 				continue
 			}
 			st = gateway.Commit{Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "claimed"}}}
-			a = claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: sender,
+			a = claim.Attempt{
+				TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: sender,
 				IdentityID: in.Sender.ID,
-				MessageID:  in.ID, Code: code, ReceivedAt: in.ReceivedAt, InstanceIdentityID: in.Sender.ID}
+				MessageID:  in.ID, Code: code, ReceivedAt: in.ReceivedAt, InstanceIdentityID: in.Sender.ID,
+			}
 			if in.Sender.InstanceID == "" {
 				a.InstanceIdentityID = newID()
-				st.CreatedIdentities = []identity.Identity{{ID: a.InstanceIdentityID, TenantID: tenant, InstanceID: h.instance,
-					Channel: "telegram", ExternalID: sender}}
+				st.CreatedIdentities = []identity.Identity{{
+					ID: a.InstanceIdentityID, TenantID: tenant, InstanceID: h.instance,
+					Channel: "telegram", ExternalID: sender,
+				}}
 			}
 			if a.IdentityID == "" {
 				a.IdentityID = a.InstanceIdentityID
@@ -79,16 +84,20 @@ func (h fixture) redeem(sender, code string) claim.Decision {
 	a, st := h.startRedemption(sender, code)
 	r := h.decideRedemption(a)
 	st.Claim = &r
-	st.Participant = &gateway.ConversationParticipant{ConversationID: st.Lease.ConversationID, TenantID: tenant,
-		Address: identity.Address{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: sender}}
+	st.Participant = &gateway.ConversationParticipant{
+		ConversationID: st.Lease.ConversationID, TenantID: tenant,
+		Address: identity.Address{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: sender},
+	}
 	h.apply(st)
 	return r
 }
 
 func (h fixture) senderIdentity(sender string) identity.Identity {
 	h.t.Helper()
-	i, _, err := h.Lookup(h.t.Context(), identity.Address{TenantID: tenant, InstanceID: h.instance, Channel: "telegram",
-		ExternalID: sender})
+	i, _, err := h.Lookup(h.t.Context(), identity.Address{
+		TenantID: tenant, InstanceID: h.instance, Channel: "telegram",
+		ExternalID: sender,
+	})
 	if err != nil && !errors.Is(err, identity.ErrNotFound) {
 		h.t.Fatal(err)
 	}
@@ -109,8 +118,10 @@ func (h fixture) inviteStates(customer string) (states []claim.Status) {
 
 func (h fixture) linkIdentity(customer, instance, sender string) identity.Identity {
 	h.t.Helper()
-	i, err := h.Link(h.t.Context(), identity.Identity{TenantID: tenant, CustomerID: customer, InstanceID: instance,
-		Channel: "telegram", ExternalID: sender}, "key:test")
+	i, err := h.Link(h.t.Context(), identity.Identity{
+		TenantID: tenant, CustomerID: customer, InstanceID: instance,
+		Channel: "telegram", ExternalID: sender,
+	}, "key:test")
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -137,10 +148,14 @@ func TestInvite_RedeemLinksSender(t *testing.T) {
 			_, st := h.startRedemption("7", "")
 			h.apply(st)
 		}, claim.Granted, "", identity.Verified, true},
-		{"linked to the customer", func(h fixture, c string) { h.linkIdentity(c, h.instance, "7") }, claim.Granted,
-			"", identity.Verified, true},
-		{"linked to the customer for all instances", func(h fixture, c string) { h.linkIdentity(c, "", "7") },
-			claim.Granted, "", identity.Verified, true},
+		{
+			"linked to the customer", func(h fixture, c string) { h.linkIdentity(c, h.instance, "7") }, claim.Granted,
+			"", identity.Verified, true,
+		},
+		{
+			"linked to the customer for all instances", func(h fixture, c string) { h.linkIdentity(c, "", "7") },
+			claim.Granted, "", identity.Verified, true,
+		},
 		{"linked to the customer in the instance and to another for all instances", func(h fixture, c string) {
 			h.linkIdentity(h.createCustomer(), "", "7")
 			h.linkIdentity(c, h.instance, "7")
@@ -155,11 +170,15 @@ func TestInvite_RedeemLinksSender(t *testing.T) {
 			_, _ = h.EditIdentity(h.t.Context(), identity.Key{TenantID: tenant, CustomerID: c, IdentityID: i.ID},
 				identity.Edit{Verified: trueValue()}, "key:test")
 		}, claim.AlreadyVerified, "", identity.Verified, false},
-		{"linked to another customer", func(h fixture, _ string) { h.linkIdentity(h.createCustomer(), h.instance, "7") },
-			claim.Declined, "account_of_another_customer", identity.Unverified, false},
-		{"linked to another customer for all instances",
+		{
+			"linked to another customer", func(h fixture, _ string) { h.linkIdentity(h.createCustomer(), h.instance, "7") },
+			claim.Declined, "account_of_another_customer", identity.Unverified, false,
+		},
+		{
+			"linked to another customer for all instances",
 			func(h fixture, _ string) { h.linkIdentity(h.createCustomer(), "", "7") }, claim.Declined,
-			"account_of_another_customer", identity.Unverified, false},
+			"account_of_another_customer", identity.Unverified, false,
+		},
 	}
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		for _, tt := range tests {
@@ -233,8 +252,10 @@ func TestInvite_RedeemFenced(t *testing.T) {
 		},
 		"linked for all instances": func(h fixture, _ string, _ claim.Invite) { h.linkIdentity(h.createCustomer(), "", "7") },
 		"customer merged": func(h fixture, c string, _ claim.Invite) {
-			_, _ = h.MergeCustomer(h.t.Context(), identity.MergeRequest{TenantID: tenant, CustomerID: c,
-				TargetID: h.createCustomer(), MayGrant: true}, "key:test")
+			_, _ = h.MergeCustomer(h.t.Context(), identity.MergeRequest{
+				TenantID: tenant, CustomerID: c,
+				TargetID: h.createCustomer(), MayGrant: true,
+			}, "key:test")
 		},
 		"customer deleted": func(h fixture, c string, _ claim.Invite) {
 			_, _ = h.DeleteCustomer(h.t.Context(), tenant, c, "key:test")
@@ -305,8 +326,10 @@ func TestIssueInvite_Limits(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		service := &claim.Service{Store: h.Store}
 		issue := func(customer string, by identity.Actor) error {
-			_, _, err := service.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance,
-				Channel: "telegram", CustomerID: customer}, by)
+			_, _, err := service.IssueInvite(t.Context(), claim.Invite{
+				TenantID: tenant, InstanceID: h.instance,
+				Channel: "telegram", CustomerID: customer,
+			}, by)
 			return err
 		}
 		steve := h.createCustomer()
@@ -355,8 +378,10 @@ func TestIssueInvite_Limits(t *testing.T) {
 				t.Errorf("IssueInvite() for an unknown %s = %v, want ErrNotFound", name, err)
 			}
 		}
-		if _, _, err := service.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: newID(),
-			Channel: "telegram", CustomerID: h.createCustomer()}, "key:idle"); !errors.Is(err, identity.ErrNoInstance) {
+		if _, _, err := service.IssueInvite(t.Context(), claim.Invite{
+			TenantID: tenant, InstanceID: newID(),
+			Channel: "telegram", CustomerID: h.createCustomer(),
+		}, "key:idle"); !errors.Is(err, identity.ErrNoInstance) {
 			t.Errorf("IssueInvite() for an unknown instance = %v, want ErrNoInstance", err)
 		}
 	})
@@ -368,9 +393,11 @@ func TestIssueInvite_PhoneNeedsConsent(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		service, steve := &claim.Service{Store: h.Store}, h.createCustomer()
 		issue := func(channel string) error {
-			_, _, err := service.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance,
+			_, _, err := service.IssueInvite(t.Context(), claim.Invite{
+				TenantID: tenant, InstanceID: h.instance,
 				Channel:    channel,
-				CustomerID: steve}, "key:test")
+				CustomerID: steve,
+			}, "key:test")
 			return err
 		}
 		for _, c := range []string{"sms", "whatsapp"} {
@@ -408,8 +435,10 @@ func TestInvite_RevokedWithCustomer(t *testing.T) {
 	forEachEngineFixture(t, func(t *testing.T, h fixture) {
 		for reason, end := range map[string]func(customer string) error{
 			"customer_merged": func(c string) error {
-				_, err := h.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: tenant, CustomerID: c,
-					TargetID: h.createCustomer(), MayGrant: true}, "key:test")
+				_, err := h.MergeCustomer(t.Context(), identity.MergeRequest{
+					TenantID: tenant, CustomerID: c,
+					TargetID: h.createCustomer(), MayGrant: true,
+				}, "key:test")
 				return err
 			},
 			"customer_deleted": func(c string) error {
@@ -474,8 +503,10 @@ func TestInvite_InstanceScoped(t *testing.T) {
 		if known, err := h.InviteExists(t.Context(), a); !known || err != nil {
 			t.Errorf("InviteExists() = %v, %v, want true", known, err)
 		}
-		if err := h.RevokeInvite(t.Context(), claim.InviteKey{TenantID: tenant, CustomerID: i.CustomerID,
-			InstanceID: other.instance, InviteID: i.ID}, "key:test"); !errors.Is(err,
+		if err := h.RevokeInvite(t.Context(), claim.InviteKey{
+			TenantID: tenant, CustomerID: i.CustomerID,
+			InstanceID: other.instance, InviteID: i.ID,
+		}, "key:test"); !errors.Is(err,
 			identity.ErrNotFound) {
 			t.Errorf("RevokeInvite(other instance) = %v, want ErrNotFound", err)
 		}

@@ -45,11 +45,11 @@ func (s *Store) KeyUsage(ctx context.Context) ([]KeyUsage, error) {
 			until = until.Add(hashes.grace)
 			if key == "" { // issued by an older version, which did not store the key
 				for i := range usages {
-					usages[i].addCodes(n, until)
+					addCodes(&usages[i], n, until)
 				}
 				return
 			}
-			usages.forKey(key).addCodes(n, until)
+			addCodes(usages.forKey(key), n, until)
 		})
 		if err != nil {
 			return nil, fmt.Errorf("count %s: %w", hashes.of, err)
@@ -108,8 +108,8 @@ func (s *Store) countEncrypted(ctx context.Context, usages *keyUsages, c sealedC
 	return nil
 }
 
-// addCodes adds n codes of which the last expires at until.
-func (u *KeyUsage) addCodes(n int, until time.Time) {
+// addCodes adds n codes, of which the last expires at until, to a usage.
+func addCodes(u *KeyUsage, n int, until time.Time) {
 	u.Codes += n
 	if until.After(u.CodesUntil) {
 		u.CodesUntil = until

@@ -36,8 +36,10 @@ func TestActiveKeyUsage(t *testing.T) {
 		active, err := h.withKeys(keyring.GenerateKey("k2")).ActiveKeyUsage(t.Context())
 		want := []KeyUsage{
 			{Key: "k2", Available: true, Primary: true, Sealed: map[string]int{}},
-			{Key: "k1", Sealed: map[string]int{"endpoints.credentials": 1, "instances.webhook_secret": 1,
-				"retired_secrets.sealed": 1, "messages.sealed": 2, "outbox.place": 2}},
+			{Key: "k1", Sealed: map[string]int{
+				"endpoints.credentials": 1, "instances.webhook_secret": 1,
+				"retired_secrets.sealed": 1, "messages.sealed": 2, "outbox.place": 2,
+			}},
 		}
 		if err != nil || fmt.Sprint(active) != fmt.Sprint(want) {
 			t.Errorf("ActiveKeyUsage() = %+v, %v, want %+v", active, err, want)
@@ -61,8 +63,10 @@ func TestKeyUsage_ClaimCodes(t *testing.T) {
 			!got.CodesUntil.Equal(expires.Add(claim.CodeGracePeriod)) {
 			t.Errorf("KeyUsage = %+v, want one code until %v", got, expires.Add(claim.CodeGracePeriod))
 		}
-		a := claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: "12345", IdentityID: id,
-			MessageID: newID(), ReceivedAt: h.now()}
+		a := claim.Attempt{
+			TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: "12345", IdentityID: id,
+			MessageID: newID(), ReceivedAt: h.now(),
+		}
 		if _, err := both.CodeState(t.Context(), a); err != nil {
 			t.Errorf("CodeState() with both keys = %v", err)
 		}
@@ -85,8 +89,10 @@ func TestKeyUsage_ClaimCodes(t *testing.T) {
 func TestKeyUsage_Invites(t *testing.T) {
 	forEachEngineWithKey(t, func(t *testing.T, h fixture, k1 string) {
 		customer, _ := h.createCustomerIdentity("12345")
-		i, err := h.IssueInvite(t.Context(), claim.Invite{TenantID: tenant, InstanceID: h.instance, Channel: "telegram",
-			CustomerID: customer}, "WDJBMJBCDFGH", "key:k")
+		i, err := h.IssueInvite(t.Context(), claim.Invite{
+			TenantID: tenant, InstanceID: h.instance, Channel: "telegram",
+			CustomerID: customer,
+		}, "WDJBMJBCDFGH", "key:k")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,8 +103,10 @@ func TestKeyUsage_Invites(t *testing.T) {
 			!got.CodesUntil.Equal(i.ExpiresAt.Add(claim.CodeGracePeriod)) {
 			t.Errorf("KeyUsage = %+v, want one invite until %v", got, i.ExpiresAt.Add(claim.CodeGracePeriod))
 		}
-		attempt := claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", Code: "WDJBMJBCDFGH",
-			ReceivedAt: h.now()}
+		attempt := claim.Attempt{
+			TenantID: tenant, InstanceID: h.instance, Channel: "telegram", Code: "WDJBMJBCDFGH",
+			ReceivedAt: h.now(),
+		}
 		for name, want := range map[string]bool{"with both keys": true, "without its key": false} {
 			f := both
 			if !want {

@@ -59,7 +59,7 @@ func (s *Store) leaseStmt(st gateway.Commit) sqldb.Statement {
 		args = append(args, l.Wakes)
 		if !st.Next.IsZero() {
 			next = s.dialect.NowPlusExpr("$7")
-			args = append(args, st.Next.Sub(time.Now()).Seconds())
+			args = append(args, time.Until(st.Next).Seconds())
 		}
 		assignments = `lease_until = ` + s.dialect.Now + `, holder = '', due_at = case when wakes = $6 then ` + next +
 			` else ` + s.dialect.Now + ` end`

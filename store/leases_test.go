@@ -41,16 +41,20 @@ func TestApply_LostLease(t *testing.T) {
 		}
 		now := h.lease(gateway.InboxQueue, "two")[0]
 		in := h.inbound(now)[0]
-		err := h.Apply(t.Context(), gateway.Commit{Lease: old, Release: true,
-			Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "stale"}}})
+		err := h.Apply(t.Context(), gateway.Commit{
+			Lease: old, Release: true,
+			Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "stale"}},
+		})
 		if !errors.Is(err, gateway.ErrLeaseLost) {
 			t.Fatalf("Apply() with a lost lease = %v, want ErrLeaseLost", err)
 		}
 		if left := h.inbound(now); len(left) != 1 {
 			t.Fatalf("a commit with a lost lease was stored")
 		}
-		h.apply(gateway.Commit{Lease: now, Release: true,
-			Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "forwarded"}}})
+		h.apply(gateway.Commit{
+			Lease: now, Release: true,
+			Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "forwarded"}},
+		})
 		if left := h.inbound(now); len(left) != 0 {
 			t.Fatalf("the message is still pending")
 		}
@@ -73,8 +77,10 @@ func TestReleaseStale(t *testing.T) {
 		}
 		in := h.inbound(released[0])
 		for _, l := range []gateway.Lease{stale, released[0]} {
-			err := h.Apply(t.Context(), gateway.Commit{Lease: l, Release: true,
-				Messages: []gateway.MessageResult{{ID: in[0].ID, Outcome: "forwarded"}}})
+			err := h.Apply(t.Context(), gateway.Commit{
+				Lease: l, Release: true,
+				Messages: []gateway.MessageResult{{ID: in[0].ID, Outcome: "forwarded"}},
+			})
 			if lost := errors.Is(err, gateway.ErrLeaseLost); lost != (l.Holder == "one") {
 				t.Errorf("Apply() by %s = %v", l.Holder, err)
 			}

@@ -36,8 +36,10 @@ func TestIdempotency_LostCommit(t *testing.T) {
 	runAPITest(t, func(t *testing.T, f *apiFixture) {
 		l := &lossyDB{DB: f.db}
 		f.db = l
-		rotated, err := f.CreateAPIKey(t.Context(), identity.APIKey{TenantID: f.tenant, Name: "old",
-			Scopes: identity.Scopes}, identity.HashToken("hg_live_old"), identity.System)
+		rotated, err := f.CreateAPIKey(t.Context(), identity.APIKey{
+			TenantID: f.tenant, Name: "old",
+			Scopes: identity.Scopes,
+		}, identity.HashToken("hg_live_old"), identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -54,7 +54,8 @@ func (s *Store) PendingMessages(ctx context.Context, l gateway.Lease) ([]gateway
 		left join identities i on i.tenant_id = m.tenant_id and i.id = m.whose
 		order by m.seq`, l.TenantID, l.ConversationID, gateway.FetchLimit)
 	messages, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (gateway.StoredMessage,
-		error) {
+		error,
+	) {
 		return s.scanInbound(sc, l)
 	})
 	if err != nil {
@@ -121,8 +122,10 @@ func (s *Store) messageStmts(st gateway.Commit) []sqldb.Statement {
 	for _, m := range st.Messages {
 		if m.Retry {
 			stmts = append(stmts,
-				sqldb.Statement{Query: `update messages set attempts = attempts + 1 where tenant_id = $1 and id = $2`,
-					Args: []any{st.Lease.TenantID, m.ID}})
+				sqldb.Statement{
+					Query: `update messages set attempts = attempts + 1 where tenant_id = $1 and id = $2`,
+					Args:  []any{st.Lease.TenantID, m.ID},
+				})
 			continue
 		}
 		state := "done"
@@ -149,19 +152,25 @@ func (s *Store) insertSenderStmts(st gateway.Commit) []sqldb.Statement {
 		// A sender who was erased in the meantime must not be inserted again. The queue was
 		// deleted with the conversation, so that leaseStmt updated no row; this insert violates
 		// its constraint instead.
-		stmts = append(stmts, sqldb.Statement{Query: `
+		stmts = append(stmts, sqldb.Statement{
+			Query: `
 			insert into lanes (conversation_id, kind, tenant_id, epoch)
 			select t.id, 'inbox', t.id, -1 from tenants t
 			where t.id = $1 and not exists (select 1 from conversations where tenant_id = $1 and id = $2)`,
-			Args: []any{st.Lease.TenantID, st.Lease.ConversationID}})
+			Args: []any{st.Lease.TenantID, st.Lease.ConversationID},
+		})
 	}
 	for _, i := range st.CreatedIdentities {
-		stmts = append(stmts, sqldb.Statement{Query: `
+		stmts = append(stmts, sqldb.Statement{
+			Query: `
 			insert into identities (id, tenant_id, instance_id, channel, external_id, display_name, username, created_at,
 				updated_at)
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $8) on conflict do nothing`,
-			Args: []any{i.ID, i.TenantID, i.InstanceID, i.Channel, i.ExternalID, sqldb.TextOrNull(i.DisplayName),
-				sqldb.TextOrNull(i.Username), now}})
+			Args: []any{
+				i.ID, i.TenantID, i.InstanceID, i.Channel, i.ExternalID, sqldb.TextOrNull(i.DisplayName),
+				sqldb.TextOrNull(i.Username), now,
+			},
+		})
 	}
 	return stmts
 }
@@ -194,13 +203,17 @@ func (s *Store) activityStmts(tenant string, u gateway.IdentityUpdate, now time.
 	}
 	if u.UpdateLastSeen {
 		stmts = append(stmts,
-			sqldb.Statement{Query: `update identities set last_heard_at = $3 where tenant_id = $1 and id = $2`,
-				Args: []any{tenant, u.IdentityID, now}})
+			sqldb.Statement{
+				Query: `update identities set last_heard_at = $3 where tenant_id = $1 and id = $2`,
+				Args:  []any{tenant, u.IdentityID, now},
+			})
 	}
 	if u.ReclaimNotified {
 		stmts = append(stmts,
-			sqldb.Statement{Query: `update identities set reclaim_told_at = $3 where tenant_id = $1 and id = $2`,
-				Args: []any{tenant, u.IdentityID, now}})
+			sqldb.Statement{
+				Query: `update identities set reclaim_told_at = $3 where tenant_id = $1 and id = $2`,
+				Args:  []any{tenant, u.IdentityID, now},
+			})
 	}
 	set, args := "", []any{tenant, u.IdentityID, now}
 	add := func(column string, value any) {
@@ -226,8 +239,10 @@ func (s *Store) activityStmts(tenant string, u gateway.IdentityUpdate, now time.
 		return stmts
 	}
 	return append(stmts,
-		sqldb.Statement{Query: `update identities set updated_at = $3` + set + ` where tenant_id = $1 and id = $2`,
-			Args: args})
+		sqldb.Statement{
+			Query: `update identities set updated_at = $3` + set + ` where tenant_id = $1 and id = $2`,
+			Args:  args,
+		})
 }
 
 // unlinkStmts returns the statements that delete an identity at the request of its owner, or
@@ -237,18 +252,26 @@ func (s *Store) unlinkStmts(u *gateway.UnlinkRequest, now time.Time) []sqldb.Sta
 	case u == nil:
 		return nil
 	case !u.Confirmed && !u.Requested:
-		return []sqldb.Statement{{Query: `update identities set unlink_asked_at = null where tenant_id = $1 and id = $2`,
-			Args: []any{u.TenantID, u.IdentityID}}}
+		return []sqldb.Statement{{
+			Query: `update identities set unlink_asked_at = null where tenant_id = $1 and id = $2`,
+			Args:  []any{u.TenantID, u.IdentityID},
+		}}
 	case !u.Confirmed:
-		return []sqldb.Statement{{Query: `update identities set unlink_asked_at = $3 where tenant_id = $1 and id = $2`,
-			Args: []any{u.TenantID, u.IdentityID, now}}}
+		return []sqldb.Statement{{
+			Query: `update identities set unlink_asked_at = $3 where tenant_id = $1 and id = $2`,
+			Args:  []any{u.TenantID, u.IdentityID, now},
+		}}
 	}
 	return []sqldb.Statement{
 		// Lock the row first, so that nothing is added to the identity.
-		{Query: `update identities set updated_at = $3 where tenant_id = $1 and id = $2`,
-			Args: []any{u.TenantID, u.IdentityID, now}},
-		{Query: `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`,
-			Args: []any{u.TenantID, u.IdentityID}},
+		{
+			Query: `update identities set updated_at = $3 where tenant_id = $1 and id = $2`,
+			Args:  []any{u.TenantID, u.IdentityID, now},
+		},
+		{
+			Query: `update conversations set identity_id = null where tenant_id = $1 and identity_id = $2`,
+			Args:  []any{u.TenantID, u.IdentityID},
+		},
 		{Query: `delete from identities where tenant_id = $1 and id = $2`, Args: []any{u.TenantID, u.IdentityID}},
 	}
 }
@@ -259,7 +282,7 @@ func (s *Store) CountUnprocessed(ctx context.Context, limit int) (int, error) {
 	rs, err := s.db.Query(ctx, `
 		select count(*) from (
 			select 1 from messages where state = 'new' order by conversation_id, seq limit $1) m`, limit)
-	n, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (n int, err error) { return n, sc(&n) })
+	n, err := sqldb.ScanOne(rs, err, sqldb.ScanValue[int])
 	if err != nil {
 		return 0, fmt.Errorf("count unprocessed messages: %w", err)
 	}

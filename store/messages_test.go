@@ -56,10 +56,14 @@ func TestApply_ErasedSenderNotRecreated(t *testing.T) {
 		if _, err := h.db.Exec(t.Context(), `delete from conversations where tenant_id = $1`, tenant); err != nil {
 			t.Fatal(err)
 		}
-		sender := identity.Identity{ID: newID(), TenantID: tenant, InstanceID: h.instance, Channel: "telegram",
-			ExternalID: "1"}
-		if err := h.Apply(t.Context(), gateway.Commit{Lease: l, Release: true,
-			CreatedIdentities: []identity.Identity{sender}}); !errors.Is(err, gateway.ErrLeaseLost) {
+		sender := identity.Identity{
+			ID: newID(), TenantID: tenant, InstanceID: h.instance, Channel: "telegram",
+			ExternalID: "1",
+		}
+		if err := h.Apply(t.Context(), gateway.Commit{
+			Lease: l, Release: true,
+			CreatedIdentities: []identity.Identity{sender},
+		}); !errors.Is(err, gateway.ErrLeaseLost) {
 			t.Fatalf("Apply() = %v, want ErrLeaseLost", err)
 		}
 	})

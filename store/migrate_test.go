@@ -57,20 +57,28 @@ func insertVersion1Rows(t *testing.T, url string) map[string]string {
 	const tenant = identity.DefaultTenant
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	err = d.Batch(t.Context(), []sqldb.Statement{
-		{Query: `insert into instances (id, tenant_id, name, agent_secret_hash, webhook_secret, created_at, updated_at)
+		{
+			Query: `insert into instances (id, tenant_id, name, agent_secret_hash, webhook_secret, created_at, updated_at)
 			values ($1, $2, 'bot', 'x', 'x', $3, $3)`,
-			Args: []any{ids["instance"], tenant, at}},
-		{Query: `insert into customers (id, tenant_id, created_at, updated_at) values ($1, $2, $3, $3)`,
-			Args: []any{ids["customer"], tenant, at}},
-		{Query: `
+			Args: []any{ids["instance"], tenant, at},
+		},
+		{
+			Query: `insert into customers (id, tenant_id, created_at, updated_at) values ($1, $2, $3, $3)`,
+			Args:  []any{ids["customer"], tenant, at},
+		},
+		{
+			Query: `
 			insert into identities (id, tenant_id, instance_id, customer_id, channel, external_id, role_override, verified_at,
 				created_at, updated_at)
 			values ($1, $2, $3, $4, 'telegram', '12345', 'owner', $5, $5, $5)`,
-			Args: []any{ids["identity"], tenant, ids["instance"], ids["customer"], at}},
-		{Query: `
+			Args: []any{ids["identity"], tenant, ids["instance"], ids["customer"], at},
+		},
+		{
+			Query: `
 			insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group, identity_id, created_at)
 			values ($1, $2, $3, 'telegram', '12345', false, $4, $5)`,
-			Args: []any{ids["conversation"], tenant, ids["instance"], ids["identity"], at}},
+			Args: []any{ids["conversation"], tenant, ids["instance"], ids["identity"], at},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

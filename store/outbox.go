@@ -26,7 +26,8 @@ func (s *Store) PendingReplies(
 	defer cancel()
 	var reminder time.Duration
 	err = s.db.Batch(ctx, []sqldb.Statement{
-		{Query: `
+		{
+			Query: `
 			select o.id, o.instance_id, o.channel, o.recipient, o.place, o.text, o.reply_to, o.cause, o.message_id, o.status,
 				o.attempts, o.maybe, ` + s.dialect.SecondsUntil("o.due_at") + `, -(` + s.dialect.SecondsUntil("o.created_at") + `),
 					i.opted_out_at
@@ -36,9 +37,11 @@ func (s *Store) PendingReplies(
 			where o.tenant_id = $1 and o.conversation_id = $2 and o.status in ('queued', 'sending')
 				and (o.cause <> 'reminder' or o.due_at <= ` + s.dialect.Now + `)
 			order by o.seq limit $3`, Args: []any{l.TenantID, l.ConversationID, gateway.FetchLimit},
-			Read: sqldb.ScanInto(&replies, func(sc sqldb.ScanFunc) (gateway.OutboxRow, error) { return s.scanOutbox(sc, l) })},
-		{Query: `select ` + s.dialect.SecondsUntil("min(due_at)") +
-			` from outbox where tenant_id = $1 and conversation_id = $2 and status = 'queued' and cause = 'reminder'`,
+			Read: sqldb.ScanInto(&replies, func(sc sqldb.ScanFunc) (gateway.OutboxRow, error) { return s.scanOutbox(sc, l) }),
+		},
+		{
+			Query: `select ` + s.dialect.SecondsUntil("min(due_at)") +
+				` from outbox where tenant_id = $1 and conversation_id = $2 and status = 'queued' and cause = 'reminder'`,
 			Args: []any{l.TenantID, l.ConversationID},
 			Read: func(rs sqldb.Rows) error {
 				_, err := sqldb.ScanOne(rs, nil, func(sc sqldb.ScanFunc) (struct{}, error) {
@@ -46,7 +49,8 @@ func (s *Store) PendingReplies(
 						sc(sqldb.Seconds(&reminder))
 				})
 				return err
-			}},
+			},
+		},
 	})
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("read pending replies: %w", err)
@@ -95,8 +99,10 @@ func (s *Store) outboxStmts(st gateway.Commit) ([]sqldb.Statement, error) {
 		}
 		row := `$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, ` + s.dialect.NowPlusExpr("$12") + `, ` + s.dialect.Now +
 			`, ` + s.dialect.Now
-		args := []any{o.ID, o.TenantID, o.ConversationID, o.InstanceID, string(o.Channel), o.Recipient, place, o.Text,
-			sqldb.TextOrNull(o.ReplyTo), o.Cause, sqldb.TextOrNull(o.MessageID), o.Delay.Seconds()}
+		args := []any{
+			o.ID, o.TenantID, o.ConversationID, o.InstanceID, string(o.Channel), o.Recipient, place, o.Text,
+			sqldb.TextOrNull(o.ReplyTo), o.Cause, sqldb.TextOrNull(o.MessageID), o.Delay.Seconds(),
+		}
 		rows := `values (` + row + `)`
 		if o.MaxPerHour > 0 {
 			rows = `
@@ -120,10 +126,12 @@ func (s *Store) outboxStmts(st gateway.Commit) ([]sqldb.Statement, error) {
 		if u.OptedOut {
 			column = "opted_out_at"
 		}
-		stmts = append(stmts, sqldb.Statement{Query: `
+		stmts = append(stmts, sqldb.Statement{
+			Query: `
 			update identities set ` + column + ` = $3, updated_at = $3
 			where tenant_id = $1 and id = (select identity_id from conversations where tenant_id = $1 and id = $2)`,
-			Args: []any{st.Lease.TenantID, u.ConversationID, now}})
+			Args: []any{st.Lease.TenantID, u.ConversationID, now},
+		})
 		if u.ExpiryReason != "" {
 			stmts = append(stmts, expireVerificationStmts(u.ExpiryReason, now, st.Lease.TenantID,
 				`select identity_id from conversations where tenant_id = $1 and id = $2`, u.ConversationID)...)
@@ -164,8 +172,10 @@ func (s *Store) sendStmts(tenant string, r gateway.SendResult, now time.Time) ([
 		return []sqldb.Statement{{Query: `
 			update outbox set status = 'queued', due_at = ` + s.dialect.NowPlusExpr("$3") +
 			`, reason = $4, code = $5, place = $6, maybe = $7, updated_at = $8
-			where tenant_id = $1 and id = $2`, Args: []any{tenant, id, r.Delay.Seconds(), sqldb.TextOrNull(string(r.Reason)),
-			sqldb.TextOrNull(r.Code), place, r.PossiblySent, now}}}, nil
+			where tenant_id = $1 and id = $2`, Args: []any{
+			tenant, id, r.Delay.Seconds(), sqldb.TextOrNull(string(r.Reason)),
+			sqldb.TextOrNull(r.Code), place, r.PossiblySent, now,
+		}}}, nil
 	case adapters.Sent:
 		return []sqldb.Statement{
 			{Query: `update outbox set status = 'sent', provider_id = $3, reason = null, code = null, updated_at = $4
@@ -173,15 +183,19 @@ func (s *Store) sendStmts(tenant string, r gateway.SendResult, now time.Time) ([
 			// A receipt may have been stored before the provider's ID of the reply.
 			receiptStmt(tenant, r.Row.InstanceID, r.Row.Channel, r.ProviderID, now),
 		}, nil
+	default: // the reply is not sent again
+		return []sqldb.Statement{{
+			Query: `update outbox set status = $3, reason = $4, code = $5, updated_at = $6
+			where tenant_id = $1 and id = $2`,
+			Args: []any{tenant, id, string(r.Status), sqldb.TextOrNull(string(r.Reason)), sqldb.TextOrNull(r.Code), now},
+		}}, nil
 	}
-	return []sqldb.Statement{{Query: `update outbox set status = $3, reason = $4, code = $5, updated_at = $6
-		where tenant_id = $1 and id = $2`,
-		Args: []any{tenant, id, string(r.Status), sqldb.TextOrNull(string(r.Reason)), sqldb.TextOrNull(r.Code), now}}}, nil
 }
 
 // receiptStmt updates the status of a reply from its receipt.
 func receiptStmt(tenant, instance string, channel adapters.Channel, providerID string, now time.Time) sqldb.Statement {
-	return sqldb.Statement{Query: `
+	return sqldb.Statement{
+		Query: `
 		update outbox set
 			status = coalesce((select r.status from receipts r where r.tenant_id = $1 and r.instance_id = $2 and r.channel = $3
 				and r.provider_id = $4 and r.rank > 2), status),
@@ -189,7 +203,8 @@ func receiptStmt(tenant, instance string, channel adapters.Channel, providerID s
 				and r.channel = $3 and r.provider_id = $4), code),
 			updated_at = $5
 		where tenant_id = $1 and instance_id = $2 and channel = $3 and provider_id = $4`,
-		Args: []any{tenant, instance, string(channel), providerID, now}}
+		Args: []any{tenant, instance, string(channel), providerID, now},
+	}
 }
 
 // ApplyReceipts stores delivery receipts of replies in one transaction. Receipts may be
@@ -199,14 +214,18 @@ func (s *Store) ApplyReceipts(ctx context.Context, ep adapters.Endpoint, receipt
 	now := s.now()
 	for _, r := range receipts {
 		stmts = append(stmts,
-			sqldb.Statement{Query: `
+			sqldb.Statement{
+				Query: `
 				insert into receipts (tenant_id, instance_id, channel, provider_id, status, rank, code, at)
 				values ($1, $2, $3, $4, $5, $6, $7, $8)
 				on conflict (instance_id, channel, provider_id) do update set status = excluded.status, rank = excluded.rank,
 					code = excluded.code, at = excluded.at
 				where receipts.rank < excluded.rank`,
-				Args: []any{ep.TenantID, ep.InstanceID, string(ep.Channel), r.ProviderID, string(r.Status), r.Status.Rank(),
-					r.Code, now}},
+				Args: []any{
+					ep.TenantID, ep.InstanceID, string(ep.Channel), r.ProviderID, string(r.Status), r.Status.Rank(),
+					r.Code, now,
+				},
+			},
 			receiptStmt(ep.TenantID, ep.InstanceID, ep.Channel, r.ProviderID, now))
 		if r.Gone {
 			// If the provider's ID of the reply is not stored yet, this has no effect; a later

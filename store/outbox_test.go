@@ -32,16 +32,20 @@ func TestOutbox_OrderAndEarlyReceipts(t *testing.T) {
 			t.Fatalf("reminder is due in %v, want 24h", d)
 		}
 		ep := adapters.Endpoint{TenantID: tenant, InstanceID: h.instance, Channel: adapters.Telegram}
-		if err := h.ApplyReceipts(t.Context(), ep, []adapters.Receipt{{ProviderID: "p0", Status: adapters.Delivered},
-			{ProviderID: "p0", Status: adapters.Sent}}); err != nil {
+		if err := h.ApplyReceipts(t.Context(), ep, []adapters.Receipt{
+			{ProviderID: "p0", Status: adapters.Delivered},
+			{ProviderID: "p0", Status: adapters.Sent},
+		}); err != nil {
 			t.Fatal(err)
 		}
 		h.apply(gateway.Commit{Lease: out, SendResults: []gateway.SendResult{{Row: got[0], Status: gateway.Sending}}})
 		if got, _, _ := h.PendingReplies(t.Context(), out); got[0].Status != gateway.Sending || got[0].Attempts != 1 {
 			t.Fatalf("reply being sent = %+v", got[0])
 		}
-		h.apply(gateway.Commit{Lease: out,
-			SendResults: []gateway.SendResult{{Row: got[0], Status: adapters.Sent, ProviderID: "p0"}}})
+		h.apply(gateway.Commit{
+			Lease:       out,
+			SendResults: []gateway.SendResult{{Row: got[0], Status: adapters.Sent, ProviderID: "p0"}},
+		})
 		rs, err := h.db.Query(t.Context(), `select status from outbox where id = $1`, got[0].ID)
 		if s, err := sqldb.ScanOne(rs, err, sqldb.ScanString); err != nil || s != "delivered" {
 			t.Fatalf("status = %q, %v, want delivered from the earlier receipt", s, err)
@@ -68,9 +72,15 @@ func TestOutbox_ConversationLimit(t *testing.T) {
 			limit int
 			want  bool
 		}{
-			{0, "agent", 0, true}, {0, "command", 2, true}, {0, "command", 2, true}, {0, "command", 2, false},
+			{0, "agent", 0, true},
+			{0, "command", 2, true},
+			{0, "command", 2, true},
+			{0, "command", 2, false},
 			{0, "agent", 2, true},
-			{1, "command", 2, true}, {0, "command", 0, true}, {0, "command", 3, false}, {0, "command", 4, true},
+			{1, "command", 2, true},
+			{0, "command", 0, true},
+			{0, "command", 3, false},
+			{0, "command", 4, true},
 		} {
 			if got := insert(leases[step.lease], step.cause, step.limit); got != step.want {
 				t.Errorf("reply %+v stored = %v, want %v", step, got, step.want)

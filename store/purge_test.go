@@ -95,12 +95,16 @@ func TestPurge_Retention(t *testing.T) {
 		{"dead message, 91 days", 91, execOn(`update messages set state = 'dead' where id = $1`), "gone 0 0 0"},
 		{"undecodable message", 31, execOn(`update messages set kind = 'undecodable' where id = $1`), "empty 1 0 1"},
 		{"unprocessed message", 400, execOn(`update messages set state = 'new' where id = $1`), "full 1 0 0"},
-		{"pending event, 31 days", 31,
+		{
+			"pending event, 31 days", 31,
 			execOn(`update deliveries set status = 'pending', settled_at = null where message_id = $1`),
-			"full 1 0 1"},
-		{"pending event, 400 days", 400,
+			"full 1 0 1",
+		},
+		{
+			"pending event, 400 days", 400,
 			execOn(`update deliveries set status = 'pending', settled_at = null where message_id = $1`),
-			"full 1 0 0"},
+			"full 1 0 0",
+		},
 		{"dead event", 91, execOn(`update deliveries set status = 'dead' where message_id = $1`), "gone 0 0 0"},
 		{"queued reply", 31, execOn(`update outbox set status = 'queued' where message_id = $1`), "empty 1 1 0"},
 		{"reply being sent", 400, execOn(`update outbox set status = 'sending' where message_id = $1`), "empty 1 1 0"},
@@ -108,22 +112,34 @@ func TestPurge_Retention(t *testing.T) {
 		{"reply sent later", 31, func(f *tenantFixture, a gateway.IncomingMessage) {
 			mustExec(f.t, f.Store, `update outbox set updated_at = $2 where message_id = $1`, a.ID, f.now())
 		}, "empty 1 1 0"},
-		{"reply to no message, 31 days", 31, execOn(`update outbox set message_id = null where message_id = $1`),
-			"empty 1 0 1"},
-		{"reply to no message, 91 days", 91, execOn(`update outbox set message_id = null where message_id = $1`),
-			"gone 0 0 0"},
-		{"event of no message, 91 days", 91, execOn(`update deliveries set message_id = null where message_id = $1`),
-			"gone 0 0 0"},
-		{"event of no message, 89 days", 89, execOn(`update deliveries set message_id = null where message_id = $1`),
-			"empty 1 0 1"},
-		{"pending event of no message", 91,
+		{
+			"reply to no message, 31 days", 31, execOn(`update outbox set message_id = null where message_id = $1`),
+			"empty 1 0 1",
+		},
+		{
+			"reply to no message, 91 days", 91, execOn(`update outbox set message_id = null where message_id = $1`),
+			"gone 0 0 0",
+		},
+		{
+			"event of no message, 91 days", 91, execOn(`update deliveries set message_id = null where message_id = $1`),
+			"gone 0 0 0",
+		},
+		{
+			"event of no message, 89 days", 89, execOn(`update deliveries set message_id = null where message_id = $1`),
+			"empty 1 0 1",
+		},
+		{
+			"pending event of no message", 91,
 			execOn(`update deliveries set message_id = null, status = 'pending', settled_at = null where message_id = $1`),
-			"gone 1 0 0"},
+			"gone 1 0 0",
+		},
 	} {
 		tests[c.name] = func(t *testing.T, f *tenantFixture) {
 			foreign := newTenantFixture(t, f.Store)
-			messages := map[*tenantFixture]gateway.IncomingMessage{f: f.insertDone("1", c.days),
-				foreign: foreign.insertDone("1", c.days)}
+			messages := map[*tenantFixture]gateway.IncomingMessage{
+				f:       f.insertDone("1", c.days),
+				foreign: foreign.insertDone("1", c.days),
+			}
 			for f, a := range messages {
 				if c.prepare != nil {
 					c.prepare(f, a)
@@ -246,8 +262,10 @@ func TestPurge_UsesIndexes(t *testing.T) {
 		if f.Engine() != "sqlite" {
 			t.Skip("the plans of Postgres depend on the number of rows")
 		}
-		for _, queries := range [][]string{f.clearMessageTexts(), f.clearReplyTexts(), f.deleteMessages(),
-			f.deleteReplies(), f.deleteDeliveries()} {
+		for _, queries := range [][]string{
+			f.clearMessageTexts(), f.clearReplyTexts(), f.deleteMessages(),
+			f.deleteReplies(), f.deleteDeliveries(),
+		} {
 			for _, q := range queries {
 				rs, err := f.db.Query(t.Context(), `explain query plan `+q)
 				steps, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (step string, err error) {

@@ -54,7 +54,8 @@ func (s *Store) InviteState(ctx context.Context, a claim.Attempt) (claim.InviteS
 // inviteStmt reads the invite with the typed code.
 func (s *Store) inviteStmt(a claim.Attempt, st *claim.InviteState) sqldb.Statement {
 	where, args := s.inviteCondition(a)
-	return sqldb.Statement{Query: `
+	return sqldb.Statement{
+		Query: `
 		select v.used_msg, case when v.used_msg is not null then 'used' when v.revoked_at is not null then 'revoked'
 			when v.expires_at < ` + sqldb.Placeholder(len(args)+1) + ` then 'expired' else 'live' end, ` + s.inviteColumns() + `
 		from invites v where ` + where, Args: append(args, a.ReceivedAt),
@@ -69,13 +70,15 @@ func (s *Store) inviteStmt(a claim.Attempt, st *claim.InviteState) sqldb.Stateme
 				return struct{}{}, err
 			})
 			return err
-		}}
+		},
+	}
 }
 
 // redeemerStmt reads the identities of the sender: one scoped to the instance takes precedence
 // over one for all instances.
 func (s *Store) redeemerStmt(a claim.Attempt, st *claim.InviteState) sqldb.Statement {
-	return sqldb.Statement{Query: `
+	return sqldb.Statement{
+		Query: `
 		select id, instance_id, customer_id, verified_at, role_override, doubt,
 			coalesce((select owner_max_age_days from instances n where n.tenant_id = $1 and n.id = $4), 0),
 			coalesce((select customer_max_age_days from instances n where n.tenant_id = $1 and n.id = $4), 0)
@@ -99,14 +102,16 @@ func (s *Store) redeemerStmt(a claim.Attempt, st *claim.InviteState) sqldb.State
 				return struct{}{}, err
 			})
 			return err
-		}}
+		},
+	}
 }
 
 // inviterConversationsStmt reads the direct conversations with the verified identities of the
 // invited customer, one for each identity and instance.
 func (s *Store) inviterConversationsStmt(a claim.Attempt, st *claim.InviteState) sqldb.Statement {
 	where, args := s.inviteCondition(a)
-	return sqldb.Statement{Query: `
+	return sqldb.Statement{
+		Query: `
 		select min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text)
 		from invites v
 		join identities i on i.tenant_id = v.tenant_id and i.customer_id = v.customer_id and i.verified_at is not null
@@ -114,7 +119,8 @@ func (s *Store) inviterConversationsStmt(a claim.Attempt, st *claim.InviteState)
 		join conversations c on c.tenant_id = i.tenant_id and c.identity_id = i.id and not c.is_group
 		where ` + where + ` and not (i.channel = v.channel and i.external_id = ` + sqldb.Placeholder(len(args)+1) + `)
 		group by c.instance_id, i.id order by 5, 4 limit 20`, Args: append(args, a.SenderID),
-		Read: sqldb.ScanInto(&st.LinkedConversations, scanLinkedConversation)}
+		Read: sqldb.ScanInto(&st.LinkedConversations, scanLinkedConversation),
+	}
 }
 
 // redemptionStmts returns the statements that redeem an invite: they link the account to the
@@ -133,8 +139,10 @@ func (s *Store) redemptionStmts(st gateway.Commit) []sqldb.Statement {
 	redemption, a, now := st.Claim.Redeem, st.Claim.Attempt, s.now()
 	return []sqldb.Statement{
 		// The order of locks is the same everywhere: the customer, its invites, its identities.
-		{Query: `update customers set updated_at = updated_at where tenant_id = $1 and id = $2`,
-			Args: []any{a.TenantID, redemption.Invite.CustomerID}},
+		{
+			Query: `update customers set updated_at = updated_at where tenant_id = $1 and id = $2`,
+			Args:  []any{a.TenantID, redemption.Invite.CustomerID},
+		},
 		{Query: `
 			update invites set
 				fence = case when used_msg is null and revoked_at is null and expires_at >= $3
@@ -147,19 +155,26 @@ func (s *Store) redemptionStmts(st gateway.Commit) []sqldb.Statement {
 								where y.tenant_id = $1 and y.channel = x.channel and y.external_id = $5 and y.instance_id = invites.instance_id
 									and y.customer_id = invites.customer_id))) then fence else -1 end,
 				used_msg = $4, used_at = $6, identity_id = $7
-			where tenant_id = $1 and id = $2`, Args: []any{a.TenantID, redemption.Invite.ID, a.ReceivedAt, a.MessageID,
-			a.SenderID, now, redemption.IdentityID}},
-		{Query: `
+			where tenant_id = $1 and id = $2`, Args: []any{
+			a.TenantID, redemption.Invite.ID, a.ReceivedAt, a.MessageID,
+			a.SenderID, now, redemption.IdentityID,
+		}},
+		{
+			Query: `
 			update identities set customer_id = $3, role_override = $4, verified_at = $5, unlink_asked_at = null,
 				updated_at = $5, last_heard_at = $5,
 				claim_revoked_at = coalesce(claim_revoked_at, $5), ` + clearExpirySQL + `
 			where tenant_id = $1 and id = $2 and channel = $6 and external_id = $7 and instance_id = $8
 				and (customer_id is null or customer_id = $3)
 				and exists (select 1 from invites where tenant_id = $1 and id = $9 and customer_id = $3 and used_msg = $10)`,
-			Args: []any{a.TenantID, redemption.IdentityID, redemption.Invite.CustomerID,
+			Args: []any{
+				a.TenantID, redemption.IdentityID, redemption.Invite.CustomerID,
 				sqldb.TextOrNull(redemption.Invite.RoleOverride), now, a.Channel, a.SenderID, a.InstanceID, redemption.Invite.ID,
-				a.MessageID}},
-		{Query: `
+				a.MessageID,
+			},
+		},
+		{
+			Query: `
 			insert into lanes (conversation_id, kind, tenant_id, wakes)
 			select t.id, 'inbox', t.id, -1 from tenants t
 			where t.id = $1 and not exists (
@@ -167,6 +182,7 @@ func (s *Store) redemptionStmts(st gateway.Commit) []sqldb.Statement {
 				join identities i on i.tenant_id = v.tenant_id and i.id = v.identity_id and i.customer_id = v.customer_id
 				join conversations c on c.tenant_id = v.tenant_id and c.id = $4
 				where v.tenant_id = $1 and v.id = $2 and v.used_msg = $3 and i.verified_at is not null)`,
-			Args: []any{a.TenantID, redemption.Invite.ID, a.MessageID, st.Lease.ConversationID}},
+			Args: []any{a.TenantID, redemption.Invite.ID, a.MessageID, st.Lease.ConversationID},
+		},
 	}
 }

@@ -167,14 +167,16 @@ func (s *Store) reencryptStmt(c sealedColumn, v sealedValue) (sqldb.Statement, e
 		return sqldb.Statement{}, err
 	}
 	args := []any{s.keys.Seal(plain, aad), v.sealed}
-	where := c.column + ` = $2`
+	where := []string{c.column + ` = $2`}
 	if c.tenant != "" {
 		args = append(args, v.tenant)
-		where += ` and ` + c.tenant + ` = ` + sqldb.Placeholder(len(args))
+		where = append(where, c.tenant+` = `+sqldb.Placeholder(len(args)))
 	}
 	for i, column := range c.keyColumns {
 		args = append(args, v.key[i])
-		where += ` and ` + column + ` = ` + sqldb.Placeholder(len(args))
+		where = append(where, column+` = `+sqldb.Placeholder(len(args)))
 	}
-	return sqldb.Statement{Query: `update ` + c.table + ` set ` + c.column + ` = $1 where ` + where, Args: args}, nil
+	return sqldb.Statement{
+		Query: `update ` + c.table + ` set ` + c.column + ` = $1 where ` + strings.Join(where, ` and `), Args: args,
+	}, nil
 }

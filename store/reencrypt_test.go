@@ -19,8 +19,10 @@ import (
 // withKeys returns a store on the same database with other master keys.
 func (h fixture) withKeys(keys ...string) fixture {
 	h.t.Helper()
-	return fixture{&Store{db: h.db, ingestDB: h.ingestDB, dialect: h.dialect, keys: mustRing(h.t, keys...), now: h.now},
-		h.t, h.instance}
+	return fixture{
+		&Store{db: h.db, ingestDB: h.ingestDB, dialect: h.dialect, keys: mustRing(h.t, keys...), now: h.now},
+		h.t, h.instance,
+	}
 }
 
 // forEachEngineWithKey runs test on each engine with a fixture whose only master key is k1.
@@ -42,8 +44,10 @@ func (h fixture) fillSealedColumns(n int) {
 	h.t.Helper()
 	t := h.t
 	ep := mustSaveEndpoint(t, h.Store, gateway.EndpointState{Endpoint: endpoint(tenant, h.instance)}, timeZero)
-	if _, err := h.RotateInstanceSecret(t.Context(), tenant, h.instance, gateway.WebhookSecret,
-		fmt.Sprint("whsec_", newID()), time.Hour, "key:k"); err != nil {
+	if _, err := h.RotateInstanceSecret(t.Context(), gateway.SecretRotation{
+		TenantID: tenant, InstanceID: h.instance, Kind: gateway.WebhookSecret,
+		Secret: fmt.Sprint("whsec_", newID()), GracePeriod: time.Hour,
+	}, "key:k"); err != nil {
 		t.Fatal(err)
 	}
 	var messages []gateway.IncomingMessage

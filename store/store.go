@@ -90,7 +90,7 @@ const stepTimeout = 5 * time.Second
 // Migrated returns an error unless all migrations have been applied. It applies none.
 func (s *Store) Migrated(ctx context.Context) error {
 	rs, err := s.db.Query(ctx, `select max(version_id) from goose_db_version`)
-	at, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (v int64, err error) { return v, sc(&v) })
+	at, err := sqldb.ScanOne(rs, err, sqldb.ScanValue[int64])
 	if err == nil && at != migrations.Latest {
 		err = fmt.Errorf("schema is at version %d, this program needs %d", at, migrations.Latest)
 	}

@@ -136,8 +136,10 @@ func runTenantTests(t *testing.T, tests map[string]func(*testing.T, *tenantFixtu
 // createCustomer creates a customer with the given number of identities.
 func (f *tenantFixture) createCustomer(email string, identities int) (id string, linked []string) {
 	f.t.Helper()
-	c, err := f.CreateCustomer(f.t.Context(), identity.Customer{TenantID: f.tenant, Email: email, FirstName: "Steve",
-		Metadata: []byte(`{"a":1}`)}, identity.System)
+	c, err := f.CreateCustomer(f.t.Context(), identity.Customer{
+		TenantID: f.tenant, Email: email, FirstName: "Steve",
+		Metadata: []byte(`{"a":1}`),
+	}, identity.System)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -150,8 +152,10 @@ func (f *tenantFixture) createCustomer(email string, identities int) (id string,
 func (f *tenantFixture) linkIdentity(customer string) string {
 	f.t.Helper()
 	f.serial++
-	i, err := f.Link(f.t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: customer, Channel: "telegram",
-		ExternalID: fmt.Sprint(f.serial)}, identity.System)
+	i, err := f.Link(f.t.Context(), identity.Identity{
+		TenantID: f.tenant, CustomerID: customer, Channel: "telegram",
+		ExternalID: fmt.Sprint(f.serial),
+	}, identity.System)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -169,8 +173,10 @@ type fixture struct {
 
 func newFixture(t *testing.T, s *Store) fixture {
 	t.Helper()
-	i, err := s.CreateInstance(t.Context(), gateway.Instance{TenantID: tenant, Name: "acme",
-		UnknownSenders: gateway.ForwardUnknown},
+	i, err := s.CreateInstance(t.Context(), gateway.Instance{
+		TenantID: tenant, Name: "acme",
+		UnknownSenders: gateway.ForwardUnknown,
+	},
 		gateway.InstanceSecrets{AgentSecretKey: "ask_" + newID(), WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
 		identity.System)
 	if err != nil {
@@ -232,8 +238,10 @@ func (h fixture) createCustomerIdentity(external string) (customer, id string) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	i, err := h.Link(h.t.Context(), identity.Identity{TenantID: tenant, CustomerID: c.ID, InstanceID: h.instance,
-		Channel: "telegram", ExternalID: external}, identity.System)
+	i, err := h.Link(h.t.Context(), identity.Identity{
+		TenantID: tenant, CustomerID: c.ID, InstanceID: h.instance,
+		Channel: "telegram", ExternalID: external,
+	}, identity.System)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -361,7 +369,7 @@ func mustExec(t *testing.T, s *Store, query string, args ...any) {
 func queryText(t *testing.T, s *Store, query string, args ...any) string {
 	t.Helper()
 	rs, err := s.db.Query(t.Context(), query, args...)
-	v, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (v string, err error) { return v, sc(sqldb.Text(&v)) })
+	v, err := sqldb.ScanOne(rs, err, sqldb.ScanText)
 	if err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}

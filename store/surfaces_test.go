@@ -67,8 +67,10 @@ func (f *apiFixture) newKey(tenant, instance string, scopes ...string) string {
 		scopes = identity.Scopes
 	}
 	token := identity.NewToken("hg_live_")
-	_, err := f.CreateAPIKey(f.t.Context(), identity.APIKey{TenantID: tenant, InstanceID: instance, Name: "k",
-		Scopes: scopes}, identity.HashToken(token), identity.System)
+	_, err := f.CreateAPIKey(f.t.Context(), identity.APIKey{
+		TenantID: tenant, InstanceID: instance, Name: "k",
+		Scopes: scopes,
+	}, identity.HashToken(token), identity.System)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -178,8 +180,10 @@ func TestSurfaces_Consistent(t *testing.T) {
 			}},
 		} {
 			t.Run(name, func(t *testing.T) {
-				f := &apiFixture{Store: f.Store, t: t, url: f.url, tenant: f.tenant, instance: f.instance,
-					instanceKey: f.instanceKey, apiKey: f.apiKey}
+				f := &apiFixture{
+					Store: f.Store, t: t, url: f.url, tenant: f.tenant, instance: f.instance,
+					instanceKey: f.instanceKey, apiKey: f.apiKey,
+				}
 				customer, id := c.make(c.phone)
 				query := "phoneNumber=%2B" + c.phone[1:]
 				f.want(f.apiKey, "GET", "/v1/customers/"+customer, "", 200,
@@ -199,8 +203,10 @@ func TestSurfaces_Consistent(t *testing.T) {
 					t.Error("not in the list of contact identities")
 				}
 				f.want(f.instanceKey, "DELETE", "/external/users/"+customer, "", 204, nil)
-				for _, path := range []string{"/v1/customers/" + customer, "/v1/customers/" + customer + "/identities/" + id,
-					"/global/contactIdentities/" + id} {
+				for _, path := range []string{
+					"/v1/customers/" + customer, "/v1/customers/" + customer + "/identities/" + id,
+					"/global/contactIdentities/" + id,
+				} {
 					f.want(f.apiKey, "GET", path, "", 404, nil)
 				}
 			})

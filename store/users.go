@@ -61,8 +61,10 @@ func (s *Store) CreateUser(
 		if created, err = sqldb.ScanOne(rs, err, scanUser); err != nil {
 			return err
 		}
-		err = recordEvents(ctx, tx, identity.Event{TenantID: u.TenantID, Kind: "user.created", Actor: by,
-			CustomerID: created.ID, InstanceID: instance})
+		err = recordEvents(ctx, tx, identity.Event{
+			TenantID: u.TenantID, Kind: "user.created", Actor: by,
+			CustomerID: created.ID, InstanceID: instance,
+		})
 		if err != nil {
 			return err
 		}
@@ -100,10 +102,12 @@ func (s *Store) linkPhone(ctx context.Context, tx sqldb.DB, instance string, u i
 	}
 	number, err := identity.NormalizePhone(u.PhoneNumber)
 	if err != nil {
-		return nil
+		return nil //nolint:nilerr // the number is not an address
 	}
-	_, err = s.linkTx(ctx, tx, identity.Identity{TenantID: u.TenantID, CustomerID: u.ID, InstanceID: instance,
-		Channel: userChannel, ExternalID: number}, by)
+	_, err = s.linkTx(ctx, tx, identity.Identity{
+		TenantID: u.TenantID, CustomerID: u.ID, InstanceID: instance,
+		Channel: userChannel, ExternalID: number,
+	}, by)
 	return err
 }
 

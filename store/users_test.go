@@ -28,8 +28,10 @@ func TestUsers(t *testing.T) {
 		if same.text != want {
 			t.Errorf("GET: %s, want %s", same.text, want)
 		}
-		for _, filter := range []string{"email=STEVE@example.com", "phoneNumber=%2B61400111222",
-			"phoneNumber=+61%20400%20111%20222", "fkId=123456"} {
+		for _, filter := range []string{
+			"email=STEVE@example.com", "phoneNumber=%2B61400111222",
+			"phoneNumber=+61%20400%20111%20222", "fkId=123456",
+		} {
 			if found := f.want(f.instanceKey, "GET", "/external/users/search?"+filter, "", 200,
 				nil); found.text != `{"user":`+want+`,"conversationIds":[]}` {
 				t.Errorf("%s: %s", filter, found.text)
@@ -61,29 +63,43 @@ func TestUsers_Limits(t *testing.T) {
 		}{
 			"no name":       {`{"email":"a@example.com"}`, 400, "firstName: Field required; lastName: Field required"},
 			"no identifier": {names + `}`, 400, "at least one of email, phoneNumber and fkId is required"},
-			"null identifiers": {names + `,"email":null,"fkId":null}`, 400,
-				"at least one of email, phoneNumber and fkId is required"},
+			"null identifiers": {
+				names + `,"email":null,"fkId":null}`, 400,
+				"at least one of email, phoneNumber and fkId is required",
+			},
 			"blank identifier": {names + `,"fkId":"  "}`, 400, "at least one of email, phoneNumber and fkId is required"},
 			"empty e-mail":     {names + `,"email":""}`, 400, "email: String should have at least 1 character"},
 			"invalid e-mail":   {names + `,"email":"steve"}`, 400, "email: value is not a valid email address"},
-			"invalid phone number": {names + `,"phoneNumber":"0400"}`, 400,
-				"phoneNumber: a phone number is written with its country code, such as +61400111222"},
-			"invalid e-mail and phone number": {names + `,"phoneNumber":"0400","email":"steve"}`, 400,
-				"email: value is not a valid email address; phoneNumber: a phone number is written with its country code, such as +61400111222"},
+			"invalid phone number": {
+				names + `,"phoneNumber":"0400"}`, 400,
+				"phoneNumber: a phone number is written with its country code, such as +61400111222",
+			},
+			"invalid e-mail and phone number": {
+				names + `,"phoneNumber":"0400","email":"steve"}`, 400,
+				"email: value is not a valid email address; phoneNumber: a phone number is written with its country code, such as +61400111222",
+			},
 			"unknown field":       {names + `,"fkId":"1","tenant_id":"x"}`, 400, "tenant_id: Extra inputs are not permitted"},
 			"id":                  {names + `,"fkId":"1","id":"x"}`, 400, "id: Extra inputs are not permitted"},
 			"wrong case of field": {names + `,"FkId":"1"}`, 400, "FkId: Extra inputs are not permitted"},
 			"field given twice":   {names + `,"fkId":"1","fkId":"2"}`, 400, "fkId: duplicate field"},
-			"long name": {`{"firstName":"` + long + `","lastName":"E","fkId":"1"}`, 400,
-				"firstName: String should have at most 255 characters"},
-			"custom data as list": {names + `,"fkId":"1","customData":[]}`, 400,
-				"customData: Input should be a valid dictionary"},
+			"long name": {
+				`{"firstName":"` + long + `","lastName":"E","fkId":"1"}`, 400,
+				"firstName: String should have at most 255 characters",
+			},
+			"custom data as list": {
+				names + `,"fkId":"1","customData":[]}`, 400,
+				"customData: Input should be a valid dictionary",
+			},
 			"not JSON":   {`{`, 400, "JSON decode error"},
 			"empty body": {``, 400, "Field required"},
-			"large body": {`{"a":"` + strings.Repeat("x", 256<<10) + `"}`, 413,
-				"Request Entity Too Large"},
-			"phone validation skipped": {names + `,"phoneNumber":"ext. 12","skipPhoneNumberValidation":true}`, 201,
-				""},
+			"large body": {
+				`{"a":"` + strings.Repeat("x", 256<<10) + `"}`, 413,
+				"Request Entity Too Large",
+			},
+			"phone validation skipped": {
+				names + `,"phoneNumber":"ext. 12","skipPhoneNumberValidation":true}`, 201,
+				"",
+			},
 			"e-mail validation skipped": {names + `,"email":"steve","skipEmailValidation":true}`, 201, ""},
 			"phone validation skipped, valid number": {names +
 				`,"phoneNumber":"+61 400 111 333","skipPhoneNumberValidation":true}`, 201, ""},
@@ -101,13 +117,17 @@ func TestUsers_Limits(t *testing.T) {
 				f.want(f.instanceKey, "POST", "/external/users", c.body, c.status, fields)
 			})
 		}
-		for _, filter := range []string{"", "?", "?email=", "?email=%20", "?email=a@example.com&fkId=1", "?email=&fkId=1",
-			"?name=Steve", "?phoneNumber=%00"} {
+		for _, filter := range []string{
+			"", "?", "?email=", "?email=%20", "?email=a@example.com&fkId=1", "?email=&fkId=1",
+			"?name=Steve", "?phoneNumber=%00",
+		} {
 			f.want(f.instanceKey, "GET", "/external/users/search"+filter, "", 400,
 				map[string]any{"status": 400, "name": "BAD_REQUEST"})
 		}
-		for _, filter := range []string{"email=%25", "email=s%25", "email=_teve", "fkId=%25", "fkId=_%25",
-			"phoneNumber=%25", "fkId=zzz", "email=*", "fkId='%20or%201=1"} {
+		for _, filter := range []string{
+			"email=%25", "email=s%25", "email=_teve", "fkId=%25", "fkId=_%25",
+			"phoneNumber=%25", "fkId=zzz", "email=*", "fkId='%20or%201=1",
+		} {
 			f.want(f.instanceKey, "GET", "/external/users/search?"+filter, "", 404,
 				map[string]any{"status": 404, "name": "ENTITY_NOT_FOUND_ERROR", "message": "User not found."})
 		}
@@ -131,8 +151,10 @@ func TestUsers_Limits(t *testing.T) {
 func TestUsers_AgentKeyScope(t *testing.T) {
 	runAPITest(t, func(t *testing.T, f *apiFixture) {
 		const refused = `{"status":403,"name":"FORBIDDEN_ERROR","message":"Invalid API key or secret key. Ensure that you are using a valid authentication key.","details":{"code":"INVALID_CREDENTIALS"}}`
-		for name, secret := range map[string]string{"no key": "", "API key": f.apiKey, "wrong key": "ask_x",
-			"long key": strings.Repeat("x", 600), "hash of the key": identity.HashToken(f.instanceKey)} {
+		for name, secret := range map[string]string{
+			"no key": "", "API key": f.apiKey, "wrong key": "ask_x",
+			"long key": strings.Repeat("x", 600), "hash of the key": identity.HashToken(f.instanceKey),
+		} {
 			if got := f.want(secret, "GET", "/external/users/search?fkId=1", "", 403, nil); got.text != refused {
 				t.Errorf("%s: %s", name, got.text)
 			}
@@ -155,9 +177,11 @@ func TestUsers_Conflict(t *testing.T) {
 		f.want(f.apiKey, "POST", "/v1/customers/"+native+"/identities", `{"channel":"sms","external_id":"+61400111999"}`,
 			201, nil)
 		const names = `{"firstName":"Steve","lastName":"Example"`
-		for _, taken := range []string{`"email":"STEVE@EXAMPLE.COM"`, `"phoneNumber":"61400111222"`, `"fkId":"123456"`,
+		for _, taken := range []string{
+			`"email":"STEVE@EXAMPLE.COM"`, `"phoneNumber":"61400111222"`, `"fkId":"123456"`,
 			`"phoneNumber":"+61400111999"`,
-			`"email":"free@example.com","phoneNumber":"+61400111444","fkId":"123456"`} {
+			`"email":"free@example.com","phoneNumber":"+61400111444","fkId":"123456"`,
+		} {
 			for _, agent := range []string{f.instanceKey, f.otherInstanceKey} {
 				got := f.want(agent, "POST", "/external/users", names+`,`+taken+`}`, 400, nil)
 				if got.text != `{"status":400,"name":"BAD_REQUEST","message":"User already exists.","details":{"code":"INVALID_REQUEST"}}` {
@@ -201,12 +225,16 @@ func TestUsers_ConcurrentCreate(t *testing.T) {
 // conversations, and that an agent sees only the conversations of its own instance.
 func TestUsers_LinksUnknownSender(t *testing.T) {
 	runAPITest(t, func(t *testing.T, f *apiFixture) {
-		sender := newUnknown(t, f.Store, identity.Identity{TenantID: f.tenant, InstanceID: f.instance, Channel: "sms",
-			ExternalID: "+61400111222"})
+		sender := newUnknown(t, f.Store, identity.Identity{
+			TenantID: f.tenant, InstanceID: f.instance, Channel: "sms",
+			ExternalID: "+61400111222",
+		})
 		mine := newConversation(t, f.Store, f.tenant, f.instance, sender.ID)
 		user := f.want(f.instanceKey, "POST", "/external/users", userBody, 201, nil).id()
-		other, err := f.Link(t.Context(), identity.Identity{TenantID: f.tenant, CustomerID: user,
-			InstanceID: f.otherInstance, Channel: "telegram", ExternalID: "1"}, identity.System)
+		other, err := f.Link(t.Context(), identity.Identity{
+			TenantID: f.tenant, CustomerID: user,
+			InstanceID: f.otherInstance, Channel: "telegram", ExternalID: "1",
+		}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}

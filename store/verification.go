@@ -2,8 +2,8 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"hydragate/identity"
@@ -29,16 +29,18 @@ func expireVerificationStmts(
 	args = append([]any{tenant}, args...)
 	placeholder := func(n int) string { return fmt.Sprintf("$%d", len(args)+n) }
 	where := ` where tenant_id = $1 and verified_at is not null and doubt is null and id = (` + id + `)`
-	detail, _ := json.Marshal(map[string]string{"reason": string(reason)})
+	detail := encodeDetail(map[string]string{"reason": string(reason)})
 	return []sqldb.Statement{
 		{Query: `
 			insert into audit_events (id, tenant_id, kind, actor, customer_id, identity_id, instance_id, detail)
 			select ` + placeholder(1) + `, tenant_id, 'identity.doubted', '` + string(identity.System) +
 			`', customer_id, id, instance_id, ` + placeholder(2) + `
-			from identities` + where, Args: append(args[:len(args):len(args)], newID(), string(detail))},
-		{Query: `update identities set doubted_at = ` + placeholder(1) + `, doubt = ` + placeholder(2) + `, updated_at = ` +
-			placeholder(1) + where,
-			Args: append(args[:len(args):len(args)], now, string(reason))},
+			from identities` + where, Args: append(slices.Clip(args), newID(), detail)},
+		{
+			Query: `update identities set doubted_at = ` + placeholder(1) + `, doubt = ` + placeholder(2) + `, updated_at = ` +
+				placeholder(1) + where,
+			Args: append(slices.Clip(args), now, string(reason)),
+		},
 	}
 }
 

@@ -65,13 +65,17 @@ func TestVerification_ReclaimAfterExpiry(t *testing.T) {
 		if !in.HasLiveCode {
 			t.Fatal("HasLiveCode = false, want true")
 		}
-		a := claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: "1", IdentityID: id,
-			MessageID: in.ID, ReceivedAt: in.ReceivedAt}
+		a := claim.Attempt{
+			TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: "1", IdentityID: id,
+			MessageID: in.ID, ReceivedAt: in.ReceivedAt,
+		}
 		if st, err := h.CodeState(t.Context(), a); err != nil || st.Verified || st.Status != claim.Live {
 			t.Fatalf("CodeState() = %+v, %v", st, err)
 		}
-		h.apply(gateway.Commit{Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "claimed"}},
-			Claim: &claim.Decision{Outcome: claim.Granted, Grant: &target, Attempt: a}})
+		h.apply(gateway.Commit{
+			Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "claimed"}},
+			Claim: &claim.Decision{Outcome: claim.Granted, Grant: &target, Attempt: a},
+		})
 		i = h.ownerIdentity(customer, id)
 		if i.Role() != identity.Owner || i.ExpiryReason != "" || h.now().Sub(i.VerifiedAt) > time.Hour {
 			t.Fatalf("identity = %+v, want a verified owner", i)
@@ -107,8 +111,10 @@ func TestVerification_StrictestPolicy(t *testing.T) {
 			gateway.InstanceEdit{OwnerDays: &one, CustomerDays: &month}, "key:test"); err != nil {
 			t.Fatal(err)
 		}
-		a := claim.Attempt{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: "1", IdentityID: id,
-			MessageID: newID(), ReceivedAt: h.now()}
+		a := claim.Attempt{
+			TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: "1", IdentityID: id,
+			MessageID: newID(), ReceivedAt: h.now(),
+		}
 		if st, err := h.CodeState(t.Context(), a); err != nil || !st.Verified {
 			t.Fatalf("CodeState() = %+v, %v", st, err)
 		}
@@ -159,25 +165,37 @@ func TestVerification_AccountChangeExpires(t *testing.T) {
 		want   identity.ExpiryReason
 	}{
 		"opted out": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
-			h.apply(gateway.Commit{Lease: l, Release: true,
-				Unreachable: &gateway.Unreachable{ConversationID: l.ConversationID, OptedOut: true,
-					ExpiryReason: identity.ExpiredByOptOut}})
+			h.apply(gateway.Commit{
+				Lease: l, Release: true,
+				Unreachable: &gateway.Unreachable{
+					ConversationID: l.ConversationID, OptedOut: true,
+					ExpiryReason: identity.ExpiredByOptOut,
+				},
+			})
 		}, identity.ExpiredByOptOut},
 		"account deactivated": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
-			h.apply(gateway.Commit{Lease: l, Release: true,
-				Unreachable: &gateway.Unreachable{ConversationID: l.ConversationID, ExpiryReason: identity.ExpiredByTermination}})
+			h.apply(gateway.Commit{
+				Lease: l, Release: true,
+				Unreachable: &gateway.Unreachable{ConversationID: l.ConversationID, ExpiryReason: identity.ExpiredByTermination},
+			})
 		}, identity.ExpiredByTermination},
 		"bot blocked": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
 			h.apply(gateway.Commit{Lease: l, Release: true, Unreachable: &gateway.Unreachable{ConversationID: l.ConversationID}})
 		}, ""},
 		"inactivity": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
-			h.apply(gateway.Commit{Lease: l, Release: true,
-				IdentityUpdates: []gateway.IdentityUpdate{{IdentityID: in.Sender.ID, ExpiryReason: identity.ExpiredByInactivity,
-					UpdateLastSeen: true, ReclaimNotified: true}}})
+			h.apply(gateway.Commit{
+				Lease: l, Release: true,
+				IdentityUpdates: []gateway.IdentityUpdate{{
+					IdentityID: in.Sender.ID, ExpiryReason: identity.ExpiredByInactivity,
+					UpdateLastSeen: true, ReclaimNotified: true,
+				}},
+			})
 		}, identity.ExpiredByInactivity},
 		"number disconnected": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
-			row := gateway.OutboxRow{ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance,
-				Channel: adapters.Telegram, Recipient: "1", Text: "x", Cause: "agent"}
+			row := gateway.OutboxRow{
+				ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance,
+				Channel: adapters.Telegram, Recipient: "1", Text: "x", Cause: "agent",
+			}
 			h.apply(gateway.Commit{Lease: l, Release: true, Replies: []gateway.OutboxRow{row}})
 			mustExec(h.t, h.Store, `update outbox set provider_id = 'p1' where id = $1`, row.ID)
 			ep := adapters.Endpoint{TenantID: tenant, InstanceID: h.instance, Channel: adapters.Telegram}
@@ -197,7 +215,8 @@ func TestVerification_AccountChangeExpires(t *testing.T) {
 				in := h.inbound(l)[0]
 				h.apply(gateway.Commit{Lease: l, Participant: &gateway.ConversationParticipant{
 					ConversationID: l.ConversationID, TenantID: tenant,
-					Address: identity.Address{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: "1"}}})
+					Address: identity.Address{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: "1"},
+				}})
 				c.change(h, l, in)
 				if i := h.ownerIdentity(customer, id); i.ExpiryReason != c.want || !i.IsVerified() {
 					t.Fatalf("identity = %+v, want expiry reason %q", i, c.want)
@@ -237,8 +256,10 @@ func TestInbound_VerificationState(t *testing.T) {
 		h.apply(gateway.Commit{
 			Lease: l, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "forwarded"}},
 			IdentityUpdates: []gateway.IdentityUpdate{{IdentityID: id, ExpiryReason: identity.ExpiredByInactivity}},
-			Deliveries: []gateway.Delivery{{ID: newID(), TenantID: tenant, ConversationID: l.ConversationID,
-				InstanceID: h.instance, MessageID: in.ID, Type: "message.received"}},
+			Deliveries: []gateway.Delivery{{
+				ID: newID(), TenantID: tenant, ConversationID: l.ConversationID,
+				InstanceID: h.instance, MessageID: in.ID, Type: "message.received",
+			}},
 		})
 		es, err := h.PendingEvents(t.Context(), l)
 		if err != nil || len(es) != 1 || es[0].Sender.ExpiryReason != identity.ExpiredByInactivity ||

@@ -123,8 +123,10 @@ func invalidCredentials(h *harness.APIFixture, th harness.Entities) map[string]h
 	revoked := h.CreateScopedKey(identity.Scopes...)
 	h.Must(h.Store.RevokeAPIKey(h.T.Context(), harness.TestTenantID, revoked.ID, identity.System))
 	rotated := h.CreateScopedKey(identity.Scopes...)
-	_, err := h.Store.RotateAPIKey(h.T.Context(), harness.TestTenantID, rotated.ID, identity.APIKey{Hint: "xxxx"},
-		identity.HashToken(identity.NewToken("hg_live_")), now.Add(-time.Second), identity.System)
+	_, err := h.Store.RotateAPIKey(h.T.Context(), identity.KeyRotation{
+		TenantID: harness.TestTenantID, KeyID: rotated.ID, Hint: "xxxx",
+		Hash: identity.HashToken(identity.NewToken("hg_live_")), OldUntil: now.Add(-time.Second),
+	}, identity.System)
 	h.Must(err)
 	other := h.CreateScopedKey(identity.Scopes...)
 	return map[string]http.Header{

@@ -17,14 +17,7 @@ type Store interface {
 	TouchAPIKey(ctx context.Context, tenant, id string, at time.Time) error
 	CreateAPIKey(ctx context.Context, k identity.APIKey, hash string, by identity.Actor) (identity.APIKey, error)
 	ListAPIKeys(ctx context.Context, tenant, after string, limit int) ([]identity.APIKey, error)
-	RotateAPIKey(
-		ctx context.Context,
-		tenant, id string,
-		next identity.APIKey,
-		hash string,
-		oldUntil time.Time,
-		by identity.Actor,
-	) (identity.APIKey, error)
+	RotateAPIKey(ctx context.Context, r identity.KeyRotation, by identity.Actor) (identity.APIKey, error)
 	RevokeAPIKey(ctx context.Context, tenant, id string, by identity.Actor) error
 
 	CreateCustomer(ctx context.Context, c identity.Customer, by identity.Actor) (identity.Customer, error)

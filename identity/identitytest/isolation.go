@@ -68,7 +68,9 @@ func testTenantIsolation(t *testing.T, h *fixture) {
 		staffActor,
 	)
 	_, _, errs["look up"] = s.Lookup(ctx, other.address(h.instance, "9"))
-	_, errs["rotate key"] = s.RotateAPIKey(ctx, other.tenant, k.ID, identity.APIKey{}, "new"+hash, time.Now(), staffActor)
+	_, errs["rotate key"] = s.RotateAPIKey(ctx, identity.KeyRotation{
+		TenantID: other.tenant, KeyID: k.ID, Hash: "new" + hash, OldUntil: time.Now(),
+	}, staffActor)
 	errs["revoke key"] = s.RevokeAPIKey(ctx, other.tenant, k.ID, staffActor)
 	foreign := other.telegramIdentity("", "7")
 	foreign.CustomerID = h.customerID

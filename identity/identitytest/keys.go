@@ -102,15 +102,9 @@ func testRotateKey(t *testing.T, h *fixture) {
 		identity.APIKey{Name: "support", Hint: "aaaa", Scopes: []string{"keys:read"}, InstanceID: h.instance},
 	)
 	until := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
-	k, err := h.Store.RotateAPIKey(
-		t.Context(),
-		h.tenant,
-		old.ID,
-		identity.APIKey{Hint: "bbbb"},
-		"new"+oldHash,
-		until,
-		staffActor,
-	)
+	k, err := h.Store.RotateAPIKey(t.Context(), identity.KeyRotation{
+		TenantID: h.tenant, KeyID: old.ID, Hint: "bbbb", Hash: "new" + oldHash, OldUntil: until,
+	}, staffActor)
 	if err != nil || k.ID == old.ID || k.Name != old.Name || k.Hint != "bbbb" || !k.HasScope("keys:read") ||
 		k.InstanceID != h.instance ||
 		!k.ExpiresAt.IsZero() {
@@ -119,17 +113,23 @@ func testRotateKey(t *testing.T, h *fixture) {
 	if got, err := h.Store.APIKey(t.Context(), oldHash); err != nil || !got.ExpiresAt.Equal(until) {
 		t.Errorf("old key expires at %v, %v, want %v", got.ExpiresAt, err, until)
 	}
-	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, old.ID, identity.APIKey{Hint: "cccc"}, "third"+oldHash, until.Add(time.Hour), staffActor); err != nil {
+	if _, err := h.Store.RotateAPIKey(t.Context(), identity.KeyRotation{
+		TenantID: h.tenant, KeyID: old.ID, Hint: "cccc", Hash: "third" + oldHash, OldUntil: until.Add(time.Hour),
+	}, staffActor); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := h.Store.APIKey(t.Context(), oldHash); !got.ExpiresAt.Equal(until) {
 		t.Errorf("after a second rotation the old key expires at %v", got.ExpiresAt)
 	}
-	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, missingID, identity.APIKey{Hint: "dddd"}, "fourth"+oldHash, until, staffActor); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.RotateAPIKey(t.Context(), identity.KeyRotation{
+		TenantID: h.tenant, KeyID: missingID, Hint: "dddd", Hash: "fourth" + oldHash, OldUntil: until,
+	}, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("unknown key: %v", err)
 	}
 	expired, hash := h.createKey(t, identity.APIKey{ExpiresAt: time.Now().Add(-time.Hour)})
-	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, expired.ID, identity.APIKey{Hint: "eeee"}, "new"+hash, until, staffActor); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.RotateAPIKey(t.Context(), identity.KeyRotation{
+		TenantID: h.tenant, KeyID: expired.ID, Hint: "eeee", Hash: "new" + hash, OldUntil: until,
+	}, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("expired key: %v; want ErrNotFound", err)
 	}
 	h.wantKeyEvents(t, k.ID, "key.rotated")
@@ -149,7 +149,9 @@ func testRevokeKey(t *testing.T, h *fixture) {
 	if err := h.Store.RevokeAPIKey(t.Context(), h.tenant, missingID, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("unknown key: %v", err)
 	}
-	if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, k.ID, identity.APIKey{}, "new"+hash, time.Now(), staffActor); !errors.Is(err, identity.ErrNotFound) {
+	if _, err := h.Store.RotateAPIKey(t.Context(), identity.KeyRotation{
+		TenantID: h.tenant, KeyID: k.ID, Hash: "new" + hash, OldUntil: time.Now(),
+	}, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("rotation of a revoked key: %v; want ErrNotFound", err)
 	}
 	h.wantKeyEvents(t, k.ID, "key.created", "key.revoked")
@@ -168,7 +170,9 @@ func testConcurrentRevokeAndRotate(t *testing.T, h *fixture) {
 	})
 	for n := range 8 {
 		wg.Go(func() {
-			if _, err := h.Store.RotateAPIKey(t.Context(), h.tenant, k.ID, identity.APIKey{}, fmt.Sprint(n, hash), time.Now().Add(time.Hour), staffActor); err != nil &&
+			if _, err := h.Store.RotateAPIKey(t.Context(), identity.KeyRotation{
+				TenantID: h.tenant, KeyID: k.ID, Hash: fmt.Sprint(n, hash), OldUntil: time.Now().Add(time.Hour),
+			}, staffActor); err != nil &&
 				!errors.Is(err, identity.ErrNotFound) {
 				t.Errorf("rotate: %v", err)
 			}

@@ -14,8 +14,10 @@ func FuzzRing_Open(f *testing.F) {
 	}
 	const aad = "tenant\x1fendpoints.credentials\x1frow"
 	sealed := ring.Seal([]byte("secret"), aad)
-	for _, s := range []string{sealed, sealed + "A", sealed[:len(sealed)-1], sealed + "\n",
-		strings.Replace(sealed, ".k1.", ".k2.", 1), strings.Replace(sealed, "v1.", "v2.", 1), "v1.k1.", "v1..", "", "\xff"} {
+	for _, s := range []string{
+		sealed, sealed + "A", sealed[:len(sealed)-1], sealed + "\n",
+		strings.Replace(sealed, ".k1.", ".k2.", 1), strings.Replace(sealed, "v1.", "v2.", 1), "v1.k1.", "v1..", "", "\xff",
+	} {
 		f.Add(s, aad)
 		f.Add(s, aad+"2")
 	}
@@ -29,9 +31,11 @@ func FuzzRing_Open(f *testing.F) {
 
 // FuzzParse tests that Parse returns a usable ring or an error without key material.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{GenerateKey("k1"), GenerateKey("k1") + "," + GenerateKey("k2"),
+	for _, s := range []string{
+		GenerateKey("k1"), GenerateKey("k1") + "," + GenerateKey("k2"),
 		GenerateKey("k1") + "," + GenerateKey("k1"), "k1:c2hvcnRzaG9ydHNob3J0c2hvcnQ=", ":,:", "", "\x00",
-		"k1:" + strings.Repeat("A", 43)} {
+		"k1:" + strings.Repeat("A", 43),
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -38,14 +38,22 @@ func TestRing_OpenBoundToRow(t *testing.T) {
 		"same row":         {mustParse(t, k1), aad, false, nil},
 		"second key":       {mustParse(t, k2, k1), aad, true, nil},
 		"first key of two": {mustParse(t, k1, k2), aad, false, nil},
-		"another row": {mustParse(t, k1), AssociatedData("tenant", "endpoints.credentials", "row2"), false,
-			ErrDecrypt},
-		"another column": {mustParse(t, k1), AssociatedData("tenant", "instances.webhook_secret", "row"), false,
-			ErrDecrypt},
-		"another tenant": {mustParse(t, k1), AssociatedData("tenant2", "endpoints.credentials", "row"), false,
-			ErrDecrypt},
-		"separator moved": {mustParse(t, k1), AssociatedData("tenan", "t\x1fendpoints.credentials", "row"), false,
-			ErrDecrypt},
+		"another row": {
+			mustParse(t, k1), AssociatedData("tenant", "endpoints.credentials", "row2"), false,
+			ErrDecrypt,
+		},
+		"another column": {
+			mustParse(t, k1), AssociatedData("tenant", "instances.webhook_secret", "row"), false,
+			ErrDecrypt,
+		},
+		"another tenant": {
+			mustParse(t, k1), AssociatedData("tenant2", "endpoints.credentials", "row"), false,
+			ErrDecrypt,
+		},
+		"separator moved": {
+			mustParse(t, k1), AssociatedData("tenan", "t\x1fendpoints.credentials", "row"), false,
+			ErrDecrypt,
+		},
 		"key missing":           {mustParse(t, k2, k3), aad, false, gateway.ErrNoMasterKey},
 		"other key with the ID": {mustParse(t, GenerateKey("k1")), aad, false, ErrDecrypt},
 	} {
@@ -71,8 +79,10 @@ func TestRing_OpenTampered(t *testing.T) {
 	keys := mustParse(t, GenerateKey("k1"))
 	sealed := keys.Seal([]byte("a secret"), "row")
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	values := []string{"", ".", "..", "v1..", "v1.k1", "v1.k1.", "v2" + sealed[2:], sealed + "A", sealed + "=",
-		sealed[:len(sealed)-1], strings.ToUpper(sealed), " " + sealed, sealed + "\n"}
+	values := []string{
+		"", ".", "..", "v1..", "v1.k1", "v1.k1.", "v2" + sealed[2:], sealed + "A", sealed + "=",
+		sealed[:len(sealed)-1], strings.ToUpper(sealed), " " + sealed, sealed + "\n",
+	}
 	for i := range sealed {
 		for _, with := range []byte{letters[(strings.IndexByte(letters, sealed[i])+1)%64], '.', '*'} {
 			if sealed[i] != with {

@@ -94,7 +94,7 @@ func (p *postgres) Exec(ctx context.Context, query string, args ...any) (int64, 
 }
 
 func (p *postgres) Query(ctx context.Context, query string, args ...any) (Rows, error) {
-	return p.conn.Query(ctx, query, args...)
+	return p.conn.Query(ctx, query, args...) //nolint:sqlclosecheck // the caller closes the rows
 }
 
 // Batch pipelines the statements. Outside a transaction, Postgres runs everything up to the sync
@@ -179,9 +179,6 @@ func (p *postgres) Dialect() Dialect {
 
 // asPgError returns the error of the server within err, or nil.
 func asPgError(err error) *pgconn.PgError {
-	var pe *pgconn.PgError
-	if errors.As(err, &pe) {
-		return pe
-	}
-	return nil
+	pe, _ := errors.AsType[*pgconn.PgError](err)
+	return pe
 }

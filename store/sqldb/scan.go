@@ -61,8 +61,20 @@ func ScanInto[T any](out *[]T, read func(ScanFunc) (T, error)) func(Rows) error 
 	}
 }
 
+// ScanValue reads a row with one column, which must not be null.
+func ScanValue[T any](s ScanFunc) (v T, err error) {
+	err = s(&v)
+	return v, err
+}
+
 // ScanString reads a row with one string column.
-func ScanString(s ScanFunc) (v string, err error) { return v, s(&v) }
+func ScanString(s ScanFunc) (string, error) { return ScanValue[string](s) }
+
+// ScanText reads a row with one column as Text does.
+func ScanText(s ScanFunc) (v string, err error) {
+	err = s(Text(&v))
+	return v, err
+}
 
 // IsNoRows reports whether err is sql.ErrNoRows.
 func IsNoRows(err error) bool { return errors.Is(err, sql.ErrNoRows) }

@@ -96,7 +96,7 @@ func (s *sqlite) Query(ctx context.Context, query string, args ...any) (Rows, er
 	if strings.HasPrefix(strings.TrimSpace(query), "select") {
 		conn = s.read
 	}
-	rs, err := conn.QueryContext(ctx, query, args...)
+	rs, err := conn.QueryContext(ctx, query, args...) //nolint:rowserrcheck // the caller checks the rows
 	if err != nil {
 		return nil, err
 	}
@@ -194,8 +194,7 @@ func (s *sqlite) Dialect() Dialect {
 
 // errorCode returns the extended result code within err, or 0.
 func errorCode(err error) int {
-	var se *sqlitedriver.Error
-	if errors.As(err, &se) {
+	if se, ok := errors.AsType[*sqlitedriver.Error](err); ok {
 		return se.Code()
 	}
 	return 0

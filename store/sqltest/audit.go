@@ -20,8 +20,10 @@ import (
 
 // sqlMethods maps the names of methods that run SQL to the index of the argument with the
 // statement.
-var sqlMethods = map[string]int{"Exec": 1, "Query": 1, "QueryRow": 1, "ExecContext": 1, "QueryContext": 1,
-	"QueryRowContext": 1, "Prepare": 1, "PrepareContext": 1}
+var sqlMethods = map[string]int{
+	"Exec": 1, "Query": 1, "QueryRow": 1, "ExecContext": 1, "QueryContext": 1,
+	"QueryRowContext": 1, "Prepare": 1, "PrepareContext": 1,
+}
 
 // An Auditor follows the statements of one package.
 type Auditor struct {
@@ -49,8 +51,10 @@ func AuditFiles(t *testing.T, files []string, src map[string]string) *Auditor {
 		}
 		a.files = append(a.files, f)
 	}
-	a.info = &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Uses: map[*ast.Ident]types.Object{},
-		Defs: map[*ast.Ident]types.Object{}, Selections: map[*ast.SelectorExpr]*types.Selection{}}
+	a.info = &types.Info{
+		Types: map[ast.Expr]types.TypeAndValue{}, Uses: map[*ast.Ident]types.Object{},
+		Defs: map[*ast.Ident]types.Object{}, Selections: map[*ast.SelectorExpr]*types.Selection{},
+	}
 	// Declarations of other packages are not needed, so errors about imports are ignored.
 	conf := types.Config{Importer: importer.Default(), Error: func(error) {}, FakeImportC: true}
 	_, _ = conf.Check("store", a.fset, a.files, a.info)
