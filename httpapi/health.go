@@ -7,8 +7,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -93,10 +95,8 @@ var inlineScript = regexp.MustCompile(`(?s)<script>(.*?)</script>`)
 // mountDocs serves the OpenAPI documents and a page to browse them, which loads nothing from other
 // hosts.
 func (a *API) mountDocs(mux *http.ServeMux, doc *huma.OpenAPI) {
-	document, err := json.Marshal(doc)
-	mux.HandleFunc("GET /openapi.json", a.documentHandler(document, err))
-	document, err = downgrade(doc)
-	mux.HandleFunc("GET /openapi-3.0.json", a.documentHandler(document, err))
+	mux.HandleFunc("GET /openapi.json", a.documentHandler(func() ([]byte, error) { return json.Marshal(doc) }))
+	mux.HandleFunc("GET /openapi-3.0.json", a.documentHandler(func() ([]byte, error) { return downgrade(doc) }))
 	docs := v5emb.NewWithConfig(swgui.Config{
 		AppendHead: `<meta name="viewport" content="width=device-width, initial-scale=1">`,
 		SettingsUI: map[string]string{"persistAuthorization": "true"},
@@ -110,9 +110,12 @@ func (a *API) mountDocs(mux *http.ServeMux, doc *huma.OpenAPI) {
 	mux.HandleFunc("GET /docs/", page)
 }
 
-// documentHandler serves an OpenAPI document, or an error if it could not be generated.
-func (a *API) documentHandler(document []byte, err error) http.HandlerFunc {
+// documentHandler serves an OpenAPI document, or an error if it cannot be generated. The document is
+// generated at the first request, because that takes longer than the rest of the start.
+func (a *API) documentHandler(generate func() ([]byte, error)) http.HandlerFunc {
+	generated := sync.OnceValues(generate)
 	return func(w http.ResponseWriter, r *http.Request) {
+		document, err := generated()
 		if err != nil {
 			a.responder.ProblemFor(r.Context(), err).Write(w)
 			return
@@ -125,7 +128,7 @@ func (a *API) documentHandler(document []byte, err error) http.HandlerFunc {
 // docsPolicy returns the Content-Security-Policy of the page. It allows the inline scripts of the
 // page by their hash.
 func docsPolicy(docs http.Handler) string {
-	r, _ := http.NewRequest(http.MethodGet, "/docs/", nil) // a constant URL: cannot fail
+	r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/docs/"}}
 	page := &responseBuffer{header: http.Header{}}
 	docs.ServeHTTP(page, r)
 	scripts := []string{"'self'"}
@@ -133,11 +136,9 @@ func docsPolicy(docs http.Handler) string {
 		sum := sha256.Sum256(m[1])
 		scripts = append(scripts, "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'")
 	}
-	return "default-src 'none'; connect-src 'self'; img-src 'self' data:; font-src 'self' data:; style-src 'self' 'unsafe-inline'; script-src " +
-		strings.Join(
-			scripts,
-			" ",
-		) + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	return "default-src 'none'; connect-src 'self'; img-src 'self' data:; font-src 'self' data:; " +
+		"style-src 'self' 'unsafe-inline'; script-src " + strings.Join(scripts, " ") +
+		"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
 // A responseBuffer is a ResponseWriter that buffers the body.
