@@ -121,6 +121,7 @@ func TestOpenAPI_ErrorExamples(t *testing.T) {
 	for _, tt := range []struct{ operation, status, want string }{
 		{"create_key", "403", `{"detail":"Missing scope: keys:write"}`},
 		{"create_key", "404", `{"detail":"Instance not found"}`},
+		{"read_audit", "404", `{"detail":"Instance not found"}`},
 		{"create_key", "409", `{"detail":"A request with this Idempotency-Key is still in progress"}`},
 		{"create_key", "422", `{"detail":[{"loc":["body","name"],"msg":"Field required","type":"missing"}]}`},
 		{"create_customer", "409", `{"detail":"Another customer has this email"}`},

@@ -14,6 +14,37 @@ import (
 	"hydragate/httpapi/fastapi"
 )
 
+// A Route is an operation: its method and path, the scope it requires, and its handler. Routing,
+// authorization and the OpenAPI document are derived from it.
+type Route struct {
+	ID          string
+	Method      string
+	Path        string
+	Scope       string
+	Tag         string
+	Summary     string
+	Description string
+	Status      int
+	Handler     Handler
+	Traits      Traits
+	Surface     *Surface // nil for the native API; set by API
+	Example     Example
+
+	// Set by SetBodySchema.
+	Schema *huma.Schema // of the body; nil if there is none
+	Fields []string     // of the body, in the order of their declaration
+}
+
+// Traits are properties of a route that its method and path do not determine.
+type Traits uint8
+
+// Traits of routes.
+const (
+	MayConflict   Traits = 1 << iota // may respond with 409
+	ReturnsSecret                    // the response must not be stored, so that Idempotency-Key is ignored
+	MayNotExist                      // may respond with 404 although the path has no parameter
+)
+
 // HumaOperation returns the operation of the route in the OpenAPI document, without its request and
 // response bodies.
 func (to *Route) HumaOperation() huma.Operation {
@@ -45,8 +76,7 @@ func (to *Route) HumaOperation() huma.Operation {
 // ErrorStatuses returns the error statuses of a route of the native API, in order.
 func (to *Route) ErrorStatuses() []int {
 	statuses := []int{401, 403, 422, 429, 500, 503}
-	if strings.Contains(to.Path, "{") || strings.Contains(to.Path, "lookup") ||
-		to.ID == "create_key" || to.ID == "list_unknown_senders" {
+	if strings.Contains(to.Path, "{") || to.Traits&MayNotExist != 0 {
 		statuses = append(statuses, 404)
 	}
 	if to.Traits&MayConflict != 0 || to.AcceptsIdempotencyKey() {
@@ -70,37 +100,6 @@ func (to *Route) AddExamples(op *huma.Operation, c *fastapi.Checker) {
 		resp.Content["application/json"].Example = rawExample(e.Response)
 	}
 }
-
-// A Route is an operation: its method and path, the scope it requires, and its handler. Routing,
-// authorization and the OpenAPI document are derived from it.
-type Route struct {
-	ID          string
-	Method      string
-	Path        string
-	Scope       string
-	Tag         string
-	Summary     string
-	Description string
-	Status      int
-	Handler     Handler
-	Traits      Traits
-	Surface     *Surface // nil for the native API; set by API
-	Example     Example
-
-	// Set by SetBodySchema.
-	Schema *huma.Schema // of the body; nil if there is none
-	Fields []string     // of the body, in the order of their declaration
-}
-
-// Traits are properties of a route that its method and path do not determine.
-type Traits uint8
-
-// Traits of routes.
-const (
-	MayConflict   Traits = 1 << iota // may respond with 409
-	ReturnsSecret                    // the response must not be stored, so that Idempotency-Key is ignored
-	MayNotExist                      // may respond with 404 although the path has no parameter
-)
 
 // AcceptsIdempotencyKey reports whether the header Idempotency-Key has an effect.
 func (to *Route) AcceptsIdempotencyKey() bool {
