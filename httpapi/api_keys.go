@@ -240,7 +240,8 @@ const defaultGracePeriod = 24 * time.Hour
 func (a *API) rotateKey(ctx context.Context, in *struct {
 	KeyPath
 	Body *rotation
-}) (*createdKeyOut, error) {
+},
+) (*createdKeyOut, error) {
 	caller := operation.CallerOf(ctx)
 	old, err := a.findKey(ctx, caller, in.KeyID)
 	if err != nil {

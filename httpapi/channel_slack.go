@@ -50,7 +50,8 @@ func (a *API) getSlack(ctx context.Context, in *InstancePath) (*slackOut, error)
 func (a *API) setUpSlack(ctx context.Context, in *struct {
 	InstancePath
 	Body slackSetUp
-}) (*slackOut, error) {
+},
+) (*slackOut, error) {
 	mode, creds := adapters.Webhook, adapters.Credentials{
 		adapters.BotToken: in.Body.BotToken, adapters.SigningSecret: in.Body.SigningSecret,
 	}

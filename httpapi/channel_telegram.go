@@ -63,7 +63,8 @@ func (a *API) getTelegram(ctx context.Context, in *InstancePath) (*telegramOut, 
 func (a *API) setUpTelegram(ctx context.Context, in *struct {
 	InstancePath
 	Body telegramSetUp
-}) (*telegramOut, error) {
+},
+) (*telegramOut, error) {
 	mode := adapters.Mode(in.Body.Mode.Value)
 	if mode == "" {
 		mode = adapters.Webhook

@@ -120,8 +120,10 @@ func (e customerExport) write(ctx context.Context, w io.Writer) error {
 		name, scope string
 		write       func(context.Context, *jsonWriter) error
 	}{
-		{"identities", "identities:read", e.writeIdentities}, {"history", "identities:read", e.writeHistory},
-		{"conversations", "messages:read", e.writeConversations}, {"audit", "audit:read", e.writeAudit},
+		{"identities", "identities:read", e.writeIdentities},
+		{"history", "identities:read", e.writeHistory},
+		{"conversations", "messages:read", e.writeConversations},
+		{"audit", "audit:read", e.writeAudit},
 	} {
 		if !e.key.HasScope(part.scope) {
 			withheld = append(withheld, part.name)

@@ -41,7 +41,8 @@ func (a *API) mergeCustomer(ctx context.Context, in *struct {
 	Body struct {
 		Into string `json:"into" format:"uuid" doc:"Customer that remains, with its own fields. Nothing is copied from the other customer."`
 	}
-}) (*mergeOut, error) {
+},
+) (*mergeOut, error) {
 	key := operation.CallerOf(ctx)
 	if in.Body.Into == in.CustomerID {
 		return nil, fastapi.ValidationProblem(fastapi.ValueError(
@@ -94,14 +95,17 @@ func (p CustomerPath) customer() string { return p.CustomerID }
 // handleCustomer is operation.Handle for operations on a customer. For a customer that was merged,
 // the 404 response contains the ID of the merged customer. The operation is not applied to that
 // customer.
-func handleCustomer[I, O any](a *API, f func(context.Context, *I) (*O, error)) operation.Handler {
+func handleCustomer[I, O any, P interface {
+	*I
+	customer() string
+}](a *API, f func(context.Context, *I) (*O, error)) operation.Handler {
 	return operation.Handle(func(ctx context.Context, in *I) (*O, error) {
 		out, err := f(ctx, in)
 		if err == nil {
 			return out, nil
 		}
 		if p := operation.DomainProblem(err); p != nil && p.Status == http.StatusNotFound {
-			err = a.explainMerge(ctx, any(in).(interface{ customer() string }).customer(), err)
+			err = a.explainMerge(ctx, P(in).customer(), err)
 		}
 		return nil, err
 	})

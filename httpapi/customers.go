@@ -106,7 +106,8 @@ func (a *API) getCustomer(ctx context.Context, in *CustomerPath) (*customerOut, 
 func (a *API) editCustomer(ctx context.Context, in *struct {
 	CustomerPath
 	Body customerFields
-}) (*customerOut, error) {
+},
+) (*customerOut, error) {
 	key, b := operation.CallerOf(ctx), in.Body
 	c, err := a.Stores.Customers.EditCustomer(ctx, key.TenantID, in.CustomerID, identity.CustomerEdit{
 		Email:       b.Email.Edit(),
@@ -131,7 +132,8 @@ func (a *API) listCustomers(ctx context.Context, in *struct {
 	ExternalID     string `query:"external_id" minLength:"1" maxLength:"255" doc:"Whole external_id of one of the customer's identities."`
 	ExternalPrefix string `query:"external_id_prefix" minLength:"1" maxLength:"255" doc:"Beginning of the external_id of one of the customer's identities, regardless of case."`
 	Channel        string `query:"channel" pattern:"^[a-z][a-z0-9_]{0,31}$" doc:"Channel of external_id, so that other spellings of it are found too."`
-}) (*operation.PageOut[customerResponse], error) {
+},
+) (*operation.PageOut[customerResponse], error) {
 	tenant := operation.CallerOf(ctx).TenantID
 	q := identity.CustomerQuery{
 		Email:          in.Email,
@@ -170,7 +172,8 @@ type CodeDropper interface {
 func (a *API) deleteCustomer(ctx context.Context, in *struct {
 	CustomerPath
 	Erase bool `query:"erase" default:"false" doc:"Also remove the customer's personal data from every table and queue: messages in both directions, deliveries, dead letters and merged customers. This includes messages from the customer's accounts that arrived before they were linked, and accounts that the customer once had and no one else has now. The audit log keeps pseudonyms and a receipt. A deleted customer can still be erased; an erased one is not found (404)."`
-}) (*operation.NoBody, error) {
+},
+) (*operation.NoBody, error) {
 	key := operation.CallerOf(ctx)
 	if key.InstanceID != "" {
 		return nil, operation.KeyLimitedProblem()
@@ -184,7 +187,7 @@ func (a *API) deleteCustomer(ctx context.Context, in *struct {
 		return nil, operation.NameNotFound("Customer", err)
 	}
 	a.dropCodes(ctx, void)
-	return nil, nil
+	return &operation.NoBody{}, nil
 }
 
 // dropCodes drops the claim codes of deleted identities. If that fails, the codes expire by

@@ -174,7 +174,7 @@ func replay(w http.ResponseWriter, stored gateway.StoredResponse) {
 // A recorder records the response that it writes.
 type recorder struct {
 	operation.BaseContext
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // returned by the method Context of huma.Context
 	status int
 	body   bytes.Buffer
 }

@@ -81,7 +81,8 @@ type identitiesOut struct {
 func (a *API) listIdentities(ctx context.Context, in *struct {
 	CustomerPath
 	Channel string `query:"channel" pattern:"^[a-z][a-z0-9_]{0,31}$" doc:"Only identities of this channel."`
-}) (*identitiesOut, error) {
+},
+) (*identitiesOut, error) {
 	key := operation.CallerOf(ctx)
 	all, err := a.Stores.Identities.CustomerIdentities(ctx, identity.Query{
 		TenantID: key.TenantID, CustomerID: in.CustomerID, Channel: in.Channel,
@@ -110,7 +111,8 @@ type newIdentity struct {
 func (a *API) linkIdentity(ctx context.Context, in *struct {
 	CustomerPath
 	Body newIdentity
-}) (*identityOut, error) {
+},
+) (*identityOut, error) {
 	key, b := operation.CallerOf(ctx), in.Body
 	if b.RoleOverride.Value != "" && !key.HasScope("identities:grant") {
 		return nil, operation.MissingScope("identities:grant")
@@ -151,7 +153,8 @@ type identityEdit struct {
 func (a *API) editIdentity(ctx context.Context, in *struct {
 	IdentityPath
 	Body identityEdit
-}) (*identityOut, error) {
+},
+) (*identityOut, error) {
 	key, b := operation.CallerOf(ctx), in.Body
 	if (b.Verified.IsSet || b.RoleOverride.IsSet) && !key.HasScope("identities:grant") {
 		return nil, operation.MissingScope("identities:grant")

@@ -203,7 +203,8 @@ type instanceEdit struct {
 func (a *API) editInstance(ctx context.Context, in *struct {
 	InstancePath
 	Body instanceEdit
-}) (*instanceOut, error) {
+},
+) (*instanceOut, error) {
 	key, b := operation.CallerOf(ctx), in.Body
 	e := gateway.InstanceEdit{
 		Name:           b.Name.Edit(),

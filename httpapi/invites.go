@@ -84,7 +84,8 @@ type newInvite struct {
 func (a *API) issueInvite(ctx context.Context, in *struct {
 	CustomerPath
 	Body newInvite
-}) (*struct{ Body issuedInvite }, error) {
+},
+) (*struct{ Body issuedInvite }, error) {
 	key, b := operation.CallerOf(ctx), in.Body
 	if _, err := a.Stores.Customers.Customer(ctx, key.TenantID, in.CustomerID); err != nil {
 		return nil, operation.NameNotFound("Customer", err)
@@ -144,7 +145,8 @@ func (a *API) inviteEndpoint(ctx context.Context, tenant string, b newInvite) (g
 func (a *API) listInvites(ctx context.Context, in *struct {
 	CustomerPath
 	operation.PageQuery
-}) (*operation.PageOut[inviteResponse], error) {
+},
+) (*operation.PageOut[inviteResponse], error) {
 	key := operation.CallerOf(ctx)
 	out, err := operation.FetchPage(in.PageQuery, func(after string, limit int) ([]claim.Invite, error) {
 		return a.Stores.Invites.Invites(ctx, claim.InviteQuery{

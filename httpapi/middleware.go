@@ -19,7 +19,7 @@ var requestIDPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
 // middleware wraps all handlers. It assigns request IDs, sets security headers, recovers panics,
 // and logs and counts each request.
-func (a *API) middleware(mux http.Handler) http.Handler {
+func (a *API) middleware(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, original *http.Request) {
 		start, r := time.Now(), original
 		info := &operation.RequestInfo{ID: r.Header.Get("X-Request-Id")}
@@ -31,12 +31,13 @@ func (a *API) middleware(mux http.Handler) http.Handler {
 		setSafeHeaders(out.Header(), r.URL.Path, info.ID)
 		defer func() {
 			v := recover()
-			if v != nil && v != http.ErrAbortHandler {
+			aborted := v == http.ErrAbortHandler //nolint:errorlint // net/http compares it in the same way
+			if v != nil && !aborted {
 				a.handlePanic(r, out, v)
 			}
 			original.Pattern = r.Pattern // for outer middleware, such as tracing
 			a.logRequest(r, info, out, time.Since(start))
-			if v == http.ErrAbortHandler {
+			if aborted {
 				panic(v)
 			}
 		}()
@@ -46,14 +47,14 @@ func (a *API) middleware(mux http.Handler) http.Handler {
 
 // checkPath responds to requests for which ServeMux would write a response in another format, such
 // as the redirect for a path with dots or repeated slashes.
-func (a *API) checkPath(mux http.Handler) http.HandlerFunc {
+func (a *API) checkPath(mux *http.ServeMux) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		native := strings.HasPrefix(r.URL.Path, "/v1/")
 		switch {
 		case !isCleanPath(r.URL.Path, native), r.Method == http.MethodConnect:
 			a.surfaceForPath(r.URL.Path).AdaptProblem(fastapi.StatusProblem(http.StatusNotFound)).Write(w)
 		case native && r.Method == http.MethodHead:
-			handleNoRoute(mux.(*http.ServeMux), w, r)
+			handleNoRoute(mux, w, r)
 		default:
 			mux.ServeHTTP(w, r)
 		}

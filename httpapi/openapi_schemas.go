@@ -107,7 +107,7 @@ A key that is limited to one instance sees only that instance.
 
 ## Errors
 
-Errors are JSON with the field ` + "`detail`" + `: one sentence, or for status 422 a list of every violation.
+Error responses are JSON with the field ` + "`detail`" + `: one sentence, or for status 422 a list of every violation.
 Every response has the header ` + "`X-Request-Id`" + `, which also appears in the log of the gateway.
 
 ## Paging

@@ -250,9 +250,11 @@ func TestRoutes_MassAssignment(t *testing.T) {
 			continue
 		}
 		known := h.api.routesByID[to.ID].Schema.Properties
-		for _, field := range []string{"id", "ID", "Id", "customer_id", "identity_id", "tenant_id", "tenantId", "verified", "Verified", "VERIFIED", "verified_at",
+		for _, field := range []string{
+			"id", "ID", "Id", "customer_id", "identity_id", "tenant_id", "tenantId", "verified", "Verified", "VERIFIED", "verified_at",
 			"role_override", "ROLE_OVERRIDE", "created_at", "updated_at", "claim_gen", "agent_secret_key", "webhook_secret", "hash", "hint", "scopes", "ſcopes", "Scopes",
-			"channel", "Channel", "ſtatus", "status", "__proto__", ""} {
+			"channel", "Channel", "ſtatus", "status", "__proto__", "",
+		} {
 			if known[field] != nil {
 				continue
 			}

@@ -44,7 +44,8 @@ func (a *API) lookupIdentity(ctx context.Context, in *struct {
 	Channel    string `query:"channel" required:"true" pattern:"^[a-z][a-z0-9_]{0,31}$" doc:"Channel of the account."`
 	ExternalID string `query:"external_id" required:"true" minLength:"1" maxLength:"255" doc:"ID of the account on its channel."`
 	InstanceID string `query:"instance_id" format:"uuid" doc:"Instance whose identities are also considered; they take precedence over identities of all instances."`
-}) (*lookupOut, error) {
+},
+) (*lookupOut, error) {
 	key := operation.CallerOf(ctx)
 	instance, err := operation.ResolveInstance(key, in.InstanceID)
 	if err != nil {
@@ -72,7 +73,8 @@ func (a *API) listUnknownSenders(ctx context.Context, in *struct {
 	operation.PageQuery
 	Customer   string `query:"customer" required:"true" enum:"none" doc:"Must be none: only senders that belong to no customer are listed."`
 	InstanceID string `query:"instance_id" format:"uuid" doc:"Only senders that wrote to this instance."`
-}) (*operation.PageOut[identityResponse], error) {
+},
+) (*operation.PageOut[identityResponse], error) {
 	key := operation.CallerOf(ctx)
 	instance, err := operation.ResolveInstance(key, in.InstanceID)
 	if err != nil {

@@ -192,8 +192,10 @@ func (s *fakeStore) EditCustomer(
 		if c.TenantID != tenant || c.ID != id {
 			continue
 		}
-		for to, from := range map[*string]*string{&c.Email: e.Email, &c.PhoneNumber: e.PhoneNumber, &c.FirstName: e.FirstName, &c.LastName: e.LastName,
-			&c.CompanyName: e.CompanyName, &c.Locale: e.Locale, &c.Timezone: e.Timezone} {
+		for to, from := range map[*string]*string{
+			&c.Email: e.Email, &c.PhoneNumber: e.PhoneNumber, &c.FirstName: e.FirstName, &c.LastName: e.LastName,
+			&c.CompanyName: e.CompanyName, &c.Locale: e.Locale, &c.Timezone: e.Timezone,
+		} {
 			if from != nil {
 				*to = *from
 			}

@@ -264,7 +264,8 @@ func (c *API) createContact(ctx context.Context, in *struct{ Body contactFields 
 func (c *API) replaceContact(ctx context.Context, in *struct {
 	ContactPath
 	Body contactFields
-}) (*contactOut, error) {
+},
+) (*contactOut, error) {
 	key := operation.CallerOf(ctx)
 	current, err := c.findWritableContact(ctx, in.ID)
 	if err != nil {

@@ -36,8 +36,9 @@ func contactType(channel string) string {
 
 // cleanContactType returns the canonical form of a type.
 func cleanContactType(s string) (string, *fastapi.Violation) {
+	lower := strings.ToLower(s)
 	for _, t := range contactTypes() {
-		if strings.ToLower(t) == strings.ToLower(s) {
+		if strings.ToLower(t) == lower {
 			return t, nil
 		}
 	}

@@ -96,8 +96,9 @@ func (c *Checker) checkString(s *huma.Schema, v any) (any, *Violation) {
 func invalidText() *Violation { return InvalidValue("text must not contain NUL or invalid UTF-8") }
 
 func (c *Checker) compilePattern(p string) *regexp.Regexp {
-	if re, ok := c.patterns.Load(p); ok {
-		return re.(*regexp.Regexp)
+	compiled, _ := c.patterns.Load(p)
+	if re, ok := compiled.(*regexp.Regexp); ok {
+		return re
 	}
 	re := regexp.MustCompile(p) // the patterns are constants in this repository
 	c.patterns.Store(p, re)

@@ -62,7 +62,6 @@ func CleanLocale(s string) (string, *Violation) {
 	return tag.String(), nil
 }
 
-// CleanTime converts an RFC 3339 time to UTC.
 // CleanTimezone checks the name of a time zone.
 func CleanTimezone(s string) (string, *Violation) {
 	if _, err := time.LoadLocation(s); err != nil || s == "" || s == "Local" {

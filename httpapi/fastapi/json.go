@@ -192,9 +192,8 @@ func jsonDepth(body []byte) int {
 // jsonViolation describes why a body is not valid JSON. It does not quote the body.
 func jsonViolation(body []byte, err error) Violation {
 	offset := int64(len(body))
-	var syntax *json.SyntaxError
 	reason := "Expecting value"
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		offset = syntax.Offset
 		reason = syntaxReason(syntax.Error())
 		if offset > 0 && !strings.HasPrefix(syntax.Error(), "unexpected end") {

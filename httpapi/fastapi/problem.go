@@ -1,6 +1,7 @@
 package fastapi
 
 import (
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -8,7 +9,7 @@ import (
 
 // A Problem is an error response. The body lists the violations for status 422, and contains one
 // sentence for other statuses.
-type Problem struct {
+type Problem struct { //nolint:errname // it is a response first, which RFC 9457 calls a problem
 	Status     int
 	Detail     string
 	Violations []Violation
@@ -46,9 +47,7 @@ func (p *Problem) GetHeaders() http.Header { return p.Header }
 
 // Write writes the response.
 func (p *Problem) Write(w http.ResponseWriter) {
-	for k, v := range p.Header {
-		w.Header()[k] = v
-	}
+	maps.Copy(w.Header(), p.Header)
 	body, _ := Encode(p) // strings only: cannot fail
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(p.Status)

@@ -49,12 +49,16 @@ func TestClaims_GrantedScopes(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ role, may, mayNot string }{
-		{"staff", "claims:issue", "identities:grant"}, {
+		{"staff", "claims:issue", "identities:grant"},
+		{
 			"staff", "customers:write", "channels:write",
-		}, {"staff", "audit:read", "keys:read"},
-		{"viewer", "customers:read", "claims:issue"}, {
+		},
+		{"staff", "audit:read", "keys:read"},
+		{"viewer", "customers:read", "claims:issue"},
+		{
 			"viewer", "deliveries:read", "deliveries:write",
-		}, {"viewer", "messages:read", "keys:read"},
+		},
+		{"viewer", "messages:read", "keys:read"},
 	} {
 		got := Claims{Roles: stringList{c.role}}.GrantedScopes()
 		if !slices.Contains(got, c.may) || slices.Contains(got, c.mayNot) {

@@ -64,7 +64,8 @@ func (k *issuerKeys) VerifySignature(ctx context.Context, token string) ([]byte,
 		if result.Err != nil {
 			return nil, result.Err
 		}
-		if payload, ok := verifySignature(signed, result.Val.([]jose.JSONWebKey)); ok {
+		fetched, _ := result.Val.([]jose.JSONWebKey)
+		if payload, ok := verifySignature(signed, fetched); ok {
 			return payload, nil
 		}
 		return nil, errSignature
@@ -173,7 +174,7 @@ func truncateError(err error) error {
 }
 
 func (k *issuerKeys) fetch(ctx context.Context, uri string) ([]jose.JSONWebKey, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, uri, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, uri, http.NoBody)
 	if err != nil {
 		return nil, err
 	}

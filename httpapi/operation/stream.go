@@ -33,7 +33,8 @@ func HandleStream[I, Shown any](
 		op.Responses[strconv.Itoa(op.DefaultStatus)] = describeStream[Shown](api, op, also)
 		huma.Register(api, op, func(ctx context.Context, in *I) (*huma.StreamResponse, error) {
 			return &huma.StreamResponse{Body: func(hc huma.Context) {
-				r, w := humago.Unwrap(hc.(*RequestContext).BaseContext) // GET requests are not recorded
+				rc := hc.(*RequestContext) //nolint:forcetypeassert // GET requests are not recorded
+				r, w := humago.Unwrap(rc.BaseContext)
 				stream, err := f(ctx, in, r.Header)
 				if err != nil {
 					rs.ProblemFor(ctx, err).Write(w)

@@ -238,7 +238,8 @@ func (u *API) searchUser(ctx context.Context, in *struct {
 	Email       string `query:"email" minLength:"1" maxLength:"254" doc:"Whole email address, regardless of case. Exactly one of the three parameters is required."`
 	PhoneNumber string `query:"phoneNumber" minLength:"1" maxLength:"30" doc:"Whole phone number."`
 	FKID        string `query:"fkId" minLength:"1" maxLength:"255" doc:"Whole ID in your own system."`
-}) (*struct{ Body userFound }, error) {
+},
+) (*struct{ Body userFound }, error) {
 	q := identity.UserQuery{
 		Email: strings.TrimSpace(in.Email), Phone: strings.TrimSpace(in.PhoneNumber), FKID: strings.TrimSpace(in.FKID),
 	}

@@ -32,7 +32,7 @@ func (acceptAll) Accept(context.Context, adapters.Endpoint, adapters.Inbound) er
 func TestHandler_PanicStatus(t *testing.T) {
 	h := &Handler{Endpoints: acceptAll{}, Inbox: acceptAll{}, Log: slog.New(slog.DiscardHandler)}
 	info := &operation.RequestInfo{}
-	r := httptest.NewRequest(http.MethodPost, "/hooks/telegram/01a2012b-02ef-71ed-ade5-af96a0001aeb", nil)
+	r := httptest.NewRequest(http.MethodPost, "/hooks/telegram/01a2012b-02ef-71ed-ade5-af96a0001aeb", http.NoBody)
 	h.ServeHTTP(httptest.NewRecorder(), r.WithContext(operation.WithRequestInfo(t.Context(), info)))
 	if info.PanicStatus != http.StatusServiceUnavailable {
 		t.Errorf("PanicStatus = %d, want %d", info.PanicStatus, http.StatusServiceUnavailable)
