@@ -15,6 +15,7 @@ import (
 // redeems codes in every form, and then searches the database files, all of Redis and the log.
 // Planted codes show that the search works.
 func TestNoCodeLeaks(t *testing.T) {
+	harness.ParallelUnlessFull(t)
 	harness.ForEachStore(t, func(t *testing.T, h *harness.ClaimFixture) {
 		var log harness.LockedBuffer
 		h.Log = &log
