@@ -20,10 +20,14 @@ const (
 const maxRun = 3
 
 // abusiveWords are sequences that people read as abuse. They must not occur anywhere in a code.
-const abusiveWords = "BTCH CNT CVNT DCK FCK FGT FKN FVCK FVK HTLR KKK MFKR NGGR NGR NZS PHCK PRCK RPST SHT SLT STFV TWT WHR WTF"
+var abusiveWords = [...]string{
+	"BTCH", "CNT", "CVNT", "DCK", "FCK", "FGT", "FKN", "FVCK", "FVK", "HTLR", "KKK", "MFKR",
+	"NGGR", "NGR", "NZS", "PHCK", "PRCK", "RPST", "SHT", "SLT", "STFV", "TWT", "WHR", "WTF",
+}
 
 // icaoWords spells the letters of alphabet, in the same order.
-const icaoWords = "Bravo Charlie Delta Foxtrot Golf Hotel Juliett Kilo Lima Mike November Papa Quebec Romeo Sierra Tango Victor Whiskey X-ray Zulu"
+const icaoWords = "Bravo Charlie Delta Foxtrot Golf Hotel Juliett Kilo Lima Mike " +
+	"November Papa Quebec Romeo Sierra Tango Victor Whiskey X-ray Zulu"
 
 // NewCode returns a random code of six letters. All codes are equally likely, except that those
 // that read as abuse are excluded.
@@ -78,7 +82,7 @@ func randomLetters(n int) string {
 // isRejected reports whether code must not be issued, because it reads as abuse or has a long run
 // of one letter.
 func isRejected(code string) bool {
-	for word := range strings.FieldsSeq(abusiveWords) {
+	for _, word := range abusiveWords {
 		if strings.Contains(code, word) {
 			return true
 		}

@@ -175,7 +175,7 @@ func parseCode(text string) (string, bool) {
 		if !isCodeLetter(letter) || n == inviteLen {
 			return "", false
 		}
-		letters[n] = byte(letter)
+		letters[n] = byte(letter) //nolint:gosec // letters of codes are ASCII
 		n++
 	}
 	code := string(letters[:n])

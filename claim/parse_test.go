@@ -65,7 +65,11 @@ func TestParse_LongTexts(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"maximum length", "/claim WDJBMJ" + strings.Repeat(".", MaxTextLen-len("/claim WDJBMJ")), sampleCode},
 		{"one byte longer", "/claim WDJBMJ" + strings.Repeat(".", MaxTextLen+1-len("/claim WDJBMJ")), commandWithoutCode},
-		{"blanks not counted", strings.Repeat(" ", MaxTextLen) + "/claim WDJBMJ" + strings.Repeat("\n", MaxTextLen), sampleCode},
+		{
+			"blanks not counted",
+			strings.Repeat(" ", MaxTextLen) + "/claim WDJBMJ" + strings.Repeat("\n", MaxTextLen),
+			sampleCode,
+		},
 		{"command", "/claim WDJBMJ" + padding + "!", commandWithoutCode},
 		{"word and code", "claim WDJBMJ" + padding + "!", commandWithoutCode},
 		{"word and sentence", "claim " + strings.Repeat("for my delayed baggage ", 50), noClaim},
@@ -82,7 +86,9 @@ func TestParse_LongTexts(t *testing.T) {
 
 // TestParse_BoundedTime checks that texts of any length and content are parsed quickly.
 func TestParse_BoundedTime(t *testing.T) {
-	for name, unit := range map[string]string{"expanding": "\ufdfa", "marks": "\u0301", "letters": "Q", "invalid": "\xff", "commands": "/claim "} {
+	for name, unit := range map[string]string{
+		"expanding": "\ufdfa", "marks": "\u0301", "letters": "Q", "invalid": "\xff", "commands": "/claim ",
+	} {
 		text := strings.Repeat(unit, 4<<20/len(unit))
 		begun := time.Now()
 		Parse(text, "acme_bot")
@@ -92,34 +98,17 @@ func TestParse_BoundedTime(t *testing.T) {
 	}
 }
 
-func TestParsedText_Redacted(t *testing.T) {
-	for _, tt := range parseTests {
-		parsed, ok := Parse(tt.text, "acme_bot")
-		if !ok {
-			continue
-		}
-		want := "/claim ******"
-		if !parsed.Command {
-			want = "******"
-		}
-		if got := parsed.Redacted(); got != want {
-			t.Errorf("%s: Redacted = %q, want %q", tt.name, got, want)
-		}
-	}
-}
-
-// decorations are what keyboards, autocorrection, quoting and copying leave around and between
-// letters.
-var decorations = []string{
-	" ", "  ", "\t", "\n", "\u00a0", "\u2009", "\u202f", "\u3000", "\u200b", "\u200d", "\u2060", "\ufeff", "\u00ad", "\u200e", "\u200f",
-	"\u202a", "\u202e", "\u202c", "\u2066", "\u2069", "\u034f", "\ufe0f", "\u0336", "-", "‐", "‑", "‒", "–", "—", "―", "−", "﹣", "－", "_", ".", ",", ";",
-	":", "!", "?", "…", "'", `"`, "`", "´", "‘", "’", "“", "”", "„", "«", "»", "<", ">", "(", ")", "[", "]", "{", "}", "*", "~", "=", "+", "•", "·", "・",
-	"👍", "🙏🏽", "❤️", "🇩🇪", "👨‍👩‍👧", "\x00", "\x1b", "\x7f", "\ufffd", "\xff", "\u3164", "\ue000", "/", `\`, "#", "&", "%", "$", "€",
-}
-
 // TestParse_Decorations parses ten thousand codes with random decorations. Each must be found, and
 // none as another code.
 func TestParse_Decorations(t *testing.T) {
+	// What keyboards, autocorrection, quoting and copying leave around and between letters.
+	decorations := strings.Fields("- ‐ ‑ ‒ – — ― − ﹣ － _ . , ; : ! ? … ' \" ` ´ ‘ ’ “ ” „ « » < > ( ) [ ] { } * ~ = + • · ・ " +
+		"👍 🙏🏽 ❤️ 🇩🇪 👨‍👩‍👧 \x00 \x1b \x7f \ufffd \xff \u3164 \ue000 / \\ # & % $ €")
+	decorations = append(decorations, "  ")
+	for _, r := range " \t\n\u00a0\u2009\u202f\u3000\u200b\u200d\u2060\ufeff\u00ad\u200e\u200f" +
+		"\u202a\u202e\u202c\u2066\u2069\u034f\ufe0f\u0336" {
+		decorations = append(decorations, string(r))
+	}
 	noise := rapid.SliceOfN(rapid.SampledFrom(decorations), 0, 3)
 	letter := rapid.SampledFrom(strings.Split(alphabet, ""))
 	command := rapid.SampledFrom(
@@ -202,37 +191,48 @@ func TestParse_NewInviteCodes(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, tt := range parseTests {
-		f.Add(tt.text, "acme_bot")
+	for _, text := range []string{
+		"/claim WDJBMJ", "/claim@acme_bot WDJ-BMJ", "/claim@other_bot WDJBMJ", "Claim: wdj bmj.", "claimWDJBMJ", "claim",
+		"/claim W.D.J.B.M.J.", "\ufeff/claim W\u200bDJ\u202fBMJ", "／ｃｌａｉｍ　ＷＤＪＢＭＪ", "/claim ВСҒНЈК", "> “/claim BC1️⃣FGH” 🙏🏽",
+		"/start claim_WDJBMJ", "/start@acme_bot claim_WDJBMJKLNPQR", "/start newsletter", "/claims WDJBMJ", "/help WDJBMJ",
+		"/claim WDJB-MJKL-NPQR", "/claim WDJBMJ BCDFGH", "claim my refund", "claim WDJBMA please", "WDJ-BMJ", "wdjb mjkl npqr",
+		"WDJBMJWDJBMJ", "165 826", "hmmmmm", "@wdjbmj", "",
+	} {
+		f.Add(text, "acme_bot")
 	}
 	f.Add("/claim\xff\xfeWDJBMJ", "")
 	f.Add("/claim WDJBMJ"+strings.Repeat("\u0301", 300), "\xff")
-	f.Fuzz(func(t *testing.T, text, botName string) {
-		parsed, ok := Parse(text, botName)
-		if !ok {
-			if parsed != (ParsedText{}) {
-				t.Fatalf("Parse(%q) = %+v, false", text, parsed)
-			}
-			return
+	f.Fuzz(func(t *testing.T, text, botName string) { checkParsed(t, text, botName) })
+}
+
+// checkParsed checks what must be true for every text: what Parse returns is well-formed, is parsed
+// as itself, and does not vary.
+func checkParsed(t *testing.T, text, botName string) {
+	t.Helper()
+	parsed, ok := Parse(text, botName)
+	if !ok {
+		if parsed != (ParsedText{}) {
+			t.Fatalf("Parse(%q) = %+v, false", text, parsed)
 		}
-		if !parsed.Command && parsed.Code == "" {
-			t.Fatalf("Parse(%q) is empty, but true", text)
-		}
-		if parsed.Code == "" {
-			return
-		}
-		if len(parsed.Code) != codeLen && len(parsed.Code) != inviteLen || strings.Trim(parsed.Code, alphabet) != "" ||
-			!utf8.ValidString(parsed.Code) {
-			t.Fatalf("Parse(%q) returns the code %q", text, parsed.Code)
-		}
-		again, ok := Parse("/claim "+parsed.Code, botName)
-		if !ok || again.Code != parsed.Code {
-			t.Fatalf("Parse(%q) returns the code %s, which is parsed as %+v", text, parsed.Code, again)
-		}
-		if same, ok := Parse(text, botName); !ok || same != parsed {
-			t.Fatalf("Parse(%q) = %+v, then %+v", text, parsed, same)
-		}
-	})
+		return
+	}
+	if !parsed.Command && parsed.Code == "" {
+		t.Fatalf("Parse(%q) is empty, but true", text)
+	}
+	if parsed.Code == "" {
+		return
+	}
+	if len(parsed.Code) != codeLen && len(parsed.Code) != inviteLen || strings.Trim(parsed.Code, alphabet) != "" ||
+		!utf8.ValidString(parsed.Code) {
+		t.Fatalf("Parse(%q) returns the code %q", text, parsed.Code)
+	}
+	again, ok := Parse("/claim "+parsed.Code, botName)
+	if !ok || again.Code != parsed.Code {
+		t.Fatalf("Parse(%q) returns the code %s, which is parsed as %+v", text, parsed.Code, again)
+	}
+	if same, ok := Parse(text, botName); !ok || same != parsed {
+		t.Fatalf("Parse(%q) = %+v, then %+v", text, parsed, same)
+	}
 }
 
 func BenchmarkParse(b *testing.B) {

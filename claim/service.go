@@ -202,11 +202,8 @@ func (d *Service) IsLiveCode(ctx context.Context, a Attempt) (bool, error) {
 	if IsInviteCode(a.Code) {
 		return d.Store.InviteExists(ctx, a)
 	}
-	nobody := Target{
-		TenantID:   a.TenantID,
-		Channel:    a.Channel,
-		IdentityID: "nobody",
-	} // not the sender, so that the sender's own code is found too
+	// Not the sender, so that the sender's own code is found too.
+	nobody := Target{TenantID: a.TenantID, Channel: a.Channel, IdentityID: "nobody"}
 	f, err := d.Codes.Check(ctx, nobody, a.InstanceID, a.Code, a.MessageID)
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrCodeStoreUnavailable, err)
@@ -227,7 +224,7 @@ func (d *Service) DecideWithoutCheck(ctx context.Context, a Attempt) (Decision, 
 	return Decision{
 		Attempt: a,
 		Outcome: CodeLost,
-		Events:  []identity.Event{s.event("claim.lost", a, "proofs did not answer")},
+		Events:  []identity.Event{s.event("claim.lost", a, "code store unavailable")},
 	}, nil
 }
 

@@ -23,10 +23,14 @@ func TestService_IsLiveCode(t *testing.T) {
 		want bool
 		err  error
 	}{
-		"ordinary word":            {fakeCodeStore{result: CheckResult{Result: Missing}}, false, nil},
-		"code of another identity": {fakeCodeStore{result: CheckResult{Result: Missing, OtherIdentityID: "matt", OtherGen: 1}}, true, nil},
-		"incomplete lookup":        {fakeCodeStore{result: CheckResult{Result: Missing, Incomplete: true}}, false, ErrCodeStoreUnavailable},
-		"store unavailable":        {fakeCodeStore{err: errors.New("no answer")}, false, ErrCodeStoreUnavailable},
+		"ordinary word": {fakeCodeStore{result: CheckResult{Result: Missing}}, false, nil},
+		"code of another identity": {
+			fakeCodeStore{result: CheckResult{Result: Missing, OtherIdentityID: "matt", OtherGen: 1}}, true, nil,
+		},
+		"incomplete lookup": {
+			fakeCodeStore{result: CheckResult{Result: Missing, Incomplete: true}}, false, ErrCodeStoreUnavailable,
+		},
+		"store unavailable": {fakeCodeStore{err: errors.New("no answer")}, false, ErrCodeStoreUnavailable},
 	} {
 		got, err := (&Service{Codes: c.fakeCodeStore}).IsLiveCode(t.Context(), Attempt{Code: "WDJBMJ"})
 		if got != c.want || !errors.Is(err, c.err) {

@@ -14,7 +14,10 @@ func TestDecision_SilentOnPaidChannels(t *testing.T) {
 		{name: "first failure of an unknown sender", paid: true},
 		{name: "second failure of an unknown sender", paid: true, failures: Failures{Hour: 1, Day: 1}, want: true},
 		{name: "third failure of a customer", paid: true, customerID: "steve", failures: Failures{Hour: 2, Day: 2}},
-		{name: "fourth failure of a customer", paid: true, customerID: "steve", failures: Failures{Hour: 3, Day: 3}, want: true},
+		{
+			name: "fourth failure of a customer", paid: true, customerID: "steve", failures: Failures{Hour: 3, Day: 3},
+			want: true,
+		},
 		{name: "failures of another hour", paid: true, customerID: "steve", failures: Failures{Hour: 2, Day: 9}},
 	} {
 		a := Attempt{Paid: c.paid, MessageID: "message", IdentityID: "identity"}

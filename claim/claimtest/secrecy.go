@@ -84,7 +84,9 @@ func testKeyRotation(t *testing.T, store Harness) {
 }
 
 func testNoKey(t *testing.T, store Harness) {
-	for name, keys := range map[string][][]byte{"no key": nil, "an empty key": {{}}, "a short key after a valid one": {testKey(1), []byte("short")}} {
+	for name, keys := range map[string][][]byte{
+		"no key": nil, "an empty key": {{}}, "a short key after a valid one": {testKey(1), []byte("short")},
+	} {
 		p, s := store.WithKeys(keys...), newTarget()
 		if err := p.Put(t.Context(), s, "WDJBMJ"); err == nil {
 			t.Errorf("%s: Put stored a code", name)

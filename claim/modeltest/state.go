@@ -194,7 +194,10 @@ func (w modelState) String() string {
 	for _, f := range []struct {
 		is   bool
 		name string
-	}{{w.hasCode, "has code"}, {w.used > 0, fmt.Sprintf("used by %d", w.used)}, {w.revoked, "revoked"}, {w.verified, "verified"}} {
+	}{
+		{w.hasCode, "has code"}, {w.used > 0, fmt.Sprintf("used by %d", w.used)}, {w.revoked, "revoked"},
+		{w.verified, "verified"},
+	} {
 		if f.is {
 			b.WriteString(", " + f.name)
 		}
