@@ -22,7 +22,6 @@ func TestNewClient(t *testing.T) {
 			t.Errorf("%s: %v", url, err)
 			continue
 		}
-		defer client.Close()
 		o := client.(*redis.Client).Options()
 		if o.MaxRetries != 0 || !o.ContextTimeoutEnabled || o.ReadTimeout != stepTimeout || o.WriteTimeout != stepTimeout ||
 			o.DialTimeout != stepTimeout {
@@ -31,12 +30,16 @@ func TestNewClient(t *testing.T) {
 		if secure := strings.HasPrefix(url, "rediss"); secure != (o.TLSConfig != nil) {
 			t.Errorf("%s: TLS %v", url, o.TLSConfig != nil)
 		}
+		if err := client.Close(); err != nil {
+			t.Errorf("%s: Close() = %v", url, err)
+		}
 	}
 }
 
 func TestNewClient_InvalidURL(t *testing.T) {
 	for _, url := range []string{
-		"", "127.0.0.1:6379", "http://:hush@127.0.0.1", "unix:///tmp/hush.sock", "redis://:hush@127.0.0.1:port", "redis://:hush@%zz",
+		"", "127.0.0.1:6379", "http://:hush@127.0.0.1", "unix:///tmp/hush.sock",
+		"redis://:hush@127.0.0.1:port", "redis://:hush@%zz",
 		"redis://:hush@127.0.0.1/notanumber", "redis://:hush@127.0.0.1,", "redis://:hush@127.0.0.1,127.0.0.2",
 		"redis://:hush@127.0.0.1,rediss://:hush@127.0.0.2", "redis://:hush@127.0.0.1/1,redis://127.0.0.2",
 	} {
@@ -58,7 +61,7 @@ func TestNewClient_Cluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	o := client.(*redis.ClusterClient).Options()
 	if !o.ContextTimeoutEnabled || o.ReadTimeout != stepTimeout || o.MaxRetries > 0 {
 		t.Errorf("limits not applied: %d retries, read timeout %v", o.MaxRetries, o.ReadTimeout)

@@ -21,7 +21,7 @@ func NewEmbedded() (client redis.UniversalClient, stop func()) {
 	return client, sync.OnceFunc(func() {
 		close(ended)
 		clock.Wait()
-		client.Close()
+		_ = client.Close() // fails only if closed before
 		server.Close()
 	})
 }
@@ -108,7 +108,7 @@ func (c *memoryConn) Close() error { return c.close() }
 
 // writeLoop writes what is queued until either end closes.
 func (c *memoryConn) writeLoop() {
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	for {
 		select {
 		case <-c.closed:

@@ -27,7 +27,7 @@ func TestNewEmbedded_Expiry(t *testing.T) {
 			{claim.CodeTTL + claim.CodeGracePeriod - 2*time.Second, claim.Match},
 			{4 * time.Second, claim.Missing},
 		} {
-			time.Sleep(tt.pass)
+			<-time.After(tt.pass)
 			got, err := p.Check(t.Context(), testTarget, testTarget.InstanceID, "WDJBMJ", "m1")
 			if err != nil || got.Result != tt.want {
 				t.Errorf("after %v more: Check = %+v, %v, want %s", tt.pass, got, err, tt.want)

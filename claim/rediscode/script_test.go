@@ -39,10 +39,11 @@ func TestScripts_SingleKey(t *testing.T) {
 // TestCheck_SameCommandsForEveryResult checks that the commands sent to Redis do not depend on the
 // result.
 func TestCheck_SameCommandsForEveryResult(t *testing.T) {
-	client := serverClient(t)
-	recorder := &commandRecorder{}
-	client.AddHook(recorder)
-	p := &Store{Redis: client, Keys: staticKeys(bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32))}
+	var commands []string // names and numbers of arguments
+	p := newStoreAt(t, serverURL(t), clientHook{record: func(cmd redis.Cmder) {
+		commands = append(commands, fmt.Sprint(cmd.Name(), "/", len(cmd.Args())))
+	}})
+	p.Keys = staticKeys(bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32))
 	target := func(gen int64) claim.Target {
 		s := testTarget
 		s.IdentityID, s.Gen = uuid.NewString(), gen
@@ -77,42 +78,51 @@ func TestCheck_SameCommandsForEveryResult(t *testing.T) {
 		{target(0), "WDJBMJ", claim.Missing},
 		{unknown, "BCDFGH", claim.Missing},
 	} {
-		recorder.commands = nil
+		commands = nil
 		got, err := p.Check(t.Context(), tt.s, tt.s.InstanceID, tt.code, uuid.NewString())
 		if err != nil || got.Result != tt.want {
 			t.Fatalf("Check = %+v, %v, want %s", got, err, tt.want)
 		}
 		if first == nil {
-			first = recorder.commands
+			first = commands
 		}
-		if !slices.Equal(recorder.commands, first) || len(first) != 5 {
-			t.Errorf("%s sends %q, want %q", tt.want, recorder.commands, first)
+		if !slices.Equal(commands, first) || len(first) != 5 {
+			t.Errorf("%s sends %q, want %q", tt.want, commands, first)
 		}
 	}
 }
 
-// A commandRecorder records the names and lengths of all commands.
-type commandRecorder struct{ commands []string }
-
-func (c *commandRecorder) record(cmd redis.Cmder) {
-	c.commands = append(c.commands, fmt.Sprint(cmd.Name(), "/", len(cmd.Args())))
+// A clientHook observes a client. Its functions may be nil.
+type clientHook struct {
+	wrap   func(net.Conn) net.Conn // returns the connection to use
+	record func(redis.Cmder)       // is called before each command
 }
 
-func (c *commandRecorder) DialHook(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+func (h clientHook) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := next(ctx, network, addr)
+		if err == nil && h.wrap != nil {
+			conn = h.wrap(conn)
+		}
+		return conn, err
+	}
 }
 
-func (c *commandRecorder) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (h clientHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		c.record(cmd)
+		if h.record != nil {
+			h.record(cmd)
+		}
 		return next(ctx, cmd)
 	}
 }
 
-func (c *commandRecorder) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (h clientHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		for _, cmd := range cmds {
-			c.record(cmd)
+			if h.record != nil {
+				h.record(cmd)
+			}
 		}
 		return next(ctx, cmds)
 	}

@@ -17,11 +17,18 @@ import (
 
 // TestStore_Server runs the suite on a Redis server.
 func TestStore_Server(t *testing.T) {
-	client := serverClient(t)
+	client := newStoreAt(t, serverURL(t)).Redis
 	claimtest.Run(t, claimtest.Harness{
 		WithKeys: withKeys(client),
 		Dump:     dump(client),
-		Advance:  func(t *testing.T, d time.Duration) { shortenTTLs(t, client, d) },
+		Advance: func(t *testing.T, d time.Duration) {
+			for _, key := range scanKeys(t, client, "hg:*") {
+				left := client.PTTL(t.Context(), key).Val() - d
+				if err := client.PExpire(t.Context(), key, left).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
 	})
 }
 
@@ -30,7 +37,7 @@ func TestStore_Embedded(t *testing.T) {
 	server := miniredis.NewMiniRedis()
 	t.Cleanup(server.Close)
 	client := newMemoryClient(server)
-	t.Cleanup(func() { client.Close() })
+	t.Cleanup(func() { _ = client.Close() })
 	claimtest.Run(t, claimtest.Harness{
 		WithKeys: withKeys(client),
 		Dump:     dump(client),
@@ -61,14 +68,18 @@ func serverURL(t *testing.T) string {
 	return u.String()
 }
 
-func serverClient(t *testing.T) redis.UniversalClient {
+// newStoreAt returns a store with one key on the server at url.
+func newStoreAt(t *testing.T, url string, hooks ...redis.Hook) *Store {
 	t.Helper()
-	client, err := NewClient(serverURL(t))
+	client, err := NewClient(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { client.Close() })
-	return client
+	t.Cleanup(func() { _ = client.Close() })
+	for _, h := range hooks {
+		client.AddHook(h)
+	}
+	return &Store{Redis: client, Keys: staticKeys(bytes.Repeat([]byte{1}, 32))}
 }
 
 // dump returns a function that reads every key and value.
@@ -107,23 +118,12 @@ func scanKeys(t *testing.T, client redis.UniversalClient, pattern string) []stri
 	return keys
 }
 
-// shortenTTLs subtracts d from the remaining time of every key.
-func shortenTTLs(t *testing.T, client redis.UniversalClient, d time.Duration) {
-	t.Helper()
-	for _, key := range scanKeys(t, client, "hg:*") {
-		left := client.PTTL(t.Context(), key).Val() - d
-		if err := client.PExpire(t.Context(), key, left).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // TestStore_KeyLayout checks names, fields and TTLs of the keys, which rolling updates depend on.
 func TestStore_KeyLayout(t *testing.T) {
 	server := miniredis.NewMiniRedis()
 	t.Cleanup(server.Close)
 	client := newMemoryClient(server)
-	t.Cleanup(func() { client.Close() })
+	t.Cleanup(func() { _ = client.Close() })
 	p := &Store{Redis: client, Keys: staticKeys(bytes.Repeat([]byte{1}, 32))}
 	s := claim.Target{
 		TenantID:   "t",

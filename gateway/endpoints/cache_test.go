@@ -53,7 +53,7 @@ func TestEndpoint_Cached(t *testing.T) {
 		get("bot 7", 1)
 		s.setAddress("bot 8")
 		get("bot 7", 1)
-		time.Sleep(cacheTTL)
+		<-time.After(cacheTTL)
 		get("bot 8", 2)
 		s.setAddress("bot 9")
 		m.Invalidate("i", adapters.Telegram)
@@ -114,10 +114,10 @@ func TestRefresh_RateLimited(t *testing.T) {
 		for range 100 {
 			refresh("bot 8", 2)
 		}
-		time.Sleep(refreshInterval)
+		<-time.After(refreshInterval)
 		refresh("bot 9", 3)
 		var wg sync.WaitGroup
-		time.Sleep(refreshInterval)
+		<-time.After(refreshInterval)
 		for range 100 {
 			wg.Go(func() { _, _ = m.Refresh(t.Context(), "i", adapters.Telegram) })
 		}

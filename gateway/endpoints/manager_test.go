@@ -425,7 +425,7 @@ func TestRun_RetriesUnreachable(t *testing.T) {
 					t.Errorf("first retry in %v, want 10 to 13 s", d)
 				}
 				stop := runManager(t, m)
-				time.Sleep(time.Hour)
+				<-time.After(time.Hour)
 				if row := s.row("i"); row.Status != gateway.EndpointError || row.Retries < 6 {
 					t.Errorf("after an hour: status %v after %d retries, want error after at least 6", row.Status, row.Retries)
 				}
@@ -433,10 +433,10 @@ func TestRun_RetriesUnreachable(t *testing.T) {
 					t.Errorf("next retry in %v, want at most 10 min", d)
 				}
 				p.set(tt.call(p), nil)
-				time.Sleep(11 * time.Minute)
+				<-time.After(11 * time.Minute)
 				checkRecovered(t, p, s)
 				calls := p.callLog()
-				time.Sleep(time.Hour)
+				<-time.After(time.Hour)
 				if p.callLog() != calls {
 					t.Error("the provider is called after the set-up was completed")
 				}
@@ -467,7 +467,7 @@ func TestRun_StopsRetryingWhenRefused(t *testing.T) {
 		mustConfigure(t, m, tokenCredentials)
 		p.check = failWith(adapters.BadSecret)
 		stop := runManager(t, m)
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		row := s.row("i")
 		if row.Status != gateway.EndpointError || row.ErrorMessage != "The provider reports bad_secret." {
 			t.Errorf("stored %v %q, want the error of the provider", row.Status, row.ErrorMessage)
@@ -486,7 +486,7 @@ func TestRun_StopsWhileProviderHangs(t *testing.T) {
 		mustConfigure(t, m, tokenCredentials)
 		p.check = hang
 		stop := runManager(t, m)
-		time.Sleep(20 * time.Second)
+		<-time.After(20 * time.Second)
 		started := time.Now()
 		stop()
 		if d := time.Since(started); d != 0 {
@@ -533,7 +533,7 @@ func TestConfigure_Concurrent(t *testing.T) {
 			t.Error("the overtaken Configure does not return the endpoint that is stored")
 		}
 		stop := runManager(t, m)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		if p.lastEndpoint().Credentials[adapters.BotToken] != "8:token" || s.row("i").Status != gateway.EndpointActive {
 			t.Error("the provider does not have the configuration that was stored last")
 		}

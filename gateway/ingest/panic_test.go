@@ -120,7 +120,7 @@ func TestPollers_Panic(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() { p.Run(ctx) })
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		stop()
 		wg.Wait()
 

@@ -379,10 +379,10 @@ func TestSpooler_Timeout(t *testing.T) {
 			if took := time.Since(begun); err != nil || took > 4*time.Second || i > 0 && took > 100*time.Millisecond {
 				t.Errorf("message %d: %v after %s", i, err, took)
 			}
-			time.Sleep(700 * time.Millisecond) // of the fake clock
+			<-time.After(700 * time.Millisecond) // of the fake clock
 		}
 		store.update(func() { store.blocked = false })
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		if n := len(store.stored()); n != 50 {
 			t.Errorf("stored %d of 50 messages", n)
 		}

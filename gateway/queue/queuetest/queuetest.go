@@ -64,7 +64,7 @@ func RunFor(r *queue.Runner, d time.Duration) {
 	ctx, stop := context.WithCancel(hard)
 	var wg sync.WaitGroup
 	wg.Go(func() { r.Run(ctx, hard) })
-	time.Sleep(d)
+	<-time.After(d)
 	stop()
 	cancel()
 	wg.Wait()
