@@ -9,6 +9,28 @@ import (
 	"hydragate/identity"
 )
 
+// A StoredMessage is a stored message with the data needed to process it.
+type StoredMessage struct {
+	ID                   string
+	TenantID             string
+	InstanceID           string
+	ConversationID       string
+	Channel              adapters.Channel
+	Message              adapters.Message // includes the decrypted Secret
+	Encrypted            bool             // the text is stored encrypted, and redacted in the message
+	Attempts             int
+	ReceivedAt           time.Time     // by the clock of the database
+	Age                  time.Duration // since ReceivedAt, by the same clock
+	Err                  error         // not nil: the stored message cannot be read
+	Sender               identity.Identity
+	ConversationIdentity string // ID of the identity that the conversation is with, as last stored
+	HasLiveCode          bool   // there is a live claim code for the sender
+	UnlinkRequested      bool   // an /unlink waits for its confirmation
+	ReclaimNotified      bool   // the sender was asked to claim the account again
+	SenderBlocked        bool   // staff blocked the unknown sender
+	Instance             Instance
+}
+
 // SenderAddress returns the address of the sender on the channel.
 func (in StoredMessage) SenderAddress() identity.Address {
 	return identity.Address{
@@ -54,26 +76,4 @@ func ConversationID(instanceID string, channel adapters.Channel, chatID string) 
 		ns = uuid.NameSpaceOID
 	}
 	return uuid.NewSHA1(ns, []byte(string(channel)+"\x1f"+chatID)).String()
-}
-
-// A StoredMessage is a stored message with the data needed to process it.
-type StoredMessage struct {
-	ID                   string
-	TenantID             string
-	InstanceID           string
-	ConversationID       string
-	Channel              adapters.Channel
-	Message              adapters.Message // includes the decrypted Secret
-	Encrypted            bool             // the text is stored encrypted, and redacted in the message
-	Attempts             int
-	ReceivedAt           time.Time     // by the clock of the database
-	Age                  time.Duration // since ReceivedAt, by the same clock
-	Err                  error         // not nil: the stored message cannot be read
-	Sender               identity.Identity
-	ConversationIdentity string // ID of the identity that the conversation is with, as last stored
-	HasLiveCode          bool   // there is a live claim code for the sender
-	UnlinkRequested      bool   // an /unlink waits for its confirmation
-	ReclaimNotified      bool   // the sender was asked to claim the account again
-	SenderBlocked        bool   // staff blocked the unknown sender
-	Instance             Instance
 }

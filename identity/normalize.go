@@ -49,13 +49,13 @@ func Normalize(format Format, externalID string) (string, error) {
 	case NumericFormat:
 		n, err := strconv.ParseInt(id, 10, 64)
 		if err != nil || n <= 0 || strconv.FormatInt(n, 10) != id {
-			return "", errors.New("a Telegram external_id is the numeric user id, such as 12345")
+			return "", errors.New("a numeric external_id is a positive integer, such as 12345")
 		}
 		return id, nil
 	case TeamUserFormat:
 		id = strings.ToUpper(id)
 		if !slackIDPattern.MatchString(id) {
-			return "", errors.New("a Slack external_id is team and user id, such as T024BE7LD:U023BECGF")
+			return "", errors.New("a team_user external_id is a team and a user, such as T024BE7LD:U023BECGF")
 		}
 		return id, nil
 	}

@@ -124,7 +124,7 @@ func TestContactIdentities_Limits(t *testing.T) {
 			},
 			"invalid Telegram ID": {
 				`{"contactIdentityType":"telegram","value":"@steve"}`,
-				"value: a Telegram value is the numeric user id, such as 12345", 400,
+				"value: a numeric value is a positive integer, such as 12345", 400,
 			},
 			"invalid phone number": {
 				`{"contactIdentityType":"sms","value":"0400"}`,

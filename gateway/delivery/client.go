@@ -59,17 +59,16 @@ func checkPublic(_ context.Context, _, address string, _ syscall.RawConn) error 
 
 // redactURL returns a transport error without the URL.
 func redactURL(err error) error {
-	var ue *url.Error
-	if errors.As(err, &ue) {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err
 	}
-	var oe *net.OpError
+	oe, isOpError := errors.AsType[*net.OpError](err)
 	switch {
 	case errors.Is(err, ErrPrivateAddress):
 		return ErrPrivateAddress
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no response within %s", ResponseTimeout)
-	case errors.As(err, &oe):
+	case isOpError:
 		return fmt.Errorf("cannot %s: %w", oe.Op, oe.Err)
 	}
 	return err

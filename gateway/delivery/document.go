@@ -93,7 +93,8 @@ func document(e gateway.Event, a adapters.Adapter, now time.Time) any {
 	id, at := "msg_"+e.ID, e.CreatedAt.UTC()
 	if e.MessageID == "" {
 		return identityVerified{e.Type, id, at, eventIdentity{
-			InstanceID: e.InstanceID, ConversationID: e.ConversationID, Channel: e.Sender.Channel, Identity: newEventSender(e, e.Sender.ExternalID, now),
+			InstanceID: e.InstanceID, ConversationID: e.ConversationID, Channel: e.Sender.Channel,
+			Identity: newEventSender(e, e.Sender.ExternalID, now),
 		}}
 	}
 	return messageReceived{e.Type, id, at, newEventMessage(e, a, now)}
@@ -129,11 +130,10 @@ func newEventMessage(e gateway.Event, a adapters.Adapter, now time.Time) eventMe
 func newEventSender(e gateway.Event, externalID string, now time.Time) eventSender {
 	i, st := e.Sender, e.VerificationPolicy.EffectiveRole(e.Sender, now)
 	s := eventSender{
-		IdentityID: stringOrNil(
-			i.ID,
-		), ExternalID: externalID, DisplayName: stringOrNil(i.DisplayName), Username: stringOrNil(i.Username),
-		Verified: st.Role == identity.Owner ||
-			st.Role == identity.Verified, Role: st.Role, RoleReason: stringOrNil(string(st.Reason)),
+		IdentityID: stringOrNil(i.ID), ExternalID: externalID,
+		DisplayName: stringOrNil(i.DisplayName), Username: stringOrNil(i.Username),
+		Verified: st.Role == identity.Owner || st.Role == identity.Verified,
+		Role:     st.Role, RoleReason: stringOrNil(string(st.Reason)),
 		CustomerID: stringOrNil(i.CustomerID), CustomerEmail: stringOrNil(e.CustomerEmail),
 	}
 	if s.Verified {

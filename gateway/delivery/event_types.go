@@ -17,9 +17,8 @@ type EventType struct {
 func EventTypes() []EventType {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	steve := eventSender{
-		IdentityID: stringOrNil(
-			"019b7cd5-60f6-7bb7-a5ab-5f33b2e37dd3",
-		), ExternalID: "12345", DisplayName: stringOrNil("Steve"), Username: stringOrNil("steve"),
+		IdentityID: stringOrNil("019b7cd5-60f6-7bb7-a5ab-5f33b2e37dd3"), ExternalID: "12345",
+		DisplayName: stringOrNil("Steve"), Username: stringOrNil("steve"),
 		Verified: true, VerifiedAt: &at, Role: identity.Owner,
 		CustomerID: stringOrNil("019b7cd5-60f1-7b05-8a3f-ed3d3d2d7b7a"), CustomerEmail: stringOrNil("steve@example.com"),
 	}
@@ -28,8 +27,9 @@ func EventTypes() []EventType {
 		{
 			Type: "message.received", Summary: "A message was received",
 			Payload: messageReceived{"message.received", "msg_019b7cd6-4b7a-7c1d-8f0a-7d1f0d3c2b1a", at, eventMessage{
-				MessageID: "019b7cd6-4b70-7f6e-9a51-5a0a6d4cf1ee", ConversationID: conversation, InstanceID: instance, Channel: "telegram",
-				Text: "what is my balance?", Attachments: []eventAttachment{}, SentAt: &at, ReceivedAt: at, ProviderMessageID: stringOrNil("77"),
+				MessageID: "019b7cd6-4b70-7f6e-9a51-5a0a6d4cf1ee", ConversationID: conversation, InstanceID: instance,
+				Channel: "telegram", Text: "what is my balance?", Attachments: []eventAttachment{},
+				SentAt: &at, ReceivedAt: at, ProviderMessageID: stringOrNil("77"),
 				Sender: steve, Capabilities: &eventCapabilities{MaxText: 4096},
 			}},
 			Response: eventReplies{[]eventReply{{"It is 42.00 €."}}},

@@ -259,8 +259,7 @@ func (m *Manager) applyResult(state gateway.EndpointState, err error) (gateway.E
 		return state, time.Time{}
 	}
 	state.Status, state.ErrorMessage = gateway.EndpointError, "The provider does not respond."
-	var se *adapters.SetupError
-	if errors.As(err, &se) {
+	if se, ok := errors.AsType[*adapters.SetupError](err); ok {
 		if message := strings.TrimSpace(adapters.Sanitize(se.Message, maxErrorMessage)); message != "" {
 			state.ErrorMessage = message
 		}
@@ -279,8 +278,7 @@ func (m *Manager) logSetup(ctx context.Context, state gateway.EndpointState, err
 	if err != nil {
 		level, message = slog.LevelWarn, "set up endpoint failed"
 	}
-	var se *adapters.SetupError
-	if errors.As(err, &se) {
+	if se, ok := errors.AsType[*adapters.SetupError](err); ok {
 		reason = string(se.Reason)
 	}
 	m.log().Log(ctx, level, message, append(logAttrs(state),
@@ -340,8 +338,7 @@ func (m *Manager) disconnect(ctx context.Context, state gateway.EndpointState) {
 	defer cancel()
 	if err := configurer.Disconnect(ctx, state.Endpoint); err != nil {
 		reason := ""
-		var se *adapters.SetupError
-		if errors.As(err, &se) {
+		if se, ok := errors.AsType[*adapters.SetupError](err); ok {
 			reason = string(se.Reason)
 		}
 		// The error itself is not logged, because it may contain a secret.

@@ -40,7 +40,7 @@ func TestRedactSecrets(t *testing.T) {
 		})
 	}
 	other := errors.New("fedcba98")
-	if redactSecrets(other, creds) != other || redactSecrets(nil, creds) != nil {
+	if !errors.Is(redactSecrets(other, creds), other) || redactSecrets(nil, creds) != nil {
 		t.Error("redactSecrets changed an error that is not a *adapters.SetupError")
 	}
 }

@@ -27,7 +27,8 @@ func (m *Manager) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for m.retryDue(ctx) == retryBatchSize && ctx.Err() == nil {
+		for more := true; more && ctx.Err() == nil; {
+			more = m.retryDue(ctx) == retryBatchSize
 		}
 		timer.Reset(retryInterval + rand.N(retryInterval/5))
 	}
@@ -79,8 +80,8 @@ func (m *Manager) setUpAgain(ctx context.Context, state gateway.EndpointState) {
 	default:
 		_, err = m.saveResult(ctx, state, err)
 	}
-	var se *adapters.SetupError // logged by saveResult
-	if err != nil && ctx.Err() == nil && !errors.As(err, &se) && !errors.Is(err, gateway.ErrNoEndpoint) {
+	_, logged := errors.AsType[*adapters.SetupError](err) // by saveResult
+	if err != nil && ctx.Err() == nil && !logged && !errors.Is(err, gateway.ErrNoEndpoint) {
 		m.log().ErrorContext(ctx, "store endpoint status failed", append(logAttrs(state), "error", err)...)
 	}
 }

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -84,7 +85,8 @@ func (f *Backfill) Run(ctx context.Context) {
 				f.Trigger()
 			}
 		case <-timer.C:
-			for f.runDue(ctx) == backfillConcurrency && ctx.Err() == nil {
+			for more := true; more && ctx.Err() == nil; {
+				more = f.runDue(ctx) == backfillConcurrency
 			}
 			timer.Reset(backfillPollInterval + rand.N(backfillPollInterval/3))
 		case <-ctx.Done():
@@ -174,7 +176,8 @@ func (f *Backfill) recordFailure(
 	}
 	if se != nil && se.Reason == adapters.BadSecret {
 		t.State.Status, t.State.ErrorMessage = gateway.EndpointError, "The provider refuses the credentials."
-		if _, err := f.Store.SetEndpointStatus(after, t.State, time.Now().Add(gateway.SetupBackoff().Delay(t.State.Retries, 0))); err != nil {
+		retryAt := time.Now().Add(gateway.SetupBackoff().Delay(t.State.Retries, 0))
+		if _, err := f.Store.SetEndpointStatus(after, t.State, retryAt); err != nil {
 			return err
 		}
 	}
@@ -189,26 +192,25 @@ func (f *Backfill) fetchMissing(ctx context.Context, t gateway.BackfillTask) (fo
 	if err != nil {
 		return 0, 0, err
 	}
-	err = f.Adapters[ep.Channel].(LogFetcher).FetchLog(
-		ctx,
-		ep,
-		t.FetchFrom(),
-		func(ctx context.Context, ms []adapters.Message) error {
-			found += len(ms)
-			for batch := range slices.Chunk(ms, maxBatch) {
-				missing, err := f.selectMissing(ctx, ep, batch, erased)
-				if err != nil {
-					return err
-				}
-				n, err := f.Inbox.AcceptBackfill(ctx, ep, missing)
-				stored += n
-				if err != nil {
-					return err
-				}
+	fetcher, ok := f.Adapters[ep.Channel].(LogFetcher)
+	if !ok {
+		return 0, 0, fmt.Errorf("channel %s has no log", ep.Channel)
+	}
+	err = fetcher.FetchLog(ctx, ep, t.FetchFrom(), func(ctx context.Context, ms []adapters.Message) error {
+		found += len(ms)
+		for batch := range slices.Chunk(ms, maxBatch) {
+			missing, err := f.selectMissing(ctx, ep, batch, erased)
+			if err != nil {
+				return err
 			}
-			return nil
-		},
-	)
+			n, err := f.Inbox.AcceptBackfill(ctx, ep, missing)
+			stored += n
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	f.Metrics.recordBackfilled(ep.Channel, stored)
 	return found, stored, err
 }

@@ -24,8 +24,8 @@ type Backpressure struct {
 
 // A BackpressureStore reports the load on the store.
 type BackpressureStore interface {
-	// CountUnprocessed returns the number of messages that wait to be processed, at most max.
-	CountUnprocessed(ctx context.Context, max int) (int, error)
+	// CountUnprocessed returns the number of messages that wait to be processed, at most limit.
+	CountUnprocessed(ctx context.Context, limit int) (int, error)
 	// Probe acquires and releases a connection of the pool that InsertMessages uses.
 	Probe(ctx context.Context) error
 }

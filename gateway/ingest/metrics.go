@@ -26,7 +26,7 @@ type Metrics struct {
 type dropReason string
 
 const (
-	dropQuarantined     dropReason = "put aside"
+	dropQuarantined     dropReason = "quarantined"
 	dropEndpointRemoved dropReason = "endpoint removed"
 	dropCredentialEnded dropReason = "credential ended"
 	dropSenderErased    dropReason = "sender erased"

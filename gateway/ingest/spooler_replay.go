@@ -147,7 +147,8 @@ func (s *Spooler) decode(r spool.Record) (kept spoolRecord, err error) {
 	if err != nil {
 		return kept, err
 	}
-	return kept, json.Unmarshal(plain, &kept)
+	err = json.Unmarshal(plain, &kept)
+	return kept, err
 }
 
 // replayEach stores messages one by one. A message that the database rejects while it accepts
@@ -198,16 +199,6 @@ func (s *Spooler) quarantine(ctx context.Context, r spool.Record, cause error) e
 
 func (s *Spooler) recordDropped(ctx context.Context, kept spoolRecord, reason dropReason) {
 	s.Metrics.recordDropped(reason)
-	s.Log.WarnContext(
-		ctx,
-		"spooled message dropped",
-		"reason",
-		reason,
-		"channel",
-		kept.Channel,
-		"instance",
-		kept.Instance,
-		"provider_id",
-		kept.Message.ProviderID,
-	)
+	s.Log.WarnContext(ctx, "spooled message dropped", "reason", reason, "channel", kept.Channel,
+		"instance", kept.Instance, "provider_id", kept.Message.ProviderID)
 }

@@ -37,7 +37,7 @@ func (w *Worker) handleCommand(
 			d, err = w.deferClaim(ctx, in, d, w.newAttempt(in, t), err)
 			return d, true, err
 		case err != nil:
-			return w.reply(in, d, "withheld", textCodeLost), true, nil
+			return w.reply(in, d, "withheld", textCodeLost), true, nil //nolint:nilerr // retried for long enough
 		}
 	}
 	if ok {
@@ -64,7 +64,7 @@ func (w *Worker) handleChatCommand(in gateway.StoredMessage, d decision) (out de
 		return w.reply(in, d, "helped", textHelp), true
 	case "whoami":
 		return w.requirePrivate(in, d, func() decision {
-			return w.reply(in, d, "told", whoamiText(in.EffectiveRole(w.Now())))
+			return w.reply(in, d, "whoami", whoamiText(in.EffectiveRole(w.Now())))
 		}), true
 	case "unlink":
 		return w.requirePrivate(in, d, func() decision { return w.handleUnlink(in, d) }), true
@@ -200,8 +200,9 @@ func claimReply(r claim.Decision) string {
 		return textCodeLost
 	case claim.Throttled:
 		return throttledText(r.RetryAfter)
+	default: // claim.Declined
+		return textDeclined
 	}
-	return textDeclined
 }
 
 // linkRedeemer ensures that the redeemer of an invite has an identity scoped to the instance, since

@@ -68,6 +68,7 @@ func whoamiText(r identity.EffectiveRole) string {
 		return textRecognizedVerified
 	case identity.Unverified:
 		return textUnverified
+	default: // identity.Unknown
+		return textUnknownAccount
 	}
-	return textUnknownAccount
 }

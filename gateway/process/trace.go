@@ -36,7 +36,7 @@ func (s *messageSpans) setOutcome(d decision, err error) {
 	}
 	span := (*s)[len(*s)-1]
 	if err != nil {
-		gateway.SetSpanError(span, "stumbled")
+		gateway.SetSpanError(span, "process_failed")
 		return
 	}
 	span.SetAttributes(attribute.String(gateway.TraceOutcome, d.outcome))

@@ -59,8 +59,7 @@ func (w *Worker) Run(ctx context.Context, l gateway.Lease, slice queue.Slice) er
 			return err
 		}
 		more, err := w.processBatch(ctx, l, messages, len(messages) == gateway.FetchLimit)
-		var f *fencedError
-		if errors.As(err, &f) {
+		if f, ok := errors.AsType[*fencedError](err); ok {
 			if fenced++; fenced < maxFenceRetries {
 				continue // the decision will differ
 			}
@@ -211,11 +210,8 @@ func retryPolicy() adapters.BackoffPolicy {
 // decide returns the decision about one message. It stores nothing, but checking a claim code counts
 // as an attempt.
 func (w *Worker) decide(ctx context.Context, in gateway.StoredMessage) (decision, error) {
-	switch in.Message.Kind {
-	case adapters.Undecodable:
-		return decision{outcome: "undecodable"}, nil
-	case adapters.Unsupported:
-		return decision{outcome: "unsupported"}, nil
+	if k := in.Message.Kind; k == adapters.Undecodable || k == adapters.Unsupported {
+		return decision{outcome: string(k)}, nil
 	}
 	if in.Message.Sender.ID == "" {
 		if in.Encrypted || in.Instance.UnknownSenders != gateway.ForwardUnknown {
@@ -230,6 +226,7 @@ func (w *Worker) decide(ctx context.Context, in gateway.StoredMessage) (decision
 	switch in.Message.Kind {
 	case adapters.Block, adapters.Unblock, adapters.OptOut, adapters.OptIn, adapters.Help:
 		return applyOptOut(in, d), nil
+	default: // the message has content
 	}
 	if d, handled, err := w.handleCommand(ctx, in, d); handled || err != nil {
 		return d, err

@@ -107,7 +107,7 @@ func (r *Runner) start(ctx, hard context.Context, slots chan struct{}, wg *sync.
 	if err != nil {
 		if ctx.Err() == nil {
 			r.Log.WarnContext(ctx, "lease failed", "kind", r.Kind, "error", err)
-			adapters.Sleep(ctx, ErrorDelay)
+			_ = adapters.Sleep(ctx, ErrorDelay) // Run checks ctx
 		}
 		return 0
 	}
@@ -188,7 +188,8 @@ func (r *Runner) runLease(ctx, hard context.Context, l gateway.Lease) {
 // release releases a lease after a failure. While the store is unavailable it retries for as long as
 // the lease may last, since otherwise the queue would stay blocked after the store has recovered.
 func (r *Runner) release(ctx, hard context.Context, l gateway.Lease) {
-	for deadline := time.Now().Add(gateway.LeaseDuration); ; adapters.Sleep(ctx, pollInterval) {
+	deadline := time.Now().Add(gateway.LeaseDuration)
+	for {
 		detached, cancel := gateway.DetachedContext(hard)
 		next := time.Now().Add(ErrorDelay + rand.N(ErrorDelay))
 		err := r.Store.Apply(detached, gateway.Commit{Lease: l, Release: true, Next: next})
@@ -201,6 +202,7 @@ func (r *Runner) release(ctx, hard context.Context, l gateway.Lease) {
 				"kind", r.Kind, "conversation", l.ConversationID, "error", err)
 			return
 		}
+		_ = adapters.Sleep(ctx, pollInterval) // if ctx ends, the next attempt is the last one
 	}
 }
 

@@ -33,9 +33,9 @@ var (
 func encodeFrame(body []byte, at time.Time, uptime time.Duration) []byte {
 	f := make([]byte, 8, headerSize+len(body))
 	copy(f, magic)
-	f = binary.BigEndian.AppendUint32(f, uint32(len(body)))
+	f = binary.BigEndian.AppendUint32(f, uint32(len(body))) //nolint:gosec // at most maxBody
 	f = binary.BigEndian.AppendUint64(f, uint64(at.UnixNano()))
-	f = binary.BigEndian.AppendUint64(f, uint64(uptime))
+	f = binary.BigEndian.AppendUint64(f, uint64(uptime)) //nolint:gosec // never negative
 	f = append(f, body...)
 	binary.BigEndian.PutUint32(f[4:8], crc32.Checksum(f[8:], crcTable))
 	return f
@@ -64,7 +64,8 @@ func (f *file) readFrame(from, end int64) (r Record, whole bool, err error) {
 	}
 	return Record{
 		Body: body, from: from, to: from + headerSize + length,
-		At: time.Unix(0, int64(binary.BigEndian.Uint64(h[12:20]))), Age: time.Duration(binary.BigEndian.Uint64(h[20:28])),
+		At:  time.Unix(0, int64(binary.BigEndian.Uint64(h[12:20]))), //nolint:gosec // as encoded
+		Age: time.Duration(binary.BigEndian.Uint64(h[20:28])),       //nolint:gosec // as encoded
 	}, true, nil
 }
 
@@ -109,7 +110,10 @@ func (f *file) findMagic(from, end int64) (int64, error) {
 	return end, nil
 }
 
-// createFile creates and locks a file. It returns nil if another process took it over first.
+// errTaken is returned if a file is held or was removed by another process.
+var errTaken = errors.New("the file is held or was removed by another process")
+
+// createFile creates and locks a file. It returns errTaken if another process took it over first.
 func createFile(path string) (*file, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -118,12 +122,12 @@ func createFile(path string) (*file, error) {
 	return lockOwned(f, path)
 }
 
-// openAbandoned opens and locks a file whose process has ended. It returns nil if the process is
-// running.
+// openAbandoned opens and locks a file whose process has ended. It returns errTaken if the process is
+// running, or if another process has replayed the file.
 func openAbandoned(path string) (*file, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return nil, errTaken
 	}
 	if err != nil {
 		return nil, err
@@ -131,11 +135,14 @@ func openAbandoned(path string) (*file, error) {
 	return lockOwned(f, path)
 }
 
-// lockOwned locks a file. It returns nil if another process holds the lock or has removed the
+// lockOwned locks a file. It returns errTaken if another process holds the lock or has removed the
 // file.
 func lockOwned(f *os.File, path string) (*file, error) {
 	held, err := lockFile(f)
-	if err != nil || !held {
+	if err == nil && !held {
+		err = errTaken
+	}
+	if err != nil {
 		_ = f.Close()
 		return nil, err
 	}
@@ -146,7 +153,7 @@ func lockOwned(f *os.File, path string) (*file, error) {
 	}
 	if current, err := os.Stat(path); err != nil || !os.SameFile(own, current) {
 		_ = f.Close()
-		return nil, nil
+		return nil, errTaken
 	}
 	l := &file{File: f, path: path}
 	l.end.Store(own.Size())

@@ -40,7 +40,10 @@ func (s *Spool) TakeOver() (records int64, err error) {
 
 func (s *Spool) takeOverFile(path string) (records int64, err error) {
 	f, err := openAbandoned(path)
-	if f == nil || err != nil {
+	if errors.Is(err, errTaken) {
+		return 0, nil
+	}
+	if err != nil {
 		return 0, err
 	}
 	if records, err = s.inspect(f); err != nil {

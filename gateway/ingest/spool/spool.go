@@ -71,18 +71,18 @@ func Open(dir string, limit int64, log *slog.Logger) (*Spool, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(dir, 0o700); err != nil {
+	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // the owner must be able to open a directory
 		return nil, err
 	}
 	s := &Spool{dir: dir, limit: limit, log: log, opened: time.Now(), batch: newBatch()}
 	// Until the new file is locked, another process may take it over.
 	for range 10 {
 		f, err := createFile(filepath.Join(dir, uuid.Must(uuid.NewV7()).String()+fileExt))
+		if errors.Is(err, errTaken) {
+			continue
+		}
 		if err != nil {
 			return nil, err
-		}
-		if f == nil {
-			continue
 		}
 		s.own = f
 		if err := s.verifyWritable(); err != nil {
