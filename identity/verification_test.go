@@ -22,16 +22,30 @@ func TestVerificationPolicy_EffectiveRole(t *testing.T) {
 		"owner at the limit": {both, owner(ago(30)), EffectiveRole{Owner, ""}},
 		"old owner":          {both, owner(ago(31)), EffectiveRole{Verified, VerificationExpired}},
 		"very old owner":     {both, owner(ago(91)), EffectiveRole{Unverified, VerificationExpired}},
-		"old owner without a limit for customers": {VerificationPolicy{OwnerDays: 30}, owner(ago(9999)), EffectiveRole{Verified, VerificationExpired}},
-		"limit for customers alone":               {VerificationPolicy{CustomerDays: 7}, owner(ago(30)), EffectiveRole{Owner, ""}},
-		"recent customer":                         {both, customer(ago(89)), EffectiveRole{Verified, ""}},
-		"old customer":                            {both, customer(ago(91)), EffectiveRole{Unverified, VerificationExpired}},
-		"unverified":                              {both, Identity{CustomerID: "c"}, EffectiveRole{Unverified, ""}},
-		"unknown":                                 {both, Identity{}, EffectiveRole{Unknown, ""}},
-		"owner after inactivity":                  {VerificationPolicy{}, withReason(owner(now), ExpiredByInactivity), EffectiveRole{Unverified, MayHaveChangedHands}},
-		"customer after termination":              {VerificationPolicy{}, withReason(customer(now), ExpiredByTermination), EffectiveRole{Unverified, MayHaveChangedHands}},
-		"opted out and old":                       {both, withReason(owner(ago(91)), ExpiredByOptOut), EffectiveRole{Unverified, MayHaveChangedHands}},
-		"reissued after expiry":                   {VerificationPolicy{}, withReason(Identity{CustomerID: "c"}, ExpiredByAge), EffectiveRole{Unverified, VerificationExpired}},
+		"old owner without a limit for customers": {
+			VerificationPolicy{OwnerDays: 30}, owner(ago(9999)), EffectiveRole{Verified, VerificationExpired},
+		},
+		"limit for customers alone": {
+			VerificationPolicy{CustomerDays: 7}, owner(ago(30)), EffectiveRole{Owner, ""},
+		},
+		"recent customer": {both, customer(ago(89)), EffectiveRole{Verified, ""}},
+		"old customer":    {both, customer(ago(91)), EffectiveRole{Unverified, VerificationExpired}},
+		"unverified":      {both, Identity{CustomerID: "c"}, EffectiveRole{Unverified, ""}},
+		"unknown":         {both, Identity{}, EffectiveRole{Unknown, ""}},
+		"owner after inactivity": {
+			VerificationPolicy{}, withReason(owner(now), ExpiredByInactivity), EffectiveRole{Unverified, MayHaveChangedHands},
+		},
+		"customer after termination": {
+			VerificationPolicy{}, withReason(customer(now), ExpiredByTermination),
+			EffectiveRole{Unverified, MayHaveChangedHands},
+		},
+		"opted out and old": {
+			both, withReason(owner(ago(91)), ExpiredByOptOut), EffectiveRole{Unverified, MayHaveChangedHands},
+		},
+		"reissued after expiry": {
+			VerificationPolicy{}, withReason(Identity{CustomerID: "c"}, ExpiredByAge),
+			EffectiveRole{Unverified, VerificationExpired},
+		},
 	} {
 		if got := c.p.EffectiveRole(c.i, now); got != c.want {
 			t.Errorf("%s: EffectiveRole = %+v, want %+v", name, got, c.want)
@@ -55,7 +69,8 @@ func TestVerificationPolicy_InactivityExceeded(t *testing.T) {
 		"never verified":                  {week, time.Time{}, now.AddDate(-1, 0, 0), false},
 		"verified long ago":               {week, now.AddDate(0, 0, -8), now.AddDate(0, 0, -60), true},
 	} {
-		if got := c.p.InactivityExceeded(Identity{CustomerID: "c", VerifiedAt: c.verified, LastSeenAt: c.lastSeen}, now); got != c.want {
+		i := Identity{CustomerID: "c", VerifiedAt: c.verified, LastSeenAt: c.lastSeen}
+		if got := c.p.InactivityExceeded(i, now); got != c.want {
 			t.Errorf("%s: InactivityExceeded = %v, want %v", name, got, c.want)
 		}
 	}

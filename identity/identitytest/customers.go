@@ -25,8 +25,9 @@ func customerTests() map[string]func(*testing.T, *fixture) {
 
 func testCustomer(t *testing.T, h *fixture) {
 	in := identity.Customer{
-		TenantID: h.tenant, Email: "Steve.Two@example.com", PhoneNumber: "+61400111222", FirstName: "Steve", LastName: "Two", CompanyName: "Acme",
-		Locale: "en-AU", Timezone: "Australia/Sydney", Metadata: json.RawMessage(`{"plan": "gold"}`),
+		TenantID: h.tenant, Email: "Steve.Two@example.com", PhoneNumber: "+61400111222", FirstName: "Steve",
+		LastName: "Two", CompanyName: "Acme", Locale: "en-AU", Timezone: "Australia/Sydney",
+		Metadata: json.RawMessage(`{"plan": "gold"}`),
 	}
 	got, err := h.Store.CreateCustomer(t.Context(), in, staffActor)
 	if err != nil || got.ID == "" || got.CreatedAt.IsZero() || !got.CreatedAt.Equal(got.UpdatedAt) {
@@ -50,7 +51,8 @@ func testCustomer(t *testing.T, h *fixture) {
 	if _, err := h.Store.Customer(t.Context(), h.tenant, missingID); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("unknown customer: %v", err)
 	}
-	if _, err := h.Store.EditCustomer(t.Context(), h.tenant, missingID, identity.CustomerEdit{}, staffActor); !errors.Is(err, identity.ErrNotFound) {
+	_, err = h.Store.EditCustomer(t.Context(), h.tenant, missingID, identity.CustomerEdit{}, staffActor)
+	if !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("edit unknown customer: %v", err)
 	}
 	if _, err := h.Store.Customer(t.Context(), h.tenant, "not an ID"); !errors.Is(err, identity.ErrNotFound) {
@@ -68,18 +70,24 @@ func testCustomer(t *testing.T, h *fixture) {
 }
 
 func testEmailUnique(t *testing.T, h *fixture) {
-	if _, err := h.Store.CreateCustomer(t.Context(), identity.Customer{TenantID: h.tenant, Email: "STEVE@Example.com"}, staffActor); !errors.Is(err, identity.ErrEmailTaken) {
+	ctx := t.Context()
+	taken := identity.Customer{TenantID: h.tenant, Email: "STEVE@Example.com"}
+	_, err := h.Store.CreateCustomer(ctx, taken, staffActor)
+	if !errors.Is(err, identity.ErrEmailTaken) {
 		t.Errorf("in other case: %v; want ErrEmailTaken", err)
 	}
 	other := h.createCustomer(t, "other@example.com")
-	if _, err := h.Store.EditCustomer(t.Context(), h.tenant, other, identity.CustomerEdit{Email: new("Steve@example.com")}, staffActor); !errors.Is(err, identity.ErrEmailTaken) {
+	_, err = h.Store.EditCustomer(ctx, h.tenant, other, identity.CustomerEdit{Email: new("Steve@example.com")}, staffActor)
+	if !errors.Is(err, identity.ErrEmailTaken) {
 		t.Errorf("by an edit: %v; want ErrEmailTaken", err)
 	}
-	if _, err := h.Store.EditCustomer(t.Context(), h.tenant, other, identity.CustomerEdit{Email: new("OTHER@example.com")}, staffActor); err != nil {
+	_, err = h.Store.EditCustomer(ctx, h.tenant, other, identity.CustomerEdit{Email: new("OTHER@example.com")}, staffActor)
+	if err != nil {
 		t.Errorf("own address in other case: %v", err)
 	}
 	for range 2 {
-		if _, err := h.Store.CreateCustomer(t.Context(), identity.Customer{TenantID: h.tenant, FirstName: "no address"}, staffActor); err != nil {
+		_, err := h.Store.CreateCustomer(ctx, identity.Customer{TenantID: h.tenant, FirstName: "no address"}, staffActor)
+		if err != nil {
 			t.Errorf("without an address: %v", err)
 		}
 	}
@@ -113,7 +121,9 @@ func testConcurrentEmail(t *testing.T, h *fixture) {
 
 func testConcurrentCustomerEdits(t *testing.T, h *fixture) {
 	var wg sync.WaitGroup
-	for _, e := range []identity.CustomerEdit{{FirstName: new("Steve")}, {LastName: new("One")}, {Locale: new("en")}, {Timezone: new("UTC")}} {
+	for _, e := range []identity.CustomerEdit{
+		{FirstName: new("Steve")}, {LastName: new("One")}, {Locale: new("en")}, {Timezone: new("UTC")},
+	} {
 		wg.Go(func() {
 			if _, err := h.Store.EditCustomer(t.Context(), h.tenant, h.customerID, e, staffActor); err != nil {
 				t.Errorf("edit: %v", err)
@@ -121,8 +131,8 @@ func testConcurrentCustomerEdits(t *testing.T, h *fixture) {
 		})
 	}
 	wg.Wait()
-	if c, err := h.Store.Customer(t.Context(), h.tenant, h.customerID); err != nil ||
-		c.FirstName+c.LastName+c.Locale+c.Timezone != "SteveOneenUTC" {
+	c, err := h.Store.Customer(t.Context(), h.tenant, h.customerID)
+	if err != nil || c.FirstName+c.LastName+c.Locale+c.Timezone != "SteveOneenUTC" {
 		t.Errorf("an edit was lost: %+v, %v", c, err)
 	}
 }

@@ -29,10 +29,14 @@ func testPartialEdit(t *testing.T, h *fixture) {
 	}{
 		{identity.Edit{RoleOverride: new("owner")}, func(i *identity.Identity) { i.RoleOverride = "owner" }},
 		{identity.Edit{DisplayName: new("S")}, func(i *identity.Identity) { i.DisplayName = "S" }},
-		{identity.Edit{Metadata: new(json.RawMessage(`{"b":2}`))}, func(i *identity.Identity) { i.Metadata = json.RawMessage(`{"b":2}`) }},
-		{identity.Edit{DisplayName: new(""), RoleOverride: new(""), Metadata: new(json.RawMessage(nil))}, func(i *identity.Identity) {
-			i.DisplayName, i.RoleOverride, i.Metadata = "", "", json.RawMessage(`{}`)
-		}},
+		{
+			identity.Edit{Metadata: new(json.RawMessage(`{"b":2}`))},
+			func(i *identity.Identity) { i.Metadata = json.RawMessage(`{"b":2}`) },
+		},
+		{
+			identity.Edit{DisplayName: new(""), RoleOverride: new(""), Metadata: new(json.RawMessage(nil))},
+			func(i *identity.Identity) { i.DisplayName, i.RoleOverride, i.Metadata = "", "", json.RawMessage(`{}`) },
+		},
 	} {
 		got, err := h.Store.EditIdentity(t.Context(), h.key(i.ID), step.edit, staffActor)
 		if err != nil {
@@ -120,8 +124,12 @@ func testEditForeignIdentity(t *testing.T, h *fixture) {
 	u := h.addUnknownSender(t, h.instance, "9")
 	other := h.createCustomer(t, "other@example.com")
 	i := h.mustLink(t, h.telegramIdentity("", "8"))
-	for _, c := range []struct{ customer, id string }{{h.customerID, u.ID}, {other, i.ID}, {h.customerID, missingID}, {missingID, i.ID}} {
-		if _, err := h.Store.EditIdentity(t.Context(), identity.Key{TenantID: h.tenant, CustomerID: c.customer, IdentityID: c.id}, identity.Edit{Verified: new(true)}, staffActor); !errors.Is(err, identity.ErrNotFound) {
+	for _, c := range []struct{ customer, id string }{
+		{h.customerID, u.ID}, {other, i.ID}, {h.customerID, missingID}, {missingID, i.ID},
+	} {
+		key := identity.Key{TenantID: h.tenant, CustomerID: c.customer, IdentityID: c.id}
+		_, err := h.Store.EditIdentity(t.Context(), key, identity.Edit{Verified: new(true)}, staffActor)
+		if !errors.Is(err, identity.ErrNotFound) {
 			t.Errorf("edit: %v; want ErrNotFound", err)
 		}
 	}
@@ -134,7 +142,8 @@ func testConcurrentEdits(t *testing.T, h *fixture) {
 	i := h.mustLink(t, h.telegramIdentity("", "9"))
 	var wg sync.WaitGroup
 	for _, e := range []identity.Edit{
-		{DisplayName: new("S")}, {RoleOverride: new("owner")}, {Metadata: new(json.RawMessage(`{"a":1}`))}, {Verified: new(true)},
+		{DisplayName: new("S")}, {RoleOverride: new("owner")}, {Metadata: new(json.RawMessage(`{"a":1}`))},
+		{Verified: new(true)},
 	} {
 		wg.Go(func() {
 			if _, err := h.Store.EditIdentity(t.Context(), h.key(i.ID), e, staffActor); err != nil {

@@ -79,7 +79,9 @@ const missingID = "00000000-0000-7000-8000-0000000000ff"
 
 // Run runs the suite.
 func Run(t *testing.T, s Harness) {
-	for _, group := range []map[string]func(*testing.T, *fixture){linkTests(), editTests(), customerTests(), keyTests(), isolationTests()} {
+	for _, group := range []map[string]func(*testing.T, *fixture){
+		linkTests(), editTests(), customerTests(), keyTests(), isolationTests(),
+	} {
 		for name, test := range group {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -177,6 +179,3 @@ func (h *fixture) wantEvents(t *testing.T, id string, kinds ...string) []identit
 	}
 	return got
 }
-
-//go:fix inline
-func pointer[T any](v T) *T { return new(v) }

@@ -22,51 +22,24 @@ func testTenantIsolation(t *testing.T, h *fixture) {
 	conversation := h.NewConversation(t, h.tenant, h.instance, i.ID)
 	before := len(h.Events(t, h.tenant))
 
+	key := func(customerID, identityID string) identity.Key {
+		return identity.Key{TenantID: other.tenant, CustomerID: customerID, IdentityID: identityID}
+	}
+	ownSender := other.addUnknownSender(t, other.instance, "8")
+	verify := identity.Edit{Verified: new(true)}
+	rename := identity.CustomerEdit{FirstName: new("x")}
+	query := identity.Query{TenantID: other.tenant, CustomerID: h.customerID}
+
 	errs := map[string]error{}
 	_, errs["customer"] = s.Customer(ctx, other.tenant, h.customerID)
-	_, errs["edit customer"] = s.EditCustomer(
-		ctx,
-		other.tenant,
-		h.customerID,
-		identity.CustomerEdit{FirstName: new("x")},
-		staffActor,
-	)
-	_, errs["identities"] = s.CustomerIdentities(
-		ctx,
-		identity.Query{TenantID: other.tenant, CustomerID: h.customerID},
-	)
-	_, errs["identity"] = s.Identity(ctx, identity.Key{TenantID: other.tenant, CustomerID: h.customerID, IdentityID: i.ID})
-	_, errs["edit identity"] = s.EditIdentity(
-		ctx,
-		identity.Key{TenantID: other.tenant, CustomerID: h.customerID, IdentityID: i.ID},
-		identity.Edit{Verified: new(true)},
-		staffActor,
-	)
-	_, errs["edit as identity of own customer"] = s.EditIdentity(
-		ctx,
-		identity.Key{TenantID: other.tenant, CustomerID: other.customerID, IdentityID: i.ID},
-		identity.Edit{Verified: new(true)},
-		staffActor,
-	)
-	errs["unlink"] = s.Unlink(
-		ctx,
-		identity.Key{TenantID: other.tenant, CustomerID: h.customerID, IdentityID: i.ID},
-		staffActor,
-	)
-	_, errs["adopt foreign sender"] = s.Adopt(
-		ctx,
-		identity.Key{TenantID: other.tenant, CustomerID: other.customerID, IdentityID: u.ID},
-		staffActor,
-	)
-	_, errs["adopt for foreign customer"] = s.Adopt(
-		ctx,
-		identity.Key{
-			TenantID:   other.tenant,
-			CustomerID: h.customerID,
-			IdentityID: other.addUnknownSender(t, other.instance, "8").ID,
-		},
-		staffActor,
-	)
+	_, errs["edit customer"] = s.EditCustomer(ctx, other.tenant, h.customerID, rename, staffActor)
+	_, errs["identities"] = s.CustomerIdentities(ctx, query)
+	_, errs["identity"] = s.Identity(ctx, key(h.customerID, i.ID))
+	_, errs["edit identity"] = s.EditIdentity(ctx, key(h.customerID, i.ID), verify, staffActor)
+	_, errs["edit as identity of own customer"] = s.EditIdentity(ctx, key(other.customerID, i.ID), verify, staffActor)
+	errs["unlink"] = s.Unlink(ctx, key(h.customerID, i.ID), staffActor)
+	_, errs["adopt foreign sender"] = s.Adopt(ctx, key(other.customerID, u.ID), staffActor)
+	_, errs["adopt for foreign customer"] = s.Adopt(ctx, key(h.customerID, ownSender.ID), staffActor)
 	_, _, errs["look up"] = s.Lookup(ctx, other.address(h.instance, "9"))
 	_, errs["rotate key"] = s.RotateAPIKey(ctx, identity.KeyRotation{
 		TenantID: other.tenant, KeyID: k.ID, Hash: "new" + hash, OldUntil: time.Now(),
@@ -80,10 +53,12 @@ func testTenantIsolation(t *testing.T, h *fixture) {
 			t.Errorf("%s: %v; want ErrNotFound", what, err)
 		}
 	}
-	if _, err := s.Link(ctx, other.telegramIdentity(h.instance, "7"), staffActor); !errors.Is(err, identity.ErrNoInstance) {
+	_, err := s.Link(ctx, other.telegramIdentity(h.instance, "7"), staffActor)
+	if !errors.Is(err, identity.ErrNoInstance) {
 		t.Errorf("link within foreign instance: %v; want ErrNoInstance", err)
 	}
-	if _, err := s.CreateAPIKey(ctx, identity.APIKey{TenantID: other.tenant, InstanceID: h.instance}, "x"+hash, staffActor); !errors.Is(err, identity.ErrNoInstance) {
+	_, err = s.CreateAPIKey(ctx, identity.APIKey{TenantID: other.tenant, InstanceID: h.instance}, "x"+hash, staffActor)
+	if !errors.Is(err, identity.ErrNoInstance) {
 		t.Errorf("key for foreign instance: %v; want ErrNoInstance", err)
 	}
 	if got := other.mustLink(t, other.telegramIdentity("", "9")); got.ID == i.ID || got.TenantID != other.tenant {
@@ -98,13 +73,12 @@ func testTenantIsolation(t *testing.T, h *fixture) {
 	if got, err := s.APIKey(ctx, hash); err != nil || !got.LastUsedAt.IsZero() || !got.IsLive(time.Now()) {
 		t.Errorf("foreign key changed: %+v, %v", got, err)
 	}
-	if cs, err := s.ListCustomers(ctx, other.tenant, identity.CustomerQuery{ExternalID: "9"}, "", 10); err != nil ||
-		len(cs) != 1 ||
-		cs[0].ID != other.customerID {
+	cs, err := s.ListCustomers(ctx, other.tenant, identity.CustomerQuery{ExternalID: "9"}, "", 10)
+	if err != nil || len(cs) != 1 || cs[0].ID != other.customerID {
 		t.Errorf("ListCustomers = %+v, %v", cs, err)
 	}
-	if us, err := s.UnknownSenders(ctx, identity.SenderQuery{TenantID: other.tenant, InstanceID: h.instance, Limit: 10}); err != nil ||
-		len(us) != 0 {
+	us, err := s.UnknownSenders(ctx, identity.SenderQuery{TenantID: other.tenant, InstanceID: h.instance, Limit: 10})
+	if err != nil || len(us) != 0 {
 		t.Errorf("foreign unknown senders: %+v, %v", us, err)
 	}
 	if ks, err := s.ListAPIKeys(ctx, other.tenant, "", 10); err != nil || len(ks) != 0 {

@@ -32,20 +32,16 @@ func (h *fixture) createKey(t *testing.T, k identity.APIKey) (created identity.A
 
 func testAPIKey(t *testing.T, h *fixture) {
 	until := time.Date(2040, 1, 2, 3, 4, 5, 0, time.UTC)
-	k, hash := h.createKey(
-		t,
-		identity.APIKey{
-			Name:       "support",
-			Hint:       "abcd",
-			Scopes:     []string{"customers:read", "claims:issue"},
-			InstanceID: h.instance,
-			ExpiresAt:  until,
-		},
-	)
+	k, hash := h.createKey(t, identity.APIKey{
+		Name:       "support",
+		Hint:       "abcd",
+		Scopes:     []string{"customers:read", "claims:issue"},
+		InstanceID: h.instance,
+		ExpiresAt:  until,
+	})
 	bare, _ := h.createKey(t, identity.APIKey{Name: "bare"})
-	if k.ID == "" || k.Name != "support" || k.Hint != "abcd" || k.InstanceID != h.instance || !k.ExpiresAt.Equal(until) ||
-		!k.HasScope("claims:issue") ||
-		k.HasScope("keys:write") {
+	if k.ID == "" || k.Name != "support" || k.Hint != "abcd" || k.InstanceID != h.instance ||
+		!k.ExpiresAt.Equal(until) || !k.HasScope("claims:issue") || k.HasScope("keys:write") {
 		t.Errorf("created: %+v", k)
 	}
 	if back, err := h.Store.APIKey(t.Context(), hash); err != nil || fmt.Sprint(back) != fmt.Sprint(k) {
@@ -54,7 +50,9 @@ func testAPIKey(t *testing.T, h *fixture) {
 	if _, err := h.Store.APIKey(t.Context(), "unknown"); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("unknown hash: %v", err)
 	}
-	if _, err := h.Store.CreateAPIKey(t.Context(), identity.APIKey{TenantID: h.tenant, InstanceID: missingID}, "x"+hash, staffActor); !errors.Is(err, identity.ErrNoInstance) {
+	lost := identity.APIKey{TenantID: h.tenant, InstanceID: missingID}
+	_, err := h.Store.CreateAPIKey(t.Context(), lost, "x"+hash, staffActor)
+	if !errors.Is(err, identity.ErrNoInstance) {
 		t.Errorf("unknown instance: %v; want ErrNoInstance", err)
 	}
 	at := time.Date(2030, 1, 1, 10, 0, 30, 0, time.UTC)
@@ -74,9 +72,8 @@ func testAPIKey(t *testing.T, h *fixture) {
 	if ks, err := h.Store.ListAPIKeys(t.Context(), h.tenant, "", 1); err != nil || len(ks) != 1 || ks[0].ID != k.ID {
 		t.Errorf("first page: %+v, %v", ks, err)
 	}
-	if ks, err := h.Store.ListAPIKeys(t.Context(), h.tenant, k.ID, 10); err != nil || len(ks) != 1 ||
-		ks[0].ID != bare.ID ||
-		len(ks[0].Scopes) != 0 {
+	ks, err := h.Store.ListAPIKeys(t.Context(), h.tenant, k.ID, 10)
+	if err != nil || len(ks) != 1 || ks[0].ID != bare.ID || len(ks[0].Scopes) != 0 {
 		t.Errorf("second page: %+v, %v", ks, err)
 	}
 	h.wantKeyEvents(t, k.ID, "key.created")
@@ -97,17 +94,15 @@ func (h *fixture) wantKeyEvents(t *testing.T, id string, want ...string) {
 }
 
 func testRotateKey(t *testing.T, h *fixture) {
-	old, oldHash := h.createKey(
-		t,
-		identity.APIKey{Name: "support", Hint: "aaaa", Scopes: []string{"keys:read"}, InstanceID: h.instance},
-	)
+	old, oldHash := h.createKey(t, identity.APIKey{
+		Name: "support", Hint: "aaaa", Scopes: []string{"keys:read"}, InstanceID: h.instance,
+	})
 	until := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
 	k, err := h.Store.RotateAPIKey(t.Context(), identity.KeyRotation{
 		TenantID: h.tenant, KeyID: old.ID, Hint: "bbbb", Hash: "new" + oldHash, OldUntil: until,
 	}, staffActor)
 	if err != nil || k.ID == old.ID || k.Name != old.Name || k.Hint != "bbbb" || !k.HasScope("keys:read") ||
-		k.InstanceID != h.instance ||
-		!k.ExpiresAt.IsZero() {
+		k.InstanceID != h.instance || !k.ExpiresAt.IsZero() {
 		t.Fatalf("rotated: %+v, %v", k, err)
 	}
 	if got, err := h.Store.APIKey(t.Context(), oldHash); err != nil || !got.ExpiresAt.Equal(until) {
@@ -170,10 +165,10 @@ func testConcurrentRevokeAndRotate(t *testing.T, h *fixture) {
 	})
 	for n := range 8 {
 		wg.Go(func() {
-			if _, err := h.Store.RotateAPIKey(t.Context(), identity.KeyRotation{
+			_, err := h.Store.RotateAPIKey(t.Context(), identity.KeyRotation{
 				TenantID: h.tenant, KeyID: k.ID, Hash: fmt.Sprint(n, hash), OldUntil: time.Now().Add(time.Hour),
-			}, staffActor); err != nil &&
-				!errors.Is(err, identity.ErrNotFound) {
+			}, staffActor)
+			if err != nil && !errors.Is(err, identity.ErrNotFound) {
 				t.Errorf("rotate: %v", err)
 			}
 		})

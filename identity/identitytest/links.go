@@ -55,8 +55,8 @@ func testLinkAndLookup(t *testing.T, h *fixture) {
 	if err := json.Unmarshal(found.Metadata, &meta); err != nil || meta["plan"] != "gold" {
 		t.Errorf("metadata: %s, %v", found.Metadata, err)
 	}
-	if bare := h.mustLink(t, h.telegramIdentity("", "2")); string(bare.Metadata) != "{}" || bare.DisplayName != "" ||
-		bare.RoleOverride != "" {
+	bare := h.mustLink(t, h.telegramIdentity("", "2"))
+	if string(bare.Metadata) != "{}" || bare.DisplayName != "" || bare.RoleOverride != "" {
 		t.Errorf("without optional fields: %+v", bare)
 	}
 	h.wantEvents(t, got.ID, "identity.linked")
@@ -92,10 +92,12 @@ func testLinkMissingCustomer(t *testing.T, h *fixture) {
 	if _, err := h.Store.Link(t.Context(), i, staffActor); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("unknown customer: %v; want ErrNotFound", err)
 	}
-	if _, err := h.Store.Link(t.Context(), h.telegramIdentity(missingID, "9"), staffActor); !errors.Is(err, identity.ErrNoInstance) {
+	_, err := h.Store.Link(t.Context(), h.telegramIdentity(missingID, "9"), staffActor)
+	if !errors.Is(err, identity.ErrNoInstance) {
 		t.Errorf("unknown instance: %v; want ErrNoInstance", err)
 	}
-	if _, err := h.Store.CustomerIdentities(t.Context(), identity.Query{TenantID: h.tenant, CustomerID: missingID}); !errors.Is(err, identity.ErrNotFound) {
+	_, err = h.Store.CustomerIdentities(t.Context(), identity.Query{TenantID: h.tenant, CustomerID: missingID})
+	if !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("list of unknown customer: %v; want ErrNotFound", err)
 	}
 }
@@ -117,8 +119,9 @@ func testInstanceBeforeTenant(t *testing.T, h *fixture) {
 	if err != nil || len(is) != 2 || is[0].ID != all.ID || is[1].ID != own.ID {
 		t.Errorf("list: %+v, %v; want both, oldest first", is, err)
 	}
-	if is, err := h.Store.CustomerIdentities(t.Context(), identity.Query{TenantID: h.tenant, CustomerID: h.customerID, Channel: "sms"}); err != nil ||
-		len(is) != 0 {
+	query := identity.Query{TenantID: h.tenant, CustomerID: h.customerID, Channel: "sms"}
+	is, err = h.Store.CustomerIdentities(t.Context(), query)
+	if err != nil || len(is) != 0 {
 		t.Errorf("list of another channel: %+v, %v", is, err)
 	}
 }
@@ -145,8 +148,8 @@ func testLinkAdoptsUnknownSender(t *testing.T, h *fixture) {
 	if p := h.ConversationIdentity(t, h.tenant, conversation); p != u.ID {
 		t.Errorf("conversation belongs to %q", p)
 	}
-	if us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, Limit: 10}); err != nil ||
-		len(us) != 0 {
+	us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, Limit: 10})
+	if err != nil || len(us) != 0 {
 		t.Errorf("UnknownSenders = %+v, %v, want none", us, err)
 	}
 	h.wantEvents(t, u.ID, "identity.adopted")
@@ -157,9 +160,8 @@ func testLinkKeepsOtherInstances(t *testing.T, h *fixture) {
 	if got := h.mustLink(t, h.telegramIdentity(h.instance, "9")); got.ID == other.ID {
 		t.Error("Link adopted a sender of another instance")
 	}
-	if us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, Limit: 10}); err != nil ||
-		len(us) != 1 ||
-		us[0].ID != other.ID {
+	us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, Limit: 10})
+	if err != nil || len(us) != 1 || us[0].ID != other.ID {
 		t.Errorf("unknown: %+v, %v", us, err)
 	}
 }
@@ -199,8 +201,8 @@ func testLinkBesideInstanceScoped(t *testing.T, h *fixture) {
 	}
 	// A first message may be stored while the identity is linked; its sender is known.
 	h.addUnknownSender(t, h.NewInstance(t, h.tenant), "9")
-	if us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, Limit: 10}); err != nil ||
-		len(us) != 0 {
+	us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, Limit: 10})
+	if err != nil || len(us) != 0 {
 		t.Errorf("unknown: %+v, %v", us, err)
 	}
 }
@@ -262,7 +264,9 @@ func wantOneSuccess(t *testing.T, n int, do func(ctx context.Context, n int) err
 
 func testAdopt(t *testing.T, h *fixture) {
 	u := h.addUnknownSender(t, h.instance, "9")
-	if _, err := h.Store.Adopt(t.Context(), identity.Key{TenantID: h.tenant, CustomerID: missingID, IdentityID: u.ID}, staffActor); !errors.Is(err, identity.ErrNotFound) {
+	foreign := identity.Key{TenantID: h.tenant, CustomerID: missingID, IdentityID: u.ID}
+	_, err := h.Store.Adopt(t.Context(), foreign, staffActor)
+	if !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("unknown customer: %v; want ErrNotFound", err)
 	}
 	if _, err := h.Store.Adopt(t.Context(), h.key(missingID), staffActor); !errors.Is(err, identity.ErrNotFound) {
@@ -294,7 +298,9 @@ func testConcurrentAdopts(t *testing.T, h *fixture) {
 func testUnknownSendersPaging(t *testing.T, h *fixture) {
 	second := h.NewInstance(t, h.tenant)
 	var want []string
-	for _, x := range []struct{ instance, id string }{{h.instance, "1"}, {second, "1"}, {h.instance, "2"}, {h.instance, "3"}} {
+	for _, x := range []struct{ instance, id string }{
+		{h.instance, "1"}, {second, "1"}, {h.instance, "2"}, {h.instance, "3"},
+	} {
 		want = append(want, h.addUnknownSender(t, x.instance, x.id).ID)
 	}
 	var got []string
@@ -313,9 +319,8 @@ func testUnknownSendersPaging(t *testing.T, h *fixture) {
 	if !slices.Equal(got, want) {
 		t.Errorf("pages contain %v, want %v", got, want)
 	}
-	if us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, InstanceID: second, Limit: 10}); err != nil ||
-		len(us) != 1 ||
-		us[0].ID != want[1] {
+	us, err := h.Store.UnknownSenders(t.Context(), identity.SenderQuery{TenantID: h.tenant, InstanceID: second, Limit: 10})
+	if err != nil || len(us) != 1 || us[0].ID != want[1] {
 		t.Errorf("of one instance: %+v, %v", us, err)
 	}
 }
@@ -325,7 +330,8 @@ func testUnlink(t *testing.T, h *fixture) {
 	h.IssueCode(t, h.tenant, i.ID)
 	conversation := h.NewConversation(t, h.tenant, h.instance, i.ID)
 	other := h.createCustomer(t, "other@example.com")
-	if err := h.Store.Unlink(t.Context(), identity.Key{TenantID: h.tenant, CustomerID: other, IdentityID: i.ID}, staffActor); !errors.Is(err, identity.ErrNotFound) {
+	err := h.Store.Unlink(t.Context(), identity.Key{TenantID: h.tenant, CustomerID: other, IdentityID: i.ID}, staffActor)
+	if !errors.Is(err, identity.ErrNotFound) {
 		t.Fatalf("identity of another customer: %v; want ErrNotFound", err)
 	}
 	if p := h.ConversationIdentity(t, h.tenant, conversation); p != i.ID {
