@@ -15,10 +15,8 @@ import (
 
 // addEvents adds n events to the audit log, one second apart. change modifies the event i.
 func (h *harness) addEvents(n int, change func(i int, e *identity.Event)) {
-	defer h.store.lock()()
 	for i := range n {
 		e := identity.Event{
-			ID:         h.store.id(),
 			TenantID:   identity.DefaultTenant,
 			Kind:       "claim.issued",
 			Actor:      "key:1",
@@ -31,7 +29,7 @@ func (h *harness) addEvents(n int, change func(i int, e *identity.Event)) {
 		if change != nil {
 			change(i, &e)
 		}
-		h.store.data.events = append(h.store.data.events, e)
+		h.store.AddEvent(e)
 	}
 }
 
@@ -145,7 +143,7 @@ func TestAuditLog_CSV(t *testing.T) {
 func TestStream_AbortedOnError(t *testing.T) {
 	h := newHarness(t)
 	h.addEvents(1203, nil)
-	h.store.data.laterErr = errors.New("connection lost")
+	h.store.LaterErr = errors.New("connection lost")
 	r, _ := http.NewRequest("GET", h.server.URL+"/v1/audit?format=csv", nil)
 	r.Header.Set("Authorization", "Bearer "+h.adminToken)
 	resp, err := http.DefaultTransport.RoundTrip(r)
@@ -156,7 +154,7 @@ func TestStream_AbortedOnError(t *testing.T) {
 	if err == nil {
 		t.Error("the truncated response looks complete")
 	}
-	h.store.err = errors.New("connection refused")
+	h.store.Err = errors.New("connection refused")
 	h.clock = h.clock.Add(time.Hour)
 	h.expect(h.request("GET", "/v1/audit?format=csv", ""), 500, `{"detail":"Internal Server Error"}`)
 }

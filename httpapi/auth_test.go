@@ -70,7 +70,7 @@ func TestRevokeKey_EffectiveImmediately(t *testing.T) {
 func TestKeyCache_Expires(t *testing.T) {
 	h := newHarness(t)
 	h.expect(h.request("GET", "/v1/customers", ""), 200, "")
-	if err := h.store.RevokeAPIKey(context.Background(), identity.DefaultTenant, h.firstKeyID(), ""); err != nil {
+	if err := h.store.RevokeAPIKey(context.Background(), identity.DefaultTenant, h.adminKey, ""); err != nil {
 		t.Fatal(err)
 	}
 	h.clock = h.clock.Add(2 * time.Second)
@@ -104,7 +104,7 @@ func TestCreateKey_ScopeSubset(t *testing.T) {
 	)
 	h.expect(h.request("POST", "/v1/keys", `{"name":"x","scopes":["customers:read"]}`, bearer(limited)), 201, "")
 	h.expect(h.request("POST", "/v1/keys", `{"name":"x","scopes":["root"]}`, bearer(limited)), 422, "")
-	h.expect(h.request("POST", "/v1/keys/"+h.firstKeyID()+"/rotate", "", bearer(limited)), 403, "")
+	h.expect(h.request("POST", "/v1/keys/"+h.adminKey+"/rotate", "", bearer(limited)), 403, "")
 	expiring := h.newKey(identity.APIKey{
 		TenantID: identity.DefaultTenant, Scopes: identity.Scopes, ExpiresAt: h.clock.Add(time.Hour),
 	})
@@ -123,7 +123,7 @@ func TestCreateKey_ScopeSubset(t *testing.T) {
 		201,
 		"",
 	)
-	h.expect(h.request("POST", "/v1/keys/"+h.firstKeyID()+"/rotate", "", bearer(expiring)), 403, "")
+	h.expect(h.request("POST", "/v1/keys/"+h.adminKey+"/rotate", "", bearer(expiring)), 403, "")
 	h.expect(
 		h.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read"],"expires_at":"2020-01-01T00:00:00Z"}`),
 		422,
@@ -251,8 +251,8 @@ func TestInstanceKey_Access(t *testing.T) {
 		},
 		{"GET", "/v1/customers/lookup/identity?channel=telegram&external_id=12346", "", 200, ""},
 		{"POST", "/v1/keys", `{"name":"x","scopes":["keys:read"],"instance_id":"` + h.otherInstance + `"}`, 404, noInstance},
-		{"POST", "/v1/keys/" + h.firstKeyID() + "/rotate", "", 404, `{"detail":"API key not found"}`},
-		{"DELETE", "/v1/keys/" + h.firstKeyID(), "", 404, `{"detail":"API key not found"}`},
+		{"POST", "/v1/keys/" + h.adminKey + "/rotate", "", 404, `{"detail":"API key not found"}`},
+		{"DELETE", "/v1/keys/" + h.adminKey, "", 404, `{"detail":"API key not found"}`},
 	} {
 		got := h.request(c.method, c.path, c.body, k)
 		if got.status != c.status || c.want != "" && got.body != c.want {
@@ -278,7 +278,7 @@ func TestInstanceKey_Access(t *testing.T) {
 
 func TestStore_Unavailable(t *testing.T) {
 	h := newHarness(t)
-	h.store.err = errors.New("dial postgres: refused")
+	h.store.Err = errors.New("dial postgres: refused")
 	h.clock = h.clock.Add(time.Minute)
 	got := h.request("GET", "/v1/customers", "")
 	h.expect(got, 500, `{"detail":"Internal Server Error"}`)
@@ -287,7 +287,7 @@ func TestStore_Unavailable(t *testing.T) {
 	) || !strings.Contains(h.log.String(), "dial postgres") {
 		t.Error("the error is not logged with the request ID")
 	}
-	h.store.err = context.DeadlineExceeded
+	h.store.Err = context.DeadlineExceeded
 	h.expect(h.request("GET", "/v1/customers", ""), 503, `{"detail":"Service Unavailable"}`)
 }
 

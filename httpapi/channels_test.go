@@ -30,9 +30,9 @@ func TestChannels(t *testing.T) {
 
 	set := `{"enabled":true,"phone_number":"+61400111222","status":"active","webhook_url":"` + webhooks + `sms/` + h.instance + `"}`
 	h.expect(h.request("POST", path+"/sms", twilio), 200, set)
-	if h.endpoints.credentials[adapters.AuthToken] != "secret-4711" ||
-		h.endpoints.credentials[adapters.AccountSID] != "AC1" {
-		t.Errorf("credentials = %v", h.endpoints.credentials)
+	if h.endpoints.Credentials[adapters.AuthToken] != "secret-4711" ||
+		h.endpoints.Credentials[adapters.AccountSID] != "AC1" {
+		t.Errorf("credentials = %v", h.endpoints.Credentials)
 	}
 	h.expect(h.request("GET", path+"/sms", ""), 200, set)
 	h.expect(
@@ -56,8 +56,8 @@ func TestChannels(t *testing.T) {
 		200,
 		socket,
 	)
-	if h.endpoints.credentials[adapters.AppToken] != "xapp-canary" {
-		t.Errorf("credentials = %v", h.endpoints.credentials)
+	if h.endpoints.Credentials[adapters.AppToken] != "xapp-canary" {
+		t.Errorf("credentials = %v", h.endpoints.Credentials)
 	}
 	h.expect(h.request("GET", path+"/slack", ""), 200, socket)
 	h.expect(
@@ -77,14 +77,14 @@ func TestSetUpChannel_ProviderRejects(t *testing.T) {
 	h := newHarness(t)
 	path := "/v1/instances/" + h.instance + "/channels/sms"
 	body := `{"account_sid":"AC1","auth_token":"secret-4711","phone_number":"+61400111222"}`
-	h.endpoints.err = &adapters.SetupError{Reason: adapters.BadSecret, Field: "auth_token", Message: "Authenticate"}
+	h.endpoints.Err = &adapters.SetupError{Reason: adapters.BadSecret, Field: "auth_token", Message: "Authenticate"}
 	h.expect(
 		h.request("POST", path, body),
 		422,
 		`{"detail":[{"type":"value_error","loc":["body","auth_token"],"msg":"Authenticate"}]}`,
 	)
-	h.endpoints.err = &adapters.SetupError{Reason: adapters.Refused, Message: "No."}
+	h.endpoints.Err = &adapters.SetupError{Reason: adapters.Refused, Message: "No."}
 	h.expect(h.request("POST", path, body), 422, `{"detail":[{"type":"value_error","loc":["body"],"msg":"No."}]}`)
-	h.endpoints.err = &adapters.SetupError{Reason: adapters.Unreachable, Message: "no answer"}
+	h.endpoints.Err = &adapters.SetupError{Reason: adapters.Unreachable, Message: "no answer"}
 	h.expect(h.request("POST", path, body), 503, `{"detail":"Service Unavailable"}`)
 }

@@ -20,7 +20,7 @@ func TestIdempotency_ClaimCodeNotStored(t *testing.T) {
 			t.Errorf("header = %v", got.header)
 		}
 	}
-	if len(h.store.responses) != 0 {
+	if len(h.store.Responses) != 0 {
 		t.Error("the response was stored")
 	}
 	if op := h.request("GET", "/openapi.json", "").body; !strings.Contains(op, "Idempotency-Key is ignored") ||
@@ -52,15 +52,15 @@ func TestIssueClaimCode(t *testing.T) {
 		201,
 		`{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":"`+h.instanceIdentity+`","instructions":"to @acme_bot"}`,
 	)
-	h.claims.err = &claim.TooManyCodesError{RetryAfter: 1500 * time.Millisecond}
+	h.claims.Err = &claim.TooManyCodesError{RetryAfter: 1500 * time.Millisecond}
 	if got := h.request(
 		"POST", path+h.instanceIdentity+"/claim-code", "",
 	); got.status != 429 || got.header.Get("Retry-After") != "2" {
 		t.Errorf("got %d %v, want 429 with Retry-After 2", got.status, got.header)
 	}
-	h.claims.err = claim.ErrCodeStoreUnavailable
+	h.claims.Err = claim.ErrCodeStoreUnavailable
 	h.expect(h.request("POST", path+h.instanceIdentity+"/claim-code", ""), 503, `{"detail":"Service Unavailable"}`)
-	h.claims.err = nil
+	h.claims.Err = nil
 	h.request("PATCH", path+h.instanceIdentity, `{"verified":true}`)
 	h.expect(
 		h.request("POST", path+h.instanceIdentity+"/claim-code", ""),

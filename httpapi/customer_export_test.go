@@ -13,20 +13,20 @@ import (
 func TestExportCustomer(t *testing.T) {
 	h := newHarness(t)
 	h.addEvents(1003, nil)
-	h.store.data.conversations = []gateway.CustomerConversation{
+	h.store.Conversations = []gateway.CustomerConversation{
 		{ID: unknownID, InstanceID: h.instance, Channel: "telegram", ExternalID: "12345"},
 		{ID: unknownID, InstanceID: h.otherInstance, Channel: "telegram", ExternalID: "12345"},
 	}
 	for i := range int64(1001) {
-		h.store.data.received = append(h.store.data.received, gateway.ReceivedMessage{
+		h.store.Received = append(h.store.Received, gateway.ReceivedMessage{
 			Seq: i + 1, ID: unknownID, Kind: "media", Text: "<hello>", ReceivedAt: h.clock,
 			Attachments: []gateway.ReceivedFile{{Kind: "image", Name: "a.jpg", Size: 7}},
 		})
 	}
-	h.store.data.sent = []gateway.SentMessage{
+	h.store.Sent = []gateway.SentMessage{
 		{Seq: 1, ID: unknownID, Text: "hi", Cause: "agent", Status: "sent", CreatedAt: h.clock},
 	}
-	h.store.data.owners = []identity.Ownership{
+	h.store.Owners = []identity.Ownership{
 		{
 			IdentityID: h.tenantIdentity, Channel: "telegram", ExternalID: "12345", CustomerID: h.customer,
 			Since: h.clock,

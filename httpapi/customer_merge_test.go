@@ -28,7 +28,7 @@ func TestMergeCustomer_Undo(t *testing.T) {
 		h.expect(h.request("POST", path+"/merge", `{"into":"`+into+`"}`), 404, `{"detail":"Customer not found"}`)
 	}
 	h.expect(h.request("POST", path+"/merge/undo", ""), 404, `{"detail":"Merge not found"}`)
-	h.store.data.needsGrant = true
+	h.store.NeedsGrant = true
 	h.expect(
 		h.request(
 			"POST",
@@ -61,13 +61,13 @@ func TestMergeCustomer_Undo(t *testing.T) {
 		403,
 		`{"detail":"Missing scope: identities:grant"}`,
 	)
-	h.store.data.identifierReused = true
+	h.store.IdentifierReused = true
 	h.expect(
 		h.request("POST", path+"/merge/undo", ""),
 		409,
 		`{"detail":"Another customer now has the email or id of this customer"}`,
 	)
-	h.store.data.identifierReused = false
+	h.store.IdentifierReused = false
 	if got := h.request("POST", path+"/merge/undo", ""); got.status != 200 || got.fields(t)["id"] != h.customer {
 		t.Errorf("undo of a merge = %d %s", got.status, got.body)
 	}
@@ -104,13 +104,13 @@ func TestDeleteCustomer_Erase(t *testing.T) {
 	matt := h.newCustomer()
 	h.expect(h.request("DELETE", "/v1/customers/"+matt, ""), 204, "")
 	h.expect(h.request("DELETE", "/v1/customers/"+matt, ""), 404, `{"detail":"Customer not found"}`)
-	if len(h.store.data.erased) != 0 || len(codes.dropped) != 1 || codes.dropped[0].Gen != 3 {
-		t.Errorf("erased = %v, dropped = %v", h.store.data.erased, codes.dropped)
+	if len(h.store.Erased) != 0 || len(codes.dropped) != 1 || codes.dropped[0].Gen != 3 {
+		t.Errorf("erased = %v, dropped = %v", h.store.Erased, codes.dropped)
 	}
 	codes.err = errors.New("connection refused")
 	h.expect(h.request("DELETE", "/v1/customers/"+h.customer+"?erase=true", ""), 204, "")
-	if len(h.store.data.erased) != 1 || !strings.Contains(h.log.String(), "drop codes of deleted identities failed") {
-		t.Errorf("erased = %v", h.store.data.erased)
+	if len(h.store.Erased) != 1 || !strings.Contains(h.log.String(), "drop codes of deleted identities failed") {
+		t.Errorf("erased = %v", h.store.Erased)
 	}
 	h.expect(h.request("DELETE", "/v1/customers/"+h.customer+"?erase=true", ""), 404, `{"detail":"Customer not found"}`)
 	h.expect(h.request("DELETE", "/v1/customers/"+h.customer+"?erase=perhaps", ""), 422, "")

@@ -10,13 +10,14 @@ import (
 
 	"hydragate/gateway"
 	"hydragate/httpapi/fastapi"
+	"hydragate/httpapi/httpapitest"
 	"hydragate/httpapi/operation"
 	"hydragate/identity"
 )
 
 func TestIdempotency_Concurrent(t *testing.T) {
 	h := newHarness(t)
-	before := h.store.created
+	before := h.store.Created
 	responses := make([]response, 50)
 	var all sync.WaitGroup
 	for i := range responses {
@@ -34,8 +35,8 @@ func TestIdempotency_Concurrent(t *testing.T) {
 			replayed++
 		}
 	}
-	if h.store.created != before+1 || replayed != 49 {
-		t.Errorf("%d customers created, %d responses replayed, want 1 and 49", h.store.created-before, replayed)
+	if h.store.Created != before+1 || replayed != 49 {
+		t.Errorf("%d customers created, %d responses replayed, want 1 and 49", h.store.Created-before, replayed)
 	}
 }
 
@@ -70,9 +71,9 @@ func TestIdempotency(t *testing.T) {
 		t.Errorf("%d %v", r.status, r.header)
 	}
 
-	h.store.panics = true
+	h.store.PanicOnCreate = true
 	h.expect(h.request("POST", "/v1/customers", `{}`, "Idempotency-Key: k4"), 500, "")
-	h.store.panics = false
+	h.store.PanicOnCreate = false
 	h.expect(h.request("POST", "/v1/customers", `{}`, "Idempotency-Key: k4"), 201, "")
 }
 
@@ -85,14 +86,12 @@ func TestIdempotency_ReplaysSecrets(t *testing.T) {
 func TestIdempotency_InProgress(t *testing.T) {
 	h := newHarness(t, func(a *API) { a.replayWait = replayPollInterval })
 	key := gateway.IdempotencyKey{
-		TenantID: "00000000-0000-7000-8000-000000000001", Principal: h.firstKeyID(), Key: "stuck",
+		TenantID: "00000000-0000-7000-8000-000000000001", Principal: h.adminKey, Key: "stuck",
 	}
 	// Replace the response of a finished request by that of an unfinished one.
 	h.request("POST", "/v1/customers", `{}`, "Idempotency-Key: stuck")
-	h.store.mu.Lock()
-	stored := h.store.responses[key]
-	h.store.responses[key] = gateway.StoredResponse{Fingerprint: stored.Fingerprint}
-	h.store.mu.Unlock()
+	stored := h.store.Responses[key]
+	h.store.Responses[key] = gateway.StoredResponse{Fingerprint: stored.Fingerprint}
 	got := h.request("POST", "/v1/customers", `{}`, "Idempotency-Key: stuck")
 	if got.status != http.StatusConflict || got.header.Get("Retry-After") == "" {
 		t.Errorf("%d %s", got.status, got.body)
@@ -101,7 +100,7 @@ func TestIdempotency_InProgress(t *testing.T) {
 
 // A disconnectStore records the context errors of requests whose clients have disconnected.
 type disconnectStore struct {
-	*fakeStore
+	*httpapitest.Store
 	reserved, created []error
 }
 
@@ -109,14 +108,14 @@ func (s *disconnectStore) ReserveIdempotencyKey(
 	ctx context.Context, k gateway.IdempotencyKey,
 ) (gateway.StoredResponse, bool, error) {
 	s.reserved = append(s.reserved, ctx.Err())
-	return s.fakeStore.ReserveIdempotencyKey(ctx, k)
+	return s.Store.ReserveIdempotencyKey(ctx, k)
 }
 
 func (s *disconnectStore) CreateCustomer(
 	ctx context.Context, c identity.Customer, by identity.Actor,
 ) (identity.Customer, error) {
 	s.created = append(s.created, ctx.Err())
-	return s.fakeStore.CreateCustomer(ctx, c, by)
+	return s.Store.CreateCustomer(ctx, c, by)
 }
 
 // TestIdempotency_ClientDisconnects checks that an idempotent request continues after the client
@@ -124,7 +123,7 @@ func (s *disconnectStore) CreateCustomer(
 func TestIdempotency_ClientDisconnects(t *testing.T) {
 	s := &disconnectStore{}
 	h := newHarness(t, func(a *API) {
-		s.fakeStore = a.Stores.Customers.(*fakeStore)
+		s.Store = a.Stores.Customers.(*httpapitest.Store)
 		a.Stores.Customers, a.Stores.Idempotency = s, s
 	})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -9,7 +9,7 @@ import (
 func TestIdentityHistory(t *testing.T) {
 	h := newHarness(t)
 	since := h.clock
-	h.store.data.owners = []identity.Ownership{
+	h.store.Owners = []identity.Ownership{
 		{
 			IdentityID: unknownID, Channel: "telegram", ExternalID: "12345", CustomerID: unknownID, Since: since,
 			Until: since.Add(1e9), ErasedAt: since,

@@ -10,63 +10,16 @@ import (
 	"hydragate/adapters"
 	"hydragate/claim"
 	"hydragate/gateway"
+	"hydragate/httpapi/httpapitest"
 	"hydragate/identity"
 )
 
-const testInviteCode = "WDJBMJKLNPQR"
-
-func (c *fakeClaims) IssueInvite(ctx context.Context, i claim.Invite, _ identity.Actor) (claim.Invite, string, error) {
-	instance, err := c.store.Instance(ctx, i.TenantID, i.InstanceID)
-	switch {
-	case c.err != nil:
-		return claim.Invite{}, "", c.err
-	case err != nil:
-		return claim.Invite{}, "", identity.ErrNoInstance
-	case (i.Channel == "sms" || i.Channel == "whatsapp") && !instance.SMSInvites:
-		return claim.Invite{}, "", claim.ErrInvitesDisabled
-	}
-	return c.store.addInvite(i), testInviteCode, nil
-}
-
-func (s *fakeStore) addInvite(i claim.Invite) claim.Invite {
-	defer s.lock()()
-	i.ID, i.CreatedAt, i.ExpiresAt = s.id(), s.now, s.now.Add(claim.InviteLife)
-	s.invites = append(s.invites, i)
-	return i
-}
-
-func (s *fakeStore) Invites(ctx context.Context, q claim.InviteQuery) ([]claim.Invite, error) {
-	if _, err := s.Customer(ctx, q.TenantID, q.CustomerID); err != nil {
-		return nil, err
-	}
-	defer s.lock()()
-	return filterRows(s.invites, q.Limit, func(i claim.Invite) bool {
-		return i.TenantID == q.TenantID && i.CustomerID == q.CustomerID && i.ID > q.After &&
-			(q.InstanceID == "" || i.InstanceID == q.InstanceID)
-	}), nil
-}
-
-func (s *fakeStore) RevokeInvite(_ context.Context, k claim.InviteKey, _ identity.Actor) error {
-	defer s.lock()()
-	for n, i := range s.invites {
-		switch {
-		case i.TenantID != k.TenantID || i.CustomerID != k.CustomerID || i.ID != k.InviteID || k.InstanceID != "" && i.InstanceID != k.InstanceID:
-		case !i.UsedAt.IsZero():
-			return claim.ErrInviteUsed
-		default:
-			s.invites[n].RevokedAt = s.now
-			return nil
-		}
-	}
-	return identity.ErrNotFound
-}
-
 // newInvites creates an invite in each tenant and returns the IDs.
 func (h *harness) newInvites() (id, foreignID string) {
-	a := h.store.addInvite(claim.Invite{
+	a := h.store.AddInvite(claim.Invite{
 		TenantID: identity.DefaultTenant, InstanceID: h.instance, Channel: "telegram", CustomerID: h.customer,
 	})
-	b := h.store.addInvite(claim.Invite{
+	b := h.store.AddInvite(claim.Invite{
 		TenantID: otherTenant, InstanceID: h.foreignInstance, Channel: "telegram", CustomerID: h.foreignCustomer,
 	})
 	return a.ID, b.ID
@@ -84,8 +37,8 @@ func TestInvites(t *testing.T) {
 	f := got.fields(t)
 	id := f["id"].(string)
 	for field, want := range map[string]any{
-		"channel": "telegram", "instance_id": h.instance, "customer_id": h.customer, "role_override": nil, "code": testInviteCode,
-		"url": "https://t.me/acme_bot?start=claim_" + testInviteCode, "expires_in_seconds": 86400.0, "expires_at": "2026-11-23T02:00:00Z",
+		"channel": "telegram", "instance_id": h.instance, "customer_id": h.customer, "role_override": nil, "code": httpapitest.InviteCode,
+		"url": "https://t.me/acme_bot?start=claim_" + httpapitest.InviteCode, "expires_in_seconds": 86400.0, "expires_at": "2026-11-23T02:00:00Z",
 		"instructions": "Open https://t.me/acme_bot?start=claim_WDJBMJKLNPQR, or write to @acme_bot on Telegram and send /claim WDJB-MJKL-NPQR before 2026-11-23 02:00 UTC. The first person to do so is verified as the customer.",
 	} {
 		if f[field] != want {
@@ -117,7 +70,7 @@ func TestInvites(t *testing.T) {
 		t.Errorf("%v", f)
 	}
 	list := h.request("GET", path+"?limit=2", "")
-	if strings.Contains(list.body, testInviteCode) || strings.Contains(list.body, "WDJB") ||
+	if strings.Contains(list.body, httpapitest.InviteCode) || strings.Contains(list.body, "WDJB") ||
 		strings.Contains(list.body, "url") {
 		t.Error("the list contains a code")
 	}
@@ -131,8 +84,8 @@ func TestInvites(t *testing.T) {
 	if items := h.request("GET", path, "").fields(t)["items"].([]any); items[0].(map[string]any)["state"] != "revoked" {
 		t.Errorf("%v", items)
 	}
-	h.store.invites[1].UsedAt = h.clock
-	h.expect(h.request("DELETE", path+"/"+h.store.invites[1].ID, ""), 409, `{"detail":"Invite was already used"}`)
+	h.store.Issued[1].UsedAt = h.clock
+	h.expect(h.request("DELETE", path+"/"+h.store.Issued[1].ID, ""), 409, `{"detail":"Invite was already used"}`)
 }
 
 func TestInvites_Rejected(t *testing.T) {
@@ -158,14 +111,14 @@ func TestInvites_Rejected(t *testing.T) {
 	for _, instance := range []string{h.foreignInstance, unknownID} {
 		h.expect(h.request("POST", path, telegram(instance)), 404, noInstance)
 	}
-	h.endpoints.states[2].Status = gateway.EndpointDisabled
+	h.endpoints.States[2].Status = gateway.EndpointDisabled
 	h.expect(h.request("POST", path, telegram(h.instance)), 422, notConnected)
-	h.endpoints.states[2].Status = gateway.EndpointError
+	h.endpoints.States[2].Status = gateway.EndpointError
 	h.expect(h.request("POST", path, telegram(h.instance)), 201, "")
 	for err, want := range map[error]string{
 		claim.ErrTooManyInvites: `{"detail":"Customer has 5 live invites; revoke one first"}`, error(&claim.TooManyCodesError{RetryAfter: 90 * time.Second}): `{"detail":"Too Many Requests"}`,
 	} {
-		h.claims.err = err
+		h.claims.Err = err
 		got := h.request("POST", path, telegram(h.instance))
 		status := map[bool]int{true: 409, false: 429}[errors.Is(err, claim.ErrTooManyInvites)]
 		h.expect(got, status, want)

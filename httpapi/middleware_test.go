@@ -26,7 +26,7 @@ func TestRequestID(t *testing.T) {
 
 func TestMiddleware_Panic(t *testing.T) {
 	h := newHarness(t)
-	h.store.panics = true
+	h.store.PanicOnCreate = true
 	got := h.request("POST", "/v1/customers", `{}`, "X-Request-Id: oops-1")
 	h.expect(got, 500, `{"detail":"Internal Server Error"}`)
 	if log := h.log.String(); !strings.Contains(log, "handler panicked") || !strings.Contains(log, "oops-1") ||

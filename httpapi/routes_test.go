@@ -13,16 +13,17 @@ import (
 
 	"hydragate/adapters"
 	"hydragate/gateway"
+	"hydragate/httpapi/httpapitest"
 	"hydragate/httpapi/operation"
 	"hydragate/identity"
 )
 
-const unknownID = "01930f6e-ffff-7000-8000-ffffffffffff"
+const unknownID = httpapitest.SurfaceID
 
 // routePath returns the path of a route with the IDs of the harness, or those in ids.
 func (h *harness) routePath(to *operation.Route, ids map[string]string) string {
 	values := map[string]string{
-		"customer_id": h.customer, "identity_id": h.tenantIdentity, "instance_id": h.instance, "key_id": h.firstKeyID(),
+		"customer_id": h.customer, "identity_id": h.tenantIdentity, "instance_id": h.instance, "key_id": h.adminKey,
 	}
 	switch to.ID {
 	case "adopt_identity", "block_sender", "unblock_sender":
@@ -44,11 +45,6 @@ func (h *harness) routePath(to *operation.Route, ids map[string]string) string {
 		path += "?customer=none"
 	}
 	return path
-}
-
-func (h *harness) firstKeyID() string {
-	defer h.store.lock()()
-	return h.store.keys[0].ID
 }
 
 // exampleRequest returns the example request of a route with IDs of the harness.

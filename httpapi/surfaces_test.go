@@ -9,103 +9,14 @@ import (
 	"strings"
 	"testing"
 
-	"hydragate/gateway"
 	"hydragate/httpapi/contactapi"
+	"hydragate/httpapi/httpapitest"
 	"hydragate/httpapi/operation"
 	"hydragate/httpapi/userapi"
-	"hydragate/identity"
 )
 
-// fakeSurfaces is a store with one user and one contact identity. If err is set, its methods return
-// it.
-type fakeSurfaces struct {
-	err    error
-	panics bool
-}
-
-func (f *fakeSurfaces) user() (identity.User, error) {
-	if f.panics {
-		panic("store failed with hg_live_canary")
-	}
-	return identity.User{
-		Customer: identity.Customer{
-			ID:          unknownID,
-			FirstName:   "Steve",
-			LastName:    "Example",
-			Email:       "steve@example.com",
-			PhoneNumber: "+61400111222",
-			Metadata:    []byte(`{"customData":{"tier":"gold"},"own":1}`),
-		},
-		FKID: "1", FKUserID: "2", Source: "webchat", Context: "Support",
-	}, f.err
-}
-
-func (f *fakeSurfaces) contact() (identity.ContactIdentity, error) {
-	if f.panics {
-		panic("store failed with hg_live_canary")
-	}
-	return identity.ContactIdentity{
-		Identity: identity.Identity{
-			ID: unknownID, CustomerID: unknownID, Channel: "twitter", ExternalID: "1", DisplayName: "Steve",
-			Username: "@steve",
-		},
-		AvatarURL: "https://a.example.com", InfoURL: "https://b.example.com", PageURL: "https://c.example.com",
-	}, f.err
-}
-
-func (f *fakeSurfaces) InstanceByAgentKey(_ context.Context, hash string) (gateway.Instance, error) {
-	if hash != identity.HashToken("ask_1") {
-		return gateway.Instance{}, gateway.ErrNoInstance
-	}
-	return gateway.Instance{ID: unknownID, TenantID: identity.DefaultTenant}, nil
-}
-
-func (f *fakeSurfaces) CreateUser(context.Context, string, identity.User, identity.Actor) (identity.User, error) {
-	return f.user()
-}
-
-func (f *fakeSurfaces) User(context.Context, string, string) (identity.User, error) { return f.user() }
-
-func (f *fakeSurfaces) FindUser(context.Context, string, string, identity.UserQuery) (identity.User, []string, error) {
-	u, err := f.user()
-	return u, []string{unknownID}, err
-}
-
-func (f *fakeSurfaces) DeleteUser(context.Context, string, string, identity.Actor) error {
-	_, err := f.user()
-	return err
-}
-
-func (f *fakeSurfaces) ContactIdentities(
-	context.Context, identity.ContactQuery,
-) ([]identity.ContactIdentity, int, error) {
-	i, err := f.contact()
-	return []identity.ContactIdentity{i}, 1, err
-}
-
-func (f *fakeSurfaces) ContactIdentity(context.Context, string, string) (identity.ContactIdentity, error) {
-	return f.contact()
-}
-
-func (f *fakeSurfaces) CreateContactIdentity(
-	context.Context, identity.ContactIdentity, identity.Actor,
-) (identity.ContactIdentity, error) {
-	return f.contact()
-}
-
-func (f *fakeSurfaces) ReplaceContactIdentity(
-	context.Context, identity.ContactIdentity, *string, identity.Actor,
-) (identity.ContactIdentity, error) {
-	return f.contact()
-}
-
-func (f *fakeSurfaces) DeleteContactIdentity(context.Context, identity.SenderKey, identity.Actor) error {
-	_, err := f.contact()
-	return err
-}
-
-func newSurfaceHarness(t *testing.T, change ...func(*API)) (*harness, *fakeSurfaces) {
-	f := &fakeSurfaces{}
+func newSurfaceHarness(t *testing.T, change ...func(*API)) (*harness, *httpapitest.Surfaces) {
+	f := &httpapitest.Surfaces{}
 	return newHarness(t, append([]func(*API){func(a *API) {
 		users, contacts := &userapi.API{Store: f, Limiter: a.Limiter}, &contactapi.API{Store: f}
 		a.Surfaces = []*operation.Surface{users.Surface(), contacts.Surface()}
@@ -118,7 +29,7 @@ func (h *harness) requestSurface(to *operation.Route) response {
 	if to.ID == "external_search_user" {
 		path += "?fkId=1"
 	}
-	return h.request(to.Method, path, to.Example.Request, "Agent-Secret-Key: ask_1")
+	return h.request(to.Method, path, to.Example.Request, "Agent-Secret-Key: "+httpapitest.AgentSecretKey)
 }
 
 func TestSurface_MatchesExamples(t *testing.T) {
@@ -155,7 +66,7 @@ func TestSurface_Failures(t *testing.T) {
 		"panic":            {nil, true, 500, `{"status":500,"message":"Internal Server Error"}`, `{"errorCode":"InternalServerError","message":"Internal Server Error"}`},
 		"timeout":          {context.DeadlineExceeded, false, 503, `{"status":503,"message":"Service Unavailable"}`, `{"errorCode":"ServiceUnavailable","message":"Service Unavailable"}`},
 	} {
-		f.err, f.panics = c.err, c.panics
+		f.Err, f.Panic = c.err, c.panics
 		for _, to := range h.api.surfaceRoutes() {
 			want := c.contacts
 			if to.Tag == userapi.TagUsers {
@@ -174,8 +85,8 @@ func TestSurface_Failures(t *testing.T) {
 
 func TestSurface_RateLimit(t *testing.T) {
 	h, _ := newSurfaceHarness(t, func(a *API) { a.Limiter.Rate, a.Limiter.Burst = 1, 1 })
-	h.expect(h.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: ask_1"), 200, "")
-	got := h.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: ask_1")
+	h.expect(h.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: "+httpapitest.AgentSecretKey), 200, "")
+	got := h.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: "+httpapitest.AgentSecretKey)
 	h.expect(
 		got,
 		429,
@@ -195,7 +106,7 @@ func TestSurface_RateLimit(t *testing.T) {
 // TestSurface_Disabled checks that an API without surfaces does not serve or document them.
 func TestSurface_Disabled(t *testing.T) {
 	h := newHarness(t)
-	h.expect(h.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: ask_1"), 404, `{"detail":"Not Found"}`)
+	h.expect(h.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: "+httpapitest.AgentSecretKey), 404, `{"detail":"Not Found"}`)
 	h.expect(h.request("GET", "/global/contactIdentities", ""), 404, `{"detail":"Not Found"}`)
 	if strings.Contains(h.request("GET", "/openapi.json", "").body, "contactIdentities") {
 		t.Error("the document contains a surface that is not served")

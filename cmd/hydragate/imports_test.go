@@ -52,6 +52,7 @@ var allowedImports = map[string]string{
 	"httpapi/fastapi":             "",
 	"httpapi/operation":           "adapters claim gateway httpapi/fastapi identity",
 	"httpapi":                     surfaceImports,
+	"httpapi/httpapitest":         "adapters claim gateway identity",
 	"httpapi/webhook":             surfaceImports,
 	"httpapi/userapi":             surfaceImports,
 	"httpapi/contactapi":          surfaceImports,
