@@ -29,10 +29,17 @@ func FuzzFrame(f *testing.F) {
 		}
 	}
 	for _, raw := range []string{
-		`{"type":"slash_commands","envelope_id":"e-2","accepts_response_payload":true,"payload":{"command":"/claim","text":"WDJBMJ","team_id":"T024BE7LD","user_id":"U023BECGF","trigger_id":"1.2"}}`,
-		`{"type":"slash_commands","envelope_id":"e-3","payload":{"command":"/claim","command":"/other","user_id":"U023BECGF"}}`,
-		`{"type":"slash_commands","envelope_id":"e-4","payload":{"command":["/claim"],"is_enterprise_install":true,"n":1e400}}`,
-		`{"envelope_id":"e-5","type":"events_api","payload":{`, `{"envelope_id":7}`, `{"envelope_id":"a b","type":"interactive"}`, `[]`, `null`, "\xff", `{"type":"hello"}`,
+		`{"type":"slash_commands","envelope_id":"e-2","accepts_response_payload":true,"payload":{
+			"command":"/claim","text":"WDJBMJ","team_id":"T024BE7LD","user_id":"U023BECGF","trigger_id":"1.2"
+		}}`,
+		`{"type":"slash_commands","envelope_id":"e-3","payload":{
+			"command":"/claim","command":"/other","user_id":"U023BECGF"
+		}}`,
+		`{"type":"slash_commands","envelope_id":"e-4","payload":{
+			"command":["/claim"],"is_enterprise_install":true,"n":1e400
+		}}`,
+		`{"envelope_id":"e-5","type":"events_api","payload":{`, `{"envelope_id":7}`,
+		`{"envelope_id":"a b","type":"interactive"}`, `[]`, `null`, "\xff", `{"type":"hello"}`,
 	} {
 		f.Add([]byte(raw))
 	}

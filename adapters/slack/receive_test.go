@@ -47,7 +47,8 @@ func receive(t *testing.T, ep adapters.Endpoint, hook string, body []byte) (adap
 func TestReceive_SignatureAge(t *testing.T) {
 	a, body := &slack.Adapter{Now: fixedTime}, readRecording(t, "events/im_text.json")
 	for _, skew := range []time.Duration{-300 * time.Second, -299 * time.Second, 0, 299 * time.Second, 300 * time.Second} {
-		if _, err := a.Receive(signedRequest(signingSecret, fixedTime().Add(skew), "events", body), endpoint(), "events"); err != nil {
+		_, err := a.Receive(signedRequest(signingSecret, fixedTime().Add(skew), "events", body), endpoint(), "events")
+		if err != nil {
 			t.Errorf("clock skew %v: %v", skew, err)
 		}
 	}
@@ -60,8 +61,11 @@ func TestReceive_UnusualGenuine(t *testing.T) {
 			r.Header.Set("X-Slack-Retry-Num", "3")
 			r.Header.Set("X-Slack-Retry-Reason", "http_timeout")
 		},
-		"chunked":         func(r *http.Request) { r.ContentLength, r.TransferEncoding = -1, []string{"chunked"} },
-		"other host":      func(r *http.Request) { r.Host = "evil.example"; r.Header.Set("X-Forwarded-Host", "evil.example") },
+		"chunked": func(r *http.Request) { r.ContentLength, r.TransferEncoding = -1, []string{"chunked"} },
+		"other host": func(r *http.Request) {
+			r.Host = "evil.example"
+			r.Header.Set("X-Forwarded-Host", "evil.example")
+		},
 		"no content type": func(r *http.Request) { r.Header.Del("Content-Type") },
 	} {
 		r := genuineRequest(ep, "events", body)
@@ -85,7 +89,8 @@ func TestReceive_SecretRotation(t *testing.T) {
 		}
 	}
 	delete(ep.Credentials, adapters.SigningSecret+"_old")
-	if _, err := a.Receive(signedRequest(signingSecret, fixedTime(), "events", body), ep, "events"); !errors.Is(err, adapters.ErrForged) {
+	_, err := a.Receive(signedRequest(signingSecret, fixedTime(), "events", body), ep, "events")
+	if !errors.Is(err, adapters.ErrForged) {
 		t.Errorf("after rotation: %v, want ErrForged", err)
 	}
 }
@@ -109,7 +114,9 @@ func TestReceive_URLVerification(t *testing.T) {
 		!strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") {
 		t.Errorf("%d messages, status %d, type %q, body %q", len(in.Messages), w.Code, w.Header().Get("Content-Type"), w.Body)
 	}
-	for name, challenge := range map[string]string{"Empty": "", "HTML": "<script>", "Long": strings.Repeat("a", 257), "Line": "a\nb"} {
+	for name, challenge := range map[string]string{
+		"empty": "", "HTML": "<script>", "long": strings.Repeat("a", 257), "two lines": "a\nb",
+	} {
 		body, err := json.Marshal(map[string]string{"type": "url_verification", "challenge": challenge})
 		if err != nil {
 			t.Fatal(err)
@@ -121,20 +128,35 @@ func TestReceive_URLVerification(t *testing.T) {
 }
 
 func TestReceive_OtherInstallation(t *testing.T) {
-	const said = `"type":"event_callback","event_id":"Ev1","event":{"type":"message","channel":"D1","channel_type":"im","user":"U1","text":"hi","ts":"1.1"}}`
+	const said = `"type":"event_callback","event_id":"Ev1","event":{
+		"type":"message","channel":"D1","channel_type":"im","user":"U1","text":"hi","ts":"1.1"
+	}}`
 	for name, c := range map[string]struct {
 		body    string
 		address string
 		want    error
 	}{
-		"ours":                      {`{"team_id":"T1","authorizations":[{"team_id":"T1"}],"api_app_id":"A1",` + said, "T1", nil},
-		"ours by authorization":     {`{"team_id":"T9","authorizations":[{"team_id":"T1"}],` + said, "T1", nil},
-		"ours by team":              {`{"team_id":"T1","authorizations":[],` + said, "T1", nil},
-		"ours by enterprise":        {`{"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E1","is_enterprise_install":true}],` + said, "E1", nil},
-		"other team":                {`{"team_id":"T9","authorizations":[{"team_id":"T9"}],` + said, "T1", adapters.ErrForged},
-		"other by authorization":    {`{"team_id":"T1","authorizations":[{"team_id":"T9"}],` + said, "T1", adapters.ErrForged},
-		"other enterprise":          {`{"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E9"}],` + said, "E1", adapters.ErrForged},
-		"other app":                 {`{"team_id":"T1","authorizations":[{"team_id":"T1"}],"api_app_id":"A9",` + said, "T1", adapters.ErrForged},
+		"ours": {
+			`{"team_id":"T1","authorizations":[{"team_id":"T1"}],"api_app_id":"A1",` + said, "T1", nil,
+		},
+		"ours by authorization": {`{"team_id":"T9","authorizations":[{"team_id":"T1"}],` + said, "T1", nil},
+		"ours by team":          {`{"team_id":"T1","authorizations":[],` + said, "T1", nil},
+		"ours by enterprise": {
+			`{"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E1","is_enterprise_install":true}],` + said,
+			"E1", nil,
+		},
+		"other team": {
+			`{"team_id":"T9","authorizations":[{"team_id":"T9"}],` + said, "T1", adapters.ErrForged,
+		},
+		"other by authorization": {
+			`{"team_id":"T1","authorizations":[{"team_id":"T9"}],` + said, "T1", adapters.ErrForged,
+		},
+		"other enterprise": {
+			`{"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E9"}],` + said, "E1", adapters.ErrForged,
+		},
+		"other app": {
+			`{"team_id":"T1","authorizations":[{"team_id":"T1"}],"api_app_id":"A9",` + said, "T1", adapters.ErrForged,
+		},
 		"unknown workspace of ours": {`{"team_id":"T1","authorizations":[{"team_id":"T1"}],` + said, "", adapters.ErrForged},
 		"other team unreadable":     {`{"team_id":"T9","type":"event_callback","event_id":7}`, "T1", adapters.ErrForged},
 	} {
@@ -148,23 +170,35 @@ func TestReceive_OtherInstallation(t *testing.T) {
 
 func TestReceive_ActorTeam(t *testing.T) {
 	said := func(envelope, event string) string {
-		return `{"type":"event_callback","event_id":"Ev1",` + envelope + `,"event":{"channel":"C1","user":"U1","text":"hi","ts":"1.1",` + event + `}}`
+		return `{"type":"event_callback","event_id":"Ev1",` + envelope +
+			`,"event":{"channel":"C1","user":"U1","text":"hi","ts":"1.1",` + event + `}}`
 	}
 	const here = `"team_id":"T1","authorizations":[{"team_id":"T1"}]`
 	const shared = here + `,"is_ext_shared_channel":true`
 	for name, c := range map[string]struct{ body, id, unproven string }{
-		"plain":                    {said(here, `"type":"message","team":"T1"`), "T1:U1", ""},
-		"plain other team named":   {said(here, `"type":"message","team":"T9"`), "T1:U1", ""},
-		"Own":                      {said(shared, `"type":"message","team":"T1"`), "T1:U1", ""},
-		"foreign":                  {said(shared, `"type":"message","team":"T9","user_team":"T9"`), "T9:U1", "external"},
-		"foreign delivered":        {said(`"team_id":"T9","context_team_id":"T1","authorizations":[{"team_id":"T1"}],"is_ext_shared_channel":true`, `"type":"message","user_team":"T9"`), "T9:U1", "external"},
+		"plain":                  {said(here, `"type":"message","team":"T1"`), "T1:U1", ""},
+		"plain other team named": {said(here, `"type":"message","team":"T9"`), "T1:U1", ""},
+		"Own":                    {said(shared, `"type":"message","team":"T1"`), "T1:U1", ""},
+		"foreign":                {said(shared, `"type":"message","team":"T9","user_team":"T9"`), "T9:U1", "external"},
+		"foreign delivered": {
+			said(`"team_id":"T9","context_team_id":"T1","authorizations":[{"team_id":"T1"}],
+				"is_ext_shared_channel":true`, `"type":"message","user_team":"T9"`),
+			"T9:U1", "external",
+		},
 		"foreign mention":          {said(shared, `"type":"app_mention","user_team":"T9"`), "T9:U1", "external"},
 		"foreign grid mention":     {said(shared, `"type":"app_mention","user_team":"E9"`), "", "external"},
 		"foreign grid in our team": {said(shared, `"type":"message","user_team":"E9","team":"T1"`), "", "external"},
 		"own grid":                 {said(shared+`,"enterprise_id":"E1"`, `"type":"message","user_team":"E1"`), "T1:U1", ""},
-		"context grid":             {said(shared+`,"context_enterprise_id":"E2","context_team_id":"T2"`, `"type":"message","user_team":"E2"`), "T2:U1", "external"},
-		"no team":                  {said(shared, `"type":"message"`), "", "external"},
-		"no team of organization":  {said(`"team_id":"T9","authorizations":[{"team_id":null,"enterprise_id":"E1"}],"is_ext_shared_channel":true`, `"type":"message","team":"T9"`), "T9:U1", "external"},
+		"context grid": {
+			said(shared+`,"context_enterprise_id":"E2","context_team_id":"T2"`, `"type":"message","user_team":"E2"`),
+			"T2:U1", "external",
+		},
+		"no team": {said(shared, `"type":"message"`), "", "external"},
+		"no team of organization": {
+			said(`"team_id":"T9","authorizations":[{"team_id":null,"enterprise_id":"E1"}],
+				"is_ext_shared_channel":true`, `"type":"message","team":"T9"`),
+			"T9:U1", "external",
+		},
 	} {
 		ep := endpoint()
 		ep.Address = "T1"
@@ -227,10 +261,15 @@ func TestAck(t *testing.T) {
 		status     int
 		says       string
 	}{
-		"event stored":         {"events", "events/im_text.json", nil, 200, ""},
-		"event not stored":     {"events", "events/im_text.json", away, 503, ""},
-		"command stored":       {"commands", "commands/claim_in_im.form", nil, 200, `{"response_type":"ephemeral","text":"One moment …"}`},
-		"command not stored":   {"commands", "commands/claim_in_im.form", away, 200, `{"response_type":"ephemeral","text":"Sorry, that did not work just now. Please try again."}`},
+		"event stored":     {"events", "events/im_text.json", nil, 200, ""},
+		"event not stored": {"events", "events/im_text.json", away, 503, ""},
+		"command stored": {
+			"commands", "commands/claim_in_im.form", nil, 200, `{"response_type":"ephemeral","text":"One moment …"}`,
+		},
+		"command not stored": {
+			"commands", "commands/claim_in_im.form", away, 200,
+			`{"response_type":"ephemeral","text":"Sorry, that did not work just now. Please try again."}`,
+		},
 		"SSLCheck":             {"commands", "commands/ssl_check.form", nil, 200, ""},
 		"interaction stored":   {"interactivity", "interactivity/button_in_im.form", nil, 200, ""},
 		"interaction unstored": {"interactivity", "interactivity/button_in_im.form", away, 503, ""},

@@ -49,7 +49,8 @@ func TestSend_PlainText(t *testing.T) {
 		t.Fatal(err)
 	}
 	for k, want := range map[string]string{
-		"channel": "C1", "text": "&lt;!channel&gt; &amp; &lt;@U1&gt;", "mrkdwn": "false", "thread_ts": "1.1", "unfurl_links": "false", "unfurl_media": "false",
+		"channel": "C1", "text": "&lt;!channel&gt; &amp; &lt;@U1&gt;", "mrkdwn": "false", "thread_ts": "1.1",
+		"unfurl_links": "false", "unfurl_media": "false",
 		"metadata": `{"event_type":"hydragate_reply","event_payload":{"id":"r1"}}`,
 	} {
 		if got := wire.form.Get(k); got != want {
@@ -94,12 +95,17 @@ func TestSend_ResponseURL(t *testing.T) {
 		"used":           {arm: armResponseURL(404, "used_url", nil)},
 		"refused in 200": {arm: armResponseURL(200, `{"ok":false,"error":"used_url"}`, nil)},
 		"redirected":     {arm: armResponseURL(302, "", http.Header{"Location": {"http://127.0.0.1:1/"}})},
-		"throttled":      {arm: armResponseURL(429, "", http.Header{"Retry-After": {"7"}}), reason: adapters.Throttled, wait: 7 * time.Second},
-		"unavailable":    {arm: armResponseURL(503, "", nil), reason: adapters.Unreachable},
-		"Cut":            {arm: func(s *simulator.Slack) { s.Arm("response_url", simulator.Fault{Cut: true}) }, private: true, reason: adapters.Ambiguous},
-		"foreign":        {address: "https://hooks.slack.com.evil.example/x"},
-		"metadata":       {address: "http://169.254.169.254/latest/meta-data"},
-		"slack":          {address: "https://hooks.slack.com/commands/x"}, // not the configured server
+		"throttled": {
+			arm: armResponseURL(429, "", http.Header{"Retry-After": {"7"}}), reason: adapters.Throttled, wait: 7 * time.Second,
+		},
+		"unavailable": {arm: armResponseURL(503, "", nil), reason: adapters.Unreachable},
+		"Cut": {
+			arm: func(s *simulator.Slack) { s.Arm("response_url", simulator.Fault{Cut: true}) }, private: true,
+			reason: adapters.Ambiguous,
+		},
+		"foreign":  {address: "https://hooks.slack.com.evil.example/x"},
+		"metadata": {address: "http://169.254.169.254/latest/meta-data"},
+		"slack":    {address: "https://hooks.slack.com/commands/x"}, // not the configured server
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, a := newSimulator(t)
@@ -203,9 +209,11 @@ func TestSend_RetryLookupFails(t *testing.T) {
 		fault  simulator.Fault
 		reason adapters.Reason
 	}{
-		"may not look": {simulator.Fault{Status: 200, Body: `{"ok":false,"error":"missing_scope","needed":"im:history"}`}, ""},
-		"unavailable":  {simulator.Fault{Status: 503}, adapters.Ambiguous},
-		"throttled":    {simulator.Fault{Status: 429, Header: http.Header{"Retry-After": {"3"}}}, adapters.Ambiguous},
+		"may not look": {
+			simulator.Fault{Status: 200, Body: `{"ok":false,"error":"missing_scope","needed":"im:history"}`}, "",
+		},
+		"unavailable": {simulator.Fault{Status: 503}, adapters.Ambiguous},
+		"throttled":   {simulator.Fault{Status: 429, Header: http.Header{"Retry-After": {"3"}}}, adapters.Ambiguous},
 	} {
 		s, a := newSimulator(t)
 		s.Arm("conversations.history", c.fault)
@@ -232,7 +240,9 @@ func TestSend_Unreachable(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &slack.Adapter{APIURL: nobody + "/api/"}
-	for name, place := range map[string]adapters.Chat{"Channel": {ID: "C1"}, "Answer": {ID: steve.ID, ReplyToken: nobody + "/response/1"}} {
+	for name, place := range map[string]adapters.Chat{
+		"channel": {ID: "C1"}, "answer": {ID: steve.ID, ReplyToken: nobody + "/response/1"},
+	} {
 		_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", Chat: place, Text: "hello"})
 		var se *adapters.SendError
 		if !errors.As(err, &se) || se.Reason != adapters.Unreachable || strings.Contains(err.Error(), "://") {
@@ -256,13 +266,15 @@ func TestSend_ExpiredResponseURL(t *testing.T) {
 	s, a := newSimulator(t)
 	place := commandChat(t, s, a)
 	for range 6 {
-		if _, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: steve.Chat(), Chat: place, Text: "hello"}); err != nil {
+		_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: steve.Chat(), Chat: place, Text: "hello"})
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	now := time.Now()
 	s.Now = func() time.Time { return now.Add(time.Hour) }
-	if _, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: steve.Chat(), Chat: place, Text: "hello"}); err != nil {
+	_, err := a.Send(t.Context(), endpoint(), adapters.Reply{ID: "r1", To: steve.Chat(), Chat: place, Text: "hello"})
+	if err != nil {
 		t.Fatal(err)
 	}
 	var private []bool

@@ -66,29 +66,47 @@ func TestCheck_Errors(t *testing.T) {
 		field  string
 		again  bool
 	}{
-		"no token":                {credential(adapters.BotToken, ""), adapters.Refused, adapters.BotToken, false},
-		"user token":              {credential(adapters.BotToken, "xoxp-2157151564-8047104812"), adapters.Refused, adapters.BotToken, false},
-		"token with line":         {credential(adapters.BotToken, botToken+"\n"), adapters.Refused, adapters.BotToken, false},
-		"no secret":               {credential(adapters.SigningSecret, ""), adapters.Refused, adapters.SigningSecret, false},
-		"secret with gap":         {credential(adapters.SigningSecret, "8f742231b10e8888 abcd99d0e1f285a5"), adapters.Refused, adapters.SigningSecret, false},
-		"no app token":            {withSocketMode(""), adapters.Refused, adapters.AppToken, false},
-		"bots app token":          {withSocketMode(botToken), adapters.Refused, adapters.AppToken, false},
-		"app token line":          {withSocketMode(appToken + "\n"), adapters.Refused, adapters.AppToken, false},
-		"other apps":              {withSocketMode("xapp-1-A0OTHER001-2157151564-abc"), adapters.Refused, adapters.AppToken, false},
-		"unknown app":             {withSocketMode("xapp-1-A0KRD7HC3-2157151564-unknown"), adapters.BadSecret, adapters.AppToken, false},
-		"unknown app token kind":  {withSocketMode("xapp-of-another-kind"), adapters.BadSecret, adapters.AppToken, false},
-		"no connections":          {socketMode(reports("apps.connections.open", "missing_scope")), adapters.BadSecret, adapters.AppToken, false},
-		"sockets off":             {socketMode(reports("apps.connections.open", "access_denied")), adapters.Refused, adapters.AppToken, false},
+		"no token": {credential(adapters.BotToken, ""), adapters.Refused, adapters.BotToken, false},
+		"user token": {
+			credential(adapters.BotToken, "xoxp-2157151564-8047104812"), adapters.Refused, adapters.BotToken, false,
+		},
+		"token with line": {credential(adapters.BotToken, botToken+"\n"), adapters.Refused, adapters.BotToken, false},
+		"no secret":       {credential(adapters.SigningSecret, ""), adapters.Refused, adapters.SigningSecret, false},
+		"secret with gap": {
+			credential(adapters.SigningSecret, "8f742231b10e8888 abcd99d0e1f285a5"), adapters.Refused, adapters.SigningSecret,
+			false,
+		},
+		"no app token":   {withSocketMode(""), adapters.Refused, adapters.AppToken, false},
+		"bots app token": {withSocketMode(botToken), adapters.Refused, adapters.AppToken, false},
+		"app token line": {withSocketMode(appToken + "\n"), adapters.Refused, adapters.AppToken, false},
+		"other apps": {
+			withSocketMode("xapp-1-A0OTHER001-2157151564-abc"), adapters.Refused, adapters.AppToken, false,
+		},
+		"unknown app": {
+			withSocketMode("xapp-1-A0KRD7HC3-2157151564-unknown"), adapters.BadSecret, adapters.AppToken, false,
+		},
+		"unknown app token kind": {withSocketMode("xapp-of-another-kind"), adapters.BadSecret, adapters.AppToken, false},
+		"no connections": {
+			socketMode(reports("apps.connections.open", "missing_scope")), adapters.BadSecret, adapters.AppToken, false,
+		},
+		"sockets off": {
+			socketMode(reports("apps.connections.open", "access_denied")), adapters.Refused, adapters.AppToken, false,
+		},
 		"Socket Mode unavailable": {socketMode(status("apps.connections.open", 503)), adapters.Unreachable, "", true},
 		"sockets later":           {socketMode(status("apps.connections.open", 429)), adapters.Throttled, "", true},
-		"unknown token":           {credential(adapters.BotToken, "xoxb-0000000000-0000000000-unknown"), adapters.BadSecret, adapters.BotToken, false},
-		"revoked":                 {reports("auth.test", "token_revoked"), adapters.BadSecret, adapters.BotToken, false},
-		"refused":                 {reports("auth.test", "access_denied"), adapters.Refused, adapters.BotToken, false},
-		"not a bot":               {withoutBotID, adapters.Refused, adapters.BotToken, false},
-		"Slack unavailable":       {status("auth.test", 503), adapters.Unreachable, "", true},
-		"Cut":                     {func(s *simulator.Slack, _ *adapters.Endpoint) { s.Arm("auth.test", simulator.Fault{Cut: true}) }, adapters.Unreachable, "", true},
-		"throttled":               {status("auth.test", 429), adapters.Throttled, "", true},
-		"app lookup unavailable":  {status("bots.info", 503), adapters.Unreachable, "", true},
+		"unknown token": {
+			credential(adapters.BotToken, "xoxb-0000000000-0000000000-unknown"), adapters.BadSecret, adapters.BotToken, false,
+		},
+		"revoked":           {reports("auth.test", "token_revoked"), adapters.BadSecret, adapters.BotToken, false},
+		"refused":           {reports("auth.test", "access_denied"), adapters.Refused, adapters.BotToken, false},
+		"not a bot":         {withoutBotID, adapters.Refused, adapters.BotToken, false},
+		"Slack unavailable": {status("auth.test", 503), adapters.Unreachable, "", true},
+		"Cut": {
+			func(s *simulator.Slack, _ *adapters.Endpoint) { s.Arm("auth.test", simulator.Fault{Cut: true}) },
+			adapters.Unreachable, "", true,
+		},
+		"throttled":              {status("auth.test", 429), adapters.Throttled, "", true},
+		"app lookup unavailable": {status("bots.info", 503), adapters.Unreachable, "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, a := newSimulator(t)

@@ -19,7 +19,8 @@ import (
 func encodeFrame(t *testing.T, kind, id string, payload []byte) []byte {
 	t.Helper()
 	raw, err := json.Marshal(map[string]any{
-		"type": kind, "envelope_id": id, "payload": json.RawMessage(payload), "accepts_response_payload": kind != "events_api", "retry_attempt": 0, "retry_reason": "",
+		"type": kind, "envelope_id": id, "payload": json.RawMessage(payload),
+		"accepts_response_payload": kind != "events_api", "retry_attempt": 0, "retry_reason": "",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +122,9 @@ func TestSocket_DuplicateOfWebhook(t *testing.T) {
 		kept := &fakeStore{}
 		startPolling(t, a, socketEndpoint(), kept.add)
 		synctest.Wait()
-		for _, name := range []string{"events/im_text.json", "events/mention_claim.json", "commands/claim_in_im.form", "interactivity/button_in_im.form"} {
+		for _, name := range []string{
+			"events/im_text.json", "events/mention_claim.json", "commands/claim_in_im.form", "interactivity/button_in_im.form",
+		} {
 			hook, _, _ := strings.Cut(name, "/")
 			body := readRecording(t, name)
 			in, err := receive(t, endpoint(), hook, body)
@@ -149,13 +152,17 @@ func TestSocket_DuplicateOfWebhook(t *testing.T) {
 // acknowledged, and that unusual genuine ones are.
 func TestSocket_ForgedEnvelopes(t *testing.T) {
 	said := func(envelope string) string {
-		return `{` + envelope + `,"type":"event_callback","event_id":"Ev1","event":{"type":"message","channel":"D1","channel_type":"im","user":"U061F7AUR","text":"claim WDJBMJ","ts":"1.1"}}`
+		return `{` + envelope + `,"type":"event_callback","event_id":"Ev1","event":{"type":"message","channel":"D1",
+			"channel_type":"im","user":"U061F7AUR","text":"claim WDJBMJ","ts":"1.1"}}`
 	}
 	command := func(team, app, more string) string {
-		return `{"team_id":"` + team + `","api_app_id":"` + app + `","user_id":"U061F7AUR","command":"/claim","text":"WDJBMJ","trigger_id":"1.2.a"` + more + `}`
+		return `{"team_id":"` + team + `","api_app_id":"` + app + `","user_id":"U061F7AUR",
+			"command":"/claim","text":"WDJBMJ","trigger_id":"1.2.a"` + more + `}`
 	}
 	press := func(team, app, user string) string {
-		return `{"type":"block_actions","api_app_id":"` + app + `","trigger_id":"2.a","team":{"id":"` + team + `"},"user":{"id":"U1","team_id":"` + user + `"},"channel":{"id":"D1"},"actions":[{"value":"yes","action_ts":"1.1"}]}`
+		return `{"type":"block_actions","api_app_id":"` + app + `","trigger_id":"2.a",
+			"team":{"id":"` + team + `"},"user":{"id":"U1","team_id":"` + user + `"},"channel":{"id":"D1"},
+			"actions":[{"value":"yes","action_ts":"1.1"}]}`
 	}
 	const here = `"team_id":"` + teamID + `","authorizations":[{"team_id":"` + teamID + `"}]`
 	for name, c := range map[string]struct {
@@ -165,29 +172,57 @@ func TestSocket_ForgedEnvelopes(t *testing.T) {
 		unproven      string
 		kindOf        adapters.Kind
 	}{
-		"other team":             {simulator.SlackEvents, said(`"team_id":"T9","authorizations":[{"team_id":"T9"}]`), false, "", "", ""},
-		"other by authorization": {simulator.SlackEvents, said(`"team_id":"` + teamID + `","authorizations":[{"team_id":"T9"}]`), false, "", "", ""},
-		"other app":              {simulator.SlackEvents, said(here + `,"api_app_id":"A9"`), false, "", "", ""},
-		"other apps command":     {simulator.SlackCommands, command(teamID, "A9", ""), false, "", "", ""},
-		"other apps press":       {simulator.SlackInteractive, press(teamID, "A9", teamID), false, "", "", ""},
-		"other app unreadable":   {simulator.SlackEvents, `{"api_app_id":"A9","type":"event_callback","event_id":7}`, false, "", "", ""},
+		"other team": {
+			simulator.SlackEvents, said(`"team_id":"T9","authorizations":[{"team_id":"T9"}]`), false, "", "", "",
+		},
+		"other by authorization": {
+			simulator.SlackEvents, said(`"team_id":"` + teamID + `","authorizations":[{"team_id":"T9"}]`), false, "", "", "",
+		},
+		"other app":          {simulator.SlackEvents, said(here + `,"api_app_id":"A9"`), false, "", "", ""},
+		"other apps command": {simulator.SlackCommands, command(teamID, "A9", ""), false, "", "", ""},
+		"other apps press":   {simulator.SlackInteractive, press(teamID, "A9", teamID), false, "", "", ""},
+		"other app unreadable": {
+			simulator.SlackEvents, `{"api_app_id":"A9","type":"event_callback","event_id":7}`, false, "", "", "",
+		},
 
-		"ours":                  {simulator.SlackEvents, said(here), true, steve.Chat(), "", adapters.Text},
-		"ours by authorization": {simulator.SlackEvents, said(`"team_id":"T9","authorizations":[{"team_id":"` + teamID + `"}]`), true, steve.Chat(), "", adapters.Text},
-		"ours without app":      {simulator.SlackCommands, command(teamID, "", ""), true, steve.Chat(), "", adapters.Text},
-		"ours with null":        {simulator.SlackCommands, command(teamID, appID, `,"enterprise_id":null,"is_enterprise_install":false`), true, steve.Chat(), "", adapters.Text},
-		"ours pressed":          {simulator.SlackInteractive, press(teamID, appID, teamID), true, teamID + ":U1", "", adapters.Callback},
+		"ours": {simulator.SlackEvents, said(here), true, steve.Chat(), "", adapters.Text},
+		"ours by authorization": {
+			simulator.SlackEvents, said(`"team_id":"T9","authorizations":[{"team_id":"` + teamID + `"}]`), true, steve.Chat(),
+			"", adapters.Text,
+		},
+		"ours without app": {simulator.SlackCommands, command(teamID, "", ""), true, steve.Chat(), "", adapters.Text},
+		"ours with null": {
+			simulator.SlackCommands, command(teamID, appID, `,"enterprise_id":null,"is_enterprise_install":false`), true,
+			steve.Chat(), "", adapters.Text,
+		},
+		"ours pressed": {
+			simulator.SlackInteractive, press(teamID, appID, teamID), true, teamID + ":U1", "", adapters.Callback,
+		},
 
 		// Messages of other organizations are stored as unproven.
-		"foreign message":    {simulator.SlackEvents, said(here + `,"is_ext_shared_channel":true`), true, "", "external", adapters.Text},
-		"foreign command":    {simulator.SlackCommands, command("T9", appID, ""), true, "T9:U061F7AUR", "external", adapters.Text},
-		"foreign enterprise": {simulator.SlackCommands, command("T9", appID, `,"enterprise_id":"E1","is_enterprise_install":true`), true, "T9:U061F7AUR", "external", adapters.Text},
-		"foreign press":      {simulator.SlackInteractive, press(teamID, appID, "T9"), true, "T9:U1", "external", adapters.Callback},
+		"foreign message": {
+			simulator.SlackEvents, said(here + `,"is_ext_shared_channel":true`), true, "", "external", adapters.Text,
+		},
+		"foreign command": {
+			simulator.SlackCommands, command("T9", appID, ""), true, "T9:U061F7AUR", "external", adapters.Text,
+		},
+		"foreign enterprise": {
+			simulator.SlackCommands, command("T9", appID, `,"enterprise_id":"E1","is_enterprise_install":true`), true,
+			"T9:U061F7AUR", "external", adapters.Text,
+		},
+		"foreign press": {
+			simulator.SlackInteractive, press(teamID, appID, "T9"), true, "T9:U1", "external", adapters.Callback,
+		},
 
 		// Parsers may disagree about duplicate or mistyped fields.
-		"two users":   {simulator.SlackCommands, command(teamID, appID, `,"user_id":"U2"`), true, "", "", adapters.Undecodable},
-		"object user": {simulator.SlackCommands, `{"team_id":"` + teamID + `","command":"/claim","user_id":{"id":"U1"}}`, true, "", "", adapters.Undecodable},
-		"no object":   {simulator.SlackCommands, `["command"]`, true, "", "", adapters.Undecodable},
+		"two users": {
+			simulator.SlackCommands, command(teamID, appID, `,"user_id":"U2"`), true, "", "", adapters.Undecodable,
+		},
+		"object user": {
+			simulator.SlackCommands, `{"team_id":"` + teamID + `","command":"/claim","user_id":{"id":"U1"}}`, true, "", "",
+			adapters.Undecodable,
+		},
+		"no object": {simulator.SlackCommands, `["command"]`, true, "", "", adapters.Undecodable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -222,22 +257,28 @@ func TestSocket_MalformedFrames(t *testing.T) {
 		raw   int    // bytes stored; -1: the whole frame
 		cut   bool   // the connection is closed
 	}{
-		"not JSON":           {"garbage", "", -1, false},
-		"array":              {`["events_api"]`, "", -1, false},
-		"number":             {`7`, "", -1, false},
-		"half a frame":       {`{"envelope_id":"e1","type":"events_api","payload":{"a":`, "e1", -1, false},
-		"raw control":        {"{\"envelope_id\":\"e1\",\"type\":\"events_api\",\"payload\":{\"a\":\"\x00\"}}", "e1", -1, false},
-		"too deep":           {`{"envelope_id":"e1","type":"events_api","payload":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`, "e1", -1, false},
-		"IDAfterTheDamage":   {`{"payload":{"a":`, "", -1, false},
+		"not JSON":     {"garbage", "", -1, false},
+		"array":        {`["events_api"]`, "", -1, false},
+		"number":       {`7`, "", -1, false},
+		"half a frame": {`{"envelope_id":"e1","type":"events_api","payload":{"a":`, "e1", -1, false},
+		"raw control": {
+			"{\"envelope_id\":\"e1\",\"type\":\"events_api\",\"payload\":{\"a\":\"\x00\"}}", "e1", -1, false,
+		},
+		"too deep": {
+			`{"envelope_id":"e1","type":"events_api","payload":` + strings.Repeat("[", 20_000) +
+				strings.Repeat("]", 20_000) + `}`,
+			"e1", -1, false,
+		},
+		"ID after the error": {`{"payload":{"a":`, "", -1, false},
 		"unknown kind":       {`{"envelope_id":"e1","type":"brand_new","payload":{"a":1}}`, "e1", -1, false},
 		"no kind":            {`{"envelope_id":"e1","payload":{"a":1}}`, "e1", -1, false},
 		"kind is an object":  {`{"envelope_id":"e1","type":{"a":1},"payload":{}}`, "e1", -1, false},
 		"no payload":         {`{"envelope_id":"e1","type":"events_api"}`, "e1", -1, false},
 		"payload is text":    {`{"envelope_id":"e1","type":"events_api","payload":"x"}`, "e1", 3, false},
-		"IDIsANumber":        {`{"envelope_id":1,"type":"brand_new"}`, "", -1, false},
-		"IDIsHuge":           {`{"envelope_id":"` + strings.Repeat("e", 4096) + `","type":"brand_new"}`, "", -1, false},
-		"IDIsMarkup":         {`{"envelope_id":"<a>\n","type":"brand_new"}`, "", -1, false},
-		"IDInsideThePayload": {`{"type":"events_api","payload":{"envelope_id":"e1"},`, "", -1, false},
+		"ID is a number":     {`{"envelope_id":1,"type":"brand_new"}`, "", -1, false},
+		"ID is huge":         {`{"envelope_id":"` + strings.Repeat("e", 4096) + `","type":"brand_new"}`, "", -1, false},
+		"ID is markup":       {`{"envelope_id":"<a>\n","type":"brand_new"}`, "", -1, false},
+		"ID in the payload":  {`{"type":"events_api","payload":{"envelope_id":"e1"},`, "", -1, false},
 		"huge":               {huge, "e1", 512 << 10, false},
 		"endless":            {`{"envelope_id":"e1","a":"` + strings.Repeat("a", 9<<20), "", 0, true},
 	} {

@@ -152,23 +152,33 @@ func TestSocket_Faults(t *testing.T) {
 		faults      []simulator.Fault
 		least, most time.Duration
 	}{
-		"none":          {open, nil, 0, 0},
-		"throttled":     {open, []simulator.Fault{{Status: 429, Header: http.Header{"Retry-After": {"40"}}}}, 40 * time.Second, 41 * time.Second},
-		"rate limited":  {open, reports(`{"ok":false,"error":"ratelimited"}`), 200 * time.Millisecond, time.Second},
-		"bad gateway":   {open, []simulator.Fault{{Status: 502, Body: "<html>"}}, 200 * time.Millisecond, time.Second},
-		"HTML":          {open, reports("<html>"), 200 * time.Millisecond, time.Second},
-		"not found":     {open, []simulator.Fault{{Status: 404}}, 200 * time.Millisecond, time.Second},
-		"forbidden":     {open, []simulator.Fault{{Status: 403}}, 200 * time.Millisecond, time.Second},
-		"cut off":       {open, []simulator.Fault{{Cut: true}, {Cut: true}}, 400 * time.Millisecond, 3 * time.Second},
-		"no answer":     {open, []simulator.Fault{{Hang: true}}, 10 * time.Second, 11 * time.Second},
-		"internal":      {open, reports(`{"ok":false,"error":"internal_error"}`), 200 * time.Millisecond, time.Second},
-		"no URL":        {open, reports(`{"ok":true}`), 200 * time.Millisecond, time.Second},
-		"elsewhere":     {open, reports(`{"ok":true,"url":"ws://evil.test/link/?ticket=ticket-1"}`), 200 * time.Millisecond, time.Second},
+		"none": {open, nil, 0, 0},
+		"throttled": {
+			open, []simulator.Fault{{Status: 429, Header: http.Header{"Retry-After": {"40"}}}}, 40 * time.Second,
+			41 * time.Second,
+		},
+		"rate limited": {open, reports(`{"ok":false,"error":"ratelimited"}`), 200 * time.Millisecond, time.Second},
+		"bad gateway":  {open, []simulator.Fault{{Status: 502, Body: "<html>"}}, 200 * time.Millisecond, time.Second},
+		"HTML":         {open, reports("<html>"), 200 * time.Millisecond, time.Second},
+		"not found":    {open, []simulator.Fault{{Status: 404}}, 200 * time.Millisecond, time.Second},
+		"forbidden":    {open, []simulator.Fault{{Status: 403}}, 200 * time.Millisecond, time.Second},
+		"cut off":      {open, []simulator.Fault{{Cut: true}, {Cut: true}}, 400 * time.Millisecond, 3 * time.Second},
+		"no answer":    {open, []simulator.Fault{{Hang: true}}, 10 * time.Second, 11 * time.Second},
+		"internal":     {open, reports(`{"ok":false,"error":"internal_error"}`), 200 * time.Millisecond, time.Second},
+		"no URL":       {open, reports(`{"ok":true}`), 200 * time.Millisecond, time.Second},
+		"elsewhere": {
+			open, reports(`{"ok":true,"url":"ws://evil.test/link/?ticket=ticket-1"}`), 200 * time.Millisecond, time.Second,
+		},
 		"many in a row": {open, slices.Repeat([]simulator.Fault{{Status: 500}}, 30), time.Minute, 30 * time.Minute},
-		"no upgrade":    {link, []simulator.Fault{{Status: 401, Body: "no such ticket"}}, 200 * time.Millisecond, time.Second},
-		"no handshake":  {link, []simulator.Fault{{Hang: true}}, 10 * time.Second, 11 * time.Second},
-		"Cut":           {link, []simulator.Fault{{Cut: true}}, 200 * time.Millisecond, time.Second},
-		"redirected":    {link, []simulator.Fault{{Status: 302, Header: http.Header{"Location": {"http://evil.test/"}}}}, 200 * time.Millisecond, time.Second},
+		"no upgrade": {
+			link, []simulator.Fault{{Status: 401, Body: "no such ticket"}}, 200 * time.Millisecond, time.Second,
+		},
+		"no handshake": {link, []simulator.Fault{{Hang: true}}, 10 * time.Second, 11 * time.Second},
+		"Cut":          {link, []simulator.Fault{{Cut: true}}, 200 * time.Millisecond, time.Second},
+		"redirected": {
+			link, []simulator.Fault{{Status: 302, Header: http.Header{"Location": {"http://evil.test/"}}}},
+			200 * time.Millisecond, time.Second,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

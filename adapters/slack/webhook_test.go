@@ -68,7 +68,8 @@ func newWebhookServer(t *testing.T) (*simulator.Slack, *webhookServer) {
 	s.RetryScale = 0
 	s.AddApp(simulator.SlackApp{
 		AppID: appID, TeamID: teamID, BotUserID: botUserID, Token: botToken, SigningSecret: signingSecret,
-		EventsURL: hooks.URL + "/events", CommandsURL: hooks.URL + "/commands", InteractivityURL: hooks.URL + "/interactivity",
+		EventsURL: hooks.URL + "/events", CommandsURL: hooks.URL + "/commands",
+		InteractivityURL: hooks.URL + "/interactivity",
 	})
 	return s, d
 }
@@ -81,7 +82,9 @@ func TestWebhook_Conversation(t *testing.T) {
 	}
 	answer := func(text string) {
 		t.Helper()
-		if _, err := d.adapter.Send(ctx, endpoint(), adapters.Reply{ID: "r-" + text, To: d.lastMessage().Sender.ID, Chat: d.lastMessage().Chat, Text: text}); err != nil {
+		m := d.lastMessage()
+		_, err := d.adapter.Send(ctx, endpoint(), adapters.Reply{ID: "r-" + text, To: m.Sender.ID, Chat: m.Chat, Text: text})
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -89,8 +92,8 @@ func TestWebhook_Conversation(t *testing.T) {
 	if got, err := s.SendText(ctx, appID, steve, "1 < 2 & <!channel>"); err != nil || !got.Accepted() {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	if m := d.lastMessage(); m.Sender.ID != steve.Chat() || m.Text != "1 < 2 & <!channel>" || m.Chat.Group ||
-		m.UnprovenReason != "" {
+	m := d.lastMessage()
+	if m.Sender.ID != steve.Chat() || m.Text != "1 < 2 & <!channel>" || m.Chat.Group || m.UnprovenReason != "" {
 		t.Errorf("direct message: %+v", m)
 	}
 	answer("is <b> & so")
@@ -98,8 +101,8 @@ func TestWebhook_Conversation(t *testing.T) {
 	if got, err := s.SendCommand(ctx, appID, steve, "C1", "/claim", "WDJBMJ"); err != nil || got.Text != "One moment …" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if m := d.lastMessage(); m.Command == nil || *m.Command != (adapters.Command{Name: "claim", Args: "WDJBMJ"}) ||
-		m.Chat.Group ||
+	m = d.lastMessage()
+	if m.Command == nil || *m.Command != (adapters.Command{Name: "claim", Args: "WDJBMJ"}) || m.Chat.Group ||
 		m.UnprovenReason != "" {
 		t.Errorf("slash command: %+v", m)
 	}
@@ -141,10 +144,9 @@ func TestWebhook_RedeliveredUntilStored(t *testing.T) {
 		t.Errorf("%+v, %v, stored %d, want the fourth attempt stored", got, err, len(d.messages))
 	}
 	d.failures = 1
-	if got, err := s.SendCommand(t.Context(), appID, steve, "", "/claim", "WDJBMJ"); err != nil ||
-		!strings.Contains(got.Text, "try again") ||
-		len(d.messages) != 1 {
-		t.Errorf("%+v, %v, want a request to try again", got, err)
+	response, err := s.SendCommand(t.Context(), appID, steve, "", "/claim", "WDJBMJ")
+	if err != nil || !strings.Contains(response.Text, "try again") || len(d.messages) != 1 {
+		t.Errorf("%+v, %v, want a request to try again", response, err)
 	}
 }
 

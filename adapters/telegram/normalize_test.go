@@ -64,7 +64,8 @@ func TestReceive_MessageKeys(t *testing.T) {
 		return in.Messages[0].Key
 	}
 	message := func(update, id, rest string) string {
-		return `{"update_id":` + update + `,"message":{"message_id":` + id + `,"chat":{"id":7,"type":"private"},"from":{"id":7,"first_name":"Steve"},"date":1,"text":"x"` + rest + `}}`
+		return `{"update_id":` + update + `,"message":{"message_id":` + id + `,
+			"chat":{"id":7,"type":"private"},"from":{"id":7,"first_name":"Steve"},"date":1,"text":"x"` + rest + `}}`
 	}
 	for name, c := range map[string]struct {
 		a, b string
@@ -73,12 +74,24 @@ func TestReceive_MessageKeys(t *testing.T) {
 		"same message other number": {message("1", "5", ""), message("2", "5", ""), true},
 		"other message same number": {message("1", "5", ""), message("1", "6", ""), false},
 		"business chat of that ID":  {message("1", "5", ""), message("1", "5", `,"business_connection_id":"b"`), false},
-		"block same number":         {`{"update_id":1,"my_chat_member":{"chat":{"id":7,"type":"private"},"date":1}}`, `{"update_id":1,"my_chat_member":{"chat":{"id":7,"type":"private"},"date":2}}`, false},
-		"unknown same number":       {`{"update_id":1,"new":{"a":1}}`, `{"update_id":1,"new":{"a":2}}`, false},
-		"odd same number":           {`{"update_id":1,"message":{}}`, `{"update_id":1,"message":{"text":"y"}}`, false},
-		"two presses":               {`{"update_id":1,"callback_query":{"id":"1","from":{"id":7}}}`, `{"update_id":1,"callback_query":{"id":"2","from":{"id":7}}}`, false},
-		"message then its edit":     {message("1", "5", ""), `{"update_id":2,"edited_message":{"message_id":5,"chat":{"id":7},"edit_date":9,"text":"y"}}`, false},
-		"two edits":                 {`{"update_id":2,"edited_message":{"message_id":5,"chat":{"id":7},"edit_date":8}}`, `{"update_id":3,"edited_message":{"message_id":5,"chat":{"id":7},"edit_date":9}}`, false},
+		"block same number": {
+			`{"update_id":1,"my_chat_member":{"chat":{"id":7,"type":"private"},"date":1}}`,
+			`{"update_id":1,"my_chat_member":{"chat":{"id":7,"type":"private"},"date":2}}`, false,
+		},
+		"unknown same number": {`{"update_id":1,"new":{"a":1}}`, `{"update_id":1,"new":{"a":2}}`, false},
+		"odd same number":     {`{"update_id":1,"message":{}}`, `{"update_id":1,"message":{"text":"y"}}`, false},
+		"two presses": {
+			`{"update_id":1,"callback_query":{"id":"1","from":{"id":7}}}`,
+			`{"update_id":1,"callback_query":{"id":"2","from":{"id":7}}}`, false,
+		},
+		"message then its edit": {
+			message("1", "5", ""), `{"update_id":2,"edited_message":{"message_id":5,"chat":{"id":7},"edit_date":9,"text":"y"}}`,
+			false,
+		},
+		"two edits": {
+			`{"update_id":2,"edited_message":{"message_id":5,"chat":{"id":7},"edit_date":8}}`,
+			`{"update_id":3,"edited_message":{"message_id":5,"chat":{"id":7},"edit_date":9}}`, false,
+		},
 	} {
 		if same := key(c.a) == key(c.b); same != c.same {
 			t.Errorf("%s: %q and %q", name, key(c.a), key(c.b))

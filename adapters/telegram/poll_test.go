@@ -143,8 +143,9 @@ func TestPoll_UndecodableUpdate(t *testing.T) {
 		"text is an object": `{"message":{"message_id":7,"chat":{"id":7,"type":"private"},"text":{"a":1}}}`,
 		"empty message":     `{"message":{}}`,
 		"no ID":             `["no object"]`,
-		"too deep":          `{"message":{"message_id":7,"chat":{"id":7,"type":"private"},"text":"x]}\"","odd":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}}`,
-		"raw control":       "{\"message\":{\"message_id\":7,\"chat\":{\"id\":7,\"type\":\"private\"},\"text\":\"a\x00b\"}}",
+		"too deep": `{"message":{"message_id":7,"chat":{"id":7,"type":"private"},"text":"x]}\"","odd":` +
+			strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}}`,
+		"raw control": "{\"message\":{\"message_id\":7,\"chat\":{\"id\":7,\"type\":\"private\"},\"text\":\"a\x00b\"}}",
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -188,25 +189,37 @@ func TestPoll_UpdateWithoutID(t *testing.T) {
 }
 
 func TestPoll_Faults(t *testing.T) {
-	conflict := simulator.Fault{
-		Status: 409,
-		Body:   `{"ok":false,"error_code":409,"description":"Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"}`,
-	}
+	conflict := botAPIError(409, "Conflict: terminated by other getUpdates request; "+
+		"make sure that only one bot instance is running", "")
 	for name, c := range map[string]struct {
 		faults      []simulator.Fault
 		least, most time.Duration
 	}{
-		"conflict":      {[]simulator.Fault{conflict, conflict, conflict}, time.Second, 10 * time.Second},
-		"throttled":     {[]simulator.Fault{{Status: 429, Body: `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 40","parameters":{"retry_after":40}}`}}, 40 * time.Second, 41 * time.Second},
-		"bad gateway":   {[]simulator.Fault{{Status: 502, Body: "<html>"}}, 200 * time.Millisecond, time.Second},
-		"cut off":       {[]simulator.Fault{{Cut: true}, {Cut: true}}, 400 * time.Millisecond, 3 * time.Second},
-		"no answer":     {[]simulator.Fault{{Hang: true}}, time.Minute, 2 * time.Minute},
-		"not an array":  {[]simulator.Fault{{Status: 200, Body: `{"ok":true,"result":{}}`}}, 200 * time.Millisecond, time.Second},
-		"cut in text":   {[]simulator.Fault{{Status: 200, Body: `{"ok":true,"result":[{"update_id":1,"message":{"text":"a]`}}, 200 * time.Millisecond, time.Second},
-		"half a batch":  {[]simulator.Fault{{Status: 200, Body: `{"ok":true,"result":[{"upd`}}, 200 * time.Millisecond, time.Second},
-		"forbidden":     {[]simulator.Fault{{Status: 403, Body: `{"ok":false,"error_code":403,"description":"Forbidden"}`}}, 200 * time.Millisecond, time.Second},
+		"conflict": {[]simulator.Fault{conflict, conflict, conflict}, time.Second, 10 * time.Second},
+		"throttled": {
+			[]simulator.Fault{botAPIError(429, "Too Many Requests: retry after 40", `{"retry_after":40}`)},
+			40 * time.Second, 41 * time.Second,
+		},
+		"bad gateway": {[]simulator.Fault{{Status: 502, Body: "<html>"}}, 200 * time.Millisecond, time.Second},
+		"cut off":     {[]simulator.Fault{{Cut: true}, {Cut: true}}, 400 * time.Millisecond, 3 * time.Second},
+		"no answer":   {[]simulator.Fault{{Hang: true}}, time.Minute, 2 * time.Minute},
+		"not an array": {
+			[]simulator.Fault{{Status: 200, Body: `{"ok":true,"result":{}}`}}, 200 * time.Millisecond, time.Second,
+		},
+		"cut in text": {
+			[]simulator.Fault{{Status: 200, Body: `{"ok":true,"result":[{"update_id":1,"message":{"text":"a]`}},
+			200 * time.Millisecond, time.Second,
+		},
+		"half a batch": {
+			[]simulator.Fault{{Status: 200, Body: `{"ok":true,"result":[{"upd`}}, 200 * time.Millisecond, time.Second,
+		},
+		"forbidden": {
+			[]simulator.Fault{botAPIError(403, "Forbidden", "")}, 200 * time.Millisecond, time.Second,
+		},
 		"many in a row": {slices.Repeat([]simulator.Fault{{Status: 500, Body: "oops"}}, 30), time.Minute, 30 * time.Minute},
-		"huge waiting":  {[]simulator.Fault{{Status: 429, Body: `{"ok":false,"error_code":429,"parameters":{"retry_after":9223372036854775807}}`}}, time.Hour, time.Hour},
+		"huge waiting": {
+			[]simulator.Fault{botAPIError(429, "", `{"retry_after":9223372036854775807}`)}, time.Hour, time.Hour,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -237,10 +250,10 @@ func TestPoll_BadToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, a := newSimulator(t)
 		ep := endpoint()
-		ep.Credentials = adapters.Credentials{adapters.BotToken: "424242:somebody-elses"}
+		ep.Credentials = adapters.Credentials{adapters.BotToken: "424242:of-another-bot"}
 		err := a.Poll(t.Context(), ep, "", (&fakeStore{}).add)
 		var se *adapters.SendError
-		if !errors.As(err, &se) || se.Reason != adapters.BadSecret || strings.Contains(err.Error(), "somebody") {
+		if !errors.As(err, &se) || se.Reason != adapters.BadSecret || strings.Contains(err.Error(), "another") {
 			t.Errorf("%v; want a *SendError that says bad_secret", err)
 		}
 	})
@@ -334,13 +347,9 @@ func TestPoll_Cursor(t *testing.T) {
 // lower IDs that Telegram may choose after a week without updates.
 func TestPoll_UpdateIDsReset(t *testing.T) {
 	low := func(id int, text string) []byte {
-		return fmt.Appendf(
-			nil,
-			`{"update_id":%d,"message":{"message_id":%d,"from":{"id":712345678,"is_bot":false,"first_name":"Steve"},"chat":{"id":712345678,"type":"private"},"date":1763776800,"text":%q}}`,
-			id,
-			id,
-			text,
-		)
+		return fmt.Appendf(nil, `{"update_id":%d,"message":{"message_id":%d,
+			"from":{"id":712345678,"is_bot":false,"first_name":"Steve"},"chat":{"id":712345678,"type":"private"},
+			"date":1763776800,"text":%q}}`, id, id, text)
 	}
 	t.Run("OpenClaw #80653: while it polls", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

@@ -34,14 +34,33 @@ func TestSend_Parameters(t *testing.T) {
 		reply adapters.Reply
 		want  map[string]string
 	}{
-		"plain":         {adapters.Reply{Chat: adapters.Chat{ID: "712345678"}}, map[string]string{"chat_id": "712345678", "message_thread_id": "", "reply_parameters": ""}},
+		"plain": {
+			adapters.Reply{Chat: adapters.Chat{ID: "712345678"}},
+			map[string]string{"chat_id": "712345678", "message_thread_id": "", "reply_parameters": ""},
+		},
 		"to the person": {adapters.Reply{To: "712345678"}, map[string]string{"chat_id": "712345678"}},
-		"group":         {adapters.Reply{To: "712345678", Chat: adapters.Chat{ID: "-1001987654321", Group: true}}, map[string]string{"chat_id": "-1001987654321"}},
-		"giant ID":      {adapters.Reply{Chat: adapters.Chat{ID: "4503599627370495"}}, map[string]string{"chat_id": "4503599627370495"}},
-		"topic":         {adapters.Reply{Chat: adapters.Chat{ID: "-1001987650000", Group: true, Thread: "77"}}, map[string]string{"message_thread_id": "77"}},
-		"general topic": {adapters.Reply{Chat: adapters.Chat{ID: "-1001987650000", Group: true, Thread: "1"}}, map[string]string{"message_thread_id": ""}},
-		"answer":        {adapters.Reply{Chat: adapters.Chat{ID: "712345678"}, ReplyTo: "1100"}, map[string]string{"reply_parameters": `{"message_id":1100,"allow_sending_without_reply":true}`}},
-		"odd answer":    {adapters.Reply{Chat: adapters.Chat{ID: "712345678"}, ReplyTo: "SM123"}, map[string]string{"reply_parameters": ""}},
+		"group": {
+			adapters.Reply{To: "712345678", Chat: adapters.Chat{ID: "-1001987654321", Group: true}},
+			map[string]string{"chat_id": "-1001987654321"},
+		},
+		"giant ID": {
+			adapters.Reply{Chat: adapters.Chat{ID: "4503599627370495"}}, map[string]string{"chat_id": "4503599627370495"},
+		},
+		"topic": {
+			adapters.Reply{Chat: adapters.Chat{ID: "-1001987650000", Group: true, Thread: "77"}},
+			map[string]string{"message_thread_id": "77"},
+		},
+		"general topic": {
+			adapters.Reply{Chat: adapters.Chat{ID: "-1001987650000", Group: true, Thread: "1"}},
+			map[string]string{"message_thread_id": ""},
+		},
+		"answer": {
+			adapters.Reply{Chat: adapters.Chat{ID: "712345678"}, ReplyTo: "1100"},
+			map[string]string{"reply_parameters": `{"message_id":1100,"allow_sending_without_reply":true}`},
+		},
+		"odd answer": {
+			adapters.Reply{Chat: adapters.Chat{ID: "712345678"}, ReplyTo: "SM123"}, map[string]string{"reply_parameters": ""},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, a := newSimulator(t)
@@ -67,8 +86,9 @@ func TestSend_Parameters(t *testing.T) {
 func TestSend_AnswersCallbackQuery(t *testing.T) {
 	place := adapters.Chat{ID: "712345678", ReplyToken: "3059508764521987001"}
 	for name, fault := range map[string]*simulator.Fault{
-		"good":      nil,
-		"too old":   {Status: 400, Body: `{"ok":false,"error_code":400,"description":"Bad Request: query is too old and response timeout expired or query ID is invalid"}`},
+		"good": nil,
+		"too old": new(botAPIError(400,
+			"Bad Request: query is too old and response timeout expired or query ID is invalid", "")),
 		"no answer": {Hang: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -84,8 +104,8 @@ func TestSend_AnswersCallbackQuery(t *testing.T) {
 				if len(server.Replies("712345678")) != 1 {
 					t.Error("the reply was not sent")
 				}
-				if calls := server.Calls(botUsername, "answerCallbackQuery"); fault == nil &&
-					(len(calls) != 1 || calls[0]["callback_query_id"] != place.ReplyToken) {
+				calls := server.Calls(botUsername, "answerCallbackQuery")
+				if fault == nil && (len(calls) != 1 || calls[0]["callback_query_id"] != place.ReplyToken) {
 					t.Errorf("answerCallbackQuery calls = %v", calls)
 				}
 			})
@@ -95,19 +115,15 @@ func TestSend_AnswersCallbackQuery(t *testing.T) {
 
 func TestSend_GroupMigrated(t *testing.T) {
 	server, a := newSimulator(t)
-	server.Arm(
-		"sendMessage",
-		simulator.Fault{
-			Status: 400,
-			Body:   `{"ok":false,"error_code":400,"description":"Bad Request: group chat was upgraded to a supergroup chat","parameters":{"migrate_to_chat_id":-1004503599627370}}`,
-		},
-	)
+	server.Arm("sendMessage", botAPIError(400, "Bad Request: group chat was upgraded to a supergroup chat",
+		`{"migrate_to_chat_id":-1004503599627370}`))
 	_, err := a.Send(t.Context(), endpoint(), adapters.Reply{Chat: adapters.Chat{ID: "-4012345", Group: true}, Text: "hi"})
 	se := asSendError(t, err)
 	if se.Reason != adapters.Moved || se.NewChatID != "-1004503599627370" || !se.Retryable() {
 		t.Fatalf("Send = %v, new chat %q, want moved", se, se.NewChatID)
 	}
-	if _, err := a.Send(t.Context(), endpoint(), adapters.Reply{Chat: adapters.Chat{ID: se.NewChatID, Group: true}, Text: "hi"}); err != nil {
+	place := adapters.Chat{ID: se.NewChatID, Group: true}
+	if _, err := a.Send(t.Context(), endpoint(), adapters.Reply{Chat: place, Text: "hi"}); err != nil {
 		t.Error(err)
 	}
 }
@@ -156,7 +172,8 @@ func TestSend_Unreachable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
 			_, err := a.Send(t.Context(), endpoint(), adapters.Reply{To: "7", Text: "hello"})
-			if se := asSendError(t, err); se.Reason != adapters.Unreachable || strings.Contains(err.Error(), token) ||
+			se := asSendError(t, err)
+			if se.Reason != adapters.Unreachable || strings.Contains(err.Error(), token) ||
 				strings.Contains(err.Error(), "://") {
 				t.Errorf("Send = %v after %v, want unreachable", err, time.Since(start))
 			}
@@ -203,12 +220,12 @@ func TestSDK_ErrorsUnusable(t *testing.T) {
 		t.Errorf("SendMessage = %v, want an error without the cause", err)
 	}
 	a := &telegram.Adapter{APIURL: quoting.URL}
-	if _, err := a.Send(t.Context(), endpoint(), adapters.Reply{To: "7", Text: "hello"}); err == nil ||
-		strings.Contains(err.Error(), token) {
+	_, err := a.Send(t.Context(), endpoint(), adapters.Reply{To: "7", Text: "hello"})
+	if err == nil || strings.Contains(err.Error(), token) {
 		t.Errorf("Send = %v, want an error without the response", err)
 	}
 	a = &telegram.Adapter{APIURL: lost.URL}
-	_, err := a.Send(t.Context(), endpoint(), adapters.Reply{To: "7", Text: "hello"})
+	_, err = a.Send(t.Context(), endpoint(), adapters.Reply{To: "7", Text: "hello"})
 	if se := asSendError(t, err); se.Reason != adapters.Ambiguous {
 		t.Errorf("Send = %v, want %s", err, adapters.Ambiguous)
 	}

@@ -47,9 +47,10 @@ func TestCheck_SetsBotDetails(t *testing.T) {
 func TestCheck_MalformedToken(t *testing.T) {
 	server, a := newSimulator(t)
 	for name, bad := range map[string]string{
-		"empty": "", "NoColon": strings.Repeat("a", 46), "NoID": ":" + strings.Repeat("a", 35), "Letters": "bot:" + strings.Repeat("a", 35),
-		"short": "424242:abc", "Long": "424242:" + strings.Repeat("a", 100), "Blank": token[:20] + " " + token[20:], "Path": "424242:" + strings.Repeat("a", 35) + "/../x",
-		"newline": token + "\n", "Umlaut": "424242:" + strings.Repeat("ä", 35), "Username": "@hydragate_bot",
+		"empty": "", "no colon": strings.Repeat("a", 46), "no ID": ":" + strings.Repeat("a", 35),
+		"letters": "bot:" + strings.Repeat("a", 35), "short": "424242:abc", "long": "424242:" + strings.Repeat("a", 100),
+		"space": token[:20] + " " + token[20:], "path": "424242:" + strings.Repeat("a", 35) + "/../x",
+		"newline": token + "\n", "umlaut": "424242:" + strings.Repeat("ä", 35), "username": "@hydragate_bot",
 	} {
 		t.Run(name, func(t *testing.T) {
 			ep := endpoint()
@@ -73,11 +74,18 @@ func TestCheck_Faults(t *testing.T) {
 		reason adapters.Reason
 		field  string
 	}{
-		"unknown token": {simulator.Fault{Status: 401, Body: `{"ok":false,"error_code":401,"description":"Unauthorized"}`}, adapters.BadSecret, adapters.BotToken},
-		"not a bot":     {simulator.Fault{Status: 200, Body: `{"ok":true,"result":{"id":7,"is_bot":false,"first_name":"Steve"}}`}, adapters.Refused, adapters.BotToken},
-		"throttled":     {simulator.Fault{Status: 429, Body: `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 1","parameters":{"retry_after":1}}`}, adapters.Throttled, ""},
-		"down":          {simulator.Fault{Status: 502, Body: "<html>"}, adapters.Unreachable, ""},
-		"cut off":       {simulator.Fault{Cut: true}, adapters.Unreachable, ""},
+		"unknown token": {
+			botAPIError(401, "Unauthorized", ""), adapters.BadSecret, adapters.BotToken,
+		},
+		"not a bot": {
+			simulator.Fault{Status: 200, Body: `{"ok":true,"result":{"id":7,"is_bot":false,"first_name":"Steve"}}`},
+			adapters.Refused, adapters.BotToken,
+		},
+		"throttled": {
+			botAPIError(429, "Too Many Requests: retry after 1", `{"retry_after":1}`), adapters.Throttled, "",
+		},
+		"down":    {simulator.Fault{Status: 502, Body: "<html>"}, adapters.Unreachable, ""},
+		"cut off": {simulator.Fault{Cut: true}, adapters.Unreachable, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, a := newSimulator(t)
@@ -108,8 +116,8 @@ func TestConnectAndDisconnect(t *testing.T) {
 		}
 	}
 	var commands []struct{ Command string }
-	if err := json.Unmarshal(server.Commands(botUsername), &commands); err != nil || len(commands) != 5 ||
-		commands[0].Command != "claim" {
+	err := json.Unmarshal(server.Commands(botUsername), &commands)
+	if err != nil || len(commands) != 5 || commands[0].Command != "claim" {
 		t.Errorf("commands %s", server.Commands(botUsername))
 	}
 	if scope := server.Calls(botUsername, "setMyCommands")[0]["scope"]; scope != `{"type":"all_private_chats"}` {
@@ -155,24 +163,19 @@ func TestConnect_Polling(t *testing.T) {
 }
 
 func TestConnect_Faults(t *testing.T) {
-	t.Run("NoSecret", func(t *testing.T) {
+	t.Run("no secret", func(t *testing.T) {
 		server, a := newSimulator(t)
 		ep := webhookEndpoint()
 		ep.Credentials = adapters.Credentials{adapters.BotToken: token}
-		if se := asSetupError(t, a.Connect(t.Context(), ep)); se.Reason != adapters.Refused ||
-			len(server.Calls(botUsername, "setWebhook")) != 0 {
+		se := asSetupError(t, a.Connect(t.Context(), ep))
+		if se.Reason != adapters.Refused || len(server.Calls(botUsername, "setWebhook")) != 0 {
 			t.Errorf("%v", se)
 		}
 	})
-	t.Run("TelegramsOwnReason", func(t *testing.T) {
+	t.Run("reason of Telegram", func(t *testing.T) {
 		server, a := newSimulator(t)
-		server.Arm(
-			"setWebhook",
-			simulator.Fault{
-				Status: 400,
-				Body:   `{"ok":false,"error_code":400,"description":"Bad Request: bad webhook: Failed to resolve host; token ` + token + `, secret ` + secret + `"}`,
-			},
-		)
+		server.Arm("setWebhook", botAPIError(400,
+			"Bad Request: bad webhook: Failed to resolve host; token "+token+", secret "+secret, ""))
 		se := asSetupError(t, a.Connect(t.Context(), webhookEndpoint()))
 		if se.Reason != adapters.Refused ||
 			!strings.HasPrefix(se.Message, "Bad Request: bad webhook: Failed to resolve host") {
@@ -182,15 +185,9 @@ func TestConnect_Faults(t *testing.T) {
 			t.Errorf("the error contains a secret: %v", se)
 		}
 	})
-	t.Run("TooOften", func(t *testing.T) {
+	t.Run("throttled", func(t *testing.T) {
 		server, a := newSimulator(t)
-		server.Arm(
-			"setWebhook",
-			simulator.Fault{
-				Status: 429,
-				Body:   `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 1","parameters":{"retry_after":1}}`,
-			},
-		)
+		server.Arm("setWebhook", botAPIError(429, "Too Many Requests: retry after 1", `{"retry_after":1}`))
 		if se := asSetupError(t, a.Connect(t.Context(), webhookEndpoint())); !se.Retryable() {
 			t.Errorf("%v; want a retryable error", se)
 		}

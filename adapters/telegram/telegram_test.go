@@ -2,6 +2,7 @@ package telegram_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -69,6 +70,15 @@ func newSimulator(t *testing.T) (*simulator.Telegram, *telegram.Adapter) {
 	}
 }
 
+// botAPIError returns an error response of the Bot API. parameters is a JSON object, or empty.
+func botAPIError(code int, description, parameters string) simulator.Fault {
+	body := fmt.Sprintf(`{"ok":false,"error_code":%d,"description":%q`, code, description)
+	if parameters != "" {
+		body += `,"parameters":` + parameters
+	}
+	return simulator.Fault{Status: code, Body: body + "}"}
+}
+
 func requestWithSecrets(secrets ...string) func(ep adapters.Endpoint, hook string, body []byte) *http.Request {
 	return func(_ adapters.Endpoint, _ string, body []byte) *http.Request {
 		r := httptest.NewRequest(
@@ -127,10 +137,7 @@ func TestAdapter(t *testing.T) {
 		},
 		Faults: map[string]adaptertest.Fault{
 			"throttled": {
-				Arm: respond(
-					429,
-					`{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 30","parameters":{"retry_after":30}}`,
-				),
+				Arm:    arm(botAPIError(429, "Too Many Requests: retry after 30", `{"retry_after":30}`)),
 				Reason: adapters.Throttled, RetryAfter: 30 * time.Second,
 			},
 			"throttled by proxy": {
@@ -138,34 +145,32 @@ func TestAdapter(t *testing.T) {
 				Reason: adapters.Throttled, RetryAfter: 7 * time.Second,
 			},
 			"blocked": {
-				Arm:    respond(403, `{"ok":false,"error_code":403,"description":"Forbidden: bot was blocked by the user"}`),
+				Arm:    arm(botAPIError(403, "Forbidden: bot was blocked by the user", "")),
 				Reason: adapters.Blocked,
 			},
 			"no such chat": {
-				Arm:    respond(400, `{"ok":false,"error_code":400,"description":"Bad Request: chat not found"}`),
+				Arm:    arm(botAPIError(400, "Bad Request: chat not found", "")),
 				Reason: adapters.Refused,
 			},
 			"token in description": {
-				Arm:    respond(400, `{"ok":false,"error_code":400,"description":"Bad Request: hello `+token+`"}`),
+				Arm:    arm(botAPIError(400, "Bad Request: hello "+token, "")),
 				Reason: adapters.Refused,
 			},
 			"moved": {
-				Arm: respond(
-					400,
-					`{"ok":false,"error_code":400,"description":"Bad Request: group chat was upgraded to a supergroup chat","parameters":{"migrate_to_chat_id":-1002012345678}}`,
-				),
+				Arm: arm(botAPIError(400, "Bad Request: group chat was upgraded to a supergroup chat",
+					`{"migrate_to_chat_id":-1002012345678}`)),
 				Reason: adapters.Moved,
 			},
 			"bad token": {
-				Arm:    respond(401, `{"ok":false,"error_code":401,"description":"Unauthorized"}`),
+				Arm:    arm(botAPIError(401, "Unauthorized", "")),
 				Reason: adapters.BadSecret,
 			},
 			"no such token": {
-				Arm:    respond(404, `{"ok":false,"error_code":404,"description":"Not Found"}`),
+				Arm:    arm(botAPIError(404, "Not Found", "")),
 				Reason: adapters.BadSecret,
 			},
 			"server error": {
-				Arm:    respond(500, `{"ok":false,"error_code":500,"description":"Internal Server Error"}`),
+				Arm:    arm(botAPIError(500, "Internal Server Error", "")),
 				Reason: adapters.Unreachable,
 			},
 			"bad gateway": {Arm: respond(502, "<html><h1>502 Bad Gateway</h1>hello</html>"), Reason: adapters.Unreachable},
@@ -204,18 +209,14 @@ func TestReceive_SecretCheckedBeforeBody(t *testing.T) {
 // TestReceive_LargeUpdate checks that an update which is too large to store whole is accepted,
 // because otherwise Telegram would hold back later updates of the chat.
 func TestReceive_LargeUpdate(t *testing.T) {
-	big := []byte(
-		`{"update_id":731000001,"message":{"message_id":1,"chat":{"id":1,"type":"private"},"text":"` + strings.Repeat(
-			"m",
-			1<<20,
-		) + `"}}`,
-	)
+	big := []byte(`{"update_id":731000001,"message":{"message_id":1,"chat":{"id":1,"type":"private"},"text":"` +
+		strings.Repeat("m", 1<<20) + `"}}`)
 	in, err := new(telegram.Adapter).Receive(requestWithSecrets(secret)(endpoint(), "", big), endpoint(), "")
 	if err != nil || len(in.Messages) != 1 {
 		t.Fatalf("%v, %d messages", err, len(in.Messages))
 	}
-	if m := in.Messages[0]; m.Kind != adapters.Undecodable || len(m.Raw) != 512<<10 ||
-		!strings.Contains(m.Key, ":x:731000001:") {
+	m := in.Messages[0]
+	if m.Kind != adapters.Undecodable || len(m.Raw) != 512<<10 || !strings.Contains(m.Key, ":x:731000001:") {
 		t.Errorf("%s, %d bytes, key %q", m.Kind, len(m.Raw), m.Key)
 	}
 }
@@ -237,7 +238,8 @@ func TestReceive_BodyLimit(t *testing.T) {
 }
 
 func TestReceive_PreviousSecret(t *testing.T) {
-	if _, err := new(telegram.Adapter).Receive(requestWithSecrets("hook-secret_0")(endpoint(), "", []byte(`{"update_id":1}`)), endpoint(), ""); err != nil {
+	r := requestWithSecrets("hook-secret_0")(endpoint(), "", []byte(`{"update_id":1}`))
+	if _, err := new(telegram.Adapter).Receive(r, endpoint(), ""); err != nil {
 		t.Error(err)
 	}
 }
@@ -264,9 +266,8 @@ type failingReader struct{}
 func (failingReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 func TestAck_NoBody(t *testing.T) {
-	in, err := new(
-		telegram.Adapter,
-	).Receive(requestWithSecrets(secret)(endpoint(), "", []byte(`{"update_id":1}`)), endpoint(), "")
+	r := requestWithSecrets(secret)(endpoint(), "", []byte(`{"update_id":1}`))
+	in, err := new(telegram.Adapter).Receive(r, endpoint(), "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,11 +12,17 @@ import (
 // offset that is not negative, which would discard updates.
 func FuzzUpdates(f *testing.F) {
 	for _, answer := range []string{
-		`{"ok":true,"result":[]}`, `{"ok":true,"result":[{"update_id":7,"message":{"message_id":1,"chat":{"id":1,"type":"private"},"from":{"id":1},"text":"hi"}},{"update_id":8}]}`,
-		`{"ok":true,"result":[{"update_id":9223372036854775807}]}`, `{"ok":true,"result":[{"update_id":-5},{"update_id": 12,"x":[[[["]}"]]]]}]}`,
+		`{"ok":true,"result":[]}`,
+		`{"ok":true,"result":[{"update_id":7,"message":{
+			"message_id":1,"chat":{"id":1,"type":"private"},"from":{"id":1},"text":"hi"
+		}},{"update_id":8}]}`,
+		`{"ok":true,"result":[{"update_id":9223372036854775807}]}`,
+		`{"ok":true,"result":[{"update_id":-5},{"update_id": 12,"x":[[[["]}"]]]]}]}`,
 		`{"ok":true,"result":[{"update_id":1,"a":"\"]"},3,"x",null,[]]}`, `{"result":[{`, `{"result":[`, ``, "\xff",
 	} {
-		for _, cursor := range []string{"", "7@1764000000@00000000", "-1@0@", "9223372036854775807@9223372036854775807@x", "7@x@y", "@@"} {
+		for _, cursor := range []string{
+			"", "7@1764000000@00000000", "-1@0@", "9223372036854775807@9223372036854775807@x", "7@x@y", "@@",
+		} {
 			f.Add([]byte(answer), cursor)
 		}
 	}
@@ -43,8 +49,8 @@ func FuzzUpdates(f *testing.F) {
 		if at.offset(now) < 0 || next.offset(now) < 0 {
 			t.Errorf("offset moved from %d to %d", at.offset(now), next.offset(now))
 		}
-		if kept := parsePosition(next.String(), ep); kept.next != next.next || !kept.at.Equal(next.at) ||
-			kept.tokenHash != next.tokenHash {
+		kept := parsePosition(next.String(), ep)
+		if kept.next != next.next || !kept.at.Equal(next.at) || kept.tokenHash != next.tokenHash {
 			t.Errorf("%+v is stored as %+v", next, kept)
 		}
 	})

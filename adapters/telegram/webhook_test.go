@@ -94,12 +94,24 @@ func TestWebhook_UpdateKinds(t *testing.T) {
 			want func(m adapters.Message) bool
 		}{
 			"claim": {func() int64 { return server.SendText(botUsername, steve, "/claim WDJBMJ") }, canRedeem},
-			"group": {func() int64 { return server.SendGroupText(botUsername, -1001, steve, "/claim@"+botUsername+" WDJBMJ") }, func(m adapters.Message) bool { return m.Chat.Group && m.Command != nil && m.Sender.ID == "712345678" }},
-			"callback": {func() int64 { return server.PressButton(botUsername, steve, 5, "yes") }, func(m adapters.Message) bool {
-				return m.Kind == adapters.Callback && m.Action == "yes" && m.Chat.ReplyToken != ""
-			}},
-			"block":   {func() int64 { return server.Block(botUsername, steve) }, func(m adapters.Message) bool { return m.Kind == adapters.Block && m.Sender.ID == "712345678" }},
-			"unblock": {func() int64 { return server.Unblock(botUsername, steve) }, func(m adapters.Message) bool { return m.Kind == adapters.Unblock }},
+			"group": {
+				func() int64 { return server.SendGroupText(botUsername, -1001, steve, "/claim@"+botUsername+" WDJBMJ") },
+				func(m adapters.Message) bool { return m.Chat.Group && m.Command != nil && m.Sender.ID == "712345678" },
+			},
+			"callback": {
+				func() int64 { return server.PressButton(botUsername, steve, 5, "yes") },
+				func(m adapters.Message) bool {
+					return m.Kind == adapters.Callback && m.Action == "yes" && m.Chat.ReplyToken != ""
+				},
+			},
+			"block": {
+				func() int64 { return server.Block(botUsername, steve) },
+				func(m adapters.Message) bool { return m.Kind == adapters.Block && m.Sender.ID == "712345678" },
+			},
+			"unblock": {
+				func() int64 { return server.Unblock(botUsername, steve) },
+				func(m adapters.Message) bool { return m.Kind == adapters.Unblock },
+			},
 		} {
 			if _, err := server.WaitDelivered(t.Context(), c.do()); err != nil {
 				t.Fatal(name, err)
