@@ -18,27 +18,6 @@ import (
 	"hydragate/store/keyring"
 )
 
-// appCommand implements the command app.
-func (w *scriptFixture) appCommand(ts *testscript.TestScript, args []string) error {
-	m := w.app
-	switch {
-	case len(args) > 0 && args[0] == "expect-redelivery":
-		return m.ExpectRedelivery(args[1:])
-	case len(args) > 1 && args[0] == "expect":
-		return m.ExpectEvent(args[1:])
-	case len(args) == 2 && args[0] == "reply":
-		m.Update(func() { m.ReplyText = args[1] })
-		return nil
-	case len(args) == 1 && (args[0] == "fail" || args[0] == "hang"):
-		m.Update(func() { m.Failure = args[0] })
-		return nil
-	case len(args) == 1 && args[0] == "recover":
-		m.Update(func() { m.Failure = "" })
-		return nil
-	}
-	return errors.New("usage: app expect|expect-redelivery PATH=REGEXP… | reply TEXT | fail | hang | recover")
-}
-
 type fixtureKey struct{}
 
 // A scriptFixture is the environment of one script: the processes of the gateway, the fake providers
@@ -102,8 +81,9 @@ func newScriptFixture(t *testing.T, env *testscript.Env, engine string) error {
 		"HYDRAGATE_ADMIN_KEY":           harness.AdminKey,
 		"HYDRAGATE_AGENT_ALLOW_PRIVATE": "true",
 		"KEY":                           harness.AdminKey,
-		"DECLINED":                      "That code did not work. Codes last 15 minutes and work once; please ask for a new one.",
-		"VERIFIED":                      "Thank you! You are verified. This chat is now linked to your account.",
+		"DECLINED": "That code did not work. Codes last 15 minutes and work once; " +
+			"please ask for a new one.",
+		"VERIFIED": "Thank you! You are verified. This chat is now linked to your account.",
 	} {
 		env.Setenv(name, value)
 	}
@@ -154,4 +134,25 @@ func (w *scriptFixture) captureCommand(ts *testscript.TestScript, args []string)
 	}
 	ts.Setenv(args[0], m[1])
 	return nil
+}
+
+// appCommand implements the command app.
+func (w *scriptFixture) appCommand(ts *testscript.TestScript, args []string) error {
+	m := w.app
+	switch {
+	case len(args) > 0 && args[0] == "expect-redelivery":
+		return m.ExpectRedelivery(args[1:])
+	case len(args) > 1 && args[0] == "expect":
+		return m.ExpectEvent(args[1:])
+	case len(args) == 2 && args[0] == "reply":
+		m.Update(func() { m.ReplyText = args[1] })
+		return nil
+	case len(args) == 1 && (args[0] == "fail" || args[0] == "hang"):
+		m.Update(func() { m.Failure = args[0] })
+		return nil
+	case len(args) == 1 && args[0] == "recover":
+		m.Update(func() { m.Failure = "" })
+		return nil
+	}
+	return errors.New("usage: app expect|expect-redelivery PATH=REGEXP… | reply TEXT | fail | hang | recover")
 }

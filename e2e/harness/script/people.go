@@ -24,10 +24,16 @@ type scriptUser struct {
 
 var users = map[string]scriptUser{
 	"steve": {
-		"steve", simulator.TelegramUser{ID: 7001, FirstName: "Steve", Username: "steve"}, "+14155550101", simulator.SlackUser{Team: harness.SlackTeamID, ID: "U0STEVE", Name: "Steve"},
+		name:     "steve",
+		telegram: simulator.TelegramUser{ID: 7001, FirstName: "Steve", Username: "steve"},
+		phone:    "+14155550101",
+		slack:    simulator.SlackUser{Team: harness.SlackTeamID, ID: "U0STEVE", Name: "Steve"},
 	},
 	"stranger": {
-		"stranger", simulator.TelegramUser{ID: 7002, FirstName: "Steve", Username: "steve_"}, "+14155550102", simulator.SlackUser{Team: harness.SlackTeamID, ID: "U0STRANGER", Name: "Steve"},
+		name:     "stranger",
+		telegram: simulator.TelegramUser{ID: 7002, FirstName: "Steve", Username: "steve_"},
+		phone:    "+14155550102",
+		slack:    simulator.SlackUser{Team: harness.SlackTeamID, ID: "U0STRANGER", Name: "Steve"},
 	},
 }
 

@@ -112,16 +112,10 @@ func (c *telegramSenders) count() int {
 
 func senderUpdate(who, n int, text string) []byte {
 	id := firstSenderID + who
-	return fmt.Appendf(
-		nil,
-		`{"update_id":%d,"message":{"message_id":%d,"date":%d,"text":%q,"from":{"id":%d,"is_bot":false,"first_name":"Somebody"},"chat":{"id":%d,"type":"private","first_name":"Somebody"}}}`,
-		1_000_000*(who+1)+n,
-		n+1,
-		time.Now().Unix(),
-		text,
-		id,
-		id,
-	)
+	return fmt.Appendf(nil, `{"update_id":%d,"message":{"message_id":%d,"date":%d,"text":%q,`+
+		`"from":{"id":%d,"is_bot":false,"first_name":"User"},`+
+		`"chat":{"id":%[5]d,"type":"private","first_name":"User"}}}`,
+		1_000_000*(who+1)+n, n+1, time.Now().Unix(), text, id)
 }
 
 func (c *telegramSenders) acknowledge(text string) {

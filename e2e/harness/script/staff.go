@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -52,24 +51,20 @@ func (w *scriptFixture) callAPI(method, path string, body any, wantStatus int) (
 		}
 		raw = b
 	}
-	a, err := w.request(
-		w.front.Addr(),
-		method,
-		path,
-		http.Header{"Authorization": {"Bearer " + harness.AdminKey}, "Content-Type": {"application/json"}},
-		raw,
-	)
+	header := harness.BearerHeader(harness.AdminKey)
+	header.Set("Content-Type", "application/json")
+	a, err := w.request(w.front.Addr(), method, path, header, raw)
 	if err != nil {
 		return nil, err
 	}
 	if a.Status != wantStatus {
 		return nil, fmt.Errorf("%s %s = %d %s", method, path, a.Status, a.Body)
 	}
-	var doc map[string]any
-	if a.Body == "" {
-		return nil, nil
+	doc := map[string]any{}
+	if a.Body != "" {
+		err = json.Unmarshal([]byte(a.Body), &doc)
 	}
-	return doc, json.Unmarshal([]byte(a.Body), &doc)
+	return doc, err
 }
 
 func (w *scriptFixture) createInstance(ts *testscript.TestScript, name string) error {
@@ -104,7 +99,8 @@ func (w *scriptFixture) connectChannel(ts *testscript.TestScript, at map[string]
 	case "sms", "whatsapp":
 		w.Twilio.AddAccount(harness.TwilioAccount, harness.TwilioToken)
 		w.Twilio.AddNumber(harness.TwilioAccount, harness.SMSBotNumber)
-		body["account_sid"], body["auth_token"], body["phone_number"] = harness.TwilioAccount, harness.TwilioToken, harness.SMSBotNumber
+		body["account_sid"], body["auth_token"] = harness.TwilioAccount, harness.TwilioToken
+		body["phone_number"] = harness.SMSBotNumber
 	case "slack":
 		app := harness.NewSlackApp("", "")
 		body["bot_token"], body["signing_secret"] = harness.SlackToken, harness.SlackSecret
@@ -201,7 +197,8 @@ func (w *scriptFixture) createInvite(ts *testscript.TestScript, at map[string]st
 	code, instructions := fmt.Sprint(i["code"]), fmt.Sprint(i["instructions"])
 	grouped := code[:4] + "-" + code[4:8] + "-" + code[8:]
 	link := map[string]string{
-		"telegram": "https://t.me/" + harness.TelegramBot + "?start=claim_" + code, "sms": "sms:" + harness.SMSBotNumber + "?body=%2Fclaim%20" + grouped,
+		"telegram": "https://t.me/" + harness.TelegramBot + "?start=claim_" + code,
+		"sms":      "sms:" + harness.SMSBotNumber + "?body=%2Fclaim%20" + grouped,
 	}[channel]
 	if len(code) != 12 || i["expires_in_seconds"] != 86400.0 || i["url"] != link ||
 		!strings.Contains(instructions, "/claim "+grouped) {
