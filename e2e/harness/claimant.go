@@ -17,14 +17,14 @@ import (
 
 // A claimant is a user who claims an identity.
 type claimant struct {
-	*crashFixture
+	*CrashFixture
 	LinkedIdentity
 	sender simulator.TelegramUser
 	sent   int // messages so far
 }
 
 // runClaimant runs one of six scenarios, by n. It ends when the user is verified.
-func (r *crashFixture) runClaimant(ctx context.Context, n int64) {
+func (r *CrashFixture) runClaimant(ctx context.Context, n int64) {
 	c, err := r.newClaimant(ctx, n)
 	for err != nil && ctx.Err() == nil {
 		sleepBriefly(ctx)
@@ -62,8 +62,8 @@ func (r *crashFixture) runClaimant(ctx context.Context, n int64) {
 	}
 }
 
-func (r *crashFixture) newClaimant(ctx context.Context, n int64) (*claimant, error) {
-	c := &claimant{crashFixture: r, sender: simulator.TelegramUser{ID: 500_000 + n, FirstName: "Steve"}}
+func (r *CrashFixture) newClaimant(ctx context.Context, n int64) (*claimant, error) {
+	c := &claimant{CrashFixture: r, sender: simulator.TelegramUser{ID: 500_000 + n, FirstName: "Steve"}}
 	customer, err := r.store.CreateCustomer(
 		ctx,
 		identity.Customer{TenantID: TestTenantID, FirstName: "Steve"},
@@ -268,7 +268,7 @@ func (c *claimant) sendAndAwait(ctx context.Context, texts ...string) []string {
 
 // DuplicateGrants returns the number of codes that were accepted twice and of customers with two
 // identities from one invite, as recorded by the trigger.
-func (r *crashFixture) DuplicateGrants(t *testing.T) (n int) {
+func (r *CrashFixture) DuplicateGrants(t *testing.T) (n int) {
 	t.Helper()
 	n = r.QueryInt(`select count(*) from (select 1 from granted_claims group by identity_id having count(*) > 1) x`)
 	redeemers := r.QueryInt(
@@ -283,7 +283,7 @@ func (r *crashFixture) DuplicateGrants(t *testing.T) (n int) {
 
 // RequireNoCodesStored searches for all codes in what was stored, logged and delivered. It must find a
 // planted code.
-func (r *crashFixture) RequireNoCodesStored(t *testing.T) {
+func (r *CrashFixture) RequireNoCodesStored(t *testing.T) {
 	t.Helper()
 	places := func() map[string]string {
 		return map[string]string{

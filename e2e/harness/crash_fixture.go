@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,9 +21,9 @@ import (
 	"hydragate/store/keyring"
 )
 
-// A crashFixture has its own Postgres and Redis servers, which crash, and a gateway that is killed while
+// A CrashFixture has its own Postgres and Redis servers, which crash, and a gateway that is killed while
 // users claim identities.
-type crashFixture struct {
+type CrashFixture struct {
 	crashCounters
 	t         *testing.T
 	Limit     CrashLimits
@@ -41,9 +40,9 @@ type crashFixture struct {
 }
 
 // NewCrashFixture starts the servers and sets up a Telegram bot.
-func NewCrashFixture(t *testing.T, fault Fault) *crashFixture {
+func NewCrashFixture(t *testing.T, fault Fault) *CrashFixture {
 	t.Helper()
-	r := &crashFixture{t: t, postgres: StartPostgres(t)}
+	r := &CrashFixture{t: t, postgres: StartPostgres(t)}
 	var redisURL string
 	redisURL, r.redis = startRedis(t)
 	direct := r.postgres.URL(r.postgres.Port)
@@ -66,32 +65,26 @@ func NewCrashFixture(t *testing.T, fault Fault) *crashFixture {
 	for _, q := range []string{
 		`alter table audit_events disable trigger audit_events_keep`, // lets the test age the events that limit codes
 		`create table granted_claims (identity_id uuid, gen bigint, message uuid)`,
-		`create function record_grant() returns trigger language plpgsql as 'begin insert into granted_claims values (new.id, new.claim_gen, new.claim_used_msg); return new; end'`,
-		`create trigger record_grant after update on identities for each row when (old.verified_at is null and new.verified_at is not null) execute function record_grant()`,
+		`create function record_grant() returns trigger language plpgsql as '
+			begin
+				insert into granted_claims values (new.id, new.claim_gen, new.claim_used_msg);
+				return new;
+			end'`,
+		`create trigger record_grant after update on identities for each row
+			when (old.verified_at is null and new.verified_at is not null) execute function record_grant()`,
 	} {
 		r.Exec(q)
 	}
-	i, err := r.store.CreateInstance(
-		t.Context(),
-		gateway.Instance{TenantID: TestTenantID, Name: "acme", AgentURL: r.App.URL, UnknownSenders: gateway.ForwardUnknown},
-		gateway.InstanceSecrets{
-			AgentSecretKey: "ask_" + uuid.NewString(),
-			WebhookSecret:  "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-		},
-		identity.System,
-	)
+	i, err := r.store.CreateInstance(t.Context(), gateway.Instance{
+		TenantID: TestTenantID, Name: "acme", AgentURL: r.App.URL, UnknownSenders: gateway.ForwardUnknown,
+	}, gateway.InstanceSecrets{
+		AgentSecretKey: "ask_" + uuid.NewString(), WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+	}, identity.System)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.instanceID = i.ID
-	r.API.MustCall(
-		t,
-		"POST",
-		"/v1/instances/"+r.instanceID+"/channels/telegram",
-		map[string]string{"bot_token": TelegramToken},
-		http.StatusOK,
-		nil,
-	)
+	r.ConnectChannel(r.instanceID, "telegram", map[string]string{"bot_token": TelegramToken})
 	return r
 }
 
@@ -99,7 +92,7 @@ func NewCrashFixture(t *testing.T, fault Fault) *crashFixture {
 type CrashLimits struct{ Claims, Kills, Crashes, RedisRestores int64 }
 
 // Run injects faults while users claim identities, until the limits are reached.
-func (r *crashFixture) Run(t *testing.T) {
+func (r *CrashFixture) Run(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), r.timeout())
 	defer stop()
 	faultCtx, stopFaults := context.WithCancel(ctx)
@@ -124,28 +117,23 @@ func (r *crashFixture) Run(t *testing.T) {
 	stop()
 	breaking.Wait()
 	if !r.reachedLimit() {
-		t.Errorf(
-			"timeout: %s\nmessages left: %q\nqueues: %q\npending updates: %d",
-			r,
-			r.QueryTexts(
-				`select concat_ws(' ', state, sender_id, attempts, received_at, text) from messages where state <> 'done'`,
-			),
-			r.QueryTexts(
-				`select concat_ws(' ', kind, holder, due_at, lease_until, now()) from lanes where due_at is not null`,
-			),
-			len(r.Telegram.PendingUpdates(BotUsername)),
-		)
+		messages := r.QueryTexts(`
+			select concat_ws(' ', state, sender_id, attempts, received_at, text) from messages where state <> 'done'`)
+		queues := r.QueryTexts(`
+			select concat_ws(' ', kind, holder, due_at, lease_until, now()) from lanes where due_at is not null`)
+		t.Errorf("timeout: %s\nmessages left: %q\nqueues: %q\npending updates: %d",
+			r, messages, queues, len(r.Telegram.PendingUpdates(BotUsername)))
 	}
 }
 
-func (r *crashFixture) timeout() time.Duration {
+func (r *CrashFixture) timeout() time.Duration {
 	if FullRun() {
 		return 2 * time.Hour
 	}
 	return 4 * time.Minute
 }
 
-func (r *crashFixture) reachedLimit() bool {
+func (r *CrashFixture) reachedLimit() bool {
 	if r.StopEarly != nil && r.StopEarly() {
 		return true
 	}
@@ -154,30 +142,26 @@ func (r *crashFixture) reachedLimit() bool {
 		r.redisRestores.Load() >= r.Limit.RedisRestores
 }
 
-func (r *crashFixture) String() string {
-	return fmt.Sprintf(
-		"%d claims, %d kills, %d crashes of Postgres, %d times Redis flushed or restored; "+
-			"%d codes reported lost, %d of them without cause; %d valid codes rejected",
-		r.done.Load(),
-		r.gatewayKills.Load(),
-		r.postgresCrashes.Load(),
-		r.redisRestores.Load(),
-		r.lostReplies.Load(),
-		r.UnexplainedLosses.Load(),
-		r.WrongReplies.Load(),
-	)
+// String summarizes what happened.
+func (r *CrashFixture) String() string {
+	return fmt.Sprintf("%d claims, %d kills, %d crashes of Postgres, %d times Redis flushed or restored; "+
+		"%d codes reported lost, %d of them without cause; %d valid codes rejected",
+		r.done.Load(), r.gatewayKills.Load(), r.postgresCrashes.Load(), r.redisRestores.Load(),
+		r.lostReplies.Load(), r.UnexplainedLosses.Load(), r.WrongReplies.Load())
 }
 
 // killGateways starts the gateway and kills it after 30 to 150 ms, or later on a machine where it
-// starts slowly, until ctx ends.
-func (r *crashFixture) killGateways(ctx, life context.Context) {
+// starts slowly, until ctx ends. If a gateway processed nothing before it was killed, the next one lives
+// for up to twice as long.
+func (r *CrashFixture) killGateways(ctx, life context.Context) {
+	processed, patience := 0, time.Duration(1)
 	for life.Err() == nil {
 		began := time.Now()
 		p, err := r.StartReplica(life)
 		if err != nil {
 			continue // the database is down
 		}
-		lifespan := 30*time.Millisecond + rand.N(120*time.Millisecond+time.Since(began)/4)
+		lifespan := 30*time.Millisecond + rand.N(patience*(120*time.Millisecond+time.Since(began)/4))
 		if r.Limit.Kills > 0 && r.gatewayKills.Load() >= r.Limit.Kills && !FullRun() {
 			lifespan = time.Minute // lets the remaining claims succeed on a busy machine
 		}
@@ -192,11 +176,17 @@ func (r *crashFixture) killGateways(ctx, life context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		patience = min(2*patience, 64)
+		var n int
+		err = r.DB.QueryRowContext(life, `select count(*) from messages where state <> 'new'`).Scan(&n)
+		if err == nil && n > processed {
+			processed, patience = n, 1
+		}
 	}
 }
 
 // disruptRedis flushes Redis or restores an earlier snapshot.
-func (r *crashFixture) disruptRedis(ctx context.Context) {
+func (r *CrashFixture) disruptRedis(ctx context.Context) {
 	var older []redisSnapshot
 	for ctx.Err() == nil {
 		select {
@@ -226,7 +216,7 @@ func (r *crashFixture) disruptRedis(ctx context.Context) {
 }
 
 // crashPostgres crashes Postgres every few seconds.
-func (r *crashFixture) crashPostgres(ctx context.Context) {
+func (r *CrashFixture) crashPostgres(ctx context.Context) {
 	for ctx.Err() == nil && r.postgresCrashes.Load() < r.Limit.Crashes {
 		select {
 		case <-time.After(3*time.Second + rand.N(4*time.Second)):
