@@ -78,7 +78,7 @@ type earlyInbox struct {
 func (i earlyInbox) Accept(ctx context.Context, ep adapters.Endpoint, in adapters.Inbound) error {
 	go func() {
 		if err := i.inbox.Accept(context.WithoutCancel(ctx), ep, in); err != nil {
-			i.log.Info("store message failed", "error", err)
+			i.log.InfoContext(ctx, "store message failed", "error", err)
 		}
 	}()
 	return nil
@@ -106,9 +106,7 @@ func consumingCodes(g *app.Gateway, s *app.Settings) error {
 type consumingCodeStore struct{ claim.CodeStore }
 
 func (c consumingCodeStore) Check(
-	ctx context.Context,
-	target claim.Target,
-	typedIn, code, message string,
+	ctx context.Context, target claim.Target, typedIn, code, message string,
 ) (claim.CheckResult, error) {
 	result, err := c.CodeStore.Check(ctx, target, typedIn, code, message)
 	if err == nil && result.Result == claim.Match {

@@ -4,7 +4,9 @@ package harness
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -56,8 +58,7 @@ func (s *Harness) NewLoad(each int) *MessageLoad {
 	r := &MessageLoad{Harness: s, Name: fmt.Sprintf("round %d", s.LoadCount)}
 	for i := range each {
 		n := s.LoadCount*1000 + i
-		r.Users = append(
-			r.Users,
+		r.Users = append(r.Users,
 			s.TelegramUser(TelegramBot, int64(100_000+n)),
 			s.TelegramUser(PollingBot, int64(200_000+n)),
 			s.smsUser(fmt.Sprintf("+1415555%04d", n)),
@@ -105,6 +106,26 @@ func (s *Harness) SlackUser(id string) SimulatedUser {
 	}}
 }
 
+// MentioningSlackUser returns a Slack user who mentions the bot in a channel. Slack reports each mention
+// as a message event and an app_mention event with different event IDs; the order alternates.
+func (s *Harness) MentioningSlackUser(id string) SimulatedUser {
+	kinds := []string{"app_mention", "message"}
+	return SimulatedUser{Name: id, Send: func(ctx context.Context, text string) func() bool {
+		slices.Reverse(kinds)
+		ts := fmt.Sprintf("%d.%06d", time.Now().Unix(), rand.N(1_000_000))
+		accepted := false
+		for _, kind := range kinds {
+			event, _ := json.Marshal(map[string]string{
+				"type": kind, "user": id, "text": "<@U0BOT> " + text, "ts": ts, "event_ts": ts,
+				"channel": SlackChannelID, "team": SlackTeamID,
+			})
+			d, err := s.Slack.SendEvent(ctx, SlackAppID, event)
+			accepted = accepted || err == nil && d.Accepted()
+		}
+		return func() bool { return accepted }
+	}}
+}
+
 // StartSending makes each user send n messages in sequence. It does not wait for them.
 func (r *MessageLoad) StartSending(ctx context.Context, n int) {
 	for _, user := range r.Users {
@@ -117,6 +138,33 @@ func (r *MessageLoad) StartSending(ctx context.Context, n int) {
 			}
 		})
 	}
+}
+
+// SendDuring makes each user send n messages, spread evenly over a number of turns. It calls turn that
+// often, and returns when all messages are sent.
+func (r *MessageLoad) SendDuring(n, turns int, turn func()) {
+	var over Broadcast
+	var ended atomic.Int64
+	r.Pace = func(ctx context.Context, i int) {
+		for {
+			next := over.changed()
+			if ended.Load() >= int64(i*turns/n) {
+				return
+			}
+			select {
+			case <-next:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+	r.StartSending(r.T.Context(), n)
+	for range turns {
+		turn()
+		ended.Add(1)
+		over.Notify()
+	}
+	r.Senders.Wait()
 }
 
 // Send sends a text as a user and records it.
@@ -147,22 +195,12 @@ func (v LoadReport) Violations() int {
 	return v.Lost + v.StoredTwice + v.undelivered + v.duplicated + v.reordered + v.Unanswered
 }
 
+// String returns the counts and some of the messages.
 func (v LoadReport) String() string {
-	s := fmt.Sprintf(
-		"%d messages sent, %d accepted, %d stored: %d lost, %d stored twice, %d undelivered, %d duplicated, "+
-			"%d out of order, %d unanswered; %d redelivered, %d extra replies",
-		v.Sent,
-		v.Accepted,
-		v.stored,
-		v.Lost,
-		v.StoredTwice,
-		v.undelivered,
-		v.duplicated,
-		v.reordered,
-		v.Unanswered,
-		v.Redelivered,
-		v.ExtraReplies,
-	)
+	s := fmt.Sprintf("%d messages sent, %d accepted, %d stored: %d lost, %d stored twice, %d undelivered, "+
+		"%d duplicated, %d out of order, %d unanswered; %d redelivered, %d extra replies",
+		v.Sent, v.Accepted, v.stored, v.Lost, v.StoredTwice, v.undelivered,
+		v.duplicated, v.reordered, v.Unanswered, v.Redelivered, v.ExtraReplies)
 	if v.spoolReordered > 0 {
 		s += fmt.Sprintf("; %d spooled texts out of order", v.spoolReordered)
 	}
@@ -264,6 +302,17 @@ func (r *MessageLoad) RequireComplete(minAccepted, maxExtraReplies int) LoadRepo
 	return v
 }
 
+// RequireDelivered fails the test unless every message was accepted and delivered once and in order.
+// Replies may be missing, because a faulty application may not have sent one. It returns the report.
+func (r *MessageLoad) RequireDelivered() LoadReport {
+	r.T.Helper()
+	v := r.Report()
+	if v.Violations() > v.Unanswered || v.Sent != v.Accepted {
+		r.T.Errorf("Report = %s, want no lost, duplicate or reordered messages\n%s", v, r.LogTail())
+	}
+	return v
+}
+
 // RequireFault fails the test if count returns 0, which means that the load did not detect the fault
 // of a broken build.
 func (r *MessageLoad) RequireFault(count func(LoadReport) int) {
@@ -272,36 +321,6 @@ func (r *MessageLoad) RequireFault(count func(LoadReport) int) {
 	r.T.Log("control:", v)
 	if count(v) == 0 {
 		r.T.Errorf("the load did not detect the fault: %s", v)
-	}
-}
-
-// A TurnCounter counts turns. Senders can wait for the next one.
-type TurnCounter struct {
-	Broadcast
-	turns atomic.Int64
-}
-
-// Advance adds a turn and wakes up all waiters.
-func (t *TurnCounter) Advance() {
-	t.turns.Add(1)
-	t.Notify()
-}
-
-// DuringTurns returns a function for MessageLoad.Pace that spreads n messages evenly over the given
-// number of turns of t.
-func DuringTurns(n, turns int, t *TurnCounter) func(context.Context, int) {
-	return func(ctx context.Context, i int) {
-		for {
-			next := t.changed()
-			if t.turns.Load() >= int64(i*turns/n) {
-				return
-			}
-			select {
-			case <-next:
-			case <-ctx.Done():
-				return
-			}
-		}
 	}
 }
 

@@ -22,7 +22,7 @@ type RedeliveringTransport struct {
 }
 
 // redeliveryWindow is the number of requests that are held back for a late redelivery.
-const redeliveryWindow = 50
+var redeliveryWindow = Scaled(10, 50)
 
 // RoundTrip sends r, a copy of it concurrently, and a copy of an earlier request.
 func (th *RedeliveringTransport) RoundTrip(r *http.Request) (*http.Response, error) {

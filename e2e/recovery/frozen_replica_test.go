@@ -25,7 +25,7 @@ func TestFrozenReplica_WritesFenced(t *testing.T) {
 	harness.RequireFullRun(t)
 	s, a := harness.Start(t, harness.Options{})
 	other := []string{"HYDRAGATE_DATABASE_URL=" + s.SecondPostgresProxy(), "HYDRAGATE_DATA_DIR=" + t.TempDir()}
-	proxy := insertCommitLossProxy(t, s.Proxies["postgres"])
+	proxy := harness.InsertCommitLossProxy(t, s.Proxies["postgres"])
 	s.Replicated = true
 	pollWrites := 0
 	for range harness.Scaled(1, 3) {
@@ -38,11 +38,8 @@ func TestFrozenReplica_WritesFenced(t *testing.T) {
 				f.took, f.rejectedQueueWrites, maxTakeover)
 		}
 		if f.agentReplies != 1 || f.slackReplies != 1 {
-			t.Errorf(
-				"reply of an event delivered twice sent %d times, reply in flight to Slack sent %d times; want 1 and 1",
-				f.agentReplies,
-				f.slackReplies,
-			)
+			t.Errorf("reply of an event delivered twice sent %d times, in flight to Slack %d times; want 1 and 1",
+				f.agentReplies, f.slackReplies)
 		}
 		f.load.RequireComplete(4*len(f.load.Users), app.OutboxSize)
 	}
@@ -72,11 +69,7 @@ type freezeResult struct {
 // settings in other, waits until that one has taken over, and resumes a. The other replica has its
 // own connection to the database and is stopped at the end.
 func freezeReplica(
-	s *harness.Harness,
-	a *harness.Process,
-	proxy *commitLossProxy,
-	other []string,
-	users int,
+	s *harness.Harness, a *harness.Process, proxy *harness.CommitLossProxy, other []string, users int,
 ) (f freezeResult) {
 	s.T.Helper()
 	f.load = s.NewLoad(users)
@@ -119,16 +112,14 @@ func freezeReplica(
 	}
 	f.took = time.Since(stopped)
 	unblock()
-	before := proxy.rejectedCounts()
+	before := proxy.RejectedCounts()
 	s.Proxies["postgres"].SetState(harness.ProxyUp) // the statements in flight arrive
 	a.Signal(s.T, syscall.SIGCONT)
 	s.Front.SetTargets(a.Addr, b.Addr)
 	s.Sleep(2 * time.Second)
 	stop()
-	if !s.WaitIdle(time.Minute) {
-		s.T.Errorf("not idle after a minute\n%s", s.LogTail())
-	}
-	after := proxy.rejectedCounts()
+	s.RequireIdle(time.Minute)
+	after := proxy.RejectedCounts()
 	f.rejectedQueueWrites = after["lanes_lease"] - before["lanes_lease"]
 	f.rejectedPollWrites = after["endpoints_poll"] - before["endpoints_poll"]
 	replies := s.ReplyCounts()

@@ -43,9 +43,7 @@ func TestPostgresFrozen_NoLoss(t *testing.T) {
 	if rejected == 0 {
 		t.Error("rejected webhooks = 0 while the database was frozen, want some")
 	}
-	if !s.WaitIdle(time.Minute) {
-		t.Errorf("not idle after a minute\n%s", s.LogTail())
-	}
+	s.RequireIdle(time.Minute)
 	r.RequireComplete(len(r.Users), app.OutboxSize)
 	s.CheckLog()
 
@@ -85,36 +83,37 @@ func TestRedisFrozen_OnlyClaimsWait(t *testing.T) {
 	claims := s.IssueCodes(harness.Scaled(4, 12))
 	stop := r.SendInBackground(100 * time.Millisecond)
 	s.Sleep(2 * time.Second)
-	baseline := time.Now()
-	s.Sleep(2 * time.Second)
+	quiet := s.MeasureWindows(1, 2*time.Second)[0]
 	s.Proxies["redis"].SetState(harness.ProxyFrozen)
-	from := time.Now()
 	for user, code := range claims {
 		from := simulator.TelegramUser{ID: user, FirstName: "Steve"}
 		s.Telegram.SendText(harness.TelegramBot, from, "/claim "+code)
 	}
-	s.Sleep(time.Duration(harness.Scaled(4, 10)) * time.Second)
+	frozen := s.MeasureWindows(1, time.Duration(harness.Scaled(4, 10))*time.Second)[0]
 	granted := s.QueryInt(`select count(*) from identities where verified_at is not null`)
-	to := time.Now()
 	s.Proxies["redis"].SetState(harness.ProxyUp)
 	harness.Eventually(t, "all codes are redeemed", func() bool {
 		return s.QueryInt(`select count(*) from identities where verified_at is not null`) == len(claims)
 	})
-	delay := time.Since(to)
+	delay := time.Since(frozen.To)
 	stop()
 	if granted > 0 {
 		t.Errorf("codes redeemed without Redis = %d, want 0", granted)
 	}
-	before, frozen := s.Latencies(r, baseline, from), s.Latencies(r, from, to)
-	t.Logf("webhook p99 %s, with Redis frozen %s; delivery p99 %s, with Redis frozen %s; %d codes redeemed after %s",
-		before[0], frozen[0], before[1], frozen[1], len(claims), delay.Round(time.Millisecond))
-	if frozen[0] > max(maxFrozenWebhook, 2*before[0]) || frozen[1] > max(maxFrozenDelivery, 2*before[1]) {
-		t.Errorf("with Redis frozen: webhook p99 = %s, delivery p99 = %s; want at most %s and %s",
-			frozen[0], frozen[1], maxFrozenWebhook, maxFrozenDelivery)
+	t.Logf("%d codes redeemed after %s", len(claims), delay.Round(time.Millisecond))
+	for _, m := range []struct {
+		what             string
+		quiet, took, max time.Duration
+	}{
+		{"webhooks", s.WebhookLatency(quiet), s.WebhookLatency(frozen), maxFrozenWebhook},
+		{"deliveries", r.DeliveryLatency(quiet), r.DeliveryLatency(frozen), maxFrozenDelivery},
+	} {
+		t.Logf("p99 of %s %s, with Redis frozen %s", m.what, m.quiet, m.took)
+		if limit := max(m.max, 2*m.quiet); m.took > limit {
+			t.Errorf("p99 of %s with Redis frozen = %s, want at most %s", m.what, m.took, limit)
+		}
 	}
-	if !s.WaitIdle(time.Minute) {
-		t.Errorf("not idle after a minute\n%s", s.LogTail())
-	}
+	s.RequireIdle(time.Minute)
 	r.RequireComplete(len(r.Users), 0)
 	s.CheckLog()
 }

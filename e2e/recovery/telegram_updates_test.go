@@ -17,23 +17,29 @@ import (
 // HYDRAGATE_TEST_LONG=1 each step sends a hundred messages.
 func TestTelegramUpdateIDs_Reset(t *testing.T) {
 	harness.ParallelUnlessFull(t)
-	n := harness.Scaled(20, 100)
+	n := harness.Scaled(10, 100)
 	s, p := harness.Start(t, harness.Options{})
 	sendFrom := func(from int64) {
 		t.Helper()
 		r := numberedRound(s, from)
 		r.StartSending(t.Context(), n)
 		r.Senders.Wait()
-		if !s.WaitIdle(time.Minute) {
-			t.Errorf("pending updates after a minute = %d, want 0", len(s.Telegram.PendingUpdates(harness.PollingBot)))
-		}
+		s.RequireIdle(time.Minute)
 		r.RequireComplete(n, 0)
 	}
 	sendFrom(900_000_000)
-	for _, from := range []int64{1000, 1000, 900_000_500} { // lower, the same, and higher
+	restartWithStaleCursor := func() {
 		p.Kill()
-		agePollCursor(s, harness.StaleCursorDays)
+		s.Exec(`update endpoints set poll_until = now(),
+			poll_cursor = split_part(poll_cursor, '@', 1)
+				|| '@' || (split_part(poll_cursor, '@', 2)::bigint - $2 * 86400)
+				|| '@' || split_part(poll_cursor, '@', 3)
+			where instance_id = $1`, s.PollingInstanceID, harness.StaleCursorDays)
+		s.ExpireLeases(t.Context())
 		p = s.Restart()
+	}
+	for _, from := range []int64{1000, 1000, 900_000_500} { // lower, the same, and higher
+		restartWithStaleCursor()
 		sendFrom(from)
 	}
 	s.Telegram.AddBot(harness.PollingToken, "gone_bot")
@@ -45,11 +51,10 @@ func TestTelegramUpdateIDs_Reset(t *testing.T) {
 
 	t.Run("control: the cursor never expires", func(t *testing.T) {
 		p.Kill()
-		agePollCursor(s, harness.StaleCursorDays)
 		s.Exec(`update endpoints set poll_cursor = '900000000' || substr(poll_cursor, strpos(poll_cursor, '@'))
 			where instance_id = $1`, s.PollingInstanceID)
 		s.Fault = harness.StalePollClock
-		s.Restart()
+		restartWithStaleCursor()
 		r := numberedRound(s, 2000)
 		r.StartSending(t.Context(), 5)
 		r.Senders.Wait()
@@ -75,15 +80,4 @@ func numberedRound(s *harness.Harness, from int64) *harness.MessageLoad {
 	}
 	r.Users = []harness.SimulatedUser{{Name: fmt.Sprintf("%s from %d", harness.PollingBot, from), Send: send}}
 	return r
-}
-
-// agePollCursor makes the stored cursor of the poller older by the given number of days.
-func agePollCursor(s *harness.Harness, days int) {
-	s.T.Helper()
-	s.Exec(`update endpoints set poll_until = now(),
-		poll_cursor = split_part(poll_cursor, '@', 1)
-			|| '@' || (split_part(poll_cursor, '@', 2)::bigint - $2 * 86400)
-			|| '@' || split_part(poll_cursor, '@', 3)
-		where instance_id = $1`, s.PollingInstanceID, days)
-	s.ExpireLeases(s.T.Context())
 }

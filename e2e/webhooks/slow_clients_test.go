@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"hydragate/cmd/hydragate/app"
 	"hydragate/e2e/harness"
 	"hydragate/e2e/harness/rawhttp"
 )
@@ -21,49 +20,59 @@ import (
 // requests are answered nearly as fast as without them, and that the process releases their files
 // and goroutines.
 //
-// A single p99 on a busy machine is unreliable, so the test compares the medians of several rounds
+// A single p99 on a busy machine is unreliable, so the test compares the lowest of several rounds
 // and adds rounds while they differ too much. The limit on the time to disconnect is extended by
 // the duration of the slowest genuine request, because the machine itself was late by that much.
 func TestSlowClients_Disconnected(t *testing.T) {
-	clients, rounds, maxRounds, samples := 300, 2, 6, 150
-	if harness.FullRun() {
-		clients, rounds, maxRounds, samples = 2000, 5, 15, 300
-	}
+	harness.ParallelUnlessFull(t)
+	clients, rounds, maxRounds, samples := harness.Scaled(210, 2000), harness.Scaled(1, 5), 15, harness.Scaled(60, 300)
+	// The short form shares the machine with other tests.
+	slack := time.Duration(harness.Scaled(8, 0)) * time.Second
 	raiseFileLimit(t, uint64(2*clients+500))
-	h := rawhttp.NewWebhookFixture(t, app.Settings{}, (*rawhttp.WebhookFixture).ServeInChild)
+	h := rawhttp.NewWebhookFixture(t, harness.SQLite)
 	n := 100_000
 	var maxLatency time.Duration
-	p99 := func() time.Duration {
-		n += samples
-		took, slowest := measureP99(h, t, n-samples, samples)
-		maxLatency = max(maxLatency, slowest)
-		return took
+	p99 := func() time.Duration { // of genuine requests, sent one after the other
+		took := make([]time.Duration, samples)
+		from := h.NewCallerAddr()
+		for i := range took {
+			n++
+			start := time.Now()
+			if a := h.Send(from, rawhttp.NewUnsignedRequest("telegram", n, h.Acme).Sign()); a.Status != 200 {
+				t.Fatalf("genuine request = %d, want 200", a.Status)
+			}
+			took[i] = time.Since(start)
+		}
+		slices.Sort(took)
+		maxLatency = max(maxLatency, took[samples-1])
+		return took[samples*99/100]
 	}
 	p99() // warm up
-	fds, goroutines, stored := h.OpenFiles(t), h.Goroutines(t), h.MessageCount()-samples
+	goroutines := func() int { return int(h.Metric(h.Gateway, "go_goroutines")) }
+	fds, idle, stored := h.OpenFiles(h.Gateway), goroutines(), h.MessageCount()-samples
 	var quiet, busy []time.Duration
 	var slowest time.Duration
 	for round := 1; ; round++ {
 		quiet = append(quiet, p99())
-		crowd := h.StartSlowClients(t, clients)
+		crowd := h.StartSlowClients(clients)
 		<-crowd.Connected
 		busy = append(busy, p99())
 		slowest = max(slowest, crowd.Wait(t))
-		before, during := harness.Median(quiet), harness.Median(busy)
-		if round >= rounds && during < rawhttp.MaxSlowdown*before || round == maxRounds {
+		before, during := slices.Min(quiet), slices.Min(busy)
+		limit := max(rawhttp.MaxSlowdown*before, slack/8)
+		if round >= rounds && during < limit || round == maxRounds {
 			t.Logf("%d rounds of %d slow clients: all disconnected within %v; slowest genuine request %v; "+
-				"median p99 of %d genuine requests: %v without slow clients %v, %v with them %v",
+				"lowest p99 of %d genuine requests: %v without slow clients %v, %v with them %v",
 				round, clients, slowest.Round(time.Millisecond), maxLatency.Round(time.Millisecond),
 				samples, before, quiet, during, busy)
-			if during >= rawhttp.MaxSlowdown*before {
-				t.Errorf("median p99 with slow clients = %v, want less than %v times %v", during, rawhttp.MaxSlowdown, before)
+			if during >= limit {
+				t.Errorf("lowest p99 with slow clients = %v, want less than %v", during, limit)
 			}
 			break
 		}
 	}
-	if slowest > rawhttp.MaxSlowDuration+maxLatency {
-		t.Errorf("last slow client disconnected after %v, want at most %v + %v",
-			slowest, rawhttp.MaxSlowDuration, maxLatency)
+	if limit := rawhttp.MaxSlowDuration + maxLatency + slack; slowest > limit {
+		t.Errorf("last slow client disconnected after %v, want at most %v", slowest, limit)
 	}
 	if got, want := h.MessageCount()-stored, (1+len(quiet)+len(busy))*samples; got != want {
 		t.Errorf("stored messages = %d, want %d, one for each genuine request", got, want)
@@ -71,9 +80,9 @@ func TestSlowClients_Disconnected(t *testing.T) {
 	// The gateway may have opened more database connections. A leak in one of the seven kinds
 	// of slow clients would exceed this margin.
 	const margin = 20
-	what := fmt.Sprintf("at most %d files and %d goroutines are left", fds+margin, goroutines+margin)
+	what := fmt.Sprintf("at most %d files and %d goroutines are left", fds+margin, idle+margin)
 	harness.Eventually(t, what, func() bool {
-		return h.OpenFiles(t) <= fds+margin && h.Goroutines(t) <= goroutines+margin
+		return h.OpenFiles(h.Gateway) <= fds+margin && goroutines() <= idle+margin
 	})
 }
 
@@ -94,28 +103,11 @@ func raiseFileLimit(t *testing.T, files uint64) {
 	}
 }
 
-// measureP99 sends genuine requests one after the other and returns the 99th percentile and the
-// maximum of their durations.
-func measureP99(h *rawhttp.WebhookFixture, t *testing.T, n, samples int) (p99, slowest time.Duration) {
-	t.Helper()
-	took := make([]time.Duration, samples)
-	from := h.NewCallerAddr()
-	for i := range took {
-		start := time.Now()
-		if a := h.Send(t, from, rawhttp.NewUnsignedRequest("telegram", n+i, h.Acme).Sign()); a.Status != 200 {
-			t.Fatalf("genuine request = %d, want 200", a.Status)
-		}
-		took[i] = time.Since(start)
-	}
-	slices.Sort(took)
-	return took[samples*99/100], took[samples-1]
-}
-
 // TestDecompressionBombs checks that requests that are small to create and expensive to parse are
-// rejected within a second.
+// rejected within a second, in one of a few tries.
 func TestDecompressionBombs(t *testing.T) {
 	t.Parallel()
-	h := rawhttp.NewWebhookFixture(t, app.Settings{}, (*rawhttp.WebhookFixture).ServeInProcess)
+	h := rawhttp.NewWebhookFixture(t, harness.SQLite)
 	webhook := func(change func(p *rawhttp.RawRequest)) *rawhttp.RawRequest {
 		p := rawhttp.NewUnsignedRequest("telegram", 1, h.Acme).Sign()
 		change(p)
@@ -124,7 +116,7 @@ func TestDecompressionBombs(t *testing.T) {
 	call := func(body string) *rawhttp.RawRequest {
 		return &rawhttp.RawRequest{
 			Method: "POST", Target: "/v1/customers", Host: "127.0.0.1", Body: body,
-			HeaderLines: []string{"Authorization: Bearer " + rawhttp.WebhookAdminKey, "Content-Type: application/json"},
+			HeaderLines: []string{"Authorization: Bearer " + harness.AdminKey, "Content-Type: application/json"},
 		}
 	}
 	keys := func(n int) string {
@@ -160,17 +152,22 @@ func TestDecompressionBombs(t *testing.T) {
 		"long number":              {call(`{"email":` + strings.Repeat("9", 200_000) + "}"), 422},
 		"body over the size limit": {call(`{"email":"` + strings.Repeat("a", 300_000) + `"}`), 413},
 		"gzip API body": {&rawhttp.RawRequest{
-			Method: "POST", Target: "/v1/customers", Host: "a", Body: rawhttp.Gzipped(strings.Repeat("a", 1<<20)),
+			Method: "POST", Target: "/v1/customers", Host: "a", Body: harness.Gzipped(strings.Repeat("a", 1<<20)),
 			HeaderLines: []string{
-				"Authorization: Bearer " + rawhttp.WebhookAdminKey, "Content-Type: application/json",
+				"Authorization: Bearer " + harness.AdminKey, "Content-Type: application/json",
 				"Content-Encoding: gzip",
 			},
 		}, 415},
 		"valid request": {call(`{"email":"bombs@example.com","metadata":{"a":{"b":{"c":1}}}}`), 201},
 	} {
-		start := time.Now()
-		a := h.Send(t, "", c.p)
-		if took := time.Since(start); a.Status != c.want || took > time.Second {
+		took := time.Hour
+		var a harness.Response
+		for try := 0; try < 5 && took > time.Second; try++ {
+			start := time.Now()
+			a = h.Send("", c.p)
+			took = min(took, time.Since(start))
+		}
+		if a.Status != c.want || took > time.Second {
 			t.Errorf("%s: status = %d %.200q after %v, want %d within 1s", name, a.Status, a.Body, took, c.want)
 		}
 	}
@@ -181,8 +178,8 @@ func TestDecompressionBombs(t *testing.T) {
 // that a forged request closes the connection.
 func TestKeepAlive_RequestSmuggling(t *testing.T) {
 	t.Parallel()
-	h := rawhttp.NewWebhookFixture(t, app.Settings{}, (*rawhttp.WebhookFixture).ServeInProcess)
-	c := h.Dial(t, h.NewCallerAddr())
+	h := rawhttp.NewWebhookFixture(t, harness.SQLite)
+	c := h.Dial(h.NewCallerAddr())
 	defer func() { _ = c.Close() }()
 	responses := bufio.NewReader(c)
 	kinds := []string{
@@ -208,7 +205,7 @@ func TestKeepAlive_RequestSmuggling(t *testing.T) {
 		p := rawhttp.NewUnsignedRequest(kind, 90_002, h.Acme).Sign()
 		p.UseChunks(100)
 		p.Framing = append(p.Framing, fmt.Sprintf("Content-Length: %d", len(p.WireBody)+len(forged.Encode())))
-		c := h.Dial(t, h.NewCallerAddr())
+		c := h.Dial(h.NewCallerAddr())
 		if _, err := io.WriteString(c, p.Encode()+forged.Encode()); err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"hydragate/e2e/harness"
 )
 
 // A ForgedRequest is a genuine request with one change that the gateway must reject with Status.
@@ -34,6 +36,26 @@ func unsignedForgery(kind, name string, status int, after func(p *RawRequest)) F
 		Status:       status,
 		AfterSigning: func(_ *WebhookFixture, p *RawRequest) { after(p) },
 	}
+}
+
+// Build returns the request with message number n.
+func (f ForgedRequest) Build(h *WebhookFixture, n int) *RawRequest {
+	return buildRequest(h, NewUnsignedRequest(f.Kind, n, h.Acme), f.BeforeSigning, f.AfterSigning)
+}
+
+// buildRequest signs a request. It changes it before and after that.
+func buildRequest(
+	h *WebhookFixture, d *UnsignedRequest,
+	before func(h *WebhookFixture, d *UnsignedRequest), after func(h *WebhookFixture, p *RawRequest),
+) *RawRequest {
+	if before != nil {
+		before(h, d)
+	}
+	p := d.Sign()
+	if after != nil {
+		after(h, p)
+	}
+	return p
 }
 
 // ForgedRequests returns all forged requests, in a fixed order.
@@ -205,7 +227,7 @@ func signatureForgeries(kind string) []ForgedRequest {
 		unsignedForgery(kind, "missing last bytes", 403, func(p *RawRequest) { p.Body = p.Body[:len(p.Body)-2] }),
 		unsignedForgery(kind, "gzip", 403, func(p *RawRequest) {
 			p.Add("Content-Encoding", "gzip")
-			p.Body = Gzipped(p.Body)
+			p.Body = harness.Gzipped(p.Body)
 		}),
 		unsignedForgery(kind, "truncated body", 403, func(p *RawRequest) {
 			p.Framing, p.truncated = []string{"Content-Length: " + strconv.Itoa(len(p.Body)+10)}, true

@@ -4,8 +4,6 @@ package rawhttp
 
 import (
 	"bufio"
-	"bytes"
-	"compress/gzip"
 	"fmt"
 	"io"
 	"net"
@@ -61,12 +59,9 @@ func NewUnsignedRequest(kind string, n int, accounts InstanceAccounts) *Unsigned
 	switch kind {
 	case "telegram":
 		d.key = accounts.TelegramSecret
-		d.body = fmt.Sprintf(
-			`{"update_id":%d,"message":{"message_id":%d,"date":1700000000,"text":"hello %s","from":{"id":7001,"is_bot":false,"first_name":"Steve"},"chat":{"id":7001,"type":"private"}}}`,
-			1000+n,
-			n,
-			BodyMarker(n),
-		)
+		d.body = fmt.Sprintf(`{"update_id":%d,"message":{"message_id":%d,"date":1700000000,"text":"hello %s",`+
+			`"from":{"id":7001,"is_bot":false,"first_name":"Steve"},"chat":{"id":7001,"type":"private"}}}`,
+			1000+n, n, BodyMarker(n))
 	case "sms", "whatsapp":
 		d.key = accounts.AuthToken
 		d.form = formValues(
@@ -95,16 +90,12 @@ func NewUnsignedRequest(kind string, n int, accounts InstanceAccounts) *Unsigned
 		)
 	case "slack/events":
 		d.key = accounts.SigningSecret
-		d.body = fmt.Sprintf(
-			`{"token":"deprecated","team_id":%q,"api_app_id":%q,"type":"event_callback","event_id":"Ev%d","event_time":1700000000,"authorizations":[{"enterprise_id":null,"team_id":%q,"user_id":"U0BOT0","is_bot":true}],"event":{"type":"message","channel_type":"im","channel":"D0STEVE","user":"U0STEVE","team":%q,"text":"hello %s","ts":"1700000000.%06d"}}`,
-			accounts.TeamID,
-			accounts.AppID,
-			n,
-			accounts.TeamID,
-			accounts.TeamID,
-			BodyMarker(n),
-			n,
-		)
+		d.body = fmt.Sprintf(`{"token":"deprecated","team_id":%q,"api_app_id":%q,"type":"event_callback",`+
+			`"event_id":"Ev%d","event_time":1700000000,`+
+			`"authorizations":[{"enterprise_id":null,"team_id":%[1]q,"user_id":"U0BOT0","is_bot":true}],`+
+			`"event":{"type":"message","channel_type":"im","channel":"D0STEVE","user":"U0STEVE","team":%[1]q,`+
+			`"text":"hello %[4]s","ts":"1700000000.%06[3]d"}}`,
+			accounts.TeamID, accounts.AppID, n, BodyMarker(n))
 	case "slack/commands":
 		d.key = accounts.SigningSecret
 		d.form = formValues(
@@ -121,17 +112,12 @@ func NewUnsignedRequest(kind string, n int, accounts InstanceAccounts) *Unsigned
 		)
 	case "slack/interactivity":
 		d.key = accounts.SigningSecret
-		d.form = formValues(
-			"payload",
-			fmt.Sprintf(
-				`{"type":"block_actions","api_app_id":%q,"trigger_id":"3.4.%d","team":{"id":%q},"user":{"id":"U0STEVE","team_id":%q,"username":"steve"},"channel":{"id":"D0STEVE"},"container":{"message_ts":"1700000000.1","channel_id":"D0STEVE"},"actions":[{"action_id":"press","value":%q,"action_ts":"1700000000.2"}]}`,
-				accounts.AppID,
-				n,
-				accounts.TeamID,
-				accounts.TeamID,
-				BodyMarker(n),
-			),
-		)
+		d.form = formValues("payload", fmt.Sprintf(
+			`{"type":"block_actions","api_app_id":%q,"trigger_id":"3.4.%d","team":{"id":%q},`+
+				`"user":{"id":"U0STEVE","team_id":%[3]q,"username":"steve"},"channel":{"id":"D0STEVE"},`+
+				`"container":{"message_ts":"1700000000.1","channel_id":"D0STEVE"},`+
+				`"actions":[{"action_id":"press","value":%[4]q,"action_ts":"1700000000.2"}]}`,
+			accounts.AppID, n, accounts.TeamID, BodyMarker(n)))
 	default:
 		panic(kind)
 	}
@@ -272,34 +258,34 @@ func (p *RawRequest) Encode() string {
 }
 
 // Send sends a request on a new connection from the given address, and returns the response.
-func (h *WebhookFixture) Send(t *testing.T, from string, p *RawRequest) harness.Response {
-	t.Helper()
-	c := h.Dial(t, from)
+func (h *WebhookFixture) Send(from string, p *RawRequest) harness.Response {
+	h.T.Helper()
+	c := h.Dial(from)
 	defer func() { _ = c.Close() }()
 	if _, err := io.WriteString(c, p.Encode()); err != nil {
-		t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	if p.truncated {
 		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
-			t.Fatal(err)
+			h.T.Fatal(err)
 		}
 	}
-	return ReadResponse(t, bufio.NewReader(c), p.Method)
+	return ReadResponse(h.T, bufio.NewReader(c), p.Method)
 }
 
 // Dial connects to the gateway from the given address, or from any if from is empty.
-func (h *WebhookFixture) Dial(t *testing.T, from string) net.Conn {
-	t.Helper()
+func (h *WebhookFixture) Dial(from string) net.Conn {
+	h.T.Helper()
 	d := net.Dialer{Timeout: harness.EventTimeout}
 	if from != "" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
 	}
-	c, err := d.DialContext(t.Context(), "tcp", h.Addr)
+	c, err := d.DialContext(h.T.Context(), "tcp", h.Gateway.Addr)
 	if err != nil {
-		t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	if err := c.SetDeadline(time.Now().Add(harness.EventTimeout)); err != nil {
-		t.Fatal(err)
+		h.T.Fatal(err)
 	}
 	return c
 }
@@ -318,15 +304,6 @@ func ReadResponse(t *testing.T, from *bufio.Reader, method string) harness.Respo
 		t.Fatal(err)
 	}
 	return harness.Response{Status: res.StatusCode, Header: res.Header, Body: string(body)}
-}
-
-// Gzipped returns s compressed with gzip.
-func Gzipped(s string) string {
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	_, _ = w.Write([]byte(s))
-	_ = w.Close()
-	return b.String()
 }
 
 // WrongSignature returns a well-formed but invalid signature for p.

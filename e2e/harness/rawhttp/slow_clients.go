@@ -4,6 +4,7 @@ package rawhttp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -68,6 +69,34 @@ type SlowClients struct {
 	errs    []error
 }
 
+// StartSlowClients starts slow clients with all behaviors in equal numbers. They stop after 20
+// seconds at the latest.
+func (h *WebhookFixture) StartSlowClients(clients int) *SlowClients {
+	h.T.Helper()
+	ctx, stop := context.WithTimeout(h.T.Context(), 20*time.Second)
+	c := &SlowClients{Connected: make(chan struct{}), stop: stop}
+	var connected sync.WaitGroup
+	connected.Add(clients)
+	for i := range clients {
+		behavior := slowBehaviors[i%len(slowBehaviors)]
+		first, rest := behavior.makes(h, 900_000+i)
+		c.wg.Go(func() {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", h.Gateway.Addr)
+			start := time.Now()
+			connected.Done()
+			if err == nil {
+				err = runSlowClient(ctx, conn, first, rest)
+			}
+			c.record(time.Since(start), behavior.name, err)
+		})
+	}
+	go func() {
+		connected.Wait()
+		close(c.Connected)
+	}()
+	return c
+}
+
 // runSlowClient sends slowly until the gateway closes the connection. It returns an error if ctx
 // ends first.
 func runSlowClient(ctx context.Context, conn net.Conn, first, rest string) error {
@@ -87,7 +116,7 @@ func runSlowClient(ctx context.Context, conn net.Conn, first, rest string) error
 	for {
 		select {
 		case err := <-closed:
-			if ne, ok := err.(net.Error); ok && ne.Timeout() {
+			if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
 				return err
 			}
 			return nil // closed by the gateway, with or without a reset

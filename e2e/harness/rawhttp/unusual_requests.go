@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"hydragate/e2e/harness"
 )
 
 // An UnusualRequest is a genuine request in an unusual form that a provider or a proxy can
@@ -18,12 +20,17 @@ type UnusualRequest struct {
 	noMessage     bool // accepted without storing a message
 }
 
+// Build returns the request with message number n.
+func (u UnusualRequest) Build(h *WebhookFixture, n int) *RawRequest {
+	return buildRequest(h, NewUnsignedRequest(u.Kind, n, h.Acme), u.BeforeSigning, u.AfterSigning)
+}
+
 // StoredMessages returns the number of messages that the gateway stores for the request.
-func (u UnusualRequest) StoredMessages(kind string) int {
+func (u UnusualRequest) StoredMessages() int {
 	if u.noMessage {
 		return 0
 	}
-	return StoredMessages(kind)
+	return StoredMessages(u.Kind)
 }
 
 // UnusualRequests returns all unusual requests, in a fixed order.
@@ -198,7 +205,8 @@ func slackVariants() []UnusualRequest {
 			Name:      "challenge",
 			noMessage: true,
 			BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) {
-				d.body = `{"token":"deprecated","type":"url_verification","challenge":"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P"}`
+				d.body = `{"token":"deprecated","type":"url_verification",` +
+					`"challenge":"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P"}`
 			},
 		},
 		shifted("timestamp four minutes old", -290*time.Second),
@@ -253,27 +261,19 @@ func telegramVariants() []UnusualRequest {
 		}
 	}
 	return []UnusualRequest{
-		update(
-			"old format",
-			`{"update_id":900001,"message":{"message_id":1,"date":1435000000,"text":"x","from":{"id":7001,"first_name":"Steve"},"chat":{"id":7001,"first_name":"Steve","type":"private"},"forward_from":{"id":5,"first_name":"a"},"forward_date":1435000000}}`,
-		),
+		update("old format", `{"update_id":900001,"message":{"message_id":1,"date":1435000000,"text":"x",`+
+			`"from":{"id":7001,"first_name":"Steve"},"chat":{"id":7001,"first_name":"Steve","type":"private"},`+
+			`"forward_from":{"id":5,"first_name":"a"},"forward_date":1435000000}}`),
 		update("unknown kind of update", `{"update_id":900002,"brand_new":{"a":1}}`),
-		update(
-			"unknown forward origin",
-			`{"update_id":900003,"message":{"message_id":3,"date":1,"text":"x","from":{"id":7001,"first_name":"Steve"},"chat":{"id":7001,"type":"private"},"forward_origin":{"type":"brand_new"}}}`,
-		),
-		update(
-			"long numbers",
-			`{"update_id":900004,"message":{"message_id":4,"date":1,"text":"x","from":{"id":4503599627370495,"first_name":"Steve"},"chat":{"id":4503599627370495,"type":"private"}}}`,
-		),
-		update(
-			"negative number",
-			`{"update_id":-5,"message":{"message_id":5,"date":1,"text":"x","from":{"id":7001,"first_name":"Steve"},"chat":{"id":7001,"type":"private"}}}`,
-		),
-		update(
-			"NUL and surrogates",
-			`{"update_id":900006,"message":{"message_id":6,"date":1,"text":"a\u0000\ud83d","from":{"id":7001,"first_name":"\u0000"},"chat":{"id":7001,"type":"private"}}}`,
-		),
+		update("unknown forward origin", `{"update_id":900003,"message":{"message_id":3,"date":1,"text":"x",`+
+			`"from":{"id":7001,"first_name":"Steve"},"chat":{"id":7001,"type":"private"},`+
+			`"forward_origin":{"type":"brand_new"}}}`),
+		update("long numbers", `{"update_id":900004,"message":{"message_id":4,"date":1,"text":"x",`+
+			`"from":{"id":4503599627370495,"first_name":"Steve"},"chat":{"id":4503599627370495,"type":"private"}}}`),
+		update("negative number", `{"update_id":-5,"message":{"message_id":5,"date":1,"text":"x",`+
+			`"from":{"id":7001,"first_name":"Steve"},"chat":{"id":7001,"type":"private"}}}`),
+		update("NUL and surrogates", `{"update_id":900006,"message":{"message_id":6,"date":1,"text":"a\u0000\ud83d",`+
+			`"from":{"id":7001,"first_name":"\u0000"},"chat":{"id":7001,"type":"private"}}}`),
 		update("not JSON", `{"update_id":900007,`),
 		update("trailing bytes", `{"update_id":900008}garbage`),
 		update("deeply nested JSON",
@@ -284,7 +284,7 @@ func telegramVariants() []UnusualRequest {
 			"{\"update_id\":900010,\"message\":{\"message_id\":10,\"date\":1,\"text\":\"\xff\xfe\","+
 				"\"from\":{\"id\":7001},\"chat\":{\"id\":7001,\"type\":\"private\"}}}",
 		),
-		update("gzip", Gzipped(`{"update_id":900011}`)),
+		update("gzip", harness.Gzipped(`{"update_id":900011}`)),
 		{
 			Kind:         "telegram",
 			Name:         "no content type",
