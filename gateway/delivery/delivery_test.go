@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -67,37 +68,23 @@ func (s *fakeStore) results() (rs []gateway.DeliveryResult) {
 func newEvent(url, id, text string) gateway.Event {
 	return gateway.Event{
 		Delivery: gateway.Delivery{
-			ID:             id,
-			TenantID:       "t",
-			ConversationID: "c",
-			InstanceID:     "i",
-			MessageID:      "m" + id,
-			Type:           "message.received",
+			ID: id, TenantID: "t", ConversationID: "c", InstanceID: "i", MessageID: "m" + id, Type: "message.received",
 		},
 		CreatedAt: time.Now(), Channel: adapters.Telegram, AgentURL: url, Secrets: []string{currentSecret, previousSecret},
 		Message: adapters.Message{
-			Kind:   adapters.Text,
-			Text:   text,
-			Sender: adapters.Sender{ID: "1"},
-			Chat:   adapters.Chat{ID: "1"},
+			Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: "1"}, Chat: adapters.Chat{ID: "1"},
 		},
 		Sender: identity.Identity{
-			ID:           "id",
-			CustomerID:   "cu",
-			RoleOverride: identity.RoleOwner,
-			VerifiedAt:   time.Now(),
-			DisplayName:  "Steve\r\nX-Evil: 1",
+			ID: "id", CustomerID: "cu", RoleOverride: identity.RoleOwner, VerifiedAt: time.Now(),
+			DisplayName: "Steve\r\nX-Evil: 1",
 		},
 	}
 }
 
 func newDeliverer(s *fakeStore) *Deliverer {
 	return &Deliverer{
-		Store:  s,
-		Client: NewClient(true),
-		Log:    slog.New(slog.DiscardHandler),
-		Now:    time.Now,
-		Wake:   func(...gateway.QueueKind) {},
+		Store: s, Client: NewClient(true), Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		Wake: func(...gateway.QueueKind) {},
 	}
 }
 
@@ -111,13 +98,13 @@ func verifySignature(r *http.Request, body []byte, secret string) bool {
 	m := hmac.New(sha256.New, key)
 	fmt.Fprintf(m, "%s.%s.%s", r.Header.Get("webhook-id"), r.Header.Get("webhook-timestamp"), body)
 	want := "v1," + base64.StdEncoding.EncodeToString(m.Sum(nil))
-	for _, sig := range strings.Fields(r.Header.Get("webhook-signature")) {
-		if hmac.Equal([]byte(sig), []byte(want)) {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(strings.Fields(r.Header.Get("webhook-signature")), want)
 }
+
+// A panicTransport panics.
+type panicTransport struct{}
+
+func (panicTransport) RoundTrip(*http.Request) (*http.Response, error) { panic("oops") }
 
 func TestDeliverer_SignsEvents(t *testing.T) {
 	var got map[string]any
@@ -163,11 +150,14 @@ func TestDeliverer_Retry(t *testing.T) {
 		disable bool
 		atLeast time.Duration
 	}{
-		"down":        {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, 1, false, 0},
-		"retry after": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Retry-After", "77"); w.WriteHeader(429) }, 1, false, 77 * time.Second},
-		"gone":        {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(410) }, 1, true, 0},
-		"redirect":    {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }, 1, false, 0},
-		"Cut":         {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 1, false, 0},
+		"down": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, 1, false, 0},
+		"retry after": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "77")
+			w.WriteHeader(429)
+		}, 1, false, 77 * time.Second},
+		"gone":     {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(410) }, 1, true, 0},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }, 1, false, 0},
+		"cut":      {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 1, false, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var posts atomic.Int32
@@ -197,7 +187,8 @@ func TestDeliverer_Retry(t *testing.T) {
 
 func TestDeliverer_InvalidResponse(t *testing.T) {
 	for name, body := range map[string]string{
-		"empty": "", "NotJSON": "<html>", "Null": "null", "Wrong": `{"replies":"x"}`, "Huge": strings.Repeat("x", maxResponse+10), "Array": "[]",
+		"empty": "", "not JSON": "<html>", "null": "null", "wrong type": `{"replies":"x"}`, "array": "[]",
+		"too long": strings.Repeat("x", maxResponse+10),
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(
@@ -232,7 +223,9 @@ func TestDeliverer_PrivateAddress(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called.Add(1) }))
 	defer srv.Close()
 	port := srv.URL[strings.LastIndex(srv.URL, ":"):]
-	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "2130706433", "127.1", "[::]"} {
+	for _, host := range []string{
+		"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "2130706433", "127.1", "[::]",
+	} {
 		s := &fakeStore{events: []gateway.Event{newEvent("http://"+host+port, "1", "a")}}
 		p := newDeliverer(s)
 		p.Client = NewClient(false)
@@ -258,7 +251,7 @@ func TestDocument_RoleReason(t *testing.T) {
 		verified bool
 	}{
 		"fresh":    {1, "", identity.Owner, "", true},
-		"Old":      {31, "", identity.Verified, "verification_expired", true},
+		"old":      {31, "", identity.Verified, "verification_expired", true},
 		"very old": {91, "", identity.Unverified, "verification_expired", false},
 		"inactive": {1, identity.ExpiredByInactivity, identity.Unverified, "number_may_have_changed_hands", false},
 	} {
@@ -275,11 +268,6 @@ func TestDocument_RoleReason(t *testing.T) {
 		}
 	}
 }
-
-// A panicTransport panics.
-type panicTransport struct{}
-
-func (panicTransport) RoundTrip(*http.Request) (*http.Response, error) { panic("oops") }
 
 // TestDeliverer_Panic checks that a panic counts as an attempt, after which the event waits like
 // any other, and that the log has the stack, but the stored error does not.

@@ -19,8 +19,12 @@ import (
 // to the sender of the message.
 func FuzzResponse(f *testing.F) {
 	for _, s := range []string{
-		`{"replies":[{"text":"hello"}]}`, `{"replies":[{"text":""}]}`, `{"replies":[{"text":" \n "}]}`, `{"replies":null}`, `{"replies":[null]}`, `{"replies":[{"text":7}]}`, `{"Replies":[{"TEXT":"x"}]}`, "", " ", "null", "[]", "<html>",
-		`{"replies":[{"text":"a\u0000b\ud800"}]}`, `{"replies":[{"text":"x","to":"other","conversation_id":"other"}]}`, `{"replies":[` + strings.Repeat(`{"text":"x"},`, 30) + `{"text":"y"}]}`, `{"replies":[{"text":"` + strings.Repeat("😀", 5000) + `"}]}`, strings.Repeat("[", 10_001),
+		"", " ", "null", "[]", "<html>", strings.Repeat("[", 10_001),
+		`{"replies":[{"text":"hello"}]}`, `{"replies":[{"text":""}]}`, `{"replies":[{"text":" \n "}]}`,
+		`{"replies":null}`, `{"replies":[null]}`, `{"replies":[{"text":7}]}`, `{"Replies":[{"TEXT":"x"}]}`,
+		`{"replies":[{"text":"a\u0000b\ud800"}]}`, `{"replies":[{"text":"x","to":"other","conversation_id":"other"}]}`,
+		`{"replies":[` + strings.Repeat(`{"text":"x"},`, 30) + `{"text":"y"}]}`,
+		`{"replies":[{"text":"` + strings.Repeat("😀", 5000) + `"}]}`,
 	} {
 		f.Add([]byte(s), "telegram")
 		f.Add([]byte(s), "sms")
@@ -44,10 +48,7 @@ func FuzzResponse(f *testing.F) {
 		for _, r := range rows {
 			total += len(r.Text)
 			if r.TenantID != "t1" || r.ConversationID != "c1" || r.InstanceID != "i1" || r.Recipient != "steve" ||
-				r.Chat.ID != "here" ||
-				r.MessageID != "m1" ||
-				string(r.Channel) != channel ||
-				ids[r.ID] {
+				r.Chat.ID != "here" || r.MessageID != "m1" || string(r.Channel) != channel || ids[r.ID] {
 				t.Fatalf("misdirected or repeated reply: %+v", r)
 			}
 			ids[r.ID] = true
@@ -67,7 +68,10 @@ func FuzzResponse(f *testing.F) {
 
 // FuzzRetryAfter checks that the delay is between zero and one hour.
 func FuzzRetryAfter(f *testing.F) {
-	for _, s := range []string{"", "0", "30", "-1", "99999999999999999999", "1.5", " 5", "Wed, 21 Oct 2026 07:28:00 GMT", "Mon, 01 Jan 0001 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT", "9223372036854775807", "\x00"} {
+	for _, s := range []string{
+		"", "0", "30", "-1", "99999999999999999999", "1.5", " 5", "9223372036854775807", "\x00",
+		"Wed, 21 Oct 2026 07:28:00 GMT", "Mon, 01 Jan 0001 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
