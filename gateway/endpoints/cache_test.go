@@ -22,32 +22,16 @@ func newCachedManager(t *testing.T) (*Manager, *fakeStore) {
 	return m, s
 }
 
-func (s *fakeStore) readCount() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.reads
-}
-
-// setAddress changes the stored address without invalidating the cache, as another replica does.
-func (s *fakeStore) setAddress(address string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for k, state := range s.rows {
-		state.Address = address
-		s.rows[k] = state
-	}
-}
-
 func TestEndpoint_Cached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, s := newCachedManager(t)
-		get := func(want string, reads int) {
+		get := func(want string, reads int64) {
 			t.Helper()
 			ep, err := m.Endpoint(t.Context(), "i", adapters.Telegram)
 			const url = "https://gate.example.com/hooks/telegram/i"
-			if err != nil || ep.Address != want || ep.WebhookURL != url || s.readCount() != reads {
+			if err != nil || ep.Address != want || ep.WebhookURL != url || s.reads.Load() != reads {
 				t.Errorf("Endpoint() = %q at %q, %v after %d reads, want %q after %d",
-					ep.Address, ep.WebhookURL, err, s.readCount(), want, reads)
+					ep.Address, ep.WebhookURL, err, s.reads.Load(), want, reads)
 			}
 		}
 		get("bot 7", 1)
@@ -70,8 +54,8 @@ func TestEndpoint_NotFoundIsNotCached(t *testing.T) {
 			t.Fatalf("Endpoint() = %v, want ErrNoEndpoint", err)
 		}
 	}
-	if len(m.cache) != 0 || s.readCount() != 2*maxCacheEntries {
-		t.Errorf("%d entries in the cache after %d reads, want 0 after %d", len(m.cache), s.readCount(), 2*maxCacheEntries)
+	if len(m.cache) != 0 || s.reads.Load() != 2*maxCacheEntries {
+		t.Errorf("%d entries in the cache after %d reads, want 0 after %d", len(m.cache), s.reads.Load(), 2*maxCacheEntries)
 	}
 	s.err = errors.New("database unavailable")
 	if _, err := m.Endpoint(t.Context(), "i", adapters.Telegram); !errors.Is(err, s.err) {
@@ -83,9 +67,9 @@ func TestCache_Bounded(t *testing.T) {
 	m, s := newManager(&fakeProvider{channel: adapters.Telegram})
 	for n := range maxCacheEntries + 100 {
 		i := fmt.Sprint(n)
-		s.rows[cacheKey{i, adapters.Telegram}] = gateway.EndpointState{
+		s.rows[i] = endpointRow{EndpointState: gateway.EndpointState{
 			Endpoint: adapters.Endpoint{ID: i, InstanceID: i, Channel: adapters.Telegram},
-		}
+		}}
 		if _, err := m.Endpoint(t.Context(), i, adapters.Telegram); err != nil {
 			t.Fatal(err)
 		}
@@ -98,11 +82,11 @@ func TestCache_Bounded(t *testing.T) {
 func TestRefresh_RateLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, s := newCachedManager(t)
-		refresh := func(want string, reads int) {
+		refresh := func(want string, reads int64) {
 			t.Helper()
 			ep, err := m.Refresh(t.Context(), "i", adapters.Telegram)
-			if err != nil || ep.Address != want || s.readCount() != reads {
-				t.Errorf("Refresh() = %q, %v after %d reads, want %q after %d", ep.Address, err, s.readCount(), want, reads)
+			if err != nil || ep.Address != want || s.reads.Load() != reads {
+				t.Errorf("Refresh() = %q, %v after %d reads, want %q after %d", ep.Address, err, s.reads.Load(), want, reads)
 			}
 		}
 		if _, err := m.Endpoint(t.Context(), "i", adapters.Telegram); err != nil {
@@ -122,7 +106,7 @@ func TestRefresh_RateLimited(t *testing.T) {
 			wg.Go(func() { _, _ = m.Refresh(t.Context(), "i", adapters.Telegram) })
 		}
 		wg.Wait()
-		if n := s.readCount(); n > 4 {
+		if n := s.reads.Load(); n > 4 {
 			t.Errorf("100 concurrent calls of Refresh made %d reads, want at most 1", n-3)
 		}
 	})
@@ -149,7 +133,7 @@ func TestRefresh_ConcurrentCallers(t *testing.T) {
 		synctest.Wait()
 		close(s.readGate)
 		wg.Wait()
-		if n := s.readCount(); n != 2 {
+		if n := s.reads.Load(); n != 2 {
 			t.Errorf("%d reads, want 2", n)
 		}
 	})
@@ -178,7 +162,7 @@ func TestEndpoint_ConcurrentReadsShared(t *testing.T) {
 		synctest.Wait()
 		close(s.readGate)
 		wg.Wait()
-		if n := s.readCount(); n != 1 {
+		if n := s.reads.Load(); n != 1 {
 			t.Errorf("%d reads, want 1", n)
 		}
 	})

@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,290 +18,12 @@ import (
 	"hydragate/identity"
 )
 
-var _ gateway.EndpointFinder = (*Manager)(nil)
-
-// A fakeStore is a Store in memory.
-type fakeStore struct {
-	mu       sync.Mutex
-	rows     map[cacheKey]gateway.EndpointState
-	due      map[cacheKey]time.Time
-	saved    int           // calls that changed UpdatedAt
-	reads    int           // calls of WebhookEndpoint
-	err      error         // not nil: returned by WebhookEndpoint and SaveEndpoint
-	readGate chan struct{} // not nil: reads wait until it is closed
-}
-
-func newFakeStore() *fakeStore {
-	return &fakeStore{rows: map[cacheKey]gateway.EndpointState{}, due: map[cacheKey]time.Time{}}
-}
-
-func (s *fakeStore) EndpointState(
-	_ context.Context, _, instance string, channel adapters.Channel,
-) (gateway.EndpointState, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if instance == "gone" {
-		return gateway.EndpointState{}, gateway.ErrNoInstance
-	}
-	state, ok := s.rows[cacheKey{instance, channel}]
-	if !ok {
-		return gateway.EndpointState{}, gateway.ErrNoEndpoint
-	}
-	return state, nil
-}
-
-func (s *fakeStore) EndpointStates(_ context.Context, _, instance string) ([]gateway.EndpointState, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var states []gateway.EndpointState
-	for k, state := range s.rows {
-		if k.instance == instance {
-			states = append(states, state)
-		}
-	}
-	return states, nil
-}
-
-func (s *fakeStore) WebhookEndpoint(
-	_ context.Context, instance string, channel adapters.Channel,
-) (adapters.Endpoint, error) {
-	s.mu.Lock()
-	s.reads++
-	gate := s.readGate
-	state, err := s.rows[cacheKey{instance, channel}], s.err
-	s.mu.Unlock()
-	if gate != nil {
-		<-gate
-	}
-	if err == nil && state.ID == "" {
-		err = gateway.ErrNoEndpoint
-	}
-	return state.Endpoint, err
-}
-
-func (s *fakeStore) SaveEndpoint(
-	_ context.Context, state gateway.EndpointState, retryAt time.Time, _ identity.Actor,
-) (gateway.EndpointState, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err != nil {
-		return gateway.EndpointState{}, s.err
-	}
-	k := cacheKey{state.InstanceID, state.Channel}
-	s.saved++
-	state.ID, state.WebhookURL, state.UpdatedAt = "endpoint of "+state.InstanceID, "", time.Unix(int64(s.saved), 0)
-	s.rows[k] = state
-	s.schedule(k, retryAt)
-	return state, nil
-}
-
-func (s *fakeStore) SetEndpointStatus(
-	_ context.Context, state gateway.EndpointState, retryAt time.Time,
-) (bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	k := cacheKey{state.InstanceID, state.Channel}
-	row, ok := s.rows[k]
-	if !ok || !row.UpdatedAt.Equal(state.UpdatedAt) {
-		if ok {
-			s.saved++
-			row.UpdatedAt = time.Unix(int64(s.saved), 0)
-			s.rows[k], s.due[k] = row, time.Now()
-		}
-		return false, nil
-	}
-	row.Status, row.ErrorMessage, row.Retries = state.Status, state.ErrorMessage, state.Retries
-	row.Address, row.Settings = state.Address, state.Settings
-	s.rows[k] = row
-	s.schedule(k, retryAt)
-	return true, nil
-}
-
-func (s *fakeStore) schedule(k cacheKey, at time.Time) {
-	delete(s.due, k)
-	if !at.IsZero() {
-		s.due[k] = at
-	}
-}
-
-func (s *fakeStore) EndpointsToRetry(_ context.Context, limit int) ([]gateway.EndpointState, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var states []gateway.EndpointState
-	for k, at := range s.due {
-		if len(states) < limit && !at.After(time.Now()) {
-			states = append(states, s.rows[k])
-			s.due[k] = time.Now().Add(2 * time.Minute)
-		}
-	}
-	return states, nil
-}
-
-func (s *fakeStore) RemoveEndpoint(
-	_ context.Context, _, instance string, channel adapters.Channel, _ identity.Actor,
-) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.rows, cacheKey{instance, channel})
-	delete(s.due, cacheKey{instance, channel})
-	return nil
-}
-
-func (s *fakeStore) row(instance string) gateway.EndpointState {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for k, state := range s.rows {
-		if k.instance == instance {
-			return state
-		}
-	}
-	return gateway.EndpointState{}
-}
-
-func (s *fakeStore) dueAt(instance string) time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for k, at := range s.due {
-		if k.instance == instance {
-			return at
-		}
-	}
-	return time.Time{}
-}
-
-// A providerFunc is what a fakeProvider does in a call.
-type providerFunc = func(context.Context, adapters.Endpoint) error
-
-// A fakeProvider is a Configurer whose results the test defines. It records the calls.
-type fakeProvider struct {
-	channel adapters.Channel
-
-	mu                         sync.Mutex
-	check, connect, disconnect providerFunc
-	calls                      []string
-	last                       adapters.Endpoint
-}
-
-// set replaces a function of p. It may be called while p is in use.
-func (p *fakeProvider) set(call *providerFunc, f providerFunc) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	*call = f
-}
-
-func (p *fakeProvider) Channel() adapters.Channel { return p.channel }
-
-func (p *fakeProvider) Limits() adapters.Limits { return adapters.Limits{} }
-
-func (p *fakeProvider) Receive(*http.Request, adapters.Endpoint, string) (adapters.Inbound, error) {
-	return adapters.Inbound{}, adapters.ErrUnknownWebhook
-}
-
-func (p *fakeProvider) Send(context.Context, adapters.Endpoint, adapters.Reply) (string, error) {
-	return "", &adapters.SendError{Reason: adapters.Refused}
-}
-
-func (p *fakeProvider) Check(ctx context.Context, ep adapters.Endpoint) (adapters.Endpoint, error) {
-	err := p.call(ctx, "check", ep, &p.check)
-	ep.Address, ep.Settings = "bot 7", map[string]string{adapters.BotUsername: "acme_bot"}
-	return ep, err
-}
-
-func (p *fakeProvider) Connect(ctx context.Context, ep adapters.Endpoint) error {
-	return p.call(ctx, "connect", ep, &p.connect)
-}
-
-func (p *fakeProvider) Disconnect(ctx context.Context, ep adapters.Endpoint) error {
-	return p.call(ctx, "disconnect", ep, &p.disconnect)
-}
-
-func (p *fakeProvider) call(ctx context.Context, name string, ep adapters.Endpoint, call *providerFunc) error {
-	p.mu.Lock()
-	p.calls, p.last = append(p.calls, name), ep
-	f := *call
-	p.mu.Unlock()
-	if f == nil {
-		return nil
-	}
-	return f(ctx, ep)
-}
-
-func (p *fakeProvider) callLog() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return strings.Join(p.calls, " ")
-}
-
-func (p *fakeProvider) lastEndpoint() adapters.Endpoint {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.last
-}
-
-const token = "7:token"
-
-var tokenCredentials = adapters.Credentials{adapters.BotToken: token}
-
-func failWith(reason adapters.Reason) providerFunc {
-	return func(context.Context, adapters.Endpoint) error {
-		return &adapters.SetupError{
-			Reason: reason, Field: adapters.BotToken, Message: "The provider reports " + string(reason) + ".",
-		}
-	}
-}
-
-// hang does not respond until ctx ends.
-func hang(ctx context.Context, _ adapters.Endpoint) error {
-	<-ctx.Done()
-	return &adapters.SetupError{Reason: adapters.Unreachable, Message: "no response"}
-}
-
-func newManager(p *fakeProvider) (*Manager, *fakeStore) {
-	s := newFakeStore()
-	return &Manager{
-		Adapters: map[adapters.Channel]adapters.Adapter{p.channel: p}, Store: s, PublicURL: "https://gate.example.com/",
-	}, s
-}
-
-// runManager calls m.Run until the returned function is called. That function waits for Run to return.
-func runManager(t *testing.T, m *Manager) (stop func()) {
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() { m.Run(ctx) })
-	return func() { cancel(); wg.Wait() }
-}
-
-func newConfig(instance string, channel adapters.Channel, creds adapters.Credentials) gateway.EndpointConfig {
-	return gateway.EndpointConfig{
-		TenantID: "t", InstanceID: instance, Channel: channel, Credentials: creds, Actor: "key:k",
-	}
-}
-
-// configure sets up the endpoint of instance i on the channel of m's only adapter.
-func configure(t *testing.T, m *Manager, creds adapters.Credentials) (gateway.EndpointState, error) {
-	t.Helper()
-	for channel := range m.Adapters {
-		return m.Configure(t.Context(), newConfig("i", channel, creds))
-	}
-	return gateway.EndpointState{}, nil
-}
-
-// mustConfigure is like configure, and fails the test if there is an error.
-func mustConfigure(t *testing.T, m *Manager, creds adapters.Credentials) gateway.EndpointState {
-	t.Helper()
-	state, err := configure(t, m, creds)
-	if err != nil {
-		t.Fatalf("Configure() = %v, want nil", err)
-	}
-	return state
-}
-
 func TestConfigure(t *testing.T) {
 	p := &fakeProvider{channel: adapters.Telegram}
 	m, s := newManager(p)
 	p.connect = func(_ context.Context, ep adapters.Endpoint) error {
 		row := s.row("i")
-		if row.ID == "" || s.dueAt("i").IsZero() {
+		if row.ID == "" || s.row("i").due.IsZero() {
 			t.Errorf("connected before the endpoint was stored and due for a retry: %+v", row)
 		}
 		if row.Credentials[adapters.WebhookSecret] != ep.Credentials[adapters.WebhookSecret] {
@@ -328,8 +48,8 @@ func TestConfigure(t *testing.T) {
 	if len(creds) != 1 {
 		t.Error("Configure modified the credentials of the caller")
 	}
-	if row := s.row("i"); row.Status != gateway.EndpointActive || !s.dueAt("i").IsZero() {
-		t.Errorf("stored status = %v, due at %v, want active and not due", row.Status, s.dueAt("i"))
+	if row := s.row("i"); row.Status != gateway.EndpointActive || !s.row("i").due.IsZero() {
+		t.Errorf("stored status = %v, due at %v, want active and not due", row.Status, s.row("i").due)
 	}
 }
 
@@ -359,8 +79,8 @@ func TestConfigure_Refused(t *testing.T) {
 		p := &fakeProvider{channel: adapters.Slack, check: failWith(reason)}
 		m, s := newManager(p)
 		_, err := configure(t, m, tokenCredentials)
-		var se *adapters.SetupError
-		if !errors.As(err, &se) || se.Reason != reason || se.Field != adapters.BotToken {
+		se, ok := errors.AsType[*adapters.SetupError](err)
+		if !ok || se.Reason != reason || se.Field != adapters.BotToken {
 			t.Errorf("%s: Configure() = %v, want the error of the provider", reason, err)
 		}
 		if s.saved != 0 || p.callLog() != "check" {
@@ -373,14 +93,13 @@ func TestConfigure_RefusedAtConnect(t *testing.T) {
 	p := &fakeProvider{channel: adapters.Telegram, connect: failWith(adapters.Refused)}
 	m, s := newManager(p)
 	state, err := configure(t, m, tokenCredentials)
-	var se *adapters.SetupError
-	if !errors.As(err, &se) || state.Status != gateway.EndpointError {
+	if _, ok := errors.AsType[*adapters.SetupError](err); !ok || state.Status != gateway.EndpointError {
 		t.Errorf("Configure() = %v, %v, want status error and the error of the provider", state.Status, err)
 	}
 	row := s.row("i")
 	if row.Status != gateway.EndpointError || row.ErrorMessage != "The provider reports refused." ||
-		!s.dueAt("i").IsZero() {
-		t.Errorf("stored %v %q, due at %v, want an error without a retry", row.Status, row.ErrorMessage, s.dueAt("i"))
+		!s.row("i").due.IsZero() {
+		t.Errorf("stored %v %q, due at %v, want an error without a retry", row.Status, row.ErrorMessage, s.row("i").due)
 	}
 }
 
@@ -421,7 +140,7 @@ func TestRun_RetriesUnreachable(t *testing.T) {
 				if state.Status != gateway.EndpointError || state.ErrorMessage != "The provider reports unreachable." {
 					t.Fatalf("Configure() = %v %q, want the error of the provider", state.Status, state.ErrorMessage)
 				}
-				if d := time.Until(s.dueAt("i")); d < 10*time.Second || d > 13*time.Second {
+				if d := time.Until(s.row("i").due); d < 10*time.Second || d > 13*time.Second {
 					t.Errorf("first retry in %v, want 10 to 13 s", d)
 				}
 				stop := runManager(t, m)
@@ -429,13 +148,21 @@ func TestRun_RetriesUnreachable(t *testing.T) {
 				if row := s.row("i"); row.Status != gateway.EndpointError || row.Retries < 6 {
 					t.Errorf("after an hour: status %v after %d retries, want error after at least 6", row.Status, row.Retries)
 				}
-				if d := time.Until(s.dueAt("i")); d > 10*time.Minute {
+				if d := time.Until(s.row("i").due); d > 10*time.Minute {
 					t.Errorf("next retry in %v, want at most 10 min", d)
 				}
 				p.set(tt.call(p), nil)
 				<-time.After(11 * time.Minute)
-				checkRecovered(t, p, s)
+				row := s.row("i")
+				if row.Status != gateway.EndpointActive || row.ErrorMessage != "" || row.Retries != 0 ||
+					row.Address != "bot 7" || !row.due.IsZero() {
+					t.Errorf("stored %v %q with %d retries and address %q, want an active endpoint that is not due",
+						row.Status, row.ErrorMessage, row.Retries, row.Address)
+				}
 				calls := p.callLog()
+				if url := p.lastEndpoint().WebhookURL; !strings.HasSuffix(calls, "check connect") || url == "" {
+					t.Errorf("provider calls = %q with URL %q, want check and connect last", calls, url)
+				}
 				<-time.After(time.Hour)
 				if p.callLog() != calls {
 					t.Error("the provider is called after the set-up was completed")
@@ -443,20 +170,6 @@ func TestRun_RetriesUnreachable(t *testing.T) {
 				stop()
 			})
 		})
-	}
-}
-
-// checkRecovered reports an error unless the last set-up of instance i was successful.
-func checkRecovered(t *testing.T, p *fakeProvider, s *fakeStore) {
-	t.Helper()
-	row := s.row("i")
-	if row.Status != gateway.EndpointActive || row.ErrorMessage != "" || row.Retries != 0 ||
-		row.Address != "bot 7" || !s.dueAt("i").IsZero() {
-		t.Errorf("stored %v %q with %d retries and address %q, want an active endpoint that is not due",
-			row.Status, row.ErrorMessage, row.Retries, row.Address)
-	}
-	if !strings.HasSuffix(p.callLog(), "check connect") || p.lastEndpoint().WebhookURL == "" {
-		t.Errorf("provider calls = %q with URL %q, want check and connect last", p.callLog(), p.lastEndpoint().WebhookURL)
 	}
 }
 
@@ -492,7 +205,7 @@ func TestRun_StopsWhileProviderHangs(t *testing.T) {
 		if d := time.Since(started); d != 0 {
 			t.Errorf("Run returned after %v, want immediately", d)
 		}
-		if s.dueAt("i").IsZero() {
+		if s.row("i").due.IsZero() {
 			t.Error("the endpoint is not due any more although it was not set up")
 		}
 	})
@@ -603,7 +316,7 @@ func TestConfigure_NoSecretLeaks(t *testing.T) {
 		}
 		output := fmt.Sprintf("%v %+v %#v %v %s", state, state, state, err, log.String())
 		secret := p.lastEndpoint().Credentials[adapters.WebhookSecret]
-		if strings.Contains(output, token) || strings.Contains(output, secret) {
+		if strings.Contains(output, tokenCredentials[adapters.BotToken]) || strings.Contains(output, secret) {
 			t.Error("a secret is printed or logged")
 		}
 	}
