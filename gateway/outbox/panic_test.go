@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,37 +30,13 @@ func (panickingAdapter) Send(_ context.Context, _ adapters.Endpoint, r adapters.
 	return "1", nil
 }
 
-// replyQueue is a lease store that holds the replies of its conversations.
-type replyQueue struct {
-	*queuetest.LeaseStore
-	mu      sync.Mutex
-	pending map[string][]gateway.OutboxRow // by conversation
-	results map[string]string              // final status and attempts, by reply
+// replyStore is an in-memory ReplyStore.
+type replyStore struct {
+	*queuetest.Store[gateway.OutboxRow]
 }
 
-func (q *replyQueue) PendingReplies(_ context.Context, l gateway.Lease) ([]gateway.OutboxRow, time.Time, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return append([]gateway.OutboxRow(nil), q.pending[l.ConversationID]...), time.Time{}, nil
-}
-
-func (q *replyQueue) Apply(ctx context.Context, c gateway.Commit) error {
-	q.mu.Lock()
-	for _, r := range c.SendResults {
-		pending := q.pending[c.Lease.ConversationID]
-		first := &pending[0]
-		switch first.Status = r.Status; r.Status {
-		case gateway.Sending:
-			first.Attempts++
-		case adapters.Queued:
-			first.PossiblySent = r.PossiblySent
-		default:
-			q.results[r.Row.ID] = fmt.Sprint(r.Status, " ", first.Attempts)
-			q.pending[c.Lease.ConversationID] = pending[1:]
-		}
-	}
-	q.mu.Unlock()
-	return q.LeaseStore.Apply(ctx, c)
+func (s replyStore) PendingReplies(_ context.Context, l gateway.Lease) ([]gateway.OutboxRow, time.Time, error) {
+	return s.Items(l), time.Time{}, nil
 }
 
 // TestSender_Panic checks that a reply whose adapter panics is retried and ends as unknown, that
@@ -72,26 +47,37 @@ func TestSender_Panic(t *testing.T) {
 		reply := func(id, text string) gateway.OutboxRow {
 			return gateway.OutboxRow{ID: id, Text: text, Channel: adapters.Telegram, Status: adapters.Queued}
 		}
-		instanceOf := func(conversation string) string { return conversation }
-		q := &replyQueue{
-			LeaseStore: queuetest.NewLeaseStore(instanceOf, "one", "two"),
-			results:    map[string]string{},
-			pending: map[string][]gateway.OutboxRow{
-				"one": {reply("bad", "broken"), reply("next", "hello")},
-				"two": {reply("other", "hello")},
-			},
+		results := map[string]string{} // final status and attempts, by reply
+		apply := func(c gateway.Commit, pending []gateway.OutboxRow) []gateway.OutboxRow {
+			for _, r := range c.SendResults {
+				first := &pending[0]
+				switch first.Status = r.Status; r.Status {
+				case gateway.Sending:
+					first.Attempts++
+				case adapters.Queued:
+					first.PossiblySent = r.PossiblySent
+				default:
+					results[r.Row.ID] = fmt.Sprint(r.Status, " ", first.Attempts)
+					pending = pending[1:]
+				}
+			}
+			return pending
 		}
+		store := replyStore{queuetest.NewStore(map[string][]gateway.OutboxRow{
+			"one": {reply("bad", "broken"), reply("next", "hello")},
+			"two": {reply("other", "hello")},
+		}, apply)}
 		var out bytes.Buffer
 		log := slog.New(slog.NewTextHandler(&out, nil))
 		s := &Sender{
-			Store: q, Endpoints: panickingAdapter{}, Log: log, Now: time.Now,
+			Store: store, Endpoints: panickingAdapter{}, Log: log, Now: time.Now,
 			Adapters: map[adapters.Channel]adapters.Adapter{adapters.Telegram: panickingAdapter{}},
 		}
-		r := queue.NewRunner(&queue.Runner{Kind: gateway.OutboxQueue, Store: q, Concurrency: 4, Log: log, Process: s.Run})
+		r := queue.NewRunner(&queue.Runner{Kind: gateway.OutboxQueue, Store: store, Concurrency: 4, Log: log, Process: s.Run})
 		queuetest.RunFor(r, time.Hour)
 
 		want := fmt.Sprintf("map[bad:unknown %d next:sent 1 other:sent 1]", maxSendAttempts)
-		if got := fmt.Sprint(q.results); got != want {
+		if got := fmt.Sprint(results); got != want {
 			t.Errorf("results = %s, want %s", got, want)
 		}
 		for _, want := range []string{"level=ERROR", "oops", "panic_test.go"} {

@@ -20,6 +20,7 @@ type conversationStore struct {
 	pending  []gateway.StoredMessage
 	reject   func(gateway.Commit) error // nil: all commits are stored
 	commits  []gateway.Commit           // stored
+	outcomes []string                   // IDs and outcomes of the committed messages, in order
 	attempts int                        // calls of Apply
 	released bool
 	retryAt  time.Time // when the queue is due again
@@ -43,26 +44,14 @@ func (s *conversationStore) Apply(_ context.Context, c gateway.Commit) error {
 	for _, m := range c.Messages {
 		i := slices.IndexFunc(s.pending, func(in gateway.StoredMessage) bool { return in.ID == m.ID })
 		if m.Retry {
+			s.outcomes = append(s.outcomes, m.ID+" retry")
 			s.pending[i].Attempts++
 			continue
 		}
+		s.outcomes = append(s.outcomes, m.ID+" "+m.Outcome)
 		s.pending = slices.Delete(s.pending, i, i+1)
 	}
 	return nil
-}
-
-// outcomes returns the IDs and outcomes of the committed messages, in order.
-func (s *conversationStore) outcomes() (all []string) {
-	for _, c := range s.commits {
-		for _, m := range c.Messages {
-			outcome := m.Outcome
-			if m.Retry {
-				outcome = "retry"
-			}
-			all = append(all, m.ID+" "+outcome)
-		}
-	}
-	return all
 }
 
 // newConversation returns a store with messages from a verified owner.
@@ -89,8 +78,9 @@ func newConversation(texts ...string) *conversationStore {
 // newWorker returns a worker on store, for which every claim code is right.
 func newWorker(store MessageStore) *Worker {
 	return &Worker{
-		Store: store, Claims: &claim.Service{Store: validCodes{}, Codes: validCodes{}}, Endpoints: noEndpoints{},
-		Log: slog.New(slog.DiscardHandler), Now: time.Now, Wake: func(...gateway.QueueKind) {},
+		Store: store, Claims: &claim.Service{Store: validCodes{}, Codes: validCodes{}},
+		Endpoints: endpointFinder(func(string) error { return gateway.ErrNoEndpoint }),
+		Log:       slog.New(slog.DiscardHandler), Now: time.Now, Wake: func(...gateway.QueueKind) {},
 	}
 }
 
@@ -102,11 +92,11 @@ func run(t *testing.T, w *Worker) {
 	}
 }
 
-// noEndpoints has no endpoints.
-type noEndpoints struct{}
+// An endpointFinder is a gateway.EndpointFinder of empty endpoints. The function may return an error.
+type endpointFinder func(instance string) error
 
-func (noEndpoints) Endpoint(context.Context, string, adapters.Channel) (adapters.Endpoint, error) {
-	return adapters.Endpoint{}, gateway.ErrNoEndpoint
+func (f endpointFinder) Endpoint(_ context.Context, instance string, _ adapters.Channel) (adapters.Endpoint, error) {
+	return adapters.Endpoint{}, f(instance)
 }
 
 // validCodes is a claim.Store with a live code for every sender, and a claim.CodeStore in which every
@@ -145,7 +135,7 @@ func TestWorker_UnstorableMessage(t *testing.T) {
 			t.Fatalf("released without a retry, with %d messages pending", len(s.pending))
 		}
 	}
-	if got, want := fmt.Sprint(s.outcomes()), "[0 forwarded 1 dead 2 forwarded 3 helped 4 forwarded]"; got != want {
+	if got, want := fmt.Sprint(s.outcomes), "[0 forwarded 1 dead 2 forwarded 3 helped 4 forwarded]"; got != want {
 		t.Errorf("outcomes = %s, want %s", got, want)
 	}
 }
@@ -185,7 +175,7 @@ func TestWorker_FencedClaim(t *testing.T) {
 			}
 			started := time.Now()
 			run(t, newWorker(s))
-			if got := fmt.Sprint(s.outcomes()); got != tt.want || s.attempts != tt.applies {
+			if got := fmt.Sprint(s.outcomes); got != tt.want || s.attempts != tt.applies {
 				t.Errorf("outcomes = %s after %d calls of Apply, want %s after %d", got, s.attempts, tt.want, tt.applies)
 			}
 			if retry := !s.retryAt.IsZero(); !s.released || retry != tt.retry || s.retryAt.Sub(started) > time.Minute {

@@ -1,9 +1,10 @@
-// Package queuetest provides an in-memory store of leases and a function that runs a queue.Runner
-// for a limited time, for tests of the runner and of the work it does.
+// Package queuetest provides in-memory stores of leases and of the items of queues, and a function that
+// runs a queue.Runner for a limited time, for tests of the runner and of the work it does.
 package queuetest
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -56,6 +57,39 @@ func (s *LeaseStore) Apply(_ context.Context, c gateway.Commit) error {
 		s.due[c.Lease.ConversationID] = c.Next
 	}
 	return nil
+}
+
+// A Store is a LeaseStore with the items of each conversation.
+type Store[T any] struct {
+	*LeaseStore
+
+	mu    sync.Mutex
+	items map[string][]T
+	apply func(c gateway.Commit, items []T) []T
+}
+
+// NewStore returns a store of items by conversation. Each conversation is due now and belongs to an
+// instance of its own, of the same name. apply applies a commit to the items of its conversation and
+// returns those that are left.
+func NewStore[T any](items map[string][]T, apply func(c gateway.Commit, items []T) []T) *Store[T] {
+	instanceOf := func(conversation string) string { return conversation }
+	leases := NewLeaseStore(instanceOf, slices.Sorted(maps.Keys(items))...)
+	return &Store[T]{LeaseStore: leases, items: items, apply: apply}
+}
+
+// Items returns the items of a leased conversation.
+func (s *Store[T]) Items(l gateway.Lease) []T {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.items[l.ConversationID])
+}
+
+// Apply applies a commit to the items of its conversation, and releases its lease.
+func (s *Store[T]) Apply(ctx context.Context, c gateway.Commit) error {
+	s.mu.Lock()
+	s.items[c.Lease.ConversationID] = s.apply(c, s.items[c.Lease.ConversationID])
+	s.mu.Unlock()
+	return s.LeaseStore.Apply(ctx, c)
 }
 
 // RunFor runs r for d, then cancels the work in progress and returns when it has ended.
