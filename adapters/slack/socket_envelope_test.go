@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"hydragate/adapters"
+	"hydragate/adapters/adaptertest"
 	"hydragate/adapters/simulator"
 )
 
@@ -72,15 +73,15 @@ func TestSocket_SameAsWebhook(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s, a := newSocketSimulator(t)
-					kept := &fakeStore{}
-					startPolling(t, a, socketEndpoint(), kept.add)
+					kept := &adaptertest.Store{}
+					adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
 					synctest.Wait()
 					d, _, err := s.DeliverEnvelope(t.Context(), appID, kind, payload)
 					if err != nil || !d.Accepted() || len(d.Attempts) != 1 {
 						t.Fatalf("%+v, %v", d, err)
 					}
 					want := in.Messages
-					got := kept.messages()
+					got := kept.Messages()
 					for i := range want {
 						want[i].Chat.ReplyToken = "" // recorded requests name Slack's own, which this API is not
 						if hook != "events" && strings.HasPrefix(want[i].Key, "raw:") && i < len(got) {
@@ -119,8 +120,8 @@ func compactJSON(raw []byte) []byte {
 func TestSocket_DuplicateOfWebhook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
-		kept := &fakeStore{}
-		startPolling(t, a, socketEndpoint(), kept.add)
+		kept := &adaptertest.Store{}
+		adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
 		synctest.Wait()
 		for _, name := range []string{
 			"events/im_text.json", "events/mention_claim.json", "commands/claim_in_im.form", "interactivity/button_in_im.form",
@@ -131,17 +132,17 @@ func TestSocket_DuplicateOfWebhook(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := kept.add(t.Context(), in.Messages, ""); err != nil {
+			if err := kept.Add(t.Context(), in.Messages, ""); err != nil {
 				t.Fatal(err)
 			}
-			before := len(kept.messages())
+			before := len(kept.Messages())
 			kind, payload, _ := socketPayload(hook, body)
 			for range 2 {
 				if d, _, err := s.DeliverEnvelope(t.Context(), appID, kind, payload); err != nil || !d.Accepted() {
 					t.Errorf("%s: %+v, %v", name, d, err)
 				}
 			}
-			if n := len(kept.messages()); n != before || before == 0 {
+			if n := len(kept.Messages()); n != before || before == 0 {
 				t.Errorf("%s is stored %d times", name, n-before+1)
 			}
 		}
@@ -227,16 +228,16 @@ func TestSocket_ForgedEnvelopes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, a := newSocketSimulator(t)
-				kept := &fakeStore{}
-				startPolling(t, a, socketEndpoint(), kept.add)
+				kept := &adaptertest.Store{}
+				adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
 				synctest.Wait()
 				d, _, err := s.DeliverEnvelope(t.Context(), appID, c.kind, json.RawMessage(c.payload))
 				if err != nil || d.Accepted() != c.kept {
 					t.Fatalf("acknowledged: %v, %v, want %v", d.Accepted(), err, c.kept)
 				}
-				ms := kept.messages()
+				ms := kept.Messages()
 				if !c.kept {
-					if len(ms) != 0 || kept.attempts != 0 {
+					if len(ms) != 0 || kept.Calls() != 0 {
 						t.Errorf("stored %+v", ms)
 					}
 					return
@@ -285,17 +286,17 @@ func TestSocket_MalformedFrames(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, a := newSocketSimulator(t)
-				kept := &fakeStore{}
-				startPolling(t, a, socketEndpoint(), kept.add)
+				kept := &adaptertest.Store{}
+				adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
 				synctest.Wait()
 				s.ExpectAck("e1")
 				s.SendFrame(appID, []byte(c.frame))
 				s.SendFrame(appID, nil)
-				advance(2 * time.Second)
+				adaptertest.Advance(2 * time.Second)
 				if got := strings.Join(s.AckedEnvelopes(), " "); got != c.acked {
 					t.Errorf("acknowledged %q, want %q", got, c.acked)
 				}
-				ms := kept.messages()
+				ms := kept.Messages()
 				if c.cut {
 					if len(ms) != 0 {
 						t.Errorf("stored %d messages, want 0", len(ms))
@@ -305,8 +306,8 @@ func TestSocket_MalformedFrames(t *testing.T) {
 				} else if c.raw == -1 && string(ms[0].Raw) != c.frame || c.raw >= 0 && len(ms[0].Raw) != c.raw {
 					t.Errorf("stored %d raw bytes of %d", len(ms[0].Raw), len(c.frame))
 				}
-				if d := <-sendText(t, s, "hello"); !d.Accepted() || !strings.HasSuffix(kept.texts(), "hello") {
-					t.Errorf("no message is received after it: %+v, %.200q", d, kept.texts())
+				if d := <-sendText(t, s, "hello"); !d.Accepted() || !strings.HasSuffix(kept.Texts(), "hello") {
+					t.Errorf("no message is received after it: %+v, %.200q", d, kept.Texts())
 				}
 			})
 		})
@@ -318,16 +319,16 @@ func TestSocket_MalformedFrames(t *testing.T) {
 func TestSocket_UndecodableStoredOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
-		kept := &fakeStore{}
-		startPolling(t, a, socketEndpoint(), kept.add)
+		kept := &adaptertest.Store{}
+		adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
 		synctest.Wait()
 		s.DropAcks(true)
 		d, _, err := s.DeliverEnvelope(t.Context(), appID, "brand_new", json.RawMessage(`{"a":1}`))
 		if err != nil || len(d.Attempts) != 4 || d.Accepted() {
 			t.Fatalf("%+v, %v", d, err)
 		}
-		if n := len(kept.messages()); n != 1 || kept.attempts != 4 {
-			t.Errorf("stored %d of %d deliveries, want 1 of 4", n, kept.attempts)
+		if n := len(kept.Messages()); n != 1 || kept.Calls() != 4 {
+			t.Errorf("stored %d of %d deliveries, want 1 of 4", n, kept.Calls())
 		}
 	})
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"hydragate/adapters"
+	"hydragate/adapters/adaptertest"
 	"hydragate/adapters/simulator"
 	"hydragate/adapters/slack"
 )
@@ -30,14 +31,14 @@ func TestSocket_NoLossInBurst(t *testing.T) {
 		s, a := newSocketSimulator(t)
 		s.RetryScale = 0.5 // attempts after 30 and another 150 seconds
 		var turns int
-		kept := &fakeStore{nextErr: func() error {
+		kept := &adaptertest.Store{NextErr: func() error {
 			if turns++; turns%7 == 0 {
 				return errors.New("busy")
 			}
 			return nil
 		}}
-		startPolling(t, a, socketEndpoint(), kept.add)
-		startPolling(t, a, socketEndpoint(), kept.add) // a second connection, as during a hand-over
+		adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
+		adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add) // a second connection, as during a hand-over
 		synctest.Wait()
 		random := rand.New(rand.NewPCG(1, 2))
 		trouble := []func(){
@@ -50,15 +51,18 @@ func TestSocket_NoLossInBurst(t *testing.T) {
 			func() { s.Arm("socket", simulator.Fault{Body: `{"envelope_id":"e","type":`}) },
 			func() { s.Arm("apps.connections.open", simulator.Fault{Status: 500}) },
 			func() { s.Arm("link", simulator.Fault{Status: 503}) },
-			func() { s.DropAcks(true); advance(50 * time.Millisecond); s.DropAcks(false) },
+			func() { s.DropAcks(true); adaptertest.Advance(50 * time.Millisecond); s.DropAcks(false) },
 		}
 		var deliveries []pendingDelivery
 		for i := range messages {
 			deliveries = append(deliveries, sendText(t, s, fmt.Sprint("message ", i)))
-			time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond)
+			adaptertest.Advance(time.Duration(random.IntN(100)) * time.Millisecond)
 			if i%12 == 11 {
 				trouble[i/12%len(trouble)]()
 			}
+		}
+		if kept.Cursor() != "" {
+			t.Errorf("cursor = %q, want none in Socket Mode", kept.Cursor())
 		}
 		again := 0
 		for i, d := range deliveries {
@@ -69,7 +73,7 @@ func TestSocket_NoLossInBurst(t *testing.T) {
 			again += len(got.Attempts) - 1
 		}
 		var texts []string
-		for _, m := range kept.messages() {
+		for _, m := range kept.Messages() {
 			if m.Kind != adapters.Undecodable {
 				texts = append(texts, m.Text)
 			}
@@ -81,7 +85,7 @@ func TestSocket_NoLossInBurst(t *testing.T) {
 		if again < 20 {
 			t.Errorf("only %d deliveries were repeated: the faults had no effect", again)
 		}
-		t.Logf("%d messages, %d redeliveries, %d store calls", messages, again, kept.attempts)
+		t.Logf("%d messages, %d redeliveries, %d store calls", messages, again, kept.Calls())
 	})
 }
 
@@ -92,28 +96,28 @@ func TestSocket_ReplacedBeforeClose(t *testing.T) {
 		t.Run(reason, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, a := newSocketSimulator(t)
-				kept := &fakeStore{}
-				startPolling(t, a, socketEndpoint(), kept.add)
+				kept := &adaptertest.Store{}
+				adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
 				synctest.Wait()
 				s.DisconnectSockets(appID, reason)
 				s.ExpectAck("e1")
 				s.SendFrame(appID, encodeFrame(t, "events_api", "e1", readRecording(t, "events/im_text.json")))
 				synctest.Wait()
-				if n := len(kept.messages()); n != 1 || len(s.AckedEnvelopes()) != 1 {
+				if n := len(kept.Messages()); n != 1 || len(s.AckedEnvelopes()) != 1 {
 					t.Errorf(
 						"%d messages of the old connection stored, %d acknowledged, want all of them",
 						n,
 						len(s.AckedEnvelopes()),
 					)
 				}
-				advance(2 * time.Second)
+				adaptertest.Advance(2 * time.Second)
 				if n := s.SocketCount(appID); n != 1 {
 					t.Errorf("%d new connections while the old one is open, want 1", n)
 				}
 				if d := <-sendText(t, s, "hello"); len(d.Attempts) != 1 || !d.Accepted() {
 					t.Errorf("on the new connection: %+v", d)
 				}
-				advance(time.Minute)
+				adaptertest.Advance(time.Minute)
 				if n := s.SocketCount(appID); n != 1 {
 					t.Errorf("%d connections in the end, want 1", n)
 				}
@@ -125,21 +129,21 @@ func TestSocket_ReplacedBeforeClose(t *testing.T) {
 func TestSocket_StallDetected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
-		kept := &fakeStore{}
-		startPolling(t, a, socketEndpoint(), kept.add)
-		advance(10 * time.Minute)
+		kept := &adaptertest.Store{}
+		adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
+		adaptertest.Advance(10 * time.Minute)
 		calls := s.SocketCount(appID)
-		if calls != 1 || kept.attempts != 0 {
-			t.Fatalf("%d connections, %d store calls; want an idle connection to stay open", calls, kept.attempts)
+		if calls != 1 || kept.Calls() != 0 {
+			t.Fatalf("%d connections, %d store calls; want an idle connection to stay open", calls, kept.Calls())
 		}
 		s.StallSockets(appID)
 		d := sendText(t, s, "hello")
-		advance(45 * time.Second)
+		adaptertest.Advance(45 * time.Second)
 		if n := s.SocketCount(appID); n != 1 {
 			t.Errorf("%d connections after the stalled one was detected", n)
 		}
-		if got := <-d; !got.Accepted() || kept.texts() != "hello" {
-			t.Errorf("stored %q after %+v", kept.texts(), got)
+		if got := <-d; !got.Accepted() || kept.Texts() != "hello" {
+			t.Errorf("stored %q after %+v", kept.Texts(), got)
 		}
 	})
 }
@@ -186,10 +190,10 @@ func TestSocket_Faults(t *testing.T) {
 				s.Timeout = time.Hour // long enough to wait for a connection
 				s.Arm(c.call, c.faults...)
 				start := time.Now()
-				kept := &fakeStore{}
-				startPolling(t, a, socketEndpoint(), kept.add)
-				if d := <-sendText(t, s, "hello"); !d.Accepted() || kept.texts() != "hello" {
-					t.Fatalf("stored %q after %+v", kept.texts(), d)
+				kept := &adaptertest.Store{}
+				adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
+				if d := <-sendText(t, s, "hello"); !d.Accepted() || kept.Texts() != "hello" {
+					t.Fatalf("stored %q after %+v", kept.Texts(), d)
 				}
 				if waited := time.Since(start); waited < c.least || waited > c.most {
 					t.Errorf("connected after %v, want %v to %v", waited, c.least, c.most)
@@ -231,7 +235,7 @@ func TestPoll_PermanentErrors(t *testing.T) {
 				s, a := newSocketSimulator(t)
 				ep := socketEndpoint()
 				c.change(s, &ep)
-				err := a.Poll(t.Context(), ep, "", (&fakeStore{}).add)
+				err := a.Poll(t.Context(), ep, "", (&adaptertest.Store{}).Add)
 				var se *adapters.SendError
 				if !errors.As(err, &se) || se.Reason != c.reason || se.Code != c.code {
 					t.Errorf("%v, want a *SendError that says %s (%s)", err, c.reason, c.code)
@@ -249,7 +253,7 @@ func TestPoll_SocketModeDisabled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
 		done := make(chan error, 1)
-		go func() { done <- a.Poll(t.Context(), socketEndpoint(), "", (&fakeStore{}).add) }()
+		go func() { done <- a.Poll(t.Context(), socketEndpoint(), "", (&adaptertest.Store{}).Add) }()
 		synctest.Wait()
 		s.DisconnectSockets(appID, "link_disabled")
 		var se *adapters.SendError
@@ -263,16 +267,16 @@ func TestPoll_SocketModeDisabled(t *testing.T) {
 func TestSocket_TooManyConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
-		kept := &fakeStore{}
+		kept := &adaptertest.Store{}
 		for range 12 {
-			startPolling(t, a, socketEndpoint(), kept.add)
+			adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
 		}
-		advance(time.Minute)
+		adaptertest.Advance(time.Minute)
 		if n := s.SocketCount(appID); n != 10 {
 			t.Errorf("%d connections; Slack allows 10", n)
 		}
-		if d := <-sendText(t, s, "hello"); !d.Accepted() || kept.texts() != "hello" {
-			t.Errorf("stored %q", kept.texts())
+		if d := <-sendText(t, s, "hello"); !d.Accepted() || kept.Texts() != "hello" {
+			t.Errorf("stored %q", kept.Texts())
 		}
 	})
 }
@@ -300,9 +304,9 @@ func TestSocket_EndlessHandshake(t *testing.T) {
 			}()
 			return here, nil
 		}
-		kept := &fakeStore{}
-		startPolling(t, a, socketEndpoint(), kept.add)
-		advance(time.Minute)
+		kept := &adaptertest.Store{}
+		adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
+		adaptertest.Advance(time.Minute)
 		if d := <-sendText(t, s, "hello"); !d.Accepted() {
 			t.Errorf("not connected after an endless handshake: %+v", d)
 		}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"hydragate/adapters"
+	"hydragate/adapters/adaptertest"
 	"hydragate/adapters/simulator"
 	"hydragate/adapters/slack"
 )
@@ -78,75 +79,6 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// A fakeStore stores batches like the database: each message once, by its key.
-type fakeStore struct {
-	mu       sync.Mutex
-	nextErr  func() error // called before each batch is stored; nil never fails
-	attempts int
-	seen     map[string]bool
-	stored   []adapters.Message
-}
-
-func (s *fakeStore) add(_ context.Context, batch []adapters.Message, cursor string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.attempts++
-	if cursor != "" {
-		return errors.New("there is no cursor in Socket Mode")
-	}
-	if s.nextErr != nil {
-		if err := s.nextErr(); err != nil {
-			return err
-		}
-	}
-	if s.seen == nil {
-		s.seen = map[string]bool{}
-	}
-	for _, m := range batch {
-		if !s.seen[m.Key] {
-			s.seen[m.Key] = true
-			s.stored = append(s.stored, m)
-		}
-	}
-	return nil
-}
-
-func (s *fakeStore) messages() []adapters.Message {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([]adapters.Message(nil), s.stored...)
-}
-
-func (s *fakeStore) texts() string {
-	var texts []string
-	for _, m := range s.messages() {
-		texts = append(texts, m.Text)
-	}
-	return strings.Join(texts, "|")
-}
-
-type storeFunc = func(context.Context, []adapters.Message, string) error
-
-// startPolling runs Poll until the test ends or stop is called.
-func startPolling(t *testing.T, a *slack.Adapter, ep adapters.Endpoint, take storeFunc) (stop func() error) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- a.Poll(ctx, ep, "", take) }()
-	stop = sync.OnceValue(func() error {
-		cancel()
-		return <-done
-	})
-	t.Cleanup(func() { _ = stop() })
-	return stop
-}
-
-// advance lets time pass in a synctest bubble and waits for everything that is due.
-func advance(d time.Duration) {
-	time.Sleep(d)
-	synctest.Wait()
-}
-
 // A pendingDelivery is a delivery in progress.
 type pendingDelivery chan simulator.SlackDelivery
 
@@ -165,20 +97,21 @@ func sendText(t *testing.T, s *simulator.Slack, text string) pendingDelivery {
 
 // observeAcks reports whether Slack receives an acknowledgement while the message is being stored,
 // and whether it receives one afterwards.
-func observeAcks(t *testing.T, wrap func(storeFunc) storeFunc) (soon, ever bool) {
+func observeAcks(t *testing.T, wrap func(adaptertest.HandleFunc) adaptertest.HandleFunc) (soon, ever bool) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
 		stored := make(chan struct{})
-		startPolling(t, a, socketEndpoint(), wrap(func(ctx context.Context, _ []adapters.Message, _ string) error {
+		handle := func(ctx context.Context, _ []adapters.Message, _ string) error {
 			select {
 			case <-stored:
 			case <-ctx.Done():
 			}
 			return ctx.Err()
-		}))
+		}
+		adaptertest.StartPolling(t, a, socketEndpoint(), "", wrap(handle))
 		synctest.Wait()
 		done := sendText(t, s, "hello")
-		advance(2 * time.Second)
+		adaptertest.Advance(2 * time.Second)
 		soon = len(s.AckedEnvelopes()) > 0
 		close(stored)
 		synctest.Wait()
@@ -188,16 +121,17 @@ func observeAcks(t *testing.T, wrap func(storeFunc) storeFunc) (soon, ever bool)
 }
 
 func TestSocket_AcksAfterStore(t *testing.T) {
-	if soon, ever := observeAcks(t, func(take storeFunc) storeFunc { return take }); soon || !ever {
+	unchanged := func(handle adaptertest.HandleFunc) adaptertest.HandleFunc { return handle }
+	if soon, ever := observeAcks(t, unchanged); soon || !ever {
 		t.Errorf("acknowledged before it was stored: %v; after: %v", soon, ever)
 	}
-	hasty := func(take storeFunc) storeFunc {
+	ackBeforeStore := func(handle adaptertest.HandleFunc) adaptertest.HandleFunc {
 		return func(ctx context.Context, ms []adapters.Message, cursor string) error {
-			go func() { _ = take(ctx, ms, cursor) }()
+			go func() { _ = handle(ctx, ms, cursor) }()
 			return nil
 		}
 	}
-	if soon, _ := observeAcks(t, hasty); !soon {
+	if soon, _ := observeAcks(t, ackBeforeStore); !soon {
 		t.Error("observeAcks did not detect an acknowledgement before the store")
 	}
 }
@@ -206,22 +140,22 @@ func TestSocket_NoAckWhenNotStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
 		back := time.Now().Add(10 * time.Second)
-		kept := &fakeStore{nextErr: func() error {
+		kept := &adaptertest.Store{NextErr: func() error {
 			if time.Now().Before(back) {
 				return errors.New("database unavailable")
 			}
 			return nil
 		}}
-		startPolling(t, a, socketEndpoint(), kept.add)
+		adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
 		synctest.Wait()
 		message := sendText(t, s, "hello")
-		advance(9 * time.Second)
-		if len(s.AckedEnvelopes()) != 0 || kept.texts() != "" {
-			t.Fatalf("while the store fails: %d acknowledged, stored %q, want neither", len(s.AckedEnvelopes()), kept.texts())
+		adaptertest.Advance(9 * time.Second)
+		if len(s.AckedEnvelopes()) != 0 || kept.Texts() != "" {
+			t.Fatalf("while the store fails: %d acknowledged, stored %q, want neither", len(s.AckedEnvelopes()), kept.Texts())
 		}
 		d := <-message
-		if kept.texts() != "hello" || !d.Accepted() || len(d.Attempts) != 3 {
-			t.Errorf("stored %q after %d attempts, want hello, once, at the third", kept.texts(), len(d.Attempts))
+		if kept.Texts() != "hello" || !d.Accepted() || len(d.Attempts) != 3 {
+			t.Errorf("stored %q after %d attempts, want hello, once, at the third", kept.Texts(), len(d.Attempts))
 		}
 	})
 }
@@ -231,17 +165,17 @@ func TestSocket_StoreRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
 		failures := 2
-		kept := &fakeStore{nextErr: func() error {
+		kept := &adaptertest.Store{NextErr: func() error {
 			if failures--; failures >= 0 {
 				return errors.New("busy")
 			}
 			return nil
 		}}
-		startPolling(t, a, socketEndpoint(), kept.add)
+		adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
 		synctest.Wait()
 		d := <-sendText(t, s, "hello")
-		if kept.texts() != "hello" || len(d.Attempts) != 1 || !d.Accepted() {
-			t.Errorf("stored %q after %d attempts, want hello at the first", kept.texts(), len(d.Attempts))
+		if kept.Texts() != "hello" || len(d.Attempts) != 1 || !d.Accepted() {
+			t.Errorf("stored %q after %d attempts, want hello at the first", kept.Texts(), len(d.Attempts))
 		}
 	})
 }
@@ -250,18 +184,18 @@ func TestSocket_StoreRetry(t *testing.T) {
 func TestSocket_LostAck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
-		kept := &fakeStore{}
-		startPolling(t, a, socketEndpoint(), kept.add)
+		kept := &adaptertest.Store{}
+		adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
 		synctest.Wait()
 		s.DropAcks(true)
 		done := sendText(t, s, "hello")
-		advance(2 * time.Second)
+		adaptertest.Advance(2 * time.Second)
 		s.DropAcks(false)
-		if d := <-done; len(d.Attempts) != 2 || !d.Accepted() || kept.texts() != "hello" || kept.attempts != 2 {
+		if d := <-done; len(d.Attempts) != 2 || !d.Accepted() || kept.Texts() != "hello" || kept.Calls() != 2 {
 			t.Errorf(
 				"stored %q in %d store calls and %d attempts, want two attempts and one stored message",
-				kept.texts(),
-				kept.attempts,
+				kept.Texts(),
+				kept.Calls(),
 				len(d.Attempts),
 			)
 		}
@@ -271,8 +205,8 @@ func TestSocket_LostAck(t *testing.T) {
 func TestSocket_CommandsAndButtons(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
-		kept := &fakeStore{}
-		startPolling(t, a, socketEndpoint(), kept.add)
+		kept := &adaptertest.Store{}
+		adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
 		synctest.Wait()
 		got, err := s.SendCommand(t.Context(), appID, steve, "C1", "/claim", "WDJBMJ")
 		if err != nil || got != (simulator.SlackResponse{Status: 200, ResponseType: "ephemeral", Text: "One moment …"}) {
@@ -281,7 +215,10 @@ func TestSocket_CommandsAndButtons(t *testing.T) {
 		if p, err := s.PressButton(t.Context(), appID, steve, "", "yes"); err != nil || p.Err != nil || p.Status != 200 {
 			t.Errorf("%+v, %v", p, err)
 		}
-		ms := kept.messages()
+		ms := kept.Messages()
+		if kept.Cursor() != "" {
+			t.Errorf("cursor = %q, want none in Socket Mode", kept.Cursor())
+		}
 		if len(ms) != 2 || ms[0].Command == nil || ms[0].Command.Args != "WDJBMJ" || ms[0].Sender.ID != steve.Chat() ||
 			ms[0].Chat.Group ||
 			ms[0].UnprovenReason != "" ||
@@ -304,8 +241,8 @@ func TestSocket_CommandsAndButtons(t *testing.T) {
 func TestSocket_CommandNotStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
-		kept := &fakeStore{nextErr: func() error { return errors.New("database unavailable") }}
-		stop := startPolling(t, a, socketEndpoint(), kept.add)
+		kept := &adaptertest.Store{NextErr: func() error { return errors.New("database unavailable") }}
+		stop := adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
 		synctest.Wait()
 		if got, err := s.SendCommand(t.Context(), appID, steve, "", "/claim", "WDJBMJ"); err == nil {
 			t.Errorf("answered %+v", got)
@@ -323,11 +260,12 @@ func TestSocket_CanceledDuringStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
 		begun := make(chan struct{})
-		stop := startPolling(t, a, socketEndpoint(), func(ctx context.Context, _ []adapters.Message, _ string) error {
+		handle := func(ctx context.Context, _ []adapters.Message, _ string) error {
 			close(begun)
 			<-ctx.Done()
 			return nil // stored anyway
-		})
+		}
+		stop := adaptertest.StartPolling(t, a, socketEndpoint(), "", handle)
 		synctest.Wait()
 		done := sendText(t, s, "hello")
 		<-begun

@@ -2,67 +2,23 @@ package slack_test
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 
 	"hydragate/adapters"
+	"hydragate/adapters/adaptertest"
 	"hydragate/adapters/simulator"
-	"hydragate/adapters/slack"
 )
 
-// A webhookServer serves the webhooks and stores each message once, or none while it is set to fail.
-type webhookServer struct {
-	adapter  *slack.Adapter
-	mu       sync.Mutex
-	failures int // number of requests to reject
-	messages []adapters.Message
-	keys     map[string]bool
-}
-
-func (d *webhookServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	in, err := d.adapter.Receive(r, endpoint(), strings.TrimPrefix(r.URL.Path, "/"))
-	if err != nil {
-		w.WriteHeader(http.StatusForbidden)
-		return
-	}
-	in.Ack(w, d.store(in.Messages))
-}
-
-func (d *webhookServer) store(ms []adapters.Message) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.failures > 0 {
-		d.failures--
-		return errors.New("store failed")
-	}
-	for _, m := range ms {
-		if !d.keys[m.Key] {
-			d.keys[m.Key] = true
-			d.messages = append(d.messages, m)
-		}
-	}
-	return nil
-}
-
-func (d *webhookServer) lastMessage() adapters.Message {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.messages) == 0 {
-		return adapters.Message{}
-	}
-	return d.messages[len(d.messages)-1]
-}
-
 // newWebhookServer starts a simulated Slack and a server for its webhooks.
-func newWebhookServer(t *testing.T) (*simulator.Slack, *webhookServer) {
+func newWebhookServer(t *testing.T) (*simulator.Slack, *adaptertest.Gateway) {
 	t.Helper()
 	s, adapter := newSimulator(t)
 	adapter.Now = nil
-	d := &webhookServer{adapter: adapter, keys: map[string]bool{}}
+	d := &adaptertest.Gateway{
+		Adapter: adapter, Endpoint: endpoint(), Webhooks: []string{"events", "commands", "interactivity"},
+	}
 	hooks := httptest.NewServer(d)
 	t.Cleanup(hooks.Close)
 	s.RetryScale = 0
@@ -82,8 +38,8 @@ func TestWebhook_Conversation(t *testing.T) {
 	}
 	answer := func(text string) {
 		t.Helper()
-		m := d.lastMessage()
-		_, err := d.adapter.Send(ctx, endpoint(), adapters.Reply{ID: "r-" + text, To: m.Sender.ID, Chat: m.Chat, Text: text})
+		m := d.Store.Last()
+		_, err := d.Adapter.Send(ctx, endpoint(), adapters.Reply{ID: "r-" + text, To: m.Sender.ID, Chat: m.Chat, Text: text})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +48,7 @@ func TestWebhook_Conversation(t *testing.T) {
 	if got, err := s.SendText(ctx, appID, steve, "1 < 2 & <!channel>"); err != nil || !got.Accepted() {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	m := d.lastMessage()
+	m := d.Store.Last()
 	if m.Sender.ID != steve.Chat() || m.Text != "1 < 2 & <!channel>" || m.Chat.Group || m.UnprovenReason != "" {
 		t.Errorf("direct message: %+v", m)
 	}
@@ -101,7 +57,7 @@ func TestWebhook_Conversation(t *testing.T) {
 	if got, err := s.SendCommand(ctx, appID, steve, "C1", "/claim", "WDJBMJ"); err != nil || got.Text != "One moment …" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	m = d.lastMessage()
+	m = d.Store.Last()
 	if m.Command == nil || *m.Command != (adapters.Command{Name: "claim", Args: "WDJBMJ"}) || m.Chat.Group ||
 		m.UnprovenReason != "" {
 		t.Errorf("slash command: %+v", m)
@@ -112,7 +68,7 @@ func TestWebhook_Conversation(t *testing.T) {
 	if err != nil || !message.Accepted() || !mention.Accepted() {
 		t.Fatalf("%+v, %+v, %v", message, mention, err)
 	}
-	if m := d.lastMessage(); m.Text != "hello" || !m.Chat.Group || m.Chat.Thread != m.ProviderID {
+	if m := d.Store.Last(); m.Text != "hello" || !m.Chat.Group || m.Chat.Thread != m.ProviderID {
 		t.Errorf("mention: %+v", m)
 	}
 	answer("hello room")
@@ -120,11 +76,11 @@ func TestWebhook_Conversation(t *testing.T) {
 	if got, err := s.PressButton(ctx, appID, steve, "", "yes"); err != nil || got.Status != 200 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if m := d.lastMessage(); m.Kind != adapters.Callback || m.Action != "yes" {
+	if m := d.Store.Last(); m.Kind != adapters.Callback || m.Action != "yes" {
 		t.Errorf("button: %+v", m)
 	}
-	if len(d.messages) != 4 {
-		t.Errorf("%d messages, want 4, the mention once", len(d.messages))
+	if len(d.Store.Messages()) != 4 {
+		t.Errorf("%d messages, want 4, the mention once", len(d.Store.Messages()))
 	}
 	direct := s.Replies(steve.Chat())
 	if len(direct) != 2 || direct[0].Text != "is <b> & so" || direct[0].Private || direct[1].Text != "linked" ||
@@ -138,14 +94,14 @@ func TestWebhook_Conversation(t *testing.T) {
 
 func TestWebhook_RedeliveredUntilStored(t *testing.T) {
 	s, d := newWebhookServer(t)
-	d.failures = 3
+	d.Store.NextErr = adaptertest.FailTimes(3)
 	got, err := s.SendText(t.Context(), appID, steve, "hello")
-	if err != nil || !got.Accepted() || len(got.Attempts) != 4 || len(d.messages) != 1 {
-		t.Errorf("%+v, %v, stored %d, want the fourth attempt stored", got, err, len(d.messages))
+	if err != nil || !got.Accepted() || len(got.Attempts) != 4 || len(d.Store.Messages()) != 1 {
+		t.Errorf("%+v, %v, stored %d, want the fourth attempt stored", got, err, len(d.Store.Messages()))
 	}
-	d.failures = 1
+	d.Store.NextErr = adaptertest.FailTimes(1)
 	response, err := s.SendCommand(t.Context(), appID, steve, "", "/claim", "WDJBMJ")
-	if err != nil || !strings.Contains(response.Text, "try again") || len(d.messages) != 1 {
+	if err != nil || !strings.Contains(response.Text, "try again") || len(d.Store.Messages()) != 1 {
 		t.Errorf("%+v, %v, want a request to try again", response, err)
 	}
 }
@@ -175,7 +131,7 @@ func TestWebhook_ExternalUsers(t *testing.T) {
 		if err := say(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if m := d.lastMessage(); m.Sender.ID != "T0EXTERN1:"+steve.ID || m.UnprovenReason != "external" {
+		if m := d.Store.Last(); m.Sender.ID != "T0EXTERN1:"+steve.ID || m.UnprovenReason != "external" {
 			t.Errorf("%s: %q, unproven %q, want the external user", name, m.Sender.ID, m.UnprovenReason)
 		}
 	}

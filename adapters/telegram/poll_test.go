@@ -4,76 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"hydragate/adapters"
+	"hydragate/adapters/adaptertest"
 	"hydragate/adapters/simulator"
-	"hydragate/adapters/telegram"
 )
-
-// A fakeStore stores batches like the database: each message once, by its key.
-type fakeStore struct {
-	mu       sync.Mutex
-	failures int // number of store calls that fail first
-	attempts int
-	seen     map[string]bool
-	texts    []string
-	kinds    []adapters.Kind
-	cursor   string
-}
-
-func (s *fakeStore) add(_ context.Context, batch []adapters.Message, cursor string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.attempts++
-	if s.failures > 0 {
-		s.failures--
-		return errors.New("database unavailable")
-	}
-	if s.seen == nil {
-		s.seen = map[string]bool{}
-	}
-	for _, m := range batch {
-		if !s.seen[m.Key] {
-			s.seen[m.Key] = true
-			s.texts = append(s.texts, m.Text)
-			s.kinds = append(s.kinds, m.Kind)
-		}
-	}
-	s.cursor = cursor
-	return nil
-}
-
-func (s *fakeStore) joinedTexts() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return strings.Join(s.texts, " ")
-}
-
-// startPolling runs Poll until the test ends or stop is called.
-func startPolling(t *testing.T, a *telegram.Adapter, cursor string, s *fakeStore) (stop func() error) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- a.Poll(ctx, endpoint(), cursor, s.add) }()
-	stop = sync.OnceValue(func() error {
-		cancel()
-		return <-done
-	})
-	t.Cleanup(func() { _ = stop() })
-	return stop
-}
-
-// advance lets time pass in a synctest bubble and waits for everything that is due.
-func advance(d time.Duration) {
-	time.Sleep(d)
-	synctest.Wait()
-}
 
 func sendTexts(server *simulator.Telegram, texts ...string) {
 	for _, text := range texts {
@@ -85,25 +26,25 @@ func TestPoll_ConfirmsAfterStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, a := newSimulator(t)
 		sendTexts(server, "a", "b", "c", "d", "e")
-		s := &fakeStore{failures: 3}
-		stop := startPolling(t, a, "", s)
+		s := &adaptertest.Store{NextErr: adaptertest.FailTimes(3)}
+		stop := adaptertest.StartPolling(t, a, endpoint(), "", s.Add)
 		synctest.Wait() // the first store call has failed
-		if n := len(server.PendingUpdates(botUsername)); n != 5 || s.joinedTexts() != "" {
-			t.Fatalf("after a failed store Telegram holds %d of 5 and %q is stored", n, s.joinedTexts())
+		if n := len(server.PendingUpdates(botUsername)); n != 5 || s.Texts() != "" {
+			t.Fatalf("after a failed store Telegram holds %d of 5 and %q is stored", n, s.Texts())
 		}
-		advance(time.Minute)
-		if got := s.joinedTexts(); got != "a b c d e" {
+		adaptertest.Advance(time.Minute)
+		if got := s.Texts(); got != "a b c d e" {
 			t.Errorf("stored %q; want a to e, once, in order", got)
 		}
-		if s.attempts != 4 {
-			t.Errorf("%d store calls; want 3 failed and 1 successful", s.attempts)
+		if s.Calls() != 4 {
+			t.Errorf("%d store calls; want 3 failed and 1 successful", s.Calls())
 		}
 		if ids := server.PendingUpdates(botUsername); len(ids) != 0 {
 			t.Errorf("not confirmed: %v", ids)
 		}
 		sendTexts(server, "f")
 		synctest.Wait()
-		if got := s.joinedTexts(); got != "a b c d e f" {
+		if got := s.Texts(); got != "a b c d e f" {
 			t.Errorf("stored %q; want f as well", got)
 		}
 		if err := stop(); !errors.Is(err, context.Canceled) {
@@ -118,21 +59,21 @@ func TestPoll_ResumesAtCursor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, a := newSimulator(t)
 		sendTexts(server, "a", "b")
-		s := &fakeStore{}
+		s := &adaptertest.Store{}
 		ctx, cancel := context.WithCancel(t.Context())
 		err := a.Poll(ctx, endpoint(), "", func(ctx context.Context, batch []adapters.Message, cursor string) error {
 			defer cancel()
-			return s.add(ctx, batch, cursor)
+			return s.Add(ctx, batch, cursor)
 		})
 		if !errors.Is(err, context.Canceled) || len(server.PendingUpdates(botUsername)) != 2 {
 			t.Fatalf("ended with %v, Telegram holds %v; want both still there", err, server.PendingUpdates(botUsername))
 		}
 		sendTexts(server, "c")
-		startPolling(t, a, s.cursor, s)
+		adaptertest.StartPolling(t, a, endpoint(), s.Cursor(), s.Add)
 		synctest.Wait()
-		if s.joinedTexts() != "a b c" || s.attempts != 2 || len(server.PendingUpdates(botUsername)) != 0 {
+		if s.Texts() != "a b c" || s.Calls() != 2 || len(server.PendingUpdates(botUsername)) != 0 {
 			t.Errorf("stored %q in %d store calls, Telegram holds %v",
-				s.joinedTexts(), s.attempts, server.PendingUpdates(botUsername))
+				s.Texts(), s.Calls(), server.PendingUpdates(botUsername))
 		}
 	})
 }
@@ -153,12 +94,16 @@ func TestPoll_UndecodableUpdate(t *testing.T) {
 				sendTexts(server, "before")
 				server.PushUpdate(botUsername, []byte(poison))
 				sendTexts(server, "after")
-				s := &fakeStore{}
-				startPolling(t, a, "", s)
-				advance(time.Second)
+				s := &adaptertest.Store{}
+				adaptertest.StartPolling(t, a, endpoint(), "", s.Add)
+				adaptertest.Advance(time.Second)
+				var kinds []adapters.Kind
+				for _, m := range s.Messages() {
+					kinds = append(kinds, m.Kind)
+				}
 				want := []adapters.Kind{adapters.Text, adapters.Undecodable, adapters.Text}
-				if s.joinedTexts() != "before  after" || !slices.Equal(s.kinds, want) {
-					t.Errorf("stored %q of kinds %v; want %v", s.joinedTexts(), s.kinds, want)
+				if s.Texts() != "before  after" || !slices.Equal(kinds, want) {
+					t.Errorf("stored %q of kinds %v; want %v", s.Texts(), kinds, want)
 				}
 				if ids := server.PendingUpdates(botUsername); len(ids) != 0 {
 					t.Errorf("not confirmed: %v", ids)
@@ -174,16 +119,16 @@ func TestPoll_UpdateWithoutID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, a := newSimulator(t)
 		server.PushUpdate(botUsername, []byte(`"no id"`))
-		s := &fakeStore{}
-		startPolling(t, a, "", s)
-		advance(10 * time.Minute)
-		if s.attempts > 60 || len(s.kinds) != 1 {
-			t.Errorf("%d store calls in 10 minutes, kinds %v", s.attempts, s.kinds)
+		s := &adaptertest.Store{}
+		adaptertest.StartPolling(t, a, endpoint(), "", s.Add)
+		adaptertest.Advance(10 * time.Minute)
+		if n := len(s.Messages()); s.Calls() > 60 || n != 1 {
+			t.Errorf("%d messages stored in %d calls in 10 minutes, want 1 in at most 60", n, s.Calls())
 		}
 		sendTexts(server, "next")
-		advance(time.Minute)
-		if s.joinedTexts() != " next" || len(server.PendingUpdates(botUsername)) != 0 {
-			t.Errorf("stored %q, Telegram holds %v", s.joinedTexts(), server.PendingUpdates(botUsername))
+		adaptertest.Advance(time.Minute)
+		if s.Texts() != " next" || len(server.PendingUpdates(botUsername)) != 0 {
+			t.Errorf("stored %q, Telegram holds %v", s.Texts(), server.PendingUpdates(botUsername))
 		}
 	})
 }
@@ -251,7 +196,7 @@ func TestPoll_BadToken(t *testing.T) {
 		_, a := newSimulator(t)
 		ep := endpoint()
 		ep.Credentials = adapters.Credentials{adapters.BotToken: "424242:of-another-bot"}
-		err := a.Poll(t.Context(), ep, "", (&fakeStore{}).add)
+		err := a.Poll(t.Context(), ep, "", (&adaptertest.Store{}).Add)
 		var se *adapters.SendError
 		if !errors.As(err, &se) || se.Reason != adapters.BadSecret || strings.Contains(err.Error(), "another") {
 			t.Errorf("%v; want a *SendError that says bad_secret", err)
@@ -263,8 +208,9 @@ func TestPoll_CanceledWhileStoreFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, a := newSimulator(t)
 		sendTexts(server, "a")
-		stop := startPolling(t, a, "", &fakeStore{failures: 1 << 30})
-		advance(5 * time.Minute)
+		s := &adaptertest.Store{NextErr: adaptertest.FailTimes(math.MaxInt)}
+		stop := adaptertest.StartPolling(t, a, endpoint(), "", s.Add)
+		adaptertest.Advance(5 * time.Minute)
 		if err := stop(); !errors.Is(err, context.Canceled) {
 			t.Errorf("ended with %v", err)
 		}
@@ -278,17 +224,17 @@ func TestPoll_CanceledWhileStoreFails(t *testing.T) {
 func TestPoll_TwoPollers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, a := newSimulator(t)
-		s := &fakeStore{}
-		startPolling(t, a, "", s)
-		startPolling(t, a, "", s)
+		s := &adaptertest.Store{}
+		adaptertest.StartPolling(t, a, endpoint(), "", s.Add)
+		adaptertest.StartPolling(t, a, endpoint(), "", s.Add)
 		var want []string
 		for i := range 50 {
 			want = append(want, fmt.Sprint(i))
 			sendTexts(server, want[i])
-			advance(time.Second)
+			adaptertest.Advance(time.Second)
 		}
-		advance(5 * time.Minute)
-		if got := s.joinedTexts(); got != strings.Join(want, " ") {
+		adaptertest.Advance(5 * time.Minute)
+		if got := s.Texts(); got != strings.Join(want, " ") {
 			t.Errorf("stored %s", got)
 		}
 		if len(server.PendingUpdates(botUsername)) != 0 {
@@ -315,10 +261,11 @@ func TestPoll_Cursor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server, a := newSimulator(t)
-				s := &fakeStore{}
-				startPolling(t, a, fmt.Sprintf("%d@%d%s", c.next, time.Now().Add(-c.age).Unix(), c.mark), s)
+				s := &adaptertest.Store{}
+				cursor := fmt.Sprintf("%d@%d%s", c.next, time.Now().Add(-c.age).Unix(), c.mark)
+				adaptertest.StartPolling(t, a, endpoint(), cursor, s.Add)
 				synctest.Wait()
-				advance(2 * time.Minute)
+				adaptertest.Advance(2 * time.Minute)
 				for _, call := range server.Calls(botUsername, "getUpdates") {
 					if call["offset"] != c.asks {
 						t.Errorf("requested offset %q; want %q", call["offset"], c.asks)
@@ -332,11 +279,11 @@ func TestPoll_Cursor(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server, a := newSimulator(t)
 				sendTexts(server, "a")
-				s := &fakeStore{}
-				startPolling(t, a, nonsense, s)
+				s := &adaptertest.Store{}
+				adaptertest.StartPolling(t, a, endpoint(), nonsense, s.Add)
 				synctest.Wait()
-				if s.joinedTexts() != "a" {
-					t.Errorf("stored %q", s.joinedTexts())
+				if s.Texts() != "a" {
+					t.Errorf("stored %q", s.Texts())
 				}
 			})
 		})
@@ -355,15 +302,15 @@ func TestPoll_UpdateIDsReset(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			server, a := newSimulator(t)
 			server.PushUpdate(botUsername, low(900_000, "high"))
-			s := &fakeStore{}
-			startPolling(t, a, "", s)
-			advance(8 * 24 * time.Hour)
+			s := &adaptertest.Store{}
+			adaptertest.StartPolling(t, a, endpoint(), "", s.Add)
+			adaptertest.Advance(8 * 24 * time.Hour)
 			server.PushUpdate(botUsername, low(100, "low"))
-			advance(time.Minute)
+			adaptertest.Advance(time.Minute)
 			server.PushUpdate(botUsername, low(101, "next"))
-			advance(time.Minute)
-			if s.joinedTexts() != "high low next" || len(server.PendingUpdates(botUsername)) != 0 {
-				t.Errorf("stored %q, Telegram holds %v", s.joinedTexts(), server.PendingUpdates(botUsername))
+			adaptertest.Advance(time.Minute)
+			if s.Texts() != "high low next" || len(server.PendingUpdates(botUsername)) != 0 {
+				t.Errorf("stored %q, Telegram holds %v", s.Texts(), server.PendingUpdates(botUsername))
 			}
 		})
 	})
@@ -371,11 +318,11 @@ func TestPoll_UpdateIDsReset(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			server, a := newSimulator(t)
 			server.PushUpdate(botUsername, low(100, "low"))
-			s := &fakeStore{}
-			startPolling(t, a, fmt.Sprintf("900001@%d", time.Now().Add(-8*24*time.Hour).Unix()), s)
+			s := &adaptertest.Store{}
+			adaptertest.StartPolling(t, a, endpoint(), fmt.Sprintf("900001@%d", time.Now().Add(-8*24*time.Hour).Unix()), s.Add)
 			synctest.Wait()
-			if s.joinedTexts() != "low" || !strings.HasPrefix(s.cursor, "101@") {
-				t.Errorf("stored %q with cursor %s; want the cursor to follow the new ids", s.joinedTexts(), s.cursor)
+			if s.Texts() != "low" || !strings.HasPrefix(s.Cursor(), "101@") {
+				t.Errorf("stored %q with cursor %s; want the cursor to follow the new ids", s.Texts(), s.Cursor())
 			}
 		})
 	})
