@@ -14,13 +14,13 @@ import (
 
 // A fakeBackfillStore is a BackfillStore in memory, with one endpoint that is due.
 type fakeBackfillStore struct {
+	BackfillStore
 	task        gateway.BackfillTask
 	known       []string
 	erased      map[string]time.Time
 	completedAt time.Time
 	next        time.Duration
 	failed      int
-	scheduled   int
 	status      gateway.EndpointStatus
 }
 
@@ -39,25 +39,14 @@ func (l *fakeBackfillStore) FailBackfill(_ context.Context, _, _ string, next ti
 	return nil
 }
 
-func (l *fakeBackfillStore) ScheduleBackfills(context.Context, []adapters.Channel) error {
-	l.scheduled++
-	return nil
-}
-
 func (l *fakeBackfillStore) MissingKeys(
-	_ context.Context,
-	_, _ string,
-	_ adapters.Channel,
-	keys []string,
+	_ context.Context, _, _ string, _ adapters.Channel, keys []string,
 ) ([]string, error) {
 	return slices.DeleteFunc(slices.Clone(keys), func(k string) bool { return slices.Contains(l.known, k) }), nil
 }
 
-func (l *fakeBackfillStore) ErasedSince(context.Context, string, time.Time) (gateway.ErasedFunc, error) {
-	return func(_ adapters.Channel, id string, at time.Time) bool {
-		when, ok := l.erased[id]
-		return ok && !at.After(when)
-	}, nil
+func (l *fakeBackfillStore) ErasedSince(ctx context.Context, tenant string, since time.Time) (gateway.ErasedFunc, error) {
+	return (&fakeStore{erased: l.erased}).ErasedSince(ctx, tenant, since)
 }
 
 func (l *fakeBackfillStore) SetEndpointStatus(_ context.Context, s gateway.EndpointState, _ time.Time) (bool, error) {
@@ -74,10 +63,7 @@ type fakeLog struct {
 }
 
 func (b *fakeLog) FetchLog(
-	ctx context.Context,
-	_ adapters.Endpoint,
-	since time.Time,
-	take func(context.Context, []adapters.Message) error,
+	ctx context.Context, _ adapters.Endpoint, since time.Time, take func(context.Context, []adapters.Message) error,
 ) error {
 	b.since = since
 	if b.err != nil {
@@ -93,34 +79,29 @@ func loggedMessage(n int, sender string, at time.Time) adapters.Message {
 }
 
 func newBackfill(l *fakeBackfillStore, b *fakeLog, store InboxStore) *Backfill {
+	l.task.State.Endpoint = smsEndpoint
 	return &Backfill{
-		Store: l, Inbox: NewInbox(store, func() {}, slog.New(slog.DiscardHandler)), Log: slog.New(slog.DiscardHandler),
+		Store: l, Inbox: newInbox(store), Log: slog.New(slog.DiscardHandler),
 		Adapters: map[adapters.Channel]adapters.Adapter{adapters.SMS: b},
 	}
 }
 
 func TestBackfill_StoresMissingMessages(t *testing.T) {
 	now := time.Now()
-	store := &memoryStore{}
+	store := &fakeStore{}
 	l := &fakeBackfillStore{
-		task: gateway.BackfillTask{
-			State:     gateway.EndpointState{Endpoint: smsEndpoint},
-			StartedAt: now,
-			Since:     now.Add(-time.Hour),
-		},
+		task:   gateway.BackfillTask{StartedAt: now, Since: now.Add(-time.Hour)},
 		known:  []string{"1", "3"},
 		erased: map[string]time.Time{"erased": now},
 	}
 	b := &fakeLog{messages: []adapters.Message{
-		loggedMessage(
-			1,
-			"a",
-			now,
-		), loggedMessage(2, "a", now), loggedMessage(3, "b", now), loggedMessage(4, "erased", now.Add(-time.Minute)), loggedMessage(5, "erased", now.Add(time.Minute)), loggedMessage(6, "b", now),
+		loggedMessage(1, "a", now), loggedMessage(2, "a", now), loggedMessage(3, "b", now),
+		loggedMessage(4, "erased", now.Add(-time.Minute)), loggedMessage(5, "erased", now.Add(time.Minute)),
+		loggedMessage(6, "b", now),
 	}}
 	newBackfill(l, b, store).runDue(t.Context())
-	if got, want := messageTexts(store.stored()), []string{"text 2", "text 5", "text 6"}; !slices.Equal(got, want) {
-		t.Fatalf("stored %q, want %q", got, want)
+	if _, got := store.stored(); fmt.Sprint(got) != "[text 2 text 5 text 6]" {
+		t.Fatalf("stored %q, want texts 2, 5 and 6", got)
 	}
 	if !l.completedAt.Equal(now) || l.failed > 0 || l.next < backfillInterval || l.next > backfillInterval*6/5 {
 		t.Fatalf("%+v", l)
@@ -143,14 +124,9 @@ func TestBackfill_Lookback(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := &fakeLog{}
 			l := &fakeBackfillStore{
-				task: gateway.BackfillTask{
-					State:     gateway.EndpointState{Endpoint: smsEndpoint},
-					StartedAt: now,
-					Since:     now.Add(-c.ago),
-					FirstRun:  c.first,
-				},
+				task: gateway.BackfillTask{StartedAt: now, Since: now.Add(-c.ago), FirstRun: c.first},
 			}
-			newBackfill(l, b, &memoryStore{}).runDue(t.Context())
+			newBackfill(l, b, &fakeStore{}).runDue(t.Context())
 			if got := now.Sub(b.since); got != c.want {
 				t.Fatalf("searched the last %s, want %s", got, c.want)
 			}
@@ -166,40 +142,28 @@ func TestBackfill_Retry(t *testing.T) {
 		atLeast time.Duration
 		status  gateway.EndpointStatus
 	}{
-		"unreachable":          {err: &adapters.SendError{Reason: adapters.Unreachable}, atLeast: 9 * time.Second, atMost: 13 * time.Second},
-		"throttled":            {err: &adapters.SendError{Reason: adapters.Throttled, RetryAfter: time.Hour}, atLeast: time.Hour, atMost: time.Hour},
-		"credentials rejected": {err: &adapters.SendError{Reason: adapters.BadSecret}, atLeast: 9 * time.Second, atMost: 13 * time.Second, status: gateway.EndpointError},
-		"store error":          {take: errStoreDown, atLeast: 9 * time.Second, atMost: 13 * time.Second},
+		"unreachable": {
+			err:     &adapters.SendError{Reason: adapters.Unreachable},
+			atLeast: 9 * time.Second, atMost: 13 * time.Second,
+		},
+		"throttled": {
+			err:     &adapters.SendError{Reason: adapters.Throttled, RetryAfter: time.Hour},
+			atLeast: time.Hour, atMost: time.Hour,
+		},
+		"credentials rejected": {
+			err:     &adapters.SendError{Reason: adapters.BadSecret},
+			atLeast: 9 * time.Second, atMost: 13 * time.Second, status: gateway.EndpointError,
+		},
+		"store error": {take: errStoreDown, atLeast: 9 * time.Second, atMost: 13 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := &fakeBackfillStore{
-				task: gateway.BackfillTask{
-					State:     gateway.EndpointState{Endpoint: smsEndpoint},
-					StartedAt: time.Now(),
-					Since:     time.Now(),
-				},
-			}
-			store := &memoryStore{reject: func(gateway.IncomingMessage) error { return c.take }}
-			newBackfill(
-				l,
-				&fakeLog{err: c.err, messages: []adapters.Message{loggedMessage(1, "a", time.Now())}},
-				store,
-			).runDue(t.Context())
+			l := &fakeBackfillStore{task: gateway.BackfillTask{StartedAt: time.Now(), Since: time.Now()}}
+			store := &fakeStore{err: c.take}
+			b := &fakeLog{err: c.err, messages: []adapters.Message{loggedMessage(1, "a", time.Now())}}
+			newBackfill(l, b, store).runDue(t.Context())
 			if l.failed != 1 || !l.completedAt.IsZero() || l.next < c.atLeast || l.next > c.atMost || l.status != c.status {
 				t.Fatalf("%+v", l)
 			}
 		})
 	}
-}
-
-func (g *fakeBackpressureStore) CountUnprocessed(_ context.Context, most int) (int, error) {
-	return min(g.unprocessed, most), g.err
-}
-
-func (g *fakeBackpressureStore) Probe(ctx context.Context) error {
-	if g.blocked {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	return g.err
 }

@@ -9,32 +9,27 @@ import (
 	"hydragate/gateway"
 )
 
-// A fakeBackpressureStore is a BackpressureStore with fixed values.
-type fakeBackpressureStore struct {
-	unprocessed int
-	blocked     bool
-	err         error
-}
-
 func TestBackpressure(t *testing.T) {
-	g := &fakeBackpressureStore{}
+	g := &fakeStore{}
 	p := &Backpressure{Store: g, Limit: 10, Log: slog.New(slog.DiscardHandler)}
-	store := &memoryStore{}
-	b := runInbox(t, store)
+	store := &fakeStore{}
+	b := startInbox(t, newInbox(store))
 	b.Backpressure = p
 	for i, step := range []struct {
-		store  fakeBackpressureStore
-		active bool
+		unprocessed int
+		gate        chan struct{}
+		err         error
+		active      bool
 	}{
-		{fakeBackpressureStore{unprocessed: 10}, false},
-		{fakeBackpressureStore{unprocessed: 11}, true},
-		{fakeBackpressureStore{unprocessed: 11, err: errors.New("no answer")}, true}, // unchanged
-		{fakeBackpressureStore{}, false},
-		{fakeBackpressureStore{blocked: true}, true},
-		{fakeBackpressureStore{err: errors.New("connection refused")}, false},
-		{fakeBackpressureStore{}, false},
+		{unprocessed: 10, active: false},
+		{unprocessed: 11, active: true},
+		{unprocessed: 11, err: errors.New("no answer"), active: true}, // unchanged
+		{active: false},
+		{gate: make(chan struct{}), active: true},
+		{err: errors.New("connection refused"), active: false},
+		{active: false},
 	} {
-		*g = step.store
+		g.unprocessed, g.gate, g.err = step.unprocessed, step.gate, step.err
 		p.probe(t.Context())
 		if p.Active() != step.active {
 			t.Fatalf("step %d: Active = %v", i, p.Active())
@@ -45,7 +40,7 @@ func TestBackpressure(t *testing.T) {
 			t.Fatalf("step %d: Accept = %v, AcceptBatch = %v", i, err, pollErr)
 		}
 	}
-	if len(store.stored()) != 4 {
-		t.Fatalf("stored %d messages, want 4", len(store.stored()))
+	if as, _ := store.stored(); len(as) != 4 {
+		t.Fatalf("stored %d messages, want 4", len(as))
 	}
 }

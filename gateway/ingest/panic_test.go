@@ -3,7 +3,6 @@ package ingest
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -30,7 +29,7 @@ func checkPanicLogged(t *testing.T, log string) {
 // that the messages in the same commit are stored as they are.
 func TestInbox_Panic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &memoryStore{reject: func(m gateway.IncomingMessage) error {
+		store := &fakeStore{reject: func(m gateway.IncomingMessage) error {
 			if m.Message.Text == "broken" {
 				panic("oops")
 			}
@@ -53,7 +52,8 @@ func TestInbox_Panic(t *testing.T) {
 		wg.Wait()
 
 		kinds := map[adapters.Kind]int{}
-		for _, m := range store.stored() {
+		as, _ := store.stored()
+		for _, m := range as {
 			kinds[m.Message.Kind]++
 		}
 		if kinds[adapters.Text] != 2 || kinds[adapters.Undecodable] != 1 {
@@ -100,10 +100,6 @@ func (twoEndpointStore) AcquirePollLease(context.Context, string, string, string
 
 func (twoEndpointStore) ReleasePollLease(context.Context, string, string, string, int64) error {
 	return nil
-}
-
-func (twoEndpointStore) SetEndpointStatus(context.Context, gateway.EndpointState, time.Time) (bool, error) {
-	return false, errors.New("unexpected call")
 }
 
 // TestPollers_Panic checks that a poller which panics is started again, and that the poller of

@@ -2,12 +2,10 @@ package ingest
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -19,165 +17,13 @@ import (
 	"hydragate/gateway/ingest/spool"
 )
 
-// A flakyStore is a database that can fail or hang, with one endpoint.
-type flakyStore struct {
-	memoryStore
-	mu              sync.Mutex
-	err             error // returned by every call, unless nil
-	blocked         bool  // calls hang
-	endpointRemoved bool  // the endpoint
-	endpointID      string
-	creds           adapters.Credentials // of the endpoint; nil for those of smsEndpoint
-	erased          map[string]time.Time
-	lookups         int // number of reads of the endpoint
-}
-
-func (s *flakyStore) update(f func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f()
-}
-
-func (s *flakyStore) available(ctx context.Context) error {
-	s.mu.Lock()
-	err, blocked := s.err, s.blocked
-	s.mu.Unlock()
-	if blocked {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	return err
-}
-
-func (s *flakyStore) InsertMessages(ctx context.Context, as []gateway.IncomingMessage, c *gateway.Cursor) (int, error) {
-	if err := s.available(ctx); err != nil {
-		return 0, err
-	}
-	return s.memoryStore.InsertMessages(ctx, as, c)
-}
-
-func (s *flakyStore) Ping(ctx context.Context) error { return s.available(ctx) }
-
-func (s *flakyStore) EndpointForHook(
-	ctx context.Context,
-	instance string,
-	channel adapters.Channel,
-) (adapters.Endpoint, error) {
-	s.update(func() { s.lookups++ })
-	if err := s.available(ctx); err != nil {
-		return adapters.Endpoint{}, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.endpointRemoved {
-		return adapters.Endpoint{}, gateway.ErrNoEndpoint
-	}
-	creds := s.creds
-	if creds == nil {
-		creds = smsEndpoint.Credentials
-	}
-	return adapters.Endpoint{
-		ID:          s.endpointID,
-		TenantID:    "tenant as stored",
-		InstanceID:  instance,
-		Channel:     channel,
-		Credentials: creds,
-	}, nil
-}
-
-func (s *flakyStore) ErasedSince(ctx context.Context, _ string, since time.Time) (gateway.ErasedFunc, error) {
-	if err := s.available(ctx); err != nil {
-		return nil, err
-	}
-	return func(_ adapters.Channel, id string, at time.Time) bool {
-		when, ok := s.erased[id]
-		return ok && !when.Before(since) && !at.After(when)
-	}, nil
-}
-
-// A fakeCipher encodes values instead of encrypting them.
-type fakeCipher struct{}
-
-func (fakeCipher) Seal(b []byte, bind string) string {
-	return bind + ":" + base64.StdEncoding.EncodeToString(b)
-}
-
-func (fakeCipher) Open(sealed, bind string) ([]byte, bool, error) {
-	b64, ok := strings.CutPrefix(sealed, bind+":")
-	if !ok {
-		return nil, false, errors.New("wrong binding")
-	}
-	b, err := base64.StdEncoding.DecodeString(b64)
-	return b, false, err
-}
-
-type endpointStore struct {
-	endpoints.Store
-	*flakyStore
-}
-
-func (s endpointStore) WebhookEndpoint(
-	ctx context.Context,
-	instance string,
-	channel adapters.Channel,
-) (adapters.Endpoint, error) {
-	return s.flakyStore.EndpointForHook(ctx, instance, channel)
-}
-
-var smsEndpoint = adapters.Endpoint{
-	ID:          "endpoint",
-	TenantID:    "t",
-	InstanceID:  "01a2012b-02ef-71ed-ade5-af96a0001aeb",
-	Channel:     adapters.SMS,
-	Credentials: adapters.Credentials{adapters.AuthToken: "token one"},
-}
-
-// newTestSpooler returns a Spooler that is not running.
-func newTestSpooler(t *testing.T, store *flakyStore, dir string) *Spooler {
-	t.Helper()
-	sp, err := spool.Open(dir, spool.DefaultLimit, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(sp.Close)
-	store.endpointID = smsEndpoint.ID
-	b := NewInbox(store, func() {}, slog.New(slog.DiscardHandler))
-	s := NewSpooler(
-		&Spooler{
-			Spool:     sp,
-			Cipher:    fakeCipher{},
-			Endpoints: &endpoints.Manager{Store: endpointStore{flakyStore: store}},
-			Store:     store,
-			Log:       slog.New(slog.DiscardHandler),
-		},
-	)
-	b.UseSpooler(s)
-	return s
-}
-
-// startInbox runs an Inbox until the test ends.
-func startInbox(t *testing.T, b *Inbox) {
-	ctx, stop := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { b.Run(ctx) })
-	t.Cleanup(func() { stop(); wg.Wait() })
-}
-
-func messageTexts(as []gateway.IncomingMessage) (out []string) {
-	for _, a := range as {
-		out = append(out, a.Message.Text)
-	}
-	return out
-}
-
-var errStoreDown = fmt.Errorf("down: %w", gateway.ErrUnavailable)
-
 func TestSpooler_ReplaysAfterOutage(t *testing.T) {
 	for name, fault := range map[string]error{
-		"unavailable": errStoreDown, "Full": fmt.Errorf("disk full: %w", gateway.ErrRejected), "overloaded": gateway.ErrOverloaded, "other error": errors.New("odd"),
+		"unavailable": errStoreDown, "full": fmt.Errorf("disk full: %w", gateway.ErrRejected),
+		"overloaded": gateway.ErrOverloaded, "other error": errors.New("odd"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := &flakyStore{err: fault}
+			store := &fakeStore{err: fault}
 			s := newTestSpooler(t, store, t.TempDir())
 			recovered := 0
 			s.OnRecovered = func() { recovered++ }
@@ -188,7 +34,7 @@ func TestSpooler_ReplaysAfterOutage(t *testing.T) {
 				}
 			}
 			s.replay(t.Context())
-			if len(store.stored()) > 0 {
+			if as, _ := store.stored(); len(as) > 0 {
 				t.Fatal("stored although the database fails")
 			}
 			store.update(func() { store.err = nil })
@@ -197,13 +43,11 @@ func TestSpooler_ReplaysAfterOutage(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.replay(t.Context())
-			if got, want := messageTexts(store.stored()), []string{"text 0", "text 1", "text 2", "text 3"}; !slices.Equal(
-				got,
-				want,
-			) {
-				t.Fatalf("stored %q, want %q", got, want)
+			as, texts := store.stored()
+			if want := []string{"text 0", "text 1", "text 2", "text 3"}; !slices.Equal(texts, want) {
+				t.Fatalf("stored %q, want %q", texts, want)
 			}
-			for _, a := range store.stored() {
+			for _, a := range as {
 				if a.TenantID != "tenant as stored" || a.Age <= 0 {
 					t.Fatalf("stored for tenant %q with an age of %s", a.TenantID, a.Age)
 				}
@@ -236,7 +80,7 @@ func TestSpooler_AgeOfTakenOverRecords(t *testing.T) {
 		{"days", spooled, bootClock{boot, 72 * time.Hour}, 72 * time.Hour, gateway.MaxOutage},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			dir, store := t.TempDir(), &flakyStore{err: errStoreDown}
+			dir, store := t.TempDir(), &fakeStore{err: errStoreDown}
 			dead := newTestSpooler(t, store, dir)
 			dead.readClock = func() bootClock { return tt.then }
 			if err := dead.spoolMessage(t.Context(), smsEndpoint, inboundText("1", "/claim WDJBMJ").Messages[0]); err != nil {
@@ -253,7 +97,7 @@ func TestSpooler_AgeOfTakenOverRecords(t *testing.T) {
 			}
 			rs[0].At = rs[0].At.Add(-tt.passed)
 			as, _, err := s.loadRecords(t.Context(), rs)
-			if err != nil || len(as) != 1 || as[0].Age < tt.want || as[0].Age > tt.want+5*time.Second {
+			if err != nil || len(as) != 1 || as[0].Age < tt.want || as[0].Age > tt.want+30*time.Second {
 				t.Errorf("loadRecords = %v, %v, want an age of %s", as, err, tt.want)
 			}
 			if tt.want == 0 && as[0].Age != 0 {
@@ -264,16 +108,17 @@ func TestSpooler_AgeOfTakenOverRecords(t *testing.T) {
 }
 
 func TestSpooler_SkipsRedeliveringChannels(t *testing.T) {
-	store := &flakyStore{err: errStoreDown}
+	store := &fakeStore{err: errStoreDown}
 	s := newTestSpooler(t, store, t.TempDir())
 	startInbox(t, s.inbox)
-	if err := s.inbox.Accept(t.Context(), telegramEndpoint, inboundText("1", "hello")); !errors.Is(err, gateway.ErrUnavailable) {
+	err := s.inbox.Accept(t.Context(), telegramEndpoint, inboundText("1", "hello"))
+	if !errors.Is(err, gateway.ErrUnavailable) {
 		t.Fatalf("Accept = %v, want ErrUnavailable, so that Telegram retries", err)
 	}
 }
 
 func TestSpooler_Full(t *testing.T) {
-	store := &flakyStore{err: errStoreDown}
+	store := &fakeStore{err: errStoreDown}
 	s := newTestSpooler(t, store, t.TempDir())
 	small, err := spool.Open(t.TempDir(), 10, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -298,22 +143,32 @@ func TestSpooler_Full(t *testing.T) {
 
 func TestSpooler_DropsInvalidRecords(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(*flakyStore)
+		change func(*fakeStore)
 		stored int
 	}{
-		"unchanged":          {func(*flakyStore) {}, 1},
-		"endpoint removed":   {func(s *flakyStore) { s.endpointRemoved = true }, 0},
-		"endpoint replaced":  {func(s *flakyStore) { s.endpointID = "another" }, 0},
-		"credential revoked": {func(s *flakyStore) { s.creds = adapters.Credentials{adapters.AuthToken: "token two"} }, 0},
-		"credential replaced": {func(s *flakyStore) {
-			s.creds = adapters.Credentials{adapters.AuthToken: "token two", adapters.AuthToken + "_old": "token one"}
+		"unchanged":         {func(*fakeStore) {}, 1},
+		"endpoint removed":  {func(s *fakeStore) { s.endpoint = adapters.Endpoint{} }, 0},
+		"endpoint replaced": {func(s *fakeStore) { s.endpoint.ID = "another" }, 0},
+		"credential revoked": {func(s *fakeStore) {
+			s.endpoint.Credentials = adapters.Credentials{adapters.AuthToken: "token two"}
+		}, 0},
+		"credential replaced": {func(s *fakeStore) {
+			s.endpoint.Credentials = adapters.Credentials{
+				adapters.AuthToken: "token two", adapters.AuthToken + "_old": "token one",
+			}
 		}, 1},
-		"sender erased later":  {func(s *flakyStore) { s.erased = map[string]time.Time{"1": time.Now().Add(time.Second)} }, 0},
-		"sender erased before": {func(s *flakyStore) { s.erased = map[string]time.Time{"1": time.Now().Add(-time.Hour)} }, 1},
-		"other sender erased":  {func(s *flakyStore) { s.erased = map[string]time.Time{"2": time.Now().Add(time.Second)} }, 1},
+		"sender erased later": {func(s *fakeStore) {
+			s.erased = map[string]time.Time{"1": time.Now().Add(time.Second)}
+		}, 0},
+		"sender erased before": {func(s *fakeStore) {
+			s.erased = map[string]time.Time{"1": time.Now().Add(-time.Hour)}
+		}, 1},
+		"other sender erased": {func(s *fakeStore) {
+			s.erased = map[string]time.Time{"2": time.Now().Add(time.Second)}
+		}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := &flakyStore{err: errStoreDown}
+			store := &fakeStore{err: errStoreDown}
 			s := newTestSpooler(t, store, t.TempDir())
 			startInbox(t, s.inbox)
 			if err := s.inbox.Accept(t.Context(), smsEndpoint, inboundText("1", "hello")); err != nil {
@@ -321,8 +176,8 @@ func TestSpooler_DropsInvalidRecords(t *testing.T) {
 			}
 			store.update(func() { store.err = nil; c.change(store) })
 			s.replay(t.Context())
-			if n := len(store.stored()); n != c.stored || s.Spool.HasRecords() {
-				t.Fatalf("stored %d, want %d; HasRecords = %v", n, c.stored, s.Spool.HasRecords())
+			if as, _ := store.stored(); len(as) != c.stored || s.Spool.HasRecords() {
+				t.Fatalf("stored %d, want %d; HasRecords = %v", len(as), c.stored, s.Spool.HasRecords())
 			}
 		})
 	}
@@ -331,7 +186,7 @@ func TestSpooler_DropsInvalidRecords(t *testing.T) {
 // TestSpooler_QuarantinesRejected checks that a rejected message is quarantined only once the database
 // accepts another one.
 func TestSpooler_QuarantinesRejected(t *testing.T) {
-	store := &flakyStore{err: errStoreDown}
+	store := &fakeStore{err: errStoreDown}
 	s := newTestSpooler(t, store, t.TempDir())
 	startInbox(t, s.inbox)
 	accept := func(key, text string) {
@@ -353,14 +208,14 @@ func TestSpooler_QuarantinesRejected(t *testing.T) {
 	}
 	accept("2", "good")
 	s.replay(t.Context())
-	if got := messageTexts(store.stored()); !slices.Equal(got, []string{"good"}) || s.Spool.HasRecords() {
+	if _, got := store.stored(); !slices.Equal(got, []string{"good"}) || s.Spool.HasRecords() {
 		t.Fatalf("stored %q, HasRecords = %v", got, s.Spool.HasRecords())
 	}
 }
 
 func TestSpooler_Timeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &flakyStore{}
+		store := &fakeStore{}
 		s := newTestSpooler(t, store, t.TempDir())
 		ctx, stop := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
@@ -369,7 +224,7 @@ func TestSpooler_Timeout(t *testing.T) {
 		if _, err := s.Endpoint(ctx, smsEndpoint.InstanceID, adapters.SMS); err != nil {
 			t.Fatal(err)
 		}
-		store.update(func() { store.blocked = true })
+		store.update(func() { store.gate = make(chan struct{}) })
 		for i := range 50 {
 			begun := time.Now()
 			ep, err := s.Endpoint(ctx, smsEndpoint.InstanceID, adapters.SMS)
@@ -381,10 +236,10 @@ func TestSpooler_Timeout(t *testing.T) {
 			}
 			<-time.After(700 * time.Millisecond) // of the fake clock
 		}
-		store.update(func() { store.blocked = false })
+		store.update(func() { store.gate = nil })
 		<-time.After(10 * time.Second)
-		if n := len(store.stored()); n != 50 {
-			t.Errorf("stored %d of 50 messages", n)
+		if as, _ := store.stored(); len(as) != 50 {
+			t.Errorf("stored %d of 50 messages", len(as))
 		}
 		stop()
 		wg.Wait()
@@ -410,7 +265,7 @@ func TestSpooler_CachedEndpoint(t *testing.T) {
 		"first request":         {cold: true, good: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store, now := &flakyStore{}, time.Now()
+			store, now := &fakeStore{}, time.Now()
 			s := newTestSpooler(t, store, t.TempDir())
 			s.Endpoints.(*endpoints.Manager).Now = func() time.Time { return now }
 			if !c.cold {
@@ -419,7 +274,10 @@ func TestSpooler_CachedEndpoint(t *testing.T) {
 				}
 			}
 			now = now.Add(c.later)
-			store.err, store.endpointRemoved = c.err, c.gone
+			store.err = c.err
+			if c.gone {
+				store.endpoint = adapters.Endpoint{}
+			}
 			if _, err := s.Endpoint(t.Context(), smsEndpoint.InstanceID, adapters.SMS); (err == nil) != c.good {
 				t.Fatalf("Endpoint = %v, want success: %v", err, c.good)
 			}
@@ -427,7 +285,7 @@ func TestSpooler_CachedEndpoint(t *testing.T) {
 				return
 			}
 			// A removed endpoint stays removed while the database is unavailable.
-			store.endpointRemoved, store.err = false, errStoreDown
+			store.endpoint, store.err = smsEndpoint, errStoreDown
 			if _, err := s.Endpoint(t.Context(), smsEndpoint.InstanceID, adapters.SMS); err == nil {
 				t.Fatal("Endpoint returned a removed endpoint")
 			}
