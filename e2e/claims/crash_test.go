@@ -15,7 +15,7 @@ import (
 // crashes and a hundred restored snapshots.
 func TestCrashes_ClaimsNeitherLostNorDoubled(t *testing.T) {
 	harness.ParallelUnlessFull(t)
-	want := harness.CrashLimits{Claims: 60, Kills: 20, Crashes: 2, RedisRestores: 12}
+	want := harness.CrashLimits{Claims: 30, Kills: 10, Crashes: 1, RedisRestores: 6}
 	if harness.FullRun() {
 		want = harness.CrashLimits{Claims: 1000, Kills: 300, Crashes: 10, RedisRestores: 100}
 	}
@@ -33,6 +33,7 @@ func TestCrashes_ClaimsNeitherLostNorDoubled(t *testing.T) {
 // TestCrashes_ConsumingStoreControl is the control: the same load and kills, with a gateway that
 // deletes a code when it checks it. It must lose claims.
 func TestCrashes_ConsumingStoreControl(t *testing.T) {
+	harness.ParallelUnlessFull(t)
 	r := harness.NewCrashFixture(t, harness.ConsumingCodes)
 	r.Limit = harness.CrashLimits{Claims: 400, Kills: 200}
 	r.StopEarly = func() bool { return r.WrongReplies.Load()+r.UnexplainedLosses.Load() > 0 }

@@ -110,6 +110,9 @@ func (c *claimant) redeemUntilVerified(ctx context.Context, send func(code strin
 				c.t.Logf("outcome of a valid code = %q (message %d of %s)", outcome, i, c.ExternalID)
 			}
 		}
+		if c.stopsEarly() {
+			c.stop()
+		}
 	}
 	return ""
 }

@@ -27,7 +27,8 @@ type CrashFixture struct {
 	crashCounters
 	t         *testing.T
 	Limit     CrashLimits
-	StopEarly func() bool
+	StopEarly func() bool // reports whether the test has seen enough; may be nil
+	stop      func()      // ends Run
 
 	*Harness
 	postgres   *PostgresServer
@@ -95,6 +96,7 @@ type CrashLimits struct{ Claims, Kills, Crashes, RedisRestores int64 }
 func (r *CrashFixture) Run(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), r.timeout())
 	defer stop()
+	r.stop = stop
 	faultCtx, stopFaults := context.WithCancel(ctx)
 	defer stopFaults()
 	var breaking, claiming sync.WaitGroup
@@ -130,11 +132,13 @@ func (r *CrashFixture) timeout() time.Duration {
 	if FullRun() {
 		return 2 * time.Hour
 	}
-	return 4 * time.Minute
+	return 10 * time.Minute
 }
 
+func (r *CrashFixture) stopsEarly() bool { return r.StopEarly != nil && r.StopEarly() }
+
 func (r *CrashFixture) reachedLimit() bool {
-	if r.StopEarly != nil && r.StopEarly() {
+	if r.stopsEarly() {
 		return true
 	}
 	return r.done.Load() >= r.Limit.Claims && r.gatewayKills.Load() >= r.Limit.Kills &&

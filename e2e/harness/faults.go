@@ -102,7 +102,8 @@ func consumingCodes(g *app.Gateway, s *app.Settings) error {
 	return nil
 }
 
-// A consumingCodeStore deletes a code once it has matched.
+// A consumingCodeStore deletes a code once it has matched, and returns some time later, so that the
+// gateway is likely to be killed in between.
 type consumingCodeStore struct{ claim.CodeStore }
 
 func (c consumingCodeStore) Check(
@@ -111,6 +112,7 @@ func (c consumingCodeStore) Check(
 	result, err := c.CodeStore.Check(ctx, target, typedIn, code, message)
 	if err == nil && result.Result == claim.Match {
 		err = c.CodeStore.Drop(ctx, target)
+		_ = adapters.Sleep(ctx, 100*time.Millisecond)
 	}
 	return result, err
 }
