@@ -272,7 +272,7 @@ func TestInvalidCredentials_EveryRoute(t *testing.T) {
 func TestEndedKeys_EveryReplica(t *testing.T) {
 	const limit = 5 * time.Second
 	h := harness.NewAPIFixture(t, harness.Options{APIOnly: true, Replicas: 3})
-	second, third := "http://"+h.Replicas[1].Addr, "http://"+h.Replicas[2].Addr
+	second, third := "http://"+h.Replicas()[1].Addr, "http://"+h.Replicas()[2].Addr
 	ends := map[string]func(k harness.IssuedKey) harness.Response{
 		"revoked": func(k harness.IssuedKey) harness.Response {
 			return h.CallAs(h.AdminKey, "DELETE", "/v1/keys/"+k.ID, "")

@@ -126,7 +126,7 @@ func testSecretLeaks(t *testing.T, engine harness.Engine, format string) {
 	}}
 	f.callAll()
 	f.exchangeMessages()
-	h.Must(h.Replicas[0].Stop())
+	h.Must(h.Replicas()[0].Stop())
 
 	// Repeat the requests with providers that reject every call and repeat it.
 	echoing := app.Settings{

@@ -84,19 +84,27 @@ func (c *Client) Call(ctx context.Context, method, path string, body any) Respon
 	return res
 }
 
-// MustCall is like Call, and decodes the response into a value unless into is nil. It fails the
-// test if the status is not want.
-func (c *Client) MustCall(t *testing.T, method, path string, body any, want int, into any) {
-	t.Helper()
-	res := c.Call(t.Context(), method, path, body)
+// CallJSON is like Call, and decodes the response into a value unless into is nil. It returns an error
+// if the status is not want.
+func (c *Client) CallJSON(ctx context.Context, method, path string, body any, want int, into any) error {
+	res := c.Call(ctx, method, path, body)
 	if res.Status != want {
-		t.Fatalf("%s %s = %d %s, want %d", method, path, res.Status, res.Body, want)
+		return fmt.Errorf("%s %s = %d %s, want %d", method, path, res.Status, res.Body, want)
 	}
 	if into == nil {
-		return
+		return nil
 	}
 	if err := json.Unmarshal([]byte(res.Body), into); err != nil {
-		t.Fatalf("%s %s = %s: %v", method, path, res.Body, err)
+		return fmt.Errorf("%s %s = %s: %w", method, path, res.Body, err)
+	}
+	return nil
+}
+
+// MustCall is like CallJSON, and fails the test instead of returning an error.
+func (c *Client) MustCall(t *testing.T, method, path string, body any, want int, into any) {
+	t.Helper()
+	if err := c.CallJSON(t.Context(), method, path, body, want, into); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -142,6 +142,24 @@ func (d *DB) RowCounts(tables ...string) string {
 	return strings.Join(d.QueryTexts(strings.Join(counts, " union all ")+" order by 1"), "\n")
 }
 
+// EncryptedCount returns the number of values in all columns of all tables that are encrypted with the
+// master key that has the ID.
+func (d *DB) EncryptedCount(key string) (n int) {
+	d.T.Helper()
+	columns := `select '"' || m.name || '"."' || p.name || '"' from sqlite_master m join pragma_table_info(m.name) p on 1
+		where m.type = 'table'`
+	if d.IsPostgres() {
+		columns = `select format('%I.%I', table_name, column_name) from information_schema.columns
+			where table_schema = 'public' and data_type = 'text'`
+	}
+	for _, column := range d.QueryTexts(columns) {
+		table, name, _ := strings.Cut(column, ".")
+		n += d.QueryInt("select count(*) from "+table+" where substr(cast("+name+" as text), 1, $1) = $2",
+			len(key)+4, "v1."+key+".")
+	}
+	return n
+}
+
 // forEachRow calls f with each row of the result of a query. Byte slices are converted to strings.
 func forEachRow(
 	ctx context.Context, db *sql.DB, query string, args []any, f func(columns []string, values []any),

@@ -54,6 +54,14 @@ func (f Fault) Program() string {
 	return "hydragate-" + string(f)
 }
 
+// inject changes a gateway that has not started yet. It does nothing if f is empty.
+func (f Fault) inject(g *app.Gateway, s *app.Settings) error {
+	if f == "" {
+		return nil
+	}
+	return faults[f](g, s)
+}
+
 var faults = map[Fault]func(*app.Gateway, *app.Settings) error{
 	AckBeforeCommit:    ackBeforeCommit,
 	ConsumingCodes:     consumingCodes,

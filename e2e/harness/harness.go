@@ -11,12 +11,15 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,8 +32,10 @@ import (
 type Options struct {
 	// Engine is Postgres, with a Redis server, if it is empty. With SQLite Redis is embedded.
 	Engine Engine
-	// Replicas is the number of gateways on the same database and Redis, 1 if it is 0. Several
-	// gateways need Postgres. Each has its own spool.
+	// Replicas is the number of gateways on the same database and Redis. Several gateways need
+	// Postgres. Each has its own spool. Requests of Harness.API and of the providers are balanced, so
+	// that gateways can be replaced without failing a request. If it is 0, there is one gateway, and
+	// all requests pass Front.
 	Replicas int
 	// InProcess runs the gateways in the process of the test, which is cheaper. They cannot be killed,
 	// stopped by a signal or run as commands.
@@ -97,15 +102,14 @@ type Harness struct {
 	PollingInstanceID string // has Telegram by polling
 
 	LoadCount   int
-	CodesIssued int // number of users who were issued a code
+	codesIssued atomic.Int64
 
-	// Replicas are the gateways that Start started.
-	Replicas []*Process
-	// Replicated is set by Start and by tests that run several gateways at a time. Each has its own spool, so
-	// the order of texts is undefined if one of them was spooled.
+	// Replicated is set by tests that run several gateways at a time. Each has its own spool, so the
+	// order of texts is undefined if one of them was spooled.
 	Replicated bool
 
-	options Options
+	options  Options
+	replicas replicas
 }
 
 // The bot of the polling instance.
@@ -146,20 +150,21 @@ func (h *Harness) startReplicas() *Process {
 		h.T.Fatal("several gateways need Postgres")
 	}
 	h.Replicated = h.options.Replicas > 1
-	var addrs []string
-	for i := range max(1, h.options.Replicas) {
-		var settings []string
-		if i > 0 {
-			settings = []string{"HYDRAGATE_DATA_DIR=" + h.T.TempDir()}
+	p := h.Restart()
+	h.changeReplicas(func([]*Process) []*Process { return []*Process{p} })
+	for range h.options.Replicas - 1 {
+		h.AddReplica()
+	}
+	switch {
+	case h.options.APIOnly:
+		h.API.URL, h.API.HTTP.Timeout = "http://"+p.Addr, EventTimeout
+	case h.options.Replicas > 0:
+		h.API.HTTP.Transport = balancer{h, h.API.HTTP.Transport}
+		for _, c := range h.webhookClients() {
+			c.Transport = balancer{h, c.Transport}
 		}
-		p := h.Restart(settings...)
-		h.Replicas, addrs = append(h.Replicas, p), append(addrs, p.Addr)
 	}
-	h.Front.SetTargets(addrs...)
-	if h.options.APIOnly {
-		h.API.URL, h.API.HTTP.Timeout = "http://"+addrs[0], EventTimeout
-	}
-	return h.Replicas[0]
+	return p
 }
 
 // configure sets h.Settings. It returns the DSN of the database.
@@ -219,6 +224,19 @@ func (h *Harness) proxied(name, server string) string {
 // through it.
 func (h *Harness) SecondPostgresProxy() string { return h.proxied("postgres again", h.DSN) }
 
+// DelayedPostgresURL starts a proxy that delays the responses of Postgres by NetworkDelay. It returns
+// the URL of the database through it.
+func (h *Harness) DelayedPostgresURL() string {
+	h.T.Helper()
+	u := mustParseURL(h.T, h.DSN)
+	port, err := strconv.Atoi(u.Port())
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	u.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(StartDelayProxy(h.T, port, NetworkDelay)))
+	return u.String()
+}
+
 // startProviders starts fake providers that retry soon. If gateways can be killed, the responses are
 // delayed so that a test can interrupt a request.
 func (h *Harness) startProviders(wrap func(http.RoundTripper) http.RoundTripper) {
@@ -228,9 +246,7 @@ func (h *Harness) startProviders(wrap func(http.RoundTripper) http.RoundTripper)
 	}
 	h.Providers = StartProviders(h.T.Cleanup, delay)
 	h.Telegram.RetryScale, h.Slack.RetryScale, h.Slack.Timeout = 0.02, 0.01, 6*time.Second
-	for channel, c := range map[string]*http.Client{
-		"telegram": h.Telegram.WebhookClient, "sms": h.Twilio.WebhookClient, "slack": h.Slack.Client,
-	} {
+	for channel, c := range h.webhookClients() {
 		c.Transport = h.Webhooks.transport(h.T, channel)
 		if wrap != nil {
 			c.Transport = wrap(c.Transport)
@@ -238,6 +254,13 @@ func (h *Harness) startProviders(wrap func(http.RoundTripper) http.RoundTripper)
 	}
 	h.AddAccounts()
 	h.Telegram.AddBot(PollingToken, PollingBot)
+}
+
+// webhookClients returns the clients of the providers by channel.
+func (h *Harness) webhookClients() map[string]*http.Client {
+	return map[string]*http.Client{
+		"telegram": h.Telegram.WebhookClient, "sms": h.Twilio.WebhookClient, "slack": h.Slack.Client,
+	}
 }
 
 // connectChannels creates two instances and connects their channels.
@@ -275,6 +298,9 @@ func (h *Harness) ConnectChannel(instance, channel string, body map[string]strin
 	}
 	return fields
 }
+
+// CodesIssued returns the number of users who were issued a code.
+func (h *Harness) CodesIssued() int { return int(h.codesIssued.Load()) }
 
 // MustCall calls the API. It fails the test if the status is not want.
 func (h *Harness) MustCall(method, path string, body any, want int, into any) {

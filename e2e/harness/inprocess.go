@@ -42,10 +42,7 @@ func (h *Harness) startInProcess(settings []string) (*Process, error) {
 				return err
 			}
 		}
-		if h.Fault == "" {
-			return nil
-		}
-		return faults[h.Fault](g, &s)
+		return h.Fault.inject(g, &s)
 	}
 	if h.options.APIOnly {
 		return p, p.serveAPI(&s, log, modify)

@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"reflect"
 	"syscall"
 	"testing"
@@ -22,41 +20,17 @@ import (
 )
 
 // RunMain runs the tests of a package. The test binary serves as the programs that the tests start
-// as separate processes: hydragate, which knows no command but serve, the same with each Fault, and
-// guess. Programs in replacements take precedence. The race detector is on in the programs if it
-// is on in the test.
+// as separate processes: hydragate, which knows the commands serve, doctor and masterkey rotate, the
+// same with each Fault, and guess. Programs in replacements take precedence. The race detector is on
+// in the programs if it is on in the test.
 func RunMain(m *testing.M, replacements map[string]func()) {
 	runConcurrently()
-	programs := map[string]func(){"hydragate": func() { serve("") }, "guess": guess}
+	programs := map[string]func(){"hydragate": func() { runCommand("") }, "guess": guess}
 	for fault := range faults {
-		programs[fault.Program()] = func() { serve(fault) }
+		programs[fault.Program()] = func() { runCommand(fault) }
 	}
 	maps.Copy(programs, replacements)
 	testscript.Main(m, programs)
-}
-
-// RunMainWithCommands runs the tests of a package that need commands other than serve. It builds
-// the program and puts it in the PATH.
-func RunMainWithCommands(m *testing.M) {
-	runConcurrently()
-	dir, err := os.MkdirTemp("", "hydragate-program-")
-	if err != nil {
-		panic(err)
-	}
-	args := []string{"build", "-o", filepath.Join(dir, "hydragate")}
-	if RaceEnabled() {
-		// SQLite is exempt as in the Makefile, so that the compiled packages of the tests are reused.
-		args = append(args, "-race", "-gcflags=modernc.org/...=-race=false")
-	}
-	if out, err := exec.Command("go", append(args, "hydragate/cmd/hydragate")...).CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("build hydragate: %v: %s", err, out))
-	}
-	if err := os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH")); err != nil {
-		panic(err)
-	}
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
 }
 
 // runConcurrently allows more parallel tests than there are processors, because most tests wait
@@ -67,26 +41,43 @@ func runConcurrently() {
 	}
 }
 
-// serve is the command serve, with a fault if fault is not empty.
-func serve(fault Fault) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+// runCommand runs the command that the arguments name. The gateway has a fault if fault is not empty.
+func runCommand(fault Fault) {
 	var cli struct {
-		Serve struct{ app.Settings } `cmd:""`
+		Serve     struct{ app.Settings } `cmd:""`
+		Doctor    struct{ app.Settings } `cmd:""`
+		Masterkey struct {
+			Rotate struct {
+				app.Settings
+				Check bool
+			} `cmd:""`
+		} `cmd:""`
 	}
-	kong.Parse(&cli, kong.Name("hydragate"))
-	s := &cli.Serve.Settings
-	err := s.Check()
-	if err == nil {
-		limitSQLitePages()
-		err = app.Serve(ctx, s, os.Stdout, s.Logger(os.Stderr), app.Options{Modify: func(g *app.Gateway) error {
-			if fault == "" {
-				return nil
-			}
-			return faults[fault](g, s)
-		}})
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	var err error
+	switch command := kong.Parse(&cli, kong.Name("hydragate")).Command(); {
+	case command == "serve":
+		err = serve(ctx, &cli.Serve.Settings, fault)
+	case command == "doctor":
+		err = app.Diagnose(ctx, &cli.Doctor.Settings, os.Stdout)
+	case cli.Masterkey.Rotate.Check:
+		err = app.CheckKeys(ctx, &cli.Masterkey.Rotate.Settings, os.Stdout)
+	default:
+		err = app.RotateKeys(ctx, &cli.Masterkey.Rotate.Settings, os.Stdout)
 	}
 	stop()
 	exitOnError("hydragate", err)
+}
+
+// serve runs a gateway with a fault.
+func serve(ctx context.Context, s *app.Settings, fault Fault) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	limitSQLitePages()
+	return app.Serve(ctx, s, os.Stdout, s.Logger(os.Stderr), app.Options{Modify: func(g *app.Gateway) error {
+		return fault.inject(g, s)
+	}})
 }
 
 // exitOnError ends the process with status 1 if err is not nil.

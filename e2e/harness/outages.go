@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 )
 
@@ -108,27 +107,6 @@ func (s *Harness) Freeze(server string, d time.Duration) (from, to time.Time) {
 	to = time.Now()
 	s.Proxies[server].SetState(ProxyUp)
 	return from, to
-}
-
-// IssueCodes links n users on Telegram to customers and issues their codes. It returns the codes by user
-// ID.
-func (s *Harness) IssueCodes(n int) (codes map[int64]string) {
-	s.T.Helper()
-	codes = map[int64]string{}
-	for range n {
-		s.CodesIssued++
-		user := int64(900_000 + s.CodesIssued)
-		var customer, linked struct{ ID string }
-		var issued struct{ Code string }
-		s.MustCall("POST", "/v1/customers", map[string]string{"first_name": "Steve"}, http.StatusCreated, &customer)
-		path := "/v1/customers/" + customer.ID + "/identities"
-		s.MustCall("POST", path, map[string]string{
-			"channel": "telegram", "external_id": strconv.FormatInt(user, 10), "instance_id": s.InstanceID,
-		}, http.StatusCreated, &linked)
-		s.MustCall("POST", path+"/"+linked.ID+"/claim-code", struct{}{}, http.StatusCreated, &issued)
-		codes[user] = issued.Code
-	}
-	return codes
 }
 
 // RequireIdle waits until the gateways have no work left. It fails the test if they have some after the

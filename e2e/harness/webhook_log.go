@@ -3,6 +3,8 @@
 package harness
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"testing"
@@ -20,6 +22,7 @@ type webhookResult struct {
 	Channel        string
 	Status         int
 	started, Ended time.Time
+	canceled       bool // by the provider
 }
 
 // Duration returns the time until the response.
@@ -44,7 +47,7 @@ type loggingTransport struct {
 func (n loggingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	a := webhookResult{Channel: n.channel, started: time.Now()}
 	res, err := n.next.RoundTrip(r)
-	a.Ended = time.Now()
+	a.Ended, a.canceled = time.Now(), errors.Is(err, context.Canceled)
 	if err == nil {
 		a.Status = res.StatusCode
 	}
@@ -60,6 +63,18 @@ func (l *webhookLog) CompletedBetween(from, to time.Time) (found []webhookResult
 	defer l.Mu.Unlock()
 	for _, a := range l.Results {
 		if a.started.After(from) && a.Ended.Before(to) {
+			found = append(found, a)
+		}
+	}
+	return found
+}
+
+// Failed returns the webhooks that were not accepted. Those that the provider canceled are left out.
+func (l *webhookLog) Failed() (found []webhookResult) {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	for _, a := range l.Results {
+		if !a.Accepted() && !a.canceled {
 			found = append(found, a)
 		}
 	}

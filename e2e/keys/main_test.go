@@ -1,4 +1,5 @@
-// Package keys tests the rotation of master keys and of provider secrets with the built program.
+// Package keys tests the rotation of master keys and of provider secrets with the commands of the
+// program.
 package keys
 
 import (
@@ -7,5 +8,4 @@ import (
 	"hydragate/e2e/harness"
 )
 
-// TestMain builds the program and runs the tests.
-func TestMain(m *testing.M) { harness.RunMainWithCommands(m) }
+func TestMain(m *testing.M) { harness.RunMain(m, nil) }

@@ -55,8 +55,8 @@ func TestMemory_Stable(t *testing.T) {
 	s.RequireIdle(5 * time.Minute)
 	people.RequireComplete(1, 0)
 	t.Logf("%d messages to faulty applications, all delivered", few.RequireDelivered().Sent+many.RequireDelivered().Sent)
-	if n := s.QueryInt(`select count(*) from identities where verified_at is not null`); n != s.CodesIssued {
-		t.Errorf("redeemed codes = %d, want %d", n, s.CodesIssued)
+	if n := s.QueryInt(`select count(*) from identities where verified_at is not null`); n != s.CodesIssued() {
+		t.Errorf("redeemed codes = %d, want %d", n, s.CodesIssued())
 	}
 	s.CheckLog()
 	idleSince := time.Now()
@@ -150,7 +150,7 @@ func (d *soakRun) run(seconds int) {
 		d.faultyApp.SetFault(harness.AppHealthy)
 	}
 	d.T.Logf("%d seconds, %d forged webhooks, %d slow clients, Redis frozen %d times, %d codes",
-		seconds, 3*seconds, (seconds+24)/30*slowClientCount, (seconds+9)/30, d.CodesIssued)
+		seconds, 3*seconds, (seconds+24)/30*slowClientCount, (seconds+9)/30, d.CodesIssued())
 }
 
 // growth returns the relative growth of memory in the last two thirds of the run: the median of
