@@ -119,6 +119,11 @@ type Gateway struct {
 	statuses map[int]int
 }
 
+// A refuser is an adapter whose provider expects rejections in a format of its own.
+type refuser interface {
+	Refuse(w http.ResponseWriter, status int)
+}
+
 // ServeHTTP handles one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	webhook := path.Base(r.URL.Path)
@@ -128,6 +133,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	in, err := g.Adapter.Receive(r, g.Endpoint, webhook)
 	if err != nil {
 		g.count(http.StatusForbidden)
+		if a, ok := g.Adapter.(refuser); ok {
+			a.Refuse(w, http.StatusForbidden)
+			return
+		}
 		w.WriteHeader(http.StatusForbidden)
 		return
 	}

@@ -117,17 +117,20 @@ func TestControl_SendErrors(t *testing.T) {
 	c, _ := startControl(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 	}))
-	for _, request := range []simulator.SendRequest{
-		{Channel: adapters.Telegram, Sender: "12345", Text: "hi"},
-		{Channel: adapters.SMS, Sender: "+12025550123", Text: "hi"},
-		{Channel: adapters.Slack, Sender: "U2", Text: "hi"},
-		{Channel: adapters.Slack, Sender: "U2", Text: "/claim"},
+	ending, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // Telegram retries until then
+	defer cancel()
+	for _, tt := range []struct {
+		ctx     context.Context
+		request simulator.SendRequest
+	}{
+		{ending, simulator.SendRequest{Channel: adapters.Telegram, Sender: "12345", Text: "hi"}},
+		{t.Context(), simulator.SendRequest{Channel: adapters.SMS, Sender: "+12025550123", Text: "hi"}},
+		{t.Context(), simulator.SendRequest{Channel: adapters.Slack, Sender: "U2", Text: "hi"}},
+		{t.Context(), simulator.SendRequest{Channel: adapters.Slack, Sender: "U2", Text: "/claim"}},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		if _, err := c.Send(ctx, request); !errors.Is(err, simulator.ErrNotAccepted) {
-			t.Errorf("Send(%+v) = %v, want ErrNotAccepted", request, err)
+		if _, err := c.Send(tt.ctx, tt.request); !errors.Is(err, simulator.ErrNotAccepted) {
+			t.Errorf("Send(%+v) = %v, want ErrNotAccepted", tt.request, err)
 		}
-		cancel()
 	}
 	for _, request := range []simulator.SendRequest{
 		{Channel: adapters.Telegram, Sender: "steve", Text: "hi"},

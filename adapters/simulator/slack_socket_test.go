@@ -17,7 +17,7 @@ import (
 // or Slack's error code.
 func openSlackConnection(t *testing.T, s *simulator.Slack, token string) (socketURL, code string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.APIURL()+"apps.connections.open", nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.APIURL()+"apps.connections.open", http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}

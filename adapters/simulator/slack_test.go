@@ -82,7 +82,6 @@ func callSlack(t *testing.T, s *simulator.Slack, method string, form url.Values)
 }
 
 func TestSlack_Retries(t *testing.T) {
-	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	cut := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 	noRetry := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Slack-No-Retry", "1")
@@ -97,7 +96,6 @@ func TestSlack_Retries(t *testing.T) {
 		"first attempt":  {nil, []string{""}, true},
 		"second attempt": {[]http.HandlerFunc{respondStatus(503)}, []string{"", httpError}, true},
 		"connection cut": {[]http.HandlerFunc{cut}, []string{"", "connection_failed"}, true},
-		"timeout":        {[]http.HandlerFunc{hang}, []string{"", "http_timeout"}, true},
 		"redirect":       {[]http.HandlerFunc{respondStatus(302)}, []string{"", httpError}, true},
 		"always fails": {
 			slices.Repeat([]http.HandlerFunc{respondStatus(500)}, 4),
@@ -108,9 +106,6 @@ func TestSlack_Retries(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, app := startSlack(t, c.responses...)
-			if name == "timeout" {
-				s.Timeout = 200 * time.Millisecond
-			}
 			d, err := s.SendText(t.Context(), "A1", slackSteve, "hello")
 			if err != nil || d.Accepted() != c.wantAccepted || len(d.Attempts) != len(c.wantReasons) {
 				t.Fatalf("SendText = %+v, %v, want %d attempts, accepted: %v",
@@ -128,12 +123,30 @@ func TestSlack_Retries(t *testing.T) {
 	}
 }
 
-// An unavailableTransport is called for each request and responds with 503.
-type unavailableTransport func()
+// A roundTripFunc is an app without a network, so that tests can use a fake clock.
+type roundTripFunc func(r *http.Request) (*http.Response, error)
 
-func (a unavailableTransport) RoundTrip(*http.Request) (*http.Response, error) {
-	a()
-	return &http.Response{StatusCode: http.StatusServiceUnavailable, Body: http.NoBody}, nil
+func (f roundTripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestSlack_RetryAfterTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := simulator.NewSlack()
+		s.RetryScale = 0
+		var reasons []string
+		s.Client = &http.Client{Transport: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			reasons = append(reasons, r.Header.Get("X-Slack-Retry-Reason"))
+			if len(reasons) == 1 {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+		})}
+		s.AddApp(simulator.SlackApp{AppID: "A1", TeamID: "T1", EventsURL: "http://app.test/"})
+		d, err := s.SendText(t.Context(), "A1", slackSteve, "hello")
+		if want := []string{"", "http_timeout"}; err != nil || !d.Accepted() || !slices.Equal(reasons, want) {
+			t.Errorf("SendText = %+v, %v after attempts for %q, want %q", d, err, reasons, want)
+		}
+	})
 }
 
 func TestSlack_RetryDelays(t *testing.T) {
@@ -152,8 +165,9 @@ func TestSlack_RetryDelays(t *testing.T) {
 				var attempts []time.Duration
 				s := simulator.NewSlack()
 				s.RetryScale = c.scale
-				s.Client = &http.Client{Transport: unavailableTransport(func() {
+				s.Client = &http.Client{Transport: roundTripFunc(func(*http.Request) (*http.Response, error) {
 					attempts = append(attempts, time.Since(start))
+					return &http.Response{StatusCode: http.StatusServiceUnavailable, Body: http.NoBody}, nil
 				})}
 				s.AddApp(simulator.SlackApp{AppID: "A1", TeamID: "T1", EventsURL: "http://app.test/"})
 				ctx, cancel := context.WithTimeout(t.Context(), c.until)

@@ -297,13 +297,13 @@ func TestSocket_MalformedFrames(t *testing.T) {
 					t.Errorf("acknowledged %q, want %q", got, c.acked)
 				}
 				ms := kept.Messages()
-				if c.cut {
-					if len(ms) != 0 {
-						t.Errorf("stored %d messages, want 0", len(ms))
-					}
-				} else if len(ms) != 1 || ms[0].Kind != adapters.Undecodable || ms[0].Sender.ID != "" {
+				switch {
+				case c.cut && len(ms) != 0:
+					t.Errorf("stored %d messages, want 0", len(ms))
+				case c.cut:
+				case len(ms) != 1 || ms[0].Kind != adapters.Undecodable || ms[0].Sender.ID != "":
 					t.Fatalf("stored %.200v", ms)
-				} else if c.raw == -1 && string(ms[0].Raw) != c.frame || c.raw >= 0 && len(ms[0].Raw) != c.raw {
+				case c.raw == -1 && string(ms[0].Raw) != c.frame || c.raw >= 0 && len(ms[0].Raw) != c.raw:
 					t.Errorf("stored %d raw bytes of %d", len(ms[0].Raw), len(c.frame))
 				}
 				if d := <-sendText(t, s, "hello"); !d.Accepted() || !strings.HasSuffix(kept.Texts(), "hello") {

@@ -22,7 +22,7 @@ import (
 )
 
 // maxReceiveTime is more than Receive may take for any request.
-const maxReceiveTime = 5 * time.Second
+const maxReceiveTime = 30 * time.Second
 
 // Every form with a valid signature is one message or receipt that can be stored, and the same one
 // every time. Only phone numbers identify a person.
@@ -49,39 +49,35 @@ func FuzzReceive(f *testing.F) {
 			webhook = statusWebhook
 		}
 		for _, ch := range []adapters.Channel{adapters.SMS, adapters.WhatsApp} {
-			checkReceive(t, ch, webhook, []byte(body))
+			a, ep := Adapter{Name: ch}, endpoint(ch)
+			start := time.Now()
+			in, err := a.Receive(genuineRequest(ep, webhook, []byte(body)), ep, webhook)
+			if took := time.Since(start); took > maxReceiveTime {
+				t.Errorf("Receive of %d bytes took %v, want at most %v", len(body), took, maxReceiveTime)
+			}
+			if err != nil {
+				allowed := []error{adapters.ErrForged, adapters.ErrMalformed, adapters.ErrTooLarge}
+				if !slices.ContainsFunc(allowed, func(want error) bool { return errors.Is(err, want) }) {
+					t.Errorf("Receive error = %v, want one of %v", err, allowed)
+				}
+				continue
+			}
+			adaptertest.CheckInbound(t, in)
+			for _, m := range in.Messages {
+				if m.UnprovenReason == "" && !isE164(m.Sender.ID) {
+					t.Errorf("UnprovenReason of sender %q is empty, want a reason", m.Sender.ID)
+				}
+			}
+			second, err := a.Receive(genuineRequest(ep, webhook, []byte(body)), ep, webhook)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(in.Messages, second.Messages) {
+				t.Errorf("Receive of the same request returns another message (-first +second):\n%s",
+					cmp.Diff(in.Messages, second.Messages))
+			}
 		}
 	})
-}
-
-func checkReceive(t *testing.T, ch adapters.Channel, webhook string, body []byte) {
-	a, ep := Adapter{Name: ch}, endpoint(ch)
-	start := time.Now()
-	in, err := a.Receive(genuineRequest(ep, webhook, body), ep, webhook)
-	if took := time.Since(start); took > maxReceiveTime {
-		t.Errorf("Receive of %d bytes took %v, want at most %v", len(body), took, maxReceiveTime)
-	}
-	if err != nil {
-		allowed := []error{adapters.ErrForged, adapters.ErrMalformed, adapters.ErrTooLarge}
-		if !slices.ContainsFunc(allowed, func(want error) bool { return errors.Is(err, want) }) {
-			t.Errorf("Receive error = %v, want one of %v", err, allowed)
-		}
-		return
-	}
-	adaptertest.CheckInbound(t, in)
-	for _, m := range in.Messages {
-		if m.UnprovenReason == "" && !isE164(m.Sender.ID) {
-			t.Errorf("UnprovenReason of sender %q is empty, want a reason", m.Sender.ID)
-		}
-	}
-	second, err := a.Receive(genuineRequest(ep, webhook, body), ep, webhook)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !reflect.DeepEqual(in.Messages, second.Messages) {
-		t.Errorf("Receive of the same request returns another message (-first +second):\n%s",
-			cmp.Diff(in.Messages, second.Messages))
-	}
 }
 
 // isSigned agrees with an implementation that follows Twilio's documentation, for the configured URL

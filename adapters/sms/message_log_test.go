@@ -94,41 +94,40 @@ func TestSender_Normalized(t *testing.T) {
 		{adapters.SMS, steve, steve},
 		{adapters.SMS, "72975", "72975"},
 	} {
-		t.Run(string(c.ch)+" "+c.from, func(t *testing.T) { testSenderNormalized(t, c.ch, c.from, c.want) })
-	}
-}
-
-func testSenderNormalized(t *testing.T, ch adapters.Channel, from, want string) {
-	tw, a := newSimulator(t, ch)
-	ep := endpoint(ch)
-	sid := tw.SendText(a.twilioAddress(from), a.twilioAddress(testNumber), "hello")
-	body := testForm("MessageSid", sid, "From", a.twilioAddress(from), "To", a.twilioAddress(testNumber), "Body", "hello")
-	in, err := a.Receive(newRequest(testAuthToken, testWebhookURL, body), ep, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	messages, _ := fetchLog(t, a, ep)
-	if len(messages) != 1 {
-		t.Fatalf("FetchLog passes %d messages, want 1", len(messages))
-	}
-	for _, m := range append(messages, in.Messages...) {
-		if m.Sender.ID != want || m.Chat.ID != from {
-			t.Errorf("sender %s in chat %s, want %s in %s", m.Sender.ID, m.Chat.ID, want, from)
-		}
-		_, err := a.Send(t.Context(), ep, adapters.Reply{To: m.Sender.ID, Chat: m.Chat, Text: "hi"})
-		if m.UnprovenReason != "" {
-			continue
-		}
-		if err != nil {
-			t.Errorf("Send to %s: %v", m.Chat.ID, err)
-		}
-		format := identity.Format(adapters.TraitsOf(ch).IDFormat)
-		if entered, err := identity.Normalize(format, from); err == nil && entered != m.Sender.ID {
-			t.Errorf("identity.Normalize(%q) = %s, want %s", from, entered, m.Sender.ID)
-		}
-	}
-	if got := sentTexts(tw, a.twilioAddress(from)); isE164(from) && len(got) != 2 {
-		t.Errorf("sent texts = %q, want 2", got)
+		t.Run(string(c.ch)+" "+c.from, func(t *testing.T) {
+			tw, a := newSimulator(t, c.ch)
+			ep := endpoint(c.ch)
+			sid := tw.SendText(a.twilioAddress(c.from), a.twilioAddress(testNumber), "hello")
+			body := testForm("MessageSid", sid, "From", a.twilioAddress(c.from), "To", a.twilioAddress(testNumber),
+				"Body", "hello")
+			in, err := a.Receive(newRequest(testAuthToken, testWebhookURL, body), ep, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			messages, _ := fetchLog(t, a, ep)
+			if len(messages) != 1 {
+				t.Fatalf("FetchLog passes %d messages, want 1", len(messages))
+			}
+			for _, m := range append(messages, in.Messages...) {
+				if m.Sender.ID != c.want || m.Chat.ID != c.from {
+					t.Errorf("sender %s in chat %s, want %s in %s", m.Sender.ID, m.Chat.ID, c.want, c.from)
+				}
+				_, err := a.Send(t.Context(), ep, adapters.Reply{To: m.Sender.ID, Chat: m.Chat, Text: "hi"})
+				if m.UnprovenReason != "" {
+					continue
+				}
+				if err != nil {
+					t.Errorf("Send to %s: %v", m.Chat.ID, err)
+				}
+				format := identity.Format(adapters.TraitsOf(c.ch).IDFormat)
+				if entered, err := identity.Normalize(format, c.from); err == nil && entered != m.Sender.ID {
+					t.Errorf("identity.Normalize(%q) = %s, want %s", c.from, entered, m.Sender.ID)
+				}
+			}
+			if got := sentTexts(tw, a.twilioAddress(c.from)); isE164(c.from) && len(got) != 2 {
+				t.Errorf("sent texts = %q, want 2", got)
+			}
+		})
 	}
 }
 

@@ -44,34 +44,35 @@ func newID(t *testing.T) string {
 func TestSend_Retry(t *testing.T) {
 	for name, f := range map[string]simulator.Fault{"connection cut": {Cut: true}, "timeout": {Hang: true}} {
 		for _, ch := range []adapters.Channel{adapters.SMS, adapters.WhatsApp} {
-			t.Run(name+"/"+string(ch), func(t *testing.T) { testSendRetry(t, f, ch) })
+			t.Run(name+"/"+string(ch), func(t *testing.T) {
+				tw, a := newSimulator(t, ch)
+				ep := endpoint(ch)
+				chat := a.twilioAddress(steve)
+				tw.SendText(chat, a.twilioAddress(testNumber), "hi")
+				reply := adapters.Reply{ID: newID(t), To: steve, Chat: adapters.Chat{ID: steve}, Text: "once & only"}
+				tw.Arm("Messages.create", f)
+				ctx, cancel := context.WithCancel(t.Context())
+				go func() { // ends the request once Twilio has accepted the message
+					defer cancel()
+					_, _ = tw.WaitReply(ctx, chat, 0)
+				}()
+				if _, err := a.Send(ctx, ep, reply); sendErrorReason(t, err) != adapters.Ambiguous {
+					t.Fatalf("first Send = %v, want reason %q", err, adapters.Ambiguous)
+				}
+				first, err := tw.WaitReply(t.Context(), chat, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				reply.MaybeSent = true
+				sid, err := a.Send(t.Context(), ep, reply)
+				if err != nil || sid != first.ID {
+					t.Errorf("second Send = %q, %v, want %q, nil", sid, err, first.ID)
+				}
+				if n := len(tw.Replies(chat)); n != 1 {
+					t.Errorf("the person receives %d messages, want 1", n)
+				}
+			})
 		}
-	}
-}
-
-func testSendRetry(t *testing.T, f simulator.Fault, ch adapters.Channel) {
-	tw, a := newSimulator(t, ch)
-	ep := endpoint(ch)
-	chat := a.twilioAddress(steve)
-	tw.SendText(chat, a.twilioAddress(testNumber), "hi")
-	reply := adapters.Reply{ID: newID(t), To: steve, Chat: adapters.Chat{ID: steve}, Text: "once & only"}
-	tw.Arm("Messages.create", f)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if _, err := a.Send(ctx, ep, reply); sendErrorReason(t, err) != adapters.Ambiguous {
-		t.Fatalf("first Send = %v, want reason %q", err, adapters.Ambiguous)
-	}
-	first, err := tw.WaitReply(t.Context(), chat, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	reply.MaybeSent = true
-	sid, err := a.Send(t.Context(), ep, reply)
-	if err != nil || sid != first.ID {
-		t.Errorf("second Send = %q, %v, want %q, nil", sid, err, first.ID)
-	}
-	if n := len(tw.Replies(chat)); n != 1 {
-		t.Errorf("the person receives %d messages, want 1", n)
 	}
 }
 
@@ -220,8 +221,14 @@ func TestSend_Unreachable(t *testing.T) {
 	}
 	a := Adapter{Name: adapters.SMS, APIURL: "http://" + l.Addr().String()}
 	reply := adapters.Reply{To: steve, Text: "x"}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { // ends the request once the server has received it
+		defer cancel()
+		if c, err := l.Accept(); err == nil {
+			_, _ = c.Read(make([]byte, 1))
+			_ = c.Close()
+		}
+	}()
 	if _, err := a.Send(ctx, endpoint(adapters.SMS), reply); sendErrorReason(t, err) != adapters.Ambiguous {
 		t.Errorf("Send to a server that does not respond = %v, want reason %q", err, adapters.Ambiguous)
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // maxReadTime is the maximum time for reading one request.
-const maxReadTime = 5 * time.Second
+const maxReadTime = 30 * time.Second
 
 // FuzzReceive checks that every authenticated request yields exactly one storable message, and the
 // same one each time.
