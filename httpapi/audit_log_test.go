@@ -69,9 +69,17 @@ func TestAuditLog_Filters(t *testing.T) {
 		}
 	})
 	for q, want := range map[string]string{
-		"": "3210", "kind=claim.failed": "0", "actor=sender:x": "0", "customer_id=" + h.customer: "320", "identity_id=" + h.sender: "1", "instance_id=" + h.otherInstance: "2",
-		"since=2026-11-22T02:00:02Z": "32", "until=2026-11-22T02:00:02Z": "10", "since=2026-11-22T02:00:01Z&until=2026-11-22T02:00:02Z": "1", "kind=x": "",
+		"":                                  "3210",
+		"kind=claim.failed":                 "0",
+		"kind=x":                            "",
+		"actor=sender:x":                    "0",
+		"customer_id=" + h.customer:         "320",
+		"identity_id=" + h.sender:           "1",
+		"instance_id=" + h.otherInstance:    "2",
+		"since=2026-11-22T02:00:02Z":        "32",
 		"since=2026-11-22T13:00:02%2B11:00": "32",
+		"until=2026-11-22T02:00:02Z":        "10",
+		"since=2026-11-22T02:00:01Z&until=2026-11-22T02:00:02Z": "1",
 	} {
 		got := ""
 		for _, e := range h.request("GET", "/v1/audit?"+q, "").fields(t)["items"].([]any) {
@@ -108,9 +116,8 @@ func TestAuditLog_CSV(t *testing.T) {
 		header []string
 	}{{"?format=csv", nil}, {"", []string{"Accept: text/csv"}}, {"?format=csv", []string{"Accept: application/json"}}} {
 		got := h.request("GET", "/v1/audit"+req.query, "", req.header...)
-		if got.status != 200 || !strings.HasPrefix(got.header.Get("Content-Type"), "text/csv") || !strings.Contains(
-			got.header.Get("Content-Disposition"), "audit.csv",
-		) {
+		if got.status != 200 || !strings.HasPrefix(got.header.Get("Content-Type"), "text/csv") ||
+			!strings.Contains(got.header.Get("Content-Disposition"), "audit.csv") {
 			t.Fatalf("CSV response = %d %v", got.status, got.header)
 		}
 		rows, err := csv.NewReader(strings.NewReader(got.body)).ReadAll()
@@ -129,9 +136,8 @@ func TestAuditLog_CSV(t *testing.T) {
 		}
 	}
 	for _, accept := range []string{"application/json", "*/*", "text/csv, application/json"} {
-		if got := h.request(
-			"GET", "/v1/audit", "", "Accept: "+accept,
-		); got.header.Get("Content-Type") != "application/json" {
+		got := h.request("GET", "/v1/audit", "", "Accept: "+accept)
+		if got.header.Get("Content-Type") != "application/json" {
 			t.Errorf("Accept: %s: header = %v, want JSON", accept, got.header)
 		}
 	}
@@ -144,7 +150,7 @@ func TestStream_AbortedOnError(t *testing.T) {
 	h := newHarness(t)
 	h.addEvents(1203, nil)
 	h.store.LaterErr = errors.New("connection lost")
-	r, _ := http.NewRequest("GET", h.server.URL+"/v1/audit?format=csv", nil)
+	r, _ := http.NewRequest(http.MethodGet, h.server.URL+"/v1/audit?format=csv", http.NoBody)
 	r.Header.Set("Authorization", "Bearer "+h.adminToken)
 	resp, err := http.DefaultTransport.RoundTrip(r)
 	if err == nil {

@@ -113,16 +113,8 @@ func TestCreateKey_ScopeSubset(t *testing.T) {
 		403,
 		`{"detail":"A key cannot create keys that outlive it"}`,
 	)
-	h.expect(
-		h.request(
-			"POST",
-			"/v1/keys",
-			`{"name":"x","scopes":["keys:read"],"expires_at":"2026-11-22T02:30:00+00:00"}`,
-			bearer(expiring),
-		),
-		201,
-		"",
-	)
+	shorter := `{"name":"x","scopes":["keys:read"],"expires_at":"2026-11-22T02:30:00+00:00"}`
+	h.expect(h.request("POST", "/v1/keys", shorter, bearer(expiring)), 201, "")
 	h.expect(h.request("POST", "/v1/keys/"+h.adminKey+"/rotate", "", bearer(expiring)), 403, "")
 	h.expect(
 		h.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read"],"expires_at":"2020-01-01T00:00:00Z"}`),
@@ -132,7 +124,8 @@ func TestCreateKey_ScopeSubset(t *testing.T) {
 	h.expect(
 		h.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read","channels:write"],"instance_id":"`+h.instance+`"}`),
 		422,
-		`{"detail":[{"type":"value_error","loc":["body","scopes",1],"msg":"Value error, a key limited to one instance cannot have the scope channels:write"}]}`,
+		`{"detail":[{"type":"value_error","loc":["body","scopes",1],
+			"msg":"Value error, a key limited to one instance cannot have the scope channels:write"}]}`,
 	)
 	h.expect(
 		h.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read"],"instance_id":"`+h.foreignInstance+`"}`),
@@ -163,40 +156,20 @@ func TestIdentityGrant_RequiresScope(t *testing.T) {
 	})
 	one := "/v1/customers/" + h.customer + "/identities/" + h.tenantIdentity
 	const missing = `{"detail":"Missing scope: identities:grant"}`
-	for _, body := range []string{`{"verified":true}`, `{"verified":false}`, `{"verified":null}`, `{"role_override":"owner"}`, `{"role_override":null}`} {
+	for _, body := range []string{
+		`{"verified":true}`, `{"verified":false}`, `{"verified":null}`, `{"role_override":"owner"}`,
+		`{"role_override":null}`,
+	} {
 		h.expect(h.request("PATCH", one, body, bearer(writer)), 403, missing)
 	}
 	h.expect(h.request("PATCH", one, `{"display_name":"S"}`, bearer(writer)), 200, "")
-	h.expect(
-		h.request(
-			"POST",
-			"/v1/customers/"+h.customer+"/identities",
-			`{"channel":"telegram","external_id":"9","role_override":"owner"}`,
-			bearer(writer),
-		),
-		403,
-		missing,
-	)
-	h.expect(
-		h.request(
-			"POST",
-			"/v1/customers/"+h.customer+"/identities",
-			`{"channel":"telegram","external_id":"9","role_override":null}`,
-			bearer(writer),
-		),
-		201,
-		"",
-	)
-	h.expect(
-		h.request(
-			"POST",
-			"/v1/customers/"+h.customer+"/invites",
-			`{"channel":"telegram","instance_id":"`+h.instance+`","role_override":"owner"}`,
-			bearer(writer),
-		),
-		403,
-		missing,
-	)
+	identities, invites := "/v1/customers/"+h.customer+"/identities", "/v1/customers/"+h.customer+"/invites"
+	body := `{"channel":"telegram","external_id":"9","role_override":"owner"}`
+	h.expect(h.request("POST", identities, body, bearer(writer)), 403, missing)
+	body = `{"channel":"telegram","external_id":"9","role_override":null}`
+	h.expect(h.request("POST", identities, body, bearer(writer)), 201, "")
+	body = `{"channel":"telegram","instance_id":"` + h.instance + `","role_override":"owner"}`
+	h.expect(h.request("POST", invites, body, bearer(writer)), 403, missing)
 }
 
 func TestInstanceKey_Access(t *testing.T) {
@@ -216,6 +189,7 @@ func TestInstanceKey_Access(t *testing.T) {
 		noInstance = `{"detail":"Instance not found"}`
 		noIdentity = `{"detail":"Identity not found"}`
 		limited    = `{"detail":"This API key is limited to one instance"}`
+		noChannel  = `{"enabled":false,"phone_number":null,"status":"not_configured","webhook_url":null}`
 	)
 	for _, c := range []struct {
 		method, path, body string
@@ -229,7 +203,7 @@ func TestInstanceKey_Access(t *testing.T) {
 		{"POST", "/v1/instances", `{"name":"x"}`, 403, limited},
 		{"GET", "/v1/instances/" + h.otherInstance + "/channels", "", 404, noInstance},
 		{"GET", "/v1/instances/" + h.otherInstance + "/channels/sms", "", 404, noInstance},
-		{"GET", "/v1/instances/" + h.instance + "/channels/sms", "", 200, `{"enabled":false,"phone_number":null,"status":"not_configured","webhook_url":null}`},
+		{"GET", "/v1/instances/" + h.instance + "/channels/sms", "", 200, noChannel},
 		{"GET", item + h.instanceIdentity, "", 200, ""},
 		{"GET", item + h.tenantIdentity, "", 200, ""},
 		{"GET", item + h.otherInstanceIdentity, "", 404, noIdentity},
@@ -259,10 +233,12 @@ func TestInstanceKey_Access(t *testing.T) {
 			t.Errorf("%s %s: %d %s", c.method, c.path, got.status, got.body)
 		}
 	}
-	if got := h.request("POST", list, `{"channel":"telegram","external_id":"2"}`, k).fields(t); got["instance_id"] != h.instance {
+	got := h.request("POST", list, `{"channel":"telegram","external_id":"2"}`, k).fields(t)
+	if got["instance_id"] != h.instance {
 		t.Errorf("instance of a new identity = %v, want %s", got["instance_id"], h.instance)
 	}
-	if got := h.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read"]}`, k).fields(t); got["instance_id"] != h.instance {
+	got = h.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read"]}`, k).fields(t)
+	if got["instance_id"] != h.instance {
 		t.Errorf("instance of a new key = %v, want %s", got["instance_id"], h.instance)
 	}
 	for path, want := range map[string]int{"/v1/instances": 1, "/v1/keys": 2, "/v1/identities?customer=none": 0} {
@@ -314,7 +290,8 @@ func FuzzRequestToken(f *testing.F) {
 			t.Errorf("requestToken returns no token, but %q", token)
 		case ok && (token == "" || token != strings.TrimSpace(token)):
 			t.Errorf("requestToken = %q", token)
-		case ok && authorization != "" && !(strings.EqualFold(authorization[:7], "Bearer ") && strings.HasSuffix(strings.TrimSpace(authorization), token)):
+		case ok && authorization != "" && (!strings.EqualFold(authorization[:7], "Bearer ") ||
+			!strings.HasSuffix(strings.TrimSpace(authorization), token)):
 			t.Errorf("token of Authorization %q = %q", authorization, token)
 		case ok && apiKey != "" && strings.TrimSpace(apiKey) != token:
 			t.Errorf("token of X-Api-Key %q = %q", apiKey, token)

@@ -18,17 +18,20 @@ func TestChannels(t *testing.T) {
 	h.expect(
 		h.request("GET", path+"/telegram", ""),
 		200,
-		`{"bot_username":null,"has_bot_token":false,"instance_id":"`+h.instance+`","message":null,"mode":null,"status":"not_configured","telegram_enabled":false,"webhook_registered":false,"webhook_url":null}`,
+		`{"bot_username":null,"has_bot_token":false,"instance_id":"`+h.instance+`","message":null,"mode":null,
+			"status":"not_configured","telegram_enabled":false,"webhook_registered":false,"webhook_url":null}`,
 	)
 	h.expect(
 		h.request("GET", path+"/slack", ""),
 		200,
-		`{"bot_user_id":null,"commands_url":null,"enabled":false,"mode":null,"status":"not_configured","team_id":null,"team_name":null,"webhook_url":null}`,
+		`{"bot_user_id":null,"commands_url":null,"enabled":false,"mode":null,"status":"not_configured","team_id":null,
+			"team_name":null,"webhook_url":null}`,
 	)
 	h.expect(h.request("DELETE", path+"/sms", ""), 404, `{"detail":"Channel not configured"}`)
 	h.expect(h.request("GET", path+"/fax", ""), 404, `{"detail":"Not Found"}`)
 
-	set := `{"enabled":true,"phone_number":"+61400111222","status":"active","webhook_url":"` + webhooks + `sms/` + h.instance + `"}`
+	set := `{"enabled":true,"phone_number":"+61400111222","status":"active",
+		"webhook_url":"` + webhooks + `sms/` + h.instance + `"}`
 	h.expect(h.request("POST", path+"/sms", twilio), 200, set)
 	if h.endpoints.Credentials[adapters.AuthToken] != "secret-4711" ||
 		h.endpoints.Credentials[adapters.AccountSID] != "AC1" {
@@ -38,7 +41,8 @@ func TestChannels(t *testing.T) {
 	h.expect(
 		h.request("GET", path, ""),
 		200,
-		`{"channels":[{"address":"+61400111222","channel":"sms","enabled":true,"error_message":null,"last_event_at":null,"status":"active","webhook_url":"`+webhooks+`sms/`+h.instance+`"}],"count":1}`,
+		`{"channels":[{"address":"+61400111222","channel":"sms","enabled":true,"error_message":null,
+			"last_event_at":null,"status":"active","webhook_url":"`+webhooks+`sms/`+h.instance+`"}],"count":1}`,
 	)
 	h.expect(h.request("DELETE", path+"/sms", ""), 204, "")
 	h.expect(h.request("GET", path+"/sms", ""), 200, notConfigured)
@@ -47,10 +51,13 @@ func TestChannels(t *testing.T) {
 	h.expect(
 		h.request("POST", path+"/telegram", `{"bot_token":`+token+`,"mode":"polling"}`),
 		200,
-		`{"bot_username":"acme_bot","has_bot_token":true,"instance_id":"`+h.instance+`","message":"The bot @acme_bot is connected.","mode":"polling","status":"active","telegram_enabled":true,"webhook_registered":false,"webhook_url":null}`,
+		`{"bot_username":"acme_bot","has_bot_token":true,"instance_id":"`+h.instance+`",
+			"message":"The bot @acme_bot is connected.","mode":"polling","status":"active",
+			"telegram_enabled":true,"webhook_registered":false,"webhook_url":null}`,
 	)
 	h.expect(h.request("POST", path+"/telegram", `{"bot_token":`+token+`,"mode":"socket"}`), 422, "")
-	socket := `{"bot_user_id":"U023BECGF","commands_url":null,"enabled":true,"mode":"socket","status":"active","team_id":null,"team_name":"Acme","webhook_url":null}`
+	socket := `{"bot_user_id":"U023BECGF","commands_url":null,"enabled":true,"mode":"socket","status":"active",
+		"team_id":null,"team_name":"Acme","webhook_url":null}`
 	h.expect(
 		h.request("POST", path+"/slack", `{"bot_token":"xoxb-1","signing_secret":"s","app_token":"xapp-canary"}`),
 		200,
@@ -63,12 +70,12 @@ func TestChannels(t *testing.T) {
 	h.expect(
 		h.request("POST", path+"/slack", `{"bot_token":"xoxb-1","signing_secret":"s","app_token":null}`),
 		200,
-		`{"bot_user_id":"U023BECGF","commands_url":"`+webhooks+`slack/`+h.instance+`/commands","enabled":true,"mode":"webhook","status":"active","team_id":null,"team_name":"Acme","webhook_url":"`+webhooks+`slack/`+h.instance+`/events"}`,
+		`{"bot_user_id":"U023BECGF","commands_url":"`+webhooks+`slack/`+h.instance+`/commands","enabled":true,
+			"mode":"webhook","status":"active","team_id":null,"team_name":"Acme",
+			"webhook_url":"`+webhooks+`slack/`+h.instance+`/events"}`,
 	)
-	if all := h.request("GET", path, "").body; !strings.Contains(
-		all,
-		`"webhook_url":"`+webhooks+`slack/`+h.instance+`/events"`,
-	) {
+	all := h.request("GET", path, "").body
+	if !strings.Contains(all, `"webhook_url":"`+webhooks+`slack/`+h.instance+`/events"`) {
 		t.Errorf("webhook URL of Slack in the list of channels: %s", all)
 	}
 }

@@ -65,7 +65,10 @@ func TestExportCustomer(t *testing.T) {
 		)
 	}
 	for scope, withheld := range map[string]string{
-		"identities:read": "[conversations audit]", "messages:read": "[identities history audit]", "audit:read": "[identities history conversations]", "keys:read": "[identities history conversations audit]",
+		"identities:read": "[conversations audit]",
+		"messages:read":   "[identities history audit]",
+		"audit:read":      "[identities history conversations]",
+		"keys:read":       "[identities history conversations audit]",
 	} {
 		e := read(bearer(h.newKey(identity.APIKey{
 			TenantID: identity.DefaultTenant, Scopes: []string{"customers:read", scope},

@@ -17,7 +17,8 @@ func TestMergeCustomer_Undo(t *testing.T) {
 	h.expect(
 		h.request("POST", path+"/merge", `{"into":"`+h.customer+`"}`),
 		422,
-		`{"detail":[{"type":"value_error","loc":["body","into"],"msg":"Value error, a customer cannot be merged into itself"}]}`,
+		`{"detail":[{"type":"value_error","loc":["body","into"],
+			"msg":"Value error, a customer cannot be merged into itself"}]}`,
 	)
 	h.expect(
 		h.request("POST", path+"/merge", `{}`),
@@ -29,38 +30,30 @@ func TestMergeCustomer_Undo(t *testing.T) {
 	}
 	h.expect(h.request("POST", path+"/merge/undo", ""), 404, `{"detail":"Merge not found"}`)
 	h.store.NeedsGrant = true
-	h.expect(
-		h.request(
-			"POST",
-			path+"/merge",
-			`{"into":"`+matt+`"}`,
-			bearer(h.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"customers:write"}})),
-		),
-		403,
-		`{"detail":"Missing scope: identities:grant"}`,
-	)
+	const missing = `{"detail":"Missing scope: identities:grant"}`
+	writer := bearer(h.newKey(identity.APIKey{
+		TenantID: identity.DefaultTenant, Scopes: []string{"customers:write"},
+	}))
+	h.expect(h.request("POST", path+"/merge", `{"into":"`+matt+`"}`, writer), 403, missing)
 	h.expect(
 		h.request("POST", path+"/merge", `{"into":"`+strings.ToUpper(matt)+`"}`),
 		200,
-		`{"customer_id":"`+h.customer+`","identities":3,"into":"`+matt+`","merged_at":"2026-11-22T02:00:00Z","undo_until":"2026-12-22T02:00:00Z"}`,
+		`{"customer_id":"`+h.customer+`","identities":3,"into":"`+matt+`","merged_at":"2026-11-22T02:00:00Z",
+			"undo_until":"2026-12-22T02:00:00Z"}`,
 	)
 	merged := `{"detail":"Customer was merged into ` + matt + `"}`
 	for _, c := range []struct{ method, path, body string }{
-		{"GET", path, ""}, {"PATCH", path, `{}`}, {"DELETE", path, ""}, {"DELETE", path + "?erase=true", ""}, {"GET", path + "/export", ""}, {"POST", path + "/merge", `{"into":"` + matt + `"}`},
+		{"GET", path, ""},
+		{"PATCH", path, `{}`},
+		{"DELETE", path, ""},
+		{"DELETE", path + "?erase=true", ""},
+		{"GET", path + "/export", ""},
+		{"POST", path + "/merge", `{"into":"` + matt + `"}`},
 	} {
 		h.expect(h.request(c.method, c.path, c.body), 404, merged)
 	}
 	h.expect(h.request("GET", path, "", bearer(h.foreignToken)), 404, `{"detail":"Customer not found"}`)
-	h.expect(
-		h.request(
-			"POST",
-			path+"/merge/undo",
-			"",
-			bearer(h.newKey(identity.APIKey{TenantID: identity.DefaultTenant, Scopes: []string{"customers:write"}})),
-		),
-		403,
-		`{"detail":"Missing scope: identities:grant"}`,
-	)
+	h.expect(h.request("POST", path+"/merge/undo", "", writer), 403, missing)
 	h.store.IdentifierReused = true
 	h.expect(
 		h.request("POST", path+"/merge/undo", ""),
@@ -81,7 +74,10 @@ func TestInstanceKey_CannotDeleteOrMerge(t *testing.T) {
 	limited := bearer(h.newInstanceKey("customers:write", "customers:read"))
 	path := "/v1/customers/" + h.customer
 	for _, c := range []struct{ method, path, body string }{
-		{"DELETE", path, ""}, {"DELETE", path + "?erase=true", ""}, {"POST", path + "/merge", `{"into":"` + h.newCustomer() + `"}`}, {"POST", "/v1/customers/" + h.newMergedCustomer() + "/merge/undo", ""},
+		{"DELETE", path, ""},
+		{"DELETE", path + "?erase=true", ""},
+		{"POST", path + "/merge", `{"into":"` + h.newCustomer() + `"}`},
+		{"POST", "/v1/customers/" + h.newMergedCustomer() + "/merge/undo", ""},
 	} {
 		h.expect(h.request(c.method, c.path, c.body, limited), 403, `{"detail":"This API key is limited to one instance"}`)
 	}

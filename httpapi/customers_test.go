@@ -27,11 +27,8 @@ func TestListCustomers_Prefix(t *testing.T) {
 
 func TestUpdateCustomer_AbsentNullValue(t *testing.T) {
 	h := newHarness(t)
-	made := h.request(
-		"POST",
-		"/v1/customers",
-		`{"email":"m@example.com","phone_number":"+61 400 111 222","first_name":"Matt","locale":"en-au","metadata":{"b":1,"a":[1.50]}}`,
-	)
+	made := h.request("POST", "/v1/customers", `{"email":"m@example.com","phone_number":"+61 400 111 222",
+		"first_name":"Matt","locale":"en-au","metadata":{"b":1,"a":[1.50]}}`)
 	h.expect(made, 201, "")
 	id := made.fields(t)["id"].(string)
 	if !strings.Contains(made.body, `"metadata":{"a":[1.50],"b":1}`) || made.fields(t)["phone_number"] != "+61400111222" ||
@@ -86,7 +83,9 @@ func TestListCustomers_Search(t *testing.T) {
 	h.expect(
 		look("channel=telegram&external_id=+12345+"),
 		200,
-		`{"channel":"telegram","customer_email":"steve@example.com","customer_id":"`+h.customer+`","display_name":null,"external_id":"12345","identity_id":"`+h.tenantIdentity+`","role_override":null,"verified":false}`,
+		`{"channel":"telegram","customer_email":"steve@example.com","customer_id":"`+h.customer+`",
+			"display_name":null,"external_id":"12345","identity_id":"`+h.tenantIdentity+`",
+			"role_override":null,"verified":false}`,
 	)
 	h.expect(look("channel=telegram&external_id=777&instance_id="+h.instance), 404, `{"detail":"Identity not found"}`)
 	h.expect(look("channel=telegram&external_id="+url.QueryEscape("1' or '1'='1")), 422, "")

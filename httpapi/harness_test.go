@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -36,7 +37,7 @@ type harness struct {
 	adminKey                                                string // ID of the key of adminToken
 	instance, otherInstance, foreignInstance                string // two of the default tenant, one of the other tenant
 	customer, foreignCustomer                               string
-	tenantIdentity, instanceIdentity, otherInstanceIdentity string // of customer: for all instances, instance and otherInstance
+	tenantIdentity, instanceIdentity, otherInstanceIdentity string // of customer: for all instances, or for one
 	sender, otherSender                                     string // unknown senders of instance and otherInstance
 	foreignIdentity                                         string
 }
@@ -167,9 +168,14 @@ func (h *harness) send(r *http.Request) response {
 
 func bearer(token string) string { return "Authorization: Bearer " + token }
 
-// expect fails the test unless the response has the status and, if body is not empty, the body.
+// lineBreak matches what a wanted body may contain to be readable.
+var lineBreak = regexp.MustCompile(`\n\t+`)
+
+// expect fails the test unless the response has the status and, if body is not empty, the body. Line
+// breaks in body, with the tabs after them, do not count.
 func (h *harness) expect(got response, status int, body string) {
 	h.t.Helper()
+	body = lineBreak.ReplaceAllString(body, "")
 	if got.status != status || body != "" && got.body != body {
 		h.t.Errorf("response = %d %s\nwant %d %s", got.status, got.body, status, body)
 	}

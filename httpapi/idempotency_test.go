@@ -48,10 +48,12 @@ func TestIdempotency(t *testing.T) {
 	h.expect(
 		h.request("POST", "/v1/customers", `{"first_name":"Matt"}`, key),
 		422,
-		`{"detail":[{"type":"value_error","loc":["header","idempotency-key"],"msg":"Value error, the key was already used for another request"}]}`,
+		`{"detail":[{"type":"value_error","loc":["header","idempotency-key"],
+			"msg":"Value error, the key was already used for another request"}]}`,
 	)
 	h.expect(h.request("POST", "/v1/customers", ` {"first_name" : "Steve"} `, key), 201, first.body)
-	if again := h.request("POST", "/v1/customers", `{"first_name":"Steve"}`, key, bearer(h.foreignToken)); again.body == first.body {
+	other := h.request("POST", "/v1/customers", `{"first_name":"Steve"}`, key, bearer(h.foreignToken))
+	if other.body == first.body {
 		t.Error("another caller gets the stored response")
 	}
 
@@ -65,9 +67,8 @@ func TestIdempotency(t *testing.T) {
 
 	taken := `{"email":"steve@example.com"}`
 	h.expect(h.request("POST", "/v1/customers", taken, "Idempotency-Key: k3"), 409, "")
-	if r := h.request(
-		"POST", "/v1/customers", taken, "Idempotency-Key: k3",
-	); r.status != 409 || r.header.Get("Idempotency-Replayed") != "true" {
+	r := h.request("POST", "/v1/customers", taken, "Idempotency-Key: k3")
+	if r.status != 409 || r.header.Get("Idempotency-Replayed") != "true" {
 		t.Errorf("%d %v", r.status, r.header)
 	}
 

@@ -20,8 +20,10 @@ func TestIdentityHistory(t *testing.T) {
 		},
 	}
 	path := "/v1/identities/" + h.tenantIdentity + "/history"
-	erased := `{"customer_id":"` + unknownID + `","erased":true,"identity_id":"` + unknownID + `","instance_id":null,"since":"2026-11-22T02:00:00Z","until":"2026-11-22T02:00:01Z"}`
-	now := `{"customer_id":"` + h.customer + `","erased":false,"identity_id":"` + h.otherInstanceIdentity + `","instance_id":"` + h.otherInstance + `","since":"2026-11-22T02:00:00Z","until":null}`
+	erased := `{"customer_id":"` + unknownID + `","erased":true,"identity_id":"` + unknownID + `",
+		"instance_id":null,"since":"2026-11-22T02:00:00Z","until":"2026-11-22T02:00:01Z"}`
+	now := `{"customer_id":"` + h.customer + `","erased":false,"identity_id":"` + h.otherInstanceIdentity + `",
+		"instance_id":"` + h.otherInstance + `","since":"2026-11-22T02:00:00Z","until":null}`
 	head := `{"channel":"telegram","external_id":"12345","identity_id":"` + h.tenantIdentity + `","owners":[`
 	h.expect(h.request("GET", path, ""), 200, head+erased+","+now+`]}`)
 	limited := bearer(h.newInstanceKey("identities:read"))
@@ -51,7 +53,8 @@ func TestUpdateIdentity(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	h.expect(h.request("PATCH", "/v1/instances/"+h.instance, `{"name":null}`), 422, "")
-	if got := h.request("PATCH", "/v1/instances/"+h.instance, `{"unknown_senders":null}`).fields(t); got["unknown_senders"] != "forward" {
+	got = h.request("PATCH", "/v1/instances/"+h.instance, `{"unknown_senders":null}`).fields(t)
+	if got["unknown_senders"] != "forward" {
 		t.Errorf("%v", got)
 	}
 }

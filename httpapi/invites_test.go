@@ -37,9 +37,16 @@ func TestInvites(t *testing.T) {
 	f := got.fields(t)
 	id := f["id"].(string)
 	for field, want := range map[string]any{
-		"channel": "telegram", "instance_id": h.instance, "customer_id": h.customer, "role_override": nil, "code": httpapitest.InviteCode,
-		"url": "https://t.me/acme_bot?start=claim_" + httpapitest.InviteCode, "expires_in_seconds": 86400.0, "expires_at": "2026-11-23T02:00:00Z",
-		"instructions": "Open https://t.me/acme_bot?start=claim_WDJBMJKLNPQR, or write to @acme_bot on Telegram and send /claim WDJB-MJKL-NPQR before 2026-11-23 02:00 UTC. The first person to do so is verified as the customer.",
+		"channel":            "telegram",
+		"instance_id":        h.instance,
+		"customer_id":        h.customer,
+		"role_override":      nil,
+		"code":               httpapitest.InviteCode,
+		"url":                "https://t.me/acme_bot?start=claim_" + httpapitest.InviteCode,
+		"expires_in_seconds": 86400.0,
+		"expires_at":         "2026-11-23T02:00:00Z",
+		"instructions": "Open https://t.me/acme_bot?start=claim_WDJBMJKLNPQR, or write to @acme_bot on Telegram and " +
+			"send /claim WDJB-MJKL-NPQR before 2026-11-23 02:00 UTC. The first person to do so is verified as the customer.",
 	} {
 		if f[field] != want {
 			t.Errorf("%s = %v, want %v", field, f[field], want)
@@ -54,20 +61,25 @@ func TestInvites(t *testing.T) {
 
 	f = h.request("POST", path, body("slack", `,"role_override":"owner"`)).fields(t)
 	if f["url"] != nil || f["role_override"] != "owner" ||
-		f["instructions"] != "Write to the bot in the Slack workspace Acme and send /claim WDJB-MJKL-NPQR before 2026-11-23 02:00 UTC. The first person to do so is verified as the customer." {
+		f["instructions"] != "Write to the bot in the Slack workspace Acme and send /claim WDJB-MJKL-NPQR before "+
+			"2026-11-23 02:00 UTC. The first person to do so is verified as the customer." {
 		t.Errorf("%v", f)
 	}
-	const disabled = `{"detail":[{"type":"value_error","loc":["body","channel"],"msg":"Value error, the instance does not allow invites by SMS or WhatsApp; set sms_invites to allow them"}]}`
+	const disabled = `{"detail":[{"type":"value_error","loc":["body","channel"],
+		"msg":"Value error, the instance does not allow invites by SMS or WhatsApp; set sms_invites to allow them"}]}`
 	h.expect(h.request("POST", path, body("sms", "")), 422, disabled)
 	h.expect(h.request("POST", path, body("whatsapp", "")), 422, disabled)
-	if got := h.request("PATCH", "/v1/instances/"+h.instance, `{"sms_invites":true}`).fields(t); got["sms_invites"] != true {
-		t.Errorf("%v", got)
+	f = h.request("PATCH", "/v1/instances/"+h.instance, `{"sms_invites":true}`).fields(t)
+	if f["sms_invites"] != true {
+		t.Errorf("sms_invites = %v, want true", f["sms_invites"])
 	}
-	if f := h.request("POST", path, body("sms", "")).fields(t); f["url"] != "sms:+61400111222?body=%2Fclaim%20WDJB-MJKL-NPQR" {
-		t.Errorf("%v", f)
-	}
-	if f := h.request("POST", path, body("whatsapp", "")).fields(t); f["url"] != "https://wa.me/61400111222?text=%2Fclaim%20WDJB-MJKL-NPQR" {
-		t.Errorf("%v", f)
+	for channel, want := range map[string]string{
+		"sms":      "sms:+61400111222?body=%2Fclaim%20WDJB-MJKL-NPQR",
+		"whatsapp": "https://wa.me/61400111222?text=%2Fclaim%20WDJB-MJKL-NPQR",
+	} {
+		if f := h.request("POST", path, body(channel, "")).fields(t); f["url"] != want {
+			t.Errorf("URL of an invite by %s = %v, want %s", channel, f["url"], want)
+		}
 	}
 	list := h.request("GET", path+"?limit=2", "")
 	if strings.Contains(list.body, httpapitest.InviteCode) || strings.Contains(list.body, "WDJB") ||
@@ -92,7 +104,8 @@ func TestInvites_Rejected(t *testing.T) {
 	h := newHarness(t)
 	path := "/v1/customers/" + h.customer + "/invites"
 	telegram := func(instance string) string { return `{"channel":"telegram","instance_id":"` + instance + `"}` }
-	const notConnected = `{"detail":[{"type":"value_error","loc":["body","channel"],"msg":"Value error, the instance is not connected to this channel"}]}`
+	const notConnected = `{"detail":[{"type":"value_error","loc":["body","channel"],
+		"msg":"Value error, the instance is not connected to this channel"}]}`
 	h.expect(h.request("POST", path, telegram(h.instance)), 422, notConnected)
 	h.setUpChannels()
 	h.expect(h.request("POST", path, telegram(h.otherInstance)), 422, notConnected)
@@ -105,7 +118,8 @@ func TestInvites_Rejected(t *testing.T) {
 	h.expect(
 		h.request("POST", path, `{}`),
 		422,
-		`{"detail":[{"type":"missing","loc":["body","channel"],"msg":"Field required"},{"type":"missing","loc":["body","instance_id"],"msg":"Field required"}]}`,
+		`{"detail":[{"type":"missing","loc":["body","channel"],"msg":"Field required"},{"type":"missing",
+			"loc":["body","instance_id"],"msg":"Field required"}]}`,
 	)
 	const noInstance = `{"detail":"Instance not found"}`
 	for _, instance := range []string{h.foreignInstance, unknownID} {
@@ -116,7 +130,8 @@ func TestInvites_Rejected(t *testing.T) {
 	h.endpoints.States[2].Status = gateway.EndpointError
 	h.expect(h.request("POST", path, telegram(h.instance)), 201, "")
 	for err, want := range map[error]string{
-		claim.ErrTooManyInvites: `{"detail":"Customer has 5 live invites; revoke one first"}`, error(&claim.TooManyCodesError{RetryAfter: 90 * time.Second}): `{"detail":"Too Many Requests"}`,
+		claim.ErrTooManyInvites: `{"detail":"Customer has 5 live invites; revoke one first"}`,
+		error(&claim.TooManyCodesError{RetryAfter: 90 * time.Second}): `{"detail":"Too Many Requests"}`,
 	} {
 		h.claims.Err = err
 		got := h.request("POST", path, telegram(h.instance))
@@ -136,13 +151,10 @@ func TestInvites_InstanceKey(t *testing.T) {
 		TenantID: identity.DefaultTenant, InstanceID: h.otherInstance, Channel: adapters.Telegram, Address: "1",
 	})
 	path := "/v1/customers/" + h.customer + "/invites"
-	elsewhere := h.request("POST", path, `{"channel":"telegram","instance_id":"`+h.otherInstance+`"}`).fields(t)["id"].(string)
+	foreign := `{"channel":"telegram","instance_id":"` + h.otherInstance + `"}`
+	elsewhere := h.request("POST", path, foreign).fields(t)["id"].(string)
 	key := bearer(h.newInstanceKey("claims:issue", "identities:read"))
-	h.expect(
-		h.request("POST", path, `{"channel":"telegram","instance_id":"`+h.otherInstance+`"}`, key),
-		404,
-		`{"detail":"Instance not found"}`,
-	)
+	h.expect(h.request("POST", path, foreign, key), 404, `{"detail":"Instance not found"}`)
 	here := h.request("POST", path, `{"channel":"telegram","instance_id":"`+h.instance+`"}`, key).fields(t)["id"]
 	if items := h.request("GET", path, "", key).fields(t)["items"].([]any); len(items) != 1 ||
 		items[0].(map[string]any)["id"] != here {

@@ -49,8 +49,11 @@ func (h *harness) routePath(to *operation.Route, ids map[string]string) string {
 
 // exampleRequest returns the example request of a route with IDs of the harness.
 func (h *harness) exampleRequest(to *operation.Route) string {
-	return strings.NewReplacer("steve@example.com", "steve@example.org", strings.Trim(exampleOtherID, `"`), h.newCustomer(), strings.Trim(operation.ExampleInstanceID, `"`), h.instance).
-		Replace(to.Example.Request)
+	return strings.NewReplacer(
+		"steve@example.com", "steve@example.org",
+		strings.Trim(exampleOtherID, `"`), h.newCustomer(),
+		strings.Trim(operation.ExampleInstanceID, `"`), h.instance,
+	).Replace(to.Example.Request)
 }
 
 func (h *harness) setUpChannels() {
@@ -247,8 +250,9 @@ func TestRoutes_MassAssignment(t *testing.T) {
 		}
 		known := h.api.routesByID[to.ID].Schema.Properties
 		for _, field := range []string{
-			"id", "ID", "Id", "customer_id", "identity_id", "tenant_id", "tenantId", "verified", "Verified", "VERIFIED", "verified_at",
-			"role_override", "ROLE_OVERRIDE", "created_at", "updated_at", "claim_gen", "agent_secret_key", "webhook_secret", "hash", "hint", "scopes", "ſcopes", "Scopes",
+			"id", "ID", "Id", "customer_id", "identity_id", "tenant_id", "tenantId", "verified", "Verified", "VERIFIED",
+			"verified_at", "role_override", "ROLE_OVERRIDE", "created_at", "updated_at", "claim_gen", "agent_secret_key",
+			"webhook_secret", "hash", "hint", "scopes", "ſcopes", "Scopes",
 			"channel", "Channel", "ſtatus", "status", "__proto__", "",
 		} {
 			if known[field] != nil {
@@ -278,10 +282,12 @@ func TestRoutes_NoSecretEchoed(t *testing.T) {
 	for _, to := range h.api.nativeRoutes() {
 		route := h.api.routesByID[to.ID]
 		for _, name := range route.Fields {
+			field := fmt.Sprintf(`{%q:`, name)
 			for _, body := range []string{
-				fmt.Sprintf(`{%q:{"a":%q}}`, name, canary), fmt.Sprintf(`{%q:[%q]}`, name, canary), fmt.Sprintf(`{%q:%q,"zzz":%q}`, name, canary, canary),
-				fmt.Sprintf(`{%q:%q,}`, name, canary), fmt.Sprintf(`{%q:"%s`, name, canary), fmt.Sprintf(`{%q:"%s\u0000"}`, name, canary), fmt.Sprintf(`{%q:"%s","a":1e999999}`, name, canary),
-				fmt.Sprintf(`%q`, canary), canary,
+				field + `{"a":"` + canary + `"}}`, field + `["` + canary + `"]}`,
+				field + `"` + canary + `","zzz":"` + canary + `"}`, field + `"` + canary + `",}`,
+				field + `"` + canary, field + `"` + canary + `\u0000"}`, field + `"` + canary + `","a":1e999999}`,
+				`"` + canary + `"`, canary,
 			} {
 				got := h.request(to.Method, h.routePath(to, nil), body)
 				if got.status >= 500 || got.status >= 400 && strings.Contains(got.body, "canary") {

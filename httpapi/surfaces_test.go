@@ -56,15 +56,22 @@ func TestSurface_MatchesExamples(t *testing.T) {
 // TestSurface_Failures checks the response of each route of the surfaces to internal errors.
 func TestSurface_Failures(t *testing.T) {
 	h, f := newSurfaceHarness(t)
+	const (
+		userError    = `{"status":500,"message":"Internal Server Error"}`
+		contactError = `{"errorCode":"InternalServerError","message":"Internal Server Error"}`
+	)
 	for name, c := range map[string]struct {
 		err            error
 		panics         bool
 		status         int
 		user, contacts string
 	}{
-		"unexpected error": {errors.New("dial: canary"), false, 500, `{"status":500,"message":"Internal Server Error"}`, `{"errorCode":"InternalServerError","message":"Internal Server Error"}`},
-		"panic":            {nil, true, 500, `{"status":500,"message":"Internal Server Error"}`, `{"errorCode":"InternalServerError","message":"Internal Server Error"}`},
-		"timeout":          {context.DeadlineExceeded, false, 503, `{"status":503,"message":"Service Unavailable"}`, `{"errorCode":"ServiceUnavailable","message":"Service Unavailable"}`},
+		"unexpected error": {errors.New("dial: canary"), false, 500, userError, contactError},
+		"panic":            {nil, true, 500, userError, contactError},
+		"timeout": {
+			context.DeadlineExceeded, false, 503, `{"status":503,"message":"Service Unavailable"}`,
+			`{"errorCode":"ServiceUnavailable","message":"Service Unavailable"}`,
+		},
 	} {
 		f.Err, f.Panic = c.err, c.panics
 		for _, to := range h.api.surfaceRoutes() {
@@ -90,7 +97,8 @@ func TestSurface_RateLimit(t *testing.T) {
 	h.expect(
 		got,
 		429,
-		`{"status":429,"name":"TOO_MANY_REQUESTS_ERROR","message":"Too Many Requests","details":{"code":"RATE_LIMIT_EXCEEDED"}}`,
+		`{"status":429,"name":"TOO_MANY_REQUESTS_ERROR","message":"Too Many Requests",
+			"details":{"code":"RATE_LIMIT_EXCEEDED"}}`,
 	)
 	if got.header.Get("Retry-After") != "1" {
 		t.Errorf("header = %v, want Retry-After 1", got.header)
@@ -106,7 +114,8 @@ func TestSurface_RateLimit(t *testing.T) {
 // TestSurface_Disabled checks that an API without surfaces does not serve or document them.
 func TestSurface_Disabled(t *testing.T) {
 	h := newHarness(t)
-	h.expect(h.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: "+httpapitest.AgentSecretKey), 404, `{"detail":"Not Found"}`)
+	got := h.request("GET", "/external/users/"+unknownID, "", "Agent-Secret-Key: "+httpapitest.AgentSecretKey)
+	h.expect(got, 404, `{"detail":"Not Found"}`)
 	h.expect(h.request("GET", "/global/contactIdentities", ""), 404, `{"detail":"Not Found"}`)
 	if strings.Contains(h.request("GET", "/openapi.json", "").body, "contactIdentities") {
 		t.Error("the document contains a surface that is not served")

@@ -16,8 +16,11 @@ const maxReadTime = 5 * time.Second
 // and that other bodies get a 4xx status.
 func FuzzReadJSON(f *testing.F) {
 	for _, s := range []string{
-		`{"email":"steve@example.com"}`, `{"a":1,"a":2}`, `{"a":1,"A":2}`, `{"ſ":1}`, "\ufeff{}", `{} {}`, `{}x`, `[`, `"\ud800"`, `"\u0000"`, "\"\x00\"", "\"\xff\"", `1e999999`, `-0`, `1E+5`, `null`, `true`, ``,
-		strings.Repeat("[", 33) + strings.Repeat("]", 33), strings.Repeat(`{"a":`, 32) + "1" + strings.Repeat("}", 32), `{"` + strings.Repeat(`a":1,"b`, 600) + `":1}`, `["\"[[[[","\\",{"]":"}"}]`, `{"a":[1,2,{"b":null}],"c":"d"}`,
+		`{"email":"steve@example.com"}`, `{"a":1,"a":2}`, `{"a":1,"A":2}`, `{"ſ":1}`, "\ufeff{}", `{} {}`, `{}x`, `[`,
+		`"\ud800"`, `"\u0000"`, "\"\x00\"", "\"\xff\"", `1e999999`, `-0`, `1E+5`, `null`, `true`, ``,
+		strings.Repeat("[", 33) + strings.Repeat("]", 33),
+		strings.Repeat(`{"a":`, 32) + "1" + strings.Repeat("}", 32), `{"` + strings.Repeat(`a":1,"b`, 600) + `":1}`,
+		`["\"[[[[","\\",{"]":"}"}]`, `{"a":[1,2,{"b":null}],"c":"d"}`,
 	} {
 		f.Add([]byte(s))
 	}

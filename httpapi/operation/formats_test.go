@@ -17,8 +17,12 @@ func FuzzFormats(f *testing.F) {
 	}
 	for i := range names {
 		for _, s := range []string{
-			"2030-01-31T12:00:00Z", "2030-01-31T12:00:00.123456789+14:00", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "steve@example.com", "a@b", "\"a b\"@c", "Steve <steve@example.com>", "+61400111222", "en-AU", "x-private", "i-klingon",
-			"Australia/Sydney", "../../etc/passwd", "Local", "UTC", "https://agent.example/x", "https://127.0.0.1/", "https://[::ffff:10.0.0.1]/", "http://agent.example", "javascript:alert(1)", "https://steve:x@agent.example", "https://agent.example\\@evil.example", "//evil", "", "\x00", "\xff",
+			"2030-01-31T12:00:00Z", "2030-01-31T12:00:00.123456789+14:00", "0000-01-01T00:00:00Z",
+			"9999-12-31T23:59:59-23:59", "steve@example.com", "a@b", "\"a b\"@c", "Steve <steve@example.com>",
+			"+61400111222", "en-AU", "x-private", "i-klingon",
+			"Australia/Sydney", "../../etc/passwd", "Local", "UTC", "https://agent.example/x", "https://127.0.0.1/",
+			"https://[::ffff:10.0.0.1]/", "http://agent.example", "javascript:alert(1)", "https://steve:x@agent.example",
+			"https://agent.example\\@evil.example", "//evil", "", "\x00", "\xff",
 		} {
 			f.Add(byte(i), s)
 		}

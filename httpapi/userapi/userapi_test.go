@@ -11,7 +11,12 @@ import (
 // that is an object.
 func TestUser_CustomDataOnly(t *testing.T) {
 	for in, want := range map[string]string{
-		``: `{}`, `{}`: `{}`, `{"customData":null}`: `{}`, `{"customData":[1]}`: `{}`, `{"customData":"x"}`: `{}`, `{"tier":"gold"}`: `{}`,
+		``:                             `{}`,
+		`{}`:                           `{}`,
+		`{"customData":null}`:          `{}`,
+		`{"customData":[1]}`:           `{}`,
+		`{"customData":"x"}`:           `{}`,
+		`{"tier":"gold"}`:              `{}`,
 		`{"customData":{"a":1},"b":2}`: `{"a":1}`,
 	} {
 		got, err := fastapi.Encode(toUser(identity.User{Customer: identity.Customer{Metadata: []byte(in)}}).Metadata)
