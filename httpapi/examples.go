@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"maps"
+
 	"hydragate/httpapi/operation"
 )
 
@@ -11,42 +13,73 @@ const (
 )
 
 const (
+	exampleID         = operation.ExampleID
+	exampleInstanceID = operation.ExampleInstanceID
+	exampleOtherID    = `"01930f6e-7a2b-7d4e-8c55-1d2e3f4a5b6c"`
+
 	exampleTimes = `"created_at":"2026-11-22T02:00:00Z","updated_at":"2026-11-22T02:00:00Z"`
 
-	exampleCustomer = `{"company_name":null,"email":"steve@example.com","first_name":"Steve","id":` + operation.ExampleID + `,"last_name":null,
+	exampleCustomer = `{"company_name":null,"email":"steve@example.com","first_name":"Steve","id":` + exampleID + `,
+		"last_name":null,
 		"locale":"en-AU","metadata":{},"phone_number":"+61400111222","timezone":"Australia/Sydney",` + exampleTimes + `}`
-	exampleIdentity = `{"channel":"telegram","customer_id":` + operation.ExampleID + `,"display_name":"Steve","external_id":"12345","id":` + operation.ExampleID + `,
+	exampleIdentity = `{"channel":"telegram","customer_id":` + exampleID + `,"display_name":"Steve",
+		"external_id":"12345","id":` + exampleID + `,
 		"instance_id":null,"metadata":{},"role_override":null,"verified":false,"verified_at":null,` + exampleTimes + `}`
-	exampleSender = `{"channel":"telegram","customer_id":null,"display_name":"Steve","external_id":"12345","id":` + operation.ExampleID + `,
-		"instance_id":` + operation.ExampleInstanceID + `,"metadata":{},"role_override":null,"verified":false,"verified_at":null,` + exampleTimes + `}`
-	exampleInstanceFields = `"agent_disabled_at":null,"agent_url":"https://agent.example.com/events","customer_max_age_days":null,"id":` + operation.ExampleInstanceID + `,"name":"Support",
-		"owner_max_age_days":365,"silence_max_days":null,"sms_invites":false,"unknown_senders":"forward","welcome_text":null,` + exampleTimes
-	exampleKey = `"created_at":"2026-11-22T02:00:00Z","expires_at":null,"hint":"x7qa","id":` + operation.ExampleID + `,"instance_id":null,
+	exampleSender = `{"channel":"telegram","customer_id":null,"display_name":"Steve","external_id":"12345",
+		"id":` + exampleID + `,"instance_id":` + exampleInstanceID + `,"metadata":{},"role_override":null,"verified":false,
+		"verified_at":null,` + exampleTimes + `}`
+	exampleInstanceFields = `"agent_disabled_at":null,"agent_url":"https://agent.example.com/events",
+		"customer_max_age_days":null,"id":` + exampleInstanceID + `,"name":"Support",
+		"owner_max_age_days":365,"silence_max_days":null,"sms_invites":false,"unknown_senders":"forward",
+		"welcome_text":null,` + exampleTimes
+	exampleKey = `"created_at":"2026-11-22T02:00:00Z","expires_at":null,"hint":"x7qa","id":` + exampleID + `,
+		"instance_id":null,
 		"last_used_at":null,"name":"dashboard","revoked_at":null,"scopes":["customers:read","identities:read"]`
 	exampleToken = `"key":"hg_live_…"`
 
-	exampleOtherID = `"01930f6e-7a2b-7d4e-8c55-1d2e3f4a5b6c"`
-	exampleMerge   = `{"customer_id":` + operation.ExampleID + `,"identities":2,"into":` + exampleOtherID + `,"merged_at":"2026-11-22T02:00:00Z","undo_until":"2026-12-22T02:00:00Z"}`
-	exampleEvent   = `{"actor":"key:01930f6e-1111-7000-8000-000000000001","at":"2026-11-22T02:00:00Z","customer_id":` + operation.ExampleID + `,"detail":{"channel":"telegram"},
-		"id":` + operation.ExampleID + `,"identity_id":` + operation.ExampleID + `,"instance_id":null,"kind":"identity.linked","message_id":null}`
-	exampleHistory = `{"channel":"telegram","external_id":"12345","identity_id":` + operation.ExampleID + `,"owners":[{"customer_id":` + operation.ExampleID + `,"erased":false,
-		"identity_id":` + operation.ExampleID + `,"instance_id":null,"since":"2026-11-22T02:00:00Z","until":null}]}`
-	exampleExport = `{"exported_at":"2026-11-22T02:00:00Z","customer":` + exampleCustomer + `,"identities":[` + exampleIdentity + `],
-		"history":[{"channel":"telegram","external_id":"12345","identity_id":` + operation.ExampleID + `,"instance_id":null,"since":"2026-11-22T02:00:00Z","until":null}],
-		"conversations":[{"id":` + operation.ExampleID + `,"instance_id":` + operation.ExampleInstanceID + `,"channel":"telegram","external_id":"12345","group":false,
-		"received":[{"attachments":[],"id":` + operation.ExampleID + `,"kind":"text","received_at":"2026-11-22T02:00:00Z","sent_at":"2026-11-22T02:00:00Z","text":"Hello"}],
-		"sent":[{"cause":"agent","created_at":"2026-11-22T02:00:01Z","id":` + operation.ExampleID + `,"status":"delivered","text":"Hello Steve"}]}],
-		"audit":[` + exampleEvent + `],"withheld":[]}`
+	exampleMerge = `{"customer_id":` + exampleID + `,"identities":2,"into":` + exampleOtherID + `,
+		"merged_at":"2026-11-22T02:00:00Z","undo_until":"2026-12-22T02:00:00Z"}`
+	exampleEvent = `{"actor":"key:01930f6e-1111-7000-8000-000000000001","at":"2026-11-22T02:00:00Z",
+		"customer_id":` + exampleID + `,"detail":{"channel":"telegram"},
+		"id":` + exampleID + `,"identity_id":` + exampleID + `,"instance_id":null,"kind":"identity.linked","message_id":null}`
+	exampleHistory = `{"channel":"telegram","external_id":"12345","identity_id":` + exampleID + `,
+		"owners":[{"customer_id":` + exampleID + `,"erased":false,
+		"identity_id":` + exampleID + `,"instance_id":null,"since":"2026-11-22T02:00:00Z","until":null}]}`
+	exampleExport = `{"exported_at":"2026-11-22T02:00:00Z","customer":` + exampleCustomer + `,
+		"identities":[` + exampleIdentity + `],
+		"history":[{"channel":"telegram","external_id":"12345","identity_id":` + exampleID + `,"instance_id":null,
+		"since":"2026-11-22T02:00:00Z","until":null}],
+		"conversations":[{"id":` + exampleID + `,"instance_id":` + exampleInstanceID + `,"channel":"telegram",
+		"external_id":"12345","group":false,
+		"received":[{"attachments":[],"id":` + exampleID + `,"kind":"text","received_at":"2026-11-22T02:00:00Z",
+		"sent_at":"2026-11-22T02:00:00Z","text":"Hello"}],
+		"sent":[{"cause":"agent","created_at":"2026-11-22T02:00:01Z","id":` + exampleID + `,"status":"delivered",
+		"text":"Hello Steve"}]}],"audit":[` + exampleEvent + `],"withheld":[]}`
 
-	examplePhoneSetUp = `{"account_sid":"ACXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX","auth_token":"…","phone_number":"+61400111222"}`
+	exampleInstructions = "Open https://t.me/acme_bot?start=claim_WDJBMJKLNPQR, or write to @acme_bot on Telegram and " +
+		"send /claim WDJB-MJKL-NPQR before 2026-11-23 02:00 UTC. The first person to do so is verified as the customer."
+
+	examplePhoneSetUp = `{"account_sid":"ACXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX","auth_token":"…",
+		"phone_number":"+61400111222"}`
 )
 
 // examples returns the examples of all operations by ID.
 func examples() map[string]operation.Example {
+	all := map[string]operation.Example{"read_audit": {Response: pageExample(exampleEvent)}}
+	for _, some := range []map[string]operation.Example{
+		customerExamples(), identityExamples(), claimExamples(), instanceExamples(), channelExamples(), keyExamples(),
+	} {
+		maps.Copy(all, some)
+	}
+	return all
+}
+
+func customerExamples() map[string]operation.Example {
 	return map[string]operation.Example{
 		"create_customer": {
 			Conflict: emailTaken,
-			Request:  `{"email":"steve@example.com","first_name":"Steve","locale":"en-AU","phone_number":"+61400111222","timezone":"Australia/Sydney"}`,
+			Request: `{"email":"steve@example.com","first_name":"Steve","locale":"en-AU","phone_number":"+61400111222",
+				"timezone":"Australia/Sydney"}`,
 			Response: exampleCustomer,
 		},
 		"list_customers": {Response: pageExample(exampleCustomer)},
@@ -56,7 +89,6 @@ func examples() map[string]operation.Example {
 			Request:  `{"company_name":null,"metadata":{"tier":"gold"}}`,
 			Response: exampleCustomer,
 		},
-
 		"delete_customer": {},
 		"merge_customer":  {Request: `{"into":` + exampleOtherID + `}`, Response: exampleMerge},
 		"undo_merge": {
@@ -65,11 +97,16 @@ func examples() map[string]operation.Example {
 			Response: exampleCustomer,
 		},
 		"export_customer": {Response: exampleExport},
+	}
+}
 
+func identityExamples() map[string]operation.Example {
+	return map[string]operation.Example{
 		"lookup_identity": {
 			NotFound: "Identity not found",
-			Response: `{"channel":"telegram","customer_email":"steve@example.com","customer_id":` + operation.ExampleID + `,"display_name":"Steve",
-			"external_id":"12345","identity_id":` + operation.ExampleID + `,"role_override":null,"verified":false}`,
+			Response: `{"channel":"telegram","customer_email":"steve@example.com","customer_id":` + exampleID + `,
+				"display_name":"Steve",
+			"external_id":"12345","identity_id":` + exampleID + `,"role_override":null,"verified":false}`,
 		},
 		"list_identities": {Response: `[` + exampleIdentity + `]`},
 		"link_identity": {
@@ -85,35 +122,45 @@ func examples() map[string]operation.Example {
 		"list_unknown_senders": {Response: pageExample(exampleSender)},
 		"block_sender": {
 			Conflict: alreadyLinked,
-			Response: `{"blocked":true,"blocked_at":"2026-11-22T02:00:00Z","identity_id":` + operation.ExampleID + `}`,
+			Response: `{"blocked":true,"blocked_at":"2026-11-22T02:00:00Z","identity_id":` + exampleID + `}`,
 		},
 		"unblock_sender": {
 			Conflict: alreadyLinked,
-			Response: `{"blocked":false,"blocked_at":null,"identity_id":` + operation.ExampleID + `}`,
+			Response: `{"blocked":false,"blocked_at":null,"identity_id":` + exampleID + `}`,
 		},
 		"identity_history": {Response: exampleHistory},
+	}
+}
+
+func claimExamples() map[string]operation.Example {
+	return map[string]operation.Example{
 		"issue_claim_code": {
 			Conflict: "Identity is already verified",
-			Response: `{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":` + operation.ExampleID + `,
+			Response: `{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":` + exampleID + `,
 			"instructions":"Ask the customer to send the bot this message: /claim WDJ-BMJ"}`,
 		},
-
 		"issue_invite": {
 			Conflict: "Customer has 5 live invites; revoke one first",
-			Request:  `{"channel":"telegram","instance_id":` + operation.ExampleInstanceID + `}`,
+			Request:  `{"channel":"telegram","instance_id":` + exampleInstanceID + `}`,
 			Response: `{"channel":"telegram","code":"WDJBMJKLNPQR",
-			"customer_id":` + operation.ExampleID + `,"expires_at":"2026-11-23T02:00:00Z","expires_in_seconds":86400,"id":` + operation.ExampleID + `,"instance_id":` + operation.ExampleInstanceID + `,
-			"instructions":"Open https://t.me/acme_bot?start=claim_WDJBMJKLNPQR, or write to @acme_bot on Telegram and send /claim WDJB-MJKL-NPQR before 2026-11-23 02:00 UTC. The first person to do so is verified as the customer.",
+			"customer_id":` + exampleID + `,"expires_at":"2026-11-23T02:00:00Z","expires_in_seconds":86400,
+			"id":` + exampleID + `,"instance_id":` + exampleInstanceID + `,"instructions":"` + exampleInstructions + `",
 			"role_override":null,"url":"https://t.me/acme_bot?start=claim_WDJBMJKLNPQR"}`,
 		},
 		"list_invites": {
 			Response: pageExample(
-				`{"channel":"telegram","created_at":"2026-11-22T02:00:00Z","customer_id":` + operation.ExampleID + `,"expires_at":"2026-11-23T02:00:00Z",
-			"id":` + operation.ExampleID + `,"identity_id":null,"instance_id":` + operation.ExampleInstanceID + `,"revoked_at":null,"role_override":"owner","state":"live","used_at":null}`,
+				`{"channel":"telegram","created_at":"2026-11-22T02:00:00Z","customer_id":` + exampleID + `,
+					"expires_at":"2026-11-23T02:00:00Z",
+			"id":` + exampleID + `,"identity_id":null,"instance_id":` + exampleInstanceID + `,"revoked_at":null,
+			"role_override":"owner","state":"live","used_at":null}`,
 			),
 		},
 		"revoke_invite": {Conflict: "Invite was already used"},
+	}
+}
 
+func instanceExamples() map[string]operation.Example {
+	return map[string]operation.Example{
 		"create_instance": {
 			Request:  `{"agent_url":"https://agent.example.com/events","name":"Support"}`,
 			Response: `{"agent_secret_key":"ask_…","webhook_secret":"whsec_…",` + exampleInstanceFields + `}`,
@@ -126,18 +173,25 @@ func examples() map[string]operation.Example {
 		},
 		"delete_instance": {},
 		"rotate_webhook_secret": {
-			Request:  `{"overlap_seconds":3600}`,
-			Response: `{"instance_id":` + operation.ExampleInstanceID + `,"old_good_until":"2026-11-22T03:00:00Z","webhook_secret":"whsec_…"}`,
+			Request: `{"overlap_seconds":3600}`,
+			Response: `{"instance_id":` + exampleInstanceID + `,"old_good_until":"2026-11-22T03:00:00Z",
+				"webhook_secret":"whsec_…"}`,
 		},
 		"end_webhook_secrets": {},
 		"rotate_agent_secret_key": {
-			Request:  `{"overlap_seconds":3600}`,
-			Response: `{"agent_secret_key":"ask_…","instance_id":` + operation.ExampleInstanceID + `,"old_good_until":"2026-11-22T03:00:00Z"}`,
+			Request: `{"overlap_seconds":3600}`,
+			Response: `{"agent_secret_key":"ask_…","instance_id":` + exampleInstanceID + `,
+				"old_good_until":"2026-11-22T03:00:00Z"}`,
 		},
 		"end_agent_secret_keys": {},
+	}
+}
 
+func channelExamples() map[string]operation.Example {
+	return map[string]operation.Example{
 		"list_channels": {
-			Response: `{"channels":[{"address":"+61400111222","channel":"sms","enabled":true,"error_message":null,"last_event_at":null,"status":"active",
+			Response: `{"channels":[{"address":"+61400111222","channel":"sms","enabled":true,"error_message":null,
+				"last_event_at":null,"status":"active",
 			"webhook_url":"https://gate.example.com/hooks/sms/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f"}],"count":1}`,
 		},
 		"get_sms":         {Response: phoneExample("sms")},
@@ -155,7 +209,11 @@ func examples() map[string]operation.Example {
 		"get_slack":       {Response: exampleSlack},
 		"set_up_slack":    {Request: `{"bot_token":"xoxb-…","signing_secret":"…","app_token":null}`, Response: exampleSlack},
 		"remove_slack":    {},
+	}
+}
 
+func keyExamples() map[string]operation.Example {
+	return map[string]operation.Example{
 		"create_key": {
 			Request:  `{"name":"dashboard","scopes":["customers:read","identities:read"]}`,
 			Response: `{` + exampleKey + `,` + exampleToken + `}`,
@@ -167,16 +225,16 @@ func examples() map[string]operation.Example {
 			Response: `{` + exampleKey + `,` + exampleToken + `}`,
 		},
 		"revoke_key": {},
-
-		"read_audit": {Response: pageExample(exampleEvent)},
 	}
 }
 
 const (
-	exampleTelegram = `{"bot_username":"acme_bot","has_bot_token":true,"instance_id":` + operation.ExampleInstanceID + `,"message":"The bot @acme_bot is connected.",
+	exampleTelegram = `{"bot_username":"acme_bot","has_bot_token":true,"instance_id":` + exampleInstanceID + `,
+		"message":"The bot @acme_bot is connected.",
 		"mode":"webhook","status":"active","telegram_enabled":true,"webhook_registered":true,
 		"webhook_url":"https://gate.example.com/hooks/telegram/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f"}`
-	exampleSlack = `{"bot_user_id":"U023BECGF","commands_url":"https://gate.example.com/hooks/slack/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f/commands",
+	exampleSlack = `{"bot_user_id":"U023BECGF",
+		"commands_url":"https://gate.example.com/hooks/slack/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f/commands",
 		"enabled":true,"mode":"webhook","status":"active","team_id":"T024BE7LD","team_name":"Acme",
 		"webhook_url":"https://gate.example.com/hooks/slack/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f/events"}`
 )

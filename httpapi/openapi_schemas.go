@@ -102,7 +102,8 @@ With the API key that the gateway printed at its first start, list your customer
 
 ## Authentication
 
-Send an API key as ` + "`Authorization: Bearer <key>`" + ` or ` + "`X-Api-Key: <key>`" + `. Each operation requires one scope of the key.
+Send an API key as ` +
+	"`Authorization: Bearer <key>` or `X-Api-Key: <key>`" + `. Each operation requires one scope of the key.
 A key that is limited to one instance sees only that instance.
 
 ## Errors
@@ -112,16 +113,19 @@ Every response has the header ` + "`X-Request-Id`" + `, which also appears in th
 
 ## Paging
 
-Lists return ` + "`items` and `next_cursor`" + `. Send ` + "`next_cursor` as `cursor`" + ` to get the next page. It is null on the last page.
+Lists return ` + "`items` and `next_cursor`. Send `next_cursor` as `cursor`" +
+	` to get the next page. It is null on the last page.
 
 ## Idempotency
 
-Send an ` + "`Idempotency-Key`" + ` with requests that change something. For 24 hours, repeating the request with the same key
+Send an ` + "`Idempotency-Key`" +
+	` with requests that change something. For 24 hours, repeating the request with the same key
 returns the stored response and changes nothing. The same key with another request is an error (422).
 
 ## Limits
 
-An API key may make 100 requests a second, with bursts of 200. Beyond that, the response is 429 with the header ` + "`Retry-After`" + `.
+An API key may make 100 requests a second, with bursts of 200. ` +
+	"Beyond that, the response is 429 with the header `Retry-After`" + `.
 A request body may have up to 256 KiB.`
 
 // descriptions returns the descriptions of the native operations by ID.

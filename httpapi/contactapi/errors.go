@@ -57,12 +57,15 @@ func contactErrorSchema() *huma.Schema {
 	}
 }
 
-const exampleContactIdentity = `{"id":` + operation.ExampleID + `,"contactId":` + operation.ExampleInstanceID + `,"contactIdentityType":"Twitter","name":"Steve","value":"1361654692588728354",
-	"avatarUrl":"https://images.example.com/steve.png","infoUrl":"https://social.example.com/users/steve","screenName":"@steve",
-	"originalContactPageUrl":"https://social.example.com/steve"}`
+const exampleContactIdentity = `{"id":` + operation.ExampleID + `,"contactId":` + operation.ExampleInstanceID + `,
+	"contactIdentityType":"Twitter","name":"Steve","value":"1361654692588728354",
+	"avatarUrl":"https://images.example.com/steve.png","infoUrl":"https://social.example.com/users/steve",
+	"screenName":"@steve","originalContactPageUrl":"https://social.example.com/steve"}`
 
-const exampleNewContactIdentity = `{"contactIdentityType":"Twitter","value":"1361654692588728354","avatarUrl":"https://images.example.com/steve.png",
-	"infoUrl":"https://social.example.com/users/steve","screenName":"@steve","originalContactPageUrl":"https://social.example.com/steve"}`
+const exampleNewContactIdentity = `{"contactIdentityType":"Twitter","value":"1361654692588728354",
+	"avatarUrl":"https://images.example.com/steve.png",
+	"infoUrl":"https://social.example.com/users/steve","screenName":"@steve",
+	"originalContactPageUrl":"https://social.example.com/steve"}`
 
 func contactExamples() map[string]operation.Example {
 	return map[string]operation.Example{

@@ -84,15 +84,18 @@ func userErrorSchema() *huma.Schema {
 	}
 }
 
-const exampleUser = `{"id":` + operation.ExampleID + `,"firstName":"Steve","lastName":"Example","context":"Support","source":"webchat","fkId":"123456",
-	"fkUserId":"123456","email":"steve@example.com","phoneNumber":"+61400111222","metadata":{"customData":{"tier":"gold"}},"isAnonymized":false}`
+const exampleUser = `{"id":` + operation.ExampleID + `,"firstName":"Steve","lastName":"Example","context":"Support",
+	"source":"webchat","fkId":"123456","fkUserId":"123456","email":"steve@example.com","phoneNumber":"+61400111222",
+	"metadata":{"customData":{"tier":"gold"}},"isAnonymized":false}`
 
 func userExamples() map[string]operation.Example {
 	return map[string]operation.Example{
 		"external_create_user": {
 			BadRequest: "User already exists.",
-			Request: `{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61400111222","fkId":"123456","fkUserId":"123456",
-			"context":"Support","source":"webchat","customData":{"tier":"gold"},"skipPhoneNumberValidation":false,"skipEmailValidation":false}`,
+			Request: `{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61400111222",
+				"fkId":"123456","fkUserId":"123456",
+			"context":"Support","source":"webchat","customData":{"tier":"gold"},"skipPhoneNumberValidation":false,
+			"skipEmailValidation":false}`,
 			Response: exampleUser,
 		},
 		"external_search_user": {
