@@ -102,8 +102,8 @@ func TestParse_BoundedTime(t *testing.T) {
 // none as another code.
 func TestParse_Decorations(t *testing.T) {
 	// What keyboards, autocorrection, quoting and copying leave around and between letters.
-	decorations := strings.Fields("- ‐ ‑ ‒ – — ― − ﹣ － _ . , ; : ! ? … ' \" ` ´ ‘ ’ “ ” „ « » < > ( ) [ ] { } * ~ = + • · ・ " +
-		"👍 🙏🏽 ❤️ 🇩🇪 👨‍👩‍👧 \x00 \x1b \x7f \ufffd \xff \u3164 \ue000 / \\ # & % $ €")
+	decorations := strings.Fields("- ‐ ‑ ‒ – — ― − ﹣ － _ . , ; : ! ? … ' \" ` ´ ‘ ’ “ ” „ « » < > ( ) [ ] { } * ~ " +
+		"= + • · ・ 👍 🙏🏽 ❤️ 🇩🇪 👨‍👩‍👧 \x00 \x1b \x7f \ufffd \xff \u3164 \ue000 / \\ # & % $ €")
 	decorations = append(decorations, "  ")
 	for _, r := range " \t\n\u00a0\u2009\u202f\u3000\u200b\u200d\u2060\ufeff\u00ad\u200e\u200f" +
 		"\u202a\u202e\u202c\u2066\u2069\u034f\ufe0f\u0336" {
@@ -195,8 +195,8 @@ func FuzzParse(f *testing.F) {
 		"/claim WDJBMJ", "/claim@acme_bot WDJ-BMJ", "/claim@other_bot WDJBMJ", "Claim: wdj bmj.", "claimWDJBMJ", "claim",
 		"/claim W.D.J.B.M.J.", "\ufeff/claim W\u200bDJ\u202fBMJ", "／ｃｌａｉｍ　ＷＤＪＢＭＪ", "/claim ВСҒНЈК", "> “/claim BC1️⃣FGH” 🙏🏽",
 		"/start claim_WDJBMJ", "/start@acme_bot claim_WDJBMJKLNPQR", "/start newsletter", "/claims WDJBMJ", "/help WDJBMJ",
-		"/claim WDJB-MJKL-NPQR", "/claim WDJBMJ BCDFGH", "claim my refund", "claim WDJBMA please", "WDJ-BMJ", "wdjb mjkl npqr",
-		"WDJBMJWDJBMJ", "165 826", "hmmmmm", "@wdjbmj", "",
+		"/claim WDJB-MJKL-NPQR", "/claim WDJBMJ BCDFGH", "claim my refund", "claim WDJBMA please", "WDJ-BMJ",
+		"wdjb mjkl npqr", "WDJBMJWDJBMJ", "165 826", "hmmmmm", "@wdjbmj", "",
 	} {
 		f.Add(text, "acme_bot")
 	}

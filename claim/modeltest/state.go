@@ -195,7 +195,9 @@ func (w modelState) String() string {
 		is   bool
 		name string
 	}{
-		{w.hasCode, "has code"}, {w.used > 0, fmt.Sprintf("used by %d", w.used)}, {w.revoked, "revoked"},
+		{w.hasCode, "has code"},
+		{w.used > 0, fmt.Sprintf("used by %d", w.used)},
+		{w.revoked, "revoked"},
 		{w.verified, "verified"},
 	} {
 		if f.is {

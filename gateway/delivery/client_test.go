@@ -89,11 +89,11 @@ func TestClient_RejectsPrivateAddresses(t *testing.T) {
 // TestClient_AllowsPublicAddresses checks that public addresses are called, also those next to the
 // ranges that are not public.
 func TestClient_AllowsPublicAddresses(t *testing.T) {
-	publicAddrs := strings.Fields(`
+	publicAddrs := strings.FieldsSeq(`
 		1.1.1.1 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0 169.253.255.255
 		169.255.0.0 172.15.255.255 172.32.0.0 192.0.1.0 192.167.255.255 192.169.0.0 198.17.255.255 198.20.0.0
 		203.0.114.0 223.255.255.255 2606:4700::1111 2a00::1 2001:4860:4860::8888 2003::1 2400::1`)
-	for _, address := range publicAddrs {
+	for address := range publicAddrs {
 		if !gateway.IsPublicAddr(netip.MustParseAddr(address)) {
 			t.Errorf("IsPublicAddr(%s) = false, want true", address)
 		}

@@ -274,15 +274,16 @@ func (m *Manager) applyResult(state gateway.EndpointState, err error) (gateway.E
 
 // logSetup logs the result of a set-up.
 func (m *Manager) logSetup(ctx context.Context, state gateway.EndpointState, err error) {
-	level, message, reason := slog.LevelInfo, "set up endpoint completed", ""
-	if err != nil {
-		level, message = slog.LevelWarn, "set up endpoint failed"
-	}
+	reason := ""
 	if se, ok := errors.AsType[*adapters.SetupError](err); ok {
 		reason = string(se.Reason)
 	}
-	m.log().Log(ctx, level, message, append(logAttrs(state),
-		"status", string(state.Status), "reason", reason, "retries", state.Retries)...)
+	attrs := append(logAttrs(state), "status", string(state.Status), "reason", reason, "retries", state.Retries)
+	if err != nil {
+		m.log().WarnContext(ctx, "set up endpoint failed", attrs...)
+		return
+	}
+	m.log().InfoContext(ctx, "set up endpoint completed", attrs...)
 }
 
 // logAttrs returns log attributes that identify an endpoint.

@@ -12,17 +12,18 @@ import (
 	"hydragate/gateway"
 )
 
-// A fakeBackfillStore is a BackfillStore in memory, with one endpoint that is due.
+// A fakeBackfillStore is a BackfillStore and an InboxStore in memory, with one endpoint that is due.
 type fakeBackfillStore struct {
-	BackfillStore
+	fakeStore
 	task        gateway.BackfillTask
 	known       []string
-	erased      map[string]time.Time
 	completedAt time.Time
 	next        time.Duration
 	failed      int
 	status      gateway.EndpointStatus
 }
+
+func (l *fakeBackfillStore) ScheduleBackfills(context.Context, []adapters.Channel) error { return nil }
 
 func (l *fakeBackfillStore) LeaseBackfills(context.Context, []adapters.Channel, int) ([]gateway.BackfillTask, error) {
 	return []gateway.BackfillTask{l.task}, nil
@@ -43,10 +44,6 @@ func (l *fakeBackfillStore) MissingKeys(
 	_ context.Context, _, _ string, _ adapters.Channel, keys []string,
 ) ([]string, error) {
 	return slices.DeleteFunc(slices.Clone(keys), func(k string) bool { return slices.Contains(l.known, k) }), nil
-}
-
-func (l *fakeBackfillStore) ErasedSince(ctx context.Context, tenant string, since time.Time) (gateway.ErasedFunc, error) {
-	return (&fakeStore{erased: l.erased}).ErasedSince(ctx, tenant, since)
 }
 
 func (l *fakeBackfillStore) SetEndpointStatus(_ context.Context, s gateway.EndpointState, _ time.Time) (bool, error) {
@@ -78,29 +75,28 @@ func loggedMessage(n int, sender string, at time.Time) adapters.Message {
 	return m
 }
 
-func newBackfill(l *fakeBackfillStore, b *fakeLog, store InboxStore) *Backfill {
+func newBackfill(l *fakeBackfillStore, b *fakeLog) *Backfill {
 	l.task.State.Endpoint = smsEndpoint
 	return &Backfill{
-		Store: l, Inbox: newInbox(store), Log: slog.New(slog.DiscardHandler),
+		Store: l, Inbox: newInbox(l), Log: slog.New(slog.DiscardHandler),
 		Adapters: map[adapters.Channel]adapters.Adapter{adapters.SMS: b},
 	}
 }
 
 func TestBackfill_StoresMissingMessages(t *testing.T) {
 	now := time.Now()
-	store := &fakeStore{}
 	l := &fakeBackfillStore{
-		task:   gateway.BackfillTask{StartedAt: now, Since: now.Add(-time.Hour)},
-		known:  []string{"1", "3"},
-		erased: map[string]time.Time{"erased": now},
+		task:      gateway.BackfillTask{StartedAt: now, Since: now.Add(-time.Hour)},
+		known:     []string{"1", "3"},
+		fakeStore: fakeStore{erased: map[string]time.Time{"erased": now}},
 	}
 	b := &fakeLog{messages: []adapters.Message{
 		loggedMessage(1, "a", now), loggedMessage(2, "a", now), loggedMessage(3, "b", now),
 		loggedMessage(4, "erased", now.Add(-time.Minute)), loggedMessage(5, "erased", now.Add(time.Minute)),
 		loggedMessage(6, "b", now),
 	}}
-	newBackfill(l, b, store).runDue(t.Context())
-	if _, got := store.stored(); fmt.Sprint(got) != "[text 2 text 5 text 6]" {
+	newBackfill(l, b).runDue(t.Context())
+	if _, got := l.stored(); fmt.Sprint(got) != "[text 2 text 5 text 6]" {
 		t.Fatalf("stored %q, want texts 2, 5 and 6", got)
 	}
 	if !l.completedAt.Equal(now) || l.failed > 0 || l.next < backfillInterval || l.next > backfillInterval*6/5 {
@@ -126,7 +122,7 @@ func TestBackfill_Lookback(t *testing.T) {
 			l := &fakeBackfillStore{
 				task: gateway.BackfillTask{StartedAt: now, Since: now.Add(-c.ago), FirstRun: c.first},
 			}
-			newBackfill(l, b, &fakeStore{}).runDue(t.Context())
+			newBackfill(l, b).runDue(t.Context())
 			if got := now.Sub(b.since); got != c.want {
 				t.Fatalf("searched the last %s, want %s", got, c.want)
 			}
@@ -158,9 +154,9 @@ func TestBackfill_Retry(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := &fakeBackfillStore{task: gateway.BackfillTask{StartedAt: time.Now(), Since: time.Now()}}
-			store := &fakeStore{err: c.take}
+			l.reject = func(gateway.IncomingMessage) error { return c.take }
 			b := &fakeLog{err: c.err, messages: []adapters.Message{loggedMessage(1, "a", time.Now())}}
-			newBackfill(l, b, store).runDue(t.Context())
+			newBackfill(l, b).runDue(t.Context())
 			if l.failed != 1 || !l.completedAt.IsZero() || l.next < c.atLeast || l.next > c.atMost || l.status != c.status {
 				t.Fatalf("%+v", l)
 			}

@@ -1,3 +1,6 @@
+// Package ingest stores the messages that webhooks, pollers and the logs of providers return, and
+// acknowledges them once they are stored: in the database or, while it is unavailable, in a spool on
+// disk. It neither decodes messages nor processes them.
 package ingest
 
 import (

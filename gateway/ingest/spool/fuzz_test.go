@@ -12,7 +12,10 @@ import (
 // them, and that the file is removed in the end.
 func FuzzTakeOver(f *testing.F) {
 	whole := string(encodeFrame([]byte("between"), time.Unix(1, 0), time.Second))
-	for _, between := range []string{"", "\x00", "HGs1", "HGs1HGs1HGs1", "HGs1\x00\x00\x00\x00\xff\xff\xff\xff", whole, whole[:len(whole)-1], whole[1:], "HGs" + whole} {
+	for _, between := range []string{
+		"", "\x00", "HGs1", "HGs1HGs1HGs1", "HGs1\x00\x00\x00\x00\xff\xff\xff\xff",
+		whole, whole[:len(whole)-1], whole[1:], "HGs" + whole,
+	} {
 		f.Add([]byte(between), []byte("first"), []byte("last"))
 	}
 	f.Fuzz(func(t *testing.T, between, first, last []byte) {

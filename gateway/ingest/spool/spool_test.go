@@ -207,15 +207,18 @@ func TestTakeOver_TruncatedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	each := len(whole) / 4
-	for cut := range len(whole) {
+	dir := t.TempDir()
+	next := openSpool(t, dir, DefaultLimit)
+	defer next.Close()
+	for cut := range whole {
 		for name, tail := range map[string][]byte{"short": nil, "zeros": make([]byte, 100), "noise": randomBytes(100)} {
-			dir := t.TempDir()
 			writeFile(t, dir, append(slices.Clone(whole[:cut]), tail...))
-			next, _ := takeOverDir(t, dir)
+			if _, err := next.TakeOver(); err != nil {
+				t.Fatal(err)
+			}
 			if got := readAll(t, next); !slices.Equal(got, numberedMessages(4)[:cut/each]) {
 				t.Fatalf("cut at %d of %d (%s): records = %q", cut, len(whole), name, got)
 			}
-			next.Close()
 		}
 	}
 }
@@ -230,16 +233,18 @@ func TestSpool_QuarantinesCorruptRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	each := len(whole) / 4
+	var log bytes.Buffer
+	dir := t.TempDir()
+	next, err := Open(dir, DefaultLimit, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
 	for at := each; at < 3*each; at++ {
-		dir := t.TempDir()
+		log.Reset()
 		corrupt := slices.Clone(whole)
 		corrupt[at] ^= 0x20
 		path := writeFile(t, dir, corrupt)
-		var log bytes.Buffer
-		next, err := Open(dir, DefaultLimit, slog.New(slog.NewTextHandler(&log, nil)))
-		if err != nil {
-			t.Fatal(err)
-		}
 		if _, err := next.TakeOver(); err != nil {
 			t.Fatal(err)
 		}
@@ -260,7 +265,9 @@ func TestSpool_QuarantinesCorruptRecords(t *testing.T) {
 		if n := strings.Count(log.String(), "quarantined"); n != 1 {
 			t.Fatalf("logged %d times, want once: %s", n, log.String())
 		}
-		next.Close()
+		if err := os.Remove(path + quarantineExt); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
