@@ -45,6 +45,7 @@ type FakeApp struct {
 type ReceivedEvent struct {
 	ID         string // webhook-id
 	Deliveries int
+	Header     http.Header // of the first delivery
 	Body       []byte
 	First      time.Time // of the deliveries
 	order      int       // among all events
@@ -81,7 +82,7 @@ func (a *FakeApp) record(h http.Header, body []byte) (status int, reply string, 
 	if status := a.verify(h, body); status != http.StatusOK {
 		return status, "", nil
 	}
-	e := a.find(h.Get(standardwebhooks.HeaderWebhookID), body)
+	e := a.find(h, body)
 	if e == nil {
 		return http.StatusBadRequest, "", nil
 	}
@@ -126,8 +127,10 @@ func (a *FakeApp) verify(h http.Header, body []byte) (status int) {
 	return http.StatusOK
 }
 
-// find returns the event with an ID. It adds it if it is new, and returns nil if it is invalid.
-func (a *FakeApp) find(id string, body []byte) *ReceivedEvent {
+// find returns the event with the ID in a header. It adds it if it is new, and returns nil if it is
+// invalid.
+func (a *FakeApp) find(h http.Header, body []byte) *ReceivedEvent {
+	id := h.Get(standardwebhooks.HeaderWebhookID)
 	if e := a.byID[id]; e != nil {
 		return e
 	}
@@ -135,7 +138,7 @@ func (a *FakeApp) find(id string, body []byte) *ReceivedEvent {
 		a.byID, a.byMessage = map[string]*ReceivedEvent{}, map[string]*ReceivedEvent{}
 		a.byText = map[string][]*ReceivedEvent{}
 	}
-	e := &ReceivedEvent{ID: id, Body: body, First: time.Now(), order: len(a.Events)}
+	e := &ReceivedEvent{ID: id, Header: h, Body: body, First: time.Now(), order: len(a.Events)}
 	if err := json.Unmarshal(body, &e.fields); err != nil {
 		a.Errs = append(a.Errs, fmt.Errorf("decode event %s: %w", id, err))
 		return nil
@@ -265,6 +268,18 @@ func (a *FakeApp) Received(text string) (r ReceivedText) {
 	}
 	r.Events, r.Messages = len(a.byText[text]), len(messages)
 	return r
+}
+
+// MessagesFrom returns the messages of a sender that were received.
+func (a *FakeApp) MessagesFrom(externalID string) (found []*ReceivedEvent) {
+	a.Mu.Lock()
+	defer a.Mu.Unlock()
+	for _, e := range a.Events {
+		if e.messageID() != "" && e.Field("external_id") == externalID {
+			found = append(found, e)
+		}
+	}
+	return found
 }
 
 // FirstReceivedAfter returns when the first text that contains part was received for the first time

@@ -10,133 +10,170 @@ import (
 	"github.com/google/uuid"
 
 	"hydragate/adapters"
-	"hydragate/cmd/hydragate/demo"
 	"hydragate/e2e/harness"
 	"hydragate/identity"
 )
 
-// TestIncidents_OpenClawCVE202628472 replays OpenClaw CVE-2026-28472. It checks that the value of
-// a token is verified, not only its presence.
-func TestIncidents_OpenClawCVE202628472(t *testing.T) {
-	replayIncident(t, func(s *incidentFixture) {
-		status, body := s.request("GET", "/openapi.json", nil, "")
-		var doc struct {
-			Paths map[string]map[string]any `json:"paths"`
-		}
-		if status != 200 || json.Unmarshal([]byte(body), &doc) != nil || len(doc.Paths) < 30 {
-			s.t.Fatalf("GET /openapi.json = %d with %d paths, want 200 with at least 30", status, len(doc.Paths))
-		}
-		headers := []http.Header{
-			nil,
-			harness.BearerHeader("garbage"),
-			harness.BearerHeader(""),
-			harness.BearerHeader("hg_live_" + strings.Repeat("A", 43)),
-			{"X-Api-Key": {"x"}},
-			{"Authorization": {"Basic " + s.API.Key}},
-			{"Agent-Secret-Key": {"x"}},
-		}
-		n := 0
-		for path, operations := range doc.Paths {
-			isExternal := strings.HasPrefix(path, "/external/")
-			if !isExternal && !strings.HasPrefix(path, "/v1/") && !strings.HasPrefix(path, "/global/") {
-				continue
+// TestIncidents_APIKeys replays incidents of credentials that authorized too much.
+func TestIncidents_APIKeys(t *testing.T) {
+	replay(t, []incident{
+		{"OpenClaw CVE-2026-28472: the value of a token is verified, not only its presence", func(s *fixture) {
+			res := s.request("GET", "/openapi.json", nil, "")
+			var doc struct {
+				Paths map[string]map[string]any `json:"paths"`
 			}
-			for strings.Contains(path, "{") {
-				from, to := strings.Index(path, "{"), strings.Index(path, "}")
-				path = path[:from] + uuid.NewString() + path[to+1:]
+			if err := json.Unmarshal([]byte(res.Body), &doc); err != nil || len(doc.Paths) < 30 {
+				s.T.Fatalf("GET /openapi.json = %d with %d paths, want 200 with at least 30", res.Status, len(doc.Paths))
 			}
-			want := 401
-			if isExternal {
-				want = 403
+			headers := []http.Header{
+				nil,
+				harness.BearerHeader("garbage"),
+				harness.BearerHeader(""),
+				harness.BearerHeader("hg_live_" + strings.Repeat("A", 43)),
+				{"X-Api-Key": {"x"}},
+				{"Authorization": {"Basic " + s.API.Key}},
+				{"Agent-Secret-Key": {"x"}},
 			}
-			for method := range operations {
-				for _, h := range headers {
-					n++
-					if status, _ := s.request(strings.ToUpper(method), path, h, ""); status != want {
-						s.t.Errorf("%s %s with headers %v = %d, want %d", method, path, h, status, want)
+			n := 0
+			for path, operations := range doc.Paths {
+				want := 401
+				switch {
+				case strings.HasPrefix(path, "/external/"):
+					want = 403
+				case !strings.HasPrefix(path, "/v1/") && !strings.HasPrefix(path, "/global/"):
+					continue
+				}
+				for strings.Contains(path, "{") {
+					from, to := strings.Index(path, "{"), strings.Index(path, "}")
+					path = path[:from] + uuid.NewString() + path[to+1:]
+				}
+				for method := range operations {
+					for _, h := range headers {
+						n++
+						if res := s.request(strings.ToUpper(method), path, h, ""); res.Status != want {
+							s.T.Errorf("%s %s with headers %v = %d, want %d", method, path, h, res.Status, want)
+						}
 					}
 				}
 			}
-		}
-		if n < 200 {
-			s.t.Errorf("number of requests = %d, want at least 200", n)
-		}
-		if status, _ := s.request("GET", "/v1/customers", harness.BearerHeader(s.API.Key), ""); status != 200 {
-			s.t.Errorf("GET /v1/customers with a valid key = %d, want 200", status)
-		}
-	})
-}
-
-// TestIncidents_FlowiseGHSAC2c9Mfw7P8hw replays Flowise GHSA-c2c9-mfw7-p8hw. It checks that an
-// identity without an instance is visible only in its tenant.
-func TestIncidents_FlowiseGHSAC2c9Mfw7P8hw(t *testing.T) {
-	replayIncident(t, func(s *incidentFixture) {
-		external := s.newExternalID(adapters.Telegram)
-		s.noError(s.API.Call(s.t.Context(), "POST", "/v1/customers/"+s.createCustomer()+"/identities",
-			demo.JSONObject{"channel": "telegram", "external_id": external}, nil))
-		lookup := "/v1/customers/lookup/identity?channel=telegram&external_id=" + external
-		if status, body := s.request("GET", lookup, harness.BearerHeader(s.API.Key), ""); status != 200 {
-			s.t.Fatalf("lookup in the same tenant = %d %s, want 200", status, body)
-		}
-		otherTenant := harness.BearerHeader(s.createOtherTenant())
-		status, body := s.request("GET", lookup, otherTenant, "")
-		_, unknown := s.request("GET", lookup+"9", otherTenant, "")
-		if status != 404 || body != unknown {
-			s.t.Errorf("lookup in another tenant = %d %s, want 404 %s", status, body, unknown)
-		}
-		lists := []string{"/v1/customers", "/v1/identities?customer=none", "/v1/instances", "/v1/keys", "/v1/audit"}
-		for _, list := range lists {
-			status, body := s.request("GET", list, otherTenant, "")
-			if status != 200 || strings.Contains(body, external) || strings.Contains(body, s.InstanceID) {
-				s.t.Errorf("GET %s in another tenant = %d %s, want 200 without data of this tenant", list, status, body)
+			if n < 200 {
+				s.T.Errorf("number of requests = %d, want at least 200", n)
 			}
-		}
-	})
-}
-
-// TestIncidents_Convoy2747 replays convoy #2747. It checks that fifty equal concurrent requests
-// with one idempotency key create one customer.
-func TestIncidents_Convoy2747(t *testing.T) {
-	replayIncident(t, func(s *incidentFixture) {
-		key := uuid.NewString()
-		email := "once-" + key + "@example.com"
-		header := http.Header{"Authorization": {"Bearer " + s.API.Key}, "Idempotency-Key": {key}}
-		responses := harness.Concurrently(50, func(int) string {
-			for {
-				status, body := s.request("POST", "/v1/customers", header,
-					`{"first_name":"Steve","company_name":"`+email+`"}`)
-				// 409: the first request is still in progress. 503: the gateway is overloaded.
-				if status != http.StatusConflict && status != http.StatusServiceUnavailable {
-					return fmt.Sprint(status, body)
+			s.MustCall("GET", "/v1/customers", nil, 200, nil)
+		}},
+		{"Kratos #4317: a code is neither redeemed by staff nor an API key", func(s *fixture) {
+			p := s.createLinked(adapters.Telegram)
+			code := s.issueCode(p)
+			issuer := harness.BearerHeader(s.createKey("claims:issue"))
+			before := s.stateDump()
+			for _, attempt := range []struct{ method, path, body string }{
+				{"PATCH", p.path(), `{"verified":true}`},
+				{"PATCH", p.path(), `{"role_override":"owner"}`},
+				{"POST", p.path() + "/claim", `{"code":"` + code + `"}`},
+				{"POST", p.path() + "/redeem", `{"code":"` + code + `"}`},
+				{"PUT", p.path() + "/claim-code", `{"code":"` + code + `"}`},
+			} {
+				if res := s.request(attempt.method, attempt.path, issuer, attempt.body); res.Status/100 == 2 {
+					s.T.Errorf("%s %s = %d %s, want an error", attempt.method, attempt.path, res.Status, res.Body)
 				}
 			}
-		})
-		distinct := map[string]bool{}
-		for _, r := range responses {
-			distinct[r] = true
-		}
-		var rows int
-		s.noError(s.db.QueryRowContext(s.t.Context(),
-			`select count(*) from customers where company_name = $1`, email).Scan(&rows))
-		if rows != 1 || len(distinct) != 1 || !strings.HasPrefix(responses[0], "201") {
-			s.t.Errorf("created %d customers, responses %v; want one customer and one response, 201", rows, distinct)
-		}
+			if s.stateDump() != before {
+				s.T.Error("rejected requests changed the database")
+			}
+			s.sendAndExpect(p.channel, p.externalID, "/claim "+code, "You are verified")
+			for _, h := range []http.Header{harness.BearerHeader(code), {"X-Api-Key": {code}}, {"Agent-Secret-Key": {code}}} {
+				if res := s.request("GET", p.path(), h, ""); res.Status != 401 {
+					s.T.Errorf("GET identity with a claim code as the key = %d, want 401", res.Status)
+				}
+			}
+		}},
 	})
 }
 
-// createOtherTenant creates a tenant and returns an API key of it with all scopes.
-func (s *incidentFixture) createOtherTenant() (token string) {
-	s.t.Helper()
-	tenant := uuid.NewString()
-	_, err := s.db.ExecContext(s.t.Context(), `insert into tenants (id, name) values ($1, $2)`, tenant, "tenant "+tenant)
-	s.noError(err)
-	token = s.createKey(identity.Scopes...)
-	_, err = s.db.ExecContext(s.t.Context(),
-		`update api_keys set tenant_id = $1 where hash = $2`, tenant, identity.HashToken(token))
-	s.noError(err)
-	harness.Eventually(s.t, "the key belongs to the other tenant", func() bool {
-		status, _ := s.request("GET", "/v1/instances/"+s.InstanceID, harness.BearerHeader(token), "")
-		return status == 404
+// TestIncidents_Tenants replays incidents of requests that reached too far.
+func TestIncidents_Tenants(t *testing.T) {
+	replay(t, []incident{
+		{"OpenClaw GHSA-rqpp-rjj8-7wv8, GHSA-4jpw-hj22-2xmc, GHSA-vqvg-86cc-cg83, CVE-2026-33579 and CVE-2026-41909: " +
+			"permissions come from the API key and never from the request", func(s *fixture) {
+			p := s.createLinked(adapters.Telegram)
+			issuer := s.createKey("claims:issue", "keys:write", "identities:write")
+			before := s.stateDump()
+			external := s.newExternalID(adapters.Telegram)
+			spoofed := harness.BearerHeader(issuer)
+			for name, value := range map[string]string{
+				"X-Scopes": "identities:grant", "X-Role": "owner", "X-Forwarded-User": "admin",
+			} {
+				spoofed.Set(name, value)
+			}
+			for _, attempt := range []struct{ path, body string }{
+				{"/v1/keys", `{"name":"more","scopes":["identities:grant"]}`},
+				{"/v1/keys", `{"name":"more","scopes":["claims:issue","channels:write"]}`},
+				{"/v1/keys", `{"name":"more","scopes":["customers:*"]}`},
+				{
+					"/v1/customers/" + p.customerID + "/identities",
+					`{"channel":"telegram","external_id":"` + external + `","role_override":"owner"}`,
+				},
+			} {
+				for _, header := range []http.Header{harness.BearerHeader(issuer), spoofed} {
+					if res := s.request("POST", attempt.path, header, attempt.body); res.Status/100 == 2 {
+						s.T.Errorf("POST %s %s = %d %s, want an error", attempt.path, attempt.body, res.Status, res.Body)
+					}
+				}
+			}
+			if s.stateDump() != before {
+				s.T.Error("rejected requests changed the database")
+			}
+			res := s.request("POST", "/v1/keys", harness.BearerHeader(issuer), `{"name":"less","scopes":["claims:issue"]}`)
+			if res.Status != 201 {
+				s.T.Errorf("POST /v1/keys with a subset of the scopes = %d %s, want 201", res.Status, res.Body)
+			}
+		}},
+		{"Flowise GHSA-c2c9-mfw7-p8hw: an identity without an instance is visible only in its tenant", func(s *fixture) {
+			external := s.newExternalID(adapters.Telegram)
+			s.MustCall("POST", "/v1/customers/"+s.createLinked(adapters.SMS).customerID+"/identities",
+				map[string]string{"channel": "telegram", "external_id": external}, 201, nil)
+			lookup := "/v1/customers/lookup/identity?channel=telegram&external_id=" + external
+			s.MustCall("GET", lookup, nil, 200, nil)
+			token, tenant := s.createKey(identity.Scopes...), uuid.NewString()
+			s.Exec(`insert into tenants (id, name) values ($1, $2)`, tenant, "tenant "+tenant)
+			s.Exec(`update api_keys set tenant_id = $1 where hash = $2`, tenant, identity.HashToken(token))
+			other := harness.BearerHeader(token)
+			harness.Eventually(s.T, "the key belongs to the other tenant", func() bool {
+				return s.request("GET", "/v1/instances/"+s.InstanceID, other, "").Status == 404
+			})
+			res, unknown := s.request("GET", lookup, other, ""), s.request("GET", lookup+"9", other, "")
+			if res.Status != 404 || res.Body != unknown.Body {
+				s.T.Errorf("lookup in another tenant = %d %s, want 404 %s", res.Status, res.Body, unknown.Body)
+			}
+			for _, list := range []string{"customers", "identities?customer=none", "instances", "keys", "audit"} {
+				res := s.request("GET", "/v1/"+list, other, "")
+				if res.Status != 200 || strings.Contains(res.Body, external) || strings.Contains(res.Body, s.InstanceID) {
+					s.T.Errorf("GET %s in another tenant = %d %s, want 200 without data of this tenant",
+						list, res.Status, res.Body)
+				}
+			}
+		}},
+		{"convoy #2747: concurrent requests with one idempotency key create one customer", func(s *fixture) {
+			key := uuid.NewString()
+			header := harness.BearerHeader(s.API.Key)
+			header.Set("Idempotency-Key", key)
+			responses := harness.Concurrently(50, func(int) string {
+				for {
+					res := s.request("POST", "/v1/customers", header, `{"first_name":"Steve","company_name":"`+key+`"}`)
+					// 409: the first request is still in progress. 503: the gateway is overloaded.
+					if res.Status != http.StatusConflict && res.Status != http.StatusServiceUnavailable {
+						return fmt.Sprint(res.Status, res.Body)
+					}
+				}
+			})
+			distinct := map[string]bool{}
+			for _, r := range responses {
+				distinct[r] = true
+			}
+			rows := s.QueryInt(`select count(*) from customers where company_name = $1`, key)
+			if rows != 1 || len(distinct) != 1 || !strings.HasPrefix(responses[0], "201") {
+				s.T.Errorf("created %d customers, responses %v; want one customer and one response, 201", rows, distinct)
+			}
+		}},
 	})
-	return token
 }

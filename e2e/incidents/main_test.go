@@ -1,138 +1,80 @@
+// Package incidents replays published incidents of other products: those that let strangers in, and
+// those that rejected or repeated genuine messages.
 package incidents
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"hydragate/adapters"
 	"hydragate/adapters/simulator"
-	"hydragate/cmd/hydragate/app"
-	"hydragate/cmd/hydragate/demo"
 	"hydragate/e2e/harness"
-	"hydragate/store/keyring"
 )
 
 func TestMain(m *testing.M) { harness.RunMain(m, nil) }
 
-// replayIncident replays an incident of another product against a gateway with every channel, on
-// each engine.
-func replayIncident(t *testing.T, run func(s *incidentFixture)) {
+// An incident is an incident of another product. run replays it.
+type incident struct {
+	name string // begins with the name by which the incident is known
+	run  func(s *fixture)
+}
+
+// replay replays incidents with one gateway on each engine.
+func replay(t *testing.T, incidents []incident) {
 	harness.ParallelUnlessFull(t)
-	forEachIncidentFixture(t, run)
-}
-
-// An incidentFixture is a running gateway with every channel, a sample application, an API client
-// and access to the database.
-type incidentFixture struct {
-	*demo.Environment
-	t           *testing.T
-	db          *harness.DB
-	client      *harness.Client
-	nextID      int64
-	appRequests *recordingApp
-}
-
-// forEachIncidentFixture calls f with a gateway on SQLite and the embedded Redis, and with one on
-// Postgres and a Redis server.
-func forEachIncidentFixture(t *testing.T, f func(s *incidentFixture)) {
-	t.Run("sqlite+embedded", func(t *testing.T) { runWithIncidentFixture(t, app.Settings{}, f) })
-	t.Run("postgres+redis", func(t *testing.T) {
-		runWithIncidentFixture(t, app.Settings{
-			DatabaseURL: harness.CreateDatabase(t, harness.TestPostgresURL(t)),
-			RedisURL:    harness.TestRedisURL(t),
-			MasterKeys:  keyring.GenerateKey("k1"),
-		}, f)
+	harness.ForEachEngine(t, func(t *testing.T, engine harness.Engine) {
+		h, _ := harness.Start(t, harness.Options{Engine: engine, InProcess: true})
+		h.App.Update(func() { h.App.Secret = h.WebhookSecret })
+		s := &fixture{Harness: h, nextID: 600_000, people: &simulator.Control{
+			Telegram: h.Telegram, Bot: harness.TelegramBot,
+			Twilio: h.Twilio, SMSNumber: harness.SMSBotNumber, WhatsAppNumber: harness.SMSBotNumber,
+			Slack: h.Slack, AppID: harness.SlackAppID, Team: harness.SlackTeamID,
+		}}
+		for _, i := range incidents {
+			t.Run(i.name, func(t *testing.T) {
+				s.T, s.DB.T = t, t
+				i.run(s)
+			})
+		}
+		s.T, s.DB.T = t, t
+		h.App.Update(func() {
+			if err := errors.Join(h.App.Errs...); err != nil {
+				t.Error(err)
+			}
+		})
 	})
 }
 
-// runWithIncidentFixture starts fake providers, a sample application and a gateway, calls f and
-// stops them.
-func runWithIncidentFixture(t *testing.T, servers app.Settings, f func(s *incidentFixture)) {
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
-	defer cancel()
-	p, err := simulator.StartProviders(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	p.Slack.RetryScale, p.Telegram.RetryScale = 0.01, 0.1
-	s := &incidentFixture{
-		t: t, nextID: 600_000, client: harness.NewClient("", "", harness.EventTimeout), appRequests: &recordingApp{},
-		Environment: &demo.Environment{
-			Console: app.Console{Out: io.Discard, Err: io.Discard}, Providers: p, App: demo.NewSampleApp(),
-		},
-	}
-	s.appRequests.next = s.App
-	application := httptest.NewServer(s.appRequests)
-	defer application.Close()
-	s.AppURL = application.URL
-	settings := (&demo.Options{Script: true, LogLevel: "error"}).GatewaySettings(t.TempDir(), p)
-	settings.DatabaseURL, settings.RedisURL = servers.DatabaseURL, servers.RedisURL
-	settings.MasterKeys = servers.MasterKeys
-	dsn := cmp.Or(servers.DatabaseURL, filepath.Join(settings.DataDir, "hydragate.db"))
-	err = s.RunWithGateway(ctx, settings, func(context.Context) error {
-		s.db = harness.OpenDatabase(t, dsn)
-		f(s)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+// A fixture is a gateway with every channel, and people who send messages to it.
+type fixture struct {
+	*harness.Harness
+	people *simulator.Control
+	nextID int64
 }
 
-// A recordingApp records the headers and bodies of the requests to the application.
-type recordingApp struct {
-	next http.Handler
-	mu   sync.Mutex
-	seen bytes.Buffer
-}
-
-func (r *recordingApp) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	body, _ := io.ReadAll(req.Body)
-	r.mu.Lock()
-	fmt.Fprintf(&r.seen, "%v\n%s\n", req.Header, body)
-	r.mu.Unlock()
-	req.Body = io.NopCloser(bytes.NewReader(body))
-	r.next.ServeHTTP(w, req)
-}
-
-func (r *recordingApp) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.seen.String()
-}
-
-// noError fails the test if err is not nil.
-func (s *incidentFixture) noError(err error) {
-	s.t.Helper()
-	if err != nil {
-		s.t.Fatal(err)
-	}
+// newID returns a number that no test has used.
+func (s *fixture) newID() int64 {
+	s.nextID++
+	return s.nextID
 }
 
 // newExternalID returns the external ID of an account on c that no test has used.
-func (s *incidentFixture) newExternalID(c adapters.Channel) (external string) {
-	s.nextID++
-	switch c {
+func (s *fixture) newExternalID(c adapters.Channel) string {
+	switch n := s.newID(); c {
 	case adapters.SMS, adapters.WhatsApp:
-		return fmt.Sprintf("+1202555%04d", s.nextID%10_000)
+		return fmt.Sprintf("+1202555%04d", n%10_000)
 	case adapters.Slack:
-		return fmt.Sprintf("%s:U%d", simulator.DemoTeam, s.nextID)
+		return fmt.Sprintf("%s:U%d", harness.SlackTeamID, n)
+	default:
+		return strconv.FormatInt(n, 10)
 	}
-	return strconv.FormatInt(s.nextID, 10)
 }
 
 // A linkedAccount is the account of a customer on a channel.
@@ -146,134 +88,142 @@ func (p linkedAccount) path() string {
 	return "/v1/customers/" + p.customerID + "/identities/" + p.identityID
 }
 
-// createCustomer creates a customer and returns its ID.
-func (s *incidentFixture) createCustomer() (id string) {
-	s.t.Helper()
-	var created struct{ ID string }
-	s.noError(s.API.Call(s.t.Context(), "POST", "/v1/customers", demo.JSONObject{"first_name": "Steve"}, &created))
-	return created.ID
-}
-
 // createLinked creates a customer and links a new, unverified account on c.
-func (s *incidentFixture) createLinked(c adapters.Channel) linkedAccount {
-	s.t.Helper()
-	return s.linkAnother(s.createCustomer(), c)
+func (s *fixture) createLinked(c adapters.Channel) linkedAccount {
+	s.T.Helper()
+	var customer struct{ ID string }
+	s.MustCall("POST", "/v1/customers", map[string]string{"first_name": "Steve"}, http.StatusCreated, &customer)
+	return s.link(customer.ID, c, s.newExternalID(c))
 }
 
-// linkAnother links a new account on c to an existing customer.
-func (s *incidentFixture) linkAnother(customer string, c adapters.Channel) linkedAccount {
-	s.t.Helper()
-	p := linkedAccount{channel: c, customerID: customer, externalID: s.newExternalID(c)}
-	i, err := s.API.LinkIdentity(s.t.Context(), customer, s.InstanceID, c, p.externalID, "")
-	s.noError(err)
-	p.identityID = i.ID
-	return p
+// link links an account on c to an existing customer.
+func (s *fixture) link(customer string, c adapters.Channel, external string) linkedAccount {
+	s.T.Helper()
+	var linked struct{ ID string }
+	s.MustCall("POST", "/v1/customers/"+customer+"/identities", map[string]string{
+		"channel": string(c), "external_id": external, "instance_id": s.InstanceID,
+	}, http.StatusCreated, &linked)
+	return linkedAccount{c, customer, linked.ID, external}
 }
 
 // createVerified creates a customer with an account on c and verifies the account with a code.
-func (s *incidentFixture) createVerified(c adapters.Channel) linkedAccount {
-	s.t.Helper()
+func (s *fixture) createVerified(c adapters.Channel) linkedAccount {
+	s.T.Helper()
 	p := s.createLinked(c)
 	s.redeem(p)
 	return p
 }
 
 // redeem issues a code for the account and redeems it.
-func (s *incidentFixture) redeem(p linkedAccount) {
-	s.t.Helper()
-	s.sendAndExpect(p.channel, p.externalID, "/claim "+s.issueCode(p), demo.ReplyVerified)
+func (s *fixture) redeem(p linkedAccount) {
+	s.T.Helper()
+	s.sendAndExpect(p.channel, p.externalID, "/claim "+s.issueCode(p), "You are verified")
 }
 
 // issueCode issues a claim code for the account.
-func (s *incidentFixture) issueCode(p linkedAccount) string {
-	s.t.Helper()
-	c, err := s.API.IssueCode(s.t.Context(), p.customerID, p.identityID)
-	s.noError(err)
-	return c.Code
+func (s *fixture) issueCode(p linkedAccount) string {
+	s.T.Helper()
+	var issued struct{ Code string }
+	s.MustCall("POST", p.path()+"/claim-code", struct{}{}, http.StatusCreated, &issued)
+	return issued.Code
 }
 
 // isVerified reports whether the API shows the identity as verified.
-func (s *incidentFixture) isVerified(p linkedAccount) bool {
-	s.t.Helper()
-	i, err := s.API.GetIdentity(s.t.Context(), p.customerID, p.identityID)
-	s.noError(err)
+func (s *fixture) isVerified(p linkedAccount) bool {
+	s.T.Helper()
+	var i struct{ Verified bool }
+	s.MustCall("GET", p.path(), nil, http.StatusOK, &i)
 	return i.Verified
 }
 
-// sendText sends a text message and returns after the gateway has acknowledged it.
-func (s *incidentFixture) sendText(c adapters.Channel, external, text string) {
-	s.t.Helper()
-	_, err := s.Providers.NewControl().Send(s.t.Context(), simulator.SendRequest{Channel: c, Sender: external, Text: text})
-	s.noError(err)
+// send sends a text message and returns after the gateway has acknowledged it.
+func (s *fixture) send(c adapters.Channel, external, text string) {
+	s.T.Helper()
+	_, err := s.people.Send(s.T.Context(), simulator.SendRequest{Channel: c, Sender: external, Text: text})
+	if err != nil {
+		s.T.Fatal(err)
+	}
 }
 
 // sendAndExpect sends a text message, waits for the next reply and fails the test unless the reply
 // contains want.
-func (s *incidentFixture) sendAndExpect(c adapters.Channel, external, text, want string) (reply string) {
-	s.t.Helper()
-	transcript, chat, err := s.Providers.NewControl().Conversation(c, external)
-	s.noError(err)
+func (s *fixture) sendAndExpect(c adapters.Channel, external, text, want string) (reply string) {
+	s.T.Helper()
 	s.waitIdle() // replies to earlier messages must not be counted
-	n := len(transcript.Replies(chat))
-	s.sendText(c, external, text)
-	ctx, cancel := demo.WithStepTimeout(s.t.Context())
-	defer cancel()
-	line, err := transcript.WaitReply(ctx, chat, n)
-	s.noError(err)
-	if !strings.Contains(line.Text, want) {
-		s.t.Fatalf("reply to %q = %q, want it to contain %q", text, line.Text, want)
+	n := len(s.replies(c, external))
+	s.send(c, external, text)
+	harness.Eventually(s.T, "reply to "+text, func() bool { return len(s.replies(c, external)) > n })
+	reply = s.replies(c, external)[n].Text
+	if !strings.Contains(reply, want) {
+		s.T.Fatalf("reply to %q = %q, want it to contain %q", text, reply, want)
 	}
-	return line.Text
+	return reply
 }
 
-// replyCount returns the number of replies that the bot sent to an account.
-func (s *incidentFixture) replyCount(c adapters.Channel, external string) int {
-	s.t.Helper()
-	transcript, chat, err := s.Providers.NewControl().Conversation(c, external)
-	s.noError(err)
-	return len(transcript.Replies(chat))
+// replies returns the replies that the bot sent to an account.
+func (s *fixture) replies(c adapters.Channel, external string) []simulator.Line {
+	s.T.Helper()
+	transcript, chat, err := s.people.Conversation(c, external)
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	return transcript.Replies(chat)
 }
 
-// lastRole waits until the application has received n messages of an account and returns the role
-// of the sender of the last one.
-func (s *incidentFixture) lastRole(c adapters.Channel, external string, n int) string {
-	s.t.Helper()
-	var messages []demo.AppEvent
-	harness.Eventually(s.t, "the application receives a message from "+external, func() bool {
-		messages = s.App.Messages(string(c), external)
+// expectRole waits until the application has received n messages of an account and fails the test
+// unless the sender of the last one has a role.
+func (s *fixture) expectRole(external string, n int, want string) {
+	s.T.Helper()
+	var messages []*harness.ReceivedEvent
+	harness.Eventually(s.T, "the application receives a message from "+external, func() bool {
+		messages = s.App.MessagesFrom(external)
 		return len(messages) >= n
 	})
-	return messages[len(messages)-1].Data.Sender.Role
+	if got := messages[len(messages)-1].Field("role"); got != want {
+		s.T.Fatalf("role of the sender of message %d from %s = %q, want %q", n, external, got, want)
+	}
 }
 
 // waitIdle waits until no message, delivery or reply is pending.
-func (s *incidentFixture) waitIdle() {
-	s.t.Helper()
-	harness.Eventually(s.t, "all messages, deliveries and replies are processed", func() bool {
-		var n int
-		s.noError(s.db.QueryRowContext(s.t.Context(), `
-			select (select count(*) from messages where state = 'new')
-				+ (select count(*) from deliveries where status = 'pending')
-				+ (select count(*) from outbox where status in ('queued', 'sending') and cause <> 'reminder')`).Scan(&n))
-		return n == 0
+func (s *fixture) waitIdle() {
+	s.T.Helper()
+	harness.Eventually(s.T, "all messages, deliveries and replies are processed", func() bool {
+		return s.QueryInt(`select (select count(*) from messages where state = 'new')
+			+ (select count(*) from deliveries where status = 'pending')
+			+ (select count(*) from outbox where status in ('queued', 'sending') and cause <> 'reminder')`) == 0
 	})
 }
 
 // stateDump returns the row counts of the tables that a message can change, and the state of every
 // identity.
-func (s *incidentFixture) stateDump() string {
-	s.t.Helper()
+func (s *fixture) stateDump() string {
+	s.T.Helper()
 	s.waitIdle()
-	var b strings.Builder
-	fmt.Fprintln(&b,
-		s.db.RowCounts("customers", "identities", "messages", "deliveries", "outbox", "audit_events", "claim_failures",
-			"conversations"))
-	fmt.Fprintln(&b, s.db.QueryTexts(`
-		select cast(id as text) || ' ' || coalesce(cast(customer_id as text), '')
-			|| ' ' || coalesce(cast(verified_at as text), '') || ' ' || coalesce(role_override, '')
-			|| ' ' || cast(claim_gen as text)
-		from identities order by id`))
-	return b.String()
+	return s.RowCounts("customers", "identities", "messages", "deliveries", "outbox", "audit_events", "claim_failures",
+		"conversations") + strings.Join(s.QueryTexts(`
+			select id, customer_id, verified_at, role_override, claim_gen from identities order by id`), "\n")
+}
+
+// request sends a request to the API, or to another URL.
+func (s *fixture) request(method, path string, header http.Header, body string) harness.Response {
+	s.T.Helper()
+	c := *s.API
+	if strings.HasPrefix(path, "http") {
+		c.URL = ""
+	}
+	res, err := c.Do(context.WithoutCancel(s.T.Context()), method, path, header, body)
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	return res
+}
+
+// createKey creates an API key with the given scopes and returns its token.
+func (s *fixture) createKey(scopes ...string) string {
+	s.T.Helper()
+	var created struct{ Key string }
+	s.MustCall("POST", "/v1/keys", map[string]any{"name": "incident", "scopes": scopes}, http.StatusCreated, &created)
+	return created.Key
 }
 
 // A signedRequest is a webhook request as a provider would send it.
@@ -284,102 +234,65 @@ type signedRequest struct {
 }
 
 // post sends r and returns the status of the response.
-func (s *incidentFixture) post(r signedRequest) int {
-	s.t.Helper()
-	return s.do(http.MethodPost, r.url, r.header, r.body).Status
+func (s *fixture) post(r signedRequest) int {
+	s.T.Helper()
+	return s.request(http.MethodPost, r.url, r.header, r.body).Status
 }
 
-// do sends a request and returns the response. It fails the test if there is none.
-func (s *incidentFixture) do(method, url string, header http.Header, body string) harness.Response {
-	s.t.Helper()
-	res, err := s.client.Do(s.t.Context(), method, url, header, body)
-	s.noError(err)
-	return res
-}
-
-// telegramRequest returns the webhook request with which Telegram sends update.
-func (s *incidentFixture) telegramRequest(update string) signedRequest {
-	at, secret := s.Providers.Telegram.Webhook(simulator.DemoBot)
+// telegramMessage returns the webhook request for a message in a private chat. fields are fields of
+// the message, as JSON.
+func (s *fixture) telegramMessage(from, username, fields string) signedRequest {
+	at, secret := s.Telegram.Webhook(harness.TelegramBot)
+	n := s.newID()
 	return signedRequest{
-		at, http.Header{"Content-Type": {"application/json"}, "X-Telegram-Bot-Api-Secret-Token": {secret}}, update,
-	}
-}
-
-// telegramUpdate returns an update for a text message in a private chat, with a new update ID.
-func (s *incidentFixture) telegramUpdate(from, username, text string) string {
-	s.nextID++
-	return fmt.Sprintf(`{"update_id":%d,"message":{"message_id":%d,"date":%d,"chat":{"id":%s,"type":"private"},
-		"from":{"id":%s,"is_bot":false,"first_name":"Steve","username":%q},"text":%q}}`,
-		900_000_000+s.nextID, s.nextID, time.Now().Unix(), from, from, username, text)
-}
-
-// twilioRequest returns the webhook request with which Twilio sends form, signed for the URL
-// signedFor.
-func (s *incidentFixture) twilioRequest(signedFor string, form url.Values) signedRequest {
-	at, _, _ := strings.Cut(s.WebhookURLs[adapters.SMS], "#")
-	return signedRequest{at, http.Header{
-		"Content-Type":       {"application/x-www-form-urlencoded"},
-		"X-Twilio-Signature": {harness.TwilioSignature(s.Providers.TwilioToken, signedFor, form)},
-	}, form.Encode()}
-}
-
-// smsForm returns the webhook form of an SMS message, with a new message SID.
-func (s *incidentFixture) smsForm(from, body string) url.Values {
-	s.nextID++
-	return url.Values{
-		"MessageSid": {fmt.Sprintf("SM%032x", s.nextID)}, "AccountSid": {s.Providers.TwilioSID},
-		"From": {from}, "To": {simulator.DemoSMSNumber}, "Body": {body}, "NumMedia": {"0"},
+		at, http.Header{"Content-Type": {"application/json"}, "X-Telegram-Bot-Api-Secret-Token": {secret}},
+		fmt.Sprintf(`{"update_id":%d,"message":{"message_id":%d,"date":%d,"chat":{"id":%s,"type":"private"},
+			"from":{"id":%[4]s,"is_bot":false,"first_name":"Steve","username":%[5]q},%[6]s}}`,
+			900_000_000+n, n, time.Now().Unix(), from, username, fields),
 	}
 }
 
 // smsURL returns the URL of the SMS webhook.
-func (s *incidentFixture) smsURL() string {
-	at, _, _ := strings.Cut(s.WebhookURLs[adapters.SMS], "#")
+func (s *fixture) smsURL() string {
+	at, _ := s.Twilio.Webhook(harness.SMSBotNumber)
+	at, _, _ = strings.Cut(at, "#")
 	return at
+}
+
+// smsForm returns the webhook form of an SMS message, with a new message SID.
+func (s *fixture) smsForm(from, body string) url.Values {
+	return url.Values{
+		"MessageSid": {fmt.Sprintf("SM%032x", s.newID())}, "AccountSid": {harness.TwilioAccount},
+		"From": {from}, "To": {harness.SMSBotNumber}, "Body": {body}, "NumMedia": {"0"},
+	}
+}
+
+// smsRequest returns the webhook request with which Twilio sends form, signed for a URL.
+func (s *fixture) smsRequest(signedFor string, form url.Values) signedRequest {
+	return signedRequest{s.smsURL(), http.Header{
+		"Content-Type":       {"application/x-www-form-urlencoded"},
+		"X-Twilio-Signature": {harness.TwilioSignature(harness.TwilioToken, signedFor, form)},
+	}, form.Encode()}
 }
 
 // slackRequest returns a signed request to one of the Slack webhooks (events, commands or
 // interactivity).
-func (s *incidentFixture) slackRequest(webhook, contentType, body string) signedRequest {
-	at := strings.TrimSuffix(s.WebhookURLs[adapters.Slack], "/events") + "/" + webhook
+func (s *fixture) slackRequest(webhook, contentType, body string) signedRequest {
 	stamp := strconv.FormatInt(time.Now().Unix(), 10)
-	return signedRequest{at, http.Header{
+	return signedRequest{s.API.URL + "/hooks/slack/" + s.InstanceID + "/" + webhook, http.Header{
 		"Content-Type":              {contentType},
 		"X-Slack-Request-Timestamp": {stamp},
-		"X-Slack-Signature":         {harness.SlackSignature(s.Providers.SlackSecret, stamp, body)},
+		"X-Slack-Signature":         {harness.SlackSignature(harness.SlackSecret, stamp, body)},
 	}, body}
 }
 
-// slackDirectMessage returns the event of a direct message in Slack, with a new event ID.
-func (s *incidentFixture) slackDirectMessage(user, text string) string {
-	s.nextID++
-	team, id, _ := strings.Cut(user, ":")
-	b, _ := json.Marshal(demo.JSONObject{
-		"token": "deprecated", "team_id": team, "api_app_id": simulator.DemoApp, "type": "event_callback",
-		"event_id": fmt.Sprintf("Ev%d", s.nextID), "event_time": time.Now().Unix(),
-		"authorizations": []demo.JSONObject{
-			{"team_id": simulator.DemoTeam, "user_id": simulator.DemoBotUser, "is_bot": true},
-		},
-		"event": demo.JSONObject{
-			"type": "message", "channel_type": "im", "channel": "D" + id, "user": id, "team": team, "text": text,
-			"ts": fmt.Sprintf("%d.%06d", time.Now().Unix(), s.nextID),
-		},
-	})
-	return string(b)
-}
-
-// request calls the API and returns the status and the body of the response.
-func (s *incidentFixture) request(method, path string, header http.Header, body string) (int, string) {
-	s.t.Helper()
-	res := s.do(method, s.API.URL+path, header, body)
-	return res.Status, res.Body
-}
-
-// createKey creates an API key with the given scopes and returns its token.
-func (s *incidentFixture) createKey(scopes ...string) (token string) {
-	s.t.Helper()
-	var created struct{ Key string }
-	s.noError(s.API.Call(s.t.Context(), "POST", "/v1/keys", demo.JSONObject{"name": "incident", "scopes": scopes},
-		&created))
-	return created.Key
+// slackMessage returns the request for a direct message in Slack, with a new event ID.
+func (s *fixture) slackMessage(user, text string) signedRequest {
+	n := s.newID()
+	_, id, _ := strings.Cut(user, ":")
+	return s.slackRequest("events", "application/json", fmt.Sprintf(`{"token":"deprecated","team_id":%q,
+		"api_app_id":%q,"type":"event_callback","event_id":"Ev%d","event_time":%d,
+		"authorizations":[{"team_id":%[1]q,"user_id":"U0BOT","is_bot":true}],
+		"event":{"type":"message","channel_type":"im","channel":"D%[5]s","user":%[5]q,"team":%[1]q,"text":%[6]q,
+			"ts":"%[4]d.%06[3]d"}}`, harness.SlackTeamID, harness.SlackAppID, n, time.Now().Unix(), id, text))
 }

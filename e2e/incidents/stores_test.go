@@ -96,7 +96,7 @@ func TestIncidents_GoRedis1113(t *testing.T) {
 	defer func() { _ = client.Close() }()
 	var failed, succeeded atomic.Int64
 	for _, err := range harness.Concurrently(20, func(worker int) error {
-		for n := range 500 {
+		for n := range harness.Scaled(200, 500) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(n%7)*50*time.Microsecond+20*time.Microsecond)
 			if n%3 == 0 {
 				cancel()
