@@ -1,42 +1,38 @@
 package api
 
 import (
-	"encoding/json"
 	"fmt"
-	"log/slog"
-	"net/http"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 
 	"hydragate/claim"
-	"hydragate/claim/rediscode"
-	"hydragate/cmd/hydragate/app"
 	"hydragate/e2e/harness"
-	"hydragate/identity"
 )
 
 // TestEraseCustomer_RemovesCodesFromRedis checks that erasing a customer with a live code removes
 // the code and all personal data from Redis. Only a hint remains until it expires; it contains a
 // random ID and is stored under a keyed hash of the code.
 func TestEraseCustomer_RemovesCodesFromRedis(t *testing.T) {
-	server := os.Getenv("HYDRAGATE_TEST_REDIS")
-	if server == "" {
-		t.Fatal("HYDRAGATE_TEST_REDIS is not set: run make test, or set it to a redis:// URL")
+	t.Parallel()
+	h := harness.NewAPIFixture(t, harness.Options{APIOnly: true})
+	store := h.Replicas()[0].Gateway.Redis
+	call := func(method, path, body string, status int) (id string) {
+		t.Helper()
+		res := h.CallAs(h.AdminKey, method, path, body)
+		if res.Status != status {
+			t.Fatalf("%s %s = %d %s, want %d", method, path, res.Status, res.Body, status)
+		}
+		if status == 201 {
+			id, _ = h.DecodeObject(res.Body)["id"].(string)
+		}
+		return id
 	}
-	store, err := rediscode.NewClient(server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = store.Close() }()
-	call := startEraseGateway(t, server)
-
 	const number = "+61400777666"
-	customer := call("POST", "/v1/customers", `{"email":"erased@example.com"}`, 201)["id"].(string)
+	customer := call("POST", "/v1/customers", `{"email":"erased@example.com"}`, 201)
 	linked := call("POST", "/v1/customers/"+customer+"/identities",
-		`{"channel":"sms","external_id":"`+number+`"}`, 201)["id"].(string)
+		`{"channel":"sms","external_id":"`+number+`"}`, 201)
 	call("POST", "/v1/customers/"+customer+"/identities/"+linked+"/claim-code", "", 201)
 	const codeKey, hintKey = "hg:{c:", "hg:cx:"
 	keys := strings.Join(redisKeysContaining(t, store, linked), " ")
@@ -55,28 +51,6 @@ func TestEraseCustomer_RemovesCodesFromRedis(t *testing.T) {
 	}
 	call("GET", "/v1/customers/"+customer, "", 404)
 	call("DELETE", "/v1/customers/"+customer+"?erase=true", "", 404)
-}
-
-// startEraseGateway starts a gateway and returns a function that calls its API with the admin key
-// and checks the status.
-func startEraseGateway(t *testing.T, server string) func(method, path, body string, status int) map[string]any {
-	t.Helper()
-	s := &app.Settings{
-		Listen: "127.0.0.1:0", DataDir: t.TempDir(), RedisURL: server, AdminKey: identity.NewToken("hg_live_"),
-		LogLevel: "info",
-	}
-	api := harness.NewClient(harness.ServeInProcess(t, s, slog.New(slog.DiscardHandler)), s.AdminKey, harness.EventTimeout)
-	return func(method, path, body string, status int) (fields map[string]any) {
-		t.Helper()
-		res, err := api.Do(t.Context(), method, path, http.Header{"X-Api-Key": {s.AdminKey}}, body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _ = json.Unmarshal([]byte(res.Body), &fields); res.Status != status {
-			t.Fatalf("%s %s = %d %s, want %d", method, path, res.Status, res.Body, status)
-		}
-		return fields
-	}
 }
 
 // redisKeysContaining returns the Redis keys whose name or value contains any of words.

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 
 	"hydragate/cmd/hydragate/app"
 )
@@ -111,22 +110,4 @@ func setFromEnv(s *app.Settings, env []string) error {
 		field.SetString(value)
 	}
 	return nil
-}
-
-// ServeInProcess runs a gateway in this process until the test ends. It returns its URL.
-func ServeInProcess(t *testing.T, s *app.Settings, log *slog.Logger) (url string) {
-	t.Helper()
-	if err := s.Check(); err != nil {
-		t.Fatal(err)
-	}
-	p := &Process{}
-	if err := p.serve(s, log, nil); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return "http://" + p.Addr
 }

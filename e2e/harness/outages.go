@@ -118,6 +118,15 @@ func (s *Harness) RequireIdle(timeout time.Duration) {
 	}
 }
 
+// RequireAccepted fails the test if a webhook was not accepted. Those that the provider canceled are
+// left out.
+func (s *Harness) RequireAccepted() {
+	s.T.Helper()
+	if failed := s.Webhooks.failed(); len(failed) > 0 {
+		s.T.Errorf("%d webhooks were not accepted, such as %+v", len(failed), failed[0])
+	}
+}
+
 // A Window is an interval in which latencies are measured.
 type Window struct{ From, To time.Time }
 

@@ -69,8 +69,8 @@ func (l *webhookLog) CompletedBetween(from, to time.Time) (found []webhookResult
 	return found
 }
 
-// Failed returns the webhooks that were not accepted. Those that the provider canceled are left out.
-func (l *webhookLog) Failed() (found []webhookResult) {
+// failed returns the webhooks that were not accepted. Those that the provider canceled are left out.
+func (l *webhookLog) failed() (found []webhookResult) {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
 	for _, a := range l.Results {

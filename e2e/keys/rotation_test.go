@@ -1,16 +1,12 @@
 package keys
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -29,34 +25,43 @@ import (
 //
 // With HYDRAGATE_TEST_LONG=1 the command is killed at least twenty times.
 func TestKeyRotation_UnderLoad(t *testing.T) {
+	harness.ParallelUnlessFull(t)
 	kills, rows, moreClaims := harness.Scaled(2, 24), harness.Scaled(1000, 30000), int64(harness.Scaled(5, 200))
 	k1, k2 := keyring.GenerateKey("k1"), keyring.GenerateKey("k2")
 	h, _ := harness.Start(t, harness.Options{MasterKeys: k1, Replicas: 2})
 	h.App.Update(func() { h.App.Secret = h.WebhookSecret })
 	storeResponses(h, rows)
+	var codes []harness.IssuedCode
+	for range 4 {
+		c, err := h.IssueCode(t.Context(), h.API)
+		if err != nil {
+			t.Fatal(err)
+		}
+		codes = append(codes, c)
+	}
 	restartAll := func(keys string) {
+		t.Helper()
 		h.Settings.MasterKeys = keys
 		h.RollingRestart()
 	}
-	redeem := func(when string, c harness.IssuedCode) {
+	redeem := func(when string) {
 		t.Helper()
-		if err := h.RedeemCode(t.Context(), h.API, c); err != nil {
+		if err := h.RedeemCode(t.Context(), h.API, codes[0]); err != nil {
 			t.Errorf("a code issued before the rotation does not work %s: %v", when, err)
 		}
+		codes = codes[1:]
 	}
-	codes := make([]harness.IssuedCode, 4)
-	for i := range codes {
-		var err error
-		if codes[i], err = h.IssueCode(t.Context(), h.API); err != nil {
-			t.Fatal(err)
-		}
+	rotate := func(options ...string) (string, error) {
+		out, err := h.Command("hydragate", nil, append([]string{"masterkey", "rotate"}, options...)...).CombinedOutput()
+		return string(out), err
 	}
-	l := startTraffic(h)
+	var claims atomic.Int64
+	requests, messages, stopMessages := startTraffic(h, &claims)
 
 	restartAll(k1 + "," + k2)
-	redeem("after the new key was added", codes[0])
+	redeem("after the new key was added")
 	restartAll(k2 + "," + k1)
-	redeem("after the new key was made the first", codes[1])
+	redeem("after the new key was made the first")
 	before := h.EncryptedCount("k1")
 	if before < rows {
 		t.Fatalf("values encrypted with the old key = %d, want at least %d", before, rows)
@@ -70,18 +75,16 @@ func TestKeyRotation_UnderLoad(t *testing.T) {
 		}
 	}
 	interrupted := h.EncryptedCount("k1")
-	if interrupted == 0 {
-		t.Error("values left after the last kill = 0: the rotation was not interrupted")
-	}
 	output := strings.Join(harness.Concurrently(2, func(int) string {
-		out, err := h.Command("hydragate", nil, "masterkey", "rotate").CombinedOutput()
+		out, err := rotate()
 		if err != nil {
 			t.Errorf("masterkey rotate: %v %s", err, out)
 		}
-		return string(out)
+		return out
 	}), "\n")
-	if left := h.EncryptedCount("k1"); left != 0 {
-		t.Errorf("values encrypted with the old key = %d, want 0", left)
+	left := h.EncryptedCount("k1")
+	if interrupted == 0 || left != 0 {
+		t.Errorf("values encrypted with the old key = %d after the kills, %d at the end, want some and 0", interrupted, left)
 	}
 	for _, want := range []string{
 		"0 values encrypted with other keys", "key k1 can be removed from HYDRAGATE_MASTER_KEYS after ",
@@ -90,19 +93,33 @@ func TestKeyRotation_UnderLoad(t *testing.T) {
 			t.Errorf("output of masterkey rotate = %q, want %q in it", output, want)
 		}
 	}
-	redeem("after the rotation", codes[2])
-	out, err := h.Command("hydragate", nil, "masterkey", "rotate", "--check").CombinedOutput()
-	if err == nil || !bytes.Contains(out, []byte("1 claim codes and invites")) {
+	redeem("after the rotation")
+	if out, err := rotate("--check"); err == nil || !strings.Contains(out, "1 claim codes and invites") {
 		t.Errorf("rotate --check with a live code of the old key = %v: %s", err, out)
 	}
-	redeem("before the old key is removed", codes[3])
-	if out, err := h.Command("hydragate", nil, "masterkey", "rotate", "--check").CombinedOutput(); err != nil {
+	redeem("before the old key is removed")
+	if out, err := rotate("--check"); err != nil {
 		t.Errorf("rotate --check when the old key is unused = %v: %s", err, out)
 	}
 	restartAll(k2)
-	l.finish(moreClaims)
-	t.Logf("%d values encrypted with the old key, %d after %d kills, %d after the rotation",
-		before, interrupted, killed, h.EncryptedCount("k1"))
+
+	moreClaims += claims.Load()
+	harness.Eventually(t, "further claims succeed", func() bool { return claims.Load() >= moreClaims || t.Failed() })
+	requests.Stop()
+	stopMessages()
+	h.RequireIdle(harness.EventTimeout)
+	messages.RequireComplete(len(messages.Users), app.OutboxSize)
+	h.RequireAccepted()
+	if h.App.Rejected != 0 || h.App.DoubleSigned == 0 {
+		t.Errorf("the application rejected %d of %d events and got %d with two signatures; want 0 rejected, some with two",
+			h.App.Rejected, len(h.App.Events), h.App.DoubleSigned)
+	}
+	if strings.Contains(h.Log.String(), "is required but missing") {
+		t.Error("a gateway could not decrypt a value")
+	}
+	t.Logf("%d claims; %d events, %d rejected, %d with two signatures; "+
+		"%d values encrypted with the old key, %d after %d kills, %d after the rotation",
+		claims.Load(), len(h.App.Events), h.App.Rejected, h.App.DoubleSigned, before, interrupted, killed, left)
 }
 
 // storeResponses stores responses of idempotent requests, so that a rotation takes long enough to be
@@ -135,17 +152,8 @@ func killRotation(h *harness.Harness) bool {
 	left := func() int {
 		return h.QueryInt(`select count(*) from idempotency_keys where starts_with(answer, 'v1.k1.')`)
 	}
-	u, err := url.Parse(h.DSN)
-	if err != nil {
-		h.T.Fatal(err)
-	}
-	port, err := strconv.Atoi(u.Port())
-	if err != nil {
-		h.T.Fatal(err)
-	}
-	u.Host = fmt.Sprintf("127.0.0.1:%d", harness.StartDelayProxy(h.T, port, harness.NetworkDelay))
 	before := left()
-	cmd := h.Command("hydragate", []string{"HYDRAGATE_DATABASE_URL=" + u.String()}, "masterkey", "rotate")
+	cmd := h.Command("hydragate", []string{"HYDRAGATE_DATABASE_URL=" + h.DelayedPostgresURL()}, "masterkey", "rotate")
 	if err := cmd.Start(); err != nil {
 		h.T.Fatal(err)
 	}
@@ -168,176 +176,95 @@ func killRotation(h *harness.Harness) bool {
 	return after > 0 && after < before
 }
 
-// A traffic is what happens while the keys rotate.
-type traffic struct {
-	*harness.Harness
-	messages     *harness.MessageLoad
-	stopMessages func()
-	ctx          context.Context // ends the requests
-	stop         func()
-	requests     sync.WaitGroup
-	agentKey     atomic.Value // the key of the agent API that the application uses
-
-	claims, replays, secretRotations, keyRotations, telegramRotations atomic.Int64
-}
-
-// startTraffic starts the traffic. It ends with finish.
-func startTraffic(h *harness.Harness) *traffic {
+// startTraffic starts what happens while the keys rotate: messages on every channel, claims, which are
+// counted, idempotent requests, requests of the agent API, and the rotation of other secrets.
+func startTraffic(h *harness.Harness, claims *atomic.Int64) (
+	requests *harness.Background, messages *harness.MessageLoad, stopMessages func(),
+) {
 	const interval = 40 * time.Millisecond
-	l := &traffic{Harness: h, messages: h.NewLoad(1)}
-	l.agentKey.Store(h.AgentKey)
-	l.ctx, l.stop = context.WithCancel(h.T.Context())
-	l.messages.Users = slices.DeleteFunc(l.messages.Users, func(u harness.SimulatedUser) bool {
+	messages, requests = h.NewLoad(1), harness.NewBackground(h.T)
+	messages.Users = slices.DeleteFunc(messages.Users, func(u harness.SimulatedUser) bool {
 		return strings.HasPrefix(u.Name, harness.PollingBot) // its instance has another signing secret
 	})
-	l.stopMessages = l.messages.SendInBackground(interval)
-	l.repeat(interval, l.claim())
-	l.repeat(interval, l.claim())
-	l.repeat(interval, l.replay())
-	l.repeat(interval, func() error { // the agent API
-		header := http.Header{"Agent-Secret-Key": {l.agentKey.Load().(string)}}
-		res, err := h.API.Do(l.ctx, "GET", "/external/users/search?email=nobody@example.com", header, "")
+	stopMessages = messages.SendInBackground(interval)
+	for range 2 {
+		var api *harness.Client
+		issued := 0
+		requests.Repeat(interval, func() (err error) {
+			if issued++; issued%40 == 1 { // a key may issue sixty codes an hour
+				if api, err = h.NewClient(requests.Ctx); err != nil {
+					return err
+				}
+			}
+			c, err := h.IssueCode(requests.Ctx, api)
+			if err != nil {
+				return err
+			}
+			claims.Add(1)
+			return h.RedeemCode(requests.Ctx, api, c)
+		})
+	}
+	requests.Repeat(interval, replayRequests(requests.Ctx, h))
+	var agentKey atomic.Value
+	agentKey.Store(h.AgentKey)
+	requests.Repeat(interval, func() error {
+		header := http.Header{"Agent-Secret-Key": {agentKey.Load().(string)}}
+		res, err := h.API.Do(requests.Ctx, "GET", "/external/users/search?email=nobody@example.com", header, "")
 		if err == nil && res.Status != http.StatusNotFound {
 			err = fmt.Errorf("search users = %d %s, want 404", res.Status, res.Body)
 		}
 		return err
 	})
-	instance := "/v1/instances/" + h.InstanceID
-	l.repeat(time.Second, func() error { // the signing secret
-		var rotated struct {
-			WebhookSecret string `json:"webhook_secret"`
-		}
-		body := map[string]int{"overlap_seconds": 600}
-		err := h.API.CallJSON(l.ctx, "POST", instance+"/webhook-secret/rotate", body, http.StatusCreated, &rotated)
-		if err == nil && l.sleep(4*time.Second) { // no event that is signed with the old one alone is in flight
-			h.App.Update(func() { h.App.Secret = rotated.WebhookSecret })
-			l.secretRotations.Add(1)
-		}
-		return err
-	})
-	l.repeat(time.Second, func() error { // the agent key
-		var rotated struct {
-			AgentSecretKey string `json:"agent_secret_key"`
-		}
-		err := h.API.CallJSON(l.ctx, "POST", instance+"/agent-secret-key/rotate", nil, http.StatusCreated, &rotated)
-		if err == nil && l.sleep(time.Second) {
-			l.agentKey.Store(rotated.AgentSecretKey)
-			l.keyRotations.Add(1)
-		}
-		return err
-	})
-	l.repeat(3*time.Second, func() error { // the secret of Telegram; gateways cache it for a shorter time
-		var endpoint struct{ Status string }
-		body := map[string]string{"bot_token": harness.TelegramToken}
-		err := h.API.CallJSON(l.ctx, "POST", instance+"/channels/telegram", body, http.StatusOK, &endpoint)
-		if err == nil && endpoint.Status != "active" {
-			err = fmt.Errorf("status of Telegram = %q, want active", endpoint.Status)
-		}
-		l.telegramRotations.Add(1)
-		return err
-	})
-	return l
-}
-
-// sleep reports whether the traffic continues after d.
-func (l *traffic) sleep(d time.Duration) bool {
-	harness.EveryInterval(d)(l.ctx, 0)
-	return l.ctx.Err() == nil
-}
-
-// repeat calls do in each interval. An error fails the test and ends it.
-func (l *traffic) repeat(interval time.Duration, do func() error) {
-	l.requests.Go(func() {
-		for l.sleep(interval) {
-			if err := do(); err != nil && l.ctx.Err() == nil {
-				l.T.Error(err)
-				return
-			}
-		}
-	})
-}
-
-// claim returns a function that issues and redeems a code.
-func (l *traffic) claim() func() error {
-	var api *harness.Client
-	issued := 0
-	return func() (err error) {
-		if issued++; issued%40 == 1 { // a key may issue sixty codes an hour
-			if api, err = l.NewClient(l.ctx); err != nil {
-				return err
-			}
-		}
-		c, err := l.IssueCode(l.ctx, api)
-		if err == nil {
-			err = l.RedeemCode(l.ctx, api, c)
-		}
-		if err == nil {
-			l.claims.Add(1)
-		}
-		return err
+	type response struct {
+		WebhookSecret string `json:"webhook_secret"`
+		AgentKey      string `json:"agent_secret_key"`
 	}
+	rotate := func(secret string, body any) (r response, err error) {
+		path := "/v1/instances/" + h.InstanceID + "/" + secret + "/rotate"
+		return r, h.API.CallJSON(requests.Ctx, "POST", path, body, http.StatusCreated, &r)
+	}
+	requests.Repeat(time.Second, func() error {
+		r, err := rotate("webhook-secret", map[string]int{"overlap_seconds": 600})
+		if err == nil && requests.Sleep(4*time.Second) { // no event that is signed with the old one alone is in flight
+			h.App.Update(func() { h.App.Secret = r.WebhookSecret })
+		}
+		return err
+	})
+	requests.Repeat(time.Second, func() error {
+		r, err := rotate("agent-secret-key", nil)
+		if err == nil && requests.Sleep(time.Second) {
+			agentKey.Store(r.AgentKey)
+		}
+		return err
+	})
+	requests.Repeat(3*time.Second, func() error { // longer than gateways cache the secret
+		body := map[string]string{"bot_token": harness.TelegramToken}
+		path := "/v1/instances/" + h.InstanceID + "/channels/telegram"
+		return h.API.CallJSON(requests.Ctx, "POST", path, body, http.StatusOK, nil)
+	})
+	return requests, messages, stopMessages
 }
 
-// replay returns a function that sends new idempotent requests and repeats earlier ones. The response
-// must be the same, whichever key it is encrypted with.
-func (l *traffic) replay() func() error {
-	type request struct{ key, response string }
-	var sent []request
+// replayRequests returns a function that sends new idempotent requests and repeats earlier ones. The
+// response must be the same, whichever key it is encrypted with.
+func replayRequests(ctx context.Context, h *harness.Harness) func() error {
+	responses := map[string]string{} // by idempotency key
 	n := 0
 	return func() error {
 		n++
-		r := request{key: fmt.Sprint("call ", n)}
-		if n%4 != 1 {
-			r = sent[rand.N(len(sent))]
-		}
+		key := fmt.Sprint("call ", rand.N(n/4+1))
 		header := harness.BearerHeader(harness.AdminKey)
-		header.Set("Idempotency-Key", r.key)
-		res, err := l.API.Do(l.ctx, "POST", "/v1/customers", header, fmt.Sprintf(`{"first_name":%q}`, r.key))
+		header.Set("Idempotency-Key", key)
+		res, err := h.API.Do(ctx, "POST", "/v1/customers", header, fmt.Sprintf(`{"first_name":%q}`, key))
 		if err != nil {
 			return err
 		}
+		stored, repeated := responses[key]
+		responses[key] = res.Body
 		replayed := res.Header.Get("Idempotency-Replayed") == "true"
-		if res.Status != http.StatusCreated || replayed != (r.response != "") || replayed && res.Body != r.response {
-			return fmt.Errorf("request with key %q = %d %s, replayed: %t; want 201 %s",
-				r.key, res.Status, res.Body, replayed, r.response)
+		if res.Status != http.StatusCreated || replayed != repeated || repeated && res.Body != stored {
+			return fmt.Errorf("request with key %q = %d %s, replayed: %t; want 201 %s", key, res.Status, res.Body, replayed, stored)
 		}
-		if r.response = res.Body; !replayed {
-			sent = append(sent, r)
-		}
-		l.replays.Add(1)
 		return nil
 	}
-}
-
-// finish ends the traffic after a number of further claims, and checks that nothing was lost.
-func (l *traffic) finish(claims int64) {
-	l.T.Helper()
-	claims += l.claims.Load()
-	harness.Eventually(l.T, "further claims succeed", func() bool { return l.claims.Load() >= claims || l.T.Failed() })
-	l.stop()
-	l.requests.Wait()
-	l.stopMessages()
-	if !l.WaitIdle(harness.EventTimeout) {
-		l.T.Errorf("not idle\n%s", l.LogTail())
-	}
-	l.messages.RequireComplete(len(l.messages.Users), app.OutboxSize)
-	if failed := l.Webhooks.Failed(); len(failed) > 0 {
-		l.T.Errorf("%d of %d webhooks failed, such as %+v", len(failed), len(l.Webhooks.Results), failed[0])
-	}
-	if dead := l.QueryInt(`select (select count(*) from messages where state = 'dead')
-		+ (select count(*) from deliveries where status = 'dead')
-		+ (select count(*) from outbox where status = 'failed' and code = 'unreadable')`); dead > 0 {
-		l.T.Errorf("messages, deliveries and replies given up = %d, want 0", dead)
-	}
-	if l.App.Rejected != 0 || l.App.DoubleSigned == 0 {
-		l.T.Errorf("the application rejected %d of %d events and got %d with two signatures; want 0 rejected, some with two",
-			l.App.Rejected, len(l.App.Events), l.App.DoubleSigned)
-	}
-	if strings.Contains(l.Log.String(), "is required but missing") {
-		l.T.Error("a gateway could not decrypt a value")
-	}
-	l.T.Logf("%d claims, %d idempotent requests; %d events, %d rejected, %d with two signatures",
-		l.claims.Load(), l.replays.Load(), len(l.App.Events), l.App.Rejected, l.App.DoubleSigned)
-	l.T.Logf("rotated %d signing secrets, %d agent keys, %d secrets of Telegram",
-		l.secretRotations.Load(), l.keyRotations.Load(), l.telegramRotations.Load())
 }
