@@ -36,14 +36,16 @@ func TestVerificationPolicy_EffectiveRole(t *testing.T) {
 			VerificationPolicy{}, withReason(owner(now), ExpiredByInactivity), EffectiveRole{Unverified, MayHaveChangedHands},
 		},
 		"customer after termination": {
-			VerificationPolicy{}, withReason(customer(now), ExpiredByTermination),
+			VerificationPolicy{},
+			withReason(customer(now), ExpiredByTermination),
 			EffectiveRole{Unverified, MayHaveChangedHands},
 		},
 		"opted out and old": {
 			both, withReason(owner(ago(91)), ExpiredByOptOut), EffectiveRole{Unverified, MayHaveChangedHands},
 		},
 		"reissued after expiry": {
-			VerificationPolicy{}, withReason(Identity{CustomerID: "c"}, ExpiredByAge),
+			VerificationPolicy{},
+			withReason(Identity{CustomerID: "c"}, ExpiredByAge),
 			EffectiveRole{Unverified, VerificationExpired},
 		},
 	} {

@@ -158,7 +158,9 @@ func TestSocket_Faults(t *testing.T) {
 	}{
 		"none": {open, nil, 0, 0},
 		"throttled": {
-			open, []simulator.Fault{{Status: 429, Header: http.Header{"Retry-After": {"40"}}}}, 40 * time.Second,
+			open,
+			[]simulator.Fault{{Status: 429, Header: http.Header{"Retry-After": {"40"}}}},
+			40 * time.Second,
 			41 * time.Second,
 		},
 		"rate limited": {open, reports(`{"ok":false,"error":"ratelimited"}`), 200 * time.Millisecond, time.Second},
@@ -180,7 +182,8 @@ func TestSocket_Faults(t *testing.T) {
 		"no handshake": {link, []simulator.Fault{{Hang: true}}, 10 * time.Second, 11 * time.Second},
 		"Cut":          {link, []simulator.Fault{{Cut: true}}, 200 * time.Millisecond, time.Second},
 		"redirected": {
-			link, []simulator.Fault{{Status: 302, Header: http.Header{"Location": {"http://evil.test/"}}}},
+			link,
+			[]simulator.Fault{{Status: 302, Header: http.Header{"Location": {"http://evil.test/"}}}},
 			200 * time.Millisecond, time.Second,
 		},
 	} {

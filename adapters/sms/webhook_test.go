@@ -47,7 +47,8 @@ func TestWebhook(t *testing.T) {
 			from, to := (Adapter{Name: ch}).twilioAddress(steve), (Adapter{Name: ch}).twilioAddress(testNumber)
 			sid := tw.SendText(from, to, "/claim WDJBMJ", simulator.TwilioParam("NewParameter", "x"))
 			m := g.Store.Last()
-			if m.Key != testAccountSID+":"+sid || m.Sender.ID != steve || m.Command == nil || m.Command.Args != "WDJBMJ" || m.UnprovenReason != "" {
+			if m.Key != testAccountSID+":"+sid || m.Sender.ID != steve || m.Command == nil ||
+				m.Command.Args != "WDJBMJ" || m.UnprovenReason != "" {
 				t.Errorf("message = %+v, want the command of %s", m, steve)
 			}
 			if attempts := tw.Attempts(sid); !tw.Delivered(sid) || len(attempts) != 1 {

@@ -68,8 +68,13 @@ func (m media) attachments() []adapters.Attachment {
 		kind string
 		file *file
 	}{
-		{"file", document}, {"audio", m.Audio}, {"video", m.Video}, {"video", m.VideoNote}, {"video", m.Animation},
-		{"voice", m.Voice}, {"sticker", m.Sticker},
+		{"file", document},
+		{"audio", m.Audio},
+		{"video", m.Video},
+		{"video", m.VideoNote},
+		{"video", m.Animation},
+		{"voice", m.Voice},
+		{"sticker", m.Sticker},
 	} {
 		if f.file != nil {
 			as = append(as, f.file.attachment(f.kind))

@@ -142,7 +142,9 @@ func testConcurrentEdits(t *testing.T, h *fixture) {
 	i := h.mustLink(t, h.telegramIdentity("", "9"))
 	var wg sync.WaitGroup
 	for _, e := range []identity.Edit{
-		{DisplayName: new("S")}, {RoleOverride: new("owner")}, {Metadata: new(json.RawMessage(`{"a":1}`))},
+		{DisplayName: new("S")},
+		{RoleOverride: new("owner")},
+		{Metadata: new(json.RawMessage(`{"a":1}`))},
 		{Verified: new(true)},
 	} {
 		wg.Go(func() {
