@@ -26,7 +26,7 @@ import (
 // TestSocket_NoLossInBurst checks that every message is stored once although connections are cut,
 // stalled and replaced during a burst and the store fails at times.
 func TestSocket_NoLossInBurst(t *testing.T) {
-	const messages = 500
+	const messages = 250
 	synctest.Test(t, func(t *testing.T) {
 		s, a := newSocketSimulator(t)
 		s.RetryScale = 0.5 // attempts after 30 and another 150 seconds

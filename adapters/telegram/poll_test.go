@@ -304,9 +304,13 @@ func TestPoll_UpdateIDsReset(t *testing.T) {
 			server.PushUpdate(botUsername, low(900_000, "high"))
 			s := &adaptertest.Store{}
 			adaptertest.StartPolling(t, a, endpoint(), "", s.Add)
-			adaptertest.Advance(8 * 24 * time.Hour)
-			server.PushUpdate(botUsername, low(100, "low"))
 			adaptertest.Advance(time.Minute)
+			// The update arrives between two polls: one that is in progress would return it anyway.
+			hour := botAPIError(429, "Too Many Requests: retry after 3600", `{"retry_after":3600}`)
+			server.Arm("getUpdates", slices.Repeat([]simulator.Fault{hour}, 8*24)...)
+			adaptertest.Advance((8*24 - 1) * time.Hour)
+			server.PushUpdate(botUsername, low(100, "low"))
+			adaptertest.Advance(2 * time.Hour)
 			server.PushUpdate(botUsername, low(101, "next"))
 			adaptertest.Advance(time.Minute)
 			if s.Texts() != "high low next" || len(server.PendingUpdates(botUsername)) != 0 {
