@@ -13,19 +13,20 @@ import (
 	"testing/cryptotest"
 )
 
-// draws returns how many codes are drawn. TestChiSquare_DetectsModuloBias checks that it is enough.
-func draws() int {
+// repetitions returns a number of repetitions: all of them with HYDRAGATE_TEST_LONG=1, and otherwise
+// a fifth.
+func repetitions(all int) int {
 	if os.Getenv("HYDRAGATE_TEST_LONG") == "1" {
-		return 1_000_000
+		return all
 	}
-	return 200_000
+	return all / 5
 }
 
 // TestNewCode_Uniform compares the frequency of each letter at each position in many codes with the
 // expected one, given the codes that are excluded.
 func TestNewCode_Uniform(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 1)
-	draws := draws()
+	draws := repetitions(1_000_000)
 	var seen [codeLen][len(alphabet)]float64
 	for range draws {
 		code := NewCode()
@@ -52,7 +53,7 @@ func TestNewCode_Uniform(t *testing.T) {
 // TestRandomLetters_Independent checks that each of the 400 pairs of letters is equally likely.
 func TestRandomLetters_Independent(t *testing.T) {
 	cryptotest.SetGlobalRandom(t, 2)
-	draws := draws()
+	draws := repetitions(1_000_000)
 	var seen [len(alphabet)][len(alphabet)]float64
 	for range draws {
 		pair := randomLetters(2)
@@ -71,7 +72,7 @@ func TestRandomLetters_Independent(t *testing.T) {
 
 // TestChiSquare_DetectsModuloBias is the control: the bias of a byte modulo 20 must be detected.
 func TestChiSquare_DetectsModuloBias(t *testing.T) {
-	draws := float64(draws())
+	draws := float64(repetitions(1_000_000))
 	chi := 0.0
 	for x := range len(alphabet) {
 		n := 256 / len(alphabet)

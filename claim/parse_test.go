@@ -84,21 +84,22 @@ func TestParse_LongTexts(t *testing.T) {
 	}
 }
 
-// TestParse_BoundedTime checks that texts of any length and content are parsed quickly.
+// TestParse_BoundedTime checks that the time for texts of any content is proportional to their length.
+// If it were proportional to its square, parsing would take minutes.
 func TestParse_BoundedTime(t *testing.T) {
 	for name, unit := range map[string]string{
 		"expanding": "\ufdfa", "marks": "\u0301", "letters": "Q", "invalid": "\xff", "commands": "/claim ",
 	} {
-		text := strings.Repeat(unit, 4<<20/len(unit))
+		text := strings.Repeat(unit, 512<<10/len(unit))
 		begun := time.Now()
 		Parse(text, "acme_bot")
-		if took := time.Since(begun); took > 2*time.Second {
+		if took := time.Since(begun); took > 10*time.Second {
 			t.Errorf("%s: Parse took %v", name, took)
 		}
 	}
 }
 
-// TestParse_Decorations parses ten thousand codes with random decorations. Each must be found, and
+// TestParse_Decorations parses thousands of codes with random decorations. Each must be found, and
 // none as another code.
 func TestParse_Decorations(t *testing.T) {
 	// What keyboards, autocorrection, quoting and copying leave around and between letters.
@@ -135,14 +136,14 @@ func TestParse_Decorations(t *testing.T) {
 		}
 		return code, text, ParsedText{Code: code, Command: true}
 	}
-	for range 100 {
+	for range repetitions(100) {
 		rapid.Check(t, func(r *rapid.T) {
 			code, text, want := decorate(r)
 			if got, ok := Parse(text, "acme_bot"); !ok || got != want {
 				r.Fatalf("Parse(%q) = %+v, %v, want %s", text, got, ok, code)
 			}
 		})
-		if testing.Short() || t.Failed() {
+		if t.Failed() {
 			return
 		}
 	}
@@ -151,7 +152,7 @@ func TestParse_Decorations(t *testing.T) {
 // TestParse_NewCodes checks that every code that is issued can be redeemed as it is shown, with
 // and without the command.
 func TestParse_NewCodes(t *testing.T) {
-	for range 10_000 {
+	for range repetitions(10_000) {
 		code := NewCode()
 		for text, want := range map[string]ParsedText{
 			code:                             {Code: code},
@@ -170,7 +171,7 @@ func TestParse_NewCodes(t *testing.T) {
 
 // TestParse_NewInviteCodes checks the same for invites.
 func TestParse_NewInviteCodes(t *testing.T) {
-	for range 10_000 {
+	for range repetitions(10_000) {
 		code := NewInviteCode()
 		for text, want := range map[string]ParsedText{
 			code:                              {Code: code},

@@ -12,8 +12,8 @@ func TestRedemptionModel_NoViolations(t *testing.T) {
 		bounds bounds
 		least  int // number of states
 	}{
-		{bounds{messages: 2, crashes: 3, failovers: 2, expiries: 1, unverifications: 1}, 400_000},
-		{bounds{messages: 2, crashes: 1, expiries: 2, unverifications: 1, revocations: 1}, 50_000},
+		{bounds{messages: 2, crashes: 2, failovers: 1, expiries: 1, unverifications: 1}, 100_000},
+		{bounds{messages: 2, crashes: 1, expiries: 1, unverifications: 1, revocations: 1}, 40_000},
 		{bounds{messages: 3, crashes: 1, failovers: 1}, 200_000},
 	}
 	if os.Getenv("HYDRAGATE_TEST_LONG") == "1" {
@@ -21,6 +21,8 @@ func TestRedemptionModel_NoViolations(t *testing.T) {
 			bounds bounds
 			least  int
 		}{
+			{bounds{messages: 2, crashes: 3, failovers: 2, expiries: 1, unverifications: 1}, 400_000},
+			{bounds{messages: 2, crashes: 1, expiries: 2, unverifications: 1, revocations: 1}, 100_000},
 			{bounds{messages: 3, crashes: 3, failovers: 2, expiries: 1}, 5_000_000},
 			{bounds{messages: 2, crashes: 3, failovers: 2, expiries: 2, unverifications: 1, revocations: 1}, 3_000_000},
 			{bounds{messages: 3, crashes: 1, expiries: 1, unverifications: 1, revocations: 1}, 900_000},

@@ -33,7 +33,7 @@ var operations = map[string]func(context.Context, *Store) error{
 
 // maxDelay is the longest time that a call may take without a reply. With the defaults of the client
 // it would take 12 seconds.
-const maxDelay = 5 * time.Second
+const maxDelay = 8 * time.Second
 
 // TestStore_ServerStalled checks that calls time out if the server accepts commands and never
 // replies, before and after connecting.
