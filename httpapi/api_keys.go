@@ -38,29 +38,29 @@ func (scope) Schema(huma.Registry) *huma.Schema {
 }
 
 type keyResponse struct {
-	CreatedAt  time.Time  `json:"created_at" doc:"When the API key was created."`
-	ExpiresAt  *time.Time `json:"expires_at" doc:"When the key expires. Null: never."`
-	Hint       string     `json:"hint" doc:"Last four characters of the key."`
-	ID         string     `json:"id" format:"uuid" doc:"ID of the API key."`
-	InstanceID *string    `json:"instance_id" format:"uuid" doc:"Instance to which the key is limited. Null: all instances of the tenant."`
-	LastUsedAt *time.Time `json:"last_used_at" doc:"When the key was last used, to the minute. Null: never."`
-	Name       string     `json:"name" doc:"Name of the key."`
-	RevokedAt  *time.Time `json:"revoked_at" doc:"When the key was revoked. Null: it was not."`
-	Scopes     []string   `json:"scopes" nullable:"false" doc:"Scopes of the key."`
+	CreatedAt  time.Time  `json:"created_at"`
+	ExpiresAt  *time.Time `json:"expires_at"`
+	Hint       string     `json:"hint"`
+	ID         string     `json:"id" format:"uuid"`
+	InstanceID *string    `json:"instance_id" format:"uuid"`
+	LastUsedAt *time.Time `json:"last_used_at"`
+	Name       string     `json:"name"`
+	RevokedAt  *time.Time `json:"revoked_at"`
+	Scopes     []string   `json:"scopes" nullable:"false"`
 }
 
 // A createdKey is the response with the token of a new key, which is not shown again.
 type createdKey struct {
-	CreatedAt  time.Time  `json:"created_at" doc:"When the API key was created."`
-	ExpiresAt  *time.Time `json:"expires_at" doc:"When the key expires. Null: never."`
-	Hint       string     `json:"hint" doc:"Last four characters of the key."`
-	ID         string     `json:"id" format:"uuid" doc:"ID of the API key."`
-	InstanceID *string    `json:"instance_id" format:"uuid" doc:"Instance to which the key is limited. Null: all instances of the tenant."`
-	Key        string     `json:"key" doc:"The API key. It is shown once; only its hash is stored."`
-	LastUsedAt *time.Time `json:"last_used_at" doc:"When the key was last used, to the minute. Null: never."`
-	Name       string     `json:"name" doc:"Name of the key."`
-	RevokedAt  *time.Time `json:"revoked_at" doc:"When the key was revoked. Null: it was not."`
-	Scopes     []string   `json:"scopes" nullable:"false" doc:"Scopes of the key."`
+	CreatedAt  time.Time  `json:"created_at"`
+	ExpiresAt  *time.Time `json:"expires_at"`
+	Hint       string     `json:"hint"`
+	ID         string     `json:"id" format:"uuid"`
+	InstanceID *string    `json:"instance_id" format:"uuid"`
+	Key        string     `json:"key"`
+	LastUsedAt *time.Time `json:"last_used_at"`
+	Name       string     `json:"name"`
+	RevokedAt  *time.Time `json:"revoked_at"`
+	Scopes     []string   `json:"scopes" nullable:"false"`
 }
 
 type createdKeyOut struct{ Body createdKey }
@@ -88,10 +88,10 @@ func toCreatedKey(k identity.APIKey, token string) *createdKeyOut {
 }
 
 type newKey struct {
-	Name       string                      `json:"name" minLength:"1" maxLength:"255" doc:"Name of the key. It appears in lists and logs."`
-	Scopes     []scope                     `json:"scopes" nullable:"false" minItems:"1" maxItems:"64" doc:"Scopes of the key. Each must be a scope of the calling key."`
-	InstanceID fastapi.Optional[string]    `json:"instance_id,omitempty" format:"uuid" doc:"Instance to which the key is limited. Absent or null: all instances of the tenant."`
-	ExpiresAt  fastapi.Optional[time.Time] `json:"expires_at,omitempty" format:"date-time" doc:"When the key expires. Absent or null: never."`
+	Name       string                      `json:"name" minLength:"1" maxLength:"255"`
+	Scopes     []scope                     `json:"scopes" nullable:"false" minItems:"1" maxItems:"64"`
+	InstanceID fastapi.Optional[string]    `json:"instance_id,omitempty" format:"uuid"`
+	ExpiresAt  fastapi.Optional[time.Time] `json:"expires_at,omitempty" format:"date-time"`
 }
 
 func (a *API) createKey(ctx context.Context, in *struct{ Body newKey }) (*createdKeyOut, error) {
@@ -231,7 +231,7 @@ func (a *API) findKey(ctx context.Context, caller identity.APIKey, id string) (i
 }
 
 type rotation struct {
-	OverlapSeconds fastapi.Optional[int] `json:"overlap_seconds,omitempty" minimum:"0" maximum:"604800" doc:"How long the previous key stays valid, in seconds. Default: one day. 0 ends it immediately."`
+	OverlapSeconds fastapi.Optional[int] `json:"overlap_seconds,omitempty" minimum:"0" maximum:"604800"`
 }
 
 // defaultGracePeriod is the time for which a replaced key or secret remains valid by default.

@@ -23,15 +23,15 @@ type AuditStore interface {
 }
 
 type eventResponse struct {
-	Actor      string            `json:"actor" doc:"Who caused the event: key: and the ID of an API key, user: and a member of staff, sender: and the ID of an identity, agent: and the ID of an instance, or system."`
-	At         time.Time         `json:"at" doc:"When it happened."`
-	CustomerID *string           `json:"customer_id" format:"uuid" doc:"Customer concerned, if any."`
-	Detail     map[string]string `json:"detail" doc:"Further facts, by name."`
-	ID         string            `json:"id" format:"uuid" doc:"ID of the event."`
-	IdentityID *string           `json:"identity_id" format:"uuid" doc:"Identity concerned, if any."`
-	InstanceID *string           `json:"instance_id" format:"uuid" doc:"Instance concerned, if any."`
-	Kind       string            `json:"kind" doc:"Kind of the event, such as identity.linked."`
-	MessageID  *string           `json:"message_id" format:"uuid" doc:"Message concerned, if any."`
+	Actor      string            `json:"actor"`
+	At         time.Time         `json:"at"`
+	CustomerID *string           `json:"customer_id" format:"uuid"`
+	Detail     map[string]string `json:"detail"`
+	ID         string            `json:"id" format:"uuid"`
+	IdentityID *string           `json:"identity_id" format:"uuid"`
+	InstanceID *string           `json:"instance_id" format:"uuid"`
+	Kind       string            `json:"kind"`
+	MessageID  *string           `json:"message_id" format:"uuid"`
 }
 
 func toEvent(e identity.Event) eventResponse {
@@ -62,7 +62,7 @@ type auditQuery struct {
 	InstanceID string    `query:"instance_id" format:"uuid" doc:"Only events that concern this instance. A key limited to one instance sees only the events of that instance."`
 	Since      time.Time `query:"since" doc:"Only events at or after this time."`
 	Until      time.Time `query:"until" doc:"Only events before this time."`
-	Format     string    `query:"format" enum:"json,csv" doc:"csv returns all matching events after the cursor, regardless of limit; the header Accept: text/csv does the same. Values that a spreadsheet would run as a formula are prefixed with an apostrophe."`
+	Format     string    `query:"format" enum:"json,csv" doc:"Format of the response. Default: json."`
 }
 
 // readAudit returns a page of the audit log, or all of it as CSV, newest first.

@@ -10,14 +10,14 @@ import (
 )
 
 type slackResponse struct {
-	BotUserID   *string `json:"bot_user_id" doc:"Slack user ID of the bot."`
-	CommandsURL *string `json:"commands_url" doc:"URL for the slash command /claim. Null in Socket Mode."`
-	Enabled     bool    `json:"enabled" doc:"Whether the channel is set up and not switched off."`
-	Mode        *string `json:"mode" enum:"webhook,socket" doc:"How the gateway receives messages: Slack calls the webhook URL, or the gateway connects to Slack (Socket Mode)."`
-	Status      string  `json:"status" enum:"not_configured,active,error,disabled" doc:"State of the channel: not set up, working, failing, or switched off."`
-	TeamID      *string `json:"team_id" doc:"ID of the Slack workspace."`
-	TeamName    *string `json:"team_name" doc:"Name of the Slack workspace."`
-	WebhookURL  *string `json:"webhook_url" doc:"URL for event subscriptions. Null in Socket Mode."`
+	BotUserID   *string `json:"bot_user_id"`
+	CommandsURL *string `json:"commands_url"`
+	Enabled     bool    `json:"enabled"`
+	Mode        *string `json:"mode" enum:"webhook,socket"`
+	Status      string  `json:"status" enum:"not_configured,active,error,disabled"`
+	TeamID      *string `json:"team_id"`
+	TeamName    *string `json:"team_name"`
+	WebhookURL  *string `json:"webhook_url"`
 }
 
 type slackOut struct{ Body slackResponse }
@@ -36,10 +36,10 @@ func toSlack(s gateway.EndpointState) *slackOut {
 }
 
 type slackSetUp struct {
-	BotToken      string                   `json:"bot_token" minLength:"1" maxLength:"255" writeOnly:"true" doc:"Bot token of the Slack app (xoxb-…). It is stored encrypted and never shown."`
-	SigningSecret string                   `json:"signing_secret" minLength:"1" maxLength:"255" writeOnly:"true" doc:"Signing secret of the Slack app. It is stored encrypted and never shown."`
-	AppToken      fastapi.Optional[string] `json:"app_token,omitempty" maxLength:"255" writeOnly:"true" doc:"App-level token (xapp-…) with the scope connections:write. With it, the gateway uses Socket Mode, which needs no public URL. Without it, Slack calls the webhook URLs. It is stored encrypted and never shown."`
-	GracePeriod   fastapi.Optional[int]    `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"172800" doc:"How long the previous signing secret stays valid, in seconds. Default: one day. 0 ends it immediately."`
+	BotToken      string                   `json:"bot_token" minLength:"1" maxLength:"255" writeOnly:"true"`
+	SigningSecret string                   `json:"signing_secret" minLength:"1" maxLength:"255" writeOnly:"true"`
+	AppToken      fastapi.Optional[string] `json:"app_token,omitempty" maxLength:"255" writeOnly:"true"`
+	GracePeriod   fastapi.Optional[int]    `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"172800"`
 }
 
 func (a *API) getSlack(ctx context.Context, in *InstancePath) (*slackOut, error) {

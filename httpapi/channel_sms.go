@@ -11,10 +11,10 @@ import (
 )
 
 type phoneResponse struct {
-	Enabled     bool    `json:"enabled" doc:"Whether the channel is set up and not switched off."`
-	PhoneNumber *string `json:"phone_number" doc:"Phone number of the channel in E.164 format."`
-	Status      string  `json:"status" enum:"not_configured,active,error,disabled" doc:"State of the channel: not set up, working, failing, or switched off."`
-	WebhookURL  *string `json:"webhook_url" doc:"URL that Twilio calls for incoming messages."`
+	Enabled     bool    `json:"enabled"`
+	PhoneNumber *string `json:"phone_number"`
+	Status      string  `json:"status" enum:"not_configured,active,error,disabled"`
+	WebhookURL  *string `json:"webhook_url"`
 }
 
 type phoneOut struct{ Body phoneResponse }
@@ -29,11 +29,11 @@ func toPhone(s gateway.EndpointState) *phoneOut {
 }
 
 type phoneSetUp struct {
-	AccountSID  string `json:"account_sid" minLength:"1" maxLength:"64" doc:"SID of the Twilio account."`
-	AuthToken   string `json:"auth_token" minLength:"1" maxLength:"128" writeOnly:"true" doc:"Auth token of the Twilio account. It is stored encrypted and never shown."`
-	PhoneNumber string `json:"phone_number" minLength:"1" maxLength:"30" format:"phone" doc:"Phone number of the channel in E.164 format."`
+	AccountSID  string `json:"account_sid" minLength:"1" maxLength:"64"`
+	AuthToken   string `json:"auth_token" minLength:"1" maxLength:"128" writeOnly:"true"`
+	PhoneNumber string `json:"phone_number" minLength:"1" maxLength:"30" format:"phone"`
 
-	GracePeriod fastapi.Optional[int] `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"172800" doc:"How long the previous auth token stays valid for signatures, in seconds. Default: one day. 0 ends it immediately."`
+	GracePeriod fastapi.Optional[int] `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"172800"`
 }
 
 type phoneIn struct {

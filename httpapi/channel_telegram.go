@@ -10,15 +10,15 @@ import (
 )
 
 type telegramResponse struct {
-	BotUsername       *string `json:"bot_username" doc:"User name of the bot."`
-	HasBotToken       bool    `json:"has_bot_token" doc:"Whether a bot token is stored."`
-	InstanceID        string  `json:"instance_id" format:"uuid" doc:"ID of the instance."`
-	Message           *string `json:"message" doc:"Result of the set-up, for staff."`
-	Mode              *string `json:"mode" enum:"webhook,polling" doc:"How the gateway receives messages: Telegram calls the webhook URL, or the gateway polls Telegram."`
-	Status            string  `json:"status" enum:"not_configured,active,error,disabled" doc:"State of the channel: not set up, working, failing, or switched off."`
-	TelegramEnabled   bool    `json:"telegram_enabled" doc:"Whether the channel is set up and not switched off."`
-	WebhookRegistered bool    `json:"webhook_registered" doc:"Whether the webhook is registered with Telegram."`
-	WebhookURL        *string `json:"webhook_url" doc:"URL that Telegram calls. Null when the gateway polls."`
+	BotUsername       *string `json:"bot_username"`
+	HasBotToken       bool    `json:"has_bot_token"`
+	InstanceID        string  `json:"instance_id" format:"uuid"`
+	Message           *string `json:"message"`
+	Mode              *string `json:"mode" enum:"webhook,polling"`
+	Status            string  `json:"status" enum:"not_configured,active,error,disabled"`
+	TelegramEnabled   bool    `json:"telegram_enabled"`
+	WebhookRegistered bool    `json:"webhook_registered"`
+	WebhookURL        *string `json:"webhook_url"`
 }
 
 type telegramOut struct{ Body telegramResponse }
@@ -50,9 +50,9 @@ func telegramMessage(s gateway.EndpointState) string {
 }
 
 type telegramSetUp struct {
-	BotToken    string                   `json:"bot_token" minLength:"30" maxLength:"100" writeOnly:"true" doc:"Token of the bot, from @BotFather. It is stored encrypted and never shown."`
-	Mode        fastapi.Optional[string] `json:"mode,omitempty" enum:"webhook,polling" doc:"How the gateway receives messages. Default: webhook. Polling needs no public URL."`
-	GracePeriod fastapi.Optional[int]    `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"172800" doc:"How long the previous webhook secret stays valid for requests in transit, in seconds. Default: ten minutes. 0 ends it immediately."`
+	BotToken    string                   `json:"bot_token" minLength:"30" maxLength:"100" writeOnly:"true"`
+	Mode        fastapi.Optional[string] `json:"mode,omitempty" enum:"webhook,polling"`
+	GracePeriod fastapi.Optional[int]    `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"172800"`
 }
 
 func (a *API) getTelegram(ctx context.Context, in *InstancePath) (*telegramOut, error) {

@@ -12,13 +12,13 @@ import (
 )
 
 type channelResponse struct {
-	Address      *string    `json:"address" doc:"Bot ID, phone number or workspace ID of the channel."`
-	Channel      string     `json:"channel" enum:"telegram,sms,slack,whatsapp" doc:"Name of the channel."`
-	Enabled      bool       `json:"enabled" doc:"Whether the channel is set up and not switched off."`
-	ErrorMessage *string    `json:"error_message" doc:"Why the channel fails. Null: it does not."`
-	LastEventAt  *time.Time `json:"last_event_at" doc:"When the provider last sent an event. Null: never."`
-	Status       string     `json:"status" enum:"not_configured,active,error,disabled" doc:"State of the channel: not set up, working, failing, or switched off."`
-	WebhookURL   *string    `json:"webhook_url" doc:"URL that the provider calls. Null if the provider calls none, for example when the gateway polls."`
+	Address      *string    `json:"address"`
+	Channel      string     `json:"channel" enum:"telegram,sms,slack,whatsapp"`
+	Enabled      bool       `json:"enabled"`
+	ErrorMessage *string    `json:"error_message"`
+	LastEventAt  *time.Time `json:"last_event_at"`
+	Status       string     `json:"status" enum:"not_configured,active,error,disabled"`
+	WebhookURL   *string    `json:"webhook_url"`
 }
 
 type channelsResponse struct {

@@ -34,41 +34,41 @@ type ExportStore interface {
 }
 
 type exportResponse struct {
-	Audit         []eventResponse    `json:"audit" nullable:"false" doc:"Audit events about the customer, newest first."`
-	Conversations []talkResponse     `json:"conversations" nullable:"false" doc:"Conversations in which the customer wrote."`
-	Customer      customerResponse   `json:"customer" doc:"The customer."`
-	ExportedAt    time.Time          `json:"exported_at" doc:"When the export was made."`
-	History       []ownedResponse    `json:"history" nullable:"false" doc:"Addresses that the customer has owned, oldest first."`
-	Identities    []identityResponse `json:"identities" nullable:"false" doc:"Identities of the customer."`
-	Withheld      []string           `json:"withheld" nullable:"false" doc:"Parts that are empty because the key lacks their scope: audit (audit:read), conversations (messages:read), history and identities (identities:read)."`
+	Audit         []eventResponse    `json:"audit" nullable:"false"`
+	Conversations []talkResponse     `json:"conversations" nullable:"false"`
+	Customer      customerResponse   `json:"customer"`
+	ExportedAt    time.Time          `json:"exported_at"`
+	History       []ownedResponse    `json:"history" nullable:"false"`
+	Identities    []identityResponse `json:"identities" nullable:"false"`
+	Withheld      []string           `json:"withheld" nullable:"false"`
 }
 
 type ownedResponse struct {
-	Channel    string     `json:"channel" doc:"Channel of the address."`
-	ExternalID string     `json:"external_id" doc:"ID of the account on its channel."`
-	IdentityID string     `json:"identity_id" format:"uuid" doc:"ID of the identity."`
-	InstanceID *string    `json:"instance_id" format:"uuid" doc:"Instance for which the identity is valid. Null: all instances of the tenant."`
-	Since      time.Time  `json:"since" doc:"When the ownership began."`
-	Until      *time.Time `json:"until" doc:"When the ownership ended. Null: it has not."`
+	Channel    string     `json:"channel"`
+	ExternalID string     `json:"external_id"`
+	IdentityID string     `json:"identity_id" format:"uuid"`
+	InstanceID *string    `json:"instance_id" format:"uuid"`
+	Since      time.Time  `json:"since"`
+	Until      *time.Time `json:"until"`
 }
 
 type talkResponse struct {
-	Channel    string             `json:"channel" doc:"Channel of the conversation."`
-	ExternalID string             `json:"external_id" doc:"ID of the account on its channel."`
-	Group      bool               `json:"group" doc:"Whether it is a group. Of a group, only the messages of the customer and the replies to them are included."`
-	ID         string             `json:"id" format:"uuid" doc:"ID of the conversation."`
-	InstanceID string             `json:"instance_id" format:"uuid" doc:"Instance of the conversation."`
-	Received   []receivedResponse `json:"received" nullable:"false" doc:"Messages from the customer, oldest first."`
-	Sent       []sentResponse     `json:"sent" nullable:"false" doc:"Messages to the customer, oldest first."`
+	Channel    string             `json:"channel"`
+	ExternalID string             `json:"external_id"`
+	Group      bool               `json:"group"`
+	ID         string             `json:"id" format:"uuid"`
+	InstanceID string             `json:"instance_id" format:"uuid"`
+	Received   []receivedResponse `json:"received" nullable:"false"`
+	Sent       []sentResponse     `json:"sent" nullable:"false"`
 }
 
 type receivedResponse struct {
-	Attachments []fileResponse `json:"attachments" nullable:"false" doc:"Files of the message. Only their description is stored."`
-	ID          string         `json:"id" format:"uuid" doc:"ID of the message."`
-	Kind        string         `json:"kind" doc:"Kind of the message, such as text."`
-	ReceivedAt  time.Time      `json:"received_at" doc:"When the gateway received the message."`
-	SentAt      *time.Time     `json:"sent_at" doc:"When the message was sent, by the provider's clock."`
-	Text        string         `json:"text" doc:"Text of the message."`
+	Attachments []fileResponse `json:"attachments" nullable:"false"`
+	ID          string         `json:"id" format:"uuid"`
+	Kind        string         `json:"kind"`
+	ReceivedAt  time.Time      `json:"received_at"`
+	SentAt      *time.Time     `json:"sent_at"`
+	Text        string         `json:"text"`
 }
 
 type fileResponse struct {

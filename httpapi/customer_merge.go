@@ -39,7 +39,7 @@ type mergeOut struct{ Body mergeResponse }
 func (a *API) mergeCustomer(ctx context.Context, in *struct {
 	CustomerPath
 	Body struct {
-		Into string `json:"into" format:"uuid" doc:"Customer that remains, with its own fields. Nothing is copied from the other customer."`
+		Into string `json:"into" format:"uuid"`
 	}
 },
 ) (*mergeOut, error) {

@@ -33,17 +33,17 @@ type CustomerStore interface {
 }
 
 type customerResponse struct {
-	CompanyName *string        `json:"company_name" doc:"Company of the customer."`
-	CreatedAt   time.Time      `json:"created_at" doc:"When the customer was created."`
-	Email       *string        `json:"email" doc:"Email address. It is unique in the tenant, regardless of case."`
-	FirstName   *string        `json:"first_name" doc:"First name of the customer."`
-	ID          string         `json:"id" format:"uuid" doc:"ID of the customer."`
-	LastName    *string        `json:"last_name" doc:"Last name of the customer."`
-	Locale      *string        `json:"locale" doc:"Language tag (BCP 47), such as en-AU."`
+	CompanyName *string        `json:"company_name"`
+	CreatedAt   time.Time      `json:"created_at"`
+	Email       *string        `json:"email"`
+	FirstName   *string        `json:"first_name"`
+	ID          string         `json:"id" format:"uuid"`
+	LastName    *string        `json:"last_name"`
+	Locale      *string        `json:"locale"`
 	Metadata    fastapi.Object `json:"metadata"`
-	PhoneNumber *string        `json:"phone_number" doc:"Phone number in E.164 format."`
-	Timezone    *string        `json:"timezone" doc:"IANA time zone, such as Australia/Sydney."`
-	UpdatedAt   time.Time      `json:"updated_at" doc:"When the customer was last changed."`
+	PhoneNumber *string        `json:"phone_number"`
+	Timezone    *string        `json:"timezone"`
+	UpdatedAt   time.Time      `json:"updated_at"`
 }
 
 func toCustomer(c identity.Customer) customerResponse {
@@ -64,13 +64,13 @@ func toCustomer(c identity.Customer) customerResponse {
 
 // customerFields is the request body for creating and changing a customer.
 type customerFields struct {
-	Email       fastapi.Optional[string]         `json:"email,omitempty" minLength:"1" maxLength:"254" format:"email" doc:"Email address. It is unique in the tenant, regardless of case."`
-	PhoneNumber fastapi.Optional[string]         `json:"phone_number,omitempty" minLength:"1" maxLength:"30" format:"phone" doc:"Phone number with country code. It is stored in E.164 format."`
-	FirstName   fastapi.Optional[string]         `json:"first_name,omitempty" maxLength:"255" doc:"First name of the customer."`
-	LastName    fastapi.Optional[string]         `json:"last_name,omitempty" maxLength:"255" doc:"Last name of the customer."`
-	CompanyName fastapi.Optional[string]         `json:"company_name,omitempty" maxLength:"255" doc:"Company of the customer."`
-	Locale      fastapi.Optional[string]         `json:"locale,omitempty" minLength:"1" maxLength:"64" format:"bcp47" doc:"Language tag (BCP 47), such as en-AU."`
-	Timezone    fastapi.Optional[string]         `json:"timezone,omitempty" minLength:"1" maxLength:"64" format:"timezone" doc:"IANA time zone, such as Australia/Sydney."`
+	Email       fastapi.Optional[string]         `json:"email,omitempty" minLength:"1" maxLength:"254" format:"email"`
+	PhoneNumber fastapi.Optional[string]         `json:"phone_number,omitempty" minLength:"1" maxLength:"30" format:"phone"`
+	FirstName   fastapi.Optional[string]         `json:"first_name,omitempty" maxLength:"255"`
+	LastName    fastapi.Optional[string]         `json:"last_name,omitempty" maxLength:"255"`
+	CompanyName fastapi.Optional[string]         `json:"company_name,omitempty" maxLength:"255"`
+	Locale      fastapi.Optional[string]         `json:"locale,omitempty" minLength:"1" maxLength:"64" format:"bcp47"`
+	Timezone    fastapi.Optional[string]         `json:"timezone,omitempty" minLength:"1" maxLength:"64" format:"timezone"`
 	Metadata    fastapi.Optional[fastapi.Object] `json:"metadata,omitempty"`
 }
 
@@ -171,7 +171,7 @@ type CodeDropper interface {
 
 func (a *API) deleteCustomer(ctx context.Context, in *struct {
 	CustomerPath
-	Erase bool `query:"erase" default:"false" doc:"Also remove the customer's personal data from every table and queue: messages in both directions, deliveries, dead letters and merged customers. This includes messages from the customer's accounts that arrived before they were linked, and accounts that the customer once had and no one else has now. The audit log keeps pseudonyms and a receipt. A deleted customer can still be erased; an erased one is not found (404)."`
+	Erase bool `query:"erase" default:"false" doc:"Also remove the customer's personal data."`
 },
 ) (*operation.NoBody, error) {
 	key := operation.CallerOf(ctx)

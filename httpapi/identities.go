@@ -31,18 +31,18 @@ type IdentityStore interface {
 }
 
 type identityResponse struct {
-	Channel      string         `json:"channel" doc:"Channel of the account."`
-	CreatedAt    time.Time      `json:"created_at" doc:"When the identity was linked."`
-	CustomerID   *string        `json:"customer_id" format:"uuid" doc:"Customer to whom the identity belongs. Null: an unknown sender."`
-	DisplayName  *string        `json:"display_name" doc:"Name of the account, for staff. It is never matched."`
-	ExternalID   string         `json:"external_id" doc:"ID of the account on its channel, in normalized form."`
-	ID           string         `json:"id" format:"uuid" doc:"ID of the identity."`
-	InstanceID   *string        `json:"instance_id" format:"uuid" doc:"Instance for which the identity is valid. Null: all instances of the tenant."`
+	Channel      string         `json:"channel"`
+	CreatedAt    time.Time      `json:"created_at"`
+	CustomerID   *string        `json:"customer_id" format:"uuid"`
+	DisplayName  *string        `json:"display_name"`
+	ExternalID   string         `json:"external_id"`
+	ID           string         `json:"id" format:"uuid"`
+	InstanceID   *string        `json:"instance_id" format:"uuid"`
 	Metadata     fastapi.Object `json:"metadata"`
-	RoleOverride *string        `json:"role_override" enum:"owner" doc:"Role that is granted once the identity is verified. Null: customer."`
-	UpdatedAt    time.Time      `json:"updated_at" doc:"When the identity was last changed."`
-	Verified     bool           `json:"verified" doc:"Whether the identity is verified."`
-	VerifiedAt   *time.Time     `json:"verified_at" doc:"When the identity was verified. Null: it is not verified."`
+	RoleOverride *string        `json:"role_override" enum:"owner"`
+	UpdatedAt    time.Time      `json:"updated_at"`
+	Verified     bool           `json:"verified"`
+	VerifiedAt   *time.Time     `json:"verified_at"`
 }
 
 func toIdentity(i identity.Identity) identityResponse {
@@ -100,12 +100,12 @@ func (a *API) listIdentities(ctx context.Context, in *struct {
 }
 
 type newIdentity struct {
-	Channel      string                           `json:"channel" pattern:"^[a-z][a-z0-9_]{0,31}$" doc:"telegram, sms, slack, whatsapp, or a channel of your own."`
-	ExternalID   string                           `json:"external_id" minLength:"1" maxLength:"255" doc:"ID of the account on its channel. SMS and WhatsApp: the phone number. Telegram: the numeric user ID. Slack: team and user ID (T…:U…)."`
-	DisplayName  fastapi.Optional[string]         `json:"display_name,omitempty" maxLength:"255" doc:"Name of the account, for staff. It is never matched."`
-	InstanceID   fastapi.Optional[string]         `json:"instance_id,omitempty" format:"uuid" doc:"Instance for which the identity is valid. Absent or null: all instances of the tenant."`
+	Channel      string                           `json:"channel" pattern:"^[a-z][a-z0-9_]{0,31}$"`
+	ExternalID   string                           `json:"external_id" minLength:"1" maxLength:"255"`
+	DisplayName  fastapi.Optional[string]         `json:"display_name,omitempty" maxLength:"255"`
+	InstanceID   fastapi.Optional[string]         `json:"instance_id,omitempty" format:"uuid"`
 	Metadata     fastapi.Optional[fastapi.Object] `json:"metadata,omitempty"`
-	RoleOverride fastapi.Optional[string]         `json:"role_override,omitempty" enum:"owner" doc:"Role that is granted once the identity is verified. Null: customer. Setting it requires the scope identities:grant."`
+	RoleOverride fastapi.Optional[string]         `json:"role_override,omitempty" enum:"owner"`
 }
 
 func (a *API) linkIdentity(ctx context.Context, in *struct {
@@ -144,10 +144,10 @@ func (a *API) getIdentity(ctx context.Context, in *IdentityPath) (*identityOut, 
 }
 
 type identityEdit struct {
-	DisplayName  fastapi.Optional[string]         `json:"display_name,omitempty" maxLength:"255" doc:"Name of the account, for staff. It is never matched."`
+	DisplayName  fastapi.Optional[string]         `json:"display_name,omitempty" maxLength:"255"`
 	Metadata     fastapi.Optional[fastapi.Object] `json:"metadata,omitempty"`
-	RoleOverride fastapi.Optional[string]         `json:"role_override,omitempty" enum:"owner" doc:"Role that is granted once the identity is verified. Null: customer. Changing it requires the scope identities:grant."`
-	Verified     fastapi.Optional[bool]           `json:"verified,omitempty" doc:"true verifies the identity without a claim; false or null ends a verification and a live claim code. Requires the scope identities:grant."`
+	RoleOverride fastapi.Optional[string]         `json:"role_override,omitempty" enum:"owner"`
+	Verified     fastapi.Optional[bool]           `json:"verified,omitempty"`
 }
 
 func (a *API) editIdentity(ctx context.Context, in *struct {
@@ -194,12 +194,12 @@ func (a *API) checkIdentityWrite(ctx context.Context, key identity.APIKey, path 
 }
 
 type ownerResponse struct {
-	CustomerID string     `json:"customer_id" format:"uuid" doc:"Customer that owned the address. It may have been deleted or merged since."`
-	Erased     bool       `json:"erased" doc:"Whether the customer was erased."`
-	IdentityID string     `json:"identity_id" format:"uuid" doc:"Identity that linked the address. Linking an address again creates a new identity."`
-	InstanceID *string    `json:"instance_id" format:"uuid" doc:"Instance for which the identity is valid. Null: all instances of the tenant."`
-	Since      time.Time  `json:"since" doc:"When the ownership began."`
-	Until      *time.Time `json:"until" doc:"When the ownership ended. Null: it has not."`
+	CustomerID string     `json:"customer_id" format:"uuid"`
+	Erased     bool       `json:"erased"`
+	IdentityID string     `json:"identity_id" format:"uuid"`
+	InstanceID *string    `json:"instance_id" format:"uuid"`
+	Since      time.Time  `json:"since"`
+	Until      *time.Time `json:"until"`
 }
 
 func toOwner(o identity.Ownership) ownerResponse {
@@ -214,10 +214,10 @@ func toOwner(o identity.Ownership) ownerResponse {
 }
 
 type historyResponse struct {
-	Channel    string          `json:"channel" doc:"Channel of the address."`
-	ExternalID string          `json:"external_id" doc:"ID of the account on its channel. A pseudonym if the customer was erased."`
-	IdentityID string          `json:"identity_id" format:"uuid" doc:"ID of the identity."`
-	Owners     []ownerResponse `json:"owners" nullable:"false" doc:"Owners of the address in any instance, oldest first."`
+	Channel    string          `json:"channel"`
+	ExternalID string          `json:"external_id"`
+	IdentityID string          `json:"identity_id" format:"uuid"`
+	Owners     []ownerResponse `json:"owners" nullable:"false"`
 }
 
 type historyOut struct{ Body historyResponse }

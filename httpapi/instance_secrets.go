@@ -23,7 +23,7 @@ type SecretStore interface {
 
 // An overlap is the request body with the grace period of the replaced secret.
 type overlap struct {
-	OverlapSeconds fastapi.Optional[int] `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"604800" doc:"How long the previous secret stays valid, in seconds. Default: one day. 0 ends it immediately, and any that was replaced before."`
+	OverlapSeconds fastapi.Optional[int] `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"604800"`
 }
 
 func (o *overlap) duration() time.Duration {
@@ -39,9 +39,9 @@ type rotateIn struct {
 }
 
 type newWebhookSecret struct {
-	InstanceID    string     `json:"instance_id" format:"uuid" doc:"ID of the instance."`
-	OldGoodUntil  *time.Time `json:"old_good_until" doc:"Until when events are also signed with the previous secret. Null: it has ended."`
-	WebhookSecret string     `json:"webhook_secret" doc:"Secret that signs events according to the Standard Webhooks specification. It is shown once."`
+	InstanceID    string     `json:"instance_id" format:"uuid"`
+	OldGoodUntil  *time.Time `json:"old_good_until"`
+	WebhookSecret string     `json:"webhook_secret"`
 }
 
 // rotateWebhookSecret replaces the secret that signs the events of an instance.
@@ -54,9 +54,9 @@ func (a *API) rotateWebhookSecret(ctx context.Context, in *rotateIn) (*struct{ B
 }
 
 type newAgentSecretKey struct {
-	AgentSecretKey string     `json:"agent_secret_key" doc:"Key of the conversation-user API for this instance. It is shown once."`
-	InstanceID     string     `json:"instance_id" format:"uuid" doc:"ID of the instance."`
-	OldGoodUntil   *time.Time `json:"old_good_until" doc:"Until when the previous key is accepted. Null: it has ended."`
+	AgentSecretKey string     `json:"agent_secret_key"`
+	InstanceID     string     `json:"instance_id" format:"uuid"`
+	OldGoodUntil   *time.Time `json:"old_good_until"`
 }
 
 // rotateAgentSecretKey replaces the key of an instance for the conversation-user API.

@@ -29,36 +29,36 @@ type InstanceStore interface {
 }
 
 type instanceResponse struct {
-	AgentDisabledAt *time.Time `json:"agent_disabled_at" doc:"When the application responded with 410, after which no events are posted. Setting agent_url ends this."`
-	AgentURL        *string    `json:"agent_url" doc:"URL of your application, to which events are posted. Null: no events are posted."`
-	CreatedAt       time.Time  `json:"created_at" doc:"When the instance was created."`
-	CustomerMaxAge  *int       `json:"customer_max_age_days" doc:"Number of days after which a customer must verify the identity again. Null: never."`
-	ID              string     `json:"id" format:"uuid" doc:"ID of the instance."`
-	Name            string     `json:"name" doc:"Name of the instance, for staff."`
-	OwnerMaxAge     *int       `json:"owner_max_age_days" doc:"Number of days after which a verified owner is treated as a customer. Null: never."`
-	SilenceMax      *int       `json:"silence_max_days" doc:"Number of days without a message after which the identity must be verified again, because the number may have a new holder. Null: never."`
-	SMSInvites      bool       `json:"sms_invites" doc:"Whether invites may be sent for SMS and WhatsApp, where a phone number is only as trustworthy as its carrier."`
-	UnknownSenders  string     `json:"unknown_senders" enum:"forward,reply,drop" doc:"How messages of unknown senders are handled: forwarded to the application, answered by the gateway, or dropped."`
-	UpdatedAt       time.Time  `json:"updated_at" doc:"When the instance was last changed."`
-	WelcomeText     *string    `json:"welcome_text" doc:"Reply to the command /start. Null: a default text."`
+	AgentDisabledAt *time.Time `json:"agent_disabled_at"`
+	AgentURL        *string    `json:"agent_url"`
+	CreatedAt       time.Time  `json:"created_at"`
+	CustomerMaxAge  *int       `json:"customer_max_age_days"`
+	ID              string     `json:"id" format:"uuid"`
+	Name            string     `json:"name"`
+	OwnerMaxAge     *int       `json:"owner_max_age_days"`
+	SilenceMax      *int       `json:"silence_max_days"`
+	SMSInvites      bool       `json:"sms_invites"`
+	UnknownSenders  string     `json:"unknown_senders" enum:"forward,reply,drop"`
+	UpdatedAt       time.Time  `json:"updated_at"`
+	WelcomeText     *string    `json:"welcome_text"`
 }
 
 // A createdInstance is the response with the secrets of a new instance, which are not shown again.
 type createdInstance struct {
-	AgentDisabledAt *time.Time `json:"agent_disabled_at" doc:"When the application responded with 410, after which no events are posted. Setting agent_url ends this."`
-	AgentSecretKey  string     `json:"agent_secret_key" doc:"Key of the conversation-user API for this instance. It is shown once."`
-	AgentURL        *string    `json:"agent_url" doc:"URL of your application, to which events are posted. Null: no events are posted."`
-	CreatedAt       time.Time  `json:"created_at" doc:"When the instance was created."`
-	CustomerMaxAge  *int       `json:"customer_max_age_days" doc:"Number of days after which a customer must verify the identity again. Null: never."`
-	ID              string     `json:"id" format:"uuid" doc:"ID of the instance."`
-	Name            string     `json:"name" doc:"Name of the instance, for staff."`
-	OwnerMaxAge     *int       `json:"owner_max_age_days" doc:"Number of days after which a verified owner is treated as a customer. Null: never."`
-	SilenceMax      *int       `json:"silence_max_days" doc:"Number of days without a message after which the identity must be verified again, because the number may have a new holder. Null: never."`
-	SMSInvites      bool       `json:"sms_invites" doc:"Whether invites may be sent for SMS and WhatsApp, where a phone number is only as trustworthy as its carrier."`
-	UnknownSenders  string     `json:"unknown_senders" enum:"forward,reply,drop" doc:"How messages of unknown senders are handled: forwarded to the application, answered by the gateway, or dropped."`
-	UpdatedAt       time.Time  `json:"updated_at" doc:"When the instance was last changed."`
-	WebhookSecret   string     `json:"webhook_secret" doc:"Secret that signs events according to the Standard Webhooks specification. It is shown once."`
-	WelcomeText     *string    `json:"welcome_text" doc:"Reply to the command /start. Null: a default text."`
+	AgentDisabledAt *time.Time `json:"agent_disabled_at"`
+	AgentSecretKey  string     `json:"agent_secret_key"`
+	AgentURL        *string    `json:"agent_url"`
+	CreatedAt       time.Time  `json:"created_at"`
+	CustomerMaxAge  *int       `json:"customer_max_age_days"`
+	ID              string     `json:"id" format:"uuid"`
+	Name            string     `json:"name"`
+	OwnerMaxAge     *int       `json:"owner_max_age_days"`
+	SilenceMax      *int       `json:"silence_max_days"`
+	SMSInvites      bool       `json:"sms_invites"`
+	UnknownSenders  string     `json:"unknown_senders" enum:"forward,reply,drop"`
+	UpdatedAt       time.Time  `json:"updated_at"`
+	WebhookSecret   string     `json:"webhook_secret"`
+	WelcomeText     *string    `json:"welcome_text"`
 }
 
 func toInstance(i gateway.Instance) instanceResponse {
@@ -113,14 +113,14 @@ type InstancePath struct {
 type instanceOut struct{ Body instanceResponse }
 
 type newInstance struct {
-	Name           string                   `json:"name" minLength:"1" maxLength:"255" doc:"Name of the instance, for staff."`
-	AgentURL       fastapi.Optional[string] `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri" doc:"URL of your application, to which events are posted. Null: no events are posted."`
-	UnknownSenders fastapi.Optional[string] `json:"unknown_senders,omitempty" enum:"forward,reply,drop" doc:"How messages of unknown senders are handled: forwarded to the application, answered by the gateway, or dropped. Default: forward."`
-	WelcomeText    fastapi.Optional[string] `json:"welcome_text,omitempty" maxLength:"4096" doc:"Reply to the command /start. Null: a default text."`
-	OwnerMaxAge    fastapi.Optional[int]    `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"Number of days after which a verified owner is treated as a customer. Null: never."`
-	CustomerMaxAge fastapi.Optional[int]    `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"Number of days after which a customer must verify the identity again. Null: never."`
-	SilenceMax     fastapi.Optional[int]    `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650" doc:"Number of days without a message after which the identity must be verified again, because the number may have a new holder. Null: never."`
-	SMSInvites     fastapi.Optional[bool]   `json:"sms_invites,omitempty" doc:"Whether invites may be sent for SMS and WhatsApp, where a phone number is only as trustworthy as its carrier. Default: false."`
+	Name           string                   `json:"name" minLength:"1" maxLength:"255"`
+	AgentURL       fastapi.Optional[string] `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri"`
+	UnknownSenders fastapi.Optional[string] `json:"unknown_senders,omitempty" enum:"forward,reply,drop"`
+	WelcomeText    fastapi.Optional[string] `json:"welcome_text,omitempty" maxLength:"4096"`
+	OwnerMaxAge    fastapi.Optional[int]    `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650"`
+	CustomerMaxAge fastapi.Optional[int]    `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650"`
+	SilenceMax     fastapi.Optional[int]    `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650"`
+	SMSInvites     fastapi.Optional[bool]   `json:"sms_invites,omitempty"`
 }
 
 func (a *API) createInstance(
@@ -190,14 +190,14 @@ func (a *API) getInstance(ctx context.Context, in *InstancePath) (*instanceOut, 
 }
 
 type instanceEdit struct {
-	Name           fastapi.Optional[string] `json:"name,omitempty" nullable:"false" minLength:"1" maxLength:"255" doc:"Name of the instance, for staff."`
-	AgentURL       fastapi.Optional[string] `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri" doc:"URL of your application, to which events are posted. Null: no events are posted. A new URL ends the state in which no events are posted."`
-	UnknownSenders fastapi.Optional[string] `json:"unknown_senders,omitempty" enum:"forward,reply,drop" doc:"How messages of unknown senders are handled: forwarded to the application, answered by the gateway, or dropped. Null: forward."`
-	WelcomeText    fastapi.Optional[string] `json:"welcome_text,omitempty" maxLength:"4096" doc:"Reply to the command /start. Null: a default text."`
-	OwnerMaxAge    fastapi.Optional[int]    `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"Number of days after which a verified owner is treated as a customer. Null: never."`
-	CustomerMaxAge fastapi.Optional[int]    `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650" doc:"Number of days after which a customer must verify the identity again. Null: never."`
-	SilenceMax     fastapi.Optional[int]    `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650" doc:"Number of days without a message after which the identity must be verified again, because the number may have a new holder. Null: never."`
-	SMSInvites     fastapi.Optional[bool]   `json:"sms_invites,omitempty" doc:"Whether invites may be sent for SMS and WhatsApp, where a phone number is only as trustworthy as its carrier. False ends live invites of these channels."`
+	Name           fastapi.Optional[string] `json:"name,omitempty" nullable:"false" minLength:"1" maxLength:"255"`
+	AgentURL       fastapi.Optional[string] `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri"`
+	UnknownSenders fastapi.Optional[string] `json:"unknown_senders,omitempty" enum:"forward,reply,drop"`
+	WelcomeText    fastapi.Optional[string] `json:"welcome_text,omitempty" maxLength:"4096"`
+	OwnerMaxAge    fastapi.Optional[int]    `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650"`
+	CustomerMaxAge fastapi.Optional[int]    `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650"`
+	SilenceMax     fastapi.Optional[int]    `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650"`
+	SMSInvites     fastapi.Optional[bool]   `json:"sms_invites,omitempty"`
 }
 
 func (a *API) editInstance(ctx context.Context, in *struct {

@@ -25,30 +25,30 @@ type InviteStore interface {
 
 // An issuedInvite is the response with the code of a new invite, which is not shown again.
 type issuedInvite struct {
-	Channel          string    `json:"channel" enum:"telegram,sms,slack,whatsapp" doc:"Channel on which the invite can be redeemed."`
-	Code             string    `json:"code" doc:"Code of twelve letters. It is shown once."`
-	CustomerID       string    `json:"customer_id" format:"uuid" doc:"Customer for whom the invite was issued."`
-	ExpiresAt        time.Time `json:"expires_at" doc:"When the invite expires."`
-	ExpiresInSeconds int       `json:"expires_in_seconds" doc:"Seconds until the invite expires."`
-	ID               string    `json:"id" format:"uuid" doc:"ID of the invite."`
-	InstanceID       string    `json:"instance_id" format:"uuid" doc:"Instance whose bot the person writes to."`
-	Instructions     string    `json:"instructions" doc:"What to send to the person, in a few sentences."`
-	RoleOverride     *string   `json:"role_override" enum:"owner" doc:"Role that is granted once the identity is verified. Null: customer."`
-	URL              *string   `json:"url" doc:"Link that redeems the invite. Null if the channel has no links."`
+	Channel          string    `json:"channel" enum:"telegram,sms,slack,whatsapp"`
+	Code             string    `json:"code"`
+	CustomerID       string    `json:"customer_id" format:"uuid"`
+	ExpiresAt        time.Time `json:"expires_at"`
+	ExpiresInSeconds int       `json:"expires_in_seconds"`
+	ID               string    `json:"id" format:"uuid"`
+	InstanceID       string    `json:"instance_id" format:"uuid"`
+	Instructions     string    `json:"instructions"`
+	RoleOverride     *string   `json:"role_override" enum:"owner"`
+	URL              *string   `json:"url"`
 }
 
 type inviteResponse struct {
-	Channel      string     `json:"channel" enum:"telegram,sms,slack,whatsapp" doc:"Channel on which the invite can be redeemed."`
-	CreatedAt    time.Time  `json:"created_at" doc:"When the invite was issued."`
-	CustomerID   string     `json:"customer_id" format:"uuid" doc:"Customer for whom the invite was issued."`
-	ExpiresAt    time.Time  `json:"expires_at" doc:"When the invite expires."`
-	ID           string     `json:"id" format:"uuid" doc:"ID of the invite."`
-	IdentityID   *string    `json:"identity_id" format:"uuid" doc:"Identity that redeemed the invite. Null: none."`
-	InstanceID   string     `json:"instance_id" format:"uuid" doc:"Instance whose bot the person writes to."`
-	RevokedAt    *time.Time `json:"revoked_at" doc:"When the invite was revoked. Null: it was not."`
-	RoleOverride *string    `json:"role_override" enum:"owner" doc:"Role that is granted once the identity is verified. Null: customer."`
-	State        string     `json:"state" enum:"live,used,expired,revoked" doc:"State of the invite."`
-	UsedAt       *time.Time `json:"used_at" doc:"When the invite was redeemed. Null: it was not."`
+	Channel      string     `json:"channel" enum:"telegram,sms,slack,whatsapp"`
+	CreatedAt    time.Time  `json:"created_at"`
+	CustomerID   string     `json:"customer_id" format:"uuid"`
+	ExpiresAt    time.Time  `json:"expires_at"`
+	ID           string     `json:"id" format:"uuid"`
+	IdentityID   *string    `json:"identity_id" format:"uuid"`
+	InstanceID   string     `json:"instance_id" format:"uuid"`
+	RevokedAt    *time.Time `json:"revoked_at"`
+	RoleOverride *string    `json:"role_override" enum:"owner"`
+	State        string     `json:"state" enum:"live,used,expired,revoked"`
+	UsedAt       *time.Time `json:"used_at"`
 }
 
 func toInvite(i claim.Invite) inviteResponse {
@@ -74,9 +74,9 @@ type InvitePath struct {
 }
 
 type newInvite struct {
-	Channel      string                   `json:"channel" enum:"telegram,sms,slack,whatsapp" doc:"Channel on which the invite can be redeemed. The instance must be connected to it. SMS and WhatsApp require sms_invites of the instance."`
-	InstanceID   string                   `json:"instance_id" format:"uuid" doc:"Instance whose bot the person writes to. The identity is valid for this instance."`
-	RoleOverride fastapi.Optional[string] `json:"role_override,omitempty" enum:"owner" doc:"Role of the person who redeems the invite. Owner requires the scope identities:grant. Absent or null: customer."`
+	Channel      string                   `json:"channel" enum:"telegram,sms,slack,whatsapp"`
+	InstanceID   string                   `json:"instance_id" format:"uuid"`
+	RoleOverride fastapi.Optional[string] `json:"role_override,omitempty" enum:"owner"`
 }
 
 // issueInvite issues a new invite. It is not idempotent, because replaying the response would

@@ -84,6 +84,7 @@ func (a *API) finishDocument(doc *huma.OpenAPI) {
 	addErrorSchemas(known)
 	a.describeSurfaces(doc)
 	a.describeEvents(doc)
+	fieldDescriptions().Describe(known)
 	for _, s := range known {
 		splitNullableEnums(s)
 	}

@@ -139,7 +139,11 @@ func descriptions() map[string]string {
 		"list_customers":  "Lists customers, oldest first. Parameters filter the list; all of them must match.",
 		"get_customer":    "Returns one customer. For a customer that was merged, the error names the remaining one.",
 		"update_customer": "Changes a customer. Absent fields remain unchanged, and null clears a field.",
-		"delete_customer": "Deletes a customer and unlinks all identities. With erase, it also removes personal data.",
+		"delete_customer": "Deletes a customer and unlinks all identities. With erase, it also removes personal data from " +
+			"every table and queue: messages in both directions, deliveries, dead letters and merged customers. This " +
+			"includes messages from the customer's accounts that arrived before they were linked, and accounts that the " +
+			"customer once had and no one else has now. The audit log keeps pseudonyms and a receipt. A deleted customer " +
+			"can still be erased; an erased one is not found (404).",
 		"merge_customer": "Moves the identities and conversations of a customer to another one. The merge can be undone " +
 			"for 30 days. If the customer has verified identities, it also requires the scope `identities:grant`.",
 		"undo_merge": "Undoes a merge of the last 30 days: restores the customer with the identities that were moved. " +
@@ -202,6 +206,8 @@ func descriptions() map[string]string {
 			"grace period.",
 		"revoke_key": "Revokes an API key. It stops working within two seconds.",
 
-		"read_audit": "Returns the events of the audit log, newest first, as JSON pages or as CSV.",
+		"read_audit": "Returns the events of the audit log, newest first, as JSON pages or as CSV. CSV contains all " +
+			"matching events after the cursor, regardless of limit; the header Accept: text/csv asks for it too. Values " +
+			"that a spreadsheet would run as a formula are prefixed with an apostrophe.",
 	}
 }

@@ -83,6 +83,7 @@ func (a *API) surfaceForPath(path string) *operation.Surface {
 func (a *API) describeSurfaces(doc *huma.OpenAPI) {
 	for _, s := range a.Surfaces {
 		doc.Components.Schemas.Map()[s.ErrorSchema] = s.Schema
+		s.Descriptions.Describe(doc.Components.Schemas.Map())
 		maps.Copy(doc.Components.SecuritySchemes, s.SecuritySchemes)
 		doc.Tags = append(doc.Tags, s.Tag)
 	}

@@ -28,14 +28,14 @@ type SenderStore interface {
 }
 
 type lookupResponse struct {
-	Channel       string  `json:"channel" doc:"Channel of the account."`
-	CustomerEmail *string `json:"customer_email" doc:"Email address of the customer."`
-	CustomerID    string  `json:"customer_id" format:"uuid" doc:"Customer to whom the identity belongs."`
-	DisplayName   *string `json:"display_name" doc:"Name of the account, for staff. It is never matched."`
-	ExternalID    string  `json:"external_id" doc:"ID of the account on its channel, in normalized form."`
-	IdentityID    string  `json:"identity_id" format:"uuid" doc:"ID of the identity."`
-	RoleOverride  *string `json:"role_override" enum:"owner" doc:"Role that is granted once the identity is verified. Null: customer."`
-	Verified      bool    `json:"verified" doc:"Whether the identity is verified."`
+	Channel       string  `json:"channel"`
+	CustomerEmail *string `json:"customer_email"`
+	CustomerID    string  `json:"customer_id" format:"uuid"`
+	DisplayName   *string `json:"display_name"`
+	ExternalID    string  `json:"external_id"`
+	IdentityID    string  `json:"identity_id" format:"uuid"`
+	RoleOverride  *string `json:"role_override" enum:"owner"`
+	Verified      bool    `json:"verified"`
 }
 
 type lookupOut struct{ Body lookupResponse }

@@ -50,6 +50,7 @@ func (c *API) Surface() *operation.Surface {
 		},
 		ErrorSchema: "ContactError", Schema: contactErrorSchema(), ErrorStatuses: []int{400, 401, 403, 429, 500, 503},
 		Security:       []map[string][]string{{operation.Bearer: {}}, {"apiKey": {}}},
+		Descriptions:   contactBodyFields(),
 		DescribeAccess: func(to *operation.Route) string { return "Requires the scope `" + to.Scope + "`." },
 	}
 }
@@ -103,15 +104,15 @@ func (c *API) routes() []*operation.Route {
 }
 
 type contactResponse struct {
-	ID                     string  `json:"id" format:"uuid" doc:"ID of the contact identity."`
-	ContactID              *string `json:"contactId" format:"uuid" doc:"Contact to whom the identity belongs. Null: an unknown sender."`
-	ContactIdentityType    string  `json:"contactIdentityType" doc:"Type of the identity, such as email or SMS."`
-	Name                   *string `json:"name" doc:"Name of the account."`
-	Value                  string  `json:"value" doc:"ID of the account, in normalized form."`
-	AvatarURL              *string `json:"avatarUrl" doc:"URL of a picture."`
-	InfoURL                *string `json:"infoUrl" doc:"URL with information about the account."`
-	ScreenName             *string `json:"screenName" doc:"User name of the account."`
-	OriginalContactPageURL *string `json:"originalContactPageUrl" doc:"URL of the page on which the contact was made."`
+	ID                     string  `json:"id" format:"uuid"`
+	ContactID              *string `json:"contactId" format:"uuid"`
+	ContactIdentityType    string  `json:"contactIdentityType"`
+	Name                   *string `json:"name"`
+	Value                  string  `json:"value"`
+	AvatarURL              *string `json:"avatarUrl"`
+	InfoURL                *string `json:"infoUrl"`
+	ScreenName             *string `json:"screenName"`
+	OriginalContactPageURL *string `json:"originalContactPageUrl"`
 }
 
 func toContact(i identity.ContactIdentity) contactResponse {
@@ -129,10 +130,10 @@ func toContact(i identity.ContactIdentity) contactResponse {
 }
 
 type contactPage struct {
-	ContactIdentities []contactResponse `json:"contactIdentities" nullable:"false" doc:"Contact identities of this page, oldest first."`
-	NextPage          *string           `json:"nextPage" format:"uri" doc:"URL of the next page. Null: this is the last page."`
-	PreviousPage      *string           `json:"previousPage" format:"uri" doc:"URL of the previous page. Null: this is the first page."`
-	Total             int               `json:"total" doc:"Number of contact identities on all pages."`
+	ContactIdentities []contactResponse `json:"contactIdentities" nullable:"false"`
+	NextPage          *string           `json:"nextPage" format:"uri"`
+	PreviousPage      *string           `json:"previousPage" format:"uri"`
+	Total             int               `json:"total"`
 }
 
 type contactPageQuery struct {
@@ -217,14 +218,14 @@ func mapContactError(err error) error {
 
 // contactFields is the request body for creating and replacing a contact identity.
 type contactFields struct {
-	ContactIdentityType    string                   `json:"contactIdentityType" format:"contact-identity-type" doc:"Type of the identity, regardless of case: visitor, email, SMS, Facebook, Twitter, WeChat, ssoid, externalid, Whatsapp, inphase, Telegram or Slack."`
-	Value                  string                   `json:"value" minLength:"1" maxLength:"255" doc:"ID of the account. SMS and Whatsapp: the phone number. Telegram: the numeric user ID. Slack: team and user ID (T…:U…)."`
-	ContactID              fastapi.Optional[string] `json:"contactId,omitempty" format:"uuid" doc:"Contact to whom the identity belongs. Null: none yet."`
-	Name                   fastapi.Optional[string] `json:"name,omitempty" maxLength:"255" doc:"Name of the account, for staff. It is never matched. Absent: the name that the channel reports."`
-	AvatarURL              fastapi.Optional[string] `json:"avatarUrl,omitempty" maxLength:"2048" format:"web-url" doc:"HTTPS URL of a picture. The gateway never fetches it."`
-	InfoURL                fastapi.Optional[string] `json:"infoUrl,omitempty" maxLength:"2048" format:"web-url" doc:"HTTPS URL with information about the account. The gateway never fetches it."`
-	ScreenName             fastapi.Optional[string] `json:"screenName,omitempty" maxLength:"255" doc:"User name of the account."`
-	OriginalContactPageURL fastapi.Optional[string] `json:"originalContactPageUrl,omitempty" maxLength:"2048" format:"web-url" doc:"HTTPS URL of the page on which the contact was made. The gateway never fetches it."`
+	ContactIdentityType    string                   `json:"contactIdentityType" format:"contact-identity-type"`
+	Value                  string                   `json:"value" minLength:"1" maxLength:"255"`
+	ContactID              fastapi.Optional[string] `json:"contactId,omitempty" format:"uuid"`
+	Name                   fastapi.Optional[string] `json:"name,omitempty" maxLength:"255"`
+	AvatarURL              fastapi.Optional[string] `json:"avatarUrl,omitempty" maxLength:"2048" format:"web-url"`
+	InfoURL                fastapi.Optional[string] `json:"infoUrl,omitempty" maxLength:"2048" format:"web-url"`
+	ScreenName             fastapi.Optional[string] `json:"screenName,omitempty" maxLength:"255"`
+	OriginalContactPageURL fastapi.Optional[string] `json:"originalContactPageUrl,omitempty" maxLength:"2048" format:"web-url"`
 }
 
 // contact returns the identity that the body describes, or a problem if the value is not valid for

@@ -3,6 +3,7 @@ package operation
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -128,4 +129,25 @@ func FindOperation(doc *huma.OpenAPI, to *Route) *huma.Operation {
 	default:
 		return item.Delete
 	}
+}
+
+// FieldDescriptions are the descriptions of the fields of bodies, by the names of the schema and of
+// the field in the OpenAPI document.
+type FieldDescriptions map[string]map[string]string
+
+// Describe sets the descriptions of the fields of schemas.
+func (d FieldDescriptions) Describe(schemas map[string]*huma.Schema) {
+	for name, fields := range d {
+		for field, property := range schemas[name].Properties {
+			property.Description = cmp.Or(fields[field], property.Description)
+		}
+	}
+}
+
+// Extend returns descriptions that several schemas share, with those that one schema has of its own.
+// The latter take precedence.
+func Extend(shared, own map[string]string) map[string]string {
+	merged := maps.Clone(shared)
+	maps.Copy(merged, own)
+	return merged
 }

@@ -35,6 +35,7 @@ type Surface struct {
 	Security        []map[string][]string
 	SecuritySchemes map[string]*huma.SecurityScheme
 	DescribeAccess  func(to *Route) string
+	Descriptions    FieldDescriptions
 }
 
 type surfaceKey struct{}

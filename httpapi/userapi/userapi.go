@@ -51,6 +51,7 @@ func (u *API) Surface() *operation.Surface {
 			Type: "apiKey", In: "header", Name: agentSecretKey,
 			Description: "The agent_secret_key of an instance. It identifies the instance, and is valid for this API only.",
 		}},
+		Descriptions: userFields(),
 		DescribeAccess: func(*operation.Route) string {
 			return "Requires the secret key of an instance in the header `Agent-Secret-Key`."
 		},
@@ -128,17 +129,17 @@ func agentActor(caller identity.APIKey) identity.Actor {
 }
 
 type userResponse struct {
-	ID           string       `json:"id" doc:"ID of the user."`
-	FirstName    *string      `json:"firstName" doc:"First name."`
-	LastName     *string      `json:"lastName" doc:"Last name."`
-	Context      *string      `json:"context" doc:"Free text that describes the user."`
-	Source       *string      `json:"source" doc:"Where the user comes from."`
-	FKID         *string      `json:"fkId" doc:"ID of the user in your own system."`
-	FKUserID     *string      `json:"fkUserId" doc:"Second ID of the user in your own system."`
-	Email        *string      `json:"email" doc:"Email address."`
-	PhoneNumber  *string      `json:"phoneNumber" doc:"Phone number in E.164 format."`
-	Metadata     userMetadata `json:"metadata" doc:"Data of the user."`
-	IsAnonymized bool         `json:"isAnonymized" doc:"Whether the personal data of the user was removed. Always false: such users are not found."`
+	ID           string       `json:"id"`
+	FirstName    *string      `json:"firstName"`
+	LastName     *string      `json:"lastName"`
+	Context      *string      `json:"context"`
+	Source       *string      `json:"source"`
+	FKID         *string      `json:"fkId"`
+	FKUserID     *string      `json:"fkUserId"`
+	Email        *string      `json:"email"`
+	PhoneNumber  *string      `json:"phoneNumber"`
+	Metadata     userMetadata `json:"metadata"`
+	IsAnonymized bool         `json:"isAnonymized"`
 }
 
 // userMetadata is the part of a customer's metadata that belongs to the user.
@@ -170,17 +171,17 @@ func toUser(u identity.User) userResponse {
 }
 
 type newUser struct {
-	FirstName                 string                           `json:"firstName" minLength:"1" maxLength:"255" doc:"First name."`
-	LastName                  string                           `json:"lastName" minLength:"1" maxLength:"255" doc:"Last name."`
-	Email                     fastapi.Optional[string]         `json:"email,omitempty" minLength:"1" maxLength:"254" doc:"Email address, unique in the tenant. At least one of email, phoneNumber and fkId is required."`
-	PhoneNumber               fastapi.Optional[string]         `json:"phoneNumber,omitempty" minLength:"1" maxLength:"30" doc:"Phone number with country code, unique in the tenant. It also becomes an unverified SMS identity of the user in this instance."`
-	FKID                      fastapi.Optional[string]         `json:"fkId,omitempty" minLength:"1" maxLength:"255" doc:"ID of the user in your own system, unique in the tenant."`
-	FKUserID                  fastapi.Optional[string]         `json:"fkUserId,omitempty" maxLength:"255" doc:"Second ID of the user in your own system."`
-	Context                   fastapi.Optional[string]         `json:"context,omitempty" maxLength:"4096" doc:"Free text that describes the user."`
-	Source                    fastapi.Optional[string]         `json:"source,omitempty" maxLength:"255" doc:"Where the user comes from."`
-	CustomData                fastapi.Optional[fastapi.Object] `json:"customData,omitempty" doc:"Data of your own, returned as metadata.customData."`
-	SkipPhoneNumberValidation fastapi.Optional[bool]           `json:"skipPhoneNumberValidation,omitempty" doc:"Store the phone number even if it is not valid."`
-	SkipEmailValidation       fastapi.Optional[bool]           `json:"skipEmailValidation,omitempty" doc:"Store the email address even if it is not valid."`
+	FirstName                 string                           `json:"firstName" minLength:"1" maxLength:"255"`
+	LastName                  string                           `json:"lastName" minLength:"1" maxLength:"255"`
+	Email                     fastapi.Optional[string]         `json:"email,omitempty" minLength:"1" maxLength:"254"`
+	PhoneNumber               fastapi.Optional[string]         `json:"phoneNumber,omitempty" minLength:"1" maxLength:"30"`
+	FKID                      fastapi.Optional[string]         `json:"fkId,omitempty" minLength:"1" maxLength:"255"`
+	FKUserID                  fastapi.Optional[string]         `json:"fkUserId,omitempty" maxLength:"255"`
+	Context                   fastapi.Optional[string]         `json:"context,omitempty" maxLength:"4096"`
+	Source                    fastapi.Optional[string]         `json:"source,omitempty" maxLength:"255"`
+	CustomData                fastapi.Optional[fastapi.Object] `json:"customData,omitempty"`
+	SkipPhoneNumberValidation fastapi.Optional[bool]           `json:"skipPhoneNumberValidation,omitempty"`
+	SkipEmailValidation       fastapi.Optional[bool]           `json:"skipEmailValidation,omitempty"`
 }
 
 type userOut struct{ Body userResponse }
@@ -230,8 +231,8 @@ func (b newUser) parse(tenant string) (u identity.User, violations []fastapi.Vio
 }
 
 type userFound struct {
-	User            userResponse `json:"user" doc:"The user."`
-	ConversationIDs []string     `json:"conversationIds" nullable:"false" doc:"Conversations of the user with this instance, oldest first."`
+	User            userResponse `json:"user"`
+	ConversationIDs []string     `json:"conversationIds" nullable:"false"`
 }
 
 func (u *API) searchUser(ctx context.Context, in *struct {
