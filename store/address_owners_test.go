@@ -10,7 +10,7 @@ import (
 
 // formatHistory returns the history of an address as text: the name of each owner, with "…" for the
 // present one.
-func (f *tenantFixture) formatHistory(a identity.Address, names map[string]string) string {
+func (f *fixture) formatHistory(a identity.Address, names map[string]string) string {
 	f.t.Helper()
 	a.TenantID = f.tenant
 	os, err := f.AddressHistory(f.t.Context(), a)
@@ -35,9 +35,9 @@ func (f *tenantFixture) formatHistory(a identity.Address, names map[string]strin
 
 // TestAddressHistory changes the owner of an address in every possible way.
 func TestAddressHistory(t *testing.T) {
-	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
-		steve, _ := f.createCustomer("", 0)
-		matt, _ := f.createCustomer("", 0)
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		steve := f.createCustomer()
+		matt := f.createCustomer()
 		names := map[string]string{steve: "Steve", matt: "Matt"}
 		a := identity.Address{Channel: "telegram", ExternalID: "12345"}
 		want := func(history string) {
@@ -106,13 +106,13 @@ func TestAddressHistory(t *testing.T) {
 				t.Errorf("IdentityAddress(%v) = %v, want ErrNotFound", c, err)
 			}
 		}
-	}})
+	})
 }
 
 // TestAddressHistory_InstanceDeleted tests that identities deleted by a cascade are recorded.
 func TestAddressHistory_InstanceDeleted(t *testing.T) {
-	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
-		steve, _ := f.createCustomer("", 0)
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		steve := f.createCustomer()
 		_, err := f.Link(t.Context(), identity.Identity{
 			TenantID: f.tenant, CustomerID: steve, InstanceID: f.instance,
 			Channel: "telegram", ExternalID: "777",
@@ -127,5 +127,5 @@ func TestAddressHistory_InstanceDeleted(t *testing.T) {
 			map[string]string{steve: "Steve"}); got != "Steve" {
 			t.Errorf("history = %q, want Steve", got)
 		}
-	}})
+	})
 }

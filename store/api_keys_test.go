@@ -10,8 +10,8 @@ import (
 )
 
 func TestEnsureAPIKey(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s, ctx := open(t), t.Context()
+	forEachEngine(t, func(t *testing.T, s *Store) {
+		ctx := t.Context()
 		if n, err := s.CountAPIKeys(ctx); err != nil || n != 0 {
 			t.Fatalf("CountAPIKeys() of an empty database = %d, %v", n, err)
 		}
@@ -62,8 +62,8 @@ func TestEnsureAPIKey(t *testing.T) {
 }
 
 func TestEnsureAPIKey_ConcurrentReplicas(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s, token := open(t), identity.NewToken("hg_live_")
+	forEachEngine(t, func(t *testing.T, s *Store) {
+		token := identity.NewToken("hg_live_")
 		created := make([]bool, 8)
 		var wg sync.WaitGroup
 		for n := range created {

@@ -11,11 +11,11 @@ import (
 
 	"hydragate/identity"
 	"hydragate/store/sqldb"
+	"hydragate/store/storetest"
 )
 
 func TestAudit(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
+	forEachEngine(t, func(t *testing.T, s *Store) {
 		tenant := newTenant(t, s)
 		at := time.Date(2026, 1, 2, 3, 4, 5, 678000, time.UTC)
 		if err := s.Audit(t.Context()); err != nil {
@@ -48,7 +48,7 @@ func TestAudit(t *testing.T) {
 }
 
 func TestAuditEvents(t *testing.T) {
-	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
 		customer, identityID, instance := newID(), newID(), newID()
 		at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 		for i, e := range []identity.Event{
@@ -106,12 +106,12 @@ func TestAuditEvents(t *testing.T) {
 			len(es) != 0 {
 			t.Errorf("AuditEvents() of another tenant = %d events, %v, want none", len(es), err)
 		}
-	}})
+	})
 }
 
 // TestAuditLog_AppendOnly tries to change stored events with SQL statements.
 func TestAuditLog_AppendOnly(t *testing.T) {
-	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
 		e := identity.Event{ID: newID(), TenantID: f.tenant, Kind: "a", Actor: "key:1", Detail: map[string]string{"a": "b"}}
 		if err := f.Audit(t.Context(), e); err != nil {
 			t.Fatal(err)
@@ -164,15 +164,15 @@ func TestAuditLog_AppendOnly(t *testing.T) {
 		if _, err := f.db.Exec(t.Context(), `update audit_events set detail = '{}'`); err == nil {
 			t.Error("details can be rewritten after an erasure")
 		}
-	}})
+	})
 }
 
 // TestAuditLog_UnprivilegedRoleCannotRewrite connects as a role that may write all tables and owns
 // none, as recommended for the gateway.
 func TestAuditLog_UnprivilegedRoleCannotRewrite(t *testing.T) {
-	dsn := freshPostgres(t)
+	dsn := storetest.NewPostgres(t)
 	s := mustOpen(t, dsn)
-	if err := s.Audit(t.Context(), identity.Event{TenantID: tenant, Kind: "a", Actor: "key:1"}); err != nil {
+	if err := s.Audit(t.Context(), identity.Event{TenantID: identity.DefaultTenant, Kind: "a", Actor: "key:1"}); err != nil {
 		t.Fatal(err)
 	}
 	role := "r_" + strings.ReplaceAll(newID(), "-", "")
@@ -194,7 +194,7 @@ func TestAuditLog_UnprivilegedRoleCannotRewrite(t *testing.T) {
 	}
 	defer func() { _ = plain.Close(t.Context()) }()
 	if _, err := plain.Exec(t.Context(),
-		`insert into audit_events (id, tenant_id, kind, actor) values ($1, $2, 'b', 'key:1')`, newID(), tenant); err != nil {
+		`insert into audit_events (id, tenant_id, kind, actor) values ($1, $2, 'b', 'key:1')`, newID(), identity.DefaultTenant); err != nil {
 		t.Errorf("insert as unprivileged role: %v", err)
 	}
 	for _, attack := range []string{

@@ -50,8 +50,7 @@ func leaseBackfills(t *testing.T, s *Store) []gateway.BackfillTask {
 }
 
 func TestLeaseBackfills_SingleHolder(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
+	forEachEngine(t, func(t *testing.T, s *Store) {
 		savePhoneEndpoint(t, s, gateway.EndpointError)
 		ep := savePhoneEndpoint(t, s, gateway.EndpointActive)
 		first := leaseBackfills(t, s)
@@ -82,8 +81,7 @@ func TestLeaseBackfills_SingleHolder(t *testing.T) {
 
 // The back-fill of a new number starts when the number was set up.
 func TestSaveEndpoint_NewNumberRestartsBackfill(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
+	forEachEngine(t, func(t *testing.T, s *Store) {
 		ep := savePhoneEndpoint(t, s, gateway.EndpointActive)
 		upTo := time.Now().Add(-20 * time.Hour).UTC()
 		must(t, s.CompleteBackfill(t.Context(), ep.TenantID, ep.ID, upTo, 0))
@@ -103,8 +101,7 @@ func TestSaveEndpoint_NewNumberRestartsBackfill(t *testing.T) {
 
 // Messages that arrive late from an erased account are recognized by its pseudonym.
 func TestErasedSince(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
+	forEachEngine(t, func(t *testing.T, s *Store) {
 		ep := savePhoneEndpoint(t, s, gateway.EndpointActive)
 		before := time.Now().Add(-time.Minute)
 		c, err := s.CreateCustomer(t.Context(), identity.Customer{TenantID: ep.TenantID, FirstName: "Steve"},

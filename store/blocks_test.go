@@ -8,8 +8,8 @@ import (
 )
 
 func TestBlockSender(t *testing.T) {
-	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
-		steve, owned := f.createCustomer("", 1)
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		steve, owned := f.createCustomerWith("", 1)
 		u := newUnknown(t, f.Store, identity.Identity{
 			TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
 			ExternalID: "777",
@@ -81,5 +81,5 @@ func TestBlockSender(t *testing.T) {
 		if kinds["identity.blocked"] != 2 || kinds["identity.unblocked"] != 1 {
 			t.Errorf("events = %v, want two blocks and one unblock", kinds)
 		}
-	}})
+	})
 }

@@ -13,8 +13,8 @@ import (
 )
 
 func TestRecords_RoundTrip(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		from, to := open(t), open(t)
+	forEachEngine(t, func(t *testing.T, from *Store) {
+		to := newStore(t, from.Engine())
 		newNamedInstance(t, from, "Support")
 		newNamedInstance(t, to, "Support")
 		r := newRecord("steve@example.com", "telegram:1", "sms:+61400000001", "wechat:o'steve")
@@ -36,8 +36,7 @@ func TestRecords_RoundTrip(t *testing.T) {
 }
 
 func TestRecords_Paging(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
+	forEachEngine(t, func(t *testing.T, s *Store) {
 		var records []identity.Record
 		for n := range 25 {
 			records = append(records, newRecord(fmt.Sprintf("p%d@example.com", n), fmt.Sprintf("telegram:%d", n+1)))

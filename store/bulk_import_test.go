@@ -54,8 +54,7 @@ func wantResults(t *testing.T, got []string, want ...string) {
 }
 
 func TestImport_MatchesCustomers(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
+	forEachEngine(t, func(t *testing.T, s *Store) {
 		fk := newRecord("", "telegram:3")
 		fk.FKID = "crm-3"
 		fk2 := newRecord("", "sms:+61400000003")
@@ -106,8 +105,7 @@ func TestImport_MatchesCustomers(t *testing.T) {
 }
 
 func TestImport_LinksUnknownSenders(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
+	forEachEngine(t, func(t *testing.T, s *Store) {
 		bot := newNamedInstance(t, s, "Support")
 		mustExec(t, s, `insert into identities (id, tenant_id, instance_id, channel, external_id, created_at, updated_at)
 			values ($1, $2, $3, 'telegram', '7', $4, $4)`,
@@ -122,8 +120,7 @@ func TestImport_LinksUnknownSenders(t *testing.T) {
 }
 
 func TestImport_VerifiesOnlyWithTrust(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
+	forEachEngine(t, func(t *testing.T, s *Store) {
 		at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 		r := newRecord("steve@example.com", "telegram:1")
 		r.Identities[0].VerifiedAt, r.Identities[0].RoleOverride = at, identity.RoleOwner
@@ -161,8 +158,7 @@ func TestImport_VerifiesOnlyWithTrust(t *testing.T) {
 
 // TestImport_ReportsInvalidRecord imports a batch in which the database rejects one record.
 func TestImport_ReportsInvalidRecord(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
+	forEachEngine(t, func(t *testing.T, s *Store) {
 		var records []identity.Record
 		for n := range 9 {
 			records = append(records, newRecord(fmt.Sprintf("p%d@example.com", n)))

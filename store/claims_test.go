@@ -15,31 +15,31 @@ import (
 // TestIssue_ActorLimitUnderConcurrency issues the last code that an actor may issue within an hour,
 // and another one before the first is committed.
 func TestIssue_ActorLimitUnderConcurrency(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
 		const by = identity.Actor("key:stolen")
 		for range maxIssuedPerHour - 1 {
-			if err := h.Audit(t.Context(), identity.Event{
-				TenantID: tenant, Kind: "claim.issued", Actor: by,
+			if err := f.Audit(t.Context(), identity.Event{
+				TenantID: f.tenant, Kind: "claim.issued", Actor: by,
 				IdentityID: newID(),
 			}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		steve, his := h.createCustomerIdentity("7")
-		matt, other := h.createCustomerIdentity("8")
+		steve, his := f.createCustomerIdentity("7")
+		matt, other := f.createCustomerIdentity("8")
 		second := make(chan error, 1)
-		err := h.db.InTx(t.Context(), func(tx sqldb.DB) error {
-			if _, _, err := h.issueCodeTx(t.Context(), tx, tenant, steve, his, by); err != nil {
+		err := f.db.InTx(t.Context(), func(tx sqldb.DB) error {
+			if _, _, err := f.issueCodeTx(t.Context(), tx, f.tenant, steve, his, by); err != nil {
 				return err
 			}
 			go func() {
-				_, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: matt, IdentityID: other}, by)
+				_, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: matt, IdentityID: other}, by)
 				second <- err
 			}()
 			select { // the second call waits for the first or has returned
 			case err := <-second:
 				second <- err
-			case <-time.After(time.Second):
+			case <-time.After(200 * time.Millisecond):
 			}
 			return nil
 		})
@@ -66,17 +66,17 @@ func (f fixedChecker) Check(context.Context, claim.Target, string, string, strin
 // TestClaim_WrongSenderEventNamesOwner lets Matt type Steve's code, which revokes the code. The event
 // is recorded for Steve, and Matt's audit log and export do not reveal anything about Steve.
 func TestClaim_WrongSenderEventNamesOwner(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		steve, his := h.createCustomerIdentity("7")
-		matt, _ := h.createCustomerIdentity("8")
-		issued, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: steve, IdentityID: his},
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		steve, his := f.createCustomerIdentity("7")
+		matt, _ := f.createCustomerIdentity("8")
+		issued, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: steve, IdentityID: his},
 			"key:test")
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, st := h.startRedemption("8", "WDJBMJ")
+		a, st := f.startRedemption("8", "WDJBMJ")
 		r, err := (&claim.Service{
-			Store: h.Store,
+			Store: f.Store,
 			Codes: fixedChecker{CheckResult: claim.CheckResult{
 				Result: claim.Missing, OtherIdentityID: his,
 				OtherGen: issued.Gen,
@@ -86,9 +86,9 @@ func TestClaim_WrongSenderEventNamesOwner(t *testing.T) {
 			t.Fatal(err)
 		}
 		st.Claim = &r
-		h.apply(st)
+		f.apply(st)
 		for customer, want := range map[string]int{steve: 1, matt: 0} {
-			es, err := h.AuditEvents(t.Context(), tenant, identity.EventQuery{
+			es, err := f.AuditEvents(t.Context(), f.tenant, identity.EventQuery{
 				CustomerID: customer,
 				Kind:       "claim.wrong_sender",
 			}, "", 10)
@@ -105,32 +105,32 @@ func TestClaim_WrongSenderEventNamesOwner(t *testing.T) {
 }
 
 // startClaim issues a code and stores a claim message from the identity.
-func (h fixture) startClaim(external string) (claim.Target, claim.Attempt, gateway.Lease) {
-	h.t.Helper()
-	customer, id := h.createCustomerIdentity(external)
-	target, expires, err := h.IssueCode(h.t.Context(),
-		identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id}, "key:test")
+func (f *fixture) startClaim(external string) (claim.Target, claim.Attempt, gateway.Lease) {
+	f.t.Helper()
+	customer, id := f.createCustomerIdentity(external)
+	target, expires, err := f.IssueCode(f.t.Context(),
+		identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id}, "key:test")
 	if err != nil {
-		h.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	if d := time.Until(expires); d < 14*time.Minute || d > 16*time.Minute {
-		h.t.Fatalf("code expires in %v, want about 15m", d)
+		f.t.Fatalf("code expires in %v, want about 15m", d)
 	}
-	h.insertMessages(h.arrival(external, "claim"+external, "/claim ******"))
-	for _, l := range h.lease(gateway.InboxQueue, "one") {
-		for _, in := range h.inbound(l) {
+	f.insertMessages(f.arrival(external, "claim"+external, "/claim ******"))
+	for _, l := range f.lease(gateway.InboxQueue, "one") {
+		for _, in := range f.pending(l) {
 			if in.Message.Sender.ID == external {
 				if !in.HasLiveCode {
-					h.t.Fatal("HasLiveCode = false, want true")
+					f.t.Fatal("HasLiveCode = false, want true")
 				}
 				return target, claim.Attempt{
-					TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: external,
+					TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram", SenderID: external,
 					IdentityID: id, MessageID: in.ID, ReceivedAt: in.ReceivedAt,
 				}, l
 			}
 		}
 	}
-	h.t.Fatal("message not found")
+	f.t.Fatal("message not found")
 	return target, claim.Attempt{}, gateway.Lease{}
 }
 
@@ -144,18 +144,18 @@ func TestApply_ClaimFenced(t *testing.T) {
 		"identity verified": `update identities set verified_at = claim_expires_at`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			forEachEngineFixture(t, func(t *testing.T, h fixture) {
-				target, a, l := h.startClaim("1")
-				st, err := h.CodeState(t.Context(), a)
+			forEachFixture(t, func(t *testing.T, f *fixture) {
+				target, a, l := f.startClaim("1")
+				st, err := f.CodeState(t.Context(), a)
 				if err != nil || st.Status != claim.Live || st.Target != target {
 					t.Fatalf("CodeState() = %+v, %v, want live %+v", st, err, target)
 				}
 				if change != "" {
-					if _, err := h.db.Exec(t.Context(), change); err != nil {
+					if _, err := f.db.Exec(t.Context(), change); err != nil {
 						t.Fatal(err)
 					}
 				}
-				err = h.Apply(t.Context(), gateway.Commit{
+				err = f.Apply(t.Context(), gateway.Commit{
 					Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: a.MessageID, Outcome: "claimed"}},
 					Claim: &claim.Decision{Outcome: claim.Granted, Grant: &target, Attempt: a},
 				})
@@ -163,7 +163,7 @@ func TestApply_ClaimFenced(t *testing.T) {
 					if !errors.Is(err, gateway.ErrFenced) {
 						t.Fatalf("Apply() = %v, want ErrFenced", err)
 					}
-					if len(h.inbound(l)) != 1 {
+					if len(f.pending(l)) != 1 {
 						t.Fatal("the message was processed although the grant was rejected")
 					}
 					return
@@ -171,14 +171,14 @@ func TestApply_ClaimFenced(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				i, email, err := h.Lookup(t.Context(), identity.Address{
-					TenantID: tenant, InstanceID: h.instance,
+				i, email, err := f.Lookup(t.Context(), identity.Address{
+					TenantID: f.tenant, InstanceID: f.instance,
 					Channel: "telegram", ExternalID: "1",
 				})
 				if err != nil || i.Role() != identity.Owner || email != "" {
 					t.Fatalf("Lookup() = %+v, %v, want an owner", i, err)
 				}
-				if st, err := h.CodeState(t.Context(), a); err != nil || !st.Verified || st.UsedBy != a.MessageID {
+				if st, err := f.CodeState(t.Context(), a); err != nil || !st.Verified || st.UsedBy != a.MessageID {
 					t.Fatalf("CodeState() after the claim = %+v, %v", st, err)
 				}
 			})
@@ -187,23 +187,23 @@ func TestApply_ClaimFenced(t *testing.T) {
 }
 
 func TestIssue_Limits(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		customer, id := h.createCustomerIdentity("1")
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		customer, id := f.createCustomerIdentity("1")
 		for n := range 5 {
-			s, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+			s, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id},
 				"key:test")
 			if err != nil || s.Gen != int64(n+1) {
 				t.Fatalf("code %d: generation = %d, %v", n+1, s.Gen, err)
 			}
 		}
-		_, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+		_, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id},
 			"key:test")
 		var many *claim.TooManyCodesError
 		if !errors.As(err, &many) || many.RetryAfter <= 0 || many.RetryAfter > 15*time.Minute {
 			t.Fatalf("IssueCode() over the limit = %v, want TooManyCodesError", err)
 		}
-		_, other := h.createCustomerIdentity("2")
-		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: other},
+		_, other := f.createCustomerIdentity("2")
+		if _, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: other},
 			"key:test"); !errors.Is(err, identity.ErrNotFound) {
 			t.Fatalf("IssueCode(identity of another customer) = %v, want ErrNotFound", err)
 		}
@@ -211,18 +211,18 @@ func TestIssue_Limits(t *testing.T) {
 }
 
 func TestState_CountsFailures(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		_, a, l := h.startClaim("1")
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		_, a, l := f.startClaim("1")
 		for i := range 6 {
 			a.MessageID = newID()
-			h.apply(gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Declined, CountsAsFailure: true, Attempt: a}})
-			h.apply(gateway.Commit{Lease: l, Claim: &claim.Decision{
+			f.apply(gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Declined, CountsAsFailure: true, Attempt: a}})
+			f.apply(gateway.Commit{Lease: l, Claim: &claim.Decision{
 				Outcome: claim.Declined, CountsAsFailure: true,
 				Attempt: a,
 			}}) // counted once
 			other := a
 			other.MessageID = newID()
-			st, err := h.CodeState(t.Context(), other)
+			st, err := f.CodeState(t.Context(), other)
 			if err != nil || st.Failures.QuarterHour != i+1 || st.Failures.Day != i+1 {
 				t.Fatalf("failures after %d attempts = %+v, %v", i+1, st.Failures, err)
 			}
@@ -232,20 +232,20 @@ func TestState_CountsFailures(t *testing.T) {
 		}
 		other := a
 		other.SenderID, other.MessageID = "2", newID()
-		if st, err := h.CodeState(t.Context(), other); err != nil || st.Failures.Day != 0 {
+		if st, err := f.CodeState(t.Context(), other); err != nil || st.Failures.Day != 0 {
 			t.Fatalf("failures of another sender = %+v, %v, want none", st.Failures, err)
 		}
 	})
 }
 
 func TestApply_ClaimOfDeletedIdentity(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		target, a, l := h.startClaim("1")
-		if _, err := h.db.Exec(t.Context(), `delete from identities where tenant_id = $1 and id = $2`, tenant,
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		target, a, l := f.startClaim("1")
+		if _, err := f.db.Exec(t.Context(), `delete from identities where tenant_id = $1 and id = $2`, f.tenant,
 			a.IdentityID); err != nil {
 			t.Fatal(err)
 		}
-		err := h.Apply(t.Context(),
+		err := f.Apply(t.Context(),
 			gateway.Commit{Lease: l, Claim: &claim.Decision{Outcome: claim.Granted, Grant: &target, Attempt: a}})
 		if !errors.Is(err, gateway.ErrFenced) {
 			t.Fatalf("Apply() = %v, want ErrFenced", err)

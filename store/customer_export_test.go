@@ -13,7 +13,7 @@ import (
 // TestCustomerConversations tests that an export has neither the messages of others in a group, nor
 // messages from an address while it belonged to someone else.
 func TestCustomerConversations(t *testing.T) {
-	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
 		p := newTracedCustomer(f)
 		conversations, err := f.CustomerConversations(t.Context(),
 			gateway.CustomerConversationQuery{TenantID: f.tenant, CustomerID: p.customer})
@@ -63,5 +63,5 @@ func TestCustomerConversations(t *testing.T) {
 			identity.ErrNotFound) {
 			t.Errorf("CustomerConversations(other tenant) = %v, want ErrNotFound", err)
 		}
-	}})
+	})
 }

@@ -14,7 +14,7 @@ import (
 	"hydragate/store/sqldb"
 )
 
-func (f *tenantFixture) mergeCustomer(id, into string) identity.Merge {
+func (f *fixture) mergeCustomer(id, into string) identity.Merge {
 	f.t.Helper()
 	m, err := f.MergeCustomer(f.t.Context(), identity.MergeRequest{
 		TenantID: f.tenant, CustomerID: id, TargetID: into,
@@ -26,7 +26,7 @@ func (f *tenantFixture) mergeCustomer(id, into string) identity.Merge {
 	return m
 }
 
-func (f *tenantFixture) undoMerge(id string) identity.Customer {
+func (f *fixture) undoMerge(id string) identity.Customer {
 	f.t.Helper()
 	c, err := f.UndoMerge(f.t.Context(), f.tenant, id, true, identity.System)
 	if err != nil {
@@ -36,7 +36,7 @@ func (f *tenantFixture) undoMerge(id string) identity.Customer {
 }
 
 // wantIdentities checks that a customer has exactly the given identities.
-func (f *tenantFixture) wantIdentities(customer string, want ...string) {
+func (f *fixture) wantIdentities(customer string, want ...string) {
 	f.t.Helper()
 	is, err := f.CustomerIdentities(f.t.Context(), identity.Query{TenantID: f.tenant, CustomerID: customer})
 	if err != nil {
@@ -53,354 +53,237 @@ func (f *tenantFixture) wantIdentities(customer string, want ...string) {
 	}
 }
 
-func TestMergeCustomer(t *testing.T) {
-	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){
-		"merge and undo": testMergeAndUndo, "chain": testMergeChain, "chain undone in reverse": testMergeChainReversed,
-		"merged again":                 testMergeAgain,
-		"only moved identities return": testUndoMovedOnly, "e-mail address reused": testUndoEmailTaken,
-		"undo expired": testUndoExpired, "other tenant": testMergeForeign,
-		"concurrent merges": testConcurrentMerges, "concurrent link": testConcurrentLink,
-		"survivor deleted": testDeletedSurvivor,
-		"grant required":   testMergeNeedsGrant, "codes revoked": testMergeRevokesCodes,
+func TestUndoMerge(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		a, aIDs := f.createCustomerWith("a@example.com", 2)
+		b, bIDs := f.createCustomerWith("b@example.com", 1)
+		conversation := newConversation(t, f.Store, f.tenant, f.instance, aIDs[0])
+		before, _ := f.Customer(t.Context(), f.tenant, a)
+		mustExec(t, f.Store, `update customers set fk_id = 'crm-1' where id = $1`, a)
+		if m := f.mergeCustomer(a, b); m.IdentityCount != 2 || m.TargetID != b || m.UndoUntil().Sub(m.At) != 30*24*time.Hour {
+			t.Errorf("MergeCustomer() = %+v", m)
+		}
+		if _, err := f.Customer(t.Context(), f.tenant, a); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("Customer(merged) = %v, want ErrNotFound", err)
+		}
+		if into, err := f.MergedInto(t.Context(), f.tenant, a); into != b || err != nil {
+			t.Errorf("MergedInto() = %s, %v, want %s", into, err, b)
+		}
+		f.wantIdentities(b, append(bIDs, aIDs...)...)
+		if c, _ := f.Customer(t.Context(), f.tenant, b); c.Email != "b@example.com" {
+			t.Errorf("e-mail address of the target = %s, want b@example.com", c.Email)
+		}
+		if with := queryText(t, f.Store, `select identity_id from conversations where id = $1`,
+			conversation); with != aIDs[0] {
+			t.Error("the conversation lost its identity")
+		}
+		if c := f.undoMerge(a); fmt.Sprint(c) != fmt.Sprint(before) {
+			t.Errorf("restored = %v\nbefore   = %v", c, before)
+		}
+		if fk := queryText(t, f.Store, `select fk_id from customers where id = $1`, a); fk != "crm-1" {
+			t.Errorf("fk_id = %q, want crm-1", fk)
+		}
+		f.wantIdentities(a, aIDs...)
+		f.wantIdentities(b, bIDs...)
+		if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("second UndoMerge() = %v, want ErrNotFound", err)
+		}
+		if _, err := f.MergedInto(t.Context(), f.tenant, a); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("MergedInto() after undo = %v, want ErrNotFound", err)
+		}
+		if n := queryText(t, f.Store, `select cast(count(*) as text) from merged_identities where tenant_id = $1`,
+			f.tenant); n != "0" {
+			t.Errorf("%s rows left in merged_identities, want 0", n)
+		}
+		kinds := map[string]int{}
+		for _, e := range auditLog(t, f.Store, f.tenant) {
+			kinds[e.Kind]++
+		}
+		if kinds["customer.merged"] != 1 || kinds["customer.absorbed"] != 1 || kinds["customer.unmerged"] != 1 ||
+			kinds["customer.released"] != 1 || kinds["identity.moved"] != 4 {
+			t.Errorf("events = %v", kinds)
+		}
 	})
 }
 
-func testMergeAndUndo(t *testing.T, f *tenantFixture) {
-	a, aIDs := f.createCustomer("a@example.com", 2)
-	b, bIDs := f.createCustomer("b@example.com", 1)
-	conversation := newConversation(t, f.Store, f.tenant, f.instance, aIDs[0])
-	before, _ := f.Customer(t.Context(), f.tenant, a)
-	mustExec(t, f.Store, `update customers set fk_id = 'crm-1' where id = $1`, a)
-	if m := f.mergeCustomer(a, b); m.IdentityCount != 2 || m.TargetID != b || m.UndoUntil().Sub(m.At) != 30*24*time.Hour {
-		t.Errorf("MergeCustomer() = %+v", m)
-	}
-	if _, err := f.Customer(t.Context(), f.tenant, a); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("Customer(merged) = %v, want ErrNotFound", err)
-	}
-	if into, err := f.MergedInto(t.Context(), f.tenant, a); into != b || err != nil {
-		t.Errorf("MergedInto() = %s, %v, want %s", into, err, b)
-	}
-	f.wantIdentities(b, append(bIDs, aIDs...)...)
-	if c, _ := f.Customer(t.Context(), f.tenant, b); c.Email != "b@example.com" {
-		t.Errorf("e-mail address of the target = %s, want b@example.com", c.Email)
-	}
-	if with := queryText(t, f.Store, `select identity_id from conversations where id = $1`,
-		conversation); with != aIDs[0] {
-		t.Error("the conversation lost its identity")
-	}
-	if c := f.undoMerge(a); fmt.Sprint(c) != fmt.Sprint(before) {
-		t.Errorf("restored = %v\nbefore   = %v", c, before)
-	}
-	if fk := queryText(t, f.Store, `select fk_id from customers where id = $1`, a); fk != "crm-1" {
-		t.Errorf("fk_id = %q, want crm-1", fk)
-	}
-	f.wantIdentities(a, aIDs...)
-	f.wantIdentities(b, bIDs...)
-	if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("second UndoMerge() = %v, want ErrNotFound", err)
-	}
-	if _, err := f.MergedInto(t.Context(), f.tenant, a); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("MergedInto() after undo = %v, want ErrNotFound", err)
-	}
-	if n := queryText(t, f.Store, `select cast(count(*) as text) from merged_identities where tenant_id = $1`,
-		f.tenant); n != "0" {
-		t.Errorf("%s rows left in merged_identities, want 0", n)
-	}
-	kinds := map[string]int{}
-	for _, e := range auditLog(t, f.Store, f.tenant) {
-		kinds[e.Kind]++
-	}
-	if kinds["customer.merged"] != 1 || kinds["customer.absorbed"] != 1 || kinds["customer.unmerged"] != 1 ||
-		kinds["customer.released"] != 1 || kinds["identity.moved"] != 4 {
-		t.Errorf("events = %v", kinds)
-	}
-}
-
-func testMergeChain(t *testing.T, f *tenantFixture) {
-	a, aIDs := f.createCustomer("a@example.com", 1)
-	b, bIDs := f.createCustomer("b@example.com", 1)
-	c, cIDs := f.createCustomer("", 1)
-	f.mergeCustomer(a, b)
-	f.mergeCustomer(b, c)
-	f.wantIdentities(c, aIDs[0], bIDs[0], cIDs[0])
-	if into, err := f.MergedInto(t.Context(), f.tenant, a); into != c || err != nil {
-		t.Errorf("MergedInto() = %s, %v, want the end of the chain", into, err)
-	}
-	f.undoMerge(b)
-	f.wantIdentities(b, aIDs[0], bIDs[0])
-	f.wantIdentities(c, cIDs[0])
-	f.undoMerge(a)
-	f.wantIdentities(a, aIDs[0])
-	f.wantIdentities(b, bIDs[0])
-}
-
-func testMergeChainReversed(t *testing.T, f *tenantFixture) {
-	a, aIDs := f.createCustomer("a@example.com", 1)
-	b, bIDs := f.createCustomer("b@example.com", 1)
-	c, cIDs := f.createCustomer("", 1)
-	f.mergeCustomer(a, b)
-	f.mergeCustomer(b, c)
-	f.undoMerge(a)
-	f.wantIdentities(a, aIDs[0])
-	f.wantIdentities(c, bIDs[0], cIDs[0])
-	f.undoMerge(b)
-	f.wantIdentities(a, aIDs[0])
-	f.wantIdentities(b, bIDs[0])
-	f.wantIdentities(c, cIDs[0])
-}
-
-// testMergeAgain tests that undoing an older merge does not take identities that were returned and
-// moved again by a newer merge.
-func testMergeAgain(t *testing.T, f *tenantFixture) {
-	a, aIDs := f.createCustomer("", 1)
-	b, bIDs := f.createCustomer("", 1)
-	c, cIDs := f.createCustomer("", 1)
-	f.mergeCustomer(a, b)
-	f.mergeCustomer(b, c)
-	f.undoMerge(a)
-	f.mergeCustomer(a, c)
-	f.undoMerge(b)
-	f.wantIdentities(b, bIDs[0])
-	f.wantIdentities(c, aIDs[0], cIDs[0])
-}
-
-func testUndoMovedOnly(t *testing.T, f *tenantFixture) {
-	a, aIDs := f.createCustomer("", 2)
-	b, bIDs := f.createCustomer("", 1)
-	f.mergeCustomer(a, b)
-	later := f.linkIdentity(b)
-	if err := f.Unlink(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: b, IdentityID: aIDs[0]},
-		identity.System); err != nil {
-		t.Fatal(err)
-	}
-	f.undoMerge(a)
-	f.wantIdentities(a, aIDs[1])
-	f.wantIdentities(b, bIDs[0], later)
-}
-
-func testUndoEmailTaken(t *testing.T, f *tenantFixture) {
-	a, aIDs := f.createCustomer("a@example.com", 1)
-	b, bIDs := f.createCustomer("b@example.com", 0)
-	f.mergeCustomer(a, b)
-	other, _ := f.createCustomer("A@example.com", 0)
-	if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err,
-		identity.ErrIdentifierReused) {
-		t.Errorf("UndoMerge() = %v, want ErrIdentifierReused", err)
-	}
-	f.wantIdentities(b, append(bIDs, aIDs...)...)
-	free := ""
-	if _, err := f.EditCustomer(t.Context(), f.tenant, other, identity.CustomerEdit{Email: &free},
-		identity.System); err != nil {
-		t.Fatal(err)
-	}
-	f.undoMerge(a)
-	f.wantIdentities(a, aIDs...)
-}
-
-func testUndoExpired(t *testing.T, f *tenantFixture) {
-	a, aIDs := f.createCustomer("a@example.com", 1)
-	b, _ := f.createCustomer("", 0)
-	f.mergeCustomer(a, b)
-	purge := func() {
-		t.Helper()
-		if _, err := f.Purge(t.Context()); err != nil {
-			t.Fatal(err)
+func TestMergeCustomer_Chain(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		a, aIDs := f.createCustomerWith("a@example.com", 1)
+		b, bIDs := f.createCustomerWith("b@example.com", 1)
+		c, cIDs := f.createCustomerWith("", 1)
+		f.mergeCustomer(a, b)
+		f.mergeCustomer(b, c)
+		f.wantIdentities(c, aIDs[0], bIDs[0], cIDs[0])
+		if into, err := f.MergedInto(t.Context(), f.tenant, a); into != c || err != nil {
+			t.Errorf("MergedInto() = %s, %v, want the end of the chain", into, err)
 		}
-	}
-	mustExec(t, f.Store,
-		`update customer_merges set merged_at = `+f.dialect.NowPlus(-29*24*60*60)+` where customer_id = $1`, a)
-	purge()
-	f.undoMerge(a)
-	f.mergeCustomer(a, b)
-	mustExec(t, f.Store,
-		`update customer_merges set merged_at = `+f.dialect.NowPlus(-30*24*60*60-10)+` where customer_id = $1`, a)
-	if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("UndoMerge() after 30 days = %v, want ErrNotFound", err)
-	}
-	purge()
-	for _, table := range []string{"merged_customers", "merged_identities"} {
-		if n := queryText(t, f.Store, `select cast(count(*) as text) from `+table+` where tenant_id = $1`,
-			f.tenant); n != "0" {
-			t.Errorf("%s rows left in %s, want 0", n, table)
-		}
-	}
-	if into, err := f.MergedInto(t.Context(), f.tenant, a); into != b || err != nil {
-		t.Errorf("MergedInto() after the purge = %s, %v, want %s", into, err, b)
-	}
-	f.wantIdentities(b, aIDs...)
-}
-
-func testMergeForeign(t *testing.T, f *tenantFixture) {
-	a, aIDs := f.createCustomer("", 1)
-	b, _ := f.createCustomer("", 0)
-	other := newTenantFixture(t, f.Store)
-	theirs, _ := other.createCustomer("", 1)
-	for _, c := range []struct{ tenant, id, into string }{
-		{f.tenant, a, theirs},
-		{f.tenant, theirs, a},
-		{other.tenant, a, b},
-		{f.tenant, a, newID()},
-		{f.tenant, newID(), a},
-		{f.tenant, a, a},
-		{f.tenant, "x", a},
-	} {
-		if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{
-			TenantID: c.tenant, CustomerID: c.id,
-			TargetID: c.into, MayGrant: true,
-		}, identity.System); !errors.Is(err,
-			identity.ErrNotFound) {
-			t.Errorf("MergeCustomer(%+v) = %v, want ErrNotFound", c, err)
-		}
-	}
-	f.wantIdentities(a, aIDs...)
-	f.mergeCustomer(a, b)
-	if _, err := f.UndoMerge(t.Context(), other.tenant, a, true, identity.System); !errors.Is(err,
-		identity.ErrNotFound) {
-		t.Errorf("UndoMerge() by another tenant = %v, want ErrNotFound", err)
-	}
-	if _, err := f.MergedInto(t.Context(), other.tenant, a); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("MergedInto() for another tenant = %v, want ErrNotFound", err)
-	}
-}
-
-// testConcurrentMerges merges three customers in a circle concurrently. Two merges must succeed, and
-// undoing them must restore all identities.
-func testConcurrentMerges(t *testing.T, f *tenantFixture) {
-	ids, owned := [3]string{}, [3][]string{}
-	for n := range ids {
-		ids[n], owned[n] = f.createCustomer("", 2)
-	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	merged := 0
-	for n := range 24 {
-		from, into := ids[n%3], ids[(n+1+n/3%2)%3]
-		wg.Go(func() {
-			_, err := f.MergeCustomer(t.Context(), identity.MergeRequest{
-				TenantID: f.tenant, CustomerID: from, TargetID: into,
-				MayGrant: true,
-			}, identity.System)
-			if err != nil && !errors.Is(err, identity.ErrNotFound) {
-				t.Error(err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if err == nil {
-				merged++
-			}
-		})
-	}
-	wg.Wait()
-	if merged != 2 {
-		t.Errorf("%d merges of three customers succeeded, want 2", merged)
-	}
-	for n := 0; n < 6; n++ {
-		_, err := f.UndoMerge(t.Context(), f.tenant, ids[n%3], true, identity.System)
-		if err != nil && !errors.Is(err, identity.ErrNotFound) {
-			t.Error(err)
-		}
-	}
-	for n := range ids {
-		f.wantIdentities(ids[n], owned[n]...)
-	}
-}
-
-// testMergeNeedsGrant tests that verified identities and owners move only with the right to grant.
-// Otherwise the right to merge would imply the right to grant.
-func testMergeNeedsGrant(t *testing.T, f *tenantFixture) {
-	for _, set := range []string{`verified_at = now()`, `role_override = 'owner'`} {
-		a, aIDs := f.createCustomer("", 2)
-		b, bIDs := f.createCustomer("", 1)
-		set = strings.ReplaceAll(set, "now()", f.dialect.Now)
-		mustExec(t, f.Store, `update identities set `+set+` where id = $1`, aIDs[1])
-		if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: a, TargetID: b},
-			identity.System); !errors.Is(err,
-			identity.ErrGrantRequired) {
-			t.Errorf("MergeCustomer() with %s = %v, want ErrGrantRequired", set, err)
-		}
-		f.wantIdentities(a, aIDs...)
-		if m := f.mergeCustomer(a, b); m.IdentityCount != 2 {
-			t.Errorf("MergeCustomer() = %+v, want two identities", m)
-		}
-		f.wantIdentities(b, append(bIDs, aIDs...)...)
-		if _, err := f.UndoMerge(t.Context(), f.tenant, a, false, identity.System); !errors.Is(err,
-			identity.ErrGrantRequired) {
-			t.Errorf("UndoMerge() with %s = %v, want ErrGrantRequired", set, err)
-		}
-		f.wantIdentities(b, append(bIDs, aIDs...)...)
+		f.undoMerge(b)
+		f.wantIdentities(b, aIDs[0], bIDs[0])
+		f.wantIdentities(c, cIDs[0])
 		f.undoMerge(a)
-		f.wantIdentities(a, aIDs...)
-	}
-	a, _ := f.createCustomer("", 2)
-	b, bIDs := f.createCustomer("", 1)
-	mustExec(t, f.Store, `update identities set verified_at = `+f.dialect.Now+` where id = $1`, bIDs[0])
-	if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: a, TargetID: b},
-		identity.System); err != nil {
-		t.Errorf("MergeCustomer() of unverified identities = %v", err)
-	}
+		f.wantIdentities(a, aIDs[0])
+		f.wantIdentities(b, bIDs[0])
+	})
 }
 
-// testMergeRevokesCodes tests that a code issued for one customer cannot be redeemed after its
-// identity moved to another, by a merge or by undoing it.
-func testMergeRevokesCodes(t *testing.T, f *tenantFixture) {
-	a, aIDs := f.createCustomer("", 1)
-	b, bIDs := f.createCustomer("", 1)
-	status := func(id string) claim.Status {
-		t.Helper()
-		st, err := f.CodeState(t.Context(), claim.Attempt{
-			TenantID: f.tenant, InstanceID: f.instance, IdentityID: id,
-			MessageID: newID(), ReceivedAt: time.Now(),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return st.Status
-	}
-	issue := func(customer, id string) {
-		t.Helper()
-		if _, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id},
+func TestUndoMerge_ChainReversed(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		a, aIDs := f.createCustomerWith("a@example.com", 1)
+		b, bIDs := f.createCustomerWith("b@example.com", 1)
+		c, cIDs := f.createCustomerWith("", 1)
+		f.mergeCustomer(a, b)
+		f.mergeCustomer(b, c)
+		f.undoMerge(a)
+		f.wantIdentities(a, aIDs[0])
+		f.wantIdentities(c, bIDs[0], cIDs[0])
+		f.undoMerge(b)
+		f.wantIdentities(a, aIDs[0])
+		f.wantIdentities(b, bIDs[0])
+		f.wantIdentities(c, cIDs[0])
+	})
+}
+
+// TestUndoMerge_MergedAgain tests that undoing an older merge does not take identities that were returned and
+// moved again by a newer merge.
+func TestUndoMerge_MergedAgain(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		a, aIDs := f.createCustomerWith("", 1)
+		b, bIDs := f.createCustomerWith("", 1)
+		c, cIDs := f.createCustomerWith("", 1)
+		f.mergeCustomer(a, b)
+		f.mergeCustomer(b, c)
+		f.undoMerge(a)
+		f.mergeCustomer(a, c)
+		f.undoMerge(b)
+		f.wantIdentities(b, bIDs[0])
+		f.wantIdentities(c, aIDs[0], cIDs[0])
+	})
+}
+
+func TestUndoMerge_OnlyMovedIdentities(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		a, aIDs := f.createCustomerWith("", 2)
+		b, bIDs := f.createCustomerWith("", 1)
+		f.mergeCustomer(a, b)
+		later := f.link(b, "", "telegram", newID()).ID
+		if err := f.Unlink(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: b, IdentityID: aIDs[0]},
 			identity.System); err != nil {
 			t.Fatal(err)
 		}
-		if got := status(id); got != claim.Live {
-			t.Fatalf("status of a new code = %s, want live", got)
-		}
-	}
-	issue(a, aIDs[0])
-	issue(b, bIDs[0])
-	f.mergeCustomer(a, b)
-	if got := status(aIDs[0]); got != claim.Revoked {
-		t.Errorf("status of the moved code = %s, want revoked", got)
-	}
-	if got := status(bIDs[0]); got != claim.Live {
-		t.Errorf("status of the other code = %s, want live", got)
-	}
-	issue(b, aIDs[0])
-	f.undoMerge(a)
-	if got := status(aIDs[0]); got != claim.Revoked {
-		t.Errorf("status of the returned code = %s, want revoked", got)
-	}
-	if n := queryText(t, f.Store,
-		`select cast(count(*) as text) from audit_events where tenant_id = $1 and kind = 'claim.revoked'
-			and identity_id = $2`, f.tenant, aIDs[0]); n != "2" {
-		t.Errorf("%s claim.revoked events, want 2", n)
-	}
+		f.undoMerge(a)
+		f.wantIdentities(a, aIDs[1])
+		f.wantIdentities(b, bIDs[0], later)
+	})
 }
 
-// testConcurrentLink links identities to a customer while it is merged. Each identity must belong to
-// the target, or the link must fail.
-func testConcurrentLink(t *testing.T, f *tenantFixture) {
-	for round := range 8 {
-		a, _ := f.createCustomer("", 1)
-		b, _ := f.createCustomer("", 1)
+func TestUndoMerge_EmailReused(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		a, aIDs := f.createCustomerWith("a@example.com", 1)
+		b, bIDs := f.createCustomerWith("b@example.com", 0)
+		f.mergeCustomer(a, b)
+		other, _ := f.createCustomerWith("A@example.com", 0)
+		if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err,
+			identity.ErrIdentifierReused) {
+			t.Errorf("UndoMerge() = %v, want ErrIdentifierReused", err)
+		}
+		f.wantIdentities(b, append(bIDs, aIDs...)...)
+		free := ""
+		if _, err := f.EditCustomer(t.Context(), f.tenant, other, identity.CustomerEdit{Email: &free},
+			identity.System); err != nil {
+			t.Fatal(err)
+		}
+		f.undoMerge(a)
+		f.wantIdentities(a, aIDs...)
+	})
+}
+
+func TestUndoMerge_Expired(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		a, aIDs := f.createCustomerWith("a@example.com", 1)
+		b := f.createCustomer()
+		f.mergeCustomer(a, b)
+		purge := func() {
+			t.Helper()
+			if _, err := f.Purge(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustExec(t, f.Store,
+			`update customer_merges set merged_at = `+f.dialect.NowPlus(-29*24*60*60)+` where customer_id = $1`, a)
+		purge()
+		f.undoMerge(a)
+		f.mergeCustomer(a, b)
+		mustExec(t, f.Store,
+			`update customer_merges set merged_at = `+f.dialect.NowPlus(-30*24*60*60-10)+` where customer_id = $1`, a)
+		if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("UndoMerge() after 30 days = %v, want ErrNotFound", err)
+		}
+		purge()
+		for _, table := range []string{"merged_customers", "merged_identities"} {
+			if n := queryText(t, f.Store, `select cast(count(*) as text) from `+table+` where tenant_id = $1`,
+				f.tenant); n != "0" {
+				t.Errorf("%s rows left in %s, want 0", n, table)
+			}
+		}
+		if into, err := f.MergedInto(t.Context(), f.tenant, a); into != b || err != nil {
+			t.Errorf("MergedInto() after the purge = %s, %v, want %s", into, err, b)
+		}
+		f.wantIdentities(b, aIDs...)
+	})
+}
+
+func TestMergeCustomer_OtherTenant(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		a, aIDs := f.createCustomerWith("", 1)
+		b := f.createCustomer()
+		other := newFixture(t, f.Store)
+		theirs, _ := other.createCustomerWith("", 1)
+		for _, c := range []struct{ tenant, id, into string }{
+			{f.tenant, a, theirs},
+			{f.tenant, theirs, a},
+			{other.tenant, a, b},
+			{f.tenant, a, newID()},
+			{f.tenant, newID(), a},
+			{f.tenant, a, a},
+			{f.tenant, "x", a},
+		} {
+			if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{
+				TenantID: c.tenant, CustomerID: c.id,
+				TargetID: c.into, MayGrant: true,
+			}, identity.System); !errors.Is(err,
+				identity.ErrNotFound) {
+				t.Errorf("MergeCustomer(%+v) = %v, want ErrNotFound", c, err)
+			}
+		}
+		f.wantIdentities(a, aIDs...)
+		f.mergeCustomer(a, b)
+		if _, err := f.UndoMerge(t.Context(), other.tenant, a, true, identity.System); !errors.Is(err,
+			identity.ErrNotFound) {
+			t.Errorf("UndoMerge() by another tenant = %v, want ErrNotFound", err)
+		}
+		if _, err := f.MergedInto(t.Context(), other.tenant, a); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("MergedInto() for another tenant = %v, want ErrNotFound", err)
+		}
+	})
+}
+
+// TestMergeCustomer_Concurrent merges three customers in a circle concurrently. Two merges must succeed, and
+// undoing them must restore all identities.
+func TestMergeCustomer_Concurrent(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		ids, owned := [3]string{}, [3][]string{}
+		for n := range ids {
+			ids[n], owned[n] = f.createCustomerWith("", 2)
+		}
 		var wg sync.WaitGroup
-		var linked int
 		var mu sync.Mutex
-		for n := range 4 {
+		merged := 0
+		for n := range 24 {
+			from, into := ids[n%3], ids[(n+1+n/3%2)%3]
 			wg.Go(func() {
-				_, err := f.Link(t.Context(), identity.Identity{
-					TenantID: f.tenant, CustomerID: a, Channel: "sms",
-					ExternalID: fmt.Sprintf("+6140000%d%d", round, n),
+				_, err := f.MergeCustomer(t.Context(), identity.MergeRequest{
+					TenantID: f.tenant, CustomerID: from, TargetID: into,
+					MayGrant: true,
 				}, identity.System)
 				if err != nil && !errors.Is(err, identity.ErrNotFound) {
 					t.Error(err)
@@ -408,39 +291,169 @@ func testConcurrentLink(t *testing.T, f *tenantFixture) {
 				mu.Lock()
 				defer mu.Unlock()
 				if err == nil {
-					linked++
+					merged++
 				}
 			})
 		}
-		wg.Go(func() { f.mergeCustomer(a, b) })
 		wg.Wait()
-		is, err := f.CustomerIdentities(t.Context(), identity.Query{TenantID: f.tenant, CustomerID: b})
-		if err != nil || len(is) != 2+linked {
-			t.Errorf("target has %d identities, %v, want 2 and %d linked concurrently", len(is), err, linked)
+		if merged != 2 {
+			t.Errorf("%d merges of three customers succeeded, want 2", merged)
 		}
-	}
+		for n := range 6 {
+			_, err := f.UndoMerge(t.Context(), f.tenant, ids[n%3], true, identity.System)
+			if err != nil && !errors.Is(err, identity.ErrNotFound) {
+				t.Error(err)
+			}
+		}
+		for n := range ids {
+			f.wantIdentities(ids[n], owned[n]...)
+		}
+	})
 }
 
-func testDeletedSurvivor(t *testing.T, f *tenantFixture) {
-	a, _ := f.createCustomer("a@example.com", 1)
-	b, _ := f.createCustomer("", 1)
-	f.mergeCustomer(a, b)
-	if _, err := f.DeleteCustomer(t.Context(), f.tenant, b, identity.System); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("UndoMerge() = %v, want ErrNotFound", err)
-	}
-	if _, err := f.MergedInto(t.Context(), f.tenant, a); !errors.Is(err, identity.ErrNotFound) {
-		t.Errorf("MergedInto() = %v, want ErrNotFound", err)
-	}
+// TestMergeCustomer_GrantRequired tests that verified identities and owners move only with the right to grant.
+// Otherwise the right to merge would imply the right to grant.
+func TestMergeCustomer_GrantRequired(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		for _, set := range []string{`verified_at = now()`, `role_override = 'owner'`} {
+			a, aIDs := f.createCustomerWith("", 2)
+			b, bIDs := f.createCustomerWith("", 1)
+			set = strings.ReplaceAll(set, "now()", f.dialect.Now)
+			mustExec(t, f.Store, `update identities set `+set+` where id = $1`, aIDs[1])
+			if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: a, TargetID: b},
+				identity.System); !errors.Is(err,
+				identity.ErrGrantRequired) {
+				t.Errorf("MergeCustomer() with %s = %v, want ErrGrantRequired", set, err)
+			}
+			f.wantIdentities(a, aIDs...)
+			if m := f.mergeCustomer(a, b); m.IdentityCount != 2 {
+				t.Errorf("MergeCustomer() = %+v, want two identities", m)
+			}
+			f.wantIdentities(b, append(bIDs, aIDs...)...)
+			if _, err := f.UndoMerge(t.Context(), f.tenant, a, false, identity.System); !errors.Is(err,
+				identity.ErrGrantRequired) {
+				t.Errorf("UndoMerge() with %s = %v, want ErrGrantRequired", set, err)
+			}
+			f.wantIdentities(b, append(bIDs, aIDs...)...)
+			f.undoMerge(a)
+			f.wantIdentities(a, aIDs...)
+		}
+		a, _ := f.createCustomerWith("", 2)
+		b, bIDs := f.createCustomerWith("", 1)
+		mustExec(t, f.Store, `update identities set verified_at = `+f.dialect.Now+` where id = $1`, bIDs[0])
+		if _, err := f.MergeCustomer(t.Context(), identity.MergeRequest{TenantID: f.tenant, CustomerID: a, TargetID: b},
+			identity.System); err != nil {
+			t.Errorf("MergeCustomer() of unverified identities = %v", err)
+		}
+	})
+}
+
+// TestMergeCustomer_RevokesCodes tests that a code issued for one customer cannot be redeemed after its
+// identity moved to another, by a merge or by undoing it.
+func TestMergeCustomer_RevokesCodes(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		a, aIDs := f.createCustomerWith("", 1)
+		b, bIDs := f.createCustomerWith("", 1)
+		status := func(id string) claim.Status {
+			t.Helper()
+			st, err := f.CodeState(t.Context(), claim.Attempt{
+				TenantID: f.tenant, InstanceID: f.instance, IdentityID: id,
+				MessageID: newID(), ReceivedAt: time.Now(),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return st.Status
+		}
+		issue := func(customer, id string) {
+			t.Helper()
+			if _, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id},
+				identity.System); err != nil {
+				t.Fatal(err)
+			}
+			if got := status(id); got != claim.Live {
+				t.Fatalf("status of a new code = %s, want live", got)
+			}
+		}
+		issue(a, aIDs[0])
+		issue(b, bIDs[0])
+		f.mergeCustomer(a, b)
+		if got := status(aIDs[0]); got != claim.Revoked {
+			t.Errorf("status of the moved code = %s, want revoked", got)
+		}
+		if got := status(bIDs[0]); got != claim.Live {
+			t.Errorf("status of the other code = %s, want live", got)
+		}
+		issue(b, aIDs[0])
+		f.undoMerge(a)
+		if got := status(aIDs[0]); got != claim.Revoked {
+			t.Errorf("status of the returned code = %s, want revoked", got)
+		}
+		if n := queryText(t, f.Store,
+			`select cast(count(*) as text) from audit_events where tenant_id = $1 and kind = 'claim.revoked'
+				and identity_id = $2`, f.tenant, aIDs[0]); n != "2" {
+			t.Errorf("%s claim.revoked events, want 2", n)
+		}
+	})
+}
+
+// TestMergeCustomer_ConcurrentLink links identities to a customer while it is merged. Each identity must belong to
+// the target, or the link must fail.
+func TestMergeCustomer_ConcurrentLink(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		for round := range 8 {
+			a, _ := f.createCustomerWith("", 1)
+			b, _ := f.createCustomerWith("", 1)
+			var wg sync.WaitGroup
+			var linked int
+			var mu sync.Mutex
+			for n := range 4 {
+				wg.Go(func() {
+					_, err := f.Link(t.Context(), identity.Identity{
+						TenantID: f.tenant, CustomerID: a, Channel: "sms",
+						ExternalID: fmt.Sprintf("+6140000%d%d", round, n),
+					}, identity.System)
+					if err != nil && !errors.Is(err, identity.ErrNotFound) {
+						t.Error(err)
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					if err == nil {
+						linked++
+					}
+				})
+			}
+			wg.Go(func() { f.mergeCustomer(a, b) })
+			wg.Wait()
+			is, err := f.CustomerIdentities(t.Context(), identity.Query{TenantID: f.tenant, CustomerID: b})
+			if err != nil || len(is) != 2+linked {
+				t.Errorf("target has %d identities, %v, want 2 and %d linked concurrently", len(is), err, linked)
+			}
+		}
+	})
+}
+
+func TestUndoMerge_SurvivorDeleted(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		a, _ := f.createCustomerWith("a@example.com", 1)
+		b, _ := f.createCustomerWith("", 1)
+		f.mergeCustomer(a, b)
+		if _, err := f.DeleteCustomer(t.Context(), f.tenant, b, identity.System); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.UndoMerge(t.Context(), f.tenant, a, true, identity.System); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("UndoMerge() = %v, want ErrNotFound", err)
+		}
+		if _, err := f.MergedInto(t.Context(), f.tenant, a); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("MergedInto() = %v, want ErrNotFound", err)
+		}
+	})
 }
 
 // TestSchema_MergedCustomersColumns tests that both tables have the same columns in the same order,
 // because rows are copied between them with select *.
 func TestSchema_MergedCustomersColumns(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
+	forEachEngine(t, func(t *testing.T, s *Store) {
 		columns := func(table string) string { return strings.Join(tableColumns(t, s, table), " ") }
 		if a, b := columns("customers"), columns("merged_customers"); a != b {
 			t.Errorf("customers:        %s\nmerged_customers: %s", a, b)

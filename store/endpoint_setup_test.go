@@ -82,18 +82,6 @@ func newEndpointService(s *Store) (*endpoints.Manager, *fakeProvider) {
 	}, p
 }
 
-func TestEndpointSetup(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
-		for name, test := range map[string]func(*testing.T, *Store, string){
-			"set up and remove": testSetupAndRemove,
-			"retry":             testSetupRetry, "concurrent set-ups": testConcurrentSetups,
-		} {
-			t.Run(name, func(t *testing.T) { test(t, s, newTenant(t, s)) })
-		}
-	})
-}
-
 func telegramConfig(tenant, instance string) gateway.EndpointConfig {
 	return gateway.EndpointConfig{
 		TenantID: tenant, InstanceID: instance, Channel: adapters.Telegram,
@@ -101,56 +89,62 @@ func telegramConfig(tenant, instance string) gateway.EndpointConfig {
 	}
 }
 
-func testSetupAndRemove(t *testing.T, s *Store, tenant string) {
-	c, p := newEndpointService(s)
-	i := newInstance(t, s, tenant).ID
-	first, err := c.Configure(t.Context(), telegramConfig(tenant, i))
-	if err != nil || first.Status != gateway.EndpointActive || first.Address != "7" {
-		t.Fatalf("%v, %v", first.Status, err)
-	}
-	again, err := c.Configure(t.Context(), telegramConfig(tenant, i))
-	old := first.Credentials[adapters.WebhookSecret]
-	if good := again.Current(adapters.WebhookSecret); err != nil || again.ID != first.ID || len(good) != 2 ||
-		p.currentSecret() != good[0] || good[1] != old || good[0] == old {
-		t.Errorf("second Configure() = %v, want the same row with a new secret known to the provider, "+
-			"and the previous one", err)
-	}
-	ep, err := c.Endpoint(t.Context(), i, adapters.Telegram)
-	if err != nil || ep.Credentials[adapters.WebhookSecret] != p.currentSecret() ||
-		ep.WebhookURL != "https://gate.example.com/hooks/telegram/"+i {
-		t.Errorf("Endpoint(): webhook URL %q, %v", ep.WebhookURL, err)
-	}
-	other := newTenant(t, s)
-	if _, err := c.Configure(t.Context(), telegramConfig(other, i)); !errors.Is(err, gateway.ErrNoInstance) {
-		t.Errorf("Configure() by another tenant = %v, want ErrNoInstance", err)
-	}
-	if err := c.Remove(t.Context(), other, i, adapters.Telegram, "key:k"); !errors.Is(err, gateway.ErrNoInstance) {
-		t.Errorf("Remove() by another tenant = %v, want ErrNoInstance", err)
-	}
-	if err := c.Remove(t.Context(), tenant, i, adapters.Telegram, "key:k"); err != nil || p.currentSecret() != "" {
-		t.Errorf("Remove() = %v", err)
-	}
-	if n := queryText(t, s, `select cast(count(*) as text) from endpoints where tenant_id = $1`, tenant); n != "0" {
-		t.Errorf("%s endpoints left, want 0", n)
-	}
+func TestEndpointSetup(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, s *Store) {
+		tenant := newTenant(t, s)
+		c, p := newEndpointService(s)
+		i := newInstance(t, s, tenant).ID
+		first, err := c.Configure(t.Context(), telegramConfig(tenant, i))
+		if err != nil || first.Status != gateway.EndpointActive || first.Address != "7" {
+			t.Fatalf("%v, %v", first.Status, err)
+		}
+		again, err := c.Configure(t.Context(), telegramConfig(tenant, i))
+		old := first.Credentials[adapters.WebhookSecret]
+		if good := again.Current(adapters.WebhookSecret); err != nil || again.ID != first.ID || len(good) != 2 ||
+			p.currentSecret() != good[0] || good[1] != old || good[0] == old {
+			t.Errorf("second Configure() = %v, want the same row with a new secret known to the provider, "+
+				"and the previous one", err)
+		}
+		ep, err := c.Endpoint(t.Context(), i, adapters.Telegram)
+		if err != nil || ep.Credentials[adapters.WebhookSecret] != p.currentSecret() ||
+			ep.WebhookURL != "https://gate.example.com/hooks/telegram/"+i {
+			t.Errorf("Endpoint(): webhook URL %q, %v", ep.WebhookURL, err)
+		}
+		other := newTenant(t, s)
+		if _, err := c.Configure(t.Context(), telegramConfig(other, i)); !errors.Is(err, gateway.ErrNoInstance) {
+			t.Errorf("Configure() by another tenant = %v, want ErrNoInstance", err)
+		}
+		if err := c.Remove(t.Context(), other, i, adapters.Telegram, "key:k"); !errors.Is(err, gateway.ErrNoInstance) {
+			t.Errorf("Remove() by another tenant = %v, want ErrNoInstance", err)
+		}
+		if err := c.Remove(t.Context(), tenant, i, adapters.Telegram, "key:k"); err != nil || p.currentSecret() != "" {
+			t.Errorf("Remove() = %v", err)
+		}
+		if n := queryText(t, s, `select cast(count(*) as text) from endpoints where tenant_id = $1`, tenant); n != "0" {
+			t.Errorf("%s endpoints left, want 0", n)
+		}
+	})
 }
 
-func testSetupRetry(t *testing.T, s *Store, tenant string) {
-	c, p := newEndpointService(s)
-	i := newInstance(t, s, tenant).ID
-	p.setAvailable(false)
-	ep, err := c.Configure(t.Context(), telegramConfig(tenant, i))
-	if err != nil || ep.Status != gateway.EndpointError || ep.ErrorMessage != "Telegram does not answer." ||
-		ep.Retries != 1 {
-		t.Fatalf("%v %q %d, %v", ep.Status, ep.ErrorMessage, ep.Retries, err)
-	}
-	p.setAvailable(true)
-	mustExec(t, s, `update endpoints set retry_at = $2 where tenant_id = $1`, tenant, s.now())
-	runUntilConnected(t, c, p)
-	if ep, err = c.EndpointState(t.Context(), tenant, i, adapters.Telegram); err != nil ||
-		ep.Status != gateway.EndpointActive || ep.Address != "7" || ep.Retries != 0 || ep.ErrorMessage != "" {
-		t.Errorf("state after the retry: %v %q, %v", ep.Status, ep.ErrorMessage, err)
-	}
+func TestEndpointSetup_Retry(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, s *Store) {
+		tenant := newTenant(t, s)
+		c, p := newEndpointService(s)
+		i := newInstance(t, s, tenant).ID
+		p.setAvailable(false)
+		ep, err := c.Configure(t.Context(), telegramConfig(tenant, i))
+		if err != nil || ep.Status != gateway.EndpointError || ep.ErrorMessage != "Telegram does not answer." ||
+			ep.Retries != 1 {
+			t.Fatalf("%v %q %d, %v", ep.Status, ep.ErrorMessage, ep.Retries, err)
+		}
+		p.setAvailable(true)
+		mustExec(t, s, `update endpoints set retry_at = $2 where tenant_id = $1`, tenant, s.now())
+		runUntilConnected(t, c, p)
+		if ep, err = c.EndpointState(t.Context(), tenant, i, adapters.Telegram); err != nil ||
+			ep.Status != gateway.EndpointActive || ep.Address != "7" || ep.Retries != 0 || ep.ErrorMessage != "" {
+			t.Errorf("state after the retry: %v %q, %v", ep.Status, ep.ErrorMessage, err)
+		}
+	})
 }
 
 // runUntilConnected runs c until it has connected an endpoint and stored the result.
@@ -169,32 +163,35 @@ func runUntilConnected(t *testing.T, c *endpoints.Manager, p *fakeProvider) {
 	wg.Wait()
 }
 
-func testConcurrentSetups(t *testing.T, s *Store, tenant string) {
-	c, p := newEndpointService(s)
-	i := newInstance(t, s, tenant).ID
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			if _, err := c.Configure(t.Context(), telegramConfig(tenant, i)); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	for len(p.connected) > 0 {
-		<-p.connected
-	}
-	// An outdated call made the endpoint due, so that the last configuration is sent last.
-	if n := queryText(t, s, `select cast(count(*) as text) from endpoints where tenant_id = $1 and retry_at is not null`,
-		tenant); n == "1" {
-		runUntilConnected(t, c, p)
-	}
-	ep, err := c.EndpointState(t.Context(), tenant, i, adapters.Telegram)
-	if err != nil || ep.Status != gateway.EndpointActive ||
-		ep.Credentials[adapters.WebhookSecret] != p.currentSecret() {
-		t.Errorf("status = %v, %v, want active with the secret known to the provider", ep.Status, err)
-	}
-	if n := queryText(t, s, `select cast(count(*) as text) from endpoints where tenant_id = $1`, tenant); n != "1" {
-		t.Errorf("%s endpoints, want 1", n)
-	}
+func TestEndpointSetup_Concurrent(t *testing.T) {
+	forEachEngine(t, func(t *testing.T, s *Store) {
+		tenant := newTenant(t, s)
+		c, p := newEndpointService(s)
+		i := newInstance(t, s, tenant).ID
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				if _, err := c.Configure(t.Context(), telegramConfig(tenant, i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		for len(p.connected) > 0 {
+			<-p.connected
+		}
+		// An outdated call made the endpoint due, so that the last configuration is sent last.
+		if n := queryText(t, s, `select cast(count(*) as text) from endpoints where tenant_id = $1 and retry_at is not null`,
+			tenant); n == "1" {
+			runUntilConnected(t, c, p)
+		}
+		ep, err := c.EndpointState(t.Context(), tenant, i, adapters.Telegram)
+		if err != nil || ep.Status != gateway.EndpointActive ||
+			ep.Credentials[adapters.WebhookSecret] != p.currentSecret() {
+			t.Errorf("status = %v, %v, want active with the secret known to the provider", ep.Status, err)
+		}
+		if n := queryText(t, s, `select cast(count(*) as text) from endpoints where tenant_id = $1`, tenant); n != "1" {
+			t.Errorf("%s endpoints, want 1", n)
+		}
+	})
 }

@@ -20,40 +20,40 @@ import (
 // TestEndpoints_MovedCredentialsRejected moves encrypted values between rows, columns and tenants with
 // SQL statements. Reading them must fail.
 func TestEndpoints_MovedCredentialsRejected(t *testing.T) {
-	forEachEngineWithKey(t, func(t *testing.T, h fixture, _ string) {
-		mine := mustSaveEndpoint(t, h.Store, gateway.EndpointState{Endpoint: endpoint(tenant, h.instance)}, timeZero)
-		theirs := endpoint(newTenant(t, h.Store), "")
-		theirs.InstanceID = newInstance(t, h.Store, theirs.TenantID).ID
-		other := mustSaveEndpoint(t, h.Store, gateway.EndpointState{Endpoint: theirs}, timeZero)
-		sibling := endpoint(tenant, newInstance(t, h.Store, tenant).ID)
-		second := mustSaveEndpoint(t, h.Store, gateway.EndpointState{Endpoint: sibling}, timeZero)
+	forEachKeyFixture(t, func(t *testing.T, f *fixture, _ string) {
+		mine := mustSaveEndpoint(t, f.Store, gateway.EndpointState{Endpoint: endpoint(f.tenant, f.instance)}, timeZero)
+		theirs := endpoint(newTenant(t, f.Store), "")
+		theirs.InstanceID = newInstance(t, f.Store, theirs.TenantID).ID
+		other := mustSaveEndpoint(t, f.Store, gateway.EndpointState{Endpoint: theirs}, timeZero)
+		sibling := endpoint(f.tenant, newInstance(t, f.Store, f.tenant).ID)
+		second := mustSaveEndpoint(t, f.Store, gateway.EndpointState{Endpoint: sibling}, timeZero)
 		credentials := func(id string) string {
-			return queryText(t, h.Store, `select credentials from endpoints where id = $1`, id)
+			return queryText(t, f.Store, `select credentials from endpoints where id = $1`, id)
 		}
 		own := credentials(mine.ID)
 		for name, value := range map[string]string{
 			"value of another row": credentials(second.ID), "value of another tenant": credentials(other.ID),
 			"changed value":           own[:len(own)-3] + "AAA",
 			"empty value":             "",
-			"value of another column": queryText(t, h.Store, `select webhook_secret from instances where id = $1`, h.instance),
+			"value of another column": queryText(t, f.Store, `select webhook_secret from instances where id = $1`, f.instance),
 		} {
-			mustExec(t, h.Store, `update endpoints set credentials = $1 where id = $2`, value, mine.ID)
-			ep, err := h.WebhookEndpoint(t.Context(), h.instance, adapters.SMS)
+			mustExec(t, f.Store, `update endpoints set credentials = $1 where id = $2`, value, mine.ID)
+			ep, err := f.WebhookEndpoint(t.Context(), f.instance, adapters.SMS)
 			if !errors.Is(err, keyring.ErrDecrypt) || ep.Credentials != nil {
 				t.Errorf("WebhookEndpoint() with %s = %v, want ErrDecrypt", name, err)
 			}
-			if state, err := h.EndpointState(t.Context(), tenant, h.instance, adapters.SMS); err != nil ||
+			if state, err := f.EndpointState(t.Context(), f.tenant, f.instance, adapters.SMS); err != nil ||
 				state.Status != gateway.EndpointError || state.ErrorMessage != credentialsUnreadable || state.Err == nil {
 				t.Errorf("EndpointState() with %s: %v %q, %v", name, state.Status, state.ErrorMessage, err)
 			}
 		}
-		mustExec(t, h.Store, `update instances set webhook_secret = $1 where id = $2`, own, h.instance)
-		if secrets, err := h.SigningSecrets(t.Context(), tenant, h.instance); !errors.Is(err, keyring.ErrDecrypt) ||
+		mustExec(t, f.Store, `update instances set webhook_secret = $1 where id = $2`, own, f.instance)
+		if secrets, err := f.SigningSecrets(t.Context(), f.tenant, f.instance); !errors.Is(err, keyring.ErrDecrypt) ||
 			secrets != nil {
 			t.Errorf("SigningSecrets() with credentials of an endpoint = %v, want ErrDecrypt", err)
 		}
-		mustExec(t, h.Store, `update endpoints set credentials = $1 where id = $2`, own, mine.ID)
-		if _, err := h.WebhookEndpoint(t.Context(), h.instance, adapters.SMS); err != nil {
+		mustExec(t, f.Store, `update endpoints set credentials = $1 where id = $2`, own, mine.ID)
+		if _, err := f.WebhookEndpoint(t.Context(), f.instance, adapters.SMS); err != nil {
 			t.Errorf("WebhookEndpoint() with the original value = %v", err)
 		}
 	})
@@ -86,66 +86,51 @@ func mustSaveEndpoint(t *testing.T, s *Store, state gateway.EndpointState, retry
 	return got
 }
 
-func TestEndpoints(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
-		for name, test := range map[string]func(*testing.T, *Store, adapters.Endpoint){
-			"save and read": testSaveAndRead, "save twice": testSaveTwice, "concurrent saves": testConcurrentSaves,
-			"credentials encrypted": testCredentialsEncrypted,
-			"previous credentials":  testPreviousCredentials, "credentials of another account": testOtherAccountCredentials,
-			"poll cursor of a new bot": testPollCursorReset, "remove": testRemoveEndpoint,
-			"set status": testSetEndpointStatus, "touch": testTouchEndpoint, "unknown instance": testUnknownInstance,
+func TestSaveEndpoint(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		s, ep := f.Store, endpoint(f.tenant, f.instance)
+		if _, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); !errors.Is(err,
+			gateway.ErrNoEndpoint) {
+			t.Errorf("EndpointState() before saving = %v, want ErrNoEndpoint", err)
+		}
+		if endpointStates, err := s.EndpointStates(t.Context(), ep.TenantID, ep.InstanceID); err != nil ||
+			len(endpointStates) != 0 {
+			t.Errorf("EndpointStates() before saving = %d endpoints, %v", len(endpointStates), err)
+		}
+		saved := mustSaveEndpoint(t, s, gateway.EndpointState{
+			Endpoint: ep, Status: gateway.EndpointError,
+			ErrorMessage: "no answer",
+		}, timeZero)
+		ep.ID = saved.ID
+		got, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
+		if err != nil || got.Status != gateway.EndpointError || got.ErrorMessage != "no answer" || got.CreatedAt.IsZero() ||
+			!got.UpdatedAt.Equal(saved.UpdatedAt) {
+			t.Errorf("EndpointState(): %v %q, %v", got.Status, got.ErrorMessage, err)
+		}
+		byWebhook, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, found := range map[string]adapters.Endpoint{
+			"saved": saved.Endpoint, "read": got.Endpoint,
+			"for a webhook": byWebhook,
 		} {
-			t.Run(name, func(t *testing.T) {
-				tenant := newTenant(t, s)
-				test(t, s, endpoint(tenant, newInstance(t, s, tenant).ID))
-			})
+			wantEndpoint(t, what, found, ep)
+		}
+		telegram := ep
+		telegram.Channel, telegram.Credentials, telegram.Settings = adapters.Telegram, nil, nil
+		mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: telegram}, timeZero)
+		if endpointStates, err := s.EndpointStates(t.Context(), ep.TenantID, ep.InstanceID); err != nil ||
+			len(endpointStates) != 2 ||
+			endpointStates[0].Channel != adapters.SMS || endpointStates[1].Channel != adapters.Telegram {
+			t.Errorf("EndpointStates() = %d endpoints, %v, want both", len(endpointStates), err)
+		}
+		es := auditLog(t, s, ep.TenantID)
+		if e := es[1]; e.Kind != "channel.configured" || e.Actor != "key:k" || e.InstanceID != ep.InstanceID ||
+			e.Detail["channel"] != "sms" || e.Detail["fields"] != "account_sid auth_token address mode" {
+			t.Errorf("event = %+v", e)
 		}
 	})
-}
-
-func testSaveAndRead(t *testing.T, s *Store, ep adapters.Endpoint) {
-	if _, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); !errors.Is(err,
-		gateway.ErrNoEndpoint) {
-		t.Errorf("EndpointState() before saving = %v, want ErrNoEndpoint", err)
-	}
-	if endpointStates, err := s.EndpointStates(t.Context(), ep.TenantID, ep.InstanceID); err != nil ||
-		len(endpointStates) != 0 {
-		t.Errorf("EndpointStates() before saving = %d endpoints, %v", len(endpointStates), err)
-	}
-	saved := mustSaveEndpoint(t, s, gateway.EndpointState{
-		Endpoint: ep, Status: gateway.EndpointError,
-		ErrorMessage: "no answer",
-	}, timeZero)
-	ep.ID = saved.ID
-	got, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
-	if err != nil || got.Status != gateway.EndpointError || got.ErrorMessage != "no answer" || got.CreatedAt.IsZero() ||
-		!got.UpdatedAt.Equal(saved.UpdatedAt) {
-		t.Errorf("EndpointState(): %v %q, %v", got.Status, got.ErrorMessage, err)
-	}
-	byWebhook, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for what, found := range map[string]adapters.Endpoint{
-		"saved": saved.Endpoint, "read": got.Endpoint,
-		"for a webhook": byWebhook,
-	} {
-		wantEndpoint(t, what, found, ep)
-	}
-	telegram := ep
-	telegram.Channel, telegram.Credentials, telegram.Settings = adapters.Telegram, nil, nil
-	mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: telegram}, timeZero)
-	if endpointStates, err := s.EndpointStates(t.Context(), ep.TenantID, ep.InstanceID); err != nil ||
-		len(endpointStates) != 2 ||
-		endpointStates[0].Channel != adapters.SMS || endpointStates[1].Channel != adapters.Telegram {
-		t.Errorf("EndpointStates() = %d endpoints, %v, want both", len(endpointStates), err)
-	}
-	es := auditLog(t, s, ep.TenantID)
-	if e := es[1]; e.Kind != "channel.configured" || e.Actor != "key:k" || e.InstanceID != ep.InstanceID ||
-		e.Detail["channel"] != "sms" || e.Detail["fields"] != "account_sid auth_token address mode" {
-		t.Errorf("event = %+v", e)
-	}
 }
 
 func wantEndpoint(t *testing.T, what string, got, want adapters.Endpoint) {
@@ -159,253 +144,282 @@ func wantEndpoint(t *testing.T, what string, got, want adapters.Endpoint) {
 	}
 }
 
-func testSaveTwice(t *testing.T, s *Store, ep adapters.Endpoint) {
-	first := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	again := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	if again.ID != first.ID || !again.CreatedAt.Equal(first.CreatedAt) || again.UpdatedAt.Before(first.UpdatedAt) {
-		t.Errorf("saved as %s at %v, then as %s at %v", first.ID, first.UpdatedAt, again.ID, again.UpdatedAt)
-	}
-	ep.ID = first.ID
-	wantEndpoint(t, "saved again", again.Endpoint, ep)
-	if es := auditLog(t, s, ep.TenantID); es[2].Detail["fields"] != "" {
-		t.Errorf("fields changed by saving the same endpoint = %q", es[2].Detail["fields"])
-	}
+func TestSaveEndpoint_Twice(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		s, ep := f.Store, endpoint(f.tenant, f.instance)
+		first := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
+		again := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
+		if again.ID != first.ID || !again.CreatedAt.Equal(first.CreatedAt) || again.UpdatedAt.Before(first.UpdatedAt) {
+			t.Errorf("saved as %s at %v, then as %s at %v", first.ID, first.UpdatedAt, again.ID, again.UpdatedAt)
+		}
+		ep.ID = first.ID
+		wantEndpoint(t, "saved again", again.Endpoint, ep)
+		if es := auditLog(t, s, ep.TenantID); es[2].Detail["fields"] != "" {
+			t.Errorf("fields changed by saving the same endpoint = %q", es[2].Detail["fields"])
+		}
+	})
 }
 
-func testConcurrentSaves(t *testing.T, s *Store, ep adapters.Endpoint) {
-	ids := make([]string, 16)
-	var wg sync.WaitGroup
-	for n := range ids {
-		wg.Go(func() {
-			state, err := s.SaveEndpoint(t.Context(), gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointActive},
-				timeZero, identity.System)
-			if err != nil {
-				t.Error(err)
+func TestSaveEndpoint_Concurrent(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		s, ep := f.Store, endpoint(f.tenant, f.instance)
+		ids := make([]string, 16)
+		var wg sync.WaitGroup
+		for n := range ids {
+			wg.Go(func() {
+				state, err := s.SaveEndpoint(t.Context(), gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointActive},
+					timeZero, identity.System)
+				if err != nil {
+					t.Error(err)
+				}
+				ids[n] = state.ID
+			})
+		}
+		wg.Wait()
+		for _, id := range ids {
+			if id != ids[0] {
+				t.Errorf("saved as %s and %s, want one endpoint", ids[0], id)
 			}
-			ids[n] = state.ID
-		})
-	}
-	wg.Wait()
-	for _, id := range ids {
-		if id != ids[0] {
-			t.Errorf("saved as %s and %s, want one endpoint", ids[0], id)
 		}
-	}
+	})
 }
 
-func testCredentialsEncrypted(t *testing.T, s *Store, ep adapters.Endpoint) {
-	state := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	saved := queryText(t, s, `select credentials from endpoints where id = $1`, state.ID)
-	if strings.Contains(saved, "token") || strings.Contains(saved, "AC1") || strings.Contains(saved, "redacted") {
-		t.Error("the credentials are not encrypted")
-	}
-	other := newInstance(t, s, ep.TenantID)
-	ep.InstanceID = other.ID
-	moved := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	mustExec(t, s, `update endpoints set credentials = $2 where id = $1`, moved.ID, saved)
-	got, err := s.EndpointState(t.Context(), ep.TenantID, other.ID, ep.Channel)
-	if err != nil || got.Status != gateway.EndpointError || len(got.Credentials) != 0 || got.ErrorMessage == "" {
-		t.Errorf("EndpointState() with credentials of another row: %v, %d credentials, %v, want an error without any",
-			got.Status,
-			len(got.Credentials), err)
-	}
+func TestSaveEndpoint_CredentialsEncrypted(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		s, ep := f.Store, endpoint(f.tenant, f.instance)
+		state := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
+		saved := queryText(t, s, `select credentials from endpoints where id = $1`, state.ID)
+		if strings.Contains(saved, "token") || strings.Contains(saved, "AC1") || strings.Contains(saved, "redacted") {
+			t.Error("the credentials are not encrypted")
+		}
+		other := newInstance(t, s, ep.TenantID)
+		ep.InstanceID = other.ID
+		moved := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
+		mustExec(t, s, `update endpoints set credentials = $2 where id = $1`, moved.ID, saved)
+		got, err := s.EndpointState(t.Context(), ep.TenantID, other.ID, ep.Channel)
+		if err != nil || got.Status != gateway.EndpointError || len(got.Credentials) != 0 || got.ErrorMessage == "" {
+			t.Errorf("EndpointState() with credentials of another row: %v, %d credentials, %v, want an error without any",
+				got.Status,
+				len(got.Credentials), err)
+		}
+	})
 }
 
-func testPreviousCredentials(t *testing.T, s *Store, ep adapters.Endpoint) {
-	mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	rotated := ep
-	rotated.Credentials = adapters.Credentials{adapters.AccountSID: "AC1", adapters.AuthToken: "token two"}
-	for range 2 {
-		if got := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: rotated},
-			timeZero).Current(adapters.AuthToken); fmt.Sprint(got) != "[token two token one]" {
-			t.Errorf("valid credentials = %v, want both", got)
+func TestSaveEndpoint_PreviousCredentials(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		s, ep := f.Store, endpoint(f.tenant, f.instance)
+		mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
+		rotated := ep
+		rotated.Credentials = adapters.Credentials{adapters.AccountSID: "AC1", adapters.AuthToken: "token two"}
+		for range 2 {
+			if got := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: rotated},
+				timeZero).Current(adapters.AuthToken); fmt.Sprint(got) != "[token two token one]" {
+				t.Errorf("valid credentials = %v, want both", got)
+			}
 		}
-	}
-	byWebhook, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel)
-	if err != nil || len(byWebhook.Current(adapters.AuthToken)) != 2 {
-		t.Errorf("WebhookEndpoint() has %d valid credentials, %v, want both", len(byWebhook.Current(adapters.AuthToken)), err)
-	}
-	valid := func() string {
-		t.Helper()
 		byWebhook, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel)
+		if err != nil || len(byWebhook.Current(adapters.AuthToken)) != 2 {
+			t.Errorf("WebhookEndpoint() has %d valid credentials, %v, want both", len(byWebhook.Current(adapters.AuthToken)), err)
+		}
+		valid := func() string {
+			t.Helper()
+			byWebhook, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return fmt.Sprint(byWebhook.Current(adapters.AuthToken))
+		}
+		left := func() string {
+			return queryText(
+				t,
+				s,
+				`select coalesce(cast(round(`+s.dialect.SecondsUntil(
+					"old_until",
+				)+`) as text), 'unknown') from endpoints where instance_id = $1`,
+				ep.InstanceID,
+			)
+		}
+		// Staff set the secret at Twilio, so the grace period starts when the endpoint is saved.
+		if !strings.HasPrefix(left(), "86400") {
+			t.Errorf("grace period after saving ends in %s s, want a day", left())
+		}
+		state, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return fmt.Sprint(byWebhook.Current(adapters.AuthToken))
-	}
-	left := func() string {
-		return queryText(
-			t,
-			s,
-			`select coalesce(cast(round(`+s.dialect.SecondsUntil(
-				"old_until",
-			)+`) as text), 'unknown') from endpoints where instance_id = $1`,
-			ep.InstanceID,
-		)
-	}
-	// Staff set the secret at Twilio, so the grace period starts when the endpoint is saved.
-	if !strings.HasPrefix(left(), "86400") {
-		t.Errorf("grace period after saving ends in %s s, want a day", left())
-	}
-	state, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.SetEndpointStatus(t.Context(), state, s.now().Add(time.Minute)); err != nil ||
-		!strings.HasPrefix(left(), "86") {
-		t.Errorf("grace period during retries ends in %s s, %v, want a day", left(), err)
-	}
-	if _, err := s.SetEndpointStatus(t.Context(), state, timeZero); err != nil || !strings.HasPrefix(left(), "86") ||
-		valid() != "[token two token one]" {
-		t.Errorf("after set-up %s are valid for %s s, %v", valid(), left(), err)
-	}
-	// Saving the same endpoint does not restart the grace period.
-	mustExec(t, s, `update endpoints set old_until = `+s.dialect.NowPlus(60)+` where instance_id = $1`, ep.InstanceID)
-	mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: rotated}, timeZero)
-	if !strings.HasPrefix(left(), "60") && !strings.HasPrefix(left(), "59") {
-		t.Errorf("grace period after saving again ends in %s s, want 60", left())
-	}
-	mustExec(t, s, `update endpoints set old_until = `+s.dialect.NowPlus(-1)+` where instance_id = $1`, ep.InstanceID)
-	if valid() != "[token two]" {
-		t.Errorf("valid after the grace period = %s", valid())
-	}
-	// A zero grace period ends all previous credentials immediately.
-	third := ep
-	third.Credentials = adapters.Credentials{adapters.AccountSID: "AC1", adapters.AuthToken: "token three"}
-	var none time.Duration
-	mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: third, GracePeriod: &none}, timeZero)
-	if valid() != "[token three]" {
-		t.Errorf("valid without a grace period = %s", valid())
-	}
+		if _, err := s.SetEndpointStatus(t.Context(), state, s.now().Add(time.Minute)); err != nil ||
+			!strings.HasPrefix(left(), "86") {
+			t.Errorf("grace period during retries ends in %s s, %v, want a day", left(), err)
+		}
+		if _, err := s.SetEndpointStatus(t.Context(), state, timeZero); err != nil || !strings.HasPrefix(left(), "86") ||
+			valid() != "[token two token one]" {
+			t.Errorf("after set-up %s are valid for %s s, %v", valid(), left(), err)
+		}
+		// Saving the same endpoint does not restart the grace period.
+		mustExec(t, s, `update endpoints set old_until = `+s.dialect.NowPlus(60)+` where instance_id = $1`, ep.InstanceID)
+		mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: rotated}, timeZero)
+		if !strings.HasPrefix(left(), "60") && !strings.HasPrefix(left(), "59") {
+			t.Errorf("grace period after saving again ends in %s s, want 60", left())
+		}
+		mustExec(t, s, `update endpoints set old_until = `+s.dialect.NowPlus(-1)+` where instance_id = $1`, ep.InstanceID)
+		if valid() != "[token two]" {
+			t.Errorf("valid after the grace period = %s", valid())
+		}
+		// A zero grace period ends all previous credentials immediately.
+		third := ep
+		third.Credentials = adapters.Credentials{adapters.AccountSID: "AC1", adapters.AuthToken: "token three"}
+		var none time.Duration
+		mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: third, GracePeriod: &none}, timeZero)
+		if valid() != "[token three]" {
+			t.Errorf("valid without a grace period = %s", valid())
+		}
+	})
 }
 
-func testOtherAccountCredentials(t *testing.T, s *Store, ep adapters.Endpoint) {
-	for name, change := range map[string]func(*adapters.Endpoint){
-		"account": func(ep *adapters.Endpoint) { ep.Credentials[adapters.AccountSID] = "AC2" },
-		"number":  func(ep *adapters.Endpoint) { ep.Address = "+61400111333" },
-	} {
+func TestSaveEndpoint_OtherAccount(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		s, ep := f.Store, endpoint(f.tenant, f.instance)
+		for name, change := range map[string]func(*adapters.Endpoint){
+			"account": func(ep *adapters.Endpoint) { ep.Credentials[adapters.AccountSID] = "AC2" },
+			"number":  func(ep *adapters.Endpoint) { ep.Address = "+61400111333" },
+		} {
+			mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
+			other := ep
+			other.Credentials = maps.Clone(ep.Credentials)
+			other.Credentials[adapters.AuthToken] = "token two"
+			change(&other)
+			if got := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: other},
+				timeZero).Current(adapters.AuthToken); fmt.Sprint(got) != "[token two]" {
+				t.Errorf("valid for another %s = %v, want only the new one", name, got)
+			}
+		}
+	})
+}
+
+func TestSaveEndpoint_ResetsPollCursor(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		s, ep := f.Store, endpoint(f.tenant, f.instance)
+		ep.Mode = adapters.Polling
+		state := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
+		mustExec(t, s, `update endpoints set poll_cursor = '77' where id = $1`, state.ID)
+		cursor := func() string { return queryText(t, s, `select poll_cursor from endpoints where id = $1`, state.ID) }
+		if mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero); cursor() != "77" {
+			t.Errorf("cursor after saving again = %q, want 77", cursor())
+		}
+		ep.Address = "+61400111333"
+		if mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero); cursor() != "" {
+			t.Errorf("cursor of another bot = %q, want none", cursor())
+		}
+	})
+}
+
+func TestRemoveEndpoint(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		s, ep := f.Store, endpoint(f.tenant, f.instance)
 		mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-		other := ep
-		other.Credentials = maps.Clone(ep.Credentials)
-		other.Credentials[adapters.AuthToken] = "token two"
-		change(&other)
-		if got := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: other},
-			timeZero).Current(adapters.AuthToken); fmt.Sprint(got) != "[token two]" {
-			t.Errorf("valid for another %s = %v, want only the new one", name, got)
+		if err := s.RemoveEndpoint(t.Context(), newTenant(t, s), ep.InstanceID, ep.Channel, "key:k"); !errors.Is(err,
+			gateway.ErrNoEndpoint) {
+			t.Errorf("RemoveEndpoint() by another tenant = %v, want ErrNoEndpoint", err)
 		}
-	}
-}
-
-func testPollCursorReset(t *testing.T, s *Store, ep adapters.Endpoint) {
-	ep.Mode = adapters.Polling
-	state := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	mustExec(t, s, `update endpoints set poll_cursor = '77' where id = $1`, state.ID)
-	cursor := func() string { return queryText(t, s, `select poll_cursor from endpoints where id = $1`, state.ID) }
-	if mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero); cursor() != "77" {
-		t.Errorf("cursor after saving again = %q, want 77", cursor())
-	}
-	ep.Address = "+61400111333"
-	if mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero); cursor() != "" {
-		t.Errorf("cursor of another bot = %q, want none", cursor())
-	}
-}
-
-func testRemoveEndpoint(t *testing.T, s *Store, ep adapters.Endpoint) {
-	mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	if err := s.RemoveEndpoint(t.Context(), newTenant(t, s), ep.InstanceID, ep.Channel, "key:k"); !errors.Is(err,
-		gateway.ErrNoEndpoint) {
-		t.Errorf("RemoveEndpoint() by another tenant = %v, want ErrNoEndpoint", err)
-	}
-	if err := s.RemoveEndpoint(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel, "key:k"); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.RemoveEndpoint(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel, "key:k"); !errors.Is(err,
-		gateway.ErrNoEndpoint) {
-		t.Errorf("second RemoveEndpoint() = %v, want ErrNoEndpoint", err)
-	}
-	if _, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel); !errors.Is(err, gateway.ErrNoEndpoint) {
-		t.Errorf("WebhookEndpoint() after removal = %v, want ErrNoEndpoint", err)
-	}
-	es := auditLog(t, s, ep.TenantID)
-	if e := es[len(es)-1]; e.Kind != "channel.removed" || e.Detail["channel"] != "sms" {
-		t.Errorf("event = %+v", e)
-	}
-}
-
-func testSetEndpointStatus(t *testing.T, s *Store, ep adapters.Endpoint) {
-	read := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointError}, timeZero)
-	setStatus := func(state gateway.EndpointState, want bool) {
-		t.Helper()
-		if stored, err := s.SetEndpointStatus(t.Context(), state, timeZero); err != nil || stored != want {
-			t.Errorf("SetEndpointStatus() = %v, %v, want %v", stored, err, want)
-		}
-	}
-	read.Status, read.ErrorMessage, read.Address, read.Settings = gateway.EndpointActive, "", "+61400111444",
-		map[string]string{"a": "b"}
-	setStatus(read, true)
-	got, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
-	if err != nil || got.Status != gateway.EndpointActive || got.Address != read.Address || got.Settings["a"] != "b" ||
-		!got.UpdatedAt.Equal(read.UpdatedAt) {
-		t.Errorf("EndpointState() = %v %v %v, %v", got.Status, got.Address, got.Settings, err)
-	}
-	mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	read.Status = gateway.EndpointError
-	setStatus(read, false)
-	if got, err = s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); err != nil ||
-		got.Status != gateway.EndpointActive {
-		t.Errorf("outdated status was stored: %v, %v", got.Status, err)
-	}
-	due, err := s.EndpointsToRetry(t.Context(), 100)
-	if err != nil || len(due) != 1 || due[0].ID != read.ID {
-		t.Errorf("EndpointsToRetry() = %d endpoints, %v, want the outdated one", len(due), err)
-	}
-	if err := s.RemoveEndpoint(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel, identity.System); err != nil {
-		t.Fatal(err)
-	}
-	setStatus(read, false)
-}
-
-func testTouchEndpoint(t *testing.T, s *Store, ep adapters.Endpoint) {
-	state := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	for _, use := range []struct{ at, want time.Time }{
-		{at, at},
-		{at.Add(5 * time.Second), at},
-		{at.Add(11 * time.Second), at.Add(11 * time.Second)},
-		{at, at.Add(11 * time.Second)},
-	} {
-		if err := s.TouchEndpoint(t.Context(), state.ID, use.at); err != nil {
+		if err := s.RemoveEndpoint(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel, "key:k"); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); err != nil ||
-			!got.LastEventAt.Equal(use.want) {
-			t.Errorf("LastEventAt after an event at %v = %v, %v, want %v", use.at, got.LastEventAt, err, use.want)
+		if err := s.RemoveEndpoint(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel, "key:k"); !errors.Is(err,
+			gateway.ErrNoEndpoint) {
+			t.Errorf("second RemoveEndpoint() = %v, want ErrNoEndpoint", err)
 		}
-	}
+		if _, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel); !errors.Is(err, gateway.ErrNoEndpoint) {
+			t.Errorf("WebhookEndpoint() after removal = %v, want ErrNoEndpoint", err)
+		}
+		es := auditLog(t, s, ep.TenantID)
+		if e := es[len(es)-1]; e.Kind != "channel.removed" || e.Detail["channel"] != "sms" {
+			t.Errorf("event = %+v", e)
+		}
+	})
 }
 
-func testUnknownInstance(t *testing.T, s *Store, ep adapters.Endpoint) {
-	state := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
-	for _, instance := range []string{
-		"", "x", unknownID, strings.ToUpper(ep.InstanceID), "{" + ep.InstanceID + "}",
-		"urn:uuid:" + ep.InstanceID, ep.InstanceID + "' or '1'='1",
-	} {
-		if _, err := s.WebhookEndpoint(t.Context(), instance, ep.Channel); !errors.Is(err, gateway.ErrNoEndpoint) {
-			t.Errorf("WebhookEndpoint(%q) = %v, want ErrNoEndpoint", instance, err)
+func TestSetEndpointStatus(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		s, ep := f.Store, endpoint(f.tenant, f.instance)
+		read := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep, Status: gateway.EndpointError}, timeZero)
+		setStatus := func(state gateway.EndpointState, want bool) {
+			t.Helper()
+			if stored, err := s.SetEndpointStatus(t.Context(), state, timeZero); err != nil || stored != want {
+				t.Errorf("SetEndpointStatus() = %v, %v, want %v", stored, err, want)
+			}
 		}
-	}
-	if _, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, adapters.Slack); !errors.Is(err, gateway.ErrNoEndpoint) {
-		t.Errorf("WebhookEndpoint() on another channel = %v, want ErrNoEndpoint", err)
-	}
-	mustExec(t, s, `update endpoints set status = 'disabled' where id = $1`, state.ID)
-	if _, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel); !errors.Is(err, gateway.ErrNoEndpoint) {
-		t.Errorf("WebhookEndpoint() of a disabled endpoint = %v, want ErrNoEndpoint", err)
-	}
+		read.Status, read.ErrorMessage, read.Address, read.Settings = gateway.EndpointActive, "", "+61400111444",
+			map[string]string{"a": "b"}
+		setStatus(read, true)
+		got, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel)
+		if err != nil || got.Status != gateway.EndpointActive || got.Address != read.Address || got.Settings["a"] != "b" ||
+			!got.UpdatedAt.Equal(read.UpdatedAt) {
+			t.Errorf("EndpointState() = %v %v %v, %v", got.Status, got.Address, got.Settings, err)
+		}
+		mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
+		read.Status = gateway.EndpointError
+		setStatus(read, false)
+		if got, err = s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); err != nil ||
+			got.Status != gateway.EndpointActive {
+			t.Errorf("outdated status was stored: %v, %v", got.Status, err)
+		}
+		due, err := s.EndpointsToRetry(t.Context(), 100)
+		if err != nil || len(due) != 1 || due[0].ID != read.ID {
+			t.Errorf("EndpointsToRetry() = %d endpoints, %v, want the outdated one", len(due), err)
+		}
+		if err := s.RemoveEndpoint(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel, identity.System); err != nil {
+			t.Fatal(err)
+		}
+		setStatus(read, false)
+	})
+}
+
+func TestTouchEndpoint(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		s, ep := f.Store, endpoint(f.tenant, f.instance)
+		state := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
+		at := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+		for _, use := range []struct{ at, want time.Time }{
+			{at, at},
+			{at.Add(5 * time.Second), at},
+			{at.Add(11 * time.Second), at.Add(11 * time.Second)},
+			{at, at.Add(11 * time.Second)},
+		} {
+			if err := s.TouchEndpoint(t.Context(), state.ID, use.at); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := s.EndpointState(t.Context(), ep.TenantID, ep.InstanceID, ep.Channel); err != nil ||
+				!got.LastEventAt.Equal(use.want) {
+				t.Errorf("LastEventAt after an event at %v = %v, %v, want %v", use.at, got.LastEventAt, err, use.want)
+			}
+		}
+	})
+}
+
+func TestWebhookEndpoint_UnknownInstance(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		s, ep := f.Store, endpoint(f.tenant, f.instance)
+		state := mustSaveEndpoint(t, s, gateway.EndpointState{Endpoint: ep}, timeZero)
+		for _, instance := range []string{
+			"", "x", unknownID, strings.ToUpper(ep.InstanceID), "{" + ep.InstanceID + "}",
+			"urn:uuid:" + ep.InstanceID, ep.InstanceID + "' or '1'='1",
+		} {
+			if _, err := s.WebhookEndpoint(t.Context(), instance, ep.Channel); !errors.Is(err, gateway.ErrNoEndpoint) {
+				t.Errorf("WebhookEndpoint(%q) = %v, want ErrNoEndpoint", instance, err)
+			}
+		}
+		if _, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, adapters.Slack); !errors.Is(err, gateway.ErrNoEndpoint) {
+			t.Errorf("WebhookEndpoint() on another channel = %v, want ErrNoEndpoint", err)
+		}
+		mustExec(t, s, `update endpoints set status = 'disabled' where id = $1`, state.ID)
+		if _, err := s.WebhookEndpoint(t.Context(), ep.InstanceID, ep.Channel); !errors.Is(err, gateway.ErrNoEndpoint) {
+			t.Errorf("WebhookEndpoint() of a disabled endpoint = %v, want ErrNoEndpoint", err)
+		}
+	})
 }
 
 func TestEndpointsToRetry_SingleHolder(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
+	forEachEngine(t, func(t *testing.T, s *Store) {
 		tenant := newTenant(t, s)
 		for n := range 20 {
 			retryAt := s.now().Add(-time.Second)
@@ -451,8 +465,7 @@ func TestEndpointsToRetry_SingleHolder(t *testing.T) {
 }
 
 func TestPollingEndpoints(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
+	forEachEngine(t, func(t *testing.T, s *Store) {
 		var want []string
 		for n, c := range []struct {
 			mode   adapters.Mode

@@ -13,11 +13,12 @@ import (
 	"hydragate/gateway"
 	"hydragate/identity"
 	"hydragate/store/sqldb"
+	"hydragate/store/storetest"
 )
 
 // A tracedCustomer is a customer with marked data in every table.
 type tracedCustomer struct {
-	*tenantFixture
+	*fixture
 	customer, former string // former was merged into customer
 	sms, telegram    string
 	unlinkedIdentity string // was unlinked
@@ -32,10 +33,10 @@ const (
 )
 
 // newTracedCustomer creates a customer and adds marked data to every table with personal data.
-func newTracedCustomer(f *tenantFixture) *tracedCustomer {
+func newTracedCustomer(f *fixture) *tracedCustomer {
 	t, ctx := f.t, f.t.Context()
 	t.Helper()
-	p := &tracedCustomer{tenantFixture: f, markers: []string{
+	p := &tracedCustomer{fixture: f, markers: []string{
 		"canary", markedNumber, markedTelegram,
 		strings.ToLower(markedSlack),
 	}}
@@ -88,16 +89,16 @@ func (p *tracedCustomer) addMessages(t *testing.T) {
 		TenantID: p.tenant, InstanceID: second, Channel: "slack",
 		ExternalID: markedSlack, Username: "canaryuser",
 	})
-	direct := p.arrival(p.instance, "telegram", markedTelegram, markedTelegram, false, "canarytext")
-	sealed := p.arrival(p.instance, "telegram", markedTelegram, markedTelegram, false, "/claim ******")
+	direct := p.markedArrival(p.instance, "telegram", markedTelegram, markedTelegram, false, "canarytext")
+	sealed := p.markedArrival(p.instance, "telegram", markedTelegram, markedTelegram, false, "/claim ******")
 	sealed.Secret = &gateway.Secret{Text: "/claim canarycode", Raw: []byte("canary")}
-	group := p.arrival(p.instance, "telegram", markedTelegram, "-100", true, "canarytext in a group")
-	other := p.arrival(p.instance, "telegram", "31337", "-100", true, "another member of the group")
+	group := p.markedArrival(p.instance, "telegram", markedTelegram, "-100", true, "canarytext in a group")
+	other := p.markedArrival(p.instance, "telegram", "31337", "-100", true, "another member of the group")
 	other.Message.Sender.Name, other.Message.Sender.Username, other.Message.Media = "Matt", "matt", nil
 	p.insertMessages(direct, sealed, group, other,
-		p.arrival(p.instance, "sms", markedNumber, markedNumber, false, "canarytext"),
-		p.arrival(second, "sms", markedNumber, markedNumber, false, "canarytext elsewhere"),
-		p.arrival(second, "slack", markedSlack, "D0PLACE", false, "canarytext after the unlinking"))
+		p.markedArrival(p.instance, "sms", markedNumber, markedNumber, false, "canarytext"),
+		p.markedArrival(second, "sms", markedNumber, markedNumber, false, "canarytext elsewhere"),
+		p.markedArrival(second, "slack", markedSlack, "D0PLACE", false, "canarytext after the unlinking"))
 	p.direct, p.group = direct.ConversationID, group.ConversationID
 	mustExec(t, p.Store, `update conversations set identity_id = $2 where id = $1`, p.direct, p.telegram)
 	mustExec(t, p.Store, `update messages set state = 'dead', outcome = 'dead' where id = $1`, direct.ID)
@@ -138,6 +139,22 @@ func (p *tracedCustomer) addReplies(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// markedArrival returns a message with marked data; see tracedCustomer.
+func (f *fixture) markedArrival(
+	instance string, channel adapters.Channel, sender, place string, group bool, text string,
+) gateway.IncomingMessage {
+	return gateway.IncomingMessage{
+		ID: newID(), TenantID: f.tenant, InstanceID: instance, Channel: channel,
+		ConversationID: gateway.ConversationID(instance, channel, place),
+		Message: adapters.Message{
+			Key: newID(), Kind: adapters.Text, Text: text,
+			Sender: adapters.Sender{ID: sender, Name: "Canaryname", Username: "canaryuser"},
+			Chat:   adapters.Chat{ID: place, Group: group},
+			Media:  []adapters.Attachment{{Kind: "image", Ref: "canaryref", Name: "canary.jpg"}},
+		},
 	}
 }
 
@@ -201,8 +218,7 @@ func findTraces(t *testing.T, s *Store, words ...string) []string {
 // TestEraseCustomer_LeavesNoTrace tests that after an erasure no column contains marked data. As a
 // control, it checks that the columns contained it before.
 func TestEraseCustomer_LeavesNoTrace(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		f := newTenantFixture(t, open(t))
+	forEachFixture(t, func(t *testing.T, f *fixture) {
 		p := newTracedCustomer(f)
 		p.addStoredNames(t)
 		before := findTraces(t, f.Store, p.markers...)
@@ -274,7 +290,7 @@ func (p *tracedCustomer) checkErasureEvent(t *testing.T) {
 
 // TestEraseCustomer_AfterDelete tests that a deleted customer can be erased.
 func TestEraseCustomer_AfterDelete(t *testing.T) {
-	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
 		p := newTracedCustomer(f)
 		if _, err := f.DeleteCustomer(t.Context(), f.tenant, p.customer, "key:1"); err != nil {
 			t.Fatal(err)
@@ -286,15 +302,15 @@ func TestEraseCustomer_AfterDelete(t *testing.T) {
 		if left := findTraces(t, f.Store, p.markers...); len(left) > 0 {
 			t.Errorf("marked data left in %v", left)
 		}
-	}})
+	})
 }
 
 // TestEraseCustomer_DisplayedNumber tests that a conversation is found by the provider's form of the
 // phone number, even if it has no messages left.
 func TestEraseCustomer_DisplayedNumber(t *testing.T) {
-	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
 		const normalized, displayed = "+525512345678", "+5215512345678"
-		customer, _ := f.createCustomer("steve@example.com", 0)
+		customer, _ := f.createCustomerWith("steve@example.com", 0)
 		i, err := f.Link(t.Context(), identity.Identity{
 			TenantID: f.tenant, CustomerID: customer, Channel: "whatsapp",
 			ExternalID: normalized,
@@ -303,8 +319,8 @@ func TestEraseCustomer_DisplayedNumber(t *testing.T) {
 			t.Fatal(err)
 		}
 		here, there := newInstance(t, f.Store, f.tenant).ID, newInstance(t, f.Store, f.tenant).ID
-		written := f.arrival(here, adapters.WhatsApp, normalized, displayed, false, "hello")
-		bare := f.arrival(there, adapters.WhatsApp, normalized, displayed, false, "forgotten since")
+		written := f.markedArrival(here, adapters.WhatsApp, normalized, displayed, false, "hello")
+		bare := f.markedArrival(there, adapters.WhatsApp, normalized, displayed, false, "forgotten since")
 		f.insertMessages(written, bare)
 		mustExec(t, f.Store, `update conversations set identity_id = $2 where id = $1`, written.ConversationID, i.ID)
 		mustExec(t, f.Store, `delete from messages where id = $1`, bare.ID)
@@ -314,18 +330,18 @@ func TestEraseCustomer_DisplayedNumber(t *testing.T) {
 		if left := findTraces(t, f.Store, normalized, displayed); len(left) > 0 {
 			t.Errorf("marked data left in %v", left)
 		}
-	}})
+	})
 }
 
 // TestEraseCustomer_KeepsOtherCustomers tests that the data of another customer with the same address
 // in another instance, and of other tenants, is kept.
 func TestEraseCustomer_KeepsOtherCustomers(t *testing.T) {
-	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
-		foreign := newTenantFixture(t, f.Store)
-		theirs := foreign.arrival(foreign.instance, "sms", markedNumber, markedNumber, false, "theirs")
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		foreign := newFixture(t, f.Store)
+		theirs := foreign.markedArrival(foreign.instance, "sms", markedNumber, markedNumber, false, "theirs")
 		foreign.insertMessages(theirs)
-		steve, _ := f.createCustomer("steve@example.com", 0)
-		matt, _ := f.createCustomer("matt@example.com", 0)
+		steve, _ := f.createCustomerWith("steve@example.com", 0)
+		matt, _ := f.createCustomerWith("matt@example.com", 0)
 		shared := newInstance(t, f.Store, f.tenant).ID
 		for customer, instance := range map[string]string{steve: "", matt: shared} {
 			_, err := f.Link(t.Context(), identity.Identity{
@@ -336,8 +352,8 @@ func TestEraseCustomer_KeepsOtherCustomers(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		f.insertMessages(f.arrival(f.instance, "sms", markedNumber, markedNumber, false, "of Steve"),
-			f.arrival(shared, "sms", markedNumber, markedNumber, false, "of Matt"))
+		f.insertMessages(f.markedArrival(f.instance, "sms", markedNumber, markedNumber, false, "of Steve"),
+			f.markedArrival(shared, "sms", markedNumber, markedNumber, false, "of Matt"))
 		if _, err := f.EraseCustomer(t.Context(), f.tenant, steve, identity.System); err != nil {
 			t.Fatal(err)
 		}
@@ -354,13 +370,13 @@ func TestEraseCustomer_KeepsOtherCustomers(t *testing.T) {
 			is[0].ExternalID != markedNumber {
 			t.Errorf("identities of Matt = %+v, %v, want one", is, err)
 		}
-	}})
+	})
 }
 
 func TestEraseCustomer_NotFound(t *testing.T) {
-	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
-		steve, ids := f.createCustomer("steve@example.com", 1)
-		foreign := newTenantFixture(t, f.Store)
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		steve, ids := f.createCustomerWith("steve@example.com", 1)
+		foreign := newFixture(t, f.Store)
 		for _, c := range [][2]string{{foreign.tenant, steve}, {f.tenant, newID()}, {f.tenant, "x"}} {
 			if _, err := f.EraseCustomer(t.Context(), c[0], c[1], identity.System); !errors.Is(err, identity.ErrNotFound) {
 				t.Errorf("EraseCustomer(%v) = %v, want ErrNotFound", c, err)
@@ -370,12 +386,12 @@ func TestEraseCustomer_NotFound(t *testing.T) {
 			}
 		}
 		f.wantIdentities(steve, ids...)
-	}})
+	})
 }
 
 func TestDeleteCustomer(t *testing.T) {
-	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
-		steve, ids := f.createCustomer("steve@example.com", 2)
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		steve, ids := f.createCustomerWith("steve@example.com", 2)
 		conversation := newConversation(t, f.Store, f.tenant, f.instance, ids[0])
 		if _, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: steve, IdentityID: ids[0]},
 			"key:1"); err != nil {
@@ -403,14 +419,13 @@ func TestDeleteCustomer(t *testing.T) {
 		if kinds["customer.deleted"] != 1 || kinds["identity.unlinked"] != 2 {
 			t.Errorf("events = %v", kinds)
 		}
-	}})
+	})
 }
 
 // TestEraseCustomer_DuringProcessing erases a customer while its messages are received and processed.
 // Neither must deadlock.
 func TestEraseCustomer_DuringProcessing(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		f := newTenantFixture(t, open(t))
+	forEachFixture(t, func(t *testing.T, f *fixture) {
 		p := newTracedCustomer(f)
 		done := make(chan error, 1)
 		started := make(chan struct{})
@@ -421,7 +436,7 @@ func TestEraseCustomer_DuringProcessing(t *testing.T) {
 					close(started)
 				}
 				_, err = f.InsertMessages(t.Context(),
-					[]gateway.IncomingMessage{f.arrival(f.instance, "telegram", markedTelegram, markedTelegram, false, "more")}, nil)
+					[]gateway.IncomingMessage{f.markedArrival(f.instance, "telegram", markedTelegram, markedTelegram, false, "more")}, nil)
 				if err != nil {
 					break
 				}
@@ -465,10 +480,10 @@ func TestEraseCustomer_DuringProcessing(t *testing.T) {
 // after the erasure has read the owners of the address and before it deletes identities. The adopted
 // identity must be kept.
 func TestEraseCustomer_DuringAdopt(t *testing.T) {
-	f := newTenantFixture(t, mustOpen(t, freshPostgres(t))) // SQLite has one writer
+	f := newFixture(t, mustOpen(t, storetest.NewPostgres(t))) // SQLite has one writer
 	ctx, second := t.Context(), newInstance(t, f.Store, f.tenant).ID
-	steve, _ := f.createCustomer("steve@example.com", 0)
-	matt, _ := f.createCustomer("matt@example.com", 0)
+	steve, _ := f.createCustomerWith("steve@example.com", 0)
+	matt, _ := f.createCustomerWith("matt@example.com", 0)
 	if _, err := f.Link(ctx, identity.Identity{
 		TenantID: f.tenant, CustomerID: steve, InstanceID: f.instance,
 		Channel: "telegram", ExternalID: "7",
@@ -480,7 +495,7 @@ func TestEraseCustomer_DuringAdopt(t *testing.T) {
 		`insert into identities (id, tenant_id, instance_id, channel, external_id, created_at, updated_at)
 			values ($1, $2, $3, 'telegram', '7', $4, $4)`,
 		unknown, f.tenant, second, f.now())
-	message := f.arrival(f.instance, "telegram", "7", "7", false, "hello")
+	message := f.markedArrival(f.instance, "telegram", "7", "7", false, "hello")
 	f.insertMessages(message)
 
 	erased := make(chan error, 1)

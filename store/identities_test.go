@@ -8,9 +8,7 @@ import (
 )
 
 func TestIdentities(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		identitytest.Run(t, newSuite(open(t)))
-	})
+	forEachEngine(t, func(t *testing.T, s *Store) { identitytest.Run(t, newSuite(s)) })
 }
 
 // newSuite returns the harness of the suite for a store.
@@ -49,8 +47,7 @@ func newSuite(s *Store) identitytest.Harness {
 // TestSchema_ForeignKeysSeparateTenants inserts rows that refer to rows of another tenant with SQL
 // statements. The database must reject them.
 func TestSchema_ForeignKeysSeparateTenants(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
+	forEachEngine(t, func(t *testing.T, s *Store) {
 		own, foreign := newTenant(t, s), newTenant(t, s)
 		instance, ownInstance := newInstance(t, s, foreign).ID, newInstance(t, s, own).ID
 		customer, err := s.CreateCustomer(t.Context(), identity.Customer{TenantID: foreign}, identity.System)
@@ -115,8 +112,7 @@ func TestSchema_ForeignKeysSeparateTenants(t *testing.T) {
 // TestLink_KeepsOptOut tests that an opt-out from one instance holds for all instances after a link,
 // and that a sender who can be reached through one instance is not blocked.
 func TestLink_KeepsOptOut(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
+	forEachEngine(t, func(t *testing.T, s *Store) {
 		tenant := newTenant(t, s)
 		customer, err := s.CreateCustomer(t.Context(), identity.Customer{TenantID: tenant}, identity.System)
 		if err != nil {

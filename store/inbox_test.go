@@ -15,30 +15,30 @@ import (
 )
 
 func TestInsertMessages_OrderOfCommit(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		older := h.arrival("1", "k1", "ID assigned first")
-		h.insertMessages(h.arrival("1", "k2", "stored first"))
-		h.insertMessages(older)
-		h.wantPending("stored first", "ID assigned first")
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		older := f.arrival("1", "k1", "ID assigned first")
+		f.insertMessages(f.arrival("1", "k2", "stored first"))
+		f.insertMessages(older)
+		f.wantPending("stored first", "ID assigned first")
 	})
 }
 
 // wantPending checks the texts of the pending messages from sender 1.
-func (h fixture) wantPending(want ...string) {
-	h.t.Helper()
+func (f *fixture) wantPending(want ...string) {
+	f.t.Helper()
 	var got []string
-	for _, in := range h.inbound(gateway.Lease{TenantID: tenant, ConversationID: h.arrival("1", "", "").ConversationID}) {
+	for _, in := range f.pending(gateway.Lease{TenantID: f.tenant, ConversationID: f.arrival("1", "", "").ConversationID}) {
 		got = append(got, in.Message.Text)
 	}
 	if !slices.Equal(got, want) {
-		h.t.Fatalf("pending messages = %q, want %q", got, want)
+		f.t.Fatalf("pending messages = %q, want %q", got, want)
 	}
 }
 
 func TestInsertMessages_Deduplicated(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		a := h.arrival("1", "k1", "hello")
-		if n := h.insertMessages(a, h.arrival("2", "k2", "hi")); n != 2 {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		a := f.arrival("1", "k1", "hello")
+		if n := f.insertMessages(a, f.arrival("2", "k2", "hi")); n != 2 {
 			t.Fatalf("InsertMessages() = %d, want 2", n)
 		}
 		var wg sync.WaitGroup
@@ -46,8 +46,8 @@ func TestInsertMessages_Deduplicated(t *testing.T) {
 		total := 0
 		for range 40 {
 			wg.Go(func() {
-				again := h.arrival("1", "k1", "hello")
-				n, err := h.InsertMessages(context.WithoutCancel(t.Context()), []gateway.IncomingMessage{again}, nil)
+				again := f.arrival("1", "k1", "hello")
+				n, err := f.InsertMessages(context.WithoutCancel(t.Context()), []gateway.IncomingMessage{again}, nil)
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil {
@@ -60,48 +60,48 @@ func TestInsertMessages_Deduplicated(t *testing.T) {
 		if total != 0 {
 			t.Fatalf("a redelivered message was stored %d times", total)
 		}
-		alt := h.arrival("1", "k3", "twin")
+		alt := f.arrival("1", "k3", "twin")
 		alt.Message.AltKey = "twin"
-		twin := h.arrival("1", "k4", "twin")
+		twin := f.arrival("1", "k4", "twin")
 		twin.Message.AltKey = "twin"
-		if n := h.insertMessages(alt) + h.insertMessages(twin); n != 1 {
+		if n := f.insertMessages(alt) + f.insertMessages(twin); n != 1 {
 			t.Fatalf("a message with the same AltKey was stored %d times, want 1", n)
 		}
 	})
 }
 
 func TestInsertMessages_CursorFenced(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		ep, err := h.SaveEndpoint(t.Context(), gateway.EndpointState{
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		ep, err := f.SaveEndpoint(t.Context(), gateway.EndpointState{
 			Status: gateway.EndpointActive,
 			Endpoint: adapters.Endpoint{
-				TenantID: tenant, InstanceID: h.instance, Channel: adapters.Telegram, Mode: adapters.Polling, Address: "42",
+				TenantID: f.tenant, InstanceID: f.instance, Channel: adapters.Telegram, Mode: adapters.Polling, Address: "42",
 				Credentials: adapters.Credentials{adapters.BotToken: "42:x"},
 			},
 		}, time.Time{}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
-		epoch, cursor, ok, err := h.AcquirePollLease(t.Context(), tenant, ep.ID, "one")
+		epoch, cursor, ok, err := f.AcquirePollLease(t.Context(), f.tenant, ep.ID, "one")
 		if err != nil || !ok || cursor != "" {
 			t.Fatalf("AcquirePollLease() = %v, %v", ok, err)
 		}
-		if _, _, ok, _ := h.AcquirePollLease(t.Context(), tenant, ep.ID, "two"); ok {
+		if _, _, ok, _ := f.AcquirePollLease(t.Context(), f.tenant, ep.ID, "two"); ok {
 			t.Fatal("a second holder acquired the lease")
 		}
-		c := gateway.Cursor{EndpointID: ep.ID, TenantID: tenant, Holder: "one", Epoch: epoch, Value: "7"}
-		if n, err := h.InsertMessages(t.Context(), []gateway.IncomingMessage{h.arrival("1", "k1", "a")}, &c); err != nil ||
+		c := gateway.Cursor{EndpointID: ep.ID, TenantID: f.tenant, Holder: "one", Epoch: epoch, Value: "7"}
+		if n, err := f.InsertMessages(t.Context(), []gateway.IncomingMessage{f.arrival("1", "k1", "a")}, &c); err != nil ||
 			n != 1 {
 			t.Fatalf("InsertMessages() = %d, %v, want 1", n, err)
 		}
-		if err := h.ReleasePollLease(t.Context(), tenant, ep.ID, "one", epoch); err != nil {
+		if err := f.ReleasePollLease(t.Context(), f.tenant, ep.ID, "one", epoch); err != nil {
 			t.Fatal(err)
 		}
-		now, cursor, ok, err := h.AcquirePollLease(t.Context(), tenant, ep.ID, "two")
+		now, cursor, ok, err := f.AcquirePollLease(t.Context(), f.tenant, ep.ID, "two")
 		if err != nil || !ok || now == epoch || cursor != "7" {
 			t.Fatalf("AcquirePollLease() of the second holder: epoch %d after %d, cursor %q, %v", now, epoch, cursor, err)
 		}
-		if _, err := h.InsertMessages(t.Context(), []gateway.IncomingMessage{h.arrival("1", "k2", "b")},
+		if _, err := f.InsertMessages(t.Context(), []gateway.IncomingMessage{f.arrival("1", "k2", "b")},
 			&c); !errors.Is(err, gateway.ErrLeaseLost) {
 			t.Fatalf("InsertMessages() by the old holder = %v, want ErrLeaseLost", err)
 		}
@@ -123,8 +123,7 @@ func lateArrival(ep gateway.EndpointState, key string, age time.Duration) gatewa
 // A message from the spool gets the time of the database minus its age, never a time in the future,
 // and is stored once.
 func TestInsertMessages_Late(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
+	forEachEngine(t, func(t *testing.T, s *Store) {
 		ep := savePhoneEndpoint(t, s, gateway.EndpointActive)
 		messages := []gateway.IncomingMessage{
 			lateArrival(ep, "old", 90*time.Minute), lateArrival(ep, "new", 0),

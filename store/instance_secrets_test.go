@@ -14,11 +14,11 @@ import (
 // TestRotateInstanceSecret_Webhook tests that a previous secret is valid until its grace period, by
 // the clock of the database, ends or staff revoke it.
 func TestRotateInstanceSecret_Webhook(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
 		rotate := func(kind gateway.SecretKind, secret string, overlap time.Duration) time.Time {
 			t.Helper()
-			until, err := h.RotateInstanceSecret(t.Context(), gateway.SecretRotation{
-				TenantID: tenant, InstanceID: h.instance, Kind: kind, Secret: secret, GracePeriod: overlap,
+			until, err := f.RotateInstanceSecret(t.Context(), gateway.SecretRotation{
+				TenantID: f.tenant, InstanceID: f.instance, Kind: kind, Secret: secret, GracePeriod: overlap,
 			}, "key:k")
 			if err != nil {
 				t.Fatal(err)
@@ -27,13 +27,13 @@ func TestRotateInstanceSecret_Webhook(t *testing.T) {
 		}
 		signing := func() string {
 			t.Helper()
-			secrets, err := h.SigningSecrets(t.Context(), tenant, h.instance)
+			secrets, err := f.SigningSecrets(t.Context(), f.tenant, f.instance)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return strings.Join(secrets, " ")
 		}
-		const first = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+		first := signing()
 		if until := rotate(gateway.WebhookSecret, "whsec_two", time.Hour); time.Until(until) < 59*time.Minute ||
 			signing() != "whsec_two "+first {
 			t.Errorf("signing secrets = %s until %v", signing(), until)
@@ -43,18 +43,18 @@ func TestRotateInstanceSecret_Webhook(t *testing.T) {
 		if signing() != "whsec_three whsec_two "+first {
 			t.Errorf("signing secrets after the second rotation = %s", signing())
 		}
-		h.insertMessages(h.arrival("1", "k1", "hello"))
-		l := h.lease(gateway.InboxQueue, "test")[0]
-		h.apply(gateway.Commit{Lease: l, Release: true, Deliveries: []gateway.Delivery{{
-			ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance,
-			MessageID: h.inbound(l)[0].ID, Type: "message.received",
+		f.insertMessages(f.arrival("1", "k1", "hello"))
+		l := f.lease(gateway.InboxQueue, "test")[0]
+		f.apply(gateway.Commit{Lease: l, Release: true, Deliveries: []gateway.Delivery{{
+			ID: newID(), TenantID: f.tenant, ConversationID: l.ConversationID, InstanceID: f.instance,
+			MessageID: f.pending(l)[0].ID, Type: "message.received",
 		}}})
-		es, err := h.PendingEvents(t.Context(), h.lease(gateway.DeliveryQueue, "test")[0])
+		es, err := f.PendingEvents(t.Context(), f.lease(gateway.DeliveryQueue, "test")[0])
 		if err != nil || len(es) != 1 || es[0].Err != nil || strings.Join(es[0].Secrets, " ") != signing() {
 			t.Fatalf("PendingEvents() = %v, %v, want one event with the signing secrets", es, err)
 		}
-		mustExec(t, h.Store,
-			`update retired_secrets set until = `+h.dialect.NowPlus(-1)+` where until = (select min(until)
+		mustExec(t, f.Store,
+			`update retired_secrets set until = `+f.dialect.NowPlus(-1)+` where until = (select min(until)
 				from retired_secrets)`)
 		if signing() != "whsec_three whsec_two" {
 			t.Errorf("signing secrets after the grace period = %s", signing())
@@ -70,7 +70,7 @@ func TestRotateInstanceSecret_Webhook(t *testing.T) {
 			t.Errorf("%d signing secrets, want %d", got, maxPreviousSecrets+1)
 		}
 		for range 2 {
-			if err := h.RevokePreviousSecrets(t.Context(), tenant, h.instance, gateway.WebhookSecret, "key:k"); err != nil {
+			if err := f.RevokePreviousSecrets(t.Context(), f.tenant, f.instance, gateway.WebhookSecret, "key:k"); err != nil {
 				t.Error(err)
 			}
 		}
@@ -78,7 +78,7 @@ func TestRotateInstanceSecret_Webhook(t *testing.T) {
 			t.Errorf("signing secrets after revocation = %s", signing())
 		}
 		var kinds []string
-		for _, e := range auditLog(t, h.Store, tenant) {
+		for _, e := range auditLog(t, f.Store, f.tenant) {
 			if strings.Contains(e.Kind, "secret") {
 				kinds = append(kinds, strings.TrimPrefix(e.Kind, "instance.webhook_secret_")+e.Detail["overlap_seconds"])
 			}
@@ -94,11 +94,11 @@ func TestRotateInstanceSecret_Webhook(t *testing.T) {
 }
 
 func TestRotateInstanceSecret_AgentKey(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		i := newInstance(t, h.Store, tenant)
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		i := newInstance(t, f.Store, f.tenant)
 		valid := func(key string) bool {
 			t.Helper()
-			got, err := h.InstanceByAgentKey(t.Context(), identity.HashToken(key))
+			got, err := f.InstanceByAgentKey(t.Context(), identity.HashToken(key))
 			if err != nil && !errors.Is(err, gateway.ErrNoInstance) || err == nil && got.ID != i.ID {
 				t.Errorf("InstanceByAgentKey() = %v, %v", got.ID, err)
 			}
@@ -106,8 +106,8 @@ func TestRotateInstanceSecret_AgentKey(t *testing.T) {
 		}
 		rotate := func(key string, overlap time.Duration) {
 			t.Helper()
-			if _, err := h.RotateInstanceSecret(t.Context(), gateway.SecretRotation{
-				TenantID: tenant, InstanceID: i.ID, Kind: gateway.AgentSecretKey, Secret: key, GracePeriod: overlap,
+			if _, err := f.RotateInstanceSecret(t.Context(), gateway.SecretRotation{
+				TenantID: f.tenant, InstanceID: i.ID, Kind: gateway.AgentSecretKey, Secret: key, GracePeriod: overlap,
 			}, "key:k"); err != nil {
 				t.Fatal(err)
 			}
@@ -117,29 +117,29 @@ func TestRotateInstanceSecret_AgentKey(t *testing.T) {
 		if !valid("ask_one") || !valid("ask_two") || valid("ask_three") {
 			t.Error("during the grace period both keys must be valid, and no other")
 		}
-		mustExec(t, h.Store, `update retired_secrets set until = `+h.dialect.NowPlus(-1))
+		mustExec(t, f.Store, `update retired_secrets set until = `+f.dialect.NowPlus(-1))
 		if valid("ask_one") || !valid("ask_two") {
 			t.Error("the previous key is valid after the grace period")
 		}
 		rotate("ask_three", time.Hour)
-		if err := h.RevokePreviousSecrets(t.Context(), tenant, i.ID, gateway.WebhookSecret, "key:k"); err != nil ||
+		if err := f.RevokePreviousSecrets(t.Context(), f.tenant, i.ID, gateway.WebhookSecret, "key:k"); err != nil ||
 			!valid("ask_two") {
 			t.Errorf("revoking webhook secrets revoked the agent key: %v", err)
 		}
-		if err := h.RevokePreviousSecrets(t.Context(), tenant, i.ID, gateway.AgentSecretKey, "key:k"); err != nil ||
+		if err := f.RevokePreviousSecrets(t.Context(), f.tenant, i.ID, gateway.AgentSecretKey, "key:k"); err != nil ||
 			valid("ask_two") || !valid("ask_three") {
 			t.Errorf("the previous key is valid after revocation: %v", err)
 		}
-		if n, err := h.Purge(t.Context()); err != nil || n != 0 {
+		if n, err := f.Purge(t.Context()); err != nil || n != 0 {
 			t.Errorf("Purge() = %d, %v, want 0", n, err)
 		}
-		foreign := newTenant(t, h.Store)
-		if _, err := h.RotateInstanceSecret(t.Context(), gateway.SecretRotation{
+		foreign := newTenant(t, f.Store)
+		if _, err := f.RotateInstanceSecret(t.Context(), gateway.SecretRotation{
 			TenantID: foreign, InstanceID: i.ID, Kind: gateway.AgentSecretKey, Secret: "ask_x", GracePeriod: time.Hour,
 		}, "key:k"); !errors.Is(err, gateway.ErrNoInstance) {
 			t.Errorf("RotateInstanceSecret() by another tenant = %v, want ErrNoInstance", err)
 		}
-		if err := h.RevokePreviousSecrets(t.Context(), foreign, i.ID, gateway.AgentSecretKey, "key:k"); !errors.Is(err,
+		if err := f.RevokePreviousSecrets(t.Context(), foreign, i.ID, gateway.AgentSecretKey, "key:k"); !errors.Is(err,
 			gateway.ErrNoInstance) {
 			t.Errorf("RevokePreviousSecrets() by another tenant = %v, want ErrNoInstance", err)
 		}

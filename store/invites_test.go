@@ -15,47 +15,37 @@ import (
 	"hydragate/store/sqldb"
 )
 
-// createCustomer creates a customer without identities.
-func (h fixture) createCustomer() string {
-	h.t.Helper()
-	c, err := h.CreateCustomer(h.t.Context(), identity.Customer{TenantID: tenant, FirstName: "Steve"}, identity.System)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return c.ID
-}
-
-func (h fixture) issueInvite(customer, role string) (claim.Invite, string) {
-	h.t.Helper()
-	i, code, err := (&claim.Service{Store: h.Store}).IssueInvite(h.t.Context(), claim.Invite{
-		TenantID: tenant, InstanceID: h.instance, Channel: "telegram", CustomerID: customer, RoleOverride: role,
+func (f *fixture) issueInvite(customer, role string) (claim.Invite, string) {
+	f.t.Helper()
+	i, code, err := (&claim.Service{Store: f.Store}).IssueInvite(f.t.Context(), claim.Invite{
+		TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram", CustomerID: customer, RoleOverride: role,
 	}, "key:test")
 	if err != nil {
-		h.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	return i, code
 }
 
 // startRedemption stores a claim message of a sender and returns the attempt as the worker creates
 // it. A sender without an identity gets one with the commit.
-func (h fixture) startRedemption(sender, code string) (a claim.Attempt, st gateway.Commit) {
-	h.t.Helper()
-	h.insertMessages(h.arrival(sender, newID(), "/claim ******"))
-	for _, l := range h.lease(gateway.InboxQueue, "one") {
-		for _, in := range h.inbound(l) {
+func (f *fixture) startRedemption(sender, code string) (a claim.Attempt, st gateway.Commit) {
+	f.t.Helper()
+	f.insertMessages(f.arrival(sender, newID(), "/claim ******"))
+	for _, l := range f.lease(gateway.InboxQueue, "one") {
+		for _, in := range f.pending(l) {
 			if in.Message.Sender.ID != sender {
 				continue
 			}
 			st = gateway.Commit{Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "claimed"}}}
 			a = claim.Attempt{
-				TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: sender,
+				TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram", SenderID: sender,
 				IdentityID: in.Sender.ID,
 				MessageID:  in.ID, Code: code, ReceivedAt: in.ReceivedAt, InstanceIdentityID: in.Sender.ID,
 			}
 			if in.Sender.InstanceID == "" {
 				a.InstanceIdentityID = newID()
 				st.CreatedIdentities = []identity.Identity{{
-					ID: a.InstanceIdentityID, TenantID: tenant, InstanceID: h.instance,
+					ID: a.InstanceIdentityID, TenantID: f.tenant, InstanceID: f.instance,
 					Channel: "telegram", ExternalID: sender,
 				}}
 			}
@@ -65,50 +55,50 @@ func (h fixture) startRedemption(sender, code string) (a claim.Attempt, st gatew
 			return a, st
 		}
 	}
-	h.t.Fatal("message not found")
+	f.t.Fatal("message not found")
 	return a, st
 }
 
-func (h fixture) decideRedemption(a claim.Attempt) claim.Decision {
-	h.t.Helper()
-	r, err := (&claim.Service{Store: h.Store}).DecideRedemption(h.t.Context(), a)
+func (f *fixture) decideRedemption(a claim.Attempt) claim.Decision {
+	f.t.Helper()
+	r, err := (&claim.Service{Store: f.Store}).DecideRedemption(f.t.Context(), a)
 	if err != nil {
-		h.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	return r
 }
 
 // redeem processes the attempt of a sender to redeem an invite and returns the decision.
-func (h fixture) redeem(sender, code string) claim.Decision {
-	h.t.Helper()
-	a, st := h.startRedemption(sender, code)
-	r := h.decideRedemption(a)
+func (f *fixture) redeem(sender, code string) claim.Decision {
+	f.t.Helper()
+	a, st := f.startRedemption(sender, code)
+	r := f.decideRedemption(a)
 	st.Claim = &r
 	st.Participant = &gateway.ConversationParticipant{
-		ConversationID: st.Lease.ConversationID, TenantID: tenant,
-		Address: identity.Address{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: sender},
+		ConversationID: st.Lease.ConversationID, TenantID: f.tenant,
+		Address: identity.Address{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram", ExternalID: sender},
 	}
-	h.apply(st)
+	f.apply(st)
 	return r
 }
 
-func (h fixture) senderIdentity(sender string) identity.Identity {
-	h.t.Helper()
-	i, _, err := h.Lookup(h.t.Context(), identity.Address{
-		TenantID: tenant, InstanceID: h.instance, Channel: "telegram",
+func (f *fixture) senderIdentity(sender string) identity.Identity {
+	f.t.Helper()
+	i, _, err := f.Lookup(f.t.Context(), identity.Address{
+		TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
 		ExternalID: sender,
 	})
 	if err != nil && !errors.Is(err, identity.ErrNotFound) {
-		h.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	return i
 }
 
-func (h fixture) inviteStates(customer string) (states []claim.Status) {
-	h.t.Helper()
-	is, err := h.Invites(h.t.Context(), claim.InviteQuery{TenantID: tenant, CustomerID: customer, Limit: 100})
+func (f *fixture) inviteStates(customer string) (states []claim.Status) {
+	f.t.Helper()
+	is, err := f.Invites(f.t.Context(), claim.InviteQuery{TenantID: f.tenant, CustomerID: customer, Limit: 100})
 	if err != nil {
-		h.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	for _, i := range is {
 		states = append(states, i.Status())
@@ -116,90 +106,72 @@ func (h fixture) inviteStates(customer string) (states []claim.Status) {
 	return states
 }
 
-func (h fixture) linkIdentity(customer, instance, sender string) identity.Identity {
-	h.t.Helper()
-	i, err := h.Link(h.t.Context(), identity.Identity{
-		TenantID: tenant, CustomerID: customer, InstanceID: instance,
-		Channel: "telegram", ExternalID: sender,
-	}, "key:test")
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return i
-}
-
-func trueValue() *bool {
-	v := true
-	return &v
-}
-
 // TestInvite_RedeemLinksSender redeems invites with accounts in all possible states.
 func TestInvite_RedeemLinksSender(t *testing.T) {
 	tests := []struct {
 		name    string
-		prepare func(h fixture, customer string)
+		prepare func(f *fixture, customer string)
 		want    claim.Outcome
 		reason  string
 		role    identity.Role // of the account afterwards
 		used    bool          // the invite is used afterwards
 	}{
 		{"no identity", nil, claim.Granted, "", identity.Verified, true},
-		{"unknown sender", func(h fixture, _ string) {
-			_, st := h.startRedemption("7", "")
-			h.apply(st)
+		{"unknown sender", func(f *fixture, _ string) {
+			_, st := f.startRedemption("7", "")
+			f.apply(st)
 		}, claim.Granted, "", identity.Verified, true},
 		{
-			"linked to the customer", func(h fixture, c string) { h.linkIdentity(c, h.instance, "7") }, claim.Granted,
+			"linked to the customer", func(f *fixture, c string) { f.link(c, f.instance, "telegram", "7") }, claim.Granted,
 			"", identity.Verified, true,
 		},
 		{
-			"linked to the customer for all instances", func(h fixture, c string) { h.linkIdentity(c, "", "7") },
+			"linked to the customer for all instances", func(f *fixture, c string) { f.link(c, "", "telegram", "7") },
 			claim.Granted, "", identity.Verified, true,
 		},
-		{"linked to the customer in the instance and to another for all instances", func(h fixture, c string) {
-			h.linkIdentity(h.createCustomer(), "", "7")
-			h.linkIdentity(c, h.instance, "7")
+		{"linked to the customer in the instance and to another for all instances", func(f *fixture, c string) {
+			f.link(f.createCustomer(), "", "telegram", "7")
+			f.link(c, f.instance, "telegram", "7")
 		}, claim.Granted, "", identity.Verified, true},
-		{"verified", func(h fixture, c string) {
-			i := h.linkIdentity(c, h.instance, "7")
-			_, _ = h.EditIdentity(h.t.Context(), identity.Key{TenantID: tenant, CustomerID: c, IdentityID: i.ID},
-				identity.Edit{Verified: trueValue()}, "key:test")
+		{"verified", func(f *fixture, c string) {
+			i := f.link(c, f.instance, "telegram", "7")
+			_, _ = f.EditIdentity(f.t.Context(), identity.Key{TenantID: f.tenant, CustomerID: c, IdentityID: i.ID},
+				identity.Edit{Verified: new(true)}, "key:test")
 		}, claim.AlreadyVerified, "", identity.Verified, false},
-		{"verified for all instances", func(h fixture, c string) {
-			i := h.linkIdentity(c, "", "7")
-			_, _ = h.EditIdentity(h.t.Context(), identity.Key{TenantID: tenant, CustomerID: c, IdentityID: i.ID},
-				identity.Edit{Verified: trueValue()}, "key:test")
+		{"verified for all instances", func(f *fixture, c string) {
+			i := f.link(c, "", "telegram", "7")
+			_, _ = f.EditIdentity(f.t.Context(), identity.Key{TenantID: f.tenant, CustomerID: c, IdentityID: i.ID},
+				identity.Edit{Verified: new(true)}, "key:test")
 		}, claim.AlreadyVerified, "", identity.Verified, false},
 		{
-			"linked to another customer", func(h fixture, _ string) { h.linkIdentity(h.createCustomer(), h.instance, "7") },
+			"linked to another customer", func(f *fixture, _ string) { f.link(f.createCustomer(), f.instance, "telegram", "7") },
 			claim.Declined, "account_of_another_customer", identity.Unverified, false,
 		},
 		{
 			"linked to another customer for all instances",
-			func(h fixture, _ string) { h.linkIdentity(h.createCustomer(), "", "7") }, claim.Declined,
+			func(f *fixture, _ string) { f.link(f.createCustomer(), "", "telegram", "7") }, claim.Declined,
 			"account_of_another_customer", identity.Unverified, false,
 		},
 	}
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
-				h := h
-				h.t = t
-				mustExec(t, h.Store, `delete from conversations`)
-				mustExec(t, h.Store, `delete from identities`)
-				mustExec(t, h.Store, `delete from claim_failures`)
-				customer := h.createCustomer()
+				f := f.in(t)
+				mustExec(t, f.Store, `delete from conversations`)
+				mustExec(t, f.Store, `delete from identities`)
+				mustExec(t, f.Store, `delete from claim_failures`)
+				customer := f.createCustomer()
 				if tt.prepare != nil {
-					tt.prepare(h, customer)
+					tt.prepare(f, customer)
 				}
-				_, code := h.issueInvite(customer, "")
-				r := h.redeem("7", code)
-				got := h.senderIdentity("7")
+				_, code := f.issueInvite(customer, "")
+				r := f.redeem("7", code)
+				got := f.senderIdentity("7")
 				if r.Outcome != tt.want || r.Reason != tt.reason || r.CountsAsFailure != (tt.want == claim.Declined) ||
 					got.Role() != tt.role || (got.CustomerID == customer) != (tt.want != claim.Declined) {
 					t.Fatalf("decision = %s (%s), counts as failure %v, identity = %+v", r.Outcome, r.Reason, r.CountsAsFailure, got)
 				}
-				if tt.want == claim.Granted && (got.InstanceID != h.instance || got.ID != r.Redeem.IdentityID ||
+				if tt.want == claim.Granted && (got.InstanceID != f.instance || got.ID != r.Redeem.IdentityID ||
 					got.VerifiedAt.IsZero()) {
 					t.Errorf("identity = %+v, want one scoped to the instance", got)
 				}
@@ -207,25 +179,25 @@ func TestInvite_RedeemLinksSender(t *testing.T) {
 				if tt.used {
 					want = claim.Used
 				}
-				if states := h.inviteStates(customer); !slices.Equal(states, []claim.Status{want}) {
+				if states := f.inviteStates(customer); !slices.Equal(states, []claim.Status{want}) {
 					t.Errorf("invites = %v, want %v", states, want)
 				}
-				with := queryText(t, h.Store, `select identity_id from conversations where id = $1`,
-					gateway.ConversationID(h.instance, adapters.Telegram, "7"))
+				with := queryText(t, f.Store, `select identity_id from conversations where id = $1`,
+					gateway.ConversationID(f.instance, adapters.Telegram, "7"))
 				if with != got.ID {
 					t.Errorf("identity of the conversation = %q, want %s", with, got.ID)
 				}
 				// In all cases, the invite can be redeemed only once.
-				if again := h.redeem("8", code); (again.Outcome == claim.Granted) == tt.used {
+				if again := f.redeem("8", code); (again.Outcome == claim.Granted) == tt.used {
 					t.Errorf("outcome for another sender = %s", again.Outcome)
 				}
 				if tt.want == claim.Granted {
 					a := r.Attempt
-					if same := h.decideRedemption(a); same.Outcome != claim.Granted || same.Redeem != nil {
+					if same := f.decideRedemption(a); same.Outcome != claim.Granted || same.Redeem != nil {
 						t.Errorf("decision for the same message = %+v", same)
 					}
 					for range claim.MaxFailuresPerQuarterHour + 1 {
-						if owner := h.redeem("7", code); owner.Outcome != claim.AlreadyVerified || owner.CountsAsFailure {
+						if owner := f.redeem("7", code); owner.Outcome != claim.AlreadyVerified || owner.CountsAsFailure {
 							t.Errorf("decision for the same sender = %+v", owner)
 						}
 					}
@@ -237,70 +209,68 @@ func TestInvite_RedeemLinksSender(t *testing.T) {
 
 // TestInvite_RedeemFenced changes the state between the decision and the commit.
 func TestInvite_RedeemFenced(t *testing.T) {
-	changes := map[string]func(h fixture, customer string, i claim.Invite){
+	changes := map[string]func(f *fixture, customer string, i claim.Invite){
 		"no change": nil,
-		"used":      func(h fixture, _ string, _ claim.Invite) { mustExec(h.t, h.Store, `update invites set used_msg = id`) },
-		"revoked": func(h fixture, c string, i claim.Invite) {
-			_ = h.RevokeInvite(h.t.Context(), claim.InviteKey{TenantID: tenant, CustomerID: c, InviteID: i.ID}, "key:test")
+		"used":      func(f *fixture, _ string, _ claim.Invite) { mustExec(f.t, f.Store, `update invites set used_msg = id`) },
+		"revoked": func(f *fixture, c string, i claim.Invite) {
+			_ = f.RevokeInvite(f.t.Context(), claim.InviteKey{TenantID: f.tenant, CustomerID: c, InviteID: i.ID}, "key:test")
 		},
-		"expired": func(h fixture, _ string, _ claim.Invite) {
-			mustExec(h.t, h.Store, `update invites set expires_at = '2020-01-01 00:00:00.000+00:00'`)
+		"expired": func(f *fixture, _ string, _ claim.Invite) {
+			mustExec(f.t, f.Store, `update invites set expires_at = '2020-01-01 00:00:00.000+00:00'`)
 		},
-		"linked concurrently": func(h fixture, _ string, _ claim.Invite) {
-			h.linkIdentity(h.createCustomer(), h.instance,
-				"7")
+		"linked concurrently": func(f *fixture, _ string, _ claim.Invite) {
+			f.link(f.createCustomer(), f.instance, "telegram", "7")
 		},
-		"linked for all instances": func(h fixture, _ string, _ claim.Invite) { h.linkIdentity(h.createCustomer(), "", "7") },
-		"customer merged": func(h fixture, c string, _ claim.Invite) {
-			_, _ = h.MergeCustomer(h.t.Context(), identity.MergeRequest{
-				TenantID: tenant, CustomerID: c,
-				TargetID: h.createCustomer(), MayGrant: true,
+		"linked for all instances": func(f *fixture, _ string, _ claim.Invite) { f.link(f.createCustomer(), "", "telegram", "7") },
+		"customer merged": func(f *fixture, c string, _ claim.Invite) {
+			_, _ = f.MergeCustomer(f.t.Context(), identity.MergeRequest{
+				TenantID: f.tenant, CustomerID: c,
+				TargetID: f.createCustomer(), MayGrant: true,
 			}, "key:test")
 		},
-		"customer deleted": func(h fixture, c string, _ claim.Invite) {
-			_, _ = h.DeleteCustomer(h.t.Context(), tenant, c, "key:test")
+		"customer deleted": func(f *fixture, c string, _ claim.Invite) {
+			_, _ = f.DeleteCustomer(f.t.Context(), f.tenant, c, "key:test")
 		},
-		"customer erased": func(h fixture, c string, _ claim.Invite) {
-			_, _ = h.EraseCustomer(h.t.Context(), tenant, c, "key:test")
+		"customer erased": func(f *fixture, c string, _ claim.Invite) {
+			_, _ = f.EraseCustomer(f.t.Context(), f.tenant, c, "key:test")
 		},
-		"invite deleted": func(h fixture, _ string, _ claim.Invite) { mustExec(h.t, h.Store, `delete from invites`) },
-		"conversation deleted": func(h fixture, _ string, _ claim.Invite) {
-			mustExec(h.t, h.Store,
+		"invite deleted": func(f *fixture, _ string, _ claim.Invite) { mustExec(f.t, f.Store, `delete from invites`) },
+		"conversation deleted": func(f *fixture, _ string, _ claim.Invite) {
+			mustExec(f.t, f.Store,
 				`delete from conversations`)
 		},
-		"invite and conversation deleted": func(h fixture, _ string, _ claim.Invite) {
-			mustExec(h.t, h.Store, `delete from conversations`)
-			mustExec(h.t, h.Store, `delete from invites`)
+		"invite and conversation deleted": func(f *fixture, _ string, _ claim.Invite) {
+			mustExec(f.t, f.Store, `delete from conversations`)
+			mustExec(f.t, f.Store, `delete from invites`)
 		},
-		"identity inserted concurrently": func(h fixture, _ string, _ claim.Invite) {
-			mustExec(h.t, h.Store,
+		"identity inserted concurrently": func(f *fixture, _ string, _ claim.Invite) {
+			mustExec(f.t, f.Store,
 				`insert into identities (id, tenant_id, instance_id, channel, external_id, created_at, updated_at)
-					values ($1, $2, $3, 'telegram', '7', $4, $4)`, newID(), tenant, h.instance, h.now())
+					values ($1, $2, $3, 'telegram', '7', $4, $4)`, newID(), f.tenant, f.instance, f.now())
 		},
 	}
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
 		for name, change := range changes {
 			t.Run(name, func(t *testing.T) {
-				h := h
-				h.t = t
+				f := f.in(t)
 				for _, table := range []string{"conversations", "invites", "identities"} {
-					mustExec(t, h.Store, `delete from `+table)
+					mustExec(t, f.Store, `delete from `+table)
 				}
-				customer := h.createCustomer()
-				i, code := h.issueInvite(customer, identity.RoleOwner)
-				a, st := h.startRedemption("7", code)
-				r := h.decideRedemption(a)
+				customer := f.createCustomer()
+				i, code := f.issueInvite(customer, identity.RoleOwner)
+				a, st := f.startRedemption("7", code)
+				r := f.decideRedemption(a)
 				if r.Outcome != claim.Granted || r.Redeem == nil {
 					t.Fatalf("decision = %+v, want a redemption", r)
 				}
 				st.Claim = &r
 				st.Events = r.Events
 				if change != nil {
-					change(h, customer, i)
+					change(f, customer, i)
 				}
-				err := h.Apply(t.Context(), st)
+				err := f.Apply(t.Context(), st)
 				if change == nil {
-					if got := h.senderIdentity("7"); err != nil || got.Role() != identity.Owner || got.CustomerID != customer {
+					if got := f.senderIdentity("7"); err != nil || got.Role() != identity.Owner || got.CustomerID != customer {
 						t.Fatalf("Apply() = %v, identity = %+v", err, got)
 					}
 					return
@@ -309,10 +279,10 @@ func TestInvite_RedeemFenced(t *testing.T) {
 				if !errors.Is(err, gateway.ErrFenced) && !(conversationDeleted && errors.Is(err, gateway.ErrLeaseLost)) {
 					t.Fatalf("Apply() = %v, want ErrFenced", err)
 				}
-				if got := h.senderIdentity("7"); got.IsVerified() || got.CustomerID == customer {
+				if got := f.senderIdentity("7"); got.IsVerified() || got.CustomerID == customer {
 					t.Errorf("identity = %+v, want it unverified", got)
 				}
-				if n := queryText(t, h.Store,
+				if n := queryText(t, f.Store,
 					`select cast(count(*) as text) from audit_events where kind = 'invite.redeemed' and customer_id = $1`,
 					customer); n != "0" {
 					t.Error("an invite.redeemed event was recorded")
@@ -323,19 +293,19 @@ func TestInvite_RedeemFenced(t *testing.T) {
 }
 
 func TestIssueInvite_Limits(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		service := &claim.Service{Store: h.Store}
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		service := &claim.Service{Store: f.Store}
 		issue := func(customer string, by identity.Actor) error {
 			_, _, err := service.IssueInvite(t.Context(), claim.Invite{
-				TenantID: tenant, InstanceID: h.instance,
+				TenantID: f.tenant, InstanceID: f.instance,
 				Channel: "telegram", CustomerID: customer,
 			}, by)
 			return err
 		}
-		steve := h.createCustomer()
+		steve := f.createCustomer()
 		var last claim.Invite
 		for range claim.MaxLiveInvites {
-			last, _ = h.issueInvite(steve, "")
+			last, _ = f.issueInvite(steve, "")
 		}
 		if d := time.Until(last.ExpiresAt); d < claim.InviteLife-time.Minute || d > claim.InviteLife+time.Minute {
 			t.Errorf("invite expires in %v, want %v", d, claim.InviteLife)
@@ -343,7 +313,7 @@ func TestIssueInvite_Limits(t *testing.T) {
 		if err := issue(steve, "key:test"); !errors.Is(err, claim.ErrTooManyInvites) {
 			t.Fatalf("IssueInvite() over the limit of live invites = %v, want ErrTooManyInvites", err)
 		}
-		if err := h.RevokeInvite(t.Context(), claim.InviteKey{TenantID: tenant, CustomerID: steve, InviteID: last.ID},
+		if err := f.RevokeInvite(t.Context(), claim.InviteKey{TenantID: f.tenant, CustomerID: steve, InviteID: last.ID},
 			"key:test"); err != nil {
 			t.Fatal(err)
 		}
@@ -353,34 +323,34 @@ func TestIssueInvite_Limits(t *testing.T) {
 			t.Fatalf("sixth IssueInvite() in 15 minutes = %v, want TooManyCodesError", err)
 		}
 		// The limit of an actor counts invites for different customers and codes.
-		_, id := h.createCustomerIdentity("7")
-		mustExec(t, h.Store, `update identities set customer_id = $2 where id = $1`, id, steve)
-		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: steve, IdentityID: id},
+		_, id := f.createCustomerIdentity("7")
+		mustExec(t, f.Store, `update identities set customer_id = $2 where id = $1`, id, steve)
+		if _, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: steve, IdentityID: id},
 			"key:busy"); err != nil {
 			t.Fatal(err)
 		}
 		for n := 1; n < maxIssuedPerHour; n++ {
-			if err := issue(h.createCustomer(), "key:busy"); err != nil {
+			if err := issue(f.createCustomer(), "key:busy"); err != nil {
 				t.Fatal(n, err)
 			}
 		}
-		if err := issue(h.createCustomer(), "key:busy"); !errors.As(err, &many) || many.RetryAfter > time.Hour {
+		if err := issue(f.createCustomer(), "key:busy"); !errors.As(err, &many) || many.RetryAfter > time.Hour {
 			t.Fatalf("IssueInvite() over the limit of the actor = %v, want TooManyCodesError", err)
 		}
-		if err := issue(h.createCustomer(), "key:idle"); err != nil {
+		if err := issue(f.createCustomer(), "key:idle"); err != nil {
 			t.Fatalf("IssueInvite() by another actor = %v", err)
 		}
 		for name, i := range map[string]claim.Invite{
-			"customer": {TenantID: tenant, InstanceID: h.instance, Channel: "telegram", CustomerID: newID()},
-			"tenant":   {TenantID: newID(), InstanceID: h.instance, Channel: "telegram", CustomerID: h.createCustomer()},
+			"customer": {TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram", CustomerID: newID()},
+			"tenant":   {TenantID: newID(), InstanceID: f.instance, Channel: "telegram", CustomerID: f.createCustomer()},
 		} {
 			if _, _, err := service.IssueInvite(t.Context(), i, "key:idle"); !errors.Is(err, identity.ErrNotFound) {
 				t.Errorf("IssueInvite() for an unknown %s = %v, want ErrNotFound", name, err)
 			}
 		}
 		if _, _, err := service.IssueInvite(t.Context(), claim.Invite{
-			TenantID: tenant, InstanceID: newID(),
-			Channel: "telegram", CustomerID: h.createCustomer(),
+			TenantID: f.tenant, InstanceID: newID(),
+			Channel: "telegram", CustomerID: f.createCustomer(),
 		}, "key:idle"); !errors.Is(err, identity.ErrNoInstance) {
 			t.Errorf("IssueInvite() for an unknown instance = %v, want ErrNoInstance", err)
 		}
@@ -390,11 +360,11 @@ func TestIssueInvite_Limits(t *testing.T) {
 // TestIssueInvite_PhoneNeedsConsent tests that invites on phone channels require the consent of the
 // instance and are revoked when it is withdrawn.
 func TestIssueInvite_PhoneNeedsConsent(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		service, steve := &claim.Service{Store: h.Store}, h.createCustomer()
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		service, steve := &claim.Service{Store: f.Store}, f.createCustomer()
 		issue := func(channel string) error {
 			_, _, err := service.IssueInvite(t.Context(), claim.Invite{
-				TenantID: tenant, InstanceID: h.instance,
+				TenantID: f.tenant, InstanceID: f.instance,
 				Channel:    channel,
 				CustomerID: steve,
 			}, "key:test")
@@ -406,7 +376,7 @@ func TestIssueInvite_PhoneNeedsConsent(t *testing.T) {
 			}
 		}
 		no := false
-		if i, err := h.EditInstance(t.Context(), tenant, h.instance, gateway.InstanceEdit{SMSInvites: trueValue()},
+		if i, err := f.EditInstance(t.Context(), f.tenant, f.instance, gateway.InstanceEdit{SMSInvites: new(true)},
 			"key:test"); err != nil || !i.SMSInvites {
 			t.Fatal(i, err)
 		}
@@ -416,15 +386,15 @@ func TestIssueInvite_PhoneNeedsConsent(t *testing.T) {
 			}
 		}
 		name := "Support"
-		if _, err := h.EditInstance(t.Context(), tenant, h.instance, gateway.InstanceEdit{Name: &name},
-			"key:test"); err != nil || !slices.Equal(h.inviteStates(steve), []claim.Status{claim.Live, claim.Live, claim.Live}) {
-			t.Fatal(h.inviteStates(steve), err)
+		if _, err := f.EditInstance(t.Context(), f.tenant, f.instance, gateway.InstanceEdit{Name: &name},
+			"key:test"); err != nil || !slices.Equal(f.inviteStates(steve), []claim.Status{claim.Live, claim.Live, claim.Live}) {
+			t.Fatal(f.inviteStates(steve), err)
 		}
-		if i, err := h.EditInstance(t.Context(), tenant, h.instance, gateway.InstanceEdit{SMSInvites: &no},
+		if i, err := f.EditInstance(t.Context(), f.tenant, f.instance, gateway.InstanceEdit{SMSInvites: &no},
 			"key:test"); err != nil || i.SMSInvites {
 			t.Fatal(i, err)
 		}
-		if got := h.inviteStates(steve); !slices.Equal(got, []claim.Status{claim.Revoked, claim.Revoked, claim.Live}) {
+		if got := f.inviteStates(steve); !slices.Equal(got, []claim.Status{claim.Revoked, claim.Revoked, claim.Live}) {
 			t.Errorf("invites = %v, want those on phone channels revoked", got)
 		}
 	})
@@ -432,48 +402,48 @@ func TestIssueInvite_PhoneNeedsConsent(t *testing.T) {
 
 // TestInvite_RevokedWithCustomer tests that merging, deleting and erasing a customer end its invites.
 func TestInvite_RevokedWithCustomer(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
 		for reason, end := range map[string]func(customer string) error{
 			"customer_merged": func(c string) error {
-				_, err := h.MergeCustomer(t.Context(), identity.MergeRequest{
-					TenantID: tenant, CustomerID: c,
-					TargetID: h.createCustomer(), MayGrant: true,
+				_, err := f.MergeCustomer(t.Context(), identity.MergeRequest{
+					TenantID: f.tenant, CustomerID: c,
+					TargetID: f.createCustomer(), MayGrant: true,
 				}, "key:test")
 				return err
 			},
 			"customer_deleted": func(c string) error {
-				_, err := h.DeleteCustomer(t.Context(), tenant, c, "key:test")
+				_, err := f.DeleteCustomer(t.Context(), f.tenant, c, "key:test")
 				return err
 			},
 		} {
-			steve := h.createCustomer()
-			i, code := h.issueInvite(steve, "")
+			steve := f.createCustomer()
+			i, code := f.issueInvite(steve, "")
 			if err := end(steve); err != nil {
 				t.Fatal(err)
 			}
-			if r := h.redeem("9", code); r.Outcome != claim.Declined {
+			if r := f.redeem("9", code); r.Outcome != claim.Declined {
 				t.Errorf("%s: decision = %+v, want declined", reason, r)
 			}
-			events, err := h.AuditEvents(t.Context(), tenant, identity.EventQuery{Kind: "invite.revoked", CustomerID: steve},
+			events, err := f.AuditEvents(t.Context(), f.tenant, identity.EventQuery{Kind: "invite.revoked", CustomerID: steve},
 				"", 10)
 			if err != nil || len(events) != 1 || events[0].Detail["reason"] != reason || events[0].Detail["invite_id"] != i.ID {
 				t.Errorf("%s: events = %+v, %v", reason, events, err)
 			}
 		}
-		steve := h.createCustomer()
-		_, code := h.issueInvite(steve, "")
-		if _, err := h.EraseCustomer(t.Context(), tenant, steve, "key:test"); err != nil {
+		steve := f.createCustomer()
+		_, code := f.issueInvite(steve, "")
+		if _, err := f.EraseCustomer(t.Context(), f.tenant, steve, "key:test"); err != nil {
 			t.Fatal(err)
 		}
-		if r := h.redeem("9", code); r.Outcome != claim.Declined {
+		if r := f.redeem("9", code); r.Outcome != claim.Declined {
 			t.Errorf("decision after the erasure = %+v, want declined", r)
 		}
-		matt := h.createCustomer()
-		h.issueInvite(matt, "")
-		if err := h.DeleteInstance(t.Context(), tenant, h.instance, "key:test"); err != nil {
+		matt := f.createCustomer()
+		f.issueInvite(matt, "")
+		if err := f.DeleteInstance(t.Context(), f.tenant, f.instance, "key:test"); err != nil {
 			t.Fatal(err)
 		}
-		if n := queryText(t, h.Store, `select cast(count(*) as text) from invites`); n != "0" {
+		if n := queryText(t, f.Store, `select cast(count(*) as text) from invites`); n != "0" {
 			t.Errorf("%s invites left after deleting the instance, want 0", n)
 		}
 	})
@@ -481,10 +451,10 @@ func TestInvite_RevokedWithCustomer(t *testing.T) {
 
 // TestInvite_InstanceScoped tests that a code is valid only for its instance and channel.
 func TestInvite_InstanceScoped(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		i, code := h.issueInvite(h.createCustomer(), "")
-		other := newFixture(t, h.Store)
-		a, _ := h.startRedemption("7", code)
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		i, code := f.issueInvite(f.createCustomer(), "")
+		other := newFixture(t, f.Store)
+		a, _ := f.startRedemption("7", code)
 		for name, change := range map[string]func(a *claim.Attempt){
 			"instance": func(a *claim.Attempt) { a.InstanceID = other.instance },
 			"channel":  func(a *claim.Attempt) { a.Channel = "sms" },
@@ -493,33 +463,33 @@ func TestInvite_InstanceScoped(t *testing.T) {
 		} {
 			b := a
 			change(&b)
-			if r := h.decideRedemption(b); r.Outcome != claim.Declined || r.Reason != "wrong" || !r.CountsAsFailure {
+			if r := f.decideRedemption(b); r.Outcome != claim.Declined || r.Reason != "wrong" || !r.CountsAsFailure {
 				t.Errorf("decision for another %s = %+v, want a wrong code", name, r)
 			}
-			if known, err := h.InviteExists(t.Context(), b); known || err != nil {
+			if known, err := f.InviteExists(t.Context(), b); known || err != nil {
 				t.Errorf("InviteExists() for another %s = %v, %v, want false", name, known, err)
 			}
 		}
-		if known, err := h.InviteExists(t.Context(), a); !known || err != nil {
+		if known, err := f.InviteExists(t.Context(), a); !known || err != nil {
 			t.Errorf("InviteExists() = %v, %v, want true", known, err)
 		}
-		if err := h.RevokeInvite(t.Context(), claim.InviteKey{
-			TenantID: tenant, CustomerID: i.CustomerID,
+		if err := f.RevokeInvite(t.Context(), claim.InviteKey{
+			TenantID: f.tenant, CustomerID: i.CustomerID,
 			InstanceID: other.instance, InviteID: i.ID,
 		}, "key:test"); !errors.Is(err,
 			identity.ErrNotFound) {
 			t.Errorf("RevokeInvite(other instance) = %v, want ErrNotFound", err)
 		}
-		if err := h.RevokeInvite(t.Context(), claim.InviteKey{TenantID: newID(), CustomerID: i.CustomerID, InviteID: i.ID},
+		if err := f.RevokeInvite(t.Context(), claim.InviteKey{TenantID: newID(), CustomerID: i.CustomerID, InviteID: i.ID},
 			"key:test"); !errors.Is(err,
 			identity.ErrNotFound) {
-			t.Errorf("RevokeInvite(other tenant) = %v, want ErrNotFound", err)
+			t.Errorf("RevokeInvite(other f.tenant) = %v, want ErrNotFound", err)
 		}
-		if err := h.RevokeInvite(t.Context(), claim.InviteKey{TenantID: tenant, CustomerID: newID(), InviteID: i.ID},
+		if err := f.RevokeInvite(t.Context(), claim.InviteKey{TenantID: f.tenant, CustomerID: newID(), InviteID: i.ID},
 			"key:test"); !errors.Is(err, identity.ErrNotFound) {
 			t.Errorf("RevokeInvite(other customer) = %v, want ErrNotFound", err)
 		}
-		if r := h.decideRedemption(a); r.Outcome != claim.Granted {
+		if r := f.decideRedemption(a); r.Outcome != claim.Granted {
 			t.Errorf("decision in the right instance = %+v, want granted", r)
 		}
 	})
@@ -528,17 +498,17 @@ func TestInvite_InstanceScoped(t *testing.T) {
 // TestInvite_SurvivesKeyRotation redeems an invite after a new first master key was added. The row
 // of the invite names the key that must be kept for it.
 func TestInvite_SurvivesKeyRotation(t *testing.T) {
-	forEachEngineWithKey(t, func(t *testing.T, h fixture, k1 string) {
-		_, code := h.issueInvite(h.createCustomer(), "")
-		if id := queryText(t, h.Store, `select key_id from invites`); id != "k1" {
+	forEachKeyFixture(t, func(t *testing.T, f *fixture, k1 string) {
+		_, code := f.issueInvite(f.createCustomer(), "")
+		if id := queryText(t, f.Store, `select key_id from invites`); id != "k1" {
 			t.Errorf("key ID of the invite = %q, want k1", id)
 		}
-		a, _ := h.startRedemption("7", code)
+		a, _ := f.startRedemption("7", code)
 		k2 := keyring.GenerateKey("k2")
-		if r := h.withKeys(k2).decideRedemption(a); r.Outcome != claim.Declined {
+		if r := f.withKeys(k2).decideRedemption(a); r.Outcome != claim.Declined {
 			t.Errorf("outcome without the key = %s, want %s", r.Outcome, claim.Declined)
 		}
-		if r := h.withKeys(k2, k1).decideRedemption(a); r.Outcome != claim.Granted {
+		if r := f.withKeys(k2, k1).decideRedemption(a); r.Outcome != claim.Granted {
 			t.Errorf("outcome with both keys = %s, want %s", r.Outcome, claim.Granted)
 		}
 	})
@@ -548,20 +518,20 @@ func TestInvite_SurvivesKeyRotation(t *testing.T) {
 // then expires the verification. The code must not be live: it would be granted and rejected by its
 // fence forever.
 func TestInvite_RedeemRevokesCode(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		customer, id := h.createCustomerIdentity("7")
-		issued, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		customer, id := f.createCustomerIdentity("7")
+		issued, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id},
 			"key:test")
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, code := h.issueInvite(customer, "")
-		if r := h.redeem("7", code); r.Outcome != claim.Granted {
+		_, code := f.issueInvite(customer, "")
+		if r := f.redeem("7", code); r.Outcome != claim.Granted {
 			t.Fatalf("outcome of the invite = %s, want granted", r.Outcome)
 		}
-		h.mustBatch(t, expireVerificationStmts(identity.ExpiredByOptOut, h.now(), tenant, `$2`, id))
-		a, st := h.startRedemption("7", "WDJBMJ")
-		s, err := h.CodeState(t.Context(), a)
+		f.mustBatch(t, expireVerificationStmts(identity.ExpiredByOptOut, f.now(), f.tenant, `$2`, id))
+		a, st := f.startRedemption("7", "WDJBMJ")
+		s, err := f.CodeState(t.Context(), a)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -569,26 +539,26 @@ func TestInvite_RedeemRevokesCode(t *testing.T) {
 			t.Errorf("status = %s, verified = %v, want a revoked code and an expired verification", s.Status, s.Verified)
 		}
 		st.Claim = &claim.Decision{Attempt: a, Outcome: claim.Granted, Grant: &issued}
-		if err := h.Apply(t.Context(), st); !errors.Is(err, gateway.ErrFenced) {
+		if err := f.Apply(t.Context(), st); !errors.Is(err, gateway.ErrFenced) {
 			t.Errorf("Apply() of a grant = %v, want ErrFenced", err)
 		}
 
 		// A new code is live.
-		issued, _, err = h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+		issued, _, err = f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id},
 			"key:test")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s, err = h.CodeState(t.Context(), a); err != nil || s.Status != claim.Live || s.Target.Gen != issued.Gen {
+		if s, err = f.CodeState(t.Context(), a); err != nil || s.Status != claim.Live || s.Target.Gen != issued.Gen {
 			t.Errorf("CodeState() of the next code = %+v, %v", s, err)
 		}
 	})
 }
 
 // mustBatch runs statements in one transaction.
-func (h fixture) mustBatch(t *testing.T, stmts []sqldb.Statement) {
+func (f *fixture) mustBatch(t *testing.T, stmts []sqldb.Statement) {
 	t.Helper()
-	if err := h.db.Batch(t.Context(), stmts); err != nil {
+	if err := f.db.Batch(t.Context(), stmts); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -11,73 +11,73 @@ import (
 )
 
 func TestLease_SingleHolder(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		h.insertMessages(h.arrival("1", "k1", "a"), h.arrival("2", "k2", "b"))
-		first := h.lease(gateway.InboxQueue, "one")
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		f.insertMessages(f.arrival("1", "k1", "a"), f.arrival("2", "k2", "b"))
+		first := f.lease(gateway.InboxQueue, "one")
 		if len(first) != 2 {
 			t.Fatalf("leased %d queues, want 2", len(first))
 		}
-		h.insertMessages(h.arrival("1", "k3", "c"))
-		if again := h.lease(gateway.InboxQueue, "two"); len(again) != 0 {
+		f.insertMessages(f.arrival("1", "k3", "c"))
+		if again := f.lease(gateway.InboxQueue, "two"); len(again) != 0 {
 			t.Fatalf("a leased queue was leased again: %+v", again)
 		}
 		// A message that arrived during the lease makes the queue due when it is released.
-		h.apply(gateway.Commit{Lease: first[0], Release: true})
-		h.apply(gateway.Commit{Lease: first[1], Release: true})
-		if again := h.lease(gateway.InboxQueue, "two"); len(again) != 1 ||
-			again[0].ConversationID != gateway.ConversationID(h.instance, adapters.Telegram, "1") {
+		f.apply(gateway.Commit{Lease: first[0], Release: true})
+		f.apply(gateway.Commit{Lease: first[1], Release: true})
+		if again := f.lease(gateway.InboxQueue, "two"); len(again) != 1 ||
+			again[0].ConversationID != gateway.ConversationID(f.instance, adapters.Telegram, "1") {
 			t.Fatalf("leases after the release = %+v, want one", again)
 		}
 	})
 }
 
 func TestApply_LostLease(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		h.insertMessages(h.arrival("1", "k1", "a"))
-		old := h.lease(gateway.InboxQueue, "one")[0]
-		if _, err := h.db.Exec(t.Context(), `update lanes set lease_until = $1, due_at = $1`,
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		f.insertMessages(f.arrival("1", "k1", "a"))
+		old := f.lease(gateway.InboxQueue, "one")[0]
+		if _, err := f.db.Exec(t.Context(), `update lanes set lease_until = $1, due_at = $1`,
 			time.Now().UTC().Add(-time.Minute)); err != nil {
 			t.Fatal(err)
 		}
-		now := h.lease(gateway.InboxQueue, "two")[0]
-		in := h.inbound(now)[0]
-		err := h.Apply(t.Context(), gateway.Commit{
+		now := f.lease(gateway.InboxQueue, "two")[0]
+		in := f.pending(now)[0]
+		err := f.Apply(t.Context(), gateway.Commit{
 			Lease: old, Release: true,
 			Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "stale"}},
 		})
 		if !errors.Is(err, gateway.ErrLeaseLost) {
 			t.Fatalf("Apply() with a lost lease = %v, want ErrLeaseLost", err)
 		}
-		if left := h.inbound(now); len(left) != 1 {
+		if left := f.pending(now); len(left) != 1 {
 			t.Fatalf("a commit with a lost lease was stored")
 		}
-		h.apply(gateway.Commit{
+		f.apply(gateway.Commit{
 			Lease: now, Release: true,
 			Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "forwarded"}},
 		})
-		if left := h.inbound(now); len(left) != 0 {
+		if left := f.pending(now); len(left) != 0 {
 			t.Fatalf("the message is still pending")
 		}
 	})
 }
 
 func TestReleaseStale(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		h.insertMessages(h.arrival("1", "k1", "a"))
-		stale := h.lease(gateway.InboxQueue, "one")[0]
-		if again := h.lease(gateway.InboxQueue, "two"); len(again) != 0 {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		f.insertMessages(f.arrival("1", "k1", "a"))
+		stale := f.lease(gateway.InboxQueue, "one")[0]
+		if again := f.lease(gateway.InboxQueue, "two"); len(again) != 0 {
 			t.Fatalf("leased twice: %+v", again)
 		}
-		if err := h.ReleaseStale(t.Context()); err != nil {
+		if err := f.ReleaseStale(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		released := h.lease(gateway.InboxQueue, "two")
+		released := f.lease(gateway.InboxQueue, "two")
 		if len(released) != 1 {
 			t.Fatalf("leases after ReleaseStale() = %+v, want one", released)
 		}
-		in := h.inbound(released[0])
+		in := f.pending(released[0])
 		for _, l := range []gateway.Lease{stale, released[0]} {
-			err := h.Apply(t.Context(), gateway.Commit{
+			err := f.Apply(t.Context(), gateway.Commit{
 				Lease: l, Release: true,
 				Messages: []gateway.MessageResult{{ID: in[0].ID, Outcome: "forwarded"}},
 			})
@@ -90,7 +90,7 @@ func TestReleaseStale(t *testing.T) {
 
 // TestLease_ExcludedInstances tests that queues of excluded instances are not leased.
 func TestLease_ExcludedInstances(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, one fixture) {
+	forEachFixture(t, func(t *testing.T, one *fixture) {
 		other := newFixture(t, one.Store)
 		one.insertMessages(one.arrival("1", "k1", "hello"))
 		other.insertMessages(other.arrival("2", "k2", "hello"))

@@ -12,13 +12,13 @@ import (
 )
 
 func TestInbound_ResolvesSender(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		customer, id := h.createCustomerIdentity("1")
-		secret := h.arrival("1", "k1", "/claim ******")
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		customer, id := f.createCustomerIdentity("1")
+		secret := f.arrival("1", "k1", "/claim ******")
 		secret.Secret = &gateway.Secret{Text: "/claim WDJBMJ", ReplyToken: "https://hooks.example.com/x"}
-		h.insertMessages(secret, h.arrival("9", "k2", "who am I"))
-		for _, l := range h.lease(gateway.InboxQueue, "one") {
-			in := h.inbound(l)[0]
+		f.insertMessages(secret, f.arrival("9", "k2", "who am I"))
+		for _, l := range f.lease(gateway.InboxQueue, "one") {
+			in := f.pending(l)[0]
 			if in.Message.Sender.ID == "9" {
 				if in.Sender.ID != "" || in.Sender.Role() != identity.Unknown {
 					t.Errorf("unknown sender = %+v", in.Sender)
@@ -36,7 +36,7 @@ func TestInbound_ResolvesSender(t *testing.T) {
 			}
 		}
 		var stored string
-		rs, err := h.db.Query(t.Context(), `select body || text || coalesce(sealed, '') from messages where key = $1`, "k1")
+		rs, err := f.db.Query(t.Context(), `select body || text || coalesce(sealed, '') from messages where key = $1`, "k1")
 		stored, err = sqldb.ScanOne(rs, err, sqldb.ScanString)
 		if err != nil {
 			t.Fatal(err)
@@ -50,17 +50,17 @@ func TestInbound_ResolvesSender(t *testing.T) {
 }
 
 func TestApply_ErasedSenderNotRecreated(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		h.insertMessages(h.arrival("1", "k1", "a"))
-		l := h.lease(gateway.InboxQueue, "one")[0]
-		if _, err := h.db.Exec(t.Context(), `delete from conversations where tenant_id = $1`, tenant); err != nil {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		f.insertMessages(f.arrival("1", "k1", "a"))
+		l := f.lease(gateway.InboxQueue, "one")[0]
+		if _, err := f.db.Exec(t.Context(), `delete from conversations where tenant_id = $1`, f.tenant); err != nil {
 			t.Fatal(err)
 		}
 		sender := identity.Identity{
-			ID: newID(), TenantID: tenant, InstanceID: h.instance, Channel: "telegram",
+			ID: newID(), TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
 			ExternalID: "1",
 		}
-		if err := h.Apply(t.Context(), gateway.Commit{
+		if err := f.Apply(t.Context(), gateway.Commit{
 			Lease: l, Release: true,
 			CreatedIdentities: []identity.Identity{sender},
 		}); !errors.Is(err, gateway.ErrLeaseLost) {

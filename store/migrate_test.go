@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"hydragate/identity"
+	"hydragate/store/keyring"
 	"hydragate/store/sqldb"
+	"hydragate/store/storetest"
 )
 
 // TestMigrate_SurfacesKeepsIdentities migrates a database of version 1 with an identity and a
@@ -14,13 +16,15 @@ import (
 func TestMigrate_SurfacesKeepsIdentities(t *testing.T) {
 	for name, dsn := range map[string]func(*testing.T) string{
 		"sqlite":   func(t *testing.T) string { return filepath.Join(t.TempDir(), "hydragate.db") },
-		"postgres": freshPostgres,
+		"postgres": storetest.NewEmptyPostgres,
 	} {
 		t.Run(name, func(t *testing.T) {
 			url := dsn(t)
 			must(t, sqldb.MigrateTo(t.Context(), url, 1))
 			ids := insertVersion1Rows(t, url)
-			s := mustOpen(t, url)
+			s, err := Open(t.Context(), url, mustRing(t, keyring.GenerateKey("test")))
+			must(t, err)
+			defer s.Close()
 			c, err := s.ContactIdentity(t.Context(), identity.DefaultTenant, ids["identity"])
 			if err != nil || c.CustomerID != ids["customer"] || c.InstanceID != ids["instance"] || !c.IsVerified() ||
 				c.RoleOverride != "owner" || c.AvatarURL != "" {

@@ -11,42 +11,42 @@ import (
 )
 
 func TestOutbox_OrderAndEarlyReceipts(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		h.insertMessages(h.arrival("1", "k1", "a"))
-		l := h.lease(gateway.InboxQueue, "one")[0]
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		f.insertMessages(f.arrival("1", "k1", "a"))
+		l := f.lease(gateway.InboxQueue, "one")[0]
 		var rows []gateway.OutboxRow
 		for i := range 3 {
 			rows = append(rows, gateway.OutboxRow{
-				ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance, Channel: adapters.Telegram,
+				ID: newID(), TenantID: f.tenant, ConversationID: l.ConversationID, InstanceID: f.instance, Channel: adapters.Telegram,
 				Recipient: "1", Chat: adapters.Chat{ID: "1", ReplyToken: "secret"}, Text: fmt.Sprint(i), Cause: "agent",
 			})
 		}
 		rows[1].Cause, rows[1].Delay = "reminder", 24*time.Hour
-		h.apply(gateway.Commit{Lease: l, Release: true, Replies: rows})
-		out := h.lease(gateway.OutboxQueue, "one")[0]
-		got, next, err := h.PendingReplies(t.Context(), out)
+		f.apply(gateway.Commit{Lease: l, Release: true, Replies: rows})
+		out := f.lease(gateway.OutboxQueue, "one")[0]
+		got, next, err := f.PendingReplies(t.Context(), out)
 		if err != nil || len(got) != 2 || got[0].Text != "0" || got[1].Text != "2" || got[0].Chat.ReplyToken != "secret" {
 			t.Fatalf("PendingReplies() = %+v, %v, want the first and the third", got, err)
 		}
 		if d := time.Until(next); d < 23*time.Hour {
 			t.Fatalf("reminder is due in %v, want 24h", d)
 		}
-		ep := adapters.Endpoint{TenantID: tenant, InstanceID: h.instance, Channel: adapters.Telegram}
-		if err := h.ApplyReceipts(t.Context(), ep, []adapters.Receipt{
+		ep := adapters.Endpoint{TenantID: f.tenant, InstanceID: f.instance, Channel: adapters.Telegram}
+		if err := f.ApplyReceipts(t.Context(), ep, []adapters.Receipt{
 			{ProviderID: "p0", Status: adapters.Delivered},
 			{ProviderID: "p0", Status: adapters.Sent},
 		}); err != nil {
 			t.Fatal(err)
 		}
-		h.apply(gateway.Commit{Lease: out, SendResults: []gateway.SendResult{{Row: got[0], Status: gateway.Sending}}})
-		if got, _, _ := h.PendingReplies(t.Context(), out); got[0].Status != gateway.Sending || got[0].Attempts != 1 {
+		f.apply(gateway.Commit{Lease: out, SendResults: []gateway.SendResult{{Row: got[0], Status: gateway.Sending}}})
+		if got, _, _ := f.PendingReplies(t.Context(), out); got[0].Status != gateway.Sending || got[0].Attempts != 1 {
 			t.Fatalf("reply being sent = %+v", got[0])
 		}
-		h.apply(gateway.Commit{
+		f.apply(gateway.Commit{
 			Lease:       out,
 			SendResults: []gateway.SendResult{{Row: got[0], Status: adapters.Sent, ProviderID: "p0"}},
 		})
-		rs, err := h.db.Query(t.Context(), `select status from outbox where id = $1`, got[0].ID)
+		rs, err := f.db.Query(t.Context(), `select status from outbox where id = $1`, got[0].ID)
 		if s, err := sqldb.ScanOne(rs, err, sqldb.ScanString); err != nil || s != "delivered" {
 			t.Fatalf("status = %q, %v, want delivered from the earlier receipt", s, err)
 		}
@@ -54,17 +54,17 @@ func TestOutbox_OrderAndEarlyReceipts(t *testing.T) {
 }
 
 func TestOutbox_ConversationLimit(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		h.insertMessages(h.arrival("1", "k1", "a"), h.arrival("2", "k2", "b"))
-		leases := h.lease(gateway.InboxQueue, "one")
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		f.insertMessages(f.arrival("1", "k1", "a"), f.arrival("2", "k2", "b"))
+		leases := f.lease(gateway.InboxQueue, "one")
 		insert := func(l gateway.Lease, cause string, limit int) (stored bool) {
 			t.Helper()
 			row := gateway.OutboxRow{
-				ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance, Channel: adapters.Telegram,
+				ID: newID(), TenantID: f.tenant, ConversationID: l.ConversationID, InstanceID: f.instance, Channel: adapters.Telegram,
 				Recipient: "1", Chat: adapters.Chat{ID: "1"}, Text: "hello", Cause: cause, MaxPerHour: limit,
 			}
-			h.apply(gateway.Commit{Lease: l, Replies: []gateway.OutboxRow{row}})
-			return queryText(t, h.Store, `select cast(count(*) as text) from outbox where id = $1`, row.ID) == "1"
+			f.apply(gateway.Commit{Lease: l, Replies: []gateway.OutboxRow{row}})
+			return queryText(t, f.Store, `select cast(count(*) as text) from outbox where id = $1`, row.ID) == "1"
 		}
 		for _, step := range []struct {
 			lease int
@@ -86,7 +86,7 @@ func TestOutbox_ConversationLimit(t *testing.T) {
 				t.Errorf("reply %+v stored = %v, want %v", step, got, step.want)
 			}
 		}
-		mustExec(t, h.Store, `update outbox set created_at = $1`, time.Now().UTC().Add(-61*time.Minute))
+		mustExec(t, f.Store, `update outbox set created_at = $1`, time.Now().UTC().Add(-61*time.Minute))
 		if !insert(leases[0], "command", 1) {
 			t.Error("replies older than an hour count toward the limit")
 		}

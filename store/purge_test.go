@@ -1,7 +1,6 @@
 package store
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -14,9 +13,9 @@ import (
 
 // insertDone inserts a message that was processed, delivered and answered the given number of days
 // ago.
-func (f *tenantFixture) insertDone(sender string, days int) gateway.IncomingMessage {
+func (f *fixture) insertDone(sender string, days int) gateway.IncomingMessage {
 	f.t.Helper()
-	a := f.arrival(f.instance, adapters.Telegram, sender, sender, false, "what Steve wrote")
+	a := f.markedArrival(f.instance, adapters.Telegram, sender, sender, false, "what Steve wrote")
 	a.Message.AltKey = a.Message.Key + "alt"
 	a.Secret = &gateway.Secret{Raw: []byte("canary")}
 	f.insertMessages(a)
@@ -31,7 +30,7 @@ func (f *tenantFixture) insertDone(sender string, days int) gateway.IncomingMess
 }
 
 // insertReply inserts a sent reply.
-func (f *tenantFixture) insertReply(a gateway.IncomingMessage, message string) {
+func (f *fixture) insertReply(a gateway.IncomingMessage, message string) {
 	f.t.Helper()
 	mustExec(f.t, f.Store, `
 		insert into outbox (id, tenant_id, conversation_id, instance_id, channel, recipient, place, text, cause, message_id,
@@ -41,7 +40,7 @@ func (f *tenantFixture) insertReply(a gateway.IncomingMessage, message string) {
 }
 
 // backdate marks a message as processed and makes its conversation the given number of days old.
-func (f *tenantFixture) backdate(days int, a gateway.IncomingMessage) {
+func (f *fixture) backdate(days int, a gateway.IncomingMessage) {
 	f.t.Helper()
 	then := f.dialect.NowPlus(-days * daySeconds)
 	mustExec(f.t, f.Store, `update messages set state = 'done', received_at = `+then+` where conversation_id = $1`,
@@ -54,7 +53,7 @@ func (f *tenantFixture) backdate(days int, a gateway.IncomingMessage) {
 
 // remaining describes what is left of a conversation: "empty 1 2 3" is a message without text, one
 // event, two replies with text and three without.
-func (f *tenantFixture) remaining(a gateway.IncomingMessage) string {
+func (f *fixture) remaining(a gateway.IncomingMessage) string {
 	f.t.Helper()
 	return queryText(f.t, f.Store, `
 		select coalesce((
@@ -68,7 +67,7 @@ func (f *tenantFixture) remaining(a gateway.IncomingMessage) string {
 			|| ' ' || (select count(*) from outbox where conversation_id = $2 and text = '')`, a.ID, a.ConversationID)
 }
 
-func (f *tenantFixture) purge() int64 {
+func (f *fixture) purge() int64 {
 	f.t.Helper()
 	n, err := f.Purge(f.t.Context())
 	if err != nil {
@@ -79,11 +78,10 @@ func (f *tenantFixture) purge() int64 {
 
 // TestPurge_Retention tests how long messages, events and replies are kept in each state.
 func TestPurge_Retention(t *testing.T) {
-	tests := map[string]func(*testing.T, *tenantFixture){}
-	for _, c := range []struct {
+	tests := []struct {
 		name    string
 		days    int
-		prepare func(f *tenantFixture, a gateway.IncomingMessage)
+		prepare func(f *fixture, a gateway.IncomingMessage)
 		want    string // the result of remaining
 	}{
 		{"new message", 0, nil, "full 1 1 0"},
@@ -109,7 +107,7 @@ func TestPurge_Retention(t *testing.T) {
 		{"queued reply", 31, execOn(`update outbox set status = 'queued' where message_id = $1`), "empty 1 1 0"},
 		{"reply being sent", 400, execOn(`update outbox set status = 'sending' where message_id = $1`), "empty 1 1 0"},
 		{"failed reply", 31, execOn(`update outbox set status = 'failed' where message_id = $1`), "empty 1 0 1"},
-		{"reply sent later", 31, func(f *tenantFixture, a gateway.IncomingMessage) {
+		{"reply sent later", 31, func(f *fixture, a gateway.IncomingMessage) {
 			mustExec(f.t, f.Store, `update outbox set updated_at = $2 where message_id = $1`, a.ID, f.now())
 		}, "empty 1 1 0"},
 		{
@@ -133,39 +131,42 @@ func TestPurge_Retention(t *testing.T) {
 			execOn(`update deliveries set message_id = null, status = 'pending', settled_at = null where message_id = $1`),
 			"gone 1 0 0",
 		},
-	} {
-		tests[c.name] = func(t *testing.T, f *tenantFixture) {
-			foreign := newTenantFixture(t, f.Store)
-			messages := map[*tenantFixture]gateway.IncomingMessage{
-				f:       f.insertDone("1", c.days),
-				foreign: foreign.insertDone("1", c.days),
-			}
-			for f, a := range messages {
-				if c.prepare != nil {
-					c.prepare(f, a)
-				}
-			}
-			f.purge()
-			for f, a := range messages {
-				if got := f.remaining(a); got != c.want {
-					t.Errorf("remaining = %q, want %q", got, c.want)
-				}
-			}
-			if n := f.purge(); n != 0 {
-				t.Errorf("a second Purge() changed %d rows, want 0", n)
-			}
-		}
 	}
-	runTenantTests(t, tests)
+	forEachFixture(t, func(t *testing.T, all *fixture) {
+		for _, c := range tests {
+			t.Run(c.name, func(t *testing.T) {
+				f := newFixture(t, all.Store)
+				foreign := newFixture(t, f.Store)
+				messages := map[*fixture]gateway.IncomingMessage{
+					f:       f.insertDone("1", c.days),
+					foreign: foreign.insertDone("1", c.days),
+				}
+				for f, a := range messages {
+					if c.prepare != nil {
+						c.prepare(f, a)
+					}
+				}
+				f.purge()
+				for f, a := range messages {
+					if got := f.remaining(a); got != c.want {
+						t.Errorf("remaining = %q, want %q", got, c.want)
+					}
+				}
+				if n := f.purge(); n != 0 {
+					t.Errorf("a second Purge() changed %d rows, want 0", n)
+				}
+			})
+		}
+	})
 }
 
 // execOn returns a function that runs a statement with the ID of a message.
-func execOn(query string) func(*tenantFixture, gateway.IncomingMessage) {
-	return func(f *tenantFixture, a gateway.IncomingMessage) { mustExec(f.t, f.Store, query, a.ID) }
+func execOn(query string) func(*fixture, gateway.IncomingMessage) {
+	return func(f *fixture, a gateway.IncomingMessage) { mustExec(f.t, f.Store, query, a.ID) }
 }
 
 func TestPurge_RedeliveryStillDeduplicated(t *testing.T) {
-	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
 		again := func(a gateway.IncomingMessage) int {
 			t.Helper()
 			a.ID = newID()
@@ -185,14 +186,15 @@ func TestPurge_RedeliveryStillDeduplicated(t *testing.T) {
 		if n := again(deleted); n != 1 {
 			t.Errorf("a deleted message was stored %d times, want 1", n)
 		}
-	}})
+	})
 }
 
 // TestPurge_ClearedMessageReadable tests that a cleared message can be exported and erased.
 func TestPurge_ClearedMessageReadable(t *testing.T) {
-	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
-		customer, _ := f.createCustomer("steve@example.com", 1)
-		a := f.insertDone(fmt.Sprint(f.serial), 31)
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		customer := f.createCustomer()
+		f.link(customer, "", "telegram", "7")
+		a := f.insertDone("7", 31)
 		f.purge()
 		conversations, err := f.CustomerConversations(t.Context(),
 			gateway.CustomerConversationQuery{TenantID: f.tenant, CustomerID: customer})
@@ -211,16 +213,16 @@ func TestPurge_ClearedMessageReadable(t *testing.T) {
 		if _, err := f.EraseCustomer(t.Context(), f.tenant, customer, "key:k"); err != nil || f.remaining(a) != "gone 0 0 0" {
 			t.Errorf("remaining after the erasure = %q, %v", f.remaining(a), err)
 		}
-	}})
+	})
 }
 
 // TestPurge_Batches tests that more than one batch is purged, and that two replicas can purge
 // concurrently.
 func TestPurge_Batches(t *testing.T) {
-	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
 		many := make([]gateway.IncomingMessage, 2*purgeBatch+purgeBatch/2)
 		for i := range many {
-			many[i] = f.arrival(f.instance, adapters.Telegram, "1", "1", false, "what Steve wrote")
+			many[i] = f.markedArrival(f.instance, adapters.Telegram, "1", "1", false, "what Steve wrote")
 		}
 		f.insertMessages(many...)
 		mustExec(t, f.Store, `
@@ -253,12 +255,12 @@ func TestPurge_Batches(t *testing.T) {
 			many[0].ConversationID); n != "0" {
 			t.Errorf("%s messages left, want 0", n)
 		}
-	}})
+	})
 }
 
 // TestPurge_UsesIndexes tests that no statement scans a table or sorts rows.
 func TestPurge_UsesIndexes(t *testing.T) {
-	runTenantTests(t, map[string]func(*testing.T, *tenantFixture){"": func(t *testing.T, f *tenantFixture) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
 		if f.Engine() != "sqlite" {
 			t.Skip("the plans of Postgres depend on the number of rows")
 		}
@@ -282,20 +284,20 @@ func TestPurge_UsesIndexes(t *testing.T) {
 				}
 			}
 		}
-	}})
+	})
 }
 
 // TestPurge_Invites tests that expired invites are kept for 90 days.
 func TestPurge_Invites(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		steve := h.createCustomer()
-		old, _ := h.issueInvite(steve, "")
-		h.issueInvite(steve, "")
-		mustExec(t, h.Store, `update invites set expires_at = $2 where id = $1`, old.ID, h.now().AddDate(0, 0, -91))
-		if _, err := h.Purge(t.Context()); err != nil {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		steve := f.createCustomer()
+		old, _ := f.issueInvite(steve, "")
+		f.issueInvite(steve, "")
+		mustExec(t, f.Store, `update invites set expires_at = $2 where id = $1`, old.ID, f.now().AddDate(0, 0, -91))
+		if _, err := f.Purge(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := h.inviteStates(steve); !slices.Equal(got, []claim.Status{claim.Live}) {
+		if got := f.inviteStates(steve); !slices.Equal(got, []claim.Status{claim.Live}) {
 			t.Errorf("invites = %v, want one live", got)
 		}
 	})

@@ -44,14 +44,21 @@ func Open(ctx context.Context, url string, keys *keyring.Ring) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	dialect := db.Dialect()
-	now := func() time.Time { return time.Now().UTC().Truncate(dialect.ClockResolution) }
-	s := &Store{db: db, ingestDB: ingest, dialect: dialect, keys: keys, now: now}
-	if err := s.registerKeys(ctx); err != nil {
+	s, err := newOpened(ctx, db, ingest, keys)
+	if err != nil {
 		s.Close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// newOpened returns the store of an open database that has all migrations. The store must be
+// closed even if newOpened returns an error.
+func newOpened(ctx context.Context, db, ingest sqldb.DB, keys *keyring.Ring) (*Store, error) {
+	dialect := db.Dialect()
+	now := func() time.Time { return time.Now().UTC().Truncate(dialect.ClockResolution) }
+	s := &Store{db: db, ingestDB: ingest, dialect: dialect, keys: keys, now: now}
+	return s, s.registerKeys(ctx)
 }
 
 // Close waits for running statements and closes the database.

@@ -3,39 +3,40 @@ package store
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"hydragate/adapters"
 	"hydragate/gateway"
 	"hydragate/identity"
 	"hydragate/store/keyring"
 	"hydragate/store/sqldb"
+	"hydragate/store/storetest"
 )
 
 func TestOpen(t *testing.T) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
-		if err := s.Ping(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Migrated(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	})
+	for engine, newDatabase := range map[string]func(*testing.T) string{
+		"sqlite":   func(t *testing.T) string { return filepath.Join(t.TempDir(), "hydragate.db") },
+		"postgres": storetest.NewEmptyPostgres,
+	} {
+		t.Run(engine, func(t *testing.T) {
+			s, err := Open(t.Context(), newDatabase(t), mustRing(t, keyring.GenerateKey("test")))
+			must(t, err)
+			defer s.Close()
+			must(t, s.Ping(t.Context()))
+			must(t, s.Migrated(t.Context()))
+		})
+	}
 }
 
 // TestOpen_SQLiteFilesPrivate tests that only the owner can read the files of an SQLite database.
 func TestOpen_SQLiteFilesPrivate(t *testing.T) {
 	dir := t.TempDir()
-	mustOpen(t, filepath.Join(dir, "hydragate.db"))
+	s, err := Open(t.Context(), filepath.Join(dir, "hydragate.db"), mustRing(t, keyring.GenerateKey("test")))
+	must(t, err)
+	defer s.Close()
 	files, err := os.ReadDir(dir)
 	if err != nil || len(files) < 2 {
 		t.Fatalf("files = %v, %v, want the database and its log", files, err)
@@ -47,149 +48,122 @@ func TestOpen_SQLiteFilesPrivate(t *testing.T) {
 	}
 }
 
-// forEachEngine runs test on each engine. open returns a store on a new, empty database. The Postgres
-// server is that at HYDRAGATE_TEST_POSTGRES; make test starts one.
-func forEachEngine(t *testing.T, test func(t *testing.T, open func(*testing.T) *Store)) {
-	t.Run("sqlite", func(t *testing.T) {
-		t.Parallel()
-		test(t, func(t *testing.T) *Store { return mustOpen(t, filepath.Join(t.TempDir(), "hydragate.db")) })
-	})
-	t.Run("postgres", func(t *testing.T) {
-		t.Parallel()
-		test(t, func(t *testing.T) *Store { return mustOpen(t, freshPostgres(t)) })
-	})
+// forEachEngine runs test on each engine with a store on a new database.
+func forEachEngine(t *testing.T, test func(t *testing.T, s *Store)) {
+	for _, engine := range []string{"sqlite", "postgres"} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			test(t, newStore(t, engine))
+		})
+	}
 }
 
+// databases are the Postgres databases of the tests.
+var databases storetest.Pool
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := databases.Close(); err != nil {
+		panic(err)
+	}
+	os.Exit(code)
+}
+
+// newStore returns a store on an empty database of an engine.
+func newStore(t *testing.T, engine string) *Store {
+	t.Helper()
+	if engine == "sqlite" {
+		return mustOpen(t, storetest.NewSQLite(t))
+	}
+	db, ingest := databases.Open(t)
+	s, err := newOpened(t.Context(), db, ingest, mustRing(t, keyring.GenerateKey("test")))
+	must(t, err)
+	return s
+}
+
+// mustOpen opens a database that has all migrations.
 func mustOpen(t *testing.T, dsn string) *Store {
 	t.Helper()
-	keys, err := keyring.Parse(keyring.GenerateKey("test"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := Open(context.Background(), dsn, keys)
-	if err != nil {
-		t.Fatal(err)
-	}
+	db, ingest, err := sqldb.Open(context.Background(), dsn)
+	must(t, err)
+	s, err := newOpened(t.Context(), db, ingest, mustRing(t, keyring.GenerateKey("test")))
+	must(t, err)
 	t.Cleanup(s.Close)
 	return s
 }
 
-// freshPostgres returns the URL of a new, empty database.
-func freshPostgres(t *testing.T) string {
+// mustRing returns the ring of keys, each "id:base64".
+func mustRing(t *testing.T, keys ...string) *keyring.Ring {
 	t.Helper()
-	server := os.Getenv("HYDRAGATE_TEST_POSTGRES")
-	if server == "" {
-		t.Fatal("HYDRAGATE_TEST_POSTGRES is not set: run make test, or set it to the postgres:// URL of a superuser")
-	}
-	ctx := context.Background()
-	admin, err := pgx.Connect(ctx, server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = admin.Close(ctx) }()
-	name := "t_" + strings.ReplaceAll(uuid.NewString(), "-", "")
-	if _, err := admin.Exec(ctx, "create database "+name); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		admin, err := pgx.Connect(ctx, server)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = admin.Close(ctx) }()
-		if _, err := admin.Exec(ctx, fmt.Sprintf("drop database %s with (force)", name)); err != nil {
-			t.Error(err)
-		}
-	})
-	u, err := url.Parse(server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.Path = "/" + name
-	return u.String()
+	r, err := keyring.Parse(strings.Join(keys, ","))
+	must(t, err)
+	return r
 }
 
-// tenantFixture is a store with a new tenant that has one instance.
-type tenantFixture struct {
+// A fixture is a store with a tenant that has one instance.
+type fixture struct {
 	*Store
 	t                *testing.T
 	tenant, instance string
-	serial           int
 }
 
-func newTenantFixture(t *testing.T, s *Store) *tenantFixture {
-	f := &tenantFixture{Store: s, t: t, tenant: newTenant(t, s)}
-	f.instance = newInstance(t, s, f.tenant).ID
-	return f
+// newFixture creates a tenant and its instance.
+func newFixture(t *testing.T, s *Store) *fixture {
+	t.Helper()
+	tenant := newTenant(t, s)
+	return &fixture{s, t, tenant, newInstance(t, s, tenant).ID}
 }
 
-// runTenantTests runs the tests on each engine, each with its own tenant.
-func runTenantTests(t *testing.T, tests map[string]func(*testing.T, *tenantFixture)) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) {
-		s := open(t)
-		for name, test := range tests {
-			t.Run(name, func(t *testing.T) { test(t, newTenantFixture(t, s)) })
-		}
-	})
+// forEachFixture runs test on each engine with a fixture on a new database.
+func forEachFixture(t *testing.T, test func(t *testing.T, f *fixture)) {
+	forEachEngine(t, func(t *testing.T, s *Store) { test(t, newFixture(t, s)) })
 }
 
-// createCustomer creates a customer with the given number of identities.
-func (f *tenantFixture) createCustomer(email string, identities int) (id string, linked []string) {
+// in returns the fixture for a subtest.
+func (f *fixture) in(t *testing.T) *fixture { return &fixture{f.Store, t, f.tenant, f.instance} }
+
+// createCustomer creates a customer without identities.
+func (f *fixture) createCustomer() string {
+	f.t.Helper()
+	id, _ := f.createCustomerWith("", 0)
+	return id
+}
+
+// createCustomerWith creates a customer with an e-mail address and the given number of identities.
+func (f *fixture) createCustomerWith(email string, identities int) (id string, linked []string) {
 	f.t.Helper()
 	c, err := f.CreateCustomer(f.t.Context(), identity.Customer{
-		TenantID: f.tenant, Email: email, FirstName: "Steve",
-		Metadata: []byte(`{"a":1}`),
+		TenantID: f.tenant, Email: email, FirstName: "Steve", Metadata: []byte(`{"a":1}`),
 	}, identity.System)
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	must(f.t, err)
 	for range identities {
-		linked = append(linked, f.linkIdentity(c.ID))
+		linked = append(linked, f.link(c.ID, "", "telegram", newID()).ID)
 	}
 	return c.ID, linked
 }
 
-func (f *tenantFixture) linkIdentity(customer string) string {
+// createCustomerIdentity creates a customer with an unverified Telegram identity of the instance.
+func (f *fixture) createCustomerIdentity(external string) (customer, id string) {
 	f.t.Helper()
-	f.serial++
+	customer = f.createCustomer()
+	return customer, f.link(customer, f.instance, "telegram", external).ID
+}
+
+// link links an address to a customer, in one instance or in all.
+func (f *fixture) link(customer, instance, channel, external string) identity.Identity {
+	f.t.Helper()
 	i, err := f.Link(f.t.Context(), identity.Identity{
-		TenantID: f.tenant, CustomerID: customer, Channel: "telegram",
-		ExternalID: fmt.Sprint(f.serial),
+		TenantID: f.tenant, CustomerID: customer, InstanceID: instance, Channel: channel, ExternalID: external,
 	}, identity.System)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return i.ID
+	must(f.t, err)
+	return i
 }
 
-const tenant = identity.DefaultTenant
-
-// fixture is a store with one instance of the default tenant.
-type fixture struct {
-	*Store
-	t        *testing.T
-	instance string
-}
-
-func newFixture(t *testing.T, s *Store) fixture {
-	t.Helper()
-	i, err := s.CreateInstance(t.Context(), gateway.Instance{
-		TenantID: tenant, Name: "acme",
-		UnknownSenders: gateway.ForwardUnknown,
-	},
-		gateway.InstanceSecrets{AgentSecretKey: "ask_" + newID(), WebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
-		identity.System)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fixture{s, t, i.ID}
-}
-
-// arrival returns a message from sender.
-func (h fixture) arrival(sender, key, text string) gateway.IncomingMessage {
+// arrival returns a Telegram message from sender.
+func (f *fixture) arrival(sender, key, text string) gateway.IncomingMessage {
 	return gateway.IncomingMessage{
-		ID: newID(), TenantID: tenant, InstanceID: h.instance, Channel: adapters.Telegram,
-		ConversationID: gateway.ConversationID(h.instance, adapters.Telegram, sender),
+		ID: newID(), TenantID: f.tenant, InstanceID: f.instance, Channel: adapters.Telegram,
+		ConversationID: gateway.ConversationID(f.instance, adapters.Telegram, sender),
 		Message: adapters.Message{
 			Key: key, Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: sender, Name: "Steve"},
 			Chat: adapters.Chat{ID: sender},
@@ -197,88 +171,36 @@ func (h fixture) arrival(sender, key, text string) gateway.IncomingMessage {
 	}
 }
 
-func (h fixture) insertMessages(messages ...gateway.IncomingMessage) int {
-	h.t.Helper()
-	n, err := h.InsertMessages(h.t.Context(), messages, nil)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+func (f *fixture) insertMessages(messages ...gateway.IncomingMessage) int {
+	f.t.Helper()
+	n, err := f.InsertMessages(f.t.Context(), messages, nil)
+	must(f.t, err)
 	return n
 }
 
-func (h fixture) lease(kind gateway.QueueKind, holder string) []gateway.Lease {
-	h.t.Helper()
-	ls, err := h.Lease(h.t.Context(), kind, holder, 10)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+func (f *fixture) lease(kind gateway.QueueKind, holder string) []gateway.Lease {
+	f.t.Helper()
+	ls, err := f.Lease(f.t.Context(), kind, holder, 10)
+	must(f.t, err)
 	return ls
 }
 
-func (h fixture) inbound(l gateway.Lease) []gateway.StoredMessage {
-	h.t.Helper()
-	pending, err := h.PendingMessages(h.t.Context(), l)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+func (f *fixture) pending(l gateway.Lease) []gateway.StoredMessage {
+	f.t.Helper()
+	pending, err := f.PendingMessages(f.t.Context(), l)
+	must(f.t, err)
 	return pending
 }
 
-func (h fixture) apply(s gateway.Commit) {
-	h.t.Helper()
-	if err := h.Apply(h.t.Context(), s); err != nil {
-		h.t.Fatal(err)
-	}
-}
-
-// createCustomerIdentity creates a customer with an unverified identity.
-func (h fixture) createCustomerIdentity(external string) (customer, id string) {
-	h.t.Helper()
-	c, err := h.CreateCustomer(h.t.Context(), identity.Customer{TenantID: tenant, FirstName: "Steve"}, identity.System)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	i, err := h.Link(h.t.Context(), identity.Identity{
-		TenantID: tenant, CustomerID: c.ID, InstanceID: h.instance,
-		Channel: "telegram", ExternalID: external,
-	}, identity.System)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return c.ID, i.ID
-}
-
-func forEachEngineFixture(t *testing.T, test func(t *testing.T, h fixture)) {
-	forEachEngine(t, func(t *testing.T, open func(*testing.T) *Store) { test(t, newFixture(t, open(t))) })
+func (f *fixture) apply(c gateway.Commit) {
+	f.t.Helper()
+	must(f.t, f.Apply(f.t.Context(), c))
 }
 
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-// arrival returns a message with marked data; see tracedCustomer.
-func (f *tenantFixture) arrival(
-	instance string, channel adapters.Channel, sender, place string, group bool, text string,
-) gateway.IncomingMessage {
-	return gateway.IncomingMessage{
-		ID: newID(), TenantID: f.tenant, InstanceID: instance, Channel: channel,
-		ConversationID: gateway.ConversationID(instance, channel, place),
-		Message: adapters.Message{
-			Key: newID(), Kind: adapters.Text, Text: text,
-			Sender: adapters.Sender{ID: sender, Name: "Canaryname", Username: "canaryuser"},
-			Chat:   adapters.Chat{ID: place, Group: group},
-			Media:  []adapters.Attachment{{Kind: "image", Ref: "canaryref", Name: "canary.jpg"}},
-		},
-	}
-}
-
-func (f *tenantFixture) insertMessages(messages ...gateway.IncomingMessage) {
-	f.t.Helper()
-	if _, err := f.InsertMessages(f.t.Context(), messages, nil); err != nil {
-		f.t.Fatal(err)
 	}
 }
 

@@ -13,24 +13,24 @@ import (
 
 // createAgedOwner creates an owner who was verified the given number of days ago, and sets the policy
 // of the instance.
-func (h fixture) createAgedOwner(external string, days int, f identity.VerificationPolicy) (customer, id string) {
-	h.t.Helper()
-	customer, id = h.createCustomerIdentity(external)
-	mustExec(h.t, h.Store, `update identities set verified_at = $2, role_override = 'owner' where id = $1`, id,
-		h.now().AddDate(0, 0, -days))
-	e := gateway.InstanceEdit{OwnerDays: &f.OwnerDays, CustomerDays: &f.CustomerDays, InactivityDays: &f.InactivityDays}
-	i, err := h.EditInstance(h.t.Context(), tenant, h.instance, e, "key:test")
-	if err != nil || i.VerificationPolicy != f {
-		h.t.Fatalf("EditInstance() = %+v, %v", i, err)
+func (f *fixture) createAgedOwner(external string, days int, policy identity.VerificationPolicy) (customer, id string) {
+	f.t.Helper()
+	customer, id = f.createCustomerIdentity(external)
+	mustExec(f.t, f.Store, `update identities set verified_at = $2, role_override = 'owner' where id = $1`, id,
+		f.now().AddDate(0, 0, -days))
+	e := gateway.InstanceEdit{OwnerDays: &policy.OwnerDays, CustomerDays: &policy.CustomerDays, InactivityDays: &policy.InactivityDays}
+	i, err := f.EditInstance(f.t.Context(), f.tenant, f.instance, e, "key:test")
+	if err != nil || i.VerificationPolicy != policy {
+		f.t.Fatalf("EditInstance() = %+v, %v", i, err)
 	}
 	return customer, id
 }
 
-func (h fixture) ownerIdentity(customer, id string) identity.Identity {
-	h.t.Helper()
-	i, err := h.Identity(h.t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id})
+func (f *fixture) ownerIdentity(customer, id string) identity.Identity {
+	f.t.Helper()
+	i, err := f.Identity(f.t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id})
 	if err != nil {
-		h.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	return i
 }
@@ -38,53 +38,53 @@ func (h fixture) ownerIdentity(customer, id string) identity.Identity {
 // TestVerification_ReclaimAfterExpiry tests that no code is issued while the verification is valid,
 // that issuing one after its expiry withdraws the verification, and that the claim restores it.
 func TestVerification_ReclaimAfterExpiry(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		customer, id := h.createAgedOwner("1", 29, identity.VerificationPolicy{OwnerDays: 30})
-		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		customer, id := f.createAgedOwner("1", 29, identity.VerificationPolicy{OwnerDays: 30})
+		if _, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id},
 			"key:test"); !errors.Is(err,
 			identity.ErrAlreadyVerified) {
 			t.Fatalf("IssueCode() while verified = %v, want ErrAlreadyVerified", err)
 		}
-		if i := h.ownerIdentity(customer, id); i.Role() != identity.Owner {
+		if i := f.ownerIdentity(customer, id); i.Role() != identity.Owner {
 			t.Fatalf("identity after the rejection = %+v, want an owner", i)
 		}
-		mustExec(t, h.Store, `update identities set verified_at = $2 where id = $1`, id, h.now().AddDate(0, 0, -31))
-		target, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+		mustExec(t, f.Store, `update identities set verified_at = $2 where id = $1`, id, f.now().AddDate(0, 0, -31))
+		target, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id},
 			"key:test")
 		if err != nil {
 			t.Fatal(err)
 		}
-		i := h.ownerIdentity(customer, id)
-		if st := (identity.VerificationPolicy{}).EffectiveRole(i, h.now()); i.IsVerified() ||
+		i := f.ownerIdentity(customer, id)
+		if st := (identity.VerificationPolicy{}).EffectiveRole(i, f.now()); i.IsVerified() ||
 			st.Reason != identity.VerificationExpired {
 			t.Fatalf("identity = %+v, state = %+v, want an expired verification", i, st)
 		}
-		h.insertMessages(h.arrival("1", "again", "/claim ******"))
-		l := h.lease(gateway.InboxQueue, "one")[0]
-		in := h.inbound(l)[0]
+		f.insertMessages(f.arrival("1", "again", "/claim ******"))
+		l := f.lease(gateway.InboxQueue, "one")[0]
+		in := f.pending(l)[0]
 		if !in.HasLiveCode {
 			t.Fatal("HasLiveCode = false, want true")
 		}
 		a := claim.Attempt{
-			TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: "1", IdentityID: id,
+			TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram", SenderID: "1", IdentityID: id,
 			MessageID: in.ID, ReceivedAt: in.ReceivedAt,
 		}
-		if st, err := h.CodeState(t.Context(), a); err != nil || st.Verified || st.Status != claim.Live {
+		if st, err := f.CodeState(t.Context(), a); err != nil || st.Verified || st.Status != claim.Live {
 			t.Fatalf("CodeState() = %+v, %v", st, err)
 		}
-		h.apply(gateway.Commit{
+		f.apply(gateway.Commit{
 			Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "claimed"}},
 			Claim: &claim.Decision{Outcome: claim.Granted, Grant: &target, Attempt: a},
 		})
-		i = h.ownerIdentity(customer, id)
-		if i.Role() != identity.Owner || i.ExpiryReason != "" || h.now().Sub(i.VerifiedAt) > time.Hour {
+		i = f.ownerIdentity(customer, id)
+		if i.Role() != identity.Owner || i.ExpiryReason != "" || f.now().Sub(i.VerifiedAt) > time.Hour {
 			t.Fatalf("identity = %+v, want a verified owner", i)
 		}
-		if st, err := h.CodeState(t.Context(), a); err != nil || !st.Verified {
+		if st, err := f.CodeState(t.Context(), a); err != nil || !st.Verified {
 			t.Fatalf("CodeState() = %+v, %v", st, err)
 		}
 		var kinds []string
-		for _, e := range auditLog(t, h.Store, tenant) {
+		for _, e := range auditLog(t, f.Store, f.tenant) {
 			if e.Kind == "identity.unverified" && e.Detail["reason"] == "expired" || e.Kind == "claim.issued" {
 				kinds = append(kinds, e.Kind)
 			}
@@ -98,38 +98,38 @@ func TestVerification_ReclaimAfterExpiry(t *testing.T) {
 // TestVerification_StrictestPolicy tests that the strictest policy of all instances applies to an
 // identity that is valid for all instances.
 func TestVerification_StrictestPolicy(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		customer, id := h.createAgedOwner("1", 31, identity.VerificationPolicy{})
-		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		customer, id := f.createAgedOwner("1", 31, identity.VerificationPolicy{})
+		if _, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id},
 			"key:test"); !errors.Is(err,
 			identity.ErrAlreadyVerified) {
 			t.Fatal(err)
 		}
-		strict := newInstance(t, h.Store, tenant)
+		strict := newInstance(t, f.Store, f.tenant)
 		one, month := 1, 30
-		if _, err := h.EditInstance(t.Context(), tenant, strict.ID,
+		if _, err := f.EditInstance(t.Context(), f.tenant, strict.ID,
 			gateway.InstanceEdit{OwnerDays: &one, CustomerDays: &month}, "key:test"); err != nil {
 			t.Fatal(err)
 		}
 		a := claim.Attempt{
-			TenantID: tenant, InstanceID: h.instance, Channel: "telegram", SenderID: "1", IdentityID: id,
-			MessageID: newID(), ReceivedAt: h.now(),
+			TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram", SenderID: "1", IdentityID: id,
+			MessageID: newID(), ReceivedAt: f.now(),
 		}
-		if st, err := h.CodeState(t.Context(), a); err != nil || !st.Verified {
+		if st, err := f.CodeState(t.Context(), a); err != nil || !st.Verified {
 			t.Fatalf("CodeState() = %+v, %v", st, err)
 		}
 		a.InstanceID = strict.ID
-		if st, err := h.CodeState(t.Context(), a); err != nil || st.Verified {
+		if st, err := f.CodeState(t.Context(), a); err != nil || st.Verified {
 			t.Fatalf("CodeState() = %+v, %v", st, err)
 		}
-		mustExec(t, h.Store, `update identities set instance_id = $2 where id = $1`, id, h.instance)
-		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+		mustExec(t, f.Store, `update identities set instance_id = $2 where id = $1`, id, f.instance)
+		if _, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id},
 			"key:test"); !errors.Is(err,
 			identity.ErrAlreadyVerified) {
 			t.Fatalf("IssueCode() with a stricter policy of another instance = %v, want ErrAlreadyVerified", err)
 		}
-		mustExec(t, h.Store, `update identities set instance_id = null where id = $1`, id)
-		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+		mustExec(t, f.Store, `update identities set instance_id = null where id = $1`, id)
+		if _, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id},
 			"key:test"); err != nil {
 			t.Fatal(err)
 		}
@@ -138,22 +138,22 @@ func TestVerification_StrictestPolicy(t *testing.T) {
 
 // TestIssue_LimitKeepsVerification tests that the verification is kept if no code can be issued.
 func TestIssue_LimitKeepsVerification(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		customer, id := h.createCustomerIdentity("1")
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		customer, id := f.createCustomerIdentity("1")
 		for range maxIssuedPer15Min {
-			if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+			if _, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id},
 				"key:test"); err != nil {
 				t.Fatal(err)
 			}
 		}
-		mustExec(t, h.Store,
-			`update identities set verified_at = $2, role_override = 'owner', doubt = 'silence' where id = $1`, id, h.now())
+		mustExec(t, f.Store,
+			`update identities set verified_at = $2, role_override = 'owner', doubt = 'silence' where id = $1`, id, f.now())
 		var many *claim.TooManyCodesError
-		if _, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+		if _, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id},
 			"key:test"); !errors.As(err, &many) {
 			t.Fatal(err)
 		}
-		if !h.ownerIdentity(customer, id).IsVerified() {
+		if !f.ownerIdentity(customer, id).IsVerified() {
 			t.Error("the verification was withdrawn although no code was issued")
 		}
 	})
@@ -161,11 +161,11 @@ func TestIssue_LimitKeepsVerification(t *testing.T) {
 
 func TestVerification_AccountChangeExpires(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(h fixture, l gateway.Lease, in gateway.StoredMessage)
+		change func(f *fixture, l gateway.Lease, in gateway.StoredMessage)
 		want   identity.ExpiryReason
 	}{
-		"opted out": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
-			h.apply(gateway.Commit{
+		"opted out": {func(f *fixture, l gateway.Lease, in gateway.StoredMessage) {
+			f.apply(gateway.Commit{
 				Lease: l, Release: true,
 				Unreachable: &gateway.Unreachable{
 					ConversationID: l.ConversationID, OptedOut: true,
@@ -173,17 +173,17 @@ func TestVerification_AccountChangeExpires(t *testing.T) {
 				},
 			})
 		}, identity.ExpiredByOptOut},
-		"account deactivated": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
-			h.apply(gateway.Commit{
+		"account deactivated": {func(f *fixture, l gateway.Lease, in gateway.StoredMessage) {
+			f.apply(gateway.Commit{
 				Lease: l, Release: true,
 				Unreachable: &gateway.Unreachable{ConversationID: l.ConversationID, ExpiryReason: identity.ExpiredByTermination},
 			})
 		}, identity.ExpiredByTermination},
-		"bot blocked": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
-			h.apply(gateway.Commit{Lease: l, Release: true, Unreachable: &gateway.Unreachable{ConversationID: l.ConversationID}})
+		"bot blocked": {func(f *fixture, l gateway.Lease, in gateway.StoredMessage) {
+			f.apply(gateway.Commit{Lease: l, Release: true, Unreachable: &gateway.Unreachable{ConversationID: l.ConversationID}})
 		}, ""},
-		"inactivity": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
-			h.apply(gateway.Commit{
+		"inactivity": {func(f *fixture, l gateway.Lease, in gateway.StoredMessage) {
+			f.apply(gateway.Commit{
 				Lease: l, Release: true,
 				IdentityUpdates: []gateway.IdentityUpdate{{
 					IdentityID: in.Sender.ID, ExpiryReason: identity.ExpiredByInactivity,
@@ -191,38 +191,38 @@ func TestVerification_AccountChangeExpires(t *testing.T) {
 				}},
 			})
 		}, identity.ExpiredByInactivity},
-		"number disconnected": {func(h fixture, l gateway.Lease, in gateway.StoredMessage) {
+		"number disconnected": {func(f *fixture, l gateway.Lease, in gateway.StoredMessage) {
 			row := gateway.OutboxRow{
-				ID: newID(), TenantID: tenant, ConversationID: l.ConversationID, InstanceID: h.instance,
+				ID: newID(), TenantID: f.tenant, ConversationID: l.ConversationID, InstanceID: f.instance,
 				Channel: adapters.Telegram, Recipient: "1", Text: "x", Cause: "agent",
 			}
-			h.apply(gateway.Commit{Lease: l, Release: true, Replies: []gateway.OutboxRow{row}})
-			mustExec(h.t, h.Store, `update outbox set provider_id = 'p1' where id = $1`, row.ID)
-			ep := adapters.Endpoint{TenantID: tenant, InstanceID: h.instance, Channel: adapters.Telegram}
+			f.apply(gateway.Commit{Lease: l, Release: true, Replies: []gateway.OutboxRow{row}})
+			mustExec(f.t, f.Store, `update outbox set provider_id = 'p1' where id = $1`, row.ID)
+			ep := adapters.Endpoint{TenantID: f.tenant, InstanceID: f.instance, Channel: adapters.Telegram}
 			for range 2 {
-				if err := h.ApplyReceipts(h.t.Context(), ep,
+				if err := f.ApplyReceipts(f.t.Context(), ep,
 					[]adapters.Receipt{{ProviderID: "p1", Status: adapters.Failed, Code: "30005", Gone: true}}); err != nil {
-					h.t.Fatal(err)
+					f.t.Fatal(err)
 				}
 			}
 		}, identity.ExpiredByTermination},
 	} {
 		t.Run(name, func(t *testing.T) {
-			forEachEngineFixture(t, func(t *testing.T, h fixture) {
-				customer, id := h.createAgedOwner("1", 1, identity.VerificationPolicy{})
-				h.insertMessages(h.arrival("1", "m1", "hello"))
-				l := h.lease(gateway.InboxQueue, "one")[0]
-				in := h.inbound(l)[0]
-				h.apply(gateway.Commit{Lease: l, Participant: &gateway.ConversationParticipant{
-					ConversationID: l.ConversationID, TenantID: tenant,
-					Address: identity.Address{TenantID: tenant, InstanceID: h.instance, Channel: "telegram", ExternalID: "1"},
+			forEachFixture(t, func(t *testing.T, f *fixture) {
+				customer, id := f.createAgedOwner("1", 1, identity.VerificationPolicy{})
+				f.insertMessages(f.arrival("1", "m1", "hello"))
+				l := f.lease(gateway.InboxQueue, "one")[0]
+				in := f.pending(l)[0]
+				f.apply(gateway.Commit{Lease: l, Participant: &gateway.ConversationParticipant{
+					ConversationID: l.ConversationID, TenantID: f.tenant,
+					Address: identity.Address{TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram", ExternalID: "1"},
 				}})
-				c.change(h, l, in)
-				if i := h.ownerIdentity(customer, id); i.ExpiryReason != c.want || !i.IsVerified() {
+				c.change(f, l, in)
+				if i := f.ownerIdentity(customer, id); i.ExpiryReason != c.want || !i.IsVerified() {
 					t.Fatalf("identity = %+v, want expiry reason %q", i, c.want)
 				}
 				count := 0
-				for _, e := range auditLog(t, h.Store, tenant) {
+				for _, e := range auditLog(t, f.Store, f.tenant) {
 					if e.Kind == "identity.doubted" && e.IdentityID == id && e.Detail["reason"] == string(c.want) {
 						count++
 					}
@@ -230,7 +230,7 @@ func TestVerification_AccountChangeExpires(t *testing.T) {
 				if (c.want != "") != (count == 1) {
 					t.Errorf("%d events with the reason %q", count, c.want)
 				}
-				_, _, err := h.IssueCode(t.Context(), identity.Key{TenantID: tenant, CustomerID: customer, IdentityID: id},
+				_, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id},
 					"key:test")
 				if (c.want == "") != errors.Is(err, identity.ErrAlreadyVerified) {
 					t.Errorf("IssueCode() = %v", err)
@@ -241,27 +241,27 @@ func TestVerification_AccountChangeExpires(t *testing.T) {
 }
 
 func TestInbound_VerificationState(t *testing.T) {
-	forEachEngineFixture(t, func(t *testing.T, h fixture) {
-		f := identity.VerificationPolicy{OwnerDays: 30, CustomerDays: 90, InactivityDays: 60}
-		_, id := h.createAgedOwner("1", 31, f)
-		lastSeen := h.now().AddDate(0, 0, -61).Truncate(time.Second)
-		mustExec(t, h.Store, `update identities set last_heard_at = $2, reclaim_told_at = $2 where id = $1`, id, lastSeen)
-		h.insertMessages(h.arrival("1", "m1", "hello"))
-		l := h.lease(gateway.InboxQueue, "one")[0]
-		in := h.inbound(l)[0]
-		if in.Instance.VerificationPolicy != f || !in.Sender.LastSeenAt.Equal(lastSeen) || !in.ReclaimNotified ||
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		policy := identity.VerificationPolicy{OwnerDays: 30, CustomerDays: 90, InactivityDays: 60}
+		_, id := f.createAgedOwner("1", 31, policy)
+		lastSeen := f.now().AddDate(0, 0, -61).Truncate(time.Second)
+		mustExec(t, f.Store, `update identities set last_heard_at = $2, reclaim_told_at = $2 where id = $1`, id, lastSeen)
+		f.insertMessages(f.arrival("1", "m1", "hello"))
+		l := f.lease(gateway.InboxQueue, "one")[0]
+		in := f.pending(l)[0]
+		if in.Instance.VerificationPolicy != policy || !in.Sender.LastSeenAt.Equal(lastSeen) || !in.ReclaimNotified ||
 			in.Sender.ExpiryReason != "" {
 			t.Errorf("pending message = %+v", in)
 		}
-		h.apply(gateway.Commit{
+		f.apply(gateway.Commit{
 			Lease: l, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "forwarded"}},
 			IdentityUpdates: []gateway.IdentityUpdate{{IdentityID: id, ExpiryReason: identity.ExpiredByInactivity}},
 			Deliveries: []gateway.Delivery{{
-				ID: newID(), TenantID: tenant, ConversationID: l.ConversationID,
-				InstanceID: h.instance, MessageID: in.ID, Type: "message.received",
+				ID: newID(), TenantID: f.tenant, ConversationID: l.ConversationID,
+				InstanceID: f.instance, MessageID: in.ID, Type: "message.received",
 			}},
 		})
-		es, err := h.PendingEvents(t.Context(), l)
+		es, err := f.PendingEvents(t.Context(), l)
 		if err != nil || len(es) != 1 || es[0].Sender.ExpiryReason != identity.ExpiredByInactivity ||
 			es[0].VerificationPolicy.OwnerDays != 30 || es[0].VerificationPolicy.CustomerDays != 90 {
 			t.Errorf("PendingEvents() = %+v, %v", es, err)

@@ -62,6 +62,7 @@ var allowedImports = map[string]string{
 	"store/keyring":               "gateway",
 	"store/sqldb":                 "migrations",
 	"store/sqltest":               "",
+	"store/storetest":             "migrations store/sqldb",
 	"cmd/hydrabench":              "*",
 	"cmd/hydragate":               "*",
 	"cmd/hydragate/app":           "*",

@@ -1,4 +1,4 @@
-package store
+package api
 
 import (
 	"slices"
@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"hydragate/e2e/harness"
 	"hydragate/identity"
 )
 
@@ -13,36 +14,36 @@ const userBody = `{"firstName":"Steve","lastName":"Example","email":"steve@examp
 	"context":"Support","source":"webchat","customData":{"tier":"gold","n":[1,2]}}`
 
 func TestUsers(t *testing.T) {
-	runAPITest(t, func(t *testing.T, f *apiFixture) {
-		got := f.want(f.instanceKey, "POST", "/external/users", userBody, 201, nil)
-		want := `{"id":"` + got.id() +
+	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
+		got := f.Expect(f.AgentKey, "POST", "/external/users", userBody, 201, nil)
+		want := `{"id":"` + got.ID() +
 			`","firstName":"Steve","lastName":"Example","context":"Support","source":"webchat","fkId":"123456","fkUserId":"u-1",` +
 			`"email":"steve@example.com","phoneNumber":"+61400111222","metadata":{"customData":{"n":[1,2],"tier":"gold"}},"isAnonymized":false}`
-		if got.text != want {
-			t.Errorf("got  %s\nwant %s", got.text, want)
+		if got.Body != want {
+			t.Errorf("got  %s\nwant %s", got.Body, want)
 		}
-		if got.header.Get("Cache-Control") != "no-store" || got.header.Get("Content-Type") != "application/json" {
-			t.Errorf("headers = %v", got.header)
+		if got.Header.Get("Cache-Control") != "no-store" || got.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("headers = %v", got.Header)
 		}
-		same := f.want(f.otherInstanceKey, "GET", "/external/users/"+strings.ToUpper(got.id()), "", 200, nil)
-		if same.text != want {
-			t.Errorf("GET: %s, want %s", same.text, want)
+		same := f.Expect(f.OtherAgentKey, "GET", "/external/users/"+strings.ToUpper(got.ID()), "", 200, nil)
+		if same.Body != want {
+			t.Errorf("GET: %s, want %s", same.Body, want)
 		}
 		for _, filter := range []string{
 			"email=STEVE@example.com", "phoneNumber=%2B61400111222",
 			"phoneNumber=+61%20400%20111%20222", "fkId=123456",
 		} {
-			if found := f.want(f.instanceKey, "GET", "/external/users/search?"+filter, "", 200,
-				nil); found.text != `{"user":`+want+`,"conversationIds":[]}` {
-				t.Errorf("%s: %s", filter, found.text)
+			if found := f.Expect(f.AgentKey, "GET", "/external/users/search?"+filter, "", 200,
+				nil); found.Body != `{"user":`+want+`,"conversationIds":[]}` {
+				t.Errorf("%s: %s", filter, found.Body)
 			}
 		}
-		f.want(f.apiKey, "GET", "/v1/customers/"+got.id(), "", 200,
+		f.Expect(f.Token, "GET", "/v1/customers/"+got.ID(), "", 200,
 			map[string]any{"metadata": map[string]any{"customData": map[string]any{"tier": "gold", "n": []any{1, 2}}}})
-		f.want(f.instanceKey, "DELETE", "/external/users/"+got.id(), "", 204, nil)
-		f.want(f.instanceKey, "DELETE", "/external/users/"+got.id(), "", 404,
+		f.Expect(f.AgentKey, "DELETE", "/external/users/"+got.ID(), "", 204, nil)
+		f.Expect(f.AgentKey, "DELETE", "/external/users/"+got.ID(), "", 404,
 			map[string]any{"name": "ENTITY_NOT_FOUND_ERROR", "status": 404})
-		kinds := f.eventKinds(f.tenant)
+		kinds := f.EventKinds()
 		for _, kind := range []string{"user.created", "identity.linked", "user.deleted", "identity.unlinked"} {
 			if !slices.Contains(kinds, kind) {
 				t.Errorf("event %s missing in %v", kind, kinds)
@@ -53,7 +54,7 @@ func TestUsers(t *testing.T) {
 
 // TestUsers_Limits sends invalid bodies, and valid ones at the limits.
 func TestUsers_Limits(t *testing.T) {
-	runAPITest(t, func(t *testing.T, f *apiFixture) {
+	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
 		const names = `{"firstName":"Steve","lastName":"Example"`
 		long := strings.Repeat("x", 256)
 		for name, c := range map[string]struct {
@@ -106,7 +107,7 @@ func TestUsers_Limits(t *testing.T) {
 			"only fkId": {names + `,"fkId":"%_"}`, 201, ""},
 		} {
 			t.Run(name, func(t *testing.T) {
-				f := &apiFixture{Store: f.Store, t: t, url: f.url, instanceKey: f.instanceKey}
+				f := f.In(t)
 				fields := map[string]any{"status": c.status, "message": c.message}
 				switch c.status {
 				case 201:
@@ -114,34 +115,34 @@ func TestUsers_Limits(t *testing.T) {
 				case 400:
 					fields["name"] = "BAD_REQUEST"
 				}
-				f.want(f.instanceKey, "POST", "/external/users", c.body, c.status, fields)
+				f.Expect(f.AgentKey, "POST", "/external/users", c.body, c.status, fields)
 			})
 		}
 		for _, filter := range []string{
 			"", "?", "?email=", "?email=%20", "?email=a@example.com&fkId=1", "?email=&fkId=1",
 			"?name=Steve", "?phoneNumber=%00",
 		} {
-			f.want(f.instanceKey, "GET", "/external/users/search"+filter, "", 400,
+			f.Expect(f.AgentKey, "GET", "/external/users/search"+filter, "", 400,
 				map[string]any{"status": 400, "name": "BAD_REQUEST"})
 		}
 		for _, filter := range []string{
 			"email=%25", "email=s%25", "email=_teve", "fkId=%25", "fkId=_%25",
 			"phoneNumber=%25", "fkId=zzz", "email=*", "fkId='%20or%201=1",
 		} {
-			f.want(f.instanceKey, "GET", "/external/users/search?"+filter, "", 404,
+			f.Expect(f.AgentKey, "GET", "/external/users/search?"+filter, "", 404,
 				map[string]any{"status": 404, "name": "ENTITY_NOT_FOUND_ERROR", "message": "User not found."})
 		}
-		f.want(f.instanceKey, "GET", "/external/users/search?fkId=%25_", "", 200, nil)
-		f.want(f.instanceKey, "GET", "/external/users/search?phoneNumber=ext.%2012", "", 200, nil)
-		f.want(f.instanceKey, "GET", "/external/users/search?phoneNumber=%2B61400111333", "", 200, nil)
-		for _, id := range []string{"nobody", newID(), "search%20"} {
-			f.want(f.instanceKey, "GET", "/external/users/"+id, "", 404,
+		f.Expect(f.AgentKey, "GET", "/external/users/search?fkId=%25_", "", 200, nil)
+		f.Expect(f.AgentKey, "GET", "/external/users/search?phoneNumber=ext.%2012", "", 200, nil)
+		f.Expect(f.AgentKey, "GET", "/external/users/search?phoneNumber=%2B61400111333", "", 200, nil)
+		for _, id := range []string{"nobody", harness.RandomID(), "search%20"} {
+			f.Expect(f.AgentKey, "GET", "/external/users/"+id, "", 404,
 				map[string]any{"message": "User not found.", "details": map[string]any{"code": "ENTITY_NOT_FOUND"}})
 		}
-		f.want(f.instanceKey, "GET", "/external/nothing", "", 404, map[string]any{"name": "ENTITY_NOT_FOUND_ERROR"})
-		if got := f.want(f.instanceKey, "PUT", "/external/users", "{}", 405,
-			map[string]any{"status": 405}); got.header.Get("Allow") != "POST" {
-			t.Errorf("Allow = %q, want POST", got.header.Get("Allow"))
+		f.Expect(f.AgentKey, "GET", "/external/nothing", "", 404, map[string]any{"name": "ENTITY_NOT_FOUND_ERROR"})
+		if got := f.Expect(f.AgentKey, "PUT", "/external/users", "{}", 405,
+			map[string]any{"status": 405}); got.Header.Get("Allow") != "POST" {
+			t.Errorf("Allow = %q, want POST", got.Header.Get("Allow"))
 		}
 	})
 }
@@ -149,32 +150,32 @@ func TestUsers_Limits(t *testing.T) {
 // TestUsers_AgentKeyScope tests that agent keys and API keys are valid for their own APIs only, and
 // that all wrong keys get the same response.
 func TestUsers_AgentKeyScope(t *testing.T) {
-	runAPITest(t, func(t *testing.T, f *apiFixture) {
+	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
 		const refused = `{"status":403,"name":"FORBIDDEN_ERROR","message":"Invalid API key or secret key. Ensure that you are using a valid authentication key.","details":{"code":"INVALID_CREDENTIALS"}}`
 		for name, secret := range map[string]string{
-			"no key": "", "API key": f.apiKey, "wrong key": "ask_x",
-			"long key": strings.Repeat("x", 600), "hash of the key": identity.HashToken(f.instanceKey),
+			"no key": "", "API key": f.Token, "wrong key": "ask_x",
+			"long key": strings.Repeat("x", 600), "hash of the key": identity.HashToken(f.AgentKey),
 		} {
-			if got := f.want(secret, "GET", "/external/users/search?fkId=1", "", 403, nil); got.text != refused {
-				t.Errorf("%s: %s", name, got.text)
+			if got := f.Expect(secret, "GET", "/external/users/search?fkId=1", "", 403, nil); got.Body != refused {
+				t.Errorf("%s: %s", name, got.Body)
 			}
-			f.want(secret, "POST", "/external/users", "{", 403, nil)
+			f.Expect(secret, "POST", "/external/users", "{", 403, nil)
 		}
-		f.want(f.instanceKey, "GET", "/v1/customers", "", 401, nil)
-		f.want(f.instanceKey, "GET", "/global/contactIdentities", "", 401, nil)
-		if err := f.DeleteInstance(t.Context(), f.tenant, f.instance, identity.System); err != nil {
+		f.Expect(f.AgentKey, "GET", "/v1/customers", "", 401, nil)
+		f.Expect(f.AgentKey, "GET", "/global/contactIdentities", "", 401, nil)
+		if err := f.DeleteInstance(t.Context(), f.TenantID, f.InstanceID, identity.System); err != nil {
 			t.Fatal(err)
 		}
-		f.want(f.instanceKey, "GET", "/external/users/search?fkId=1", "", 403, nil)
+		f.Expect(f.AgentKey, "GET", "/external/users/search?fkId=1", "", 403, nil)
 	})
 }
 
 // TestUsers_Conflict creates users with an e-mail address, phone number or fkId of another user.
 func TestUsers_Conflict(t *testing.T) {
-	runAPITest(t, func(t *testing.T, f *apiFixture) {
-		f.want(f.instanceKey, "POST", "/external/users", userBody, 201, nil)
-		native := f.want(f.apiKey, "POST", "/v1/customers", `{"first_name":"Steve"}`, 201, nil).id()
-		f.want(f.apiKey, "POST", "/v1/customers/"+native+"/identities", `{"channel":"sms","external_id":"+61400111999"}`,
+	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
+		f.Expect(f.AgentKey, "POST", "/external/users", userBody, 201, nil)
+		native := f.Expect(f.Token, "POST", "/v1/customers", `{"first_name":"Steve"}`, 201, nil).ID()
+		f.Expect(f.Token, "POST", "/v1/customers/"+native+"/identities", `{"channel":"sms","external_id":"+61400111999"}`,
 			201, nil)
 		const names = `{"firstName":"Steve","lastName":"Example"`
 		for _, taken := range []string{
@@ -182,16 +183,16 @@ func TestUsers_Conflict(t *testing.T) {
 			`"phoneNumber":"+61400111999"`,
 			`"email":"free@example.com","phoneNumber":"+61400111444","fkId":"123456"`,
 		} {
-			for _, agent := range []string{f.instanceKey, f.otherInstanceKey} {
-				got := f.want(agent, "POST", "/external/users", names+`,`+taken+`}`, 400, nil)
-				if got.text != `{"status":400,"name":"BAD_REQUEST","message":"User already exists.","details":{"code":"INVALID_REQUEST"}}` {
-					t.Errorf("%s: %s", taken, got.text)
+			for _, agent := range []string{f.AgentKey, f.OtherAgentKey} {
+				got := f.Expect(agent, "POST", "/external/users", names+`,`+taken+`}`, 400, nil)
+				if got.Body != `{"status":400,"name":"BAD_REQUEST","message":"User already exists.","details":{"code":"INVALID_REQUEST"}}` {
+					t.Errorf("%s: %s", taken, got.Body)
 				}
 			}
 		}
 		// Nothing of the rejected users was stored.
-		f.want(f.instanceKey, "GET", "/external/users/search?email=free@example.com", "", 404, nil)
-		f.want(f.instanceKey, "POST", "/external/users", names+`,"email":"free@example.com","phoneNumber":"+61400111444"}`,
+		f.Expect(f.AgentKey, "GET", "/external/users/search?email=free@example.com", "", 404, nil)
+		f.Expect(f.AgentKey, "POST", "/external/users", names+`,"email":"free@example.com","phoneNumber":"+61400111444"}`,
 			201, nil)
 	})
 }
@@ -199,18 +200,18 @@ func TestUsers_Conflict(t *testing.T) {
 // TestUsers_ConcurrentCreate creates the same user concurrently, identified by each of the three
 // fields.
 func TestUsers_ConcurrentCreate(t *testing.T) {
-	runAPITest(t, func(t *testing.T, f *apiFixture) {
+	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
 		for _, same := range []string{`"email":"once@example.com"`, `"phoneNumber":"+61400111555"`, `"fkId":"once"`} {
 			var wg sync.WaitGroup
 			var mu sync.Mutex
 			statuses := map[int]int{}
 			for n := range 12 {
-				agent := []string{f.instanceKey, f.otherInstanceKey}[n%2]
+				agent := []string{f.AgentKey, f.OtherAgentKey}[n%2]
 				wg.Go(func() {
-					got := f.do(agent, "POST", "/external/users", `{"firstName":"Steve","lastName":"Example",`+same+`}`)
+					got := f.Do(agent, "POST", "/external/users", `{"firstName":"Steve","lastName":"Example",`+same+`}`)
 					mu.Lock()
 					defer mu.Unlock()
-					statuses[got.status]++
+					statuses[got.Status]++
 				})
 			}
 			wg.Wait()
@@ -224,29 +225,25 @@ func TestUsers_ConcurrentCreate(t *testing.T) {
 // TestUsers_LinksUnknownSender tests that an unknown sender of the instance is linked with its
 // conversations, and that an agent sees only the conversations of its own instance.
 func TestUsers_LinksUnknownSender(t *testing.T) {
-	runAPITest(t, func(t *testing.T, f *apiFixture) {
-		sender := newUnknown(t, f.Store, identity.Identity{
-			TenantID: f.tenant, InstanceID: f.instance, Channel: "sms",
-			ExternalID: "+61400111222",
-		})
-		mine := newConversation(t, f.Store, f.tenant, f.instance, sender.ID)
-		user := f.want(f.instanceKey, "POST", "/external/users", userBody, 201, nil).id()
+	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
+		sender := f.AddUnknownSender("sms", "+61400111222")
+		mine := f.AddConversation(f.InstanceID, sender)
+		user := f.Expect(f.AgentKey, "POST", "/external/users", userBody, 201, nil).ID()
 		other, err := f.Link(t.Context(), identity.Identity{
-			TenantID: f.tenant, CustomerID: user,
-			InstanceID: f.otherInstance, Channel: "telegram", ExternalID: "1",
+			TenantID: f.TenantID, CustomerID: user,
+			InstanceID: f.OtherInstanceID, Channel: "telegram", ExternalID: "1",
 		}, identity.System)
 		if err != nil {
 			t.Fatal(err)
 		}
-		theirs := newConversation(t, f.Store, f.tenant, f.otherInstance, other.ID)
-		f.want(f.instanceKey, "GET", "/external/users/search?fkId=123456", "", 200,
+		theirs := f.AddConversation(f.OtherInstanceID, other.ID)
+		f.Expect(f.AgentKey, "GET", "/external/users/search?fkId=123456", "", 200,
 			map[string]any{"conversationIds": []any{mine}})
-		f.want(f.otherInstanceKey, "GET", "/external/users/search?fkId=123456", "", 200,
+		f.Expect(f.OtherAgentKey, "GET", "/external/users/search?fkId=123456", "", 200,
 			map[string]any{"conversationIds": []any{theirs}})
-		f.want(f.apiKey, "GET", "/global/contactIdentities/"+sender.ID, "", 200, map[string]any{"contactId": user})
-		f.want(f.instanceKey, "DELETE", "/external/users/"+user, "", 204, nil)
-		if with := queryText(t, f.Store, `select identity_id from conversations where tenant_id = $1 and id = $2`, f.tenant,
-			mine); with != "" {
+		f.Expect(f.Token, "GET", "/global/contactIdentities/"+sender, "", 200, map[string]any{"contactId": user})
+		f.Expect(f.AgentKey, "DELETE", "/external/users/"+user, "", 204, nil)
+		if with := f.ConversationIdentity(mine); with != "" {
 			t.Errorf("identity of the conversation = %s, want none", with)
 		}
 	})

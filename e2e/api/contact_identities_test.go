@@ -1,4 +1,4 @@
-package store
+package api
 
 import (
 	"errors"
@@ -8,54 +8,49 @@ import (
 	"sync"
 	"testing"
 
+	"hydragate/e2e/harness"
 	"hydragate/identity"
 )
 
 const contactsPath = "/global/contactIdentities"
 
-func (f *apiFixture) createCustomer() string {
-	f.t.Helper()
-	c, err := f.CreateCustomer(f.t.Context(), identity.Customer{TenantID: f.tenant, FirstName: "Steve"}, identity.System)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return c.ID
-}
+// missingID is a valid ID of nothing.
+const missingID = "00000000-0000-7000-8000-0000000000ff"
 
 func TestContactIdentities(t *testing.T) {
-	runAPITest(t, func(t *testing.T, f *apiFixture) {
+	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
 		for _, at := range []string{"", "/v4"} {
-			steve := f.createCustomer()
+			steve := f.NewCustomer()
 			full := `"contactIdentityType":"TWITTER","value":"13616` + at +
 				`","avatarUrl":"https://images.example.com/steve.png","infoUrl":"https://social.example.com/users?id=1",` +
 				`"screenName":"@steve","originalContactPageUrl":"https://social.example.com/steve"`
-			got := f.want(f.apiKey, "POST", at+contactsPath, `{`+full+`,"contactId":"`+steve+`"}`, 201, nil)
-			want := `{"id":"` + got.id() + `","contactId":"` + steve +
+			got := f.Expect(f.Token, "POST", at+contactsPath, `{`+full+`,"contactId":"`+steve+`"}`, 201, nil)
+			want := `{"id":"` + got.ID() + `","contactId":"` + steve +
 				`","contactIdentityType":"Twitter","name":null,"value":"13616` + at + `",` +
 				`"avatarUrl":"https://images.example.com/steve.png","infoUrl":"https://social.example.com/users?id=1","screenName":"@steve","originalContactPageUrl":"https://social.example.com/steve"}`
-			if got.text != want {
-				t.Errorf("got  %s\nwant %s", got.text, want)
+			if got.Body != want {
+				t.Errorf("got  %s\nwant %s", got.Body, want)
 			}
-			if read := f.want(f.apiKey, "GET", at+contactsPath+"/"+got.id(), "", 200, nil); read.text != want ||
-				read.header.Get("Cache-Control") != "no-store" {
-				t.Errorf("GET: %s, headers %v", read.text, read.header)
+			if read := f.Expect(f.Token, "GET", at+contactsPath+"/"+got.ID(), "", 200, nil); read.Body != want ||
+				read.Header.Get("Cache-Control") != "no-store" {
+				t.Errorf("GET: %s, headers %v", read.Body, read.Header)
 			}
 			// Absent fields become null.
-			put := f.want(f.apiKey, "PUT", at+contactsPath+"/"+got.id(),
+			put := f.Expect(f.Token, "PUT", at+contactsPath+"/"+got.ID(),
 				`{"contactIdentityType":"Twitter","value":"13616`+at+`"}`, 200, nil)
-			want = `{"id":"` + got.id() + `","contactId":null,"contactIdentityType":"Twitter","name":null,"value":"13616` +
+			want = `{"id":"` + got.ID() + `","contactId":null,"contactIdentityType":"Twitter","name":null,"value":"13616` +
 				at + `","avatarUrl":null,"infoUrl":null,"screenName":null,"originalContactPageUrl":null}`
-			if put.text != want {
-				t.Errorf("PUT: %s, want %s", put.text, want)
+			if put.Body != want {
+				t.Errorf("PUT: %s, want %s", put.Body, want)
 			}
-			list := f.want(f.apiKey, "GET", at+contactsPath, "", 200, nil)
-			if list.text != `{"contactIdentities":[`+want+`],"nextPage":null,"previousPage":null,"total":1}` {
-				t.Errorf("list: %s", list.text)
+			list := f.Expect(f.Token, "GET", at+contactsPath, "", 200, nil)
+			if list.Body != `{"contactIdentities":[`+want+`],"nextPage":null,"previousPage":null,"total":1}` {
+				t.Errorf("list: %s", list.Body)
 			}
-			if deleted := f.want(f.apiKey, "DELETE", at+contactsPath+"/"+got.id(), "", 204, nil); deleted.text != "" {
-				t.Errorf("body of DELETE = %q, want none", deleted.text)
+			if deleted := f.Expect(f.Token, "DELETE", at+contactsPath+"/"+got.ID(), "", 204, nil); deleted.Body != "" {
+				t.Errorf("body of DELETE = %q, want none", deleted.Body)
 			}
-			f.want(f.apiKey, "DELETE", at+contactsPath+"/"+got.id(), "", 404,
+			f.Expect(f.Token, "DELETE", at+contactsPath+"/"+got.ID(), "", 404,
 				map[string]any{"errorCode": "NotFound", "message": "Contact identity not found"})
 		}
 	})
@@ -64,8 +59,8 @@ func TestContactIdentities(t *testing.T) {
 // TestContactIdentities_Types creates a contact identity of each type, with the type in another
 // case, and looks it up on the corresponding channel.
 func TestContactIdentities_Types(t *testing.T) {
-	runAPITest(t, func(t *testing.T, f *apiFixture) {
-		steve := f.createCustomer()
+	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
+		steve := f.NewCustomer()
 		for typ, c := range map[string]struct{ channel, value, kept string }{
 			"visitor": {"visitor", "v-1", "v-1"}, "email": {"email", " steve@example.com ", "steve@example.com"},
 			"SMS":      {"sms", "+61 400 111 222", "+61400111222"},
@@ -75,27 +70,21 @@ func TestContactIdentities_Types(t *testing.T) {
 			"inphase":  {"inphase", "i", "i"},
 			"Telegram": {"telegram", "12345", "12345"}, "Slack": {"slack", "t024be7ld:u023becgf", "T024BE7LD:U023BECGF"},
 		} {
-			f.want(f.apiKey, "POST", contactsPath, fmt.Sprintf(`{"contactIdentityType":%q,"value":%q,"contactId":%q}`,
+			f.Expect(f.Token, "POST", contactsPath, fmt.Sprintf(`{"contactIdentityType":%q,"value":%q,"contactId":%q}`,
 				strings.ToUpper(typ), c.value, steve), 201,
 				map[string]any{"contactIdentityType": typ, "value": c.kept})
-			i, _, err := f.Lookup(t.Context(), identity.Address{TenantID: f.tenant, Channel: c.channel, ExternalID: c.kept})
+			i, _, err := f.Lookup(t.Context(), identity.Address{TenantID: f.TenantID, Channel: c.channel, ExternalID: c.kept})
 			if err != nil || i.CustomerID != steve {
 				t.Errorf("%s: %v", typ, err)
 			}
 		}
-		i, err := f.Link(t.Context(), identity.Identity{
-			TenantID: f.tenant, CustomerID: steve, Channel: "line",
-			ExternalID: "l",
-		}, identity.System)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.want(f.apiKey, "GET", contactsPath+"/"+i.ID, "", 200, map[string]any{"contactIdentityType": "line"})
+		i := f.LinkAddress(steve, "", "line", "l")
+		f.Expect(f.Token, "GET", contactsPath+"/"+i.ID, "", 200, map[string]any{"contactIdentityType": "line"})
 	})
 }
 
 func TestContactIdentities_Limits(t *testing.T) {
-	runAPITest(t, func(t *testing.T, f *apiFixture) {
+	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
 		const address = `{"contactIdentityType":"email","value":"a@example.com"`
 		url := func(u string) string { return fmt.Sprintf(address+`,"avatarUrl":%q}`, u) }
 		long := "https://example.com/" + strings.Repeat("x", 2029)
@@ -134,7 +123,7 @@ func TestContactIdentities_Limits(t *testing.T) {
 				address + `,"contactId":"x"}`,
 				"contactId: Input should be a valid UUID, invalid character: found `x` at 1", 400,
 			},
-			"unknown contact":     {address + `,"contactId":"` + unknownID + `"}`, "Contact not found", 404},
+			"unknown contact":     {address + `,"contactId":"` + missingID + `"}`, "Contact not found", 404},
 			"verified":            {address + `,"verified":true}`, "verified: Extra inputs are not permitted", 400},
 			"id":                  {address + `,"id":"1"}`, "id: Extra inputs are not permitted", 400},
 			"role override":       {address + `,"role_override":"owner"}`, "role_override: Extra inputs are not permitted", 400},
@@ -167,54 +156,48 @@ func TestContactIdentities_Limits(t *testing.T) {
 			"large body":   {`{"a":"` + strings.Repeat("x", 256<<10) + `"}`, "Request Entity Too Large", 413},
 		} {
 			t.Run(name, func(t *testing.T) {
-				f := &apiFixture{Store: f.Store, t: t, url: f.url, apiKey: f.apiKey}
+				f := f.In(t)
 				fields := map[string]any{"message": c.message}
 				if c.status == 201 {
 					fields = nil
 				}
-				f.want(f.apiKey, "POST", contactsPath, c.body, c.status, fields)
+				f.Expect(f.Token, "POST", contactsPath, c.body, c.status, fields)
 				if c.status == 400 {
-					f.want(f.apiKey, "PUT", contactsPath+"/"+f.do(f.apiKey, "POST", contactsPath,
-						`{"contactIdentityType":"visitor","value":"`+newID()+`"}`).id(), c.body, 400,
+					f.Expect(f.Token, "PUT", contactsPath+"/"+f.Do(f.Token, "POST", contactsPath,
+						`{"contactIdentityType":"visitor","value":"`+harness.RandomID()+`"}`).ID(), c.body, 400,
 						map[string]any{"errorCode": "BadRequest", "message": c.message})
 				}
 			})
 		}
 		for _, page := range []string{"0", "-1", "x", "1.5", "", "1000001", "99999999999999999999"} {
-			f.want(f.apiKey, "GET", contactsPath+"?pageIndex="+page, "", 400, map[string]any{"errorCode": "BadRequest"})
+			f.Expect(f.Token, "GET", contactsPath+"?pageIndex="+page, "", 400, map[string]any{"errorCode": "BadRequest"})
 		}
-		for _, id := range []string{"x", unknownID, newID()} {
-			f.want(f.apiKey, "GET", contactsPath+"/"+id, "", 404, map[string]any{"errorCode": "NotFound"})
+		for _, id := range []string{"x", missingID, harness.RandomID()} {
+			f.Expect(f.Token, "GET", contactsPath+"/"+id, "", 404, map[string]any{"errorCode": "NotFound"})
 		}
-		if got := f.want("", "GET", contactsPath, "", 401,
-			map[string]any{"errorCode": "Unauthorized"}); got.header.Get("WWW-Authenticate") != "Bearer" {
-			t.Errorf("headers = %v, want WWW-Authenticate: Bearer", got.header)
+		if got := f.Expect("", "GET", contactsPath, "", 401,
+			map[string]any{"errorCode": "Unauthorized"}); got.Header.Get("WWW-Authenticate") != "Bearer" {
+			t.Errorf("headers = %v, want WWW-Authenticate: Bearer", got.Header)
 		}
-		reader := f.newKey(f.tenant, "", "identities:read")
-		f.want(reader, "GET", contactsPath, "", 200, nil)
-		f.want(reader, "POST", contactsPath, "{}", 403,
+		reader := f.NewKey(f.TenantID, "", "identities:read")
+		f.Expect(reader, "GET", contactsPath, "", 200, nil)
+		f.Expect(reader, "POST", contactsPath, "{}", 403,
 			map[string]any{"errorCode": "Forbidden", "message": "Missing scope: identities:write"})
-		f.want(f.newKey(f.tenant, "", "identities:write"), "GET", contactsPath, "", 403, nil)
-		f.want(f.apiKey, "GET", "/v4/nothing", "", 404, map[string]any{"errorCode": "NotFound"})
-		if got := f.want(f.apiKey, "PATCH", contactsPath, "{}", 405,
-			map[string]any{"errorCode": "MethodNotAllowed"}); got.header.Get("Allow") != "GET, POST" {
-			t.Errorf("Allow = %q, want GET, POST", got.header.Get("Allow"))
+		f.Expect(f.NewKey(f.TenantID, "", "identities:write"), "GET", contactsPath, "", 403, nil)
+		f.Expect(f.Token, "GET", "/v4/nothing", "", 404, map[string]any{"errorCode": "NotFound"})
+		if got := f.Expect(f.Token, "PATCH", contactsPath, "{}", 405,
+			map[string]any{"errorCode": "MethodNotAllowed"}); got.Header.Get("Allow") != "GET, POST" {
+			t.Errorf("Allow = %q, want GET, POST", got.Header.Get("Allow"))
 		}
 	})
 }
 
 func TestContactIdentities_Paging(t *testing.T) {
-	runAPITest(t, func(t *testing.T, f *apiFixture) {
-		steve := f.createCustomer()
+	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
+		steve := f.NewCustomer()
 		var ids []string
 		for n := range 101 {
-			i, err := f.Link(t.Context(), identity.Identity{
-				TenantID: f.tenant, CustomerID: steve, Channel: "visitor",
-				ExternalID: fmt.Sprint(n),
-			}, identity.System)
-			if err != nil {
-				t.Fatal(err)
-			}
+			i := f.LinkAddress(steve, "", "visitor", fmt.Sprint(n))
 			ids = append(ids, i.ID)
 		}
 		for _, at := range []string{"", "/v4"} {
@@ -222,7 +205,7 @@ func TestContactIdentities_Paging(t *testing.T) {
 				if n == 0 {
 					return nil
 				}
-				return fmt.Sprintf("%s%s%s?pageIndex=%d", publicURL, at, contactsPath, n)
+				return fmt.Sprintf("%s%s%s?pageIndex=%d", harness.SurfacePublicURL, at, contactsPath, n)
 			}
 			for _, p := range []struct{ page, first, rows, previous, next int }{
 				{1, 0, 50, 0, 2},
@@ -230,9 +213,9 @@ func TestContactIdentities_Paging(t *testing.T) {
 				{3, 100, 1, 2, 0},
 				{4, 0, 0, 3, 0},
 			} {
-				got := f.want(f.apiKey, "GET", fmt.Sprintf("%s%s?pageIndex=%d", at, contactsPath, p.page), "", 200,
+				got := f.Expect(f.Token, "GET", fmt.Sprintf("%s%s?pageIndex=%d", at, contactsPath, p.page), "", 200,
 					map[string]any{"total": 101, "nextPage": link(p.next), "previousPage": link(p.previous)})
-				rows, _ := got.body["contactIdentities"].([]any)
+				rows, _ := got.Fields["contactIdentities"].([]any)
 				if len(rows) != p.rows || p.rows > 0 && rows[0].(map[string]any)["id"] != ids[p.first] {
 					t.Errorf("page %d has %d rows, want %d", p.page, len(rows), p.rows)
 				}
@@ -244,15 +227,15 @@ func TestContactIdentities_Paging(t *testing.T) {
 // TestContactIdentities_AddressTaken tests that an address exists once in its scope, and that an
 // address without a customer is taken over by the customer to whom it is linked.
 func TestContactIdentities_AddressTaken(t *testing.T) {
-	runAPITest(t, func(t *testing.T, f *apiFixture) {
-		steve, matt := f.createCustomer(), f.createCustomer()
-		post := func(value, contact string, status int) apiResponse {
+	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
+		steve, matt := f.NewCustomer(), f.NewCustomer()
+		post := func(value, contact string, status int) harness.SurfaceResponse {
 			t.Helper()
 			body := `{"contactIdentityType":"telegram","value":"` + value + `"}`
 			if contact != "" {
 				body = strings.TrimSuffix(body, "}") + `,"contactId":"` + contact + `"}`
 			}
-			return f.want(f.apiKey, "POST", contactsPath, body, status, nil)
+			return f.Expect(f.Token, "POST", contactsPath, body, status, nil)
 		}
 		post("1", steve, 201)
 		post("1", matt, 409)
@@ -260,50 +243,39 @@ func TestContactIdentities_AddressTaken(t *testing.T) {
 		noted := post("2", "", 201)
 		post("2", "", 409)
 		if _, _, err := f.Lookup(t.Context(), identity.Address{
-			TenantID: f.tenant, InstanceID: f.instance,
+			TenantID: f.TenantID, InstanceID: f.InstanceID,
 			Channel: "telegram", ExternalID: "2",
 		}); err == nil {
 			t.Error("Lookup found an address that belongs to no customer")
 		}
-		if got := post("2", steve, 201); got.id() != noted.id() {
+		if got := post("2", steve, 201); got.ID() != noted.ID() {
 			t.Error("a new identity was created instead of taking over the address")
 		}
 		// The sender is known because of an earlier message.
-		sender := newUnknown(t, f.Store, identity.Identity{
-			TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
-			ExternalID: "3", DisplayName: "Steve", Username: "steve",
-		})
-		conversation := newConversation(t, f.Store, f.tenant, f.instance, sender.ID)
-		f.want(f.apiKey, "GET", contactsPath+"/"+sender.ID, "", 200,
+		sender := f.AddUnknownSender("telegram", "3")
+		conversation := f.AddConversation(f.InstanceID, sender)
+		f.Expect(f.Token, "GET", contactsPath+"/"+sender, "", 200,
 			map[string]any{"contactId": nil, "name": "Steve", "screenName": "steve", "value": "3"})
 		post("3", "", 409)
 		got := post("3", steve, 201)
-		if with := queryText(t, f.Store, `select identity_id from conversations where id = $1`,
-			conversation); with != got.id() {
-			t.Errorf("identity of the conversation = %s, want %s", with, got.id())
+		if with := f.ConversationIdentity(conversation); with != got.ID() {
+			t.Errorf("identity of the conversation = %s, want %s", with, got.ID())
 		}
 		// The contact identity is created first, then a message arrives, then it is linked.
 		noted = post("4", "", 201)
-		later := newUnknown(t, f.Store, identity.Identity{
-			TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
-			ExternalID: "4",
-		})
-		conversation = newConversation(t, f.Store, f.tenant, f.instance, later.ID)
-		f.want(f.apiKey, "PUT", contactsPath+"/"+noted.id(),
+		later := f.AddUnknownSender("telegram", "4")
+		conversation = f.AddConversation(f.InstanceID, later)
+		f.Expect(f.Token, "PUT", contactsPath+"/"+noted.ID(),
 			`{"contactIdentityType":"telegram","value":"4","contactId":"`+steve+`"}`, 200, nil)
-		f.want(f.apiKey, "GET", contactsPath+"/"+later.ID, "", 404, nil)
-		if with := queryText(t, f.Store, `select identity_id from conversations where id = $1`,
-			conversation); with != noted.id() {
-			t.Errorf("identity of the conversation = %s, want %s", with, noted.id())
+		f.Expect(f.Token, "GET", contactsPath+"/"+later, "", 404, nil)
+		if with := f.ConversationIdentity(conversation); with != noted.ID() {
+			t.Errorf("identity of the conversation = %s, want %s", with, noted.ID())
 		}
 		noted = post("5", "", 201)
-		newUnknown(t, f.Store, identity.Identity{
-			TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram",
-			ExternalID: "5",
-		})
+		f.AddUnknownSender("telegram", "5")
 		post("5", steve, 201)
 		for _, c := range []struct{ value, contact string }{{"1", `"` + steve + `"`}, {"1", "null"}} {
-			f.want(f.apiKey, "PUT", contactsPath+"/"+noted.id(),
+			f.Expect(f.Token, "PUT", contactsPath+"/"+noted.ID(),
 				`{"contactIdentityType":"telegram","value":"`+c.value+`","contactId":`+c.contact+`}`, 409,
 				map[string]any{"errorCode": "Conflict"})
 		}
@@ -311,18 +283,18 @@ func TestContactIdentities_AddressTaken(t *testing.T) {
 }
 
 func TestContactIdentities_ConcurrentCreate(t *testing.T) {
-	runAPITest(t, func(t *testing.T, f *apiFixture) {
-		for value, contact := range map[string]string{"unlinked": "null", "linked": `"` + f.createCustomer() + `"`} {
+	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
+		for value, contact := range map[string]string{"unlinked": "null", "linked": `"` + f.NewCustomer() + `"`} {
 			var wg sync.WaitGroup
 			var mu sync.Mutex
 			statuses := map[int]int{}
 			for range 12 {
 				wg.Go(func() {
-					got := f.do(f.apiKey, "POST", contactsPath,
+					got := f.Do(f.Token, "POST", contactsPath,
 						`{"contactIdentityType":"visitor","value":"`+value+`","contactId":`+contact+`}`)
 					mu.Lock()
 					defer mu.Unlock()
-					statuses[got.status]++
+					statuses[got.Status]++
 				})
 			}
 			wg.Wait()
@@ -336,8 +308,8 @@ func TestContactIdentities_ConcurrentCreate(t *testing.T) {
 // TestContactIdentities_ReplaceEndsVerification replaces each part of a verified identity with a
 // live code. The verification ends with the customer and with the address, and with nothing else.
 func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
-	runAPITest(t, func(t *testing.T, f *apiFixture) {
-		steve, matt := f.createCustomer(), f.createCustomer()
+	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
+		steve, matt := f.NewCustomer(), f.NewCustomer()
 		for n, c := range []struct {
 			name, typ, value, contact string
 			wantVerified              bool // the verification is kept
@@ -351,48 +323,46 @@ func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
 			{"everything changed", "visitor", "9%", matt, false, false},
 		} {
 			t.Run(c.name, func(t *testing.T) {
-				f := &apiFixture{Store: f.Store, t: t, url: f.url, tenant: f.tenant, instance: f.instance, apiKey: f.apiKey}
+				f := f.In(t)
 				external := fmt.Sprint(700 + n)
 				i, err := f.Link(t.Context(), identity.Identity{
-					TenantID: f.tenant, CustomerID: steve, InstanceID: f.instance,
+					TenantID: f.TenantID, CustomerID: steve, InstanceID: f.InstanceID,
 					Channel: "telegram", ExternalID: external, DisplayName: "Steve", RoleOverride: "owner",
 				}, identity.System)
 				if err != nil {
 					t.Fatal(err)
 				}
-				before, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: steve, IdentityID: i.ID},
+				before, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.TenantID, CustomerID: steve, IdentityID: i.ID},
 					identity.System)
 				if err != nil {
 					t.Fatal(err)
 				}
-				mustExec(t, f.Store, `update identities set verified_at = $2 where id = $1`, i.ID, f.now())
-				conversation := newConversation(t, f.Store, f.tenant, f.instance, i.ID)
+				f.DB.Exec(`update identities set verified_at = created_at where id = $1`, i.ID)
+				conversation := f.AddConversation(f.InstanceID, i.ID)
 				contact := "null"
 				if c.contact != "" {
 					contact = `"` + c.contact + `"`
 				}
 				value := strings.ReplaceAll(c.value, "%", external)
-				f.want(f.apiKey, "PUT", contactsPath+"/"+i.ID,
+				f.Expect(f.Token, "PUT", contactsPath+"/"+i.ID,
 					`{"contactIdentityType":"`+c.typ+`","value":"`+value+`","contactId":`+contact+`,"screenName":"@s"}`, 200,
 					map[string]any{"value": value, "screenName": "@s"})
-				got, err := f.ContactIdentity(t.Context(), f.tenant, i.ID)
+				got, err := f.ContactIdentity(t.Context(), f.TenantID, i.ID)
 				if err != nil {
 					t.Fatal(err)
 				}
 				if got.IsVerified() != c.wantVerified || (got.RoleOverride == "owner") != c.wantVerified ||
-					got.InstanceID != f.instance {
+					got.InstanceID != f.InstanceID {
 					t.Errorf("identity = %+v, want verification kept: %v", got.Identity, c.wantVerified)
 				}
-				gen := queryText(t, f.Store, `select cast(claim_gen as text) from identities where id = $1`, i.ID)
+				gen := f.DB.QueryTexts(`select cast(claim_gen as text) from identities where id = $1`, i.ID)[0]
 				if (gen == fmt.Sprint(before.Gen)) != c.wantVerified {
 					t.Errorf("claim generation = %s, before %d, want kept: %v", gen, before.Gen, c.wantVerified)
 				}
-				if live := queryText(t, f.Store, `select cast(claim_expires_at as text) from identities where id = $1`,
-					i.ID) != ""; live != c.wantVerified {
+				if live := f.DB.QueryTexts(`select cast(claim_expires_at as text) from identities where id = $1`, i.ID)[0] != ""; live != c.wantVerified {
 					t.Errorf("has a live code = %v, want %v", live, c.wantVerified)
 				}
-				if with := queryText(t, f.Store, `select identity_id from conversations where id = $1`,
-					conversation) == i.ID; with != c.wantConversation {
+				if with := f.ConversationIdentity(conversation) == i.ID; with != c.wantConversation {
 					t.Errorf("conversation kept = %v, want %v", with, c.wantConversation)
 				}
 				if (got.DisplayName == "Steve") != c.wantConversation {
@@ -400,7 +370,7 @@ func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
 				}
 			})
 		}
-		kinds := f.eventKinds(f.tenant)
+		kinds := f.EventKinds()
 		for _, kind := range []string{"identity.updated", "identity.unlinked", "identity.linked", "identity.noted"} {
 			if !slices.Contains(kinds, kind) {
 				t.Errorf("event %s missing in %v", kind, kinds)
@@ -412,11 +382,11 @@ func TestContactIdentities_ReplaceEndsVerification(t *testing.T) {
 // TestContactIdentities_InstanceKey tests that a key of an instance reads the identities of its
 // instance and of all instances, and changes only those of its instance.
 func TestContactIdentities_InstanceKey(t *testing.T) {
-	runAPITest(t, func(t *testing.T, f *apiFixture) {
-		steve := f.createCustomer()
+	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
+		steve := f.NewCustomer()
 		link := func(instance, external string) string {
 			i, err := f.Link(t.Context(), identity.Identity{
-				TenantID: f.tenant, CustomerID: steve, InstanceID: instance,
+				TenantID: f.TenantID, CustomerID: steve, InstanceID: instance,
 				Channel: "telegram", ExternalID: external,
 			}, identity.System)
 			if err != nil {
@@ -424,58 +394,58 @@ func TestContactIdentities_InstanceKey(t *testing.T) {
 			}
 			return i.ID
 		}
-		own, wide, other := link(f.instance, "1"), link("", "2"), link(f.otherInstance, "3")
-		key := f.newKey(f.tenant, f.instance, "identities:read", "identities:write")
-		f.want(key, "GET", contactsPath, "", 200, map[string]any{"total": 2})
+		own, wide, other := link(f.InstanceID, "1"), link("", "2"), link(f.OtherInstanceID, "3")
+		key := f.NewKey(f.TenantID, f.InstanceID, "identities:read", "identities:write")
+		f.Expect(key, "GET", contactsPath, "", 200, map[string]any{"total": 2})
 		for id, want := range map[string][2]int{own: {200, 200}, wide: {200, 403}, other: {404, 404}} {
-			f.want(key, "GET", contactsPath+"/"+id, "", want[0], nil)
+			f.Expect(key, "GET", contactsPath+"/"+id, "", want[0], nil)
 			value := map[string]string{own: "1", wide: "2", other: "3"}[id]
-			f.want(key, "PUT", contactsPath+"/"+id,
+			f.Expect(key, "PUT", contactsPath+"/"+id,
 				`{"contactIdentityType":"telegram","value":"`+value+`","contactId":"`+steve+`"}`, want[1], nil)
 		}
-		f.want(key, "DELETE", contactsPath+"/"+wide, "", 403, nil)
-		f.want(key, "DELETE", contactsPath+"/"+other, "", 404, nil)
-		made := f.want(key, "POST", contactsPath, `{"contactIdentityType":"telegram","value":"3"}`, 201, nil)
-		got, err := f.ContactIdentity(t.Context(), f.tenant, made.id())
-		if err != nil || got.InstanceID != f.instance {
+		f.Expect(key, "DELETE", contactsPath+"/"+wide, "", 403, nil)
+		f.Expect(key, "DELETE", contactsPath+"/"+other, "", 404, nil)
+		made := f.Expect(key, "POST", contactsPath, `{"contactIdentityType":"telegram","value":"3"}`, 201, nil)
+		got, err := f.ContactIdentity(t.Context(), f.TenantID, made.ID())
+		if err != nil || got.InstanceID != f.InstanceID {
 			t.Errorf("ContactIdentity() = %+v, %v, want one of the key's instance", got, err)
 		}
-		f.want(key, "DELETE", contactsPath+"/"+made.id(), "", 204, nil)
+		f.Expect(key, "DELETE", contactsPath+"/"+made.ID(), "", 204, nil)
 	})
 }
 
 // TestContactIdentities_LinkedDuringReplace links an unknown sender for all instances after a key
 // of one instance was authorized to change it. The key must not change the linked identity.
 func TestContactIdentities_LinkedDuringReplace(t *testing.T) {
-	runAPITest(t, func(t *testing.T, f *apiFixture) {
-		key := f.newKey(f.tenant, f.instance, "identities:read", "identities:write")
-		seen, err := f.ContactIdentity(t.Context(), f.tenant,
-			f.want(key, "POST", contactsPath, `{"contactIdentityType":"telegram","value":"7"}`, 201, nil).id())
-		if err != nil || seen.InstanceID != f.instance {
+	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
+		key := f.NewKey(f.TenantID, f.InstanceID, "identities:read", "identities:write")
+		seen, err := f.ContactIdentity(t.Context(), f.TenantID,
+			f.Expect(key, "POST", contactsPath, `{"contactIdentityType":"telegram","value":"7"}`, 201, nil).ID())
+		if err != nil || seen.InstanceID != f.InstanceID {
 			t.Fatalf("%+v, %v", seen, err)
 		}
-		steve := f.createCustomer()
+		steve := f.NewCustomer()
 		linked, err := f.Link(t.Context(), identity.Identity{
-			TenantID: f.tenant, CustomerID: steve, Channel: "telegram",
+			TenantID: f.TenantID, CustomerID: steve, Channel: "telegram",
 			ExternalID: "7",
 		}, identity.System)
 		if err != nil || linked.ID != seen.ID || linked.InstanceID != "" {
 			t.Fatalf("Link() = %+v, %v, want the same row for all instances", linked, err)
 		}
 		mine := seen
-		mine.CustomerID = f.createCustomer()
+		mine.CustomerID = f.NewCustomer()
 		if got, err := f.ReplaceContactIdentity(t.Context(), mine, nil, "key:test"); !errors.Is(err, identity.ErrNotFound) {
 			t.Errorf("ReplaceContactIdentity() = %+v, %v, want ErrNotFound", got, err)
 		}
 		if err := f.DeleteContactIdentity(t.Context(), identity.SenderKey{
-			TenantID: f.tenant, InstanceID: seen.InstanceID,
+			TenantID: f.TenantID, InstanceID: seen.InstanceID,
 			IdentityID: seen.ID,
 		}, "key:test"); !errors.Is(err,
 			identity.ErrNotFound) {
 			t.Errorf("DeleteContactIdentity() = %v, want ErrNotFound", err)
 		}
 		if i, _, err := f.Lookup(t.Context(), identity.Address{
-			TenantID: f.tenant, InstanceID: f.otherInstance,
+			TenantID: f.TenantID, InstanceID: f.OtherInstanceID,
 			Channel: "telegram", ExternalID: "7",
 		}); err != nil || i.CustomerID != steve {
 			t.Errorf("Lookup() = %+v, %v, want the identity of steve", i, err)
