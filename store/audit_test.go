@@ -172,9 +172,7 @@ func TestAuditLog_AppendOnly(t *testing.T) {
 func TestAuditLog_UnprivilegedRoleCannotRewrite(t *testing.T) {
 	dsn := storetest.NewPostgres(t)
 	s := mustOpen(t, dsn)
-	if err := s.Audit(t.Context(), identity.Event{TenantID: identity.DefaultTenant, Kind: "a", Actor: "key:1"}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Audit(t.Context(), identity.Event{TenantID: identity.DefaultTenant, Kind: "a", Actor: "key:1"}))
 	role := "r_" + strings.ReplaceAll(newID(), "-", "")
 	mustExec(t, s, `create role `+role+` login password 'plain'`)
 	mustExec(t, s, `grant all on all tables in schema public to `+role)
@@ -194,7 +192,8 @@ func TestAuditLog_UnprivilegedRoleCannotRewrite(t *testing.T) {
 	}
 	defer func() { _ = plain.Close(t.Context()) }()
 	if _, err := plain.Exec(t.Context(),
-		`insert into audit_events (id, tenant_id, kind, actor) values ($1, $2, 'b', 'key:1')`, newID(), identity.DefaultTenant); err != nil {
+		`insert into audit_events (id, tenant_id, kind, actor) values ($1, $2, 'b', 'key:1')`,
+		newID(), identity.DefaultTenant); err != nil {
 		t.Errorf("insert as unprivileged role: %v", err)
 	}
 	for _, attack := range []string{

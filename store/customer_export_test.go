@@ -49,7 +49,7 @@ func TestCustomerConversations(t *testing.T) {
 		if len(conversations) != 3 || len(received) != 4 || len(sent) != 2 {
 			t.Errorf("%d conversations, received %q, sent %q", len(conversations), received, sent)
 		}
-		if all := fmt.Sprint(received); strings.Contains(all, "somebody else") || strings.Contains(all, "canarycode") ||
+		if all := fmt.Sprint(received); strings.Contains(all, "someone else") || strings.Contains(all, "canarycode") ||
 			strings.Contains(all, "elsewhere") || strings.Contains(all, "unlinking") {
 			t.Errorf("received messages = %q", received)
 		}

@@ -27,7 +27,8 @@ func TestInsertMessages_OrderOfCommit(t *testing.T) {
 func (f *fixture) wantPending(want ...string) {
 	f.t.Helper()
 	var got []string
-	for _, in := range f.pending(gateway.Lease{TenantID: f.tenant, ConversationID: f.arrival("1", "", "").ConversationID}) {
+	conversation := f.arrival("1", "", "").ConversationID
+	for _, in := range f.pending(gateway.Lease{TenantID: f.tenant, ConversationID: conversation}) {
 		got = append(got, in.Message.Text)
 	}
 	if !slices.Equal(got, want) {

@@ -59,8 +59,8 @@ func (s *Store) RotateInstanceSecret(
 	return until, s.instanceError("rotate secret of instance", err)
 }
 
-// insertPreviousSecret stores old, the replaced signing secret and the hash of the agent key. A signing secret is encrypted again, bound to
-// its new row.
+// insertPreviousSecret stores the replaced secret from old, which contains the signing secret and
+// the hash of the agent key. A signing secret is encrypted again, bound to its new row.
 func (s *Store) insertPreviousSecret(
 	ctx context.Context, tx sqldb.DB, r gateway.SecretRotation, old [2]string,
 ) (until time.Time, err error) {

@@ -78,7 +78,8 @@ func TestEditInstance(t *testing.T) {
 			gateway.ErrNoInstance) {
 			t.Errorf("EditInstance(unknown ID) = %v, want ErrNoInstance", err)
 		}
-		if es := auditLog(t, s, tenant); es[1].Kind != "instance.updated" || es[1].Detail["fields"] != "name unknown_senders" {
+		if es := auditLog(t, s, tenant); es[1].Kind != "instance.updated" ||
+			es[1].Detail["fields"] != "name unknown_senders" {
 			t.Errorf("events = %+v", es)
 		}
 	})

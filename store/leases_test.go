@@ -49,14 +49,14 @@ func TestApply_LostLease(t *testing.T) {
 			t.Fatalf("Apply() with a lost lease = %v, want ErrLeaseLost", err)
 		}
 		if left := f.pending(now); len(left) != 1 {
-			t.Fatalf("a commit with a lost lease was stored")
+			t.Fatal("a commit with a lost lease was stored")
 		}
 		f.apply(gateway.Commit{
 			Lease: now, Release: true,
 			Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "forwarded"}},
 		})
 		if left := f.pending(now); len(left) != 0 {
-			t.Fatalf("the message is still pending")
+			t.Fatal("the message is still pending")
 		}
 	})
 }

@@ -17,7 +17,8 @@ func TestOutbox_OrderAndEarlyReceipts(t *testing.T) {
 		var rows []gateway.OutboxRow
 		for i := range 3 {
 			rows = append(rows, gateway.OutboxRow{
-				ID: newID(), TenantID: f.tenant, ConversationID: l.ConversationID, InstanceID: f.instance, Channel: adapters.Telegram,
+				ID: newID(), TenantID: f.tenant, ConversationID: l.ConversationID, InstanceID: f.instance,
+				Channel:   adapters.Telegram,
 				Recipient: "1", Chat: adapters.Chat{ID: "1", ReplyToken: "secret"}, Text: fmt.Sprint(i), Cause: "agent",
 			})
 		}
@@ -60,7 +61,8 @@ func TestOutbox_ConversationLimit(t *testing.T) {
 		insert := func(l gateway.Lease, cause string, limit int) (stored bool) {
 			t.Helper()
 			row := gateway.OutboxRow{
-				ID: newID(), TenantID: f.tenant, ConversationID: l.ConversationID, InstanceID: f.instance, Channel: adapters.Telegram,
+				ID: newID(), TenantID: f.tenant, ConversationID: l.ConversationID, InstanceID: f.instance,
+				Channel:   adapters.Telegram,
 				Recipient: "1", Chat: adapters.Chat{ID: "1"}, Text: "hello", Cause: cause, MaxPerHour: limit,
 			}
 			f.apply(gateway.Commit{Lease: l, Replies: []gateway.OutboxRow{row}})

@@ -272,7 +272,8 @@ func TestPurge_UsesIndexes(t *testing.T) {
 				rs, err := f.db.Query(t.Context(), `explain query plan `+q)
 				steps, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (step string, err error) {
 					var id, parent, unused int
-					return step, sc(&id, &parent, &unused, &step)
+					err = sc(&id, &parent, &unused, &step)
+					return step, err
 				})
 				if err != nil {
 					t.Fatal(err)

@@ -41,25 +41,43 @@ func TestSQL_OnlyConstants(t *testing.T) {
 
 // TestSQL_AuditControl is the control: the audit must report each way to put a value into a statement.
 func TestSQL_AuditControl(t *testing.T) {
-	const head = "package store\n\nimport (\"context\"; \"fmt\"; \"strings\")\n\ntype conn interface{ Query(ctx context.Context, q string, args ...any) }\ntype Statement struct{ Query string; Args []any }\ntype row struct{ Name string }\nconst columns = `a, b`\nvar _, _ = fmt.Sprint, strings.Join\n\n"
+	const head = "package store\n\nimport (\"context\"; \"fmt\"; \"strings\")\n\ntype conn interface{ " +
+		"Query(ctx context.Context, q string, args ...any) }\ntype Statement struct{ Query string; Args []any }\n" +
+		"type row struct{ Name string }\nconst columns = `a, b`\nvar _, _ = fmt.Sprint, strings.Join\n\n"
 	for name, c := range map[string]struct {
 		code string
 		want bool // a violation is reported
 	}{
-		"constant":                  {"func f(ctx context.Context, db conn, id string) { db.Query(ctx, `select `+columns+` from t where id = $1`, id) }", false},
-		"constant in a variable":    {"func f(ctx context.Context, db conn, all bool) { q := `select 1`; if all { q += ` union select 2` }; db.Query(ctx, q) }", false},
-		"number":                    {"func f(ctx context.Context, db conn, n int) { db.Query(ctx, fmt.Sprintf(`select 1 limit $%d`, n)) }", false},
-		"function of the package":   {"func where() string { return `x = 1` }\nfunc f(ctx context.Context, db conn) { db.Query(ctx, `select `+where()) }", false},
-		"parameter":                 {"func f(ctx context.Context, db conn, id string) { db.Query(ctx, `select 1 where id = '`+id+`'`) }\nfunc g(ctx context.Context, db conn, r row) { f(ctx, db, r.Name) }", true},
-		"Sprintf":                   {"func f(ctx context.Context, db conn, r row) { db.Query(ctx, fmt.Sprintf(`select 1 where id = '%s'`, r.Name)) }", true},
-		"joined list":               {"func f(ctx context.Context, db conn, ids []string) { db.Query(ctx, `select 1 where id in (`+strings.Join(ids, `,`)+`)`) }\nfunc g(ctx context.Context, db conn, r row) { f(ctx, db, []string{r.Name}) }", true},
-		"variable":                  {"func f(ctx context.Context, db conn, r row) { q := `select 1`; q += r.Name; db.Query(ctx, q) }", true},
-		"second result":             {"func two(r row) (int, string) { return 1, r.Name }\nfunc f(ctx context.Context, db conn, r row) { _, q := two(r); db.Query(ctx, q) }", true},
-		"constant as second result": {"func two() (int, string) { return 1, `select 1` }\nfunc f(ctx context.Context, db conn) { _, q := two(); db.Query(ctx, q) }", false},
-		"strings.Builder":           {"func f(ctx context.Context, db conn, r row) { var b strings.Builder; b.WriteString(`select `); b.WriteString(r.Name); db.Query(ctx, b.String()) }", true},
-		"struct field":              {"type part struct{ text string }\nfunc f(ctx context.Context, db conn, r row) { p := part{text: r.Name}; db.Query(ctx, p.text) }", true},
-		"statement literal":         {"func f(r row) []Statement { return []Statement{{Query: `delete from t where id = ` + r.Name}} }", true},
-		"function result":           {"func order(r row) string { return ` order by ` + r.Name }\nfunc f(ctx context.Context, db conn, r row) { db.Query(ctx, `select 1`+order(r)) }", true},
+		"constant": {"func f(ctx context.Context, db conn, id string) { " +
+			"db.Query(ctx, `select `+columns+` from t where id = $1`, id) }", false},
+		"constant in a variable": {"func f(ctx context.Context, db conn, all bool) { q := `select 1`; " +
+			"if all { q += ` union select 2` }; db.Query(ctx, q) }", false},
+		"number": {"func f(ctx context.Context, db conn, n int) { " +
+			"db.Query(ctx, fmt.Sprintf(`select 1 limit $%d`, n)) }", false},
+		"function of the package": {"func where() string { return `x = 1` }\n" +
+			"func f(ctx context.Context, db conn) { db.Query(ctx, `select `+where()) }", false},
+		"parameter": {"func f(ctx context.Context, db conn, id string) { " +
+			"db.Query(ctx, `select 1 where id = '`+id+`'`) }\nfunc g(ctx context.Context, db conn, r row) { " +
+			"f(ctx, db, r.Name) }", true},
+		"Sprintf": {"func f(ctx context.Context, db conn, r row) { " +
+			"db.Query(ctx, fmt.Sprintf(`select 1 where id = '%s'`, r.Name)) }", true},
+		"joined list": {"func f(ctx context.Context, db conn, ids []string) { " +
+			"db.Query(ctx, `select 1 where id in (`+strings.Join(ids, `,`)+`)`) }\n" +
+			"func g(ctx context.Context, db conn, r row) { f(ctx, db, []string{r.Name}) }", true},
+		"variable": {"func f(ctx context.Context, db conn, r row) { q := `select 1`; q += r.Name; " +
+			"db.Query(ctx, q) }", true},
+		"second result": {"func two(r row) (int, string) { return 1, r.Name }\n" +
+			"func f(ctx context.Context, db conn, r row) { _, q := two(r); db.Query(ctx, q) }", true},
+		"constant as second result": {"func two() (int, string) { return 1, `select 1` }\n" +
+			"func f(ctx context.Context, db conn) { _, q := two(); db.Query(ctx, q) }", false},
+		"strings.Builder": {"func f(ctx context.Context, db conn, r row) { var b strings.Builder; " +
+			"b.WriteString(`select `); b.WriteString(r.Name); db.Query(ctx, b.String()) }", true},
+		"struct field": {"type part struct{ text string }\nfunc f(ctx context.Context, db conn, r row) { " +
+			"p := part{text: r.Name}; db.Query(ctx, p.text) }", true},
+		"statement literal": {"func f(r row) []Statement { " +
+			"return []Statement{{Query: `delete from t where id = ` + r.Name}} }", true},
+		"function result": {"func order(r row) string { return ` order by ` + r.Name }\n" +
+			"func f(ctx context.Context, db conn, r row) { db.Query(ctx, `select 1`+order(r)) }", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := sqltest.AuditFiles(t, []string{"planted.go"}, map[string]string{"planted.go": head + c.code})

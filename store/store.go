@@ -58,7 +58,8 @@ func newOpened(ctx context.Context, db, ingest sqldb.DB, keys *keyring.Ring) (*S
 	dialect := db.Dialect()
 	now := func() time.Time { return time.Now().UTC().Truncate(dialect.ClockResolution) }
 	s := &Store{db: db, ingestDB: ingest, dialect: dialect, keys: keys, now: now}
-	return s, s.registerKeys(ctx)
+	err := s.registerKeys(ctx)
+	return s, err
 }
 
 // Close waits for running statements and closes the database.

@@ -18,7 +18,11 @@ func (f *fixture) createAgedOwner(external string, days int, policy identity.Ver
 	customer, id = f.createCustomerIdentity(external)
 	mustExec(f.t, f.Store, `update identities set verified_at = $2, role_override = 'owner' where id = $1`, id,
 		f.now().AddDate(0, 0, -days))
-	e := gateway.InstanceEdit{OwnerDays: &policy.OwnerDays, CustomerDays: &policy.CustomerDays, InactivityDays: &policy.InactivityDays}
+	e := gateway.InstanceEdit{
+		OwnerDays:      &policy.OwnerDays,
+		CustomerDays:   &policy.CustomerDays,
+		InactivityDays: &policy.InactivityDays,
+	}
 	i, err := f.EditInstance(f.t.Context(), f.tenant, f.instance, e, "key:test")
 	if err != nil || i.VerificationPolicy != policy {
 		f.t.Fatalf("EditInstance() = %+v, %v", i, err)

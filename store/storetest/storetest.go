@@ -62,7 +62,9 @@ func NewPostgres(t *testing.T) string {
 // NewEmptyPostgres is like NewPostgres, without the migrations.
 func NewEmptyPostgres(t *testing.T) string {
 	t.Helper()
-	return create(t, func(server string) (string, func() error, error) { return createDatabase(server, newName(), "template0") })
+	return create(t, func(server string) (string, func() error, error) {
+		return createDatabase(server, newName(), "template0")
+	})
 }
 
 func create(t *testing.T, create func(server string) (dsn string, drop func() error, err error)) string {
