@@ -79,17 +79,16 @@ func TestVerificationPolicy_InactivityExceeded(t *testing.T) {
 }
 
 func TestApply_ClearsExpiryReason(t *testing.T) {
-	yes, no := true, false
 	t0 := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	i := Identity{CustomerID: "c", VerifiedAt: t0, ExpiryReason: ExpiredByInactivity}
-	if got := i.Apply(Edit{Verified: &yes}, t0.Add(time.Hour)); got.ExpiryReason != "" ||
-		!got.VerifiedAt.Equal(t0.Add(time.Hour)) {
-		t.Errorf("Apply = %+v", got)
+	later := t0.Add(time.Hour)
+	if got := i.Apply(Edit{Verified: new(true)}, later); got.ExpiryReason != "" || !got.VerifiedAt.Equal(later) {
+		t.Errorf("Apply(verified) = %+v, want verified at %v", got, later)
 	}
-	if got := i.Apply(Edit{Verified: &no}, t0); got.ExpiryReason != "" || got.IsVerified() {
-		t.Errorf("Apply = %+v", got)
+	if got := i.Apply(Edit{Verified: new(false)}, t0); got.ExpiryReason != "" || got.IsVerified() {
+		t.Errorf("Apply(not verified) = %+v, want not verified", got)
 	}
 	if got := i.Apply(Edit{}, t0); got.ExpiryReason != ExpiredByInactivity {
-		t.Errorf("Apply = %+v", got)
+		t.Errorf("Apply(no change) = %+v, want reason %q", got, ExpiredByInactivity)
 	}
 }

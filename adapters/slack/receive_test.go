@@ -112,7 +112,8 @@ func TestReceive_URLVerification(t *testing.T) {
 	if len(in.Messages) != 0 || w.Code != 200 ||
 		w.Body.String() != "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P" ||
 		!strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") {
-		t.Errorf("%d messages, status %d, type %q, body %q", len(in.Messages), w.Code, w.Header().Get("Content-Type"), w.Body)
+		t.Errorf("%d messages, status %d, type %q, body %q, want only the challenge as text",
+			len(in.Messages), w.Code, w.Header().Get("Content-Type"), w.Body)
 	}
 	for name, challenge := range map[string]string{
 		"empty": "", "HTML": "<script>", "long": strings.Repeat("a", 257), "two lines": "a\nb",
@@ -178,7 +179,7 @@ func TestReceive_ActorTeam(t *testing.T) {
 	for name, c := range map[string]struct{ body, id, unproven string }{
 		"plain":                  {said(here, `"type":"message","team":"T1"`), "T1:U1", ""},
 		"plain other team named": {said(here, `"type":"message","team":"T9"`), "T1:U1", ""},
-		"Own":                    {said(shared, `"type":"message","team":"T1"`), "T1:U1", ""},
+		"own":                    {said(shared, `"type":"message","team":"T1"`), "T1:U1", ""},
 		"foreign":                {said(shared, `"type":"message","team":"T9","user_team":"T9"`), "T9:U1", "external"},
 		"foreign delivered": {
 			said(`"team_id":"T9","context_team_id":"T1","authorizations":[{"team_id":"T1"}],
@@ -270,7 +271,7 @@ func TestAck(t *testing.T) {
 			"commands", "commands/claim_in_im.form", away, 200,
 			`{"response_type":"ephemeral","text":"Sorry, that did not work just now. Please try again."}`,
 		},
-		"SSLCheck":             {"commands", "commands/ssl_check.form", nil, 200, ""},
+		"SSL check":            {"commands", "commands/ssl_check.form", nil, 200, ""},
 		"interaction stored":   {"interactivity", "interactivity/button_in_im.form", nil, 200, ""},
 		"interaction unstored": {"interactivity", "interactivity/button_in_im.form", away, 503, ""},
 	} {

@@ -65,7 +65,7 @@ func TestSend_UserWithoutChat(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := s.Replies(steve.Chat()); len(got) != 1 || got[0].Text != "hello" {
-		t.Errorf("Steve reads %v", got)
+		t.Errorf("Replies = %v, want hello", got)
 	}
 }
 
@@ -78,7 +78,7 @@ func TestSend_OtherWorkspace(t *testing.T) {
 	)
 	var se *adapters.SendError
 	if !errors.As(err, &se) || se.Reason != adapters.Refused || len(s.Replies("")) != 0 {
-		t.Errorf("a person of another workspace with Steve's user id: %v, said %v", err, s.Replies(""))
+		t.Errorf("Send to another workspace = %v, replies %v, want Refused and none", err, s.Replies(""))
 	}
 }
 
@@ -99,7 +99,7 @@ func TestSend_ResponseURL(t *testing.T) {
 			arm: armResponseURL(429, "", http.Header{"Retry-After": {"7"}}), reason: adapters.Throttled, wait: 7 * time.Second,
 		},
 		"unavailable": {arm: armResponseURL(503, "", nil), reason: adapters.Unreachable},
-		"Cut": {
+		"connection cut": {
 			arm: func(s *simulator.Slack) { s.Arm("response_url", simulator.Fault{Cut: true}) }, private: true,
 			reason: adapters.Ambiguous,
 		},
@@ -131,7 +131,7 @@ func TestSend_ResponseURL(t *testing.T) {
 			switch {
 			case c.reason != "" && !c.private:
 				if len(said) != 0 {
-					t.Errorf("rejected, but Steve reads %v", said)
+					t.Errorf("Replies after a rejection = %v, want none", said)
 				}
 			case len(said) != 1 || said[0].Private != c.private || said[0].Text != "<linked> & done" || err == nil && id == "":
 				t.Errorf("Steve reads %+v, id %q, want it once, private: %v", said, id, c.private)
@@ -161,16 +161,14 @@ func commandChat(t *testing.T, s *simulator.Slack, a *slack.Adapter) adapters.Ch
 		got <- in
 	}))
 	defer hook.Close()
-	s.AddApp(
-		simulator.SlackApp{
-			AppID:         appID,
-			TeamID:        teamID,
-			BotUserID:     botUserID,
-			Token:         botToken,
-			SigningSecret: signingSecret,
-			CommandsURL:   hook.URL,
-		},
-	)
+	s.AddApp(simulator.SlackApp{
+		AppID:         appID,
+		TeamID:        teamID,
+		BotUserID:     botUserID,
+		Token:         botToken,
+		SigningSecret: signingSecret,
+		CommandsURL:   hook.URL,
+	})
 	if _, err := s.SendCommand(t.Context(), appID, steve, "C1", "/claim", "WDJBMJ"); err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +223,7 @@ func TestSend_RetryLookupFails(t *testing.T) {
 		var se *adapters.SendError
 		if errors.As(err, &se) && se.Reason != c.reason || (err == nil) != (c.reason == "") ||
 			len(s.Replies("")) == 0 != (err != nil) {
-			t.Errorf("%s: %v, said %v", name, err, s.Replies(""))
+			t.Errorf("%s: Send = %v, want reason %q; replies %v", name, err, c.reason, s.Replies(""))
 		}
 	}
 }

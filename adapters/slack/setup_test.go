@@ -101,7 +101,7 @@ func TestCheck_Errors(t *testing.T) {
 		"refused":           {reports("auth.test", "access_denied"), adapters.Refused, adapters.BotToken, false},
 		"not a bot":         {withoutBotID, adapters.Refused, adapters.BotToken, false},
 		"Slack unavailable": {status("auth.test", 503), adapters.Unreachable, "", true},
-		"Cut": {
+		"connection cut": {
 			func(s *simulator.Slack, _ *adapters.Endpoint) { s.Arm("auth.test", simulator.Fault{Cut: true}) },
 			adapters.Unreachable, "", true,
 		},

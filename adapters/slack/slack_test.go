@@ -129,7 +129,7 @@ func forgeries() map[string]forgery {
 			r.Body = http.NoBody
 			return r
 		},
-		"Get":              target(http.MethodGet, ""),
+		"GET":              target(http.MethodGet, ""),
 		"query":            target(http.MethodPost, "ssl_check=1"),
 		"payload in query": target(http.MethodPost, url.Values{"payload": {"{}"}}.Encode()),
 		"other app": func(ep adapters.Endpoint, hook string, _ []byte) *http.Request {
@@ -150,18 +150,16 @@ func newSimulator(t *testing.T) (*simulator.Slack, *slack.Adapter) {
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.SetURL(server.URL)
-	s.AddApp(
-		simulator.SlackApp{
-			AppID:         appID,
-			TeamID:        teamID,
-			TeamName:      "Example",
-			BotUserID:     botUserID,
-			BotID:         "B0LAN0Z90",
-			Token:         botToken,
-			SigningSecret: signingSecret,
-			AppToken:      appToken,
-		},
-	)
+	s.AddApp(simulator.SlackApp{
+		AppID:         appID,
+		TeamID:        teamID,
+		TeamName:      "Example",
+		BotUserID:     botUserID,
+		BotID:         "B0LAN0Z90",
+		Token:         botToken,
+		SigningSecret: signingSecret,
+		AppToken:      appToken,
+	})
 	s.AddUser(steve)
 	return s, &slack.Adapter{APIURL: s.APIURL(), HTTP: server.Client(), Now: fixedTime}
 }
@@ -227,7 +225,7 @@ func TestAdapter(t *testing.T) {
 				Reason:  adapters.Ambiguous,
 				Timeout: 300 * time.Millisecond,
 			},
-			"Cut":                   {Arm: fault(simulator.Fault{Cut: true}), Reason: adapters.Ambiguous},
+			"connection cut":        {Arm: fault(simulator.Fault{Cut: true}), Reason: adapters.Ambiguous},
 			"fatal error":           {Arm: reports("fatal_error"), Reason: adapters.Ambiguous},
 			"invalid auth":          {Arm: reports("invalid_auth"), Reason: adapters.BadSecret},
 			"token revoked":         {Arm: reports("token_revoked"), Reason: adapters.BadSecret},

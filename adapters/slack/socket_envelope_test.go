@@ -238,7 +238,7 @@ func TestSocket_ForgedEnvelopes(t *testing.T) {
 				ms := kept.Messages()
 				if !c.kept {
 					if len(ms) != 0 || kept.Calls() != 0 {
-						t.Errorf("stored %+v", ms)
+						t.Errorf("stored %+v in %d calls, want none", ms, kept.Calls())
 					}
 					return
 				}
@@ -302,9 +302,9 @@ func TestSocket_MalformedFrames(t *testing.T) {
 					t.Errorf("stored %d messages, want 0", len(ms))
 				case c.cut:
 				case len(ms) != 1 || ms[0].Kind != adapters.Undecodable || ms[0].Sender.ID != "":
-					t.Fatalf("stored %.200v", ms)
+					t.Fatalf("stored %.200v, want one undecodable message without a sender", ms)
 				case c.raw == -1 && string(ms[0].Raw) != c.frame || c.raw >= 0 && len(ms[0].Raw) != c.raw:
-					t.Errorf("stored %d raw bytes of %d", len(ms[0].Raw), len(c.frame))
+					t.Errorf("stored %d raw bytes of %d, want %d (-1: all)", len(ms[0].Raw), len(c.frame), c.raw)
 				}
 				if d := <-sendText(t, s, "hello"); !d.Accepted() || !strings.HasSuffix(kept.Texts(), "hello") {
 					t.Errorf("no message is received after it: %+v, %.200q", d, kept.Texts())

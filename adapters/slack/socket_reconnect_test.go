@@ -104,18 +104,14 @@ func TestSocket_ReplacedBeforeClose(t *testing.T) {
 				s.SendFrame(appID, encodeFrame(t, "events_api", "e1", readRecording(t, "events/im_text.json")))
 				synctest.Wait()
 				if n := len(kept.Messages()); n != 1 || len(s.AckedEnvelopes()) != 1 {
-					t.Errorf(
-						"%d messages of the old connection stored, %d acknowledged, want all of them",
-						n,
-						len(s.AckedEnvelopes()),
-					)
+					t.Errorf("%d messages of the old connection stored, %d acknowledged, want all of them", n, len(s.AckedEnvelopes()))
 				}
 				adaptertest.Advance(2 * time.Second)
 				if n := s.SocketCount(appID); n != 1 {
 					t.Errorf("%d new connections while the old one is open, want 1", n)
 				}
 				if d := <-sendText(t, s, "hello"); len(d.Attempts) != 1 || !d.Accepted() {
-					t.Errorf("on the new connection: %+v", d)
+					t.Errorf("delivery on the new connection = %+v, want one attempt", d)
 				}
 				adaptertest.Advance(time.Minute)
 				if n := s.SocketCount(appID); n != 1 {
@@ -140,10 +136,10 @@ func TestSocket_StallDetected(t *testing.T) {
 		d := sendText(t, s, "hello")
 		adaptertest.Advance(45 * time.Second)
 		if n := s.SocketCount(appID); n != 1 {
-			t.Errorf("%d connections after the stalled one was detected", n)
+			t.Errorf("%d connections after the stalled one was detected, want 1", n)
 		}
 		if got := <-d; !got.Accepted() || kept.Texts() != "hello" {
-			t.Errorf("stored %q after %+v", kept.Texts(), got)
+			t.Errorf("stored %q after %+v, want hello", kept.Texts(), got)
 		}
 	})
 }
@@ -179,8 +175,8 @@ func TestSocket_Faults(t *testing.T) {
 		"no upgrade": {
 			link, []simulator.Fault{{Status: 401, Body: "no such ticket"}}, 200 * time.Millisecond, time.Second,
 		},
-		"no handshake": {link, []simulator.Fault{{Hang: true}}, 10 * time.Second, 11 * time.Second},
-		"Cut":          {link, []simulator.Fault{{Cut: true}}, 200 * time.Millisecond, time.Second},
+		"no handshake":  {link, []simulator.Fault{{Hang: true}}, 10 * time.Second, 11 * time.Second},
+		"handshake cut": {link, []simulator.Fault{{Cut: true}}, 200 * time.Millisecond, time.Second},
 		"redirected": {
 			link,
 			[]simulator.Fault{{Status: 302, Header: http.Header{"Location": {"http://evil.test/"}}}},
@@ -196,7 +192,7 @@ func TestSocket_Faults(t *testing.T) {
 				kept := &adaptertest.Store{}
 				adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
 				if d := <-sendText(t, s, "hello"); !d.Accepted() || kept.Texts() != "hello" {
-					t.Fatalf("stored %q after %+v", kept.Texts(), d)
+					t.Fatalf("stored %q after %+v, want hello", kept.Texts(), d)
 				}
 				if waited := time.Since(start); waited < c.least || waited > c.most {
 					t.Errorf("connected after %v, want %v to %v", waited, c.least, c.most)
@@ -279,7 +275,7 @@ func TestSocket_TooManyConnections(t *testing.T) {
 			t.Errorf("%d connections; Slack allows 10", n)
 		}
 		if d := <-sendText(t, s, "hello"); !d.Accepted() || kept.Texts() != "hello" {
-			t.Errorf("stored %q", kept.Texts())
+			t.Errorf("stored %q, want hello", kept.Texts())
 		}
 	})
 }

@@ -49,18 +49,16 @@ func newSocketSimulator(t *testing.T) (*simulator.Slack, *slack.Adapter) {
 		}
 	})
 	s.SetURL("http://slack.test")
-	s.AddApp(
-		simulator.SlackApp{
-			AppID:         appID,
-			TeamID:        teamID,
-			TeamName:      "Example",
-			BotUserID:     botUserID,
-			BotID:         "B0LAN0Z90",
-			Token:         botToken,
-			SigningSecret: signingSecret,
-			AppToken:      appToken,
-		},
-	)
+	s.AddApp(simulator.SlackApp{
+		AppID:         appID,
+		TeamID:        teamID,
+		TeamName:      "Example",
+		BotUserID:     botUserID,
+		BotID:         "B0LAN0Z90",
+		Token:         botToken,
+		SigningSecret: signingSecret,
+		AppToken:      appToken,
+	})
 	s.AddUser(steve)
 	return s, &slack.Adapter{
 		APIURL: s.APIURL(), HTTP: &http.Client{Transport: &http.Transport{DialContext: w.dial, DisableKeepAlives: true}},
@@ -123,7 +121,7 @@ func observeAcks(t *testing.T, wrap func(adaptertest.HandleFunc) adaptertest.Han
 func TestSocket_AcksAfterStore(t *testing.T) {
 	unchanged := func(handle adaptertest.HandleFunc) adaptertest.HandleFunc { return handle }
 	if soon, ever := observeAcks(t, unchanged); soon || !ever {
-		t.Errorf("acknowledged before it was stored: %v; after: %v", soon, ever)
+		t.Errorf("acknowledged before the store: %v, after it: %v, want false, true", soon, ever)
 	}
 	ackBeforeStore := func(handle adaptertest.HandleFunc) adaptertest.HandleFunc {
 		return func(ctx context.Context, ms []adapters.Message, cursor string) error {
@@ -192,12 +190,8 @@ func TestSocket_LostAck(t *testing.T) {
 		adaptertest.Advance(2 * time.Second)
 		s.DropAcks(false)
 		if d := <-done; len(d.Attempts) != 2 || !d.Accepted() || kept.Texts() != "hello" || kept.Calls() != 2 {
-			t.Errorf(
-				"stored %q in %d store calls and %d attempts, want two attempts and one stored message",
-				kept.Texts(),
-				kept.Calls(),
-				len(d.Attempts),
-			)
+			t.Errorf("stored %q in %d store calls and %d attempts, want two attempts and one stored message", kept.Texts(),
+				kept.Calls(), len(d.Attempts))
 		}
 	})
 }
@@ -220,11 +214,8 @@ func TestSocket_CommandsAndButtons(t *testing.T) {
 			t.Errorf("cursor = %q, want none in Socket Mode", kept.Cursor())
 		}
 		if len(ms) != 2 || ms[0].Command == nil || ms[0].Command.Args != "WDJBMJ" || ms[0].Sender.ID != steve.Chat() ||
-			ms[0].Chat.Group ||
-			ms[0].UnprovenReason != "" ||
-			ms[1].Kind != adapters.Callback ||
-			ms[1].Action != "yes" {
-			t.Fatalf("%+v", ms)
+			ms[0].Chat.Group || ms[0].UnprovenReason != "" || ms[1].Kind != adapters.Callback || ms[1].Action != "yes" {
+			t.Fatalf("stored %+v, want the command and the button", ms)
 		}
 		// The response URL belongs to the simulator and accepts replies.
 		id, err := a.Send(
@@ -245,7 +236,7 @@ func TestSocket_CommandNotStored(t *testing.T) {
 		stop := adaptertest.StartPolling(t, a, socketEndpoint(), "", kept.Add)
 		synctest.Wait()
 		if got, err := s.SendCommand(t.Context(), appID, steve, "", "/claim", "WDJBMJ"); err == nil {
-			t.Errorf("answered %+v", got)
+			t.Errorf("response = %+v, want an error", got)
 		}
 		if len(s.AckedEnvelopes()) != 0 {
 			t.Error("acknowledged a message that was not stored")

@@ -50,7 +50,7 @@ func TestWebhook_Conversation(t *testing.T) {
 	}
 	m := d.Store.Last()
 	if m.Sender.ID != steve.Chat() || m.Text != "1 < 2 & <!channel>" || m.Chat.Group || m.UnprovenReason != "" {
-		t.Errorf("direct message: %+v", m)
+		t.Errorf("direct message = %+v, want the text of Steve", m)
 	}
 	answer("is <b> & so")
 
@@ -60,7 +60,7 @@ func TestWebhook_Conversation(t *testing.T) {
 	m = d.Store.Last()
 	if m.Command == nil || *m.Command != (adapters.Command{Name: "claim", Args: "WDJBMJ"}) || m.Chat.Group ||
 		m.UnprovenReason != "" {
-		t.Errorf("slash command: %+v", m)
+		t.Errorf("slash command = %+v, want the claim in a direct chat", m)
 	}
 	answer("linked")
 
@@ -69,7 +69,7 @@ func TestWebhook_Conversation(t *testing.T) {
 		t.Fatalf("%+v, %+v, %v", message, mention, err)
 	}
 	if m := d.Store.Last(); m.Text != "hello" || !m.Chat.Group || m.Chat.Thread != m.ProviderID {
-		t.Errorf("mention: %+v", m)
+		t.Errorf("mention = %+v, want hello in a thread of its own", m)
 	}
 	answer("hello room")
 
@@ -77,7 +77,7 @@ func TestWebhook_Conversation(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if m := d.Store.Last(); m.Kind != adapters.Callback || m.Action != "yes" {
-		t.Errorf("button: %+v", m)
+		t.Errorf("button = %+v, want the action yes", m)
 	}
 	if len(d.Store.Messages()) != 4 {
 		t.Errorf("%d messages, want 4, the mention once", len(d.Store.Messages()))
@@ -85,10 +85,10 @@ func TestWebhook_Conversation(t *testing.T) {
 	direct := s.Replies(steve.Chat())
 	if len(direct) != 2 || direct[0].Text != "is <b> & so" || direct[0].Private || direct[1].Text != "linked" ||
 		!direct[1].Private {
-		t.Errorf("Steve reads %+v", direct)
+		t.Errorf("Replies to Steve = %+v, want a message and a private response", direct)
 	}
 	if room := s.Replies("C1"); len(room) != 1 || room[0].Text != "hello room" {
-		t.Errorf("the room reads %+v", room)
+		t.Errorf("Replies in the room = %+v, want hello room", room)
 	}
 }
 

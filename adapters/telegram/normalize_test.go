@@ -94,7 +94,7 @@ func TestReceive_MessageKeys(t *testing.T) {
 		},
 	} {
 		if same := key(c.a) == key(c.b); same != c.same {
-			t.Errorf("%s: %q and %q", name, key(c.a), key(c.b))
+			t.Errorf("%s: keys %q and %q, want the same: %v", name, key(c.a), key(c.b), c.same)
 		}
 	}
 }

@@ -235,7 +235,7 @@ func TestPoll_TwoPollers(t *testing.T) {
 		}
 		adaptertest.Advance(5 * time.Minute)
 		if got := s.Texts(); got != strings.Join(want, " ") {
-			t.Errorf("stored %s", got)
+			t.Errorf("stored %q, want %q", got, strings.Join(want, " "))
 		}
 		if len(server.PendingUpdates(botUsername)) != 0 {
 			t.Errorf("not confirmed: %v", server.PendingUpdates(botUsername))
@@ -275,7 +275,7 @@ func TestPoll_Cursor(t *testing.T) {
 		})
 	}
 	for _, nonsense := range []string{"x", "5", "5@", "@", "5@x", "5@1@2@3", "9223372036854775808@1"} {
-		t.Run("Nonsense "+nonsense, func(t *testing.T) {
+		t.Run("nonsense "+nonsense, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server, a := newSimulator(t)
 				sendTexts(server, "a")
@@ -283,7 +283,7 @@ func TestPoll_Cursor(t *testing.T) {
 				adaptertest.StartPolling(t, a, endpoint(), nonsense, s.Add)
 				synctest.Wait()
 				if s.Texts() != "a" {
-					t.Errorf("stored %q", s.Texts())
+					t.Errorf("stored %q, want a", s.Texts())
 				}
 			})
 		})

@@ -106,7 +106,7 @@ func TestSend_AnswersCallbackQuery(t *testing.T) {
 				}
 				calls := server.Calls(botUsername, "answerCallbackQuery")
 				if fault == nil && (len(calls) != 1 || calls[0]["callback_query_id"] != place.ReplyToken) {
-					t.Errorf("answerCallbackQuery calls = %v", calls)
+					t.Errorf("answerCallbackQuery calls = %v, want one for the query", calls)
 				}
 			})
 		})

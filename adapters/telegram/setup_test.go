@@ -59,12 +59,12 @@ func TestCheck_MalformedToken(t *testing.T) {
 			se := asSetupError(t, err)
 			if se.Reason != adapters.Refused || se.Field != adapters.BotToken || se.Retryable() ||
 				bad != "" && strings.Contains(err.Error(), bad) {
-				t.Errorf("%v in field %q", err, se.Field)
+				t.Errorf("Check = %v in field %q, want Refused in the token field", err, se.Field)
 			}
 		})
 	}
 	if calls := server.Calls(botUsername, "getMe"); len(calls) != 0 {
-		t.Errorf("Telegram received %d calls", len(calls))
+		t.Errorf("%d calls, want none", len(calls))
 	}
 }
 
@@ -137,7 +137,7 @@ func TestConnectAndDisconnect(t *testing.T) {
 			t.Fatal(err)
 		}
 		if url, _ := server.Webhook(botUsername); url != "" {
-			t.Errorf("the webhook is still %q", url)
+			t.Errorf("webhook = %q, want none", url)
 		}
 	}
 }
@@ -169,7 +169,7 @@ func TestConnect_Faults(t *testing.T) {
 		ep.Credentials = adapters.Credentials{adapters.BotToken: token}
 		se := asSetupError(t, a.Connect(t.Context(), ep))
 		if se.Reason != adapters.Refused || len(server.Calls(botUsername, "setWebhook")) != 0 {
-			t.Errorf("%v", se)
+			t.Errorf("Connect = %v, want Refused without a call", se)
 		}
 	})
 	t.Run("reason of Telegram", func(t *testing.T) {

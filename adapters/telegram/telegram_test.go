@@ -121,8 +121,8 @@ func TestAdapter(t *testing.T) {
 			"prefix of it":    requestWithSecrets("hook-secret_"),
 			"secret twice":    requestWithSecrets(secret, secret),
 			"right and wrong": requestWithSecrets("wrong", secret),
-			"Get":             modifiedRequest(func(r *http.Request) { r.Method = http.MethodGet }),
-			"Put":             modifiedRequest(func(r *http.Request) { r.Method = http.MethodPut }),
+			"GET":             modifiedRequest(func(r *http.Request) { r.Method = http.MethodGet }),
+			"PUT":             modifiedRequest(func(r *http.Request) { r.Method = http.MethodPut }),
 			"query":           modifiedRequest(func(r *http.Request) { r.URL.RawQuery = "update_id=1" }),
 			"empty query":     modifiedRequest(func(r *http.Request) { r.URL.ForceQuery = true }),
 		},
@@ -200,7 +200,7 @@ func TestReceive_SecretCheckedBeforeBody(t *testing.T) {
 				t.Errorf("Receive = %v, want ErrForged", err)
 			}
 			if n := read(); n != 0 {
-				t.Errorf("read %d bytes of an unauthenticated body", n)
+				t.Errorf("read %d bytes of an unauthenticated body, want 0", n)
 			}
 		})
 	}
@@ -213,11 +213,11 @@ func TestReceive_LargeUpdate(t *testing.T) {
 		strings.Repeat("m", 1<<20) + `"}}`)
 	in, err := new(telegram.Adapter).Receive(requestWithSecrets(secret)(endpoint(), "", big), endpoint(), "")
 	if err != nil || len(in.Messages) != 1 {
-		t.Fatalf("%v, %d messages", err, len(in.Messages))
+		t.Fatalf("Receive = %v, %d messages, want 1", err, len(in.Messages))
 	}
 	m := in.Messages[0]
 	if m.Kind != adapters.Undecodable || len(m.Raw) != 512<<10 || !strings.Contains(m.Key, ":x:731000001:") {
-		t.Errorf("%s, %d bytes, key %q", m.Kind, len(m.Raw), m.Key)
+		t.Errorf("%s, %d bytes, key %q, want Undecodable with 512 KiB", m.Kind, len(m.Raw), m.Key)
 	}
 }
 
@@ -231,7 +231,7 @@ func TestReceive_BodyLimit(t *testing.T) {
 				t.Errorf("Receive = %v, want ErrTooLarge", err)
 			}
 			if n := read(); n > 5<<20 {
-				t.Errorf("read %d bytes", n)
+				t.Errorf("read %d bytes, want at most %d", n, 5<<20)
 			}
 		})
 	}
@@ -248,8 +248,8 @@ func TestReceive_PreviousSecret(t *testing.T) {
 // again.
 func TestReceive_TruncatedBody(t *testing.T) {
 	for name, body := range map[string]io.Reader{
-		"empty": strings.NewReader(""),
-		"Cut":   io.MultiReader(strings.NewReader(`{"update_id":1,`), failingReader{}),
+		"empty":          strings.NewReader(""),
+		"connection cut": io.MultiReader(strings.NewReader(`{"update_id":1,`), failingReader{}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := requestWithSecrets(secret)(endpoint(), "", nil)

@@ -76,7 +76,7 @@ func TestWebhook_UpdateKinds(t *testing.T) {
 				t.Fatal(name, err)
 			}
 			if m := h.Store.Last(); !c.want(m) || !strings.HasPrefix(m.Key, "424242:") {
-				t.Errorf("%s: %+v", name, m)
+				t.Errorf("%s: stored %+v, which is not the message that was sent", name, m)
 			}
 		}
 	})

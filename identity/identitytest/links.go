@@ -40,8 +40,7 @@ func testLinkAndLookup(t *testing.T, h *fixture) {
 	in.VerifiedAt = h.mustLink(t, h.telegramIdentity("", "1")).CreatedAt // must be ignored
 	got := h.mustLink(t, in)
 	if got.ID == "" || got.TenantID != h.tenant || got.CustomerID != h.customerID || got.InstanceID != "" ||
-		got.IsVerified() ||
-		got.DisplayName != "Steve" {
+		got.IsVerified() || got.DisplayName != "Steve" {
 		t.Fatalf("linked: %+v", got)
 	}
 	if got.CreatedAt.IsZero() || !got.CreatedAt.Equal(got.UpdatedAt) || got.CreatedAt.Location().String() != "UTC" {
@@ -112,10 +111,7 @@ func testInstanceBeforeTenant(t *testing.T, h *fixture) {
 			t.Errorf("in %q: %s, %v; want %s", instance, got.ID, err, want)
 		}
 	}
-	is, err := h.Store.CustomerIdentities(
-		t.Context(),
-		identity.Query{TenantID: h.tenant, CustomerID: h.customerID},
-	)
+	is, err := h.Store.CustomerIdentities(t.Context(), identity.Query{TenantID: h.tenant, CustomerID: h.customerID})
 	if err != nil || len(is) != 2 || is[0].ID != all.ID || is[1].ID != own.ID {
 		t.Errorf("list: %+v, %v; want both, oldest first", is, err)
 	}
@@ -141,8 +137,7 @@ func testLinkAdoptsUnknownSender(t *testing.T, h *fixture) {
 	conversation := h.NewConversation(t, h.tenant, h.instance, u.ID)
 	got := h.mustLink(t, h.telegramIdentity(h.instance, "9"))
 	if got.ID != u.ID || got.CustomerID != h.customerID || got.InstanceID != h.instance || got.DisplayName != "S." ||
-		got.Username != "steve" ||
-		got.IsVerified() {
+		got.Username != "steve" || got.IsVerified() {
 		t.Errorf("adopted: %+v; want the row of %s", got, u.ID)
 	}
 	if p := h.ConversationIdentity(t, h.tenant, conversation); p != u.ID {
