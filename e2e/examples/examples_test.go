@@ -1,19 +1,12 @@
 package examples
 
 import (
-	"bytes"
 	"context"
 	"io"
-	"maps"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -27,340 +20,258 @@ import (
 
 const directory = "../../examples/"
 
-// commands are the commands that run each example.
-var commands = map[string]func(t *testing.T) *exec.Cmd{
-	"go": func(t *testing.T) *exec.Cmd {
-		program := filepath.Join(t.TempDir(), "app")
-		args := []string{"build", "-o", program}
-		if harness.RaceEnabled() {
-			args = append(args, "-race")
-		}
-		out, err := exec.CommandContext(t.Context(), "go", append(args, "hydragate/examples/go")...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("build example: %v\n%s", err, out)
-		}
-		return exec.Command(program)
-	},
-	"python": func(t *testing.T) *exec.Cmd {
-		return exec.Command(lookPath(t, "python3", "python3"), directory+"python/app.py")
-	},
-	"node": func(t *testing.T) *exec.Cmd {
-		return exec.Command(lookPath(t, "node", "nodejs"), directory+"node/app.mjs")
-	},
+// commands are the commands that run the sample applications.
+var commands = map[string][]string{
+	"go":     {"example-go"},
+	"python": {"python3", directory + "python/app.py"},
+	"node":   {"node", directory + "node/app.mjs"},
 }
 
-// lookPath returns the path of an interpreter. It fails the test if the interpreter is missing.
-func lookPath(t *testing.T, program, debianPackage string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		t.Fatalf("%s is missing: run .ci/servers --check, or apt-get install %s", program, debianPackage)
-	}
-	return path
-}
+const (
+	secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	// event is an event of a message, with the fields that the applications read.
+	event = `{"type": "message.received", "data": {"text": "hello", "sender": {"role": "unknown"}}}`
+)
 
-// An exchange is an event that the gateway sent to an example, and the response.
-type exchange struct {
-	id       string
-	body     []byte
-	response []byte
-}
-
-// An example is a running sample application behind a proxy that records its exchanges.
+// An example is a running sample application.
 type example struct {
-	url       string // of the proxy
-	direct    string // of the application
-	secret    string
-	exchanges chan exchange
+	*harness.Client
+	secret string
 }
 
-// startExample starts a sample application until the test ends.
-func startExample(t *testing.T, cmd *exec.Cmd, secret string) *example {
-	t.Helper()
-	var log harness.LockedBuffer
-	cmd.Env = append(os.Environ(), "PORT=0", "WEBHOOK_SECRET="+secret)
-	p, err := harness.StartProcess(t.Context(), cmd, &log)
-	if err != nil {
-		t.Fatalf("start example: %v\n%s", err, log.String())
+// forEachExample runs test with each sample application. Their log must not report panics.
+func forEachExample(t *testing.T, secret string, test func(t *testing.T, e *example)) {
+	for name, command := range commands {
+		t.Run(name, func(t *testing.T) {
+			var log harness.LockedBuffer
+			cmd := exec.Command(command[0], command[1:]...)
+			cmd.Env = append(os.Environ(), "PORT=0", "WEBHOOK_SECRET="+secret)
+			p, err := harness.StartProcess(t.Context(), cmd, &log)
+			if err != nil {
+				t.Fatalf("start example (are Python 3 and Node.js installed?): %v\n%s", err, log.String())
+			}
+			t.Cleanup(func() {
+				p.Kill()
+				if err := harness.CheckLog(log.String()); err != nil {
+					t.Error(err)
+				}
+				if t.Failed() {
+					t.Logf("log of the example:\n%s", log.String())
+				}
+			})
+			test(t, &example{harness.NewClient("http://"+p.Addr, "", time.Minute), secret})
+		})
 	}
-	t.Cleanup(func() {
-		p.Kill()
-		if err := harness.CheckLog(log.String()); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Logf("log of the example:\n%s", log.String())
-		}
-	})
-	e := &example{direct: "http://" + p.Addr, secret: secret, exchanges: make(chan exchange, 100)}
-	target, err := url.Parse(e.direct)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(e.recorder(httputil.NewSingleHostReverseProxy(target)))
-	t.Cleanup(server.Close)
-	e.url = server.URL
-	return e
 }
 
-// recorder passes requests to the proxy and records the exchanges.
-func (e *example) recorder(proxy *httputil.ReverseProxy) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			return // the gateway has closed the connection
-		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
-		var response bytes.Buffer
-		proxy.ServeHTTP(teeWriter{w, &response}, r)
-		e.exchanges <- exchange{r.Header.Get("webhook-id"), body, response.Bytes()}
-	})
-}
-
-// A teeWriter copies the body of a response to a buffer.
-type teeWriter struct {
-	http.ResponseWriter
-	copied *bytes.Buffer
-}
-
-// Write writes p to the response and to the buffer.
-func (w teeWriter) Write(p []byte) (int, error) {
-	w.copied.Write(p)
-	return w.ResponseWriter.Write(p)
-}
-
-// sign returns the signature of an event, made with secret.
-func sign(t *testing.T, secret, id string, at time.Time, body []byte) string {
+// sign returns the headers of an event, with a signature made with secret.
+func sign(t *testing.T, secret, id string, at time.Time, body string) http.Header {
 	t.Helper()
 	webhook, err := standardwebhooks.NewWebhook(secret)
 	if err != nil {
 		t.Fatal(err)
 	}
-	signature, err := webhook.Sign(id, at, body)
+	signature, err := webhook.Sign(id, at, []byte(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return signature
+	h := http.Header{}
+	h.Set("webhook-id", id)
+	h.Set("webhook-timestamp", strconv.FormatInt(at.Unix(), 10))
+	h.Set("webhook-signature", signature)
+	return h
 }
 
-// A request is an event as it is sent to an example.
-type request struct {
-	id, timestamp, signature string
-	body                     []byte
-}
-
-// signed returns a request with a valid signature.
-func (e *example) signed(t *testing.T, id string, at time.Time, body []byte) request {
+// post sends an event. It returns the zero response and fails the test if there is none.
+func (e *example) post(t *testing.T, header http.Header, body string) harness.Response {
 	t.Helper()
-	return request{id, strconv.FormatInt(at.Unix(), 10), sign(t, e.secret, id, at, body), body}
-}
-
-// post sends a request to the application, without the proxy. It returns the status and the body of
-// the response, or status 0 and an error of the test if there is none.
-func (e *example) post(t *testing.T, r request) (status int, answer string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, e.direct+"/events", bytes.NewReader(r.body))
-	if err != nil {
-		t.Error(err)
-		return 0, ""
-	}
-	req.Header.Set("webhook-id", r.id)
-	req.Header.Set("webhook-timestamp", r.timestamp)
-	req.Header.Set("webhook-signature", r.signature)
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Error(err)
-		return 0, ""
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
+	res, err := e.Do(t.Context(), http.MethodPost, "/events", header, body)
 	if err != nil {
 		t.Error(err)
 	}
-	return res.StatusCode, string(b)
+	return res
 }
 
 // deliver sends an event with a fresh signature. It returns the answer, whose status must be 200.
-func (e *example) deliver(t *testing.T, id string, body []byte) string {
+func (e *example) deliver(t *testing.T, id, body string) string {
 	t.Helper()
-	status, answer := e.post(t, e.signed(t, id, time.Now(), body))
-	if status != http.StatusOK {
-		t.Errorf("status of event %s = %d, want 200", id, status)
+	res := e.post(t, sign(t, e.secret, id, time.Now(), body), body)
+	if res.Status != http.StatusOK {
+		t.Errorf("status of event %s = %d, want 200", id, res.Status)
 	}
-	return answer
+	return res.Body
 }
 
 // TestExamples runs each sample application with a gateway: a person writes and reads the answer.
-// Then it sends redelivered and forged events to the application.
 func TestExamples(t *testing.T) {
 	h, _ := harness.Start(t, harness.Options{Engine: harness.SQLite})
 	user := simulator.TelegramUser{ID: 100, FirstName: "Steve"}
-	for _, name := range slices.Sorted(maps.Keys(commands)) {
+	forEachExample(t, h.WebhookSecret, func(t *testing.T, e *example) {
 		user.ID++
-		t.Run(name, func(t *testing.T) {
-			e := startExample(t, commands[name](t), h.WebhookSecret)
-			h.MustCall("PATCH", "/v1/instances/"+h.InstanceID, map[string]string{"agent_url": e.url}, http.StatusOK, nil)
-			first := e.converse(t, h, user)
-			t.Run("redelivered event", func(t *testing.T) { e.checkRedelivery(t, first) })
-			t.Run("concurrent redeliveries", func(t *testing.T) { e.checkConcurrentRedeliveries(t, first) })
-			t.Run("signatures", func(t *testing.T) { e.checkSignatures(t, first) })
-			t.Run("malformed requests", func(t *testing.T) { e.checkMalformedRequests(t, first) })
-			t.Run("bounded memory", func(t *testing.T) { e.checkBoundedMemory(t, first) })
-		})
-	}
+		h.MustCall("PATCH", "/v1/instances/"+h.InstanceID, map[string]string{"agent_url": e.URL}, http.StatusOK, nil)
+		h.Telegram.SendText(harness.TelegramBot, user, "What is my balance?")
+		ctx, cancel := context.WithTimeout(t.Context(), harness.EventTimeout)
+		defer cancel()
+		reply, err := h.Telegram.WaitReply(ctx, strconv.FormatInt(user.ID, 10), 0)
+		if err != nil {
+			t.Fatalf("no reply arrived: %v\n%s", err, h.LogTail())
+		}
+		if want := "Request 1: I can only tell that to the owner of the account."; reply.Text != want {
+			t.Fatalf("reply = %q, want %q", reply.Text, want)
+		}
+	})
 	h.CheckLog()
 }
 
-// converse sends a message from a person and waits for the reply. It returns the exchange.
-func (e *example) converse(t *testing.T, h *harness.Harness, user simulator.TelegramUser) exchange {
-	t.Helper()
-	const want = "Request 1: I can only tell that to the owner of the account."
+// TestExamples_Redelivery delivers events again, as the gateway sent them. The applications must
+// answer as before, and count no request.
+func TestExamples_Redelivery(t *testing.T) {
+	h, _ := harness.Start(t, harness.Options{Engine: harness.SQLite})
+	user := simulator.TelegramUser{ID: 100, FirstName: "Steve"}
 	h.Telegram.SendText(harness.TelegramBot, user, "What is my balance?")
-	ctx, cancel := context.WithTimeout(t.Context(), harness.EventTimeout)
-	defer cancel()
-	reply, err := h.Telegram.WaitReply(ctx, strconv.FormatInt(user.ID, 10), 0)
-	if err != nil {
-		t.Fatalf("no reply arrived: %v\n%s", err, h.LogTail())
+	if err := h.App.ExpectEvent([]string{"type=message.received"}); err != nil {
+		t.Fatalf("%v\n%s", err, h.LogTail())
 	}
-	if reply.Text != want {
-		t.Fatalf("reply = %q, want %q", reply.Text, want)
-	}
-	return <-e.exchanges
-}
-
-// checkRedelivery sends the event of first again. The application must answer as before, and count
-// no request: the next event is the second.
-func (e *example) checkRedelivery(t *testing.T, first exchange) {
-	for range 2 {
-		if got := e.deliver(t, first.id, first.body); got != string(first.response) {
-			t.Errorf("answer to the redelivered event = %q, want %q", got, first.response)
+	var id, body string
+	h.App.Update(func() { id, body = h.App.Events[0].ID, string(h.App.Events[0].Body) })
+	forEachExample(t, secret, func(t *testing.T, e *example) {
+		first := e.deliver(t, id, body)
+		if !strings.Contains(first, "Request 1:") {
+			t.Errorf("answer to the first event = %q, want request 1", first)
 		}
-	}
-	if got := e.deliver(t, "msg_second", first.body); !strings.Contains(got, "Request 2:") {
-		t.Errorf("answer to the next event = %q, want request 2", got)
-	}
-	verified := []byte(`{"type": "identity.verified", "data": {}}`)
-	if got := e.deliver(t, "msg_verified", verified); strings.Contains(got, "Request") {
-		t.Errorf("answer to identity.verified = %q, want no replies", got)
-	}
-}
-
-// checkConcurrentRedeliveries sends one new event several times concurrently. All answers must be
-// the same.
-func (e *example) checkConcurrentRedeliveries(t *testing.T, first exchange) {
-	answers := harness.Concurrently(8, func(int) string { return e.deliver(t, "msg_concurrent", first.body) })
-	for _, got := range answers {
-		if got != answers[0] || !strings.Contains(got, "Request 3:") {
-			t.Errorf("answers = %q, want request 3 in all", answers)
-			return
+		for range 2 {
+			if got := e.deliver(t, id, body); got != first {
+				t.Errorf("answer to the redelivered event = %q, want %q", got, first)
+			}
 		}
-	}
+		if got := e.deliver(t, "msg_second", body); !strings.Contains(got, "Request 2:") {
+			t.Errorf("answer to the next event = %q, want request 2", got)
+		}
+		verified := `{"type": "identity.verified", "data": {}}`
+		if got := e.deliver(t, "msg_verified", verified); strings.Contains(got, "Request") {
+			t.Errorf("answer to identity.verified = %q, want no replies", got)
+		}
+		answers := harness.Concurrently(8, func(int) string { return e.deliver(t, "msg_concurrent", body) })
+		for _, got := range answers {
+			if got != answers[0] || !strings.Contains(got, "Request 3:") {
+				t.Errorf("answers to concurrent deliveries = %q, want request 3 in all", answers)
+				break
+			}
+		}
+	})
 }
 
-// checkSignatures sends events with valid and with forged signatures.
-func (e *example) checkSignatures(t *testing.T, first exchange) {
+// TestExamples_Signatures sends events with valid and with forged signatures.
+func TestExamples_Signatures(t *testing.T) {
 	const otherSecret = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+	const id, signature, timestamp = "msg_signed", "webhook-signature", "webhook-timestamp"
 	now := time.Now()
-	valid := e.signed(t, first.id, now, first.body)
-	other := sign(t, otherSecret, first.id, now, first.body)
-	with := func(change func(r *request)) request {
-		r := valid
-		change(&r)
-		return r
+	valid := sign(t, secret, id, now, event).Get(signature)
+	other := sign(t, otherSecret, id, now, event).Get(signature)
+	with := func(key, value string) http.Header {
+		h := sign(t, secret, id, now, event)
+		h.Set(key, value)
+		return h
 	}
-	withSignature := func(s string) request { return with(func(r *request) { r.signature = s }) }
-	at := func(d time.Duration) request { return e.signed(t, first.id, now.Add(d), first.body) }
-	forgedBody := bytes.Replace(first.body, []byte(`"unknown"`), []byte(`"owner"`), 1)
-	if bytes.Equal(forgedBody, first.body) {
-		t.Fatalf("the event has no role unknown: %s", first.body)
+	without := func(key string) http.Header {
+		h := with(key, "")
+		h.Del(key)
+		return h
 	}
-	for name, c := range map[string]struct {
-		request
-		want int
-	}{
-		"valid":                  {valid, http.StatusOK},
-		"valid after another":    {withSignature(other + " " + valid.signature), http.StatusOK},
-		"valid before another":   {withSignature(valid.signature + " " + other), http.StatusOK},
-		"valid after unknown":    {withSignature("v2,x " + valid.signature), http.StatusOK},
-		"four minutes old":       {at(-4 * time.Minute), http.StatusOK},
-		"six minutes old":        {at(-6 * time.Minute), http.StatusUnauthorized},
-		"six minutes ahead":      {at(6 * time.Minute), http.StatusUnauthorized},
-		"other secret":           {withSignature(other), http.StatusUnauthorized},
-		"other version":          {withSignature("v2" + valid.signature[2:]), http.StatusUnauthorized},
-		"cut off":                {withSignature(valid.signature[:len(valid.signature)-4]), http.StatusUnauthorized},
-		"not base64":             {withSignature("v1,§"), http.StatusUnauthorized},
-		"empty":                  {withSignature("v1,"), http.StatusUnauthorized},
-		"missing":                {withSignature(""), http.StatusUnauthorized},
-		"other body":             {with(func(r *request) { r.body = forgedBody }), http.StatusUnauthorized},
-		"other ID":               {with(func(r *request) { r.id = "msg_forged" }), http.StatusUnauthorized},
-		"other timestamp":        {with(func(r *request) { r.timestamp += "0" }), http.StatusUnauthorized},
-		"timestamp not a number": {with(func(r *request) { r.timestamp = "\xb2" }), http.StatusUnauthorized},
-		"timestamp missing":      {with(func(r *request) { r.timestamp = "" }), http.StatusUnauthorized},
-		"timestamp of 5000 digits": {
-			with(func(r *request) { r.timestamp = strings.Repeat("1", 5000) }), http.StatusUnauthorized,
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got, answer := e.post(t, c.request)
-			if got != c.want {
-				t.Errorf("status = %d, want %d", got, c.want)
+	at := func(d time.Duration) http.Header { return sign(t, secret, id, now.Add(d), event) }
+	accepted := map[string]http.Header{
+		"valid":                with(signature, valid),
+		"valid after another":  with(signature, other+" "+valid),
+		"valid before another": with(signature, valid+" "+other),
+		"valid after unknown":  with(signature, "v2,x "+valid),
+		"four minutes old":     at(-4 * time.Minute),
+	}
+	rejected := map[string]http.Header{
+		"six minutes old":          at(-6 * time.Minute),
+		"six minutes ahead":        at(6 * time.Minute),
+		"other secret":             with(signature, other),
+		"other version":            with(signature, "v2"+valid[2:]),
+		"cut off":                  with(signature, valid[:len(valid)-4]),
+		"not base64":               with(signature, "v1,§"),
+		"empty":                    with(signature, "v1,"),
+		"empty header":             with(signature, ""),
+		"missing":                  without(signature),
+		"other body":               sign(t, secret, id, now, strings.Replace(event, "unknown", "owner", 1)),
+		"other ID":                 with("webhook-id", "msg_forged"),
+		"other timestamp":          with(timestamp, strconv.FormatInt(now.Unix(), 10)+"0"),
+		"timestamp not a number":   with(timestamp, "\xb2"),
+		"empty timestamp":          with(timestamp, ""),
+		"timestamp missing":        without(timestamp),
+		"timestamp of 5000 digits": with(timestamp, strings.Repeat("1", 5000)),
+	}
+	forEachExample(t, secret, func(t *testing.T, e *example) {
+		for name, header := range accepted {
+			if res := e.post(t, header, event); res.Status != http.StatusOK || !strings.Contains(res.Body, "Request 1:") {
+				t.Errorf("%s: response = %d %q, want 200 and request 1", name, res.Status, res.Body)
 			}
-			if got == http.StatusOK && answer != string(first.response) {
-				t.Errorf("answer = %q, want %q", answer, first.response)
+		}
+		for name, header := range rejected {
+			if res := e.post(t, header, event); res.Status != http.StatusUnauthorized {
+				t.Errorf("%s: status = %d, want 401", name, res.Status)
 			}
-		})
-	}
+		}
+	})
 }
 
-// checkMalformedRequests sends requests that fail after the signature is verified, and requests that
-// are not complete. The application must survive, and must process an event that failed when it is
-// delivered again.
-func (e *example) checkMalformedRequests(t *testing.T, first exchange) {
-	incomplete := e.signed(t, "msg_retried", time.Now(), []byte(`{"type":`))
-	if got, _ := e.post(t, incomplete); got != http.StatusInternalServerError {
-		t.Errorf("status of a body that is not JSON = %d, want 500", got)
-	}
-	if got := e.deliver(t, "msg_retried", first.body); !strings.Contains(got, "Request 4:") {
-		t.Errorf("answer after a failure = %q, want request 4", got)
-	}
-	for name, request := range map[string]string{
-		"body too long":   "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n",
-		"negative length": "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
-		"incomplete body": "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{",
-	} {
-		t.Run(name, func(t *testing.T) {
-			conn, err := net.Dial("tcp", strings.TrimPrefix(e.direct, "http://"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			if _, err := io.WriteString(conn, request); err != nil {
-				t.Fatal(err)
-			}
-			if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
-				t.Fatal(err)
-			}
-			_, _ = io.Copy(io.Discard, conn) // until the application has closed the connection
-		})
-	}
-	if got := e.deliver(t, first.id, first.body); got != string(first.response) {
-		t.Errorf("answer after malformed requests = %q, want %q", got, first.response)
-	}
+// TestExamples_MalformedRequests sends requests that fail after the signature is verified, and
+// requests that are not complete. The applications must survive, and must process an event that
+// failed when it is delivered again.
+func TestExamples_MalformedRequests(t *testing.T) {
+	forEachExample(t, secret, func(t *testing.T, e *example) {
+		first, incomplete := e.deliver(t, "msg_first", event), `{"type":`
+		res := e.post(t, sign(t, e.secret, "msg_retried", time.Now(), incomplete), incomplete)
+		if res.Status != http.StatusInternalServerError {
+			t.Errorf("status of a body that is not JSON = %d, want 500", res.Status)
+		}
+		if got := e.deliver(t, "msg_retried", event); !strings.Contains(got, "Request 2:") {
+			t.Errorf("answer after a failure = %q, want request 2", got)
+		}
+		for name, request := range map[string]string{
+			"body too long":   "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n",
+			"negative length": "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+			"incomplete body": "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{",
+		} {
+			t.Run(name, func(t *testing.T) {
+				conn, err := net.Dial("tcp", strings.TrimPrefix(e.URL, "http://"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				if _, err := io.WriteString(conn, request); err != nil {
+					t.Fatal(err)
+				}
+				if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, conn) // until the application has closed the connection
+			})
+		}
+		if got := e.deliver(t, "msg_first", event); got != first {
+			t.Errorf("answer after malformed requests = %q, want %q", got, first)
+		}
+	})
 }
 
-// checkBoundedMemory sends so many events that the application must forget the first. It does
-// nothing in a short run.
-func (e *example) checkBoundedMemory(t *testing.T, first exchange) {
+// TestExamples_BoundedMemory sends so many events that the applications must forget the first.
+func TestExamples_BoundedMemory(t *testing.T) {
 	harness.RequireFullRun(t)
-	for i := range 10_000 {
-		e.deliver(t, "msg_"+strconv.Itoa(i), first.body)
-	}
-	if got := e.deliver(t, first.id, first.body); got == string(first.response) {
-		t.Error("the application remembers more than 10,000 answers")
-	}
-	if got, want := e.deliver(t, "msg_9999", first.body), "Request 10004:"; !strings.Contains(got, want) {
-		t.Errorf("answer to the last event = %q, want %s", got, want)
-	}
+	forEachExample(t, secret, func(t *testing.T, e *example) {
+		first := e.deliver(t, "msg_first", event)
+		for i := range 10_000 {
+			e.deliver(t, "msg_"+strconv.Itoa(i), event)
+		}
+		if got := e.deliver(t, "msg_first", event); got == first {
+			t.Error("the application remembers more than 10,000 answers")
+		}
+		if got, want := e.deliver(t, "msg_9999", event), "Request 10001:"; !strings.Contains(got, want) {
+			t.Errorf("answer to the last event = %q, want %s", got, want)
+		}
+	})
 }
 
 // TestExamples_SecretRequired starts the sample applications without a secret. They must not start,
@@ -368,7 +279,7 @@ func (e *example) checkBoundedMemory(t *testing.T, first exchange) {
 func TestExamples_SecretRequired(t *testing.T) {
 	for name, command := range commands {
 		t.Run(name, func(t *testing.T) {
-			cmd := command(t)
+			cmd := exec.Command(command[0], command[1:]...)
 			cmd.Env = append(os.Environ(), "PORT=0", "WEBHOOK_SECRET=whsec_")
 			var log harness.LockedBuffer
 			if p, err := harness.StartProcess(t.Context(), cmd, &log); err == nil {

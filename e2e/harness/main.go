@@ -22,8 +22,8 @@ import (
 // RunMain runs the tests of a package. The test binary serves as the programs that the tests start
 // as separate processes: hydragate, which knows the commands serve, doctor and masterkey rotate, the
 // same with each Fault, and guess. Programs in replacements take precedence. The race detector is on
-// in the programs if it is on in the test.
-func RunMain(m *testing.M, replacements map[string]func()) {
+// in the programs if it is on in the test. m is a *testing.M, or wraps one.
+func RunMain(m testscript.TestingM, replacements map[string]func()) {
 	runConcurrently()
 	programs := map[string]func(){"hydragate": func() { runCommand("") }, "guess": guess}
 	for fault := range faults {

@@ -34,7 +34,7 @@ func sleepBriefly(ctx context.Context) {
 
 // EventTimeout is how long tests wait for an event. It is longer than a lease, so that work of a
 // killed gateway is taken over.
-const EventTimeout = 70 * time.Second
+const EventTimeout = 3 * time.Minute
 
 // A Broadcast wakes up all waiters when something has changed. The zero value is ready to use.
 type Broadcast struct {
