@@ -166,7 +166,7 @@ func (w *Worker) deferClaim(
 	if in.Age >= checkNoticeDelay && in.Age < 2*checkNoticeDelay {
 		d.replies = w.replyRows(in, textChecking)
 	}
-	d.outcome, d.commitNow, d.deferred, d.retryAt = "waits", true, true, w.Now().Add(delay)
+	d.outcome, d.commitNow, d.deferred, d.retryAt = "deferred", true, true, w.Now().Add(delay)
 	return d, nil
 }
 
