@@ -245,7 +245,8 @@ func (s *fixture) telegramMessage(from, username, fields string) signedRequest {
 	at, secret := s.Telegram.Webhook(harness.TelegramBot)
 	n := s.newID()
 	return signedRequest{
-		at, http.Header{"Content-Type": {"application/json"}, "X-Telegram-Bot-Api-Secret-Token": {secret}},
+		at,
+		http.Header{"Content-Type": {"application/json"}, "X-Telegram-Bot-Api-Secret-Token": {secret}},
 		fmt.Sprintf(`{"update_id":%d,"message":{"message_id":%d,"date":%d,"chat":{"id":%s,"type":"private"},
 			"from":{"id":%[4]s,"is_bot":false,"first_name":"Steve","username":%[5]q},%[6]s}}`,
 			900_000_000+n, n, time.Now().Unix(), from, username, fields),

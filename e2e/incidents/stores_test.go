@@ -75,7 +75,8 @@ func TestIncidents_Stores(t *testing.T) {
 		for name, secrets := range map[string]adapters.Credentials{"none": nil, "empty": {adapters.WebhookSecret: ""}} {
 			ep := adapters.Endpoint{Channel: adapters.Telegram, Credentials: secrets}
 			for _, header := range []string{"", "x"} {
-				r := httptest.NewRequest("POST", "/hooks/telegram/"+uuid.NewString(), strings.NewReader(`{"update_id":1}`))
+				body := strings.NewReader(`{"update_id":1}`)
+				r := httptest.NewRequest(http.MethodPost, "/hooks/telegram/"+uuid.NewString(), body)
 				r.Header.Set("X-Telegram-Bot-Api-Secret-Token", header)
 				if _, err := (&telegram.Adapter{}).Receive(r, ep, ""); !errors.Is(err, adapters.ErrNoKey) {
 					t.Errorf("Receive with secret %s and header %q = %v, want %v", name, header, err, adapters.ErrNoKey)
@@ -144,7 +145,8 @@ func TestIncidents_Ech0GHSAR2x7427fRq69(t *testing.T) {
 	defer server.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	call := func(allowPrivate bool, host string) (int, error) {
-		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+host+":"+port+"/", strings.NewReader("{}"))
+		url := "http://" + host + ":" + port + "/"
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader("{}"))
 		if err != nil {
 			return 0, err
 		}
