@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -30,7 +28,7 @@ type harness struct {
 	endpoints *httpapitest.Endpoints
 	claims    *httpapitest.Claims
 	server    *httptest.Server
-	log       *lockedBuffer
+	log       *httpapitest.LogBuffer
 	clock     time.Time
 
 	adminToken, foreignToken                                string // of keys of the two tenants with all scopes
@@ -46,7 +44,7 @@ func newHarness(t *testing.T, change ...func(*API)) *harness {
 	t.Helper()
 	now := time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC)
 	h := &harness{
-		t: t, store: httpapitest.NewStore(now), log: &lockedBuffer{}, clock: now,
+		t: t, store: httpapitest.NewStore(now), log: &httpapitest.LogBuffer{}, clock: now,
 	}
 	h.endpoints, h.claims = &httpapitest.Endpoints{Store: h.store}, &httpapitest.Claims{Store: h.store}
 	h.api = &API{
@@ -189,23 +187,6 @@ func (r response) fields(t *testing.T) map[string]any {
 		t.Fatalf("response = %d %s: %v", r.status, r.body, err)
 	}
 	return m
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func stores(s *httpapitest.Store) Stores {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"hydragate/gateway"
 	"hydragate/httpapi/fastapi"
@@ -16,7 +17,7 @@ import (
 )
 
 func TestIdempotency_Concurrent(t *testing.T) {
-	h := newHarness(t)
+	h := newHarness(t, func(a *API) { a.replayWait = time.Minute })
 	before := h.store.Created
 	responses := make([]response, 50)
 	var all sync.WaitGroup

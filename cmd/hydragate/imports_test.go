@@ -57,6 +57,7 @@ var allowedImports = map[string]string{
 	"httpapi/userapi":             surfaceImports,
 	"httpapi/contactapi":          surfaceImports,
 	"httpapi/oidc":                surfaceImports,
+	"httpapi/oidc/oidctest":       "",
 	"migrations":                  "",
 	"store":                       "adapters claim gateway identity migrations store/keyring store/sqldb",
 	"store/keyring":               "gateway",

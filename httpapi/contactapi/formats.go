@@ -38,7 +38,7 @@ func contactType(channel string) string {
 func cleanContactType(s string) (string, *fastapi.Violation) {
 	lower := strings.ToLower(s)
 	for _, t := range contactTypes() {
-		if strings.ToLower(t) == lower {
+		if strings.ToLower(t) == lower { //nolint:gocritic // EqualFold would also accept ſms
 			return t, nil
 		}
 	}

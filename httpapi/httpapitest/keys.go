@@ -55,13 +55,14 @@ func (s *Store) RotateAPIKey(
 ) (identity.APIKey, error) {
 	defer s.lock()()
 	for i, k := range s.keys {
-		if k.TenantID == r.TenantID && k.ID == r.KeyID {
-			s.keys[i].ExpiresAt = r.OldUntil
-			k.ID, k.Hint = s.newID(), r.Hint
-			s.keys = append(s.keys, k)
-			s.hashes[r.Hash] = k.ID
-			return k, nil
+		if k.TenantID != r.TenantID || k.ID != r.KeyID {
+			continue
 		}
+		s.keys[i].ExpiresAt = r.OldUntil
+		k.ID, k.Hint = s.newID(), r.Hint
+		s.keys = append(s.keys, k)
+		s.hashes[r.Hash] = k.ID
+		return k, nil
 	}
 	return identity.APIKey{}, identity.ErrNotFound
 }

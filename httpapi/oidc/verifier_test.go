@@ -11,37 +11,22 @@ import (
 	"testing"
 	"time"
 
+	"hydragate/httpapi/httpapitest"
+	"hydragate/httpapi/oidc/oidctest"
 	"hydragate/httpapi/operation"
 )
 
 // A verifierFixture is a fake issuer and a verifier of its tokens with a fake clock.
 type verifierFixture struct {
-	*fakeIssuer
+	*oidctest.Issuer
 	verifier *Verifier
-	log      *lockedText
+	log      *httpapitest.LogBuffer
 	clock    atomic.Int64 // seconds since start
 	start    time.Time
 }
 
-type lockedText struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func newVerifierFixture(t *testing.T) *verifierFixture {
-	d := &verifierFixture{fakeIssuer: newFakeIssuer(t), log: &lockedText{}, start: time.Now()}
+	d := &verifierFixture{Issuer: oidctest.NewIssuer(t), log: &httpapitest.LogBuffer{}, start: time.Now()}
 	d.verifier = NewVerifier(
 		d.URL, "hydragate", slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	)
@@ -60,7 +45,7 @@ func (f *verifierFixture) token(change func(header, claims map[string]any)) stri
 	if change != nil {
 		change(header, claims)
 	}
-	return f.sign(header, claims)
+	return f.Sign(header, claims)
 }
 
 func TestVerifier(t *testing.T) {
@@ -146,10 +131,10 @@ func TestVerifier_TamperedToken(t *testing.T) {
 
 // embeddedKeyToken returns a token whose header contains the key that signed it.
 func (f *verifierFixture) embeddedKeyToken(t *testing.T) string {
-	own := newECKey(t)
-	f.update(func() { f.keys["own"] = own })
-	token := f.token(func(h, _ map[string]any) { h["kid"], h["jwk"] = "own", publicJWK("own", own) })
-	f.update(func() { delete(f.keys, "own") })
+	own := oidctest.NewKey(t)
+	f.Update(func() { f.Keys["own"] = own })
+	token := f.token(func(h, _ map[string]any) { h["kid"], h["jwk"] = "own", oidctest.PublicJWK("own", own) })
+	f.Update(func() { delete(f.Keys, "own") })
 	return token
 }
 
@@ -180,20 +165,20 @@ func TestVerifier_Scopes(t *testing.T) {
 func TestVerifier_KeyRotation(t *testing.T) {
 	d := newVerifierFixture(t)
 	d.mustVerify(t, d.token(nil))
-	d.update(func() { d.keys["e2"] = newECKey(t) })
+	d.Update(func() { d.Keys["e2"] = oidctest.NewKey(t) })
 	next := d.token(func(h, _ map[string]any) { h["kid"] = "e2" })
 	d.clock.Add(6)
 	d.mustVerify(t, next)
-	if n := d.requestCount("/keys"); n != 2 {
+	if n := d.RequestCount("/keys"); n != 2 {
 		t.Errorf("key set fetched %d times", n)
 	}
-	if n := d.requestCount("/.well-known/openid-configuration"); n != 1 {
+	if n := d.RequestCount("/.well-known/openid-configuration"); n != 1 {
 		t.Errorf("discovery document fetched %d times", n)
 	}
 
 	// A withdrawn key is rejected when the keys are fetched again.
 	old := d.token(nil)
-	d.update(func() { delete(d.keys, "e1") })
+	d.Update(func() { delete(d.Keys, "e1") })
 	d.clock.Add(int64(keyRefreshInterval/time.Second) + 1)
 	fresh := d.token(func(h, _ map[string]any) { h["kid"] = "e2" })
 	d.mustVerify(t, fresh)
@@ -218,28 +203,28 @@ func TestVerifier_UnknownKeysRateLimited(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if n := d.requestCount("/keys"); n != 1 {
+	if n := d.RequestCount("/keys"); n != 1 {
 		t.Errorf("key set fetched %d times", n)
 	}
 }
 
 func TestVerifier_IssuerOutage(t *testing.T) {
 	d := newVerifierFixture(t)
-	d.update(func() { d.down = true })
+	d.Update(func() { d.Down = true })
 	for range 3 {
 		if _, err := d.verifier.Verify(t.Context(), d.token(nil)); !errors.Is(err, operation.ErrIssuerUnavailable) {
 			t.Fatal(err)
 		}
 	}
-	if n := d.requestCount("/.well-known/openid-configuration"); n != 1 {
+	if n := d.RequestCount("/.well-known/openid-configuration"); n != 1 {
 		t.Errorf("discovery document fetched %d times during the outage, want 1", n)
 	}
-	d.update(func() { d.down = false })
+	d.Update(func() { d.Down = false })
 	d.clock.Add(6)
 	d.mustVerify(t, d.token(nil))
 
 	// In another outage, the cached keys remain valid for a day.
-	d.update(func() { d.down = true })
+	d.Update(func() { d.Down = true })
 	d.clock.Add(3600)
 	d.mustVerify(t, d.token(nil))
 	<-d.verifier.keys.refresh()
@@ -258,7 +243,7 @@ func TestVerifier_IssuerOutage(t *testing.T) {
 func TestVerifier_IssuerTimeout(t *testing.T) {
 	d := newVerifierFixture(t)
 	release := make(chan struct{})
-	d.update(func() { d.blockUntil = release })
+	d.Update(func() { d.BlockUntil = release })
 	defer close(release)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -269,7 +254,7 @@ func TestVerifier_IssuerTimeout(t *testing.T) {
 
 func TestVerifier_InsecureKeyURL(t *testing.T) {
 	d := newVerifierFixture(t)
-	d.update(func() { d.jwksURI = "http://keys.example.com/" })
+	d.Update(func() { d.JWKSURI = "http://keys.example.com/" })
 	if _, err := d.verifier.Verify(t.Context(), d.token(nil)); !errors.Is(err, operation.ErrIssuerUnavailable) {
 		t.Fatal(err)
 	}
@@ -280,8 +265,8 @@ func TestVerifier_InsecureKeyURL(t *testing.T) {
 
 func TestVerifier_UnsupportedKeys(t *testing.T) {
 	d := newVerifierFixture(t)
-	d.update(func() {
-		d.extraKeys = []any{
+	d.Update(func() {
+		d.ExtraKeys = []any{
 			map[string]string{"kty": "OKP", "crv": "Ed448", "x": "AAAA", "kid": "unsupported"},
 			map[string]string{"kty": "oct", "k": "c2VjcmV0", "kid": "shared"},
 			map[string]string{"kty": "EC", "crv": "P-256", "x": "AAAA", "y": "AAAA", "kid": "broken"},

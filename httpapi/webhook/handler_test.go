@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 
 	"hydragate/adapters"
 	"hydragate/gateway"
@@ -60,18 +61,20 @@ func TestFailureLimiter_ByNetwork(t *testing.T) {
 		"no addresses":              {"", "@", true}, // as for Unix sockets
 		"no address and an address": {"", "192.0.2.1:1", false},
 	} {
-		var f failureLimiter
-		for n := range failuresPerMinute {
-			if !f.allow(c.first) {
-				t.Fatalf("%s: failure %d is over the limit", name, n+1)
+		synctest.Test(t, func(t *testing.T) { // time stands still
+			var f failureLimiter
+			for n := range failuresPerMinute {
+				if !f.allow(c.first) {
+					t.Fatalf("%s: failure %d is over the limit", name, n+1)
+				}
 			}
-		}
-		if f.allow(c.first) {
-			t.Errorf("%s: failure %d is within the limit", name, failuresPerMinute+1)
-		}
-		if same := !f.allow(c.second); same != c.same {
-			t.Errorf("%s: %q and %q share a limit: %v, want %v", name, c.first, c.second, same, c.same)
-		}
+			if f.allow(c.first) {
+				t.Errorf("%s: failure %d is within the limit", name, failuresPerMinute+1)
+			}
+			if same := !f.allow(c.second); same != c.same {
+				t.Errorf("%s: %q and %q share a limit: %v, want %v", name, c.first, c.second, same, c.same)
+			}
+		})
 	}
 }
 
