@@ -16,19 +16,35 @@ import (
 // An otherID is an ID that the caller must not be able to use, with the reason.
 type otherID struct{ description, id string }
 
-// foreignIDs returns values for the ID parameter name that must not be found: IDs of another
-// tenant, another customer, a deleted entity and another type, and special UUIDs.
-func foreignIDs(h *harness.APIFixture, name string, op *harness.APIOperation, own, otherTenant, neighbor,
-	deleted harness.Entities) []otherID {
+// foreignEntities are entities that the caller must not be able to use.
+type foreignEntities struct{ otherTenant, neighbor, deleted harness.Entities }
+
+// newForeignEntities creates the entities.
+func newForeignEntities(h *harness.APIFixture) foreignEntities {
+	f := foreignEntities{
+		h.CreateEntities(harness.OtherTenantID), h.CreateEntities(harness.TestTenantID),
+		h.CreateEntities(harness.TestTenantID),
+	}
+	for _, c := range []string{f.deleted.CustomerID, f.deleted.SecondCustomerID} {
+		_, err := h.Store.DeleteCustomer(h.T.Context(), harness.TestTenantID, c, identity.System)
+		h.Must(err)
+	}
+	h.Must(h.Store.DeleteInstance(h.T.Context(), harness.TestTenantID, f.deleted.InstanceID, identity.System))
+	return f
+}
+
+// ids returns values for the ID parameter name of op that must not be found: IDs of another tenant,
+// another customer, a deleted entity and another type, and special UUIDs.
+func (f foreignEntities) ids(t *testing.T, op *harness.APIOperation, name string, own harness.Entities) []otherID {
 	idOf := func(th harness.Entities) string {
-		if id, ok := op.PathIDs(h.T, th)[name]; ok {
+		if id, ok := op.PathIDs(t, th)[name]; ok {
 			return id
 		}
 		return map[string]string{"into": th.SecondCustomerID, "contactId": th.CustomerID}[name]
 	}
 	ids := []otherID{
-		{"another tenant", idOf(otherTenant)},
-		{"deleted", idOf(deleted)},
+		{"another tenant", idOf(f.otherTenant)},
+		{"deleted", idOf(f.deleted)},
 		{"another type", own.InstanceID},
 		{"nil UUID", "00000000-0000-0000-0000-000000000000"},
 		{"max UUID", "ffffffff-ffff-ffff-ffff-ffffffffffff"},
@@ -38,19 +54,9 @@ func foreignIDs(h *harness.APIFixture, name string, op *harness.APIOperation, ow
 		ids[2].id = own.CustomerID
 	}
 	if name == "identity_id" && strings.Contains(op.Path, "{customer_id}") && op.ID != "adopt_identity" {
-		ids = append(ids, otherID{"another customer", neighbor.IdentityID}, otherID{"unknown sender", own.UnknownSenderID})
+		ids = append(ids, otherID{"another customer", f.neighbor.IdentityID}, otherID{"unknown sender", own.UnknownSenderID})
 	}
 	return ids
-}
-
-// deleteEntities deletes the customers and the instance of th.
-func deleteEntities(h *harness.APIFixture, th harness.Entities) {
-	h.T.Helper()
-	for _, c := range []string{th.CustomerID, th.SecondCustomerID} {
-		_, err := h.Store.DeleteCustomer(h.T.Context(), th.TenantID, c, identity.System)
-		h.Must(err)
-	}
-	h.Must(h.Store.DeleteInstance(h.T.Context(), th.TenantID, th.InstanceID, identity.System))
 }
 
 // compareIgnoringID returns an error unless two responses are identical apart from the request ID
@@ -72,9 +78,7 @@ func compareIgnoringID(a, b harness.Response) error {
 // The caller's own IDs must be found.
 func TestIsolation_PathIDs(t *testing.T) {
 	harness.ForEachAPIEngine(t, func(t *testing.T, h *harness.APIFixture) {
-		otherTenant, neighbor := h.CreateEntities(harness.OtherTenantID), h.CreateEntities(harness.TestTenantID)
-		deleted := h.CreateEntities(harness.TestTenantID)
-		deleteEntities(h, deleted)
+		foreign := newForeignEntities(h)
 		stages, requests := h.PrepareAll(harness.AnyOperation), 0
 		before := h.AllRows("")
 		for _, s := range stages {
@@ -95,7 +99,7 @@ func TestIsolation_PathIDs(t *testing.T) {
 				if err := op.CheckRejection(unknown, 404); err != nil {
 					t.Errorf("%s, unknown %s: %v", op.ID, name, err)
 				}
-				for _, f := range foreignIDs(h, name, op, s.Entities, otherTenant, neighbor, deleted) {
+				for _, f := range foreign.ids(t, op, name, s.Entities) {
 					if op.ID == "identity_history" && f.description == "deleted" {
 						continue // the history of a deleted identity stays available
 					}
@@ -115,9 +119,7 @@ func TestIsolation_PathIDs(t *testing.T) {
 // an ID.
 func TestIsolation_BodyAndQueryIDs(t *testing.T) {
 	harness.ForEachAPIEngine(t, func(t *testing.T, h *harness.APIFixture) {
-		otherTenant, neighbor := h.CreateEntities(harness.OtherTenantID), h.CreateEntities(harness.TestTenantID)
-		deleted := h.CreateEntities(harness.TestTenantID)
-		deleteEntities(h, deleted)
+		foreign := newForeignEntities(h)
 		requests := 0
 		for _, op := range h.Operations {
 			for _, p := range op.Params {
@@ -136,24 +138,25 @@ func TestIsolation_BodyAndQueryIDs(t *testing.T) {
 					return h.Send(c)
 				}
 				if p.Name == "cursor" { // any ID is a valid position, but must not reveal rows of others
+					other := foreign.otherTenant
 					for _, id := range []string{
-						otherTenant.CustomerID, otherTenant.InstanceID,
+						other.CustomerID, other.InstanceID,
 						"00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff",
 					} {
 						a := send(id)
-						for _, foreign := range []string{
-							otherTenant.InstanceID, otherTenant.CustomerID, otherTenant.SecondCustomerID,
-							otherTenant.IdentityID, otherTenant.UnknownSenderID, otherTenant.APIKeyID,
+						for _, foreignID := range []string{
+							other.InstanceID, other.CustomerID, other.SecondCustomerID,
+							other.IdentityID, other.UnknownSenderID, other.APIKeyID,
 						} {
-							if a.Status != 200 || strings.Contains(a.Body, foreign) {
-								t.Errorf("%s with cursor %s = %d %s, want 200 without %s", op.ID, id, a.Status, a.Body, foreign)
+							if a.Status != 200 || strings.Contains(a.Body, foreignID) {
+								t.Errorf("%s with cursor %s = %d %s, want 200 without %s", op.ID, id, a.Status, a.Body, foreignID)
 							}
 						}
 					}
 					continue
 				}
 				unknown := send(harness.RandomID())
-				for _, f := range foreignIDs(h, p.Name, op, own, otherTenant, neighbor, deleted) {
+				for _, f := range foreign.ids(t, op, p.Name, own) {
 					if f.description != "deleted" { // the audit log keeps events of deleted entities
 						if err := compareIgnoringID(send(f.id), unknown); err != nil {
 							t.Errorf("%s, %s (%s): %v", op.ID, p.Name, f.description, err)
@@ -181,7 +184,7 @@ func TestIsolation_BodyAndQueryIDs(t *testing.T) {
 				if err := op.CheckRejection(unknown, 404); err != nil {
 					t.Errorf("%s, unknown %s: %v", op.ID, name, err)
 				}
-				for _, f := range foreignIDs(h, name, op, own, otherTenant, neighbor, deleted) {
+				for _, f := range foreign.ids(t, op, name, own) {
 					if err := compareIgnoringID(send(f.id), unknown); err != nil {
 						t.Errorf("%s, %s (%s): %v", op.ID, name, f.description, err)
 					}

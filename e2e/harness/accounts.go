@@ -29,7 +29,8 @@ const (
 // NewSlackApp returns the Slack app of the tests, with the URLs given.
 func NewSlackApp(events, commands string) simulator.SlackApp {
 	return simulator.SlackApp{
-		AppID: SlackAppID, TeamID: SlackTeamID, TeamName: "Acme", BotUserID: "U0BOT", Token: SlackToken, SigningSecret: SlackSecret,
+		AppID: SlackAppID, TeamID: SlackTeamID, TeamName: "Acme", BotUserID: "U0BOT",
+		Token: SlackToken, SigningSecret: SlackSecret,
 		EventsURL: events, CommandsURL: commands,
 	}
 }

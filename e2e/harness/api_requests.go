@@ -53,20 +53,20 @@ func (h *APIFixture) operation(id string) *APIOperation {
 	return h.Operations[at]
 }
 
-// A preparedOperation is an operation with its own entities and a valid request.
-type preparedOperation struct {
+// A PreparedOperation is an operation with its own entities and a valid request.
+type PreparedOperation struct {
 	Operation *APIOperation
 	Entities  Entities
 	Request   APIRequest
 }
 
 // PrepareAll prepares the operations that include selects, so that the database does not change later.
-func (h *APIFixture) PrepareAll(include func(*APIOperation) bool) (all []preparedOperation) {
+func (h *APIFixture) PrepareAll(include func(*APIOperation) bool) (all []PreparedOperation) {
 	h.T.Helper()
 	for _, op := range h.Operations {
 		if include(op) {
 			entities := h.CreateEntities(TestTenantID)
-			all = append(all, preparedOperation{op, entities, h.ValidRequest(op, entities)})
+			all = append(all, PreparedOperation{op, entities, h.ValidRequest(op, entities)})
 		}
 	}
 	return all
@@ -84,7 +84,7 @@ func (h *APIFixture) RequireUnchanged(before []string) {
 }
 
 // SendAll sends the valid requests, which must succeed.
-func (h *APIFixture) SendAll(all []preparedOperation) {
+func (h *APIFixture) SendAll(all []PreparedOperation) {
 	h.T.Helper()
 	for _, s := range all {
 		if a := h.Send(s.Request); a.Status != s.Operation.Status {
@@ -204,7 +204,8 @@ func (op *APIOperation) exampleValues(h *APIFixture, th Entities) map[string]any
 		return map[string]any{"bot_token": SlackToken, "signing_secret": SlackSecret}
 	}
 	return map[string]any{
-		"email": n + "@example.com", "external_id": n, "value": n, "fkId": n, "phone_number": "+61400" + n, "phoneNumber": "+61400" + n, "into": th.SecondCustomerID,
+		"email": n + "@example.com", "external_id": n, "value": n, "fkId": n,
+		"phone_number": "+61400" + n, "phoneNumber": "+61400" + n, "into": th.SecondCustomerID,
 		"scopes": []string{"keys:write"}, "instance_id": th.InstanceID,
 	}
 }

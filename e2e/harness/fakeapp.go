@@ -160,14 +160,14 @@ func (e *ReceivedEvent) messageID() string { return e.Field("message_id") }
 // Field returns a field of the event by its path below data, or "" if there is none. The path of a
 // field of the sender may be abbreviated; "type" is the type of the event.
 func (e *ReceivedEvent) Field(path string) string {
-	var v any = e.fields["data"]
+	v := e.fields["data"]
 	switch path {
 	case "type":
 		v = e.fields
 	case "role", "verified", "external_id", "customer_email", "customer_id", "identity_id", "display_name":
 		path = "sender." + path
 	}
-	for _, key := range strings.Split(path, ".") {
+	for key := range strings.SplitSeq(path, ".") {
 		m, _ := v.(map[string]any)
 		v = m[key]
 	}

@@ -43,10 +43,12 @@ func (h *Harness) startInProcess(settings []string) (*Process, error) {
 		}
 		return h.Fault.inject(g, &s)
 	}
+	serve := p.serve
 	if h.options.APIOnly {
-		return p, p.serveAPI(&s, log, modify)
+		serve = p.serveAPI
 	}
-	return p, p.serve(&s, log, modify)
+	err := serve(&s, log, modify)
+	return p, err
 }
 
 // serve runs a gateway. It returns when the gateway accepts connections.

@@ -47,6 +47,7 @@ func StartPostgres(t *testing.T) *PostgresServer {
 // NewPostgres creates a server without starting it. options are passed to initdb.
 func NewPostgres(t *testing.T, options ...string) *PostgresServer {
 	t.Helper()
+	//nolint:usetesting // the path of a socket is limited to 107 bytes, and T.TempDir contains the name of the test
 	dir, err := os.MkdirTemp("", "hydragate-postgres-")
 	if err != nil {
 		t.Fatal(err)

@@ -60,7 +60,8 @@ func StartProcess(ctx context.Context, cmd *exec.Cmd, log io.Writer) (*Process, 
 		_, _ = io.Copy(io.Discard, lines)
 		p.Err = cmd.Wait()
 	}()
-	return p, p.awaitListening(ctx, first)
+	err = p.awaitListening(ctx, first)
+	return p, err
 }
 
 func (p *Process) awaitListening(ctx context.Context, first <-chan string) error {
@@ -71,7 +72,7 @@ func (p *Process) awaitListening(ctx context.Context, first <-chan string) error
 	case line := <-first:
 		if err := json.Unmarshal([]byte(line), &started); err != nil || started.Listening == "" {
 			p.Kill()
-			return fmt.Errorf("start gateway: first line %q, process ended with %v", line, p.Err)
+			return fmt.Errorf("start gateway: first line %q, process ended: %w", line, errors.Join(err, p.Err))
 		}
 	case <-ctx.Done():
 		p.Kill()

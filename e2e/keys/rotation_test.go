@@ -221,7 +221,8 @@ func startTraffic(h *harness.Harness, claims *atomic.Int64) (
 	}
 	rotate := func(secret string, body any) (r response, err error) {
 		path := "/v1/instances/" + h.InstanceID + "/" + secret + "/rotate"
-		return r, h.API.CallJSON(requests.Ctx, "POST", path, body, http.StatusCreated, &r)
+		err = h.API.CallJSON(requests.Ctx, "POST", path, body, http.StatusCreated, &r)
+		return r, err
 	}
 	requests.Repeat(time.Second, func() error {
 		r, err := rotate("webhook-secret", map[string]int{"overlap_seconds": 600})
@@ -263,7 +264,8 @@ func replayRequests(ctx context.Context, h *harness.Harness) func() error {
 		responses[key] = res.Body
 		replayed := res.Header.Get("Idempotency-Replayed") == "true"
 		if res.Status != http.StatusCreated || replayed != repeated || repeated && res.Body != stored {
-			return fmt.Errorf("request with key %q = %d %s, replayed: %t; want 201 %s", key, res.Status, res.Body, replayed, stored)
+			return fmt.Errorf("request with key %q = %d %s, replayed: %t; want 201 %s",
+				key, res.Status, res.Body, replayed, stored)
 		}
 		return nil
 	}
