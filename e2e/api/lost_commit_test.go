@@ -39,7 +39,8 @@ func TestIdempotency_LostCommit(t *testing.T) {
 				events := strings.Count(strings.Join(f.EventKinds(), " "), c.event)
 				l.Failures.Store(2)
 				for range 2 {
-					if lost := f.Do(f.Token, "POST", c.path, c.body, "Idempotency-Key", key); lost.Status != http.StatusServiceUnavailable {
+					lost := f.Do(f.Token, "POST", c.path, c.body, "Idempotency-Key", key)
+					if lost.Status != http.StatusServiceUnavailable {
 						t.Errorf("lost commit: %d %s, want 503", lost.Status, lost.Body)
 					}
 				}

@@ -10,15 +10,18 @@ import (
 	"hydragate/identity"
 )
 
-const userBody = `{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61 400 111 222","fkId":"123456","fkUserId":"u-1",
+const userBody = `{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61 400 111 222",
+	"fkId":"123456","fkUserId":"u-1",
 	"context":"Support","source":"webchat","customData":{"tier":"gold","n":[1,2]}}`
 
 func TestUsers(t *testing.T) {
 	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
 		got := f.Expect(f.AgentKey, "POST", "/external/users", userBody, 201, nil)
 		want := `{"id":"` + got.ID() +
-			`","firstName":"Steve","lastName":"Example","context":"Support","source":"webchat","fkId":"123456","fkUserId":"u-1",` +
-			`"email":"steve@example.com","phoneNumber":"+61400111222","metadata":{"customData":{"n":[1,2],"tier":"gold"}},"isAnonymized":false}`
+			`","firstName":"Steve","lastName":"Example","context":"Support","source":"webchat",` +
+			`"fkId":"123456","fkUserId":"u-1",` +
+			`"email":"steve@example.com","phoneNumber":"+61400111222",` +
+			`"metadata":{"customData":{"n":[1,2],"tier":"gold"}},"isAnonymized":false}`
 		if got.Body != want {
 			t.Errorf("got  %s\nwant %s", got.Body, want)
 		}
@@ -77,7 +80,8 @@ func TestUsers_Limits(t *testing.T) {
 			},
 			"invalid e-mail and phone number": {
 				names + `,"phoneNumber":"0400","email":"steve"}`, 400,
-				"email: value is not a valid email address; phoneNumber: a phone number is written with its country code, such as +61400111222",
+				"email: value is not a valid email address; " +
+					"phoneNumber: a phone number is written with its country code, such as +61400111222",
 			},
 			"unknown field":       {names + `,"fkId":"1","tenant_id":"x"}`, 400, "tenant_id: Extra inputs are not permitted"},
 			"id":                  {names + `,"fkId":"1","id":"x"}`, 400, "id: Extra inputs are not permitted"},
@@ -151,7 +155,8 @@ func TestUsers_Limits(t *testing.T) {
 // that all wrong keys get the same response.
 func TestUsers_AgentKeyScope(t *testing.T) {
 	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
-		const refused = `{"status":403,"name":"FORBIDDEN_ERROR","message":"Invalid API key or secret key. Ensure that you are using a valid authentication key.","details":{"code":"INVALID_CREDENTIALS"}}`
+		const refused = `{"status":403,"name":"FORBIDDEN_ERROR","message":"Invalid API key or secret key. ` +
+			`Ensure that you are using a valid authentication key.","details":{"code":"INVALID_CREDENTIALS"}}`
 		for name, secret := range map[string]string{
 			"no key": "", "API key": f.Token, "wrong key": "ask_x",
 			"long key": strings.Repeat("x", 600), "hash of the key": identity.HashToken(f.AgentKey),
@@ -183,9 +188,11 @@ func TestUsers_Conflict(t *testing.T) {
 			`"phoneNumber":"+61400111999"`,
 			`"email":"free@example.com","phoneNumber":"+61400111444","fkId":"123456"`,
 		} {
+			const conflict = `{"status":400,"name":"BAD_REQUEST","message":"User already exists.",` +
+				`"details":{"code":"INVALID_REQUEST"}}`
 			for _, agent := range []string{f.AgentKey, f.OtherAgentKey} {
 				got := f.Expect(agent, "POST", "/external/users", names+`,`+taken+`}`, 400, nil)
-				if got.Body != `{"status":400,"name":"BAD_REQUEST","message":"User already exists.","details":{"code":"INVALID_REQUEST"}}` {
+				if got.Body != conflict {
 					t.Errorf("%s: %s", taken, got.Body)
 				}
 			}
