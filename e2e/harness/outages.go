@@ -127,6 +127,16 @@ func (s *Harness) RequireAccepted() {
 	}
 }
 
+// RequireNothingGivenUp fails the test if a message, a delivery or an unreadable reply was given up.
+func (s *Harness) RequireNothingGivenUp() {
+	s.T.Helper()
+	if n := s.QueryInt(`select (select count(*) from messages where state = 'dead')
+		+ (select count(*) from deliveries where status = 'dead')
+		+ (select count(*) from outbox where status = 'failed' and code = 'unreadable')`); n > 0 {
+		s.T.Errorf("messages, deliveries and replies given up = %d, want 0", n)
+	}
+}
+
 // A Window is an interval in which latencies are measured.
 type Window struct{ From, To time.Time }
 

@@ -110,6 +110,7 @@ func TestKeyRotation_UnderLoad(t *testing.T) {
 	h.RequireIdle(harness.EventTimeout)
 	messages.RequireComplete(len(messages.Users), app.OutboxSize)
 	h.RequireAccepted()
+	h.RequireNothingGivenUp()
 	if h.App.Rejected != 0 || h.App.DoubleSigned == 0 {
 		t.Errorf("the application rejected %d of %d events and got %d with two signatures; want 0 rejected, some with two",
 			h.App.Rejected, len(h.App.Events), h.App.DoubleSigned)
@@ -241,7 +242,12 @@ func startTraffic(h *harness.Harness, claims *atomic.Int64) (
 	requests.Repeat(3*time.Second, func() error { // longer than gateways cache the secret
 		body := map[string]string{"bot_token": harness.TelegramToken}
 		path := "/v1/instances/" + h.InstanceID + "/channels/telegram"
-		return h.API.CallJSON(requests.Ctx, "POST", path, body, http.StatusOK, nil)
+		var endpoint struct{ Status string }
+		err := h.API.CallJSON(requests.Ctx, "POST", path, body, http.StatusOK, &endpoint)
+		if err == nil && endpoint.Status != "active" {
+			err = fmt.Errorf("status of Telegram = %q, want active", endpoint.Status)
+		}
+		return err
 	})
 	return requests, messages, stopMessages
 }
