@@ -140,8 +140,9 @@ func (h *ClaimFixture) UseT(t *testing.T) (done func()) {
 // NewWorker returns a worker that uses the claim service and the store given.
 func (h *ClaimFixture) NewWorker(claims *claim.Service, messages process.MessageStore) *process.Worker {
 	return &process.Worker{
-		Store: messages, Claims: claims, Endpoints: fixedEndpoint{h.endpoint()}, Adapters: map[adapters.Channel]adapters.Adapter{adapters.Telegram: &telegram.Adapter{}},
-		Log: slog.New(slog.NewJSONHandler(h.Log, nil)), Now: time.Now, Wake: func(...gateway.QueueKind) {},
+		Store: messages, Claims: claims, Endpoints: fixedEndpoint{h.endpoint()},
+		Adapters: map[adapters.Channel]adapters.Adapter{adapters.Telegram: &telegram.Adapter{}},
+		Log:      slog.New(slog.NewJSONHandler(h.Log, nil)), Now: time.Now, Wake: func(...gateway.QueueKind) {},
 	}
 }
 
@@ -154,7 +155,8 @@ func (s fixedEndpoint) Endpoint(context.Context, string, adapters.Channel) (adap
 
 func (h *ClaimFixture) endpoint() adapters.Endpoint {
 	return adapters.Endpoint{
-		ID: "endpoint", TenantID: TestTenantID, InstanceID: h.InstanceID, Channel: adapters.Telegram, Mode: adapters.Webhook, Address: "1",
+		ID: "endpoint", TenantID: TestTenantID, InstanceID: h.InstanceID,
+		Channel: adapters.Telegram, Mode: adapters.Webhook, Address: "1",
 		Settings: map[string]string{adapters.BotUsername: BotUsername},
 	}
 }
@@ -304,7 +306,8 @@ func (h *ClaimFixture) GrantCount(identityID string) (n int) {
 // NewAttempt returns an attempt to redeem a code, with a new message ID.
 func (h *ClaimFixture) NewAttempt(p LinkedIdentity, code string) claim.Attempt {
 	return claim.Attempt{
-		TenantID: TestTenantID, InstanceID: h.InstanceID, Channel: "telegram", SenderID: p.ExternalID, IdentityID: p.IdentityID,
+		TenantID: TestTenantID, InstanceID: h.InstanceID, Channel: "telegram",
+		SenderID: p.ExternalID, IdentityID: p.IdentityID,
 		MessageID: uuid.Must(uuid.NewV7()).String(), Code: code, ReceivedAt: time.Now().UTC(),
 	}
 }
@@ -331,7 +334,8 @@ func (h *ClaimFixture) DropConstraint(table, name, check string) {
 		`pragma writable_schema = 1`,
 		`update sqlite_master set sql = replace(sql, '` + check + `', '') where name = '` + table + `'`,
 		`pragma writable_schema = reset`,
-		`create table dropped_constraint (x)`, // changes the schema version, so that other connections read the schema again
+		// This changes the schema version, so that other connections read the schema again.
+		`create table dropped_constraint (x)`,
 	} {
 		if _, err := conn.ExecContext(h.T.Context(), q); err != nil {
 			h.T.Fatal(q, err)

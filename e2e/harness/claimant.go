@@ -187,7 +187,9 @@ func (c *claimant) requireNot(got, outcome string) {
 func (c *claimant) issueCode(ctx context.Context) (code string, epoch int64) {
 	for ctx.Err() == nil {
 		// Age the events that limit the number of codes.
-		if _, err := c.DB.ExecContext(ctx, `update audit_events set at = at - interval '2 days' where kind in ('claim.issued', 'claim.reissued', 'invite.issued') and at > now() - interval '1 day'`); err != nil {
+		_, err := c.DB.ExecContext(ctx, `update audit_events set at = at - interval '2 days'
+			where kind in ('claim.issued', 'claim.reissued', 'invite.issued') and at > now() - interval '1 day'`)
+		if err != nil {
 			sleepBriefly(ctx) // Postgres is down
 			continue
 		}
@@ -231,7 +233,6 @@ func (c *claimant) unverify(ctx context.Context) bool {
 
 // sendAndAwait sends texts without waiting for the replies, and returns their outcomes.
 func (c *claimant) sendAndAwait(ctx context.Context, texts ...string) []string {
-	outcomes := make([]string, len(texts))
 	first := c.sent
 	for _, text := range texts {
 		c.Telegram.SendText(BotUsername, c.sender, text)
@@ -239,32 +240,23 @@ func (c *claimant) sendAndAwait(ctx context.Context, texts ...string) []string {
 	}
 	for ctx.Err() == nil {
 		var n int
-		err := c.DB.QueryRowContext(ctx, `select count(*) from messages where sender_id = $1 and state <> 'new'`, c.ExternalID).
-			Scan(&n)
+		query := `select count(*) from messages where sender_id = $1 and state <> 'new'`
+		err := c.DB.QueryRowContext(ctx, query, c.ExternalID).Scan(&n)
 		if err == nil && n == c.sent {
 			break
 		}
 		sleepBriefly(ctx)
 	}
 	for ctx.Err() == nil {
-		rows, err := c.DB.QueryContext(
-			ctx,
-			`select outcome from messages where sender_id = $1 order by seq offset $2`,
-			c.ExternalID,
-			first,
-		)
-		if err != nil {
-			sleepBriefly(ctx)
-			continue
+		var outcomes []string
+		query := `select outcome from messages where sender_id = $1 order by seq offset $2`
+		err := forEachRow(ctx, c.DB.DB, query, []any{c.ExternalID, first}, func(_ []string, values []any) {
+			outcomes = append(outcomes, joinValues(values))
+		})
+		if err == nil && len(outcomes) >= len(texts) {
+			return outcomes[:len(texts)]
 		}
-		i := 0
-		for ; rows.Next() && i < len(outcomes); i++ {
-			err = rows.Scan(&outcomes[i])
-		}
-		_ = rows.Close()
-		if err == nil && rows.Err() == nil && i == len(outcomes) {
-			return outcomes
-		}
+		sleepBriefly(ctx)
 	}
 	return make([]string, len(texts))
 }
@@ -275,7 +267,8 @@ func (r *CrashFixture) DuplicateGrants(t *testing.T) (n int) {
 	t.Helper()
 	n = r.QueryInt(`select count(*) from (select 1 from granted_claims group by identity_id having count(*) > 1) x`)
 	redeemers := r.QueryInt(
-		`select count(*) from (select 1 from identities where verified_at is not null group by customer_id having count(*) > 1) x`,
+		`select count(*) from (select 1 from identities where verified_at is not null
+			group by customer_id having count(*) > 1) x`,
 	)
 	all := int64(r.QueryInt(`select count(distinct identity_id) from granted_claims`))
 	if all < r.done.Load() {

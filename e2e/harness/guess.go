@@ -149,7 +149,7 @@ func runGuess(ctx context.Context) error {
 	}
 	defer func() { _ = client.Close() }()
 	codes := &CountingCodeStore{CodeStore: &rediscode.Store{Redis: client, Keys: app.ClaimKeys(keys)}}
-	fmt.Println("ready")
+	fmt.Fprintln(os.Stdout, "ready")
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	err = GuessConcurrently(ctx, &claim.Service{Store: s, Codes: codes}, processGuesses, func() claim.Attempt {
 		a := in.Attempt
