@@ -80,6 +80,7 @@ func newScriptFixture(t *testing.T, env *testscript.Env, engine string) error {
 		"HYDRAGATE_DATA_DIR":            filepath.Join(w.dir, "data"),
 		"HYDRAGATE_ADMIN_KEY":           harness.AdminKey,
 		"HYDRAGATE_AGENT_ALLOW_PRIVATE": "true",
+		"GORACE":                        os.Getenv("GORACE"),
 		"KEY":                           harness.AdminKey,
 		"DECLINED": "That code did not work. Codes last 15 minutes and work once; " +
 			"please ask for a new one.",

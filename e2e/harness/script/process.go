@@ -102,7 +102,7 @@ func (w *scriptFixture) startGateway(ts *testscript.TestScript) (*harness.Proces
 	defer func() { _ = log.Close() }()
 	program := cmp.Or(ts.Getenv("PROGRAM"), "hydragate")
 	cmd := exec.Command("sh", "-c", ts.Getenv("BEFORE")+" exec "+program+" serve")
-	cmd.Dir, cmd.Env = w.dir, []string{"PATH=" + os.Getenv("PATH")}
+	cmd.Dir, cmd.Env = w.dir, []string{"PATH=" + os.Getenv("PATH"), "GORACE=" + os.Getenv("GORACE")}
 	for _, name := range passedSettings {
 		if v := ts.Getenv(name); v != "" {
 			cmd.Env = append(cmd.Env, name+"="+v)
