@@ -62,7 +62,7 @@ func (c *apiClient) Call(ctx context.Context, method, path string, body, respons
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := new(http.Client).Do(r) // ctx has a deadline
 	if err != nil {
 		return err
 	}

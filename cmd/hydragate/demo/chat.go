@@ -22,8 +22,10 @@ type ChatOptions struct {
 }
 
 // Help implements kong.HelpProvider.
-func (ChatOptions) Help() string {
-	return `Start hydragate demo in another terminal first. Each line that you type is sent to the bot through the webhook of the gateway. Replies are printed when they arrive. In Slack, a line that starts with / is a slash command.
+func (*ChatOptions) Help() string {
+	return `Start hydragate demo in another terminal first. Each line that you type is sent to the bot through
+the webhook of the gateway. Replies are printed when they arrive. In Slack, a line that starts with / is a
+slash command.
 
 Ctrl-D or Ctrl-C ends the chat. From a pipe, each line waits for its reply:
   echo hello | hydragate chat --channel sms --as +12025550167`

@@ -43,7 +43,8 @@ func (c *controlClient) send(ctx context.Context, s simulator.SendRequest) (resp
 	}
 	ctx, cancel := context.WithTimeout(ctx, 4*stepTimeout) // the simulated Twilio gives up after 15 s
 	defer cancel()
-	return resp, c.call(ctx, "POST", "/say", body, &resp)
+	err = c.call(ctx, "POST", "/say", body, &resp)
+	return resp, err
 }
 
 // transcript returns the lines of a conversation after the first ones. If there are none, it waits
@@ -59,7 +60,8 @@ func (c *controlClient) transcript(
 		"after":   {strconv.Itoa(after)},
 		"wait":    {strconv.Itoa(int(wait.Seconds()))},
 	}
-	return t, c.call(ctx, "GET", "/transcript?"+q.Encode(), nil, &t)
+	err = c.call(ctx, "GET", "/transcript?"+q.Encode(), nil, &t)
+	return t, err
 }
 
 func (c *controlClient) call(ctx context.Context, method, path string, body []byte, response any) error {
@@ -68,7 +70,7 @@ func (c *controlClient) call(ctx context.Context, method, path string, body []by
 		return errors.New("--demo must be a URL, such as http://127.0.0.1:8089")
 	}
 	r.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := new(http.Client).Do(r) // ctx has a deadline
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("the demo at %s did not answer in time: try again", c.url)
 	}

@@ -31,12 +31,16 @@ type Options struct {
 }
 
 // Help implements kong.HelpProvider.
-func (Options) Help() string {
-	return `The demo runs a gateway with an embedded database, simulated Telegram, Twilio and Slack servers, a sample application, and a sample customer, Steve. Nothing leaves this machine, and all data is removed at the end.
+func (*Options) Help() string {
+	return `The demo runs a gateway with an embedded database, simulated Telegram, Twilio and Slack servers, a
+sample application, and a sample customer, Steve. Nothing leaves this machine, and all data is removed at the
+end.
 
-Without --script it runs until Ctrl-C. It prints three steps to follow, and then what happens. Use hydragate chat in another terminal to write to the bot.
+Without --script it runs until Ctrl-C. It prints three steps to follow, and then what happens. Use hydragate
+chat in another terminal to write to the bot.
 
-With --script it sends every message through the real webhooks and checks each step. It exits with 0 if everything happened as described, otherwise with 1 and one sentence that says what did not.`
+With --script it sends every message through the real webhooks and checks each step. It exits with 0 if
+everything happened as described, otherwise with 1 and one sentence that says what did not.`
 }
 
 const (
@@ -136,7 +140,7 @@ func (o *Options) GatewaySettings(dir string, p *simulator.Providers) *app.Setti
 type Environment struct {
 	app.Console
 	Providers  *simulator.Providers
-	App        *sampleApp
+	App        *SampleApp
 	API        *apiClient
 	AppURL     string
 	controlURL string
@@ -205,7 +209,7 @@ func (d *Environment) setUp(ctx context.Context) (err error) {
 
 // preferAddr returns addr, or a free port of its host if addr is in use.
 func preferAddr(addr string) string {
-	l, err := net.Listen("tcp", addr)
+	l, err := net.Listen("tcp", addr) //nolint:noctx // closed immediately
 	if err != nil {
 		host, _, _ := net.SplitHostPort(addr)
 		return net.JoinHostPort(host, "0")

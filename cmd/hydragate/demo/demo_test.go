@@ -10,7 +10,6 @@ import (
 	"os"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,21 +21,26 @@ import (
 // demoTimeout is longer than any demo in these tests takes, on any machine.
 const demoTimeout = 90 * time.Second
 
-// useTempDir makes the demo create its data in a directory of the test, and checks at the end that
-// it is empty.
-func useTempDir(t *testing.T) {
-	t.Helper()
-	dir := t.TempDir()
-	t.Setenv("TMPDIR", dir)
-	t.Cleanup(func() {
-		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-			t.Errorf("the demo left %d entries behind: %v", len(left), err)
-		}
-	})
+// TestMain checks that the demos leave no files behind.
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "demo-test-")
+	if err != nil {
+		panic(err)
+	}
+	if err := os.Setenv("TMPDIR", dir); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "the demos left %v behind: %v\n", left, err)
+		code = 1
+	}
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
 }
 
 func TestDemo_Script(t *testing.T) {
-	useTempDir(t)
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
 	defer cancel()
 	var out, logs bytes.Buffer
@@ -73,56 +77,72 @@ func TestDemo_Script(t *testing.T) {
 
 // TestDemo_ScriptDetectsDeviation plays scenarios that deviate from the script. The script must fail.
 func TestDemo_ScriptDetectsDeviation(t *testing.T) {
-	useTempDir(t)
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
+	defer cancel()
 	whoami := func(string) string { return "/whoami" }
-	modified := func(change func(*scenario)) scenario {
-		a := scenarios()[0]
-		change(&a)
-		return a
-	}
-	play := func(a scenario) func(context.Context, *Environment) error {
-		return func(ctx context.Context, d *Environment) error {
+	err := runDemo(ctx, t, nil, func(ctx context.Context, d *Environment) error {
+		for _, tt := range []struct {
+			name    string
+			channel int // in scenarios; a different one in each case
+			change  func(*scenario)
+			want    string
+		}{
+			{
+				"stranger sends no code", 0, func(a *scenario) { a.strangerText = whoami },
+				`the reply to stranger should contain "That code did not work."`,
+			},
+			{
+				"code not revoked", 1,
+				func(a *scenario) { a.strangerText = func(string) string { return "/claim BBBCCC" } },
+				`the reply to Steve should contain "That code did not work."`,
+			},
+			{
+				"Steve sends no code", 2, func(a *scenario) { a.validText = whoami },
+				`the reply to Steve should contain "You are verified"`,
+			},
+		} {
+			a := scenarios()[tt.channel]
+			tt.change(&a)
 			s := &scriptRun{Environment: d, printer: newPrinter(io.Discard), control: d.Providers.NewControl()}
-			return s.runScenario(ctx, a)
+			if err := s.runScenario(ctx, a); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%s: runScenario = %v, want an error that contains %q", tt.name, err, tt.want)
+			}
 		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+}
+
+func TestScriptRun_CheckNoCodeLeaked(t *testing.T) {
 	for _, tt := range []struct {
-		name string
-		play func(context.Context, *Environment) error
-		want string
+		name  string
+		event AppEvent
+		want  string
 	}{
 		{
-			"stranger sends no code", play(modified(func(a *scenario) { a.strangerText = whoami })),
-			`the reply to stranger should contain "That code did not work."`,
+			"code reaches the application",
+			AppEvent{ID: "1", Data: appEventData{Text: "my code is wdj bmj"}},
+			"the application received a code",
 		},
 		{
-			"code not revoked",
-			play(modified(func(a *scenario) { a.strangerText = func(string) string { return "/claim BBBCCC" } })),
-			`the reply to Steve should contain "That code did not work."`,
+			"stranger reaches the application",
+			AppEvent{ID: "1", Type: eventReceived, Data: appEventData{
+				Channel: "sms", Sender: appSender{ExternalID: strangerAccount(adapters.SMS)},
+			}},
+			"should not have received the message of the stranger",
 		},
-		{
-			"Steve sends no code", play(modified(func(a *scenario) { a.validText = whoami })),
-			`the reply to Steve should contain "You are verified"`,
-		},
-		{"code reaches the application", func(_ context.Context, d *Environment) error {
-			d.App.record(AppEvent{ID: "1", Data: appEventData{Text: "my code is wdj bmj"}})
-			s := &scriptRun{Environment: d, printer: newPrinter(io.Discard), issuedCodes: []string{"WDJBMJ"}}
-			return s.checkNoCodeLeaked()
-		}, "the application received a code"},
-		{"stranger reaches the application", func(_ context.Context, d *Environment) error {
-			sender := appSender{ExternalID: strangerAccount(adapters.SMS)}
-			d.App.record(AppEvent{ID: "1", Type: eventReceived, Data: appEventData{Channel: "sms", Sender: sender}})
-			return (&scriptRun{Environment: d}).checkNoCodeLeaked()
-		}, "should not have received the message of the stranger"},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
-			defer cancel()
-			err := runDemo(ctx, t, nil, tt.play)
-			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("script error = %v, want one that contains %q", err, tt.want)
-			}
-		})
+		s := &scriptRun{Environment: &Environment{App: NewSampleApp()}, issuedCodes: []string{"WDJBMJ"}}
+		if err := s.checkNoCodeLeaked(); err != nil {
+			t.Errorf("%s: checkNoCodeLeaked before = %v, want nil", tt.name, err)
+		}
+		s.App.record(tt.event)
+		if err := s.checkNoCodeLeaked(); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: checkNoCodeLeaked = %v, want an error that contains %q", tt.name, err, tt.want)
+		}
 	}
 }
 
@@ -151,18 +171,15 @@ func runDemo(
 }
 
 func TestDemo_SetUpFailure(t *testing.T) {
-	useTempDir(t)
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
 	defer cancel()
 	inject := func(p *simulator.Providers) {
 		p.Slack.Arm("auth.test", simulator.Fault{Status: 200, Body: `{"ok":false,"error":"account_inactive"}`})
 	}
-	err := runDemo(
-		ctx,
-		t,
-		inject,
-		func(context.Context, *Environment) error { return errors.New("set up despite the fault") },
-	)
+	err := runDemo(ctx, t, inject, func(context.Context, *Environment) error {
+		return errors.New("set up despite the fault")
+	})
 	if err == nil || !strings.Contains(err.Error(), "connect the sample channels") ||
 		!strings.Contains(err.Error(), "account_inactive") {
 		t.Errorf("set-up error = %v, want one about the channels with account_inactive", err)
@@ -170,7 +187,7 @@ func TestDemo_SetUpFailure(t *testing.T) {
 }
 
 func TestDemo_ScriptInterrupted(t *testing.T) {
-	useTempDir(t)
+	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	out := &triggerBuffer{trigger: "stranger", onTrigger: cancel}
@@ -180,145 +197,10 @@ func TestDemo_ScriptInterrupted(t *testing.T) {
 	}
 }
 
-// A triggerBuffer collects what is printed, and calls onTrigger when that contains trigger.
-type triggerBuffer struct {
-	mu        sync.Mutex
-	buf       bytes.Buffer
-	trigger   string
-	onTrigger func()
-}
-
-func (o *triggerBuffer) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.buf.Write(p)
-	if o.onTrigger != nil && strings.Contains(o.buf.String(), o.trigger) {
-		o.onTrigger()
-		o.onTrigger = nil
-	}
-	return len(p), nil
-}
-
-func (o *triggerBuffer) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
-// TestDemo_Chat starts a demo, follows its instructions, chats from several accounts, and stops it.
-func TestDemo_Chat(t *testing.T) {
-	useTempDir(t)
-	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
-	defer cancel()
-	up := make(chan struct{})
-	guide := &triggerBuffer{trigger: "from the wrong account", onTrigger: func() { close(up) }}
-	inner, interrupt := context.WithCancel(ctx)
-	defer interrupt()
-	stopped := make(chan error, 1)
-	go func() {
-		c := &Options{Details: true, Listen: anyPort, Control: anyPort, LogLevel: "error"}
-		stopped <- c.Run(inner, app.Console{Out: guide, Err: io.Discard})
-	}()
-	select {
-	case <-up:
-	case err := <-stopped:
-		t.Fatalf("%v\n%s", err, guide)
-	case <-ctx.Done():
-		t.Fatal(guide)
-	}
-	find := func(pattern string) string {
-		m := regexp.MustCompile(pattern).FindStringSubmatch(guide.String())
-		if m == nil {
-			t.Fatalf("the output does not match %s:\n%s", pattern, guide)
-		}
-		return m[1]
-	}
-	control := find(`--demo (\S+)`)
-	chat := func(c ChatOptions, typed string) (out, errs string) {
-		var o, e bytes.Buffer
-		c.Demo = control
-		if err := c.Run(ctx, app.Console{In: strings.NewReader(typed), Out: &o, Err: &e}); err != nil {
-			t.Errorf("chat %+v: %v", c, err)
-		}
-		return o.String(), e.String()
-	}
-
-	out, _ := chat(ChatOptions{Channel: "telegram"}, "hello\n")
-	if !strings.Contains(out, "Hello Steve! This chat is not verified yet.") || strings.Count(out, "\n") != 1 {
-		t.Errorf("reply to Steve = %q, want one line that says that he is not verified", out)
-	}
-	client := apiClient{URL: find(`API reference +(http://[^/]+)`), Key: find(`API key +(\S+)`)}
-	code, err := client.IssueCode(ctx, find(`Customer +(\S+)`), find(`Identity +(\S+)`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(code.Instructions, "@"+simulator.DemoBot) {
-		t.Errorf("the instructions do not name the bot: %s", code.Instructions)
-	}
-	steve := ChatOptions{Channel: "telegram", As: "12345", Name: "Steve"}
-	out, _ = chat(steve, "/claim "+code.Code+"\n\nWhat is my balance?\n")
-	lines := strings.Split(out, "\n")
-	if len(lines) != 3 || !strings.Contains(lines[0], "You are verified") || !strings.Contains(lines[1], "1,250.00 EUR") {
-		t.Errorf("replies to Steve = %q, want that he is verified, and the balance", out)
-	}
-	const declined = ReplyDeclined + " Codes last 15 minutes and work once; please ask for a new one.\n"
-	out, _ = chat(ChatOptions{Channel: "slack", As: "U0OTHER"}, "/claim ZZXXCC\nclaim ZZXXCC")
-	if out != "One moment …\n"+declined+declined {
-		t.Errorf("replies to a stranger on Slack = %q", out)
-	}
-	out, _ = chat(ChatOptions{Channel: "whatsapp", As: "+12025550199", Name: "Matt"}, "hello")
-	if !strings.HasPrefix(out, "Hello Matt! I do not know you yet") {
-		t.Errorf("reply to a stranger on WhatsApp = %q", out)
-	}
-	if out, _ := chat(ChatOptions{Channel: "sms", As: "+12025550199"}, "STOP"); !strings.Contains(out, "unsubscribed") {
-		t.Errorf("reply to STOP = %q, want that of Twilio", out)
-	}
-	for _, tt := range []struct {
-		chat ChatOptions
-		want string
-	}{
-		{ChatOptions{Channel: "telegram", As: "@steve", Demo: control}, "is a number"},
-		{ChatOptions{Channel: "sms", As: "0170", Demo: control}, "country code"},
-		{ChatOptions{Channel: "slack", As: "steve", Demo: control}, "user ID"},
-		{ChatOptions{Channel: "sms", Demo: client.URL}, "is not a demo"},
-		{ChatOptions{Channel: "sms", Demo: "http://127.0.0.1:1"}, "start one with hydragate demo"},
-	} {
-		err := tt.chat.Run(ctx, app.Console{In: strings.NewReader("hello\n"), Out: io.Discard, Err: io.Discard})
-		if err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%+v: %v", tt.chat, err)
-		}
-	}
-
-	for _, want := range []string{"SMS        +12025550199: STOP", "identity.verified from Steve, role owner"} {
-		if !strings.Contains(guide.String(), want) {
-			t.Errorf("the output of the demo does not contain %q:\n%s", want, guide)
-		}
-	}
-
-	// A chat is open when the demo stops.
-	input, hold := io.Pipe()
-	defer hold.Close()
-	chatErr := make(chan error, 1)
-	go func() {
-		c := ChatOptions{Channel: "telegram", As: "67890", Demo: control}
-		chatErr <- c.Run(ctx, app.Console{In: input, Out: io.Discard, Err: io.Discard})
-	}()
-	if _, err := io.WriteString(hold, "hello\n"); err != nil {
-		t.Fatal(err)
-	}
-	interrupt()
-	if err := <-stopped; err != nil {
-		t.Errorf("Run of the demo = %v, want nil", err)
-	}
-	if err := <-chatErr; err == nil {
-		t.Error("chat returned no error after the demo had stopped")
-	}
-}
-
 // TestDemo_DetailedAccounts connects every channel in every mode with the accounts that the demo
 // prints, and checks that the bot then receives messages.
 func TestDemo_DetailedAccounts(t *testing.T) {
-	useTempDir(t)
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
 	defer cancel()
 	err := runDemo(ctx, t, nil, func(ctx context.Context, d *Environment) error {
@@ -373,46 +255,6 @@ func TestDemo_DetailedAccounts(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-func TestPrinter_WrapsText(t *testing.T) {
-	var out bytes.Buffer
-	p := newPrinter(&out)
-	p.dialogue("Steve", "bot", strings.Repeat("word ", 20))
-	p.note("%s", strings.Repeat("word ", 20))
-	for _, line := range strings.Split(out.String(), "\n") {
-		if len([]rune(line)) > 2+speakerColumn+2+textWidth || strings.TrimRight(line, " ") != line {
-			t.Errorf("%q", line)
-		}
-	}
-	if !strings.HasPrefix(out.String(), "  Steve → bot       word word") {
-		t.Errorf("%q", out.String())
-	}
-}
-
-func TestSampleApp_VerifiesSignatures(t *testing.T) {
-	a := NewSampleApp()
-	if a.verify([]byte("{}"), nil) || a.rejectedCount() != 1 {
-		t.Error("verify without a secret = true, want a rejected request")
-	}
-}
-
-func TestReplyText(t *testing.T) {
-	for role, want := range map[string]string{
-		"owner":      "1,250.00",
-		"customer":   "only tell the balance to the owner",
-		"unverified": "not verified",
-		"unknown":    "do not know you",
-		"":           "do not know you",
-	} {
-		got := replyText(appSender{Role: role, DisplayName: "Steve"})
-		if !strings.HasPrefix(got, "Hello Steve!") || !strings.Contains(got, want) {
-			t.Errorf("replyText(role %q) = %q, want a greeting and %q", role, got, want)
-		}
-		if role != "owner" && strings.Contains(got, "EUR") {
-			t.Errorf("replyText(role %q) = %q, which contains the balance", role, got)
-		}
 	}
 }
 

@@ -49,7 +49,7 @@ type eventSchema struct {
 // receives, and the examples of the OpenAPI document, must match the schemas of the document: all
 // fields, no others, and of the documented types.
 func TestEvents_MatchOpenAPI(t *testing.T) {
-	useTempDir(t)
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), demoTimeout)
 	defer cancel()
 	err := runDemo(ctx, t, nil, func(ctx context.Context, d *Environment) error {
@@ -66,7 +66,8 @@ func TestEvents_MatchOpenAPI(t *testing.T) {
 			d.App.ServeHTTP(w, r)
 		}))
 		defer application.Close()
-		if err := d.API.Call(ctx, "PATCH", "/v1/instances/"+d.InstanceID, JSONObject{"agent_url": application.URL}, nil); err != nil {
+		change := JSONObject{"agent_url": application.URL}
+		if err := d.API.Call(ctx, "PATCH", "/v1/instances/"+d.InstanceID, change, nil); err != nil {
 			return err
 		}
 		d.Providers.Twilio.SendText("+12025550199", simulator.DemoSMSNumber, "a picture", simulator.TwilioMedia("image/jpeg"))

@@ -115,7 +115,7 @@ func (d *Environment) detailText(steve identityResponse) string {
 	line("  Only the simulated providers know these accounts. They are new at each start.")
 	var last string
 	for _, a := range d.Providers.ChannelAccounts() {
-		body, _ := json.Marshal(a.Body) // a map of strings cannot fail
+		body, _ := json.Marshal(a.Body) //nolint:errchkjson // contains only strings
 		line("  %-16s %s", a.Name, body)
 		last = d.curlCommand("POST", "/v1/instances/"+d.InstanceID+"/channels/"+string(a.Channel), body)
 	}

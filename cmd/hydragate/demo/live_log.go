@@ -100,7 +100,7 @@ func personName(channel adapters.Channel, account string) string {
 }
 
 // followEvents prints the events that the gateway delivers to the sample application.
-func (l *liveLog) followEvents(ctx context.Context, a *sampleApp) {
+func (l *liveLog) followEvents(ctx context.Context, a *SampleApp) {
 	for n := 0; ; {
 		events := a.waitEvents(ctx, n)
 		if len(events) == 0 {

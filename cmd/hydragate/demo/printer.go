@@ -53,14 +53,14 @@ func (t *printer) paragraph(s string) {
 	}
 }
 
-// dialogue prints a message.
-func (t *printer) dialogue(from, to, text string) { t.printRow(from+" → "+to, text, "") }
+// message prints a message from a person or the bot to another.
+func (t *printer) message(from, to, text string) { t.printRow(from+" → "+to, text, "") }
 
 // action prints an action of a person.
 func (t *printer) action(who, text string) { t.printRow(who, text, "") }
 
-// note prints what happened in the gateway or in the application.
-func (t *printer) note(format string, args ...any) {
+// notef prints what happened in the gateway or in the application.
+func (t *printer) notef(format string, args ...any) {
 	t.printRow("", "· "+fmt.Sprintf(format, args...), styleDim)
 }
 
@@ -84,9 +84,9 @@ func (t *printer) printRow(who, text, style string) {
 // wrapText breaks text into lines of at most width characters, between words.
 func wrapText(text string, width int) []string {
 	var lines []string
-	for _, paragraph := range strings.Split(text, "\n") {
+	for paragraph := range strings.SplitSeq(text, "\n") {
 		line := ""
-		for _, word := range strings.Fields(paragraph) {
+		for word := range strings.FieldsSeq(paragraph) {
 			switch {
 			case line == "":
 				line = word

@@ -13,9 +13,9 @@ import (
 	"github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
-// A sampleApp is a minimal application. It verifies the signature of each event, and replies
+// A SampleApp is a minimal application. It verifies the signature of each event, and replies
 // depending on the role of the sender. It records the events for the demo.
-type sampleApp struct {
+type SampleApp struct {
 	mu       sync.Mutex
 	verifier *standardwebhooks.Webhook // nil until setSecret
 	events   []AppEvent
@@ -51,10 +51,10 @@ const (
 )
 
 // NewSampleApp returns an application that rejects every event until setSecret is called.
-func NewSampleApp() *sampleApp { return &sampleApp{changed: make(chan struct{})} }
+func NewSampleApp() *SampleApp { return &SampleApp{changed: make(chan struct{})} }
 
 // setSecret makes the application accept events that are signed with secret.
-func (a *sampleApp) setSecret(secret string) error {
+func (a *SampleApp) setSecret(secret string) error {
 	hook, err := standardwebhooks.NewWebhook(secret)
 	if err != nil {
 		return fmt.Errorf("parse the webhook secret of the instance: %w", err)
@@ -66,7 +66,7 @@ func (a *sampleApp) setSecret(secret string) error {
 }
 
 // ServeHTTP records an event and answers with a reply.
-func (a *sampleApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (a *SampleApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 	var e AppEvent
 	switch {
@@ -88,10 +88,10 @@ func (a *sampleApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		response.Replies = append(response.Replies, reply{replyText(e.Data.Sender)})
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(response)
+	_ = json.NewEncoder(w).Encode(response) //nolint:errchkjson // the gateway retries
 }
 
-func (a *sampleApp) verify(body []byte, h http.Header) bool {
+func (a *SampleApp) verify(body []byte, h http.Header) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.verifier != nil && a.verifier.Verify(body, h) == nil {
@@ -121,7 +121,7 @@ func replyText(s appSender) string {
 }
 
 // record records an event, unless it was delivered before.
-func (a *sampleApp) record(e AppEvent) {
+func (a *SampleApp) record(e AppEvent) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if slices.ContainsFunc(a.events, func(r AppEvent) bool { return r.ID == e.ID }) {
@@ -133,7 +133,7 @@ func (a *sampleApp) record(e AppEvent) {
 }
 
 // Messages returns the messages of a sender that were delivered to the application.
-func (a *sampleApp) Messages(channel, externalID string) []AppEvent {
+func (a *SampleApp) Messages(channel, externalID string) []AppEvent {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var messages []AppEvent
@@ -146,7 +146,7 @@ func (a *sampleApp) Messages(channel, externalID string) []AppEvent {
 }
 
 // receivedAny reports whether a message that was delivered contains one of words.
-func (a *sampleApp) receivedAny(words ...string) bool {
+func (a *SampleApp) receivedAny(words ...string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, e := range a.events {
@@ -160,7 +160,7 @@ func (a *sampleApp) receivedAny(words ...string) bool {
 }
 
 // rejectedCount returns the number of requests without a valid signature.
-func (a *sampleApp) rejectedCount() int {
+func (a *SampleApp) rejectedCount() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.rejected
@@ -168,7 +168,7 @@ func (a *sampleApp) rejectedCount() int {
 
 // awaitVerified waits until the event identity.verified of an identity has been delivered and
 // returns the role in it.
-func (a *sampleApp) awaitVerified(ctx context.Context, identityID string) (role string, err error) {
+func (a *SampleApp) awaitVerified(ctx context.Context, identityID string) (role string, err error) {
 	for {
 		a.mu.Lock()
 		changed := a.changed
@@ -189,7 +189,7 @@ func (a *sampleApp) awaitVerified(ctx context.Context, identityID string) (role 
 
 // waitEvents waits until more than n events are recorded and returns the events after the first n.
 // It returns none if ctx ends first.
-func (a *sampleApp) waitEvents(ctx context.Context, n int) []AppEvent {
+func (a *SampleApp) waitEvents(ctx context.Context, n int) []AppEvent {
 	for {
 		a.mu.Lock()
 		events, changed := slices.Clone(a.events), a.changed

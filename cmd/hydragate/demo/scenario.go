@@ -98,14 +98,14 @@ func (t *scriptRun) runScenario(ctx context.Context, a scenario) error {
 	if err != nil {
 		return err
 	}
-	exposed, err := t.issueCode(ctx, a, id, "issues a code and reads it to Steve:")
+	exposed, err := t.issueCode(ctx, id, "issues a code and reads it to Steve:")
 	if err != nil {
 		return err
 	}
 	if err := t.exposeCode(ctx, a, id, exposed); err != nil {
 		return err
 	}
-	code, err := t.issueCode(ctx, a, id, "issues a new code:")
+	code, err := t.issueCode(ctx, id, "issues a new code:")
 	if err != nil {
 		return err
 	}
@@ -139,12 +139,12 @@ func (t *scriptRun) linkSender(ctx context.Context, a scenario) (identityID stri
 		return "", errors.New("link Steve as Matt: the identity should be linked and not verified")
 	}
 	t.action("Matt", "finds "+found.ExternalID+" among the unknown senders and links it to Steve")
-	t.note("the identity is linked to the customer, but not verified")
+	t.notef("the identity is linked to the customer, but not verified")
 	return found.ID, nil
 }
 
 // issueCode issues a code, as Matt, who reads it to Steve.
-func (t *scriptRun) issueCode(ctx context.Context, a scenario, identityID, action string) (code string, err error) {
+func (t *scriptRun) issueCode(ctx context.Context, identityID, action string) (code string, err error) {
 	c, err := t.API.IssueCode(ctx, t.CustomerID, identityID)
 	if err != nil {
 		return "", fmt.Errorf("issue a code as Matt: %w", err)
@@ -155,7 +155,7 @@ func (t *scriptRun) issueCode(ctx context.Context, a scenario, identityID, actio
 	}
 	t.issuedCodes = append(t.issuedCodes, c.Code)
 	t.action("Matt", action)
-	t.dialogue("Matt", "Steve", "“"+c.Instructions+"”")
+	t.message("Matt", "Steve", "“"+c.Instructions+"”")
 	return c.Code, nil
 }
 
@@ -169,18 +169,18 @@ func (t *scriptRun) exposeCode(ctx context.Context, a scenario, identityID, code
 	if err := t.checkUnverified(ctx, identityID); err != nil {
 		return err
 	}
-	t.note("a code works only for the account that it was issued for")
+	t.notef("a code works only for the account that it was issued for")
 	steveReply, err := t.sendAndExpect(ctx, a, "Steve", a.lateText(code), ReplyDeclined)
 	if err != nil {
 		return err
 	}
 	if steveReply != strangerReply {
-		return errors.New("Steve and the stranger should get the same reply")
+		return errors.New("the stranger and Steve should get the same reply")
 	}
 	if err := t.checkUnverified(ctx, identityID); err != nil {
 		return err
 	}
-	t.note("the attempt revoked the code; the replies do not say why")
+	t.notef("the attempt revoked the code; the replies do not say why")
 	return nil
 }
 
@@ -191,7 +191,7 @@ func (t *scriptRun) checkUnverified(ctx context.Context, identityID string) erro
 		return fmt.Errorf("read the identity as Matt: %w", err)
 	}
 	if i.Verified || i.RoleOverride != "" {
-		return errors.New("Steve's identity is verified and should not be")
+		return errors.New("the identity of Steve is verified and should not be")
 	}
 	return nil
 }
@@ -213,7 +213,7 @@ func (t *scriptRun) redeemCode(ctx context.Context, a scenario, identityID, code
 	if !i.Verified || i.VerifiedAt == nil || i.RoleOverride != "owner" {
 		return errors.New("the reply says that Steve is verified, but his identity is not verified as owner")
 	}
-	t.note("verified at %s with role_override %s", i.VerifiedAt.UTC().Format("15:04:05 UTC"), i.RoleOverride)
+	t.notef("verified at %s with role_override %s", i.VerifiedAt.UTC().Format("15:04:05 UTC"), i.RoleOverride)
 	step, cancel := WithStepTimeout(ctx)
 	defer cancel()
 	role, err := t.App.awaitVerified(step, identityID)
@@ -223,7 +223,7 @@ func (t *scriptRun) redeemCode(ctx context.Context, a scenario, identityID, code
 	if role != "owner" {
 		return fmt.Errorf("the event identity.verified should have role owner, but has role %s", role)
 	}
-	t.note("the application receives identity.verified, role %s", role)
+	t.notef("the application receives identity.verified, role %s", role)
 	for _, other := range t.verifiedOn {
 		notice, err := t.awaitReply(ctx, other, "Steve", before[other.channel])
 		if err != nil {
@@ -232,8 +232,8 @@ func (t *scriptRun) redeemCode(ctx context.Context, a scenario, identityID, code
 		if want := "A new " + a.title + " account was just linked to you."; !strings.Contains(notice, want) {
 			return fmt.Errorf("the notice on Steve's %s should contain %q", other.title, want)
 		}
-		t.dialogue("bot", "Steve", notice)
-		t.note("sent on %s, where Steve was verified before", other.title)
+		t.message("bot", "Steve", notice)
+		t.notef("sent on %s, where Steve was verified before", other.title)
 	}
 	t.verifiedOn = append(t.verifiedOn, a)
 	return nil

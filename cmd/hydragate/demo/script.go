@@ -51,9 +51,9 @@ func (t *scriptRun) sendAndExpect(
 	if a.messageKind != nil {
 		shown += "   (" + a.messageKind(text) + ")"
 	}
-	t.dialogue(person, "bot", shown)
+	t.message(person, "bot", shown)
 	if immediate != "" {
-		t.dialogue("bot", person, immediate)
+		t.message("bot", person, immediate)
 	}
 	reply, err = t.awaitReply(ctx, a, person, before)
 	if err != nil {
@@ -62,7 +62,7 @@ func (t *scriptRun) sendAndExpect(
 	if !strings.Contains(reply, want) {
 		return "", fmt.Errorf("the reply to %s should contain %q, but is %q", person, want, reply)
 	}
-	t.dialogue("bot", person, reply)
+	t.message("bot", person, reply)
 	return reply, nil
 }
 
@@ -104,7 +104,7 @@ func (t *scriptRun) checkReceived(a scenario, messages int, role string) error {
 		return fmt.Errorf("the application should receive Steve's question with role %s, but received role %s",
 			role, last.Data.Sender.Role)
 	}
-	t.note("the application receives it from %s, role %s", last.Data.Sender.ExternalID, last.Data.Sender.Role)
+	t.notef("the application receives it from %s, role %s", last.Data.Sender.ExternalID, last.Data.Sender.Role)
 	return nil
 }
 
