@@ -29,7 +29,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if b.dir, err = os.MkdirTemp("", "hydrabench-"); err != nil {
 		return err
 	}
-	if b.providers, err = startProviders(); err != nil {
+	if b.providers, err = startProviders(ctx); err != nil {
 		return err
 	}
 	defer b.providers.close()
@@ -103,7 +103,7 @@ func (b *bench) measureHandlers(ctx context.Context) (err error) {
 
 func (b *bench) addCell(c cell) {
 	b.report.Cells = append(b.report.Cells, c)
-	b.logf("%s", c)
+	b.logf("%s", &c)
 }
 
 // measureEngine measures the gateway on one engine, with a new database.
@@ -139,7 +139,7 @@ func (b *bench) measureEngine(ctx context.Context, engine string) (err error) {
 	}
 	stopErr := g.stop()
 	if ctx.Err() == nil && stopErr != nil {
-		b.report.fail("stop the gateway: %v; its log is %s", stopErr, g.log.Name())
+		b.report.failf("stop the gateway: %v; its log is %s", stopErr, g.log.Name())
 	}
 	if d != nil {
 		err = errors.Join(err, d.close())
@@ -289,7 +289,7 @@ func (r *runner) drain(ctx context.Context) (float64, error) {
 			return took.Seconds(), err
 		}
 		if took > drainTimeout {
-			r.report.warn("%d messages were not processed %v after a cell on %s", n, drainTimeout, r.database.engine)
+			r.report.warnf("%d messages were not processed %v after a cell on %s", n, drainTimeout, r.database.engine)
 			r.logf("%d messages are not processed yet", n)
 			return took.Seconds(), nil
 		}
@@ -305,7 +305,7 @@ func (r *runner) drain(ctx context.Context) (float64, error) {
 func (r *runner) recordMemory(context.Context) error {
 	peak, err := peakMemory(r.gateway.pid())
 	if err == nil {
-		r.report.note("peak memory of the gateway on %s: %d MiB", r.database.engine, peak>>20)
+		r.report.notef("peak memory of the gateway on %s: %d MiB", r.database.engine, peak>>20)
 	}
 	return err
 }

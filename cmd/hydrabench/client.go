@@ -40,7 +40,7 @@ func (c *client) do(request []byte) (status int, err error) {
 }
 
 func (c *client) dial() error {
-	conn, err := net.DialTimeout("tcp", c.addr, responseTimeout)
+	conn, err := net.DialTimeout("tcp", c.addr, responseTimeout) //nolint:noctx // has a timeout
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ func TestClient_Do(t *testing.T) {
 	}{
 		"empty body": {func(http.ResponseWriter, *http.Request) {}, 200, false},
 		"body":       {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<Response/>") }, 200, false},
-		"refused":    {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, 403, false},
+		"refused":    {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, 403, false},
 		"no length": {func(w http.ResponseWriter, _ *http.Request) {
 			_ = http.NewResponseController(w).Flush()
 			_, _ = io.WriteString(w, "x")

@@ -52,7 +52,7 @@ func newPostgres(ctx context.Context, server string) (*database, error) {
 	}
 	u.Path = "/" + name
 	d := &database{engine: enginePostgres, url: u.String(), drop: func() error {
-		defer admin.Close()
+		defer func() { _ = admin.Close() }()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		_, err := admin.ExecContext(ctx, "drop database "+name+" with (force)")
@@ -167,7 +167,7 @@ func (d *database) measureInserts(ctx context.Context, duration time.Duration, c
 	if err != nil {
 		return cell{}, err
 	}
-	cfg.MaxConns = int32(connections)
+	cfg.MaxConns = int32(connections) //nolint:gosec // a small number
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return cell{}, err

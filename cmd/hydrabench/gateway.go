@@ -22,7 +22,8 @@ import (
 // buildGateway builds the gateway as it is released and returns the path of the binary.
 func buildGateway(ctx context.Context, dir string, progress io.Writer) (string, error) {
 	file := filepath.Join(dir, "hydragate")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "hydragate/cmd/hydragate")
+	args := []string{"build", "-trimpath", "-ldflags", "-s -w", "-o", file, "hydragate/cmd/hydragate"}
+	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // our own program
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Stdout, cmd.Stderr = progress, progress
 	if err := cmd.Run(); err != nil {
@@ -50,7 +51,7 @@ func startProcess(ctx context.Context, logFile string, env []string, name string
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, name, args...)
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // our own programs
 	for _, e := range os.Environ() {
 		if !strings.HasPrefix(e, "HYDRAGATE_") && !strings.HasPrefix(e, "OTEL_") {
 			cmd.Env = append(cmd.Env, e)
@@ -189,7 +190,8 @@ func (g *gateway) call(ctx context.Context, path string, in, out any) error {
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("X-Api-Key", g.adminKey)
-	resp, err := http.DefaultClient.Do(r)
+	client := http.Client{Timeout: startTimeout}
+	resp, err := client.Do(r)
 	if err != nil {
 		return fmt.Errorf("call %s: %w", path, err)
 	}

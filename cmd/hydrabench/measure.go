@@ -187,11 +187,12 @@ type counters struct {
 
 // scrape reads the metrics of a program.
 func scrape(ctx context.Context, origin string) (counters, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, origin+"/metrics", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, origin+"/metrics", http.NoBody)
 	if err != nil {
 		return counters{}, err
 	}
-	resp, err := http.DefaultClient.Do(r)
+	client := http.Client{Timeout: responseTimeout}
+	resp, err := client.Do(r)
 	if err != nil {
 		return counters{}, fmt.Errorf("read the metrics: %w", err)
 	}

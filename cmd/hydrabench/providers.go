@@ -34,7 +34,7 @@ const (
 )
 
 // startProviders starts the servers on loopback, with one bot, one number and one app.
-func startProviders() (*providers, error) {
+func startProviders(ctx context.Context) (*providers, error) {
 	p := &providers{
 		telegram: simulator.NewTelegram(), twilio: simulator.NewTwilio(), slack: simulator.NewSlack(),
 		botToken: "700000001:" + randomHex(35), account: "AC" + randomHex(32), token: randomHex(32),
@@ -51,7 +51,7 @@ func startProviders() (*providers, error) {
 		handler http.Handler
 		url     *string
 	}{{p.telegram, &p.telegramURL}, {p.twilio, &p.twilioURL}, {p.slack, &p.slackURL}} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			p.close()
 			return nil, err

@@ -5,7 +5,7 @@ import (
 )
 
 func TestProviders_Webhook(t *testing.T) {
-	p, err := startProviders()
+	p, err := startProviders(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

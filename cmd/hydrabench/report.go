@@ -20,18 +20,18 @@ type report struct {
 	Failures []string `json:"failures"` // lost or refused messages
 }
 
-// warn adds a warning.
-func (r *report) warn(format string, args ...any) {
+// warnf adds a warning.
+func (r *report) warnf(format string, args ...any) {
 	r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...))
 }
 
-// note adds a note.
-func (r *report) note(format string, args ...any) {
+// notef adds a note.
+func (r *report) notef(format string, args ...any) {
 	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
 }
 
-// fail adds a failure.
-func (r *report) fail(format string, args ...any) {
+// failf adds a failure.
+func (r *report) failf(format string, args ...any) {
 	r.Failures = append(r.Failures, fmt.Sprintf(format, args...))
 }
 
@@ -39,14 +39,14 @@ func (r *report) fail(format string, args ...any) {
 func (r *report) checkCell(c cell, err error) {
 	name := c.Engine + ", " + c.loadName()
 	if err != nil {
-		r.fail("%s: %v", name, err)
+		r.failf("%s: %v", name, err)
 	}
 	if c.Refused > 0 {
-		r.fail("%s: %d messages were refused", name, c.Refused)
+		r.failf("%s: %d messages were refused", name, c.Refused)
 	}
 	// A message without a response, or refused, may be stored or not.
 	if c.Stored < c.Acked || c.Stored > c.Acked+c.Failed+c.Refused {
-		r.fail("%s: %d messages were acknowledged and %d stored", name, c.Acked, c.Stored)
+		r.failf("%s: %d messages were acknowledged and %d stored", name, c.Acked, c.Stored)
 	}
 }
 
@@ -123,7 +123,7 @@ func (r *report) writeTargets(b *strings.Builder) {
 }
 
 // String returns a cell as one line, which is printed as soon as it is measured.
-func (c cell) String() string {
+func (c *cell) String() string {
 	s := strings.TrimSpace(c.Engine + " " + c.Name)
 	if c.Senders > 0 {
 		s = strings.TrimSpace(c.Engine + " " + c.loadName())

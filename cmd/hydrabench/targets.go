@@ -78,7 +78,7 @@ func (r *report) evaluateMachine() {
 		most = max(most, c.OtherLoad)
 	}
 	if most > maxOtherLoad {
-		r.warn("other programs used up to %.0f %% of the machine: rates are too low, costs too high", 100*most)
+		r.warnf("other programs used up to %.0f %% of the machine: rates are too low, costs too high", 100*most)
 	}
 }
 
@@ -111,7 +111,7 @@ func (r *report) evaluateRates() {
 }
 
 // loadName returns the name of the load of a cell.
-func (c cell) loadName() string {
+func (c *cell) loadName() string {
 	if c.Senders == 1 {
 		return c.Name + ", 1 sender"
 	}

@@ -14,10 +14,13 @@ type exportCmd struct {
 }
 
 // Help implements kong.HelpProvider.
-func (exportCmd) Help() string {
-	return `Writes every customer with all identities, in the format that hydragate import reads. Importing the file into an empty database creates the same customers with the same ids. Create instances of the same names first. Identities are imported as unverified unless you pass --trust-verified.
+func (*exportCmd) Help() string {
+	return `Writes every customer with all identities, in the format that hydragate import reads. Importing the
+file into an empty database creates the same customers with the same ids. Create instances of the same names
+first. Identities are imported as unverified unless you pass --trust-verified.
 
-In CSV, values that a spreadsheet would read as a formula, such as phone numbers that start with +, are preceded by an apostrophe. Import removes it. JSON Lines contain the exact values.
+In CSV, values that a spreadsheet would read as a formula, such as phone numbers that start with +, are
+preceded by an apostrophe. Import removes it. JSON Lines contain the exact values.
 
 The file contains personal data. Only its owner can read it, and the export is recorded in the audit log.`
 }

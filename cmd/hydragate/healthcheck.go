@@ -8,7 +8,7 @@ import (
 )
 
 type healthcheckCmd struct {
-	Listen string `env:"HYDRAGATE_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address that the gateway listens on."`
+	Listen string `env:"HYDRAGATE_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address of the gateway."`
 }
 
 // Run exits with 0 if the gateway on this machine is ready.

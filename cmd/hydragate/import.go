@@ -17,7 +17,7 @@ type importCmd struct {
 }
 
 // Help implements kong.HelpProvider.
-func (importCmd) Help() string {
+func (*importCmd) Help() string {
 	return `Each line is a customer with identities. An identity is an account that the customer writes from.
 
 JSON Lines, one object on each line:
@@ -27,13 +27,19 @@ CSV, separated by commas, semicolons or tabs. The first line names the columns, 
   email,first_name,telegram,sms
   steve@example.com,Steve,12345,+61400111222
 
-Fields of a customer: id, email, phone_number, first_name, last_name, company_name, locale, timezone, metadata (a JSON object), fk_id, fk_user_id, source, context.
+Fields of a customer: id, email, phone_number, first_name, last_name, company_name, locale, timezone, metadata
+(a JSON object), fk_id, fk_user_id, source, context.
 
-Fields of an identity: channel, external_id, instance (id or name; default: all instances), display_name, username, role_override (owner), metadata (in CSV: identity_metadata), verified_at, avatar_url, info_url, page_url.
+Fields of an identity: channel, external_id, instance (id or name; default: all instances), display_name,
+username, role_override (owner), metadata (in CSV: identity_metadata), verified_at, avatar_url, info_url,
+page_url.
 
-In CSV a line has one identity in channel and external_id, and one more in each of the columns telegram, sms, slack and whatsapp. A customer may have several lines.
+In CSV a line has one identity in channel and external_id, and one more in each of the columns telegram, sms,
+slack and whatsapp. A customer may have several lines.
 
-Customers are matched by id, then by email, then by fk_id, then by an identity. A customer that does not exist is created. Empty fields and existing identities are left unchanged. You can import a file again, also after an interruption; nothing is duplicated.
+Customers are matched by id, then by email, then by fk_id, then by an identity. A customer that does not exist
+is created. Empty fields and existing identities are left unchanged. You can import a file again, also after
+an interruption; nothing is duplicated.
 
 Lines that fail are reported with their numbers. The other lines are imported, and the exit status is 1.`
 }

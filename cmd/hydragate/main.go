@@ -27,7 +27,7 @@ type commands struct {
 	Masterkey   masterkeyCmd     `cmd:"" help:"Generate master keys and re-encrypt stored secrets."`
 	Import      importCmd        `cmd:"" help:"Import customers and their identities from a CSV or JSON Lines file."`
 	Export      exportCmd        `cmd:"" help:"Export all customers and their identities to a CSV or JSON Lines file."`
-	Doctor      doctorCmd        `cmd:"" help:"Check the settings, the database, Redis and the credentials of every channel."`
+	Doctor      doctorCmd        `cmd:"" help:"Check the settings, the database, Redis and every channel."`
 	Healthcheck healthcheckCmd   `cmd:"" help:"Exit with 0 if the gateway on this machine is ready. For containers."`
 	Version     versionCmd       `cmd:"" help:"Print the version."`
 	VersionFlag kong.VersionFlag `name:"version" short:"v" help:"Print the version."`
@@ -49,9 +49,11 @@ func main() {
 	}
 }
 
-const description = `Hydragate is a gateway between chat bots and the people who write to them on Telegram, SMS, WhatsApp and Slack.
+const description = `Hydragate is a gateway between chat bots and the people who write to them on Telegram,
+SMS, WhatsApp and Slack.
 
-To look around, run hydragate demo. Without settings, hydragate serve stores all data in ./hydragate-data. Each flag can also be set by the environment variable next to it.`
+To look around, run hydragate demo. Without settings, hydragate serve stores all data in ./hydragate-data.
+Each flag can also be set by the environment variable next to it.`
 
 // run executes the command line args.
 func run(ctx context.Context, args []string, c app.Console) error {

@@ -19,8 +19,9 @@ type masterkeyNewCmd struct {
 }
 
 // Help implements kong.HelpProvider.
-func (masterkeyNewCmd) Help() string {
-	return `To rotate keys, append the new key to HYDRAGATE_MASTER_KEYS on every gateway, then move it to the first place on every gateway, then run hydragate masterkey rotate.`
+func (*masterkeyNewCmd) Help() string {
+	return `To rotate keys, append the new key to HYDRAGATE_MASTER_KEYS on every gateway, then move it to the
+first place on every gateway, then run hydragate masterkey rotate.`
 }
 
 // Run prints a new key.

@@ -7,7 +7,7 @@ import (
 )
 
 type migrateCmd struct {
-	Up     migrateUpCmd     `cmd:"" default:"1" help:"Apply all pending migrations. Several processes may run it concurrently."`
+	Up     migrateUpCmd     `cmd:"" default:"1" help:"Apply all pending migrations. May run concurrently."`
 	Status migrateStatusCmd `cmd:"" help:"List the migrations and when each was applied."`
 }
 

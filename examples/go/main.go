@@ -139,7 +139,7 @@ func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(payload)
+	_, _ = w.Write(payload) //nolint:gosec // it is JSON
 }
 
 func main() {
@@ -147,11 +147,12 @@ func main() {
 	if err != nil || len(secret) == 0 {
 		log.Fatal("WEBHOOK_SECRET must be the webhook_secret of the instance")
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", cmp.Or(os.Getenv("PORT"), "9000")))
+	addr := net.JoinHostPort("127.0.0.1", cmp.Or(os.Getenv("PORT"), "9000"))
+	l, err := net.Listen("tcp", addr) //nolint:noctx // until the process ends
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("{\"listening\": \"http://%s\"}\n", l.Addr())
+	fmt.Fprintf(os.Stdout, "{\"listening\": \"http://%s\"}\n", l.Addr())
 	a := &application{secret: secret, answers: map[string]*savedAnswer{}}
 	server := &http.Server{Handler: a, ReadTimeout: 10 * time.Second}
 	log.Fatal(server.Serve(l))

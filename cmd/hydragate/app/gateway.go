@@ -5,16 +5,13 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -42,7 +39,6 @@ import (
 	"hydragate/httpapi/operation"
 	"hydragate/httpapi/userapi"
 	"hydragate/httpapi/webhook"
-	"hydragate/identity"
 	"hydragate/store"
 	"hydragate/store/keyring"
 )
@@ -309,142 +305,10 @@ func leaseHolder() string {
 	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), uuid.NewString()[:8])
 }
 
-// runWorkers runs the pollers, the queues and the background tasks. They start nothing new after
-// ctx ends, and finish what they have started until hard ends. It returns when all have stopped.
-func (g *Gateway) runWorkers(ctx, hard context.Context) {
-	var wg sync.WaitGroup
-	for _, q := range g.Queues {
-		wg.Go(func() { q.Run(ctx, hard) })
-	}
-	wg.Go(func() { g.pollers.Run(ctx) })
-	wg.Go(func() { g.Endpoints.Run(ctx) })
-	wg.Go(func() { g.retention.Run(ctx) })
-	wg.Go(func() { g.Backpressure.Run(ctx) })
-	wg.Go(func() { g.Backfill.Run(ctx) })
-	if g.keyFile != nil {
-		wg.Go(func() { g.keyFile.maintain(ctx, g.Store, g.spool, g.Log) })
-	}
-	wg.Wait()
-}
-
 // Close closes the stores, in the reverse order of opening.
 func (g *Gateway) Close() {
-	for i := len(g.closers) - 1; i >= 0; i-- {
-		g.closers[i]()
+	for _, c := range slices.Backward(g.closers) {
+		c()
 	}
 	g.closers = nil
-}
-
-// checkMasterKeys returns an error if encrypted values are in use and no available key can decrypt any
-// of them. If only some keys are missing, it logs them: the gateway starts, and what needs the
-// missing keys waits. This limits the damage of a rotation in the wrong order.
-func (g *Gateway) checkMasterKeys(ctx context.Context, s *Settings) error {
-	timeout, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	usage, err := g.Store.ActiveKeyUsage(timeout)
-	if err != nil {
-		g.Log.WarnContext(ctx, "check master keys failed", "error", err)
-		return nil
-	}
-	var missing []string
-	anyAvailable := false
-	for _, u := range usage {
-		switch {
-		case u.Values() == 0:
-		case u.Available:
-			anyAvailable = true
-		default:
-			missing = append(missing, fmt.Sprintf("%.40q for %s", u.Key, formatCounts(u)))
-		}
-	}
-	switch {
-	case len(missing) == 0:
-	case anyAvailable:
-		g.Log.WarnContext(ctx, "master keys missing, some messages and channels wait for them",
-			"setting", "HYDRAGATE_MASTER_KEYS", "missing", strings.Join(missing, "; "))
-	default:
-		return InvalidSetting(s.masterKeySource(),
-			"cannot decrypt this database: add the missing keys: "+strings.Join(missing, "; "))
-	}
-	return nil
-}
-
-// prepare does what must happen before messages are received or processed. It returns the API key
-// that it generated, if any.
-func (g *Gateway) prepare(ctx context.Context, s *Settings) (adminKey string, err error) {
-	if err := g.checkMasterKeys(ctx, s); err != nil {
-		return "", err
-	}
-	if !s.usesPostgres() { // the data directory is locked, so the holders of all leases have stopped
-		if err := g.Store.ReleaseStale(ctx); err != nil {
-			return "", err
-		}
-	}
-	g.spooler.TakeOver(ctx)
-	return g.EnsureAdminKey(ctx, s)
-}
-
-// EnsureAdminKey makes sure that there is an API key. It returns the key if it generated one, which
-// must be shown to the operator now.
-func (g *Gateway) EnsureAdminKey(ctx context.Context, s *Settings) (key string, err error) {
-	if s.AdminKey != "" {
-		_, err := g.Store.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", s.AdminKey, identity.Scopes)
-		return "", err
-	}
-	n, err := g.Store.CountAPIKeys(ctx)
-	if err != nil || n > 0 {
-		return "", err
-	}
-	if s.usesPostgres() {
-		return "", InvalidSetting("HYDRAGATE_ADMIN_KEY",
-			"is required, because the database has no API key yet: set it to at least 32 random characters")
-	}
-	key = identity.NewToken("hg_live_")
-	_, err = g.Store.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", key, identity.Scopes)
-	return key, err
-}
-
-// Run serves requests on l and processes messages until ctx ends. It calls ready when it accepts
-// connections. When ctx ends, it reports that it is not ready, stops polling and leasing, finishes
-// requests and leased work, and releases the leases. finished is false if something did not finish
-// in time; its lease expires.
-func (g *Gateway) Run(ctx context.Context, l net.Listener, ready func()) (finished bool, err error) {
-	accepting, stopAccepting := context.WithCancel(context.WithoutCancel(ctx))
-	hard, abort := context.WithCancel(context.WithoutCancel(ctx))
-	storing, stopStoring := context.WithCancel(context.WithoutCancel(ctx))
-	defer abort()
-	defer stopAccepting()
-	defer stopStoring()
-
-	srv := newServer(g.Handler(), g.Log)
-	failed := make(chan error, 1)
-	var wg sync.WaitGroup
-	wg.Go(func() { g.Inbox.Run(storing) })
-	wg.Go(func() { g.spooler.Run(storing) })
-	wg.Go(func() { g.runWorkers(accepting, hard) })
-	wg.Go(func() { failed <- srv.Serve(l) })
-	ready()
-
-	select {
-	case <-ctx.Done():
-	case err = <-failed:
-	}
-	started := time.Now()
-	g.Log.Info("stopping")
-	g.API.Drain()
-	stopAccepting()
-	timer := time.AfterFunc(workShutdownTimeout, abort)
-	defer timer.Stop()
-	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), httpShutdownTimeout)
-	defer cancel()
-	if serr := srv.Shutdown(shutdown); serr != nil {
-		_ = srv.Close()
-	}
-	stopStoring()
-	finished = waitTimeout(&wg, shutdownTimeout-time.Since(started))
-	g.Log.Info("stopped", "took_ms", time.Since(started).Milliseconds(), "finished", finished)
-	if errors.Is(err, http.ErrServerClosed) {
-		err = nil
-	}
-	return finished, err
 }

@@ -298,3 +298,37 @@ func checkKeyUsage(ctx context.Context, st *store.Store) error {
 	}
 	return nil
 }
+
+// checkMasterKeys returns an error if encrypted values are in use and no available key can decrypt any
+// of them. If only some keys are missing, it logs them: the gateway starts, and what needs the
+// missing keys waits. This limits the damage of a rotation in the wrong order.
+func (g *Gateway) checkMasterKeys(ctx context.Context, s *Settings) error {
+	timeout, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	usage, err := g.Store.ActiveKeyUsage(timeout)
+	if err != nil {
+		g.Log.WarnContext(ctx, "check master keys failed", "error", err)
+		return nil
+	}
+	var missing []string
+	anyAvailable := false
+	for _, u := range usage {
+		switch {
+		case u.Values() == 0:
+		case u.Available:
+			anyAvailable = true
+		default:
+			missing = append(missing, fmt.Sprintf("%.40q for %s", u.Key, formatCounts(u)))
+		}
+	}
+	switch {
+	case len(missing) == 0:
+	case anyAvailable:
+		g.Log.WarnContext(ctx, "master keys missing, some messages and channels wait for them",
+			"setting", "HYDRAGATE_MASTER_KEYS", "missing", strings.Join(missing, "; "))
+	default:
+		return InvalidSetting(s.masterKeySource(),
+			"cannot decrypt this database: add the missing keys: "+strings.Join(missing, "; "))
+	}
+	return nil
+}

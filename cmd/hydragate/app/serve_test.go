@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -41,7 +42,7 @@ func TestServer_WriteTimeout(t *testing.T) {
 		if _, err := io.WriteString(client, "GET /docs/ HTTP/1.1\r\nHost: gate.example.com\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(writeTimeout + time.Second)
+		<-time.After(writeTimeout + time.Second)
 		select {
 		case err := <-writeErr:
 			if err == nil {
@@ -52,6 +53,8 @@ func TestServer_WriteTimeout(t *testing.T) {
 		}
 		_ = client.Close()
 		_ = srv.Close()
-		<-done
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("Serve = %v, want %v", err, http.ErrServerClosed)
+		}
 	})
 }

@@ -60,7 +60,7 @@ func (s *Settings) Check() error {
 		return InvalidSetting("HYDRAGATE_DATABASE_URL",
 			"must start with postgres://; leave it unset to use the embedded database")
 	}
-	for _, u := range strings.Split(s.RedisURL, ",") {
+	for u := range strings.SplitSeq(s.RedisURL, ",") {
 		if s.RedisURL != "" && !strings.HasPrefix(u, "redis://") && !strings.HasPrefix(u, "rediss://") {
 			return InvalidSetting("HYDRAGATE_REDIS_URL",
 				"must start with redis:// or rediss://; leave it unset to use the embedded Redis")

@@ -67,6 +67,10 @@ func validSettings() Settings {
 
 func TestSettings_Check(t *testing.T) {
 	long := strings.Repeat("k", 32)
+	masterKey := keyring.GenerateKey("a")
+	staff := func(issuer string) func(*Settings) {
+		return func(s *Settings) { s.OIDCIssuer, s.OIDCAudience = issuer, "hydragate" }
+	}
 	for name, c := range map[string]struct {
 		change func(*Settings)
 		want   string // setting that the error names, without HYDRAGATE_; empty if the settings are valid
@@ -81,10 +85,10 @@ func TestSettings_Check(t *testing.T) {
 		"Redis URL of another scheme":    {func(s *Settings) { s.RedisURL = "redis://a,memcached://b" }, "REDIS_URL"},
 		"Redis cluster":                  {func(s *Settings) { s.RedisURL = "redis://a:1,redis://b:2" }, ""},
 		"PostgreSQL without master keys": {func(s *Settings) { s.DatabaseURL = "postgres://h/d" }, "MASTER_KEYS"},
-		"PostgreSQL":                     {func(s *Settings) { s.DatabaseURL, s.MasterKeys = "postgres://h/d", keyring.GenerateKey("a") }, ""},
+		"PostgreSQL":                     {func(s *Settings) { s.DatabaseURL, s.MasterKeys = "postgres://h/d", masterKey }, ""},
 		"master key too short":           {func(s *Settings) { s.MasterKeys = "a:c2VjcmV0" }, "MASTER_KEYS"},
-		"duplicate master key id":        {func(s *Settings) { s.MasterKeys = keyring.GenerateKey("a") + "," + keyring.GenerateKey("a") }, "MASTER_KEYS"},
-		"master key without id":          {func(s *Settings) { s.MasterKeys = strings.TrimPrefix(keyring.GenerateKey("a"), "a:") }, "MASTER_KEYS"},
+		"duplicate master key id":        {func(s *Settings) { s.MasterKeys = masterKey + "," + masterKey }, "MASTER_KEYS"},
+		"master key without id":          {func(s *Settings) { s.MasterKeys = masterKey[len("a:"):] }, "MASTER_KEYS"},
 		"admin key too short":            {func(s *Settings) { s.AdminKey = long[1:] }, "ADMIN_KEY"},
 		"admin key":                      {func(s *Settings) { s.AdminKey = long }, ""},
 		"Telegram URL with path":         {func(s *Settings) { s.TelegramAPIURL = "https://a/bot" }, "TELEGRAM_API_URL"},
@@ -92,16 +96,18 @@ func TestSettings_Check(t *testing.T) {
 		"Slack URL without /api/":        {func(s *Settings) { s.SlackAPIURL = "https://slack.com/" }, "SLACK_API_URL"},
 		"Slack URL":                      {func(s *Settings) { s.SlackAPIURL = "http://127.0.0.1:1/api/" }, ""},
 		"collector":                      {func(s *Settings) { s.OTLPEndpoint = "http://127.0.0.1:4318" }, ""},
-		"collector without scheme":       {func(s *Settings) { s.OTLPEndpoint = "127.0.0.1:4317" }, "OTEL_EXPORTER_OTLP_ENDPOINT"},
-		"issuer without audience":        {func(s *Settings) { s.OIDCIssuer = "https://login.example.com" }, "OIDC_AUDIENCE"},
-		"audience without issuer":        {func(s *Settings) { s.OIDCAudience = "hydragate" }, "OIDC_ISSUER"},
-		"issuer without TLS":             {func(s *Settings) { s.OIDCIssuer, s.OIDCAudience = "http://login.example.com", "hydragate" }, "OIDC_ISSUER"},
-		"issuer with user":               {func(s *Settings) { s.OIDCIssuer, s.OIDCAudience = "https://u:secret@login.example.com", "hydragate" }, "OIDC_ISSUER"},
-		"issuer":                         {func(s *Settings) { s.OIDCIssuer, s.OIDCAudience = "https://login.example.com/", "hydragate" }, ""},
-		"issuer on loopback":             {func(s *Settings) { s.OIDCIssuer, s.OIDCAudience = "http://127.0.0.1:9000/realms/staff", "hydragate" }, ""},
-		"invalid boolean":                {func(s *Settings) { s.AgentAllowPrivate = "maybe" }, "AGENT_ALLOW_PRIVATE"},
-		"unknown log level":              {func(s *Settings) { s.LogLevel = "loud" }, "LOG_LEVEL"},
-		"unknown log format":             {func(s *Settings) { s.LogFormat = "xml" }, "LOG_FORMAT"},
+		"collector without scheme": {
+			func(s *Settings) { s.OTLPEndpoint = "127.0.0.1:4317" }, "OTEL_EXPORTER_OTLP_ENDPOINT",
+		},
+		"issuer without audience": {func(s *Settings) { s.OIDCIssuer = "https://login.example.com" }, "OIDC_AUDIENCE"},
+		"audience without issuer": {func(s *Settings) { s.OIDCAudience = "hydragate" }, "OIDC_ISSUER"},
+		"issuer without TLS":      {staff("http://login.example.com"), "OIDC_ISSUER"},
+		"issuer with user":        {staff("https://u:secret@login.example.com"), "OIDC_ISSUER"},
+		"issuer":                  {staff("https://login.example.com/"), ""},
+		"issuer on loopback":      {staff("http://127.0.0.1:9000/realms/staff"), ""},
+		"invalid boolean":         {func(s *Settings) { s.AgentAllowPrivate = "maybe" }, "AGENT_ALLOW_PRIVATE"},
+		"unknown log level":       {func(s *Settings) { s.LogLevel = "loud" }, "LOG_LEVEL"},
+		"unknown log format":      {func(s *Settings) { s.LogFormat = "xml" }, "LOG_FORMAT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := validSettings()

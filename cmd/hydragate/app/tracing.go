@@ -45,14 +45,16 @@ func startTracing(ctx context.Context, endpoint string, log *slog.Logger) (stop 
 		return nil, InvalidSetting("OTEL_RESOURCE_ATTRIBUTES", "cannot be used: "+err.Error())
 	}
 	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(res))
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("export traces failed", "error", err) }))
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		log.WarnContext(ctx, "export traces failed", "error", err)
+	}))
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	otel.SetTracerProvider(provider)
 	return func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), traceFlushTimeout)
 		defer cancel()
 		if err := provider.Shutdown(ctx); err != nil {
-			log.Warn("export last traces failed", "error", err)
+			log.WarnContext(ctx, "export last traces failed", "error", err)
 		}
 		otel.SetTracerProvider(noop.NewTracerProvider())
 	}, nil

@@ -33,9 +33,10 @@ func TestTracing_NoUserInput(t *testing.T) {
 	h := traceRequests(mux)
 	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	for _, path := range []string{
-		"/v1/customers/canary", "/canary/path", "/v1/customers/x?external_id=canary", "/hooks/canary/canary", "/healthz?canary",
+		"/v1/customers/canary", "/canary/path", "/v1/customers/x?external_id=canary", "/hooks/canary/canary",
+		"/healthz?canary",
 	} {
-		r := httptest.NewRequest("GET", path, strings.NewReader("canary"))
+		r := httptest.NewRequest(http.MethodGet, path, strings.NewReader("canary"))
 		r.Header.Set("Authorization", "Bearer canary")
 		r.Header.Set("Traceparent", parent)
 		h.ServeHTTP(httptest.NewRecorder(), r)
