@@ -52,9 +52,13 @@ func (d *doctor) run(ctx context.Context, s *Settings) {
 	d.check(ctx, "database ("+g.Store.Engine()+")", g.Store.Ping)
 	d.check(ctx, "master keys", func(ctx context.Context) error { return checkKeyUsage(ctx, g.Store) })
 	d.check(ctx, "Redis", func(ctx context.Context) error { return g.Redis.Ping(ctx).Err() })
-	d.report("public URL", checkPublicURL(s.PublicURL))
-	if err := d.checkEndpoints(ctx, g); err != nil {
+	instances, err := listEndpoints(ctx, g)
+	d.reportPublicURL(s.PublicURL, instances)
+	if err != nil {
 		d.report("channels", err)
+	}
+	for _, i := range instances {
+		d.checkInstance(ctx, g, i)
 	}
 }
 
@@ -106,6 +110,25 @@ func checkSchema(ctx context.Context, s *Settings) error {
 	return nil
 }
 
+// reportPublicURL reports whether providers can call the gateway. A gateway whose channels all poll or
+// use a socket needs no public URL.
+func (d *doctor) reportPublicURL(u string, instances []instanceEndpoints) {
+	total, webhooks := 0, 0
+	for _, i := range instances {
+		total += len(i.endpoints)
+		for _, st := range i.endpoints {
+			if st.Mode != adapters.Polling && st.Mode != adapters.Socket {
+				webhooks++
+			}
+		}
+	}
+	if u == "" && total > 0 && webhooks == 0 {
+		d.report("public URL (not set, and no channel needs it)", nil)
+		return
+	}
+	d.report("public URL", checkPublicURL(u))
+}
+
 func checkPublicURL(u string) error {
 	switch {
 	case u == "":
@@ -118,40 +141,46 @@ func checkPublicURL(u string) error {
 	return nil
 }
 
-// checkEndpoints checks the credentials of every channel with its provider.
-func (d *doctor) checkEndpoints(ctx context.Context, g *Gateway) error {
+// instanceEndpoints are the endpoints of an instance.
+type instanceEndpoints struct {
+	gateway.Instance
+	endpoints []gateway.EndpointState
+}
+
+// listEndpoints returns all instances with their endpoints. After an error, it returns those that it
+// has read.
+func listEndpoints(ctx context.Context, g *Gateway) ([]instanceEndpoints, error) {
 	const pageSize = 100
+	var all []instanceEndpoints
 	for after := ""; ; {
-		instances, err := g.Store.ListInstances(ctx, identity.DefaultTenant, after, pageSize)
+		page, err := g.Store.ListInstances(ctx, identity.DefaultTenant, after, pageSize)
 		if err != nil {
-			return err
+			return all, err
 		}
-		for _, i := range instances {
-			after = i.ID
-			if err := d.checkInstance(ctx, g, i); err != nil {
-				return err
+		for _, i := range page {
+			states, err := g.Endpoints.EndpointStates(ctx, i.TenantID, i.ID)
+			if err != nil {
+				return all, err
 			}
+			all = append(all, instanceEndpoints{i, states})
+			after = i.ID
 		}
-		if len(instances) < pageSize {
-			return nil
+		if len(page) < pageSize {
+			return all, nil
 		}
 	}
 }
 
-func (d *doctor) checkInstance(ctx context.Context, g *Gateway, i gateway.Instance) error {
-	states, err := g.Endpoints.EndpointStates(ctx, i.TenantID, i.ID)
-	if err != nil {
-		return err
-	}
-	for _, st := range states {
+// checkInstance checks the credentials of every channel of an instance with its provider.
+func (d *doctor) checkInstance(ctx context.Context, g *Gateway, i instanceEndpoints) {
+	for _, st := range i.endpoints {
 		d.check(ctx, fmt.Sprintf("%s of %s (%s)", st.Channel, i.Name, i.ID), func(ctx context.Context) error {
 			return checkEndpoint(ctx, g, st)
 		})
 	}
-	if len(states) == 0 {
+	if len(i.endpoints) == 0 {
 		d.report(fmt.Sprintf("channels of %s (%s)", i.Name, i.ID), errors.New("no channel is connected"))
 	}
-	return nil
 }
 
 func checkEndpoint(ctx context.Context, g *Gateway, st gateway.EndpointState) error {
