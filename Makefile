@@ -3,7 +3,7 @@
 SHELL       := /bin/bash
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS     := -s -w -X hydragate/cmd/hydragate/app.version=$(VERSION)
-TESTFLAGS   ?= -count=1 -timeout 20m
+TESTFLAGS   ?= -count=1 -timeout 20m -p 4
 BENCHFLAGS  ?=
 LINTFLAGS   ?=
 PROOF       ?=
@@ -37,7 +37,7 @@ test: ## Run all tests with the race detector, on SQLite, PostgreSQL and Redis
 	@$(MAKE) --no-print-directory check
 	go mod tidy -diff
 	@echo 'go test -race $(TESTFLAGS) ./...'; CGO_ENABLED=1 .ci/servers go test -race $(NORACE) $(TESTFLAGS) ./...
-	.ci/fuzz 10s
+	.ci/fuzz 5s
 
 test-long: ## Run the long forms of all tests, and fuzz for five minutes each; takes hours
 	@.ci/servers --check

@@ -3,6 +3,7 @@ package httpapitest
 import (
 	"context"
 
+	"hydragate/adapters"
 	"hydragate/claim"
 	"hydragate/identity"
 )
@@ -40,7 +41,7 @@ func (c *Claims) IssueInvite(ctx context.Context, i claim.Invite, _ identity.Act
 		return claim.Invite{}, "", c.Err
 	case err != nil:
 		return claim.Invite{}, "", identity.ErrNoInstance
-	case (i.Channel == "sms" || i.Channel == "whatsapp") && !instance.SMSInvites:
+	case adapters.TraitsOf(adapters.Channel(i.Channel)).CarrierOnly && !instance.SMSInvites:
 		return claim.Invite{}, "", claim.ErrInvitesDisabled
 	}
 	return c.Store.AddInvite(i), InviteCode, nil
