@@ -19,15 +19,16 @@ const maxHeaderBytes = 64 << 10
 
 // NewClient returns the HTTP client for calling applications: it follows no redirects, uses no
 // proxy from the environment, does not decompress, and unless allowPrivate connects only to public
-// addresses. The address is checked when it is dialed, so that DNS rebinding does not circumvent
-// the check.
+// addresses. It never connects to link-local and metadata addresses, nor to privileged ports other
+// than 80 and 443. The address is checked when it is dialed, so that DNS rebinding does not
+// circumvent the check.
 func NewClient(allowPrivate bool) *http.Client {
 	return newClient(&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}, allowPrivate)
 }
 
 func newClient(d *net.Dialer, allowPrivate bool) *http.Client {
-	if !allowPrivate {
-		d.ControlContext = checkPublic
+	d.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
+		return checkAddress(address, allowPrivate)
 	}
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -46,13 +47,29 @@ func newClient(d *net.Dialer, allowPrivate bool) *http.Client {
 	}
 }
 
-// ErrPrivateAddress is returned if an agent URL resolves to an address that is not public.
-var ErrPrivateAddress = errors.New("the agent URL resolves to an address that is not public")
+// Errors for an agent URL that must not be called.
+var (
+	// ErrPrivateAddress is returned if it resolves to an address that is not public.
+	ErrPrivateAddress = errors.New("the agent URL resolves to an address that is not public")
+	// ErrForbiddenAddress is returned if it resolves to an address that is not allowed even if
+	// private addresses are.
+	ErrForbiddenAddress = errors.New(
+		"the agent URL resolves to a link-local, metadata or reserved address, which is never called")
+	// ErrForbiddenPort is returned if its port is not allowed.
+	ErrForbiddenPort = errors.New("the agent URL has a port that is never called; use 80, 443, or 1024 or higher")
+)
 
-func checkPublic(_ context.Context, _, address string, _ syscall.RawConn) error {
+// checkAddress returns an error unless applications may be called at address, an IP address with a
+// port.
+func checkAddress(address string, allowPrivate bool) error {
 	ap, err := netip.ParseAddrPort(address)
-	if err != nil || !gateway.IsPublicAddr(ap.Addr()) {
+	switch {
+	case !allowPrivate && !gateway.IsPublicAddr(ap.Addr()):
 		return ErrPrivateAddress
+	case err != nil || !gateway.IsAgentAddr(ap.Addr(), allowPrivate):
+		return ErrForbiddenAddress
+	case !gateway.IsAgentPort(ap.Port()):
+		return ErrForbiddenPort
 	}
 	return nil
 }
@@ -66,6 +83,10 @@ func redactURL(err error) error {
 	switch {
 	case errors.Is(err, ErrPrivateAddress):
 		return ErrPrivateAddress
+	case errors.Is(err, ErrForbiddenAddress):
+		return ErrForbiddenAddress
+	case errors.Is(err, ErrForbiddenPort):
+		return ErrForbiddenPort
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no response within %s", ResponseTimeout)
 	case isOpError:

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -84,6 +85,52 @@ func TestClient_RejectsPrivateAddresses(t *testing.T) {
 		t.Errorf("%d calls, %d rejected as private", calls, rejected)
 	}
 	t.Logf("%d addresses, %d calls, %d rejected as private", len(privateAddrs), calls, rejected)
+}
+
+// TestClient_ForbiddenAddresses calls link-local and metadata addresses, forms of other addresses
+// that embed them, and privileged ports, with private addresses allowed and not. None may be
+// dialed, also not by a name. Their neighbors and other private addresses may.
+func TestClient_ForbiddenAddresses(t *testing.T) {
+	forbidden := strings.Fields(`
+		169.254.169.254:80 169.254.170.2:80 169.254.0.1:8080 [::ffff:169.254.169.254]:80 [::ffff:a9fe:a9fe]:443
+		[::169.254.169.254]:80 [64:ff9b::a9fe:a9fe]:80 [2002:a9fe:a9fe::1]:80 [fe80::1]:8080 [fe80::a9fe:a9fe]:80
+		[fd00:ec2::254]:80 [fd00:ec2::23]:80 [fd20:ce::254]:80 [fd00:c1::a9fe:a9fe]:80 [fd00:42::42]:80
+		100.100.100.200:80 [::ffff:100.100.100.200]:80 168.63.129.16:80 168.63.129.16:32526 192.0.0.192:80
+		[ff02::1]:8080 224.0.0.1:8080 255.255.255.255:8080 240.0.0.1:8080 192.0.2.1:8080
+		127.0.0.1:22 127.0.0.1:25 10.0.0.1:22 [::1]:22 [fd12::1]:1023 93.184.216.34:22 93.184.216.34:1023`)
+	allowed := strings.Fields(`
+		127.0.0.1:9000 [::1]:9000 [::ffff:127.0.0.1]:9000 0.0.0.0:9000 10.0.0.1:80 172.16.0.1:443 192.168.0.1:1024
+		100.64.0.1:80 100.100.100.201:80 [fd12::1]:8080 [fd00:ec3::254]:80 169.253.255.255:80 93.184.216.34:80
+		93.184.216.34:443 93.184.216.34:65535 198.19.249.3:8080`)
+	call := func(address, host string, private bool) (dialed int, err error) {
+		addr := netip.MustParseAddrPort(address)
+		s := newFakeNetwork(t, nil, func(string, int) []string { return []string{addr.Addr().String()} })
+		if host != "" {
+			address = net.JoinHostPort(host, strconv.Itoa(int(addr.Port())))
+		}
+		_, err = s.post(s.client(private), "https://"+address+"/events")
+		return len(s.dialed), err
+	}
+	for _, address := range forbidden {
+		for _, host := range []string{"", "agent.example.com"} {
+			for _, private := range []bool{true, false} {
+				dialed, err := call(address, host, private)
+				if err == nil || dialed > 0 {
+					t.Errorf("POST %s named %q, private = %v: %v with %d dials, want an error", address, host, private, err, dialed)
+				}
+			}
+		}
+	}
+	for _, address := range allowed {
+		dialed, err := call(address, "", true)
+		if errors.Is(err, syscall.EAFNOSUPPORT) {
+			continue // no IPv6 on this machine
+		}
+		if err != nil || dialed == 0 {
+			t.Errorf("POST %s = %v with %d dials, want success", address, err, dialed)
+		}
+	}
+	t.Logf("%d forbidden addresses called in 4 ways, 0 dialed; %d others called", len(forbidden), len(allowed))
 }
 
 // TestClient_AllowsPublicAddresses checks that public addresses are called, also those next to the

@@ -13,7 +13,7 @@ import (
 )
 
 // NewChecker returns a checker for the formats of the native API. allowPrivate allows agent URLs
-// over http and on private addresses.
+// over http and on private addresses, but never on link-local and metadata addresses.
 func NewChecker(allowPrivate bool) *fastapi.Checker {
 	return &fastapi.Checker{Formats: map[string]func(string) (string, *fastapi.Violation){
 		fastapi.FormatUUID:     fastapi.CleanUUID,
@@ -38,14 +38,32 @@ func cleanAgentURL(s string, allowPrivate bool) (string, *fastapi.Violation) {
 		return "", fastapi.InvalidValue("an agent URL must be an absolute https URL")
 	case u.User != nil:
 		return "", fastapi.InvalidValue("an agent URL must not contain a user name or password")
-	case allowPrivate:
-		return s, nil
-	case u.Scheme != "https":
+	case !allowPrivate && u.Scheme != "https":
 		return "", fastapi.InvalidValue("an agent URL must be an https URL")
-	case isPrivateHost(u.Hostname()):
+	case !allowPrivate && isPrivateHost(u.Hostname()):
 		return "", fastapi.InvalidValue("an agent URL must be on a public address")
+	case isForbiddenAddr(u.Hostname()):
+		return "", fastapi.InvalidValue("an agent URL must not be on a link-local, metadata or reserved address")
+	case !isAllowedPort(u.Port()):
+		return "", fastapi.InvalidValue("an agent URL must have the port 80 or 443, or one from 1024")
 	}
 	return s, nil
+}
+
+// isForbiddenAddr reports whether a host is an address at which applications are never called.
+func isForbiddenAddr(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && !gateway.IsAgentAddr(ip, true)
+}
+
+// isAllowedPort reports whether applications may be called at a port. The port of the scheme, "", is
+// allowed.
+func isAllowedPort(port string) bool {
+	if port == "" {
+		return true
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && gateway.IsAgentPort(uint16(n))
 }
 
 // isPrivateHost reports whether a host is a local name or a private address. Other names are

@@ -45,3 +45,39 @@ func FuzzFormats(f *testing.F) {
 		}
 	})
 }
+
+// TestCleanAgentURL checks the agent URLs of both modes. Link-local and metadata addresses and
+// privileged ports are rejected in both.
+func TestCleanAgentURL(t *testing.T) {
+	for agentURL, want := range map[string]struct{ public, private bool }{
+		"https://agent.example.com/events":         {true, true},
+		"https://agent.example.com:8443/events":    {true, true},
+		"https://agent.example.com:443/events":     {true, true},
+		"https://agent.example.com:80/events":      {true, true},
+		"https://agent.example.com:/events":        {true, true},
+		"http://127.0.0.1:9000/events":             {false, true},
+		"http://[::1]/events":                      {false, true},
+		"http://agent:9000/events":                 {false, true},
+		"http://10.0.0.5:1024/events":              {false, true},
+		"https://agent.example.com:22/events":      {false, false},
+		"https://agent.example.com:1023/events":    {false, false},
+		"https://agent.example.com:0/events":       {false, false},
+		"https://agent.example.com:65536/events":   {false, false},
+		"http://127.0.0.1:22/events":               {false, false},
+		"http://169.254.169.254/latest/meta-data/": {false, false},
+		"https://169.254.169.254/":                 {false, false},
+		"https://[fd00:ec2::254]/":                 {false, false},
+		"https://[::ffff:169.254.169.254]/":        {false, false},
+		"https://[::ffff:a9fe:a9fe]/":              {false, false},
+		"https://[64:ff9b::a9fe:a9fe]/":            {false, false},
+		"https://[fe80::1%25eth0]/":                {false, false},
+		"https://168.63.129.16/":                   {false, false},
+	} {
+		for allowPrivate, want := range map[bool]bool{false: want.public, true: want.private} {
+			got, violation := cleanAgentURL(agentURL, allowPrivate)
+			if ok := violation == nil; ok != want || ok && got != agentURL {
+				t.Errorf("cleanAgentURL(%q, %v) = %q, %+v, want accepted = %v", agentURL, allowPrivate, got, violation, want)
+			}
+		}
+	}
+}
