@@ -107,7 +107,10 @@ func stripIDs(jsonl string) string {
 
 func TestExport_RoundTrip(t *testing.T) {
 	harness.ParallelUnlessFull(t)
-	const odd = `{"email":"steve@example.com","first_name":"=HYPERLINK(\"http://x\")","last_name":"'Example","company_name":"@SUM, \"A\"; B","metadata":{"a":[1,"ü"]},"context":"two\nlines","identities":[{"channel":"telegram","external_id":"1","display_name":"-Steve"},{"channel":"sms","external_id":"+61400111222","metadata":{"k":"v"}}]}
+	const odd = `{"email":"steve@example.com","first_name":"=HYPERLINK(\"http://x\")","last_name":"'Example",` +
+		`"company_name":"@SUM, \"A\"; B","metadata":{"a":[1,"ü"]},"context":"two\nlines","identities":[` +
+		`{"channel":"telegram","external_id":"1","display_name":"-Steve"},` +
+		`{"channel":"sms","external_id":"+61400111222","metadata":{"k":"v"}}]}
 {"id":"0198a2f0-0000-7000-8000-000000000001","first_name":"Nobody"}
 `
 	forEachEngine(t, func(t *testing.T, open func() commandRunner) {
