@@ -48,6 +48,11 @@ type CodeStore interface {
 	// of the message that contained it.
 	Check(ctx context.Context, s Target, typedIn, code, message string) (CheckResult, error)
 
+	// Find returns the targets of those of codes that are stored on the channel of s, for its instance
+	// or its whole tenant, by code. It finds every code until it is dropped, replaced or expired, and
+	// counts nothing. The targets have no ExternalID, and the database may have newer information.
+	Find(ctx context.Context, s Target, codes []string) (map[string]Target, error)
+
 	// Drop deletes the code of s, if s is the current generation.
 	Drop(ctx context.Context, s Target) error
 }
@@ -57,13 +62,9 @@ type CheckResult struct {
 	Result Result
 	Tries  int // wrong codes so far, including this one
 
-	// OtherIdentityID is another identity that the code was issued for, and OtherGen its
-	// generation; empty if there is none. The database may have newer information.
-	OtherIdentityID string
-	OtherGen        int64
-
-	// Incomplete reports that no other identity was found, but that not every key could be read.
-	Incomplete bool
+	// Other is the target of another identity that the code was issued for, without its ExternalID.
+	// It is zero if there is none. The database may have newer information.
+	Other Target
 }
 
 // A Result is the result of comparing a code.

@@ -202,16 +202,12 @@ func (d *Service) IsLiveCode(ctx context.Context, a Attempt) (bool, error) {
 	if IsInviteCode(a.Code) {
 		return d.Store.InviteExists(ctx, a)
 	}
-	// Not the sender, so that the sender's own code is found too.
-	nobody := Target{TenantID: a.TenantID, Channel: a.Channel, IdentityID: "nobody"}
-	f, err := d.Codes.Check(ctx, nobody, a.InstanceID, a.Code, a.MessageID)
+	s := Target{TenantID: a.TenantID, InstanceID: a.InstanceID, Channel: a.Channel}
+	found, err := d.Codes.Find(ctx, s, []string{a.Code})
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrCodeStoreUnavailable, err)
 	}
-	if f.Incomplete { // a code taken for an ordinary word would reach the application
-		return false, fmt.Errorf("%w: incomplete lookup", ErrCodeStoreUnavailable)
-	}
-	return f.OtherIdentityID != "", nil
+	return len(found) > 0, nil
 }
 
 // DecideWithoutCheck decides an attempt whose code could not be checked in time: the code is
@@ -235,7 +231,7 @@ func (s CodeState) decide(r *Decision, a Attempt, f CheckResult) {
 		r.Events = append(r.Events, s.event("claim.redeemed", a, ""))
 		return
 	}
-	if (f.Result == Missing || f.Result == Stale) && s.Status == Live && f.OtherIdentityID == "" {
+	if (f.Result == Missing || f.Result == Stale) && s.Status == Live && f.Other.IdentityID == "" {
 		r.Outcome = CodeLost
 		r.Events = append(r.Events, s.event("claim.lost", a, string(f.Result)))
 		return
@@ -249,13 +245,20 @@ func (s CodeState) decide(r *Decision, a Attempt, f CheckResult) {
 		r.Revoke = append(r.Revoke, s.Target)
 		r.Events = append(r.Events, s.event("claim.locked", a, ""))
 	}
-	if f.Result != Match && f.OtherIdentityID != "" && f.OtherIdentityID != a.IdentityID {
-		r.Revoke = append(r.Revoke, Target{TenantID: a.TenantID, IdentityID: f.OtherIdentityID, Gen: f.OtherGen})
-		e := s.event("claim.wrong_sender", a, "")
-		e.CustomerID, e.IdentityID = "", f.OtherIdentityID // the store knows the customer of that identity
-		e.Detail["typed_by"] = a.IdentityID
-		r.Events = append(r.Events, e)
+	if f.Result != Match && f.Other.IdentityID != "" && f.Other.IdentityID != a.IdentityID {
+		r.revokeForeign(a, f.Other)
 	}
+}
+
+// revokeForeign revokes the code of another identity, which the sender has typed, and records that.
+func (r *Decision) revokeForeign(a Attempt, owner Target) {
+	r.Revoke = append(r.Revoke, owner)
+	r.Events = append(r.Events, identity.Event{
+		TenantID: a.TenantID, Kind: "claim.wrong_sender", Actor: identity.Actor("sender:" + a.IdentityID),
+		IdentityID: owner.IdentityID, // the store knows the customer of that identity
+		InstanceID: a.InstanceID, MessageID: a.MessageID,
+		Detail: map[string]string{"channel": a.Channel, "typed_by": a.IdentityID},
+	})
 }
 
 // replyBudgetSpent reports whether another rejection on a paid channel would only cost money.

@@ -9,12 +9,12 @@ import (
 // A fakeCodeStore returns the same result for every code.
 type fakeCodeStore struct {
 	CodeStore
-	result CheckResult
-	err    error
+	found map[string]Target
+	err   error
 }
 
-func (s fakeCodeStore) Check(context.Context, Target, string, string, string) (CheckResult, error) {
-	return s.result, s.err
+func (s fakeCodeStore) Find(context.Context, Target, []string) (map[string]Target, error) {
+	return s.found, s.err
 }
 
 func TestService_IsLiveCode(t *testing.T) {
@@ -23,14 +23,9 @@ func TestService_IsLiveCode(t *testing.T) {
 		want bool
 		err  error
 	}{
-		"ordinary word": {fakeCodeStore{result: CheckResult{Result: Missing}}, false, nil},
-		"code of another identity": {
-			fakeCodeStore{result: CheckResult{Result: Missing, OtherIdentityID: "matt", OtherGen: 1}}, true, nil,
-		},
-		"incomplete lookup": {
-			fakeCodeStore{result: CheckResult{Result: Missing, Incomplete: true}}, false, ErrCodeStoreUnavailable,
-		},
-		"store unavailable": {fakeCodeStore{err: errors.New("no answer")}, false, ErrCodeStoreUnavailable},
+		"ordinary word":            {fakeCodeStore{}, false, nil},
+		"code of another identity": {fakeCodeStore{found: map[string]Target{"WDJBMJ": {IdentityID: "matt"}}}, true, nil},
+		"store unavailable":        {fakeCodeStore{err: errors.New("no answer")}, false, ErrCodeStoreUnavailable},
 	} {
 		got, err := (&Service{Codes: c.fakeCodeStore}).IsLiveCode(t.Context(), Attempt{Code: "WDJBMJ"})
 		if got != c.want || !errors.Is(err, c.err) {

@@ -78,8 +78,7 @@ func TestClaim_WrongSenderEventNamesOwner(t *testing.T) {
 		r, err := (&claim.Service{
 			Store: f.Store,
 			Codes: fixedChecker{CheckResult: claim.CheckResult{
-				Result: claim.Missing, OtherIdentityID: his,
-				OtherGen: issued.Gen,
+				Result: claim.Missing, Other: claim.Target{IdentityID: his, Gen: issued.Gen},
 			}},
 		}).DecideRedemption(t.Context(), a)
 		if err != nil {

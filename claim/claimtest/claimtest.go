@@ -48,6 +48,8 @@ func Run(t *testing.T, store Harness) {
 		{"missing", testMissing},
 		{"other identity", testOtherIdentity},
 		{"other identity in the tenant", testOtherIdentityTenantWide},
+		{"find", testFind},
+		{"find after changes", testFindAfterChanges},
 		{"expiry", testExpiry},
 		{"drop only its own generation", testDropOwnGeneration},
 		{"key rotation", testKeyRotation},

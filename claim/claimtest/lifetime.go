@@ -100,15 +100,18 @@ func testExpiry(t *testing.T, store Harness) {
 	if got := mustCheck(t, p, s, code, newID()); got.Result != claim.Match || got.Tries != 1 {
 		t.Errorf("just before expiry: %+v", got)
 	}
-	if got := mustCheck(t, p, stranger, code, newID()); got.OtherIdentityID != s.IdentityID {
+	if got := mustCheck(t, p, stranger, code, newID()); got.Other.IdentityID != s.IdentityID {
 		t.Errorf("other identity just before expiry: %+v", got)
 	}
 	store.Advance(t, 6*time.Second)
 	if got := mustCheck(t, p, s, code, newID()); got.Result != claim.Missing {
 		t.Errorf("after expiry: %+v", got)
 	}
-	if got := mustCheck(t, p, stranger, code, newID()); got.OtherIdentityID != "" {
+	if got := mustCheck(t, p, stranger, code, newID()); got.Other.IdentityID != "" {
 		t.Errorf("other identity after expiry: %+v", got)
+	}
+	if got := mustFind(t, p, s, code); len(got) > 0 {
+		t.Errorf("found after expiry: %v", got)
 	}
 	if bytes.Contains(store.Dump(t), []byte(s.IdentityID)) {
 		t.Error("the store keeps data after expiry")

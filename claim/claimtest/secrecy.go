@@ -12,7 +12,7 @@ import (
 
 func testOtherIdentity(t *testing.T, store Harness) {
 	p, owner, code := issueCode(t, store)
-	if got := mustCheck(t, p, owner, code, newID()); got.OtherIdentityID != "" || got.OtherGen != 0 {
+	if got := mustCheck(t, p, owner, code, newID()); got.Other.IdentityID != "" || got.Other.Gen != 0 {
 		t.Errorf("the owner: %+v", got)
 	}
 	stranger := newTarget()
@@ -21,23 +21,23 @@ func testOtherIdentity(t *testing.T, store Harness) {
 	wide.InstanceID = ""
 	for name, s := range map[string]claim.Target{"without a code": stranger, "linked to all instances": wide} {
 		got, err := p.Check(t.Context(), s, owner.InstanceID, code, newID())
-		if err != nil || got.Result != claim.Missing || got.OtherIdentityID != owner.IdentityID || got.OtherGen != owner.Gen {
+		if err != nil || got.Result != claim.Missing || got.Other.IdentityID != owner.IdentityID || got.Other.Gen != owner.Gen {
 			t.Errorf("a stranger %s: %+v, %v", name, got, err)
 		}
 	}
-	if got, err := p.Check(t.Context(), stranger, newID(), code, newID()); err != nil || got.OtherIdentityID != "" {
+	if got, err := p.Check(t.Context(), stranger, newID(), code, newID()); err != nil || got.Other.IdentityID != "" {
 		t.Errorf("typed to another instance: %+v, %v", got, err)
 	}
-	if got := mustCheck(t, p, stranger, differentCode(code), newID()); got.OtherIdentityID != "" {
+	if got := mustCheck(t, p, stranger, differentCode(code), newID()); got.Other.IdentityID != "" {
 		t.Errorf("unknown code: %+v", got)
 	}
 	mustPut(t, p, stranger, differentCode(code))
 	if got := mustCheck(t, p, stranger, code, newID()); got.Result != claim.Wrong ||
-		got.OtherIdentityID != owner.IdentityID {
+		got.Other.IdentityID != owner.IdentityID {
 		t.Errorf("a stranger with another code: %+v", got)
 	}
 	stranger.Channel = "sms"
-	if got := mustCheck(t, p, stranger, code, newID()); got.OtherIdentityID != "" {
+	if got := mustCheck(t, p, stranger, code, newID()); got.Other.IdentityID != "" {
 		t.Errorf("on another channel: %+v", got)
 	}
 }
@@ -47,17 +47,17 @@ func testOtherIdentityTenantWide(t *testing.T, store Harness) {
 	owner.InstanceID = ""
 	mustPut(t, p, owner, code)
 	if got, err := p.Check(t.Context(), owner, newID(), code, newID()); err != nil || got.Result != claim.Match ||
-		got.OtherIdentityID != "" {
+		got.Other.IdentityID != "" {
 		t.Errorf("the owner in any instance: %+v, %v", got, err)
 	}
 	stranger := newTarget()
 	stranger.TenantID = owner.TenantID
-	if got := mustCheck(t, p, stranger, code, newID()); got.OtherIdentityID != owner.IdentityID ||
-		got.OtherGen != owner.Gen {
+	if got := mustCheck(t, p, stranger, code, newID()); got.Other.IdentityID != owner.IdentityID ||
+		got.Other.Gen != owner.Gen {
 		t.Errorf("a stranger of the tenant: %+v", got)
 	}
 	stranger.TenantID = newID()
-	if got := mustCheck(t, p, stranger, code, newID()); got.OtherIdentityID != "" {
+	if got := mustCheck(t, p, stranger, code, newID()); got.Other.IdentityID != "" {
 		t.Errorf("a stranger of another tenant: %+v", got)
 	}
 }
@@ -70,7 +70,7 @@ func testKeyRotation(t *testing.T, store Harness) {
 	if got := mustCheck(t, both, s, code, newID()); got.Result != claim.Match {
 		t.Errorf("code of the old key, with both keys: %+v", got)
 	}
-	if got := mustCheck(t, both, stranger, code, newID()); got.OtherIdentityID != s.IdentityID {
+	if got := mustCheck(t, both, stranger, code, newID()); got.Other.IdentityID != s.IdentityID {
 		t.Errorf("other identity by the old key, with both keys: %+v", got)
 	}
 	if got := mustCheck(t, newOnly, s, code, newID()); got.Result != claim.Wrong {

@@ -114,15 +114,18 @@ func testConcurrentRepeatsCountedOnce(t *testing.T, store Harness) {
 
 func testBoundToTarget(t *testing.T, store Harness) {
 	p, s, code := issueCode(t, store)
-	for name, change := range map[string]func(*claim.Target){
-		"instance":    func(s *claim.Target) { s.InstanceID = newID() },
-		"channel":     func(s *claim.Target) { s.Channel = "sms" },
-		"external id": func(s *claim.Target) { s.ExternalID += "1" },
+	for name, tt := range map[string]struct {
+		change func(*claim.Target)
+		want   claim.Result
+	}{
+		"instance":    {func(s *claim.Target) { s.InstanceID = newID() }, claim.Missing},
+		"channel":     {func(s *claim.Target) { s.Channel = "sms" }, claim.Wrong},
+		"external id": {func(s *claim.Target) { s.ExternalID += "1" }, claim.Wrong},
 	} {
 		foreign := s
-		change(&foreign)
-		if got := mustCheck(t, p, foreign, code, newID()); got.Result != claim.Wrong {
-			t.Errorf("with another %s: %+v", name, got)
+		tt.change(&foreign)
+		if got := mustCheck(t, p, foreign, code, newID()); got.Result != tt.want {
+			t.Errorf("with another %s: %+v, want %s", name, got, tt.want)
 		}
 	}
 }

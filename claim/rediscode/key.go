@@ -53,23 +53,26 @@ func (k derivedKey) codeHash(s claim.Target, code string) []byte {
 	)
 }
 
-// indexKey returns the key of the index entry of code.
-func (k derivedKey) indexKey(scope, channel, code string) string {
-	sum := mac(k.indexSecret, scope, channel, code)
-	return "hg:cx:" + base64.RawURLEncoding.EncodeToString(sum[:16])
+// indexKey returns the key of the index entry of code in the scope of s.
+func (k derivedKey) indexKey(s claim.Target, code string) string {
+	sum := mac(k.indexSecret, scopeOf(s), s.Channel, code)
+	return keyPrefix(s) + "code:" + base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-// scopeOf returns the scope in which the code of s can be redeemed.
+// codeKey returns the key of the code of an identity.
+func codeKey(s claim.Target) string { return keyPrefix(s) + "claim:" + s.IdentityID }
+
+// keyPrefix returns the beginning of all keys in the scope of s. The braces place them in one slot of a
+// cluster, so that a script can change a code together with its index entry.
+func keyPrefix(s claim.Target) string { return "hg:{" + scopeOf(s) + "}:" }
+
+// scopeOf returns the scope in which the code of s can be redeemed: an instance, or a tenant.
 func scopeOf(s claim.Target) string {
 	if s.InstanceID == "" {
-		return tenantScope(s.TenantID)
+		return "tenant/" + s.TenantID
 	}
-	return instanceScope(s.InstanceID)
+	return "instance/" + s.InstanceID
 }
-
-func instanceScope(id string) string { return "instance/" + id }
-
-func tenantScope(id string) string { return "tenant/" + id }
 
 // mac returns the HMAC-SHA256 of parts. At most one part may be chosen by an outsider; different
 // lists of parts then have different inputs.

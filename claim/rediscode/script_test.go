@@ -16,24 +16,86 @@ import (
 	"hydragate/claim"
 )
 
-// TestScripts_SingleKey checks that each script uses only the key that it declares, as Redis
+// TestScripts_DeclaredKeys checks that each script uses only the keys that it declares, as Redis
 // Cluster requires. Servers do not check that.
-func TestScripts_SingleKey(t *testing.T) {
+func TestScripts_DeclaredKeys(t *testing.T) {
 	command := regexp.MustCompile(`redis\.p?call\(\s*([^,)]+)\s*(?:,\s*([^,)]+))?`)
+	declared := regexp.MustCompile(`^KEYS\[[1-3]\]$`)
 	for name, text := range map[string]string{"put": putScript, "check": checkScript, "drop": dropScript} {
 		found := command.FindAllStringSubmatch(text, -1)
 		if len(found) == 0 {
 			t.Errorf("%s calls no command", name)
 		}
 		for _, call := range found {
-			if call[2] != "KEYS[1]" {
+			if !declared.MatchString(call[2]) {
 				t.Errorf("%s calls %s on %s", name, call[1], call[2])
 			}
 		}
-		if n := strings.Count(text, "KEYS"); n != strings.Count(text, "KEYS[1]") || strings.Contains(text, "hg:") {
-			t.Errorf("%s uses a key that it does not declare", name)
+		if strings.Contains(text, "hg:") {
+			t.Errorf("%s names a key", name)
 		}
 	}
+}
+
+// TestStore_OneSlot checks that the keys of one script are in one slot of a cluster.
+func TestStore_OneSlot(t *testing.T) {
+	var keys [][]string
+	p := newStoreAt(t, serverURL(t), clientHook{record: func(cmd redis.Cmder) {
+		args := cmd.Args()
+		switch cmd.Name() {
+		case "eval", "evalsha":
+			n, _ := args[2].(int)
+			keys = append(keys, texts(args[3:3+n]))
+		case "mget":
+			keys = append(keys, texts(args[1:]))
+		}
+	}})
+	wide := testTarget
+	wide.IdentityID, wide.InstanceID = uuid.NewString(), ""
+	for _, s := range []claim.Target{testTarget, wide} {
+		s.IdentityID = uuid.NewString()
+		for _, code := range []string{"WDJBMJ", "BCDFGH"} { // the second removes the index entry of the first
+			s.Gen++
+			if err := p.Put(t.Context(), s, code); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := p.Find(t.Context(), s, []string{"WDJBMJ", "BCDFGH"}); err != nil || len(got) != 1 {
+			t.Errorf("Find() = %v, %v, want the second code", got, err)
+		}
+		if err := p.Drop(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	several := 0
+	for _, names := range keys {
+		if len(names) > 1 {
+			several++
+		}
+		for _, name := range names {
+			if tag(name) == "" || tag(name) != tag(names[0]) {
+				t.Errorf("keys of one command = %q, want one hash tag", names)
+			}
+		}
+	}
+	if several < 8 {
+		t.Errorf("commands with several keys = %d, want at least 8", several)
+	}
+}
+
+// tag returns the hash tag of a key.
+func tag(key string) string {
+	_, after, _ := strings.Cut(key, "{")
+	name, _, _ := strings.Cut(after, "}")
+	return name
+}
+
+func texts(args []any) []string {
+	all := make([]string, len(args))
+	for i, arg := range args {
+		all[i] = fmt.Sprint(arg)
+	}
+	return all
 }
 
 // TestCheck_SameCommandsForEveryResult checks that the commands sent to Redis do not depend on the

@@ -3,10 +3,10 @@
 package rediscode
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,8 +22,8 @@ const Timeout = 600 * time.Millisecond
 // keyTTL is the lifetime of a stored code. It only frees memory; the database decides expiry.
 const keyTTL = claim.CodeTTL + claim.CodeGracePeriod
 
-// A Store implements claim.CodeStore on Redis or Redis Cluster. Every call runs one script on the
-// key of one identity; what it reads from other keys may be outdated. Errors contain no codes.
+// A Store implements claim.CodeStore on Redis or Redis Cluster. The code of an identity and the index
+// entry that leads from the letters to the identity change in one script. Errors contain no codes.
 type Store struct {
 	// Redis must come from NewClient or NewEmbedded. A client that repeats commands or ignores its
 	// context breaks the guarantees of claim.CodeStore.
@@ -43,21 +43,94 @@ func (p *Store) Put(ctx context.Context, s claim.Target, code string) error {
 	if err != nil {
 		return fmt.Errorf("store code: %w", err)
 	}
+	err = p.change(ctx, s, func(index string) script {
+		added := keys[0].indexKey(s, code)
+		return script{
+			putScript, []string{codeKey(s), added, cmp.Or(index, added)},
+			[]any{s.Gen, keys[0].codeHash(s, code), keyTTL.Milliseconds(), s.IdentityID},
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("store code: %w", err)
+	}
+	return nil
+}
+
+// Drop deletes the code of s and its index entry if it is the current generation.
+func (p *Store) Drop(ctx context.Context, s claim.Target) error {
+	err := p.change(ctx, s, func(index string) script {
+		return script{dropScript, []string{codeKey(s), cmp.Or(index, codeKey(s))}, []any{s.Gen, s.IdentityID}}
+	})
+	if err != nil {
+		return fmt.Errorf("drop code: %w", err)
+	}
+	return nil
+}
+
+// change runs the script that with returns for the key of the present index entry of s, which is empty
+// if there is none. It repeats that if another call has changed the entry in between.
+func (p *Store) change(ctx context.Context, s claim.Target, with func(index string) script) error {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	for {
+		index, err := p.Redis.HGet(ctx, codeKey(s), "x").Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+		call := with(index)
+		reply, err := call.result(ctx, p.Redis, call.evalSHA(ctx, p.Redis))
+		if err != nil {
+			return err
+		}
+		if outdated, ok := reply.(int64); !ok || outdated >= 0 {
+			return nil
+		}
+	}
+}
+
+// Find returns the targets of those of the codes that are stored for the instance or the tenant of s, in
+// one step.
+func (p *Store) Find(ctx context.Context, s claim.Target, codes []string) (map[string]claim.Target, error) {
+	keys, err := p.deriveKeys()
+	if err != nil {
+		return nil, fmt.Errorf("find codes: %w", err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 
-	put := script{putScript, codeKey(s.IdentityID), []any{s.Gen, keys[0].codeHash(s, code), keyTTL.Milliseconds()}}
 	pipe := p.Redis.Pipeline()
-	queued := put.evalSHA(ctx, pipe)
-	index := pipe.Set(ctx, keys[0].indexKey(scopeOf(s), s.Channel, code), indexValue(s), keyTTL)
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	if _, err := put.result(ctx, p.Redis, queued); err != nil {
-		return fmt.Errorf("store code: %w", err)
+	scopes := scopesOf(s)
+	var replies []*redis.SliceCmd
+	for _, scope := range scopes {
+		var names []string
+		for _, k := range keys {
+			for _, code := range codes {
+				names = append(names, k.indexKey(scope, code))
+			}
+		}
+		replies = append(replies, pipe.MGet(ctx, names...))
 	}
-	if err := index.Err(); err != nil {
-		return fmt.Errorf("store code index: %w", err)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("find codes: %w", err)
 	}
-	return nil
+	found := map[string]claim.Target{}
+	for n, reply := range replies {
+		for i, value := range reply.Val() {
+			if entry, ok := value.(string); ok {
+				if target, ok := parseIndexEntry(scopes[n], entry); ok {
+					found[codes[i%len(codes)]] = target
+				}
+			}
+		}
+	}
+	return found, nil
+}
+
+// scopesOf returns s in the scope of its instance and in that of its tenant.
+func scopesOf(s claim.Target) [2]claim.Target {
+	scopes := [2]claim.Target{s, s}
+	scopes[1].InstanceID = ""
+	return scopes
 }
 
 // Check compares code with the stored code of s and looks up other identities it was issued for.
@@ -69,17 +142,20 @@ func (p *Store) Check(ctx context.Context, s claim.Target, typedIn, code, messag
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 
-	check := script{checkScript, codeKey(s.IdentityID), []any{s.Gen, message, claim.MaxTries}}
+	check := script{checkScript, []string{codeKey(s)}, []any{s.Gen, message, claim.MaxTries}}
 	for _, k := range keys {
 		check.args = append(check.args, k.codeHash(s, code))
 	}
 	pipe := p.Redis.Pipeline()
 	queued := check.evalSHA(ctx, pipe)
-	var hints []*redis.StringCmd
+	typed := s
+	typed.InstanceID = typedIn
+	scopes := scopesOf(typed)
+	var entries []*redis.StringCmd
 	for _, k := range keys {
-		hints = append(hints,
-			pipe.Get(ctx, k.indexKey(instanceScope(typedIn), s.Channel, code)),
-			pipe.Get(ctx, k.indexKey(tenantScope(s.TenantID), s.Channel, code)))
+		for _, scope := range scopes {
+			entries = append(entries, pipe.Get(ctx, k.indexKey(scope, code)))
+		}
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	reply, err := check.result(ctx, p.Redis, queued)
@@ -90,21 +166,14 @@ func (p *Store) Check(ctx context.Context, s claim.Target, typedIn, code, messag
 	if err != nil {
 		return claim.CheckResult{}, fmt.Errorf("check code: %w", err)
 	}
-	found.OtherIdentityID, found.OtherGen = otherIdentity(hints, s.IdentityID)
-	found.Incomplete = found.OtherIdentityID == "" && slices.ContainsFunc(hints, unreadable)
-	return found, nil
-}
-
-// Drop deletes the code of s if it is the current generation.
-func (p *Store) Drop(ctx context.Context, s claim.Target) error {
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
-	defer cancel()
-
-	drop := script{dropScript, codeKey(s.IdentityID), []any{s.Gen}}
-	if _, err := drop.result(ctx, p.Redis, drop.evalSHA(ctx, p.Redis)); err != nil {
-		return fmt.Errorf("drop code: %w", err)
+	for i, entry := range entries { // one that cannot be read is skipped
+		other, ok := parseIndexEntry(scopes[i%len(scopes)], entry.Val())
+		if ok && other.IdentityID != s.IdentityID {
+			found.Other = other
+			break
+		}
 	}
-	return nil
+	return found, nil
 }
 
 var errUnexpectedReply = errors.New("unexpected script reply")
@@ -123,33 +192,14 @@ func parseCheckResult(reply any) (claim.CheckResult, error) {
 	return claim.CheckResult{Result: claim.Result(result), Tries: int(tries)}, nil
 }
 
-// otherIdentity returns the first identity in hints other than self. A hint that could not be read
-// is skipped.
-func otherIdentity(hints []*redis.StringCmd, self string) (identity string, gen int64) {
-	for _, hint := range hints {
-		identity, number, ok := strings.Cut(hint.Val(), ":")
-		if !ok || identity == self {
-			continue
-		}
-		if gen, err := strconv.ParseInt(number, 10, 64); err == nil {
-			return identity, gen
-		}
+// parseIndexEntry returns the target that an index entry in the given scope leads to.
+func parseIndexEntry(scope claim.Target, entry string) (claim.Target, bool) {
+	id, number, ok := strings.Cut(entry, ":")
+	gen, err := strconv.ParseInt(number, 10, 64)
+	if !ok || err != nil {
+		return claim.Target{}, false
 	}
-	return "", 0
-}
-
-// unreadable reports whether reading a hint failed, so that it may exist.
-func unreadable(hint *redis.StringCmd) bool {
-	return hint.Err() != nil && !errors.Is(hint.Err(), redis.Nil)
-}
-
-// indexValue returns the value of the index entry of the code of s.
-func indexValue(s claim.Target) string {
-	return s.IdentityID + ":" + strconv.FormatInt(s.Gen, 10)
-}
-
-// codeKey returns the key of the code of an identity. The braces place all keys of one identity in
-// one slot of a cluster.
-func codeKey(identityID string) string {
-	return "hg:{c:" + identityID + "}:claim"
+	return claim.Target{
+		TenantID: scope.TenantID, InstanceID: scope.InstanceID, Channel: scope.Channel, IdentityID: id, Gen: gen,
+	}, true
 }

@@ -139,10 +139,10 @@ func TestStore_KeyLayout(t *testing.T) {
 	if _, err := p.Check(t.Context(), s, "i", "BBCCDD", "m1"); err != nil {
 		t.Fatal(err)
 	}
-	const codeKeyName = "hg:{c:0195a0b4}:claim"
-	const indexKeyName = "hg:cx:fYXBnNVPsRMLOFUpCCrF_w"
+	const codeKeyName = "hg:{instance/i}:claim:0195a0b4"
+	const indexKeyName = "hg:{instance/i}:code:fYXBnNVPsRMLOFUpCCrF_w"
 	fields, err := client.HGetAll(context.Background(), codeKeyName).Result()
-	if err != nil || len(fields) != 4 || fields["g"] != "3" || fields["f"] != "1" || fields["s"] != "\nm1\n" ||
+	if err != nil || len(fields) != 5 || fields["x"] != indexKeyName || fields["g"] != "3" || fields["f"] != "1" || fields["s"] != "\nm1\n" ||
 		len(fields["m"]) != 32 {
 		t.Errorf("fields = %q, %v", fields, err)
 	}

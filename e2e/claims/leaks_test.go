@@ -54,11 +54,12 @@ func TestNoCodeLeaks(t *testing.T) {
 		q := h.CreateIdentity("700058") // its code stays live during the search
 		live := h.IssueCode(q)
 		codes = append(codes, live)
-		r := h.CreateIdentity("700057") // its code is sent without a command by another account
-		exposed := h.IssueCode(r)
-		codes = append(codes, exposed)
+		exposed := h.IssueCode(h.CreateIdentity("700057")) // sent without a command by another account
+		bare := h.CreateIdentity("700055")
+		typed := h.IssueCode(bare)
+		codes = append(codes, exposed, typed)
 		h.SendText("700056", "700056", claim.Group(exposed))
-		h.SendText(r.ExternalID, "-100"+r.ExternalID, exposed)
+		h.SendText(bare.ExternalID, bare.ExternalID, typed)
 		h.ProcessMessages()
 		if hits := harness.FindCodes(codes, h.Dump(log.String())); len(hits) > 0 {
 			t.Error("codes found:", hits)

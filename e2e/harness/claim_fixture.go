@@ -356,7 +356,8 @@ func (h *ClaimFixture) DropCode(p LinkedIdentity) {
 	h.T.Helper()
 	var gen int64
 	h.Scan(`select claim_gen from identities where id = $1`, []any{p.IdentityID}, &gen)
-	if err := h.Claims.Codes.Drop(h.T.Context(), claim.Target{IdentityID: p.IdentityID, Gen: gen}); err != nil {
+	target := claim.Target{TenantID: TestTenantID, InstanceID: h.InstanceID, IdentityID: p.IdentityID, Gen: gen}
+	if err := h.Claims.Codes.Drop(h.T.Context(), target); err != nil {
 		h.T.Fatal(err)
 	}
 }
