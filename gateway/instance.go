@@ -3,6 +3,7 @@ package gateway
 import (
 	"time"
 
+	"hydragate/adapters"
 	"hydragate/identity"
 )
 
@@ -16,7 +17,8 @@ type Instance struct {
 	UnknownSenders     UnknownSenderPolicy
 	WelcomeText        string // the reply to /start; empty: the default text
 	VerificationPolicy identity.VerificationPolicy
-	SMSInvites         bool // staff may invite by SMS and WhatsApp
+	SMSInvites         bool                // staff may invite by SMS and WhatsApp
+	OwnerChannels      *[]adapters.Channel // on which a claim or an invite grants owner; nil: all
 	CreatedAt          time.Time
 	UpdatedAt          time.Time
 }
@@ -37,9 +39,13 @@ type InstanceEdit struct {
 	Name, AgentURL, WelcomeText *string
 	UnknownSenders              *UnknownSenderPolicy
 	SMSInvites                  *bool
+	OwnerChannels               *OwnerChannelsEdit
 
 	OwnerDays, CustomerDays, InactivityDays *int // see identity.VerificationPolicy
 }
+
+// An OwnerChannelsEdit replaces Instance.OwnerChannels.
+type OwnerChannelsEdit struct{ Channels *[]adapters.Channel }
 
 // InstanceSecrets holds the secrets of an instance. A secret is shown once, when the instance is
 // created or the secret is rotated.

@@ -65,6 +65,7 @@ type Stores struct {
 	Senders     SenderStore
 	Invites     InviteStore
 	Instances   InstanceStore
+	Tenants     TenantStore
 	Secrets     SecretStore
 	Audit       AuditStore
 	Idempotency IdempotencyStore

@@ -30,7 +30,7 @@ const (
 		"verified_at":null,` + exampleTimes + `}`
 	exampleInstanceFields = `"agent_disabled_at":null,"agent_url":"https://agent.example.com/events",
 		"customer_max_age_days":null,"id":` + exampleInstanceID + `,"name":"Support",
-		"owner_max_age_days":365,"silence_max_days":null,"sms_invites":false,"unknown_senders":"forward",
+		"owner_channels":["telegram","slack"],"owner_max_age_days":365,"silence_max_days":null,"sms_invites":false,"unknown_senders":"forward",
 		"welcome_text":null,` + exampleTimes
 	exampleKey = `"created_at":"2026-11-22T02:00:00Z","expires_at":null,"hint":"x7qa","id":` + exampleID + `,
 		"instance_id":null,
@@ -67,7 +67,7 @@ const (
 func examples() map[string]operation.Example {
 	all := map[string]operation.Example{"read_audit": {Response: pageExample(exampleEvent)}}
 	for _, some := range []map[string]operation.Example{
-		customerExamples(), identityExamples(), claimExamples(), instanceExamples(), channelExamples(), keyExamples(),
+		customerExamples(), identityExamples(), claimExamples(), instanceExamples(), tenantExamples(), channelExamples(), keyExamples(),
 	} {
 		maps.Copy(all, some)
 	}
@@ -156,6 +156,16 @@ func claimExamples() map[string]operation.Example {
 			),
 		},
 		"revoke_invite": {Conflict: "Invite was already used"},
+	}
+}
+
+func tenantExamples() map[string]operation.Example {
+	return map[string]operation.Example{
+		"get_tenant": {Response: `{"owner_confirmation":false,"unknown_sender_days":90}`},
+		"update_tenant": {
+			Request:  `{"owner_confirmation":true}`,
+			Response: `{"owner_confirmation":true,"unknown_sender_days":90}`,
+		},
 	}
 }
 

@@ -5,8 +5,12 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
+	"hydragate/adapters"
 	"hydragate/gateway"
 	"hydragate/httpapi/fastapi"
 	"hydragate/httpapi/operation"
@@ -29,36 +33,38 @@ type InstanceStore interface {
 }
 
 type instanceResponse struct {
-	AgentDisabledAt *time.Time `json:"agent_disabled_at"`
-	AgentURL        *string    `json:"agent_url"`
-	CreatedAt       time.Time  `json:"created_at"`
-	CustomerMaxAge  *int       `json:"customer_max_age_days"`
-	ID              string     `json:"id" format:"uuid"`
-	Name            string     `json:"name"`
-	OwnerMaxAge     *int       `json:"owner_max_age_days"`
-	SilenceMax      *int       `json:"silence_max_days"`
-	SMSInvites      bool       `json:"sms_invites"`
-	UnknownSenders  string     `json:"unknown_senders" enum:"forward,reply,drop"`
-	UpdatedAt       time.Time  `json:"updated_at"`
-	WelcomeText     *string    `json:"welcome_text"`
+	AgentDisabledAt *time.Time    `json:"agent_disabled_at"`
+	AgentURL        *string       `json:"agent_url"`
+	CreatedAt       time.Time     `json:"created_at"`
+	CustomerMaxAge  *int          `json:"customer_max_age_days"`
+	ID              string        `json:"id" format:"uuid"`
+	Name            string        `json:"name"`
+	OwnerChannels   []channelName `json:"owner_channels" nullable:"false"`
+	OwnerMaxAge     *int          `json:"owner_max_age_days"`
+	SilenceMax      *int          `json:"silence_max_days"`
+	SMSInvites      bool          `json:"sms_invites"`
+	UnknownSenders  string        `json:"unknown_senders" enum:"forward,reply,drop"`
+	UpdatedAt       time.Time     `json:"updated_at"`
+	WelcomeText     *string       `json:"welcome_text"`
 }
 
 // A createdInstance is the response with the secrets of a new instance, which are not shown again.
 type createdInstance struct {
-	AgentDisabledAt *time.Time `json:"agent_disabled_at"`
-	AgentSecretKey  string     `json:"agent_secret_key"`
-	AgentURL        *string    `json:"agent_url"`
-	CreatedAt       time.Time  `json:"created_at"`
-	CustomerMaxAge  *int       `json:"customer_max_age_days"`
-	ID              string     `json:"id" format:"uuid"`
-	Name            string     `json:"name"`
-	OwnerMaxAge     *int       `json:"owner_max_age_days"`
-	SilenceMax      *int       `json:"silence_max_days"`
-	SMSInvites      bool       `json:"sms_invites"`
-	UnknownSenders  string     `json:"unknown_senders" enum:"forward,reply,drop"`
-	UpdatedAt       time.Time  `json:"updated_at"`
-	WebhookSecret   string     `json:"webhook_secret"`
-	WelcomeText     *string    `json:"welcome_text"`
+	AgentDisabledAt *time.Time    `json:"agent_disabled_at"`
+	AgentSecretKey  string        `json:"agent_secret_key"`
+	AgentURL        *string       `json:"agent_url"`
+	CreatedAt       time.Time     `json:"created_at"`
+	CustomerMaxAge  *int          `json:"customer_max_age_days"`
+	ID              string        `json:"id" format:"uuid"`
+	Name            string        `json:"name"`
+	OwnerChannels   []channelName `json:"owner_channels" nullable:"false"`
+	OwnerMaxAge     *int          `json:"owner_max_age_days"`
+	SilenceMax      *int          `json:"silence_max_days"`
+	SMSInvites      bool          `json:"sms_invites"`
+	UnknownSenders  string        `json:"unknown_senders" enum:"forward,reply,drop"`
+	UpdatedAt       time.Time     `json:"updated_at"`
+	WebhookSecret   string        `json:"webhook_secret"`
+	WelcomeText     *string       `json:"welcome_text"`
 }
 
 func toInstance(i gateway.Instance) instanceResponse {
@@ -75,7 +81,46 @@ func toInstance(i gateway.Instance) instanceResponse {
 		UpdatedAt:       i.UpdatedAt.UTC(),
 		WelcomeText:     operation.NullableString(i.WelcomeText),
 		SMSInvites:      i.SMSInvites,
+		OwnerChannels:   ownerChannelNames(i.OwnerChannels),
 	}
+}
+
+// A channelName is the name of a channel that has an adapter.
+type channelName string
+
+// Schema implements huma.SchemaProvider. It lists all channels.
+func (channelName) Schema(huma.Registry) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeString}
+	for _, c := range adapters.Channels() {
+		s.Enum = append(s.Enum, string(c))
+	}
+	return s
+}
+
+// ownerChannelNames returns the channels on which a claim grants owner. The default is all.
+func ownerChannelNames(channels *[]adapters.Channel) []channelName {
+	names := []channelName{}
+	for _, c := range adapters.Channels() {
+		if channels == nil || slices.Contains(*channels, c) {
+			names = append(names, channelName(c))
+		}
+	}
+	return names
+}
+
+// ownerChannels returns the named channels, in the order of adapters.Channels. Null is the
+// default, nil.
+func ownerChannels(names []channelName) *[]adapters.Channel {
+	if names == nil {
+		return nil
+	}
+	channels := []adapters.Channel{}
+	for _, c := range adapters.Channels() {
+		if slices.Contains(names, channelName(c)) {
+			channels = append(channels, c)
+		}
+	}
+	return &channels
 }
 
 func nullableDays(n int) *int {
@@ -102,6 +147,7 @@ func toCreatedInstance(i gateway.Instance, s gateway.InstanceSecrets) createdIns
 		WebhookSecret:   s.WebhookSecret,
 		WelcomeText:     v.WelcomeText,
 		SMSInvites:      v.SMSInvites,
+		OwnerChannels:   v.OwnerChannels,
 	}
 }
 
@@ -113,14 +159,15 @@ type InstancePath struct {
 type instanceOut struct{ Body instanceResponse }
 
 type newInstance struct {
-	Name           string                   `json:"name" minLength:"1" maxLength:"255"`
-	AgentURL       fastapi.Optional[string] `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri"`
-	UnknownSenders fastapi.Optional[string] `json:"unknown_senders,omitempty" enum:"forward,reply,drop"`
-	WelcomeText    fastapi.Optional[string] `json:"welcome_text,omitempty" maxLength:"4096"`
-	OwnerMaxAge    fastapi.Optional[int]    `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650"`
-	CustomerMaxAge fastapi.Optional[int]    `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650"`
-	SilenceMax     fastapi.Optional[int]    `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650"`
-	SMSInvites     fastapi.Optional[bool]   `json:"sms_invites,omitempty"`
+	Name           string                          `json:"name" minLength:"1" maxLength:"255"`
+	AgentURL       fastapi.Optional[string]        `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri"`
+	UnknownSenders fastapi.Optional[string]        `json:"unknown_senders,omitempty" enum:"forward,reply,drop"`
+	WelcomeText    fastapi.Optional[string]        `json:"welcome_text,omitempty" maxLength:"4096"`
+	OwnerChannels  fastapi.Optional[[]channelName] `json:"owner_channels,omitempty" maxItems:"16"`
+	OwnerMaxAge    fastapi.Optional[int]           `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650"`
+	CustomerMaxAge fastapi.Optional[int]           `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650"`
+	SilenceMax     fastapi.Optional[int]           `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650"`
+	SMSInvites     fastapi.Optional[bool]          `json:"sms_invites,omitempty"`
 }
 
 func (a *API) createInstance(
@@ -141,7 +188,8 @@ func (a *API) createInstance(
 		VerificationPolicy: identity.VerificationPolicy{
 			OwnerDays: b.OwnerMaxAge.Value, CustomerDays: b.CustomerMaxAge.Value, InactivityDays: b.SilenceMax.Value,
 		},
-		SMSInvites: b.SMSInvites.Value,
+		SMSInvites:    b.SMSInvites.Value,
+		OwnerChannels: ownerChannels(b.OwnerChannels.Value),
 	}, secrets, key.Actor())
 	return &struct{ Body createdInstance }{toCreatedInstance(i, secrets)}, err
 }
@@ -190,14 +238,15 @@ func (a *API) getInstance(ctx context.Context, in *InstancePath) (*instanceOut, 
 }
 
 type instanceEdit struct {
-	Name           fastapi.Optional[string] `json:"name,omitempty" nullable:"false" minLength:"1" maxLength:"255"`
-	AgentURL       fastapi.Optional[string] `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri"`
-	UnknownSenders fastapi.Optional[string] `json:"unknown_senders,omitempty" enum:"forward,reply,drop"`
-	WelcomeText    fastapi.Optional[string] `json:"welcome_text,omitempty" maxLength:"4096"`
-	OwnerMaxAge    fastapi.Optional[int]    `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650"`
-	CustomerMaxAge fastapi.Optional[int]    `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650"`
-	SilenceMax     fastapi.Optional[int]    `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650"`
-	SMSInvites     fastapi.Optional[bool]   `json:"sms_invites,omitempty"`
+	Name           fastapi.Optional[string]        `json:"name,omitempty" nullable:"false" minLength:"1" maxLength:"255"`
+	AgentURL       fastapi.Optional[string]        `json:"agent_url,omitempty" minLength:"1" maxLength:"2048" format:"uri"`
+	UnknownSenders fastapi.Optional[string]        `json:"unknown_senders,omitempty" enum:"forward,reply,drop"`
+	WelcomeText    fastapi.Optional[string]        `json:"welcome_text,omitempty" maxLength:"4096"`
+	OwnerChannels  fastapi.Optional[[]channelName] `json:"owner_channels,omitempty" maxItems:"16"`
+	OwnerMaxAge    fastapi.Optional[int]           `json:"owner_max_age_days,omitempty" minimum:"1" maximum:"3650"`
+	CustomerMaxAge fastapi.Optional[int]           `json:"customer_max_age_days,omitempty" minimum:"1" maximum:"3650"`
+	SilenceMax     fastapi.Optional[int]           `json:"silence_max_days,omitempty" minimum:"1" maximum:"3650"`
+	SMSInvites     fastapi.Optional[bool]          `json:"sms_invites,omitempty"`
 }
 
 func (a *API) editInstance(ctx context.Context, in *struct {
@@ -214,6 +263,9 @@ func (a *API) editInstance(ctx context.Context, in *struct {
 		CustomerDays:   b.CustomerMaxAge.Edit(),
 		InactivityDays: b.SilenceMax.Edit(),
 		SMSInvites:     b.SMSInvites.Edit(),
+	}
+	if b.OwnerChannels.IsSet {
+		e.OwnerChannels = &gateway.OwnerChannelsEdit{Channels: ownerChannels(b.OwnerChannels.Value)}
 	}
 	if b.UnknownSenders.IsSet {
 		p := unknownSendersPolicy(b.UnknownSenders.Value)

@@ -64,6 +64,7 @@ func (a *API) tags() []*huma.Tag {
 	}
 	return append(tags,
 		&huma.Tag{Name: "Audit", Description: "The log of all changes."},
+		&huma.Tag{Name: "Tenant", Description: "Settings that apply to all instances."},
 		&huma.Tag{Name: "Keys", Description: "API keys and their scopes."},
 	)
 }

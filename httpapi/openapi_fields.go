@@ -33,7 +33,9 @@ func instanceFields() operation.FieldDescriptions {
 		"customer_max_age_days": "Number of days after which a customer must verify the identity again. Null: never.",
 		"id":                    "ID of the instance.",
 		"name":                  "Name of the instance, for staff.",
-		"owner_max_age_days":    "Number of days after which a verified owner is treated as a customer. Null: never.",
+		"owner_channels": "Channels on which a claim or an invite may grant the role owner. On the others it grants " +
+			"customer. Leave out SMS and WhatsApp, where only the carrier vouches for the number.",
+		"owner_max_age_days": "Number of days after which a verified owner is treated as a customer. Null: never.",
 		"silence_max_days": "Number of days without a message after which the identity must be verified again, because " +
 			"the number may have a new holder. Null: never.",
 		"sms_invites": "Whether invites may be sent for SMS and WhatsApp, where a phone number is only as trustworthy " +
@@ -52,11 +54,13 @@ func instanceFields() operation.FieldDescriptions {
 		"NewInstance": operation.Extend(shared, map[string]string{
 			"unknown_senders": shared["unknown_senders"] + " Default: forward.",
 			"sms_invites":     shared["sms_invites"] + " Default: false.",
+			"owner_channels":  shared["owner_channels"] + " Default: all.",
 		}),
 		"InstanceEdit": operation.Extend(shared, map[string]string{
 			"agent_url":       shared["agent_url"] + " A new URL ends the state in which no events are posted.",
 			"unknown_senders": shared["unknown_senders"] + " Null: forward.",
 			"sms_invites":     shared["sms_invites"] + " False ends live invites of these channels.",
+			"owner_channels":  shared["owner_channels"] + " Null: all.",
 		}),
 		"NewWebhookSecret": operation.Extend(shared, map[string]string{
 			"old_good_until": "Until when events are also signed with the previous secret. Null: it has ended.",

@@ -186,6 +186,10 @@ func descriptions() map[string]string {
 			"are accepted.",
 		"end_agent_secret_keys": "Ends the grace period of previous agent secret keys immediately.",
 
+		"get_tenant": "Returns the settings that apply to all instances. The key must not be limited to one instance.",
+		"update_tenant": "Changes the settings that apply to all instances. Absent fields remain unchanged, and null " +
+			"resets a field to its default. The key must not be limited to one instance.",
+
 		"list_channels":   "Lists the channels of an instance that were set up, with their state.",
 		"get_sms":         channelState,
 		"set_up_sms":      channelSetUp,

@@ -35,6 +35,7 @@ func (a *API) routes() []*operation.Route {
 		{"Claims", a.claimRoutes()},
 		{"Instances", a.instanceRoutes()},
 		{"Channels", a.channelRoutes()},
+		{"Tenant", a.tenantRoutes()},
 		{"Keys", a.keyRoutes()},
 		{"Audit", a.auditRoutes()},
 	} {
@@ -272,6 +273,20 @@ func (a *API) channelRoutes() []*operation.Route {
 		{
 			ID: "remove_slack", Method: "DELETE", Path: channelsPath + "/slack", Scope: "channels:write",
 			Summary: "Remove the Slack channel", Status: 204, Handler: operation.Handle(a.removeSlack),
+		},
+	}
+}
+
+// tenantRoutes returns the operations on the settings of the tenant.
+func (a *API) tenantRoutes() []*operation.Route {
+	return []*operation.Route{
+		{
+			ID: "get_tenant", Method: "GET", Path: "/v1/tenant", Scope: "instances:write",
+			Summary: "Get the settings of the tenant", Status: 200, Handler: operation.Handle(a.getTenant),
+		},
+		{
+			ID: "update_tenant", Method: "PATCH", Path: "/v1/tenant", Scope: "instances:write",
+			Summary: "Change the settings of the tenant", Status: 200, Handler: operation.Handle(a.editTenant),
 		},
 	}
 }

@@ -26,6 +26,10 @@ const (
 	inviteEventKinds = `'invite.issued'`
 )
 
+// selfServiceWindow is the time after linking an account in which a claim with a code of the same
+// person is recorded.
+const selfServiceWindow = time.Hour
+
 // An issueScope selects the issued codes that are counted: those with an event of the given kinds
 // whose column has the value id.
 type issueScope struct{ column, id, kinds string }
@@ -284,6 +288,41 @@ func scanLinkedConversation(sc sqldb.ScanFunc) (o claim.LinkedConversation, err 
 	return o, err
 }
 
+// grantedRoleExpr returns the expression for the role override that a claim or an invite grants to an
+// identity: role, or null for an owner on a channel that the instance excludes. If the identity is
+// valid for all instances, none of them may exclude the channel.
+func grantedRoleExpr(identities, role string) string {
+	return `case when ` + role + ` = '` + identity.RoleOwner + `' and exists (
+		select 1 from instances n
+		where n.tenant_id = ` + identities + `.tenant_id and n.id = coalesce(` + identities + `.instance_id, n.id)
+			and n.owner_channels not like '%,' || ` + identities + `.channel || ',%') then null else ` + role + ` end`
+}
+
+// selfServiceStmt records an event if the person who linked an account to the customer within the
+// hour before it was claimed also issued the code. Staff who claim an account of their own for a
+// customer leave this trace; so does one person who serves a caller.
+func selfServiceStmt(a claim.Attempt, identityID string) sqldb.Statement {
+	return sqldb.Statement{
+		Query: `
+		insert into audit_events (id, tenant_id, kind, actor, customer_id, identity_id, instance_id, message_id, detail)
+		select $3, l.tenant_id, 'claim.self_service_suspected', l.actor, i.customer_id, i.id, $4, $5, $6
+		from audit_events l
+		join identities i on i.tenant_id = l.tenant_id and i.id = l.identity_id
+		where l.seq = (
+			select max(x.seq) from audit_events x
+			where x.tenant_id = $1 and x.identity_id = $2 and x.at > $7
+				and x.kind in ('identity.linked', 'identity.adopted', 'identity.moved')
+				and x.actor = (
+					select c.actor from audit_events c
+					where c.tenant_id = $1 and c.identity_id = $2 and c.kind in (` + codeEventKinds + `)
+					order by c.seq desc limit 1))`,
+		Args: []any{
+			a.TenantID, identityID, newID(), a.InstanceID, a.MessageID,
+			encodeDetail(map[string]string{"channel": a.Channel}), a.ReceivedAt.Add(-selfServiceWindow),
+		},
+	}
+}
+
 // claimStmts returns the statements that store a decision. The update for a grant violates a check
 // constraint, which rolls back the batch, if the code can no longer be redeemed.
 func (s *Store) claimStmts(st gateway.Commit) []sqldb.Statement {
@@ -298,12 +337,13 @@ func (s *Store) claimStmts(st gateway.Commit) []sqldb.Statement {
 			update identities set
 				claim_gen = case when claim_gen = $3 and customer_id is not null and verified_at is null and claim_used_msg is null
 					and claim_revoked_at is null and claim_expires_at >= $4 then claim_gen else -1 end,
-				claim_used_msg = $5, verified_at = $6, role_override = $7, unlink_asked_at = null, updated_at = $6,
-					last_heard_at = $6, ` + clearExpirySQL + `
+				claim_used_msg = $5, verified_at = $6, role_override = ` + grantedRoleExpr("identities", "$7") + `,
+					unlink_asked_at = null, updated_at = $6, last_heard_at = $6, ` + clearExpirySQL + `
 			where tenant_id = $1 and id = $2`, Args: []any{
 			a.TenantID, g.IdentityID, g.Gen, a.ReceivedAt, a.MessageID, now,
 			identity.RoleOwner,
 		}},
+			selfServiceStmt(a, g.IdentityID),
 			// If the identity was removed, no row of identities can violate a constraint.
 			sqldb.Statement{
 				Query: `

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"hydragate/adapters"
 	"hydragate/gateway"
@@ -13,13 +14,17 @@ import (
 
 const instanceColumns = `id, tenant_id, name, agent_url, agent_disabled_at, unknown_senders, welcome_text, created_at,
 	updated_at,
-	coalesce(owner_max_age_days, 0), coalesce(customer_max_age_days, 0), coalesce(silence_max_days, 0), sms_invites`
+	coalesce(owner_max_age_days, 0), coalesce(customer_max_age_days, 0), coalesce(silence_max_days, 0), sms_invites,
+	owner_channels`
 
 func scanInstance(sc sqldb.ScanFunc) (i gateway.Instance, err error) {
+	var owners *string
 	err = sc(sqldb.Text(&i.ID), sqldb.Text(&i.TenantID), &i.Name, sqldb.Text(&i.AgentURL),
 		sqldb.Time(&i.AgentDisabledAt), &i.UnknownSenders, sqldb.Text(&i.WelcomeText),
 		sqldb.Time(&i.CreatedAt), sqldb.Time(&i.UpdatedAt), &i.VerificationPolicy.OwnerDays,
-		&i.VerificationPolicy.CustomerDays, &i.VerificationPolicy.InactivityDays, &i.SMSInvites)
+		&i.VerificationPolicy.CustomerDays, &i.VerificationPolicy.InactivityDays, &i.SMSInvites,
+		&owners)
+	i.OwnerChannels = splitChannels(owners)
 	return i, err
 }
 
@@ -40,14 +45,14 @@ func (s *Store) CreateInstance(
 		rs, err := tx.Query(ctx, `
 			insert into instances (id, tenant_id, name, agent_url, unknown_senders, welcome_text, agent_secret_hash,
 				webhook_secret, created_at, updated_at,
-				owner_max_age_days, customer_max_age_days, silence_max_days, sms_invites)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13)
+				owner_max_age_days, customer_max_age_days, silence_max_days, sms_invites, owner_channels)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13, $14)
 			on conflict (id) do nothing
 			returning `+instanceColumns,
 			id, i.TenantID, i.Name, sqldb.TextOrNull(i.AgentURL), string(i.UnknownSenders), sqldb.TextOrNull(i.WelcomeText),
 			hash, sealed, s.now(),
 			daysOrNull(i.VerificationPolicy.OwnerDays), daysOrNull(i.VerificationPolicy.CustomerDays),
-			daysOrNull(i.VerificationPolicy.InactivityDays), i.SMSInvites)
+			daysOrNull(i.VerificationPolicy.InactivityDays), i.SMSInvites, joinChannels(i.OwnerChannels))
 		created, err = sqldb.ScanOne(rs, err, scanInstance)
 		if sqldb.IsNoRows(err) {
 			rs, err := tx.Query(ctx, `
@@ -94,6 +99,9 @@ func (s *Store) EditInstance(
 	update.setDays("silence_max_days", e.InactivityDays)
 	if e.SMSInvites != nil {
 		update.set("sms_invites", *e.SMSInvites)
+	}
+	if e.OwnerChannels != nil {
+		update.set("owner_channels", joinChannels(e.OwnerChannels.Channels))
 	}
 	assignments := update.assignments
 	if e.AgentURL != nil {
@@ -186,4 +194,29 @@ func toIdentityError(err error) error {
 		return identity.ErrNoInstance
 	}
 	return err
+}
+
+// joinChannels returns channels as they are stored: ",telegram,slack,", so that a statement can
+// search for one. Nil is null.
+func joinChannels(channels *[]adapters.Channel) any {
+	if channels == nil {
+		return nil
+	}
+	joined := ","
+	for _, c := range *channels {
+		joined += string(c) + ","
+	}
+	return joined
+}
+
+// splitChannels is the inverse of joinChannels.
+func splitChannels(stored *string) *[]adapters.Channel {
+	if stored == nil {
+		return nil
+	}
+	channels := []adapters.Channel{}
+	for _, name := range strings.FieldsFunc(*stored, func(r rune) bool { return r == ',' }) {
+		channels = append(channels, adapters.Channel(name))
+	}
+	return &channels
 }

@@ -161,7 +161,7 @@ func (s *Store) redemptionStmts(st gateway.Commit) []sqldb.Statement {
 		}},
 		{
 			Query: `
-			update identities set customer_id = $3, role_override = $4, verified_at = $5, unlink_asked_at = null,
+			update identities set customer_id = $3, role_override = ` + grantedRoleExpr("identities", "$4") + `, verified_at = $5, unlink_asked_at = null,
 				updated_at = $5, last_heard_at = $5,
 				claim_revoked_at = coalesce(claim_revoked_at, $5), ` + clearExpirySQL + `
 			where tenant_id = $1 and id = $2 and channel = $6 and external_id = $7 and instance_id = $8

@@ -71,6 +71,9 @@ func TestIdempotencyKey_ConcurrentRequests(t *testing.T) {
 			if op.Body.Properties["name"] != nil {
 				other.Body = withField(h, other.Body, "name", "another")
 			}
+			if op.Body.Properties["unknown_sender_days"] != nil {
+				other.Body = withField(h, other.Body, "unknown_sender_days", 7)
+			}
 			before = rowCounts(h)
 			if err := op.CheckRejection(h.Send(other), 422); err != nil {
 				t.Errorf("%s with a reused key: %v", op.ID, err)

@@ -52,6 +52,9 @@ func (s *Store) EditInstance(
 		if e.SMSInvites != nil {
 			i.SMSInvites = *e.SMSInvites
 		}
+		if e.OwnerChannels != nil {
+			i.OwnerChannels = e.OwnerChannels.Channels
+		}
 		return *i, nil
 	}
 	return gateway.Instance{}, gateway.ErrNoInstance
@@ -94,4 +97,30 @@ func (s *Store) DeleteInstance(_ context.Context, tenant, id string, _ identity.
 		return gateway.ErrNoInstance
 	}
 	return nil
+}
+
+// TenantSettings implements httpapi.TenantStore.
+func (s *Store) TenantSettings(_ context.Context, tenant string) (identity.TenantSettings, error) {
+	defer s.lock()()
+	t, ok := s.tenants[tenant]
+	if !ok {
+		t.UnknownSenderDays = identity.DefaultUnknownSenderDays
+	}
+	return t, nil
+}
+
+// EditTenant implements httpapi.TenantStore.
+func (s *Store) EditTenant(
+	ctx context.Context, tenant string, e identity.TenantEdit, _ identity.Actor,
+) (identity.TenantSettings, error) {
+	t, _ := s.TenantSettings(ctx, tenant)
+	defer s.lock()()
+	if e.OwnerConfirmation != nil {
+		t.OwnerConfirmation = *e.OwnerConfirmation
+	}
+	if e.UnknownSenderDays != nil {
+		t.UnknownSenderDays = *e.UnknownSenderDays
+	}
+	s.tenants[tenant] = t
+	return t, nil
 }

@@ -45,13 +45,14 @@ type Store struct {
 	instances  []gateway.Instance
 	merged     map[string]merge     // by ID of the merged customer
 	blocked    map[string]time.Time // by ID of the identity
+	tenants    map[string]identity.TenantSettings
 }
 
 // NewStore returns an empty store in which everything happens at the given time.
 func NewStore(now time.Time) *Store {
 	return &Store{
 		Responses: map[gateway.IdempotencyKey]gateway.StoredResponse{}, now: now, hashes: map[string]string{},
-		merged: map[string]merge{}, blocked: map[string]time.Time{},
+		merged: map[string]merge{}, blocked: map[string]time.Time{}, tenants: map[string]identity.TenantSettings{},
 	}
 }
 

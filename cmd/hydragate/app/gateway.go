@@ -291,7 +291,7 @@ func (g *Gateway) newAPI(
 func APIStores(s *store.Store) httpapi.Stores {
 	return httpapi.Stores{
 		Health: s, Auth: s, Keys: s, Customers: s, Merges: s, Exports: s, Identities: s, Senders: s, Invites: s,
-		Instances: s, Secrets: s, Audit: s, Idempotency: s,
+		Instances: s, Tenants: s, Secrets: s, Audit: s, Idempotency: s,
 	}
 }
 
