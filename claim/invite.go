@@ -101,6 +101,7 @@ type InviteState struct {
 
 	Failures            Failures
 	ThrottleNotified    bool
+	MaskedName          string               // of the invited customer
 	LinkedConversations []LinkedConversation // of the invited customer
 }
 
@@ -132,7 +133,7 @@ func (d *Service) decideInvite(ctx context.Context, a Attempt) (Decision, error)
 	if err != nil {
 		return Decision{}, fmt.Errorf("read invite: %w", err)
 	}
-	r := Decision{Attempt: a, LinkedConversations: s.LinkedConversations}
+	r := Decision{Attempt: a, MaskedName: s.MaskedName, LinkedConversations: s.LinkedConversations}
 	switch {
 	case s.UsedBy == a.MessageID && s.UsedBy != "":
 		r.Outcome = Granted

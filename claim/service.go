@@ -55,7 +55,8 @@ type CodeState struct {
 	UsedBy              string    // message that redeemed the last code
 	ExpiresAt           time.Time // of the last code
 	Failures            Failures
-	ThrottleNotified    bool // already notified, within the current window, to wait
+	ThrottleNotified    bool   // already notified, within the current window, to wait
+	MaskedName          string // see identity.Customer.MaskedName
 	LinkedConversations []LinkedConversation
 }
 
@@ -104,6 +105,10 @@ type Decision struct {
 	Reason     string // for the audit log
 	RetryAfter time.Duration
 	Silent     bool // the sender gets no reply
+
+	// MaskedName names the customer in the reply to a redemption, so that a person to whom the code
+	// of somebody else was read notices it.
+	MaskedName string
 
 	Grant               *Target          // identity to verify as owner, if its code is still live
 	Redeem              *Redemption      // account to link, if the invite is still live
@@ -161,7 +166,7 @@ func (d *Service) DecideRedemption(ctx context.Context, a Attempt) (Decision, er
 	if err != nil {
 		return Decision{}, fmt.Errorf("read claim state: %w", err)
 	}
-	r := Decision{Attempt: a, LinkedConversations: s.LinkedConversations}
+	r := Decision{Attempt: a, MaskedName: s.MaskedName, LinkedConversations: s.LinkedConversations}
 	switch {
 	case s.UsedBy == a.MessageID:
 		r.Outcome = Granted

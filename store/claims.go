@@ -193,6 +193,7 @@ func (s *Store) CodeState(ctx context.Context, a claim.Attempt) (claim.CodeState
 		s.failuresStmt(a, &st.Failures),
 		s.throttleNoticeStmt(a, &st.ThrottleNotified),
 		s.linkedConversationsStmt(a, &st),
+		maskedNameStmt(`identities v`, `v.tenant_id = $1 and v.id = $2`, []any{a.TenantID, a.IdentityID}, &st.MaskedName),
 	})
 	if err != nil {
 		return st, err
@@ -201,6 +202,25 @@ func (s *Store) CodeState(ctx context.Context, a claim.Attempt) (claim.CodeState
 		return st, &keyring.MissingKeyError{ID: key}
 	}
 	return st, nil
+}
+
+// maskedNameStmt reads the masked name of the customer to whom a row v of a table belongs.
+func maskedNameStmt(from, where string, args []any, name *string) sqldb.Statement {
+	return sqldb.Statement{
+		Query: `
+		select c.first_name, c.last_name, c.company_name
+		from ` + from + ` join customers c on c.tenant_id = v.tenant_id and c.id = v.customer_id
+		where ` + where, Args: args,
+		Read: func(rs sqldb.Rows) error {
+			_, err := sqldb.ScanAll(rs, nil, func(sc sqldb.ScanFunc) (struct{}, error) {
+				var c identity.Customer
+				err := sc(sqldb.Text(&c.FirstName), sqldb.Text(&c.LastName), sqldb.Text(&c.CompanyName))
+				*name = c.MaskedName()
+				return struct{}{}, err
+			})
+			return err
+		},
+	}
 }
 
 // throttleNoticeStmt reads whether the sender was notified of the throttling within the last 15

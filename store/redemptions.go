@@ -41,12 +41,14 @@ func (s *Store) InviteExists(ctx context.Context, a claim.Attempt) (bool, error)
 // InviteState implements claim.Store in one round trip, whether or not the code exists.
 func (s *Store) InviteState(ctx context.Context, a claim.Attempt) (claim.InviteState, error) {
 	var st claim.InviteState
+	where, args := s.inviteCondition(a)
 	err := s.db.Batch(ctx, []sqldb.Statement{
 		s.inviteStmt(a, &st),
 		s.redeemerStmt(a, &st),
 		s.failuresStmt(a, &st.Failures),
 		s.throttleNoticeStmt(a, &st.ThrottleNotified),
 		s.inviterConversationsStmt(a, &st),
+		maskedNameStmt(`invites v`, where, args, &st.MaskedName),
 	})
 	return st, err
 }

@@ -80,7 +80,7 @@ func TestIncidents_APIKeys(t *testing.T) {
 			if s.stateDump() != before {
 				s.T.Error("rejected requests changed the database")
 			}
-			s.sendAndExpect(p.channel, p.externalID, "/claim "+code, "You are verified")
+			s.sendAndExpect(p.channel, p.externalID, "/claim "+code, "You are now verified as S…e.")
 			for _, h := range []http.Header{harness.BearerHeader(code), {"X-Api-Key": {code}}, {"Agent-Secret-Key": {code}}} {
 				if res := s.request("GET", p.path(), h, ""); res.Status != 401 {
 					s.T.Errorf("GET identity with a claim code as the key = %d, want 401", res.Status)

@@ -117,7 +117,7 @@ func (s *fixture) createVerified(c adapters.Channel) linkedAccount {
 // redeem issues a code for the account and redeems it.
 func (s *fixture) redeem(p linkedAccount) {
 	s.T.Helper()
-	s.sendAndExpect(p.channel, p.externalID, "/claim "+s.issueCode(p), "You are verified")
+	s.sendAndExpect(p.channel, p.externalID, "/claim "+s.issueCode(p), "You are now verified as S…e.")
 }
 
 // issueCode issues a claim code for the account.

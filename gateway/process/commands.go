@@ -193,7 +193,7 @@ func (w *Worker) applyClaimDecision(in gateway.StoredMessage, d decision, r clai
 func claimReply(r claim.Decision) string {
 	switch r.Outcome {
 	case claim.Granted:
-		return textVerified
+		return verifiedText(r.MaskedName)
 	case claim.AlreadyVerified:
 		return textAlreadyVerified
 	case claim.CodeLost:

@@ -9,7 +9,7 @@ import (
 
 // Texts of the replies that the gateway itself sends to people.
 const (
-	textVerified        = "Thank you! You are verified. This chat is now linked to your account."
+	textVerified        = "You are now verified%s. This chat is linked to your account."
 	textAlreadyVerified = "You are already verified. There is nothing more to do."
 	textDeclined        = "That code did not work. Codes last 15 minutes and work once; please ask for a new one."
 	textHint            = "Please send /claim followed by the six letters of your code, for example: /claim WDJ-BMJ"
@@ -42,6 +42,15 @@ const (
 		"Please ask for a code and send it like this: /claim WDJ-BMJ"
 	textUnknownAccount = "I do not recognize this account yet."
 )
+
+// verifiedText returns the reply to a redeemed code or invite. It names the customer by the masked
+// name, if there is one, so that a person who got the code of somebody else notices it.
+func verifiedText(maskedName string) string {
+	if maskedName == "" {
+		return fmt.Sprintf(textVerified, "")
+	}
+	return fmt.Sprintf(textVerified, " as "+maskedName)
+}
 
 // throttledText returns the reply to a claim that is rejected for d because of too many failures.
 func throttledText(d time.Duration) string {

@@ -98,7 +98,7 @@ func TestDemo_Chat(t *testing.T) {
 	}{
 		{
 			ChatOptions{Channel: "telegram", As: "12345", Name: "Steve"},
-			"/claim " + code.Code + "\n\nWhat is my balance?\n", ".*You are verified.*\n.*1,250.00 EUR.*\n",
+			"/claim " + code.Code + "\n\nWhat is my balance?\n", ".*You are now verified as S…e\\..*\n.*1,250.00 EUR.*\n",
 		},
 		{
 			ChatOptions{Channel: "slack", As: "U0OTHER"},

@@ -87,7 +87,7 @@ const (
 	question = "What is my balance?"
 
 	ReplyDeclined = "That code did not work."
-	ReplyVerified = "You are verified"
+	ReplyVerified = "You are now verified as S…e."
 	replyBalance  = "balance of your account is"
 	replyUnknown  = "I do not know you yet"
 )

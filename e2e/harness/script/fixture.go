@@ -84,7 +84,7 @@ func newScriptFixture(t *testing.T, env *testscript.Env, engine string) error {
 		"KEY":                           harness.AdminKey,
 		"DECLINED": "That code did not work. Codes last 15 minutes and work once; " +
 			"please ask for a new one.",
-		"VERIFIED": "Thank you! You are verified. This chat is now linked to your account.",
+		"VERIFIED": `You are now verified as \p{L}…\p{L}\. This chat is linked to your account\.`,
 	} {
 		env.Setenv(name, value)
 	}
