@@ -158,14 +158,14 @@ func (r *CrashFixture) String() string {
 // starts slowly, until ctx ends. If a gateway processed nothing before it was killed, the next one lives
 // for up to twice as long.
 func (r *CrashFixture) killGateways(ctx, life context.Context) {
-	processed, patience := 0, time.Duration(1)
+	processed, patience := 0, 1
 	for life.Err() == nil {
 		began := time.Now()
 		p, err := r.StartReplica(life)
 		if err != nil {
 			continue // the database is down
 		}
-		lifespan := 30*time.Millisecond + rand.N(patience*(120*time.Millisecond+time.Since(began)/4))
+		lifespan := 30*time.Millisecond + time.Duration(patience)*rand.N(120*time.Millisecond+time.Since(began)/4)
 		if r.Limit.Kills > 0 && r.gatewayKills.Load() >= r.Limit.Kills && !FullRun() {
 			lifespan = time.Minute // lets the remaining claims succeed on a busy machine
 		}
