@@ -39,6 +39,20 @@ func NewCode() string {
 	}
 }
 
+// wordLen is the length of confirmation words, in letters. It is not the length of a code.
+const wordLen = 5
+
+// NewConfirmationWord returns a random word of five letters. A person who repeats it has read the
+// message that contained it, which proves more than the number of a sender. There are 20^5 =
+// 3,200,000 words, so a word must be combined with a limit on wrong ones.
+func NewConfirmationWord() string {
+	for {
+		if word := randomLetters(wordLen); !isRejected(word) {
+			return word
+		}
+	}
+}
+
 // NewInviteCode returns the random code of an invite: twelve letters, chosen like those of
 // NewCode. The first six letters never equal the last six.
 //

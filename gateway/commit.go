@@ -17,8 +17,12 @@ func DetachedContext(ctx context.Context) (context.Context, context.CancelFunc) 
 	return context.WithTimeout(context.WithoutCancel(ctx), applyTimeout)
 }
 
-// UnlinkWindow is the time within which /unlink must be confirmed.
-const UnlinkWindow = 5 * time.Minute
+const (
+	// UnlinkWindow is the time within which /unlink must be confirmed.
+	UnlinkWindow = 5 * time.Minute
+	// UnlinkFailureWindow is the time for which wrong words are counted, from the first.
+	UnlinkFailureWindow = 24 * time.Hour
+)
 
 // A Commit holds all changes made while processing a queue. It is stored atomically, and only if
 // the lease is still held.
@@ -87,5 +91,7 @@ type UnlinkRequest struct {
 	TenantID   string
 	IdentityID string
 	Confirmed  bool
-	Requested  bool // if neither Requested nor Confirmed is set, a pending request is withdrawn
+	Requested  bool   // if neither Requested nor Confirmed is set, a pending request is withdrawn
+	Word       string // with Requested: the word that confirms it; empty if none is needed
+	Failed     bool   // a wrong word is counted
 }

@@ -26,6 +26,8 @@ type StoredMessage struct {
 	ConversationIdentity string // ID of the identity that the conversation is with, as last stored
 	HasLiveCode          bool   // there is a live claim code for the sender
 	UnlinkRequested      bool   // an /unlink waits for its confirmation
+	UnlinkWord           string // confirms it; empty if no word is needed
+	UnlinkFailures       int    // wrong words within UnlinkFailureWindow
 	ReclaimNotified      bool   // the sender was asked to claim the account again
 	SenderBlocked        bool   // staff blocked the unknown sender
 	Instance             Instance

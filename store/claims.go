@@ -192,7 +192,7 @@ func (s *Store) CodeState(ctx context.Context, a claim.Attempt) (claim.CodeState
 		},
 		s.failuresStmt(a, &st.Failures),
 		s.throttleNoticeStmt(a, &st.ThrottleNotified),
-		s.linkedConversationsStmt(a, &st),
+		s.linkedConversationsStmt(a.TenantID, a.IdentityID, &st.LinkedConversations),
 		maskedNameStmt(`identities v`, `v.tenant_id = $1 and v.id = $2`, []any{a.TenantID, a.IdentityID}, &st.MaskedName),
 	})
 	if err != nil {
@@ -286,9 +286,22 @@ func countFailures(times []time.Time, now time.Time) claim.Failures {
 	return f
 }
 
+// LinkedConversations implements process.MessageStore.
+func (s *Store) LinkedConversations(
+	ctx context.Context, tenant, identityID string,
+) (conversations []claim.LinkedConversation, err error) {
+	err = s.db.Batch(ctx, []sqldb.Statement{s.linkedConversationsStmt(tenant, identityID, &conversations)})
+	if err != nil {
+		return nil, fmt.Errorf("look up linked conversations: %w", err)
+	}
+	return conversations, nil
+}
+
 // linkedConversationsStmt reads the direct conversations with the other verified identities of the
-// customer, one for each identity and instance.
-func (s *Store) linkedConversationsStmt(a claim.Attempt, st *claim.CodeState) sqldb.Statement {
+// customer of an identity, one for each identity and instance.
+func (s *Store) linkedConversationsStmt(
+	tenant, identityID string, conversations *[]claim.LinkedConversation,
+) sqldb.Statement {
 	return sqldb.Statement{
 		Query: `
 		select min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text)
@@ -297,8 +310,8 @@ func (s *Store) linkedConversationsStmt(a claim.Attempt, st *claim.CodeState) sq
 			and i.verified_at is not null and i.doubt is null
 		join conversations c on c.tenant_id = i.tenant_id and c.identity_id = i.id and not c.is_group
 		where me.tenant_id = $1 and me.id = $2
-		group by c.instance_id, i.id order by 5, 4 limit 20`, Args: []any{a.TenantID, a.IdentityID},
-		Read: sqldb.ScanInto(&st.LinkedConversations, scanLinkedConversation),
+		group by c.instance_id, i.id order by 5, 4 limit 20`, Args: []any{tenant, identityID},
+		Read: sqldb.ScanInto(conversations, scanLinkedConversation),
 	}
 }
 

@@ -74,7 +74,7 @@ func (s *Store) leaseStmt(st gateway.Commit) sqldb.Statement {
 // commit can no longer be granted, and an error that matches gateway.ErrUnstorable if the database
 // rejects the data. Nothing is stored if it returns an error.
 func (s *Store) Apply(ctx context.Context, st gateway.Commit) error {
-	stmts := []sqldb.Statement{s.leaseStmt(st)}
+	stmts := append(s.lockReplyLimitStmts(st.Replies), s.leaseStmt(st))
 	stmts = append(stmts, s.claimStmts(st)...)
 	stmts = append(stmts, s.insertSenderStmts(st)...)
 	stmts = append(stmts, s.redemptionStmts(st)...)

@@ -41,6 +41,7 @@ func (s *Store) PendingMessages(ctx context.Context, l gateway.Lease) ([]gateway
 			case when i.reclaim_told_at is not null then 1 else 0 end,
 			case when i.refused_at is not null and i.customer_id is null then 1 else 0 end,
 			case when i.unlink_asked_at > `+s.dialect.NowPlus(-int(gateway.UnlinkWindow/time.Second))+` then 1 else 0 end,
+			i.unlink_word, case when i.unlink_failed_at > `+s.unlinkFailuresSince()+` then i.unlink_failures else 0 end,
 			case when i.claim_expires_at >= m.received_at and i.claim_used_msg is null and i.claim_revoked_at is null
 				and i.verified_at is null then 1 else 0 end,
 			c.identity_id, n.name, n.agent_url, n.unknown_senders, n.welcome_text,
@@ -76,6 +77,7 @@ func (s *Store) scanInbound(sc sqldb.ScanFunc, l gateway.Lease) (gateway.StoredM
 		sqldb.Text(&i.Username), sqldb.Text(&i.RoleOverride), sqldb.Time(&i.VerifiedAt),
 		sqldb.Text((*string)(&i.ExpiryReason)), sqldb.Time(&i.LastSeenAt), sqldb.Time(&i.OptedOutAt),
 		sqldb.Time(&i.BlockedAt), &reclaimNotified, &blocked, &unlinkRequested,
+		sqldb.Text(&in.UnlinkWord), &in.UnlinkFailures,
 		&hasCode, sqldb.Text(&in.ConversationIdentity), &n.Name, sqldb.Text(&n.AgentURL), &unknown,
 		sqldb.Text(&n.WelcomeText),
 		&n.VerificationPolicy.OwnerDays, &n.VerificationPolicy.CustomerDays, &n.VerificationPolicy.InactivityDays)
@@ -251,6 +253,15 @@ func (s *Store) unlinkStmts(u *gateway.UnlinkRequest, now time.Time) []sqldb.Sta
 	switch {
 	case u == nil:
 		return nil
+	case u.Failed:
+		return []sqldb.Statement{{
+			Query: `
+			update identities set unlink_asked_at = null, unlink_word = null,
+				unlink_failures = case when unlink_failed_at > ` + s.unlinkFailuresSince() + ` then unlink_failures + 1 else 1 end,
+				unlink_failed_at = case when unlink_failed_at > ` + s.unlinkFailuresSince() + ` then unlink_failed_at else $3 end
+			where tenant_id = $1 and id = $2`,
+			Args: []any{u.TenantID, u.IdentityID, now},
+		}}
 	case !u.Confirmed && !u.Requested:
 		return []sqldb.Statement{{
 			Query: `update identities set unlink_asked_at = null where tenant_id = $1 and id = $2`,
@@ -258,8 +269,8 @@ func (s *Store) unlinkStmts(u *gateway.UnlinkRequest, now time.Time) []sqldb.Sta
 		}}
 	case !u.Confirmed:
 		return []sqldb.Statement{{
-			Query: `update identities set unlink_asked_at = $3 where tenant_id = $1 and id = $2`,
-			Args:  []any{u.TenantID, u.IdentityID, now},
+			Query: `update identities set unlink_asked_at = $3, unlink_word = $4 where tenant_id = $1 and id = $2`,
+			Args:  []any{u.TenantID, u.IdentityID, now, sqldb.TextOrNull(u.Word)},
 		}}
 	}
 	return []sqldb.Statement{
@@ -274,6 +285,11 @@ func (s *Store) unlinkStmts(u *gateway.UnlinkRequest, now time.Time) []sqldb.Sta
 		},
 		{Query: `delete from identities where tenant_id = $1 and id = $2`, Args: []any{u.TenantID, u.IdentityID}},
 	}
+}
+
+// unlinkFailuresSince returns the expression for the time since which wrong words are counted.
+func (s *Store) unlinkFailuresSince() string {
+	return s.dialect.NowPlus(-int(gateway.UnlinkFailureWindow / time.Second))
 }
 
 // CountUnprocessed returns the number of unprocessed messages of all tenants, at most limit. It

@@ -97,29 +97,12 @@ func (s *Store) outboxStmts(st gateway.Commit) ([]sqldb.Statement, error) {
 		if err != nil {
 			return nil, err
 		}
-		row := `$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, ` + s.dialect.NowPlusExpr("$12") + `, ` + s.dialect.Now +
-			`, ` + s.dialect.Now
-		args := []any{
-			o.ID, o.TenantID, o.ConversationID, o.InstanceID, string(o.Channel), o.Recipient, place, o.Text,
-			sqldb.TextOrNull(o.ReplyTo), o.Cause, sqldb.TextOrNull(o.MessageID), o.Delay.Seconds(),
-		}
-		rows := `values (` + row + `)`
-		if o.MaxPerHour > 0 {
-			rows = `
-			select ` + row + ` where $13 > (
-				select count(*) from outbox
-				where tenant_id = $2 and conversation_id = $3 and cause = $10 and created_at > ` +
-				s.dialect.NowPlus(-int(time.Hour/time.Second)) + `)`
-			args = append(args, o.MaxPerHour)
-		}
-		stmts = append(stmts, sqldb.Statement{Query: `
-			insert into outbox (id, tenant_id, conversation_id, instance_id, channel, recipient, place, text, reply_to, cause,
-				message_id, due_at, created_at, updated_at)
-			` + rows, Args: args})
+		stmts = append(stmts, s.insertReplyStmt(o, place))
 		if delay, ok := delays[o.ConversationID]; !ok || o.Delay < delay {
 			delays[o.ConversationID] = o.Delay
 		}
 	}
+	stmts = append(stmts, s.limitEventStmts(st.Replies)...)
 	stmts = append(stmts, s.wakeOutbox(st.Lease.TenantID, delays)...)
 	if u := st.Unreachable; u != nil {
 		column := "blocked_at"

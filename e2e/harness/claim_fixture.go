@@ -48,7 +48,8 @@ type ClaimFixture struct {
 	Claims    *claim.Service
 	inbox     *ingest.Inbox
 	*DB
-	RedisURL   string // empty: in this process
+	RedisURL   string           // empty: in this process
+	Channel    adapters.Channel // of the endpoint
 	InstanceID string
 	Log        io.Writer
 	Holder     string
@@ -88,6 +89,7 @@ func newClaimFixture(t *testing.T, database, redisURL string, client redis.Unive
 	h := &ClaimFixture{
 		T:         t,
 		RedisURL:  redisURL,
+		Channel:   adapters.Telegram,
 		Redis:     client,
 		MasterKey: keyring.GenerateKey("k1"),
 		Log:       io.Discard,
@@ -156,7 +158,7 @@ func (s fixedEndpoint) Endpoint(context.Context, string, adapters.Channel) (adap
 func (h *ClaimFixture) endpoint() adapters.Endpoint {
 	return adapters.Endpoint{
 		ID: "endpoint", TenantID: TestTenantID, InstanceID: h.InstanceID,
-		Channel: adapters.Telegram, Mode: adapters.Webhook, Address: "1",
+		Channel: h.Channel, Mode: adapters.Webhook, Address: "1",
 		Settings: map[string]string{adapters.BotUsername: BotUsername},
 	}
 }
@@ -181,7 +183,7 @@ func (h *ClaimFixture) CreateIdentity(external string) LinkedIdentity {
 			TenantID:   TestTenantID,
 			CustomerID: c.ID,
 			InstanceID: h.InstanceID,
-			Channel:    "telegram",
+			Channel:    string(h.Channel),
 			ExternalID: external,
 		},
 		identity.System,

@@ -10,7 +10,6 @@ import (
 	"hydragate/adapters"
 	"hydragate/claim"
 	"hydragate/gateway"
-	"hydragate/identity"
 )
 
 // bareCodeTimeout is how long a message that may be a code without a command waits while the code
@@ -51,51 +50,42 @@ func (w *Worker) handleCommand(
 	if in.Message.Command == nil || in.Message.Kind != adapters.Text {
 		return d, false, nil
 	}
-	d, handled = w.handleChatCommand(in, d)
-	return d, handled, nil
+	return w.handleChatCommand(ctx, in, d)
 }
 
 // handleChatCommand executes a command other than /claim.
-func (w *Worker) handleChatCommand(in gateway.StoredMessage, d decision) (out decision, handled bool) {
+func (w *Worker) handleChatCommand(
+	ctx context.Context, in gateway.StoredMessage, d decision,
+) (out decision, handled bool, err error) {
 	switch in.Message.Command.Name {
 	case "start":
-		return w.reply(in, d, "welcomed", cmp.Or(in.Instance.WelcomeText, textWelcome)), true
+		return w.reply(in, d, "welcomed", cmp.Or(in.Instance.WelcomeText, textWelcome)), true, nil
 	case "help":
-		return w.reply(in, d, "helped", textHelp), true
+		return w.reply(in, d, "helped", textHelp), true, nil
 	case "whoami":
-		return w.requirePrivate(in, d, func() decision {
-			return w.reply(in, d, "whoami", whoamiText(in.EffectiveRole(w.Now())))
-		}), true
+		if in.Message.Chat.Group {
+			return w.reply(in, d, "not_private", textPrivateOnly), true, nil
+		}
+		return w.reply(in, d, "whoami", whoamiText(in.EffectiveRole(w.Now()))), true, nil
 	case "unlink":
-		return w.requirePrivate(in, d, func() decision { return w.handleUnlink(in, d) }), true
+		d, err = w.handleUnlink(ctx, in, d)
+		return d, true, err
 	}
-	return d, false
+	return d, false, nil
 }
 
-// maxPaidReplies is how many replies the gateway itself sends to a conversation per hour on a channel
-// that charges for messages. It bounds the cost that a sender can cause.
-const maxPaidReplies = 10
-
-// reply sends text to the sender and ends the processing of the message. On a paid channel the reply
-// is subject to maxPaidReplies unless the owner of the account changes.
+// reply sends text to the sender and ends the processing of the message. The reply is not subject to
+// the limits of paid channels if the owner of the account changes.
 func (w *Worker) reply(in gateway.StoredMessage, d decision, outcome, text string) decision {
 	d.outcome, d.commitNow = outcome, true
 	rows := w.replyRows(in, text)
-	if adapters.TraitsOf(in.Channel).Paid && !d.changesOwner() {
+	if d.changesOwner() {
 		for i := range rows {
-			rows[i].MaxPerHour = maxPaidReplies
+			rows[i].MaxPerHour, rows[i].MaxPerInstance = 0, 0
 		}
 	}
 	d.replies = append(d.replies, rows...)
 	return d
-}
-
-// requirePrivate returns f() in a private conversation. In a group it asks the sender to use one.
-func (w *Worker) requirePrivate(in gateway.StoredMessage, d decision, f func() decision) decision {
-	if in.Message.Chat.Group {
-		return w.reply(in, d, "not_private", textPrivateOnly)
-	}
-	return f()
 }
 
 // handleClaim decides about a claim. A code is redeemed only if the sender typed it in a private
@@ -233,44 +223,21 @@ func (w *Worker) linkNotices(in gateway.StoredMessage, r claim.Decision) []gatew
 	var rows []gateway.OutboxRow
 	channelName := adapters.TraitsOf(in.Channel).DisplayName
 	for _, o := range r.LinkedConversations {
-		channel := adapters.Channel(o.Channel)
-		row := gateway.OutboxRow{
-			TenantID: in.TenantID, ConversationID: gateway.ConversationID(o.InstanceID, channel, o.ChatID),
-			InstanceID: o.InstanceID, Channel: channel, Recipient: o.Recipient, Chat: adapters.Chat{ID: o.ChatID},
-			Cause: "notice", MessageID: in.ID,
+		rows = append(rows, w.noticeRows(in, o, fmt.Sprintf(textNewAccount, channelName))...)
+		for _, reminder := range w.noticeRows(in, o, fmt.Sprintf(textNewAccountReminder, channelName)) {
+			reminder.Cause, reminder.Delay = "reminder", 24*time.Hour
+			rows = append(rows, reminder)
 		}
-		a := w.Adapters[channel]
-		rows = append(rows, gateway.SplitReply(a, row, fmt.Sprintf(textNewAccount, channelName))...)
-		row.Cause, row.Delay = "reminder", 24*time.Hour
-		rows = append(rows, gateway.SplitReply(a, row, fmt.Sprintf(textNewAccountReminder, channelName))...)
 	}
 	return rows
 }
 
-// handleUnlink asks for a confirmation of the first /unlink and unlinks the identity on the second.
-func (w *Worker) handleUnlink(in gateway.StoredMessage, d decision) decision {
-	if in.Message.UnprovenReason != "" {
-		return w.reply(in, d, "not_proven", textPrivateOnly)
-	}
-	if in.Sender.CustomerID == "" {
-		return w.reply(in, d, "not_linked", textNotLinked)
-	}
-	d.unlink = &gateway.UnlinkRequest{
-		TenantID: in.TenantID, IdentityID: in.Sender.ID, Requested: !in.UnlinkRequested, Confirmed: in.UnlinkRequested,
-	}
-	if !in.UnlinkRequested {
-		return w.reply(in, d, "unlink_asked", textUnlinkAsk)
-	}
-	d.events = append(d.events, unlinkEvent(in))
-	d.setParticipant, d.updated = false, nil
-	return w.reply(in, d, "unlinked", textUnlinked)
-}
-
-// unlinkEvent returns the audit event of an unlinking, which names the former customer.
-func unlinkEvent(in gateway.StoredMessage) identity.Event {
-	return identity.Event{
-		TenantID: in.TenantID, Kind: "identity.unlinked", Actor: identity.Actor("sender:" + in.Sender.ID),
-		CustomerID: in.Sender.CustomerID, IdentityID: in.Sender.ID, InstanceID: in.InstanceID, MessageID: in.ID,
-		Detail: map[string]string{"channel": string(in.Channel), "external_id": in.Message.Sender.ID},
-	}
+// noticeRows returns the outbox rows of a notice to another identity of the sender's customer.
+func (w *Worker) noticeRows(in gateway.StoredMessage, o claim.LinkedConversation, text string) []gateway.OutboxRow {
+	channel := adapters.Channel(o.Channel)
+	return gateway.SplitReply(w.Adapters[channel], gateway.OutboxRow{
+		TenantID: in.TenantID, ConversationID: gateway.ConversationID(o.InstanceID, channel, o.ChatID),
+		InstanceID: o.InstanceID, Channel: channel, Recipient: o.Recipient, Chat: adapters.Chat{ID: o.ChatID},
+		Cause: "notice", MessageID: in.ID,
+	}, text)
 }

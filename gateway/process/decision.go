@@ -56,7 +56,7 @@ func (d decision) identityUpdate(in gateway.StoredMessage) gateway.IdentityUpdat
 	return gateway.IdentityUpdate{IdentityID: in.Sender.ID}
 }
 
-// changesOwner reports whether the message links or unlinks the account, or requests the unlinking.
+// changesOwner reports whether the message links or unlinks the account.
 func (d decision) changesOwner() bool {
-	return d.unlink != nil || d.claim != nil && (d.claim.Grant != nil || d.claim.Redeem != nil)
+	return d.unlink != nil && d.unlink.Confirmed || d.claim != nil && (d.claim.Grant != nil || d.claim.Redeem != nil)
 }

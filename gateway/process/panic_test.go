@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"hydragate/adapters"
+	"hydragate/claim"
 	"hydragate/gateway"
 	"hydragate/gateway/queue"
 	"hydragate/gateway/queue/queuetest"
@@ -24,6 +25,10 @@ type messageStore struct {
 
 func (s messageStore) PendingMessages(_ context.Context, l gateway.Lease) ([]gateway.StoredMessage, error) {
 	return s.Items(l), nil
+}
+
+func (s messageStore) LinkedConversations(context.Context, string, string) ([]claim.LinkedConversation, error) {
+	return nil, nil
 }
 
 // TestWorker_Panic checks that a message whose processing panics is retried and given up like any

@@ -24,6 +24,12 @@ const (
 	textNotLinked = "This account is not linked to anyone."
 	textUnlinkAsk = "If you unlink this account, I will no longer recognize you. " +
 		"To confirm, send /unlink again within five minutes."
+	textUnlinkAskWord = "If you unlink this account, I will no longer recognize you. " +
+		"To confirm, send /unlink %s within five minutes."
+	textUnlinkWrongWord = "That was not the word that I sent you. To start again, send /unlink"
+	textUnlinkRefused   = "I cannot unlink this account by message today. Please ask us to do it."
+	textUnlinkedNotice  = "Your %s account was just unlinked. " +
+		"If this was not you, please tell us right away."
 	textUnlinked = "Done. This account is no longer linked."
 	textWelcome  = "Hello! You can write to me here. " +
 		"If you were given a code, please send it like this: /claim WDJ-BMJ"

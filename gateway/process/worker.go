@@ -40,6 +40,9 @@ type MessageStore interface {
 	// Apply stores a commit under its lease. It returns gateway.ErrFenced if a claim in it is no
 	// longer valid, and gateway.ErrUnstorable if the data cannot be stored.
 	Apply(ctx context.Context, c gateway.Commit) error
+	// LinkedConversations returns the direct conversations with the other verified identities of the
+	// customer to whom an identity belongs.
+	LinkedConversations(ctx context.Context, tenant, identityID string) ([]claim.LinkedConversation, error)
 }
 
 const (
@@ -340,12 +343,24 @@ func (w *Worker) forward(in gateway.StoredMessage, d decision) decision {
 	return d
 }
 
-// replyRows returns the outbox rows of a reply by the gateway itself, to the chat of the message.
+// Limits on the replies of the gateway itself on channels that charge for messages, per hour. They
+// bound the cost that one sender can cause, and that anyone can cause by forging many senders.
+const (
+	maxPaidReplies            = 10  // per conversation
+	maxPaidRepliesPerInstance = 100 // on all paid channels together
+)
+
+// replyRows returns the outbox rows of a reply by the gateway itself, to the chat of the message. On a
+// paid channel they are subject to the limits.
 func (w *Worker) replyRows(in gateway.StoredMessage, text string) []gateway.OutboxRow {
-	return gateway.SplitReply(w.Adapters[in.Channel], gateway.OutboxRow{
+	row := gateway.OutboxRow{
 		TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID, Channel: in.Channel,
 		Recipient: in.Message.Sender.ID, Chat: in.Message.Chat, Cause: "command", MessageID: in.ID,
-	}, text)
+	}
+	if adapters.TraitsOf(in.Channel).Paid {
+		row.MaxPerHour, row.MaxPerInstance = maxPaidReplies, maxPaidRepliesPerInstance
+	}
+	return gateway.SplitReply(w.Adapters[in.Channel], row, text)
 }
 
 // logOutcome writes the log line of a processed message.

@@ -54,6 +54,12 @@ func (s *conversationStore) Apply(_ context.Context, c gateway.Commit) error {
 	return nil
 }
 
+func (s *conversationStore) LinkedConversations(
+	context.Context, string, string,
+) ([]claim.LinkedConversation, error) {
+	return []claim.LinkedConversation{{InstanceID: "i", Channel: "telegram", Recipient: "2", ChatID: "2"}}, nil
+}
+
 // newConversation returns a store with messages from a verified owner.
 func newConversation(texts ...string) *conversationStore {
 	s := &conversationStore{}
@@ -201,8 +207,16 @@ func TestWorker_PaidReplyLimit(t *testing.T) {
 		{"start", adapters.SMS, "/start", nil, maxPaidReplies},
 		{"claim without code", adapters.SMS, "/claim", nil, maxPaidReplies},
 		{"claim", adapters.SMS, "/claim WDJBMJ", nil, 0},
-		{"unlink requested", adapters.SMS, "/unlink", nil, 0},
-		{"unlink confirmed", adapters.SMS, "/unlink", func(in *gateway.StoredMessage) { in.UnlinkRequested = true }, 0},
+		{"unlink requested", adapters.SMS, "/unlink", nil, maxPaidReplies},
+		{"unlink confirmed", adapters.SMS, "/unlink KQZVB", func(in *gateway.StoredMessage) {
+			in.UnlinkRequested, in.UnlinkWord = true, "KQZVB"
+		}, 0},
+		{"unlink with a wrong word", adapters.SMS, "/unlink KQZVC", func(in *gateway.StoredMessage) {
+			in.UnlinkRequested, in.UnlinkWord = true, "KQZVB"
+		}, maxPaidReplies},
+		{"unknown sender", adapters.SMS, "hello", func(in *gateway.StoredMessage) {
+			in.Sender, in.Instance.UnknownSenders = identity.Identity{}, gateway.ReplyToUnknown
+		}, maxPaidReplies},
 		{"unlink without link", adapters.SMS, "/unlink", func(in *gateway.StoredMessage) {
 			in.Sender.CustomerID, in.Sender.VerifiedAt = "", time.Time{}
 		}, maxPaidReplies},
@@ -214,8 +228,13 @@ func TestWorker_PaidReplyLimit(t *testing.T) {
 				tt.change(&s.pending[0])
 			}
 			run(t, newWorker(s))
-			if rows := s.commits[0].Replies; len(rows) != 1 || rows[0].MaxPerHour != tt.want {
-				t.Errorf("replies = %+v, want one with MaxPerHour %d", rows, tt.want)
+			wantPerInstance := 0
+			if tt.want > 0 {
+				wantPerInstance = maxPaidRepliesPerInstance
+			}
+			rows := s.commits[0].Replies
+			if len(rows) == 0 || rows[0].MaxPerHour != tt.want || rows[0].MaxPerInstance != wantPerInstance {
+				t.Errorf("replies = %+v, want MaxPerHour %d and MaxPerInstance %d", rows, tt.want, wantPerInstance)
 			}
 		})
 	}
