@@ -12,7 +12,7 @@ FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/hydragate /hydragate
 COPY --from=build --chown=65532:65532 /out/data /data
-ENV HYDRAGATE_LISTEN=0.0.0.0:8080 HYDRAGATE_DATA_DIR=/data
+ENV HYDRAGATE_LISTEN=0.0.0.0:8080 HYDRAGATE_DATA_DIR=/data SQLITE_TMPDIR=/data
 VOLUME /data
 EXPOSE 8080
 USER 65532:65532

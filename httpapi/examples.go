@@ -128,6 +128,8 @@ func identityExamples() map[string]operation.Example {
 			Conflict: alreadyLinked,
 			Response: `{"blocked":false,"blocked_at":null,"identity_id":` + exampleID + `}`,
 		},
+		"erase_sender":     {Conflict: alreadyLinked},
+		"erase_address":    {Conflict: alreadyLinked},
 		"identity_history": {Response: exampleHistory},
 	}
 }

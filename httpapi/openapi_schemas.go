@@ -162,8 +162,14 @@ func descriptions() map[string]string {
 		"adopt_identity":  "Links an unknown sender, with the conversations so far, to a customer.",
 		"list_unknown_senders": "Lists the senders that belong to no customer, oldest first. An unknown sender is " +
 			"recorded with the first message to an instance.",
-		"block_sender":     "Drops all further messages of an unknown sender.",
-		"unblock_sender":   "Accepts messages of a blocked sender again.",
+		"block_sender":   "Drops all further messages of an unknown sender.",
+		"unblock_sender": "Accepts messages of a blocked sender again.",
+		"erase_sender": "Removes everything that is stored about an unknown sender, in all instances in which the " +
+			"account belongs to no customer: identities, messages in both directions, deliveries and dead letters. " +
+			"Messages from before that still arrive are dropped. The audit log keeps a pseudonym and a receipt. The " +
+			"key must not be limited to an instance. To erase a customer, delete the customer with erase.",
+		"erase_address": "Does what erasing an unknown sender does, for an account given by its address. It also finds " +
+			"messages whose sender is no longer listed.",
 		"identity_history": "Lists the customers who owned the address of an identity, oldest first.",
 
 		"issue_claim_code": "Issues a code that the customer sends to the bot within 15 minutes to verify the identity. " +

@@ -139,6 +139,16 @@ func (a *API) identityRoutes() []*operation.Route {
 			Traits: operation.MayConflict,
 		},
 		{
+			ID: "erase_sender", Method: "DELETE", Path: senderPath, Scope: "identities:write",
+			Summary: "Erase an unknown sender", Status: 204, Handler: operation.Handle(a.eraseSender),
+			Traits: operation.MayConflict,
+		},
+		{
+			ID: "erase_address", Method: "DELETE", Path: "/v1/identities", Scope: "identities:write",
+			Summary: "Erase an unknown sender by address", Status: 204, Handler: operation.Handle(a.eraseAddress),
+			Traits: operation.MayConflict | operation.MayNotExist,
+		},
+		{
 			ID: "identity_history", Method: "GET", Path: senderPath + "/history", Scope: "identities:read",
 			Summary: "List the owners of an address", Status: 200, Handler: operation.Handle(a.identityHistory),
 		},

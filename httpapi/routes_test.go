@@ -26,7 +26,7 @@ func (h *harness) routePath(to *operation.Route, ids map[string]string) string {
 		"customer_id": h.customer, "identity_id": h.tenantIdentity, "instance_id": h.instance, "key_id": h.adminKey,
 	}
 	switch to.ID {
-	case "adopt_identity", "block_sender", "unblock_sender":
+	case "adopt_identity", "block_sender", "unblock_sender", "erase_sender":
 		values["identity_id"] = h.sender
 	case "revoke_invite":
 		values["invite_id"], _ = h.newInvites()
@@ -43,6 +43,10 @@ func (h *harness) routePath(to *operation.Route, ids map[string]string) string {
 		path += "?channel=telegram&external_id=12345"
 	case "list_unknown_senders":
 		path += "?customer=none"
+	case "erase_sender":
+		path += "?erase=true"
+	case "erase_address":
+		path += "?channel=telegram&external_id=777&erase=true"
 	}
 	return path
 }

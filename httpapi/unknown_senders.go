@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"hydragate/claim"
 	"hydragate/httpapi/fastapi"
 	"hydragate/httpapi/operation"
 	"hydragate/identity"
@@ -25,6 +26,12 @@ type SenderStore interface {
 	BlockSender(ctx context.Context, k identity.SenderKey, by identity.Actor) (since time.Time, err error)
 	// UnblockSender undoes BlockSender.
 	UnblockSender(ctx context.Context, k identity.SenderKey, by identity.Actor) error
+	// EraseSender erases everything about an unknown sender, in all instances. void are claim codes
+	// that the caller must drop.
+	EraseSender(ctx context.Context, tenant, id string, by identity.Actor) (void []claim.Target, err error)
+	// EraseAddress is EraseSender for the address a, whose instance is ignored. It also finds what
+	// is left of senders whose identity was deleted.
+	EraseAddress(ctx context.Context, a identity.Address, by identity.Actor) (void []claim.Target, err error)
 }
 
 type lookupResponse struct {
@@ -153,4 +160,49 @@ func (a *API) unblockSender(ctx context.Context, in *SenderPath) (*blockOut, err
 		return nil, operation.NameNotFound("Identity", err)
 	}
 	return &blockOut{blockResponse{IdentityID: in.IdentityID}}, nil
+}
+
+// EraseConfirmation is the parameter that tells the erasure of an unknown sender from a mistyped
+// request to unlink an identity of a customer.
+type EraseConfirmation struct {
+	Erase string `query:"erase" required:"true" enum:"true" doc:"Must be true: everything that is stored about the sender is removed."`
+}
+
+// eraseSender erases an unknown sender in all instances, so that a key must not be limited to one.
+func (a *API) eraseSender(ctx context.Context, in *struct {
+	SenderPath
+	EraseConfirmation
+},
+) (*operation.NoBody, error) {
+	key := operation.CallerOf(ctx)
+	if key.InstanceID != "" {
+		return nil, operation.KeyLimitedProblem()
+	}
+	void, err := a.Stores.Senders.EraseSender(ctx, key.TenantID, in.IdentityID, key.Actor())
+	if err != nil {
+		return nil, operation.NameNotFound("Identity", err)
+	}
+	a.dropCodes(ctx, void)
+	return &operation.NoBody{}, nil
+}
+
+// eraseAddress erases everything about an address that belongs to no customer.
+func (a *API) eraseAddress(ctx context.Context, in *struct {
+	EraseConfirmation
+	Channel    string `query:"channel" required:"true" pattern:"^[a-z][a-z0-9_]{0,31}$" doc:"Channel of the account."`
+	ExternalID string `query:"external_id" required:"true" minLength:"1" maxLength:"255" doc:"ID of the account on its channel."`
+},
+) (*operation.NoBody, error) {
+	key := operation.CallerOf(ctx)
+	if key.InstanceID != "" {
+		return nil, operation.KeyLimitedProblem()
+	}
+	void, err := a.Stores.Senders.EraseAddress(ctx, identity.Address{
+		TenantID: key.TenantID, Channel: in.Channel, ExternalID: in.ExternalID,
+	}, key.Actor())
+	if err != nil {
+		return nil, operation.NameNotFound("Identity", err)
+	}
+	a.dropCodes(ctx, void)
+	return &operation.NoBody{}, nil
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"slices"
 	"testing"
 )
 
@@ -28,6 +29,29 @@ func TestBlockSender(t *testing.T) {
 		`{"detail":"Identity not found"}`,
 	)
 	h.expect(h.request("POST", path+"/block", "", bearer(h.foreignToken)), 404, `{"detail":"Identity not found"}`)
+}
+
+func TestEraseSender(t *testing.T) {
+	h := newHarness(t)
+	path := "/v1/identities/" + h.sender
+	limited, notFound := bearer(h.newInstanceKey("identities:write")), `{"detail":"Identity not found"}`
+	h.expect(h.request("DELETE", path, ""), 422, "")
+	h.expect(h.request("DELETE", path+"?erase=false", ""), 422, "")
+	h.expect(h.request("DELETE", path+"?erase=true", "", limited), 403, "")
+	h.expect(h.request("DELETE", path+"?erase=true", "", bearer(h.foreignToken)), 404, notFound)
+	h.expect(h.request("DELETE", "/v1/identities/"+h.tenantIdentity+"?erase=true", ""), 409,
+		`{"detail":"Identity is already linked to a customer"}`)
+	if len(h.store.Erased) != 0 {
+		t.Errorf("erased = %v, want nothing", h.store.Erased)
+	}
+	h.expect(h.request("DELETE", path+"?erase=true", ""), 204, "")
+	h.expect(h.request("DELETE", path+"?erase=true", ""), 404, notFound)
+	if !slices.Equal(h.store.Erased, []string{h.sender}) {
+		t.Errorf("erased = %v, want the sender", h.store.Erased)
+	}
+	h.expect(h.request("DELETE", "/v1/identities?channel=telegram&external_id=4711", ""), 422, "")
+	h.expect(h.request("DELETE", "/v1/identities?channel=telegram&external_id=999999&erase=true", "", limited), 403, "")
+	h.expect(h.request("DELETE", "/v1/identities?channel=telegram&external_id=999999&erase=true", ""), 404, notFound)
 }
 
 func TestAdoptIdentity(t *testing.T) {

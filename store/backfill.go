@@ -99,7 +99,7 @@ func (s *Store) MissingKeys(
 
 // ErasedSince returns a function that reports whether an external account was erased after it sent
 // a message at a given time. It considers erasures since the given time, which the address history
-// records under pseudonyms.
+// records under pseudonyms, and those of unknown senders, which the audit log does.
 func (s *Store) ErasedSince(ctx context.Context, tenant string, since time.Time) (gateway.ErasedFunc, error) {
 	rs, err := s.db.Query(ctx, `
 		select channel, external_id, max(erased_at) from identity_owners
@@ -112,6 +112,9 @@ func (s *Store) ErasedSince(ctx context.Context, tenant string, since time.Time)
 		erasedAt[[2]string{channel, pseudonym}] = when
 		return struct{}{}, err
 	})
+	if err == nil {
+		err = s.addErasedSenders(ctx, tenant, since, erasedAt)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read erasures: %w", err)
 	}
@@ -128,4 +131,22 @@ func (s *Store) ErasedSince(ctx context.Context, tenant string, since time.Time)
 			return ok && !sentAt.After(when)
 		})
 	}, nil
+}
+
+// addErasedSenders adds the times at which unknown senders were erased to erasedAt, by channel and
+// pseudonym.
+func (s *Store) addErasedSenders(
+	ctx context.Context, tenant string, since time.Time, erasedAt map[[2]string]time.Time,
+) error {
+	rs, err := s.db.Query(ctx, `
+		select id, tenant_id, kind, actor, customer_id, identity_id, instance_id, message_id, detail, at from audit_events
+		where tenant_id = $1 and kind = $2 and at >= $3`, tenant, senderErased, sqldb.TimeOrNull(since))
+	events, err := sqldb.ScanAll(rs, err, scanEvent)
+	for _, e := range events {
+		key := [2]string{e.Detail["channel"], e.Detail["external_id"]}
+		if e.At.After(erasedAt[key]) {
+			erasedAt[key] = e.At
+		}
+	}
+	return err
 }

@@ -63,7 +63,7 @@ func (i *Import) importRecords(
 		}
 		return i.plan.decide(records), nil
 	}
-	err = i.store.retryTx(ctx, func(tx sqldb.DB) error {
+	err = i.store.db.InTx(ctx, func(tx sqldb.DB) error {
 		p := newImportPlan(i.store, i.options)
 		if err := p.read(ctx, tx, records); err != nil {
 			return err

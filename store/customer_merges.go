@@ -21,7 +21,7 @@ import (
 func (s *Store) MergeCustomer(
 	ctx context.Context, req identity.MergeRequest, by identity.Actor,
 ) (m identity.Merge, err error) {
-	err = s.retryTx(ctx, func(tx sqldb.DB) error {
+	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		if err := s.lockCustomers(ctx, tx, req.TenantID, req.CustomerID, req.TargetID); err != nil {
 			return err
 		}
@@ -124,7 +124,7 @@ func movedEvents(identities []identity.Identity, from string, by identity.Actor)
 func (s *Store) UndoMerge(
 	ctx context.Context, tenant, id string, mayGrant bool, by identity.Actor,
 ) (c identity.Customer, err error) {
-	err = s.retryTx(ctx, func(tx sqldb.DB) error {
+	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
 			select into_id from customer_merges
 			where tenant_id = $1 and customer_id = $2

@@ -219,7 +219,7 @@ func startAfter(after string) string {
 func (s *Store) DeleteCustomer(
 	ctx context.Context, tenant, id string, by identity.Actor,
 ) (targets []claim.Target, err error) {
-	err = s.retryTx(ctx, func(tx sqldb.DB) error {
+	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		targets, err = s.deleteCustomerTx(ctx, tx, tenant, id, by)
 		return err
 	})

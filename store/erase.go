@@ -26,7 +26,7 @@ import (
 func (s *Store) EraseCustomer(
 	ctx context.Context, tenant, id string, by identity.Actor,
 ) (targets []claim.Target, err error) {
-	err = s.retryTx(ctx, func(tx sqldb.DB) error {
+	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		e := &erasure{store: s, tx: tx, tenant: tenant, customer: id, actor: by, counts: map[string]int64{}}
 		for _, step := range []func(context.Context) error{
 			e.findCustomer, e.findAddresses, e.lockConversations, e.eraseConversations, e.eraseFailures, e.eraseIdentities,
@@ -37,20 +37,24 @@ func (s *Store) EraseCustomer(
 			}
 		}
 		targets = claimTargets(e.deleted)
-		return nil
+		return s.requestScrub(ctx, tx)
 	})
 	if errors.Is(err, identity.ErrNotFound) {
 		return nil, err
 	}
+	if err == nil {
+		s.scrubErased(ctx)
+	}
 	return targets, s.customerError("erase customer", err)
 }
 
-// An erasure is the state of one EraseCustomer transaction.
+// An erasure is the state of one transaction that erases a customer or an unknown sender.
 type erasure struct {
 	store    *Store
 	tx       sqldb.DB
 	tenant   string
-	customer string
+	customer string // empty for an unknown sender
+	instance string // if not empty, only this instance is included
 	actor    identity.Actor
 
 	exists        bool
@@ -135,10 +139,7 @@ func (e *erasure) findAddresses(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		e.addresses = append(e.addresses, a)
-		for _, i := range slices.Concat(a.own, a.unknownSenders) {
-			e.terms = append(e.terms, i.DisplayName, i.Username)
-		}
+		e.addAddress(a)
 	}
 	return nil
 }
@@ -147,7 +148,8 @@ func (e *erasure) findAddresses(ctx context.Context) error {
 // worker processes them until the transaction ends.
 func (e *erasure) lockConversations(ctx context.Context) error {
 	for _, a := range e.addresses {
-		conversations, err := addressConversations(ctx, e.tx, e.tenant, a, a.isUncontested)
+		included := func(instance string) bool { return e.includes(a, instance) }
+		conversations, err := addressConversations(ctx, e.tx, e.tenant, a, included)
 		if err != nil {
 			return err
 		}
@@ -160,6 +162,18 @@ func (e *erasure) lockConversations(ctx context.Context) error {
 		_, err = sqldb.ScanAll(rs, err, sqldb.ScanString)
 		return err
 	})
+}
+
+// includes reports whether messages from an address to an instance are erased: those that belong to
+// no other customer, and for an unknown sender those that belong to none.
+func (e *erasure) includes(a addressOwners, instance string) bool {
+	if e.instance != "" && e.instance != instance {
+		return false
+	}
+	if e.customer != "" {
+		return a.isUncontested(instance)
+	}
+	return !hasInstance(a.otherCustomers, instance) && !hasInstance(a.otherCustomers, "")
 }
 
 // directConversations returns the sorted IDs of the direct conversations.
@@ -232,7 +246,7 @@ func (e *erasure) eraseFailures(ctx context.Context) error {
 			return err
 		}
 		for _, i := range instances {
-			if !a.isUncontested(i) {
+			if !e.includes(a, i) {
 				continue
 			}
 			err := e.deleteCounted(ctx, []any{e.tenant, a.channel, a.externalID, i}, [][2]string{
@@ -253,7 +267,7 @@ func (e *erasure) eraseIdentities(ctx context.Context) error {
 	var ids []string
 	for _, a := range e.addresses {
 		for _, i := range slices.Concat(a.own, a.unknownSenders) {
-			if a.isUncontested(i.InstanceID) {
+			if e.includes(a, i.InstanceID) {
 				ids = append(ids, i.ID)
 			}
 		}
@@ -302,14 +316,19 @@ func (e *erasure) eraseCustomer(ctx context.Context) error {
 
 // recordErasure records the event with the counts of deleted rows, and without personal data.
 func (e *erasure) recordErasure(ctx context.Context) error {
+	return recordEvents(ctx, e.tx, identity.Event{
+		TenantID: e.tenant, Kind: "customer.erased", Actor: e.actor,
+		CustomerID: e.customer, Detail: e.countDetail(),
+	})
+}
+
+// countDetail returns the counts of deleted rows as the detail of an event.
+func (e *erasure) countDetail() map[string]string {
 	detail := map[string]string{}
 	for name, n := range e.counts {
 		detail[name] = fmt.Sprint(n)
 	}
-	return recordEvents(ctx, e.tx, identity.Event{
-		TenantID: e.tenant, Kind: "customer.erased", Actor: e.actor,
-		CustomerID: e.customer, Detail: detail,
-	})
+	return detail
 }
 
 // deleteCounted runs statements in order, each given with the name under which its rows are

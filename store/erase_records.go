@@ -18,24 +18,31 @@ import (
 // If no other customer has an address now, the entries of all its former owners are included.
 func (e *erasure) eraseHistory(ctx context.Context) error {
 	for _, a := range e.addresses {
-		err := e.forEachChunk(e.customers, func(in string, args []any) error {
-			owner := `customer_id in (` + in + `)`
-			if len(a.otherCustomers) == 0 {
-				owner = `(` + owner + ` or until is not null)`
+		free := len(a.otherCustomers) == 0 && e.instance == ""
+		if free {
+			if err := e.eraseOwnership(ctx, a, `until is not null`, []any{e.tenant}); err != nil {
+				return err
 			}
-			n := len(args)
-			pseudonym := e.store.newPseudonym(e.tenant, a.channel, a.externalID)
-			args = append(args, a.channel, a.externalID, pseudonym, e.store.now())
-			return e.deleteCounted(ctx, args, [][2]string{{"history", `
-				update identity_owners set external_id = ` + sqldb.Placeholder(n+3) + `, erased_at = ` + sqldb.Placeholder(n+4) + `
-				where tenant_id = $1 and ` + owner + `
-					and channel = ` + sqldb.Placeholder(n+1) + ` and external_id = ` + sqldb.Placeholder(n+2)}})
+		}
+		err := e.forEachChunk(e.customers, func(in string, args []any) error {
+			return e.eraseOwnership(ctx, a, `customer_id in (`+in+`)`, args)
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// eraseOwnership replaces the external ID of an address in the entries of the history that match
+// where. args are the tenant and the further arguments of where.
+func (e *erasure) eraseOwnership(ctx context.Context, a addressOwners, where string, args []any) error {
+	n := len(args)
+	args = append(args, a.channel, a.externalID, e.store.newPseudonym(e.tenant, a.channel, a.externalID), e.store.now())
+	return e.deleteCounted(ctx, args, [][2]string{{"history", `
+		update identity_owners set external_id = ` + sqldb.Placeholder(n+3) + `, erased_at = ` + sqldb.Placeholder(n+4) + `
+		where tenant_id = $1 and ` + where + `
+			and channel = ` + sqldb.Placeholder(n+1) + ` and external_id = ` + sqldb.Placeholder(n+2)}})
 }
 
 // eraseEvents replaces everything in the details of audit events that identifies the customer with
@@ -77,7 +84,7 @@ func (e *erasure) eraseEvents(ctx context.Context) error {
 // customer has now, because their events contain the address, too.
 func (e *erasure) addFormerIdentities(ctx context.Context) error {
 	for _, a := range e.addresses {
-		if len(a.otherCustomers) > 0 {
+		if len(a.otherCustomers) > 0 || e.instance != "" {
 			continue
 		}
 		rs, err := e.tx.Query(ctx, `

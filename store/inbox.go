@@ -29,7 +29,8 @@ import (
 func (s *Store) InsertMessages(
 	ctx context.Context, messages []gateway.IncomingMessage, c *gateway.Cursor,
 ) (stored int, err error) {
-	stmts, err := s.insertStmts(messages, c, &stored)
+	var ids [][]string
+	stmts, err := s.insertStmts(messages, c, &ids)
 	if err != nil {
 		return 0, err
 	}
@@ -43,6 +44,9 @@ func (s *Store) InsertMessages(
 	switch {
 	case err == nil:
 		s.conversations.add(messages)
+		for _, chunk := range ids {
+			stored += len(chunk)
+		}
 		return stored, nil
 	case s.dialect.IsCheckViolation(err, "endpoints_poll"):
 		return 0, gateway.ErrLeaseLost
@@ -56,9 +60,10 @@ func (s *Store) InsertMessages(
 	return 0, fmt.Errorf("store messages: %w", err)
 }
 
-// insertStmts returns the statements of InsertMessages, which add to *stored.
+// insertStmts returns the statements of InsertMessages, which set *stored to the IDs of the new
+// messages, in chunks.
 func (s *Store) insertStmts(
-	messages []gateway.IncomingMessage, c *gateway.Cursor, stored *int,
+	messages []gateway.IncomingMessage, c *gateway.Cursor, stored *[][]string,
 ) ([]sqldb.Statement, error) {
 	stmts := make([]sqldb.Statement, 0, 8)
 	if c != nil {
@@ -75,16 +80,14 @@ func (s *Store) insertStmts(
 	for chunk := range chunks(conversations) {
 		stmts = append(stmts, s.wakeInboxStmt(chunk))
 	}
-	for chunk := range chunks(messages) {
+	messageChunks := slices.Collect(chunks(messages))
+	*stored = make([][]string, len(messageChunks))
+	for i, chunk := range messageChunks {
 		insert, err := s.insertMessagesStmt(chunk)
 		if err != nil {
 			return nil, err
 		}
-		insert.Read = func(rs sqldb.Rows) error {
-			ids, err := sqldb.ScanAll(rs, nil, sqldb.ScanString)
-			*stored += len(ids)
-			return err
-		}
+		insert.Read = sqldb.ScanInto(&(*stored)[i], sqldb.ScanString)
 		stmts = append(stmts, insert)
 	}
 	return stmts, nil

@@ -166,8 +166,8 @@ func (s *Store) insertSenderStmts(st gateway.Commit) []sqldb.Statement {
 		stmts = append(stmts, sqldb.Statement{
 			Query: `
 			insert into identities (id, tenant_id, instance_id, channel, external_id, display_name, username, created_at,
-				updated_at)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $8) on conflict do nothing`,
+				updated_at, last_heard_at)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8) on conflict do nothing`,
 			Args: []any{
 				i.ID, i.TenantID, i.InstanceID, i.Channel, i.ExternalID, sqldb.TextOrNull(i.DisplayName),
 				sqldb.TextOrNull(i.Username), now,

@@ -25,7 +25,8 @@ const purgeBatch = 1000
 // the message is processed and nothing is left to be delivered or sent. Previous secrets are
 // deleted when their grace period ends; idempotency keys after a day; failed claim attempts after
 // two days; archived merged customers after 30 days; receipts, finished deliveries and expired
-// invites after 90 days. Rows are deleted in batches with a transaction each.
+// invites after 90 days. Unknown senders are erased after the period of their tenant without a
+// message. Rows are deleted in batches with a transaction each.
 func (s *Store) Purge(ctx context.Context) (int64, error) {
 	var total int64
 	for _, queries := range [][]string{
@@ -46,6 +47,10 @@ func (s *Store) Purge(ctx context.Context) (int64, error) {
 			return total, fmt.Errorf("purge: %w", err)
 		}
 	}
+	n, err := s.expireUnknownSenders(ctx)
+	if total += n; err != nil {
+		return total, fmt.Errorf("purge: %w", err)
+	}
 	return total, nil
 }
 
@@ -57,7 +62,7 @@ func (s *Store) runInBatches(ctx context.Context, queries []string) (total int64
 		for i, q := range queries {
 			stmts[i] = sqldb.Statement{Query: q, RowsAffected: &changed[i]}
 		}
-		if err := s.retryTx(ctx, func(tx sqldb.DB) error { return tx.Batch(ctx, stmts) }); err != nil {
+		if err := s.db.InTx(ctx, func(tx sqldb.DB) error { return tx.Batch(ctx, stmts) }); err != nil {
 			return total, err
 		}
 		for _, n := range changed {

@@ -81,7 +81,7 @@ func (s *Store) reencryptColumn(ctx context.Context, c sealedColumn, report func
 	for after := []string(nil); ; {
 		var stale []sealedValue
 		var progress ReencryptProgress
-		err := s.retryTx(ctx, func(tx sqldb.DB) (err error) {
+		err := s.db.InTx(ctx, func(tx sqldb.DB) (err error) {
 			progress = ReencryptProgress{Column: c.name()}
 			if stale, err = s.staleValues(ctx, tx, c, after); err != nil {
 				return err

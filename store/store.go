@@ -107,14 +107,3 @@ func (s *Store) Migrated(ctx context.Context) error {
 
 // Probe waits until a connection for InsertMessages is available and releases it.
 func (s *Store) Probe(ctx context.Context) error { return s.ingestDB.Probe(ctx) }
-
-// retryTx runs f in a transaction and retries it up to three times after a deadlock.
-func (s *Store) retryTx(ctx context.Context, f func(sqldb.DB) error) (err error) {
-	for range 4 {
-		err = s.db.InTx(ctx, f)
-		if !s.dialect.IsDeadlock(err) {
-			return err
-		}
-	}
-	return err
-}

@@ -156,7 +156,7 @@ func userFilter(tenant, instance string, q identity.UserQuery) (string, []any) {
 // DeleteUser deletes a user as DeleteCustomer does and records an additional event. It returns
 // identity.ErrNotFound for an unknown user.
 func (s *Store) DeleteUser(ctx context.Context, tenant, id string, by identity.Actor) error {
-	err := s.retryTx(ctx, func(tx sqldb.DB) error {
+	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
 		// The customer's codes end with its rows; the entries in the code store expire.
 		if _, err := s.deleteCustomerTx(ctx, tx, tenant, id, by); err != nil {
 			return err

@@ -13,7 +13,7 @@ type Entities struct {
 	TenantID, InstanceID, AgentKey                    string
 	CustomerID, SecondCustomerID, mergedCustomerID    string
 	IdentityID, tenantWideIdentityID, UnknownSenderID string // of the instance; of all instances; without a customer
-	externalID                                        string // of IdentityID
+	externalID, unknownExternalID                     string // of IdentityID and UnknownSenderID
 	APIKeyID                                          string // has only the scope keys:write
 	inviteID                                          string // of the customer to the instance
 }
@@ -81,7 +81,7 @@ func (h *APIFixture) CreateEntities(tenant string) Entities {
 		identity.System,
 	)
 	h.Must(err)
-	th.UnknownSenderID = c.ID
+	th.UnknownSenderID, th.unknownExternalID = c.ID, c.ExternalID
 	invite, _, err := (&claim.Service{Store: h.Store}).IssueInvite(
 		ctx,
 		claim.Invite{TenantID: tenant, CustomerID: th.CustomerID, InstanceID: th.InstanceID, Channel: "telegram"},

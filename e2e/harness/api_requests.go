@@ -125,7 +125,7 @@ func (op *APIOperation) PathIDs(t *testing.T, th Entities) map[string]string {
 		"invite_id":   th.inviteID,
 	}
 	switch op.ID {
-	case "adopt_identity", "block_sender", "unblock_sender":
+	case "adopt_identity", "block_sender", "unblock_sender", "erase_sender":
 		ids["identity_id"] = th.UnknownSenderID
 	case "undo_merge":
 		ids["customer_id"] = th.mergedCustomerID
@@ -145,12 +145,18 @@ func (h *APIFixture) queryFor(op *APIOperation, th Entities) string {
 	if op.ID == "external_search_user" {
 		return "?fkId=" + h.setExternalKey(th)
 	}
+	values := map[string]string{
+		"channel": "telegram", "external_id": th.externalID, "customer": "none", "erase": "true",
+	}
+	if op.ID == "erase_address" {
+		values["external_id"] = th.unknownExternalID
+	}
 	var parts []string
 	for _, p := range op.Params {
 		if p.In != "query" || !p.Required {
 			continue
 		}
-		value, known := map[string]string{"channel": "telegram", "external_id": th.externalID, "customer": "none"}[p.Name]
+		value, known := values[p.Name]
 		if !known {
 			h.T.Fatalf("%s: unknown query parameter %s", op.ID, p.Name)
 		}

@@ -268,7 +268,9 @@ func (w *Worker) resolveSender(in *gateway.StoredMessage) decision {
 		return d
 	}
 	u := gateway.IdentityUpdate{
-		UpdateLastSeen: in.Sender.IsVerified() && in.ReceivedAt.Sub(in.Sender.LastSeenAt) > identity.LastSeenPrecision,
+		// Verifications and unknown senders may expire without a message.
+		UpdateLastSeen: (in.Sender.IsVerified() || in.Sender.CustomerID == "") &&
+			in.ReceivedAt.Sub(in.Sender.LastSeenAt) > identity.LastSeenPrecision,
 	}
 	sender := in.Message.Sender
 	if in.Sender.CustomerID == "" && sender.Name != "" && sender.Name != in.Sender.DisplayName {

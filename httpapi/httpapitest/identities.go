@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"hydragate/claim"
 	"hydragate/gateway"
 	"hydragate/identity"
 )
@@ -61,6 +62,32 @@ func (s *Store) UnblockSender(_ context.Context, k identity.SenderKey, _ identit
 	defer s.lock()()
 	delete(s.blocked, k.IdentityID)
 	return s.checkSender(k.TenantID, k.InstanceID, k.IdentityID)
+}
+
+// EraseSender implements httpapi.SenderStore.
+func (s *Store) EraseSender(_ context.Context, tenant, id string, _ identity.Actor) ([]claim.Target, error) {
+	defer s.lock()()
+	if err := s.checkSender(tenant, "", id); err != nil {
+		return nil, err
+	}
+	s.Erased = append(s.Erased, id)
+	s.identities = slices.DeleteFunc(s.identities, func(i identity.Identity) bool { return i.ID == id })
+	return nil, nil
+}
+
+// EraseAddress implements httpapi.SenderStore.
+func (s *Store) EraseAddress(
+	ctx context.Context, a identity.Address, by identity.Actor,
+) ([]claim.Target, error) {
+	unlock := s.lock()
+	i, err := findRow(s.identities, func(i identity.Identity) bool {
+		return i.TenantID == a.TenantID && i.Channel == a.Channel && i.ExternalID == a.ExternalID
+	})
+	unlock()
+	if err != nil {
+		return nil, err
+	}
+	return s.EraseSender(ctx, a.TenantID, i.ID, by)
 }
 
 // Lookup implements httpapi.SenderStore.

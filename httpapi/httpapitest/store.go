@@ -25,7 +25,7 @@ type Store struct {
 	Received      []gateway.ReceivedMessage // of each conversation
 	Sent          []gateway.SentMessage     // of each conversation
 	Created       int                       // number of customers ever created
-	Erased        []string                  // IDs of erased customers
+	Erased        []string                  // IDs of erased customers and unknown senders
 
 	// Faults.
 

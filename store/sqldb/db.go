@@ -20,12 +20,19 @@ type DB interface {
 	// error rolls all of them back.
 	Batch(ctx context.Context, stmts []Statement) error
 
-	// InTx runs f in a transaction, which is rolled back if f returns an error.
+	// InTx runs f in a transaction, which is rolled back if f returns an error. After a deadlock,
+	// it runs f again in a new transaction, up to three times. Batch and Exec do the same.
 	InTx(ctx context.Context, f func(DB) error) error
 
 	// Probe waits until a connection is available and releases it. On SQLite it returns
 	// immediately.
 	Probe(ctx context.Context) error
+
+	// Scrub removes the remains of deleted and overwritten rows from the files of the database. On
+	// SQLite it empties the write-ahead log, and before that rewrites the database file if it has
+	// not done so today or since RequestRewrite, unless the file is larger than maxBytes. It must not
+	// be called in a transaction. On Postgres it does nothing: the server reuses the space.
+	Scrub(ctx context.Context, maxBytes int64) error
 
 	// Dialect returns the expressions of the engine.
 	Dialect() Dialect
@@ -82,12 +89,12 @@ type Dialect struct {
 	// IsUnstorable reports whether the database rejected the data itself, so that a retry
 	// would fail in the same way.
 	IsUnstorable func(err error) bool
-	// IsDeadlock reports whether the engine ended the transaction because it and another one
-	// waited for each other, so that it can be run again. SQLite never does.
-	IsDeadlock func(err error) bool
 	// PlanPerCall returns args with what makes the engine plan a query for the values of this
 	// call, where it would otherwise reuse a generic plan.
 	PlanPerCall func(args []any) []any
+	// RequestRewrite is a statement that makes the next Scrub rewrite the database file. It is empty
+	// on Postgres.
+	RequestRewrite string
 	// AllowAuditRewrite returns the statement that lets the rest of the transaction change the
 	// details of audit events, or with false, no longer lets it.
 	AllowAuditRewrite func(allow bool) Statement

@@ -99,7 +99,7 @@ func lockMigration(ctx context.Context, file string) (unlock func(), err error) 
 // the only one that migrates until f returns.
 func withProvider(ctx context.Context, url string, f func(*goose.Provider) error) error {
 	driver, dialect, files, opts := "sqlite", goose.DialectSQLite3, migrations.SQLite(), []goose.ProviderOption{}
-	dsn := sqliteURI(url) + "?_pragma=busy_timeout(10000)&_txlock=immediate"
+	dsn := sqliteURI(url) + "?_pragma=secure_delete(1)&_pragma=busy_timeout(10000)&_txlock=immediate"
 	if IsPostgres(url) {
 		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60))
 		if err != nil {

@@ -24,6 +24,7 @@ type pgxConn interface {
 type postgres struct {
 	conn pgxConn
 	pool *pgxpool.Pool
+	inTx bool
 }
 
 // maxPoolConns is the size of the pool unless the URL sets pool_max_conns. It leaves each kind of
@@ -64,7 +65,7 @@ func openPostgres(ctx context.Context, url string, conns int32) (*postgres, erro
 		pool.Close()
 		return nil, err
 	}
-	return &postgres{poolConn{pool}, pool}, nil
+	return &postgres{conn: poolConn{pool}, pool: pool}, nil
 }
 
 // poolConn adds BeginTx to a pool.
@@ -88,9 +89,32 @@ func (p *postgres) Probe(ctx context.Context) error {
 	return nil
 }
 
-func (p *postgres) Exec(ctx context.Context, query string, args ...any) (int64, error) {
-	tag, err := p.conn.Exec(ctx, query, args...)
-	return tag.RowsAffected(), err
+// Scrub does nothing.
+func (p *postgres) Scrub(context.Context, int64) error { return nil }
+
+// maxDeadlocks is how often a transaction is run that always ends in a deadlock.
+const maxDeadlocks = 4
+
+// retryDeadlock calls f, which runs a transaction, again if the server ended the transaction because
+// of a deadlock. Within a transaction it calls f once, because the whole transaction has failed.
+func (p *postgres) retryDeadlock(f func() error) (err error) {
+	for range maxDeadlocks {
+		if err = f(); p.inTx || !isDeadlock(err) {
+			return err
+		}
+	}
+	return err
+}
+
+func isDeadlock(err error) bool { pe := asPgError(err); return pe != nil && pe.Code == "40P01" }
+
+func (p *postgres) Exec(ctx context.Context, query string, args ...any) (affected int64, err error) {
+	err = p.retryDeadlock(func() error {
+		tag, err := p.conn.Exec(ctx, query, args...)
+		affected = tag.RowsAffected()
+		return err
+	})
+	return affected, err
 }
 
 func (p *postgres) Query(ctx context.Context, query string, args ...any) (Rows, error) {
@@ -100,6 +124,11 @@ func (p *postgres) Query(ctx context.Context, query string, args ...any) (Rows, 
 // Batch pipelines the statements. Outside a transaction, Postgres runs everything up to the sync
 // at the end as one implicit transaction.
 func (p *postgres) Batch(ctx context.Context, stmts []Statement) error {
+	return p.retryDeadlock(func() error { return p.conn.SendBatch(ctx, newBatch(stmts)).Close() })
+}
+
+// newBatch returns the statements as a batch, which can be sent once.
+func newBatch(stmts []Statement) *pgx.Batch {
 	b := &pgx.Batch{}
 	for _, s := range stmts {
 		q := b.Queue(s.Query, s.Args...)
@@ -110,16 +139,21 @@ func (p *postgres) Batch(ctx context.Context, stmts []Statement) error {
 			q.Exec(func(tag pgconn.CommandTag) error { *s.RowsAffected = tag.RowsAffected(); return nil })
 		}
 	}
-	return p.conn.SendBatch(ctx, b).Close()
+	return b
 }
 
 func (p *postgres) InTx(ctx context.Context, f func(DB) error) error {
+	return p.retryDeadlock(func() error { return p.runTx(ctx, f) })
+}
+
+// runTx runs f in one transaction.
+func (p *postgres) runTx(ctx context.Context, f func(DB) error) error {
 	tx, err := p.conn.BeginTx(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	if err := f(&postgres{txConn{tx}, p.pool}); err != nil {
+	if err := f(&postgres{conn: txConn{tx}, pool: p.pool, inTx: true}); err != nil {
 		return err
 	}
 	return tx.Commit(ctx)
@@ -163,7 +197,6 @@ func (p *postgres) Dialect() Dialect {
 			pe := asPgError(err)
 			return pe != nil && (strings.HasPrefix(pe.Code, "22") || strings.HasPrefix(pe.Code, "54"))
 		},
-		IsDeadlock: func(err error) bool { pe := asPgError(err); return pe != nil && pe.Code == "40P01" },
 		PlanPerCall: func(args []any) []any {
 			return append([]any{pgx.QueryExecModeCacheDescribe}, args...)
 		},

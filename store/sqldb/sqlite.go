@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	sqlitedriver "modernc.org/sqlite"
@@ -27,6 +28,8 @@ type sqlite struct {
 	read  sqlConn
 	pools [2]*sql.DB
 	inTx  bool
+
+	scrubbing *sync.Mutex // held by Scrub; nil in a transaction
 }
 
 // sqliteReadConns is the number of connections that only read.
@@ -37,8 +40,9 @@ func openSQLite(ctx context.Context, file string) (*sqlite, error) {
 	if err := createPrivateFile(file); err != nil {
 		return nil, err
 	}
+	// With secure_delete, deleted and overwritten values are overwritten with zeros.
 	dsn := sqliteURI(file) +
-		"?_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=foreign_keys(1)" +
+		"?_pragma=secure_delete(1)&_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=foreign_keys(1)" +
 		"&_pragma=busy_timeout(5000)&_txlock=immediate&_time_format=sqlite"
 	writer, err := sql.Open("sqlite", dsn)
 	if err != nil {
@@ -56,7 +60,9 @@ func openSQLite(ctx context.Context, file string) (*sqlite, error) {
 	}
 	reader.SetMaxOpenConns(sqliteReadConns)
 	reader.SetMaxIdleConns(sqliteReadConns)
-	return &sqlite{write: writer, read: reader, pools: [2]*sql.DB{writer, reader}}, nil
+	return &sqlite{
+		write: writer, read: reader, pools: [2]*sql.DB{writer, reader}, scrubbing: new(sync.Mutex),
+	}, nil
 }
 
 // sqliteURI returns the URI of a file, with special characters escaped.
@@ -184,8 +190,8 @@ func (s *sqlite) Dialect() Dialect {
 		IsUnstorable: func(err error) bool {
 			return errorCode(err) == sqlite3.SQLITE_TOOBIG || errorCode(err) == sqlite3.SQLITE_MISMATCH
 		},
-		IsDeadlock:  func(error) bool { return false },
-		PlanPerCall: func(args []any) []any { return args },
+		PlanPerCall:    func(args []any) []any { return args },
+		RequestRewrite: "pragma user_version = 0",
 		AllowAuditRewrite: func(allow bool) Statement {
 			return Statement{Query: "update audit_erasing set erasing = $1", Args: []any{allow}}
 		},
