@@ -94,6 +94,8 @@ func (a *API) createCustomer(ctx context.Context, in *struct{ Body customerField
 		Locale:      b.Locale.Value,
 		Timezone:    b.Timezone.Value,
 		Metadata:    b.Metadata.Value.Raw(),
+
+		CreatedByInstance: key.InstanceID,
 	}, key.Actor())
 	return &customerOut{toCustomer(c)}, err
 }

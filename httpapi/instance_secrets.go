@@ -54,18 +54,20 @@ func (a *API) rotateWebhookSecret(ctx context.Context, in *rotateIn) (*struct{ B
 }
 
 type newAgentSecretKey struct {
-	AgentSecretKey string     `json:"agent_secret_key"`
+	AgentSecretKey *string    `json:"agent_secret_key"`
 	InstanceID     string     `json:"instance_id" format:"uuid"`
 	OldGoodUntil   *time.Time `json:"old_good_until"`
 }
 
-// rotateAgentSecretKey replaces the key of an instance for the conversation-user API.
+// rotateAgentSecretKey replaces the key of an instance for the conversation-user API. If the caller
+// may not have the new key, nobody has it until the next rotation.
 func (a *API) rotateAgentSecretKey(ctx context.Context, in *rotateIn) (*struct{ Body newAgentSecretKey }, error) {
 	secret := newInstanceSecrets().AgentSecretKey
 	until, err := a.rotateSecret(ctx, in, gateway.AgentSecretKey, secret)
 	return &struct{ Body newAgentSecretKey }{
 		newAgentSecretKey{
-			InstanceID: in.InstanceID, OldGoodUntil: operation.NullableTime(until), AgentSecretKey: secret,
+			AgentSecretKey: agentSecretKey(operation.CallerOf(ctx), secret), InstanceID: in.InstanceID,
+			OldGoodUntil: operation.NullableTime(until),
 		},
 	}, err
 }

@@ -51,7 +51,7 @@ type instanceResponse struct {
 // A createdInstance is the response with the secrets of a new instance, which are not shown again.
 type createdInstance struct {
 	AgentDisabledAt *time.Time    `json:"agent_disabled_at"`
-	AgentSecretKey  string        `json:"agent_secret_key"`
+	AgentSecretKey  *string       `json:"agent_secret_key"`
 	AgentURL        *string       `json:"agent_url"`
 	CreatedAt       time.Time     `json:"created_at"`
 	CustomerMaxAge  *int          `json:"customer_max_age_days"`
@@ -130,11 +130,20 @@ func nullableDays(n int) *int {
 	return &n
 }
 
-func toCreatedInstance(i gateway.Instance, s gateway.InstanceSecrets) createdInstance {
+// agentSecretKey returns the agent secret key as a response to the caller shows it. It is null for a
+// caller without the scopes that the conversation-user API would give to whoever has the key.
+func agentSecretKey(caller identity.APIKey, secret string) *string {
+	if !caller.HasScope("customers:read") || !caller.HasScope("customers:write") {
+		return nil
+	}
+	return &secret
+}
+
+func toCreatedInstance(i gateway.Instance, s gateway.InstanceSecrets, caller identity.APIKey) createdInstance {
 	v := toInstance(i)
 	return createdInstance{
 		AgentDisabledAt: v.AgentDisabledAt,
-		AgentSecretKey:  s.AgentSecretKey,
+		AgentSecretKey:  agentSecretKey(caller, s.AgentSecretKey),
 		AgentURL:        v.AgentURL,
 		CreatedAt:       v.CreatedAt,
 		ID:              v.ID,
@@ -191,7 +200,7 @@ func (a *API) createInstance(
 		SMSInvites:    b.SMSInvites.Value,
 		OwnerChannels: ownerChannels(b.OwnerChannels.Value),
 	}, secrets, key.Actor())
-	return &struct{ Body createdInstance }{toCreatedInstance(i, secrets)}, err
+	return &struct{ Body createdInstance }{toCreatedInstance(i, secrets, key)}, err
 }
 
 func newInstanceSecrets() gateway.InstanceSecrets {

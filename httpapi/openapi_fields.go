@@ -42,11 +42,12 @@ func instanceFields() operation.FieldDescriptions {
 			"as its carrier.",
 		"unknown_senders": "How messages of unknown senders are handled: forwarded to the application, answered by the " +
 			"gateway, or dropped.",
-		"updated_at":       "When the instance was last changed.",
-		"welcome_text":     "Reply to the command /start. Null: a default text.",
-		"agent_secret_key": "Key of the conversation-user API for this instance. It is shown once.",
-		"webhook_secret":   "Secret that signs events according to the Standard Webhooks specification. It is shown once.",
-		"instance_id":      "ID of the instance.",
+		"updated_at":   "When the instance was last changed.",
+		"welcome_text": "Reply to the command /start. Null: a default text.",
+		"agent_secret_key": "Key of the conversation-user API for this instance. It is shown once. Null: the calling " +
+			"key lacks customers:read or customers:write, so nobody receives it.",
+		"webhook_secret": "Secret that signs events according to the Standard Webhooks specification. It is shown once.",
+		"instance_id":    "ID of the instance.",
 	}
 	return operation.FieldDescriptions{
 		"Instance":        shared,

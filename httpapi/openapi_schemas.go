@@ -179,7 +179,8 @@ func descriptions() map[string]string {
 		"list_invites":  "Lists the invites of a customer, oldest first. Codes are not included.",
 		"revoke_invite": "Revokes an invite that was not used yet.",
 
-		"create_instance": "Creates an instance with its secrets, which are shown once.",
+		"create_instance": "Creates an instance with its secrets, which are shown once. The agent_secret_key is null " +
+			"unless the calling key has the scopes `customers:read` and `customers:write`.",
 		"list_instances":  "Lists instances, oldest first.",
 		"get_instance":    "Returns one instance.",
 		"update_instance": "Changes an instance. Absent fields remain unchanged, and null clears a field.",
@@ -189,7 +190,8 @@ func descriptions() map[string]string {
 			"both secrets.",
 		"end_webhook_secrets": "Ends the grace period of previous webhook secrets immediately.",
 		"rotate_agent_secret_key": "Replaces the key of the conversation-user API. During the grace period, both keys " +
-			"are accepted.",
+			"are accepted. The new key is returned only if the calling key has the scopes `customers:read` and " +
+			"`customers:write`; otherwise it is null, and nobody knows the new key until the next rotation.",
 		"end_agent_secret_keys": "Ends the grace period of previous agent secret keys immediately.",
 
 		"get_tenant": "Returns the settings that apply to all instances. The key must not be limited to one instance.",

@@ -126,10 +126,10 @@ func TestOpenAPI_ErrorExamples(t *testing.T) {
 		{"create_key", "422", `{"detail":[{"loc":["body","name"],"msg":"Field required","type":"missing"}]}`},
 		{"create_customer", "409", `{"detail":"Another customer has this email"}`},
 		{"revoke_invite", "404", `{"detail":"Invite not found"}`},
-		{"external_create_user", "400", `{"details":{"code":"INVALID_REQUEST"},` +
+		{"external_create_user", "400", `{"details":[{"message":"User already exists."}],` +
 			`"message":"User already exists.","name":"BAD_REQUEST","status":400}`},
-		{"external_get_user", "404", `{"details":{"code":"ENTITY_NOT_FOUND"},` +
-			`"message":"User not found.","name":"ENTITY_NOT_FOUND_ERROR","status":404}`},
+		{"external_get_user", "404", `{"details":[{"message":"User not found."}],` +
+			`"message":"ENTITY_NOT_FOUND","name":"ENTITY_NOT_FOUND_ERROR","status":404}`},
 		{"contact_get_identity", "404", `{"errorCode":"NotFound","message":"Contact identity not found"}`},
 	} {
 		responses := ops[tt.operation]["responses"].(map[string]any)

@@ -63,6 +63,10 @@ type Customer struct {
 	Metadata    json.RawMessage
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
+
+	// CreatedByInstance is the instance whose API key created the customer, if the key was limited to
+	// one. It is stored and not read again.
+	CreatedByInstance string
 }
 
 // A CustomerEdit changes fields of a customer. A nil field stays unchanged; a pointer to the

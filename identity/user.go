@@ -6,6 +6,10 @@ import "errors"
 // number or the FKID.
 var ErrUserExists = errors.New("identity: user already exists")
 
+// ErrVerifiedElsewhere is returned if an application may not delete a user because an identity of
+// the user is verified in another instance.
+var ErrVerifiedElsewhere = errors.New("identity: user is verified in another instance")
+
 // A User is a customer as the conversation-users API represents it. Its custom data is stored in
 // the customer's metadata under "customData".
 type User struct {

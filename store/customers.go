@@ -32,13 +32,14 @@ func (s *Store) CreateCustomer(
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
 			insert into customers (id, tenant_id, email, phone_number, first_name, last_name, company_name, locale, timezone,
-				metadata, created_at, updated_at)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
+				metadata, created_by_instance, created_at, updated_at)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
 			on conflict (id) do nothing
 			returning `+customerColumns,
 			orNewID(c.ID), c.TenantID, sqldb.TextOrNull(c.Email), sqldb.TextOrNull(c.PhoneNumber),
 			sqldb.TextOrNull(c.FirstName), sqldb.TextOrNull(c.LastName), sqldb.TextOrNull(c.CompanyName),
-			sqldb.TextOrNull(c.Locale), sqldb.TextOrNull(c.Timezone), jsonObject(c.Metadata), s.now())
+			sqldb.TextOrNull(c.Locale), sqldb.TextOrNull(c.Timezone), jsonObject(c.Metadata),
+			sqldb.TextOrNull(c.CreatedByInstance), s.now())
 		created, err = sqldb.ScanOne(rs, err, scanCustomer)
 		if sqldb.IsNoRows(err) {
 			rs, err := tx.Query(ctx, `select `+customerColumns+` from customers where tenant_id = $1 and id = $2`, c.TenantID,

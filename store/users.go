@@ -51,13 +51,13 @@ func (s *Store) CreateUser(
 		}
 		rs, err := tx.Query(ctx, `
 			insert into customers (id, tenant_id, email, phone_number, first_name, last_name, metadata, fk_id, fk_user_id,
-				source, context, created_at, updated_at)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
+				source, context, created_by_instance, created_at, updated_at)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)
 			returning `+userColumns,
 			newID(), u.TenantID, sqldb.TextOrNull(u.Email), sqldb.TextOrNull(u.PhoneNumber), sqldb.TextOrNull(u.FirstName),
 			sqldb.TextOrNull(u.LastName), jsonObject(u.Metadata),
 			sqldb.TextOrNull(u.FKID), sqldb.TextOrNull(u.FKUserID), sqldb.TextOrNull(u.Source), sqldb.TextOrNull(u.Context),
-			s.now())
+			instance, s.now())
 		if created, err = sqldb.ScanOne(rs, err, scanUser); err != nil {
 			return err
 		}
@@ -111,21 +111,35 @@ func (s *Store) linkPhone(ctx context.Context, tx sqldb.DB, instance string, u i
 	return err
 }
 
-// User returns a user of the tenant. It returns identity.ErrNotFound if there is none with the ID.
-func (s *Store) User(ctx context.Context, tenant, id string) (identity.User, error) {
-	rs, err := s.db.Query(ctx, `select `+userColumns+` from customers where tenant_id = $1 and id = $2`, tenant, id)
+// visibleUser is the condition for a customer, in a statement whose $1 is the tenant and $2 an
+// instance, that the instance sees: it created the customer, or the customer has an identity or a
+// conversation there. An identity of all instances is not one of the instance.
+const visibleUser = `(created_by_instance = $2
+	or exists (
+		select 1 from identities i
+		where i.tenant_id = $1 and i.customer_id = customers.id and i.instance_id = $2)
+	or exists (
+		select 1 from identities i join conversations c on c.tenant_id = i.tenant_id and c.identity_id = i.id
+		where i.tenant_id = $1 and i.customer_id = customers.id and c.instance_id = $2))`
+
+// User returns a user that the instance sees. It returns identity.ErrNotFound if there is none with
+// the ID.
+func (s *Store) User(ctx context.Context, tenant, instance, id string) (identity.User, error) {
+	rs, err := s.db.Query(ctx,
+		`select `+userColumns+` from customers where tenant_id = $1 and `+visibleUser+` and id = $3`, tenant, instance, id)
 	u, err := sqldb.ScanOne(rs, err, scanUser)
 	return u, s.userError("read user", err)
 }
 
-// FindUser returns the oldest user that matches q and the IDs of its conversations with the
+// FindUser returns the oldest user that the instance sees and that matches q, and the IDs of its conversations with the
 // instance, oldest first. It returns identity.ErrNotFound if none matches.
 func (s *Store) FindUser(
 	ctx context.Context, tenant, instance string, q identity.UserQuery,
 ) (u identity.User, conversations []string, err error) {
-	where, args := userFilter(tenant, instance, q)
-	rs, err := s.db.Query(ctx,
-		`select `+userColumns+` from customers where tenant_id = $1 and `+where+` order by id limit 1`, args...)
+	where, value := userFilter(q)
+	rs, err := s.db.Query(ctx, `
+		select `+userColumns+` from customers
+		where tenant_id = $1 and `+visibleUser+` and `+where+` order by id limit 1`, tenant, instance, value)
 	if u, err = sqldb.ScanOne(rs, err, scanUser); err != nil {
 		return u, nil, s.userError("find user", err)
 	}
@@ -138,35 +152,74 @@ func (s *Store) FindUser(
 	return u, conversations, s.userError("find conversations of user", err)
 }
 
-// userFilter returns the condition for q and the arguments of the statement.
-func userFilter(tenant, instance string, q identity.UserQuery) (string, []any) {
+// userFilter returns the condition for q and the value of $3 in it.
+func userFilter(q identity.UserQuery) (condition, value string) {
 	switch {
 	case q.Email != "":
-		return `lower(email) = lower($2)`, []any{tenant, q.Email}
+		return `lower(email) = lower($3)`, q.Email
 	case q.FKID != "":
-		return `fk_id = $2`, []any{tenant, q.FKID}
+		return `fk_id = $3`, q.FKID
 	}
-	return `(phone_number = $2 or exists (
+	return `(phone_number = $3 or exists (
 		select 1 from identities i
-		where i.tenant_id = $1 and i.customer_id = customers.id and i.channel = '` + userChannel + `' and i.external_id = $2
-			and (i.instance_id = $3 or i.instance_id is null)))`,
-		[]any{tenant, q.Phone, instance}
+		where i.tenant_id = $1 and i.customer_id = customers.id and i.channel = '` + userChannel + `' and i.external_id = $3
+			and (i.instance_id = $2 or i.instance_id is null)))`, q.Phone
 }
 
-// DeleteUser deletes a user as DeleteCustomer does and records an additional event. It returns
-// identity.ErrNotFound for an unknown user.
-func (s *Store) DeleteUser(ctx context.Context, tenant, id string, by identity.Actor) error {
+// DeleteUser deletes a user that the instance sees, as DeleteCustomer does, and records an
+// additional event. It returns identity.ErrNotFound for a user that the instance does not see, and
+// identity.ErrVerifiedElsewhere if an identity of the user is verified in another instance.
+func (s *Store) DeleteUser(ctx context.Context, tenant, instance, id string, by identity.Actor) error {
 	err := s.db.InTx(ctx, func(tx sqldb.DB) error {
+		if err := s.lockDeletableUser(ctx, tx, tenant, instance, id); err != nil {
+			return err
+		}
 		// The customer's codes end with its rows; the entries in the code store expire.
 		if _, err := s.deleteCustomerTx(ctx, tx, tenant, id, by); err != nil {
 			return err
 		}
-		return recordEvents(ctx, tx, identity.Event{TenantID: tenant, Kind: "user.deleted", Actor: by, CustomerID: id})
+		return recordEvents(ctx, tx, identity.Event{
+			TenantID: tenant, Kind: "user.deleted", Actor: by, CustomerID: id, InstanceID: instance,
+		})
 	})
-	if errors.Is(err, identity.ErrNotFound) {
+	if errors.Is(err, identity.ErrNotFound) || errors.Is(err, identity.ErrVerifiedElsewhere) {
 		return err
 	}
 	return s.userError("delete user", err)
+}
+
+// lockDeletableUser locks a user and its identities until the transaction ends, so that none is
+// verified meanwhile. It returns an error if the instance may not delete the user.
+func (s *Store) lockDeletableUser(ctx context.Context, tx sqldb.DB, tenant, instance, id string) error {
+	rs, err := tx.Query(ctx, `
+		select id from customers
+		where tenant_id = $1 and `+visibleUser+` and id = $3`+s.dialect.ForUpdate(), tenant, instance, id)
+	if _, err = sqldb.ScanOne(rs, err, sqldb.ScanString); err != nil {
+		return err
+	}
+	identities, err := s.lockIdentities(ctx, tx, `tenant_id = $1 and customer_id = $2`, tenant, id)
+	if err != nil {
+		return err
+	}
+	tenantWide := false
+	for _, i := range identities {
+		if !i.IsVerified() || i.InstanceID == instance {
+			continue
+		}
+		if i.InstanceID != "" {
+			return identity.ErrVerifiedElsewhere
+		}
+		tenantWide = true
+	}
+	if !tenantWide {
+		return nil
+	}
+	rs, err = tx.Query(ctx, `select id from instances where tenant_id = $1 and id <> $2 limit 1`, tenant, instance)
+	others, err := sqldb.ScanAll(rs, err, sqldb.ScanText)
+	if err == nil && len(others) > 0 {
+		err = identity.ErrVerifiedElsewhere
+	}
+	return err
 }
 
 // userError maps errors of the database to those of package identity.

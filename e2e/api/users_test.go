@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"sync"
@@ -28,7 +29,7 @@ func TestUsers(t *testing.T) {
 		if got.Header.Get("Cache-Control") != "no-store" || got.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("headers = %v", got.Header)
 		}
-		same := f.Expect(f.OtherAgentKey, "GET", "/external/users/"+strings.ToUpper(got.ID()), "", 200, nil)
+		same := f.Expect(f.AgentKey, "GET", "/external/users/"+strings.ToUpper(got.ID()), "", 200, nil)
 		if same.Body != want {
 			t.Errorf("GET: %s, want %s", same.Body, want)
 		}
@@ -53,6 +54,25 @@ func TestUsers(t *testing.T) {
 			}
 		}
 	})
+}
+
+// errorSummary returns the details of an error in one line, "" for a response without details.
+func errorSummary(t *testing.T, r harness.SurfaceResponse) string {
+	t.Helper()
+	var problem struct {
+		Details []struct{ Field, Message string }
+	}
+	if err := json.Unmarshal([]byte(r.Body), &problem); err != nil {
+		t.Fatal(err)
+	}
+	var parts []string
+	for _, d := range problem.Details {
+		if d.Field != "" {
+			d.Message = d.Field + ": " + d.Message
+		}
+		parts = append(parts, d.Message)
+	}
+	return strings.Join(parts, "; ")
 }
 
 // TestUsers_Limits sends invalid bodies, and valid ones at the limits.
@@ -112,14 +132,13 @@ func TestUsers_Limits(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				f := f.In(t)
-				fields := map[string]any{"status": c.status, "message": c.message}
-				switch c.status {
-				case 201:
-					fields = nil
-				case 400:
-					fields["name"] = "BAD_REQUEST"
+				got := f.Expect(f.AgentKey, "POST", "/external/users", c.body, c.status, nil)
+				if problem := errorSummary(t, got); problem != c.message {
+					t.Errorf("POST %s: details = %q, want %q", c.body, problem, c.message)
 				}
-				f.Expect(f.AgentKey, "POST", "/external/users", c.body, c.status, fields)
+				if c.status == 400 && (got.Fields["name"] != "BAD_REQUEST" || got.Fields["message"] != "INVALID_REQUEST") {
+					t.Errorf("POST %s = %s, want BAD_REQUEST with INVALID_REQUEST", c.body, got.Body)
+				}
 			})
 		}
 		for _, filter := range []string{
@@ -134,14 +153,16 @@ func TestUsers_Limits(t *testing.T) {
 			"phoneNumber=%25", "fkId=zzz", "email=*", "fkId='%20or%201=1",
 		} {
 			f.Expect(f.AgentKey, "GET", "/external/users/search?"+filter, "", 404,
-				map[string]any{"status": 404, "name": "ENTITY_NOT_FOUND_ERROR", "message": "User not found."})
+				map[string]any{"status": 404, "name": "ENTITY_NOT_FOUND_ERROR", "message": "ENTITY_NOT_FOUND"})
 		}
 		f.Expect(f.AgentKey, "GET", "/external/users/search?fkId=%25_", "", 200, nil)
 		f.Expect(f.AgentKey, "GET", "/external/users/search?phoneNumber=ext.%2012", "", 200, nil)
 		f.Expect(f.AgentKey, "GET", "/external/users/search?phoneNumber=%2B61400111333", "", 200, nil)
 		for _, id := range []string{"nobody", harness.RandomID(), "search%20"} {
 			f.Expect(f.AgentKey, "GET", "/external/users/"+id, "", 404,
-				map[string]any{"message": "User not found.", "details": map[string]any{"code": "ENTITY_NOT_FOUND"}})
+				map[string]any{
+					"message": "ENTITY_NOT_FOUND", "details": []any{map[string]any{"message": "User not found."}},
+				})
 		}
 		f.Expect(f.AgentKey, "GET", "/external/nothing", "", 404, map[string]any{"name": "ENTITY_NOT_FOUND_ERROR"})
 		if got := f.Expect(f.AgentKey, "PUT", "/external/users", "{}", 405,
@@ -155,8 +176,8 @@ func TestUsers_Limits(t *testing.T) {
 // that all wrong keys get the same response.
 func TestUsers_AgentKeyScope(t *testing.T) {
 	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
-		const refused = `{"status":403,"name":"FORBIDDEN_ERROR","message":"Invalid API key or secret key. ` +
-			`Ensure that you are using a valid authentication key.","details":{"code":"INVALID_CREDENTIALS"}}`
+		const refused = `{"status":403,"name":"FORBIDDEN_ERROR","message":"INVALID_CREDENTIALS","details":[{"message":` +
+			`"Invalid API key or secret key. Ensure that you are using a valid authentication key."}]}`
 		for name, secret := range map[string]string{
 			"no key": "", "API key": f.Token, "wrong key": "ask_x",
 			"long key": strings.Repeat("x", 600), "hash of the key": identity.HashToken(f.AgentKey),
@@ -189,7 +210,7 @@ func TestUsers_Conflict(t *testing.T) {
 			`"email":"free@example.com","phoneNumber":"+61400111444","fkId":"123456"`,
 		} {
 			const conflict = `{"status":400,"name":"BAD_REQUEST","message":"User already exists.",` +
-				`"details":{"code":"INVALID_REQUEST"}}`
+				`"details":[{"message":"User already exists."}]}`
 			for _, agent := range []string{f.AgentKey, f.OtherAgentKey} {
 				got := f.Expect(agent, "POST", "/external/users", names+`,`+taken+`}`, 400, nil)
 				if got.Body != conflict {

@@ -63,7 +63,9 @@ func (f *Surfaces) CreateUser(context.Context, string, identity.User, identity.A
 }
 
 // User implements userapi.Store.
-func (f *Surfaces) User(context.Context, string, string) (identity.User, error) { return f.user() }
+func (f *Surfaces) User(context.Context, string, string, string) (identity.User, error) {
+	return f.user()
+}
 
 // FindUser implements userapi.Store.
 func (f *Surfaces) FindUser(context.Context, string, string, identity.UserQuery) (identity.User, []string, error) {
@@ -72,7 +74,7 @@ func (f *Surfaces) FindUser(context.Context, string, string, identity.UserQuery)
 }
 
 // DeleteUser implements userapi.Store.
-func (f *Surfaces) DeleteUser(context.Context, string, string, identity.Actor) error {
+func (f *Surfaces) DeleteUser(context.Context, string, string, string, identity.Actor) error {
 	_, err := f.user()
 	return err
 }

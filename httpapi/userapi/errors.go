@@ -9,27 +9,38 @@ import (
 	"hydragate/httpapi/operation"
 )
 
-// A userError is the body of an error response. Internal errors have only a status and a message.
+// userExistsText is the only message that is a sentence instead of a code.
+const userExistsText = "User already exists."
+
+// A userError is the body of an error response. The message is a code. Internal errors have only a
+// status and a message.
 type userError struct {
-	Status  int            `json:"status"`
-	Name    string         `json:"name,omitempty"`
-	Message string         `json:"message"`
-	Details map[string]any `json:"details,omitempty"`
+	Status  int           `json:"status"`
+	Name    string        `json:"name,omitempty"`
+	Message string        `json:"message"`
+	Details []errorDetail `json:"details,omitempty"`
+}
+
+// An errorDetail says what is wrong, and with which field if the request is not valid.
+type errorDetail struct {
+	Field   string `json:"field,omitempty"`
+	Message string `json:"message"`
 }
 
 func formatUserError(p *fastapi.Problem) any {
-	e := userError{Status: p.Status, Message: p.Summary()}
 	name, code := userErrorName(p.Status)
 	if name == "" {
-		return e
+		return userError{Status: p.Status, Message: p.Summary()}
 	}
-	e.Name, e.Details = name, map[string]any{"code": code}
-	if p.Violations != nil {
-		fields := make([]map[string]string, len(p.Violations))
-		for i, v := range p.Violations {
-			fields[i] = map[string]string{"field": v.FieldPath(), "message": v.Message()}
-		}
-		e.Details["errors"] = fields
+	e := userError{Status: p.Status, Name: name, Message: code}
+	if p.Detail == userExistsText {
+		e.Message = userExistsText
+	}
+	for _, v := range p.Violations {
+		e.Details = append(e.Details, errorDetail{v.FieldPath(), v.Message()})
+	}
+	if e.Details == nil {
+		e.Details = []errorDetail{{Message: p.Detail}}
 	}
 	return e
 }
@@ -63,21 +74,17 @@ func userErrorSchema() *huma.Schema {
 		Properties: map[string]*huma.Schema{
 			"status":  {Type: huma.TypeInteger, Description: "HTTP status of the response."},
 			"name":    text("Name of the error. Absent for errors of the gateway."),
-			"message": text("What is wrong."),
+			"message": text("Code of the error, or \"User already exists.\"."),
 			"details": {
-				Type:        huma.TypeObject,
-				Description: "Further facts about the error. Absent for errors of the gateway.",
-				Required:    []string{"code"},
-				Properties: map[string]*huma.Schema{
-					"code": text("Code of the error."),
-					"errors": {Type: huma.TypeArray, Description: "Every violation, if the request is not valid.", Items: &huma.Schema{
-						Type:     huma.TypeObject,
-						Required: []string{"field", "message"},
-						Properties: map[string]*huma.Schema{
-							"field":   text("Field or parameter that is wrong."),
-							"message": text("What is wrong with it."),
-						},
-					}},
+				Type:        huma.TypeArray,
+				Description: "What is wrong: every violation if the request is not valid. Absent for errors of the gateway.",
+				Items: &huma.Schema{
+					Type:     huma.TypeObject,
+					Required: []string{"message"},
+					Properties: map[string]*huma.Schema{
+						"field":   text("Field or parameter that is wrong, if the request is not valid."),
+						"message": text("What is wrong."),
+					},
 				},
 			},
 		},
@@ -91,7 +98,7 @@ const exampleUser = `{"id":` + operation.ExampleID + `,"firstName":"Steve","last
 func userExamples() map[string]operation.Example {
 	return map[string]operation.Example{
 		"external_create_user": {
-			BadRequest: "User already exists.",
+			BadRequest: userExistsText,
 			Request: `{"firstName":"Steve","lastName":"Example","email":"steve@example.com","phoneNumber":"+61400111222",
 				"fkId":"123456","fkUserId":"123456",
 			"context":"Support","source":"webchat","customData":{"tier":"gold"},"skipPhoneNumberValidation":false,
@@ -109,11 +116,14 @@ func userExamples() map[string]operation.Example {
 // userDescriptions returns the descriptions of the operations by ID.
 func userDescriptions() map[string]string {
 	return map[string]string{
-		"external_create_user": "Creates a customer of the tenant, who belongs to this instance. Email address, phone " +
-			"number and fkId must not be taken.",
-		"external_search_user": "Finds a user of this instance by exactly one of email, phoneNumber and fkId, and lists " +
+		"external_create_user": "Creates a customer of the tenant, whom this instance sees. Email address, phone " +
+			"number and fkId must not be taken by any customer of the tenant.",
+		"external_search_user": "Finds a user that this instance sees by exactly one of email, phoneNumber and fkId, and lists " +
 			"the conversations with this instance.",
-		"external_get_user":    "Returns one user.",
-		"external_delete_user": "Deletes a user and unlinks all identities of the user.",
+		"external_get_user": "Returns a user that this instance created, or who has an identity or a conversation in " +
+			"this instance. Other users are not found.",
+		"external_delete_user": "Deletes a user that this instance sees, and unlinks all identities of the user. If one " +
+			"of them is verified in another instance, the response is 403 and nothing changes: delete the customer with an " +
+			"API key instead.",
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"hydragate/identity"
 )
 
-// Store stores conversation users, which are the customers of the tenant.
+// Store stores conversation users, which are the customers of the tenant. An instance sees the users
+// that it created, and those with an identity or a conversation in it. Its methods return
+// identity.ErrNotFound for all others.
 type Store interface {
 	// InstanceByAgentKey returns the instance whose agent secret key has the given hash, or
 	// gateway.ErrNoInstance.
@@ -16,14 +18,14 @@ type Store interface {
 	// identity of the instance. It returns identity.ErrUserExists if the email address, phone
 	// number or fkId is taken.
 	CreateUser(ctx context.Context, instance string, u identity.User, by identity.Actor) (identity.User, error)
-	// User returns a user of the tenant, or identity.ErrNotFound.
-	User(ctx context.Context, tenant, id string) (identity.User, error)
+	// User returns a user.
+	User(ctx context.Context, tenant, instance, id string) (identity.User, error)
 	// FindUser returns the oldest user that matches, and the IDs of the instance's conversations
-	// with them, oldest first. It returns identity.ErrNotFound if there is none.
+	// with them, oldest first.
 	FindUser(
 		ctx context.Context, tenant, instance string, q identity.UserQuery,
 	) (u identity.User, conversations []string, err error)
-	// DeleteUser removes the customer with all identities. It returns identity.ErrNotFound if there
-	// is none.
-	DeleteUser(ctx context.Context, tenant, id string, by identity.Actor) error
+	// DeleteUser removes the customer with all identities. It returns identity.ErrVerifiedElsewhere
+	// if one of them is verified in another instance.
+	DeleteUser(ctx context.Context, tenant, instance, id string, by identity.Actor) error
 }

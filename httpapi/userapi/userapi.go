@@ -22,8 +22,9 @@ import (
 const TagUsers = "Conversation users"
 
 const (
-	invalidKeyText   = "Invalid API key or secret key. Ensure that you are using a valid authentication key."
-	userNotFoundText = "User not found."
+	invalidKeyText        = "Invalid API key or secret key. Ensure that you are using a valid authentication key."
+	userNotFoundText      = "User not found."
+	verifiedElsewhereText = "An identity of this user is verified in another instance. Delete the customer with an API key."
 )
 
 // agentSecretKey is the header that authenticates requests.
@@ -115,10 +116,13 @@ func invalidAgentKey() *fastapi.Problem {
 	return fastapi.NewProblem(http.StatusForbidden, invalidKeyText)
 }
 
-// mapUserError replaces identity.ErrNotFound by the response of this surface.
+// mapUserError replaces errors of the store by the responses of this surface.
 func mapUserError(err error) error {
-	if errors.Is(err, identity.ErrNotFound) {
+	switch {
+	case errors.Is(err, identity.ErrNotFound):
 		return fastapi.NewProblem(http.StatusNotFound, userNotFoundText)
+	case errors.Is(err, identity.ErrVerifiedElsewhere):
+		return fastapi.NewProblem(http.StatusForbidden, verifiedElsewhereText)
 	}
 	return err
 }
@@ -130,14 +134,14 @@ func agentActor(caller identity.APIKey) identity.Actor {
 
 type userResponse struct {
 	ID           string       `json:"id"`
-	FirstName    *string      `json:"firstName"`
-	LastName     *string      `json:"lastName"`
-	Context      *string      `json:"context"`
-	Source       *string      `json:"source"`
-	FKID         *string      `json:"fkId"`
-	FKUserID     *string      `json:"fkUserId"`
-	Email        *string      `json:"email"`
-	PhoneNumber  *string      `json:"phoneNumber"`
+	FirstName    string       `json:"firstName,omitempty"`
+	LastName     string       `json:"lastName,omitempty"`
+	Context      string       `json:"context,omitempty"`
+	Source       string       `json:"source,omitempty"`
+	FKID         string       `json:"fkId,omitempty"`
+	FKUserID     string       `json:"fkUserId,omitempty"`
+	Email        string       `json:"email,omitempty"`
+	PhoneNumber  string       `json:"phoneNumber,omitempty"`
 	Metadata     userMetadata `json:"metadata"`
 	IsAnonymized bool         `json:"isAnonymized"`
 }
@@ -150,14 +154,14 @@ type userMetadata struct {
 func toUser(u identity.User) userResponse {
 	v := userResponse{
 		ID:          u.ID,
-		FirstName:   operation.NullableString(u.FirstName),
-		LastName:    operation.NullableString(u.LastName),
-		Context:     operation.NullableString(u.Context),
-		Source:      operation.NullableString(u.Source),
-		FKID:        operation.NullableString(u.FKID),
-		FKUserID:    operation.NullableString(u.FKUserID),
-		Email:       operation.NullableString(u.Email),
-		PhoneNumber: operation.NullableString(u.PhoneNumber),
+		FirstName:   u.FirstName,
+		LastName:    u.LastName,
+		Context:     u.Context,
+		Source:      u.Source,
+		FKID:        u.FKID,
+		FKUserID:    u.FKUserID,
+		Email:       u.Email,
+		PhoneNumber: u.PhoneNumber,
 	}
 	// The native API accepts any metadata, so that customData may be of another type. It is then
 	// omitted.
@@ -286,7 +290,8 @@ func (u *API) getUser(ctx context.Context, in *UserPath) (*userOut, error) {
 	if err != nil {
 		return nil, err
 	}
-	user, err := u.Store.User(ctx, operation.CallerOf(ctx).TenantID, id)
+	caller := operation.CallerOf(ctx)
+	user, err := u.Store.User(ctx, caller.TenantID, caller.InstanceID, id)
 	return &userOut{toUser(user)}, mapUserError(err)
 }
 
@@ -296,5 +301,5 @@ func (u *API) deleteUser(ctx context.Context, in *UserPath) (*operation.NoBody, 
 		return nil, err
 	}
 	caller := operation.CallerOf(ctx)
-	return nil, mapUserError(u.Store.DeleteUser(ctx, caller.TenantID, id, agentActor(caller)))
+	return nil, mapUserError(u.Store.DeleteUser(ctx, caller.TenantID, caller.InstanceID, id, agentActor(caller)))
 }
