@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -152,10 +153,15 @@ type API struct {
 	// Limiter limits the request rate of each API key. Surfaces that authenticate callers
 	// themselves should share it. The default is a limiter with its default rate.
 	Limiter *operation.RateLimiter
+	// Failures limits failed authentications of each client network, and Proxies are believed about
+	// the address of the client. Surfaces that authenticate callers themselves should share Failures.
+	Failures *operation.FailureLimiter
+	Proxies  operation.Proxies
 
 	replayWait time.Duration // how long a repeated request waits for the response of the first
 	draining   atomic.Bool
-	keys       keyCache
+	keys       *operation.KeyLookup[identity.APIKey]
+	staffNames sync.Map // names stored by this process: map[string]string, by subject
 	metrics    *metrics
 	responder  *operation.Responder
 	reader     *operation.Reader
@@ -195,6 +201,13 @@ func (a *API) setDefaults() {
 	}
 	if a.Limiter == nil {
 		a.Limiter = &operation.RateLimiter{Now: a.Now}
+	}
+	if a.Failures == nil {
+		a.Failures = &operation.FailureLimiter{Now: a.Now}
+	}
+	a.keys = &operation.KeyLookup[identity.APIKey]{
+		Fetch: a.Stores.Auth.APIKeys, Fetched: a.touchKey, TTL: keyCacheTTL, Failures: a.Failures, Proxies: a.Proxies,
+		Now: a.Now,
 	}
 	if a.replayWait == 0 {
 		a.replayWait = maxReplayWait

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -45,6 +46,7 @@ type keyResponse struct {
 	InstanceID *string    `json:"instance_id" format:"uuid"`
 	LastUsedAt *time.Time `json:"last_used_at"`
 	Name       string     `json:"name"`
+	RateLimit  int        `json:"rate_limit_per_second"`
 	RevokedAt  *time.Time `json:"revoked_at"`
 	Scopes     []string   `json:"scopes" nullable:"false"`
 }
@@ -59,6 +61,7 @@ type createdKey struct {
 	Key        string     `json:"key"`
 	LastUsedAt *time.Time `json:"last_used_at"`
 	Name       string     `json:"name"`
+	RateLimit  int        `json:"rate_limit_per_second"`
 	RevokedAt  *time.Time `json:"revoked_at"`
 	Scopes     []string   `json:"scopes" nullable:"false"`
 }
@@ -74,6 +77,7 @@ func toKey(k identity.APIKey) keyResponse {
 		InstanceID: operation.NullableString(k.InstanceID),
 		LastUsedAt: operation.NullableTime(k.LastUsedAt),
 		Name:       k.Name,
+		RateLimit:  cmp.Or(k.RateLimit, identity.DefaultRateLimit),
 		RevokedAt:  operation.NullableTime(k.RevokedAt),
 		Scopes:     append([]string{}, k.Scopes...),
 	}
@@ -83,13 +87,15 @@ func toCreatedKey(k identity.APIKey, token string) *createdKeyOut {
 	v := toKey(k)
 	return &createdKeyOut{createdKey{
 		CreatedAt: v.CreatedAt, ExpiresAt: v.ExpiresAt, Hint: v.Hint, ID: v.ID, InstanceID: v.InstanceID, Key: token,
-		LastUsedAt: v.LastUsedAt, Name: v.Name, RevokedAt: v.RevokedAt, Scopes: v.Scopes,
+		LastUsedAt: v.LastUsedAt, Name: v.Name, RateLimit: v.RateLimit, RevokedAt: v.RevokedAt, Scopes: v.Scopes,
 	}}
 }
 
 type newKey struct {
 	Name       string                      `json:"name" minLength:"1" maxLength:"255"`
-	Scopes     []scope                     `json:"scopes" nullable:"false" minItems:"1" maxItems:"64"`
+	Role       fastapi.Optional[string]    `json:"role,omitempty" enum:"admin,staff,viewer"`
+	Scopes     []scope                     `json:"scopes,omitempty" nullable:"false" minItems:"1" maxItems:"64"`
+	RateLimit  fastapi.Optional[int]       `json:"rate_limit_per_second,omitempty" minimum:"1" maximum:"10000"`
 	InstanceID fastapi.Optional[string]    `json:"instance_id,omitempty" format:"uuid"`
 	ExpiresAt  fastapi.Optional[time.Time] `json:"expires_at,omitempty" format:"date-time"`
 }
@@ -100,8 +106,15 @@ func (a *API) createKey(ctx context.Context, in *struct{ Body newKey }) (*create
 	if err != nil {
 		return nil, err
 	}
-	scopes := uniqueScopes(b.Scopes)
+	scopes, err := b.scopes(instance)
+	if err != nil {
+		return nil, err
+	}
 	if err := a.checkGrant(caller, scopes, instance, b.ExpiresAt.Value); err != nil {
+		return nil, err
+	}
+	rateLimit, err := grantedRate(caller, b.RateLimit.Value)
+	if err != nil {
 		return nil, err
 	}
 	token := identity.NewToken(tokenPrefix)
@@ -113,8 +126,39 @@ func (a *API) createKey(ctx context.Context, in *struct{ Body newKey }) (*create
 		Scopes:     scopes,
 		InstanceID: instance,
 		ExpiresAt:  b.ExpiresAt.Value.UTC(),
+		RateLimit:  rateLimit,
 	}, identity.HashToken(token), caller.Actor())
 	return toCreatedKey(k, token), err
+}
+
+// scopes returns the scopes of a new key: those that the body lists, or those of its role. A key of
+// one instance cannot have the scope channels:write, so that it is left out of those of a role.
+func (b newKey) scopes(instance string) ([]string, error) {
+	switch {
+	case b.Role.Value != "" && b.Scopes != nil:
+		return nil, fastapi.ValidationProblem(fastapi.ValueError("send either role or scopes, not both", "body", "role"))
+	case b.Role.Value == "" && b.Scopes == nil:
+		return nil, fastapi.ValidationProblem(fastapi.MissingField("body", "scopes"))
+	case b.Role.Value == "":
+		return uniqueScopes(b.Scopes), nil
+	}
+	return slices.DeleteFunc(identity.RoleScopes(b.Role.Value), func(s string) bool {
+		return s == "channels:write" && instance != ""
+	}), nil
+}
+
+// grantedRate returns the rate limit of a new key. If the caller has a limit of its own, that of the
+// new key cannot be higher; if none is requested, it is not.
+func grantedRate(caller identity.APIKey, requested int) (int, error) {
+	switch {
+	case caller.RateLimit == 0:
+		return requested, nil
+	case requested > caller.RateLimit:
+		return 0, fastapi.NewProblem(http.StatusForbidden, "A key cannot create keys with a higher rate limit")
+	case requested == 0 && caller.RateLimit < identity.DefaultRateLimit:
+		return caller.RateLimit, nil
+	}
+	return requested, nil
 }
 
 // keyInstance returns the instance that a new key is limited to, or "". It returns a problem if the
@@ -258,7 +302,7 @@ func (a *API) rotateKey(ctx context.Context, in *struct {
 		TenantID: caller.TenantID, KeyID: in.KeyID, NewID: resourceID(ctx), Hint: tokenHint(token),
 		Hash: identity.HashToken(token), OldUntil: a.oldKeyExpiry(old, in.Body),
 	}, caller.Actor())
-	a.keys.reset()
+	a.keys.Reset()
 	return toCreatedKey(k, token), operation.NameNotFound("API key", err)
 }
 
@@ -286,6 +330,6 @@ func (a *API) revokeKey(ctx context.Context, in *KeyPath) (*operation.NoBody, er
 		return nil, err
 	}
 	err = a.Stores.Keys.RevokeAPIKey(ctx, caller.TenantID, in.KeyID, caller.Actor())
-	a.keys.reset()
+	a.keys.Reset()
 	return nil, operation.NameNotFound("API key", err)
 }

@@ -24,6 +24,7 @@ type AuditStore interface {
 
 type eventResponse struct {
 	Actor      string            `json:"actor"`
+	ActorName  *string           `json:"actor_name"`
 	At         time.Time         `json:"at"`
 	CustomerID *string           `json:"customer_id" format:"uuid"`
 	Detail     map[string]string `json:"detail"`
@@ -41,6 +42,7 @@ func toEvent(e identity.Event) eventResponse {
 	}
 	return eventResponse{
 		Actor:      string(e.Actor),
+		ActorName:  operation.NullableString(e.ActorName),
 		At:         e.At.UTC(),
 		CustomerID: operation.NullableString(e.CustomerID),
 		Detail:     detail,
@@ -121,7 +123,7 @@ func (a *API) streamAuditCSV(
 		w := csv.NewWriter(out)
 		w.UseCRLF = true
 		_ = w.Write([]string{
-			"at", "kind", "actor", "customer_id", "identity_id", "instance_id", "message_id", "detail", "id",
+			"at", "kind", "actor", "actor_name", "customer_id", "identity_id", "instance_id", "message_id", "detail", "id",
 		})
 		for {
 			for _, e := range events {
@@ -146,8 +148,8 @@ func (a *API) streamAuditCSV(
 func csvRow(e identity.Event) []string {
 	detail, _ := fastapi.Encode(toEvent(e).Detail) // a map of strings: cannot fail
 	row := []string{
-		e.At.UTC().Format(time.RFC3339Nano), e.Kind, string(e.Actor), e.CustomerID, e.IdentityID, e.InstanceID,
-		e.MessageID, string(detail), e.ID,
+		e.At.UTC().Format(time.RFC3339Nano), e.Kind, string(e.Actor), e.ActorName, e.CustomerID, e.IdentityID,
+		e.InstanceID, e.MessageID, string(detail), e.ID,
 	}
 	for i := range row {
 		row[i] = escapeFormula(row[i])

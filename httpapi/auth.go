@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -21,17 +20,17 @@ import (
 
 // AuthStore looks up API keys.
 type AuthStore interface {
-	// APIKey returns the key whose token has the given hash. The key may be expired or revoked.
-	// It returns identity.ErrNotFound if there is none.
-	APIKey(ctx context.Context, hash string) (identity.APIKey, error)
+	// APIKeys returns the keys whose tokens have the given hashes, by hash. The keys may be expired
+	// or revoked.
+	APIKeys(ctx context.Context, hashes []string) (map[string]identity.APIKey, error)
 	// TouchAPIKey records that a key was used.
 	TouchAPIKey(ctx context.Context, tenant, id string, at time.Time) error
+	// SaveActorName stores the name of a member of staff for the audit log.
+	SaveActorName(ctx context.Context, tenant string, actor identity.Actor, name string) error
 }
 
-const (
-	keyCacheTTL   = 2 * time.Second // how long a revoked key may still be accepted
-	maxCachedKeys = 10_000
-)
+// keyCacheTTL is how long a revoked key may still be accepted.
+const keyCacheTTL = 2 * time.Second
 
 // authenticate returns the API key of a request, or a key that stands for the member of staff. The
 // response does not depend on what is wrong with the token.
@@ -51,7 +50,7 @@ func (a *API) authenticate(r *http.Request) (identity.APIKey, error) {
 	if len(token) > operation.MaxTokenBytes {
 		return identity.APIKey{}, rejected
 	}
-	key, err := a.lookUpKey(r.Context(), identity.HashToken(token))
+	key, err := a.keys.Get(r, identity.HashToken(token))
 	if errors.Is(err, identity.ErrNotFound) || err == nil && !key.IsLive(a.Now()) {
 		return identity.APIKey{}, rejected
 	}
@@ -83,63 +82,15 @@ func requestToken(h http.Header) (string, bool) {
 	return tokens[0], true
 }
 
-// lookUpKey returns the key whose token has the given hash, from the cache or the store.
-func (a *API) lookUpKey(ctx context.Context, hash string) (identity.APIKey, error) {
-	now := a.Now()
-	if key, ok := a.keys.get(hash, now); ok {
-		return key, nil
-	}
-	key, err := a.Stores.Auth.APIKey(ctx, hash)
-	if err != nil {
-		return identity.APIKey{}, err
-	}
-	a.keys.put(hash, key, now)
-	a.touchKey(ctx, key, now)
-	return key, nil
-}
-
 // touchKey records the use of a key at most once a minute. If that fails, the request proceeds.
-func (a *API) touchKey(ctx context.Context, key identity.APIKey, now time.Time) {
+func (a *API) touchKey(ctx context.Context, key identity.APIKey) {
+	now := a.Now()
 	if !key.IsLive(now) || now.Sub(key.LastUsedAt) < time.Minute {
 		return
 	}
 	if err := a.Stores.Auth.TouchAPIKey(ctx, key.TenantID, key.ID, now.UTC()); err != nil {
 		a.Log.WarnContext(ctx, "record use of API key failed", "key", key.ID, "error", err)
 	}
-}
-
-// A keyCache caches API keys by the hash of their token for keyCacheTTL.
-type keyCache struct {
-	mu sync.Mutex
-	m  map[string]cachedKey
-}
-
-type cachedKey struct {
-	key       identity.APIKey
-	fetchedAt time.Time
-}
-
-func (c *keyCache) get(hash string, now time.Time) (identity.APIKey, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	k, ok := c.m[hash]
-	return k.key, ok && now.Sub(k.fetchedAt) < keyCacheTTL
-}
-
-func (c *keyCache) put(hash string, key identity.APIKey, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.m == nil || len(c.m) >= maxCachedKeys {
-		c.m = map[string]cachedKey{}
-	}
-	c.m[hash] = cachedKey{key, now}
-}
-
-// reset clears the cache. It is called after a change of a key.
-func (c *keyCache) reset() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.m = nil
 }
 
 // A StaffVerifier verifies the tokens that an identity provider issues to members of staff.
@@ -179,9 +130,29 @@ func (a *API) authenticateStaff(ctx context.Context, token string) (identity.API
 		return identity.APIKey{}, err
 	}
 	subject := sanitizeSubject(m.Subject)
-	return identity.APIKey{
+	key := identity.APIKey{
 		ID: "user:" + subject, User: subject, TenantID: identity.DefaultTenant, Name: "staff", Scopes: m.Scopes,
-	}, nil
+	}
+	return key, a.saveStaffName(ctx, key, m.Name)
+}
+
+// maxNameRunes limits the name of a member of staff that is stored.
+const maxNameRunes = 255
+
+// saveStaffName stores the name of a member of staff unless this process has stored it already.
+func (a *API) saveStaffName(ctx context.Context, key identity.APIKey, name string) error {
+	name = strings.TrimSpace(strings.ToValidUTF8(strings.ReplaceAll(name, "\x00", ""), ""))
+	if runes := []rune(name); len(runes) > maxNameRunes {
+		name = string(runes[:maxNameRunes])
+	}
+	if stored, _ := a.staffNames.Load(key.User); name == "" || stored == name {
+		return nil
+	}
+	if err := a.Stores.Auth.SaveActorName(ctx, key.TenantID, key.Actor(), name); err != nil {
+		return err
+	}
+	a.staffNames.Store(key.User, name)
+	return nil
 }
 
 var subjectPattern = regexp.MustCompile(`^[A-Za-z0-9@|:/+=._-]{1,128}$`)
@@ -225,7 +196,7 @@ func (a *API) authorize(to *operation.Route, r *http.Request) error {
 		return err
 	}
 	operation.RequestInfoOf(r.Context()).Key = key
-	if err := a.Limiter.Take(key.ID); err != nil {
+	if err := a.Limiter.Take(key.ID, key.RateLimit); err != nil {
 		return err
 	}
 	if !key.HasScope(to.Scope) {

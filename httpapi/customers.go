@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ type CustomerStore interface {
 	// the email address.
 	CreateCustomer(ctx context.Context, c identity.Customer, by identity.Actor) (identity.Customer, error)
 	Customer(ctx context.Context, tenant, id string) (identity.Customer, error)
+	// EditCustomer returns identity.ErrGrantRequired if the edit requires MayGrant.
 	EditCustomer(
 		ctx context.Context, tenant, id string, e identity.CustomerEdit, by identity.Actor,
 	) (identity.Customer, error)
@@ -120,7 +122,11 @@ func (a *API) editCustomer(ctx context.Context, in *struct {
 		Locale:      b.Locale.Edit(),
 		Timezone:    b.Timezone.Edit(),
 		Metadata:    fastapi.MetadataEdit(b.Metadata),
+		MayGrant:    key.HasScope("identities:grant"),
 	}, key.Actor())
+	if errors.Is(err, identity.ErrGrantRequired) {
+		return nil, operation.MissingScope("identities:grant")
+	}
 	return &customerOut{toCustomer(c)}, operation.NameNotFound("Customer", err)
 }
 
@@ -136,8 +142,9 @@ func (a *API) listCustomers(ctx context.Context, in *struct {
 	Channel        string `query:"channel" pattern:"^[a-z][a-z0-9_]{0,31}$" doc:"Channel of external_id, so that other spellings of it are found too."`
 },
 ) (*operation.PageOut[customerResponse], error) {
-	tenant := operation.CallerOf(ctx).TenantID
+	key := operation.CallerOf(ctx)
 	q := identity.CustomerQuery{
+		InstanceID:     key.InstanceID,
 		Email:          in.Email,
 		Phone:          in.PhoneNumber,
 		Name:           strings.TrimSpace(in.Name),
@@ -162,7 +169,7 @@ func (a *API) listCustomers(ctx context.Context, in *struct {
 		q.PhonePrefix = "+" + strings.TrimLeft(in.PhonePrefix, "+ ")
 	}
 	return operation.FetchPage(in.PageQuery, func(after string, limit int) ([]identity.Customer, error) {
-		return a.Stores.Customers.ListCustomers(ctx, tenant, q, after, limit)
+		return a.Stores.Customers.ListCustomers(ctx, key.TenantID, q, after, limit)
 	}, func(c identity.Customer) string { return c.ID }, toCustomer)
 }
 

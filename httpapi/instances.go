@@ -290,7 +290,7 @@ func (a *API) deleteInstance(ctx context.Context, in *InstancePath) (*operation.
 		return nil, operation.NameNotFound("Instance", err)
 	}
 	err := a.Stores.Instances.DeleteInstance(ctx, key.TenantID, in.InstanceID, key.Actor())
-	a.keys.reset() // the keys of the instance were deleted
+	a.keys.Reset() // the keys of the instance were deleted
 	return nil, operation.NameNotFound("Instance", err)
 }
 

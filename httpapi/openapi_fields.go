@@ -271,8 +271,10 @@ func keyFields() operation.FieldDescriptions {
 		"instance_id":  "Instance to which the key is limited. Null: all instances of the tenant.",
 		"last_used_at": "When the key was last used, to the minute. Null: never.",
 		"name":         "Name of the key.",
-		"revoked_at":   "When the key was revoked. Null: it was not.",
-		"scopes":       "Scopes of the key.",
+		"rate_limit_per_second": "Requests that the key may make in a second, with bursts of twice that. Beyond it, the " +
+			"response is 429.",
+		"revoked_at": "When the key was revoked. Null: it was not.",
+		"scopes":     "Scopes of the key.",
 	}
 	return operation.FieldDescriptions{
 		"Key": shared,
@@ -280,8 +282,13 @@ func keyFields() operation.FieldDescriptions {
 			"key": "The API key. It is shown once; only its hash is stored.",
 		}),
 		"NewKey": {
-			"name":        "Name of the key. It appears in lists and logs.",
-			"scopes":      "Scopes of the key. Each must be a scope of the calling key.",
+			"name": "Name of the key. It appears in lists and logs.",
+			"role": "Gives the key the scopes of a role instead of single ones: admin (all), staff (reads, and works with " +
+				"customers, identities, messages, deliveries and claims) or viewer (reads). A key limited to one instance " +
+				"does not get channels:write. Each must be a scope of the calling key.",
+			"scopes": "Scopes of the key. Each must be a scope of the calling key. Required unless there is a role.",
+			"rate_limit_per_second": "Requests that the key may make in a second, with bursts of twice that. Default: 500. " +
+				"It cannot exceed a limit of the calling key.",
 			"instance_id": "Instance to which the key is limited. Absent or null: all instances of the tenant.",
 			"expires_at":  "When the key expires. Absent or null: never.",
 		},
@@ -297,6 +304,7 @@ func eventFields() operation.FieldDescriptions {
 		"Event": {
 			"actor": "Who caused the event: key: and the ID of an API key, user: and a member of staff, sender: and the " +
 				"ID of an identity, agent: and the ID of an instance, or system.",
+			"actor_name":  "Name of the API key or the member of staff, if known.",
 			"at":          "When it happened.",
 			"customer_id": "Customer concerned, if any.",
 			"detail":      "Further facts, by name.",

@@ -124,8 +124,10 @@ returns the stored response and changes nothing. The same key with another reque
 
 ## Limits
 
-An API key may make 100 requests a second, with bursts of 200. ` +
+An API key may make ` + "`rate_limit_per_second`" + ` requests a second (default 500), with bursts of twice that. ` +
 	"Beyond that, the response is 429 with the header `Retry-After`" + `.
+After 20 failed authentications in a minute from one client network (an IPv4 address or an IPv6 /64), further unknown
+keys from that network are also answered with 429. Keys that exist are never affected by that.
 A request body may have up to 256 KiB.`
 
 // descriptions returns the descriptions of the native operations by ID.
@@ -136,9 +138,12 @@ func descriptions() map[string]string {
 	const channelState = "Returns the state of the channel. A channel that was never set up has the status not_configured."
 	return map[string]string{
 		"create_customer": "Creates a customer. All fields are optional.",
-		"list_customers":  "Lists customers, oldest first. Parameters filter the list; all of them must match.",
-		"get_customer":    "Returns one customer. For a customer that was merged, the error names the remaining one.",
-		"update_customer": "Changes a customer. Absent fields remain unchanged, and null clears a field.",
+		"list_customers": "Lists customers, oldest first. Parameters filter the list; all of them must match. For a key " +
+			"that is limited to one instance, external_id and external_id_prefix match the identities of that instance " +
+			"and of all instances.",
+		"get_customer": "Returns one customer. For a customer that was merged, the error names the remaining one.",
+		"update_customer": "Changes a customer. Absent fields remain unchanged, and null clears a field. Changing the " +
+			"email address of a customer with verified identities also requires the scope `identities:grant`.",
 		"delete_customer": "Deletes a customer and unlinks all identities. With erase, it also removes personal data from " +
 			"every table and queue: messages in both directions, deliveries, dead letters and merged customers. This " +
 			"includes messages from the customer's accounts that arrived before they were linked, and accounts that the " +
@@ -212,9 +217,10 @@ func descriptions() map[string]string {
 		"set_up_slack":    channelSetUp,
 		"remove_slack":    channelRemoval,
 
-		"create_key": "Creates an API key with a subset of the scopes of the calling key. The key is shown once.",
-		"list_keys":  "Lists API keys, oldest first, including revoked and expired ones.",
-		"rotate_key": "Replaces an API key by a new one with the same scopes. The previous key stays valid during the " +
+		"create_key": "Creates an API key with a subset of the scopes of the calling key, which are listed or those of " +
+			"a role. The key is shown once.",
+		"list_keys": "Lists API keys, oldest first, including revoked and expired ones.",
+		"rotate_key": "Replaces an API key by a new one with the same scopes and limits. The previous key stays valid during the " +
 			"grace period.",
 		"revoke_key": "Revokes an API key. It stops working within two seconds.",
 

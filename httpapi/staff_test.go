@@ -62,7 +62,11 @@ func TestStaff_Authentication(t *testing.T) {
 		"in the query":    {[]string{"Authorization"}, 401, ""},
 		"other scheme":    {[]string{"Authorization: Basic " + staffToken}, 401, ""},
 	} {
-		got := h.request("GET", "/v1/customers?access_token="+staffToken, "", c.headers...)
+		path := "/v1/customers"
+		if name == "in the query" {
+			path += "?access_token=" + staffToken
+		}
+		got := h.request("GET", path, "", c.headers...)
 		if got.status != c.status || c.body != "" && got.body != c.body {
 			t.Errorf("%s: got %d %s, want %d %s", name, got.status, got.body, c.status, c.body)
 		}
@@ -163,4 +167,23 @@ func (failingStaff) Verify(context.Context, string) (operation.StaffMember, erro
 func TestStaff_VerifierError(t *testing.T) {
 	h := newHarness(t, func(a *API) { a.Staff = failingStaff{} })
 	h.expect(h.request("GET", "/v1/customers", "", bearer(staffToken)), 500, `{"detail":"Internal Server Error"}`)
+}
+
+// TestStaff_NameSaved checks that the name of a member of staff is stored for the audit log, once, and
+// that it is cleaned and shortened.
+func TestStaff_NameSaved(t *testing.T) {
+	names := map[string]string{
+		"Matt Example": "Matt Example", " Matt\x00\xff ": "Matt", strings.Repeat("x", 300): strings.Repeat("x", 255), "": "",
+	}
+	for name, want := range names {
+		h := newHarness(t, func(a *API) {
+			a.Staff = fakeStaff{staffToken: {Subject: "auth0|matt", Name: name, Scopes: identity.Scopes}}
+		})
+		for range 2 {
+			h.expect(h.request("GET", "/v1/customers", "", bearer(staffToken)), 200, "")
+		}
+		if got := h.store.ActorNames["user:auth0|matt"]; got != want {
+			t.Errorf("stored name of %q = %q, want %q", name, got, want)
+		}
+	}
 }

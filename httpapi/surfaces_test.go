@@ -97,8 +97,8 @@ func TestSurface_RateLimit(t *testing.T) {
 	h.expect(
 		got,
 		429,
-		`{"status":429,"name":"TOO_MANY_REQUESTS_ERROR","message":"Too Many Requests",
-			"details":{"code":"RATE_LIMIT_EXCEEDED"}}`,
+		`{"status":429,"name":"TOO_MANY_REQUESTS_ERROR","message":"RATE_LIMIT_EXCEEDED",
+			"details":[{"message":"Too Many Requests"}]}`,
 	)
 	if got.header.Get("Retry-After") != "1" {
 		t.Errorf("header = %v, want Retry-After 1", got.header)

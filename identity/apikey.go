@@ -23,6 +23,36 @@ var Scopes = []string{
 	"messages:read", "messages:write",
 }
 
+// DefaultRateLimit is the number of requests per second that a key may make unless it has a limit of
+// its own. MaxRateLimit is the highest limit of a key.
+const (
+	DefaultRateLimit = 500
+	MaxRateLimit     = 10_000
+)
+
+// Roles lists the roles of members of staff and presets of API keys, whose scopes RoleScopes returns.
+var Roles = []string{"admin", "staff", "viewer"}
+
+// RoleScopes returns the scopes of a role: admin has all; staff reads everything except API keys,
+// writes customers, identities and messages, replays deliveries and issues claim codes; viewer reads
+// everything except API keys. It returns nil for an unknown role.
+func RoleScopes(role string) []string {
+	reads := slices.DeleteFunc(slices.Clone(Scopes), func(s string) bool {
+		return !strings.HasSuffix(s, ":read") || s == "keys:read"
+	})
+	switch role {
+	case "admin":
+		return slices.Clone(Scopes)
+	case "staff":
+		return append(
+			reads, "claims:issue", "customers:write", "deliveries:write", "identities:write", "messages:write",
+		)
+	case "viewer":
+		return reads
+	}
+	return nil
+}
+
 // An APIKey authorizes a program or a staff member to call the API. The key itself is shown
 // once; only its hash is stored.
 type APIKey struct {
@@ -36,6 +66,7 @@ type APIKey struct {
 	RevokedAt  time.Time // zero if not revoked
 	LastUsedAt time.Time // accurate to a minute
 	CreatedAt  time.Time
+	RateLimit  int // requests per second, with bursts of twice that; 0 for DefaultRateLimit
 
 	// User is the subject of the staff token that authorized the request; empty for an API key.
 	User string

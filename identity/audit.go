@@ -26,6 +26,7 @@ type Event struct {
 	TenantID   string
 	Kind       string // "claim.issued", "identity.linked", …
 	Actor      Actor
+	ActorName  string // of an API key or a member of staff; set when events are read
 	CustomerID string
 	IdentityID string
 	InstanceID string

@@ -13,8 +13,9 @@ const MergeUndoWindow = 30 * 24 * time.Hour
 // customer, such as its e-mail address, now belongs to another customer.
 var ErrIdentifierReused = errors.New("identity: identifier belongs to another customer")
 
-// ErrGrantRequired is returned if a merge, or undoing one, would move verified identities or
-// owners to another customer and the caller may not grant these rights.
+// ErrGrantRequired is returned if the caller may not grant verification and roles, and a merge, or
+// undoing one, would move verified identities or owners to another customer, or an edit would change
+// the e-mail address of a customer with verified identities.
 var ErrGrantRequired = errors.New("identity: missing the right to grant verification and roles")
 
 // A MergeRequest describes the merge of the customer CustomerID into the customer TargetID.
@@ -74,6 +75,10 @@ type Customer struct {
 type CustomerEdit struct {
 	Email, PhoneNumber, FirstName, LastName, CompanyName, Locale, Timezone *string
 	Metadata                                                               *json.RawMessage
+
+	// MayGrant allows changing the e-mail address of a customer with verified identities, which
+	// applications are told.
+	MayGrant bool
 }
 
 // A CustomerQuery selects the customers that match all filters that are not empty. Email, Phone
@@ -82,4 +87,8 @@ type CustomerEdit struct {
 type CustomerQuery struct {
 	Email, Phone, Name, ExternalID           string
 	EmailPrefix, PhonePrefix, ExternalPrefix string
+
+	// InstanceID restricts ExternalID and ExternalPrefix to the identities of an instance and those of
+	// all instances. Empty: to all identities.
+	InstanceID string
 }

@@ -14,22 +14,40 @@ import (
 // ErrKeyRevoked reports that a bootstrap key is revoked, expired or belongs to another tenant.
 var ErrKeyRevoked = errors.New("store: the API key is revoked; set a new one")
 
-const apiKeyColumns = `id, tenant_id, name, hint, scopes, instance_id, expires_at, revoked_at, last_used_at, created_at`
+const apiKeyColumns = `id, tenant_id, name, hint, scopes, instance_id, expires_at, revoked_at, last_used_at, created_at,
+	coalesce(rate_limit_per_second, 0)`
 
 func scanAPIKey(sc sqldb.ScanFunc) (k identity.APIKey, err error) {
 	var scopes string
 	err = sc(sqldb.Text(&k.ID), sqldb.Text(&k.TenantID), &k.Name, &k.Hint, &scopes, sqldb.Text(&k.InstanceID),
-		sqldb.Time(&k.ExpiresAt), sqldb.Time(&k.RevokedAt), sqldb.Time(&k.LastUsedAt), sqldb.Time(&k.CreatedAt))
+		sqldb.Time(&k.ExpiresAt), sqldb.Time(&k.RevokedAt), sqldb.Time(&k.LastUsedAt), sqldb.Time(&k.CreatedAt), &k.RateLimit)
 	k.Scopes = strings.Fields(scopes)
 	return k, err
 }
 
-// APIKey returns the API key whose token has the given hash, whether or not it is still valid. It
-// returns identity.ErrNotFound if there is none.
-func (s *Store) APIKey(ctx context.Context, hash string) (identity.APIKey, error) {
-	rs, err := s.db.Query(ctx, `select `+apiKeyColumns+` from api_keys where hash = $1`, hash)
-	k, err := sqldb.ScanOne(rs, err, scanAPIKey)
-	return k, s.apiKeyError("read API key", err)
+// APIKeys returns the API keys whose tokens have the given hashes, by hash, whether or not they are
+// still valid.
+func (s *Store) APIKeys(ctx context.Context, hashes []string) (map[string]identity.APIKey, error) {
+	in, args := hashPlaceholders(hashes)
+	found := map[string]identity.APIKey{}
+	rs, err := s.db.Query(ctx, `select `+apiKeyColumns+`, hash from api_keys where hash in (`+in+`)`, args...)
+	_, err = sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (hash string, err error) {
+		k, err := scanAPIKey(func(dest ...any) error { return sc(append(dest, &hash)...) })
+		found[hash] = k
+		return hash, err
+	})
+	return found, s.apiKeyError("read API keys", err)
+}
+
+// hashPlaceholders returns a comma-separated list of placeholders for hashes, and the hashes as
+// arguments.
+func hashPlaceholders(hashes []string) (in string, args []any) {
+	placeholders := make([]string, len(hashes))
+	for i, h := range hashes {
+		args = append(args, h)
+		placeholders[i] = sqldb.Placeholder(len(args))
+	}
+	return strings.Join(placeholders, ", "), args
 }
 
 // TouchAPIKey records the last use of an API key with a resolution of one minute, so that most
@@ -72,12 +90,13 @@ func (s *Store) insertAPIKey(
 	ctx context.Context, tx sqldb.DB, k identity.APIKey, hash string, e keyEvent,
 ) (identity.APIKey, error) {
 	rs, err := tx.Query(ctx, `
-		insert into api_keys (id, tenant_id, name, hint, hash, scopes, instance_id, expires_at, created_at)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		insert into api_keys (id, tenant_id, name, hint, hash, scopes, instance_id, expires_at, created_at,
+			rate_limit_per_second)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 		on conflict (id) do nothing
 		returning `+apiKeyColumns,
 		orNewID(k.ID), k.TenantID, k.Name, k.Hint, hash, strings.Join(k.Scopes, " "), sqldb.TextOrNull(k.InstanceID),
-		sqldb.TimeOrNull(k.ExpiresAt), s.now())
+		sqldb.TimeOrNull(k.ExpiresAt), s.now(), numberOrNull(k.RateLimit))
 	created, err := sqldb.ScanOne(rs, err, scanAPIKey)
 	if sqldb.IsNoRows(err) {
 		rs, err := tx.Query(ctx, `
@@ -86,6 +105,9 @@ func (s *Store) insertAPIKey(
 		return sqldb.ScanOne(rs, err, scanAPIKey)
 	}
 	if err != nil {
+		return created, err
+	}
+	if err := saveActorName(ctx, tx, created.TenantID, created.Actor(), created.Name); err != nil {
 		return created, err
 	}
 	detail := map[string]string{"key": created.ID}

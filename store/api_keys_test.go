@@ -23,9 +23,11 @@ func TestEnsureAPIKey(t *testing.T) {
 		}
 		live := func(token string) bool {
 			t.Helper()
-			k, err := s.APIKey(ctx, identity.HashToken(token))
-			if err != nil {
-				t.Fatal(err)
+			hash := identity.HashToken(token)
+			found, err := s.APIKeys(ctx, []string{hash})
+			k, ok := found[hash]
+			if err != nil || !ok {
+				t.Fatalf("APIKeys() = %+v, %v", found, err)
 			}
 			return k.IsLive(time.Now())
 		}
@@ -35,9 +37,11 @@ func TestEnsureAPIKey(t *testing.T) {
 				t.Errorf("EnsureAPIKey(first) = %v, %v, want %v", created, err, want)
 			}
 		}
-		k, err := s.APIKey(ctx, identity.HashToken(first))
-		if err != nil || !k.HasScope("keys:write") || k.Hint != first[len(first)-4:] || k.Name != "bootstrap" {
-			t.Errorf("APIKey() = %+v, %v", k, err)
+		hash := identity.HashToken(first)
+		found, err := s.APIKeys(ctx, []string{newID(), hash, identity.HashToken("unknown")})
+		k := found[hash]
+		if err != nil || len(found) != 1 || !k.HasScope("keys:write") || k.Hint != first[len(first)-4:] || k.Name != "bootstrap" {
+			t.Errorf("APIKeys() = %+v, %v", found, err)
 		}
 		if created, err := s.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", second, identity.Scopes); err != nil ||
 			!created {

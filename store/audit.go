@@ -166,7 +166,9 @@ func (s *Store) AuditEvents(
 		filter(`at < $%d`, sqldb.TimeOrNull(q.Until))
 	}
 	rs, err := s.db.Query(ctx, `
-		select id, tenant_id, kind, actor, customer_id, identity_id, instance_id, message_id, detail, at from audit_events
+		select id, tenant_id, kind, actor, customer_id, identity_id, instance_id, message_id, detail, at, (
+			select name from actor_names n where n.tenant_id = audit_events.tenant_id and n.actor = audit_events.actor)
+		from audit_events
 		where tenant_id = $1`+where+`
 		order by seq desc limit $2`, s.dialect.PlanPerCall(args)...)
 	events, err := sqldb.ScanAll(rs, err, scanEvent)
@@ -179,11 +181,28 @@ func (s *Store) AuditEvents(
 func scanEvent(sc sqldb.ScanFunc) (e identity.Event, err error) {
 	var detail string
 	err = sc(sqldb.Text(&e.ID), sqldb.Text(&e.TenantID), &e.Kind, &e.Actor, sqldb.Text(&e.CustomerID),
-		sqldb.Text(&e.IdentityID), sqldb.Text(&e.InstanceID), sqldb.Text(&e.MessageID), &detail, sqldb.Time(&e.At))
+		sqldb.Text(&e.IdentityID), sqldb.Text(&e.InstanceID), sqldb.Text(&e.MessageID), &detail, sqldb.Time(&e.At),
+		sqldb.Text(&e.ActorName))
 	if err != nil {
 		return e, err
 	}
 	return e, json.Unmarshal([]byte(detail), &e.Detail)
+}
+
+// SaveActorName stores the name of an actor, which the audit log shows beside it.
+func (s *Store) SaveActorName(ctx context.Context, tenant string, actor identity.Actor, name string) error {
+	return saveActorName(ctx, s.db, tenant, actor, name)
+}
+
+// saveActorName implements SaveActorName, possibly in a transaction.
+func saveActorName(ctx context.Context, d sqldb.DB, tenant string, actor identity.Actor, name string) error {
+	_, err := d.Exec(ctx, `
+		insert into actor_names (tenant_id, actor, name) values ($1, $2, $3)
+		on conflict (tenant_id, actor) do update set name = $3`, tenant, string(actor), name)
+	if err != nil {
+		return fmt.Errorf("save name of actor: %w", err)
+	}
+	return nil
 }
 
 // allowAuditRewrite lets the transaction change the details of audit events, and nothing else

@@ -67,7 +67,8 @@ func (s *Store) Customer(ctx context.Context, tenant, id string) (identity.Custo
 
 // EditCustomer changes the fields that e sets and returns the customer. Concurrent edits of
 // different fields do not overwrite each other. It returns identity.ErrNotFound for an unknown
-// customer and identity.ErrEmailTaken if another customer has the e-mail address.
+// customer, identity.ErrEmailTaken if another customer has the e-mail address, and
+// identity.ErrGrantRequired if e.MayGrant is required.
 func (s *Store) EditCustomer(
 	ctx context.Context, tenant, id string, e identity.CustomerEdit, by identity.Actor,
 ) (c identity.Customer, err error) {
@@ -83,6 +84,11 @@ func (s *Store) EditCustomer(
 		update.set("metadata", jsonObject(*e.Metadata))
 	}
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
+		if e.Email != nil && !e.MayGrant {
+			if err := s.checkEmailEdit(ctx, tx, tenant, id, *e.Email); err != nil {
+				return err
+			}
+		}
 		rs, err := tx.Query(ctx, `
 			update customers set updated_at = $3`+update.assignments+`
 			where tenant_id = $1 and id = $2 returning `+customerColumns, update.args...)
@@ -95,6 +101,25 @@ func (s *Store) EditCustomer(
 		})
 	})
 	return c, s.customerError("change customer", err)
+}
+
+// checkEmailEdit locks a customer. It returns identity.ErrGrantRequired if email differs from the
+// e-mail address of the customer, who has verified identities.
+func (s *Store) checkEmailEdit(ctx context.Context, tx sqldb.DB, tenant, id, email string) error {
+	rs, err := tx.Query(ctx,
+		`select email from customers where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), tenant, id)
+	current, err := sqldb.ScanOne(rs, err, sqldb.ScanText)
+	if err != nil || current == email {
+		return err
+	}
+	rs, err = tx.Query(ctx, `
+		select id from identities
+		where tenant_id = $1 and customer_id = $2 and verified_at is not null limit 1`, tenant, id)
+	verified, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
+	if err == nil && len(verified) > 0 {
+		err = identity.ErrGrantRequired
+	}
+	return err
 }
 
 // ListCustomers returns at most limit customers that match q in order of creation, starting after
@@ -120,6 +145,11 @@ func customerSearch(q identity.CustomerQuery, tenant, after string, limit int) (
 // customerFilter appends the conditions and arguments for q.
 func customerFilter(q identity.CustomerQuery, args ...any) (string, []any) {
 	var where strings.Builder
+	visible := ``
+	if q.InstanceID != "" && q.ExternalID+q.ExternalPrefix != "" {
+		args = append(args, q.InstanceID)
+		visible = fmt.Sprintf(` and (i.instance_id is null or i.instance_id = $%d)`, len(args))
+	}
 	for _, f := range []struct{ value, condition string }{
 		{q.Email, `lower(email) = lower($%[1]d)`},
 		{q.Phone, `phone_number = $%[1]d`},
@@ -130,13 +160,13 @@ func customerFilter(q identity.CustomerQuery, args ...any) (string, []any) {
 		},
 		{q.ExternalID, `exists (
 			select 1 from identities i
-			where i.tenant_id = customers.tenant_id and i.customer_id = customers.id and lower(i.external_id) = lower($%[1]d))`},
+			where i.tenant_id = customers.tenant_id and i.customer_id = customers.id and lower(i.external_id) = lower($%[1]d)` + visible + `)`},
 		{prefixPattern(q.EmailPrefix), `lower(email) like lower($%[1]d) escape '\'`},
 		{prefixPattern(q.PhonePrefix), `phone_number like $%[1]d escape '\'`},
 		{prefixPattern(q.ExternalPrefix), `exists (
 			select 1 from identities i
 			where i.tenant_id = customers.tenant_id and i.customer_id = customers.id
-				and lower(i.external_id) like lower($%[1]d) escape '\')`},
+				and lower(i.external_id) like lower($%[1]d) escape '\'` + visible + `)`},
 	} {
 		if f.value != "" {
 			args = append(args, f.value)
@@ -333,12 +363,12 @@ func mergedCustomers(ctx context.Context, tx sqldb.DB, tenant, id string) ([]str
 // nil.
 func (c *columnUpdate) setDays(column string, n *int) {
 	if n != nil {
-		c.set(column, daysOrNull(*n))
+		c.set(column, numberOrNull(*n))
 	}
 }
 
-// daysOrNull returns n, or nil for 0, as an argument of a statement.
-func daysOrNull(n int) any {
+// numberOrNull returns n, or nil for 0, as an argument of a statement.
+func numberOrNull(n int) any {
 	if n == 0 {
 		return nil
 	}

@@ -98,11 +98,13 @@ func TestRotateInstanceSecret_AgentKey(t *testing.T) {
 		i := newInstance(t, f.Store, f.tenant)
 		valid := func(key string) bool {
 			t.Helper()
-			got, err := f.InstanceByAgentKey(t.Context(), identity.HashToken(key))
-			if err != nil && !errors.Is(err, gateway.ErrNoInstance) || err == nil && got.ID != i.ID {
-				t.Errorf("InstanceByAgentKey() = %v, %v", got.ID, err)
+			hash := identity.HashToken(key)
+			found, err := f.InstancesByAgentKeys(t.Context(), []string{identity.HashToken("unknown"), hash})
+			got, ok := found[hash]
+			if err != nil || ok && (got.ID != i.ID || len(found) != 1) {
+				t.Errorf("InstancesByAgentKeys() = %v, %v, want instance %s", found, err, i.ID)
 			}
-			return err == nil
+			return ok
 		}
 		rotate := func(key string, overlap time.Duration) {
 			t.Helper()

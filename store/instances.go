@@ -51,8 +51,8 @@ func (s *Store) CreateInstance(
 			returning `+instanceColumns,
 			id, i.TenantID, i.Name, sqldb.TextOrNull(i.AgentURL), string(i.UnknownSenders), sqldb.TextOrNull(i.WelcomeText),
 			hash, sealed, s.now(),
-			daysOrNull(i.VerificationPolicy.OwnerDays), daysOrNull(i.VerificationPolicy.CustomerDays),
-			daysOrNull(i.VerificationPolicy.InactivityDays), i.SMSInvites, joinChannels(i.OwnerChannels))
+			numberOrNull(i.VerificationPolicy.OwnerDays), numberOrNull(i.VerificationPolicy.CustomerDays),
+			numberOrNull(i.VerificationPolicy.InactivityDays), i.SMSInvites, joinChannels(i.OwnerChannels))
 		created, err = sqldb.ScanOne(rs, err, scanInstance)
 		if sqldb.IsNoRows(err) {
 			rs, err := tx.Query(ctx, `

@@ -23,16 +23,25 @@ func scanUser(sc sqldb.ScanFunc) (u identity.User, err error) {
 	return u, err
 }
 
-// InstanceByAgentKey returns the instance whose agent secret key, the present or a still valid
-// previous one, has the given hash. It returns gateway.ErrNoInstance if there is none.
-func (s *Store) InstanceByAgentKey(ctx context.Context, hash string) (gateway.Instance, error) {
+// InstancesByAgentKeys returns the instances whose agent secret keys, the present or still valid
+// previous ones, have the given hashes, by hash.
+func (s *Store) InstancesByAgentKeys(ctx context.Context, hashes []string) (map[string]gateway.Instance, error) {
+	in, args := hashPlaceholders(hashes)
+	found := map[string]gateway.Instance{}
 	rs, err := s.db.Query(ctx, `
-		select `+instanceColumns+` from instances
-		where agent_secret_hash = $1
-			or id = (select instance_id from retired_secrets where hash = $1 and kind = 'agent_secret_key'
-				and until > `+s.dialect.Now+`)`, hash)
-	i, err := sqldb.ScanOne(rs, err, scanInstance)
-	return i, s.instanceError("look up agent", err)
+		select `+instanceColumns+`, hash from instances
+		join (
+			select id as keyed_id, agent_secret_hash as hash from instances where agent_secret_hash in (`+in+`)
+			union all
+			select instance_id, hash from retired_secrets
+			where hash in (`+in+`) and kind = 'agent_secret_key' and until > `+s.dialect.Now+`
+		) k on id = keyed_id`, args...)
+	_, err = sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (hash string, err error) {
+		i, err := scanInstance(func(dest ...any) error { return sc(append(dest, &hash)...) })
+		found[hash] = i
+		return hash, err
+	})
+	return found, s.instanceError("look up agents", err)
 }
 
 // CreateUser stores a customer with a new ID and, if it has a valid phone number, an unverified
@@ -112,12 +121,13 @@ func (s *Store) linkPhone(ctx context.Context, tx sqldb.DB, instance string, u i
 }
 
 // visibleUser is the condition for a customer, in a statement whose $1 is the tenant and $2 an
-// instance, that the instance sees: it created the customer, or the customer has an identity or a
-// conversation there. An identity of all instances is not one of the instance.
+// instance, that the instance sees: it created the customer, or the customer has an identity that is
+// valid there or a conversation.
 const visibleUser = `(created_by_instance = $2
 	or exists (
 		select 1 from identities i
-		where i.tenant_id = $1 and i.customer_id = customers.id and i.instance_id = $2)
+		where i.tenant_id = $1 and i.customer_id = customers.id
+			and (i.instance_id = $2 or i.instance_id is null))
 	or exists (
 		select 1 from identities i join conversations c on c.tenant_id = i.tenant_id and c.identity_id = i.id
 		where i.tenant_id = $1 and i.customer_id = customers.id and c.instance_id = $2))`

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,9 @@ type keysCmd struct {
 type keysCreateCmd struct {
 	app.Settings `group:"Settings:"`
 	Name         string        `arg:"" help:"What the key is for."`
-	Scope        []string      `help:"Scopes, separated by commas, such as customers:read,claims:issue. Default: all." placeholder:"SCOPE"`
+	Scope        []string      `help:"Scopes, separated by commas, such as customers:read,claims:issue. Default: all." placeholder:"SCOPE" xor:"scopes"`
+	Role         string        `help:"Scopes of a role instead of single scopes: admin, staff or viewer." placeholder:"ROLE" xor:"scopes"`
+	RateLimit    int           `name:"rate-limit-per-second" help:"Requests per second, 1 to 10000, with bursts of twice that." default:"500" placeholder:"N"`
 	Expires      time.Duration `help:"Time until the key expires, such as 720h. Default: never." placeholder:"DURATION"`
 	Instance     string        `help:"Restrict the key to one instance." placeholder:"ID"`
 }
@@ -36,6 +39,9 @@ func (c *keysCreateCmd) Run(ctx context.Context, con app.Console) error {
 	if err := c.setScopes(); err != nil {
 		return err
 	}
+	if c.RateLimit < 1 || c.RateLimit > identity.MaxRateLimit {
+		return fmt.Errorf("--rate-limit-per-second must be between 1 and %d", identity.MaxRateLimit)
+	}
 	token, id, err := c.create(ctx)
 	if err != nil {
 		return err
@@ -46,8 +52,11 @@ func (c *keysCreateCmd) Run(ctx context.Context, con app.Console) error {
 
 // setScopes checks the scopes, and fills in the default.
 func (c *keysCreateCmd) setScopes() error {
+	if c.Role != "" && !slices.Contains(identity.Roles, c.Role) {
+		return fmt.Errorf("--role %s does not exist; the roles are %s", c.Role, strings.Join(identity.Roles, ", "))
+	}
 	if len(c.Scope) == 0 {
-		c.Scope = slices.Clone(identity.Scopes)
+		c.Scope = identity.RoleScopes(cmp.Or(c.Role, "admin"))
 		if c.Instance != "" {
 			c.Scope = slices.DeleteFunc(c.Scope, func(sc string) bool { return sc == "channels:write" })
 		}
@@ -75,6 +84,9 @@ func (c *keysCreateCmd) create(ctx context.Context) (token, id string, err error
 	k := identity.APIKey{
 		TenantID: identity.DefaultTenant, Name: c.Name, Scopes: c.Scope, InstanceID: c.Instance, Hint: token[len(token)-4:],
 	}
+	if c.RateLimit != identity.DefaultRateLimit { // the default may be exceeded by keys that this one creates
+		k.RateLimit = c.RateLimit
+	}
 	if c.Expires > 0 {
 		k.ExpiresAt = time.Now().UTC().Add(c.Expires)
 	}
@@ -98,7 +110,7 @@ func (c *keysListCmd) Run(ctx context.Context, con app.Console) error {
 	defer s.Close()
 	const pageSize = 100
 	w := tabwriter.NewWriter(con.Out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tNAME\tENDS IN\tSTATE\tLAST USED\tINSTANCE\tSCOPES")
+	fmt.Fprintln(w, "ID\tNAME\tENDS IN\tSTATE\tLAST USED\tINSTANCE\tPER SECOND\tSCOPES")
 	for after := ""; ; {
 		keys, err := s.ListAPIKeys(ctx, identity.DefaultTenant, after, pageSize)
 		if err != nil {
@@ -133,7 +145,8 @@ func printKey(w io.Writer, k identity.APIKey) {
 	if len(k.Scopes) == len(identity.Scopes) {
 		scopes = "all"
 	}
-	fmt.Fprintf(w, "%s\t%s\t…%s\t%s\t%s\t%s\t%s\n", k.ID, k.Name, k.Hint, state, used, instance, scopes)
+	fmt.Fprintf(w, "%s\t%s\t…%s\t%s\t%s\t%s\t%d\t%s\n", k.ID, k.Name, k.Hint, state, used, instance,
+		cmp.Or(k.RateLimit, identity.DefaultRateLimit), scopes)
 }
 
 type keysRevokeCmd struct {

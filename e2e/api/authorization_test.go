@@ -338,7 +338,7 @@ func TestEndedKeys_EveryReplica(t *testing.T) {
 }
 
 // TestInvalidKeys_ConstantTime checks that a request with an unknown key and one with an existing
-// key and a wrong secret take the same time.
+// key and a wrong secret take the same time. Each is sent once, because unknown keys are cached.
 func TestInvalidKeys_ConstantTime(t *testing.T) {
 	harness.ForEachAPIEngine(t, func(t *testing.T, h *harness.APIFixture) {
 		runs := 300
@@ -346,13 +346,11 @@ func TestInvalidKeys_ConstantTime(t *testing.T) {
 			runs = 2000
 		}
 		live := h.CreateScopedKey("customers:read")
-		flipped := []byte(live.Token)
 		took := map[string][]time.Duration{}
 		for i := range runs {
-			flipped[len(flipped)-1] = "abcdefghijklmnop"[i%16]
 			for kind, token := range map[string]string{
 				"unknown":      identity.NewToken("hg_live_"),
-				"wrong secret": string(flipped[:len(flipped)-2]) + fmt.Sprintf("%02d", i%100),
+				"wrong secret": live.Token[:len(live.Token)-4] + fmt.Sprintf("%04d", i),
 			} {
 				start := time.Now()
 				a := h.CallAs(token, "GET", "/v1/customers", "")

@@ -67,15 +67,17 @@ func TestIdempotency_LostCommit(t *testing.T) {
 func checkSecret(t *testing.T, f *harness.SurfaceFixture, created harness.SurfaceResponse) {
 	t.Helper()
 	if token, _ := created.Fields["key"].(string); token != "" {
-		k, err := f.APIKey(t.Context(), identity.HashToken(token))
-		if err != nil || k.ID != created.ID() || !strings.HasSuffix(token, k.Hint) {
-			t.Errorf("APIKey() of the returned key = %+v, %v", k, err)
+		hash := identity.HashToken(token)
+		found, err := f.APIKeys(t.Context(), []string{hash})
+		if k := found[hash]; err != nil || k.ID != created.ID() || !strings.HasSuffix(token, k.Hint) {
+			t.Errorf("APIKeys() of the returned key = %+v, %v", found, err)
 		}
 	}
 	if key, _ := created.Fields["agent_secret_key"].(string); key != "" {
-		i, err := f.InstanceByAgentKey(t.Context(), identity.HashToken(key))
-		if err != nil || i.ID != created.ID() {
-			t.Errorf("InstanceByAgentKey() of the returned key = %+v, %v", i, err)
+		hash := identity.HashToken(key)
+		found, err := f.InstancesByAgentKeys(t.Context(), []string{hash})
+		if err != nil || found[hash].ID != created.ID() {
+			t.Errorf("InstancesByAgentKeys() of the returned key = %+v, %v", found, err)
 		}
 		if secrets, err := f.SigningSecrets(t.Context(), f.TenantID, created.ID()); err != nil || len(secrets) != 1 ||
 			secrets[0] != created.Fields["webhook_secret"] {

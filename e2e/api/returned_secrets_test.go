@@ -137,7 +137,7 @@ func TestAgentSecretKey_RequiresCustomerScopes(t *testing.T) {
 						continue
 					}
 					// It is valid within its instance only.
-					for id, statuses := range map[string][]int{other.CustomerID: {404}, own.CustomerID: {200, 404}} {
+					for id, statuses := range map[string][]int{other.SecondCustomerID: {404}, own.CustomerID: {200, 404}} {
 						got := h.Send(harness.APIRequest{
 							Method: "GET", Path: "/external/users/" + id, Header: http.Header{"Agent-Secret-Key": {secret}},
 						})

@@ -7,7 +7,7 @@ import (
 )
 
 // TestUsers_InstanceScope tests that an agent sees and deletes the users that its instance created,
-// and those with an identity or a conversation there, and no others.
+// and those with an identity that is valid there or a conversation, and no others.
 func TestUsers_InstanceScope(t *testing.T) {
 	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
 		native := func(email string) string {
@@ -21,28 +21,25 @@ func TestUsers_InstanceScope(t *testing.T) {
 			native("written@example.com"), native("everywhere@example.com")
 		f.LinkAddress(linked, f.InstanceID, "telegram", "1")
 		f.LinkAddress(everywhere, "", "telegram", "2")
-		f.AddConversation(f.InstanceID, f.LinkAddress(written, "", "telegram", "3").ID)
+		f.AddConversation(f.InstanceID, f.LinkAddress(written, f.OtherInstanceID, "telegram", "3").ID)
 		// Undoing a merge restores who created the customer.
 		f.Expect(f.Token, "POST", "/v1/customers/"+created+"/merge", `{"into":"`+plain+`"}`, 200, nil)
 		f.Expect(f.AgentKey, "GET", "/external/users/"+created, "", 404, nil)
 		f.Expect(f.Token, "POST", "/v1/customers/"+created+"/merge/undo", "", 200, nil)
 		for _, c := range []struct {
 			name, id, email string
-			visible         bool // to f.AgentKey
+			own, other      int // status for the agent of the instance, and that of another one
 		}{
-			{"created by the agent", created, "created@example.com", true},
-			{"created by a key of the instance", limited, "limited@example.com", true},
-			{"with an identity in the instance", linked, "linked@example.com", true},
-			{"with a conversation in the instance", written, "written@example.com", true},
-			{"with an identity of all instances", everywhere, "everywhere@example.com", false},
-			{"without an identity", plain, "plain@example.com", false},
+			{"created by the agent", created, "created@example.com", 200, 404},
+			{"created by a key of the instance", limited, "limited@example.com", 200, 404},
+			{"with an identity in the instance", linked, "linked@example.com", 200, 404},
+			{"with a conversation in the instance", written, "written@example.com", 200, 200},
+			{"with an identity of all instances", everywhere, "everywhere@example.com", 200, 200},
+			{"without an identity", plain, "plain@example.com", 404, 404},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				f := f.In(t)
-				agents := map[string]int{f.AgentKey: 200, f.OtherAgentKey: 404, f.ForeignAgentKey: 404}
-				if !c.visible {
-					agents[f.AgentKey] = 404
-				}
+				agents := map[string]int{f.AgentKey: c.own, f.OtherAgentKey: c.other, f.ForeignAgentKey: 404}
 				unknown := f.Do(f.AgentKey, "GET", "/external/users/"+harness.RandomID(), "")
 				for agent, status := range agents {
 					got := f.Expect(agent, "GET", "/external/users/"+c.id, "", status, nil)
@@ -58,7 +55,7 @@ func TestUsers_InstanceScope(t *testing.T) {
 					`{"firstName":"Ann","lastName":"Example","email":"`+c.email+`"}`, 400,
 					map[string]any{"message": "User already exists."})
 				f.Expect(f.Token, "GET", "/v1/customers/"+c.id, "", 200, nil)
-				if c.visible {
+				if c.own == 200 {
 					f.Expect(f.AgentKey, "DELETE", "/external/users/"+c.id, "", 204, nil)
 					f.Expect(f.Token, "GET", "/v1/customers/"+c.id, "", 404, nil)
 				}

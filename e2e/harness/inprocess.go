@@ -85,7 +85,7 @@ func (p *Process) serveAPI(s *app.Settings, log *slog.Logger, modify func(*app.G
 		g.Close()
 		return err
 	}
-	g.API.Limiter.Rate, g.API.Limiter.Burst = 1e9, 1e9
+	g.API.Limiter.Rate, g.API.Limiter.Burst, g.API.Failures.PerMinute = 1e9, 1e9, 1e9
 	server := httptest.NewServer(g.Handler())
 	p.Addr, p.Exited = strings.TrimPrefix(server.URL, "http://"), make(chan struct{})
 	p.stop = sync.OnceFunc(func() {

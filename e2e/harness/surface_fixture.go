@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -36,11 +37,32 @@ type SurfaceFixture struct {
 	API                         *httpapi.API
 	DB                          *DB
 	TenantID, OtherTenantID     string
-	InstanceID, OtherInstanceID string // of the first tenant
-	AgentKey, OtherAgentKey     string // of the instances
-	ForeignAgentKey             string // of an instance of the other tenant
-	Token, ForeignToken         string // API keys of the tenants, with every scope
+	InstanceID, OtherInstanceID string        // of the first tenant
+	AgentKey, OtherAgentKey     string        // of the instances
+	ForeignAgentKey             string        // of an instance of the other tenant
+	Token, ForeignToken         string        // API keys of the tenants, with every scope
+	KeyLookups                  *atomic.Int32 // statements that looked up API keys and agent keys
 	url                         string
+}
+
+// countingStore counts the look-ups of keys.
+type countingStore struct {
+	*store.Store
+	lookups *atomic.Int32
+}
+
+// APIKeys implements httpapi.AuthStore.
+func (s countingStore) APIKeys(ctx context.Context, hashes []string) (map[string]identity.APIKey, error) {
+	s.lookups.Add(1)
+	return s.Store.APIKeys(ctx, hashes)
+}
+
+// InstancesByAgentKeys implements userapi.Store.
+func (s countingStore) InstancesByAgentKeys(
+	ctx context.Context, hashes []string,
+) (map[string]gateway.Instance, error) {
+	s.lookups.Add(1)
+	return s.Store.InstancesByAgentKeys(ctx, hashes)
 }
 
 // ForEachSurfaceEngine runs test on each engine with a fixture on a new database.
@@ -58,7 +80,7 @@ func ForEachSurfaceEngine(t *testing.T, test func(t *testing.T, f *SurfaceFixtur
 func newSurfaceFixture(t *testing.T, dsn string) *SurfaceFixture {
 	t.Helper()
 	keys, err := keyring.Parse(keyring.GenerateKey("test"))
-	f := &SurfaceFixture{T: t}
+	f := &SurfaceFixture{T: t, KeyLookups: &atomic.Int32{}}
 	f.must(err)
 	f.Store, err = store.Open(context.Background(), dsn, keys)
 	f.must(err)
@@ -75,14 +97,19 @@ func newSurfaceFixture(t *testing.T, dsn string) *SurfaceFixture {
 
 // serve serves the API until the test ends.
 func (f *SurfaceFixture) serve() {
-	s, limiter := f.Store, &operation.RateLimiter{Rate: 1e6, Burst: 1e6}
-	users, contacts := &userapi.API{Store: s, Limiter: limiter}, &contactapi.API{Store: s, PublicURL: SurfacePublicURL}
+	s, limiter, failures := f.Store, &operation.RateLimiter{Rate: 1e6, Burst: 1e6}, &operation.FailureLimiter{}
+	counting := countingStore{s, f.KeyLookups}
+	// Requests choose their client network with the header X-Forwarded-For.
+	proxies := operation.Proxies{netip.MustParsePrefix("127.0.0.0/8")}
+	users := &userapi.API{Store: counting, Limiter: limiter, Failures: failures, Proxies: proxies}
+	contacts := &contactapi.API{Store: s, PublicURL: SurfacePublicURL}
 	f.API = &httpapi.API{
 		Stores: httpapi.Stores{
-			Health: s, Auth: s, Keys: s, Customers: s, Merges: s, Exports: s, Identities: s, Senders: s, Invites: s,
+			Health: s, Auth: counting, Keys: s, Customers: s, Merges: s, Exports: s, Identities: s, Senders: s, Invites: s,
 			Instances: s, Secrets: s, Audit: s, Idempotency: s,
 		},
 		Surfaces: []*operation.Surface{users.Surface(), contacts.Surface()}, PublicURL: SurfacePublicURL, Limiter: limiter,
+		Failures: failures, Proxies: proxies,
 	}
 	server := httptest.NewServer(f.API.Handler())
 	f.T.Cleanup(server.Close)

@@ -7,18 +7,28 @@ import (
 	"hydragate/identity"
 )
 
-// APIKey implements httpapi.AuthStore.
-func (s *Store) APIKey(_ context.Context, hash string) (identity.APIKey, error) {
+// APIKeys implements httpapi.AuthStore.
+func (s *Store) APIKeys(_ context.Context, hashes []string) (map[string]identity.APIKey, error) {
 	defer s.lock()()
-	if s.Err != nil {
-		return identity.APIKey{}, s.Err
-	}
-	for _, k := range s.keys {
-		if k.ID == s.hashes[hash] {
-			return k, nil
+	found := map[string]identity.APIKey{}
+	for _, hash := range hashes {
+		for _, k := range s.keys {
+			if k.ID == s.hashes[hash] {
+				found[hash] = k
+			}
 		}
 	}
-	return identity.APIKey{}, identity.ErrNotFound
+	return found, s.Err
+}
+
+// SaveActorName implements httpapi.AuthStore.
+func (s *Store) SaveActorName(_ context.Context, _ string, actor identity.Actor, name string) error {
+	defer s.lock()()
+	if s.ActorNames == nil {
+		s.ActorNames = map[identity.Actor]string{}
+	}
+	s.ActorNames[actor] = name
+	return s.Err
 }
 
 // TouchAPIKey implements httpapi.AuthStore.

@@ -26,10 +26,11 @@ type Store struct {
 	Sent          []gateway.SentMessage     // of each conversation
 	Created       int                       // number of customers ever created
 	Erased        []string                  // IDs of erased customers and unknown senders
+	ActorNames    map[identity.Actor]string // of members of staff
 
 	// Faults.
 
-	Err              error // returned by APIKey and Ping
+	Err              error // returned by APIKeys, SaveActorName and Ping
 	LaterErr         error // returned by AuditEvents for all but the first page
 	PanicOnCreate    bool  // CreateCustomer panics
 	NeedsGrant       bool  // MergeCustomer and UndoMerge require the right to grant

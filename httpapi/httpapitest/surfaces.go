@@ -2,6 +2,7 @@ package httpapitest
 
 import (
 	"context"
+	"slices"
 
 	"hydragate/gateway"
 	"hydragate/identity"
@@ -15,7 +16,7 @@ const AgentSecretKey = "ask_1"
 
 // Surfaces is a userapi.Store and a contactapi.Store with one user and one contact identity.
 type Surfaces struct {
-	Err   error // returned by all methods but InstanceByAgentKey
+	Err   error // returned by all methods but InstancesByAgentKeys
 	Panic bool  // these methods panic
 }
 
@@ -49,12 +50,13 @@ func (f *Surfaces) contact() (identity.ContactIdentity, error) {
 	}, f.Err
 }
 
-// InstanceByAgentKey implements userapi.Store.
-func (f *Surfaces) InstanceByAgentKey(_ context.Context, hash string) (gateway.Instance, error) {
-	if hash != identity.HashToken(AgentSecretKey) {
-		return gateway.Instance{}, gateway.ErrNoInstance
+// InstancesByAgentKeys implements userapi.Store.
+func (*Surfaces) InstancesByAgentKeys(_ context.Context, hashes []string) (map[string]gateway.Instance, error) {
+	found := map[string]gateway.Instance{}
+	if hash := identity.HashToken(AgentSecretKey); slices.Contains(hashes, hash) {
+		found[hash] = gateway.Instance{ID: SurfaceID, TenantID: identity.DefaultTenant}
 	}
-	return gateway.Instance{ID: SurfaceID, TenantID: identity.DefaultTenant}, nil
+	return found, nil
 }
 
 // CreateUser implements userapi.Store.

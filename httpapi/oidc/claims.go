@@ -13,9 +13,8 @@ import (
 //
 //   - hydragate_scopes lists scopes, such as "customers:read claims:issue". If it is present, roles
 //     are ignored. Unknown scopes are ignored.
-//   - Otherwise the roles in roles and role determine the scopes. admin has all scopes. staff reads
-//     everything except API keys, writes customers, identities and messages, replays deliveries and
-//     issues claim codes. viewer reads everything except API keys. Unknown roles are ignored.
+//   - Otherwise the roles in roles and role determine the scopes; see identity.RoleScopes. Unknown
+//     roles are ignored.
 //
 // Each claim is a list of names, or one string of names separated by spaces.
 type Claims struct {
@@ -33,30 +32,13 @@ func (c Claims) GrantedScopes() []string {
 		}
 	} else {
 		for _, role := range slices.Concat(c.Roles, c.Role) {
-			for _, s := range roleScopes(role) {
+			for _, s := range identity.RoleScopes(role) {
 				granted[s] = true
 			}
 		}
 	}
 	maps.DeleteFunc(granted, func(_ string, ok bool) bool { return !ok })
 	return slices.Sorted(maps.Keys(granted))
-}
-
-func roleScopes(role string) []string {
-	reads := slices.DeleteFunc(slices.Clone(identity.Scopes), func(s string) bool {
-		return !strings.HasSuffix(s, ":read") || s == "keys:read"
-	})
-	switch role {
-	case "admin":
-		return identity.Scopes
-	case "staff":
-		return append(
-			reads, "claims:issue", "customers:write", "deliveries:write", "identities:write", "messages:write",
-		)
-	case "viewer":
-		return reads
-	}
-	return nil
 }
 
 // A stringList is decoded from a list of strings, or from one string of words separated by spaces.

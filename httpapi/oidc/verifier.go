@@ -79,7 +79,12 @@ func (v *Verifier) member(ctx context.Context, t *oidc.IDToken) (operation.Staff
 		Events    json.RawMessage `json:"events"` // only in security event tokens
 	}
 	var claims Claims
-	if t.Claims(&times) != nil || t.Claims(&claims) != nil {
+	var names struct {
+		Name              any `json:"name"`
+		PreferredUsername any `json:"preferred_username"`
+		Email             any `json:"email"`
+	}
+	if t.Claims(&times) != nil || t.Claims(&claims) != nil || t.Claims(&names) != nil {
 		return v.reject(ctx, "malformed claims")
 	}
 	now := v.now()
@@ -93,7 +98,20 @@ func (v *Verifier) member(ctx context.Context, t *oidc.IDToken) (operation.Staff
 	case times.Events != nil:
 		return v.reject(ctx, "security event token")
 	}
-	return operation.StaffMember{Subject: t.Subject, Scopes: claims.GrantedScopes()}, nil
+	return operation.StaffMember{
+		Subject: t.Subject, Name: firstText(names.Name, names.PreferredUsername, names.Email),
+		Scopes: claims.GrantedScopes(),
+	}, nil
+}
+
+// firstText returns the first value that is a nonempty string, or "".
+func firstText(values ...any) string {
+	for _, v := range values {
+		if s, ok := v.(string); ok && strings.TrimSpace(s) != "" {
+			return s
+		}
+	}
+	return ""
 }
 
 // reject logs the reason, which is not disclosed to the client.

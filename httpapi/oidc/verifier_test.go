@@ -282,3 +282,23 @@ func (f *verifierFixture) mustVerify(t *testing.T, token string) {
 		t.Fatalf("%+v, %v", m, err)
 	}
 }
+
+// TestVerifier_Name checks which claim names the member of staff. The values are not trusted.
+func TestVerifier_Name(t *testing.T) {
+	d := newVerifierFixture(t)
+	for name, c := range map[string]struct {
+		claims map[string]any
+		want   string
+	}{
+		"none":                {nil, ""},
+		"name":                {map[string]any{"name": "Matt", "email": "matt@example.com"}, "Matt"},
+		"preferred user name": {map[string]any{"name": " ", "preferred_username": "matt", "email": "m@example.com"}, "matt"},
+		"email":               {map[string]any{"name": 7, "email": "matt@example.com"}, "matt@example.com"},
+		"no text":             {map[string]any{"name": []string{"Matt"}, "email": nil}, ""},
+	} {
+		m, err := d.verifier.Verify(t.Context(), d.token(func(_, claims map[string]any) { maps.Copy(claims, c.claims) }))
+		if err != nil || m.Name != c.want {
+			t.Errorf("%s: Verify() = %+v, %v, want the name %q", name, m, err, c.want)
+		}
+	}
+}

@@ -18,6 +18,7 @@ var (
 // A StaffMember is the person that a valid staff token identifies.
 type StaffMember struct {
 	Subject string   // permanent identifier assigned by the issuer
+	Name    string   // for the audit log; may be empty
 	Scopes  []string // may be empty
 }
 

@@ -61,6 +61,9 @@ func errorResponse(to *Route, status int) *huma.Response {
 		"application/json": {Schema: &huma.Schema{Ref: SchemaPrefix + schema}, Example: example},
 	}
 	if status == http.StatusTooManyRequests {
+		r.Description = "Too Many Requests: the key exceeds its rate_limit_per_second (default 500, bursts of twice " +
+			"that), or the key is unknown and more than 20 authentications failed within a minute from the same client " +
+			"network (IPv4 address or IPv6 /64). Keys that exist are never affected by failed authentications of others."
 		r.Headers = map[string]*huma.Param{
 			"Retry-After": {
 				Description: "Seconds to wait before the next attempt.",

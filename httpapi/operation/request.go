@@ -52,6 +52,9 @@ func (rd *Reader) Read(to *Route, r *http.Request, op *huma.Operation, in *Reque
 	var violations []fastapi.Violation
 	for _, where := range []string{"path", "query", "header"} {
 		rd.readParams(where, op.Parameters, r, in, &violations)
+		if where == "query" && to.Surface == nil {
+			violations = append(violations, unknownQuery(op.Parameters, r.URL.RawQuery)...)
+		}
 	}
 	if op.RequestBody != nil {
 		if err := rd.readBody(to, r, op, in, &violations); err != nil {
@@ -86,6 +89,29 @@ func (rd *Reader) readParams(
 	for name, v := range values {
 		in.Values[where+"/"+name] = paramText(v)
 	}
+}
+
+// unknownQuery returns a violation for each query parameter that is not in params, in order of their
+// names. A filter that is spelled wrongly would otherwise match everything.
+func unknownQuery(params []*huma.Param, rawQuery string) (violations []fastapi.Violation) {
+	query, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return []fastapi.Violation{fastapi.ValueError("the query string is malformed", "query")}
+	}
+	for _, p := range params {
+		if p.In == "query" {
+			delete(query, p.Name)
+		}
+	}
+	for _, name := range SortedKeys(query) {
+		violations = append(violations, extraForbidden(fastapi.AppendLoc([]any{"query"}, name)))
+	}
+	return violations
+}
+
+// extraForbidden returns the violation of an unknown field or parameter.
+func extraForbidden(loc []any) fastapi.Violation {
+	return fastapi.Violation{Type: "extra_forbidden", Loc: loc, Msg: "Extra inputs are not permitted"}
 }
 
 // paramValue returns a parameter and whether it is present.
@@ -177,10 +203,7 @@ func (rd *Reader) checkFields(
 	}
 	for _, name := range SortedKeys(fields) {
 		if _, known := to.Schema.Properties[name]; !known {
-			*violations = append(*violations, fastapi.Violation{
-				Type: "extra_forbidden", Loc: fastapi.AppendLoc([]any{"body"}, name),
-				Msg: "Extra inputs are not permitted",
-			})
+			*violations = append(*violations, extraForbidden(fastapi.AppendLoc([]any{"body"}, name)))
 		}
 	}
 	CleanExternalID(values, "body", violations)

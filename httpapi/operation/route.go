@@ -194,7 +194,7 @@ func (to *Route) exampleViolation(op *huma.Operation, c *fastapi.Checker) fastap
 			}
 		}
 	}
-	return fastapi.Violation{Type: "extra_forbidden", Loc: []any{"body", "color"}, Msg: "Extra inputs are not permitted"}
+	return extraForbidden([]any{"body", "color"})
 }
 
 // SortedKeys returns the keys of a map in order.

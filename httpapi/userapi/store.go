@@ -11,9 +11,9 @@ import (
 // that it created, and those with an identity or a conversation in it. Its methods return
 // identity.ErrNotFound for all others.
 type Store interface {
-	// InstanceByAgentKey returns the instance whose agent secret key has the given hash, or
-	// gateway.ErrNoInstance.
-	InstanceByAgentKey(ctx context.Context, hash string) (gateway.Instance, error)
+	// InstancesByAgentKeys returns the instances whose agent secret keys have the given hashes, by
+	// hash.
+	InstancesByAgentKeys(ctx context.Context, hashes []string) (map[string]gateway.Instance, error)
 	// CreateUser stores a customer with a new ID and, if it has a phone number, an unverified SMS
 	// identity of the instance. It returns identity.ErrUserExists if the email address, phone
 	// number or fkId is taken.

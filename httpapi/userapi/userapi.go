@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -33,12 +34,23 @@ const agentSecretKey = "Agent-Secret-Key"
 // An API is the surface of conversation users. An instance's agent secret key authenticates each
 // request and determines the instance.
 type API struct {
-	Store   Store
-	Limiter *operation.RateLimiter
+	Store    Store
+	Limiter  *operation.RateLimiter
+	Failures *operation.FailureLimiter // of authentications; default: a limiter of its own
+	Proxies  operation.Proxies         // believed about the address of the client
+
+	keys *operation.KeyLookup[gateway.Instance]
 }
 
 // Surface returns the routes of the surface and their description.
 func (u *API) Surface() *operation.Surface {
+	if u.Failures == nil {
+		u.Failures = &operation.FailureLimiter{}
+	}
+	// Agent secret keys are not cached, so that a rotated key ends immediately.
+	u.keys = &operation.KeyLookup[gateway.Instance]{
+		Fetch: u.Store.InstancesByAgentKeys, Failures: u.Failures, Proxies: u.Proxies, Now: time.Now,
+	}
 	return &operation.Surface{
 		Routes: u.routes(), Prefixes: []string{"/external/"},
 		Authorize: u.authorizeAgent, FormatError: formatUserError,
@@ -100,15 +112,15 @@ func (u *API) authorizeAgent(_ *operation.Route, r *http.Request) error {
 	if len(keys) != 1 || keys[0] == "" || len(keys[0]) > operation.MaxTokenBytes {
 		return invalidAgentKey()
 	}
-	i, err := u.Store.InstanceByAgentKey(r.Context(), identity.HashToken(keys[0]))
-	if errors.Is(err, gateway.ErrNoInstance) {
+	i, err := u.keys.Get(r, identity.HashToken(keys[0]))
+	if errors.Is(err, identity.ErrNotFound) {
 		return invalidAgentKey()
 	}
 	if err != nil {
 		return err
 	}
 	operation.RequestInfoOf(r.Context()).Key = identity.APIKey{TenantID: i.TenantID, InstanceID: i.ID}
-	return u.Limiter.Take("agent:" + i.ID)
+	return u.Limiter.Take("agent:"+i.ID, 0)
 }
 
 // invalidAgentKey returns the response to a missing or invalid key.

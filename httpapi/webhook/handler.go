@@ -9,14 +9,10 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
-	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/time/rate"
 
 	"hydragate/adapters"
 	"hydragate/gateway"
@@ -32,7 +28,10 @@ type Handler struct {
 	Log       *slog.Logger
 	Metrics   *Metrics // optional
 
-	failures failureLimiter
+	// Proxies are believed about the address of the client.
+	Proxies operation.Proxies
+
+	failures operation.FailureLimiter
 }
 
 // An EndpointSource looks up endpoints. Its methods return gateway.ErrNoEndpoint if there is none.
@@ -129,7 +128,7 @@ func sameCredentials(a, b adapters.Endpoint) bool {
 func (h *Handler) errorStatus(r *http.Request, err error) int {
 	switch {
 	case errors.Is(err, adapters.ErrForged), errors.Is(err, adapters.ErrMalformed):
-		if !h.failures.allow(r.RemoteAddr) {
+		if !h.failures.Take(h.Proxies.ClientNetwork(r)) {
 			return http.StatusTooManyRequests
 		}
 		return http.StatusForbidden
@@ -169,52 +168,4 @@ func (h *Handler) channelLabel(channel adapters.Channel) string {
 		return "none"
 	}
 	return string(channel)
-}
-
-// A failureLimiter limits failed authentications per client network. It only affects the response
-// to requests that fail, so that valid requests from the same network are never rejected.
-type failureLimiter struct {
-	mu       sync.Mutex
-	limiters map[netip.Prefix]*rate.Limiter
-}
-
-const (
-	failuresPerMinute  = 20
-	maxTrackedNetworks = 10_000
-)
-
-// allow reports whether a failure is within the limit of the network of the remote address.
-func (f *failureLimiter) allow(remote string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.limiters == nil || len(f.limiters) > maxTrackedNetworks {
-		f.limiters = map[netip.Prefix]*rate.Limiter{}
-	}
-	key := callerNetwork(remote)
-	l := f.limiters[key]
-	if l == nil {
-		l = rate.NewLimiter(rate.Every(time.Minute/failuresPerMinute), failuresPerMinute)
-		f.limiters[key] = l
-	}
-	return l.Allow()
-}
-
-// callerNetwork returns the network that counts as one client: an IPv4 address, also if it is
-// mapped to IPv6, or a /64 of IPv6, which is usually assigned to one subscriber.
-func callerNetwork(remote string) netip.Prefix {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		host = remote
-	}
-	a, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	a = a.Unmap().WithZone("")
-	bits := 64
-	if a.Is4() {
-		bits = 32
-	}
-	p, _ := a.Prefix(bits)
-	return p
 }

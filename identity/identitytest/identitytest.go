@@ -13,7 +13,7 @@ import (
 
 // Store is the interface under test.
 type Store interface {
-	APIKey(ctx context.Context, hash string) (identity.APIKey, error)
+	APIKeys(ctx context.Context, hashes []string) (map[string]identity.APIKey, error)
 	TouchAPIKey(ctx context.Context, tenant, id string, at time.Time) error
 	CreateAPIKey(ctx context.Context, k identity.APIKey, hash string, by identity.Actor) (identity.APIKey, error)
 	ListAPIKeys(ctx context.Context, tenant, after string, limit int) ([]identity.APIKey, error)

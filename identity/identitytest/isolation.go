@@ -70,7 +70,7 @@ func testTenantIsolation(t *testing.T, h *fixture) {
 	if err := s.TouchAPIKey(ctx, other.tenant, k.ID, time.Now()); err != nil {
 		t.Error(err)
 	}
-	if got, err := s.APIKey(ctx, hash); err != nil || !got.LastUsedAt.IsZero() || !got.IsLive(time.Now()) {
+	if got, err := h.keyByHash(ctx, hash); err != nil || !got.LastUsedAt.IsZero() || !got.IsLive(time.Now()) {
 		t.Errorf("foreign key changed: %+v, %v", got, err)
 	}
 	cs, err := s.ListCustomers(ctx, other.tenant, identity.CustomerQuery{ExternalID: "9"}, "", 10)

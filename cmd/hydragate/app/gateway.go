@@ -60,6 +60,7 @@ type Gateway struct {
 	API            *httpapi.API
 	Webhooks       *webhook.Handler
 	Log            *slog.Logger
+	proxies        operation.Proxies
 	tracingEnabled bool
 	closers        []func()
 }
@@ -111,6 +112,9 @@ func (g *Gateway) open(ctx context.Context, s *Settings, publicURL string) error
 	}
 	private, err := s.allowPrivateAgents()
 	if err != nil {
+		return err
+	}
+	if g.proxies, err = s.proxies(); err != nil {
 		return err
 	}
 	byChannel := newAdapters(s, g.Log)
@@ -190,7 +194,9 @@ func (g *Gateway) wireComponents(
 		Log: g.Log, Metrics: outbox.NewMetrics(reg), Now: time.Now,
 	}).Run)
 	g.retention = &gateway.Purger{Store: g.Store, Log: g.Log}
-	g.Webhooks = &webhook.Handler{Adapters: byChannel, Endpoints: g.spooler, Inbox: g.Inbox, Log: g.Log}
+	g.Webhooks = &webhook.Handler{
+		Adapters: byChannel, Endpoints: g.spooler, Inbox: g.Inbox, Proxies: g.proxies, Log: g.Log,
+	}
 	g.API = g.newAPI(claims, publicURL, private, reg)
 }
 
@@ -263,13 +269,15 @@ func (g *Gateway) newAPI(
 	for _, t := range delivery.EventTypes() {
 		events = append(events, httpapi.EventType(t))
 	}
-	limiter := &operation.RateLimiter{}
-	users := &userapi.API{Store: g.Store, Limiter: limiter}
+	limiter, failures := &operation.RateLimiter{}, &operation.FailureLimiter{}
+	users := &userapi.API{Store: g.Store, Limiter: limiter, Failures: failures, Proxies: g.proxies}
 	contacts := &contactapi.API{Store: g.Store, PublicURL: publicURL}
 	return &httpapi.API{
 		Stores:                APIStores(g.Store),
 		Surfaces:              []*operation.Surface{users.Surface(), contacts.Surface()},
 		Limiter:               limiter,
+		Failures:              failures,
+		Proxies:               g.proxies,
 		Endpoints:             g.Endpoints,
 		Claims:                claims,
 		CodeDropper:           claims.Codes,

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"hydragate/gateway/ingest/spool"
 	"hydragate/httpapi/oidc"
+	"hydragate/httpapi/operation"
 	"hydragate/identity"
 	"hydragate/store"
 	"hydragate/store/keyring"
@@ -30,6 +32,7 @@ type Settings struct {
 	RedisURL          string `name:"redis-url" env:"HYDRAGATE_REDIS_URL" placeholder:"URL" help:"Redis server (redis://… or rediss://…). Several URLs, separated by commas, form a cluster. Required with several replicas. Default: inside the process."`
 	DataDir           string `name:"data-dir" env:"HYDRAGATE_DATA_DIR" default:"./hydragate-data" placeholder:"DIR" help:"Local directory for the message spool, the embedded database and generated keys."`
 	MasterKeys        string `name:"master-keys" env:"HYDRAGATE_MASTER_KEYS" placeholder:"ID:BASE64" help:"Encryption keys, separated by commas. The first encrypts; all can decrypt. Required with PostgreSQL. Default: generated in the data directory."`
+	TrustedProxies    string `name:"trusted-proxies" env:"HYDRAGATE_TRUSTED_PROXIES" placeholder:"CIDR" help:"Networks of proxies whose X-Forwarded-For is believed, separated by commas, such as 10.0.0.0/8. Failed authentications are limited per client network. Default: none."`
 	AdminKey          string `name:"admin-key" env:"HYDRAGATE_ADMIN_KEY" placeholder:"KEY" help:"API key with all scopes, at least 32 characters. Required at the first start with PostgreSQL. Starting with another key revokes the previous one. Default: generated and printed once."`
 	OIDCIssuer        string `name:"oidc-issuer" env:"HYDRAGATE_OIDC_ISSUER" placeholder:"URL" help:"Accept staff tokens (JWT) of this OpenID Connect issuer. The claim hydragate_scopes lists their scopes; without it, the roles admin, staff and viewer apply. Default: off."`
 	OIDCAudience      string `name:"oidc-audience" env:"HYDRAGATE_OIDC_AUDIENCE" placeholder:"NAME" help:"Audience that staff tokens must have. Required with HYDRAGATE_OIDC_ISSUER."`
@@ -65,6 +68,9 @@ func (s *Settings) Check() error {
 			return InvalidSetting("HYDRAGATE_REDIS_URL",
 				"must start with redis:// or rediss://; leave it unset to use the embedded Redis")
 		}
+	}
+	if _, err := s.proxies(); err != nil {
+		return err
 	}
 	if s.MasterKeys != "" {
 		if _, err := keyring.Parse(s.MasterKeys); err != nil {
@@ -157,6 +163,27 @@ func (s *Settings) allowPrivateAgents() (bool, error) {
 		return false, nil
 	}
 	return false, InvalidSetting("HYDRAGATE_AGENT_ALLOW_PRIVATE", "must be true or false")
+}
+
+// proxies returns the networks of trusted proxies.
+func (s *Settings) proxies() (operation.Proxies, error) {
+	var all operation.Proxies
+	for text := range strings.SplitSeq(s.TrustedProxies, ",") {
+		text = strings.TrimSpace(text)
+		if text == "" {
+			continue
+		}
+		network, err := netip.ParsePrefix(text)
+		if addr, addrErr := netip.ParseAddr(text); addrErr == nil {
+			network, err = addr.Unmap().Prefix(addr.Unmap().BitLen())
+		}
+		if err != nil || network.Bits() == 0 || network.Addr().Is4In6() {
+			return nil, InvalidSetting("HYDRAGATE_TRUSTED_PROXIES",
+				"must list the networks of your proxies, separated by commas, such as 10.0.0.0/8,fd00::/8")
+		}
+		all = append(all, network.Masked())
+	}
+	return all, nil
 }
 
 // databaseFileName is the name of the embedded database in the data directory.

@@ -99,15 +99,19 @@ func TestSettings_Check(t *testing.T) {
 		"collector without scheme": {
 			func(s *Settings) { s.OTLPEndpoint = "127.0.0.1:4317" }, "OTEL_EXPORTER_OTLP_ENDPOINT",
 		},
-		"issuer without audience": {func(s *Settings) { s.OIDCIssuer = "https://login.example.com" }, "OIDC_AUDIENCE"},
-		"audience without issuer": {func(s *Settings) { s.OIDCAudience = "hydragate" }, "OIDC_ISSUER"},
-		"issuer without TLS":      {staff("http://login.example.com"), "OIDC_ISSUER"},
-		"issuer with user":        {staff("https://u:secret@login.example.com"), "OIDC_ISSUER"},
-		"issuer":                  {staff("https://login.example.com/"), ""},
-		"issuer on loopback":      {staff("http://127.0.0.1:9000/realms/staff"), ""},
-		"invalid boolean":         {func(s *Settings) { s.AgentAllowPrivate = "maybe" }, "AGENT_ALLOW_PRIVATE"},
-		"unknown log level":       {func(s *Settings) { s.LogLevel = "loud" }, "LOG_LEVEL"},
-		"unknown log format":      {func(s *Settings) { s.LogFormat = "xml" }, "LOG_FORMAT"},
+		"issuer without audience":   {func(s *Settings) { s.OIDCIssuer = "https://login.example.com" }, "OIDC_AUDIENCE"},
+		"audience without issuer":   {func(s *Settings) { s.OIDCAudience = "hydragate" }, "OIDC_ISSUER"},
+		"issuer without TLS":        {staff("http://login.example.com"), "OIDC_ISSUER"},
+		"issuer with user":          {staff("https://u:secret@login.example.com"), "OIDC_ISSUER"},
+		"issuer":                    {staff("https://login.example.com/"), ""},
+		"issuer on loopback":        {staff("http://127.0.0.1:9000/realms/staff"), ""},
+		"proxies":                   {func(s *Settings) { s.TrustedProxies = "10.0.0.0/8, fd00::/8,192.0.2.1" }, ""},
+		"proxy by name":             {func(s *Settings) { s.TrustedProxies = "10.0.0.0/8,proxy" }, "TRUSTED_PROXIES"},
+		"every address is a proxy":  {func(s *Settings) { s.TrustedProxies = "0.0.0.0/0" }, "TRUSTED_PROXIES"},
+		"mapped network of proxies": {func(s *Settings) { s.TrustedProxies = "::ffff:10.0.0.0/104" }, "TRUSTED_PROXIES"},
+		"invalid boolean":           {func(s *Settings) { s.AgentAllowPrivate = "maybe" }, "AGENT_ALLOW_PRIVATE"},
+		"unknown log level":         {func(s *Settings) { s.LogLevel = "loud" }, "LOG_LEVEL"},
+		"unknown log format":        {func(s *Settings) { s.LogFormat = "xml" }, "LOG_FORMAT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := validSettings()
