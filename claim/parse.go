@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"net/url"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -18,6 +19,10 @@ type ParsedText struct {
 	// Command reports whether the text is a claim command. A code without a command may be an
 	// ordinary word; it is a claim only if its sender has a live code.
 	Command bool
+
+	// Misread reports whether the code was typed without a command, and with a character that only
+	// looks like a code letter.
+	Misread bool
 }
 
 // Redacted returns the form of the text that may be stored.
@@ -35,13 +40,18 @@ func (t ParsedText) Redacted() string {
 // Commands are "/claim CODE", "/claim@botName CODE", "claim CODE" and the deep link "/start
 // claim_CODE", in any case and with whatever keyboards, autocorrection and quoting leave around
 // them. "/claim" is a command whatever follows it. Without the slash "claim" is also an ordinary
-// word, and a command only if it stands alone or what follows looks like an attempt at a code.
+// word, and a command only if it stands alone or what follows looks like an attempt at a code. A pasted
+// deep link ("https://t.me/botName?start=claim_CODE", "tg://resolve?domain=botName&start=claim_CODE")
+// is the command that it sends.
 //
 // A code without a command must be the whole text, in one piece, as 3-3 or as 2-2-2, with at most
 // one misread character. That of an invite must be in one piece, as 4-4-4 or as 3-3-3-3. Two words
 // of six letters are two codes, and therefore not a claim.
 func Parse(text, botName string) (ParsedText, bool) {
 	text, whole := truncate(text)
+	if command, ok := parseLink(text); ok {
+		text = command
+	}
 	canonical := canonicalize(text)
 	body, slash := trimDecoration(canonical)
 
@@ -49,11 +59,36 @@ func Parse(text, botName string) (ParsedText, bool) {
 	t, ok := parseCommand(body, slash, func(name string) bool { return botName != "" && name == botName })
 	if !ok {
 		t.Code, ok = parseBareCode(canonical)
+		t.Misread = ok && strings.ContainsFunc(canonical, func(r rune) bool { return isAlphanumeric(r) && !isCodeLetter(r) })
 	}
 	if whole {
 		return t, ok
 	}
 	return ParsedText{Command: t.Command}, t.Command
+}
+
+// parseLink returns the command that a deep link sends. It returns false if text is not such a link.
+func parseLink(text string) (command string, ok bool) {
+	text = strings.Trim(text, "<>()[]\"'`*_~.,!")
+	if !strings.Contains(text, "start=") {
+		return "", false
+	}
+	if !strings.Contains(text, "://") {
+		text = "https://" + text
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return "", false
+	}
+	bot := strings.Trim(u.Path, "/")
+	switch strings.ToLower(u.Scheme + "://" + strings.TrimPrefix(u.Host, "www.")) {
+	case "https://t.me", "http://t.me", "https://telegram.me", "http://telegram.me", "https://telegram.dog":
+	case "tg://resolve":
+		bot = u.Query().Get("domain")
+	default:
+		return "", false
+	}
+	return "/start@" + bot + " " + u.Query().Get("start"), true
 }
 
 // IsAddressedToBot reports whether text is a claim addressed to a bot by name, whichever bot that

@@ -1,6 +1,7 @@
 package claim
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -226,6 +227,10 @@ func checkParsed(t *testing.T, text, botName string) {
 	if len(parsed.Code) != codeLen && len(parsed.Code) != inviteLen || strings.Trim(parsed.Code, alphabet) != "" ||
 		!utf8.ValidString(parsed.Code) {
 		t.Fatalf("Parse(%q) returns the code %q", text, parsed.Code)
+	}
+	finds := slices.ContainsFunc(Scan(text), func(c Candidate) bool { return c.Code == parsed.Code })
+	if !finds && !isRejected(parsed.Code) {
+		t.Fatalf("Parse(%q) returns the code %s, which Scan does not find", text, parsed.Code)
 	}
 	again, ok := Parse("/claim "+parsed.Code, botName)
 	if !ok || again.Code != parsed.Code {
