@@ -84,9 +84,6 @@ type InviteStore interface {
 
 	// InviteState returns what is stored about the code and the sender of an attempt.
 	InviteState(ctx context.Context, a Attempt) (InviteState, error)
-
-	// InviteExists reports whether the letters of an attempt are those of an invite, live or not.
-	InviteExists(ctx context.Context, a Attempt) (bool, error)
 }
 
 // An InviteState is what is stored about an attempt to redeem an invite, at one point in time.
@@ -156,21 +153,6 @@ func (d *Service) decideInvite(ctx context.Context, a Attempt) (Decision, error)
 	return r, nil
 }
 
-// DecideExposedInvite decides about an invite that was written where others could read it and
-// redeem it. A live invite is revoked. The sender gets no reply.
-func (d *Service) DecideExposedInvite(ctx context.Context, a Attempt) (Decision, error) {
-	s, err := d.Store.InviteState(ctx, a)
-	if err != nil {
-		return Decision{}, fmt.Errorf("read invite: %w", err)
-	}
-	r := Decision{Attempt: a}
-	if s.Status == Live {
-		r.RevokeInvite = &s.Invite
-		r.Events = append(r.Events, s.event("invite.revoked", a, s.Invite.CustomerID, a.IdentityID, "written_in_a_group"))
-	}
-	return r, nil
-}
-
 // decline sends everyone the same reply and records the reason in the audit log. Every failure
 // counts alike: otherwise throttling would reveal which letters once were an invite.
 func (s InviteState) decline(r *Decision, a Attempt) {
@@ -196,7 +178,7 @@ func (s InviteState) declineReason() string {
 
 func (s InviteState) event(kind string, a Attempt, customer, identityID, reason string) identity.Event {
 	e := identity.Event{
-		TenantID: a.TenantID, Kind: kind, Actor: identity.Actor("sender:" + a.IdentityID),
+		TenantID: a.TenantID, Kind: kind, Actor: a.actor(),
 		CustomerID: customer, IdentityID: identityID, InstanceID: a.InstanceID, MessageID: a.MessageID,
 		Detail: map[string]string{"channel": a.Channel},
 	}

@@ -27,6 +27,7 @@ type Store interface {
 	CodeState(ctx context.Context, a Attempt) (CodeState, error)
 
 	InviteStore
+	ExposureStore
 }
 
 // An Attempt is a well-formed code that was typed in a private conversation.
@@ -113,8 +114,9 @@ type Decision struct {
 	Grant               *Target          // identity to verify as owner, if its code is still live
 	Redeem              *Redemption      // account to link, if the invite is still live
 	Revoke              []Target         // codes to revoke
-	RevokeInvite        *Invite          // invite to revoke because others could read it
+	RevokeInvites       []Invite         // invites to revoke because others could read them
 	CountsAsFailure     bool             // counts against the sender
+	Miss                Miss             // if not empty, counts toward MaxBareMisses or MaxMisses
 	Events              []identity.Event // an event without a customer belongs to the owner of its identity
 	LinkedConversations []LinkedConversation
 	Attempt             Attempt
@@ -131,6 +133,7 @@ const (
 	Declined        Outcome = "declined"
 	Throttled       Outcome = "throttled"
 	CodeLost        Outcome = "lost"
+	Exposed         Outcome = "exposed" // live letters in a message that is not a claim
 )
 
 // IssueCode issues a new code for an identity of a customer and ends the previous one. The code is
@@ -201,20 +204,6 @@ func (d *Service) DecideRedemption(ctx context.Context, a Attempt) (Decision, er
 	return r, nil
 }
 
-// IsLiveCode reports whether a code that was typed without a command, by a sender who has no live
-// code, was issued for another identity. Such a code must not be passed on.
-func (d *Service) IsLiveCode(ctx context.Context, a Attempt) (bool, error) {
-	if IsInviteCode(a.Code) {
-		return d.Store.InviteExists(ctx, a)
-	}
-	s := Target{TenantID: a.TenantID, InstanceID: a.InstanceID, Channel: a.Channel}
-	found, err := d.Codes.Find(ctx, s, []string{a.Code})
-	if err != nil {
-		return false, fmt.Errorf("%w: %w", ErrCodeStoreUnavailable, err)
-	}
-	return len(found) > 0, nil
-}
-
 // DecideWithoutCheck decides an attempt whose code could not be checked in time: the code is
 // reported as lost.
 func (d *Service) DecideWithoutCheck(ctx context.Context, a Attempt) (Decision, error) {
@@ -259,7 +248,7 @@ func (s CodeState) decide(r *Decision, a Attempt, f CheckResult) {
 func (r *Decision) revokeForeign(a Attempt, owner Target) {
 	r.Revoke = append(r.Revoke, owner)
 	r.Events = append(r.Events, identity.Event{
-		TenantID: a.TenantID, Kind: "claim.wrong_sender", Actor: identity.Actor("sender:" + a.IdentityID),
+		TenantID: a.TenantID, Kind: "claim.wrong_sender", Actor: a.actor(),
 		IdentityID: owner.IdentityID, // the store knows the customer of that identity
 		InstanceID: a.InstanceID, MessageID: a.MessageID,
 		Detail: map[string]string{"channel": a.Channel, "typed_by": a.IdentityID},
@@ -284,7 +273,7 @@ func (s CodeState) declineReason(f CheckResult) string {
 
 func (s CodeState) event(kind string, a Attempt, reason string) identity.Event {
 	e := identity.Event{
-		TenantID: a.TenantID, Kind: kind, Actor: identity.Actor("sender:" + a.IdentityID),
+		TenantID: a.TenantID, Kind: kind, Actor: a.actor(),
 		CustomerID: s.CustomerID, IdentityID: a.IdentityID, InstanceID: a.InstanceID, MessageID: a.MessageID,
 		Detail: map[string]string{"channel": a.Channel},
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"hydragate/adapters"
 	"hydragate/claim"
 	"hydragate/identity"
 )
@@ -61,9 +62,9 @@ type Unreachable struct {
 type MessageResult struct {
 	ID      string
 	Outcome string
-	Dead    bool    // abandoned after too many failed attempts
-	Retry   bool    // not processed: only the failed attempt is counted
-	Text    *string // replaces the stored text; nil leaves it
+	Dead    bool              // abandoned after too many failed attempts
+	Retry   bool              // not processed: only the failed attempt is counted
+	Message *adapters.Message // replaces the stored message; nil leaves it
 }
 
 // An IdentityUpdate holds changes to the identity of a sender. Empty fields leave the stored value.

@@ -17,7 +17,7 @@ type StoredMessage struct {
 	ConversationID       string
 	Channel              adapters.Channel
 	Message              adapters.Message // includes the decrypted Secret
-	Encrypted            bool             // the text is stored encrypted, and redacted in the message
+	Encrypted            bool             // texts are stored encrypted, and redacted in the message
 	Attempts             int
 	ReceivedAt           time.Time     // by the clock of the database
 	Age                  time.Duration // since ReceivedAt, by the same clock
@@ -25,6 +25,8 @@ type StoredMessage struct {
 	Sender               identity.Identity
 	ConversationIdentity string // ID of the identity that the conversation is with, as last stored
 	HasLiveCode          bool   // there is a live claim code for the sender
+	LiveCodes            bool   // a claim code could be redeemed at the instance and channel when it was received
+	LiveInvites          bool   // an invite could be redeemed there
 	UnlinkRequested      bool   // an /unlink waits for its confirmation
 	UnlinkWord           string // confirms it; empty if no word is needed
 	UnlinkFailures       int    // wrong words within UnlinkFailureWindow
@@ -61,9 +63,12 @@ type IncomingMessage struct {
 }
 
 // A Secret is the part of a message that is stored encrypted until the message is processed, and
-// then deleted: a text that may contain a claim code, a body that could not be decoded, and a reply
+// then deleted: texts that may contain a claim code, a body that could not be decoded, and a reply
 // token, which authorizes its holder to reply.
 type Secret struct {
+	// Message is the whole message if a string other than its text may contain a code.
+	Message *adapters.Message `json:"message,omitempty"`
+
 	Text       string            `json:"text,omitempty"`
 	Command    *adapters.Command `json:"command,omitempty"`
 	Raw        []byte            `json:"raw,omitempty"`

@@ -246,14 +246,15 @@ func redeemableCodeExpr(d sqldb.Dialect) string {
 		d.NowPlus(-int(claim.CodeGracePeriod/time.Second))
 }
 
-// failuresStmt counts the failed attempts of the sender, without the current message.
+// failuresStmt counts the failed attempts of the sender in all instances of the tenant, without the
+// current message.
 func (s *Store) failuresStmt(a claim.Attempt, count *claim.Failures) sqldb.Statement {
 	return sqldb.Statement{
 		Query: `
 		select at, ` + s.dialect.Now + ` from claim_failures
-		where tenant_id = $1 and instance_id = $2 and channel = $3 and sender_id = $4 and message_id <> $5 and at > ` +
+		where tenant_id = $1 and channel = $2 and sender_id = $3 and message_id <> $4 and kind = $5 and at > ` +
 			s.dialect.NowPlus(-24*60*60) + `
-		order by at desc limit 100`, Args: []any{a.TenantID, a.InstanceID, a.Channel, a.SenderID, a.MessageID},
+		order by at desc limit 100`, Args: []any{a.TenantID, a.Channel, a.SenderID, a.MessageID, failedAttempt},
 		Read: func(rs sqldb.Rows) error {
 			var now time.Time
 			times, err := sqldb.ScanAll(rs, nil, func(sc sqldb.ScanFunc) (at time.Time, err error) {
@@ -264,6 +265,18 @@ func (s *Store) failuresStmt(a claim.Attempt, count *claim.Failures) sqldb.State
 			return err
 		},
 	}
+}
+
+// failedAttempt is the kind of a counted message that was an attempt. The others are those of
+// claim.Miss.
+const failedAttempt = "failure"
+
+// failureKind returns the kind under which the message of a decision is counted, or "".
+func failureKind(d claim.Decision) string {
+	if d.CountsAsFailure {
+		return failedAttempt
+	}
+	return string(d.Miss)
 }
 
 // countFailures counts failures at the given times, newest first, as of now.
@@ -394,17 +407,17 @@ func (s *Store) claimStmts(st gateway.Commit) []sqldb.Statement {
 			Args: []any{a.TenantID, b.IdentityID, b.Gen, now},
 		})
 	}
-	if i := d.RevokeInvite; i != nil {
+	for _, i := range d.RevokeInvites {
 		stmts = append(stmts, sqldb.Statement{Query: `
 			update invites set revoked_at = $3
 			where tenant_id = $1 and id = $2 and used_msg is null and revoked_at is null`, Args: []any{a.TenantID, i.ID, now}})
 	}
-	if d.CountsAsFailure {
+	if kind := failureKind(*d); kind != "" {
 		stmts = append(stmts, sqldb.Statement{
 			Query: `
-			insert into claim_failures (tenant_id, instance_id, channel, sender_id, message_id)
-			values ($1, $2, $3, $4, $5) on conflict do nothing`,
-			Args: []any{a.TenantID, a.InstanceID, a.Channel, a.SenderID, a.MessageID},
+			insert into claim_failures (tenant_id, instance_id, channel, sender_id, message_id, kind)
+			values ($1, $2, $3, $4, $5, $6) on conflict do nothing`,
+			Args: []any{a.TenantID, a.InstanceID, a.Channel, a.SenderID, a.MessageID, kind},
 		})
 	}
 	for _, e := range d.Events {

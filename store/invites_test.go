@@ -209,12 +209,13 @@ func TestInvite_InstanceScoped(t *testing.T) {
 			if r := f.decideRedemption(b); r.Outcome != claim.Declined || r.Reason != "wrong" || !r.CountsAsFailure {
 				t.Errorf("decision for another %s = %+v, want a wrong code", name, r)
 			}
-			if known, err := f.InviteExists(t.Context(), b); known || err != nil {
-				t.Errorf("InviteExists() for another %s = %v, %v, want false", name, known, err)
+			if st, err := f.ExposureState(t.Context(), b, []string{b.Code}); len(st.Invites) > 0 || err != nil {
+				t.Errorf("ExposureState() for another %s = %v, %v, want no invite", name, st, err)
 			}
 		}
-		if known, err := f.InviteExists(t.Context(), a); !known || err != nil {
-			t.Errorf("InviteExists() = %v, %v, want true", known, err)
+		letters := []string{claim.NewInviteCode(), code, claim.NewInviteCode()}
+		if st, err := f.ExposureState(t.Context(), a, letters); st.Invites[code].ID != i.ID || len(st.Invites) != 1 || err != nil {
+			t.Errorf("ExposureState() = %v, %v, want the invite %s", st, err, i.ID)
 		}
 		if err := f.RevokeInvite(t.Context(), claim.InviteKey{
 			TenantID: f.tenant, CustomerID: i.CustomerID,

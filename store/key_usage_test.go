@@ -105,15 +105,16 @@ func TestKeyUsage_Invites(t *testing.T) {
 		}
 		attempt := claim.Attempt{
 			TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram", Code: "WDJBMJBCDFGH",
-			ReceivedAt: f.now(),
+			MessageID: newID(), ReceivedAt: f.now(),
 		}
 		for name, want := range map[string]bool{"with both keys": true, "without its key": false} {
 			with := both
 			if !want {
 				with = f.withKeys(k2)
 			}
-			if known, err := with.InviteExists(t.Context(), attempt); err != nil || known != want {
-				t.Errorf("InviteExists() %s = %v, %v, want %v", name, known, err, want)
+			st, err := with.ExposureState(t.Context(), attempt, []string{attempt.Code})
+			if known := len(st.Invites) == 1; err != nil || known != want {
+				t.Errorf("ExposureState() %s = %v, %v, want the invite: %v", name, st, err, want)
 			}
 		}
 		if err := f.RevokeInvite(t.Context(), claim.InviteKey{TenantID: f.tenant, CustomerID: customer, InviteID: i.ID},

@@ -79,7 +79,11 @@ func (s *Store) Apply(ctx context.Context, st gateway.Commit) error {
 	stmts = append(stmts, s.insertSenderStmts(st)...)
 	stmts = append(stmts, s.redemptionStmts(st)...)
 	stmts = append(stmts, s.senderStmts(st)...)
-	stmts = append(stmts, s.messageStmts(st)...)
+	messages, err := s.messageStmts(st)
+	if err != nil {
+		return err
+	}
+	stmts = append(stmts, messages...)
 	for _, e := range st.Events {
 		stmts = append(stmts, auditStmt(e))
 	}

@@ -44,6 +44,7 @@ func (s *Store) PendingMessages(ctx context.Context, l gateway.Lease) ([]gateway
 			i.unlink_word, case when i.unlink_failed_at > `+s.unlinkFailuresSince()+` then i.unlink_failures else 0 end,
 			case when i.claim_expires_at >= m.received_at and i.claim_used_msg is null and i.claim_revoked_at is null
 				and i.verified_at is null then 1 else 0 end,
+			case when `+liveCodeExpr("m")+` then 1 else 0 end, case when `+liveInviteExpr("m")+` then 1 else 0 end,
 			c.identity_id, n.name, n.agent_url, n.unknown_senders, n.welcome_text,
 			coalesce(n.owner_max_age_days, 0), coalesce(n.customer_max_age_days, 0), coalesce(n.silence_max_days, 0)
 		from (
@@ -69,7 +70,7 @@ func (s *Store) scanInbound(sc sqldb.ScanFunc, l gateway.Lease) (gateway.StoredM
 	in := gateway.StoredMessage{TenantID: l.TenantID, ConversationID: l.ConversationID}
 	var body, sealed, unknown string
 	var channel string
-	var hasCode, unlinkRequested, blocked, reclaimNotified int
+	var hasCode, unlinkRequested, blocked, reclaimNotified, liveCodes, liveInvites int
 	i, n := &in.Sender, &in.Instance
 	err := sc(&in.ID, &in.InstanceID, &channel, &body, &in.Message.Text, sqldb.Text(&sealed), &in.Attempts,
 		sqldb.Time(&in.ReceivedAt), sqldb.Seconds(&in.Age),
@@ -78,7 +79,8 @@ func (s *Store) scanInbound(sc sqldb.ScanFunc, l gateway.Lease) (gateway.StoredM
 		sqldb.Text((*string)(&i.ExpiryReason)), sqldb.Time(&i.LastSeenAt), sqldb.Time(&i.OptedOutAt),
 		sqldb.Time(&i.BlockedAt), &reclaimNotified, &blocked, &unlinkRequested,
 		sqldb.Text(&in.UnlinkWord), &in.UnlinkFailures,
-		&hasCode, sqldb.Text(&in.ConversationIdentity), &n.Name, sqldb.Text(&n.AgentURL), &unknown,
+		&hasCode, &liveCodes, &liveInvites, sqldb.Text(&in.ConversationIdentity), &n.Name, sqldb.Text(&n.AgentURL),
+		&unknown,
 		sqldb.Text(&n.WelcomeText),
 		&n.VerificationPolicy.OwnerDays, &n.VerificationPolicy.CustomerDays, &n.VerificationPolicy.InactivityDays)
 	if err != nil {
@@ -88,6 +90,7 @@ func (s *Store) scanInbound(sc sqldb.ScanFunc, l gateway.Lease) (gateway.StoredM
 	in.Err = json.Unmarshal([]byte(body), &in.Message)
 	in.Channel, in.HasLiveCode, in.UnlinkRequested = adapters.Channel(channel), hasCode == 1, unlinkRequested == 1
 	in.SenderBlocked, in.ReclaimNotified = blocked == 1, reclaimNotified == 1
+	in.LiveCodes, in.LiveInvites = liveCodes == 1, liveInvites == 1
 	in.Message.Text = stored
 	n.ID, n.TenantID, n.UnknownSenders = in.InstanceID, in.TenantID, gateway.UnknownSenderPolicy(unknown)
 	if i.ID != "" {
@@ -109,17 +112,23 @@ func (s *Store) openInbound(in *gateway.StoredMessage, sealed string) error {
 	if err := json.Unmarshal(plain, &secret); err != nil {
 		return err
 	}
-	in.Message.Chat.ReplyToken, in.Message.Raw = secret.ReplyToken, secret.Raw
+	if secret.Message != nil {
+		in.Encrypted = true
+		key, altKey := in.Message.Key, in.Message.AltKey
+		in.Message = *secret.Message
+		in.Message.Key, in.Message.AltKey = key, altKey
+	}
 	if secret.Text != "" {
 		in.Encrypted, in.Message.Text, in.Message.Command = true, secret.Text, secret.Command
 	}
+	in.Message.Chat.ReplyToken, in.Message.Raw = secret.ReplyToken, secret.Raw
 	return nil
 }
 
 // messageStmts returns the statements that store the outcome of messages. The encrypted part of a
 // processed message is deleted. Undecodable messages keep theirs until the texts of messages are
 // purged, so that the decoder can be fixed.
-func (s *Store) messageStmts(st gateway.Commit) []sqldb.Statement {
+func (s *Store) messageStmts(st gateway.Commit) ([]sqldb.Statement, error) {
 	var stmts []sqldb.Statement
 	for _, m := range st.Messages {
 		if m.Retry {
@@ -135,15 +144,19 @@ func (s *Store) messageStmts(st gateway.Commit) []sqldb.Statement {
 			state = "dead"
 		}
 		set, args := ``, []any{st.Lease.TenantID, m.ID, state, m.Outcome, s.now()}
-		if m.Text != nil {
-			set, args = `, text = $6`, append(args, *m.Text)
+		if m.Message != nil {
+			body, err := messageBody(*m.Message)
+			if err != nil {
+				return nil, err
+			}
+			set, args = `, text = $6, body = $7`, append(args, m.Message.Text, body)
 		}
 		stmts = append(stmts, sqldb.Statement{Query: `
 			update messages set state = $3, outcome = $4, worked_at = $5, sealed = case
 				when kind = 'undecodable' then sealed end` + set + `
 			where tenant_id = $1 and id = $2`, Args: args})
 	}
-	return stmts
+	return stmts, nil
 }
 
 // insertSenderStmts returns the statements that insert new unknown senders.

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"hydragate/claim"
@@ -22,20 +21,6 @@ func (s *Store) inviteCondition(a claim.Attempt) (where string, args []any) {
 	}
 	return `v.tenant_id = $1 and v.instance_id = $2 and v.channel = $3 and v.mac in (` +
 		strings.Join(placeholders, ", ") + `)`, args
-}
-
-// InviteExists implements claim.Store. It reports whether the typed code belongs to an invite,
-// live or not.
-func (s *Store) InviteExists(ctx context.Context, a claim.Attempt) (bool, error) {
-	where, args := s.inviteCondition(a)
-	rs, err := s.db.Query(ctx, `
-		select v.id from invites v
-		where `+where, args...)
-	ids, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
-	if err != nil {
-		return false, fmt.Errorf("look up invite: %w", err)
-	}
-	return len(ids) > 0, nil
 }
 
 // InviteState implements claim.Store in one round trip, whether or not the code exists.

@@ -51,6 +51,8 @@ func TestInvite_AcceptedForms(t *testing.T) {
 			name: "sender with a username", text: "/claim CODE", want: "claimed",
 			change: func(m *adapters.Message) { m.Sender.Username = "steve" },
 		},
+		{name: "pasted link", text: "https://t.me/" + bot + "?start=claim_CODE", want: "claimed"},
+		{name: "pasted link of an app", text: "<tg://resolve?domain=" + bot + "&start=claim_code>", want: "claimed"},
 		{name: "one second left", text: "/claim CODE", before: expireInvite("1"), want: "claimed"},
 	})
 }
@@ -64,8 +66,10 @@ func TestInvite_RejectedForms(t *testing.T) {
 	}
 	testInviteForms(t, []inviteForm{
 		{name: "without the command", text: "GROUPED", want: "hint"},
-		{name: "to another bot", text: "/claim@other_bot CODE", want: "for_another_bot"},
-		{name: "deep link to another bot", text: "/start@other_bot claim_CODE", want: "for_another_bot"},
+		{name: "to another bot", text: "/claim@other_bot CODE", want: "hint"},
+		{name: "deep link to another bot", text: "/start@other_bot claim_CODE", want: "hint"},
+		{name: "to another bot in a group", text: "/claim@other_bot CODE", change: inGroup, want: "not_private"},
+		{name: "dead, to another bot", text: "/claim@other_bot BCDFGHJKLMNP", want: "for_another_bot"},
 		{name: "in a group", text: "/claim CODE", change: inGroup, want: "not_private"},
 		{name: "deep link in a group", text: "/start@" + bot + " claim_CODE", change: inGroup, want: "not_private"},
 		{name: "without the command in a group", text: "GROUPED", change: inGroup, want: "not_private"},

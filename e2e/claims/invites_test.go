@@ -229,8 +229,10 @@ func TestNoInviteLeaks(t *testing.T) {
 				Chat: adapters.Chat{ID: "-100" + sender, Group: true},
 			})
 			h.ProcessMessages()
-			h.SendText(sender, sender, form+exposed)
-			h.ProcessMessages()
+			if form != "" { // without a command a revoked invite is an ordinary text
+				h.SendText(sender, sender, form+exposed)
+				h.ProcessMessages()
+			}
 			h.SendText(sender, sender, form+typed)
 			if hits := harness.FindCodes(codes, h.Dump(log.String())); len(hits) > 0 {
 				t.Error("codes found while the message is queued:", hits)

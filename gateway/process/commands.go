@@ -12,45 +12,29 @@ import (
 	"hydragate/gateway"
 )
 
-// bareCodeTimeout is how long a message that may be a code without a command waits while the code
-// store is unavailable. After that it is not delivered, and the sender is asked for a new code.
-const bareCodeTimeout = time.Minute
-
-// handleCommand executes a message that is a chat command or a claim code. handled is false if the
-// message is neither.
+// handleCommand executes a message that is a chat command or a claim code, or contains one that is live.
+// handled is false if the message is none of these.
 func (w *Worker) handleCommand(
-	ctx context.Context, in gateway.StoredMessage, d decision,
+	ctx context.Context, in *gateway.StoredMessage, d decision, s screening,
 ) (out decision, handled bool, err error) {
-	username, err := w.botUsername(ctx, in)
-	if err != nil {
-		return d, false, err
-	}
-	t, ok := claim.Parse(in.Message.Text, username)
-	if ok && !t.Command && (!in.HasLiveCode || claim.IsInviteCode(t.Code)) {
-		// The letters may be ordinary words: they are a claim only if the code is live.
-		ok, err = w.Claims.IsLiveCode(ctx, w.newAttempt(in, t))
-		switch {
-		case err != nil && !errors.Is(err, claim.ErrCodeStoreUnavailable):
-			return d, false, err
-		case err != nil && in.Age < bareCodeTimeout:
-			d, err = w.deferClaim(ctx, in, d, w.newAttempt(in, t), err)
-			return d, true, err
-		case err != nil:
-			return w.reply(in, d, "withheld", textCodeLost), true, nil //nolint:nilerr // retried for long enough
-		}
-	}
-	if ok {
-		d, err = w.handleClaim(ctx, in, d, t)
+	switch {
+	case s.live:
+		d, err = w.handleExposed(ctx, *in, d, s)
 		return d, true, err
-	}
-	if in.Encrypted && claim.IsAddressedToBot(in.Message.Text) {
+	case s.isClaim && s.parsed.Command:
+		d, err = w.handleClaim(ctx, *in, d, s.parsed)
+		return d, true, err
+	case in.Encrypted && claim.IsAddressedToBot(in.Message.Text):
 		d.outcome = "for_another_bot"
 		return d, true, nil
-	}
-	if in.Message.Command == nil || in.Message.Kind != adapters.Text {
+	case in.Message.Command == nil || in.Message.Kind != adapters.Text:
 		return d, false, nil
 	}
-	return w.handleChatCommand(ctx, in, d)
+	out, handled, err = w.handleChatCommand(ctx, *in, d)
+	if handled && err == nil {
+		out = w.passOn(in, out, s)
+	}
+	return out, handled, err
 }
 
 // handleChatCommand executes a command other than /claim.
@@ -94,14 +78,6 @@ func (w *Worker) handleClaim(
 	ctx context.Context, in gateway.StoredMessage, d decision, t claim.ParsedText,
 ) (decision, error) {
 	m := in.Message
-	if m.Chat.Group && claim.IsInviteCode(t.Code) {
-		r, err := w.Claims.DecideExposedInvite(ctx, w.newAttempt(in, t))
-		if err != nil {
-			return d, err
-		}
-		r.Attempt.Code = ""
-		d.claim = &r
-	}
 	switch {
 	case m.Chat.Group:
 		return w.reply(in, d, "not_private", textPrivateOnly), nil
@@ -109,8 +85,6 @@ func (w *Worker) handleClaim(
 		return w.reply(in, d, "not_proven", textPrivateOnly), nil
 	case t.Code == "":
 		return w.reply(in, d, "hint", textHint), nil
-	case claim.IsInviteCode(t.Code) && !t.Command:
-		return w.reply(in, d, "hint", textInviteHint), nil
 	}
 	a := w.newAttempt(in, t)
 	r, err := w.Claims.DecideRedemption(ctx, a)

@@ -3,6 +3,7 @@ package process
 import (
 	"time"
 
+	"hydragate/adapters"
 	"hydragate/claim"
 	"hydragate/gateway"
 	"hydragate/identity"
@@ -11,9 +12,9 @@ import (
 // A decision is the result of processing one message, not stored yet.
 type decision struct {
 	outcome   string
-	text      *string // replaces the stored text
-	commitNow bool    // must be committed before the next message is processed
-	deferred  bool    // not processed: to be retried at retryAt
+	message   *adapters.Message // replaces the stored message
+	commitNow bool              // must be committed before the next message is processed
+	deferred  bool              // not processed: to be retried at retryAt
 	retryAt   time.Time
 
 	created        *identity.Identity
@@ -29,7 +30,7 @@ type decision struct {
 // addTo adds the decision about a message to a commit.
 func (d decision) addTo(c *gateway.Commit, in gateway.StoredMessage) {
 	if !d.deferred { // a deferred message is not a failed attempt
-		c.Messages = append(c.Messages, gateway.MessageResult{ID: in.ID, Outcome: d.outcome, Text: d.text})
+		c.Messages = append(c.Messages, gateway.MessageResult{ID: in.ID, Outcome: d.outcome, Message: d.message})
 	}
 	if d.created != nil {
 		c.CreatedIdentities = append(c.CreatedIdentities, *d.created)

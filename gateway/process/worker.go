@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"hydragate/adapters"
@@ -30,6 +31,8 @@ type Worker struct {
 
 	// Wake is called with the kinds of queue to which work was added.
 	Wake func(kinds ...gateway.QueueKind)
+
+	lookupsResume atomic.Int64 // Unix time in nanoseconds before which letters are not looked up
 }
 
 // A MessageStore returns messages to be processed and stores the results.
@@ -216,14 +219,12 @@ func (w *Worker) decide(ctx context.Context, in gateway.StoredMessage) (decision
 	if k := in.Message.Kind; k == adapters.Undecodable || k == adapters.Unsupported {
 		return decision{outcome: string(k)}, nil
 	}
-	if in.Message.Sender.ID == "" {
-		if in.Encrypted || in.Instance.UnknownSenders != gateway.ForwardUnknown {
-			return decision{outcome: "dropped"}, nil
-		}
-		return w.forward(in, decision{}), nil
+	s, err := w.screen(ctx, &in)
+	if err != nil {
+		return decision{}, err
 	}
-	if in.SenderBlocked {
-		return decision{outcome: "refused"}, nil
+	if in.Message.Sender.ID == "" || in.SenderBlocked {
+		return w.decideWithoutSender(ctx, in, s)
 	}
 	d := w.resolveSender(&in)
 	switch in.Message.Kind {
@@ -231,16 +232,52 @@ func (w *Worker) decide(ctx context.Context, in gateway.StoredMessage) (decision
 		return applyOptOut(in, d), nil
 	default: // the message has content
 	}
-	if d, handled, err := w.handleCommand(ctx, in, d); handled || err != nil {
+	if d, handled, err := w.handleCommand(ctx, &in, d, s); handled || err != nil {
 		return d, err
 	}
-	if in.Encrypted { // it looked like a code but is none, so the text is no longer redacted
-		d.text = &in.Message.Text
-	}
+	d = w.passOn(&in, d, s)
 	if in.Sender.CustomerID == "" && in.Instance.UnknownSenders != gateway.ForwardUnknown {
 		return w.applyUnknownPolicy(in, d), nil
 	}
 	return w.forward(in, w.notifyReclaim(in, d)), nil
+}
+
+// decideWithoutSender returns the decision about a message of a sender whom the channel does not
+// identify, or whom staff blocked.
+func (w *Worker) decideWithoutSender(
+	ctx context.Context, in gateway.StoredMessage, s screening,
+) (decision, error) {
+	outcome := "dropped"
+	if in.SenderBlocked {
+		outcome = "refused"
+	}
+	switch {
+	case s.live:
+		return w.handleExposed(ctx, in, decision{}, s)
+	case in.SenderBlocked, s.isClaim && s.parsed.Command, in.Encrypted && claim.IsAddressedToBot(in.Message.Text),
+		in.Instance.UnknownSenders != gateway.ForwardUnknown:
+		return decision{outcome: outcome}, nil
+	}
+	return w.forward(in, w.passOn(&in, decision{}, s)), nil
+}
+
+// passOn prepares a message without a live code for the application and for storage: it is no longer
+// redacted, except for letters that could not be looked up.
+func (w *Worker) passOn(in *gateway.StoredMessage, d decision, s screening) decision {
+	if s.unknown {
+		in.Message = withhold(in.Message)
+		if s.isBare() && in.HasLiveCode && isPersonal(in.Message) {
+			d = w.reply(*in, d, "", textHint)
+		}
+	} else if in.Message.Sender.ID != "" {
+		d = w.countMiss(*in, d, s)
+	}
+	if in.Encrypted || s.unknown || s.inNames {
+		m := in.Message
+		m.Raw, m.Chat.ReplyToken = nil, ""
+		d.message = &m
+	}
+	return d
 }
 
 // notifyReclaim asks the sender, once, to claim the account again if its verification has expired.
