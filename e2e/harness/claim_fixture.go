@@ -51,6 +51,7 @@ type ClaimFixture struct {
 	RedisURL   string           // empty: in this process
 	Channel    adapters.Channel // of the endpoint
 	InstanceID string
+	Channel    adapters.Channel // of the endpoint, and of new identities and invites; Telegram by default
 	Log        io.Writer
 	Holder     string
 
@@ -93,6 +94,7 @@ func newClaimFixture(t *testing.T, database, redisURL string, client redis.Unive
 		Redis:     client,
 		MasterKey: keyring.GenerateKey("k1"),
 		Log:       io.Discard,
+		Channel:   adapters.Telegram,
 		Holder:    "test",
 	}
 	var err error
@@ -143,7 +145,7 @@ func (h *ClaimFixture) UseT(t *testing.T) (done func()) {
 func (h *ClaimFixture) NewWorker(claims *claim.Service, messages process.MessageStore) *process.Worker {
 	return &process.Worker{
 		Store: messages, Claims: claims, Endpoints: fixedEndpoint{h.endpoint()},
-		Adapters: map[adapters.Channel]adapters.Adapter{adapters.Telegram: &telegram.Adapter{}},
+		Adapters: map[adapters.Channel]adapters.Adapter{h.Channel: &telegram.Adapter{}},
 		Log:      slog.New(slog.NewJSONHandler(h.Log, nil)), Now: time.Now, Wake: func(...gateway.QueueKind) {},
 	}
 }
@@ -308,7 +310,7 @@ func (h *ClaimFixture) GrantCount(identityID string) (n int) {
 // NewAttempt returns an attempt to redeem a code, with a new message ID.
 func (h *ClaimFixture) NewAttempt(p LinkedIdentity, code string) claim.Attempt {
 	return claim.Attempt{
-		TenantID: TestTenantID, InstanceID: h.InstanceID, Channel: "telegram",
+		TenantID: TestTenantID, InstanceID: h.InstanceID, Channel: string(h.Channel),
 		SenderID: p.ExternalID, IdentityID: p.IdentityID,
 		MessageID: uuid.Must(uuid.NewV7()).String(), Code: code, ReceivedAt: time.Now().UTC(),
 	}
@@ -383,7 +385,7 @@ func (h *ClaimFixture) CreateInvite(role string) (claim.Invite, string) {
 		claim.Invite{
 			TenantID:     TestTenantID,
 			InstanceID:   h.InstanceID,
-			Channel:      "telegram",
+			Channel:      string(h.Channel),
 			CustomerID:   c.ID,
 			RoleOverride: role,
 		},
