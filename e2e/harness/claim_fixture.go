@@ -51,7 +51,6 @@ type ClaimFixture struct {
 	RedisURL   string           // empty: in this process
 	Channel    adapters.Channel // of the endpoint
 	InstanceID string
-	Channel    adapters.Channel // of the endpoint, and of new identities and invites; Telegram by default
 	Log        io.Writer
 	Holder     string
 
@@ -90,7 +89,6 @@ func newClaimFixture(t *testing.T, database, redisURL string, client redis.Unive
 	h := &ClaimFixture{
 		T:         t,
 		RedisURL:  redisURL,
-		Channel:   adapters.Telegram,
 		Redis:     client,
 		MasterKey: keyring.GenerateKey("k1"),
 		Log:       io.Discard,
