@@ -171,7 +171,12 @@ func (s *Store) AuditEvents(
 		from audit_events
 		where tenant_id = $1`+where+`
 		order by seq desc limit $2`, s.dialect.PlanPerCall(args)...)
-	events, err := sqldb.ScanAll(rs, err, scanEvent)
+	events, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (identity.Event, error) {
+		var name string
+		e, err := scanEvent(func(dest ...any) error { return sc(append(dest, sqldb.Text(&name))...) })
+		e.ActorName = name
+		return e, err
+	})
 	if err != nil && !s.dialect.IsUnstorable(err) {
 		return nil, fmt.Errorf("read audit log: %w", err)
 	}
@@ -181,8 +186,7 @@ func (s *Store) AuditEvents(
 func scanEvent(sc sqldb.ScanFunc) (e identity.Event, err error) {
 	var detail string
 	err = sc(sqldb.Text(&e.ID), sqldb.Text(&e.TenantID), &e.Kind, &e.Actor, sqldb.Text(&e.CustomerID),
-		sqldb.Text(&e.IdentityID), sqldb.Text(&e.InstanceID), sqldb.Text(&e.MessageID), &detail, sqldb.Time(&e.At),
-		sqldb.Text(&e.ActorName))
+		sqldb.Text(&e.IdentityID), sqldb.Text(&e.InstanceID), sqldb.Text(&e.MessageID), &detail, sqldb.Time(&e.At))
 	if err != nil {
 		return e, err
 	}
