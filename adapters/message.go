@@ -41,10 +41,10 @@ type Message struct {
 	ReplyTo    string       `json:"reply_to,omitempty"` // ProviderID of the message that this one replies to
 	SentAt     time.Time    `json:"sent_at,omitzero"`   // by the channel's clock; informational
 
-	// UnprovenReason says in one word why the message does not prove who wrote it, such as
-	// "forwarded", "edited" or "caption". It is empty if the sender wrote the message now, in this
-	// chat, with their own account. A claim requires that it is empty and that Chat.Group is false.
-	UnprovenReason string `json:"unproven,omitempty"`
+	// UnprovenReason says why the message does not prove that its sender wrote it. It is empty if the
+	// sender wrote the message now, in this chat, with their own account. A claim requires that it is
+	// empty and that Chat.Group is false.
+	UnprovenReason UnprovenReason `json:"unproven,omitempty"`
 
 	Raw []byte `json:"raw,omitempty"` // only set if Kind is Undecodable
 }

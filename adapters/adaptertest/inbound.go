@@ -53,7 +53,7 @@ func checkMessage(t *testing.T, m adapters.Message) {
 	}
 	checkFields(t, "message", m.Key, m.AltKey, m.ProviderID,
 		m.Sender.ID, m.Sender.Name, m.Sender.Username, m.Sender.Locale,
-		m.Chat.ID, m.Chat.Thread, m.Chat.ReplyToken, m.ReplyTo, m.UnprovenReason)
+		m.Chat.ID, m.Chat.Thread, m.Chat.ReplyToken, m.ReplyTo, string(m.UnprovenReason))
 	checkTexts(t, m.Text, m.Action)
 	if m.Command != nil {
 		checkFields(t, "command", m.Command.Name)
@@ -75,6 +75,9 @@ func checkMessage(t *testing.T, m adapters.Message) {
 	isWritten := m.Kind == adapters.Text || m.Kind == adapters.Media || m.Kind == adapters.Callback
 	if isWritten && m.UnprovenReason == "" && (m.Sender.ID == "" || m.Chat.ID == "") {
 		t.Errorf("message proves its sender, but has sender %q and chat %q", m.Sender.ID, m.Chat.ID)
+	}
+	if by := m.WrittenBy(); by != adapters.AuthorSender && m.UnprovenReason == "" && m.Sender.ID != "" {
+		t.Errorf("message is proven, but written by %q", by)
 	}
 	encoded, err := json.Marshal(m)
 	if err != nil || len(encoded) > maxEncodedLen {

@@ -14,9 +14,40 @@ import (
 // ErrSlackCommand means that a text begins with "/", which makes it a slash command in Slack.
 var ErrSlackCommand = errors.New("simulator: a text that begins with / is a command in Slack")
 
+// A SlackOption changes the event of a message.
+type SlackOption func(event slackFields)
+
+// SlackShared makes a message forward a text of another person. The text of the message itself is the
+// comment of its sender.
+func SlackShared(author, text string) SlackOption {
+	return func(event slackFields) {
+		event["attachments"] = []slackFields{{
+			"id": 1, "is_share": true, "is_msg_unfurl": true, "author_id": author, "text": escapeSlackText(text),
+			"channel_id": "C0ELSEWHERE", "fallback": "[no preview]", "mrkdwn_in": []string{"text"},
+		}}
+	}
+}
+
+// SlackViaApp makes an app post a message with the token of its sender. Slack marks it like a post of
+// the app's bot, and it has no client_msg_id.
+func SlackViaApp(appID string) SlackOption {
+	return func(event slackFields) {
+		delete(event, "client_msg_id")
+		event["app_id"], event["bot_id"] = appID, "B"+appID[1:]
+		event["bot_profile"] = slackFields{"id": event["bot_id"], "app_id": appID, "name": "Relay", "deleted": false}
+	}
+}
+
+// SlackTeam makes an event name another workspace as that of its sender.
+func SlackTeam(team string) SlackOption {
+	return func(event slackFields) { event["user_team"], event["source_team"] = team, team }
+}
+
 // SendText sends a text to the app in the direct conversation and delivers its event, with retries.
 // It returns ErrSlackCommand if the text begins with "/".
-func (s *Slack) SendText(ctx context.Context, appID string, u SlackUser, text string) (SlackDelivery, error) {
+func (s *Slack) SendText(
+	ctx context.Context, appID string, u SlackUser, text string, options ...SlackOption,
+) (SlackDelivery, error) {
 	app, err := s.findApp(appID)
 	if err != nil {
 		return SlackDelivery{}, err
@@ -26,6 +57,9 @@ func (s *Slack) SendText(ctx context.Context, appID string, u SlackUser, text st
 	}
 	event := s.addMessage(u, s.DM(appID, u), escapeSlackText(text))
 	event["channel_type"] = "im"
+	for _, option := range options {
+		option(event)
+	}
 	return s.deliverEvent(ctx, app, u, event), nil
 }
 

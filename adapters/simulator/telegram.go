@@ -103,20 +103,41 @@ func (t *Telegram) AddBot(token, username string) {
 	}
 }
 
+// A TelegramOption changes a message before it is sent to the bot.
+type TelegramOption func(message map[string]any)
+
+// TelegramForwarded marks a message as one that the sender forwards from another person.
+func TelegramForwarded(author TelegramUser) TelegramOption {
+	return func(m map[string]any) {
+		m["forward_origin"] = map[string]any{"type": "user", "date": m["date"], "sender_user": author.user()}
+	}
+}
+
+// TelegramViaBot marks a message as the result of an inline bot.
+func TelegramViaBot(id int64) TelegramOption {
+	return func(m map[string]any) {
+		m["via_bot"] = map[string]any{"id": id, "is_bot": true, "first_name": "Inline", "username": "inline_bot"}
+	}
+}
+
 // SendText sends a text to the bot in a private chat. It returns the ID of its update, or 0 if the
 // bot does not exist or does not allow updates with messages.
-func (t *Telegram) SendText(bot string, from TelegramUser, text string) (updateID int64) {
-	return t.addMessage(bot, from.chat(), from, text)
+func (t *Telegram) SendText(
+	bot string, from TelegramUser, text string, options ...TelegramOption,
+) (updateID int64) {
+	return t.addMessage(bot, from.chat(), from, text, options)
 }
 
 // SendGroupText sends a text in a group, whose ID is negative. The bot receives all messages of the
 // group, as with privacy mode disabled. It returns an update ID like SendText.
 func (t *Telegram) SendGroupText(bot string, group int64, from TelegramUser, text string) (updateID int64) {
 	title := "Group " + strconv.FormatInt(-group, 10)
-	return t.addMessage(bot, map[string]any{"id": group, "type": "supergroup", "title": title}, from, text)
+	return t.addMessage(bot, map[string]any{"id": group, "type": "supergroup", "title": title}, from, text, nil)
 }
 
-func (t *Telegram) addMessage(bot string, chat map[string]any, from TelegramUser, text string) int64 {
+func (t *Telegram) addMessage(
+	bot string, chat map[string]any, from TelegramUser, text string, options []TelegramOption,
+) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	b := t.findBot(bot)
@@ -129,6 +150,9 @@ func (t *Telegram) addMessage(bot string, chat map[string]any, from TelegramUser
 	}
 	if entities := commandEntities(text); len(entities) > 0 {
 		m["entities"] = entities
+	}
+	for _, option := range options {
+		option(m)
 	}
 	t.Add(Line{ID: strconv.FormatInt(t.lastMessage, 10), Chat: fmt.Sprint(chat["id"]), Sender: from.id(), Text: text})
 	return t.addUpdate(b, "message", m)

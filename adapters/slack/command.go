@@ -52,7 +52,7 @@ func (a *Adapter) parseCommand(
 		m.Chat.ReplyToken = answer
 	}
 	if !isFromInstallation(form, ep) {
-		m.UnprovenReason = unprovenExternal
+		m.UnprovenReason = adapters.UnprovenExternal
 	}
 	return inboundCommand(m), nil
 }

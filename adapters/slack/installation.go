@@ -1,6 +1,8 @@
 package slack
 
 import (
+	"cmp"
+
 	"hydragate/adapters"
 )
 
@@ -50,16 +52,23 @@ func isOtherApp(ep adapters.Endpoint, appID string) bool {
 }
 
 // actorTeam returns the workspace of the person who acted, by the rules of Slack's SDKs. IDs in a
-// shared channel belong to either side. If Slack names an organization that cannot be resolved to
-// a workspace, the result is empty and the sender is unknown.
+// shared channel belong to either side. An event that names another workspace as that of the person
+// is believed in every channel. If Slack names an organization that cannot be resolved to a
+// workspace, the result is empty and the sender is unknown.
 func (e envelope) actorTeam(ev event) string {
-	if !e.IsExtSharedChannel {
+	named := cmp.Or(ev.UserTeam, ev.SourceTeam)
+	if e.IsExtSharedChannel {
+		return e.resolveTeam(cmp.Or(named, ev.Team))
+	}
+	if named == "" {
 		return e.installTeam()
 	}
-	named := ev.UserTeam
-	if named == "" {
-		named = ev.Team
-	}
+	return e.resolveTeam(named)
+}
+
+// resolveTeam returns the workspace that Slack names by itself or by its organization, or "" if it is
+// unknown.
+func (e envelope) resolveTeam(named string) string {
 	switch {
 	case named == "":
 		return ""
@@ -69,6 +78,19 @@ func (e envelope) actorTeam(ev event) string {
 		return e.TeamID
 	case named == e.ContextEnterpriseID:
 		return e.ContextTeamID
+	case named == e.installEnterprise():
+		return e.installTeam()
 	}
 	return ""
+}
+
+// namesOtherTeam reports whether ev names a workspace, as that of the person or of the place where
+// they wrote, that is not known to be the one in which the app is installed.
+func (e envelope) namesOtherTeam(ev event, ep adapters.Endpoint) bool {
+	for _, named := range []string{ev.UserTeam, ev.SourceTeam} {
+		if named != "" && !equalsAny(e.resolveTeam(named), ep.Address, e.installTeam()) {
+			return true
+		}
+	}
+	return false
 }

@@ -98,7 +98,7 @@ func (in interaction) message(ep adapters.Endpoint) (adapters.Message, bool) {
 		m.ReplyTo = in.Container.MessageTS
 	}
 	if !in.isFromInstallation(ep, team) {
-		m.UnprovenReason = unprovenExternal
+		m.UnprovenReason = adapters.UnprovenExternal
 	}
 	return m, m.Key != ""
 }

@@ -7,11 +7,8 @@ import (
 	"hydragate/adapters"
 )
 
-// unprovenExternal is the UnprovenReason of messages from other organizations.
-const unprovenExternal = "external"
-
-// An event is a message event, or the message in an event that reports a change. Blocks and
-// attachments are not decoded.
+// An event is a message event, or the message in an event that reports a change. Blocks are not
+// decoded.
 type event struct {
 	Type            string          `json:"type"`
 	Subtype         string          `json:"subtype"`
@@ -20,12 +17,16 @@ type event struct {
 	User            string          `json:"user"`
 	Team            string          `json:"team"`
 	UserTeam        string          `json:"user_team"`
+	SourceTeam      string          `json:"source_team"`
 	BotID           string          `json:"bot_id"`
+	AppID           string          `json:"app_id"`
+	BotProfile      json.RawMessage `json:"bot_profile"`
 	Text            string          `json:"text"`
 	TS              string          `json:"ts"`
 	ThreadTS        string          `json:"thread_ts"`
 	ClientMsgID     string          `json:"client_msg_id"`
 	Files           json.RawMessage `json:"files"`
+	Attachments     json.RawMessage `json:"attachments"`
 	Edited          edited          `json:"edited"`
 	Message         *event          `json:"message"`
 	PreviousMessage *event          `json:"previous_message"`
@@ -35,13 +36,13 @@ type edited struct {
 	TS string `json:"ts"`
 }
 
-// message returns what a person wrote. It returns false for joins, deletions, unfurled links and
-// everything posted by bots, including this one.
+// message returns what a person wrote, or what an app posted as that person. It returns false for
+// joins, deletions, unfurled links and everything posted by bots, including this one.
 func (e envelope) message(ev event, ep adapters.Endpoint) (adapters.Message, bool) {
 	if ev.Subtype == "message_changed" {
 		return e.edit(ev, ep)
 	}
-	if !ev.isUserMessage(e.botUserID(ep)) {
+	if !e.isUserMessage(ev, ev, ep) {
 		return adapters.Message{}, false
 	}
 	m := e.buildMessage(ev, ev, ep)
@@ -56,7 +57,7 @@ func (e envelope) message(ev event, ep adapters.Endpoint) (adapters.Message, boo
 // link; the text is then the same, and edit returns false.
 func (e envelope) edit(ev event, ep adapters.Endpoint) (adapters.Message, bool) {
 	now, before := ev.Message, ev.PreviousMessage
-	if now == nil || !isTimestamp(now.TS) || !now.isUserMessage(e.botUserID(ep)) {
+	if now == nil || !isTimestamp(now.TS) || !e.isUserMessage(*now, ev, ep) {
 		return adapters.Message{}, false
 	}
 	if before == nil && now.Edited.TS == "" || before != nil && before.Text == now.Text {
@@ -70,40 +71,59 @@ func (e envelope) edit(ev event, ep adapters.Endpoint) (adapters.Message, bool) 
 	m.Key, m.Kind = "e:"+ev.Channel+":"+now.TS+":"+at, adapters.Edit
 	m.SentAt = parseTimestamp(at)
 	if m.UnprovenReason == "" {
-		m.UnprovenReason = "edited"
+		m.UnprovenReason = adapters.UnprovenEdited
 	}
 	return m, true
 }
 
-// isUserMessage reports whether a person wrote ev with their own account.
-func (ev event) isUserMessage(botUserID string) bool {
+// isUserMessage reports whether ev, in the channel of the enclosing event, has the account of a
+// person as its author. An app can post with that account as well. Slack marks such a post like one
+// of the app's own bot, so only in a direct conversation, where no other bot can write, is it known
+// to be the person's.
+func (e envelope) isUserMessage(ev, outer event, ep adapters.Endpoint) bool {
 	switch ev.Subtype {
 	case "", "file_share", "thread_broadcast", "me_message":
 	default:
 		return false
 	}
-	return isUserID(ev.User) && ev.User != "USLACKBOT" && ev.User != botUserID && ev.BotID == ""
+	bot := e.botUserID(ep)
+	if !isUserID(ev.User) || ev.User == "USLACKBOT" || ev.User == bot {
+		return false
+	}
+	return ev.BotID == "" ||
+		isDirect(outer.Channel, outer.ChannelType) && bot != "" && ev.BotID != ep.Settings[adapters.BotID]
+}
+
+// isFromApp reports whether an app posted ev. Slack marks every post through its API, also those
+// with the token of a person.
+func (ev event) isFromApp() bool {
+	return ev.BotID != "" || ev.AppID != "" || len(ev.BotProfile) > 0 && string(ev.BotProfile) != "null"
 }
 
 // buildMessage returns ev as a message in the channel of the enclosing event. A message and the
 // app_mention of the same post yield the same message.
 func (e envelope) buildMessage(ev, outer event, ep adapters.Endpoint) adapters.Message {
 	direct := isDirect(outer.Channel, outer.ChannelType)
-	team := e.actorTeam(ev)
+	team, shared := e.actorTeam(ev), sharedTexts(ev.Attachments)
 	m := adapters.Message{
 		Kind:       adapters.Text,
 		ProviderID: ev.TS,
 		Sender:     adapters.Sender{ID: externalID(team, ev.User)},
 		Chat:       adapters.Chat{ID: outer.Channel, Group: !direct, Thread: threadTS(ev, direct)},
-		Text:       decodeText(ev.Text, e.botUserID(ep)),
+		Text:       decodeText(joinTexts(ev.Text, shared), e.botUserID(ep)),
 		Media:      attachments(ev.Files),
 		SentAt:     parseTimestamp(ev.TS),
 	}
 	if len(m.Media) > 0 {
 		m.Kind = adapters.Media
 	}
-	if m.Sender.ID == "" || e.IsExtSharedChannel && team != ep.Address {
-		m.UnprovenReason = unprovenExternal
+	switch {
+	case ev.isFromApp():
+		m.UnprovenReason = adapters.UnprovenViaApp
+	case len(shared) > 0:
+		m.UnprovenReason = adapters.UnprovenForwarded
+	case m.Sender.ID == "" || e.IsExtSharedChannel && team != ep.Address || e.namesOtherTeam(ev, ep):
+		m.UnprovenReason = adapters.UnprovenExternal
 	}
 	if isTimestamp(ev.ThreadTS) && ev.ThreadTS != ev.TS {
 		m.ReplyTo = ev.ThreadTS

@@ -176,11 +176,38 @@ func TestReceive_ActorTeam(t *testing.T) {
 	}
 	const here = `"team_id":"T1","authorizations":[{"team_id":"T1"}]`
 	const shared = here + `,"is_ext_shared_channel":true`
-	for name, c := range map[string]struct{ body, id, unproven string }{
+	for name, c := range map[string]struct {
+		body, id string
+		unproven adapters.UnprovenReason
+	}{
 		"plain":                  {said(here, `"type":"message","team":"T1"`), "T1:U1", ""},
 		"plain other team named": {said(here, `"type":"message","team":"T9"`), "T1:U1", ""},
-		"own":                    {said(shared, `"type":"message","team":"T1"`), "T1:U1", ""},
-		"foreign":                {said(shared, `"type":"message","team":"T9","user_team":"T9"`), "T9:U1", "external"},
+		"plain own teams named":  {said(here, `"type":"message","user_team":"T1","source_team":"T1"`), "T1:U1", ""},
+		"plain foreign user":     {said(here, `"type":"message","user_team":"T9"`), "T9:U1", "external"},
+		"plain foreign source":   {said(here, `"type":"message","source_team":"T9"`), "T9:U1", "external"},
+		"plain foreign mention":  {said(here, `"type":"app_mention","team":"T1","user_team":"T9"`), "T9:U1", "external"},
+		"own user elsewhere":     {said(here, `"type":"message","user_team":"T1","source_team":"T9"`), "T1:U1", "external"},
+		"plain foreign grid":     {said(here, `"type":"message","user_team":"E9"`), "", "external"},
+		"plain own grid":         {said(here+`,"enterprise_id":"E1"`, `"type":"message","user_team":"E1"`), "T1:U1", ""},
+		"plain own grid by authorization": {
+			said(`"team_id":"T1","authorizations":[{"team_id":"T1","enterprise_id":"E1"}]`,
+				`"type":"message","user_team":"E1","source_team":"T1"`), "T1:U1", "",
+		},
+		"own team of organization": {
+			said(`"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E1"}]`,
+				`"type":"message","user_team":"E1","source_team":"T1"`), "T1:U1", "",
+		},
+		"other team of organization": {
+			said(`"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E1"}]`,
+				`"type":"message","user_team":"T9"`), "T9:U1", "external",
+		},
+		"foreign edit": {
+			said(here, `"type":"message","subtype":"message_changed","message":{"user":"U1","text":"x","ts":"1.1",
+				"user_team":"T9","edited":{"ts":"2.1"}}`), "T9:U1", "external",
+		},
+		"own":                 {said(shared, `"type":"message","team":"T1"`), "T1:U1", ""},
+		"own user in foreign": {said(shared, `"type":"message","user_team":"T1","source_team":"T9"`), "T1:U1", "external"},
+		"foreign":             {said(shared, `"type":"message","team":"T9","user_team":"T9"`), "T9:U1", "external"},
 		"foreign delivered": {
 			said(`"team_id":"T9","context_team_id":"T1","authorizations":[{"team_id":"T1"}],
 				"is_ext_shared_channel":true`, `"type":"message","user_team":"T9"`),

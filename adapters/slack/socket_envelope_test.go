@@ -170,7 +170,7 @@ func TestSocket_ForgedEnvelopes(t *testing.T) {
 		kind, payload string
 		kept          bool
 		sender        string
-		unproven      string
+		unproven      adapters.UnprovenReason
 		kindOf        adapters.Kind
 	}{
 		"other team": {

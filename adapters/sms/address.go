@@ -8,19 +8,10 @@ import (
 
 const whatsAppPrefix = "whatsapp:"
 
-// Values of Message.UnprovenReason: why an address does not identify a person.
-const (
-	anonymous    = "anonymous"     // the sender withheld the number
-	shortCode    = "short_code"    // a service, not a person
-	alphanumeric = "alphanumeric"  // a name that any sender can set
-	scopedID     = "scoped_id"     // WhatsApp hides the number
-	otherChannel = "other_channel" // a Messaging Service mixes channels
-)
-
 // parseSender parses a From parameter. It returns the address for replies, and the reason if the
 // address does not identify a person. ok is false if Twilio never sends such a value, as when a
 // signed text was split differently to forge another From.
-func (a Adapter) parseSender(from string) (id, unproven string, ok bool) {
+func (a Adapter) parseSender(from string) (id string, unproven adapters.UnprovenReason, ok bool) {
 	scheme, rest, found := strings.Cut(from, ":")
 	if !found {
 		scheme, rest = "", from
@@ -32,7 +23,7 @@ func (a Adapter) parseSender(from string) (id, unproven string, ok bool) {
 		return parseSMSSender(rest)
 	case scheme == "" || scheme == "whatsapp" || scheme == "messenger" || scheme == "rcs":
 		if _, _, known := parseSMSSender(rest); known || isScopedID(rest) {
-			return from, otherChannel, true
+			return from, adapters.UnprovenOtherChannel, true
 		}
 	}
 	return "", "", false
@@ -48,26 +39,26 @@ func stripMexicanMobilePrefix(address string) string {
 	return "+52" + national
 }
 
-func parseSMSSender(from string) (id, unproven string, ok bool) {
+func parseSMSSender(from string) (id string, unproven adapters.UnprovenReason, ok bool) {
 	switch {
 	case from == "" || isWithheldNumber(from):
-		return from, anonymous, true
+		return from, adapters.UnprovenAnonymous, true
 	case isE164(from):
 		return from, "", true
 	case len(from) >= 3 && len(from) <= 8 && allBytes(from, isDigit):
-		return from, shortCode, true
+		return from, adapters.UnprovenShortCode, true
 	case isAlphanumericSender(from):
-		return from, alphanumeric, true
+		return from, adapters.UnprovenAlphanumeric, true
 	}
 	return "", "", false
 }
 
-func parseWhatsAppSender(from string) (id, unproven string, ok bool) {
+func parseWhatsAppSender(from string) (id string, unproven adapters.UnprovenReason, ok bool) {
 	switch {
 	case isE164(from):
 		return from, "", true
 	case isScopedID(from):
-		return from, scopedID, true
+		return from, adapters.UnprovenScopedID, true
 	}
 	return "", "", false
 }

@@ -146,10 +146,13 @@ func FuzzAmbiguousSplit(f *testing.F) {
 	f.Add("x From+14155559999MessageSidSM00000000000000000000000000000009", "", uint64(0b10111))
 	f.Add("xFrom+14155559999FromCity", "xMessageSidSM00000000000000000000000000000009NumMedia", ^uint64(0))
 	f.Add("From+14155559999FromCityToTo+15005550006", "From", uint64(0b1010101))
+	f.Add("xFrom+14155559999MessageSidSM00000000000000000000000000000009N", "Z", ^uint64(0))
+	f.Add("xFrom+14155559999FromCarrier", "yFromCarrier", ^uint64(0b100))
 	f.Fuzz(func(t *testing.T, body, city string, splits uint64) {
 		const sid = "SM00000000000000000000000000000001"
 		form := url.Values{
-			"AccountSid": {testAccountSID}, "MessageSid": {sid}, "SmsSid": {sid}, "From": {steve}, "To": {testNumber},
+			"AccountSid": {testAccountSID}, "From": {steve}, "To": {testNumber},
+			"MessageSid": {sid}, "SmsSid": {sid}, "SmsMessageSid": {sid}, "FromCarrier": {"x"},
 			"Body": {body}, "FromCity": {city}, "FromCountry": {"US"}, "NumMedia": {"0"}, "ProfileName": {body},
 			"ApiVersion": {"2010-04-01"},
 		}
@@ -175,8 +178,8 @@ func FuzzAmbiguousSplit(f *testing.F) {
 // i-th name in the text begins a field. ok is false if the form does not have the same signed text.
 func splitText(text string, splits uint64) (form url.Values, ok bool) {
 	names := []string{
-		"FromCity", "FromCountry", "From", "AccountSid", "ApiVersion", "Body", "MessageSid", "NumMedia",
-		"ProfileName", "SmsSid", "To",
+		"FromCarrier", "FromCity", "FromCountry", "From", "AccountSid", "ApiVersion", "Body", "Label", "MessageSid",
+		"NumMedia", "NMessageSid", "ParentMessageSid", "ProfileName", "SmsMessageSid", "SmsSid", "To", "Z",
 	}
 	type position struct {
 		offset int

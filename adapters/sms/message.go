@@ -21,6 +21,7 @@ type inboundMessage struct {
 	payload, label           string // of a pressed button
 	repliedSID               string // SID of the message to which it replies
 	forwarded                bool
+	fromLog                  bool // read from the log, which does not have all that a webhook has
 	media                    []adapters.Attachment
 	sentAt                   time.Time
 }
@@ -37,18 +38,28 @@ func (a Adapter) parseMessage(form url.Values, ep adapters.Endpoint) (adapters.M
 		optOut: form.Get("OptOutType"), name: form.Get("ProfileName"),
 		payload: form.Get("ButtonPayload"), label: form.Get("ButtonText"),
 		repliedSID: form.Get("OriginalRepliedMessageSid"),
-		forwarded:  form.Get("Forwarded") == "true" || form.Get("FrequentlyForwarded") == "true",
+		forwarded:  isSet(form, "Forwarded") || isSet(form, "FrequentlyForwarded"),
 		media:      a.attachments(form),
 	}
 	if in.payload == "" {
 		in.payload, in.label = form.Get("ListId"), form.Get("ListTitle")
 	}
 	m, ok := a.normalize(in)
-	if !ok || isAmbiguous(signedText(form), in.from, in.sid) {
+	if !ok || isAmbiguous(form) {
 		return adapters.Message{}, adapters.ErrForged
 	}
 	m.Chat.Thread = a.poolNumber(ep, form.Get("To"))
 	return m, nil
+}
+
+// isSet reports whether a parameter of the form is true. Any value that does not say the opposite is
+// true, so that a new way of writing it does not hide it.
+func isSet(form url.Values, name string) bool {
+	switch strings.ToLower(form.Get(name)) {
+	case "", "false", "0":
+		return false
+	}
+	return true
 }
 
 // poolNumber returns the number to which a person wrote if it is another number of ep's Messaging
@@ -71,8 +82,12 @@ func (a Adapter) normalize(in inboundMessage) (m adapters.Message, ok bool) {
 	if !ok {
 		return adapters.Message{}, false
 	}
-	if unproven == "" && in.forwarded {
-		unproven = "forwarded"
+	switch {
+	case unproven == adapters.UnprovenOtherChannel: // not a message of this channel
+	case in.forwarded:
+		unproven = adapters.UnprovenForwarded
+	case in.fromLog && a.Name == adapters.WhatsApp:
+		unproven = adapters.UnprovenLog
 	}
 	m = adapters.Message{
 		Key:            in.account + ":" + in.sid,
@@ -103,8 +118,8 @@ func (a Adapter) normalize(in inboundMessage) (m adapters.Message, ok bool) {
 	return m, true
 }
 
-func (a Adapter) kind(in inboundMessage, unproven string) adapters.Kind {
-	if unproven == otherChannel {
+func (a Adapter) kind(in inboundMessage, unproven adapters.UnprovenReason) adapters.Kind {
+	if unproven == adapters.UnprovenOtherChannel {
 		return adapters.Unsupported
 	}
 	if k := a.keywordKind(in.body, in.optOut); k != "" {

@@ -119,14 +119,15 @@ func (a Adapter) isReceived(ep adapters.Endpoint, r api.ApiV2010Message) bool {
 		isMessageSID(deref(r.Sid)) && a.isAddressedTo(ep, deref(r.To), deref(r.MessagingServiceSid))
 }
 
-// fromRecord returns the message that the webhook of r would have carried. ok is false if no
-// genuine message has such a sender.
+// fromRecord returns the message that the webhook of r would have carried, as far as the log tells.
+// It does not tell whether a WhatsApp message was forwarded, so that such a message is unproven. ok
+// is false if no genuine message has such a sender.
 func (a Adapter) fromRecord(
 	twilio *api.ApiService, ep adapters.Endpoint, r api.ApiV2010Message,
 ) (m adapters.Message, ok bool, err error) {
 	in := inboundMessage{
 		account: deref(r.AccountSid), sid: deref(r.Sid),
-		from: deref(r.From), body: deref(r.Body), sentAt: createdAt(r),
+		from: deref(r.From), body: deref(r.Body), sentAt: createdAt(r), fromLog: true,
 	}
 	if n := deref(r.NumMedia); n != "" && n != "0" {
 		if in.media, err = a.listMedia(twilio, in.account, in.sid); err != nil {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // isSigned reports whether signature is the signature of form for the configured URL u with one of
@@ -77,7 +78,8 @@ func urlVariants(u string) []string {
 	return []string{u, scheme + "//" + strings.Replace(rest, p.Host, other, 1)}
 }
 
-// isAmbiguous reports whether a signed text may have been another message when Twilio signed it.
+// isAmbiguous reports whether the signed text of a form may have been the message of another person,
+// or another message, when Twilio signed it.
 //
 // The text has no separators between keys and values. If a person writes
 // "…From+15550001111MessageSidSM…", an attacker who captures the request can split the text into
@@ -85,46 +87,75 @@ func urlVariants(u string) []string {
 // signed are still in it, before the keys that follow them. If they differ from those of the form,
 // the form may not be the one that Twilio signed.
 //
-// Such a message is rejected. FetchLog reads the genuine one from the log, which has fields.
-func isAmbiguous(signedText, from, sid string) bool {
-	for rest := range tailsAfter(signedText, "From") {
-		if other, ok := leadingSender(rest); ok && other != from {
+// Only senders that can prove somebody count. Names and short codes are spelled like words, and
+// people, places and new parameters of Twilio contain "From" as well. A split that hides one still
+// has the SID of the signed message, so it can at most replace that message.
+//
+// Such a form is rejected. FetchLog reads the genuine message from the log, which has fields.
+func isAmbiguous(form url.Values) bool {
+	text, from, sid := signedText(form), form.Get("From"), form.Get("MessageSid")
+	for rest := range tailsAfter(text, "From") {
+		if after, found := strings.CutPrefix(rest, from); found && startsParameterAfterFrom(after) {
+			continue
+		}
+		after, ok := cutPerson(rest)
+		if ok && startsParameterAfterFrom(after) && !strings.HasPrefix(after, "From"+from) {
 			return true
 		}
 	}
-	text := strings.ReplaceAll(signedText, "OriginalRepliedMessageSid", "")
+	others := 0
 	for rest := range tailsAfter(text, "MessageSid") {
 		if len(rest) >= len(sid) && isMessageSID(rest[:len(sid)]) && rest[:len(sid)] != sid {
-			return true
+			others++
 		}
 	}
-	return false
+	return others > countOtherSIDs(form)
 }
 
-// leadingSender returns the sender with which s begins. ok is false if s does not begin with a
-// possible sender followed by the name of a parameter that Twilio signs after From.
-func leadingSender(s string) (sender string, ok bool) {
-	for _, suffix := range []string{"City", "Country", "State", "Zip"} {
-		if strings.HasPrefix(s, suffix) {
-			return "", false // the parameter is FromCity and so on
-		}
+// cutPerson returns what follows the sender with which s begins. ok is false if s does not begin with
+// a sender that can prove somebody.
+func cutPerson(s string) (after string, ok bool) {
+	scheme, bare, found := strings.Cut(s, ":")
+	switch {
+	case !found || !isSenderScheme(scheme):
+		bare = s
+	case len(bare) > 4 && isScopedID(bare[:4]): // the end of such an ID cannot be told from what follows
+		return "MessageSid", true
 	}
-	end := -1
-	for _, next := range []string{
-		"FromCity", "FromCountry", "FromState", "FromZip", "Interactive", "Label", "Latitude",
-		"ListId", "ListTitle", "Longitude", "MediaContentType0", "MediaUrl0", "MessageSid", "MessageType",
-	} {
-		if i := strings.Index(s, next); i >= 0 && (end < 0 || i < end) {
-			end = i
-		}
-	}
+	digits, plus := strings.CutPrefix(bare, "+")
+	after = strings.TrimLeft(digits, "0123456789")
+	return after, plus && isE164(bare[:len(bare)-len(after)])
+}
+
+// isSenderScheme reports whether Twilio writes scheme and a colon before senders of other channels.
+func isSenderScheme(scheme string) bool {
+	return scheme == "whatsapp" || scheme == "messenger" || scheme == "rcs"
+}
+
+// startsParameterAfterFrom reports whether s can begin with the name of a parameter that Twilio signs
+// after From, at the latest MessageSid. Parameters are sorted by their names, and there may be new
+// ones.
+func startsParameterAfterFrom(s string) bool {
+	end := strings.IndexFunc(s, func(r rune) bool { return r > unicode.MaxASCII || !isAlnum(byte(r)) })
 	if end < 0 {
-		return "", false
+		end = len(s)
 	}
-	sender = s[:end]
-	bare := strings.TrimPrefix(sender, whatsAppPrefix)
-	_, _, known := parseSMSSender(bare)
-	return sender, (known || isScopedID(bare)) && !strings.Contains(sender, "From")
+	return s[:end] > "From" && s[:1] <= "M"
+}
+
+// countOtherSIDs returns how many fields are the SID of another message, such as
+// OriginalRepliedMessageSid. Their names consist of letters: a name with digits may be the rest of a
+// value. SmsMessageSid is another name of MessageSid.
+func countOtherSIDs(form url.Values) int {
+	n := 0
+	for name := range form {
+		isName := strings.HasSuffix(name, "MessageSid") && name != "MessageSid" && name != "SmsMessageSid" &&
+			allBytes(name, func(c byte) bool { return isAlnum(c) && !isDigit(c) })
+		if isName && isMessageSID(form.Get(name)) && form.Get(name) != form.Get("MessageSid") {
+			n++
+		}
+	}
+	return n
 }
 
 // tailsAfter iterates over the parts of s that follow each occurrence of mark.

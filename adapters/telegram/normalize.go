@@ -34,13 +34,13 @@ func parseUpdate(raw []byte, ep adapters.Endpoint) adapters.Message {
 	case u.EditedMessage != nil:
 		return u.EditedMessage.normalize(adapters.Edit, raw, ep)
 	case u.ChannelPost != nil:
-		return u.ChannelPost.normalizeUnserved("channel", raw, ep)
+		return u.ChannelPost.normalizeUnserved(adapters.UnprovenChannel, raw, ep)
 	case u.EditedChannelPost != nil:
-		return u.EditedChannelPost.normalizeUnserved("channel", raw, ep)
+		return u.EditedChannelPost.normalizeUnserved(adapters.UnprovenChannel, raw, ep)
 	case u.BusinessMessage != nil:
-		return u.BusinessMessage.normalizeUnserved("business", raw, ep)
+		return u.BusinessMessage.normalizeUnserved(adapters.UnprovenBusiness, raw, ep)
 	case u.EditedBusinessMessage != nil:
-		return u.EditedBusinessMessage.normalizeUnserved("business", raw, ep)
+		return u.EditedBusinessMessage.normalizeUnserved(adapters.UnprovenBusiness, raw, ep)
 	case u.CallbackQuery != nil:
 		return u.CallbackQuery.normalize(raw, ep)
 	case u.MyChatMember != nil:
@@ -76,7 +76,7 @@ func (m *message) normalize(kind adapters.Kind, raw []byte, ep adapters.Endpoint
 		return undecodableMessage(raw, ep)
 	}
 	if m.BusinessConnectionID != "" {
-		return m.normalizeUnserved("business", raw, ep)
+		return m.normalizeUnserved(adapters.UnprovenBusiness, raw, ep)
 	}
 	out := m.baseMessage(ep)
 	out.Text = adapters.Sanitize(m.Text+m.Caption, adapters.MaxInboundText)
@@ -87,11 +87,11 @@ func (m *message) normalize(kind adapters.Kind, raw []byte, ep adapters.Endpoint
 	case kind == adapters.Edit:
 		out.Key = messageKey(ep, "m", m.Chat.ID, m.ID, m.EditDate)
 		out.SentAt = unixTime(cmp.Or(m.EditDate, m.Date))
-		out.UnprovenReason = cmp.Or(out.UnprovenReason, "edited")
+		out.UnprovenReason = cmp.Or(out.UnprovenReason, adapters.UnprovenEdited)
 	case len(out.Media) > 0:
 		out.Kind = adapters.Media
 	}
-	if out.Text == "" && len(out.Media) == 0 || out.UnprovenReason == "bot" || m.IsAutomaticForward {
+	if out.Text == "" && len(out.Media) == 0 || out.UnprovenReason == adapters.UnprovenBot || m.IsAutomaticForward {
 		out.Kind = adapters.Unsupported
 		return out
 	}
@@ -104,7 +104,9 @@ func (m *message) normalize(kind adapters.Kind, raw []byte, ep adapters.Endpoint
 // normalizeUnserved returns a message from a chat in which the bot does not reply, for the given
 // reason. The ID of its chat is distinct from those of private chats with the bot, because a
 // business chat may have the same one.
-func (m *message) normalizeUnserved(reason string, raw []byte, ep adapters.Endpoint) adapters.Message {
+func (m *message) normalizeUnserved(
+	reason adapters.UnprovenReason, raw []byte, ep adapters.Endpoint,
+) adapters.Message {
 	if m.ID == 0 || m.Chat.ID == 0 {
 		return undecodableMessage(raw, ep)
 	}
@@ -112,7 +114,7 @@ func (m *message) normalizeUnserved(reason string, raw []byte, ep adapters.Endpo
 	out.Kind, out.UnprovenReason = adapters.Unsupported, reason
 	out.Key = messageKey(ep, "b", m.BusinessConnectionID, m.Chat.ID, m.ID, m.EditDate)
 	out.Chat = adapters.Chat{
-		ID:    adapters.Sanitize(reason+":"+m.BusinessConnectionID+":"+formatInt(m.Chat.ID), maxRef),
+		ID:    adapters.Sanitize(string(reason)+":"+m.BusinessConnectionID+":"+formatInt(m.Chat.ID), maxRef),
 		Group: true,
 	}
 	return out
@@ -170,23 +172,24 @@ func (m *message) replyTo() string {
 }
 
 // unprovenReason returns why it is uncertain that the sender wrote the message now; empty if it is
-// certain.
-func (m *message) unprovenReason() string {
+// certain. Of several reasons it returns the one that says most about the author.
+func (m *message) unprovenReason() adapters.UnprovenReason {
+	anonymous := m.SenderChat != nil || m.From == nil || m.From.ID == 0
 	switch {
 	case m.IsAutomaticForward:
-		return "channel"
-	case m.SenderChat != nil || m.From == nil || m.From.ID == 0:
-		return "anonymous"
-	case m.From.IsBot:
-		return "bot"
+		return adapters.UnprovenChannel
+	case !anonymous && m.From.IsBot:
+		return adapters.UnprovenBot
 	case m.isForwarded():
-		return "forwarded"
-	case m.ViaBot != nil:
-		return "via_bot"
+		return adapters.UnprovenForwarded
+	case m.ViaBot != nil || m.SenderBusinessBot != nil:
+		return adapters.UnprovenViaBot
 	case m.IsFromOffline:
-		return "scheduled"
+		return adapters.UnprovenScheduled
+	case anonymous:
+		return adapters.UnprovenAnonymous
 	case m.Caption != "":
-		return "caption"
+		return adapters.UnprovenCaption
 	}
 	return ""
 }

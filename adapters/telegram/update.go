@@ -46,6 +46,7 @@ type message struct {
 
 	SenderChat           *chat           `json:"sender_chat"`
 	ViaBot               *user           `json:"via_bot"`
+	SenderBusinessBot    *user           `json:"sender_business_bot"`
 	BusinessConnectionID string          `json:"business_connection_id"`
 	ForwardOrigin        json.RawMessage `json:"forward_origin"`
 	ForwardDate          int64           `json:"forward_date"` // servers before Bot API 7.0

@@ -180,7 +180,8 @@ func TestDeliverer_Retry(t *testing.T) {
 			if !last.Release || last.Next.Before(before.Add(c.atLeast)) || (len(s.disabled) > 0) != c.disable {
 				t.Errorf("last commit = %+v", last)
 			}
-			if r := s.results(); len(r) != 1 || r[0].Status != gateway.Pending || strings.Contains(r[0].Error, srv.URL) {
+			if r := s.results(); len(r) != 1 || r[0].Status != gateway.Pending ||
+				strings.Contains(r[0].Error, srv.URL) {
 				t.Errorf("results = %+v", r)
 			}
 		})
@@ -259,15 +260,62 @@ func TestDocument_RoleReason(t *testing.T) {
 	} {
 		e := newEvent("", "1", "hello")
 		e.VerificationPolicy = identity.VerificationPolicy{OwnerDays: 30, CustomerDays: 90}
+		e.CustomerEmail = "steve@example.com"
 		e.Sender.VerifiedAt, e.Sender.ExpiryReason = now.AddDate(0, 0, -c.days), c.expired
 		s := document(e, nil, now).(messageReceived).Data.Sender
 		reason := ""
 		if s.RoleReason != nil {
 			reason = *s.RoleReason
 		}
+		if (s.CustomerEmail != nil) != c.verified || s.CustomerID == nil {
+			t.Errorf(
+				"%s: customer %v with e-mail %v, want the e-mail only of a verified sender",
+				name,
+				s.CustomerID,
+				s.CustomerEmail,
+			)
+		}
 		if s.Role != c.role || reason != c.reason || s.Verified != c.verified || (s.VerifiedAt != nil) != c.verified {
 			t.Errorf("%s: %+v %s", name, s, reason)
 		}
+	}
+}
+
+// TestDocument_Authorship checks that events name the author of every message, also of those that
+// earlier versions stored.
+func TestDocument_Authorship(t *testing.T) {
+	for reason, want := range map[adapters.UnprovenReason]string{
+		"": "false sender null", "edited": "false sender null", "caption": "false sender null",
+		"external": "false sender null", "forwarded": "true other null", "via_bot": `false other "bot"`,
+		"via_app": `false other "app"`, "scheduled": `false other "automatic"`, "channel": `false other "automatic"`,
+		"log": "false unknown null", "anonymous": "false unknown null", "short_code": "false unknown null",
+		"alphanumeric": "false unknown null",
+	} {
+		e := newEvent("", "1", "hello")
+		e.Message.UnprovenReason = reason
+		body, err := json.Marshal(document(e, nil, time.Now()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var event struct {
+			Data struct {
+				Forwarded bool            `json:"forwarded"`
+				WrittenBy string          `json:"written_by"`
+				Via       json.RawMessage `json:"via"`
+			} `json:"data"`
+		}
+		if err := json.Unmarshal(body, &event); err != nil {
+			t.Fatal(err)
+		}
+		d := event.Data
+		if got := fmt.Sprintf("%v %s %s", d.Forwarded, d.WrittenBy, d.Via); got != want {
+			t.Errorf("%q: forwarded, written_by, via = %s, want %s", reason, got, want)
+		}
+	}
+	e := newEvent("", "1", "hello")
+	e.Message.Sender.ID = ""
+	if got := document(e, nil, time.Now()).(messageReceived).Data.WrittenBy; got != adapters.AuthorUnknown {
+		t.Errorf("message without a sender is written by %q, want %q", got, adapters.AuthorUnknown)
 	}
 }
 

@@ -29,10 +29,13 @@ type eventMessage struct {
 	ConversationID    string             `json:"conversation_id" format:"uuid" doc:"Conversation with one person, or in one group. Its events are delivered in order."`
 	InstanceID        string             `json:"instance_id" format:"uuid" doc:"Instance that received the message."`
 	Channel           string             `json:"channel" enum:"telegram,sms,slack,whatsapp" doc:"Channel of the message."`
-	Text              string             `json:"text" doc:"Text of the message, as it was written."`
+	Text              string             `json:"text" doc:"Text of the message, as it was written. See written_by for whose words it holds."`
 	Attachments       []eventAttachment  `json:"attachments" nullable:"false" doc:"Files of the message."`
 	ReplyTo           *string            `json:"reply_to" doc:"Provider's ID of the message to which this one replies."`
 	Edited            bool               `json:"edited" doc:"Whether this is the new text of an earlier message."`
+	Forwarded         bool               `json:"forwarded" doc:"Whether the sender passed on a message that was written elsewhere, with or without a comment."`
+	WrittenBy         adapters.Author    `json:"written_by" enum:"sender,other,unknown" doc:"Who wrote the words. sender: the sender, in this message. other: at least a part is forwarded, or was written by what via names. unknown: the channel does not tell. Only words of the sender may decide anything."`
+	Via               *string            `json:"via" enum:"bot,app,automatic" doc:"What wrote or sent the message in place of the sender: an inline bot, an app that posts as the sender, or a schedule or automatic reply. Null: nothing is known to have."`
 	Command           *string            `json:"command" doc:"Name of a command, without its slash, that the gateway does not handle itself."`
 	Action            *string            `json:"action" doc:"Value of the button that was pressed."`
 	Group             bool               `json:"group" doc:"Whether the conversation is a group, in which others can read the reply."`
@@ -68,7 +71,7 @@ type eventSender struct {
 	Role          identity.Role `json:"role" enum:"owner,customer,unverified,unknown" doc:"Role of the sender at the time of delivery, which decides what the sender may do."`
 	RoleReason    *string       `json:"role_reason" enum:"verification_expired,number_may_have_changed_hands" doc:"Why the role is lower than before. Null: it is not."`
 	CustomerID    *string       `json:"customer_id" format:"uuid" doc:"Customer to whom the identity belongs. Null: an unknown sender."`
-	CustomerEmail *string       `json:"customer_email" doc:"Email address of the customer."`
+	CustomerEmail *string       `json:"customer_email" doc:"Email address of the customer. Null unless the account is verified. Never authorize by it: staff can change it."`
 }
 
 type eventCapabilities struct {
@@ -105,6 +108,7 @@ func newEventMessage(e gateway.Event, a adapters.Adapter, now time.Time) eventMe
 	data := eventMessage{
 		MessageID: e.MessageID, ConversationID: e.ConversationID, InstanceID: e.InstanceID, Channel: string(e.Channel),
 		Text: m.Text, Attachments: []eventAttachment{}, ReplyTo: stringOrNil(m.ReplyTo), Edited: m.Kind == adapters.Edit,
+		Forwarded: m.Forwarded(), WrittenBy: m.WrittenBy(), Via: stringOrNil(string(m.Via())),
 		Action: stringOrNil(m.Action), Group: m.Chat.Group, SentAt: timeOrNil(m.SentAt), ReceivedAt: e.ReceivedAt,
 		ProviderMessageID: stringOrNil(m.ProviderID), Sender: newEventSender(e, m.Sender.ID, now),
 	}
@@ -134,9 +138,10 @@ func newEventSender(e gateway.Event, externalID string, now time.Time) eventSend
 		DisplayName: stringOrNil(i.DisplayName), Username: stringOrNil(i.Username),
 		Verified: st.Role == identity.Owner || st.Role == identity.Verified,
 		Role:     st.Role, RoleReason: stringOrNil(string(st.Reason)),
-		CustomerID: stringOrNil(i.CustomerID), CustomerEmail: stringOrNil(e.CustomerEmail),
+		CustomerID: stringOrNil(i.CustomerID),
 	}
 	if s.Verified {
+		s.CustomerEmail = stringOrNil(e.CustomerEmail)
 		s.VerifiedAt = timeOrNil(i.VerifiedAt)
 	}
 	return s

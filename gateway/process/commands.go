@@ -82,7 +82,7 @@ func (w *Worker) handleClaim(
 	case m.Chat.Group:
 		return w.reply(in, d, "not_private", textPrivateOnly), nil
 	case m.UnprovenReason != "" || m.Kind != adapters.Text:
-		return w.reply(in, d, "not_proven", textPrivateOnly), nil
+		return w.reply(in, d, "not_proven", textNotProven), nil
 	case t.Code == "":
 		return w.reply(in, d, "hint", textHint), nil
 	}

@@ -15,9 +15,11 @@ const (
 	textHint            = "Please send /claim followed by the six letters of your code, for example: /claim WDJ-BMJ"
 	textInviteHint      = "Please put /claim in front of these letters, for example: /claim WDJB-MJKL-NPQR"
 	textPrivateOnly     = "Please send that to me in a private chat, where no one else can read it."
-	textCodeLost        = "I could not check your code. Please ask for a new one."
-	textChecking        = "I am checking your code. This is taking a little longer than usual."
-	textUnknownSender   = "Hello! I do not recognize this account yet. " +
+	textNotProven       = "I cannot tell whether you wrote that yourself. " +
+		"Please type it again, as a new message to me."
+	textCodeLost      = "I could not check your code. Please ask for a new one."
+	textChecking      = "I am checking your code. This is taking a little longer than usual."
+	textUnknownSender = "Hello! I do not recognize this account yet. " +
 		"If you have a code, please send it like this: /claim WDJ-BMJ"
 	textReclaim = "It is time to confirm that this account is still yours. " +
 		"Please ask us for a new code and send it like this: /claim WDJ-BMJ"

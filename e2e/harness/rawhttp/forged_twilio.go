@@ -254,6 +254,20 @@ func formForgeries(kind string) []ForgedRequest {
 			},
 		},
 		{
+			// As above, with a parameter that Twilio does not have yet.
+			Kind: kind, Name: "sender and new field split from the text", Status: 403,
+			BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) {
+				d.form.Set("Body", "hello From+14155559999FromA")
+				d.form.Set("FromCarrier", "x")
+			},
+			AfterSigning: func(_ *WebhookFixture, p *RawRequest) {
+				resplit(func(f url.Values) {
+					f["Body"], f["FromA"] = []string{"hello "}, []string{"From" + f.Get("From")}
+					f["From"] = []string{"+14155559999"}
+				})(p)
+			},
+		},
+		{
 			Kind: kind, Name: "field names split", Status: 403,
 			BeforeSigning: func(_ *WebhookFixture, d *UnsignedRequest) { d.form.Set("Body", "x") },
 			AfterSigning: func(_ *WebhookFixture, p *RawRequest) {

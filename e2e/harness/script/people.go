@@ -37,11 +37,22 @@ var users = map[string]scriptUser{
 	},
 }
 
+// An authorship is how the words of a message come to its sender.
+type authorship string
+
+const (
+	typed     authorship = "send"
+	forwarded authorship = "forward"
+	automated authorship = "send-via"             // an inline bot of Telegram, or an app of Slack
+	visiting  authorship = "send-from-other-team" // a person of another workspace of Slack with the same ID
+)
+
 // A channelClient sends messages as a user of a channel.
 type channelClient interface {
-	// send sends a private message to the bot. It returns an error if the provider gives up on
-	// it; Telegram retries in the background until the message is delivered.
-	send(ctx context.Context, p scriptUser, text string) error
+	// send sends a private message to the bot, whose words are those of the user, or of another as
+	// by says. It returns an error if the provider gives up on it; Telegram retries in the
+	// background until the message is delivered.
+	send(ctx context.Context, p scriptUser, text string, by authorship) error
 	// chat returns the ID of the private conversation in the transcript.
 	chat(p scriptUser) string
 	// externalID returns the external ID of the user in the API.
@@ -51,8 +62,18 @@ type channelClient interface {
 
 type telegramClient struct{ w *scriptFixture }
 
-func (l telegramClient) send(_ context.Context, p scriptUser, text string) error {
-	if l.w.Telegram.SendText(harness.TelegramBot, p.telegram, text) == 0 {
+func (l telegramClient) send(_ context.Context, p scriptUser, text string, by authorship) error {
+	var options []simulator.TelegramOption
+	switch by {
+	case forwarded:
+		options = append(options, simulator.TelegramForwarded(users["stranger"].telegram))
+	case automated:
+		options = append(options, simulator.TelegramViaBot(7003))
+	case visiting:
+		return fmt.Errorf("the channel does not have %s", by)
+	case typed:
+	}
+	if l.w.Telegram.SendText(harness.TelegramBot, p.telegram, text, options...) == 0 {
 		return errors.New("unknown bot")
 	}
 	return nil
@@ -70,8 +91,15 @@ type twilioClient struct {
 	prefix string
 }
 
-func (l twilioClient) send(_ context.Context, p scriptUser, text string) error {
-	sid := l.w.Twilio.SendText(l.chat(p), l.prefix+harness.SMSBotNumber, text)
+func (l twilioClient) send(_ context.Context, p scriptUser, text string, by authorship) error {
+	var options []simulator.TwilioOption
+	switch {
+	case by == forwarded && l.prefix != "":
+		options = append(options, simulator.TwilioParam("Forwarded", "true"))
+	case by != typed:
+		return fmt.Errorf("the channel does not have %s", by)
+	}
+	sid := l.w.Twilio.SendText(l.chat(p), l.prefix+harness.SMSBotNumber, text, options...)
 	if !l.w.Twilio.Delivered(sid) {
 		return fmt.Errorf("message not delivered: %+v", l.w.Twilio.Attempts(sid))
 	}
@@ -86,8 +114,18 @@ func (l twilioClient) transcript() *simulator.Transcript { return &l.w.Twilio.Tr
 
 type slackClient struct{ w *scriptFixture }
 
-func (l slackClient) send(ctx context.Context, p scriptUser, text string) error {
-	d, err := l.w.Slack.SendText(ctx, harness.SlackAppID, p.slack, text)
+func (l slackClient) send(ctx context.Context, p scriptUser, text string, by authorship) error {
+	var options []simulator.SlackOption
+	switch by {
+	case forwarded:
+		options, text = append(options, simulator.SlackShared(users["stranger"].slack.ID, text)), ""
+	case automated:
+		options = append(options, simulator.SlackViaApp("A0RELAY"))
+	case visiting:
+		options = append(options, simulator.SlackTeam("T0ELSE"))
+	case typed:
+	}
+	d, err := l.w.Slack.SendText(ctx, harness.SlackAppID, p.slack, text, options...)
 	if err == nil && !d.Accepted() {
 		err = fmt.Errorf("message not delivered: %+v", d.Attempts)
 	}
@@ -112,12 +150,16 @@ func (w *scriptFixture) strangerCommand(ts *testscript.TestScript, args []string
 
 func (w *scriptFixture) userCommand(p scriptUser, args []string) error {
 	switch {
-	case len(args) == 3 && args[0] == "send" && w.clients[args[1]] != nil:
-		return w.clients[args[1]].send(w.ctx, p, args[2])
 	case len(args) == 3 && args[0] == "slash-command":
 		return w.slashCommand(p, args[1], args[2])
+	case len(args) == 3 && w.clients[args[1]] != nil:
+		switch by := authorship(args[0]); by {
+		case typed, forwarded, automated, visiting:
+			return w.clients[args[1]].send(w.ctx, p, args[2], by)
+		}
 	}
-	return errors.New("usage: steve|stranger send CHANNEL TEXT | slash-command COMMAND TEXT")
+	return errors.New("usage: steve|stranger send|forward|send-via|send-from-other-team CHANNEL TEXT | " +
+		"slash-command COMMAND TEXT")
 }
 
 // slashCommand sends a Slack slash command in a channel. The response must be ephemeral.

@@ -60,7 +60,7 @@ const slackUsage = "usage: slack send-background USER [/COMMAND] TEXT | wait-del
 func (w *scriptFixture) sendSlackInBackground(args []string) error {
 	switch len(args) {
 	case 2:
-		w.deliveries.add(func() error { return w.clients["slack"].send(w.ctx, users[args[0]], args[1]) })
+		w.deliveries.add(func() error { return w.clients["slack"].send(w.ctx, users[args[0]], args[1], typed) })
 	case 3:
 		w.deliveries.add(func() error { return w.slashCommand(users[args[0]], args[1], args[2]) })
 	default:
