@@ -10,8 +10,11 @@ import (
 )
 
 const (
-	// InviteLife is the time for which an invite can be redeemed, by the database's clock.
-	InviteLife = 24 * time.Hour
+	// InviteLife is the time for which an invite can be redeemed unless it states another, by the
+	// database's clock. It is between MinInviteLife and MaxInviteLife.
+	InviteLife    = 24 * time.Hour
+	MinInviteLife = 10 * time.Minute
+	MaxInviteLife = 7 * 24 * time.Hour
 	// MaxLiveInvites is the maximum number of live invites of one customer.
 	MaxLiveInvites = 5
 )
@@ -24,6 +27,16 @@ var (
 	ErrInviteUsed = errors.New("claim: invite already used")
 	// ErrInvitesDisabled is returned if the instance does not allow invites on the channel.
 	ErrInvitesDisabled = errors.New("claim: invites disabled on this channel")
+	// ErrOwnerExcluded is returned for an invite for an owner if the instance excludes the channel.
+	ErrOwnerExcluded = errors.New("claim: owner cannot be granted on this channel")
+	// ErrOwnerConfirmation is returned if a verified owner of the customer must confirm accounts,
+	// which is only possible for claim codes.
+	ErrOwnerConfirmation = errors.New("claim: an owner of the customer must confirm the account")
+	// ErrNotPending is returned if no account waits for the confirmation of an invite.
+	ErrNotPending = errors.New("claim: invite does not wait for confirmation")
+	// ErrOpenerGone is returned if the account that opened an invite was deleted or belongs to
+	// another customer.
+	ErrOpenerGone = errors.New("claim: account that opened the invite is not available")
 )
 
 // An InviteKey identifies an invite of a customer.
@@ -59,6 +72,33 @@ type Invite struct {
 	IdentityID   string    // identity that redeemed it; empty if not redeemed
 	RevokedAt    time.Time
 	Expired      bool // by the database's clock
+
+	Life      time.Duration // of a new invite; zero: InviteLife
+	Confirm   bool          // staff must confirm the account that opens it
+	Opener    Opener        // account that opened it, if Confirm is set
+	RefusedAt time.Time     // zero if staff did not refuse the opener
+}
+
+// An Opener is the account that opened an invite that staff must confirm. It is the zero Opener if
+// the invite was not opened, and has only times and IDs of the opening if the account was deleted.
+type Opener struct {
+	OpenedAt       time.Time
+	MessageID      string
+	ConversationID string
+	IdentityID     string
+	ExternalID     string
+	DisplayName    string
+	Username       string
+	FirstSeenAt    time.Time
+}
+
+// A Confirmation is the confirmation of an invite by staff, with the conversations to notify.
+type Confirmation struct {
+	Invite              Invite
+	MaskedName          string // of the customer
+	ChatID              string // of the opener
+	AgentURL            string // of the instance
+	LinkedConversations []LinkedConversation
 }
 
 // Status returns the status of the invite. It is never NoCode.
@@ -68,8 +108,12 @@ func (i Invite) Status() Status {
 		return Used
 	case !i.RevokedAt.IsZero():
 		return Revoked
+	case !i.RefusedAt.IsZero():
+		return Rejected
 	case i.Expired:
 		return Expired
+	case !i.Opener.OpenedAt.IsZero():
+		return Pending
 	}
 	return Live
 }
@@ -79,7 +123,7 @@ func (i Invite) Status() Status {
 type InviteStore interface {
 	// IssueInvite stores a new invite with the hash of its code. It returns identity.ErrNotFound
 	// if the customer does not exist, identity.ErrNoInstance, ErrInvitesDisabled,
-	// ErrTooManyInvites, or a *TooManyCodesError if the customer or the actor got too many codes.
+	// ErrTooManyInvites, ErrOwnerExcluded, ErrOwnerConfirmation, or a *TooManyCodesError if the customer or the actor got too many codes.
 	IssueInvite(ctx context.Context, i Invite, code string, by identity.Actor) (Invite, error)
 
 	// InviteState returns what is stored about the code and the sender of an attempt.
@@ -95,6 +139,7 @@ type InviteState struct {
 	CustomerID         string // customer of the sender's identity; empty if the sender is unknown
 	Verified           bool   // that identity is verified, and the instance accepts the verification
 	InstanceIdentityID string // ID of the sender's identity scoped to the instance, if there is one
+	NeedsOwner         bool   // an owner of the customer must confirm accounts
 
 	Failures            Failures
 	ThrottleNotified    bool
@@ -141,7 +186,12 @@ func (d *Service) decideInvite(ctx context.Context, a Attempt) (Decision, error)
 		}
 	case s.Invite.ID != "" && s.CustomerID == s.Invite.CustomerID && s.Verified:
 		r.Outcome = AlreadyVerified // whatever the invite's status
-	case s.Status == Live && (s.CustomerID == "" || s.CustomerID == s.Invite.CustomerID):
+	case s.Status == Pending && s.Invite.Opener.IdentityID == a.IdentityID:
+		r.Outcome = AwaitingStaff
+	case s.Status == Live && s.acceptsSender() && s.Invite.Confirm:
+		r.Outcome, r.Open = AwaitingStaff, &Redemption{Invite: s.Invite, IdentityID: a.IdentityID}
+		r.Events = append(r.Events, s.event("invite.opened", a, s.Invite.CustomerID, a.IdentityID, ""))
+	case s.Status == Live && s.acceptsSender() && !s.NeedsOwner:
 		r.Outcome, r.Redeem = Granted, &Redemption{Invite: s.Invite, IdentityID: s.InstanceIdentityID}
 		if s.InstanceIdentityID == "" {
 			r.Redeem.IdentityID = a.InstanceIdentityID
@@ -151,6 +201,11 @@ func (d *Service) decideInvite(ctx context.Context, a Attempt) (Decision, error)
 		s.decline(&r, a)
 	}
 	return r, nil
+}
+
+// acceptsSender reports whether the sender's account does not belong to another customer.
+func (s InviteState) acceptsSender() bool {
+	return s.CustomerID == "" || s.CustomerID == s.Invite.CustomerID
 }
 
 // decline sends everyone the same reply and records the reason in the audit log. Every failure
@@ -172,8 +227,10 @@ func (s InviteState) declineReason() string {
 		return "wrong"
 	case s.Status != Live:
 		return string(s.Status)
+	case !s.acceptsSender():
+		return "account_of_another_customer"
 	}
-	return "account_of_another_customer"
+	return "owner_confirmation"
 }
 
 func (s InviteState) event(kind string, a Attempt, customer, identityID, reason string) identity.Event {

@@ -26,6 +26,10 @@ type Store interface {
 	// CodeState returns what is stored about the sender of an attempt.
 	CodeState(ctx context.Context, a Attempt) (CodeState, error)
 
+	// Requests returns the claims that wait for the owners of a customer at the time of an attempt,
+	// which is the answer of one of them.
+	Requests(ctx context.Context, a Attempt, customerID string) ([]Request, error)
+
 	InviteStore
 	ExposureStore
 }
@@ -59,6 +63,9 @@ type CodeState struct {
 	ThrottleNotified    bool   // already notified, within the current window, to wait
 	MaskedName          string // see identity.Customer.MaskedName
 	LinkedConversations []LinkedConversation
+
+	AwaitsOwner bool // the last code was redeemed and waits for an owner
+	NeedsOwner  bool // a claim must wait for an owner
 }
 
 // A Status states whether a code or an invite could be redeemed at the time an attempt was
@@ -67,11 +74,13 @@ type Status string
 
 // The statuses.
 const (
-	Live    Status = "live"
-	NoCode  Status = "no_code" // none was ever issued
-	Expired Status = "expired"
-	Used    Status = "used"
-	Revoked Status = "revoked"
+	Live     Status = "live"
+	NoCode   Status = "no_code" // none was ever issued
+	Expired  Status = "expired"
+	Used     Status = "used"
+	Revoked  Status = "revoked"
+	Pending  Status = "pending" // an invite that was opened and waits for staff
+	Rejected Status = "refused" // an invite that was opened and whose opener staff refused
 )
 
 // Failures counts the failed attempts of a sender.
@@ -98,6 +107,8 @@ func (f Failures) exceeded() bool {
 // customer, which is notified of a new one.
 type LinkedConversation struct {
 	ConversationID, InstanceID, Channel, Recipient, ChatID string
+
+	Owner bool // the identity may confirm claims of the customer
 }
 
 // A Decision is the result of an attempt: the reply, and the changes to store.
@@ -113,6 +124,9 @@ type Decision struct {
 
 	Grant               *Target          // identity to verify as owner, if its code is still live
 	Redeem              *Redemption      // account to link, if the invite is still live
+	Open                *Redemption      // invite to mark as opened, if it is still live
+	Ask                 *Request         // claim that waits for an owner, if its code is still live
+	Answer              *Answer          // answer to such a claim, if it still waits
 	Revoke              []Target         // codes to revoke
 	RevokeInvites       []Invite         // invites to revoke because others could read them
 	CountsAsFailure     bool             // counts against the sender
@@ -134,6 +148,15 @@ const (
 	Throttled       Outcome = "throttled"
 	CodeLost        Outcome = "lost"
 	Exposed         Outcome = "exposed" // live letters in a message that is not a claim
+	AwaitingStaff   Outcome = "awaiting_staff"
+	AwaitingOwner   Outcome = "awaiting_owner"
+)
+
+// The outcomes of the answer of an owner.
+const (
+	Confirmed   Outcome = "confirmed"
+	Refused     Outcome = "refused"
+	WrongNumber Outcome = "wrong_number"
 )
 
 // IssueCode issues a new code for an identity of a customer and ends the previous one. The code is
@@ -171,6 +194,9 @@ func (d *Service) DecideRedemption(ctx context.Context, a Attempt) (Decision, er
 	}
 	r := Decision{Attempt: a, MaskedName: s.MaskedName, LinkedConversations: s.LinkedConversations}
 	switch {
+	case s.AwaitsOwner:
+		r.Outcome = AwaitingOwner
+		return r, nil
 	case s.UsedBy == a.MessageID:
 		r.Outcome = Granted
 		return r, nil
@@ -220,6 +246,10 @@ func (d *Service) DecideWithoutCheck(ctx context.Context, a Attempt) (Decision, 
 
 // decide completes r from the state and the result of the check.
 func (s CodeState) decide(r *Decision, a Attempt, f CheckResult) {
+	if f.Result == Match && s.Status == Live && s.NeedsOwner {
+		s.ask(r, a)
+		return
+	}
 	if f.Result == Match && s.Status == Live {
 		r.Outcome, r.Grant = Granted, &s.Target
 		r.Events = append(r.Events, s.event("claim.redeemed", a, ""))
@@ -288,6 +318,9 @@ func (s CodeState) event(kind string, a Attempt, reason string) identity.Event {
 func (d *Service) DropCodes(ctx context.Context, r Decision) error {
 	if r.Grant != nil {
 		return d.Codes.Drop(ctx, *r.Grant)
+	}
+	if r.Ask != nil {
+		return d.Codes.Drop(ctx, r.Ask.Target)
 	}
 	for _, s := range r.Revoke {
 		if err := d.Codes.Drop(ctx, s); err != nil {

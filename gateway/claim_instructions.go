@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"fmt"
-	"time"
 
 	"hydragate/adapters"
 	"hydragate/claim"
@@ -15,13 +14,16 @@ func InviteURL(ep adapters.Endpoint, code string) string {
 
 // InviteInstructions returns the text that staff send to the invited person: how to redeem an invite at
 // an endpoint, and until when.
-func InviteInstructions(ep adapters.Endpoint, code string, expires time.Time) string {
+func InviteInstructions(ep adapters.Endpoint, code string, i claim.Invite) string {
 	how := fmt.Sprintf("Write to %s and send /claim %s", describeBot(ep), claim.Group(code))
 	if link := InviteURL(ep, code); link != "" {
 		how = fmt.Sprintf("Open %s, or write to %s and send /claim %s", link, describeBot(ep), claim.Group(code))
 	}
-	return fmt.Sprintf("%s before %s UTC. The first person to do so is verified as the customer.",
-		how, expires.UTC().Format("2006-01-02 15:04"))
+	what := "The first person to do so is verified as the customer."
+	if i.Confirm {
+		what = "We confirm the account of the first person to do so."
+	}
+	return fmt.Sprintf("%s before %s UTC. %s", how, i.ExpiresAt.UTC().Format("2006-01-02 15:04"), what)
 }
 
 // ClaimInstructions returns the sentence that staff read to the customer: what to send to which bot,

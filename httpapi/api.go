@@ -33,7 +33,8 @@ type ClaimService interface {
 	// identity.ErrAlreadyVerified, a *claim.TooManyCodesError, or claim.ErrCodeStoreUnavailable.
 	IssueCode(ctx context.Context, k identity.Key, by identity.Actor) (claim.IssuedCode, error)
 	// IssueInvite issues an invite. In addition to the errors of IssueCode it returns
-	// identity.ErrNoInstance, claim.ErrInvitesDisabled, or claim.ErrTooManyInvites.
+	// identity.ErrNoInstance, claim.ErrInvitesDisabled, claim.ErrTooManyInvites,
+	// claim.ErrOwnerExcluded, or claim.ErrOwnerConfirmation.
 	IssueInvite(ctx context.Context, i claim.Invite, by identity.Actor) (issued claim.Invite, code string, err error)
 }
 
@@ -107,13 +108,14 @@ func (m mountMux) Handle(pattern string, handler http.Handler) {
 	})
 }
 
-// An API is the HTTP API. Stores, Endpoints and Claims must be set; the zero values of the other
+// An API is the HTTP API. Stores, Endpoints, Claims and Confirmer must be set; the zero values of the other
 // fields are usable. An API must not be copied, and its fields must not change after the call of
 // Handler.
 type API struct {
 	Stores    Stores
 	Endpoints EndpointManager
 	Claims    ClaimService
+	Confirmer InviteConfirmer
 
 	// Staff verifies the tokens that StaffIssuer issues to members of staff. If nil, only API keys
 	// authenticate.

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"maps"
+	"strings"
 
 	"hydragate/httpapi/operation"
 )
@@ -57,7 +58,7 @@ const (
 		"text":"Hello Steve"}]}],"audit":[` + exampleEvent + `],"withheld":[]}`
 
 	exampleInstructions = "Open https://t.me/acme_bot?start=claim_WDJBMJKLNPQR, or write to @acme_bot on Telegram and " +
-		"send /claim WDJB-MJKL-NPQR before 2026-11-23 02:00 UTC. The first person to do so is verified as the customer."
+		"send /claim WDJB-MJKL-NPQR before 2026-11-23 02:00 UTC. We confirm the account of the first person to do so."
 
 	examplePhoneSetUp = `{"account_sid":"ACXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX","auth_token":"…",
 		"phone_number":"+61400111222"}`
@@ -143,19 +144,21 @@ func claimExamples() map[string]operation.Example {
 		},
 		"issue_invite": {
 			Conflict: "Customer has 5 live invites; revoke one first",
-			Request:  `{"channel":"telegram","instance_id":` + exampleInstanceID + `}`,
-			Response: `{"channel":"telegram","code":"WDJBMJKLNPQR",
+			Request:  `{"channel":"telegram","confirm":true,"instance_id":` + exampleInstanceID + `}`,
+			Response: `{"channel":"telegram","code":"WDJBMJKLNPQR","confirm":true,
 			"customer_id":` + exampleID + `,"expires_at":"2026-11-23T02:00:00Z","expires_in_seconds":86400,
 			"id":` + exampleID + `,"instance_id":` + exampleInstanceID + `,"instructions":"` + exampleInstructions + `",
 			"role_override":null,"url":"https://t.me/acme_bot?start=claim_WDJBMJKLNPQR"}`,
 		},
-		"list_invites": {
-			Response: pageExample(
-				`{"channel":"telegram","created_at":"2026-11-22T02:00:00Z","customer_id":` + exampleID + `,
-					"expires_at":"2026-11-23T02:00:00Z",
-			"id":` + exampleID + `,"identity_id":null,"instance_id":` + exampleInstanceID + `,"revoked_at":null,
-			"role_override":"owner","state":"live","used_at":null}`,
-			),
+		"list_invites": {Response: pageExample(exampleInvite("pending", "null", "null"))},
+		"confirm_invite": {
+			Conflict: "Invite does not wait for confirmation; its state must be pending",
+			Response: exampleInvite("used", exampleID, `"2026-11-22T02:10:00Z"`),
+		},
+		"refuse_invite": {
+			Conflict: "Invite does not wait for confirmation; its state must be pending",
+			Response: strings.Replace(
+				exampleInvite("refused", "null", "null"), `"refused_at":null`, `"refused_at":"2026-11-22T02:10:00Z"`, 1),
 		},
 		"revoke_invite": {Conflict: "Invite was already used"},
 	}
@@ -169,6 +172,17 @@ func tenantExamples() map[string]operation.Example {
 			Response: `{"owner_confirmation":true,"unknown_sender_days":90}`,
 		},
 	}
+}
+
+// exampleInvite returns an invite that an account opened, in a state, with the JSON of the identity that
+// redeemed it and of the time.
+func exampleInvite(state, identityID, usedAt string) string {
+	return `{"channel":"telegram","confirm":true,"created_at":"2026-11-22T02:00:00Z","customer_id":` + exampleID + `,
+		"expires_at":"2026-11-23T02:00:00Z","id":` + exampleID + `,"identity_id":` + identityID + `,
+		"instance_id":` + exampleInstanceID + `,"opener":{"display_name":"Steve","external_id":"12345",
+		"first_seen_at":"2026-11-22T02:05:00Z","identity_id":` + exampleOtherID + `,
+		"opened_at":"2026-11-22T02:05:00Z","username":"steve"},"refused_at":null,"revoked_at":null,
+		"role_override":"owner","state":"` + state + `","used_at":` + usedAt + `}`
 }
 
 func instanceExamples() map[string]operation.Example {

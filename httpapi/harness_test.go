@@ -48,7 +48,7 @@ func newHarness(t *testing.T, change ...func(*API)) *harness {
 	}
 	h.endpoints, h.claims = &httpapitest.Endpoints{Store: h.store}, &httpapitest.Claims{Store: h.store}
 	h.api = &API{
-		Stores: stores(h.store), Endpoints: h.endpoints, Claims: h.claims, Version: "1.2.3",
+		Stores: stores(h.store), Endpoints: h.endpoints, Claims: h.claims, Confirmer: h.store, Version: "1.2.3",
 		Log: slog.New(slog.NewJSONHandler(h.log, nil)), Now: func() time.Time { return h.clock },
 	}
 	h.api.Limiter = &operation.RateLimiter{Rate: 1e6, Burst: 1e6, Now: h.api.Now}

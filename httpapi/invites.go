@@ -23,10 +23,20 @@ type InviteStore interface {
 	RevokeInvite(ctx context.Context, k claim.InviteKey, by identity.Actor) error
 }
 
+// An InviteConfirmer confirms or refuses the accounts that open invites. Its methods return
+// identity.ErrNotFound if there is no such invite, claim.ErrInviteUsed if it was redeemed, and
+// claim.ErrNotPending if no account waits. They notify the person and the application.
+type InviteConfirmer interface {
+	// ConfirmInvite also returns claim.ErrOpenerGone and claim.ErrOwnerConfirmation.
+	ConfirmInvite(ctx context.Context, k claim.InviteKey, by identity.Actor) (claim.Invite, error)
+	RefuseInvite(ctx context.Context, k claim.InviteKey, by identity.Actor) (claim.Invite, error)
+}
+
 // An issuedInvite is the response with the code of a new invite, which is not shown again.
 type issuedInvite struct {
 	Channel          string    `json:"channel" enum:"telegram,sms,slack,whatsapp"`
 	Code             string    `json:"code"`
+	Confirm          bool      `json:"confirm"`
 	CustomerID       string    `json:"customer_id" format:"uuid"`
 	ExpiresAt        time.Time `json:"expires_at"`
 	ExpiresInSeconds int       `json:"expires_in_seconds"`
@@ -39,27 +49,57 @@ type issuedInvite struct {
 
 type inviteResponse struct {
 	Channel      string     `json:"channel" enum:"telegram,sms,slack,whatsapp"`
+	Confirm      bool       `json:"confirm"`
 	CreatedAt    time.Time  `json:"created_at"`
 	CustomerID   string     `json:"customer_id" format:"uuid"`
 	ExpiresAt    time.Time  `json:"expires_at"`
 	ID           string     `json:"id" format:"uuid"`
 	IdentityID   *string    `json:"identity_id" format:"uuid"`
 	InstanceID   string     `json:"instance_id" format:"uuid"`
+	Opener       *opener    `json:"opener"`
+	RefusedAt    *time.Time `json:"refused_at"`
 	RevokedAt    *time.Time `json:"revoked_at"`
 	RoleOverride *string    `json:"role_override" enum:"owner"`
-	State        string     `json:"state" enum:"live,used,expired,revoked"`
+	State        string     `json:"state" enum:"live,pending,used,expired,revoked,refused"`
 	UsedAt       *time.Time `json:"used_at"`
+}
+
+// An opener is the account that opened an invite that staff must confirm.
+type opener struct {
+	DisplayName *string    `json:"display_name"`
+	ExternalID  *string    `json:"external_id"`
+	FirstSeenAt *time.Time `json:"first_seen_at"`
+	IdentityID  string     `json:"identity_id" format:"uuid"`
+	OpenedAt    time.Time  `json:"opened_at"`
+	Username    *string    `json:"username"`
+}
+
+func toOpener(o claim.Opener) *opener {
+	if o.OpenedAt.IsZero() {
+		return nil
+	}
+	return &opener{
+		DisplayName: operation.NullableString(o.DisplayName),
+		ExternalID:  operation.NullableString(o.ExternalID),
+		FirstSeenAt: operation.NullableTime(o.FirstSeenAt),
+		IdentityID:  o.IdentityID,
+		OpenedAt:    o.OpenedAt.UTC(),
+		Username:    operation.NullableString(o.Username),
+	}
 }
 
 func toInvite(i claim.Invite) inviteResponse {
 	return inviteResponse{
 		Channel:      i.Channel,
+		Confirm:      i.Confirm,
 		CreatedAt:    i.CreatedAt.UTC(),
 		CustomerID:   i.CustomerID,
 		ExpiresAt:    i.ExpiresAt.UTC(),
 		ID:           i.ID,
 		IdentityID:   operation.NullableString(i.IdentityID),
 		InstanceID:   i.InstanceID,
+		Opener:       toOpener(i.Opener),
+		RefusedAt:    operation.NullableTime(i.RefusedAt),
 		RevokedAt:    operation.NullableTime(i.RevokedAt),
 		RoleOverride: operation.NullableString(i.RoleOverride),
 		State:        string(i.Status()),
@@ -73,10 +113,19 @@ type InvitePath struct {
 	InviteID string `path:"invite_id" format:"uuid" doc:"ID of the invite."`
 }
 
+// key returns the key of the invite, limited to the instance of the caller's key.
+func (p InvitePath) key(caller identity.APIKey) claim.InviteKey {
+	return claim.InviteKey{
+		TenantID: caller.TenantID, CustomerID: p.CustomerID, InstanceID: caller.InstanceID, InviteID: p.InviteID,
+	}
+}
+
 type newInvite struct {
 	Channel      string                   `json:"channel" enum:"telegram,sms,slack,whatsapp"`
 	InstanceID   string                   `json:"instance_id" format:"uuid"`
 	RoleOverride fastapi.Optional[string] `json:"role_override,omitempty" enum:"owner"`
+	ExpiresIn    fastapi.Optional[int]    `json:"expires_in_seconds,omitempty" minimum:"600" maximum:"604800"`
+	Confirm      fastapi.Optional[bool]   `json:"confirm,omitempty"`
 }
 
 // issueInvite issues a new invite. It is not idempotent, because replaying the response would
@@ -106,6 +155,8 @@ func (a *API) issueInvite(ctx context.Context, in *struct {
 		Channel:      b.Channel,
 		CustomerID:   in.CustomerID,
 		RoleOverride: b.RoleOverride.Value,
+		Life:         inviteLife(b.ExpiresIn.Value),
+		Confirm:      b.Confirm.Value,
 	}, key.Actor())
 	if err != nil {
 		return nil, operation.NameNotFound("Customer", err)
@@ -113,15 +164,24 @@ func (a *API) issueInvite(ctx context.Context, in *struct {
 	return &struct{ Body issuedInvite }{issuedInvite{
 		Channel:          i.Channel,
 		Code:             code,
+		Confirm:          i.Confirm,
 		CustomerID:       i.CustomerID,
 		ExpiresAt:        i.ExpiresAt.UTC(),
-		ExpiresInSeconds: int(claim.InviteLife.Seconds()),
+		ExpiresInSeconds: int(inviteLife(b.ExpiresIn.Value).Seconds()),
 		ID:               i.ID,
 		InstanceID:       i.InstanceID,
-		Instructions:     gateway.InviteInstructions(endpoint.Endpoint, code, i.ExpiresAt),
+		Instructions:     gateway.InviteInstructions(endpoint.Endpoint, code, i),
 		RoleOverride:     operation.NullableString(i.RoleOverride),
 		URL:              operation.NullableString(gateway.InviteURL(endpoint.Endpoint, code)),
 	}}, nil
+}
+
+// inviteLife returns the time for which an invite can be redeemed.
+func inviteLife(seconds int) time.Duration {
+	if seconds == 0 {
+		return claim.InviteLife
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 // inviteEndpoint returns the endpoint that redeems the invite, or a problem if the channel is not
@@ -158,10 +218,22 @@ func (a *API) listInvites(ctx context.Context, in *struct {
 
 func (a *API) revokeInvite(ctx context.Context, in *InvitePath) (*operation.NoBody, error) {
 	key := operation.CallerOf(ctx)
-	err := a.Stores.Invites.RevokeInvite(ctx, claim.InviteKey{
-		TenantID: key.TenantID, CustomerID: in.CustomerID, InstanceID: key.InstanceID, InviteID: in.InviteID,
-	}, key.Actor())
+	err := a.Stores.Invites.RevokeInvite(ctx, in.key(key), key.Actor())
 	return nil, operation.NameNotFound("Invite", err)
+}
+
+type inviteOut struct{ Body inviteResponse }
+
+func (a *API) confirmInvite(ctx context.Context, in *InvitePath) (*inviteOut, error) {
+	key := operation.CallerOf(ctx)
+	i, err := a.Confirmer.ConfirmInvite(ctx, in.key(key), key.Actor())
+	return &inviteOut{toInvite(i)}, operation.NameNotFound("Invite", err)
+}
+
+func (a *API) refuseInvite(ctx context.Context, in *InvitePath) (*inviteOut, error) {
+	key := operation.CallerOf(ctx)
+	i, err := a.Confirmer.RefuseInvite(ctx, in.key(key), key.Actor())
+	return &inviteOut{toInvite(i)}, operation.NameNotFound("Invite", err)
 }
 
 type claimCodeResponse struct {

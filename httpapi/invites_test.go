@@ -14,13 +14,19 @@ import (
 	"hydragate/identity"
 )
 
-// newInvites creates an invite in each tenant and returns the IDs.
+// newInvites creates an invite that waits for staff in each tenant and returns the IDs.
 func (h *harness) newInvites() (id, foreignID string) {
+	opener := claim.Opener{
+		OpenedAt: h.clock, MessageID: unknownID, IdentityID: h.instanceIdentity, ExternalID: "12345", DisplayName: "Steve",
+		Username: "steve", FirstSeenAt: h.clock,
+	}
 	a := h.store.AddInvite(claim.Invite{
 		TenantID: identity.DefaultTenant, InstanceID: h.instance, Channel: "telegram", CustomerID: h.customer,
+		Opener: opener,
 	})
 	b := h.store.AddInvite(claim.Invite{
 		TenantID: otherTenant, InstanceID: h.foreignInstance, Channel: "telegram", CustomerID: h.foreignCustomer,
+		Opener: opener,
 	})
 	return a.ID, b.ID
 }
@@ -162,4 +168,56 @@ func TestInvites_InstanceKey(t *testing.T) {
 	}
 	h.expect(h.request("DELETE", path+"/"+elsewhere, "", key), 404, `{"detail":"Invite not found"}`)
 	h.expect(h.request("DELETE", path+"/"+here.(string), "", key), 204, "")
+}
+
+// TestInvites_Confirm checks the life and the confirmation of invites.
+func TestInvites_Confirm(t *testing.T) {
+	h := newHarness(t)
+	h.setUpChannels()
+	path := "/v1/customers/" + h.customer + "/invites"
+	issue := func(rest string) response {
+		return h.request("POST", path, `{"channel":"telegram","instance_id":"`+h.instance+`"`+rest+`}`)
+	}
+	got := issue(`,"confirm":true,"expires_in_seconds":600`)
+	h.expect(got, 201, "")
+	f := got.fields(t)
+	if f["confirm"] != true || f["expires_in_seconds"] != 600.0 || f["expires_at"] != "2026-11-22T02:10:00Z" ||
+		!strings.HasSuffix(f["instructions"].(string), "We confirm the account of the first person to do so.") {
+		t.Errorf("invite = %v, want one to confirm, for ten minutes", f)
+	}
+	h.expect(issue(`,"expires_in_seconds":604800`), 201, "")
+	h.expect(issue(`,"expires_in_seconds":null,"confirm":null`), 201, "")
+	for _, rest := range []string{
+		`,"expires_in_seconds":599`, `,"expires_in_seconds":604801`, `,"expires_in_seconds":"soon"`, `,"confirm":"maybe"`,
+	} {
+		h.expect(issue(rest), 422, "")
+	}
+	id := f["id"].(string)
+	const notPending = `{"detail":"Invite does not wait for confirmation; its state must be pending"}`
+	h.expect(h.request("POST", path+"/"+id+"/confirm", ""), 409, notPending)
+	h.store.Issued[0].Opener = claim.Opener{
+		OpenedAt: h.clock, MessageID: unknownID, IdentityID: h.instanceIdentity, ExternalID: "12345", DisplayName: "Steve",
+		FirstSeenAt: h.clock,
+	}
+	opened := h.request("GET", path+"?limit=1", "").fields(t)["items"].([]any)[0].(map[string]any)
+	opener, _ := opened["opener"].(map[string]any)
+	if opened["state"] != "pending" || opener["external_id"] != "12345" || opener["display_name"] != "Steve" ||
+		opener["username"] != nil || opener["first_seen_at"] != "2026-11-22T02:00:00Z" {
+		t.Errorf("opened invite = %v, want pending with its opener", opened)
+	}
+	h.expect(h.request("POST", path+"/"+unknownID+"/confirm", ""), 404, `{"detail":"Invite not found"}`)
+	confirmed := h.request("POST", path+"/"+id+"/confirm", "")
+	h.expect(confirmed, 200, "")
+	if f := confirmed.fields(t); f["state"] != "used" || f["identity_id"] != h.instanceIdentity {
+		t.Errorf("confirmed invite = %v, want used", f)
+	}
+	h.expect(h.request("POST", path+"/"+id+"/refuse", ""), 409, `{"detail":"Invite was already used"}`)
+	h.store.Issued[1].Opener = h.store.Issued[0].Opener
+	refused := h.request("POST", path+"/"+h.store.Issued[1].ID+"/refuse", "")
+	h.expect(refused, 200, "")
+	if f := refused.fields(t); f["state"] != "refused" || f["refused_at"] == nil || f["identity_id"] != nil {
+		t.Errorf("refused invite = %v", f)
+	}
+	elsewhere := bearer(h.newInstanceKey("identities:read"))
+	h.expect(h.request("POST", path+"/"+id+"/confirm", "", elsewhere), 403, `{"detail":"Missing scope: claims:issue"}`)
 }

@@ -173,8 +173,17 @@ func inviteFields() operation.FieldDescriptions {
 		"id":            "ID of the invite.",
 		"instance_id":   "Instance whose bot the person writes to.",
 		"role_override": "Role that is granted once the identity is verified. Null: customer.",
+		"confirm":       "Whether staff must confirm the account that opens the invite before anything is granted.",
 	}
 	return operation.FieldDescriptions{
+		"Opener": {
+			"display_name":  "Name that the person chose. Never trust it. Null: none, or the account was erased.",
+			"external_id":   "ID of the account on its channel. Null: the account was deleted since.",
+			"first_seen_at": "When the account was first seen. Null: the account was deleted since.",
+			"identity_id":   "Identity of the account, which belongs to no customer unless it was linked before.",
+			"opened_at":     "When the account opened the invite.",
+			"username":      "User name that the person chose. Never trust it. Null: none.",
+		},
 		"IssuedInvite": operation.Extend(shared, map[string]string{
 			"code":               "Code of twelve letters. It is shown once.",
 			"expires_in_seconds": "Seconds until the invite expires.",
@@ -182,7 +191,10 @@ func inviteFields() operation.FieldDescriptions {
 			"url":                "Link that redeems the invite. Null if the channel has no links.",
 		}),
 		"Invite": operation.Extend(shared, map[string]string{
-			"created_at":  "When the invite was issued.",
+			"created_at": "When the invite was issued.",
+			"opener": "Account that opened the invite and waits for staff, or did. Null: none, or the invite needs no " +
+				"confirmation.",
+			"refused_at":  "When staff refused the account that opened the invite. Null: they did not.",
 			"identity_id": "Identity that redeemed the invite. Null: none.",
 			"revoked_at":  "When the invite was revoked. Null: it was not.",
 			"state":       "State of the invite.",
@@ -191,8 +203,11 @@ func inviteFields() operation.FieldDescriptions {
 		"NewInvite": {
 			"channel": "Channel on which the invite can be redeemed. The instance must be connected to it. SMS and " +
 				"WhatsApp require sms_invites of the instance.",
-			"instance_id": "Instance whose bot the person writes to. The identity is valid for this instance.",
-			"role_override": "Role of the person who redeems the invite. Owner requires the scope identities:grant. " +
+			"instance_id":        "Instance whose bot the person writes to. The identity is valid for this instance.",
+			"expires_in_seconds": "Seconds until the invite expires. Absent or null: 86400, one day.",
+			"confirm":            shared["confirm"] + " Recommended for owner. Absent or null: false.",
+			"role_override": "Role of the person who redeems the invite. Owner requires the scope identities:grant and a " +
+				"channel in owner_channels of the instance. " +
 				"Absent or null: customer.",
 		},
 	}

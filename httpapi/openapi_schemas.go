@@ -179,9 +179,14 @@ func descriptions() map[string]string {
 
 		"issue_claim_code": "Issues a code that the customer sends to the bot within 15 minutes to verify the identity. " +
 			"It revokes the previous code.",
-		"issue_invite": "Issues an invite that is valid for 24 hours. The first account to redeem it is linked to the " +
-			"customer and verified.",
-		"list_invites":  "Lists the invites of a customer, oldest first. Codes are not included.",
+		"issue_invite": "Issues an invite that is valid for 24 hours, or as long as expires_in_seconds says. The first " +
+			"account to redeem it is linked to the customer and verified, if confirm is set only after staff have " +
+			"confirmed it.",
+		"list_invites": "Lists the invites of a customer, oldest first. Codes are not included.",
+		"confirm_invite": "Links the account that opened the invite to the customer and verifies it. The person and the " +
+			"application are notified. The invite must have the state pending.",
+		"refuse_invite": "Refuses the account that opened the invite, which ends the invite. The person is told that " +
+			"the account is not linked. The invite must have the state pending; refusing it again changes nothing.",
 		"revoke_invite": "Revokes an invite that was not used yet.",
 
 		"create_instance": "Creates an instance with its secrets, which are shown once. The agent_secret_key is null " +

@@ -174,6 +174,16 @@ func (a *API) claimRoutes() []*operation.Route {
 			Summary: "List the invites of a customer", Status: 200, Handler: handleCustomer(a, a.listInvites),
 		},
 		{
+			ID: "confirm_invite", Method: "POST", Path: invitesPath + "/{invite_id}/confirm", Scope: "claims:issue",
+			Summary: "Confirm the account that opened an invite", Status: 200, Handler: operation.Handle(a.confirmInvite),
+			Traits: operation.MayConflict,
+		},
+		{
+			ID: "refuse_invite", Method: "POST", Path: invitesPath + "/{invite_id}/refuse", Scope: "claims:issue",
+			Summary: "Refuse the account that opened an invite", Status: 200, Handler: operation.Handle(a.refuseInvite),
+			Traits: operation.MayConflict,
+		},
+		{
 			ID: "revoke_invite", Method: "DELETE", Path: invitesPath + "/{invite_id}", Scope: "claims:issue",
 			Summary: "Revoke an invite", Status: 204, Handler: operation.Handle(a.revokeInvite),
 			Traits: operation.MayConflict,

@@ -28,7 +28,7 @@ func (h *harness) routePath(to *operation.Route, ids map[string]string) string {
 	switch to.ID {
 	case "adopt_identity", "block_sender", "unblock_sender", "erase_sender":
 		values["identity_id"] = h.sender
-	case "revoke_invite":
+	case "revoke_invite", "confirm_invite", "refuse_invite":
 		values["invite_id"], _ = h.newInvites()
 	case "undo_merge":
 		values["customer_id"] = h.newMergedCustomer()

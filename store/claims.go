@@ -171,6 +171,11 @@ func (s *Store) CodeState(ctx context.Context, a claim.Attempt) (claim.CodeState
 				coalesce((select owner_max_age_days from instances n where n.tenant_id = $1 and n.id = $4), 0),
 				coalesce((select customer_max_age_days from instances n where n.tenant_id = $1 and n.id = $4), 0),
 				case when ` + redeemableCodeExpr(s.dialect) + ` then claim_key end,
+				case when ` + s.needsOwnerExpr("identities.customer_id", "$4") + ` then 1 else 0 end,
+				case when exists (
+					select 1 from claim_requests r
+					where r.tenant_id = $1 and r.identity_id = identities.id and r.claim_gen = identities.claim_gen
+						and r.answered_at is null and r.expires_at >= $3) and verified_at is null then 1 else 0 end,
 				case when claim_expires_at is null then 'no_code' when claim_used_msg is not null then 'used'
 					when claim_revoked_at is not null then 'revoked'
 					when claim_expires_at < $3 then 'expired' else 'live' end
@@ -180,9 +185,12 @@ func (s *Store) CodeState(ctx context.Context, a claim.Attempt) (claim.CodeState
 					var owner identity.Identity
 					var f identity.VerificationPolicy
 					var status string
+					var needsOwner, awaitsOwner int
 					err := sc(sqldb.Text(&st.Target.InstanceID), sqldb.Text(&st.CustomerID), &st.Target.Gen,
 						sqldb.Time(&st.ExpiresAt), sqldb.Text(&st.UsedBy), sqldb.Time(&owner.VerifiedAt), sqldb.Text(&owner.RoleOverride),
-						sqldb.Text((*string)(&owner.ExpiryReason)), &f.OwnerDays, &f.CustomerDays, sqldb.Text(&key), &status)
+						sqldb.Text((*string)(&owner.ExpiryReason)), &f.OwnerDays, &f.CustomerDays, sqldb.Text(&key),
+						&needsOwner, &awaitsOwner, &status)
+					st.NeedsOwner, st.AwaitsOwner = needsOwner == 1, awaitsOwner == 1
 					owner.CustomerID = st.CustomerID
 					st.Verified, st.Status = s.hasValidVerification(owner, f), claim.Status(status)
 					return struct{}{}, err
@@ -317,7 +325,8 @@ func (s *Store) linkedConversationsStmt(
 ) sqldb.Statement {
 	return sqldb.Statement{
 		Query: `
-		select min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text)
+		select min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text),
+			max(case when ` + s.isOwnerExpr("i", "c.instance_id") + ` then 1 else 0 end)
 		from identities me
 		join identities i on i.tenant_id = me.tenant_id and i.customer_id = me.customer_id and i.id <> me.id
 			and i.verified_at is not null and i.doubt is null
@@ -330,7 +339,9 @@ func (s *Store) linkedConversationsStmt(
 
 func scanLinkedConversation(sc sqldb.ScanFunc) (o claim.LinkedConversation, err error) {
 	var id string
-	err = sc(&o.ChatID, &o.Recipient, &o.Channel, &o.InstanceID, &id)
+	var owner int
+	err = sc(&o.ChatID, &o.Recipient, &o.Channel, &o.InstanceID, &id, &owner)
+	o.Owner = owner == 1
 	return o, err
 }
 
@@ -378,16 +389,19 @@ func (s *Store) claimStmts(st gateway.Commit) []sqldb.Statement {
 	}
 	var stmts []sqldb.Statement
 	a, now := d.Attempt, s.now()
+	stmts = append(stmts, s.askStmts(d.Ask, a, st.Lease)...)
+	stmts = append(stmts, s.answerStmts(d.Answer, a, st.Lease)...)
 	if g := d.Grant; g != nil {
 		stmts = append(stmts, sqldb.Statement{Query: `
 			update identities set
 				claim_gen = case when claim_gen = $3 and customer_id is not null and verified_at is null and claim_used_msg is null
-					and claim_revoked_at is null and claim_expires_at >= $4 then claim_gen else -1 end,
+					and claim_revoked_at is null and claim_expires_at >= $4
+					and not ` + s.needsOwnerExpr("identities.customer_id", "$8") + ` then claim_gen else -1 end,
 				claim_used_msg = $5, verified_at = $6, role_override = ` + grantedRoleExpr("identities", "$7") + `,
 					unlink_asked_at = null, updated_at = $6, last_heard_at = $6, ` + clearExpirySQL + `
 			where tenant_id = $1 and id = $2`, Args: []any{
 			a.TenantID, g.IdentityID, g.Gen, a.ReceivedAt, a.MessageID, now,
-			identity.RoleOwner,
+			identity.RoleOwner, a.InstanceID,
 		}},
 			selfServiceStmt(a, g.IdentityID),
 			// If the identity was removed, no row of identities can violate a constraint.
@@ -410,7 +424,7 @@ func (s *Store) claimStmts(st gateway.Commit) []sqldb.Statement {
 	for _, i := range d.RevokeInvites {
 		stmts = append(stmts, sqldb.Statement{Query: `
 			update invites set revoked_at = $3
-			where tenant_id = $1 and id = $2 and used_msg is null and revoked_at is null`, Args: []any{a.TenantID, i.ID, now}})
+			where tenant_id = $1 and id = $2 and used_msg is null and opened_msg is null and revoked_at is null`, Args: []any{a.TenantID, i.ID, now}})
 	}
 	if kind := failureKind(*d); kind != "" {
 		stmts = append(stmts, sqldb.Statement{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"hydragate/adapters"
@@ -88,8 +89,15 @@ func (s *Store) deliveryStmts(st gateway.Commit) []sqldb.Statement {
 			},
 		})
 	}
-	if slices.ContainsFunc(st.Deliveries, func(d gateway.Delivery) bool { return !d.Parked }) {
-		stmts = append(stmts, s.wakeQueue(gateway.DeliveryQueue, tenant, st.Lease.ConversationID, 0))
+	// An event may belong to another conversation than the message that caused it.
+	due := map[string]bool{}
+	for _, d := range st.Deliveries {
+		if !d.Parked {
+			due[d.ConversationID] = true
+		}
+	}
+	for _, c := range slices.Sorted(maps.Keys(due)) {
+		stmts = append(stmts, s.wakeQueue(gateway.DeliveryQueue, tenant, c, 0))
 	}
 	for _, r := range st.DeliveryResults {
 		if r.Status == gateway.Pending {

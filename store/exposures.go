@@ -62,7 +62,8 @@ func (s *Store) exposedInvitesStmt(a claim.Attempt, letters []string, st *claim.
 	return sqldb.Statement{
 		Query: `
 		select v.mac, ` + s.inviteColumns() + ` from invites v
-		where v.tenant_id = $1 and v.instance_id = $2 and v.channel = $3 and v.used_msg is null and v.revoked_at is null
+		where v.tenant_id = $1 and v.instance_id = $2 and v.channel = $3 and v.used_msg is null and v.opened_msg is null
+			and v.revoked_at is null
 			and v.expires_at >= $4 and v.mac in (` + strings.Join(placeholders, ", ") + `)`, Args: args,
 		Read: func(rs sqldb.Rows) error {
 			st.Invites = map[string]claim.Invite{}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"testing"
 
 	"hydragate/adapters"
@@ -53,6 +54,7 @@ func TestClaim_OwnerChannels(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			forEachFixture(t, func(t *testing.T, f *fixture) {
+				_, code := f.issueInvite(f.createCustomer(), identity.RoleOwner)
 				f.setOwnerChannels(f.instance, tt.here)
 				f.setOwnerChannels(newInstance(t, f.Store, f.tenant).ID, tt.elsewhere)
 				newInstance(t, f.Store, newTenant(t, f.Store))
@@ -75,9 +77,15 @@ func TestClaim_OwnerChannels(t *testing.T) {
 				}
 				check("7")
 				if !tt.skipInvite {
-					_, code := f.issueInvite(f.createCustomer(), identity.RoleOwner)
 					f.redeem("8", code)
 					check("8")
+				}
+				_, _, err = (&claim.Service{Store: f.Store}).IssueInvite(t.Context(), claim.Invite{
+					TenantID: f.tenant, InstanceID: f.instance, Channel: "telegram", CustomerID: f.createCustomer(),
+					RoleOverride: identity.RoleOwner,
+				}, "key:test")
+				if excluded := errors.Is(err, claim.ErrOwnerExcluded); excluded != (tt.here != nil && !tt.wantOwner) {
+					t.Errorf("IssueInvite() for an owner = %v", err)
 				}
 			})
 		})

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,8 +19,8 @@ import (
 
 func (s *Store) inviteColumns() string {
 	return `id, tenant_id, instance_id, channel, customer_id, role_override, created_at, expires_at, used_at, identity_id,
-		revoked_at,
-		case when expires_at < ` + s.dialect.Now + ` then 1 else 0 end`
+		revoked_at, confirm, opened_at, opened_msg, conversation_id, opener_id, refused_at,
+		case when expires_at < ` + s.dialect.Now + ` then 1 else 0 end as expired`
 }
 
 func scanInvite(sc sqldb.ScanFunc) (i claim.Invite, err error) {
@@ -27,7 +28,8 @@ func scanInvite(sc sqldb.ScanFunc) (i claim.Invite, err error) {
 	err = sc(sqldb.Text(&i.ID), sqldb.Text(&i.TenantID), sqldb.Text(&i.InstanceID), &i.Channel,
 		sqldb.Text(&i.CustomerID), sqldb.Text(&i.RoleOverride),
 		sqldb.Time(&i.CreatedAt), sqldb.Time(&i.ExpiresAt), sqldb.Time(&i.UsedAt), sqldb.Text(&i.IdentityID),
-		sqldb.Time(&i.RevokedAt), &expired)
+		sqldb.Time(&i.RevokedAt), &i.Confirm, sqldb.Time(&i.Opener.OpenedAt), sqldb.Text(&i.Opener.MessageID),
+		sqldb.Text(&i.Opener.ConversationID), sqldb.Text(&i.Opener.IdentityID), sqldb.Time(&i.RefusedAt), &expired)
 	i.Expired = expired == 1
 	return i, err
 }
@@ -75,13 +77,17 @@ func (s *Store) IssueInvite(
 		if err := s.checkInviteLimits(ctx, tx, i, by); err != nil {
 			return err
 		}
+		if i.Life == 0 {
+			i.Life = claim.InviteLife
+		}
 		keyID, key := s.keys.DeriveFirst(inviteKeyLabel)
 		rs, err := tx.Query(ctx, `
-			insert into invites (id, tenant_id, instance_id, channel, customer_id, role_override, mac, key_id, expires_at)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, `+s.dialect.NowPlus(int(claim.InviteLife/time.Second))+`)
+			insert into invites (id, tenant_id, instance_id, channel, customer_id, role_override, mac, key_id, confirm,
+				expires_at)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, `+s.dialect.NowPlus(int(i.Life/time.Second))+`)
 			returning `+s.inviteColumns(),
 			newID(), i.TenantID, i.InstanceID, i.Channel, i.CustomerID, sqldb.TextOrNull(i.RoleOverride),
-			inviteMAC(key, i.InstanceID, i.Channel, code), keyID)
+			inviteMAC(key, i.InstanceID, i.Channel, code), keyID, i.Confirm)
 		if issued, err = sqldb.ScanOne(rs, err, scanInvite); err != nil {
 			return err
 		}
@@ -99,16 +105,21 @@ func (s *Store) checkInviteAllowed(ctx context.Context, tx sqldb.DB, i claim.Inv
 		return err
 	}
 	rs, err = tx.Query(ctx,
-		`update instances set sms_invites = sms_invites where tenant_id = $1 and id = $2 returning sms_invites`, i.TenantID,
-		i.InstanceID)
-	allowed, err := sqldb.ScanOne(rs, err, sqldb.ScanValue[bool])
+		`update instances set sms_invites = sms_invites where tenant_id = $1 and id = $2 returning `+instanceColumns,
+		i.TenantID, i.InstanceID)
+	n, err := sqldb.ScanOne(rs, err, scanInstance)
 	switch {
 	case sqldb.IsNoRows(err) || s.dialect.IsUnstorable(err):
 		return identity.ErrNoInstance
-	case err == nil && needsInviteConsent(i.Channel) && !allowed:
+	case err != nil:
+		return err
+	case needsInviteConsent(i.Channel) && !n.SMSInvites:
 		return claim.ErrInvitesDisabled
+	case i.RoleOverride != "" && n.OwnerChannels != nil &&
+		!slices.Contains(*n.OwnerChannels, adapters.Channel(i.Channel)):
+		return claim.ErrOwnerExcluded
 	}
-	return err
+	return s.checkNoOwnerNeeded(ctx, tx, i)
 }
 
 // checkInviteLimits returns an error if the customer has too many live invites or too many were
@@ -116,7 +127,7 @@ func (s *Store) checkInviteAllowed(ctx context.Context, tx sqldb.DB, i claim.Inv
 func (s *Store) checkInviteLimits(ctx context.Context, tx sqldb.DB, i claim.Invite, by identity.Actor) error {
 	rs, err := tx.Query(ctx, `
 		select count(*) from invites
-		where tenant_id = $1 and customer_id = $2 and used_msg is null and revoked_at is null
+		where tenant_id = $1 and customer_id = $2 and used_msg is null and revoked_at is null and refused_at is null
 			and expires_at >= `+s.dialect.Now, i.TenantID, i.CustomerID)
 	live, err := sqldb.ScanOne(rs, err, sqldb.ScanValue[int])
 	switch {
@@ -136,15 +147,35 @@ func (s *Store) Invites(ctx context.Context, q claim.InviteQuery) ([]claim.Invit
 	if q.InstanceID != "" {
 		where, args = ` and instance_id = $5`, append(args, q.InstanceID)
 	}
-	rs, err := s.db.Query(ctx, `
-		select `+s.inviteColumns()+` from invites
+	rs, err := s.db.Query(ctx, s.invitesWithOpenersQuery(`
 		where tenant_id = $1 and customer_id = $2 and id > $3`+where+`
-		order by id limit $4`, args...)
-	invites, err := sqldb.ScanAll(rs, err, scanInvite)
+		order by id limit $4`), args...)
+	invites, err := sqldb.ScanAll(rs, err, scanInviteWithOpener)
 	if err == nil && len(invites) == 0 {
 		return nil, s.checkCustomer(ctx, q.TenantID, q.CustomerID)
 	}
 	return invites, s.inviteError("list invites", err)
+}
+
+// invitesWithOpenersQuery returns the query for the invites that match where, in order of ID, with
+// the accounts that opened them.
+func (s *Store) invitesWithOpenersQuery(where string) string {
+	return `
+		select v.*, o.external_id, o.display_name, o.username, o.created_at
+		from (select ` + s.inviteColumns() + ` from invites` + where + `) v
+		left join identities o on o.tenant_id = v.tenant_id and o.id = v.opener_id
+		order by v.id`
+}
+
+func scanInviteWithOpener(sc sqldb.ScanFunc) (claim.Invite, error) {
+	var o claim.Opener
+	i, err := scanInvite(func(dest ...any) error {
+		return sc(append(dest, sqldb.Text(&o.ExternalID), sqldb.Text(&o.DisplayName), sqldb.Text(&o.Username),
+			sqldb.Time(&o.FirstSeenAt))...)
+	})
+	i.Opener.ExternalID, i.Opener.DisplayName, i.Opener.Username = o.ExternalID, o.DisplayName, o.Username
+	i.Opener.FirstSeenAt = o.FirstSeenAt
+	return i, err
 }
 
 // RevokeInvite revokes an invite of a customer. It does nothing if the invite is revoked
@@ -175,6 +206,9 @@ func (s *Store) RevokeInvite(ctx context.Context, k claim.InviteKey, by identity
 			s.now()); err != nil {
 			return err
 		}
+		if err := s.notifyOpeners(ctx, tx, i); err != nil {
+			return err
+		}
 		return recordEvents(ctx, tx, inviteEvent(i, "invite.revoked", by, ""))
 	})
 	return s.inviteError("revoke invite", err)
@@ -186,7 +220,8 @@ func (s *Store) revokeInvites(
 ) error {
 	rs, err := tx.Query(ctx, `
 		update invites set revoked_at = `+s.dialect.Now+`
-		where `+where+` and used_msg is null and revoked_at is null and expires_at >= `+s.dialect.Now+`
+		where `+where+` and used_msg is null and revoked_at is null and refused_at is null
+			and expires_at >= `+s.dialect.Now+`
 		returning `+s.inviteColumns(), args...)
 	revoked, err := sqldb.ScanAll(rs, err, scanInvite)
 	if err != nil {
@@ -196,7 +231,24 @@ func (s *Store) revokeInvites(
 	for _, i := range revoked {
 		events = append(events, inviteEvent(i, "invite.revoked", by, reason))
 	}
+	if err := s.notifyOpeners(ctx, tx, revoked...); err != nil {
+		return err
+	}
 	return recordEvents(ctx, tx, events...)
+}
+
+// notifyOpeners tells the accounts that opened the invites, if any, that nobody confirmed them.
+func (s *Store) notifyOpeners(ctx context.Context, tx sqldb.DB, invites ...claim.Invite) error {
+	var stmts []sqldb.Statement
+	for _, i := range invites {
+		if o := i.Opener; o.MessageID != "" {
+			stmts = append(stmts, s.sendResultStmts(i.TenantID, o.MessageID, o.ConversationID)...)
+		}
+	}
+	if len(stmts) == 0 {
+		return nil
+	}
+	return tx.Batch(ctx, stmts)
 }
 
 // inviteEvent returns an event about an invite.
@@ -218,7 +270,7 @@ func inviteEvent(i claim.Invite, kind string, by identity.Actor, reason string) 
 func (s *Store) inviteError(op string, err error) error {
 	for _, known := range []error{
 		claim.ErrInvitesDisabled, claim.ErrTooManyInvites, claim.ErrInviteUsed,
-		claim.ErrTooManyCodes,
+		claim.ErrTooManyCodes, claim.ErrOwnerExcluded, claim.ErrOwnerConfirmation, claim.ErrNotPending, claim.ErrOpenerGone,
 	} {
 		if errors.Is(err, known) {
 			return err

@@ -103,6 +103,7 @@ func (s *Store) Apply(ctx context.Context, st gateway.Commit) error {
 		return gateway.ErrLeaseLost
 	case s.dialect.IsCheckViolation(err, "identities_claim"),
 		s.dialect.IsCheckViolation(err, "invites_fence"),
+		s.dialect.IsCheckViolation(err, "claim_requests_fence"),
 		s.dialect.IsCheckViolation(err, "lanes_claim"):
 		return gateway.ErrFenced
 	case s.dialect.IsUnstorable(err):

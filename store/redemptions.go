@@ -44,16 +44,17 @@ func (s *Store) inviteStmt(a claim.Attempt, st *claim.InviteState) sqldb.Stateme
 	return sqldb.Statement{
 		Query: `
 		select v.used_msg, case when v.used_msg is not null then 'used' when v.revoked_at is not null then 'revoked'
-			when v.expires_at < ` + sqldb.Placeholder(len(args)+1) + ` then 'expired' else 'live' end, ` + s.inviteColumns() + `
+			when v.refused_at is not null then 'refused' when v.expires_at < ` + sqldb.Placeholder(len(args)+1) + ` then 'expired' when v.opened_msg is not null then 'pending' else 'live' end,
+			case when ` + s.needsOwnerExpr("v.customer_id", "v.instance_id") + ` then 1 else 0 end, ` + s.inviteColumns() + `
 		from invites v where ` + where, Args: append(args, a.ReceivedAt),
 		Read: func(rs sqldb.Rows) error {
 			_, err := sqldb.ScanAll(rs, nil, func(sc sqldb.ScanFunc) (struct{}, error) {
 				var status string
+				var needsOwner int
 				i, err := scanInvite(func(dest ...any) error {
-					return sc(append([]any{sqldb.Text(&st.UsedBy), &status},
-						dest...)...)
+					return sc(append([]any{sqldb.Text(&st.UsedBy), &status, &needsOwner}, dest...)...)
 				})
-				st.Invite, st.Status = i, claim.Status(status)
+				st.Invite, st.Status, st.NeedsOwner = i, claim.Status(status), needsOwner == 1
 				return struct{}{}, err
 			})
 			return err
@@ -99,7 +100,7 @@ func (s *Store) inviterConversationsStmt(a claim.Attempt, st *claim.InviteState)
 	where, args := s.inviteCondition(a)
 	return sqldb.Statement{
 		Query: `
-		select min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text)
+		select min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text), 0
 		from invites v
 		join identities i on i.tenant_id = v.tenant_id and i.customer_id = v.customer_id and i.verified_at is not null
 			and i.doubt is null
@@ -110,7 +111,57 @@ func (s *Store) inviterConversationsStmt(a claim.Attempt, st *claim.InviteState)
 	}
 }
 
-// redemptionStmts returns the statements that redeem an invite: they link the account to the
+// inviteAcceptsExpr returns the condition that the account with the external ID sender does not belong
+// to another customer than that of the invite, by the rule of redeemerStmt. If the rules differed, the
+// redemption would be granted and rejected again forever. $1 is the tenant.
+func inviteAcceptsExpr(sender string) string {
+	return `not exists (
+		select 1 from identities x
+		where x.tenant_id = $1 and x.channel = invites.channel and x.external_id = ` + sender + `
+			and x.customer_id <> invites.customer_id
+			and (x.instance_id = invites.instance_id or x.instance_id is null and not exists (
+				select 1 from identities y
+				where y.tenant_id = $1 and y.channel = x.channel and y.external_id = ` + sender + `
+					and y.instance_id = invites.instance_id and y.customer_id = invites.customer_id)))`
+}
+
+// redemptionStmts returns the statements that redeem or open an invite.
+func (s *Store) redemptionStmts(st gateway.Commit) []sqldb.Statement {
+	switch d := st.Claim; {
+	case d != nil && d.Open != nil:
+		return s.openInviteStmts(*d.Open, d.Attempt, st.Lease.ConversationID)
+	case d != nil && d.Redeem != nil:
+		return s.redeemInviteStmts(*d.Redeem, d.Attempt, st.Lease.ConversationID)
+	}
+	return nil
+}
+
+// openInviteStmts returns the statements that record the account that opened an invite, which staff
+// must confirm. They violate a constraint if the invite is no longer live, or if the identity or the
+// conversation was deleted.
+func (s *Store) openInviteStmts(open claim.Redemption, a claim.Attempt, conversation string) []sqldb.Statement {
+	return []sqldb.Statement{
+		{Query: `
+			update invites set
+				fence = case when used_msg is null and revoked_at is null and refused_at is null and opened_msg is null
+					and expires_at >= $3 and ` + inviteAcceptsExpr("$5") + ` then fence else -1 end,
+				opened_msg = $4, opened_at = $3, opener_id = $6, conversation_id = $7
+			where tenant_id = $1 and id = $2`, Args: []any{
+			a.TenantID, open.Invite.ID, a.ReceivedAt, a.MessageID, a.SenderID, open.IdentityID, conversation,
+		}},
+		{Query: `
+			insert into lanes (conversation_id, kind, tenant_id, wakes)
+			select t.id, 'inbox', t.id, -1 from tenants t
+			where t.id = $1 and not exists (
+				select 1 from invites v
+				join identities i on i.tenant_id = v.tenant_id and i.id = v.opener_id
+				join conversations c on c.tenant_id = v.tenant_id and c.id = v.conversation_id
+				where v.tenant_id = $1 and v.id = $2 and v.opened_msg = $3)`,
+			Args: []any{a.TenantID, open.Invite.ID, a.MessageID}},
+	}
+}
+
+// redeemInviteStmts returns the statements that redeem an invite: they link the account to the
 // customer and verify it. The update of the invite violates a check constraint if the invite can
 // no longer be redeemed or the account belongs to another customer, by the same rule as
 // redeemerStmt; if the rules differed, the redemption would be granted and rejected again forever.
@@ -119,11 +170,8 @@ func (s *Store) inviterConversationsStmt(a claim.Attempt, st *claim.InviteState)
 //
 // A live claim code of the account is revoked: its fence would reject a verified identity, and the
 // verification may expire before the code does.
-func (s *Store) redemptionStmts(st gateway.Commit) []sqldb.Statement {
-	if st.Claim == nil || st.Claim.Redeem == nil {
-		return nil
-	}
-	redemption, a, now := st.Claim.Redeem, st.Claim.Attempt, s.now()
+func (s *Store) redeemInviteStmts(redemption claim.Redemption, a claim.Attempt, conversation string) []sqldb.Statement {
+	now := s.now()
 	return []sqldb.Statement{
 		// The order of locks is the same everywhere: the customer, its invites, its identities.
 		{
@@ -132,19 +180,13 @@ func (s *Store) redemptionStmts(st gateway.Commit) []sqldb.Statement {
 		},
 		{Query: `
 			update invites set
-				fence = case when used_msg is null and revoked_at is null and expires_at >= $3
-					and not exists (
-						select 1 from identities x
-						where x.tenant_id = $1 and x.channel = invites.channel and x.external_id = $5
-							and x.customer_id <> invites.customer_id
-							and (x.instance_id = invites.instance_id or x.instance_id is null and not exists (
-								select 1 from identities y
-								where y.tenant_id = $1 and y.channel = x.channel and y.external_id = $5 and y.instance_id = invites.instance_id
-									and y.customer_id = invites.customer_id))) then fence else -1 end,
+				fence = case when used_msg is null and revoked_at is null and refused_at is null and expires_at >= $3
+					and (opened_msg = $4 or opened_msg is null and not confirm)
+					and ` + inviteAcceptsExpr("$5") + `
+					and not ` + s.needsOwnerExpr("invites.customer_id", "invites.instance_id") + ` then fence else -1 end,
 				used_msg = $4, used_at = $6, identity_id = $7
 			where tenant_id = $1 and id = $2`, Args: []any{
-			a.TenantID, redemption.Invite.ID, a.ReceivedAt, a.MessageID,
-			a.SenderID, now, redemption.IdentityID,
+			a.TenantID, redemption.Invite.ID, a.ReceivedAt, a.MessageID, a.SenderID, now, redemption.IdentityID,
 		}},
 		{
 			Query: `
@@ -169,7 +211,7 @@ func (s *Store) redemptionStmts(st gateway.Commit) []sqldb.Statement {
 				join identities i on i.tenant_id = v.tenant_id and i.id = v.identity_id and i.customer_id = v.customer_id
 				join conversations c on c.tenant_id = v.tenant_id and c.id = $4
 				where v.tenant_id = $1 and v.id = $2 and v.used_msg = $3 and i.verified_at is not null)`,
-			Args: []any{a.TenantID, redemption.Invite.ID, a.MessageID, st.Lease.ConversationID},
+			Args: []any{a.TenantID, redemption.Invite.ID, a.MessageID, conversation},
 		},
 	}
 }

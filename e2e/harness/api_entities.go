@@ -89,8 +89,29 @@ func (h *APIFixture) CreateEntities(tenant string) Entities {
 	)
 	h.Must(err)
 	th.inviteID = invite.ID
+	h.openInvite(th, tenant)
 	th.APIKeyID = h.CreateKey(
 		identity.APIKey{TenantID: tenant, Name: "spare", Scopes: []string{"keys:write"}, InstanceID: th.InstanceID},
 	).ID
 	return th
+}
+
+// openInvite makes the invite of th one that an unknown sender has opened and that staff must confirm.
+func (h *APIFixture) openInvite(th Entities, tenant string) {
+	h.T.Helper()
+	external := h.UniqueDigits()
+	opener, err := h.Store.CreateContactIdentity(
+		h.T.Context(),
+		identity.ContactIdentity{
+			Identity: identity.Identity{TenantID: tenant, InstanceID: th.InstanceID, Channel: "telegram", ExternalID: external},
+		},
+		identity.System,
+	)
+	h.Must(err)
+	conversation := gateway.ConversationID(th.InstanceID, "telegram", external)
+	h.Exec(`insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group, created_at)
+		select $1, tenant_id, instance_id, channel, $2, false, created_at from invites where id = $3`,
+		conversation, external, th.inviteID)
+	h.Exec(`update invites set confirm = true, opened_msg = $1, opened_at = created_at, opener_id = $2, conversation_id = $3
+		where id = $4`, RandomID(), opener.ID, conversation, th.inviteID)
 }

@@ -106,7 +106,7 @@ func (f *SurfaceFixture) serve() {
 	f.API = &httpapi.API{
 		Stores: httpapi.Stores{
 			Health: s, Auth: counting, Keys: s, Customers: s, Merges: s, Exports: s, Identities: s, Senders: s, Invites: s,
-			Instances: s, Secrets: s, Audit: s, Idempotency: s,
+			Instances: s, Tenants: s, Secrets: s, Audit: s, Idempotency: s,
 		},
 		Surfaces: []*operation.Surface{users.Surface(), contacts.Surface()}, PublicURL: SurfacePublicURL, Limiter: limiter,
 		Failures: failures, Proxies: proxies,

@@ -145,6 +145,11 @@ func (w *Worker) applyClaimDecision(in gateway.StoredMessage, d decision, r clai
 	}
 	d = w.reply(in, d, string(r.Outcome), claimReply(r))
 	switch {
+	case r.Open != nil:
+		return w.awaitResult(in, d, r.Open.Invite.ExpiresAt.Sub(w.Now()))
+	case r.Ask != nil:
+		d.replies = append(d.replies, w.ownerNotices(in, *r.Ask)...)
+		return w.awaitResult(in, d, claim.OwnerConfirmationTime)
 	case r.Grant != nil:
 		return w.announceLink(in, d, r, in.Sender.ID)
 	case r.Redeem != nil:
@@ -164,6 +169,8 @@ func claimReply(r claim.Decision) string {
 		return textCodeLost
 	case claim.Throttled:
 		return throttledText(r.RetryAfter)
+	case claim.AwaitingStaff, claim.AwaitingOwner:
+		return awaitingText(r)
 	default: // claim.Declined
 		return textDeclined
 	}

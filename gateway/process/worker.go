@@ -232,6 +232,9 @@ func (w *Worker) decide(ctx context.Context, in gateway.StoredMessage) (decision
 		return applyOptOut(in, d), nil
 	default: // the message has content
 	}
+	if d, handled, err := w.handleOwnerAnswer(ctx, in, d); handled || err != nil {
+		return d, err
+	}
 	if d, handled, err := w.handleCommand(ctx, &in, d, s); handled || err != nil {
 		return d, err
 	}

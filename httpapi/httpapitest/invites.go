@@ -50,7 +50,10 @@ func (c *Claims) IssueInvite(ctx context.Context, i claim.Invite, _ identity.Act
 // AddInvite stores an invite with a new ID.
 func (s *Store) AddInvite(i claim.Invite) claim.Invite {
 	defer s.lock()()
-	i.ID, i.CreatedAt, i.ExpiresAt = s.newID(), s.now, s.now.Add(claim.InviteLife)
+	if i.Life == 0 {
+		i.Life = claim.InviteLife
+	}
+	i.ID, i.CreatedAt, i.ExpiresAt = s.newID(), s.now, s.now.Add(i.Life)
 	s.Issued = append(s.Issued, i)
 	return i
 }
@@ -82,4 +85,34 @@ func (s *Store) RevokeInvite(_ context.Context, k claim.InviteKey, _ identity.Ac
 		}
 	}
 	return identity.ErrNotFound
+}
+
+// ConfirmInvite implements httpapi.InviteConfirmer.
+func (s *Store) ConfirmInvite(_ context.Context, k claim.InviteKey, _ identity.Actor) (claim.Invite, error) {
+	return s.endPending(k, func(i *claim.Invite) { i.UsedAt, i.IdentityID = s.now, i.Opener.IdentityID })
+}
+
+// RefuseInvite implements httpapi.InviteConfirmer.
+func (s *Store) RefuseInvite(_ context.Context, k claim.InviteKey, _ identity.Actor) (claim.Invite, error) {
+	return s.endPending(k, func(i *claim.Invite) { i.RefusedAt = s.now })
+}
+
+// endPending changes a pending invite.
+func (s *Store) endPending(k claim.InviteKey, change func(*claim.Invite)) (claim.Invite, error) {
+	defer s.lock()()
+	for n := range s.Issued {
+		i := &s.Issued[n]
+		switch {
+		case i.TenantID != k.TenantID, i.CustomerID != k.CustomerID, i.ID != k.InviteID,
+			k.InstanceID != "" && i.InstanceID != k.InstanceID:
+		case !i.UsedAt.IsZero():
+			return claim.Invite{}, claim.ErrInviteUsed
+		case i.Status() != claim.Pending:
+			return claim.Invite{}, claim.ErrNotPending
+		default:
+			change(i)
+			return *i, nil
+		}
+	}
+	return claim.Invite{}, identity.ErrNotFound
 }

@@ -107,6 +107,18 @@ func inviteProblem(err error) *fastapi.Problem {
 		))
 	case errors.Is(err, claim.ErrTooManyInvites):
 		return fastapi.NewProblem(http.StatusConflict, "Customer has 5 live invites; revoke one first")
+	case errors.Is(err, claim.ErrOwnerExcluded):
+		return fastapi.ValidationProblem(fastapi.ValueError(
+			"the instance does not allow owners on this channel; see owner_channels", "body", "role_override",
+		))
+	case errors.Is(err, claim.ErrOwnerConfirmation):
+		return fastapi.NewProblem(http.StatusConflict,
+			"An owner of this customer must confirm new accounts; link the account and issue a claim code instead")
+	case errors.Is(err, claim.ErrNotPending):
+		return fastapi.NewProblem(http.StatusConflict, "Invite does not wait for confirmation; its state must be pending")
+	case errors.Is(err, claim.ErrOpenerGone):
+		return fastapi.NewProblem(http.StatusConflict,
+			"The account that opened the invite was deleted or belongs to another customer; issue another invite")
 	case errors.Is(err, claim.ErrInviteUsed):
 		return fastapi.NewProblem(http.StatusConflict, "Invite was already used")
 	}

@@ -181,10 +181,11 @@ func (g *Gateway) wireComponents(
 	claims := &claim.Service{Store: g.Store, Codes: &rediscode.Store{Redis: g.Redis, Keys: ClaimKeys(keys)}}
 	g.Endpoints = &endpoints.Manager{Adapters: byChannel, Store: g.Store, PublicURL: publicURL, Log: g.Log}
 	g.wireIngest(byChannel, keys, holder, ingest.NewMetrics(reg))
-	g.addQueue(gateway.InboxQueue, inboxSize, holder, (&process.Worker{
+	worker := &process.Worker{
 		Store: g.Store, Claims: claims, Endpoints: g.Endpoints, Adapters: byChannel,
 		Log: g.Log, Metrics: process.NewMetrics(reg), Now: time.Now, Wake: g.wake,
-	}).Run)
+	}
+	g.addQueue(gateway.InboxQueue, inboxSize, holder, worker.Run)
 	g.addQueue(gateway.DeliveryQueue, DeliverySize, holder, (&delivery.Deliverer{
 		Store: g.Store, Client: delivery.NewClient(private), Adapters: byChannel,
 		Log: g.Log, Metrics: delivery.NewMetrics(reg), Now: time.Now, Wake: g.wake,
@@ -198,6 +199,7 @@ func (g *Gateway) wireComponents(
 		Adapters: byChannel, Endpoints: g.spooler, Inbox: g.Inbox, Proxies: g.proxies, Log: g.Log,
 	}
 	g.API = g.newAPI(claims, publicURL, private, reg)
+	g.API.Confirmer = &process.InviteConfirmer{Store: g.Store, Worker: worker}
 }
 
 // wireIngest creates the components that receive messages.

@@ -14,7 +14,7 @@ import (
 )
 
 const staffUsage = `usage: staff create-instance NAME | create-customer NAME | connect CHANNEL [MODE] |
-	adopt CHANNEL USER | issue-code CHANNEL USER | invite CHANNEL role=ROLE | expect CHANNEL USER FIELD=VALUE…`
+	adopt CHANNEL USER | issue-code CHANNEL USER | invite CHANNEL role=ROLE [confirm] | expect CHANNEL USER FIELD=VALUE…`
 
 // staffCommand implements the command staff, which calls the API.
 func (w *scriptFixture) staffCommand(ts *testscript.TestScript, args []string) error {
@@ -33,8 +33,8 @@ func (w *scriptFixture) staffCommand(ts *testscript.TestScript, args []string) e
 		return w.adoptIdentity(ts, at, args[1], args[2])
 	case verb == "issue-code" && len(args) == 3:
 		return w.issueCode(ts, at, args[1], args[2])
-	case verb == "invite" && len(args) == 3:
-		return w.createInvite(ts, at, args[1], strings.TrimPrefix(args[2], "role="))
+	case verb == "invite" && len(args) == 3 || verb == "invite" && len(args) == 4 && args[3] == "confirm":
+		return w.createInvite(ts, at, args[1], strings.TrimPrefix(args[2], "role="), len(args) == 4)
 	case verb == "expect" && len(args) > 3:
 		return w.checkIdentity(args[1]+" "+args[2], args[3:])
 	}
@@ -185,8 +185,13 @@ func (w *scriptFixture) issueCode(ts *testscript.TestScript, at map[string]strin
 
 // createInvite creates an invite. It sets INVITE to its code, INVITE_ID to its ID, and ODD_INVITE to a
 // command with the code as a user might type it.
-func (w *scriptFixture) createInvite(ts *testscript.TestScript, at map[string]string, channel, role string) error {
+func (w *scriptFixture) createInvite(
+	ts *testscript.TestScript, at map[string]string, channel, role string, confirm bool,
+) error {
 	body := map[string]any{"channel": channel, "instance_id": at["INSTANCE"], "role_override": nil}
+	if confirm {
+		body["confirm"] = true
+	}
 	if role != "" {
 		body["role_override"] = role
 	}
