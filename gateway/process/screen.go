@@ -156,7 +156,7 @@ func (w *Worker) handleExposed(
 	case public:
 		return w.reply(in, d, "not_private", textPrivateOnly), nil
 	case m.UnprovenReason != "" || m.Kind != adapters.Text:
-		return w.reply(in, d, "not_proven", textPrivateOnly), nil
+		return w.reply(in, d, "not_proven", textNotProven), nil
 	case len(s.Invites) > 0:
 		return w.reply(in, d, "hint", textInviteHint), nil
 	}
