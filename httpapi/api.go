@@ -149,6 +149,12 @@ type API struct {
 	// Overloaded reports whether backpressure is applied to providers. Optional.
 	Overloaded func() bool
 
+	// ReplicaConflict reports whether another gateway uses the same database with other claim codes.
+	// Optional.
+	ReplicaConflict func() bool
+	// HideMetrics leaves /metrics to AdminHandler.
+	HideMetrics bool
+
 	// Mounts add handlers that are not operations of the API.
 	Mounts []Mount
 

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"net/http/pprof"
 	"net/url"
 	"regexp"
 	"strings"
@@ -31,14 +32,36 @@ type HealthStore interface {
 
 const readyTimeout = 2 * time.Second
 
-// mountHealth serves liveness, readiness and metrics. They require no API key and disclose no
-// details of errors.
+// mountHealth serves liveness, readiness and, unless HideMetrics is set, metrics. They require no API
+// key and disclose no details of errors.
 func (a *API) mountHealth(mux *http.ServeMux) {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]any{"status": "ok"})
 	})
 	mux.HandleFunc("GET /readyz", a.readyz)
+	if !a.HideMetrics {
+		a.mountMetrics(mux)
+	}
+}
+
+func (a *API) mountMetrics(mux *http.ServeMux) {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Metrics, promhttp.HandlerOpts{Registry: a.Metrics}))
+}
+
+// AdminHandler returns the handler of an address that only operators reach: health, metrics, and
+// profiles at /debug/pprof/. Metrics and Log must be set. The command line is not served, because flags
+// may contain secrets.
+func (a *API) AdminHandler() http.Handler {
+	mux := http.NewServeMux()
+	a.mountHealth(mux)
+	if a.HideMetrics {
+		a.mountMetrics(mux)
+	}
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
 }
 
 // readyz responds with 200 if all dependencies are available and the API is not draining, else with
@@ -64,6 +87,13 @@ func (a *API) readyz(w http.ResponseWriter, r *http.Request) {
 		checks["load"] = "ok"
 		if a.Overloaded() {
 			checks["load"] = "high"
+		}
+	}
+	if a.ReplicaConflict != nil {
+		// Nor does a conflict: it would take all replicas away.
+		checks["replicas"] = "ok"
+		if a.ReplicaConflict() {
+			checks["replicas"] = "conflict"
 		}
 	}
 	writeJSON(w, status, map[string]any{"status": text, "checks": checks})

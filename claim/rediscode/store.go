@@ -5,6 +5,7 @@ package rediscode
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -202,4 +203,23 @@ func parseIndexEntry(scope claim.Target, entry string) (claim.Target, bool) {
 	return claim.Target{
 		TenantID: scope.TenantID, InstanceID: scope.InstanceID, Channel: scope.Channel, IdentityID: id, Gen: gen,
 	}, true
+}
+
+// idKey is the Redis key of the ID of a code store, and idTTL how long the ID outlives its last use.
+const (
+	idKey = "hg:code-store"
+	idTTL = time.Hour
+)
+
+// ID returns a random ID that all users of the same Redis server or cluster have in common. It
+// changes if Redis loses its data.
+func (p *Store) ID(ctx context.Context) (string, error) {
+	if err := p.Redis.SetNX(ctx, idKey, rand.Text(), idTTL).Err(); err != nil {
+		return "", err
+	}
+	id, err := p.Redis.GetEx(ctx, idKey, idTTL).Result()
+	if err != nil {
+		return "", err
+	}
+	return id, nil
 }

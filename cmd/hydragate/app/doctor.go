@@ -51,6 +51,7 @@ func (d *doctor) run(ctx context.Context, s *Settings) {
 	defer g.Close()
 	d.check(ctx, "database ("+g.Store.Engine()+")", g.Store.Ping)
 	d.check(ctx, "master keys", func(ctx context.Context) error { return checkKeyUsage(ctx, g.Store) })
+	d.check(ctx, "replicas", g.checkReplicas)
 	d.check(ctx, "Redis", func(ctx context.Context) error { return g.Redis.Ping(ctx).Err() })
 	instances, err := listEndpoints(ctx, g)
 	d.reportPublicURL(s.PublicURL, instances)
@@ -81,6 +82,9 @@ func (d *doctor) check(ctx context.Context, name string, f func(context.Context)
 
 func checkSettings(s *Settings) error {
 	if err := s.Check(); err != nil {
+		return err
+	}
+	if err := s.checkCodeStore(); err != nil {
 		return err
 	}
 	return s.requireData()
@@ -127,6 +131,27 @@ func (d *doctor) reportPublicURL(u string, instances []instanceEndpoints) {
 		return
 	}
 	d.report("public URL", checkPublicURL(u))
+}
+
+// checkReplicas returns an error if gateways are running that do not share their claim codes.
+func (g *Gateway) checkReplicas(ctx context.Context) error {
+	replicas, err := g.Store.Replicas(ctx)
+	if err != nil {
+		return err
+	}
+	stores := map[string]bool{}
+	for _, r := range replicas {
+		stores[r.CodeStore] = true
+	}
+	switch {
+	case len(stores) > 1:
+		return fmt.Errorf("%d gateways use this database with %d separate stores of claim codes, so that valid codes "+
+			"are rejected: give all the same HYDRAGATE_REDIS_URL, or stop all but one", len(replicas), len(stores))
+	case len(replicas) > 1 && g.replicas != nil && g.replicas.Single:
+		return fmt.Errorf("HYDRAGATE_SINGLE_REPLICA is true, and %d gateways use this database: "+
+			"stop all but one, or unset it", len(replicas))
+	}
+	return nil
 }
 
 func checkPublicURL(u string) error {

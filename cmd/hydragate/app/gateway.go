@@ -52,6 +52,8 @@ type Gateway struct {
 	Queues         []*queue.Runner
 	pollers        *ingest.Pollers
 	retention      *gateway.Purger
+	holder         string
+	replicas       *gateway.ReplicaMonitor // nil if no other gateway can use the database
 	Backpressure   *ingest.Backpressure
 	spool          *spool.Spool
 	spooler        *ingest.Spooler
@@ -119,6 +121,10 @@ func (g *Gateway) open(ctx context.Context, s *Settings, publicURL string) error
 	}
 	byChannel := newAdapters(s, g.Log)
 	g.wireComponents(byChannel, keys, publicURL, private)
+	if err := g.wireReplicas(s, keys); err != nil {
+		return err
+	}
+	g.API.HideMetrics = s.AdminListen != ""
 	g.tracingEnabled = s.OTLPEndpoint != ""
 	if s.OIDCIssuer != "" {
 		g.API.Staff, g.API.StaffIssuer = oidc.NewVerifier(s.OIDCIssuer, s.OIDCAudience, g.Log), s.OIDCIssuer
@@ -178,6 +184,7 @@ func (g *Gateway) wireComponents(
 	byChannel map[adapters.Channel]adapters.Adapter, keys *keyring.Ring, publicURL string, private bool,
 ) {
 	holder, reg := leaseHolder(), newMetricsRegistry()
+	g.holder = holder
 	claims := &claim.Service{Store: g.Store, Codes: &rediscode.Store{Redis: g.Redis, Keys: ClaimKeys(keys)}}
 	g.Endpoints = &endpoints.Manager{Adapters: byChannel, Store: g.Store, PublicURL: publicURL, Log: g.Log}
 	g.wireIngest(byChannel, keys, holder, ingest.NewMetrics(reg))
@@ -200,6 +207,21 @@ func (g *Gateway) wireComponents(
 	}
 	g.API = g.newAPI(claims, publicURL, private, reg)
 	g.API.Confirmer = &process.InviteConfirmer{Store: g.Store, Worker: worker}
+}
+
+// wireReplicas creates the monitor of other gateways. With the embedded database there are none,
+// because the data directory is locked.
+func (g *Gateway) wireReplicas(s *Settings, keys *keyring.Ring) error {
+	single, err := s.isSingleReplica()
+	if err != nil || !s.usesPostgres() {
+		return err
+	}
+	g.replicas = gateway.NewReplicaMonitor(&gateway.ReplicaMonitor{
+		Store: g.Store, Holder: g.holder, Single: single, Log: g.Log,
+		CodeStore: (&rediscode.Store{Redis: g.Redis, Keys: ClaimKeys(keys)}).ID,
+	}, g.API.Metrics)
+	g.API.ReplicaConflict = g.replicas.HasConflict
+	return nil
 }
 
 // wireIngest creates the components that receive messages.

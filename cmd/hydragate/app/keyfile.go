@@ -31,6 +31,9 @@ func (f KeyFile) keyRing() (*keyring.Ring, error) {
 	if err := f.createIfMissing(); err != nil {
 		return nil, keyFileError(err)
 	}
+	if err := f.checkMode(); err != nil {
+		return nil, err
+	}
 	if _, err := f.Read(); err != nil {
 		return nil, keyFileError(err)
 	}
@@ -39,6 +42,21 @@ func (f KeyFile) keyRing() (*keyring.Ring, error) {
 		return nil, fmt.Errorf("%s: %w", f.Path, err)
 	}
 	return ring, nil
+}
+
+// checkMode returns an error if users other than the owner and the group can read or change the
+// file. The group is left to secureDataDir, because container platforms add the group of the
+// container to the modes of all files of a volume.
+func (f KeyFile) checkMode() error {
+	info, err := os.Stat(f.Path)
+	if err != nil {
+		return keyFileError(err)
+	}
+	if checksFileModes && info.Mode().Perm()&0o007 != 0 {
+		return InvalidSetting("HYDRAGATE_DATA_DIR", fmt.Sprintf("contains a master.key that other users can read or "+
+			"change: run chmod 600 %s, and rotate the key if others may have read it", f.Path))
+	}
+	return nil
 }
 
 // createIfMissing creates the file with a new key. If several processes do so concurrently, one

@@ -2,7 +2,10 @@
 
 package app
 
-import "os"
+import (
+	"io/fs"
+	"os"
+)
 
 // lockFile does nothing without flock. docs/operations.md says that the embedded database is for one
 // process only.
@@ -13,3 +16,9 @@ func IgnoreFileSizeLimit() {}
 
 // syncDir does nothing where directories cannot be synced.
 func syncDir(string) error { return nil }
+
+// checksFileModes reports whether the modes of files tell who can read them.
+const checksFileModes = false
+
+// isOwnFile returns false where files have no numeric owner.
+func isOwnFile(fs.FileInfo) bool { return false }

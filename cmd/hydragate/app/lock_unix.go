@@ -3,6 +3,7 @@
 package app
 
 import (
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -25,4 +26,13 @@ func syncDir(dir string) error {
 	}
 	defer func() { _ = d.Close() }()
 	return d.Sync()
+}
+
+// checksFileModes reports whether the modes of files tell who can read them.
+const checksFileModes = true
+
+// isOwnFile reports whether a file belongs to the user of this process.
+func isOwnFile(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Geteuid()
 }

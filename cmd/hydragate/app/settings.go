@@ -27,9 +27,11 @@ import (
 // variables and --help. docs/operations.md repeats it; TestSettingsTable_Documented compares them.
 type Settings struct {
 	Listen            string `env:"HYDRAGATE_LISTEN" default:"127.0.0.1:8080" placeholder:"ADDR" help:"Address to listen on. Port 0 picks a free port."`
+	AdminListen       string `name:"admin-listen" env:"HYDRAGATE_ADMIN_LISTEN" placeholder:"ADDR" help:"Second address, for /metrics, /healthz, /readyz and /debug/pprof. /metrics is then not served on the first. It needs no key, so it must not be public. Default: off."`
 	PublicURL         string `name:"public-url" env:"HYDRAGATE_PUBLIC_URL" placeholder:"URL" help:"https origin at which providers reach the gateway. Default: the listen address."`
 	DatabaseURL       string `name:"database-url" env:"HYDRAGATE_DATABASE_URL" placeholder:"URL" help:"PostgreSQL database (postgres://…). Default: SQLite in the data directory."`
-	RedisURL          string `name:"redis-url" env:"HYDRAGATE_REDIS_URL" placeholder:"URL" help:"Redis server (redis://… or rediss://…). Several URLs, separated by commas, form a cluster. Required with several replicas. Default: inside the process."`
+	RedisURL          string `name:"redis-url" env:"HYDRAGATE_REDIS_URL" placeholder:"URL" help:"Redis server (redis://… or rediss://…). Several URLs, separated by commas, form a cluster. Required with PostgreSQL, unless HYDRAGATE_SINGLE_REPLICA is true. Default: inside the process."`
+	SingleReplica     string `name:"single-replica" env:"HYDRAGATE_SINGLE_REPLICA" default:"false" placeholder:"BOOL" help:"Run with PostgreSQL and without Redis: true or false. Claim codes are then kept in the process, so that only one gateway may use the database, and codes end with it."`
 	DataDir           string `name:"data-dir" env:"HYDRAGATE_DATA_DIR" default:"./hydragate-data" placeholder:"DIR" help:"Local directory for the message spool, the embedded database and generated keys."`
 	MasterKeys        string `name:"master-keys" env:"HYDRAGATE_MASTER_KEYS" placeholder:"ID:BASE64" help:"Encryption keys, separated by commas. The first encrypts; all can decrypt. Required with PostgreSQL. Default: generated in the data directory."`
 	TrustedProxies    string `name:"trusted-proxies" env:"HYDRAGATE_TRUSTED_PROXIES" placeholder:"CIDR" help:"Networks of proxies whose X-Forwarded-For is believed, separated by commas, such as 10.0.0.0/8. Failed authentications are limited per client network. Default: none."`
@@ -56,6 +58,9 @@ func (s *Settings) Check() error {
 	if _, _, err := net.SplitHostPort(s.Listen); err != nil {
 		return InvalidSetting("HYDRAGATE_LISTEN", "must be host:port, such as 127.0.0.1:8080 or :8080")
 	}
+	if _, _, err := net.SplitHostPort(s.AdminListen); err != nil && s.AdminListen != "" {
+		return InvalidSetting("HYDRAGATE_ADMIN_LISTEN", "must be host:port, such as 127.0.0.1:9090")
+	}
 	if err := s.validateURLs(); err != nil {
 		return err
 	}
@@ -81,8 +86,11 @@ func (s *Settings) Check() error {
 	case s.usesPostgres() && s.MasterKeys == "":
 		return InvalidSetting("HYDRAGATE_MASTER_KEYS",
 			"is required with PostgreSQL: run hydragate masterkey new to create a key")
-	case s.AdminKey != "" && len(s.AdminKey) < 32:
+	case s.AdminKey != "" && len(s.AdminKey) < minAdminKeyLength:
 		return InvalidSetting("HYDRAGATE_ADMIN_KEY", "must have at least 32 characters")
+	case s.AdminKey != "" && isGuessable(s.AdminKey):
+		return InvalidSetting("HYDRAGATE_ADMIN_KEY",
+			"is easy to guess: set it to at least 32 random characters, such as the output of openssl rand -hex 24")
 	case s.OIDCIssuer == "" && s.OIDCAudience != "":
 		return InvalidSetting("HYDRAGATE_OIDC_ISSUER", "is required with HYDRAGATE_OIDC_AUDIENCE: set both, or neither")
 	case s.OIDCIssuer != "" && s.OIDCAudience == "":
@@ -94,7 +102,21 @@ func (s *Settings) Check() error {
 	if _, err := s.allowPrivateAgents(); err != nil {
 		return err
 	}
+	if _, err := s.isSingleReplica(); err != nil {
+		return err
+	}
 	return s.validateLog()
+}
+
+// checkCodeStore returns an error if the claim codes would be kept in the process although several
+// gateways may use the database: each would reject the codes that another has issued.
+func (s *Settings) checkCodeStore() error {
+	single, err := s.isSingleReplica()
+	if err == nil && s.usesPostgres() && s.RedisURL == "" && !single {
+		err = InvalidSetting("HYDRAGATE_REDIS_URL", "is required with PostgreSQL, so that all replicas know the claim "+
+			"codes: set it, or set HYDRAGATE_SINGLE_REPLICA=true if only this gateway uses the database")
+	}
+	return err
 }
 
 // validateURLs checks the URLs except those of the database and Redis.
@@ -154,15 +176,25 @@ func (s *Settings) usesPostgres() bool { return s.DatabaseURL != "" }
 
 // allowPrivateAgents reports whether agent URLs may point to private addresses.
 func (s *Settings) allowPrivateAgents() (bool, error) {
-	switch strings.ToLower(s.AgentAllowPrivate) {
+	return parseBool("HYDRAGATE_AGENT_ALLOW_PRIVATE", s.AgentAllowPrivate, !s.usesPostgres())
+}
+
+// isSingleReplica reports whether the operator says that only this gateway uses the database.
+func (s *Settings) isSingleReplica() (bool, error) {
+	return parseBool("HYDRAGATE_SINGLE_REPLICA", s.SingleReplica, false)
+}
+
+// parseBool returns the value of a setting, or unset if it is empty.
+func parseBool(name, value string, unset bool) (bool, error) {
+	switch strings.ToLower(value) {
 	case "":
-		return !s.usesPostgres(), nil
+		return unset, nil
 	case "true", "1":
 		return true, nil
 	case "false", "0":
 		return false, nil
 	}
-	return false, InvalidSetting("HYDRAGATE_AGENT_ALLOW_PRIVATE", "must be true or false")
+	return false, InvalidSetting(name, "must be true or false")
 }
 
 // proxies returns the networks of trusted proxies.

@@ -66,7 +66,7 @@ func validSettings() Settings {
 }
 
 func TestSettings_Check(t *testing.T) {
-	long := strings.Repeat("k", 32)
+	const long = "9f86d081884c7d659a2feaa0c55ad015"
 	masterKey := keyring.GenerateKey("a")
 	staff := func(issuer string) func(*Settings) {
 		return func(s *Settings) { s.OIDCIssuer, s.OIDCAudience = issuer, "hydragate" }
@@ -194,4 +194,29 @@ func FuzzSettings(f *testing.F) {
 			t.Errorf("Check(%q) = %q, which contains the value", value, text)
 		}
 	})
+}
+
+// TestSettings_CodeStore tests that claim codes are kept in the process only if no other gateway can
+// use the database, or the operator says so.
+func TestSettings_CodeStore(t *testing.T) {
+	for name, c := range map[string]struct {
+		database, redis, single string
+		want                    bool
+	}{
+		"embedded":                        {"", "", "", true},
+		"embedded, several replicas":      {"", "", "false", true},
+		"PostgreSQL and Redis":            {"postgres://h/d", "redis://h", "", true},
+		"PostgreSQL and Redis, single":    {"postgres://h/d", "redis://h", "true", true},
+		"PostgreSQL, single":              {"postgres://h/d", "", "TRUE", true},
+		"PostgreSQL":                      {"postgres://h/d", "", "", false},
+		"PostgreSQL, several replicas":    {"postgres://h/d", "", "false", false},
+		"PostgreSQL, single misspelled":   {"postgres://h/d", "", "yes", false},
+		"PostgreSQL, single is not false": {"postgres://h/d", "", "0", false},
+	} {
+		s := validSettings()
+		s.DatabaseURL, s.RedisURL, s.SingleReplica = c.database, c.redis, c.single
+		if err := s.checkCodeStore(); (err == nil) != c.want {
+			t.Errorf("%s: checkCodeStore() = %v, want accepted = %v", name, err, c.want)
+		}
+	}
 }
