@@ -20,6 +20,22 @@ type Endpoint struct {
 	Settings   map[string]string
 	Credentials
 	GraceRemaining time.Duration // how long a replaced credential was still valid when the endpoint was read
+	Pool           Pool
+}
+
+// A ProviderAddress is an address of the deployment at a provider: a bot, a number, or an app in a
+// workspace. One endpoint owns it, and with it what people write to it.
+type ProviderAddress struct {
+	Channel Channel
+	ID      string // unique among the addresses of the channel
+}
+
+// A Pool is a group of addresses whose messages a provider sends to one webhook. The endpoint that
+// owns it receives what is sent to any of them, without those that other endpoints own. The zero
+// value has no address.
+type Pool struct {
+	ID       string            // empty if the endpoint owns no pool
+	Excluded []ProviderAddress // owned by other endpoints of the same account
 }
 
 // A Mode is the way in which messages arrive.
@@ -41,6 +57,10 @@ const (
 	TeamName    = "team_name"    // Slack
 	NumberSID   = "number_sid"   // Twilio
 	Warning     = "warning"      // what set-up could not do, for staff
+
+	// MessagingService is the SID of the Messaging Service of Twilio to which the number of the
+	// endpoint belonged at set-up.
+	MessagingService = "messaging_service_sid"
 )
 
 // PreviousSuffix ends the key of a credential that was replaced. The provider may still sign

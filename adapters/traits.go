@@ -40,8 +40,14 @@ type Traits struct {
 	// arrive.
 	WebhookSuffix string
 
+	// AddressKind is the kind of address that one endpoint of the deployment owns, such as "bot".
+	AddressKind string
+
 	inviteLink func(ep Endpoint, code, text string) string
 	botAddress func(ep Endpoint) string
+	addressIDs func(ep Endpoint) []string
+	poolID     func(ep Endpoint) string
+	account    func(ep Endpoint) string
 }
 
 // An IDFormat names a format of external IDs. Package identity defines how each is normalized;
@@ -70,6 +76,7 @@ var traits = map[Channel]Traits{
 		ProviderRetries:    true,
 		SecretSetByGateway: true,
 		GracePeriod:        inFlightGracePeriod,
+		AddressKind:        "bot",
 		inviteLink:         telegramInviteLink,
 		botAddress: func(ep Endpoint) string {
 			return around("@", ep.Settings[BotUsername], " on Telegram")
@@ -84,7 +91,10 @@ var traits = map[Channel]Traits{
 		inviteLink: func(ep Endpoint, _, text string) string {
 			return "sms:" + ep.Address + "?body=" + url.PathEscape(text)
 		},
-		botAddress: func(ep Endpoint) string { return ep.Address + " by SMS" },
+		botAddress:  func(ep Endpoint) string { return ep.Address + " by SMS" },
+		AddressKind: "number",
+		poolID:      func(ep Endpoint) string { return ep.Settings[MessagingService] },
+		account:     twilioAccount,
 	},
 	WhatsApp: {
 		DisplayName: "WhatsApp",
@@ -95,7 +105,10 @@ var traits = map[Channel]Traits{
 		inviteLink: func(ep Endpoint, _, text string) string {
 			return "https://wa.me/" + strings.TrimPrefix(ep.Address, "+") + "?text=" + url.PathEscape(text)
 		},
-		botAddress: func(ep Endpoint) string { return ep.Address + " on WhatsApp" },
+		botAddress:  func(ep Endpoint) string { return ep.Address + " on WhatsApp" },
+		AddressKind: "number",
+		addressIDs:  whatsAppAddressIDs,
+		account:     twilioAccount,
 	},
 	Slack: {
 		DisplayName:     "Slack",
@@ -106,6 +119,8 @@ var traits = map[Channel]Traits{
 		botAddress: func(ep Endpoint) string {
 			return around("the bot in the Slack workspace ", ep.Settings[TeamName], "")
 		},
+		AddressKind: "app in this workspace",
+		addressIDs:  slackAddressIDs,
 	},
 }
 
@@ -150,6 +165,67 @@ func (t Traits) BotAddress(ep Endpoint) string {
 		}
 	}
 	return "the " + t.DisplayName + " bot"
+}
+
+// Addresses returns the addresses that ep owns once the provider has confirmed its credentials. No
+// other endpoint of the deployment may own any of them. There is none if the provider has not
+// reported the address yet.
+func (t Traits) Addresses(ep Endpoint) []ProviderAddress {
+	if ep.Address == "" {
+		return nil
+	}
+	ids := []string{ep.Address}
+	if t.addressIDs != nil {
+		ids = t.addressIDs(ep)
+	}
+	addresses := make([]ProviderAddress, len(ids))
+	for i, id := range ids {
+		addresses[i] = ProviderAddress{ep.Channel, id}
+	}
+	return addresses
+}
+
+// PoolAddress returns the address of the pool to which the address of ep belongs. ok is false if
+// there is none. One of the endpoints in a pool owns it.
+func (t Traits) PoolAddress(ep Endpoint) (pool ProviderAddress, ok bool) {
+	if t.poolID == nil || t.poolID(ep) == "" {
+		return ProviderAddress{}, false
+	}
+	return ProviderAddress{ep.Channel, t.poolID(ep)}, true
+}
+
+// Account returns the ID of the provider's account to which the address of ep belongs, or "" on
+// channels without pools.
+func (t Traits) Account(ep Endpoint) string {
+	if t.account == nil {
+		return ""
+	}
+	return t.account(ep)
+}
+
+func twilioAccount(ep Endpoint) string { return ep.Credentials[AccountSID] }
+
+// whatsAppSandbox is the number with which every account of Twilio tries out WhatsApp. Twilio sends
+// the messages of each person to the account whose sandbox they joined.
+const whatsAppSandbox = "+14155238886"
+
+// whatsAppAddressIDs returns the number, which in the sandbox is an address for each account.
+func whatsAppAddressIDs(ep Endpoint) []string {
+	if ep.Address == whatsAppSandbox {
+		return []string{ep.Address + "@" + ep.Credentials[AccountSID]}
+	}
+	return []string{ep.Address}
+}
+
+// slackAddressIDs returns the app and the bot, which correspond to each other, in the workspace or
+// organization. The app is unknown if the token does not permit the lookup; the bot is not.
+func slackAddressIDs(ep Endpoint) (ids []string) {
+	for _, key := range []string{AppID, BotID} {
+		if id := ep.Settings[key]; id != "" {
+			ids = append(ids, ep.Address+":"+id)
+		}
+	}
+	return ids
 }
 
 // telegramInviteLink returns the deep link that sends "/start claim_CODE" after one tap.

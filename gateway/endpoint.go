@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"hydragate/adapters"
@@ -37,6 +38,7 @@ type EndpointState struct {
 	ErrorMessage string
 	LastEventAt  time.Time
 	Retries      int
+	Checked      bool           // the provider confirmed the credentials: the endpoint may own its address
 	Err          error          // not nil: the credentials cannot be decrypted, and are missing
 	GracePeriod  *time.Duration // how long a replaced secret stays valid; nil: the default of the channel
 	CreatedAt    time.Time
@@ -53,3 +55,27 @@ const (
 	EndpointError         EndpointStatus = "error"
 	EndpointDisabled      EndpointStatus = "disabled"
 )
+
+// An AddressTakenError is returned if another endpoint of the deployment owns the address of an
+// endpoint. Its text is for staff of the tenant.
+type AddressTakenError struct {
+	TenantID string // of the endpoint that cannot own the address
+	Channel  adapters.Channel
+	Owner    Instance // with ID, TenantID and Name
+}
+
+// Error names the owner only if it belongs to the same tenant.
+func (e *AddressTakenError) Error() string {
+	subject := "This " + adapters.TraitsOf(e.Channel).AddressKind + " is already connected "
+	if e.Owner.TenantID != e.TenantID {
+		return subject + "elsewhere in this deployment"
+	}
+	return fmt.Sprintf("%sto instance %q (%s); remove it there first", subject, e.Owner.Name, e.Owner.ID)
+}
+
+// An AddressConflict is an address that several endpoints have, of which one at most owns it.
+type AddressConflict struct {
+	Address   adapters.ProviderAddress
+	Endpoints []EndpointState // the owner first, if there is one
+	Owned     bool            // the first endpoint is the owner
+}

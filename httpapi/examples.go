@@ -11,6 +11,8 @@ import (
 const (
 	emailTaken    = "Another customer has this email"
 	alreadyLinked = "Identity is already linked to a customer"
+	numberTaken   = `This number is already connected to instance "Support" (0192f4c0-0000-7000-8000-000000000001); ` +
+		"remove it there first"
 )
 
 const (
@@ -221,20 +223,25 @@ func channelExamples() map[string]operation.Example {
 			"webhook_url":"https://gate.example.com/hooks/sms/01930f6e-0d2b-7c11-8f00-5a9b8c7d6e5f"}],"count":1}`,
 		},
 		"get_sms":         {Response: phoneExample("sms")},
-		"set_up_sms":      {Request: examplePhoneSetUp, Response: phoneExample("sms")},
+		"set_up_sms":      {Request: examplePhoneSetUp, Response: phoneExample("sms"), Conflict: numberTaken},
 		"remove_sms":      {},
 		"get_whatsapp":    {Response: phoneExample("whatsapp")},
-		"set_up_whatsapp": {Request: examplePhoneSetUp, Response: phoneExample("whatsapp")},
+		"set_up_whatsapp": {Request: examplePhoneSetUp, Response: phoneExample("whatsapp"), Conflict: numberTaken},
 		"remove_whatsapp": {},
 		"get_telegram":    {Response: exampleTelegram},
 		"set_up_telegram": {
 			Request:  `{"bot_token":"123456789:XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX","mode":"webhook"}`,
 			Response: exampleTelegram,
+			Conflict: "This bot is already connected elsewhere in this deployment",
 		},
 		"remove_telegram": {},
 		"get_slack":       {Response: exampleSlack},
-		"set_up_slack":    {Request: `{"bot_token":"xoxb-…","signing_secret":"…","app_token":null}`, Response: exampleSlack},
-		"remove_slack":    {},
+		"set_up_slack": {
+			Request:  `{"bot_token":"xoxb-…","signing_secret":"…","app_token":null}`,
+			Response: exampleSlack,
+			Conflict: "This app in this workspace is already connected elsewhere in this deployment",
+		},
+		"remove_slack": {},
 	}
 }
 

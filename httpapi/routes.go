@@ -253,6 +253,7 @@ func (a *API) channelRoutes() []*operation.Route {
 		{
 			ID: "set_up_sms", Method: "POST", Path: channelsPath + "/sms", Scope: "channels:write",
 			Summary: "Set up the SMS channel", Status: 200, Handler: operation.Handle(a.setUpSMS),
+			Traits: operation.MayConflict,
 		},
 		{
 			ID: "remove_sms", Method: "DELETE", Path: channelsPath + "/sms", Scope: "channels:write",
@@ -265,6 +266,7 @@ func (a *API) channelRoutes() []*operation.Route {
 		{
 			ID: "set_up_whatsapp", Method: "POST", Path: channelsPath + "/whatsapp", Scope: "channels:write",
 			Summary: "Set up the WhatsApp channel", Status: 200, Handler: operation.Handle(a.setUpWhatsApp),
+			Traits: operation.MayConflict,
 		},
 		{
 			ID: "remove_whatsapp", Method: "DELETE", Path: channelsPath + "/whatsapp", Scope: "channels:write",
@@ -277,6 +279,7 @@ func (a *API) channelRoutes() []*operation.Route {
 		{
 			ID: "set_up_telegram", Method: "POST", Path: channelsPath + "/telegram", Scope: "channels:write",
 			Summary: "Set up the Telegram channel", Status: 200, Handler: operation.Handle(a.setUpTelegram),
+			Traits: operation.MayConflict,
 		},
 		{
 			ID: "remove_telegram", Method: "DELETE", Path: channelsPath + "/telegram", Scope: "channels:write",
@@ -289,6 +292,7 @@ func (a *API) channelRoutes() []*operation.Route {
 		{
 			ID: "set_up_slack", Method: "POST", Path: channelsPath + "/slack", Scope: "channels:write",
 			Summary: "Set up the Slack channel", Status: 200, Handler: operation.Handle(a.setUpSlack),
+			Traits: operation.MayConflict,
 		},
 		{
 			ID: "remove_slack", Method: "DELETE", Path: channelsPath + "/slack", Scope: "channels:write",

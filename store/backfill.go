@@ -37,6 +37,11 @@ func (s *Store) LeaseBackfills(
 	})
 	active := slices.DeleteFunc(tasks,
 		func(t gateway.BackfillTask) bool { return t.State.Status != gateway.EndpointActive })
+	for i := range active {
+		if err == nil {
+			active[i].State.Pool, err = s.pool(ctx, active[i].State.Endpoint)
+		}
+	}
 	return active, s.endpointError("lease endpoints to back-fill", err)
 }
 

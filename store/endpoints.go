@@ -132,6 +132,9 @@ func (s *Store) WebhookEndpoint(
 	if err == nil && ep.Err != nil {
 		return adapters.Endpoint{}, fmt.Errorf("decrypt credentials of %s endpoint %s: %w", channel, ep.ID, ep.Err)
 	}
+	if err == nil {
+		ep.Pool, err = s.pool(ctx, ep.Endpoint)
+	}
 	return ep.Endpoint, s.endpointError("read endpoint", err)
 }
 
@@ -149,8 +152,11 @@ func (s *Store) PollingEndpoints(ctx context.Context) ([]gateway.EndpointState, 
 // returns it. Its credentials are encrypted. The previous credentials with which the provider
 // signs requests remain valid for the grace period; for a secret that the gateway itself sets at
 // the provider, the period starts when that succeeds. EndpointsToRetry returns the endpoint from
-// retryAt on, or never if retryAt is zero. SaveEndpoint returns gateway.ErrNoInstance for an
-// unknown instance.
+// retryAt on, or never if retryAt is zero.
+//
+// An endpoint that is Checked becomes the owner of its addresses; SaveEndpoint returns a
+// *gateway.AddressTakenError, and stores nothing, if one of them belongs to another endpoint. It
+// returns gateway.ErrNoInstance for an unknown instance.
 func (s *Store) SaveEndpoint(
 	ctx context.Context, ep gateway.EndpointState, retryAt time.Time, by identity.Actor,
 ) (saved gateway.EndpointState, err error) {
@@ -169,6 +175,9 @@ func (s *Store) SaveEndpoint(
 			}
 			if sqldb.IsNoRows(err) {
 				continue // inserted or deleted concurrently
+			}
+			if err == nil {
+				err = s.updateAddresses(ctx, tx, saved.Endpoint, ep.Checked)
 			}
 			if err != nil {
 				return err
@@ -339,6 +348,9 @@ func (s *Store) RemoveEndpoint(
 		if n == 0 {
 			return gateway.ErrNoEndpoint
 		}
+		if err := s.deleteFreeAddresses(ctx, tx); err != nil {
+			return err
+		}
 		return recordEvents(ctx, tx, identity.Event{
 			TenantID: tenant, Kind: "channel.removed", Actor: by,
 			InstanceID: instance, Detail: map[string]string{"channel": string(channel)},
@@ -351,6 +363,8 @@ func (s *Store) RemoveEndpoint(
 func (s *Store) endpointError(op string, err error) error {
 	switch {
 	case err == nil || errors.Is(err, gateway.ErrNoInstance) || errors.Is(err, gateway.ErrNoEndpoint):
+		return err
+	case isAddressTaken(err):
 		return err
 	case sqldb.IsNoRows(err) || s.dialect.IsUnstorable(err):
 		return gateway.ErrNoEndpoint

@@ -95,7 +95,7 @@ func TestInsertMessages_CursorFenced(t *testing.T) {
 			n != 1 {
 			t.Fatalf("InsertMessages() = %d, %v, want 1", n, err)
 		}
-		if err := f.ReleasePollLease(t.Context(), f.tenant, ep.ID, "one", epoch); err != nil {
+		if err := f.ReleasePollLease(t.Context(), ep.Endpoint, "one", epoch); err != nil {
 			t.Fatal(err)
 		}
 		now, cursor, ok, err := f.AcquirePollLease(t.Context(), f.tenant, ep.ID, "two")

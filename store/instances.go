@@ -168,6 +168,9 @@ func (s *Store) DeleteInstance(ctx context.Context, tenant, id string, by identi
 		if _, err := tx.Exec(ctx, `delete from instances where tenant_id = $1 and id = $2`, tenant, id); err != nil {
 			return err
 		}
+		if err := s.deleteFreeAddresses(ctx, tx); err != nil {
+			return err
+		}
 		events := []identity.Event{{TenantID: tenant, Kind: "instance.deleted", Actor: by, InstanceID: id}}
 		for _, i := range identities {
 			events = append(events, unlinkedEvent(i, by))

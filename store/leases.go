@@ -44,6 +44,7 @@ func (s *Store) ReleaseStale(ctx context.Context) error {
 		{Query: `update lanes set lease_until = ` + s.dialect.Now + `, due_at = ` + s.dialect.Now +
 			`, holder = '' where holder <> ''`},
 		{Query: `update endpoints set poll_until = ` + s.dialect.Now + `, poll_holder = '' where poll_holder <> ''`},
+		{Query: `update provider_addresses set poll_until = ` + s.dialect.Now + `, poll_holder = '' where poll_holder <> ''`},
 	})
 }
 
@@ -117,30 +118,4 @@ func (s *Store) wakeQueue(kind gateway.QueueKind, tenant, conversation string, a
 	var v rowValues
 	v.add(conversation, string(kind), tenant, rawSQL(s.dialect.NowPlus(int(after.Seconds()))))
 	return s.wakeStmt(v)
-}
-
-// AcquirePollLease implements ingest.PollStore. It acquires or renews the lease of an endpoint's
-// poller and returns its epoch and the stored cursor. ok is false if another process holds the
-// lease.
-func (s *Store) AcquirePollLease(
-	ctx context.Context, tenant, endpoint, holder string,
-) (epoch int64, cursor string, ok bool, err error) {
-	rs, err := s.db.Query(ctx, `
-		update endpoints set poll_until = `+s.dialect.NowPlus(int(gateway.PollLeaseDuration/time.Second))+`,
-			poll_epoch = case when poll_holder = $3 then poll_epoch else poll_epoch + 1 end, poll_holder = $3
-		where tenant_id = $1 and id = $2 and (poll_holder = $3 or poll_until <= `+s.dialect.Now+`)
-		returning poll_epoch, poll_cursor`, tenant, endpoint, holder)
-	_, err = sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (struct{}, error) { return struct{}{}, sc(&epoch, &cursor) })
-	if sqldb.IsNoRows(err) {
-		return 0, "", false, nil
-	}
-	return epoch, cursor, err == nil, err
-}
-
-// ReleasePollLease implements ingest.PollStore. It does nothing if the lease is lost.
-func (s *Store) ReleasePollLease(ctx context.Context, tenant, endpoint, holder string, epoch int64) error {
-	_, err := s.db.Exec(ctx, `
-		update endpoints set poll_until = `+s.dialect.Now+`, poll_holder = ''
-		where tenant_id = $1 and id = $2 and poll_holder = $3 and poll_epoch = $4`, tenant, endpoint, holder, epoch)
-	return err
 }

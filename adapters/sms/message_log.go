@@ -52,7 +52,7 @@ func (a Adapter) listReceived(
 	twilio *api.ApiService, ep adapters.Endpoint, since time.Time,
 ) (found []adapters.Message, err error) {
 	filter := (&api.ListMessageParams{}).SetDateSentAfter(since.UTC()).SetPageSize(logPageSize)
-	if ep.Settings[MessagingService] == "" {
+	if ep.Pool.ID == "" {
 		filter.SetTo(a.twilioAddress(ep.Address))
 	}
 	var next logPage

@@ -136,13 +136,18 @@ func TestFetchLog_MessagingService(t *testing.T) {
 	tw.AddNumber(testAccountSID, "+15005550007")
 	ep := endpoint(adapters.SMS)
 	service := tw.AddService(testAccountSID, testWebhookURL, testNumber, "+15005550007")
-	ep.Settings = map[string]string{MessagingService: service}
+	ep.Pool = adapters.Pool{ID: service}
 	tw.AddNumber(testAccountSID, "+15005550008")
 	tw.SendText(steve, "+15005550007", "pool")
 	tw.SendText(steve, "+15005550008", "another instance")
 	messages, _ := fetchLog(t, a, ep)
 	if len(messages) != 1 || messages[0].Text != "pool" || messages[0].Chat.Thread != "+15005550007" {
 		t.Errorf("FetchLog passes %+v, want the message to the pool only", messages)
+	}
+	ep.Pool.Excluded = []adapters.ProviderAddress{{Channel: adapters.SMS, ID: "+15005550007"}}
+	tw.SendText(steve, testNumber, "own")
+	if messages, _ = fetchLog(t, a, ep); len(messages) != 1 || messages[0].Text != "own" {
+		t.Errorf("FetchLog passes %+v, want no message to a number of another endpoint", messages)
 	}
 }
 

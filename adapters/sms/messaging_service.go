@@ -49,11 +49,11 @@ func (a Adapter) recordService(ctx context.Context, ep adapters.Endpoint) {
 			"If it does, save this form again later."
 		return
 	}
-	delete(ep.Settings, MessagingService)
+	delete(ep.Settings, adapters.MessagingService)
 	if !ok {
 		return
 	}
-	ep.Settings[MessagingService] = *s.Sid
+	ep.Settings[adapters.MessagingService] = *s.Sid
 	ours := stripFragment(deref(s.InboundRequestUrl)) == stripFragment(ep.WebhookURL)
 	if ours || deref(s.UseInboundWebhookOnNumber) {
 		return

@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"hydragate/adapters"
 )
@@ -109,14 +110,21 @@ func webhookURL(ep adapters.Endpoint, webhook string) string {
 // URL of ep, but any holder of the account's auth token can sign, so the number must be that of ep as
 // well.
 //
-// The numbers of a Messaging Service share a webhook. A message to any of them is accepted if
-// Check found ep's number in that service. The request alone is not enough: a service of another
-// instance of the same account is rejected.
+// The numbers of a Messaging Service share a webhook. A message to any of them is accepted if ep
+// owns that service and no other endpoint owns the number. The request alone is not enough: a
+// service of another instance of the same account is rejected.
 func (a Adapter) isAddressedTo(ep adapters.Endpoint, to, service string) bool {
 	if ep.Address != "" && to == a.twilioAddress(ep.Address) {
 		return true
 	}
-	return isSID(service, "MG") && service == ep.Settings[MessagingService]
+	return isSID(service, "MG") && service == ep.Pool.ID && !isExcluded(ep.Pool, to)
+}
+
+// isExcluded reports whether to, an address as Twilio writes it, is that of another endpoint.
+func isExcluded(pool adapters.Pool, to string) bool {
+	return slices.ContainsFunc(pool.Excluded, func(other adapters.ProviderAddress) bool {
+		return Adapter{Name: other.Channel}.twilioAddress(other.ID) == to
+	})
 }
 
 // emptyTwiML is the response to which Twilio does nothing. Twilio would send the body of a

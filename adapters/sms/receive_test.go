@@ -311,7 +311,7 @@ func TestReceive_OtherProducts(t *testing.T) {
 func TestReceive_MessagingService(t *testing.T) {
 	const otherNumber = "+15005550007"
 	withService, without := endpoint(adapters.SMS), endpoint(adapters.SMS)
-	without.Settings = nil
+	without.Pool = adapters.Pool{}
 	toOther := testForm("To", otherNumber, "MessagingServiceSid", testServiceSID)
 	in, err := receiveForm(withService, toOther)
 	if err != nil || in.Messages[0].Chat.Thread != otherNumber {

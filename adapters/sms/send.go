@@ -22,8 +22,9 @@ const (
 )
 
 // Send sends one message from the number of ep, or from the number of its Messaging Service to
-// which the person wrote, and returns Twilio's SID of the message. Twilio has no idempotency key:
-// if an earlier attempt may have succeeded, Send first looks for the message in Twilio's log.
+// which the person wrote if that still belongs to ep, and returns Twilio's SID of the message.
+// Twilio has no idempotency key: if an earlier attempt may have succeeded, Send first looks for the
+// message in Twilio's log.
 func (a Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters.Reply) (string, error) {
 	twilio, err := a.newAPI(ctx, ep)
 	if err != nil {
@@ -52,8 +53,8 @@ func (a Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters.
 
 func (a Adapter) messageParams(ep adapters.Endpoint, reply adapters.Reply) *api.CreateMessageParams {
 	from, to := ep.Address, reply.To
-	if isE164(reply.Chat.Thread) {
-		from = reply.Chat.Thread
+	if pooled := reply.Chat.Thread; isE164(pooled) && ep.Pool.ID != "" && !isExcluded(ep.Pool, a.twilioAddress(pooled)) {
+		from = pooled
 	}
 	if reply.Chat.ID != "" {
 		to = reply.Chat.ID

@@ -176,6 +176,11 @@ func TestSend_Request(t *testing.T) {
 			},
 			"Body=x&From=%2B15005550007&StatusCallback=https%3A%2F%2Fg.example%2Fs&To=%2B14155550101",
 		},
+		"number of another endpoint": {
+			adapters.SMS,
+			adapters.Reply{Chat: adapters.Chat{ID: steve, Thread: "+15005550008"}, Text: "x"},
+			"Body=x&From=%2B15005550006&To=%2B14155550101",
+		},
 		"WhatsApp": {
 			adapters.WhatsApp,
 			adapters.Reply{To: steve, Text: "x"},
@@ -184,7 +189,9 @@ func TestSend_Request(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := Adapter{Name: c.ch, APIURL: srv.URL + "/"}
-			if _, err := a.Send(t.Context(), endpoint(c.ch), c.reply); err != nil {
+			ep := endpoint(c.ch)
+			ep.Pool.Excluded = []adapters.ProviderAddress{{Channel: adapters.SMS, ID: "+15005550008"}}
+			if _, err := a.Send(t.Context(), ep, c.reply); err != nil {
 				t.Fatal(err)
 			}
 			want := "POST /2010-04-01/Accounts/" + testAccountSID + "/Messages.json " + authorization + " " + c.want

@@ -186,7 +186,7 @@ func TestCheck_MessagingService(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if ep.Settings[MessagingService] != sid || (ep.Settings[adapters.Warning] != "") != c.wantWarning {
+			if ep.Settings[adapters.MessagingService] != sid || (ep.Settings[adapters.Warning] != "") != c.wantWarning {
 				t.Errorf("settings = %v, want service %s, warning: %v", ep.Settings, sid, c.wantWarning)
 			}
 		})
@@ -212,7 +212,7 @@ func TestCheck_NoMessagingServices(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if (ep.Settings[adapters.Warning] != "") != c.wantWarning || ep.Settings[MessagingService] != "" {
+			if (ep.Settings[adapters.Warning] != "") != c.wantWarning || ep.Settings[adapters.MessagingService] != "" {
 				t.Errorf("settings = %v, want no service, warning: %v", ep.Settings, c.wantWarning)
 			}
 		})

@@ -15,10 +15,6 @@ import (
 	"hydragate/adapters"
 )
 
-// MessagingService is the key of Endpoint.Settings for the SID of the Messaging Service to which
-// the number belonged at set-up. Messages to other numbers of that service are accepted too.
-const MessagingService = "messaging_service_sid"
-
 const (
 	twilioOrigin = "https://api.twilio.com"
 	maxText      = 1600

@@ -27,7 +27,7 @@ func endpoint(ch adapters.Channel) adapters.Endpoint {
 	return adapters.Endpoint{
 		ID: "e1", InstanceID: "one", Channel: ch, Mode: adapters.Webhook,
 		Address: testNumber, WebhookURL: testWebhookURL,
-		Settings:    map[string]string{MessagingService: testServiceSID},
+		Pool:        adapters.Pool{ID: testServiceSID},
 		Credentials: adapters.Credentials{adapters.AccountSID: testAccountSID, adapters.AuthToken: testAuthToken},
 	}
 }

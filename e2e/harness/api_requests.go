@@ -201,13 +201,19 @@ func (h *APIFixture) exampleBody(op *APIOperation, th Entities) string {
 // exampleValues returns values for fields that must be unique or exist.
 func (op *APIOperation) exampleValues(h *APIFixture, th Entities) map[string]any {
 	n := h.UniqueDigits()
-	switch op.ID {
+	switch op.ID { // each instance has addresses of its own
 	case "set_up_sms", "set_up_whatsapp":
-		return map[string]any{"account_sid": TwilioAccount, "auth_token": TwilioToken, "phone_number": SMSBotNumber}
+		h.Twilio.AddNumber(TwilioAccount, "+61400"+n)
+		return map[string]any{"account_sid": TwilioAccount, "auth_token": TwilioToken, "phone_number": "+61400" + n}
 	case "set_up_telegram":
-		return map[string]any{"bot_token": TelegramToken}
+		token := n + TelegramToken
+		h.Telegram.AddBot(token, "bot_"+n)
+		return map[string]any{"bot_token": token}
 	case "set_up_slack":
-		return map[string]any{"bot_token": SlackToken, "signing_secret": SlackSecret}
+		a := NewSlackApp("", "")
+		a.AppID, a.Token = "A0"+n, SlackToken+"-"+n
+		h.Slack.AddApp(a)
+		return map[string]any{"bot_token": a.Token, "signing_secret": SlackSecret}
 	}
 	return map[string]any{
 		"email": n + "@example.com", "external_id": n, "value": n, "fkId": n,

@@ -25,6 +25,8 @@ type fakeStore struct {
 	reads    atomic.Int64           // calls of WebhookEndpoint
 	err      error                  // not nil: returned by WebhookEndpoint and SaveEndpoint
 	readGate chan struct{}          // not nil: reads wait until it is closed
+
+	owner *gateway.AddressTakenError // not nil: another endpoint owns every address
 }
 
 // An endpointRow is a stored endpoint. due is when to retry its set-up; zero: never.
@@ -86,8 +88,11 @@ func (s *fakeStore) SaveEndpoint(
 ) (gateway.EndpointState, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil {
+	switch {
+	case s.err != nil:
 		return gateway.EndpointState{}, s.err
+	case s.owner != nil && state.Checked:
+		return gateway.EndpointState{}, s.owner
 	}
 	s.saved++
 	state.ID, state.WebhookURL, state.UpdatedAt = "endpoint of "+state.InstanceID, "", time.Unix(int64(s.saved), 0)
@@ -113,6 +118,18 @@ func (s *fakeStore) SetEndpointStatus(
 	}
 	s.rows[state.InstanceID] = row
 	return current, nil
+}
+
+func (s *fakeStore) ClaimAddresses(_ context.Context, state gateway.EndpointState) (ok bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	row := s.rows[state.InstanceID]
+	if s.owner != nil {
+		row.Status, row.ErrorMessage, row.due = gateway.EndpointDisabled, s.owner.Error(), time.Time{}
+		s.rows[state.InstanceID] = row
+		return false, s.owner
+	}
+	return row.UpdatedAt.Equal(state.UpdatedAt), nil
 }
 
 func (s *fakeStore) EndpointsToRetry(_ context.Context, limit int) (states []gateway.EndpointState, err error) {

@@ -37,7 +37,8 @@ type Store interface {
 	WebhookEndpoint(ctx context.Context, instance string, channel adapters.Channel) (adapters.Endpoint, error)
 	// SaveEndpoint creates or replaces the endpoint of an instance on a channel. Its set-up is to be
 	// retried at retryAt, or never if that is zero. SaveEndpoint returns the endpoint with its ID and
-	// all valid credentials.
+	// all valid credentials. If s.Checked is set, the endpoint becomes the owner of its addresses; if
+	// another endpoint owns one, SaveEndpoint stores nothing and returns a *gateway.AddressTakenError.
 	SaveEndpoint(
 		ctx context.Context, s gateway.EndpointState, retryAt time.Time, by identity.Actor,
 	) (gateway.EndpointState, error)
@@ -45,6 +46,10 @@ type Store interface {
 	// s.UpdatedAt. If the endpoint has been saved again or removed since, it returns false and does
 	// not store the result; an endpoint that was saved again is then due for another set-up.
 	SetEndpointStatus(ctx context.Context, s gateway.EndpointState, retryAt time.Time) (stored bool, err error)
+	// ClaimAddresses makes the endpoint as it was saved at s.UpdatedAt the owner of its addresses. If
+	// another endpoint owns one, it disables the endpoint and returns a *gateway.AddressTakenError. It
+	// returns false if the endpoint has been saved again, disabled or removed since.
+	ClaimAddresses(ctx context.Context, s gateway.EndpointState) (ok bool, err error)
 	// EndpointsToRetry returns at most limit endpoints whose set-up is to be retried now. Each is
 	// returned to one caller within two minutes.
 	EndpointsToRetry(ctx context.Context, limit int) ([]gateway.EndpointState, error)
@@ -85,6 +90,9 @@ const (
 // set-up is retried by Run. Configure returns gateway.ErrNoInstance for an unknown instance and
 // gateway.ErrNoEndpoint for a channel without an adapter.
 //
+// If another endpoint of the deployment owns the address that the provider reports, Configure returns
+// a *gateway.AddressTakenError and changes nothing, neither stored nor at the provider.
+//
 // The grace period of a replaced signing secret begins when the provider has the new one.
 func (m *Manager) Configure(ctx context.Context, cfg gateway.EndpointConfig) (gateway.EndpointState, error) {
 	if m.Adapters[cfg.Channel] == nil {
@@ -108,7 +116,7 @@ func (m *Manager) Configure(ctx context.Context, cfg gateway.EndpointConfig) (ga
 	if err != nil {
 		return m.saveUnreachable(ctx, state, err, cfg.Actor)
 	}
-	checked.Status, checked.ErrorMessage = gateway.EndpointError, "Set-up in progress."
+	checked.Status, checked.ErrorMessage, checked.Checked = gateway.EndpointError, "Set-up in progress.", true
 	saved, err := m.save(ctx, checked, m.now().Add(2*providerTimeout), cfg.Actor)
 	if err != nil {
 		return gateway.EndpointState{}, err

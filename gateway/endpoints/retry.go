@@ -76,7 +76,7 @@ func (m *Manager) setUpAgain(ctx context.Context, state gateway.EndpointState) {
 	case ctx.Err() != nil:
 		return
 	case err == nil:
-		_, err = m.connect(ctx, state)
+		err = m.connectOwner(ctx, state)
 	default:
 		_, err = m.saveResult(ctx, state, err)
 	}
@@ -84,4 +84,20 @@ func (m *Manager) setUpAgain(ctx context.Context, state gateway.EndpointState) {
 	if err != nil && ctx.Err() == nil && !logged && !errors.Is(err, gateway.ErrNoEndpoint) {
 		m.log().ErrorContext(ctx, "store endpoint status failed", append(logAttrs(state), "error", err)...)
 	}
+}
+
+// connectOwner configures the provider for an endpoint whose credentials were checked, unless another
+// endpoint owns its address.
+func (m *Manager) connectOwner(ctx context.Context, state gateway.EndpointState) error {
+	ok, err := m.Store.ClaimAddresses(ctx, state)
+	if _, taken := errors.AsType[*gateway.AddressTakenError](err); taken {
+		m.Invalidate(state.InstanceID, state.Channel)
+		m.log().WarnContext(ctx, "endpoint disabled", append(logAttrs(state), "reason", "address_taken")...)
+		return nil
+	}
+	if err != nil || !ok {
+		return err
+	}
+	_, err = m.connect(ctx, state)
+	return err
 }

@@ -92,7 +92,7 @@ func (twoEndpointStore) AcquirePollLease(context.Context, string, string, string
 	return 1, "", true, nil
 }
 
-func (twoEndpointStore) ReleasePollLease(context.Context, string, string, string, int64) error {
+func (twoEndpointStore) ReleasePollLease(context.Context, adapters.Endpoint, string, int64) error {
 	return nil
 }
 

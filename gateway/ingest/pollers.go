@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,8 +13,8 @@ import (
 )
 
 // Pollers fetch the messages of endpoints without a webhook. Only the replica that holds the lease
-// of an endpoint polls it, and renews the lease while it polls. A holder whose lease has expired
-// cannot store anything, because the epoch of the lease has changed.
+// of an endpoint and its address polls it, and renews the lease while it polls. A holder whose lease
+// has expired cannot store anything, because the epoch of the lease has changed.
 type Pollers struct {
 	Store    PollStore
 	Inbox    *Inbox
@@ -27,10 +28,11 @@ type PollStore interface {
 	// PollingEndpoints returns every active endpoint that polls or keeps a connection open.
 	PollingEndpoints(ctx context.Context) ([]gateway.EndpointState, error)
 	// AcquirePollLease acquires or renews the lease of an endpoint for gateway.PollLeaseDuration.
-	// The epoch increases when the holder changes. ok is false if another process holds the lease.
+	// The epoch increases when the holder changes. ok is false if another process holds the lease, or
+	// if the address of the endpoint belongs to another one or is still polled for another one.
 	AcquirePollLease(ctx context.Context, tenant, endpoint, holder string) (epoch int64, cursor string, ok bool, err error)
-	// ReleasePollLease releases a lease.
-	ReleasePollLease(ctx context.Context, tenant, endpoint, holder string, epoch int64) error
+	// ReleasePollLease releases the lease of an endpoint and of its address.
+	ReleasePollLease(ctx context.Context, ep adapters.Endpoint, holder string, epoch int64) error
 	// SetEndpointStatus stores that an endpoint does not work; its set-up is retried at retryAt.
 	SetEndpointStatus(ctx context.Context, s gateway.EndpointState, retryAt time.Time) (kept bool, err error)
 }
@@ -89,7 +91,7 @@ func (p *Pollers) reconcile(ctx context.Context, running map[string]poller, ende
 		if r, ok := running[id]; ok && !r.updatedAt.Equal(s.UpdatedAt) {
 			r.stop()
 		}
-		if _, ok := running[id]; ok || !polls {
+		if _, ok := running[id]; ok || !polls || isPolled(running, s.Endpoint) {
 			continue
 		}
 		epoch, cursor, ok, err := p.Store.AcquirePollLease(bounded, s.TenantID, s.ID, p.Holder)
@@ -97,7 +99,7 @@ func (p *Pollers) reconcile(ctx context.Context, running map[string]poller, ende
 			continue
 		}
 		polling, stop := context.WithCancel(ctx)
-		running[id] = poller{stop, s.UpdatedAt}
+		running[id] = poller{stop, s.UpdatedAt, addressesOf(s.Endpoint)}
 		wg.Go(func() {
 			defer func() { ended <- id }()
 			p.poll(polling, a, s, epoch, cursor)
@@ -114,6 +116,24 @@ func (p *Pollers) reconcile(ctx context.Context, running map[string]poller, ende
 type poller struct {
 	stop      context.CancelFunc
 	updatedAt time.Time
+	addresses []adapters.ProviderAddress
+}
+
+func addressesOf(ep adapters.Endpoint) []adapters.ProviderAddress {
+	return adapters.TraitsOf(ep.Channel).Addresses(ep)
+}
+
+// isPolled reports whether a running poller polls an address of ep. It may be that of an endpoint
+// that was removed, and then has not ended yet.
+func isPolled(running map[string]poller, ep adapters.Endpoint) bool {
+	for _, r := range running {
+		if slices.ContainsFunc(addressesOf(ep), func(a adapters.ProviderAddress) bool {
+			return slices.Contains(r.addresses, a)
+		}) {
+			return true
+		}
+	}
+	return false
 }
 
 // poll polls one endpoint while its lease can be renewed.
@@ -149,7 +169,7 @@ func (p *Pollers) poll(ctx context.Context, a adapters.Poller, s gateway.Endpoin
 	if errors.Is(err, gateway.ErrPanic) { // the next holder of the lease continues at the same cursor
 		log.ErrorContext(ctx, "polling failed", "error", err)
 	}
-	if err := p.Store.ReleasePollLease(after, s.TenantID, s.ID, p.Holder, epoch); err != nil {
+	if err := p.Store.ReleasePollLease(after, s.Endpoint, p.Holder, epoch); err != nil {
 		log.InfoContext(ctx, "release poll lease failed", "error", err)
 	}
 }

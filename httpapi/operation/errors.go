@@ -44,6 +44,7 @@ func DomainProblem(err error) *fastapi.Problem {
 	var p *fastapi.Problem
 	var wait *claim.TooManyCodesError
 	var setup *adapters.SetupError
+	var taken *gateway.AddressTakenError
 	switch {
 	case errors.As(err, &p):
 		return p
@@ -53,6 +54,8 @@ func DomainProblem(err error) *fastapi.Problem {
 		return fastapi.StatusProblem(http.StatusNotFound)
 	case errors.Is(err, identity.ErrNoInstance), errors.Is(err, gateway.ErrNoInstance):
 		return fastapi.NotFound("Instance")
+	case errors.As(err, &taken):
+		return fastapi.NewProblem(http.StatusConflict, taken.Error())
 	case errors.Is(err, gateway.ErrNoEndpoint):
 		return fastapi.NewProblem(http.StatusNotFound, "Channel not configured")
 	case errors.Is(err, identity.ErrAlreadyLinked):

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -121,7 +122,8 @@ func (h *Handler) receive(
 }
 
 func sameCredentials(a, b adapters.Endpoint) bool {
-	return a.Address == b.Address && maps.Equal(a.Credentials, b.Credentials) && maps.Equal(a.Settings, b.Settings)
+	return a.Address == b.Address && maps.Equal(a.Credentials, b.Credentials) && maps.Equal(a.Settings, b.Settings) &&
+		a.Pool.ID == b.Pool.ID && slices.Equal(a.Pool.Excluded, b.Pool.Excluded)
 }
 
 // errorStatus returns the status for a rejected request. A status is all that the client learns.

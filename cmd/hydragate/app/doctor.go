@@ -52,6 +52,7 @@ func (d *doctor) run(ctx context.Context, s *Settings) {
 	d.check(ctx, "database ("+g.Store.Engine()+")", g.Store.Ping)
 	d.check(ctx, "master keys", func(ctx context.Context) error { return checkKeyUsage(ctx, g.Store) })
 	d.check(ctx, "replicas", g.checkReplicas)
+	d.check(ctx, "provider addresses", func(ctx context.Context) error { return checkAddresses(ctx, g.Store) })
 	d.check(ctx, "Redis", func(ctx context.Context) error { return g.Redis.Ping(ctx).Err() })
 	instances, err := listEndpoints(ctx, g)
 	d.reportPublicURL(s.PublicURL, instances)

@@ -144,6 +144,9 @@ func (g *Gateway) prepare(ctx context.Context, s *Settings) (adminKey string, er
 			return "", err
 		}
 	}
+	if err := g.assignAddresses(ctx); err != nil {
+		return "", err
+	}
 	g.spooler.TakeOver(ctx)
 	return g.EnsureAdminKey(ctx, s)
 }
