@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"time"
 
 	"hydragate/adapters"
 	"hydragate/claim"
@@ -27,15 +28,30 @@ func InviteInstructions(ep adapters.Endpoint, code string, i claim.Invite) strin
 }
 
 // ClaimInstructions returns the sentence that staff read to the customer: what to send to which bot,
-// with the code spelled out, and until when. ep is an endpoint at which the code can be redeemed; it is
-// ignored if ok is false.
-func ClaimInstructions(c claim.IssuedCode, ep adapters.Endpoint, ok bool) string {
-	bot := fmt.Sprintf("the %s bot", adapters.TraitsOf(adapters.Channel(c.Channel)).DisplayName)
-	if ok {
-		bot = describeBot(ep)
+// with the letters spelled out. It says how long the code lasts and not until when, because the
+// customer may live in another time zone. ep is the endpoint of the bot; it is zero if the channel is
+// not set up.
+func ClaimInstructions(code claim.IssuedCode, bot claim.Bot, ep adapters.Endpoint) string {
+	return fmt.Sprintf("Write to %s and send /claim %s (%s) within %d minutes.",
+		describeClaimBot(adapters.Channel(code.Channel), bot, ep), claim.Group(code.Code), claim.Spell(code.Code),
+		int(claim.CodeTTL/time.Minute))
+}
+
+// describeClaimBot returns where people find a bot, with the name of its instance if the provider does
+// not name it.
+func describeClaimBot(channel adapters.Channel, bot claim.Bot, ep adapters.Endpoint) string {
+	unnamed := "the " + adapters.TraitsOf(channel).DisplayName + " bot"
+	address := unnamed
+	if ep.Channel != "" {
+		address = describeBot(ep)
 	}
-	return fmt.Sprintf("Write to %s and send /claim %s (%s) before %s UTC.",
-		bot, claim.Group(c.Code), claim.Spell(c.Code), c.ExpiresAt.UTC().Format("15:04"))
+	if address == unnamed && bot.InstanceName != "" {
+		address += " of " + bot.InstanceName
+	}
+	if !bot.Connected {
+		address += ", which is not connected yet,"
+	}
+	return address
 }
 
 // describeBot returns where people find the bot of an endpoint.

@@ -66,6 +66,7 @@ type Stores struct {
 	Identities  IdentityStore
 	Senders     SenderStore
 	Invites     InviteStore
+	Codes       CodeStore
 	Instances   InstanceStore
 	Tenants     TenantStore
 	Secrets     SecretStore
@@ -128,10 +129,6 @@ type API struct {
 	// CodeDropper drops the claim codes of deleted identities. If nil, the codes expire by
 	// themselves.
 	CodeDropper CodeDropper
-
-	// Instructions returns one sentence for staff to pass on to the customer. ok is false if the
-	// code has no active endpoint of its own. The default is a sentence without a link.
-	Instructions func(issued claim.IssuedCode, endpoint gateway.EndpointState, ok bool) string
 
 	Log     *slog.Logger         // default: discard
 	Now     func() time.Time     // default: time.Now
@@ -204,9 +201,6 @@ func (a *API) setDefaults() {
 	if a.Metrics == nil {
 		a.Metrics = prometheus.NewRegistry()
 	}
-	if a.Instructions == nil {
-		a.Instructions = defaultInstructions
-	}
 	if a.Limiter == nil {
 		a.Limiter = &operation.RateLimiter{Now: a.Now}
 	}
@@ -246,10 +240,6 @@ func noRouteProblem(mux *http.ServeMux, r *http.Request) *fastapi.Problem {
 	p := fastapi.StatusProblem(http.StatusMethodNotAllowed)
 	p.Header = http.Header{"Allow": {strings.Join(allowed, ", ")}}
 	return p
-}
-
-func defaultInstructions(issued claim.IssuedCode, _ gateway.EndpointState, _ bool) string {
-	return "Ask the customer to send the bot this message: /claim " + issued.Code[:3] + "-" + issued.Code[3:]
 }
 
 // operationMiddleware calls the middleware of the surface of the operation.

@@ -5,9 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"hydragate/adapters"
 	"hydragate/claim"
-	"hydragate/gateway"
 )
 
 func TestIdempotency_ClaimCodeNotStored(t *testing.T) {
@@ -35,22 +33,19 @@ func TestIdempotency_ClaimCodeNotStored(t *testing.T) {
 }
 
 func TestIssueClaimCode(t *testing.T) {
-	h := newHarness(t, func(a *API) {
-		a.Instructions = func(i claim.IssuedCode, s gateway.EndpointState, ok bool) string {
-			return map[bool]string{true: "to @" + s.Settings[adapters.BotUsername], false: "somewhere"}[ok]
-		}
-	})
+	h := newHarness(t)
 	path := "/v1/customers/" + h.customer + "/identities/"
+	const spelled = " and send /claim WDJ-BMJ (Whiskey Delta Juliett, Bravo Mike Juliett) within 15 minutes."
 	h.expect(
 		h.request("POST", path+h.instanceIdentity+"/claim-code", ""),
 		201,
-		`{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":"`+h.instanceIdentity+`","instructions":"somewhere"}`,
+		`{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":"`+h.instanceIdentity+`","instructions":"Write to the Telegram bot of Support`+spelled+`"}`,
 	)
 	h.setUpChannels()
 	h.expect(
 		h.request("POST", path+h.instanceIdentity+"/claim-code", ""),
 		201,
-		`{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":"`+h.instanceIdentity+`","instructions":"to @acme_bot"}`,
+		`{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":"`+h.instanceIdentity+`","instructions":"Write to @acme_bot on Telegram`+spelled+`"}`,
 	)
 	h.claims.Err = &claim.TooManyCodesError{RetryAfter: 1500 * time.Millisecond}
 	if got := h.request(

@@ -142,8 +142,18 @@ func claimExamples() map[string]operation.Example {
 		"issue_claim_code": {
 			Conflict: "Identity is already verified",
 			Response: `{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":` + exampleID + `,
-			"instructions":"Ask the customer to send the bot this message: /claim WDJ-BMJ"}`,
+			"instructions":"Write to @acme_bot on Telegram and send /claim WDJ-BMJ (Whiskey Delta Juliett, ` +
+				`Bravo Mike Juliett) within 15 minutes."}`,
 		},
+		"get_claim_code": {
+			Response: `{"account":{"address":"@steve (12345)","channel":"telegram","first_seen_at":"2026-11-22T01:55:00Z",
+			"last_seen_at":"2026-11-22T01:58:00Z"},"customer":{"masked_email":"s…@example.com","name":"Steve Miller"},
+			"expires_at":"2026-11-22T02:15:00Z","expires_in_seconds":840,"issued_at":"2026-11-22T02:00:00Z",
+			"issued_by":"key:01930f6e-1111-7000-8000-000000000001",
+			"last_event":{"at":"2026-11-22T02:00:30Z","kind":"claim.failed","reason":"wrong"},"state":"live",
+			"warnings":["linked_minutes_ago"],"wrong_tries":1}`,
+		},
+		"revoke_claim_code": {},
 		"issue_invite": {
 			Conflict: "Customer has 5 live invites; revoke one first",
 			Request:  `{"channel":"telegram","confirm":true,"instance_id":` + exampleInstanceID + `}`,

@@ -191,7 +191,7 @@ func (r response) fields(t *testing.T) map[string]any {
 
 func stores(s *httpapitest.Store) Stores {
 	return Stores{
-		Health: s, Auth: s, Keys: s, Customers: s, Merges: s, Exports: s, Identities: s, Senders: s, Invites: s,
+		Health: s, Auth: s, Keys: s, Customers: s, Merges: s, Exports: s, Identities: s, Senders: s, Invites: s, Codes: s,
 		Instances: s, Tenants: s, Secrets: s, Audit: s, Idempotency: s,
 	}
 }

@@ -245,6 +245,18 @@ type claimCodeResponse struct {
 
 type claimCodeOut struct{ Body claimCodeResponse }
 
+// CodeStore reads and ends the claim codes of identities. Its methods return identity.ErrNotFound if the
+// customer has no such identity.
+type CodeStore interface {
+	// CodeStatus returns the state of the last code. If instance is not empty, other instances, and
+	// what belongs to them, are not considered.
+	CodeStatus(ctx context.Context, k identity.Key, instance string) (claim.CodeStatus, error)
+	// ClaimBot returns the bot to which a code should be sent.
+	ClaimBot(ctx context.Context, k identity.Key) (claim.Bot, error)
+	// RevokeCode ends a live code. It returns the target of the code, which may be dropped.
+	RevokeCode(ctx context.Context, k identity.Key, by identity.Actor) (claim.Target, error)
+}
+
 // issueClaimCode issues a new code and revokes the previous one. It is not idempotent, because
 // replaying the response would require storing the code.
 func (a *API) issueClaimCode(ctx context.Context, in *IdentityPath) (*claimCodeOut, error) {
@@ -252,28 +264,119 @@ func (a *API) issueClaimCode(ctx context.Context, in *IdentityPath) (*claimCodeO
 	if err := a.checkIdentityWrite(ctx, key, *in); err != nil {
 		return nil, err
 	}
+	bot, err := a.Stores.Codes.ClaimBot(ctx, in.key(key.TenantID))
+	if err != nil {
+		return nil, operation.NameNotFound("Identity", err)
+	}
 	issued, err := a.Claims.IssueCode(ctx, in.key(key.TenantID), key.Actor())
 	if err != nil {
 		return nil, operation.NameNotFound("Identity", err)
 	}
-	endpoint, ok := a.claimEndpoint(ctx, issued)
 	return &claimCodeOut{claimCodeResponse{
 		Code: issued.Code, ExpiresInSeconds: int(claim.CodeTTL.Seconds()), IdentityID: in.IdentityID,
-		Instructions: a.Instructions(issued, endpoint, ok),
+		Instructions: gateway.ClaimInstructions(issued, bot, a.botEndpoint(ctx, issued, bot)),
 	}}, nil
 }
 
-// claimEndpoint returns the active endpoint of the instance that a code is for. ok is false if
-// there is none, if the code is for all instances, or if the lookup fails; the instructions are
-// then less specific.
-func (a *API) claimEndpoint(ctx context.Context, issued claim.IssuedCode) (endpoint gateway.EndpointState, ok bool) {
-	if issued.InstanceID == "" || a.Endpoints == nil {
-		return gateway.EndpointState{}, false
+// botEndpoint returns the endpoint of a bot. It is zero if there is none or the lookup fails; the
+// instructions then name the instance.
+func (a *API) botEndpoint(ctx context.Context, issued claim.IssuedCode, bot claim.Bot) adapters.Endpoint {
+	if !bot.Configured || a.Endpoints == nil {
+		return adapters.Endpoint{}
 	}
-	channel := adapters.Channel(issued.Channel)
-	endpoint, err := a.Endpoints.EndpointState(ctx, issued.TenantID, issued.InstanceID, channel)
-	if err != nil || endpoint.Status != gateway.EndpointActive {
-		return gateway.EndpointState{}, false
+	endpoint, err := a.Endpoints.EndpointState(ctx, issued.TenantID, bot.InstanceID, adapters.Channel(issued.Channel))
+	if err != nil {
+		return adapters.Endpoint{}
 	}
-	return endpoint, true
+	return endpoint.Endpoint
+}
+
+type claimCodeStatus struct {
+	Account          claimAccount  `json:"account"`
+	Customer         claimCustomer `json:"customer"`
+	ExpiresAt        *time.Time    `json:"expires_at"`
+	ExpiresInSeconds int           `json:"expires_in_seconds"`
+	IssuedAt         *time.Time    `json:"issued_at"`
+	IssuedBy         *string       `json:"issued_by"`
+	LastEvent        *claimEvent   `json:"last_event"`
+	State            string        `json:"state" enum:"none,live,redeemed,expired,revoked,locked"`
+	Warnings         []string      `json:"warnings" nullable:"false" enum:"never_seen,linked_minutes_ago,other_verified_accounts,verification_expired,channel_not_connected,carrier_proof_only"`
+	WrongTries       int           `json:"wrong_tries"`
+}
+
+type claimAccount struct {
+	Address     string     `json:"address"`
+	Channel     string     `json:"channel"`
+	FirstSeenAt *time.Time `json:"first_seen_at"`
+	LastSeenAt  *time.Time `json:"last_seen_at"`
+}
+
+type claimCustomer struct {
+	MaskedEmail *string `json:"masked_email"`
+	Name        *string `json:"name"`
+}
+
+type claimEvent struct {
+	At     time.Time `json:"at"`
+	Kind   string    `json:"kind"`
+	Reason *string   `json:"reason"`
+}
+
+func toClaimCodeStatus(s claim.CodeStatus) claimCodeStatus {
+	address := s.Identity.ExternalID
+	if s.Identity.Username != "" {
+		address = "@" + s.Identity.Username + " (" + address + ")"
+	}
+	out := claimCodeStatus{
+		Account: claimAccount{
+			Address: address, Channel: s.Identity.Channel,
+			FirstSeenAt: operation.NullableTime(s.FirstSeenAt), LastSeenAt: operation.NullableTime(s.LastSeenAt),
+		},
+		Customer: claimCustomer{
+			MaskedEmail: operation.NullableString(identity.MaskEmail(s.Customer.Email)),
+			Name:        operation.NullableString(s.Customer.FullName()),
+		},
+		ExpiresAt:        operation.NullableTime(s.ExpiresAt),
+		ExpiresInSeconds: int(s.ExpiresIn.Seconds()),
+		IssuedAt:         operation.NullableTime(s.IssuedAt),
+		IssuedBy:         operation.NullableString(string(s.IssuedBy)),
+		State:            string(s.State),
+		Warnings:         []string{},
+		WrongTries:       s.WrongTries,
+	}
+	for _, w := range s.Warnings(adapters.TraitsOf(adapters.Channel(s.Identity.Channel)).CarrierOnly) {
+		out.Warnings = append(out.Warnings, string(w))
+	}
+	if e := s.LastEvent; e.Kind != "" {
+		out.LastEvent = &claimEvent{At: e.At.UTC(), Kind: e.Kind, Reason: operation.NullableString(e.Detail["reason"])}
+	}
+	return out
+}
+
+// getClaimCode returns the state of the last code, without the code, and what staff should know before
+// they issue another.
+func (a *API) getClaimCode(ctx context.Context, in *IdentityPath) (*struct{ Body claimCodeStatus }, error) {
+	key := operation.CallerOf(ctx)
+	s, err := a.Stores.Codes.CodeStatus(ctx, in.key(key.TenantID), key.InstanceID)
+	if err == nil && !operation.CanReadIdentity(key, s.Identity) {
+		err = identity.ErrNotFound
+	}
+	if err != nil {
+		return nil, operation.NameNotFound("Identity", err)
+	}
+	return &struct{ Body claimCodeStatus }{toClaimCodeStatus(s)}, nil
+}
+
+// revokeClaimCode ends a live code. Without one it succeeds too, so that it can be repeated.
+func (a *API) revokeClaimCode(ctx context.Context, in *IdentityPath) (*operation.NoBody, error) {
+	key := operation.CallerOf(ctx)
+	if err := a.checkIdentityWrite(ctx, key, *in); err != nil {
+		return nil, err
+	}
+	target, err := a.Stores.Codes.RevokeCode(ctx, in.key(key.TenantID), key.Actor())
+	if err != nil {
+		return nil, operation.NameNotFound("Identity", err)
+	}
+	a.dropCodes(ctx, []claim.Target{target})
+	return &operation.NoBody{}, nil
 }

@@ -15,7 +15,7 @@ func fieldDescriptions() operation.FieldDescriptions {
 		},
 	}
 	for _, some := range []operation.FieldDescriptions{
-		instanceFields(), customerBodyFields(), identityFields(), historyFields(), inviteFields(),
+		instanceFields(), customerBodyFields(), identityFields(), historyFields(), claimCodeFields(), inviteFields(),
 		channelFields(), keyFields(), eventFields(), exportFields(),
 	} {
 		maps.Copy(all, some)
@@ -161,6 +161,43 @@ func historyFields() operation.FieldDescriptions {
 		"Owned": operation.Extend(shared, map[string]string{
 			"external_id": "ID of the account on its channel.",
 		}),
+	}
+}
+
+// claimCodeFields describes the state of claim codes.
+func claimCodeFields() operation.FieldDescriptions {
+	return operation.FieldDescriptions{
+		"ClaimCodeStatus": {
+			"account":            "Account that the code verifies.",
+			"customer":           "Customer to whom the account is linked.",
+			"expires_at":         "When the last code expires or expired. Null: none was issued.",
+			"expires_in_seconds": "Seconds until the code expires. 0: it is not live.",
+			"issued_at":          "When the last code was issued. Null: none was issued.",
+			"issued_by":          "Who issued it, as in the audit log. Null: none was issued.",
+			"last_event":         "Newest event of the audit log about codes for this account. Null: there is none.",
+			"state": "State of the last code. A code that another account tried is revoked; one that was tried five times " +
+				"is locked.",
+			"warnings": "Reasons to look twice. never_seen: the account never wrote to the bot. linked_minutes_ago: it was " +
+				"linked less than an hour ago. other_verified_accounts: the customer has other verified accounts. " +
+				"verification_expired: the account was verified, and the verification has expired. channel_not_connected: " +
+				"no connected bot can redeem a code. carrier_proof_only: only the carrier vouches for the number.",
+			"wrong_tries": "Wrong codes that the account sent since the last code was issued.",
+		},
+		"ClaimAccount": {
+			"address":       "Address of the account, with its username if it has one.",
+			"channel":       "Channel of the account.",
+			"first_seen_at": "When the account first wrote to the bot. Null: never.",
+			"last_seen_at":  "When the account last wrote to the bot. Null: never.",
+		},
+		"ClaimCustomer": {
+			"masked_email": "Email address with only the first letter before the @ sign. Null: there is none.",
+			"name":         "First and last name, or the company. Null: there is none.",
+		},
+		"ClaimEvent": {
+			"at":     "When it happened.",
+			"kind":   "Kind of the event, such as claim.failed.",
+			"reason": "Reason in the event. Null: it has none.",
+		},
 	}
 }
 

@@ -179,6 +179,9 @@ func descriptions() map[string]string {
 
 		"issue_claim_code": "Issues a code that the customer sends to the bot within 15 minutes to verify the identity. " +
 			"It revokes the previous code.",
+		"get_claim_code": "Returns the state of the last claim code, without the code, whose account it verifies, and " +
+			"warnings to consider before you issue another.",
+		"revoke_claim_code": "Revokes a live claim code. If there is none, nothing changes.",
 		"issue_invite": "Issues an invite that is valid for 24 hours, or as long as expires_in_seconds says. The first " +
 			"account to redeem it is linked to the customer and verified, if confirm is set only after staff have " +
 			"confirmed it.",

@@ -164,6 +164,14 @@ func (a *API) claimRoutes() []*operation.Route {
 			Traits: operation.MayConflict | operation.ReturnsSecret,
 		},
 		{
+			ID: "get_claim_code", Method: "GET", Path: identityPath + "/claim-code", Scope: "identities:read",
+			Summary: "Get the state of the claim code", Status: 200, Handler: operation.Handle(a.getClaimCode),
+		},
+		{
+			ID: "revoke_claim_code", Method: "DELETE", Path: identityPath + "/claim-code", Scope: "claims:issue",
+			Summary: "Revoke the claim code", Status: 204, Handler: operation.Handle(a.revokeClaimCode),
+		},
+		{
 			ID: "issue_invite", Method: "POST", Path: invitesPath, Scope: "claims:issue",
 			Summary: "Invite a customer whose account is not yet known", Status: 201,
 			Handler: handleCustomer(a, a.issueInvite),

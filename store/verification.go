@@ -49,18 +49,9 @@ func expireVerificationStmts(
 // identity that is valid for all instances, the strictest policy of the tenant's instances
 // applies.
 func (s *Store) withdrawVerification(ctx context.Context, tx sqldb.DB, i identity.Identity, by identity.Actor) error {
-	within, args := ``, []any{i.TenantID}
-	if i.InstanceID != "" {
-		within, args = ` and id = $2`, append(args, i.InstanceID)
-	}
-	var policy identity.VerificationPolicy
-	rs, err := tx.Query(ctx, `
-		select coalesce(min(owner_max_age_days), 0), coalesce(min(customer_max_age_days), 0) from instances
-		where tenant_id = $1`+within, args...)
-	if _, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (struct{}, error) {
-		return struct{}{}, sc(&policy.OwnerDays, &policy.CustomerDays)
-	}); err != nil {
-		return fmt.Errorf("read verification policy: %w", err)
+	policy, err := s.verificationPolicy(ctx, tx, i)
+	if err != nil {
+		return err
 	}
 	now := s.now()
 	role := policy.EffectiveRole(i, now)
@@ -83,4 +74,24 @@ func (s *Store) withdrawVerification(ctx context.Context, tx sqldb.DB, i identit
 // expired under a policy.
 func (s *Store) hasValidVerification(i identity.Identity, policy identity.VerificationPolicy) bool {
 	return i.IsVerified() && policy.EffectiveRole(i, s.now()).Reason == ""
+}
+
+// verificationPolicy returns how long a verification of an identity is valid: by the policy of its
+// instance, or by the strictest of all instances at which the identity is valid.
+func (s *Store) verificationPolicy(
+	ctx context.Context, db sqldb.DB, i identity.Identity,
+) (policy identity.VerificationPolicy, err error) {
+	within, args := ``, []any{i.TenantID}
+	if i.InstanceID != "" {
+		within, args = ` and id = $2`, append(args, i.InstanceID)
+	}
+	rs, err := db.Query(ctx, `
+		select coalesce(min(owner_max_age_days), 0), coalesce(min(customer_max_age_days), 0) from instances
+		where tenant_id = $1`+within, args...)
+	if _, err := sqldb.ScanOne(rs, err, func(sc sqldb.ScanFunc) (struct{}, error) {
+		return struct{}{}, sc(&policy.OwnerDays, &policy.CustomerDays)
+	}); err != nil {
+		return policy, fmt.Errorf("read verification policy: %w", err)
+	}
+	return policy, nil
 }

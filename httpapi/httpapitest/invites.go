@@ -116,3 +116,25 @@ func (s *Store) endPending(k claim.InviteKey, change func(*claim.Invite)) (claim
 	}
 	return claim.Invite{}, identity.ErrNotFound
 }
+
+// CodeStatus implements httpapi.CodeStore for identities whose code was revoked by a change of the verification.
+func (s *Store) CodeStatus(ctx context.Context, k identity.Key, _ string) (claim.CodeStatus, error) {
+	i, err := s.Identity(ctx, k)
+	return claim.CodeStatus{
+		Identity: i, State: claim.StateNone, LastEvent: identity.Event{Kind: "claim.revoked", At: s.now},
+	}, err
+}
+
+// ClaimBot implements httpapi.CodeStore. The bot is that of the instance of the identity.
+func (s *Store) ClaimBot(ctx context.Context, k identity.Key) (claim.Bot, error) {
+	i, err := s.Identity(ctx, k)
+	return claim.Bot{
+		InstanceID: i.InstanceID, InstanceName: "Support", Configured: i.InstanceID != "", Connected: i.InstanceID != "",
+	}, err
+}
+
+// RevokeCode implements httpapi.CodeStore.
+func (s *Store) RevokeCode(ctx context.Context, k identity.Key, _ identity.Actor) (claim.Target, error) {
+	_, err := s.Identity(ctx, k)
+	return claim.Target{TenantID: k.TenantID, IdentityID: k.IdentityID}, err
+}

@@ -311,18 +311,15 @@ func (g *Gateway) newAPI(
 		PublicURL:             publicURL,
 		Events:                events,
 		AllowPrivateAgentURLs: private,
-		Instructions: func(c claim.IssuedCode, st gateway.EndpointState, ok bool) string {
-			return gateway.ClaimInstructions(c, st.Endpoint, ok)
-		},
-		Ready:      func(ctx context.Context) error { return g.Redis.Ping(ctx).Err() },
-		Overloaded: g.Backpressure.Active,
+		Ready:                 func(ctx context.Context) error { return g.Redis.Ping(ctx).Err() },
+		Overloaded:            g.Backpressure.Active,
 	}
 }
 
 // APIStores returns s as the stores of the API.
 func APIStores(s *store.Store) httpapi.Stores {
 	return httpapi.Stores{
-		Health: s, Auth: s, Keys: s, Customers: s, Merges: s, Exports: s, Identities: s, Senders: s, Invites: s,
+		Health: s, Auth: s, Keys: s, Customers: s, Merges: s, Exports: s, Identities: s, Senders: s, Invites: s, Codes: s,
 		Instances: s, Tenants: s, Secrets: s, Audit: s, Idempotency: s,
 	}
 }
