@@ -166,7 +166,9 @@ func (s *Store) AuditEvents(
 		filter(`at < $%d`, sqldb.TimeOrNull(q.Until))
 	}
 	rs, err := s.db.Query(ctx, `
-		select `+eventColumns+` from audit_events
+		select `+eventColumns+`, (
+			select name from actor_names n where n.tenant_id = audit_events.tenant_id and n.actor = audit_events.actor)
+		from audit_events
 		where tenant_id = $1`+where+`
 		order by seq desc limit $2`, s.dialect.PlanPerCall(args)...)
 	events, err := sqldb.ScanAll(rs, err, func(sc sqldb.ScanFunc) (identity.Event, error) {
@@ -182,8 +184,7 @@ func (s *Store) AuditEvents(
 }
 
 // eventColumns are the columns that scanEvent reads.
-const eventColumns = `id, tenant_id, kind, actor, customer_id, identity_id, instance_id, message_id, detail, at, (
-		select name from actor_names n where n.tenant_id = audit_events.tenant_id and n.actor = audit_events.actor)`
+const eventColumns = `id, tenant_id, kind, actor, customer_id, identity_id, instance_id, message_id, detail, at`
 
 func scanEvent(sc sqldb.ScanFunc) (e identity.Event, err error) {
 	var detail string
