@@ -144,11 +144,21 @@ func cutEscape(text string) (r rune, n int) {
 			}
 		}
 	case text[0] == '<':
-		if i := strings.IndexByte(text[:min(len(text), maxTagLen)], '>'); i > 0 {
+		if i := strings.IndexAny(text[1:min(len(text), maxTagLen)], "<>") + 1; i > 0 && text[i] == '>' && isTag(text[1:i]) {
 			return ' ', i + 1
 		}
 	}
 	return 0, 0
+}
+
+// isTag reports whether text between angle brackets is markup of HTML or Slack, not a word of its own.
+func isTag(text string) bool {
+	name, _, _ := strings.Cut(strings.ToLower(strings.Trim(text, "/ ")), " ")
+	switch name {
+	case "a", "b", "br", "code", "del", "div", "em", "i", "ins", "p", "pre", "s", "span", "strike", "strong", "u":
+		return true
+	}
+	return strings.HasPrefix(name, "@") || strings.HasPrefix(name, "#") || strings.HasPrefix(name, "!")
 }
 
 // showLetter returns the letter that the emoji r shows, or r.

@@ -18,7 +18,7 @@ func TestScan(t *testing.T) {
 		"/claim WDJ-BMJ (Whiskey Delta Juliett, Bravo Mike Juliett)", "Whiskey Delta Juliett, Bravo Mike Juliett",
 		"W as in whisky, D as in delta, J as in Juliet, B as in bravo, M as in mike, J as in juliette", "W D J bravo mike juliett",
 		"claimWDJBMJ", "claimWDJ8MJ", "codeWDJBMJ", "WDJBMJplease", "the code:WDJ-BMJnow", "WDJ8MJ", "WDJ—8MJ", "ＷＤＪ ＢＭＪ",
-		"ⓌⒹⒿⒷⓂⒿ", "🇼🇩🇯🇧🇲🇯", "🅦🅓🅙🅑🅜🅙", "𝐖𝐃𝐉 𝐁𝐌𝐉", "W\u200bDJ\u00adBMJ", "<b>WDJ</b>BMJ", "[WDJBMJ](https://example.com)",
+		"ⓌⒹⒿⒷⓂⒿ", "🇼🇩🇯🇧🇲🇯", "🅦🅓🅙🅑🅜🅙", "𝐖𝐃𝐉 𝐁𝐌𝐉", "W\u200bDJ\u00adBMJ", "<b>WDJ</b>BMJ", "<WDJ<b>BMJ>", "<WDJ><i>BMJ", "[WDJBMJ](https://example.com)",
 		"WDJBMJ 🇩🇪", "WDJ 🇩🇪 BMJ", "\"WDJ\",\"BMJ\"", "WDJ|BMJ", "`WDJBMJ`", "~WDJBMJ~", "WDJBMJWDJBMJ", "BCDFGHWDJBMJ",
 		strings.Repeat("lorem ipsum ", 3000) + "WDJ-BMJ",
 	} {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -179,4 +180,22 @@ func TestDressedCodes_Withheld(t *testing.T) {
 			t.Logf("%s: %d texts with live codes and invites, %d hits", channel, n, hits)
 		}
 	})
+}
+
+// TestDressedCodes_Found checks that Scan finds the letters in every form of TestDressedCodes_Withheld.
+func TestDressedCodes_Found(t *testing.T) {
+	words, r := readWords(t), rand.New(rand.NewPCG(5, 6))
+	n := harness.Scaled(20_000, 400_000)
+	for i := range n {
+		code := claim.NewCode()
+		if i%2 == 1 {
+			code = claim.NewInviteCode()
+		}
+		text := dressed(r, words, code)
+		isCode := func(c claim.Candidate) bool { return c.Code == code }
+		if !slices.ContainsFunc(claim.Scan(text), isCode) {
+			t.Fatalf("Scan(%q) does not find %s", text, code)
+		}
+	}
+	t.Logf("%d texts, all found", n)
 }
