@@ -5,7 +5,7 @@ package adapters
 // are stored with messages.
 type UnprovenReason string
 
-// Words that somebody or something else wrote.
+// Words that someone or something else wrote.
 const (
 	UnprovenForwarded UnprovenReason = "forwarded" // passed on from elsewhere, with or without a comment
 	UnprovenViaBot    UnprovenReason = "via_bot"   // composed by a bot that the sender used
@@ -39,7 +39,7 @@ type Author string
 // The authors of messages.
 const (
 	AuthorSender  Author = "sender"  // the sender wrote all of them, in this message
-	AuthorOther   Author = "other"   // somebody or something else wrote at least a part of them
+	AuthorOther   Author = "other"   // someone or something else wrote at least a part of them
 	AuthorUnknown Author = "unknown" // the channel does not tell
 )
 

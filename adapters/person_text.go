@@ -23,7 +23,7 @@ func (s Sender) MapTexts(f func(text string) string) Sender { return mapTexts(s,
 func mapTexts[T any](t T, f func(string) string) T {
 	mapped := reflect.New(reflect.TypeFor[T]()).Elem()
 	mapped.Set(mapValue(reflect.ValueOf(t), f))
-	into, _ := mapped.Addr().Interface().(*T)
+	into, _ := reflect.TypeAssert[*T](mapped.Addr())
 	return *into
 }
 

@@ -129,7 +129,8 @@ const (
 // CountMiss returns the decision about a message whose letters are no live code: it is counted, up to
 // the limit. ok is false if there is nothing to store.
 func (e Exposure) CountMiss(a Attempt, kind Miss) (r Decision, ok bool) {
-	if e.Candidates == 0 || kind == BareMiss && e.BareMisses >= MaxBareMisses || kind == TextMiss && e.Misses >= MaxMisses {
+	if e.Candidates == 0 || kind == BareMiss && e.BareMisses >= MaxBareMisses ||
+		kind == TextMiss && e.Misses >= MaxMisses {
 		return Decision{}, false
 	}
 	return Decision{Attempt: a, Miss: kind}, true

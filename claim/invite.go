@@ -123,7 +123,8 @@ func (i Invite) Status() Status {
 type InviteStore interface {
 	// IssueInvite stores a new invite with the hash of its code. It returns identity.ErrNotFound
 	// if the customer does not exist, identity.ErrNoInstance, ErrInvitesDisabled,
-	// ErrTooManyInvites, ErrOwnerExcluded, ErrOwnerConfirmation, or a *TooManyCodesError if the customer or the actor got too many codes.
+	// ErrTooManyInvites, ErrOwnerExcluded, ErrOwnerConfirmation, or a *TooManyCodesError if the
+	// customer or the actor got too many codes.
 	IssueInvite(ctx context.Context, i Invite, code string, by identity.Actor) (Invite, error)
 
 	// InviteState returns what is stored about the code and the sender of an attempt.

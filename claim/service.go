@@ -119,7 +119,7 @@ type Decision struct {
 	Silent     bool // the sender gets no reply
 
 	// MaskedName names the customer in the reply to a redemption, so that a person to whom the code
-	// of somebody else was read notices it.
+	// of someone else was read notices it.
 	MaskedName string
 
 	Grant               *Target          // identity to verify as owner, if its code is still live

@@ -37,7 +37,7 @@ type OutboxRow struct {
 	Cause          string        // "agent", "command", "notice" or "reminder"
 	MessageID      string        // of the inbound message that caused it
 	MaxPerHour     int           // not zero: dropped beyond this many with its cause per conversation and hour
-	MaxPerInstance int           // not zero: dropped beyond this many of the gateway on paid channels per instance and hour
+	MaxPerInstance int           // not zero: dropped beyond this many on paid channels per instance and hour
 	Delay          time.Duration // until it may be sent; zero or negative: now
 
 	Status       adapters.Status

@@ -124,7 +124,10 @@ func TestAuditLog_CSV(t *testing.T) {
 		if err != nil || len(rows) != 1204 {
 			t.Fatalf("CSV has %d rows, %v, want 1204", len(rows), err)
 		}
-		if strings.Join(rows[0], " ") != "at kind actor actor_name customer_id identity_id instance_id message_id detail id" ||
+		if strings.Join(
+			rows[0],
+			" ",
+		) != "at kind actor actor_name customer_id identity_id instance_id message_id detail id" ||
 			rows[1][0] != "2026-11-22T02:20:02Z" {
 			t.Errorf("first rows = %v\n%v", rows[0], rows[1])
 		}

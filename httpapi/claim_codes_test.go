@@ -39,13 +39,15 @@ func TestIssueClaimCode(t *testing.T) {
 	h.expect(
 		h.request("POST", path+h.instanceIdentity+"/claim-code", ""),
 		201,
-		`{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":"`+h.instanceIdentity+`","instructions":"Write to the Telegram bot of Support`+spelled+`"}`,
+		`{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":"`+h.instanceIdentity+
+			`","instructions":"Write to the Telegram bot of Support`+spelled+`"}`,
 	)
 	h.setUpChannels()
 	h.expect(
 		h.request("POST", path+h.instanceIdentity+"/claim-code", ""),
 		201,
-		`{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":"`+h.instanceIdentity+`","instructions":"Write to @acme_bot on Telegram`+spelled+`"}`,
+		`{"code":"WDJBMJ","expires_in_seconds":900,"identity_id":"`+h.instanceIdentity+
+			`","instructions":"Write to @acme_bot on Telegram`+spelled+`"}`,
 	)
 	h.claims.Err = &claim.TooManyCodesError{RetryAfter: 1500 * time.Millisecond}
 	if got := h.request(

@@ -33,16 +33,19 @@ const (
 		"verified_at":null,` + exampleTimes + `}`
 	exampleInstanceFields = `"agent_disabled_at":null,"agent_url":"https://agent.example.com/events",
 		"customer_max_age_days":null,"id":` + exampleInstanceID + `,"name":"Support",
-		"owner_channels":["telegram","slack"],"owner_max_age_days":365,"silence_max_days":null,"sms_invites":false,"unknown_senders":"forward",
+		"owner_channels":["telegram","slack"],"owner_max_age_days":365,"silence_max_days":null,"sms_invites":false,
+		"unknown_senders":"forward",
 		"welcome_text":null,` + exampleTimes
 	exampleKey = `"created_at":"2026-11-22T02:00:00Z","expires_at":null,"hint":"x7qa","id":` + exampleID + `,
 		"instance_id":null,
-		"last_used_at":null,"name":"dashboard","rate_limit_per_second":500,"revoked_at":null,"scopes":["customers:read","identities:read"]`
+		"last_used_at":null,"name":"dashboard","rate_limit_per_second":500,"revoked_at":null,
+		"scopes":["customers:read","identities:read"]`
 	exampleToken = `"key":"hg_live_…"`
 
 	exampleMerge = `{"customer_id":` + exampleID + `,"identities":2,"into":` + exampleOtherID + `,
 		"merged_at":"2026-11-22T02:00:00Z","undo_until":"2026-12-22T02:00:00Z"}`
-	exampleEvent = `{"actor":"key:01930f6e-1111-7000-8000-000000000001","actor_name":"dashboard","at":"2026-11-22T02:00:00Z",
+	exampleEvent = `{"actor":"key:01930f6e-1111-7000-8000-000000000001","actor_name":"dashboard",
+		"at":"2026-11-22T02:00:00Z",
 		"customer_id":` + exampleID + `,"detail":{"channel":"telegram"},
 		"id":` + exampleID + `,"identity_id":` + exampleID + `,"instance_id":null,"kind":"identity.linked","message_id":null}`
 	exampleHistory = `{"channel":"telegram","external_id":"12345","identity_id":` + exampleID + `,
@@ -70,7 +73,8 @@ const (
 func examples() map[string]operation.Example {
 	all := map[string]operation.Example{"read_audit": {Response: pageExample(exampleEvent)}}
 	for _, some := range []map[string]operation.Example{
-		customerExamples(), identityExamples(), claimExamples(), instanceExamples(), tenantExamples(), channelExamples(), keyExamples(),
+		customerExamples(), identityExamples(), claimExamples(), instanceExamples(), tenantExamples(),
+		channelExamples(), keyExamples(),
 	} {
 		maps.Copy(all, some)
 	}

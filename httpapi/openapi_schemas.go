@@ -131,7 +131,7 @@ keys from that network are also answered with 429. Keys that exist are never aff
 A request body may have up to 256 KiB.`
 
 // descriptions returns the descriptions of the native operations by ID.
-func descriptions() map[string]string {
+func descriptions() map[string]string { //nolint:funlen // one entry for each operation
 	const channelSetUp = "Checks the credentials with the provider, stores them encrypted and connects the channel. " +
 		"Setting up a channel again replaces its credentials."
 	const channelRemoval = "Disconnects the channel and deletes its credentials."
@@ -228,8 +228,8 @@ func descriptions() map[string]string {
 		"create_key": "Creates an API key with a subset of the scopes of the calling key, which are listed or those of " +
 			"a role. The key is shown once.",
 		"list_keys": "Lists API keys, oldest first, including revoked and expired ones.",
-		"rotate_key": "Replaces an API key by a new one with the same scopes and limits. The previous key stays valid during the " +
-			"grace period.",
+		"rotate_key": "Replaces an API key by a new one with the same scopes and limits. The previous key stays " +
+			"valid during the grace period.",
 		"revoke_key": "Revokes an API key. It stops working within two seconds.",
 
 		"read_audit": "Returns the events of the audit log, newest first, as JSON pages or as CSV. CSV contains all " +

@@ -105,7 +105,8 @@ func TestOpenAPI_TagOrder(t *testing.T) {
 		names = append(names, text(tag.(map[string]any)["name"]))
 	}
 	want := []string{
-		"Instances", "Channels", "Customers", "Identities", "Claims", "Events", "Audit", "Tenant", "Keys", "Conversation users",
+		"Instances", "Channels", "Customers", "Identities", "Claims", "Events", "Audit", "Tenant", "Keys",
+		"Conversation users",
 		"Contact identities",
 	}
 	if !slices.Equal(names, want) {

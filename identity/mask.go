@@ -8,7 +8,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// MaskedName returns the name of the customer for a person who may be somebody else: its first and
+// MaskedName returns the name of the customer for a person who may be someone else: its first and
 // last letter, such as "S…e" for Steve. The name is the first name or, if that has no letters or
 // digits, the last name or the company name. A name that contains an e-mail address is skipped.
 // MaskedName returns "" if there is no name.

@@ -40,7 +40,8 @@ func TestEnsureAPIKey(t *testing.T) {
 		hash := identity.HashToken(first)
 		found, err := s.APIKeys(ctx, []string{newID(), hash, identity.HashToken("unknown")})
 		k := found[hash]
-		if err != nil || len(found) != 1 || !k.HasScope("keys:write") || k.Hint != first[len(first)-4:] || k.Name != "bootstrap" {
+		if err != nil || len(found) != 1 || !k.HasScope("keys:write") || k.Hint != first[len(first)-4:] ||
+			k.Name != "bootstrap" {
 			t.Errorf("APIKeys() = %+v, %v", found, err)
 		}
 		if created, err := s.EnsureAPIKey(ctx, identity.DefaultTenant, "bootstrap", second, identity.Scopes); err != nil ||

@@ -160,7 +160,8 @@ func customerFilter(q identity.CustomerQuery, args ...any) (string, []any) {
 		},
 		{q.ExternalID, `exists (
 			select 1 from identities i
-			where i.tenant_id = customers.tenant_id and i.customer_id = customers.id and lower(i.external_id) = lower($%[1]d)` + visible + `)`},
+			where i.tenant_id = customers.tenant_id and i.customer_id = customers.id
+				and lower(i.external_id) = lower($%[1]d)` + visible + `)`},
 		{prefixPattern(q.EmailPrefix), `lower(email) like lower($%[1]d) escape '\'`},
 		{prefixPattern(q.PhonePrefix), `phone_number like $%[1]d escape '\'`},
 		{prefixPattern(q.ExternalPrefix), `exists (

@@ -84,7 +84,8 @@ func liveCodeExpr(message string) string {
 	live := func(instance string) string {
 		return `exists (
 			select 1 from identities l
-			where l.tenant_id = ` + message + `.tenant_id and l.channel = ` + message + `.channel and l.instance_id ` + instance + `
+			where l.tenant_id = ` + message + `.tenant_id and l.channel = ` + message + `.channel
+				and l.instance_id ` + instance + `
 				and l.claim_expires_at >= ` + message + `.received_at and l.claim_expires_at is not null
 				and l.claim_used_msg is null and l.claim_revoked_at is null)`
 	}

@@ -63,7 +63,11 @@ func TestClaim_OwnerChannels(t *testing.T) {
 					instance = ""
 				}
 				id := f.link(customer, instance, "telegram", "7").ID
-				_, _, err := f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id}, "key:test")
+				_, _, err := f.IssueCode(
+					t.Context(),
+					identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id},
+					"key:test",
+				)
 				must(t, err)
 				f.claimCode("7")
 				check := func(sender string) {
@@ -120,7 +124,8 @@ func TestClaim_SelfServiceSuspected(t *testing.T) {
 			must(f.t, err)
 		}, "1"},
 		{"code of another person reissued", one, one, func(f *fixture, customer, id string) {
-			_, _, err := f.IssueCode(f.t.Context(), identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id}, other)
+			k := identity.Key{TenantID: f.tenant, CustomerID: customer, IdentityID: id}
+			_, _, err := f.IssueCode(f.t.Context(), k, other)
 			must(f.t, err)
 		}, "1"},
 	} {
@@ -135,7 +140,11 @@ func TestClaim_SelfServiceSuspected(t *testing.T) {
 					tt.prepare(f, customer, i.ID)
 				}
 				owner := f.senderIdentity("7").CustomerID
-				_, _, err = f.IssueCode(t.Context(), identity.Key{TenantID: f.tenant, CustomerID: owner, IdentityID: i.ID}, tt.issuer)
+				_, _, err = f.IssueCode(
+					t.Context(),
+					identity.Key{TenantID: f.tenant, CustomerID: owner, IdentityID: i.ID},
+					tt.issuer,
+				)
 				must(t, err)
 				f.claimCode("7")
 				if !f.senderIdentity("7").IsVerified() {

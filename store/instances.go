@@ -205,11 +205,12 @@ func joinChannels(channels *[]adapters.Channel) any {
 	if channels == nil {
 		return nil
 	}
-	joined := ","
+	var joined strings.Builder
+	joined.WriteByte(',')
 	for _, c := range *channels {
-		joined += string(c) + ","
+		joined.WriteString(string(c) + ",")
 	}
-	return joined
+	return joined.String()
 }
 
 // splitChannels is the inverse of joinChannels.

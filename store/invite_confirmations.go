@@ -36,8 +36,9 @@ func checkPending(i claim.Invite) error {
 		return nil
 	case claim.Used:
 		return claim.ErrInviteUsed
+	default:
+		return claim.ErrNotPending
 	}
-	return claim.ErrNotPending
 }
 
 // PendingInvite returns an invite that waits for the confirmation of staff, with the conversations to
@@ -92,7 +93,8 @@ func (s *Store) customerConversationsStmt(
 }
 
 // ConfirmInvite links the account that opened the invite of c to the customer and verifies it, with
-// the replies and the deliveries of the commit, which get the ID of the identity. It returns the errors of PendingInvite, claim.ErrNotPending also if another account waits by now,
+// the replies and the deliveries of the commit, which get the ID of the identity. It returns the
+// errors of PendingInvite, claim.ErrNotPending also if another account waits by now,
 // claim.ErrOpenerGone if the account belongs to another customer by now, and
 // claim.ErrOwnerConfirmation if an owner of the customer must confirm accounts.
 func (s *Store) ConfirmInvite(

@@ -214,7 +214,8 @@ func TestInvite_InstanceScoped(t *testing.T) {
 			}
 		}
 		letters := []string{claim.NewInviteCode(), code, claim.NewInviteCode()}
-		if st, err := f.ExposureState(t.Context(), a, letters); st.Invites[code].ID != i.ID || len(st.Invites) != 1 || err != nil {
+		if st, err := f.ExposureState(t.Context(), a, letters); st.Invites[code].ID != i.ID || len(st.Invites) != 1 ||
+			err != nil {
 			t.Errorf("ExposureState() = %v, %v, want the invite %s", st, err, i.ID)
 		}
 		if err := f.RevokeInvite(t.Context(), claim.InviteKey{

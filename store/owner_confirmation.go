@@ -81,25 +81,31 @@ func (s *Store) askStmts(q *claim.Request, a claim.Attempt, l gateway.Lease) []s
 		return nil
 	}
 	return []sqldb.Statement{
-		{Query: `
+		{
+			Query: `
 			update identities set
 				claim_gen = case when claim_gen = $3 and customer_id is not null and verified_at is null and claim_used_msg is null
 					and claim_revoked_at is null and claim_expires_at >= $4 then claim_gen else -1 end,
 				claim_used_msg = $5
 			where tenant_id = $1 and id = $2`,
-			Args: []any{a.TenantID, q.Target.IdentityID, q.Target.Gen, a.ReceivedAt, a.MessageID}},
-		{Query: `
+			Args: []any{a.TenantID, q.Target.IdentityID, q.Target.Gen, a.ReceivedAt, a.MessageID},
+		},
+		{
+			Query: `
 			update lanes set wakes = -1
 			where tenant_id = $1 and conversation_id = $2 and kind = $3
 				and not exists (select 1 from identities where tenant_id = $1 and id = $4)`,
-			Args: []any{a.TenantID, l.ConversationID, string(l.Kind), q.Target.IdentityID}},
-		{Query: `
+			Args: []any{a.TenantID, l.ConversationID, string(l.Kind), q.Target.IdentityID},
+		},
+		{
+			Query: `
 			insert into claim_requests (id, tenant_id, customer_id, identity_id, instance_id, conversation_id, message_id,
 				claim_gen, number, expires_at)
 			select $3, tenant_id, customer_id, id, $4, $5, $6, claim_gen, $7, ` +
-			s.dialect.NowPlus(int(claim.OwnerConfirmationTime/time.Second)) + `
+				s.dialect.NowPlus(int(claim.OwnerConfirmationTime/time.Second)) + `
 			from identities where tenant_id = $1 and id = $2`,
-			Args: []any{a.TenantID, q.Target.IdentityID, newID(), a.InstanceID, l.ConversationID, a.MessageID, q.Number}},
+			Args: []any{a.TenantID, q.Target.IdentityID, newID(), a.InstanceID, l.ConversationID, a.MessageID, q.Number},
+		},
 	}
 }
 
@@ -127,11 +133,13 @@ func (s *Store) answerStmts(w *claim.Answer, a claim.Attempt, l gateway.Lease) [
 			waitingExpr + `) then fence else -1 end,
 				answered_at = $5
 			where tenant_id = $1 and id = $2`, Args: []any{a.TenantID, q.ID, a.ReceivedAt, w.OwnerID, now}},
-		{Query: `
+		{
+			Query: `
 			update lanes set wakes = -1
 			where tenant_id = $1 and conversation_id = $2 and kind = $3
 				and not exists (select 1 from claim_requests where tenant_id = $1 and id = $4)`,
-			Args: []any{a.TenantID, l.ConversationID, string(l.Kind), q.ID}},
+			Args: []any{a.TenantID, l.ConversationID, string(l.Kind), q.ID},
+		},
 	}
 	if !w.Agreed {
 		return append(stmts, s.sendResultStmts(a.TenantID, q.MessageID, q.ConversationID)...)
@@ -142,7 +150,8 @@ func (s *Store) answerStmts(w *claim.Answer, a claim.Attempt, l gateway.Lease) [
 	}
 	return append(stmts,
 		// A concurrent statement that locked the identity first has changed what the fence above saw.
-		sqldb.Statement{Query: `
+		sqldb.Statement{
+			Query: `
 			update identities set
 				claim_gen = case when claim_gen = $3 and verified_at is null and claim_used_msg = $4 and claim_revoked_at is null
 					and customer_id = (select r.customer_id from claim_requests r where r.tenant_id = $1 and r.id = $7)
@@ -150,7 +159,8 @@ func (s *Store) answerStmts(w *claim.Answer, a claim.Attempt, l gateway.Lease) [
 				verified_at = $5, role_override = ` + grantedRoleExpr("identities", "$6") + `,
 				unlink_asked_at = null, updated_at = $5, last_heard_at = $5, ` + clearExpirySQL + `
 			where tenant_id = $1 and id = $2`,
-			Args: []any{a.TenantID, q.Target.IdentityID, q.Target.Gen, q.MessageID, now, identity.RoleOwner, q.ID}},
+			Args: []any{a.TenantID, q.Target.IdentityID, q.Target.Gen, q.MessageID, now, identity.RoleOwner, q.ID},
+		},
 		selfServiceStmt(claimed, q.Target.IdentityID),
 		dropResultStmt(a.TenantID, q.MessageID))
 }
@@ -162,9 +172,12 @@ func (s *Store) answerStmts(w *claim.Answer, a claim.Attempt, l gateway.Lease) [
 // sendResultStmts returns the statements that send the negative result of a waiting claim now.
 func (s *Store) sendResultStmts(tenant, message, conversation string) []sqldb.Statement {
 	return []sqldb.Statement{
-		{Query: `
+		{
+			Query: `
 			update outbox set due_at = ` + s.dialect.Now + `
-			where tenant_id = $1 and message_id = $2 and cause = 'reminder' and status = 'queued'`, Args: []any{tenant, message}},
+			where tenant_id = $1 and message_id = $2 and cause = 'reminder' and status = 'queued'`,
+			Args: []any{tenant, message},
+		},
 		s.wakeQueue(gateway.OutboxQueue, tenant, conversation, 0),
 	}
 }

@@ -44,7 +44,9 @@ func (s *Store) inviteStmt(a claim.Attempt, st *claim.InviteState) sqldb.Stateme
 	return sqldb.Statement{
 		Query: `
 		select v.used_msg, case when v.used_msg is not null then 'used' when v.revoked_at is not null then 'revoked'
-			when v.refused_at is not null then 'refused' when v.expires_at < ` + sqldb.Placeholder(len(args)+1) + ` then 'expired' when v.opened_msg is not null then 'pending' else 'live' end,
+			when v.refused_at is not null then 'refused'
+			when v.expires_at < ` + sqldb.Placeholder(len(args)+1) + ` then 'expired'
+			when v.opened_msg is not null then 'pending' else 'live' end,
 			case when ` + s.needsOwnerExpr("v.customer_id", "v.instance_id") + ` then 1 else 0 end, ` + s.inviteColumns() + `
 		from invites v where ` + where, Args: append(args, a.ReceivedAt),
 		Read: func(rs sqldb.Rows) error {
@@ -149,7 +151,8 @@ func (s *Store) openInviteStmts(open claim.Redemption, a claim.Attempt, conversa
 			where tenant_id = $1 and id = $2`, Args: []any{
 			a.TenantID, open.Invite.ID, a.ReceivedAt, a.MessageID, a.SenderID, open.IdentityID, conversation,
 		}},
-		{Query: `
+		{
+			Query: `
 			insert into lanes (conversation_id, kind, tenant_id, wakes)
 			select t.id, 'inbox', t.id, -1 from tenants t
 			where t.id = $1 and not exists (
@@ -157,7 +160,8 @@ func (s *Store) openInviteStmts(open claim.Redemption, a claim.Attempt, conversa
 				join identities i on i.tenant_id = v.tenant_id and i.id = v.opener_id
 				join conversations c on c.tenant_id = v.tenant_id and c.id = v.conversation_id
 				where v.tenant_id = $1 and v.id = $2 and v.opened_msg = $3)`,
-			Args: []any{a.TenantID, open.Invite.ID, a.MessageID}},
+			Args: []any{a.TenantID, open.Invite.ID, a.MessageID},
+		},
 	}
 }
 
@@ -190,8 +194,8 @@ func (s *Store) redeemInviteStmts(redemption claim.Redemption, a claim.Attempt, 
 		}},
 		{
 			Query: `
-			update identities set customer_id = $3, role_override = ` + grantedRoleExpr("identities", "$4") + `, verified_at = $5, unlink_asked_at = null,
-				updated_at = $5, last_heard_at = $5,
+			update identities set customer_id = $3, role_override = ` + grantedRoleExpr("identities", "$4") + `,
+				verified_at = $5, unlink_asked_at = null, updated_at = $5, last_heard_at = $5,
 				claim_revoked_at = coalesce(claim_revoked_at, $5), ` + clearExpirySQL + `
 			where tenant_id = $1 and id = $2 and channel = $6 and external_id = $7 and instance_id = $8
 				and (customer_id is null or customer_id = $3)

@@ -18,8 +18,10 @@ func TestReceive_Authorship(t *testing.T) {
 		reason          adapters.UnprovenReason
 		text            string
 	}{
-		"typed":              {person + `,"client_msg_id":"c1"`, "sender", "sender", "", "claim WDJBMJ"},
-		"empty app fields":   {person + `,"app_id":"","bot_id":"","bot_profile":null`, "sender", "sender", "", "claim WDJBMJ"},
+		"typed": {person + `,"client_msg_id":"c1"`, "sender", "sender", "", "claim WDJBMJ"},
+		"empty app fields": {
+			person + `,"app_id":"","bot_id":"","bot_profile":null`, "sender", "sender", "", "claim WDJBMJ",
+		},
 		"app with the token": {person + `,"app_id":"A0OTHER001"`, "other", "other", "via_app", "claim WDJBMJ"},
 		"app and bot": {
 			person + `,"app_id":"A0OTHER001","bot_id":"B0OTHER01","bot_profile":{"name":"Relay"}`,
@@ -45,10 +47,12 @@ func TestReceive_Authorship(t *testing.T) {
 		"shared by an app": {
 			share(`"is_share":true,"text":"x"`) + `,"app_id":"A0OTHER001"`, "other", "other", "via_app", "claim WDJBMJ\nx",
 		},
-		"preview of a link":     {share(`"is_msg_unfurl":true,"text":"x"`), "sender", "sender", "", "claim WDJBMJ"},
-		"odd attachments":       {person + `,"attachments":{"is_share":true}`, "sender", "sender", "", "claim WDJBMJ"},
-		"odd share":             {share(`"is_share":"true","text":"x"`), "sender", "sender", "", "claim WDJBMJ"},
-		"preview and its share": {share(`"text":"y"},{"is_share":true,"text":"x"`), "other", "other", "forwarded", "claim WDJBMJ\nx"},
+		"preview of a link": {share(`"is_msg_unfurl":true,"text":"x"`), "sender", "sender", "", "claim WDJBMJ"},
+		"odd attachments":   {person + `,"attachments":{"is_share":true}`, "sender", "sender", "", "claim WDJBMJ"},
+		"odd share":         {share(`"is_share":"true","text":"x"`), "sender", "sender", "", "claim WDJBMJ"},
+		"preview and its share": {
+			share(`"text":"y"},{"is_share":true,"text":"x"`), "other", "other", "forwarded", "claim WDJBMJ\nx",
+		},
 	} {
 		for chat, want := range map[string]adapters.Author{
 			`"channel":"D0LAN2Q65","channel_type":"im"`:      c.direct,

@@ -87,7 +87,7 @@ func urlVariants(u string) []string {
 // signed are still in it, before the keys that follow them. If they differ from those of the form,
 // the form may not be the one that Twilio signed.
 //
-// Only senders that can prove somebody count. Names and short codes are spelled like words, and
+// Only senders that can prove someone count. Names and short codes are spelled like words, and
 // people, places and new parameters of Twilio contain "From" as well. A split that hides one still
 // has the SID of the signed message, so it can at most replace that message.
 //
@@ -113,7 +113,7 @@ func isAmbiguous(form url.Values) bool {
 }
 
 // cutPerson returns what follows the sender with which s begins. ok is false if s does not begin with
-// a sender that can prove somebody.
+// a sender that can prove someone.
 func cutPerson(s string) (after string, ok bool) {
 	scheme, bare, found := strings.Cut(s, ":")
 	switch {
@@ -136,7 +136,7 @@ func isSenderScheme(scheme string) bool {
 // after From, at the latest MessageSid. Parameters are sorted by their names, and there may be new
 // ones.
 func startsParameterAfterFrom(s string) bool {
-	end := strings.IndexFunc(s, func(r rune) bool { return r > unicode.MaxASCII || !isAlnum(byte(r)) })
+	end := strings.IndexFunc(s, func(r rune) bool { return r > unicode.MaxASCII || !isAlnum(byte(r)) }) //nolint:gosec // checked to be ASCII
 	if end < 0 {
 		end = len(s)
 	}

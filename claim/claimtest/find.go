@@ -9,7 +9,11 @@ import (
 // mustFind finds codes that were typed to the instance of s.
 func mustFind(t *testing.T, p claim.CodeStore, s claim.Target, codes ...string) map[string]claim.Target {
 	t.Helper()
-	got, err := p.Find(t.Context(), claim.Target{TenantID: s.TenantID, InstanceID: s.InstanceID, Channel: s.Channel}, codes)
+	got, err := p.Find(
+		t.Context(),
+		claim.Target{TenantID: s.TenantID, InstanceID: s.InstanceID, Channel: s.Channel},
+		codes,
+	)
 	if err != nil {
 		t.Fatalf("find: %v", err)
 	}

@@ -21,7 +21,8 @@ func testOtherIdentity(t *testing.T, store Harness) {
 	wide.InstanceID = ""
 	for name, s := range map[string]claim.Target{"without a code": stranger, "linked to all instances": wide} {
 		got, err := p.Check(t.Context(), s, owner.InstanceID, code, newID())
-		if err != nil || got.Result != claim.Missing || got.Other.IdentityID != owner.IdentityID || got.Other.Gen != owner.Gen {
+		if err != nil || got.Result != claim.Missing || got.Other.IdentityID != owner.IdentityID ||
+			got.Other.Gen != owner.Gen {
 			t.Errorf("a stranger %s: %+v, %v", name, got, err)
 		}
 	}

@@ -47,7 +47,8 @@ func (p *Store) Put(ctx context.Context, s claim.Target, code string) error {
 	err = p.change(ctx, s, func(index string) script {
 		added := keys[0].indexKey(s, code)
 		return script{
-			putScript, []string{codeKey(s), added, cmp.Or(index, added)},
+			putScript,
+			[]string{codeKey(s), added, cmp.Or(index, added)},
 			[]any{s.Gen, keys[0].codeHash(s, code), keyTTL.Milliseconds(), s.IdentityID},
 		}
 	})

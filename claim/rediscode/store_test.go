@@ -142,7 +142,8 @@ func TestStore_KeyLayout(t *testing.T) {
 	const codeKeyName = "hg:{instance/i}:claim:0195a0b4"
 	const indexKeyName = "hg:{instance/i}:code:fYXBnNVPsRMLOFUpCCrF_w"
 	fields, err := client.HGetAll(context.Background(), codeKeyName).Result()
-	if err != nil || len(fields) != 5 || fields["x"] != indexKeyName || fields["g"] != "3" || fields["f"] != "1" || fields["s"] != "\nm1\n" ||
+	if err != nil || len(fields) != 5 || fields["x"] != indexKeyName || fields["g"] != "3" || fields["f"] != "1" ||
+		fields["s"] != "\nm1\n" ||
 		len(fields["m"]) != 32 {
 		t.Errorf("fields = %q, %v", fields, err)
 	}

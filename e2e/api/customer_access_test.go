@@ -88,7 +88,9 @@ func TestUnknownQuery_EveryRoute(t *testing.T) {
 		stages := h.PrepareAll(func(op *harness.APIOperation) bool { return op.Surface == "native" })
 		before, requests := h.AllRows(""), 0
 		for at, s := range stages {
-			for n, name := range []string{"mail", "Limit", "limit ", "ｌimit", "", "tenant_id", "limit[]", strings.Repeat("x", 300)} {
+			for n, name := range []string{
+				"mail", "Limit", "limit ", "ｌimit", "", "tenant_id", "limit[]", strings.Repeat("x", 300),
+			} {
 				if s.Operation.Param(name) != nil || n > 0 && h.SkippedInShortRun(n+at) {
 					continue
 				}

@@ -75,7 +75,7 @@ func newConfirmer(h *harness.ClaimFixture) *process.InviteConfirmer {
 
 // TestInvite_Confirm checks that opening an invite that staff must confirm grants nothing, and that
 // staff see the account, confirm it once or refuse it.
-func TestInvite_Confirm(t *testing.T) {
+func TestInvite_Confirm(t *testing.T) { //nolint:funlen // a table of cases
 	harness.ParallelUnlessFull(t)
 	open := func(h *harness.ClaimFixture, sender string) claim.Invite {
 		i, code := createConfirmedInvite(h)
@@ -191,7 +191,7 @@ var numberPattern = regexp.MustCompile(`OK (\d{6})`)
 
 // TestOwnerConfirmation checks that a claim for a customer with a verified owner waits for that owner
 // if the tenant wants it, and that nothing but the owner's own number grants it.
-func TestOwnerConfirmation(t *testing.T) {
+func TestOwnerConfirmation(t *testing.T) { //nolint:funlen // a table of cases
 	harness.ParallelUnlessFull(t)
 	harness.ForEachStore(t, func(t *testing.T, h *harness.ClaimFixture) {
 		enable := func(on bool) {
@@ -250,26 +250,36 @@ func TestOwnerConfirmation(t *testing.T) {
 			{name: "without the number", answer: "OK", want: "forwarded"},
 			{name: "in a sentence", answer: "is it OK NUMBER?", want: "forwarded"},
 			{name: "another number", answer: "OK 0NUMBER", want: "forwarded"},
-			{name: "too late", answer: "OK NUMBER", want: "forwarded", before: func(_ *testing.T, _, other harness.LinkedIdentity) {
+			{name: "too late", answer: "OK NUMBER", want: "forwarded", before: func(
+				_ *testing.T, _, other harness.LinkedIdentity,
+			) {
 				h.Exec(`update claim_requests set expires_at = '2020-01-01 00:00:00.000+00:00' where identity_id = $1`,
 					other.IdentityID)
 			}},
-			{name: "new code", answer: "OK NUMBER", want: "forwarded", before: func(_ *testing.T, _, other harness.LinkedIdentity) {
+			{name: "new code", answer: "OK NUMBER", want: "forwarded", before: func(
+				_ *testing.T, _, other harness.LinkedIdentity,
+			) {
 				h.IssueCode(other)
 			}},
-			{name: "unverified by staff", answer: "OK NUMBER", want: "forwarded", before: func(t *testing.T, _, other harness.LinkedIdentity) {
+			{name: "unverified by staff", answer: "OK NUMBER", want: "forwarded", before: func(
+				t *testing.T, _, other harness.LinkedIdentity,
+			) {
 				k := identity.Key{TenantID: harness.TestTenantID, CustomerID: other.CustomerID, IdentityID: other.IdentityID}
 				if _, err := h.Store.EditIdentity(t.Context(), k, identity.Edit{Verified: new(bool)}, identity.System); err != nil {
 					t.Fatal(err)
 				}
 			}},
-			{name: "unlinked", answer: "OK NUMBER", want: "forwarded", before: func(t *testing.T, _, other harness.LinkedIdentity) {
+			{name: "unlinked", answer: "OK NUMBER", want: "forwarded", before: func(
+				t *testing.T, _, other harness.LinkedIdentity,
+			) {
 				k := identity.Key{TenantID: harness.TestTenantID, CustomerID: other.CustomerID, IdentityID: other.IdentityID}
 				if err := h.Store.Unlink(t.Context(), k, identity.System); err != nil {
 					t.Fatal(err)
 				}
 			}},
-			{name: "no longer an owner", answer: "OK NUMBER", want: "forwarded", before: func(_ *testing.T, owner, _ harness.LinkedIdentity) {
+			{name: "no longer an owner", answer: "OK NUMBER", want: "forwarded", before: func(
+				_ *testing.T, owner, _ harness.LinkedIdentity,
+			) {
 				h.Exec(`update identities set role_override = null where id = $1`, owner.IdentityID)
 			}},
 			{name: "after four wrong numbers", answer: "OK NUMBER", want: "confirmed", before: sendWrongNumbers(h, 4)},

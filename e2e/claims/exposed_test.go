@@ -17,7 +17,8 @@ import (
 // exposedForms are texts that contain CODE and are no proper claim.
 var exposedForms = []string{
 	"my code is CODE", "please claim CODE", "1. my code: CODE", "hi /claim CODE", "claim <@U023BECGF> CODE",
-	"@" + harness.BotUsername + " CODE", ":wave: CODE thanks", "👋 here: CODE", "here https://t.me/acme_bot?start=claim_CODE",
+	"@" + harness.BotUsername + " CODE", ":wave: CODE thanks", "👋 here: CODE",
+	"here https://t.me/acme_bot?start=claim_CODE",
 	"/claim CODE (SPELLED)", "it is SPELLED", "*CODE* please", "/help CODE", "see claim%20CODE",
 }
 
@@ -119,10 +120,14 @@ func TestExposedCodes_EveryField(t *testing.T) {
 		exposed := "see " + claim.Group(code) + " ok"
 		sender := h.NewExternalID()
 		for name, change := range map[string]func(m *adapters.Message){
-			"caption":        func(m *adapters.Message) { m.Kind, m.Text = adapters.Media, exposed },
-			"edit":           func(m *adapters.Message) { m.Kind, m.Text = adapters.Edit, exposed },
-			"file name":      func(m *adapters.Message) { m.Media = []adapters.Attachment{{Kind: "file", Ref: "r", Name: exposed}} },
-			"media type":     func(m *adapters.Message) { m.Media = []adapters.Attachment{{Kind: "file", Ref: "r", MIME: exposed}} },
+			"caption": func(m *adapters.Message) { m.Kind, m.Text = adapters.Media, exposed },
+			"edit":    func(m *adapters.Message) { m.Kind, m.Text = adapters.Edit, exposed },
+			"file name": func(m *adapters.Message) {
+				m.Media = []adapters.Attachment{{Kind: "file", Ref: "r", Name: exposed}}
+			},
+			"media type": func(m *adapters.Message) {
+				m.Media = []adapters.Attachment{{Kind: "file", Ref: "r", MIME: exposed}}
+			},
 			"pressed button": func(m *adapters.Message) { m.Kind, m.Action = adapters.Callback, exposed },
 			"display name":   func(m *adapters.Message) { m.Sender.Name = exposed },
 			"username":       func(m *adapters.Message) { m.Sender.Username = code },

@@ -12,7 +12,7 @@ import (
 )
 
 // TestVerifiedReply_NamesCustomer checks that the reply to a redeemed code or invite names the customer
-// by the first and the last letter of the name, so that a person to whom the code of somebody else was
+// by the first and the last letter of the name, so that a person to whom the code of someone else was
 // read notices it, and that it contains no more of the customer.
 func TestVerifiedReply_NamesCustomer(t *testing.T) {
 	harness.ParallelUnlessFull(t)

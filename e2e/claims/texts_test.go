@@ -131,10 +131,27 @@ func dressed(r *rand.Rand, words []string, code string) string {
 	case 6:
 		letters = pick("claim", "claim_", "start=claim_", "/claim ", "claim%20", "CLAIM:") + code
 	}
-	letters = fmt.Sprintf(pick("%s", "*%s*", "`%s`", "\"%s\"", "(%s)", "<%s>", "_%s_", "[%s](https://example.com)", "\n%s\n",
-		"https://t.me/acme_bot?start=claim_%s", "tg://resolve?domain=acme_bot&start=claim_%s"), letters)
+	letters = fmt.Sprintf(
+		pick("%s", "*%s*", "`%s`", "\"%s\"", "(%s)", "<%s>", "_%s_", "[%s](https://example.com)", "\n%s\n",
+			"https://t.me/acme_bot?start=claim_%s", "tg://resolve?domain=acme_bot&start=claim_%s"),
+		letters,
+	)
 	before := pick("", "1. ", "2) ", "- ", "> ", "👋 ", ":wave: ", "@acme_bot ", "<@U023BECGF> ") + "hello "
-	return before + sentence(r, words, r.IntN(4)) + " " + letters + pick(" ", ", ", "! ", "\n", "; ") + sentence(r, words, r.IntN(3))
+	return before + sentence(
+		r,
+		words,
+		r.IntN(4),
+	) + " " + letters + pick(
+		" ",
+		", ",
+		"! ",
+		"\n",
+		"; ",
+	) + sentence(
+		r,
+		words,
+		r.IntN(3),
+	)
 }
 
 // TestDressedCodes_Withheld sends live codes and invites in many forms on every channel, and checks that

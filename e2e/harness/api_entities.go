@@ -112,6 +112,12 @@ func (h *APIFixture) openInvite(th Entities, tenant string) {
 	h.Exec(`insert into conversations (id, tenant_id, instance_id, channel, place_id, is_group, created_at)
 		select $1, tenant_id, instance_id, channel, $2, false, created_at from invites where id = $3`,
 		conversation, external, th.inviteID)
-	h.Exec(`update invites set confirm = true, opened_msg = $1, opened_at = created_at, opener_id = $2, conversation_id = $3
-		where id = $4`, RandomID(), opener.ID, conversation, th.inviteID)
+	h.Exec(
+		`update invites set confirm = true, opened_msg = $1, opened_at = created_at, opener_id = $2, conversation_id = $3
+		where id = $4`,
+		RandomID(),
+		opener.ID,
+		conversation,
+		th.inviteID,
+	)
 }

@@ -13,7 +13,7 @@ import (
 	"hydragate/identity"
 )
 
-// Texts of claims and invites that wait for somebody.
+// Texts of claims and invites that wait for someone.
 const (
 	textAwaitingStaff = "Thank you. We confirm new accounts ourselves, so please wait. " +
 		"You will get a message here."
@@ -28,7 +28,7 @@ const (
 	textOwnerWrongNumber = "I do not know that number. Please repeat it exactly as in my message."
 )
 
-// awaitingText returns the reply to a claim or an invite that waits for somebody.
+// awaitingText returns the reply to a claim or an invite that waits for someone.
 func awaitingText(r claim.Decision) string {
 	switch {
 	case r.Outcome == claim.AwaitingStaff:
@@ -40,7 +40,7 @@ func awaitingText(r claim.Decision) string {
 }
 
 // awaitResult adds the reply that the account was not confirmed. It is sent after a delay, and
-// earlier if somebody refuses; the store deletes it if the account is confirmed.
+// earlier if someone refuses; the store deletes it if the account is confirmed.
 func (w *Worker) awaitResult(in gateway.StoredMessage, d decision, delay time.Duration) decision {
 	rows := w.replyRows(in, textNotConfirmed)
 	for i := range rows {

@@ -52,7 +52,7 @@ const (
 )
 
 // verifiedText returns the reply to a redeemed code or invite. It names the customer by the masked
-// name, if there is one, so that a person who got the code of somebody else notices it.
+// name, if there is one, so that a person who got the code of someone else notices it.
 func verifiedText(maskedName string) string {
 	if maskedName == "" {
 		return fmt.Sprintf(textVerified, "")

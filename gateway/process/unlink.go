@@ -17,7 +17,7 @@ import (
 const maxUnlinkFailures = 3
 
 // handleUnlink unlinks the sender's account after a confirmation. A second /unlink confirms it. Where
-// only the carrier vouches for the sender, somebody else may have sent both: there the person must
+// only the carrier vouches for the sender, someone else may have sent both: there the person must
 // repeat a word from the reply, which goes to the real owner of the number.
 func (w *Worker) handleUnlink(ctx context.Context, in gateway.StoredMessage, d decision) (decision, error) {
 	switch {

@@ -63,7 +63,7 @@ func TestFailureLimiter_Refill(t *testing.T) {
 		if got := f.Wait(network); f.Take(network) || got != 3*time.Second {
 			t.Errorf("Wait = %s beyond the limit, want 3s", got)
 		}
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		if got := f.Wait(network); got != 0 || !f.Take(network) || f.Take(network) {
 			t.Errorf("Wait = %s after 3 seconds, want 0 and one more failure", got)
 		}

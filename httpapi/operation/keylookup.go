@@ -180,7 +180,7 @@ func (l *KeyLookup[K]) fetchBatched(ctx context.Context, hash string) (key K, er
 // run makes a batched look-up after collecting keys for batchInterval.
 func (l *KeyLookup[K]) run(ctx context.Context, b *keyBatch[K]) {
 	defer close(b.done)
-	time.Sleep(batchInterval)
+	<-time.After(batchInterval)
 	l.mu.Lock()
 	l.pending = nil
 	l.mu.Unlock()

@@ -118,8 +118,8 @@ func userDescriptions() map[string]string {
 	return map[string]string{
 		"external_create_user": "Creates a customer of the tenant, whom this instance sees. Email address, phone " +
 			"number and fkId must not be taken by any customer of the tenant.",
-		"external_search_user": "Finds a user that this instance sees by exactly one of email, phoneNumber and fkId, and lists " +
-			"the conversations with this instance.",
+		"external_search_user": "Finds a user that this instance sees by exactly one of email, phoneNumber and fkId, " +
+			"and lists the conversations with this instance.",
 		"external_get_user": "Returns a user that this instance created, or who has an identity or a conversation in " +
 			"this instance. Other users are not found.",
 		"external_delete_user": "Deletes a user that this instance sees, and unlinks all identities of the user. If one " +

@@ -25,7 +25,8 @@ const TagUsers = "Conversation users"
 const (
 	invalidKeyText        = "Invalid API key or secret key. Ensure that you are using a valid authentication key."
 	userNotFoundText      = "User not found."
-	verifiedElsewhereText = "An identity of this user is verified in another instance. Delete the customer with an API key."
+	verifiedElsewhereText = "An identity of this user is verified in another instance. " +
+		"Delete the customer with an API key."
 )
 
 // agentSecretKey is the header that authenticates requests.

@@ -57,7 +57,8 @@ func TestDemo_Script(t *testing.T) {
 		at := 0
 		for _, line := range []string{
 			"What is my balance?", "I do not know you yet", ", role unknown", "among the unknown senders", "issues a code",
-			"stranger → bot", "That code did not work.", "That code did not work.", "issues a new code", "You are now verified as S…e.",
+			"stranger → bot", "That code did not work.", "That code did not work.", "issues a new code",
+			"You are now verified as S…e.",
 			"role_override owner", "identity.verified", "1,250.00 EUR", ", role owner",
 		} {
 			i := strings.Index(after[at:], line)
