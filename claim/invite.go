@@ -11,9 +11,11 @@ import (
 
 const (
 	// InviteLife is the time for which an invite can be redeemed unless it states another, by the
-	// database's clock. It is between MinInviteLife and MaxInviteLife.
-	InviteLife    = 24 * time.Hour
+	// database's clock.
+	InviteLife = 24 * time.Hour
+	// MinInviteLife is the shortest lifetime of an invite.
 	MinInviteLife = 10 * time.Minute
+	// MaxInviteLife is the longest lifetime of an invite.
 	MaxInviteLife = 7 * 24 * time.Hour
 	// MaxLiveInvites is the maximum number of live invites of one customer.
 	MaxLiveInvites = 5

@@ -4,19 +4,26 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
 // A countingPurgeStore counts calls. They fail, which must not end the Purger.
-type countingPurgeStore struct{ purges, scrubs int }
+type countingPurgeStore struct{ purges, scrubs atomic.Int64 }
 
 var errPurge = errors.New("database unavailable")
 
-func (s *countingPurgeStore) Purge(context.Context) (int64, error) { s.purges++; return 0, errPurge }
+func (s *countingPurgeStore) Purge(context.Context) (int64, error) {
+	s.purges.Add(1)
+	return 0, errPurge
+}
 
-func (s *countingPurgeStore) Scrub(context.Context) error { s.scrubs++; return errPurge }
+func (s *countingPurgeStore) Scrub(context.Context) error {
+	s.scrubs.Add(1)
+	return errPurge
+}
 
 // TestPurger_Intervals tests that the files are scrubbed soon after the start and then every minute, and
 // that rows are purged every ten minutes and scrubbed right after.
@@ -28,7 +35,7 @@ func TestPurger_Intervals(t *testing.T) {
 		go (&Purger{Store: s, Log: slog.New(slog.DiscardHandler)}).Run(ctx)
 		for _, want := range []struct {
 			wait           time.Duration
-			scrubs, purges int
+			scrubs, purges int64
 		}{
 			{9 * time.Second, 0, 0},
 			{2 * time.Second, 1, 0},
@@ -38,8 +45,8 @@ func TestPurger_Intervals(t *testing.T) {
 		} {
 			<-time.After(want.wait)
 			synctest.Wait()
-			if s.scrubs != want.scrubs || s.purges != want.purges {
-				t.Errorf("%v later: %d scrubs and %d purges, want %d and %d", want.wait, s.scrubs, s.purges, want.scrubs,
+			if scrubs, purges := s.scrubs.Load(), s.purges.Load(); scrubs != want.scrubs || purges != want.purges {
+				t.Errorf("%v later: %d scrubs and %d purges, want %d and %d", want.wait, scrubs, purges, want.scrubs,
 					want.purges)
 			}
 		}

@@ -24,7 +24,7 @@ func TestAdminHandler(t *testing.T) {
 			"/debug/pprof/nonexistent": {404, 404},
 		} {
 			w := httptest.NewRecorder()
-			admin.ServeHTTP(w, httptest.NewRequest("GET", path, http.NoBody))
+			admin.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, http.NoBody))
 			if w.Code != want.admin {
 				t.Errorf("hide = %v: admin address: GET %s = %d, want %d", hide, path, w.Code, want.admin)
 			}

@@ -422,10 +422,12 @@ func (s *Store) claimStmts(st gateway.Commit) []sqldb.Statement {
 		})
 	}
 	for _, i := range d.RevokeInvites {
-		stmts = append(stmts, sqldb.Statement{Query: `
+		stmts = append(stmts, sqldb.Statement{
+			Query: `
 			update invites set revoked_at = $3
 			where tenant_id = $1 and id = $2 and used_msg is null and opened_msg is null and revoked_at is null`,
-			Args: []any{a.TenantID, i.ID, now}})
+			Args: []any{a.TenantID, i.ID, now},
+		})
 	}
 	if kind := failureKind(*d); kind != "" {
 		stmts = append(stmts, sqldb.Statement{

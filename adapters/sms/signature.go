@@ -136,7 +136,9 @@ func isSenderScheme(scheme string) bool {
 // after From, at the latest MessageSid. Parameters are sorted by their names, and there may be new
 // ones.
 func startsParameterAfterFrom(s string) bool {
-	end := strings.IndexFunc(s, func(r rune) bool { return r > unicode.MaxASCII || !isAlnum(byte(r)) }) //nolint:gosec // checked to be ASCII
+	end := strings.IndexFunc(s, func(r rune) bool {
+		return r > unicode.MaxASCII || !isAlnum(byte(r)) //nolint:gosec // checked to be ASCII
+	})
 	if end < 0 {
 		end = len(s)
 	}

@@ -43,7 +43,7 @@ func credentialHeaders(h *harness.APIFixture, text string) (headers []http.Heade
 		if header.Get("Agent-Secret-Key") != "" {
 			path, rejected = "/external/users/"+harness.RandomID(), 403
 		}
-		if h.Send(harness.APIRequest{Method: "GET", Path: path, Header: header}).Status != rejected {
+		if h.Send(harness.APIRequest{Method: http.MethodGet, Path: path, Header: header}).Status != rejected {
 			headers = append(headers, header)
 		}
 	}
@@ -63,7 +63,7 @@ func TestReturnedSecrets_GrantNoMore(t *testing.T) {
 					TenantID: harness.TestTenantID, InstanceID: instance, Scopes: []string{s.Operation.Scope},
 				})
 				c := s.Request
-				if instance == "" && s.Operation.Method != "GET" { // the limited key makes the prepared request
+				if instance == "" && s.Operation.Method != http.MethodGet { // the limited key makes the prepared request
 					c = h.ValidRequest(s.Operation, h.CreateEntities(harness.TestTenantID))
 				}
 				c.Header = s.Operation.AuthHeader(caller.Token, s.Entities)
@@ -139,7 +139,7 @@ func TestAgentSecretKey_RequiresCustomerScopes(t *testing.T) {
 					// It is valid within its instance only.
 					for id, statuses := range map[string][]int{other.SecondCustomerID: {404}, own.CustomerID: {200, 404}} {
 						got := h.Send(harness.APIRequest{
-							Method: "GET", Path: "/external/users/" + id, Header: http.Header{"Agent-Secret-Key": {secret}},
+							Method: http.MethodGet, Path: "/external/users/" + id, Header: http.Header{"Agent-Secret-Key": {secret}},
 						})
 						if !slices.Contains(statuses, got.Status) {
 							t.Errorf("%s: get user %s = %d %s, want %v", c.name, id, got.Status, got.Body, statuses)
@@ -147,7 +147,7 @@ func TestAgentSecretKey_RequiresCustomerScopes(t *testing.T) {
 					}
 				}
 				old := h.Send(harness.APIRequest{
-					Method: "GET", Path: "/external/users/" + own.CustomerID,
+					Method: http.MethodGet, Path: "/external/users/" + own.CustomerID,
 					Header: http.Header{"Agent-Secret-Key": {own.AgentKey}},
 				})
 				if old.Status != 403 {

@@ -153,9 +153,12 @@ func TestPaidReplies_InstanceLimit(t *testing.T) {
 		flood := func(senders int) {
 			t.Helper()
 			for _, h.Channel = range []adapters.Channel{adapters.SMS, adapters.WhatsApp} {
-				for range senders {
+				for n := range senders {
 					sender := "+1415555" + h.NewExternalID()[5:]
 					h.SendText(sender, sender, "/help")
+					if n%5 == 4 { // some concurrently; all at a time would only wait for the database
+						h.ProcessMessages()
+					}
 				}
 			}
 			h.ProcessMessages()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -418,22 +417,4 @@ func (h *ClaimFixture) AgedQuery(query, ago string) string {
 		return fmt.Sprintf(query, "now() - interval '"+ago+"'")
 	}
 	return fmt.Sprintf(query, "strftime('%Y-%m-%d %H:%M:%f+00:00', 'now', '-"+ago+"')")
-}
-
-// Dump returns the log and the content of the database and of Redis, by place.
-func (h *ClaimFixture) Dump(log string) map[string]string {
-	h.T.Helper()
-	all := map[string]string{"log": log, "redis": dumpRedis(h.T, h.Redis)}
-	if h.IsPostgres() {
-		all["database"] = strings.Join(h.AllRows(""), "\n")
-		return all
-	}
-	for _, file := range []string{h.DSN, h.DSN + "-wal"} {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			h.T.Fatal(err)
-		}
-		all[file] = string(b)
-	}
-	return all
 }

@@ -64,3 +64,21 @@ func FindCodes(codes []string, texts map[string]string) (where []string) {
 	}
 	return where
 }
+
+// Dump returns the log and the content of the database and of Redis, by place.
+func (h *ClaimFixture) Dump(log string) map[string]string {
+	h.T.Helper()
+	all := map[string]string{"log": log, "redis": dumpRedis(h.T, h.Redis)}
+	if h.IsPostgres() {
+		all["database"] = strings.Join(h.AllRows(""), "\n")
+		return all
+	}
+	for _, file := range []string{h.DSN, h.DSN + "-wal"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			h.T.Fatal(err)
+		}
+		all[file] = string(b)
+	}
+	return all
+}

@@ -16,9 +16,10 @@ type RedeliveringTransport struct {
 	Next http.RoundTripper
 	Ctx  context.Context
 
-	mu      sync.Mutex
-	delayed []*http.Request
-	wg      sync.WaitGroup
+	mu       sync.Mutex
+	delayed  []*http.Request
+	inFlight int
+	idle     chan struct{} // closed when inFlight becomes 0; nil if no one waits
 }
 
 // redeliveryWindow is the number of requests that are held back for a late redelivery.
@@ -35,8 +36,8 @@ func (th *RedeliveringTransport) RoundTrip(r *http.Request) (*http.Response, err
 		c.Body = io.NopCloser(bytes.NewReader(body))
 		return c
 	}
-	th.resend(clone())
 	th.mu.Lock()
+	th.resend(clone())
 	th.delayed = append(th.delayed, clone())
 	var late *http.Request
 	if n := len(th.delayed); n > redeliveryWindow {
@@ -44,21 +45,30 @@ func (th *RedeliveringTransport) RoundTrip(r *http.Request) (*http.Response, err
 		late, th.delayed[i] = th.delayed[i], th.delayed[n-1]
 		th.delayed = th.delayed[:n-1]
 	}
-	th.mu.Unlock()
 	if late != nil {
 		th.resend(late)
 	}
+	th.mu.Unlock()
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return th.Next.RoundTrip(r)
 }
 
+// resend sends r in the background. th.mu must be held.
 func (th *RedeliveringTransport) resend(r *http.Request) {
-	th.wg.Go(func() {
+	th.inFlight++
+	go func() {
 		if res, err := th.Next.RoundTrip(r); err == nil {
 			_, _ = io.Copy(io.Discard, res.Body)
 			_ = res.Body.Close()
 		}
-	})
+		th.mu.Lock()
+		defer th.mu.Unlock()
+		th.inFlight--
+		if th.inFlight == 0 && th.idle != nil {
+			close(th.idle)
+			th.idle = nil
+		}
+	}()
 }
 
 // Flush sends the requests that are held back and waits for all responses.
@@ -68,6 +78,15 @@ func (th *RedeliveringTransport) Flush() {
 		th.resend(r)
 	}
 	th.delayed = nil
+	var idle chan struct{}
+	if th.inFlight > 0 {
+		if th.idle == nil {
+			th.idle = make(chan struct{})
+		}
+		idle = th.idle
+	}
 	th.mu.Unlock()
-	th.wg.Wait()
+	if idle != nil {
+		<-idle
+	}
 }
