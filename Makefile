@@ -3,7 +3,7 @@
 SHELL       := /bin/bash
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS     := -s -w -X hydragate/cmd/hydragate/app.version=$(VERSION)
-TESTFLAGS   ?= -count=1 -timeout 20m -p 4
+TESTFLAGS   ?= -count=1 -timeout 20m
 BENCHFLAGS  ?=
 LINTFLAGS   ?=
 PROOF       ?=
