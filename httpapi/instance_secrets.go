@@ -60,7 +60,7 @@ type newAgentSecretKey struct {
 }
 
 // rotateAgentSecretKey replaces the key of an instance for the conversation-user API. If the caller
-// may not have the new key, nobody has it until the next rotation.
+// may not have the new key, no one has it until the next rotation.
 func (a *API) rotateAgentSecretKey(ctx context.Context, in *rotateIn) (*struct{ Body newAgentSecretKey }, error) {
 	secret := newInstanceSecrets().AgentSecretKey
 	until, err := a.rotateSecret(ctx, in, gateway.AgentSecretKey, secret)

@@ -45,7 +45,7 @@ func instanceFields() operation.FieldDescriptions {
 		"updated_at":   "When the instance was last changed.",
 		"welcome_text": "Reply to the command /start. Null: a default text.",
 		"agent_secret_key": "Key of the conversation-user API for this instance. It is shown once. Null: the calling " +
-			"key lacks customers:read or customers:write, so nobody receives it.",
+			"key lacks customers:read or customers:write, so no one receives it.",
 		"webhook_secret": "Secret that signs events according to the Standard Webhooks specification. It is shown once.",
 		"instance_id":    "ID of the instance.",
 	}

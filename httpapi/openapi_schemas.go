@@ -204,7 +204,7 @@ func descriptions() map[string]string { //nolint:funlen // one entry for each op
 		"end_webhook_secrets": "Ends the grace period of previous webhook secrets immediately.",
 		"rotate_agent_secret_key": "Replaces the key of the conversation-user API. During the grace period, both keys " +
 			"are accepted. The new key is returned only if the calling key has the scopes `customers:read` and " +
-			"`customers:write`; otherwise it is null, and nobody knows the new key until the next rotation.",
+			"`customers:write`; otherwise it is null, and no one knows the new key until the next rotation.",
 		"end_agent_secret_keys": "Ends the grace period of previous agent secret keys immediately.",
 
 		"get_tenant": "Returns the settings that apply to all instances. The key must not be limited to one instance.",

@@ -166,7 +166,7 @@ func (s *Store) answerStmts(w *claim.Answer, a claim.Attempt, l gateway.Lease) [
 }
 
 // The result of a claim that waits for staff or for an owner is stored with the claim, as a reply
-// that says that nobody confirmed it and is sent when the time for that is over. It is the only
+// that says that no one confirmed it and is sent when the time for that is over. It is the only
 // reminder that the message causes.
 
 // sendResultStmts returns the statements that send the negative result of a waiting claim now.

@@ -116,7 +116,7 @@ func (s *Store) checkOwner(ctx context.Context, d sqldb.DB, ep adapters.Endpoint
 	return &gateway.AddressTakenError{TenantID: ep.TenantID, Channel: ep.Channel, Owner: owner}
 }
 
-// deleteFreeAddresses deletes the addresses that nobody owns or polls.
+// deleteFreeAddresses deletes the addresses that no endpoint owns or polls.
 func (s *Store) deleteFreeAddresses(ctx context.Context, tx sqldb.DB) error {
 	_, err := tx.Exec(ctx, `
 		delete from provider_addresses where (channel, address) in (
@@ -314,7 +314,7 @@ func (s *Store) AcquirePollLease(
 	return epoch, cursor, err == nil, err
 }
 
-// leaseAddress leases an address for the poller of an endpoint, so that nobody polls it for two
+// leaseAddress leases an address for the poller of an endpoint, so that no other endpoint polls it for two
 // endpoints. It returns gateway.ErrLeaseLost if another process polls it, and a
 // *gateway.AddressTakenError if another endpoint owns it. A replica of an older version may have set
 // up the endpoint without making it the owner.

@@ -10,7 +10,7 @@ import (
 )
 
 // However a captured text is split into fields, it does not become a message of another sender. If
-// its sender proves nobody, it does at least not become a further message.
+// its sender has no provable identity, it at least does not become a further message.
 func TestReceive_AmbiguousSplit(t *testing.T) {
 	const genuineSID, forgedSID = "SM00000000000000000000000000000001", "SM0000000000000000000000000000000f"
 	for sender, from := range map[string]string{

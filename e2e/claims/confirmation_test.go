@@ -60,7 +60,7 @@ func stateOf(h *harness.ClaimFixture, i claim.Invite) claim.Invite {
 	return all[0]
 }
 
-// heldResults returns the number of replies to a message that say that nobody confirmed the account
+// heldResults returns the number of replies to a message that say that no one confirmed the account
 // and are not due yet.
 func heldResults(h *harness.ClaimFixture, message string) int {
 	h.T.Helper()

@@ -73,7 +73,7 @@ func (c claimedIdentity) eventCount(kind string) (n int) {
 	return n
 }
 
-// TestUnlink_ForgedSender checks that whoever can forge the number of a sender, but cannot read the
+// TestUnlink_ForgedSender checks that a person who can forge the number of a sender, but cannot read the
 // replies, does not unlink the account, and that its owner does.
 func TestUnlink_ForgedSender(t *testing.T) {
 	harness.ParallelUnlessFull(t)

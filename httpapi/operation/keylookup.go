@@ -20,7 +20,7 @@ const (
 	maxBatch = 500
 	// batchTimeout limits a batched look-up, which does not end with the request that started it.
 	batchTimeout = 5 * time.Second
-	// unknownTTL is how long an unknown key is not looked up again. Keys are random, so that nobody
+	// unknownTTL is how long an unknown key is not looked up again. Keys are random, so that no one
 	// uses one before it is created.
 	unknownTTL = 10 * time.Second
 	// maxCachedKeys bounds each cache. When it is reached, the cache is cleared.
