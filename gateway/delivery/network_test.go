@@ -168,3 +168,63 @@ func (s *fakeNetwork) post(c *http.Client, to string) (int, error) {
 	}
 	return res.StatusCode, res.Body.Close()
 }
+
+// TestClient_AllowsPublicAddresses checks that public addresses are called, also those next to the
+// ranges that are not public.
+func TestClient_AllowsPublicAddresses(t *testing.T) {
+	publicAddrs := strings.FieldsSeq(`
+		1.1.1.1 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0 169.253.255.255
+		169.255.0.0 172.15.255.255 172.32.0.0 192.0.1.0 192.167.255.255 192.169.0.0 198.17.255.255 198.20.0.0
+		203.0.114.0 223.255.255.255 2606:4700::1111 2a00::1 2001:4860:4860::8888 2003::1 2400::1`)
+	for address := range publicAddrs {
+		if !gateway.IsPublicAddr(netip.MustParseAddr(address)) {
+			t.Errorf("IsPublicAddr(%s) = false, want true", address)
+		}
+		s := newFakeNetwork(t, nil, func(string, int) []string { return []string{address} })
+		c := s.client(false)
+		for _, host := range []string{net.JoinHostPort(address, "443"), "agent.example.com", "agent.example.com:8443"} {
+			if status, err := s.post(c, "https://"+host+"/events"); err != nil || status != 200 {
+				if errors.Is(err, syscall.EAFNOSUPPORT) {
+					continue // no IPv6 on this machine
+				}
+				t.Errorf("%s: %d %v", host, status, err)
+			}
+		}
+		if s.posts.Load() != int64(len(s.dialed)) {
+			t.Errorf("%s: %d requests by %v", address, s.posts.Load(), s.dialed)
+		}
+	}
+}
+
+// TestClient_CheckBeforeDialControl is the control: a client that resolves a name, checks the
+// addresses, and then dials the name must connect to a private address.
+func TestClient_CheckBeforeDialControl(t *testing.T) {
+	s := newFakeNetwork(t, nil, func(_ string, asked int) []string {
+		if asked == 1 {
+			return []string{"93.184.216.34"}
+		}
+		return []string{"127.0.0.1"}
+	})
+	resolver := &net.Resolver{PreferGo: true, Dial: s.dialResolver}
+	d := &net.Dialer{
+		Resolver:       resolver,
+		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error { return s.recordDial(address) },
+	}
+	naive := s.redirectDials(
+		newClient(&net.Dialer{}, true),
+		func(ctx context.Context, network, address string) (net.Conn, error) {
+			host, _, _ := net.SplitHostPort(address)
+			found, err := resolver.LookupNetIP(ctx, "ip4", host)
+			if err != nil || !gateway.IsPublicAddr(found[0]) {
+				return nil, ErrPrivateAddress
+			}
+			return d.DialContext(ctx, network, address)
+		},
+	)
+	if _, err := s.post(naive, "https://rebinding.example.com/"); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.privateDials()) == 0 {
+		t.Error("the naive client dialed no private address")
+	}
+}

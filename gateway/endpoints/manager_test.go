@@ -1,14 +1,13 @@
 package endpoints
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
 	"maps"
-	"regexp"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,111 +16,6 @@ import (
 	"hydragate/gateway"
 	"hydragate/identity"
 )
-
-func TestConfigure(t *testing.T) {
-	p := &fakeProvider{channel: adapters.Telegram}
-	m, s := newManager(p)
-	p.connect = func(_ context.Context, ep adapters.Endpoint) error {
-		row := s.row("i")
-		if row.ID == "" || s.row("i").due.IsZero() {
-			t.Errorf("connected before the endpoint was stored and due for a retry: %+v", row)
-		}
-		if row.Credentials[adapters.WebhookSecret] != ep.Credentials[adapters.WebhookSecret] {
-			t.Error("connected with another webhook secret than is stored")
-		}
-		return nil
-	}
-	creds := maps.Clone(tokenCredentials)
-	state := mustConfigure(t, m, creds)
-	if state.Status != gateway.EndpointActive || state.Mode != adapters.Webhook ||
-		state.Address != "bot 7" || state.Settings[adapters.BotUsername] != "acme_bot" {
-		t.Fatalf("Configure() = %+v, want an active endpoint as reported by the provider", state.Endpoint)
-	}
-	const want = "https://gate.example.com/hooks/telegram/i"
-	if state.WebhookURL != want || p.lastEndpoint().WebhookURL != want {
-		t.Errorf("webhook URL = %q, provider has %q, want %q", state.WebhookURL, p.lastEndpoint().WebhookURL, want)
-	}
-	secret := state.Credentials[adapters.WebhookSecret]
-	if !regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`).MatchString(secret) {
-		t.Errorf("webhook secret has %d characters, want 43 that Telegram allows", len(secret))
-	}
-	if len(creds) != 1 {
-		t.Error("Configure modified the credentials of the caller")
-	}
-	if row := s.row("i"); row.Status != gateway.EndpointActive || !s.row("i").due.IsZero() {
-		t.Errorf("stored status = %v, due at %v, want active and not due", row.Status, s.row("i").due)
-	}
-}
-
-func TestConfigure_Again(t *testing.T) {
-	p := &fakeProvider{channel: adapters.Telegram}
-	m, _ := newManager(p)
-	secret := func(s gateway.EndpointState) string { return s.Credentials[adapters.WebhookSecret] }
-	first := mustConfigure(t, m, tokenCredentials)
-	second := mustConfigure(t, m, tokenCredentials)
-	if second.ID != first.ID || secret(second) == secret(first) {
-		t.Errorf("second Configure() has ID %q, want %q and a new webhook secret", second.ID, first.ID)
-	}
-	if p.lastEndpoint().Credentials[adapters.WebhookSecret] != secret(second) {
-		t.Error("the provider does not have the new webhook secret")
-	}
-	other := mustConfigure(t, m, adapters.Credentials{adapters.BotToken: "8:token"})
-	if secret(other) == secret(first) {
-		t.Error("another bot has the webhook secret of the first")
-	}
-	if got, want := p.callLog(), "check connect check connect check connect"; got != want {
-		t.Errorf("provider calls = %q, want %q", got, want)
-	}
-}
-
-func TestConfigure_Refused(t *testing.T) {
-	for _, reason := range []adapters.Reason{adapters.BadSecret, adapters.Refused} {
-		p := &fakeProvider{channel: adapters.Slack, check: failWith(reason)}
-		m, s := newManager(p)
-		_, err := configure(t, m, tokenCredentials)
-		se, ok := errors.AsType[*adapters.SetupError](err)
-		if !ok || se.Reason != reason || se.Field != adapters.BotToken {
-			t.Errorf("%s: Configure() = %v, want the error of the provider", reason, err)
-		}
-		if s.saved != 0 || p.callLog() != "check" {
-			t.Errorf("%s: saved %d rows, provider calls %q, want 0, %q", reason, s.saved, p.callLog(), "check")
-		}
-	}
-}
-
-func TestConfigure_RefusedAtConnect(t *testing.T) {
-	p := &fakeProvider{channel: adapters.Telegram, connect: failWith(adapters.Refused)}
-	m, s := newManager(p)
-	state, err := configure(t, m, tokenCredentials)
-	if _, ok := errors.AsType[*adapters.SetupError](err); !ok || state.Status != gateway.EndpointError {
-		t.Errorf("Configure() = %v, %v, want status error and the error of the provider", state.Status, err)
-	}
-	row := s.row("i")
-	if row.Status != gateway.EndpointError || row.ErrorMessage != "The provider reports refused." ||
-		!s.row("i").due.IsZero() {
-		t.Errorf("stored %v %q, due at %v, want an error without a retry", row.Status, row.ErrorMessage, s.row("i").due)
-	}
-}
-
-func TestConfigure_NotFound(t *testing.T) {
-	p := &fakeProvider{channel: adapters.Telegram}
-	m, s := newManager(p)
-	unknown := newConfig("gone", adapters.Telegram, tokenCredentials)
-	if _, err := m.Configure(t.Context(), unknown); !errors.Is(err, gateway.ErrNoInstance) {
-		t.Errorf("Configure(unknown instance) = %v, want ErrNoInstance", err)
-	}
-	unsupported := newConfig("i", adapters.SMS, tokenCredentials)
-	if _, err := m.Configure(t.Context(), unsupported); !errors.Is(err, gateway.ErrNoEndpoint) {
-		t.Errorf("Configure(channel without adapter) = %v, want ErrNoEndpoint", err)
-	}
-	if p.callLog() != "" {
-		t.Errorf("provider calls = %q, want none", p.callLog())
-	}
-	s.err = errors.New("database unavailable")
-	if _, err := configure(t, m, tokenCredentials); !errors.Is(err, s.err) || p.callLog() != "check" {
-		t.Errorf("Configure() = %v, provider calls %q, want %v and no webhook", err, p.callLog(), s.err)
-	}
-}
 
 func TestRun_RetriesUnreachable(t *testing.T) {
 	for _, tt := range []struct {
@@ -211,63 +105,6 @@ func TestRun_StopsWhileProviderHangs(t *testing.T) {
 	})
 }
 
-func TestConfigure_Canceled(t *testing.T) {
-	p := &fakeProvider{channel: adapters.Telegram}
-	m, s := newManager(p)
-	ctx, cancel := context.WithCancel(t.Context())
-	p.connect = func(ctx context.Context, _ adapters.Endpoint) error { cancel(); return ctx.Err() }
-	_, err := m.Configure(ctx, newConfig("i", adapters.Telegram, tokenCredentials))
-	if err != nil || s.row("i").Status != gateway.EndpointActive {
-		t.Errorf("canceled after the endpoint was stored: %v, status %v, want the set-up completed", err, s.row("i").Status)
-	}
-	p.check = hang
-	_, err = m.Configure(ctx, newConfig("j", adapters.Telegram, tokenCredentials))
-	if !errors.Is(err, context.Canceled) || s.row("j").ID != "" {
-		t.Errorf("canceled before the endpoint was stored: %v, want context.Canceled and nothing stored", err)
-	}
-}
-
-// TestConfigure_Concurrent checks that the provider ends up with the configuration that was stored
-// last.
-func TestConfigure_Concurrent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := &fakeProvider{channel: adapters.Telegram}
-		m, s := newManager(p)
-		first := true
-		p.connect = func(context.Context, adapters.Endpoint) error {
-			if first {
-				first = false
-				mustConfigure(t, m, adapters.Credentials{adapters.BotToken: "8:token"})
-			}
-			return nil
-		}
-		state := mustConfigure(t, m, tokenCredentials)
-		if state.Credentials[adapters.BotToken] != "8:token" || state.WebhookURL == "" {
-			t.Error("the overtaken Configure does not return the endpoint that is stored")
-		}
-		stop := runManager(t, m)
-		<-time.After(time.Minute)
-		if p.lastEndpoint().Credentials[adapters.BotToken] != "8:token" || s.row("i").Status != gateway.EndpointActive {
-			t.Error("the provider does not have the configuration that was stored last")
-		}
-		stop()
-	})
-}
-
-func TestConfigure_RemovedDuringSetup(t *testing.T) {
-	p := &fakeProvider{channel: adapters.Telegram}
-	m, s := newManager(p)
-	p.connect = func(ctx context.Context, _ adapters.Endpoint) error {
-		return s.RemoveEndpoint(ctx, "t", "i", adapters.Telegram, identity.System)
-	}
-	if _, err := configure(t, m, tokenCredentials); !errors.Is(err, gateway.ErrNoEndpoint) {
-		t.Errorf("Configure() = %v, want ErrNoEndpoint", err)
-	}
-	if got, want := p.callLog(), "check connect disconnect"; got != want {
-		t.Errorf("provider calls = %q, want %q", got, want)
-	}
-}
-
 func TestRemove(t *testing.T) {
 	for _, tt := range []struct {
 		name       string
@@ -304,27 +141,6 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-func TestConfigure_NoSecretLeaks(t *testing.T) {
-	var log bytes.Buffer
-	for _, result := range []providerFunc{nil, failWith(adapters.Unreachable), failWith(adapters.Refused)} {
-		p := &fakeProvider{channel: adapters.Telegram, connect: result, disconnect: result}
-		m, _ := newManager(p)
-		m.Log = slog.New(slog.NewTextHandler(&log, nil))
-		state, err := configure(t, m, tokenCredentials)
-		if err := m.Remove(t.Context(), "t", "i", adapters.Telegram, "key:k"); err != nil {
-			t.Fatalf("Remove() = %v, want nil", err)
-		}
-		output := fmt.Sprintf("%v %+v %#v %v %s", state, state, state, err, log.String())
-		secret := p.lastEndpoint().Credentials[adapters.WebhookSecret]
-		if strings.Contains(output, tokenCredentials[adapters.BotToken]) || strings.Contains(output, secret) {
-			t.Error("a secret is printed or logged")
-		}
-	}
-	if n := strings.Count(log.String(), "set up endpoint"); n != 3 {
-		t.Errorf("%d log lines for three set-ups, want 3:\n%s", n, log.String())
-	}
-}
-
 func TestEndpointStates_WebhookURL(t *testing.T) {
 	p := &fakeProvider{channel: adapters.Slack}
 	m, _ := newManager(p)
@@ -338,4 +154,254 @@ func TestEndpointStates_WebhookURL(t *testing.T) {
 	if err != nil || state.WebhookURL != want {
 		t.Errorf("EndpointState() has webhook URL %q, %v, want %q", state.WebhookURL, err, want)
 	}
+}
+
+var _ gateway.EndpointFinder = (*Manager)(nil)
+
+// A fakeStore is a Store in memory with at most one endpoint of each instance.
+type fakeStore struct {
+	mu       sync.Mutex
+	rows     map[string]endpointRow // by instance
+	saved    int                    // calls that changed UpdatedAt
+	reads    atomic.Int64           // calls of WebhookEndpoint
+	err      error                  // not nil: returned by WebhookEndpoint and SaveEndpoint
+	readGate chan struct{}          // not nil: reads wait until it is closed
+
+	owner *gateway.AddressTakenError // not nil: another endpoint owns every address
+}
+
+// An endpointRow is a stored endpoint. due is when to retry its set-up; zero: never.
+type endpointRow struct {
+	gateway.EndpointState
+	due time.Time
+}
+
+// row returns the endpoint of an instance, or the zero value.
+func (s *fakeStore) row(instance string) endpointRow {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rows[instance]
+}
+
+// setAddress changes the address of instance i without invalidating the cache, as another replica
+// does.
+func (s *fakeStore) setAddress(address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	row := s.rows["i"]
+	row.Address = address
+	s.rows["i"] = row
+}
+
+func (s *fakeStore) EndpointState(
+	_ context.Context, _, instance string, _ adapters.Channel,
+) (gateway.EndpointState, error) {
+	row := s.row(instance)
+	switch {
+	case instance == "gone":
+		return row.EndpointState, gateway.ErrNoInstance
+	case row.ID == "":
+		return row.EndpointState, gateway.ErrNoEndpoint
+	}
+	return row.EndpointState, nil
+}
+
+func (s *fakeStore) EndpointStates(_ context.Context, _, instance string) ([]gateway.EndpointState, error) {
+	return []gateway.EndpointState{s.row(instance).EndpointState}, nil
+}
+
+func (s *fakeStore) WebhookEndpoint(
+	_ context.Context, instance string, _ adapters.Channel,
+) (adapters.Endpoint, error) {
+	s.reads.Add(1)
+	row, err := s.row(instance), s.err
+	if s.readGate != nil {
+		<-s.readGate
+	}
+	if err == nil && row.ID == "" {
+		err = gateway.ErrNoEndpoint
+	}
+	return row.Endpoint, err
+}
+
+func (s *fakeStore) SaveEndpoint(
+	_ context.Context, state gateway.EndpointState, retryAt time.Time, _ identity.Actor,
+) (gateway.EndpointState, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.err != nil:
+		return gateway.EndpointState{}, s.err
+	case s.owner != nil && state.Checked:
+		return gateway.EndpointState{}, s.owner
+	}
+	s.saved++
+	state.ID, state.WebhookURL, state.UpdatedAt = "endpoint of "+state.InstanceID, "", time.Unix(int64(s.saved), 0)
+	s.rows[state.InstanceID] = endpointRow{state, retryAt}
+	return state, nil
+}
+
+func (s *fakeStore) SetEndpointStatus(
+	_ context.Context, state gateway.EndpointState, retryAt time.Time,
+) (current bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	row, ok := s.rows[state.InstanceID]
+	if !ok {
+		return false, nil
+	}
+	if current = row.UpdatedAt.Equal(state.UpdatedAt); current {
+		row.Status, row.ErrorMessage, row.Retries = state.Status, state.ErrorMessage, state.Retries
+		row.Address, row.Settings, row.due = state.Address, state.Settings, retryAt
+	} else {
+		s.saved++
+		row.UpdatedAt, row.due = time.Unix(int64(s.saved), 0), time.Now()
+	}
+	s.rows[state.InstanceID] = row
+	return current, nil
+}
+
+func (s *fakeStore) ClaimAddresses(_ context.Context, state gateway.EndpointState) (ok bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	row := s.rows[state.InstanceID]
+	if s.owner != nil {
+		row.Status, row.ErrorMessage, row.due = gateway.EndpointDisabled, s.owner.Error(), time.Time{}
+		s.rows[state.InstanceID] = row
+		return false, s.owner
+	}
+	return row.UpdatedAt.Equal(state.UpdatedAt), nil
+}
+
+func (s *fakeStore) EndpointsToRetry(_ context.Context, limit int) (states []gateway.EndpointState, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for instance, row := range s.rows {
+		if len(states) < limit && !row.due.IsZero() && !row.due.After(time.Now()) {
+			states = append(states, row.EndpointState)
+			row.due = time.Now().Add(2 * time.Minute)
+			s.rows[instance] = row
+		}
+	}
+	return states, nil
+}
+
+func (s *fakeStore) RemoveEndpoint(
+	_ context.Context, _, instance string, _ adapters.Channel, _ identity.Actor,
+) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.rows, instance)
+	return nil
+}
+
+// A providerFunc is what a fakeProvider does in a call.
+type providerFunc = func(context.Context, adapters.Endpoint) error
+
+// A fakeProvider is a Configurer whose results the test defines. It records the calls.
+type fakeProvider struct {
+	adapters.Adapter
+	channel adapters.Channel
+
+	mu                         sync.Mutex
+	check, connect, disconnect providerFunc
+	calls                      []string
+	last                       adapters.Endpoint
+}
+
+// set replaces a function of p. It may be called while p is in use.
+func (p *fakeProvider) set(call *providerFunc, f providerFunc) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	*call = f
+}
+
+func (p *fakeProvider) Check(ctx context.Context, ep adapters.Endpoint) (adapters.Endpoint, error) {
+	err := p.call(ctx, "check", ep, &p.check)
+	ep.Address, ep.Settings = "bot 7", map[string]string{adapters.BotUsername: "acme_bot"}
+	return ep, err
+}
+
+func (p *fakeProvider) Connect(ctx context.Context, ep adapters.Endpoint) error {
+	return p.call(ctx, "connect", ep, &p.connect)
+}
+
+func (p *fakeProvider) Disconnect(ctx context.Context, ep adapters.Endpoint) error {
+	return p.call(ctx, "disconnect", ep, &p.disconnect)
+}
+
+func (p *fakeProvider) call(ctx context.Context, name string, ep adapters.Endpoint, call *providerFunc) error {
+	p.mu.Lock()
+	p.calls, p.last = append(p.calls, name), ep
+	f := *call
+	p.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	return f(ctx, ep)
+}
+
+func (p *fakeProvider) callLog() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.calls, " ")
+}
+
+func (p *fakeProvider) lastEndpoint() adapters.Endpoint {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
+}
+
+var tokenCredentials = adapters.Credentials{adapters.BotToken: "7:token"}
+
+func failWith(reason adapters.Reason) providerFunc {
+	return func(context.Context, adapters.Endpoint) error {
+		message := "The provider reports " + string(reason) + "."
+		return &adapters.SetupError{Reason: reason, Field: adapters.BotToken, Message: message}
+	}
+}
+
+// hang does not respond until ctx ends.
+func hang(ctx context.Context, _ adapters.Endpoint) error {
+	<-ctx.Done()
+	return &adapters.SetupError{Reason: adapters.Unreachable, Message: "no response"}
+}
+
+func newManager(p *fakeProvider) (*Manager, *fakeStore) {
+	s := &fakeStore{rows: map[string]endpointRow{}}
+	return &Manager{
+		Adapters: map[adapters.Channel]adapters.Adapter{p.channel: p}, Store: s, PublicURL: "https://gate.example.com/",
+	}, s
+}
+
+// runManager calls m.Run until the returned function is called. That function waits for Run to return.
+func runManager(t *testing.T, m *Manager) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { m.Run(ctx) })
+	return func() { cancel(); wg.Wait() }
+}
+
+func newConfig(instance string, channel adapters.Channel, creds adapters.Credentials) gateway.EndpointConfig {
+	return gateway.EndpointConfig{
+		TenantID: "t", InstanceID: instance, Channel: channel, Credentials: creds, Actor: "key:k",
+	}
+}
+
+// configure sets up the endpoint of instance i on the channel of m's only adapter.
+func configure(t *testing.T, m *Manager, creds adapters.Credentials) (gateway.EndpointState, error) {
+	t.Helper()
+	channels := slices.Collect(maps.Keys(m.Adapters))
+	return m.Configure(t.Context(), newConfig("i", channels[0], creds))
+}
+
+// mustConfigure is like configure, and fails the test if there is an error.
+func mustConfigure(t *testing.T, m *Manager, creds adapters.Credentials) gateway.EndpointState {
+	t.Helper()
+	state, err := configure(t, m, creds)
+	if err != nil {
+		t.Fatalf("Configure() = %v, want nil", err)
+	}
+	return state
 }

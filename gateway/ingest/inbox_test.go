@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"hydragate/adapters"
 	"hydragate/gateway"
+	"hydragate/gateway/endpoints"
+	"hydragate/gateway/ingest/spool"
 )
 
 func TestInbox_GroupCommit(t *testing.T) {
@@ -137,4 +141,162 @@ func TestNewIncomingMessage_EncryptsCodes(t *testing.T) {
 			t.Errorf("%q: encrypted as %q", text, a.Secret.Text)
 		}
 	}
+}
+
+// A fakeStore is a database in memory, with one endpoint, that can fail or hang.
+type fakeStore struct {
+	endpoints.Store // only WebhookEndpoint may be called
+
+	mu          sync.Mutex
+	err         error         // returned by every call, unless nil
+	gate        chan struct{} // unless nil, every call waits until it is closed
+	batches     [][]gateway.IncomingMessage
+	reject      func(gateway.IncomingMessage) error // may be nil
+	endpoint    adapters.Endpoint                   // has no ID if it was removed
+	erased      map[string]time.Time                // by sender
+	unprocessed int
+}
+
+// update changes s while it is in use.
+func (s *fakeStore) update(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+// Ping waits for the gate. Other calls do so first.
+func (s *fakeStore) Ping(ctx context.Context) error {
+	s.mu.Lock()
+	err, gate := s.err, s.gate
+	s.mu.Unlock()
+	if gate == nil {
+		return err
+	}
+	select {
+	case <-gate:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *fakeStore) Probe(ctx context.Context) error { return s.Ping(ctx) }
+
+func (s *fakeStore) CountUnprocessed(_ context.Context, limit int) (int, error) {
+	return min(s.unprocessed, limit), s.err
+}
+
+func (s *fakeStore) InsertMessages(ctx context.Context, as []gateway.IncomingMessage, _ *gateway.Cursor) (int, error) {
+	if err := s.Ping(ctx); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range as {
+		if s.reject != nil {
+			if err := s.reject(a); err != nil {
+				return 0, err
+			}
+		}
+	}
+	s.batches = append(s.batches, as)
+	return len(as), nil
+}
+
+func (s *fakeStore) ApplyReceipts(context.Context, adapters.Endpoint, []adapters.Receipt) error {
+	return nil
+}
+
+func (s *fakeStore) TouchEndpoint(context.Context, string, time.Time) error { return nil }
+
+func (s *fakeStore) WebhookEndpoint(ctx context.Context, _ string, _ adapters.Channel) (adapters.Endpoint, error) {
+	err := s.Ping(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && s.endpoint.ID == "" {
+		err = gateway.ErrNoEndpoint
+	}
+	return s.endpoint, err
+}
+
+func (s *fakeStore) ErasedSince(ctx context.Context, _ string, since time.Time) (gateway.ErasedFunc, error) {
+	return func(_ adapters.Channel, id string, at time.Time) bool {
+		when, ok := s.erased[id]
+		return ok && !when.Before(since) && !at.After(when)
+	}, s.Ping(ctx)
+}
+
+// stored returns the stored messages and their texts.
+func (s *fakeStore) stored() (as []gateway.IncomingMessage, texts []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range s.batches {
+		for _, a := range b {
+			as, texts = append(as, a), append(texts, a.Message.Text)
+		}
+	}
+	return as, texts
+}
+
+var errStoreDown = fmt.Errorf("down: %w", gateway.ErrUnavailable)
+
+var (
+	telegramEndpoint = adapters.Endpoint{
+		TenantID: "t", InstanceID: "01a2012b-02ef-71ed-ade5-af96a0001aeb", Channel: adapters.Telegram,
+		Settings: map[string]string{adapters.BotUsername: "acme_bot"},
+	}
+	smsEndpoint = adapters.Endpoint{
+		ID: "endpoint", TenantID: "t", InstanceID: "01a2012b-02ef-71ed-ade5-af96a0001aeb", Channel: adapters.SMS,
+		Credentials: adapters.Credentials{adapters.AuthToken: "token one"},
+	}
+)
+
+func inboundText(key, text string) adapters.Inbound {
+	return adapters.Inbound{Messages: []adapters.Message{
+		{Key: key, Kind: adapters.Text, Text: text, Sender: adapters.Sender{ID: "1"}, Chat: adapters.Chat{ID: "1"}},
+	}}
+}
+
+// startInbox runs an Inbox until the test ends.
+func startInbox(t *testing.T, b *Inbox) *Inbox {
+	ctx, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { b.Run(ctx) })
+	t.Cleanup(func() { stop(); wg.Wait() })
+	return b
+}
+
+// newInbox returns an Inbox that is not running.
+func newInbox(store InboxStore) *Inbox {
+	return NewInbox(store, func() {}, slog.New(slog.DiscardHandler))
+}
+
+// newTestSpooler returns a Spooler that is not running, and adds smsEndpoint to the store.
+func newTestSpooler(t *testing.T, store *fakeStore, dir string) *Spooler {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	sp, err := spool.Open(dir, spool.DefaultLimit, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sp.Close)
+	store.endpoint = smsEndpoint
+	store.endpoint.TenantID = "tenant as stored"
+	manager := &endpoints.Manager{Store: store}
+	s := NewSpooler(&Spooler{Spool: sp, Cipher: fakeCipher{}, Endpoints: manager, Store: store, Log: log})
+	newInbox(store).UseSpooler(s)
+	return s
+}
+
+// A fakeCipher checks the binding and does not encrypt.
+type fakeCipher struct{}
+
+func (fakeCipher) Seal(b []byte, bind string) string { return bind + ":" + string(b) }
+
+func (fakeCipher) Open(sealed, bind string) (plain []byte, stale bool, err error) {
+	text, ok := strings.CutPrefix(sealed, bind+":")
+	if !ok {
+		err = errors.New("wrong binding")
+	}
+	return []byte(text), false, err
 }
