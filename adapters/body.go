@@ -12,8 +12,8 @@ import (
 // Content-Length is not trusted.
 const initialBodySize = 16 << 10
 
-// ReadBody reads the body of r, for an adapter that authenticates the raw bytes. It allocates at most
-// about twice limit, whatever an unauthenticated caller sends. On success the body of r is replaced
+// ReadBody reads the body of r, for an adapter that authenticates the raw bytes. It allocates less
+// than one and a half times limit, whatever an unauthenticated caller sends. On success the body of r is replaced
 // and can be read again. It returns ErrTooLarge if the body is longer than limit bytes, and
 // ErrMalformed if it cannot be read completely.
 func ReadBody(r *http.Request, limit int) ([]byte, error) {
@@ -37,11 +37,11 @@ func ReadBody(r *http.Request, limit int) ([]byte, error) {
 }
 
 // readUpTo appends to body from r until body has limit bytes or r ends. The buffer grows by a factor
-// of four, which copies and discards less than append does.
+// of eight, which copies and discards less than append does.
 func readUpTo(r io.Reader, body []byte, limit int) ([]byte, error) {
 	for len(body) < limit {
 		if len(body) == cap(body) {
-			body = append(make([]byte, 0, min(4*cap(body), limit)), body...)
+			body = append(make([]byte, 0, min(8*cap(body), limit)), body...)
 		}
 		n, err := r.Read(body[len(body):min(cap(body), limit)])
 		body = body[:len(body)+n]

@@ -10,7 +10,6 @@ import (
 	"maps"
 	"net"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -20,8 +19,9 @@ import (
 // is gone.
 type CommitLossProxy struct {
 	target      string
-	armed       atomic.Int64
 	mu          sync.Mutex
+	armed       bool
+	command     string // whose response is dropped, or "" for any write
 	lostCommits map[string]int
 	rejected    map[string]int // by fence
 }
@@ -116,15 +116,28 @@ func readUntilReady(server io.Reader) (response []byte, write string, err error)
 
 // dropCommit reports whether to drop this response, and counts it.
 func (f *CommitLossProxy) dropCommit(write string) bool {
-	for n := f.armed.Load(); n > 0; n = f.armed.Load() {
-		if f.armed.CompareAndSwap(n, n-1) {
-			f.mu.Lock()
-			f.lostCommits[write]++
-			f.mu.Unlock()
-			return true
-		}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.armed || f.command != "" && f.command != write {
+		return false
 	}
-	return false
+	f.armed = false
+	f.lostCommits[write]++
+	return true
+}
+
+// arm makes the proxy drop the next response to the command, or to any write if command is "".
+func (f *CommitLossProxy) arm(command string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.armed, f.command = true, command
+}
+
+// dropped reports whether the proxy has dropped the response it was armed for.
+func (f *CommitLossProxy) dropped() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.armed
 }
 
 // LostCounts returns the number of dropped responses by command tag.
@@ -141,12 +154,14 @@ func (f *CommitLossProxy) RejectedCounts() map[string]int {
 	return maps.Clone(f.rejected)
 }
 
-// LoseCommits drops n responses, one after the other.
-func (f *CommitLossProxy) LoseCommits(t *testing.T, n int) {
+// LoseCommits drops n responses, one after the other. It drops responses to each of the commands in
+// turn, which are INSERT, UPDATE or "" for any write.
+func (f *CommitLossProxy) LoseCommits(t *testing.T, n int, commands ...string) {
 	t.Helper()
 	for i := range n {
-		f.armed.Add(1)
-		Eventually(t, fmt.Sprintf("response %d is dropped", i), func() bool { return f.armed.Load() == 0 })
+		command := commands[i%len(commands)]
+		f.arm(command)
+		Eventually(t, fmt.Sprintf("response %d to %s is dropped", i, command), f.dropped)
 		EveryInterval(50*time.Millisecond)(t.Context(), 0)
 	}
 }

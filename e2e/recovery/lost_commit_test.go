@@ -17,7 +17,7 @@ func TestLostCommit_AppliedOnce(t *testing.T) {
 	f := harness.InsertCommitLossProxy(t, s.Proxies["postgres"])
 	r := s.NewLoad(4)
 	stop := r.SendInBackground(100 * time.Millisecond)
-	f.LoseCommits(t, lost)
+	f.LoseCommits(t, lost, "INSERT", "UPDATE", "")
 	stop()
 	s.RequireIdle(time.Minute)
 	t.Logf("dropped responses by first write: %v", f.LostCounts())
@@ -34,7 +34,7 @@ func TestLostCommit_AppliedOnce(t *testing.T) {
 		stop := r.SendInBackground(50 * time.Millisecond)
 		const storedTwice = `select count(*) from (select text from messages group by text having count(*) > 1) as twice`
 		for i := 0; i < 40 && s.QueryInt(storedTwice) == 0; i++ {
-			f.LoseCommits(t, 1)
+			f.LoseCommits(t, 1, "")
 		}
 		stop()
 		r.RequireFault(func(v harness.LoadReport) int { return v.StoredTwice })

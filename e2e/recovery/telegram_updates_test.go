@@ -58,7 +58,7 @@ func TestTelegramUpdateIDs_Reset(t *testing.T) {
 		r := numberedRound(s, 2000)
 		r.StartSending(t.Context(), 5)
 		r.Senders.Wait()
-		s.WaitIdle(10 * time.Second)
+		harness.Eventually(t, "all updates are acknowledged", func() bool { return r.Report().Accepted == 5 })
 		r.RequireFault(func(v harness.LoadReport) int { return v.Lost })
 	})
 }
