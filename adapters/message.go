@@ -9,7 +9,7 @@ type Kind string
 // Block and Unblock report that the person closed or reopened the chat.
 const (
 	Text        Kind = "text"
-	Media       Kind = "media" // has attachments; Text holds the caption
+	Media       Kind = "media" // has attachments or content; Text holds the caption
 	Edit        Kind = "edit"  // a new version of an earlier message
 	Callback    Kind = "callback"
 	OptOut      Kind = "opt_out"
@@ -38,6 +38,7 @@ type Message struct {
 	Command    *Command     `json:"command,omitempty"` // set if the text is a command to this bot
 	Action     string       `json:"action,omitempty"`  // value of a pressed button
 	Media      []Attachment `json:"media,omitempty"`
+	Content    []Content    `json:"content,omitempty"`
 	ReplyTo    string       `json:"reply_to,omitempty"` // ProviderID of the message that this one replies to
 	SentAt     time.Time    `json:"sent_at,omitzero"`   // by the channel's clock; informational
 
@@ -85,4 +86,29 @@ type Attachment struct {
 	Name     string `json:"name,omitempty"`
 	Size     int64  `json:"size,omitempty"`
 	Duration int    `json:"duration,omitempty"` // seconds
+}
+
+// A ContentKind is the kind of a Content.
+type ContentKind string
+
+// The kinds of content. Other is anything that a person sent and that has no kind of its own.
+const (
+	Location ContentKind = "location" // Latitude, Longitude, Title and Address
+	Contact  ContentKind = "contact"  // PhoneNumber, Name and Own
+	Form     ContentKind = "form"     // Data
+	Other    ContentKind = "other"    // Name is that of the channel's field
+)
+
+// A Content is a part of a message that is neither text nor a file. Its kind determines which fields
+// are set.
+type Content struct {
+	Kind        ContentKind `json:"kind"`
+	Latitude    float64     `json:"latitude,omitempty"`
+	Longitude   float64     `json:"longitude,omitempty"`
+	Title       string      `json:"title,omitempty"`
+	Address     string      `json:"address,omitempty"`
+	PhoneNumber string      `json:"phone_number,omitempty"`
+	Name        string      `json:"name,omitempty"`
+	Own         bool        `json:"own,omitempty"`  // a contact: the channel confirms that it is the sender's own
+	Data        any         `json:"data,omitempty"` // a string, or what encoding/json decodes an object to
 }

@@ -11,6 +11,7 @@ var fixedFields = map[reflect.Type]map[string]bool{
 	},
 	reflect.TypeFor[Sender]():     {"ID": true},
 	reflect.TypeFor[Attachment](): {"Kind": true, "Ref": true},
+	reflect.TypeFor[Content]():    {"Kind": true},
 }
 
 // MapTexts returns a copy of m with every string that a person can fill replaced by the result of f. That

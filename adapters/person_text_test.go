@@ -17,6 +17,7 @@ func TestMessage_MapTexts(t *testing.T) {
 		Command: &Command{Name: "text4", Args: "text5"},
 		Action:  "text6",
 		Media:   []Attachment{{Kind: "fixed9", Ref: "fixed0", MIME: "text7", Name: "text8"}},
+		Content: []Content{{Kind: "fixed", Title: "text9", Data: map[string]any{"text": "text"}}},
 	}
 	before, err := json.Marshal(m)
 	if err != nil {
@@ -29,8 +30,8 @@ func TestMessage_MapTexts(t *testing.T) {
 		return "new"
 	})
 	b, err := json.Marshal(mapped)
-	if err != nil || strings.Count(string(b), `:"new"`) != 8 || strings.Count(string(b), "fixed") != 10 {
-		t.Errorf("mapped = %s, %v, want 8 texts replaced", b, err)
+	if err != nil || strings.Count(string(b), `:"new"`) != 10 || strings.Count(string(b), "fixed") != 11 {
+		t.Errorf("mapped = %s, %v, want 10 texts replaced", b, err)
 	}
 	if after, _ := json.Marshal(m); string(after) != string(before) {
 		t.Errorf("message = %s, want it unchanged: %s", after, before)

@@ -69,6 +69,12 @@ func checkMessage(t *testing.T, m adapters.Message) {
 			t.Error("an attachment has no kind")
 		}
 	}
+	for _, c := range m.Content {
+		checkTexts(t, string(c.Kind), c.Title, c.Address, c.PhoneNumber, c.Name)
+		if c.Kind == "" || c.Kind == adapters.Other && c.Name == "" {
+			t.Errorf("content = %+v, want a kind, and a name if it is other", c)
+		}
+	}
 	if (m.Kind == adapters.Undecodable) != (len(m.Raw) > 0) {
 		t.Errorf("message of kind %q has %d raw bytes, want some only if undecodable", m.Kind, len(m.Raw))
 	}

@@ -10,8 +10,8 @@ import (
 
 const maxMedia = 10 // of one message
 
-// attachments returns the files and the location of a webhook's form. It uses the URLs that are
-// present and ignores NumMedia.
+// attachments returns the files of a webhook's form. It uses the URLs that are present and ignores
+// NumMedia.
 func (a Adapter) attachments(form url.Values) []adapters.Attachment {
 	var found []adapters.Attachment
 	for i := range maxMedia {
@@ -21,9 +21,6 @@ func (a Adapter) attachments(form url.Values) []adapters.Attachment {
 			continue
 		}
 		found = append(found, attachment(ref, form.Get("MediaContentType"+n)))
-	}
-	if location, ok := parseLocation(form); ok {
-		found = append(found, location)
 	}
 	return found
 }
@@ -41,13 +38,16 @@ func (a Adapter) isMediaURL(ref, account string) bool {
 	return false
 }
 
+// attachment returns the file with a URL. Its kind depends on the media type without parameters.
 func attachment(ref, contentType string) adapters.Attachment {
 	contentType = adapters.Sanitize(contentType, maxLabel)
+	mediaType, _, _ := strings.Cut(strings.ToLower(contentType), ";")
+	mediaType = strings.TrimSpace(mediaType)
 	kind := "file"
-	switch major, _, _ := strings.Cut(contentType, "/"); {
+	switch major, _, _ := strings.Cut(mediaType, "/"); {
 	case major == "image" || major == "audio" || major == "video":
 		kind = major
-	case contentType == "text/vcard" || contentType == "text/x-vcard":
+	case mediaType == "text/vcard" || mediaType == "text/x-vcard" || mediaType == "text/directory":
 		kind = "contact"
 	}
 	return adapters.Attachment{Kind: kind, Ref: ref, MIME: contentType}
@@ -55,24 +55,23 @@ func attachment(ref, contentType string) adapters.Attachment {
 
 // parseLocation returns the location that a person shared on WhatsApp. ok is false if the form has
 // no valid coordinates.
-func parseLocation(form url.Values) (location adapters.Attachment, ok bool) {
+func parseLocation(form url.Values) (location adapters.Content, ok bool) {
 	latitude, ok := parseCoordinate(form.Get("Latitude"), 90)
 	if !ok {
-		return adapters.Attachment{}, false
+		return adapters.Content{}, false
 	}
 	longitude, ok := parseCoordinate(form.Get("Longitude"), 180)
 	if !ok {
-		return adapters.Attachment{}, false
+		return adapters.Content{}, false
 	}
-	ref := "geo:" + latitude + "," + longitude
-	return adapters.Attachment{Kind: "location", Ref: ref, Name: adapters.Sanitize(form.Get("Label"), maxLabel)}, true
+	return adapters.Content{
+		Kind: adapters.Location, Latitude: latitude, Longitude: longitude,
+		Title: adapters.Sanitize(form.Get("Label"), maxLabel), Address: adapters.Sanitize(form.Get("Address"), maxLabel),
+	}, true
 }
 
-// parseCoordinate returns a coordinate between -limit and limit in decimal notation.
-func parseCoordinate(s string, limit float64) (decimal string, ok bool) {
+// parseCoordinate returns a coordinate between -limit and limit.
+func parseCoordinate(s string, limit float64) (degrees float64, ok bool) {
 	degrees, err := strconv.ParseFloat(s, 64)
-	if err != nil || !(degrees >= -limit && degrees <= limit) { // NaN is neither
-		return "", false
-	}
-	return strconv.FormatFloat(degrees, 'f', -1, 64), true
+	return degrees, err == nil && degrees >= -limit && degrees <= limit // NaN is neither
 }

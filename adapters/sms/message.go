@@ -23,6 +23,7 @@ type inboundMessage struct {
 	forwarded                bool
 	fromLog                  bool // read from the log, which does not have all that a webhook has
 	media                    []adapters.Attachment
+	content                  []adapters.Content
 	sentAt                   time.Time
 }
 
@@ -40,6 +41,9 @@ func (a Adapter) parseMessage(form url.Values, ep adapters.Endpoint) (adapters.M
 		repliedSID: form.Get("OriginalRepliedMessageSid"),
 		forwarded:  isSet(form, "Forwarded") || isSet(form, "FrequentlyForwarded"),
 		media:      a.attachments(form),
+	}
+	if location, ok := parseLocation(form); ok {
+		in.content = append(in.content, location)
 	}
 	if in.payload == "" {
 		in.payload, in.label = form.Get("ListId"), form.Get("ListTitle")
@@ -96,6 +100,7 @@ func (a Adapter) normalize(in inboundMessage) (m adapters.Message, ok bool) {
 		Chat:           adapters.Chat{ID: id},
 		Text:           adapters.Sanitize(in.body, adapters.MaxInboundText),
 		Media:          in.media,
+		Content:        in.content,
 		SentAt:         in.sentAt,
 		UnprovenReason: unproven,
 	}
@@ -128,7 +133,7 @@ func (a Adapter) kind(in inboundMessage, unproven adapters.UnprovenReason) adapt
 	switch {
 	case in.payload != "":
 		return adapters.Callback
-	case len(in.media) > 0:
+	case len(in.media)+len(in.content) > 0:
 		return adapters.Media
 	case strings.TrimSpace(in.body) == "":
 		return adapters.Unsupported

@@ -281,6 +281,30 @@ func TestDocument_RoleReason(t *testing.T) {
 	}
 }
 
+// TestDocument_Content checks that content has the fields of its kind, and no others.
+func TestDocument_Content(t *testing.T) {
+	e := newEvent("", "1", "")
+	for want, c := range map[string]adapters.Content{
+		`{"kind":"location","latitude":0,"longitude":13.4}`: {
+			Kind: adapters.Location, Longitude: 13.4,
+		},
+		`{"kind":"location","latitude":52.5,"longitude":0,"title":"Shop","address":"Berlin"}`: {
+			Kind: adapters.Location, Latitude: 52.5, Title: "Shop", Address: "Berlin",
+		},
+		`{"kind":"contact","phone_number":"+1415","name":"Steve","own":false}`: {
+			Kind: adapters.Contact, PhoneNumber: "+1415", Name: "Steve",
+		},
+		`{"kind":"form","data":{"day":"1"}}`: {Kind: adapters.Form, Data: map[string]any{"day": "1"}},
+		`{"kind":"other","name":"passport"}`: {Kind: adapters.Other, Name: "passport"},
+	} {
+		e.Message.Content = []adapters.Content{c}
+		got, err := json.Marshal(document(e, nil, time.Now()).(messageReceived).Data.Content)
+		if err != nil || string(got) != "["+want+"]" {
+			t.Errorf("content = %s, %v, want [%s]", got, err, want)
+		}
+	}
+}
+
 // TestDocument_Authorship checks that events name the author of every message, also of those that
 // earlier versions stored.
 func TestDocument_Authorship(t *testing.T) {

@@ -31,6 +31,7 @@ type eventMessage struct {
 	Channel           string             `json:"channel" enum:"telegram,sms,slack,whatsapp" doc:"Channel of the message."`
 	Text              string             `json:"text" doc:"Text of the message, as it was written. See written_by for whose words it holds."`
 	Attachments       []eventAttachment  `json:"attachments" nullable:"false" doc:"Files of the message."`
+	Content           []eventContent     `json:"content" nullable:"false" doc:"What the message contains that is neither text nor a file, such as a location."`
 	ReplyTo           *string            `json:"reply_to" doc:"Provider's ID of the message to which this one replies."`
 	Edited            bool               `json:"edited" doc:"Whether this is the new text of an earlier message."`
 	Forwarded         bool               `json:"forwarded" doc:"Whether the sender passed on a message that was written elsewhere, with or without a comment."`
@@ -58,6 +59,19 @@ type eventAttachment struct {
 	MIMEType *string `json:"mime_type" doc:"Media type of the file."`
 	Size     *int64  `json:"size" doc:"Size in bytes. Null if unknown."`
 	Filename *string `json:"filename" doc:"Name of the file."`
+}
+
+// eventContent has the fields of its kind and no others.
+type eventContent struct {
+	Kind        adapters.ContentKind `json:"kind" enum:"location,contact,form,other" doc:"Kind of the content. other: name tells the provider's field, and text may describe it."`
+	Latitude    *float64             `json:"latitude,omitempty" doc:"Of a location, in degrees."`
+	Longitude   *float64             `json:"longitude,omitempty" doc:"Of a location, in degrees."`
+	Title       *string              `json:"title,omitempty" doc:"Name of a place, if it has one."`
+	Address     *string              `json:"address,omitempty" doc:"Address of a place, if it has one."`
+	PhoneNumber *string              `json:"phone_number,omitempty" doc:"Number of a contact, as the provider writes it."`
+	Name        *string              `json:"name,omitempty" doc:"Name of a contact, or of the provider's field if the kind is other."`
+	Own         *bool                `json:"own,omitempty" doc:"Whether the provider confirms that a contact is the sender's own."`
+	Data        any                  `json:"data,omitempty" doc:"What was entered in a form: a string or an object. Its texts are the sender's."`
 }
 
 // eventSender describes a sender as of the time of delivery.
@@ -107,7 +121,7 @@ func newEventMessage(e gateway.Event, a adapters.Adapter, now time.Time) eventMe
 	m := e.Message
 	data := eventMessage{
 		MessageID: e.MessageID, ConversationID: e.ConversationID, InstanceID: e.InstanceID, Channel: string(e.Channel),
-		Text: m.Text, Attachments: []eventAttachment{}, ReplyTo: stringOrNil(m.ReplyTo), Edited: m.Kind == adapters.Edit,
+		Text: m.Text, Attachments: []eventAttachment{}, Content: newEventContent(m.Content), ReplyTo: stringOrNil(m.ReplyTo), Edited: m.Kind == adapters.Edit,
 		Forwarded: m.Forwarded(), WrittenBy: m.WrittenBy(), Via: stringOrNil(string(m.Via())),
 		Action: stringOrNil(m.Action), Group: m.Chat.Group, SentAt: timeOrNil(m.SentAt), ReceivedAt: e.ReceivedAt,
 		ProviderMessageID: stringOrNil(m.ProviderID), Sender: newEventSender(e, m.Sender.ID, now),
@@ -127,6 +141,26 @@ func newEventMessage(e gateway.Event, a adapters.Adapter, now time.Time) eventMe
 		data.Capabilities = &eventCapabilities{l.MaxText, l.Markdown, l.Buttons, l.Edit, l.Attachments}
 	}
 	return data
+}
+
+func newEventContent(content []adapters.Content) []eventContent {
+	events := make([]eventContent, 0, len(content))
+	for _, c := range content {
+		e := eventContent{Kind: c.Kind}
+		switch c.Kind {
+		case adapters.Location:
+			e.Latitude, e.Longitude = &c.Latitude, &c.Longitude
+			e.Title, e.Address = stringOrNil(c.Title), stringOrNil(c.Address)
+		case adapters.Contact:
+			e.PhoneNumber, e.Name, e.Own = stringOrNil(c.PhoneNumber), stringOrNil(c.Name), &c.Own
+		case adapters.Form:
+			e.Data = c.Data
+		case adapters.Other:
+			e.Name = &c.Name
+		}
+		events = append(events, e)
+	}
+	return events
 }
 
 // newEventSender returns the sender of e with the role that is effective at now, and the reason if

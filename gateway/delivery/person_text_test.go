@@ -17,7 +17,8 @@ import (
 // message and to the event must be reached as well, or be listed here as one that no person can fill.
 func TestDocument_PersonTexts(t *testing.T) {
 	fixed := []string{
-		"data.provider_message_id", "data.reply_to", "data.attachments.0.kind", "data.sender.external_id",
+		"data.provider_message_id", "data.reply_to", "data.attachments.0.kind", "data.content.0.kind",
+		"data.sender.external_id",
 		// Names are stored with the identity, after they were screened.
 	}
 	e := gateway.Event{CreatedAt: time.Now()}
