@@ -14,6 +14,14 @@ const (
 	slackResponseLifetime = 30 * time.Minute
 )
 
+// NewResponseURL returns a new response URL for u in a channel, as a slash command or an interaction
+// has one.
+func (s *Slack) NewResponseURL(u SlackUser, channel string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.newResponseURL(u, channel)
+}
+
 // newResponseURL returns a new response URL for u in a channel. The caller must hold s.mu.
 func (s *Slack) newResponseURL(u SlackUser, channel string) string {
 	id := s.nextID("R")

@@ -26,9 +26,10 @@ type FakeApp struct {
 	URL       string // that the gateway delivers events to
 
 	Mu           sync.Mutex
-	Secret       string // signing secret; events with another signature are rejected if it is not empty
-	ReplyText    string // reply to each message, with {text} for its text
-	Failure      string // "", "fail" (status 500) or "hang"
+	Secret       string                             // signing secret; events with another signature are rejected if it is not empty
+	ReplyText    string                             // reply to each message, with {text} for its text
+	Answer       func(*ReceivedEvent) (body string) // if not nil, replaces ReplyText
+	Failure      string                             // "", "fail" (status 500) or "hang"
 	Events       []*ReceivedEvent
 	Errs         []error // invalid signatures, bodies and IDs
 	Rejected     int     // calls with an invalid signature
@@ -97,6 +98,8 @@ func (a *FakeApp) record(h http.Header, body []byte) (status int, reply string, 
 		return http.StatusInternalServerError, "", blocked
 	case a.Failure == "hang":
 		return 0, "hang", blocked
+	case a.Answer != nil:
+		return http.StatusOK, a.Answer(e), blocked
 	case a.ReplyText == "" || e.messageID() == "":
 		return http.StatusOK, "{}", blocked
 	}

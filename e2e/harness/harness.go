@@ -3,8 +3,8 @@
 // Package harness runs gateways for end-to-end tests, with the servers they need, fake providers and
 // a fake application. Start is the entry point. Fault injects defects for the controls of the tests.
 //
-// Package rawhttp adds forged and unusual webhook requests, package script the commands of the test
-// scripts.
+// Package cases adds recorded messages of the channels, package rawhttp forged and unusual webhook
+// requests, package script the commands of the test scripts.
 package harness
 
 import (
