@@ -49,8 +49,9 @@ type Event struct {
 	ReceivedAt         time.Time
 	Channel            adapters.Channel
 	Message            adapters.Message
-	Sender             identity.Identity // zero if there is no sender
-	CustomerEmail      string
+	Sender             identity.Identity           // zero if there is no sender
+	Customer           identity.Customer           // of Sender: email and names only
+	FKID               string                      // of the customer, in the application's own system
 	VerificationPolicy identity.VerificationPolicy // of the instance
 	AgentURL           string
 	DisabledAt         time.Time

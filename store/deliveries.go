@@ -24,7 +24,7 @@ func (s *Store) PendingEvents(ctx context.Context, l gateway.Lease) ([]gateway.E
 			-(`+s.dialect.SecondsUntil("d.created_at")+`), d.created_at, d.instance_id,
 			m.id, m.channel, m.body, m.text, m.received_at,
 			i.id, i.customer_id, i.channel, i.external_id, i.display_name, i.username, i.role_override, i.verified_at, i.doubt,
-				u.email,
+				i.opted_out_at, u.email, u.first_name, u.last_name, u.company_name, u.fk_id,
 			coalesce(n.owner_max_age_days, 0), coalesce(n.customer_max_age_days, 0), n.agent_url, n.agent_disabled_at,
 				n.webhook_secret, `+s.previousSecretsExpr("n")+`
 		from (
@@ -49,13 +49,14 @@ func (s *Store) PendingEvents(ctx context.Context, l gateway.Lease) ([]gateway.E
 func (s *Store) scanEvent(sc sqldb.ScanFunc, l gateway.Lease) (gateway.Event, error) {
 	e := gateway.Event{Delivery: gateway.Delivery{TenantID: l.TenantID, ConversationID: l.ConversationID}}
 	var channel, body, secret, retired, identityChannel string
-	i, m := &e.Sender, &e.Message
+	i, m, u := &e.Sender, &e.Message, &e.Customer
 	err := sc(&e.ID, &e.Type, &e.Attempts, sqldb.Seconds(&e.Delay), sqldb.Seconds(&e.Age), sqldb.Time(&e.CreatedAt),
 		&e.InstanceID,
 		sqldb.Text(&e.MessageID), sqldb.Text(&channel), sqldb.Text(&body), sqldb.Text(&m.Text), sqldb.Time(&e.ReceivedAt),
 		sqldb.Text(&i.ID), sqldb.Text(&i.CustomerID), sqldb.Text(&identityChannel), sqldb.Text(&i.ExternalID),
 		sqldb.Text(&i.DisplayName), sqldb.Text(&i.Username), sqldb.Text(&i.RoleOverride), sqldb.Time(&i.VerifiedAt),
-		sqldb.Text((*string)(&i.ExpiryReason)), sqldb.Text(&e.CustomerEmail),
+		sqldb.Text((*string)(&i.ExpiryReason)), sqldb.Time(&i.OptedOutAt), sqldb.Text(&u.Email), sqldb.Text(&u.FirstName),
+		sqldb.Text(&u.LastName), sqldb.Text(&u.CompanyName), sqldb.Text(&e.FKID),
 		&e.VerificationPolicy.OwnerDays, &e.VerificationPolicy.CustomerDays,
 		sqldb.Text(&e.AgentURL), sqldb.Time(&e.DisabledAt), &secret, sqldb.Text(&retired))
 	if err != nil {

@@ -260,20 +260,23 @@ func TestDocument_RoleReason(t *testing.T) {
 	} {
 		e := newEvent("", "1", "hello")
 		e.VerificationPolicy = identity.VerificationPolicy{OwnerDays: 30, CustomerDays: 90}
-		e.CustomerEmail = "steve@example.com"
+		e.Customer = identity.Customer{Email: "steve@example.com", FirstName: "Steve", LastName: "Hill"}
+		e.FKID = "CRM-4711"
 		e.Sender.VerifiedAt, e.Sender.ExpiryReason = now.AddDate(0, 0, -c.days), c.expired
 		s := document(e, nil, now).(messageReceived).Data.Sender
 		reason := ""
 		if s.RoleReason != nil {
 			reason = *s.RoleReason
 		}
-		if (s.CustomerEmail != nil) != c.verified || s.CustomerID == nil {
-			t.Errorf(
-				"%s: customer %v with e-mail %v, want the e-mail only of a verified sender",
-				name,
-				s.CustomerID,
-				s.CustomerEmail,
-			)
+		for field, value := range map[string]*string{
+			"customer_email": s.CustomerEmail, "customer_name": s.CustomerName, "fk_id": s.FKID,
+		} {
+			if (value != nil) != c.verified {
+				t.Errorf("%s: %s = %v, want it only of a verified sender", name, field, value)
+			}
+		}
+		if s.CustomerID == nil || c.verified && *s.CustomerName != "Steve Hill" {
+			t.Errorf("%s: sender = %+v, want the customer's ID and name", name, s)
 		}
 		if s.Role != c.role || reason != c.reason || s.Verified != c.verified || (s.VerifiedAt != nil) != c.verified {
 			t.Errorf("%s: %+v %s", name, s, reason)

@@ -86,6 +86,9 @@ type eventSender struct {
 	RoleReason    *string       `json:"role_reason" enum:"verification_expired,number_may_have_changed_hands" doc:"Why the role is lower than before. Null: it is not."`
 	CustomerID    *string       `json:"customer_id" format:"uuid" doc:"Customer to whom the identity belongs. Null: an unknown sender."`
 	CustomerEmail *string       `json:"customer_email" doc:"Email address of the customer. Null unless the account is verified. Never authorize by it: staff can change it."`
+	CustomerName  *string       `json:"customer_name" doc:"Name of the customer as staff wrote it: first and last name, otherwise the company. Null unless the account is verified."`
+	FKID          *string       `json:"fk_id" doc:"ID of the customer in your own system. Null unless the account is verified."`
+	OptedOut      bool          `json:"opted_out" doc:"Whether the person unsubscribed, so that replies are not sent."`
 }
 
 type eventCapabilities struct {
@@ -172,10 +175,11 @@ func newEventSender(e gateway.Event, externalID string, now time.Time) eventSend
 		DisplayName: stringOrNil(i.DisplayName), Username: stringOrNil(i.Username),
 		Verified: st.Role == identity.Owner || st.Role == identity.Verified,
 		Role:     st.Role, RoleReason: stringOrNil(string(st.Reason)),
-		CustomerID: stringOrNil(i.CustomerID),
+		CustomerID: stringOrNil(i.CustomerID), OptedOut: !i.OptedOutAt.IsZero(),
 	}
 	if s.Verified {
-		s.CustomerEmail = stringOrNil(e.CustomerEmail)
+		s.CustomerEmail, s.CustomerName = stringOrNil(e.Customer.Email), stringOrNil(e.Customer.FullName())
+		s.FKID = stringOrNil(e.FKID)
 		s.VerifiedAt = timeOrNil(i.VerifiedAt)
 	}
 	return s

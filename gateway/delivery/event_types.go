@@ -22,6 +22,7 @@ func EventTypes() []EventType {
 		DisplayName: stringOrNil("Steve"), Username: stringOrNil("steve"),
 		Verified: true, VerifiedAt: &at, Role: identity.Owner,
 		CustomerID: stringOrNil("019b7cd5-60f1-7b05-8a3f-ed3d3d2d7b7a"), CustomerEmail: stringOrNil("steve@example.com"),
+		CustomerName: stringOrNil("Steve Hill"), FKID: stringOrNil("CRM-4711"),
 	}
 	const instance, conversation = "019b7cd5-60ec-71f0-b7cb-5f3d8aee2d4f", "5c3fb0a5-3a29-5a35-9b8e-0e6a2cb0f5c1"
 	return []EventType{
