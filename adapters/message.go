@@ -39,15 +39,22 @@ type Message struct {
 	Action     string       `json:"action,omitempty"`  // value of a pressed button
 	Media      []Attachment `json:"media,omitempty"`
 	Content    []Content    `json:"content,omitempty"`
-	ReplyTo    string       `json:"reply_to,omitempty"` // ProviderID of the message that this one replies to
-	SentAt     time.Time    `json:"sent_at,omitzero"`   // by the channel's clock; informational
+	ReplyTo    string       `json:"reply_to,omitempty"`  // ProviderID of the message that this one replies to
+	GroupKey   string       `json:"group_key,omitempty"` // the same in all messages of an album
+	SentAt     time.Time    `json:"sent_at,omitzero"`    // by the channel's clock; informational
+
+	// StartPayload is what the link with which the person opened the chat carries, such as the
+	// parameter of Telegram's "/start".
+	StartPayload string `json:"start_payload,omitempty"`
 
 	// UnprovenReason says why the message does not prove that its sender wrote it. It is empty if the
 	// sender wrote the message now, in this chat, with their own account. A claim requires that it is
 	// empty and that Chat.Group is false.
 	UnprovenReason UnprovenReason `json:"unproven,omitempty"`
 
-	Raw []byte `json:"raw,omitempty"` // only set if Kind is Undecodable
+	// Raw is the whole message as the channel sent it. It is set if Kind is Undecodable, and may be
+	// set if Content has an item of kind Other.
+	Raw []byte `json:"raw,omitempty"`
 }
 
 // A Sender is the person as the channel knows them. Only ID identifies the person; names can change
@@ -96,6 +103,7 @@ const (
 	Location ContentKind = "location" // Latitude, Longitude, Title and Address
 	Contact  ContentKind = "contact"  // PhoneNumber, Name and Own
 	Form     ContentKind = "form"     // Data
+	Quote    ContentKind = "quote"    // Text of another message, and Name of its author
 	Other    ContentKind = "other"    // Name is that of the channel's field
 )
 
@@ -109,6 +117,7 @@ type Content struct {
 	Address     string      `json:"address,omitempty"`
 	PhoneNumber string      `json:"phone_number,omitempty"`
 	Name        string      `json:"name,omitempty"`
+	Text        string      `json:"text,omitempty"`
 	Own         bool        `json:"own,omitempty"`  // a contact: the channel confirms that it is the sender's own
 	Data        any         `json:"data,omitempty"` // a string, or what encoding/json decodes an object to
 }

@@ -37,7 +37,10 @@ type eventMessage struct {
 	Forwarded         bool               `json:"forwarded" doc:"Whether the sender passed on a message that was written elsewhere, with or without a comment."`
 	WrittenBy         adapters.Author    `json:"written_by" enum:"sender,other,unknown" doc:"Who wrote the words. sender: the sender, in this message. other: at least a part is forwarded, or was written by what via names. unknown: the channel does not tell. Only words of the sender may decide anything."`
 	Via               *string            `json:"via" enum:"bot,app,automatic" doc:"What wrote or sent the message in place of the sender: an inline bot, an app that posts as the sender, or a schedule or automatic reply. Null: nothing is known to have."`
+	ThreadID          *string            `json:"thread_id" doc:"Provider's ID of the topic or thread in which the message was written. Null: in none."`
+	GroupKey          *string            `json:"group_key" doc:"The same in all messages that were sent together, such as the pictures of an album. Null: sent alone."`
 	Command           *string            `json:"command" doc:"Name of a command, without its slash, that the gateway does not handle itself."`
+	StartPayload      *string            `json:"start_payload" doc:"What the link with which the person opened the chat carries, such as ref_4711. Anyone can make such links."`
 	Action            *string            `json:"action" doc:"Value of the button that was pressed."`
 	Group             bool               `json:"group" doc:"Whether the conversation is a group, in which others can read the reply."`
 	SentAt            *time.Time         `json:"sent_at" doc:"When the message was sent, by the provider's clock."`
@@ -63,13 +66,14 @@ type eventAttachment struct {
 
 // eventContent has the fields of its kind and no others.
 type eventContent struct {
-	Kind        adapters.ContentKind `json:"kind" enum:"location,contact,form,other" doc:"Kind of the content. other: name tells the provider's field, and text may describe it."`
+	Kind        adapters.ContentKind `json:"kind" enum:"location,contact,form,quote,other" doc:"Kind of the content. other: name tells the provider's field, and text may describe it."`
 	Latitude    *float64             `json:"latitude,omitempty" doc:"Of a location, in degrees."`
 	Longitude   *float64             `json:"longitude,omitempty" doc:"Of a location, in degrees."`
 	Title       *string              `json:"title,omitempty" doc:"Name of a place, if it has one."`
 	Address     *string              `json:"address,omitempty" doc:"Address of a place, if it has one."`
 	PhoneNumber *string              `json:"phone_number,omitempty" doc:"Number of a contact, as the provider writes it."`
-	Name        *string              `json:"name,omitempty" doc:"Name of a contact, or of the provider's field if the kind is other."`
+	Name        *string              `json:"name,omitempty" doc:"Name of a contact, of the author of a quote, or of the provider's field if the kind is other."`
+	Text        *string              `json:"text,omitempty" doc:"Words of another message that the sender quotes, and did not write in this one."`
 	Own         *bool                `json:"own,omitempty" doc:"Whether the provider confirms that a contact is the sender's own."`
 	Data        any                  `json:"data,omitempty" doc:"What was entered in a form: a string or an object. Its texts are the sender's."`
 }
@@ -124,7 +128,9 @@ func newEventMessage(e gateway.Event, a adapters.Adapter, now time.Time) eventMe
 	m := e.Message
 	data := eventMessage{
 		MessageID: e.MessageID, ConversationID: e.ConversationID, InstanceID: e.InstanceID, Channel: string(e.Channel),
-		Text: m.Text, Attachments: []eventAttachment{}, Content: newEventContent(m.Content), ReplyTo: stringOrNil(m.ReplyTo), Edited: m.Kind == adapters.Edit,
+		Text: m.Text, Attachments: []eventAttachment{}, Content: newEventContent(m.Content),
+		ReplyTo: stringOrNil(m.ReplyTo), Edited: m.Kind == adapters.Edit, ThreadID: stringOrNil(m.Chat.Thread),
+		GroupKey: stringOrNil(m.GroupKey), StartPayload: stringOrNil(m.StartPayload),
 		Forwarded: m.Forwarded(), WrittenBy: m.WrittenBy(), Via: stringOrNil(string(m.Via())),
 		Action: stringOrNil(m.Action), Group: m.Chat.Group, SentAt: timeOrNil(m.SentAt), ReceivedAt: e.ReceivedAt,
 		ProviderMessageID: stringOrNil(m.ProviderID), Sender: newEventSender(e, m.Sender.ID, now),
@@ -158,6 +164,8 @@ func newEventContent(content []adapters.Content) []eventContent {
 			e.PhoneNumber, e.Name, e.Own = stringOrNil(c.PhoneNumber), stringOrNil(c.Name), &c.Own
 		case adapters.Form:
 			e.Data = c.Data
+		case adapters.Quote:
+			e.Text, e.Name = &c.Text, stringOrNil(c.Name)
 		case adapters.Other:
 			e.Name = &c.Name
 		}

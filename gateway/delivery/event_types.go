@@ -31,6 +31,7 @@ func EventTypes() []EventType {
 			Payload: messageReceived{"message.received", "msg_019b7cd6-4b7a-7c1d-8f0a-7d1f0d3c2b1a", at, eventMessage{
 				MessageID: "019b7cd6-4b70-7f6e-9a51-5a0a6d4cf1ee", ConversationID: conversation, InstanceID: instance,
 				Channel: "telegram", Text: "what is my balance?", Attachments: []eventAttachment{},
+				Content:   []eventContent{},
 				WrittenBy: adapters.AuthorSender, SentAt: &at, ReceivedAt: at, ProviderMessageID: stringOrNil("77"),
 				Sender: steve, Capabilities: &eventCapabilities{MaxText: 4096},
 			}},
