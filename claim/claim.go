@@ -48,6 +48,9 @@ type CodeStore interface {
 	// of the message that contained it.
 	Check(ctx context.Context, s Target, typedIn, code, message string) (CheckResult, error)
 
+	// Peek compares code with the stored code of s. It counts nothing, and ignores what was counted.
+	Peek(ctx context.Context, s Target, code string) (Result, error)
+
 	// Find returns the targets of those of codes that are stored on the channel of s, for its instance
 	// or its whole tenant, by code. It finds every code until it is dropped, replaced or expired, and
 	// counts nothing. The targets have no ExternalID, and the database may have newer information.

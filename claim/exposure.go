@@ -46,6 +46,10 @@ type Exposure struct {
 	ExposureState
 	Codes      map[string]Target // live codes by their letters
 	Candidates int               // letters that could be a code or an invite
+
+	// Lost is Missing or Stale if the sender typed letters alone, has a live code, and the code store
+	// has lost it. Then the letters may be that code.
+	Lost Result
 }
 
 // IsLive reports whether letters are a live code or invite.
@@ -55,8 +59,9 @@ func (e Exposure) IsLive(letters string) bool {
 	return isCode || isInvite
 }
 
-// FindExposed looks up the letters that Scan found in a message. It returns an error that wraps
-// ErrCodeStoreUnavailable or ErrTooManyCandidates if only the invites among them are known.
+// FindExposed looks up the letters that Scan found in a message. If the attempt has a code, its sender
+// typed that alone and has a live code, with which it is compared. FindExposed returns an error that
+// wraps ErrCodeStoreUnavailable or ErrTooManyCandidates if only the invites among the letters are known.
 func (d *Service) FindExposed(ctx context.Context, a Attempt, letters []string) (Exposure, error) {
 	slices.Sort(letters)
 	letters = slices.Compact(letters)
@@ -87,7 +92,41 @@ func (d *Service) FindExposed(ctx context.Context, a Attempt, letters []string) 
 	if e.Codes, err = d.Codes.Find(ctx, s, codes); err != nil {
 		return e, fmt.Errorf("%w: %w", ErrCodeStoreUnavailable, err)
 	}
+	if _, found := e.Codes[a.Code]; a.Code != "" && !found {
+		return e, d.compareOwnCode(ctx, a, &e)
+	}
 	return e, nil
+}
+
+// compareOwnCode compares the code of an attempt with the live code of its sender. Find does not find
+// that code if the code store has lost it, or its index entry alone.
+func (d *Service) compareOwnCode(ctx context.Context, a Attempt, e *Exposure) error {
+	s, err := d.Store.CodeState(ctx, a)
+	if err != nil {
+		return fmt.Errorf("read claim state: %w", err)
+	}
+	if s.Status != Live || s.Verified {
+		return nil
+	}
+	result, err := d.Codes.Peek(ctx, s.Target, a.Code)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrCodeStoreUnavailable, err)
+	case result == Match:
+		e.Codes[a.Code] = s.Target
+	case result != Wrong:
+		e.Lost = result
+	}
+	return nil
+}
+
+// DecideLost decides about letters that may be the sender's code, which the code store has lost.
+func (d *Service) DecideLost(a Attempt, e Exposure) Decision {
+	return Decision{
+		Attempt: a,
+		Outcome: CodeLost,
+		Events:  []identity.Event{CodeState{}.event("claim.lost", a, string(e.Lost))},
+	}
 }
 
 // DecideExposure decides about live codes and invites in a message that is not a claim. Those of other

@@ -50,6 +50,7 @@ func Run(t *testing.T, store Harness) {
 		{"other identity in the tenant", testOtherIdentityTenantWide},
 		{"find", testFind},
 		{"find after changes", testFindAfterChanges},
+		{"peek", testPeek},
 		{"expiry", testExpiry},
 		{"drop only its own generation", testDropOwnGeneration},
 		{"key rotation", testKeyRotation},

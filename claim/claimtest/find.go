@@ -98,3 +98,39 @@ func testFindAfterChanges(t *testing.T, store Harness) {
 		t.Errorf("after dropping it: %v, want none", got)
 	}
 }
+
+// testPeek checks that Peek compares a code like Check does, and counts nothing.
+func testPeek(t *testing.T, store Harness) {
+	p, s, code := issueCode(t, store)
+	older, newer, other := s, s, s
+	older.Gen--
+	newer.Gen++
+	other.IdentityID = newID()
+	for range claim.MaxTries + 1 {
+		for _, tt := range []struct {
+			name string
+			p    claim.CodeStore
+			s    claim.Target
+			code string
+			want claim.Result
+		}{
+			{"wrong code", p, s, differentCode(code), claim.Wrong},
+			{"right code", p, s, code, claim.Match},
+			{"newer key", store.WithKeys(testKey(2), testKey(1)), s, code, claim.Match},
+			{"other key", store.WithKeys(testKey(2)), s, code, claim.Wrong},
+			{"older generation", p, older, code, claim.Stale},
+			{"newer generation", p, newer, code, claim.Stale},
+			{"other identity", p, other, code, claim.Missing},
+		} {
+			if got, err := tt.p.Peek(t.Context(), tt.s, tt.code); got != tt.want || err != nil {
+				t.Errorf("%s: Peek() = %q, %v, want %q", tt.name, got, err, tt.want)
+			}
+		}
+	}
+	if got := mustCheck(t, p, s, code, newID()); got.Result != claim.Match || got.Tries != 0 {
+		t.Errorf("Check() = %+v, want a match after no tries", got)
+	}
+	if _, err := store.WithKeys().Peek(t.Context(), s, code); err == nil {
+		t.Error("compared a code without a key")
+	}
+}

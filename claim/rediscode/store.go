@@ -5,6 +5,7 @@ package rediscode
 import (
 	"cmp"
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -176,6 +177,36 @@ func (p *Store) Check(ctx context.Context, s claim.Target, typedIn, code, messag
 		}
 	}
 	return found, nil
+}
+
+// Peek compares code with the stored code of s.
+func (p *Store) Peek(ctx context.Context, s claim.Target, code string) (claim.Result, error) {
+	keys, err := p.deriveKeys()
+	if err != nil {
+		return "", fmt.Errorf("compare code: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+
+	stored, err := p.Redis.HMGet(ctx, codeKey(s), "g", "m").Result()
+	if err != nil {
+		return "", fmt.Errorf("compare code: %w", err)
+	}
+	gen, _ := stored[0].(string)
+	hash, _ := stored[1].(string)
+	switch gen {
+	case "":
+		return claim.Missing, nil
+	case strconv.FormatInt(s.Gen, 10):
+	default:
+		return claim.Stale, nil
+	}
+	for _, k := range keys {
+		if hmac.Equal([]byte(hash), k.codeHash(s, code)) {
+			return claim.Match, nil
+		}
+	}
+	return claim.Wrong, nil
 }
 
 var errUnexpectedReply = errors.New("unexpected script reply")

@@ -210,6 +210,73 @@ func TestBareCodes_Limits(t *testing.T) {
 	})
 }
 
+// TestBareCode_LostByCodeStore checks that someone who types a code alone is asked to get a new one if the
+// code store has lost it, and that it is withheld. If it has lost the index entry alone, the code is
+// redeemed. Without a loss other letters are passed on.
+func TestBareCode_LostByCodeStore(t *testing.T) {
+	harness.ParallelUnlessFull(t)
+	harness.ForEachStore(t, func(t *testing.T, h *harness.ClaimFixture) {
+		dropIndex := func(p harness.LinkedIdentity) {
+			record := "hg:{instance/" + h.InstanceID + "}:claim:" + p.IdentityID
+			index, err := h.Redis.HGet(t.Context(), record, "x").Result()
+			if err == nil {
+				err = h.Redis.Del(t.Context(), index).Err()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		rollBack := func(p harness.LinkedIdentity) { // as if the newer code had never been stored
+			h.Exec(`update identities set claim_gen = claim_gen + 1 where id = $1`, p.IdentityID)
+		}
+		for _, tt := range []struct {
+			name    string
+			lose    func(harness.LinkedIdentity)
+			text    string // CODE is the code
+			outcome string
+			passed  string
+		}{
+			{"code", h.DropCode, "CODE", "lost", "[withheld]"},
+			{"code, other letters", h.DropCode, "BCDFGH", "lost", "[withheld]"},
+			{"code, ordinary word", h.DropCode, "flight", "forwarded", "flight"},
+			{"code, no candidate", h.DropCode, "hello?", "forwarded", "hello?"},
+			{"newest generation", rollBack, "CODE", "lost", ""}, // an older code is live in the code store
+			{"newest generation, other letters", rollBack, "BCDFGH", "lost", "[withheld]"},
+			{"index entry", dropIndex, "CODE", "claimed", ""},
+			{"index entry, other letters", dropIndex, "BCDFGH", "forwarded", "BCDFGH"},
+			{"nothing", func(harness.LinkedIdentity) {}, "CODE", "claimed", ""},
+			{"nothing, other letters", func(harness.LinkedIdentity) {}, "BCDFGH", "forwarded", "BCDFGH"},
+		} {
+			t.Run(tt.name, func(t *testing.T) {
+				defer h.UseT(t)()
+				p := h.CreateIdentity(h.NewExternalID())
+				code := h.IssueCode(p)
+				tt.lose(p)
+				key := h.SendText(p.ExternalID, p.ExternalID, strings.ReplaceAll(tt.text, "CODE", code))
+				h.ProcessMessages()
+				if got := h.Outcome(key); got != tt.outcome {
+					t.Errorf("outcome = %q, want %q", got, tt.outcome)
+				}
+				passed := strings.Join(h.QueryTexts(`select m.text from messages m
+					join deliveries d on d.message_id = m.id where m.key = $1`, key), "\n")
+				if passed != tt.passed {
+					t.Errorf("passed on = %q, want %q", passed, tt.passed)
+				}
+				lost := h.QueryInt(`select count(*) from audit_events where identity_id = $1 and customer_id = $2
+					and kind = 'claim.lost'`, p.IdentityID, p.CustomerID)
+				if reply := h.Replies(key); (lost == 1) != (tt.outcome == "lost") ||
+					strings.HasPrefix(reply, "I could not check your code.") != (tt.outcome == "lost") {
+					t.Errorf("reply = %q, events claim.lost = %d", reply, lost)
+				}
+				if n := h.QueryInt(`select count(*) from claim_failures where sender_id = $1 and kind = 'failure'`,
+					p.ExternalID); n != 0 {
+					t.Errorf("failures = %d, want 0", n)
+				}
+			})
+		}
+	})
+}
+
 // TestFailures_CountedPerTenant checks that the tries of a sender who writes to two instances are
 // counted together.
 func TestFailures_CountedPerTenant(t *testing.T) {

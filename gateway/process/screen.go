@@ -87,6 +87,9 @@ func isPersonal(m adapters.Message) bool {
 // lookUp sets the exposure of s. If the code store does not respond, it is asked once more.
 func (w *Worker) lookUp(ctx context.Context, in gateway.StoredMessage, letters []string, s *screening) (err error) {
 	a := w.newAttempt(in, claim.ParsedText{})
+	if s.isBare() && in.HasLiveCode && isPersonal(in.Message) {
+		a.Code = s.parsed.Code
+	}
 	claims := w.Claims
 	if w.Now().UnixNano() < w.lookupsResume.Load() {
 		claims = &claim.Service{Store: claims.Store, Codes: unavailableCodes{}}

@@ -4,6 +4,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -267,15 +268,19 @@ func (w *Worker) decideWithoutSender(
 // passOn prepares a message without a live code for the application and for storage: it is no longer
 // redacted, except for letters that could not be looked up.
 func (w *Worker) passOn(in *gateway.StoredMessage, d decision, s screening) decision {
-	if s.unknown {
+	switch {
+	case s.Lost != "":
+		in.Message = withhold(in.Message)
+		d = w.applyClaimDecision(*in, d, w.Claims.DecideLost(w.newAttempt(*in, claim.ParsedText{}), s.Exposure))
+	case s.unknown:
 		in.Message = withhold(in.Message)
 		if s.isBare() && in.HasLiveCode && isPersonal(in.Message) {
 			d = w.reply(*in, d, "", textHint)
 		}
-	} else if in.Message.Sender.ID != "" {
+	case in.Message.Sender.ID != "":
 		d = w.countMiss(*in, d, s)
 	}
-	if in.Encrypted || s.unknown || s.inNames {
+	if in.Encrypted || s.unknown || s.inNames || s.Lost != "" {
 		m := in.Message
 		m.Raw, m.Chat.ReplyToken = nil, ""
 		d.message = &m
@@ -377,7 +382,7 @@ func (w *Worker) applyUnknownPolicy(in gateway.StoredMessage, d decision) decisi
 
 // forward delivers the message to the application.
 func (w *Worker) forward(in gateway.StoredMessage, d decision) decision {
-	d.outcome = "forwarded"
+	d.outcome = cmp.Or(d.outcome, "forwarded")
 	d.deliveries = append(d.deliveries, gateway.Delivery{
 		ID: gateway.NewID(), TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID,
 		MessageID: in.ID, Type: "message.received", Parked: in.Instance.AgentURL == "",
