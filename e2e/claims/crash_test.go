@@ -24,7 +24,7 @@ func TestCrashes_ClaimsNeitherLostNorDoubled(t *testing.T) {
 	r.Run(t)
 	t.Log(r)
 	if r.WrongReplies.Load() > 0 || r.UnexplainedLosses.Load() > 0 || r.DuplicateGrants(t) > 0 {
-		t.Errorf("valid codes in time: %d declined, %d lost without a cause, %d granted twice; want 0",
+		t.Errorf("valid codes in time: %d rejected, %d lost without a cause, %d granted twice; want 0",
 			r.WrongReplies.Load(), r.UnexplainedLosses.Load(), r.DuplicateGrants(t))
 	}
 	r.RequireNoCodesStored(t)

@@ -5,10 +5,12 @@ package harness
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"hydragate/adapters/simulator"
 	"hydragate/claim"
@@ -107,7 +109,7 @@ func (c *claimant) redeemUntilVerified(ctx context.Context, send func(code strin
 				return code // the test has ended
 			default:
 				c.WrongReplies.Add(1)
-				c.t.Logf("outcome of a valid code = %q (message %d of %s)", outcome, i, c.ExternalID)
+				c.t.Logf("outcome of a valid code = %q (message %d of %s)\n%s", outcome, i, c.ExternalID, c.state(ctx))
 			}
 		}
 		if c.stopsEarly() {
@@ -133,7 +135,7 @@ func (c *claimant) redeemInviteTwice(ctx context.Context) {
 	}
 	if ctx.Err() == nil && (counts["claimed"] != 1 || counts["already_verified"] != 1 || counts["declined"] != 2) {
 		c.WrongReplies.Add(1)
-		c.t.Logf("outcomes of an invite that two users redeemed: %v", counts)
+		c.t.Logf("outcomes of an invite that two users redeemed: %v\n%s", counts, c.state(ctx))
 	}
 }
 
@@ -179,8 +181,33 @@ func (c *claimant) issueInvite(ctx context.Context) string {
 func (c *claimant) requireNot(got, outcome string) {
 	if got == outcome {
 		c.WrongReplies.Add(1)
-		c.t.Logf("outcome of a dead code = %q (%s)", outcome, c.ExternalID)
+		c.t.Logf("outcome of a dead code = %q (%s)\n%s", outcome, c.ExternalID, c.state(c.t.Context()))
 	}
+}
+
+// state returns what is stored about the codes of a claimant, which tells the cause of a wrong outcome.
+func (c *claimant) state(ctx context.Context) string {
+	var b strings.Builder
+	for name, query := range map[string]string{
+		"identity": `select concat_ws(' ', 'generation', claim_gen, 'expires', claim_expires_at, 'used by', claim_used_msg,
+			'revoked', claim_revoked_at, 'verified', verified_at) from identities where id = $1`,
+		"messages": `select concat_ws(' ', m.seq, m.id, m.outcome, m.attempts, m.received_at, m.sender_id)
+			from messages m join identities i on i.external_id like '%' || right(m.sender_id, 6) where i.id = $1 order by m.seq`,
+		"events": `select concat_ws(' ', seq, at, kind, message_id, detail) from audit_events where identity_id = $1
+			or customer_id = (select customer_id from identities where id = $1) order by seq`,
+	} {
+		err := forEachRow(ctx, c.DB.DB, query, []any{c.IdentityID}, func(_ []string, values []any) {
+			fmt.Fprintf(&b, "%s: %s\n", name, joinValues(values))
+		})
+		if err != nil {
+			fmt.Fprintf(&b, "%s: %v\n", name, err)
+		}
+	}
+	key := "hg:{instance/" + c.instanceID + "}:claim:" + c.IdentityID
+	stored, err := c.redis.HMGet(ctx, key, "g", "f").Result()
+	fmt.Fprintf(&b, "redis: generation and wrong tries %v, TTL %s, %v; epoch %d, now %s",
+		stored, c.redis.TTL(ctx, key).Val(), err, c.redisEpoch.Load(), time.Now().UTC().Format(time.RFC3339Nano))
+	return b.String()
 }
 
 // issueCode issues a code, with retries until ctx ends. epoch is the epoch of Redis before.
@@ -189,6 +216,10 @@ func (c *claimant) issueCode(ctx context.Context) (code string, epoch int64) {
 		// Age the events that limit the number of codes.
 		_, err := c.DB.ExecContext(ctx, `update audit_events set at = at - interval '2 days'
 			where kind in ('claim.issued', 'claim.reissued', 'invite.issued') and at > now() - interval '1 day'`)
+		if err == nil { // and the wrong codes of earlier rounds
+			_, err = c.DB.ExecContext(ctx, `update claim_failures set at = at - interval '2 days'
+				where sender_id = $1 and at > now() - interval '1 day'`, c.ExternalID)
+		}
 		if err != nil {
 			sleepBriefly(ctx) // Postgres is down
 			continue

@@ -53,7 +53,8 @@ func NewCrashFixture(t *testing.T, fault Fault) *CrashFixture {
 		s.RedisURL, s.LogLevel = redisURL, "debug"
 	}})
 	defer p.Kill()
-	r.API.HTTP.Timeout = 2 * time.Second
+	// A request that is given up while its gateway lives could issue a code after that of its repetition.
+	r.API.HTTP.Timeout = EventTimeout
 	keys, err := keyring.Parse(r.Settings.MasterKeys)
 	if err != nil {
 		t.Fatal(err)

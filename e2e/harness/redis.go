@@ -58,29 +58,24 @@ type redisSnapshot struct {
 	ttls         []time.Duration
 }
 
-// snapshotRedis reads all keys. It is not atomic.
+// snapshotScript returns the names, values and TTLs in milliseconds of all keys.
+const snapshotScript = `
+local all = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  table.insert(all, {key, redis.call('DUMP', key), redis.call('PTTL', key)})
+end
+return all
+`
+
+// snapshotRedis reads all keys, in one step.
 func snapshotRedis(ctx context.Context, client *redis.Client) (c redisSnapshot, err error) {
-	keys, err := client.Keys(ctx, "*").Result()
-	if err != nil {
-		return c, err
+	all, err := client.Eval(ctx, snapshotScript, nil).Slice()
+	for _, entry := range all {
+		e := entry.([]any)
+		c.keys, c.values = append(c.keys, e[0].(string)), append(c.values, e[1].(string))
+		c.ttls = append(c.ttls, max(time.Millisecond, time.Duration(e[2].(int64))*time.Millisecond))
 	}
-	for _, k := range keys {
-		v, err := client.Dump(ctx, k).Result()
-		if err != nil {
-			continue // the key has been deleted
-		}
-		c.keys, c.values, c.ttls = append(
-			c.keys,
-			k,
-		), append(
-			c.values,
-			v,
-		), append(
-			c.ttls,
-			max(time.Millisecond, client.PTTL(ctx, k).Val()),
-		)
-	}
-	return c, nil
+	return c, err
 }
 
 // restore replaces the content of a Redis server atomically, as a failover to a stale replica does.
