@@ -72,6 +72,9 @@ type Chat struct {
 	Group  bool   `json:"group,omitempty"`
 	Thread string `json:"thread,omitempty"`
 
+	// Address is where replies are sent, if that is not ID. Unlike ID it may change, and be missing.
+	Address string `json:"address,omitempty"`
+
 	// ReplyToken is a short-lived address that replaces ID for the reply to this message, such as
 	// Slack's response_url. It is a secret.
 	ReplyToken string `json:"answer,omitempty"`

@@ -8,8 +8,9 @@ import (
 )
 
 // MaxInboundText is the maximum length of the text of an inbound message, in bytes. Longer texts are
-// truncated. It exceeds what any of the channels delivers.
-const MaxInboundText = 64 << 10
+// truncated. It exceeds what any of the channels delivers: a message of Slack has up to 40,000
+// characters of up to four bytes, and may forward another.
+const MaxInboundText = 320 << 10
 
 // Sanitize makes external text safe to store. It truncates s to limit bytes without splitting a
 // character, and then replaces invalid UTF-8 and NUL by U+FFFD.

@@ -7,8 +7,7 @@ import (
 )
 
 // SplitReply returns copies of row that together contain text, split at the limits of the channel of
-// a. Only the first uses the reply token and refers to the message replied to. The text is not split
-// if a is nil.
+// a. Only the first refers to the message replied to. The text is not split if a is nil.
 func SplitReply(a adapters.Adapter, row OutboxRow, text string) []OutboxRow {
 	parts := []string{text}
 	if a != nil {
@@ -18,7 +17,7 @@ func SplitReply(a adapters.Adapter, row OutboxRow, text string) []OutboxRow {
 	for _, p := range parts {
 		row.ID, row.Text = NewID(), p
 		rows = append(rows, row)
-		row.Chat.ReplyToken, row.ReplyTo = "", ""
+		row.ReplyTo = ""
 	}
 	return rows
 }

@@ -34,7 +34,7 @@ func TestReceive_Authorship(t *testing.T) {
 		"integration":    {person + `,"subtype":"bot_message","bot_id":"B0OTHER01"`, "", "", "", ""},
 		"shared with a comment": {
 			share(`"is_share":true,"is_msg_unfurl":true,"author_id":"U9","text":"a &lt; b <https://x.example|x>"`),
-			"other", "other", "forwarded", "claim WDJBMJ\na < b x (https://x.example)",
+			"other", "other", "forwarded", "claim WDJBMJ\n@U9: a < b x (https://x.example)",
 		},
 		"shared alone": {
 			`"user":"U061F7AUR","text":"","attachments":[{"is_share":true,"text":"claim WDJBMJ"}]`,

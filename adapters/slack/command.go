@@ -29,7 +29,7 @@ func (a *Adapter) parseCommand(
 		return adapters.Inbound{}, adapters.ErrForged
 	}
 	name, called := strings.CutPrefix(form.Get("command"), "/")
-	user, sender := form.Get("user_id"), externalID(form.Get("team_id"), form.Get("user_id"))
+	sender := externalID(commandTeam(form, ep), form.Get("user_id"))
 	if !complete || hasRepeatedField(form) || !called || !isKeyPart(name) || sender == "" {
 		return inboundCommand(undecodableMessage(body)), nil
 	}
@@ -38,7 +38,7 @@ func (a *Adapter) parseCommand(
 		Key:    digestKey(body),
 		Kind:   adapters.Text,
 		Sender: adapters.Sender{ID: sender, Username: adapters.Sanitize(form.Get("user_name"), maxName)},
-		Chat:   adapters.Chat{ID: user},
+		Chat:   chat(ep, sender, "", true),
 		Text:   adapters.Sanitize(strings.TrimSpace("/"+name+" "+args), adapters.MaxInboundText),
 		Command: &adapters.Command{
 			Name: strings.ToLower(name),
@@ -51,20 +51,20 @@ func (a *Adapter) parseCommand(
 	if answer := form.Get("response_url"); a.isResponseURL(answer) {
 		m.Chat.ReplyToken = answer
 	}
-	if !isFromInstallation(form, ep) {
+	if commandTeam(form, ep) != ep.Address {
 		m.UnprovenReason = adapters.UnprovenExternal
 	}
 	return inboundCommand(m), nil
 }
 
-// isFromInstallation reports whether the person belongs to the workspace in which the app is
-// installed, or to its organization. A command names the person's own workspace, which may be
-// another one in a shared channel.
-func isFromInstallation(form url.Values, ep adapters.Endpoint) bool {
+// commandTeam returns the workspace of the person who typed a command, which in a shared channel may
+// be another one than that of the installation. It is the address of ep for people who belong to the
+// workspace in which the app is installed, or to its organization.
+func commandTeam(form url.Values, ep adapters.Endpoint) string {
 	if form.Get("is_enterprise_install") == "true" && equalsAny(ep.Address, form.Get("enterprise_id")) {
-		return true
+		return ep.Address
 	}
-	return equalsAny(ep.Address, form.Get("team_id"))
+	return form.Get("team_id")
 }
 
 // hasRepeatedField reports whether a field is repeated, so that two parsers could read different

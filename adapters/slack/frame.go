@@ -86,7 +86,7 @@ func (a *Adapter) parsePayload(f frame, ep adapters.Endpoint) (in adapters.Inbou
 		form, whole := formFromJSON(f.Payload)
 		return a.parseCommand(form, whole, f.Payload, ep)
 	case "interactive":
-		return parseInteraction(f.Payload, f.Payload, ep)
+		return a.parseInteraction(f.Payload, f.Payload, ep)
 	}
 	m := undecodableMessage(f.raw)
 	m.Key = digestKey(f.Payload) // the envelope is another each time

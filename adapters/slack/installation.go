@@ -51,20 +51,44 @@ func isOtherApp(ep adapters.Endpoint, appID string) bool {
 	return ours != "" && appID != "" && appID != ours
 }
 
-// actorTeam returns the workspace of the person who acted, by the rules of Slack's SDKs. IDs in a
-// shared channel belong to either side. An event that names another workspace as that of the person
-// is believed in every channel. If Slack names an organization that cannot be resolved to a
-// workspace, the result is empty and the sender is unknown.
-func (e envelope) actorTeam(ev event) string {
+// actorTeam returns the workspace of the person who acted, by the rules of Slack's SDKs. That of the
+// members of the installation is the address of ep: an organization has several workspaces, and its
+// people have one ID in all of them. IDs in a shared channel belong to either side. An event that
+// names another workspace as that of the person is believed in every channel. If Slack names an
+// organization that cannot be resolved to a workspace, the result is empty and the sender is unknown.
+func (e envelope) actorTeam(ev event, ep adapters.Endpoint) string {
 	named := cmp.Or(ev.UserTeam, ev.SourceTeam)
 	if e.IsExtSharedChannel {
-		return e.resolveTeam(cmp.Or(named, ev.Team))
+		named = cmp.Or(named, ev.Team)
+	} else if named == "" || e.isOrganizationUser(ev.User) {
+		return ep.Address
 	}
-	if named == "" {
-		return e.installTeam()
+	team := e.resolveTeam(named)
+	if team != "" && (named == ep.Address || team == e.memberTeam()) {
+		return ep.Address
 	}
-	return e.resolveTeam(named)
+	return team
 }
+
+// memberTeam returns the workspace of the installation whose people the event is about. In a shared
+// channel team_id may be that of the other side.
+func (e envelope) memberTeam() string {
+	if e.IsExtSharedChannel && len(e.Authorizations) > 0 {
+		return e.Authorizations[0].TeamID
+	}
+	return e.installTeam()
+}
+
+// isOrganizationUser reports whether the person belongs to the organization of the installation,
+// whichever of its workspaces the event names as theirs.
+func (e envelope) isOrganizationUser(user string) bool {
+	return !e.IsExtSharedChannel && isOrganizationID(user) && e.installEnterprise() != "" &&
+		(e.EnterpriseID == "" || e.EnterpriseID == e.installEnterprise())
+}
+
+// isOrganizationID reports whether user is an ID that only organizations give out. People keep it in
+// all workspaces of their organization.
+func isOrganizationID(user string) bool { return isUserID(user) && user[0] == 'W' }
 
 // resolveTeam returns the workspace that Slack names by itself or by its organization, or "" if it is
 // unknown.
@@ -88,7 +112,8 @@ func (e envelope) resolveTeam(named string) string {
 // they wrote, that is not known to be the one in which the app is installed.
 func (e envelope) namesOtherTeam(ev event, ep adapters.Endpoint) bool {
 	for _, named := range []string{ev.UserTeam, ev.SourceTeam} {
-		if named != "" && !equalsAny(e.resolveTeam(named), ep.Address, e.installTeam()) {
+		if named != "" && !e.isOrganizationUser(ev.User) &&
+			!equalsAny(e.resolveTeam(named), ep.Address, e.installTeam()) {
 			return true
 		}
 	}

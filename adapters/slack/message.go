@@ -1,14 +1,14 @@
 package slack
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 
 	"hydragate/adapters"
 )
 
-// An event is a message event, or the message in an event that reports a change. Blocks are not
-// decoded.
+// An event is a message event, or the message in an event that reports a change.
 type event struct {
 	Type            string          `json:"type"`
 	Subtype         string          `json:"subtype"`
@@ -26,6 +26,7 @@ type event struct {
 	ThreadTS        string          `json:"thread_ts"`
 	ClientMsgID     string          `json:"client_msg_id"`
 	Files           json.RawMessage `json:"files"`
+	Blocks          json.RawMessage `json:"blocks"`
 	Attachments     json.RawMessage `json:"attachments"`
 	Edited          edited          `json:"edited"`
 	Message         *event          `json:"message"`
@@ -50,17 +51,17 @@ func (e envelope) message(ev event, ep adapters.Endpoint) (adapters.Message, boo
 	if isKeyPart(ev.ClientMsgID) {
 		m.AltKey = "cm:" + ev.ClientMsgID
 	}
-	return m, m.Text != "" || len(m.Media) > 0
+	return m, true
 }
 
 // edit returns the new version of a message. Slack also reports a change after it has unfurled a
-// link; the text is then the same, and edit returns false.
+// link; the words are then the same, and edit returns false.
 func (e envelope) edit(ev event, ep adapters.Endpoint) (adapters.Message, bool) {
 	now, before := ev.Message, ev.PreviousMessage
 	if now == nil || !isTimestamp(now.TS) || !e.isUserMessage(*now, ev, ep) {
 		return adapters.Message{}, false
 	}
-	if before == nil && now.Edited.TS == "" || before != nil && before.Text == now.Text {
+	if before == nil && now.Edited.TS == "" || before != nil && before.markup() == now.markup() {
 		return adapters.Message{}, false
 	}
 	at := now.Edited.TS
@@ -76,18 +77,41 @@ func (e envelope) edit(ev event, ep adapters.Endpoint) (adapters.Message, bool) 
 	return m, true
 }
 
+// unknownPart returns the name of the field with which a message without words and files came.
+func (ev event) unknownPart() string {
+	for name, raw := range map[string]json.RawMessage{"files": ev.Files, "attachments": ev.Attachments} {
+		var entries []json.RawMessage
+		if json.Unmarshal(raw, &entries) == nil && len(entries) > 0 {
+			return name
+		}
+	}
+	return adapters.Sanitize(cmp.Or(ev.Subtype, "blocks"), maxName)
+}
+
+// serviceSubtypes are the subtypes of messages that Slack writes itself, or that are not messages of
+// a person. A message with any other subtype is one. The list is that of testdata/subtypes.tsv.
+var serviceSubtypes = map[string]bool{
+	"app_conversation_join": true, "app_conversation_leave": true, "assistant_app_thread": true,
+	"bot_add": true, "bot_disable": true, "bot_enable": true, "bot_message": true, "bot_remove": true,
+	"channel_archive": true, "channel_canvas_updated": true, "channel_convert_to_private": true,
+	"channel_convert_to_public": true, "channel_join": true, "channel_leave": true, "channel_name": true,
+	"channel_posting_permissions": true, "channel_purpose": true, "channel_topic": true,
+	"channel_unarchive": true, "ekm_access_denied": true, "emoji_changed": true, "group_archive": true,
+	"group_join": true, "group_leave": true, "group_name": true, "group_purpose": true, "group_topic": true,
+	"group_unarchive": true, "huddle_thread": true, "joiner_notification": true,
+	"joiner_notification_for_inviter": true, "message_deleted": true, "message_replied": true,
+	"pinned_item": true, "reminder_add": true, "reply_broadcast": true, "sh_room_created": true,
+	"sh_room_shared": true, "slackbot_response": true, "tabbed_canvas_updated": true, "tombstone": true,
+	"unpinned_item": true,
+}
+
 // isUserMessage reports whether ev, in the channel of the enclosing event, has the account of a
 // person as its author. An app can post with that account as well. Slack marks such a post like one
 // of the app's own bot, so only in a direct conversation, where no other bot can write, is it known
 // to be the person's.
 func (e envelope) isUserMessage(ev, outer event, ep adapters.Endpoint) bool {
-	switch ev.Subtype {
-	case "", "file_share", "thread_broadcast", "me_message":
-	default:
-		return false
-	}
 	bot := e.botUserID(ep)
-	if !isUserID(ev.User) || ev.User == "USLACKBOT" || ev.User == bot {
+	if serviceSubtypes[ev.Subtype] || !isUserID(ev.User) || ev.User == "USLACKBOT" || ev.User == bot {
 		return false
 	}
 	return ev.BotID == "" ||
@@ -104,17 +128,24 @@ func (ev event) isFromApp() bool {
 // app_mention of the same post yield the same message.
 func (e envelope) buildMessage(ev, outer event, ep adapters.Endpoint) adapters.Message {
 	direct := isDirect(outer.Channel, outer.ChannelType)
-	team, shared := e.actorTeam(ev), sharedTexts(ev.Attachments)
+	team, shared := e.actorTeam(ev, ep), ev.shares()
 	m := adapters.Message{
 		Kind:       adapters.Text,
 		ProviderID: ev.TS,
 		Sender:     adapters.Sender{ID: externalID(team, ev.User)},
-		Chat:       adapters.Chat{ID: outer.Channel, Group: !direct, Thread: threadTS(ev, direct)},
-		Text:       decodeText(joinTexts(ev.Text, shared), e.botUserID(ep)),
+		Text:       decodeText(ev.markup(), e.botUserID(ep)),
 		Media:      attachments(ev.Files),
 		SentAt:     parseTimestamp(ev.TS),
 	}
-	if len(m.Media) > 0 {
+	m.Chat = chat(ep, m.Sender.ID, outer.Channel, direct)
+	m.Chat.Thread = threadTS(ev, direct)
+	for _, s := range shared {
+		m.Media = append(m.Media, attachments(s.Files)...)
+	}
+	if m.Text == "" && len(m.Media) == 0 {
+		m.Content = []adapters.Content{{Kind: adapters.Other, Name: ev.unknownPart()}}
+	}
+	if len(m.Media) > 0 || len(m.Content) > 0 {
 		m.Kind = adapters.Media
 	}
 	switch {
@@ -135,9 +166,25 @@ func (e envelope) buildMessage(ev, outer event, ep adapters.Endpoint) adapters.M
 }
 
 // isDirect reports whether a channel is a direct conversation with the bot. An app_mention has no
-// channel type, but the ID shows it.
+// channel type, but the ID shows it. What people write in the app's Messages tab may have the type
+// app_home.
 func isDirect(channel, channelType string) bool {
-	return strings.HasPrefix(channel, "D") && (channelType == "im" || channelType == "")
+	return strings.HasPrefix(channel, "D") &&
+		(channelType == "im" || channelType == "app_home" || channelType == "")
+}
+
+// chat returns the chat of a person and the bot, or of a channel. All that a person writes to the bot
+// alone is one chat, whether in the direct conversation, as a slash command elsewhere or in a form:
+// its ID is that of the person.
+func chat(ep adapters.Endpoint, sender, channel string, direct bool) adapters.Chat {
+	team, user, known := strings.Cut(sender, ":")
+	switch {
+	case !direct || !known:
+		return adapters.Chat{ID: channel, Group: !direct}
+	case team == ep.Address:
+		return adapters.Chat{ID: user, Address: channel}
+	}
+	return adapters.Chat{ID: sender, Address: channel}
 }
 
 // threadTS returns the thread for replies: that of ev or, in a channel, the thread that ev can
@@ -157,6 +204,7 @@ func threadTS(ev event, direct bool) string {
 type file struct {
 	ID         string  `json:"id"`
 	Name       string  `json:"name"`
+	Title      string  `json:"title"`
 	MIME       string  `json:"mimetype"`
 	Subtype    string  `json:"subtype"`
 	Mode       string  `json:"mode"`
@@ -183,7 +231,7 @@ func attachments(raw json.RawMessage) []adapters.Attachment {
 			Kind:     f.kind(),
 			Ref:      f.ID,
 			MIME:     adapters.Sanitize(f.MIME, maxName),
-			Name:     adapters.Sanitize(f.Name, maxName),
+			Name:     adapters.Sanitize(cmp.Or(f.Name, f.Title), maxName),
 			Size:     max(0, f.Size),
 			Duration: int(min(max(0, f.DurationMS/1000), 1<<30)),
 		})

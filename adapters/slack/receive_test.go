@@ -195,8 +195,29 @@ func TestReceive_ActorTeam(t *testing.T) {
 		},
 		"own team of organization": {
 			said(`"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E1"}]`,
-				`"type":"message","user_team":"E1","source_team":"T1"`), "T1:U1", "",
+				`"type":"message","user_team":"E1","source_team":"T1"`), "E1:U1", "",
 		},
+		"own organization": {
+			said(`"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E1"}]`,
+				`"type":"message","team":"T1"`), "E1:U1", "",
+		},
+		"second team of organization": {
+			said(`"team_id":"T2","authorizations":[{"team_id":null,"enterprise_id":"E1"}]`,
+				`"type":"message","team":"T2","user_team":"T2","source_team":"T2"`), "E1:U1", "",
+		},
+		"home in another team of organization": {
+			said(`"team_id":"T2","enterprise_id":"E1","authorizations":[{"team_id":"T2","enterprise_id":"E1"}]`,
+				`"type":"message","user":"W1","user_team":"T3"`), "E1:W1", "",
+		},
+		"home in another team": {
+			said(`"team_id":"T1","authorizations":[{"team_id":"T1","enterprise_id":"E1"}]`,
+				`"type":"message","user":"W1","user_team":"T3"`), "T1:W1", "",
+		},
+		"user of another grid": {
+			said(`"team_id":"T1","authorizations":[{"team_id":"T1","enterprise_id":"E1"}],"is_ext_shared_channel":true`,
+				`"type":"message","user":"W1","user_team":"T3"`), "T3:W1", "external",
+		},
+		"user of a grid without one": {said(here, `"type":"message","user":"W1","user_team":"T3"`), "T3:W1", "external"},
 		"other team of organization": {
 			said(`"team_id":"T1","authorizations":[{"team_id":null,"enterprise_id":"E1"}]`,
 				`"type":"message","user_team":"T9"`), "T9:U1", "external",
@@ -275,7 +296,7 @@ func TestReceive_LargeBody(t *testing.T) {
 			t.Errorf("%s: %d bytes read", name, read())
 		}
 	}
-	exact := []byte(`"` + strings.Repeat("a", 512<<10-2) + `"`)
+	exact := []byte(`"` + strings.Repeat("a", 2560<<10-2) + `"`)
 	if _, err := receive(t, endpoint(), "events", exact); err != nil {
 		t.Errorf("the largest body: %v", err)
 	}

@@ -18,9 +18,9 @@ import (
 const responseURLHost = "hooks.slack.com"
 
 // escapeText escapes text so that it cannot mention anyone or hide the target of a link.
-func escapeText(text string) string {
-	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(text)
-}
+func escapeText(text string) string { return textEscaper.Replace(text) }
+
+var textEscaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 
 // isResponseURL reports whether address is a response URL: on Slack's host or, with another API
 // server, on its origin. Replies are posted nowhere else, even if an authenticated request names
@@ -40,7 +40,7 @@ func (a *Adapter) isResponseURL(address string) bool {
 	return server.Host != "" && u.Scheme == server.Scheme && u.Host == server.Host
 }
 
-// postToResponseURL posts a reply to the response URL of a slash command. accepted is false if
+// postToResponseURL posts a reply to the response URL of a slash command or interaction. accepted is false if
 // Slack no longer accepts replies there: a URL is valid for five replies within 30 minutes.
 func (a *Adapter) postToResponseURL(ctx context.Context, reply adapters.Reply) (accepted bool, err error) {
 	body, err := json.Marshal(map[string]any{

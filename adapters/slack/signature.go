@@ -11,9 +11,13 @@ import (
 	"hydragate/adapters"
 )
 
+// An event about an edit contains the text up to four times, in which JSON writes a character in up to
+// twelve bytes. Slack announces the length of what it sends; a body of unknown length, which anyone can
+// send, is read only as far as most events need.
 const (
-	maxBody = 512 << 10
-	maxSkew = 300 * time.Second
+	maxBody        = 2560 << 10
+	maxUnknownBody = 512 << 10
+	maxSkew        = 300 * time.Second
 
 	signatureHeader = "X-Slack-Signature"
 	timestampHeader = "X-Slack-Request-Timestamp"
@@ -33,7 +37,11 @@ func (a *Adapter) authenticate(r *http.Request, ep adapters.Endpoint) ([]byte, e
 	if len(signature) != len("v0=")+hex.EncodedLen(sha256.Size) || !a.isFresh(timestamp) {
 		return nil, adapters.ErrForged
 	}
-	body, err := adapters.ReadBody(r, maxBody)
+	limit := maxBody
+	if r.ContentLength < 0 {
+		limit = maxUnknownBody
+	}
+	body, err := adapters.ReadBody(r, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
-	"unicode/utf8"
 
 	"hydragate/adapters"
 )
@@ -17,7 +16,8 @@ import (
 // DefaultAPIURL is the URL of the Slack API.
 const DefaultAPIURL = "https://slack.com/api/"
 
-// maxText is the maximum length of a message in characters that Slack recommends.
+// maxText is the maximum length of a message in characters that Slack recommends. It truncates only
+// much longer ones, but since 2024 may answer msg_too_long to texts of about this length.
 const maxText = 4000
 
 // An Adapter implements the channel for all endpoints; each call names its endpoint. The zero
@@ -25,7 +25,7 @@ const maxText = 4000
 // change.
 type Adapter struct {
 	// APIURL is the URL of the API server, with a trailing slash. The default is DefaultAPIURL.
-	// With another origin, replies to slash commands are posted only to that origin.
+	// With another origin, replies to response URLs are posted only to that origin.
 	APIURL string
 
 	// HTTP is the client for all calls. The default is a client of the adapter. A call times out
@@ -50,8 +50,12 @@ func (a *Adapter) Channel() adapters.Channel { return adapters.Slack }
 
 // Limits returns the limits of a Slack message.
 func (a *Adapter) Limits() adapters.Limits {
-	return adapters.Limits{MaxText: maxText, Measure: utf8.RuneCountInString}
+	return adapters.Limits{MaxText: maxText, Measure: textLen}
 }
+
+// textLen returns the length of a text as Slack counts it: escaped, and in UTF-16 code units, of
+// which some characters have two.
+func textLen(s string) int { return adapters.UTF16Len(escapeText(s)) }
 
 // Receive parses the webhooks "events", "commands" and "interactivity". It checks the signature
 // before it parses the body, also for the verification of the URL by Slack.
@@ -63,7 +67,7 @@ func (a *Adapter) Receive(r *http.Request, ep adapters.Endpoint, hook string) (a
 	case "commands":
 		read = a.parseCommandForm
 	case "interactivity":
-		read = parseInteractionForm
+		read = a.parseInteractionForm
 	default:
 		return adapters.Inbound{}, adapters.ErrUnknownWebhook
 	}

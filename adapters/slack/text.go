@@ -9,11 +9,28 @@ import (
 // decodeText returns a text as its author saw it, without a leading mention of the bot. Slack
 // escapes three characters and writes mentions and links as entities.
 func decodeText(raw, botUserID string) string {
-	text := plainText(trimMention(raw, botUserID))
+	text := plainText(cutClaimMention(trimMention(raw, botUserID), botUserID))
 	if text == "" {
 		text = plainText(raw)
 	}
 	return adapters.Sanitize(text, adapters.MaxInboundText)
+}
+
+// cutClaimMention removes mentions of the user botUserID from a text that begins with the word claim, so
+// that "claim @bot CODE" is read like "claim CODE".
+func cutClaimMention(text, botUserID string) string {
+	first, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
+	if !strings.EqualFold(strings.TrimPrefix(first, "/"), "claim") || botUserID == "" {
+		return text
+	}
+	for {
+		before, after, found := strings.Cut(rest, "<@"+botUserID)
+		if !found || !strings.HasPrefix(after, ">") && !strings.HasPrefix(after, "|") {
+			return first + " " + rest
+		}
+		_, after, _ = strings.Cut(after, ">")
+		rest = before + after
+	}
 }
 
 // trimMention removes a leading mention of the user botUserID.
