@@ -133,17 +133,17 @@ func (p *importPlan) write(ctx context.Context, tx sqldb.DB) error {
 
 func newCustomerInsert() *batchInsert {
 	return &batchInsert{table: `customers (id, tenant_id, email, phone_number, first_name, last_name, company_name,
-		locale, timezone, metadata, fk_id, fk_user_id, source, context, created_at, updated_at)`}
+		locale, timezone, metadata, fk_id, fk_user_id, source, context, created_at, updated_at, ` + foldColumns + `)`}
 }
 
 func (p *importPlan) customerRow(r identity.Record, now time.Time) []any {
-	return []any{
+	return append([]any{
 		r.ID, p.options.TenantID, sqldb.TextOrNull(r.Email), sqldb.TextOrNull(r.PhoneNumber), sqldb.TextOrNull(r.FirstName),
 		sqldb.TextOrNull(r.LastName), sqldb.TextOrNull(r.CompanyName), sqldb.TextOrNull(r.Locale),
 		sqldb.TextOrNull(r.Timezone),
 		jsonObject(r.Metadata), sqldb.TextOrNull(r.FKID), sqldb.TextOrNull(r.FKUserID), sqldb.TextOrNull(r.Source),
 		sqldb.TextOrNull(r.Context), now, now,
-	}
+	}, foldValues(r.Customer)...)
 }
 
 func (p *importPlan) updateStmt(c importChange, now time.Time) sqldb.Statement {
@@ -151,7 +151,7 @@ func (p *importPlan) updateStmt(c importChange, now time.Time) sqldb.Statement {
 	ch := columnUpdate{args: []any{p.options.TenantID, r.ID, now}}
 	for _, f := range textColumns(&r) {
 		if slices.Contains(c.fields, f.name) {
-			ch.setText(f.name, f.value)
+			ch.setCustomerText(f.name, f.value)
 		}
 	}
 	if slices.Contains(c.fields, "metadata") {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strings"
 
 	"hydragate/identity"
 	"hydragate/store/sqldb"
@@ -20,7 +19,7 @@ type importPlan struct {
 	options identity.ImportOptions
 
 	customers      map[string]*identity.Record // by ID
-	byEmail        map[string]string           // customer IDs by lower-case e-mail address
+	byEmail        map[string]string           // customer IDs by folded e-mail address
 	byFK           map[string]string           // customer IDs by fk_id
 	merged         map[string]bool             // IDs of customers merged into another
 	owners         map[scopedAddress]string    // customer IDs
@@ -53,7 +52,7 @@ func (p *importPlan) read(ctx context.Context, d sqldb.DB, records []identity.Re
 	var ids, emails, fks []string
 	external := map[string][]string{} // by channel
 	for _, r := range records {
-		ids, emails, fks = appendNonEmpty(ids, r.ID), appendNonEmpty(emails, r.Email), appendNonEmpty(fks, r.FKID)
+		ids, emails, fks = appendNonEmpty(ids, r.ID), appendNonEmpty(emails, identity.Fold(r.Email)), appendNonEmpty(fks, r.FKID)
 		for _, i := range r.Identities {
 			external[i.Channel] = append(external[i.Channel], i.ExternalID)
 		}
@@ -79,7 +78,7 @@ func (p *importPlan) read(ctx context.Context, d sqldb.DB, records []identity.Re
 		values    []string
 		condition string
 		format    string
-	}{{ids, `id in (%s)`, "$%d"}, {emails, `lower(email) in (%s)`, "lower($%d)"}, {fks, `fk_id in (%s)`, "$%d"}} {
+	}{{ids, `id in (%s)`, "$%d"}, {emails, `email_fold in (%s)`, "$%d"}, {fks, `fk_id in (%s)`, "$%d"}} {
 		if err := p.readCustomers(ctx, d, q.values, q.condition, q.format); err != nil {
 			return err
 		}
@@ -163,7 +162,7 @@ func (p *importPlan) readMerged(ctx context.Context, d sqldb.DB, ids []string) e
 func (p *importPlan) indexCustomer(r *identity.Record) {
 	p.customers[r.ID] = r
 	if r.Email != "" {
-		p.byEmail[strings.ToLower(r.Email)] = r.ID
+		p.byEmail[identity.Fold(r.Email)] = r.ID
 	}
 	if r.FKID != "" {
 		p.byFK[r.FKID] = r.ID
@@ -190,7 +189,7 @@ func (p *importPlan) decide(records []identity.Record) []identity.ImportResult {
 // applyChange updates the indexes with a planned change.
 func (p *importPlan) applyChange(c importChange) {
 	if before := p.customers[c.record.ID]; before != nil {
-		delete(p.byEmail, strings.ToLower(before.Email))
+		delete(p.byEmail, identity.Fold(before.Email))
 		delete(p.byFK, before.FKID)
 	}
 	p.indexCustomer(&c.record)
@@ -225,7 +224,7 @@ func (p *importPlan) planRecord(r identity.Record) (c importChange, err error) {
 	if c.record.Identities = nil; id == "" {
 		c.record.ID = newID()
 	}
-	if owner, taken := p.byEmail[strings.ToLower(c.record.Email)]; taken && c.record.Email != "" && owner != c.record.ID {
+	if owner, taken := p.byEmail[identity.Fold(c.record.Email)]; taken && c.record.Email != "" && owner != c.record.ID {
 		return c, errors.New("email: already used by another customer")
 	}
 	if owner, taken := p.byFK[c.record.FKID]; taken && c.record.FKID != "" && owner != c.record.ID {
@@ -243,7 +242,7 @@ func (p *importPlan) resolveCustomer(r identity.Record) (string, error) {
 		}
 		return r.ID, nil
 	}
-	if id, ok := p.byEmail[strings.ToLower(r.Email)]; ok && r.Email != "" {
+	if id, ok := p.byEmail[identity.Fold(r.Email)]; ok && r.Email != "" {
 		return id, nil
 	}
 	if id, ok := p.byFK[r.FKID]; ok && r.FKID != "" {

@@ -37,6 +37,8 @@ func newSearchTenant(t *testing.T, s *Store, n int) (tenant string) {
 			case when n % 100 = 0 then 'Steve' else 'First' || md5(cast(n as text)) end, 'Last' || md5(cast(n + 7 as text)),
 				case when n % 3 = 0 then 'Company' || n end, now(), now()
 		from generate_series(1, cast($2 as integer)) n`, tenant, n)
+	mustExec(t, s, `update customers set email_fold = lower(email), first_name_fold = lower(first_name),
+		last_name_fold = lower(last_name), company_name_fold = lower(company_name) where tenant_id = $1`, tenant)
 	mustExec(t, s, `
 		insert into identities (id, tenant_id, customer_id, channel, external_id, created_at, updated_at)
 		select gen_random_uuid(), tenant_id, id, 'sms', phone_number, now(), now() from customers where tenant_id = $1`,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"hydragate/claim"
@@ -32,14 +33,15 @@ func (s *Store) CreateCustomer(
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
 		rs, err := tx.Query(ctx, `
 			insert into customers (id, tenant_id, email, phone_number, first_name, last_name, company_name, locale, timezone,
-				metadata, created_by_instance, created_at, updated_at)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
+				metadata, created_by_instance, created_at, updated_at, `+foldColumns+`)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13, $14, $15, $16)
 			on conflict (id) do nothing
 			returning `+customerColumns,
-			orNewID(c.ID), c.TenantID, sqldb.TextOrNull(c.Email), sqldb.TextOrNull(c.PhoneNumber),
-			sqldb.TextOrNull(c.FirstName), sqldb.TextOrNull(c.LastName), sqldb.TextOrNull(c.CompanyName),
-			sqldb.TextOrNull(c.Locale), sqldb.TextOrNull(c.Timezone), jsonObject(c.Metadata),
-			sqldb.TextOrNull(c.CreatedByInstance), s.now())
+			append([]any{
+				orNewID(c.ID), c.TenantID, sqldb.TextOrNull(c.Email), sqldb.TextOrNull(c.PhoneNumber),
+				sqldb.TextOrNull(c.FirstName), sqldb.TextOrNull(c.LastName), sqldb.TextOrNull(c.CompanyName),
+				sqldb.TextOrNull(c.Locale), sqldb.TextOrNull(c.Timezone), jsonObject(c.Metadata),
+				sqldb.TextOrNull(c.CreatedByInstance), s.now()}, foldValues(c)...)...)
 		created, err = sqldb.ScanOne(rs, err, scanCustomer)
 		if sqldb.IsNoRows(err) {
 			rs, err := tx.Query(ctx, `select `+customerColumns+` from customers where tenant_id = $1 and id = $2`, c.TenantID,
@@ -73,13 +75,13 @@ func (s *Store) EditCustomer(
 	ctx context.Context, tenant, id string, e identity.CustomerEdit, by identity.Actor,
 ) (c identity.Customer, err error) {
 	update := columnUpdate{args: []any{tenant, id, s.now()}}
-	update.setText("email", e.Email)
-	update.setText("phone_number", e.PhoneNumber)
-	update.setText("first_name", e.FirstName)
-	update.setText("last_name", e.LastName)
-	update.setText("company_name", e.CompanyName)
-	update.setText("locale", e.Locale)
-	update.setText("timezone", e.Timezone)
+	update.setCustomerText("email", e.Email)
+	update.setCustomerText("phone_number", e.PhoneNumber)
+	update.setCustomerText("first_name", e.FirstName)
+	update.setCustomerText("last_name", e.LastName)
+	update.setCustomerText("company_name", e.CompanyName)
+	update.setCustomerText("locale", e.Locale)
+	update.setCustomerText("timezone", e.Timezone)
 	if e.Metadata != nil {
 		update.set("metadata", jsonObject(*e.Metadata))
 	}
@@ -151,18 +153,18 @@ func customerFilter(q identity.CustomerQuery, args ...any) (string, []any) {
 		visible = fmt.Sprintf(` and (i.instance_id is null or i.instance_id = $%d)`, len(args))
 	}
 	for _, f := range []struct{ value, condition string }{
-		{q.Email, `lower(email) = lower($%[1]d)`},
+		{identity.Fold(q.Email), `email_fold = $%[1]d`},
 		{q.Phone, `phone_number = $%[1]d`},
 		{
-			prefixPattern(q.Name),
-			`(lower(first_name) like lower($%[1]d) escape '\' or lower(last_name) like lower($%[1]d) escape '\'
-				or lower(company_name) like lower($%[1]d) escape '\')`,
+			prefixPattern(identity.Fold(q.Name)),
+			`(first_name_fold like $%[1]d escape '\' or last_name_fold like $%[1]d escape '\'
+				or company_name_fold like $%[1]d escape '\')`,
 		},
 		{q.ExternalID, `exists (
 			select 1 from identities i
 			where i.tenant_id = customers.tenant_id and i.customer_id = customers.id
 				and lower(i.external_id) = lower($%[1]d)` + visible + `)`},
-		{prefixPattern(q.EmailPrefix), `lower(email) like lower($%[1]d) escape '\'`},
+		{prefixPattern(identity.Fold(q.EmailPrefix)), `email_fold like $%[1]d escape '\'`},
 		{prefixPattern(q.PhonePrefix), `phone_number like $%[1]d escape '\'`},
 		{prefixPattern(q.ExternalPrefix), `exists (
 			select 1 from identities i
@@ -225,6 +227,27 @@ func (c *columnUpdate) set(column string, v any) {
 func (c *columnUpdate) setText(column string, v *string) {
 	if v != nil {
 		c.set(column, sqldb.TextOrNull(*v))
+	}
+}
+
+// setCustomerText is setText for a column of customers. It also sets the column with the folded text if
+// there is one.
+func (c *columnUpdate) setCustomerText(column string, v *string) {
+	c.setText(column, v)
+	if v != nil && slices.Contains(strings.Split(foldColumns, ", "), column+"_fold") {
+		c.args = append(c.args, sqldb.TextOrNull(identity.Fold(*v)))
+		c.assignments += fmt.Sprintf(", %s_fold = $%d", column, len(c.args))
+	}
+}
+
+// foldColumns lists the columns of customers with folded texts.
+const foldColumns = `email_fold, first_name_fold, last_name_fold, company_name_fold`
+
+// foldValues returns the values of foldColumns for a customer.
+func foldValues(c identity.Customer) []any {
+	return []any{
+		sqldb.TextOrNull(identity.Fold(c.Email)), sqldb.TextOrNull(identity.Fold(c.FirstName)),
+		sqldb.TextOrNull(identity.Fold(c.LastName)), sqldb.TextOrNull(identity.Fold(c.CompanyName)),
 	}
 }
 

@@ -60,13 +60,13 @@ func (s *Store) CreateUser(
 		}
 		rs, err := tx.Query(ctx, `
 			insert into customers (id, tenant_id, email, phone_number, first_name, last_name, metadata, fk_id, fk_user_id,
-				source, context, created_by_instance, created_at, updated_at)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)
+				source, context, created_by_instance, created_at, updated_at, `+foldColumns+`)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14, $15, $16, $17)
 			returning `+userColumns,
-			newID(), u.TenantID, sqldb.TextOrNull(u.Email), sqldb.TextOrNull(u.PhoneNumber), sqldb.TextOrNull(u.FirstName),
-			sqldb.TextOrNull(u.LastName), jsonObject(u.Metadata),
-			sqldb.TextOrNull(u.FKID), sqldb.TextOrNull(u.FKUserID), sqldb.TextOrNull(u.Source), sqldb.TextOrNull(u.Context),
-			instance, s.now())
+			append([]any{newID(), u.TenantID, sqldb.TextOrNull(u.Email), sqldb.TextOrNull(u.PhoneNumber), sqldb.TextOrNull(u.FirstName),
+				sqldb.TextOrNull(u.LastName), jsonObject(u.Metadata),
+				sqldb.TextOrNull(u.FKID), sqldb.TextOrNull(u.FKUserID), sqldb.TextOrNull(u.Source), sqldb.TextOrNull(u.Context),
+				instance, s.now()}, foldValues(u.Customer)...)...)
 		if created, err = sqldb.ScanOne(rs, err, scanUser); err != nil {
 			return err
 		}
@@ -91,12 +91,12 @@ func (s *Store) CreateUser(
 func checkUserUnique(ctx context.Context, tx sqldb.DB, instance string, u identity.User) error {
 	rs, err := tx.Query(ctx, `
 		select id from customers
-		where tenant_id = $1 and (lower(email) = lower($2) or phone_number = $3 or fk_id = $4)
+		where tenant_id = $1 and (email_fold = $2 or phone_number = $3 or fk_id = $4)
 		union all
 		select id from identities
 		where tenant_id = $1 and channel = '`+userChannel+`' and external_id = $3 and customer_id is not null
 			and (instance_id = $5 or instance_id is null)
-		limit 1`, u.TenantID, sqldb.TextOrNull(u.Email), sqldb.TextOrNull(u.PhoneNumber), sqldb.TextOrNull(u.FKID), instance)
+		limit 1`, u.TenantID, sqldb.TextOrNull(identity.Fold(u.Email)), sqldb.TextOrNull(u.PhoneNumber), sqldb.TextOrNull(u.FKID), instance)
 	ids, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
 	if err == nil && len(ids) > 0 {
 		err = identity.ErrUserExists
@@ -166,7 +166,7 @@ func (s *Store) FindUser(
 func userFilter(q identity.UserQuery) (condition, value string) {
 	switch {
 	case q.Email != "":
-		return `lower(email) = lower($3)`, q.Email
+		return `email_fold = $3`, identity.Fold(q.Email)
 	case q.FKID != "":
 		return `fk_id = $3`, q.FKID
 	}

@@ -147,8 +147,8 @@ func agentActor(caller identity.APIKey) identity.Actor {
 
 type userResponse struct {
 	ID           string       `json:"id"`
-	FirstName    string       `json:"firstName,omitempty"`
-	LastName     string       `json:"lastName,omitempty"`
+	FirstName    string       `json:"firstName"`
+	LastName     string       `json:"lastName"`
 	Context      string       `json:"context,omitempty"`
 	Source       string       `json:"source,omitempty"`
 	FKID         string       `json:"fkId,omitempty"`
