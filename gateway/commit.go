@@ -65,6 +65,10 @@ type MessageResult struct {
 	Dead    bool              // abandoned after too many failed attempts
 	Retry   bool              // not processed: only the failed attempt is counted
 	Message *adapters.Message // replaces the stored message; nil leaves it
+
+	// KeepSecret keeps the encrypted part of a message that was not decoded completely, until the
+	// texts of messages are purged.
+	KeepSecret bool
 }
 
 // An IdentityUpdate holds changes to the identity of a sender. Empty fields leave the stored value.

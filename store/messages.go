@@ -126,8 +126,8 @@ func (s *Store) openInbound(in *gateway.StoredMessage, sealed string) error {
 }
 
 // messageStmts returns the statements that store the outcome of messages. The encrypted part of a
-// processed message is deleted. Undecodable messages keep theirs until the texts of messages are
-// purged, so that the decoder can be fixed.
+// processed message is deleted. Messages that were not decoded completely keep theirs until the texts
+// of messages are purged, so that the decoder can be fixed.
 func (s *Store) messageStmts(st gateway.Commit) ([]sqldb.Statement, error) {
 	var stmts []sqldb.Statement
 	for _, m := range st.Messages {
@@ -151,9 +151,11 @@ func (s *Store) messageStmts(st gateway.Commit) ([]sqldb.Statement, error) {
 			}
 			set, args = `, text = $6, body = $7`, append(args, m.Message.Text, body)
 		}
+		if !m.KeepSecret {
+			set += `, sealed = case when kind = 'undecodable' then sealed end`
+		}
 		stmts = append(stmts, sqldb.Statement{Query: `
-			update messages set state = $3, outcome = $4, worked_at = $5, sealed = case
-				when kind = 'undecodable' then sealed end` + set + `
+			update messages set state = $3, outcome = $4, worked_at = $5` + set + `
 			where tenant_id = $1 and id = $2`, Args: args})
 	}
 	return stmts, nil

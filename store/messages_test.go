@@ -68,3 +68,29 @@ func TestApply_ErasedSenderNotRecreated(t *testing.T) {
 		}
 	})
 }
+
+// TestApply_KeepSecret checks that only messages that were not decoded completely keep their encrypted part.
+func TestApply_KeepSecret(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		for key, keep := range map[string]bool{"k1": true, "k2": false} {
+			a := f.arrival(key, key, "")
+			a.Secret = &gateway.Secret{Raw: []byte(`{"hologram":1}`)}
+			f.insertMessages(a)
+			l := f.lease(gateway.InboxQueue, "one")[0]
+			in := f.pending(l)[0]
+			if string(in.Message.Raw) != `{"hologram":1}` {
+				t.Errorf("Raw = %q, want the bytes", in.Message.Raw)
+			}
+			if err := f.Apply(t.Context(), gateway.Commit{
+				Lease: l, Release: true, Messages: []gateway.MessageResult{{ID: in.ID, Outcome: "forwarded", KeepSecret: keep}},
+			}); err != nil {
+				t.Fatal(err)
+			}
+			rs, err := f.db.Query(t.Context(), `select case when sealed is null then '' else 'kept' end from messages where key = $1`, key)
+			kept, err := sqldb.ScanOne(rs, err, sqldb.ScanString)
+			if err != nil || (kept == "kept") != keep {
+				t.Errorf("encrypted part with KeepSecret %v = %q, %v", keep, kept, err)
+			}
+		}
+	})
+}

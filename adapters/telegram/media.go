@@ -1,48 +1,34 @@
 package telegram
 
-import (
-	"strconv"
-
-	"hydragate/adapters"
-)
+import "hydragate/adapters"
 
 type media struct {
-	Photo     []photo   `json:"photo"`
-	Document  *file     `json:"document"`
-	Audio     *file     `json:"audio"`
-	Video     *file     `json:"video"`
-	VideoNote *file     `json:"video_note"`
-	Animation *file     `json:"animation"`
-	Voice     *file     `json:"voice"`
-	Sticker   *file     `json:"sticker"`
-	Location  *location `json:"location"`
-	Contact   *contact  `json:"contact"`
+	Photo     []photo `json:"photo"`
+	Document  *file   `json:"document"`
+	Audio     *file   `json:"audio"`
+	Video     *file   `json:"video"`
+	VideoNote *file   `json:"video_note"`
+	Animation *file   `json:"animation"`
+	Voice     *file   `json:"voice"`
+	Sticker   *file   `json:"sticker"`
+	LivePhoto *file   `json:"live_photo"`
 }
 
 type photo struct {
-	FileID string `json:"file_id"`
-	Width  int64  `json:"width"`
-	Height int64  `json:"height"`
-	Size   int64  `json:"file_size"`
+	FileID   string `json:"file_id"`
+	UniqueID string `json:"file_unique_id"`
+	Width    int64  `json:"width"`
+	Height   int64  `json:"height"`
+	Size     int64  `json:"file_size"`
 }
 
 type file struct {
 	FileID   string `json:"file_id"`
+	UniqueID string `json:"file_unique_id"` // the same for all bots and at all times
 	Name     string `json:"file_name"`
 	MIME     string `json:"mime_type"`
 	Size     int64  `json:"file_size"`
 	Duration int    `json:"duration"`
-}
-
-type location struct {
-	Latitude  float64 `json:"latitude"`
-	Longitude float64 `json:"longitude"`
-}
-
-type contact struct {
-	Phone     string `json:"phone_number"`
-	FirstName string `json:"first_name"`
-	LastName  string `json:"last_name"`
 }
 
 const (
@@ -50,8 +36,7 @@ const (
 	maxMIME = 128
 )
 
-// attachments returns the content of a message other than text. The Ref of a file is the ID for
-// getFile, that of a location a geo URI (RFC 5870), and that of a contact a tel URI (RFC 3966).
+// attachments returns the files of a message. The Ref of each is the ID for getFile.
 func (m media) attachments() []adapters.Attachment {
 	var as []adapters.Attachment
 	if p, ok := largestPhoto(m.Photo); ok {
@@ -73,28 +58,13 @@ func (m media) attachments() []adapters.Attachment {
 		{"video", m.Video},
 		{"video", m.VideoNote},
 		{"video", m.Animation},
+		{"video", m.LivePhoto},
 		{"voice", m.Voice},
 		{"sticker", m.Sticker},
 	} {
 		if f.file != nil {
 			as = append(as, f.file.attachment(f.kind))
 		}
-	}
-	if l := m.Location; l != nil {
-		as = append(
-			as,
-			adapters.Attachment{Kind: "location", Ref: "geo:" + formatDegrees(l.Latitude) + "," + formatDegrees(l.Longitude)},
-		)
-	}
-	if c := m.Contact; c != nil {
-		as = append(
-			as,
-			adapters.Attachment{
-				Kind: "contact",
-				Ref:  adapters.Sanitize("tel:"+c.Phone, maxRef),
-				Name: fullName(c.FirstName, c.LastName),
-			},
-		)
 	}
 	return as
 }
@@ -115,5 +85,3 @@ func largestPhoto(ps []photo) (best photo, ok bool) {
 	}
 	return best, ok
 }
-
-func formatDegrees(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }

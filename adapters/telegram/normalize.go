@@ -19,6 +19,8 @@ const (
 	maxLocale   = 35   // RFC 5646, §4.4.1
 	maxAction   = 1024 // callback data has at most 64 bytes
 	maxQueryID  = 256
+
+	unknownContent = "unknown" // name of content of a message without any field for it
 )
 
 // parseUpdate returns the message in one update. It does not fail: an update that cannot be
@@ -78,9 +80,9 @@ func (m *message) normalize(kind adapters.Kind, raw []byte, ep adapters.Endpoint
 	if m.BusinessConnectionID != "" {
 		return m.normalizeUnserved(adapters.UnprovenBusiness, raw, ep)
 	}
-	out := m.baseMessage(ep)
-	out.Text = adapters.Sanitize(m.Text+m.Caption, adapters.MaxInboundText)
-	out.Media = m.attachments()
+	out, c := m.baseMessage(ep), m.contents()
+	out.Text = adapters.Sanitize(c.text, adapters.MaxInboundText)
+	out.Media, out.Content = c.media, append(c.content, m.quotes()...)
 	out.UnprovenReason = m.unprovenReason()
 	out.Kind = kind
 	switch {
@@ -88,17 +90,43 @@ func (m *message) normalize(kind adapters.Kind, raw []byte, ep adapters.Endpoint
 		out.Key = messageKey(ep, "m", m.Chat.ID, m.ID, m.EditDate)
 		out.SentAt = unixTime(cmp.Or(m.EditDate, m.Date))
 		out.UnprovenReason = cmp.Or(out.UnprovenReason, adapters.UnprovenEdited)
-	case len(out.Media) > 0:
+	case len(c.media)+len(c.content) > 0:
 		out.Kind = adapters.Media
 	}
-	if out.Text == "" && len(out.Media) == 0 || out.UnprovenReason == adapters.UnprovenBot || m.IsAutomaticForward {
+	switch {
+	case out.UnprovenReason == adapters.UnprovenBot, m.IsAutomaticForward, m.isService():
 		out.Kind = adapters.Unsupported
 		return out
+	case kind == adapters.Edit && m.Location != nil: // the person moves
+		out.Kind = adapters.Unsupported
+		return out
+	case c.isEmpty(): // sent in a way that this version of the Bot API cannot express
+		if kind == adapters.Text {
+			out.Kind = adapters.Media
+		}
+		out.Content = append(out.Content, adapters.Content{Kind: adapters.Other, Name: unknownContent})
+		c.unknown = true
 	}
-	if c, ok := adapters.ParseCommand(out.Text, ep.Settings[adapters.BotUsername]); ok {
+	if c.unknown {
+		out.Raw = raw
+	}
+	if c, ok := adapters.ParseCommand(c.words, ep.Settings[adapters.BotUsername]); ok {
 		out.Command = &c
+		out.StartPayload = startPayload(out)
 	}
 	return out
+}
+
+// startPayload returns the parameter of the link with which the sender opened the chat, or "".
+func startPayload(m adapters.Message) string {
+	if m.Command.Name != "start" || m.Kind != adapters.Text || m.UnprovenReason != "" {
+		return ""
+	}
+	payload, _, more := strings.Cut(m.Command.Args, " ")
+	if more {
+		return ""
+	}
+	return adapters.Sanitize(payload, maxName)
 }
 
 // normalizeUnserved returns a message from a chat in which the bot does not reply, for the given
@@ -128,6 +156,7 @@ func (m *message) baseMessage(ep adapters.Endpoint) adapters.Message {
 		Sender:     m.sender(),
 		Chat:       m.toChat(),
 		ReplyTo:    m.replyTo(),
+		GroupKey:   adapters.Sanitize(m.MediaGroupID, maxName),
 		SentAt:     unixTime(m.Date),
 	}
 }

@@ -31,6 +31,8 @@ func TestReceive_ProvenClaims(t *testing.T) {
 		"claim_upper_newline": true,
 		"claim_alone":         true,
 		"start_deep_link":     true,
+		"start_payload":       true,
+		"rich_message_claim":  true,
 	}
 	files, err := filepath.Glob("testdata/main/*.json")
 	if err != nil || len(files) == 0 {

@@ -1,6 +1,10 @@
 package telegram
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"hydragate/adapters"
+)
 
 // The types below decode only what the gateway needs of an update. Fields to which Telegram adds
 // new values over time are kept as raw JSON or ignored, so that an unknown value does not make a
@@ -50,13 +54,45 @@ type message struct {
 	BusinessConnectionID string          `json:"business_connection_id"`
 	ForwardOrigin        json.RawMessage `json:"forward_origin"`
 	ForwardDate          int64           `json:"forward_date"` // servers before Bot API 7.0
-	ReplyTo              *struct {
-		ID int64 `json:"message_id"`
-	} `json:"reply_to_message"`
+	ReplyTo              *repliedMessage `json:"reply_to_message"`
+	ExternalReply        json.RawMessage `json:"external_reply"`
+	Quote                *textQuote      `json:"quote"`
+	MediaGroupID         string          `json:"media_group_id"`
 
-	Text    string `json:"text"`
-	Caption string `json:"caption"`
+	Text            string          `json:"text"`
+	Entities        []entity        `json:"entities"`
+	Caption         string          `json:"caption"`
+	CaptionEntities []entity        `json:"caption_entities"`
+	RichMessage     json.RawMessage `json:"rich_message"`
+	Location        *location       `json:"location"`
+	Venue           *venue          `json:"venue"`
+	Contact         *contact        `json:"contact"`
+	WebAppData      *struct {
+		Data string `json:"data"`
+	} `json:"web_app_data"`
 	media
+
+	fields map[string]json.RawMessage // all, by their names
+}
+
+// UnmarshalJSON implements json.Unmarshaler. It keeps the fields that the type does not have.
+func (m *message) UnmarshalJSON(data []byte) error {
+	type plain message
+	if err := json.Unmarshal(data, (*plain)(m)); err != nil {
+		return err
+	}
+	return json.Unmarshal(data, &m.fields)
+}
+
+// A repliedMessage is the message to which another replies.
+type repliedMessage struct {
+	ID         int64 `json:"message_id"`
+	From       *user `json:"from"`
+	SenderChat *chat `json:"sender_chat"`
+}
+
+func (m repliedMessage) sender() adapters.Sender {
+	return (&message{From: m.From, SenderChat: m.SenderChat}).sender()
 }
 
 type callbackQuery struct {
