@@ -5,7 +5,10 @@ package claimtest
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -30,6 +33,8 @@ type Harness struct {
 
 // Run runs the suite. The store may contain other data, and is not emptied.
 func Run(t *testing.T, store Harness) {
+	withKeys := store.WithKeys
+	store.WithKeys = func(keys ...[]byte) claim.CodeStore { return patientStore{withKeys(keys...)} }
 	for _, tt := range []struct {
 		name string
 		test func(*testing.T, Harness)
@@ -59,6 +64,45 @@ func Run(t *testing.T, store Harness) {
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.test(t, store) })
 	}
+}
+
+// A patientStore repeats calls that time out, as they may on a busy machine. No call has another result
+// for being repeated.
+type patientStore struct{ claim.CodeStore }
+
+func (p patientStore) Put(ctx context.Context, s claim.Target, code string) error {
+	_, err := repeat(func() (struct{}, error) { return struct{}{}, p.CodeStore.Put(ctx, s, code) })
+	return err
+}
+
+func (p patientStore) Drop(ctx context.Context, s claim.Target) error {
+	_, err := repeat(func() (struct{}, error) { return struct{}{}, p.CodeStore.Drop(ctx, s) })
+	return err
+}
+
+func (p patientStore) Check(
+	ctx context.Context, s claim.Target, typedIn, code, message string,
+) (claim.CheckResult, error) {
+	return repeat(func() (claim.CheckResult, error) { return p.CodeStore.Check(ctx, s, typedIn, code, message) })
+}
+
+func (p patientStore) Find(ctx context.Context, s claim.Target, codes []string) (map[string]claim.Target, error) {
+	return repeat(func() (map[string]claim.Target, error) { return p.CodeStore.Find(ctx, s, codes) })
+}
+
+func (p patientStore) Peek(ctx context.Context, s claim.Target, code string) (claim.Result, error) {
+	return repeat(func() (claim.Result, error) { return p.CodeStore.Peek(ctx, s, code) })
+}
+
+// repeat calls call until it does not time out, up to twenty times.
+func repeat[T any](call func() (T, error)) (result T, err error) {
+	for range 20 {
+		result, err = call()
+		if !os.IsTimeout(err) && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+	}
+	return result, err
 }
 
 // newTarget returns the target of a new identity.

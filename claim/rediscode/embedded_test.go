@@ -41,17 +41,20 @@ func TestNewEmbedded_Expiry(t *testing.T) {
 	})
 }
 
-// TestNewEmbedded_LongPipeline checks that a pipeline longer than any buffer does not deadlock.
+// TestNewEmbedded_LongPipeline checks that a pipeline longer than any buffer does not deadlock. The
+// timeouts of the client elapse only if it does.
 func TestNewEmbedded_LongPipeline(t *testing.T) {
-	client, stop := NewEmbedded()
-	defer stop()
-	pipe := client.Pipeline()
-	long := strings.Repeat("x", 1000)
-	for range 2000 {
-		pipe.Set(t.Context(), "long", long, 0)
-		pipe.Get(t.Context(), "long")
-	}
-	if _, err := pipe.Exec(t.Context()); err != nil {
-		t.Error(err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		client, stop := NewEmbedded()
+		defer stop()
+		pipe := client.Pipeline()
+		long := strings.Repeat("x", 1000)
+		for range 2000 {
+			pipe.Set(t.Context(), "long", long, 0)
+			pipe.Get(t.Context(), "long")
+		}
+		if _, err := pipe.Exec(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }

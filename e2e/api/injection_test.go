@@ -313,6 +313,9 @@ func affectedTable(op *harness.APIOperation) string {
 	return "identities"
 }
 
+// maxBodyTime is the maximum time until a malformed body is rejected.
+const maxBodyTime = 3 * time.Second
+
 // testBrokenBodies sends malformed bodies to op and checks that each is rejected quickly with a
 // short response.
 func (i *injector) testBrokenBodies(op *harness.APIOperation, valid harness.APIRequest) {
@@ -325,13 +328,18 @@ func (i *injector) testBrokenBodies(op *harness.APIOperation, valid harness.APIR
 		c := valid
 		c.Body = broken[kind]
 		i.bodyIndex++
-		start := time.Now()
-		a := i.sendChecked(op.ID+", "+kind, c)
+		var a harness.Response
+		took := time.Hour
+		for try := 0; try < 5 && took > maxBodyTime; try++ { // the machine may be busy
+			start := time.Now()
+			a = i.sendChecked(op.ID+", "+kind, c)
+			took = min(took, time.Since(start))
+		}
 		if err := op.CheckRejection(a, 400, 413, 415, 422); err != nil {
 			i.T.Errorf("%s, %s: %v", op.ID, kind, err)
 		}
-		if took := time.Since(start); took > 3*time.Second {
-			i.T.Errorf("%s, %s: rejected after %s, want at most 3s", op.ID, kind, took)
+		if took > maxBodyTime {
+			i.T.Errorf("%s, %s: rejected after %s, want at most %s", op.ID, kind, took, maxBodyTime)
 		}
 		if len(a.Body) > 20_000 {
 			i.T.Errorf("%s, %s: response of %d bytes, want at most 20000", op.ID, kind, len(a.Body))

@@ -129,7 +129,7 @@ func Start(t *testing.T, o Options) (*Harness, *Process) {
 	t.Cleanup(front.Close)
 	h := &Harness{
 		T: t, Fault: o.Fault, Front: front, Proxies: map[string]*Proxy{}, Webhooks: &webhookLog{},
-		App: &FakeApp{ReplyText: "re {text}"}, API: NewClient("http://"+front.Addr(), AdminKey, 10*time.Second), options: o,
+		App: &FakeApp{ReplyText: "re {text}"}, API: NewClient("http://"+front.Addr(), AdminKey, time.Minute), options: o,
 	}
 	t.Cleanup(h.API.HTTP.CloseIdleConnections)
 	h.App.URL = ServeHTTP(t.Cleanup, h.App)
@@ -245,7 +245,8 @@ func (h *Harness) startProviders(wrap func(http.RoundTripper) http.RoundTripper)
 		delay = 0
 	}
 	h.Providers = StartProviders(h.T.Cleanup, delay)
-	h.Telegram.RetryScale, h.Slack.RetryScale, h.Slack.Timeout = 0.02, 0.01, 6*time.Second
+	h.Telegram.RetryScale, h.Slack.RetryScale = 0.02, 0.01
+	h.Slack.Timeout = time.Duration(Scaled(30, 6)) * time.Second
 	for channel, c := range h.webhookClients() {
 		c.Transport = h.Webhooks.transport(h.T, channel)
 		if wrap != nil {

@@ -56,6 +56,18 @@ func (s *Harness) RestartPostgres(pg *PostgresServer) {
 	s.RequireRecovery(time.Now())
 }
 
+// AwaitWebhooks waits until a webhook of each channel was accepted after a time. The gateway has then read
+// their endpoints.
+func (s *Harness) AwaitWebhooks(since time.Time) {
+	s.T.Helper()
+	for _, channel := range []string{"telegram", "sms", "slack"} {
+		Eventually(s.T, "a webhook of "+channel+" is accepted", func() bool {
+			_, ok := s.Webhooks.firstAccepted(channel, since)
+			return ok
+		})
+	}
+}
+
 // AcceptedDuring returns the number of webhooks that were accepted in an interval in which nothing could
 // be stored. It leaves out SMS, which are accepted into the spool.
 func (s *Harness) AcceptedDuring(from, to time.Time) (n int) {

@@ -121,8 +121,8 @@ func TestIncidents_GoRedis1113(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if failed.Load() < 100 || succeeded.Load() < 1000 {
-		t.Errorf("canceled calls = %d, successful calls = %d, want at least 100 and 1000", failed.Load(), succeeded.Load())
+	if failed.Load() < 100 || succeeded.Load() < 100 {
+		t.Errorf("canceled calls = %d, successful calls = %d, want at least 100 of each", failed.Load(), succeeded.Load())
 	}
 }
 

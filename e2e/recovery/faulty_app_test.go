@@ -61,7 +61,7 @@ func TestFaultyApp_Isolated(t *testing.T) {
 	faulty.SetFault(harness.AppHealthy)
 	s.Sleep(window)
 	stop()
-	s.RequireIdle(3 * time.Minute)
+	s.RequireIdle(harness.EventTimeout)
 	people.RequireComplete(1, 0)
 	faultMessages := 0
 	for _, r := range faultLoads {

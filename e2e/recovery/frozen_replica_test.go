@@ -118,7 +118,7 @@ func freezeReplica(
 	s.Front.SetTargets(a.Addr, b.Addr)
 	s.Sleep(2 * time.Second)
 	stop()
-	s.RequireIdle(time.Minute)
+	s.RequireIdle(harness.EventTimeout)
 	after := proxy.RejectedCounts()
 	f.rejectedQueueWrites = after["lanes_lease"] - before["lanes_lease"]
 	f.rejectedPollWrites = after["endpoints_poll"] - before["endpoints_poll"]

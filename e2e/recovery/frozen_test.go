@@ -43,7 +43,7 @@ func TestPostgresFrozen_NoLoss(t *testing.T) {
 	if rejected == 0 {
 		t.Error("rejected webhooks = 0 while the database was frozen, want some")
 	}
-	s.RequireIdle(time.Minute)
+	s.RequireIdle(harness.EventTimeout)
 	r.RequireComplete(len(r.Users), app.OutboxSize)
 	s.CheckLog()
 
@@ -56,8 +56,9 @@ func TestPostgresFrozen_NoLoss(t *testing.T) {
 		}
 		defer p.Kill()
 		r := s.NewLoad(2)
+		started := time.Now()
 		stop := r.SendInBackground(50 * time.Millisecond)
-		s.Sleep(500 * time.Millisecond)
+		s.AwaitWebhooks(started)
 		from, to := s.Freeze("postgres", time.Second)
 		stop()
 		if s.AcceptedDuring(from, to) == 0 {
@@ -113,7 +114,7 @@ func TestRedisFrozen_OnlyClaimsWait(t *testing.T) {
 			t.Errorf("p99 of %s with Redis frozen = %s, want at most %s", m.what, m.took, limit)
 		}
 	}
-	s.RequireIdle(time.Minute)
+	s.RequireIdle(harness.EventTimeout)
 	r.RequireComplete(len(r.Users), 0)
 	s.CheckLog()
 }

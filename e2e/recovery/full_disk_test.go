@@ -47,7 +47,7 @@ func TestFullDisk_NoLoss(t *testing.T) {
 			s.RequireRecovery(time.Now())
 			s.Sleep(time.Second)
 			stop()
-			s.RequireIdle(time.Minute)
+			s.RequireIdle(harness.EventTimeout)
 			r.RequireComplete(4*len(r.Users), app.OutboxSize)
 			select {
 			case <-p.Exited:
@@ -68,7 +68,7 @@ func TestFullDisk_NoLoss(t *testing.T) {
 		s.Sleep(time.Second)
 		stop()
 		free()
-		s.WaitIdle(20 * time.Second)
+		s.WaitIdle(harness.EventTimeout)
 		r.RequireFault(func(v harness.LoadReport) int { return v.Lost })
 	})
 }

@@ -27,7 +27,7 @@ func TestKilledGateway_NoLoss(t *testing.T) {
 			s.ExpireLeases(t.Context())
 			p = s.Restart()
 		})
-		s.RequireIdle(time.Minute)
+		s.RequireIdle(harness.EventTimeout)
 		return r
 	}
 	sendWhileKilled(kills).RequireComplete(3*users*n, kills*app.OutboxSize)

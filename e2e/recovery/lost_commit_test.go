@@ -19,7 +19,7 @@ func TestLostCommit_AppliedOnce(t *testing.T) {
 	stop := r.SendInBackground(100 * time.Millisecond)
 	f.LoseCommits(t, lost, "INSERT", "UPDATE", "")
 	stop()
-	s.RequireIdle(time.Minute)
+	s.RequireIdle(harness.EventTimeout)
 	t.Logf("dropped responses by first write: %v", f.LostCounts())
 	if f.LostCounts()["INSERT"] == 0 || f.LostCounts()["UPDATE"] == 0 {
 		t.Errorf("dropped responses = %v, want both INSERT and UPDATE", f.LostCounts())
@@ -34,7 +34,7 @@ func TestLostCommit_AppliedOnce(t *testing.T) {
 		stop := r.SendInBackground(50 * time.Millisecond)
 		const storedTwice = `select count(*) from (select text from messages group by text having count(*) > 1) as twice`
 		for i := 0; i < 40 && s.QueryInt(storedTwice) == 0; i++ {
-			f.LoseCommits(t, 1, "")
+			f.LoseCommits(t, 1, "INSERT")
 		}
 		stop()
 		r.RequireFault(func(v harness.LoadReport) int { return v.StoredTwice })

@@ -24,7 +24,7 @@ func TestPostgresDown_NoLoss(t *testing.T) {
 		s.RestartPostgres(pg)
 	}
 	stop()
-	s.RequireIdle(time.Minute)
+	s.RequireIdle(harness.EventTimeout)
 	r.RequireComplete(outages*len(r.Users), outages*app.OutboxSize)
 	s.CheckLog()
 
@@ -37,8 +37,9 @@ func TestPostgresDown_NoLoss(t *testing.T) {
 		}
 		defer p.Kill()
 		r := s.NewLoad(2)
+		started := time.Now()
 		stop := r.SendInBackground(50 * time.Millisecond)
-		s.Sleep(500 * time.Millisecond)
+		s.AwaitWebhooks(started)
 		if err := pg.StopImmediately(); err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +51,7 @@ func TestPostgresDown_NoLoss(t *testing.T) {
 			t.Fatal(err)
 		}
 		stop()
-		s.WaitIdle(20 * time.Second)
+		s.WaitIdle(harness.EventTimeout)
 		r.RequireFault(func(v harness.LoadReport) int { return v.Lost })
 	})
 }

@@ -25,7 +25,7 @@ func TestShutdown_UnderLoad(t *testing.T) {
 		slowest = max(slowest, time.Since(started))
 		p = s.Restart()
 	})
-	s.RequireIdle(time.Minute)
+	s.RequireIdle(harness.EventTimeout)
 	t.Logf("%d shutdowns with status 0, the slowest took %s", times, slowest.Round(time.Millisecond))
 	r.RequireComplete(3*users*n, 0)
 	s.CheckLog()
@@ -42,7 +42,7 @@ func TestShutdown_UnderLoad(t *testing.T) {
 				s.ExpireLeases(t.Context())
 				p = s.Restart()
 			})
-			s.RequireIdle(time.Minute)
+			s.RequireIdle(harness.EventTimeout)
 			if v := r.Report(); v.ExtraReplies > 0 {
 				t.Log("control:", v)
 				return

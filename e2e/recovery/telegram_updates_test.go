@@ -24,7 +24,7 @@ func TestTelegramUpdateIDs_Reset(t *testing.T) {
 		r := numberedRound(s, from)
 		r.StartSending(t.Context(), n)
 		r.Senders.Wait()
-		s.RequireIdle(time.Minute)
+		s.RequireIdle(harness.EventTimeout)
 		r.RequireComplete(n, 0)
 	}
 	sendFrom(900_000_000)

@@ -31,7 +31,7 @@ func TestMalformedMessages_DoNotBlock(t *testing.T) {
 		})
 	}
 	r.Senders.Wait()
-	s.RequireIdle(time.Minute)
+	s.RequireIdle(harness.EventTimeout)
 	v := r.RequireComplete(4*len(corpus), 0)
 	var slowest time.Duration
 	for _, u := range r.Sent {

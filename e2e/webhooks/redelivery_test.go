@@ -31,7 +31,7 @@ func TestRedelivery_Deduplicated(t *testing.T) {
 		for _, rt := range transports {
 			rt.Flush()
 		}
-		s.RequireIdle(2 * time.Minute)
+		s.RequireIdle(harness.EventTimeout)
 		return r
 	}
 	n := harness.Scaled(8, 40)

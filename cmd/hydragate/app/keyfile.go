@@ -198,15 +198,20 @@ func (f KeyFile) maintain(ctx context.Context, st *store.Store, sp *spool.Spool,
 		case <-ctx.Done():
 			return
 		}
-		// Messages in the spool are encrypted too, also those of earlier processes.
-		empty, err := sp.IsEmpty()
-		switch {
-		case err != nil:
-			log.WarnContext(ctx, "check master keys failed", "error", err)
-		case empty:
-			f.finishRotation(ctx, st, log)
-		}
+		f.maintainOnce(ctx, st, sp, log)
 		timer.Reset(maintainInterval)
+	}
+}
+
+// maintainOnce finishes a rotation if the spool is empty: its messages are encrypted too, also those of
+// earlier processes.
+func (f KeyFile) maintainOnce(ctx context.Context, st *store.Store, sp *spool.Spool, log *slog.Logger) {
+	empty, err := sp.IsEmpty()
+	switch {
+	case err != nil:
+		log.WarnContext(ctx, "check master keys failed", "error", err)
+	case empty:
+		f.finishRotation(ctx, st, log)
 	}
 }
 

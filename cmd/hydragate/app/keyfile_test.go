@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -57,9 +56,7 @@ func TestKeyFile_KeepsKeyOfSpooledRecords(t *testing.T) {
 	}
 	defer sp.Close()
 	keysAfterMaintain := func() int {
-		ctx, stop := context.WithTimeout(t.Context(), time.Second)
-		defer stop()
-		file.maintain(ctx, db, sp, log)
+		file.maintainOnce(t.Context(), db, sp, log)
 		ring, err := s.KeyRing()
 		if err != nil {
 			t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 )
 
 // demoTimeout is longer than any demo in these tests takes, on any machine.
-const demoTimeout = 90 * time.Second
+const demoTimeout = 5 * time.Minute
 
 // TestMain checks that the demos leave no files behind.
 func TestMain(m *testing.M) {
