@@ -26,6 +26,26 @@ func Sanitize(s string, limit int) string {
 	return strings.ReplaceAll(s, "\x00", "\uFFFD")
 }
 
+// Printable returns s on one line, without the characters that could change how a terminal or a page
+// shows what surrounds it: control characters, and format characters such as those that reverse the
+// direction of writing. Joiners are retained, because emoji and some scripts need them.
+func Printable(s string) string {
+	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r), r == zeroWidthNonJoiner, r == zeroWidthJoiner:
+			return r
+		case unicode.In(r, unicode.Cc, unicode.Cf):
+			return -1
+		}
+		return r
+	}, s)), " ")
+}
+
+const (
+	zeroWidthNonJoiner = '\u200C'
+	zeroWidthJoiner    = '\u200D'
+)
+
 // ParseCommand parses "/name args" and "/name@bot args". It reports false if text is not a command or
 // is addressed to a bot other than botUsername. The name is returned in lower case, and the
 // arguments without surrounding white space.

@@ -26,6 +26,25 @@ func TestParseCommand(t *testing.T) {
 	}
 }
 
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"\u202Eevil":                      "evil",
+		"\x1b[31mred\x1b[0m":              "[31mred[0m",
+		"a\u009b31mb":                     "a31mb",
+		"a\r\nlevel=ERROR\tb\u2028c":      "a level=ERROR b c",
+		"\u2067x\u2069\u200F\u061C\uFEFF": "x",
+		"\u200B\u00AD":                    "",
+		"Zoë O’Neill-李 (3M)":              "Zoë O’Neill-李 (3M)",
+		"👩\u200D🚀❤\uFE0F":                 "👩\u200D🚀❤\uFE0F",
+		"می\u200Cخواهم":                   "می\u200Cخواهم",
+		" أحمد  עדי ":                     "أحمد עדי",
+	} {
+		if got := Printable(in); got != want {
+			t.Errorf("Printable(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
 func TestSanitize(t *testing.T) {
 	for in, want := range map[string]string{
 		"a\x00b":       "a\uFFFDb",

@@ -110,7 +110,10 @@ func (a *API) createKey(ctx context.Context, in *struct{ Body newKey }) (*create
 	if err != nil {
 		return nil, err
 	}
-	if err := a.checkGrant(caller, scopes, instance, b.ExpiresAt.Value); err != nil {
+	if e := b.ExpiresAt; e.IsSet && !e.IsNull && !e.Value.After(a.Now()) {
+		return nil, fastapi.ValidationProblem(fastapi.ValueError("the time must be in the future", "body", "expires_at"))
+	}
+	if err := checkGrant(caller, scopes, instance, b.ExpiresAt.Value); err != nil {
 		return nil, err
 	}
 	rateLimit, err := grantedRate(caller, b.RateLimit.Value)
@@ -174,16 +177,13 @@ func (a *API) keyInstance(ctx context.Context, caller identity.APIKey, requested
 
 // checkGrant returns a problem if a new key would have more scopes or a longer lifetime than the
 // caller.
-func (a *API) checkGrant(caller identity.APIKey, scopes []string, instance string, expires time.Time) error {
+func checkGrant(caller identity.APIKey, scopes []string, instance string, expires time.Time) error {
 	if instance != "" {
 		if i := slices.Index(scopes, "channels:write"); i >= 0 {
 			return fastapi.ValidationProblem(fastapi.ValueError(
 				"a key limited to one instance cannot have the scope channels:write", "body", "scopes", i,
 			))
 		}
-	}
-	if !expires.IsZero() && !expires.After(a.Now()) {
-		return fastapi.ValidationProblem(fastapi.ValueError("the time must be in the future", "body", "expires_at"))
 	}
 	if outlives(expires, caller) {
 		return fastapi.NewProblem(http.StatusForbidden, "A key cannot create keys that outlive it")

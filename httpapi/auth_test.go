@@ -121,6 +121,9 @@ func TestCreateKey_ScopeSubset(t *testing.T) {
 		422,
 		"",
 	)
+	const zeroTime = `{"name":"x","scopes":["keys:read"],"expires_at":"0001-01-01T00:00:00Z"}`
+	h.expect(h.request("POST", "/v1/keys", zeroTime), 422, "")
+	h.expect(h.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read"],"expires_at":null}`), 201, "")
 	h.expect(
 		h.request("POST", "/v1/keys", `{"name":"x","scopes":["keys:read","channels:write"],"instance_id":"`+h.instance+`"}`),
 		422,

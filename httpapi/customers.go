@@ -123,8 +123,14 @@ func (a *API) editCustomer(ctx context.Context, in *struct {
 		Timezone:    b.Timezone.Edit(),
 		Metadata:    fastapi.MetadataEdit(b.Metadata),
 		MayGrant:    key.HasScope("identities:grant"),
+
+		GrantInstance: key.InstanceID,
 	}, key.Actor())
-	if errors.Is(err, identity.ErrGrantRequired) {
+	switch {
+	case !errors.Is(err, identity.ErrGrantRequired):
+	case key.HasScope("identities:grant"):
+		return nil, operation.KeyLimitedProblem()
+	default:
 		return nil, operation.MissingScope("identities:grant")
 	}
 	return &customerOut{toCustomer(c)}, operation.NameNotFound("Customer", err)

@@ -77,8 +77,9 @@ type CustomerEdit struct {
 	Metadata                                                               *json.RawMessage
 
 	// MayGrant allows changing the e-mail address of a customer with verified identities, which
-	// applications are told.
-	MayGrant bool
+	// applications are told. If GrantInstance is set, all of these must be scoped to that instance.
+	MayGrant      bool
+	GrantInstance string
 }
 
 // A CustomerQuery selects the customers that match all filters that are not empty. Email, Phone

@@ -86,8 +86,8 @@ func (s *Store) EditCustomer(
 		update.set("metadata", jsonObject(*e.Metadata))
 	}
 	err = s.db.InTx(ctx, func(tx sqldb.DB) error {
-		if e.Email != nil && !e.MayGrant {
-			if err := s.checkEmailEdit(ctx, tx, tenant, id, *e.Email); err != nil {
+		if e.Email != nil && (!e.MayGrant || e.GrantInstance != "") {
+			if err := s.checkEmailEdit(ctx, tx, tenant, id, e); err != nil {
 				return err
 			}
 		}
@@ -105,18 +105,23 @@ func (s *Store) EditCustomer(
 	return c, s.customerError("change customer", err)
 }
 
-// checkEmailEdit locks a customer. It returns identity.ErrGrantRequired if email differs from the
-// e-mail address of the customer, who has verified identities.
-func (s *Store) checkEmailEdit(ctx context.Context, tx sqldb.DB, tenant, id, email string) error {
+// checkEmailEdit locks a customer. It returns identity.ErrGrantRequired if e changes the e-mail address
+// and the customer has verified identities for which e carries no right to grant.
+func (s *Store) checkEmailEdit(ctx context.Context, tx sqldb.DB, tenant, id string, e identity.CustomerEdit) error {
 	rs, err := tx.Query(ctx,
 		`select email from customers where tenant_id = $1 and id = $2`+s.dialect.ForUpdate(), tenant, id)
 	current, err := sqldb.ScanOne(rs, err, sqldb.ScanText)
-	if err != nil || current == email {
+	if err != nil || current == *e.Email {
 		return err
+	}
+	granted := "" // the instance whose identities the caller may verify
+	if e.MayGrant {
+		granted = e.GrantInstance
 	}
 	rs, err = tx.Query(ctx, `
 		select id from identities
-		where tenant_id = $1 and customer_id = $2 and verified_at is not null limit 1`, tenant, id)
+		where tenant_id = $1 and customer_id = $2 and verified_at is not null
+			and (instance_id = $3) is not true limit 1`, tenant, id, sqldb.TextOrNull(granted))
 	verified, err := sqldb.ScanAll(rs, err, sqldb.ScanString)
 	if err == nil && len(verified) > 0 {
 		err = identity.ErrGrantRequired

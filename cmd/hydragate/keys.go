@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"hydragate/adapters"
 	"hydragate/cmd/hydragate/app"
 	"hydragate/identity"
 )
@@ -38,6 +39,9 @@ func (c *keysCreateCmd) Run(ctx context.Context, con app.Console) error {
 	}
 	if err := c.setScopes(); err != nil {
 		return err
+	}
+	if c.Expires < 0 {
+		return errors.New("--expires must be a time from now, such as 720h; without it the key never expires")
 	}
 	if c.RateLimit < 1 || c.RateLimit > identity.MaxRateLimit {
 		return fmt.Errorf("--rate-limit-per-second must be between 1 and %d", identity.MaxRateLimit)
@@ -145,7 +149,7 @@ func printKey(w io.Writer, k identity.APIKey) {
 	if len(k.Scopes) == len(identity.Scopes) {
 		scopes = "all"
 	}
-	fmt.Fprintf(w, "%s\t%s\t…%s\t%s\t%s\t%s\t%d\t%s\n", k.ID, k.Name, k.Hint, state, used, instance,
+	fmt.Fprintf(w, "%s\t%s\t…%s\t%s\t%s\t%s\t%d\t%s\n", k.ID, adapters.Printable(k.Name), k.Hint, state, used, instance,
 		cmp.Or(k.RateLimit, identity.DefaultRateLimit), scopes)
 }
 

@@ -37,6 +37,17 @@ func TestUpdateCustomer_EmailRequiresGrant(t *testing.T) {
 		f.Expect(staff, "PATCH", path, `{"email":`+email+`,"first_name":"Steve","phone_number":"+61400111222"}`, 200, nil)
 		f.Expect(staff, "PATCH", "/v1/customers/"+harness.RandomID(), `{"email":"new@example.com"}`, 404, nil)
 		f.Expect(f.Token, "PATCH", path, `{"email":"new@example.com"}`, 200, map[string]any{"email": "new@example.com"})
+		// The right of a key of one instance does not reach identities of others, or of all instances.
+		limited := f.NewKey(f.TenantID, f.OtherInstanceID, "customers:write", "identities:grant")
+		const another = `{"email":"limited@example.com"}`
+		f.Expect(limited, "PATCH", path, another, 403, map[string]any{"detail": "This API key is limited to one instance"})
+		own := f.NewKey(f.TenantID, f.InstanceID, "customers:write", "identities:grant")
+		f.Expect(own, "PATCH", path, another, 200, nil)
+		everywhere := path + "/identities/" + f.LinkAddress(customer, "", "telegram", "2").ID
+		f.Expect(f.Token, "PATCH", everywhere, `{"verified":true}`, 200, nil)
+		f.Expect(own, "PATCH", path, `{"email":null}`, 403, nil)
+		f.Expect(f.Token, "PATCH", everywhere, `{"verified":false}`, 200, nil)
+		f.Expect(f.Token, "PATCH", path, `{"email":"new@example.com"}`, 200, nil)
 		f.Expect(f.Token, "PATCH", linked, `{"verified":false}`, 200, nil)
 		f.Expect(staff, "PATCH", path, `{"email":`+email+`}`, 200, nil)
 	})

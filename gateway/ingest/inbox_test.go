@@ -143,6 +143,26 @@ func TestNewIncomingMessage_EncryptsCodes(t *testing.T) {
 	}
 }
 
+// TestNewIncomingMessage_Names checks that names of senders cannot change how what surrounds them is
+// shown, also if the message is stored encrypted, and that the text is stored as written.
+func TestNewIncomingMessage_Names(t *testing.T) {
+	for text, encrypted := range map[string]bool{"a\u202Eb\n": false, "WDJBMJ": true} {
+		m := inboundText("1", text).Messages[0]
+		m.Sender.Name, m.Sender.Username = "\u202Eevil\x1b[31m\nWDJBMJ", "a\u200Bb"
+		a := newIncomingMessage(telegramEndpoint, m)
+		stored := []adapters.Message{a.Message}
+		if a.Secret != nil && a.Secret.Message != nil {
+			stored = append(stored, *a.Secret.Message)
+		}
+		if got := stored[len(stored)-1].Sender; got.Name != "evil[31m WDJBMJ" || got.Username != "ab" {
+			t.Errorf("sender = %+v, want names without control and format characters", got)
+		}
+		if !encrypted && stored[len(stored)-1].Text != text {
+			t.Errorf("text = %q, want %q", stored[len(stored)-1].Text, text)
+		}
+	}
+}
+
 // A fakeStore is a database in memory, with one endpoint, that can fail or hang.
 type fakeStore struct {
 	endpoints.Store // only WebhookEndpoint may be called

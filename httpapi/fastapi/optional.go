@@ -10,14 +10,15 @@ import (
 // An Optional is a body field that may be absent, null, or have a value. In a PATCH request, an
 // absent field remains unchanged and null clears it.
 type Optional[T any] struct {
-	IsSet bool // the field is present
-	Value T    // zero if the field is null
+	IsSet  bool // the field is present
+	IsNull bool // its value is null
+	Value  T    // zero if the field is absent or null
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (o *Optional[T]) UnmarshalJSON(b []byte) error {
 	o.IsSet = true
-	if string(b) == "null" {
+	if o.IsNull = string(b) == "null"; o.IsNull {
 		return nil
 	}
 	return json.Unmarshal(b, &o.Value)

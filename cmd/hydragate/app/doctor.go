@@ -66,9 +66,10 @@ func (d *doctor) run(ctx context.Context, s *Settings) {
 
 func (d *doctor) report(name string, err error) (ok bool) {
 	d.total++
+	name = adapters.Printable(name)
 	if err != nil {
 		d.failed++
-		fmt.Fprintf(d.out, "✗ %s: %v\n", name, err)
+		fmt.Fprintf(d.out, "✗ %s: %s\n", name, adapters.Printable(err.Error()))
 		return false
 	}
 	fmt.Fprintf(d.out, "✓ %s\n", name)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"hydragate/adapters"
 	"hydragate/cmd/hydragate/app"
 )
 
@@ -42,7 +43,7 @@ func (f *failureLog) add(line int, message string) error {
 	f.count++
 	switch {
 	case f.count <= maxFailuresShown:
-		fmt.Fprintf(f.out, "line %d: %s\n", line, message)
+		fmt.Fprintf(f.out, "line %d: %s\n", line, adapters.Printable(message))
 	case f.count == maxFailuresShown+1 && f.rows == nil:
 		fmt.Fprintln(f.out, "… more lines failed; --errors FILE writes all of them to a file")
 	}

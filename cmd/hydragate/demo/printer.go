@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"hydragate/adapters"
 	"hydragate/cmd/hydragate/app"
 )
 
@@ -81,12 +82,13 @@ func (t *printer) printRow(who, text, style string) {
 	}
 }
 
-// wrapText breaks text into lines of at most width characters, between words.
+// wrapText breaks text into lines of at most width characters, between words. It removes control and
+// format characters.
 func wrapText(text string, width int) []string {
 	var lines []string
 	for paragraph := range strings.SplitSeq(text, "\n") {
 		line := ""
-		for word := range strings.FieldsSeq(paragraph) {
+		for word := range strings.FieldsSeq(adapters.Printable(paragraph)) {
 			switch {
 			case line == "":
 				line = word

@@ -20,3 +20,11 @@ func TestPrinter_WrapsText(t *testing.T) {
 		t.Errorf("%q", out.String())
 	}
 }
+
+func TestPrinter_ControlCharacters(t *testing.T) {
+	var out bytes.Buffer
+	newPrinter(&out).message("Steve", "bot", "\x1b[2Jone\u202E\ntwo\a")
+	if want := "  Steve → bot       [2Jone\n                    two\n"; out.String() != want {
+		t.Errorf("printed %q, want %q", out.String(), want)
+	}
+}
