@@ -46,6 +46,7 @@ type Commit struct {
 	Claim  *claim.Decision
 	Unlink *UnlinkRequest
 
+	FormedEvent     []string // IDs of the deliveries that are one event from now on
 	DeliveryResults []DeliveryResult
 	SendResults     []SendResult
 	Unreachable     *Unreachable

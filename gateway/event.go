@@ -17,7 +17,16 @@ type Delivery struct {
 	IdentityID     string
 	Type           string // "message.received", "identity.verified"
 	Parked         bool   // the instance has no agent URL: the event waits until it has one
+
+	// JoinKey is not empty if the message may be delivered in one event with the messages of other
+	// deliveries that have the same key. JoinWait is how long to wait for them.
+	JoinKey  string
+	JoinWait time.Duration
 }
+
+// MessagesPerMinute is the number of messages of a sender in a conversation that are delivered one by
+// one. Further messages are joined: the application receives fewer events, and no message is lost.
+const MessagesPerMinute = 30
 
 // A DeliveryResult is the result of one attempt to deliver an event.
 type DeliveryResult struct {
@@ -41,6 +50,8 @@ const (
 // An Event is a delivery with all the data that the application receives.
 type Event struct {
 	Delivery
+	EventID            string  // set when the event is formed: ID of its first delivery
+	Joined             []Event // of a formed event: the further messages, in order
 	Attempts           int
 	Delay              time.Duration // until the next attempt; zero or negative: now
 	CreatedAt          time.Time

@@ -44,5 +44,6 @@ type Lease struct {
 const LeaseDuration = 12 * time.Second
 
 // FetchLimit is the maximum number of items that are read from a queue at a time. If that many are
-// returned, there may be more.
-const FetchLimit = 16
+// returned, there may be more. It is the maximum number of messages in one event as well, so that an
+// event is always read completely.
+const FetchLimit = 20

@@ -32,6 +32,7 @@ type StoredMessage struct {
 	UnlinkFailures       int    // wrong words within UnlinkFailureWindow
 	ReclaimNotified      bool   // the sender was asked to claim the account again
 	SenderBlocked        bool   // staff blocked the unknown sender
+	AboveLimit           bool   // the sender wrote MessagesPerMinute messages in the minute before
 	Instance             Instance
 }
 

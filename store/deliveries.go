@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"hydragate/adapters"
 	"hydragate/gateway"
@@ -20,7 +21,7 @@ func (s *Store) PendingEvents(ctx context.Context, l gateway.Lease) ([]gateway.E
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	rs, err := s.db.Query(ctx, `
-		select d.id, d.event_type, d.attempts, `+s.dialect.SecondsUntil("d.due_at")+`,
+		select d.id, d.event_type, d.join_key, d.event_id, d.attempts, `+s.dialect.SecondsUntil("d.due_at")+`,
 			-(`+s.dialect.SecondsUntil("d.created_at")+`), d.created_at, d.instance_id,
 			m.id, m.channel, m.body, m.text, m.received_at,
 			i.id, i.customer_id, i.channel, i.external_id, i.display_name, i.username, i.role_override, i.verified_at, i.doubt,
@@ -50,7 +51,7 @@ func (s *Store) scanEvent(sc sqldb.ScanFunc, l gateway.Lease) (gateway.Event, er
 	e := gateway.Event{Delivery: gateway.Delivery{TenantID: l.TenantID, ConversationID: l.ConversationID}}
 	var channel, body, secret, retired, identityChannel string
 	i, m, u := &e.Sender, &e.Message, &e.Customer
-	err := sc(&e.ID, &e.Type, &e.Attempts, sqldb.Seconds(&e.Delay), sqldb.Seconds(&e.Age), sqldb.Time(&e.CreatedAt),
+	err := sc(&e.ID, &e.Type, sqldb.Text(&e.JoinKey), sqldb.Text(&e.EventID), &e.Attempts, sqldb.Seconds(&e.Delay), sqldb.Seconds(&e.Age), sqldb.Time(&e.CreatedAt),
 		&e.InstanceID,
 		sqldb.Text(&e.MessageID), sqldb.Text(&channel), sqldb.Text(&body), sqldb.Text(&m.Text), sqldb.Time(&e.ReceivedAt),
 		sqldb.Text(&i.ID), sqldb.Text(&i.CustomerID), sqldb.Text(&identityChannel), sqldb.Text(&i.ExternalID),
@@ -81,24 +82,29 @@ func (s *Store) deliveryStmts(st gateway.Commit) []sqldb.Statement {
 	for _, d := range st.Deliveries {
 		stmts = append(stmts, sqldb.Statement{
 			Query: `
-			insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, identity_id, event_type, due_at,
-				created_at)
-			values ($1, $2, $3, $4, $5, $6, $7, ` + s.dialect.Now + `, ` + s.dialect.Now + `)`,
+			insert into deliveries (id, tenant_id, conversation_id, instance_id, message_id, identity_id, event_type, join_key,
+				due_at, created_at)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, ` + s.dialect.NowPlusExpr("$9") + `, ` + s.dialect.Now + `)`,
 			Args: []any{
 				d.ID, d.TenantID, d.ConversationID, d.InstanceID, sqldb.TextOrNull(d.MessageID),
-				sqldb.TextOrNull(d.IdentityID), d.Type,
+				sqldb.TextOrNull(d.IdentityID), d.Type, sqldb.TextOrNull(d.JoinKey), d.JoinWait.Seconds(),
 			},
 		})
 	}
 	// An event may belong to another conversation than the message that caused it.
-	due := map[string]bool{}
+	due := map[string]time.Duration{}
 	for _, d := range st.Deliveries {
-		if !d.Parked {
-			due[d.ConversationID] = true
+		if wait, ok := due[d.ConversationID]; !d.Parked && (!ok || d.JoinWait < wait) {
+			due[d.ConversationID] = d.JoinWait
 		}
 	}
 	for _, c := range slices.Sorted(maps.Keys(due)) {
-		stmts = append(stmts, s.wakeQueue(gateway.DeliveryQueue, tenant, c, 0))
+		stmts = append(stmts, s.wakeQueue(gateway.DeliveryQueue, tenant, c, due[c]))
+	}
+	if ids := st.FormedEvent; len(ids) > 0 {
+		in, args := sqldb.PlaceholderList([]any{tenant, ids[0]}, ids, "$%d")
+		stmts = append(stmts, sqldb.Statement{Query: `
+			update deliveries set event_id = $2 where tenant_id = $1 and id in (` + in + `)`, Args: args})
 	}
 	for _, r := range st.DeliveryResults {
 		if r.Status == gateway.Pending {

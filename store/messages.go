@@ -27,6 +27,23 @@ func senderIdentityExpr(message string) string {
 			limit 1)`
 }
 
+// busyGroupMessages is the number of messages of a group among which those of one sender are counted.
+const busyGroupMessages = 1000
+
+// aboveLimitExpr returns the expression for whether the sender of a message wrote
+// gateway.MessagesPerMinute messages in the minute before it. Unless that many messages were written in
+// the conversation, it reads only these from the index. In a group, it then counts those of the sender.
+func (s *Store) aboveLimitExpr(message, conversation string) string {
+	age := `(` + s.dialect.SecondsUntil(message+".received_at") + `) - (` + s.dialect.SecondsUntil("w.received_at") + `)`
+	earlier := `from messages w where w.tenant_id = ` + message + `.tenant_id and w.conversation_id = ` + message +
+		`.conversation_id and w.seq < ` + message + `.seq order by w.seq desc limit `
+	return fmt.Sprintf(`
+				coalesce((select `+age+` `+earlier+`1 offset %d), 60) < 60 and (not `+conversation+`.is_group or (
+					select count(*) from (select w.sender_id, `+age+` as age `+earlier+`%d) w
+					where w.sender_id = `+message+`.sender_id and w.age < 60) >= %d)`,
+		gateway.MessagesPerMinute-1, busyGroupMessages, gateway.MessagesPerMinute)
+}
+
 // PendingMessages returns the oldest unprocessed messages of a leased conversation with the
 // present state of their senders. If a row cannot be decoded or decrypted, the message's Err is
 // set.
@@ -44,6 +61,7 @@ func (s *Store) PendingMessages(ctx context.Context, l gateway.Lease) ([]gateway
 			i.unlink_word, case when i.unlink_failed_at > `+s.unlinkFailuresSince()+` then i.unlink_failures else 0 end,
 			case when i.claim_expires_at >= m.received_at and i.claim_used_msg is null and i.claim_revoked_at is null
 				and i.verified_at is null then 1 else 0 end,
+			case when `+s.aboveLimitExpr("m", "c")+` then 1 else 0 end,
 			case when `+liveCodeExpr("m")+` then 1 else 0 end, case when `+liveInviteExpr("m")+` then 1 else 0 end,
 			c.identity_id, n.name, n.agent_url, n.unknown_senders, n.welcome_text,
 			coalesce(n.owner_max_age_days, 0), coalesce(n.customer_max_age_days, 0), coalesce(n.silence_max_days, 0)
@@ -70,7 +88,7 @@ func (s *Store) scanInbound(sc sqldb.ScanFunc, l gateway.Lease) (gateway.StoredM
 	in := gateway.StoredMessage{TenantID: l.TenantID, ConversationID: l.ConversationID}
 	var body, sealed, unknown string
 	var channel string
-	var hasCode, unlinkRequested, blocked, reclaimNotified, liveCodes, liveInvites int
+	var hasCode, unlinkRequested, blocked, reclaimNotified, aboveLimit, liveCodes, liveInvites int
 	i, n := &in.Sender, &in.Instance
 	err := sc(&in.ID, &in.InstanceID, &channel, &body, &in.Message.Text, sqldb.Text(&sealed), &in.Attempts,
 		sqldb.Time(&in.ReceivedAt), sqldb.Seconds(&in.Age),
@@ -79,7 +97,7 @@ func (s *Store) scanInbound(sc sqldb.ScanFunc, l gateway.Lease) (gateway.StoredM
 		sqldb.Text((*string)(&i.ExpiryReason)), sqldb.Time(&i.LastSeenAt), sqldb.Time(&i.OptedOutAt),
 		sqldb.Time(&i.BlockedAt), &reclaimNotified, &blocked, &unlinkRequested,
 		sqldb.Text(&in.UnlinkWord), &in.UnlinkFailures,
-		&hasCode, &liveCodes, &liveInvites, sqldb.Text(&in.ConversationIdentity), &n.Name, sqldb.Text(&n.AgentURL),
+		&hasCode, &aboveLimit, &liveCodes, &liveInvites, sqldb.Text(&in.ConversationIdentity), &n.Name, sqldb.Text(&n.AgentURL),
 		&unknown,
 		sqldb.Text(&n.WelcomeText),
 		&n.VerificationPolicy.OwnerDays, &n.VerificationPolicy.CustomerDays, &n.VerificationPolicy.InactivityDays)
@@ -90,7 +108,7 @@ func (s *Store) scanInbound(sc sqldb.ScanFunc, l gateway.Lease) (gateway.StoredM
 	in.Err = json.Unmarshal([]byte(body), &in.Message)
 	in.Channel, in.HasLiveCode, in.UnlinkRequested = adapters.Channel(channel), hasCode == 1, unlinkRequested == 1
 	in.SenderBlocked, in.ReclaimNotified = blocked == 1, reclaimNotified == 1
-	in.LiveCodes, in.LiveInvites = liveCodes == 1, liveInvites == 1
+	in.LiveCodes, in.LiveInvites, in.AboveLimit = liveCodes == 1, liveInvites == 1, aboveLimit == 1
 	in.Message.Text = stored
 	n.ID, n.TenantID, n.UnknownSenders = in.InstanceID, in.TenantID, gateway.UnknownSenderPolicy(unknown)
 	if i.ID != "" {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,7 +38,8 @@ type FakeApp struct {
 
 	byID      map[string]*ReceivedEvent
 	byMessage map[string]*ReceivedEvent
-	byText    map[string][]*ReceivedEvent
+	byText    map[string][]receivedMessage
+	messages  int // received, including those with no text
 	position  int // events that ExpectEvent has checked
 	blocked   map[string]*blockedCall
 }
@@ -49,8 +51,14 @@ type ReceivedEvent struct {
 	Header     http.Header // of the first delivery
 	Body       []byte
 	First      time.Time // of the deliveries
-	order      int       // among all events
 	fields     map[string]any
+}
+
+// A receivedMessage is a message of an event.
+type receivedMessage struct {
+	event *ReceivedEvent
+	id    string
+	order int // among all messages
 }
 
 type blockedCall struct{ waiting, released chan struct{} }
@@ -103,8 +111,12 @@ func (a *FakeApp) record(h http.Header, body []byte) (status int, reply string, 
 	case a.ReplyText == "" || e.messageID() == "":
 		return http.StatusOK, "{}", blocked
 	}
-	text = strings.ReplaceAll(a.ReplyText, "{text}", text[:min(len(text), maxReplyText)])
-	encoded, err := json.Marshal(map[string]any{"replies": []any{map[string]string{"text": text}}})
+	var replies []map[string]string
+	for _, text := range e.Texts() {
+		text = strings.ReplaceAll(a.ReplyText, "{text}", text[:min(len(text), maxReplyText)])
+		replies = append(replies, map[string]string{"text": text})
+	}
+	encoded, err := json.Marshal(map[string]any{"replies": replies})
 	if err != nil {
 		panic(err)
 	}
@@ -135,27 +147,66 @@ func (a *FakeApp) verify(h http.Header, body []byte) (status int) {
 func (a *FakeApp) find(h http.Header, body []byte) *ReceivedEvent {
 	id := h.Get(standardwebhooks.HeaderWebhookID)
 	if e := a.byID[id]; e != nil {
+		again := &ReceivedEvent{}
+		if err := json.Unmarshal(body, &again.fields); err != nil || !slices.Equal(again.messageIDs(), e.messageIDs()) {
+			a.Errs = append(a.Errs, fmt.Errorf("event %s delivered with other messages than before", id))
+		}
 		return e
 	}
 	if a.byID == nil {
 		a.byID, a.byMessage = map[string]*ReceivedEvent{}, map[string]*ReceivedEvent{}
-		a.byText = map[string][]*ReceivedEvent{}
+		a.byText = map[string][]receivedMessage{}
 	}
-	e := &ReceivedEvent{ID: id, Header: h, Body: body, First: time.Now(), order: len(a.Events)}
+	e := &ReceivedEvent{ID: id, Header: h, Body: body, First: time.Now()}
 	if err := json.Unmarshal(body, &e.fields); err != nil {
 		a.Errs = append(a.Errs, fmt.Errorf("decode event %s: %w", id, err))
 		return nil
 	}
-	if message := e.messageID(); message != "" {
+	a.Events, a.byID[id] = append(a.Events, e), e
+	texts := e.Texts()
+	for i, message := range e.messageIDs() {
+		text := texts[i]
 		if other := a.byMessage[message]; other != nil {
 			a.Errs = append(a.Errs, fmt.Errorf("events %s and %s are both for message %s", other.ID, id, message))
 		}
 		a.byMessage[message] = e
+		a.byText[text] = append(a.byText[text], receivedMessage{e, message, a.messages})
+		a.messages++
 	}
-	text := e.Field("text")
-	a.Events, a.byID[id] = append(a.Events, e), e
-	a.byText[text] = append(a.byText[text], e)
 	return e
+}
+
+// Texts returns the texts of the messages in the event.
+func (e *ReceivedEvent) Texts() (texts []string) {
+	for _, m := range e.messages() {
+		texts = append(texts, fmt.Sprint(m["text"]))
+	}
+	return texts
+}
+
+// messages returns the messages in the event, each with its text and message_id.
+func (e *ReceivedEvent) messages() (all []map[string]any) {
+	data, _ := e.fields["data"].(map[string]any)
+	if data["message_id"] == nil {
+		return nil
+	}
+	parts, _ := data["messages"].([]any)
+	for _, part := range parts {
+		if m, ok := part.(map[string]any); ok {
+			all = append(all, m)
+		}
+	}
+	if len(all) == 0 {
+		return []map[string]any{data}
+	}
+	return all
+}
+
+func (e *ReceivedEvent) messageIDs() (ids []string) {
+	for _, m := range e.messages() {
+		ids = append(ids, fmt.Sprint(m["message_id"]))
+	}
+	return ids
 }
 
 func (e *ReceivedEvent) messageID() string { return e.Field("message_id") }
@@ -254,7 +305,7 @@ type ReceivedText struct {
 	Calls            int
 	Messages, Events int       // number of IDs
 	First            time.Time // of the calls
-	order            int       // of the first event among all
+	order            int       // of the first message among all
 }
 
 // Received returns the summary of a text. It returns the zero value if the text was not received.
@@ -262,12 +313,12 @@ func (a *FakeApp) Received(text string) (r ReceivedText) {
 	a.Mu.Lock()
 	defer a.Mu.Unlock()
 	messages := map[string]bool{}
-	for i, e := range a.byText[text] {
+	for i, m := range a.byText[text] {
 		if i == 0 {
-			r.First, r.order = e.First, e.order
+			r.First, r.order = m.event.First, m.order
 		}
-		r.Calls += e.Deliveries
-		messages[e.messageID()] = true
+		r.Calls += m.event.Deliveries
+		messages[m.id] = true
 	}
 	r.Events, r.Messages = len(a.byText[text]), len(messages)
 	return r
@@ -291,7 +342,7 @@ func (a *FakeApp) FirstReceivedAfter(part string, after time.Time) (first time.T
 	a.Mu.Lock()
 	defer a.Mu.Unlock()
 	for text, events := range a.byText {
-		at := events[0].First
+		at := events[0].event.First
 		if strings.Contains(text, part) && at.After(after) && (!ok || at.Before(first)) {
 			first, ok = at, true
 		}

@@ -75,7 +75,12 @@ func (p *Deliverer) Run(ctx context.Context, l gateway.Lease, turn queue.Slice) 
 		if len(es) == 0 {
 			return p.apply(ctx, gateway.Commit{Lease: l, Release: true})
 		}
-		for i, e := range es {
+		more := len(es) == gateway.FetchLimit
+		for n := 0; len(es) > 0; n++ {
+			e, rest := nextEvent(es)
+			if n > 0 && isOpen(e) {
+				break // read again, with all messages that may be joined
+			}
 			if turn.Expired() {
 				return p.apply(ctx, gateway.Commit{Lease: l, Release: true, Next: p.Now()})
 			}
@@ -84,10 +89,13 @@ func (p *Deliverer) Run(ctx context.Context, l gateway.Lease, turn queue.Slice) 
 					return fmt.Errorf("read signing secrets: %w", err)
 				}
 			}
-			s, waits := p.deliverOne(ctx, l, e)
+			s, waits, err := p.deliverOne(ctx, l, e)
+			if err != nil {
+				return err
+			}
 			// The last commit also releases the queue. Events that have arrived since make it due
 			// immediately.
-			s.Release = waits || i == len(es)-1 && len(es) < gateway.FetchLimit
+			s.Release = waits || len(rest) == 0 && !more
 			if err := p.apply(ctx, s); err != nil {
 				return err
 			}
@@ -97,6 +105,7 @@ func (p *Deliverer) Run(ctx context.Context, l gateway.Lease, turn queue.Slice) 
 			if s.Release {
 				return nil
 			}
+			es = rest
 		}
 	}
 }
@@ -109,8 +118,11 @@ func (p *Deliverer) apply(ctx context.Context, s gateway.Commit) error {
 }
 
 // deliverOne delivers one event and returns the changes to store. waits reports whether later
-// events must wait for this one.
-func (p *Deliverer) deliverOne(ctx context.Context, l gateway.Lease, e gateway.Event) (s gateway.Commit, waits bool) {
+// events must wait for this one. It returns an error if the lease is lost or the store unavailable
+// before the event is delivered.
+func (p *Deliverer) deliverOne(
+	ctx context.Context, l gateway.Lease, e gateway.Event,
+) (s gateway.Commit, waits bool, err error) {
 	s.Lease = l
 	started := p.Now()
 	noApplication := e.AgentURL == "" || !e.DisabledAt.IsZero()
@@ -118,21 +130,25 @@ func (p *Deliverer) deliverOne(ctx context.Context, l gateway.Lease, e gateway.E
 	case errors.Is(e.Err, gateway.ErrNoMasterKey): // another replica may have the key
 		p.Log.ErrorContext(ctx, "deliver event failed", "id", e.ID, "instance", e.InstanceID, "error", e.Err)
 		s.Next = started.Add(keyRetryDelay)
-		return s, true
+		return s, true, nil
 	case e.Age > MaxEventAge && (noApplication || e.Attempts > 0):
-		s.DeliveryResults = []gateway.DeliveryResult{{ID: e.ID, Status: gateway.Dead, Error: "not delivered within 24 hours"}}
-		return s, false
+		s.DeliveryResults = results(e, gateway.DeliveryResult{Status: gateway.Dead, Error: "not delivered within 24 hours"})
+		return s, false, nil
 	case noApplication:
 		s.Next = started.Add(MaxEventAge - e.Age + time.Second) // woken when the instance gets a URL
-		return s, true
-	case e.Delay > 0 && e.Attempts > 0:
+		return s, true, nil
+	case e.Delay > 0 && (e.Attempts > 0 || isOpen(e)):
 		s.Next = started.Add(e.Delay)
-		return s, true
+		return s, true, nil
+	case isOpen(e): // each attempt must deliver the same messages
+		if err := p.apply(ctx, gateway.Commit{Lease: l, FormedEvent: deliveryIDs(e)}); err != nil {
+			return s, false, err
+		}
 	}
 	ctx, span := startPost(ctx, e)
 	a, replies, err := p.roundTrip(ctx, e)
 	endPost(span, a.status, err)
-	r := gateway.DeliveryResult{ID: e.ID, HTTPStatus: a.status}
+	r := gateway.DeliveryResult{HTTPStatus: a.status}
 	switch {
 	case err == nil:
 		r.Status = gateway.Delivered
@@ -149,7 +165,7 @@ func (p *Deliverer) deliverOne(ctx context.Context, l gateway.Lease, e gateway.E
 			p.Log.WarnContext(ctx, "disable agent URL failed", "instance", e.InstanceID, "error", err)
 		}
 	}
-	s.DeliveryResults = []gateway.DeliveryResult{r}
+	s.DeliveryResults = results(e, r)
 	p.Metrics.recordAttempt(a.status)
 	p.Log.InfoContext(
 		ctx,
@@ -162,6 +178,8 @@ func (p *Deliverer) deliverOne(ctx context.Context, l gateway.Lease, e gateway.E
 		e.MessageID,
 		"type",
 		e.Type,
+		"messages",
+		len(e.Joined)+1,
 		"outcome",
 		r.Status,
 		"status",
@@ -177,7 +195,18 @@ func (p *Deliverer) deliverOne(ctx context.Context, l gateway.Lease, e gateway.E
 		"took_ms",
 		p.Now().Sub(started).Milliseconds(),
 	)
-	return s, waits
+	return s, waits, nil
+}
+
+// results returns the result of an attempt for the deliveries of e. If it is not the last attempt, the
+// first delivery stands for all.
+func results(e gateway.Event, r gateway.DeliveryResult) (all []gateway.DeliveryResult) {
+	for _, id := range deliveryIDs(e) {
+		if r.ID = id; id == e.ID || r.Status != gateway.Pending {
+			all = append(all, r)
+		}
+	}
+	return all
 }
 
 type response struct {

@@ -32,6 +32,7 @@ type eventMessage struct {
 	Text              string             `json:"text" doc:"Text of the message, as it was written. See written_by for whose words it holds."`
 	Attachments       []eventAttachment  `json:"attachments" nullable:"false" doc:"Files of the message."`
 	Content           []eventContent     `json:"content" nullable:"false" doc:"What the message contains that is neither text nor a file, such as a location."`
+	Messages          []eventPart        `json:"messages" nullable:"true" maxItems:"20" doc:"The messages, in order, if the event has several or is about an album. The other fields then hold for all of them: text joins the texts by newlines, attachments and content contain those of all, and what names one message is that of the first. Null: a single message."`
 	ReplyTo           *string            `json:"reply_to" doc:"Provider's ID of the message to which this one replies."`
 	Edited            bool               `json:"edited" doc:"Whether this is the new text of an earlier message."`
 	Forwarded         bool               `json:"forwarded" doc:"Whether the sender passed on a message that was written elsewhere, with or without a comment."`
@@ -121,7 +122,15 @@ func document(e gateway.Event, a adapters.Adapter, now time.Time) any {
 			Identity: newEventSender(e, e.Sender.ExternalID, now),
 		}}
 	}
-	return messageReceived{e.Type, id, at, newEventMessage(e, a, now)}
+	data := newEventMessage(e, a, now)
+	if len(e.Joined) > 0 || data.GroupKey != nil {
+		var further []eventMessage
+		for _, o := range e.Joined {
+			further = append(further, newEventMessage(o, a, now))
+		}
+		data = addMessages(data, further)
+	}
+	return messageReceived{e.Type, id, at, data}
 }
 
 func newEventMessage(e gateway.Event, a adapters.Adapter, now time.Time) eventMessage {

@@ -18,7 +18,8 @@ import (
 func TestDocument_PersonTexts(t *testing.T) {
 	fixed := []string{
 		"data.provider_message_id", "data.reply_to", "data.attachments.0.kind", "data.content.0.kind",
-		"data.sender.external_id", "data.thread_id", "data.group_key",
+		"data.sender.external_id", "data.thread_id", "data.group_key", "data.messages.0.provider_message_id",
+		"data.messages.0.reply_to", "data.messages.0.attachments.0.kind", "data.messages.0.content.0.kind",
 		// Names are stored with the identity, after they were screened.
 	}
 	e := gateway.Event{CreatedAt: time.Now()}

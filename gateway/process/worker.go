@@ -383,10 +383,12 @@ func (w *Worker) applyUnknownPolicy(in gateway.StoredMessage, d decision) decisi
 // forward delivers the message to the application.
 func (w *Worker) forward(in gateway.StoredMessage, d decision) decision {
 	d.outcome = cmp.Or(d.outcome, "forwarded")
-	d.deliveries = append(d.deliveries, gateway.Delivery{
+	delivery := gateway.Delivery{
 		ID: gateway.NewID(), TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID,
 		MessageID: in.ID, Type: "message.received", Parked: in.Instance.AgentURL == "",
-	})
+	}
+	setJoinKey(&delivery, in)
+	d.deliveries = append(d.deliveries, delivery)
 	return d
 }
 

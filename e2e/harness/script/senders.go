@@ -137,15 +137,17 @@ func (w *scriptFixture) checkReceived(once bool) error {
 	}
 	times, next := map[string]int{}, map[int]int{}
 	for _, e := range w.app.Events {
-		var who, n int
-		if _, err := fmt.Sscanf(e.Field("text"), "%d says %d", &who, &n); err != nil {
-			continue
+		for _, text := range e.Texts() {
+			var who, n int
+			if _, err := fmt.Sscanf(text, "%d says %d", &who, &n); err != nil {
+				continue
+			}
+			if n != next[who] {
+				return fmt.Errorf("sender %d: application received message %d, want %d", who, n, next[who])
+			}
+			next[who]++
+			times[text] += e.Deliveries
 		}
-		if n != next[who] {
-			return fmt.Errorf("sender %d: application received message %d, want %d", who, n, next[who])
-		}
-		next[who]++
-		times[e.Field("text")] += e.Deliveries
 	}
 	return w.senders.compare("delivered", once, times)
 }

@@ -162,15 +162,17 @@ func (w *scriptFixture) checkSMSReceived() error {
 	}
 	messages, last := map[string]int{}, map[int]int{}
 	for _, e := range w.app.Events {
-		var who, n int
-		if _, err := fmt.Sscanf(e.Field("text"), "%d texts %d", &who, &n); err != nil {
-			continue
+		for _, text := range e.Texts() {
+			var who, n int
+			if _, err := fmt.Sscanf(text, "%d texts %d", &who, &n); err != nil {
+				continue
+			}
+			if before, wrote := last[who]; wrote && n <= before {
+				return fmt.Errorf("sender %d: application received text %d after %d", who, n, before)
+			}
+			last[who] = n
+			messages[text]++
 		}
-		if before, wrote := last[who]; wrote && n <= before {
-			return fmt.Errorf("sender %d: application received text %d after %d", who, n, before)
-		}
-		last[who] = n
-		messages[e.Field("text")]++
 	}
 	lost, twice := 0, 0
 	for _, text := range w.smsSenders.sent {
