@@ -33,6 +33,9 @@ type Traits struct {
 	// registers it with the provider. If it is false, staff enter the secret.
 	SecretSetByGateway bool
 
+	// SendLimits are the limits of the provider for messages of the bot.
+	SendLimits SendLimits
+
 	// GracePeriod is how long a replaced credential remains valid by default.
 	GracePeriod time.Duration
 
@@ -68,6 +71,19 @@ const (
 	manualGracePeriod   = 24 * time.Hour
 )
 
+// SendLimits are the numbers of messages that a provider accepts from a bot. A zero rate is no limit.
+type SendLimits struct {
+	Bot   Rate // to all chats together
+	Chat  Rate // to one chat
+	Group Rate // to one group, or as for a chat if it is zero
+}
+
+// A Rate is a number of messages in a period: on average one in each interval, and Burst at once.
+type Rate struct {
+	Every time.Duration
+	Burst int
+}
+
 // traits has one row for each channel.
 var traits = map[Channel]Traits{
 	Telegram: {
@@ -75,9 +91,13 @@ var traits = map[Channel]Traits{
 		IDFormat:           NumericID,
 		ProviderRetries:    true,
 		SecretSetByGateway: true,
-		GracePeriod:        inFlightGracePeriod,
-		AddressKind:        "bot",
-		inviteLink:         telegramInviteLink,
+		// https://core.telegram.org/bots/faq#my-bot-is-hitting-limits-how-do-i-avoid-this
+		SendLimits: SendLimits{
+			Bot: Rate{time.Second / 30, 30}, Chat: Rate{time.Second, 5}, Group: Rate{3 * time.Second, 20},
+		},
+		GracePeriod: inFlightGracePeriod,
+		AddressKind: "bot",
+		inviteLink:  telegramInviteLink,
 		botAddress: func(ep Endpoint) string {
 			return around("@", ep.Settings[BotUsername], " on Telegram")
 		},
@@ -116,6 +136,8 @@ var traits = map[Channel]Traits{
 		ProviderRetries: true,
 		GracePeriod:     manualGracePeriod,
 		WebhookSuffix:   "/events",
+		// https://docs.slack.dev/apis/web-api/rate-limits
+		SendLimits: SendLimits{Chat: Rate{time.Second, 5}},
 		botAddress: func(ep Endpoint) string {
 			return around("the bot in the Slack workspace ", ep.Settings[TeamName], "")
 		},

@@ -21,7 +21,7 @@ import (
 const (
 	callTimeout   = 10 * time.Second
 	maxResponse   = 4 << 20
-	maxRetryAfter = time.Hour // longest Retry-After that is believed
+	maxRetryAfter = 24 * time.Hour // longest Retry-After that is believed
 )
 
 // errSlackResponse is wrapped by every error that Slack reported in a response.

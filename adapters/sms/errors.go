@@ -11,7 +11,7 @@ import (
 	"hydragate/adapters"
 )
 
-const maxRetryAfter = time.Hour
+const maxRetryAfter = 24 * time.Hour
 
 // An apiError is an error response of Twilio.
 type apiError struct {

@@ -253,7 +253,7 @@ func redactCause(err error) error {
 	return errors.New("connection broken")
 }
 
-const maxRetryAfter = time.Hour
+const maxRetryAfter = 24 * time.Hour
 
 // clampSeconds returns n seconds, between zero and maxRetryAfter.
 func clampSeconds(n int64) time.Duration {

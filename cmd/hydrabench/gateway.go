@@ -140,6 +140,7 @@ func startGateway(ctx context.Context, binary, dir, postgres, redis string, p *p
 		"HYDRAGATE_TWILIO_API_URL=" + p.twilioURL,
 		"HYDRAGATE_SLACK_API_URL=" + p.slackURL + "/api/",
 		"HYDRAGATE_LOG_LEVEL=warn",
+		"HYDRAGATE_SEND_LIMITS=false", // all messages go to one bot
 		"HYDRAGATE_LOG_FORMAT=json",
 	}
 	var err error

@@ -172,7 +172,7 @@ func (h *Harness) configure(o Options) (dsn string) {
 	h.T.Helper()
 	s := h.Providers.Settings()
 	s.Listen, s.PublicURL, s.DataDir = "127.0.0.1:0", h.API.URL, h.T.TempDir()
-	s.AdminKey, s.AgentAllowPrivate, s.LogLevel = AdminKey, "true", "info"
+	s.AdminKey, s.AgentAllowPrivate, s.SendLimits, s.LogLevel = AdminKey, "true", "false", "info"
 	s.MasterKeys = cmp.Or(o.MasterKeys, keyring.GenerateKey("k1"))
 	if o.Engine == SQLite {
 		dsn = filepath.Join(s.DataDir, "hydragate.db")

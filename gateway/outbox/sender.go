@@ -24,6 +24,9 @@ type Sender struct {
 	Adapters  map[adapters.Channel]adapters.Adapter
 	Log       *slog.Logger
 	Metrics   *Metrics // nil: not counted
+	Pacer     Pacer
+	// Unlimited leaves out the limits that providers publish. Holds still apply.
+	Unlimited bool
 	Now       func() time.Time
 }
 
@@ -88,6 +91,11 @@ func (s *Sender) sendBatch(
 			results = append(results, r)
 			continue
 		}
+		grant, wait := s.Pacer.Reserve(ctx, newTarget(*row, !s.Unlimited))
+		if wait > 0 {
+			wait = Jitter(wait)
+			return &wait, s.apply(ctx, l, results)
+		}
 		resend := row.Status == gateway.Sending || row.PossiblySent
 		sending := gateway.SendResult{Row: *row, Status: gateway.Sending}
 		if err := s.apply(ctx, l, append(results, sending)); err != nil {
@@ -95,6 +103,7 @@ func (s *Sender) sendBatch(
 		}
 		row.Attempts++
 		r := s.attempt(ctx, *row, resend)
+		s.report(ctx, *row, grant, r)
 		results = []gateway.SendResult{r}
 		switch {
 		case r.Status == adapters.Queued:
@@ -108,6 +117,20 @@ func (s *Sender) sendBatch(
 		}
 	}
 	return nil, s.apply(ctx, l, results)
+}
+
+// report tells the pacer the result of an attempt.
+func (s *Sender) report(ctx context.Context, row gateway.OutboxRow, g Grant, r gateway.SendResult) {
+	ctx, cancel := gateway.DetachedContext(ctx)
+	defer cancel()
+	s.Pacer.Report(ctx, newTarget(row, !s.Unlimited), g, SendOutcome{
+		Throttled: r.Reason == adapters.Throttled, RetryAfter: r.Delay,
+		Unclear: r.Reason == adapters.Unreachable || r.Reason == adapters.Ambiguous || r.Reason == adapters.BadSecret,
+	})
+	if r.Reason == adapters.Throttled {
+		s.Log.WarnContext(ctx, "chat held, the provider limits the rate", "channel", row.Channel,
+			"instance", row.InstanceID, "id", row.ID, "hold_ms", HoldDuration(r.Delay).Milliseconds())
+	}
 }
 
 // delay returns how long row must wait before an attempt, or zero. A row waits for its next retry, or
@@ -258,6 +281,8 @@ func (s *Sender) retryResult(row gateway.OutboxRow, se *adapters.SendError) gate
 	case se.Reason == adapters.BadSecret && !expired:
 		// Retried because staff may correct the credentials.
 		r.Status, r.Delay = adapters.Queued, resendDelay(row.Attempts, time.Minute)
+	case se.Reason == adapters.Throttled && se.RetryAfter > 0 && !expired:
+		r.Status, r.Delay = adapters.Queued, HoldDuration(se.RetryAfter)
 	case se.Retryable() && !expired:
 		r.Status, r.Delay = adapters.Queued, resendDelay(row.Attempts, se.RetryAfter)
 	}

@@ -33,6 +33,7 @@ import (
 	"hydragate/gateway/outbox"
 	"hydragate/gateway/process"
 	"hydragate/gateway/queue"
+	"hydragate/gateway/redisbus"
 	"hydragate/httpapi"
 	"hydragate/httpapi/contactapi"
 	"hydragate/httpapi/oidc"
@@ -120,7 +121,12 @@ func (g *Gateway) open(ctx context.Context, s *Settings, publicURL string) error
 		return err
 	}
 	byChannel := newAdapters(s, g.Log)
+	limited, err := s.limitsSends()
+	if err != nil {
+		return err
+	}
 	g.wireComponents(byChannel, keys, publicURL, private)
+	g.wireSender(byChannel, s.usesPostgres(), limited)
 	if err := g.wireReplicas(s, keys); err != nil {
 		return err
 	}
@@ -197,16 +203,25 @@ func (g *Gateway) wireComponents(
 		Store: g.Store, Client: delivery.NewClient(private), Adapters: byChannel,
 		Log: g.Log, Metrics: delivery.NewMetrics(reg), Now: time.Now, Wake: g.wake,
 	}).Run)
-	g.addQueue(gateway.OutboxQueue, OutboxSize, holder, (&outbox.Sender{
-		Store: g.Store, Endpoints: g.Endpoints, Adapters: byChannel,
-		Log: g.Log, Metrics: outbox.NewMetrics(reg), Now: time.Now,
-	}).Run)
 	g.retention = &gateway.Purger{Store: g.Store, Log: g.Log}
 	g.Webhooks = &webhook.Handler{
 		Adapters: byChannel, Endpoints: g.spooler, Inbox: g.Inbox, Proxies: g.proxies, Log: g.Log,
 	}
 	g.API = g.newAPI(claims, publicURL, private, reg)
 	g.API.Confirmer = &process.InviteConfirmer{Store: g.Store, Worker: worker}
+}
+
+// wireSender creates the sender of replies. Its limits are shared with other gateways, which exist only
+// with PostgreSQL.
+func (g *Gateway) wireSender(byChannel map[adapters.Channel]adapters.Adapter, shared, limited bool) {
+	var pacer outbox.Pacer = &outbox.LocalPacer{}
+	if shared {
+		pacer = &redisbus.Pacer{Redis: g.Redis, Log: g.Log}
+	}
+	g.addQueue(gateway.OutboxQueue, OutboxSize, g.holder, (&outbox.Sender{
+		Store: g.Store, Endpoints: g.Endpoints, Adapters: byChannel, Pacer: pacer, Unlimited: !limited,
+		Log: g.Log, Metrics: outbox.NewMetrics(g.API.Metrics), Now: time.Now,
+	}).Run)
 }
 
 // wireReplicas creates the monitor of other gateways. With the embedded database there are none,

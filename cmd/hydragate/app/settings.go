@@ -42,6 +42,7 @@ type Settings struct {
 	TwilioAPIURL      string `name:"twilio-api-url" env:"HYDRAGATE_TWILIO_API_URL" placeholder:"URL" help:"Twilio API server, such as a regional one. Default: https://api.twilio.com."`
 	SlackAPIURL       string `name:"slack-api-url" env:"HYDRAGATE_SLACK_API_URL" placeholder:"URL" help:"Slack API, ending in /api/. Default: https://slack.com/api/."`
 	AgentAllowPrivate string `name:"agent-allow-private" env:"HYDRAGATE_AGENT_ALLOW_PRIVATE" placeholder:"BOOL" help:"Allow agent URLs on loopback and private addresses: true or false. Default: true with SQLite, false with PostgreSQL."`
+	SendLimits        string `name:"send-limits" env:"HYDRAGATE_SEND_LIMITS" default:"true" placeholder:"BOOL" help:"Keep within the numbers of messages that Telegram and Slack accept from a bot and in a chat: true or false. false sends until they refuse, for bots with raised limits; their waiting times are kept in any case."`
 	LogLevel          string `name:"log-level" env:"HYDRAGATE_LOG_LEVEL" default:"info" placeholder:"LEVEL" help:"Least severe level to log: debug, info, warn or error."`
 	LogFormat         string `name:"log-format" env:"HYDRAGATE_LOG_FORMAT" placeholder:"FORMAT" help:"json or text. Default: text on a terminal, otherwise json."`
 	OTLPEndpoint      string `name:"otlp-endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" placeholder:"URL" help:"Collector that receives traces by OTLP over HTTP. Default: off."`
@@ -103,6 +104,9 @@ func (s *Settings) Check() error {
 		return err
 	}
 	if _, err := s.isSingleReplica(); err != nil {
+		return err
+	}
+	if _, err := s.limitsSends(); err != nil {
 		return err
 	}
 	return s.validateLog()
@@ -182,6 +186,10 @@ func (s *Settings) allowPrivateAgents() (bool, error) {
 // isSingleReplica reports whether the operator says that only this gateway uses the database.
 func (s *Settings) isSingleReplica() (bool, error) {
 	return parseBool("HYDRAGATE_SINGLE_REPLICA", s.SingleReplica, false)
+}
+
+func (s *Settings) limitsSends() (bool, error) {
+	return parseBool("HYDRAGATE_SEND_LIMITS", s.SendLimits, true)
 }
 
 // parseBool returns the value of a setting, or unset if it is empty.
