@@ -71,54 +71,58 @@ func resolveLookalike(r rune) rune {
 	return r
 }
 
-// toLatin returns the Latin capital for a Cyrillic, Greek or Turkish capital of the same shape, or
-// r.
+// toLatin returns the Latin capital for a Cyrillic, Greek or Turkish capital of the same shape and for
+// a small capital, or r.
 func toLatin(r rune) rune {
 	switch r {
 	case 'А', 'Α':
 		return 'A'
-	case 'В', 'Β':
+	case 'В', 'Β', 'ʙ':
 		return 'B'
-	case 'С', 'Ϲ':
+	case 'С', 'Ϲ', 'ᴄ':
 		return 'C'
-	case 'Ԁ':
+	case 'Ԁ', 'ᴅ':
 		return 'D'
 	case 'Е', 'Ε':
 		return 'E'
-	case 'Ғ':
+	case 'Ғ', 'ꜰ':
 		return 'F'
-	case 'Ԍ':
+	case 'Ԍ', 'ɢ':
 		return 'G'
-	case 'Н', 'Η':
+	case 'Н', 'Η', 'ʜ':
 		return 'H'
 	case 'І', 'Ӏ', 'Ι', 'İ':
 		return 'I'
-	case 'Ј', 'Ϳ':
+	case 'Ј', 'Ϳ', 'ᴊ':
 		return 'J'
-	case 'К', 'Κ':
+	case 'К', 'Κ', 'ᴋ':
 		return 'K'
-	case 'М', 'Μ':
+	case 'М', 'Μ', 'ᴍ':
 		return 'M'
-	case 'Ν':
+	case 'Ν', 'ɴ':
 		return 'N'
 	case 'О', 'Ο':
 		return 'O'
-	case 'Р', 'Ρ':
+	case 'Р', 'Ρ', 'ᴘ':
 		return 'P'
-	case 'Ԛ':
+	case 'Ԛ', 'ꞯ':
 		return 'Q'
-	case 'Ѕ':
+	case 'Ѕ', 'ꜱ':
 		return 'S'
-	case 'Т', 'Τ':
+	case 'Т', 'Τ', 'ᴛ':
 		return 'T'
-	case 'Ѵ':
+	case 'Ѵ', 'ᴠ':
 		return 'V'
-	case 'Ԝ':
+	case 'Ԝ', 'ᴡ':
 		return 'W'
 	case 'Х', 'Χ':
 		return 'X'
-	case 'Ζ':
+	case 'Ζ', 'ᴢ':
 		return 'Z'
+	case 'ʟ':
+		return 'L'
+	case 'ʀ':
+		return 'R'
 	}
 	return r
 }

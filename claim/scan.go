@@ -24,9 +24,10 @@ type Candidate struct {
 // Candidates are
 //   - words of code letters and characters that look like them, in a row, with six or twelve letters
 //     together and anything but letters and digits in between ("1. WDJ-BMJ", "w d j b m j")
-//   - six or twelve code letters in a row, with anything but letters and digits in between, also
-//     as a part of words ("claim_WDJBMJ", "codeWDJ-BMJnow")
-//   - the same letters spelled in the ICAO alphabet ("Whiskey Delta Juliett, Bravo Mike Juliett")
+//   - six or twelve code letters, and digits that look like them, in a row, with anything but other
+//     letters and digits in between, also as a part of words ("claim_WDJBMJ", "codeWDJ-8MJnow")
+//   - the same letters spelled in the ICAO alphabet ("Whiskey Delta Juliett, Bravo Mike Juliett"), also
+//     at the beginning or the end of words ("codeWhiskeyDelta … Juliettnow")
 //
 // except letters that are never issued.
 //
@@ -41,6 +42,7 @@ func Scan(text string) []Candidate {
 		reading
 	}{
 		{strings.ContainsAny(text, escapes), reading{escapes: true}},
+		{strings.ContainsAny(text, listMarks), reading{lists: true}},
 		{strings.Contains(text, "|"), reading{bars: true}},
 		{strings.ContainsFunc(text, func(r rune) bool { return showLetter(r) != r }), reading{emoji: true}},
 	} {
@@ -82,6 +84,7 @@ type letter struct {
 // A reading says what else than letters stands for a letter.
 type reading struct {
 	escapes bool // of URLs ("%20") and HTML ("&nbsp;", "<b>"), which are decoded
+	lists   bool // nothing: the numbers of a list ("1.", "2)") are spaces
 	bars    bool // for L
 	emoji   bool // that show a letter
 }
@@ -102,8 +105,15 @@ func readLetters(text string, as reading) []letter {
 	}
 	var form []byte
 	for start := 0; start < len(text); {
-		r, n := cutEscape(text[start:])
-		if n == 0 || !as.escapes {
+		r, n := rune(0), 0
+		switch {
+		case as.escapes:
+			r, n = cutEscape(text[start:])
+		case as.lists && (len(letters) == 0 || unicode.IsSpace(letters[len(letters)-1].r)):
+			newLine := len(letters) == 0 || letters[len(letters)-1].r == '\n'
+			r, n = ' ', listMarkLen(text[start:], newLine)
+		}
+		if n == 0 {
 			r, n = utf8.DecodeRuneInString(text[start:])
 		}
 		if r < utf8.RuneSelf {
@@ -117,6 +127,26 @@ func readLetters(text string, as reading) []letter {
 		start += n
 	}
 	return letters
+}
+
+// listMarks are the characters that follow the numbers of a list.
+const listMarks = ".):\ufe0f\u20e3"
+
+// listMarkLen returns the length of the number of a list at the beginning of text, or at the beginning of
+// a line of the letter. It is 0 if there is none.
+func listMarkLen(text string, newLine bool) int {
+	n := 0
+	for n < len(text) && n < 3 && '0' <= text[n] && text[n] <= '9' {
+		n++
+	}
+	r, size := utf8.DecodeRuneInString(text[n:])
+	switch {
+	case n > 0 && size > 0 && strings.ContainsRune(listMarks, r):
+		return n + size
+	case newLine && n == 0 && len(text) > 1 && text[1] == ')' && isAlphanumeric(r):
+		return len("a)")
+	}
+	return 0
 }
 
 // escapes are the characters with which escapes begin.
@@ -176,6 +206,7 @@ func showLetter(r rune) rune {
 type word struct {
 	text, code string
 	start, end int
+	letters    []letter
 }
 
 // scanLetters appends the candidates in letters to found.
@@ -191,9 +222,13 @@ func scanLetters(found []Candidate, letters []letter) []Candidate {
 }
 
 // scanRuns appends every six and twelve code letters in a row that no other letter or digit interrupts.
+// Vowels that look like code letters interrupt a run, because most words contain them.
 func scanRuns(found []Candidate, letters []letter) []Candidate {
 	var run []letter
 	for _, l := range letters {
+		if unicode.IsDigit(l.r) {
+			l.r = resolveLookalike(l.r)
+		}
 		switch {
 		case isCodeLetter(l.r):
 			run = append(run, l)
@@ -240,10 +275,7 @@ func splitWords(letters []letter) []word {
 }
 
 func newWord(letters []letter) word {
-	w := word{start: letters[0].start, end: letters[len(letters)-1].end}
-	if len(letters) > inviteLen+len("CLAIM") {
-		return w // neither a code nor a word of the ICAO alphabet
-	}
+	w := word{start: letters[0].start, end: letters[len(letters)-1].end, letters: letters}
 	var text strings.Builder
 	code := make([]byte, 0, len(letters))
 	for _, l := range letters {
@@ -286,47 +318,68 @@ const maxSpellingGap = 3
 func despell(words []word) (spelled, all []word) {
 	gap := 0
 	for _, w := range words {
-		letter, ok := icaoLetter(w.text)
+		names := cutNames(w)
 		switch {
-		case ok:
+		case len(names) > 0:
 			if gap > maxSpellingGap {
 				spelled = append(spelled, word{})
 			}
-			gap, w.code = 0, letter
-			spelled = append(spelled, w)
+			gap = 0
+			spelled, all = append(spelled, names...), append(all, names...)
+			continue
 		case w.text == "RAY": // of "X-ray", whose X is a word
 			continue
-		default:
-			gap++
 		}
+		gap++
 		all = append(all, w)
 	}
 	return spelled, all
 }
 
-// icaoLetter returns the letter that a word of the ICAO alphabet stands for.
-func icaoLetter(text string) (letter string, ok bool) {
-	switch text {
-	case "XRAY", "X":
-		return "X", true
-	case "JULIET", "JULIETTE":
-		return "J", true
-	case "WHISKY":
-		return "W", true
-	case "FOXTROTT":
-		return "F", true
-	case "VIKTOR":
-		return "V", true
+// cutNames returns the letters for which the words of the ICAO alphabet stand that w consists of, begins
+// with and ends with.
+func cutNames(w word) []word {
+	if w.text == "X" {
+		w.code = w.text
+		return []word{w}
 	}
-	if len(text) < 4 || !strings.Contains(icaoCapitals, text) {
-		return "", false
-	}
-	for name := range strings.FieldsSeq(icaoCapitals) {
-		if name == text {
-			return text[:1], true
+	var first, last []word
+	rest := w
+	cut := func(prefix bool) (name word, ok bool) {
+		letter, n, ok := cutName(rest.text, prefix)
+		if !ok {
+			return word{}, false
 		}
+		text, letters := rest.text, rest.letters
+		if prefix {
+			rest.text, rest.letters, letters = text[n:], letters[n:], letters[:n]
+		} else {
+			at := len(letters) - n
+			rest.text, rest.letters, letters = text[:len(text)-n], letters[:at], letters[at:]
+		}
+		return word{code: letter, start: letters[0].start, end: letters[n-1].end}, true
 	}
-	return "", false
+	for name, ok := cut(true); ok; name, ok = cut(true) {
+		first = append(first, name)
+	}
+	for name, ok := cut(false); ok; name, ok = cut(false) {
+		last = append(last, name)
+	}
+	slices.Reverse(last)
+	return append(first, last...)
 }
 
-var icaoCapitals = strings.ToUpper(icaoWords)
+// cutName returns the letter for which the longest word of the ICAO alphabet stands with which text begins
+// or ends, and the length of that word.
+func cutName(text string, prefix bool) (letter string, n int, ok bool) {
+	for _, name := range icaoNames {
+		found := prefix && strings.HasPrefix(text, name) || !prefix && strings.HasSuffix(text, name)
+		if found && len(name) > n {
+			letter, n, ok = name[:1], len(name), true
+		}
+	}
+	return letter, n, ok
+}
+
+// icaoNames are the words of the ICAO alphabet as people write them.
+var icaoNames = strings.Fields(strings.ToUpper(icaoWords) + " XRAY JULIET JULIETTE WHISKY FOXTROTT VIKTOR")

@@ -197,7 +197,7 @@ func (d *Service) DecideRedemption(ctx context.Context, a Attempt) (Decision, er
 	case s.AwaitsOwner:
 		r.Outcome = AwaitingOwner
 		return r, nil
-	case s.UsedBy == a.MessageID:
+	case s.UsedBy == a.MessageID && s.Verified:
 		r.Outcome = Granted
 		return r, nil
 	case s.Verified:

@@ -15,6 +15,7 @@ func TestRedemptionModel_NoViolations(t *testing.T) {
 		{bounds{messages: 2, crashes: 2, failovers: 1, expiries: 1, unverifications: 1}, 100_000},
 		{bounds{messages: 2, crashes: 1, expiries: 1, unverifications: 1, revocations: 1}, 40_000},
 		{bounds{messages: 3, crashes: 1, failovers: 1}, 200_000},
+		{bounds{messages: 1, crashes: 1, unverifications: 1, answers: 2}, 10_000},
 	}
 	if os.Getenv("HYDRAGATE_TEST_LONG") == "1" {
 		all = append(all, []struct {
@@ -26,6 +27,8 @@ func TestRedemptionModel_NoViolations(t *testing.T) {
 			{bounds{messages: 3, crashes: 3, failovers: 2, expiries: 1}, 5_000_000},
 			{bounds{messages: 2, crashes: 3, failovers: 2, expiries: 2, unverifications: 1, revocations: 1}, 3_000_000},
 			{bounds{messages: 3, crashes: 1, expiries: 1, unverifications: 1, revocations: 1}, 900_000},
+			{bounds{messages: 2, crashes: 1, failovers: 1, expiries: 1, answers: 2}, 1_000_000},
+			{bounds{messages: 2, crashes: 1, unverifications: 1, revocations: 1, answers: 2}, 1_000_000},
 		}...)
 	}
 	for _, tt := range all {
@@ -70,6 +73,13 @@ func TestRedemptionModel_SimplerProtocolsFail(t *testing.T) {
 		{grantWithoutFence, bounds{messages: 3}, grantedTwice},
 		{grantWithoutFence, bounds{messages: 3}, grantedAfterReissue},
 		{grantWithoutFence, bounds{messages: 3, unverifications: 1}, grantedAfterUnverify},
+		{answerWithoutFence, bounds{messages: 1, answers: 2}, grantedAfterRefusal},
+		{answerWithoutFence, bounds{messages: 1, answers: 2}, grantedTwice},
+		{answerWithoutFence, bounds{messages: 1, answers: 1}, grantedAfterReissue},
+		{answerWithoutFence, bounds{messages: 1, answers: 1, unverifications: 1}, grantedAfterUnverify},
+		{answerByCommitTime, bounds{messages: 1, answers: 1}, validAnswerLost},
+		{answerByCommitTime, bounds{messages: 1, answers: 1}, refusalLost},
+		{grantWhileAsking, bounds{messages: 1, answers: 1}, grantedWithoutOwner},
 	} {
 		s := newSearch(tt.protocol, tt.bounds)
 		s.run(&tt.want)

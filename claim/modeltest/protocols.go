@@ -11,6 +11,8 @@ type protocol struct {
 	fenced bool
 
 	steps []modelStep
+
+	answerSteps []modelStep // of a worker for the answer of an owner
 }
 
 // A modelStep is an atomic step of a worker. The message advances to the next step unless run
@@ -30,14 +32,14 @@ const (
 
 // implementedProtocol is the protocol of this program. Each step is one call made by
 // Service.DecideRedemption or by the worker.
-var implementedProtocol = protocol{name: "check, fence, lost", fenced: true, steps: []modelStep{
+var implementedProtocol = protocol{name: "check, fence, lost", fenced: true, answerSteps: answerSteps, steps: []modelStep{
 	{"state", func(w *modelState, i int) nextStep {
 		// DecideRedemption reads the state, and decides the cases that need no comparison.
 		// The commit step stores their replies.
 		m := &w.messages[i]
 		m.lastRow, m.result = w.readRow(i), vNone
 		switch {
-		case m.lastRow.redeemedByMessage, m.lastRow.verified:
+		case m.lastRow.awaitsOwner, m.lastRow.redeemedByMessage, m.lastRow.verified:
 			return 3
 		}
 		return advance
@@ -69,6 +71,8 @@ var implementedProtocol = protocol{name: "check, fence, lost", fenced: true, ste
 		// transaction, and the worker processes the message again.
 		m := &w.messages[i]
 		switch {
+		case m.lastRow.awaitsOwner:
+			m.reply = awaitingOwner
 		case m.lastRow.redeemedByMessage:
 			m.reply = granted // reply again; nothing is granted
 		case m.lastRow.verified:
@@ -78,7 +82,12 @@ var implementedProtocol = protocol{name: "check, fence, lost", fenced: true, ste
 				m.lastRow, m.result = identityRow{}, vNone
 				return 0
 			}
-			w.used, w.verified = int8(i+1), true
+			w.used = int8(i + 1)
+			if w.needsOwner {
+				w.ask(i)
+				return advance
+			}
+			w.verified = true
 			w.recordGrant(i)
 			return advance
 		case (m.result == vMissing || m.result == vStale) && m.lastRow.live:

@@ -10,7 +10,11 @@ import (
 )
 
 // bounds limits how often each kind of event occurs in the model.
-type bounds struct{ messages, crashes, failovers, expiries, unverifications, revocations int8 }
+type bounds struct {
+	messages, crashes, failovers, expiries, unverifications, revocations int8
+
+	answers int8 // of an owner; if there are any, claims wait for them
+}
 
 // A stateSearch explores the states of a protocol breadth-first, so that its traces are the
 // shortest ones.
@@ -29,11 +33,12 @@ type origin struct {
 }
 
 func newSearch(o protocol, b bounds) *stateSearch {
+	start := modelState{needsOwner: b.answers > 0}
 	return &stateSearch{
 		protocol:         o,
 		bounds:           b,
-		origins:          map[modelState]origin{{}: {}},
-		frontier:         []modelState{{}},
+		origins:          map[modelState]origin{start: {}},
+		frontier:         []modelState{start},
 		violations:       map[violation]modelState{},
 		interruptedSteps: map[string]bool{},
 	}
@@ -52,6 +57,7 @@ func (s *stateSearch) run(until *violation) {
 		for i := range front {
 			s.expandStaff(&front[i])
 			s.expandSenders(&front[i])
+			s.expandOwners(&front[i])
 			s.expandWorkers(&front[i])
 			s.injectFaults(&front[i])
 		}
@@ -106,8 +112,9 @@ func (s *stateSearch) expandStaff(from *modelState) {
 			s.visit(from, &w, "code %d is read out", g)
 		}
 	}
-	// Store.EditIdentity with verified=false: the next generation, without a code.
-	if from.verified && from.unverifications < s.bounds.unverifications {
+	// Store.EditIdentity with verified=false: the next generation, without a code. It also ends a claim
+	// that waits for an owner.
+	if (from.verified || from.waits()) && from.unverifications < s.bounds.unverifications {
 		w := *from
 		w.verified = false
 		w.unverifications++
@@ -144,7 +151,7 @@ func (s *stateSearch) expandSenders(from *modelState) {
 			}
 			// R0: Store.InsertMessages; received_at is the database's time.
 			w := *from
-			w.messages[i].code, w.messages[i].received = g, w.expired
+			w.messages[i].code, w.messages[i].received, w.messages[i].lapsed = g, w.expired, w.lapsedRequests()
 			s.visit(from, &w, "message %d with code %d is stored", i+1, g)
 		}
 	}
@@ -208,6 +215,7 @@ func (s *stateSearch) injectFaults(from *modelState) {
 				s.visit(from, &w, "issuing code %d stops", g)
 			}
 		}
+		s.stopAnswers(from)
 		s.stopProcess(from)
 	}
 	if s.canExpire(from) {
@@ -285,6 +293,11 @@ func (s *stateSearch) stopProcess(from *modelState) {
 			n++
 		}
 	}
+	for k := range w.answers {
+		if s.stopAnswer(&w, k) {
+			n++
+		}
+	}
 	if n > 1 {
 		w.crashes++
 		s.visit(from, &w, "the process stops")
@@ -294,7 +307,11 @@ func (s *stateSearch) stopProcess(from *modelState) {
 // uninterruptedSteps returns the steps that no crash interrupted. The first step has nothing to
 // lose.
 func (s *stateSearch) uninterruptedSteps() (names []string) {
-	for _, st := range s.protocol.steps[1:] {
+	steps := s.protocol.steps[1:]
+	if s.bounds.answers > 0 {
+		steps = slices.Concat(steps, s.protocol.answerSteps[1:])
+	}
+	for _, st := range steps {
 		if !s.interruptedSteps[st.name] {
 			names = append(names, st.name)
 		}

@@ -34,12 +34,17 @@ type modelState struct {
 	issues   [modelGens + 1]issueStage
 	messages [modelMessages]modelMessage
 
+	needsOwner bool                        // the customer has a verified owner, who confirms claims
+	requests   [modelMessages]modelRequest // by the message with the code
+	answers    [modelAnswers]modelAnswer
+
 	crashes, failovers, unverifications, revocations int8
 
 	// ghost: what has happened, whatever the stores contain.
 	grants   [modelGens + 1]int8
 	replaced [modelGens + 1]bool // a newer code was read out to staff
 	invalid  [modelGens + 1]bool // must not be granted anymore
+	asked    [modelGens + 1]bool // the code is used, and only an owner can grant it
 }
 
 // issueStage is the progress of a call of IssueCode.
@@ -57,6 +62,7 @@ const (
 type modelMessage struct {
 	code      int8        // generation of its code; 0 if not typed yet
 	received  int8        // codes of this generation and older had expired when it was stored
+	lapsed    requestSet  // requests that had lapsed when it was stored
 	stepIndex int8        // index of the next step
 	lastRow   identityRow // what the worker read
 	result    modelResult
@@ -69,6 +75,7 @@ type identityRow struct {
 	live              bool
 	verified          bool
 	redeemedByMessage bool // this message redeemed the code
+	awaitsOwner       bool // the code is used and waits for an owner
 }
 
 // A modelResult is a Result in one byte.
@@ -90,9 +97,10 @@ const (
 	alreadyVerified
 	declined
 	codeLost
+	awaitingOwner
 )
 
-var replyNames = [...]string{"", "granted", "already verified", "declined", "lost"}
+var replyNames = [...]string{"", "granted", "already verified", "declined", "lost", "awaiting owner"}
 
 // inTime reports whether m was received before the code of generation gen expired.
 func (m modelMessage) inTime(gen int8) bool { return m.received < gen }
@@ -104,7 +112,8 @@ func (w *modelState) readRow(i int) identityRow {
 		gen:               w.gen,
 		live:              w.hasCode && w.used == 0 && !w.revoked && m.inTime(w.gen),
 		verified:          w.verified,
-		redeemedByMessage: w.used == int8(i+1),
+		redeemedByMessage: w.used == int8(i+1) && w.verified,
+		awaitsOwner:       w.awaitsOwner(m.lapsed),
 	}
 }
 
@@ -134,7 +143,7 @@ func (w *modelState) recordGrant(i int) {
 // shouldBeGranted reports whether message i must be granted now.
 func (w *modelState) shouldBeGranted(i int) bool {
 	m := &w.messages[i]
-	return m.code > 0 && m.inTime(m.code) && !w.invalid[m.code] && !w.verified
+	return m.code > 0 && m.inTime(m.code) && !w.invalid[m.code] && !w.asked[m.code] && !w.verified
 }
 
 // invalidateOlder marks every code older than gen as invalid.
@@ -163,6 +172,11 @@ const (
 	grantedAfterExpiry   violation = "granted for a message received after expiry"
 	validCodeDeclined    violation = "a valid code, typed in time, declined"
 	grantedAfterUnverify violation = "granted after the verification was revoked"
+	grantedWithoutOwner  violation = "granted although an owner must confirm, and did not"
+	grantedAfterRefusal  violation = "granted after an owner refused"
+	grantedAfterLapse    violation = "granted by an answer received after the request lapsed"
+	validAnswerLost      violation = "an owner agreed in time, and nothing was granted"
+	refusalLost          violation = "an owner refused in time, and the claim still waits"
 )
 
 // violations returns the violations in the step of message i from before to w.
@@ -181,6 +195,9 @@ func (w *modelState) violations(before *modelState, i int) (ws []violation) {
 		if n == 1 && before.invalid[code] && before.unverifications > 0 && !before.replaced[code] {
 			ws = append(ws, grantedAfterUnverify)
 		}
+	}
+	if w.needsOwner && w.verified && !before.verified {
+		ws = append(ws, grantedWithoutOwner)
 	}
 	if m.reply == declined && before.messages[i].reply == noReply && before.shouldBeGranted(i) {
 		ws = append(ws, validCodeDeclined)
@@ -202,6 +219,11 @@ func (w modelState) String() string {
 	} {
 		if f.is {
 			b.WriteString(", " + f.name)
+		}
+	}
+	for i, q := range w.requests {
+		if q.gen > 0 {
+			fmt.Fprintf(&b, ", request %d of generation %d %s", i+1, q.gen, requestNames[q.status])
 		}
 	}
 	fmt.Fprintf(&b, "; redis: %d (replica %d); expired to %d", w.redis, w.replica, w.expired)

@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"hydragate/adapters"
 	"hydragate/claim"
 	"hydragate/e2e/harness"
 	"hydragate/gateway"
+	"hydragate/gateway/process"
 	"hydragate/identity"
 )
 
@@ -353,5 +357,83 @@ func TestUnavailableCodes_WordsPassedOn(t *testing.T) {
 		if got := h.Outcome(claimed); got != "claimed" {
 			t.Errorf("outcome of the claim = %q, want claimed", got)
 		}
+	})
+}
+
+// probedCodeStore does not respond to Find, which calls probe.
+type probedCodeStore struct {
+	claim.CodeStore
+	probe func(ctx context.Context)
+}
+
+func (s probedCodeStore) Find(ctx context.Context, _ claim.Target, _ []string) (map[string]claim.Target, error) {
+	s.probe(ctx)
+	return nil, errors.New("no answer")
+}
+
+// committedStore calls committed after each commit.
+type committedStore struct {
+	process.MessageStore
+	committed func()
+}
+
+func (s committedStore) Apply(ctx context.Context, c gateway.Commit) error {
+	err := s.MessageStore.Apply(ctx, c)
+	s.committed()
+	return err
+}
+
+// TestUnavailableCodes_OneProbe checks that once the code store has not responded, no message waits for it
+// for a second, and after that one at a time, while others are passed on.
+func TestUnavailableCodes_OneProbe(t *testing.T) {
+	harness.ParallelUnlessFull(t)
+	harness.ForEachStore(t, func(t *testing.T, h *harness.ClaimFixture) {
+		h.IssueCode(h.CreateIdentity(h.NewExternalID()))
+		var probes atomic.Int64
+		var wait func(ctx context.Context)
+		var committed atomic.Pointer[func()]
+		codes := probedCodeStore{h.Claims.Codes, func(ctx context.Context) {
+			probes.Add(1)
+			if wait != nil {
+				wait(ctx)
+			}
+		}}
+		w := h.NewWorker(&claim.Service{Store: h.Store, Codes: codes}, committedStore{h.Store, func() {
+			if f := committed.Load(); f != nil {
+				(*f)()
+			}
+		}})
+		now := time.Now()
+		w.Now = func() time.Time { return now }
+		check := func(step string, messages int, want int64) {
+			t.Helper()
+			probes.Store(0)
+			for range messages {
+				sender := h.NewExternalID()
+				h.SendText(sender, sender, "flight")
+			}
+			h.ProcessAll(w)
+			if got := probes.Load(); got != want {
+				t.Errorf("%s: the code store was asked %d times, want %d", step, got, want)
+			}
+			if n := h.QueryInt(`select count(*) from messages where outcome is null or text <> '[withheld]'`); n != 0 {
+				t.Errorf("%s: %d messages are not passed on without their letters", step, n)
+			}
+		}
+		check("first message", 1, 2)
+		now = now.Add(900 * time.Millisecond)
+		check("soon after", 3, 0)
+		now = now.Add(200 * time.Millisecond)
+		others := make(chan struct{})
+		release := sync.OnceFunc(func() { close(others) })
+		committed.Store(&release)
+		wait = func(ctx context.Context) { // until another message is passed on
+			select {
+			case <-others:
+			case <-ctx.Done():
+				t.Error("no message was passed on while one waited for the code store")
+			}
+		}
+		check("after a second", 3, 2)
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -140,10 +141,13 @@ func (h *ClaimFixture) UseT(t *testing.T) (done func()) {
 
 // NewWorker returns a worker that uses the claim service and the store given.
 func (h *ClaimFixture) NewWorker(claims *claim.Service, messages process.MessageStore) *process.Worker {
+	all := map[adapters.Channel]adapters.Adapter{}
+	for _, channel := range adapters.Channels() {
+		all[channel] = &telegram.Adapter{}
+	}
 	return &process.Worker{
-		Store: messages, Claims: claims, Endpoints: fixedEndpoint{h.endpoint()},
-		Adapters: map[adapters.Channel]adapters.Adapter{h.Channel: &telegram.Adapter{}},
-		Log:      slog.New(slog.NewJSONHandler(h.Log, nil)), Now: time.Now, Wake: func(...gateway.QueueKind) {},
+		Store: messages, Claims: claims, Endpoints: fixedEndpoint{h.endpoint()}, Adapters: all,
+		Log: slog.New(slog.NewJSONHandler(h.Log, nil)), Now: time.Now, Wake: func(...gateway.QueueKind) {},
 	}
 }
 
@@ -218,14 +222,27 @@ func (h *ClaimFixture) SendText(sender, chat, text string) (key string) {
 // SendMessage stores a message with a new key. It returns the key.
 func (h *ClaimFixture) SendMessage(m adapters.Message) (key string) {
 	h.T.Helper()
-	m.Key = fmt.Sprintf("1:m:%d", h.nextKey.Add(1))
-	if c, ok := adapters.ParseCommand(m.Text, BotUsername); ok {
-		m.Command = &c
-	}
-	if err := h.inbox.Accept(h.T.Context(), h.endpoint(), adapters.Inbound{Messages: []adapters.Message{m}}); err != nil {
-		h.T.Fatal(err)
-	}
+	h.SendMessages(&m)
 	return m.Key
+}
+
+// SendMessages stores messages with new keys, which it sets in them.
+func (h *ClaimFixture) SendMessages(ms ...*adapters.Message) {
+	h.T.Helper()
+	const perCall = 50
+	for part := range slices.Chunk(ms, perCall) {
+		var in adapters.Inbound
+		for _, m := range part {
+			m.Key = fmt.Sprintf("1:m:%d", h.nextKey.Add(1))
+			if c, ok := adapters.ParseCommand(m.Text, BotUsername); ok {
+				m.Command = &c
+			}
+			in.Messages = append(in.Messages, *m)
+		}
+		if err := h.inbox.Accept(h.T.Context(), h.endpoint(), in); err != nil {
+			h.T.Fatal(err)
+		}
+	}
 }
 
 // ProcessAll processes messages, conversations concurrently, until none is left or none has become

@@ -317,7 +317,7 @@ func (r *CrashFixture) RequireNoCodesStored(t *testing.T) {
 			"database": strings.Join(
 				r.AllRows(""),
 				"\n",
-			), "redis": dumpRedis(t, r.redis), "log": r.Log.String(), "application": r.App.bodies(),
+			), "redis": DumpRedis(t, r.redis), "log": r.Log.String(), "application": r.App.bodies(),
 		}
 	}
 	if hits := FindCodes(r.issuedCodes, places()); len(hits) > 0 {

@@ -68,7 +68,7 @@ func FindCodes(codes []string, texts map[string]string) (where []string) {
 // Dump returns the log and the content of the database and of Redis, by place.
 func (h *ClaimFixture) Dump(log string) map[string]string {
 	h.T.Helper()
-	all := map[string]string{"log": log, "redis": dumpRedis(h.T, h.Redis)}
+	all := map[string]string{"log": log, "redis": DumpRedis(h.T, h.Redis)}
 	if h.IsPostgres() {
 		all["database"] = strings.Join(h.AllRows(""), "\n")
 		return all

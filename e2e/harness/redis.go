@@ -131,8 +131,8 @@ func DumpTestRedis() ([]byte, error) {
 	return all.Bytes(), each.Err()
 }
 
-// dumpRedis returns all keys and values of a Redis server.
-func dumpRedis(t *testing.T, client redis.UniversalClient) string {
+// DumpRedis returns all keys and values of a Redis server.
+func DumpRedis(t *testing.T, client redis.UniversalClient) string {
 	t.Helper()
 	ctx := context.Background()
 	var b strings.Builder

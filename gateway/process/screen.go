@@ -10,9 +10,13 @@ import (
 	"hydragate/gateway"
 )
 
-// lookupPause is how long the code store is not asked for the letters of ordinary messages after it did
-// not respond, so that a chat is not held up by every message.
-const lookupPause = time.Second
+// After the code store did not respond it is not asked for the letters of ordinary messages for
+// lookupPause. Then one message at a time asks it, for at most maxLookup, until it responds, so that
+// neither a chat nor the workers of all chats are held up by every message.
+const (
+	lookupPause = time.Second
+	maxLookup   = 2 * time.Second
+)
 
 // A screening is what is known about letters in a message that could be a code or an invite.
 type screening struct {
@@ -90,8 +94,9 @@ func (w *Worker) lookUp(ctx context.Context, in gateway.StoredMessage, letters [
 	if s.isBare() && in.HasLiveCode && isPersonal(in.Message) {
 		a.Code = s.parsed.Code
 	}
-	claims := w.Claims
-	if w.Now().UnixNano() < w.lookupsResume.Load() {
+	claims, now, resume := w.Claims, w.Now(), w.lookupsResume.Load()
+	if now.UnixNano() < resume ||
+		resume > 0 && !w.lookupsResume.CompareAndSwap(resume, now.Add(maxLookup).UnixNano()) {
 		claims = &claim.Service{Store: claims.Store, Codes: unavailableCodes{}}
 	}
 	for range 2 {
@@ -107,6 +112,9 @@ func (w *Worker) lookUp(ctx context.Context, in gateway.StoredMessage, letters [
 	case errors.Is(err, claim.ErrCodeStoreUnavailable), errors.Is(err, claim.ErrTooManyCandidates):
 		s.unknown = true
 		return nil
+	}
+	if claims == w.Claims && resume > 0 && s.Codes != nil {
+		w.lookupsResume.Store(0)
 	}
 	return err
 }
