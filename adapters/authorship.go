@@ -33,7 +33,7 @@ const (
 	UnprovenOtherChannel UnprovenReason = "other_channel" // a Messaging Service mixes channels
 )
 
-// An Author is who wrote the words of a message, as far as the channel tells.
+// An Author is who wrote the words of a message, as far as the channel says.
 type Author string
 
 // The authors of messages.
@@ -71,7 +71,7 @@ var authorships = map[UnprovenReason]struct {
 }
 
 // WrittenBy returns who wrote the words of m. It returns AuthorSender only if m names its sender and
-// the channel tells that the words are the sender's own.
+// the channel says that the words are the sender's own.
 func (m Message) WrittenBy() Author {
 	if a, ok := authorships[m.UnprovenReason]; ok {
 		return a.author

@@ -328,11 +328,11 @@ func TestViolations_Formats(t *testing.T) {
 		},
 		"invalid Telegram id": {
 			"POST", identities, identityBody(`"@steve"`, ``),
-			valueError(`"body","external_id"`, "a numeric external_id is a positive integer, such as 12345"),
+			valueError(`"body","external_id"`, "on this channel, an external_id is a number, such as 12345"),
 		},
 		"invalid Telegram id in query": {
 			"GET", lookup + "?channel=telegram&external_id=@steve", ``,
-			valueError(`"query","external_id"`, "a numeric external_id is a positive integer, such as 12345"),
+			valueError(`"query","external_id"`, "on this channel, an external_id is a number, such as 12345"),
 		},
 		"invalid e-mail": {
 			"PATCH", customer, `{"email":"Steve <steve@example.com>"}`,

@@ -77,7 +77,7 @@ type CustomerEdit struct {
 	Metadata                                                               *json.RawMessage
 
 	// MayGrant allows changing the e-mail address of a customer with verified identities, which
-	// applications are told. If GrantInstance is set, all of these must be scoped to that instance.
+	// applications receive. If GrantInstance is set, all of these must be scoped to that instance.
 	MayGrant      bool
 	GrantInstance string
 }

@@ -49,21 +49,25 @@ func Normalize(format Format, externalID string) (string, error) {
 	case NumericFormat:
 		n, err := strconv.ParseInt(id, 10, 64)
 		if err != nil || n <= 0 || strconv.FormatInt(n, 10) != id {
-			return "", errors.New("a numeric external_id is a positive integer, such as 12345")
+			return "", errors.New("on this channel, an external_id is a number, such as 12345")
 		}
 		return id, nil
 	case TeamUserFormat:
 		id = strings.ToUpper(id)
 		if !slackIDPattern.MatchString(id) {
-			return "", errors.New("a team_user external_id is a team and a user, such as T024BE7LD:U023BECGF")
+			return "", errors.New("on this channel, an external_id is a workspace and a user, such as T024BE7LD:U023BECGF")
 		}
 		return id, nil
 	}
-	if id == "" || strings.ContainsFunc(id, unicode.IsControl) || !utf8.ValidString(id) {
-		return "", errors.New("an external_id is printable text")
+	if id == "" || !utf8.ValidString(id) || strings.ContainsFunc(id, isUnprintable) {
+		return "", errors.New("an external_id contains only visible characters and spaces")
 	}
 	return id, nil
 }
+
+// isUnprintable reports whether r is neither visible nor a space, such as a mark that reverses the
+// direction of writing. Two IDs that differ in such characters would look equal.
+func isUnprintable(r rune) bool { return !unicode.IsPrint(r) }
 
 // NormalizePhone returns a phone number in E.164. It returns an error that states the expected
 // form if the number is invalid or lacks its country code.

@@ -32,6 +32,10 @@ func TestNormalize(t *testing.T) {
 		{TeamUserFormat, "U023BECGF", ""},
 		{"", " steve@example.com ", "steve@example.com"},
 		{"", "a\nb", ""},
+		{"", "steve@example.com\u200B", ""},
+		{"", "\u202Eevets", ""},
+		{"", "\x1b[31m", ""},
+		{"", "José 李 user", "José 李 user"},
 	} {
 		got, err := Normalize(c.format, c.in)
 		if got != c.want || (err == nil) != (c.want != "") {

@@ -237,7 +237,7 @@ func (s *Store) revokeInvites(
 	return recordEvents(ctx, tx, events...)
 }
 
-// notifyOpeners tells the accounts that opened the invites, if any, that no one confirmed them.
+// notifyOpeners notifies the accounts that opened the invites, if any, that no one confirmed them.
 func (s *Store) notifyOpeners(ctx context.Context, tx sqldb.DB, invites ...claim.Invite) error {
 	var stmts []sqldb.Statement
 	for _, i := range invites {

@@ -199,7 +199,7 @@ func (s *Store) DeleteUser(ctx context.Context, tenant, instance, id string, by 
 }
 
 // lockDeletableUser locks a user and its identities until the transaction ends, so that none is
-// verified meanwhile. It returns an error if the instance may not delete the user.
+// verified in between. It returns an error if the instance may not delete the user.
 func (s *Store) lockDeletableUser(ctx context.Context, tx sqldb.DB, tenant, instance, id string) error {
 	rs, err := tx.Query(ctx, `
 		select id from customers

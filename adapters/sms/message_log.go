@@ -119,7 +119,7 @@ func (a Adapter) isReceived(ep adapters.Endpoint, r api.ApiV2010Message) bool {
 		isMessageSID(deref(r.Sid)) && a.isAddressedTo(ep, deref(r.To), deref(r.MessagingServiceSid))
 }
 
-// fromRecord returns the message that the webhook of r would have carried, as far as the log tells.
+// fromRecord returns the message that the webhook of r would have carried, as far as the log contains it.
 // It does not tell whether a WhatsApp message was forwarded, so that such a message is unproven. ok
 // is false if no genuine message has such a sender.
 func (a Adapter) fromRecord(

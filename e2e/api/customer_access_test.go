@@ -11,7 +11,7 @@ import (
 )
 
 // TestUpdateCustomer_EmailRequiresGrant tests that a key without identities:grant cannot change the
-// e-mail address of a customer with verified identities, which applications are told.
+// e-mail address of a customer with verified identities, which applications receive.
 func TestUpdateCustomer_EmailRequiresGrant(t *testing.T) {
 	harness.ForEachSurfaceEngine(t, func(t *testing.T, f *harness.SurfaceFixture) {
 		staff := f.NewKey(f.TenantID, "", slices.DeleteFunc(slices.Clone(identity.Scopes), func(s string) bool {

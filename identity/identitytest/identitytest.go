@@ -114,13 +114,13 @@ func (h *fixture) createCustomer(t *testing.T, email string) string {
 	return c.ID
 }
 
-// telegramIdentity returns an identity of the fixture's customer on Telegram, scoped to instance,
-// or to all instances if it is empty.
 // key returns the key of an identity of the fixture's customer.
 func (h *fixture) key(id string) identity.Key {
 	return identity.Key{TenantID: h.tenant, CustomerID: h.customerID, IdentityID: id}
 }
 
+// telegramIdentity returns an identity of the fixture's customer on Telegram, scoped to instance,
+// or to all instances if it is empty.
 func (h *fixture) telegramIdentity(instance, externalID string) identity.Identity {
 	return identity.Identity{
 		TenantID:   h.tenant,
