@@ -30,7 +30,7 @@ func TestCode_ConcurrentRedemption(t *testing.T) {
 		}
 		wait := newBarrier(int64(n))
 		codes := hookedCodeStore{h.Claims.Codes, func(ctx context.Context) error { wait(ctx); return nil }}
-		h.ProcessAll(h.NewWorker(&claim.Service{Store: h.Store, Codes: codes}, retryingStore{h.Store}))
+		h.ProcessAll(h.NewWorker(&claim.Service{Store: h.Store, Codes: codes}, h.Store))
 		got := map[string]int{}
 		for _, k := range keys {
 			got[h.Outcome(k)]++

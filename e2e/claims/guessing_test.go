@@ -122,7 +122,7 @@ func TestGuessing_NoGrants(t *testing.T) {
 			for i, p := range customers {
 				keys[i] = h.SendText(p.ExternalID, p.ExternalID, "/claim "+codes[i])
 			}
-			h.ProcessAll(h.NewWorker(h.Claims, retryingStore{h.Store}))
+			h.ProcessMessages()
 			for i, key := range keys {
 				want := "claimed"
 				if i == 0 {

@@ -34,7 +34,7 @@ func TestInvite_ConcurrentRedemption(t *testing.T) {
 			}
 			return nil
 		}}
-		h.ProcessAll(h.NewWorker(&claim.Service{Store: store, Codes: h.Claims.Codes}, retryingStore{h.Store}))
+		h.ProcessAll(h.NewWorker(&claim.Service{Store: store, Codes: h.Claims.Codes}, h.Store))
 		got := map[string]int{}
 		for _, k := range keys {
 			got[h.Outcome(k)]++

@@ -113,28 +113,6 @@ func newBarrier(n int64) func(ctx context.Context) {
 	}
 }
 
-// retryingStore retries database calls that time out, because many concurrent calls may take longer
-// than the limit for one.
-type retryingStore struct{ process.MessageStore }
-
-func (s retryingStore) PendingMessages(ctx context.Context, l gateway.Lease) (ins []gateway.StoredMessage, err error) {
-	for {
-		ins, err = s.MessageStore.PendingMessages(ctx, l)
-		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-			return ins, err
-		}
-	}
-}
-
-func (s retryingStore) Apply(ctx context.Context, st gateway.Commit) error {
-	for {
-		err := s.MessageStore.Apply(ctx, st)
-		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-			return err
-		}
-	}
-}
-
 // callRecorder records the calls of a worker to the stores, in order. It is a hook of go-redis and the
 // worker's message store.
 type callRecorder struct {

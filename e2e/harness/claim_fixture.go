@@ -4,6 +4,7 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -104,7 +105,8 @@ func newClaimFixture(t *testing.T, database, redisURL string, client redis.Unive
 	}
 	t.Cleanup(h.Store.Close)
 	h.DB = OpenDatabase(t, database)
-	h.Claims = &claim.Service{Store: h.Store, Codes: &rediscode.Store{Redis: client, Keys: app.ClaimKeys(h.Keys)}}
+	codes := &rediscode.Store{Redis: client, Keys: app.ClaimKeys(h.Keys)}
+	h.Claims = &claim.Service{Store: h.Store, Codes: patientCodeStore{codes}}
 	i, err := h.Store.CreateInstance(
 		t.Context(),
 		gateway.Instance{TenantID: TestTenantID, Name: "acme", UnknownSenders: gateway.ForwardUnknown},
@@ -139,14 +141,16 @@ func (h *ClaimFixture) UseT(t *testing.T) (done func()) {
 	return func() { h.T, h.DB.T = outer, outer }
 }
 
-// NewWorker returns a worker that uses the claim service and the store given.
+// NewWorker returns a worker that uses the claim service and the store given. Database calls that time
+// out are retried.
 func (h *ClaimFixture) NewWorker(claims *claim.Service, messages process.MessageStore) *process.Worker {
 	all := map[adapters.Channel]adapters.Adapter{}
 	for _, channel := range adapters.Channels() {
 		all[channel] = &telegram.Adapter{}
 	}
 	return &process.Worker{
-		Store: messages, Claims: claims, Endpoints: fixedEndpoint{h.endpoint()}, Adapters: all,
+		Store: retryingStore{messages}, Claims: claims,
+		Endpoints: fixedEndpoint{h.endpoint()}, Adapters: all,
 		Log: slog.New(slog.NewJSONHandler(h.Log, nil)), Now: time.Now, Wake: func(...gateway.QueueKind) {},
 	}
 }
@@ -246,12 +250,12 @@ func (h *ClaimFixture) SendMessages(ms ...*adapters.Message) {
 }
 
 // ProcessAll processes messages, conversations concurrently, until none is left or none has become
-// due for two seconds.
+// due for twenty seconds.
 func (h *ClaimFixture) ProcessAll(w *process.Worker) {
 	h.T.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	const idle = 2 * time.Second
+	const idle = 20 * time.Second
 	for deadline := time.Now().Add(idle); ; {
 		leases, err := h.Store.Lease(h.T.Context(), gateway.InboxQueue, h.Holder, 100)
 		if err != nil {
@@ -293,6 +297,40 @@ func (h *ClaimFixture) ProcessOnce(w *process.Worker) {
 func (h *ClaimFixture) ProcessMessages() {
 	h.T.Helper()
 	h.ProcessAll(h.NewWorker(h.Claims, h.Store))
+}
+
+// patientCodeStore repeats a Put that fails, because Redis may take too long on a busy machine.
+type patientCodeStore struct{ claim.CodeStore }
+
+func (s patientCodeStore) Put(ctx context.Context, target claim.Target, code string) (err error) {
+	for range 20 {
+		if err = s.CodeStore.Put(ctx, target, code); err == nil {
+			break
+		}
+	}
+	return err
+}
+
+// retryingStore retries database calls that time out, because many concurrent calls may take longer
+// than the limit for one.
+type retryingStore struct{ process.MessageStore }
+
+func (s retryingStore) PendingMessages(ctx context.Context, l gateway.Lease) (ins []gateway.StoredMessage, err error) {
+	for {
+		ins, err = s.MessageStore.PendingMessages(ctx, l)
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return ins, err
+		}
+	}
+}
+
+func (s retryingStore) Apply(ctx context.Context, st gateway.Commit) error {
+	for {
+		err := s.MessageStore.Apply(ctx, st)
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return err
+		}
+	}
 }
 
 // Outcome returns the outcome of a message by its key.

@@ -224,16 +224,16 @@ func (h *Harness) proxied(name, server string) string {
 // through it.
 func (h *Harness) SecondPostgresProxy() string { return h.proxied("postgres again", h.DSN) }
 
-// DelayedPostgresURL starts a proxy that delays the responses of Postgres by NetworkDelay. It returns
-// the URL of the database through it.
-func (h *Harness) DelayedPostgresURL() string {
+// DelayedPostgresURL starts a proxy that delays the responses of Postgres. It returns the URL of the
+// database through it.
+func (h *Harness) DelayedPostgresURL(delay time.Duration) string {
 	h.T.Helper()
 	u := mustParseURL(h.T, h.DSN)
 	port, err := strconv.Atoi(u.Port())
 	if err != nil {
 		h.T.Fatal(err)
 	}
-	u.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(StartDelayProxy(h.T, port, NetworkDelay)))
+	u.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(StartDelayProxy(h.T, port, delay)))
 	return u.String()
 }
 

@@ -154,7 +154,8 @@ func killRotation(h *harness.Harness) bool {
 		return h.QueryInt(`select count(*) from idempotency_keys where starts_with(answer, 'v1.k1.')`)
 	}
 	before := left()
-	cmd := h.Command("hydragate", []string{"HYDRAGATE_DATABASE_URL=" + h.DelayedPostgresURL()}, "masterkey", "rotate")
+	url := h.DelayedPostgresURL(50 * time.Millisecond) // makes the rotation slower than this test notices it
+	cmd := h.Command("hydragate", []string{"HYDRAGATE_DATABASE_URL=" + url}, "masterkey", "rotate")
 	if err := cmd.Start(); err != nil {
 		h.T.Fatal(err)
 	}
@@ -227,10 +228,24 @@ func startTraffic(h *harness.Harness, claims *atomic.Int64) (
 	}
 	requests.Repeat(time.Second, func() error {
 		r, err := rotate("webhook-secret", map[string]int{"overlap_seconds": 600})
-		if err == nil && requests.Sleep(4*time.Second) { // no event that is signed with the old one alone is in flight
+		if err != nil {
+			return err
+		}
+		// Events that are created from now on are signed with both.
+		var last, left int
+		if err := h.QueryRowContext(requests.Ctx, `select coalesce(max(seq), 0) from deliveries`).Scan(&last); err != nil {
+			return err
+		}
+		const older = `select count(*) from deliveries where status = 'pending' and seq <= $1`
+		for left = 1; left > 0 && requests.Sleep(interval); {
+			if err := h.QueryRowContext(requests.Ctx, older, last).Scan(&left); err != nil {
+				return err
+			}
+		}
+		if left == 0 {
 			h.App.Update(func() { h.App.Secret = r.WebhookSecret })
 		}
-		return err
+		return nil
 	})
 	requests.Repeat(time.Second, func() error {
 		r, err := rotate("agent-secret-key", nil)

@@ -74,7 +74,7 @@ func Run(t *testing.T, engine harness.Engine, all []*Case) (results []Result) {
 			}
 			return nil
 		})
-		if !r.WaitIdle(time.Minute) {
+		if !r.WaitIdle(harness.EventTimeout) {
 			t.Errorf("work is left after round %d\n%s", i+1, r.LogTail())
 		}
 	}
