@@ -211,7 +211,7 @@ func sendDressed(
 			h.SendMessages(messages...)
 		}
 		checkDressed(t, h, d, part, log.String(), false)
-		h.ProcessAll(h.NewWorker(h.Claims, retryingStore{h.Store}))
+		h.ProcessAll(h.NewWorker(h.Claims, h.Store))
 		checkDressed(t, h, d, part, log.String(), true)
 	}
 	return sent, others
