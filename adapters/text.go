@@ -5,6 +5,8 @@ import (
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // MaxInboundText is the maximum length of the text of an inbound message, in bytes. Longer texts are
@@ -46,26 +48,49 @@ const (
 	zeroWidthJoiner    = '\u200D'
 )
 
+// AnyBot as the username of the bot stands for all bots, as in a private chat, in which there is only one.
+const AnyBot = "*"
+
+// maxCommandHead is the length of the longest "/name@bot", in bytes, with the marks that keyboards add.
+const maxCommandHead = 512
+
 // ParseCommand parses "/name args" and "/name@bot args". It reports false if text is not a command or
 // is addressed to a bot other than botUsername. The name is returned in lower case, and the
-// arguments without surrounding white space.
+// arguments without surrounding white space. Compatibility characters, such as a full-width slash, and
+// invisible ones in front of or within the command are accepted.
 func ParseCommand(text, botUsername string) (Command, bool) {
-	if !strings.HasPrefix(text, "/") {
-		return Command{}, false
-	}
-	head, args := text[1:], ""
+	head, args := strings.TrimLeftFunc(text, isBlank), ""
 	if i := strings.IndexFunc(head, unicode.IsSpace); i >= 0 {
-		head, args = head[:i], strings.TrimSpace(head[i:])
+		head, args = head[:i], strings.TrimFunc(head[i:], isBlank)
 	}
-	name, bot, addressed := strings.Cut(head, "@")
-	if addressed && (botUsername == "" || !strings.EqualFold(bot, botUsername)) {
+	if len(head) > maxCommandHead {
 		return Command{}, false
 	}
-	if !isCommandName(name) {
+	head = strings.Map(func(r rune) rune {
+		if isInvisible(r) {
+			return -1
+		}
+		return r
+	}, norm.NFKC.String(head))
+	head, isCommand := strings.CutPrefix(head, "/")
+	name, bot, addressed := strings.Cut(head, "@")
+	if !isCommand || addressed && !isBotName(bot, botUsername) || !isCommandName(name) {
 		return Command{}, false
 	}
 	return Command{Name: strings.ToLower(name), Args: args}, true
 }
+
+// isBotName reports whether name is that of the bot, which has none if botUsername is empty.
+func isBotName(name, botUsername string) bool {
+	return botUsername == AnyBot && name != "" || botUsername != "" && strings.EqualFold(name, botUsername)
+}
+
+// isInvisible reports whether r is not visible by itself, such as a joiner, a direction mark or an accent.
+func isInvisible(r rune) bool {
+	return unicode.In(r, unicode.Cf, unicode.M) || unicode.IsControl(r) && !unicode.IsSpace(r)
+}
+
+func isBlank(r rune) bool { return unicode.IsSpace(r) || isInvisible(r) }
 
 func isCommandName(s string) bool {
 	if s == "" || len(s) > 32 {

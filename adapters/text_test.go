@@ -18,6 +18,16 @@ func TestParseCommand(t *testing.T) {
 		"claim ABC":          {},
 		"😀 /claim ABC":       {},
 		"/x@":                {},
+		"\u200b/help":        {"help", ""},
+		"/\u200dhe\u2060lp":  {"help", ""},
+		"\ufeff \u200e/help": {"help", ""},
+		"／help":              {"help", ""},
+		"／ｈｅｌｐ＠MyBot x":      {"help", "x"},
+		"/help\ufe0f":        {"help", ""},
+		"/help \u200e":       {"help", ""},
+		"\u200b":             {},
+		"h\u200b/elp":        {},
+		"/hélp":              {},
 	} {
 		got, ok := ParseCommand(text, "MyBot")
 		if got != want || ok != (want != Command{}) {
@@ -41,6 +51,14 @@ func TestPrintable(t *testing.T) {
 	} {
 		if got := Printable(in); got != want {
 			t.Errorf("Printable(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestParseCommand_AnyBot(t *testing.T) {
+	for text, want := range map[string]bool{"/claim@typo ABC": true, "/claim ABC": true, "/claim@ ABC": false, "claim@typo": false} {
+		if _, ok := ParseCommand(text, AnyBot); ok != want {
+			t.Errorf("ParseCommand(%q) = %v, want %v", text, ok, want)
 		}
 	}
 }

@@ -47,24 +47,72 @@ func (t ParsedText) Redacted() string {
 // A code without a command must be the whole text, in one piece, as 3-3 or as 2-2-2, with at most
 // one misread character. That of an invite must be in one piece, as 4-4-4 or as 3-3-3-3. Two words
 // of six letters are two codes, and therefore not a claim.
+//
+// A signature does not hide a code: if lines follow the one that ends with a code, only the lines up to it
+// count. They must not be codes themselves.
 func Parse(text, botName string) (ParsedText, bool) {
-	text, whole := truncate(text)
-	if command, ok := parseLink(text); ok {
-		text = command
-	}
-	canonical := canonicalize(text)
-	body, slash := trimDecoration(canonical)
-
 	botName = canonicalize(strings.TrimPrefix(botName, "@"))
-	t, ok := parseCommand(body, slash, func(name string) bool { return botName != "" && name == botName })
-	if !ok {
-		t.Code, ok = parseBareCode(canonical)
-		t.Misread = ok && strings.ContainsFunc(canonical, func(r rune) bool { return isAlphanumeric(r) && !isCodeLetter(r) })
+	return parse(text, func(name string) bool { return botName != "" && name == botName })
+}
+
+// ParsePrivate is like Parse for a text in a private chat with the bot, in which there is no other bot: a
+// command is a claim whatever bot it names.
+func ParsePrivate(text string) (ParsedText, bool) {
+	return parse(text, func(string) bool { return true })
+}
+
+func parse(text string, isOurs func(name string) bool) (ParsedText, bool) {
+	part, whole := truncate(text)
+	t, ok := parsePart(part, isOurs)
+	if t.Code != "" && whole {
+		return t, ok
+	}
+	for lines, end := 1, 0; lines <= maxClaimLines; lines++ {
+		n := strings.IndexByte(part[end:], '\n')
+		if n < 0 {
+			break
+		}
+		end += n + 1
+		if first, ok := parsePart(part[:end], isOurs); ok && first.Code != "" && isSignature(part[end:]) {
+			return first, true
+		}
 	}
 	if whole {
 		return t, ok
 	}
 	return ParsedText{Command: t.Command}, t.Command
+}
+
+// maxClaimLines is the number of lines into which a command and its code may be broken.
+const maxClaimLines = 2
+
+// isSignature reports whether text can follow a code: it has other words than codes, and no line that is
+// one.
+func isSignature(text string) bool {
+	for line := range strings.Lines(text) {
+		if _, ok := parseBareCode(canonicalize(line)); ok {
+			return false
+		}
+	}
+	return strings.ContainsFunc(canonicalize(text), func(r rune) bool {
+		return isAlphanumeric(r) && !isCodeLetter(resolveLookalike(r))
+	})
+}
+
+// parsePart parses a text without regard to its length.
+func parsePart(text string, isOurs func(name string) bool) (ParsedText, bool) {
+	text = strings.TrimFunc(text, isBlank)
+	if command, ok := parseLink(text); ok {
+		text = command
+	}
+	canonical := canonicalize(text)
+	body, slash := trimDecoration(canonical)
+	t, ok := parseCommand(body, slash, isOurs)
+	if !ok {
+		t.Code, ok = parseBareCode(canonical)
+		t.Misread = ok && strings.ContainsFunc(canonical, func(r rune) bool { return isAlphanumeric(r) && !isCodeLetter(r) })
+	}
+	return t, ok
 }
 
 // parseLink returns the command that a deep link sends. It returns false if text is not such a link.
@@ -168,8 +216,9 @@ func parseJoinedWord(rest string) (ParsedText, bool) {
 	return ParsedText{}, false
 }
 
-// parseStart parses the payload of a deep link. A link with another payload is not a claim, nor is
-// "/start" alone, which opens every conversation.
+// parseStart parses the payload of a deep link. A link with another payload is not a claim, also if it
+// has the form of a code: the application makes such links too. Nor is "/start" alone, which opens every
+// conversation.
 func parseStart(rest string, isOurs func(name string) bool) (ParsedText, bool) {
 	rest, ours := cutBotName(rest, isOurs)
 	if !ours {
@@ -179,8 +228,7 @@ func parseStart(rest string, isOurs func(name string) bool) (ParsedText, bool) {
 	if after, ok := strings.CutPrefix(payload, "CLAIM"); ok {
 		return parseClaim(after, true, isOurs)
 	}
-	code, ok := parseBareCode(payload)
-	return ParsedText{Code: code, Command: ok}, ok
+	return ParsedText{}, false
 }
 
 // cutBotName removes "@name" from what follows a command, and reports whether the command is for

@@ -1,6 +1,9 @@
 package claim
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // The kinds of text that Parse distinguishes.
 const (
@@ -124,13 +127,46 @@ func TestParse_Punctuation(t *testing.T) {
 	})
 }
 
+func TestParse_Signatures(t *testing.T) {
+	testParse(t, []parseCase{
+		{"signature", "/claim WDJBMJ\n\n-- \nSteve Jobs\nAcme Inc., +1 555 168 2222", sampleCode},
+		{"signature after a word", "claim WDJ-BMJ\nSent from my iPhone", sampleCode},
+		{"signature after a bare code", "WDJ-BMJ\nSent from my iPhone", "alone " + sampleCode},
+		{"command and code on two lines", "/claim\nWDJBMJ\nBest regards", sampleCode},
+		{"long signature", "/claim WDJBMJ\n" + strings.Repeat("This e-mail is confidential. ", 40), sampleCode},
+		{"second code", "/claim WDJBMJ\nKLNPQR", commandWithoutCode},
+		{"second code below", "WDJBMJ\nor\nKLN-PQR", noClaim},
+		{"code in the second line", "Hello\nWDJBMJ\nSteve", noClaim},
+		{"code in the third line", "/claim\nplease\nWDJBMJ", commandWithoutCode},
+	})
+}
+
+func TestParsePrivate(t *testing.T) {
+	for text, want := range map[string]string{
+		"/claim @acme WDJBMJ":                       sampleCode,
+		"/claim@acme_bto WDJBMJ":                    sampleCode,
+		"claim @someone WDJ-BMJ":                    sampleCode,
+		"/start@other_bot claim_WDJBMJ":             sampleCode,
+		"https://t.me/other_bot?start=claim_WDJBMJ": sampleCode,
+		"/claim@acme_bto":                           commandWithoutCode,
+		"@someone claims that":                      noClaim,
+		"claim @someone please":                     noClaim,
+		"/help@other_bot":                           noClaim,
+		"/claim WDJBMJ":                             sampleCode,
+	} {
+		if got := describe(ParsePrivate(text)); got != want {
+			t.Errorf("ParsePrivate(%q) = %s, want %s", text, got, want)
+		}
+	}
+}
+
 func TestParse_DeepLinks(t *testing.T) {
 	testParse(t, []parseCase{
 		{"deep link", "/start claim_WDJBMJ", sampleCode},
 		{"deep link with a hyphen", "/start claim-WDJBMJ", sampleCode},
 		{"deep link, small", "/start claim_wdjbmj", sampleCode},
 		{"deep link, glued", "/start claimWDJBMJ", sampleCode},
-		{"deep link, code alone", "/start WDJBMJ", sampleCode},
+		{"deep link, code alone", "/start WDJBMJ", noClaim},
 		{"pasted link", "https://t.me/acme_bot?start=claim_WDJBMJ", sampleCode},
 		{"pasted link without scheme", "t.me/Acme_Bot?start=claim_WDJBMJ", sampleCode},
 		{"pasted link in angle brackets", " <https://t.me/acme_bot?start=claim_wdjbmj>. ", sampleCode},
@@ -212,7 +248,7 @@ func TestParse_InviteCodes(t *testing.T) {
 		{"invite, deep link, small", "/start claim_wdjbmjklnpqr", sampleInviteCode},
 		{"invite, deep link to this bot", "/start@acme_bot claim_WDJBMJKLNPQR", sampleInviteCode},
 		{"invite, deep link to another bot", "/start@other_bot claim_WDJBMJKLNPQR", noClaim},
-		{"invite, deep link without the word", "/start WDJBMJKLNPQR", sampleInviteCode},
+		{"invite, deep link without the word", "/start WDJBMJKLNPQR", noClaim},
 		{"invite, small", "/claim wdjb-mjkl-npqr", sampleInviteCode},
 		{"invite with spaces", "/claim WDJB MJKL NPQR", sampleInviteCode},
 		{"invite with en dashes", "/claim WDJB – MJKL – NPQR", sampleInviteCode},

@@ -39,7 +39,7 @@ func TestIsAddressedToBot(t *testing.T) {
 		{"/START@other_bot CLAIM_wdjbmj", true},
 		{"/start@other_bot claim_WDJBMJKLNPQR", true},
 		{"/start@other_bot claim_nonsense", true},
-		{"/start@other_bot WDJBMJ", true},
+		{"/start@other_bot WDJBMJ", false},
 		{"/start @other_bot claim_WDJBMJ", true},
 		{"/start@other_bot hello", false},
 		{"/start@other_bot", false},

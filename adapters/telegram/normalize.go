@@ -110,7 +110,11 @@ func (m *message) normalize(kind adapters.Kind, raw []byte, ep adapters.Endpoint
 	if c.unknown {
 		out.Raw = raw
 	}
-	if c, ok := adapters.ParseCommand(c.words, ep.Settings[adapters.BotUsername]); ok {
+	name := ep.Settings[adapters.BotUsername]
+	if !out.Chat.Group {
+		name = adapters.AnyBot
+	}
+	if c, ok := adapters.ParseCommand(c.words, name); ok {
 		out.Command = &c
 		out.StartPayload = startPayload(out)
 	}

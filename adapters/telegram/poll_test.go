@@ -163,7 +163,7 @@ func TestPoll_Faults(t *testing.T) {
 		},
 		"many in a row": {slices.Repeat([]simulator.Fault{{Status: 500, Body: "oops"}}, 30), time.Minute, 30 * time.Minute},
 		"huge waiting": {
-			[]simulator.Fault{botAPIError(429, "", `{"retry_after":9223372036854775807}`)}, time.Hour, time.Hour,
+			[]simulator.Fault{botAPIError(429, "", `{"retry_after":9223372036854775807}`)}, 24 * time.Hour, 24 * time.Hour,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

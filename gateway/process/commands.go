@@ -24,7 +24,7 @@ func (w *Worker) handleCommand(
 	case s.isClaim && s.parsed.Command:
 		d, err = w.handleClaim(ctx, *in, d, s.parsed)
 		return d, true, err
-	case in.Encrypted && claim.IsAddressedToBot(in.Message.Text):
+	case in.Encrypted && in.Message.Chat.Group && claim.IsAddressedToBot(in.Message.Text):
 		d.outcome = "for_another_bot"
 		return d, true, nil
 	case in.Message.Command == nil || in.Message.Kind != adapters.Text:
@@ -33,8 +33,16 @@ func (w *Worker) handleCommand(
 	out, handled, err = w.handleChatCommand(ctx, *in, d)
 	if handled && err == nil {
 		out = w.passOn(in, out, s)
+		if in.Message.StartPayload != "" && w.isForwarded(*in) {
+			out.deliveries = append(out.deliveries, messageDelivery(*in))
+		}
 	}
 	return out, handled, err
+}
+
+// isForwarded reports whether the messages of the sender are delivered to the application.
+func (w *Worker) isForwarded(in gateway.StoredMessage) bool {
+	return in.Sender.CustomerID != "" || in.Instance.UnknownSenders == gateway.ForwardUnknown
 }
 
 // handleChatCommand executes a command other than /claim.
@@ -50,7 +58,7 @@ func (w *Worker) handleChatCommand(
 		if in.Message.Chat.Group {
 			return w.reply(in, d, "not_private", textPrivateOnly), true, nil
 		}
-		return w.reply(in, d, "whoami", whoamiText(in.EffectiveRole(w.Now()))), true, nil
+		return w.reply(in, d, "whoami", whoamiText(in.EffectiveRole(w.Now()), in.Message.Sender.ID)), true, nil
 	case "unlink":
 		d, err = w.handleUnlink(ctx, in, d)
 		return d, true, err
@@ -82,7 +90,7 @@ func (w *Worker) handleClaim(
 	case m.Chat.Group:
 		return w.reply(in, d, "not_private", textPrivateOnly), nil
 	case m.UnprovenReason != "" || m.Kind != adapters.Text:
-		return w.reply(in, d, "not_proven", textNotProven), nil
+		return w.reply(in, d, "not_proven", notProvenText(m)), nil
 	case t.Code == "":
 		return w.reply(in, d, "hint", textHint), nil
 	}

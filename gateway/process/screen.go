@@ -44,6 +44,9 @@ func (w *Worker) screen(ctx context.Context, in *gateway.StoredMessage) (s scree
 	}
 	m := &in.Message
 	s.parsed, s.isClaim = claim.Parse(m.Text, username)
+	if !s.isClaim && !m.Chat.Group {
+		s.parsed, s.isClaim = claim.ParsePrivate(m.Text)
+	}
 	s.proper = s.isClaim && s.parsed.Command && s.parsed.Code != "" && isPersonal(*m)
 	if !in.LiveCodes && !in.LiveInvites {
 		return s, nil
@@ -167,7 +170,7 @@ func (w *Worker) handleExposed(
 	case public:
 		return w.reply(in, d, "not_private", textPrivateOnly), nil
 	case m.UnprovenReason != "" || m.Kind != adapters.Text:
-		return w.reply(in, d, "not_proven", textNotProven), nil
+		return w.reply(in, d, "not_proven", notProvenText(m)), nil
 	case len(s.Invites) > 0:
 		return w.reply(in, d, "hint", textInviteHint), nil
 	}

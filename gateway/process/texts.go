@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"hydragate/adapters"
 	"hydragate/identity"
 )
 
@@ -15,6 +16,7 @@ const (
 	textHint            = "Please send /claim followed by the six letters of your code, for example: /claim WDJ-BMJ"
 	textInviteHint      = "Please put /claim in front of these letters, for example: /claim WDJB-MJKL-NPQR"
 	textPrivateOnly     = "Please send that to me in a private chat, where no one else can read it."
+	textRetype          = "Please type the code again as a new message."
 	textNotProven       = "I cannot tell whether you wrote that yourself. " +
 		"Please type it again, as a new message to me."
 	textCodeLost      = "I could not check your code. Please ask for a new one."
@@ -29,6 +31,7 @@ const (
 	textUnlinkAskWord = "If you unlink this account, I will no longer recognize you. " +
 		"To confirm, send /unlink %s within five minutes."
 	textUnlinkWrongWord = "That was not the word that I sent you. To start again, send /unlink"
+	textUnlinkNotProven = "Please type /unlink again as a new message."
 	textUnlinkRefused   = "I cannot unlink this account by message today. Please ask us to do it."
 	textUnlinkedNotice  = "Your %s account was just unlinked. " +
 		"If this was not you, please tell us right away."
@@ -48,7 +51,7 @@ const (
 	textRecognizedVerified = "I recognize you: this account is verified."
 	textUnverified         = "This account is linked, but not verified yet. " +
 		"Please ask for a code and send it like this: /claim WDJ-BMJ"
-	textUnknownAccount = "I do not recognize this account yet."
+	textUnknownAccount = "I do not recognize this account yet. If we ask you for its ID, it is %s."
 )
 
 // verifiedText returns the reply to a redeemed code or invite. It names the customer by the masked
@@ -72,9 +75,21 @@ func throttledText(d time.Duration) string {
 	return fmt.Sprintf("Too many attempts. Please wait %d hours, then ask for a new code.", (minutes+59)/60)
 }
 
+// notProvenText returns the reply to a code that its sender did not type in a new message. Where the channel
+// cannot tell, typing it again does not help.
+func notProvenText(m adapters.Message) string {
+	switch m.UnprovenReason {
+	case "", adapters.UnprovenForwarded, adapters.UnprovenViaBot, adapters.UnprovenViaApp, adapters.UnprovenScheduled,
+		adapters.UnprovenLog, adapters.UnprovenEdited, adapters.UnprovenCaption:
+		return textRetype
+	default:
+		return textNotProven
+	}
+}
+
 // whoamiText returns the reply to /whoami. It says how far the sender is verified, and nothing
-// about the customer.
-func whoamiText(r identity.EffectiveRole) string {
+// about the customer. Unknown senders see the ID of their account, by which staff find it.
+func whoamiText(r identity.EffectiveRole, senderID string) string {
 	if r.Reason != "" {
 		return textReclaim
 	}
@@ -86,6 +101,6 @@ func whoamiText(r identity.EffectiveRole) string {
 	case identity.Unverified:
 		return textUnverified
 	default: // identity.Unknown
-		return textUnknownAccount
+		return fmt.Sprintf(textUnknownAccount, senderID)
 	}
 }

@@ -24,7 +24,7 @@ func (w *Worker) handleUnlink(ctx context.Context, in gateway.StoredMessage, d d
 	case in.Message.Chat.Group:
 		return w.reply(in, d, "not_private", textPrivateOnly), nil
 	case in.Message.UnprovenReason != "":
-		return w.reply(in, d, "not_proven", textNotProven), nil
+		return w.reply(in, d, "not_proven", textUnlinkNotProven), nil
 	case in.Sender.CustomerID == "":
 		return w.reply(in, d, "not_linked", textNotLinked), nil
 	}

@@ -240,7 +240,7 @@ func (w *Worker) decide(ctx context.Context, in gateway.StoredMessage) (decision
 		return d, err
 	}
 	d = w.passOn(&in, d, s)
-	if in.Sender.CustomerID == "" && in.Instance.UnknownSenders != gateway.ForwardUnknown {
+	if !w.isForwarded(in) {
 		return w.applyUnknownPolicy(in, d), nil
 	}
 	return w.forward(in, w.notifyReclaim(in, d)), nil
@@ -255,10 +255,20 @@ func (w *Worker) decideWithoutSender(
 	if in.SenderBlocked {
 		outcome = "refused"
 	}
+	if in.Message.Chat.Group && in.Message.Command != nil && in.Message.Kind == adapters.Text && !in.SenderBlocked && !s.live {
+		// Anonymous administrators get the replies that members get.
+		if d, handled, err := w.handleChatCommand(ctx, in, decision{}); handled || err != nil {
+			return d, err
+		}
+	}
 	switch {
 	case s.live:
 		return w.handleExposed(ctx, in, decision{}, s)
-	case in.SenderBlocked, s.isClaim && s.parsed.Command, in.Encrypted && claim.IsAddressedToBot(in.Message.Text),
+	case in.SenderBlocked:
+		return decision{outcome: outcome}, nil
+	case in.Message.Chat.Group && s.isClaim && s.parsed.Command:
+		return w.reply(in, decision{}, "not_private", textPrivateOnly), nil
+	case s.isClaim && s.parsed.Command, in.Encrypted && claim.IsAddressedToBot(in.Message.Text),
 		in.Instance.UnknownSenders != gateway.ForwardUnknown:
 		return decision{outcome: outcome}, nil
 	}
@@ -383,13 +393,17 @@ func (w *Worker) applyUnknownPolicy(in gateway.StoredMessage, d decision) decisi
 // forward delivers the message to the application.
 func (w *Worker) forward(in gateway.StoredMessage, d decision) decision {
 	d.outcome = cmp.Or(d.outcome, "forwarded")
+	d.deliveries = append(d.deliveries, messageDelivery(in))
+	return d
+}
+
+func messageDelivery(in gateway.StoredMessage) gateway.Delivery {
 	delivery := gateway.Delivery{
 		ID: gateway.NewID(), TenantID: in.TenantID, ConversationID: in.ConversationID, InstanceID: in.InstanceID,
 		MessageID: in.ID, Type: "message.received", Parked: in.Instance.AgentURL == "",
 	}
 	setJoinKey(&delivery, in)
-	d.deliveries = append(d.deliveries, delivery)
-	return d
+	return delivery
 }
 
 // Limits on the replies of the gateway itself on channels that charge for messages, per hour. They

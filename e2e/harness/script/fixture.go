@@ -84,9 +84,8 @@ func newScriptFixture(t *testing.T, env *testscript.Env, engine string) error {
 		"KEY":                           harness.AdminKey,
 		"DECLINED": "That code did not work. Codes last 15 minutes and work once; " +
 			"please ask for a new one.",
-		"VERIFIED": `You are now verified as \p{L}…\p{L}\. This chat is linked to your account\.`,
-		"NOT_PROVEN": "I cannot tell whether you wrote that yourself. " +
-			"Please type it again, as a new message to me.",
+		"VERIFIED":   `You are now verified as \p{L}…\p{L}\. This chat is linked to your account\.`,
+		"NOT_PROVEN": "Please type the code again as a new message.",
 	} {
 		env.Setenv(name, value)
 	}
