@@ -97,6 +97,15 @@ type Poller interface {
 	) error
 }
 
+// A Profiler is an Adapter that can look up the names of a sender, for a channel whose messages do not
+// contain them.
+type Profiler interface {
+	Adapter
+
+	// Profile returns the names of the person with an external ID. Every error is a *SendError.
+	Profile(ctx context.Context, ep Endpoint, externalID string) (Sender, error)
+}
+
 // A Configurer is an Adapter whose provider can be configured through an API. Every error of its
 // methods is a *SetupError.
 type Configurer interface {

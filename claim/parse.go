@@ -2,6 +2,7 @@ package claim
 
 import (
 	"net/url"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -195,13 +196,29 @@ func parseClaim(rest string, slash bool, isOurs func(name string) bool) (ParsedT
 	if !ours {
 		return ParsedText{}, false
 	}
-	if code, ok := parseCode(rest); ok {
-		return ParsedText{Code: code, Command: true}, true
+	for _, part := range []string{rest, cutSignature(rest)} {
+		if code, ok := parseCode(part); ok {
+			return ParsedText{Code: code, Command: true}, true
+		}
 	}
 	if slash || isCodeAttempt(rest) {
 		return ParsedText{Command: true}, true
 	}
 	return ParsedText{}, false
+}
+
+// shortcode matches an emoji in the form in which some channels write it, such as ":+1:".
+var shortcode = regexp.MustCompile(`:[A-Z0-9_+'-]+:`)
+
+// cutSignature returns the first line with letters or digits of text that follows a command, without the
+// names of emoji. What follows it is a signature, unless it could be a code as well.
+func cutSignature(text string) string {
+	text = strings.TrimLeftFunc(shortcode.ReplaceAllString(text, " "), negate(isAlphanumeric))
+	line, signature, _ := strings.Cut(text, "\n")
+	if containsNearCode(signature) {
+		return text
+	}
+	return line
 }
 
 // parseJoinedWord parses what follows "claim" without a gap: a code, or the rest of another word

@@ -70,6 +70,9 @@ type MessageResult struct {
 	// KeepSecret keeps the encrypted part of a message that was not decoded completely, until the
 	// texts of messages are purged.
 	KeepSecret bool
+
+	// ReplyToken is what remains of the encrypted part otherwise, for the replies of the application.
+	ReplyToken string
 }
 
 // An IdentityUpdate holds changes to the identity of a sender. Empty fields leave the stored value.

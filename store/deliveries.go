@@ -11,6 +11,7 @@ import (
 	"hydragate/adapters"
 	"hydragate/gateway"
 	"hydragate/identity"
+	"hydragate/store/keyring"
 	"hydragate/store/sqldb"
 )
 
@@ -23,7 +24,7 @@ func (s *Store) PendingEvents(ctx context.Context, l gateway.Lease) ([]gateway.E
 	rs, err := s.db.Query(ctx, `
 		select d.id, d.event_type, d.join_key, d.event_id, d.attempts, `+s.dialect.SecondsUntil("d.due_at")+`,
 			-(`+s.dialect.SecondsUntil("d.created_at")+`), d.created_at, d.instance_id,
-			m.id, m.channel, m.body, m.text, m.received_at,
+			m.id, m.channel, m.body, m.text, m.sealed, m.received_at,
 			i.id, i.customer_id, i.channel, i.external_id, i.display_name, i.username, i.role_override, i.verified_at, i.doubt,
 				i.opted_out_at, u.email, u.first_name, u.last_name, u.company_name, u.fk_id,
 			coalesce(n.owner_max_age_days, 0), coalesce(n.customer_max_age_days, 0), n.agent_url, n.agent_disabled_at,
@@ -49,11 +50,11 @@ func (s *Store) PendingEvents(ctx context.Context, l gateway.Lease) ([]gateway.E
 
 func (s *Store) scanEvent(sc sqldb.ScanFunc, l gateway.Lease) (gateway.Event, error) {
 	e := gateway.Event{Delivery: gateway.Delivery{TenantID: l.TenantID, ConversationID: l.ConversationID}}
-	var channel, body, secret, retired, identityChannel string
+	var channel, body, sealed, secret, retired, identityChannel string
 	i, m, u := &e.Sender, &e.Message, &e.Customer
 	err := sc(&e.ID, &e.Type, sqldb.Text(&e.JoinKey), sqldb.Text(&e.EventID), &e.Attempts, sqldb.Seconds(&e.Delay), sqldb.Seconds(&e.Age), sqldb.Time(&e.CreatedAt),
 		&e.InstanceID,
-		sqldb.Text(&e.MessageID), sqldb.Text(&channel), sqldb.Text(&body), sqldb.Text(&m.Text), sqldb.Time(&e.ReceivedAt),
+		sqldb.Text(&e.MessageID), sqldb.Text(&channel), sqldb.Text(&body), sqldb.Text(&m.Text), sqldb.Text(&sealed), sqldb.Time(&e.ReceivedAt),
 		sqldb.Text(&i.ID), sqldb.Text(&i.CustomerID), sqldb.Text(&identityChannel), sqldb.Text(&i.ExternalID),
 		sqldb.Text(&i.DisplayName), sqldb.Text(&i.Username), sqldb.Text(&i.RoleOverride), sqldb.Time(&i.VerifiedAt),
 		sqldb.Text((*string)(&i.ExpiryReason)), sqldb.Time(&i.OptedOutAt), sqldb.Text(&u.Email), sqldb.Text(&u.FirstName),
@@ -69,10 +70,21 @@ func (s *Store) scanEvent(sc sqldb.ScanFunc, l gateway.Lease) (gateway.Event, er
 	}
 	m.Text, e.Channel, i.Channel, i.TenantID, e.IdentityID = stored, adapters.Channel(channel), identityChannel,
 		l.TenantID, i.ID
+	m.Chat.ReplyToken = s.openReplyToken(l.TenantID, e.MessageID, sealed)
 	if e.Secrets, err = s.decryptSigningSecrets(l.TenantID, e.InstanceID, secret, retired); err != nil {
 		e.Err = err
 	}
 	return e, nil
+}
+
+// openReplyToken decrypts the reply token of a message, or returns "". A reply can do without it.
+func (s *Store) openReplyToken(tenant, message, sealed string) string {
+	var secret gateway.Secret
+	plain, _, err := s.keys.Open(sealed, keyring.AssociatedData(tenant, "messages.sealed", message))
+	if err != nil || json.Unmarshal(plain, &secret) != nil {
+		return ""
+	}
+	return secret.ReplyToken
 }
 
 // deliveryStmts returns the statements that store new events and the results of deliveries.

@@ -145,7 +145,8 @@ func (s *Store) openInbound(in *gateway.StoredMessage, sealed string) error {
 
 // messageStmts returns the statements that store the outcome of messages. The encrypted part of a
 // processed message is deleted. Messages that were not decoded completely keep theirs until the texts
-// of messages are purged, so that the decoder can be fixed.
+// of messages are purged, so that the decoder can be fixed. Of others, the reply token remains for the
+// replies of the application.
 func (s *Store) messageStmts(st gateway.Commit) ([]sqldb.Statement, error) {
 	var stmts []sqldb.Statement
 	for _, m := range st.Messages {
@@ -167,9 +168,19 @@ func (s *Store) messageStmts(st gateway.Commit) ([]sqldb.Statement, error) {
 			if err != nil {
 				return nil, err
 			}
-			set, args = `, text = $6, body = $7`, append(args, m.Message.Text, body)
+			set = fmt.Sprintf(`, text = $%d, body = $%d`, len(args)+1, len(args)+2)
+			args = append(args, m.Message.Text, body)
 		}
-		if !m.KeepSecret {
+		switch {
+		case m.KeepSecret:
+		case m.ReplyToken != "":
+			token, err := json.Marshal(gateway.Secret{ReplyToken: m.ReplyToken})
+			if err != nil {
+				return nil, err
+			}
+			args = append(args, s.keys.Seal(token, keyring.AssociatedData(st.Lease.TenantID, "messages.sealed", m.ID)))
+			set += fmt.Sprintf(`, sealed = $%d`, len(args))
+		default:
 			set += `, sealed = case when kind = 'undecodable' then sealed end`
 		}
 		stmts = append(stmts, sqldb.Statement{Query: `

@@ -52,6 +52,10 @@ type SendRequest struct {
 	Sender  string           `json:"as"`
 	Name    string           `json:"name,omitempty"`
 	Text    string           `json:"text"`
+
+	// Payload is sent in place of a text: what the provider sends for a message or an interaction of
+	// another kind. The provider adds what identifies the person and the bot. Slack only.
+	Payload json.RawMessage `json:"payload,omitempty"`
 }
 
 // A SendResponse is the result of a SendRequest. Reply is the text of the response to a slash
@@ -95,6 +99,9 @@ var (
 func (c *Control) Send(ctx context.Context, s SendRequest) (reply string, err error) {
 	if _, _, err := c.Conversation(s.Channel, s.Sender); err != nil {
 		return "", err
+	}
+	if len(s.Payload) > 0 {
+		return "", c.sendPayload(ctx, s)
 	}
 	if strings.TrimSpace(s.Text) == "" {
 		return "", fmt.Errorf("%w: the text is empty", ErrUnknownSender)
@@ -151,6 +158,23 @@ func (c *Control) sendSlack(ctx context.Context, s SendRequest) (reply string, e
 		return "", ErrNotAccepted
 	}
 	return response.Text, nil
+}
+
+// sendPayload sends a message in the form of its provider.
+func (c *Control) sendPayload(ctx context.Context, s SendRequest) error {
+	if s.Channel != adapters.Slack {
+		return fmt.Errorf("%w: payloads can be sent on slack only", ErrUnknownSender)
+	}
+	u := c.slackUser(s.Sender)
+	u.Name = s.Name
+	accepted, err := c.Slack.SendPayload(ctx, c.activeAppID(), u, s.Payload)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrUnknownSender, err)
+	case !accepted:
+		return ErrNotAccepted
+	}
+	return nil
 }
 
 // Conversation returns the transcript of a channel and the chat of a person with the bot in it. It

@@ -39,7 +39,7 @@ func startControl(t *testing.T, app http.Handler) (*simulator.Control, *httptest
 	tw.SetWhatsAppURL("AC1", "+12025550101", webhook.URL, "")
 	sl.AddApp(simulator.SlackApp{
 		AppID: "A1", TeamID: "T1", BotUserID: "UBOT", Token: "xoxb-1", SigningSecret: "s",
-		EventsURL: webhook.URL, CommandsURL: webhook.URL,
+		EventsURL: webhook.URL, CommandsURL: webhook.URL, InteractivityURL: webhook.URL,
 	})
 	c := &simulator.Control{
 		Telegram: tg, Bot: "demo_bot", Twilio: tw, SMSNumber: "+12025550100", WhatsAppNumber: "+12025550101",
@@ -48,6 +48,47 @@ func startControl(t *testing.T, app http.Handler) (*simulator.Control, *httptest
 	server := httptest.NewServer(c)
 	t.Cleanup(server.Close)
 	return c, server
+}
+
+// TestControl_SendPayload checks that messages and interactions of any kind can be sent.
+func TestControl_SendPayload(t *testing.T) {
+	requests := make(chan string, 1)
+	c, _ := startControl(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		text, _ := url.QueryUnescape(string(body))
+		requests <- text
+	}))
+	for payload, want := range map[string][]string{
+		`{"type":"message","text":"","blocks":[{"type":"markdown","text":"hi"}]}`: {
+			`"blocks":[{"text":"hi","type":"markdown"}]`, `"user":"U2"`, `"channel_type":"im"`,
+		},
+		`{"type":"view_submission","view":{"callback_id":"order"}}`: {
+			`"callback_id":"order"`, `"team_id":"T1"`, `"id":"U2"`, `"api_app_id":"A1"`,
+		},
+		`{"type":"block_actions","user":{"id":"U2","team_id":"E1"},"actions":[{"selected_date":"2026-12-24"}]}`: {
+			`"selected_date":"2026-12-24"`, `"team_id":"E1"`, `"response_url":`,
+		},
+	} {
+		request := simulator.SendRequest{Channel: adapters.Slack, Sender: "U2", Payload: json.RawMessage(payload)}
+		if _, err := c.Send(t.Context(), request); err != nil {
+			t.Fatalf("Send(%s) = %v, want nil", payload, err)
+		}
+		body := <-requests
+		for _, part := range want {
+			if !strings.Contains(body, part) {
+				t.Errorf("body = %s, want %s in it", body, part)
+			}
+		}
+	}
+	for _, request := range []simulator.SendRequest{
+		{Channel: adapters.Slack, Sender: "U2", Payload: json.RawMessage(`{"text":"no type"}`)},
+		{Channel: adapters.Slack, Sender: "U2", Payload: json.RawMessage(`[]`)},
+		{Channel: adapters.SMS, Sender: "+12025550123", Payload: json.RawMessage(`{"type":"message"}`)},
+	} {
+		if _, err := c.Send(t.Context(), request); !errors.Is(err, simulator.ErrUnknownSender) {
+			t.Errorf("Send(%s) = %v, want ErrUnknownSender", request.Payload, err)
+		}
+	}
 }
 
 func TestControl_SendOnEveryChannel(t *testing.T) {

@@ -181,7 +181,12 @@ func (s *Slack) PressButton(
 	if err != nil {
 		return SlackAttempt{}, err
 	}
-	payload, err := json.Marshal(s.buttonPayload(app, u, channel, value))
+	return s.deliverInteraction(ctx, app, s.buttonPayload(app, u, channel, value))
+}
+
+// deliverInteraction delivers an interaction and returns the last attempt.
+func (s *Slack) deliverInteraction(ctx context.Context, app SlackApp, fields slackFields) (SlackAttempt, error) {
+	payload, err := json.Marshal(fields)
 	if err != nil {
 		return SlackAttempt{}, fmt.Errorf("encode interaction: %w", err)
 	}
@@ -195,6 +200,40 @@ func (s *Slack) PressButton(
 	form := url.Values{"payload": {string(payload)}}
 	status, _, err := s.post(ctx, app, app.InteractivityURL, slackForm, []byte(form.Encode()), nil)
 	return SlackAttempt{Status: status, Err: err}, nil
+}
+
+// SendPayload sends a message event or an interaction of any kind as a person: payload has the form of
+// Slack's, with a type such as message, block_actions or view_submission. The fields that payload does
+// not have and that identify the person, the direct conversation and the app are added. accepted
+// reports whether the app accepted it.
+func (s *Slack) SendPayload(
+	ctx context.Context, appID string, u SlackUser, payload json.RawMessage,
+) (accepted bool, err error) {
+	app, err := s.findApp(appID)
+	if err != nil {
+		return false, err
+	}
+	var fields slackFields
+	if err := json.Unmarshal(payload, &fields); err != nil || fields["type"] == nil {
+		return false, errors.New("simulator: the payload must be an object with a type")
+	}
+	if fields["type"] == "message" || fields["type"] == "app_mention" {
+		text, _ := fields["text"].(string)
+		event := s.addMessage(u, s.DM(appID, u), text)
+		event["channel_type"] = "im"
+		delete(event, "blocks")
+		maps.Copy(event, fields)
+		return s.deliverEvent(ctx, app, u, event).Accepted(), nil
+	}
+	interaction := s.buttonPayload(app, u, "", "")
+	if fields["type"] != "block_actions" {
+		for _, name := range []string{"actions", "container", "channel"} {
+			delete(interaction, name)
+		}
+	}
+	maps.Copy(interaction, fields)
+	attempt, err := s.deliverInteraction(ctx, app, interaction)
+	return attempt.accepted(), err
 }
 
 func (s *Slack) buttonPayload(app SlackApp, u SlackUser, channel, value string) slackFields {

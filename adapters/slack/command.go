@@ -1,6 +1,7 @@
 package slack
 
 import (
+	"net/http"
 	"net/url"
 	"strings"
 
@@ -11,6 +12,27 @@ import (
 func (a *Adapter) parseCommandForm(body []byte, ep adapters.Endpoint) (adapters.Inbound, error) {
 	form, err := url.ParseQuery(string(body))
 	return a.parseCommand(form, err == nil, body, ep)
+}
+
+// maxSSLCheck is the maximum length of a request without a signature that is read.
+const maxSSLCheck = 1 << 10
+
+// IsProbe reports whether r is Slack's check of the certificate: a request with the parameter ssl_check
+// and no signature, for which nothing is done.
+func (a *Adapter) IsProbe(r *http.Request) bool {
+	if r.Method == http.MethodGet {
+		return r.URL.Query().Get("ssl_check") == "1"
+	}
+	if r.Method != http.MethodPost || r.URL.RawQuery != "" || len(r.Header.Values(signatureHeader)) > 0 ||
+		r.ContentLength < 0 || r.ContentLength > maxSSLCheck {
+		return false
+	}
+	body, err := adapters.ReadBody(r, maxSSLCheck)
+	if err != nil {
+		return false
+	}
+	form, err := url.ParseQuery(string(body))
+	return err == nil && form.Get("ssl_check") == "1" && !form.Has("command") && !form.Has("payload")
 }
 
 // parseCommand parses a slash command. Only the person who typed it sees it and the replies, so

@@ -82,6 +82,9 @@ func (e envelope) decode(body []byte, ep adapters.Endpoint) adapters.Message {
 	if !ok {
 		return unsupportedMessage(e.eventKey(body))
 	}
+	if len(m.Content) > 0 { // of a kind that is not known
+		m.Raw = body
+	}
 	return m
 }
 

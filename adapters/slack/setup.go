@@ -13,6 +13,7 @@ import (
 )
 
 const (
+	rotatingTokenPattern = `^xoxe(\.xox[bp])?-`
 	botTokenPattern      = `^xoxb-[A-Za-z0-9-]{8,250}$`
 	appTokenPattern      = `^xapp-[A-Za-z0-9-]{8,250}$`
 	appTokenAppPattern   = `^xapp-[0-9]+-(A[A-Z0-9]+)-` // captures the app's ID
@@ -77,6 +78,14 @@ func (a *Adapter) Connect(ctx context.Context, ep adapters.Endpoint) error {
 func (a *Adapter) Disconnect(context.Context, adapters.Endpoint) error { return nil }
 
 func validateCredentials(ep adapters.Endpoint) error {
+	if regexp.MustCompile(rotatingTokenPattern).MatchString(ep.Credentials[adapters.BotToken]) {
+		return newInputError(
+			adapters.BotToken,
+			"This token expires within 12 hours, because token rotation is on in the app's settings. Turn off token "+
+				"rotation under OAuth & Permissions (or create the app again, if Slack does not let you), reinstall the "+
+				"app, and use the Bot User OAuth Token, which then starts with xoxb-.",
+		)
+	}
 	if !regexp.MustCompile(botTokenPattern).MatchString(ep.Credentials[adapters.BotToken]) {
 		return newInputError(
 			adapters.BotToken,

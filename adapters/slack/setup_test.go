@@ -42,6 +42,24 @@ func TestCheck_MissingScope(t *testing.T) {
 	}
 }
 
+// TestCheck_RotatingToken checks that the error of a token that expires says what to do.
+func TestCheck_RotatingToken(t *testing.T) {
+	_, a := newSimulator(t)
+	for token, rotating := range map[string]bool{
+		"xoxe.xoxb-1-MS0yLTIxNTcxNTE1NjQ": true, "xoxe.xoxp-1-MS0yLTIxNTcxNTE1NjQ": true,
+		"xoxe-1-MS0yLTIxNTcxNTE1NjQtMTIz": true, "xoxp-2157151564-8047104812": false, "xoxeb-2157151564": false,
+	} {
+		ep := endpoint()
+		ep.Credentials[adapters.BotToken] = token
+		_, err := a.Check(t.Context(), ep)
+		var se *adapters.SetupError
+		if !errors.As(err, &se) || se.Field != adapters.BotToken || se.Reason != adapters.Refused ||
+			strings.Contains(se.Message, "urn off token rotation") != rotating || strings.Contains(se.Message, token) {
+			t.Errorf("Check(%.9s…) = %v, want advice about rotation: %v", token, err, rotating)
+		}
+	}
+}
+
 func TestCheck_Errors(t *testing.T) {
 	reports := func(method, code string) func(*simulator.Slack, *adapters.Endpoint) {
 		return func(s *simulator.Slack, _ *adapters.Endpoint) {

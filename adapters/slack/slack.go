@@ -43,6 +43,7 @@ type Adapter struct {
 var (
 	_ adapters.Configurer = (*Adapter)(nil)
 	_ adapters.Poller     = (*Adapter)(nil)
+	_ adapters.Profiler   = (*Adapter)(nil)
 )
 
 // Channel returns adapters.Slack.

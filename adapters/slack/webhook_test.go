@@ -2,6 +2,8 @@ package slack_test
 
 import (
 	"context"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -9,6 +11,7 @@ import (
 	"hydragate/adapters"
 	"hydragate/adapters/adaptertest"
 	"hydragate/adapters/simulator"
+	"hydragate/adapters/slack"
 )
 
 // newWebhookServer starts a simulated Slack and a server for its webhooks.
@@ -133,6 +136,39 @@ func TestWebhook_ExternalUsers(t *testing.T) {
 		}
 		if m := d.Store.Last(); m.Sender.ID != "T0EXTERN1:"+steve.ID || m.UnprovenReason != "external" {
 			t.Errorf("%s: %q, unproven %q, want the external user", name, m.Sender.ID, m.UnprovenReason)
+		}
+	}
+}
+
+// TestIsProbe checks which requests are answered without a signature because they only check the
+// certificate.
+func TestIsProbe(t *testing.T) {
+	a := &slack.Adapter{}
+	for name, c := range map[string]struct {
+		method, target, body string
+		signed, want         bool
+	}{
+		"GET":                 {method: http.MethodGet, target: "?ssl_check=1", want: true},
+		"GET with token":      {method: http.MethodGet, target: "?token=abc&ssl_check=1", want: true},
+		"GET of something":    {method: http.MethodGet, target: "?ssl_check=0"},
+		"GET without query":   {method: http.MethodGet},
+		"POST":                {method: http.MethodPost, body: "token=abc&ssl_check=1", want: true},
+		"POST with signature": {method: http.MethodPost, body: "ssl_check=1", signed: true},
+		"POST of a command":   {method: http.MethodPost, body: "ssl_check=1&command=%2Fclaim&text=WDJBMJ"},
+		"POST of a button":    {method: http.MethodPost, body: "ssl_check=1&payload=%7B%7D"},
+		"POST with query":     {method: http.MethodPost, target: "?ssl_check=1", body: "ssl_check=1"},
+		"long POST":           {method: http.MethodPost, body: "ssl_check=1&a=" + strings.Repeat("a", 2000)},
+		"DELETE":              {method: http.MethodDelete, target: "?ssl_check=1"},
+	} {
+		r := httptest.NewRequest(c.method, "/hooks/slack/i1/commands"+c.target, strings.NewReader(c.body))
+		if c.signed {
+			r.Header.Set("X-Slack-Signature", "v0=00")
+		}
+		if got := a.IsProbe(r); got != c.want {
+			t.Errorf("%s: IsProbe() = %v, want %v", name, got, c.want)
+		}
+		if body, err := io.ReadAll(r.Body); err != nil || string(body) != c.body {
+			t.Errorf("%s: the body cannot be read again: %q, %v", name, body, err)
 		}
 	}
 }

@@ -30,10 +30,11 @@ type decision struct {
 // addTo adds the decision about a message to a commit.
 func (d decision) addTo(c *gateway.Commit, in gateway.StoredMessage) {
 	if !d.deferred { // a deferred message is not a failed attempt
-		c.Messages = append(c.Messages, gateway.MessageResult{
-			ID: in.ID, Outcome: d.outcome, Message: d.message,
-			KeepSecret: len(in.Message.Raw) > 0 && len(d.deliveries) > 0,
-		})
+		m := gateway.MessageResult{ID: in.ID, Outcome: d.outcome, Message: d.message}
+		if len(d.deliveries) > 0 {
+			m.KeepSecret, m.ReplyToken = len(in.Message.Raw) > 0, in.Message.Chat.ReplyToken
+		}
+		c.Messages = append(c.Messages, m)
 	}
 	if d.created != nil {
 		c.CreatedIdentities = append(c.CreatedIdentities, *d.created)

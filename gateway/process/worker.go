@@ -33,6 +33,7 @@ type Worker struct {
 	// Wake is called with the kinds of queue to which work was added.
 	Wake func(kinds ...gateway.QueueKind)
 
+	profiles      profiles
 	lookupsResume atomic.Int64 // Unix time in nanoseconds before which letters are not looked up
 }
 
@@ -220,6 +221,7 @@ func (w *Worker) decide(ctx context.Context, in gateway.StoredMessage) (decision
 	if k := in.Message.Kind; k == adapters.Undecodable || k == adapters.Unsupported {
 		return decision{outcome: string(k)}, nil
 	}
+	w.addProfile(ctx, &in)
 	s, err := w.screen(ctx, &in)
 	if err != nil {
 		return decision{}, err

@@ -78,6 +78,8 @@ func (h *Handler) handle(w http.ResponseWriter, r *http.Request) {
 	case a == nil || uuid.Validate(instance) != nil:
 		h.reject(w, r, channel, http.StatusNotFound)
 		return
+	case isProbe(a, r):
+		return
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
 		h.reject(w, r, channel, http.StatusMethodNotAllowed)
@@ -140,6 +142,17 @@ func (h *Handler) errorStatus(r *http.Request, err error) int {
 		return http.StatusRequestEntityTooLarge
 	}
 	return http.StatusServiceUnavailable
+}
+
+// A prober is an adapter of a provider that sometimes asks whether a webhook can be reached. The answer
+// is an empty response.
+type prober interface {
+	IsProbe(r *http.Request) bool
+}
+
+func isProbe(a adapters.Adapter, r *http.Request) bool {
+	p, ok := a.(prober)
+	return ok && p.IsProbe(r)
 }
 
 // A rejecter is an adapter that writes the response to rejected requests itself.
