@@ -168,7 +168,7 @@ func (l *lookalikes) start() {
 		{text: "pls fix it", want: "[withheld] it"},
 		{text: "my code: BCD-FGH!", want: "my code: [withheld]!"},
 		{text: "my code: " + claim.Group(l.code) + "!", want: "my code: [withheld]!"},
-		{text: "see <" + claim.Spell(l.code) + ">", want: "see <[withheld]>"},
+		{text: "see <Bravo Charlie Delta, Foxtrot Golf Hotel>", want: "see <[withheld]>"},
 		{text: "is anyone there?", want: "is anyone there?"},
 	}
 	for i := range 6 {
