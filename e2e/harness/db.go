@@ -99,15 +99,18 @@ func tablesQuery(dsn string) string {
 	return `select name from sqlite_master where type = 'table' and name not like 'sqlite%' order by 1`
 }
 
-// Rows returns the rows of a table as text, sorted. The time a key was last used is left out.
+// Rows returns the rows of a table as text, sorted. The times at which a key was last used and a replica
+// last seen are left out.
 // condition is empty or a where clause.
 func (d *DB) Rows(table, condition string) []string {
 	d.T.Helper()
 	var rows []string
 	query := "select * from " + table + " " + condition
 	d.must(query, forEachRow(d.T.Context(), d.DB, query, nil, func(columns []string, values []any) {
-		if i := slices.Index(columns, "last_used_at"); i >= 0 {
-			values[i] = nil
+		for i, c := range columns {
+			if c == "last_used_at" || c == "seen_at" {
+				values[i] = nil
+			}
 		}
 		rows = append(rows, fmt.Sprintf("%s %v %v", table, columns, values))
 	}))
