@@ -29,7 +29,7 @@ const (
 	UnprovenCaption      UnprovenReason = "caption"       // of a file
 	UnprovenExternal     UnprovenReason = "external"      // the sender belongs to another organization
 	UnprovenBusiness     UnprovenReason = "business"      // in a chat that the bot reads for a business
-	UnprovenScopedID     UnprovenReason = "scoped_id"     // WhatsApp hides the number
+	UnprovenScopedID     UnprovenReason = "scoped_id"     // only in messages that earlier versions stored
 	UnprovenOtherChannel UnprovenReason = "other_channel" // a Messaging Service mixes channels
 )
 

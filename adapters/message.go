@@ -57,13 +57,16 @@ type Message struct {
 	Raw []byte `json:"raw,omitempty"`
 }
 
-// A Sender is the person as the channel knows them. Only ID identifies the person; names can change
+// A Sender is the person as the channel knows them. Only ID and Aliases identify the person; names can change
 // and are informational.
 type Sender struct {
 	ID       string `json:"id"` // normalized; empty if the channel does not identify the sender
 	Name     string `json:"name,omitempty"`
 	Username string `json:"username,omitempty"`
 	Locale   string `json:"locale,omitempty"`
+
+	// Aliases are other IDs of the same account, which may appear in place of ID in other messages.
+	Aliases []string `json:"aliases,omitempty"`
 }
 
 // A Chat is where a message was written, and where replies are sent.

@@ -9,7 +9,7 @@ var fixedFields = map[reflect.Type]map[string]bool{
 		"Key": true, "AltKey": true, "Kind": true, "ProviderID": true, "Chat": true, "ReplyTo": true, "SentAt": true,
 		"GroupKey": true, "UnprovenReason": true, "Raw": true,
 	},
-	reflect.TypeFor[Sender]():     {"ID": true},
+	reflect.TypeFor[Sender]():     {"ID": true, "Aliases": true},
 	reflect.TypeFor[Attachment](): {"Kind": true, "Ref": true},
 	reflect.TypeFor[Content]():    {"Kind": true},
 }

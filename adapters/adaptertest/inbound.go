@@ -54,6 +54,7 @@ func checkMessage(t *testing.T, m adapters.Message) {
 	checkFields(t, "message", m.Key, m.AltKey, m.ProviderID,
 		m.Sender.ID, m.Sender.Name, m.Sender.Username, m.Sender.Locale,
 		m.Chat.ID, m.Chat.Thread, m.Chat.ReplyToken, m.ReplyTo, string(m.UnprovenReason))
+	checkFields(t, "sender", m.Sender.Aliases...)
 	checkTexts(t, m.Text, m.Action)
 	if m.Command != nil {
 		checkFields(t, "command", m.Command.Name)

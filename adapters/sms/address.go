@@ -6,7 +6,10 @@ import (
 	"hydragate/adapters"
 )
 
-const whatsAppPrefix = "whatsapp:"
+const (
+	whatsAppPrefix = "whatsapp:"
+	rcsPrefix      = "rcs:" // a Messaging Service sends and receives RCS with the numbers of SMS
+)
 
 // parseSender parses a From parameter. It returns the address for replies, and the reason if the
 // address does not identify a person. ok is false if Twilio never sends such a value, as when a
@@ -18,25 +21,17 @@ func (a Adapter) parseSender(from string) (id string, unproven adapters.Unproven
 	}
 	switch {
 	case a.Name == adapters.WhatsApp && scheme == "whatsapp":
-		return parseWhatsAppSender(rest)
+		return rest, "", isE164(rest) || isUserID(rest)
 	case a.Name == adapters.SMS && scheme == "":
 		return parseSMSSender(rest)
-	case scheme == "" || scheme == "whatsapp" || scheme == "messenger" || scheme == "rcs":
-		if _, _, known := parseSMSSender(rest); known || isScopedID(rest) {
+	case a.Name == adapters.SMS && scheme == "rcs" && isE164(rest):
+		return rest, "", true
+	case scheme == "" || isSenderScheme(scheme):
+		if _, _, known := parseSMSSender(rest); known || isUserID(rest) {
 			return from, adapters.UnprovenOtherChannel, true
 		}
 	}
 	return "", "", false
-}
-
-// stripMexicanMobilePrefix returns an address as identities store it: a Mexican number without the
-// 1 that WhatsApp still inserts after the country code. Replies go to the number with the 1.
-func stripMexicanMobilePrefix(address string) string {
-	national, ok := strings.CutPrefix(address, "+521")
-	if !ok || len(national) != 10 || national[0] == '0' || !allBytes(national, isDigit) {
-		return address
-	}
-	return "+52" + national
 }
 
 func parseSMSSender(from string) (id string, unproven adapters.UnprovenReason, ok bool) {
@@ -49,16 +44,6 @@ func parseSMSSender(from string) (id string, unproven adapters.UnprovenReason, o
 		return from, adapters.UnprovenShortCode, true
 	case isAlphanumericSender(from):
 		return from, adapters.UnprovenAlphanumeric, true
-	}
-	return "", "", false
-}
-
-func parseWhatsAppSender(from string) (id string, unproven adapters.UnprovenReason, ok bool) {
-	switch {
-	case isE164(from):
-		return from, "", true
-	case isScopedID(from):
-		return from, adapters.UnprovenScopedID, true
 	}
 	return "", "", false
 }
@@ -85,10 +70,11 @@ func isAlphanumericSender(s string) bool {
 		allBytes(s, func(c byte) bool { return isAlnum(c) || strings.IndexByte(" _&.+-", c) >= 0 })
 }
 
-// isScopedID reports whether s is WhatsApp's business-scoped user ID: a country code, a dot, and
-// letters or digits.
-func isScopedID(s string) bool {
+// isUserID reports whether s is one of WhatsApp's IDs of a person: a country code, a dot, and letters or
+// digits, as in US.13491208655302741918. That of a parent business has ENT. before the letters.
+func isUserID(s string) bool {
 	country, id, found := strings.Cut(s, ".")
+	id = strings.TrimPrefix(id, "ENT.")
 	return found && len(country) == 2 && allBytes(country, isAlnum) &&
 		len(id) >= 1 && len(id) <= 128 && allBytes(id, isAlnum)
 }

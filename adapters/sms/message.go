@@ -2,6 +2,7 @@ package sms
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,10 +17,12 @@ const (
 // An inboundMessage is one received message, from a webhook or from Twilio's log.
 type inboundMessage struct {
 	account, sid, from, body string
-	optOut                   string // the keyword that Twilio's Advanced Opt-Out recognized
-	name                     string
-	payload, label           string // of a pressed button
-	repliedSID               string // SID of the message to which it replies
+	messageType              string   // on WhatsApp
+	optOut                   string   // the keyword that Twilio's Advanced Opt-Out recognized
+	name, username           string   // of the person's profile
+	userIDs                  []string // WhatsApp's IDs of the person, which may accompany or replace the number
+	payload, label           string   // of a pressed button or a chosen list entry
+	repliedSID               string   // SID of the message to which it replies
 	forwarded                bool
 	fromLog                  bool // read from the log, which does not have all that a webhook has
 	media                    []adapters.Attachment
@@ -33,27 +36,42 @@ func (a Adapter) parseMessage(form url.Values, ep adapters.Endpoint) (adapters.M
 	if !a.isAddressedTo(ep, form.Get("To"), form.Get("MessagingServiceSid")) || !form.Has("From") {
 		return adapters.Message{}, adapters.ErrForged
 	}
+	payload, label := parseChoice(form)
 	in := inboundMessage{
 		account: form.Get("AccountSid"), sid: form.Get("MessageSid"),
-		from: form.Get("From"), body: form.Get("Body"),
+		from: form.Get("From"), body: form.Get("Body"), messageType: form.Get("MessageType"),
 		optOut: form.Get("OptOutType"), name: form.Get("ProfileName"),
-		payload: form.Get("ButtonPayload"), label: form.Get("ButtonText"),
+		username: firstOf(form, "ProfileUsername", "Username"),
+		userIDs:  []string{form.Get("ExternalUserId"), form.Get("ParentExternalUserId")},
+		payload:  payload, label: label,
 		repliedSID: form.Get("OriginalRepliedMessageSid"),
 		forwarded:  isSet(form, "Forwarded") || isSet(form, "FrequentlyForwarded"),
 		media:      a.attachments(form),
-	}
-	if location, ok := parseLocation(form); ok {
-		in.content = append(in.content, location)
-	}
-	if in.payload == "" {
-		in.payload, in.label = form.Get("ListId"), form.Get("ListTitle")
+		content:    parseContent(form),
 	}
 	m, ok := a.normalize(in)
 	if !ok || isAmbiguous(form) {
 		return adapters.Message{}, adapters.ErrForged
 	}
-	m.Chat.Thread = a.poolNumber(ep, form.Get("To"))
+	m.Chat.Thread = a.replyFrom(ep, form.Get("To"))
 	return m, nil
+}
+
+// parseChoice returns the value and the label of the button that was pressed or the list entry that
+// was chosen. A button without a value has its label as the value.
+func parseChoice(form url.Values) (value, label string) {
+	label = firstOf(form, "ButtonText", "ListTitle")
+	return firstOf(form, "ButtonPayload", "ButtonText", "ListId", "ListTitle"), label
+}
+
+// firstOf returns the first parameter of the form that is not empty, or "".
+func firstOf(form url.Values, names ...string) string {
+	for _, name := range names {
+		if v := form.Get(name); v != "" {
+			return v
+		}
+	}
+	return ""
 }
 
 // isSet reports whether a parameter of the form is true. Any value that does not say the opposite is
@@ -66,11 +84,15 @@ func isSet(form url.Values, name string) bool {
 	return true
 }
 
-// poolNumber returns the number to which a person wrote if it is another number of ep's Messaging
-// Service, so that the reply comes from the same number. Otherwise it returns "".
-func (a Adapter) poolNumber(ep adapters.Endpoint, to string) string {
+// replyFrom returns the address to which a person wrote if it is another one of ep's Messaging Service,
+// such as another number or an RCS sender, so that the reply comes from the same address. Otherwise it
+// returns "".
+func (a Adapter) replyFrom(ep adapters.Endpoint, to string) string {
 	if to == a.twilioAddress(ep.Address) {
 		return ""
+	}
+	if scheme, _, found := strings.Cut(to, ":"); found && scheme != string(a.Name) {
+		return adapters.Sanitize(to, maxLabel)
 	}
 	number := strings.TrimPrefix(to, whatsAppPrefix)
 	if a.twilioAddress(number) != to || !isE164(number) {
@@ -94,11 +116,15 @@ func (a Adapter) normalize(in inboundMessage) (m adapters.Message, ok bool) {
 		unproven = adapters.UnprovenLog
 	}
 	m = adapters.Message{
-		Key:            in.account + ":" + in.sid,
-		ProviderID:     in.sid,
-		Sender:         adapters.Sender{ID: stripMexicanMobilePrefix(id), Name: adapters.Sanitize(in.name, maxLabel)},
+		Key:        in.account + ":" + in.sid,
+		ProviderID: in.sid,
+		Sender: adapters.Sender{
+			ID: id, Name: adapters.Sanitize(in.name, maxLabel),
+			Username: adapters.Sanitize(in.username, maxLabel), Aliases: a.aliases(in, id),
+		},
 		Chat:           adapters.Chat{ID: id},
 		Text:           adapters.Sanitize(in.body, adapters.MaxInboundText),
+		Action:         adapters.Sanitize(in.payload, maxAction),
 		Media:          in.media,
 		Content:        in.content,
 		SentAt:         in.sentAt,
@@ -107,36 +133,55 @@ func (a Adapter) normalize(in inboundMessage) (m adapters.Message, ok bool) {
 	if isMessageSID(in.repliedSID) {
 		m.ReplyTo = in.repliedSID
 	}
-	m.Kind = a.kind(in, unproven)
-	switch m.Kind {
-	case adapters.Callback:
-		m.Action = adapters.Sanitize(in.payload, maxAction)
-		if m.Text == "" {
-			m.Text = adapters.Sanitize(in.label, adapters.MaxInboundText)
-		}
-	case adapters.Text, adapters.Media:
+	if m.Text == "" {
+		m.Text = adapters.Sanitize(in.label, adapters.MaxInboundText)
+	}
+	if strings.TrimSpace(m.Text) == "" && m.Action == "" && len(m.Media)+len(m.Content) == 0 {
+		m.Content = []adapters.Content{{Kind: adapters.Other, Name: in.emptyName()}}
+	}
+	m.Kind = a.kind(m, in.optOut)
+	if m.Kind == adapters.Text || m.Kind == adapters.Media {
 		if c, ok := adapters.ParseCommand(strings.TrimSpace(m.Text), ""); ok {
 			m.Command = &c
 		}
-	default: // the text is no command
 	}
 	return m, true
 }
 
-func (a Adapter) kind(in inboundMessage, unproven adapters.UnprovenReason) adapters.Kind {
-	if unproven == adapters.UnprovenOtherChannel {
-		return adapters.Unsupported
+// emptyName returns the name of what a message consists of that has neither text nor anything else
+// that is known: WhatsApp's type of the message, otherwise its empty Body.
+func (in inboundMessage) emptyName() string {
+	if name := adapters.Sanitize(in.messageType, maxLabel); name != "" {
+		return name
 	}
-	if k := a.keywordKind(in.body, in.optOut); k != "" {
-		return k
+	return "Body"
+}
+
+// aliases returns the IDs of the person that WhatsApp sent beside the sender's ID.
+func (a Adapter) aliases(in inboundMessage, id string) []string {
+	if a.Name != adapters.WhatsApp {
+		return nil
+	}
+	var aliases []string
+	for _, alias := range in.userIDs {
+		if isUserID(alias) && alias != id && !slices.Contains(aliases, alias) {
+			aliases = append(aliases, alias)
+		}
+	}
+	return aliases
+}
+
+func (a Adapter) kind(m adapters.Message, optOut string) adapters.Kind {
+	if m.UnprovenReason != adapters.UnprovenOtherChannel {
+		if k := a.keywordKind(m.Text, optOut); k != "" {
+			return k
+		}
 	}
 	switch {
-	case in.payload != "":
+	case m.Action != "":
 		return adapters.Callback
-	case len(in.media)+len(in.content) > 0:
+	case len(m.Media) > 0, strings.TrimSpace(m.Text) == "":
 		return adapters.Media
-	case strings.TrimSpace(in.body) == "":
-		return adapters.Unsupported
 	}
 	return adapters.Text
 }

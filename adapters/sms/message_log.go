@@ -135,7 +135,7 @@ func (a Adapter) fromRecord(
 		}
 	}
 	m, ok = a.normalize(in)
-	m.Chat.Thread = a.poolNumber(ep, deref(r.To))
+	m.Chat.Thread = a.replyFrom(ep, deref(r.To))
 	return m, ok, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -72,7 +73,7 @@ func TestFetchLog_SameKeyAsWebhook(t *testing.T) {
 			t.Fatalf("%s: FetchLog passes %d messages, Receive error = %v; want 1, nil", ch, len(messages), err)
 		}
 		got, want := messages[0], in.Messages[0]
-		if got.Key != want.Key || got.Sender != want.Sender || got.Chat != want.Chat {
+		if got.Key != want.Key || !reflect.DeepEqual(got.Sender, want.Sender) || got.Chat != want.Chat {
 			t.Errorf("%s: FetchLog passes %+v, want %+v as received", ch, got, want)
 		}
 	}

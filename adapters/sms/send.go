@@ -52,19 +52,33 @@ func (a Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters.
 }
 
 func (a Adapter) messageParams(ep adapters.Endpoint, reply adapters.Reply) *api.CreateMessageParams {
-	from, to := ep.Address, reply.To
-	if pooled := reply.Chat.Thread; isE164(pooled) && ep.Pool.ID != "" && !isExcluded(ep.Pool, a.twilioAddress(pooled)) {
-		from = pooled
-	}
+	to := reply.To
 	if reply.Chat.ID != "" {
 		to = reply.Chat.ID
 	}
+	from, to := a.route(ep, reply.Chat.Thread, to)
 	params := &api.CreateMessageParams{}
-	params.SetFrom(a.twilioAddress(from)).SetTo(a.twilioAddress(to)).SetBody(reply.Text)
+	params.SetFrom(from).SetTo(to).SetBody(reply.Text)
 	if reply.StatusURL != "" {
 		params.SetStatusCallback(reply.StatusURL)
 	}
 	return params
+}
+
+// route returns the addresses of a reply as Twilio writes them. It comes from the address to which the
+// person wrote, thread, if that still belongs to ep's Messaging Service, and otherwise from that of ep.
+func (a Adapter) route(ep adapters.Endpoint, thread, to string) (from, recipient string) {
+	scheme, _, hasScheme := strings.Cut(thread, ":")
+	switch {
+	case ep.Pool.ID == "" || thread == "" || isExcluded(ep.Pool, a.twilioAddress(thread)):
+	case hasScheme && scheme+":" == rcsPrefix:
+		return thread, rcsPrefix + to
+	case hasScheme && strings.HasPrefix(to, scheme+":"):
+		return thread, to
+	case isE164(thread):
+		return a.twilioAddress(thread), a.twilioAddress(to)
+	}
+	return a.twilioAddress(ep.Address), a.twilioAddress(to)
 }
 
 // findSent returns the SID of a message like params that Twilio accepted at since or later. It

@@ -76,7 +76,7 @@ type eventContent struct {
 	Name        *string              `json:"name,omitempty" doc:"Name of a contact, of the author of a quote, or of the provider's field if the kind is other."`
 	Text        *string              `json:"text,omitempty" doc:"Words of another message that the sender quotes, and did not write in this one."`
 	Own         *bool                `json:"own,omitempty" doc:"Whether the provider confirms that a contact is the sender's own."`
-	Data        any                  `json:"data,omitempty" doc:"What was entered in a form: a string or an object. Its texts are the sender's."`
+	Data        any                  `json:"data,omitempty" doc:"What was entered in a form, or is known of other content: a string or an object. Never trust its texts."`
 }
 
 // eventSender describes a sender as of the time of delivery.
@@ -176,7 +176,7 @@ func newEventContent(content []adapters.Content) []eventContent {
 		case adapters.Quote:
 			e.Text, e.Name = &c.Text, stringOrNil(c.Name)
 		case adapters.Other:
-			e.Name = &c.Name
+			e.Name, e.Data = &c.Name, c.Data
 		}
 		events = append(events, e)
 	}
