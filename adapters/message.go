@@ -57,10 +57,10 @@ type Message struct {
 	Raw []byte `json:"raw,omitempty"`
 }
 
-// A Sender is the person as the channel knows them. Only ID and Aliases identify the person; names can change
-// and are informational.
+// A Sender is the person as the channel knows them. Only ID and Aliases identify the person; names can
+// change and are informational. The gateway normalizes the ID.
 type Sender struct {
-	ID       string `json:"id"` // normalized; empty if the channel does not identify the sender
+	ID       string `json:"id"` // as the channel writes it; empty if it does not identify the sender
 	Name     string `json:"name,omitempty"`
 	Username string `json:"username,omitempty"`
 	Locale   string `json:"locale,omitempty"`

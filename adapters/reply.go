@@ -9,6 +9,10 @@ type Reply struct {
 	Text    string
 	ReplyTo string // ProviderID of the message that this one replies to
 
+	// OtherIDs are the channel's IDs of other replies with the same text in the same chat. None of them
+	// is this one.
+	OtherIDs []string
+
 	// MaybeSent reports that an earlier attempt may have reached the channel. An adapter that can
 	// look up sent messages does so before it sends the reply.
 	MaybeSent bool
@@ -27,6 +31,9 @@ type Receipt struct {
 	// Gone reports that the account or number no longer exists and may be reassigned to another
 	// person.
 	Gone bool `json:",omitempty"`
+
+	// OptedOut reports that the person unsubscribed at the carrier or the provider.
+	OptedOut bool `json:",omitempty"`
 }
 
 // A Status is the delivery state of a reply.

@@ -59,9 +59,10 @@ type IDFormat string
 
 // The formats of external IDs.
 const (
-	PhoneID    IDFormat = "phone"     // E.164, such as +61400111222
-	NumericID  IDFormat = "numeric"   // a positive integer, such as 12345
-	TeamUserID IDFormat = "team_user" // a workspace and a user, such as T024BE7LD:U023BECGF
+	PhoneID       IDFormat = "phone"         // E.164, such as +61400111222
+	PhoneOrUserID IDFormat = "phone_or_user" // E.164, or a user without a number, such as US.1349120865
+	NumericID     IDFormat = "numeric"       // a positive integer, such as 12345
+	TeamUserID    IDFormat = "team_user"     // a workspace and a user, such as T024BE7LD:U023BECGF
 )
 
 // Two default grace periods: where the gateway sets the secret itself, only the requests in flight
@@ -118,7 +119,7 @@ var traits = map[Channel]Traits{
 	},
 	WhatsApp: {
 		DisplayName: "WhatsApp",
-		IDFormat:    PhoneID,
+		IDFormat:    PhoneOrUserID,
 		Paid:        true,
 		CarrierOnly: true,
 		GracePeriod: manualGracePeriod,

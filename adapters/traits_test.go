@@ -33,7 +33,7 @@ func TestTraitsOf(t *testing.T) {
 		},
 		WhatsApp: {
 			traits: Traits{
-				DisplayName: "WhatsApp", IDFormat: PhoneID, Paid: true, CarrierOnly: true, GracePeriod: 24 * time.Hour,
+				DisplayName: "WhatsApp", IDFormat: PhoneOrUserID, Paid: true, CarrierOnly: true, GracePeriod: 24 * time.Hour,
 			},
 			ep:      Endpoint{Address: "+61400111222"},
 			link:    "https://wa.me/61400111222?text=%2Fclaim%20ABCD-EFGH-JKLM",

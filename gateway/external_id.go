@@ -6,9 +6,19 @@ import (
 )
 
 // NormalizeExternalID returns the canonical form of an external ID of a channel, as
-// identity.Normalize does for the format of the channel's IDs.
-func NormalizeExternalID(channel adapters.Channel, externalID string) (string, error) {
-	return identity.Normalize(idFormat(channel), externalID)
+// identity.Normalize does for the format of the channel's IDs. region is the country of phone numbers
+// without a country code; it may be empty.
+func NormalizeExternalID(channel adapters.Channel, externalID, region string) (string, error) {
+	return identity.Normalize(idFormat(channel), externalID, region)
+}
+
+// NormalizeSender returns s with its ID in the canonical form. An ID that has none, such as a short
+// code, is unchanged.
+func NormalizeSender(channel adapters.Channel, s adapters.Sender) adapters.Sender {
+	if id, err := NormalizeExternalID(channel, s.ID, ""); err == nil {
+		s.ID = id
+	}
+	return s
 }
 
 // DisplayExternalID returns the other form in which the provider may send an external ID, as

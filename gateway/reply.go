@@ -45,6 +45,7 @@ type OutboxRow struct {
 	Age          time.Duration // since it was stored, by the clock of the database
 	Err          error         // not nil: the stored chat cannot be read
 	OptedOut     bool          // the recipient unsubscribed
+	OtherIDs     []string      // provider's IDs of other replies with the same text, if it may have been sent
 }
 
 // A SendResult is the result of one attempt to send a reply.

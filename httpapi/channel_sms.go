@@ -31,7 +31,7 @@ func toPhone(s gateway.EndpointState) *phoneOut {
 type phoneSetUp struct {
 	AccountSID  string `json:"account_sid" minLength:"1" maxLength:"64"`
 	AuthToken   string `json:"auth_token" minLength:"1" maxLength:"128" writeOnly:"true"`
-	PhoneNumber string `json:"phone_number" minLength:"1" maxLength:"30" format:"phone"`
+	PhoneNumber string `json:"phone_number" minLength:"1" maxLength:"30" format:"sender-number"`
 
 	GracePeriod fastapi.Optional[int] `json:"overlap_seconds,omitempty" nullable:"false" minimum:"0" maximum:"172800"`
 }

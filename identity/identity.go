@@ -98,6 +98,9 @@ type SenderQuery struct {
 // see VerificationPolicy.
 func (i Identity) IsVerified() bool { return !i.VerifiedAt.IsZero() }
 
+// IsOptedOut reports whether the person opted out of messages.
+func (i Identity) IsOptedOut() bool { return !i.OptedOutAt.IsZero() }
+
 // Role returns the role of the identity, without regard to the age of its verification. The
 // role of the zero Identity is Unknown.
 func (i Identity) Role() Role {

@@ -8,6 +8,7 @@ import (
 
 	"hydragate/adapters"
 	"hydragate/gateway"
+	"hydragate/identity"
 	"hydragate/store/keyring"
 	"hydragate/store/sqldb"
 )
@@ -280,6 +281,12 @@ func (s *Store) activityStmts(tenant string, u gateway.IdentityUpdate, now time.
 		}
 	}
 	flag("opted_out_at", u.OptedOut)
+	if u.OptedOut != nil && !*u.OptedOut {
+		args = append(args, string(identity.ExpiredByOptOut))
+		for _, column := range []string{"doubted_at", "reclaim_told_at", "doubt"} {
+			set += fmt.Sprintf(", %[1]s = case when doubt = $%[2]d then null else %[1]s end", column, len(args))
+		}
+	}
 	flag("blocked_at", u.Blocked)
 	if set == "" {
 		return stmts

@@ -16,6 +16,9 @@ import (
 	"hydragate/store/sqldb"
 )
 
+// maxOtherReplies limits the replies that are told apart from one that may have been sent.
+const maxOtherReplies = 1000
+
 // PendingReplies returns the oldest replies of a leased conversation that are to be sent. A
 // reminder that is not yet due does not delay the replies after it; next is the time at which the
 // first of these reminders is due, or zero. If the chat of a reply cannot be decrypted, its Err is
@@ -26,6 +29,7 @@ func (s *Store) PendingReplies(
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	var reminder time.Duration
+	var others [][2]string // IDs of replies that may have been sent, and provider's IDs of others like them
 	err = s.db.Batch(ctx, []sqldb.Statement{
 		{
 			Query: `
@@ -39,6 +43,17 @@ func (s *Store) PendingReplies(
 				and (o.cause <> 'reminder' or o.due_at <= ` + s.dialect.Now + `)
 			order by o.seq limit $3`, Args: []any{l.TenantID, l.ConversationID, gateway.FetchLimit},
 			Read: sqldb.ScanInto(&replies, func(sc sqldb.ScanFunc) (gateway.OutboxRow, error) { return s.scanOutbox(sc, l) }),
+		},
+		{
+			Query: `
+			select o.id, x.provider_id from outbox o
+			join outbox x on x.tenant_id = o.tenant_id and x.conversation_id = o.conversation_id and x.text = o.text
+			where o.tenant_id = $1 and o.conversation_id = $2 and o.status in ('queued', 'sending')
+				and (o.maybe or o.status = 'sending') and x.provider_id is not null
+			order by x.seq desc limit $3`, Args: []any{l.TenantID, l.ConversationID, maxOtherReplies},
+			Read: sqldb.ScanInto(&others, func(sc sqldb.ScanFunc) (o [2]string, err error) {
+				return o, sc(sqldb.Text(&o[0]), &o[1])
+			}),
 		},
 		{
 			Query: `select ` + s.dialect.SecondsUntil("min(due_at)") +
@@ -55,6 +70,13 @@ func (s *Store) PendingReplies(
 	})
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("read pending replies: %w", err)
+	}
+	for i := range replies {
+		for _, o := range others {
+			if o[0] == replies[i].ID {
+				replies[i].OtherIDs = append(replies[i].OtherIDs, o[1])
+			}
+		}
 	}
 	if reminder > 0 {
 		next = time.Now().Add(reminder)
@@ -211,20 +233,43 @@ func (s *Store) ApplyReceipts(ctx context.Context, ep adapters.Endpoint, receipt
 				},
 			},
 			receiptStmt(ep.TenantID, ep.InstanceID, ep.Channel, r.ProviderID, now))
+		if r.OptedOut {
+			stmts = append(stmts, s.optOutStmts(ep, r.ProviderID, now)...)
+		}
 		if r.Gone {
 			// If the provider's ID of the reply is not stored yet, this has no effect; a later
 			// receipt repeats it.
-			stmts = append(stmts, expireVerificationStmts(identity.ExpiredByTermination, now, ep.TenantID, `
-				select c.identity_id from outbox o
-				join conversations c on c.tenant_id = o.tenant_id and c.id = o.conversation_id
-				where o.tenant_id = $1 and o.instance_id = $2 and o.channel = $3 and o.provider_id = $4 and not c.is_group
-				limit 1`, ep.InstanceID, string(ep.Channel), r.ProviderID)...)
+			stmts = append(stmts, expireVerificationStmts(identity.ExpiredByTermination, now, ep.TenantID, recipientExpr,
+				ep.InstanceID, string(ep.Channel), r.ProviderID)...)
 		}
 	}
 	if err := s.db.Batch(ctx, stmts); err != nil {
 		return fmt.Errorf("store receipts: %w", err)
 	}
 	return nil
+}
+
+// recipientExpr is the expression for the identity to whom a reply was sent, in a statement whose $1 to
+// $4 are the tenant, instance, channel and provider's ID of the reply.
+const recipientExpr = `
+				select c.identity_id from outbox o
+				join conversations c on c.tenant_id = o.tenant_id and c.id = o.conversation_id
+				where o.tenant_id = $1 and o.instance_id = $2 and o.channel = $3 and o.provider_id = $4 and not c.is_group
+				limit 1`
+
+// optOutStmts returns the statements that record that the recipient of a reply unsubscribed, as when the
+// channel refuses the reply itself.
+func (s *Store) optOutStmts(ep adapters.Endpoint, providerID string, now time.Time) []sqldb.Statement {
+	args := []any{ep.TenantID, ep.InstanceID, string(ep.Channel), providerID}
+	return append(
+		expireVerificationStmts(identity.ExpiredByOptOut, now, ep.TenantID, recipientExpr, args[1:]...),
+		sqldb.Statement{
+			Query: `
+			update identities set opted_out_at = $5, updated_at = $5
+			where tenant_id = $1 and opted_out_at is null and id = (` + recipientExpr + `)`,
+			Args: append(args, now),
+		},
+	)
 }
 
 // replyLimitEvent is the kind of the event that records that the limit of an instance was reached.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -93,4 +94,43 @@ func TestOutbox_ConversationLimit(t *testing.T) {
 			t.Error("replies older than an hour count toward the limit")
 		}
 	})
+}
+
+// TestPendingReplies_OtherIDs checks that a reply that may have been sent comes with the provider's IDs of
+// the other replies with its text, and no others.
+func TestPendingReplies_OtherIDs(t *testing.T) {
+	forEachFixture(t, func(t *testing.T, f *fixture) {
+		f.insertMessages(f.arrival("1", "m1", "hello"))
+		f.apply(gateway.Commit{Lease: f.lease(gateway.InboxQueue, "one")[0], Release: true, Replies: []gateway.OutboxRow{
+			f.reply("Done."), f.reply("Else."), f.reply("Done."), f.reply("Done."),
+		}})
+		l := f.lease(gateway.OutboxQueue, "one")[0]
+		rows, _, err := f.PendingReplies(t.Context(), l)
+		if err != nil || len(rows) != 4 {
+			t.Fatalf("PendingReplies() = %d rows, %v, want 4", len(rows), err)
+		}
+		for i, id := range []string{"SM1", "SM2"} {
+			f.apply(gateway.Commit{Lease: l, SendResults: []gateway.SendResult{
+				{Row: rows[i], Status: adapters.Sent, ProviderID: id},
+			}})
+		}
+		f.apply(gateway.Commit{Lease: l, SendResults: []gateway.SendResult{
+			{Row: rows[2], Status: adapters.Queued, PossiblySent: true},
+		}})
+		rows, _, err = f.PendingReplies(t.Context(), l)
+		if err != nil || len(rows) != 2 {
+			t.Fatalf("PendingReplies() = %d rows, %v, want 2", len(rows), err)
+		}
+		if got := rows[0].OtherIDs; !slices.Equal(got, []string{"SM1"}) || rows[1].OtherIDs != nil {
+			t.Errorf("OtherIDs = %q and %q, want SM1 for the one that may have been sent", got, rows[1].OtherIDs)
+		}
+	})
+}
+
+// reply returns a reply in the conversation with "1".
+func (f *fixture) reply(text string) gateway.OutboxRow {
+	return gateway.OutboxRow{
+		ID: newID(), TenantID: f.tenant, InstanceID: f.instance, Channel: adapters.Telegram, Recipient: "1", Text: text,
+		ConversationID: gateway.ConversationID(f.instance, adapters.Telegram, "1"), Cause: "agent",
+	}
 }

@@ -109,7 +109,7 @@ func (s *Store) linkPhone(ctx context.Context, tx sqldb.DB, instance string, u i
 	if u.PhoneNumber == "" {
 		return nil
 	}
-	number, err := identity.NormalizePhone(u.PhoneNumber)
+	number, err := identity.NormalizePhone(u.PhoneNumber, "")
 	if err != nil {
 		return nil //nolint:nilerr // the number is not an address
 	}

@@ -195,20 +195,30 @@ func TestVerification_AccountChangeExpires(t *testing.T) {
 				}},
 			})
 		}, identity.ExpiredByInactivity},
+		"opted out by a receipt": {func(f *fixture, l gateway.Lease, in gateway.StoredMessage) {
+			f.applyReceipt(l, adapters.Receipt{ProviderID: "p1", Status: adapters.Failed, Code: "21610", OptedOut: true})
+			if i := f.pendingSender(l); i.OptedOutAt.IsZero() {
+				f.t.Error("the recipient did not opt out")
+			}
+		}, identity.ExpiredByOptOut},
+		"opted in again": {func(f *fixture, l gateway.Lease, in gateway.StoredMessage) {
+			f.apply(gateway.Commit{Lease: l, Unreachable: &gateway.Unreachable{
+				ConversationID: l.ConversationID, OptedOut: true, ExpiryReason: identity.ExpiredByOptOut,
+			}})
+			no := false
+			f.apply(gateway.Commit{
+				Lease: l, IdentityUpdates: []gateway.IdentityUpdate{{IdentityID: in.Sender.ID, OptedOut: &no}},
+			})
+			if i := f.pendingSender(l); !i.OptedOutAt.IsZero() || i.Role() != identity.Owner || i.ExpiryReason != "" {
+				f.t.Errorf("sender = %+v, want an owner again", i)
+			}
+			f.apply(gateway.Commit{Lease: l, Release: true, IdentityUpdates: []gateway.IdentityUpdate{
+				{IdentityID: in.Sender.ID, ExpiryReason: identity.ExpiredByTermination},
+				{IdentityID: in.Sender.ID, OptedOut: &no},
+			}})
+		}, identity.ExpiredByTermination},
 		"number disconnected": {func(f *fixture, l gateway.Lease, in gateway.StoredMessage) {
-			row := gateway.OutboxRow{
-				ID: newID(), TenantID: f.tenant, ConversationID: l.ConversationID, InstanceID: f.instance,
-				Channel: adapters.Telegram, Recipient: "1", Text: "x", Cause: "agent",
-			}
-			f.apply(gateway.Commit{Lease: l, Release: true, Replies: []gateway.OutboxRow{row}})
-			mustExec(f.t, f.Store, `update outbox set provider_id = 'p1' where id = $1`, row.ID)
-			ep := adapters.Endpoint{TenantID: f.tenant, InstanceID: f.instance, Channel: adapters.Telegram}
-			for range 2 {
-				if err := f.ApplyReceipts(f.t.Context(), ep,
-					[]adapters.Receipt{{ProviderID: "p1", Status: adapters.Failed, Code: "30005", Gone: true}}); err != nil {
-					f.t.Fatal(err)
-				}
-			}
+			f.applyReceipt(l, adapters.Receipt{ProviderID: "p1", Status: adapters.Failed, Code: "30005", Gone: true})
 		}, identity.ExpiredByTermination},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -242,6 +252,29 @@ func TestVerification_AccountChangeExpires(t *testing.T) {
 			})
 		})
 	}
+}
+
+// applyReceipt stores a reply in the conversation of a lease, and a receipt for it twice.
+func (f *fixture) applyReceipt(l gateway.Lease, r adapters.Receipt) {
+	f.t.Helper()
+	row := gateway.OutboxRow{
+		ID: newID(), TenantID: f.tenant, ConversationID: l.ConversationID, InstanceID: f.instance,
+		Channel: adapters.Telegram, Recipient: "1", Text: "x", Cause: "agent",
+	}
+	f.apply(gateway.Commit{Lease: l, Replies: []gateway.OutboxRow{row}})
+	mustExec(f.t, f.Store, `update outbox set provider_id = $2 where id = $1`, row.ID, r.ProviderID)
+	ep := adapters.Endpoint{TenantID: f.tenant, InstanceID: f.instance, Channel: adapters.Telegram}
+	for range 2 {
+		if err := f.ApplyReceipts(f.t.Context(), ep, []adapters.Receipt{r}); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+// pendingSender returns the sender of the first pending message of a lease.
+func (f *fixture) pendingSender(l gateway.Lease) identity.Identity {
+	f.t.Helper()
+	return f.pending(l)[0].Sender
 }
 
 func TestInbound_VerificationState(t *testing.T) {

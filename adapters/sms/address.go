@@ -21,7 +21,9 @@ func (a Adapter) parseSender(from string) (id string, unproven adapters.Unproven
 	}
 	switch {
 	case a.Name == adapters.WhatsApp && scheme == "whatsapp":
-		return rest, "", isE164(rest) || isUserID(rest)
+		if isE164(rest) || isUserID(rest) {
+			return rest, "", true
+		}
 	case a.Name == adapters.SMS && scheme == "":
 		return parseSMSSender(rest)
 	case a.Name == adapters.SMS && scheme == "rcs" && isE164(rest):

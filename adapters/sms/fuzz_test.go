@@ -212,10 +212,11 @@ func splitText(text string, splits uint64) (form url.Values, ok bool) {
 	return form, len(form) > 0 && signedText(form) == text
 }
 
-// A sender that identifies a person is a phone number, never the address of another channel.
+// A sender that identifies a person is a phone number or WhatsApp's ID of a user, never the address of
+// another channel.
 func FuzzSender(f *testing.F) {
 	for _, from := range []string{
-		steve, "whatsapp:" + steve, "whatsapp:US.abc", "72975", "ACME Shop", "", "+266696687", "messenger:1", "rcs:a_b",
+		steve, "whatsapp:" + steve, "whatsapp:US.abc", "72975", "ACME Shop", "", "+266696687", "messenger:1", "rcs:a_b", "rcs:+14155550101", "whatsapp:US.ENT.1",
 		"sip:x@y", "whatsapp:whatsapp:+1", "+0123456789", "+1415555０101", "+14155550101\x00",
 	} {
 		f.Add(from)
@@ -226,8 +227,8 @@ func FuzzSender(f *testing.F) {
 			switch {
 			case !ok && (id != "" || unproven != ""):
 				t.Errorf("parseSender(%q) = %q, %q, false, want empty strings", from, id, unproven)
-			case ok && unproven == "" && !isE164(id):
-				t.Errorf("parseSender(%q) = %q without a reason, want an E.164 number", from, id)
+			case ok && unproven == "" && !isE164(id) && (ch != adapters.WhatsApp || !isUserID(id)):
+				t.Errorf("parseSender(%q) = %q without a reason, want a number or a user ID", from, id)
 			case ok && !strings.HasSuffix(from, id):
 				t.Errorf("parseSender(%q) = %q, want a suffix of it", from, id)
 			}

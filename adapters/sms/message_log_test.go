@@ -11,7 +11,6 @@ import (
 
 	"hydragate/adapters"
 	"hydragate/adapters/simulator"
-	"hydragate/identity"
 )
 
 // fetchLog returns the messages of the last minute in the log, and the number of batches.
@@ -76,59 +75,6 @@ func TestFetchLog_SameKeyAsWebhook(t *testing.T) {
 		if got.Key != want.Key || !reflect.DeepEqual(got.Sender, want.Sender) || got.Chat != want.Chat {
 			t.Errorf("%s: FetchLog passes %+v, want %+v as received", ch, got, want)
 		}
-	}
-}
-
-// WhatsApp writes Mexican numbers with a 1 that is not dialed. The sender is the number without it,
-// as staff enter it, in webhooks and in the log. Replies go to the number that WhatsApp uses.
-func TestSender_Normalized(t *testing.T) {
-	for _, c := range []struct {
-		ch         adapters.Channel
-		from, want string
-	}{
-		{adapters.WhatsApp, "+5215512345678", "+525512345678"},
-		{adapters.SMS, "+5215512345678", "+525512345678"},
-		{adapters.WhatsApp, "+525512345678", "+525512345678"},
-		{adapters.WhatsApp, "+521551234567", "+521551234567"},
-		{adapters.WhatsApp, "+5210512345678", "+5210512345678"},
-		{adapters.WhatsApp, "+5491123456789", "+5491123456789"},
-		{adapters.SMS, steve, steve},
-		{adapters.SMS, "72975", "72975"},
-	} {
-		t.Run(string(c.ch)+" "+c.from, func(t *testing.T) {
-			tw, a := newSimulator(t, c.ch)
-			ep := endpoint(c.ch)
-			sid := tw.SendText(a.twilioAddress(c.from), a.twilioAddress(testNumber), "hello")
-			body := testForm("MessageSid", sid, "From", a.twilioAddress(c.from), "To", a.twilioAddress(testNumber),
-				"Body", "hello")
-			in, err := a.Receive(newRequest(testAuthToken, testWebhookURL, body), ep, "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			messages, _ := fetchLog(t, a, ep)
-			if len(messages) != 1 {
-				t.Fatalf("FetchLog passes %d messages, want 1", len(messages))
-			}
-			for _, m := range append(messages, in.Messages...) {
-				if m.Sender.ID != c.want || m.Chat.ID != c.from {
-					t.Errorf("sender %s in chat %s, want %s in %s", m.Sender.ID, m.Chat.ID, c.want, c.from)
-				}
-				_, err := a.Send(t.Context(), ep, adapters.Reply{To: m.Sender.ID, Chat: m.Chat, Text: "hi"})
-				if m.UnprovenReason != "" {
-					continue
-				}
-				if err != nil {
-					t.Errorf("Send to %s: %v", m.Chat.ID, err)
-				}
-				format := identity.Format(adapters.TraitsOf(c.ch).IDFormat)
-				if entered, err := identity.Normalize(format, c.from); err == nil && entered != m.Sender.ID {
-					t.Errorf("identity.Normalize(%q) = %s, want %s", c.from, entered, m.Sender.ID)
-				}
-			}
-			if got := sentTexts(tw, a.twilioAddress(c.from)); isE164(c.from) && len(got) != 2 {
-				t.Errorf("sent texts = %q, want 2", got)
-			}
-		})
 	}
 }
 

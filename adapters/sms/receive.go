@@ -166,17 +166,20 @@ func parseReceipts(form url.Values) []adapters.Receipt {
 	case "undelivered", "failed", "canceled":
 		r.Status = adapters.Failed
 		r.Code = errorCode(form.Get("ErrorCode"))
-		r.Gone = isNumberGone(r.Code)
+		r.Gone, r.OptedOut = isNumberGone(r.Code), r.Code == codeOptedOut
 	default:
 		return nil
 	}
 	return []adapters.Receipt{r}
 }
 
-// isNumberGone reports whether an error code means that the number does not exist as a mobile
-// phone: 30005 is an unknown handset, 30006 a landline. A phone that is switched off has another
-// code.
-func isNumberGone(code string) bool { return code == "30005" || code == "30006" }
+// codeOptedOut is the error code of a message to a person who sent STOP.
+const codeOptedOut = "21610"
+
+// isNumberGone reports whether an error code means that the number no longer exists: 30005 is an unknown
+// handset. A landline, or a phone that is switched off, has another code: the number still belongs to
+// the same person.
+func isNumberGone(code string) bool { return code == "30005" }
 
 // errorCode returns s if it is a number, as all error codes of Twilio are. Otherwise it returns "".
 func errorCode(s string) string {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 
@@ -350,5 +351,45 @@ func TestAck_TwiML(t *testing.T) {
 	if w.Code != 503 || w.Header().Get("Retry-After") == "" || w.Body.String() != emptyTwiML {
 		t.Errorf("response after a failed store = %d %v %s, want 503 with Retry-After and empty TwiML",
 			w.Code, w.Header(), w.Body)
+	}
+}
+
+// TestReceive_Parameters sends messages that contain nothing but one of the documented parameters, and
+// one that Twilio may add. Each must be a message that says something.
+func TestReceive_Parameters(t *testing.T) {
+	list, err := os.ReadFile("testdata/parameters.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for line := range strings.Lines(string(list) + "FutureContent=42\n") {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+		if !ok || strings.HasPrefix(line, "#") {
+			continue
+		}
+		n++
+		for _, ch := range []adapters.Channel{adapters.SMS, adapters.WhatsApp} {
+			a := Adapter{Name: ch}
+			form := url.Values{
+				"MessageSid": {"SM5b1e77d0c4a64e2f9a30b2c1d4e57777"}, "AccountSid": {testAccountSID},
+				"From": {a.twilioAddress(steve)}, "To": {a.twilioAddress(testNumber)}, name: {value},
+			}
+			if ch == adapters.SMS {
+				form.Set("From", strings.TrimPrefix(form.Get("From"), whatsAppPrefix))
+				form.Set("To", strings.TrimPrefix(form.Get("To"), whatsAppPrefix))
+			}
+			in, err := a.Receive(newRequest(testAuthToken, testWebhookURL, form.Encode()), endpoint(ch), "")
+			if err != nil || len(in.Messages) != 1 {
+				t.Errorf("%s with %s alone: %d messages, %v, want one", ch, name, len(in.Messages), err)
+				continue
+			}
+			m := in.Messages[0]
+			if m.Kind == adapters.Unsupported || m.Text == "" && m.Action == "" && len(m.Media)+len(m.Content) == 0 {
+				t.Errorf("%s with %s alone: message = %+v, want some content", ch, name, m)
+			}
+		}
+	}
+	if n < 50 {
+		t.Errorf("parameters = %d, want at least 50", n)
 	}
 }

@@ -3,6 +3,7 @@ package sms
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 const (
 	lookupPageSize = 50
 	lookupWindow   = 15 * time.Minute
-	clockSkew      = 2 * time.Second // Twilio's times are whole seconds, and its clock may differ
+	clockSkew      = time.Minute // Twilio's times are whole seconds, and its clock may differ
 
 	// trialPrefix is what Twilio puts before every text of a trial account.
 	trialPrefix = "Sent from your Twilio trial account - "
@@ -32,7 +33,7 @@ func (a Adapter) Send(ctx context.Context, ep adapters.Endpoint, reply adapters.
 	}
 	params := a.messageParams(ep, reply)
 	if reply.MaybeSent {
-		sid, err := findSent(twilio, params, earliestAttempt(reply.ID, time.Now()))
+		sid, err := findSent(twilio, params, earliestAttempt(reply.ID, time.Now()), reply.OtherIDs)
 		if err != nil {
 			return "", newLookupError(err)
 		}
@@ -81,9 +82,11 @@ func (a Adapter) route(ep adapters.Endpoint, thread, to string) (from, recipient
 	return a.twilioAddress(ep.Address), a.twilioAddress(to)
 }
 
-// findSent returns the SID of a message like params that Twilio accepted at since or later. It
-// returns "" if there is none.
-func findSent(twilio *api.ApiService, params *api.CreateMessageParams, since time.Time) (string, error) {
+// findSent returns the SID of a message like params that Twilio accepted at since or later, and that is
+// none of others. It returns "" if there is none.
+func findSent(
+	twilio *api.ApiService, params *api.CreateMessageParams, since time.Time, others []string,
+) (string, error) {
 	filter := &api.ListMessageParams{To: params.To, From: params.From}
 	page, err := twilio.PageMessage(filter.SetPageSize(lookupPageSize), "", "")
 	if err != nil {
@@ -92,7 +95,7 @@ func findSent(twilio *api.ApiService, params *api.CreateMessageParams, since tim
 	for _, m := range page.Messages {
 		sid := deref(m.Sid)
 		same := strings.TrimPrefix(deref(m.Body), trialPrefix) == *params.Body
-		if same && isSentMessageID(sid) && deref(m.Direction) != "inbound" && !createdAt(m).Before(since) {
+		if same && isSentMessageID(sid) && !slices.Contains(others, sid) && deref(m.Direction) != "inbound" && !createdAt(m).Before(since) {
 			return sid, nil
 		}
 	}

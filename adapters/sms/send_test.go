@@ -85,18 +85,53 @@ func TestSend_RetryIgnoresOlderMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	tw.SendText(steve, testNumber, "ok") // inbound, with the same text
-	id := uuid.Must(uuid.NewV7())
-	at := time.Now().Add(time.Minute).UnixMilli()
-	for i := range 6 {
-		id[i] = byte(at >> (40 - 8*i))
-	}
-	sid, err := a.Send(t.Context(), ep, adapters.Reply{ID: id.String(), To: steve, Text: "ok", MaybeSent: true})
+	id := idAt(time.Now().Add(2 * clockSkew))
+	sid, err := a.Send(t.Context(), ep, adapters.Reply{ID: id, To: steve, Text: "ok", MaybeSent: true})
 	if err != nil || sid == "" {
 		t.Fatalf("Send = %q, %v, want a SID", sid, err)
 	}
 	if n := len(tw.Replies(steve)); n != 2 {
 		t.Errorf("the person receives %d messages, want 2", n)
 	}
+}
+
+// Two quick texts get the same answer, and it is unclear whether the second was sent: the message of the
+// first is not taken for it. Twilio's clock is five seconds behind.
+func TestSend_RetryIgnoresOtherReplies(t *testing.T) {
+	for name, sent := range map[string]bool{"sent": true, "not sent": false} {
+		t.Run(name, func(t *testing.T) {
+			tw, a := newSimulator(t, adapters.SMS)
+			ep := endpoint(adapters.SMS)
+			first, err := a.Send(t.Context(), ep, adapters.Reply{ID: newID(t), To: steve, Text: "Done."})
+			if err != nil {
+				t.Fatal(err)
+			}
+			second := adapters.Reply{ID: idAt(time.Now().Add(5 * time.Second)), To: steve, Text: "Done."}
+			want := ""
+			if sent {
+				if want, err = a.Send(t.Context(), ep, second); err != nil {
+					t.Fatal(err)
+				}
+			}
+			second.MaybeSent, second.OtherIDs = true, []string{first}
+			sid, err := a.Send(t.Context(), ep, second)
+			if err != nil || sid == first || sent && sid != want {
+				t.Errorf("Send = %q, %v, want the SID of the second reply", sid, err)
+			}
+			if n := len(tw.Replies(steve)); n != 2 {
+				t.Errorf("the person receives %d messages, want 2", n)
+			}
+		})
+	}
+}
+
+// idAt returns a UUID of version 7 that was made at a time.
+func idAt(at time.Time) string {
+	id := uuid.Must(uuid.NewV7())
+	for i := range 6 {
+		id[i] = byte(at.UnixMilli() >> (40 - 8*i))
+	}
+	return id.String()
 }
 
 func TestSend_RetryLookupFails(t *testing.T) {
@@ -324,6 +359,36 @@ func TestParseRetryAfter(t *testing.T) {
 	} {
 		if got := parseRetryAfter(in, now); got != want {
 			t.Errorf("parseRetryAfter(%q) = %v, want %v", in, got, want)
+		}
+	}
+}
+
+// TestSend_Route checks that a reply comes from the address to which the person wrote, if that still
+// belongs to the Messaging Service, and goes to the person in the same form.
+func TestSend_Route(t *testing.T) {
+	pool := adapters.Pool{ID: testServiceSID, Excluded: []adapters.ProviderAddress{{Channel: adapters.SMS, ID: "+15550002222"}}}
+	for _, c := range []struct {
+		channel          adapters.Channel
+		pool             adapters.Pool
+		thread, chat     string
+		wantFrom, wantTo string
+	}{
+		{adapters.SMS, pool, "", steve, testNumber, steve},
+		{adapters.SMS, pool, "rcs:acme_agent", steve, "rcs:acme_agent", "rcs:" + steve},
+		{adapters.SMS, adapters.Pool{}, "rcs:acme_agent", steve, testNumber, steve},
+		{adapters.SMS, pool, "messenger:1093281", "messenger:2846137352", "messenger:1093281", "messenger:2846137352"},
+		{adapters.SMS, pool, "+15550003333", steve, "+15550003333", steve},
+		{adapters.SMS, pool, "+15550002222", steve, testNumber, steve},
+		{adapters.WhatsApp, pool, "", "US.13491208655302741918", "whatsapp:" + testNumber, "whatsapp:US.13491208655302741918"},
+		{adapters.WhatsApp, pool, "", "+5215512345678", "whatsapp:" + testNumber, "whatsapp:+5215512345678"},
+	} {
+		ep := endpoint(c.channel)
+		ep.Pool = c.pool
+		p := Adapter{Name: c.channel}.messageParams(ep, adapters.Reply{
+			To: "+525512345678", Chat: adapters.Chat{ID: c.chat, Thread: c.thread}, Text: "hi",
+		})
+		if *p.From != c.wantFrom || *p.To != c.wantTo {
+			t.Errorf("reply to %q from %q: From %q, To %q, want %q, %q", c.chat, c.thread, *p.From, *p.To, c.wantFrom, c.wantTo)
 		}
 	}
 }

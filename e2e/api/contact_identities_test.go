@@ -118,7 +118,7 @@ func TestContactIdentities_Limits(t *testing.T) {
 			},
 			"invalid phone number": {
 				`{"contactIdentityType":"sms","value":"0400"}`,
-				"value: a phone number is written with its country code, such as +61400111222", 400,
+				"value: the country code is missing: a phone number is written with + and its country code, such as +61400111222", 400,
 			},
 			"invalid contact ID": {
 				address + `,"contactId":"x"}`,

@@ -10,11 +10,11 @@ import (
 	"hydragate/gateway"
 )
 
-// newIncomingMessage returns m in the form in which it is stored. Names of the sender are made safe to
-// show. Texts that may contain a code are moved to the encrypted Secret, so that no table contains a code
+// newIncomingMessage returns m in the form in which it is stored. The ID of the sender is normalized,
+// and names are made safe to show. Texts that may contain a code are moved to the encrypted Secret, so that no table contains a code
 // in plain text. Whether they do is decided when the message is processed.
 func newIncomingMessage(ep adapters.Endpoint, m adapters.Message) gateway.IncomingMessage {
-	m.Sender = m.Sender.MapTexts(adapters.Printable)
+	m.Sender = gateway.NormalizeSender(ep.Channel, m.Sender).MapTexts(adapters.Printable)
 	a := gateway.IncomingMessage{
 		ID: uuid.Must(uuid.NewV7()).String(), TenantID: ep.TenantID, InstanceID: ep.InstanceID, Channel: ep.Channel,
 		ConversationID: gateway.ConversationID(ep.InstanceID, ep.Channel, m.Chat.ID), Message: m,

@@ -253,7 +253,7 @@ func (s *Sender) sendOnce(ctx context.Context, row gateway.OutboxRow, resend boo
 	defer cancel()
 	id, err := a.Send(ctx, ep, adapters.Reply{
 		ID: row.ID, Chat: row.Chat, To: row.Recipient, Text: row.Text, ReplyTo: row.ReplyTo, MaybeSent: resend,
-		StatusURL: ep.WebhookURL + "/status",
+		OtherIDs: row.OtherIDs, StatusURL: ep.WebhookURL + "/status",
 	})
 	if err == nil {
 		return gateway.SendResult{Row: row, Status: adapters.Sent, ProviderID: id}

@@ -78,3 +78,41 @@ func TestWorker_ReclaimNotice(t *testing.T) {
 		})
 	}
 }
+
+// TestWorker_Keywords checks that keywords of carriers are ordinary messages for everyone but those who
+// opted out.
+func TestWorker_Keywords(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		kind      adapters.Kind
+		optedOut  bool
+		forwarded bool
+		want      *bool // OptedOut of the identity
+	}{
+		{"YES", adapters.OptIn, false, true, nil},
+		{"HELP", adapters.Help, false, true, nil},
+		{"START", adapters.OptIn, true, false, new(bool)},
+		{"INFO", adapters.Help, true, false, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newConversation(tt.name)
+			in := &s.pending[0]
+			in.Channel, in.Message.Kind = adapters.SMS, tt.kind
+			if tt.optedOut {
+				in.Sender.OptedOutAt = time.Now()
+			}
+			run(t, newWorker(s))
+			c := s.commits[0]
+			if got := len(c.Deliveries) == 1; got != tt.forwarded {
+				t.Errorf("forwarded = %v, want %v", got, tt.forwarded)
+			}
+			var got *bool
+			if len(c.IdentityUpdates) > 0 {
+				got = c.IdentityUpdates[0].OptedOut
+			}
+			if (got == nil) != (tt.want == nil) || got != nil && *got != *tt.want {
+				t.Errorf("OptedOut = %v, want %v", got, tt.want)
+			}
+		})
+	}
+}

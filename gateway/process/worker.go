@@ -230,6 +230,9 @@ func (w *Worker) decide(ctx context.Context, in gateway.StoredMessage) (decision
 		return w.decideWithoutSender(ctx, in, s)
 	}
 	d := w.resolveSender(&in)
+	if !in.Sender.IsOptedOut() {
+		in.Message = withoutKeyword(in.Message)
+	}
 	switch in.Message.Kind {
 	case adapters.Block, adapters.Unblock, adapters.OptOut, adapters.OptIn, adapters.Help:
 		return applyOptOut(in, d), nil
@@ -357,6 +360,19 @@ func newIdentity(in gateway.StoredMessage, id string) identity.Identity {
 		ID: id, TenantID: a.TenantID, InstanceID: a.InstanceID, Channel: a.Channel, ExternalID: a.ExternalID,
 		DisplayName: in.Message.Sender.Name, Username: in.Message.Sender.Username,
 	}
+}
+
+// withoutKeyword returns m as a message with content if it is a keyword that means something to a
+// carrier only if the sender opted out: for everyone else, YES, START or HELP are ordinary words.
+func withoutKeyword(m adapters.Message) adapters.Message {
+	switch {
+	case m.Kind != adapters.OptIn && m.Kind != adapters.Help:
+	case len(m.Media) > 0:
+		m.Kind = adapters.Media
+	default:
+		m.Kind = adapters.Text
+	}
+	return m
 }
 
 // applyOptOut records that the sender opted in or out, or blocked or unblocked the bot. Such messages

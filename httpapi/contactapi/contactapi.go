@@ -232,7 +232,7 @@ type contactFields struct {
 // the type.
 func (b contactFields) contact(tenant string) (identity.ContactIdentity, error) {
 	channel := strings.ToLower(b.ContactIdentityType)
-	value, err := gateway.NormalizeExternalID(adapters.Channel(channel), b.Value)
+	value, err := gateway.NormalizeExternalID(adapters.Channel(channel), b.Value, "")
 	if err != nil {
 		return identity.ContactIdentity{}, fastapi.ValidationProblem(fastapi.ValueError(
 			strings.ReplaceAll(err.Error(), "external_id", "value"), "body", "value",

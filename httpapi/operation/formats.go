@@ -12,6 +12,9 @@ import (
 	"hydragate/identity"
 )
 
+// formatSenderNumber is the format of a number from which the gateway sends.
+const formatSenderNumber = "sender-number"
+
 // NewChecker returns a checker for the formats of the native API. allowPrivate allows agent URLs
 // over http and on private addresses, but never on link-local and metadata addresses.
 func NewChecker(allowPrivate bool) *fastapi.Checker {
@@ -20,6 +23,7 @@ func NewChecker(allowPrivate bool) *fastapi.Checker {
 		fastapi.FormatTime:     fastapi.CleanTime,
 		fastapi.FormatEmail:    fastapi.CleanEmail,
 		fastapi.FormatPhone:    cleanPhone,
+		formatSenderNumber:     cleanSenderNumber,
 		fastapi.FormatLocale:   fastapi.CleanLocale,
 		fastapi.FormatTimezone: fastapi.CleanTimezone,
 		fastapi.FormatAgentURL: func(s string) (string, *fastapi.Violation) { return cleanAgentURL(s, allowPrivate) },
@@ -27,8 +31,18 @@ func NewChecker(allowPrivate bool) *fastapi.Checker {
 }
 
 func cleanPhone(s string) (string, *fastapi.Violation) {
-	number, err := identity.NormalizePhone(s)
+	number, err := identity.NormalizePhone(s, "")
 	return number, fastapi.ValueViolation(err)
+}
+
+// cleanSenderNumber cleans a number of the deployment itself. It stays as the provider writes it: a
+// provider does not know a number in the form that NormalizePhone returns.
+func cleanSenderNumber(s string) (string, *fastapi.Violation) {
+	number := identity.CleanPhone(strings.TrimPrefix(s, "whatsapp:"))
+	if _, err := identity.NormalizePhone(number, ""); err != nil {
+		return "", fastapi.ValueViolation(err)
+	}
+	return number, nil
 }
 
 func cleanAgentURL(s string, allowPrivate bool) (string, *fastapi.Violation) {
@@ -89,17 +103,29 @@ func looksLikeNumber(host string) bool {
 }
 
 // CleanExternalID normalizes the value external_id for the channel in the value channel, if both
-// are present.
-func CleanExternalID(values map[string]any, in string, violations *[]fastapi.Violation) {
+// are present. region is the country of phone numbers without a country code; it may be empty.
+func CleanExternalID(values map[string]any, in, region string, violations *[]fastapi.Violation) {
 	channel, _ := values["channel"].(string)
 	id, ok := values["external_id"].(string)
 	if !ok || channel == "" {
 		return
 	}
-	normalized, err := gateway.NormalizeExternalID(adapters.Channel(channel), id)
+	normalized, err := gateway.NormalizeExternalID(adapters.Channel(channel), id, region)
+	if err != nil && plusForSpace(in, id) != id {
+		normalized, err = gateway.NormalizeExternalID(adapters.Channel(channel), plusForSpace(in, id), region)
+	}
 	if err != nil {
 		*violations = append(*violations, fastapi.ValueError(err.Error(), in, "external_id"))
 		return
 	}
 	values["external_id"] = normalized
+}
+
+// plusForSpace returns a value of a query that begins with a space with a plus sign in its place: a plus
+// sign that is not escaped is decoded as a space.
+func plusForSpace(in, value string) string {
+	if rest, found := strings.CutPrefix(value, " "); found && in == "query" {
+		return "+" + rest
+	}
+	return value
 }

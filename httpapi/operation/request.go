@@ -83,9 +83,12 @@ func (rd *Reader) readParams(
 			}
 			continue
 		}
+		if p.Schema.Format == fastapi.FormatPhone {
+			value = plusForSpace(where, value)
+		}
 		values[p.Name] = rd.Checker.Check(p.Schema, value, []any{where, locName(where, p.Name)}, violations)
 	}
-	CleanExternalID(values, where, violations)
+	CleanExternalID(values, where, "", violations)
 	for name, v := range values {
 		in.Values[where+"/"+name] = paramText(v)
 	}
@@ -206,7 +209,7 @@ func (rd *Reader) checkFields(
 			*violations = append(*violations, extraForbidden(fastapi.AppendLoc([]any{"body"}, name)))
 		}
 	}
-	CleanExternalID(values, "body", violations)
+	CleanExternalID(values, "body", "", violations)
 	return values
 }
 

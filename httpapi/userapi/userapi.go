@@ -228,7 +228,7 @@ func (b newUser) parse(tenant string) (u identity.User, violations []fastapi.Vio
 		}
 	}
 	// A valid number is always stored in E.164 format, so that it can be found.
-	number, err := identity.NormalizePhone(phone)
+	number, err := identity.NormalizePhone(phone, "")
 	switch {
 	case err == nil:
 		phone = number
@@ -272,7 +272,7 @@ func (u *API) searchUser(ctx context.Context, in *struct {
 			"exactly one of email, phoneNumber and fkId is required", "query",
 		))
 	}
-	if number, err := identity.NormalizePhone(q.Phone); err == nil {
+	if number, err := identity.NormalizePhone(plusForSpace(in.PhoneNumber), ""); err == nil {
 		q.Phone = number
 	}
 	caller := operation.CallerOf(ctx)
@@ -283,6 +283,15 @@ func (u *API) searchUser(ctx context.Context, in *struct {
 	return &struct{ Body userFound }{
 		userFound{User: toUser(user), ConversationIDs: append([]string{}, conversations...)},
 	}, nil
+}
+
+// plusForSpace returns a query parameter with the plus sign that it had before it was decoded, if the plus
+// sign was not escaped.
+func plusForSpace(number string) string {
+	if rest, found := strings.CutPrefix(number, " "); found {
+		return "+" + rest
+	}
+	return number
 }
 
 // UserPath is the path parameter of a user. An ID that is not a UUID is not found.

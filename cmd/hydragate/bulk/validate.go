@@ -156,7 +156,7 @@ func (v *validator) identity(f identityFields) identity.RecordIdentity {
 	}
 	external := v.text("external_id", f.ExternalID, identity.MaxExternalID)
 	var err error
-	if i.ExternalID, err = gateway.NormalizeExternalID(adapters.Channel(i.Channel), external); err != nil {
+	if i.ExternalID, err = gateway.NormalizeExternalID(adapters.Channel(i.Channel), external, ""); err != nil {
 		v.addViolation("external_id", err.Error())
 	}
 	if i.RoleOverride != "" && i.RoleOverride != identity.RoleOwner {
@@ -206,7 +206,7 @@ func (v *validator) phone(s string) string {
 	if strings.TrimSpace(s) == "" {
 		return ""
 	}
-	number, err := identity.NormalizePhone(s)
+	number, err := identity.NormalizePhone(s, "")
 	if err != nil {
 		v.addViolation("phone_number", err.Error())
 	}
