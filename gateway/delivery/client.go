@@ -18,7 +18,7 @@ import (
 const maxHeaderBytes = 64 << 10
 
 // NewClient returns the HTTP client for calling applications: it follows no redirects, uses no
-// proxy from the environment, does not decompress, and unless allowPrivate connects only to public
+// proxy from the environment, asks for no compression, and unless allowPrivate connects only to public
 // addresses. It never connects to link-local and metadata addresses, nor to privileged ports other
 // than 80 and 443. The address is checked when it is dialed, so that DNS rebinding does not
 // circumvent the check.

@@ -151,8 +151,12 @@ func (p *Deliverer) deliverOne(
 	r := gateway.DeliveryResult{HTTPStatus: a.status}
 	switch {
 	case err == nil:
-		r.Status = gateway.Delivered
+		r.Status, r.Error = gateway.Delivered, a.problems
 		s.Replies = replies
+		if a.problems != "" {
+			p.Log.WarnContext(ctx, "application response not understood", "delivery", e.ID, "instance", e.InstanceID,
+				"error", a.problems)
+		}
 	default:
 		r.Status, r.Error, r.Delay = gateway.Pending, adapters.Sanitize(
 			err.Error(),
@@ -213,6 +217,7 @@ type response struct {
 	status     int
 	body       []byte
 	retryAfter time.Duration
+	problems   string // what was not understood of the body
 }
 
 // roundTrip posts an event and parses the replies in the response. A panic is logged and becomes an
@@ -233,7 +238,7 @@ func (p *Deliverer) postSafely(
 ) (a response, replies []gateway.OutboxRow, err error) {
 	defer gateway.RecoverInto(&err)
 	if a, err = p.post(ctx, e); err == nil {
-		replies = p.parseReplies(e, a.body)
+		replies, a.problems = p.parseReplies(e, a.body)
 	}
 	return a, replies, err
 }
@@ -270,7 +275,8 @@ func (p *Deliverer) post(ctx context.Context, e gateway.Event) (response, error)
 		return a, redactURL(err)
 	case len(a.body) > maxResponse:
 		a.body = nil
-		p.Log.WarnContext(ctx, "application response too long, replies dropped", "delivery", e.ID, "limit", maxResponse)
+		p.Log.WarnContext(ctx, "application response too long, replies dropped",
+			"delivery", e.ID, "instance", e.InstanceID, "limit", maxResponse)
 	}
 	return a, nil
 }
@@ -281,6 +287,7 @@ func sign(h http.Header, e gateway.Event, payload []byte, now time.Time) error {
 	id := "msg_" + e.ID
 	h.Set("Content-Type", "application/json")
 	h.Set("User-Agent", "hydragate")
+	h.Set("Accept-Encoding", "identity")
 	h.Set(standardwebhooks.HeaderWebhookID, id)
 	h.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
 	var all []byte
@@ -300,31 +307,6 @@ func sign(h http.Header, e gateway.Event, payload []byte, now time.Time) error {
 	}
 	h.Set(standardwebhooks.HeaderWebhookSignature, string(bytes.TrimSpace(all)))
 	return nil
-}
-
-// parseReplies returns the replies in the response of an application. An invalid response does not
-// cause the event to be delivered again.
-func (p *Deliverer) parseReplies(e gateway.Event, body []byte) []gateway.OutboxRow {
-	var doc eventReplies
-	if len(bytes.TrimSpace(body)) == 0 || e.MessageID == "" {
-		return nil
-	}
-	if err := json.Unmarshal(body, &doc); err != nil {
-		p.Log.Warn("invalid application response, replies dropped", "delivery", e.ID, "error", err)
-		return nil
-	}
-	var rows []gateway.OutboxRow
-	for i, r := range doc.Replies {
-		if i == maxReplies {
-			p.Log.Warn("too many replies, rest dropped", "delivery", e.ID, "limit", maxReplies)
-			break
-		}
-		rows = append(rows, gateway.SplitReply(p.Adapters[e.Channel], gateway.OutboxRow{
-			TenantID: e.TenantID, ConversationID: e.ConversationID, InstanceID: e.InstanceID, Channel: e.Channel,
-			Recipient: e.Message.Sender.ID, Chat: e.Message.Chat, Cause: "agent", MessageID: e.MessageID,
-		}, adapters.Sanitize(r.Text, maxResponse))...)
-	}
-	return rows
 }
 
 // retryPolicy returns delays of 0.5 to 1 second after the first failed attempt, then twice as long

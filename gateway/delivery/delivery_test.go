@@ -1,6 +1,8 @@
 package delivery
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -204,6 +206,70 @@ func TestDeliverer_InvalidResponse(t *testing.T) {
 			}
 			if r := s.results(); len(r) != 1 || r[0].Status != gateway.Delivered || len(s.commits[0].Replies) != 0 {
 				t.Errorf("%+v", s.commits)
+			}
+		})
+	}
+}
+
+// TestDeliverer_PartialResponse checks that the replies that are understood are sent, and that the rest is
+// logged with instance and cause and stored with the delivery.
+func TestDeliverer_PartialResponse(t *testing.T) {
+	gzipped := func(text string) string {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		_, _ = io.WriteString(z, text)
+		_ = z.Close()
+		return b.String()
+	}
+	const one = `{"replies":[{"text":"one"}]}`
+	for _, tt := range []struct {
+		name, body, replies, problem string
+	}{
+		{"plain", one, "[one]", ""},
+		{"no reply", `{}`, "[]", ""},
+		{"null", `{"replies":null}`, "[]", ""},
+		{"other fields", `{"replies":[{"text":"one","lang":"en"}],"ok":true}`, "[one]", ""},
+		{"gzip", gzipped(one), "[one]", ""},
+		{"damaged gzip", gzipped(one)[:20], "[]", "cannot decompress the response: unexpected EOF"},
+		{"gzip of too much", gzipped(strings.Repeat(" ", maxResponse+10)), "[]",
+			"cannot decompress the response: longer than the limit"},
+		{"byte order mark", "\ufeff" + one, "[one]", ""},
+		{"byte order mark in gzip", gzipped("\ufeff" + one), "[one]", ""},
+		{"bad entries", `{"replies":[{"text":"one"},"two",{"text":3},{"body":"four"},null,{"text":"five"}]}`, "[one five]",
+			"replies[1] is not an object with a text; replies[2] is not an object with a text; replies[3] has no text; " +
+				"replies[4] has no text"},
+		{"another field", `{"reply":{"text":"one"}}`, "[]", `no field replies, but "reply"`},
+		{"an object", `{"replies":{"text":"one"}}`, "[]", "replies is not a list"},
+		{"text", "ok", "[]", "response is not a JSON object: invalid character 'o' looking for beginning of value"},
+		{"too many", `{"replies":[` + strings.Repeat(`{"text":"a"},`, maxReplies) + `{"text":"b"}]}`,
+			"[" + strings.TrimSpace(strings.Repeat("a ", maxReplies)) + "]", "more than 20 replies, the rest is dropped"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if got := r.Header.Get("Accept-Encoding"); got != "identity" {
+					t.Errorf("Accept-Encoding = %q, want identity", got)
+				}
+				_, _ = io.WriteString(w, tt.body)
+			}))
+			defer srv.Close()
+			s := &fakeStore{events: []gateway.Event{newEvent(srv.URL, "1", "a")}}
+			p := newDeliverer(s)
+			var log strings.Builder
+			p.Log = slog.New(slog.NewJSONHandler(&log, nil))
+			if err := p.Run(t.Context(), gateway.Lease{}, testSlice); err != nil {
+				t.Fatal(err)
+			}
+			texts := []string{}
+			for _, o := range s.commits[0].Replies {
+				texts = append(texts, o.Text)
+			}
+			r := s.results()[0]
+			if fmt.Sprint(texts) != tt.replies || r.Status != gateway.Delivered || r.Error != tt.problem {
+				t.Errorf("replies = %q, result %+v, want %s and %q", texts, r, tt.replies, tt.problem)
+			}
+			logged := strings.Contains(log.String(), `not understood","delivery":"1","instance":"i","error":"`)
+			if logged != (tt.problem != "") {
+				t.Errorf("logged = %v, want %v: %s", logged, tt.problem != "", log.String())
 			}
 		})
 	}

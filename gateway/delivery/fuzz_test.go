@@ -43,7 +43,7 @@ func FuzzResponse(f *testing.F) {
 		e := gateway.Event{Channel: adapters.Channel(channel)}
 		e.ID, e.TenantID, e.MessageID, e.ConversationID, e.InstanceID = "e1", "t1", "m1", "c1", "i1"
 		e.Message.Sender.ID, e.Message.Chat = "steve", adapters.Chat{ID: "here"}
-		rows := p.parseReplies(e, body)
+		rows, _ := p.parseReplies(e, body)
 		total, ids := 0, map[string]bool{}
 		for _, r := range rows {
 			total += len(r.Text)
