@@ -46,6 +46,13 @@ type Traits struct {
 	// AddressKind is the kind of address that one endpoint of the deployment owns, such as "bot".
 	AddressKind string
 
+	// Topics reports whether the thread of a chat is a topic, which is a conversation of its own.
+	Topics bool
+
+	// InternalThreads reports whether the thread of a chat is an address of the bot, which is not
+	// told to applications.
+	InternalThreads bool
+
 	inviteLink func(ep Endpoint, code, text string) string
 	botAddress func(ep Endpoint) string
 	addressIDs func(ep Endpoint) []string
@@ -98,6 +105,7 @@ var traits = map[Channel]Traits{
 		},
 		GracePeriod: inFlightGracePeriod,
 		AddressKind: "bot",
+		Topics:      true,
 		inviteLink:  telegramInviteLink,
 		botAddress: func(ep Endpoint) string {
 			return around("@", ep.Settings[BotUsername], " on Telegram")
@@ -112,10 +120,11 @@ var traits = map[Channel]Traits{
 		inviteLink: func(ep Endpoint, _, text string) string {
 			return "sms:" + ep.Address + "?body=" + url.PathEscape(text)
 		},
-		botAddress:  func(ep Endpoint) string { return ep.Address + " by SMS" },
-		AddressKind: "number",
-		poolID:      func(ep Endpoint) string { return ep.Settings[MessagingService] },
-		account:     twilioAccount,
+		botAddress:      func(ep Endpoint) string { return ep.Address + " by SMS" },
+		AddressKind:     "number",
+		InternalThreads: true,
+		poolID:          func(ep Endpoint) string { return ep.Settings[MessagingService] },
+		account:         twilioAccount,
 	},
 	WhatsApp: {
 		DisplayName: "WhatsApp",
@@ -126,10 +135,11 @@ var traits = map[Channel]Traits{
 		inviteLink: func(ep Endpoint, _, text string) string {
 			return "https://wa.me/" + strings.TrimPrefix(ep.Address, "+") + "?text=" + url.PathEscape(text)
 		},
-		botAddress:  func(ep Endpoint) string { return ep.Address + " on WhatsApp" },
-		AddressKind: "number",
-		addressIDs:  whatsAppAddressIDs,
-		account:     twilioAccount,
+		botAddress:      func(ep Endpoint) string { return ep.Address + " on WhatsApp" },
+		AddressKind:     "number",
+		InternalThreads: true,
+		addressIDs:      whatsAppAddressIDs,
+		account:         twilioAccount,
 	},
 	Slack: {
 		DisplayName:     "Slack",

@@ -76,6 +76,16 @@ type Secret struct {
 	ReplyToken string            `json:"answer,omitempty"`
 }
 
+// ConversationOf returns the ID of the conversation to which a message in a chat belongs. On a channel
+// with topics, each topic of a chat is a conversation, so that topics do not wait for each other.
+func ConversationOf(instanceID string, channel adapters.Channel, chat adapters.Chat) string {
+	id := chat.ID
+	if chat.Thread != "" && adapters.TraitsOf(channel).Topics {
+		id += "\x1f" + chat.Thread
+	}
+	return ConversationID(instanceID, channel, id)
+}
+
 // ConversationID returns the ID of the conversation in a chat. It is derived from the arguments, so
 // that the same chat always has the same conversation.
 func ConversationID(instanceID string, channel adapters.Channel, chatID string) string {

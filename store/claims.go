@@ -325,14 +325,14 @@ func (s *Store) linkedConversationsStmt(
 ) sqldb.Statement {
 	return sqldb.Statement{
 		Query: `
-		select min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text),
+		select min(cast(c.id as text)), min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text),
 			max(case when ` + s.isOwnerExpr("i", "c.instance_id") + ` then 1 else 0 end)
 		from identities me
 		join identities i on i.tenant_id = me.tenant_id and i.customer_id = me.customer_id and i.id <> me.id
 			and i.verified_at is not null and i.doubt is null
 		join conversations c on c.tenant_id = i.tenant_id and c.identity_id = i.id and not c.is_group
 		where me.tenant_id = $1 and me.id = $2
-		group by c.instance_id, i.id order by 5, 4 limit 20`, Args: []any{tenant, identityID},
+		group by c.instance_id, i.id order by 6, 5 limit 20`, Args: []any{tenant, identityID},
 		Read: sqldb.ScanInto(conversations, scanLinkedConversation),
 	}
 }
@@ -340,7 +340,7 @@ func (s *Store) linkedConversationsStmt(
 func scanLinkedConversation(sc sqldb.ScanFunc) (o claim.LinkedConversation, err error) {
 	var id string
 	var owner int
-	err = sc(&o.ChatID, &o.Recipient, &o.Channel, &o.InstanceID, &id, &owner)
+	err = sc(&o.ConversationID, &o.ChatID, &o.Recipient, &o.Channel, &o.InstanceID, &id, &owner)
 	o.Owner = owner == 1
 	return o, err
 }

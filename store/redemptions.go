@@ -103,13 +103,13 @@ func (s *Store) inviterConversationsStmt(a claim.Attempt, st *claim.InviteState)
 	where, args := s.inviteCondition(a)
 	return sqldb.Statement{
 		Query: `
-		select min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text), 0
+		select min(cast(c.id as text)), min(c.place_id), max(i.external_id), max(i.channel), cast(c.instance_id as text), cast(i.id as text), 0
 		from invites v
 		join identities i on i.tenant_id = v.tenant_id and i.customer_id = v.customer_id and i.verified_at is not null
 			and i.doubt is null
 		join conversations c on c.tenant_id = i.tenant_id and c.identity_id = i.id and not c.is_group
 		where ` + where + ` and not (i.channel = v.channel and i.external_id = ` + sqldb.Placeholder(len(args)+1) + `)
-		group by c.instance_id, i.id order by 5, 4 limit 20`, Args: append(args, a.SenderID),
+		group by c.instance_id, i.id order by 6, 5 limit 20`, Args: append(args, a.SenderID),
 		Read: sqldb.ScanInto(&st.LinkedConversations, scanLinkedConversation),
 	}
 }

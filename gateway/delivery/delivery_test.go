@@ -374,6 +374,19 @@ func TestDocument_Content(t *testing.T) {
 	}
 }
 
+// TestDocument_ThreadID checks on which channels the thread of a chat is told to applications: the number of a
+// pool is none.
+func TestDocument_ThreadID(t *testing.T) {
+	for _, channel := range adapters.Channels() {
+		e := newEvent("", "1", "hello")
+		e.Channel, e.Message.Chat.Thread = channel, "77"
+		got := document(e, nil, time.Now()).(messageReceived).Data.ThreadID
+		if want := channel == adapters.Telegram || channel == adapters.Slack; (got != nil) != want {
+			t.Errorf("%s: thread_id = %v, want it: %v", channel, got, want)
+		}
+	}
+}
+
 // TestDocument_Authorship checks that events name the author of every message, also of those that
 // earlier versions stored.
 func TestDocument_Authorship(t *testing.T) {

@@ -138,7 +138,7 @@ func newEventMessage(e gateway.Event, a adapters.Adapter, now time.Time) eventMe
 	data := eventMessage{
 		MessageID: e.MessageID, ConversationID: e.ConversationID, InstanceID: e.InstanceID, Channel: string(e.Channel),
 		Text: m.Text, Attachments: []eventAttachment{}, Content: newEventContent(m.Content),
-		ReplyTo: stringOrNil(m.ReplyTo), Edited: m.Kind == adapters.Edit, ThreadID: stringOrNil(m.Chat.Thread),
+		ReplyTo: stringOrNil(m.ReplyTo), Edited: m.Kind == adapters.Edit, ThreadID: threadID(e),
 		GroupKey: stringOrNil(m.GroupKey), StartPayload: stringOrNil(m.StartPayload),
 		Forwarded: m.Forwarded(), WrittenBy: m.WrittenBy(), Via: stringOrNil(string(m.Via())),
 		Action: stringOrNil(m.Action), Group: m.Chat.Group, SentAt: timeOrNil(m.SentAt), ReceivedAt: e.ReceivedAt,
@@ -200,6 +200,14 @@ func newEventSender(e gateway.Event, externalID string, now time.Time) eventSend
 		s.VerifiedAt = timeOrNil(i.VerifiedAt)
 	}
 	return s
+}
+
+// threadID returns the topic or thread of the message, unless the channel uses it for an address.
+func threadID(e gateway.Event) *string {
+	if adapters.TraitsOf(e.Channel).InternalThreads {
+		return nil
+	}
+	return stringOrNil(e.Message.Chat.Thread)
 }
 
 func stringOrNil(s string) *string {

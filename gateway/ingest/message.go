@@ -17,7 +17,7 @@ func newIncomingMessage(ep adapters.Endpoint, m adapters.Message) gateway.Incomi
 	m.Sender = gateway.NormalizeSender(ep.Channel, m.Sender).MapTexts(adapters.Printable)
 	a := gateway.IncomingMessage{
 		ID: uuid.Must(uuid.NewV7()).String(), TenantID: ep.TenantID, InstanceID: ep.InstanceID, Channel: ep.Channel,
-		ConversationID: gateway.ConversationID(ep.InstanceID, ep.Channel, m.Chat.ID), Message: m,
+		ConversationID: gateway.ConversationOf(ep.InstanceID, ep.Channel, m.Chat), Message: m,
 	}
 	secret := gateway.Secret{Raw: m.Raw, ReplyToken: m.Chat.ReplyToken}
 	a.Message.Raw, a.Message.Chat.ReplyToken = nil, ""
@@ -94,6 +94,6 @@ func quarantined(a gateway.IncomingMessage) gateway.IncomingMessage {
 		Kind: adapters.Undecodable,
 		Chat: adapters.Chat{ID: adapters.Sanitize(a.Message.Chat.ID, 200)},
 	}
-	a.ConversationID = gateway.ConversationID(a.InstanceID, a.Channel, a.Message.Chat.ID)
+	a.ConversationID = gateway.ConversationOf(a.InstanceID, a.Channel, a.Message.Chat)
 	return a
 }

@@ -225,7 +225,7 @@ func (w *Worker) linkNotices(in gateway.StoredMessage, r claim.Decision) []gatew
 func (w *Worker) noticeRows(in gateway.StoredMessage, o claim.LinkedConversation, text string) []gateway.OutboxRow {
 	channel := adapters.Channel(o.Channel)
 	return gateway.SplitReply(w.Adapters[channel], gateway.OutboxRow{
-		TenantID: in.TenantID, ConversationID: gateway.ConversationID(o.InstanceID, channel, o.ChatID),
+		TenantID: in.TenantID, ConversationID: o.ConversationID,
 		InstanceID: o.InstanceID, Channel: channel, Recipient: o.Recipient, Chat: adapters.Chat{ID: o.ChatID},
 		Cause: "notice", MessageID: in.ID,
 	}, text)

@@ -57,7 +57,7 @@ func (w *Worker) ownerNotices(in gateway.StoredMessage, q claim.Request) []gatew
 	for _, o := range q.OwnersAsked {
 		channel := adapters.Channel(o.Channel)
 		rows = append(rows, gateway.SplitReply(w.Adapters[channel], gateway.OutboxRow{
-			TenantID: in.TenantID, ConversationID: gateway.ConversationID(o.InstanceID, channel, o.ChatID),
+			TenantID: in.TenantID, ConversationID: o.ConversationID,
 			InstanceID: o.InstanceID, Channel: channel, Recipient: o.Recipient, Chat: adapters.Chat{ID: o.ChatID},
 			Cause: "notice", MessageID: in.ID,
 		}, text)...)
